@@ -17,6 +17,7 @@ from flows.cli.output import associate, backup, export, forced, link, prune, rel
 from flows.cli.run import run
 from flows.cli.serve import deploy
 from flows.cli.simulate import simulate
+from flows.cli.vet import vet
 from flows.cli.watch import watch
 
 # What is alive at the end goes with the process: the last collections, which look for what is not, take a second.
@@ -65,6 +66,7 @@ app.command()(restore)
 app.command()(export)
 app.command()(release)
 app.command()(report)
+app.command()(vet)
 app.command()(doctor)
 app.add_typer(ades.app, name="ades")
 app.add_typer(fetch.app, name="fetch")

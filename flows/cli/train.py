@@ -46,6 +46,14 @@ def detect(
         Path | None,
         typer.Option(help="Folder of the LLNL challenge's stacks and truth, used in place of simulated ones."),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Labels, as `nightstride vet OUT --export FILE` writes them: the verdict learns them."),
+    ] = None,
+    night_out: Annotated[
+        list[Path] | None,
+        typer.Option(help="Output folder whose tiles the labels are of; may be given more than once."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
     workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
     quick: Annotated[bool, typer.Option(help="A few small rounds, to see that it runs; weak weights.")] = False,
@@ -58,6 +66,7 @@ def detect(
     exposures of its own.
     """
     from flows.training.detect import Part, TrainPlan, quick_search_plan, subtracted_plan, train_detect
+    from flows.training.labels import read_labels
 
     if quick and subtracted:
         raise typer.BadParameter("--quick and --subtracted exclude each other.")
@@ -66,7 +75,13 @@ def detect(
         raise typer.BadParameter("--verdict-only and --calibrate exclude each other.")
     part: Part = "calibration" if calibrate else "verdict" if verdict_only else "all"
     cores = workers or _cores()
-    _report(lambda folder: train_detect(out, folder, model, plan, cores, _say, part, challenge), work, as_json)
+    if calibrate and labels is not None:
+        raise typer.BadParameter("--calibrate learns nothing: leave out --labels.")
+    if (labels is None) != (not night_out):
+        raise typer.BadParameter("--labels and --night-out belong together.")
+    with refusals(as_json):
+        said = None if labels is None else read_labels(labels, night_out or [])
+    _report(lambda folder: train_detect(out, folder, model, plan, cores, _say, part, challenge, said), work, as_json)
 
 
 @app.command("screen")

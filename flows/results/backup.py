@@ -23,7 +23,7 @@ from schemas.dataset import TableOf
 from schemas.errors import BadInput, Misconfigured, NightstrideError
 from schemas.received_alert import RECEIVED_ALERT
 
-FOLDERS = ("catalogs", "quarantine", "reports")
+FOLDERS = ("catalogs", "quarantine", "reports", "vetting")
 """Whose files are whole as soon as they have their name."""
 
 

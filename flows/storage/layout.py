@@ -82,3 +82,8 @@ def outbox_path(out: Path) -> Path:
 def submissions_folder(out: Path, night: str) -> Path:
     """Return the folder of what was submitted of a night: records, and the reports beside them."""
     return out / "reports" / "ades" / night
+
+
+def verdict_log(out: Path) -> Path:
+    """Return the path of the record of what people said of detections."""
+    return out / "vetting" / "verdicts.jsonl"

@@ -40,7 +40,7 @@ class Labelled:
         See `kernels.measure.reliability`.
     label : (n,)
         1 found a streak, 2 lies on a satellite and 3 on a point source (real, but not asked for), 0 false, -1 neither
-        (a source that fades or is too faint, a streak mostly hidden, a second find).
+        (a source that fades or is too faint, a streak mostly hidden, a second find). 4: real, as people say.
     target : (n,)
         Index of the streak in the truth table, -1 if none.
     targets
@@ -91,16 +91,25 @@ def candidates(example: Example, detector: str, wrong_psf: bool) -> list[Labelle
     wrong_psf
         Whether the second is wanted too.
     """
+    planes, info = _planes(example)
+    infos = (info, misjudged(info)) if wrong_psf else (info,)
+    return [label_candidates(_described(planes, one, detector), example.truth) for one in infos]
+
+
+def described_candidates(example: Example, detector: str) -> Described:
+    """Return the candidates of an exposure as measured with the PSF it has, whatever is true of them."""
+    return _described(*_planes(example), detector)
+
+
+def _planes(example: Example) -> tuple[dict[str, Any], ExposureInfo]:
     store = TileStore.open(example.store)
-    planes: dict[str, Any] = {
-        name: store.read_all(name) for name in ("difference", "mask", "science") if name in store.planes
-    }
-    found = []
-    for info in (store.info, misjudged(store.info)) if wrong_psf else (store.info,):
-        streaks = _searched(planes, info, detector, STREAK.name).rows
-        described = describe({"streak": streaks, **planes}, Context(info, None, MeasureSettings()))
-        found.append(label_candidates(described, example.truth))
-    return found
+    names = [name for name in ("difference", "mask", "science") if name in store.planes]
+    return {name: store.read_all(name) for name in names}, store.info
+
+
+def _described(planes: Mapping[str, Any], info: ExposureInfo, detector: str) -> Described:
+    streaks = _searched(planes, info, detector, STREAK.name).rows
+    return describe({"streak": streaks, **planes}, Context(info, None, MeasureSettings()))
 
 
 def unless_flooded(example: Example, detector: str, wrong_psf: bool) -> list[Labelled]:

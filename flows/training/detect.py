@@ -17,6 +17,7 @@ from flows.training.challenge import CHALLENGE, challenge_examples, share_challe
 from flows.training.example_sets import make_sets
 from flows.training.examples import Example, Wanted
 from flows.training.fits import TreeFit
+from flows.training.labels import NightLabels
 from flows.training.region_fit import RegionFit
 from flows.training.regions import RegionPlan, train_region
 from flows.training.reliability import Sets, VerdictPlan, calibrate_verdict, require_verdict, train_verdict
@@ -136,6 +137,7 @@ def train_detect(
     say: Say,
     part: Part = "all",
     challenge: Path | None = None,
+    labels: NightLabels | None = None,
 ) -> dict[str, Any]:
     """Train a detector and its verdict.
 
@@ -157,6 +159,8 @@ def train_detect(
         What to make; of what is not one of `DETECTORS`, the detector is used unchanged.
     challenge
         Folder of the LLNL challenge's stacks with their truth, which replace exposures simulated like them.
+    labels
+        What people said of published detections; the verdict learns from it, too.
 
     Returns
     -------
@@ -192,7 +196,10 @@ def train_detect(
         for name in used
     }
     about = _about(plan, model, sets, part, challenge is not None)
-    judged = Sets(sets.get("verdict", []), sets["validation"], _by_sky(sets["test"]))
+    if labels is not None:
+        about |= {"labels": labels.summary, "command": f"{about['command']} --labels FILE --night-out OUT"}
+        about["data"] = f"{about['data'].removesuffix('no real data')}labels that people gave"
+    judged = Sets(sets.get("verdict", []), sets["validation"], _by_sky(sets["test"]), labels)
     if part == "calibration":
         return {"detections": calibrate_verdict(out, model, judged, plan.judge, about, workers, say)}
     common = (about, plan.seed, workers, say)

@@ -25,6 +25,7 @@ from flows.training.candidates import (
 )
 from flows.training.examples import Example
 from flows.training.fits import TreeFit, calibrate, fit_trees
+from flows.training.labels import NightLabels, labelled_candidates, repeated
 from flows.training.reliability_fit import (
     Rank,
     ScoredCandidates,
@@ -74,6 +75,8 @@ class VerdictPlan:
     enough
         Candidates to learn from: when there are as many, no more exposures are searched. Only the matched filter
         has so many.
+    label_share
+        Share of people's labels in all that it learns from; a label is repeated for that.
     """
 
     fit: VerdictFit = field(default_factory=VerdictFit)
@@ -82,15 +85,17 @@ class VerdictPlan:
     false_per_image: float = 0.3
     min_snr: float = NOISE_ALONE
     enough: int = 60_000
+    label_share: float = 0.2
 
 
 @dataclass(frozen=True)
 class Sets:
-    """Exposures to learn from, to set calibration and threshold on, and to report on, by sky."""
+    """Exposures to learn from, to set calibration and threshold on, and to report on, by sky; labels of people."""
 
     train: Sequence[Example]
     validation: Sequence[Example]
     test: Mapping[str, Sequence[Example]]
+    labels: NightLabels | None = None
 
 
 def train_verdict(
@@ -126,6 +131,9 @@ def train_verdict(
     pairs = find(sets.train, enough=plan.enough)
     found = [one for pair in pairs for one in pair]
     learn = [without_science(one, plan.hidden, seed + n) for n, one in enumerate(found)]
+    if sets.labels is not None:
+        said = labelled_candidates(sets.labels, detector, workers, say)
+        learn += repeated(said, sum(int(one.known.sum()) for one in learn), plan.label_share)
     torch.set_num_threads(workers)
     nets = fit_verdict(learn, plan.fit, seed, say)
     trees = fit_trees(*measured(learn), plan.trees, seed)

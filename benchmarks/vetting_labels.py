@@ -1,0 +1,143 @@
+"""What 200 labels of false streaks do for another night:
+
+    python -m benchmarks.vetting_labels [--work FOLDER]
+
+A verdict for the candidates of the default search is trained on exposures that are drawn as difference images. On a
+simulated night that is subtracted by ZOGY, which it has not seen, the 200 false candidates that it believes most are
+called bogus, as somebody would who looks through the list from the top. It is trained once more with these labels
+(`nightstride train detect --verdict-only --labels`). Both are then compared on another such night: false streaks per
+image where both find as many of the streaks of S/N 7 and more, with a 95 % interval by resampling the exposures.
+"""
+
+import argparse
+import tempfile
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.page import machine, measured_with, table
+from flows.pipeline.models import load_model
+from flows.storage.layout import tile_path
+from flows.storage.ledger import Ledger
+from flows.storage.zarr_tiles import TileStore
+from flows.training.candidates import brighter, candidates, described_candidates
+from flows.training.example_sets import make_examples
+from flows.training.examples import Wanted
+from flows.training.labels import read_labels
+from flows.training.reliability import Sets, VerdictPlan, train_verdict
+from flows.training.reliability_fit import VerdictFit
+from schemas.exposure import ExposureKey
+from schemas.ledger import ExposureRecord
+from schemas.settings import NOISE_ALONE
+from schemas.vetting import LABEL, Verdict
+
+SHAPE, LABELS, SEED = (1000, 1000), 200, 5
+DRAWN = {"train": Wanted("ztf", 20, 12, SHAPE), "validation": Wanted("ztf", 14, 12, SHAPE)}
+NIGHT = Wanted("ztf", 12, 8, SHAPE, subtract="zogy", lengths=(0.3, 60.0))
+DETECTOR, LEAST_SNR = "streak_net", 7.0
+PLAN = VerdictPlan(VerdictFit(networks=2, epochs=8))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, help="folder for the exposures; used again if they are there")
+    parser.add_argument("--workers", type=int, default=1)
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="nightstride-labels-") as scratch:
+        work, models = chosen.work or Path(scratch), Path(scratch) / "models"
+        sets = {name: make_examples(work / name, one, SEED + n, chosen.workers) for n, (name, one) in
+                enumerate(DRAWN.items())}  # fmt: skip
+        vetted = make_examples(work / "vetted", NIGHT, SEED + 10, chosen.workers)
+        other = make_examples(work / "other", replace(NIGHT, count=16), SEED + 11, chosen.workers)
+        judged = Sets(sets["train"], sets["validation"], {"ztf-zogy": other})
+        train_verdict(models / "base", DETECTOR, judged, PLAN, {}, SEED, chosen.workers, print)
+        labels = label(vetted, models / "base", Path(scratch) / "labels.parquet", Path(scratch) / "out")
+        train_verdict(models / "with", DETECTOR, replace(judged, labels=labels), PLAN, {}, SEED, chosen.workers, print)
+        print(measured_with([f"detect/{DETECTOR}"]), machine(chosen.workers), compare(other, models), sep="\n\n")
+
+
+def found_on(examples):
+    """Candidates that are bright enough to be published."""
+    return [brighter(candidates(one, DETECTOR, False)[0], NOISE_ALONE) for one in examples]
+
+
+def label(examples, model, path, out):
+    """Call the most believed false candidates bogus; return the labels, of an output folder with the exposures."""
+    verdict, rows = load_model("reliability", str(model)), []
+    for example in examples:
+        info = TileStore.open(example.store).info
+        key = ExposureKey(night=info.night, visit=info.visit, detector=info.detector)
+        tile_path(out, key).parent.mkdir(parents=True, exist_ok=True)
+        tile_path(out, key).symlink_to(example.store.resolve())
+        Ledger(out).put(ExposureRecord(
+            **key.model_dump(), source_uri="simulated", source_sha256="0" * 64, digest="0" * 64, software="0",
+            finished_at="2026-01-01T00:00:00+00:00",
+        ))  # fmt: skip
+        places, one = described(example)
+        score = verdict(one.features, one.stamps.astype(np.float32))
+        rows.extend((float(score[n]), key, *places[n]) for n in np.flatnonzero(one.label == 0).tolist())
+    rows.sort(key=lambda row: -row[0])
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    said = [
+        {"diaSourceId": n, "visit": key.visit, "detector": key.detector, "x": x, "y": y, "label": str(Verdict.BOGUS),
+         "user": "simulated", "time": when}
+        for n, (_, key, x, y) in enumerate(rows[:LABELS])
+    ]  # fmt: skip
+    print(f"{len(said)} labels; reliability {rows[0][0]:.3f} to {rows[len(said) - 1][0]:.3f}")
+    pq.write_table(pa.Table.from_pylist(said, schema=LABEL.schema), path)
+    return read_labels(path, [out])
+
+
+def described(example):
+    """Places of the candidates of an exposure, px, and the candidates."""
+    rows = described_candidates(example, DETECTOR).table
+    keep = rows["snr"].to_numpy() >= NOISE_ALONE
+    places = np.stack([rows[name].to_numpy() for name in ("x", "y")], axis=1)[keep]
+    return places.tolist(), brighter(candidates(example, DETECTOR, False)[0], NOISE_ALONE)
+
+
+def compare(examples, models):
+    """Markdown table of both verdicts on a night: false streaks per image at equal completeness."""
+    found = found_on(examples)
+    scores = {}
+    for name in ("base", "with"):
+        verdict = load_model("reliability", str(models / name))
+        scores[name] = [verdict(one.features, one.stamps.astype(np.float32)) for one in found]
+    present = sum(int((one.targets.counted & (one.snr >= LEAST_SNR)).sum()) for one in found)
+    rows = []
+    for share in (0.5, 0.6, 0.7, 0.8, 0.9):
+        counts = {name: false_at(found, values, share) for name, values in scores.items()}
+        if any(one is None for one in counts.values()):
+            continue
+        before, after = counts["base"], counts["with"]
+        rng = np.random.default_rng(1)
+        drawn = rng.integers(0, len(found), (4000, len(found)))
+        low, high = np.percentile((after[drawn] - before[drawn]).mean(1), [2.5, 97.5])
+        rows.append((f"{share:.0%}", f"{before.mean():.2f}", f"{after.mean():.2f}", f"{low:+.2f} to {high:+.2f}"))
+    heads = ("completeness, S/N ≥ 7", "without labels", f"with {LABELS} labels", "difference, 95 %")
+    return f"{len(found)} exposures, {present} streaks of S/N ≥ 7.\n\n{table(heads, rows)}"
+
+
+def false_at(found, scores, share):
+    """False streaks on each exposure where a share of the bright streaks is found; None where it never is."""
+    real, asked = [], 0
+    for one, score in zip(found, scores, strict=True):
+        bright = one.targets.counted & (one.snr >= LEAST_SNR)
+        asked += int(bright.sum())
+        on = (one.label == 1) & (one.target >= 0)
+        real.extend(score[on][bright[one.target[on]]].tolist())
+    wanted = round(share * asked)
+    if wanted > len(real) or not wanted:
+        return None
+    level = sorted(real, reverse=True)[wanted - 1]
+    return np.array(
+        [float(((one.label == 0) & (score >= level)).sum()) for one, score in zip(found, scores, strict=True)]
+    )
+
+
+if __name__ == "__main__":
+    main()

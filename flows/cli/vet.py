@@ -1,0 +1,79 @@
+"""Command `nightstride vet`: the scanning page, and labels out of what was said on it."""
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.options import counted, output_folder, refusals
+
+PORT = 8462
+
+
+def vet(
+    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder of a run.")],
+    night: Annotated[str | None, typer.Option(help="YYYYMMDD; by default every night in OUT.")] = None,
+    export: Annotated[
+        Path | None, typer.Option(metavar="FILE.parquet", help="Write the verdicts as labels, and end.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than this machine's own need NIGHTSTRIDE_VET_TOKEN.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any that is free.")] = PORT,
+    name: Annotated[
+        list[str] | None, typer.Option(help="Name by which others reach this machine; may be given more than once.")
+    ] = None,
+    recheck: Annotated[
+        float,
+        typer.Option(min=0.0, max=0.5, help="Share of the candidates that are shown once more, to check them blind."),
+    ] = 0.05,
+    config: Annotated[Path | None, typer.Option(help="Settings file (TOML), as that of the run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+) -> None:
+    """Serve a page on which people look at detections and say what they are; Ctrl-C ends it.
+
+    The address that is printed holds a token, made anew each time unless NIGHTSTRIDE_VET_TOKEN is set: whoever has it
+    can look and judge. Exit code 2: there is no such folder or night, or no token where others can reach the page.
+    """
+    from flows.storage.layout import require_output
+
+    with refusals(as_json):
+        require_output(out)
+        if export is not None:
+            from flows.vetting.labels import export_labels
+
+            count = export_labels(out, export, night)
+            typer.echo(f"{counted(count, 'label')}: {export}", err=as_json)
+            if as_json:
+                typer.echo(json.dumps({"labels": count, "path": str(export)}))
+            return
+        _serve(out, night, (host, port), name or [], recheck, config, as_json)
+
+
+def _serve(
+    out: Path,
+    night: str | None,
+    address: tuple[str, int],
+    names: list[str],
+    recheck: float,
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    from flows.runtime.settings import load_settings
+    from flows.vetting.app import make_app
+    from flows.vetting.guard import doors
+    from flows.vetting.server import Workplace, listen, make_server
+
+    doors(*address, names, os.environ)  # refuses before anything is read
+    place = Workplace(out, night, load_settings(config).association, recheck)
+    listening = listen(*address)
+    let_in = doors(address[0], listening.getsockname()[1], names, os.environ)
+    found = counted(len(place.index()), "candidate")
+    typer.echo(f"{found} of {counted(len(place.index().nights), 'night')}. Open {let_in.address}", err=as_json)
+    if as_json:
+        typer.echo(json.dumps({"candidates": len(place.index()), "address": let_in.address}))
+    with suppress(KeyboardInterrupt):
+        make_server(make_app(place, let_in), let_in).run(sockets=[listening])

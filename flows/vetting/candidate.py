@@ -1,0 +1,383 @@
+"""All that the page of a candidate says: measurements, pictures, motion, what is near, and where it comes from."""
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from markupsafe import Markup
+
+from flows.pipeline.provenance import search_models
+from flows.results.page.detection import PageDetection, detections
+from flows.results.page.words import NOTHING, number, utc
+from flows.storage.association_links import FILE
+from flows.storage.association_store import off_because, opened_association
+from flows.storage.catalog_store import CatalogStore
+from flows.storage.ledger import Ledger
+from flows.vetting.drawings import light_curve, tracklet_chart
+from flows.vetting.index import CandidateIndex
+from flows.vetting.stamps import PlaceStamp, candidate_stamps, open_tiles, other_visits
+from kernels.sky.patches import pixels_at
+from kernels.sky.positions import separation
+from schemas.class_table import CLASSES, SPECTRAL_CLASS, STAR_GALAXY, probability_column
+from schemas.classes import SUPERCLASSES
+from schemas.dataset import TableOf
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import BadInput, NightstrideError
+from schemas.exposure import ExposureKey
+from schemas.known_object import SS_EPHEMERIS, SS_SOURCE
+from schemas.ledger import ExposureRecord
+from schemas.objects import DIA_LINK, OBJECT
+from schemas.settings import AssociationSettings
+
+_NEAREST = 3
+_SHARES = (
+    ("Trail", "pTrail"), ("Point", "pPoint"), ("Satellite", "pSatellite"), ("Artefact", "pArtefact"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Value in words with its unit, and what it means."""
+
+    name: str
+    value: str
+    doc: str = ""
+
+
+@dataclass(frozen=True)
+class Near:
+    """Something near a candidate: its name, and what is known of it."""
+
+    name: str
+    facts: tuple[Fact, ...]
+    match: bool = False
+
+
+@dataclass(frozen=True)
+class CandidateContent:
+    """Content of the page of a candidate.
+
+    Attributes
+    ----------
+    detection
+        As on the night page.
+    facts
+        The most important values; ``columns``: all of them.
+    stamps, visits
+        Of its exposure, and of others.
+    tracklet, sky
+        Motion in words, and the picture of it.
+    curve
+        Light curve of its object.
+    shares
+        Class, and its probability, 0 to 1.
+    known, static
+        Known objects of the Solar System, and objects of the science images, the nearest first.
+    origin
+        Models, files and digests.
+    """
+
+    key: ExposureKey
+    detection: PageDetection
+    title: str
+    facts: tuple[Fact, ...]
+    columns: tuple[Fact, ...]
+    stamps: tuple[PlaceStamp, ...]
+    visits: tuple[PlaceStamp, ...]
+    tracklet: tuple[Fact, ...]
+    tracklet_id: int | None
+    sky: Markup
+    curve: Markup
+    seen: int
+    shares: tuple[tuple[str, float], ...]
+    known: tuple[Near, ...]
+    static: tuple[Near, ...]
+    origin: tuple[Fact, ...]
+    notes: tuple[str, ...]
+
+
+def read_candidate(out: Path, index: CandidateIndex, row: int, association: AssociationSettings) -> CandidateContent:
+    """Gather what is known of a candidate.
+
+    Parameters
+    ----------
+    out
+        Output folder.
+    index, row
+        The candidates, and which of them.
+    association
+        Where objects are kept.
+
+    Raises
+    ------
+    BadInput
+        Its catalogue cannot be read, or has changed since the index was made (``no_candidate``).
+    """
+    key, source_id = index.key(row), int(index.columns["diaSourceId"][row])
+    table = CatalogStore(out).read(DIA_SOURCE, key)
+    table = table.filter(pc.equal(table["diaSourceId"], source_id))
+    record = Ledger(out).get(key)
+    if not len(table) or record is None:
+        raise BadInput("no_candidate", str(source_id), "is no published detection any more.", "load the list again.")
+    values, detection, notes = table.to_pylist()[0], detections(table)[0], list[str]()
+    place = None if values["ra"] is None else (values["ra"], values["dec"])
+    stamps, visits = _pictures(out, index, key, detection, place, values["midpointMjdTai"], notes)
+    known = _tolerant(notes, lambda: _known_objects(out, record, source_id, place))
+    static = _tolerant(notes, lambda: _static_objects(out, key.night, source_id, place))
+    history = _history(out, source_id, association)
+    tracklet, tracklet_id, sky = _motion(index, row, source_id)
+    return CandidateContent(
+        key=key,
+        detection=detection,
+        title=f"{values['band']} · {utc(values['midpointMjdTai'])} UTC · visit {key.visit}, detector {key.detector}",
+        facts=_facts(values, detection),
+        columns=tuple(_columns(values)),
+        stamps=stamps,
+        visits=visits,
+        tracklet=tracklet,
+        tracklet_id=tracklet_id,
+        sky=Markup(sky),
+        curve=Markup(light_curve(history, source_id)),
+        seen=len(history),
+        shares=tuple((name, float(values[column])) for name, column in _SHARES if values[column] is not None),
+        known=known,
+        static=static,
+        origin=tuple(_origin(out, record, values)),
+        notes=tuple(notes),
+    )
+
+
+def _tolerant(notes: list[str], read: Any) -> tuple[Near, ...]:
+    try:
+        return tuple(read())
+    except BadInput as error:
+        notes.append(str(error))
+        return ()
+
+
+def _pictures(
+    out: Path,
+    index: CandidateIndex,
+    key: ExposureKey,
+    detection: PageDetection,
+    place: tuple[float, float] | None,
+    mjd: float,
+    notes: list[str],
+) -> tuple[tuple[PlaceStamp, ...], tuple[PlaceStamp, ...]]:
+    store = open_tiles(out, key)
+    if store is None:
+        notes.append("The tiles of this exposure are not there any more: no pictures.")
+        return (), ()
+    try:
+        stamps = candidate_stamps(store, detection)
+    except BadInput as error:
+        notes.append(str(error))
+        stamps = []
+    visits = [] if place is None else other_visits(out, index.exposures[key.night], detection, place, mjd)
+    return tuple(stamps), tuple(visits)
+
+
+def measured(value: float | None, error: float | None) -> str:
+    """Return a value with its standard error, to two digits of the error; without one, to five digits of the value.
+
+    >>> measured(1234.567, 12.3)
+    '1235 ± 12'
+    >>> measured(0.12345678, None)
+    '0.12346'
+    """
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    if error is None or not math.isfinite(error) or error <= 0:
+        return f"{value:.5g}".replace("-", "−")
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:.{digits}f} ± {error:.{digits}f}".replace("-", "−")
+
+
+def _facts(values: Mapping[str, Any], detection: PageDetection) -> tuple[Fact, ...]:
+    trail = ("trailLength", "″") if values["trailLength"] is not None else ("trailLengthPx", " px")
+    magnitude = measured(values["magAB"], values["magABErr"])
+    return (
+        Fact("Reliability", number(values["reliability"], 3), "Calibrated probability of being real."),
+        Fact("S/N", number(values["snr"])),
+        Fact(f"Magnitude, {values['band']}", magnitude + ("" if magnitude == NOTHING else " AB")),
+        Fact("Trail", f"{measured(values[trail[0]], values[f'{trail[0]}Err'])}{trail[1]}"),
+        Fact("Angle", _angle(values)),
+        Fact("RA, Dec", f"{number(values['ra'], 6)}, {number(values['dec'], 6)} deg", "ICRS."),
+        Fact("x, y", f"{number(values['x'], 2)}, {number(values['y'], 2)} px", "0-based."),
+        Fact("Flags", ", ".join(detection.flags) or "none"),
+    )
+
+
+def _angle(values: Mapping[str, Any]) -> str:
+    if values["trailLengthPx"] <= 0:
+        return NOTHING
+    if values["trailAngle"] is not None:
+        return f"PA {number(values['trailAngle'], 1)} deg"
+    return f"{number(values['trailAnglePx'], 1)} deg from +x"
+
+
+def _columns(values: Mapping[str, Any]) -> list[Fact]:
+    names, found = DIA_SOURCE.schema.names, []
+    for field in DIA_SOURCE.schema:
+        error = f"{field.name}Err"
+        if field.name.endswith("Err") or "Cov" in field.name:
+            continue
+        value, unit = values[field.name], field.metadata[b"unit"].decode()
+        if isinstance(value, float):
+            sky = field.name in ("ra", "dec", "trailRa", "trailDec", "midpointMjdTai") and error not in names
+            text = f"{value:.7f}" if sky else measured(value, values.get(error))
+        else:
+            text = NOTHING if value is None else str(value)
+        found.append(
+            Fact(field.name, f"{text} {unit}".strip() if text != NOTHING else text, field.metadata[b"doc"].decode())
+        )
+    return found
+
+
+def _motion(index: CandidateIndex, row: int, source_id: int) -> tuple[tuple[Fact, ...], int | None, str]:
+    tracklet = int(index.columns["tracklet"][row])
+    if tracklet < 0:
+        rest = bool(index.columns["stationary"][row])
+        return ((Fact("Motion", "at rest: seen again at its place"),) if rest else ()), None, ""
+    members = index.members(tracklet)
+    ids, ra, dec, mjd = (index.columns[name][members] for name in ("diaSourceId", "ra", "dec", "midpointMjdTai"))
+    drawn = tracklet_chart(ids.tolist(), ra, dec, mjd, source_id)
+    of = index.tracklets.filter(pc.equal(index.tracklets["trackletId"], tracklet)).to_pylist()
+    if not of:
+        return (), tracklet, drawn
+    one = of[0]
+    return (
+        (
+            Fact("Known as", one["designation"] or "nothing known"),
+            Fact("Detections", f"{one['nSources']} on {one['nVisits']} visits"),
+            Fact("Rate", f"{number(one['rate'], 4)} deg/day ({number(one['rate'] * 3600 / 24)} ″/h)"),
+            Fact("Position angle", f"{number(one['positionAngle'], 1)} deg"),
+            Fact("Arc", f"{number(one['arc'])} ″ in {number(1440 * (one['lastMjdTai'] - one['firstMjdTai']))} min"),
+            Fact("RMS about it", f"{number(one['rms'], 2)} ″"),
+            Fact("By chance", f"{one['chance']:.1e} expected".replace("-", "−")),
+        ),
+        tracklet,
+        drawn,
+    )
+
+
+def _known_objects(out: Path, record: ExposureRecord, source_id: int, place: tuple[float, float] | None) -> list[Near]:
+    if place is None or SS_EPHEMERIS.name not in record.datasets:
+        return []
+    store = CatalogStore(out)
+    predicted = store.read(SS_EPHEMERIS, record.key)
+    mine = ""
+    if SS_SOURCE.name in record.datasets:
+        rows = store.read(SS_SOURCE, record.key)
+        matched = rows.filter(pc.equal(rows["diaSourceId"], source_id))["designation"].to_pylist()
+        mine = matched[0] if matched else ""
+    apart = 3600 * separation(predicted["ephRa"].to_numpy(), predicted["ephDec"].to_numpy(), *place)
+    found = []
+    for n in np.argsort(apart, kind="stable")[:_NEAREST].tolist():
+        one = predicted.slice(n, 1).to_pylist()[0]
+        facts = (
+            Fact("Separation", f"{apart[n]:.1f} ″"),
+            Fact("Uncertainty", f"{number(one['ephUncertainty'])} ″"),
+            Fact("Magnitude", f"V {number(one['ephVmag'])}"),
+            Fact("Rate", f"{number(one['ephRate'], 4)} deg/day towards {number(one['ephRateAngle'])} deg"),
+        )
+        found.append(Near(one["designation"], facts, bool(mine) and one["designation"] == mine))
+    return found
+
+
+_OBJECT_COLUMNS = ("objectId", "ra", "dec", "refBand", "snr", "halfLightRadius")
+
+
+def _static_objects(out: Path, night: str, source_id: int, place: tuple[float, float] | None) -> list[Near]:
+    """Return the object that a detection sits on and its host candidate, as `dia_link` has them."""
+    if place is None:
+        return []
+    links = _rows_about(out, DIA_LINK, night, place, tuple(DIA_LINK.schema.names))
+    link = next(iter(links.filter(pc.equal(links["diaSourceId"], source_id)).to_pylist()), None)
+    if link is None:
+        return []
+    found = []
+    for role, name, apart in (
+        ("sits on", "objectId", "separation"), ("host candidate", "hostObjectId", "hostSeparation"),
+    ):  # fmt: skip
+        if link[name] is None or (name == "hostObjectId" and link[name] == link["objectId"]):
+            continue
+        facts = [Fact("Separation", f"{number(link[apart], 2)} ″")]
+        if name == "hostObjectId":
+            facts.append(Fact("Directional distance", f"{number(link['hostDlr'], 2)} light radii"))
+        facts += _object_facts(out, night, place, link[name])
+        found.append(Near(f"{role}: object {link[name]}", tuple(facts), name == "objectId"))
+    return found
+
+
+def _object_facts(out: Path, night: str, place: tuple[float, float], object_id: int) -> list[Fact]:
+    def row(dataset: TableOf, names: Sequence[str]) -> dict[str, Any] | None:
+        rows = _rows_about(out, dataset, night, place, tuple(names))
+        return next(iter(rows.filter(pc.equal(rows["objectId"], object_id)).to_pylist()), None)
+
+    facts = []
+    if (one := row(OBJECT, _OBJECT_COLUMNS)) is not None:
+        facts.append(Fact("S/N", f"{number(one['snr'])} in {one['refBand']}"))
+        facts.append(Fact("Half-light radius", f"{number(one['halfLightRadius'], 2)} ″"))
+    for dataset, words, classes in ((STAR_GALAXY, "Image", CLASSES), (SPECTRAL_CLASS, "Colours", SUPERCLASSES)):
+        names = [probability_column(label) for label in classes]
+        if (one := row(dataset, ("objectId", "classLabel", *names))) is not None:
+            shares = ", ".join(f"{label} {number(one[name], 2)}" for label, name in zip(classes, names, strict=True))
+            facts.append(Fact(words, f"{one['classLabel']} ({shares})"))
+    return facts
+
+
+def _rows_about(
+    out: Path, dataset: TableOf, night: str, place: tuple[float, float], names: tuple[str, ...]
+) -> pa.Table:
+    """Return the rows of a dataset of the night, or of its patches that a place lies in or near."""
+    found = [dataset.schema.empty_table().select(names)]
+    for path in CatalogStore(out).list(dataset, night):
+        if path.parent.name.startswith("Dir="):
+            order, pixel = (int(part.removesuffix(".parquet").partition("=")[2]) for part in path.parts[-3::2])
+            if int(pixels_at(np.array([place[0]]), np.array([place[1]]), order)[0]) != pixel:
+                continue
+        found.append(_kept(path, path.stat().st_mtime_ns, dataset.name, names))
+    return pa.concat_tables(found)
+
+
+_DATASETS = {one.name: one for one in (DIA_LINK, OBJECT, STAR_GALAXY, SPECTRAL_CLASS)}
+
+
+@lru_cache(maxsize=16)
+def _kept(path: Path, _: int, name: str, names: tuple[str, ...]) -> pa.Table:
+    return CatalogStore(path).read_path(path, _DATASETS[name]).select(names)
+
+
+def _history(out: Path, source_id: int, settings: AssociationSettings) -> list[dict[str, Any]]:
+    """Return the detections of the object that a detection is of, by time; none where that is not known."""
+    if off_because(out, settings) is not None or (settings.store == "auto" and not (out / FILE).exists()):
+        return []
+    with suppress(NightstrideError), opened_association(out, settings) as store:
+        if (found := store.of_object(source_id)) is not None:
+            return [dict(one) for one in found[1].to_pylist()]
+    return []
+
+
+def _origin(out: Path, record: ExposureRecord, values: Mapping[str, Any]) -> list[Fact]:
+    made = Ledger(out).provenance(record.provenance)
+    entry = record.datasets.get(DIA_SOURCE.name)
+    found = [
+        Fact("Reliability by", str(values["reliabilityVersion"])),
+        Fact("File", record.source_uri),
+        Fact("SHA-256 of it", record.source_sha256),
+        Fact("Digest of the result", record.digest),
+    ]
+    if entry is not None:
+        found += [Fact("Catalogue", entry.path), Fact("SHA-256 of it", entry.sha256)]
+    for name, card in (search_models(made) if made else {}).items():
+        found.append(Fact(f"Model {name}", f"{card.name} {card.version}, SHA-256 {card.sha256[:16]}…"))
+    found.append(Fact("Made", f"{record.finished_at} by nightstride {record.software}"))
+    return found

@@ -1,0 +1,217 @@
+"""Index of the candidates of some nights: columns in memory, made once, chosen from and sorted by numpy."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from flows.results.motion import read_motion
+from flows.storage.catalog_store import CatalogStore
+from flows.storage.ledger import Ledger
+from schemas.dia_source import DIA_SOURCE, KINDS
+from schemas.errors import BadInput
+from schemas.exposure import ExposureKey
+from schemas.known_object import SS_SOURCE
+from schemas.ledger import ExposureRecord
+from schemas.tracklets import TRACKLET
+from schemas.vetting import SAME_PX, VerdictRecord
+
+CLASSES = (*KINDS, "artefact", "glint_trail", "unclassed")
+"""Classes that a candidate may have: the search's own, else the most probable."""
+
+_NUMBERS = (
+    "diaSourceId", "visit", "detector", "x", "y", "ra", "dec", "midpointMjdTai", "snr", "magAB", "trailLengthPx",
+    "reliability", "flags",
+)  # fmt: skip
+_SHARES = ("pTrail", "pPoint", "pSatellite", "pArtefact")
+_READ = (*_NUMBERS, *_SHARES, "band", "trailClass")
+_WORKERS = 4
+
+
+@dataclass(frozen=True)
+class CandidateIndex:
+    """Candidates of some nights, by diaSourceId.
+
+    Attributes
+    ----------
+    columns
+        Name -> (n,): those of `dia_source`, and ``night`` (a number), ``klass`` (place in `CLASSES`), ``band`` (place
+        in ``bands``), ``tracklet`` (-1: none), ``known`` (place in ``designations``, 0: none), ``stationary``.
+    bands, designations
+        Names that the columns point to.
+    tracklets
+        Rows of `tracklet` of all nights, and ``night``.
+    exposures
+        Night -> records of its published exposures.
+    damaged
+        What could not be read.
+    """
+
+    columns: Mapping[str, NDArray[Any]]
+    bands: tuple[str, ...]
+    designations: tuple[str, ...]
+    tracklets: pa.Table
+    exposures: Mapping[str, tuple[ExposureRecord, ...]]
+    damaged: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Return the number of candidates."""
+        return len(self.columns["diaSourceId"])
+
+    @cached_property
+    def nights(self) -> tuple[str, ...]:
+        """Return the nights, sorted."""
+        return tuple(sorted(self.exposures))
+
+    def row_of(self, source_id: int) -> int | None:
+        """Return the place of a detection; None if it is not among them."""
+        ids = self.columns["diaSourceId"]
+        if not 0 <= source_id < 2**63:
+            return None
+        row = int(np.searchsorted(ids, source_id))
+        return row if row < len(ids) and ids[row] == source_id else None
+
+    def key(self, row: int) -> ExposureKey:
+        """Return the exposure that a candidate is of."""
+        night, visit, detector = (int(self.columns[name][row]) for name in ("night", "visit", "detector"))
+        return ExposureKey(night=f"{night:08}", visit=visit, detector=detector)
+
+    def rows_of(self, records: Sequence[VerdictRecord]) -> NDArray[np.int64]:
+        """Return the place of the candidate of each verdict; -1 where there is none, or another one by that id now."""
+        if not records or not len(self):
+            return np.full(len(records), -1, np.int64)
+        wanted = np.array([one.diaSourceId for one in records], np.int64)
+        ids = self.columns["diaSourceId"]
+        rows = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+        x, y = (np.array([getattr(one, name) for one in records]) for name in ("x", "y"))
+        near = np.hypot(self.columns["x"][rows] - x, self.columns["y"][rows] - y) <= SAME_PX
+        same_night = self.columns["night"][rows] == np.array([int(one.night) for one in records])
+        return np.where((ids[rows] == wanted) & near & same_night, rows, -1)
+
+    def members(self, tracklet: int) -> NDArray[np.int64]:
+        """Return the rows of the detections of a tracklet, by time."""
+        rows = np.flatnonzero(self.columns["tracklet"] == tracklet)
+        return rows[np.argsort(self.columns["midpointMjdTai"][rows], kind="stable")]
+
+    def on_exposure(self, key: ExposureKey) -> NDArray[np.int64]:
+        """Return the rows of the candidates of an exposure."""
+        first = key.visit << 21 | key.detector << 12
+        low, high = np.searchsorted(self.columns["diaSourceId"], (first, first + 4096))
+        rows = np.arange(low, high)
+        return rows[self.columns["night"][rows] == int(key.night)]
+
+
+def read_index(out: Path, nights: Sequence[str]) -> CandidateIndex:
+    """Read the detections and tracklets of some nights.
+
+    A catalogue that cannot be read is left out, and named in `CandidateIndex.damaged`.
+
+    Raises
+    ------
+    Misconfigured
+        Something was written by a later version.
+    """
+    damaged, parts, tracklets = list[str](), list[pa.Table](), list[pa.Table]()
+    exposures = {}
+    for night in nights:
+        records = tuple(one for one in Ledger(out).records(night) if one.status == "done")
+        exposures[night] = records
+        rows = pa.concat_tables([_EMPTY, *_read(out, records, damaged)])
+        parts.append(_with_motion(out, night, rows, tracklets, damaged))
+    table = pa.concat_tables(parts).combine_chunks() if parts else _with_motion(out, "", _EMPTY, [], [])
+    order = np.argsort(table["diaSourceId"].to_numpy(), kind="stable")
+    return CandidateIndex(
+        *_columns(table.take(order)),
+        tracklets=pa.concat_tables(tracklets) if tracklets else _NO_TRACKLETS,
+        exposures=exposures,
+        damaged=tuple(damaged),
+    )
+
+
+_EMPTY = pa.schema(
+    [*(DIA_SOURCE.schema.field(name) for name in _READ), pa.field("designation", pa.string())]
+).empty_table()
+_NO_TRACKLETS = TRACKLET.empty().append_column("night", pa.array([], pa.string()))
+
+
+def _read(out: Path, records: Sequence[ExposureRecord], damaged: list[str]) -> Iterator[pa.Table]:
+    store = CatalogStore(out)
+
+    def read(record: ExposureRecord) -> pa.Table | BadInput:
+        try:
+            rows = store.read(DIA_SOURCE, record.key).select(_READ)
+            return rows.append_column("designation", _designations(store, record, rows))
+        except BadInput as error:
+            return error
+
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        for found in pool.map(read, records):
+            if isinstance(found, BadInput):
+                damaged.append(str(found))
+            else:
+                yield found.cast(_EMPTY.schema)
+
+
+def _designations(store: CatalogStore, record: ExposureRecord, rows: pa.Table) -> pa.Array:
+    if SS_SOURCE.name not in record.datasets or not record.datasets[SS_SOURCE.name].rows:
+        return pa.array([""] * len(rows), pa.string())
+    known = store.read(SS_SOURCE, record.key)
+    names = dict(zip(known["diaSourceId"].to_pylist(), known["designation"].to_pylist(), strict=True))
+    return pa.array([names.get(one, "") for one in rows["diaSourceId"].to_pylist()], pa.string())
+
+
+def _with_motion(out: Path, night: str, rows: pa.Table, tracklets: list[pa.Table], damaged: list[str]) -> pa.Table:
+    """Return rows with their night and what moves; the tracklets go to a list."""
+    ids = rows["diaSourceId"].to_numpy()
+    tracklet, stationary = np.full(len(ids), -1, np.int64), np.zeros(len(ids), bool)
+    try:
+        motion = read_motion(out, night) if night else None
+    except BadInput as error:
+        damaged.append(str(error))
+        motion = None
+    if motion is not None and len(ids):
+        linked = motion.sources["diaSourceId"].to_numpy()
+        order = np.argsort(linked)
+        place = np.minimum(np.searchsorted(linked, ids, sorter=order), max(len(linked) - 1, 0))
+        if len(linked):
+            found = order[place]
+            same = linked[found] == ids
+            tracklet[same] = pc.fill_null(motion.sources["trackletId"], -1).to_numpy()[found[same]]
+            stationary[same] = motion.sources["stationary"].to_numpy()[found[same]]
+    if motion is not None:
+        tracklets.append(
+            motion.tracklets.append_column("night", pa.array([night] * len(motion.tracklets), pa.string()))
+        )
+    return (
+        rows.append_column("night", pa.array(np.full(len(ids), int(night or 0))))
+        .append_column("tracklet", pa.array(tracklet))
+        .append_column("stationary", pa.array(stationary))
+    )
+
+
+def _columns(table: pa.Table) -> tuple[dict[str, NDArray[Any]], tuple[str, ...], tuple[str, ...]]:
+    found = {name: table[name].to_numpy() for name in (*_NUMBERS, "night", "tracklet", "stationary")}
+    band, known = (pc.dictionary_encode(table[name]).combine_chunks() for name in ("band", "designation"))
+    names = known.dictionary.to_pylist()
+    ordered = ("", *sorted(set(names) - {""}))
+    place = np.array([ordered.index(name) for name in names] or [0], np.int64)
+    found["band"] = band.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    found["known"] = place[known.indices.to_numpy(zero_copy_only=False).astype(np.int64)]
+    found["klass"] = _classes(table)
+    return found, tuple(band.dictionary.to_pylist()), ordered
+
+
+def _classes(table: pa.Table) -> NDArray[np.int64]:
+    """Return the place in `CLASSES` of the class of each row."""
+    shares = np.stack([table[name].to_numpy() for name in _SHARES], axis=1) if len(table) else np.zeros((0, 4))
+    unknown = np.isnan(shares).any(1)
+    klass = np.where(unknown, CLASSES.index("unclassed"), np.nan_to_num(shares).argmax(1))
+    own = table["trailClass"].to_pylist()
+    return np.array([CLASSES.index(name) if name in CLASSES else n for name, n in zip(own, klass, strict=True)], int)

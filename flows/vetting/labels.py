@@ -1,0 +1,136 @@
+"""Labels out of verdicts, and how well vetters agree."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from flows.storage.atomic import publish_file, writing
+from flows.storage.folder import writable_folder
+from flows.vetting.verdicts import VerdictStore
+from kernels.statistics.agreement import cohen_kappa
+from schemas.dia_source import exposure_of
+from schemas.errors import Misconfigured
+from schemas.vetting import LABEL, Verdict, VerdictRecord
+
+
+def label_table(records: Sequence[VerdictRecord], night: str | None = None) -> pa.Table:
+    """Return the last verdict of each user on each detection, re-checks left out, by detection and user.
+
+    Parameters
+    ----------
+    records
+        Standing verdicts, in the order in which they were given.
+    night
+        Only of this night.
+    """
+    last = {
+        (one.night, one.diaSourceId, one.user): one
+        for one in records
+        if not one.blind and (night is None or one.night == night)
+    }
+    rows = []
+    for (_, source_id, _), one in sorted(last.items()):
+        visit, detector = exposure_of(source_id)
+        rows.append({
+            "diaSourceId": source_id, "visit": visit, "detector": detector, "x": one.x, "y": one.y,
+            "label": str(one.verdict), "user": one.user, "time": datetime.fromisoformat(one.at),
+        })  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=LABEL.schema)
+
+
+def export_labels(out: Path, to: Path, night: str | None = None) -> int:
+    """Write the labels of an output folder to a Parquet file; return how many.
+
+    Raises
+    ------
+    Misconfigured
+        There is no verdict (``no_verdict``), or the file cannot be written.
+    Retryable
+        The disk is full.
+    """
+    table = label_table(VerdictStore(out).standing(), night)
+    if not len(table):
+        of = "" if night is None else f" on night {night}"
+        raise Misconfigured("no_verdict", str(out), f"holds no verdict{of}.", "give some: `nightstride vet OUT`.")
+    writable_folder(to.absolute().parent, "--export")
+    staged = to.with_name(f".{to.name}.staging")
+    try:
+        with writing(to):
+            pq.write_table(table, staged)
+        publish_file(staged, to)
+    finally:
+        staged.unlink(missing_ok=True)
+    return len(table)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement of two vetters, or of one with their own earlier verdicts.
+
+    Attributes
+    ----------
+    first, second
+        Users; the same twice for re-checks, the earlier verdict first.
+    table : (k, k)
+        Counts by the verdicts of both, in the order of `Verdict`.
+    kappa, error
+        Cohen's kappa and its standard error; NaN where it says nothing.
+    """
+
+    first: str
+    second: str
+    table: NDArray[np.int64]
+    kappa: float
+    error: float
+
+    @property
+    def both(self) -> int:
+        """Return the number of candidates that both judged."""
+        return int(self.table.sum())
+
+    @property
+    def agreed(self) -> int:
+        """Return on how many of them they agree."""
+        return int(np.trace(self.table))
+
+    @property
+    def words(self) -> str:
+        """Return kappa with its error, or a dash."""
+        return "–" if math.isnan(self.kappa) else f"{self.kappa:.2f} ± {self.error:.2f}".replace("-", "−")
+
+
+def agreements(records: Sequence[VerdictRecord]) -> tuple[list[Agreement], list[Agreement]]:
+    """Return the agreement of each two vetters with a candidate in common, and of each with their own re-checks.
+
+    A re-check is compared with the last verdict that came before it.
+    """
+    last: dict[str, dict[tuple[str, int], Verdict]] = {}
+    again: dict[str, list[tuple[Verdict, Verdict]]] = {}
+    for one in records:
+        own, what = last.setdefault(one.user, {}), (one.night, one.diaSourceId)
+        if not one.blind:
+            own[what] = one.verdict
+        elif what in own:
+            again.setdefault(one.user, []).append((own[what], one.verdict))
+    between = []
+    for first, second in combinations(sorted(last), 2):
+        common = sorted(last[first].keys() & last[second].keys())
+        if common:
+            between.append(_agreement(first, second, [(last[first][one], last[second][one]) for one in common]))
+    return between, [_agreement(user, user, pairs) for user, pairs in sorted(again.items())]
+
+
+def _agreement(first: str, second: str, pairs: Sequence[tuple[Verdict, Verdict]]) -> Agreement:
+    place: Mapping[Verdict, int] = {name: n for n, name in enumerate(Verdict)}
+    table = np.zeros((len(place), len(place)), np.int64)
+    for one, other in pairs:
+        table[place[one], place[other]] += 1
+    return Agreement(first, second, table, *cohen_kappa(table))

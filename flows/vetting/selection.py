@@ -1,0 +1,219 @@
+"""Choice and order of candidates by what the address of a list asks for."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from urllib.parse import urlencode
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.vetting.index import CLASSES, CandidateIndex
+from schemas.errors import BadInput
+from schemas.vetting import Verdict, VerdictRecord
+
+SORTS = {
+    "interest": "most interesting first",
+    "reliability": "reliability",
+    "snr": "S/N",
+    "length": "length of the trail",
+    "magnitude": "magnitude",
+    "time": "time",
+}
+"""Orders of a list, and their words."""
+
+STATES = {
+    "": "any",
+    "open": "not judged by me",
+    "mine": "judged by me",
+    "judged": "judged by anyone",
+    "unjudged": "judged by nobody",
+    "disputed": "vetters disagree",
+    **{str(one): f"{one}, by anyone" for one in Verdict},
+}
+
+PAGE = 50
+"""Rows of a page."""
+
+_COLUMNS = {"reliability": "reliability", "snr": "snr", "length": "trailLengthPx", "magnitude": "magAB",
+            "time": "midpointMjdTai"}  # fmt: skip
+_YES_NO = ("", "yes", "no")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Filters and order, as in the address; an empty string stands for any."""
+
+    night: str = ""
+    band: str = ""
+    klass: str = ""
+    reliability_min: float | None = None
+    reliability_max: float | None = None
+    snr_min: float | None = None
+    snr_max: float | None = None
+    linked: str = ""
+    known: str = ""
+    tracklet: int | None = None
+    state: str = ""
+    sort: str = "interest"
+    ascending: bool = False
+    page: int = 1
+
+    @property
+    def query(self) -> str:
+        """Return it as the query of an address; defaults are left out."""
+        given = [(field.name, getattr(self, field.name)) for field in fields(self)]
+        return urlencode(
+            [(name, int(value) if value is True else value) for name, value in given if value != DEFAULTS[name]]
+        )
+
+    def at(self, page: int) -> "Selection":
+        """Return it with another page."""
+        return replace(self, page=page)
+
+
+DEFAULTS = {field.name: field.default for field in fields(Selection)}
+
+
+def parse_selection(query: Mapping[str, str]) -> Selection:
+    """Read a selection from an address; what is not part of one is passed over.
+
+    Raises
+    ------
+    BadInput
+        A value is none that its field may have (``bad_filter``).
+    """
+    values: dict[str, object] = {}
+    for field in fields(Selection):
+        text = query.get(field.name, "").strip()
+        if not text:
+            continue
+        if field.name in ("page", "tracklet"):
+            values[field.name] = _whole(field.name, text)
+        elif field.name.endswith(("_min", "_max")):
+            values[field.name] = _number(field.name, text)
+        elif field.name == "ascending":
+            values[field.name] = text == "1"
+        else:
+            allowed = {"klass": CLASSES, "linked": _YES_NO, "known": _YES_NO, "state": STATES, "sort": SORTS}
+            if field.name in allowed and text not in allowed[field.name]:
+                raise _refused(field.name, text, f"must be one of {', '.join(filter(None, allowed[field.name]))}")
+            values[field.name] = text[:40]
+    return Selection(**values)  # type: ignore[arg-type]
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise _refused(name, text, "must be a number")
+    return value
+
+
+def _whole(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise _refused(name, text, "must be a whole number")
+    return max(int(text), 1) if name == "page" else int(text)
+
+
+def _refused(name: str, text: str, rule: str) -> BadInput:
+    return BadInput("bad_filter", name, f"is {text[:60]!r}, {rule}.", "choose another value.")
+
+
+@dataclass(frozen=True)
+class JudgedRows:
+    """Verdicts as they stand, by the rows of an index.
+
+    Attributes
+    ----------
+    mine, anyone
+        Rows judged by a user, and by anybody.
+    by_verdict
+        Verdict -> rows of which somebody says so.
+    disputed
+        Rows of which two users say different things.
+    """
+
+    mine: frozenset[int]
+    anyone: frozenset[int]
+    by_verdict: Mapping[str, frozenset[int]]
+    disputed: frozenset[int]
+
+
+def judged(index: CandidateIndex, records: Sequence[VerdictRecord], user: str) -> JudgedRows:
+    """Sort verdicts by what they say; of each user and candidate the last one counts that is no re-check."""
+    last: dict[tuple[int, str], str] = {}
+    for row, one in zip(index.rows_of(records).tolist(), records, strict=True):
+        if row >= 0 and not one.blind:
+            last[row, one.user] = str(one.verdict)
+    said: dict[int, set[str]] = {}
+    for (row, _), verdict in last.items():
+        said.setdefault(row, set()).add(verdict)
+    return JudgedRows(
+        frozenset(row for row, who in last if who == user),
+        frozenset(said),
+        {str(name): frozenset(row for row, names in said.items() if name in names) for name in Verdict},
+        frozenset(row for row, names in said.items() if len(names) > 1),
+    )
+
+
+def select(index: CandidateIndex, wanted: Selection, known: JudgedRows) -> NDArray[np.int64]:
+    """Return the rows of the candidates that a selection holds, in its order."""
+    rows = np.flatnonzero(_mask(index, wanted, known))
+    columns = index.columns
+    if wanted.sort == "interest":
+        value = _interest(index)[rows]
+    else:
+        value = np.nan_to_num(columns[_COLUMNS[wanted.sort]][rows].astype(np.float64), nan=-np.inf)
+    signed = value if wanted.ascending else -value
+    return rows[np.lexsort((columns["diaSourceId"][rows], signed))]
+
+
+def _mask(index: CandidateIndex, wanted: Selection, known: JudgedRows) -> NDArray[np.bool_]:
+    columns, keep = index.columns, np.ones(len(index), bool)
+    if wanted.night:
+        keep &= columns["night"] == (int(wanted.night) if wanted.night.isdigit() else -1)
+    if wanted.band:
+        keep &= columns["band"] == (index.bands.index(wanted.band) if wanted.band in index.bands else -1)
+    if wanted.klass:
+        keep &= columns["klass"] == CLASSES.index(wanted.klass)
+    for name in ("reliability", "snr"):
+        low, high = getattr(wanted, f"{name}_min"), getattr(wanted, f"{name}_max")
+        keep &= True if low is None else columns[name] >= low
+        keep &= True if high is None else columns[name] <= high
+    if wanted.linked:
+        keep &= (columns["tracklet"] >= 0) == (wanted.linked == "yes")
+    if wanted.known:
+        keep &= (columns["known"] > 0) == (wanted.known == "yes")
+    if wanted.tracklet is not None:
+        keep &= columns["tracklet"] == wanted.tracklet
+    if wanted.state:
+        keep &= _in_state(len(index), wanted.state, known)
+    return keep
+
+
+def _in_state(rows: int, state: str, known: JudgedRows) -> NDArray[np.bool_]:
+    named = {"open": known.mine, "mine": known.mine, "judged": known.anyone, "unjudged": known.anyone,
+             "disputed": known.disputed}  # fmt: skip
+    found = np.zeros(rows, bool)
+    found[list(named.get(state, known.by_verdict.get(state, frozenset())))] = True
+    return ~found if state in ("open", "unjudged") else found
+
+
+def _interest(index: CandidateIndex) -> NDArray[np.float64]:
+    """Return what is first in the list: unknown movers, trails, points, known objects, then what is at rest.
+
+    Within each of these the more reliable, then the brighter come first.
+    """
+    columns = index.columns
+    linked, known = columns["tracklet"] >= 0, columns["known"] > 0
+    trail = columns["klass"] == CLASSES.index("trail")
+    group = np.select(
+        [linked & ~known, trail & ~known & ~columns["stationary"], ~known & ~columns["stationary"], known],
+        [4, 3, 2, 1],
+        0,
+    )
+    brightness = np.clip(np.nan_to_num(columns["snr"]), 0, 1e4) / 1e4
+    return group * 10.0 + np.nan_to_num(columns["reliability"]) + 0.1 * brightness

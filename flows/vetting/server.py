@@ -1,0 +1,169 @@
+"""State of the server: index, verdicts and tiles, shared by its requests."""
+
+import errno
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.results.page.night import chosen_nights
+from flows.storage.layout import dataset_folder
+from flows.storage.ledger import Ledger
+from flows.vetting.candidate import CandidateContent, read_candidate
+from flows.vetting.guard import Doors, Guard
+from flows.vetting.index import CandidateIndex, read_index
+from flows.vetting.pyramid import TilePyramid
+from flows.vetting.selection import JudgedRows, Selection, judged, select
+from flows.vetting.turn import RECHECK, next_row
+from flows.vetting.verdicts import VerdictStore
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import BadInput, Misconfigured, Retryable
+from schemas.settings import AssociationSettings
+from schemas.tracklets import TRACKLET
+
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
+LOOK_S = 10.0
+"""How often it is looked whether the nights have changed."""
+
+_KEPT = 32  # selections whose rows are kept
+
+
+@dataclass
+class Workplace:
+    """What a server shows of an output folder.
+
+    Parameters
+    ----------
+    out
+        Output folder.
+    night
+        The only night; None: all.
+    association
+        Where objects are kept.
+    recheck
+        Share of blind re-checks.
+    """
+
+    out: Path
+    night: str | None = None
+    association: AssociationSettings = field(default_factory=AssociationSettings)
+    recheck: float = RECHECK
+
+    def __post_init__(self) -> None:
+        """Read the index."""
+        self.verdicts, self.pyramid = VerdictStore(self.out), TilePyramid(self.out)
+        self._mutex, self._looked = Lock(), monotonic()
+        self._stamp = self._now()
+        self._index = read_index(self.out, self._nights())
+        self._orders: dict[tuple[object, ...], NDArray[np.int64]] = {}
+        self._judged: dict[tuple[int, int, str], JudgedRows] = {}
+
+    def _nights(self) -> Sequence[str]:
+        return chosen_nights(self.out, self.night)
+
+    def _now(self) -> tuple[object, ...]:
+        """Return what changes when a night gets another exposure or its tracklets."""
+        ledger, nights = Ledger(self.out), self._nights()
+        folders = [dataset_folder(self.out, one.name, night) for night in nights for one in (DIA_SOURCE, TRACKLET)]
+        changed = [folder.stat().st_mtime_ns if folder.exists() else 0 for folder in folders]
+        return (*nights, *(ledger.stamp(night) for night in nights), *changed)
+
+    def index(self) -> CandidateIndex:
+        """Return the index, read again where the nights have changed."""
+        with self._mutex:
+            if monotonic() - self._looked > LOOK_S:
+                self._looked = monotonic()
+                if (stamp := self._now()) != self._stamp:
+                    self._index, self._stamp = read_index(self.out, self._nights()), stamp
+                    self._orders.clear()
+                    self._judged.clear()
+            return self._index
+
+    def judged(self, index: CandidateIndex, user: str) -> JudgedRows:
+        """Return the verdicts as they stand for a user."""
+        name = (id(index), self.verdicts.version, user)
+        if name not in self._judged:
+            if len(self._judged) >= _KEPT:
+                self._judged.clear()
+            self._judged[name] = judged(index, self.verdicts.standing(), user)
+        return self._judged[name]
+
+    def rows(self, index: CandidateIndex, wanted: Selection, user: str) -> NDArray[np.int64]:
+        """Return the rows of a selection, in its order."""
+        version = self.verdicts.version if wanted.state else 0
+        name = (id(index), wanted.at(1), user if wanted.state else "", version)
+        if name not in self._orders:
+            if len(self._orders) >= _KEPT:
+                self._orders.clear()
+            self._orders[name] = select(index, wanted, self.judged(index, user))
+        return self._orders[name]
+
+    def candidate(self, index: CandidateIndex, row: int) -> CandidateContent:
+        """Return what is known of a candidate; errors as in `read_candidate`."""
+        return read_candidate(self.out, index, row, self.association)
+
+    def next(self, index: CandidateIndex, wanted: Selection, user: str, after: int | None) -> tuple[int, bool] | None:
+        """Return the id of the candidate to show next and whether it is a re-check; None where nothing is left."""
+        rows = self.rows(index, wanted, user)
+        row, blind = next_row(index, rows, after, self.verdicts.standing(), user, self.recheck)
+        return None if row is None else (int(index.columns["diaSourceId"][row]), blind)
+
+    def row(self, index: CandidateIndex, source_id: int) -> int:
+        """Return the row of a detection.
+
+        Raises
+        ------
+        BadInput
+            It is not among the candidates (``no_candidate``).
+        """
+        row = index.row_of(source_id)
+        if row is None:
+            raise BadInput("no_candidate", str(source_id), "is no candidate of these nights.", "go back to the list.")
+        return row
+
+
+def make_server(app: "FastAPI", let_in: Doors) -> "uvicorn.Server":
+    """Return a server of the application behind its guard; ``run(sockets=[...])`` answers until it is told to stop."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        Guard(app, let_in), log_level="warning", access_log=False, server_header=False, date_header=False,
+        proxy_headers=False, timeout_graceful_shutdown=3, ws="none", lifespan="off",
+    )  # fmt: skip
+    return uvicorn.Server(config)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on an address; port 0: any that is free.
+
+    Raises
+    ------
+    Retryable
+        The port is taken (``port_taken``).
+    Misconfigured
+        The address is none of this machine (``bad_host``).
+    """
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)  # asyncio sends at once on what says it is TCP
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(place)
+    except OSError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise Retryable(
+                "port_taken", f"--port {port}", f"cannot be listened on: {error.strerror}.", "choose another --port."
+            ) from error
+        raise Misconfigured(
+            "bad_host", f"--host {host}", f"cannot be listened on: {error}.", "name an address of this machine."
+        ) from error
+    listening.listen()
+    return listening

@@ -1,0 +1,233 @@
+"""Pictures of a place: planes of its exposure, and other visits of it, with the values that the page stretches."""
+
+import base64
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.results.page.detection import Mark, PageDetection, cutout_box, place_mark
+from flows.results.page.picture import bin_mean, png, stretch, usable
+from flows.results.page.words import utc
+from flows.storage.layout import tile_path
+from flows.storage.zarr_tiles import TileStore
+from kernels.sky.patches import pixels_at
+from kernels.sky.projection import celestial_wcs
+from schemas.errors import BadInput
+from schemas.exposure import ExposureInfo, ExposureKey
+from schemas.ledger import ExposureRecord
+from schemas.patch import COVER_ORDER
+from schemas.pixels import DIFFERENCE, MASK, SCIENCE, TEMPLATE
+
+MOST_SIDE = 128
+"""Side of a stamp beyond which it is binned, px."""
+
+MOST_VISITS = 8
+"""Other visits shown: the nearest in time."""
+
+_LOOKED_AT = 24  # exposures at most, of those that may cover a place, the nearest in time
+_SPREAD = 1.4826  # standard deviation of a Gaussian over its median absolute deviation
+_SOFT = 4.0  # noise: where the inverse hyperbolic sine turns from linear to logarithmic
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values that are shown black and white, and, of an inverse hyperbolic sine, its softening."""
+
+    low: float
+    high: float
+    soft: float = 0.0
+
+
+@dataclass(frozen=True)
+class PlaceStamp:
+    """Picture of a square of an exposure.
+
+    Attributes
+    ----------
+    name, title
+        Short and long.
+    uri
+        Data URI of it, stretched by an inverse hyperbolic sine: for who has no scripts.
+    values
+        float32, little-endian, base64, the top row first; NaN: no value.
+    side, width
+        Pixels of the stamp, and of the exposure that these stand for, each way.
+    ranges
+        Stretch -> range of the values.
+    unit
+        Of the values.
+    mark
+        Fitted trail of the candidate; None on other visits.
+    link
+        Where it leads; "" if nowhere.
+    """
+
+    name: str
+    title: str
+    uri: str
+    values: str
+    side: int
+    width: int
+    ranges: dict[str, Range]
+    unit: str
+    mark: Mark | None = None
+    link: str = ""
+
+
+@lru_cache(maxsize=256)
+def _opened(path: Path, _: int) -> TileStore:
+    return TileStore.open(path)
+
+
+def open_tiles(out: Path, key: ExposureKey) -> TileStore | None:
+    """Return the tiles of an exposure, opened once; None where they are pruned or damaged."""
+    path = tile_path(out, key)
+    with suppress(OSError, BadInput):
+        return _opened(path, (path / "zarr.json").stat().st_mtime_ns)
+    return None
+
+
+def candidate_stamps(store: TileStore, detection: PageDetection) -> list[PlaceStamp]:
+    """Return difference, science and template about a detection, as far as they are there.
+
+    Raises
+    ------
+    BadInput
+        A tile is damaged.
+    """
+    y0, x0, side = cutout_box(detection)
+    names = [name for name in (DIFFERENCE.name, SCIENCE.name, TEMPLATE.name) if name in store.planes]
+    return [_stamp(store, name, (y0, x0, side), name, f"{name} image", detection) for name in names]
+
+
+def other_visits(
+    out: Path, records: Sequence[ExposureRecord], detection: PageDetection, place: tuple[float, float], mjd: float
+) -> list[PlaceStamp]:
+    """Return the difference images of other visits about a place on the sky, by time.
+
+    Parameters
+    ----------
+    out, records
+        Output folder, and the exposures of the night.
+    detection
+        Whose box they have.
+    place
+        Right ascension and declination, deg.
+    mjd
+        Of the candidate's exposure; the visits nearest to it are shown. MJD TAI.
+    """
+    pixel = int(pixels_at(np.array([place[0]]), np.array([place[1]]), COVER_ORDER)[0])
+    own = int(detection.id) >> 12
+    near = [one for one in records if (not one.sky or pixel in one.sky) and one.visit << 9 | one.detector != own]
+    near.sort(key=lambda one: abs(one.visit - (own >> 9)))
+    seen = list[tuple[TileStore, tuple[float, float]]]()
+    for record in near[:_LOOKED_AT]:
+        if (store := open_tiles(out, record.key)) is not None and (at := _place_on(store.info, place)) is not None:
+            seen.append((store, at))
+    seen.sort(key=lambda one: abs(one[0].info.midpoint_mjd_tai - mjd))
+    shown = sorted(seen[:MOST_VISITS], key=lambda one: one[0].info.midpoint_mjd_tai)
+    found, side = list[PlaceStamp](), cutout_box(detection)[2]
+    for store, (x, y) in shown:
+        info = store.info
+        name = f"{info.band} {1440 * (info.midpoint_mjd_tai - mjd):+.0f} min"
+        title = f"visit {info.visit}, {info.band}, {utc(info.midpoint_mjd_tai)} UTC: difference image"
+        link = f"/exposure/{info.night}/{info.name}?x={x:.1f}&y={y:.1f}"
+        with suppress(BadInput):
+            box = (round(y) - side // 2, round(x) - side // 2, side)
+            found.append(_stamp(store, DIFFERENCE.name, box, name, title, None, link))
+    return found
+
+
+def _place_on(info: ExposureInfo, place: tuple[float, float]) -> tuple[float, float] | None:
+    """Return where on an exposure a place on the sky is, px, 0-based; None: not on it."""
+    if info.wcs_header is None:
+        return None
+    from astropy.coordinates import SkyCoord
+
+    try:
+        x, y = celestial_wcs(info.wcs_header).world_to_pixel(SkyCoord(*place, unit="deg"))
+    except Exception:  # far from the image a distortion need not have an inverse
+        return None
+    ny, nx = info.shape
+    return (float(x), float(y)) if -0.5 <= x < nx - 0.5 and -0.5 <= y < ny - 0.5 else None
+
+
+def _stamp(
+    store: TileStore,
+    plane: str,
+    box: tuple[int, int, int],
+    name: str,
+    title: str,
+    detection: PageDetection | None,
+    link: str = "",
+) -> PlaceStamp:
+    y0, x0, side = box
+    factor = math.ceil(side / MOST_SIDE)
+    full = cut(store, plane, box)
+    binned = bin_mean(full, np.isfinite(full), factor).astype(np.float32)
+    width, info = binned.shape[0] * factor, store.info
+    if plane == DIFFERENCE.name:
+        level, noise, bright = info.background, info.noise, 8.0
+    else:
+        (level, noise), bright = _level_and_noise(binned), 30.0
+    mark = None
+    if detection is not None:
+        mark = place_mark(detection, (x0, y0), width, max(1.5 * info.psf.fwhm_px, side / 12))
+    return PlaceStamp(
+        name=name,
+        title=title,
+        uri=png(stretch(binned, level, noise, high=bright)).uri,
+        values=base64.b64encode(np.ascontiguousarray(binned[::-1], "<f4").tobytes()).decode(),
+        side=binned.shape[0],
+        width=width,
+        ranges=_ranges(binned, level, noise, bright),
+        unit=info.pixel_unit,
+        mark=mark,
+        link=link,
+    )
+
+
+def cut(store: TileStore, plane: str, box: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Return a square of a plane: first row, first column, side, px; NaN beyond the border and where there is no value.
+
+    What the mask excludes has no value on a difference image.
+    """
+    y0, x0, side = box
+    ny, nx = store.info.shape
+    full = np.full((side, side), np.nan, np.float32)
+    ya, yb, xa, xb = max(y0, 0), min(y0 + side, ny), max(x0, 0), min(x0 + side, nx)
+    if ya >= yb or xa >= xb:
+        return full
+    pixels = store.read(plane, ya, xa, yb, xb)
+    mask = store.read(MASK.name, ya, xa, yb, xb) if plane == DIFFERENCE.name else np.zeros(pixels.shape, np.uint16)
+    full[ya - y0 : yb - y0, xa - x0 : xb - x0] = np.where(usable(pixels, mask), pixels, np.nan)
+    return full
+
+
+def _level_and_noise(values: NDArray[np.float32]) -> tuple[float, float]:
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return 0.0, 1.0
+    level = float(np.median(finite))
+    return level, _SPREAD * float(np.median(np.abs(finite - level))) or 1.0
+
+
+def _ranges(values: NDArray[np.float32], level: float, noise: float, bright: float) -> dict[str, Range]:
+    from astropy.visualization import ZScaleInterval
+
+    finite = values[np.isfinite(values)].astype(np.float64)
+    if not finite.size:
+        finite = np.array([0.0, 1.0])
+    low, high = (float(one) for one in ZScaleInterval().get_limits(finite))
+    linear = float(finite.min()), float(finite.max())
+    return {
+        "asinh": Range(level - 3 * noise, level + bright * noise, _SOFT * noise),
+        "zscale": Range(low, high if high > low else low + noise),
+        "linear": Range(linear[0], linear[1] if linear[1] > linear[0] else linear[0] + noise),
+    }
