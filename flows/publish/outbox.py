@@ -40,7 +40,7 @@ CREATE TABLE entry (
     night TEXT NOT NULL, visit INTEGER NOT NULL, detector INTEGER NOT NULL, changed REAL NOT NULL,
     PRIMARY KEY (route, source, made_from)
 ) WITHOUT ROWID;
-CREATE INDEX entry_visit ON entry (route, night, visit);
+CREATE INDEX entry_exposure ON entry (route, night, visit, detector);
 CREATE TABLE letter (
     letter INTEGER PRIMARY KEY, route INTEGER NOT NULL, name TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL,
     key BLOB, value BLOB NOT NULL, source INTEGER, made_from BLOB, died REAL NOT NULL, UNIQUE (route, name, made_from)
@@ -121,7 +121,7 @@ class Outbox:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path, self._routes = path, dict[tuple[str, str], int]()
         with writing(path):
             make_folder(path.parent)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, MODE))
@@ -138,10 +138,12 @@ class Outbox:
 
     def route(self, sink: str, form: str) -> int:
         """Return the number of a sink and a version of the schema."""
-        with self._change() as base:
-            base.execute("INSERT OR IGNORE INTO route (sink, form) VALUES (?, ?)", (sink, form))
-            found = base.execute("SELECT route FROM route WHERE sink = ? AND form = ?", (sink, form)).fetchone()
-        return int(found[0])
+        if (sink, form) not in self._routes:
+            with self._change() as base:
+                base.execute("INSERT OR IGNORE INTO route (sink, form) VALUES (?, ?)", (sink, form))
+                found = base.execute("SELECT route FROM route WHERE sink = ? AND form = ?", (sink, form)).fetchone()
+            self._routes[sink, form] = int(found[0])
+        return self._routes[sink, form]
 
     def enter(self, route: int, packets: Sequence[Packet], *, again: bool = False) -> list[Standing]:
         """Enter packets that are to be sent; return the state of each: those that are ``waiting`` have to be sent.

@@ -61,6 +61,8 @@ def test_options_and_their_defaults_are_those_that_users_are_told(name):
 
 
 LIMITS = {
+    "alerts show": {"limit": (1, None), "skip": (0, None)},
+    "alerts tail": {"idle_exit": (0, None), "most": (1, None)},
     "backfill": {"nice": (0, 19), "pause": (0, None)},
     "bench": {"repeats": (1, None), "threads": (1, None)},
     "forced": {"sigma": (1.0, 10.0)},
