@@ -183,7 +183,9 @@ class CatalogueRows:
 
         def once(rows: "CatalogueRows") -> pa.Table:
             parts, left = [_selected(rows.schema, columns).empty_table()], limit
-            for one in rows._datasets():
+            # Of a few rows, a night at a time: pyarrow reads files ahead.
+            sources = [rows] if limit is None else [_one_night(rows, night) for night in rows.nights]
+            for one in (dataset for source in sources for dataset in source._datasets()):
                 if left is not None and left <= 0:
                     break
                 parts.append(_scanned(one, rows.schema, columns, where, left))
@@ -237,6 +239,13 @@ class CatalogueRows:
                 for (night, _), content in zip(some, contents, strict=True)
             ]
             yield ds.FileSystemDataset(fragments, self.schema, _PARQUET)
+
+
+def _one_night(rows: CatalogueRows, night: str) -> CatalogueRows:
+    """Return the rows of a night, with the columns and the files that are known of all."""
+    found = replace(rows, chosen=(night,))
+    found.__dict__.update(schema=rows.schema, files={night: rows.files[night]})  # where `cached_property` keeps them
+    return found
 
 
 def _contents(paths: Sequence[Path]) -> list[Any]:

@@ -15,7 +15,7 @@ from flows.runtime.settings import settings_class
 from flows.storage.association_links import FILE
 from flows.storage.association_store import off_because, opened_association
 from flows.storage.catalog_parts import held
-from flows.storage.catalog_store import CatalogStore
+from flows.storage.catalog_store import CatalogStore, read_described
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore
@@ -147,7 +147,7 @@ def _in(out: Path, ledger: Ledger, night: str, visit: int, detector: int, source
     record = ledger.get(ExposureKey(night=night, visit=visit, detector=detector))
     if record is None or DIA_SOURCE.name not in record.datasets:
         return None
-    table = CatalogStore(out).read(DIA_SOURCE, record.key)
+    _, table = read_described(CatalogStore(out).path(DIA_SOURCE, record.key))  # of whatever version
     rows = table.filter(pc.equal(table["diaSourceId"], source_id)).to_pylist()
     if not rows:
         return None

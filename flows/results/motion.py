@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows.storage.catalog_store import CatalogStore
+from flows.storage.catalog_store import CatalogStore, read_described
 from schemas.dia_source import DIA_SOURCE, exposure_of
 from schemas.exposure import ExposureKey
 from schemas.tracklets import TRACKLET, TRACKLET_SOURCE
@@ -65,5 +65,6 @@ def detection_motion(out: Path, night: str, source_id: int) -> DetectionMotion |
 
 def _mjd(out: Path, night: str, source_id: int) -> float:
     visit, detector = exposure_of(source_id)
-    table = CatalogStore(out).read(DIA_SOURCE, ExposureKey(night=night, visit=visit, detector=detector))
+    key = ExposureKey(night=night, visit=visit, detector=detector)
+    _, table = read_described(CatalogStore(out).path(DIA_SOURCE, key))  # of whatever version
     return float(table.filter(pc.equal(table["diaSourceId"], source_id))["midpointMjdTai"][0].as_py())

@@ -257,7 +257,8 @@ def _quantity(values: pa.Array, unit: str) -> Any:
     elif pa.types.is_floating(values.type):
         numbers = values.to_numpy(zero_copy_only=False)
     elif pa.types.is_string(values.type):
-        numbers = np.array(values.fill_null("").to_pylist(), str)
+        found = values.fill_null("").dictionary_encode()  # bands and nights: few texts, many rows
+        numbers = np.array(found.dictionary.to_pylist() or [""], str)[found.indices.to_numpy(zero_copy_only=False)]
     elif unit and values.null_count:  # a quantity has no mask
         numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
     else:

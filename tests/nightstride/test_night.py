@@ -5,6 +5,7 @@ import sys
 from importlib.metadata import version
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
@@ -192,6 +193,19 @@ def test_a_light_curve_is_of_what_was_seen_more_than_once(linked):
         night.lightcurve(mover[0], of="object")
     with pytest.raises(ns.Misconfigured, match="holds no detection 5 "):
         night.lightcurve(5)
+
+
+def test_a_night_of_an_older_version_is_looked_at_too(linked, tmp_path):
+    out, mover = shutil.copytree(linked[0].out, tmp_path / "out"), linked[1][1]
+    for path in (out / "catalogs" / "dia_source").rglob("*.parquet"):
+        pq.write_table(pq.read_table(path, partitioning=None).drop_columns(["pArtefact", "trailFluxErr"]), path)
+    night = ns.open(out)
+    assert night.detections().to_arrow()["pArtefact"].null_count == len(night.detections()) == 15
+    assert night.cutout(mover[0]).detection["diaSourceId"] == mover[0]
+    assert np.isnan(night.lightcurve(mover[0])["fluxErr"]).all()
+    found = night.explain(mover[0])
+    assert [one["diaSourceId"] for one in found.motion.members] == mover
+    assert "pArtefact" not in found.detection
 
 
 def test_exposures_say_what_is_known_of_them(linked):
