@@ -10,6 +10,7 @@ from astropy.io.fits import Header, getdata
 from astropy.wcs import WCS
 
 from benchmarks.pulls import correlated_noise
+from kernels.psf.flux_error import psf_flux_error
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.matched_filter import template_snr
 from kernels.trails.trail_model import trail_image
@@ -362,3 +363,27 @@ def test_the_aperture_and_the_noise_are_those_of_exposure_and_settings():
     assert (wide > 1.3 * narrow).all()
     bright, none = (measure_all(inputs(), context(exposure(gain=one)))["apFluxErr"].to_numpy() for one in (0.5, None))
     assert (bright > 1.05 * none).all()
+
+
+def test_errors_of_the_psf_are_part_of_those_of_fluxes_and_of_nothing_else():
+    exact = STAGE(inputs(), context()).rows
+    unsure = STAGE(inputs(), context(exposure(psf=PsfModel(fwhm_px=2.3, fwhm_err=0.23, flatness_err=0.1)))).rows
+    known = (2.3, 3.0, 0.23, 0.1)
+    point, trail = (psf_flux_error(*known, exact["trailLengthPx"].to_numpy() * k) for k in (0, 1))
+    for name, share in (("psf", point), ("trail", trail)):
+        flux, before, after = (
+            one[f"{name}Flux{end}"].to_numpy() for one, end in ((exact, ""), (exact, "Err"), (unsure, "Err"))
+        )
+        assert after == pytest.approx(np.hypot(before, share * flux), rel=1e-4, nan_ok=True)
+    changed = {"psfFluxErr", "trailFluxErr", "magABErr"}
+    for name in set(exact.column_names) - changed:
+        assert exact[name].equals(unsure[name]), name
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [(("ambiguous_time",), DetectionFlag.ASSUMED_TIME), (("assumed_gain",), DetectionFlag.ASSUMED_GAIN), ((), 0)],
+)
+def test_rows_tell_what_was_assumed_of_their_exposure(flags, expected):
+    found = STAGE(inputs(), context(exposure(flags=flags))).rows["flags"].to_numpy()
+    assert (found & (DetectionFlag.ASSUMED_TIME | DetectionFlag.ASSUMED_GAIN) == expected).all()

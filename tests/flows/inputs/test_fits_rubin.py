@@ -273,3 +273,24 @@ def test_the_zero_point_of_counts_is_given_or_that_of_so_many(cards, zero_point)
 def test_the_width_is_given_or_that_of_a_gaussian(cards, fwhm):
     psf = calibration(MAGZERO=27.0, **cards).psf
     assert (psf and psf.fwhm_px) == (fwhm and pytest.approx(fwhm))
+
+
+@pytest.mark.parametrize(
+    ("unit", "stored", "gain"),
+    [("electron", "electron", 1.0), ("electron/s", "electron/s", 30.0), ("adu/s", "adu/s", 48.0), ("odd", "adu", 1.6)],
+)
+def test_a_gain_of_counts_is_converted_to_the_pixels(unit, stored, gain):
+    found = calibration(BUNIT=unit, GAIN=1.6, EXPTIME=30.0, MAGZERO=27.0)
+    assert (found.pixel_unit, found.gain) == (stored, pytest.approx(gain))
+
+
+@pytest.mark.parametrize(("system", "ahead"), [("TT", 32.184), ("GPS", -19.0)])
+def test_other_time_systems_are_honoured_and_unknown_ones_refused(system, ahead):
+    cards = {"MJD": 61060.125}
+    tai, other = (
+        RUBIN.identity(planes("IMAGE", "MASK", **cards, TIMESYS=name), "x", KeywordMapping())
+        for name in ("TAI", system)
+    )
+    assert (tai.midpoint_mjd_tai - other.midpoint_mjd_tai) * 86400 == pytest.approx(ahead, abs=1e-3)
+    with pytest.raises(BadInput, match="TIMESYS"):
+        RUBIN.identity(planes("IMAGE", "MASK", **cards, TIMESYS="MARS"), "x", KeywordMapping())

@@ -197,3 +197,12 @@ def test_what_several_runs_came_to_is_added_up_in_every_part():
     assert whole.stopped
     assert not combined(parts[:1]).stopped
     assert combined([]).report is None
+
+
+def test_assumptions_are_counted_and_other_flags_are_not():
+    plan = Plan(tuple(item(number) for number in range(3)), (), 0)
+    flags = (("assumed_site", "no_wcs", "subtracted"), ("assumed_site",), ())
+    outcomes = [replace(outcome(number, "done"), flags=mine) for number, mine in enumerate(flags)]
+    summary = summarise_run(plan, NightTotals(outcomes))
+    assert summary.assumed == {"assumed_site": 2, "no_wcs": 1}
+    assert combined([summary, summary]).assumed == {"assumed_site": 4, "no_wcs": 2}

@@ -112,3 +112,11 @@ def test_shares_of_no_work_are_nothing():
 def test_a_cause_that_occurred_once_is_told(counted):
     told = rows(causes={"cosmic_ray": counted})["candidates, cosmic ray"]
     assert told == f"{counted['refused']} refused, {counted['published']} published"
+
+
+def test_assumptions_are_shouted_once_for_each_kind():
+    text = shown(assumed={"assumed_site": 1, "no_zero_point": 1200})
+    assert "ASSUMED (assumed_site), 1 exposure: the longitude" in text
+    assert "ASSUMED (no_zero_point), 1,200 exposures" in text
+    assert "nightstride inspect FILE" in text
+    assert "ASSUMED" not in shown()

@@ -62,3 +62,10 @@ def test_tai_stays_as_it_is():
 def test_what_is_no_time_is_an_error(value, form, message):
     with pytest.raises(ValueError, match=message):
         tai(value, form, "utc")
+
+
+@pytest.mark.parametrize(("scale", "ahead"), [("tt", 32.184), ("gps", -19.0), ("tai", 0.0)])
+@pytest.mark.parametrize(("value", "form"), [(58748.25, "mjd"), ("2019-09-22T06:00:00", "isot")])
+def test_scales_differ_from_tai_by_constants(scale, ahead, value, form):
+    there = tai(value, form, scale)
+    assert (tai(value, form, "tai") - there).to_value("s") == pytest.approx(ahead, abs=1e-6)

@@ -14,6 +14,7 @@ from flows.results.page.tables import (
     SNR_EDGES,
     CauseRow,
     TroubleRow,
+    assumed_notes,
     cause_rows,
     cause_words,
     counts,
@@ -28,6 +29,7 @@ from flows.results.page.tables import (
 )
 from flows.results.quality.measure import depth
 from kernels.measure.vetoes.evidence import count_causes
+from schemas.exposure import PsfModel
 from schemas.summary import CauseCount, ExposureCounts
 from schemas.summary import Trouble as Failure
 
@@ -288,3 +290,15 @@ def test_a_histogram_is_stacked_and_scaled_to_the_highest_pile():
     ]
     assert SNR_EDGES == (4, 5, 6, 7, 8, 10, 12, 15, 20, 30, 50, 100)
     assert LENGTH_EDGES == (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+
+
+def test_what_was_assumed_is_told_once_for_each_kind(kit, exposure):
+    unsure = kit.info(
+        flags=("assumed_psf", "assumed_site", "no_zero_point"), psf=PsfModel(fwhm_px=2.5, source="assumed")
+    )
+    first, second = assumed_notes([unsure, unsure, kit.info(flags=("assumed_site",))])
+    assert first.startswith("Assumed for 2 exposures: no star and no header tells the PSF")
+    assert second.startswith("Assumed for 3 exposures: the longitude")
+    cells = told(exposure, unsure)
+    assert cells["Seeing"] == "2.50″ assumed"
+    assert cells["Notes"] == "PSF assumed, site assumed, no zero point"
