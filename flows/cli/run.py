@@ -123,12 +123,8 @@ def _run(
     console: "Console",
 ) -> "RunSummary":
     """Read settings and sources, plan under the lease, and run what is to be done."""
-    from flows.inputs.sources import list_sources
     from flows.nights.cluster.startup import start_ahead
-    from flows.nights.observation import observation
-    from flows.runtime.log import tell
     from flows.runtime.settings import load_settings
-    from flows.storage.lease import patient_lease, require_free
     from flows.storage.object_store import configure
 
     # Workers may have another working folder.
@@ -136,6 +132,13 @@ def _run(
     _require_apart(inputs, out)
     settings = load_settings(config, overrides)
     configure(settings.store)
+    if not wait_s and all(Path(one).exists() for one in inputs):
+        start_ahead(out, settings)
+    from flows.inputs.sources import list_sources
+    from flows.nights.observation import observation
+    from flows.runtime.log import tell
+    from flows.storage.lease import patient_lease, require_free
+
     if not wait_s:
         require_free(out)  # before the port of its metrics is found taken, and an archive is listed
     with observation(settings, console) as seen:

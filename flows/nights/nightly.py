@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from itertools import groupby
 from math import ceil
 from pathlib import Path
@@ -16,6 +17,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.inputs.source import name_of
 from flows.nights.cluster.cluster import Cluster
+from flows.nights.cluster.startup import import_night_stages
 from flows.nights.exposure_run import ExposureRun
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
@@ -146,9 +148,8 @@ class NightRun:
 logging.getLogger("EventsWorker").setLevel(logging.CRITICAL)
 
 
-@flow(name="nightly", validate_parameters=False)
 async def nightly(night: NightRun) -> None:
-    """Search all exposures of ``night``; their outcomes are in ``night.totals``.
+    """Run the flow of a night: search all its exposures; their outcomes are in ``night.totals``.
 
     Visits begin in order, each when the one before has handed out all its exposures: they overlap at their ends, so
     that every worker has work, and what is on its way at any time is bounded, and memory and disk with it. Asked to
@@ -159,6 +160,17 @@ async def nightly(night: NightRun) -> None:
     ExceptionGroup of Misconfigured
         No exposure could succeed.
     """
+    _NIGHT.set(night)
+    await _nightly()
+
+
+_NIGHT: ContextVar[NightRun] = ContextVar("night")
+"""Night of the flow. No parameter: Prefect would import FastAPI to store it, which takes a quarter of a second."""
+
+
+@flow(name="nightly")
+async def _nightly() -> None:
+    night = _NIGHT.get()
     night.progress.begin()
     slots = asyncio.Semaphore(night.cluster.workers + 1)
     with night.shutdown.on_signals(), span("nightly", {"exposures": len(night.items)}):
@@ -174,6 +186,7 @@ async def _visits(night: NightRun, slots: asyncio.Semaphore) -> None:
             await handed_out.wait()
             if night.stopping:
                 return
+        threading.Thread(target=import_night_stages).start()
 
 
 async def turn(

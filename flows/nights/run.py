@@ -5,7 +5,7 @@ import gc
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,21 +16,18 @@ from typing import TYPE_CHECKING, TypeVar
 from flows.inputs.source import Source, name_of
 from flows.inputs.source_state import sha256_of
 from flows.nights.association import Association, AssociationSummary, associate
-from flows.nights.cluster.startup import start_services
+from flows.nights.cluster.startup import import_engines, start_services
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
+from flows.nights.reports import page_process, with_quality, with_reports
 from flows.nights.totals import rounded_seconds, summarise_run
 from flows.pipeline.night_plan import NightWork, plan_nights
 from flows.pipeline.outcome import Item, Outcome, Plan, trouble_of
-from flows.results.quality.assess import assess
-from flows.results.quality.judge import told
 from flows.runtime.traces import span
 from flows.storage.ledger import Ledger
-from flows.storage.night_sums import settle
 from schemas.dia_object import ASSOCIATION
 from schemas.errors import Misconfigured, choice
 from schemas.exposure import ExposureKey
-from schemas.recovery import Recovery
 from schemas.settings import Settings
 from schemas.summary import STOPPED, RunSummary, Trouble
 from stages import PIPELINE
@@ -71,27 +68,28 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
         from flows.nights.cluster.memory import require_fit
         from flows.nights.nightly import NightRun
 
-    with cluster(settings, out) as workers, progress.watched(workers):
-        require_fit([item.source for item in plan.todo], settings, workers.memory_bytes)
-        engines = Thread(target=_import_engines)
-        engines.start()
-        warm_up(workers, settings)
-        take_apart(plan.todo, out)
-        night = NightRun(plan.todo, out, settings, Recorder(out, settings, PIPELINE, sha256_of), progress, workers)
-        server.wait()
-        engines.join()
-        Thread(target=_import_night_stages).start()
-        startup = perf_counter() - start
-        warnings = _search(night)
-        elapsed = {"startup": startup, "search": perf_counter() - start - startup}
-        summary = summarise_run(plan, night.totals, warnings)
-        waiting = max(0.0, workers.workers * elapsed["search"] - sum(summary.seconds.values()))
-        summary = _timed(summary, {"waiting": waiting, **elapsed})
-        if night.stopping:  # whoever asked wants it to end: the next run brings the nights together
-            return _timed(summary, {"wall": perf_counter() - start}).model_copy(update={"stopped": True})
-        summary = with_catalogues(summary, out, settings, progress, workers)
-    done = perf_counter()
-    summary = with_reports(summary, out, settings, progress)
+    with ExitStack() as stack:
+        with cluster(settings, out) as workers, progress.watched(workers):
+            require_fit([item.source for item in plan.todo], settings, workers.memory_bytes)
+            engines = Thread(target=import_engines)
+            engines.start()
+            warm_up(workers, settings)
+            take_apart(plan.todo, out)
+            night = NightRun(plan.todo, out, settings, Recorder(out, settings, PIPELINE, sha256_of), progress, workers)
+            call = stack.enter_context(page_process(settings))
+            server.wait()
+            engines.join()
+            startup = perf_counter() - start
+            warnings = _search(night)
+            elapsed = {"startup": startup, "search": perf_counter() - start - startup}
+            summary = summarise_run(plan, night.totals, warnings)
+            waiting = max(0.0, workers.workers * elapsed["search"] - sum(summary.seconds.values()))
+            summary = _timed(summary, {"waiting": waiting, **elapsed})
+            if night.stopping:  # whoever asked wants it to end: the next run brings the nights together
+                return _timed(summary, {"wall": perf_counter() - start}).model_copy(update={"stopped": True})
+            summary = with_catalogues(summary, out, settings, progress, workers)
+        done = perf_counter()
+        summary = with_reports(summary, out, settings, progress, call)
     report, wall = perf_counter() - done, perf_counter() - start
     progress.night_done(wall)
     return _timed(summary, {"report": report, "wall": wall})
@@ -107,25 +105,6 @@ def _collector_paused() -> Iterator[None]:
     finally:
         if was:
             gc.enable()
-
-
-def _import_engines() -> None:
-    """Import what Prefect loads as a flow begins, while the workers get ready."""
-    with suppress(Exception):  # where it is needed the same error is raised again
-        import fastapi  # noqa: F401
-        import prefect.flow_engine
-        import prefect.task_engine  # noqa: F401
-
-
-def _import_night_stages() -> None:
-    """Import what whole nights and their pages need, while the workers search: it takes seconds."""
-    with suppress(Exception):  # as above
-        import flows.nights.patches
-        import flows.results.evaluation.recovery
-        import flows.results.page.page  # noqa: F401
-        from flows.results.quality.measure import warm_up
-
-        warm_up()
 
 
 def _timed(summary: RunSummary, seconds: Mapping[str, float]) -> RunSummary:
@@ -369,73 +348,6 @@ def _made(
     return summary.model_copy(
         update={"catalogues": dict(rows), "not_run": not_run, "night_failed": tuple(failed), "seconds": seconds}
     )
-
-
-def with_quality(
-    summary: RunSummary, night: str, out: Path, settings: Settings, recoveries: tuple[Recovery, ...] | None = None
-) -> RunSummary:
-    """Add the verdicts on a night; that it cannot be judged is a warning, and withholds nothing.
-
-    Parameters
-    ----------
-    summary
-        Of the run.
-    night, out, settings
-        Which night, and where.
-    recoveries
-        What came back of its synthetic streaks, if that is added up already.
-    """
-    try:
-        record = assess(out, night, settings.quality, recoveries)
-    except Exception as error:
-        warning = f"quality of night {night} not judged: {type(error).__name__}: {error}"
-        return summary.model_copy(update={"warnings": (*summary.warnings, warning)})
-    if record is None:
-        return summary
-    failed = [
-        Trouble(uri=f"night {night}", code="quality", message=f"night {night}, {one.instrument} {one.band}: {line}")
-        for one in record.judged
-        if settings.quality.fail_night and one.verdict == "fail"
-        for line in told(one)
-    ]
-    quality = {**summary.quality, night: record.judged}
-    return summary.model_copy(update={"quality": quality, "quality_failed": (*summary.quality_failed, *failed)})
-
-
-def with_reports(summary: RunSummary, out: Path, settings: Settings, progress: Progress) -> RunSummary:
-    """Add up what came back of each night, judge it, and make its page with the figures of the run."""
-    for night in summary.nights:
-        progress.say(f"Drawing the page of night {night}.")
-        summary = with_report(summary, night, out, settings, of_run=True)
-    return summary
-
-
-def with_report(summary: RunSummary, night: str, out: Path, settings: Settings, *, of_run: bool) -> RunSummary:
-    """Add up what came back of a night, judge it, and make its page; what fails is a warning, no failed night.
-
-    Parameters
-    ----------
-    summary
-        Of the run.
-    night, out, settings
-        Which night, and where.
-    of_run
-        Whether the page tells of the run, too: a stream has none that ends with the night.
-    """
-    from flows.results.evaluation.recovery import read_recoveries
-    from flows.results.page.page import write_report
-
-    try:
-        found = read_recoveries(out, night)
-        summary = summary.model_copy(update={"injection": (*summary.injection, *found)})
-        summary = with_quality(summary, night, out, settings, found)
-        with span("report", {"night": night}):
-            page = write_report(out, night, summary if of_run else None)
-        settle(Ledger(out), [night])
-    except Exception as error:
-        warning = f"no page of night {night}: {type(error).__name__}: {error}"
-        return summary.model_copy(update={"warnings": (*summary.warnings, warning)})
-    return summary.model_copy(update={"report": str(page)})
 
 
 def associate_output(

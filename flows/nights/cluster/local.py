@@ -40,7 +40,8 @@ MALLOC = {
 }
 """Environment of the allocator, which reads it when a process starts."""
 
-_MODULES = ["flows.nights.cluster.worker_imports"]
+_MODULES = ["flows.nights.cluster.worker_imports", "__main__"]
+"""The second is the file of the command, which every process that is started this way imports again."""
 
 
 def start_worker_server() -> None:
@@ -140,11 +141,14 @@ def local_cluster(settings: Settings) -> Iterator[tuple[str, "Security"]]:
     among it, lies in a folder of ours alone.
     """
     import dask
+    import distributed.utils
     from distributed import LocalCluster
 
     from flows.nights.cluster.security import temporary_security
 
     start_worker_server()
+    # Dask would import pandas here, among others, for the process that workers are forked from, which runs already.
+    distributed.utils._forkserver_preload_set = True
     own = {
         "distributed.nanny.pre-spawn-environ": MALLOC,
         "distributed.worker.multiprocessing-method": METHOD,

@@ -12,13 +12,13 @@ import subprocess
 import sys
 import threading
 import time
+from base64 import b64encode
 from functools import cache
 from pathlib import Path
 from secrets import token_urlsafe
-from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
-from flows.storage.folder import writable_folder
 from schemas.errors import Misconfigured
 
 START_S = 600.0
@@ -45,10 +45,14 @@ QUIET = {
 LIGHT = {
     "PREFECT_UI_ENABLED": "0",
     "PREFECT__SERVER_EPHEMERAL": "1",
-    "PREFECT__SERVER_FINAL": "1",
     "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+    "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
+    "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
 }
-"""A server of our own records what runs; it has no page, and nothing is set off by what happens."""
+"""A server of our own records what runs; it has no page and no blocks, and nothing is set off by what happens."""
+
+
+_PASSWORD = "PREFECT_SERVER_API_AUTH_STRING"
 
 
 class PrefectServer:
@@ -73,7 +77,7 @@ class PrefectServer:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, **LIGHT, "PREFECT_SERVER_API_AUTH_STRING": password},
+                env={**os.environ, **LIGHT, _PASSWORD: password},
             )
             os.environ |= {"PREFECT_API_URL": self.url, "PREFECT_API_AUTH_STRING": password}
             # Registered before Prefect is imported, so run after Prefect has sent its last events at exit.
@@ -127,6 +131,8 @@ def default_home() -> Path:
 
 def _private_home(path: Path) -> None:
     """Make the folder of the server, which says what was searched, when and where; ours is for nobody else."""
+    from flows.storage.folder import writable_folder  # the server itself needs none of it
+
     writable_folder(path, "PREFECT_HOME", 0o700)
     if path == default_home():
         path.chmod(0o700)  # made by an earlier version
@@ -153,7 +159,21 @@ def _serve(port: int) -> None:
     app = create_app()
     gc.freeze()
     gc.enable()
+    threading.Thread(target=_ask_first, args=(port,), daemon=True).start()
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="critical", lifespan="on")
+
+
+def _ask_first(port: int) -> None:
+    """Ask the first question, at which FastAPI makes its routes for a quarter of a second, before a run does."""
+    password = b64encode(os.environ.get(_PASSWORD, "").encode()).decode()
+    asked = Request(f"http://127.0.0.1:{port}/api/admin/version", headers={"Authorization": f"Basic {password}"})
+    while True:
+        try:
+            return urlopen(asked, timeout=START_S).close()
+        except HTTPError:  # it answers
+            return
+        except OSError:
+            time.sleep(0.02)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Start of what a run needs beside itself: the Prefect server, and the process that its workers are forked from."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from flows.nights.cluster.local import start_worker_server
@@ -23,3 +24,20 @@ def start_ahead(out: Path, settings: Settings) -> None:
     """
     if not any((out / part).exists() for part in PARTS):
         start_services(settings)
+
+
+def import_engines() -> None:
+    """Import what Prefect loads as a flow begins, while the workers get ready."""
+    with suppress(Exception):  # where it is needed the same error is raised again
+        import prefect.flow_engine
+        import prefect.task_engine
+        import prefect.utilities.visualization  # noqa: F401
+
+
+def import_night_stages() -> None:
+    """Import what whole nights need, while the workers search."""
+    with suppress(Exception):  # as above
+        import flows.nights.patches
+        import flows.storage.association_store
+        import scipy.spatial
+        import pandas  # noqa: F401 pyarrow loads it if it is there
