@@ -68,8 +68,10 @@ def run(
     """
     from rich.console import Console
 
+    from flows.runtime.imports import collector_paused
+
     console = Console(stderr=True)
-    with refusals(as_json):
+    with refusals(as_json), collector_paused():
         overrides = {**cluster_overrides(scheduler, workers), **observe_overrides(metrics, metrics_file, log_format)}
         overrides["butler"] = _of_butler(inputs, where, collections, dataset_type)
         summary = _run(inputs, template, out, config, overrides, wait, console)

@@ -1,11 +1,10 @@
 """Run of a night: plan, search on a cluster, stages of the whole night, pages."""
 
 import asyncio
-import gc
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,6 +22,7 @@ from flows.nights.reports import page_process, with_quality, with_reports
 from flows.nights.totals import rounded_seconds, summarise_run
 from flows.pipeline.night_plan import NightWork, plan_nights
 from flows.pipeline.outcome import Item, Outcome, Plan, trouble_of
+from flows.runtime.imports import resume_collector, without_pandas
 from flows.runtime.traces import span
 from flows.storage.ledger import Ledger
 from schemas.dia_object import ASSOCIATION
@@ -62,12 +62,14 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
     start = perf_counter()
     # Server and workers start side by side, and this process imports what it needs meanwhile: each takes seconds.
     server = start_services(settings)
-    with _collector_paused():
-        import flows.nights.nightly  # noqa: F401
-        from flows.nights.cluster.cluster import cluster, warm_up
-        from flows.nights.cluster.memory import require_fit
-        from flows.nights.nightly import NightRun
+    import flows.nights.nightly  # noqa: F401
+    from flows.nights.cluster.cluster import cluster, warm_up
+    from flows.nights.cluster.memory import require_fit
+    from flows.nights.nightly import NightRun
 
+    without_pandas()
+    resume_collector()
+    server.begin()
     with ExitStack() as stack:
         with cluster(settings, out) as workers, progress.watched(workers):
             require_fit([item.source for item in plan.todo], settings, workers.memory_bytes)
@@ -93,18 +95,6 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
     report, wall = perf_counter() - done, perf_counter() - start
     progress.night_done(wall)
     return _timed(summary, {"report": report, "wall": wall})
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Keep the garbage collector from looking through what imports make, which is never garbage."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def _timed(summary: RunSummary, seconds: Mapping[str, float]) -> RunSummary:

@@ -40,8 +40,8 @@ MALLOC = {
 }
 """Environment of the allocator, which reads it when a process starts."""
 
-_MODULES = ["flows.nights.cluster.worker_imports", "__main__"]
-"""The second is the file of the command, which every process that is started this way imports again."""
+_MODULES = ["flows.nights.cluster.worker_imports", "flows.cli.app"]
+"""The second is what the script of the command imports: multiprocessing runs that again in each process."""
 
 
 def start_worker_server() -> None:

@@ -11,10 +11,9 @@ from schemas.settings import Settings
 
 def start_services(settings: Settings) -> PrefectServer:
     """Start the Prefect server and the process that workers are forked from; return at once. They take seconds."""
-    server = prefect_server()
     if settings.cluster.kind == "local":
         start_worker_server()
-    return server
+    return prefect_server()
 
 
 def start_ahead(out: Path, settings: Settings) -> None:
@@ -39,5 +38,4 @@ def import_night_stages() -> None:
     with suppress(Exception):  # as above
         import flows.nights.patches
         import flows.storage.association_store
-        import scipy.spatial
-        import pandas  # noqa: F401 pyarrow loads it if it is there
+        import scipy.spatial  # noqa: F401
