@@ -68,7 +68,7 @@ def run(
     """
     from rich.console import Console
 
-    from flows.runtime.imports import collector_paused
+    from flows.runtime.collector import collector_paused
 
     console = Console(stderr=True)
     with refusals(as_json), collector_paused():

@@ -22,7 +22,7 @@ from flows.nights.reports import page_process, with_quality, with_reports
 from flows.nights.totals import rounded_seconds, summarise_run
 from flows.pipeline.night_plan import NightWork, plan_nights
 from flows.pipeline.outcome import Item, Outcome, Plan, trouble_of
-from flows.runtime.imports import resume_collector, without_pandas
+from flows.runtime.collector import resume_collector
 from flows.runtime.traces import span
 from flows.storage.ledger import Ledger
 from schemas.dia_object import ASSOCIATION
@@ -67,7 +67,6 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
     from flows.nights.cluster.memory import require_fit
     from flows.nights.nightly import NightRun
 
-    without_pandas()
     resume_collector()
     server.begin()
     with ExitStack() as stack:

@@ -36,6 +36,9 @@ def import_engines() -> None:
 def import_night_stages() -> None:
     """Import what whole nights need, while the workers search."""
     with suppress(Exception):  # as above
+        import astropy_healpix
         import flows.nights.patches
         import flows.storage.association_store
-        import scipy.spatial  # noqa: F401
+        import pandas
+        import scipy.spatial
+        import sqlalchemy.dialects.sqlite  # noqa: F401

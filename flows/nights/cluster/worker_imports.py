@@ -6,6 +6,7 @@ imports make is never garbage, and the collector, which would look through all o
 
 # ruff: noqa: E402, F401
 import gc
+from contextlib import suppress
 
 gc.disable()
 
@@ -25,12 +26,13 @@ import flows.inputs.ingest
 import flows.nights.cluster.cluster
 import flows.nights.exposure_work
 import flows.nights.patches
-from flows.runtime.imports import without_pandas
 import kernels.nets.streak_net
 import kernels.search.dense_search
 from kernels.image.order_statistic import median
 
-without_pandas()
+with suppress(ImportError):
+    import pandas  # pyarrow loads it if it is there
+
 # The first call of a compiled function loads half of numba; this one starts no threads, which a fork would lose.
 median(np.zeros(1))
 
