@@ -94,10 +94,11 @@ def page_process(settings: Settings) -> Iterator[Caller]:
 
 def _import_pages() -> None:
     with suppress(Exception):  # where it is needed the same error is raised again
-        import flows.results.page.page
-        from flows.results.quality.measure import warm_up
+        from flows.results.page import page
+        from flows.results.quality import measure
 
-        warm_up()
+        page.warm_up()
+        measure.warm_up()
 
 
 # Imported where they are called.

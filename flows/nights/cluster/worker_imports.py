@@ -26,8 +26,8 @@ import flows.inputs.ingest
 import flows.nights.cluster.cluster
 import flows.nights.exposure_work
 import flows.nights.patches
-import kernels.nets.streak_net
-import kernels.search.dense_search
+import kernels.measure.reliability_net
+import kernels.search.detector_weights
 from kernels.image.order_statistic import median
 
 with suppress(ImportError):
