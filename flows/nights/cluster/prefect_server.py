@@ -12,15 +12,14 @@ import subprocess
 import sys
 import threading
 import time
-from base64 import b64encode
 from collections.abc import Callable, Mapping
 from functools import cache
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import NamedTuple
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.error import URLError
+from urllib.request import urlopen
 
 from schemas.errors import Misconfigured
 
@@ -56,6 +55,10 @@ LIGHT = {
 
 
 _PASSWORD = "PREFECT_SERVER_API_AUTH_STRING"
+
+
+ASKED_FIRST = ("/admin", "/csrf-token", "/flows", "/flow_runs")
+"""Beginnings of the paths that a flow asks for as it begins."""
 
 
 class PrefectServer:
@@ -216,26 +219,14 @@ def _serve(port: int, parents_end: Callable[[], object], wait: Callable[[], obje
     wait()
     gc.disable()  # what imports make is never garbage
     import uvicorn
-    from prefect.server.api.server import create_app
+    from prefect.server.api import server
 
-    app = create_app()
+    # FastAPI makes routes when a question passes them, in order: all of them for the first, which is one of these.
+    server.API_ROUTERS = tuple(sorted(server.API_ROUTERS, key=lambda one: one.prefix not in ASKED_FIRST))
+    app = server.create_app()
     gc.freeze()
     gc.enable()
-    threading.Thread(target=_ask_first, args=(port,), daemon=True).start()
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="critical", lifespan="on")
-
-
-def _ask_first(port: int) -> None:
-    """Ask the first question, at which FastAPI makes its routes for a quarter of a second, before a run does."""
-    password = b64encode(os.environ.get(_PASSWORD, "").encode()).decode()
-    asked = Request(f"http://127.0.0.1:{port}/api/admin/version", headers={"Authorization": f"Basic {password}"})
-    while True:
-        try:
-            return urlopen(asked, timeout=START_S).close()
-        except HTTPError:  # it answers
-            return
-        except OSError:
-            time.sleep(0.02)
 
 
 if __name__ == "__main__":
