@@ -45,6 +45,7 @@ def _end() -> None:
         sys.stderr.flush()
         os._exit(_code)
 
+
 app = typer.Typer(
     name="nightstride",
     help="Difference images in, a measured catalogue of moving objects and a night page out.",

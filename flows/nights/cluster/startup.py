@@ -36,9 +36,11 @@ def import_engines() -> None:
 def import_night_stages() -> None:
     """Import what whole nights need, while the workers search."""
     with suppress(Exception):  # as above
-        import astropy_healpix
-        import flows.nights.patches
-        import flows.storage.association_store
-        import pandas
-        import scipy.spatial
+        import astropy_healpix  # noqa: F401
+        import numba  # noqa: F401
+        import pandas  # noqa: F401
+        import scipy.spatial  # noqa: F401
         import sqlalchemy.dialects.sqlite  # noqa: F401
+
+        import flows.nights.patches
+        import flows.storage.association_store  # noqa: F401
