@@ -125,7 +125,11 @@ def _run(
     console: "Console",
 ) -> "RunSummary":
     """Read settings and sources, plan under the lease, and run what is to be done."""
-    from flows.nights.cluster.startup import start_ahead
+    from flows.nights.cluster.startup import start_ahead, start_workers_ahead
+
+    begin = not wait_s and all(Path(one).exists() for one in inputs)
+    if begin and config is None and overrides["cluster"]["kind"] is None:
+        start_workers_ahead(out)
     from flows.runtime.settings import load_settings
     from flows.storage.object_store import configure
 
@@ -134,7 +138,7 @@ def _run(
     _require_apart(inputs, out)
     settings = load_settings(config, overrides)
     configure(settings.store)
-    if not wait_s and all(Path(one).exists() for one in inputs):
+    if begin:
         start_ahead(out, settings)
     from flows.inputs.sources import list_sources
     from flows.nights.observation import observation

@@ -186,7 +186,8 @@ async def _visits(night: NightRun, slots: asyncio.Semaphore) -> None:
             await handed_out.wait()
             if night.stopping:
                 return
-        threading.Thread(target=import_night_stages).start()
+        # Not at once: what is handed out has to be sent first.
+        threading.Timer(0.1, import_night_stages).start()
 
 
 async def turn(

@@ -69,28 +69,32 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
 
     resume_collector()
     server.begin()
-    with ExitStack() as stack:
-        with cluster(settings, out) as workers, progress.watched(workers):
-            require_fit([item.source for item in plan.todo], settings, workers.memory_bytes)
-            engines = Thread(target=import_engines)
-            engines.start()
-            warm_up(workers, settings)
-            take_apart(plan.todo, out)
-            night = NightRun(plan.todo, out, settings, Recorder(out, settings, PIPELINE, sha256_of), progress, workers)
-            call = stack.enter_context(page_process(settings))
-            server.wait()
-            engines.join()
-            startup = perf_counter() - start
-            warnings = _search(night)
-            elapsed = {"startup": startup, "search": perf_counter() - start - startup}
-            summary = summarise_run(plan, night.totals, warnings)
-            waiting = max(0.0, workers.workers * elapsed["search"] - sum(summary.seconds.values()))
-            summary = _timed(summary, {"waiting": waiting, **elapsed})
-            if night.stopping:  # whoever asked wants it to end: the next run brings the nights together
-                return _timed(summary, {"wall": perf_counter() - start}).model_copy(update={"stopped": True})
-            summary = with_catalogues(summary, out, settings, progress, workers)
+    with ExitStack() as stack, ExitStack() as up:
+        workers = up.enter_context(cluster(settings, out))
+        up.enter_context(progress.watched(workers))
+        require_fit([item.source for item in plan.todo], settings, workers.memory_bytes)
+        engines = Thread(target=import_engines)
+        engines.start()
+        warm_up(workers, settings)
+        take_apart(plan.todo, out)
+        night = NightRun(plan.todo, out, settings, Recorder(out, settings, PIPELINE, sha256_of), progress, workers)
+        call = stack.enter_context(page_process(settings))
+        server.wait()
+        engines.join()
+        startup = perf_counter() - start
+        warnings = _search(night)
+        elapsed = {"startup": startup, "search": perf_counter() - start - startup}
+        summary = summarise_run(plan, night.totals, warnings)
+        waiting = max(0.0, workers.workers * elapsed["search"] - sum(summary.seconds.values()))
+        summary = _timed(summary, {"waiting": waiting, **elapsed})
+        if night.stopping:  # whoever asked wants it to end: the next run brings the nights together
+            return _timed(summary, {"wall": perf_counter() - start}).model_copy(update={"stopped": True})
+        summary = with_catalogues(summary, out, settings, progress, workers)
+        closing = Thread(target=up.close)
+        closing.start()
         done = perf_counter()
         summary = with_reports(summary, out, settings, progress, call)
+        closing.join()
     report, wall = perf_counter() - done, perf_counter() - start
     progress.night_done(wall)
     return _timed(summary, {"report": report, "wall": wall})

@@ -19,10 +19,10 @@ from stat import S_IFDIR
 from tempfile import gettempdir, mkdtemp
 from typing import TYPE_CHECKING
 
-from schemas.settings import Settings
-
 if TYPE_CHECKING:
     from distributed.security import Security
+
+    from schemas.settings import Settings
 
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 """How worker processes are started."""
@@ -133,7 +133,7 @@ CLOSE_S = 60.0
 
 
 @contextmanager
-def local_cluster(settings: Settings) -> Iterator[tuple[str, "Security"]]:
+def local_cluster(settings: "Settings") -> Iterator[tuple[str, "Security"]]:
     """Start workers on this machine; yield the address of their scheduler and the keys to it.
 
     A scheduler runs what it is sent, and other users of the machine can connect to its port: connections are encrypted,
@@ -189,19 +189,19 @@ def _scratch() -> Path:
     return Path(mkdtemp(prefix="nightstride-"))  # somebody else was there first
 
 
-def local_workers(settings: Settings) -> int:
+def local_workers(settings: "Settings") -> int:
     """Return the number of worker processes: one per core that this process may use, and that its container has."""
     from dask.system import cpu_count
 
     return settings.execution.workers or cpu_count()
 
 
-def local_memory(settings: Settings) -> int:
+def local_memory(settings: "Settings") -> int:
     """Return the memory of a worker, bytes."""
     return int(settings.execution.worker_memory_gib * 2**30)
 
 
-def gpu_host_bytes(settings: Settings) -> int:
+def gpu_host_bytes(settings: "Settings") -> int:
     """Return the host memory of CUDA's libraries and context in a worker with a GPU, bytes; it belongs to no task."""
     uses_gpu = settings.detect.device == "cuda" or (settings.detect.device == "auto" and GPU_CONTROL.exists())
     return GPU_HOST if uses_gpu else 0
