@@ -82,15 +82,17 @@ def _of_butler(
     inputs: list[str], where: str | None, collections: str | None, dataset_type: str | None
 ) -> dict[str, object]:
     """Return the settings of a repository; refuse them where there is none, which would search all of a folder."""
-    from flows.inputs.butler_repository import PREFIX, is_repository
-    from schemas.errors import Misconfigured
-
     given: dict[str, object] = {
         "where": where,
         "collections": _split(collections),
         "dataset_types": _split(dataset_type),
     }
-    if any(value is not None for value in given.values()) and not any(map(is_repository, inputs)):
+    if all(value is None for value in given.values()):
+        return given
+    from flows.inputs.butler_repository import PREFIX, is_repository
+    from schemas.errors import Misconfigured
+
+    if not any(map(is_repository, inputs)):
         raise Misconfigured(
             "option",
             "--where, --collections, --dataset-type",
