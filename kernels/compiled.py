@@ -6,9 +6,7 @@ imports its stages, calls none of them.
 
 from collections.abc import Callable
 from functools import cached_property, update_wrapper
-from typing import Any, TypeVar, cast
-
-Function = TypeVar("Function", bound=Callable[..., Any])
+from typing import Any
 
 prange = range
 """Numba's, in modules that import it, as soon as one of their functions is compiled."""
@@ -56,10 +54,6 @@ class Compiled:
         return self.dispatcher._numba_type_
 
 
-def njit(**options: Any) -> Callable[[Function], Function]:
+def njit(**options: Any) -> Any:
     """Return a decorator: `numba.njit` with these options, that waits for the first call."""
-
-    def decorate(function: Function) -> Function:
-        return cast(Function, Compiled(function, options))
-
-    return decorate
+    return lambda function: Compiled(function, options)

@@ -17,7 +17,7 @@ from functools import cache
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from secrets import token_urlsafe
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -222,7 +222,8 @@ def _serve(port: int, parents_end: Callable[[], object], wait: Callable[[], obje
     from prefect.server.api import server
 
     # FastAPI makes routes when a question passes them, in order: all of them for the first, which is one of these.
-    server.API_ROUTERS = tuple(sorted(server.API_ROUTERS, key=lambda one: one.prefix not in ASKED_FIRST))
+    routers: Any = sorted(server.API_ROUTERS, key=lambda one: one.prefix not in ASKED_FIRST)
+    server.API_ROUTERS = tuple(routers)
     app = server.create_app()
     gc.freeze()
     gc.enable()

@@ -70,7 +70,8 @@ print(*{{name.split(".")[0] for name in sys.modules}}, file=sys.stderr)
     ],
 )
 def test_a_process_ends_with_the_code_of_its_command_after_all_that_is_due_at_its_end(command, code, out, error):
-    script = f"import atexit, sys\nimport flows.cli.app as module\natexit.register(print, 'the end')\n{command}\nmodule.main()"
+    begin = "import atexit, sys\nimport flows.cli.app as module\natexit.register(print, 'the end')"
+    script = "\n".join([begin, command, "module.main()"])
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert run.returncode == code
     assert out in run.stdout
