@@ -119,7 +119,7 @@ def _searched(
     image: Path, out: Path, runs: int, again: int = 2
 ) -> tuple[list[Took], list[Took], list[dict[str, float]]]:
     """Return what runs and ``again`` reruns of each with nothing to do take, and what each run tells of its parts."""
-    nightstride = "from flows.cli.app import app; app()"
+    nightstride = "from flows.cli.app import main; main()"
     command = [sys.executable, "-c", nightstride, "run", str(image), "--out", str(out), "--json"]
     searches, reruns, seconds = [], [], []
     for _ in range(runs):

@@ -111,7 +111,7 @@ _madvise.argtypes, _madvise.restype = (ctypes.c_uint64, ctypes.c_uint64, ctypes.
 _usleep.argtypes, _usleep.restype = (ctypes.c_uint32,), ctypes.c_int
 
 
-@njit(nogil=True)
+@njit(nogil=True)  # type: ignore[untyped-decorator]
 def _let_go(places: NDArray[np.uint64], rounds: int) -> None:
     """Let go of the pages at some (address, bytes), again and again."""
     for _ in range(rounds):
