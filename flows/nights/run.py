@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from flows.inputs.source import Source, name_of
 from flows.inputs.source_state import sha256_of
 from flows.nights.association import Association, AssociationSummary, associate
-from flows.nights.cluster.startup import import_engines, start_services
+from flows.nights.cluster.startup import import_engines, import_night_stages, start_services
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
 from flows.nights.reports import page_process, with_quality, with_reports
@@ -89,6 +89,7 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
         summary = _timed(summary, {"waiting": waiting, **elapsed})
         if night.stopping:  # whoever asked wants it to end: the next run brings the nights together
             return _timed(summary, {"wall": perf_counter() - start}).model_copy(update={"stopped": True})
+        import_night_stages()
         summary = with_catalogues(summary, out, settings, progress, workers)
         closing = Thread(target=up.close)
         closing.start()

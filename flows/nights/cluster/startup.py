@@ -3,6 +3,7 @@
 import os
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from flows.nights.cluster.local import start_worker_server
@@ -52,9 +53,15 @@ def import_engines() -> None:
         import prefect.utilities.visualization  # noqa: F401
 
 
+_ONE_AT_A_TIME = Lock()
+
+
 def import_night_stages() -> None:
-    """Import what whole nights need, while the workers search."""
-    with suppress(Exception):  # as above
+    """Import what whole nights need, while the workers search; return when that is done.
+
+    To be called again before it is needed: a package that another thread has half imported cannot be used.
+    """
+    with _ONE_AT_A_TIME, suppress(Exception):  # as above
         import astropy_healpix  # noqa: F401
         import numba  # noqa: F401
         import pandas  # noqa: F401
