@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from itertools import groupby
@@ -17,7 +17,6 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.inputs.source import name_of
 from flows.nights.cluster.cluster import Cluster
-from flows.nights.cluster.startup import import_night_stages
 from flows.nights.exposure_run import ExposureRun
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
@@ -99,6 +98,8 @@ class NightRun:
         Exposures to search, by night and visit.
     out, settings, recorder, progress, cluster
         Destination of the results, and what does the work.
+    meanwhile
+        Called in a thread as soon as all exposures are handed out.
 
     Attributes
     ----------
@@ -111,7 +112,18 @@ class NightRun:
         in an error.
     """
 
-    __slots__ = ("cluster", "fence", "items", "out", "progress", "recorder", "settings", "shutdown", "totals")
+    __slots__ = (
+        "cluster",
+        "fence",
+        "items",
+        "meanwhile",
+        "out",
+        "progress",
+        "recorder",
+        "settings",
+        "shutdown",
+        "totals",
+    )
 
     def __init__(
         self,
@@ -121,7 +133,9 @@ class NightRun:
         recorder: Recorder,
         progress: Progress,
         cluster: Cluster,
+        meanwhile: Callable[[], object] = lambda: None,
     ) -> None:
+        self.meanwhile = meanwhile
         self.items, self.out, self.settings = items, out, settings
         self.recorder, self.progress, self.cluster = recorder, progress, cluster
         self.fence = own_fence(out)
@@ -187,7 +201,7 @@ async def _visits(night: NightRun, slots: asyncio.Semaphore) -> None:
             if night.stopping:
                 return
         # Not at once: what is handed out has to be sent first.
-        threading.Timer(0.1, import_night_stages).start()
+        threading.Timer(0.1, night.meanwhile).start()
 
 
 async def turn(

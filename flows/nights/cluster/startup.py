@@ -3,7 +3,6 @@
 import os
 from contextlib import suppress
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING
 
 from flows.nights.cluster.local import start_worker_server
@@ -51,22 +50,3 @@ def import_engines() -> None:
         import prefect.flow_engine
         import prefect.task_engine
         import prefect.utilities.visualization  # noqa: F401
-
-
-_ONE_AT_A_TIME = Lock()
-
-
-def import_night_stages() -> None:
-    """Import what whole nights need, while the workers search; return when that is done.
-
-    To be called again before it is needed: a package that another thread has half imported cannot be used.
-    """
-    with _ONE_AT_A_TIME, suppress(Exception):  # as above
-        import astropy_healpix  # noqa: F401
-        import numba  # noqa: F401
-        import pandas  # noqa: F401
-        import scipy.spatial  # noqa: F401
-        import sqlalchemy.dialects.sqlite  # noqa: F401
-
-        import flows.nights.patches
-        import flows.storage.association_store  # noqa: F401

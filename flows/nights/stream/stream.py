@@ -23,8 +23,7 @@ from flows.nights.meter import StreamMeter
 from flows.nights.nightly import NightRun, turn
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
-from flows.nights.reports import with_report
-from flows.nights.run import compacted, first_of, planner, take_apart, with_catalogues
+from flows.nights.run import compacted, first_of, planner, take_apart, with_catalogues, with_report
 from flows.nights.stream.intake import Intake
 from flows.nights.totals import NightTotals, combined, summarise_run
 from flows.pipeline.outcome import Item, Outcome, Plan

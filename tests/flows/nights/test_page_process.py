@@ -4,14 +4,14 @@ import sys
 
 import pytest
 
-from flows.nights.reports import page_process
+from flows.nights.run import page_process
 from flows.runtime.parallel import here
 from schemas.cluster_settings import ClusterSettings
 from schemas.settings import Settings
 
 SCRIPT = """
 import os, sys
-from flows.nights.reports import page_process
+from flows.nights.run import page_process
 from schemas.errors import BadInput
 from schemas.settings import Settings
 
