@@ -35,7 +35,7 @@ PARTS = {
     "import of the plan": "import flows.nights.run, flows.nights.observation, flows.inputs.sources",
     "import of the flow": "import flows.nights.nightly, flows.nights.cluster.cluster",
     "import of the workers": "import flows.nights.cluster.worker_imports",
-    "import of night stages": "from flows.nights.run import _import_night_stages as go; go()",
+    "import of night stages": "from flows.nights.run import import_night_stages as go; go()",
     "Prefect server": "from flows.nights.cluster.prefect_server import PrefectServer as S; S().wait()",
 }
 """What is measured on its own -> code that does it in a new interpreter."""
@@ -119,7 +119,7 @@ def _searched(
     image: Path, out: Path, runs: int, again: int = 2
 ) -> tuple[list[Took], list[Took], list[dict[str, float]]]:
     """Return what runs and ``again`` reruns of each with nothing to do take, and what each run tells of its parts."""
-    nightstride = "from flows.cli.app import app; app()"
+    nightstride = "from flows.cli.app import main; main()"
     command = [sys.executable, "-c", nightstride, "run", str(image), "--out", str(out), "--json"]
     searches, reruns, seconds = [], [], []
     for _ in range(runs):

@@ -20,6 +20,11 @@ NOISE_ALONE = 5.77
 """S/N that the highest peak of an image of noise alone has on average: `kernels.trails.matched_filter`."""
 
 
+STAGES = "nightstride.stages"
+"""Entry points under which other packages register stages: each names a `schemas.stage.Stage`, which may have a section
+of its own."""
+
+
 class Section(BaseModel):
     """Section of the settings; unknown keys are refused."""
 

@@ -16,6 +16,7 @@ from schemas.errors import Misconfigured
 from schemas.exposure import ExposureInfo
 from schemas.model_card import ModelCard
 from schemas.pixels import SearchGrid, Tile, is_large
+from schemas.settings import STAGES
 
 EXPOSURE_PIXEL = 36
 """Bytes that a pixel of a whole exposure takes while candidates are merged and measured (13 measured), and while
@@ -312,10 +313,6 @@ def as_found(result: Result, rehearsal: Rehearsal) -> Result:
     return result
 
 
-GROUP = "nightstride.stages"
-"""Entry points under which other packages register stages: each names a `Stage` value."""
-
-
 @cache
 def registered_stages() -> tuple[Stage, ...]:
     """Return the stages that installed packages register, by the names of their entry points.
@@ -326,8 +323,8 @@ def registered_stages() -> tuple[Stage, ...]:
         An entry point cannot be loaded, or is not a stage.
     """
     found = []
-    for point in sorted(entry_points(group=GROUP), key=lambda one: one.name):
-        where = f"entry point {point.name!r} of {GROUP}"
+    for point in sorted(entry_points(group=STAGES), key=lambda one: one.name):
+        where = f"entry point {point.name!r} of {STAGES}"
         remedy = f"correct or uninstall the package {point.dist.name if point.dist else point.value!r}."
         try:
             stage = point.load()

@@ -50,6 +50,8 @@ def output_folder(given: str) -> Path:
     typer.BadParameter
         It can be no place for results.
     """
+    if "://" not in str(given):
+        return Path(given)
     from flows.storage.bucket_path import located
     from flows.storage.object_store import PROTOCOL, configure
 

@@ -320,7 +320,7 @@ def associate(
     A run does that for its own nights. Exit code 0: done; 1: something could not be associated or published now; 2:
     bad usage, or nothing is associated in OUT; 4: another run holds OUT.
     """
-    from flows.nights.run import associate_output
+    from flows.nights.associate import associate_output
     from flows.runtime.settings import load_settings
     from flows.storage.layout import require_output
     from flows.storage.lease import lease

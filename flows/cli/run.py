@@ -72,8 +72,10 @@ def run(
     """
     from rich.console import Console
 
+    from flows.runtime.collector import collector_paused
+
     console = Console(stderr=True)
-    with refusals(as_json):
+    with refusals(as_json), collector_paused():
         overrides = {**cluster_overrides(scheduler, workers), **observe_overrides(metrics, metrics_file, log_format)}
         overrides["butler"] = _of_butler(inputs, where, collections, dataset_type)
         summary = _run(inputs, template, out, config, overrides, wait, console)
@@ -84,15 +86,17 @@ def _of_butler(
     inputs: list[str], where: str | None, collections: str | None, dataset_type: str | None
 ) -> dict[str, object]:
     """Return the settings of a repository; refuse them where there is none, which would search all of a folder."""
-    from flows.inputs.butler_repository import PREFIX, is_repository
-    from schemas.errors import Misconfigured
-
     given: dict[str, object] = {
         "where": where,
         "collections": _split(collections),
         "dataset_types": _split(dataset_type),
     }
-    if any(value is not None for value in given.values()) and not any(map(is_repository, inputs)):
+    if all(value is None for value in given.values()):
+        return given
+    from flows.inputs.butler_repository import PREFIX, is_repository
+    from schemas.errors import Misconfigured
+
+    if not any(map(is_repository, inputs)):
         raise Misconfigured(
             "option",
             "--where, --collections, --dataset-type",
@@ -136,13 +140,12 @@ def _run(
     console: "Console",
 ) -> "RunSummary":
     """Read settings and sources, plan under the lease, and run what is to be done."""
-    from flows.inputs.packet_files import packet_files
-    from flows.inputs.sources import list_sources
-    from flows.nights.cluster.startup import start_ahead
-    from flows.nights.observation import observation
-    from flows.runtime.log import tell
+    from flows.nights.cluster.startup import start_ahead, start_workers_ahead
+
+    begin = not wait_s and all(Path(one).exists() for one in inputs)
+    if begin and config is None and overrides["cluster"]["kind"] is None:
+        start_workers_ahead(out)
     from flows.runtime.settings import load_settings
-    from flows.storage.lease import patient_lease, require_free
     from flows.storage.object_store import configure
 
     # Workers may have another working folder.
@@ -150,6 +153,14 @@ def _run(
     _require_apart(inputs, out)
     settings = load_settings(config, overrides)
     configure(settings.store)
+    if begin:
+        start_ahead(out, settings)
+    from flows.inputs.packet_files import packet_files
+    from flows.inputs.sources import list_sources
+    from flows.nights.observation import observation
+    from flows.runtime.log import tell
+    from flows.storage.lease import patient_lease, require_free
+
     if not wait_s:
         require_free(out)  # before the port of its metrics is found taken, and an archive is listed
     with observation(settings, console) as seen:

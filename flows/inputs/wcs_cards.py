@@ -2,15 +2,17 @@
 
 import re
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
-from astropy.wcs import WCS
-from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
 from schemas.errors import BadInput
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
 
 _CARD = re.compile(
     r"WCSAXES|RADESYS|RADECSYS|EQUINOX|LONPOLE|LATPOLE|"
@@ -44,6 +46,8 @@ def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, in
         ``missing_wcs``: only some of the keywords; ``singular_wcs``: the matrix cannot be inverted, or the image has
         no place on the sky.
     """
+    from astropy.wcs import WCS  # who only plans reads no WCS
+
     header = next((one for one in headers if "CTYPE1" in one), None)
     if header is None:
         found = sorted({key for one in headers for key in (*_ESSENTIAL, *_SCALE) if key in one})
@@ -75,6 +79,8 @@ def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, in
 
 def pixel_scale_arcsec(cards: str) -> float:
     """Return the side of a pixel at the reference point, arcsec, from the cards of `wcs_cards`."""
+    from astropy.wcs.utils import proj_plane_pixel_scales
+
     return float(np.mean(proj_plane_pixel_scales(world_of(cards).celestial))) * 3600
 
 
@@ -86,14 +92,16 @@ def same_grid(cards: str, others: str, shape: tuple[int, int], within: float = 0
     return bool(np.nanmax(np.abs(there - points), initial=0) < within and np.isfinite(there).all())
 
 
-def world_of(cards: str) -> WCS:
+def world_of(cards: str) -> "WCS":
     """Return the WCS of the cards of `wcs_cards`."""
+    from astropy.wcs import WCS
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)
         return WCS(fits.Header.fromstring(cards, sep="\n"), relax=True)
 
 
-def _matrix(cards: fits.Header, world: WCS) -> NDArray[np.float64]:
+def _matrix(cards: fits.Header, world: "WCS") -> NDArray[np.float64]:
     if any(key.startswith(("CD1_", "CD2_")) for key in cards):
         # Not astropy's: it takes a matrix of zeros for none given.
         return np.array([[float(cards.get(f"CD{i}_{j}", 0.0)) for j in (1, 2)] for i in (1, 2)])

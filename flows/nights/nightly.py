@@ -5,8 +5,9 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from itertools import groupby
 from math import ceil
 from pathlib import Path
@@ -109,6 +110,8 @@ class NightRun:
         Destination of the results, and what does the work.
     outlet
         Sends alerts; None: none are sent.
+    meanwhile
+        Called in a thread as soon as all exposures are handed out.
 
     Attributes
     ----------
@@ -121,7 +124,19 @@ class NightRun:
         in an error.
     """
 
-    __slots__ = ("cluster", "fence", "items", "out", "outlet", "progress", "recorder", "settings", "shutdown", "totals")
+    __slots__ = (
+        "cluster",
+        "fence",
+        "items",
+        "meanwhile",
+        "out",
+        "outlet",
+        "progress",
+        "recorder",
+        "settings",
+        "shutdown",
+        "totals",
+    )
 
     def __init__(
         self,
@@ -132,8 +147,10 @@ class NightRun:
         progress: Progress,
         cluster: Cluster,
         outlet: Outlet | None = None,
+        meanwhile: Callable[[], object] = lambda: None,
     ) -> None:
-        self.items, self.out, self.settings, self.outlet = items, out, settings, outlet
+        self.items, self.out, self.settings = items, out, settings
+        self.outlet, self.meanwhile = outlet, meanwhile
         self.recorder, self.progress, self.cluster = recorder, progress, cluster
         self.fence = own_fence(out)
         self.totals = NightTotals()
@@ -170,9 +187,8 @@ class NightRun:
 logging.getLogger("EventsWorker").setLevel(logging.CRITICAL)
 
 
-@flow(name="nightly", validate_parameters=False)
 async def nightly(night: NightRun) -> None:
-    """Search all exposures of ``night``; their outcomes are in ``night.totals``.
+    """Run the flow of a night: search all its exposures; their outcomes are in ``night.totals``.
 
     Visits begin in order, each when the one before has handed out all its exposures: they overlap at their ends, so
     that every worker has work, and what is on its way at any time is bounded, and memory and disk with it. Asked to
@@ -183,6 +199,17 @@ async def nightly(night: NightRun) -> None:
     ExceptionGroup of Misconfigured
         No exposure could succeed.
     """
+    _NIGHT.set(night)
+    await _nightly()
+
+
+_NIGHT: ContextVar[NightRun] = ContextVar("night")
+"""Night of the flow. No parameter: Prefect would import FastAPI to store it, which takes a quarter of a second."""
+
+
+@flow(name="nightly")
+async def _nightly() -> None:
+    night = _NIGHT.get()
     night.progress.begin()
     slots = asyncio.Semaphore(night.cluster.workers + 1)
     with night.shutdown.on_signals(), span("nightly", {"exposures": len(night.items)}):
@@ -198,6 +225,8 @@ async def _visits(night: NightRun, slots: asyncio.Semaphore) -> None:
             await handed_out.wait()
             if night.stopping:
                 return
+        # Not at once: what is handed out has to be sent first.
+        threading.Timer(0.1, night.meanwhile).start()
 
 
 async def turn(

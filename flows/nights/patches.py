@@ -277,7 +277,7 @@ class _Night:
 
     def _made(self, tasks: list[_Task], cluster: "Cluster | None") -> Iterator[tuple[_Task, StagesResult]]:
         """Yield what becomes of each task, as soon as it is done."""
-        for task, found in self._here(tasks) if cluster is None else self._on_workers(tasks, cluster):
+        for task, found in self._here(tasks) if cluster is None or not tasks else self._on_workers(tasks, cluster):
             if isinstance(found, Misconfigured):
                 raise found
             if isinstance(found, Exception):

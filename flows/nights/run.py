@@ -1,22 +1,22 @@
 """Run of a night: plan, search on a cluster, stages of the whole night, pages."""
 
 import asyncio
-import gc
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from time import perf_counter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flows.inputs.source import Source, name_of
 from flows.inputs.source_state import sha256_of
-from flows.nights.association import Association, AssociationSummary, associate
-from flows.nights.cluster.startup import start_services
+from flows.nights.association import Association, associate
+from flows.nights.cluster.local import METHOD
+from flows.nights.cluster.startup import import_engines, start_services
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
 from flows.nights.totals import rounded_seconds, summarise_run
@@ -24,11 +24,15 @@ from flows.pipeline.night_plan import NightWork, plan_nights
 from flows.pipeline.outcome import Item, Outcome, Plan, trouble_of
 from flows.results.quality.assess import assess
 from flows.results.quality.judge import told
+from flows.runtime.collector import resume_collector
+from flows.runtime.parallel import Caller, Found, here
 from flows.runtime.traces import span
+from flows.storage.fence import fenced_task
+from flows.storage.lease import own_fence
 from flows.storage.ledger import Ledger
 from flows.storage.night_sums import settle
-from schemas.dia_object import ASSOCIATION
-from schemas.errors import Misconfigured, choice
+from flows.storage.object_store import configure
+from schemas.errors import Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.recovery import Recovery
 from schemas.settings import Settings
@@ -69,23 +73,26 @@ def run_night(
     start = perf_counter()
     # Server and workers start side by side, and this process imports what it needs meanwhile: each takes seconds.
     server = start_services(settings)
-    with _collector_paused():
-        import flows.nights.nightly  # noqa: F401
-        from flows.nights.cluster.cluster import cluster, warm_up
-        from flows.nights.cluster.memory import require_fit
-        from flows.nights.nightly import NightRun
+    import flows.nights.nightly  # noqa: F401
+    from flows.nights.cluster.cluster import cluster, warm_up
+    from flows.nights.cluster.memory import require_fit
+    from flows.nights.nightly import NightRun
 
-    with cluster(settings, out) as workers, progress.watched(workers):
+    resume_collector()
+    server.begin()
+    with ExitStack() as stack, ExitStack() as up:
+        workers = up.enter_context(cluster(settings, out))
+        up.enter_context(progress.watched(workers))
         require_fit([item.source for item in plan.todo], settings, workers.memory_bytes)
-        engines = Thread(target=_import_engines)
+        engines = Thread(target=import_engines)
         engines.start()
         warm_up(workers, settings)
         take_apart(plan.todo, out)
         recorder = Recorder(out, settings, PIPELINE, sha256_of)
-        night = NightRun(plan.todo, out, settings, recorder, progress, workers, outlet)
+        night = NightRun(plan.todo, out, settings, recorder, progress, workers, outlet, import_night_stages)
+        call = stack.enter_context(page_process(settings))
         server.wait()
         engines.join()
-        Thread(target=_import_night_stages).start()
         startup = perf_counter() - start
         warnings = _search(night)
         elapsed = {"startup": startup, "search": perf_counter() - start - startup}
@@ -94,43 +101,35 @@ def run_night(
         summary = _timed(summary, {"waiting": waiting, **elapsed})
         if night.stopping:  # whoever asked wants it to end: the next run brings the nights together
             return _timed(summary, {"wall": perf_counter() - start}).model_copy(update={"stopped": True})
+        import_night_stages()
         summary = with_catalogues(summary, out, settings, progress, workers)
-    done = perf_counter()
-    summary = with_reports(summary, out, settings, progress)
+        closing = Thread(target=up.close)
+        closing.start()
+        done = perf_counter()
+        summary = with_reports(summary, out, settings, progress, call)
+        closing.join()
     report, wall = perf_counter() - done, perf_counter() - start
     progress.night_done(wall)
     return _timed(summary, {"report": report, "wall": wall})
 
 
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Keep the garbage collector from looking through what imports make, which is never garbage."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
+_ONE_AT_A_TIME = Lock()
 
 
-def _import_engines() -> None:
-    """Import what Prefect loads as a flow begins, while the workers get ready."""
-    with suppress(Exception):  # where it is needed the same error is raised again
-        import fastapi  # noqa: F401
-        import prefect.flow_engine
-        import prefect.task_engine  # noqa: F401
+def import_night_stages() -> None:
+    """Import what whole nights need, while the workers search; return when that is done.
 
+    To be called again before it is needed: a package that another thread has half imported cannot be used.
+    """
+    with _ONE_AT_A_TIME, suppress(Exception):  # where it is needed the same error is raised again
+        import astropy_healpix  # noqa: F401
+        import numba  # noqa: F401
+        import pandas  # noqa: F401
+        import scipy.spatial  # noqa: F401
+        import sqlalchemy.dialects.sqlite  # noqa: F401
 
-def _import_night_stages() -> None:
-    """Import what whole nights and their pages need, while the workers search: it takes seconds."""
-    with suppress(Exception):  # as above
         import flows.nights.patches
-        import flows.results.evaluation.recovery
-        import flows.results.page.page  # noqa: F401
-        from flows.results.quality.measure import warm_up
-
-        warm_up()
+        import flows.storage.association_store  # noqa: F401
 
 
 def _timed(summary: RunSummary, seconds: Mapping[str, float]) -> RunSummary:
@@ -379,8 +378,102 @@ def _made(
     )
 
 
+def with_reports(
+    summary: RunSummary, out: Path, settings: Settings, progress: Progress, call: Caller = here
+) -> RunSummary:
+    """Add up what came back of each night, judge it, and make its page with the figures of the run.
+
+    Parameters
+    ----------
+    summary, out, settings, progress
+        Of the run.
+    call
+        Calls what reads catalogues and tiles and draws, which needs many libraries.
+    """
+    for night in summary.nights:
+        progress.say(f"Drawing the page of night {night}.")
+        summary = with_report(summary, night, out, settings, of_run=True, call=call)
+    return summary
+
+
+def with_report(
+    summary: RunSummary, night: str, out: Path, settings: Settings, *, of_run: bool, call: Caller = here
+) -> RunSummary:
+    """Add up what came back of a night, judge it, and make its page; what fails is a warning, no failed night.
+
+    Parameters
+    ----------
+    summary
+        Of the run.
+    night, out, settings
+        Which night, and where.
+    of_run
+        Whether the page tells of the run, too: a stream has none that ends with the night.
+    call
+        As of `with_reports`.
+    """
+    try:
+        found = call(_recoveries, out, night)
+        summary = summary.model_copy(update={"injection": (*summary.injection, *found)})
+        summary = with_quality(summary, night, out, settings, found, call)
+        with span("report", {"night": night}):
+            fence = own_fence(out)
+            task = (_page,) if fence is None else (fenced_task, fence, _page)
+            page = call(*task, out, night, summary if of_run else None)
+        settle(Ledger(out), [night])
+    except Exception as error:
+        warning = f"no page of night {night}: {type(error).__name__}: {error}"
+        return summary.model_copy(update={"warnings": (*summary.warnings, warning)})
+    return summary.model_copy(update={"report": str(page)})
+
+
+@contextmanager
+def page_process(settings: Settings) -> Iterator[Caller]:
+    """Yield what calls functions in a process that is forked as workers are, and has their libraries; else `here`.
+
+    Pages are drawn there: this process would take seconds to import what that takes.
+    """
+    if settings.cluster.kind != "local" or METHOD != "forkserver":
+        Thread(target=_import_pages).start()
+        yield here
+        return
+    with ProcessPoolExecutor(1, get_context(METHOD), configure, (settings.store,)) as pool:
+        pool.submit(_import_pages)
+
+        def call(function: Callable[..., Found], *arguments: Any) -> Found:
+            return pool.submit(function, *arguments).result()
+
+        yield call
+
+
+def _import_pages() -> None:
+    with suppress(Exception):  # where it is needed the same error is raised again
+        from flows.results.page import page
+        from flows.results.quality import measure
+
+        page.warm_up()
+        measure.warm_up()
+
+
+def _recoveries(out: Path, night: str) -> tuple[Recovery, ...]:
+    from flows.results.evaluation.recovery import read_recoveries
+
+    return read_recoveries(out, night)
+
+
+def _page(out: Path, night: str, summary: RunSummary | None) -> Path:
+    from flows.results.page.page import write_report
+
+    return write_report(out, night, summary)
+
+
 def with_quality(
-    summary: RunSummary, night: str, out: Path, settings: Settings, recoveries: tuple[Recovery, ...] | None = None
+    summary: RunSummary,
+    night: str,
+    out: Path,
+    settings: Settings,
+    recoveries: tuple[Recovery, ...] | None = None,
+    call: Caller = here,
 ) -> RunSummary:
     """Add the verdicts on a night; that it cannot be judged is a warning, and withholds nothing.
 
@@ -392,9 +485,11 @@ def with_quality(
         Which night, and where.
     recoveries
         What came back of its synthetic streaks, if that is added up already.
+    call
+        As of `with_reports`.
     """
     try:
-        record = assess(out, night, settings.quality, recoveries)
+        record = assess(out, night, settings.quality, recoveries, call=call)
     except Exception as error:
         warning = f"quality of night {night} not judged: {type(error).__name__}: {error}"
         return summary.model_copy(update={"warnings": (*summary.warnings, warning)})
@@ -408,92 +503,3 @@ def with_quality(
     ]
     quality = {**summary.quality, night: record.judged}
     return summary.model_copy(update={"quality": quality, "quality_failed": (*summary.quality_failed, *failed)})
-
-
-def with_reports(summary: RunSummary, out: Path, settings: Settings, progress: Progress) -> RunSummary:
-    """Add up what came back of each night, judge it, and make its page with the figures of the run."""
-    for night in summary.nights:
-        progress.say(f"Drawing the page of night {night}.")
-        summary = with_report(summary, night, out, settings, of_run=True)
-    return summary
-
-
-def with_report(summary: RunSummary, night: str, out: Path, settings: Settings, *, of_run: bool) -> RunSummary:
-    """Add up what came back of a night, judge it, and make its page; what fails is a warning, no failed night.
-
-    Parameters
-    ----------
-    summary
-        Of the run.
-    night, out, settings
-        Which night, and where.
-    of_run
-        Whether the page tells of the run, too: a stream has none that ends with the night.
-    """
-    from flows.results.evaluation.recovery import read_recoveries
-    from flows.results.page.page import write_report
-
-    try:
-        found = read_recoveries(out, night)
-        summary = summary.model_copy(update={"injection": (*summary.injection, *found)})
-        summary = with_quality(summary, night, out, settings, found)
-        with span("report", {"night": night}):
-            page = write_report(out, night, summary if of_run else None)
-        settle(Ledger(out), [night])
-    except Exception as error:
-        warning = f"no page of night {night}: {type(error).__name__}: {error}"
-        return summary.model_copy(update={"warnings": (*summary.warnings, warning)})
-    return summary.model_copy(update={"report": str(page)})
-
-
-def associate_output(
-    out: Path, settings: Settings, night: str | None, rebuild: bool, tell: Callable[[str], object]
-) -> AssociationSummary:
-    """Associate what is published and publish the catalogues of objects, without a search; the caller holds the lease.
-
-    Nights whose other catalogues a run with these settings would make again are left to that run.
-
-    Parameters
-    ----------
-    out, settings
-        Output folder, and settings, which should be those of the run.
-    night
-        One night; None: all.
-    rebuild
-        Forget all objects first.
-    tell
-        Receives a line for each night.
-
-    Raises
-    ------
-    Misconfigured
-        Nothing is associated (``no_association``), or there is nothing of this night (``no_night``).
-    """
-    from flows.nights.patches import run_nights
-
-    nights = Ledger(out).nights()
-    if night is not None and night not in nights:
-        raise Misconfigured("no_night", str(out), f"holds nothing of night {night}.", choice(night, nights))
-    nights = nights if night is None else [night]
-    found = associate(out, settings.association, None if night is None else nights, others=0, anew=rebuild, tell=tell)
-    if found.off is not None:
-        raise Misconfigured("no_association", str(out), f"has none: {found.off}.", "set association.store.")
-    works = [one for one in plan_nights(nights, out, settings, PIPELINE, found.digests) if one.outdated]
-    ours = {stage.gives.name for stage in PIPELINE if ASSOCIATION in stage.needs}
-    ready = [
-        one
-        for one in works
-        if not one.digests.keys() - one.kept.keys() - one.idle.keys() - ours
-        and not any(patch.outdated for patch in one.patches)
-    ]
-    failed = [*found.summary.failed, *(_left(one.night) for one in works if one not in ready)]
-    results = run_nights(ready, out, settings)
-    failed += [trouble for result in results.values() for trouble in result.failed]
-    return found.summary.model_copy(update={"published": tuple(results), "failed": tuple(failed)})
-
-
-def _left(night: str) -> Trouble:
-    text = f"night {night}: has other catalogues that are not as these settings would make them. To fix, "
-    return Trouble(
-        uri=f"night {night}", code="other_settings", message=f"{text}give the --config of its run, or rerun it."
-    )

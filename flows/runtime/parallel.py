@@ -6,13 +6,25 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 Given = TypeVar("Given")
 Found = TypeVar("Found")
 
 SIDE_BY_SIDE = 16
 """Requests on their way at a time."""
+
+
+class Caller(Protocol):
+    """Way of calling a function: here, or in another process, where its arguments and its result have to go."""
+
+    def __call__(self, function: Callable[..., Found], *arguments: Any) -> Found:
+        """Return what the function returns, or raise what it raises."""
+
+
+def here(function: Callable[..., Found], *arguments: Any) -> Found:
+    """Call a function in this process."""
+    return function(*arguments)
 
 
 def map_in_processes(function: Callable[[Given], Found], items: Iterable[Given], workers: int) -> Iterator[Found]:

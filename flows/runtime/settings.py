@@ -4,6 +4,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,8 +14,7 @@ from pydantic_settings import EnvSettingsSource
 
 from flows.runtime.secrets import without_passwords
 from schemas.errors import Misconfigured, choice
-from schemas.settings import Section, Settings
-from schemas.stage import registered_stages
+from schemas.settings import STAGES, Section, Settings
 
 
 @cache
@@ -26,6 +26,10 @@ def settings_class() -> type[Settings]:
     Misconfigured
         A section of another package is no `Section`, has a name that is taken, or fields without a default.
     """
+    if not entry_points(group=STAGES):
+        return Settings
+    from schemas.stage import registered_stages  # numpy and pyarrow take longer than all of the settings
+
     fields: dict[str, Any] = {}
     for stage in registered_stages():
         if stage.settings is None:

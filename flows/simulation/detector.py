@@ -1,10 +1,10 @@
 """What a detector and its optics do to light: spikes, reflections, bleeding, crosstalk, noise."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from flows.simulation.conditions import Conditions
+from kernels.compiled import njit
 from kernels.image.gaussian import FAST
 
 _SPIKES = 0.006  # share of a star's light in its four diffraction spikes

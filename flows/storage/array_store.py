@@ -14,11 +14,9 @@ from mmap import MADV_DONTNEED, mmap
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
 from threading import Event, Thread
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import zarr
-from numba import njit
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -26,11 +24,15 @@ from flows.storage.atomic import new_folder, writing
 from flows.storage.bucket_path import BucketPath, folder_digest, local_copy
 from flows.storage.layout import dataset_folder, patch_path
 from flows.storage.zarr_tiles import compressors
+from kernels.compiled import njit
 from schemas.dataset import ArrayOf
 from schemas.errors import BadInput, Misconfigured
 from schemas.ledger import DatasetRecord
 from schemas.patch import PatchKey
 from schemas.pixels import is_large
+
+if TYPE_CHECKING:
+    import zarr
 
 ARRAY_VERSION = 1
 """Of the layout and the attributes. A reader refuses a later one."""
@@ -214,6 +216,8 @@ class ArrayStore:
         Retryable, Misconfigured
             It cannot be written: see `flows.storage.atomic.write_file`.
         """
+        import zarr  # as in `flows.storage.zarr_tiles`
+
         dataset.check(values)
         path = self.path(dataset, key)
         attributes = ArrayAttributes(
@@ -234,6 +238,8 @@ class ArrayStore:
 
     def read_path(self, path: Path, dataset: ArrayOf) -> NDArray[Any]:
         """Return a published array; one that is large is mapped from a file. Errors as in `read_attributes`."""
+        import zarr
+
         read_attributes(path)
         try:
             with local_copy(path) as folder:
@@ -251,6 +257,8 @@ class ArrayStore:
 
         Errors as in `read_attributes`.
         """
+        import zarr
+
         found = {}
         for path in sorted(dataset_folder(self._out, dataset.name, night).glob("dataset/Norder=*/Dir=*/Npix=*.zarr")):
             read_attributes(path)
@@ -289,7 +297,7 @@ def read_attributes(path: Path) -> ArrayAttributes:
         raise _damaged(path, f"metadata cannot be read: {type(error).__name__}: {error}.") from error
 
 
-def _write(group: zarr.Group, name: str, values: NDArray[Any], dims: tuple[str, ...], unit: str) -> None:
+def _write(group: "zarr.Group", name: str, values: NDArray[Any], dims: tuple[str, ...], unit: str) -> None:
     array = group.create_array(
         name,
         shape=values.shape,

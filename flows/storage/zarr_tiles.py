@@ -5,12 +5,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-import zarr
 from pydantic import BaseModel, ConfigDict, ValidationError
-from zarr.codecs import BloscCodec, Crc32cCodec
 
 from flows.storage.atomic import new_folder
 from flows.storage.shards import ShardedArray
@@ -19,6 +17,10 @@ from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import SCHEMA_VERSION, ExposureInfo
 from schemas.pixels import BAND, DIFFERENCE, MASK, SCIENCE, TEMPLATE, VARIANCE, is_large
 from schemas.settings import TileSettings
+
+if TYPE_CHECKING:
+    import zarr
+    from zarr.codecs import BloscCodec, Crc32cCodec
 
 PLANES = {plane.name: plane for plane in (DIFFERENCE, MASK, VARIANCE, SCIENCE, TEMPLATE)}
 """Planes that an exposure may have; the first two it must have."""
@@ -69,6 +71,8 @@ def write_exposure(
     Retryable
         The disk is full.
     """
+    import zarr  # here and below: a process that only plans a night does without
+
     _check(path, info, planes, settings)
     with new_folder(path) as staged:
         attributes = TileAttributes(digest=digest, exposure=info).model_dump(mode="json")
@@ -80,7 +84,7 @@ def write_exposure(
                 write_block(array, y0, 0, planes[name][y0 : y0 + rows])
 
 
-def write_block(array: zarr.Array[Any], y0: int, x0: int, block: np.ndarray) -> None:
+def write_block(array: "zarr.Array[Any]", y0: int, x0: int, block: np.ndarray) -> None:
     """Write ``block`` at pixel (y0, x0) of ``array``, if it covers whole shards.
 
     Raises
@@ -102,8 +106,10 @@ def write_block(array: zarr.Array[Any], y0: int, x0: int, block: np.ndarray) -> 
     array[y0 : ends[0], x0 : ends[1]] = block
 
 
-def compressors(codec: Literal["none", "lz4", "zstd"], dtype: str | np.dtype[Any]) -> list[BloscCodec | Crc32cCodec]:
+def compressors(codec: Literal["none", "lz4", "zstd"], dtype: str | np.dtype[Any]) -> "list[BloscCodec | Crc32cCodec]":
     """Return what a chunk goes through: compression of the shuffled bytes, then a checksum."""
+    from zarr.codecs import BloscCodec, Crc32cCodec
+
     checksum = Crc32cCodec()
     if codec == "none":
         return [checksum]
@@ -218,7 +224,7 @@ def _check(path: Path, info: ExposureInfo, planes: Mapping[str, Any], settings: 
             )
 
 
-def _create(group: zarr.Group, plane: ArrayOf, info: ExposureInfo, settings: TileSettings) -> zarr.Array[Any]:
+def _create(group: "zarr.Group", plane: ArrayOf, info: ExposureInfo, settings: TileSettings) -> "zarr.Array[Any]":
     with _zarrs():
         return group.create_array(
             plane.name,
@@ -294,5 +300,7 @@ def _zarrs() -> Iterator[None]:
     ``strict``: what zarrs cannot do is an error, not a silent slow path. The lock is there because zarr's
     settings belong to the process, not to the thread.
     """
+    import zarr
+
     with _PIPELINE, zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "codec_pipeline.strict": True}):
         yield

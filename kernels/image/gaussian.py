@@ -1,6 +1,6 @@
 """Gaussian and its integral, in a form that compilers turn into vector instructions."""
 
-from numba import njit
+from kernels.compiled import njit
 
 FAST = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
 """How loops over pixels that call these are compiled: a check for a division by zero would keep a loop scalar."""

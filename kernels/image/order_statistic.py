@@ -3,8 +3,9 @@
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from kernels.compiled import njit
 
 _FEW = 24
 _PER_BUCKET, _MOST_BUCKETS = 4, 4096

@@ -4,11 +4,10 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numba as nb
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels.compiled import njit
 from schemas.pixels import UNUSABLE, MaskPlane
 
 _BLOCK = 4
@@ -67,7 +66,7 @@ def _beside(flat: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return wide[:-2, 1:-1] | wide[2:, 1:-1] | wide[1:-1, :-2] | wide[1:-1, 2:]
 
 
-@nb.njit(cache=True)
+@njit(cache=True)
 def _block_moments(image: NDArray[np.float32], ny: int, nx: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the mean and standard deviation of each block; NaN if a pixel is not finite."""
     level, scatter = np.empty((ny, nx)), np.empty((ny, nx))
@@ -88,7 +87,7 @@ def _block_moments(image: NDArray[np.float32], ny: int, nx: int) -> tuple[NDArra
     return level, scatter
 
 
-@nb.njit(cache=True)
+@njit(cache=True)
 def _spread(
     image: NDArray[np.float32],
     flat: NDArray[np.bool_],
@@ -184,7 +183,7 @@ def filled(image: NDArray[np.float32], mask: NDArray[np.uint16], value: float) -
     return whole
 
 
-@nb.njit(cache=True)
+@njit(cache=True)
 def _first(values: NDArray[np.float32]) -> np.float32:
     """Return the first finite value, or NaN."""
     for value in values:
@@ -193,7 +192,7 @@ def _first(values: NDArray[np.float32]) -> np.float32:
     return np.float32(np.nan)
 
 
-@nb.njit(cache=True)
+@njit(cache=True)
 def _mark(
     values: NDArray[np.float32], limit: np.float32, first: np.float32, mask: NDArray[np.uint16]
 ) -> tuple[int, int, int]:
@@ -210,7 +209,7 @@ def _mark(
     return finite, infinite, others
 
 
-@nb.njit(cache=True)
+@njit(cache=True)
 def _settle(mask: NDArray[np.uint16], flat: NDArray[np.bool_], usable: NDArray[np.bool_]) -> int:
     """Mark flat regions in ``mask``, and in ``usable`` the pixels that remain usable; count the latter."""
     count = 0
@@ -221,7 +220,7 @@ def _settle(mask: NDArray[np.uint16], flat: NDArray[np.bool_], usable: NDArray[n
     return count
 
 
-@nb.njit(cache=True)
+@njit(cache=True)
 def _fill(image: NDArray[np.float32], mask: NDArray[np.uint16], value: np.float32, whole: NDArray[np.float32]) -> None:
     for i in range(image.size):
         whole[i] = value if mask[i] & _NO_DATA else image[i]

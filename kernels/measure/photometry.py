@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels.compiled import njit
 from kernels.image.noise import variance
 from kernels.psf.gaussian_mixture import GaussianMixture
 from kernels.trails.geometry import Segment, stadium

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels.compiled import njit
 from kernels.image.gaussian import FAST
 from kernels.image.search_image import squash
 from kernels.trails.geometry import Segment

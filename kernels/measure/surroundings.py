@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels.compiled import njit
 from kernels.trails.geometry import Footprint, Segment, stadium
 from kernels.trails.scene import Scene, trail_shape
 from kernels.trails.trail_fit import TrailFit

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, prange
 from numpy.typing import NDArray
 
+from kernels.compiled import njit, prange
 from kernels.image.gaussian import FAST
 from schemas.archive_columns import BANDS, columns_of
 from schemas.model_card import ModelCard

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import sep
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels.compiled import njit
 from kernels.image.science_image import ScienceImage
 from kernels.psf.gaussian_mixture import GaussianMixture, brightness
 from schemas.archive_columns import BANDS

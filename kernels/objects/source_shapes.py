@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 import sep
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels.compiled import njit
 from kernels.image.science_image import ScienceImage
 
 _PIXELS = 1_000_000  # above the threshold that sep holds at a time

@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
 from numpy.typing import NDArray
 
+from kernels.compiled import njit, prange
 from kernels.image.gaussian import FAST
 
 _STEPS = 12

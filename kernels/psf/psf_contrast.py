@@ -1,9 +1,9 @@
 """Contrast of a source with its PSF."""
 
 import numpy as np
-from numba import njit, prange
 from numpy.typing import NDArray
 
+from kernels.compiled import njit, prange
 from kernels.image.gaussian import FAST
 
 WIDTHS = (0.7, 1.2, 2.0, 3.0)

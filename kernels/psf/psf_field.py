@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels.compiled import njit
 from kernels.image.cutouts import cut
 from kernels.image.science_image import ScienceImage
 from kernels.psf.gaussian_mixture import GaussianMixture, brightness

@@ -8,10 +8,10 @@ one phase and a whole plane of phases is one long loop. All loops add in one fix
 window's values do not depend on what is searched with it.
 """
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.compiled import njit
 from kernels.search.fused_net import Layers
 
 LANES = 16
@@ -21,7 +21,7 @@ CONTRACT = {"contract"}
 """Multiply and add in one instruction; the order of the sums stays as written."""
 
 
-@nb.njit(cache=True)
+@njit(cache=True)
 def scratch(size: int) -> NDArray[np.float32]:
     """Return ``size`` zeros that begin at a cache line: vectors of 512 bits are then loaded in one piece."""
     raw = np.zeros(size + 15, np.float32)
@@ -29,7 +29,7 @@ def scratch(size: int) -> NDArray[np.float32]:
     return raw[skip : skip + size]
 
 
-@nb.njit(cache=True)
+@njit(cache=True)
 def split_row(
     image: NDArray[np.float32],
     usable: NDArray[np.bool_],
@@ -54,7 +54,7 @@ def split_row(
                 out[phase, k] = image[y, first + k * stride] - background
 
 
-@nb.njit(cache=True, fastmath=CONTRACT)
+@njit(cache=True, fastmath=CONTRACT)
 def add_weighted(
     to: NDArray[np.float32],
     source: NDArray[np.float32],
@@ -87,7 +87,7 @@ def add_weighted(
         t += 1
 
 
-@nb.njit(cache=True)
+@njit(cache=True)
 def max_of_four(to: NDArray[np.float32], source: NDArray[np.float32], starts: tuple[int, int, int, int]) -> None:
     """Write the greatest of ``source[start : start + len(to)]``, over four starts, to ``to``."""
     length = len(to)
@@ -99,7 +99,7 @@ def max_of_four(to: NDArray[np.float32], source: NDArray[np.float32], starts: tu
         to[k] = max(max(a[k], b[k]), max(c[k], d[k]))
 
 
-@nb.njit(cache=True)
+@njit(cache=True)
 def extend_phases(plane: NDArray[np.float32], stride: int) -> None:
     """Fill the phases from ``stride`` on of a (phases, length) plane: each is an earlier phase, one k further."""
     length = plane.shape[1]
@@ -107,7 +107,7 @@ def extend_phases(plane: NDArray[np.float32], stride: int) -> None:
         plane[phase, : length - 1] = plane[phase - stride, 1:]
 
 
-@nb.njit(cache=True)
+@njit(cache=True)
 def convolve_rows(pixels: NDArray[np.float32], y: int, layers: Layers, out: NDArray[np.float32]) -> None:
     """Convolve rows y, y + 1, ... of the rings of pixel rows, for every channel and band apart.
 
@@ -132,7 +132,7 @@ def convolve_rows(pixels: NDArray[np.float32], y: int, layers: Layers, out: NDAr
             add_weighted(out[channel, band], pixels[band].reshape(-1), starts, layers.first[channel, band])
 
 
-@nb.njit(cache=True)
+@njit(cache=True)
 def second_maps(
     first: NDArray[np.float32], layers: Layers, rows: NDArray[np.float32], out: NDArray[np.float32]
 ) -> None:
@@ -166,7 +166,7 @@ def second_maps(
                 _pool(rows, y, x, lanes, out[:, (kernel * features + y) * features + x])
 
 
-@nb.njit(cache=True)
+@njit(cache=True)
 def _pool(rows: NDArray[np.float32], y: int, x: int, lanes: int, out: NDArray[np.float32]) -> None:
     """Return the greatest of 0 and box (y, x) of 4 x 4 values at stride 2, for each lane."""
     best = np.zeros(lanes, np.float32)

@@ -1,8 +1,9 @@
 """Positions on the sphere: steady motion, one object of many sources, distance in units of an object's size."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from kernels.compiled import njit
 
 Floats = NDArray[np.float64]
 

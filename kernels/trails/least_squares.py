@@ -3,9 +3,9 @@
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels.compiled import njit
 from kernels.image.gaussian import FAST
 from kernels.image.noise import Noise
 from kernels.trails.geometry import Footprint, Segment, place

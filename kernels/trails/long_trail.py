@@ -4,9 +4,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels.compiled import njit
 from kernels.image.order_statistic import median
 from kernels.trails.geometry import DetectedSegment, from_ends
 

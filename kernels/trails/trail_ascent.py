@@ -3,9 +3,9 @@
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels.compiled import njit
 from kernels.trails.geometry import DetectedSegment, from_ends
 
 _POINT_GAIN = 4.0  # what two more parameters, length and angle, must add to S/N squared

@@ -5,9 +5,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels.compiled import njit
 from kernels.image.gaussian import FAST
 from kernels.image.noise import convolve, filtered_noise
 from kernels.psf.gaussian_mixture import GaussianMixture

@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels.compiled import njit
 from kernels.image.noise import variance
 from kernels.image.order_statistic import median, quantile
 from kernels.trails.geometry import Segment, grow

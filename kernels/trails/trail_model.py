@@ -3,9 +3,9 @@
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels.compiled import njit
 from kernels.image.gaussian import FAST, FURTHEST, error_function, gaussian
 from kernels.psf.gaussian_mixture import GaussianMixture
 

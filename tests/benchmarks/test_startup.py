@@ -59,7 +59,9 @@ def modules_of_the_plan():
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
 
-@pytest.mark.parametrize("heavy", ["torch", "scipy.signal", "astropy", "prefect", "distributed", "zarr"])
+@pytest.mark.parametrize(
+    "heavy", ["torch", "scipy.linalg", "scipy.signal", "numba", "pandas", "astropy", "prefect", "distributed", "zarr"]
+)
 def test_the_plan_needs_no_heavy_library(modules_of_the_plan, heavy):
     assert "flows.nights.run" in modules_of_the_plan
     assert heavy not in modules_of_the_plan

@@ -19,10 +19,10 @@ from stat import S_IFDIR
 from tempfile import gettempdir, mkdtemp
 from typing import TYPE_CHECKING
 
-from schemas.settings import Settings
-
 if TYPE_CHECKING:
     from distributed.security import Security
+
+    from schemas.settings import Settings
 
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 """How worker processes are started."""
@@ -40,7 +40,8 @@ MALLOC = {
 }
 """Environment of the allocator, which reads it when a process starts."""
 
-_MODULES = ["flows.nights.cluster.worker_imports"]
+_MODULES = ["flows.nights.cluster.worker_imports", "flows.cli.app"]
+"""The second is what the script of the command imports: multiprocessing runs that again in each process."""
 
 
 def start_worker_server() -> None:
@@ -132,7 +133,7 @@ CLOSE_S = 60.0
 
 
 @contextmanager
-def local_cluster(settings: Settings) -> Iterator[tuple[str, "Security"]]:
+def local_cluster(settings: "Settings") -> Iterator[tuple[str, "Security"]]:
     """Start workers on this machine; yield the address of their scheduler and the keys to it.
 
     A scheduler runs what it is sent, and other users of the machine can connect to its port: connections are encrypted,
@@ -140,11 +141,14 @@ def local_cluster(settings: Settings) -> Iterator[tuple[str, "Security"]]:
     among it, lies in a folder of ours alone.
     """
     import dask
+    import distributed.utils
     from distributed import LocalCluster
 
     from flows.nights.cluster.security import temporary_security
 
     start_worker_server()
+    # Dask would import pandas here, among others, for the process that workers are forked from, which runs already.
+    distributed.utils._forkserver_preload_set = True
     own = {
         "distributed.nanny.pre-spawn-environ": MALLOC,
         "distributed.worker.multiprocessing-method": METHOD,
@@ -185,19 +189,19 @@ def _scratch() -> Path:
     return Path(mkdtemp(prefix="nightstride-"))  # somebody else was there first
 
 
-def local_workers(settings: Settings) -> int:
+def local_workers(settings: "Settings") -> int:
     """Return the number of worker processes: one per core that this process may use, and that its container has."""
     from dask.system import cpu_count
 
     return settings.execution.workers or cpu_count()
 
 
-def local_memory(settings: Settings) -> int:
+def local_memory(settings: "Settings") -> int:
     """Return the memory of a worker, bytes."""
     return int(settings.execution.worker_memory_gib * 2**30)
 
 
-def gpu_host_bytes(settings: Settings) -> int:
+def gpu_host_bytes(settings: "Settings") -> int:
     """Return the host memory of CUDA's libraries and context in a worker with a GPU, bytes; it belongs to no task."""
     uses_gpu = settings.detect.device == "cuda" or (settings.detect.device == "auto" and GPU_CONTROL.exists())
     return GPU_HOST if uses_gpu else 0

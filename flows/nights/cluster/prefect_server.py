@@ -12,13 +12,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Mapping
 from functools import cache
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from secrets import token_urlsafe
+from typing import Any, NamedTuple
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from flows.storage.folder import writable_folder
 from schemas.errors import Misconfigured
 
 START_S = 600.0
@@ -45,10 +47,18 @@ QUIET = {
 LIGHT = {
     "PREFECT_UI_ENABLED": "0",
     "PREFECT__SERVER_EPHEMERAL": "1",
-    "PREFECT__SERVER_FINAL": "1",
     "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+    "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
+    "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
 }
-"""A server of our own records what runs; it has no page, and nothing is set off by what happens."""
+"""A server of our own records what runs; it has no page and no blocks, and nothing is set off by what happens."""
+
+
+_PASSWORD = "PREFECT_SERVER_API_AUTH_STRING"
+
+
+ASKED_FIRST = ("/admin", "/csrf-token", "/flows", "/flow_runs")
+"""Beginnings of the paths that a flow asks for as it begins."""
 
 
 class PrefectServer:
@@ -61,23 +71,23 @@ class PrefectServer:
     def __init__(self) -> None:
         for name, value in {**QUIET, "PREFECT_HOME": str(default_home())}.items():
             os.environ.setdefault(name, value)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: _Process | None = None
         self.url = os.environ.get("PREFECT_API_URL")
         if self.url is None:
             port = _free_port()
             password = f"nightstride:{token_urlsafe(32)}"
             self.url = f"http://127.0.0.1:{port}/api"
             _private_home(Path(os.environ["PREFECT_HOME"]))
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "flows.nights.cluster.prefect_server", str(port)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, **LIGHT, "PREFECT_SERVER_API_AUTH_STRING": password},
-            )
-            os.environ |= {"PREFECT_API_URL": self.url, "PREFECT_API_AUTH_STRING": password}
             # Registered before Prefect is imported, so run after Prefect has sent its last events at exit.
             atexit.register(self.stop)
+            os.environ |= {"PREFECT_API_URL": self.url, "PREFECT_API_AUTH_STRING": password}
+            own = {**LIGHT, _PASSWORD: password}
+            self._process = _forked(port, own) if _alone() else _started(port, own)
+
+    def begin(self) -> None:
+        """Let a forked server begin: it waits until the processor is not needed for what takes longer."""
+        if self._process is not None:
+            self._process.begin()
 
     def wait(self) -> None:
         """Return when the server answers.
@@ -87,10 +97,11 @@ class PrefectServer:
         Misconfigured
             It ended, or did not answer in time.
         """
+        self.begin()
         patience = ANSWER_S if self._process is None else START_S
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
-            if self._process is not None and self._process.poll() is not None:
+            if self._process is not None and self._process.ended():
                 break
             try:
                 with urlopen(f"{self.url}/health", timeout=5) as answer:
@@ -108,9 +119,56 @@ class PrefectServer:
 
     def stop(self) -> None:
         """End our own server."""
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
-            self._process.wait()
+        if self._process is not None:
+            self._process.end()
+
+
+class _Process(NamedTuple):
+    """Process of a server."""
+
+    begin: Callable[[], None]
+    ended: Callable[[], bool]
+    end: Callable[[], None]
+
+
+def _alone() -> bool:
+    """Return whether nothing but the command has begun: no thread, no lease with its heart-beat, nothing of Prefect."""
+    return sys.platform == "linux" and threading.active_count() == 1 and "prefect" not in sys.modules
+
+
+def _started(port: int, own: Mapping[str, str]) -> _Process:
+    """Start a server in a new interpreter."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "flows.nights.cluster.prefect_server", str(port)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **own},
+    )
+
+    def end() -> None:
+        if process.stdin is not None:
+            process.stdin.close()
+        process.wait()
+
+    return _Process(lambda: None, lambda: process.poll() is not None, end)
+
+
+def _forked(port: int, own: Mapping[str, str]) -> _Process:
+    """Fork a server from this process, which needs Prefect as well: importing it takes most of a second."""
+    os.environ |= own  # Prefect reads it as it is imported
+    import prefect.main  # noqa: F401
+
+    fork = get_context("fork")
+    begun = fork.Event()
+    process = fork.Process(target=_serve_forked, args=(port, begun.wait), daemon=True)
+    process.start()
+
+    def end() -> None:
+        process.kill()
+        process.join()
+
+    return _Process(begun.set, lambda: not process.is_alive(), end)
 
 
 @cache
@@ -127,6 +185,8 @@ def default_home() -> Path:
 
 def _private_home(path: Path) -> None:
     """Make the folder of the server, which says what was searched, when and where; ours is for nobody else."""
+    from flows.storage.folder import writable_folder  # the server itself needs none of it
+
     writable_folder(path, "PREFECT_HOME", 0o700)
     if path == default_home():
         path.chmod(0o700)  # made by an earlier version
@@ -138,23 +198,37 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _serve(port: int) -> None:
-    """Serve until the parent closes our standard input, by closing it or by dying."""
+def _serve_forked(port: int, wait: Callable[[], object]) -> None:
+    """Serve from the time that ``wait`` returns until the parent ends, and say nothing."""
+    silence = os.open(os.devnull, os.O_RDWR)
+    for stream in (1, 2):
+        os.dup2(silence, stream)
+    parent = parent_process()
+    assert parent is not None
+    _serve(port, parent.join, wait)
+
+
+def _serve(port: int, parents_end: Callable[[], object], wait: Callable[[], object] = lambda: None) -> None:
+    """Serve until ``parents_end`` returns."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        parents_end()
         os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()
+    wait()
     gc.disable()  # what imports make is never garbage
     import uvicorn
-    from prefect.server.api.server import create_app
+    from prefect.server.api import server
 
-    app = create_app()
+    # FastAPI makes routes when a question passes them, in order: all of them for the first, which is one of these.
+    routers: Any = sorted(server.API_ROUTERS, key=lambda one: one.prefix not in ASKED_FIRST)
+    server.API_ROUTERS = tuple(routers)
+    app = server.create_app()
     gc.freeze()
     gc.enable()
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="critical", lifespan="on")
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]))
+    _serve(int(sys.argv[1]), sys.stdin.buffer.read)  # which the parent closes, by closing it or by dying

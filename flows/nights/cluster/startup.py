@@ -1,25 +1,52 @@
 """Start of what a run needs beside itself: the Prefect server, and the process that its workers are forked from."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.nights.cluster.local import start_worker_server
 from flows.nights.cluster.prefect_server import PrefectServer, prefect_server
-from flows.storage.layout import PARTS
-from schemas.settings import Settings
+
+if TYPE_CHECKING:
+    from schemas.settings import Settings
+
+SETTINGS_FILE = Path("nightstride.toml")
+"""As in `flows.runtime.settings`, which takes longer to import than it takes to look for a file."""
 
 
-def start_services(settings: Settings) -> PrefectServer:
+def start_services(settings: "Settings") -> PrefectServer:
     """Start the Prefect server and the process that workers are forked from; return at once. They take seconds."""
-    server = prefect_server()
     if settings.cluster.kind == "local":
         start_worker_server()
-    return server
+    return prefect_server()
 
 
-def start_ahead(out: Path, settings: Settings) -> None:
+def start_ahead(out: Path, settings: "Settings") -> None:
     """Start the services while the command still plans, if nothing became of an exposure in the output folder yet.
 
     Elsewhere there may be nothing to do, and a service takes seconds of processor time.
     """
+    from flows.storage.layout import PARTS
+
     if not any((out / part).exists() for part in PARTS):
         start_services(settings)
+
+
+def start_workers_ahead(out: Path) -> None:
+    """Start the process that workers are forked from before the settings are read, where nothing sets any of a cluster.
+
+    It is what takes longest. To be called where there is no ``--config`` and no ``--scheduler``; does nothing unless
+    ``out`` is new.
+    """
+    said = any(name.startswith("NIGHTSTRIDE_CLUSTER") for name in os.environ) or SETTINGS_FILE.exists()
+    if not said and "://" not in str(out) and not out.exists():
+        start_worker_server()
+
+
+def import_engines() -> None:
+    """Import what Prefect loads as a flow begins, while the workers get ready."""
+    with suppress(Exception):  # where it is needed the same error is raised again
+        import prefect.flow_engine
+        import prefect.task_engine
+        import prefect.utilities.visualization  # noqa: F401

@@ -17,7 +17,7 @@ from schemas.settings import Settings
 from schemas.stage import Rehearsal
 from stages import PIPELINE
 
-SIDE = 320
+SIDE = 224
 TRAILS = (((60.0, 60.0), 0.0, 0.0), ((60.0, 200.0), 12.0, 0.5), ((200.0, 120.0), 60.0, 2.5))
 """Centre (x, y) and length in pixels, angle in radians: a point, a short trail, one longer than a window."""
 

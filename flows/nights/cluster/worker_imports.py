@@ -21,13 +21,15 @@ import scipy.sparse.csgraph
 import scipy.spatial
 import scipy.special
 import torch
+import zarr
 
 import flows.inputs.ingest
 import flows.nights.cluster.cluster
 import flows.nights.exposure_work
 import flows.nights.patches
-import kernels.nets.streak_net
-import kernels.search.dense_search
+import kernels.measure.reliability_net
+import kernels.search.detector_weights
+from kernels.compiled import KERNELS
 from kernels.image.order_statistic import median
 
 with suppress(ImportError):
@@ -35,6 +37,8 @@ with suppress(ImportError):
 
 # The first call of a compiled function loads half of numba; this one starts no threads, which a fork would lose.
 median(np.zeros(1))
+for kernel in KERNELS:
+    kernel.dispatcher  # noqa: B018 made once for all workers
 
 gc.freeze()
 gc.enable()

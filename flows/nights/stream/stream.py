@@ -336,6 +336,7 @@ def run_stream(
     server = start_services(settings)
     from flows.nights.cluster.cluster import cluster, warm_up
 
+    server.begin()
     stream_recorder = StreamRecorder(source, out, settings, progress)
     with cluster(settings, out) as workers, progress.watched(workers):
         warm_up(workers, settings)

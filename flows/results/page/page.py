@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -168,15 +169,25 @@ def write_report(
 
 def render_page(page: Content) -> str:
     """Fill in the template; text is escaped, pictures and charts go in as they are."""
-    environment = Environment(
+    style = Markup(_environment().get_template("night.css").render())
+    return _environment().get_template("night.html.j2").render(page=page, style=style) + "\n"
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
         loader=PackageLoader("flows.results.page"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style = Markup(environment.get_template("night.css").render())
-    return environment.get_template("night.html.j2").render(page=page, style=style) + "\n"
+
+
+def warm_up() -> None:
+    """Compile the templates, which takes as long as drawing a page of one exposure."""
+    for name in _environment().list_templates():
+        _environment().get_template(name)
 
 
 def content(out: Path, night: PublishedNight, limits: Limits, truth: Truth | None) -> Content:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+from flows.runtime.parallel import Caller, here
 from flows.storage.digest import digest
 from flows.storage.ledger import Ledger
 from schemas.exposure import key_of
@@ -21,6 +22,7 @@ def assess(
     recoveries: tuple[Recovery, ...] | None = None,
     *,
     again: bool = False,
+    call: Caller = here,
 ) -> QualityRecord | None:
     """Measure a night where that is not done, judge it by the earlier ones, and write that down.
 
@@ -32,6 +34,8 @@ def assess(
         What came back of its synthetic streaks; None: they are added up.
     again
         Whether it is judged by the earlier nights as they are now, even if it was judged before.
+    call
+        Calls what reads catalogues and tiles, which needs many libraries.
 
     Returns
     -------
@@ -58,7 +62,7 @@ def assess(
     if before is not None and before.digest == made_of:
         measured = before.measured
     else:
-        measured, readable, wanted = _measured(out, night, list(done), recoveries)
+        measured, readable, wanted = call(_measured, out, night, list(done), recoveries)
         if before is not None and readable < wanted and readable <= sum(one.exposures for one in before.measured):
             # Most tiles were pruned: the rest of the night is not a measure of it.
             made_of, measured = before.digest, before.measured

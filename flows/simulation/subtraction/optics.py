@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from flows.simulation.psf import PsfStamp, SimulatedPsfField
+from kernels.compiled import njit
 from kernels.image.gaussian import FAST
 
 Floats = NDArray[np.float64]

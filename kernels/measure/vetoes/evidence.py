@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels.compiled import njit
 from kernels.measure.vetoes.detector_defects import cosmic_ray_evidence, hot_column_evidence
 from kernels.measure.vetoes.star_lines import bleed_evidence, spike_evidence
 from kernels.measure.vetoes.subtraction import Lobes, dipole_evidence, edge_evidence

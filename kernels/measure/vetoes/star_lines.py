@@ -3,9 +3,9 @@
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels.compiled import njit
 from kernels.trails.geometry import Segment
 from kernels.trails.scene import Scene
 from schemas.pixels import UNUSABLE, MaskPlane

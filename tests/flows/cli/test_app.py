@@ -62,6 +62,26 @@ print(*{{name.split(".")[0] for name in sys.modules}}, file=sys.stderr)
     assert HEAVY & set(run.stderr.split()) == set()
 
 
+@pytest.mark.parametrize(
+    ("command", "code", "out", "error"),
+    [
+        ("sys.argv[1:] = ['--help']", 0, "Usage", ""),
+        ("sys.argv[1:] = ['nonsense']", 2, "", "No such command"),
+        ("module.app = lambda: sys.exit(3)", 3, "", ""),
+        ("module.app = lambda: sys.exit('wrong')", 1, "", "wrong"),
+        ("module.app = lambda: 1 / 0", 1, "", "ZeroDivisionError"),
+    ],
+)
+def test_a_process_ends_with_the_code_of_its_command_after_all_that_is_due_at_its_end(command, code, out, error):
+    begin = "import atexit, sys\nimport flows.cli.app as module\natexit.register(print, 'the end')"
+    script = "\n".join([begin, command, "module.main()"])
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert run.returncode == code
+    assert out in run.stdout
+    assert error in run.stderr
+    assert run.stdout.endswith("the end\n")
+
+
 def test_bad_usage_is_exit_code_2():
     assert CliRunner().invoke(app, ["nonsense"]).exit_code == 2
 

@@ -15,11 +15,16 @@ from schemas.errors import Misconfigured
 pytest_plugins = ("tests.support.night_fixture",)
 
 
-def test_a_server_of_our_own_answers_and_ends_with_its_parent(prefect_api, tmp_path):
+@pytest.mark.parametrize("forked", [True, False])
+def test_a_server_of_our_own_answers_and_ends_with_its_parent(prefect_api, tmp_path, forked):
+    """It is forked from a process that has no other thread, and a new interpreter beside one that has."""
     assert urlopen(f"{prefect_api['PREFECT_API_URL']}/health").status == 200
+    busy = "" if forked else "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
     code = (
-        "import os, signal\nfrom flows.nights.cluster.prefect_server import PrefectServer\n"
-        "server = PrefectServer()\nserver.wait()\nprint(server.url, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)\n"
+        f"{busy}import os, signal, psutil\nfrom flows.nights.cluster.prefect_server import PrefectServer\n"
+        "server = PrefectServer()\nserver.wait()\n"
+        "print(server.url, psutil.Process().children()[0].cmdline() == psutil.Process().cmdline(), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
     for name in ("trace.py", "uvicorn.py"):  # what lies where a run is started is not imported
@@ -27,7 +32,8 @@ def test_a_server_of_our_own_answers_and_ends_with_its_parent(prefect_api, tmp_p
     run = subprocess.run(
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
     )
-    url = run.stdout.strip()
+    url, same = run.stdout.split()
+    assert same == str(forked)
     assert url.startswith("http://127.0.0.1:"), run.stderr
     for _ in range(600):
         try:

@@ -1,7 +1,8 @@
 import pytest
 
 from flows.nights.cluster import startup as module
-from flows.nights.cluster.startup import start_ahead
+from flows.nights.cluster.startup import SETTINGS_FILE, start_ahead, start_workers_ahead
+from flows.runtime.settings import DEFAULT_FILE
 from schemas.settings import Settings
 
 
@@ -14,3 +15,23 @@ def test_services_start_ahead_only_where_nothing_is_done_yet(tmp_path, monkeypat
     (tmp_path / "out" / part).mkdir(parents=True)
     start_ahead(tmp_path / "out", Settings())
     assert len(started) == 1
+
+
+def test_workers_start_before_the_settings_only_where_none_can_say_that_they_are_elsewhere(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(module, "start_worker_server", lambda: started.append(True))
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "out"
+    assert SETTINGS_FILE == DEFAULT_FILE
+    DEFAULT_FILE.write_text("[cluster]\nkind = 'slurm'\n")
+    start_workers_ahead(out)
+    DEFAULT_FILE.unlink()
+    with monkeypatch.context() as patch:
+        patch.setenv("NIGHTSTRIDE_CLUSTER__KIND", "slurm")
+        start_workers_ahead(out)
+    assert started == []
+    start_workers_ahead(out)
+    assert started == [True]
+    out.mkdir()  # there may be nothing to do
+    start_workers_ahead(out)
+    assert started == [True]

@@ -1,0 +1,66 @@
+"""Command `nightstride associate`: objects of what is published, and their catalogues, without a search."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from flows.nights.association import AssociationSummary, associate
+from flows.pipeline.night_plan import plan_nights
+from flows.storage.ledger import Ledger
+from schemas.dia_object import ASSOCIATION
+from schemas.errors import Misconfigured, choice
+from schemas.settings import Settings
+from schemas.summary import Trouble
+from stages import PIPELINE
+
+
+def associate_output(
+    out: Path, settings: Settings, night: str | None, rebuild: bool, tell: Callable[[str], object]
+) -> AssociationSummary:
+    """Associate what is published and publish the catalogues of objects, without a search; the caller holds the lease.
+
+    Nights whose other catalogues a run with these settings would make again are left to that run.
+
+    Parameters
+    ----------
+    out, settings
+        Output folder, and settings, which should be those of the run.
+    night
+        One night; None: all.
+    rebuild
+        Forget all objects first.
+    tell
+        Receives a line for each night.
+
+    Raises
+    ------
+    Misconfigured
+        Nothing is associated (``no_association``), or there is nothing of this night (``no_night``).
+    """
+    from flows.nights.patches import run_nights
+
+    nights = Ledger(out).nights()
+    if night is not None and night not in nights:
+        raise Misconfigured("no_night", str(out), f"holds nothing of night {night}.", choice(night, nights))
+    nights = nights if night is None else [night]
+    found = associate(out, settings.association, None if night is None else nights, others=0, anew=rebuild, tell=tell)
+    if found.off is not None:
+        raise Misconfigured("no_association", str(out), f"has none: {found.off}.", "set association.store.")
+    works = [one for one in plan_nights(nights, out, settings, PIPELINE, found.digests) if one.outdated]
+    ours = {stage.gives.name for stage in PIPELINE if ASSOCIATION in stage.needs}
+    ready = [
+        one
+        for one in works
+        if not one.digests.keys() - one.kept.keys() - one.idle.keys() - ours
+        and not any(patch.outdated for patch in one.patches)
+    ]
+    failed = [*found.summary.failed, *(_left(one.night) for one in works if one not in ready)]
+    results = run_nights(ready, out, settings)
+    failed += [trouble for result in results.values() for trouble in result.failed]
+    return found.summary.model_copy(update={"published": tuple(results), "failed": tuple(failed)})
+
+
+def _left(night: str) -> Trouble:
+    text = f"night {night}: has other catalogues that are not as these settings would make them. To fix, "
+    return Trouble(
+        uri=f"night {night}", code="other_settings", message=f"{text}give the --config of its run, or rerun it."
+    )
