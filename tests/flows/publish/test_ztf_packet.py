@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import io
 import json
-from types import SimpleNamespace
 
 import fastavro
 import numpy as np
@@ -15,6 +14,7 @@ from astropy.time import Time
 from flows.inputs.packet_files import packet_files, read_packets, read_records
 from flows.inputs.ztf_packets import identify
 from flows.publish.publish import Tally, alert_packets
+from flows.publish.sinks import FolderSink
 from flows.publish.ztf_schema import stamp_record, ztf_schema
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
@@ -154,7 +154,12 @@ def test_what_has_no_form_in_ztfs_schema_is_refused(tmp_path):
     x, y = np.array([60.0, 120.0]), np.array([70.0, 150.0])
     put(tmp_path / "a", info, rows_of(info, x, y, band=["y", "y"]), exposure_planes(info, x, y, 1))
     buried = []
-    tally = Tally(sink=SimpleNamespace(bury=lambda packet, error: buried.append((packet, error.code))))
+
+    class Kept(FolderSink):
+        def bury(self, packet, error):
+            buried.append((packet, error.code))
+
+    tally = Tally(sink=Kept(tmp_path))
     assert list(alert_packets(tmp_path / "a", Settings(), "ztf", tally)) == []
     assert tally.refused == 2
     assert [(json.loads(one.body)["band"], code) for one, code in buried] == 2 * [("y", "no_ztf_form")]
