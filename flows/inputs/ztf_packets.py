@@ -304,9 +304,10 @@ class _Fields:
     """Fields of the ``candidate`` of a record."""
 
     def __init__(self, record: Mapping[str, Any], where: str) -> None:
-        self._candidate, self._where = record.get("candidate"), where
-        if not isinstance(self._candidate, Mapping):
+        candidate = record.get("candidate")
+        if not isinstance(candidate, Mapping):
             raise _bad(where, "it has no candidate")
+        self._candidate, self._where = candidate, where
 
     def value(self, name: str) -> Any:
         return self._candidate.get(name)

@@ -378,8 +378,8 @@ def _stop_on_signals() -> Iterator[threading.Event]:
         stopping.set()
         signal.signal(number, signal.SIG_DFL)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        before[number] = signal.signal(number, heard)
+    for one in (signal.SIGTERM, signal.SIGINT):
+        before[one] = signal.signal(one, heard)
     try:
         yield stopping
     finally:

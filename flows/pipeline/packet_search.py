@@ -271,7 +271,7 @@ def nominal_wcs(packet: ZtfPacket) -> str | None:
         return None
     x, y = place_on_canvas(packet)
     scale = SCALE_ARCSEC / 3600
-    cards = {
+    cards: dict[str, str | float] = {
         "CTYPE1": "'RA---TAN'", "CTYPE2": "'DEC--TAN'", "CUNIT1": "'deg     '", "CUNIT2": "'deg     '",
         "CRVAL1": packet.ra, "CRVAL2": packet.dec, "CRPIX1": x + 1, "CRPIX2": y + 1,
         "CD1_1": -scale, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": -scale,

@@ -1,6 +1,7 @@
 """Alerts in the form of ZTF's: a packet of schema 3.3 for each detection, with gzipped FITS stamps."""
 
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from io import BytesIO
 from math import isfinite, log10, sqrt
@@ -51,11 +52,11 @@ class ZtfAlerts:
     published, history
         The exposures, and what was known of their objects before.
     refuse
-        Receives the diaSourceId of an alert that could not be made, and why.
+        Receives the detection of an alert that could not be made, as JSON, and why.
     """
 
     def __init__(
-        self, published: PublishedExposures, history: History, refuse: Callable[[int, BadInput], object]
+        self, published: PublishedExposures, history: History, refuse: Callable[[Packet, BadInput], object]
     ) -> None:
         self._published, self._history, self._refuse = published, history, refuse
 
@@ -81,14 +82,13 @@ class ZtfAlerts:
         unit = "DN" if store is None or store.info.pixel_unit == "adu" else store.info.pixel_unit
         for which, stamps in _stamps(store, rows):
             for n, source in enumerate(rows.take(pa.array(which)).to_pylist()):
-                packet = _Alert(source, record, None if store is None else store.info, objects, known)
+                alert = _Alert(source, record, None if store is None else store.info, objects, known)
                 try:
-                    body = serialise(packet.record({} if stamps is None else _cutouts(stamps, n, source, unit)))
-                except BadInput as error:
-                    self._refuse(source["diaSourceId"], error)
+                    body = serialise(alert.record({} if stamps is None else _cutouts(stamps, n, source, unit)))
+                except BadInput as error:  # kept with the detection, whose alert could not be made
+                    self._refuse(_packet(record, source, json.dumps(source).encode()), error)
                     continue
-                made_from = record.datasets[DIA_SOURCE.name].digest
-                yield Packet(source["diaSourceId"], record.night, record.visit, record.detector, FORM, body, made_from)
+                yield _packet(record, source, body)
 
     def _known(self, record: ExposureRecord) -> Mapping[int, Mapping[str, Any]] | None:
         """Return the known objects by diaSourceId; None where nobody has looked for them."""
@@ -96,6 +96,11 @@ class ZtfAlerts:
             return None
         found = CatalogStore(self._published.out).read(SS_SOURCE, record.key)
         return {one["diaSourceId"]: one for one in found.to_pylist()}
+
+
+def _packet(record: ExposureRecord, source: Mapping[str, Any], body: bytes) -> Packet:
+    made_from = record.datasets[DIA_SOURCE.name].digest
+    return Packet(source["diaSourceId"], record.night, record.visit, record.detector, FORM, body, made_from)
 
 
 class _Alert:
@@ -165,7 +170,7 @@ class _Alert:
             return {"ssdistnr": float(UNKNOWN), "ssmagnr": float(UNKNOWN), "ssnamenr": "null"}
         return {"ssdistnr": found["ephOffset"], "ssmagnr": found["ephVmag"], "ssnamenr": found["designation"]}
 
-    def _of_object(self, before: list[dict[str, Any]]) -> dict[str, Any]:
+    def _of_object(self, before: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return how often the object was seen, this time included, and when first and last."""
         now = start_jd(self._source["midpointMjdTai"], self._source["exposureTime"] or 0.0)
         first = before[0] if before else self._source
