@@ -23,7 +23,7 @@ from schemas.dataset import TableOf
 from schemas.errors import BadInput, Misconfigured, NightstrideError
 
 FOLDERS = ("catalogs", "quarantine", "reports", "vetting")
-"""Whose files are whole as soon as they have their name."""
+"""Whose files are whole as soon as they have their name, but for the last line of the record of verdicts."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Copied:
 
 
 def backup_output(out: Path, to: Path) -> Copied:
-    """Copy catalogues, ledger, association, quarantine and pages of a folder; what is there and unchanged is kept.
+    """Copy catalogues, ledger, association, quarantine, pages and verdicts; what is there and unchanged is kept.
 
     A run may go on meanwhile: databases are copied by SQLite, as they are between two changes, after the files and once
     more after those that have changed since. Catalogues that were withdrawn stay in the backup; they are not restored,
