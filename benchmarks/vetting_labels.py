@@ -24,7 +24,7 @@ from flows.pipeline.models import load_model
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore
-from flows.training.candidates import brighter, candidates, described_candidates
+from flows.training.candidates import brighter, candidates, described_candidates, label_candidates
 from flows.training.example_sets import make_examples
 from flows.training.examples import Wanted
 from flows.training.labels import read_labels
@@ -37,7 +37,7 @@ from schemas.vetting import LABEL, Verdict
 
 SHAPE, LABELS, SEED = (1000, 1000), 200, 5
 DRAWN = {"train": Wanted("ztf", 20, 12, SHAPE), "validation": Wanted("ztf", 14, 12, SHAPE)}
-NIGHT = Wanted("ztf", 12, 8, SHAPE, subtract="zogy", lengths=(0.3, 60.0))
+NIGHT = Wanted("ztf", 24, 8, SHAPE, subtract="zogy", lengths=(0.3, 60.0))
 DETECTOR, LEAST_SNR = "streak_net", 7.0
 PLAN = VerdictPlan(VerdictFit(networks=2, epochs=8))
 
@@ -53,7 +53,7 @@ def main():
                 enumerate(DRAWN.items())}  # fmt: skip
         vetted = make_examples(work / "vetted", NIGHT, SEED + 10, chosen.workers)
         other = make_examples(work / "other", replace(NIGHT, count=16), SEED + 11, chosen.workers)
-        judged = Sets(sets["train"], sets["validation"], {"ztf-zogy": other})
+        judged = Sets(sets["train"], sets["validation"], {"ztf-zogy": other[:2]})
         train_verdict(models / "base", DETECTOR, judged, PLAN, {}, SEED, chosen.workers, print)
         labels = label(vetted, models / "base", Path(scratch) / "labels.parquet", Path(scratch) / "out")
         train_verdict(models / "with", DETECTOR, replace(judged, labels=labels), PLAN, {}, SEED, chosen.workers, print)
@@ -94,10 +94,10 @@ def label(examples, model, path, out):
 
 def described(example):
     """Places of the candidates of an exposure, px, and the candidates."""
-    rows = described_candidates(example, DETECTOR).table
-    keep = rows["snr"].to_numpy() >= NOISE_ALONE
-    places = np.stack([rows[name].to_numpy() for name in ("x", "y")], axis=1)[keep]
-    return places.tolist(), brighter(candidates(example, DETECTOR, False)[0], NOISE_ALONE)
+    found = described_candidates(example, DETECTOR)
+    keep = found.table["snr"].to_numpy() >= NOISE_ALONE
+    places = np.stack([found.table[name].to_numpy() for name in ("x", "y")], axis=1)[keep]
+    return places.tolist(), brighter(label_candidates(found, example.truth), NOISE_ALONE)
 
 
 def compare(examples, models):

@@ -65,6 +65,10 @@ def detect(
     the verdict on the merged, measured candidates of other exposures, calibrates it, sets its threshold and reports on
     exposures of its own.
     """
+    if calibrate and labels is not None:
+        raise typer.BadParameter("--calibrate learns nothing: leave out --labels.")
+    if (labels is None) != (not night_out):
+        raise typer.BadParameter("--labels and --night-out belong together.")
     from flows.training.detect import Part, TrainPlan, quick_search_plan, subtracted_plan, train_detect
     from flows.training.labels import read_labels
 
@@ -75,10 +79,6 @@ def detect(
         raise typer.BadParameter("--verdict-only and --calibrate exclude each other.")
     part: Part = "calibration" if calibrate else "verdict" if verdict_only else "all"
     cores = workers or _cores()
-    if calibrate and labels is not None:
-        raise typer.BadParameter("--calibrate learns nothing: leave out --labels.")
-    if (labels is None) != (not night_out):
-        raise typer.BadParameter("--labels and --night-out belong together.")
     with refusals(as_json):
         said = None if labels is None else read_labels(labels, night_out or [])
     _report(lambda folder: train_detect(out, folder, model, plan, cores, _say, part, challenge, said), work, as_json)

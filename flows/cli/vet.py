@@ -4,6 +4,7 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Annotated
 
 import typer
@@ -75,5 +76,6 @@ def _serve(
     typer.echo(f"{found} of {counted(len(place.index().nights), 'night')}. Open {let_in.address}", err=as_json)
     if as_json:
         typer.echo(json.dumps({"candidates": len(place.index()), "address": let_in.address}))
+    Thread(target=place.warm_up, daemon=True).start()
     with suppress(KeyboardInterrupt):
         make_server(make_app(place, let_in), let_in).run(sockets=[listening])

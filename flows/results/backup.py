@@ -24,7 +24,7 @@ from schemas.errors import BadInput, Misconfigured, NightstrideError
 from schemas.received_alert import RECEIVED_ALERT
 
 FOLDERS = ("catalogs", "quarantine", "reports", "vetting")
-"""Whose files are whole as soon as they have their name."""
+"""Whose files are whole as soon as they have their name, but for the last line of the record of verdicts."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Copied:
 
 
 def backup_output(out: Path, to: Path) -> Copied:
-    """Copy catalogues, ledger, association, outbox, quarantine and pages; what is there and unchanged is kept.
+    """Copy catalogues, ledger, association, outbox, quarantine, pages and verdicts; what is there and unchanged is kept.
 
     A run may go on meanwhile: databases are copied by SQLite, as they are between two changes, after the files and once
     more after those that have changed since. Catalogues that were withdrawn stay in the backup; they are not restored,

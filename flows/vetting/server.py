@@ -3,6 +3,7 @@
 import errno
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -23,7 +24,7 @@ from flows.vetting.selection import JudgedRows, Selection, judged, select
 from flows.vetting.turn import RECHECK, next_row
 from flows.vetting.verdicts import VerdictStore
 from schemas.dia_source import DIA_SOURCE
-from schemas.errors import BadInput, Misconfigured, Retryable
+from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 from schemas.settings import AssociationSettings
 from schemas.tracklets import TRACKLET
 
@@ -110,6 +111,13 @@ class Workplace:
     def candidate(self, index: CandidateIndex, row: int) -> CandidateContent:
         """Return what is known of a candidate; errors as in `read_candidate`."""
         return read_candidate(self.out, index, row, self.association)
+
+    def warm_up(self) -> None:
+        """Gather the first candidate, so that what is imported and compiled for that is there for the first visit."""
+        index = self.index()
+        with suppress(NightstrideError):
+            for row in self.rows(index, Selection(), "")[:1].tolist():
+                self.candidate(index, row)
 
     def next(self, index: CandidateIndex, wanted: Selection, user: str, after: int | None) -> tuple[int, bool] | None:
         """Return the id of the candidate to show next and whether it is a re-check; None where nothing is left."""

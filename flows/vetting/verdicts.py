@@ -129,7 +129,7 @@ class VerdictStore:
         line = record.model_dump_json().encode() + b"\n"
         with writing(self._path.parent):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with file_lock(self._path.with_suffix(".lock"), WAIT_S), self._path.open("ab") as file:
+            with file_lock(self._path.with_name(".lock"), WAIT_S), self._path.open("ab") as file:
                 file.write(self._end_of_line() + line)
                 file.flush()
                 os.fsync(file.fileno())

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from flows.results.backup import backup_output
 from flows.storage.bucket_path import BucketPath
 from flows.vetting.labels import agreements, export_labels, label_table
 from flows.vetting.verdicts import VerdictStore
@@ -97,6 +98,17 @@ def test_times_go_up_and_modes_are_the_umask(tmp_path):
     assert all(one <= other for one, other in pairwise(times))
     assert json.loads(lines(tmp_path)[0])["verdict"] == "real"
     assert not (tmp_path / "vetting" / "verdicts.jsonl").stat().st_mode & 0o002
+
+
+def test_a_backup_has_them(tmp_path):
+    out, to = tmp_path / "out", tmp_path / "backup"
+    (out / "catalogs").mkdir(parents=True)
+    store = VerdictStore(out)
+    for n in range(2):
+        add(store, n)
+        backup_output(out, to)
+        assert lines(to) == lines(out)
+    assert [path.name for path in (to / "vetting").iterdir()] == ["verdicts.jsonl"]
 
 
 def test_a_bucket_is_refused():
