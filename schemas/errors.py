@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TypeVar
+
+Kind = TypeVar("Kind", bound=BaseException)
 
 
 def printable(text: str, *, lines: bool = False) -> str:
@@ -76,6 +79,13 @@ def exit_code(error: NightstrideError) -> int:
     if error.code == HELD:
         return 4
     return 1 if isinstance(error, Retryable) else 2
+
+
+def first_of(error: BaseException, kind: type[Kind]) -> Kind | None:
+    """Return the first error of a kind in a group, however deep it lies, or the error itself; None if there is none."""
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for one in error.exceptions if (found := first_of(one, kind)) is not None), None)
+    return error if isinstance(error, kind) else None
 
 
 def choice(given: str, known: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from threading import Lock, Thread
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from flows.inputs.source import Source, name_of
 from flows.inputs.source_state import sha256_of
@@ -32,7 +32,7 @@ from flows.storage.lease import own_fence
 from flows.storage.ledger import Ledger
 from flows.storage.night_sums import settle
 from flows.storage.object_store import configure
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, first_of
 from schemas.exposure import ExposureKey
 from schemas.recovery import Recovery
 from schemas.settings import Settings
@@ -46,9 +46,6 @@ if TYPE_CHECKING:
     from flows.nights.meter import Meter
     from flows.nights.nightly import NightRun, Outlet
     from flows.pipeline.plan import Planner
-
-
-Kind = TypeVar("Kind", bound=BaseException)
 
 
 def run_night(
@@ -166,13 +163,6 @@ def _unfinished(item: Item, stopped: bool, warnings: Sequence[str]) -> Trouble:
             message=f"{name_of(item.source)}: was not begun, as the run was asked to stop. To fix, run again.",
         )
     return trouble_of(item, RuntimeError(warnings[0] if warnings else "the flow ended early"))
-
-
-def first_of(error: BaseException, kind: type[Kind]) -> Kind | None:
-    """Return the first error of a kind in a group, however deep it lies, or the error itself; None if there is none."""
-    if isinstance(error, BaseExceptionGroup):
-        return next((found for one in error.exceptions if (found := first_of(one, kind)) is not None), None)
-    return error if isinstance(error, kind) else None
 
 
 def _probe(source: Source, settings: Settings) -> ExposureKey:

@@ -40,7 +40,7 @@ class Copied:
 
 
 def backup_output(out: Path, to: Path) -> Copied:
-    """Copy catalogues, ledger, association, outbox, quarantine, pages and verdicts; what is there and unchanged is kept.
+    """Copy catalogues, ledger, association, outbox, quarantine, pages, verdicts; what is there and unchanged is kept.
 
     A run may go on meanwhile: databases are copied by SQLite, as they are between two changes, after the files and once
     more after those that have changed since. Catalogues that were withdrawn stay in the backup; they are not restored,

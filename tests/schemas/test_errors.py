@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.errors import BadInput, Misconfigured, NightstrideError, NoWork, Retryable, printable
+from schemas.errors import BadInput, Misconfigured, NightstrideError, NoWork, Retryable, first_of, printable
 
 KINDS = (NoWork, BadInput, Retryable, Misconfigured)
 
@@ -44,3 +44,10 @@ def test_no_control_character_reaches_a_terminal(name):
 def test_what_steers_a_terminal_is_escaped(name, shown):
     assert printable(name) == shown
     assert printable(f"one\n{name}", lines=True).split("\n", 1)[0] == "one"
+
+
+def test_first_error_of_a_kind():
+    first, second = KeyError(1), KeyError(2)
+    assert first_of(first, KeyError) is first
+    assert first_of(ValueError(), KeyError) is None
+    assert first_of(ExceptionGroup("", [ValueError(), ExceptionGroup("", [first]), second]), LookupError) is first

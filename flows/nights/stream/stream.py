@@ -23,14 +23,14 @@ from flows.nights.meter import StreamMeter
 from flows.nights.nightly import NightRun, Outlet, turn
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
-from flows.nights.run import compacted, first_of, planner, take_apart, with_catalogues, with_report
+from flows.nights.run import compacted, planner, take_apart, with_catalogues, with_report
 from flows.nights.stream.intake import Intake
 from flows.nights.totals import NightTotals, combined, summarise_run
 from flows.pipeline.outcome import Item, Outcome, Plan
 from flows.runtime.lag import Lag, lag_since
 from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine
-from schemas.errors import NightstrideError, Retryable
+from schemas.errors import NightstrideError, Retryable, first_of
 from schemas.exposure import ExposureKey
 from schemas.ledger import WatchRecord
 from schemas.settings import Settings

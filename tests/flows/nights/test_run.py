@@ -12,7 +12,7 @@ from flows.inputs.source import Source
 from flows.nights import run as night_catalogues
 from flows.nights.nightly import NightRun
 from flows.nights.progress import Progress
-from flows.nights.run import _search, first_of, nothing_to_search, with_catalogues, with_quality, with_reports
+from flows.nights.run import _search, nothing_to_search, with_catalogues, with_quality, with_reports
 from flows.pipeline.outcome import Item, Plan
 from flows.results.evaluation.recovery import read_recoveries
 from flows.storage.catalog_store import CatalogStore
@@ -53,13 +53,6 @@ def test_our_error_comes_out_of_a_group_as_it_is(tmp_path, monkeypatch):
     with pytest.raises(Misconfigured) as caught:
         _search(night)
     assert caught.value is ours
-
-
-def test_first_error_of_a_kind():
-    first, second = KeyError(1), KeyError(2)
-    assert first_of(first, KeyError) is first
-    assert first_of(ValueError(), KeyError) is None
-    assert first_of(ExceptionGroup("", [ValueError(), ExceptionGroup("", [first]), second]), LookupError) is first
 
 
 @pytest.mark.parametrize("bad", [0, 1])
