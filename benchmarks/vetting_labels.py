@@ -5,30 +5,38 @@
 A verdict for the candidates of the default search is trained on exposures that are drawn as difference images. On a
 simulated night that is subtracted by ZOGY, which it has not seen, the 200 false candidates that it believes most are
 called bogus, as somebody would who looks through the list from the top. It is trained once more with these labels
-(`nightstride train detect --verdict-only --labels`). Both are then compared on another such night: false streaks per
-image where both find as many of the streaks of S/N 7 and more, with a 95 % interval by resampling the exposures.
+as `nightstride train detect --verdict-only --labels` does. Both are then compared on another such night: false streaks
+per image where both find as many of the streaks of S/N 7 and more, with a 95 % interval by resampling the exposures.
 """
 
 import argparse
 import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from benchmarks.page import machine, measured_with, table
-from flows.pipeline.models import load_model
+from flows.runtime.parallel import map_in_processes
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore
-from flows.training.candidates import brighter, candidates, described_candidates, label_candidates
+from flows.training.candidates import (
+    brighter,
+    described_candidates,
+    label_candidates,
+    unless_flooded,
+    without_science,
+)
 from flows.training.example_sets import make_examples
 from flows.training.examples import Wanted
-from flows.training.labels import read_labels
-from flows.training.reliability import Sets, VerdictPlan, train_verdict
+from flows.training.labels import labelled_candidates, read_labels, repeated
+from flows.training.reliability import VerdictPlan, learn_verdict
 from flows.training.reliability_fit import VerdictFit
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord
@@ -36,7 +44,7 @@ from schemas.settings import NOISE_ALONE
 from schemas.vetting import LABEL, Verdict
 
 SHAPE, LABELS, SEED = (1000, 1000), 200, 5
-DRAWN = {"train": Wanted("ztf", 20, 12, SHAPE), "validation": Wanted("ztf", 14, 12, SHAPE)}
+DRAWN = Wanted("ztf", 20, 12, SHAPE)
 NIGHT = Wanted("ztf", 24, 8, SHAPE, subtract="zogy", lengths=(0.3, 60.0))
 DETECTOR, LEAST_SNR = "streak_net", 7.0
 PLAN = VerdictPlan(VerdictFit(networks=2, epochs=8))
@@ -47,27 +55,37 @@ def main():
     parser.add_argument("--work", type=Path, help="folder for the exposures; used again if they are there")
     parser.add_argument("--workers", type=int, default=1)
     chosen = parser.parse_args()
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="nightstride-labels-") as scratch:
-        work, models = chosen.work or Path(scratch), Path(scratch) / "models"
-        sets = {name: make_examples(work / name, one, SEED + n, chosen.workers) for n, (name, one) in
-                enumerate(DRAWN.items())}  # fmt: skip
-        vetted = make_examples(work / "vetted", NIGHT, SEED + 10, chosen.workers)
-        other = make_examples(work / "other", replace(NIGHT, count=16), SEED + 11, chosen.workers)
-        judged = Sets(sets["train"], sets["validation"], {"ztf-zogy": other[:2]})
-        train_verdict(models / "base", DETECTOR, judged, PLAN, {}, SEED, chosen.workers, print)
-        labels = label(vetted, models / "base", Path(scratch) / "labels.parquet", Path(scratch) / "out")
-        train_verdict(models / "with", DETECTOR, replace(judged, labels=labels), PLAN, {}, SEED, chosen.workers, print)
-        print(measured_with([f"detect/{DETECTOR}"]), machine(chosen.workers), compare(other, models), sep="\n\n")
+        work, workers = chosen.work or Path(scratch), chosen.workers
+        train = make_examples(work / "train", DRAWN, SEED, workers)
+        vetted = make_examples(work / "vetted", NIGHT, SEED + 10, workers)
+        other = make_examples(work / "other", replace(NIGHT, count=16), SEED + 11, workers)
+        learn = [one for pair in searched(train, workers, wrong_psf=True) for one in pair]
+        learn = [without_science(one, PLAN.hidden, SEED + n) for n, one in enumerate(learn)]
+        base = learn_verdict(DETECTOR, learn, PLAN, {}, SEED, print)
+        labels = label(vetted, base, Path(scratch) / "labels.parquet", Path(scratch) / "out")
+        said = labelled_candidates(labels, DETECTOR, workers, print)
+        more = repeated(said, sum(int(one.known.sum()) for one in learn), PLAN.label_share)
+        taught = learn_verdict(DETECTOR, learn + more, PLAN, {}, SEED, print)
+        found = [brighter(one, NOISE_ALONE) for (one,) in searched(other, workers, wrong_psf=False)]
+        print(measured_with([f"detect/{DETECTOR}"]), machine(1), compare(found, base, taught), sep="\n\n")
 
 
-def found_on(examples):
-    """Candidates that are bright enough to be published."""
-    return [brighter(candidates(one, DETECTOR, False)[0], NOISE_ALONE) for one in examples]
+def searched(examples, workers, wrong_psf):
+    """Candidates of each exposure; those with too many, which a night would quarantine, are left out."""
+    search = partial(unless_flooded, detector=DETECTOR, wrong_psf=wrong_psf)
+    return [one for one in map_in_processes(search, examples, workers) if one]
 
 
-def label(examples, model, path, out):
+def odds(verdict, one):
+    """How sure a verdict is of candidates; calibration would not change their order."""
+    return verdict.log_odds(one.features, one.stamps.astype(np.float32))
+
+
+def label(examples, verdict, path, out):
     """Call the most believed false candidates bogus; return the labels, of an output folder with the exposures."""
-    verdict, rows = load_model("reliability", str(model)), []
+    rows = []
     for example in examples:
         info = TileStore.open(example.store).info
         key = ExposureKey(night=info.night, visit=info.visit, detector=info.detector)
@@ -78,7 +96,7 @@ def label(examples, model, path, out):
             finished_at="2026-01-01T00:00:00+00:00",
         ))  # fmt: skip
         places, one = described(example)
-        score = verdict(one.features, one.stamps.astype(np.float32))
+        score = odds(verdict, one)
         rows.extend((float(score[n]), key, *places[n]) for n in np.flatnonzero(one.label == 0).tolist())
     rows.sort(key=lambda row: -row[0])
     when = datetime(2026, 1, 1, tzinfo=UTC)
@@ -87,7 +105,7 @@ def label(examples, model, path, out):
          "user": "simulated", "time": when}
         for n, (_, key, x, y) in enumerate(rows[:LABELS])
     ]  # fmt: skip
-    print(f"{len(said)} labels; reliability {rows[0][0]:.3f} to {rows[len(said) - 1][0]:.3f}")
+    print(f"{len(said)} labels; log odds {rows[0][0]:.1f} to {rows[len(said) - 1][0]:.1f}")
     pq.write_table(pa.Table.from_pylist(said, schema=LABEL.schema), path)
     return read_labels(path, [out])
 
@@ -100,13 +118,9 @@ def described(example):
     return places.tolist(), brighter(label_candidates(found, example.truth), NOISE_ALONE)
 
 
-def compare(examples, models):
+def compare(found, base, taught):
     """Markdown table of both verdicts on a night: false streaks per image at equal completeness."""
-    found = found_on(examples)
-    scores = {}
-    for name in ("base", "with"):
-        verdict = load_model("reliability", str(models / name))
-        scores[name] = [verdict(one.features, one.stamps.astype(np.float32)) for one in found]
+    scores = {name: [odds(one, part) for part in found] for name, one in (("base", base), ("with", taught))}
     present = sum(int((one.targets.counted & (one.snr >= LEAST_SNR)).sum()) for one in found)
     rows = []
     for share in (0.5, 0.6, 0.7, 0.8, 0.9):

@@ -135,11 +135,18 @@ def train_verdict(
         said = labelled_candidates(sets.labels, detector, workers, say)
         learn += repeated(said, sum(int(one.known.sum()) for one in learn), plan.label_share)
     torch.set_num_threads(workers)
+    learnt = about | {"candidates_of": f"the first {len(pairs)} of {len(sets.train)} exposures"}
+    judges = learn_verdict(detector, learn, plan, learnt, seed, say)
+    return _calibrated(out, judges, sets, plan, find, rivals(learn, seed))
+
+
+def learn_verdict(
+    detector: str, learn: Sequence[Labelled], plan: VerdictPlan, about: dict[str, Any], seed: int, say: Say
+) -> VerdictNet:
+    """Return a verdict that has learnt from candidates and is not calibrated; the arguments are `train_verdict`'s."""
     nets = fit_verdict(learn, plan.fit, seed, say)
     trees = fit_trees(*measured(learn), plan.trees, seed)
-    learnt = about | {"candidates_of": f"the first {len(pairs)} of {len(sets.train)} exposures"}
-    judges = VerdictNet(nets, trees, 1.0, 0.0, _card(detector, learnt, plan), fit_kinds(learn))
-    return _calibrated(out, judges, sets, plan, find, rivals(learn, seed))
+    return VerdictNet(nets, trees, 1.0, 0.0, _card(detector, about, plan), fit_kinds(learn))
 
 
 def calibrate_verdict(

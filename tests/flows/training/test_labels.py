@@ -5,11 +5,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.training.candidates import Labelled
+from flows.storage.layout import tile_path
+from flows.storage.ledger import Ledger
+from flows.storage.zarr_tiles import TileStore
+from flows.training.candidates import Labelled, described_candidates, label_candidates
 from flows.training.labels import BY_VETTERS, NightLabels, label_places, labelled_candidates, read_labels, repeated
 from flows.training.reliability_fit import measured
-from schemas.dia_source import DIA_SOURCE, exposure_of
 from schemas.errors import Misconfigured
+from schemas.exposure import key_of
+from schemas.ledger import ExposureRecord
 from schemas.vetting import LABEL, Verdict
 
 
@@ -64,26 +68,31 @@ def test_labels_are_a_share_of_what_is_learnt():
     assert repeated([], 100, 0.2) == []
 
 
-@pytest.mark.slow
-def test_labels_of_a_night_are_found_again_in_its_tiles(uninterrupted, night_models):
-    """What the pipeline published, labelled by what it says itself, comes back with these labels and its features."""
-    _, out = uninterrupted
-    published = pa.concat_tables(
-        pq.read_table(path).select(["diaSourceId", "x", "y"])
-        for path in sorted((out / "catalogs" / DIA_SOURCE.name).rglob("*.parquet"))
-    ).to_pylist()
-    table = pa.concat_tables(
-        rows((row["x"], row["y"], "bogus" if n % 2 else "real"), visit=exposure_of(row["diaSourceId"])[0],
-             detector=exposure_of(row["diaSourceId"])[1])
-        for n, row in enumerate(published)
-    )  # fmt: skip
-    told = []
-    found = labelled_candidates(NightLabels(table, (out,), "0" * 64), str(night_models), 1, told.append)
-    known = np.concatenate([one.label[one.known] for one in found])
-    assert len(known) >= 0.9 * len(published)
-    assert set(known.tolist()) == {0, BY_VETTERS}
-    assert f"{len(known)} candidates of 4 exposures have labels; {len(published)} labels were given" == told[0]
-    features, real = measured(found)
-    assert len(features) == len(known)
-    assert real.sum() == (known == BY_VETTERS).sum()
-    assert all((one.kind == -1).all() for one in found)
+def test_labels_of_a_night_are_found_again_in_its_tiles(examples, tmp_path):
+    """Candidates of a night, labelled by the truth, come back with these labels and the features they have."""
+    tables, expected, features = [], [], []
+    for example in examples:
+        key = key_of(TileStore.open(example.store).info.night, example.store.stem)
+        tile_path(tmp_path, key).parent.mkdir(parents=True, exist_ok=True)
+        tile_path(tmp_path, key).symlink_to(example.store)
+        Ledger(tmp_path).put(ExposureRecord(
+            **key.model_dump(), source_uri="x", source_sha256="x", digest="x", software="0", finished_at="x",
+        ))  # fmt: skip
+        found = described_candidates(example, "streak_net")
+        known = label_candidates(found, example.truth)
+        x, y = (found.table[name].to_numpy() for name in ("x", "y"))
+        chosen = np.flatnonzero((known.label == 1) | (known.label == 0))
+        said = ((x[n], y[n], "real" if known.label[n] else "bogus") for n in chosen.tolist())
+        tables.append(rows(*said, visit=key.visit, detector=key.detector))
+        expected += [BY_VETTERS if known.label[n] else 0 for n in chosen.tolist()]
+        features.append(known.features[chosen])
+    unknown = rows((5, 5, "real"), visit=99, detector=1)
+    told, labels = [], NightLabels(pa.concat_tables([*tables, unknown]), (tmp_path,), "0" * 64)
+    got = labelled_candidates(labels, "streak_net", 1, told.append)
+    assert np.concatenate([one.label[one.known] for one in got]).tolist() == expected
+    np.testing.assert_array_equal(np.concatenate([one.features[one.known] for one in got]), np.concatenate(features))
+    count = len(expected)
+    assert told == [f"{count} candidates of 2 exposures have labels; {count + 1} labels were given"]
+    assert measured(got)[1].tolist() == [int(one == BY_VETTERS) for one in expected]
+    assert all((one.kind == -1).all() for one in got)
+    assert labels.summary["labels"].keys() == {"real", "bogus"}
