@@ -207,9 +207,9 @@ class StreamNight(NightRun):
 
     def finished(self, outcome: Outcome) -> None:
         """Add an outcome up."""
-        waited, key = self.intake.waited(outcome.item), outcome.item.key
+        waited = self.intake.waited(outcome.item)
         if self.outlet is not None:
-            self._arrived.setdefault((key.night, key.visit), time() - waited)
+            self._arrived.setdefault((outcome.item.key.night, outcome.item.key.visit), time() - waited)
         self.stream_recorder.finished(outcome, waited)
         if self._meter is not None and outcome.status == "done":
             self._meter.turned_around(waited)

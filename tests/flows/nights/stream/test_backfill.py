@@ -180,7 +180,7 @@ def test_between_nights_another_run_gets_the_folder(monkeypatch, tmp_path):
     """The lease is free in each pause, and held during the work."""
     held, summary = [], _summary()
 
-    def work(sources, out, settings, console, meter):
+    def work(sources, out, settings, console, meter, outlet):
         held.append(holder_of(out).pid)
         return summary
 
@@ -202,7 +202,7 @@ def test_between_nights_another_run_gets_the_folder(monkeypatch, tmp_path):
 def test_a_night_that_a_signal_ended_is_the_last(monkeypatch, tmp_path):
     done = []
 
-    def work(sources, out, settings, console, meter):
+    def work(sources, out, settings, console, meter, outlet):
         done.append(sources)
         return _summary(stopped=True)
 
@@ -302,7 +302,7 @@ def test_after_each_night_worked_on_it_rests_and_says_how_long_the_rest_takes(mo
     """20 s an exposure: 183 exposures take 1 h 1 min. A night of which nothing was done is passed by in silence."""
     now = [100.0]
 
-    def work(sources, out, settings, console, meter):
+    def work(sources, out, settings, console, meter, outlet):
         done = sum(source.uri != "current" for source in sources)
         now[0] += 20.0 * done
         counts = ExposureCounts(seen=len(sources), done=done, skipped=len(sources) - done, quarantined=0, failed=0)
