@@ -5,16 +5,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from flows.pipeline.weights import read_card
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore
 from flows.training.candidates import Labelled, described_candidates, label_candidates
+from flows.training.detect import train_detect
 from flows.training.labels import BY_VETTERS, NightLabels, label_places, labelled_candidates, read_labels, repeated
 from flows.training.reliability_fit import measured
 from schemas.errors import Misconfigured
 from schemas.exposure import key_of
 from schemas.ledger import ExposureRecord
 from schemas.vetting import LABEL, Verdict
+from tests.flows.training.test_detect import PLAN
 
 
 def rows(*said, visit=1, detector=0):
@@ -68,16 +71,48 @@ def test_labels_are_a_share_of_what_is_learnt():
     assert repeated([], 100, 0.2) == []
 
 
+@pytest.fixture(scope="module")
+def labelled(examples, tmp_path_factory):
+    """An output folder with the tiles of the examples, and a file of labels: what is false there is called bogus."""
+    out, tables = tmp_path_factory.mktemp("labelled"), []
+    for example in examples:
+        key = published(out, example)
+        found = described_candidates(example, "streak_net")
+        false = np.flatnonzero(label_candidates(found, example.truth).label == 0).tolist()
+        x, y = (found.table[name].to_numpy() for name in ("x", "y"))
+        tables.append(rows(*((x[n], y[n], "bogus") for n in false), visit=key.visit, detector=key.detector))
+    pq.write_table(pa.concat_tables(tables), out / "labels.parquet")
+    return out, out / "labels.parquet"
+
+
+def published(out, example):
+    """Put the tiles of an example into an output folder; return its key."""
+    key = key_of(TileStore.open(example.store).info.night, example.store.stem)
+    tile_path(out, key).parent.mkdir(parents=True, exist_ok=True)
+    tile_path(out, key).symlink_to(example.store)
+    Ledger(out).put(ExposureRecord(
+        **key.model_dump(), source_uri="x", source_sha256="x", digest="x", software="0", finished_at="x",
+    ))  # fmt: skip
+    return key
+
+
+@pytest.mark.slow
+def test_a_verdict_is_trained_with_labels(labelled, tmp_path):
+    out, path = labelled
+    labels, told = read_labels(path, [out]), []
+    train_detect(tmp_path / "model", tmp_path / "work", "streak_net", PLAN, 1, told.append, "verdict", None, labels)
+    card = read_card("reliability", str(tmp_path / "model"))
+    assert card.training["labels"] == labels.summary
+    assert card.training["command"].endswith("--verdict-only --labels FILE --night-out OUT")
+    assert "no real data" not in card.training["data"]
+    assert any("have labels" in line for line in told)
+
+
 def test_labels_of_a_night_are_found_again_in_its_tiles(examples, tmp_path):
     """Candidates of a night, labelled by the truth, come back with these labels and the features they have."""
     tables, expected, features = [], [], []
     for example in examples:
-        key = key_of(TileStore.open(example.store).info.night, example.store.stem)
-        tile_path(tmp_path, key).parent.mkdir(parents=True, exist_ok=True)
-        tile_path(tmp_path, key).symlink_to(example.store)
-        Ledger(tmp_path).put(ExposureRecord(
-            **key.model_dump(), source_uri="x", source_sha256="x", digest="x", software="0", finished_at="x",
-        ))  # fmt: skip
+        key = published(tmp_path, example)
         found = described_candidates(example, "streak_net")
         known = label_candidates(found, example.truth)
         x, y = (found.table[name].to_numpy() for name in ("x", "y"))
