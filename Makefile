@@ -80,7 +80,7 @@ types: setup
 imports: setup
 	$(BIN)/lint-imports --no-logo
 
-acceptance: setup  ## The nights behind the README's figures; a visit of Rubin's size; the screen on 10,000 streaks; 500 exposures through a stream; thirty nights kept, and five in a bucket; faults; overhead; 20,000 mutated files (hours)
+acceptance: setup  ## The nights behind the README's figures; a visit of Rubin's size; the screen on 10,000 streaks; 500 exposures through a stream; thirty nights kept, and five in a bucket; faults; killed producers of alerts; overhead; 20,000 mutated files (hours)
 	for spec in ztf:10 llnl:6; do \
 		preset=$${spec%:*}; \
 		rm -rf $(NIGHT)-$$preset; \
@@ -97,6 +97,7 @@ acceptance: setup  ## The nights behind the README's figures; a visit of Rubin's
 	$(BIN)/python -m benchmarks.years
 	$(BIN)/python -m benchmarks.years --s3 --exposures 2000 --nights 5
 	$(BIN)/python -m benchmarks.faults
+	$(BIN)/python -m benchmarks.alert_kills
 	$(BIN)/python -m benchmarks.orchestration
 	$(BIN)/python -m benchmarks.rubin_overhead
 	$(BIN)/python -m benchmarks.mutants --count 200 --seed 1

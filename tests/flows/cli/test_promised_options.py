@@ -20,6 +20,7 @@ from flows.cli import (  # noqa: F401 the modules whose options these are
     serve,
     simulate,
     train,
+    vet,
     watch,
 )
 
@@ -74,6 +75,7 @@ LIMITS = {
     "train anomaly": {"batch": (1, None), "epochs": (1, None), "milestone": (1, None)},
     **{f"train {one}": {"repeats": (1, None)} for one in ("membership", "morphology", "scene")},
     "train spectral-class": {"stars": (0, None)},
+    "vet": {"port": (0, 65535), "recheck": (0.0, 0.5)},
     "watch": {
         "still": (0, None), "poll": (0.05, None), "queue": (1, None), "quiet": (0, None), "idle_exit": (0, None),
         "wait": (0, None),
