@@ -25,7 +25,7 @@ from flows.pipeline.outcome import Item, Outcome, Plan, trouble_of
 from flows.results.quality.assess import assess
 from flows.results.quality.judge import told
 from flows.runtime.collector import resume_collector
-from flows.runtime.parallel import Caller, Found, here
+from flows.runtime.parallel import Caller, Found, end_with_parent, here
 from flows.runtime.traces import span
 from flows.storage.fence import fenced_task
 from flows.storage.lease import own_fence
@@ -35,7 +35,7 @@ from flows.storage.object_store import configure
 from schemas.errors import Misconfigured, first_of
 from schemas.exposure import ExposureKey
 from schemas.recovery import Recovery
-from schemas.settings import Settings
+from schemas.settings import Settings, StoreSettings
 from schemas.summary import STOPPED, RunSummary, Trouble
 from stages import PIPELINE
 
@@ -246,7 +246,7 @@ def take_apart(items: Sequence[Item], out: Path) -> None:
 
 def _in_a_process(function: Callable[..., object], *arguments: object) -> None:
     """Call a function in a new process, whose memory is free again afterwards."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), end_with_parent) as pool:
         pool.submit(function, *arguments).result()
 
 
@@ -427,13 +427,18 @@ def page_process(settings: Settings) -> Iterator[Caller]:
         Thread(target=_import_pages).start()
         yield here
         return
-    with ProcessPoolExecutor(1, get_context(METHOD), configure, (settings.store,)) as pool:
+    with ProcessPoolExecutor(1, get_context(METHOD), _begin_pages, (settings.store,)) as pool:
         pool.submit(_import_pages)
 
         def call(function: Callable[..., Found], *arguments: Any) -> Found:
             return pool.submit(function, *arguments).result()
 
         yield call
+
+
+def _begin_pages(store: StoreSettings) -> None:
+    end_with_parent()
+    configure(store)
 
 
 def _import_pages() -> None:

@@ -1,11 +1,14 @@
 """Parallel work: in processes, and in threads that wait for other machines."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from threading import Thread
 from typing import Any, Protocol, TypeVar
 
 Given = TypeVar("Given")
@@ -40,6 +43,21 @@ def map_in_processes(function: Callable[[Given], Found], items: Iterable[Given],
         yield from pool.map(function, items)
 
 
+def end_with_parent() -> None:
+    """End this process as soon as the one that began it has ended, however that did, which also takes care of Ctrl-C.
+
+    A process of a pool would wait for work for ever, and hold the ends of pipes that others read.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if (parent := parent_process()) is not None:
+        Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_after(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
+
+
 @contextmanager
 def single_thread() -> Iterator[None]:
     """Limit numba to one thread within the block, and torch if it is loaded; restore their numbers."""
@@ -60,6 +78,7 @@ def single_thread() -> Iterator[None]:
 
 
 def _one_thread() -> None:
+    end_with_parent()
     import numba
     import torch
 

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import threading
 
 import numba
@@ -63,3 +65,26 @@ def test_the_start_of_numbas_threads_leaves_torch_its_number(monkeypatch):
 def test_one_worker_is_this_process_with_one_thread():
     seen = list(map_in_processes(lambda n: (n, torch.get_num_threads(), threading.current_thread()), [1, 2], 1))
     assert seen == [(n, 1, threading.current_thread()) for n in (1, 2)]
+
+
+POOL = """
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from time import sleep
+from flows.runtime.parallel import end_with_parent
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(1, get_context(sys.argv[1]), end_with_parent) as pool:
+        pool.submit(print, "at work", flush=True).result()
+        sleep(300)
+"""
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_processes_of_a_killed_command_end_too_and_leave_its_pipes(tmp_path, method):
+    (tmp_path / "pool.py").write_text(POOL)
+    command = subprocess.Popen([sys.executable, tmp_path / "pool.py", method], stdout=subprocess.PIPE, text=True)
+    assert command.stdout.readline() == "at work\n"
+    command.kill()
+    assert command.communicate(timeout=60) == ("", None)  # it waits for all that hold the pipe
