@@ -15,7 +15,7 @@ from flows.publish.packet import Packet
 from flows.storage.atomic import make_folder, writing
 from flows.storage.bucket_path import BucketPath
 from flows.storage.file_lock import MODE, file_lock
-from flows.storage.layout import other_version, outbox_path
+from flows.storage.layout import other_version, outbox_path, refuse_release
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
 
@@ -362,10 +362,12 @@ def opened_outbox(out: Path, elsewhere: Path | None = None) -> Iterator[Outbox]:
     Raises
     ------
     Misconfigured
-        The output folder is in a bucket (``outbox_in_bucket``); another process sends (``lock_held``); as `Outbox`.
+        The output folder is in a bucket (``outbox_in_bucket``) or a data release; another process sends (``lock_held``); as `Outbox`.
     Retryable
         As `Outbox`.
     """
+    if elsewhere is None:
+        refuse_release(out)
     path = outbox_path(out) if elsewhere is None else elsewhere
     if isinstance(path, BucketPath):
         raise Misconfigured(
