@@ -362,18 +362,19 @@ def opened_outbox(out: Path, elsewhere: Path | None = None) -> Iterator[Outbox]:
     Raises
     ------
     Misconfigured
-        The output folder is in a bucket (``outbox_in_bucket``) or a data release; another process sends (``lock_held``); as `Outbox`.
+        The output folder is in a bucket (``outbox_in_bucket``) or a data release (``frozen``); another process sends
+        (``lock_held``); as `Outbox`.
     Retryable
         As `Outbox`.
     """
-    if elsewhere is None:
-        refuse_release(out)
     path = outbox_path(out) if elsewhere is None else elsewhere
     if isinstance(path, BucketPath):
         raise Misconfigured(
             "outbox_in_bucket", str(out), "is in an object store, where an outbox cannot be.",
             "set alerts.outbox to a file on this machine that stays, e.g. /var/lib/nightstride/outbox.sqlite.",
         )  # fmt: skip
+    if elsewhere is None:
+        refuse_release(out)
     with writing(path):
         make_folder(path.parent)
     with file_lock(path.with_suffix(".lock"), WAIT_S):
