@@ -153,11 +153,10 @@ def _others(asked: _Asked) -> Iterator[tuple[str, float]]:
         found = asked.words.find(name)
         if found is None or (form == "isot" and _DATE.fullmatch(str(found[1]).strip())):
             continue
-        if name == "MJD-OBS":  # of the same moment as DATE-OBS
-            at = asked.given.at
         try:
             value = str(found[1]).strip() if form == "isot" else asked.words.number(name)
-            yield name, asked.middle(value, name, form, at)
+            # MJD-OBS is of the moment of DATE-OBS, whichever that is.
+            yield name, asked.middle(value, name, form, asked.given.at if name == "MJD-OBS" else at)
         except BadInput:
             continue
 
