@@ -53,7 +53,7 @@ def unused_keywords(words: Keywords, used: set[str], form: str, unit: str | None
             quantity, why = _meaning(key, unit or "pixel unit")
             if quantity:
                 if form != "generic":
-                    why = f"files of {form} have others for it"
+                    why = f"what is known of files of {form} goes before it"
                 found[key] = Unused(key, str(value[1]).strip(), quantity, why)
     return tuple(found.values())
 
