@@ -44,9 +44,9 @@ def search(
     wcs
         astropy WCS or FITS header. None: the columns of the sky are null.
     psf
-        FWHM as seen on the image, px; a stamp of the PSF; or a `PsfModel` (before the pixels blur it). None: measured
-        on stars of ``science``, else on what shines in ``array``; where nothing tells it, 2.5 px is assumed, and every
-        row has the flag ASSUMED_PSF.
+        FWHM as seen on the image, px, of whatever profile: errors of fluxes hold it where no star tells that; a stamp
+        of the PSF; or a `PsfModel` (before the pixels blur it). None: measured on stars of ``science``, else on what
+        shines in ``array``; where nothing tells it, 2.5 px is assumed, and every row has the flag ASSUMED_PSF.
     mask : (ny, nx)
         True, or the bits of `MaskPlane`, where a pixel is not to be trusted.
     science : (ny, nx)
@@ -129,8 +129,8 @@ def _mask_of(image: Any) -> Any:
     return image.flags if isinstance(image, PlaneImage) else image.mask
 
 
-def _mjd_tai(time: Any) -> float | None:
-    return None if time is None else float(time.tai.mjd if hasattr(time, "tai") else time)
+def _mjd_tai(time: Any) -> Any:
+    return time.tai.mjd if hasattr(time, "tai") else time
 
 
 def _plain(array: Any) -> tuple[Any, str | None]:

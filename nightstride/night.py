@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from html import escape
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -196,7 +197,7 @@ class Night:
         Raises
         ------
         Misconfigured
-            There is no such detection, or its tiles were pruned.
+            There is no such detection, its tiles were pruned, or the size is not 1 to 6144.
         BadInput
             The stored pixels are damaged.
         """
@@ -285,11 +286,12 @@ def _chosen(out: Path, known: tuple[str, ...], chosen: Chosen) -> tuple[str, ...
             return found
         problem = f"has no night from {first or known[:1]} to {last or known[-1:]}."
         raise Misconfigured("no_night", str(out), problem, "write nights['20260101':'20260131'], both included.")
-    wanted = [chosen] if isinstance(chosen, str | int | date) else list(chosen or ())
+    wanted = [chosen] if isinstance(chosen, str | int | Integral | date) else list(() if chosen is None else chosen)
     labels = [_label(one) for one in wanted]
     for label in labels:
         if label not in known:
-            raise Misconfigured("no_night", str(out), f"holds no night {label}.", choice(label, known))
+            remedy = choice(label, known) if known else "see `nightstride status OUT`: no exposure became of one yet."
+            raise Misconfigured("no_night", str(out), f"holds no night {label}.", remedy)
     return tuple(sorted(set(labels)))
 
 

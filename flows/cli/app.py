@@ -4,7 +4,7 @@ import atexit
 import gc
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -44,9 +44,18 @@ def main() -> None:
 def _end() -> None:
     gc.freeze()
     if _code is not None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(_code)
+        whole = [_flushed(stream) for stream in (sys.stdout, sys.stderr)]
+        os._exit(_code if all(whole) else _code or 1)
+
+
+def _flushed(stream: TextIO | None) -> bool:
+    """Write what is held back, and return whether nothing is lost; a stream that was closed at the start is None."""
+    try:
+        if stream is not None and not stream.closed:
+            stream.flush()
+    except OSError:  # a reader that has gone, a full disk
+        return False
+    return True
 
 
 app = typer.Typer(

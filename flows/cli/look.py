@@ -245,14 +245,16 @@ def report(
 ) -> None:
     """Make the night page again, from what OUT holds; with a truth table also completeness and false streaks.
 
-    The path of each page is printed. Exit code 2: there is no such night in OUT.
+    The path of each page is printed. Exit code 2: there is no such night in OUT, or it is a data release.
     """
     from flows.results.evaluation.published import require_common, searched_exposures
     from flows.results.evaluation.truth_table import read_truth
     from flows.results.page.night import chosen_nights
     from flows.results.page.page import write_report
+    from flows.storage.layout import refuse_release
 
     with refusals():
+        refuse_release(out)
         nights = chosen_nights(out, night)
         known = read_truth(truth) if truth else None
         if known is not None:

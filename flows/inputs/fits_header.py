@@ -134,10 +134,11 @@ class Keywords:
         """
         found = self.find(*names)
         if found is None:
+            empty = next((name for name in names if any(name in header for header in self.headers)), None)
             raise BadInput(
                 "missing_keyword",
                 self.where,
-                f"the header has no keyword {' or '.join(names)}.",
+                f"the header has no keyword {' or '.join(names)}." if empty is None else f"{empty} has no value.",
                 "add it to the file's header, or map another one in the settings, section [fits].",
             )
         return found

@@ -155,7 +155,8 @@ def _others(asked: _Asked) -> Iterator[tuple[str, float]]:
             continue
         try:
             value = str(found[1]).strip() if form == "isot" else asked.words.number(name)
-            yield name, asked.middle(value, name, form, at)
+            # MJD-OBS is of the moment of DATE-OBS, whichever that is.
+            yield name, asked.middle(value, name, form, asked.given.at if name == "MJD-OBS" else at)
         except BadInput:
             continue
 

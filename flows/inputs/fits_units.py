@@ -68,7 +68,8 @@ def unit_named(text: str) -> PixelUnit:
     small = plain.lower()
     if (flux := _FLUXES.get(small.replace(" ", "").removesuffix("/pixel").removesuffix("/pix"))) is not None:
         # Upper and lower case tell mega from milli, where they are told apart at all.
-        return "unknown" if flux == "mJy" and plain.startswith("M") else flux
+        other = {"mJy": "M", "MJy/sr": "m"}.get(flux)
+        return "unknown" if other is not None and plain.startswith(other) else flux
     rate = _PER_SECOND.fullmatch(small)
     what = (rate["what"] if rate else small).strip()
     what = re.sub(r" ?/ ?(pix|pixel)$", "", what)

@@ -12,6 +12,7 @@ from flows.inputs.described import described
 from flows.inputs.source import RawExposure
 from flows.inputs.wcs_cards import wcs_cards
 from flows.pipeline.search_pixels import search_pixels
+from kernels.psf.flux_error import UNKNOWN_FLATNESS
 from kernels.psf.seeing import fit_moffat
 from kernels.sky.times import night_label
 from schemas.dia_source import DIA_SOURCE
@@ -23,7 +24,11 @@ from schemas.settings import Settings
 WHERE = "array in memory"
 """What messages call the image."""
 
+WIDEST = 100.0
+"""FWHM of a PSF at most, px."""
+
 _NO_TIME = 0.0
+_DATES = (40587.0, 88069.0)  # MJD of 1970 and 2100
 
 
 class ArraySearch(NamedTuple):
@@ -120,7 +125,11 @@ def _raw(planes: Mapping[str, NDArray[Any]], facts: ArrayFacts) -> RawExposure:
         "no_zero_point": facts.zero_point is None and facts.pixel_unit != "nJy",
         "no_time": facts.mjd_tai is None,
     }
-    mjd = _NO_TIME if facts.mjd_tai is None else float(facts.mjd_tai)
+    mjd = _NO_TIME if facts.mjd_tai is None else _number(facts.mjd_tai, "time", *_DATES)
+    if facts.zero_point is not None:
+        _number(facts.zero_point, "zero_point", -100.0, 100.0)
+    if facts.saturation is not None:
+        _number(facts.saturation, "saturation", 1e-9, np.inf)
     return RawExposure(
         key=ExposureKey(night=night_label(mjd, 0.0), visit=0, detector=0),
         instrument="array",
@@ -139,6 +148,18 @@ def _raw(planes: Mapping[str, NDArray[Any]], facts: ArrayFacts) -> RawExposure:
         source_uri=WHERE,
         source_sha256=sha256(np.ascontiguousarray(planes["difference"]).tobytes()).hexdigest(),
     )
+
+
+def _number(given: Any, name: str, least: float, most: float) -> float:
+    try:
+        number = float(given)
+    except (TypeError, ValueError):
+        number = np.nan
+    if not least <= number <= most:
+        raise _bad(
+            f"bad_{name}", name, f"is {given!r}, must be from {least:g} to {most:g}", "correct it, or leave it out"
+        )
+    return number
 
 
 def _image(given: ArrayLike, name: str) -> NDArray[np.float32]:
@@ -187,9 +208,9 @@ def _psf(given: Any) -> PsfModel | None:
     try:
         if stamp.ndim == 0:
             width = float(stamp)
-            if not 0 < width < np.inf:
+            if not 0 < width <= WIDEST:
                 raise ValueError(f"a FWHM of {width:g} px")
-            return PsfModel(fwhm_px=width, source="header")
+            return PsfModel(fwhm_px=width, source="header", flatness_err=UNKNOWN_FLATNESS)
         fwhm, beta = fit_moffat(np.asarray(stamp, np.float64))
     except (ValueError, TypeError) as error:
         raise _bad(

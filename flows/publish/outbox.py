@@ -15,7 +15,7 @@ from flows.publish.packet import Packet
 from flows.storage.atomic import make_folder, writing
 from flows.storage.bucket_path import BucketPath
 from flows.storage.file_lock import MODE, file_lock
-from flows.storage.layout import other_version, outbox_path
+from flows.storage.layout import other_version, outbox_path, refuse_release
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
 
@@ -362,7 +362,8 @@ def opened_outbox(out: Path, elsewhere: Path | None = None) -> Iterator[Outbox]:
     Raises
     ------
     Misconfigured
-        The output folder is in a bucket (``outbox_in_bucket``); another process sends (``lock_held``); as `Outbox`.
+        The output folder is in a bucket (``outbox_in_bucket``) or a data release (``frozen``); another process sends
+        (``lock_held``); as `Outbox`.
     Retryable
         As `Outbox`.
     """
@@ -372,6 +373,8 @@ def opened_outbox(out: Path, elsewhere: Path | None = None) -> Iterator[Outbox]:
             "outbox_in_bucket", str(out), "is in an object store, where an outbox cannot be.",
             "set alerts.outbox to a file on this machine that stays, e.g. /var/lib/nightstride/outbox.sqlite.",
         )  # fmt: skip
+    if elsewhere is None:
+        refuse_release(out)
     with writing(path):
         make_folder(path.parent)
     with file_lock(path.with_suffix(".lock"), WAIT_S):

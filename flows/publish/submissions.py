@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from flows.storage.atomic import make_folder, write_conditions, write_file, writing
 from flows.storage.bucket_path import BucketPath
 from flows.storage.file_lock import file_lock
-from flows.storage.layout import other_version, submissions_folder
+from flows.storage.layout import other_version, refuse_release, submissions_folder
 from schemas.ades import SUBMISSION_VERSION, ReportedDetection, SubmissionRecord
 from schemas.errors import BadInput, Retryable
 
@@ -43,8 +43,10 @@ class Submissions:
         Raises
         ------
         Misconfigured
-            Somebody else submits for longer than `WAIT_S` (``lock_held``), or the folder cannot be written.
+            Somebody else submits for longer than `WAIT_S` (``lock_held``), the folder cannot be written, or is that of
+            a data release.
         """
+        refuse_release(self._out)
         if isinstance(self._out, BucketPath):
             yield
             return

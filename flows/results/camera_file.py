@@ -160,13 +160,14 @@ def _doubt(origin: HeaderOrigin) -> str:
 
 def _time(one: Inspection) -> Iterator[str]:
     origin = _origin(one, "time")
-    yield "\n[fits.time]"
     if not origin.keyword:
+        yield "\n# [fits.time]"  # an empty section would name no keyword at all
         yield f'# keyword = "DATE-OBS"  # {CHECK}: which keyword tells the time of the exposure?'
         for row in one.unused:
             if row.quantity == "time":
                 yield f"# {row.keyword} = {_quoted(row.value)}"
         return
+    yield "\n[fits.time]"
     keyword, _, clock = origin.keyword.partition(" + ")
     form, at = STANDARD.get(keyword, ("isot", "start"))
     yield f"keyword = {_quoted(keyword)}{f'  # {CHECK}: {origin.note}' if origin.flag else ''}"

@@ -118,10 +118,11 @@ def explain_detection(out: Path, source_id: int, association: AssociationSetting
     BadInput
         A catalogue cannot be read.
     """
-    ledger, history = Ledger(out), _history(out, source_id, association)
+    ledger, possible = Ledger(out), 0 <= source_id < 2**63
+    history = _history(out, source_id, association) if possible else None
     for wanted in (source_id, *(one["diaSourceId"] for one in (history.detections if history else ()))):
         visit, detector = exposure_of(wanted)
-        for night in ledger.nights():
+        for night in ledger.nights() if possible else ():
             if found := _in(out, ledger, night, visit, detector, wanted):
                 return replace(found, history=history)
     visit, detector = exposure_of(source_id)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,6 +37,8 @@ from schemas.pixels import is_large
 from schemas.settings import Settings
 
 ASSUMED = "ASSUMED"
+
+_REFUSED = "nothing is taken from a file that is refused; if it tells this, name it in the settings"
 
 
 class Quantity(NamedTuple):
@@ -215,13 +217,15 @@ def _inspection(
         rows += [*_calibration_rows(info), *_pixel_rows(info, stars)]
     words = known.words
     told = tuple(_told(row, origins, words) for row in rows)
+    unit = None if info is None else info.pixel_unit
     used = {word for one in origins for word in one.keyword.replace("+", ",").replace(" ", "").split(",")}
+    unused = unused_keywords(words, used | _asked(known), known.form.name, unit)
     return Inspection(
         name_of(source),
         known.form.name,
         told,
         tuple(_extensions(known)),
-        unused_keywords(words, used | _asked(known), known.form.name, None if info is None else info.pixel_unit),
+        unused if known.calibration is not None else tuple(replace(one, why=_REFUSED) for one in unused),
         () if info is None else info.flags,
         error,
         words.headers,

@@ -119,6 +119,8 @@ def _linked(
     out: Path, nights: Sequence[str], dataset: TableOf, group: str, identity: int
 ) -> tuple[int, pa.Table] | None:
     """Return the group that an id is of, or of whose detection it is, and the detections of it."""
+    if not 0 <= identity < 2**63:
+        return None
     offset = "separation" if group == "diaObjectId" else "acrossOffset"
     catalogue = CatalogueRows(out, dataset, tuple(nights))
     columns = [NIGHT.name, "diaSourceId", group, offset]

@@ -17,7 +17,8 @@ SATURATIONS = ("SATURATE", "SATLEVEL", "SATUR", "MAXLIN", "DATAMAX")
 VISITS = ("EXPNUM", "EXPID", "VISIT", "OBSNUM", "IMGNUM", "FRAMEID", "SEQNUM")
 
 _WIDTHS = re.compile(r"(PSF_?)?FWHM\w{0,3}|SEEING\w?|PSF_?SIGMA|IQ\w{0,5}")
-_GAINS = re.compile(r"E?GAIN\w?|CCDGAIN|RD?NOISE\w?|READNOI\w*|ENOISE")
+_GAINS = re.compile(r"E?GAIN\w?|CCDGAIN")
+_READ_NOISES = re.compile(r"RD?NOISE\w?|READNOI\w*|ENOISE")
 _BANDS = re.compile(r"FILT(ER)?\w{0,4}|BAND|PHOTBAND")
 _TIMES = (*CLOCKS, *STANDARD, "DATE-OBS", "JD", "MJD", "OBSMJD", "OBSJD", "DATE-END", "MJD-END", "LST")
 
@@ -52,7 +53,7 @@ def unused_keywords(words: Keywords, used: set[str], form: str, unit: str | None
             quantity, why = _meaning(key, unit or "pixel unit")
             if quantity:
                 if form != "generic":
-                    why = f"files of {form} have others for it"
+                    why = f"what is known of files of {form} goes before it"
                 found[key] = Unused(key, str(value[1]).strip(), quantity, why)
     return tuple(found.values())
 
@@ -79,7 +80,12 @@ def _meaning(key: str, unit: str) -> tuple[str, str]:
         return "visit", "the time tells visits apart; name it in [fits.visit] to number them by it"
     for pattern, quantity, why in (
         (_WIDTHS, "psf_fwhm", "stars are measured where there are any; name it in [fits.psf_fwhm] to be used instead"),
-        (_GAINS, "gain", "it is not electrons per adu, or the pixels are not adu, or the settings tell the gain"),
+        (
+            _GAINS,
+            "gain",
+            "EGAIN or GAIN of pixels in adu is used unasked; if it is electrons per adu, name it in [fits.gain]",
+        ),
+        (_READ_NOISES, "noise", "the noise is measured on the pixels"),
         (_BANDS, "band", "another keyword tells the band; name it in [fits.band] if it should"),
     ):
         if pattern.fullmatch(key):

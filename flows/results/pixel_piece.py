@@ -17,6 +17,8 @@ from schemas.pixels import DIFFERENCE, MASK, VARIANCE, MaskPlane, is_large
 if TYPE_CHECKING:
     from astropy.wcs import WCS
 
+_WIDEST = 6144  # a square of as many pixels as are read at once
+
 Section = tuple[slice, slice]
 """Rows and columns, 0-based and half open, as numpy has them."""
 
@@ -73,7 +75,8 @@ def find_exposure(out: Path, nights: Sequence[str], visit: int, detector: int) -
     Misconfigured
         There are none (``no_pixels``), or of more than one night (``several_nights``).
     """
-    keys = [ExposureKey(night=night, visit=visit, detector=detector) for night in nights]
+    known = nights if 0 <= visit < 2**42 and 0 <= detector < 2**9 else ()
+    keys = [ExposureKey(night=night, visit=visit, detector=detector) for night in known]
     found = [key for key in keys if (tile_path(out, key) / "zarr.json").is_file()]
     if not found:
         raise Misconfigured(
@@ -123,6 +126,8 @@ def image_piece(
 
 def square_piece(store: TileStore, plane: str, y: float, x: float, side: int) -> PixelPiece:
     """Read a square about a place, 0-based px; what lies beyond the image is NaN. Errors as of `image_piece`."""
+    if not 1 <= side <= _WIDEST:
+        raise Misconfigured("bad_size", f"size {side}", f"is not 1 to {_WIDEST} px.", "give the side of the square.")
     y0, x0 = round(y) - side // 2, round(x) - side // 2
     return _piece(store, plane, (y0, y0 + side), (x0, x0 + side))
 

@@ -69,7 +69,10 @@ def row_condition(text: str, schema: pa.Schema, flags: type[IntFlag] | None = No
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise _bad(text, f"cannot be read: {error}") from error
-    found = _Reader(text, schema, flags).condition(tree)
+    try:
+        found = _Reader(text, schema, flags).condition(tree)
+    except (OverflowError, RecursionError) as error:
+        raise _bad(text, str(error)) from error
     try:  # types that cannot be compared are found here rather than in the first file
         pa.dataset.dataset(_nullable(schema).empty_table()).scanner(filter=found).to_table()
     except (pa.ArrowException, TypeError) as error:
@@ -112,6 +115,8 @@ class _Reader:
         for op, right in zip(node.ops, node.comparators, strict=True):
             if isinstance(op, ast.Is | ast.IsNot) and not (isinstance(right, ast.Constant) and right.value is None):
                 raise _bad(self._text, "what follows 'is' must be None")
+            if isinstance(op, ast.Eq | ast.NotEq) and isinstance(right, ast.Constant) and right.value is None:
+                raise _bad(self._text, "nothing equals None: write 'is None' or 'is not None'")
             other = self._values(right) if isinstance(op, ast.In | ast.NotIn) else self._number(right)
             part = _COMPARED[type(op)](self._number(left), other)
             whole, left = part if whole is None else whole & part, right

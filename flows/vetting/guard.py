@@ -8,7 +8,6 @@ import secrets
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -66,7 +65,7 @@ class Doors:
         """Return the address to open in a browser, with the token."""
         host = self.names[0] if _unspecified(self.host) else self.host
         shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
-        return f"http://{shown}:{self.port}/?token={self.token}"
+        return f"http://{shown}:{self.port}/?{urlencode({'token': self.token})}"
 
     @property
     def cookie(self) -> str:
@@ -200,11 +199,9 @@ def _short(length: str) -> bool:
 
 
 def _cookie(header: str, name: str) -> str:
-    try:
-        found = SimpleCookie(header).get(name)
-    except CookieError:
-        return ""
-    return "" if found is None else found.value
+    """Return the value of a cookie, whatever else a browser sends: other servers of this machine have theirs."""
+    pairs = (part.strip().partition("=") for part in header.split(";"))
+    return next((value for key, _, value in pairs if key == name), "")
 
 
 def _with_headers(send: Any) -> Any:

@@ -174,7 +174,7 @@ def select(index: CandidateIndex, wanted: Selection, known: JudgedRows) -> NDArr
 def _mask(index: CandidateIndex, wanted: Selection, known: JudgedRows) -> NDArray[np.bool_]:
     columns, keep = index.columns, np.ones(len(index), bool)
     if wanted.night:
-        keep &= columns["night"] == (int(wanted.night) if wanted.night.isdigit() else -1)
+        keep &= columns["night"] == (int(wanted.night) if wanted.night.isdecimal() else -1)
     if wanted.band:
         keep &= columns["band"] == (index.bands.index(wanted.band) if wanted.band in index.bands else -1)
     if wanted.klass:

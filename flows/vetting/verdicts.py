@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from flows.storage.atomic import writing
 from flows.storage.bucket_path import BucketPath
 from flows.storage.file_lock import file_lock
-from flows.storage.layout import verdict_log
+from flows.storage.layout import refuse_release, verdict_log
 from schemas.errors import Misconfigured
 from schemas.vetting import Verdict, VerdictRecord
 
@@ -46,7 +46,7 @@ class VerdictStore:
                 "is in an object store, where verdicts cannot be added to a file.",
                 "copy the nights to a local folder, and vet them there.",
             )
-        self._path, self._mutex = verdict_log(out), Lock()
+        self._out, self._path, self._mutex = out, verdict_log(out), Lock()
         self._read, self._lines = 0, list[VerdictRecord]()
         self._undone, self._by_id = set[str](), dict[str, VerdictRecord]()
         self.unreadable = 0
@@ -68,7 +68,7 @@ class VerdictStore:
         Raises
         ------
         Retryable, Misconfigured
-            It cannot be written (a full disk, no permission), or others keep the file locked.
+            It cannot be written (a full disk, no permission, a data release), or others keep the file locked.
         """
         x, y = place
         return self._append(
@@ -126,6 +126,7 @@ class VerdictStore:
                 self.unreadable += 1
 
     def _append(self, record: VerdictRecord) -> VerdictRecord:
+        refuse_release(self._out)
         line = record.model_dump_json().encode() + b"\n"
         with writing(self._path.parent):
             self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -74,6 +74,16 @@ def test_masked_pixels_are_left_out(pixels):
     assert len(ns.search(np.ma.array(pixels, mask=mask), **options)(where=planted)) == 0
 
 
+def test_a_width_says_nothing_of_the_wings_and_errors_say_so():
+    """A Gaussian, of which nothing but the width is known: the flux is fitted with other wings, within its error."""
+    y, x = np.mgrid[:120, :120] - 60.0
+    sigma = 3.2 / 2.3548
+    point = 20_000 * np.exp(-(x**2 + y**2) / 2 / sigma**2) / (2 * np.pi * sigma**2)
+    image = (point + np.random.default_rng(3).normal(0, 5, point.shape)).astype(np.float32)
+    row = ns.search(image, psf=3.2, unit="nJy").to_arrow().to_pylist()[0]
+    assert abs(row["psfFlux"] - 20_000) < 2.5 * row["psfFluxErr"]
+
+
 def test_a_stamp_of_the_psf_is_as_good_as_its_width(pixels):
     stamp = trail_image((25, 25), 12.0, 12.0, 0.0, 0.0, moffat_mixture(2.2, 3.0))
     by_stamp, by_model = ns.search(pixels, psf=stamp), ns.search(pixels, psf=ns.PsfModel(fwhm_px=2.2))
@@ -132,7 +142,13 @@ OK = np.random.default_rng(1).normal(0, 1, (64, 64)).astype(np.float32)
         (OK, {"mask": OK}, "give booleans, or the bits"),
         (OK, {"science": OK[:30]}, "science: has the shape"),
         (OK, {"psf": -1.0}, "give its FWHM in pixels"),
+        (OK, {"psf": 1e9}, "psf: is none: a FWHM of 1e.09 px"),
         (OK, {"psf": np.zeros((9, 9))}, "psf: is none"),
+        (OK, {"zero_point": np.nan}, "zero_point: is nan"),
+        (OK, {"saturation": -1.0}, "saturation: is -1.0"),
+        (OK, {"time": np.nan}, "time: is nan"),
+        (OK, {"time": 1e9}, "time: is 1000000000.0, must be from 40587 to 88069"),
+        (OK, {"time": "2026-01-01"}, "time: is '2026-01-01'"),
         (OK, {"wcs": 3}, "give an astropy WCS"),
         (OK, {"wcs": fits.Header({"CRVAL1": 3.0})}, "wcs: the header has no keyword"),
         (OK, {"gain": -3.0}, "gain: "),

@@ -44,6 +44,7 @@ def test_nights_are_chosen_by_label_list_or_slice(tmp_path):
     assert ns.open(tmp_path).nights == ns.open(tmp_path, slice(first, None)).nights == NIGHTS
     assert ns.open(str(tmp_path), second).nights == ns.open(tmp_path, [int(second)]).nights == (second,)
     assert ns.open(tmp_path)[first:first].nights == ns.open(tmp_path, slice(None, "20260101")).nights == (first,)
+    assert ns.open(tmp_path)[np.int64(second)].nights == (second,)
     assert len(ns.open(tmp_path)) == 2
     assert len(ns.open(tmp_path, second).objects()) == 30
 
@@ -126,6 +127,8 @@ def test_distortion_moves_with_the_section(tmp_path):
         ({"section": np.s_[5:5, :]}, "has no pixel of an axis of 420"),
         ({"section": np.s_[::2, :]}, "is no range of pixels"),
         ({"detector": 6}, "holds no pixels of visit 100, detector 6"),
+        ({"detector": 1000}, "holds no pixels of visit 100, detector 1000"),
+        ({"visit": -1}, "holds no pixels of visit -1"),
     ],
 )
 def test_pixels_that_are_not_there_are_refused(linked, ask, says):
@@ -154,8 +157,13 @@ def test_a_cutout_has_its_detection_in_the_middle(linked):
     assert abs(row["y"] - y0 - 15) <= 0.5
     assert cutout.difference.shape == (31, 31)
     assert cutout.science is cutout.template is None
-    with pytest.raises(ns.Misconfigured, match="holds no detection 12345"):
-        night.cutout(12345)
+    for size in (0, -3, 100_000):
+        with pytest.raises(ns.Misconfigured, match=f"size {size}: is not 1 to 6144 px"):
+            night.cutout(mover[0], size)
+    for nobody in (12345, -1, 10**30):
+        for ask in (night.cutout, night.explain, night.lightcurve):
+            with pytest.raises(ns.Misconfigured, match=f"holds no detection {nobody}"):
+                ask(nobody)
 
 
 def test_beyond_the_border_a_cutout_is_blank(linked):

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -80,6 +81,26 @@ def test_a_process_ends_with_the_code_of_its_command_after_all_that_is_due_at_it
     assert out in run.stdout
     assert error in run.stderr
     assert run.stdout.endswith("the end\n")
+
+
+@pytest.mark.parametrize(
+    ("streams", "command", "code"),
+    [
+        (">&-", "sys.exit(0)", 0),
+        ("2>&-", "sys.exit(3)", 3),
+        (">/dev/full", "sys.stdout.write('held back'); sys.exit(0)", 1),
+        (">/dev/full", "sys.stdout.write('held back'); sys.exit(3)", 3),
+        ("| true", "time.sleep(1); sys.stdout.write('held back'); sys.exit(4)", 4),
+    ],
+)
+def test_a_process_ends_with_its_code_though_nobody_reads(streams, command, code):
+    """Streams that are closed, of a full disk, or that the reader has left."""
+    begin = "import sys, time\nimport flows.cli.app as module\n"
+    script = f"{begin}def command():\n    {command}\nmodule.app = command\nmodule.main()"
+    shell = f'"$0" -c "$1" {streams}; exit "${{PIPESTATUS[0]}}"'
+    arguments, buffered = ["bash", "-c", shell, sys.executable, script], {**os.environ, "PYTHONUNBUFFERED": ""}
+    run = subprocess.run(arguments, capture_output=True, text=True, check=False, env=buffered)
+    assert (run.returncode, run.stderr) == (code, "")
 
 
 def test_bad_usage_is_exit_code_2():

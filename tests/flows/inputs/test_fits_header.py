@@ -63,6 +63,7 @@ def test_empty_values_are_no_values():
 
 def test_missing_keywords_are_named():
     assert "EXPTIME or EXPOSURE" in refused("missing_keyword", lambda: words().number("EXPTIME", "EXPOSURE"))
+    assert "FILTER has no value" in refused("missing_keyword", lambda: words({"FILTER": " "}).text("BAND", "FILTER"))
 
 
 @pytest.mark.parametrize("value", ["long", True, "nan", "inf"])

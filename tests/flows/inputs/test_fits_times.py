@@ -113,6 +113,12 @@ def test_small_contradictions_are_flagged(off):
     assert "MJD-OBS" in found.origins[0].note
 
 
+def test_mjd_obs_is_of_the_same_moment_as_date_obs():
+    cards = {"DATE_OBS": "2026-03-02T06:36:30", "MJD_OBS": 61101.275 + 30 / 86400, "UT": "06:36:30"}
+    found = identity({"time": {"keyword": "DATE-OBS", "at": "middle"}}, **cards)
+    assert (seconds_off(found), flags(found)) == (pytest.approx(0, abs=1e-4), [])
+
+
 def test_clocks_beside_midnight_are_compared_on_the_circle():
     found = identity(DATE_OBS="2026-03-02T23:59:59.8", UT="00:00:00.1")
     assert flags(found) == []

@@ -30,7 +30,7 @@ def calibration(wcs=None, mapping=None, **cards):
         (("nJy", "NJY", "nanojansky"), "nJy"),
         (("MJy/sr", "MJy sr-1"), "MJy/sr"),
         (("nanomaggy", "nanomaggies", "nmgy"), "nmgy"),
-        (("erg/s/cm2/Angstrom", "MJy", "furlong", "relative flux"), "unknown"),
+        (("erg/s/cm2/Angstrom", "MJy", "mJy/sr", "mjy sr-1", "furlong", "relative flux"), "unknown"),
     ],
 )
 def test_units_go_by_many_names(names, unit):

@@ -71,6 +71,13 @@ def test_a_refused_file_gives_the_question_to_fill_in(cameras, tmp_path):
     Settings(**tomllib.loads(text))
 
 
+def test_what_a_refused_file_left_open_is_as_without_settings(cameras, tmp_path):
+    path = rewritten(cameras["rates"].path, tmp_path / "x.fits", UTSTART=None)
+    given = Settings(**tomllib.loads(settings_text(inspected(path))))
+    assert given.fits.time == Settings().fits.time
+    assert prepare(Source(str(cameras["rates"].path)), given)[0].midpoint_mjd_tai > 0
+
+
 def test_formats_that_are_known_need_no_settings():
     with pytest.raises(Misconfigured, match="no file"):
         settings_text([])

@@ -6,16 +6,20 @@ import pytest
 
 import nightstride as ns
 from flows.pipeline.graph import declared_tables
+from flows.publish.outbox import opened_outbox
+from flows.publish.submissions import Submissions
 from flows.results.release import SUMS, freeze_release, with_manifest
 from flows.results.verify import verify_output
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
 from flows.storage.release_note import read_note
+from flows.vetting.verdicts import VerdictStore
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord
+from schemas.vetting import Verdict
 from tests.support.association import detections
 from tests.support.cli import nightstride
 from tests.support.tracklets import publish_linked
@@ -87,6 +91,16 @@ def test_nobody_writes_to_it(out, tmp_path):
     assert all(path.stat().st_mode & 0o222 == 0 for path in (tmp_path / "dr1").rglob("*") if path.is_file())
     with pytest.raises(Misconfigured, match="is a data release: nothing in it changes"), lease(tmp_path / "dr1"):
         pass
+    with pytest.raises(Misconfigured, match="nothing in it changes"):
+        VerdictStore(tmp_path / "dr1").add("a", "20260101", 1, (1.0, 1.0), Verdict.REAL, blind=False)
+    with pytest.raises(Misconfigured, match="nothing in it changes"), opened_outbox(tmp_path / "dr1"):
+        pass
+    with pytest.raises(Misconfigured, match="nothing in it changes"), Submissions(tmp_path / "dr1").lock("20260101"):
+        pass
+    answer = nightstride("report", tmp_path / "dr1")
+    assert answer.code == 2
+    assert "nothing in it changes" in answer.stderr
+    assert not with_manifest(tmp_path / "dr1", verify_output(tmp_path / "dr1", TABLES)).problems
 
 
 @pytest.mark.parametrize(

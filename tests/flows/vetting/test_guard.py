@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -28,6 +29,20 @@ def test_nothing_is_shown_without_the_token(stranger, path):
 def test_no_other_cookie_opens_it(stranger, served, cookie):
     value = f"{served.doors.cookie}={cookie}".encode()
     assert stranger.get("/", headers={b"cookie": value}).status_code == 401
+
+
+@pytest.mark.parametrize("other", ['prefs={"dark": true}', "a b", "x=[1,2]", "="])
+def test_cookies_of_other_servers_of_this_machine_do_no_harm(stranger, served, other):
+    own = f"{served.doors.cookie}={DOORS.secret('session')}"
+    for cookies in (f"{other}; {own}", f"{own}; {other}"):
+        assert stranger.get("/agreement", headers={"cookie": cookies}).status_code == 200
+
+
+def test_a_token_of_ones_own_is_whole_in_the_address():
+    token = "a&b#c+d%20;" + 20 * "e"
+    address = urlsplit(doors("127.0.0.1", 8462, [], {guard.TOKEN_VARIABLE: token}).address)
+    assert parse_qs(address.query) == {"token": [token]}
+    assert not address.fragment
 
 
 def test_the_token_gives_a_cookie_and_goes_from_the_address(stranger):
