@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 KAFKA = "kafka://"
 
-FLAWED = "alert_schema"
-"""Code of dead letters that were never serialised."""
-
 AT_ONCE = 500
 """Packets that are entered in the outbox together."""
 
@@ -173,8 +170,11 @@ def replay(out: Path, to: str, settings: AlertSettings) -> tuple[ReplaySummary, 
 
 
 def _messages(outbox: Outbox) -> Iterator[Letter]:
-    """Yield each dead letter that is a message once, also while those that arrive are forgotten."""
+    """Yield each dead letter that is a message once, also while those that arrive are forgotten.
+
+    The message of a packet has a key; a packet that was never made into one has none.
+    """
     last = 0
     while found := outbox.letters(last):
-        yield from (letter for letter in found if letter.code != FLAWED)
+        yield from (letter for letter in found if letter.mark is None or letter.key is not None)
         last = found[-1].number
