@@ -133,6 +133,7 @@ def validate_alerts(paths: Sequence[Path]) -> Validation:
     found = Validation()
     for path in paths:
         found.files += 1
+        before = found.schemas.total()
         try:
             for one in read_alerts(path):
                 found.schemas[one.schema] += 1
@@ -141,6 +142,8 @@ def validate_alerts(paths: Sequence[Path]) -> Validation:
                 if reason is not None:
                     found.invalid += 1
                     found.reasons[reason] += 1
+            if found.schemas.total() == before:
+                raise BadInput("no_alerts", str(path), "holds no alerts.", "give a file that does.")
         except BadInput as error:
             found.invalid += 1
             found.reasons[f"{error.code}: {error.problem}"] += 1

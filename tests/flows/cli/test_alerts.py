@@ -4,7 +4,7 @@ import json
 import fastavro
 import pytest
 
-from flows.publish.rubin_schema import SCHEMAS, deserialise, schema_id
+from flows.publish.rubin_schema import SCHEMAS, deserialise, parsed, schema_id
 from flows.publish.wire import message_of
 from flows.storage.catalog_store import CatalogStore
 from schemas.dia_source import DIA_SOURCE
@@ -165,6 +165,14 @@ def test_what_is_no_valid_alert_is_counted_with_its_reason(tmp_path, name):
     assert reason in "".join(done.summary["reasons"])
     assert done.summary["invalid"] >= 1
     assert done.summary["valid"] >= 1
+
+
+def test_a_container_of_no_alerts_is_invalid(tmp_path):
+    with (tmp_path / "empty.avro").open("wb") as file:
+        fastavro.writer(file, parsed("11.1"), [])
+    done = nightstride("alerts", "validate", tmp_path / "empty.avro", "--json")
+    assert (done.code, done.summary["invalid"]) == (1, 1)
+    assert done.summary["reasons"] == {"no_alerts: holds no alerts.": 1}
 
 
 def test_messages_of_each_version_are_valid(tmp_path):
