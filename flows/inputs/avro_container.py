@@ -71,7 +71,8 @@ def require_bounded(schema: Any) -> None:
     Raises
     ------
     ValueError
-        A type holds itself; is more than `MOST_DEEP` types deep; or has, outside a union, values without bytes.
+        A type holds itself; is more than `MOST_DEEP` types deep; has, outside a union, values without bytes; or is a
+        decimal, of which a megabyte takes minutes.
     """
     _depth(schema, {})
 
@@ -88,6 +89,8 @@ def _depth(kind: Any, known: dict[str, int | None]) -> int:
         return max((_depth(one, known) for one in kind if one != "null"), default=1)
     if kind.get("size") == 0 or kind.get("fields") == []:
         raise ValueError("its schema has values without bytes")
+    if kind.get("logicalType") == "decimal":
+        raise ValueError("its schema has decimals, which take the square of their length")
     name, inner = str(kind.get("name", "")), [field["type"] for field in kind.get("fields", ())]
     inner += [kind[part] for part in ("items", "values") if part in kind]
     if not inner and kind["type"] not in ("enum", "fixed"):

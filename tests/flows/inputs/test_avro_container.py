@@ -127,6 +127,7 @@ def _chain(depth):
         ({"type": "array", "items": {"type": "null"}}, "without bytes"),
         ({"type": "array", "items": {"type": "record", "name": "e", "fields": []}}, "without bytes"),
         ({"type": "array", "items": {"type": "fixed", "name": "f", "size": 0}}, "without bytes"),
+        ({"type": "bytes", "logicalType": "decimal", "precision": 10, "scale": 2}, "decimals"),
         (_nested(300), "types deep"),
         (_chain(300), "types deep"),
     ],
