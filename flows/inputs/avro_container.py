@@ -11,6 +11,9 @@ from schemas.errors import BadInput, Misconfigured, NightstrideError
 MAGIC = b"Obj\x01"
 """First bytes of a container."""
 
+MOST_DEEP = 64
+"""Schemas within one another; alerts have 5."""
+
 MOST_BLOCK = 2**26
 """Bytes that a block may have, packed or not. ZTF's alerts take 60 kB, and a block of them a few MB."""
 
@@ -44,6 +47,7 @@ def open_container(file: IO[bytes], where: str) -> tuple[Mapping[str, Any], Iter
     with _damage(where):
         head = fastavro.reader(bounded)  # it would read blocks only when asked for records
         schema = fastavro.parse_schema(head.writer_schema)
+        require_bounded(schema)
         codec, marker = head.metadata.get("avro.codec", "null"), head._header["sync"]
 
     def records() -> Iterator[Any]:
@@ -52,6 +56,51 @@ def open_container(file: IO[bytes], where: str) -> tuple[Mapping[str, Any], Iter
                 yield from _records(*block, schema, fastavro.schemaless_reader)
 
     return schema, records()
+
+
+def require_bounded(schema: Any) -> None:
+    """Refuse a schema by which a few bytes may stand for values without end, or for records within one another.
+
+    Decoders follow it until memory or their stack is used up, and the process is killed.
+
+    Parameters
+    ----------
+    schema
+        As `fastavro` has parsed it.
+
+    Raises
+    ------
+    ValueError
+        A type holds itself; is more than `MOST_DEEP` types deep; has, outside a union, values without bytes; or is a
+        decimal, of which a megabyte takes minutes.
+    """
+    _depth(schema, {})
+
+
+def _depth(kind: Any, known: dict[str, int | None]) -> int:
+    """Return how deep a type is; ``known`` holds the depths of those with names, None while they are open."""
+    if isinstance(kind, str):
+        if kind == "null":
+            raise ValueError("its schema has values without bytes")
+        if (deepest := known.get(kind, 0)) is None:
+            raise ValueError(f"its schema has {kind} within itself")
+        return deepest
+    if isinstance(kind, list):
+        return max((_depth(one, known) for one in kind if one != "null"), default=1)
+    if kind.get("size") == 0 or kind.get("fields") == []:
+        raise ValueError("its schema has values without bytes")
+    if kind.get("logicalType") == "decimal":
+        raise ValueError("its schema has decimals, which take the square of their length")
+    name, inner = str(kind.get("name", "")), [field["type"] for field in kind.get("fields", ())]
+    inner += [kind[part] for part in ("items", "values") if part in kind]
+    if not inner and kind["type"] not in ("enum", "fixed"):
+        inner = [kind["type"]]
+    known |= {name: None} if name else {}
+    deepest = 1 + max((_depth(one, known) for one in inner), default=0)
+    known |= {name: deepest} if name else {}
+    if deepest > MOST_DEEP:
+        raise ValueError(f"its schema is more than {MOST_DEEP} types deep")
+    return deepest
 
 
 @contextmanager

@@ -37,6 +37,7 @@ and 0.97 times (two sets) as wide as this makes them."""
 
 STAMPS = ("cutoutDifference", "cutoutScience", "cutoutTemplate")
 
+_LONGEST_S, _FAINTEST = 86_400.0, 60.0  # s, mag: of an exposure time and a zero point that can be
 _MIDDLE = SIDE // 2
 _REMEDY = "fetch the packet again, or leave it out."
 
@@ -196,7 +197,7 @@ def identify(record: Mapping[str, Any], where: str) -> PacketIdentity:
     """
     fields = _Fields(record, where)
     image, detector, candid = fields.whole("pid"), _detector(fields), _candid(record, where)
-    exposure_s = fields.number("exptime")
+    exposure_s = fields.within("exptime", 0.0, _LONGEST_S)
     when = _when(fields.needed("jd"), EXPOSURE_S if math.isnan(exposure_s) else exposure_s, where)
     try:
         key = ExposureKey(night=when.night, visit=_visit(image, detector), detector=detector)
@@ -254,12 +255,12 @@ def read_packet(record: Mapping[str, Any], where: str) -> ZtfPacket:
         detector=_detector(fields),
         template=same["cutoutTemplate"],
         object_id=_text(record.get("objectId")),
-        exposure_s=fields.number("exptime"),
+        exposure_s=fields.within("exptime", 0.0, _LONGEST_S),
         ra=fields.number("ra"),
         dec=fields.number("dec"),
         magnitude=fields.number("magpsf"),
         magnitude_err=fields.number("sigmapsf"),
-        zero_point=fields.number("magzpsci"),
+        zero_point=fields.within("magzpsci", 0.0, _FAINTEST),
         known_distance=fields.number("ssdistnr"),
         known_name=_named(fields.value("ssnamenr")),
         image_fwhm=fields.number("fwhm") * fields.number("seeratio"),
@@ -320,6 +321,11 @@ class _Fields:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise _bad(self._where, f"its {name} is {value!r}, must be a number")
         return float(value)
+
+    def within(self, name: str, least: float, most: float) -> float:
+        """Return a number; NaN if there is none within bounds: packets hold -999 for what is not known."""
+        number = self.number(name)
+        return number if least <= number <= most else math.nan
 
     def needed(self, name: str) -> float:
         """Return a number that must be there."""

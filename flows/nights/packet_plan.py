@@ -95,7 +95,9 @@ def plan_packets(files: Sequence[str], settings: Settings, catalogue: "PacketCat
     """
     plan, searched_with, listed = PacketPlan(), search_digest(settings), dict[int, ListedPacket]()
     for uri in files:
+        whole = True
         for name, content in read_records(uri):
+            whole = whole and name != uri  # of a tarball: it is named where it cannot be read to its end
             if isinstance(content, NightstrideError):
                 _refuse(plan, catalogue, name, content)
                 continue
@@ -112,6 +114,8 @@ def plan_packets(files: Sequence[str], settings: Settings, catalogue: "PacketCat
                 plan.copies += 1
             else:
                 _refuse(plan, catalogue, name, _conflict(one, first), one.key)
+        if whole:
+            catalogue.done(uri)
     for key, packets in _by_exposure(listed.values()):
         published, trouble = catalogue.published(key)
         if trouble is not None:
@@ -265,6 +269,6 @@ class PacketCatalogue:
         )
 
     def done(self, name: str) -> None:
-        """Take a packet out of quarantine, now that its row is published."""
+        """Take a packet out of quarantine, now that its row is published; or a tarball that is read to its end."""
         if self._quarantine.path(name).exists():
             self._quarantine.clear(name)

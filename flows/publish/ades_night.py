@@ -100,9 +100,7 @@ def reportable_night(out: Path, night: str, settings: AdesSettings) -> Reportabl
     BadInput
         A catalogue cannot be read.
     """
-    require_output(out)
-    if night not in (nights := Ledger(out).nights()):
-        raise Misconfigured("no_night", str(out), f"holds no night {night}.", choice(night, nights))
+    require_night(out, night)
     store = CatalogStore(out)
     tracklets, links = store.read_night(TRACKLET, night), store.read_night(TRACKLET_SOURCE, night)
     if tracklets is None or links is None:
@@ -129,6 +127,13 @@ def reportable_night(out: Path, night: str, settings: AdesSettings) -> Reportabl
     for one in filter(rows.__contains__, singles):
         _single(found, rows[one], known[one], reductions)
     return found
+
+
+def require_night(out: Path, night: str) -> None:
+    """Raise `Misconfigured` unless it is an output folder that has this night."""
+    require_output(out)
+    if night not in (nights := Ledger(out).nights()):
+        raise Misconfigured("no_night", str(out), f"holds no night {night}.", choice(night, nights))
 
 
 def _key(row: Mapping[str, Any]) -> tuple[int, int]:

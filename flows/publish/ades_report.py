@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from flows.publish.ades_files import FORMS, read_text, written
-from flows.publish.ades_night import TELESCOPES, ReportableNight, ReportableTracklet, reportable_night
+from flows.publish.ades_night import TELESCOPES, ReportableNight, ReportableTracklet, reportable_night, require_night
 from flows.publish.ades_record import MEASURED, AdesContext, AdesObservation
 from flows.publish.ades_rules import problems_of
 from flows.publish.submissions import Submissions, Submitted
@@ -129,6 +129,7 @@ def submit_report(
     Misconfigured
         A setting is missing: nothing is submitted without it; or as in `draft_report` and `Submissions.add`.
     """
+    require_night(out, night)  # before a folder is made for it
     submissions = Submissions(out)
     with submissions.lock(night):
         for record in submissions.records(night):

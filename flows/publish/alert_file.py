@@ -9,6 +9,7 @@ from math import isfinite
 from pathlib import Path
 from typing import IO, Any
 
+from flows.inputs.avro_container import require_bounded
 from flows.publish.container import MAGIC
 from flows.publish.rubin_schema import SCHEMAS, decoded, packaged, serialise, version_of
 from flows.publish.wire import HEADER
@@ -70,10 +71,11 @@ def read_alerts(path: Path) -> Iterator[AlertRead]:
 
 
 def _container(path: Path, file: IO[bytes]) -> Iterator[AlertRead]:
-    from fastavro import reader
+    from fastavro import parse_schema, reader
 
     try:
         found = reader(file)
+        require_bounded(parse_schema(found.writer_schema))
         name = str(dict(found.writer_schema or {}).get("name", ""))
         for record in found:
             if not isinstance(record, dict):
@@ -131,6 +133,7 @@ def validate_alerts(paths: Sequence[Path]) -> Validation:
     found = Validation()
     for path in paths:
         found.files += 1
+        before = found.schemas.total()
         try:
             for one in read_alerts(path):
                 found.schemas[one.schema] += 1
@@ -139,6 +142,8 @@ def validate_alerts(paths: Sequence[Path]) -> Validation:
                 if reason is not None:
                     found.invalid += 1
                     found.reasons[reason] += 1
+            if found.schemas.total() == before:
+                raise BadInput("no_alerts", str(path), "holds no alerts.", "give a file that does.")
         except BadInput as error:
             found.invalid += 1
             found.reasons[f"{error.code}: {error.problem}"] += 1

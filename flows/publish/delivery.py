@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 KAFKA = "kafka://"
 
-FLAWED = "alert_schema"
-"""Code of dead letters that were never serialised."""
-
 AT_ONCE = 500
 """Packets that are entered in the outbox together."""
 
@@ -94,7 +91,7 @@ class RecordedFolder:
     """Folder of containers, local or in a bucket, with an outbox that knows what is in them.
 
     A container appears whole, by one rename or put, and only then are its alerts recorded as sent. A visit that is
-    published anew, with other detections, replaces its container.
+    published anew, with other detections, replaces its container. Alerts count as sent again where it was taken away.
     """
 
     folder: FolderSink
@@ -120,8 +117,9 @@ class RecordedFolder:
     def send(self, packets: Iterator[Packet]) -> Sent:
         """Write packets; those of a visit follow one another. Errors as in `FolderSink.send`, and of the outbox."""
         sent = Sent()
-        for (_, form), group in groupby(packets, lambda packet: (packet.visit, packet.schema)):
-            entered = _Entered(group, self.outbox, self.outbox.route(self.name, form))
+        for (visit, form), group in groupby(packets, lambda packet: (packet.visit, packet.schema)):
+            there = self.folder.path(visit).exists()
+            entered = _Entered(group, self.outbox, self.outbox.route(self.name, form), there)
             self.folder.send(iter(entered))
             entered.arrived()
             sent += entered.sent + Sent(times=(time(),) * entered.sent.alerts)
@@ -129,17 +127,17 @@ class RecordedFolder:
 
 
 class _Entered:
-    """Packets of a visit, entered in the outbox as they are read."""
+    """Packets of a visit, entered in the outbox as they are read; its container may be there already."""
 
-    def __init__(self, packets: Iterator[Packet], outbox: Outbox, route: int) -> None:
-        self._packets, self._outbox, self._route = packets, outbox, route
+    def __init__(self, packets: Iterator[Packet], outbox: Outbox, route: int, there: bool) -> None:
+        self._packets, self._outbox, self._route, self._there = packets, outbox, route, there
         self._marks: list[EntryMark] = []
         self.sent = Sent()
 
     def __iter__(self) -> Iterator[Packet]:
         while batch := list(islice(self._packets, AT_ONCE)):
             for packet, standing in zip(batch, self._outbox.enter(self._route, batch, again=True), strict=True):
-                if standing == "sent":
+                if standing == "sent" and self._there:
                     self.sent += Sent(kept=1)
                 else:
                     self._marks.append(mark_of(packet))
@@ -173,8 +171,11 @@ def replay(out: Path, to: str, settings: AlertSettings) -> tuple[ReplaySummary, 
 
 
 def _messages(outbox: Outbox) -> Iterator[Letter]:
-    """Yield each dead letter that is a message once, also while those that arrive are forgotten."""
+    """Yield each dead letter that is a message once, also while those that arrive are forgotten.
+
+    The message of a packet has a key; a packet that was never made into one has none.
+    """
     last = 0
     while found := outbox.letters(last):
-        yield from (letter for letter in found if letter.code != FLAWED)
+        yield from (letter for letter in found if letter.mark is None or letter.key is not None)
         last = found[-1].number

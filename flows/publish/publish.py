@@ -92,7 +92,8 @@ def alert_packets(
 ) -> Iterator[Packet]:
     """Yield the alerts of published detections by night, visit and detector.
 
-    The same detections, with the same history, give the same bytes. No more than an exposure is in memory.
+    The same detections, with the same history, give the same bytes. No more than an exposure is in memory. Of a visit
+    that is in two nights, which ids of detections do not tell apart, the first has alerts, and the other is told.
 
     Parameters
     ----------
@@ -112,16 +113,27 @@ def alert_packets(
     Retryable
         The association does not answer.
     """
-    published = PublishedExposures(out)
+    published, owners = PublishedExposures(out), dict[int, str]()
     with ExitStack() as stack:
         maker = _maker(stack, published, settings, form, tally)
         for label in published.nights(night):
             last = None
             for record in published.exposures(label, visit):
+                if (owner := owners.setdefault(record.visit, label)) != label:
+                    tally.fail(_two_nights(record, owner))
+                    continue
                 for packet in _of_exposure(maker, published, record, form, tally):
                     tally.visits += record.visit != last
                     last = record.visit
                     yield packet
+
+
+def _two_nights(record: ExposureRecord, first: str) -> BadInput:
+    return BadInput(
+        "two_nights", f"visit {record.visit}",
+        f"is in nights {first} and {record.night}: their alerts have the same ids, and one file.",
+        f"send each night somewhere of its own, with --night {record.night}.",
+    )  # fmt: skip
 
 
 def _maker(stack: ExitStack, published: PublishedExposures, settings: Settings, form: str, tally: Tally) -> AlertMaker:

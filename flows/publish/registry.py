@@ -11,6 +11,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from flows.inputs.avro_container import require_bounded
 from flows.publish.rubin_schema import packaged, parsed, schema_id
 from schemas.alert_settings import AlertSettings
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
@@ -174,7 +175,9 @@ def _parsed(answer: bytes, number: int) -> Mapping[str, Any]:
         if said.get("schemaType", "AVRO") != "AVRO" or said.get("references"):
             raise ValueError("it is not one whole schema of Avro")
         # Names of its own: fastavro would take the records of another schema of the same name for these.
-        return dict(parse_schema(json.loads(said["schema"]), named_schemas={}))
+        found = dict(parse_schema(json.loads(said["schema"]), named_schemas={}))
+        require_bounded(found)
+        return found
     except Exception as error:  # whatever an answer may hold
         raise BadInput(
             "bad_schema", f"schema {number}", f"of the registry cannot be used: {type(error).__name__}: {error}"[:300],

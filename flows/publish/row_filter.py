@@ -113,4 +113,6 @@ class RowFilter:
 
 def _real(value: Any) -> Any:
     """Return a value in double precision: whole numbers would overflow, and divide without a rest."""
+    if not (pa.types.is_integer(value.type) or pa.types.is_floating(value.type)):
+        raise pa.ArrowNotImplementedError(f"{value.type} is no number")  # which casts of no rows do not see
     return value.cast(pa.float64())

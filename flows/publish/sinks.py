@@ -114,6 +114,10 @@ class FolderSink:
 
     folder: Path
 
+    def path(self, visit: int) -> Path:
+        """Return the path of the container of a visit."""
+        return self.folder / f"{visit}.avro"
+
     def wanted(self, key: ExposureKey, form: str, made_from: str, sources: Sequence[int]) -> list[bool]:
         """Want each: a container is written whole."""
         return [True] * len(sources)
@@ -136,7 +140,7 @@ class FolderSink:
         sent = Sent()
         for (visit, version), group in groupby(packets, lambda one: (one.visit, one.schema)):
             counted = _Counted(group)
-            write_container(self.folder / f"{visit}.avro", container_schema(version), counted)
+            write_container(self.path(visit), container_schema(version), counted)
             sent += Sent(counted.alerts, counted.bytes, times=(time(),) * counted.alerts)
         return sent
 

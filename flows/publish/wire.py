@@ -7,6 +7,7 @@ from functools import cache
 from io import BytesIO
 from typing import Any, Literal
 
+from flows.inputs.avro_container import require_bounded
 from flows.inputs.fits_rubin import PACHON_LONGITUDE
 from flows.inputs.fits_ztf import PALOMAR_LONGITUDE
 from flows.publish.container import MAGIC, write_container
@@ -15,6 +16,7 @@ from flows.publish.rubin_schema import decoded, schema_id
 from flows.publish.ztf_schema import container_schema
 from kernels.sky.times import night_label, tai
 from schemas.errors import BadInput
+from schemas.received_alert import RECEIVED_ALERT
 
 HEADER = 5
 """Bytes of Confluent's header: 0, and the number of the schema, big-endian."""
@@ -102,11 +104,12 @@ def alerts_of(message: bytes, resolve: Resolve) -> list[ReceivedAlert]:
 
 
 def _records(message: bytes) -> list[Mapping[str, Any]]:
-    from fastavro import reader
+    from fastavro import parse_schema, reader
 
     found: list[Mapping[str, Any]] = []
     try:
         file = reader(BytesIO(message))
+        require_bounded(parse_schema(file.writer_schema))
         if file.codec not in ("null", "snappy"):  # what is packed tighter may be a thousand times its size
             raise ValueError(f"its codec is {file.codec}, and must be null or snappy")
         for record in file:
@@ -162,8 +165,9 @@ def row_of(alert: ReceivedAlert) -> tuple[str, dict[str, Any]]:
                 "send alerts of one of these forms.",
             )  # fmt: skip
         row["schemaId"] = alert.schema
-        if not all(math.isfinite(row[name]) for name in ("midpointMjdTai", "ra", "dec")):
-            raise ValueError("time or place is no number")
+        row = {name: _fitting(value, name) for name, value in row.items()}
+        if not (0 <= row["ra"] < 360 and -90 <= row["dec"] <= 90):
+            raise ValueError("ra and dec are no place on the sky")
         return night_label(row["midpointMjdTai"], longitude), row
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise BadInput(
@@ -172,6 +176,30 @@ def row_of(alert: ReceivedAlert) -> tuple[str, dict[str, Any]]:
             f"lacks what a row needs ({type(error).__name__}: {error}).",
             "see who sends it.",
         ) from error
+
+
+def _fitting(value: Any, name: str) -> Any:
+    """Return what a column can hold of a value of a message, whose schema may say anything; of no number, null."""
+    column = RECEIVED_ALERT.schema.field(name)
+    if isinstance(value, float) and not math.isfinite(value):
+        value = None
+    if value is None and column.nullable:
+        return None
+    kind, least = _KINDS[str(column.type)]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}"[:100])
+    if least is not None and not least <= value < -least:
+        raise ValueError(f"{name} is {value}, which takes more bits than there are")
+    if name in ("visit", "detector") and value < 0:
+        raise ValueError(f"{name} is {value}, below 0")
+    return value
+
+
+_KINDS: Mapping[str, tuple[Any, int | None]] = {
+    "int64": (int, -(1 << 63)), "int32": (int, -(1 << 31)), "double": (int | float, None), "float": (int | float, None),
+    "string": (str, None),
+}  # fmt: skip
+"""Type of a column -> that of its values, and the least whole number."""
 
 
 def _rubin(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -100,6 +100,17 @@ def test_what_cannot_be_reported_is_refused(out, arguments, code):
     assert (done.code, done.summary["error"]["code"]) == (2, code)
 
 
+@pytest.mark.parametrize("night", ["20260101", "foo", "../../20260101"])
+def test_a_refused_submission_leaves_nothing(out, config, tmp_path, night):
+    before = sorted(out.rglob("*"))
+    done = nightstride("ades", out, "--night", night, "--config", config, "--submit", "--json")
+    assert (done.code, done.summary["error"]["code"]) == (2, "no_night")
+    assert sorted(out.rglob("*")) == before
+    done = nightstride("ades", tmp_path / "none", "--night", night, "--config", config, "--submit", "--json")
+    assert done.code == 2
+    assert not (tmp_path / "none").exists()
+
+
 def test_settings_that_ades_does_not_know_are_refused(out, tmp_path):
     for line in ('ast_cat = "Gaia9"', 'submitter = "a|b"', 'bands = { r = "Zr" }', "[ades.telescope]\naperture = 0"):
         (tmp_path / "bad.toml").write_text(f"[ades]\n{line}\n")

@@ -4,11 +4,11 @@ import json
 import fastavro
 import pytest
 
-from flows.publish.rubin_schema import SCHEMAS, deserialise, schema_id
+from flows.publish.rubin_schema import SCHEMAS, deserialise, parsed, schema_id
 from flows.publish.wire import message_of
 from flows.storage.catalog_store import CatalogStore
 from schemas.dia_source import DIA_SOURCE
-from tests.support.alert_night import info_of, make_night, visit_of
+from tests.support.alert_night import MJD, info_of, make_night, places, put, rows_of, visit_of
 from tests.support.cli import nightstride
 from tests.support.packets import packet, record
 
@@ -60,6 +60,30 @@ def test_a_repeat_writes_the_same_bytes(night, tmp_path):
         assert nightstride("alerts", "publish", night, "--to", tmp_path).code == 0
         contents.append({one.name: one.read_bytes() for one in tmp_path.iterdir()})
     assert contents[0] == contents[1]
+
+
+def test_a_container_that_was_taken_away_is_sent_again(night, tmp_path):
+    assert nightstride("alerts", "publish", night, "--to", tmp_path, "--json").summary["alerts"] == 15
+    (tmp_path / f"{visit_of(1)}.avro").unlink()
+    done = nightstride("alerts", "publish", night, "--to", tmp_path, "--json").summary
+    assert (done["alerts"], done["kept"]) == (5, 10)
+    assert len(read(tmp_path / f"{visit_of(1)}.avro")) == 5
+
+
+def test_a_visit_that_is_in_two_nights_is_told(tmp_path):
+    """A counter that begins anew each night: ids and files would be the same, and the last would replace the first."""
+    (x, y), out = places(4, (280, 300)), tmp_path / "out"
+    for days, label in enumerate(("20260101", "20260102")):
+        for n in (days, days + 1):  # of three visits the second is in both
+            info = info_of(n, night=label, midpoint_mjd_tai=MJD + days + n / 48)
+            put(out, info, rows_of(info, x, y))
+    done = nightstride("alerts", "publish", out, "--to", tmp_path / "all", "--json")
+    assert (done.code, done.summary["alerts"], done.summary["exposures_failed"]) == (1, 12, 1)
+    assert f"visit {visit_of(1)}: is in nights 20260101 and 20260102" in done.stderr
+    times = [one["diaSource"]["midpointMjdTai"] for one in read(tmp_path / "all" / f"{visit_of(1)}.avro")]
+    assert times == [MJD + 1 / 48] * 4
+    own = nightstride("alerts", "publish", out, "--to", tmp_path / "own", "--night", "20260102", "--json")
+    assert (own.code, own.summary["alerts"]) == (0, 8)
 
 
 def test_one_night_or_visit_is_published(night, tmp_path):
@@ -141,6 +165,14 @@ def test_what_is_no_valid_alert_is_counted_with_its_reason(tmp_path, name):
     assert reason in "".join(done.summary["reasons"])
     assert done.summary["invalid"] >= 1
     assert done.summary["valid"] >= 1
+
+
+def test_a_container_of_no_alerts_is_invalid(tmp_path):
+    with (tmp_path / "empty.avro").open("wb") as file:
+        fastavro.writer(file, parsed("11.1"), [])
+    done = nightstride("alerts", "validate", tmp_path / "empty.avro", "--json")
+    assert (done.code, done.summary["invalid"]) == (1, 1)
+    assert done.summary["reasons"] == {"no_alerts: holds no alerts.": 1}
 
 
 def test_messages_of_each_version_are_valid(tmp_path):

@@ -1,10 +1,12 @@
 import io
+import json
 import sys
 
 import fastavro
 import pytest
 
 from flows.inputs.avro_container import MOST_BLOCK, open_container
+from flows.publish.avro_rows import avro_long
 from schemas.errors import BadInput, Misconfigured
 
 SCHEMA = fastavro.parse_schema(
@@ -86,3 +88,66 @@ def test_needs_fastavro(monkeypatch):
     monkeypatch.setitem(sys.modules, "fastavro", None)
     with pytest.raises(Misconfigured, match="pip install 'fastavro"):
         open_container(io.BytesIO(b""), "a.avro")
+
+
+def _with(kind):
+    """Return a container with a field of a type beside that of candid, whose one record has few bytes."""
+    fields = [{"name": "n", "type": "long"}, {"name": "x", "type": kind}]
+    schema = json.dumps({"type": "record", "name": "alert", "fields": fields}).encode()
+    entries = {b"avro.schema": schema, b"avro.codec": b"null"}
+    header = b"".join(avro_long(len(one)) + one for pair in entries.items() for one in pair)
+    body = b"\x02" * 3_000_000
+    block = avro_long(1) + avro_long(len(body)) + body
+    return b"Obj\x01" + avro_long(len(entries)) + header + avro_long(0) + b"m" * 16 + block + b"m" * 16
+
+
+def _nested(depth):
+    kind = "int"
+    for _ in range(depth):
+        kind = {"type": "array", "items": kind}
+    return kind
+
+
+def _chain(depth):
+    """Return records each of which has the one before by its name: not deep as it is written."""
+    fields = [
+        {"name": "f0", "type": ["null", {"type": "record", "name": "r0", "fields": [{"name": "i", "type": "int"}]}]}
+    ]
+    for n in range(1, depth):
+        inner = {"type": "record", "name": f"r{n}", "fields": [{"name": "i", "type": f"r{n - 1}"}]}
+        fields.append({"name": f"f{n}", "type": ["null", inner]})
+    return {"type": "record", "name": "top", "fields": fields}
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ({"type": "record", "name": "n", "fields": [{"name": "next", "type": ["null", "n"]}]}, "within itself"),
+        ({"type": "array", "items": "null"}, "without bytes"),
+        ({"type": "array", "items": {"type": "null"}}, "without bytes"),
+        ({"type": "array", "items": {"type": "record", "name": "e", "fields": []}}, "without bytes"),
+        ({"type": "array", "items": {"type": "fixed", "name": "f", "size": 0}}, "without bytes"),
+        ({"type": "bytes", "logicalType": "decimal", "precision": 10, "scale": 2}, "decimals"),
+        (_nested(300), "types deep"),
+        (_chain(300), "types deep"),
+    ],
+)
+def test_a_schema_without_bounds_is_refused_before_any_record_is_read(kind, said):
+    """A decoder that follows it runs out of stack, which kills the process, or out of memory."""
+    with pytest.raises(BadInput, match=said) as raised:
+        open_container(io.BytesIO(_with(kind)), "a.avro")
+    assert raised.value.code == "bad_avro"
+
+
+def test_types_are_used_again_by_their_names():
+    kind = {"type": "record", "name": "c", "fields": [{"name": "i", "type": "int"}]}
+    fields = [{"name": "a", "type": ["null", kind]}, {"name": "b", "type": ["null", "c"]}]
+    schema = {
+        "type": "record",
+        "name": "one",
+        "fields": [*fields, {"name": "d", "type": {"type": "array", "items": "c"}}],
+    }
+    buffer = io.BytesIO()
+    record = {"a": {"i": 1}, "b": None, "d": [{"i": 2}, {"i": 3}]}
+    fastavro.writer(buffer, fastavro.parse_schema(schema), [record])
+    assert read(buffer.getvalue())[1] == [record]

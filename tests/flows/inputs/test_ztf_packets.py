@@ -56,6 +56,14 @@ def test_known_asteroids(distance, known):
     assert read(ssdistnr=distance).known_asteroid is known
 
 
+@pytest.mark.parametrize("value", [-999.0, -1e30, np.inf, 1e30])
+def test_numbers_that_cannot_be_are_not_known(value):
+    found = read(exptime=value, magzpsci=value)
+    assert np.isnan([found.exposure_s, found.zero_point]).all()
+    assert found.when == read(exptime=None).when
+    assert identify(record(exptime=value), "a").key == found.key
+
+
 @pytest.mark.parametrize(("sign", "positive"), [("t", True), ("1", True), ("f", False), ("0", False)])
 def test_sign(sign, positive):
     packet = read(pixels=np.full((63, 63), 3.0), isdiffpos=sign)

@@ -142,6 +142,20 @@ def test_what_cannot_be_used_is_named_and_the_rest_goes_on(run, archive, tmp_pat
     }
 
 
+def test_a_tarball_that_is_fetched_again_leaves_quarantine(run, archive, tmp_path):
+    packed = tmp_path / "packed.tar"
+    with tarfile.open(packed, "w") as file:
+        for path in sorted(archive.rglob("*.avro")):
+            file.add(path, path.name)
+    content = packed.read_bytes()
+    packed.write_bytes(content[: len(content) // 2])
+    run(packed, code=3)
+    assert str(packed) in {one.source_uri for one in Quarantine(tmp_path / "out").list()}
+    packed.write_bytes(content)
+    assert run(packed).counts[0] == 4
+    assert not list(Quarantine(tmp_path / "out").list())
+
+
 def test_a_packet_that_is_damaged_later_loses_its_row(run, archive, tmp_path):
     run(archive)
     write(archive / "0.avro", packet(0) | {"cutoutDifference": None})

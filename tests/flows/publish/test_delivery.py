@@ -96,6 +96,18 @@ def test_letters_go_to_topics_only(tmp_path):
         replay(tmp_path, str(tmp_path / "folder"), AlertSettings())
 
 
+@pytest.mark.parametrize("code", ["alert_schema", "no_ztf_form"])
+def test_what_was_never_made_into_a_message_is_not_replayed(tmp_path, code):
+    url = "kafka://127.0.0.1:9/alerts"
+    (one,) = packets(1)
+    with opened_sink(url, tmp_path, AlertSettings()) as sink:
+        sink.bury(one, BadInput(code, "alert", "is none.", "make it anew."))
+    found, sent = replay(tmp_path, url, AlertSettings())
+    assert (found.letters, found.sent, found.left, sent.trouble) == (0, 0, 0, None)
+    with opened_outbox(tmp_path) as outbox:
+        assert [letter.code for letter in outbox.letters()] == [code]
+
+
 class Sinks:
     """Stands in for `opened_sink`: says what becomes of each attempt, and which they were."""
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from flows.publish.container import write_container
 from flows.publish.outbox import opened_outbox
 from flows.publish.receive import AlertCatalogue, AlertTopic, receive
 from flows.publish.registry import SchemaRegistry
@@ -218,6 +219,47 @@ def test_a_record_of_another_kind_is_bad_input():
         with pytest.raises(BadInput) as caught:
             row_of(ReceivedAlert(record, None))
         assert caught.value.code in ("other_alert", "incomplete_alert")
+
+
+_NEEDED = {"diaSourceId": 1, "visit": 77, "detector": 3, "midpointMjdTai": 61041.0, "ra": 10.0, "dec": -3.0}
+
+
+def _own_schema(source):
+    """Return a message of an alert that brings its own schema, as the types of its values are."""
+    names = {int: "long", float: "double", str: "string", bool: "boolean"}
+    fields = [{"name": name, "type": names[type(value)]} for name, value in source.items()]
+    record = {"type": "record", "name": "source", "fields": fields}
+    file = io.BytesIO()
+    schema = {"type": "record", "name": "alert", "fields": [{"name": "diaSource", "type": record}]}
+    fastavro.writer(file, fastavro.parse_schema(schema), [{"diaSource": source}])
+    return file.getvalue()
+
+
+def test_values_that_no_column_holds_are_dead_letters(send, box, take, tmp_path):
+    """Their schema may be any; a message that ended the reader would end it again, as nothing is committed."""
+    wrong = [
+        {"visit": "77"}, {"visit": "../77"}, {"visit": -77}, {"detector": 1 << 40}, {"diaSourceId": 1.5}, {"band": 5},
+        {"psfFlux": "x"}, {"ra": True}, {"ra": 360.0}, {"dec": -91.0}, {"midpointMjdTai": 1e9}, {"detector": -1},
+    ]  # fmt: skip
+    lacking = [{name: value for name, value in _NEEDED.items() if name != left} for left in _NEEDED]
+    messages = [_own_schema({**_NEEDED, **one}) for one in wrong] + [_own_schema(one) for one in lacking]
+    good = _own_schema({**_NEEDED, "psfFlux": float("nan"), "snr": 7.0})
+    found = take(send(*messages, good)).summary
+    assert (found.dead, found.kept) == (len(wrong) + len(lacking), 1)
+    assert {letter.code for letter in box.letters()} == {"incomplete_alert"}
+    (table,) = catalogue(tmp_path).values()
+    (row,) = table.to_pylist()
+    assert (row["visit"], row["psfFlux"], row["snr"]) == (77, None, 7.0)
+
+
+def test_a_schema_without_bounds_is_a_dead_letter(send, box, take):
+    nested = {"type": "record", "name": "n", "fields": [{"name": "next", "type": ["null", "n"]}]}
+    schema = {"type": "record", "name": "alert", "fields": [{"name": "diaSource", "type": nested}]}
+    file = io.BytesIO()
+    write_container(file, fastavro.parse_schema(schema), [b"\x02" * 500_000 + b"\x00"])
+    found = take(send(file.getvalue(), message_of(packet(1)))).summary
+    assert (found.dead, found.kept) == (1, 1)
+    assert [letter.code for letter in box.letters()] == ["damaged_alert"]
 
 
 @pytest.mark.slow

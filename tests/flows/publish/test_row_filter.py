@@ -60,6 +60,8 @@ def test_rows_are_taken_for_which_it_is_true(rows, text, visits):
         ("f'{snr}' == 'x'", "which it may not"),
         ("snr", "is no condition"),
         ("snr > 'a'", "do(es)? not go together"),
+        ("band * 2 > 1", "do(es)? not go together"),  # which no rows would not tell
+        ("True + 1 > 1", "do(es)? not go together"),
         ("not snr", "do(es)? not go together"),
         ("snr > ", "is no expression"),
         ("", "is no expression"),
