@@ -73,6 +73,10 @@ class SchemaRegistry:
                 "unknown_schema", "alert", f"has schema id {number}, which {self._url or 'lsst-alert-packet'} lacks.",
                 "see who sends it; name a registry that has it in alerts.registry.",
             )  # fmt: skip
+        try:
+            require_bounded(found)
+        except ValueError as error:
+            raise _bad(number, error) from error
         self._known[number] = found
         return found
 
@@ -175,14 +179,14 @@ def _parsed(answer: bytes, number: int) -> Mapping[str, Any]:
         if said.get("schemaType", "AVRO") != "AVRO" or said.get("references"):
             raise ValueError("it is not one whole schema of Avro")
         # Names of its own: fastavro would take the records of another schema of the same name for these.
-        found = dict(parse_schema(json.loads(said["schema"]), named_schemas={}))
-        require_bounded(found)
-        return found
+        return dict(parse_schema(json.loads(said["schema"]), named_schemas={}))
     except Exception as error:  # whatever an answer may hold
-        raise BadInput(
-            "bad_schema", f"schema {number}", f"of the registry cannot be used: {type(error).__name__}: {error}"[:300],
-            "correct it in the registry.",
-        ) from error  # fmt: skip
+        raise _bad(number, error) from error
+
+
+def _bad(number: int, error: Exception) -> BadInput:
+    reason = f"of the registry cannot be used: {type(error).__name__}: {error}"[:300]
+    return BadInput("bad_schema", f"schema {number}", f"{reason}.", "correct it in the registry.")
 
 
 def _of_package(number: int) -> Mapping[str, Any] | None:

@@ -81,6 +81,13 @@ def test_what_is_no_schema_is_bad_input(answer):
     assert caught.value.code == "bad_schema"
 
 
+def test_a_schema_without_bounds_reads_nothing():
+    endless = {"type": "record", "name": "n", "fields": [{"name": "next", "type": ["null", "n"]}]}
+    with registry({88: endless}) as (url, _), pytest.raises(BadInput, match="within itself") as caught:
+        SchemaRegistry(url).schema(88)
+    assert caught.value.code == "bad_schema"
+
+
 def test_nothing_is_sent_by_a_number_that_stands_for_another_schema():
     with registry({1101: OWN}) as (url, _), pytest.raises(Misconfigured, match="another schema") as caught:
         SchemaRegistry(url).require_same("11.1")
