@@ -36,7 +36,7 @@ from flows.training.candidates import (
 from flows.training.example_sets import make_examples
 from flows.training.examples import Wanted
 from flows.training.labels import labelled_candidates, read_labels, repeated
-from flows.training.reliability import VerdictPlan, learn_verdict
+from flows.training.reliability import LABEL_SHARE, VerdictPlan, learn_verdict
 from flows.training.reliability_fit import VerdictFit
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord
@@ -66,7 +66,7 @@ def main():
         base = learn_verdict(DETECTOR, learn, PLAN, {}, SEED, print)
         labels = label(vetted, base, Path(scratch) / "labels.parquet", Path(scratch) / "out")
         said = labelled_candidates(labels, DETECTOR, workers, print)
-        more = repeated(said, sum(int(one.known.sum()) for one in learn), PLAN.label_share)
+        more = repeated(said, sum(int(one.known.sum()) for one in learn), LABEL_SHARE)
         taught = learn_verdict(DETECTOR, learn + more, PLAN, {}, SEED, print)
         found = [brighter(one, NOISE_ALONE) for (one,) in searched(other, workers, wrong_psf=False)]
         print(measured_with([f"detect/{DETECTOR}"]), machine(1), compare(found, base, taught), sep="\n\n")

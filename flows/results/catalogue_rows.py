@@ -131,7 +131,7 @@ class CatalogueRows:
             night = next(part for part in path.parts if part.startswith("night=")).removeprefix("night=")
             if self.chosen is None or night in self.chosen:
                 found.setdefault(night, []).append(path)
-        return {night: tuple(found[night]) for night in sorted(found)}
+        return {night: tuple(sorted(found[night], key=str)) for night in sorted(found)}
 
     @property
     def nights(self) -> tuple[str, ...]:
@@ -183,7 +183,7 @@ class CatalogueRows:
 
         def once(rows: "CatalogueRows") -> pa.Table:
             parts, left = [_selected(rows.schema, columns).empty_table()], limit
-            # Of a few rows, a night at a time: pyarrow reads files ahead.
+            # Of a few rows, a night at a time: the files of the others are not even listed.
             sources = [rows] if limit is None else [_one_night(rows, night) for night in rows.nights]
             for one in (dataset for source in sources for dataset in source._datasets()):
                 if left is not None and left <= 0:
@@ -265,9 +265,18 @@ def _scanned(
 ) -> pa.Table:
     with _readable(None):
         names = list(columns)
-        scanned = dataset.scanner(columns=names, filter=where)
-        table = scanned.to_table() if limit is None else scanned.head(limit)
+        table = dataset.to_table(names, where) if limit is None else _first(dataset, names, where, limit)
     return pa.Table.from_arrays(table.columns, schema=_selected(schema, columns))
+
+
+def _first(dataset: ds.Dataset, names: list[str], where: pc.Expression | None, limit: int) -> pa.Table:
+    """Return the first rows; no file is opened that is not needed, as `Dataset.head` would."""
+    parts = [dataset.schema.empty_table().select(names)]
+    for fragment in dataset.get_fragments():
+        if (left := limit - sum(map(len, parts))) <= 0:
+            break
+        parts.append(fragment.head(left, schema=dataset.schema, columns=names, filter=where, use_threads=False))
+    return pa.concat_tables(parts)
 
 
 def _selected(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:

@@ -57,6 +57,10 @@ TOLD = 10
 """Exposures between two words of how far the search for candidates is."""
 
 
+LABEL_SHARE = 0.2
+"""Share of people's labels in all that a verdict learns from; a label is repeated for that."""
+
+
 @dataclass(frozen=True)
 class VerdictPlan:
     """Settings of the training of the verdict.
@@ -75,8 +79,6 @@ class VerdictPlan:
     enough
         Candidates to learn from: when there are as many, no more exposures are searched. Only the matched filter
         has so many.
-    label_share
-        Share of people's labels in all that it learns from; a label is repeated for that.
     """
 
     fit: VerdictFit = field(default_factory=VerdictFit)
@@ -85,7 +87,6 @@ class VerdictPlan:
     false_per_image: float = 0.3
     min_snr: float = NOISE_ALONE
     enough: int = 60_000
-    label_share: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def train_verdict(
     learn = [without_science(one, plan.hidden, seed + n) for n, one in enumerate(found)]
     if sets.labels is not None:
         said = labelled_candidates(sets.labels, detector, workers, say)
-        learn += repeated(said, sum(int(one.known.sum()) for one in learn), plan.label_share)
+        learn += repeated(said, sum(int(one.known.sum()) for one in learn), LABEL_SHARE)
     torch.set_num_threads(workers)
     learnt = about | {"candidates_of": f"the first {len(pairs)} of {len(sets.train)} exposures"}
     judges = learn_verdict(detector, learn, plan, learnt, seed, say)

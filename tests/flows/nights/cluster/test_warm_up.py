@@ -18,15 +18,15 @@ from flows.inputs.sources import list_sources
 from flows.nights.cluster.warm_up import warm_up_worker
 from flows.nights.exposure_work import finish_exposure as finish, search_tiles as search, store_exposure as store
 from flows.storage.layout import tile_path
+from kernels.compiled import KERNELS
 from flows.simulation.night import SimulatedNight as Night, simulate_night
 from flows.simulation.presets import find_preset
 from schemas.settings import Settings
 from schemas.pixels import Tiling
 
-def loaded():
-    kernels = [module for name, module in sys.modules.items() if name.startswith("kernels.")]
-    found = {id(one): one for module in kernels for one in vars(module).values() if hasattr(one, "overloads")}
-    return {f"{one.py_func.__module__}.{one.py_func.__name__}": len(one.overloads) for one in found.values()}
+def loaded():  # a function that was not called yet has nothing compiled
+    counts = [(one.py_func, len(one.overloads) if "dispatcher" in vars(one) else 0) for one in KERNELS]
+    return {f"{function.__module__}.{function.__name__}": count for function, count in counts}
 
 settings, folder = Settings(), Path(sys.argv[1])
 warm_up_worker(settings)
