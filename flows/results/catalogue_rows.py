@@ -275,7 +275,7 @@ def _first(dataset: ds.Dataset, names: list[str], where: pc.Expression | None, l
     for fragment in dataset.get_fragments():
         if (left := limit - sum(map(len, parts))) <= 0:
             break
-        parts.append(fragment.head(left, schema=dataset.schema, columns=names, filter=where, use_threads=False))
+        parts.append(fragment.scanner(schema=dataset.schema, columns=names, filter=where).head(left))
     return pa.concat_tables(parts)
 
 

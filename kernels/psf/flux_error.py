@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 
 from kernels.psf.gaussian_mixture import GaussianMixture, moffat_mixture
@@ -61,14 +60,14 @@ def _spread(share: Callable[[float], NDArray[np.float64]], error: float) -> NDAr
 
 def _overlap(one: GaussianMixture, other: GaussianMixture, lengths: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the integral of the product of two trails of unit flux and the same length, (n,) px^-2."""
+    from scipy.special import erf  # here: stages are imported without scipy
+
     variance = np.square(one.sigmas)[:, None] + np.square(other.sigmas)
     sigma, weight = np.sqrt(variance).ravel(), np.outer(one.weights, other.weights).ravel()
     length = np.maximum(lengths, 1e-3)[:, None]
     ratio = length / (math.sqrt(2) * sigma)
     # Mean of a Gaussian of the difference of two places, each anywhere on the trail; it is 1 / (sqrt(2 pi) sigma) at 0.
-    along = (
-        length * scipy.special.erf(ratio) + sigma * math.sqrt(2 / math.pi) * np.expm1(-np.square(ratio))
-    ) / length**2
+    along = (length * erf(ratio) + sigma * math.sqrt(2 / math.pi) * np.expm1(-np.square(ratio))) / length**2
     point = 1 / (math.sqrt(2 * math.pi) * sigma)
     along = np.where(ratio < 1e-3, point, along)
     return np.asarray((along * point) @ weight, np.float64)

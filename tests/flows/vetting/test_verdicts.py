@@ -10,6 +10,7 @@ import pytest
 
 from flows.results.backup import backup_output
 from flows.storage.bucket_path import BucketPath
+from flows.vetting import verdicts
 from flows.vetting.labels import agreements, export_labels, label_table
 from flows.vetting.verdicts import VerdictStore
 from schemas.errors import Misconfigured
@@ -56,7 +57,8 @@ def work(out, user):
             store.undo(user, made.id)
 
 
-def test_many_vetters_at_once_lose_nothing(tmp_path):
+def test_many_vetters_at_once_lose_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(verdicts, "WAIT_S", 100.0)  # without pause, unlike people, and disks of tests are slow
     context = multiprocessing.get_context("fork")
     workers = [context.Process(target=work, args=(tmp_path, f"user {n}")) for n in range(4)]
     for one in workers:
