@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Lock
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -43,27 +44,14 @@ class KafkaArrivals:
     announced = True
 
     def __init__(self, url: str) -> None:
-        brokers, self._topic, group = topic_of(url)
+        _, self._topic, _ = topic_of(url)
         self._url, self._error = url, ""
         self._open: dict[int, dict[int, str]] = {}
         self._next: dict[int, int] = {}
         # One thread polls, one finishes, one asks what waits. Not held where librdkafka calls back.
         self._lock = Lock()
-        settings = {
-            "bootstrap.servers": brokers,
-            "group.id": group,
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",
-            # Nothing is fetched while the workers are busy; heartbeats show that the process lives.
-            "max.poll.interval.ms": 86_400_000,
-            **librdkafka_environment(),
-        }
-        try:
-            self._consumer = Consumer(settings, error_cb=self._failed)
-        except (KafkaException, ValueError) as error:
-            raise Misconfigured(
-                "kafka", url, f"librdkafka refuses a setting: {error}.", f"correct the URL or {ENVIRONMENT}... ."
-            ) from error
+        # Nothing is fetched while the workers are busy; heartbeats show that the process lives.
+        self._consumer = consumer_of(url, self._failed, {"max.poll.interval.ms": 86_400_000})
         self._consumer.subscribe([self._topic], on_revoke=self._revoked)
 
     @property
@@ -165,6 +153,40 @@ def topic_of(url: str) -> tuple[str, str, str]:
             "kafka", url, "is no URL of a topic.", "write kafka://HOST:PORT[,HOST:PORT...]/TOPIC[?group=NAME]."
         )
     return parts.netloc, topic, query.get("group", [GROUP])[0]
+
+
+def consumer_of(url: str, failed: Callable[[KafkaError], object], own: Mapping[str, Any]) -> Consumer:
+    """Return a consumer of the brokers and the group of a URL, which commits when it is told to.
+
+    Parameters
+    ----------
+    url
+        As of `topic_of`.
+    failed
+        Receives what the brokers do not do.
+    own
+        Further settings of librdkafka; those of the environment go before them.
+
+    Raises
+    ------
+    Misconfigured
+        It is no such URL, or librdkafka refuses a setting.
+    """
+    brokers, _, group = topic_of(url)
+    settings = {
+        "bootstrap.servers": brokers,
+        "group.id": group,
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        **own,
+        **librdkafka_environment(),
+    }
+    try:
+        return Consumer(settings, error_cb=failed)
+    except (KafkaException, ValueError) as error:
+        raise Misconfigured(
+            "kafka", url, f"librdkafka refuses a setting: {error}.", f"correct the URL or {ENVIRONMENT}... ."
+        ) from error
 
 
 def librdkafka_environment() -> dict[str, str]:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from pydantic import Field, model_validator
 
-from flows.inputs.kafka_arrivals import ENVIRONMENT, librdkafka_environment, topic_of
+from flows.inputs.kafka_arrivals import consumer_of, topic_of
 from flows.publish.outbox import Letter, Outbox, opened_outbox
 from flows.publish.registry import SchemaRegistry, registry_of
 from flows.publish.row_filter import RowFilter
@@ -190,24 +190,11 @@ class AlertTopic:
     """
 
     def __init__(self, url: str) -> None:
-        brokers, topic, group = topic_of(url)
+        brokers, topic, _ = topic_of(url)
         self.name, self.joined, self._error = f"kafka://{brokers}/{topic}", False, ""
-        settings = {
-            "bootstrap.servers": brokers,
-            "group.id": group,
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",
-            # What is fetched ahead, and not taken: no more than a batch or so of the largest alerts.
-            "queued.max.messages.kbytes": 32 << 10,
-            "log_level": 2,
-            **librdkafka_environment(),
-        }
-        try:
-            self._consumer = Consumer(settings, error_cb=self._failed)
-        except (KafkaException, ValueError) as error:
-            raise Misconfigured(
-                "kafka", url, f"librdkafka refuses a setting: {error}.", f"correct the URL or {ENVIRONMENT}... ."
-            ) from error
+        # What is fetched ahead, and not taken: no more than a batch or so of the largest alerts.
+        ahead = {"queued.max.messages.kbytes": 32 << 10, "log_level": 2}
+        self._consumer = consumer_of(url, self._failed, ahead)
         self._consumer.subscribe([topic], on_assign=self._assigned)
 
     def take(self, most: int = AT_ONCE) -> list[Message]:

@@ -2,9 +2,7 @@
 
 import io
 import json
-import os
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -13,31 +11,21 @@ from PIL import Image
 from flows.vetting.server import Workplace
 from schemas.vetting import Verdict
 from tests.flows.results.page.test_page import COLOURS, contrast
+from tests.support.browser import chromium
 from tests.support.vetting import DOORS, KNOWN, TOKEN, source_id
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 MOVER, STAR = source_id(101, 0), source_id(101, 1)
 EXPOSURE = "/exposure/20261103/101-3"
 PAGES = ("/", "/tracklets", "/agreement", f"/candidate/{MOVER}", f"/candidate/{STAR}", EXPOSURE, f"/explain/{MOVER}")
-ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync")  # fmt: skip
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def browser():
-    if not CHROMIUM:
-        if os.environ.get("NIGHTSTRIDE_REQUIRE_SERVICES") == "1":
-            pytest.fail("chromium is not installed, and NIGHTSTRIDE_REQUIRE_SERVICES=1 asks for it.")
-        pytest.skip("chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import json
-import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -13,9 +12,9 @@ from flows.results.evaluation.truth_table import read_truth
 from flows.results.page.night import read_night
 from flows.results.page.page import LIMITS, Limits, content, write_report
 from schemas.truth import TRUTH
+from tests.support.browser import chromium
 from tests.support.page import object_table, put_objects, spectral_table, star_galaxy_table
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 
 
@@ -76,16 +75,8 @@ def full(kit, out):
 
 @pytest.fixture(scope="module")
 def browser():
-    if not CHROMIUM:
-        if os.environ.get("NIGHTSTRIDE_REQUIRE_SERVICES") == "1":
-            pytest.fail("chromium is not installed, and NIGHTSTRIDE_REQUIRE_SERVICES=1 asks for it.")
-        pytest.skip("chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 def visit(browser, page, viewport, scheme="light"):
