@@ -56,16 +56,14 @@ def measure(inputs: Mapping[str, Any], context: Context) -> Result:
     BadInput
         More than 4,096 detections (code ``flood``), or a WCS that cannot be read (``bad_wcs``).
     """
-    table = measure_all(inputs, context)
+    table = measure_all(inputs, context, _publishable)
     least, least_classed = context.settings.min_reliability, context.settings.min_reliability
     if least is None or least_classed is None:
         least = context.models["reliability"].card.least_reliability(SCIENCE.name in inputs)
         least_classed = _RATHER
     reliability = table["reliability"].to_numpy()
-    classed = np.array([name != "" for name in table["trailClass"].to_pylist()], np.bool_)
-    bright = table["snr"].to_numpy() >= context.settings.min_snr
-    usual = (reliability >= np.float32(least)) & bright & ~refused(table)
-    published = np.where(classed, reliability >= np.float32(least_classed), usual)
+    least_of_each = np.where(_classed(table), np.float32(least_classed), np.float32(least))
+    published = (reliability >= least_of_each) & _publishable(table, context)
     causes = count_causes(table["flags"].to_numpy(), published)
     table = _classified(table.filter(pa.array(published)))
     info = _exposure(context)
@@ -79,6 +77,15 @@ def measure(inputs: Mapping[str, Any], context: Context) -> Result:
     ids = (info.visit << 21) | (info.detector << 12) | np.arange(len(table), dtype=np.int64)
     table = table.set_column(0, DIA_SOURCE.schema.field(0), pa.array(ids))
     return Result(table.replace_schema_metadata(None), Causes(causes))
+
+
+def _classed(table: pa.Table) -> NDArray[np.bool_]:
+    return np.array([name != "" for name in table["trailClass"].to_pylist()], np.bool_)
+
+
+def _publishable(table: pa.Table, context: Context) -> NDArray[np.bool_]:
+    """Return what is published if it is reliable enough."""
+    return _classed(table) | ((table["snr"].to_numpy() >= context.settings.min_snr) & ~refused(table))
 
 
 def _classified(table: pa.Table) -> pa.Table:
@@ -110,13 +117,19 @@ class Described(NamedTuple):
     stamps: NDArray[np.float32]
 
 
-def measure_all(inputs: Mapping[str, Any], context: Context) -> pa.Table:
+def measure_all(
+    inputs: Mapping[str, Any],
+    context: Context,
+    judged: Callable[[pa.Table, Context], NDArray[np.bool_]] = lambda table, _: np.ones(len(table), np.bool_),
+) -> pa.Table:
     """Measure every candidate that shines, and add its reliability.
 
     Parameters
     ----------
     inputs, context
         As of `measure`.
+    judged
+        Returns which rows the model looks at; the others have reliability 0.
 
     Returns
     -------
@@ -127,7 +140,8 @@ def measure_all(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     if not len(table):
         return table
     model = context.models["reliability"]
-    reliability = np.asarray(model(features, stamps), np.float32)
+    rows, reliability = judged(table, context), np.zeros(len(table), np.float32)
+    reliability[rows] = model(features[rows], stamps[rows])
     version = pa.array([model.card.version] * len(table))
     shares = np.asarray(model.classes(features, reliability), np.float32).T
     classes = {name: pa.array(share, from_pandas=True) for name, share in zip(_CLASSES, shares, strict=True)}
