@@ -8,6 +8,7 @@ from schemas.classes import galaxy_class
 
 MORPHOLOGIES = ("elliptical", "spiral", "edge-on", "merger")
 SCENES = ("solar system", "nebula", "galaxy")
+MEMBERSHIPS = ("not member", "member")
 
 _MORPHOLOGY = {
     "elliptical": ("elliptical", "early type", "smooth", "round", "cigar", "e0", "lenticular", "s0"),
@@ -20,6 +21,13 @@ _SCENE = {
     "nebula": ("nebula", "nebulae", "planetary nebula", "supernova remnant"),
     "galaxy": ("galaxy", "galaxies"),
 }
+_MEMBERSHIP = {
+    "not member": (
+        "not member", "non member", "background", "cluster or background ltg", "likely background etg or unresolved source",
+        "likely cluster or background edge on disk galaxy", "background galaxy with possibly weak substructure",
+    ),
+    "member": ("member", "cluster member", "likely de/etg cluster candidate", "possible de/etg cluster candidate"),
+}  # fmt: skip
 _NOT = re.compile(r"^(?:non|not|no)\s+(?:an?\s+)?(.+)$")
 
 
@@ -43,6 +51,18 @@ def scenes(label: str) -> frozenset[str] | None:
     return _classes(label, _SCENE, SCENES)
 
 
+def memberships(label: str) -> frozenset[str] | None:
+    """Return the class of `MEMBERSHIPS` that a label stands for; None if it is in no mapping.
+
+    Parameters
+    ----------
+    label
+        ``member``, ``not member``, or one of the classes of the catalogue of Perseus (Wittmann et al. 2019, ApJS 245,
+        10) by its name; likely mergers, and galaxies with the redshift of a star (``star``), stand for neither.
+    """
+    return _classes(label, _MEMBERSHIP, MEMBERSHIPS)
+
+
 class PictureTask(NamedTuple):
     """What pictures are told apart by: the classes, and which of them a label stands for."""
 
@@ -53,6 +73,7 @@ class PictureTask(NamedTuple):
 PICTURE_TASKS: Mapping[str, PictureTask] = {
     "morphology": PictureTask(MORPHOLOGIES, morphologies),
     "scene": PictureTask(SCENES, scenes),
+    "cluster": PictureTask(MEMBERSHIPS, memberships),
 }
 
 

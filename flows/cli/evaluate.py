@@ -128,6 +128,18 @@ def scene(
     _pictures("scene", data, model, unseen, pictures, as_json)
 
 
+@app.command("cluster")
+def cluster(
+    data: _DATA,
+    model: _MODEL = "default",
+    unseen: _UNSEEN = False,
+    pictures: _PICTURES = None,
+    as_json: _JSON = False,
+) -> None:
+    """Evaluate the model that tells members of a cluster from other galaxies by their pictures on labelled ones."""
+    _pictures("cluster", data, model, unseen, pictures, as_json)
+
+
 @app.command("membership")
 def membership(
     data: Annotated[

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 def simulate(
     preset: Annotated[
         str,
-        typer.Option(help="What it looks like: llnl, ztf, rubin or decam; star-galaxy: cutouts of stars and galaxies."),
+        typer.Option(
+            help="What it looks like: llnl, ztf, rubin or decam; star-galaxy: cutouts of stars and galaxies; cluster: a "
+            "cluster of galaxies, table and pictures."
+        ),
     ] = "ztf",
     visits: Annotated[int, typer.Option(help="Visits of the night; each field is visited three times.")] = 3,
     detectors: Annotated[int, typer.Option(help="Detectors of each visit.")] = 1,
@@ -42,16 +45,19 @@ def simulate(
     form: Annotated[
         Literal["fits", "npz"], typer.Option("--format", help="npz: the LLNL challenge's stacks instead of FITS.")
     ] = "fits",
-    count: Annotated[int, typer.Option(help="Cutouts of star-galaxy, a multiple of 100.")] = 34_000,
+    count: Annotated[
+        int | None,
+        typer.Option(help="Cutouts of star-galaxy, a multiple of 100 (34,000), or galaxies of cluster (1,000)."),
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one per core.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")] = False,
 ) -> None:
     """Simulate a night of difference images, in the archive's own format, with the truth about them.
 
-    Or, with --preset star-galaxy, a set of cutouts: then only --seed, --count, --out, --workers and --json count.
+    Or, with --preset star-galaxy or cluster, pictures: then only --seed, --count, --out, --workers and --json count.
     """
-    if preset == "star-galaxy":
-        _cutouts(out, seed, count, workers or os.cpu_count() or 1, as_json)
+    if preset in _DRAWN:
+        _cutouts(preset, out, seed, _DRAWN[preset] if count is None else count, workers or os.cpu_count() or 1, as_json)
         return
     from flows.simulation.night import SimulatedNight
     from flows.simulation.presets import find_preset, usual_subtraction
@@ -65,18 +71,27 @@ def simulate(
     _report(written, time.monotonic() - started, as_json)
 
 
-def _cutouts(out: Path, seed: int, count: int, workers: int, as_json: bool) -> None:
+_DRAWN = {"star-galaxy": 34_000, "cluster": 1000}
+"""Presets of pictures of single stars and galaxies, and how many there are."""
+
+
+def _cutouts(preset: str, out: Path, seed: int, count: int, workers: int, as_json: bool) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
+    from flows.simulation.cluster_field import ClusterField, write_cluster_field
     from flows.simulation.cutout_set import CutoutSet, write_cutout_set
 
     started = time.monotonic()
     console = Console(stderr=True)
     with refusals(as_json), Progress(console=console, disable=as_json or not console.is_terminal) as bar:
         task = bar.add_task("cutouts", total=count)
-        wanted = CutoutSet(seed=seed, count=count, folder=out)
-        truth = write_cutout_set(wanted, workers, lambda done: bar.update(task, completed=done))
+        if preset == "cluster":
+            field = ClusterField(seed=seed, count=count, folder=out)
+            truth = write_cluster_field(field, workers, lambda done: bar.update(task, completed=done))
+        else:
+            wanted = CutoutSet(seed=seed, count=count, folder=out)
+            truth = write_cutout_set(wanted, workers, lambda done: bar.update(task, completed=done))
     seconds = round(time.monotonic() - started, 2)
     if as_json:
         typer.echo(json.dumps({"cutouts": count, "truth": str(truth), "seconds": seconds}))

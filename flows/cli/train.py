@@ -219,6 +219,23 @@ def scene(
     _pictures("scene", data, repeats, out, work, seed, quick, as_json)
 
 
+@app.command("cluster")
+def cluster(
+    data: _DATA = None,
+    repeats: _REPEATS = 3,
+    out: _FOLDER = Path("models/cluster"),
+    work: _WORK = None,
+    seed: _SEED = 1,
+    quick: _QUICK = False,
+    as_json: _JSON = False,
+) -> None:
+    """Train the network that tells members of a cluster from other galaxies by their pictures; without data: simulated.
+
+    A table of galaxies, as of `nightstride train membership`, tells more.
+    """
+    _pictures("cluster", data, repeats, out, work, seed, quick, as_json)
+
+
 @app.command("membership")
 def membership(
     data: Annotated[
@@ -292,7 +309,7 @@ def _pictures(
 
     plan = replace(PLANS[task], repeats=repeats)
     if quick:
-        plan = replace(plan, side=32, fit=replace(plan.fit, epochs=2))
+        plan = replace(plan, side=32, fit=replace(plan.fit, epochs=2), fields=40)
     _report(lambda scratch: train_pictures(task, data or [], out, scratch, plan, seed, _cores(), _say), work, as_json)
 
 

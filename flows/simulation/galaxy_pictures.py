@@ -73,7 +73,7 @@ def galaxy_picture(shape: GalaxyShape, rng: np.random.Generator) -> NDArray[np.u
     flux = 1200.0 * shape.radius**2 * rng.uniform(0.4, 3.0)
     light = [_drawn(part, rng if shape.level else None) for part in _parts(shape, flux, rng)]
     if shape.arms:
-        light[0] = light[0] * _arms(shape, rng)
+        light[0] = light[0] * spiral_arms(shape, SIDE, _SCALE, rng)
         light.append(_neighbours(rng))
     planes = _coloured(light, rng)
     if shape.level >= 1:
@@ -102,9 +102,19 @@ def _drawn(part: galsim.GSObject, rng: np.random.Generator | None) -> NDArray[np
     return np.asarray(whole.drawImage(nx=SIDE, ny=SIDE, scale=_SCALE, method="no_pixel").array, np.float64)
 
 
-def _arms(shape: GalaxyShape, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return what the light of a disc is multiplied by: two to four logarithmic arms, and knots of star formation."""
-    y, x = (np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2) * _SCALE
+def spiral_arms(shape: GalaxyShape, side: int, scale: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return what the light of a disc is multiplied by: two to four logarithmic arms, and knots of star formation.
+
+    Parameters
+    ----------
+    shape
+        Its radius, ratio, turn and arms count.
+    side, scale
+        Of the square picture, px, and of a pixel, arcsec; the disc is in the middle.
+    rng
+        Of number, pitch and knots.
+    """
+    y, x = (np.mgrid[:side, :side] - (side - 1) / 2) * scale
     c, s = np.cos(shape.turn), np.sin(shape.turn)
     u, v = x * c + y * s, (y * c - x * s) / shape.ratio
     r, angle = np.hypot(u, v), np.arctan2(v, u)

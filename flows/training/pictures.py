@@ -1,4 +1,4 @@
-"""Training of the models that say what a picture shows: morphology of a galaxy, kind of a scene."""
+"""Training of the models that say what a picture shows: morphology, membership in a cluster, kind of a scene."""
 
 import csv
 import os
@@ -51,6 +51,8 @@ class PicturePlan:
         Trainings, each with a seed and a split of its own.
     shares
         Of training, validation and test.
+    fields
+        Galaxies in each of `CLUSTER_FIELDS`.
     """
 
     crop: float = 1.0
@@ -59,6 +61,7 @@ class PicturePlan:
     fit: PictureFit = field(default_factory=PictureFit)
     repeats: int = 3
     shares: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    fields: int = 1000
 
 
 PLANS = {
@@ -66,8 +69,14 @@ PLANS = {
     "scene": PicturePlan(
         side=64, symmetries=2, fit=PictureFit(epochs=150, patience=150, augment=Augment(turn=20, zoom=1.5, shift=0.15))
     ),
+    "cluster": PicturePlan(
+        side=64, fit=PictureFit(epochs=30, patience=30, augment=Augment(zoom=1.03, shift=0.05, gain=0.05, tint=0.03))
+    ),
 }
 """Of the shipped models."""
+
+CLUSTER_FIELDS = ((1.0, 1.0, 0.0179), (0.8, 1.5, 0.0140), (1.3, 0.8, 0.0230))
+"""Seeing (arcsec), noise and redshift of the simulated clusters that ``cluster`` learns from."""
 
 
 class LabelledPictures(NamedTuple):
@@ -109,9 +118,10 @@ def train_pictures(
     Parameters
     ----------
     task
-        ``morphology`` or ``scene``.
+        One of `PLANS`.
     data
-        Folders or CSV files of labelled pictures; none: those in ``NIGHTSTRIDE_DATA``.
+        Folders or CSV files of labelled pictures; none: those in ``NIGHTSTRIDE_DATA``, and of ``cluster`` simulated
+        fields, which are drawn in ``work``.
     out, work
         Folder for what is made, and for checkpoints, from which an interrupted training goes on.
     plan, seed, workers
@@ -127,6 +137,8 @@ def train_pictures(
         No data are named, or all are of one class.
     """
     classes = PICTURE_TASKS[task].classes
+    if not data and task == "cluster":
+        data = cluster_fields(work, plan.fields, seed, workers)
     files, origin = (_listed(data), [str(one) for one in data]) if data else _of_environment(task)
     found = _labelled(task, files, plan, workers)
     say(f"{len(found.known)} pictures with labels; left out: {found.notes}")
@@ -155,6 +167,18 @@ def train_pictures(
     draw_verdicts(out, figures, shown, verdict_labels(kept.probability, [found.known[n] for n in test], classes))
     draw_fit(out, kept.history)
     return figures
+
+
+def cluster_fields(folder: Path, count: int, seed: int, workers: int) -> list[Path]:
+    """Draw `CLUSTER_FIELDS` with ``count`` galaxies each below ``folder``; return their tables."""
+    from flows.simulation.cluster_field import ClusterField, write_cluster_field
+
+    return [
+        write_cluster_field(
+            ClusterField(1000 * seed + number, count, redshift, seeing, noise, folder / f"field-{number}"), workers
+        )
+        for number, (seeing, noise, redshift) in enumerate(CLUSTER_FIELDS)
+    ]
 
 
 class _Made(NamedTuple):
