@@ -125,7 +125,9 @@ def main() -> None:
                    asked.work / f"{name}.csv")
         for name, one in (("joined", JOINED), ("test", TEST))
     )  # fmt: skip
-    train_membership(asked.work / "learnt.csv", asked.work / "table", MembershipPlan(folds=3, repeats=1), 1, lambda _: None)
+    train_membership(
+        asked.work / "learnt.csv", asked.work / "table", MembershipPlan(folds=3, repeats=1), 1, lambda _: None
+    )
     table = membership_model(*read_weights("membership", str(asked.work / "table")))
     network = build_picture_model(*read_weights("cluster", "default"))
     red = redness(test.table.columns, table.sequence)

@@ -4,6 +4,7 @@ from astropy.io import fits
 
 from flows.inputs.fits_header import Keywords
 from flows.inputs.fits_site import site_of
+from kernels.sky.observatories import OBSERVATORIES
 from schemas.keyword_mapping import KeywordMapping
 
 MIDNIGHT_HAWAII = 61101.43
@@ -70,3 +71,19 @@ def test_without_it_greenwich_is_assumed_and_said(cards):
 
 def test_settings_go_first():
     assert site(mapping=KeywordMapping(longitude_deg=12.0), SITELONG=-155.0).longitude_deg == 12.0
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("AAO", "413"), ("CTIO", "807"), ("ESO", "809"), ("KPNO", "695"), ("La Silla", "809"), ("LaPalma", "950"),
+        ("Lowell", "699"), ("McDonald", "711"), ("MMT", "696"), ("Mauna Kea", "568"), ("ORM", "950"), ("APO", "705"),
+        ("Palomar", "675"), ("Paranal", "309"), ("SAAO", "K91"), ("Siding Spring", "413"), ("SSO", "413"),
+        ("Keck", "568"), ("CFHT", "568"), ("Haleakala", "F51"),
+    ],
+)  # fmt: skip
+def test_a_named_site_is_where_the_code_of_an_observatory_there_is(name, code):
+    east = OBSERVATORIES[code][0]
+    midnight = 61101.0 - ((east + 180) % 360 - 180) / 360
+    apart = (site(midnight, OBSERVAT=name).longitude_deg - east + 180) % 360 - 180
+    assert abs(apart) < 0.6  # La Palma has a telescope a third of a degree of longitude from another

@@ -330,6 +330,15 @@ def test_a_night_that_is_searched_again_is_recognised_by_exposure_and_place(tmp_
         assert submit_report(tmp_path, NIGHT, SETTINGS, "psv", corrections)[1] is None
 
 
+def test_what_is_elsewhere_on_an_exposure_was_not_submitted(tmp_path):
+    rows, _ = two_movers()
+    publish_rows(tmp_path, rows)
+    submit_report(tmp_path, NIGHT, SETTINGS, "psv")
+    publish_rows(tmp_path, [row | {"dec": row["dec"] + 20 / 3600} for row in rows])
+    summary = draft_report(tmp_path, NIGHT, SETTINGS, "psv").summary
+    assert (summary.submitted_before, summary.withdrawn) == (0, 6)
+
+
 def test_only_what_is_new_of_a_tracklet_is_added_under_its_name(tmp_path):
     groups = [mover(150.0, 20.0, 0.5, 40.0, range(4))]
     rows = [row | measured() for row in numbered(groups, visits=4)[0]]

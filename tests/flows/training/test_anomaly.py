@@ -13,8 +13,8 @@ from flows.inputs.picture_files import list_pictures
 from flows.results.evaluation.anomaly import anomaly_figures, evaluate_anomaly, stands_for_real
 from flows.training.anomaly import AnomalyPlan, anomaly_plan, read_plan, train_anomaly
 from flows.training.shape_codes import CodesPlan
-from flows.training.svdd_fit import SvddPlan, fit_autoencoder, fit_sphere, reconstruction_error
-from kernels.pictures.svdd import SvddDecoder, SvddEncoder
+from flows.training.svdd_fit import COMPONENTS, SvddPlan, fit_autoencoder, fit_rivals, fit_sphere, reconstruction_error
+from kernels.pictures.svdd import SvddDecoder, SvddEncoder, contrast_normalised
 from kernels.statistics.class_scores import area_under_roc
 from schemas.errors import BadInput, Misconfigured
 
@@ -121,6 +121,17 @@ def test_the_sphere_closes_round_normal_pictures_and_the_autoencoder_learns():
     torch.manual_seed(1)
     _, radius2 = fit_sphere(SvddEncoder(64), pictures, replace(plan, objective="soft-boundary"), 1, lines.append)
     assert radius2 > 0
+
+
+def test_principal_components_score_what_they_leave_as_numpy_finds_it():
+    rng = np.random.default_rng(4)
+    normal, other = (torch.from_numpy(rng.integers(0, 255, (30, 3, 8, 8), dtype=np.uint8)) for _ in range(2))
+    (found,) = [score(other) for name, score in fit_rivals(normal, 1).items() if "principal" in name]
+    flat, seen = (contrast_normalised(one).flatten(1).numpy().astype(np.float64) for one in (normal, other))
+    axes = np.linalg.svd(flat - flat.mean(0), full_matrices=False)[2][: min(COMPONENTS, 15)]
+    rest = seen - flat.mean(0)
+    rest = rest - rest @ axes.T @ axes
+    np.testing.assert_allclose(found, (rest**2).mean(1), rtol=1e-3)
 
 
 def test_figures_are_of_anomalous_against_normal():
