@@ -23,7 +23,8 @@ _SCENE = {
 }
 _MEMBERSHIP = {
     "not member": (
-        "not member", "non member", "background", "cluster or background ltg", "likely background etg or unresolved source",
+        "not member", "non member", "background", "cluster or background ltg",
+        "likely background etg or unresolved source",
         "likely cluster or background edge on disk galaxy", "background galaxy with possibly weak substructure",
     ),
     "member": ("member", "cluster member", "likely de/etg cluster candidate", "possible de/etg cluster candidate"),

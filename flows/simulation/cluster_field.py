@@ -56,8 +56,8 @@ class ClusterField:
         Of the cluster; Perseus has 0.0179.
     seeing
         FWHM, arcsec.
-    noise
-        Factor of the noise of the sky.
+    noise, neighbours
+        Factor of the noise of the sky; mean number of others on a picture.
     folder
         Where ``galaxies.csv`` and ``pictures/`` go.
     """
@@ -67,6 +67,7 @@ class ClusterField:
     redshift: float = 0.0179
     seeing: float = 1.0
     noise: float = 1.0
+    neighbours: float = 0.6
     folder: Path = Path("simulated")
 
 
@@ -106,9 +107,7 @@ def write_cluster_field(
     table = field.folder / TABLE
     table.unlink(missing_ok=True)  # of what was there, which is being overwritten
     rows = catalogue(field)
-    done = 0
-    for _ in map_in_processes(partial(_write_picture, field), rows, workers):
-        done += 1
+    for done, _ in enumerate(map_in_processes(partial(_write_picture, field), rows, workers), 1):
         progress(done)
     staged = table.with_suffix(".partial")
     with staged.open("w", newline="") as file:
@@ -147,7 +146,7 @@ def galaxy_planes(row: Mapping[str, Any], field: ClusterField) -> NDArray[np.flo
     rng = random_stream("cluster picture", field.seed, row["_number"])
     true = row["_true"]
     parts = _parts(row["kind"], true, field, rng)
-    for _ in range(int(rng.poisson(0.6))):
+    for _ in range(int(rng.poisson(field.neighbours))):
         kind = str(rng.choice(["early background", "star"]))
         at = rng.uniform(-0.5, 0.5, 2) * SIDE * SCALE
         parts += _parts(kind, _drawn(kind, field, rng), field, rng, (float(at[0]), float(at[1])))
