@@ -1,6 +1,6 @@
 import pytest
 
-from schemas.picture_classes import MORPHOLOGIES, PICTURE_TASKS, SCENES, morphologies, scenes
+from schemas.picture_classes import MEMBERSHIPS, MORPHOLOGIES, PICTURE_TASKS, SCENES, memberships, morphologies, scenes
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,26 @@ def test_what_people_call_a_scene(label, name):
 
 
 def test_every_class_is_called_by_its_own_name():
-    for task, classes in (("morphology", MORPHOLOGIES), ("scene", SCENES)):
+    for task, classes in (("morphology", MORPHOLOGIES), ("scene", SCENES), ("cluster", MEMBERSHIPS)):
         assert PICTURE_TASKS[task].classes == classes
         assert [PICTURE_TASKS[task].rule(one) for one in classes] == [{one} for one in classes]
     assert scenes("cats") is None
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("Cluster or background LTG", "not member"),
+        ("Likely background ETG or unresolved source", "not member"),
+        ("Likely cluster or background edge-on disk galaxy", "not member"),
+        ("Likely dE/ETG cluster candidate", "member"),
+        ("Possible dE/ETG cluster candidate", "member"),
+        ("Background galaxy with possibly weak substructure", "not member"),
+        ("Likely merging system", None),
+        ("non-member", "not member"),
+        ("star", None),
+    ],
+)
+def test_classes_of_the_catalogue_of_perseus_are_two(label, name):
+    """Mapping of the published training; mergers are left out there."""
+    assert memberships(label) == (name and {name})
