@@ -141,7 +141,7 @@ def test_readers_do_not_wait_for_the_sender(tmp_path):
         found = []
         other = threading.Thread(target=lambda: found.append(Outbox(outbox_path(tmp_path)).counts()))
         other.start()
-        other.join(10)
+        other.join(60)
         assert found == [{(SINK, "11.1"): {"waiting": 1}}]
 
 
