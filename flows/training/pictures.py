@@ -173,12 +173,11 @@ def cluster_fields(folder: Path, count: int, seed: int, workers: int) -> list[Pa
     """Draw `CLUSTER_FIELDS` with ``count`` galaxies each below ``folder``; return their tables."""
     from flows.simulation.cluster_field import ClusterField, write_cluster_field
 
-    return [
-        write_cluster_field(
-            ClusterField(1000 * seed + number, count, redshift, seeing, noise, folder / f"field-{number}"), workers
-        )
+    fields = [
+        ClusterField(1000 * seed + number, count, redshift, seeing, noise, folder=folder / f"field-{number}")
         for number, (seeing, noise, redshift) in enumerate(CLUSTER_FIELDS)
     ]
+    return [write_cluster_field(field, workers) for field in fields]
 
 
 class _Made(NamedTuple):
