@@ -6,6 +6,7 @@ process below the command (its workers), and how many streaks were found, lost a
 was larger than ``--memory-gib``, or the run failed. Every second streak lies across a row or column where bands or
 tiles meet; a satellite crosses the whole image. ``--mask`` adds a mask file, ``--science`` a science image: the same
 stars on a sky, with a WCS. ``--form`` compresses all: ``tiles`` (Rice, in tiles of a row, .fits.fz) or ``gzip``.
+``--rows`` makes it lower than wide: what a worker takes depends on the width.
 """
 
 import argparse
@@ -78,11 +79,12 @@ class Peaks(NamedTuple):
     command: float
 
 
-def lights(side, seed=3, pixels_each=PIXELS_EACH):
-    """Return streaks, and stars, of an image: apart from each other, the same for the same side and seed."""
+def lights(side, seed=3, pixels_each=PIXELS_EACH, height=None):
+    """Return streaks, and stars, of an image: apart from each other, the same for the same sides and seed."""
     rng = np.random.default_rng(seed)
     cell = math.isqrt(pixels_each // 3)
-    corners = [(y, x) for y in range(0, side - cell + 1, cell) for x in range(0, side - cell + 1, cell)]
+    tall = side if height is None else height
+    corners = [(y, x) for y in range(0, tall - cell + 1, cell) for x in range(0, side - cell + 1, cell)]
     rng.shuffle(corners)
     streaks, stars = [], []
     for i, (y0, x0) in enumerate(corners):
@@ -99,41 +101,43 @@ def lights(side, seed=3, pixels_each=PIXELS_EACH):
     return streaks, stars
 
 
-def satellite(side, length=None):
+def satellite(side, length=None, height=None):
     """Return a trail that crosses the image from one border to the other, or one of another length, px."""
     angle = 41.0
     length = 1.2 * side / math.cos(math.radians(angle)) if length is None else length
-    return Light(0.5 * side, 0.47 * side, length, angle, 6 * math.sqrt(length))
+    return Light(0.5 * side, 0.47 * (side if height is None else height), length, angle, 6 * math.sqrt(length))
 
 
-def write_image(path, side, some, seed=4, sky=0.0):
+def write_image(path, side, some, seed=4, sky=0.0, height=None):
     """Write noise and light, `STEP` rows at a time; a part of the image is in memory."""
     header = fits.PrimaryHDU(np.zeros((1, 1), np.float32)).header
-    header["NAXIS1"], header["NAXIS2"] = side, side
+    header["NAXIS1"], header["NAXIS2"] = side, side if height is None else height
     header["INSTRUME"] = "huge"
     for axis, name, value in ((1, "RA---TAN", 150.0), (2, "DEC--TAN", 20.0)):
-        header[f"CTYPE{axis}"], header[f"CRVAL{axis}"], header[f"CRPIX{axis}"] = name, value, side / 2
+        header[f"CTYPE{axis}"], header[f"CRVAL{axis}"], header[f"CRPIX{axis}"] = name, value, header[f"NAXIS{axis}"] / 2
         header[f"CDELT{axis}"] = (-1) ** axis * SCALE / 3600
     rng = np.random.default_rng(seed)
     with path.open("wb") as file:
         file.write(header.tostring().encode())
-        for y0 in range(0, side, STEP):
-            rows = rng.standard_normal((min(STEP, side - y0), side), np.float32) * np.float32(NOISE) + np.float32(sky)
+        for y0 in range(0, header["NAXIS2"], STEP):
+            rows = rng.standard_normal((min(STEP, header["NAXIS2"] - y0), side), np.float32) * np.float32(
+                NOISE
+            ) + np.float32(sky)
             for one in some:
                 _add(rows, y0, one)
             file.write(rows.astype(">f4").tobytes())
         file.write(b"\0" * (-file.tell() % 2880))
 
 
-def write_mask(path, side):
+def write_mask(path, side, height=None):
     """Write a mask of one bad column, as `write_image` does."""
     header = fits.PrimaryHDU(np.zeros((1, 1), np.uint8)).header
-    header["NAXIS1"], header["NAXIS2"] = side, side
+    header["NAXIS1"], header["NAXIS2"] = side, side if height is None else height
     row = np.zeros(side, np.uint8)
     row[side // 3] = 1
     with path.open("wb") as file:
         file.write(header.tostring().encode())
-        for _ in range(side):
+        for _ in range(header["NAXIS2"]):
             file.write(row.tobytes())
         file.write(b"\0" * (-file.tell() % 2880))
 
@@ -224,15 +228,17 @@ def found(folder, streaks):
     return sum(one == 1 for one in count), sum(one > 1 for one in count), table
 
 
-def measure(folder, side, memory, workers, mask=False, trail=None, arguments=(), *, science=False, form="plain"):
+def measure(
+    folder, side, memory, workers, mask=False, trail=None, arguments=(), *, science=False, form="plain", height=None
+):
     """Write an image, run on it, and return a report: name -> value."""
-    streaks, stars = lights(side)
+    streaks, stars = lights(side, height=height)
     start = perf_counter()
-    write_image(folder / "huge.fits", side, [*streaks, *stars, satellite(side, trail)])
+    write_image(folder / "huge.fits", side, [*streaks, *stars, satellite(side, trail, height)], height=height)
     if mask:
-        write_mask(folder / "mask.fits", side)
+        write_mask(folder / "mask.fits", side, height)
     if science:
-        write_image(folder / "science.fits", side, stars, seed=5, sky=SKY)
+        write_image(folder / "science.fits", side, stars, seed=5, sky=SKY, height=height)
     planes = {"difference": "huge", "mask": "mask", "science": "science"}
     files = {
         plane: packed(path, form).name for plane, name in planes.items() if (path := folder / f"{name}.fits").exists()
@@ -242,7 +248,7 @@ def measure(folder, side, memory, workers, mask=False, trail=None, arguments=(),
     peaks, summary = run(folder, memory, workers, arguments)
     once, twice, table = found(folder, streaks)
     return {
-        "side, px": side,
+        "columns, rows": (side, side if height is None else height),
         "files, GB": {name: round((folder / name).stat().st_size / 1e9, 2) for name in files.values()},
         "written, s": round(written),
         "run, s": round(peaks.seconds),
@@ -280,6 +286,7 @@ def main():
     parser.add_argument("--side", type=int, default=30_000)
     parser.add_argument("--memory-gib", type=float, default=2.0)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rows", type=int, help="default: as many as columns")
     parser.add_argument("--mask", action="store_true")
     parser.add_argument("--science", action="store_true")
     parser.add_argument("--form", choices=["plain", "tiles", "gzip"], default="plain")
@@ -287,7 +294,7 @@ def main():
     parser.add_argument("--folder", type=Path, default=None)
     given = parser.parse_args()
     with TemporaryDirectory(dir=given.folder) as folder:
-        kind = {"science": given.science, "form": given.form}
+        kind = {"science": given.science, "form": given.form, "height": given.rows}
         report = measure(Path(folder), given.side, given.memory_gib, given.workers, given.mask, given.trail, **kind)
     print(json.dumps(report, indent=2))
     return report["peak of a worker, MiB"] > 1024 * given.memory_gib
