@@ -3,8 +3,8 @@
     python -m benchmarks.hashes
 
 asks pip which files of the pinned packages (`deploy/constraints.txt`) this Python would install on this machine, and
-writes `deploy/constraints.hashes.txt`. The hashes are those that the index states, so run it where pip asks PyPI. torch,
-which images take from an index of its own, and what only torch needs are left out.
+writes `deploy/constraints.hashes.txt`. The hashes are those that the index states: run it where pip asks PyPI.
+torch, which images take from an index of its own, and what only torch needs are left out.
 """
 
 import json

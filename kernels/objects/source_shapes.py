@@ -120,7 +120,7 @@ def _shapes(
     box = np.stack([found["ymin"], found["ymax"], found["xmin"], found["xmax"]], axis=1).astype(np.int64)
     return Shapes(
         x + left, y + top, half, petrosian_radii(image, x, y, guess, **own), a / b, np.degrees(angle) % 180,
-        box + [top, top, left, left],
+        box + np.array([top, top, left, left]),
         (found["flag"] & sep.OBJ_MERGED) != 0, (found["flag"] & sep.OBJ_TRUNC) != 0,
     )  # fmt: skip
 
