@@ -64,7 +64,9 @@ def good_forms(folder: Path) -> list[Form]:
     with fits.open(_named(made["ztf"], "scimrefdiffimg")) as hdus:
         plain = folder / "plain" / _named(made["ztf"], "scimrefdiffimg").with_suffix("").name
         plain.parent.mkdir()
-        fits.PrimaryHDU(hdus[1].data, hdus[1].header).writeto(plain)
+        pixels = hdus[1].data.copy()
+        pixels[:8, :8] = 0  # without sky: what marks it is loaded with the good file, not with the first that needs it
+        fits.PrimaryHDU(pixels, hdus[1].header).writeto(plain)
     whole = tuple(made["ztf"].values())
     parts = {"compressed": "scimrefdiffimg", "science": "sciimg", "psf": "diffimgpsf"}
     return [
