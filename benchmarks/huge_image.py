@@ -103,7 +103,7 @@ def lights(side, seed=3, pixels_each=PIXELS_EACH, height=None):
 
 def satellite(side, length=None, height=None):
     """Return a trail that crosses the image from one border to the other, or one of another length, px."""
-    angle = 41.0
+    angle = 41.0 if height is None else math.degrees(math.atan2(0.8 * height, side))
     length = 1.2 * side / math.cos(math.radians(angle)) if length is None else length
     return Light(0.5 * side, 0.47 * (side if height is None else height), length, angle, 6 * math.sqrt(length))
 
