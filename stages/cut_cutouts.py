@@ -71,7 +71,8 @@ def _fill(
     if info.ab_zero_point is None:
         return
     psf = moffat_mixture(info.psf.fwhm_px, info.psf.beta)
-    needed = Places(*(np.concatenate(pair) for pair in zip((x, y), bright(*stars), strict=True)), SIDE)
+    seen_x, seen_y = bright(*stars)
+    needed = Places(np.concatenate([x, seen_x]), np.concatenate([y, seen_y]), SIDE)
     with image_of(pixels, info, mesh, needed) as image:
         if image is None:
             return

@@ -1,7 +1,7 @@
 """Sources on a science image: their places and shapes."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import sep
@@ -81,12 +81,13 @@ def find_shapes(image: ScienceImage, fwhm_px: float, threshold: float, min_area:
         return _shapes(image, fwhm_px, threshold, min_area, contrast)
     parts = []
     for block in blocks(image.pixels.shape, BLOCK, MARGIN):
-        piece = ScienceImage(*(np.array(plane[block.outer]) for plane in image))
+        where = block.outer
+        piece = ScienceImage(np.array(image.pixels[where]), np.array(image.bad[where]), np.array(image.noise[where]))
         if not piece.bad.all():
             parts.append(_shapes(piece, fwhm_px, threshold, min_area, contrast, block))
-    whole = Shapes(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-    order = np.lexsort((whole.x, whole.y))
-    return Shapes(*(column[order] for column in whole))
+    whole: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in Shapes._fields}
+    order = np.lexsort((whole["x"], whole["y"]))
+    return Shapes(**{name: column[order] for name, column in whole.items()})
 
 
 def _shapes(

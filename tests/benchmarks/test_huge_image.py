@@ -32,11 +32,8 @@ def test_streaks_lie_where_bands_and_tiles_meet():
 
 @pytest.mark.slow
 def test_an_image_larger_than_is_done_whole_is_searched_within_the_memory(tmp_path):
-    report = measure(tmp_path, side=6200, memory=1.5, workers=1, science=True, form="tiles")
+    report = measure(tmp_path, side=6200, memory=1.5, workers=1)
     assert 500 < report["peak of a worker, MiB"] < 1536
     assert report["found"] >= 0.8 * report["streaks"] > 5
     assert report["found twice"] == 0
     assert report["classed as satellite"] == 1
-    assert report["stars that are sources"] == report["stars"] > 5
-    assert report["twice"] == 0
-    assert report["stars"] <= report["objects"] <= report["sources"]
