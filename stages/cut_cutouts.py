@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.image.cutouts import cut
-from kernels.image.science_image import Places, image_of
+from kernels.image.science_image import NeededPlaces, image_of
 from kernels.measure.photometry import njy_per_unit
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.psf.psf_field import bright, draw_psfs, field_of, psf_stars
@@ -72,7 +72,7 @@ def _fill(
         return
     psf = moffat_mixture(info.psf.fwhm_px, info.psf.beta)
     seen_x, seen_y = bright(*stars)
-    needed = Places(np.concatenate([x, seen_x]), np.concatenate([y, seen_y]), SIDE)
+    needed = NeededPlaces(np.concatenate([x, seen_x]), np.concatenate([y, seen_y]), SIDE)
     with image_of(pixels, info, mesh, needed) as image:
         if image is None:
             return

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.image.science_image import Places, image_of
+from kernels.image.science_image import NeededPlaces, image_of
 from kernels.measure.photometry import njy_per_unit
 from kernels.pictures.galaxy_stamps import LARGEST, LEAST_USABLE, SCALES, WHOLE, coloured, half_side, stamp
 from kernels.sky.projection import celestial_wcs, pixel_scale, pixels_of
@@ -104,7 +104,7 @@ def _fill(
         return
     unit = njy_per_unit(info.ab_zero_point) * SCALES.get(info.band, 1.0)
     x0, y0 = (np.array([getattr(place, name) for place in places]) for name in ("x", "y"))
-    needed = Places(x0, y0, min(max(half_side(place.radius) for place in places), LARGEST))
+    needed = NeededPlaces(x0, y0, min(max(half_side(place.radius) for place in places), LARGEST))
     with image_of(pixels, info, settings.mesh, needed) as image:
         if image is None:
             return

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernels.image.science_image import Places, image_of
+from kernels.image.science_image import NeededPlaces, image_of
 from kernels.measure.photometry import ab_magnitude, njy_per_unit
 from kernels.objects.source_photometry import PSF_REACH, BandFlux, FluxSum, aperture_fluxes, dereddened, psf_fluxes
 from kernels.psf.gaussian_mixture import moffat_mixture
@@ -138,7 +138,7 @@ def _measure(
     psf, fwhm = moffat_mixture(info.psf.fwhm_px, info.psf.beta), info.psf.fwhm_px
     correlation, gain = np.array(info.noise_correlation), np.inf if info.gain is None else info.gain
     scale, radius = njy_per_unit(info.ab_zero_point), settings.aperture_fwhm * fwhm
-    with image_of(pixels, info, settings.mesh, Places(x, y, max(radius, PSF_REACH * fwhm) + 2)) as image:
+    with image_of(pixels, info, settings.mesh, NeededPlaces(x, y, max(radius, PSF_REACH * fwhm) + 2)) as image:
         if image is None:
             return
         point = psf_fluxes(image, x, y, psf, fwhm, correlation, gain)

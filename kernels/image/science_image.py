@@ -40,7 +40,7 @@ class ScienceImage(NamedTuple):
     noise: NDArray[np.float32]
 
 
-class Places(NamedTuple):
+class NeededPlaces(NamedTuple):
     """Places on an image, (n,) each, px, and how far around each pixels are needed, px."""
 
     x: NDArray[Any]
@@ -48,7 +48,7 @@ class Places(NamedTuple):
     reach: float
 
 
-class Block(NamedTuple):
+class ImageBlock(NamedTuple):
     """Block of an image: its pixels [y0:y1, x0:x1], and those [top:bottom, left:right] with what lies around."""
 
     y0: int
@@ -81,14 +81,14 @@ class Block(NamedTuple):
         return np.asarray(across & (y >= self.y0 - reach) & (y < self.y1 + reach), np.bool_)
 
 
-def blocks(shape: tuple[int, ...], side: int, margin: int) -> Iterator[Block]:
+def blocks(shape: tuple[int, ...], side: int, margin: int) -> Iterator[ImageBlock]:
     """Yield the blocks of an image of (ny, nx) px, row by row; each pixel is in one."""
     ny, nx = shape
     for y0 in range(0, ny, side):
         for x0 in range(0, nx, side):
             y1, x1 = min(y0 + side, ny), min(x0 + side, nx)
             around = max(y0 - margin, 0), max(x0 - margin, 0), min(y1 + margin, ny), min(x1 + margin, nx)
-            yield Block(y0, x0, y1, x1, *around)
+            yield ImageBlock(y0, x0, y1, x1, *around)
 
 
 def _sides(mesh: int) -> tuple[int, int]:
@@ -108,7 +108,7 @@ def science_image(
     mask: Any,
     mesh: int,
     allocate: Callable[[tuple[int, ...], str], Any] = np.zeros,
-    near: Places | None = None,
+    near: NeededPlaces | None = None,
 ) -> ScienceImage | None:
     """Subtract the sky from a science image; from a large one block by block.
 
@@ -170,7 +170,7 @@ def _without_sky(science: NDArray[np.float32], mask: NDArray[np.uint16], mesh: i
 
 @contextmanager
 def image_of(
-    pixels: NightPixels, exposure: ExposureInfo, mesh: int, near: Places | None = None
+    pixels: NightPixels, exposure: ExposureInfo, mesh: int, near: NeededPlaces | None = None
 ) -> Iterator[ScienceImage | None]:
     """Yield the science image of an exposure of a night, less its sky; parameters as of `science_image`."""
     with pixels.room(exposure) as allocate:

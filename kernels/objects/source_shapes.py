@@ -8,7 +8,7 @@ import sep
 from numpy.typing import NDArray
 
 from kernels.compiled import njit
-from kernels.image.science_image import BLOCK, MARGIN, Block, ScienceImage, blocks
+from kernels.image.science_image import BLOCK, MARGIN, ImageBlock, ScienceImage, blocks
 from schemas.pixels import is_large
 
 _PIXELS = 1_000_000  # above the threshold that sep holds at a time
@@ -91,7 +91,12 @@ def find_shapes(image: ScienceImage, fwhm_px: float, threshold: float, min_area:
 
 
 def _shapes(
-    image: ScienceImage, fwhm_px: float, threshold: float, min_area: int, contrast: float, block: Block | None = None
+    image: ScienceImage,
+    fwhm_px: float,
+    threshold: float,
+    min_area: int,
+    contrast: float,
+    block: ImageBlock | None = None,
 ) -> Shapes:
     """Return the sources of an image, or those of a block of one, of which ``image`` is the outer pixels."""
     found, segments = _extracted(image, fwhm_px, threshold, min_area, contrast)

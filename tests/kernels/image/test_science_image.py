@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import sep
 
-from kernels.image.science_image import Places, block_pixels, blocks, science_image
+from kernels.image.science_image import NeededPlaces, block_pixels, blocks, science_image
 from schemas.pixels import MaskPlane
 from tests.support.science import drawn
 
@@ -109,7 +109,7 @@ def test_only_blocks_that_are_looked_at_are_done(monkeypatch):
         made.append(dtype)
         return np.zeros(shape, dtype)
 
-    near = Places(np.array([250.0, 251.0]), np.array([190.0, 12.0]), 5)
+    near = NeededPlaces(np.array([250.0, 251.0]), np.array([190.0, 12.0]), 5)
     some = science_image(Plane(), mask, 32, allocate, near)
     assert made == ["float32", "bool", "float32"]
     assert 0 < len(read) < len(list(blocks(pixels.shape, 32, 64))) / 4
@@ -117,7 +117,7 @@ def test_only_blocks_that_are_looked_at_are_done(monkeypatch):
         around = slice(max(y - 5, 0), y + 6), slice(x - 5, x + 6)
         for done, known in zip(some, whole, strict=True):
             np.testing.assert_array_equal(done[around], known[around])
-    assert science_image(Plane(), mask, 32, allocate, Places(np.zeros(0), np.zeros(0), 5)) is None
+    assert science_image(Plane(), mask, 32, allocate, NeededPlaces(np.zeros(0), np.zeros(0), 5)) is None
 
 
 def test_a_block_without_values_spoils_no_other(monkeypatch):
