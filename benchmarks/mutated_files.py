@@ -25,8 +25,8 @@ SLOW_S, MORE = 5.0, 4.0
 """Processor time that a file may take, s; its memory as a multiple of the good file's."""
 
 PATIENCE_S, ROUNDS = 30.0, 20
-"""After so long by the clock at the wall, s, a file whose reader waits for something is given up as an escape; one whose
-reader works or waits for a processor after so many times that."""
+"""After so long by the clock at the wall, s, a file whose reader waits for something is given up as an escape; one
+whose reader works or waits for a processor after so many times that."""
 
 SIDE = (400, 410)
 """Of the images, px: their pixels take more than the reader itself."""
