@@ -4,7 +4,9 @@
 some rows at a time, runs `nightstride run` on it, and prints the wall time, the peak resident memory of the largest
 process below the command (its workers), and how many streaks were found, lost and found twice. Exit code 1: a process
 was larger than ``--memory-gib``, or the run failed. Every second streak lies across a row or column where bands or
-tiles meet; a satellite crosses the whole image. ``--mask`` adds a mask file.
+tiles meet; a satellite crosses the whole image. ``--mask`` adds a mask file, ``--science`` a science image: the same
+stars on a sky, with a WCS. ``--form`` compresses all: ``tiles`` (Rice, in tiles of a row, .fits.fz) or ``gzip``.
+``--rows`` makes it lower than wide: what a worker takes depends on the width.
 """
 
 import argparse
@@ -21,15 +23,20 @@ from typing import NamedTuple
 
 import numpy as np
 import psutil
+import pyarrow.parquet as pq
 from astropy.io import fits
+from scipy.spatial import KDTree
 
 from flows.storage.catalog_store import read_table
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.trail_model import trail_image
 from schemas.dia_source import DIA_SOURCE
+from schemas.objects import SOURCE
 from schemas.pixels import BAND
 
 NOISE, FWHM, BETA = 8.0, 2.4, 3.0
+SCALE = 0.5  # arcsec per px
+SKY = 300.0  # of the science image
 PIXELS_EACH = 4_000_000  # of the image: one streak, and twice as many stars
 STEP = 252  # rows written at once
 NEAR = 5.0  # px: a detection so far from a streak's centre is it
@@ -72,11 +79,12 @@ class Peaks(NamedTuple):
     command: float
 
 
-def lights(side, seed=3, pixels_each=PIXELS_EACH):
-    """Return streaks, and stars, of an image: apart from each other, the same for the same side and seed."""
+def lights(side, seed=3, pixels_each=PIXELS_EACH, height=None):
+    """Return streaks, and stars, of an image: apart from each other, the same for the same sides and seed."""
     rng = np.random.default_rng(seed)
     cell = math.isqrt(pixels_each // 3)
-    corners = [(y, x) for y in range(0, side - cell + 1, cell) for x in range(0, side - cell + 1, cell)]
+    tall = side if height is None else height
+    corners = [(y, x) for y in range(0, tall - cell + 1, cell) for x in range(0, side - cell + 1, cell)]
     rng.shuffle(corners)
     streaks, stars = [], []
     for i, (y0, x0) in enumerate(corners):
@@ -93,40 +101,60 @@ def lights(side, seed=3, pixels_each=PIXELS_EACH):
     return streaks, stars
 
 
-def satellite(side, length=None):
+def satellite(side, length=None, height=None):
     """Return a trail that crosses the image from one border to the other, or one of another length, px."""
-    angle = 41.0
+    angle = 41.0 if height is None else math.degrees(math.atan2(0.8 * height, side))
     length = 1.2 * side / math.cos(math.radians(angle)) if length is None else length
-    return Light(0.5 * side, 0.47 * side, length, angle, 6 * math.sqrt(length))
+    return Light(0.5 * side, 0.47 * (side if height is None else height), length, angle, 6 * math.sqrt(length))
 
 
-def write_image(path, side, some, seed=4):
+def write_image(path, side, some, seed=4, sky=0.0, height=None):
     """Write noise and light, `STEP` rows at a time; a part of the image is in memory."""
     header = fits.PrimaryHDU(np.zeros((1, 1), np.float32)).header
-    header["NAXIS1"], header["NAXIS2"] = side, side
+    header["NAXIS1"], header["NAXIS2"] = side, side if height is None else height
     header["INSTRUME"] = "huge"
+    for axis, name, value in ((1, "RA---TAN", 150.0), (2, "DEC--TAN", 20.0)):
+        header[f"CTYPE{axis}"], header[f"CRVAL{axis}"], header[f"CRPIX{axis}"] = name, value, header[f"NAXIS{axis}"] / 2
+        header[f"CDELT{axis}"] = (-1) ** axis * SCALE / 3600
     rng = np.random.default_rng(seed)
     with path.open("wb") as file:
         file.write(header.tostring().encode())
-        for y0 in range(0, side, STEP):
-            rows = rng.standard_normal((min(STEP, side - y0), side), np.float32) * np.float32(NOISE)
+        for y0 in range(0, header["NAXIS2"], STEP):
+            rows = rng.standard_normal((min(STEP, header["NAXIS2"] - y0), side), np.float32) * np.float32(
+                NOISE
+            ) + np.float32(sky)
             for one in some:
                 _add(rows, y0, one)
             file.write(rows.astype(">f4").tobytes())
         file.write(b"\0" * (-file.tell() % 2880))
 
 
-def write_mask(path, side):
+def write_mask(path, side, height=None):
     """Write a mask of one bad column, as `write_image` does."""
     header = fits.PrimaryHDU(np.zeros((1, 1), np.uint8)).header
-    header["NAXIS1"], header["NAXIS2"] = side, side
+    header["NAXIS1"], header["NAXIS2"] = side, side if height is None else height
     row = np.zeros(side, np.uint8)
     row[side // 3] = 1
     with path.open("wb") as file:
         file.write(header.tostring().encode())
-        for _ in range(side):
+        for _ in range(header["NAXIS2"]):
             file.write(row.tobytes())
         file.write(b"\0" * (-file.tell() % 2880))
+
+
+def packed(path, form):
+    """Compress a FITS file some rows at a time, and remove it; return the path of what is left."""
+    if form == "plain":
+        return path
+    if form == "gzip":
+        subprocess.run(["gzip", "-1", path], check=True)
+        return path.with_name(f"{path.name}.gz")
+    with fits.open(path, memmap=True) as file:
+        kind = {"quantize_level": 16} if file[0].header["BITPIX"] < 0 else {}
+        image = fits.CompImageHDU(file[0].data, file[0].header, compression_type="RICE_1", **kind)
+        image.writeto(path.with_name(f"{path.name}.fz"))
+    path.unlink()
+    return path.with_name(f"{path.name}.fz")
 
 
 def _on_seam(place, low, high):
@@ -200,21 +228,28 @@ def found(folder, streaks):
     return sum(one == 1 for one in count), sum(one > 1 for one in count), table
 
 
-def measure(folder, side, memory, workers, mask=False, trail=None, arguments=()):
+def measure(
+    folder, side, memory, workers, mask=False, trail=None, arguments=(), *, science=False, form="plain", height=None
+):
     """Write an image, run on it, and return a report: name -> value."""
-    streaks, stars = lights(side)
+    streaks, stars = lights(side, height=height)
     start = perf_counter()
-    write_image(folder / "huge.fits", side, [*streaks, *stars, satellite(side, trail)])
+    write_image(folder / "huge.fits", side, [*streaks, *stars, satellite(side, trail, height)], height=height)
     if mask:
-        write_mask(folder / "mask.fits", side)
-    manifest = f"difference,mask\nhuge.fits,{'mask.fits' if mask else ''}\n"
-    (folder / "exposures.csv").write_text(manifest)
+        write_mask(folder / "mask.fits", side, height)
+    if science:
+        write_image(folder / "science.fits", side, stars, seed=5, sky=SKY, height=height)
+    planes = {"difference": "huge", "mask": "mask", "science": "science"}
+    files = {
+        plane: packed(path, form).name for plane, name in planes.items() if (path := folder / f"{name}.fits").exists()
+    }
+    (folder / "exposures.csv").write_text(f"{','.join(files)}\n{','.join(files.values())}\n")
     written = perf_counter() - start
     peaks, summary = run(folder, memory, workers, arguments)
     once, twice, table = found(folder, streaks)
     return {
-        "side, px": side,
-        "image, GB": round((folder / "huge.fits").stat().st_size / 1e9, 2),
+        "columns, rows": (side, side if height is None else height),
+        "files, GB": {name: round((folder / name).stat().st_size / 1e9, 2) for name in files.values()},
         "written, s": round(written),
         "run, s": round(peaks.seconds),
         "seconds of the run": {name: round(value, 1) for name, value in summary["seconds"].items()},
@@ -225,6 +260,23 @@ def measure(folder, side, memory, workers, mask=False, trail=None, arguments=())
         "streaks": len(streaks),
         "found": once + twice,
         "found twice": twice,
+        **(_sources(folder, stars) if science else {}),
+    }
+
+
+def _sources(folder, stars):
+    """Return how many of the stars are sources, once and more often, and how many sources and objects there are."""
+    (path,) = (folder / "out" / "catalogs" / "source").rglob("*.parquet")
+    table = read_table(path, SOURCE)
+    tree = KDTree(np.stack([table["x"].to_numpy(), table["y"].to_numpy()], 1))
+    count = [len(near) for near in tree.query_ball_point([(one.x, one.y) for one in stars], 1.5)]
+    objects = sum(pq.read_metadata(one).num_rows for one in (folder / "out" / "catalogs" / "object").rglob("Npix*"))
+    return {
+        "stars": len(stars),
+        "stars that are sources": sum(one > 0 for one in count),
+        "twice": sum(one > 1 for one in count),
+        "sources": len(table),
+        "objects": objects,
     }
 
 
@@ -234,12 +286,16 @@ def main():
     parser.add_argument("--side", type=int, default=30_000)
     parser.add_argument("--memory-gib", type=float, default=2.0)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rows", type=int, help="default: as many as columns")
     parser.add_argument("--mask", action="store_true")
+    parser.add_argument("--science", action="store_true")
+    parser.add_argument("--form", choices=["plain", "tiles", "gzip"], default="plain")
     parser.add_argument("--trail", type=float, help="length of the satellite's trail, px; default: across the image")
     parser.add_argument("--folder", type=Path, default=None)
     given = parser.parse_args()
     with TemporaryDirectory(dir=given.folder) as folder:
-        report = measure(Path(folder), given.side, given.memory_gib, given.workers, given.mask, given.trail)
+        kind = {"science": given.science, "form": given.form, "height": given.rows}
+        report = measure(Path(folder), given.side, given.memory_gib, given.workers, given.mask, given.trail, **kind)
     print(json.dumps(report, indent=2))
     return report["peak of a worker, MiB"] > 1024 * given.memory_gib
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from schemas.exposure import ExposureKey
 from schemas.model_card import ModelCard
@@ -32,10 +32,20 @@ class SourceMemo(SourceStat):
     key: ExposureKey
 
 
+def _within(path: str) -> str:
+    """Refuse a path that leads out of the output folder: what a record names may be removed."""
+    parts = path.split("/")
+    if not all(parts) or "." in parts or ".." in parts or "\0" in path:
+        raise ValueError("does not lie in the output folder")
+    return path
+
+
 class DatasetRecord(Record):
     """Published file."""
 
-    path: Annotated[str, Field(description="Relative to the output folder, with forward slashes.")]
+    path: Annotated[
+        str, AfterValidator(_within), Field(description="Relative to the output folder, with forward slashes.")
+    ]
     digest: Annotated[str, Field(description="Of what it was made from; stands in the file's own metadata as well.")]
     rows: Annotated[int, Field(ge=0)]
     sha256: Annotated[str, Field(description="Of the file's bytes.")]

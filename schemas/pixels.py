@@ -35,13 +35,20 @@ WHOLE_PIXELS = 6144 * 6144
 PSF are those of a sample, and its planes are mapped from files while it is measured."""
 
 BAND = 1008
-"""Rows of a large image that are worked on at a time, and about so many that lie in one file."""
+"""Rows of a large image that are worked on at a time, and about so many that lie in one file; fewer of a wide one."""
+
+_BAND_PIXELS, _LEAST_ROWS = 2**24, 252
 
 DIFFERENCE = ArrayOf("difference", "float32", ("y", "x"), "pixel_unit")
 MASK = ArrayOf("mask", "uint16", ("y", "x"), "")
 VARIANCE = ArrayOf("variance", "float32", ("y", "x"), "pixel_unit**2")
 SCIENCE = ArrayOf("science", "float32", ("y", "x"), "pixel_unit")
 TEMPLATE = ArrayOf("template", "float32", ("y", "x"), "pixel_unit")
+
+
+def band_rows(width: int, most: int = BAND) -> int:
+    """Return the rows of a large image of a width, px, that are worked on at a time: what they take is limited."""
+    return min(most, max(_LEAST_ROWS, _BAND_PIXELS // max(width, 1) // _LEAST_ROWS * _LEAST_ROWS))
 
 
 def is_large(shape: tuple[int, ...]) -> bool:

@@ -1,6 +1,7 @@
 """Stages of the pipeline, and what they declare."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
@@ -77,7 +78,13 @@ class NightPixels(Protocol):
         """Return all rows of a dataset of one of them, wherever they lie."""
 
     def read(self, exposure: ExposureInfo, plane: str) -> Any:
-        """Return a plane of one of them, (ny, nx)."""
+        """Return a plane of one of them, (ny, nx): an array; of a large one what reads ``plane[y0:y1, x0:x1]``."""
+
+    def room(self, exposure: ExposureInfo) -> AbstractContextManager[Callable[[tuple[int, ...], str], Any]]:
+        """Return a context of what makes arrays of a shape and a dtype, even larger than the memory; they end with it.
+
+        One exposure is in memory at a time.
+        """
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.image.cutouts import cut
-from kernels.image.science_image import science_image
+from kernels.image.science_image import NeededPlaces, image_of
 from kernels.measure.photometry import njy_per_unit
 from kernels.psf.gaussian_mixture import moffat_mixture
-from kernels.psf.psf_field import draw_psfs, field_of, psf_stars
+from kernels.psf.psf_field import bright, draw_psfs, field_of, psf_stars
 from kernels.sky.sharpest import sharpest
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureInfo
 from schemas.objects import CENTRE, CUTOUTS, OBJECT, SIDE, SOURCE
-from schemas.pixels import MASK, SCIENCE
 from schemas.settings import CutCutoutsSettings
 from schemas.stage import Context, NightPixels, Stage
 
@@ -69,12 +68,16 @@ def _fill(
     mesh: int,
 ) -> None:
     """Cut objects out of one exposure, and put its PSF at their places beside."""
-    image = science_image(pixels.read(info, SCIENCE.name), pixels.read(info, MASK.name), mesh)
-    if image is None or info.ab_zero_point is None:
+    if info.ab_zero_point is None:
         return
-    cut(image.pixels, image.bad, njy_per_unit(info.ab_zero_point), y, x, which, planes[0], made)
     psf = moffat_mixture(info.psf.fwhm_px, info.psf.beta)
-    field = field_of(image, psf, *stars)
+    seen_x, seen_y = bright(*stars)
+    needed = NeededPlaces(np.concatenate([x, seen_x]), np.concatenate([y, seen_y]), SIDE)
+    with image_of(pixels, info, mesh, needed) as image:
+        if image is None:
+            return
+        cut(image.pixels, image.bad, njy_per_unit(info.ab_zero_point), y, x, which, planes[0], made)
+        field = field_of(image, psf, *stars)
     for start in range(0, len(which), _ROWS):
         part = slice(start, start + _ROWS)
         made[which[part], planes[1]] = draw_psfs(psf, field.at(x[part], y[part]), SIDE)

@@ -6,16 +6,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.image.science_image import science_image
+from kernels.image.science_image import NeededPlaces, image_of
 from kernels.measure.photometry import njy_per_unit
-from kernels.pictures.galaxy_stamps import LEAST_USABLE, SCALES, WHOLE, coloured, half_side, stamp
+from kernels.pictures.galaxy_stamps import LARGEST, LEAST_USABLE, SCALES, WHOLE, coloured, half_side, stamp
 from kernels.sky.projection import celestial_wcs, pixel_scale, pixels_of
 from kernels.sky.sharpest import ranked
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureInfo
 from schemas.galaxy_pictures import GALAXY, GALAXY_PICTURE, PICTURE_SIDE
 from schemas.objects import SOURCE
-from schemas.pixels import MASK, SCIENCE
 from schemas.settings import CutPicturesSettings
 from schemas.stage import Context, NightPixels, Stage
 
@@ -103,16 +102,18 @@ def _fill(
     """Cut galaxies out of one exposure, in nJy; those that could be wait no longer, bright enough or not."""
     if not places or info.ab_zero_point is None:
         return
-    image = science_image(pixels.read(info, SCIENCE.name), pixels.read(info, MASK.name), settings.mesh)
-    if image is None:
-        return
     unit = njy_per_unit(info.ab_zero_point) * SCALES.get(info.band, 1.0)
-    for n, x, y, radius in places:
-        found = stamp(image, x, y, radius, PICTURE_SIDE, least)
-        if found is not None:
-            waiting[n] = False
-            if found.snr >= settings.least_snr:
-                stamps[n], there[n] = found.pixels * unit, True
+    x0, y0 = (np.array([getattr(place, name) for place in places]) for name in ("x", "y"))
+    needed = NeededPlaces(x0, y0, min(max(half_side(place.radius) for place in places), LARGEST))
+    with image_of(pixels, info, settings.mesh, needed) as image:
+        if image is None:
+            return
+        for n, x, y, radius in places:
+            found = stamp(image, x, y, radius, PICTURE_SIDE, least)
+            if found is not None:
+                waiting[n] = False
+                if found.snr >= settings.least_snr:
+                    stamps[n], there[n] = found.pixels * unit, True
 
 
 STAGE = Stage(

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernels.image.science_image import ScienceImage, science_image
+from kernels.image.science_image import ScienceImage, block_pixels, science_image
 from kernels.measure.photometry import njy_per_unit
 from kernels.objects.source_photometry import psf_fluxes
 from kernels.objects.source_shapes import Shapes, any_in_boxes, find_shapes
@@ -18,7 +18,7 @@ from schemas.exposure import ExposureInfo
 from schemas.objects import SOURCE, SourceFlag
 from schemas.pixels import MASK, SCIENCE, MaskPlane
 from schemas.settings import FindSourcesSettings
-from schemas.stage import Context, Stage, as_found, exposure_memory
+from schemas.stage import EXPOSURE_PIXEL, Context, Stage, as_found, piecewise_memory
 
 _PLACE, _PHASE = 1.1, 0.05  # of a windowed centre: in FWHM / snr; px, by where it lies between pixels
 _WHOLE = 0.98  # share of a point source's light; with less on usable pixels a source is MASKED
@@ -47,7 +47,7 @@ def find_sources(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     info, settings = context.exposure, context.settings
     if info is None:
         raise Misconfigured("no_exposure", "stage find_sources", "it works on one exposure.", "give it one.")
-    image = science_image(inputs[SCIENCE.name], inputs[MASK.name], settings.mesh)
+    image = science_image(inputs[SCIENCE.name], inputs[MASK.name], settings.mesh, context.allocate)
     if image is None:
         return SOURCE.empty()
     found = find_shapes(image, info.psf.fwhm_px, settings.threshold, settings.min_area, settings.contrast)
@@ -90,13 +90,12 @@ def _columns(image: ScienceImage, mask: NDArray[np.uint16], found: Shapes, info:
 def _flags(
     image: ScienceImage, mask: NDArray[np.uint16], found: Shapes, seen: NDArray[np.float64], info: ExposureInfo
 ) -> NDArray[np.int32]:
-    saturated = (mask & np.uint16(MaskPlane.SAT)) != 0
     ny, nx = image.pixels.shape
     first, last = found.box[:, ::2].min(axis=1, initial=ny), found.box[:, 1::2] >= [ny - 1, nx - 1]
     flags = np.zeros(len(found.x), np.int32)
     for flag, holds in (
         (SourceFlag.EDGE, (first <= 0) | last.any(axis=1) | found.truncated),
-        (SourceFlag.SATURATED, any_in_boxes(saturated, found.box)),
+        (SourceFlag.SATURATED, any_in_boxes(mask, np.uint16(MaskPlane.SAT), found.box)),
         (SourceFlag.MASKED, seen < _WHOLE),
         (SourceFlag.BLENDED, found.blended),
         (SourceFlag.NO_WCS, np.full(len(flags), info.wcs_header is None)),
@@ -121,6 +120,10 @@ def _sky(found: Shapes, info: ExposureInfo) -> dict[str, NDArray[np.float64]]:
     return {"ra": sky.ra, "dec": sky.dec, "positionAngle": sky.angle, "pixelScale": scale}
 
 
+def _memory(shape: tuple[int, int], settings: FindSourcesSettings) -> int:
+    return max(piecewise_memory(shape, settings), block_pixels(shape, settings.mesh) * EXPOSURE_PIXEL)
+
+
 STAGE = Stage(
     name="find_sources",
     version="2",
@@ -129,6 +132,6 @@ STAGE = Stage(
     gives=SOURCE,
     run=find_sources,
     settings=FindSourcesSettings,
-    memory=exposure_memory,
+    memory=_memory,
     warm_up=as_found,
 )

@@ -8,16 +8,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernels.image.science_image import science_image
+from kernels.image.science_image import NeededPlaces, image_of
 from kernels.measure.photometry import ab_magnitude, njy_per_unit
-from kernels.objects.source_photometry import BandFlux, FluxSum, aperture_fluxes, dereddened, psf_fluxes
+from kernels.objects.source_photometry import PSF_REACH, BandFlux, FluxSum, aperture_fluxes, dereddened, psf_fluxes
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.sky.positions import merge_positions, object_ids, sky_position, unit_vectors
 from kernels.sky.projection import celestial_wcs, pixel_scale, pixels_of
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureInfo
 from schemas.objects import BANDS, OBJECT, SOURCE
-from schemas.pixels import MASK, SCIENCE
 from schemas.settings import GatherObjectsSettings
 from schemas.stage import Context, NightPixels, Stage
 
@@ -134,14 +133,16 @@ def _measure(
     settings: GatherObjectsSettings,
     seen: Seen,
 ) -> None:
-    image = science_image(pixels.read(info, SCIENCE.name), pixels.read(info, MASK.name), settings.mesh)
-    if image is None or info.ab_zero_point is None or info.wcs_header is None:
+    if info.ab_zero_point is None or info.wcs_header is None:
         return
     psf, fwhm = moffat_mixture(info.psf.fwhm_px, info.psf.beta), info.psf.fwhm_px
     correlation, gain = np.array(info.noise_correlation), np.inf if info.gain is None else info.gain
-    scale = njy_per_unit(info.ab_zero_point)
-    point = psf_fluxes(image, x, y, psf, fwhm, correlation, gain)
-    circle = aperture_fluxes(image, x, y, settings.aperture_fwhm * fwhm, psf, correlation, gain)
+    scale, radius = njy_per_unit(info.ab_zero_point), settings.aperture_fwhm * fwhm
+    with image_of(pixels, info, settings.mesh, NeededPlaces(x, y, max(radius, PSF_REACH * fwhm) + 2)) as image:
+        if image is None:
+            return
+        point = psf_fluxes(image, x, y, psf, fwhm, correlation, gain)
+        circle = aperture_fluxes(image, x, y, radius, psf, correlation, gain)
     seen.psf.add(which, point, scale)
     seen.aperture.add(which, circle, scale)
     measured = which[np.isfinite(point.value)]

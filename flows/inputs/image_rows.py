@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.image.pixel_state import REACH, PixelState, filled, pixel_state
-from schemas.pixels import BAND, MaskPlane
+from schemas.pixels import BAND, MaskPlane, band_rows
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,9 @@ class Bands:
 
     def counts(self) -> PixelCounts:
         """Return the counts of the whole."""
-        ny = self._planes["difference"].shape[0]
-        return reduce(PixelCounts.and_below, (self._of(y0, min(y0 + BAND, ny)).counts for y0 in range(0, ny, BAND)))
+        ny, nx = self._planes["difference"].shape
+        step = band_rows(nx, BAND)
+        return reduce(PixelCounts.and_below, (self._of(y0, min(y0 + step, ny)).counts for y0 in range(0, ny, step)))
 
     def planes(self, background: float) -> dict[str, Plane]:
         """Return the image, ``background`` where it has no value, and its mask."""

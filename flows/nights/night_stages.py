@@ -1,6 +1,7 @@
 """Stages of a night, or of a patch of it, run on the results of its exposures."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -8,7 +9,9 @@ from pathlib import Path
 from time import sleep
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from flows.inputs.dust_map import dust_of
 from flows.nights.cluster.memory import require_night_fit
@@ -17,7 +20,7 @@ from flows.pipeline.models import models_of
 from flows.pipeline.night_plan import NightWork, Work
 from flows.pipeline.provenance import provenance_of
 from flows.runtime.traces import Timer
-from flows.storage.array_store import ArrayStore
+from flows.storage.array_store import Allocate, ArrayStore, room_for
 from flows.storage.atomic import remove
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
@@ -29,11 +32,29 @@ from schemas.errors import BACKOFF_S, Misconfigured, NightstrideError, NoWork, R
 from schemas.exposure import ExposureInfo, ExposureKey
 from schemas.ledger import DatasetRecord, NightRecord
 from schemas.patch import PatchKey
-from schemas.pixels import SCIENCE
+from schemas.pixels import SCIENCE, is_large
 from schemas.settings import Settings
 from schemas.stage import Context, Stage
 from schemas.summary import Trouble
 from stages import PIPELINE
+
+
+@dataclass(frozen=True)
+class StoredPlane:
+    """Plane of an exposure that is read piece by piece, as ``plane[y0:y1, x0:x1]``."""
+
+    store: TileStore
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return (ny, nx), px."""
+        return self.store.info.shape
+
+    def __getitem__(self, where: tuple[slice, slice]) -> NDArray[Any]:
+        """Return pixels; errors as in `TileStore.read`."""
+        (y0, y1, _), (x0, x1, _) = (one.indices(side) for one, side in zip(where, self.shape, strict=True))
+        return self.store.read(self.name, y0, x0, y1, x1)
 
 
 class StoredNight:
@@ -65,8 +86,15 @@ class StoredNight:
         return self._infos
 
     def read(self, exposure: ExposureInfo, plane: str) -> Any:
-        """Return a plane of one of them, (ny, nx); errors as in `TileStore.read`."""
-        return self._open(exposure).read_all(plane)
+        """Return a plane of one of them, (ny, nx), a large one as a `StoredPlane`; errors as in `TileStore.read`."""
+        store = self._open(exposure)
+        return StoredPlane(store, plane) if is_large(store.info.shape) else store.read_all(plane)
+
+    @contextmanager
+    def room(self, exposure: ExposureInfo) -> Iterator[Allocate]:
+        """Yield what makes arrays for the planes of an exposure; those of a large one are mapped from files."""
+        with room_for(exposure.shape, self._out) as allocate:
+            yield allocate or np.zeros
 
     def rows(self, exposure: ExposureInfo, dataset: TableOf) -> pa.Table:
         """Return all rows of a dataset of one of them; errors as in `CatalogStore.read`."""

@@ -15,7 +15,7 @@ from flows.storage.shards import ShardedArray
 from schemas.dataset import ArrayOf
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import SCHEMA_VERSION, ExposureInfo
-from schemas.pixels import BAND, DIFFERENCE, MASK, SCIENCE, TEMPLATE, VARIANCE, is_large
+from schemas.pixels import BAND, DIFFERENCE, MASK, SCIENCE, TEMPLATE, VARIANCE, band_rows, is_large
 from schemas.settings import TileSettings
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ def shard_shape(shape: tuple[int, int], settings: TileSettings) -> tuple[int, in
     if max(shape) <= WHOLE:
         return -(-shape[0] // settings.chunk) * settings.chunk, across
     if is_large(shape):
-        return max(BAND // settings.chunk, 1) * settings.chunk, across
+        return max(band_rows(shape[1], BAND) // settings.chunk, 1) * settings.chunk, across
     side = max(WHOLE // settings.tile, 1) * settings.tile
     return side, side
 

@@ -13,8 +13,11 @@ from kernels.image.science_image import ScienceImage
 from kernels.psf.gaussian_mixture import GaussianMixture, brightness
 from schemas.archive_columns import BANDS
 
-_REACH = 2.0  # FWHM; pixels so near take part in the fit of a point source
 _LEAST_SEEN = 0.5  # share of the light on pixels with a value; of less no flux is given
+
+
+PSF_REACH = 2.0
+"""Pixels so near take part in the fit of a point source, FWHM."""
 
 
 class Fluxes(NamedTuple):
@@ -60,7 +63,7 @@ def psf_fluxes(
     gain
         Electrons per pixel unit; infinite if not known.
     """
-    radius = max(_REACH * fwhm_px, 2.0)
+    radius = max(PSF_REACH * fwhm_px, 2.0)
     sums = _fit(image.pixels, image.bad, x, y, *psf, radius)
     light, squares, cubes, all_squares = sums.T
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -99,7 +102,7 @@ def aperture_fluxes(
         return Fluxes(*(np.zeros(0) for _ in range(4)))
     inside = encircled(psf, radius)
     sums, _, flag = sep.sum_circle(image.pixels, x, y, radius, mask=image.bad, subpix=5)
-    hidden, _, _ = sep.sum_circle(image.bad.astype(np.float32), x, y, radius, subpix=1)
+    hidden, _, _ = sep.sum_circle(image.bad, x, y, radius, subpix=1)
     area = math.pi * radius**2
     seen = np.clip(1 - hidden / area, 0, 1)
     gone = (flag & (sep.APER_ALLMASKED | sep.APER_TRUNC)) != 0

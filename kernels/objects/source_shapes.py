@@ -1,14 +1,15 @@
 """Sources on a science image: their places and shapes."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import sep
 from numpy.typing import NDArray
 
 from kernels.compiled import njit
-from kernels.image.science_image import ScienceImage
+from kernels.image.science_image import BLOCK, MARGIN, ImageBlock, ScienceImage, blocks
+from schemas.pixels import is_large
 
 _PIXELS = 1_000_000  # above the threshold that sep holds at a time
 _PARTS = 8192  # of one source that sep may take apart
@@ -72,9 +73,37 @@ def find_shapes(image: ScienceImage, fwhm_px: float, threshold: float, min_area:
     Pixels of other sources do not count, and are made up for by those about (`sep`'s segmentation map).
     Half-light radius: of the light in an ellipse of 2.5 Kron (1980, ApJS 43, 305) radii. Petrosian radius: where the
     brightness in the annulus from 0.8 r to 1.25 r is a fifth of the mean within r (Blanton et al. 2001, AJ 121, 2358).
+
+    A large image is looked at block by block. A source is of the block on which its brightest pixel lies, and is what
+    it would be on the whole image unless it reaches farther than `kernels.image.science_image.MARGIN` from there.
     """
+    if not is_large(image.pixels.shape):
+        return _shapes(image, fwhm_px, threshold, min_area, contrast)
+    parts = []
+    for block in blocks(image.pixels.shape, BLOCK, MARGIN):
+        where = block.outer
+        piece = ScienceImage(np.array(image.pixels[where]), np.array(image.bad[where]), np.array(image.noise[where]))
+        if not piece.bad.all():
+            parts.append(_shapes(piece, fwhm_px, threshold, min_area, contrast, block))
+    whole: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in Shapes._fields}
+    order = np.lexsort((whole["x"], whole["y"]))
+    return Shapes(**{name: column[order] for name, column in whole.items()})
+
+
+def _shapes(
+    image: ScienceImage,
+    fwhm_px: float,
+    threshold: float,
+    min_area: int,
+    contrast: float,
+    block: ImageBlock | None = None,
+) -> Shapes:
+    """Return the sources of an image, or those of a block of one, of which ``image`` is the outer pixels."""
     found, segments = _extracted(image, fwhm_px, threshold, min_area, contrast)
+    top, left = (0, 0) if block is None else (block.top, block.left)
     order = np.lexsort((found["x"], found["y"]))
+    if block is not None:
+        order = order[block.holds(found["xpeak"] + left, found["ypeak"] + top)[order]]
     found, own = found[order], {"segmap": segments, "seg_id": (order + 1).astype(np.int32)}
     x, y = found["x"].astype(float), found["y"].astype(float)
     if not len(found):
@@ -96,7 +125,8 @@ def find_shapes(image: ScienceImage, fwhm_px: float, threshold: float, min_area:
     x, y = np.where(settled, across, x), np.where(settled, down, y)
     box = np.stack([found["ymin"], found["ymax"], found["xmin"], found["xmax"]], axis=1).astype(np.int64)
     return Shapes(
-        x, y, half, petrosian_radii(image, x, y, guess, **own), a / b, np.degrees(angle) % 180, box,
+        x + left, y + top, half, petrosian_radii(image, x, y, guess, **own), a / b, np.degrees(angle) % 180,
+        box + np.array([top, top, left, left]),
         (found["flag"] & sep.OBJ_MERGED) != 0, (found["flag"] & sep.OBJ_TRUNC) != 0,
     )  # fmt: skip
 
@@ -181,9 +211,11 @@ def _crossing(radii: NDArray[np.float64], ratio: NDArray[np.float64]) -> float:
 
 
 @njit(cache=True, nogil=True)
-def any_in_boxes(pixels: NDArray[np.bool_], box: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return for each box (first and last row and column) whether any of its pixels is true."""
+def any_in_boxes(mask: NDArray[np.uint16], bits: np.uint16, box: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return for each box (first and last row and column) whether any of its pixels has one of the bits."""
     out = np.zeros(len(box), np.bool_)
     for n in range(len(box)):
-        out[n] = pixels[box[n, 0] : box[n, 1] + 1, box[n, 2] : box[n, 3] + 1].any()
+        for row in range(box[n, 0], box[n, 1] + 1):
+            for column in range(box[n, 2], box[n, 3] + 1):
+                out[n] |= (mask[row, column] & bits) != 0
     return out

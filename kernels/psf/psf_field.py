@@ -143,9 +143,14 @@ def fit_psf_field(
     return PsfField(np.asarray(coefficients.T, np.float64), shape, int(stars.sum()), box)
 
 
+def bright(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Return those of the places x and y, brightest first, that `field_of` looks at."""
+    return x[:_MOST], y[:_MOST]
+
+
 def field_of(image: ScienceImage, psf: GaussianMixture, x: Floats, y: Floats) -> PsfField:
     """Fit the change of the PSF over a science image to the sources at the places x and y, brightest first."""
-    x, y = x[:_MOST], y[:_MOST]
+    x, y = bright(x, y)
     stamps = np.empty((len(x), 1, SIDE, SIDE), np.float32)
     column, row = (np.rint(place).astype(np.int64) for place in (x, y))
     cut(image.pixels, image.bad, 1.0, row, column, np.arange(len(x)), 0, stamps)

@@ -23,6 +23,13 @@ def hangs(form, seed):
     time.sleep(60)
 
 
+def works(form, seed):
+    until = time.process_time() + 0.5
+    while time.process_time() < until:
+        pass
+    return "used"
+
+
 def dies(form, seed):
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -41,6 +48,15 @@ def test_what_neither_uses_nor_refuses_is_an_escape(monkeypatch, read, verdict):
     found = apart(FORM, 1)
     assert (found.verdict, found.escaped) == (verdict, True)
     assert "escape" in judged(found, Found("used", 1.0, MIB))
+
+
+def test_a_reader_that_works_on_a_busy_machine_is_waited_for(monkeypatch):
+    monkeypatch.setattr(mutated_files, "read", works)
+    monkeypatch.setattr(mutated_files, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(mutated_files, "ROUNDS", 600)
+    assert (apart(FORM, 1).verdict, apart(FORM, 1).escaped) == ("used", False)
+    monkeypatch.setattr(mutated_files, "ROUNDS", 2)
+    assert apart(FORM, 1).escaped
 
 
 def test_memory_is_that_of_the_file_alone(monkeypatch):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.hashes import HASHES, PINS, WITHOUT, hashed, pinned
+from benchmarks.licences import needed
 from flows.nights.cluster.local import environment
 from flows.storage.digest import code_digest
 
@@ -25,7 +27,8 @@ class TestContainerfile:
         text = path.read_text()
         assert re.findall(r"^USER (.*)$", text, re.MULTILINE) == ["10001:10001"]
         assert "\nHEALTHCHECK " in text
-        assert re.findall(r"^FROM (\S+)", text, re.MULTILINE) == ["python:3.11.14-slim-bookworm"] * 2
+        assert re.findall(r"^FROM (\S+)", text, re.MULTILINE) == ["${PYTHON_IMAGE}"] * 2
+        assert re.findall(r"^ARG PYTHON_IMAGE=(\S+)", text, re.MULTILINE) == ["python:3.11.14-slim-bookworm"]
 
     def test_workers_are_set_like_ours(self, path):
         text = path.read_text().replace("\\\n", " ")
@@ -37,12 +40,40 @@ class TestContainerfile:
         assert set(re.findall(r"\S+==\S+", path.read_text())) <= set(pins)
         assert "--constraint deploy/constraints.txt ." in path.read_text()
 
+    def test_files_are_compared_with_their_hashes_before_anything_else_is_installed(self, path):
+        text = path.read_text()
+        assert "\nARG HASHES=deploy/constraints.hashes.txt\n" in text
+        checked = text.index('install --no-deps --require-hashes --requirement "${HASHES}"')
+        assert checked < text.index("install --constraint")
+
     def test_what_is_copied_is_there_and_not_ignored(self, path):
         ignored = (ROOT / ".dockerignore").read_text().splitlines()
         for line in re.findall(r"^COPY (?!--from)(.*) \S+$", path.read_text(), re.MULTILINE):
             for name in line.split():
                 assert (ROOT / name).exists()
                 assert f"!{name}" in ignored
+
+
+def test_all_that_nightstride_needs_has_a_hash_but_torch():
+    """By the metadata of what is installed here; pip itself says what is wrong with a line."""
+    lines = [line for line in HASHES.read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"\S+==\S+ --hash=sha256:[0-9a-f]{64}", line) for line in lines)
+    pins, given = (pinned(path.read_text().splitlines()) for path in (PINS, HASHES))
+    assert given.items() <= pins.items()
+    assert (needed("nightstride") & pins.keys()) - given.keys() == {WITHOUT}
+    assert given.keys() <= needed("nightstride")
+
+
+def test_a_package_without_a_hash_or_of_another_version_is_refused():
+    def report(name="Foo_bar", version="1.0", **info):
+        return {"install": [{"metadata": {"name": name, "version": version}, "download_info": info}]}
+
+    hashes = {"archive_info": {"hashes": {"sha256": "a" * 64}}}
+    assert hashed(report(**hashes), {"foo-bar": "1.0"}) == [f"foo-bar==1.0 --hash=sha256:{'a' * 64}"]
+    assert hashed(report("torch", **hashes), {"torch": "1.0"}) == hashed(report(**hashes), {}) == []
+    for pins, info in (({"foo-bar": "1.1"}, hashes), ({"foo-bar": "1.0"}, {"dir_info": {}})):
+        with pytest.raises(ValueError, match=r"foo-bar 1\.0: its pin is"):
+            hashed(report(**info), pins)
 
 
 def test_what_is_installed_is_what_runs_here(tmp_path):

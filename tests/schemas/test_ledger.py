@@ -62,6 +62,17 @@ def test_refuses_what_is_out_of_range(change):
 
 
 @pytest.mark.parametrize(
+    "path", ["", "/etc/passwd", "../a", "a/../../b", "a/..", ".", "a//b", "a/", "./a", "s3://bucket/a", "a\0b"]
+)
+def test_a_file_lies_in_the_output_folder(path):
+    with pytest.raises(ValidationError, match="does not lie in the output folder"):
+        DatasetRecord(path=path, digest="d", rows=0, sha256="s")
+    assert (
+        DatasetRecord(path="catalogs/a..b/c.parquet", digest="d", rows=0, sha256="s").path == "catalogs/a..b/c.parquet"
+    )
+
+
+@pytest.mark.parametrize(
     ("kind", "given", "counts", "least"),
     [
         (SourceStat, {"size": 0, "mtime_ns": -1}, ["size"], 0),

@@ -18,9 +18,9 @@ from flows.pipeline.graph import OF_EXPOSURE
 from flows.pipeline.stage_run import search_grid
 from flows.runtime.metrics import GPU
 from schemas.errors import BadInput, Misconfigured, Retryable
-from schemas.pixels import BAND, SCIENCE, is_large
+from schemas.pixels import BAND, band_rows, is_large
 from schemas.settings import Settings
-from schemas.stage import EXPOSURE_PIXEL, Stage
+from schemas.stage import Stage, piecewise_memory
 from stages import PIPELINE
 
 BASE = 640 * 2**20
@@ -52,9 +52,7 @@ SPARE = 32 * 2**20
 """What the allocator keeps beside all that, bytes."""
 
 
-def projected_bytes(
-    shape: tuple[int, int], siblings: int, settings: Settings, held: int = 0, science: bool = True
-) -> dict[str, int]:
+def projected_bytes(shape: tuple[int, int], siblings: int, settings: Settings, held: int = 0) -> dict[str, int]:
     """Return the peak memory of a worker for each kind of task; that of a large image does not depend on its height.
 
     Parameters
@@ -68,8 +66,6 @@ def projected_bytes(
     held
         Bytes of its files in memory while they are read (`flows.inputs.described.SourceSize`): more than its pixels
         take where a file has images of other detectors, or large tables.
-    science
-        Whether there is a science image: stages that need one do not run on a large image without.
 
     Returns
     -------
@@ -82,8 +78,6 @@ def projected_bytes(
     searching = max((_of_call(stage, tile, settings) for stage in PIPELINE if stage.per == "tile"), default=0)
     found = {"ingest": (_large_ingest if is_large(shape) else _ingest)(shape, siblings, held)}
     for stage in PIPELINE:
-        if is_large(shape) and not science and SCIENCE in stage.needs:
-            continue
         if stage.per in OF_EXPOSURE and (own := _of_call(stage, tile if stage.per == "tile" else shape, settings)):
             found[stage.name] = own + (searching if stage.searches else 0)
     known = 0 if settings.predict_known.orbits is None else ORBITS
@@ -96,7 +90,10 @@ def _ingest(shape: tuple[int, int], siblings: int, held: int) -> int:
 
 
 def _large_ingest(shape: tuple[int, int], siblings: int, held: int) -> int:
-    band, sample = BAND * shape[1] * (LARGE_PIXEL + siblings * LARGE_SIBLING_PIXEL), (BLOCK * BLOCKS) ** 2
+    band, sample = (
+        band_rows(shape[1], BAND) * shape[1] * (LARGE_PIXEL + siblings * LARGE_SIBLING_PIXEL),
+        (BLOCK * BLOCKS) ** 2,
+    )
     return held + max(band, sample * (INGEST_PIXEL + siblings * INGEST_SIBLING_PIXEL))
 
 
@@ -114,7 +111,7 @@ def projected_patch_bytes(shape: tuple[int, int], rows: int) -> int:
     rows
         Of all exposures in the patch. The number of objects is known too late: each source may be one.
     """
-    return BASE + SPARE + shape[0] * shape[1] * EXPOSURE_PIXEL + rows * PATCH_ROW
+    return BASE + SPARE + piecewise_memory(shape, None) + rows * PATCH_ROW
 
 
 def require_patch_fit(name: str, shape: tuple[int, int], rows: int) -> None:
@@ -224,8 +221,7 @@ def _misfit(source: Source, settings: Settings, worker_bytes: int) -> _Misfit | 
         shape, held = size_of(source)
     except (BadInput, Retryable):
         return None  # the exposure will be quarantined or tried again, with the reason
-    planes = {*dict(source.siblings), *settings.fits.planes}
-    projected = projected_bytes(shape, len(source.siblings), settings, held, SCIENCE.name in planes)
+    projected = projected_bytes(shape, len(source.siblings), settings, held)
     task = max(projected, key=lambda name: projected[name])
     if projected[task] <= worker_bytes:
         return None

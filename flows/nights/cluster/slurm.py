@@ -83,6 +83,7 @@ def _jobs(slurm: SlurmSettings, folder: Path, security: Security) -> "SLURMClust
         python=sys.executable,
         interface=slurm.interface,
         scheduler_options={"dashboard_address": "127.0.0.1:0", "dashboard": False},
+        worker_extra_args=["--dashboard-address", "127.0.0.1:0"],
         security=security,
     )
 

@@ -50,6 +50,7 @@ def warm_up_worker(settings: Settings) -> dict[str, int]:
 def _exposure() -> RawExposure:
     rng = np.random.default_rng(1)
     image = rng.normal(0.0, 1.0, (SIDE, SIDE)) + sum(_trail(*trail) for trail in TRAILS)
+    image[:8, :8] = 0.0  # a corner without sky
     mask = np.where(rng.random((SIDE, SIDE)) < 0.01, MaskPlane.BAD, 0).astype(np.uint16)
     return RawExposure(
         key=ExposureKey(night="20260101", visit=1, detector=0),

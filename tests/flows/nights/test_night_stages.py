@@ -21,12 +21,17 @@ from flows.pipeline.night_plan import plan_nights
 from flows.results.verify import verify_output
 from flows.storage.atomic import sweep
 from flows.storage.catalog_store import CatalogStore
+from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
-from flows.storage.zarr_tiles import write_exposure
+from flows.storage.zarr_tiles import TileStore, write_exposure
 from schemas.errors import BadInput, Misconfigured, NoWork, Retryable
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
-from schemas.settings import Settings, TileSettings
+from schemas.objects import SOURCE
+from schemas.settings import CutCutoutsSettings, FindSourcesSettings, GatherObjectsSettings, Settings, TileSettings
+from schemas.stage import Context
+from stages import cut_cutouts, find_sources, gather_objects
 from tests.support.night import catalogues
+from tests.support.science_night import SHAPE, exposure, science, sky_grid
 from tests.support.whole_night import NIGHT, PIPELINE, SEEN, SHAPES, THING, TOTAL, publish
 
 SETTINGS = Settings()
@@ -255,3 +260,46 @@ def test_missing_tiles_are_bad_input(tmp_path):
     night = StoredNight(tmp_path / "elsewhere", [key])
     with pytest.raises(BadInput, match="run the exposure again"):
         night.exposures()
+
+
+def science_night(out, infos):
+    """Exposures of stars, stored as tiles, and their sources."""
+    places, found = [(ra, dec, 2e4, 0.0) for ra, dec in zip(*sky_grid(), strict=True)], []
+    for info in infos:
+        planes = {"science": science(info, places, info.visit), "mask": np.zeros(SHAPE, np.uint16)}
+        key = ExposureKey(night=info.night, visit=info.visit, detector=info.detector)
+        pixels = planes | {"difference": planes["science"] - 300}
+        write_exposure(tile_path(out, key), info, pixels, TileSettings(tile=56, chunk=28), "d")
+        rows = find_sources.STAGE(planes, Context(info, settings=FindSourcesSettings(min_snr=10))).rows
+        CatalogStore(out).publish(SOURCE, key, rows, "d")
+        found.append((key, rows))
+    return StoredNight(out, [key for key, _ in found]), pa.concat_tables([rows for _, rows in found])
+
+
+def test_what_is_made_of_large_exposures_is_what_is_made_of_others(tmp_path, monkeypatch):
+    """Objects and cutouts: of a large science image the blocks are read on which they lie."""
+    night, sources = science_night(tmp_path, [exposure(1, "g", 10.0), exposure(2, "r", 40.0)])
+
+    def made():
+        context = Context(settings=GatherObjectsSettings(mesh=8), pixels=night)
+        objects = gather_objects.STAGE({"source": sources}, context).rows
+        context = Context(settings=CutCutoutsSettings(mesh=8), pixels=night)
+        return objects, cut_cutouts.STAGE({"object": objects, "source": sources}, context).rows
+
+    (whole, cut), read = made(), []
+    monkeypatch.setattr("schemas.pixels.WHOLE_PIXELS", 1000)
+    monkeypatch.setattr("kernels.image.science_image.BLOCK", 128)
+    monkeypatch.setattr("kernels.image.science_image.MARGIN", 16)
+    monkeypatch.setattr(TileStore, "read_all", lambda *_: pytest.fail("a whole plane is read"))
+    once = TileStore.read
+    monkeypatch.setattr(TileStore, "read", lambda *asked: read.append(asked[2:]) or once(*asked))
+    large, pieces = made()
+    assert len(whole) > 15
+    for name in ("objectId", "g_psfFlux", "r_psfFlux", "r_apFlux", "r_apFluxErr"):
+        np.testing.assert_allclose(large[name].to_numpy(), whole[name].to_numpy(), rtol=2e-3)
+    np.testing.assert_array_equal(np.isfinite(pieces), np.isfinite(cut))
+    scale = np.max(np.nan_to_num(np.abs(cut)), axis=(2, 3), keepdims=True)
+    assert (np.nan_to_num(np.abs(pieces - cut)) <= 5e-3 * scale).all()
+    assert np.isfinite(cut).any()
+    assert max((y1 - y0) * (x1 - x0) for y0, x0, y1, x1 in read) < SHAPE[0] * SHAPE[1]
+    assert list((tmp_path / "staging").iterdir()) == []

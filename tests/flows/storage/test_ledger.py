@@ -126,6 +126,21 @@ def test_damaged_record_is_done_again(tmp_path, content):
     assert re.search(r"20260101.sqlite 5-3: is no ledger record.* To fix, run the night again", str(error))
 
 
+@pytest.mark.parametrize("path", ["../precious", "{there}/precious"])
+def test_a_record_that_names_a_file_elsewhere_removes_nothing(tmp_path, path):
+    out, precious = tmp_path / "out", tmp_path / "precious"
+    precious.write_text("kept")
+    known = record(datasets={"hit": DatasetRecord(path="catalogs/5.parquet", digest="d", rows=1, sha256="s")})
+    ledger = Ledger(out)
+    ledger.put(known)
+    named = path.format(there=tmp_path)
+    overwrite_record(out, known.key, known.model_dump_json().replace("catalogs/5.parquet", named).encode())
+    assert ledger.get(known.key) is None
+    (error,) = ledger.entries()
+    assert "does not lie in the output folder" in str(error)
+    assert precious.read_text() == "kept"
+
+
 def test_a_record_of_a_later_version_stops_the_run(tmp_path):
     ledger = Ledger(tmp_path)
     ledger.put(record())

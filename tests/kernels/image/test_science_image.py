@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import sep
 
-from kernels.image.science_image import science_image
+from kernels.image.science_image import NeededPlaces, block_pixels, blocks, science_image
 from schemas.pixels import MaskPlane
 from tests.support.science import drawn
 
@@ -66,3 +66,67 @@ def test_an_image_without_scatter_has_a_noise_above_zero():
     pixels = np.full((100, 100), 7, np.float32)
     pixels[50, 50] = 8
     assert (science_image(pixels, np.zeros(pixels.shape, np.uint16), 64).noise > 0).all()
+
+
+def in_blocks(monkeypatch):
+    monkeypatch.setattr("schemas.pixels.WHOLE_PIXELS", 1000)
+    monkeypatch.setattr("kernels.image.science_image.BLOCK", 96)
+    monkeypatch.setattr("kernels.image.science_image.MARGIN", 64)
+
+
+@pytest.mark.parametrize("mesh", [8, 13, 20])
+def test_the_sky_of_a_large_image_is_that_of_the_whole(mesh, monkeypatch):
+    """Uneven, with stars, and a piece without values; at block borders there is no step."""
+    stars = [(x, y, 4e3, 0, 1, 0) for x, y in np.random.default_rng(2).uniform(20, 400, (60, 2))]
+    pixels = drawn(stars, (420, 500)) + sky((420, 500)).astype(np.float32)
+    mask = np.zeros(pixels.shape, np.uint16)
+    mask[100:130, 200:260] = MaskPlane.BAD
+    pixels[300:310, 40:70] = np.nan
+    whole = science_image(pixels, mask, mesh)
+    in_blocks(monkeypatch)
+    parts = science_image(pixels, mask, mesh)
+    np.testing.assert_array_equal(parts.bad, whole.bad)
+    np.testing.assert_allclose(parts.pixels, whole.pixels, atol=0.02)  # of a noise of 5
+    np.testing.assert_allclose(parts.noise, whole.noise, rtol=2e-3)
+    assert block_pixels(pixels.shape, mesh) < pixels.size
+
+
+def test_only_blocks_that_are_looked_at_are_done(monkeypatch):
+    pixels = drawn([], (420, 500)) + sky((420, 500)).astype(np.float32)
+    mask = np.zeros(pixels.shape, np.uint16)
+    in_blocks(monkeypatch)
+    whole = science_image(pixels, mask, 32)
+    read, made = [], []
+
+    class Plane:
+        shape = pixels.shape
+
+        def __getitem__(self, where):
+            read.append(where)
+            return pixels[where]
+
+    def allocate(shape, dtype):
+        made.append(dtype)
+        return np.zeros(shape, dtype)
+
+    near = NeededPlaces(np.array([250.0, 251.0]), np.array([190.0, 12.0]), 5)
+    some = science_image(Plane(), mask, 32, allocate, near)
+    assert made == ["float32", "bool", "float32"]
+    assert 0 < len(read) < len(list(blocks(pixels.shape, 32, 64))) / 4
+    for x, y in zip(near.x.astype(int), near.y.astype(int), strict=True):
+        around = slice(max(y - 5, 0), y + 6), slice(x - 5, x + 6)
+        for done, known in zip(some, whole, strict=True):
+            np.testing.assert_array_equal(done[around], known[around])
+    assert science_image(Plane(), mask, 32, allocate, NeededPlaces(np.zeros(0), np.zeros(0), 5)) is None
+
+
+def test_a_block_without_values_spoils_no_other(monkeypatch):
+    pixels = drawn([], (420, 500)) + 300
+    pixels[:, 250:] = np.nan
+    in_blocks(monkeypatch)
+    found = science_image(pixels, np.zeros(pixels.shape, np.uint16), 32)
+    assert found.bad[:, 250:].all()
+    assert not found.bad[:, :250].any()
+    assert (found.noise > 0).all()
+    assert np.median(found.noise[:, :200]) == pytest.approx(5, rel=0.05)
+    assert science_image(np.full((420, 500), np.nan, np.float32), np.zeros((420, 500), np.uint16), 32) is None

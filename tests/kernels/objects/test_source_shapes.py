@@ -101,10 +101,10 @@ def test_faint_stars_are_found_among_bright_ones(seed):
 
 
 def test_boxes_hold_what_they_hold():
-    pixels = np.zeros((20, 20), np.bool_)
-    pixels[5, 7] = True
+    mask = np.ones((20, 20), np.uint16)
+    mask[5, 7] = 3
     boxes = np.array([[0, 5, 0, 7], [6, 9, 0, 9], [5, 5, 7, 7]])
-    assert any_in_boxes(pixels, boxes).tolist() == [True, False, True]
+    assert any_in_boxes(mask, np.uint16(2), boxes).tolist() == [True, False, True]
 
 
 def test_a_neighbour_does_not_widen_a_source():
@@ -112,6 +112,32 @@ def test_a_neighbour_does_not_widen_a_source():
     pair = found([(80.0, 80.0, 4e4, 0, 1, 0), (87.0, 80.0, 4e4, 0, 1, 0)])
     assert len(pair.x) == 2
     np.testing.assert_allclose(pair.half_light, alone.half_light[0], rtol=0.25)
+
+
+def test_a_large_image_has_the_sources_that_it_has_as_a_whole(monkeypatch):
+    """Stars and galaxies all over, many across the sides of blocks: none is lost, none is there twice."""
+    rng = np.random.default_rng(8)
+    stars = [(*place, flux, 0, 1, 0) for *place, flux in rng.uniform((5, 5, 2e3), (395, 345, 2e4), (150, 3))]
+    galaxies = [(100.0 * n, 101.5, 6e4, 4.0, 0.5, 30.0 * n) for n in (1, 2, 3)]
+    image = bare(drawn([*stars, *galaxies], (350, 400)))
+    image.bad[200:230, 90:120] = True
+    image.pixels[image.bad] = 0
+    whole = find_shapes(image, FWHM, 3.0, 5, 0.005)
+    monkeypatch.setattr("schemas.pixels.WHOLE_PIXELS", 1000)
+    monkeypatch.setattr(source_shapes, "BLOCK", 100)
+    monkeypatch.setattr(source_shapes, "MARGIN", 70)
+    parts = find_shapes(image, FWHM, 3.0, 5, 0.005)
+    assert len(parts.x) == len(whole.x) > 120
+    assert (np.diff(parts.y) >= 0).all()
+    away = np.hypot(whole.x[:, None] - parts.x, whole.y[:, None] - parts.y)
+    same = away.argmin(axis=1)
+    assert len(set(same)) == len(same)
+    assert away.min(axis=1).max() < 2  # whose faint pixels are between two is drawn by lot (sep, after SExtractor)
+    alone = ~whole.blended
+    assert 60 < alone.sum() < len(alone)
+    for name, column in whole._asdict().items():
+        found = getattr(parts, name)[same[alone]]
+        np.testing.assert_allclose(found, column[alone], rtol=1e-6, atol=1e-6, err_msg=name)
 
 
 def shapes_by_sep(pixels, noise, bad, fwhm):

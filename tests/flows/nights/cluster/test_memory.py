@@ -30,7 +30,7 @@ from schemas import pixels
 from schemas import stage as stages
 from schemas.cluster_settings import ClusterSettings, SlurmSettings
 from schemas.errors import BadInput, Misconfigured
-from schemas.settings import DetectSettings, InjectSettings, NegateSettings, Settings, TileSettings
+from schemas.settings import DetectSettings, FindSourcesSettings, InjectSettings, NegateSettings, Settings, TileSettings
 from stages import PIPELINE
 
 QUADRANT, SMALL = (3080, 3072), (320, 330)
@@ -140,13 +140,13 @@ def test_refuses_to_start_with_both_figures_and_the_remedy(write_ztf, settings, 
 
 
 def test_one_that_is_too_large_among_others_stops_no_run(write_ztf, monkeypatch):
-    sizes = {"large": SourceSize((30_000, 60_000), 0), "small": SourceSize((200, 220), 0)}
+    sizes = {"large": SourceSize((30_000, 300_000), 0), "small": SourceSize((200, 220), 0)}
     monkeypatch.setattr(memory, "size_of", lambda source: sizes[source.uri])
     large, small = Source("large"), Source("small")
     for sources in ([small], [large, small], [small, large], [large] * 40 + [small] * 3):
         require_fit(sources, Settings(), 2 * GIB)
     for sources in ([large], [large] * 40):
-        with pytest.raises(Misconfigured, match="30000 x 60000 px takes up to"):
+        with pytest.raises(Misconfigured, match="30000 x 300000 px takes up to"):
             require_fit(sources, Settings(), 2 * GIB)
 
 
@@ -376,24 +376,27 @@ def test_the_planes_of_an_image_that_is_read_add_up():
 
 def test_a_large_image_takes_what_its_width_asks_for():
     sides = [(2**exponent * 10_000, 30_000) for exponent in range(4)]
-    low, *higher = (projected_bytes(shape, 1, Settings(), science=False) for shape in sides)
+    low, *higher = (projected_bytes(shape, 2, Settings()) for shape in sides)
     assert all(one == low for one in higher)
-    assert "find_sources" not in low
-    assert max(low.values()) < 2 * GIB < max(projected_bytes((30_000, 60_000), 1, Settings(), science=False).values())
-    assert projected_bytes((30_000, 30_000), 1, Settings())["find_sources"] > 30 * GIB
+    assert max(low.values()) < 2 * GIB < max(projected_bytes((30_000, 120_000), 2, Settings()).values())
     whole, large = ((6144, 6144 + extra) for extra in (0, 1))
-    assert projected_bytes(whole, 0, Settings(), science=False).keys() >= {"find_sources"}
-    for task in ("ingest", "merge", "measure", "inject"):
+    for task in ("ingest", "merge", "measure", "inject", "find_sources"):
         assert projected_bytes(large, 0, Settings())[task] < projected_bytes(whole, 0, Settings())[task]
+    assert projected_patch_bytes((30_000, 30_000), 1000) < 1.5 * GIB < projected_patch_bytes(whole, 1000)
 
 
-def test_a_large_image_with_a_science_image_is_told_apart(write_ztf, monkeypatch):
+def test_the_sky_of_a_large_image_takes_what_its_squares_ask_for():
+    wide, fine = (Settings(find_sources=FindSourcesSettings(mesh=mesh)) for mesh in (4096, 64))
+    large = (30_000, 30_000)
+    assert projected_bytes(large, 1, wide)["find_sources"] > 3 * projected_bytes(large, 1, fine)["find_sources"]
+
+
+def test_a_large_file_is_not_in_memory(write_ztf, monkeypatch):
     monkeypatch.setattr(pixels, "WHOLE_PIXELS", 200 * 220 - 1)
     monkeypatch.setattr(stages, "EXPOSURE_PIXEL", 2**20)  # what takes the whole image takes 43 GiB
     path = write_ztf()
-    with pytest.raises(Misconfigured, match="find_sources of an image of 200 x 220 px takes up to"):
-        require_fit([Source(path, (("science", path),))], Settings(), 8 * GIB)
-    require_fit([Source(path, (("mask", path),))], Settings(), 8 * GIB)
+    for plane in ("science", "mask"):
+        require_fit([Source(path, ((plane, path),))], Settings(), 8 * GIB)
     assert size_of(Source(path)).held == 0
 
 

@@ -4,13 +4,16 @@ import subprocess
 import time
 import tomllib
 
+import psutil
 import pytest
 
 from flows.nights.cluster.cluster import cluster
 from schemas.errors import Misconfigured
 from schemas.settings import Settings
 from tests.support.cluster import PAGE, ask, require_slurm, slurm
+from tests.support.intruder import attacked, targets
 from tests.support.night import DETECTORS, VISITS, catalogues
+from tests.support.services import place
 
 pytest_plugins = ("tests.support.night_fixture",)
 pytestmark = pytest.mark.services
@@ -66,6 +69,26 @@ def test_jobs_are_added_while_there_is_work_and_replaced_when_killed(here, batch
     _until(lambda: _states(batch) == set())
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only for root")
+def test_another_user_gets_nothing_of_jobs(here, batch):
+    """Scheduler, and workers and their nannies in jobs: ports, pages and files; logs may be read."""
+    with place() as path:
+        settings = configured(path / "shared", maximum_jobs=1)
+        with cluster(settings, path / "out") as running, running.client() as client:
+            pids = [*client.run(os.getpid).values(), *client.run(os.getppid).values()]
+            ports = {int(address.rpartition(":")[2]) for address in [running.address, *client.run(_nothing)]}
+            aims = targets([psutil.Process(), *map(psutil.Process, pids)], [path])
+            got = attacked(aims)
+            assert client.submit(sum, [1, 2]).result() == 3
+        assert ports < {port for _, port in aims.ports}  # and that of a nanny
+        assert {host for host, _ in aims.ports} == {"127.0.0.1"}
+        assert any("/keys-" in one for one in aims.files)
+        public = tuple(f"{path / name}/" for name in ("shared/logs", "out/staging"))
+        assert {name: what for name, what in got.items() if not name.startswith(public)} == {}
+        assert {one for what in got.values() for one in what} <= {"read", "lock"}
+    _until(lambda: _states(batch) == set())
+
+
 def test_a_job_that_cannot_be_is_refused_before_any_work(here, tmp_path):
     with (
         pytest.raises(Misconfigured, match=r"sbatch refuses the job: .*invalid partition.*To fix, correct queue"),
@@ -91,6 +114,10 @@ def test_without_slurm_there_is_a_remedy(monkeypatch, tmp_path):
         cluster(configured(tmp_path / "shared"), tmp_path / "out"),
     ):
         pass
+
+
+def _nothing():
+    return None
 
 
 def _slow(value):
