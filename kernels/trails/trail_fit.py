@@ -107,7 +107,7 @@ def _outliers(
         # What lies straight ahead of its ends may be more of the trail.
         ahead = abs(along) > p[3] / 2 - fwhm_px and abs(across) < fwhm_px
         model, excess = p[0] * shape[i], seen.values[i] - p[5]
-        threshold = _OUTLIER * math.sqrt(noise + max(model, 0.0) / gain)
+        threshold = _OUTLIER * math.sqrt(noise + max(max(model, 0.0) / gain, seen.added[i]))
         # A pixel below the model says that the model is wrong there; one far below nothing, that something else is.
         above = excess - model > max(threshold, _MISFIT * model) and not ahead
         marked[i] = seen.use[i] > 0 and (above or excess < -threshold)
@@ -242,10 +242,10 @@ def _best(
     scene: Scene, seen: View, first: list[NDArray[np.float64]], free: int, blur_fwhm: float = 0.0
 ) -> tuple[NDArray[np.float64], bool]:
     """Return the best fit from several first estimates, and whether it converged."""
-    weights, sigmas = scene.psf.weights, np.hypot(scene.psf.sigmas, blur_fwhm * scene.fwhm_px)
+    psf = scene.psf._replace(sigmas=np.hypot(scene.psf.sigmas, blur_fwhm * scene.fwhm_px))
     reach, tolerance = 2 * scene.fwhm_px, _TOLERANCE if free == PARAMETERS else _FIRST_TOLERANCE
     fits = [
-        minimise(seen.values, seen.use, seen.footprint, p, weights, sigmas, scene.shape, reach, free, tolerance)
+        minimise(seen.values, seen.use, seen.footprint, p, *psf, scene.shape, reach, free, tolerance)
         for p in first
     ]
     parameters, _, converged = min(fits, key=lambda fit: fit[1])
@@ -269,12 +269,12 @@ def _result(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> TrailF
     # At length 0 the derivatives by length and angle vanish: they are taken where the trail begins to show.
     resolved = parameters.copy()
     resolved[3] = max(parameters[3], float(scene.psf.weights @ scene.psf.sigmas) / 2)
-    _, derivatives = jacobian(seen.footprint, resolved, scene.psf.weights, scene.psf.sigmas)
-    covariance = fit_covariance(derivatives, seen.use, model, seen.footprint, scene.noise)
+    _, derivatives = jacobian(seen.footprint, resolved, *scene.psf)
+    covariance = fit_covariance(derivatives, seen.use, model, seen.footprint, scene.noise, seen.added)
     if not (np.diag(covariance) > 0).all():
         return unfitted(scene, segment)
     stretch = _honest(covariance, parameters, resolved[3], scene.fwhm_px)
-    squares = seen.use * np.square(seen.values - model - parameters[5]) / variance(model, scene.noise)
+    squares = seen.use * np.square(seen.values - model - parameters[5]) / variance(model, scene.noise, seen.added)
     return TrailFit(
         flux=float(parameters[0]),
         segment=segment,
