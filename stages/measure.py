@@ -184,6 +184,7 @@ def _scene(inputs: Mapping[str, Any], info: ExposureInfo, allocate: Callable[...
         fwhm_px=info.psf.fwhm_px,
         noise=Noise(info.noise, np.array(info.noise_correlation), np.inf if info.gain is None else info.gain),
         background=info.background,
+        ellipticity_err=info.psf.ellipticity_err,
         psf_variation=info.psf.variation,
         noise_variation=info.noise_variation,
         variance=variance if scale > 0 else None,

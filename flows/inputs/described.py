@@ -156,7 +156,8 @@ def _varying(psf: PsfModel, stars: Sequence[Star], raw: RawExposure, given: PsfM
     stamps = np.stack([one.stamp for one in stars])
     x, y = (np.array([getattr(one, axis) for one in stars]) for axis in ("x", "y"))
     field = fit_psf_field(stamps, x, y, moffat_mixture(psf.fwhm_px, psf.beta), (shape[0], shape[1]))
-    return psf.model_copy(update={"variation": variation_of(field, given)})
+    error = round(field.error, 5)
+    return psf.model_copy(update={"variation": variation_of(field, given), "ellipticity_err": error})
 
 
 def _model(psf: StarsPsf) -> dict[str, Any]:

@@ -77,12 +77,15 @@ class PsfField(NamedTuple):
         Number of stars behind it.
     box : (2, 2)
         Least and greatest u and v of these: beyond, it stays as it is there.
+    error
+        Standard error of e1 and e2 at a usual place.
     """
 
     coefficients: Floats
     shape: tuple[int, int]
     stars: int
     box: Floats
+    error: float = 0.0
 
     def at(self, x: NDArray[Any], y: NDArray[Any]) -> PsfShape:
         """Return the PSF there."""
@@ -153,7 +156,8 @@ def fit_psf_field(
     if spread[0] > _LOOSE:
         return constant(shape)
     box = np.stack([place[stars].min(0), place[stars].max(0)])
-    return PsfField(np.asarray(coefficients.T, np.float64), shape, int(stars.sum()), box)
+    error = float(spread[1:].max()) * (terms.shape[1] / int(stars.sum())) ** 0.5
+    return PsfField(np.asarray(coefficients.T, np.float64), shape, int(stars.sum()), box, error)
 
 
 def field_of(image: ScienceImage, psf: GaussianMixture, x: Floats, y: Floats) -> PsfField:

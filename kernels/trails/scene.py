@@ -31,6 +31,8 @@ class Scene(NamedTuple):
         Of the pixels.
     background
         Level of the exposure, pixel units.
+    ellipticity_err
+        Standard error of the PSF's ellipticity.
     psf_variation, noise_variation
         Change of the PSF (`kernels.psf.psf_field.psf_at`) and of the noise over the image; None: the same everywhere.
     variance, variance_scale
@@ -43,6 +45,7 @@ class Scene(NamedTuple):
     fwhm_px: float
     noise: Noise
     background: float = 0.0
+    ellipticity_err: float = 0.0
     psf_variation: Variation | None = None
     noise_variation: Variation | None = None
     variance: NDArray[np.float32] | None = None
