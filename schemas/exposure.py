@@ -53,7 +53,9 @@ class PsfModel(BaseModel):
     source: Annotated[str, Field(description="stamp | header | science | template | image | assumed")] = "header"
     variation: Annotated[
         Variation | None,
-        Field(description="ln of the width over this one's, e1 and e2 at each place; null: the same everywhere, round."),
+        Field(
+            description="ln of the width over this one's, e1 and e2 at each place; null: the same everywhere, round."
+        ),
     ] = None
     ellipticity_err: Annotated[float, Field(ge=0, description="Standard error of e1 and e2 of the variation.")] = 0.0
 

@@ -207,9 +207,7 @@ def own_variance(model: NDArray[np.float64], noise: Noise, added: NDArray[np.flo
     return np.maximum(np.maximum(model, 0.0) / noise.gain, added)
 
 
-def variance(
-    model: NDArray[np.float64], noise: Noise, added: NDArray[np.float64] | float = 0.0
-) -> NDArray[np.float64]:
+def variance(model: NDArray[np.float64], noise: Noise, added: NDArray[np.float64] | float = 0.0) -> NDArray[np.float64]:
     """Return the variance of each pixel under a source: the noise's and that of light (pixel units)."""
     return noise.sigma**2 + own_variance(model, noise, added)
 

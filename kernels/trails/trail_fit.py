@@ -248,8 +248,7 @@ def _best(
     psf = scene.psf._replace(sigmas=np.hypot(scene.psf.sigmas, blur_fwhm * scene.fwhm_px))
     reach, tolerance = 2 * scene.fwhm_px, _TOLERANCE if free == PARAMETERS else _FIRST_TOLERANCE
     fits = [
-        minimise(seen.values, seen.use, seen.footprint, p, *psf, scene.shape, reach, free, tolerance)
-        for p in first
+        minimise(seen.values, seen.use, seen.footprint, p, *psf, scene.shape, reach, free, tolerance) for p in first
     ]
     parameters, _, converged = min(fits, key=lambda fit: fit[1])
     return parameters, converged
@@ -276,7 +275,8 @@ def _result(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> TrailF
     covariance = fit_covariance(derivatives, seen.use, model, seen.footprint, scene.noise, seen.added)
     if not (np.diag(covariance) > 0).all():
         return unfitted(scene, segment)
-    stretch = _honest(covariance, parameters, resolved[3], scene)
+    lengthened = 12 * (scene.fwhm_px / _PER_SIGMA) ** 2 * scene.ellipticity_err
+    stretch = _honest(covariance, parameters, resolved[3], scene.fwhm_px, lengthened)
     squares = seen.use * np.square(seen.values - model - parameters[5]) / variance(model, scene.noise, seen.added)
     return TrailFit(
         flux=float(parameters[0]),
@@ -292,12 +292,18 @@ def _result(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> TrailF
 
 
 def _honest(
-    covariance: NDArray[np.float64], parameters: NDArray[np.float64], resolved: float, scene: Scene
+    covariance: NDArray[np.float64],
+    parameters: NDArray[np.float64],
+    resolved: float,
+    fwhm_px: float,
+    lengthened: float = 0.0,
 ) -> NDArray[np.float64]:
-    """Return the matrix from the linear errors to those of `fit_trail`'s notes, and from radians to degrees."""
+    """Return the matrix from the linear errors to those of `fit_trail`'s notes, and from radians to degrees.
+
+    ``lengthened`` is the error of the square of the length that the PSF's ellipticity makes, px2.
+    """
     flux, _, _, length, theta, _ = parameters.tolist()
     errors = np.sqrt(np.diag(covariance))
-    fwhm_px, lengthened = scene.fwhm_px, 12 * (scene.fwhm_px / _PER_SIGMA) ** 2 * scene.ellipticity_err
     square, square_err = length**2, math.hypot(2 * resolved * errors[3], lengthened)
     chance = 2 + _FREE_DIRECTION * math.exp(-((square / (4 * square_err)) ** 2))
     length_err = max(

@@ -54,9 +54,7 @@ def test_derivatives_are_those_of_differences(trail):
     footprint = trail[0]
     _, derivatives = jacobian(footprint, TRUTH, *PSF)
     for k, step in enumerate(np.diag([1e-2, 1e-4, 1e-4, 1e-4, 1e-5, 1e-2])):
-        up, down = (
-            p[0] * jacobian(footprint, p, *PSF)[0] + p[5] for p in (TRUTH + step, TRUTH - step)
-        )
+        up, down = (p[0] * jacobian(footprint, p, *PSF)[0] + p[5] for p in (TRUTH + step, TRUTH - step))
         np.testing.assert_allclose(derivatives[:, k], (up - down) / (2 * step[k]), atol=1e-4)
 
 
@@ -269,9 +267,7 @@ def test_the_way_to_the_minimum_is_that_of_marquardt(trail, off, reach, free, to
     footprint, values, use = trail
     start = TRUTH + np.array(off)
     theirs = marquardt(values, use, footprint, start, (60, 60), reach, free, tolerance)
-    p, squares, converged = minimise(
-        values, use, footprint, start, *PSF, (60, 60), reach, free, tolerance
-    )
+    p, squares, converged = minimise(values, use, footprint, start, *PSF, (60, 60), reach, free, tolerance)
     assert converged == theirs[2]
     assert squares == pytest.approx(theirs[1], rel=1e-6)
     np.testing.assert_allclose(p, theirs[0], rtol=1e-4, atol=1e-4)
