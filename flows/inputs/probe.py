@@ -334,8 +334,8 @@ def _siblings(
         pixels = content.image(index)
         if plane == "psf":
             fwhm, beta = _stamp(real_image(pixels[:], uri), uri)
-            shape = stamp_ellipticity(real_image(pixels[:], uri), moffat_mixture(fwhm, beta))
-            psf = PsfModel(fwhm_px=fwhm, beta=beta, source="stamp", variation=shape)
+            ellipticity = stamp_ellipticity(real_image(pixels[:], uri), moffat_mixture(fwhm, beta))
+            psf = PsfModel(fwhm_px=fwhm, beta=beta, source="stamp", variation=ellipticity)
         elif plane == "mask":
             planes["mask"] = _foreign_mask(pixels, content.headers, header)
         else:
