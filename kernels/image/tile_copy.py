@@ -115,7 +115,7 @@ def copy_tile(
     Parameters
     ----------
     inputs
-        Planes of the whole exposure by name: ``difference``, ``mask``, and ``science`` and ``variance`` if there are any.
+        Planes of the whole exposure by name: ``difference``, ``mask``; ``science`` and ``variance`` if there are any.
     tile, box
         As `drawn_tiles` gives them.
     longest

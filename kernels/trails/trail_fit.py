@@ -188,9 +188,10 @@ def fit_trail(scene: Scene, start: Segment) -> TrailFit:
     neighbours, and the fit is repeated until its ends rest.
     A trail that leaves the image ends at the border. A fit that strays from the first estimate has failed.
     The model depends on the square q of a short length, so the error given is the greater of sqrt(q + err(q)) - length
-    and half of length - sqrt(q - 2 err(q)): the usual one for a resolved trail. For a point, whose direction is free, 2
-    is up to 2.6, such that its length lies within two errors of 0 in 19 of 20 cases. A line adds a twelfth of its length squared to the variance along it, so an error e of the PSF's
-    ellipticity is one of 12 sigma^2 e of q. Errors of the angle end at 90 degrees. The ends of a
+    and half of length - sqrt(q - 2 err(q)): the usual one for a resolved trail. For a point, whose direction is free,
+    2 is up to 2.6, such that its length lies within two errors of 0 in 19 of 20 cases. A line adds a twelfth of its
+    length squared to the variance along it, so an error e of the PSF's ellipticity is one of 12 sigma^2 e of q. Errors
+    of the angle end at 90 degrees. The ends of a
     faint trail wander from one peak of the noise to the next, which no linear error sees: the errors of the length and
     of the centre along the trail are raised by sqrt(1 + 8 / s^2), s the S/N of one FWHM of the trail; 8 is measured on
     simulated trails (``benchmarks/pulls.py``).

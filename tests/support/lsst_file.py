@@ -1,4 +1,4 @@
-"""Difference image as Rubin's pipelines write it, rendered by GalSim: a PSF that varies, and noise in VARIANCE alone."""
+"""Difference image as Rubin's pipelines write it, by GalSim: a PSF that varies, and noise in VARIANCE alone."""
 
 from typing import NamedTuple
 
@@ -95,8 +95,17 @@ def _write(path, pixels, variance, visit):
         "TIMESYS": "TAI",
     }
     sky = {
-        **{"BUNIT": "nJy", "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": side / 2, "CRPIX2": side / 2},
-        **{"CRVAL1": 150.0, "CRVAL2": 2.2, "CD1_1": -5.5e-5, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 5.5e-5},
+        "BUNIT": "nJy",
+        "CTYPE1": "RA---TAN",
+        "CTYPE2": "DEC--TAN",
+        "CRPIX1": side / 2,
+        "CRPIX2": side / 2,
+        "CRVAL1": 150.0,
+        "CRVAL2": 2.2,
+        "CD1_1": -5.5e-5,
+        "CD1_2": 0.0,
+        "CD2_1": 0.0,
+        "CD2_2": 5.5e-5,
     }
     bits = {"MP_SAT": 1, "MP_EDGE": 4, "HIERARCH MP_NO_DATA": 8}
     fits.HDUList(
