@@ -13,7 +13,7 @@ from kernels.image.pixel_state import usable_pixels
 from kernels.image.tile_copy import TileCopy, area_of, clearance, copy_tile, copying_memory, drawn_tiles
 from kernels.measure.photometry import ab_magnitude, njy_per_unit
 from kernels.psf.gaussian_mixture import moffat_mixture
-from kernels.psf.psf_field import psf_at
+from kernels.psf.psf_shape import psf_at
 from kernels.statistics.matching import Targets, match_detections
 from kernels.trails.geometry import DetectedSegment
 from kernels.trails.injection import (

@@ -1,5 +1,7 @@
 """Variation of a quantity over an image, on a mesh, and that of its noise."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +17,7 @@ _MOST = 5.0  # times the noise of the image, or a share of it: more is a piece o
 Floats = NDArray[np.float64]
 
 
-def varied(variation: Variation, x: NDArray[np.floating], y: NDArray[np.floating]) -> Floats:
+def varied(variation: Variation, x: NDArray[Any], y: NDArray[Any]) -> Floats:
     """Return the values at n places (px), (layers, n): bilinear between the nodes, constant beyond them."""
     values = np.array(variation.values)
     (row, down), (column, right) = (
@@ -31,9 +33,7 @@ def _axes(variation: Variation) -> tuple[tuple[float, float], tuple[float, float
     return variation.y, variation.x
 
 
-def _between(
-    at: NDArray[np.floating], nodes: tuple[float, float], count: int
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def _between(at: NDArray[Any], nodes: tuple[float, float], count: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Return the node before each place, and how far it is from there to the next, 0 to 1."""
     place = np.clip((np.asarray(at, np.float64) - nodes[0]) / nodes[1], 0, count - 1)
     first = np.floor(place).astype(np.intp)

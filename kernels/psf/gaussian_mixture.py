@@ -1,4 +1,4 @@
-"""Point-spread functions as sums of circular Gaussians."""
+"""Point-spread functions as sums of Gaussians."""
 
 import math
 from functools import lru_cache

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from kernels.compiled import njit
 from kernels.image.cutouts import cut
 from kernels.image.science_image import ScienceImage
-from kernels.image.variation import varied
 from kernels.psf.gaussian_mixture import GaussianMixture, brightness
 from kernels.psf.moments import adaptive_moments
+from kernels.psf.psf_shape import PsfShape
 from schemas.exposure import ExposureInfo, PsfModel, Variation
 from schemas.objects import SIDE
 
@@ -29,39 +29,6 @@ _MOST_CHANGE, _MOST_ELLIPTIC = 0.4, 0.6  # what a polynomial may say where there
 _PER_PX = 64  # steps of the tabled profile
 
 Floats = NDArray[np.float64]
-
-
-class PsfShape(NamedTuple):
-    """PSF at n places, relative to the round PSF of the image: (n,) each.
-
-    Attributes
-    ----------
-    width
-        Width over that of the image's PSF.
-    e1, e2
-        (a2 - b2) / (a2 + b2) of its axes a > b, times the cosine and the sine of twice the angle of a from +x.
-    """
-
-    width: Floats
-    e1: Floats
-    e2: Floats
-
-    @classmethod
-    def at(cls, variation: Variation, x: float, y: float) -> "PsfShape":
-        """Return that of one place of an image, px."""
-        change, e1, e2 = varied(variation, np.array([x]), np.array([y]))
-        return cls(np.exp(change), e1, e2)
-
-    def stretch(self) -> Floats:
-        """Return a, b, c, (n, 3), of `kernels.psf.gaussian_mixture.GaussianMixture`: the root of `inverse`."""
-        xx, yy, xy = self.inverse().T
-        area = np.sqrt(xx * yy - xy * xy / 4)
-        return np.stack([xx + area, xy / 2, yy + area], 1) / np.sqrt(xx + yy + 2 * area)[:, None]
-
-    def inverse(self) -> Floats:
-        """Return xx, yy, xy, (n, 3): xx dx2 + yy dy2 + xy dx dy is the squared distance as the image's PSF has it."""
-        scale = 1 / (np.sqrt(1 - self.e1**2 - self.e2**2) * self.width**2)
-        return np.stack([(1 - self.e1) * scale, (1 + self.e1) * scale, -2 * self.e2 * scale], 1)
 
 
 class PsfField(NamedTuple):
@@ -208,13 +175,6 @@ def stamp_ellipticity(stamp: NDArray[np.float32], psf: GaussianMixture) -> Varia
     if not np.hypot(e1, e2) < _MOST_ELLIPTIC:
         return None
     return Variation(values=tuple(((value,),) for value in (0.0, e1, e2)), y=(0.0, 1.0), x=(0.0, 1.0))
-
-
-def psf_at(psf: GaussianMixture, variation: Variation, x: float, y: float) -> GaussianMixture:
-    """Return the PSF of an image at a place, px."""
-    stretch = PsfShape.at(variation, x, y).stretch()[0]
-    stretch.setflags(write=False)
-    return psf._replace(stretch=stretch)
 
 
 def draw_psfs(psf: GaussianMixture, at: PsfShape, side: int) -> NDArray[np.float32]:

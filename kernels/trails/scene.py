@@ -10,7 +10,7 @@ from kernels.compiled import njit
 from kernels.image.noise import Noise
 from kernels.image.variation import varied
 from kernels.psf.gaussian_mixture import GaussianMixture
-from kernels.psf.psf_field import psf_at
+from kernels.psf.psf_shape import psf_at
 from kernels.trails.geometry import Footprint, Segment, stadium
 from kernels.trails.trail_model import trail_rows
 from schemas.exposure import Variation
@@ -34,7 +34,7 @@ class Scene(NamedTuple):
     ellipticity_err
         Standard error of the PSF's ellipticity.
     psf_variation, noise_variation
-        Change of the PSF (`kernels.psf.psf_field.psf_at`) and of the noise over the image; None: the same everywhere.
+        Change of the PSF (see `psf_at`) and of the noise over the image; None: the same everywhere.
     variance, variance_scale
         Plane of the variance of each pixel, (ny, nx), if there is one, and what takes it to the noise measured.
     """

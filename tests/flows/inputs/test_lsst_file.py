@@ -7,7 +7,7 @@ from benchmarks.rubin_file import STARS, bright_points, figures, measured
 from flows.inputs.ingest import prepare
 from flows.inputs.source import Source
 from kernels.image.variation import varied
-from kernels.psf.psf_field import PsfShape
+from kernels.psf.psf_shape import PsfShape
 from schemas.settings import Settings
 from tests.support.lsst_file import BETA, FWHM, NOISE, SHEAR, write_lsst_file
 
