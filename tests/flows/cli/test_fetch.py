@@ -63,6 +63,7 @@ def test_a_fetched_night_is_that_of_the_same_files(archive, ztf_night, nightstri
     assert catalogues(tmp_path / "out" / "raw") == catalogues(tmp_path / "out" / "flat")
 
 
+@pytest.mark.slow
 def test_the_recipe_of_the_documentation_is_a_night(archive, nightstride_run, tmp_path):
     """Each command of docs/use/archives.md as it stands, in an empty folder."""
     page = (Path(__file__).parents[3] / "docs/use/archives.md").read_text()
