@@ -25,6 +25,20 @@ ASSUMPTIONS = {
 """Flags of exposures of which something was assumed, is in doubt or is not known, and what that means."""
 
 
+class Variation(BaseModel):
+    """Quantities at the nodes of a mesh over an image: linear in x and y between them, constant beyond."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    values: Annotated[tuple[tuple[tuple[float, ...], ...], ...], Field(description="(layers, rows, columns)")]
+    y: Annotated[tuple[float, float], Field(description="First row of nodes, and distance to the next, px.")]
+    x: Annotated[tuple[float, float], Field(description="The same of the columns.")]
+
+    def shifted(self, y0: float, x0: float) -> "Variation":
+        """Return it as seen on a part of the image that begins at row y0 and column x0."""
+        return self.model_copy(update={"y": (self.y[0] - y0, self.y[1]), "x": (self.x[0] - x0, self.x[1])})
+
+
 class PsfModel(BaseModel):
     """Circular Moffat profile ``(1 + (r / alpha)^2)^-beta`` (Moffat 1969, A&A 3, 455)."""
 
@@ -37,6 +51,13 @@ class PsfModel(BaseModel):
         float, Field(ge=0, description="Standard error of 1 / beta, which is 0 for a Gaussian; 0: as good as exact.")
     ] = 0.0
     source: Annotated[str, Field(description="stamp | header | science | template | image | assumed")] = "header"
+    variation: Annotated[
+        Variation | None,
+        Field(
+            description="ln of the width over this one's, e1 and e2 at each place; null: the same everywhere, round."
+        ),
+    ] = None
+    ellipticity_err: Annotated[float, Field(ge=0, description="Standard error of e1 and e2 of the variation.")] = 0.0
 
 
 class ExposureKey(BaseModel):
@@ -85,6 +106,9 @@ class ExposureInfo(ExposureKey):
         tuple[tuple[float, ...], ...],
         Field(description="Autocorrelation of the noise at lags -L..L in y and x; (2L+1, 2L+1), 1 at the centre."),
     ] = ((1.0,),)
+    noise_variation: Annotated[
+        Variation | None, Field(description="Noise at each place over `noise`; null: it varies by less than 10 %.")
+    ] = None
     masked_fraction: Annotated[float, Field(ge=0, le=1, description="Share of unusable pixels.")] = 0.0
     source_uri: str
     source_sha256: Annotated[str, Field(description="Of the file's bytes (all files of the exposure, in order).")]

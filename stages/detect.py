@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from kernels.image.search_image import Places, SearchImage
+from kernels.image.variation import evened
 from schemas.dataset import DatasetError
 from schemas.dia_source import HIT, SearchCounts
 from schemas.pixels import DIFFERENCE, MASK, UNUSABLE
@@ -52,6 +53,8 @@ def detect(inputs: Mapping[str, Any], context: Context) -> Result:
         raise DatasetError(f"tile {tile} needs its own pixels, got {image.shape} and mask {mask.shape}.")
     grid, threshold = model.grid, context.settings.threshold
     first = tile.row0 * grid.stride - tile.y0, tile.column0 * grid.stride - tile.x0
+    varying = context.exposure.noise_variation
+    image = evened(image, context.exposure.background, varying, tile.y0, tile.x0)
     plane = SearchImage.of(context.exposure, image, (mask & np.uint16(UNUSABLE)) == 0)
     logits, unscored = model.search(plane, Places(*first, tile.rows, tile.columns, grid.stride))
     hit = np.flatnonzero(logits >= logit(model.card.threshold if threshold is None else threshold))
@@ -93,7 +96,7 @@ def _memory(shape: tuple[int, int], settings: DetectSettings) -> int:
 
 STAGE = Stage(
     name="detect",
-    version="3",
+    version="4",
     per="tile",
     needs=(DIFFERENCE, MASK),
     gives=HIT,

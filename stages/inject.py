@@ -13,6 +13,7 @@ from kernels.image.pixel_state import usable_pixels
 from kernels.image.tile_copy import TileCopy, area_of, clearance, copy_tile, copying_memory, drawn_tiles
 from kernels.measure.photometry import ab_magnitude, njy_per_unit
 from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.psf.psf_shape import psf_at
 from kernels.statistics.matching import Targets, match_detections
 from kernels.trails.geometry import DetectedSegment
 from kernels.trails.injection import (
@@ -27,7 +28,7 @@ from schemas.dataset import DatasetError
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureInfo
 from schemas.injection import INJECTION, injection_ids
-from schemas.pixels import DIFFERENCE, MASK, SCIENCE, SearchGrid
+from schemas.pixels import DIFFERENCE, MASK, SCIENCE, VARIANCE, SearchGrid
 from schemas.settings import InjectSettings
 from schemas.stage import Context, Search, Stage
 
@@ -117,14 +118,14 @@ def _put_in(
     image, mask = copy.planes[DIFFERENCE.name], copy.planes[MASK.name]
     usable, fwhm = usable_pixels(image, mask), exposure.psf.fwhm_px
     psf, correlation = moffat_mixture(fwhm, exposure.psf.beta), np.array(exposure.noise_correlation)
-    apart = clearance(grid, fwhm)
+    varying, apart = exposure.psf.variation, clearance(grid, fwhm)
     trails = draw_trails(
         rng, _number(settings.streaks, copy.box), copy.box, settings.length, settings.snr, known, apart
     )
     injected, stamps = [], list[TrailStamp]()
     for trail in trails:
         here = trail.shifted(-copy.x0, -copy.y0)
-        stamp = trail_stamp(here, psf, fwhm)
+        stamp = trail_stamp(here, psf if varying is None else psf_at(psf, varying, trail.x, trail.y), fwhm)
         flux = flux_of(here, stamp, image, usable, exposure.noise, correlation)
         injected.append(_Injected(trail, flux, visible_stamp_share(usable, stamp)))
         stamps.append(stamp)
@@ -198,10 +199,10 @@ def _outcome(
 
 STAGE = Stage(
     name="inject",
-    version="2",
+    version="3",
     per="exposure",
     needs=(DIFFERENCE, MASK, DIA_SOURCE),
-    optional=(SCIENCE,),
+    optional=(SCIENCE, VARIANCE),
     gives=INJECTION,
     run=inject,
     settings=InjectSettings,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from kernels.image.noise import Noise
 from kernels.image.pixel_state import usable_pixels
+from kernels.image.variation import variance_scale
 from kernels.measure.detection import Detection, confirmed_class, measure_candidates
 from kernels.measure.photometry import ab_magnitude, njy_per_unit
 from kernels.measure.reliability import FittedTrail, candidate_stamps, feature_matrix
@@ -22,7 +23,7 @@ from kernels.trails.scene import Scene
 from schemas.dia_source import CAUSES, DIA_SOURCE, KINDS, RESIDUALS, STREAK, DetectionFlag
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureInfo
-from schemas.pixels import DIFFERENCE, MASK, SCIENCE
+from schemas.pixels import DIFFERENCE, MASK, SCIENCE, VARIANCE
 from schemas.settings import MeasureSettings
 from schemas.stage import Context, Model, Result, Stage, Weights, as_found, piecewise_memory
 from schemas.summary import Causes
@@ -38,7 +39,8 @@ def measure(inputs: Mapping[str, Any], context: Context) -> Result:
     Parameters
     ----------
     inputs
-        ``streak``, ``difference`` and ``mask``; and ``science``, if there is one, which shows what is a star.
+        ``streak``, ``difference`` and ``mask``; and, if there are any, ``science``, which shows what is a star, and
+        ``variance``, which tells how much noise the light in a pixel adds.
     context
         Its exposure, the section `MeasureSettings`, and ``models["reliability"]``, a callable from the (n, features)
         float32 matrix and the stamps of n candidates to n probabilities, with its `ModelCard` as ``card``; its method
@@ -155,7 +157,7 @@ def describe(inputs: Mapping[str, Any], context: Context) -> Described:
     `kernels.trails.geometry`). Parameters are those of `measure`; no model is needed.
     """
     info, streaks = _exposure(context), inputs["streak"]
-    scene = _scene(inputs["difference"], inputs["mask"], info, context.allocate)
+    scene = _scene(inputs, info, context.allocate)
     half_width = context.settings.aperture_fwhm * info.psf.fwhm_px
     order = np.argsort(-streaks["logitSum"].to_numpy(), kind="stable")
     streaks = streaks.take(pa.array(order.astype(np.int64)))
@@ -168,7 +170,11 @@ def describe(inputs: Mapping[str, Any], context: Context) -> Described:
     kept.sort(key=lambda i: (found[i].fit.segment.y, found[i].fit.segment.x))
     table = _table([found[i] for i in kept], streaks.take(pa.array(kept, pa.int64())), info)
     fitted = [FittedTrail(found[i].fit.segment, found[i].trail.value, found[i].fit.level) for i in kept]
-    residuals = np.array([residual_features(scene, found[i].fit, found[i].trail.value) for i in kept], np.float32)
+    seen = [scene.at(found[i].fit.segment.x, found[i].fit.segment.y) for i in kept]
+    residuals = np.array(
+        [residual_features(there, found[i].fit, found[i].trail.value) for there, i in zip(seen, kept, strict=True)],
+        np.float32,
+    )
     static = static_light(scene, inputs.get("science"), [one.segment for one in fitted])
     trail_snr = np.array([found[i].trail.value / found[i].trail.error for i in kept])
     features = feature_matrix(table, info.psf.fwhm_px, trail_snr, residuals.reshape(-1, len(RESIDUALS)), static)
@@ -181,16 +187,22 @@ def _exposure(context: Context) -> ExposureInfo:
     return context.exposure
 
 
-def _scene(
-    pixels: NDArray[np.float32], mask: NDArray[np.uint16], info: ExposureInfo, allocate: Callable[..., Any]
-) -> Scene:
+def _scene(inputs: Mapping[str, Any], info: ExposureInfo, allocate: Callable[..., Any]) -> Scene:
+    pixels, variance = inputs[DIFFERENCE.name], inputs.get(VARIANCE.name)
+    usable = usable_pixels(pixels, inputs[MASK.name], allocate)
+    scale = np.nan if variance is None else variance_scale(variance, usable, info.noise, info.noise_variation)
     return Scene(
         pixels=pixels,
-        usable=usable_pixels(pixels, mask, allocate),
+        usable=usable,
         psf=moffat_mixture(info.psf.fwhm_px, info.psf.beta),
         fwhm_px=info.psf.fwhm_px,
         noise=Noise(info.noise, np.array(info.noise_correlation), np.inf if info.gain is None else info.gain),
         background=info.background,
+        ellipticity_err=info.psf.ellipticity_err,
+        psf_variation=info.psf.variation,
+        noise_variation=info.noise_variation,
+        variance=variance if scale > 0 else None,
+        variance_scale=scale if scale > 0 else 1.0,
     )
 
 
@@ -318,10 +330,10 @@ def _reliability(weights: Weights, settings: MeasureSettings) -> Any:
 
 STAGE = Stage(
     name="measure",
-    version="11",
+    version="12",
     per="exposure",
     needs=(STREAK, DIFFERENCE, MASK),
-    optional=(SCIENCE,),
+    optional=(SCIENCE, VARIANCE),
     gives=DIA_SOURCE,
     run=measure,
     settings=MeasureSettings,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from kernels.image.cutouts import Crop, cut_crop
 from kernels.image.noise import Noise, filtered_noise
 from kernels.image.pixel_state import usable_pixels
+from kernels.image.variation import evened
 from kernels.measure.vetoes.evidence import is_line_artefact
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.sky.projection import celestial_wcs, pixel_scale
@@ -163,7 +164,8 @@ def _scene(
     side = math.ceil(_LONG + 6 * fwhm)
     line = trail_image((side, side), side / 2, side / 2, _LONG, 0.0, psf)
     noise = filtered_noise(line, exposure.noise, correlation) / math.sqrt(float(np.square(line).sum()))
-    frame = Frame(image, usable_pixels(image, mask, allocate), noise, fwhm)
+    usable = usable_pixels(image, mask, allocate)
+    frame = Frame(evened(image, exposure.background, exposure.noise_variation), usable, noise, fwhm)
     return _Scene(frame, exposure.background, Optics(psf, fwhm, bank))
 
 
@@ -312,7 +314,7 @@ def _table(classified: Sequence[Classified]) -> pa.Table:
 
 STAGE = Stage(
     name="merge",
-    version="5",
+    version="6",
     per="exposure",
     needs=(HIT, DIFFERENCE, MASK),
     gives=STREAK,

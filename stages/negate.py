@@ -17,7 +17,7 @@ from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureInfo
 from schemas.negative import NEGATIVE
 from schemas.objects import SOURCE
-from schemas.pixels import DIFFERENCE, MASK, SCIENCE
+from schemas.pixels import DIFFERENCE, MASK, SCIENCE, VARIANCE
 from schemas.settings import NegateSettings
 from schemas.stage import Context, Stage
 
@@ -145,10 +145,10 @@ def _at_source(x: Floats, y: Floats, sources: pa.Table | None, reach: float) -> 
 
 STAGE = Stage(
     name="negate",
-    version="2",
+    version="3",
     per="exposure",
     needs=(DIFFERENCE, MASK, DIA_SOURCE),
-    optional=(SCIENCE, SOURCE),
+    optional=(SCIENCE, SOURCE, VARIANCE),
     gives=NEGATIVE,
     run=negate,
     settings=NegateSettings,

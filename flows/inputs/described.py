@@ -1,7 +1,7 @@
 """Description of an exposure that was read: background, noise, PSF, usable pixels."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,14 +16,17 @@ from flows.inputs.npz_llnl import stack_form
 from flows.inputs.source import RawExposure, Source
 from kernels.image.noise import background_and_noise, noise_correlation
 from kernels.image.pixel_state import PixelState, filled, pixel_state, usual_scatter
+from kernels.image.variation import noise_variation
 from kernels.psf.flux_error import UNKNOWN_FLATNESS
-from kernels.psf.gaussian_mixture import fwhm_before_pixels
-from kernels.psf.seeing import StarsPsf, estimate_psf
+from kernels.psf.gaussian_mixture import fwhm_before_pixels, moffat_mixture
+from kernels.psf.psf_field import fit_psf_field, variation_of
+from kernels.psf.seeing import Star, StarsPsf, bright_stars, psf_of
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.pixels import WINDOW, is_large
 
 _ASSUMED_FWHM, _ASSUMED_ERR = 2.5, 1.0
+_FIELD_STARS = 200  # that tell how the PSF changes over the image
 _SAME_WIDTH = 0.25  # a header may well tell the seeing of another moment, no more
 
 
@@ -85,6 +88,8 @@ def _seen(raw: RawExposure, planes: Mapping[str, Any], state: PixelState, counts
     flags = {*raw.flags, *doubts, *(["infinite_values"] if counts.infinite else [])}
     correlation = noise_correlation(image, state.usable, background, noise)
     shape = raw.planes["difference"].shape
+    # A sample of a large image does not say where it is from.
+    varying = None if is_large(shape) else noise_variation(image, state.usable, noise, planes.get("variance"))
     info = _info(
         raw,
         shape=shape,
@@ -92,6 +97,7 @@ def _seen(raw: RawExposure, planes: Mapping[str, Any], state: PixelState, counts
         background=background,
         noise=noise,
         noise_correlation=tuple(map(tuple, correlation.tolist())),
+        noise_variation=varying,
         masked_fraction=1 - counts.good / math.prod(shape),
         planes=tuple(sorted(raw.planes.keys() - {"difference", "mask"})),
         flags=tuple(sorted(flags)),
@@ -124,7 +130,8 @@ def _psf(planes: Mapping[str, Any], usable: NDArray[np.bool_], raw: RawExposure)
     """Return the PSF that was read, its slope from stars where only the width is known; else that of the stars."""
     given = raw.psf
     if given is not None and given.flatness_err < UNKNOWN_FLATNESS:
-        return _as_defined(given), ()
+        stars = _stars(planes["science"], usable, raw.saturation) if "science" in planes else []
+        return _varying(_as_defined(given), stars, raw, given), ()
     seen = stars_psf(planes, usable, raw.saturation)
     if given is not None:
         if seen is None:
@@ -132,11 +139,25 @@ def _psf(planes: Mapping[str, Any], usable: NDArray[np.bool_], raw: RawExposure)
         found = seen.psf
         known = _as_defined(given.model_copy(update={"beta": found.beta, "flatness_err": found.flatness_err}))
         differs = abs(known.fwhm_px / found.fwhm_px - 1) > _SAME_WIDTH
-        return known, ("psf_differs",) if differs else ()
+        stars = [] if seen.plane == "template" else seen.stars
+        return _varying(known, stars, raw, known), ("psf_differs",) if differs else ()
     if seen is not None:
-        return PsfModel(source=seen.plane, **_model(seen.psf)), ()
+        model = PsfModel(source=seen.plane, **_model(seen.psf))
+        return model if seen.plane == "template" else _varying(model, seen.stars, raw), ()
     error = {"fwhm_err": _ASSUMED_ERR, "flatness_err": UNKNOWN_FLATNESS}
     return PsfModel(fwhm_px=_ASSUMED_FWHM, source="assumed", **error), ("assumed_psf",)
+
+
+def _varying(psf: PsfModel, stars: Sequence[Star], raw: RawExposure, given: PsfModel | None = None) -> PsfModel:
+    """Add how the PSF changes over the image, by the stars on it; of a large image only a sample of them is known."""
+    shape = raw.planes["difference"].shape
+    if is_large(shape) or not stars:
+        return psf
+    stamps = np.stack([one.stamp for one in stars])
+    x, y = (np.array([getattr(one, axis) for one in stars]) for axis in ("x", "y"))
+    field = fit_psf_field(stamps, x, y, moffat_mixture(psf.fwhm_px, psf.beta), (shape[0], shape[1]))
+    error = round(field.error, 5)
+    return psf.model_copy(update={"variation": variation_of(field, given), "ellipticity_err": error})
 
 
 def _model(psf: StarsPsf) -> dict[str, Any]:
@@ -148,6 +169,7 @@ class SeenPsf(NamedTuple):
 
     psf: StarsPsf
     plane: str
+    stars: Sequence[Star]
 
 
 def stars_psf(planes: Mapping[str, Any], usable: NDArray[np.bool_], saturation: float | None) -> SeenPsf | None:
@@ -166,19 +188,23 @@ def stars_psf(planes: Mapping[str, Any], usable: NDArray[np.bool_], saturation: 
     """
     for plane in ("science", "template", "image"):
         pixels = planes.get(plane)
-        if pixels is not None and (found := _stars_psf(pixels, usable, saturation)) is not None:
-            return SeenPsf(found, plane)
+        if pixels is not None:
+            stars = _stars(pixels, usable, saturation)
+            if (found := psf_of(stars)) is not None:
+                return SeenPsf(found, plane, stars)
     return None
 
 
-def _stars_psf(pixels: NDArray[np.float32], usable: NDArray[np.bool_], saturation: float | None) -> StarsPsf | None:
+def _stars(pixels: NDArray[np.float32], usable: NDArray[np.bool_], saturation: float | None) -> Sequence[Star]:
+    """Return the bright stars of an image; none where it has no noise."""
     seen = usable & np.isfinite(pixels)
     if seen.sum() < WINDOW * WINDOW:
-        return None
+        return []
     background, noise = background_and_noise(pixels, seen)
     if not noise > 0:
-        return None
-    return estimate_psf(np.where(seen, pixels, np.float32(background)), seen, background, noise, saturation)
+        return []
+    level = np.float32(background)
+    return bright_stars(np.where(seen, pixels, level), seen, background, noise, saturation, _FIELD_STARS)
 
 
 def _info(raw: RawExposure, **computed: Any) -> ExposureInfo:

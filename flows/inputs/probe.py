@@ -36,6 +36,8 @@ from flows.inputs.npz_llnl import read_stack_image, stack_key
 from flows.inputs.source import REFERENCE, RawExposure, Source
 from flows.inputs.wcs_cards import same_grid, wcs_cards
 from kernels.psf.flux_error import UNKNOWN_FLATNESS
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.psf.psf_field import stamp_ellipticity
 from kernels.psf.seeing import fit_moffat
 from schemas.errors import BadInput, Retryable
 from schemas.exposure import ExposureKey, PsfModel
@@ -332,7 +334,8 @@ def _siblings(
         pixels = content.image(index)
         if plane == "psf":
             fwhm, beta = _stamp(real_image(pixels[:], uri), uri)
-            psf = PsfModel(fwhm_px=fwhm, beta=beta, source="stamp")
+            ellipticity = stamp_ellipticity(real_image(pixels[:], uri), moffat_mixture(fwhm, beta))
+            psf = PsfModel(fwhm_px=fwhm, beta=beta, source="stamp", variation=ellipticity)
         elif plane == "mask":
             planes["mask"] = _foreign_mask(pixels, content.headers, header)
         else:

@@ -202,9 +202,14 @@ class Noise(NamedTuple):
     gain: float = np.inf
 
 
-def variance(model: NDArray[np.float64], noise: Noise) -> NDArray[np.float64]:
-    """Return the variance of each pixel under a source: the noise's and Poisson's of ``model`` (pixel units)."""
-    return noise.sigma**2 + np.maximum(model, 0.0) / noise.gain
+def own_variance(model: NDArray[np.float64], noise: Noise, added: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """Return the variance that light adds to each pixel: Poisson's of ``model``, or what a variance plane has there."""
+    return np.maximum(np.maximum(model, 0.0) / noise.gain, added)
+
+
+def variance(model: NDArray[np.float64], noise: Noise, added: NDArray[np.float64] | float = 0.0) -> NDArray[np.float64]:
+    """Return the variance of each pixel under a source: the noise's and that of light (pixel units)."""
+    return noise.sigma**2 + own_variance(model, noise, added)
 
 
 def filtered_noise(template: NDArray[np.floating], noise: float, correlation: NDArray[np.floating]) -> float:

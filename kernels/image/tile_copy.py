@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from schemas.exposure import ExposureInfo
-from schemas.pixels import DIFFERENCE, MASK, SCIENCE, SearchGrid, is_large
+from schemas.exposure import ExposureInfo, Variation
+from schemas.pixels import DIFFERENCE, MASK, SCIENCE, VARIANCE, SearchGrid, is_large
 from schemas.stage import EXPOSURE_PIXEL
 
 Box = tuple[int, int, int, int]
@@ -19,6 +19,7 @@ _COPY_SIDE = 1700  # px: the largest copied tile with its margins, 1,512 px and 
 _HELD_PIXEL = 12  # bytes of image, mask and science image
 _MAPPED = 256 * 2**20  # bytes of these in memory at a time, where they are mapped from files
 _BEYOND_FWHM = 8.0
+_COPIED = (DIFFERENCE.name, MASK.name, SCIENCE.name, VARIANCE.name)
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,14 @@ class TileCopy:
 
     def exposure(self, of: ExposureInfo) -> ExposureInfo:
         """Return the copy as an exposure; without WCS it has no positions that could be taken for real ones."""
-        return of.model_copy(update={"shape": self.shape, "wcs_header": None})
+        varied = {name: value.shifted(self.y0, self.x0) for name, value in _varied(of) if value is not None}
+        psf = of.psf.model_copy(update={"variation": varied.get("psf")})
+        own = {"psf": psf, "noise_variation": varied.get("noise")}
+        return of.model_copy(update={"shape": self.shape, "wcs_header": None, **own})
+
+
+def _varied(of: ExposureInfo) -> tuple[tuple[str, Variation | None], ...]:
+    return ("psf", of.psf.variation), ("noise", of.noise_variation)
 
 
 def cells(shape: tuple[int, int], side: int) -> list[Box]:
@@ -107,7 +115,7 @@ def copy_tile(
     Parameters
     ----------
     inputs
-        Planes of the whole exposure by name: ``difference``, ``mask``, and ``science`` if there is one.
+        Planes of the whole exposure by name: ``difference``, ``mask``; ``science`` and ``variance`` if there are any.
     tile, box
         As `drawn_tiles` gives them.
     longest
@@ -119,7 +127,7 @@ def copy_tile(
     (ny, nx), step = exposure.shape, grid.stride
     y0, x0 = (max(0, (edge - margin) // step * step) for edge in box[:2])
     here = np.s_[y0 : min(ny, box[2] + margin), x0 : min(nx, box[3] + margin)]
-    planes = {name: inputs[name][here].copy() for name in (DIFFERENCE.name, MASK.name, SCIENCE.name) if name in inputs}
+    planes = {name: inputs[name][here].copy() for name in _COPIED if name in inputs}
     return TileCopy(tile, box, y0, x0, planes)
 
 

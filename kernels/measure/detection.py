@@ -91,6 +91,7 @@ def measure_candidate(
     least_length
         A fit that ends shorter has failed, px: the model is a line of one brightness, which flashes in line are not.
     """
+    scene = scene.at(start.x, start.y)
     fit = fit_trail(scene, start)
     if fit.segment.length < least_length:
         fit = unfitted(scene, start)

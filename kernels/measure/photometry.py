@@ -51,8 +51,8 @@ def fit_flux(scene: Scene, seen: View, segment: Segment, others: Sequence[NDArra
     light = solution[0] * shape
     for value, other in zip(solution[2:], others, strict=True):
         light = light + value * other
-    covariance = fit_covariance(design, seen.use, light, seen.footprint, scene.noise)
-    squares = seen.use * np.square(seen.values - light - solution[1]) / variance(light, scene.noise)
+    covariance = fit_covariance(design, seen.use, light, seen.footprint, scene.noise, seen.added)
+    squares = seen.use * np.square(seen.values - light - solution[1]) / variance(light, scene.noise, seen.added)
     return Flux(float(solution[0]), float(np.sqrt(covariance[0, 0])), float(squares.sum()))
 
 
@@ -125,7 +125,13 @@ def aperture_flux(
     total, area = _sum_inside(scene.pixels, scene.usable, around.y, around.x, box, float(level))
     share = area / (long * wide)
     correlated = share * scene.noise.sigma**2 * _shared_area(long, wide, theta, scene.noise.correlation)
-    return Flux(total, math.sqrt(correlated + max(total, 0.0) / scene.noise.gain + (area * level_err) ** 2))
+    light = max(total, 0.0) / scene.noise.gain
+    if scene.variance is not None:
+        sky = scene.noise.sigma**2 / scene.variance_scale
+        light = max(
+            light, scene.variance_scale * _sum_inside(scene.variance, scene.usable, around.y, around.x, box, sky)[0]
+        )
+    return Flux(total, math.sqrt(correlated + light + (area * level_err) ** 2))
 
 
 @njit(cache=True, nogil=True)

@@ -117,8 +117,9 @@ def candidate_stamps(
         known. Brightness goes through `kernels.image.search_image.squash`.
     """
     out = np.zeros((len(found), STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE), np.float32)
-    per_noise = 1 / scene.noise.sigma
     for picture, (segment, flux, level) in zip(out, found, strict=True):
+        there = scene.at(segment.x, segment.y)
+        per_noise = 1 / there.noise.sigma
         x, y = math.floor(segment.x + 0.5), math.floor(segment.y + 0.5)
         half = STAMP_SIDE // 2
         model = trail_image(
@@ -127,7 +128,7 @@ def candidate_stamps(
             segment.y - y + half,
             segment.length,
             segment.angle,
-            scene.psf,
+            there.psf,
         )
         picture[2] = model * (flux * per_noise)
         _fill(scene.pixels, scene.usable, np.float32(level), np.float32(per_noise), y, x, picture)

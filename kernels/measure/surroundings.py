@@ -100,7 +100,7 @@ def residual_features(scene: Scene, fit: TrailFit, flux: float) -> NDArray[np.fl
     theta = math.radians(segment.angle)
     dx, dy = x - segment.x, y - segment.y
     shapes = [
-        trail_rows(dx, dy, segment.length, theta, scene.psf.weights, scene.psf.sigmas * wider)[0]
+        trail_rows(dx, dy, segment.length, theta, *scene.psf._replace(sigmas=scene.psf.sigmas * wider))[0]
         for wider in (1.0, *_WIDER)
     ]
     model = np.abs(flux) * per_noise * shapes[0]
@@ -189,6 +189,7 @@ def static_light(scene: Scene, science: NDArray[np.float32] | None, segments: Se
 
 
 def _under(scene: Scene, science: NDArray[np.float32], segment: Segment) -> tuple[float, float, float]:
+    scene = scene.at(segment.x, segment.y)
     here = stadium(scene.shape, segment, _LIGHT_FWHM * scene.fwhm_px)
     shape, light = trail_shape(scene, here, segment), _light(scene, science, here)
     seen = np.isfinite(light)

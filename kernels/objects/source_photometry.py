@@ -64,7 +64,7 @@ def psf_fluxes(
         Electrons per pixel unit; infinite if not known.
     """
     radius = max(PSF_REACH * fwhm_px, 2.0)
-    sums = _fit(image.pixels, image.bad, x, y, *psf, radius)
+    sums = _fit(image.pixels, image.bad, x, y, psf.weights, psf.sigmas, radius)
     light, squares, cubes, all_squares = sums.T
     with np.errstate(invalid="ignore", divide="ignore"):
         seen = np.where(all_squares > 0, squares / all_squares, 0.0)

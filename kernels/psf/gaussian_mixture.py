@@ -1,4 +1,4 @@
-"""Point-spread functions as sums of circular Gaussians."""
+"""Point-spread functions as sums of Gaussians."""
 
 import math
 from functools import lru_cache
@@ -14,8 +14,17 @@ _COMPONENTS = 5
 _PIXEL_VARIANCE = 1 / 12  # of a unit square, along each axis
 
 
+def _frozen(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    values.setflags(write=False)
+    return values
+
+
+ROUND = _frozen(np.array([1.0, 0.0, 1.0]))
+"""Stretch that changes nothing."""
+
+
 class GaussianMixture(NamedTuple):
-    """Sum of concentric circular Gaussians.
+    """Sum of concentric Gaussians, all circular once the image is stretched.
 
     Attributes
     ----------
@@ -23,10 +32,14 @@ class GaussianMixture(NamedTuple):
         Share of the flux in each; positive, they sum to 1.
     sigmas : (K,)
         Standard deviations, px, increasing.
+    stretch : (3,)
+        a, b, c of the matrix ((a, b), (b, c)) that takes (dx, dy) from the centre to where the circular profile has
+        that brightness, but for the factor of the matrix's determinant.
     """
 
     weights: NDArray[np.float64]
     sigmas: NDArray[np.float64]
+    stretch: NDArray[np.float64] = ROUND
 
 
 @lru_cache(maxsize=1024)
@@ -88,11 +101,6 @@ def _unit_mixture(beta: float) -> tuple[NDArray[np.float64], NDArray[np.float64]
 def _unpack(parameters: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     weights = np.exp(parameters[_COMPONENTS:] - parameters[_COMPONENTS:].max())
     return weights / weights.sum(), np.exp(parameters[:_COMPONENTS])
-
-
-def _frozen(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    values.setflags(write=False)
-    return values
 
 
 def brightness(psf: GaussianMixture, squared: NDArray[np.floating]) -> NDArray[np.float64]:

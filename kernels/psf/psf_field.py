@@ -12,7 +12,8 @@ from kernels.image.cutouts import cut
 from kernels.image.science_image import ScienceImage
 from kernels.psf.gaussian_mixture import GaussianMixture, brightness
 from kernels.psf.moments import adaptive_moments
-from schemas.exposure import ExposureInfo
+from kernels.psf.psf_shape import PsfShape
+from schemas.exposure import ExposureInfo, PsfModel, Variation
 from schemas.objects import SIDE
 
 _LEAST = (5, 15, 50)  # stars, for a polynomial of degree 0, 1, 2
@@ -30,27 +31,6 @@ _PER_PX = 64  # steps of the tabled profile
 Floats = NDArray[np.float64]
 
 
-class PsfShape(NamedTuple):
-    """PSF at n places, relative to the round PSF of the image: (n,) each.
-
-    Attributes
-    ----------
-    width
-        Width over that of the image's PSF.
-    e1, e2
-        (a2 - b2) / (a2 + b2) of its axes a > b, times the cosine and the sine of twice the angle of a from +x.
-    """
-
-    width: Floats
-    e1: Floats
-    e2: Floats
-
-    def inverse(self) -> Floats:
-        """Return xx, yy, xy, (n, 3): xx dx2 + yy dy2 + xy dx dy is the squared distance as the image's PSF has it."""
-        scale = 1 / (np.sqrt(1 - self.e1**2 - self.e2**2) * self.width**2)
-        return np.stack([(1 - self.e1) * scale, (1 + self.e1) * scale, -2 * self.e2 * scale], 1)
-
-
 class PsfField(NamedTuple):
     """Change of the PSF over an image.
 
@@ -64,12 +44,15 @@ class PsfField(NamedTuple):
         Number of stars behind it.
     box : (2, 2)
         Least and greatest u and v of these: beyond, it stays as it is there.
+    error
+        Standard error of e1 and e2 at a usual place.
     """
 
     coefficients: Floats
     shape: tuple[int, int]
     stars: int
     box: Floats
+    error: float = 0.0
 
     def at(self, x: NDArray[Any], y: NDArray[Any]) -> PsfShape:
         """Return the PSF there."""
@@ -140,7 +123,8 @@ def fit_psf_field(
     if spread[0] > _LOOSE:
         return constant(shape)
     box = np.stack([place[stars].min(0), place[stars].max(0)])
-    return PsfField(np.asarray(coefficients.T, np.float64), shape, int(stars.sum()), box)
+    error = float(spread[1:].max()) * (terms.shape[1] / int(stars.sum())) ** 0.5
+    return PsfField(np.asarray(coefficients.T, np.float64), shape, int(stars.sum()), box, error)
 
 
 def bright(x: Floats, y: Floats) -> tuple[Floats, Floats]:
@@ -155,6 +139,47 @@ def field_of(image: ScienceImage, psf: GaussianMixture, x: Floats, y: Floats) ->
     column, row = (np.rint(place).astype(np.int64) for place in (x, y))
     cut(image.pixels, image.bad, 1.0, row, column, np.arange(len(x)), 0, stamps)
     return fit_psf_field(stamps[:, 0], x, y, psf, image.pixels.shape)
+
+
+_NODES = 9  # along each axis of the mesh: a polynomial of degree 2 is within 0.002 of it
+
+
+def variation_of(field: PsfField, given: PsfModel | None = None) -> Variation | None:
+    """Return the change of the PSF over an image as its description holds it; None if no star tells.
+
+    Parameters
+    ----------
+    field
+        By the stars of the science image.
+    given
+        PSF of the difference image that an archive gives, which the field is relative to: its width, and its
+        ellipticity if that is known, are those in the middle of the stars, and only the change is the stars'. A
+        difference image that was filtered by its subtraction is wider than the science image, and changes less.
+    """
+    if not field.stars:
+        return None if given is None else given.variation
+    y, x = (np.linspace(0, size - 1, _NODES) for size in field.shape)
+    shape = field.at(*(axis.ravel() for axis in np.meshgrid(x, y)))
+    values = np.stack([np.log(shape.width), shape.e1, shape.e2])
+    if given is not None:
+        middle = values.mean(1, keepdims=True)
+        own = np.zeros(3) if given.variation is None else np.array(given.variation.values)[:, 0, 0]
+        kept = [0.0, *(middle[1:, 0] if given.variation is None else own[1:])]
+        values = (values - middle) * min(1.0, float(np.exp(2 * middle[0, 0]))) + np.array(kept)[:, None]
+    mesh = values.reshape(3, _NODES, _NODES).round(5).tolist()
+    steps = [(size - 1) / (_NODES - 1) for size in field.shape]
+    return Variation(values=tuple(tuple(map(tuple, one)) for one in mesh), y=(0.0, steps[0]), x=(0.0, steps[1]))
+
+
+def stamp_ellipticity(stamp: NDArray[np.float32], psf: GaussianMixture) -> Variation | None:
+    """Return the ellipticity of a picture of the PSF, the same everywhere; None where it cannot be measured."""
+    side = min(stamp.shape)
+    y, x = ((size - side) // 2 for size in stamp.shape)
+    square = np.ascontiguousarray(stamp[None, y : y + side, x : x + side], np.float32)
+    _, e1, e2 = _measured(np.where(np.isfinite(square), square, 0), psf)[0].round(5).tolist()
+    if not np.hypot(e1, e2) < _MOST_ELLIPTIC:
+        return None
+    return Variation(values=tuple(((value,),) for value in (0.0, e1, e2)), y=(0.0, 1.0), x=(0.0, 1.0))
 
 
 def draw_psfs(psf: GaussianMixture, at: PsfShape, side: int) -> NDArray[np.float32]:

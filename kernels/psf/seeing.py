@@ -92,6 +92,14 @@ class StarsPsf(NamedTuple):
     angle_deg: float = 0.0
 
 
+class Star(NamedTuple):
+    """Star on an image: its pixel, 0-based, and the pixels around it less background."""
+
+    x: int
+    y: int
+    stamp: NDArray[np.float32]
+
+
 _MEDIAN_ERROR = 1.4826 * math.sqrt(math.pi / 2)  # standard error of a median of n over their MAD / sqrt(n)
 _LEAST_ERROR = (0.003, 0.02)  # of the width, relative, and of 1 / beta: a PSF is no Moffat profile to better than that
 _NEARLY_GAUSSIAN = 0.9 * _BETA[1]  # beyond that a profile may as well be a Gaussian: 1 / beta is 0
@@ -124,7 +132,12 @@ def estimate_psf(
     StarsPsf or None
         Medians of fits to up to 25 sources; None if fewer than 3 are fit for it.
     """
-    stars = _candidates(image, usable, background, noise, saturation)
+    return psf_of(bright_stars(image, usable, background, noise, saturation, _STARS))
+
+
+def psf_of(found: Sequence[Star]) -> StarsPsf | None:
+    """Return the PSF of the first 25 of some stars, as `estimate_psf` does."""
+    stars = [stamp for _, _, stamp in found[:_STARS]]
     fits = np.array([fit_moffat(stamp) for stamp in stars]) if stars else np.empty((0, 2))
     # Narrower than a pixel: a cosmic ray or a hot pixel; as wide as the stamp: a galaxy or a ghost.
     kept = np.flatnonzero((fits[:, 0] > 0.9) & (fits[:, 0] < _HALF))
@@ -161,13 +174,15 @@ def _mean_shape(stamps: Sequence[NDArray[np.float32]], fwhm: float) -> tuple[flo
     return 1 - math.sqrt((1 - size) / (1 + size)), float(np.degrees(0.5 * np.arctan2(e2, e1)) % 180)
 
 
-def _candidates(
+def bright_stars(
     image: NDArray[np.float32],
     usable: NDArray[np.bool_],
     background: float,
     noise: float,
     saturation: float | None,
-) -> list[NDArray[np.float32]]:
+    most: int,
+) -> list[Star]:
+    """Return the brightest round, positive, isolated sources, brightest first; parameters as of `estimate_psf`."""
     data = np.where(usable, image - np.float32(background), np.float32(0))
     try:
         found = sep.extract(data, 8.0, err=noise, minarea=5, mask=~usable, deblend_cont=1.0)
@@ -176,7 +191,7 @@ def _candidates(
     limit = np.inf if saturation is None else 0.8 * saturation - background
     elongation = found["a"] / np.maximum(found["b"], 1e-3)
     found = found[(found["flag"] == 0) & (elongation < 1.4) & (found["peak"] > 20 * noise) & (found["peak"] < limit)]
-    stamps = []
+    stars = []
     for source in np.sort(found, order="peak")[::-1]:
         y, x = round(float(source["y"])), round(float(source["x"]))
         box = np.s_[y - _HALF : y + _HALF + 1, x - _HALF : x + _HALF + 1]
@@ -184,10 +199,10 @@ def _candidates(
         inside = min(y, x) >= _HALF and stamp.shape == (2 * _HALF + 1, 2 * _HALF + 1) and usable[box].all()
         # A dipole has a hole beside it; a neighbour would be fitted as wings.
         if inside and stamp.min() > -5 * noise - 0.1 * source["peak"] and _alone(stamp, float(source["peak"])):
-            stamps.append(stamp)
-        if len(stamps) == _STARS:
+            stars.append(Star(x, y, stamp))
+        if len(stars) == most:
             break
-    return stamps
+    return stars
 
 
 def _alone(stamp: NDArray[np.float32], peak: float) -> bool:

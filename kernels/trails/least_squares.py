@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from kernels.compiled import njit
 from kernels.image.gaussian import FAST
-from kernels.image.noise import Noise
+from kernels.image.noise import Noise, own_variance
+from kernels.psf.gaussian_mixture import ROUND
 from kernels.trails.geometry import Footprint, Segment, place
 from kernels.trails.trail_model import BLOCK, PARAMETERS, trail_gradient, trail_rows
 
@@ -28,7 +29,11 @@ def vector(flux: float, segment: Segment, level: float) -> NDArray[np.float64]:
 
 
 def jacobian(
-    footprint: Footprint, p: NDArray[np.float64], weights: NDArray[np.float64], sigmas: NDArray[np.float64]
+    footprint: Footprint,
+    p: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    sigmas: NDArray[np.float64],
+    stretch: NDArray[np.float64] = ROUND,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Evaluate the unit-flux trail, and the derivatives of the whole model by its six parameters.
 
@@ -38,14 +43,14 @@ def jacobian(
         n pixels.
     p : (6,)
         Flux, x, y, length, angle (radians), level.
-    weights, sigmas
+    weights, sigmas, stretch
         Of the PSF.
 
     Returns
     -------
     shape, derivatives : (n,), (n, 6)
     """
-    rows = trail_rows(footprint.x - p[1], footprint.y - p[2], p[3], p[4], weights, sigmas)
+    rows = trail_rows(footprint.x - p[1], footprint.y - p[2], p[3], p[4], weights, sigmas, stretch)
     derivatives = np.empty((rows.shape[1], PARAMETERS))
     derivatives[:, 0], derivatives[:, 1:5], derivatives[:, 5] = rows[0], p[0] * rows[1:].T, 1.0
     return rows[0], derivatives
@@ -59,6 +64,7 @@ def minimise(
     start: NDArray[np.float64],
     weights: NDArray[np.float64],
     sigmas: NDArray[np.float64],
+    stretch: NDArray[np.float64],
     shape: tuple[int, int],
     reach: float,
     free: int,
@@ -74,7 +80,7 @@ def minimise(
         Which pixels they are.
     start : (6,)
         First estimate, see `jacobian`.
-    weights, sigmas
+    weights, sigmas, stretch
         Of the PSF.
     shape
         (ny, nx) of the image. Ends are kept inside: what lies beyond has no effect.
@@ -94,14 +100,14 @@ def minimise(
     data = _pixels(values, use, footprint)
     normal, slope = np.empty((PARAMETERS, PARAMETERS)), np.empty(PARAMETERS)
     new_normal, new_slope = np.empty((PARAMETERS, PARAMETERS)), np.empty(PARAMETERS)
-    squares = _equations(data, p, weights, sigmas, normal, slope)
+    squares = _equations(data, p, weights, sigmas, stretch, normal, slope)
     for _ in range(_ITERATIONS):
         step, solved = _damped_step(normal, slope, damping, free)
         step[3], step[4] = max(step[3], -_MOST_CUT * p[3]), min(max(step[4], -_MOST_TURN), _MOST_TURN)
         trial = _inside(p + step, shape)
         new = np.inf
         if solved and _stride(p, trial) <= reach:
-            new = _equations(data, trial, weights, sigmas, new_normal, new_slope)
+            new = _equations(data, trial, weights, sigmas, stretch, new_normal, new_slope)
         if new <= squares:
             done = squares - new <= tolerance * squares
             p, squares, damping = trial, new, max(damping / 8, 1e-9)
@@ -165,6 +171,7 @@ def _equations(
     p: NDArray[np.float64],
     weights: NDArray[np.float64],
     sigmas: NDArray[np.float64],
+    stretch: NDArray[np.float64],
     normal: NDArray[np.float64],
     slope: NDArray[np.float64],
 ) -> float:
@@ -173,7 +180,7 @@ def _equations(
     slope[:] = 0.0
     rows, squares = np.empty((PARAMETERS + 1, BLOCK)), 0.0
     for block in data:
-        if trail_gradient(block[0], block[1], p[1], p[2], p[3], p[4], weights, sigmas, rows):
+        if trail_gradient(block[0], block[1], p[1], p[2], p[3], p[4], weights, sigmas, stretch, rows):
             squares += _add_lit(rows, block[2], block[3], p[0], p[5], normal, slope)
         else:
             squares += _add_dark(block[2], block[3], p[5], normal, slope)
@@ -277,6 +284,7 @@ def fit_covariance(
     model: NDArray[np.float64],
     footprint: Footprint,
     noise: Noise,
+    added: NDArray[np.float64] | float = 0.0,
 ) -> NDArray[np.float64]:
     """Return the covariance of the parameters of a least-squares fit.
 
@@ -290,6 +298,8 @@ def fit_covariance(
         Source without background, pixel units.
     footprint, noise
         Which pixels they are, and what noise they have.
+    added : (n,)
+        Variance that a variance plane has there beyond the sky's; it holds Poisson's of the source.
 
     Returns
     -------
@@ -309,7 +319,7 @@ def fit_covariance(
     if not np.isfinite(unit).all():
         return np.full((jacobian.shape[1],) * 2, np.nan)
     correlated = noise.sigma**2 * _between(unit, footprint, np.ascontiguousarray(noise.correlation, float))
-    poisson = (unit * (np.maximum(model, 0.0) / noise.gain)[:, None]).T @ unit
+    poisson = (unit * own_variance(model, noise, added)[:, None]).T @ unit
     values, vectors = np.linalg.eigh(unit.T @ unit)
     if not values[0] > 1e-12 * values[-1]:
         return np.full(correlated.shape, np.nan)

@@ -8,9 +8,12 @@ from numpy.typing import NDArray
 
 from kernels.compiled import njit
 from kernels.image.noise import Noise
+from kernels.image.variation import varied
 from kernels.psf.gaussian_mixture import GaussianMixture
+from kernels.psf.psf_shape import psf_at
 from kernels.trails.geometry import Footprint, Segment, stadium
 from kernels.trails.trail_model import trail_rows
+from schemas.exposure import Variation
 
 
 class Scene(NamedTuple):
@@ -28,6 +31,12 @@ class Scene(NamedTuple):
         Of the pixels.
     background
         Level of the exposure, pixel units.
+    ellipticity_err
+        Standard error of the PSF's ellipticity.
+    psf_variation, noise_variation
+        Change of the PSF (see `psf_at`) and of the noise over the image; None: the same everywhere.
+    variance, variance_scale
+        Plane of the variance of each pixel, (ny, nx), if there is one, and what takes it to the noise measured.
     """
 
     pixels: NDArray[np.float32]
@@ -36,6 +45,21 @@ class Scene(NamedTuple):
     fwhm_px: float
     noise: Noise
     background: float = 0.0
+    ellipticity_err: float = 0.0
+    psf_variation: Variation | None = None
+    noise_variation: Variation | None = None
+    variance: NDArray[np.float32] | None = None
+    variance_scale: float = 1.0
+
+    def at(self, x: float, y: float) -> "Scene":
+        """Return the image with the PSF and the noise of a place, px."""
+        scene = self
+        if self.psf_variation is not None:
+            scene = scene._replace(psf=psf_at(scene.psf, self.psf_variation, x, y))
+        if self.noise_variation is not None:
+            relative = float(varied(self.noise_variation, np.array([x]), np.array([y]))[0, 0])
+            scene = scene._replace(noise=scene.noise._replace(sigma=scene.noise.sigma * relative))
+        return scene
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -54,17 +78,28 @@ class View(NamedTuple):
         Pixel units; 0 where not usable.
     use : (n,)
         Weights, 1 or 0.
+    added : (n,)
+        Variance beyond that of the sky, by the variance plane; 0 without one.
     """
 
     footprint: Footprint
     values: NDArray[np.float64]
     use: NDArray[np.float64]
+    added: NDArray[np.float64]
 
 
 def view(scene: Scene, segment: Segment, radius: float) -> View:
     """Return the pixels within ``radius`` px of a segment."""
     footprint = stadium(scene.shape, segment, radius)
-    return View(footprint, *_take(scene.pixels, scene.usable, footprint.y, footprint.x))
+    values, use = _take(scene.pixels, scene.usable, footprint.y, footprint.x)
+    return View(footprint, values, use, _added(scene, footprint))
+
+
+def _added(scene: Scene, footprint: Footprint) -> NDArray[np.float64]:
+    if scene.variance is None:
+        return np.zeros(len(footprint.y))
+    here = scene.variance_scale * scene.variance[footprint.y, footprint.x].astype(np.float64) - scene.noise.sigma**2
+    return np.where(here > 0, here, 0.0)  # NaN: 0
 
 
 @njit(cache=True, nogil=True)

@@ -107,7 +107,7 @@ def _outliers(
         # What lies straight ahead of its ends may be more of the trail.
         ahead = abs(along) > p[3] / 2 - fwhm_px and abs(across) < fwhm_px
         model, excess = p[0] * shape[i], seen.values[i] - p[5]
-        threshold = _OUTLIER * math.sqrt(noise + max(model, 0.0) / gain)
+        threshold = _OUTLIER * math.sqrt(noise + max(max(model, 0.0) / gain, seen.added[i]))
         # A pixel below the model says that the model is wrong there; one far below nothing, that something else is.
         above = excess - model > max(threshold, _MISFIT * model) and not ahead
         marked[i] = seen.use[i] > 0 and (above or excess < -threshold)
@@ -122,6 +122,8 @@ _STILL = 0.3  # px; ends that move less have arrived
 _STRAY_FWHM = 3.0  # a trail that passes the first estimate further off is another one
 _LONG_FWHM = 8.0  # longer trails may run over stars, and need to be steadied against them at the start
 _BLUR_FWHM = 0.8  # a model blurred at first is drawn in from further off
+_PER_SIGMA = 2.3548  # FWHM of a Gaussian
+_FREE_DIRECTION = 0.6  # a point's length is the greatest of all directions: 2.4 errors of q once in 20 times, not 2
 _WANDER = 8.0  # see the notes of `fit_trail`
 
 
@@ -186,8 +188,10 @@ def fit_trail(scene: Scene, start: Segment) -> TrailFit:
     neighbours, and the fit is repeated until its ends rest.
     A trail that leaves the image ends at the border. A fit that strays from the first estimate has failed.
     The model depends on the square q of a short length, so the error given is the greater of sqrt(q + err(q)) - length
-    and half of length - sqrt(q - 2 err(q)): the usual one for a resolved trail, for a point such that its length lies
-    within two errors of 0. Errors of the angle end at 90 degrees. The ends of a
+    and half of length - sqrt(q - 2 err(q)): the usual one for a resolved trail. For a point, whose direction is free,
+    2 is up to 2.6, such that its length lies within two errors of 0 in 19 of 20 cases. A line adds a twelfth of its
+    length squared to the variance along it, so an error e of the PSF's ellipticity is one of 12 sigma^2 e of q. Errors
+    of the angle end at 90 degrees. The ends of a
     faint trail wander from one peak of the noise to the next, which no linear error sees: the errors of the length and
     of the centre along the trail are raised by sqrt(1 + 8 / s^2), s the S/N of one FWHM of the trail; 8 is measured on
     simulated trails (``benchmarks/pulls.py``).
@@ -242,11 +246,10 @@ def _best(
     scene: Scene, seen: View, first: list[NDArray[np.float64]], free: int, blur_fwhm: float = 0.0
 ) -> tuple[NDArray[np.float64], bool]:
     """Return the best fit from several first estimates, and whether it converged."""
-    weights, sigmas = scene.psf.weights, np.hypot(scene.psf.sigmas, blur_fwhm * scene.fwhm_px)
+    psf = scene.psf._replace(sigmas=np.hypot(scene.psf.sigmas, blur_fwhm * scene.fwhm_px))
     reach, tolerance = 2 * scene.fwhm_px, _TOLERANCE if free == PARAMETERS else _FIRST_TOLERANCE
     fits = [
-        minimise(seen.values, seen.use, seen.footprint, p, weights, sigmas, scene.shape, reach, free, tolerance)
-        for p in first
+        minimise(seen.values, seen.use, seen.footprint, p, *psf, scene.shape, reach, free, tolerance) for p in first
     ]
     parameters, _, converged = min(fits, key=lambda fit: fit[1])
     return parameters, converged
@@ -269,12 +272,13 @@ def _result(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> TrailF
     # At length 0 the derivatives by length and angle vanish: they are taken where the trail begins to show.
     resolved = parameters.copy()
     resolved[3] = max(parameters[3], float(scene.psf.weights @ scene.psf.sigmas) / 2)
-    _, derivatives = jacobian(seen.footprint, resolved, scene.psf.weights, scene.psf.sigmas)
-    covariance = fit_covariance(derivatives, seen.use, model, seen.footprint, scene.noise)
+    _, derivatives = jacobian(seen.footprint, resolved, *scene.psf)
+    covariance = fit_covariance(derivatives, seen.use, model, seen.footprint, scene.noise, seen.added)
     if not (np.diag(covariance) > 0).all():
         return unfitted(scene, segment)
-    stretch = _honest(covariance, parameters, resolved[3], scene.fwhm_px)
-    squares = seen.use * np.square(seen.values - model - parameters[5]) / variance(model, scene.noise)
+    lengthened = 12 * (scene.fwhm_px / _PER_SIGMA) ** 2 * scene.ellipticity_err
+    stretch = _honest(covariance, parameters, resolved[3], scene.fwhm_px, lengthened)
+    squares = seen.use * np.square(seen.values - model - parameters[5]) / variance(model, scene.noise, seen.added)
     return TrailFit(
         flux=float(parameters[0]),
         segment=segment,
@@ -289,14 +293,22 @@ def _result(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> TrailF
 
 
 def _honest(
-    covariance: NDArray[np.float64], parameters: NDArray[np.float64], resolved: float, fwhm_px: float
+    covariance: NDArray[np.float64],
+    parameters: NDArray[np.float64],
+    resolved: float,
+    fwhm_px: float,
+    lengthened: float = 0.0,
 ) -> NDArray[np.float64]:
-    """Return the matrix from the linear errors to those of `fit_trail`'s notes, and from radians to degrees."""
+    """Return the matrix from the linear errors to those of `fit_trail`'s notes, and from radians to degrees.
+
+    ``lengthened`` is the error of the square of the length that the PSF's ellipticity makes, px2.
+    """
     flux, _, _, length, theta, _ = parameters.tolist()
     errors = np.sqrt(np.diag(covariance))
-    square, square_err = length**2, 2 * resolved * errors[3]
+    square, square_err = length**2, math.hypot(2 * resolved * errors[3], lengthened)
+    chance = 2 + _FREE_DIRECTION * math.exp(-((square / (4 * square_err)) ** 2))
     length_err = max(
-        math.sqrt(square + square_err) - length, (length - math.sqrt(max(square - 2 * square_err, 0.0))) / 2
+        math.sqrt(square + square_err) - length, (length - math.sqrt(max(square - chance * square_err, 0.0))) / 2
     )
     angle_err = min(math.degrees(errors[4]) * (resolved / max(length, 1e-3)) ** 2, 90.0)
     snr = max(flux / errors[0], 0.1) * math.sqrt(fwhm_px / max(length, fwhm_px))

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from kernels.compiled import njit
 from kernels.image.gaussian import FAST, FURTHEST, error_function, gaussian
-from kernels.psf.gaussian_mixture import GaussianMixture
+from kernels.psf.gaussian_mixture import ROUND, GaussianMixture
 
 PARAMETERS = 6
 """Of a trail on a level: flux, x, y, length, angle in radians, level."""
@@ -49,7 +49,7 @@ def trail_image(
     the trail, a Gaussian across.
     """
     rows, columns = np.divmod(np.arange(shape[0] * shape[1]), max(shape[1], 1))
-    return trail_rows(columns - x, rows - y, length, math.radians(angle), psf.weights, psf.sigmas)[0].reshape(shape)
+    return trail_rows(columns - x, rows - y, length, math.radians(angle), *psf)[0].reshape(shape)
 
 
 def trail_rows(
@@ -59,6 +59,7 @@ def trail_rows(
     theta: float,
     weights: NDArray[np.float64],
     sigmas: NDArray[np.float64],
+    stretch: NDArray[np.float64] = ROUND,
 ) -> NDArray[np.float64]:
     """Evaluate the unit-flux model in any number of pixels, with its derivatives.
 
@@ -68,7 +69,7 @@ def trail_rows(
         Places of the pixels from the centre of the trail, px.
     length, theta
         Length of the trail, px; its angle, radians.
-    weights, sigmas
+    weights, sigmas, stretch
         Of the PSF.
 
     Returns
@@ -77,7 +78,7 @@ def trail_rows(
         The value, and its derivatives by x and y of the centre (per px), length (per px), angle (per radian).
     """
     out = np.zeros((5, len(dx)))
-    _fill(dx, dy, float(length), theta, weights, sigmas, out)
+    _fill(dx, dy, float(length), theta, weights, sigmas, stretch, out)
     return out
 
 
@@ -89,6 +90,7 @@ def _fill(
     theta: float,
     weights: NDArray[np.float64],
     sigmas: NDArray[np.float64],
+    stretch: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> None:
     count, block = dx.shape[0], np.empty((PARAMETERS, BLOCK))
@@ -97,7 +99,7 @@ def _fill(
         inside = min(BLOCK, count - first)
         for i in range(inside):
             x[i], y[i] = dx[first + i], dy[first + i]
-        if trail_gradient(x, y, 0.0, 0.0, length, theta, weights, sigmas, block):
+        if trail_gradient(x, y, 0.0, 0.0, length, theta, weights, sigmas, stretch, block):
             for k in range(5):
                 for i in range(inside):
                     out[k, first + i] = block[k, i]
@@ -113,6 +115,7 @@ def trail_gradient(
     theta: float,
     weights: NDArray[np.float64],
     sigmas: NDArray[np.float64],
+    stretch: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> bool:
     """Evaluate the unit-flux model in a block of pixels, with its derivatives (compiled).
@@ -123,7 +126,7 @@ def trail_gradient(
         Pixels, px.
     x0, y0, length, theta
         Centre and length of the trail, px; its angle, radians.
-    weights, sigmas
+    weights, sigmas, stretch
         Of the PSF.
     out : (6, BLOCK)
         Receives the value, its derivatives by x and y of the centre (per px), length (per px) and angle (per radian),
@@ -133,11 +136,21 @@ def trail_gradient(
     -------
     bool
         False if no light falls on the block; ``out`` then holds nothing of use.
+
+    Notes
+    -----
+    A line stays a line when the image is stretched so that the PSF is circular: the model is evaluated there.
     """
-    cosine, sine, half = math.cos(theta), math.sin(theta), 0.5 * length
+    a, b, c = stretch[0], stretch[1], stretch[2]
+    cosine, sine, area = math.cos(theta), math.sin(theta), a * c - b * b
+    along_x, along_y = a * cosine + b * sine, b * cosine + c * sine
+    turned_x, turned_y = b * cosine - a * sine, c * cosine - b * sine
+    scale = math.hypot(along_x, along_y)
+    cosine, sine, long = along_x / scale, along_y / scale, scale * length
+    half = 0.5 * long
     nearest, closest, furthest = np.inf, np.inf, 0.0
     for i in range(BLOCK):
-        dx, dy = x[i] - x0, y[i] - y0
+        dx, dy = a * (x[i] - x0) + b * (y[i] - y0), b * (x[i] - x0) + c * (y[i] - y0)
         u, v = dx * cosine + dy * sine, dy * cosine - dx * sine
         out[4, i], out[5, i] = u, v
         nearest, closest, furthest = min(nearest, abs(v)), min(closest, abs(u)), max(furthest, abs(u))
@@ -149,17 +162,20 @@ def trail_gradient(
     for k in range(weights.shape[0]):
         if nearest > _FAR * sigmas[k] or closest - half > _FAR * sigmas[k]:
             continue
-        if length < _SHORT * sigmas[k]:
-            _add_short(out, length, weights[k], sigmas[k])
+        if long < _SHORT * sigmas[k]:
+            _add_short(out, long, area * weights[k], sigmas[k])
         elif half - furthest > FURTHEST * _SQRT2 * sigmas[k]:
-            _add_middle(out, length, weights[k], sigmas[k])
+            _add_middle(out, long, area * weights[k], sigmas[k])
         else:
-            _add_long(out, length, weights[k], sigmas[k])
+            _add_long(out, long, area * weights[k], sigmas[k])
+    turn, growth = area / (scale * scale), length * (along_x * turned_x + along_y * turned_y) / scale
     for i in range(BLOCK):
         d_along, d_across, u, v = out[1, i], out[2, i], out[4, i], out[5, i]
-        out[1, i] = d_across * sine - d_along * cosine
-        out[2, i] = -d_along * sine - d_across * cosine
-        out[4, i] = d_along * v - d_across * u
+        by_x, by_y = d_across * sine - d_along * cosine, -d_along * sine - d_across * cosine
+        out[1, i] = a * by_x + b * by_y
+        out[2, i] = b * by_x + c * by_y
+        out[4, i] = turn * (d_along * v - d_across * u) + growth * out[3, i]
+        out[3, i] *= scale
         out[5, i] = 1.0
     return True
 

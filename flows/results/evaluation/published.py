@@ -113,7 +113,7 @@ def _psf(info: ExposureInfo, fwhm: float, beta: float) -> GaussianMixture:
     """Return the PSF of the truth, or of the exposure where the truth has none."""
     if not np.isfinite(fwhm):
         return moffat_mixture(info.psf.fwhm_px, info.psf.beta)
-    weights, sigmas = moffat_mixture(fwhm, beta if np.isfinite(beta) else info.psf.beta)
+    weights, sigmas, _ = moffat_mixture(fwhm, beta if np.isfinite(beta) else info.psf.beta)
     # The width in the truth is that in the image: it has the pixels in it already.
     return GaussianMixture(weights, np.sqrt(np.square(sigmas) - _PIXEL_VARIANCE))
 

@@ -99,17 +99,21 @@ def _measured(store: TileStore, segments: Sequence[Segment]) -> list[ForcedFlux]
         for i in cell:
             top, left, bottom, right = boxes[i]
             part = np.s_[top - whole[0] : bottom - whole[0], left - whole[1] : right - whole[1]]
-            scene = _scene(pixels[part], usable[part], info)
+            scene = _scene(pixels[part], usable[part], info, (top, left))
             place, *others = (
                 segments[j]._replace(x=segments[j].x - left, y=segments[j].y - top) for j in (i, *near[i])
             )
-            found[i] = forced_flux(scene, mask[part], place, others)
+            found[i] = forced_flux(scene.at(place.x, place.y), mask[part], place, others)
     return [found[i] for i in range(len(segments))]
 
 
-def _scene(pixels: NDArray[np.float32], usable: NDArray[np.bool_], info: ExposureInfo) -> Scene:
+def _scene(
+    pixels: NDArray[np.float32], usable: NDArray[np.bool_], info: ExposureInfo, corner: tuple[int, int]
+) -> Scene:
     noise = Noise(info.noise, np.array(info.noise_correlation), np.inf if info.gain is None else info.gain)
-    return Scene(pixels, usable, moffat_mixture(info.psf.fwhm_px, info.psf.beta), info.psf.fwhm_px, noise)
+    psf, varying = moffat_mixture(info.psf.fwhm_px, info.psf.beta), info.psf.variation
+    scene = Scene(pixels, usable, psf, info.psf.fwhm_px, noise)
+    return scene._replace(psf_variation=None if varying is None else varying.shifted(*corner))
 
 
 def _cells(segments: Sequence[Segment]) -> Iterator[list[int]]:

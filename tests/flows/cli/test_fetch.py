@@ -2,6 +2,8 @@
 
 import json
 import re
+import shlex
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +61,20 @@ def test_a_fetched_night_is_that_of_the_same_files(archive, ztf_night, nightstri
         assert finished.counts == (4, 4, 0, 0, 0), finished.stderr
     assert finished.summary["detections"] > 0
     assert catalogues(tmp_path / "out" / "raw") == catalogues(tmp_path / "out" / "flat")
+
+
+@pytest.mark.slow
+def test_the_recipe_of_the_documentation_is_a_night(archive, nightstride_run, tmp_path):
+    """Each command of docs/use/archives.md as it stands, in an empty folder."""
+    page = (Path(__file__).parents[3] / "docs/use/archives.md").read_text()
+    recipe = page.split("### One public night, step by step")[1].split("```")[1].strip().splitlines()
+    assert [line.split()[1] for line in recipe] == ["fetch", "fetch", "inspect", "run", "status", "quality"]
+    given = nightstride_run._variables({"NIGHTSTRIDE_FETCH__URL": archive.url, "NIGHTSTRIDE_INJECT__SHARE": "0"})
+    for line in recipe:
+        done = nightstride(*shlex.split(line)[1:], cwd=tmp_path, **given)
+        assert done.code == 0, (line, done.stderr)
+    assert len(list((tmp_path / "raw").rglob("*_scimrefdiffimg.fits.fz"))) == 2
+    assert list((tmp_path / "out/reports").glob("*/index.html"))
 
 
 def test_what_fails_is_said_and_the_rest_comes(archive, tmp_path):

@@ -16,13 +16,13 @@ from kernels.psf.moments import Moments
 from kernels.psf.psf_field import (
     LEAST_SNR,
     PsfField,
-    PsfShape,
     constant,
     draw_psfs,
     field_of,
     fit_psf_field,
     psf_stars,
 )
+from kernels.psf.psf_shape import PsfShape
 from schemas.objects import SOURCE
 from tests.support.science_night import exposure
 

@@ -208,7 +208,7 @@ def sharp(*sources, side=61, level=200.0):
 
 def stamps(image, saturation=None, usable=None):
     usable = np.ones(image.shape, bool) if usable is None else usable
-    return seeing._candidates(image, usable, 200.0, 5.0, saturation)
+    return [star.stamp for star in seeing.bright_stars(image, usable, 200.0, 5.0, saturation, 25)]
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_the_width_is_the_median_of_those_that_stars_have(monkeypatch):
 
     def told(*fits):
         left = list(fits)
-        monkeypatch.setattr(seeing, "_candidates", lambda *_: [np.zeros((21, 21))] * len(fits))
+        monkeypatch.setattr(seeing, "bright_stars", lambda *_: [seeing.Star(0, 0, np.zeros((21, 21)))] * len(fits))
         monkeypatch.setattr(seeing, "fit_moffat", lambda stamp: left.pop())
         return estimate_psf(sharp(), np.ones((61, 61), bool), 200.0, 5.0)
 

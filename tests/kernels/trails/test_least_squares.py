@@ -40,11 +40,11 @@ def test_finds_the_same_minimum_as_scipy(trail):
     start = TRUTH + np.array([-200, 1.0, -0.8, 3.0, 0.1, -1.0])
 
     def residuals(p):
-        shape, _ = jacobian(footprint, p, PSF.weights, PSF.sigmas)
+        shape, _ = jacobian(footprint, p, *PSF)
         return use * (values - p[0] * shape - p[5])
 
     theirs = least_squares(residuals, start, x_scale="jac", xtol=1e-12, ftol=1e-12)
-    ours, squares, converged = minimise(values, use, footprint, start, PSF.weights, PSF.sigmas, (60, 60), 5.0, 6, 1e-10)
+    ours, squares, converged = minimise(values, use, footprint, start, *PSF, (60, 60), 5.0, 6, 1e-10)
     assert converged
     assert squares == pytest.approx(2 * theirs.cost, rel=1e-7)
     np.testing.assert_allclose(ours, theirs.x, atol=2e-3)
@@ -52,18 +52,16 @@ def test_finds_the_same_minimum_as_scipy(trail):
 
 def test_derivatives_are_those_of_differences(trail):
     footprint = trail[0]
-    _, derivatives = jacobian(footprint, TRUTH, PSF.weights, PSF.sigmas)
+    _, derivatives = jacobian(footprint, TRUTH, *PSF)
     for k, step in enumerate(np.diag([1e-2, 1e-4, 1e-4, 1e-4, 1e-5, 1e-2])):
-        up, down = (
-            p[0] * jacobian(footprint, p, PSF.weights, PSF.sigmas)[0] + p[5] for p in (TRUTH + step, TRUTH - step)
-        )
+        up, down = (p[0] * jacobian(footprint, p, *PSF)[0] + p[5] for p in (TRUTH + step, TRUTH - step))
         np.testing.assert_allclose(derivatives[:, k], (up - down) / (2 * step[k]), atol=1e-4)
 
 
 def test_held_level_stays(trail):
     footprint, values, use = trail
     start = vector(700.0, SEGMENT, 2.5)
-    p, _, converged = minimise(values, use, footprint, start, PSF.weights, PSF.sigmas, (60, 60), 5.0, 5, 1e-8)
+    p, _, converged = minimise(values, use, footprint, start, *PSF, (60, 60), 5.0, 5, 1e-8)
     assert converged
     assert p[5] == 2.5
     assert p[0] == pytest.approx(900, rel=0.1)
@@ -71,7 +69,7 @@ def test_held_level_stays(trail):
 
 def test_no_usable_pixel_gives_the_start_back(trail):
     footprint, values, _ = trail
-    p, squares, _ = minimise(values, 0 * values, footprint, TRUTH, PSF.weights, PSF.sigmas, (60, 60), 5.0, 6, 1e-8)
+    p, squares, _ = minimise(values, 0 * values, footprint, TRUTH, *PSF, (60, 60), 5.0, 6, 1e-8)
     np.testing.assert_array_equal(p, TRUTH)
     assert squares == 0
 
@@ -99,7 +97,7 @@ def test_a_fit_to_a_point_does_not_hang_on_the_last_digit(flux, length):
         values, use = image[footprint.y, footprint.x], np.ones(len(footprint.y))
         start = vector(0.8 * flux, Segment(30.0, 30.0, length, 40.0), 0.0)
         (one, squares, _), (other, again, _) = (
-            minimise(values, use, footprint, begin, PSF.weights, PSF.sigmas, (60, 60), 5.0, 6, 1e-8)
+            minimise(values, use, footprint, begin, *PSF, (60, 60), 5.0, 6, 1e-8)
             for begin in (start, start + np.array([0, 1e-9, -1e-9, 0, 0, 0]))
         )
         assert squares == pytest.approx(again, rel=1e-8)
@@ -212,8 +210,8 @@ def test_equations_are_those_of_the_jacobian(trail):
     footprint, values, use = trail
     use = use * np.random.default_rng(5).uniform(0.5, 2, len(use))
     normal, slope = np.empty((6, 6)), np.empty(6)
-    squares = _equations(_pixels(values, use, footprint), TRUTH, PSF.weights, PSF.sigmas, normal, slope)
-    shape, derivatives = jacobian(footprint, TRUTH, PSF.weights, PSF.sigmas)
+    squares = _equations(_pixels(values, use, footprint), TRUTH, *PSF, normal, slope)
+    shape, derivatives = jacobian(footprint, TRUTH, *PSF)
     left = values - TRUTH[0] * shape - TRUTH[5]
     assert squares == pytest.approx(use @ left**2, rel=1e-6)
     expected = (derivatives * use[:, None]).T @ derivatives
@@ -228,7 +226,7 @@ def marquardt(values, use, footprint, start, shape, reach, free, tolerance):
     """The method in whole-matrix arithmetic: damping from 1e-2 on, an eighth of it after success, else six times."""
 
     def equations(p):
-        unit, derivatives = jacobian(footprint, p, PSF.weights, PSF.sigmas)
+        unit, derivatives = jacobian(footprint, p, *PSF)
         left, part = values - p[0] * unit - p[5], derivatives[:, :free]
         return (part * use[:, None]).T @ part, part.T @ (use * left), use @ left**2
 
@@ -269,9 +267,7 @@ def test_the_way_to_the_minimum_is_that_of_marquardt(trail, off, reach, free, to
     footprint, values, use = trail
     start = TRUTH + np.array(off)
     theirs = marquardt(values, use, footprint, start, (60, 60), reach, free, tolerance)
-    p, squares, converged = minimise(
-        values, use, footprint, start, PSF.weights, PSF.sigmas, (60, 60), reach, free, tolerance
-    )
+    p, squares, converged = minimise(values, use, footprint, start, *PSF, (60, 60), reach, free, tolerance)
     assert converged == theirs[2]
     assert squares == pytest.approx(theirs[1], rel=1e-6)
     np.testing.assert_allclose(p, theirs[0], rtol=1e-4, atol=1e-4)
@@ -311,8 +307,8 @@ def test_blocks_without_light_tell_of_the_level():
     values, use = rng.normal(3, 2, len(kept)), np.where(kept, rng.uniform(0.5, 2, len(kept)), 0.0)
     p = vector(900.0, Segment(100.4, 101.7, 9.0, 25.0), 2.0)
     normal, slope = np.empty((6, 6)), np.empty(6)
-    squares = _equations(_pixels(values, use, footprint), p, PSF.weights, PSF.sigmas, normal, slope)
-    shape, derivatives = jacobian(footprint, p, PSF.weights, PSF.sigmas)
+    squares = _equations(_pixels(values, use, footprint), p, *PSF, normal, slope)
+    shape, derivatives = jacobian(footprint, p, *PSF)
     left = values - p[0] * shape - p[5]
     assert squares == pytest.approx(use @ left**2, rel=1e-6)
     assert normal[5, 5] == pytest.approx(use.sum())

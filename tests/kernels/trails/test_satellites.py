@@ -140,7 +140,7 @@ def test_wings_end_at_the_last_quarter_of_a_pixel_above_the_noise(length, snr, f
     peak = snr / np.sqrt(max(length, 1)) / np.sqrt(square)
 
     def excess(radius):
-        ridge = [w / s * np.exp(-(radius**2) / (2 * s**2)) for w, s in zip(*psf, strict=True)]
+        ridge = [w / s * np.exp(-(radius**2) / (2 * s**2)) for w, s in zip(psf.weights, psf.sigmas, strict=True)]
         return peak * sum(ridge) / (psf.weights / psf.sigmas).sum() - 1
 
     last = np.floor(4 * brentq(excess, 0, 60)) / 4

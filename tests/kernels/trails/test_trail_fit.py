@@ -179,16 +179,23 @@ def test_a_faint_trail_wanders_along_itself():
 
 
 def test_errors_of_a_short_trail_follow_from_the_square_of_its_length():
-    # q = 1, err(q) = 2 1.5 0.3 = 0.9: half of 1 - sqrt(1 - 1.8) counts as half of 1, sqrt(1.9) - 1 is less.
+    # q = 1, err(q) = 2 1.5 0.3 = 0.9: half of 1 - sqrt(1 - 2.6 0.9) counts as half of 1, sqrt(1.9) - 1 is less.
     assert stretched(1.0, 1.5)[3, 3] == pytest.approx(0.5 / 0.3)
     # q = 0: the root of err(q)
     point = stretched(0.0, 1.5)
     assert point[3, 3] == pytest.approx(np.sqrt(0.9) / 0.3)
     assert point[4, 4] == pytest.approx(90 / 0.02)
-    # q = 2.25, err = 0.9: half of 1.5 - sqrt(0.45)
-    assert stretched(1.5, 1.5)[3, 3] == pytest.approx((1.5 - np.sqrt(0.45)) / 2 / 0.3)
+    # q = 2.25, err = 0.9: half of 1.5 - sqrt(2.25 - chance err), where a free direction makes 2 errors more
+    chance = 2 + 0.6 * np.exp(-((2.25 / 3.6) ** 2))
+    assert stretched(1.5, 1.5)[3, 3] == pytest.approx((1.5 - np.sqrt(2.25 - chance * 0.9)) / 2 / 0.3)
     assert stretched(1.0, 1.5)[4, 4] == pytest.approx(57.29578 * 1.5**2)
     assert stretched(1.0, 1.5, angle_err=1.0)[4, 4] == pytest.approx(90)
+
+
+def test_an_error_of_the_ellipticity_is_one_of_the_square_of_the_length():
+    covariance, p = np.diag(np.square([5.0, 0.1, 0.2, 0.3, 0.02, 0.5])), HONEST.copy()
+    found = trail_fit._honest(covariance, p, 1.5, 2.0, 1.2)  # q = 0, err(q) = 0.9 from noise and 1.2
+    assert found[3, 3] == pytest.approx(np.sqrt(1.5) / 0.3)
 
 
 def test_a_trail_longer_than_any_on_other_images_is_sought_in_a_narrower_strip_of_a_large_one():

@@ -176,7 +176,7 @@ def test_pixels_within_3_5_fwhm_and_at_least_6_px_are_fitted():
 def test_a_first_fit_holds_the_level_and_blurs_what_has_a_direction(monkeypatch, length, count, blur, more):
     there, calls = scene_trail_start((40, 39, 30000)), []
 
-    def told(values, use, footprint, p, weights, sigmas, shape, reach, free, tolerance):
+    def told(values, use, footprint, p, weights, sigmas, stretch, shape, reach, free, tolerance):
         calls.append((p, sigmas, shape, reach, free, tolerance, values))
         return p, float(10 - len(calls)), True
 
