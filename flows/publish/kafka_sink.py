@@ -8,7 +8,7 @@ from time import monotonic, time
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from flows.inputs.kafka_arrivals import ENVIRONMENT, librdkafka_environment, topic_of
-from flows.publish.outbox import EntryMark, Letter, Outbox, Standing, mark_of, marked
+from flows.publish.outbox import EntryMark, Letter, Outbox, OwedVisits, Standing, mark_of, marked
 from flows.publish.packet import Packet
 from flows.publish.registry import SchemaRegistry
 from flows.publish.sinks import Sent
@@ -82,9 +82,9 @@ class KafkaSink:
             self._passed += _OF_STANDING.get(standing, Sent())
         return [standing == "waiting" for standing in standings]
 
-    def unfinished(self, form: str) -> set[str]:
-        """Return nights of which some alerts wait; errors as of the outbox."""
-        return self._outbox.waiting_nights(self._outbox.route(self.name, form))
+    def owed(self, form: str) -> OwedVisits:
+        """Return the visits of which alerts are still to be sent; errors as of the outbox."""
+        return OwedVisits(self._outbox, self._outbox.route(self.name, form))
 
     def bury(self, packet: Packet, error: BadInput) -> None:
         """Keep what breaks the rules of its schema; errors as of the outbox."""
@@ -105,8 +105,12 @@ class KafkaSink:
             if form != ZTF:
                 self._registry.require_same(form)
             transfer, route = self._transfer(form), self._outbox.route(self.name, form)
-            while transfer.trouble is None and (batch := list(islice(group, AT_ONCE))):
-                transfer.take(batch, self._outbox.enter(route, batch, again=self._again))
+            try:
+                while transfer.trouble is None and (batch := list(islice(group, AT_ONCE))):
+                    transfer.take(batch, self._outbox.enter(route, batch, again=self._again))
+            except NightstrideError:  # no more packets can be made: of those on their way it is recorded what becomes
+                transfer.finished()
+                raise
             sent += transfer.finished()
             if sent.trouble is not None:
                 break

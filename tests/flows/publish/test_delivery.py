@@ -9,7 +9,7 @@ from flows.nights.totals import NightTotals, combined, summarise_run
 from flows.pipeline.outcome import Plan
 from flows.publish import publish as module
 from flows.publish.delivery import opened_sink, replay
-from flows.publish.outbox import opened_outbox
+from flows.publish.outbox import OwedVisits, opened_outbox
 from flows.publish.publish import VisitAlerts
 from flows.publish.sinks import Sent
 from flows.storage.bucket_path import located
@@ -67,7 +67,7 @@ def test_a_container_that_cannot_be_finished_leaves_the_one_before_and_marks_not
         opened.send(broken())
     assert read(sink) == {"77.avro": [1, 2, 3]}
     with opened_sink(str(sink), out, AlertSettings()) as opened:
-        assert opened.unfinished("11.1") == {"20260102"}
+        assert opened.owed("11.1").all() == {("20260102", 77)}
     assert (send(sink, out, 505).alerts, read(sink)) == (502, {"77.avro": list(range(1, 506))})
 
 
@@ -114,7 +114,7 @@ class Sinks:
     def __init__(self, *answers):
         self.answers, self.asked = list(answers), []
 
-    def __call__(self, *_):
+    def __call__(self, *_, **__):
         return self
 
     def __enter__(self):
@@ -123,11 +123,11 @@ class Sinks:
     def __exit__(self, *_):
         return None
 
-    def unfinished(self, _):
-        return set()
+    def owed(self, _):
+        return OwedVisits(None)
 
     def send(self, asked):
-        self.asked.append(asked)
+        self.asked += asked
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -141,7 +141,7 @@ def alerts(tmp_path, monkeypatch):
     def make(*answers):
         sinks = Sinks(*answers)
         monkeypatch.setattr(module, "opened_sink", sinks)
-        monkeypatch.setattr(module, "alert_packets", lambda *_, night, visit: (night, visit))
+        monkeypatch.setattr(module, "alert_packets", lambda *_, night, visit, complete: [(night, visit)])
         return VisitAlerts(tmp_path, Settings(alerts={"to": "kafka://h/t"}), lambda _: None), sinks
 
     return make
@@ -162,13 +162,33 @@ def test_alerts_of_visits_are_added_up_with_their_lag(alerts):
 
 
 def test_a_failure_fails_nothing_rests_and_is_tried_once_more(alerts):
-    made, sinks = alerts(Sent(left=4, trouble=DOWN), Sent(9, kept=1))
+    made, sinks = alerts(Sent(left=4, trouble=DOWN), Sent(4, kept=1, times=(120.0,)), Sent(5, times=(150.0,)))
     made.visit("20260101", 1, 100.0)
     made.visit("20260101", 2, 110.0)  # not tried: the broker was down a moment ago
     assert sinks.asked == [("20260101", 1)]
     found = made.added_to(EMPTY)
-    assert sinks.asked[1:] == [("20260101", None)]
+    assert sinks.asked[1:] == [("20260101", 1), ("20260101", 2)]
     assert (found.alerts.sent, found.alerts.left, found.alerts_failed, found.exit_code) == (9, 0, (), 0)
+    assert found.alerts.lag_s == AlertLag(n=2, p50=20.0, p95=40.0, p99=40.0)  # those that came late, too
+
+
+def test_what_could_not_be_sent_goes_with_the_next_visit_that_can(alerts, monkeypatch):
+    made, sinks = alerts(Sent(left=4, trouble=DOWN), Sent(5), Sent(4))
+    made.visit("20260101", 1, None)
+    monkeypatch.setattr(module, "monotonic", lambda: monotonic() + module.REST_S)
+    made.visit("20260101", 2, None)
+    assert sinks.asked == [("20260101", one) for one in (1, 2, 1)]
+    found = made.added_to(EMPTY)
+    assert (found.alerts.sent, found.alerts.left, found.alerts_failed) == (9, 0, ())
+
+
+def test_what_is_wrong_with_one_visit_is_told_and_its_broker_asked_for_the_next(alerts):
+    made, sinks = alerts(BadInput("x", "visit 1", "z.", "w."), Sent(5))
+    made.visit("20260101", 1, None)
+    made.visit("20260101", 2, None)
+    found = made.added_to(EMPTY)
+    assert sinks.asked == [("20260101", 1), ("20260101", 2)]
+    assert (found.alerts.sent, [one.code for one in found.alerts_failed]) == (5, ["x"])
 
 
 @pytest.mark.parametrize("failure", [DOWN, BadInput("x", "y", "z.", "w."), RuntimeError("a defect")])

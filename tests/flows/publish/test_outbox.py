@@ -186,6 +186,6 @@ def test_a_night_that_is_removed_is_forgotten_and_its_letters_stay(box, route):
 
 def test_nights_with_something_waiting_are_known(box, route):
     box.enter(route, [packet(1)])
-    assert box.waiting_nights(route) == {"20260102"}
+    assert {night for night, _ in box.owed(route)} == {"20260102"}
     arrive(box, route, packet(1))
-    assert box.waiting_nights(route) == set()
+    assert box.owed(route) == set()
