@@ -277,11 +277,18 @@ class _Transfer:
 
     def _told(self, error: KafkaError) -> None:
         """Hear of a failure of the whole producer; brokers that are only away may come back."""
-        if error.code() in _REFUSED or error.fatal():
+        if error.code() in _REFUSED or error.fatal() or _untrusted(error):
             self._fail(error)
 
     def _fail(self, error: KafkaError) -> None:
         if self.trouble is not None:
+            return
+        if _untrusted(error):
+            self.trouble = Misconfigured(
+                "kafka_tls", self._name, f"is not trusted: {error.str()}.",
+                f"name the authority of its certificate ({ENVIRONMENT}SSL_CA_LOCATION), and the host as that has it; "
+                "then publish again: the rest waits in the outbox.",
+            )  # fmt: skip
             return
         if error.code() in _REFUSED:
             self.trouble = Misconfigured(
@@ -295,6 +302,11 @@ class _Transfer:
             f"did not acknowledge a message within {self._patience_s:g} s: {error.str()}.",
             "see to the broker and publish again: what is acknowledged is not sent again, the rest is.",
         )  # fmt: skip
+
+
+def _untrusted(error: KafkaError) -> bool:
+    """Return whether a broker's certificate was refused; librdkafka has no code for that alone."""
+    return error.code() == KafkaError._SSL and "verif" in error.str()
 
 
 def _bytes(text: str | bytes | None) -> bytes | None:

@@ -111,8 +111,9 @@ class Outbox:
     """Entries ``(sink, schema, diaSourceId, digest of the detection)``, each with its state, and dead letters.
 
     An entry is made before its packet is sent, and is ``sent`` only when the sink has acknowledged it: a process that
-    is killed leaves it ``waiting``. Before a run makes any packet of a visit, the visit is owed. Packets are not kept: they are made again from what is published, byte by byte, but
-    for those that are dead. Each change is one transaction.
+    is killed leaves it ``waiting``. Packets are not kept: they are made again from what is published, byte by byte, but
+    for those that are dead. A visit is owed from before a run searches it until all its alerts have their outcome. Each
+    change is one transaction.
 
     Parameters
     ----------

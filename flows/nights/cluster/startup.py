@@ -26,7 +26,7 @@ def likely_packets(inputs: Sequence[str]) -> bool:
     Few of them are searched without workers, and none needs the Prefect server.
     """
     for given in inputs:
-        folders = os.walk(given) if os.path.isdir(given) else [("", [], [given])]
+        folders = os.walk(given) if Path(given).is_dir() else [("", [], [given])]
         first = next((name for _, _, names in folders for name in names), "")
         if not first.lower().endswith(PACKETS):
             return False

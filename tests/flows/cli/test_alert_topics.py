@@ -168,6 +168,27 @@ def test_a_run_without_a_broker_is_published_and_its_alerts_wait(nightstride_run
 
 
 @pytest.mark.slow
+def test_a_run_without_its_database_sends_nothing_and_the_next_sends_all(
+    nightstride_run, raw_night, url, reader, tmp_path
+):
+    out = tmp_path / "out"
+    away = {"NIGHTSTRIDE_ASSOCIATION__STORE": "postgresql+psycopg://nobody@127.0.0.1:1/none"}
+    found = nightstride_run.here(raw_night, "--out", out, NIGHTSTRIDE_ALERTS__TO=url, **away)
+    assert (found.code, found.counts) == (1, (4, 4, 0, 0, 0))
+    assert {one["code"] for one in found.summary["alerts_failed"]} == {"association_down"}
+    assert reader.take(0.5) == found.summary["alerts"]["sent"] == 0
+    told = nightstride("alerts", "status", out, "--json")
+    assert (told.code, told.summary["routes"][0]["owed"]) == (1, 2)
+    again = nightstride_run.here(raw_night, "--out", out, NIGHTSTRIDE_ALERTS__TO=url)
+    ids = detections(out)
+    assert (again.code, again.counts, again.summary["alerts"]["sent"]) == (0, (4, 0, 4, 0, 0), len(ids))
+    assert keys(reader.until(len(ids))) == ids
+    records = [deserialise(message.value()[5:], "11.1") for message in reader.messages]
+    assert any(record["diaObject"] is not None for record in records)
+    assert nightstride("alerts", "status", out, "--json").code == 0
+
+
+@pytest.mark.slow
 def test_a_stream_sends_each_visit_as_it_is_done(night_models, prefect_api, raw_night, url, reader, tmp_path):
     from tests.support.night import Command
 
