@@ -101,6 +101,19 @@ def test_dead_letters_are_replayed_when_they_may_be_larger(night, url, reader):
     assert send(out, url).summary["kept"] == len(ids)
 
 
+@pytest.mark.slow
+def test_a_run_into_a_bucket_without_an_outbox_is_refused_before_it_searches(moto, url, tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.fits").write_bytes(b"SIMPLE  =                    T")
+    bucket = moto.new_bucket()
+    given = ("run", tmp_path / "raw", "--out", f"s3://{bucket}/out", "--json")
+    found = nightstride(*given, **moto.environment, NIGHTSTRIDE_ALERTS__TO=url)
+    assert (found.code, found.summary["error"]["code"]) == (2, "outbox_in_bucket")
+    assert "alerts.outbox" in found.stderr
+    kept = [one["Key"] for one in moto.client.list_objects_v2(Bucket=bucket).get("Contents", [])]
+    assert not [key for key in kept if "ledger" in key or "quarantine" in key]
+
+
 def test_an_output_folder_that_sent_nothing_says_so(tmp_path):
     (tmp_path / "ledger").mkdir()
     found = nightstride("alerts", "status", tmp_path, "--json")
