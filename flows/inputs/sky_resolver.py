@@ -141,13 +141,13 @@ def _known(rows: list[dict[str, str]], url: str, parallax: float) -> KnownObject
         columns = [np.array([_number(row[name]) for row in rows]) for name in _NUMBERS]
     except ValueError as error:
         raise _damaged(url, f"has a value that is none: {error}") from error
-    magnitude, error, east, north, distance, sun, phase, elongation = columns
-    needed = (ra, dec, error, east, north, distance, sun)
+    magnitude, uncertainty, east, north, distance, sun, phase, elongation = columns
+    needed = (ra, dec, uncertainty, east, north, distance, sun)
     if not all(np.isfinite(column).all() for column in needed) or (distance <= 0).any() or (abs(dec) > 90).any():
         raise _damaged(url, "has an object without a place")
     rate, angle = np.hypot(east, north) * 24 / 3600, np.degrees(np.arctan2(east, north)) % 360
     seen = Ephemeris(ra % 360, dec, rate, angle, magnitude, distance, sun, phase, elongation)
-    return KnownObjects([_designation(row) for row in rows], seen, np.asarray(error + parallax / distance))
+    return KnownObjects([_designation(row) for row in rows], seen, np.asarray(uncertainty + parallax / distance))
 
 
 def _designation(row: dict[str, str]) -> str:
