@@ -328,5 +328,7 @@ class VisitAlerts:
         code = error.code if isinstance(error, NightstrideError) else type(error).__name__
         if isinstance(error, Retryable) and code != NOT_ASSOCIATED:
             self._rest_until = monotonic() + REST_S
-        self._failed[where] = Trouble(uri=where, code=code, message=f"{where}: {error}")
-        self._say(f"not sent: {where}: {error}")
+        trouble = Trouble(uri=where, code=code, message=f"{where}: {error}")
+        if self._failed.get(where) != trouble:  # and not for each visit anew
+            self._say(f"not sent: {trouble.message}")
+        self._failed[where] = trouble
