@@ -174,7 +174,7 @@ class TestDeployment:
         run = self.alerted(deployed, out, silent)
         kind, _, message = run.ended()
         assert (kind, self.attempts(deployed, run)) == ("FAILED", 2)
-        assert f"1 failed, the first: alerts of night 20250121: {silent}: did not acknowledge" in message
+        assert f"1 failed, the first: alerts of night 20240809: {silent}: did not acknowledge" in message
         assert "did not acknowledge" in run.artifacts["markdown"]["data"]
 
     def alerted(self, deployed, out, to):
