@@ -256,6 +256,20 @@ class Night:
         table.meta |= {"of": found.kind, "id": found.identity}
         return table
 
+    def features(
+        self, identity: int, of: Literal["object", "tracklet", "detection"] | None = None
+    ) -> dict[str, dict[str, float]]:
+        """Return what sums up a light curve: band -> feature -> value. Parameters as of `lightcurve`.
+
+        Raises
+        ------
+        Misconfigured
+            There is none in these nights, or the extra ``features`` is not installed.
+        """
+        from flows.results.light_curve import light_curve, light_curve_features
+
+        return light_curve_features(light_curve(self.out, self.nights, int(identity), of).rows)
+
     def __repr__(self) -> str:
         labels = self.nights
         several = f"{len(labels)} nights, {labels[0]} to {labels[-1]}" if labels else "no nights"

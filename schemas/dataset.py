@@ -243,16 +243,22 @@ class FileOf:
     ----------
     name, setting
         What it is called, and the setting that names the file, as ``section.field``: null for none.
+    service
+        Setting with the URL of a service that is asked where there is no file; empty: there is none.
     """
 
     name: str
     setting: str
+    service: str = ""
 
     def named(self, settings: Any) -> str | None:
-        """Return the file that the settings name."""
-        section, _, field = self.setting.partition(".")
-        path: str | None = getattr(getattr(settings, section), field)
-        return path
+        """Return the file, or the URL of the service, that the settings name."""
+        for place in filter(None, (self.setting, self.service)):
+            section, _, field = place.partition(".")
+            named: str | None = getattr(getattr(settings, section), field)
+            if named is not None:
+                return named
+        return None
 
     def check(self, value: Any) -> None:
         """Raise `DatasetError` if there is none."""

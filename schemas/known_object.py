@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from schemas.dataset import FileOf, TableOf, column
 
-ORBITS = FileOf("orbits", "predict_known.orbits")
+ORBITS = FileOf("orbits", "predict_known.orbits", "predict_known.resolver")
 """Orbits of known objects, as read from the file that the setting names: `kernels.orbits.ephemeris.OrbitCatalogue`."""
 
 

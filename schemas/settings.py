@@ -241,6 +241,13 @@ class PredictKnownSettings(Section):
             description="File of orbits in the format of MPCORB, .gz or not; null: known objects are not looked for."
         ),
     ] = None
+    resolver: Annotated[
+        str | None,
+        Field(description="URL of a service that is asked instead, as SkyBoT's cone search is; null: none is."),
+    ] = None
+    resolver_timeout_s: Annotated[
+        float, Field(gt=0, le=600, description="How long to wait for an answer of it, each of four times, s.")
+    ] = 60.0
     obscode: Annotated[
         str | None,
         Field(description="Code of the observatory, 500 for the Earth's centre; null: site, or by the instrument."),
@@ -252,6 +259,19 @@ class PredictKnownSettings(Section):
     fainter: Annotated[
         float, Field(description="Objects are listed down to so much fainter than a point of S/N 5, mag.")
     ] = 1.0
+
+    @field_validator("resolver")
+    @classmethod
+    def _plain(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", value):
+            raise ValueError("must be http:// or https:// and a host, without user, password and query")
+        return value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "PredictKnownSettings":
+        if self.orbits is not None and self.resolver is not None:
+            raise ValueError("orbits and resolver must not both be given: known objects come from one of them")
+        return self
 
 
 class MatchKnownSettings(Section):

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernels.orbits.ephemeris import Ephemeris, OrbitCatalogue
-from kernels.sky.observatories import OBSERVATORIES, Place, observatory_of, observer_at, place_on_earth
+from kernels.orbits.ephemeris import Ephemeris, FieldCatalogue
+from kernels.sky.observatories import GEOCENTRE, OBSERVATORIES, Place, observatory_of, observer_at, place_on_earth
 from kernels.sky.positions import unit_vectors
 from kernels.sky.projection import celestial_wcs, pixel_scale
 from schemas.errors import Misconfigured
@@ -31,7 +31,7 @@ def predict_known(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     Parameters
     ----------
     inputs
-        ``mask`` of the whole exposure, and ``orbits``, an `OrbitCatalogue`.
+        ``mask`` of the whole exposure, and ``orbits``, a `FieldCatalogue`.
     context
         Its exposure, and the section `PredictKnownSettings`.
 
@@ -44,37 +44,39 @@ def predict_known(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     ------
     Misconfigured
         The code of the observatory is not known.
+    Retryable, Misconfigured
+        As of the catalogue.
     """
     exposure, settings = context.exposure, context.settings
     if exposure is None or exposure.wcs_header is None:
         return SS_EPHEMERIS.empty()
-    catalogue: OrbitCatalogue = inputs[ORBITS.name]
+    catalogue: FieldCatalogue = inputs[ORBITS.name]
     wcs = celestial_wcs(exposure.wcs_header)
     ny, nx = exposure.shape
     ra, dec = _sky(wcs, [(nx - 1) / 2, -0.5, nx - 0.5, nx - 0.5, -0.5], [(ny - 1) / 2, -0.5, -0.5, ny - 0.5, ny - 0.5])
     middle, *corners = unit_vectors(ra, dec)
     radius = float(np.degrees(np.arccos(np.clip(np.stack(corners) @ middle, -1, 1)).max()))
-    observer = observer_at(exposure.midpoint_mjd_tai, _place(settings, exposure))
-    index, seen = catalogue.seen(observer, middle, 1.01 * radius, _faintest(exposure, settings.fainter))
-    uncertainty = catalogue.uncertainty(index, observer, seen)
+    code, place = _observatory(settings, exposure)
+    observer, faintest = observer_at(exposure.midpoint_mjd_tai, place), _faintest(exposure, settings.fainter)
+    known, seen, uncertainty = catalogue.in_field(observer, code, middle, 1.01 * radius, faintest)
     x, y = wcs.world_to_pixel_values(seen.ra, seen.dec)
     reach = uncertainty / pixel_scale(wcs)
     on = (x >= -0.5 - reach) & (x < nx - 0.5 + reach) & (y >= -0.5 - reach) & (y < ny - 0.5 + reach)
     kept = np.flatnonzero(on)
-    kept = kept[np.argsort(catalogue.orbits.designation[index[kept]], kind="stable")]
-    names = [name.decode("ascii") for name in catalogue.orbits.designation[index[kept]].tolist()]
+    kept = kept[np.argsort(np.array(known, str)[kept], kind="stable")]
+    names = [known[one] for one in kept]
     return _table(names, x[kept], y[kept], seen.take(kept), uncertainty[kept], inputs[MASK.name], exposure)
 
 
-def _place(settings: PredictKnownSettings, exposure: ExposureInfo) -> Place:
-    """Return where the observatory is: the Earth's centre, where that is not known."""
+def _observatory(settings: PredictKnownSettings, exposure: ExposureInfo) -> tuple[str, Place]:
+    """Return the code of the observatory, and where it is: the Earth's centre, where that is not known."""
     if settings.site is not None:
-        return place_on_earth(*settings.site)
+        return GEOCENTRE, place_on_earth(*settings.site)
     code = settings.obscode or observatory_of(exposure.instrument)
     if code not in OBSERVATORIES:
         remedy = f"give predict_known.site, or one of {', '.join(sorted(OBSERVATORIES))}."
         raise Misconfigured("unknown_observatory", "predict_known.obscode", f"is {code!r}, not on our list.", remedy)
-    return OBSERVATORIES[code]
+    return code, OBSERVATORIES[code]
 
 
 def _sky(wcs: Any, x: list[float], y: list[float]) -> tuple[Floats, Floats]:

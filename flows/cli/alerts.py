@@ -245,7 +245,8 @@ def status(out: Out, config: Config = None, as_json: AsJson = False) -> None:
     if as_json:
         routes = [{"sink": sink, "form": form, **states} for (sink, form), states in counts.items()]
         typer.echo(json.dumps({"routes": routes, "letters": letters}))
-    raise typer.Exit(1 if any(one.get("waiting") for one in counts.values()) else 3 if letters else 0)
+    waits = any(one.get("waiting") or one.get("owed") for one in counts.values())
+    raise typer.Exit(1 if waits else 3 if letters else 0)
 
 
 @app.command("tail")

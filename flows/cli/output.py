@@ -87,10 +87,15 @@ def export(
 
 
 def forced(
-    targets: Annotated[Path, typer.Argument(help="List of targets: CSV, ECSV or Parquet; see docs/use/forced.md.")],
     out: Annotated[
         Path, typer.Option(parser=output_folder, help="Output folder or s3:// URL of a run, with its tiles.")
     ],
+    targets: Annotated[
+        Path | None, typer.Argument(help="List of targets: CSV, ECSV or Parquet; see docs/use/forced.md.")
+    ] = None,
+    objects: Annotated[
+        bool, typer.Option("--dia-objects", help="Instead of a list, the objects at rest of OUT, by their diaObjectId.")
+    ] = False,
     night: Annotated[str | None, typer.Option(help="YYYYMMDD; by default every night in OUT.")] = None,
     sigma: Annotated[float, typer.Option(min=1.0, max=10.0, help="S/N of the upper limits, and of a detection.")] = 3.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
@@ -111,12 +116,14 @@ def forced(
         tell_forced,
     )
     from flows.results.forced.target_file import read_target_file
-    from flows.results.forced.targets import forced_targets
+    from flows.results.forced.targets import forced_targets, object_targets
     from flows.storage.lease import lease
 
     console, rows = Console(stderr=True), FirstRows()
     with refusals(as_json):
-        known, left_out = forced_targets(read_target_file(targets))
+        if (targets is None) != objects:
+            raise typer.BadParameter("name a list of targets, or --dia-objects.")
+        known, left_out = (object_targets(out), ()) if targets is None else forced_targets(read_target_file(targets))
         forced_exposures(out, night)  # before the lease, which would make the folder
         with lease(out.resolve()):
             records = forced_exposures(out, night)

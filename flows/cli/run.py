@@ -140,9 +140,9 @@ def _run(
     console: "Console",
 ) -> "RunSummary":
     """Read settings and sources, plan under the lease, and run what is to be done."""
-    from flows.nights.cluster.startup import start_ahead, start_workers_ahead
+    from flows.nights.cluster.startup import likely_packets, start_ahead, start_workers_ahead
 
-    begin = not wait_s and all(Path(one).exists() for one in inputs)
+    begin = not wait_s and all(Path(one).exists() for one in inputs) and not likely_packets(inputs)
     if begin and config is None and overrides["cluster"]["kind"] is None:
         start_workers_ahead(out)
     from flows.runtime.settings import load_settings

@@ -146,6 +146,8 @@ class _Work:
         NightstrideError
             The store fails.
         """
+        from flows.storage.association_store import digest_of
+
         ledger = Ledger(self._out)
         stamp = ledger.stamp(night)
         records = [one for one in ledger.records(night) if one.status == "done" and DIA_SOURCE.name in one.datasets]
@@ -153,7 +155,7 @@ class _Work:
         for gone in before.keys() - {record.key for record in records}:
             store.withdraw(gone)
             self._counts["withdrawn"] += 1
-        due = [one for one in records if before.get(one.key) != _made_from(one)]
+        due = [one for one in records if before.get(one.key) != digest_of(one)]
         for record in sorted(due, key=lambda one: (one.shutter_closed_at or "", one.visit, one.detector)):
             self._associate(store, record)
         # Without a stamp where something is missing, so that it is looked at again.
@@ -165,6 +167,7 @@ class _Work:
     def _associate(self, store: "AssociationStore", record: ExposureRecord) -> None:
         import pyarrow.compute as pc
 
+        from flows.storage.association_store import digest_of
         from flows.storage.catalog_store import CatalogStore  # and Arrow
 
         try:
@@ -174,7 +177,7 @@ class _Work:
                 known = catalogues.read(SS_SOURCE, record.key)["diaSourceId"]
                 self._counts["left_out"] += len(known)
                 table = table.filter(pc.invert(pc.is_in(table["diaSourceId"], value_set=known)))
-            made = store.associate(record.key, _made_from(record), table, self._settings)
+            made = store.associate(record.key, digest_of(record), table, self._settings)
         except BadInput as error:
             self.failed.append(_trouble(f"exposure {record.name} of night {record.night}", error))
             return
@@ -184,12 +187,6 @@ class _Work:
     def summary(self) -> AssociationSummary:
         """Return the counts so far."""
         return AssociationSummary(nights=tuple(self._nights), failed=tuple(self.failed), **self._counts)
-
-
-def _made_from(record: ExposureRecord) -> str:
-    """Return the digest of what is associated of an exposure: its detections, less those of known objects."""
-    digests = [record.datasets[one.name].digest for one in (DIA_SOURCE, SS_SOURCE) if one.name in record.datasets]
-    return digests[0] if len(digests) == 1 else digest(*digests)
 
 
 def _trouble(where: str, error: Exception) -> Trouble:

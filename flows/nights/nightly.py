@@ -92,6 +92,9 @@ MANY = 16
 class Outlet(Protocol):
     """Sends the alerts of visits that are published; what fails there fails nothing here."""
 
+    def begin(self, night: str, visit: int) -> None:
+        """Note, before a visit is searched, that its alerts are to be sent."""
+
     def visit(self, night: str, visit: int, since: float | None) -> None:
         """Send the alerts of a visit that arrived, or ended, at a time, s since 1970; None: it is not known when."""
 
@@ -261,6 +264,8 @@ async def visit(
         How long the visit may still take, s; None: as long as it does.
     """
     left, done = {item.key: item for item in items}, list[Outcome]()
+    if night.outlet is not None:
+        await asyncio.to_thread(night.outlet.begin, items[0].key.night, items[0].key.visit)
     async with night.cluster.client(asynchronous=True) as client:
 
         async def one(item: Item) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.inputs.orbit_file import read_orbits
+from flows.inputs.sky_resolver import SkyResolver
 from flows.pipeline.weights import find_screen, location_of, read_card, read_weights
 from flows.runtime.settings import settings_class
 from flows.storage.digest import digest, file_digest
@@ -20,33 +21,49 @@ from stages import PIPELINE
 READERS: Mapping[str, Callable[[Path], Any]] = {ORBITS.name: read_orbits}
 """Dataset of a file -> function that reads it."""
 
+SERVICES: Mapping[str, Callable[[str, Settings], Any]] = {
+    ORBITS.name: lambda url, settings: SkyResolver(url, settings.predict_known.resolver_timeout_s)
+}
+"""The same of a service -> what asks it."""
+
 
 def models_in(stages: Iterable[Stage]) -> dict[str, Model]:
     """Return the models that stages use, by name."""
     return {model.name: model for stage in stages for model in stage.models}
 
 
-def file_paths(stages: Iterable[Stage], settings: Settings) -> dict[str, Path]:
-    """Return the files that the settings name for stages, by their datasets."""
+def file_paths(stages: Iterable[Stage], settings: Settings) -> dict[str, str]:
+    """Return the files, and the URLs of services, that the settings name for stages, by their datasets."""
     needed = {one for stage in stages for one in stage.needs if isinstance(one, FileOf)}
     named = {one.name: one.named(settings) for one in sorted(needed, key=lambda one: one.name)}
-    return {name: Path(path) for name, path in named.items() if path is not None}
+    return {name: path for name, path in named.items() if path is not None}
 
 
 def file_digests(stages: Iterable[Stage], settings: Settings) -> dict[str, str]:
-    """Return the SHA-256 of each of these files.
+    """Return the SHA-256 of each of these files; of a service that of its URL, as nobody knows what it will answer.
 
     Raises
     ------
     Misconfigured
         One is missing or cannot be read.
     """
-    return {name: _file_digest(path) for name, path in file_paths(stages, settings).items()}
+    named = file_paths(stages, settings).items()
+    return {name: digest("service", one) if _is_service(one) else _file_digest(Path(one)) for name, one in named}
 
 
 def files_of(stages: Iterable[Stage], settings: Settings) -> dict[str, Any]:
-    """Return these files as they are read; errors as in `file_digests` and those of their reader."""
-    return {name: _read_file(name, path, _file_digest(path)) for name, path in file_paths(stages, settings).items()}
+    """Return these files as they are read, and what asks services; errors as in `file_digests` and of the readers."""
+    return {name: _opened(name, one, settings) for name, one in file_paths(stages, settings).items()}
+
+
+def _opened(name: str, named: str, settings: Settings) -> Any:
+    if _is_service(named):
+        return SERVICES[name](named, settings)
+    return _read_file(name, Path(named), _file_digest(Path(named)))
+
+
+def _is_service(named: str) -> bool:
+    return named.startswith(("http://", "https://"))
 
 
 def _file_digest(path: Path) -> str:

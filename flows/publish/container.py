@@ -12,6 +12,7 @@ from uuid import uuid4
 from flows.publish.avro_rows import avro_long
 from flows.storage.atomic import STAGED, make_folder, publish_file, writing
 from flows.storage.bucket_path import BucketPath
+from schemas.errors import BadInput
 
 MAGIC = b"Obj\x01"
 """First bytes of an Avro object container."""
@@ -19,8 +20,13 @@ MAGIC = b"Obj\x01"
 BLOCK = 1 << 20
 """Bytes after which a block ends."""
 
+_NIGHT = b"nightstride.night"
+_ENTRIES = (b"avro.codec", b"avro.schema")
 
-def write_container(target: Path | IO[bytes], schema: Mapping[str, Any], bodies: Iterable[bytes]) -> int:
+
+def write_container(
+    target: Path | IO[bytes], schema: Mapping[str, Any], bodies: Iterable[bytes], night: str | None = None
+) -> int:
     """Write serialised records as an Avro object container (Avro 1.11, "Object Container Files"); return its length.
 
     The records are not read, so that each has the bytes that are sent elsewhere. The marker between blocks follows from
@@ -34,6 +40,8 @@ def write_container(target: Path | IO[bytes], schema: Mapping[str, Any], bodies:
         As `fastavro` has parsed it; all of it goes into the header.
     bodies
         Avro of each record, without header.
+    night
+        Of the alerts, which the header says (``nightstride.night``); None: it does not.
 
     Raises
     ------
@@ -42,15 +50,15 @@ def write_container(target: Path | IO[bytes], schema: Mapping[str, Any], bodies:
     """
     if isinstance(target, BucketPath):
         with TemporaryDirectory(prefix="nightstride-") as folder, writing(local := Path(folder) / "container"):
-            length = write_container(local, schema, bodies)
+            length = write_container(local, schema, bodies, night)
             target.upload(local)
         return length
     if isinstance(target, Path):
         with writing(target), _staged(target) as staged, staged.open("xb") as file:
-            return write_container(file, schema, bodies)
+            return write_container(file, schema, bodies, night)
     text = _schema_text(schema)
     marker = md5(text, usedforsecurity=False).digest()
-    length = target.write(_header(text, marker))
+    length = target.write(_header(text, marker, night))
     block, size = list[bytes](), 0
     for body in bodies:
         block.append(body)
@@ -80,10 +88,52 @@ def _schema_text(schema: Mapping[str, Any]) -> bytes:
     return json.dumps(own, separators=(",", ":")).encode()
 
 
-def _header(schema: bytes, marker: bytes) -> bytes:
-    entries = {b"avro.codec": b"null", b"avro.schema": schema}
-    pairs = (avro_long(len(name)) + name + avro_long(len(value)) + value for name, value in entries.items())
-    return MAGIC + avro_long(len(entries)) + b"".join(pairs) + avro_long(0) + marker
+def require_night(path: Path, visit: int, night: str) -> None:
+    """Require that a container may be written: there is none at its path, or one of the same night.
+
+    Raises
+    ------
+    BadInput
+        ``other_night``: it holds alerts of another night, or was written by another program.
+    """
+    start = _beginning(night)
+    try:
+        with writing(path):
+            found = _first_bytes(path, len(start))
+    except FileNotFoundError:
+        return
+    if found == start:
+        return
+    of = found[-len(night) :].decode(errors="replace")
+    whose = f"of night {of}" if found.startswith(start[: -len(night)]) else "of another program"
+    raise BadInput(
+        "other_night", str(path),
+        f"holds alerts {whose}: those of visit {visit} of night {night} would replace them.",
+        "send each night somewhere of its own, or move that file away.",
+    )  # fmt: skip
+
+
+def _first_bytes(path: Path, count: int) -> bytes:
+    if isinstance(path, BucketPath):
+        return path.read_ranges([(0, count)])[0]
+    with path.open("rb") as file:
+        return file.read(count)
+
+
+def _beginning(night: str | None) -> bytes:
+    """Return what a container begins with, up to the entries that every one has."""
+    if night is None:
+        return MAGIC + avro_long(len(_ENTRIES))
+    return MAGIC + avro_long(len(_ENTRIES) + 1) + _text(_NIGHT) + _text(night.encode())
+
+
+def _header(schema: bytes, marker: bytes, night: str | None) -> bytes:
+    pairs = zip(_ENTRIES, (b"null", schema), strict=True)
+    return _beginning(night) + b"".join(_text(name) + _text(value) for name, value in pairs) + avro_long(0) + marker
+
+
+def _text(value: bytes) -> bytes:
+    return avro_long(len(value)) + value
 
 
 def _block(bodies: list[bytes], size: int, marker: bytes) -> bytes:

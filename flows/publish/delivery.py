@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from flows.publish.outbox import EntryMark, Letter, Outbox, mark_of, opened_outbox
+from flows.publish.outbox import EntryMark, Letter, Outbox, OwedVisits, mark_of, opened_outbox
 from flows.publish.packet import Packet
 from flows.publish.registry import registry_of
 from flows.publish.sinks import FolderSink, Sent, Sink
@@ -39,7 +39,9 @@ class ReplaySummary(Record):
 
 
 @contextmanager
-def opened_sink(to: str, out: Path, settings: AlertSettings, *, again: bool = False) -> Iterator[Sink]:
+def opened_sink(
+    to: str, out: Path, settings: AlertSettings, *, again: bool = False, alone: bool = True
+) -> Iterator[Sink]:
     """Open the sink of a URL, with the outbox of an output folder.
 
     Parameters
@@ -50,6 +52,8 @@ def opened_sink(to: str, out: Path, settings: AlertSettings, *, again: bool = Fa
         Whose alerts, and how they are sent.
     again
         Send also, to a topic, detections that were sent as another search had found them.
+    alone
+        As in `flows.publish.outbox.opened_outbox`.
 
     Raises
     ------
@@ -57,12 +61,12 @@ def opened_sink(to: str, out: Path, settings: AlertSettings, *, again: bool = Fa
         It is no such URL; as in `flows.publish.outbox.opened_outbox`, but that a folder needs no outbox.
     """
     if to.startswith(KAFKA):
-        with opened_outbox(out, settings.outbox) as outbox:
+        with opened_outbox(out, settings.outbox, alone=alone) as outbox:
             yield kafka_sink(to, settings, outbox, again=again)
         return
     folder = FolderSink(located(to))
     there = settings.outbox is not None or not isinstance(out, BucketPath)
-    with opened_outbox(out, settings.outbox) if there else nullcontext() as outbox:
+    with opened_outbox(out, settings.outbox, alone=alone) if there else nullcontext() as outbox:
         yield folder if outbox is None else RecordedFolder(folder, outbox)
 
 
@@ -98,12 +102,12 @@ class RecordedFolder:
     outbox: Outbox
 
     def wanted(self, key: ExposureKey, form: str, made_from: str, sources: Sequence[int]) -> list[bool]:
-        """Want each: a container is written whole."""
+        """Want each: a container is written whole. Errors as in `FolderSink.wanted`."""
         return self.folder.wanted(key, form, made_from, sources)
 
-    def unfinished(self, form: str) -> set[str]:
-        """Return nights of which containers may be missing; errors as of the outbox."""
-        return self.outbox.waiting_nights(self.outbox.route(self.name, form))
+    def owed(self, form: str) -> OwedVisits:
+        """Return the visits of which containers may be missing; errors as of the outbox."""
+        return OwedVisits(self.outbox, self.outbox.route(self.name, form))
 
     def bury(self, packet: Packet, error: BadInput) -> None:
         """Keep what breaks the rules of its schema; errors as of the outbox."""

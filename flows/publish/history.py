@@ -15,12 +15,12 @@ from flows.publish.published import PublishedExposures
 from flows.publish.rubin_object import encode_objects
 from flows.publish.rubin_source import encode_sources
 from flows.storage.association_links import FILE, source_ids
-from flows.storage.association_store import off_because, opened_association
+from flows.storage.association_store import digest_of, off_because, opened_association
 from flows.storage.catalog_store import CatalogStore, read_table
 from kernels.sky.positions import unit_vectors
 from schemas.dia_object import ASSOCIATION
 from schemas.dia_source import exposure_of
-from schemas.errors import BadInput
+from schemas.errors import BadInput, Retryable
 from schemas.exposure import ExposureKey, key_of
 from schemas.forced import FORCED_SOURCE
 from schemas.ledger import ExposureRecord
@@ -30,6 +30,9 @@ from stages.gather_dia_objects import gather_dia_objects
 
 if TYPE_CHECKING:
     from flows.storage.association_store import AssociationStore
+
+NOT_ASSOCIATED = "not_associated"
+"""Code of an exposure of which objects will be known later."""
 
 _FORCED = ("visit", "detector", "band", "midpointMjdTai", "ra", "dec", "psfFlux", "psfFluxErr")
 
@@ -60,6 +63,8 @@ def opened_history(
     days: float,
     version: str,
     lack: Callable[[BadInput], object] = lambda _: None,
+    *,
+    complete: bool = False,
 ) -> Iterator["History"]:
     """Open what is known of objects; nothing is, where nothing was associated.
 
@@ -75,6 +80,8 @@ def opened_history(
         Of the schema of the records.
     lack
         Receives why detections are missing in histories: their catalogue cannot be read.
+    complete
+        An exposure that should be associated, and is not as it is published now, is an error.
 
     Raises
     ------
@@ -82,12 +89,13 @@ def opened_history(
         As in `opened_association`.
     """
     out = published.out
-    if off_because(out, settings) is not None or (settings.store == "auto" and not (out / FILE).exists()):
+    off = off_because(out, settings) is not None
+    if off or (settings.store == "auto" and not complete and not (out / FILE).exists()):
         yield History(published, None, None, days, version, lack)
         return
     forced = _ForcedPlaces.of(published, settings.min_arcsec, lack)
     with opened_association(out, settings) as store:
-        yield History(published, store, forced, days, version, lack)
+        yield History(published, store, forced, days, version, lack, complete=complete)
 
 
 class History:
@@ -101,9 +109,11 @@ class History:
         days: float,
         version: str,
         lack: Callable[[BadInput], object],
+        *,
+        complete: bool = False,
     ) -> None:
         self._published, self._store, self._forced = published, store, forced
-        self._days, self._version, self._lack = days, version, lack
+        self._days, self._version, self._lack, self._complete = days, version, lack, complete
 
     def of(self, record: ExposureRecord, mjd: float) -> ObjectsSeen:
         """Return the objects that were seen on an exposure, from what is known up to it.
@@ -116,10 +126,16 @@ class History:
         Raises
         ------
         Retryable
-            The store does not answer.
+            The store does not answer; or the exposure is not associated (``not_associated``), and has to be.
         """
         if self._store is None:
             return ObjectsSeen()
+        if self._complete and self._store.made_from(record.key) != digest_of(record):
+            raise Retryable(
+                NOT_ASSOCIATED, f"exposure {record.name} of night {record.night}",
+                "is not associated yet: its alerts would lack their objects.",
+                "see to what failed of the association, and run again.",
+            )  # fmt: skip
         found = self._store.of_exposure(record.key)
         first, last = source_ids(record.key)
         ids, times = found["diaSourceId"].to_numpy(), found["midpointMjdTai"].to_numpy()

@@ -8,7 +8,7 @@ from time import monotonic, time
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from flows.inputs.kafka_arrivals import ENVIRONMENT, librdkafka_environment, topic_of
-from flows.publish.outbox import EntryMark, Letter, Outbox, Standing, mark_of, marked
+from flows.publish.outbox import EntryMark, Letter, Outbox, OwedVisits, Standing, mark_of, marked
 from flows.publish.packet import Packet
 from flows.publish.registry import SchemaRegistry
 from flows.publish.sinks import Sent
@@ -82,9 +82,9 @@ class KafkaSink:
             self._passed += _OF_STANDING.get(standing, Sent())
         return [standing == "waiting" for standing in standings]
 
-    def unfinished(self, form: str) -> set[str]:
-        """Return nights of which some alerts wait; errors as of the outbox."""
-        return self._outbox.waiting_nights(self._outbox.route(self.name, form))
+    def owed(self, form: str) -> OwedVisits:
+        """Return the visits of which alerts are still to be sent; errors as of the outbox."""
+        return OwedVisits(self._outbox, self._outbox.route(self.name, form))
 
     def bury(self, packet: Packet, error: BadInput) -> None:
         """Keep what breaks the rules of its schema; errors as of the outbox."""
@@ -105,8 +105,12 @@ class KafkaSink:
             if form != ZTF:
                 self._registry.require_same(form)
             transfer, route = self._transfer(form), self._outbox.route(self.name, form)
-            while transfer.trouble is None and (batch := list(islice(group, AT_ONCE))):
-                transfer.take(batch, self._outbox.enter(route, batch, again=self._again))
+            try:
+                while transfer.trouble is None and (batch := list(islice(group, AT_ONCE))):
+                    transfer.take(batch, self._outbox.enter(route, batch, again=self._again))
+            except NightstrideError:  # no more packets can be made: of those on their way it is recorded what becomes
+                transfer.finished()
+                raise
             sent += transfer.finished()
             if sent.trouble is not None:
                 break
@@ -273,11 +277,18 @@ class _Transfer:
 
     def _told(self, error: KafkaError) -> None:
         """Hear of a failure of the whole producer; brokers that are only away may come back."""
-        if error.code() in _REFUSED or error.fatal():
+        if error.code() in _REFUSED or error.fatal() or _untrusted(error):
             self._fail(error)
 
     def _fail(self, error: KafkaError) -> None:
         if self.trouble is not None:
+            return
+        if _untrusted(error):
+            self.trouble = Misconfigured(
+                "kafka_tls", self._name, f"is not trusted: {error.str()}.",
+                f"name the authority of its certificate ({ENVIRONMENT}SSL_CA_LOCATION), and the host as that has it; "
+                "then publish again: the rest waits in the outbox.",
+            )  # fmt: skip
             return
         if error.code() in _REFUSED:
             self.trouble = Misconfigured(
@@ -291,6 +302,11 @@ class _Transfer:
             f"did not acknowledge a message within {self._patience_s:g} s: {error.str()}.",
             "see to the broker and publish again: what is acknowledged is not sent again, the rest is.",
         )  # fmt: skip
+
+
+def _untrusted(error: KafkaError) -> bool:
+    """Return whether a broker's certificate was refused; librdkafka has no code for that alone."""
+    return error.code() == KafkaError._SSL and "verif" in error.str()
 
 
 def _bytes(text: str | bytes | None) -> bytes | None:

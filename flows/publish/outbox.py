@@ -4,7 +4,7 @@ import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -45,6 +45,13 @@ CREATE TABLE letter (
     letter INTEGER PRIMARY KEY, route INTEGER NOT NULL, name TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL,
     key BLOB, value BLOB NOT NULL, source INTEGER, made_from BLOB, died REAL NOT NULL, UNIQUE (route, name, made_from)
 );
+"""
+
+_OWED = """
+CREATE TABLE IF NOT EXISTS owed (
+    turn INTEGER PRIMARY KEY AUTOINCREMENT, route INTEGER NOT NULL, night TEXT NOT NULL, visit INTEGER NOT NULL,
+    UNIQUE (route, night, visit)
+)
 """
 
 
@@ -105,7 +112,8 @@ class Outbox:
 
     An entry is made before its packet is sent, and is ``sent`` only when the sink has acknowledged it: a process that
     is killed leaves it ``waiting``. Packets are not kept: they are made again from what is published, byte by byte, but
-    for those that are dead. Each change is one transaction.
+    for those that are dead. A visit is owed from before a run searches it until all its alerts have their outcome. Each
+    change is one transaction.
 
     Parameters
     ----------
@@ -250,8 +258,34 @@ class Outbox:
             )
         return len({source for source, _, state in gone if _STATES[state] == "sent"})
 
+    def owe(self, route: int, night: str, visit: int) -> None:
+        """Note that all alerts of a visit are to be sent, whatever becomes of this process."""
+        with self._change() as base:
+            base.execute("INSERT OR REPLACE INTO owed (route, night, visit) VALUES (?, ?, ?)", (route, night, visit))
+
+    def turn(self, route: int, night: str, visit: int) -> int:
+        """Return which time it is that a visit is owed; 0: it is not."""
+        query = "SELECT turn FROM owed WHERE route = ? AND night = ? AND visit = ?"
+        with self._explained():
+            found = self._base.execute(query, (route, night, visit)).fetchone()
+        return 0 if found is None else int(found[0])
+
+    def settle(self, turn: int) -> None:
+        """Note that a visit is not owed any more, unless it has been noted again after this time."""
+        with self._change() as base:
+            base.execute("DELETE FROM owed WHERE turn = ?", (turn,))
+
+    def owed(self, route: int) -> set[tuple[str, int]]:
+        """Return night and visit of those that are owed, and of those of which something waits."""
+        query = (
+            "SELECT night, visit FROM owed WHERE route = ? "
+            "UNION SELECT DISTINCT night, visit FROM entry WHERE route = ? AND state = 0"
+        )
+        with self._explained():
+            return set(self._base.execute(query, (route, route)))
+
     def counts(self) -> dict[tuple[str, str], dict[str, int]]:
-        """Return (sink, version of the schema) -> state -> entries; ``letters``: dead letters."""
+        """Return (sink, version of the schema) -> state -> entries; ``letters``: dead letters; ``owed``: visits."""
         found = dict[tuple[str, str], Counter[str]]()
         with self._explained():
             for sink, form, state, number in self._base.execute(
@@ -262,18 +296,17 @@ class Outbox:
                 "SELECT sink, form, COUNT(*) FROM letter JOIN route USING (route) GROUP BY sink, form"
             ):
                 found.setdefault((sink, form), Counter())["letters"] = number
+            for sink, form, number in self._base.execute(
+                "SELECT sink, form, COUNT(*) FROM owed JOIN route USING (route) GROUP BY sink, form"
+            ):
+                found.setdefault((sink, form), Counter())["owed"] = number
         return {route: dict(counter) for route, counter in found.items()}
 
     def forget(self, night: str) -> None:
         """Forget what was sent, and was to be sent, of a night whose catalogues are removed; dead letters stay."""
         with self._change() as base:
             base.execute("DELETE FROM entry WHERE night = ?", (night,))
-
-    def waiting_nights(self, route: int) -> set[str]:
-        """Return nights of which something waits."""
-        query = "SELECT DISTINCT night FROM entry WHERE route = ? AND state = 0"
-        with self._explained():
-            return {night for (night,) in self._base.execute(query, (route,))}
+            base.execute("DELETE FROM owed WHERE night = ?", (night,))
 
     def reasons(self) -> dict[str, int]:
         """Return code -> dead letters, the most frequent first."""
@@ -298,6 +331,7 @@ class Outbox:
                 for statement in filter(str.strip, _TABLES.split(";")):
                     base.execute(statement)
                 base.execute("INSERT INTO meta VALUES (?)", (VERSION,))
+            base.execute(_OWED)
             version = int(base.execute("SELECT version FROM meta").fetchone()[0])
         if version != VERSION:
             raise other_version(self._path, version, VERSION)
@@ -319,6 +353,37 @@ class Outbox:
             yield
         except sqlite3.Error as error:
             raise _translated(self._path, error) from error
+
+
+class OwedVisits:
+    """Visits of which all alerts are to be sent to one sink: noted before they are searched, until they are sent.
+
+    Parameters
+    ----------
+    outbox, route
+        What notes them, and for which sink; None: nothing does, and none is owed. Methods raise as those of `Outbox`.
+    """
+
+    def __init__(self, outbox: Outbox | None, route: int = 0) -> None:
+        self._outbox, self._route = outbox, route
+
+    def add(self, night: str, visit: int) -> None:
+        """Note that a visit is owed."""
+        if self._outbox is not None:
+            self._outbox.owe(self._route, night, visit)
+
+    def turn(self, night: str, visit: int) -> int:
+        """Return which time it is that a visit is owed; 0: it is not."""
+        return 0 if self._outbox is None else self._outbox.turn(self._route, night, visit)
+
+    def settle(self, turn: int) -> None:
+        """Note that a visit is sent that was owed for the time that `turn` gave before."""
+        if self._outbox is not None and turn:
+            self._outbox.settle(turn)
+
+    def all(self) -> set[tuple[str, int]]:
+        """Return night and visit of those that are owed, and of those of which something waits."""
+        return set() if self._outbox is None else self._outbox.owed(self._route)
 
 
 def _standing(mark: EntryMark, known: Mapping[bytes, Standing], *, again: bool) -> Standing:
@@ -349,7 +414,7 @@ def _translated(path: Path, error: sqlite3.Error) -> NightstrideError:
 
 
 @contextmanager
-def opened_outbox(out: Path, elsewhere: Path | None = None) -> Iterator[Outbox]:
+def opened_outbox(out: Path, elsewhere: Path | None = None, *, alone: bool = True) -> Iterator[Outbox]:
     """Open the outbox of an output folder, for one process at a time.
 
     Parameters
@@ -358,6 +423,8 @@ def opened_outbox(out: Path, elsewhere: Path | None = None) -> Iterator[Outbox]:
         Output folder.
     elsewhere
         File on this machine that is used instead: where ``out`` is in a bucket, or on a file system without locks.
+    alone
+        Nobody else has it open meanwhile, who could send the same. Unless nothing is sent.
 
     Raises
     ------
@@ -377,7 +444,7 @@ def opened_outbox(out: Path, elsewhere: Path | None = None) -> Iterator[Outbox]:
         refuse_release(out)
     with writing(path):
         make_folder(path.parent)
-    with file_lock(path.with_suffix(".lock"), WAIT_S):
+    with file_lock(path.with_suffix(".lock"), WAIT_S) if alone else nullcontext():
         outbox = Outbox(path)
         try:
             yield outbox

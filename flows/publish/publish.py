@@ -1,8 +1,8 @@
 """Alerts of nights: exposure by exposure from an output folder, and what could not be sent."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from math import ceil
 from pathlib import Path
@@ -14,16 +14,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.publish.delivery import opened_sink
-from flows.publish.history import opened_history
+from flows.publish.history import NOT_ASSOCIATED, opened_history
 from flows.publish.packet import Packet
-from flows.publish.published import PublishedExposures
+from flows.publish.published import NO_NIGHT, PublishedExposures
 from flows.publish.rubin_alert import RubinAlerts
 from flows.publish.rubin_schema import parsed
 from flows.publish.sinks import Sent, Sink
 from flows.publish.ztf_packet import HISTORY_VERSION, ZtfAlerts
 from flows.publish.ztf_schema import FORM
 from schemas.dia_source import DIA_SOURCE
-from schemas.errors import BadInput, NightstrideError, Retryable
+from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 from schemas.ledger import ExposureRecord
 from schemas.settings import Settings
 from schemas.summary import AlertCounts, AlertLag, RunSummary, Trouble
@@ -88,7 +88,14 @@ class Tally:
 
 
 def alert_packets(
-    out: Path, settings: Settings, form: str, tally: Tally, *, night: str | None = None, visit: int | None = None
+    out: Path,
+    settings: Settings,
+    form: str,
+    tally: Tally,
+    *,
+    night: str | None = None,
+    visit: int | None = None,
+    complete: bool = False,
 ) -> Iterator[Packet]:
     """Yield the alerts of published detections by night, visit and detector.
 
@@ -105,17 +112,19 @@ def alert_packets(
         Counts what comes to nothing.
     night, visit
         Only of these.
+    complete
+        As in `flows.publish.history.opened_history`.
 
     Raises
     ------
     Misconfigured
         There is no such night, the extra ``rubin`` is missing, or there is no such form.
     Retryable
-        The association does not answer.
+        The association does not answer, or lacks an exposure.
     """
     published, owners = PublishedExposures(out), dict[int, str]()
     with ExitStack() as stack:
-        maker = _maker(stack, published, settings, form, tally)
+        maker = _maker(stack, published, settings, form, tally, complete)
         for label in published.nights(night):
             last = None
             for record in published.exposures(label, visit):
@@ -136,12 +145,16 @@ def _two_nights(record: ExposureRecord, first: str) -> BadInput:
     )  # fmt: skip
 
 
-def _maker(stack: ExitStack, published: PublishedExposures, settings: Settings, form: str, tally: Tally) -> AlertMaker:
+def _maker(
+    stack: ExitStack, published: PublishedExposures, settings: Settings, form: str, tally: Tally, complete: bool
+) -> AlertMaker:
     own = HISTORY_VERSION if form == FORM else form
     if form != FORM:  # whose schema is our own: only histories need that package
         parsed(form)  # which refuses what it does not know, before anything is read
     history = stack.enter_context(
-        opened_history(published, settings.association, settings.alerts.history_days, own, tally.lack)
+        opened_history(
+            published, settings.association, settings.alerts.history_days, own, tally.lack, complete=complete
+        )
     )
     if form == FORM:
         return ZtfAlerts(published, history, tally.refuse)
@@ -166,12 +179,18 @@ def _of_exposure(
         tally.fail(error)
 
 
+Visit = tuple[str, int]
+"""Night and visit."""
+
 REST_S = 60.0
 """After a failure nothing is sent for so long, s: each attempt at a broker that is down takes its time-out."""
 
 
 class VisitAlerts:
     """Alerts of the visits of a run, sent as each is published; that it fails is told, and stops nothing.
+
+    A visit is noted in the outbox before it is searched, and until all its alerts are sent: what is left when a run
+    ends, however it does, the next one sends.
 
     Parameters
     ----------
@@ -189,25 +208,33 @@ class VisitAlerts:
     def __init__(self, out: Path, settings: Settings, say: Callable[[str], object]) -> None:
         self._out, self._settings, self._say = out, settings, say
         self._lock = Lock()
-        self._sent, self._lags, self._failed, self._again = (
-            dict[str, Sent](),
-            list[float](),
-            dict[str, Trouble](),
-            set[str](),
-        )
-        self._rest_until = 0.0
+        self._sent, self._lags, self._failed = dict[Visit, Sent](), list[float](), dict[str, Trouble]()
+        self._late = dict[Visit, float | None]()
+        self._begun, self._rest_until = False, 0.0
         if settings.alerts.form != "ztf":
             parsed(settings.alerts.form)
-        with opened_sink(self._to, out, settings.alerts):
+        with self._sink():
             pass
 
-    @property
-    def _to(self) -> str:
+    def _sink(self, *, alone: bool = True) -> AbstractContextManager[Sink]:
         assert self._settings.alerts.to is not None
-        return self._settings.alerts.to
+        return opened_sink(self._settings.alerts.to, self._out, self._settings.alerts, alone=alone)
+
+    def begin(self, night: str, visit: int) -> None:
+        """Note, before a visit is searched, that its alerts are to be sent."""
+        try:
+            with self._sink(alone=False) as sink:
+                owed = sink.owed(self._settings.alerts.form)
+                if not self._begun:
+                    self._begun = True
+                    for one in owed.all():
+                        self._late.setdefault(one, None)
+                owed.add(night, visit)
+        except NightstrideError as error:
+            self._fail(f"alerts of night {night}", error)
 
     def visit(self, night: str, visit: int, since: float | None) -> None:
-        """Send the alerts of a visit that are not sent.
+        """Send the alerts of a visit that are not sent, and, while that succeeds, those that could not be before.
 
         Parameters
         ----------
@@ -217,19 +244,18 @@ class VisitAlerts:
             When it arrived, or ended, s since 1970; None: that is not known.
         """
         with self._lock:
-            if monotonic() < self._rest_until:
-                self._again.add(night)
-                return
-            self._send(night, visit, since)
+            if self._late.get((night, visit)) is None:
+                self._late[night, visit] = since
+            self._send_all([(night, visit), *(one for one in list(self._late) if one != (night, visit))])
 
     def added_to(self, summary: RunSummary) -> RunSummary:
-        """Try once more what was not sent, and add to the summary of a run what became of its alerts."""
+        """Try once more what was not sent, in this run or before, and add to a summary what became of its alerts."""
         with self._lock:
+            self._rest_until = 0.0
             if not summary.stopped:
-                for night in sorted(self._again | self._unfinished()):
-                    self._send(night, None, None)
+                self._send_all(sorted(self._late.keys() | self._owed()))
             sent, lags, failed = sum(self._sent.values(), Sent()), sorted(self._lags), tuple(self._failed.values())
-            self._sent, self._lags, self._failed, self._again = {}, [], {}, set()
+            self._sent, self._lags, self._failed, self._late = {}, [], {}, {}
         ranks = {f"p{share}": round(lags[ceil(share / 100 * len(lags)) - 1], 3) for share in (50, 95, 99) if lags}
         counts = AlertCounts(
             sent=sent.alerts,
@@ -240,41 +266,69 @@ class VisitAlerts:
         )
         return summary.model_copy(update={"alerts": counts, "alerts_failed": (*summary.alerts_failed, *failed)})
 
-    def _unfinished(self) -> set[str]:
-        """Return nights of which runs before have left something in the outbox."""
+    def _owed(self) -> set[Visit]:
+        """Return visits of which runs before have left something, too."""
         try:
-            with opened_sink(self._to, self._out, self._settings.alerts) as sink:
-                return sink.unfinished(self._settings.alerts.form)
+            with self._sink() as sink:
+                return sink.owed(self._settings.alerts.form).all()
         except NightstrideError as error:
             self._fail("alerts", error)
             return set()
 
-    def _send(self, night: str, visit: int | None, since: float | None) -> None:
+    def _send_all(self, visits: Iterable[Visit]) -> None:
+        """Send visits until one fails as the others would."""
+        for one in visits:
+            if monotonic() < self._rest_until or isinstance(self._send(*one), Misconfigured):
+                return
+
+    def _send(self, night: str, visit: int) -> Exception | None:
+        """Send what is left of a visit; return what was wrong."""
         tally, form = Tally(), self._settings.alerts.form
+        since, sent = self._late.pop((night, visit), None), Sent()
+        error: Exception | None = None
         try:
-            with opened_sink(self._to, self._out, self._settings.alerts) as sink:
-                tally.sink = sink
-                sent = sink.send(alert_packets(self._out, self._settings, form, tally, night=night, visit=visit))
-            error: Exception | None = sent.trouble or next(iter(tally.failed), None)
+            with self._sink() as sink:
+                tally.sink, owed = sink, sink.owed(form)
+                turn = owed.turn(night, visit)
+                sent = sink.send(self._packets(tally, night, visit))
+                error = sent.trouble or next(iter(tally.failed), None)
+                if error is None or isinstance(error, BadInput):  # which will be the same the next time
+                    owed.settle(turn)
         except Exception as failure:  # a defect, too: what is published is published
-            sent, error = Sent(), failure
+            error = failure
         sent = replace(sent, dead=sent.dead + tally.refused)
-        before = self._sent.get(night, Sent())
-        if visit is None:  # it has counted again what is dead, held or waits
-            before = replace(before, dead=0, held=0, left=0)
-        self._sent[night] = before + replace(sent, trouble=None, times=())
+        # It has counted again what is dead, held or waits.
+        before = replace(self._sent.get((night, visit), Sent()), dead=0, held=0, left=0)
+        self._sent[night, visit] = before + replace(sent, trouble=None, times=())
         self._lags += [] if since is None else [when - since for when in sent.times]
         if sent.alerts:
-            self._say(f"Sent {sent.alerts} alerts of {f'night {night}' if visit is None else f'visit {visit}'}.")
-        if error is not None:
-            self._again.add(night)
-            self._fail(f"alerts of night {night}", error)
-        elif visit is None:
-            self._failed.pop(f"alerts of night {night}", None)
+            self._say(f"Sent {sent.alerts} alerts of visit {visit}.")
+        all_of, own = f"alerts of night {night}", f"alerts of visit {visit} of night {night}"
+        if isinstance(error, BadInput):
+            self._fail(own, error)
+        elif error is not None:
+            self._late[night, visit] = since
+            self._fail(all_of, error)
+        else:
+            self._failed.pop(own, None)
+            if not any(one == night for one, _ in list(self._late)):
+                self._failed.pop(all_of, None)
+        return error
+
+    def _packets(self, tally: Tally, night: str, visit: int) -> Iterator[Packet]:
+        try:
+            yield from alert_packets(
+                self._out, self._settings, self._settings.alerts.form, tally, night=night, visit=visit, complete=True
+            )
+        except Misconfigured as error:
+            if error.code != NO_NIGHT:  # of which nothing was published, or nothing is any more
+                raise
 
     def _fail(self, where: str, error: Exception) -> None:
-        if isinstance(error, Retryable):
-            self._rest_until = monotonic() + REST_S
         code = error.code if isinstance(error, NightstrideError) else type(error).__name__
-        self._failed[where] = Trouble(uri=where, code=code, message=f"{where}: {error}")
-        self._say(f"not sent: {where}: {error}")
+        if isinstance(error, Retryable) and code != NOT_ASSOCIATED:
+            self._rest_until = monotonic() + REST_S
+        trouble = Trouble(uri=where, code=code, message=f"{where}: {error}")
+        if self._failed.get(where) != trouble:  # and not for each visit anew
+            self._say(f"not sent: {trouble.message}")
+        self._failed[where] = trouble

@@ -14,6 +14,9 @@ from schemas.errors import Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord, ProvenanceRecord
 
+NO_NIGHT = "no_night"
+"""Code of a night that is not there."""
+
 _EXPOSURES = 64  # in memory
 
 
@@ -47,7 +50,7 @@ class PublishedExposures:
         if night not in found:
             which = "no night" if night is None else f"no night {night}"
             remedy = f"give one of {', '.join(found)}." if found else "name the --out of a run that has ended."
-            raise Misconfigured("no_night", str(self.out), f"has {which}.", remedy)
+            raise Misconfigured(NO_NIGHT, str(self.out), f"has {which}.", remedy)
         return [night]
 
     def exposures(self, night: str, visit: int | None = None) -> Iterator[ExposureRecord]:

@@ -1,13 +1,14 @@
 """Sinks: where alerts go."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from time import time
 from typing import Protocol
 
-from flows.publish.container import write_container
+from flows.publish.container import require_night, write_container
+from flows.publish.outbox import OwedVisits
 from flows.publish.packet import Packet
 from flows.publish.ztf_schema import container_schema
 from schemas.errors import BadInput, NightstrideError, exit_code
@@ -87,6 +88,11 @@ class Sink(Protocol):
             Digest that their packets will have.
         sources
             diaSourceId of each.
+
+        Raises
+        ------
+        BadInput
+            None may be sent: alerts of another night are in their place.
         """
 
     def send(self, packets: Iterator[Packet]) -> Sent:
@@ -95,8 +101,8 @@ class Sink(Protocol):
         Those of a visit follow one another.
         """
 
-    def unfinished(self, form: str) -> set[str]:
-        """Return nights of which some alerts wait."""
+    def owed(self, form: str) -> OwedVisits:
+        """Return the visits of which alerts are still to be sent."""
 
     def bury(self, packet: Packet, error: BadInput) -> None:
         """Keep, as a dead letter, what breaks the rules of its schema; its body is the alert as JSON."""
@@ -104,7 +110,7 @@ class Sink(Protocol):
 
 @dataclass(frozen=True)
 class FolderSink:
-    """Folder with an Avro object container ``<visit>.avro`` for each visit; one of that name is replaced.
+    """Folder with an Avro object container ``<visit>.avro`` for each visit; one of the same night is replaced.
 
     Parameters
     ----------
@@ -113,18 +119,22 @@ class FolderSink:
     """
 
     folder: Path
+    _ours: set[tuple[str, int]] = field(default_factory=set, init=False, compare=False)
 
     def path(self, visit: int) -> Path:
         """Return the path of the container of a visit."""
         return self.folder / f"{visit}.avro"
 
     def wanted(self, key: ExposureKey, form: str, made_from: str, sources: Sequence[int]) -> list[bool]:
-        """Want each: a container is written whole."""
+        """Want each: a container is written whole. Errors as in `flows.publish.container.require_night`."""
+        if (key.night, key.visit) not in self._ours:
+            require_night(self.path(key.visit), key.visit, key.night)
+            self._ours.add((key.night, key.visit))
         return [True] * len(sources)
 
-    def unfinished(self, form: str) -> set[str]:
-        """Know nothing: there is no outbox."""
-        return set()
+    def owed(self, form: str) -> OwedVisits:
+        """Return none, and note none: there is no outbox."""
+        return OwedVisits(None)
 
     def bury(self, packet: Packet, error: BadInput) -> None:
         """Keep nothing: there is no outbox."""
@@ -138,9 +148,9 @@ class FolderSink:
             It cannot be written: see `flows.storage.atomic.write_file`.
         """
         sent = Sent()
-        for (visit, version), group in groupby(packets, lambda one: (one.visit, one.schema)):
+        for (night, visit, version), group in groupby(packets, lambda one: (one.night, one.visit, one.schema)):
             counted = _Counted(group)
-            write_container(self.path(visit), container_schema(version), counted)
+            write_container(self.path(visit), container_schema(version), counted, night)
             sent += Sent(counted.alerts, counted.bytes, times=(time(),) * counted.alerts)
         return sent
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -39,6 +40,12 @@ LIGHT_CURVE = pa.schema(
     ]
 )
 """Columns of a light curve."""
+
+_FEATURES: Mapping[str, tuple[float, ...]] = {
+    "Amplitude": (), "BeyondNStd": (1.0,), "EtaE": (), "ExcessVariance": (), "InterPercentileRange": (0.25,),
+    "Kurtosis": (), "LinearTrend": (), "MaximumSlope": (), "Mean": (), "Median": (), "MedianAbsoluteDeviation": (),
+    "ReducedChi2": (), "Skew": (), "StandardDeviation": (), "StetsonK": (), "WeightedMean": (),
+}  # fmt: skip
 
 _FLUX: Mapping[Kind, str] = {"object": "psfFlux", "detection": "psfFlux", "tracklet": "trailFlux"}
 
@@ -113,6 +120,42 @@ def light_curve(out: Path, nights: Sequence[str], identity: int, of: Kind | None
     lone = "object" in found and len(found["object"][1]) < 2 and "tracklet" in found
     kind: Kind = "tracklet" if lone else next(iter(found))
     return LightCurve(kind, found[kind][0], _curve(out, kind, found[kind][1]))
+
+
+def light_curve_features(rows: pa.Table) -> dict[str, dict[str, float]]:
+    """Return what sums up the fluxes of a light curve in each band, by the package light-curve (Malanchev et al. 2021).
+
+    Parameters
+    ----------
+    rows
+        Of `LIGHT_CURVE`, by time. Those without a flux or its error do not count.
+
+    Returns
+    -------
+    dict
+        Band -> feature -> value, of fluxes in nJy and times in d; NaN where the band has too few detections for it.
+
+    Raises
+    ------
+    Misconfigured
+        The package, which is under the GPL and in the extra ``features``, is not installed.
+    """
+    try:
+        import light_curve as package
+    except ModuleNotFoundError as error:
+        raise Misconfigured(
+            "extra", "features", f"{error.name} is not installed.", "pip install 'nightstride[features]'."
+        ) from error
+    kinds = [getattr(package, name)(*values) for name, values in _FEATURES.items()]
+    extract, found = package.Extractor(*kinds), dict[str, dict[str, float]]()
+    usable = pc.and_(rows["flux"].is_valid(), pc.fill_null(pc.greater(rows["fluxErr"], 0.0), False))
+    rows = rows.filter(usable)
+    for band in sorted(set(rows["band"].to_pylist())):
+        own = rows.filter(pc.equal(rows["band"], band))
+        columns = (np.asarray(own[name].to_numpy(), np.float64) for name in ("midpointMjdTai", "flux", "fluxErr"))
+        values = extract(*columns, sorted=True, check=True, fill_value=np.nan)
+        found[band] = dict(zip(extract.names, map(float, values), strict=True))
+    return found
 
 
 def _linked(

@@ -29,8 +29,11 @@ from flows.storage.bucket_path import BucketPath
 from flows.storage.digest import digest
 from flows.storage.file_lock import MODE
 from schemas.dia_object import ASSOCIATION
+from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
+from schemas.known_object import SS_SOURCE
+from schemas.ledger import ExposureRecord
 from schemas.settings import AssociationSettings
 
 WAIT_S = 30.0
@@ -68,6 +71,12 @@ class AssociationStore:
         """Return the associated exposures of a night, with the digests of their detections."""
         found = self._rows(sa.select(VISIT).where(VISIT.c.night == night))
         return {ExposureKey(night=night, visit=one.visit, detector=one.detector): one.digest for one in found}
+
+    def made_from(self, key: ExposureKey) -> str | None:
+        """Return the digest of what is associated of an exposure; None: nothing is."""
+        where = [VISIT.c[name] == getattr(key, name) for name in ("night", "visit", "detector")]
+        found = self._rows(sa.select(VISIT.c.digest).where(*where))
+        return str(found[0].digest) if found else None
 
     def events(self) -> list[tuple[str, int]]:
         """Return what became of objects, in order: kind (removed, restored, renamed) and diaObjectId."""
@@ -187,6 +196,12 @@ class AssociationStore:
             if self._path is None:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ONE_WRITER)))
             yield connection
+
+
+def digest_of(record: ExposureRecord) -> str:
+    """Return the digest of what is associated of an exposure: its detections, less those of known objects."""
+    digests = [record.datasets[one.name].digest for one in (DIA_SOURCE, SS_SOURCE) if one.name in record.datasets]
+    return digests[0] if len(digests) == 1 else digest(*digests)
 
 
 @contextmanager

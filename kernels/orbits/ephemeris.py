@@ -1,7 +1,7 @@
 """Ephemerides: known objects as an observer on the Earth sees them."""
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,45 @@ class Ephemeris(NamedTuple):
         return Ephemeris(*(column[chosen] for column in self))
 
 
+class KnownObjects(NamedTuple):
+    """Known objects of a field.
+
+    Attributes
+    ----------
+    names
+        Designation of each.
+    seen
+        How they are seen.
+    uncertainty
+        How far along its motion each may be from its place, arcsec.
+    """
+
+    names: list[str]
+    seen: Ephemeris
+    uncertainty: Floats
+
+
+class FieldCatalogue(Protocol):
+    """Knows the objects of a field: by orbits, or by asking somebody."""
+
+    def in_field(
+        self, observer: Observer, code: str, toward: Floats, radius: float, faintest: float = math.inf
+    ) -> KnownObjects:
+        """Return the objects in a round field.
+
+        Parameters
+        ----------
+        observer, code
+            At the time of the exposure; code of the observatory, 500 where there is none.
+        toward : (3,)
+            Middle of the field, unit vector.
+        radius
+            Of the field, deg.
+        faintest
+            V; objects that are fainter are left out, those of unknown magnitude are not.
+        """
+
+
 class OrbitCatalogue:
     """Orbits of all known objects, and those of them that are in a field.
 
@@ -76,6 +115,14 @@ class OrbitCatalogue:
     def __len__(self) -> int:
         """Return the number of objects."""
         return len(self.orbits.epoch)
+
+    def in_field(
+        self, observer: Observer, code: str, toward: Floats, radius: float, faintest: float = math.inf
+    ) -> KnownObjects:
+        """Return the objects in a round field; parameters as of `FieldCatalogue`."""
+        index, seen = self.seen(observer, toward, radius, faintest)
+        names = [name.decode("ascii") for name in self.orbits.designation[index].tolist()]
+        return KnownObjects(names, seen, self.uncertainty(index, observer, seen))
 
     def seen(
         self, observer: Observer, toward: Floats, radius: float, faintest: float = math.inf

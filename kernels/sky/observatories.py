@@ -16,6 +16,9 @@ GEOCENTRE = "500"
 AU_KM = 149597870.7
 """IAU 2012 resolution B2."""
 
+PARALLAX = 8.794
+"""Of the Sun, arcsec: the Earth's radius as seen from 1 AU."""
+
 _EARTH_KM = 6378.137  # equatorial radius that the constants are in units of
 _MJD_0 = 2400000.5
 _TAI_TO_TT = 32.184 / 86400
@@ -109,7 +112,6 @@ OBSERVATORIES: dict[str, Place] = {
 """Code of the Minor Planet Center -> where it is."""
 
 _INSTRUMENTS = {"ZTF": "I41", "LSST": "X05", "DECAM": "W84"}
-_PARALLAX = 8.794  # arcsec: the Sun's
 _TURN = 2 * np.pi * 1.00273781191135448  # rad / d: of the Earth
 
 
@@ -151,7 +153,7 @@ def observer_at(mjd: float, place: Place, scale: Literal["utc", "tai"] = "tai") 
     from_sun, velocity = heliocentric_km(GEOCENTRE, moment, scale)
     turning = _TURN * np.cross(pole[0], from_earth[0]) / AU_KM
     position = (from_sun[0] + from_earth[0]) / AU_KM
-    parallax = _PARALLAX if place == OBSERVATORIES[GEOCENTRE] else 0.0
+    parallax = PARALLAX if place == OBSERVATORIES[GEOCENTRE] else 0.0
     return Observer(_tai(moment, scale)[0] + _TAI_TO_TT, position, velocity[0] * (86400 / AU_KM) + turning, parallax)
 
 

@@ -37,7 +37,8 @@ def new_topic(broker, stem):
         producer = Producer({"bootstrap.servers": broker.address, "log_level": 2})
         until(lambda: producer.list_topics(name, timeout=30).topics[name].partitions, 30)
     else:
-        (made,) = AdminClient({"bootstrap.servers": broker.address}).create_topics([NewTopic(name, 4)]).values()
+        admin = AdminClient({"bootstrap.servers": broker.address})  # which has to live until it is answered
+        (made,) = admin.create_topics([NewTopic(name, 4)]).values()
         made.result(30)
     return name
 

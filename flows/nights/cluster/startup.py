@@ -1,6 +1,7 @@
 """Start of what a run needs beside itself: the Prefect server, and the process that its workers are forked from."""
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,23 @@ if TYPE_CHECKING:
 
 SETTINGS_FILE = Path("nightstride.toml")
 """As in `flows.runtime.settings`, which takes longer to import than it takes to look for a file."""
+
+
+PACKETS = (".avro", ".tar", ".tar.gz", ".tgz")
+"""As in `flows.inputs.packet_files`, which takes longer to import than a glance takes."""
+
+
+def likely_packets(inputs: Sequence[str]) -> bool:
+    """Return whether the first file that each of some files and folders is or holds may hold alert packets.
+
+    Few of them are searched without workers, and none needs the Prefect server.
+    """
+    for given in inputs:
+        folders = os.walk(given) if Path(given).is_dir() else [("", [], [given])]
+        first = next((name for _, _, names in folders for name in names), "")
+        if not first.lower().endswith(PACKETS):
+            return False
+    return True
 
 
 def start_services(settings: "Settings") -> PrefectServer:

@@ -90,7 +90,8 @@ def leave(summary: RunSummary, deployment: str, pages: str | None) -> None:
     night = " ".join(summary.nights)
     table = [{"what": name, "how much": value} for name, value in lines(summary)]
     create_table_artifact(table, key=f"{stem}-summary", description=f"Night {night}")
-    if troubles := (*summary.quarantined, *summary.failed, *summary.night_failed, *summary.quality_failed):
+    failed = (*summary.failed, *summary.night_failed, *summary.quality_failed, *summary.alerts_failed)
+    if troubles := (*summary.quarantined, *failed):
         create_markdown_artifact(_listed(troubles), key=f"{stem}-troubles", description=f"Night {night}")
     if summary.report is not None:
         link = page_url(summary.report, pages)

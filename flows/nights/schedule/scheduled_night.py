@@ -111,7 +111,7 @@ def scheduled_night(
     Misconfigured
         No exposure could succeed; not tried again.
     Retryable
-        Some exposures, or something of the whole night, failed every time.
+        Some exposures, or something of the whole night or its alerts, failed every time.
     """
     found = inputs_of(inputs, night or _tonight(timezone))
     patient = search_scheduled.with_options(retries=retries, retry_delay_seconds=retry_delay_s)
@@ -147,14 +147,22 @@ def search_scheduled(
     configure(settings.store)
     sources = list_sources(inputs, settings)
     with patient_lease(place, wait_s, console.print):
-        summary = search_exposures(sources, place, settings, console)
+        outlet = None
+        if settings.alerts.to is not None:
+            from flows.publish.publish import VisitAlerts
+
+            outlet = VisitAlerts(place, settings, console.print)
+        summary = search_exposures(sources, place, settings, console, outlet=outlet)
+        if outlet is not None:
+            summary = outlet.added_to(summary)
     try:
         leave(summary, runtime.deployment.name or "night", pages)
     except Exception as error:  # the night is published, whatever Prefect's pages show of it
         logger.warning("no artifacts: %s: %s", type(error).__name__, error)
-    failed = summary.exposures.failed + len(summary.night_failed)
+    whole = (*summary.night_failed, *summary.alerts_failed)
+    failed = summary.exposures.failed + len(whole)
     if failed and not summary.stopped:
-        first = (*summary.failed, *summary.night_failed)[0]
+        first = (*summary.failed, *whole)[0]
         raise Retryable("failed", f"{place}", f"{failed} failed, the first: {first.message}", "run it again.")
     return summary
 

@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flows.results.forced.target_file import Cells, TargetFile
+from flows.storage.catalog_store import CatalogStore, read_table
 from flows.storage.digest import digest
 from kernels.sky.positions import along_great_circle
+from schemas.dia_object import DIA_OBJECT
 from schemas.errors import BadInput, Misconfigured
 
 Floats = NDArray[np.float64]
@@ -95,6 +98,27 @@ def forced_targets(file: TargetFile) -> tuple[ForcedTargets, tuple[BadInput, ...
         except BadInput as error:
             bad.append(error)
     return _sorted(values), tuple(bad)
+
+
+def object_targets(out: Path) -> ForcedTargets:
+    """Return the objects at rest of an output folder, by their diaObjectId, as they are known in their latest night.
+
+    Raises
+    ------
+    Misconfigured
+        It has no catalogue of them (``no_objects``).
+    BadInput
+        One cannot be read.
+    """
+    values = dict[str, tuple[Any, ...]]()
+    for path in CatalogStore(out).list(DIA_OBJECT):
+        rows = read_table(path, DIA_OBJECT).select(["diaObjectId", "ra", "dec"]).to_pydict()
+        values |= {str(name): (str(name), ra, dec, 0.0, 0.0, 0.0) for name, ra, dec in zip(*rows.values(), strict=True)}
+    if not values:
+        raise Misconfigured(
+            "no_objects", str(out), "has no catalogue dia_object.", "associate it first: nightstride associate OUT."
+        )
+    return _sorted(values)
 
 
 def _sorted(values: Mapping[str, tuple[Any, ...]]) -> ForcedTargets:

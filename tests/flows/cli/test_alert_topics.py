@@ -101,6 +101,19 @@ def test_dead_letters_are_replayed_when_they_may_be_larger(night, url, reader):
     assert send(out, url).summary["kept"] == len(ids)
 
 
+@pytest.mark.slow
+def test_a_run_into_a_bucket_without_an_outbox_is_refused_before_it_searches(moto, url, tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.fits").write_bytes(b"SIMPLE  =                    T")
+    bucket = moto.new_bucket()
+    given = ("run", tmp_path / "raw", "--out", f"s3://{bucket}/out", "--json")
+    found = nightstride(*given, **moto.environment, NIGHTSTRIDE_ALERTS__TO=url)
+    assert (found.code, found.summary["error"]["code"]) == (2, "outbox_in_bucket")
+    assert "alerts.outbox" in found.stderr
+    kept = [one["Key"] for one in moto.client.list_objects_v2(Bucket=bucket).get("Contents", [])]
+    assert not [key for key in kept if "ledger" in key or "quarantine" in key]
+
+
 def test_an_output_folder_that_sent_nothing_says_so(tmp_path):
     (tmp_path / "ledger").mkdir()
     found = nightstride("alerts", "status", tmp_path, "--json")
@@ -165,6 +178,27 @@ def test_a_run_without_a_broker_is_published_and_its_alerts_wait(nightstride_run
         assert box.counts()[url, "11.1"] == {"sent": len(ids)}
     untouched = nightstride_run.here(raw_night, "--out", out)
     assert (untouched.code, untouched.summary["alerts"]) == (0, None)
+
+
+@pytest.mark.slow
+def test_a_run_without_its_database_sends_nothing_and_the_next_sends_all(
+    nightstride_run, raw_night, url, reader, tmp_path
+):
+    out = tmp_path / "out"
+    away = {"NIGHTSTRIDE_ASSOCIATION__STORE": "postgresql+psycopg://nobody@127.0.0.1:1/none"}
+    found = nightstride_run.here(raw_night, "--out", out, NIGHTSTRIDE_ALERTS__TO=url, **away)
+    assert (found.code, found.counts) == (1, (4, 4, 0, 0, 0))
+    assert {one["code"] for one in found.summary["alerts_failed"]} == {"association_down"}
+    assert reader.take(0.5) == found.summary["alerts"]["sent"] == 0
+    told = nightstride("alerts", "status", out, "--json")
+    assert (told.code, told.summary["routes"][0]["owed"]) == (1, 2)
+    again = nightstride_run.here(raw_night, "--out", out, NIGHTSTRIDE_ALERTS__TO=url)
+    ids = detections(out)
+    assert (again.code, again.counts, again.summary["alerts"]["sent"]) == (0, (4, 0, 4, 0, 0), len(ids))
+    assert keys(reader.until(len(ids))) == ids
+    records = [deserialise(message.value()[5:], "11.1") for message in reader.messages]
+    assert any(record["diaObject"] is not None for record in records)
+    assert nightstride("alerts", "status", out, "--json").code == 0
 
 
 @pytest.mark.slow

@@ -86,6 +86,34 @@ def test_a_visit_that_is_in_two_nights_is_told(tmp_path):
     assert (own.code, own.summary["alerts"]) == (0, 8)
 
 
+def test_a_container_of_another_night_is_not_replaced(tmp_path):
+    (x, y), out, sink = places(4, (280, 300)), tmp_path / "out", tmp_path / "alerts"
+    for days, label in enumerate(("20260101", "20260102")):
+        for n in (days, days + 1):
+            info = info_of(n, night=label, midpoint_mjd_tai=MJD + days + n / 48)
+            put(out, info, rows_of(info, x, y))
+    first = nightstride("alerts", "publish", out, "--to", sink, "--night", "20260101", "--json")
+    assert (first.code, first.summary["alerts"]) == (0, 8)
+    before = {one.name: one.read_bytes() for one in sink.iterdir()}
+    second = nightstride("alerts", "publish", out, "--to", sink, "--night", "20260102", "--json")
+    assert (second.code, second.summary["alerts"], second.summary["exposures_failed"]) == (1, 4, 1)
+    assert f"{visit_of(1)}.avro: holds alerts of night 20260101: those of visit {visit_of(1)} of n" in second.stderr
+    assert {name: (sink / name).read_bytes() for name in before} == before
+    assert len(read(sink / f"{visit_of(2)}.avro")) == 4
+    assert nightstride("alerts", "publish", out, "--to", sink, "--night", "20260101", "--json").summary["kept"] == 8
+
+
+def test_a_file_of_another_program_is_not_replaced(night, tmp_path):
+    path = tmp_path / f"{visit_of(1)}.avro"
+    with path.open("wb") as file:
+        fastavro.writer(file, parsed("11.1"), [])
+    before = path.read_bytes()
+    done = nightstride("alerts", "publish", night, "--to", tmp_path, "--json")
+    assert (done.code, done.summary["alerts"]) == (1, 10)
+    assert "holds alerts of another program" in done.stderr
+    assert path.read_bytes() == before
+
+
 def test_one_night_or_visit_is_published(night, tmp_path):
     done = nightstride("alerts", "publish", night, "--to", tmp_path, "--visit", visit_of(1), "--json")
     assert done.summary["alerts"] == 5

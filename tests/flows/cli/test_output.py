@@ -1,14 +1,24 @@
 import json
 
+import fastavro
 import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
 from typer.testing import CliRunner
 
 from flows.cli.app import app
+from flows.nights.association import associate
+from flows.storage.association_store import opened_association
+from flows.storage.catalog_store import CatalogStore
 from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
+from schemas.dia_object import ASSOCIATION, DIA_OBJECT
 from schemas.ledger import DatasetRecord, ExposureRecord
+from schemas.settings import AssociationSettings
+from schemas.stage import Context
+from stages.gather_dia_objects import gather_dia_objects
+from tests.support.alert_night import NIGHT, exposure_planes, info_of, places, put, rows_of, visit_of
+from tests.support.cli import nightstride
 from tests.support.export import NIGHTS, publish
 from tests.support.forced import MJD, at_pixel, plain_info, plain_planes, store
 
@@ -196,3 +206,37 @@ def test_what_cannot_be_made_again_needs_consent(out_prune):
     assert Ledger(out_prune).count() == 0
     assert "Removed 2 items of 1 night: 1 files" in done.stderr
     assert "Removed 0 items of 0 nights: 0 files, 0.0 MB." in run_prune(out_prune, "--keep", "0").stderr
+
+
+def test_objects_at_rest_are_measured_on_visits_before_they_were_seen(tmp_path):
+    out, (x, y) = tmp_path / "out", places(4, (280, 300))
+    for n in range(3):
+        info, found = info_of(n), slice(None) if n else slice(3)  # the last is not detected on the first visit
+        put(out, info, rows_of(info, x[found], y[found]), exposure_planes(info, x, y, seed=7 + n))
+    assert associate(out, AssociationSettings(), None).summary.objects == 4
+    with opened_association(out, AssociationSettings()) as associated:
+        rows = gather_dia_objects({ASSOCIATION.name: associated.history(NIGHT)}, Context())
+    CatalogStore(out).publish(DIA_OBJECT, NIGHT, rows, "objects")
+    done = nightstride("forced", "--dia-objects", "--out", out, "--json")
+    assert (done.code, done.summary["targets"], done.summary["rows"]) == (0, 4, 12), done.stderr
+    sink = tmp_path / "alerts"
+    assert nightstride("alerts", "publish", out, "--to", sink, "--json").summary["alerts"] == 11
+    with (sink / f"{visit_of(1)}.avro").open("rb") as file:
+        alerts = {alert["diaSourceId"]: alert for alert in fastavro.reader(file)}
+    (new,) = [alert for alert in alerts.values() if not alert["prvDiaSources"]]
+    (before,) = new["prvDiaForcedSources"]
+    assert (before["visit"], before["diaObjectId"]) == (visit_of(0), new["diaSource"]["diaObjectId"])
+    assert before["psfFlux"] == pytest.approx(new["diaSource"]["psfFlux"], abs=5 * before["psfFluxErr"])
+    assert before["psfFlux"] > 5 * before["psfFluxErr"]
+
+
+@pytest.mark.parametrize("arguments", [(), ("list.csv", "--dia-objects")])
+def test_forced_measures_a_list_or_objects(tmp_path, arguments):
+    done = nightstride("forced", *arguments, "--out", tmp_path)
+    assert (done.code, "--dia-objects" in done.stderr) == (2, True)
+
+
+def test_without_objects_there_are_none_to_measure(tmp_path):
+    (tmp_path / "ledger").mkdir()
+    done = nightstride("forced", "--dia-objects", "--out", tmp_path, "--json")
+    assert (done.code, done.summary["error"]["code"]) == (2, "no_objects")

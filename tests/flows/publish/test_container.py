@@ -3,8 +3,9 @@ from io import BytesIO
 import fastavro
 import pytest
 
-from flows.publish.container import BLOCK, write_container
+from flows.publish.container import BLOCK, require_night, write_container
 from flows.publish.rubin_schema import SCHEMAS, deserialise, parsed
+from schemas.errors import BadInput
 from tests.support.packets import packet
 
 
@@ -28,6 +29,23 @@ def test_a_container_without_alerts_is_one(tmp_path):
     write_container(tmp_path / "7.avro", parsed("11.1"), [])
     with (tmp_path / "7.avro").open("rb") as file:
         assert list(fastavro.reader(file)) == []
+
+
+def test_the_header_says_of_which_night_it_is(tmp_path):
+    path = tmp_path / "7.avro"
+    write_container(path, parsed("11.1"), bodies(), "20260101")
+    with path.open("rb") as file:
+        reader = fastavro.reader(file)
+        assert reader.metadata["nightstride.night"] == "20260101"
+        assert list(reader) == [deserialise(one, "11.1") for one in bodies()]
+    require_night(path, 7, "20260101")
+    require_night(tmp_path / "8.avro", 8, "20260102")
+    with pytest.raises(BadInput, match=r"7\.avro: holds alerts of night 20260101: those of visit 7 of night 20260102"):
+        require_night(path, 7, "20260102")
+    for content in (b"", b"Obj\x01", b"no Avro at all, but of some length, so that there is something to be compared"):
+        path.write_bytes(content)
+        with pytest.raises(BadInput, match="of another program"):
+            require_night(path, 7, "20260101")
 
 
 def test_blocks_end(tmp_path):

@@ -1,24 +1,14 @@
 from pathlib import Path
-from threading import Thread
 
 import fastavro
 import pytest
 
-from flows.nights.totals import NightTotals, combined, summarise_run
-from flows.pipeline.outcome import Plan
-from flows.publish import publish as module
 from flows.publish.delivery import opened_sink, replay
 from flows.publish.outbox import opened_outbox
-from flows.publish.publish import VisitAlerts
-from flows.publish.sinks import Sent
 from flows.storage.bucket_path import located
 from schemas.alert_settings import AlertSettings
-from schemas.errors import BadInput, Misconfigured, Retryable
-from schemas.settings import Settings
-from schemas.summary import AlertCounts, AlertLag
+from schemas.errors import BadInput, Misconfigured
 from tests.support.packets import packets
-
-DOWN = Retryable("kafka_down", "kafka://h/t", "is down.", "see to it.")
 
 
 def read(folder):
@@ -66,7 +56,7 @@ def test_a_container_that_cannot_be_finished_leaves_the_one_before_and_marks_not
         opened.send(broken())
     assert read(sink) == {"77.avro": [1, 2, 3]}
     with opened_sink(str(sink), out, AlertSettings()) as opened:
-        assert opened.unfinished("11.1") == {"20260102"}
+        assert opened.owed("11.1").all() == {("20260102", 77)}
     assert (send(sink, out, 505).alerts, read(sink)) == (502, {"77.avro": list(range(1, 506))})
 
 
@@ -105,109 +95,3 @@ def test_what_was_never_made_into_a_message_is_not_replayed(tmp_path, code):
     assert (found.letters, found.sent, found.left, sent.trouble) == (0, 0, 0, None)
     with opened_outbox(tmp_path) as outbox:
         assert [letter.code for letter in outbox.letters()] == [code]
-
-
-class Sinks:
-    """Stands in for `opened_sink`: says what becomes of each attempt, and which they were."""
-
-    def __init__(self, *answers):
-        self.answers, self.asked = list(answers), []
-
-    def __call__(self, *_):
-        return self
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return None
-
-    def unfinished(self, _):
-        return set()
-
-    def send(self, asked):
-        self.asked.append(asked)
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-
-@pytest.fixture
-def alerts(tmp_path, monkeypatch):
-    """Return a function that makes the alerts of a run whose sink gives some answers."""
-
-    def make(*answers):
-        sinks = Sinks(*answers)
-        monkeypatch.setattr(module, "opened_sink", sinks)
-        monkeypatch.setattr(module, "alert_packets", lambda *_, night, visit: (night, visit))
-        return VisitAlerts(tmp_path, Settings(alerts={"to": "kafka://h/t"}), lambda _: None), sinks
-
-    return make
-
-
-EMPTY = summarise_run(Plan((), (), 0), NightTotals())
-
-
-def test_alerts_of_visits_are_added_up_with_their_lag(alerts):
-    made, sinks = alerts(Sent(2, 10, times=(105.0, 106.0)), Sent(1, 5, dead=1, held=3, times=(112.0,)))
-    made.visit("20260101", 1, 100.0)
-    made.visit("20260101", 2, 110.0)
-    found = made.added_to(EMPTY)
-    assert found.alerts == AlertCounts(sent=3, dead=1, held=3, lag_s=AlertLag(n=3, p50=5.0, p95=6.0, p99=6.0))
-    assert (found.alerts_failed, found.exit_code) == ((), 0)
-    assert sinks.asked == [("20260101", 1), ("20260101", 2)]
-    assert made.added_to(EMPTY).alerts == AlertCounts()
-
-
-def test_a_failure_fails_nothing_rests_and_is_tried_once_more(alerts):
-    made, sinks = alerts(Sent(left=4, trouble=DOWN), Sent(9, kept=1))
-    made.visit("20260101", 1, 100.0)
-    made.visit("20260101", 2, 110.0)  # not tried: the broker was down a moment ago
-    assert sinks.asked == [("20260101", 1)]
-    found = made.added_to(EMPTY)
-    assert sinks.asked[1:] == [("20260101", None)]
-    assert (found.alerts.sent, found.alerts.left, found.alerts_failed, found.exit_code) == (9, 0, (), 0)
-
-
-@pytest.mark.parametrize("failure", [DOWN, BadInput("x", "y", "z.", "w."), RuntimeError("a defect")])
-def test_what_goes_on_failing_is_told_by_the_summary_and_the_exit_code(alerts, failure):
-    made, _ = alerts(failure, failure)
-    made.visit("20260101", 1, None)
-    found = made.added_to(EMPTY)
-    assert len(found.alerts_failed) == 1
-    assert "night 20260101" in found.alerts_failed[0].message
-    assert found.exit_code == 1
-
-
-def test_a_run_that_is_stopped_does_not_wait_for_a_broker(alerts):
-    made, sinks = alerts(Sent(left=4, trouble=DOWN))
-    made.visit("20260101", 1, 100.0)
-    found = made.added_to(EMPTY.model_copy(update={"stopped": True}))
-    assert (len(sinks.asked), found.alerts.left, found.exit_code) == (1, 4, 1)
-
-
-def test_nights_add_up(alerts):
-    one = EMPTY.model_copy(update={"alerts": AlertCounts(sent=2, lag_s=AlertLag(n=2, p50=1, p95=2, p99=2))})
-    other = EMPTY.model_copy(update={"alerts": AlertCounts(sent=5, left=1, lag_s=AlertLag(n=5, p50=3, p95=4, p99=4))})
-    assert combined([one, EMPTY, other]).alerts == AlertCounts(sent=7, left=1, lag_s=other.alerts.lag_s)
-    assert combined([EMPTY, EMPTY]).alerts is None
-
-
-def test_visits_that_end_together_are_sent_one_after_the_other(alerts):
-    made, sinks = alerts(*[Sent(1) for _ in range(8)])
-    threads = [Thread(target=made.visit, args=("20260101", number, None)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
-    assert sorted(visit for _, visit in sinks.asked) == list(range(8))
-    assert made.added_to(EMPTY).alerts.sent == 8
-
-
-def test_a_place_that_is_none_is_refused_when_the_run_begins(tmp_path):
-    with pytest.raises(Misconfigured, match="is no URL of a topic"):
-        VisitAlerts(tmp_path, Settings(alerts={"to": "kafka://h"}), lambda _: None)
-    with opened_outbox(tmp_path):
-        pass

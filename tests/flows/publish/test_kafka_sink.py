@@ -1,9 +1,15 @@
 import io
 import os
 import signal
+import socket
+import ssl
+import struct
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 import fastavro
@@ -19,6 +25,7 @@ from flows.publish.rubin_schema import deserialise
 from schemas.alert_settings import KafkaSettings
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
+from tests.support.certificates import certificate
 from tests.support.packets import NIGHT, VISIT, packet, packets
 from tests.support.registry import registry
 from tests.support.wait import until
@@ -224,6 +231,89 @@ def test_a_setting_that_librdkafka_does_not_know_is_named(box, url):
 def test_secrets_have_no_place_in_a_file(name):
     with pytest.raises(ValueError, match="must not be"):
         KafkaSettings(settings={name: "x"})
+
+
+SASL_HANDSHAKE, API_VERSIONS, SASL_AUTHENTICATE = 17, 18, 36
+
+
+def answered(key, version, body, said):
+    """What a broker answers that lets nobody in, by Kafka's protocol guide."""
+    if key == API_VERSIONS and version > 0:
+        return struct.pack(">hi", 35, 0)  # as one that knows the first version alone
+    if key == API_VERSIONS:
+        # Those that librdkafka asks for before it uses SASL, and idempotent producers.
+        known = [(key, 0, 0) for key in (SASL_AUTHENTICATE, 3)] + [(SASL_HANDSHAKE, 0, 1), (0, 0, 7), (22, 0, 1)]
+        return struct.pack(">hi", 0, len(known)) + b"".join(struct.pack(">hhh", *one) for one in known)
+    said.append(body)
+    if key == SASL_HANDSHAKE:
+        return struct.pack(">hi", 0, 1) + body
+    reason = b"no such user"
+    return struct.pack(">hh", 58, len(reason)) + reason + struct.pack(">i", 0)
+
+
+@pytest.fixture
+def secure(tmp_path):
+    """A broker with TLS that lets nobody in: its URL, its certificate and another, and what clients say by SASL."""
+    certificates = [certificate(tmp_path, datetime.now(UTC) + timedelta(days=2), name) for name in ("localhost", "x")]
+    context, said = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), []
+    context.load_cert_chain(*certificates[0])
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer():
+        while True:
+            try:
+                raw, _ = listener.accept()
+            except OSError:  # it is closed
+                return
+            with suppress(OSError), context.wrap_socket(raw, server_side=True) as client, client.makefile("rb") as file:
+                while length := file.read(4):
+                    request = file.read(int.from_bytes(length, "big"))
+                    key, version, correlation, name = struct.unpack(">hhih", request[:10])
+                    body = struct.pack(">i", correlation) + answered(key, version, request[10 + name :], said)
+                    client.sendall(struct.pack(">i", len(body)) + body)
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    yield f"kafka://localhost:{listener.getsockname()[1]}/t", [path for path, _ in certificates], said
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join(10)
+
+
+def test_a_broker_of_another_authority_is_refused_at_once(box, secure):
+    url, (_, other), _ = secure
+    trusts = {"security.protocol": "SSL", "ssl.ca.location": str(other)}
+    sink, begun = KafkaSink(url, KafkaSettings(settings=trusts), box, SchemaRegistry()), time.monotonic()
+    sent = sink.send(packets(3))
+    assert time.monotonic() - begun < 20
+    assert (sent.trouble.code, sent.exit_code, sent.left) == ("kafka_tls", 2, 3)
+    assert isinstance(sent.trouble, Misconfigured)
+    assert "NIGHTSTRIDE_KAFKA_SSL_CA_LOCATION" in str(sent.trouble)
+    assert box.counts()[url, "11.1"] == {"waiting": 3}
+
+
+def test_an_authority_that_is_not_there_is_named(box, url):
+    sink = KafkaSink(
+        url,
+        KafkaSettings(settings={"security.protocol": "SSL", "ssl.ca.location": "/no/ca.pem"}),
+        box,
+        SchemaRegistry(),
+    )
+    with pytest.raises(Misconfigured, match=r"ssl\.ca\.location"):
+        sink.send(packets(1))
+
+
+def test_user_and_password_of_the_environment_go_to_a_broker_that_is_trusted(box, secure, monkeypatch):
+    url, (own, _), said = secure
+    given = {"SECURITY_PROTOCOL": "SASL_SSL", "SSL_CA_LOCATION": own, "SASL_MECHANISM": "PLAIN"}
+    for name, value in {**given, "SASL_USERNAME": "ann", "SASL_PASSWORD": "s3cret"}.items():
+        monkeypatch.setenv(f"NIGHTSTRIDE_KAFKA_{name}", str(value))
+    before_it = KafkaSettings(delivery_timeout_s=10.0, settings={"sasl.mechanism": "SCRAM-SHA-512"})
+    sent = KafkaSink(url, before_it, box, SchemaRegistry()).send(packets(2))
+    assert said[:2] == [b"\0\5PLAIN", struct.pack(">i", 11) + b"\0ann\0s3cret"]
+    assert (sent.trouble.code, sent.exit_code, sent.left) == ("kafka_refuses", 2, 2)
+    assert "no such user" in str(sent.trouble)
+    assert "s3cret" not in str(sent.trouble)
 
 
 BROKER = """

@@ -3,12 +3,15 @@ import sqlite3
 import threading
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from flows.publish import outbox as module
 from flows.publish.outbox import Letter, Outbox, mark_of, opened_outbox
 from flows.publish.packet import Packet
 from flows.storage.bucket_path import located
 from flows.storage.layout import outbox_path
-from schemas.errors import Misconfigured
+from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 
 SINK = "kafka://host/topic"
@@ -184,8 +187,59 @@ def test_a_night_that_is_removed_is_forgotten_and_its_letters_stay(box, route):
     assert box.enter(route, [packet(1)]) == ["waiting"]
 
 
-def test_nights_with_something_waiting_are_known(box, route):
+def test_visits_with_something_waiting_are_owed(box, route):
     box.enter(route, [packet(1)])
-    assert box.waiting_nights(route) == {"20260102"}
+    assert box.owed(route) == {("20260102", 77)}
     arrive(box, route, packet(1))
-    assert box.waiting_nights(route) == set()
+    assert box.owed(route) == set()
+
+
+def test_a_visit_is_owed_until_it_is_settled_and_again_if_it_begins_again(tmp_path, box, route):
+    box.owe(route, "20260102", 78)
+    first = box.turn(route, "20260102", 78)
+    with opened_outbox(tmp_path, alone=False) as other:  # another thread, while alerts of the visit are sent
+        other.owe(route, "20260102", 78)
+    box.settle(first)
+    assert box.owed(route) == {("20260102", 78)}
+    assert box.counts() == {(SINK, "11.1"): {"owed": 1}}
+    box.settle(box.turn(route, "20260102", 78))
+    assert (box.owed(route), box.turn(route, "20260102", 78)) == (set(), 0)
+    box.owe(route, "20260102", 78)
+    box.forget("20260102")
+    assert box.owed(route) == set()
+
+
+def test_an_outbox_that_was_made_before_visits_were_owed_is_used(tmp_path):
+    with opened_outbox(tmp_path) as box:
+        box.enter(box.route(SINK, "11.1"), [packet(1)])
+    base = sqlite3.connect(outbox_path(tmp_path))
+    base.execute("DROP TABLE owed")
+    base.commit()
+    base.close()
+    with opened_outbox(tmp_path) as box:
+        box.owe(box.route(SINK, "11.1"), "20260101", 5)
+        assert box.owed(box.route(SINK, "11.1")) == {("20260101", 5), ("20260102", 77)}
+
+
+@given(st.lists(st.tuples(st.integers(0, 7), st.booleans(), st.floats(-1e9, 4e9)), max_size=30))
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_clock_of_the_host_decides_nothing(tmp_path_factory, steps):
+    """It may jump back and forth between entries: what is sent, waits and is owed follows from their order alone."""
+    sent, waiting = set(), set()
+    with pytest.MonkeyPatch.context() as patch, opened_outbox(tmp_path_factory.mktemp("box")) as box:
+        route = box.route(SINK, "11.1")
+        for source, arrives, moment in steps:
+            patch.setattr(module, "time", lambda moment=moment: moment)
+            standing = box.enter(route, [packet(source)])
+            assert standing == ["sent" if source in sent else "waiting"]
+            if arrives:
+                box.record(route, [(mark_of(packet(source)), moment)])
+            (sent if arrives or source in sent else waiting).add(source)
+            waiting -= sent
+        states = {"sent": len(sent), "waiting": len(waiting)}
+        assert box.counts().get((SINK, "11.1"), {}) == {name: count for name, count in states.items() if count}
+        letters = [packet(source) for source in sorted(waiting)]
+        for number, one in enumerate(letters):
+            patch.setattr(module, "time", lambda number=number: -float(number))
+            box.bury(route, one, BadInput("x", "y", "z.", "w."))
+        assert [letter.name for letter in box.letters()] == [str(one.source_id) for one in letters]

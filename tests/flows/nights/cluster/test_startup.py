@@ -1,7 +1,7 @@
 import pytest
 
 from flows.nights.cluster import startup as module
-from flows.nights.cluster.startup import SETTINGS_FILE, start_ahead, start_workers_ahead
+from flows.nights.cluster.startup import SETTINGS_FILE, likely_packets, start_ahead, start_workers_ahead
 from flows.runtime.settings import DEFAULT_FILE
 from schemas.settings import Settings
 
@@ -35,3 +35,21 @@ def test_workers_start_before_the_settings_only_where_none_can_say_that_they_are
     out.mkdir()  # there may be nothing to do
     start_workers_ahead(out)
     assert started == [True]
+
+
+@pytest.mark.parametrize(
+    ("names", "likely"),
+    [
+        (["a.avro"], True),
+        (["night.TAR.gz"], True),
+        (["a.fits.fz"], False),
+        (["a.avro", "a.fits"], False),
+        ([], False),
+    ],
+)
+def test_packets_are_known_at_a_glance(tmp_path, names, likely):
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_bytes(b"")
+    assert likely_packets([str(tmp_path / name) for name in names] or [str(tmp_path)]) is likely
+    assert likely_packets([str(tmp_path / name / name) for name in names] or [str(tmp_path)]) is likely

@@ -218,7 +218,7 @@ def test_artifacts_of_a_good_night_are_its_summary_page_and_depth(left):
     assert set(left) == {"table"}
 
 
-@pytest.mark.parametrize("name", ["quarantined", "failed", "night_failed", "quality_failed"])
+@pytest.mark.parametrize("name", ["quarantined", "failed", "night_failed", "quality_failed", "alerts_failed"])
 @pytest.mark.parametrize(("count", "lines"), [(1, 1), (notification.MOST, notification.MOST)])
 def test_what_went_wrong_is_listed(left, name, count, lines):
     troubles = tuple(Trouble(uri="a", code=f"c{n}", message=f"{n} is_wrong") for n in range(count))

@@ -7,6 +7,8 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,12 +21,17 @@ from flows.nights.services.stack import Worker, down, up
 from flows.storage.lease import lease
 from schemas.errors import Misconfigured, Retryable
 from schemas.summary import ExposureCounts, RunSummary, Trouble
+from tests.support.cli import nightstride
 from tests.support.deployed import asked, start
 from tests.support.night import DETECTORS, VISITS, catalogues
 from tests.support.wait import until
 
-pytest_plugins = ("tests.support.night_fixture", "tests.support.services_fixture", "tests.support.deployed_fixture")
-
+pytest_plugins = (
+    "tests.support.night_fixture",
+    "tests.support.services_fixture",
+    "tests.support.deployed_fixture",
+    "tests.support.topic_fixture",
+)
 
 NIGHT = "2025-01-21"
 ALL = VISITS * DETECTORS
@@ -148,6 +155,32 @@ class TestDeployment:
         only = {"flow_runs": {"id": {"any_": [run.identity]}}}
         tasks = until(lambda: asked(deployed.folder, "task_runs/filter", only))
         return next(one["run_count"] for one in tasks if one["name"].startswith("search"))
+
+    def test_alerts_of_each_visit_are_sent_and_those_that_cannot_be_are_tried_again(self, deployed, url, reader):
+        out, silent = deployed.place / "alerted", "kafka://127.0.0.1:1/alerts"
+        run = self.alerted(deployed, out, url)
+        assert run.ended()[:2] == ("COMPLETED", "Completed")
+        tables = [
+            pq.read_table(path, partitioning=None) for path in (out / "catalogs" / "dia_source").rglob("*.parquet")
+        ]
+        ids = sorted(pa.concat_tables(tables)["diaSourceId"].to_pylist())
+        assert sorted(int(message.key()) for message in reader.until(len(ids))) == ids
+        rows = {row["what"]: row["how much"] for row in json.loads(run.artifacts["table"]["data"])}
+        assert rows["alerts sent"] == str(len(ids))
+        assert run.said.count("alerts of visit") == VISITS
+        # Something waits for a broker that nobody runs: a night that has nothing to search tries to send it.
+        waiting = {"NIGHTSTRIDE_ALERTS__KAFKA__DELIVERY_TIMEOUT_S": "1"}
+        assert nightstride("alerts", "publish", out, "--to", silent, "--json", **waiting).summary["left"] == len(ids)
+        run = self.alerted(deployed, out, silent)
+        kind, _, message = run.ended()
+        assert (kind, self.attempts(deployed, run)) == ("FAILED", 2)
+        assert f"1 failed, the first: alerts of night 20240809: {silent}: did not acknowledge" in message
+        assert "did not acknowledge" in run.artifacts["markdown"]["data"]
+
+    def alerted(self, deployed, out, to):
+        config, text = deployed.place / "alerts.toml", (deployed.place / "night.toml").read_text()
+        config.write_text(f'{text}[alerts]\nto = "{to}"\n[alerts.kafka]\ndelivery_timeout_s = 1.0\n')
+        return start(deployed.folder, "nightly", night=NIGHT, config=str(config), out=str(out))
 
     def test_server_and_database_may_be_away_in_the_middle(self, deployed, uninterrupted):
         out = deployed.place / "restarted"
