@@ -168,7 +168,7 @@ def list_submitted(
                     "detections": len(one.detections),
                 }
             )
-    show_rows(console(stderr=as_json), found)
+    show_rows(console(stderr=as_json), ({**one, "number": f"{one['number']:03d}"} for one in found))
     if not found:
         say("Nothing was submitted.", err=as_json)
     if as_json:

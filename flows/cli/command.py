@@ -80,7 +80,9 @@ def _with_shared(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a command that takes the options that all have; OUT, where it is an argument, as an option besides."""
     signature = inspect.signature(function)
     added = dict(_SHARED)
-    if isinstance(_given(signature.parameters.get("out")), type(typer.Argument())):
+    own = [_given(one) for one in signature.parameters.values()]
+    is_argument = isinstance(_given(signature.parameters.get("out")), type(typer.Argument()))
+    if is_argument and not any("--out" in (getattr(one, "param_decls", None) or ()) for one in own):
         added["same_out"] = _SAME
 
     @wraps(function)
@@ -183,7 +185,12 @@ def _refuse(error: Any, as_json: bool) -> int:
     remedy = f"write {close[0]}, or see" if close else "see"
     typer.echo(f"{command}: {problem} To fix, {remedy} {command} --help.", err=True)
     if as_json:
-        named = {"code": "usage", "where": command, "problem": problem, "remedy": f"{remedy} {command} --help."}
+        named = {
+            "code": getattr(error, "code", "usage"),
+            "where": command,
+            "problem": problem,
+            "remedy": f"{remedy} {command} --help.",
+        }
         typer.echo(json.dumps({"error": named}))
     return int(error.exit_code)
 

@@ -68,24 +68,31 @@ def output_folder(given: str) -> Path:
         raise typer.BadParameter(str(error)) from error
 
 
+class NoNight(typer.BadParameter):
+    """What is given for a night is none."""
+
+    code = "no_night"
+
+
 def night_label(value: str) -> str:
-    """Return YYYYMMDD of a night, which may be written YYYY-MM-DD.
+    """Return a night as it is given: YYYYMMDD.
 
     Raises
     ------
-    typer.BadParameter
+    NoNight
         It is no date.
     """
     from datetime import date
 
-    plain = value.replace("-", "")
     try:
-        if not re.fullmatch(r"\d{8}|\d{4}-\d{2}-\d{2}", value, re.ASCII):
+        if not re.fullmatch(r"\d{8}", value, re.ASCII):
             raise ValueError(value)
-        date.fromisoformat(f"{plain[:4]}-{plain[4:6]}-{plain[6:]}")
+        date.fromisoformat(value)
     except ValueError as error:
-        raise typer.BadParameter(f"{value!r} is no night; nights are written YYYYMMDD.") from error
-    return plain
+        plain = value.replace("-", "")
+        hint = f": {plain}" if re.fullmatch(r"\d{8}", plain, re.ASCII) and plain != value else ""
+        raise NoNight(f"{value!r} is no night; nights are written YYYYMMDD{hint}.") from error
+    return value
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")]

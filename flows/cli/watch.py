@@ -72,7 +72,8 @@ def watch(
 ) -> None:
     """Search exposures as they arrive, until SIGTERM or Ctrl-C; or publish alerts that arrive in a topic.
 
-    Then what is on its way is finished; a second signal ends it at once. Of alerts there are no other options than OUT,
+    Then what is on its way is finished, within the 10 s of the setting watch.stop_s, or left to the next run; a second
+    signal ends it at once. Of alerts there are no other options than OUT,
     --filter, --idle-exit, --wait and --config.
 
     Exit code 0: every exposure is published; 3: all but those in quarantine; 1: some were shed or failed, or
@@ -130,21 +131,22 @@ def _watch(
     progress: "StreamProgress",
 ) -> "RunSummary":
     from flows.nights.cluster.startup import start_services
+    from flows.nights.stream.stop import Stop
     from flows.runtime.secrets import refuse_credentials
     from flows.storage.lease import patient_lease
 
     refuse_credentials(source, "the URL to watch")
     arrivals = _arrivals(source, still, done_suffix)
-    with patient_lease(out, wait, progress.say):
+    with Stop(settings.watch.stop_s, progress.say).listening() as stop, patient_lease(out, wait, progress.say):
         start_services(settings)  # what is imported below reads in the environment which Prefect server it has
         from flows.nights.stream.stream import Bounds, run_stream
 
         if settings.alerts.to is None:
-            return run_stream(source, arrivals, Bounds(*bounds), out, settings, progress)
+            return run_stream(source, arrivals, Bounds(*bounds), out, settings, progress, stop=stop)
         from flows.publish.publish import VisitAlerts
 
         outlet = VisitAlerts(out, settings, progress.say)
-        return outlet.added_to(run_stream(source, arrivals, Bounds(*bounds), out, settings, progress, outlet))
+        return outlet.added_to(run_stream(source, arrivals, Bounds(*bounds), out, settings, progress, outlet, stop))
 
 
 def _arrivals(source: str, still: float, done_suffix: str | None) -> "Arrivals":

@@ -48,13 +48,15 @@ def show_night(summary: RunSummary, console: Console, out: Path | None = None) -
 def _found(summary: RunSummary, out: Path | None) -> Iterator[str]:
     """Yield what was searched and found, and how deep, at most five lines."""
     counts, nights = summary.exposures, summary.nights
-    when = f"{len(nights):,} nights, {nights[0]} to {nights[-1]}" if len(nights) > 1 else f"Night {nights[0]}"
+    when = f"Night {nights[0]}" if len(nights) == 1 else "No night"
+    if len(nights) > 1:
+        when = f"{len(nights):,} nights, {nights[0]} to {nights[-1]}"
     words = {"done": "searched", "skipped": "published before", "quarantined": "in quarantine", "failed": "failed"}
     parts = [f"{getattr(counts, name):,} {said}" for name, said in words.items() if getattr(counts, name)]
     took = f", in {summary.seconds['wall']:,.0f} s" if "wall" in summary.seconds else ""
     if counts.skipped == counts.seen and "objects" not in summary.seconds:
         yield "Nothing to do: every exposure is published already."
-    yield f"{when if nights else 'No night'}: {counts.seen:,} exposures: {', '.join(parts) or 'none'}{took}."
+    yield f"{when}: {counts.seen:,} exposures: {', '.join(parts) or 'none'}{took}."
     tracklets = summary.catalogues.get(TRACKLET.name)
     yield f"Found: {summary.detections:,} detections" + (
         "." if tracklets is None else f", {tracklets:,} tracklets{_movers(out, nights) if tracklets else ''}."

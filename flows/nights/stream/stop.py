@@ -1,0 +1,81 @@
+"""End of a stream within a bound, whenever and however often it is signalled."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import NoReturn
+
+import psutil
+
+
+LEFT = "What is on its way is left to the next run: what is published is kept."
+
+
+class Stop:
+    """What SIGTERM and SIGINT do: the first lets finish what is on its way, for a while; any further one ends it.
+
+    Parameters
+    ----------
+    within_s
+        From the first signal to the end of the process, s, at most.
+    say
+        Receives what happens, a line each.
+    """
+
+    def __init__(self, within_s: float, say: Callable[[str], None]) -> None:
+        self._within_s, self._say = within_s, say
+        self._heard, self._working = False, False
+        self._timer: threading.Timer | None = None
+
+    @contextmanager
+    def listening(self) -> Iterator["Stop"]:
+        """Listen as long as the block lasts; outside of the main thread, where Python handles no signals, to nothing."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        before = {number: signal.signal(number, self.heard) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield self
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def begin(self) -> None:
+        """Take note that exposures may be on their way from now on; before, the first signal ends the process."""
+        self._working = True
+
+    def heard(self, number: int, frame: FrameType | None = None) -> None:
+        """Take note of a signal."""
+        if self._heard or not self._working:
+            _end(128 + number)
+        self._heard = True
+        self._timer = threading.Timer(max(self._within_s - 1, 0.0), self._give_up)
+        self._timer.daemon = True
+        self._timer.start()
+        self._tell(f"Asked to stop: what is on its way has {self._within_s:g} s; a second signal ends it at once.")
+
+    def _give_up(self) -> None:
+        self._tell(f"Not finished within {self._within_s:g} s. {LEFT}")
+        _end(1)
+
+    def _tell(self, text: str) -> None:
+        with suppress(Exception):  # a stream that is being written to when the signal arrives
+            self._say(text)
+
+
+def _end(code: int) -> NoReturn:
+    """End this process and all that it has started, at once; what they write is published whole or not at all."""
+    with suppress(psutil.Error):
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                child.kill()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    os._exit(code)
