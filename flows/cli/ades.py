@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from flows.cli import complete
 from flows.cli.command import Commands, console, say
-from flows.cli.options import AsJson, Out, RunConfig, counted, night_label, refusals
+from flows.cli.options import AsJson, Night, Out, RunConfig, counted, night_label, refusals
 from flows.cli.tables import show_rows
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def validate(
 @app.command("list")
 def list_submitted(
     out: Out,
-    night: Annotated[str | None, typer.Option(help="YYYYMMDD; by default every night.")] = None,
+    night: Night = None,
     as_json: AsJson = False,
 ) -> None:
     """List what was submitted: night, number, time, format, tracklets and detections.

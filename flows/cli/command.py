@@ -204,6 +204,7 @@ _WORDS = (
     (r"Input should be greater than or equal to (\S+)", r"must be at least \1"),
     (r"Input should be less than or equal to (\S+)", r"must be at most \1"),
     (r"Input should be ", "must be "),
+    (r"Value error, ", ""),
     (r"^Got unexpected extra arguments?(?:\(s\))? \((.*)\)$", r"There is no place for \1."),
     (r"^No such option: (\S+)( \(Possible options: .*\))?$", r"No such option: \1."),
 )

@@ -14,7 +14,8 @@ PRESETS = ("llnl", "ztf", "rubin", "decam", "star-galaxy")
 
 def _out(ctx: Any) -> Path | None:
     """Return the output folder that stands on the line, if it is a folder on this machine."""
-    given = ctx.params.get("out")
+    # While the value of an option is typed, arguments before it are not yet given their names.
+    given = ctx.params.get("out") or next(iter(ctx.args), None)
     return Path(given) if given and "://" not in str(given) and Path(given).is_dir() else None
 
 

@@ -135,7 +135,8 @@ def forced(
     shown, rows = console(stderr=True), FirstRows()
     with refusals(as_json):
         if at is not None:
-            known, left_out = placed_target(at, *_place(at)), ()
+            ra, dec = _place(at)
+            known, left_out = placed_target(f"{ra:.5f},{dec:+.5f}", ra, dec), ()
         else:
             known, left_out = forced_targets(read_target_file(cast(Path, targets)))
         forced_exposures(out, night)  # before the lease, which would make the folder

@@ -27,7 +27,7 @@ def show_rows(shown: "Console", rows: Iterable[Mapping[str, Any]], title: str = 
 
     known = list(rows)
     names = list(dict.fromkeys(name for row in known for name in row))
-    table = Table(box=None, pad_edge=False, title=title or None, title_justify="left")
+    table = Table(box=None, pad_edge=False)
     for name in names:
         numbers = all(isinstance(row.get(name), int | float | None) for row in known)
         table.add_column(_words(name), justify="right" if numbers else "left", overflow="fold")
@@ -35,6 +35,8 @@ def show_rows(shown: "Console", rows: Iterable[Mapping[str, Any]], title: str = 
         table.add_row(*(Text(cell(row.get(name))) for name in names))
     if known:
         shown.width = max(shown.width, WIDTH)
+        if title:
+            shown.print(title, style="bold", highlight=False, markup=False)
         shown.print(table)
 
 

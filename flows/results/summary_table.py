@@ -82,6 +82,8 @@ def _movers(out: Path | None, nights: tuple[str, ...]) -> str:
     columns = ["trackletId", "nSources", "chance", "rate", "designation"]
     with suppress(NightstrideError, OSError):
         rows = CatalogueRows(out, TRACKLET, nights).read(columns, None).to_pylist()
+        if not rows:
+            return ""
         unknown = sorted(
             (one for one in rows if not one["designation"]), key=lambda one: (-one["nSources"], one["chance"])
         )

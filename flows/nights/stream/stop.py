@@ -11,7 +11,6 @@ from typing import NoReturn
 
 import psutil
 
-
 LEFT = "What is on its way is left to the next run: what is published is kept."
 
 
@@ -33,7 +32,7 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator["Stop"]:
-        """Listen as long as the block lasts; outside of the main thread, where Python handles no signals, to nothing."""
+        """Listen as long as the block lasts; outside of the main thread, which alone handles signals, to nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
@@ -72,9 +71,11 @@ class Stop:
 def _end(code: int) -> NoReturn:
     """End this process and all that it has started, at once; what they write is published whole or not at all."""
     with suppress(psutil.Error):
-        for child in psutil.Process().children(recursive=True):
+        children = psutil.Process().children(recursive=True)
+        for child in children:
             with suppress(psutil.Error):
                 child.kill()
+        psutil.wait_procs(children, timeout=1)
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()

@@ -188,6 +188,7 @@ class FirstRows:
 
 def show_forced(summary: ForcedSummary, rows: pa.Table, console: Console) -> None:
     """Print the rows and their summary."""
+    console.width = max(console.width, 100)  # no number is cut off
     table = Table(title="Forced photometry", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("target", no_wrap=True)
     for heading in ("visit-detector", "band", "flux, nJy", "AB mag", "S/N"):

@@ -77,8 +77,8 @@ LIMITS = {
     "train spectral-class": {"stars": (0, None)},
     "vet": {"port": (0, 65535), "recheck": (0.0, 0.5)},
     "watch": {
-        "still": (0, None), "poll": (0.05, None), "queue": (1, None), "combine_after": (0, None), "idle_exit": (0, None),
-        "wait": (0, None),
+        "still": (0, None), "poll": (0.05, None), "queue": (1, None), "combine_after": (0, None),
+        "idle_exit": (0, None), "wait": (0, None),
     },
 }  # fmt: skip
 """Command -> option -> the least and the largest value that mean something."""

@@ -81,7 +81,10 @@ def test_up_down_and_status_are_for_people_and_machines(running_services):
 def test_what_does_not_run_is_said(tmp_path):
     folder = new_services(tmp_path)
     looked = run_services("status", folder.path)
-    assert (looked.exit_code, looked.stdout) == (1, "service   state\npostgres  down \nserver    down \nworker    down \n")
+    assert (looked.exit_code, looked.stdout) == (
+        1,
+        "service   state\npostgres  down \nserver    down \nworker    down \n",
+    )
     stopped = run_services("down", folder.path)
     assert (stopped.exit_code, stopped.stderr.splitlines()) == (
         0, ["worker does not run", "server does not run", "postgres does not run"],
