@@ -55,7 +55,9 @@ def _found(summary: RunSummary, out: Path | None) -> Iterator[str]:
     parts = [f"{getattr(counts, name):,} {said}" for name, said in words.items() if getattr(counts, name)]
     took = f", in {summary.seconds['wall']:,.0f} s" if "wall" in summary.seconds else ""
     if counts.skipped == counts.seen and "objects" not in summary.seconds:
-        yield "Nothing to do: every exposure is published already."
+        yield (
+            "Nothing to do: every exposure is published already." if counts.seen else "Nothing to do: no exposure came."
+        )
     yield f"{when}: {counts.seen:,} exposures: {', '.join(parts) or 'none'}{took}."
     tracklets = summary.catalogues.get(TRACKLET.name)
     yield f"Found: {summary.detections:,} detections" + (
