@@ -362,7 +362,7 @@ class WatchSettings(Section):
         float, Field(gt=0, description="What cannot be looked at for so long is quarantined (dead_letter), s.")
     ] = 3600.0
     stop_s: Annotated[
-        float, Field(gt=1, description="From SIGTERM or Ctrl-C to the end, at most: what is not done is left, s.")
+        float, Field(gt=2, description="From SIGTERM or Ctrl-C to the end, at most: what is not done is left, s.")
     ] = 10.0
 
 

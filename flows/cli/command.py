@@ -65,7 +65,9 @@ class Commands(typer.Typer):
     def __init__(self, **keywords: Any) -> None:
         super().__init__(cls=keywords.pop("cls", Group), **keywords)
 
-    def command(self, name: str | None = None, **keywords: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def command(  # type: ignore[override]
+        self, name: str | None = None, **keywords: Any
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Register a function as a command; keywords as of `typer.Typer.command`."""
         register = super().command(name, cls=Command, **keywords)
 
@@ -159,13 +161,21 @@ def _out_in_place(args: list[str], *, first: bool) -> list[str]:
 class Group(TyperGroup):
     """Group of commands that says in our words what is wrong with how it was called."""
 
-    def main(self, args: Sequence[str] | None = None, *rest: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
         """Run the command, and end the process with its exit code."""
-        if not standalone_mode:
-            return super().main(args, *rest, standalone_mode=False, **extra)
         given = sys.argv[1:] if args is None else list(args)
+        if not standalone_mode:
+            return super().main(given, prog_name, complete_var, False, windows_expand_args, **extra)
         try:
-            code = super().main(given, *rest, standalone_mode=False, **extra)
+            code = super().main(given, prog_name, complete_var, False, windows_expand_args, **extra)
         except _UsageError as error:
             sys.exit(_refuse(error, "--json" in given))
         except typer.Abort:

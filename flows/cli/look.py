@@ -106,7 +106,6 @@ def _show(found: "Explanation", err: bool) -> None:
             f"model {name}": f"{card.name} {card.version}, sha256 {card.sha256}" for name, card in made.models.items()
         }
         stages = ", ".join(f"{name} {version}" for name, version in made.stages.items())
-        stages = fill(stages, 120, subsequent_indent=22 * " ")
         changes = settings_changes(made.settings)
         told = {f"setting {name}": json.dumps(value) for name, value in changes.items()}
         rest = f"all {'others ' if told else ''}are the defaults of this version; --json has them"
@@ -116,7 +115,8 @@ def _show(found: "Explanation", err: bool) -> None:
         lines["object"] = f"diaObjectId {history.diaObjectId}, {count} in {counted(len(history.nights), 'night')}"
     wide = max(map(len, lines)) + 2
     for name, text in lines.items():
-        say(f"{name:<{wide}}{text}", err=err)
+        told = fill(text, 120, subsequent_indent=wide * " ") if name == "stages" else text
+        say(f"{name:<{wide}}{told}", err=err)
     for one in found.history.detections if found.history is not None else ():
         flux = "no flux" if one["psfFlux"] is None else f"{one['psfFlux']:.0f} nJy"
         text = f"{one['night']}, MJD {one['midpointMjdTai']:.5f}, {one['band']}, {flux}, {one['separation']:.2f} arcsec"

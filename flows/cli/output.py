@@ -129,6 +129,7 @@ def forced(
     from flows.results.forced.target_file import read_target_file
     from flows.results.forced.targets import forced_targets, placed_target
     from flows.storage.lease import lease
+    from schemas.errors import BadInput
 
     if (targets is None) == (at is None):
         raise typer.BadParameter("give a list of targets, or one with --at RA,DEC.")
@@ -136,7 +137,7 @@ def forced(
     with refusals(as_json):
         if at is not None:
             ra, dec = _place(at)
-            known, left_out = placed_target(f"{ra:.5f},{dec:+.5f}", ra, dec), ()
+            known, left_out = placed_target(f"{ra:.5f},{dec:+.5f}", ra, dec), tuple[BadInput, ...]()
         else:
             known, left_out = forced_targets(read_target_file(cast(Path, targets)))
         forced_exposures(out, night)  # before the lease, which would make the folder

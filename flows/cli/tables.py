@@ -42,7 +42,7 @@ def show_rows(shown: "Console", rows: Iterable[Mapping[str, Any]], title: str = 
 
 def show_figures(shown: "Console", figures: Mapping[str, Any], title: str = "") -> None:
     """Print nested figures as tables: one of the single values, and one for each mapping or list of mappings."""
-    single, nested = {}, {}
+    single, nested = dict[str, Any](), dict[str, Any]()
     for name, value in figures.items():
         (nested if _is_nested(value) else single)[name] = value
     show_rows(shown, ({title or "figure": _words(name), "value": cell(value)} for name, value in single.items()))

@@ -11,6 +11,9 @@ from typing import NoReturn
 
 import psutil
 
+ENDING_S = 2.0
+"""Of the time that is given, so much is kept to end all processes in, s."""
+
 LEFT = "What is on its way is left to the next run: what is published is kept."
 
 
@@ -54,7 +57,7 @@ class Stop:
         if self._heard or not self._working:
             _end(128 + number)
         self._heard = True
-        self._timer = threading.Timer(max(self._within_s - 1, 0.0), self._give_up)
+        self._timer = threading.Timer(max(self._within_s - ENDING_S, 0.0), self._give_up)
         self._timer.daemon = True
         self._timer.start()
         self._tell(f"Asked to stop: what is on its way has {self._within_s:g} s; a second signal ends it at once.")
@@ -68,14 +71,22 @@ class Stop:
             self._say(text)
 
 
+def _watches(process: psutil.Process) -> bool:
+    try:
+        return "resource_tracker" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
 def _end(code: int) -> NoReturn:
     """End this process and all that it has started, at once; what they write is published whole or not at all."""
     with suppress(psutil.Error):
-        children = psutil.Process().children(recursive=True)
+        # First what watches the others: it would tell of each that it misses.
+        children = sorted(psutil.Process().children(recursive=True), key=lambda one: not _watches(one))
         for child in children:
             with suppress(psutil.Error):
                 child.kill()
-        psutil.wait_procs(children, timeout=1)
+        psutil.wait_procs(children, timeout=0.5)
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()

@@ -14,7 +14,7 @@ SCRIPT = """
 import subprocess, sys, time
 from flows.nights.stream.stop import Stop
 child = subprocess.Popen(["sleep", "600"])
-with Stop(2.0, lambda text: print(text, file=sys.stderr, flush=True)).listening() as stop:
+with Stop(3.0, lambda text: print(text, file=sys.stderr, flush=True)).listening() as stop:
     if sys.argv[1] == "working":
         stop.begin()
     print(child.pid, flush=True)
@@ -54,8 +54,8 @@ def test_the_first_signal_gives_time_which_is_bounded():
     assert (code, left) == (1, False)
     assert 0.9 < seconds < 10
     first, last = said.splitlines()
-    assert first.startswith("Asked to stop: what is on its way has 2 s")
-    assert last.startswith("Not finished within 2 s.")
+    assert first.startswith("Asked to stop: what is on its way has 3 s")
+    assert last.startswith("Not finished within 3 s.")
 
 
 def test_another_signal_ends_it_at_once():
@@ -66,7 +66,7 @@ def test_another_signal_ends_it_at_once():
 
 def test_what_ends_in_time_is_left_alone_and_signals_are_what_they_were():
     before = signal.getsignal(signal.SIGTERM)
-    with Stop(1.1, print).listening() as stop:
+    with Stop(2.1, print).listening() as stop:
         stop.begin()
         signal.raise_signal(signal.SIGTERM)
         assert signal.getsignal(signal.SIGTERM) == stop.heard
