@@ -1,6 +1,7 @@
 """Command line: arguments in, exit code out. Heavy imports wait until a command runs."""
 
 import signal
+from importlib import import_module
 
 
 def main() -> None:
@@ -8,7 +9,6 @@ def main() -> None:
     before = signal.getsignal(signal.SIGINT)
     if before is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from flows.cli.app import main as run
-
+    command = import_module("flows.cli.app")  # by its name: it imports all commands, which import this package
     signal.signal(signal.SIGINT, before)
-    run()
+    command.main()

@@ -14,6 +14,8 @@ from flows.cli.options import (
     LogFormat,
     Metrics,
     MetricsFile,
+    Scheduler,
+    Workers,
     cluster_overrides,
     conclude,
     night_label,
@@ -49,10 +51,8 @@ def backfill(
         str | None, typer.Option("--to", parser=night_label, metavar="YYYYMMDD", help="Last night, included.")
     ] = None,
     config: Config = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Dask scheduler, tcp://… or tls://…; default: own workers.")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")] = None,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
     nice: Annotated[int, typer.Option(min=0, max=19, help="How far this gives way to other processes.")] = 10,
     pause: Annotated[float, typer.Option(min=0, help="Rest between nights, s; a run that waits gets in.")] = 5.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, and why.")] = False,

@@ -63,7 +63,7 @@ class Commands(typer.Typer):
     """Typer in which each command takes what all have in common."""
 
     def __init__(self, **keywords: Any) -> None:
-        super().__init__(cls=keywords.pop("cls", Group), **keywords)
+        super().__init__(cls=keywords.pop("cls", CommandGroup), **keywords)
 
     def command(  # type: ignore[override]
         self, name: str | None = None, **keywords: Any
@@ -158,7 +158,7 @@ def _out_in_place(args: list[str], *, first: bool) -> list[str]:
     return args
 
 
-class Group(TyperGroup):
+class CommandGroup(TyperGroup):
     """Group of commands that says in our words what is wrong with how it was called."""
 
     def main(

@@ -27,6 +27,8 @@ def cluster_overrides(scheduler: str | None, workers: int | None, **execution: o
     return {"cluster": {"kind": kind, "address": scheduler}, "execution": {"workers": workers, **execution}}
 
 
+Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler, tcp://… or tls://…; default: own workers.")]
+Workers = Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")]
 Metrics = Annotated[
     str | None, typer.Option(metavar="[HOST:]PORT", help="Where Prometheus finds metrics; default: nowhere.")
 ]

@@ -13,6 +13,8 @@ from flows.cli.options import (
     LogFormat,
     Metrics,
     MetricsFile,
+    Scheduler,
+    Workers,
     cluster_overrides,
     conclude,
     observe_overrides,
@@ -43,10 +45,8 @@ def run(
         ),
     ],
     config: Config = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Dask scheduler, tcp://… or tls://…; default: own workers.")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")] = None,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
     template: Annotated[
         str | None,
         typer.Option(

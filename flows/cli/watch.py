@@ -13,6 +13,8 @@ from flows.cli.options import (
     LogFormat,
     Metrics,
     MetricsFile,
+    Scheduler,
+    Workers,
     cluster_overrides,
     conclude,
     counted,
@@ -43,10 +45,8 @@ def watch(
     source: Annotated[str, typer.Argument(metavar="FOLDER|URL", help="Where they arrive; or kafka://HOST:PORT/TOPIC.")],
     out: Annotated[Path, typer.Option("--out", "-o", parser=output_folder, help="Output folder or s3:// URL.")],
     config: Config = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Dask scheduler, tcp://… or tls://…; default: own workers.")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")] = None,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
     deadline: Annotated[float | None, typer.Option(help="From a visit's first arrival until it is shed, s.")] = None,
     still: Annotated[float, typer.Option(min=0, help="A file is ready when unchanged for so long, s.")] = 2.0,
     done_suffix: Annotated[
