@@ -115,8 +115,8 @@ def _show(found: "Explanation", err: bool) -> None:
         lines["object"] = f"diaObjectId {history.diaObjectId}, {count} in {counted(len(history.nights), 'night')}"
     wide = max(map(len, lines)) + 2
     for name, text in lines.items():
-        told = fill(text, 120, subsequent_indent=wide * " ") if name == "stages" else text
-        say(f"{name:<{wide}}{told}", err=err)
+        words = fill(text, 120, subsequent_indent=wide * " ") if name == "stages" else text
+        say(f"{name:<{wide}}{words}", err=err)
     for one in found.history.detections if found.history is not None else ():
         flux = "no flux" if one["psfFlux"] is None else f"{one['psfFlux']:.0f} nJy"
         text = f"{one['night']}, MJD {one['midpointMjdTai']:.5f}, {one['band']}, {flux}, {one['separation']:.2f} arcsec"

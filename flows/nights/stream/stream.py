@@ -102,7 +102,7 @@ class StreamRecorder:
     def trouble(self, text: str) -> None:
         """Report what is tried again: once, however often it fails."""
         if text != self._said:
-            self._progress.say(f"waiting: {text}")
+            self._progress.say(f"waiting: {text}", logging.WARNING)
         self._said = text
 
     def finished(self, outcome: Outcome, waited_s: float) -> None:
@@ -188,7 +188,7 @@ class StreamRecorder:
             self._touched.add(night)
             self.trouble(f"night {night}: {error}")
         else:
-            self._progress.say(f"failed: night {night}: {error}")
+            self._progress.say(f"failed: night {night}: {error}", logging.WARNING)
         trouble = Trouble(uri=f"night {night}", code=error.code, message=str(error))
         return summary.model_copy(update={"night_failed": (trouble,)})
 
