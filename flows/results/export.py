@@ -109,10 +109,13 @@ def published_files(out: Path, name: str, tables: Mapping[str, TableOf], night: 
     files = CatalogStore(out).list(tables[name], night)
     if not files:
         there = sorted(path.name for path in (out / "catalogs").glob("*") if path.name in tables)
+        if night is not None and name in there:
+            there = sorted(path.name.removeprefix("night=") for path in (out / "catalogs" / name).glob("night=*"))
+        choose = f"choose one of {', '.join(there)}."
         raise Misconfigured(
             "nothing_published",
             str(out),
             f"holds no catalogue {name!r}{f' of night {night}' if night else ''}.",
-            f"choose one of {there}." if there else "give the --out folder of a `nightstride run` that has finished.",
+            choose if there else "give the --out folder of a `nightstride run` that has finished.",
         )
     return files
