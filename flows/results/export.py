@@ -105,7 +105,9 @@ def published_files(out: Path, name: str, tables: Mapping[str, TableOf], night: 
         There is no such dataset, or nothing of it is published.
     """
     if name not in tables:
-        raise Misconfigured("no_dataset", "--dataset", f"{name!r} is no dataset.", f"choose one of {sorted(tables)}.")
+        raise Misconfigured(
+            "no_dataset", "--dataset", f"{name!r} is no dataset.", f"choose one of {', '.join(sorted(tables))}."
+        )
     files = CatalogStore(out).list(tables[name], night)
     if not files:
         there = sorted(path.name for path in (out / "catalogs").glob("*") if path.name in tables)
