@@ -132,7 +132,7 @@ def commands_page() -> str:
         "\n".join(common),
     ]
     for name, command in found:
-        texts = [option(one) for one in command.params]
+        texts = [option(one) for one in command.params if not one.hidden]
         shared = ", ".join(f"`{common[text]}`" for text in texts if text in common)
         own = [text for text in texts if text not in common]
         parts += [f"## {name}", " ".join((command.help or "").split())]

@@ -1,5 +1,6 @@
 """Failures, classified by what the caller does about them, and the remedy for an unknown name."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TypeVar
@@ -99,3 +100,31 @@ def choice(given: str, known: Iterable[str]) -> str:
     names = list(known)
     near = get_close_matches(given, names, 1)
     return f"write {near[0]!r}; known are {', '.join(names)}." if near else f"choose one of {', '.join(names)}."
+
+
+_REASONS = (
+    (
+        r"Parquet (file size|magic bytes)|[Pp]arquet.*footer|metadata size in footer",
+        "it is cut off, or no Parquet file",
+    ),
+    (r"Couldn't deserialize thrift|TProtocolException|Corrupt|corrupt", "it is damaged"),
+    (r"allow_pickle|pickled|unpickl", "it holds Python objects, which are not read, or is something else altogether"),
+    (r"Empty CSV file|No data|Input is empty", "it is empty"),
+    (r"File is not a zip file|BadZipFile|Bad magic number|Bad CRC", "it is cut off, or of another kind"),
+)
+"""What libraries say of files -> our words."""
+
+
+def read_failure(error: BaseException) -> str:
+    """Return why a file cannot be read, in our words where we have some; the library's are those of the error's cause.
+
+    >>> read_failure(OSError("Could not open Parquet input source '<Buffer>': Parquet file size is 12 bytes"))
+    'it is cut off, or no Parquet file'
+    """
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} is no text in {error.encoding.upper()}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    said = f"{type(error).__name__}: {error}"
+    words = next((words for pattern, words in _REASONS if re.search(pattern, said)), None)
+    return words or " ".join(str(error).split()).rstrip(".")

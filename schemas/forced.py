@@ -98,6 +98,10 @@ class ForcedSummary(Record):
     rows: Annotated[int, Field(ge=0, description="Targets on exposures: detections, limits and not measured.")] = 0
     detections: Annotated[int, Field(ge=0, description="Rows with snr of at least the limit's sigma.")] = 0
     limits: Annotated[int, Field(ge=0, description="Rows with an upper limit only.")] = 0
+    negative: Annotated[
+        int,
+        Field(ge=0, description="Of these, flux below zero by as much as a detection is above: the image is darker."),
+    ] = 0
     not_measured: Annotated[int, Field(ge=0, description="Rows with too little of the light on usable pixels.")] = 0
     not_covered: Annotated[tuple[str, ...], Field(description="Names of targets that lie on none of them.")] = ()
     files: Annotated[tuple[str, ...], Field(description="Published catalogues, relative to the output folder.")] = ()

@@ -381,6 +381,9 @@ class WatchSettings(Section):
     give_up_s: Annotated[
         float, Field(gt=0, description="What cannot be looked at for so long is quarantined (dead_letter), s.")
     ] = 3600.0
+    stop_s: Annotated[
+        float, Field(gt=2, description="From SIGTERM or Ctrl-C to the end, at most: what is not done is left, s.")
+    ] = 10.0
 
 
 class PruneSettings(Section):

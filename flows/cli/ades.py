@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flows.cli.options import counted, output_folder, refusals
+from flows.cli import complete
+from flows.cli.command import Commands, console, say
+from flows.cli.options import AsJson, Night, Out, RunConfig, counted, night_label, refusals
+from flows.cli.tables import show_rows
 
 if TYPE_CHECKING:
     from flows.publish.ades_report import ReportSummary
@@ -23,7 +26,7 @@ class _ReportByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(
+app = Commands(
     cls=_ReportByDefault,
     help="Report tracklets to the Minor Planet Center; `nightstride ades OUT` is `nightstride ades report OUT`.",
     no_args_is_help=True,
@@ -40,8 +43,10 @@ class AdesFormat(StrEnum):
 
 @app.command()
 def report(
-    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
-    night: Annotated[str, typer.Option(help="YYYYMMDD")],
+    out: Out,
+    night: Annotated[
+        str, typer.Option(parser=night_label, metavar="YYYYMMDD", autocompletion=complete.nights, help="The night.")
+    ],
     form: Annotated[
         AdesFormat, typer.Option("--format", help="ADES as text with bars or XML; or the older 80 columns.")
     ] = AdesFormat.PSV,
@@ -51,12 +56,12 @@ def report(
             "--dry-run/--submit", " /--no-dry-run", help="Only show what is new; or record it as submitted, once."
         ),
     ] = True,
-    to: Annotated[Path | None, typer.Option("--out", help="Also write the report to this file.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", "--out", "-o", help="Also write the report to this file.")] = None,
     corrections: Annotated[
         bool, typer.Option("--corrections", help="Report what was submitted and whose measurements have changed.")
     ] = False,
-    config: Annotated[Path | None, typer.Option(help="Settings file (TOML), as that of the run.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+    config: RunConfig = None,
+    as_json: AsJson = False,
 ) -> None:
     """Report the tracklets of a night, those of known objects under their designations, that were not submitted yet.
 
@@ -111,13 +116,13 @@ def _tell(summary: "ReportSummary") -> None:
     elif summary.path is not None:
         lines.append(f"Submitted: {summary.path}. Send it to the Minor Planet Center.")
     for line in lines:
-        typer.echo(line, err=True)
+        say(line, err=True)
 
 
 @app.command()
 def validate(
     files: Annotated[list[Path], typer.Argument(help="Reports in ADES, PSV or XML.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check reports by the rules of ADES, those that its schema misses among them; each fault with its line.
 
@@ -131,8 +136,8 @@ def validate(
         for path in files:
             for one in problems_of(read_document(path)):
                 found.append({"file": str(path), "line": one.line, "problem": one.text})
-                typer.echo(f"{path}:{one.line}: {one.text}", err=as_json)
-    typer.echo(f"{counted(len(files), 'report')}: {counted(len(found), 'problem') if found else 'valid'}.", err=as_json)
+                say(f"{path}:{one.line}: {one.text}", err=as_json)
+    say(f"{counted(len(files), 'report')}: {counted(len(found), 'problem') if found else 'valid'}.", err=as_json)
     if as_json:
         typer.echo(json.dumps({"files": len(files), "valid": not found, "problems": found}))
     raise typer.Exit(int(bool(found)))
@@ -140,9 +145,9 @@ def validate(
 
 @app.command("list")
 def list_submitted(
-    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
-    night: Annotated[str | None, typer.Option(help="YYYYMMDD; by default every night.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+    out: Out,
+    night: Night = None,
+    as_json: AsJson = False,
 ) -> None:
     """List what was submitted: night, number, time, format, tracklets and detections.
 
@@ -163,10 +168,8 @@ def list_submitted(
                     "detections": len(one.detections),
                 }
             )
-            kind = " of corrections" if one.correction else ""
-            what = f"{counted(count, 'tracklet')}, {counted(len(one.detections), 'detection')}{kind}"
-            typer.echo(f"{one.night} {one.number:03d} {one.submitted_at} {one.form}: {what}", err=as_json)
+    show_rows(console(stderr=as_json), ({**one, "number": f"{one['number']:03d}"} for one in found))
     if not found:
-        typer.echo("Nothing was submitted.", err=as_json)
+        say("Nothing was submitted.", err=as_json)
     if as_json:
         typer.echo(json.dumps({"submissions": found}))

@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import counted, output_folder, refusals
+from flows.cli.command import Commands, console, say
+from flows.cli.options import AsJson, Config, Night, Out, counted, refusals
+from flows.cli.tables import show_rows
 
 if TYPE_CHECKING:
     from flows.publish.publish import Tally
     from flows.publish.sinks import Sent
 
-app = typer.Typer(help="Send what was found as alerts, and look at alerts.", no_args_is_help=True)
-
-Out = Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")]
-Config = Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")]
+app = Commands(help="Send what was found as alerts, and look at alerts.", no_args_is_help=True)
 
 
 class Form(StrEnum):
@@ -45,7 +43,7 @@ def publish(
             metavar="URL", help="kafka://HOST:PORT/TOPIC, s3://BUCKET/PREFIX, or a folder; default: settings."
         ),
     ] = None,
-    night: Annotated[str | None, typer.Option(help="YYYYMMDD; by default every night in OUT.")] = None,
+    night: Night = None,
     visit: Annotated[int | None, typer.Option(help="Only this visit; by default all of the night.")] = None,
     form: Annotated[
         Form | None, typer.Option("--schema", help="Version of Rubin's schema, or ztf; default: settings.")
@@ -93,7 +91,7 @@ def _conclude(sent: "Sent", tally: "Tally", seconds: float, as_json: bool) -> No
     dead = sent.dead + tally.refused
     words = [f"{counted(sent.alerts, 'alert')} of {counted(tally.visits, 'visit')}", f"{sent.bytes / 1e6:.1f} MB"]
     words += [f"{number:,} {name}" for name, number in _others(sent, tally).items() if number]
-    typer.echo(f"{', '.join(words)}, in {seconds:.1f} s.", err=as_json)
+    say(f"{', '.join(words)}, in {seconds:.1f} s.", err=as_json)
     if as_json:
         typer.echo(json.dumps({
             "alerts": sent.alerts, "bytes": sent.bytes, "seconds": round(seconds, 3), "dead": dead,
@@ -130,9 +128,9 @@ def validate(
     with refusals(as_json):
         found = validate_alerts(files)
     for reason, number in sorted(found.reasons.items()):
-        typer.echo(f"{number:,} x {reason}", err=as_json)
+        say(f"{number:,} x {reason}", err=as_json)
     words = f"{found.valid:,} valid, {found.invalid:,} invalid"
-    typer.echo(f"{counted(found.files, 'file')}: {words}.", err=as_json)
+    say(f"{counted(found.files, 'file')}: {words}.", err=as_json)
     if as_json:
         typer.echo(json.dumps(found.values()))
     raise typer.Exit(int(found.invalid > 0))
@@ -204,7 +202,7 @@ def replay(
     if sent.trouble is not None:
         typer.echo(f"nightstride: {sent.trouble}", err=True)
     words = f"{counted(found.letters, 'dead letter')}: {found.sent:,} sent, {found.dead:,} dead, {found.left:,} left."
-    typer.echo(words, err=as_json)
+    say(words, err=as_json)
     if as_json:
         typer.echo(found.model_dump_json())
     raise typer.Exit(sent.exit_code)
@@ -236,12 +234,9 @@ def status(out: Out, config: Config = None, as_json: AsJson = False) -> None:
             counts, letters = outbox.counts(), outbox.reasons()
         finally:
             outbox.close()
-    for (sink, form), states in counts.items():
-        typer.echo(
-            f"{sink} ({form}): " + ", ".join(f"{number:,} {state}" for state, number in states.items()), err=as_json
-        )
-    for code, number in letters.items():
-        typer.echo(f"dead letters, {code}: {number:,}", err=as_json)
+    shown = console(stderr=as_json)
+    show_rows(shown, ({"sink": sink, "form": form, **states} for (sink, form), states in counts.items()))
+    show_rows(shown, ({"dead letters": code, "count": number} for code, number in letters.items()))
     if as_json:
         routes = [{"sink": sink, "form": form, **states} for (sink, form), states in counts.items()]
         typer.echo(json.dumps({"routes": routes, "letters": letters}))
@@ -310,7 +305,7 @@ def _messages(source: str, idle_exit: float) -> Iterator[tuple[str, bytes]]:
                 messages = topic.take()
             except Retryable as error:
                 if str(error) != told:
-                    typer.echo(f"waiting: {error}", err=True)
+                    say(f"waiting: {error}", err=True)
                 told, messages = str(error), []
             if topic.joined and not joined:
                 joined, last = True, monotonic()

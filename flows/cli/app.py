@@ -1,10 +1,13 @@
 """Command line: one function per command, grouped in files by purpose."""
 
 import atexit
+import errno
 import gc
 import os
 import sys
-from typing import Annotated, TextIO
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -12,6 +15,7 @@ from flows.cli import ades, alerts, bench, evaluate, fetch, train
 from flows.cli import serve as services
 from flows.cli.backfill import backfill
 from flows.cli.classify import classify
+from flows.cli.command import Commands
 from flows.cli.doctor import doctor
 from flows.cli.inspect import inspect
 from flows.cli.look import explain, models, quality, report, status, verify
@@ -38,6 +42,18 @@ def main() -> None:
     except SystemExit as end:
         _code = end.code if isinstance(end.code, int) else int(end.code is not None)
         raise
+    except KeyboardInterrupt:  # before the command itself listens
+        _code = 130
+        raise SystemExit(_code) from None
+    except OSError as error:
+        if error.filename is not None or error.errno not in _NOT_WRITTEN:
+            raise
+        _code = 1
+        with suppress(OSError):
+            sys.stderr.write(
+                f"nightstride: cannot write: {os.strerror(error.errno)}. To fix, look where output goes.\n"
+            )
+        raise SystemExit(_code) from None
 
 
 @atexit.register  # the first to be registered, the last to be called
@@ -46,6 +62,10 @@ def _end() -> None:
     if _code is not None:
         whole = [_flushed(stream) for stream in (sys.stdout, sys.stderr)]
         os._exit(_code if all(whole) else _code or 1)
+
+
+_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
+"""Errors of a stream that takes nothing."""
 
 
 def _flushed(stream: TextIO | None) -> bool:
@@ -58,11 +78,7 @@ def _flushed(stream: TextIO | None) -> bool:
     return True
 
 
-app = typer.Typer(
-    name="nightstride",
-    invoke_without_command=True,
-    pretty_exceptions_enable=False,
-)
+app = Commands(name="nightstride", invoke_without_command=True, pretty_exceptions_enable=False)
 
 
 @app.callback()
@@ -80,33 +96,19 @@ def nightstride(
         typer.echo(context.get_help())
 
 
-app.command()(run)
-app.command()(inspect)
-app.command()(backfill)
-app.command()(watch)
-app.command()(deploy)
-app.command()(simulate)
-app.command()(forced)
-app.command()(classify)
-app.command()(link)
-app.command()(associate)
-app.command()(verify)
-app.command()(status)
-app.command()(explain)
-app.command()(models)
-app.command()(quality)
-app.command()(prune)
-app.command()(backup)
-app.command()(restore)
-app.command()(export)
-app.command()(release)
-app.command()(report)
-app.command()(vet)
-app.command()(doctor)
-app.add_typer(ades.app, name="ades")
-app.add_typer(fetch.app, name="fetch")
-app.add_typer(alerts.app, name="alerts")
-app.add_typer(services.app, name="services")
-app.add_typer(train.app, name="train")
-app.add_typer(evaluate.app, name="evaluate")
-app.add_typer(bench.app, name="bench")
+PANELS: dict[str, tuple[Callable[..., Any] | tuple[str, typer.Typer], ...]] = {
+    "Search": (inspect, run, watch, backfill, ("fetch", fetch.app), simulate),
+    "Look": (status, report, explain, vet, quality, verify),
+    "Objects": (link, associate, forced),
+    "Publish": (export, release, ("ades", ades.app), ("alerts", alerts.app)),
+    "Models": (models, classify, ("evaluate", evaluate.app), ("train", train.app)),
+    "Operate": (doctor, deploy, ("services", services.app), backup, restore, prune, ("bench", bench.app)),
+}
+"""What `nightstride --help` lists under each heading."""
+
+for _panel, _members in PANELS.items():
+    for _member in _members:
+        if isinstance(_member, tuple):
+            app.add_typer(_member[1], name=_member[0], rich_help_panel=_panel)
+        else:
+            app.command(rich_help_panel=_panel)(_member)

@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.command import console
 from flows.cli.options import (
+    AsJson,
+    Config,
     LogFormat,
     Metrics,
     MetricsFile,
+    Scheduler,
+    Workers,
     cluster_overrides,
     conclude,
+    night_label,
     observe_overrides,
     output_folder,
     refusals,
@@ -25,19 +31,8 @@ if TYPE_CHECKING:
     from schemas.settings import Settings
 
 
-def _night(value: str | None) -> str | None:
-    from datetime import datetime
-
-    if value is not None:
-        try:
-            datetime.strptime(value, "%Y%m%d")
-        except ValueError as error:
-            raise typer.BadParameter(f"{value!r} is no night; nights are written YYYYMMDD.") from error
-    return value
-
-
 def backfill(
-    out: Annotated[Path, typer.Option(parser=output_folder, help="Output folder or s3:// URL.")],
+    out: Annotated[Path, typer.Option("--out", "-o", parser=output_folder, help="Output folder or s3:// URL.")],
     archive: Annotated[
         list[str] | None,
         typer.Argument(
@@ -49,20 +44,22 @@ def backfill(
         str | None,
         typer.Option("--searched-with", help="Only what OUT has from this model: name, 'name version' or SHA-256."),
     ] = None,
-    first: Annotated[str | None, typer.Option("--from", callback=_night, help="First night, YYYYMMDD.")] = None,
-    last: Annotated[str | None, typer.Option("--to", callback=_night, help="Last night, included.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Dask scheduler, tcp://… or tls://…; default: own workers.")
+    first: Annotated[
+        str | None, typer.Option("--from", parser=night_label, metavar="YYYYMMDD", help="First night.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")] = None,
+    last: Annotated[
+        str | None, typer.Option("--to", parser=night_label, metavar="YYYYMMDD", help="Last night, included.")
+    ] = None,
+    config: Config = None,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
     nice: Annotated[int, typer.Option(min=0, max=19, help="How far this gives way to other processes.")] = 10,
     pause: Annotated[float, typer.Option(min=0, help="Rest between nights, s; a run that waits gets in.")] = 5.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, and why.")] = False,
     metrics: Metrics = None,
     metrics_file: MetricsFile = None,
     log_format: LogFormat = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Search the nights of an archive that are not searched yet, or were with other settings; behind the nightly run.
 
@@ -70,24 +67,22 @@ def backfill(
     all but those in quarantine; 1: some failed, or nothing could be done now but may be later; 2: bad usage or
     configuration.
     """
-    from rich.console import Console
-
     from flows.nights.observation import observation
     from flows.nights.stream.backfill import Backfill
     from flows.runtime.log import tell
     from flows.runtime.settings import load_settings
     from flows.storage.object_store import configure
 
-    console = Console(stderr=True)
+    shown = console(stderr=True)
     out = out.resolve()
     with refusals(as_json):
         overrides = observe_overrides(metrics, metrics_file, log_format)
         settings = load_settings(config, {**cluster_overrides(scheduler, workers), **overrides})
-        with observation(settings, console) as seen:
+        with observation(settings, shown) as seen:
             configure(settings.store)
             nights = _survey(archive or [], model, out, settings, first, last)
             if dry_run:
-                _forecast(nights, out, settings, console if as_json else Console(), as_json)
+                _forecast(nights, out, settings, shown if as_json else console(), as_json)
                 return
             if any(nights.open.values()):
                 _give_way(nice)
@@ -95,12 +90,12 @@ def backfill(
             if settings.alerts.to is not None:
                 from flows.publish.publish import VisitAlerts
 
-                outlet = VisitAlerts(out, settings, partial(tell, console))
-            summary = Backfill(out, settings, console, pause, meter=seen.meter, outlet=outlet).run(nights)
+                outlet = VisitAlerts(out, settings, partial(tell, shown))
+            summary = Backfill(out, settings, shown, pause, meter=seen.meter, outlet=outlet).run(nights)
             if outlet is not None:
                 summary = outlet.added_to(summary)
             seen.ended(summary, summary.exit_code, out)
-    conclude(summary, as_json)
+    conclude(summary, as_json, out)
 
 
 def _survey(

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import refusals
+from flows.cli.command import Commands, console, say
+from flows.cli.options import AsJson, refusals
 
 if TYPE_CHECKING:
     from flows.training.bench.search import SearchFigures
 
 
-app = typer.Typer(help="Measure how fast this machine searches.", no_args_is_help=True)
+app = Commands(help="Measure how fast this machine searches.", no_args_is_help=True)
 
 
 @app.callback()
@@ -27,7 +28,7 @@ def search(
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are reported.")] = 5,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; default: one per core.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Time the fused search beside the plain way, torch's unfold and the arithmetic limit, in turns in one process.
 
@@ -40,8 +41,8 @@ def search(
     used = use_threads(threads or len(os.sched_getaffinity(0)))
     with refusals(as_json):
         load_settings(None, {})  # what is wrong in the environment is said as everywhere
-        typer.echo(f"{repeats} rounds of every way to search, one to compile; the plain way takes longest.", err=True)
-        figures = compare_search(bench_exposure(size), repeats, used, lambda said: typer.echo(said, err=True))
+        say(f"{repeats} rounds of every way to search, one to compile; the plain way takes longest.", err=True)
+        figures = compare_search(bench_exposure(size), repeats, used, lambda said: say(said, err=True))
     if as_json:
         typer.echo(json.dumps(figures.as_json()))
     else:
@@ -49,7 +50,6 @@ def search(
 
 
 def _show(figures: "SearchFigures") -> None:
-    from rich.console import Console
     from rich.table import Table
 
     threads = f"{figures.threads} thread{'s' if figures.threads > 1 else ''}"
@@ -59,9 +59,9 @@ def _show(figures: "SearchFigures") -> None:
     for label, seconds, limit in _rows(figures):
         share = f"{seconds / limit:.2f}" if limit else ""
         table.add_row(label, f"{seconds:.3f}", f"{figures.plain_s / seconds:.1f}", share)
-    console = Console()
-    console.print(table)
-    console.print(
+    shown = console()
+    shown.print(table)
+    shown.print(
         f"Probabilities: float32 differs from the plain way by {figures.max_dprob_f32:.1e} at most; "
         f"bfloat16 by {figures.p99_dprob_bf16:.1e} (99 %), {figures.max_dprob_bf16:.1e} at most.\n"
         f"{figures.hits} hits, {figures.detections} detections; the same in both precisions: "

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import refusals
+from flows.cli.command import console, say
+from flows.cli.options import AsJson, refusals
+from flows.cli.tables import show_figures
 
 
 def classify(
@@ -15,18 +17,23 @@ def classify(
     data: Annotated[
         list[Path], typer.Option(help="Folder of pictures, or CSV of location and label; may be repeated.")
     ],
-    out: Annotated[Path, typer.Option(help="CSV to write: a row for each picture.")] = Path("verdicts.csv"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="CSV to write: a row for each picture.")] = Path(
+        "verdicts.csv"
+    ),
     model: Annotated[str, typer.Option(help="Shipped name, or folder.")] = "default",
     overviews: Annotated[
         Path | None, typer.Option(help="Folder for a picture of each large scene, with the verdicts of its tiles.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what pictures show, or how odd they are; labels may be missing."""
     from flows.results.classify import classify_pictures
 
     with refusals(as_json):
         said = classify_pictures(
-            task, data, out, model, overviews, len(os.sched_getaffinity(0)), lambda line: typer.echo(line, err=True)
+            task, data, out, model, overviews, len(os.sched_getaffinity(0)), lambda line: say(line, err=True)
         )
-    typer.echo(json.dumps(said if as_json else said | {"written": str(out)}, indent=None if as_json else 2))
+    if as_json:
+        typer.echo(json.dumps(said))
+    else:
+        show_figures(console(), said | {"written": str(out)})

@@ -17,6 +17,9 @@ import psutil
 import typer
 from packaging.version import Version
 
+from flows.cli.command import console
+from flows.cli.options import AsJson
+
 if TYPE_CHECKING:
     from schemas.settings import Settings
 
@@ -211,24 +214,24 @@ def check_certificates(settings: "Settings", now: datetime) -> Iterator[Finding]
 
 
 def doctor(
-    out: Annotated[Path, typer.Option(help="Where output would go.")] = Path(),
-    as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Where output would go.")] = Path(),
+    as_json: AsJson = False,
 ) -> None:
     """Check versions, imports, cores, memory, GPU, threads, write access, space and the certificates of the settings.
 
     Exit code 1: something fails.
     """
-    from rich.console import Console
     from rich.markup import escape
 
     findings = examine(out)
     if as_json:
         typer.echo(json.dumps({"findings": [asdict(finding) for finding in findings]}))
     else:
-        console = Console(soft_wrap=True)
+        shown = console()
         colour = {"pass": "green", "warn": "yellow", "fail": "red"}
         for finding in findings:
             remedy = f"  To fix, {finding.remedy}" if finding.remedy else ""
             verdict = f"[{colour[finding.verdict]}]{finding.verdict}[/]"
-            console.print(f"{verdict}  {finding.name:<22}{escape(finding.found + remedy)}", highlight=False)
+            words = f"{verdict}  {finding.name:<22}{escape(finding.found + remedy)}"
+            shown.print(words, highlight=False, soft_wrap=True)
     raise typer.Exit(1 if any(finding.verdict == "fail" for finding in findings) else 0)

@@ -6,11 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.options import output_folder, refusals
+from flows.cli.command import Commands, console, say
+from flows.cli.options import AsJson, output_folder, refusals
+from flows.cli.tables import show_figures
 from schemas.errors import Misconfigured
 from schemas.photometric_systems import SystemName
 
-app = typer.Typer(help="Compare results with the truth.", no_args_is_help=True)
+app = Commands(help="Compare results with the truth.", no_args_is_help=True)
 
 
 @app.callback()
@@ -21,7 +23,7 @@ def _group() -> None:
 @app.command("detect")
 def detect(
     out: Annotated[
-        Path | None, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")
+        Path | None, typer.Argument(metavar="OUT", parser=output_folder, help="Output folder or s3:// URL of a run.")
     ] = None,
     more_truth: Annotated[list[Path] | None, typer.Argument(metavar="TRUTH", help="Further truth tables.")] = None,
     truth: Annotated[
@@ -37,7 +39,7 @@ def detect(
         bool, typer.Option("--inject-stamps", help="With --stamps: put a trail into each stamp, and count those found.")
     ] = False,
     config: Annotated[Path | None, typer.Option(help="Settings, for --stamps.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Evaluate the search: completeness and false detections against the truth, beside the oracle matched filter."""
     with refusals(as_json):
@@ -59,17 +61,27 @@ def spectral_class(
     ] = "sdss",
     redshift: Annotated[str, typer.Option(help="Model with redshift: shipped name or folder.")] = "redshift",
     photometry: Annotated[str, typer.Option(help="Model without: shipped name or folder.")] = "photometry",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Evaluate star, galaxy or quasar on a labelled table, beside the simplest rivals."""
     from flows.results.evaluation.spectral import evaluate_spectral, spectral_table
 
     with refusals(as_json):
         figures = evaluate_spectral(data, {"redshift": redshift, "photometry": photometry}, system)
+    _warn_of_training(figures)
     if as_json:
         typer.echo(json.dumps(figures, allow_nan=False))
     else:
         _print([spectral_table(figures)])
+
+
+def _warn_of_training(figures: dict[str, Any]) -> None:
+    if names := figures["trained_on"]:
+        typer.echo(
+            f"WARNING: this table made {' and '.join(names)}, by four fifths of its rows: their figures are no test. "
+            "Give a table that no model has learnt from.",
+            err=True,
+        )
 
 
 @app.command("star-galaxy")
@@ -82,14 +94,14 @@ def star_galaxy(
         str | None,
         typer.Option(help="Shipped name, folder or URL; default: single_band, of galstar.csv multi_band."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Evaluate a model for stars and galaxies on labelled cutouts, beside locus cut and boosted trees on moments."""
     from flows.results.evaluation.star_galaxy import evaluate_star_galaxy
 
     with refusals(as_json):
         figures = evaluate_star_galaxy(data, model)
-    typer.echo(json.dumps(figures, allow_nan=False) if as_json else json.dumps(figures, indent=2))
+    _tell(figures, as_json)
 
 
 _DATA = Annotated[
@@ -101,7 +113,6 @@ _DATA = Annotated[
 _MODEL = Annotated[str, typer.Option(help="Shipped name, or folder.")]
 _PICTURES = Annotated[Path | None, typer.Option(help="Folder for pictures.")]
 _UNSEEN = Annotated[bool, typer.Option("--unseen", help="Leave out pictures that the model has learnt from.")]
-_JSON = Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")]
 
 
 @app.command("morphology")
@@ -110,7 +121,7 @@ def morphology(
     model: _MODEL = "default",
     unseen: _UNSEEN = False,
     pictures: _PICTURES = None,
-    as_json: _JSON = False,
+    as_json: AsJson = False,
 ) -> None:
     """Evaluate the model that tells elliptical, spiral, edge-on and merging galaxies on labelled pictures."""
     _pictures("morphology", data, model, unseen, pictures, as_json)
@@ -122,7 +133,7 @@ def scene(
     model: _MODEL = "default",
     unseen: _UNSEEN = False,
     pictures: _PICTURES = None,
-    as_json: _JSON = False,
+    as_json: AsJson = False,
 ) -> None:
     """Evaluate the model that tells pictures of the solar system, of nebulae and of galaxies on labelled ones."""
     _pictures("scene", data, model, unseen, pictures, as_json)
@@ -150,14 +161,14 @@ def membership(
     unseen: Annotated[
         bool, typer.Option("--unseen", help="Leave out galaxies that the model has learnt from, by their place.")
     ] = False,
-    as_json: _JSON = False,
+    as_json: AsJson = False,
 ) -> None:
     """Evaluate whether galaxies belong to the cluster in whose direction they are, beside the two simplest rules."""
     from flows.results.evaluation.membership import evaluate_membership
 
     with refusals(as_json):
         figures = evaluate_membership(data, model, unseen=unseen)
-    typer.echo(json.dumps(figures, allow_nan=False) if as_json else json.dumps(figures, indent=2))
+    _tell(figures, as_json)
 
 
 @app.command("anomaly")
@@ -170,14 +181,14 @@ def anomaly(
     model: _MODEL = "default",
     unseen: _UNSEEN = False,
     pictures: _PICTURES = None,
-    as_json: _JSON = False,
+    as_json: AsJson = False,
 ) -> None:
     """Evaluate how well anomalous pictures of galaxies are told from normal ones."""
     from flows.results.evaluation.anomaly import evaluate_anomaly
 
     with refusals(as_json):
         figures = evaluate_anomaly(data, normal or [], model, unseen=unseen, draw=pictures)
-    typer.echo(json.dumps(figures, allow_nan=False) if as_json else json.dumps(figures, indent=2))
+    _tell(figures, as_json)
 
 
 def _pictures(task: str, data: list[Path], model: str, unseen: bool, pictures: Path | None, as_json: bool) -> None:
@@ -185,7 +196,7 @@ def _pictures(task: str, data: list[Path], model: str, unseen: bool, pictures: P
 
     with refusals(as_json):
         figures = evaluate_pictures(task, data, model, unseen=unseen, draw=pictures)
-    typer.echo(json.dumps(figures, allow_nan=False) if as_json else json.dumps(figures, indent=2))
+    _tell(figures, as_json)
 
 
 def _night(out: Path | None, truth: list[Path], pictures: Path | None, quiet: bool) -> dict[str, Any]:
@@ -242,13 +253,20 @@ def _stamps(paths: list[Path], config: Path | None, pictures: Path | None, injec
     return figures
 
 
-def _print(tables: list[Any]) -> None:
-    from rich.console import Console
+def _tell(figures: dict[str, Any], as_json: bool) -> None:
+    """Print figures as tables, or as JSON."""
+    if as_json:
+        typer.echo(json.dumps(figures, allow_nan=False))
+    else:
+        show_figures(console(), figures)
 
+
+def _print(tables: list[Any]) -> None:
+    shown = console()
     for table in tables:
-        Console().print(table)
+        shown.print(table)
 
 
 def _name(written: list[Path]) -> None:
     for path in written:
-        typer.echo(str(path), err=True)
+        say(str(path), err=True)

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import counted, refusals
+from flows.cli.command import Commands, console
+from flows.cli.options import AsJson, Config, counted, refusals
 
 if TYPE_CHECKING:
     from datetime import date
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from schemas.summary import FetchSummary
 
 
-app = typer.Typer(help="Download exposures from a public archive.", no_args_is_help=True)
+app = Commands(help="Download exposures from a public archive.", no_args_is_help=True)
 
 
 @app.callback()
@@ -30,7 +31,7 @@ def _group() -> None:
 @app.command("ztf")
 def ztf(
     first: Annotated[str, typer.Option("--from", metavar="YYYY-MM-DD", help="First night: date of its evening.")],
-    out: Annotated[Path, typer.Option(help="Folder for the files; a rerun fetches what is missing.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files; a rerun fetches what is missing.")],
     last: Annotated[
         str | None, typer.Option("--to", metavar="YYYY-MM-DD", help="Last night; default: the first.")
     ] = None,
@@ -41,8 +42,8 @@ def ztf(
     science: Annotated[bool, typer.Option(help="Fetch the science images too, which show what is a star.")] = True,
     template: Annotated[bool, typer.Option(help="Fetch the reference images too.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be fetched, with sizes.")] = False,
-    config: Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+    config: Config = None,
+    as_json: AsJson = False,
 ) -> None:
     """Fetch ZTF's difference images with their masks, PSFs and science images, ready for `nightstride run`.
 
@@ -50,12 +51,10 @@ def ztf(
     """
     import asyncio
 
-    from rich.console import Console
-
     from flows.inputs.archive.ztf_search import ZtfSearch
     from flows.runtime.settings import load_settings
 
-    console = Console(stderr=True)
+    shown = console(stderr=True)
     products = ("mask", "psf", *(("science",) if science else ()), *(("template",) if template else ()))
     with refusals(as_json):
         begin = _date(first, "--from")
@@ -68,8 +67,8 @@ def ztf(
             tuple(quadrants or ()),
         )
         settings = load_settings(config).fetch
-        summary = asyncio.run(_fetch(search, products, out.resolve(), settings, console, dry_run))
-    _show(summary, dry_run, console if as_json else Console())
+        summary = asyncio.run(_fetch(search, products, out.resolve(), settings, shown, dry_run))
+    _show(summary, dry_run, shown if as_json else console())
     if as_json:
         typer.echo(summary.model_dump_json())
     raise typer.Exit(summary.exit_code)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import counted, refusals
+from flows.cli.command import is_quiet
+from flows.cli.options import AsJson, Config, counted, refusals
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,8 +27,8 @@ def inspect(
     write: Annotated[
         Path | None, typer.Option(metavar="FILE.toml", help="Write the settings of the camera, each with a comment.")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+    config: Config = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show all that the search needs to know of a file, which keyword tells it, and what is ASSUMED.
 
@@ -42,7 +43,10 @@ def inspect(
     from flows.runtime.settings import load_settings
     from flows.storage.object_store import configure
 
-    console, found = Console(stderr=as_json, highlight=False, markup=False, soft_wrap=True), list[Inspection]()
+    console, found = (
+        Console(stderr=as_json, highlight=False, markup=False, soft_wrap=True, quiet=is_quiet()),
+        list[Inspection](),
+    )
     console.width = max(console.width, _WIDTH)
     with refusals(as_json):
         settings = load_settings(config)

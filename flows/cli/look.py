@@ -3,46 +3,59 @@
 import json
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import counted, output_folder, refusals
+from flows.cli import complete
+from flows.cli.command import console, say
+from flows.cli.options import AsJson, Config, Night, NightBefore, Out, RunConfig, counted, either, refusals
+from flows.cli.tables import show_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console
+
     from flows.results.explain import Explanation
     from flows.results.model_use import ModelUse
+    from schemas.quality import Gate
 
 
 def status(
-    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
-    night: Annotated[str | None, typer.Argument(help="YYYYMMDD; by default every night in OUT.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+    out: Out,
+    night_before: NightBefore = None,
+    night: Night = None,
+    as_json: AsJson = False,
 ) -> None:
     """Count the done, outdated, quarantined and failed exposures of each night, with their lag and models.
 
     Exit code 0: nothing is outdated, quarantined or failed; 1: something is; 2: there is no such folder or night,
     or it cannot be read.
     """
-    from rich.console import Console
-
     from flows.results.status import read_status, show_status
 
     with refusals(as_json):
-        found = read_status(out, night)
-    show_status(found, Console(stderr=as_json))
+        found = read_status(out, either(night, night_before))
+    show_status(found, console(stderr=as_json))
     if as_json:
         typer.echo(json.dumps(found.values()))
     raise typer.Exit(1 if any(one.troubles for one in found.nights) else 0)
 
 
 def explain(
-    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
+    out: Out,
     source_id: Annotated[
-        int, typer.Argument(metavar="ID", help="diaSourceId of a published detection, or diaObjectId.")
+        int,
+        typer.Argument(
+            metavar="ID", autocompletion=complete.ids, help="diaSourceId of a published detection, or diaObjectId."
+        ),
     ],
-    config: Annotated[Path | None, typer.Option(help="Settings file (TOML), as that of the run.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Write the difference, science and template cutouts.")
+    ] = None,
+    config: RunConfig = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show which pixels, models, settings and code a detection comes from, its tracklet, and its object over nights.
 
@@ -57,7 +70,11 @@ def explain(
         settings = load_settings(config)
         configure(settings.store)
         found = follow(out, source_id, settings.association)
+        if picture is not None:
+            _write_picture(out, found, picture)
     _show(found, err=as_json)
+    if (shown := console(stderr=as_json)).is_terminal:
+        _show_blocks(out, found, shown)
     if as_json:
         typer.echo(json.dumps(found.values()))
     raise typer.Exit(0 if found.source_state == "unchanged" else 1)
@@ -70,6 +87,8 @@ def _show(found: "Explanation", err: bool) -> None:
     lines = {
         "detection": f"{row['diaSourceId']}, x {row['x']:.2f}, y {row['y']:.2f}, S/N {row['snr']:.1f}, "
         f"reliability {row['reliability']:.3f}",
+        **_sky_words(row),
+        "flags": ", ".join(found.flags) or "none",
         "exposure": f"night {record.night}, visit {record.visit}, detector {record.detector}",
         **_known_words(found),
         **_motion_words(found),
@@ -87,7 +106,6 @@ def _show(found: "Explanation", err: bool) -> None:
             f"model {name}": f"{card.name} {card.version}, sha256 {card.sha256}" for name, card in made.models.items()
         }
         stages = ", ".join(f"{name} {version}" for name, version in made.stages.items())
-        stages = fill(stages, 120, subsequent_indent=22 * " ")
         changes = settings_changes(made.settings)
         told = {f"setting {name}": json.dumps(value) for name, value in changes.items()}
         rest = f"all {'others ' if told else ''}are the defaults of this version; --json has them"
@@ -95,12 +113,61 @@ def _show(found: "Explanation", err: bool) -> None:
     if (history := found.history) is not None:
         count = counted(len(history.detections), "detection")
         lines["object"] = f"diaObjectId {history.diaObjectId}, {count} in {counted(len(history.nights), 'night')}"
+    wide = max(map(len, lines)) + 2
     for name, text in lines.items():
-        typer.echo(f"{name:<25}{text}", err=err)
+        words = fill(text, 120, subsequent_indent=wide * " ") if name == "stages" else text
+        say(f"{name:<{wide}}{words}", err=err)
     for one in found.history.detections if found.history is not None else ():
         flux = "no flux" if one["psfFlux"] is None else f"{one['psfFlux']:.0f} nJy"
         text = f"{one['night']}, MJD {one['midpointMjdTai']:.5f}, {one['band']}, {flux}, {one['separation']:.2f} arcsec"
-        typer.echo(f"{'seen ' + str(one['diaSourceId']):<25}{text}", err=err)
+        say(f"{'seen ' + str(one['diaSourceId']):<{wide}}{text}", err=err)
+
+
+def _sky_words(row: "Mapping[str, Any]") -> dict[str, str]:
+    """Return the place on the sky in degrees, and as catalogues and telescopes are asked for it."""
+    ra, dec = row.get("ra"), row.get("dec")
+    if ra is None or dec is None:
+        return {"sky": "not known: the image has no WCS"}
+    seconds, arc = round(ra % 360 * 240, 2) % 86400, round(abs(dec) * 3600, 1)
+    hours = f"{int(seconds // 3600):02d}:{int(seconds % 3600 // 60):02d}:{seconds % 60:05.2f}"
+    degrees = f"{'-' if dec < 0 else '+'}{int(arc // 3600):02d}:{int(arc % 3600 // 60):02d}:{arc % 60:04.1f}"
+    return {"sky": f"RA {ra:.6f}, Dec {dec:+.6f} deg (ICRS); {hours} {degrees}"}
+
+
+def _write_picture(out: Path, found: "Explanation", path: Path) -> None:
+    import base64
+
+    import numpy as np
+
+    from flows.results.explain import cutout_levels
+    from flows.results.page.picture import png
+    from flows.storage.atomic import write_file
+    from flows.storage.folder import writable_folder
+    from schemas.errors import Misconfigured
+
+    if (levels := cutout_levels(out, found, 400)) is None:
+        problem = "cannot be drawn: the pixels of the exposure are not there."
+        raise Misconfigured("no_tiles", str(path), problem, "run the night again, or leave --picture out.")
+    writable_folder(path.absolute().parent, "--picture")
+    enlarged = np.kron(levels, np.ones((max(1, 164 // levels.shape[0]),) * 2, np.uint8))
+    content = base64.b64decode(png(enlarged).uri.partition(",")[2])
+    write_file(path.absolute(), content, path.absolute().parent)
+
+
+def _show_blocks(out: Path, found: "Explanation", shown: "Console") -> None:
+    """Draw the cutouts with half blocks, two pixels above each other in a character."""
+    from rich.text import Text
+
+    from flows.results.explain import cutout_levels
+
+    if (levels := cutout_levels(out, found, 25)) is None:
+        return
+    rows = [
+        [f"rgb({one},{one},{one})" if one < 254 else "rgb(52,78,112)" for one in row] for row in levels[::-1].tolist()
+    ]
+    rows += [["default"] * len(rows[0])] * (len(rows) % 2)
+    for upper, lower in zip(rows[::2], rows[1::2], strict=True):
+        shown.print(Text.assemble(*(("▀", f"{top} on {low}") for top, low in zip(upper, lower, strict=True))))
 
 
 def _known_words(found: "Explanation") -> dict[str, str]:
@@ -132,12 +199,11 @@ def _motion_words(found: "Explanation") -> dict[str, str]:
 
 
 def quality(
-    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
-    night: Annotated[
-        str | None, typer.Argument(help="YYYYMMDD; by default every night in OUT, the earliest first.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+    out: Out,
+    night_before: NightBefore = None,
+    night: Night = None,
+    config: Config = None,
+    as_json: AsJson = False,
 ) -> None:
     """Judge published nights by the limits of the settings and by the nights before them, and keep the verdicts.
 
@@ -155,25 +221,42 @@ def quality(
     with refusals(as_json):
         settings = load_settings(config)
         configure(settings.store)
-        nights = chosen_nights(out, night)
-        with patient_lease(out, 0, lambda text: typer.echo(text, err=True)):
+        nights = chosen_nights(out, either(night, night_before))
+        with patient_lease(out, 0, lambda text: say(text, err=True)):
             found = [assess(out, label, settings.quality, again=True) for label in nights]
     judged = {record.night: record.judged for record in found if record is not None}
+    shown = console(stderr=as_json)
     for label, bands in judged.items():
         for band in bands:
-            typer.echo(f"{label} {band.instrument} {band.band}: {band.verdict.replace('_', ' ')}", err=as_json)
+            say(f"{label} {band.instrument} {band.band}: {band.verdict.replace('_', ' ')}", err=as_json)
+            show_rows(shown, map(_gate_row, band.gates))
             for line in (*band.notes, *told(band)):
-                typer.echo(f"{label} {band.band} {line}", err=as_json)
+                say(f"{label} {band.band} {line}", err=as_json)
     if as_json:
         dumped = {label: [band.model_dump(mode="json") for band in bands] for label, bands in judged.items()}
         typer.echo(json.dumps({"nights": dumped}))
     raise typer.Exit(int(any(band.verdict == "fail" for bands in judged.values() for band in bands)))
 
 
+def _gate_row(gate: "Gate") -> dict[str, Any]:
+    from schemas.quality import METRICS
+
+    limits = [f"{sign} {limit:g}" for sign, limit in zip("≥≤", gate.limits, strict=True) if limit is not None]
+    return {
+        "  what": f"  {METRICS[gate.metric].words}",
+        "value": "-" if gate.value is None else f"{gate.value:.4g} {gate.unit}".strip(),
+        "limits": ", ".join(limits) or "-",
+        "usual": "-" if gate.median is None else f"{gate.median:.4g} ± {gate.sigma or 0:.2g}",
+        "of nights": gate.nights,
+        "verdict": gate.verdict.replace("_", " "),
+    }
+
+
 def verify(
-    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
-    night: Annotated[str | None, typer.Argument(help="YYYYMMDD; by default every night in OUT.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+    out: Out,
+    night_before: NightBefore = None,
+    night: Night = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check every published file against the ledger, and a data release against its manifest; nothing is changed.
 
@@ -182,30 +265,26 @@ def verify(
     from flows.pipeline.graph import declared_tables
     from flows.results.release import with_manifest
     from flows.results.verify import verify_output as check
-    from schemas.errors import Misconfigured
 
-    try:
-        result = with_manifest(out, check(out, declared_tables(), night))
-    except Misconfigured as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from error
+    with refusals(as_json):
+        result = with_manifest(out, check(out, declared_tables(), either(night, night_before)))
     if result.running:
-        typer.echo(f"A run holds {out}: {result.running}. What it is writing is left out of account.", err=True)
+        say(f"A run holds {out}: {result.running}. What it is writing is left out of account.", err=True)
     for problem in result.problems:
-        typer.echo(str(problem), err=as_json)
+        say(str(problem), err=as_json)
     verdict = counted(len(result.problems), "problem") if result.problems else "all is well"
     named = {"exposure": result.exposures, "night": result.nights, "file": result.files, "tile store": result.tiles}
     counts = ", ".join(counted(count, name) for name, count in named.items())
     counts += f", {result.quarantined} quarantined" if result.quarantined else ""
-    typer.echo(f"{counts}: {verdict}.", err=as_json)
+    say(f"{counts}: {verdict}.", err=as_json)
     if as_json:
         typer.echo(json.dumps(result.summary()))
     raise typer.Exit(1 if result.problems else 0)
 
 
 def models(
-    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+    out: Out,
+    as_json: AsJson = False,
 ) -> None:
     """List the models that searched what OUT has: nights, exposures by what came of them, detections, and the replaced.
 
@@ -216,29 +295,28 @@ def models(
 
     with refusals(as_json):
         uses = model_uses(out)
-    for use in uses:
-        _say(use, err=as_json)
+    show_rows(console(stderr=as_json), map(_use_row, uses))
     if not uses:
-        typer.echo("No exposure was searched.", err=as_json)
+        say("No exposure was searched.", err=as_json)
     if as_json:
         typer.echo(json.dumps({"models": [{**vars(use), "nights": sorted(use.nights)} for use in uses]}))
 
 
-def _say(use: "ModelUse", err: bool) -> None:
-    """Print in two lines, which fit a terminal, what a model was used for."""
+def _use_row(use: "ModelUse") -> dict[str, Any]:
     nights = sorted(use.nights)
-    when = f"night {nights[0] if nights else '-'}"
-    if len(nights) > 1:
-        when = f"{len(nights):,} nights, {nights[0]} to {nights[-1]}"
-    counts = (f"{getattr(use, name):,} {name}" for name in ("quarantined", "failed", "replaced"))
-    weights = f"{use.model}: {use.name} {use.version}, SHA-256 {use.sha256[:12]}" if use.name else f"model {use.model}"
-    typer.echo(weights, err=err)
-    typer.echo(f"  {when}: {use.exposures:,} exposures, {use.detections:,} detections, {', '.join(counts)}", err=err)
+    when = nights[0] if nights else "-"
+    return {
+        "model": use.model,
+        "weights": f"{use.name} {use.version}".strip() or "-",
+        "SHA-256": use.sha256[:12] or "-",
+        "nights": f"{len(nights):,}: {when} to {nights[-1]}" if len(nights) > 1 else when,
+        **{name: getattr(use, name) for name in ("exposures", "detections", "quarantined", "failed", "replaced")},
+    }
 
 
 def report(
-    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
-    night: Annotated[str | None, typer.Option(help="YYYYMMDD; by default every night in OUT.")] = None,
+    out: Out,
+    night: Night = None,
     truth: Annotated[
         list[Path] | None, typer.Option(help="Truth table (Parquet, CSV or ECSV); may be given more than once.")
     ] = None,

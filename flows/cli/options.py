@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from flows.cli import complete
+from flows.cli.command import is_quiet, is_verbose
 from schemas.errors import Misconfigured, NightstrideError, exit_code
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ def cluster_overrides(scheduler: str | None, workers: int | None, **execution: o
     return {"cluster": {"kind": kind, "address": scheduler}, "execution": {"workers": workers, **execution}}
 
 
+Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler, tcp://… or tls://…; default: own workers.")]
+Workers = Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")]
 Metrics = Annotated[
     str | None, typer.Option(metavar="[HOST:]PORT", help="Where Prometheus finds metrics; default: nowhere.")
 ]
@@ -65,6 +70,63 @@ def output_folder(given: str) -> Path:
         raise typer.BadParameter(str(error)) from error
 
 
+class NoNight(typer.BadParameter):
+    """What is given for a night is none."""
+
+    code = "no_night"
+
+
+def night_label(value: str) -> str:
+    """Return a night as it is given: YYYYMMDD.
+
+    Raises
+    ------
+    NoNight
+        It is no date.
+    """
+    from datetime import date
+
+    try:
+        if not re.fullmatch(r"\d{8}", value, re.ASCII):
+            raise ValueError(value)
+        date.fromisoformat(value)
+    except ValueError as error:
+        plain = value.replace("-", "")
+        hint = f": {plain}" if re.fullmatch(r"\d{8}", plain, re.ASCII) and plain != value else ""
+        raise NoNight(f"{value!r} is no night; nights are written YYYYMMDD{hint}.") from error
+    return value
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")]
+Config = Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")]
+RunConfig = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML), as that of the run.")]
+Out = Annotated[Path, typer.Argument(metavar="OUT", parser=output_folder, help="Output folder or s3:// URL of a run.")]
+Night = Annotated[
+    str | None,
+    typer.Option(
+        "--night", parser=night_label, metavar="YYYYMMDD", autocompletion=complete.nights,
+        help="By default every night in OUT.",
+    ),
+]  # fmt: skip
+NightBefore = Annotated[
+    str | None, typer.Argument(parser=night_label, metavar="NIGHT", hidden=True, autocompletion=complete.nights)
+]
+"""Night as an argument, as it once was given."""
+
+
+def either(night: str | None, before: str | None) -> str | None:
+    """Return the night of an option, or of an argument.
+
+    Raises
+    ------
+    typer.BadParameter
+        They differ.
+    """
+    if night and before and night != before:
+        raise typer.BadParameter(f"--night {night} is another than {before}.")
+    return night or before
+
+
 def complain(error: NightstrideError) -> None:
     """Print the error that ended a command."""
     # Imported here: commands that fail at once should not pay for it.
@@ -75,6 +137,10 @@ def complain(error: NightstrideError) -> None:
         typer.echo(without_secrets(f"nightstride: {error}"), err=True)
     else:
         LOGGER.error(str(error), extra={"code": error.code})
+    cause = error.__cause__ or error.__context__
+    while is_verbose() and cause is not None:
+        typer.echo(without_secrets(f"  behind it: {type(cause).__name__}: {cause}"), err=True)
+        cause = cause.__cause__ or cause.__context__
 
 
 @contextmanager
@@ -101,22 +167,29 @@ def refusals(as_json: bool = False) -> Iterator[None]:
         raise typer.Exit(exit_code(error)) from error
 
 
-def conclude(summary: "RunSummary", as_json: bool) -> NoReturn:
+def conclude(summary: "RunSummary", as_json: bool, out: Path | None = None) -> NoReturn:
     """Show the summary (``as_json``: on standard error, and as the last line of standard output), and exit.
 
-    Where logs are JSON it is their last line; nothing else goes to standard error then.
+    Where logs are JSON it is their last line; nothing else goes to standard error then. With ``-q`` only what went
+    wrong is shown, with ``-v`` all figures. ``out`` is named among what to do next.
     """
     from rich.console import Console
 
-    from flows.results.summary_table import show_summary
+    from flows.results.summary_table import show_night, show_summary, show_troubles
     from flows.runtime.log import LOGGER, run_name
 
     if run_name() is not None:
         level = logging.WARNING if summary.exit_code else logging.INFO
         fields = {"summary": summary.model_dump(mode="json"), "exit_code": summary.exit_code}
         LOGGER.log(level, "run ended", extra=fields)
-    if run_name() is None or not as_json:
-        show_summary(summary, Console(stderr=as_json))
+    if is_quiet():
+        show_troubles(summary, Console(stderr=True))
+    elif run_name() is None or not as_json:
+        target = Console(stderr=as_json)
+        if is_verbose():
+            show_summary(summary, target)
+        else:
+            show_night(summary, target, out)
     if as_json:
         typer.echo(summary.model_dump_json())
     raise typer.Exit(summary.exit_code)

@@ -5,22 +5,28 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from flows.cli.options import counted, output_folder, refusals
+from flows.cli import complete
+from flows.cli.command import console, say
+from flows.cli.options import AsJson, Night, Out, RunConfig, counted, output_folder, refusals
+from flows.cli.tables import show_rows
 
 if TYPE_CHECKING:
     from flows.nights.association import AssociationSummary
     from flows.results.prune import Removal, Room
+    from kernels.linking.tracklets import Tracklet
     from schemas.settings import Settings
 
 
 Services = Annotated[
     Path | None, typer.Option(help="Also the database of the Prefect server of these services (services up DIR).")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")]
+
+MOST = 20
+"""So many tracklets are printed; the rest are counted."""
 
 DUMP = "prefect.sql"
 """File of the database in a backup."""
@@ -38,9 +44,11 @@ class Format(StrEnum):
 
 
 def export(
-    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
+    out: Out,
     to: Annotated[Path, typer.Option(help="File to write; its ending says the format. Of hats a folder.")],
-    dataset: Annotated[str, typer.Option(help="Name of the dataset: object, dia_source, ...")] = "object",
+    dataset: Annotated[
+        str, typer.Option(autocompletion=complete.datasets, help="Name of the dataset: object, dia_source, ...")
+    ] = "object",
     form: Annotated[
         Format | None,
         typer.Option(
@@ -49,11 +57,11 @@ def export(
             "(.reg: DS9), hats (.hats: LSDB, needs the extra hats).",
         ),
     ] = None,
-    night: Annotated[str | None, typer.Option(help="YYYYMMDD; by default every night in OUT.")] = None,
+    night: Night = None,
     where: Annotated[
         str | None, typer.Option(metavar="CONDITION", help='Only such rows: "snr > 10 and not flags.EDGE".')
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write what is published of a dataset in a format that other programs read.
 
@@ -81,30 +89,36 @@ def export(
             whole = CatalogueRows(out, tables[dataset], None if night is None else (night,))
             condition = None if where is None else row_condition(where, whole.schema, FLAGS.get(dataset))
             rows = write_rows(to, chosen, dataset, whole.read(whole.schema.names, condition))
-    typer.echo(f"{rows} rows of {dataset}, {len(files)} files: {to}", err=as_json)
+    say(f"{rows} rows of {dataset}, {len(files)} files: {to}", err=as_json)
     if as_json:
         typer.echo(json.dumps({"dataset": dataset, "format": chosen, "rows": rows, "path": str(to)}))
 
 
 def forced(
     out: Annotated[
-        Path, typer.Option(parser=output_folder, help="Output folder or s3:// URL of a run, with its tiles.")
+        Path, typer.Argument(metavar="OUT", parser=output_folder, help="Output folder or s3:// URL, with its tiles.")
     ],
     targets: Annotated[
-        Path | None, typer.Argument(help="List of targets: CSV, ECSV or Parquet; see docs/use/forced.md.")
+        Path | None, typer.Argument(metavar="TARGETS", help="List: CSV, ECSV or Parquet; see docs/use/forced.md.")
     ] = None,
     objects: Annotated[
         bool, typer.Option("--dia-objects", help="Instead of a list, the objects at rest of OUT, by their diaObjectId.")
     ] = False,
-    night: Annotated[str | None, typer.Option(help="YYYYMMDD; by default every night in OUT.")] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="RA,DEC", help="Or one target at rest: degrees, or h:m:s,d:m:s. Nothing is published."),
+    ] = None,
+    night: Night = None,
     sigma: Annotated[float, typer.Option(min=1.0, max=10.0, help="S/N of the upper limits, and of a detection.")] = 3.0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure the flux of each target on every exposure that covers it, seen or not, and publish it.
 
-    Exit code 0: all done; 1: some rows of the list or some exposures could not be used; 2: bad usage or list.
+    With --at the one target is measured and shown, and what was published for a list stays. Exit code 0: all done; 1:
+    some rows of the list or some exposures could not be used; 2: bad usage or list.
     """
-    from rich.console import Console
+    from contextlib import nullcontext
+
     from rich.progress import track
 
     from flows.results.forced.run import (
@@ -116,29 +130,59 @@ def forced(
         tell_forced,
     )
     from flows.results.forced.target_file import read_target_file
-    from flows.results.forced.targets import forced_targets, object_targets
+    from flows.results.forced.targets import forced_targets, object_targets, placed_target
     from flows.storage.lease import lease
+    from schemas.errors import BadInput
 
-    console, rows = Console(stderr=True), FirstRows()
+    if (targets is not None) + objects + (at is not None) != 1:
+        raise typer.BadParameter("give a list of targets, one with --at RA,DEC, or --dia-objects.")
+    shown, rows = console(stderr=True), FirstRows()
     with refusals(as_json):
-        if (targets is None) != objects:
-            raise typer.BadParameter("name a list of targets, or --dia-objects.")
-        known, left_out = (object_targets(out), ()) if targets is None else forced_targets(read_target_file(targets))
+        if at is not None:
+            ra, dec = _place(at)
+            known, left_out = placed_target(f"{ra:.5f},{dec:+.5f}", ra, dec), tuple[BadInput, ...]()
+        elif objects:
+            known, left_out = object_targets(out), ()
+        else:
+            known, left_out = forced_targets(read_target_file(cast(Path, targets)))
         forced_exposures(out, night)  # before the lease, which would make the folder
-        with lease(out.resolve()):
+        with nullcontext() if at is not None else lease(out.resolve()):
             records = forced_exposures(out, night)
-            measured = measure_night(out, known, records, sigma)
-            shown = track(measured, "exposures", len(records), console=console, disable=not console.is_terminal)
-            summary = summarise_targets(known, left_out, shown, rows)
-    tell_forced(summary, console)
-    show_forced(summary, rows.table, console if as_json else Console())
+            measured = measure_night(out, known, records, sigma, publish=at is None)
+            bar = track(measured, "exposures", len(records), console=shown, disable=not shown.is_terminal)
+            summary = summarise_targets(known, left_out, bar, rows)
+    tell_forced(summary, shown)
+    show_forced(summary, rows.table, shown if as_json else console())
     if as_json:
-        typer.echo(summary.model_dump_json())
+        more = {} if at is None else {"measured": rows.table.to_pylist()}
+        typer.echo(json.dumps(summary.model_dump(mode="json") | more))
     raise typer.Exit(summary.exit_code)
 
 
+def _place(text: str) -> tuple[float, float]:
+    """Return right ascension and declination, deg, of ``RA,DEC`` in degrees or sexagesimal."""
+    ra, _, dec = text.partition(",")
+    try:
+        found = _angle(ra) * (15 if ":" in ra else 1), _angle(dec)
+        if not (0 <= found[0] <= 360 and -90 <= found[1] <= 90):
+            raise ValueError(text)
+    except ValueError as error:
+        problem = f"{text!r} is no place: RA is 0 to 360 degrees or h:m:s, Dec -90 to 90 degrees or d:m:s."
+        raise typer.BadParameter(f"--at: {problem}") from error
+    return found
+
+
+def _angle(text: str) -> float:
+    """Return an angle with up to two colons in it, each part a sixtieth of the one before."""
+    whole, *parts = text.strip().split(":")
+    if len(parts) > 2 or any(not 0 <= float(one) < 60 for one in parts):
+        raise ValueError(text)
+    size = abs(float(whole)) + sum(float(one) / 60**place for place, one in enumerate(parts, start=1))
+    return -size if whole.startswith("-") else size
+
+
 def prune(
-    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
+    out: Out,
     keep: Annotated[int | None, typer.Option(min=0, help="Leave the latest so many nights alone.")] = None,
     older_than: Annotated[int | None, typer.Option(min=0, help="Only nights more than so many days ago.")] = None,
     irreplaceable: Annotated[
@@ -146,8 +190,8 @@ def prune(
     ] = False,
     yes_really: Annotated[bool, typer.Option("--yes-really", help="Consent to the above.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list it.")] = False,
-    config: Annotated[Path | None, typer.Option(help="Settings file (TOML), as that of the run.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+    config: RunConfig = None,
+    as_json: AsJson = False,
 ) -> None:
     """Remove tiles of nights that are not needed any more, if they can be made again, and what killed runs left.
 
@@ -221,11 +265,11 @@ def _show(found: "Sequence[Removal]", rooms: "Sequence[Room]", action: str) -> N
 
 
 def _say(text: str) -> None:
-    typer.echo(text, err=True)
+    say(text, err=True)
 
 
 def backup(
-    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder of a run.")],
+    out: Out,
     to: Annotated[Path, typer.Argument(help="Folder of the backup; what is there and unchanged is kept.")],
     services: Services = None,
     as_json: AsJson = False,
@@ -243,16 +287,16 @@ def backup(
             from flows.nights.services.processes import Postgres
 
             Postgres(opened(services)).dump(to / DUMP)
-    typer.echo(
-        f"{counted(copied.files, 'file')} copied, {copied.bytes / 1e6:.1f} MB; {copied.kept:,} unchanged.", err=True
-    )
+    _say(f"{counted(copied.files, 'file')} copied, {copied.bytes / 1e6:.1f} MB; {copied.kept:,} unchanged.")
     if as_json:
         typer.echo(json.dumps(asdict(copied)))
 
 
 def restore(
     source: Annotated[Path, typer.Argument(metavar="FROM", help="Folder of a backup.")],
-    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder, which holds no results yet.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", parser=output_folder, help="Output folder, which holds no results yet.")
+    ],
     services: Services = None,
     as_json: AsJson = False,
 ) -> None:
@@ -271,8 +315,8 @@ def restore(
             load_database(opened(services), source / DUMP)
         copied, found = restore_output(source, out, declared_tables())
     for problem in found.problems:
-        typer.echo(str(problem), err=as_json)
-    typer.echo(
+        say(str(problem), err=as_json)
+    say(
         f"{counted(copied.files, 'file')} restored, {counted(found.exposures, 'exposure')}, "
         f"{counted(len(found.problems), 'problem')}.",
         err=True,
@@ -283,13 +327,13 @@ def restore(
 
 
 def release(
-    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
+    out: Out,
     name: Annotated[str, typer.Option(help="Of the release: DR1.")],
     to: Annotated[Path, typer.Option(help="Folder of the release, which is made.")],
     night: Annotated[
         str | None, typer.Option(metavar="YYYYMMDD[..YYYYMMDD]", help="Night, or first and last; default: all.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Freeze nights as a data release: catalogues, ledger, settings, models and the SHA-256 of every file.
 
@@ -304,22 +348,22 @@ def release(
         made = freeze_release(out, to, name, declared_tables(), first or None, (last if several else first) or None)
     note = made.note
     for model in note.weights_missing:
-        typer.echo(f"{model}: its weights are not where the settings say; the release holds its card only.", err=True)
+        say(f"{model}: its weights are not where the settings say; the release holds its card only.", err=True)
     words = f"{note.name}: {counted(len(note.nights), 'night')}, {counted(note.exposures, 'exposure')}, "
-    typer.echo(f"{words}{counted(made.files, 'file')}, {made.bytes / 1e6:.1f} MB: {to}", err=as_json)
-    typer.echo(f"SHA-256 of {to / 'SHA256SUMS'}: {made.sha256}", err=as_json)
+    say(f"{words}{counted(made.files, 'file')}, {made.bytes / 1e6:.1f} MB: {to}", err=as_json)
+    say(f"SHA-256 of {to / 'SHA256SUMS'}: {made.sha256}", err=as_json)
     if as_json:
         said = {"files": made.files, "bytes": made.bytes, "sha256": made.sha256, "path": str(to)}
         typer.echo(json.dumps(note.model_dump(mode="json") | said))
 
 
 def associate(
-    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
-    night: Annotated[str | None, typer.Option(help="YYYYMMDD; by default every night in OUT.")] = None,
+    out: Out,
+    night: Night = None,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Forget all objects, and associate anew in the order of time.")
     ] = False,
-    config: Annotated[Path | None, typer.Option(help="Settings file (TOML), as that of the run.")] = None,
+    config: RunConfig = None,
     as_json: AsJson = False,
 ) -> None:
     """Associate what is published and not yet associated with objects, and publish the objects of each night.
@@ -343,7 +387,7 @@ def associate(
             summary = associate_output(out.resolve(), settings, night, rebuild, _say)
     for trouble in summary.failed:
         _say(trouble.message)
-    typer.echo(_association_words(summary), err=as_json)
+    say(_association_words(summary), err=as_json)
     if as_json:
         typer.echo(summary.model_dump_json())
     raise typer.Exit(summary.exit_code)
@@ -357,9 +401,20 @@ def _association_words(summary: "AssociationSummary") -> str:
     )
 
 
+def _linked(ids: "Sequence[Any]", one: "Tracklet") -> dict[str, Any]:
+    motion = one.motion
+    return {
+        "first detection": str(ids[one.members[0]]), "detections": len(one.members), "MJD": f"{motion.mjd:.5f}",
+        "RA, deg": f"{motion.ra:.5f}", "Dec, deg": f"{motion.dec:+.5f}", "deg/day": f"{motion.rate:.4f}",
+        "angle, deg": f"{motion.angle:.1f}", "rms, arcsec": f"{motion.rms:.2f}", "by chance": f"{one.chance:.1g}",
+    }  # fmt: skip
+
+
 def link(
     table: Annotated[Path, typer.Argument(help="Detections: Parquet or CSV file, or a catalogue's folder.")],
-    out: Annotated[Path | None, typer.Option(help="Parquet file to write: trackletId and id of each member.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Parquet file to write: trackletId and id of each member.")
+    ] = None,
     nights: Annotated[
         int | None, typer.Option(min=3, max=30, help="Also link over so many nights; needs the extra link.")
     ] = None,
@@ -367,7 +422,7 @@ def link(
     orbits: Annotated[
         Path | None, typer.Option(help="Orbits as in MPCORB: tracklets of known objects are named.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Link the detections of each night that one moving object explains; docs/use/linking.md says which.
 
@@ -396,8 +451,11 @@ def link(
         if out is not None:
             linking.write_members(out, linking.members_of(detections, tracklets, links, names))
     for words in [*linking.left_out_words(detections), *notes]:
-        typer.echo(words, err=True)
-    typer.echo(summary.words, err=as_json)
+        say(words, err=True)
+    show_rows(console(stderr=as_json), (_linked(detections.ids, one) for one in tracklets[:MOST]))
+    if len(tracklets) > MOST:
+        say(f"{len(tracklets) - MOST:,} tracklets more: --out FILE has them all.", err=as_json)
+    say(summary.words, err=as_json)
     if as_json:
         typer.echo(summary.model_dump_json(exclude_none=True))
     raise typer.Exit(summary.exit_code)

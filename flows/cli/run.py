@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.command import console
 from flows.cli.options import (
+    AsJson,
+    Config,
     LogFormat,
     Metrics,
     MetricsFile,
+    Scheduler,
+    Workers,
     cluster_overrides,
     conclude,
     observe_overrides,
@@ -34,13 +39,14 @@ def run(
         ),
     ],
     out: Annotated[
-        Path, typer.Option(parser=output_folder, help="Output folder or s3:// URL; a rerun does what is left to do.")
+        Path,
+        typer.Option(
+            "--out", "-o", parser=output_folder, help="Output folder or s3:// URL; a rerun does what is left to do."
+        ),
     ],
-    config: Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Dask scheduler, tcp://… or tls://…; default: own workers.")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")] = None,
+    config: Config = None,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
     template: Annotated[
         str | None,
         typer.Option(
@@ -60,7 +66,7 @@ def run(
     metrics: Metrics = None,
     metrics_file: MetricsFile = None,
     log_format: LogFormat = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Search difference images for moving objects, measure and publish what is found, and draw the night's page.
 
@@ -70,16 +76,14 @@ def run(
     Exit code 0: every exposure is published; 3: all but those in quarantine; 1: some failed, or nothing could
     be done now but may be later (a store is down); 2: bad usage or configuration; 4: another run holds OUT.
     """
-    from rich.console import Console
-
     from flows.runtime.collector import collector_paused
 
-    console = Console(stderr=True)
+    shown = console(stderr=True)
     with refusals(as_json), collector_paused():
         overrides = {**cluster_overrides(scheduler, workers), **observe_overrides(metrics, metrics_file, log_format)}
         overrides["butler"] = _of_butler(inputs, where, collections, dataset_type)
-        summary = _run(inputs, template, out, config, overrides, wait, console)
-    conclude(summary, as_json)
+        summary = _run(inputs, template, out, config, overrides, wait, shown)
+    conclude(summary, as_json, out)
 
 
 def _of_butler(

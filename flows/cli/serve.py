@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import output_folder, refusals
+from flows.cli.command import Commands, console, say
+from flows.cli.options import AsJson, output_folder, refusals
+from flows.cli.tables import show_rows
 
 
 def deploy(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="As of `run`; {night} is YYYYMMDD.")],
-    out: Annotated[Path, typer.Option(parser=output_folder, help="Output folder or s3:// URL.")],
+    out: Annotated[Path, typer.Option("--out", "-o", parser=output_folder, help="Output folder or s3:// URL.")],
     timezone: Annotated[str, typer.Option(help="Time zone of the observatory, e.g. America/Los_Angeles.")],
     cron: Annotated[str, typer.Option(help="When, by its clock: minute, hour, day, month, weekday.")] = "0 9 * * *",
     name: Annotated[str, typer.Option(help="One of the same name is replaced.")] = "nightly",
@@ -45,7 +47,7 @@ def deploy(
         from flows.nights.schedule.scheduled_night import register
 
         identity = register(made)
-    typer.echo(f"deployment scheduled-night/{name} ({identity}): {cron} in {timezone}", err=True)
+    _say(f"deployment scheduled-night/{name} ({identity}): {cron} in {timezone}")
 
 
 def _absolute(given: str) -> str:
@@ -71,7 +73,7 @@ def _read_environment(config: Path | None, services: Path | None) -> None:
         )
 
 
-app = typer.Typer(
+app = Commands(
     help="PostgreSQL, a Prefect server on it and a worker, on this machine (docs/operate/deployment.md).",
     no_args_is_help=True,
 )
@@ -93,7 +95,9 @@ def up_(
     with refusals():
         services = made(folder, {"host": host, "port": port, "postgres_port": postgres_port})
         up(services, _say)
-    _say(f"Prefect's pages: {services.api.removesuffix('/api')}, user and password in {services.path / 'api-password'}")
+    user, _, _ = services.auth.partition(":")
+    pages = services.api.removesuffix("/api")
+    _say(f"Prefect's pages: {pages}, user {user}, password in {services.path / 'api-password'}")
     _say(f"clients: set -a; . {services.path / 'client.env'}")
 
 
@@ -111,16 +115,17 @@ def down_(
 
 
 @app.command("status")
-def status_(
-    folder: Folder, as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False
-) -> None:
+def status_(folder: Folder, as_json: AsJson = False) -> None:
     """Show the state of the services. Exit code 1 if not all are healthy."""
     from flows.nights.services.folder import opened
     from flows.nights.services.stack import states
 
     with refusals(as_json):
         found = states(opened(folder))
-    typer.echo(json.dumps(found) if as_json else "\n".join(f"{name}: {state}" for name, state in found.items()))
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        show_rows(console(), ({"service": name, "state": state} for name, state in found.items()))
     raise typer.Exit(int(set(found.values()) != {"healthy"}))
 
 
@@ -145,4 +150,4 @@ def load_(folder: Folder, file: Annotated[Path, typer.Argument(help="File that `
 
 
 def _say(text: str) -> None:
-    typer.echo(text, err=True)
+    say(text, err=True)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from flows.cli.options import refusals
+from flows.cli import complete
+from flows.cli.command import console, say
+from flows.cli.options import AsJson, refusals
 
 if TYPE_CHECKING:
     from flows.simulation.night import SimulatedNight, Written
@@ -18,14 +20,17 @@ def simulate(
     preset: Annotated[
         str,
         typer.Option(
+            autocompletion=complete.presets,
             help="What it looks like: llnl, ztf, rubin or decam; star-galaxy: cutouts of stars and galaxies; cluster: "
-            "a cluster of galaxies, table and pictures."
+            "a cluster of galaxies, table and pictures.",
         ),
     ] = "ztf",
     visits: Annotated[int, typer.Option(help="Visits of the night; each field is visited three times.")] = 3,
     detectors: Annotated[int, typer.Option(help="Detectors of each visit.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for the images and truth.parquet.")] = Path("simulated"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the images and truth.parquet.")] = Path(
+        "simulated"
+    ),
     streaks: Annotated[int | None, typer.Option(help="Asteroids per image; 0: none. Default: the preset's.")] = None,
     science: Annotated[
         bool, typer.Option(help="Write the science images too, which show what is a star; FITS only.")
@@ -50,7 +55,7 @@ def simulate(
         typer.Option(help="Cutouts of star-galaxy, a multiple of 100 (34,000), or galaxies of cluster (1,000)."),
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one per core.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Simulate a night of difference images, in the archive's own format, with the truth about them.
 
@@ -76,15 +81,14 @@ _DRAWN = {"star-galaxy": 34_000, "cluster": 1000}
 
 
 def _cutouts(preset: str, out: Path, seed: int, count: int, workers: int, as_json: bool) -> None:
-    from rich.console import Console
     from rich.progress import Progress
 
     from flows.simulation.cluster_field import ClusterField, write_cluster_field
     from flows.simulation.cutout_set import CutoutSet, write_cutout_set
 
     started = time.monotonic()
-    console = Console(stderr=True)
-    with refusals(as_json), Progress(console=console, disable=as_json or not console.is_terminal) as bar:
+    shown = console(stderr=True)
+    with refusals(as_json), Progress(console=shown, disable=as_json or not shown.is_terminal) as bar:
         task = bar.add_task("cutouts", total=count)
         if preset == "cluster":
             field = ClusterField(seed=seed, count=count, folder=out)
@@ -96,17 +100,16 @@ def _cutouts(preset: str, out: Path, seed: int, count: int, workers: int, as_jso
     if as_json:
         typer.echo(json.dumps({"cutouts": count, "truth": str(truth), "seconds": seconds}))
     else:
-        typer.echo(f"{count} cutouts in {out} ({seconds} s); truth in {truth}")
+        say(f"{count} cutouts in {out} ({seconds} s); truth in {truth}")
 
 
 def _with_progress(night: "SimulatedNight", workers: int, *, quiet: bool) -> "Written":
-    from rich.console import Console
     from rich.progress import Progress
 
     from flows.simulation.night import simulate_night
 
-    console = Console(stderr=True)
-    with Progress(console=console, disable=quiet or not console.is_terminal) as bar:
+    shown = console(stderr=True)
+    with Progress(console=shown, disable=quiet or not shown.is_terminal) as bar:
         task = bar.add_task("exposures", total=night.visits * night.detectors)
         return simulate_night(night, workers, lambda done: bar.update(task, completed=done))
 
@@ -123,7 +126,7 @@ def _report(written: "Written", seconds: float, as_json: bool) -> None:
         }
         typer.echo(json.dumps(summary))
     else:
-        typer.echo(
+        say(
             f"{written.images} exposures with {written.streaks} streaks in {written.truth.parent} "
             f"({seconds:.1f} s); truth in {written.truth}"
         )

@@ -9,9 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.options import refusals
+from flows.cli.command import Commands, console, say
+from flows.cli.options import AsJson, refusals
+from flows.cli.tables import show_figures
 
-app = typer.Typer(help="Train the models of a stage; weights, cards and pictures go to a folder.", no_args_is_help=True)
+app = Commands(help="Train the models of a stage; weights, cards and pictures go to a folder.", no_args_is_help=True)
 
 
 @app.callback()
@@ -38,7 +40,9 @@ def detect(
         bool,
         typer.Option("--subtracted", help="Learn from subtracted exposures of three cameras, too (half an hour more)."),
     ] = False,
-    out: Annotated[Path, typer.Option(help="Folder for weights, cards and pictures.")] = Path("models/detect"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for weights, cards and pictures.")] = Path(
+        "models/detect"
+    ),
     work: Annotated[
         Path | None, typer.Option(help="Folder for the simulated exposures (about 20 GB); used again if it is there.")
     ] = None,
@@ -57,7 +61,7 @@ def detect(
     seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
     workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
     quick: Annotated[bool, typer.Option(help="A few small rounds, to see that it runs; weak weights.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a detector and the verdict on its candidates on simulated exposures; no data are needed.
 
@@ -87,15 +91,15 @@ def detect(
 @app.command("screen")
 def screen(
     model: Annotated[str, typer.Option(help="Network of the search: shipped name, folder or URL.")] = "basic_cnn",
-    out: Annotated[Path, typer.Option(help="Folder for weights and card: the network's, if it has one.")] = Path(
-        "models/screen"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for weights and card: the network's, if it has one.")
+    ] = Path("models/screen"),
     work: Annotated[
         Path | None, typer.Option(help="Folder for the simulated exposures (about 3 GB); used again if it is there.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
     workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a screen for the network of the search, which leaves few windows to it; no data are needed.
 
@@ -124,11 +128,11 @@ def spectral_class(
     stars: Annotated[int, typer.Option(min=0, help="Add so many simulated stars to the rows of a table.")] = 0,
     models: Annotated[str, typer.Option(help="Classifiers to compare, by comma; all, or none.")] = "all",
     name: Annotated[str | None, typer.Option(help="Also make a model of this name for the pipeline.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for tables, pictures, weights and card.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for tables, pictures, weights and card.")] = Path(
         "models/spectral_class"
     ),
     seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare classifiers of catalogue rows, and make the one that the pipeline uses.
 
@@ -145,7 +149,7 @@ def spectral_class(
 
 @app.command("star-galaxy")
 def star_galaxy(
-    out: Annotated[Path, typer.Option(help="Folder for weights, cards, figures and pictures.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for weights, cards, figures and pictures.")] = Path(
         "models/star_galaxy"
     ),
     work: Annotated[
@@ -160,7 +164,7 @@ def star_galaxy(
     seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
     workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
     quick: Annotated[bool, typer.Option(help="A little of everything, to see that it runs; weak weights.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train and compare the networks for stars and galaxies, in six configurations of bands.
 
@@ -184,11 +188,10 @@ _DATA = Annotated[
     ),
 ]
 _REPEATS = Annotated[int, typer.Option(min=1, help="Trainings with seeds and splits of their own.")]
-_FOLDER = Annotated[Path, typer.Option(help="Folder for weights, card and pictures.")]
+_FOLDER = Annotated[Path, typer.Option("--out", "-o", help="Folder for weights, card and pictures.")]
 _WORK = Annotated[Path | None, typer.Option(help="Folder of checkpoints, from which an interrupted training goes on.")]
 _SEED = Annotated[int, typer.Option(help="Random seed.")]
 _QUICK = Annotated[bool, typer.Option(help="Two passes, to see that it runs; weak weights.")]
-_JSON = Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")]
 
 
 @app.command("morphology")
@@ -199,7 +202,7 @@ def morphology(
     work: _WORK = None,
     seed: _SEED = 1,
     quick: _QUICK = False,
-    as_json: _JSON = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train the network that tells elliptical, spiral, edge-on and merging galaxies on colour pictures."""
     _pictures("morphology", data, repeats, out, work, seed, quick, as_json)
@@ -213,7 +216,7 @@ def scene(
     work: _WORK = None,
     seed: _SEED = 1,
     quick: _QUICK = False,
-    as_json: _JSON = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train the network that tells pictures of the solar system, of nebulae and of galaxies."""
     _pictures("scene", data, repeats, out, work, seed, quick, as_json)
@@ -244,7 +247,7 @@ def membership(
     repeats: Annotated[int, typer.Option(help="How often folds are drawn anew.", min=1)] = 3,
     out: _FOLDER = Path("models/membership"),
     seed: _SEED = 1,
-    as_json: _JSON = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train the model that tells whether galaxies belong to a cluster."""
     from flows.training.membership import MembershipPlan, train_membership
@@ -274,7 +277,7 @@ def anomaly(
     load_config: Annotated[Path | None, typer.Option(help="config.json of an earlier training, for these all.")] = None,
     out: _FOLDER = Path("models/anomaly"),
     seed: _SEED = 1,
-    as_json: _JSON = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a model that tells how unlike normal galaxies a picture is."""
     from flows.training.anomaly import anomaly_plan, read_plan, train_anomaly
@@ -326,11 +329,14 @@ def _report(train: Callable[[Path], dict[str, Any]], work: Path | None, as_json:
         if work is not None:
             writable_folder(work, "--work")
         figures = train(work or Path(scratch))
-    typer.echo(json.dumps(figures) if as_json else json.dumps(figures, indent=2))
+    if as_json:
+        typer.echo(json.dumps(figures))
+    else:
+        show_figures(console(), figures)
 
 
 def _say(line: str) -> None:
-    typer.echo(line, err=True)
+    say(line, err=True)
 
 
 def _cores() -> int:

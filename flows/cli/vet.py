@@ -9,14 +9,15 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import counted, output_folder, refusals
+from flows.cli.command import say
+from flows.cli.options import AsJson, Night, Out, RunConfig, counted, refusals
 
 PORT = 8462
 
 
 def vet(
-    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder of a run.")],
-    night: Annotated[str | None, typer.Option(help="YYYYMMDD; by default every night in OUT.")] = None,
+    out: Out,
+    night: Night = None,
     export: Annotated[
         Path | None, typer.Option(metavar="FILE.parquet", help="Write the verdicts as labels, and end.")
     ] = None,
@@ -31,8 +32,8 @@ def vet(
         float,
         typer.Option(min=0.0, max=0.5, help="Share of the candidates that are shown once more, to check them blind."),
     ] = 0.05,
-    config: Annotated[Path | None, typer.Option(help="Settings file (TOML), as that of the run.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+    config: RunConfig = None,
+    as_json: AsJson = False,
 ) -> None:
     """Serve a page on which people look at detections and say what they are; Ctrl-C ends it.
 
@@ -47,7 +48,7 @@ def vet(
             from flows.vetting.labels import export_labels
 
             count = export_labels(out, export, night)
-            typer.echo(f"{counted(count, 'label')}: {export}", err=as_json)
+            say(f"{counted(count, 'label')}: {export}", err=as_json)
             if as_json:
                 typer.echo(json.dumps({"labels": count, "path": str(export)}))
             return

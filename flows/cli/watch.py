@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from flows.cli.command import console, say
 from flows.cli.options import (
+    AsJson,
+    Config,
     LogFormat,
     Metrics,
     MetricsFile,
+    Scheduler,
+    Workers,
     cluster_overrides,
     conclude,
     counted,
@@ -38,12 +43,10 @@ class Arriving(StrEnum):
 
 def watch(
     source: Annotated[str, typer.Argument(metavar="FOLDER|URL", help="Where they arrive; or kafka://HOST:PORT/TOPIC.")],
-    out: Annotated[Path, typer.Option(parser=output_folder, help="Output folder or s3:// URL.")],
-    config: Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Dask scheduler, tcp://… or tls://…; default: own workers.")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", parser=output_folder, help="Output folder or s3:// URL.")],
+    config: Config = None,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
     deadline: Annotated[float | None, typer.Option(help="From a visit's first arrival until it is shed, s.")] = None,
     still: Annotated[float, typer.Option(min=0, help="A file is ready when unchanged for so long, s.")] = 2.0,
     done_suffix: Annotated[
@@ -51,7 +54,9 @@ def watch(
     ] = None,
     poll: Annotated[float, typer.Option(min=0.05, help="Between two looks, s.")] = 1.0,
     queue: Annotated[int, typer.Option(min=1, help="Files taken at a time, at most; the rest waits where it is.")] = 64,
-    quiet: Annotated[float, typer.Option(min=0, help="Without arrivals so long, nights are combined, s.")] = 60.0,
+    combine_after: Annotated[
+        float, typer.Option(min=0, help="Without arrivals so long, nights are combined, s; once --quiet SECONDS.")
+    ] = 60.0,
     idle_exit: Annotated[float | None, typer.Option(min=0, help="Without arrivals so long, it ends, s.")] = None,
     content: Annotated[Arriving, typer.Option(help="What arrives. Alerts: messages of a topic.")] = Arriving.EXPOSURES,
     row_filter: Annotated[
@@ -63,40 +68,39 @@ def watch(
     metrics: Metrics = None,
     metrics_file: MetricsFile = None,
     log_format: LogFormat = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Search exposures as they arrive, until SIGTERM or Ctrl-C; or publish alerts that arrive in a topic.
 
-    Then what is on its way is finished; a second signal ends it at once. Of alerts there are no other options than OUT,
+    Then what is on its way is finished, within the 10 s of the setting watch.stop_s, or left to the next run; a second
+    signal ends it at once. Of alerts there are no other options than OUT,
     --filter, --idle-exit, --wait and --config.
 
     Exit code 0: every exposure is published; 3: all but those in quarantine; 1: some were shed or failed, or
     nothing could be done now but may be later; 2: bad usage or configuration; 4: another run holds OUT.
     """
-    from rich.console import Console
-
     from flows.nights.observation import observation
     from flows.nights.progress import StreamProgress
     from flows.runtime.settings import load_settings
     from flows.storage.lease import require_free
     from flows.storage.object_store import configure
 
-    console = Console(stderr=True)
+    shown = console(stderr=True)
     with refusals(as_json):
         overrides = cluster_overrides(scheduler, workers, visit_deadline_s=deadline)
         settings = load_settings(config, {**overrides, **observe_overrides(metrics, metrics_file, log_format)})
-        bounds = (queue, poll, quiet, idle_exit)
+        bounds = (queue, poll, combine_after, idle_exit)
         configure(settings.store)
         chosen = _filter(source, content, row_filter)
         if content is Arriving.ALERTS:
-            _conclude_received(_receive(source, out.resolve(), settings, chosen, idle_exit, wait, console), as_json)
+            _conclude_received(_receive(source, out.resolve(), settings, chosen, idle_exit, wait, shown), as_json)
         if not wait:
             require_free(out.resolve())  # before the port of its metrics is found taken
-        with observation(settings, console) as seen:
-            progress = StreamProgress(console, seen.meter)
+        with observation(settings, shown) as seen:
+            progress = StreamProgress(shown, seen.meter)
             summary = _watch(source, still, done_suffix, bounds, out.resolve(), settings, wait, progress)
             seen.ended(summary, summary.exit_code, out.resolve())
-    conclude(summary, as_json)
+    conclude(summary, as_json, out)
 
 
 def _filter(source: str, content: Arriving, text: str | None) -> "RowFilter | None":
@@ -127,21 +131,22 @@ def _watch(
     progress: "StreamProgress",
 ) -> "RunSummary":
     from flows.nights.cluster.startup import start_services
+    from flows.nights.stream.stop import Stop
     from flows.runtime.secrets import refuse_credentials
     from flows.storage.lease import patient_lease
 
     refuse_credentials(source, "the URL to watch")
     arrivals = _arrivals(source, still, done_suffix)
-    with patient_lease(out, wait, progress.say):
+    with Stop(settings.watch.stop_s, progress.say).listening() as stop, patient_lease(out, wait, progress.say):
         start_services(settings)  # what is imported below reads in the environment which Prefect server it has
         from flows.nights.stream.stream import Bounds, run_stream
 
         if settings.alerts.to is None:
-            return run_stream(source, arrivals, Bounds(*bounds), out, settings, progress)
+            return run_stream(source, arrivals, Bounds(*bounds), out, settings, progress, stop=stop)
         from flows.publish.publish import VisitAlerts
 
         outlet = VisitAlerts(out, settings, progress.say)
-        return outlet.added_to(run_stream(source, arrivals, Bounds(*bounds), out, settings, progress, outlet))
+        return outlet.added_to(run_stream(source, arrivals, Bounds(*bounds), out, settings, progress, outlet, stop))
 
 
 def _arrivals(source: str, still: float, done_suffix: str | None) -> "Arrivals":
@@ -180,7 +185,7 @@ def _conclude_received(summary: "ReceivedSummary", as_json: bool) -> NoReturn:
     """Tell what was received, and exit."""
     for warning in summary.warnings:
         typer.echo(f"nightstride: {warning}", err=True)
-    typer.echo(
+    say(
         f"{counted(summary.messages, 'message')}, {counted(summary.dead, 'dead letter')}; "
         f"{counted(summary.alerts, 'alert')}: {summary.kept:,} kept, {summary.filtered:,} filtered out, "
         f"{summary.repeated:,} repeated.",

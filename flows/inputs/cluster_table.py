@@ -10,7 +10,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from flows.runtime.settings import require_there
-from schemas.errors import BadInput
+from schemas.errors import BadInput, read_failure
 
 Floats = NDArray[np.float64]
 
@@ -150,7 +150,7 @@ def _table(path: Path) -> Table:
     try:
         return Table.read(path, format=kind) if kind else Table.read(path)
     except Exception as error:
-        problem = f"cannot be read ({type(error).__name__}: {error})."
+        problem = f"cannot be read: {read_failure(error)}."
         raise BadInput("unreadable_table", str(path), problem, "give CSV, ECSV, FITS or Parquet.") from error
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from flows.inputs.source import require_allowed
 from kernels.objects.star_galaxy_model import LEAST_SIDE
-from schemas.errors import BadInput, Misconfigured
+from schemas.errors import BadInput, Misconfigured, read_failure
 
 CLASSES = ("galaxy", "star")
 """Labels by their number, as the LLNL challenge has them."""
@@ -127,7 +127,7 @@ def read_cutout_npz(path: Path) -> LabelledCutouts:
     except FileNotFoundError as error:
         raise BadInput("missing_file", where, "does not exist.", "name an .npz file.") from error
     except (ValueError, OSError, EOFError, TypeError, MemoryError, zipfile.BadZipFile) as error:
-        problem = f"is not an .npz file of plain arrays ({type(error).__name__}: {error})."
+        problem = f"is not an .npz file of plain arrays: {read_failure(error)}."
         raise BadInput("bad_npz", where, problem, "save it with numpy.savez, labels as strings.") from error
     if cutouts.ndim not in (3, 4) or cutouts.dtype.kind not in "fiu":
         problem = (

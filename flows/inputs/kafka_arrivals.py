@@ -178,6 +178,7 @@ def consumer_of(url: str, failed: Callable[[KafkaError], object], own: Mapping[s
         "group.id": group,
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
+        "log_level": 2,  # what fails is told by us
         **own,
         **librdkafka_environment(),
     }

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from flows.inputs.files import open_part
 from flows.inputs.source import RawExposure, require_allowed
-from schemas.errors import BadInput
+from schemas.errors import BadInput, read_failure
 from schemas.exposure import ExposureKey
 
 _BLOCK = 2**18
@@ -117,7 +117,7 @@ def zip_damage(where: str) -> Iterator[None]:
         raise BadInput(
             "damaged",
             where,
-            f"cannot be read as npz: {type(error).__name__}: {error}.",
+            f"cannot be read as npz: {read_failure(error)}.",
             "fetch the file again, or write it with numpy.savez.",
         ) from error
 

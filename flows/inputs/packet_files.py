@@ -11,7 +11,7 @@ from flows.inputs.files import STREAM, open_part
 from flows.inputs.sources import SUFFIXES, files_of
 from flows.inputs.ztf_packets import ZtfPacket, read_packet, require_ztf
 from flows.runtime.settings import require_there
-from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
+from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable, read_failure
 
 AVRO = ".avro"
 TARBALLS = (".tar", ".tar.gz", ".tgz")
@@ -129,7 +129,7 @@ def _of_tarball(uri: str) -> Iterator[FoundRecord]:
             raise BadInput(
                 "bad_tarball",
                 uri,
-                f"cannot be read to its end: {type(error).__name__}: {error}.",
+                f"cannot be read to its end: {read_failure(error)}.",
                 "fetch it again; what comes before is searched.",
             ) from error
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.storage.digest import file_digest
-from schemas.errors import BadInput
+from schemas.errors import BadInput, read_failure
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".fits", ".fits.gz", ".fits.fz")
 
@@ -85,7 +85,7 @@ def _of_table(source: Path) -> tuple[PictureFile, ...]:
             found = [PictureFile(source.parent / row[location].strip(), (row[label] or "").strip()) for row in rows]
     except (UnicodeDecodeError, csv.Error, AttributeError) as error:
         raise BadInput(
-            "unreadable_table", str(source), f"is no CSV ({error}).", "write it as UTF-8, with commas."
+            "unreadable_table", str(source), f"is no CSV: {read_failure(error)}.", "write it as UTF-8, with commas."
         ) from error
     if not found:
         raise BadInput("no_pictures", str(source), "has no rows.", "give a row for each picture.")

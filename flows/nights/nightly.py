@@ -34,10 +34,16 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Shutdown:
-    """Request to stop a run."""
+    """Request to stop a run.
 
-    def __init__(self) -> None:
-        self._asked = asyncio.Event()
+    Parameters
+    ----------
+    heard
+        Receives each signal first.
+    """
+
+    def __init__(self, heard: Callable[[int], None] = lambda number: None) -> None:
+        self._asked, self._told = asyncio.Event(), heard
 
     @property
     def asked(self) -> bool:
@@ -76,6 +82,7 @@ class Shutdown:
                 signal.signal(number, before[number])
 
     def _heard(self, number: int) -> None:
+        self._told(number)
         if self.asked:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

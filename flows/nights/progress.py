@@ -110,7 +110,7 @@ class Progress:
             self._log(outcome)
             return
         if outcome.trouble is not None:
-            self.say(f"{outcome.status}: {outcome.trouble.message}")
+            self.say(f"{outcome.status}: {outcome.trouble.message}", logging.WARNING)
         if self._bars is None:
             elapsed = perf_counter() - self._start
             left = elapsed / self._finished * (self._exposures - self._finished)
@@ -153,6 +153,6 @@ class StreamProgress(Progress):
         if run_name() is not None:
             self._log(outcome)
         elif outcome.trouble is not None:
-            self.say(f"{outcome.status}: {outcome.trouble.message}")
+            self.say(f"{outcome.status}: {outcome.trouble.message}", logging.WARNING)
         else:
             self.say(f"exposure {outcome.item.key.name} {outcome.status}: {outcome.detections} detections")

@@ -6,11 +6,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from flows.inputs.source_state import State, source_state
 from flows.pipeline.provenance import recorded_settings, search_models
 from flows.results.motion import DetectionMotion, detection_motion
+from flows.results.pixel_piece import square_piece
 from flows.runtime.settings import settings_class
 from flows.storage.association_links import FILE
 from flows.storage.association_store import off_because, opened_association
@@ -19,7 +22,7 @@ from flows.storage.catalog_store import CatalogStore, read_described
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore
-from schemas.dia_source import DIA_SOURCE, exposure_of
+from schemas.dia_source import DIA_SOURCE, DetectionFlag, exposure_of
 from schemas.errors import BadInput, Misconfigured, NightstrideError
 from schemas.exposure import ExposureKey
 from schemas.known_object import SS_SOURCE
@@ -92,11 +95,17 @@ class Explanation:
     known: dict[str, Any] | None = None
     history: DetectionHistory | None = None
 
+    @property
+    def flags(self) -> list[str]:
+        """Return the names of the detection's flags."""
+        return [flag.name or "" for flag in DetectionFlag(self.detection.get("flags") or 0)]
+
     def values(self) -> dict[str, Any]:
         """Return everything as JSON-serialisable values."""
         made = self.provenance.model_dump(mode="json") if self.provenance else None
         given = {**self.__dict__, "record": None, "provenance": None}
-        return {**asdict(Explanation(**given)), "record": self.record.model_dump(mode="json"), "provenance": made}
+        record = self.record.model_dump(mode="json")
+        return {**asdict(Explanation(**given)), "flags": self.flags, "record": record, "provenance": made}
 
 
 def explain_detection(out: Path, source_id: int, association: AssociationSettings) -> Explanation:
@@ -191,6 +200,46 @@ def cutout_of(x: float, y: float, size: int) -> PixelCutout:
     """
     x0, y0 = round(x - (size - 1) / 2), round(y - (size - 1) / 2)
     return PixelCutout((x0, x0 + size), (y0, y0 + size), f"[{x0 + 1}:{x0 + size},{y0 + 1}:{y0 + size}]")
+
+
+def cutout_levels(out: Path, found: Explanation, most: int) -> NDArray[np.uint8] | None:
+    """Return a detection on difference, science image and template, side by side, as far as they are there.
+
+    Parameters
+    ----------
+    out, found
+        Output folder, and the detection.
+    most
+        Side of one picture, px, beyond which pixels are averaged.
+
+    Returns
+    -------
+    (ny, nx) uint8 or None
+        Levels of `flows.results.page.picture.stretch`, north as in the image, first row at the bottom; None where the
+        tiles were pruned or cannot be read.
+    """
+    from flows.results.page.picture import bin_mean, stretch, usable
+
+    row, levels = found.detection, list[NDArray[np.uint8]]()
+    side = max(int(1.4 * row["bboxSize"]), 21) | 1
+    try:
+        store = TileStore.open(out / found.tiles)
+        pieces = [square_piece(store, one, row["y"], row["x"], side) for one in _SHOWN if one in store.planes]
+    except NightstrideError:
+        return None
+    for piece in pieces:
+        good = usable(piece.data, piece.bits)
+        values = np.where(good, piece.data, np.nan)
+        middle, noise = piece.info.background, piece.info.noise
+        if piece.plane != _SHOWN[0] and good.any():  # a sky of its own
+            low, middle, high = (float(one) for one in np.nanpercentile(values, (15.9, 50, 84.1)))
+            noise = max(high - low, 1e-30) / 2
+        levels.append(stretch(bin_mean(values, good, -(-side // most)), middle, noise))
+    gap = np.full((levels[0].shape[0], 1), 255, np.uint8)
+    return np.hstack([part for one in levels for part in (one, gap)][:-1])
+
+
+_SHOWN = ("difference", "science", "template")
 
 
 def _tiles_digest(path: Path) -> str | None:

@@ -105,14 +105,19 @@ def published_files(out: Path, name: str, tables: Mapping[str, TableOf], night: 
         There is no such dataset, or nothing of it is published.
     """
     if name not in tables:
-        raise Misconfigured("no_dataset", "--dataset", f"{name!r} is no dataset.", f"choose one of {sorted(tables)}.")
+        raise Misconfigured(
+            "no_dataset", "--dataset", f"{name!r} is no dataset.", f"choose one of {', '.join(sorted(tables))}."
+        )
     files = CatalogStore(out).list(tables[name], night)
     if not files:
         there = sorted(path.name for path in (out / "catalogs").glob("*") if path.name in tables)
+        if night is not None and name in there:
+            there = sorted(path.name.removeprefix("night=") for path in (out / "catalogs" / name).glob("night=*"))
+        choose = f"choose one of {', '.join(there)}."
         raise Misconfigured(
             "nothing_published",
             str(out),
             f"holds no catalogue {name!r}{f' of night {night}' if night else ''}.",
-            f"choose one of {there}." if there else "give the --out folder of a `nightstride run` that has finished.",
+            choose if there else "give the --out folder of a `nightstride run` that has finished.",
         )
     return files

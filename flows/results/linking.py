@@ -24,7 +24,7 @@ from kernels.orbits.ephemeris import OrbitCatalogue
 from kernels.orbits.matching import match_places
 from kernels.sky.observatories import GEOCENTRE, OBSERVATORIES, observer_at
 from kernels.sky.positions import sky_position
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, read_failure
 
 NEEDED = {
     "id": ("id", "diaSourceId"),
@@ -129,7 +129,7 @@ def read_detections(path: Path, obscode: str = "") -> DetectionTable:
     try:
         table = _table(path)
     except (OSError, ValueError, pa.ArrowException) as error:
-        problem = f"cannot be read as Parquet or CSV: {error}."
+        problem = f"cannot be read as Parquet or CSV: {read_failure(error)}."
         raise Misconfigured("unreadable_table", str(path), problem, "give a table in one of these formats.") from error
     columns = {name: _column(path, table, name, names) for name, names in (NEEDED | OPTIONAL).items()}
     numbers = {

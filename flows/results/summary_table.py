@@ -1,21 +1,135 @@
-"""Summary of a run as a table on the terminal."""
+"""Summary of a run on the terminal: in ten lines, and as a table of everything."""
 
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from flows.results.quality.judge import told
+from schemas.errors import NightstrideError
 from schemas.exposure import ASSUMPTIONS
 from schemas.recovery import Limit
 from schemas.summary import ELAPSED, CauseCount, RunSummary, Trouble
+from schemas.tracklets import TRACKLET
 
 MOST = 20
 """So many troubles are listed; the rest are counted."""
 
 
+LINES = 10
+"""So many lines say what came of a run and what to do next."""
+
+
+def show_night(summary: RunSummary, console: Console, out: Path | None = None) -> None:
+    """Print in at most `LINES` lines what was found, what went wrong, and what to do next.
+
+    Parameters
+    ----------
+    summary, console
+        Of the run, and where to.
+    out
+        Its output folder, from which movers are named; None: they are not.
+    """
+    found, following = list(_found(summary, out)), list(_next(summary, out))
+    wrong = list(_wrong(summary))
+    room = LINES - len(found) - len(following)
+    if len(wrong) > room:
+        wrong = [
+            *wrong[: room - 1],
+            f"{len(wrong) - room + 1:,} troubles more: see --verbose, or nightstride status OUT",
+        ]
+    for line in (*found, *wrong, *following):
+        style = "bold yellow" if line.startswith("ASSUMED") else ""
+        console.print(line, highlight=False, markup=False, soft_wrap=True, style=style)
+
+
+def _found(summary: RunSummary, out: Path | None) -> Iterator[str]:
+    """Yield what was searched and found, and how deep, at most five lines."""
+    counts, nights = summary.exposures, summary.nights
+    when = f"Night {nights[0]}" if len(nights) == 1 else "No night"
+    if len(nights) > 1:
+        when = f"{len(nights):,} nights, {nights[0]} to {nights[-1]}"
+    words = {"done": "searched", "skipped": "published before", "quarantined": "in quarantine", "failed": "failed"}
+    parts = [f"{getattr(counts, name):,} {said}" for name, said in words.items() if getattr(counts, name)]
+    took = f", in {summary.seconds['wall']:,.0f} s" if "wall" in summary.seconds else ""
+    if counts.skipped == counts.seen and "objects" not in summary.seconds:
+        yield (
+            "Nothing to do: every exposure is published already." if counts.seen else "Nothing to do: no exposure came."
+        )
+    yield f"{when}: {counts.seen:,} exposures: {', '.join(parts) or 'none'}{took}."
+    tracklets = summary.catalogues.get(TRACKLET.name)
+    yield f"Found: {summary.detections:,} detections" + (
+        "." if tracklets is None else f", {tracklets:,} tracklets{_movers(out, nights) if tracklets else ''}."
+    )
+    bands = [f"{one.band} {one.verdict.replace('_', ' ')}" for some in summary.quality.values() for one in some]
+    back = [f"{one.recovered:,} of {one.n:,}" for one in summary.injection if one.band is None]
+    told = [f"quality {', '.join(bands)}"] if 0 < len(bands) <= MOST else []
+    told += [f"synthetic streaks recovered {', '.join(back)}"] if 0 < len(back) <= MOST else []
+    if told:
+        yield f"{'; '.join(told)}.".capitalize()
+    if summary.alerts is not None:
+        sent = (f"{number:,} {name}" for name, number in summary.alerts.model_dump(exclude={"lag_s"}).items())
+        yield f"Alerts: {', '.join(sent)}."
+
+
+def _movers(out: Path | None, nights: tuple[str, ...]) -> str:
+    """Return how many tracklets are of no known object, and the best of them."""
+    if out is None or not nights:
+        return ""
+    # Imported here: most commands that import this file do without.
+    from flows.results.catalogue_rows import CatalogueRows
+
+    columns = ["trackletId", "nSources", "chance", "rate", "designation"]
+    with suppress(NightstrideError, OSError):
+        rows = CatalogueRows(out, TRACKLET, nights).read(columns, None).to_pylist()
+        if not rows:
+            return ""
+        unknown = sorted(
+            (one for one in rows if not one["designation"]), key=lambda one: (-one["nSources"], one["chance"])
+        )
+        best = ", ".join(f"{one['trackletId']} ({one['rate']:.2f} deg/day)" for one in unknown[:2])
+        return f", {len(unknown):,} of no known object" + (f": look first at {best}" if best else "")
+    return ""
+
+
+def _wrong(summary: RunSummary) -> Iterator[str]:
+    """Yield a line for each thing that went wrong, assumptions in one."""
+    if summary.assumed:
+        most = "; ".join(f"{ASSUMPTIONS.get(one, one)} ({one}, {n:,} exposures)" for one, n in summary.assumed.items())
+        yield f"ASSUMED: {most}. nightstride inspect FILE says what a file tells, and writes the settings."
+    for title, troubles in _troubles(summary):
+        yield from (f"{title}: {one.message}" for one in troubles)
+    for night, bands in summary.quality.items():
+        yield from (f"quality of {night}: {line}" for band in bands for line in told(band))
+    yield from (f"warning: {warning}" for warning in summary.warnings)
+
+
+def _next(summary: RunSummary, out: Path | None) -> Iterator[str]:
+    """Yield what to do next."""
+    if summary.report is not None:
+        yield f"page: {summary.report}"
+    if out is not None and summary.detections:
+        yield f"Next: nightstride explain {out} ID, nightstride vet {out}; --verbose shows all figures."
+    elif out is not None and summary.exposures.quarantined + summary.exposures.failed:
+        yield f"Next: nightstride status {out}; --verbose shows all figures."
+
+
+def _troubles(summary: RunSummary) -> Iterator[tuple[str, tuple[Trouble, ...]]]:
+    yield "quarantined", summary.quarantined
+    yield from (("failed", one) for one in (summary.failed, summary.night_failed, summary.quality_failed))
+    yield "not sent", summary.alerts_failed
+
+
+def show_troubles(summary: RunSummary, console: Console) -> None:
+    """Print what a run could not do, and why."""
+    for title, troubles in _troubles(summary):
+        _list(title, troubles, console)
+
+
 def show_summary(summary: RunSummary, console: Console) -> None:
-    """Print what a run came to."""
+    """Print all figures of a run."""
     counts = summary.exposures
     if counts.skipped == counts.seen and "objects" not in summary.seconds:
         console.print("Nothing to do: every exposure is published already.", highlight=False)
@@ -25,11 +139,7 @@ def show_summary(summary: RunSummary, console: Console) -> None:
     for name, value in lines(summary):
         table.add_row(name, value)
     console.print(table)
-    _list("quarantined", summary.quarantined, console)
-    _list("failed", summary.failed, console)
-    _list("failed", summary.night_failed, console)
-    _list("failed", summary.quality_failed, console)
-    _list("not sent", summary.alerts_failed, console)
+    show_troubles(summary, console)
     for night, bands in summary.quality.items():
         for line in (line for band in bands for line in told(band)):
             console.print(f"quality of {night}: {line}", highlight=False, markup=False, soft_wrap=True)

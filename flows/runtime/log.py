@@ -54,9 +54,11 @@ def run_name() -> str | None:
 
 
 def tell(console: "Console", text: str, level: int = logging.INFO, **fields: Any) -> None:
-    """Report a line: on the console, or to the log, with fields, where that is JSON."""
+    """Report a line: on the console, or to the log, with fields, where that is JSON; warnings on a quiet one, too."""
     if _run is None:
+        before, console.quiet = console.quiet, console.quiet and level < logging.WARNING
         console.print(printable(without_secrets(text), lines=True), highlight=False, markup=False, soft_wrap=True)
+        console.quiet = before
     else:
         LOGGER.log(level, text, extra=fields)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from flows.storage.atomic import STAGED, publish_file, remove, require_lease, sync, writing
 from flows.storage.bucket_path import BucketPath
 from flows.storage.digest import digest, file_digest
-from schemas.errors import BadInput
+from schemas.errors import BadInput, read_failure
 
 PREFIX = "part-"
 """Of the names of parts, which end in the first half of their SHA-256: ``part-0000-<sha256>.parquet``."""
@@ -141,7 +141,7 @@ def entries(part: Path) -> Mapping[str, Held]:
     try:
         return _entries(part, _identity(part))
     except (OSError, pa.ArrowException, ValueError, KeyError) as error:
-        raise _damaged(part, f"cannot be read: {error}") from error
+        raise _damaged(part, f"cannot be read: {read_failure(error)}") from error
 
 
 @lru_cache(maxsize=64)

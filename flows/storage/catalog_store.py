@@ -20,7 +20,7 @@ from flows.storage.catalog_parts import CATALOG_VERSION, DATASET, DIGEST, LAYOUT
 from flows.storage.digest import file_digest
 from flows.storage.layout import dataset_folder, other_version, patch_path
 from schemas.dataset import TableOf
-from schemas.errors import BadInput
+from schemas.errors import BadInput, read_failure
 from schemas.exposure import ExposureKey
 from schemas.ledger import DatasetRecord
 from schemas.patch import PatchKey
@@ -321,6 +321,6 @@ def _failures(path: Path) -> Iterator[None]:
         raise BadInput(
             "unreadable_catalogue",
             str(path),
-            f"cannot be read as Parquet: {error}.",
+            f"cannot be read as Parquet: {read_failure(error)}.",
             "run the night again: a missing or damaged file is made again.",
         ) from error

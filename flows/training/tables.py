@@ -10,7 +10,7 @@ from pyarrow import csv
 
 from flows.training.spectral_sample import Sample
 from schemas.classes import STELLAR_CLASSES, map_labels, stellar_class
-from schemas.errors import BadInput
+from schemas.errors import BadInput, read_failure
 
 STAR_TYPES = ("brown dwarf", "red dwarf", "white dwarf", "main sequence", "supergiant", "hypergiant")
 
@@ -211,7 +211,7 @@ def _read(path: Path) -> np.ndarray:
     try:
         rows = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        problem = f"is not an array that can be read ({type(error).__name__}: {error})."
+        problem = f"is not an array that can be read: {read_failure(error)}."
         raise BadInput("bad_npy", str(path), problem, "save it with numpy.save, without objects.") from error
     if not isinstance(rows, np.ndarray) or rows.ndim != 1 or not len(rows):
         problem = f"is {getattr(rows, 'shape', type(rows).__name__)}, not one axis of rows."

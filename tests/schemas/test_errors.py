@@ -1,10 +1,24 @@
+import io
 import pickle
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.errors import BadInput, Misconfigured, NightstrideError, NoWork, Retryable, first_of, printable
+from schemas.errors import (
+    BadInput,
+    Misconfigured,
+    NightstrideError,
+    NoWork,
+    Retryable,
+    first_of,
+    printable,
+    read_failure,
+)
 
 KINDS = (NoWork, BadInput, Retryable, Misconfigured)
 
@@ -51,3 +65,21 @@ def test_first_error_of_a_kind():
     assert first_of(first, KeyError) is first
     assert first_of(ValueError(), KeyError) is None
     assert first_of(ExceptionGroup("", [ValueError(), ExceptionGroup("", [first]), second]), LookupError) is first
+
+
+@pytest.mark.parametrize(
+    ("read", "words"),
+    [
+        (lambda: pq.read_table(io.BytesIO(b"PAR1xxxxPAR1")), "it is cut off, or no Parquet file"),
+        (lambda: pq.read_table(io.BytesIO(b"something else")), "it is cut off, or no Parquet file"),
+        (lambda: pyarrow.csv.read_csv(io.BytesIO(b"")), "it is empty"),
+        (lambda: np.load(io.BytesIO(b"not a file of numpy")), "it holds Python objects, which are not read, or is"),
+        (lambda: b"\xff".decode(), "byte 0 is no text in UTF-8"),
+        (lambda: open("/nowhere/at/all"), "No such file or directory"),  # noqa: PTH123, SIM115
+        (lambda: int("x"), "invalid literal for int() with base 10: 'x'"),
+    ],
+)
+def test_why_a_file_cannot_be_read_is_said_in_our_words_where_we_have_some(read, words):
+    with pytest.raises((OSError, ValueError, pa.ArrowException)) as caught:
+        read()
+    assert read_failure(caught.value).startswith(words)

@@ -1,6 +1,7 @@
 """Stream of exposures, searched as they arrive, and its results so far."""
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Sequence
@@ -16,15 +17,17 @@ from typing import Literal
 from prefect import flow
 
 from flows.inputs.folder_arrivals import Arrivals
+from flows.inputs.source import name_of
 from flows.inputs.source_state import sha256_of
 from flows.nights.cluster.cluster import Cluster
 from flows.nights.cluster.startup import start_services
 from flows.nights.meter import StreamMeter
-from flows.nights.nightly import NightRun, Outlet, turn
+from flows.nights.nightly import NightRun, Outlet, Shutdown, turn
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
 from flows.nights.run import compacted, planner, take_apart, with_catalogues, with_report
 from flows.nights.stream.intake import Intake
+from flows.nights.stream.stop import Stop
 from flows.nights.totals import NightTotals, combined, summarise_run
 from flows.pipeline.outcome import Item, Outcome, Plan
 from flows.runtime.lag import Lag, lag_since
@@ -86,6 +89,11 @@ class StreamRecorder:
     def planned(self, plan: Plan) -> None:
         """Count what needs no search: published before, unusable, or not to be read now."""
         self._progress.planned(plan)
+        for trouble in plan.quarantined:
+            self._progress.say(
+                f"quarantined: {trouble.message}", logging.WARNING, code=trouble.code, problem=trouble.message
+            )
+        self._mended({trouble.uri for trouble in plan.quarantined} | {name_of(one.source) for one in plan.todo})
         self._add(summarise_run(replace(plan, todo=(), published=(), withdrawn=()), NightTotals()))
         self._touched |= {record.night for item in plan.todo for record in item.superseded}
         self._touched |= {record.night for record in plan.withdrawn}
@@ -94,7 +102,7 @@ class StreamRecorder:
     def trouble(self, text: str) -> None:
         """Report what is tried again: once, however often it fails."""
         if text != self._said:
-            self._progress.say(f"waiting: {text}")
+            self._progress.say(f"waiting: {text}", logging.WARNING)
         self._said = text
 
     def finished(self, outcome: Outcome, waited_s: float) -> None:
@@ -160,6 +168,18 @@ class StreamRecorder:
             turnaround_s=self._turnaround.percentiles(),
         )
 
+    def _mended(self, names: set[str]) -> None:
+        """Forget troubles with files that arrived once more: they are counted by what comes of them now."""
+        totals = self._totals
+        kept = {
+            kind: tuple(one for one in getattr(totals, kind) if one.uri not in names)
+            for kind in ("quarantined", "failed")
+        }
+        gone = {kind: len(getattr(totals, kind)) - len(left) for kind, left in kept.items()}
+        counts = {"seen": totals.exposures.seen - sum(gone.values())}
+        counts |= {kind: getattr(totals.exposures, kind) - number for kind, number in gone.items()}
+        self._totals = totals.model_copy(update={**kept, "exposures": totals.exposures.model_copy(update=counts)})
+
     def _add(self, part: RunSummary) -> None:
         self._totals = combined([self._totals, part])
 
@@ -168,7 +188,7 @@ class StreamRecorder:
             self._touched.add(night)
             self.trouble(f"night {night}: {error}")
         else:
-            self._progress.say(f"failed: night {night}: {error}")
+            self._progress.say(f"failed: night {night}: {error}", logging.WARNING)
         trouble = Trouble(uri=f"night {night}", code=error.code, message=str(error))
         return summary.model_copy(update={"night_failed": (trouble,)})
 
@@ -178,8 +198,8 @@ class StreamNight(NightRun):
 
     Parameters
     ----------
-    intake, stream_recorder, bounds
-        What arrives, what it came to, times and bounds. Others as in `NightRun`.
+    intake, stream_recorder, bounds, stop
+        What arrives, what it came to, times and bounds, and what hears signals. Others as in `NightRun`.
     """
 
     __slots__ = ("_arrived", "_meter", "bounds", "intake", "stream_recorder")
@@ -195,8 +215,11 @@ class StreamNight(NightRun):
         progress: Progress,
         cluster: Cluster,
         outlet: Outlet | None = None,
+        stop: Stop | None = None,
     ) -> None:
         super().__init__((), out, settings, recorder, progress, cluster, outlet)
+        if stop is not None:
+            self.shutdown = Shutdown(stop.heard)
         self._arrived: dict[tuple[str, int], float] = {}
         self.intake, self.stream_recorder, self.bounds = intake, stream_recorder, bounds
         self._meter: StreamMeter | None = None
@@ -313,6 +336,7 @@ def run_stream(
     settings: Settings,
     progress: Progress,
     outlet: Outlet | None = None,
+    stop: Stop | None = None,
 ) -> RunSummary:
     """Search what arrives until it is asked to stop, or nothing has arrived for long enough.
 
@@ -324,6 +348,8 @@ def run_stream(
         Of the run. The caller holds the lease of ``out``.
     outlet
         Sends the alerts of visits; None: none are sent.
+    stop
+        Hears signals, and bounds the time to the end; None: the first lets finish, the second kills.
 
     Raises
     ------
@@ -342,8 +368,10 @@ def run_stream(
         warm_up(workers, settings)
         intake = Intake(arrivals, planner(out, settings), Quarantine(out), settings)
         recorder = Recorder(out, settings, PIPELINE, sha256_of)
-        night = StreamNight(intake, stream_recorder, bounds, out, settings, recorder, progress, workers, outlet)
+        night = StreamNight(intake, stream_recorder, bounds, out, settings, recorder, progress, workers, outlet, stop)
         server.wait()
+        if stop is not None:
+            stop.begin()
         progress.say(f"Watching {source} with {workers.workers} workers.")
         startup = perf_counter() - start
         try:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from flows.inputs.truth_llnl import read_llnl_truth
 from flows.results.evaluation.evaluate import Floats, Ints, Truth
 from flows.runtime.settings import require_there
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, read_failure
 
 KINDS = ("streak", "point", "satellite")
 _ZIP = b"PK\x03\x04"
@@ -69,7 +69,7 @@ def _read(path: Path) -> tuple[pa.Table, bool]:
         raise Misconfigured(
             "unreadable_truth",
             str(path),
-            f"cannot be read as Parquet, ECSV, CSV or npz of the LLNL challenge: {error}.",
+            f"cannot be read as Parquet, ECSV, CSV or npz of the LLNL challenge: {read_failure(error)}.",
             "give --truth the truth table of the images.",
         ) from error
 

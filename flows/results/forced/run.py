@@ -57,7 +57,7 @@ def forced_exposures(out: Path, night: str | None) -> tuple[ExposureRecord, ...]
 
 
 def measure_night(
-    out: Path, targets: ForcedTargets, records: tuple[ExposureRecord, ...], sigma: float
+    out: Path, targets: ForcedTargets, records: tuple[ExposureRecord, ...], sigma: float, *, publish: bool = True
 ) -> Iterator[Measured]:
     """Measure targets on exposures, one after the other, and publish the results of each.
 
@@ -66,9 +66,11 @@ def measure_night(
     Parameters
     ----------
     out
-        Output folder; the caller holds its lease.
+        Output folder; the caller holds its lease, if something is published.
     targets, records, sigma
         What to measure, on which exposures; standard errors of the upper limits.
+    publish
+        Whether the results are published, in place of those of an earlier list.
 
     Raises
     ------
@@ -85,7 +87,7 @@ def measure_night(
         except BadInput as error:
             yield Measured(FORCED_SOURCE.empty(), quarantined=Note.of(error))
         else:
-            yield Measured(table, _publish(out, record, table, digest(asked, store.digest)))
+            yield Measured(table, _publish(out, record, table, digest(asked, store.digest)) if publish else None)
 
 
 def _opened(out: Path, record: ExposureRecord) -> TileStore:
@@ -133,7 +135,7 @@ def summarise_targets(
     seen
         Receives the rows of each exposure.
     """
-    counts, found, files = np.zeros(3, int), set(), []
+    counts, found, files = np.zeros(4, int), set(), []
     not_run, quarantined, exposures = [], [], 0
     for one in measured:
         exposures += 1
@@ -143,7 +145,7 @@ def summarise_targets(
         files += [one.path] if one.path else []
         not_run += [one.not_run] if one.not_run else []
         quarantined += [one.quarantined] if one.quarantined else []
-    detections, limits, not_measured = counts.tolist()
+    detections, limits, not_measured, negative = counts.tolist()
     return ForcedSummary(
         targets=len(targets),
         exposures=exposures,
@@ -151,6 +153,7 @@ def summarise_targets(
         detections=detections,
         limits=limits,
         not_measured=not_measured,
+        negative=negative,
         not_covered=tuple(name for name in targets.name.tolist() if name not in found),
         files=tuple(files),
         left_out=tuple(Note.of(error) for error in left_out),
@@ -160,11 +163,12 @@ def summarise_targets(
 
 
 def _counts(table: pa.Table) -> NDArray[np.int64]:
-    """Count detections, upper limits and rows that are not measured."""
+    """Count detections, upper limits, rows that are not measured, and limits of significantly negative flux."""
     lost = (table["flags"].to_numpy() & int(ForcedFlag.NOT_MEASURED)) > 0
     snr = table["snr"].to_numpy(zero_copy_only=False).astype(float)
-    detected = ~lost & (snr >= table["limitSigma"].to_numpy())
-    return np.array([detected.sum(), (~lost & ~detected).sum(), lost.sum()])
+    least = table["limitSigma"].to_numpy()
+    detected = ~lost & (snr >= least)
+    return np.array([detected.sum(), (~lost & ~detected).sum(), lost.sum(), (~lost & (snr <= -least)).sum()])
 
 
 MOST = 50
@@ -184,9 +188,10 @@ class FirstRows:
 
 def show_forced(summary: ForcedSummary, rows: pa.Table, console: Console) -> None:
     """Print the rows and their summary."""
+    console.width = max(console.width, 100)  # no number is cut off
     table = Table(title="Forced photometry", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("target", no_wrap=True)
-    for heading in ("visit-detector", "band", "AB mag", "S/N"):
+    for heading in ("visit-detector", "band", "flux, nJy", "AB mag", "S/N"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("flags", min_width=12)
     for row in rows.to_pylist():
@@ -195,10 +200,11 @@ def show_forced(summary: ForcedSummary, rows: pa.Table, console: Console) -> Non
         console.print(table)
     if summary.rows > len(rows):
         console.print(f"{summary.rows - len(rows):,} rows more, see the catalogues.", highlight=False)
+    negative = f" ({summary.negative:,} of them of significantly negative flux)" if summary.negative else ""
     console.print(
         f"{summary.targets:,} targets, {summary.exposures:,} exposures: {summary.detections:,} detections, "
-        f"{summary.limits:,} upper limits, {summary.not_measured:,} not measured; {len(summary.not_covered):,} targets "
-        "on none of them.",
+        f"{summary.limits:,} upper limits{negative}, {summary.not_measured:,} not measured; "
+        f"{len(summary.not_covered):,} targets on none of them.",
         highlight=False,
         soft_wrap=True,
     )
@@ -227,6 +233,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         escape(str(row["targetName"])),
         f"{row['visit']}-{row['detector']}",
         escape(str(row["band"])),
+        "" if row["trailFlux"] is None else f"{row['trailFlux']:,.0f} ± {row['trailFluxErr']:,.0f}",
         _magnitude(row),
         "" if row["snr"] is None else f"{row['snr']:.1f}",
         " ".join(flag.name or "" for flag in flags),
@@ -234,7 +241,9 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _magnitude(row: dict[str, Any]) -> str:
-    """Return the magnitude of a detection, or the limit of anything else."""
+    """Return the magnitude of a detection, or the limit of anything else; darker than the sky is said to be so."""
+    if row["snr"] is not None and row["snr"] <= -row["limitSigma"]:
+        return "negative"
     if row["magAB"] is not None:
         return f"{row['magAB']:.2f} ± {row['magABErr']:.2f}"
     return "" if row["magABLimit"] is None else f"> {row['magABLimit']:.2f}"

@@ -14,7 +14,7 @@ from astropy.units import Unit
 
 from flows.runtime.settings import require_there
 from kernels.sky.times import tai
-from schemas.errors import BadInput, Misconfigured
+from schemas.errors import BadInput, Misconfigured, read_failure
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def read_target_file(path: Path) -> TargetFile:
         raise Misconfigured(
             "unreadable_targets",
             str(path),
-            f"cannot be read as Parquet, ECSV or CSV: {error}.",
+            f"cannot be read as Parquet, ECSV or CSV: {read_failure(error)}.",
             "give the list of targets in one of these formats.",
         ) from error
     if not columns:

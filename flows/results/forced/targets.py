@@ -121,6 +121,19 @@ def object_targets(out: Path) -> ForcedTargets:
     return _sorted(values)
 
 
+def placed_target(name: str, ra: float, dec: float) -> ForcedTargets:
+    """Return one target that does not move.
+
+    Parameters
+    ----------
+    name
+        Of the target.
+    ra, dec
+        ICRS, deg.
+    """
+    return _sorted({name: (name, ra % 360, dec, np.nan, 0.0, 0.0)})
+
+
 def _sorted(values: Mapping[str, tuple[Any, ...]]) -> ForcedTargets:
     rows = [values[name] for name in sorted(values)]
     names = np.array([row[0] for row in rows], str)

@@ -1,7 +1,10 @@
 import os
+import signal
 import subprocess
 import sys
+import time
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -140,3 +143,29 @@ def test_without_a_command_it_helps():
 def test_the_version_is_that_of_the_package():
     result = CliRunner().invoke(app, ["--version"])
     assert (result.exit_code, result.stdout) == (0, f"nightstride {version('nightstride')}\n")
+
+
+MAIN = "import sys; from flows.cli import main; main()"
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["status", "--help"]])
+def test_a_full_disk_is_said_in_a_line(arguments):
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", MAIN, *arguments]
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert run.returncode == 1
+    assert "Traceback" not in run.stderr
+    assert len(run.stderr.splitlines()) <= 1
+
+
+@pytest.mark.parametrize("after", [0.02, 0.1, 0.2, 0.3, 0.5])
+def test_ctrl_c_ends_it_quietly_also_while_it_is_imported(after):
+    code = "from flows.cli import main; print('begun', flush=True); main()"
+    command = [sys.executable, "-c", code, "verify", "/nowhere/at/all"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    time.sleep(after)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode in (-signal.SIGINT, 130, 2)  # 2: the command was faster
+    assert "Traceback" not in stderr

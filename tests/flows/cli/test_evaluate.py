@@ -1,4 +1,6 @@
+import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -7,6 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli.app import app
+from flows.pipeline.models import load_model
+from flows.results.evaluation import spectral
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
 from schemas.dia_source import DIA_SOURCE
@@ -125,6 +129,25 @@ def test_classes_of_an_archive_table(tmp_path):
     assert CliRunner().invoke(app, [*other, "acme"]).exit_code == 2
 
 
+def test_a_table_that_made_the_model_is_no_test_of_it(tmp_path, monkeypatch):
+    table = tmp_path / "table.csv"
+    rows = ["19.4,17.6,16.7,16.3,16.0,GALAXY,0.08", "17.93,16.5,16.05,15.93,15.9,STAR,0.0"]
+    table.write_text("\n".join(["u,g,r,i,z,class,redshift", *rows]))
+    words = ["evaluate", "spectral-class", "--data", str(table)]
+    assert "WARNING" not in CliRunner().invoke(app, words).stderr
+
+    def trained_on_it(stage, name):
+        model = load_model(stage, name)
+        training = {**model.card.training, "data_sha256": hashlib.sha256(table.read_bytes()).hexdigest()}
+        return replace(model, card=model.card.model_copy(update={"training": training}))
+
+    monkeypatch.setattr(spectral, "load_model", trained_on_it)
+    for more in ([], ["--json"], ["-q"]):
+        told = CliRunner().invoke(app, [*words, *more])
+        assert "WARNING: this table made photometry and redshift" in told.stderr
+        assert told.exit_code == 0
+
+
 def test_a_table_in_jansky_is_bad_usage(tmp_path):
     table = tmp_path / "table.csv"
     table.write_text("u,g,r,i,z,class\n" + "1e-4,2e-4,3e-4,4e-4,5e-4,STAR\n" * 5)
@@ -148,6 +171,10 @@ def test_stars_and_galaxies_by_the_shipped_model(tmp_path):
     assert all(keys <= set(one) for one in figures["baselines"].values())
     assert figures["n"] == 40
     assert figures["accuracy"] > 0.9
+    shown = CliRunner().invoke(app, ["evaluate", "star-galaxy", "--data", str(tmp_path / "data.npz")]).stdout
+    assert not shown.startswith("{")
+    assert f"accuracy  {figures['accuracy']:.4g}" in " ".join(shown.split()).replace("accuracy ", "accuracy  ")
+    assert "baselines" in shown
 
 
 def test_stars_and_galaxies_of_a_bad_file_is_bad_usage(tmp_path):

@@ -1,12 +1,17 @@
+import io
 import json
+import shutil
 from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
 from flows.cli.app import app
+from flows.cli.look import _show_blocks
 from flows.pipeline.provenance import provenance_of
 from flows.results import explain as module
 from flows.results.explain import Explanation, cutout_of
@@ -82,10 +87,47 @@ def test_everything_is_told(explained):
     assert ended.exit_code == 0
     for text in ("FITS section [9:13,19:23]", "1.fits (unchanged)", "streak_net 1", "none: not there", "detect 3"):
         assert text in ended.stdout
-    assert "setting detect.stride    5\n" in ended.stdout
-    assert "settings                 all others are the defaults of this version; --json has them\n" in ended.stdout
+    assert "setting detect.stride  5\n" in ended.stdout
+    assert "settings               all others are the defaults of this version; --json has them\n" in ended.stdout
     assert max(map(len, ended.stdout.splitlines())) < 250
     assert json.loads(run_explain("out", 7, "--json").stdout.splitlines()[-1])["detection"]["diaSourceId"] == 7
+
+
+def test_a_detection_is_explained_with_its_place_flags_and_cutouts(tmp_path):
+    info = make_info((60, 70), source_uri=str(tmp_path / "x.fits"))
+    rows = make_rows(info, 4, 1)
+    rows[0] |= {"ra": 150.012345, "dec": -0.5, "flags": 1 | 8, "x": 30.0, "y": 25.0}
+    out = tmp_path / "out"
+    publish(out, info, rows, 1)
+    seen, bare = (str(rows[place]["diaSourceId"]) for place in (0, 3))
+    picture = tmp_path / "cutout.png"
+    told = run_explain(out, seen, "--picture", picture)
+    assert "RA 150.012345, Dec -0.500000 deg (ICRS); 10:00:02.96 -00:30:00.0" in told.stdout
+    assert any(line.split() == ["flags", "EDGE,", "DIPOLE"] for line in told.stdout.splitlines())
+    shown = Image.open(picture)
+    assert min(shown.size) >= 100
+    assert len(shown.getcolors()) > 20
+    assert "▀" not in told.stdout  # no terminal
+    without = run_explain(out, bare, "--json")
+    assert "sky              " in without.stderr
+    assert "not known: the image has no WCS" in without.stderr
+    assert json.loads(without.stdout.splitlines()[-1])["flags"] == ["EDGE", "NO_WCS", "NO_ZERO_POINT"]
+    shutil.rmtree(out / "tiles")
+    gone = run_explain(out, seen, "--picture", tmp_path / "none.png")
+    assert (gone.exit_code, (tmp_path / "none.png").exists()) == (2, False)
+    assert "the pixels of the exposure are not there" in gone.stderr
+
+
+def test_on_a_terminal_the_cutout_is_drawn_with_blocks(tmp_path):
+    info = make_info((60, 70))
+    rows = make_rows(info, 4, 1)
+    publish(tmp_path, info, rows, 1)
+    found = module.explain_detection(tmp_path, rows[0]["diaSourceId"], Settings().association)
+    text = io.StringIO()
+    _show_blocks(tmp_path, found, Console(file=text, force_terminal=True, width=100, color_system="truecolor"))
+    lines = text.getvalue().splitlines()
+    assert 8 <= len(lines) <= 13
+    assert all("▀" in line for line in lines)
 
 
 def test_a_changed_file_is_1(explained):
@@ -118,6 +160,10 @@ def test_a_night_that_passes_is_0_and_one_that_fails_is_1(out_quality):
     (band,) = json.loads(ended.stdout.splitlines()[-1])["nights"][NIGHT]
     assert (band["band"], band["verdict"]) == ("r", "fail")
     assert Ledger(out_quality).quality(NIGHT).judged[0].verdict == "fail"
+    words = run_quality(out_quality, "--config", out_quality.parent / "limits.toml").stdout
+    (line,) = (line for line in words.splitlines() if line.strip().startswith("FWHM of the PSF"))
+    assert "2.2" in line
+    assert "pixel" in words
     status = CliRunner().invoke(app, ["status", str(out_quality), "--json"])
     assert json.loads(status.stdout.splitlines()[-1])["nights"][0]["quality"][0]["verdict"] == "fail"
 
@@ -211,9 +257,11 @@ def test_models_are_listed(tmp_path):
     assert (detect["name"], detect["nights"], detect["exposures"], detect["detections"]) == (
         "streak_net", ["20260101"], 1, 7,
     )  # fmt: skip
-    first, second, *_ = run_models(tmp_path).stdout.splitlines()
-    assert first == f"detect: streak_net 1, SHA-256 {detect['sha256'][:12]}"
-    assert second == "  night 20260101: 1 exposures, 7 detections, 0 quarantined, 0 failed, 0 replaced"
+    heading, *rows = run_models(tmp_path).stdout.splitlines()
+    assert heading.split()[:4] == ["model", "weights", "SHA-256", "nights"]
+    assert ["detect", "streak_net", "1", detect["sha256"][:12], "20260101", "1", "7", "0", "0", "0"] in map(
+        str.split, rows
+    )
 
 
 def test_a_folder_with_nothing_but_a_quarantine(tmp_path):
@@ -230,10 +278,8 @@ def test_models_that_were_not_recorded(tmp_path):
                 finished_at="now",
             )
         )  # fmt: skip
-    assert run_models(tmp_path).stdout.splitlines() == [
-        "model not recorded",
-        "  2 nights, 20260101 to 20260103: 2 exposures, 0 detections, 0 quarantined, 0 failed, 0 replaced",
-    ]
+    (row,) = run_models(tmp_path).stdout.splitlines()[1:]
+    assert row.split() == ["not", "recorded", "-", "-", "2:", "20260101", "to", "20260103", "2", "0", "0", "0", "0"]
 
 
 def test_no_such_folder_is_2(tmp_path):

@@ -137,6 +137,33 @@ def test_json_is_the_last_line_and_all_of_stdout(out, listed):
     assert "is 'x', must be a number from 0 to 360 (deg). To fix, correct it." in result.stderr
 
 
+def test_one_target_is_measured_shown_and_not_published(out, listed):
+    forced(out, listed(MOVES, STANDS))
+    path = out / "catalogs/forced_source/night=20260101/7-0.parquet"
+    before = path.read_bytes()
+    ra, dec = at_pixel(100, 60)
+    result = forced(out, "--at", f"{ra},{dec}", "--json")
+    summary = json.loads(result.stdout)
+    (row,) = summary["measured"]
+    assert (result.exit_code, summary["targets"], summary["detections"], summary["files"]) == (0, 1, 1, [])
+    assert (row["x"], row["y"]) == pytest.approx((100, 60), abs=0.01)
+    assert path.read_bytes() == before
+    hours, minutes = divmod(ra / 15 * 60, 60)
+    same = forced("--at", f"{int(hours)}:{minutes:.8f},+{dec:.8f}", "-o", out, "--json")
+    (again,) = json.loads(same.stdout)["measured"]
+    assert (again["x"], again["y"]) == pytest.approx((100, 60), abs=0.01)
+
+
+def test_what_is_darker_than_the_sky_is_said_to_be_negative(tmp_path):
+    store(tmp_path / "out", plain_info(), plain_planes((100.0, 60.0, 0.0, 0.0, -6000.0)))
+    ra, dec = at_pixel(100, 60)
+    result = forced(tmp_path / "out", "--at", f"{ra},{dec}")
+    (line,) = (line for line in result.stdout.splitlines() if line.strip().startswith(f"{ra:.5f},"))
+    assert " negative " in line
+    assert " -" in line.split("negative")[1]  # its significance
+    assert "1 upper limits (1 of them of significantly negative flux)" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -51,7 +51,7 @@ SECTIONS = {part.split("\n")[0]: part for part in PAGE.split("\n## ")[2:]}
 @pytest.mark.parametrize("name", COMMANDS)
 def test_options_and_their_defaults_are_those_that_users_are_told(name):
     (shared,) = re.findall(r"^- Common: (.*)$", SECTIONS[name], re.MULTILINE) or [""]
-    told = promised(SECTIONS[name]) | {one: COMMON[one] for one in re.findall(r"`(--[\w-]+)`", shared)}
+    told = promised(SECTIONS[name]) | {one: COMMON[one] for one in re.findall(r"`(--[\w-]+)[^`]*`", shared)}
     found = {}
     for one in COMMANDS[name].params:
         if one.param_type_name == "option":
@@ -77,8 +77,8 @@ LIMITS = {
     "train spectral-class": {"stars": (0, None)},
     "vet": {"port": (0, 65535), "recheck": (0.0, 0.5)},
     "watch": {
-        "still": (0, None), "poll": (0.05, None), "queue": (1, None), "quiet": (0, None), "idle_exit": (0, None),
-        "wait": (0, None),
+        "still": (0, None), "poll": (0.05, None), "queue": (1, None), "combine_after": (0, None),
+        "idle_exit": (0, None), "wait": (0, None),
     },
 }  # fmt: skip
 """Command -> option -> the least and the largest value that mean something."""

@@ -75,13 +75,19 @@ def test_up_down_and_status_are_for_people_and_machines(running_services):
     assert f"Prefect's pages: {running_services.api.removesuffix('/api')}" in started.stderr
     assert running_services.auth.partition(":")[2] not in started.output
     looked = run_services("status", running_services.path)
-    assert (looked.exit_code, looked.stdout) == (0, "postgres: healthy\nserver: healthy\nworker: healthy\n")
+    rows = [line.split() for line in looked.stdout.splitlines()]
+    assert (looked.exit_code, rows) == (
+        0, [["service", "state"], ["postgres", "healthy"], ["server", "healthy"], ["worker", "healthy"]],
+    )  # fmt: skip
 
 
 def test_what_does_not_run_is_said(tmp_path):
     folder = new_services(tmp_path)
     looked = run_services("status", folder.path)
-    assert (looked.exit_code, looked.stdout) == (1, "postgres: down\nserver: down\nworker: down\n")
+    assert (looked.exit_code, looked.stdout) == (
+        1,
+        "service   state\npostgres  down \nserver    down \nworker    down \n",
+    )
     stopped = run_services("down", folder.path)
     assert (stopped.exit_code, stopped.stderr.splitlines()) == (
         0, ["worker does not run", "server does not run", "postgres does not run"],

@@ -75,7 +75,7 @@ def test_gives_all_nights_or_one(tmp_path):
 )
 def test_says_what_there_is(tmp_path, name, night, says):
     publish(tmp_path)
-    with pytest.raises(Misconfigured, match=says + r".*choose one of \['object'\]"):
+    with pytest.raises(Misconfigured, match=says + r".*choose one of (object|20260101, 20260102)\.$"):
         published_files(tmp_path, name, TABLES, night)
     with pytest.raises(Misconfigured, match=r"folder of a `nightstride run`"):
         published_files(tmp_path / "empty", "object", TABLES)

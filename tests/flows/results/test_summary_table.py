@@ -1,22 +1,36 @@
 import io
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from rich.console import Console
 
 from flows.results.evaluation.recovery import recoveries
-from flows.results.summary_table import MOST, show_summary
+from flows.results.summary_table import LINES, MOST, show_night, show_summary, show_troubles
+from flows.storage.catalog_store import CatalogStore
 from schemas.summary import RunSummary, Trouble
+from schemas.tracklets import TRACKLET
 from tests.flows.results.evaluation.test_recovery import injection
 
 
-def shown(**change):
+def summary_of(**change):
     values = {
         "exposures": {"seen": 1, "done": 1, "skipped": 0, "quarantined": 0, "failed": 0}, "windows": 190532,
         "unscored": 0, "detections": 3, "not_run": {}, "seconds": {"detect": 9.87}, "report": None,
     }  # fmt: skip
+    return RunSummary(**{**values, **change})
+
+
+def shown(**change):
     text = io.StringIO()
-    show_summary(RunSummary(**{**values, **change}), Console(file=text, width=100))
+    show_summary(summary_of(**change), Console(file=text, width=100))
     return text.getvalue()
+
+
+def in_short(out=None, **change):
+    text = io.StringIO()
+    show_night(summary_of(**change), Console(file=text, width=60), out)
+    return text.getvalue().splitlines()
 
 
 def test_shows_counts_times_and_page():
@@ -120,3 +134,73 @@ def test_assumptions_are_shouted_once_for_each_kind():
     assert "ASSUMED (no_zero_point), 1,200 exposures" in text
     assert "nightstride inspect FILE" in text
     assert "ASSUMED" not in shown()
+
+
+TROUBLES = tuple(Trouble(uri=str(n), code="x", message=f"[{n}] is bad") for n in range(300))
+
+
+def test_ten_lines_say_what_was_found_and_what_to_do_next():
+    lines = in_short(
+        Path("out"), nights=("20260101",), report="out/reports/20260101/index.html", catalogues={"tracklet": 24},
+        seconds={"wall": 37.4, "detect": 20.0}, injection=recoveries("20260101", injection(300)),
+        exposures={"seen": 6, "done": 3, "skipped": 2, "quarantined": 1, "failed": 0}, quarantined=TROUBLES[:1],
+    )  # fmt: skip
+    assert lines[0] == "Night 20260101: 6 exposures: 3 searched, 2 published before, 1 in quarantine, in 37 s."
+    assert lines[1] == "Found: 3 detections, 24 tracklets."
+    assert lines[2].startswith("Synthetic streaks recovered ")
+    assert lines[3:] == [
+        "quarantined: [0] is bad",
+        "page: out/reports/20260101/index.html",
+        "Next: nightstride explain out ID, nightstride vet out; --verbose shows all figures.",
+    ]
+    assert not any("worker" in line for line in lines)
+
+
+def test_the_movers_of_no_known_object_are_counted_and_the_best_named(tmp_path):
+    publish_tracklets(tmp_path, "20260101", [("", 3, 0.5), ("(433) Eros", 5, 0.1), ("", 4, 0.25)])
+    found = in_short(tmp_path, nights=("20260101",), catalogues={"tracklet": 3})[1]
+    best = "look first at 3 (0.25 deg/day), 1 (0.50 deg/day)"
+    assert found == f"Found: 3 detections, 3 tracklets, 2 of no known object: {best}."
+
+
+def publish_tracklets(out, night, rows):
+    values = {
+        "trackletId": range(1, len(rows) + 1), "designation": [row[0] for row in rows],
+        "nSources": [row[1] for row in rows], "rate": [row[2] for row in rows],
+    }  # fmt: skip
+    blank = {pa.string(): "", pa.int32(): 0, pa.int64(): 0, pa.float32(): 0.0, pa.float64(): 0.0, pa.bool_(): False}
+    columns = {
+        one.name: pa.array(values.get(one.name, [blank[one.type]] * len(rows)), one.type) for one in TRACKLET.schema
+    }
+    CatalogStore(out).publish(TRACKLET, night, pa.table(columns, TRACKLET.schema), "d")
+
+
+@pytest.mark.parametrize(
+    "kind", ["quarantined", "failed", "night_failed", "quality_failed", "alerts_failed", "warnings"]
+)
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 300])
+def test_the_lines_are_ten_at_most_whatever_went_wrong(kind, count):
+    change = {kind: tuple(one.message for one in TROUBLES[:count]) if kind == "warnings" else TROUBLES[:count]}
+    lines = in_short(
+        Path("out"), **change, nights=("1", "2"), report="page", assumed={"assumed_site": 2, "no_zero_point": 1},
+        alerts={"sent": 3},
+    )  # fmt: skip
+    assert len(lines) <= LINES
+    told = sum("is bad" in line for line in lines)
+    beyond = [int(line.split()[0]) for line in lines if "troubles more" in line]
+    assert told + sum(beyond) == count
+    assert sum(line.startswith("ASSUMED: ") for line in lines) == 1
+    assert lines[0] == "2 nights, 1 to 2: 1 exposures: 1 searched."
+
+
+def test_quiet_shows_troubles_alone():
+    text = io.StringIO()
+    show_troubles(summary_of(failed=TROUBLES[:2]), Console(file=text))
+    assert text.getvalue().splitlines() == ["failed: [0] is bad", "failed: [1] is bad"]
+
+
+def test_a_rerun_of_what_is_done_says_so():
+    lines = in_short(exposures={"seen": 2, "done": 0, "skipped": 2, "quarantined": 0, "failed": 0}, nights=("1",))
+    assert lines[:2] == [
+        "Nothing to do: every exposure is published already.", "Night 1: 2 exposures: 2 published before.",
+    ]  # fmt: skip

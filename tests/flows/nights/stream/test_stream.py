@@ -2,8 +2,10 @@ import asyncio
 import io
 import shutil
 import signal
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from types import SimpleNamespace
 
 import psutil
@@ -93,7 +95,7 @@ def test_a_signal_lets_finish_what_is_on_its_way_and_the_next_watch_does_the_res
 ):
     out = tmp_path / "out"
     deliver(raw_night, arriving)
-    process = watch.start(arriving, "--out", out, "--queue", "1")
+    process = watch.start(arriving, "--out", out, "--queue", "1", NIGHTSTRIDE_WATCH__STOP_S="600")
     until(lambda: list(out.glob("tiles/*/*.zarr")), process=process)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGTERM)
@@ -108,6 +110,31 @@ def test_a_signal_lets_finish_what_is_on_its_way_and_the_next_watch_does_the_res
     again = watch.here(arriving, "--out", out)
     assert again.counts == (ALL, ALL - done, done, 0, 0), again.stderr
     assert catalogues(out) == catalogues(uninterrupted[1])
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+@pytest.mark.parametrize("moment", ["the start", "the search", "twice"])
+def test_it_ends_soon_after_a_signal_whenever_and_however_often_it_is_signalled(
+    watch, raw_night, arriving, tmp_path, moment
+):
+    out = tmp_path / "out"
+    deliver(raw_night, arriving)
+    process = watch.start(arriving, "--out", out, NIGHTSTRIDE_WATCH__STOP_S="3")
+    if moment == "the start":
+        until(lambda: psutil.Process(process.pid).children(), process=process)
+    else:
+        until(lambda: list(out.glob("tiles/*/*.zarr")), process=process)
+    children = psutil.Process(process.pid).children(recursive=True)
+    begin = monotonic()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM)[: 3 if moment == "twice" else 1]:
+        with suppress(ProcessLookupError):
+            process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert monotonic() - begin < 10
+    assert psutil.wait_procs(children, timeout=5)[1] == []
+    assert "Traceback" not in stderr
+    assert {one.code for one in verify_output(out, TABLES).problems} <= {"leftover", "unknown_file"}
 
 
 @pytest.mark.slow
@@ -275,6 +302,35 @@ def test_everything_is_counted_once(stream_recorder):
     assert (record.on_the_way, record.waiting, record.exposures) == (4, 7, summary.exposures)
     assert record.turnaround_s.n == record.lag_s.n == 1  # of published exposures alone
     assert (record.turnaround_s.p99, record.lag_s.p50) == (5.0, pytest.approx(100.0, abs=30))
+
+
+def test_quarantines_are_said_as_they_happen_and_forgotten_when_they_are_mended(tmp_path):
+    text = io.StringIO()
+    recorder = StreamRecorder("in", tmp_path, Settings(), StreamProgress(Console(file=text, width=200)))
+    bad = tuple(Trouble(uri=f"{n}.fits", code="bad", message=f"{n}.fits: is bad.") for n in (1, 2))
+    recorder.planned(Plan((), (), 0, bad))
+    assert text.getvalue().splitlines() == ["quarantined: 1.fits: is bad.", "quarantined: 2.fits: is bad."]
+    recorder.planned(Plan((), (), 0, bad[:1]))  # delivered again, and as bad as before
+    assert recorder.summary().exposures.model_dump() == {
+        "seen": 2, "done": 0, "skipped": 0, "quarantined": 2, "failed": 0,
+    }  # fmt: skip
+    recorder.planned(Plan((item(1),), (), 0))
+    recorder.finished(done(1), 1.0)
+    summary = recorder.summary()
+    assert summary.exposures.model_dump() == {"seen": 2, "done": 1, "skipped": 0, "quarantined": 1, "failed": 0}
+    assert summary.quarantined == bad[1:]
+    assert recorder.record("running", 0, 0).exposures.quarantined == 1
+
+
+def test_what_is_wrong_is_said_on_a_quiet_console_too(tmp_path):
+    text = io.StringIO()
+    progress = StreamProgress(Console(file=text, width=200, quiet=True))
+    recorder = StreamRecorder("in", tmp_path, Settings(), progress)
+    recorder.planned(Plan((item(1),), (), 0, (Trouble(uri="2.fits", code="bad", message="2.fits: is bad."),)))
+    progress.say("Watching in.")
+    progress.finished(done(1))
+    recorder.trouble("the store is down.")
+    assert text.getvalue().splitlines() == ["quarantined: 2.fits: is bad.", "waiting: the store is down."]
 
 
 def test_nights_are_brought_together_once_and_pages_drawn_where_something_changed(stream_recorder, monkeypatch):

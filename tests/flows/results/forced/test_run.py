@@ -171,9 +171,10 @@ def test_detections_have_a_magnitude_and_the_rest_a_limit(measured):
     summary, (rows,) = measured
     lines = {line.split()[0]: line.split() for line in printed(show_forced, summary, rows).splitlines() if line.split()}
     (first, _, third), row = rows.to_pylist(), lines["[a]"]
-    assert row[1:4] == ["7-0", "r", f"{first['magAB']:.2f}"]
+    flux = [f"{first['trailFlux']:,.0f}", "±", f"{first['trailFluxErr']:,.0f}"]
+    assert row[1:7] == ["7-0", "r", *flux, f"{first['magAB']:.2f}"]
     assert row[-1] == f"{first['snr']:.1f}"
-    assert lines["b"][3] == ">"
+    assert lines["b"][6] == ">"
     assert lines["c"][3:] == ["MASKED", "NOT_MEASURED"]
     assert third["snr"] is None
     assert (

@@ -1,0 +1,229 @@
+"""What all commands have in common: ``-q`` and ``-v``, where OUT stands, and how bad usage is said."""
+
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from functools import wraps
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # which Typer does not export
+
+
+class _Voice:
+    """How much the command of this process says."""
+
+    quiet = verbose = False
+
+
+def is_quiet() -> bool:
+    """Return whether nothing is to be said but errors and what was asked for as data."""
+    return _Voice.quiet
+
+
+def is_verbose() -> bool:
+    """Return whether diagnostics are to be said, too."""
+    return _Voice.verbose
+
+
+def say(text: str, err: bool = False) -> None:
+    """Print words for people; nothing with ``-q``."""
+    if not _Voice.quiet:
+        typer.echo(text, err=err)
+
+
+def console(stderr: bool = False) -> "Console":
+    """Return a console for tables and progress; it prints nothing with ``-q``."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, quiet=_Voice.quiet)
+
+
+_SHARED: dict[str, Any] = {
+    "be_quiet": Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing but errors; the exit code tells, and --json.")
+    ],
+    "be_verbose": Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also say how long it took, and what lies behind an error.")
+    ],
+}
+_SAME = Annotated[str | None, typer.Option("--out", "-o", metavar="OUT", help="The same as the argument OUT.")]
+
+
+class Commands(typer.Typer):
+    """Typer in which each command takes what all have in common."""
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(cls=keywords.pop("cls", CommandGroup), **keywords)
+
+    def command(  # type: ignore[override]
+        self, name: str | None = None, **keywords: Any
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Register a function as a command; keywords as of `typer.Typer.command`."""
+        register = super().command(name, cls=Command, **keywords)
+
+        def registered(function: Callable[..., Any]) -> Callable[..., Any]:
+            register(_with_shared(function))
+            return function
+
+        return registered
+
+
+def _with_shared(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command that takes the options that all have; OUT, where it is an argument, as an option besides."""
+    signature = inspect.signature(function)
+    added = dict(_SHARED)
+    own = [_given(one) for one in signature.parameters.values()]
+    is_argument = isinstance(_given(signature.parameters.get("out")), type(typer.Argument()))
+    if is_argument and not any("--out" in (getattr(one, "param_decls", None) or ()) for one in own):
+        added["same_out"] = _SAME
+
+    @wraps(function)
+    def command(**given: Any) -> Any:
+        _Voice.quiet, _Voice.verbose = given.pop("be_quiet"), given.pop("be_verbose")
+        given.pop("same_out", None)
+        if _Voice.quiet and _Voice.verbose:
+            raise typer.BadParameter("--quiet and --verbose exclude each other.")
+        begun = perf_counter()
+        try:
+            return function(**given)
+        finally:
+            if _Voice.verbose:
+                typer.echo(f"took {perf_counter() - begun:.2f} s", err=True)
+
+    unset = {"same_out": None}
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=unset.get(name, False), annotation=kind)
+        for name, kind in added.items()
+    ]
+    command.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *more])  # type: ignore[attr-defined]
+    command.__annotations__ = {**function.__annotations__, **added}
+    return command
+
+
+def _given(parameter: inspect.Parameter | None) -> Any:
+    """Return what Typer is told of a parameter."""
+    return next(iter(getattr(parameter and parameter.annotation, "__metadata__", ())), None)
+
+
+class Command(TyperCommand):
+    """Command in which ``-o OUT`` is OUT wherever that is an argument, and old spellings keep their meaning."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments, once they are as the command has them now."""
+        args = list(args)
+        names = {name for one in self.params for name in one.opts}
+        if "--combine-after" in names:
+            args = _numbered_quiet(args)
+        if any(one.name == "same_out" for one in self.params):
+            places = [one.name for one in self.params if one.param_type_name == "argument"]
+            args = _out_in_place(args, first=places[0] == "out")
+        return list(super().parse_args(ctx, args))
+
+
+def _numbered_quiet(args: list[str]) -> list[str]:
+    """Return ``--quiet SECONDS``, once an option of `watch`, as what it is called now."""
+    number = re.compile(r"\d*\.?\d+(e\d+)?|inf")
+    found = []
+    for place, word in enumerate(args):
+        name, equals, value = word.partition("=")
+        following = value if equals else next(iter(args[place + 1 :]), "")
+        renamed = name == "--quiet" and number.fullmatch(following)
+        found.append(f"--combine-after{equals}{value}" if renamed else word)
+    return found
+
+
+def _out_in_place(args: list[str], *, first: bool) -> list[str]:
+    """Put the value of ``-o`` or ``--out`` where the command has OUT: before or after the other arguments."""
+    for place, word in enumerate(args):
+        if word == "--":
+            break
+        name, equals, value = word.partition("=")
+        if word in ("-o", "--out") and place + 1 < len(args):
+            rest, out = args[:place] + args[place + 2 :], args[place + 1]
+        elif (name == "--out" and equals) or (word.startswith("-o") and word != "-o"):
+            rest, out = args[:place] + args[place + 1 :], value if name == "--out" else word[2:]
+        else:
+            continue
+        return [out, *rest] if first else [*rest, out]
+    return args
+
+
+class CommandGroup(TyperGroup):
+    """Group of commands that says in our words what is wrong with how it was called."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run the command, and end the process with its exit code."""
+        given = sys.argv[1:] if args is None else list(args)
+        if not standalone_mode:
+            return super().main(given, prog_name, complete_var, False, windows_expand_args, **extra)
+        try:
+            code = super().main(given, prog_name, complete_var, False, windows_expand_args, **extra)
+        except _UsageError as error:
+            sys.exit(_refuse(error, "--json" in given))
+        except typer.Abort:
+            sys.exit(130)
+        sys.exit(code or 0)
+
+
+def _refuse(error: Any, as_json: bool) -> int:
+    """Say what is wrong with the words of a command; return the exit code. A group alone helps, which is no error."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(error.format_message())
+        return 0
+    command = error.ctx.command_path if error.ctx is not None else "nightstride"
+    problem = _plain(error.format_message())
+    known = [name for one in error.ctx.command.params for name in one.opts] if error.ctx is not None else []
+    close = get_close_matches(getattr(error, "option_name", ""), known, 1) if "No such option" in problem else []
+    remedy = f"write {close[0]}, or see" if close else "see"
+    typer.echo(f"{command}: {problem} To fix, {remedy} {command} --help.", err=True)
+    if as_json:
+        named = {
+            "code": getattr(error, "code", "usage"),
+            "where": command,
+            "problem": problem,
+            "remedy": f"{remedy} {command} --help.",
+        }
+        typer.echo(json.dumps({"error": named}))
+    return int(error.exit_code)
+
+
+_WORDS = (
+    (r"^Invalid value(?: for (.*?))?: ", r"\1: "),
+    (r"^: ", ""),
+    (r"Input should be a valid integer\b.*", "must be a whole number."),
+    (r"Input should be a valid number\b.*", "must be a number."),
+    (r"Input should be a valid boolean\b.*", "must be true or false."),
+    (r"Input should be greater than or equal to (\S+)", r"must be at least \1"),
+    (r"Input should be less than or equal to (\S+)", r"must be at most \1"),
+    (r"Input should be ", "must be "),
+    (r"Value error, ", ""),
+    (r"^Got unexpected extra arguments?(?:\(s\))? \((.*)\)$", r"There is no place for \1."),
+    (r"^No such option: (\S+)( \(Possible options: .*\))?$", r"No such option: \1."),
+)
+"""Words of Typer and Pydantic -> ours."""
+
+
+def _plain(message: str) -> str:
+    """Return a message on the usage of a command in our words."""
+    for pattern, words in _WORDS:
+        message = re.sub(pattern, words, message)
+    message = re.sub(r"^(Missing \w+ |)((?:'[^']*'(?: / )?)+)", lambda found: found[0].replace("'", ""), message)
+    return message if message.endswith((".", "?")) else f"{message}."

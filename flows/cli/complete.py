@@ -1,0 +1,69 @@
+"""Completion of arguments on the command line: cheap, and silent where there is nothing to complete from."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+MOST = 50
+"""Ids are offered up to so many."""
+
+PRESETS = ("llnl", "ztf", "rubin", "decam", "star-galaxy", "cluster")
+"""Of `simulate`."""
+
+
+def _out(ctx: Any) -> Path | None:
+    """Return the output folder that stands on the line, if it is a folder on this machine."""
+    # While the value of an option is typed, arguments before it are not yet given their names.
+    given = ctx.params.get("out") or next(iter(ctx.args), None)
+    return Path(given) if given and "://" not in str(given) and Path(given).is_dir() else None
+
+
+def _published(ctx: Any, name: str) -> Iterator[Path]:
+    """Yield a folder for each dataset and night that OUT holds; the name of the dataset may be a pattern."""
+    from flows.storage.layout import dataset_folder
+
+    if (out := _out(ctx)) is not None:
+        with suppress(OSError, ValueError):
+            yield from out.glob(str(dataset_folder(Path(), name, "*")))
+
+
+def nights(ctx: Any, incomplete: str) -> list[str]:
+    """Return the nights of OUT that begin like this, the latest first."""
+    found = {path.name.partition("=")[2] for path in _published(ctx, "*")}
+    return sorted((one for one in found if one.startswith(incomplete)), reverse=True)
+
+
+def datasets(ctx: Any, incomplete: str) -> list[str]:
+    """Return the names of what is published in OUT that begin like this."""
+    found = {path.parent.name for path in _published(ctx, "*")}
+    return sorted(one for one in found if one.startswith(incomplete))
+
+
+def presets(incomplete: str) -> list[str]:
+    """Return the presets of simulated exposures that begin like this."""
+    return [one for one in PRESETS if one.startswith(incomplete)]
+
+
+def ids(ctx: Any, incomplete: str) -> list[str]:
+    """Return ids of detections in OUT that begin like this, some at most."""
+    if (out := _out(ctx)) is None or not nights(ctx, "") or not (incomplete.isdecimal() or not incomplete):
+        return []
+    import pyarrow.compute as pc
+
+    from flows.results.catalogue_rows import CatalogueRows
+    from schemas.dia_source import DIA_SOURCE
+    from schemas.errors import NightstrideError
+
+    column, where = pc.field("diaSourceId"), None
+    if incomplete:
+        first, digits = int(incomplete), len(str(2**63)) - len(incomplete)
+        ends = [(first * 10**k, min((first + 1) * 10**k, 2**63 - 1)) for k in range(digits + 1)]
+        where = pc.scalar(False)
+        for low, high in ends:
+            if low < 2**63:
+                where = where | ((column >= low) & (column < high))
+    with suppress(NightstrideError, OSError):
+        rows = CatalogueRows(out, DIA_SOURCE, None).read(["diaSourceId"], where, MOST)
+        return [str(one) for one in rows["diaSourceId"].to_pylist()]
+    return []

@@ -1,0 +1,99 @@
+"""Tables on the terminal: of rows, and of figures that are nested."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDTH = 120
+"""Characters of a line at least: what is cut off, nobody reads."""
+
+
+def show_rows(shown: "Console", rows: Iterable[Mapping[str, Any]], title: str = "") -> None:
+    """Print a table with a column for each key of the rows, numbers to the right; nothing where there are no rows.
+
+    Parameters
+    ----------
+    shown
+        Where to.
+    rows
+        Mappings with the same keys; a value that is missing is shown as a dash.
+    title
+        Above the table.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    known = list(rows)
+    names = list(dict.fromkeys(name for row in known for name in row))
+    table = Table(box=None, pad_edge=False)
+    for name in names:
+        numbers = all(isinstance(row.get(name), int | float | None) for row in known)
+        table.add_column(_words(name), justify="right" if numbers else "left", overflow="fold")
+    for row in known:
+        table.add_row(*(Text(cell(row.get(name))) for name in names))
+    if known:
+        shown.width = max(shown.width, WIDTH)
+        if title:
+            shown.print(title, style="bold", highlight=False, markup=False)
+        shown.print(table)
+
+
+def show_figures(shown: "Console", figures: Mapping[str, Any], title: str = "") -> None:
+    """Print nested figures as tables: one of the single values, and one for each mapping or list of mappings."""
+    single, nested = dict[str, Any](), dict[str, Any]()
+    for name, value in figures.items():
+        (nested if _is_nested(value) else single)[name] = value
+    show_rows(shown, ({title or "figure": _words(name), "value": cell(value)} for name, value in single.items()))
+    for name, value in nested.items():
+        above = f"{title}, {_words(name)}" if title else _words(name)
+        if isinstance(value, Mapping) and not all(_is_flat(one) for one in value.values()):
+            show_figures(shown, value, above)
+            continue
+        shown.print()
+        show_rows(shown, _rows(value), above)
+
+
+def _rows(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a mapping of mappings, of a list of mappings, or of a matrix."""
+    if isinstance(value, Mapping):
+        yield from ({"": _words(str(name)), **one} for name, one in value.items())
+        return
+    for place, one in enumerate(value):
+        yield dict(one) if isinstance(one, Mapping) else {"": place, **{str(k): each for k, each in enumerate(one)}}
+
+
+def _is_nested(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return bool(value)
+    return _is_list(value) and bool(value) and all(isinstance(one, Mapping) or _is_list(one) for one in value)
+
+
+def _is_flat(value: Any) -> bool:
+    return isinstance(value, Mapping) and not any(isinstance(one, Mapping) for one in value.values())
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _words(name: str) -> str:
+    return str(name).replace("_", " ")
+
+
+def cell(value: Any) -> str:
+    """Return a value as it stands in a table."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_words(name)} {cell(one)}" for name, one in value.items()) or "-"
+    if _is_list(value):
+        return ", ".join(map(cell, value)) or "-"
+    return str(value)

@@ -1,0 +1,93 @@
+"""End of a stream within a bound, whenever and however often it is signalled."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import NoReturn
+
+import psutil
+
+ENDING_S = 2.0
+"""Of the time that is given, so much is kept to end all processes in, s."""
+
+LEFT = "What is on its way is left to the next run: what is published is kept."
+
+
+class Stop:
+    """What SIGTERM and SIGINT do: the first lets finish what is on its way, for a while; any further one ends it.
+
+    Parameters
+    ----------
+    within_s
+        From the first signal to the end of the process, s, at most.
+    say
+        Receives what happens, a line each.
+    """
+
+    def __init__(self, within_s: float, say: Callable[[str], None]) -> None:
+        self._within_s, self._say = within_s, say
+        self._heard, self._working = False, False
+        self._timer: threading.Timer | None = None
+
+    @contextmanager
+    def listening(self) -> Iterator["Stop"]:
+        """Listen as long as the block lasts; outside of the main thread, which alone handles signals, to nothing."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        before = {number: signal.signal(number, self.heard) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield self
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def begin(self) -> None:
+        """Take note that exposures may be on their way from now on; before, the first signal ends the process."""
+        self._working = True
+
+    def heard(self, number: int, frame: FrameType | None = None) -> None:
+        """Take note of a signal."""
+        if self._heard or not self._working:
+            _end(128 + number)
+        self._heard = True
+        self._timer = threading.Timer(max(self._within_s - ENDING_S, 0.0), self._give_up)
+        self._timer.daemon = True
+        self._timer.start()
+        self._tell(f"Asked to stop: what is on its way has {self._within_s:g} s; a second signal ends it at once.")
+
+    def _give_up(self) -> None:
+        self._tell(f"Not finished within {self._within_s:g} s. {LEFT}")
+        _end(1)
+
+    def _tell(self, text: str) -> None:
+        with suppress(Exception):  # a stream that is being written to when the signal arrives
+            self._say(text)
+
+
+def _watches(process: psutil.Process) -> bool:
+    try:
+        return "resource_tracker" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def _end(code: int) -> NoReturn:
+    """End this process and all that it has started, at once; what they write is published whole or not at all."""
+    with suppress(psutil.Error):
+        # First what watches the others: it would tell of each that it misses.
+        children = sorted(psutil.Process().children(recursive=True), key=lambda one: not _watches(one))
+        for child in children:
+            with suppress(psutil.Error):
+                child.kill()
+        psutil.wait_procs(children, timeout=0.5)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    os._exit(code)

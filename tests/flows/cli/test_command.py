@@ -1,0 +1,144 @@
+"""What all commands have in common: panels, -q, -v, -o, --night, and how bad usage is said."""
+
+import json
+import re
+
+import pytest
+from typer.main import get_command
+
+from flows.cli.app import PANELS, app
+from tests.flows.results.page.conftest import NIGHT, make_info, make_rows, publish
+from tests.support.cli import nightstride
+
+
+def leaves(command, *path):
+    if not hasattr(command, "commands"):
+        yield path, command
+        return
+    for word, one in command.commands.items():
+        yield from leaves(one, *path, word)
+
+
+COMMANDS = dict(leaves(get_command(app)))
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("command") / "out"
+    info = make_info((60, 70))
+    publish(folder, info, make_rows(info, 4, 1), 1)
+    return folder
+
+
+def test_help_has_a_panel_for_each_group_and_each_command_in_one():
+    shown = nightstride("--help").stdout
+    assert re.findall(r"╭─ (\w+) ─", shown) == ["Options", *PANELS]
+    assert all(re.search(rf"^│ {name}\s", shown, re.MULTILINE) for name in get_command(app).commands)
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_has_the_same_short_options(path):
+    own = {name: one for one in COMMANDS[path].params for name in one.opts if one.param_type_name == "option"}
+    assert own["-q"].opts == ["--quiet", "-q"]
+    assert own["-v"].opts == ["--verbose", "-v"]
+    if "--out" in own:
+        assert own["--out"] is own["-o"]
+    if any(one.name == "out" for one in COMMANDS[path].params):
+        assert "--out" in own
+    if "--night" in own and path != ("release",):  # which takes a range
+        assert own["--night"].metavar == "YYYYMMDD"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("OUT",), ("-o", "OUT"), ("--out", "OUT"), ("--out=OUT",), ("-oOUT",), ("--json", "-o", "OUT"),
+        ("OUT", "--night", NIGHT), ("OUT", NIGHT), (NIGHT, "-o", "OUT"), ("--night", NIGHT, "-o", "OUT"),
+        ("OUT", NIGHT, "--night", NIGHT),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("command", ["status", "verify", "quality"])
+def test_out_and_night_may_stand_wherever_users_put_them(out, command, words):
+    ended = nightstride(command, *(word.replace("OUT", str(out)) for word in words), "--json")
+    assert ended.code in (0, 1), ended.stderr  # of status and verify: what is said of this little folder
+    assert ended.summary
+
+
+def test_out_after_other_arguments_is_the_last(tmp_path, out):
+    assert nightstride("backup", "-o", out, tmp_path / "copy").code == 0
+    assert nightstride("restore", tmp_path / "copy", "-o", tmp_path / "again").code in (0, 1)
+    assert (tmp_path / "again" / "catalogs").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("status", "OUT", "--night", "2026-11-03"), "no_night", "no night; nights are written YYYYMMDD: 20261103."),
+        (("verify", "OUT", "--night", "20261341"), "no_night", "'20261341' is no night; nights are written YYYYMMDD."),
+        (("export", "OUT", "--to", "x.csv", "--night", "x"), "no_night", "'x' is no night"),
+        (("quality", "OUT", NIGHT, "--night", "20261104"), "usage", "--night 20261104 is another than 20261103."),
+        (("status", "OUT", "-q", "-v"), "usage", "--quiet and --verbose exclude each other."),
+        (("run", "x"), "usage", "Missing option --out"),
+        (("run", "x", "--out", "y", "--workers", "many"), "usage", "--workers: must be a whole number."),
+        (("run", "x", "--out", "y", "--wait", "long"), "usage", "--wait: must be a number."),
+        (("run", "x", "--out", "y", "--wait", "-1"), "usage", "--wait: must be at least 0."),
+        (("forced", "OUT", "--at", "1,1", "--sigma", "99"), "usage", "--sigma: must be at most 10."),
+        (("forced", "OUT"), "usage", "give a list of targets, or one with --at RA,DEC."),
+        (("forced", "OUT", "--at", "400,1"), "usage", "'400,1' is no place"),
+        (("export", "OUT", "--to", "x", "--format", "word"), "usage", "--format: 'word' is not one of 'csv', '"),
+        (("status", "OUT", NIGHT, "more"), "usage", "There is no place for more."),
+        (("run", "x", "--out", "y", "--wokers", "1"), "usage", "No such option: --wokers. To fix, write --workers"),
+        (("statsu", "OUT"), "usage", "Did you mean 'status'?"),
+    ],
+)  # fmt: skip
+def test_bad_usage_is_one_line_in_our_words_and_json_where_that_is_asked_for(tmp_path, out, words, code, says):
+    ended = nightstride(*(word.replace("OUT", str(out)) for word in words), "--json", cwd=tmp_path)
+    (line,) = ended.stderr.splitlines()
+    assert ended.code == 2
+    assert says in line
+    assert "--help" in line
+    assert not re.search(r"Input should|click|pydantic|Invalid value|unable to parse", line)
+    error = ended.summary["error"]
+    assert error["code"] == code
+    assert error["where"].startswith("nightstride")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_quiet_says_nothing_and_ends_with_the_same_code(tmp_path, out):
+    for words in (("status", out), ("verify", out), ("quality", out), ("models", out)):
+        spoken, silent = nightstride(*words), nightstride(*words, "-q")
+        assert (silent.stdout, silent.stderr, silent.code) == ("", "", spoken.code)
+        assert spoken.stdout
+    told = nightstride("quality", out, "-q", "--json")
+    assert len(told.stdout.splitlines()) == 1
+    assert told.summary["nights"]
+    wrong = nightstride("status", tmp_path / "none", "-q")
+    assert (wrong.code, wrong.stdout) == (2, "")
+    assert "is no output folder" in wrong.stderr
+
+
+def test_verbose_says_how_long_it_took_and_what_lies_behind_an_error(tmp_path, out):
+    assert re.search(r"^took \d+\.\d\d s$", nightstride("models", out, "-v").stderr, re.MULTILINE)
+    assert "took" not in nightstride("models", out).stderr
+    (tmp_path / "bad.toml").write_text("a = \n")
+    words = ("quality", out, "--config", tmp_path / "bad.toml")
+    assert "behind it" not in nightstride(*words).stderr
+    assert "behind it: TOMLDecodeError: Invalid value" in nightstride(*words, "-v").stderr
+
+
+def test_seconds_that_were_once_given_with_quiet_are_still_taken(tmp_path):
+    for words in (("--quiet", "30"), ("--quiet=30",), ("--quiet", "0.5", "-q"), ("--combine-after", "30", "--quiet")):
+        ended = nightstride("watch", "nowhere", "--out", "x", *words, cwd=tmp_path)
+        assert (ended.code, "there is no such folder" in ended.stderr) == (2, True)
+    assert "must be at least 0" in nightstride("watch", "nowhere", "--out", "x", "--combine-after", "-1").stderr
+
+
+def test_groups_alone_help_as_the_command_alone_does():
+    for group in ("train", "evaluate", "alerts", "ades", "services", "fetch", "bench"):
+        ended = nightstride(group)
+        assert (ended.code, ended.stderr) == (0, "")
+        assert "Usage" in ended.stdout
+
+
+def test_json_stays_the_last_line(out):
+    assert set(json.loads(nightstride("status", out, "--json", "-v").stdout.splitlines()[-1])) >= {"nights"}

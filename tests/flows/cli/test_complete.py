@@ -1,0 +1,86 @@
+"""Completion as a shell asks for it."""
+
+import io
+import os
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+
+from flows.cli.app import app
+from flows.cli.complete import MOST, PRESETS
+from flows.simulation.presets import PRESETS as CAMERAS
+from tests.flows.results.page.conftest import NIGHT, make_info, make_rows, publish
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("complete") / "out"
+    for night, visit in (("20261102", 100), (NIGHT, 101)):
+        info = make_info((60, 70), visit=visit, night=night)
+        publish(folder, info, make_rows(info, 30, visit), visit)
+    return folder
+
+
+def offered(monkeypatch, line):
+    """Return what bash is offered for the last word of a line."""
+    words = line.split(" ")
+    monkeypatch.setenv("_NIGHTSTRIDE_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
+    said = io.StringIO()
+    with redirect_stdout(said), pytest.raises(SystemExit) as ended:
+        app(prog_name="nightstride")
+    assert ended.value.code == 0
+    return said.getvalue().split()
+
+
+def test_presets_are_those_that_there_are(monkeypatch):
+    assert set(PRESETS) == {*CAMERAS, "star-galaxy", "cluster"}
+    assert offered(monkeypatch, "nightstride simulate --preset ") == list(PRESETS)
+    assert offered(monkeypatch, "nightstride simulate --preset ru") == ["rubin"]
+
+
+@pytest.mark.parametrize(
+    "command", ["status OUT --night", "report -o OUT --night", "status OUT", "ades report OUT --night"]
+)
+def test_nights_are_those_of_the_folder_on_the_line_the_latest_first(monkeypatch, out, command):
+    line = f"nightstride {command.replace('OUT', str(out))} "
+    assert offered(monkeypatch, line) == [NIGHT, "20261102"]
+    assert offered(monkeypatch, f"{line}20261102") == ["20261102"]
+
+
+def test_datasets_are_those_that_are_published(monkeypatch, out):
+    published = sorted(path.name for path in (out / "catalogs").iterdir())
+    assert "dia_source" in published
+    assert offered(monkeypatch, f"nightstride export {out} --dataset ") == published
+    assert offered(monkeypatch, f"nightstride export {out} --dataset dia_s") == ["dia_source"]
+
+
+def test_ids_are_those_of_detections_and_begin_as_typed(monkeypatch, out):
+    known = {str((visit << 21) | (3 << 12) | rank) for visit in (100, 101) for rank in range(30)}
+    found = offered(monkeypatch, f"nightstride explain {out} ")
+    assert len(found) == MOST
+    assert set(found) < known
+    for begin in (min(known)[:6], max(known)):
+        expected = {one for one in known if one.startswith(begin)}
+        assert set(offered(monkeypatch, f"nightstride explain {out} {begin}")) == set(sorted(expected)[:MOST])
+    assert offered(monkeypatch, f"nightstride explain {out} x") == []
+
+
+@pytest.mark.parametrize("out", ["/nowhere/at/all", "s3://bucket/out", "''"])
+@pytest.mark.parametrize("rest", ["explain OUT ", "status OUT --night ", "export OUT --dataset ", "status OUT "])
+def test_nothing_is_offered_where_there_is_nothing(monkeypatch, out, rest):
+    assert offered(monkeypatch, f"nightstride {rest.replace('OUT', out)}") == []
+
+
+def test_a_process_completes_without_a_word_of_its_own(out):
+    code = "from flows.cli import main; main()"
+    line = f"nightstride status {out} --night "
+    variables = {"_NIGHTSTRIDE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": "4"}
+    environment = {**os.environ, **variables, "PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, "-c", f"import sys; sys.argv = ['nightstride']; {code}"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert (run.stdout.split(), run.stderr) == ([NIGHT, "20261102"], "")

@@ -1,0 +1,74 @@
+"""The end of a stream, in a process that does nothing else."""
+
+import signal
+import subprocess
+import sys
+from time import monotonic
+
+import psutil
+import pytest
+
+from flows.nights.stream.stop import Stop
+
+SCRIPT = """
+import subprocess, sys, time
+from flows.nights.stream.stop import Stop
+child = subprocess.Popen(["sleep", "600"])
+with Stop(3.0, lambda text: print(text, file=sys.stderr, flush=True)).listening() as stop:
+    if sys.argv[1] == "working":
+        stop.begin()
+    print(child.pid, flush=True)
+    while True:
+        time.sleep(0.05)
+"""
+
+
+def ended(state, *signals):
+    """Return exit code, seconds from the first signal, what was said, and whether its child lives."""
+    command = [sys.executable, "-c", SCRIPT, state]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = int(process.stdout.readline())
+    begin = monotonic()
+    for number in signals:
+        process.send_signal(number)
+    _, stderr = process.communicate(timeout=30)
+    return process.returncode, monotonic() - begin, stderr, lives(child)
+
+
+def lives(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_ends_what_has_not_begun_and_all_that_it_started(number):
+    code, seconds, said, left = ended("starting", number)
+    assert (code, said, left) == (128 + number, "", False)
+    assert seconds < 5
+
+
+def test_the_first_signal_gives_time_which_is_bounded():
+    code, seconds, said, left = ended("working", signal.SIGTERM)
+    assert (code, left) == (1, False)
+    assert 0.9 < seconds < 10
+    first, last = said.splitlines()
+    assert first.startswith("Asked to stop: what is on its way has 3 s")
+    assert last.startswith("Not finished within 3 s.")
+
+
+def test_another_signal_ends_it_at_once():
+    code, seconds, _, left = ended("working", signal.SIGTERM, signal.SIGINT)
+    assert (code in (128 + signal.SIGINT, 128 + signal.SIGTERM), left) == (True, False)  # whichever is heard last
+    assert seconds < 5
+
+
+def test_what_ends_in_time_is_left_alone_and_signals_are_what_they_were():
+    before = signal.getsignal(signal.SIGTERM)
+    with Stop(2.1, print).listening() as stop:
+        stop.begin()
+        signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) == stop.heard
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert stop._timer.finished.wait(5)  # cancelled: this process lives
