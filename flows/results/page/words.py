@@ -81,7 +81,7 @@ def measured(value: float | None, error: float | None, digits: int = 1, unit: st
     if value is None or error is None or not math.isfinite(value) or not 0 < error < math.inf:
         return number(value, digits, unit)
     power = math.floor(math.log10(error))
-    places = min(max((1 if error < 3 * 10.0**power else 0) - power, 0), 6)
+    places = min(max((1 if error * 10.0**-power < 3 else 0) - power, 0), 6)
     return f"{value:.{places}f} ± {error:.{places}f}{unit}".replace("-", "−")
 
 
