@@ -28,7 +28,7 @@ from schemas.dia_source import DetectionFlag
 from schemas.errors import BadInput
 from schemas.pixels import DIFFERENCE
 
-LINES = 1000
+LINES = 500
 """Detections on one page of the lists."""
 
 LINE_HEADINGS = ("Time", "Magnitude", "S/N", "Length", "Reliability", "RA, Dec", "File", "Id")
@@ -70,10 +70,10 @@ class Limits:
     """
 
     cards: int = 60
-    pictures: int = 1_600_000
+    pictures: int = 1_400_000
     folded: int = 200
-    panels: int = 12
-    rows: int = 500
+    panels: int = 8
+    rows: int = 300
 
 
 LIMITS = Limits()

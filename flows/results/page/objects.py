@@ -191,7 +191,7 @@ def _values(objects: pa.Table, name: str) -> NDArray[np.float64]:
     return np.asarray(objects[name].to_numpy(), np.float64)
 
 
-EACH = 12
+EACH = 8
 """Galaxies shown of each class: the surest."""
 
 ODDEST = 10

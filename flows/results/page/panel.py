@@ -18,9 +18,9 @@ SIDE = 800
 """Longest side of an overview, px."""
 LIMIT = 200_000
 """Characters of an overview on the page, if there are few: 150 kB of picture."""
-LIMIT_ALL = 1_400_000
+LIMIT_ALL = 1_000_000
 """Characters of all of them."""
-MARKS, MARKS_ALL = 400, 1500
+MARKS, MARKS_ALL = 400, 1000
 """Detections marked on one overview, and on all of them."""
 
 

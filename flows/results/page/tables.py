@@ -322,7 +322,7 @@ def figures(night: PublishedNight, infos: Sequence[ExposureInfo]) -> tuple[Figur
         Figure("Places searched", count(windows), f"{count(unscored)} too masked to score"),
         Figure("Detections", count(night.sources.num_rows), f"{count(reliable)} of reliability {GRADES[0][1]} or more"),
     ]
-    depths = [value for info in infos if (value := depth(info)) is not None]
+    depths = [value for info in spread(infos, LOOKED_AT) if (value := depth(info)) is not None]
     if depths:
         found.append(
             Figure(
