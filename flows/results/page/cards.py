@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from flows.results.page.detection import CUT_PLANES, DetectionCutout, ListPlace, cutouts_of, drawn
-from flows.results.page.found import KINDS_FOUND, KNOWN, POINT, TRAIL, UNKNOWN, Entry, FoundNight
+from flows.results.page.found import CERTAIN, KINDS_FOUND, KNOWN, LEAST_PX, POINT, TRAIL, UNKNOWN, Entry, FoundNight
 from flows.results.page.night import Exposure
 from flows.results.page.words import (
     NOTHING,
@@ -42,7 +42,7 @@ _ASSUMED = {
     DetectionFlag.ASSUMED_TIME: "time",
     DetectionFlag.ASSUMED_GAIN: "gain",
 }
-_CERTAIN, _KNOWN_ANGLE = 3.0, 60.0  # standard errors of a length; deg: an angle known no better is none
+_KNOWN_ANGLE = 60.0  # deg: an angle known no better is none
 
 
 _SHARES = {UNKNOWN: 0.4, KNOWN: 0.55, TRAIL: 0.8, POINT: 1.0}
@@ -196,7 +196,7 @@ def _facts(row: Mapping[str, Any], exposures: Sequence[Exposure]) -> tuple[Told,
 
 def _certain(row: Mapping[str, Any]) -> bool:
     length, error = row["trailLengthPx"], row["trailLengthPxErr"]
-    return bool(math.isfinite(length) and length > 0 and (error is None or length >= _CERTAIN * error))
+    return bool(math.isfinite(length) and length >= max(LEAST_PX, CERTAIN * (error or 0.0)))
 
 
 def _length(row: Mapping[str, Any]) -> str:

@@ -12,9 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from flows.results.motion import NightMotion
 from flows.results.page.detection import ListPlace
-from flows.results.page.night import PublishedNight
 from flows.results.page.words import GRADES, count
 from flows.storage.catalog_store import CatalogStore
 from schemas.class_table import STAR_GALAXY
@@ -50,8 +48,8 @@ _SUSPECT = int(
     | DetectionFlag.NEAR_BRIGHT_STAR
     | DetectionFlag.FIT_FAILED
 )
-_CERTAIN = 3.0  # standard errors: what a length has to exceed to be one
-_LEAST_PX = 2.0
+CERTAIN, LEAST_PX = 3.0, 2.0
+"""Standard errors, and px, that a length has to reach: below it is that of a point."""
 
 
 def ranked(tracklets: pa.Table) -> pa.Table:
@@ -146,7 +144,12 @@ class FoundNight:
         return {one: ListPlace(rank, shown.get(rank, "")) for one, rank in pairs}
 
 
-def found_in(night: PublishedNight, motion: NightMotion | None, on_stars: Collection[int] = ()) -> FoundNight:
+def found_in(
+    table: pa.Table,
+    known: Mapping[int, str],
+    moving: tuple[pa.Table, pa.Table] | None,
+    on_stars: Collection[int] = (),
+) -> FoundNight:
     """Rank what was found in a night.
 
     Unknown tracklets come first, then known objects, single trails, single points; then what is at rest or on a star,
@@ -155,21 +158,21 @@ def found_in(night: PublishedNight, motion: NightMotion | None, on_stars: Collec
 
     Parameters
     ----------
-    night
-        Its detections.
-    motion
-        Its tracklets; None: it was not linked.
+    table
+        Its detections: rows of `dia_source` with ``exposure``.
+    known
+        Detection -> known object that it is.
+    moving
+        Its rows of `tracklet_source` and of `tracklet`; None: it was not linked.
     on_stars
         Detections that lie on stars.
     """
-    table = night.sources
     ids = table["diaSourceId"].to_numpy()
-    tracklet, still = _motion(ids, motion)
-    order = ranked(motion.tracklets).to_pylist() if motion is not None else []
+    tracklet, still = _motion(ids, None if moving is None else moving[0])
+    order = [] if moving is None else ranked(moving[1]).to_pylist()
     rows = {row["trackletId"]: row for row in order}
-    names = {one: name for exposure in night.exposures for one, name in exposure.known.items()}
     designation = [
-        rows[t]["designation"] if t in rows else names.get(one, "")
+        rows[t]["designation"] if t in rows else known.get(one, "")
         for t, one in zip(tracklet.tolist(), ids.tolist(), strict=True)
     ]
     linked = np.isin(tracklet, np.array(list(rows), np.int64))
@@ -187,20 +190,20 @@ def found_in(night: PublishedNight, motion: NightMotion | None, on_stars: Collec
     for name, values in added.items():
         table = table.append_column(name, pa.array(values))
     table = table.take(lined).append_column("rank", pa.array(rank, pa.int64())).combine_chunks()
-    return FoundNight(table, rows, motion is not None)
+    return FoundNight(table, rows, moving is not None)
 
 
-def _motion(ids: NDArray[np.int64], motion: NightMotion | None) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _motion(ids: NDArray[np.int64], links: pa.Table | None) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return the tracklet of each detection, -1: none, and whether it is at rest."""
     tracklet, still = np.full(len(ids), -1, np.int64), np.zeros(len(ids), bool)
-    if motion is None or not len(motion.sources):
+    if links is None or not len(links):
         return tracklet, still
-    linked = motion.sources["diaSourceId"].to_numpy()
+    linked = links["diaSourceId"].to_numpy()
     order = np.argsort(linked)
     place = order[np.minimum(np.searchsorted(linked, ids, sorter=order), len(linked) - 1)]
     same = linked[place] == ids
-    tracklet[same] = pc.fill_null(motion.sources["trackletId"], -1).to_numpy()[place[same]]
-    still[same] = motion.sources["stationary"].to_numpy(zero_copy_only=False)[place[same]]
+    tracklet[same] = pc.fill_null(links["trackletId"], -1).to_numpy()[place[same]]
+    still[same] = links["stationary"].to_numpy(zero_copy_only=False)[place[same]]
     return tracklet, still
 
 
@@ -208,7 +211,7 @@ def _kinds(table: pa.Table, linked: NDArray[np.bool_], named: NDArray[np.bool_])
     """Return the kind of each row, but for what is at rest."""
     trail, point, satellite = (_values(table, name) for name in ("pTrail", "pPoint", "pSatellite"))
     length, error = _values(table, "trailLengthPx"), np.nan_to_num(_values(table, "trailLengthPxErr"))
-    long = (length >= _LEAST_PX) & (length >= _CERTAIN * error)
+    long = (length >= LEAST_PX) & (length >= CERTAIN * error)
     kind = np.where(long & ~(trail <= point), TRAIL, POINT)
     own = pc.not_equal(pc.fill_null(table["trailClass"], ""), "").to_numpy(zero_copy_only=False)
     with np.errstate(invalid="ignore"):

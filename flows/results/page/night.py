@@ -81,6 +81,11 @@ class PublishedNight:
         return rows.append_column("exposure", pa.array(places, pa.int64())).combine_chunks()
 
     @property
+    def known(self) -> dict[int, str]:
+        """Return the detections that are known objects, and which."""
+        return {one: name for exposure in self.exposures for one, name in exposure.known.items()}
+
+    @property
     def reliability_versions(self) -> list[str]:
         """Return the models behind the reliabilities."""
         return list(pc.unique(self.sources["reliabilityVersion"]).to_pylist())

@@ -249,7 +249,9 @@ class Drawing:
         """Return what was found, ranked."""
         label = self.night.label
         motion = self._readable(lambda: read_motion(self.out, label))
-        return found_in(self.night, motion, self._readable(lambda: read_on_stars(self.out, label)) or ())
+        moving = None if motion is None else (motion.sources, motion.tracklets)
+        on_stars = self._readable(lambda: read_on_stars(self.out, label)) or ()
+        return found_in(self.night.sources, self.night.known, moving, on_stars)
 
     @cached_property
     def _stores(self) -> dict[int, TileStore | None]:

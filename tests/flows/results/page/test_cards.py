@@ -32,7 +32,7 @@ def told(kit, tmp_path):
         row |= {"snr": 12.34, "dec": -20.02}
         kit.publish(tmp_path, info, [row], 1)
         night = read_night(tmp_path, kit.NIGHT, None)
-        (found,) = found_in(night, None).table.to_pylist()
+        (found,) = found_in(night.sources, night.known, None).table.to_pylist()
         return card(Entry(1, found["kind"], None, (found | changes,)), night.exposures, ())
 
     return describe
@@ -56,7 +56,12 @@ def test_values_have_units_and_errors_and_the_file_is_named(told):
 
 
 def test_what_has_no_length_has_no_angle(told):
-    for changes in ({"trailLengthPx": 0.0}, {"trailLengthPxErr": 2.5}, {"trailAnglePxErr": 80.0}):
+    for changes in (
+        {"trailLengthPx": 0.0},
+        {"trailLengthPx": 1.8},
+        {"trailLengthPxErr": 2.5},
+        {"trailAnglePxErr": 80.0},
+    ):
         assert "Angle" not in facts(told(**changes)), changes
     assert facts(told(trailLengthPx=0.0))["Length"] == "none"
     assert facts(told(trailLengthPxErr=2.5))["Length"] == "none: 6.0 ± 2.5 px"
@@ -100,7 +105,8 @@ def vetted(kit, tmp_path_factory):
     """A night with science images and templates, a mover, a known object and a star at rest."""
     out = build(tmp_path_factory.mktemp("vetted") / "out")
     night = read_night(out, kit.NIGHT, None)
-    return out, night, found_in(night, read_motion(out, kit.NIGHT))
+    motion = read_motion(out, kit.NIGHT)
+    return out, night, found_in(night.sources, night.known, (motion.sources, motion.tracklets))
 
 
 def opened(out, night):

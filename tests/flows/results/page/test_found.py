@@ -17,7 +17,7 @@ from flows.results.page.found import (
     ranked,
     read_on_stars,
 )
-from flows.results.page.night import Exposure, read_night
+from flows.results.page.night import read_night
 from flows.storage.catalog_store import CatalogStore
 from schemas.dia_source import DetectionFlag
 from schemas.objects import DIA_LINK
@@ -31,7 +31,8 @@ def linked(kit, tmp_path_factory):
     """A night of three visits with a star at rest, two movers and six false detections."""
     out = tmp_path_factory.mktemp("out")
     ids = publish_linked(out)
-    return SimpleNamespace(out=out, ids=ids, night=read_night(out, kit.NIGHT, None), motion=read_motion(out, kit.NIGHT))
+    motion = read_motion(out, kit.NIGHT)
+    return SimpleNamespace(ids=ids, night=read_night(out, kit.NIGHT, None), moving=(motion.sources, motion.tracklets))
 
 
 @pytest.fixture
@@ -43,12 +44,11 @@ def single(kit, tmp_path):
         rows = kit.rows(info, len(changes), 3)
         for row, change in zip(rows, changes, strict=True):
             row |= {"flags": 0, "reliability": 0.95, "snr": 10.0, "trailLengthPx": 0.0, "pTrail": None} | change
-        record = kit.publish(tmp_path, info, rows, 1)
+        kit.publish(tmp_path, info, rows, 1)
         night = read_night(tmp_path, kit.NIGHT, None)
         ids = [row["diaSourceId"] for row in rows]
         names = {ids[place]: name for place, name in (known or {}).items()}
-        exposures = (Exposure(record, night.exposures[0].sources, names),)
-        found = found_in(replace(night, exposures=exposures), None, {ids[place] for place in on_stars})
+        found = found_in(night.sources, names, None, {ids[place] for place in on_stars})
         return found, {one: place for place, one in enumerate(ids)}
 
     return rank
@@ -67,7 +67,7 @@ def test_what_is_unknown_comes_first_then_most_members_then_least_chance():
 
 
 def test_movers_come_before_single_detections_and_what_is_at_rest_last(linked):
-    found = found_in(linked.night, linked.motion)
+    found = found_in(linked.night.sources, {}, linked.moving)
     star, *movers = linked.ids[:3]
     assert [found.entries(kind) for kind in (UNKNOWN, KNOWN, AT_REST)] == [2, 0, 3]
     assert [found.detections(kind) for kind in (UNKNOWN, AT_REST)] == [6, 3]
@@ -84,7 +84,7 @@ def test_movers_come_before_single_detections_and_what_is_at_rest_last(linked):
 
 
 def test_every_detection_of_an_exposure_has_its_place(linked):
-    found = found_in(linked.night, linked.motion)
+    found = found_in(linked.night.sources, {}, linked.moving)
     places = {}
     for exposure in range(3):
         places |= found.places(exposure, {1: "t1"})
@@ -94,10 +94,10 @@ def test_every_detection_of_an_exposure_has_its_place(linked):
 
 
 def test_known_objects_are_named_whether_linked_or_not(linked, single):
-    place = linked.motion.tracklets.schema.get_field_index("designation")
-    names = pa.array(["(1) Ceres", ""])
-    named = replace(linked.motion, tracklets=linked.motion.tracklets.set_column(place, "designation", names))
-    found = found_in(linked.night, named)
+    links, tracklets = linked.moving
+    place = tracklets.schema.get_field_index("designation")
+    named = tracklets.set_column(place, "designation", pa.array(["(1) Ceres", ""]))
+    found = found_in(linked.night.sources, {}, (links, named))
     assert [found.entries(kind) for kind in (UNKNOWN, KNOWN)] == [1, 1]
     assert found.first(KNOWN, 1)[0].rows[0]["designation"] == "(1) Ceres"
     assert found.first(KNOWN, 1)[0].rank == 2
@@ -144,7 +144,7 @@ def test_points_on_stars_are_folded_away_and_trails_across_them_are_not(single, 
 
 
 def test_the_sentence_leads_to_the_movers(linked, single):
-    look, besides = found_words(found_in(linked.night, linked.motion))
+    look, besides = found_words(found_in(linked.night.sources, {}, linked.moving))
     assert look == "2 movers, 2 unknown: look here"
     assert besides.startswith("Besides ")
     assert besides.endswith("and 3 detections at rest or on stars.")
