@@ -10,7 +10,7 @@ import numpy as np
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
-from flows.results.page.tracklets import ranked
+from flows.results.page.found import ranked
 from flows.results.page.words import NOTHING, grade, night_words, number, utc
 from flows.vetting.candidate import CandidateContent
 from flows.vetting.index import CLASSES, CandidateIndex

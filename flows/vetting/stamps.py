@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.results.page.detection import Mark, PageDetection, cutout_box, place_mark
-from flows.results.page.picture import bin_mean, png, stretch, usable
+from flows.results.page.detection import Mark, PageDetection, cut, cutout_box, place_mark
+from flows.results.page.picture import bin_mean, level_and_noise, png, stretch
 from flows.results.page.words import utc
 from flows.storage.layout import tile_path
 from flows.storage.zarr_tiles import TileStore
@@ -22,7 +22,7 @@ from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, ExposureKey
 from schemas.ledger import ExposureRecord
 from schemas.patch import COVER_ORDER
-from schemas.pixels import DIFFERENCE, MASK, SCIENCE, TEMPLATE
+from schemas.pixels import DIFFERENCE, SCIENCE, TEMPLATE
 
 MOST_SIDE = 128
 """Side of a stamp beyond which it is binned, px."""
@@ -31,7 +31,6 @@ MOST_VISITS = 8
 """Other visits shown: the nearest in time."""
 
 _LOOKED_AT = 24  # exposures at most, of those that may cover a place, the nearest in time
-_SPREAD = 1.4826  # standard deviation of a Gaussian over its median absolute deviation
 _SOFT = 4.0  # noise: where the inverse hyperbolic sine turns from linear to logarithmic
 
 
@@ -175,7 +174,7 @@ def _stamp(
     if plane == DIFFERENCE.name:
         level, noise, bright = info.background, info.noise, 8.0
     else:
-        (level, noise), bright = _level_and_noise(binned), 30.0
+        (level, noise), bright = level_and_noise(binned), 30.0
     mark = None
     if detection is not None:
         mark = place_mark(detection, (x0, y0), width, max(1.5 * info.psf.fwhm_px, side / 12))
@@ -191,31 +190,6 @@ def _stamp(
         mark=mark,
         link=link,
     )
-
-
-def cut(store: TileStore, plane: str, box: tuple[int, int, int]) -> NDArray[np.float32]:
-    """Return a square of a plane: first row, first column, side, px; NaN beyond the border and where there is no value.
-
-    What the mask excludes has no value on a difference image.
-    """
-    y0, x0, side = box
-    ny, nx = store.info.shape
-    full = np.full((side, side), np.nan, np.float32)
-    ya, yb, xa, xb = max(y0, 0), min(y0 + side, ny), max(x0, 0), min(x0 + side, nx)
-    if ya >= yb or xa >= xb:
-        return full
-    pixels = store.read(plane, ya, xa, yb, xb)
-    mask = store.read(MASK.name, ya, xa, yb, xb) if plane == DIFFERENCE.name else np.zeros(pixels.shape, np.uint16)
-    full[ya - y0 : yb - y0, xa - x0 : xb - x0] = np.where(usable(pixels, mask), pixels, np.nan)
-    return full
-
-
-def _level_and_noise(values: NDArray[np.float32]) -> tuple[float, float]:
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return 0.0, 1.0
-    level = float(np.median(finite))
-    return level, _SPREAD * float(np.median(np.abs(finite - level))) or 1.0
 
 
 def _ranges(values: NDArray[np.float32], level: float, noise: float, bright: float) -> dict[str, Range]:

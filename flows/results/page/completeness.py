@@ -78,9 +78,14 @@ def _charts(evaluation: Evaluation, told: Mapping[str, Any]) -> tuple[tuple[str,
     oracle = told["oracle"] or {}
     by_reliability, _ = np.histogram(evaluation.false_score, _TENTHS)
     per_image = by_reliability / max(evaluation.images, 1)
-    return (
+    shares = (
         ("Completeness against S/N", _share_chart(told, oracle, "completeness_by_snr", "true signal to noise")),
         ("Completeness against length", _share_chart(told, oracle, "completeness_by_length", "true length, px")),
+    )
+    if not by_reliability.any():  # nothing false: the figure says so
+        return shares
+    return (
+        *shares,
         ("False streaks against S/N", _false_chart(told["false_by_snr"], "measured signal to noise")),
         (
             "False streaks against reliability",

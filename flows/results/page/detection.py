@@ -1,50 +1,46 @@
-"""Detections on the night page: their rows, cutouts and marks."""
+"""Detections on the night page: their marks on pictures, and cutouts of them."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from flows.results.page.picture import OUTSIDE, Picture, bin_mean, png, stretch, usable
-from flows.results.page.words import NOTHING, flag_words, grade, number
+from flows.results.page.picture import OUTSIDE, Picture, bin_mean, level_and_noise, png, stretch, usable
+from flows.results.page.words import flag_words, grade, number
+from flows.storage.zarr_tiles import TileStore
 from schemas.exposure import ExposureInfo
+from schemas.pixels import DIFFERENCE, MASK, SCIENCE, TEMPLATE
 
-COLUMNS = (
-    "diaSourceId", "x", "y", "ra", "dec", "band", "magAB", "magABErr", "snr", "trailLength", "trailAngle",
-    "trailLengthPx", "trailAnglePx", "reliability", "reliabilityVersion",
-    "flags", "bboxSize",
-)  # fmt: skip
-"""Columns of `dia_source` that the page reads."""
+_DRAWN = ("diaSourceId", "x", "y", "snr", "trailLengthPx", "trailAnglePx", "reliability", "flags", "bboxSize")
 
 
-@dataclass(frozen=True)
-class MotionNote:
-    """Motion of a detection in words, and the place on the page that says more, if there is one."""
+class ListPlace(NamedTuple):
+    """Rank of a detection in the list of the night, and the anchor of its entry on the page; "" without one."""
 
-    text: str
-    anchor: str = ""
+    rank: int
+    anchor: str
 
 
 @dataclass(frozen=True)
 class PageDetection:
-    """Row of `dia_source`, in words.
+    """Row of `dia_source` to be drawn.
 
     Attributes
     ----------
     rank
-        1 for the most reliable of its exposure.
+        That of its entry in the list of the night, else 1 for the most reliable of its exposure.
     x, y, length, angle
         Fitted trail, px and deg in pixels.
     side
         Side of the square that holds it, px.
-    facts
-        What to print beneath it: pairs of a name and a value with its unit.
-    motion
-        Its tracklet, or that it is at rest; None if neither.
+    flags
+        In words.
+    anchor
+        Of its entry on the page; "" if it has none.
     """
 
     id: int
@@ -58,13 +54,7 @@ class PageDetection:
     reliability: float
     grade: str
     flags: tuple[str, ...]
-    facts: tuple[tuple[str, str], ...]
-    motion: MotionNote | None = None
-
-    @property
-    def anchor(self) -> str:
-        """Return the name of its cutout on the page."""
-        return f"d{self.id}"
+    anchor: str = ""
 
     @property
     def summary(self) -> str:
@@ -75,21 +65,25 @@ class PageDetection:
         )
 
 
-def detections(table: pa.Table, motions: Mapping[int, MotionNote] | None = None) -> tuple[PageDetection, ...]:
-    """Return the rows of one exposure's `dia_source` table, the most reliable first, then by S/N, then by id.
+def detections(table: pa.Table, places: Mapping[int, ListPlace] | None = None) -> tuple[PageDetection, ...]:
+    """Return rows of `dia_source` of one exposure, in the order of the list of the night.
 
-    ``motions`` tells by diaSourceId how some of them move.
+    ``places`` tells by diaSourceId where each is in that list; without it the most reliable comes first, then by S/N,
+    then by id.
     """
-    rows = table.select(COLUMNS).to_pylist()
-    rows.sort(key=lambda row: (-row["reliability"], -row["snr"], row["diaSourceId"]))
-    known = motions or {}
-    return tuple(_detection(row, rank, known.get(row["diaSourceId"])) for rank, row in enumerate(rows, start=1))
+    rows = table.select(_DRAWN).to_pylist()
+    if places is None:
+        rows.sort(key=lambda row: (-row["reliability"], -row["snr"], row["diaSourceId"]))
+        return tuple(drawn(row, ListPlace(rank, "")) for rank, row in enumerate(rows, start=1))
+    rows.sort(key=lambda row: (places[row["diaSourceId"]].rank, row["diaSourceId"]))
+    return tuple(drawn(row, places[row["diaSourceId"]]) for row in rows)
 
 
-def _detection(row: Mapping[str, Any], rank: int, motion: MotionNote | None) -> PageDetection:
+def drawn(row: Mapping[str, Any], place: ListPlace) -> PageDetection:
+    """Return a row of `dia_source` as what is drawn of it."""
     return PageDetection(
         id=row["diaSourceId"],
-        rank=rank,
+        rank=place.rank,
         x=row["x"],
         y=row["y"],
         length=_finite(row["trailLengthPx"]),
@@ -99,28 +93,7 @@ def _detection(row: Mapping[str, Any], rank: int, motion: MotionNote | None) -> 
         reliability=row["reliability"],
         grade=grade(row["reliability"]),
         flags=flag_words(row["flags"]),
-        facts=_facts(row),
-        motion=motion,
-    )
-
-
-def _facts(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    magnitude = number(row["magAB"], 2)
-    if magnitude != NOTHING and row["magABErr"] is not None:
-        magnitude += f" ± {number(row['magABErr'], 2)}"
-    length, angle = number(row["trailLengthPx"], 1, " px"), number(row["trailAnglePx"], 0, "°")
-    if row["trailLength"] is not None:
-        length += f", {number(row['trailLength'], 1, '″')}"
-    if row["trailAngle"] is not None:
-        angle += f", PA {number(row['trailAngle'], 0, '°')}"
-    return (
-        ("S/N", number(row["snr"])),
-        (f"mag {row['band']}", magnitude),
-        ("Length", length),
-        ("Angle", angle),
-        ("RA", number(row["ra"], 5, "°")),
-        ("Dec", number(row["dec"], 5, "°")),
-        ("x, y", f"{number(row['x'])}, {number(row['y'])}"),
+        anchor=place.anchor,
     )
 
 
@@ -159,8 +132,11 @@ def place_mark(detection: PageDetection, corner: tuple[float, float], height: fl
     return Mark(detection, x, y, -detection.angle, detection.length, radius)
 
 
-LEAST_SIDE, MOST_SIDE, MOST_PICTURE = 41, 480, 160
+LEAST_SIDE, MOST_SIDE, MOST_PICTURE = 41, 480, 112
 """Bounds of a cutout's side, px, and the side of its picture beyond which it is binned, px."""
+
+CUT_PLANES = (DIFFERENCE.name, SCIENCE.name, TEMPLATE.name)
+"""Planes of which cutouts are made, as far as an exposure has them."""
 
 
 @dataclass(frozen=True)
@@ -169,12 +145,15 @@ class DetectionCutout:
 
     Attributes
     ----------
+    name
+        What it shows: the plane, and where that is needed the time.
     side
         Side of the square on the exposure, px.
     width
         Side of the drawing, px of the exposure: ``side`` rounded up to whole bins.
     """
 
+    name: str
     picture: Picture
     mark: Mark
     side: int
@@ -187,30 +166,71 @@ def cutout_box(detection: PageDetection) -> tuple[int, int, int]:
     return round(detection.y) - side // 2, round(detection.x) - side // 2, side
 
 
+def cut(store: TileStore, plane: str, box: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Return a square of a plane: first row, first column, side, px; NaN beyond the border and where there is no value.
+
+    What the mask excludes has no value on a difference image.
+
+    Raises
+    ------
+    BadInput
+        A tile is damaged.
+    """
+    y0, x0, side = box
+    ny, nx = store.info.shape
+    full = np.full((side, side), np.nan, np.float32)
+    ya, yb, xa, xb = max(y0, 0), min(y0 + side, ny), max(x0, 0), min(x0 + side, nx)
+    if ya >= yb or xa >= xb:
+        return full
+    pixels = store.read(plane, ya, xa, yb, xb)
+    mask = store.read(MASK.name, ya, xa, yb, xb) if plane == DIFFERENCE.name else np.zeros(pixels.shape, np.uint16)
+    full[ya - y0 : yb - y0, xa - x0 : xb - x0] = np.where(usable(pixels, mask), pixels, np.nan)
+    return full
+
+
 def detection_cutout(
-    difference: NDArray[np.float32], mask: NDArray[np.uint16], detection: PageDetection, info: ExposureInfo
+    square: NDArray[np.float32], plane: str, detection: PageDetection, info: ExposureInfo, name: str = ""
 ) -> DetectionCutout:
-    """Cut the square around ``detection`` out of an exposure.
+    """Draw the square around ``detection``.
 
     Parameters
     ----------
-    difference, mask : (ny, nx)
-        Pixels of the whole exposure and their mask. What lies beyond its border is shown in a colour of its own.
+    square : (side, side)
+        Of `cut`, for the box of the detection.
+    plane
+        What it shows: a difference image is stretched by the noise of the exposure, others by that of the square.
     info
-        Its background, noise and PSF.
+        Background, noise, PSF and shape of the exposure. What lies beyond its border is shown in a colour of its own.
+    name
+        What it is called; by default the plane.
     """
     y0, x0, side = cutout_box(detection)
-    ny, nx = difference.shape
-    rows, columns = slice(max(y0, 0), min(y0 + side, ny)), slice(max(x0, 0), min(x0 + side, nx))
+    ny, nx = info.shape
     factor = math.ceil(side / MOST_PICTURE)
-    full = np.full((side, side), np.nan, np.float32)
-    inside = np.zeros((side, side), bool)
-    here = (slice(rows.start - y0, rows.stop - y0), slice(columns.start - x0, columns.stop - x0))
-    full[here] = np.where(usable(difference[rows, columns], mask[rows, columns]), difference[rows, columns], np.nan)
-    inside[here] = True
-    binned = bin_mean(full, np.isfinite(full), factor)
-    levels = stretch(binned, info.background, info.noise)
+    binned = bin_mean(square, np.isfinite(square), factor)
+    if plane == DIFFERENCE.name:
+        levels = stretch(binned, info.background, info.noise)
+    else:
+        levels = stretch(binned, *level_and_noise(binned), high=30.0)
+    rows, columns = np.arange(y0, y0 + side), np.arange(x0, x0 + side)
+    inside = ((rows >= 0) & (rows < ny))[:, None] & ((columns >= 0) & (columns < nx))[None, :]
     levels[~(bin_mean(inside.astype(np.float32), np.ones_like(inside), factor) >= 0.5)] = OUTSIDE
     width = binned.shape[0] * factor
     radius = max(1.5 * info.psf.fwhm_px, side / 12)
-    return DetectionCutout(png(levels), place_mark(detection, (x0, y0), width, radius), side, width)
+    return DetectionCutout(name or plane, png(levels), place_mark(detection, (x0, y0), width, radius), side, width)
+
+
+def cutouts_of(store: TileStore, detection: PageDetection, planes: tuple[str, ...], when: str) -> list[DetectionCutout]:
+    """Return cutouts of a detection on those of some planes that its exposure has, each named by plane and time.
+
+    Raises
+    ------
+    BadInput
+        A tile is damaged.
+    """
+    box = cutout_box(detection)
+    return [
+        detection_cutout(cut(store, plane, box), plane, detection, store.info, f"{plane} {when}".strip())
+        for plane in planes
+        if plane in store.planes
+    ]

@@ -2,36 +2,52 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows.results.page.detection import COLUMNS
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import require_output
 from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured, choice
+from schemas.known_object import SS_SOURCE
 from schemas.ledger import ExposureRecord, QuarantineRecord
 from schemas.summary import RunSummary
+
+COLUMNS = (
+    "diaSourceId", "visit", "detector", "x", "y", "ra", "dec", "raErr", "decErr", "midpointMjdTai", "band", "magAB",
+    "magABErr", "snr", "trailLength", "trailLengthErr", "trailAngle", "trailAngleErr", "trailLengthPx",
+    "trailLengthPxErr", "trailAnglePx", "trailAnglePxErr", "trailClass", "reliability", "reliabilityVersion", "pTrail",
+    "pPoint", "pSatellite", "pArtefact", "flags", "bboxSize",
+)  # fmt: skip
+"""Columns of `dia_source` that the page reads."""
 
 _EMPTY = pa.schema([DIA_SOURCE.schema.field(name) for name in COLUMNS]).empty_table()
 
 
 @dataclass(frozen=True)
 class Exposure:
-    """Published exposure: its record, and its rows of `dia_source` with the columns that the page reads."""
+    """Published exposure.
+
+    Attributes
+    ----------
+    record
+        Of the ledger.
+    sources
+        Its rows of `dia_source` with the columns that the page reads.
+    known
+        Detection -> known object that it is, as `ss_source` has it.
+    """
 
     record: ExposureRecord
     sources: pa.Table
-
-    @property
-    def interest(self) -> float:
-        """Return the sum of the reliabilities: the expected number of real detections."""
-        return float(pc.sum(self.sources["reliability"]).as_py() or 0.0)
+    known: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,10 +72,18 @@ class PublishedNight:
     summary: RunSummary | None
     damaged: tuple[str, ...]
 
-    @property
+    @cached_property
     def sources(self) -> pa.Table:
-        """Return the rows of all exposures."""
-        return pa.concat_tables([_EMPTY, *(exposure.sources for exposure in self.exposures)])
+        """Return the rows of all exposures, with the place of the exposure among them as ``exposure``."""
+        numbers = np.array([len(exposure.sources) for exposure in self.exposures], np.int64)
+        places = np.repeat(np.arange(len(numbers)), numbers)
+        rows = pa.concat_tables([_EMPTY, *(exposure.sources for exposure in self.exposures)])
+        return rows.append_column("exposure", pa.array(places, pa.int64())).combine_chunks()
+
+    @property
+    def known(self) -> dict[int, str]:
+        """Return the detections that are known objects, and which."""
+        return {one: name for exposure in self.exposures for one, name in exposure.known.items()}
 
     @property
     def reliability_versions(self) -> list[str]:
@@ -119,11 +143,20 @@ def read_night(out: Path, label: str, summary: RunSummary | None) -> PublishedNi
     for record in Ledger(out).records(label):
         if record.status != "done":
             continue
+        sources, known = _EMPTY, dict[int, str]()
         try:
             sources = store.read(DIA_SOURCE, record.key).select(COLUMNS)
+            known = _known(store, record)
         except BadInput as error:
             damaged.append(str(error))
-            sources = _EMPTY
-        exposures.append(Exposure(record, sources))
+        exposures.append(Exposure(record, sources, known))
     quarantined = [record for record in Quarantine(out).list() if record.key is None or record.key.night == label]
     return PublishedNight(label, tuple(exposures), tuple(quarantined), summary, tuple(damaged))
+
+
+def _known(store: CatalogStore, record: ExposureRecord) -> dict[int, str]:
+    entry = record.datasets.get(SS_SOURCE.name)
+    if entry is None or not entry.rows:
+        return {}
+    rows = store.read(SS_SOURCE, record.key)
+    return dict(zip(rows["diaSourceId"].to_pylist(), rows["designation"].to_pylist(), strict=True))

@@ -1,8 +1,9 @@
-"""Night page: one HTML file that needs nothing else."""
+"""Night page: one HTML file that needs nothing else, and lists beside it where it cannot hold all."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,15 +13,16 @@ from markupsafe import Markup
 from flows.results.evaluation.evaluate import Truth
 from flows.results.evaluation.recovery import read_recoveries
 from flows.results.motion import read_motion
+from flows.results.page.cards import LIMITS, LINE_HEADINGS, LIST_HEADINGS, DrawnList, Limits, ListPart, list_pages
 from flows.results.page.completeness import Completeness, Recovered, completeness_of, recovered
-from flows.results.page.detection import MotionNote
-from flows.results.page.galaxies import NightGalaxies, galaxies_of
+from flows.results.page.detection import detections
+from flows.results.page.found import AT_REST, FoundNight, found_in, found_words, read_on_stars
 from flows.results.page.night import Exposure, PublishedNight, read_night
-from flows.results.page.objects import Objects, objects_of
-from flows.results.page.panel import Panel, panel, share_cutouts
-from flows.results.page.quality import Band, quality_of
+from flows.results.page.objects import NightGalaxies, Objects, galaxies_of, objects_of
+from flows.results.page.panel import Panel, panel
 from flows.results.page.tables import (
     HEADINGS,
+    Band,
     CauseRow,
     Counts,
     ExposureRow,
@@ -31,18 +33,22 @@ from flows.results.page.tables import (
     counts,
     exposure_row,
     figures,
+    headline,
     lead,
     length_histogram,
+    quality_of,
     snr_histogram,
     timing,
     troubles,
 )
-from flows.results.page.tracklets import Tracklets, motion_notes, tracklets_of
-from flows.results.page.words import GRADES, Figure, count, duration, night_words
+from flows.results.page.words import GRADES, NOTHING, Figure, Told, count, duration, night_words
+from flows.results.quality.measure import spread
 from flows.storage.array_store import room_for
-from flows.storage.atomic import write_file
-from flows.storage.zarr_tiles import TileStore
+from flows.storage.atomic import remove, write_file
+from flows.storage.layout import tile_path
+from flows.storage.zarr_tiles import TileStore, read_info
 from schemas.errors import BadInput
+from schemas.exposure import ExposureInfo
 from schemas.recovery import Recovery
 from schemas.summary import RunSummary
 
@@ -52,56 +58,40 @@ _ELAPSED = {"startup": "to start", "search": "to search", "wall": "in all by the
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Limits that keep the page below 25 MB, however large the night.
-
-    Attributes
-    ----------
-    panels
-        Exposures shown in pictures.
-    cutouts_each, cutouts
-        Cutouts of one exposure, and of the page.
-    rows
-        Lines of the tables of exposures and tracklets, and of the list of troubles.
-    """
-
-    panels: int = 24
-    cutouts_each: int = 24
-    cutouts: int = 240
-    rows: int = 1000
-
-
-LIMITS = Limits()
-
-
-@dataclass(frozen=True)
 class Content:
     """Content of the template `night.html.j2`: text only, except for SVG and pictures."""
 
     title: str
+    night_assumed: bool
     lead: tuple[str, ...]
     made_at: str
-    figures: tuple[Figure, ...]
-    counts: Counts | None
+    headline: tuple[Told, ...]
+    look: str
+    besides: str
     notes: tuple[str, ...]
-    quality: tuple[Band, ...]
-    histograms: tuple[tuple[str, str], ...]
-    tracklets: Tracklets | None
-    causes: tuple[CauseRow, ...]
+    troubles: tuple[TroubleRow, ...]
+    troubles_left_out: str
+    parts: tuple[ListPart, ...]
+    pictured: str
+    panels: tuple[Panel, ...]
     recovery: Recovered | None
     truth: Completeness | None
     objects: Objects | None
     galaxies: NightGalaxies | None
-    pictured: str
-    panels: tuple[Panel, ...]
-    timing: Timing | None
-    elapsed: str
+    histograms: tuple[tuple[str, str], ...]
+    causes: tuple[CauseRow, ...]
     rows: tuple[ExposureRow, ...]
     rows_left_out: str
-    troubles: tuple[TroubleRow, ...]
-    troubles_left_out: str
+    quality: tuple[Band, ...]
+    figures: tuple[Figure, ...]
+    counts: Counts | None
+    timing: Timing | None
+    elapsed: str
+    not_run: tuple[str, ...]
     colophon: str
+    lists: int = 0
     headings: tuple[tuple[str, str], ...] = HEADINGS
+    line_headings: tuple[str, ...] = LINE_HEADINGS
     grades: tuple[tuple[str, str], ...] = tuple((letter, words) for letter, _, words in GRADES)
 
     @property
@@ -110,22 +100,42 @@ class Content:
         return frozenset(panel.name for panel in self.panels)
 
     @property
+    def cards(self) -> frozenset[str]:
+        """Return the anchors of the cards."""
+        return frozenset(one.anchor for part in self.parts for one in part.cards)
+
+    @property
+    def has_history(self) -> bool:
+        """Return whether the quality of the night was compared with earlier nights, or is not good enough."""
+        return bool(self.bad) or any(line.cells[3] != NOTHING for band in self.quality for line in band.gates)
+
+    @property
+    def bad(self) -> tuple[tuple[Band, str, str, str], ...]:
+        """Return band, verdict, problem and remedy of what is wrong with the quality of the night."""
+        lines = ((band, line) for band in self.quality for line in (*band.gates, *band.drifts))
+        return tuple((band, line.verdict, line.problem, line.remedy) for band, line in lines if line.problem)
+
+    @property
+    def problems(self) -> bool:
+        """Return whether there are any."""
+        return bool(self.notes or self.troubles or self.bad)
+
+    @property
     def sections(self) -> tuple[tuple[str, str], ...]:
         """Return anchor and name of each section that is there."""
         there = (
-            ("summary", "Summary", True),
-            ("quality", "Quality", self.quality),
-            ("detections", "Detections", self.histograms),
-            ("tracklets", "Tracklets", self.tracklets),
-            ("causes", "Vetoes", self.causes),
+            ("problems", "Problems", self.problems),
+            ("found", "Found", self.parts),
+            ("exposures", "Pictures", self.panels),
             ("depth", "Depth", self.recovery),
             ("truth", "Truth", self.truth),
             ("objects", "Objects", self.objects),
             ("galaxies", "Galaxies", self.galaxies),
-            ("exposures", "Pictures", True),
-            ("timing", "Time", self.timing),
-            ("table", "Table", self.rows),
-            ("troubles", "Not searched", self.troubles),
+            ("detections", "Detections", self.histograms),
+            ("causes", "Vetoes", self.causes),
+            ("table", "Exposures", self.rows),
+            ("quality", "Quality", self.quality),
+            ("timing", "Numbers", self.rows or self.counts),
         )
         return tuple((anchor, name) for anchor, name, present in there if present)
 
@@ -135,8 +145,9 @@ def write_report(
     night: str,
     summary: RunSummary | None = None,
     truth: Truth | None = None,
+    limits: Limits = LIMITS,
 ) -> Path:
-    """Write ``OUT/reports/<night>/index.html``.
+    """Write ``OUT/reports/<night>/index.html``, and ``pages/0001.html``, ... beside it where it cannot hold all.
 
     Parameters
     ----------
@@ -148,6 +159,8 @@ def write_report(
         Of the run that asks for the page; None if the page is made afterwards.
     truth
         What was put into the exposures; None if that is not known.
+    limits
+        What the page may hold.
 
     Returns
     -------
@@ -162,15 +175,27 @@ def write_report(
         The disk is full.
     """
     path = out / "reports" / night / "index.html"
-    page = content(out, read_night(out, night, summary), LIMITS, truth)
+    drawing = Drawing(out, read_night(out, night, summary), limits)
+    page = drawing.content(truth)
+    folder, written = path.parent / "pages", set[str]()
+    for name, text in drawing.lists(page) if page.lists else ():
+        write_file(folder / name, text.encode(), out / "staging")
+        written.add(name)
     write_file(path, render_page(page).encode(), out / "staging")
+    if folder.is_dir():
+        for stale in sorted(one for one in folder.iterdir() if one.name not in written) if written else [folder]:
+            remove(stale)
     return path
 
 
 def render_page(page: Content) -> str:
     """Fill in the template; text is escaped, pictures and charts go in as they are."""
+    return _filled("night.html.j2", page=page)
+
+
+def _filled(name: str, **values: object) -> str:
     style = Markup(_environment().get_template("night.css").render())
-    return _environment().get_template("night.html.j2").render(page=page, style=style) + "\n"
+    return _environment().get_template(name).render(style=style, **values) + "\n"
 
 
 @cache
@@ -190,51 +215,140 @@ def warm_up() -> None:
         _environment().get_template(name)
 
 
-def content(out: Path, night: PublishedNight, limits: Limits, truth: Truth | None) -> Content:
-    """Gather and draw what the page of ``night`` shows; tiles are read from ``out``."""
-    stores = {exposure.record.key.name: _store(out, exposure) for exposure in _described(night, limits)}
-    infos = {name: store.info for name, store in stores.items() if store is not None}
-    listed, trouble = night.exposures[: limits.rows], troubles(night)
-    motion, unread = _readable(lambda: read_motion(out, night.label))
-    objects, damage = _readable(lambda: objects_of(out, night.label))
-    galaxies, lost = _readable(lambda: galaxies_of(out, night.label))
-    chosen = _chosen(night, limits)
-    notes = motion_notes(motion, [exposure.sources["diaSourceId"] for exposure in chosen], limits.rows)
-    panels = _panels(out, chosen, stores, limits, notes)
-    cutouts = [cutout for panel in panels for cutout in panel.cutouts]
-    return Content(
-        title=night_words(night.label),
-        lead=lead(night, tuple(infos.values())),
-        made_at=f"As of {night.made_at[:19].replace('T', ' ')} UTC" if night.made_at else "",
-        figures=figures(night, tuple(infos.values())),
-        counts=counts(night.summary.exposures) if night.summary else None,
-        notes=assumed_notes(tuple(infos.values())) + _notes(night) + unread + damage + lost,
-        quality=quality_of(out, night.label),
-        histograms=_histograms(night),
-        tracklets=tracklets_of(motion, cutouts, limits.rows),
-        causes=cause_rows(night),
-        recovery=recovered(_recoveries(out, night), limits.rows),
-        truth=None if truth is None else completeness_of(out, night, truth),
-        objects=objects,
-        galaxies=galaxies,
-        pictured=_pictured(panels, night),
-        panels=panels,
-        timing=timing(_worker_seconds(night)),
-        elapsed=_elapsed(night),
-        rows=tuple(exposure_row(exposure, infos.get(exposure.record.key.name)) for exposure in listed),
-        rows_left_out=_left_out(len(listed), len(night.exposures), "exposures, by visit and detector"),
-        troubles=trouble[: limits.rows],
-        troubles_left_out=_left_out(min(limits.rows, len(trouble)), len(trouble), "inputs"),
-        colophon=_colophon(night),
-    )
+@dataclass(frozen=True)
+class Drawing:
+    """A night that is drawn: what is read of it is read once.
 
+    Attributes
+    ----------
+    out
+        Output folder, with the tiles.
+    night, limits
+        What is drawn, and how much of it.
+    """
 
-def _readable(read: Callable[[], Found]) -> tuple[Found | None, tuple[str, ...]]:
-    """Return what is read of catalogues of the night, or what is wrong with them."""
-    try:
-        return read(), ()
-    except BadInput as error:
-        return None, (str(error),)
+    out: Path
+    night: PublishedNight
+    limits: Limits
+
+    @cached_property
+    def _damage(self) -> list[str]:
+        """Return what could not be read so far."""
+        return []
+
+    def _readable(self, read: Callable[[], Found]) -> Found | None:
+        """Return what is read of catalogues of the night; None, and a note, where they are damaged."""
+        try:
+            return read()
+        except BadInput as error:
+            self._damage.append(str(error))
+            return None
+
+    @cached_property
+    def found(self) -> FoundNight:
+        """Return what was found, ranked."""
+        label = self.night.label
+        motion = self._readable(lambda: read_motion(self.out, label))
+        moving = None if motion is None else (motion.sources, motion.tracklets)
+        on_stars = self._readable(lambda: read_on_stars(self.out, label)) or ()
+        return found_in(self.night.sources, self.night.known, moving, on_stars)
+
+    @cached_property
+    def _stores(self) -> dict[int, TileStore | None]:
+        return {}
+
+    def _store(self, exposure: int) -> TileStore | None:
+        """Return the tiles of an exposure, opened once; None where they are pruned or damaged."""
+        if exposure not in self._stores:
+            self._stores[exposure] = None
+            with suppress(BadInput):
+                path = tile_path(self.out, self.night.exposures[exposure].record.key)
+                self._stores[exposure] = TileStore.open(path)
+        return self._stores[exposure]
+
+    @cached_property
+    def infos(self) -> dict[str, ExposureInfo]:
+        """Return the metadata of the exposures, of a very large night of many that are spread over it, by name."""
+        looked = {one.record.name: one for one in (*spread(self.night.exposures), *self._listed)}
+        infos = {}
+        for name, exposure in looked.items():
+            with suppress(BadInput):  # tiles may be pruned, the catalogue stays
+                infos[name] = read_info(tile_path(self.out, exposure.record.key))
+        return infos
+
+    @property
+    def _listed(self) -> tuple[Exposure, ...]:
+        return self.night.exposures[: self.limits.rows]
+
+    @cached_property
+    def list(self) -> DrawnList:
+        """Return the list of what was found, as the page shows it."""
+        return DrawnList(self.found, self.night.exposures, self._store, self.limits)
+
+    def lists(self, page: Content) -> Iterator[tuple[str, str]]:
+        """Yield name and text of each page of the lists."""
+        for one in list_pages(self.found, self.night.exposures, self.list.shown):
+            text = _filled("list.html.j2", page=page, list=one, headings=LIST_HEADINGS)
+            yield f"{one.number:04d}.html", text
+
+    def panels(self) -> tuple[Panel, ...]:
+        """Return the overviews: of the exposures whose detections come first in the list, in the night's own order."""
+        interesting = self.found.table.filter(self.found.kinds < AT_REST)["exposure"].unique().to_pylist()
+        order = dict.fromkeys([*interesting, *range(len(self.night.exposures))])
+        chosen = sorted([one for one in order if self._store(one) is not None][: self.limits.panels])
+        drawn_panels = []
+        for exposure in chosen:
+            with suppress(BadInput):
+                drawn_panels.append(self._panel(exposure, len(chosen)))
+        return tuple(drawn_panels)
+
+    def _panel(self, exposure: int, of: int) -> Panel:
+        store = self._store(exposure)
+        assert store is not None
+        found = detections(self.night.exposures[exposure].sources, self.found.places(exposure, self.list.shown))
+        with room_for(store.info.shape, self.out) as allocate:
+            difference, mask = (store.read_all(name, allocate) for name in ("difference", "mask"))
+            return panel(store.info, difference, mask, found, of)
+
+    def content(self, truth: Truth | None) -> Content:
+        """Gather and draw what the page shows."""
+        out, night, limits = self.out, self.night, self.limits
+        infos, trouble, panels, parts = tuple(self.infos.values()), troubles(night), self.panels(), self.list.parts()
+        objects = self._readable(lambda: objects_of(out, night.label))
+        galaxies = self._readable(lambda: galaxies_of(out, night.label))
+        look, besides = found_words(self.found)
+        warnings = night.summary.warnings if night.summary else ()
+        return Content(
+            title=night_words(night.label),
+            night_assumed=any({"assumed_site", "no_time"} & set(info.flags) for info in infos),
+            lead=lead(night, infos),
+            made_at=f"As of {night.made_at[:19].replace('T', ' ')} UTC" if night.made_at else "",
+            headline=headline(night, infos),
+            look=look,
+            besides=besides,
+            notes=(*night.damaged, *self._damage, *assumed_notes(infos, len(night.exposures)), *warnings),
+            troubles=trouble[: limits.rows],
+            troubles_left_out=_left_out(min(limits.rows, len(trouble)), len(trouble), "inputs"),
+            parts=parts,
+            pictured=_pictured(panels, night),
+            panels=panels,
+            recovery=recovered(_recoveries(out, night), limits.rows),
+            truth=None if truth is None else completeness_of(out, night, truth),
+            objects=objects,
+            galaxies=galaxies,
+            histograms=_histograms(night),
+            causes=cause_rows(night),
+            rows=tuple(exposure_row(exposure, self.infos.get(exposure.record.name)) for exposure in self._listed),
+            rows_left_out=_left_out(len(self._listed), len(night.exposures), "exposures, by visit and detector"),
+            quality=quality_of(out, night.label),
+            figures=figures(night, infos) if night.exposures else (),
+            counts=counts(night.summary.exposures) if night.summary else None,
+            timing=timing(_worker_seconds(night)),
+            elapsed=_elapsed(night),
+            not_run=tuple(f"{stage}: {why}" for stage, why in (night.summary.not_run if night.summary else {}).items()),
+            colophon=_colophon(night),
+            lists=self.list.pages,
+        )
 
 
 def _recoveries(out: Path, night: PublishedNight) -> tuple[Recovery, ...]:
@@ -242,48 +356,6 @@ def _recoveries(out: Path, night: PublishedNight) -> tuple[Recovery, ...]:
     if night.summary is not None:
         return tuple(one for one in night.summary.injection if one.night == night.label)
     return read_recoveries(out, night.label)
-
-
-def _chosen(night: PublishedNight, limits: Limits) -> list[Exposure]:
-    """Return the exposures to picture, those with the most expected real detections, in the night's own order."""
-    ranked = sorted(night.exposures, key=lambda exposure: -exposure.interest)  # stable: ties by visit and detector
-    names = {exposure.record.key.name for exposure in ranked[: limits.panels]}
-    return [exposure for exposure in night.exposures if exposure.record.key.name in names]
-
-
-def _described(night: PublishedNight, limits: Limits) -> list[Exposure]:
-    """Return the exposures whose metadata are read: those of the table, those in pictures, and the last one."""
-    return [*night.exposures[: limits.rows], *_chosen(night, limits), *night.exposures[-1:]]
-
-
-def _store(out: Path, exposure: Exposure) -> TileStore | None:
-    record = exposure.record
-    try:
-        return TileStore.open(out / "tiles" / record.night / f"{record.key.name}.zarr")
-    except BadInput:  # tiles may be pruned, the catalogue stays
-        return None
-
-
-def _panels(
-    out: Path,
-    chosen: Sequence[Exposure],
-    stores: Mapping[str, TileStore | None],
-    limits: Limits,
-    motions: Mapping[int, MotionNote],
-) -> tuple[Panel, ...]:
-    shares = share_cutouts([len(exposure.sources) for exposure in chosen], limits.cutouts_each, limits.cutouts)
-    drawn = []
-    for exposure, share in zip(chosen, shares, strict=True):
-        store = stores[exposure.record.key.name]
-        if store is None:
-            continue
-        with room_for(store.info.shape, out) as allocate:
-            try:
-                difference, mask = (store.read_all(name, allocate) for name in ("difference", "mask"))
-                drawn.append(panel(exposure, store.info, difference, mask, share, motions))
-            except BadInput:
-                continue
-    return tuple(drawn)
 
 
 def _histograms(night: PublishedNight) -> tuple[tuple[str, str], ...]:
@@ -299,21 +371,12 @@ def _histograms(night: PublishedNight) -> tuple[tuple[str, str], ...]:
 
 def _pictured(panels: Sequence[Panel], night: PublishedNight) -> str:
     published = len(night.exposures)
-    if not published:
-        return "There is no exposure to show."
     if len(panels) == published:
         return f"All {count(published, 'exposure')}, by visit and detector." if published > 1 else "The one exposure."
     return (
-        f"{count(len(panels))} of {count(published, 'exposure')}: those whose detections have the largest sum of "
-        "reliabilities and whose tiles are there. The catalogue holds the detections of all."
+        f"{count(len(panels))} of {count(published, 'exposure')}: those whose detections come first in the list and "
+        "whose tiles are there."
     )
-
-
-def _notes(night: PublishedNight) -> tuple[str, ...]:
-    if night.summary is None:
-        return night.damaged
-    not_run = tuple(f"Stage {stage} was not run: {reason}" for stage, reason in night.summary.not_run.items())
-    return (*night.damaged, *not_run, *night.summary.warnings)
 
 
 def _worker_seconds(night: PublishedNight) -> Mapping[str, float]:

@@ -38,6 +38,18 @@ class Picture:
     height: int
 
 
+_SPREAD = 1.4826  # standard deviation of a Gaussian over its median absolute deviation
+
+
+def level_and_noise(values: NDArray[np.floating]) -> tuple[float, float]:
+    """Return the median of the finite values and their spread by the median deviation; 0 and 1 without any."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return 0.0, 1.0
+    level = float(np.median(finite))
+    return level, _SPREAD * float(np.median(np.abs(finite - level))) or 1.0
+
+
 def usable(difference: NDArray[np.float32], mask: NDArray[np.uint16]) -> NDArray[np.bool_]:
     """Return which pixels have a finite value and no bit of `UNUSABLE`."""
     return np.asarray(np.isfinite(difference) & ((mask & np.uint16(UNUSABLE)) == 0))

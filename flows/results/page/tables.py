@@ -1,9 +1,9 @@
-"""Key figures and tables of a night: exposures, causes, troubles, times."""
+"""First sentence, key figures and tables of a night: exposures, causes, troubles, quality, times."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -13,10 +13,24 @@ from numpy.typing import NDArray
 from flows.pipeline.outcome import total_causes
 from flows.results.page.chart import Bars, ChartFrame, bar_chart, count_ticks, stacked_bar
 from flows.results.page.night import Exposure, PublishedNight
-from flows.results.page.words import FLAG_WORDS, GRADES, NOTHING, Figure, count, duration, number, utc
-from flows.results.quality.measure import compass, depth
+from flows.results.page.scatter import TrendNight, trend_chart
+from flows.results.page.words import (
+    FLAG_WORDS,
+    GRADES,
+    NOTHING,
+    Figure,
+    Told,
+    count,
+    duration,
+    file_name,
+    number,
+    utc,
+)
+from flows.results.quality.measure import compass, depth, spread
+from flows.storage.ledger import Ledger
 from schemas.dia_source import DetectionFlag
 from schemas.exposure import ASSUMPTIONS, ExposureInfo
+from schemas.quality import METRICS, BandQuality, Drift, Gate, QualityRecord, Verdict
 from schemas.summary import ELAPSED, CauseCount, ExposureCounts
 
 SNR_EDGES = (4, 5, 6, 7, 8, 10, 12, 15, 20, 30, 50, 100)
@@ -68,14 +82,15 @@ class TroubleRow:
 
 
 def troubles(night: PublishedNight) -> tuple[TroubleRow, ...]:
-    """List inputs that failed in this run, then those in quarantine, by source."""
-    failed = night.summary.failed if night.summary else ()
+    """List what failed in this run, exposures first, then the inputs in quarantine, by source."""
+    summary = night.summary
+    failed = () if summary is None else (*summary.failed, *summary.night_failed, *summary.alerts_failed)
     return (
-        *(TroubleRow("failed", _short(trouble.uri), trouble.code, trouble.message, "") for trouble in failed),
+        *(TroubleRow("failed", file_name(trouble.uri), trouble.code, trouble.message, "") for trouble in failed),
         *(
             TroubleRow(
                 "quarantined",
-                _short(record.source_uri),
+                file_name(record.source_uri),
                 record.code,
                 f"{record.where}: {record.problem}",
                 record.remedy,
@@ -83,10 +98,6 @@ def troubles(night: PublishedNight) -> tuple[TroubleRow, ...]:
             for record in night.quarantined
         ),
     )
-
-
-def _short(uri: str) -> str:
-    return PurePosixPath(uri).name or uri
 
 
 _OWN_STYLES = {"other": "part-other", "waiting": "part-waiting"}
@@ -142,6 +153,7 @@ HEADINGS = (
     ("Refused", "candidates, by cause"),
     ("Worker time", "s"),
     ("Notes", ""),
+    ("File", ""),
 )
 """Names of the columns, and what they are measured in."""
 
@@ -157,14 +169,26 @@ _NOTES = {
 }
 
 
-def assumed_notes(infos: Sequence[ExposureInfo]) -> tuple[str, ...]:
-    """Return a line for each kind of assumption that the exposures rest on; what is null is in the tables."""
-    counted = Counter(flag for info in infos for flag in info.flags if not flag.startswith("no_"))
-    return tuple(
-        f"Assumed for {count(counted[flag], 'exposure')}: {words}."
+def assumed_notes(infos: Sequence[ExposureInfo], exposures: int) -> tuple[str, ...]:
+    """Return a line for each kind of assumption that exposures rest on or of what is not known of them.
+
+    Parameters
+    ----------
+    infos
+        Of exposures of the night.
+    exposures
+        How many it has: where not all were looked at, the lines say so.
+    """
+    counted = Counter(flag for info in infos for flag in info.flags)
+    among = f" of {count(len(infos))} looked at" if len(infos) < exposures else ""
+    lines = [
+        f"Assumed or not known, {count(counted[flag], 'exposure')}{among}: {words}."
         for flag, words in ASSUMPTIONS.items()
         if counted[flag]
-    )
+    ]
+    if lines:
+        lines.append("nightstride inspect FILE tells what a file says, and writes the settings that say the rest.")
+    return tuple(lines)
 
 
 @dataclass(frozen=True)
@@ -172,12 +196,13 @@ class ExposureRow:
     """Row of an exposure: cells in the order of `HEADINGS`."""
 
     name: str
-    cells: tuple[str, ...]
+    cells: tuple[Told, ...]
 
 
 def exposure_row(exposure: Exposure, info: ExposureInfo | None) -> ExposureRow:
     """Describe an exposure; what is not known is a dash. ``info`` is None where its tiles are gone."""
     record = exposure.record
+    notes = ", ".join(_NOTES.get(flag, flag.replace("_", " ")) for flag in info.flags) if info else "tiles are gone"
     cells = (
         str(record.visit),
         str(record.detector),
@@ -187,9 +212,30 @@ def exposure_row(exposure: Exposure, info: ExposureInfo | None) -> ExposureRow:
         count(record.detections),
         refused_words(record.causes),
         number(sum(record.seconds.values())),
-        ", ".join(_NOTES.get(flag, flag.replace("_", " ")) for flag in info.flags) if info else "tiles are gone",
+        notes,
+        file_name(record.source_uri),
     )
-    return ExposureRow(record.key.name, cells)
+    assumed = _assumed(info) if info else {}
+    told = zip(HEADINGS, cells, strict=True)
+    return ExposureRow(record.key.name, tuple(Told(name, cell, assumed.get(name, "")) for (name, _), cell in told))
+
+
+def _assumed(info: ExposureInfo) -> dict[str, str]:
+    """Return the columns that rest on an assumption, and on which."""
+    found = dict[str, str]()
+    if info.psf.source == "assumed":
+        found |= {"Seeing": "PSF", "Depth": "PSF"}
+    if {"ambiguous_time", "no_time"} & set(info.flags):
+        found["Middle"] = "time"
+    return found
+
+
+def _seeing(infos: Sequence[ExposureInfo]) -> str:
+    """Return the median FWHM: in arcsec where each exposure has a scale, else in px."""
+    scales = [directions.scale for info in infos if (directions := compass(info)) is not None]
+    if len(scales) < len(infos):
+        return number(median(info.psf.fwhm_px for info in infos), 1, " px")
+    return number(median(info.psf.fwhm_px * scale for info, scale in zip(infos, scales, strict=True)), 1, "″")
 
 
 def _described(info: ExposureInfo) -> tuple[str, ...]:
@@ -198,8 +244,6 @@ def _described(info: ExposureInfo) -> tuple[str, ...]:
         seeing = number(info.psf.fwhm_px, 2, " px")
     else:
         seeing = number(info.psf.fwhm_px * directions.scale, 2, "″")
-    if info.psf.source == "assumed":
-        seeing += " assumed"
     return (
         info.band,
         utc(info.midpoint_mjd_tai),
@@ -208,6 +252,33 @@ def _described(info: ExposureInfo) -> tuple[str, ...]:
         number(info.zero_point, 3),
         number(depth(info), 2),
         number(100 * info.masked_fraction, 1, " %"),
+    )
+
+
+LOOKED_AT = 200
+"""Exposures, spread over the night, whose depth and seeing are looked at for the first sentence."""
+
+
+def headline(night: PublishedNight, infos: Sequence[ExposureInfo]) -> tuple[Told, ...]:
+    """Return the first sentence in parts: what was searched, how deep in each band, and the seeing."""
+    published = {exposure.record.key for exposure in night.exposures}
+    failed = len(night.summary.failed) if night.summary else 0
+    lost = failed + sum(record.key is None or record.key not in published for record in night.quarantined)
+    searched = f"{count(len(published))} of {count(len(published) + lost, 'exposure')} searched"
+    looked = spread(infos, LOOKED_AT)
+    if not looked:
+        return (Told("searched", searched),)
+    guessed = "PSF" if all(info.psf.source == "assumed" for info in looked) else ""
+    limits = []
+    for band in sorted({info.band for info in looked}):
+        depths = [value for info in looked if info.band == band and (value := depth(info)) is not None]
+        if depths:
+            limits.append(f"{number(median(depths), 1)} in {band}")
+    limit = f"limit {', '.join(limits)}" if limits else "limit not known: no zero point"
+    return (
+        Told("searched", searched),
+        Told("limit", limit, guessed if limits else ""),
+        Told("seeing", f"seeing {_seeing(looked)}", guessed),
     )
 
 
@@ -251,7 +322,7 @@ def figures(night: PublishedNight, infos: Sequence[ExposureInfo]) -> tuple[Figur
         Figure("Places searched", count(windows), f"{count(unscored)} too masked to score"),
         Figure("Detections", count(night.sources.num_rows), f"{count(reliable)} of reliability {GRADES[0][1]} or more"),
     ]
-    depths = [value for info in infos if (value := depth(info)) is not None]
+    depths = [value for info in spread(infos, LOOKED_AT) if (value := depth(info)) is not None]
     if depths:
         found.append(
             Figure(
@@ -308,3 +379,95 @@ def _histogram(
     title = f"Histogram of {count(len(value), 'detection')} by {across}"
     labels = ("0", *(str(edge) for edge in edges), "∞")
     return bar_chart(ChartFrame(labels, ticks[-1], ticks, title, across, "detections"), series)
+
+
+NIGHTS = 60
+"""Most nights in a chart."""
+
+_WORDS: dict[Verdict, str] = {"pass": "pass", "warn": "warning", "fail": "fail", "no_history": "not enough history"}
+
+
+@dataclass(frozen=True)
+class QualityLine:
+    """Row of a table: cells, the verdict as a class of the style sheet and in words, the problem and its remedy."""
+
+    cells: tuple[str, ...]
+    style: str
+    verdict: str
+    problem: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Band:
+    """Band of the night: verdict, notes, values, distributions, and charts of two nights or more as (name, SVG)."""
+
+    name: str
+    style: str
+    verdict: str
+    notes: tuple[str, ...]
+    gates: tuple[QualityLine, ...]
+    drifts: tuple[QualityLine, ...]
+    charts: tuple[tuple[str, str], ...]
+
+
+def quality_of(out: Path, night: str) -> tuple[Band, ...]:
+    """Describe the verdicts on a night, as they are kept in the ledger; nothing of a night that was not judged."""
+    ledger = Ledger(out)
+    record = ledger.quality(night)
+    if record is None:
+        return ()
+    labels = [label for label in ledger.quality_nights() if label <= night][-NIGHTS:]
+    nights = [found for label in labels if (found := ledger.quality(label)) is not None]
+    return tuple(_band(band, nights) for band in record.judged)
+
+
+def _band(band: BandQuality, nights: Sequence[QualityRecord]) -> Band:
+    return Band(
+        name=f"{band.instrument}, {band.band}",
+        style=f"verdict-{band.verdict}",
+        verdict=_WORDS[band.verdict],
+        notes=band.notes,
+        gates=tuple(_gate(one) for one in band.gates),
+        drifts=tuple(_drift(one) for one in band.drifts if one.psi is not None),
+        charts=tuple(_charts(band, nights)),
+    )
+
+
+def _gate(gate: Gate) -> QualityLine:
+    limits = [f"{sign} {limit:g}" for sign, limit in zip("≥≤", gate.limits, strict=True) if limit is not None]
+    usual = NOTHING if gate.median is None else f"{gate.median:.4g} ± {gate.sigma or 0:.2g}"
+    value = NOTHING if gate.value is None else f"{gate.value:.4g}{f' {gate.unit}' if gate.unit else ''}"
+    cells = (_capital(METRICS[gate.metric].words), value, ", ".join(limits) or NOTHING, usual, count(gate.nights))
+    return QualityLine(cells, f"verdict-{gate.verdict}", _WORDS[gate.verdict], gate.problem, gate.remedy)
+
+
+def _drift(drift: Drift) -> QualityLine:
+    numbers = (drift.psi or 0.0, drift.distance or 0.0, drift.usual or 0.0)
+    words = "drift" if drift.verdict == "warn" else "as before"
+    cells = (drift.feature, count(drift.n), *(f"{value:.3f}" for value in numbers), f"{drift.p or 0:.1g}")
+    return QualityLine(cells, f"verdict-{drift.verdict}", words, drift.problem, drift.remedy)
+
+
+def _charts(band: BandQuality, nights: Sequence[QualityRecord]) -> Iterator[tuple[str, str]]:
+    for gate in band.gates:
+        if gate.value is None:
+            continue
+        known = [_place(record, band, gate) for record in nights]
+        found = [one for one in known if one is not None]
+        if len(found) < 2:
+            continue  # one night is not a history: its values are in the table
+        words = _capital(METRICS[gate.metric].words)
+        yield words, trend_chart(found, f"{words} over {count(len(found), 'night')}", gate.unit or "S/N")
+
+
+def _place(record: QualityRecord, band: BandQuality, gate: Gate) -> TrendNight | None:
+    judged = next((one for one in record.judged if (one.instrument, one.band) == (band.instrument, band.band)), None)
+    found = next((one for one in judged.gates if one.metric == gate.metric), None) if judged else None
+    if found is None or found.unit != gate.unit:
+        return None
+    return TrendNight(record.night, found.value, found.median, found.sigma, found.verdict)
+
+
+def _capital(words: str) -> str:
+    return words[0].upper() + words[1:]

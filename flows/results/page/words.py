@@ -1,7 +1,11 @@
-"""Numbers, times and flags in readable form."""
+"""Numbers, times, places and flags in readable form."""
 
+import math
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import lru_cache
+from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from astropy.time import Time
 
@@ -69,10 +73,40 @@ def number(value: float | None, digits: int = 1, unit: str = "") -> str:
     return f"{value:.{digits}f}{unit}".replace("-", "−")
 
 
+def measured(value: float | None, error: float | None, digits: int = 1, unit: str = "") -> str:
+    """Return ``value`` ± ``error`` with the digits that the error leaves, two of it where it begins with 1 or 2.
+
+    Without an error it is `number` with ``digits`` decimals.
+    """
+    if value is None or error is None or not math.isfinite(value) or not 0 < error < math.inf:
+        return number(value, digits, unit)
+    power = math.floor(math.log10(error))
+    places = min(max((1 if error * 10.0**-power < 3 else 0) - power, 0), 6)
+    return f"{value:.{places}f} ± {error:.{places}f}{unit}".replace("-", "−")
+
+
+def sexagesimal(ra: float, dec: float) -> tuple[str, str]:
+    """Return right ascension and declination (deg) as ``hh mm ss.ss`` and ``±dd mm ss.s``, in plain characters."""
+    hundredths = round(ra / 15 * 360_000) % 8_640_000
+    minutes, rest = divmod(hundredths, 6000)
+    tenths = round(abs(dec) * 36_000)
+    arcmin, left = divmod(tenths, 600)
+    sign = "-" if dec < 0 else "+"
+    return (
+        f"{minutes // 60:02d} {minutes % 60:02d} {rest / 100:05.2f}",
+        f"{sign}{arcmin // 60:02d} {arcmin % 60:02d} {left / 10:04.1f}",
+    )
+
+
 def count(value: int, noun: str = "") -> str:
     """Return ``value`` with thousands separated, and with its noun in the right number if one is given."""
     words = f"{value:,}"
     return f"{words} {noun if value == 1 else noun + 's'}" if noun else words
+
+
+def file_name(uri: str) -> str:
+    """Return the last part of a path or URL, or all of it where there is none."""
+    return PurePosixPath(uri).name or uri
 
 
 def duration(seconds: float) -> str:
@@ -102,6 +136,7 @@ def day_words(day: date) -> str:
     return f"{day.day} {_MONTHS[day.month - 1]} {day.year}"
 
 
+@lru_cache(maxsize=8192)
 def utc(mjd_tai: float) -> str:
     """Return ``YYYY-MM-DD hh:mm:ss`` UTC of a time in MJD TAI, to the nearest second."""
     moment = Time(round(mjd_tai * 86400) / 86400, format="mjd", scale="tai").utc
@@ -115,3 +150,11 @@ class Figure:
     name: str
     value: str
     note: str = ""
+
+
+class Told(NamedTuple):
+    """Value in words, and, where it rests on an assumption, on which: the page shows that it does."""
+
+    name: str
+    value: str
+    assumed: str = ""

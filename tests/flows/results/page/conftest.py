@@ -11,7 +11,7 @@ import pytest
 from astropy.wcs import WCS
 from scipy.ndimage import gaussian_filter
 
-from flows.results.page.page import Limits
+from flows.results.page.cards import Limits
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine

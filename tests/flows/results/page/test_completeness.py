@@ -10,7 +10,7 @@ from flows.results.evaluation.recovery import recoveries
 from flows.results.evaluation.truth_table import read_truth
 from flows.results.page.completeness import completeness_of, recovered, section
 from flows.results.page.night import read_night
-from flows.results.page.page import content, render_page, write_report
+from flows.results.page.page import Drawing, render_page, write_report
 from schemas.recovery import Limit, MagnitudeLimit, RecoveredShare, Recovery
 from schemas.truth import TRUTH
 from tests.flows.results.evaluation.test_recovery import injection
@@ -174,7 +174,7 @@ def test_says_how_many_came_back_and_lists_no_more_detectors_than_asked(told_of_
 def test_the_page_shows_what_the_summary_tells(kit, tmp_path, told_of_recovery):
     kit.night(tmp_path, visits=1)
     summary = kit.summary(1, 0).model_copy(update={"injection": told_of_recovery})
-    page = content(tmp_path, read_night(tmp_path, kit.NIGHT, summary), kit.limits, None)
+    page = Drawing(tmp_path, read_night(tmp_path, kit.NIGHT, summary), kit.limits).content(None)
     assert page.recovery == recovered(told_of_recovery, kit.limits.rows)
     assert ("depth", "Depth") in page.sections
     html = render_page(page)
@@ -183,7 +183,7 @@ def test_the_page_shows_what_the_summary_tells(kit, tmp_path, told_of_recovery):
     other = summary.model_copy(
         update={"injection": tuple(one.model_copy(update={"night": "20261104"}) for one in told_of_recovery)}
     )
-    assert content(tmp_path, read_night(tmp_path, kit.NIGHT, other), kit.limits, None).recovery is None
+    assert Drawing(tmp_path, read_night(tmp_path, kit.NIGHT, other), kit.limits).content(None).recovery is None
 
 
 def test_a_page_made_afterwards_reads_the_catalogues(kit, tmp_path):

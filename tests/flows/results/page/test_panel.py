@@ -2,15 +2,11 @@ import base64
 import io
 
 import numpy as np
-import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
-from flows.results.page.detection import COLUMNS, detections
-from flows.results.page.night import Exposure
-from flows.results.page.panel import LIMIT, MARKS, SIDE, overview, panel, share_cutouts
+from flows.results.page.detection import ListPlace, detections
+from flows.results.page.panel import LIMIT, LIMIT_ALL, MARKS, MARKS_ALL, SIDE, overview, panel
 from flows.results.page.picture import jpeg, stretch
 from flows.results.quality.measure import compass
 from schemas.pixels import MaskPlane
@@ -70,51 +66,34 @@ def test_arrows_point_up_and_left(kit):
     assert (nx, ny, ex, ey) == pytest.approx((0, -1, -1, 0), abs=1e-3)
 
 
-@given(st.lists(st.integers(0, 60), max_size=30), st.integers(0, 30), st.integers(0, 400))
-def test_cutouts_are_shared_fairly_and_all_used(wanted, each, total):
-    shares = share_cutouts(wanted, each, total)
-    limits = [min(want, each) for want in wanted]
-    assert sum(shares) == min(total, sum(limits))
-    assert all(share <= limit for share, limit in zip(shares, limits, strict=True))
-    # Who has less than another, by more than one, has all that it wants.
-    assert all(
-        share >= max(shares, default=0) - 1 or share == limit for share, limit in zip(shares, limits, strict=True)
-    )
-
-
-def exposure(kit, tmp_path, n):
+def test_a_panel_names_its_file_and_marks_by_the_list_of_the_night(kit):
     info = kit.info()
-    rows = kit.rows(info, n, 4)
-    record = kit.publish(tmp_path, info, rows, 4)
-    table = kit.table(rows).select(COLUMNS)
-    return info, Exposure(record, table)
-
-
-def test_the_most_reliable_get_a_cutout(kit, tmp_path):
-    info, taken = exposure(kit, tmp_path, 9)
-    drawn = panel(taken, info, *kit.pixels(info.shape, 4), 5)
-    best = sorted(taken.sources["reliability"].to_pylist(), reverse=True)[:5]
-    assert [cutout.mark.detection.reliability for cutout in drawn.cutouts] == best
-    assert drawn.shown == {cutout.mark.detection.id for cutout in drawn.cutouts}
-    assert len(drawn.overview.marks) == 9
-    assert drawn.left_out == 4
-    assert drawn.caption.endswith("Cutouts: the 5 most reliable; 4 are left out.")
+    rows = kit.rows(info, 3, 4)
+    ids = [row["diaSourceId"] for row in rows]
+    places = {ids[0]: ListPlace(70, ""), ids[1]: ListPlace(2, "t5"), ids[2]: ListPlace(9, "d1")}
+    drawn = panel(info, *kit.pixels(info.shape, 4), detections(kit.table(rows), places))
+    assert [mark.detection.id for mark in drawn.overview.marks] == [ids[1], ids[2], ids[0]]
+    assert [mark.detection.anchor for mark in drawn.overview.marks] == ["t5", "d1", ""]
     assert (drawn.title, drawn.subtitle) == ("Visit 101, detector 3", "r · 2026-11-03 07:12:49 UTC")
+    assert drawn.source == "file:///data/101_3.fits.fz"
+    assert drawn.overview.caption == "380 × 420 px, full resolution; 3 detections marked."
 
 
-def test_an_exposure_without_detections(kit, tmp_path):
-    info, taken = exposure(kit, tmp_path, 0)
-    assert isinstance(taken.sources, pa.Table)
-    drawn = panel(taken, info, *kit.pixels(info.shape, 4), 5)
-    assert (drawn.cutouts, drawn.left_out, drawn.overview.marks) == ((), 0, ())
-    assert drawn.caption == "380 × 420 px, full resolution; 0 detections marked."
+def test_many_panels_share_the_room(kit):
+    info = kit.info()
+    found = detections(kit.table(kit.rows(info, 400, 4)))
+    pixels = kit.pixels((800, 800), 4)
+    for of in (1, 8):
+        drawn = overview(*pixels, found, None, of)
+        assert len(drawn.marks) == min(MARKS, MARKS_ALL // of)
+        assert len(drawn.picture.uri) <= min(LIMIT, LIMIT_ALL // of)
 
 
 def test_overviews_are_binned_beyond_800_px_and_lettered_by_their_size():
     found = [overview(*flat(shape), (), None) for shape in ((800, 420), (801, 420))]
     assert [(one.factor, one.width, one.height) for one in found] == [(1, 420, 800), (2, 420, 802)]
     assert [one.lettering for one in found] == [19.0, 19.1]  # 1 / 42 of the longest side
-    assert found[1].caption == "420 × 802 px, means over 2 × 2 px; 0 detections marked."
+    assert found[1].caption == "420 × 802 px, means over 2 × 2 px; nothing was detected."
 
 
 def flat(shape):
@@ -140,26 +119,3 @@ def test_arrows_are_those_of_the_compass_downwards(kit, turn):
     directions = compass(kit.info(wcs_header=kit.cards((420, 380), turn)))
     (_, nx, ny), (_, ex, ey) = overview(*flat((60, 60)), (), directions).arrows
     assert (nx, -ny, ex, -ey) == (*directions.north, *directions.east)
-
-
-@pytest.mark.parametrize(
-    ("wanted", "each", "total", "shares"),
-    [
-        ([10, 1, 10], 5, 7, (3, 1, 3)),
-        ([10, 1, 10], 5, 8, (4, 1, 3)),
-        ([3, 3], 5, 0, (0, 0)),
-        ([9, 9, 9, 9], 9, 2, (1, 1, 0, 0)),
-        ([4, 0, 4], 2, 9, (2, 0, 2)),
-        ([6, 6, 6], 6, 11, (4, 4, 3)),
-    ],
-)
-def test_cutouts_are_dealt_out_in_turn(wanted, each, total, shares):
-    assert share_cutouts(wanted, each, total) == shares
-
-
-def test_a_panel_without_cutouts_says_so_and_one_with_all_says_nothing(kit, tmp_path):
-    info, taken = exposure(kit, tmp_path, 3)
-    pixels = kit.pixels(info.shape, 4)
-    none, all_of_them = panel(taken, info, *pixels, 0), panel(taken, info, *pixels, 3)
-    assert none.caption.endswith("3 detections marked. Without cutouts; 3 are left out.")
-    assert (all_of_them.left_out, all_of_them.caption) == (0, all_of_them.overview.caption)

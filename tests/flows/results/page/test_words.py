@@ -1,10 +1,24 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from astropy.coordinates import SkyCoord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.results.page.words import FLAG_WORDS, GRADES, count, duration, flag_words, grade, night_words, number, utc
+from flows.results.page.words import (
+    FLAG_WORDS,
+    GRADES,
+    count,
+    duration,
+    file_name,
+    flag_words,
+    grade,
+    measured,
+    night_words,
+    number,
+    sexagesimal,
+    utc,
+)
 from schemas.dia_source import DetectionFlag
 
 
@@ -90,3 +104,38 @@ def test_one_decimal_and_no_unit_unless_asked_for():
 )
 def test_duration_changes_its_unit_at_a_whole_one(seconds, words):
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "words"),
+    [
+        (17.5649, 0.0294, "17.565 ± 0.029"),
+        (16.7249, 0.0314, "16.72 ± 0.03"),
+        (162.061, 0.26, "162.06 ± 0.26"),
+        (6.61, 0.3, "6.6 ± 0.3"),
+        (-58.7, 5.2, "−59 ± 5"),
+        (1234.0, 140.0, "1234 ± 140"),
+        (3.2, None, "3.2"),
+        (3.2, float("nan"), "3.2"),
+        (3.2, 0.0, "3.2"),
+        (None, 0.1, "–"),
+        (float("inf"), 0.1, "–"),
+    ],
+)
+def test_an_error_says_how_many_digits_count(value, error, words):
+    assert measured(value, error) == words
+
+
+@given(st.floats(0, 359.9999), st.floats(-89.9999, 89.9999))
+def test_sexagesimal_figures_are_those_of_astropy(ra, dec):
+    ours = SkyCoord(*(part.replace(" ", ":") for part in sexagesimal(ra, dec)), unit=("hourangle", "deg"))
+    assert ours.separation(SkyCoord(ra, dec, unit="deg")).arcsec < 0.11
+
+
+def test_figures_carry_over():
+    assert sexagesimal(359.99999, -0.00001) == ("00 00 00.00", "-00 00 00.0")
+    assert sexagesimal(15 * (1 + 59.99999 / 60), 89 + 59.9999 / 60) == ("02 00 00.00", "+90 00 00.0")
+
+
+def test_the_name_of_a_file():
+    assert [file_name(one) for one in ("file:///a/b.fits", "s3://x/c d.fz", "b", "")] == ["b.fits", "c d.fz", "b", ""]

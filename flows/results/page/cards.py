@@ -1,0 +1,403 @@
+"""Entries of the list in words: cards on the page, lines of the lists beside it, and links to who knows the place."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from flows.results.page.detection import CUT_PLANES, DetectionCutout, ListPlace, cutouts_of, drawn
+from flows.results.page.found import CERTAIN, KINDS_FOUND, KNOWN, LEAST_PX, POINT, TRAIL, UNKNOWN, Entry, FoundNight
+from flows.results.page.night import Exposure
+from flows.results.page.words import (
+    NOTHING,
+    Told,
+    count,
+    file_name,
+    flag_words,
+    grade,
+    measured,
+    number,
+    sexagesimal,
+    utc,
+)
+from flows.storage.zarr_tiles import TileStore
+from schemas.dia_source import DetectionFlag
+from schemas.errors import BadInput
+from schemas.pixels import DIFFERENCE
+
+LINES = 500
+"""Detections on one page of the lists."""
+
+LINE_HEADINGS = ("Time", "Magnitude", "S/N", "Length", "Reliability", "RA, Dec", "File", "Id")
+"""Columns of the detections of a card and of what is folded away."""
+
+LIST_HEADINGS = ("Rank", "What", "Time", "Magnitude", "S/N", "Length", "Reliability", "RA, Dec", "Flags", "File", "Id")
+"""Columns of the lists."""
+
+_ASSUMED = {
+    DetectionFlag.ASSUMED_PSF: "PSF",
+    DetectionFlag.ASSUMED_TIME: "time",
+    DetectionFlag.ASSUMED_GAIN: "gain",
+}
+_KNOWN_ANGLE = 60.0  # deg: an angle known no better is none
+
+
+_SHARES = {UNKNOWN: 0.4, KNOWN: 0.55, TRAIL: 0.8, POINT: 1.0}
+"""Part of the list that has cards -> share of the pictures that it and those before it may take."""
+
+_MEMBERS = 5  # detections of a tracklet in pictures
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits that keep the page below 5 MB, however large the night.
+
+    Attributes
+    ----------
+    cards
+        Entries of each part of the list.
+    pictures
+        Characters of their pictures, in all.
+    folded
+        Lines of each part that is folded away.
+    panels
+        Exposures shown in pictures.
+    rows
+        Lines of the table of exposures, and of the list of troubles.
+    """
+
+    cards: int = 60
+    pictures: int = 1_400_000
+    folded: int = 200
+    panels: int = 8
+    rows: int = 300
+
+
+LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class Card:
+    """Entry of the list on the page.
+
+    Attributes
+    ----------
+    place
+        Position to be copied, in degrees and in sexagesimal figures; empty without one.
+    links
+        Name and address of services that know what else is there.
+    lines
+        Detections of a tracklet, in the order of `LINE_HEADINGS`.
+    cutouts
+        Its pictures, as far as the page has room.
+    """
+
+    anchor: str
+    rank: int
+    title: str
+    grade: str
+    reliability: str
+    facts: tuple[Told, ...]
+    place: tuple[str, ...]
+    links: tuple[tuple[str, str], ...]
+    flags: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+    cutouts: tuple[DetectionCutout, ...]
+
+
+@dataclass(frozen=True)
+class ListPart:
+    """Part of the list on the page: cards, or lines of what is folded away, and where the rest is."""
+
+    anchor: str
+    heading: str
+    number: str
+    folded: bool
+    cards: tuple[Card, ...]
+    lines: tuple[tuple[str, ...], ...]
+    more: str = ""
+    address: str = ""
+
+
+def card(entry: Entry, exposures: Sequence[Exposure], cutouts: tuple[DetectionCutout, ...]) -> Card:
+    """Describe an entry; ``exposures`` are those of the night."""
+    row, tracklet = entry.rows[0], entry.tracklet
+    best = max(one["reliability"] for one in entry.rows)
+    title = row["designation"] if entry.kind == KNOWN else KINDS_FOUND[entry.kind].one.capitalize()
+    moving = tracklet is not None
+    ra, dec, mjd = ((tracklet or row)[name] for name in ("ra", "dec", "midpointMjdTai"))
+    return Card(
+        anchor=entry.anchor,
+        rank=entry.rank,
+        title=title,
+        grade=grade(best),
+        reliability=number(best, 2),
+        facts=_tracklet_facts(entry, exposures) if moving else _facts(row, exposures),
+        place=_place(ra, dec),
+        links=() if ra is None or dec is None else links(ra, dec, mjd, row["designation"]),
+        flags=tuple(dict.fromkeys(flag for one in entry.rows for flag in _flags(one["flags"]))),
+        lines=tuple(line(one, exposures) for one in entry.rows) if moving else (),
+        cutouts=cutouts,
+    )
+
+
+def _tracklet_facts(entry: Entry, exposures: Sequence[Exposure]) -> tuple[Told, ...]:
+    row = entry.tracklet or {}
+    elapsed = row["lastMjdTai"] - row["firstMjdTai"]
+    bands = sorted({one["band"] for one in entry.rows})
+    visits = "" if row["nVisits"] == row["nSources"] else f" on {count(row['nVisits'], 'visit')}"
+    span = f"{utc(row['firstMjdTai'])[11:16]} to {utc(row['lastMjdTai'])[11:16]} UTC"
+    files = [file_name(exposures[one["exposure"]].record.source_uri) for one in entry.rows]
+    seen = f"{count(row['nSources'], 'detection')}{visits}, {span}"
+    return (
+        Told("Rate", _rate(row["rate"], row["rms"], elapsed)),
+        Told("Towards", f"PA {number(row['positionAngle'], 0, '°')}"),
+        Told(f"mag {', '.join(bands)}", _mean(row), _rests_on(entry.rows, "PSF")),
+        Told("Seen", seen, _rests_on(entry.rows, "time")),
+        Told("Scatter", f"{number(row['rms'], 2, '″')} rms about its path"),
+        Told("Chance", f"{row['chance']:.0e} such expected".replace("-", "−")),
+        Told("File", files[0] + (f" and {len(files) - 1} more" if len(files) > 1 else "")),
+    )
+
+
+def _mean(row: Mapping[str, Any]) -> str:
+    told, spread = number(row["magAB"], 2), row["magABStd"]
+    if told == NOTHING or spread is None:
+        return told
+    return f"{told}, spread {number(spread, 2 if spread >= 0.01 else 3)}"
+
+
+def _rate(rate: float, rms: float | None, elapsed: float) -> str:
+    """Return a rate, deg/day, with the digits that the scatter about it leaves."""
+    error = math.sqrt(2) * max(rms or 0.0, 0.02) / 3600 / max(elapsed, 1e-4)
+    digits = min(max(math.ceil(-math.log10(error)), 1), 4)
+    return f"{number(rate, digits)} °/day, {number(2.5 * rate, max(digits - 1, 1))}″/min"
+
+
+def _facts(row: Mapping[str, Any], exposures: Sequence[Exposure]) -> tuple[Told, ...]:
+    psf, rows = _rests_on((row,), "PSF"), (row,)
+    length, angle = _length(row), _angle(row)
+    at = measured(row["x"], None, 1), measured(row["y"], None, 1)
+    return (
+        Told("Seen", f"{utc(row['midpointMjdTai'])[11:19]} UTC, {row['band']}", _rests_on(rows, "time")),
+        Told(f"mag {row['band']}", measured(row["magAB"], row["magABErr"], 2), psf),
+        Told("S/N", number(row["snr"]), _rests_on(rows, "gain")),
+        Told("Length", length, psf),
+        *([Told("Angle", angle)] if angle else []),
+        Told("Position", _certainty(row)),
+        Told("x, y", f"{at[0]}, {at[1]} px"),
+        Told("File", file_name(exposures[row["exposure"]].record.source_uri)),
+        Told("Id", str(row["diaSourceId"])),
+    )
+
+
+def _certain(row: Mapping[str, Any]) -> bool:
+    length, error = row["trailLengthPx"], row["trailLengthPxErr"]
+    return bool(math.isfinite(length) and length >= max(LEAST_PX, CERTAIN * (error or 0.0)))
+
+
+def _length(row: Mapping[str, Any]) -> str:
+    """Return the length of a trail, with its error; of a point, that it is one."""
+    length, error = row["trailLengthPx"], row["trailLengthPxErr"]
+    if not math.isfinite(length):
+        return NOTHING
+    if not _certain(row):
+        return "none" if not length else f"none: {measured(length, error, 1, ' px')}"
+    told = measured(length, error, 1, " px")
+    if row["trailLength"] is not None:
+        told += f", {measured(row['trailLength'], row['trailLengthErr'], 1, '″')}"
+    return told
+
+
+def _angle(row: Mapping[str, Any]) -> str:
+    """Return the angle of a trail; nothing of a point, which has none."""
+    error = row["trailAnglePxErr"]
+    if not _certain(row) or not math.isfinite(row["trailAnglePx"]) or (error is not None and error > _KNOWN_ANGLE):
+        return ""
+    told = measured(row["trailAnglePx"], error, 0, "°")
+    return (
+        told if row["trailAngle"] is None else f"{told}, PA {measured(row['trailAngle'], row['trailAngleErr'], 0, '°')}"
+    )
+
+
+def _certainty(row: Mapping[str, Any]) -> str:
+    if row["ra"] is None:
+        return "not known: no WCS"
+    if row["raErr"] is None or row["decErr"] is None:
+        return "error not known"
+    return f"± {number(3600 * row['raErr'], 2)}″ in RA, ± {number(3600 * row['decErr'], 2)}″ in Dec"
+
+
+def _rests_on(rows: Sequence[Mapping[str, Any]], what: str) -> str:
+    """Return ``what`` if one of the rows rests on an assumption of it."""
+    return what if any(row["flags"] & flag for row in rows for flag, name in _ASSUMED.items() if name == what) else ""
+
+
+def _flags(flags: int) -> tuple[str, ...]:
+    told = sum(int(flag) for flag in _ASSUMED if flags & flag)  # said where it matters
+    return flag_words(flags - told)
+
+
+def _place(ra: float | None, dec: float | None) -> tuple[str, ...]:
+    if ra is None or dec is None:
+        return ()
+    return f"{ra:.5f} {dec:+.5f}", " ".join(sexagesimal(ra, dec))
+
+
+def links(ra: float, dec: float, mjd_tai: float, designation: str = "") -> tuple[tuple[str, str], ...]:
+    """Return name and address of pages about a place (deg) at a time, of the services that astronomers ask first."""
+    told = utc(mjd_tai)
+    hours, minutes, seconds = (int(part) for part in told[11:].split(":"))
+    day = int(told[8:10]) + (hours + (minutes + seconds / 60) / 60) / 24
+    right, north = sexagesimal(ra, dec)
+    place, around = f"{ra:.6f} {dec:+.6f}", {"radius": 15, "limit": "24.0", "oc": 500, "sort": "d", "mot": "h"}
+    checker = {"year": told[:4], "month": told[5:7], "day": f"{day:.3f}", "which": "pos", "ra": right, "decl": north}
+    simbad = {"Coord": place, "CooFrame": "ICRS", "Radius": 10, "Radius.unit": "arcsec"}
+    skybot = {
+        "-ep": told.replace(" ", "T"),
+        "-ra": f"{ra:.6f}",
+        "-dec": f"{dec:.6f}",
+        "-rd": 0.1,
+        "-mime": "html",
+        "-loc": 500,
+    }
+    mpc = f"https://www.minorplanetcenter.net/cgi-bin/mpcheck.cgi?{urlencode(checker | around)}"
+    if designation:
+        name = designation.strip("()").split(")")[0] if designation.startswith("(") else designation
+        mpc = f"https://www.minorplanetcenter.net/db_search/show_object?object_id={quote(name)}"
+    return (
+        ("MPC", mpc),
+        ("SkyBoT", f"https://ssp.imcce.fr/webservices/skybot/api/conesearch.php?{urlencode(skybot | {'-loc': 500})}"),
+        ("SIMBAD", f"https://simbad.cds.unistra.fr/simbad/sim-coo?{urlencode(simbad)}"),
+        ("Aladin", f"https://aladin.cds.unistra.fr/AladinLite/?{urlencode({'target': place, 'fov': 0.05})}"),
+    )
+
+
+def line(row: Mapping[str, Any], exposures: Sequence[Exposure]) -> tuple[str, ...]:
+    """Return the cells of a detection, in the order of `LINE_HEADINGS`."""
+    return (
+        utc(row["midpointMjdTai"])[11:19],
+        f"{measured(row['magAB'], row['magABErr'], 2)} {row['band']}",
+        number(row["snr"]),
+        _length(row),
+        number(row["reliability"], 2),
+        NOTHING if row["ra"] is None else f"{row['ra']:.5f} {row['dec']:+.5f}",
+        file_name(exposures[row["exposure"]].record.source_uri),
+        str(row["diaSourceId"]),
+    )
+
+
+@dataclass(frozen=True)
+class DrawnList:
+    """List of what was found, as the page shows it.
+
+    Attributes
+    ----------
+    found, exposures
+        What was found, and the exposures of the night.
+    store
+        Returns the tiles of an exposure by its place among these; None where they are gone.
+    limits
+        How much is shown.
+    """
+
+    found: FoundNight
+    exposures: Sequence[Exposure]
+    store: Callable[[int], TileStore | None]
+    limits: Limits
+
+    @cached_property
+    def entries(self) -> dict[int, tuple[Entry, ...]]:
+        """Return the entries on the page, of each part of the list."""
+        most = {kind: self.limits.folded if one.folded else self.limits.cards for kind, one in enumerate(KINDS_FOUND)}
+        return {kind: self.found.first(kind, most[kind]) for kind in most}
+
+    @cached_property
+    def shown(self) -> dict[int, str]:
+        """Return the anchors of the cards by rank."""
+        return {one.rank: one.anchor for kind in _SHARES for one in self.entries[kind]}
+
+    @property
+    def pages(self) -> int:
+        """Return how many pages of lists there are: none where the page holds every entry."""
+        whole = all(len(one) == self.found.entries(kind) for kind, one in self.entries.items())
+        return 0 if whole else -(-self.found.table.num_rows // LINES)
+
+    def parts(self) -> tuple[ListPart, ...]:
+        """Return the parts that have entries."""
+        cards, parts, pages = self._cards(), [], self.pages
+        for kind, one in enumerate(KINDS_FOUND):
+            if not (number := self.found.entries(kind)):
+                continue
+            entries = self.entries[kind]
+            lines = tuple(line(row, self.exposures) for entry in entries for row in entry.rows) if one.folded else ()
+            more = "" if len(entries) == number else f"The first {count(len(entries))} of {count(number)} are here."
+            address = f"pages/{_page_of(self.found, kind):04d}.html#{one.anchor}" if pages else ""
+            heading = one.anchor, one.heading, count(number), one.folded
+            parts.append(ListPart(*heading, cards.get(kind, ()), lines, more, address))
+        return tuple(parts)
+
+    def _cards(self) -> dict[int, tuple[Card, ...]]:
+        """Return the cards of the parts that have some, with pictures as long as there is room."""
+        taken, made = 0, {}
+        for kind, share in _SHARES.items():
+            cards = []
+            for entry in self.entries[kind]:
+                cutouts = self._cutouts(entry) if taken < share * self.limits.pictures else ()
+                taken += sum(len(one.picture.uri) for one in cutouts)
+                cards.append(card(entry, self.exposures, cutouts))
+            made[kind] = tuple(cards)
+        return made
+
+    def _cutouts(self, entry: Entry) -> tuple[DetectionCutout, ...]:
+        """Return the pictures of an entry: each detection on the difference image, then the first one on the others."""
+        found, others = list[DetectionCutout](), list[DetectionCutout]()
+        for row in entry.rows[:_MEMBERS]:
+            if (store := self.store(row["exposure"])) is None:
+                continue
+            detection = drawn(row, ListPlace(entry.rank, entry.anchor))
+            when = utc(row["midpointMjdTai"])[11:16] if entry.tracklet else ""
+            with suppress(BadInput):
+                found += cutouts_of(store, detection, (DIFFERENCE.name,), when)
+                others = others or cutouts_of(store, detection, CUT_PLANES[1:], when)
+        return (*found, *others)
+
+
+ListLine = tuple[str, str, tuple[str, ...]]
+"""Line of a list: its anchor, the address of its card on the page ("" without one), and its cells."""
+
+
+@dataclass(frozen=True)
+class ListPage:
+    """Page of the lists: its parts as (anchor, "" where it does not begin here; heading; lines)."""
+
+    number: int
+    parts: tuple[tuple[str, str, tuple[ListLine, ...]], ...]
+
+
+def list_pages(found: FoundNight, exposures: Sequence[Exposure], shown: Mapping[int, str]) -> Iterator[ListPage]:
+    """Yield the pages of all detections of the night; ``shown`` has the anchors of the ranks with a card."""
+    for start in range(0, found.table.num_rows, LINES):
+        rows = found.table.slice(start, LINES).to_pylist()
+        parts = []
+        for kind in sorted({row["kind"] for row in rows}):
+            lines = tuple(_list_line(row, exposures, shown) for row in rows if row["kind"] == kind)
+            begins = _page_of(found, kind) == start // LINES + 1
+            parts.append((KINDS_FOUND[kind].anchor if begins else "", KINDS_FOUND[kind].heading, lines))
+        yield ListPage(start // LINES + 1, tuple(parts))
+
+
+def _list_line(row: Mapping[str, Any], exposures: Sequence[Exposure], shown: Mapping[int, str]) -> ListLine:
+    when, *middle, file, one = line(row, exposures)
+    what = row["designation"] or KINDS_FOUND[row["kind"]].one
+    address = f"../index.html#{shown[row['rank']]}" if row["rank"] in shown else ""
+    cells = (f"{row['rank']:,}", what, when, *middle, ", ".join(flag_words(row["flags"])), file, one)
+    return f"d{one}", address, cells
+
+
+def _page_of(found: FoundNight, kind: int) -> int:
+    """Return the number of the page of the lists that a kind begins on."""
+    return int((found.kinds < kind).sum()) // LINES + 1

@@ -1,0 +1,272 @@
+"""What was found in a night, ranked: movers by their tracklets, then single detections; what is at rest comes last."""
+
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from flows.results.page.detection import ListPlace
+from flows.results.page.words import GRADES, count
+from flows.storage.catalog_store import CatalogStore
+from schemas.class_table import STAR_GALAXY
+from schemas.dia_source import CAUSES, DetectionFlag
+from schemas.objects import DIA_LINK
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Part of the list: its anchor, heading, the words for one entry, and whether it is folded away."""
+
+    anchor: str
+    heading: str
+    one: str
+    folded: bool = False
+
+
+KINDS_FOUND = (
+    Kind("unknown", "Unknown movers", "unknown mover"),
+    Kind("known", "Known objects", "known object"),
+    Kind("trails", "Single trails", "single trail"),
+    Kind("points", "Single points", "single point"),
+    Kind("rest", "At rest or variable", "detection at rest or on a star", folded=True),
+    Kind("satellites", "Satellites and aeroplanes", "satellite trail", folded=True),
+)
+"""Parts of the list, in order."""
+
+UNKNOWN, KNOWN, TRAIL, POINT, AT_REST, SATELLITE = range(6)
+
+_SUSPECT = int(
+    np.bitwise_or.reduce([int(flag) for _, flag, _ in CAUSES])
+    | DetectionFlag.MASKED
+    | DetectionFlag.NEAR_BRIGHT_STAR
+    | DetectionFlag.FIT_FAILED
+)
+CERTAIN, LEAST_PX = 3.0, 2.0
+"""Standard errors, and px, that a length has to reach: below it is that of a point."""
+
+
+def ranked(tracklets: pa.Table) -> pa.Table:
+    """Return rows of `tracklet`: unknown objects first, then by most detections, least chance, and trackletId."""
+    known = pc.not_equal(tracklets["designation"], "")
+    order = [("known", "ascending"), ("nSources", "descending"), ("chance", "ascending"), ("trackletId", "ascending")]
+    return tracklets.append_column("known", known).sort_by(order).drop_columns("known")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Entry of the list: a tracklet with its detections by time, or a single detection.
+
+    Attributes
+    ----------
+    kind
+        Place in `KINDS_FOUND`.
+    tracklet
+        Row of `tracklet`; None of a single detection.
+    rows
+        Rows of `dia_source`, with ``exposure`` (place in the night), ``designation`` and ``stationary``.
+    """
+
+    rank: int
+    kind: int
+    tracklet: Mapping[str, Any] | None
+    rows: tuple[Mapping[str, Any], ...]
+
+    @property
+    def anchor(self) -> str:
+        """Return the name of its place on the page."""
+        return f"t{self.tracklet['trackletId']}" if self.tracklet else f"d{self.rows[0]['diaSourceId']}"
+
+
+@dataclass(frozen=True)
+class FoundNight:
+    """Detections of a night in the order of the list.
+
+    Attributes
+    ----------
+    table
+        Rows of `dia_source`, with ``exposure``, ``designation``, ``stationary``, ``trackletId``, ``kind``, ``rank``.
+    tracklets
+        trackletId -> row of `tracklet`.
+    linked
+        Whether tracklets were looked for.
+    """
+
+    table: pa.Table
+    tracklets: Mapping[int, Mapping[str, Any]]
+    linked: bool
+
+    @cached_property
+    def kinds(self) -> NDArray[np.int64]:
+        """Return the kind of each row."""
+        return np.asarray(self.table["kind"].to_numpy())
+
+    @cached_property
+    def ranks(self) -> NDArray[np.int64]:
+        """Return the rank of the entry of each row: 1, 2, ..."""
+        return np.asarray(self.table["rank"].to_numpy())
+
+    def entries(self, kind: int) -> int:
+        """Return how many entries are of a kind."""
+        ranks = self.ranks[self.kinds == kind]
+        return int(ranks[-1] - ranks[0] + 1) if len(ranks) else 0
+
+    def detections(self, kind: int) -> int:
+        """Return how many detections are of a kind."""
+        return int(np.count_nonzero(self.kinds == kind))
+
+    def first(self, kind: int, most: int) -> tuple[Entry, ...]:
+        """Return the first entries of a kind, ``most`` of them at most."""
+        rows = np.flatnonzero(self.kinds == kind)
+        if not len(rows):
+            return ()
+        inside = rows[self.ranks[rows] < self.ranks[rows[0]] + most]
+        return tuple(self._entries(int(inside[0]), int(inside[-1]) + 1)) if len(inside) else ()
+
+    def _entries(self, start: int, end: int) -> Iterator[Entry]:
+        rows = self.table.slice(start, end - start).to_pylist()
+        ranks = self.ranks[start:end]
+        cuts = [0, *(np.flatnonzero(np.diff(ranks)) + 1).tolist(), len(rows)]
+        for low, high in itertools.pairwise(cuts):
+            first = rows[low]
+            yield Entry(first["rank"], first["kind"], self.tracklets.get(first["trackletId"]), tuple(rows[low:high]))
+
+    def places(self, exposure: int, shown: Mapping[int, str]) -> dict[int, ListPlace]:
+        """Return diaSourceId -> place in the list, of an exposure; ``shown`` has the anchors of ranks on the page."""
+        rows = self.table.filter(pc.equal(self.table["exposure"], exposure)).select(["diaSourceId", "rank"])
+        pairs = zip(rows["diaSourceId"].to_pylist(), rows["rank"].to_pylist(), strict=True)
+        return {one: ListPlace(rank, shown.get(rank, "")) for one, rank in pairs}
+
+
+def found_in(
+    table: pa.Table,
+    known: Mapping[int, str],
+    moving: tuple[pa.Table, pa.Table] | None,
+    on_stars: Collection[int] = (),
+) -> FoundNight:
+    """Rank what was found in a night.
+
+    Unknown tracklets come first, then known objects, single trails, single points; then what is at rest or on a star,
+    and satellites. Tracklets are ordered as by `ranked`, single detections by their class of reliability, one lower
+    where a flag tells of a known cause of false streaks, then by S/N.
+
+    Parameters
+    ----------
+    table
+        Its detections: rows of `dia_source` with ``exposure``.
+    known
+        Detection -> known object that it is.
+    moving
+        Its rows of `tracklet_source` and of `tracklet`; None: it was not linked.
+    on_stars
+        Detections that lie on stars.
+    """
+    ids = table["diaSourceId"].to_numpy()
+    tracklet, still = _motion(ids, None if moving is None else moving[0])
+    order = [] if moving is None else ranked(moving[1]).to_pylist()
+    rows = {row["trackletId"]: row for row in order}
+    designation = [
+        rows[t]["designation"] if t in rows else known.get(one, "")
+        for t, one in zip(tracklet.tolist(), ids.tolist(), strict=True)
+    ]
+    linked = np.isin(tracklet, np.array(list(rows), np.int64))
+    kind = _kinds(table, linked, np.array([bool(name) for name in designation], bool))
+    at_rest = still | np.isin(ids, np.array(list(on_stars), np.int64)) & (kind == POINT)
+    kind = np.where(at_rest & np.isin(kind, (TRAIL, POINT)), AT_REST, kind)
+    place = {row["trackletId"]: n for n, row in enumerate(order)}
+    entry = np.empty(len(ids), np.int64)
+    entry[linked] = [place[one] for one in tracklet[linked].tolist()]
+    single = np.flatnonzero(~linked)
+    entry[single[_by_interest(table.take(single))]] = len(order) + np.arange(len(single))
+    lined = np.lexsort((ids, table["midpointMjdTai"].to_numpy(), entry, kind))
+    rank = np.cumsum(np.diff(entry[lined], prepend=-1) != 0) if len(ids) else np.zeros(0, np.int64)
+    added = {"designation": designation, "stationary": still, "trackletId": tracklet, "kind": kind}
+    for name, values in added.items():
+        table = table.append_column(name, pa.array(values))
+    table = table.take(lined).append_column("rank", pa.array(rank, pa.int64())).combine_chunks()
+    return FoundNight(table, rows, moving is not None)
+
+
+def _motion(ids: NDArray[np.int64], links: pa.Table | None) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the tracklet of each detection, -1: none, and whether it is at rest."""
+    tracklet, still = np.full(len(ids), -1, np.int64), np.zeros(len(ids), bool)
+    if links is None or not len(links):
+        return tracklet, still
+    linked = links["diaSourceId"].to_numpy()
+    order = np.argsort(linked)
+    place = order[np.minimum(np.searchsorted(linked, ids, sorter=order), len(linked) - 1)]
+    same = linked[place] == ids
+    tracklet[same] = pc.fill_null(links["trackletId"], -1).to_numpy()[place[same]]
+    still[same] = links["stationary"].to_numpy(zero_copy_only=False)[place[same]]
+    return tracklet, still
+
+
+def _kinds(table: pa.Table, linked: NDArray[np.bool_], named: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the kind of each row, but for what is at rest."""
+    trail, point, satellite = (_values(table, name) for name in ("pTrail", "pPoint", "pSatellite"))
+    length, error = _values(table, "trailLengthPx"), np.nan_to_num(_values(table, "trailLengthPxErr"))
+    long = (length >= LEAST_PX) & (length >= CERTAIN * error)
+    kind = np.where(long & ~(trail <= point), TRAIL, POINT)
+    own = pc.not_equal(pc.fill_null(table["trailClass"], ""), "").to_numpy(zero_copy_only=False)
+    with np.errstate(invalid="ignore"):
+        kind = np.where(own | (satellite > np.fmax(trail, point)), SATELLITE, kind)
+    return np.where(named, KNOWN, np.where(linked, UNKNOWN, kind))
+
+
+def _by_interest(table: pa.Table) -> NDArray[np.int64]:
+    reliability, flags = _values(table, "reliability"), table["flags"].to_numpy()
+    classes = np.array([least for _, least, _ in GRADES[:-1]])
+    lower = np.sum(reliability[:, None] < classes, axis=1) + ((flags & _SUSPECT) != 0)
+    return np.lexsort((table["diaSourceId"].to_numpy(), -_values(table, "snr"), lower))
+
+
+def _values(table: pa.Table, name: str) -> NDArray[np.float64]:
+    return np.asarray(table[name].to_numpy(), np.float64)
+
+
+def read_on_stars(out: Path, night: str) -> set[int]:
+    """Return the detections that `dia_link` puts on objects that are stars by `star_galaxy`.
+
+    Raises
+    ------
+    BadInput
+        A catalogue is damaged.
+    """
+    store = CatalogStore(out)
+    links = store.read_night(DIA_LINK, night, ["diaSourceId", "objectId"])
+    classes = None if links is None else store.read_night(STAR_GALAXY, night, ["objectId", "classLabel"])
+    if links is None or classes is None:
+        return set()
+    stars = classes.filter(pc.equal(classes["classLabel"], "star"))["objectId"]
+    return set(links.filter(pc.is_in(links["objectId"], stars.combine_chunks()))["diaSourceId"].to_pylist())
+
+
+def found_words(found: FoundNight) -> tuple[str, str]:
+    """Return the sentence that leads to the list, and what else was found."""
+    numbers = {kind: found.entries(kind) for kind in range(len(KINDS_FOUND))}
+    movers = numbers[UNKNOWN] + numbers[KNOWN]
+    told = f"{count(movers, 'mover')}, {count(numbers[UNKNOWN])} unknown: look here"
+    if not movers:
+        told = "" if not found.table.num_rows else "No mover was found: look at the single detections"
+        if told and not found.linked:
+            told = f"{count(found.table.num_rows, 'detection')}, not linked to movers: look here"
+    others = (TRAIL, POINT, AT_REST, SATELLITE)
+    rest = [_numbered(kind, numbers[kind]) for kind in others if numbers[kind]]
+    return told, ("Besides " if movers else "There are ") + _listed(rest) + "." if rest else ""
+
+
+def _numbered(kind: int, number: int) -> str:
+    one = KINDS_FOUND[kind].one
+    if kind == AT_REST and number != 1:
+        return f"{count(number)} detections at rest or on stars"
+    return count(number, one)
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
