@@ -21,6 +21,7 @@ KINDS = {
 }
 """Classes that carry a code, and what their kind is called on the page."""
 
+Names = dict[str, ast.expr]
 FIELDS = ("code", "where", "problem", "remedy")
 GAP = "…"
 INTRODUCTION = """A message names the file or setting, what is wrong, and the remedy; its code stands in `--json`, in
@@ -178,7 +179,7 @@ def told(call: ast.Call, kind: str, at: Module) -> Iterator[Message]:
     fields = [given(call, place, name) for place, name in enumerate(FIELDS)]
     if kind == "Trouble":
         fields[1:] = None, given(call, 2, "message"), None
-    for bound in bindings(fields[0], at):
+    for bound in bindings(call, fields[0], fields[2:], at):
         code, where, problem, remedy = (Bound(bound).visit(deepcopy(one)) if one else None for one in fields)
         for one in texts(code, at):
             if re.fullmatch(r"[a-z]\w+", one):
@@ -186,24 +187,28 @@ def told(call: ast.Call, kind: str, at: Module) -> Iterator[Message]:
                 yield from (Message(one, kind, texts(where, at)[0], text, remedies) for text in texts(problem, at))
 
 
-def bindings(code: ast.expr | None, at: Module) -> Iterator[dict[str, ast.expr]]:
-    """Yield what names stand for together, if a code is one of them: the arguments of each call, the rows of a loop."""
-    function = at.around.get(place_of(code)) if isinstance(code, ast.Name) else None
-    if not isinstance(code, ast.Name) or function is None:
+def bindings(call: ast.Call, code: ast.expr | None, fields: list[ast.expr | None], at: Module) -> Iterator[Names]:
+    """Yield what names of a message stand for together: the arguments of each call of a helper, the rows of a loop."""
+    function = at.around.get(place_of(call.func))
+    if function is None:
         yield {}
         return
+    used = {
+        one.id for given_field in fields if given_field for one in ast.walk(given_field) if isinstance(one, ast.Name)
+    }
     names = [one.arg for one in function.args.args]
-    if code.id in names:
+    callers = at.calls.get(function.name, [])
+    if callers and used & set(names):
         first = names[0] == "self"
-        for call in at.calls.get(function.name, []):
-            values = {name: given(call, place - first, name) for place, name in enumerate(names)}
+        for caller in callers:
+            values = {name: given(caller, place - first, name) for place, name in enumerate(names)}
             yield {name: value for name, value in values.items() if value}
         return
-    rows = [row for node in ast.walk(function) for row in looped(node, code.id)]
-    yield from rows or [{}]
+    looking = code.id if isinstance(code, ast.Name) else ""
+    yield from [row for node in ast.walk(function) for row in looped(node, looking)] or [{}]
 
 
-def looped(node: ast.AST, name: str) -> Iterator[dict[str, ast.expr]]:
+def looped(node: ast.AST, name: str) -> Iterator[Names]:
     """Yield the rows of a loop over tuples that are spelt out, if it goes through a name."""
     match node:
         case ast.For(target=ast.Tuple(elts=targets), iter=ast.Tuple(elts=values)):
@@ -216,7 +221,7 @@ def looped(node: ast.AST, name: str) -> Iterator[dict[str, ast.expr]]:
 class Bound(ast.NodeTransformer):
     """Puts what names stand for in their places."""
 
-    def __init__(self, names: dict[str, ast.expr]) -> None:
+    def __init__(self, names: Names) -> None:
         self.names = names
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
