@@ -89,9 +89,10 @@ def test_broken_links_are_noticed(tmp_path):
 
 
 def test_a_warning_fails_the_build(tmp_path):
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs/index.md").write_text("# Index\n\n**Start**: [a](a.md)\n")
-    (tmp_path / "docs/a.md").write_text("# A\n\n[b](b.md) [c](#nothing)\n")
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "index.md").write_text("# Index\n\n**Start**: [a](a.md)\n")
+    (folder / "a.md").write_text("# A\n\n[b](b.md) [c](#nothing)\n")
     run = build(tmp_path, tmp_path / "built")
     assert run.returncode == 1
     assert "a.md:3: WARNING: 'myst' cross-reference target not found: 'b.md'" in run.stderr
