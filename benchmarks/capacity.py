@@ -101,7 +101,7 @@ def section(survey: Survey, science: bool, prices: tuple[float | None, float | N
     found = need(survey.shape, known, settings)
     kind = "with science images" if science else "difference images alone"
     parts = (
-        f"## {survey.name}, {kind}",
+        f"### {survey.name}, {kind}",
         f"{survey.visits:,} visits a night of {survey.detectors} images of {survey.shape[0]} x {survey.shape[1]} px, "
         f"{survey.exposures:,} exposures; a visit every {survey.cadence_s:g} s; {survey.nights} nights a year.",
         bytes_table(survey, found),
