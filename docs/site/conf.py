@@ -23,6 +23,7 @@ include_patterns = ["docs/**.md", "README.md", "CHANGELOG.md", "CONTRIBUTING.md"
 exclude_patterns = ["docs/site/**"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+myst_enable_extensions = ["tasklist"]
 myst_heading_anchors = 4
 myst_url_schemes = {"http": None, "https": None, "mailto": None}
 autodoc_member_order = "bysource"
