@@ -21,7 +21,7 @@ export OMP_NUM_THREADS ?= 1
 # Hundreds of processes start: each would compile all of our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup night test test-all quick lint types imports acceptance services services-stop services-status bench bench-suite gate audit packages weights clean
+.PHONY: help setup night test test-all quick lint types imports acceptance services services-stop services-status bench bench-suite gate audit packages weights docs clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -140,6 +140,10 @@ weights: setup  ## Train the default detector and its verdict again and put the 
 		cp models/streak_net/detect.$$kind stages/weights/detect/streak_net.$$kind; \
 		cp models/streak_net/reliability.$$kind stages/weights/reliability/streak_net.$$kind; \
 	done
+
+docs: setup  ## Build the documentation as a site, warnings as errors: build/site/index.html, read without a network
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs/site -d build/trees -b html . build/site
+	@echo build/site/index.html
 
 clean:  ## Remove what make made
 	rm -rf $(VENV) $(NIGHT) $(NIGHT)-* models build .mypy_cache .ruff_cache .pytest_cache

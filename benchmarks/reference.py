@@ -19,6 +19,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from typer.main import get_command
 
+import nightstride
+from benchmarks.error_codes import errors_page
 from flows.cli.app import app
 from schemas.dataset import ArrayOf, Dataset
 from schemas.dia_source import DetectionFlag
@@ -45,7 +47,13 @@ FLAGS = (
 
 def pages() -> dict[str, str]:
     """Return the text of each page by its file name."""
-    return {"settings.md": settings_page(), "commands.md": commands_page(), "columns.md": columns_page()}
+    return {
+        "settings.md": settings_page(),
+        "commands.md": commands_page(),
+        "columns.md": columns_page(),
+        "errors.md": errors_page(NOTE),
+        "python.md": python_page(),
+    }
 
 
 def table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -215,6 +223,34 @@ def said(field: pa.Field, key: bytes) -> str:
 def bits(flags: type[IntFlag]) -> str:
     """Return the bits of flags."""
     return ", ".join(f"{flag.value} {flag.name}" for flag in flags) + "."
+
+
+def python_page() -> str:
+    """Return the page of the package's public names, whose docstrings the site shows."""
+    names = [name for name in nightstride.__all__ if not name.startswith("_")]
+    kinds = {name: "class" if isinstance(getattr(nightstride, name), type) else "function" for name in names}
+    groups = {
+        "Functions": [name for name in names if kinds[name] == "function"],
+        "Classes": [name for name in names if kinds[name] == "class" and not is_error(name)],
+        "Errors": [name for name in names if is_error(name)],
+    }
+    parts = [
+        f"# Python interface\n\n{NOTE} Docstrings of `import nightstride`, as `help(nightstride.open)` prints them; "
+        "here the names, on the site (`make docs`) the whole. How to use it: [Python](../use/python.md)."
+    ]
+    for title, those in groups.items():
+        parts += [
+            f"## {title}",
+            table(("name", "what"), [(f"`{one}`", first_paragraph(getattr(nightstride, one))) for one in those]),
+        ]
+        parts += [f"```{{eval-rst}}\n.. auto{kinds[one]}:: nightstride.{one}\n```" for one in those]
+    return "\n\n".join(parts) + "\n"
+
+
+def is_error(name: str) -> bool:
+    """Return whether a public name is that of an error."""
+    thing = getattr(nightstride, name)
+    return isinstance(thing, type) and issubclass(thing, Exception)
 
 
 def main() -> None:

@@ -145,7 +145,7 @@ def cluster(
     model: _MODEL = "default",
     unseen: _UNSEEN = False,
     pictures: _PICTURES = None,
-    as_json: _JSON = False,
+    as_json: AsJson = False,
 ) -> None:
     """Evaluate the model that tells members of a cluster from other galaxies by their pictures on labelled ones."""
     _pictures("cluster", data, model, unseen, pictures, as_json)

@@ -230,11 +230,11 @@ def cluster(
     work: _WORK = None,
     seed: _SEED = 1,
     quick: _QUICK = False,
-    as_json: _JSON = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Train the network that tells members of a cluster from other galaxies by their pictures; without data: simulated.
+    """Train the network that tells members of a cluster from other galaxies by their pictures.
 
-    A table of galaxies, as of `nightstride train membership`, tells more.
+    Without data it learns from simulated fields. A table of galaxies, as of `nightstride train membership`, tells more.
     """
     _pictures("cluster", data, repeats, out, work, seed, quick, as_json)
 

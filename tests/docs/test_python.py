@@ -19,6 +19,17 @@ def test_every_block_of_the_page_runs(linked, capsys):
     assert "('20261103',) 15" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("page", ["association.md", "linking.md"])
+def test_snippets_of_other_pages_run(linked, page, capsys):
+    (snippet,) = re.findall(r"^```python\n(.*?)^```$", (PAGE.parent / page).read_text(), re.MULTILINE | re.DOTALL)
+    names = {"out": str(linked[0].out)}
+    exec(compile(snippet, page, "exec"), names)
+    if page == "association.md":
+        assert names["light_curves"].collect().height == 3
+    else:
+        assert len(names["members"]) == names["best"]["nSources"].sum()
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".vot", ".votable", ".xml", ".fits", ".reg", ".hats"])
 def test_every_ending_is_told(suffix):
     assert f"`{suffix}`" in PAGE.read_text()
