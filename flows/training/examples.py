@@ -15,6 +15,7 @@ from flows.inputs.probe import probe
 from flows.inputs.source import Source
 from flows.runtime.parallel import map_in_processes
 from flows.storage.zarr_tiles import TileStore, write_exposure
+from kernels.image.variation import evened
 from kernels.statistics.matching import LEAST_VISIBLE, Targets
 from schemas.exposure import ExposureInfo
 from schemas.pixels import UNUSABLE
@@ -82,7 +83,7 @@ def open_field(example: Example) -> TrainingField:
     store = TileStore.open(example.store)
     paths = [example.store.with_suffix(f".{name}.npy") for name in ("pixels", "usable")]
     if not paths[1].exists():
-        np.save(paths[0], store.read_all("difference"))
+        np.save(paths[0], _searched(store))
         np.save(paths[1], (store.read_all("mask") & np.uint16(UNUSABLE)) == 0)
     pixels, usable = (np.load(path, mmap_mode="r") for path in paths)
     targets, snr = truth_targets(example.truth), example.truth["snr"].to_numpy().astype(np.float64)
@@ -93,7 +94,12 @@ def pixels(example: Example) -> tuple[NDArray[np.float32], NDArray[np.bool_], fl
     """Return image, usable pixels and background of an example."""
     store = TileStore.open(example.store)
     usable = (store.read_all("mask") & np.uint16(UNUSABLE)) == 0
-    return store.read_all("difference"), usable, store.info.background
+    return _searched(store), usable, store.info.background
+
+
+def _searched(store: TileStore) -> NDArray[np.float32]:
+    """Return the image as the search sees it."""
+    return evened(store.read_all("difference"), store.info.background, store.info.noise_variation)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ PAGE = (Path(__file__).parents[2] / "docs/use/archives.md").read_text()
 def test_commands_are_understood_as_they_stand():
     lines = [line for block in re.findall(r"```\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
     commands = [shlex.split(line)[1:] for line in lines if line.startswith("nightstride")]
-    assert len(commands) == 4
+    assert {"fetch", "run"} <= {words[0] for words in commands}
     for words in commands:
         command = get_command(app)
         while hasattr(command, "commands"):

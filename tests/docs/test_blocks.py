@@ -55,6 +55,9 @@ NOT_OURS = {
     "*/5": "a line of a crontab",
     ".venv/bin/prefect": "needs the services; tests/flows/nights/services start such a run",
     "sqlite3": "a program of its own",
+    "install": "of the shell: an empty file that only its owner reads",
+    "$(python": "starts a broker that another package brings",
+    "pytest": "needs that broker; the same tests run without it",
 }
 """Programs that are not ours or that need what a test has not, and why their lines are not run."""
 

@@ -83,7 +83,7 @@ def test_out_after_other_arguments_is_the_last(tmp_path, out):
         (("run", "x", "--out", "y", "--wait", "long"), "usage", "--wait: must be a number."),
         (("run", "x", "--out", "y", "--wait", "-1"), "usage", "--wait: must be at least 0."),
         (("forced", "OUT", "--at", "1,1", "--sigma", "99"), "usage", "--sigma: must be at most 10."),
-        (("forced", "OUT"), "usage", "give a list of targets, or one with --at RA,DEC."),
+        (("forced", "OUT"), "usage", "give a list of targets, one with --at RA,DEC, or --dia-objects."),
         (("forced", "OUT", "--at", "400,1"), "usage", "'400,1' is no place"),
         (("export", "OUT", "--to", "x", "--format", "word"), "usage", "--format: 'word' is not one of 'csv', '"),
         (("status", "OUT", NIGHT, "more"), "usage", "There is no place for more."),

@@ -24,6 +24,7 @@ from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord
 from schemas.settings import Settings
 from stages import PIPELINE
+from stages.detect import STAGE as DETECT
 from tests.flows.results.page.conftest import NIGHT, make_info, make_rows, publish
 
 
@@ -85,7 +86,7 @@ def explained(monkeypatch):
 def test_everything_is_told(explained):
     ended = run_explain("out", 7)
     assert ended.exit_code == 0
-    for text in ("FITS section [9:13,19:23]", "1.fits (unchanged)", "streak_net 1", "none: not there", "detect 3"):
+    for text in ("FITS section [9:13,19:23]", "1.fits (unchanged)", "streak_net 1", "none: not there", f"detect {DETECT.version}"):
         assert text in ended.stdout
     assert "setting detect.stride  5\n" in ended.stdout
     assert "settings               all others are the defaults of this version; --json has them\n" in ended.stdout

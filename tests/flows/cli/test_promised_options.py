@@ -73,7 +73,7 @@ LIMITS = {
     "deploy": {"retries": (0, None), "retry_delay": (0, None), "wait": (0, None)},
     "simulate": {"seed": (0, None), "workers": (1, None)},
     "train anomaly": {"batch": (1, None), "epochs": (1, None), "milestone": (1, None)},
-    **{f"train {one}": {"repeats": (1, None)} for one in ("membership", "morphology", "scene")},
+    **{f"train {one}": {"repeats": (1, None)} for one in ("cluster", "membership", "morphology", "scene")},
     "train spectral-class": {"stars": (0, None)},
     "vet": {"port": (0, 65535), "recheck": (0.0, 0.5)},
     "watch": {

@@ -104,7 +104,7 @@ def test_the_command_writes_the_table_and_says_what_is_in_it(folder, tmp_path):
 
 def test_what_cannot_be_is_refused_and_nothing_is_written(folder, tmp_path):
     out = tmp_path / "v.csv"
-    with pytest.raises(Misconfigured, match="morphology, scene, anomaly"):
+    with pytest.raises(Misconfigured, match="morphology, scene, cluster, anomaly"):
         classify_pictures("weather", [folder], out)
     with pytest.raises(Misconfigured, match="no model"):
         classify_pictures("scene", [folder], out, "nobody")

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import traceback
 from itertools import pairwise
 
 import numpy as np
@@ -50,23 +51,28 @@ def test_two_servers_see_each_other(tmp_path):
 
 
 def work(out, user):
-    store = VerdictStore(out)
-    for n in range(40):
-        made = add(store, n, user=user)
-        if n % 4 == 0:
-            store.undo(user, made.id)
+    verdicts.WAIT_S = 100.0  # without pause, unlike people
+    verdicts.os.fsync = lambda _: None  # of a busy disk it takes seconds, and the lock is tried
+    try:
+        store = VerdictStore(out)
+        for n in range(40):
+            made = add(store, n, user=user)
+            if n % 4 == 0:
+                store.undo(user, made.id)
+    except BaseException:
+        (out / f"failed {user}").write_text(traceback.format_exc())
+        raise
 
 
-def test_many_vetters_at_once_lose_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(verdicts, "WAIT_S", 100.0)  # without pause, unlike people
-    monkeypatch.setattr(verdicts.os, "fsync", lambda _: None)  # of a busy disk it takes seconds, and the lock is tried
-    context = multiprocessing.get_context("fork")
+def test_many_vetters_at_once_lose_nothing(tmp_path):
+    context = multiprocessing.get_context("spawn")  # what other tests have in this process is none of theirs
     workers = [context.Process(target=work, args=(tmp_path, f"user {n}")) for n in range(4)]
     for one in workers:
         one.start()
     for one in workers:
         one.join(120)
-        assert one.exitcode == 0
+    assert [path.read_text() for path in tmp_path.glob("failed *")] == []
+    assert [one.exitcode for one in workers] == [0] * 4
     store = VerdictStore(tmp_path)
     assert len(store.standing()) == 4 * 30
     assert store.unreadable == 0

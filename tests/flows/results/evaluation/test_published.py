@@ -77,8 +77,8 @@ def store(out, key, pixels, mask=None):
 
 def seen_psf():
     """Moffat profile of FWHM 2.4 px in the image itself, pixels included."""
-    weights, sigmas = moffat_mixture(2.4, 3.0)
-    return GaussianMixture(weights, np.sqrt(sigmas**2 - 1 / 12))
+    effective = moffat_mixture(2.4, 3.0)
+    return effective._replace(sigmas=np.sqrt(effective.sigmas**2 - 1 / 12))
 
 
 def scene():
