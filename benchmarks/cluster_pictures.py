@@ -35,6 +35,9 @@ from kernels.pictures.picture_model import build_picture_model, squared
 
 JOINED = ClusterField(seed=71_001, count=1000, redshift=0.0160, seeing=1.1, noise=1.0)
 TEST = ClusterField(seed=72_001, count=2000, redshift=0.0205, seeing=0.9, noise=1.2)
+STAR_BELOW = 0.01
+"""Redshift below which a table's reader takes a galaxy for a star, as the published work does."""
+
 BRIGHT, REDDEST = 19.4, 3.0
 """Of the published cleaning: r, and scatters from the red sequence."""
 
@@ -60,7 +63,8 @@ def read_field(tables: Sequence[Path], joined: Path) -> Field:
     rows, pictures = list[dict[str, str]](), []
     for path in tables:
         with path.open(newline="") as file:
-            some = [row for row in csv.DictReader(file) if row["label"] != "star"]
+            galaxies = (row for row in csv.DictReader(file) if row["label"] != "star")
+            some = [row for row in galaxies if float(row["redshift"] or 1) >= STAR_BELOW]
         rows += some
         pictures += [squared(read_picture(path.parent / row["location"], SIDE), 1.0, SIDE) for row in some]
     with joined.open("w", newline="") as file:

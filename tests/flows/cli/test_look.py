@@ -86,7 +86,13 @@ def explained(monkeypatch):
 def test_everything_is_told(explained):
     ended = run_explain("out", 7)
     assert ended.exit_code == 0
-    for text in ("FITS section [9:13,19:23]", "1.fits (unchanged)", "streak_net 1", "none: not there", f"detect {DETECT.version}"):
+    for text in (
+        "FITS section [9:13,19:23]",
+        "1.fits (unchanged)",
+        "streak_net 1",
+        "none: not there",
+        f"detect {DETECT.version}",
+    ):
         assert text in ended.stdout
     assert "setting detect.stride  5\n" in ended.stdout
     assert "settings               all others are the defaults of this version; --json has them\n" in ended.stdout

@@ -96,9 +96,10 @@ def of_bands(monkeypatch):
 def test_an_image_done_in_bands_gives_the_bytes_of_one_done_whole(crowded, tmp_path, monkeypatch, form):
     """Ids, order, all columns; whatever lies across a border is neither lost nor doubled.
 
-    A large image has one number for its noise, so this one has, too.
+    A large image has one number for its noise and one PSF, so this one has, too.
     """
     monkeypatch.setattr("flows.inputs.described.noise_variation", lambda *_: None)
+    monkeypatch.setattr("flows.inputs.described._varying", lambda psf, *_: psf)
     path = tmp_path / "image.fits"
     path.write_bytes((crowded / "image.fits").read_bytes())
     if form == "compressed":

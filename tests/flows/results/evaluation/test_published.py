@@ -8,7 +8,7 @@ from flows.results.evaluation.published import read_image, searched_exposures
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import write_exposure
-from kernels.psf.gaussian_mixture import GaussianMixture, moffat_mixture
+from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.matched_filter import template_snr
 from kernels.trails.trail_model import trail_image
 from schemas.dia_source import DIA_SOURCE
