@@ -136,7 +136,9 @@ def _top(one: Inspection) -> Iterator[str]:
         if chosen is None:
             yield f"# extension = {_name(ext)}  # {CHECK}: HDU {ext.hdu}, {ext.kind}"
         elif ext.used != "difference" and ext.kind == chosen.kind:
-            yield f"# planes = {{ mask = {_name(ext)} }}  # or science, template, variance: it has the same sides"
+            likely = next((plane for plane, name in _PLANES.items() if name.match(ext.name.upper())), "mask")
+            others = ", ".join(plane for plane in _PLANES if plane != likely)
+            yield f"# planes = {{ {likely} = {_name(ext)} }}  # or {others}: it has the same sides"
     site, longitude = _origin(one, "longitude_deg"), one.value("longitude_deg")
     if longitude is not None:
         if site.keyword:
@@ -148,6 +150,15 @@ def _top(one: Inspection) -> Iterator[str]:
         yield f"pixel_unit = {_quoted(unit)}  # {said.keyword or f'{CHECK}: no BUNIT'}"
     elif unit is not None:
         yield f'# pixel_unit = "adu"  # {CHECK}: BUNIT is not known here'
+
+
+_PLANES = {
+    "mask": re.compile(r".*(MASK|FLAG)|DQ|BPM"),
+    "science": re.compile(r"SCI|OBJ|NEW"),
+    "template": re.compile(r"REF|TEMPL"),
+    "variance": re.compile(r"VAR"),
+}
+"""Planes of an exposure, and what the names of their HDUs begin with."""
 
 
 def _name(ext: Extension) -> str:

@@ -78,6 +78,16 @@ def test_what_a_refused_file_left_open_is_as_without_settings(cameras, tmp_path)
     assert prepare(Source(str(cameras["rates"].path)), given)[0].midpoint_mjd_tai > 0
 
 
+@pytest.mark.parametrize(
+    ("name", "plane"), [("SCI", "science"), ("REF", "template"), ("VAR_MAP", "variance"), ("DQ", "mask")]
+)
+def test_an_image_beside_the_difference_is_proposed_by_its_name(cameras, tmp_path, name, plane):
+    with fits.open(cameras["extensions"].path) as file:
+        image = next(hdu for hdu in file if "DIFF" in hdu.name)
+        fits.HDUList([file[0], image, fits.ImageHDU(image.data, name=name)]).writeto(tmp_path / "x.fits")
+    assert f'# planes = {{ {plane} = "{name}" }}' in settings_text(inspected(tmp_path / "x.fits"))
+
+
 def test_formats_that_are_known_need_no_settings():
     with pytest.raises(Misconfigured, match="no file"):
         settings_text([])
