@@ -1,6 +1,7 @@
 """Commands `nightstride evaluate`: results against the truth."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -115,40 +116,27 @@ _PICTURES = Annotated[Path | None, typer.Option(help="Folder for pictures.")]
 _UNSEEN = Annotated[bool, typer.Option("--unseen", help="Leave out pictures that the model has learnt from.")]
 
 
-@app.command("morphology")
-def morphology(
-    data: _DATA,
-    model: _MODEL = "default",
-    unseen: _UNSEEN = False,
-    pictures: _PICTURES = None,
-    as_json: AsJson = False,
-) -> None:
-    """Evaluate the model that tells elliptical, spiral, edge-on and merging galaxies on labelled pictures."""
-    _pictures("morphology", data, model, unseen, pictures, as_json)
+def _of_pictures(task: str) -> Callable[..., None]:
+    """Return the command that evaluates the model for one kind of pictures."""
+
+    def command(
+        data: _DATA,
+        model: _MODEL = "default",
+        unseen: _UNSEEN = False,
+        pictures: _PICTURES = None,
+        as_json: AsJson = False,
+    ) -> None:
+        _pictures(task, data, model, unseen, pictures, as_json)
+
+    return command
 
 
-@app.command("scene")
-def scene(
-    data: _DATA,
-    model: _MODEL = "default",
-    unseen: _UNSEEN = False,
-    pictures: _PICTURES = None,
-    as_json: AsJson = False,
-) -> None:
-    """Evaluate the model that tells pictures of the solar system, of nebulae and of galaxies on labelled ones."""
-    _pictures("scene", data, model, unseen, pictures, as_json)
-
-
-@app.command("cluster")
-def cluster(
-    data: _DATA,
-    model: _MODEL = "default",
-    unseen: _UNSEEN = False,
-    pictures: _PICTURES = None,
-    as_json: AsJson = False,
-) -> None:
-    """Evaluate the model that tells members of a cluster from other galaxies by their pictures on labelled ones."""
-    _pictures("cluster", data, model, unseen, pictures, as_json)
+for _task, _told in {
+    "morphology": "Evaluate the model that tells elliptical, spiral, edge-on and merging galaxies on labelled ones.",
+    "scene": "Evaluate the model that tells pictures of the solar system, of nebulae and of galaxies on labelled ones.",
+    "cluster": "Evaluate the model that tells members of a cluster from other galaxies by pictures on labelled ones.",
+}.items():
+    app.command(_task, help=_told)(_of_pictures(_task))
 
 
 @app.command("membership")

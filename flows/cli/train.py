@@ -194,49 +194,30 @@ _SEED = Annotated[int, typer.Option(help="Random seed.")]
 _QUICK = Annotated[bool, typer.Option(help="Two passes, to see that it runs; weak weights.")]
 
 
-@app.command("morphology")
-def morphology(
-    data: _DATA = None,
-    repeats: _REPEATS = 3,
-    out: _FOLDER = Path("models/morphology"),
-    work: _WORK = None,
-    seed: _SEED = 1,
-    quick: _QUICK = False,
-    as_json: AsJson = False,
-) -> None:
-    """Train the network that tells elliptical, spiral, edge-on and merging galaxies on colour pictures."""
-    _pictures("morphology", data, repeats, out, work, seed, quick, as_json)
+def _of_pictures(task: str) -> Callable[..., None]:
+    """Return the command that trains the network for one kind of pictures."""
+
+    def command(
+        data: _DATA = None,
+        repeats: _REPEATS = 3,
+        out: _FOLDER = Path(f"models/{task}"),
+        work: _WORK = None,
+        seed: _SEED = 1,
+        quick: _QUICK = False,
+        as_json: AsJson = False,
+    ) -> None:
+        _pictures(task, data, repeats, out, work, seed, quick, as_json)
+
+    return command
 
 
-@app.command("scene")
-def scene(
-    data: _DATA = None,
-    repeats: _REPEATS = 3,
-    out: _FOLDER = Path("models/scene"),
-    work: _WORK = None,
-    seed: _SEED = 1,
-    quick: _QUICK = False,
-    as_json: AsJson = False,
-) -> None:
-    """Train the network that tells pictures of the solar system, of nebulae and of galaxies."""
-    _pictures("scene", data, repeats, out, work, seed, quick, as_json)
-
-
-@app.command("cluster")
-def cluster(
-    data: _DATA = None,
-    repeats: _REPEATS = 3,
-    out: _FOLDER = Path("models/cluster"),
-    work: _WORK = None,
-    seed: _SEED = 1,
-    quick: _QUICK = False,
-    as_json: AsJson = False,
-) -> None:
-    """Train the network that tells members of a cluster from other galaxies by their pictures.
-
-    Without data it learns from simulated fields. A table of galaxies, as of `nightstride train membership`, tells more.
-    """
-    _pictures("cluster", data, repeats, out, work, seed, quick, as_json)
+for _task, _told in {
+    "morphology": "Train the network that tells elliptical, spiral, edge-on and merging galaxies on colour pictures.",
+    "scene": "Train the network that tells pictures of the solar system, of nebulae and of galaxies.",
+    "cluster": "Train the network that tells members of a cluster from other galaxies by their pictures.\n\n"
+    "Without data it learns from simulated fields. A table of galaxies tells more: nightstride train membership.",
+}.items():
+    app.command(_task, help=_told)(_of_pictures(_task))
 
 
 @app.command("membership")
