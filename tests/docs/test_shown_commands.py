@@ -18,12 +18,12 @@ ROOT = Path(__file__).parents[2]
 
 COMMANDS = {
     "operate/operations.md": [
-        "nightstride status OUT [YYYYMMDD]",
+        "nightstride status OUT [--night YYYYMMDD]",
         "nightstride models OUT",
         "nightstride explain OUT ID",
         "nightstride backfill ARCHIVE --out OUT --dry-run",
     ],
-    "operate/quality.md": ["nightstride quality OUT [YYYYMMDD]"],
+    "operate/quality.md": ["nightstride quality OUT [--night YYYYMMDD]"],
     "start/first_night.md": [
         "nightstride verify night/out",
         "nightstride evaluate detect night/out --truth night/raw/truth.parquet",
@@ -41,12 +41,12 @@ COMMANDS = {
         "nightstride link TABLE [--nights N] [--orbits MPCORB.DAT] [--obscode CODE] [--out FILE.parquet] [--json]"
     ],
     "use/ades.md": [
-        "nightstride ades OUT --night YYYYMMDD [--format psv|xml|obs80] [--dry-run|--submit] [--out FILE] [--json]"
+        "nightstride ades OUT --night YYYYMMDD [--format psv|xml|obs80] [--dry-run|--submit] [--to FILE] [--json]"
     ],
     "use/association.md": ["nightstride associate OUT [--night N] [--rebuild] [--config FILE] [--json]"],
     "use/ztf_packets.md": ["nightstride alerts publish OUT --to FOLDER --schema ztf"],
 }
-LEFT_OUT = r"\[--(?:nights|orbits|obscode|out|config|night|rebuild|dry-run|format)[^]]*\]"
+LEFT_OUT = r"\[--(?:nights|orbits|obscode|out|config|night|rebuild|dry-run|format|to)[^]]*\]"
 
 
 def text_of(page):

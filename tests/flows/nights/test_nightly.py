@@ -80,7 +80,7 @@ def test_the_last_line_is_the_summary_and_nothing_else_is_on_stdout(uninterrupte
     assert len(run.stdout.splitlines()) == 1
     assert RunSummary.model_validate_json(run.stdout).exit_code == run.code
     assert f"[{ALL}/{ALL}] exposure" in run.stderr
-    assert "detections published" in run.stderr
+    assert "--verbose shows all figures." in run.stderr
 
 
 def test_a_rerun_has_nothing_to_do(nightstride_run, raw_night, uninterrupted, out):
@@ -235,6 +235,7 @@ def test_an_exposure_that_is_cancelled_before_it_begins_gives_its_slot_back(monk
         fence=None,
         tasks=1,
         stopping=False,
+        outlet=None,
     )
 
     async def one_slot():
