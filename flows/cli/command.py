@@ -147,13 +147,16 @@ def _out_in_place(args: list[str], *, first: bool) -> list[str]:
     for place, word in enumerate(args):
         if word == "--":
             break
-        name, equals, value = word.partition("=")
-        if word in ("-o", "--out") and place + 1 < len(args):
-            rest, out = args[:place] + args[place + 2 :], args[place + 1]
-        elif (name == "--out" and equals) or (word.startswith("-o") and word != "-o"):
-            rest, out = args[:place] + args[place + 1 :], value if name == "--out" else word[2:]
-        else:
+        found = re.fullmatch(r"--out(?:=(.*))?|-([qv]*)o(.*)", word, re.DOTALL)
+        if found is None:
             continue
+        after, out = place + 1, found[1] if found[1] is not None else found[3]
+        if not out and word != "--out=":
+            if after == len(args):
+                break
+            after, out = after + 1, args[after]
+        others = [f"-{found[2]}"] if found[2] else []
+        rest = [*args[:place], *others, *args[after:]]
         return [out, *rest] if first else [*rest, out]
     return args
 

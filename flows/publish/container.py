@@ -94,7 +94,7 @@ def require_night(path: Path, visit: int, night: str) -> None:
     Raises
     ------
     BadInput
-        ``other_night``: it holds alerts of another night, or was written by another program.
+        ``other_night``: it holds alerts of another night, or does not say of which.
     """
     start = _beginning(night)
     try:
@@ -105,7 +105,7 @@ def require_night(path: Path, visit: int, night: str) -> None:
     if found == start:
         return
     of = found[-len(night) :].decode(errors="replace")
-    whose = f"of night {of}" if found.startswith(start[: -len(night)]) else "of another program"
+    whose = f"of night {of}" if found.startswith(start[: -len(night)]) else "of another program or an earlier version"
     raise BadInput(
         "other_night", str(path),
         f"holds alerts {whose}: those of visit {visit} of night {night} would replace them.",

@@ -68,7 +68,8 @@ def _found(summary: RunSummary, out: Path | None) -> Iterator[str]:
     told = [f"quality {', '.join(bands)}"] if 0 < len(bands) <= MOST else []
     told += [f"synthetic streaks recovered {', '.join(back)}"] if 0 < len(back) <= MOST else []
     if told:
-        yield f"{'; '.join(told)}.".capitalize()
+        line = "; ".join(told)
+        yield f"{line[0].upper()}{line[1:]}."  # of bands upper and lower case differ
     if summary.alerts is not None:
         sent = (f"{number:,} {name}" for name, number in summary.alerts.model_dump(exclude={"lag_s"}).items())
         yield f"Alerts: {', '.join(sent)}."

@@ -251,7 +251,8 @@ def links(ra: float, dec: float, mjd_tai: float, designation: str = "") -> tuple
     """Return name and address of pages about a place (deg) at a time, of the services that astronomers ask first."""
     told = utc(mjd_tai)
     hours, minutes, seconds = (int(part) for part in told[11:].split(":"))
-    day = int(told[8:10]) + (hours + (minutes + seconds / 60) / 60) / 24
+    # Of the last minute of a month it must not become the day after, of which there is none.
+    day = int(told[8:10]) + min((hours + (minutes + seconds / 60) / 60) / 24, 0.999)
     right, north = sexagesimal(ra, dec)
     place, around = f"{ra:.6f} {dec:+.6f}", {"radius": 15, "limit": "24.0", "oc": 500, "sort": "d", "mot": "h"}
     checker = {"year": told[:4], "month": told[5:7], "day": f"{day:.3f}", "which": "pos", "ra": right, "decl": north}

@@ -53,6 +53,7 @@ def test_every_command_has_the_same_short_options(path):
     "words",
     [
         ("OUT",), ("-o", "OUT"), ("--out", "OUT"), ("--out=OUT",), ("-oOUT",), ("--json", "-o", "OUT"),
+        ("-qo", "OUT"), ("-voOUT",),
         ("OUT", "--night", NIGHT), ("OUT", NIGHT), (NIGHT, "-o", "OUT"), ("--night", NIGHT, "-o", "OUT"),
         ("OUT", NIGHT, "--night", NIGHT),
     ],

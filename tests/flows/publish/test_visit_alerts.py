@@ -123,6 +123,20 @@ def test_what_goes_on_failing_is_told_by_the_summary_and_the_exit_code(alerts, f
     assert found.exit_code == 1
 
 
+@pytest.mark.parametrize("failure", [DOWN, RuntimeError("a defect")])
+def test_a_visit_that_cannot_be_noted_is_searched_and_told(alerts, monkeypatch, failure):
+    made, sinks = alerts()
+
+    def fail(_):
+        raise failure
+
+    monkeypatch.setattr(sinks, "owed", fail)
+    made.begin("20260101", 1)
+    assert [one.uri for one in made.added_to(EMPTY.model_copy(update={"stopped": True})).alerts_failed] == [
+        "alerts of night 20260101"
+    ]
+
+
 def test_a_run_that_is_stopped_does_not_wait_for_a_broker(alerts):
     made, sinks = alerts(Sent(left=4, trouble=DOWN))
     made.visit("20260101", 1, 100.0)

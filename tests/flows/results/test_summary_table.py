@@ -8,6 +8,7 @@ from rich.console import Console
 from flows.results.evaluation.recovery import recoveries
 from flows.results.summary_table import LINES, MOST, show_night, show_summary, show_troubles
 from flows.storage.catalog_store import CatalogStore
+from schemas.quality import BandQuality
 from schemas.summary import RunSummary, Trouble
 from schemas.tracklets import TRACKLET
 from tests.flows.results.evaluation.test_recovery import injection
@@ -48,6 +49,13 @@ def test_shows_counts_times_and_page():
     ):
         assert word in text
     assert "Nothing to do" not in text
+
+
+def test_bands_keep_their_case():
+    judged = tuple(
+        BandQuality(instrument="X", band=one, verdict="pass", gates=(), drifts=(), reference=()) for one in ("R", "r")
+    )
+    assert "Quality R pass, r pass." in in_short(quality={"20260101": judged})
 
 
 def test_tells_how_deep_the_night_saw_or_why_that_is_not_known():

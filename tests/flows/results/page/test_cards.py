@@ -98,6 +98,8 @@ def test_links_ask_for_the_place_at_the_time():
     assert dict(links(1.0, 2.0, 60697.0, "(99942) Apophis"))["MPC"].endswith("object_id=99942")
     assert dict(links(1.0, 2.0, 60697.0, "2004 MN4"))["MPC"].endswith("object_id=2004%20MN4")
     assert "<" not in dict(links(1.0, 2.0, 60697.0, "<x>"))["MPC"]
+    end = urlparse(dict(links(1.0, 2.0, 60707.0 + 20 / 86400))["MPC"])  # 2025-01-31 23:59:43 UTC
+    assert (parse_qs(end.query)["month"], parse_qs(end.query)["day"]) == (["01"], ["31.999"])
 
 
 @pytest.fixture(scope="module")
