@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kernels.image.noise import Noise
 from kernels.image.pixel_state import usable_pixels
-from kernels.image.variation import variance_scale
+from kernels.image.variation import leave_weightless, variance_scale
 from kernels.measure.detection import Detection, confirmed_class, measure_candidates
 from kernels.measure.photometry import ab_magnitude, njy_per_unit
 from kernels.measure.reliability import FittedTrail, candidate_stamps, feature_matrix
@@ -191,6 +191,8 @@ def _scene(inputs: Mapping[str, Any], info: ExposureInfo, allocate: Callable[...
     pixels, variance = inputs[DIFFERENCE.name], inputs.get(VARIANCE.name)
     usable = usable_pixels(pixels, inputs[MASK.name], allocate)
     scale = np.nan if variance is None else variance_scale(variance, usable, info.noise, info.noise_variation)
+    if variance is not None and scale > 0:
+        leave_weightless(usable, variance, info.noise**2 / scale)
     return Scene(
         pixels=pixels,
         usable=usable,

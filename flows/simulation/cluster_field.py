@@ -176,7 +176,7 @@ def _drawn(kind: str, field: ClusterField, rng: np.random.Generator) -> dict[str
         r, colour = _of_counts(0.2, rng), rng.uniform(0.3, 3.0)
         return _magnitudes(r, colour, rng) | {"redshift": 0.0, "radius": 0.0, "index": 1.0, "ratio": 1.0}
     if kind.endswith("member"):
-        redshift = field.redshift + rng.normal() * 0.0035
+        redshift = max(field.redshift + rng.normal() * 0.0035, 0.001)  # of a near cluster none comes towards us
         modulus = float(_COSMOLOGY.distmod(field.redshift).value)
         r = _of_schechter(modulus, rng)
         absolute = r - modulus

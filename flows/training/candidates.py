@@ -23,6 +23,7 @@ from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.settings import MeasureSettings, Settings
 from schemas.stage import Context, Result
+from stages.measure import STAGE as MEASURE
 from stages.measure import Described, describe
 
 SLOW_FWHM = 0.5
@@ -103,7 +104,7 @@ def described_candidates(example: Example, detector: str) -> Described:
 
 def _planes(example: Example) -> tuple[dict[str, Any], ExposureInfo]:
     store = TileStore.open(example.store)
-    names = [name for name in ("difference", "mask", "science") if name in store.planes]
+    names = [one.name for one in (*MEASURE.needs, *MEASURE.optional) if one.name in store.planes]
     return {name: store.read_all(name) for name in names}, store.info
 
 

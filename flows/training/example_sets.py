@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from flows.inputs.sources import list_sources
+from flows.pipeline.lineage import INGEST_VERSION
 from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import crowded, find_preset
 from flows.training.examples import Example, Wanted, as_tiles
@@ -35,7 +36,7 @@ def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list
         What is there was made for another plan or by an earlier version.
     """
     raw, done = folder / "raw", folder / "done"
-    asked = json.dumps(asdict(wanted) | {"seed": seed})
+    asked = json.dumps(asdict(wanted) | {"seed": seed, "ingest": INGEST_VERSION})
     if done.exists():
         if done.read_text() != asked:
             raise Misconfigured(

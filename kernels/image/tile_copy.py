@@ -16,7 +16,7 @@ Box = tuple[int, int, int, int]
 
 _SIDE = 1008  # px; not that of the stored tiles: what is copied does not depend on how pixels are stored
 _COPY_SIDE = 1700  # px: the largest copied tile with its margins, 1,512 px and twice 85
-_HELD_PIXEL = 12  # bytes of image, mask and science image
+_HELD_PIXEL = 16  # bytes of image, mask, science image and variance
 _MAPPED = 256 * 2**20  # bytes of these in memory at a time, where they are mapped from files
 _BEYOND_FWHM = 8.0
 _COPIED = (DIFFERENCE.name, MASK.name, SCIENCE.name, VARIANCE.name)

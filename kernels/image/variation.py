@@ -14,6 +14,8 @@ _MAD_TO_SIGMA = 1.482602218505602  # 1 / quantile(3/4) of the normal distributio
 _EVEN = 0.1  # noise that varies by less is one number: half of that is what stars do to a cell
 _MOST = 5.0  # times the noise of the image, or a share of it: more is a piece of something else
 
+_WEIGHTLESS = 1e6  # times the variance of the sky: more than the light of any pixel that is not saturated adds
+
 Floats = NDArray[np.float64]
 
 
@@ -136,6 +138,21 @@ def variance_scale(
         scale = np.square(noise * relative) / variance[::step, ::step][y, x]
     scale = scale[np.isfinite(scale) & (scale > 0)]
     return float(np.median(scale)) if scale.size else np.nan
+
+
+def leave_weightless(usable: NDArray[np.bool_], variance: NDArray[np.float32], usual: float) -> None:
+    """Mark as not usable, in place, what has no weight: archives say so by a variance that is infinite, or as good as.
+
+    Parameters
+    ----------
+    usable, variance : (ny, nx)
+        Pixels to be trusted, and the plane; NaN says nothing.
+    usual
+        Variance of the sky in its unit.
+    """
+    most = min(_WEIGHTLESS * usual, float(np.finfo(np.float32).max))
+    for mine, told in zip(usable, variance, strict=True):  # row by row: both may be larger than the memory
+        mine[told >= most] = False
 
 
 def _middle(plane: NDArray[np.float32], usable: NDArray[np.bool_]) -> float:

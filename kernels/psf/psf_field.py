@@ -166,6 +166,7 @@ def variation_of(field: PsfField, given: PsfModel | None = None) -> Variation | 
         own = np.zeros(3) if given.variation is None else np.array(given.variation.values)[:, 0, 0]
         kept = [0.0, *(middle[1:, 0] if given.variation is None else own[1:])]
         values = (values - middle) * min(1.0, float(np.exp(2 * middle[0, 0]))) + np.array(kept)[:, None]
+    values[1:] *= np.minimum(1.0, _MOST_ELLIPTIC / np.maximum(np.hypot(*values[1:]), 1e-9))
     mesh = values.reshape(3, _NODES, _NODES).round(5).tolist()
     steps = [(size - 1) / (_NODES - 1) for size in field.shape]
     return Variation(values=tuple(tuple(map(tuple, one)) for one in mesh), y=(0.0, steps[0]), x=(0.0, steps[1]))

@@ -99,7 +99,7 @@ def _added(scene: Scene, footprint: Footprint) -> NDArray[np.float64]:
     if scene.variance is None:
         return np.zeros(len(footprint.y))
     here = scene.variance_scale * scene.variance[footprint.y, footprint.x].astype(np.float64) - scene.noise.sigma**2
-    return np.where(here > 0, here, 0.0)  # NaN: 0
+    return np.where(np.isfinite(here) & (here > 0), here, 0.0)  # the infinite is not usable anyway
 
 
 @njit(cache=True, nogil=True)

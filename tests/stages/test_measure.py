@@ -17,6 +17,7 @@ from kernels.trails.trail_model import trail_image
 from schemas.dia_source import DIA_SOURCE, FEATURES, STATIC, STREAK, UNKNOWN, DetectionFlag
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureInfo, PsfModel
+from schemas.pixels import MaskPlane
 from schemas.settings import MeasureSettings
 from schemas.stage import Context
 from schemas.summary import CauseCount
@@ -387,3 +388,20 @@ def test_errors_of_the_psf_are_part_of_those_of_fluxes_and_of_nothing_else():
 def test_rows_tell_what_was_assumed_of_their_exposure(flags, expected):
     found = STAGE(inputs(), context(exposure(flags=flags))).rows["flags"].to_numpy()
     assert (found & (DetectionFlag.ASSUMED_TIME | DetectionFlag.ASSUMED_GAIN) == expected).all()
+
+
+@pytest.mark.parametrize("told", [np.inf, 1e30])
+def test_a_pixel_without_weight_is_left_out_and_takes_no_error_with_it(told):
+    variance = np.full(SHAPE, 400.0, np.float32)  # in a unit of its own
+    plain = STAGE(inputs() | {"variance": variance}, context()).rows.to_pylist()
+    for x, y, *_ in TRUTH:
+        variance[round(y) + 1, round(x)] = told
+    found = STAGE(inputs() | {"variance": variance}, context()).rows.to_pylist()
+    assert len(found) == len(plain) == 3
+    for one, other in zip(found, plain, strict=True):
+        assert other["trailFluxErr"] < one["trailFluxErr"] < 2 * other["trailFluxErr"]
+        assert one["snr"] > 0.5 * other["snr"]
+        assert one["maskedFraction"] > 0
+    masked = np.where(variance >= told, np.uint16(MaskPlane.BAD), np.uint16(0))
+    again = STAGE(inputs() | {"variance": variance, "mask": masked}, context()).rows.to_pylist()
+    assert [one["trailFluxErr"] for one in again] == [one["trailFluxErr"] for one in found]

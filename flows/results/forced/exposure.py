@@ -111,9 +111,11 @@ def _scene(
     pixels: NDArray[np.float32], usable: NDArray[np.bool_], info: ExposureInfo, corner: tuple[int, int]
 ) -> Scene:
     noise = Noise(info.noise, np.array(info.noise_correlation), np.inf if info.gain is None else info.gain)
-    psf, varying = moffat_mixture(info.psf.fwhm_px, info.psf.beta), info.psf.variation
-    scene = Scene(pixels, usable, psf, info.psf.fwhm_px, noise)
-    return scene._replace(psf_variation=None if varying is None else varying.shifted(*corner))
+    psf = moffat_mixture(info.psf.fwhm_px, info.psf.beta)
+    of_psf, of_noise = (
+        one if one is None else one.shifted(*corner) for one in (info.psf.variation, info.noise_variation)
+    )
+    return Scene(pixels, usable, psf, info.psf.fwhm_px, noise, psf_variation=of_psf, noise_variation=of_noise)
 
 
 def _cells(segments: Sequence[Segment]) -> Iterator[list[int]]:

@@ -23,7 +23,7 @@ from schemas.errors import BadInput, Misconfigured, NoWork
 from schemas.forced import FORCED_SOURCE, ForcedFlag, ForcedSummary, Note
 from schemas.ledger import ExposureRecord
 
-FORCED_VERSION = "1"
+FORCED_VERSION = "2"
 """Of the measurement; raised when its results change."""
 
 

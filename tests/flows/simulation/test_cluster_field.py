@@ -117,3 +117,8 @@ def test_a_network_learns_from_fields_that_are_drawn_for_it(tmp_path):
     assert figures["classes"] == ["not member", "member"]
     assert figures["notes"]["labels_without_class"].keys() == {"star"}
     assert (tmp_path / "out" / "cluster.safetensors").is_file()
+
+
+def test_members_of_a_near_cluster_do_not_come_towards_us():
+    rows = catalogue(ClusterField(1, 300, redshift=0.003))  # a warning of astropy would be an error
+    assert min(row["_true"]["redshift"] for row in rows if row["member"]) >= 0.001

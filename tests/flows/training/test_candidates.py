@@ -7,13 +7,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.storage.zarr_tiles import TileStore
+from flows.storage.zarr_tiles import TileStore, write_exposure
 from flows.training.candidates import (
     brighter,
     cached_detector,
     candidate_completeness,
     candidate_threshold,
     candidates,
+    described_candidates,
     label_candidates,
     misjudged,
     search_example,
@@ -165,6 +166,19 @@ def test_candidates_come_with_the_right_and_with_another_psf(examples, tmp_path)
     assert not np.array_equal(one.features, other.features)
     (alone,) = candidates(examples[0], str(tmp_path), wrong_psf=False)
     np.testing.assert_array_equal(alone.features, one.features)
+
+
+def test_a_variance_plane_counts_as_it_does_in_a_night(examples, tmp_path):
+    write_bright(tmp_path)
+    planes, info = planes_of(examples[0])
+    light = np.maximum(planes["difference"] - info.background, 0)
+    seen = []
+    for name, more in (("plain", {}), ("told", {"variance": info.noise**2 + np.float32(50 * info.noise) * light})):
+        path = tmp_path / f"{name}.zarr"
+        write_exposure(path, info.model_copy(update={"planes": tuple(more)}), planes | more, Settings().tiles, "d")
+        seen.append(described_candidates(replace(examples[0], store=path), str(tmp_path)).features)
+    snr = FEATURES.index("log_snr")
+    assert (seen[1][:, snr] < seen[0][:, snr]).all()
 
 
 def test_misjudged_psf_is_plausible_and_always_the_same(examples):

@@ -58,5 +58,5 @@ def test_areas_are_in_units_of_a_usual_tile():
 
 def test_memory_is_that_of_the_exposure_and_a_copy():
     for shape, copied in (((3000, 2000), 1700 * 1700), ((900, 2000), 900 * 1700), ((2000, 900), 1700 * 900)):
-        assert copying_memory(shape, InjectSettings()) == shape[0] * shape[1] * 12 + copied * EXPOSURE_PIXEL
+        assert copying_memory(shape, InjectSettings()) == shape[0] * shape[1] * 16 + copied * EXPOSURE_PIXEL
         assert copying_memory(shape, InjectSettings(share=0)) == 0

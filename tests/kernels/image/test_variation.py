@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.interpolate import RegularGridInterpolator
 
-from kernels.image.variation import evened, noise_variation, variance_scale, varied
+from kernels.image.variation import evened, leave_weightless, noise_variation, variance_scale, varied
 from schemas.exposure import Variation
 
 MESH = Variation(
@@ -74,3 +74,14 @@ def test_a_pixel_does_not_depend_on_the_tile_it_is_in():
     whole = evened(image, 3.0, mesh)
     np.testing.assert_array_equal(evened(image[40:200, 90:310], 3.0, mesh, 40, 90), whole[40:200, 90:310])
     assert whole.dtype == np.float32
+
+
+@pytest.mark.parametrize("told", [np.inf, 1e30, 1e6 * 49.0])
+def test_what_has_no_weight_does_not_count(told):
+    variance = np.full((4, 5), 49.0, np.float32)
+    variance[1, 2], variance[2, 3], variance[3, 4] = told, np.nan, 3000 * 49.0
+    usable = np.ones(variance.shape, np.bool_)
+    usable[0, 0] = False
+    leave_weightless(usable, variance, 49.0)
+    assert np.argwhere(~usable).tolist() == [[0, 0], [1, 2]]
+    leave_weightless(usable, variance, 1e38)  # no warning where the limit is more than such a number can be

@@ -21,8 +21,10 @@ from kernels.psf.psf_field import (
     field_of,
     fit_psf_field,
     psf_stars,
+    variation_of,
 )
 from kernels.psf.psf_shape import PsfShape
+from schemas.exposure import PsfModel, Variation
 from schemas.objects import SOURCE
 from tests.support.science_night import exposure
 
@@ -403,3 +405,14 @@ def test_after_eight_rounds_the_fit_stays(monkeypatch):
     field = fitted(monkeypatch, seen, x, y)
     assert field.stars == stars.sum()
     np.testing.assert_allclose(field.coefficients, fit.T, atol=1e-12)
+
+
+def test_a_strong_change_about_an_elliptic_psf_stays_a_psf():
+    box = np.array([[-1.0, -1.0], [1.0, 1.0]])
+    strong = PsfField(np.array([[0, 0, 0], [0.1, 0.5, 0], [0, 0, 0.1]]), SHAPE, 40, box)
+    oval = Variation(values=(((0.0,),), ((0.55,),), ((0.0,),)), y=(0.0, 1.0), x=(0.0, 1.0))
+    found = variation_of(strong, PsfModel(fwhm_px=FWHM, beta=BETA, source="stamp", variation=oval))
+    assert found is not None
+    assert np.hypot(*np.array(found.values)[1:]).max() < 0.61
+    for x, y in ((0.0, 0.0), (SHAPE[1] - 1.0, 0.0), (SHAPE[1] - 1.0, SHAPE[0] - 1.0)):
+        assert np.isfinite(PsfShape.at(found, x, y).stretch()).all()

@@ -10,6 +10,7 @@ from kernels.measure.forced import reach
 from kernels.measure.photometry import njy_per_unit
 from kernels.trails.geometry import Segment
 from schemas.errors import BadInput, NoWork
+from schemas.exposure import Variation
 from schemas.forced import FORCED_SOURCE, ForcedFlag
 from schemas.pixels import MaskPlane
 from schemas.settings import TileSettings
@@ -239,3 +240,13 @@ def test_pixels_in_nanojansky_need_no_zero_point_and_others_are_scaled_by_theirs
         flux[unit, zero_point] = row["trailFlux"]
     assert flux["nJy", None] == flux["nJy", 31.4] == flux["adu", 31.4]
     assert flux["adu", 28.9] == pytest.approx(10 * flux["nJy", None], rel=1e-6)
+
+
+def test_where_little_is_around_the_noise_is_that_of_the_place(stored):
+    even = plain_info()
+    uneven = plain_info(noise_variation=Variation(values=(((1.0, 3.0),),), y=(0.0, 1.0), x=(50.0, 150.0)))
+    planes = plain_planes(STANDS)
+    planes["mask"][...] = MaskPlane.BAD
+    planes["mask"][193:208, 193:208] = 0  # what the fit needs, and no more
+    one, other = (measure_exposure(stored(info, planes), targets(b=(200, 200)), 3.0) for info in (even, uneven))
+    assert other["psfFluxErr"][0].as_py() == pytest.approx(3 * one["psfFluxErr"][0].as_py(), rel=0.05)
