@@ -78,7 +78,7 @@ FAULTS = (
         "file half written, watch",
         "a file stays half written for longer than `--still`, is completed after it was quarantined; the same again",
         half_written_watch,
-        (3, 0),
+        (0, 0),
     ),
     Fault(
         "corrupt exposures",

@@ -31,9 +31,10 @@ class Run:
 
     @property
     def artifacts(self):
-        """Of this run: kind -> content."""
+        """Of this run: kind -> content; of what went wrong, not of the page, which is of the same kind."""
         only = {"flow_run_id": {"any_": [self.identity]}}
-        return {one["type"]: one for one in asked(self.folder, "artifacts/filter", {"artifacts": only})}
+        found = asked(self.folder, "artifacts/filter", {"artifacts": only})
+        return {one["type"]: one for one in sorted(found, key=lambda one: one["key"].endswith("-troubles"))}
 
     @property
     def said(self):
