@@ -71,23 +71,21 @@ class Stop:
             self._say(text)
 
 
-def _watches(process: psutil.Process) -> bool:
-    try:
-        return "resource_tracker" in " ".join(process.cmdline())
-    except psutil.Error:
-        return False
-
-
 def _end(code: int) -> NoReturn:
-    """End this process and all that it has started, at once; what they write is published whole or not at all."""
-    with suppress(psutil.Error):
-        # First what watches the others: it would tell of each that it misses.
-        children = sorted(psutil.Process().children(recursive=True), key=lambda one: not _watches(one))
-        for child in children:
-            with suppress(psutil.Error):
-                child.kill()
-        psutil.wait_procs(children, timeout=0.5)
+    """End this process and all that it has started, at once; what they write is published whole or not at all.
+
+    All are stopped first: none may tell of the others' end.
+    """
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    with suppress(psutil.Error):
+        children = psutil.Process().children(recursive=True)
+        for act in (psutil.Process.suspend, psutil.Process.kill):
+            for child in children:
+                with suppress(psutil.Error):
+                    act(child)
+        psutil.wait_procs(children, timeout=0.5)
     os._exit(code)
