@@ -11,7 +11,9 @@ from flows.inputs.source import RawExposure
 from flows.pipeline.graph import OF_EXPOSURE, resolve
 from flows.pipeline.stage_run import as_results, run_stages, search_grid
 from flows.runtime.traces import Timer
-from schemas.exposure import ExposureKey
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.psf.psf_field import fit_psf_field
+from schemas.exposure import ExposureKey, PsfModel
 from schemas.pixels import MaskPlane
 from schemas.settings import Settings
 from schemas.stage import Rehearsal
@@ -31,6 +33,7 @@ def warm_up_worker(settings: Settings) -> dict[str, int]:
         Dataset -> rows that its stage made.
     """
     info, planes = described(_exposure())
+    _fit_stars(info.psf)
     grid = search_grid(settings.detect)
     rehearsal = Rehearsal(grid, info.shape, TRAILS)
     (tile,) = grid.tiling(info.shape, SIDE * grid.stride).tiles()
@@ -45,6 +48,15 @@ def warm_up_worker(settings: Settings) -> dict[str, int]:
             )
             results[stage.gives.name] = stage.warm_up(made[stage.gives.name], rehearsal)
     return {name: len(result.rows) for name, result in results.items() if name not in planes}
+
+
+def _fit_stars(psf: PsfModel) -> None:
+    """Fit the change of the PSF to stars, of which the image has none."""
+    middle = SIDE // 2
+    stamp = _trail((middle, middle), 0.0, 0.0)[middle - 12 : middle + 13, middle - 12 : middle + 13]
+    places = np.linspace(20.0, SIDE - 20.0, 20)
+    stamps = np.repeat(stamp[None].astype(np.float32), len(places), 0)
+    fit_psf_field(stamps, places, places[::-1].copy(), moffat_mixture(psf.fwhm_px, psf.beta), (SIDE, SIDE))
 
 
 def _exposure() -> RawExposure:
