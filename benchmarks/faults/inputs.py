@@ -76,9 +76,8 @@ FAULTS = (
     ),
     Fault(
         "file half written, watch",
-        "a file stays half written for longer than `--still`, is completed after it was quarantined; the same again",
+        "a file stays half written for longer than `--still`, is completed after it was quarantined",
         half_written_watch,
-        (0, 0),
     ),
     Fault(
         "corrupt exposures",
