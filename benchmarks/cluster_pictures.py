@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.special import logit
 from torch import nn
 
-from flows.inputs.cluster_table import ClusterTable, read_clusters
+from flows.inputs.cluster_table import STAR_BELOW, ClusterTable, read_clusters
 from flows.inputs.picture_files import read_picture
 from flows.pipeline.weights import read_weights
 from flows.results.evaluation.membership import membership_figures
@@ -35,9 +35,6 @@ from kernels.pictures.picture_model import build_picture_model, squared
 
 JOINED = ClusterField(seed=71_001, count=1000, redshift=0.0160, seeing=1.1, noise=1.0)
 TEST = ClusterField(seed=72_001, count=2000, redshift=0.0205, seeing=0.9, noise=1.2)
-STAR_BELOW = 0.01
-"""Redshift below which a table's reader takes a galaxy for a star, as the published work does."""
-
 BRIGHT, REDDEST = 19.4, 3.0
 """Of the published cleaning: r, and scatters from the red sequence."""
 

@@ -42,7 +42,9 @@ _PLACES = {
 """Columns of the table that S-PLUS has published, by their place: its first line, written by hand, is no header."""
 
 _BRIGHTEST, _FAINTEST = 0.0, 40.0
-_STAR_BELOW = 0.01
+STAR_BELOW = 0.01
+"""Redshift below which a row is taken for a star."""
+
 _LIGHT = 299_792.458
 _FASTEST = 3000.0
 """km/s that a member moves against its cluster, at most, where no class is given."""
@@ -109,7 +111,7 @@ def read_clusters(path: Path) -> ClusterTable:
     if truth == "redshifts":
         columns["member"] = redshift_member(columns["redshift"], columns["cluster_z"])
         truth = "redshifts" if np.isfinite(columns["member"]).any() else "none"
-    star = columns["redshift"] < _STAR_BELOW
+    star = columns["redshift"] < STAR_BELOW
     kept = {name: values[~star] for name, values in columns.items()}
     return ClusterTable(kept, cluster[~star], truth, int(star.sum()))
 

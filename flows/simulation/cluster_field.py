@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flows.runtime.parallel import map_in_processes
-from flows.simulation.galaxy_pictures import GalaxyShape, spiral_arms
+from flows.simulation.galaxy_pictures import GalaxyShape, shaped, spiral_arms
 from flows.simulation.presets import random_stream
 from flows.storage.folder import writable_folder
 from schemas.errors import Misconfigured
@@ -245,17 +245,17 @@ def _parts(
         return [(_image(galsim.DeltaFunction().shift(*at), field), magnitudes)]
     turn, radius, ratio = rng.uniform(0, np.pi), true["radius"], true["ratio"]
     if not kind.startswith(("late", "blue")):
-        whole = _shaped(galsim.Sersic(true["index"], half_light_radius=radius), ratio, turn)
+        whole = shaped(galsim.Sersic(true["index"], half_light_radius=radius), ratio, turn)
         nucleus = rng.uniform(0.005, 0.04) if kind == "red member" and rng.random() < 0.3 else 0.0
         light = whole * (1 - nucleus) + galsim.DeltaFunction(flux=nucleus) if nucleus else whole
         return [(_image(light.shift(*at), field), magnitudes)]
     bulge = rng.uniform(0.05, 0.4) if kind.startswith("late") else 0.0
     shape = GalaxyShape(3, radius, ratio, turn, bulge, float(rng.uniform(0.2, 0.9)))
-    disc = _image(_shaped(galsim.Exponential(half_light_radius=radius), ratio, turn), field)
+    disc = _image(shaped(galsim.Exponential(half_light_radius=radius), ratio, turn), field)
     disc = disc * spiral_arms(shape, SIDE, SCALE, rng)
     parts = [(disc / disc.sum(), _fainter(magnitudes, 1 - bulge, -0.1 if bulge else 0.0))]
     if bulge:
-        inner = _shaped(galsim.DeVaucouleurs(half_light_radius=radius / 4), max(ratio, 0.6), turn)
+        inner = shaped(galsim.DeVaucouleurs(half_light_radius=radius / 4), max(ratio, 0.6), turn)
         parts.append((_image(inner, field), _fainter(magnitudes, bulge, 0.3)))
     return parts
 
@@ -264,10 +264,6 @@ def _fainter(magnitudes: Mapping[str, float], share: float, redder: float) -> di
     """Return magnitudes of a share of the light in r, which is redder in g - z than the whole."""
     tint = {"g": 0.62, "r": 0.0, "z": -0.38}
     return {band: mag - 2.5 * np.log10(share) + tint[band] * redder for band, mag in magnitudes.items()}
-
-
-def _shaped(part: galsim.GSObject, ratio: float, turn: float) -> galsim.GSObject:
-    return part.shear(q=ratio, beta=turn * galsim.radians)
 
 
 def _image(light: galsim.GSObject, field: ClusterField) -> Numbers:

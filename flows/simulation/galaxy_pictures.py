@@ -85,13 +85,14 @@ def _parts(shape: GalaxyShape, flux: float, rng: np.random.Generator) -> list[ga
     radius, ratio, turn = shape.radius, shape.ratio, shape.turn
     if not shape.bulge:
         index = float(rng.uniform(0.6, 4.0)) if shape.level else 1.0
-        return [_shaped(galsim.Sersic(index, half_light_radius=radius, flux=flux), ratio, turn)]
+        return [shaped(galsim.Sersic(index, half_light_radius=radius, flux=flux), ratio, turn)]
     disc = galsim.Exponential(half_light_radius=radius, flux=(1 - shape.bulge) * flux)
     bulge = galsim.DeVaucouleurs(half_light_radius=radius / 4, flux=shape.bulge * flux)
-    return [_shaped(disc, ratio, turn), _shaped(bulge, max(ratio, 0.7), turn)]
+    return [shaped(disc, ratio, turn), shaped(bulge, max(ratio, 0.7), turn)]
 
 
-def _shaped(part: galsim.GSObject, ratio: float, turn: float) -> galsim.GSObject:
+def shaped(part: galsim.GSObject, ratio: float, turn: float) -> galsim.GSObject:
+    """Return light with an axis ratio, its major axis turned by an angle (rad) from x to y."""
     return part.shear(q=ratio, beta=turn * galsim.radians)
 
 
@@ -134,7 +135,7 @@ def _neighbours(rng: np.random.Generator) -> NDArray[np.float64]:
         flux = 600.0 * 10 ** rng.uniform(0, 2.3)
         size = rng.choice([0.05, rng.uniform(0.5, 2.5)])
         part = galsim.Exponential(half_light_radius=size, flux=flux)
-        part = _shaped(part, rng.uniform(0.3, 1), rng.uniform(0, np.pi))
+        part = shaped(part, rng.uniform(0.3, 1), rng.uniform(0, np.pi))
         place = rng.uniform(-SIDE / 2, SIDE / 2, 2) * _SCALE
         out += _drawn(part.shift(*place), rng)
     return out

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 _SAMPLE = 1_000_000  # of this many pixels the median is known to 0.1 % of sigma
 _CLIP = 4.0  # sigma; leaves 99.994 % of a Gaussian
-_MAD_TO_SIGMA = 1.482602218505602  # 1 / quantile(3/4) of the normal distribution
+MAD_TO_SIGMA = 1.482602218505602
+"""From the median absolute deviation to the standard one: 1 / quantile(3/4) of the normal distribution."""
 
 
 def background_and_noise(image: NDArray[np.float32], usable: NDArray[np.bool_]) -> tuple[float, float]:
@@ -64,7 +65,7 @@ def _moments(ordered: NDArray[np.float64]) -> tuple[float, float]:
     middle = (ordered.size - 1) // 2, ordered.size // 2
     centre = float(ordered[middle[0]] + ordered[middle[1]]) / 2
     deviations = [_deviation(ordered, centre, rank) for rank in middle]
-    return centre, _MAD_TO_SIGMA * (sum(deviations) / 2)
+    return centre, MAD_TO_SIGMA * (sum(deviations) / 2)
 
 
 def _deviation(ordered: NDArray[np.float64], centre: float, rank: int) -> float:

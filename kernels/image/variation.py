@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.image.noise import MAD_TO_SIGMA
 from schemas.exposure import Variation
 
 _CELL = 256  # px, about: pixels of which one value of the noise is
 _SAMPLE = 20_000  # pixels of a cell that are looked at, about
 _LEAST = 1_000  # of these, for a value of the noise
-_MAD_TO_SIGMA = 1.482602218505602  # 1 / quantile(3/4) of the normal distribution
 _EVEN = 0.1  # noise that varies by less is one number: half of that is what stars do to a cell
 _MOST = 5.0  # times the noise of the image, or a share of it: more is a piece of something else
 
@@ -23,16 +23,13 @@ def varied(variation: Variation, x: NDArray[Any], y: NDArray[Any]) -> Floats:
     """Return the values at n places (px), (layers, n): bilinear between the nodes, constant beyond them."""
     values = np.array(variation.values)
     (row, down), (column, right) = (
-        _between(at, nodes, size) for at, nodes, size in zip((y, x), _axes(variation), values.shape[1:], strict=True)
+        _between(at, nodes, size)
+        for at, nodes, size in zip((y, x), (variation.y, variation.x), values.shape[1:], strict=True)
     )
     below, after = np.minimum(row + 1, values.shape[1] - 1), np.minimum(column + 1, values.shape[2] - 1)
     upper = values[:, row, column] * (1 - right) + values[:, row, after] * right
     lower = values[:, below, column] * (1 - right) + values[:, below, after] * right
     return np.asarray(upper * (1 - down) + lower * down, np.float64)
-
-
-def _axes(variation: Variation) -> tuple[tuple[float, float], tuple[float, float]]:
-    return variation.y, variation.x
 
 
 def _between(at: NDArray[Any], nodes: tuple[float, float], count: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
@@ -168,7 +165,7 @@ def _spread(image: NDArray[np.float32], usable: NDArray[np.bool_]) -> float:
     values = image[usable]
     if values.size < max(1, min(_LEAST, usable.size // 4)):
         return np.nan
-    return _middle(np.abs(image - np.median(values)), usable) * _MAD_TO_SIGMA
+    return _middle(np.abs(image - np.median(values)), usable) * MAD_TO_SIGMA
 
 
 def _filled(values: Floats) -> Floats:
