@@ -20,7 +20,7 @@ from flows.pipeline.models import models_of
 from flows.pipeline.night_plan import NightWork, Work
 from flows.pipeline.provenance import provenance_of
 from flows.runtime.traces import Timer
-from flows.storage.array_store import Allocate, ArrayStore, room_for
+from flows.storage.array_store import Allocate, ArrayStore, Scratch, room_for, scratch_folder
 from flows.storage.atomic import remove
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
@@ -162,6 +162,12 @@ class UnitStages:
         Misconfigured
             Nothing of this kind could succeed: a model is missing, the folder may not be written, ...
         """
+        with Scratch(scratch_folder(self._out)) as scratch:
+            self._arrays = ArrayStore(self._out, scratch.allocate)
+            self._run()
+        return self.result
+
+    def _run(self) -> None:
         work, timer = self._work, Timer()
         lost: dict[str, str] = {}
         wanted = [name for name in work.digests if name not in work.kept]
@@ -181,7 +187,6 @@ class UnitStages:
                     self.result.failed.append(trouble_with(work.night, f"{self._label}, stage {stage.name}", error))
             lost[name] = f"no {name}: stage {stage.name} did not run"
         self.result.seconds = timer.seconds()
-        return self.result
 
     def _leave(self, stage: Stage, reason: str, idle: bool) -> None:
         """Record why a stage does not run; where that follows from its inputs, a rerun need not find out again."""

@@ -75,12 +75,12 @@ class Scratch:
     def __enter__(self) -> Self:
         if hasattr(_libc, "malloc_trim"):
             _libc.malloc_trim(0)  # what the allocator keeps of earlier work
-        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        self._thread.join()
+        if self._maps:
+            self._thread.join()
         self._maps.clear()
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
@@ -92,8 +92,10 @@ class Scratch:
             The disk is full; the folder may not be written.
         """
         array, pages = _mapped(self._folder, shape, dtype)
+        self._places[len(self._maps)] = array.ctypes.data, array.nbytes
         self._maps.append(pages)  # so that the addresses stay theirs
-        self._places[len(self._maps) - 1] = array.ctypes.data, array.nbytes
+        if len(self._maps) == 1:
+            self._thread.start()
         return array
 
     def _run(self) -> None:
@@ -166,10 +168,18 @@ class ArrayStore:
     Those of patches are ``dataset/Norder=<k>/Dir=<d>/Npix=<n>.zarr``.
 
     A group appears under its name only when it is complete, and replaces an earlier one in one step.
+
+    Parameters
+    ----------
+    out
+        Output folder.
+    room
+        Makes the arrays that do not fit the memory, as `Scratch.allocate`; None: they are mapped from files whose pages
+        stay in memory while there is enough.
     """
 
-    def __init__(self, out: Path) -> None:
-        self._out = out
+    def __init__(self, out: Path, room: Allocate | None = None) -> None:
+        self._out, self._room = out, room
 
     def path(self, dataset: ArrayOf, key: PatchKey | str) -> Path:
         """Return the path of an array of a patch, or of a whole night."""
@@ -181,6 +191,9 @@ class ArrayStore:
         """Return an array of zeros: in memory or, if it is large, mapped from a file that vanishes with the array."""
         if prod(shape) * np.dtype(dtype).itemsize <= _IN_MEMORY:
             return np.zeros(shape, dtype)
+        if self._room is not None:
+            made: NDArray[Any] = self._room(shape, dtype)
+            return made
         return _mapped(scratch_folder(self._out), shape, dtype)[0]
 
     def publish(

@@ -162,7 +162,7 @@ def leftovers(out: Path) -> list[Path]:
         return []
     staging = out / "staging"
     staged = sorted(staging.iterdir()) if staging.is_dir() else []
-    folders = ("tiles/*", "catalogs/*", "catalogs/*/*", "reports", "reports/*")
+    folders = ("tiles/*", "catalogs/*", "catalogs/*/*", "catalogs/*/*/dataset/*/*", "reports", "reports/*")
     return staged + [entry for folder in folders for entry in sorted(out.glob(f"{folder}/.*{STAGED}"))]
 
 

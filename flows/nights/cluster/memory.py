@@ -40,7 +40,7 @@ LARGE_PIXEL, LARGE_SIBLING_PIXEL = 28, 12
 
 PATCH_ROW = 2100
 """A source of a patch, bytes: its row, and the object that it may be of, with its fluxes and verdicts (1,600 measured
-where each source is an object). Cutouts lie in a mapped file."""
+where each source is an object). Cutouts lie in a mapped file, of which little is in memory at a time."""
 
 NIGHT_ROW = 1500
 """A detection of a night that is linked, bytes (1,200 measured for 200,000)."""

@@ -31,7 +31,9 @@ from schemas.settings import CutCutoutsSettings, FindSourcesSettings, GatherObje
 from schemas.stage import Context
 from stages import cut_cutouts, find_sources, gather_objects
 from tests.support.night import catalogues
+from tests.support.process_memory import mapped_mib
 from tests.support.science_night import SHAPE, exposure, science, sky_grid
+from tests.support.wait import until
 from tests.support.whole_night import NIGHT, PIPELINE, SEEN, SHAPES, THING, TOTAL, publish
 
 SETTINGS = Settings()
@@ -225,6 +227,23 @@ def test_the_rows_of_an_array_carry_the_settings_it_was_made_with(out):
     run(out)
     text = (out / "catalogs/shapes" / f"night={NIGHT}" / "shapes.zarr" / "zarr.json").read_text()
     assert json.loads(text)["attributes"]["rows"] == 3
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is measured through Linux's /proc")
+def test_what_a_stage_maps_from_files_does_not_stay_in_memory(out):
+    """Dask ends a worker for all that it has mapped, its own or from files."""
+    kept = []
+
+    def cut(inputs, context):
+        large = context.allocate((96, 2**18), "float32")
+        before = mapped_mib()
+        large[:] = 1
+        until(lambda: mapped_mib() < before + 32)
+        kept.append(float(large.sum()))
+        return PIPELINE[2].run(inputs, context)
+
+    assert run(out, (*PIPELINE[:2], replace(PIPELINE[2], run=cut), *PIPELINE[3:])).failed == []
+    assert kept == [96 * 2**18]
 
 
 def test_synthetic_ids_are_refused(out):

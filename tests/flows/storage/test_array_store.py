@@ -12,6 +12,7 @@ from flows.storage.array_store import CHUNK, SHARD, ArrayStore, Scratch, read_at
 from flows.storage.atomic import leftovers
 from schemas.dataset import ArrayOf, DatasetError
 from schemas.errors import BadInput, Misconfigured, Retryable
+from tests.support.process_memory import mapped_mib
 from tests.support.wait import until
 
 FORM = ArrayOf("stamps", "float32", ("thing", "y", "x"), "nJy")
@@ -23,12 +24,6 @@ def is_mapped(array):
     while isinstance(base, np.ndarray):
         base = base.base
     return isinstance(base, memoryview) and isinstance(base.obj, mmap)
-
-
-def mapped_mib():
-    """Return the memory of this process that is mapped from files, MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith(("RssFile", "RssShmem"))) / 1024
 
 
 def stamps(rows):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults.fault_proxy import FaultProxy, Faults
+from flows.storage.array_store import ArrayStore
 from flows.storage.atomic import (
     WriteConditions,
     forbid,
@@ -26,7 +27,11 @@ from flows.storage.atomic import (
 from flows.storage.bucket_path import BucketPath, Versioned, files_below, located
 from flows.storage.object_store import configure
 from schemas.errors import BadInput, Misconfigured, Retryable
+from schemas.objects import CUTOUTS
+from schemas.patch import PatchKey
 from schemas.settings import StoreSettings
+
+KEY = PatchKey(night="20260101", order=5, pixel=281)
 
 DRIVER = Path(__file__).with_name("kill_driver.py")
 
@@ -257,8 +262,12 @@ def test_sweep_removes_what_is_unpublished_and_nothing_else(tmp_path):
     (tmp_path / "staging/half").touch()
     (tmp_path / "staging/folder").mkdir()
     (tmp_path / "tiles/20260101/.3-4.zarr.abc.staging").mkdir()
-    assert len(leftovers(tmp_path)) == 3
-    assert sweep(tmp_path) == 3
+    patch, night = ArrayStore(tmp_path).path(CUTOUTS, KEY), ArrayStore(tmp_path).path(CUTOUTS, KEY.night)
+    for path in (patch, night):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (path.parent / f".{path.name}.abc.staging").mkdir()
+    assert len(leftovers(tmp_path)) == 5
+    assert sweep(tmp_path) == 5
     assert leftovers(tmp_path) == []
     assert files(tmp_path) == ["catalogs/file", "tiles/20260101/1-2.zarr/file"]
 
