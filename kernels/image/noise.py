@@ -213,6 +213,10 @@ def variance(model: NDArray[np.float64], noise: Noise, added: NDArray[np.float64
     return noise.sigma**2 + own_variance(model, noise, added)
 
 
+LEAST_SHARE = 0.1
+"""Of what a filter leaves of white noise: so much it leaves of any."""
+
+
 def filtered_noise(template: NDArray[np.floating], noise: float, correlation: NDArray[np.floating]) -> float:
     """Return the standard deviation of stationary, correlated noise filtered by ``template``.
 
@@ -228,7 +232,8 @@ def filtered_noise(template: NDArray[np.floating], noise: float, correlation: ND
     Returns
     -------
     float
-        noise * sqrt(sum over lags of (m star m)(lag) rho(lag)), in the unit of ``noise``.
+        noise * sqrt(sum over lags of (m star m)(lag) rho(lag)), in the unit of ``noise``; at least a tenth of that of
+        white noise, because a measured rho need not be that of any process.
 
     Notes
     -----
@@ -240,7 +245,8 @@ def filtered_noise(template: NDArray[np.floating], noise: float, correlation: ND
     own = convolve(padded, np.asarray(template, float)[::-1, ::-1])
     rows, columns = template.shape
     own = own[rows - 1 : -rows + 1 or None, columns - 1 : -columns + 1 or None]
-    return float(noise * np.sqrt(max(float(np.sum(own * correlation)), 0.0)))
+    least = LEAST_SHARE**2 * float(np.sum(np.square(template)))
+    return float(noise * np.sqrt(max(float(np.sum(own * correlation)), least)))
 
 
 def convolve(image: NDArray[np.floating], kernel: NDArray[np.floating]) -> NDArray[np.float64]:

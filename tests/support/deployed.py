@@ -46,8 +46,12 @@ class Run:
 
     def ended(self):
         """Wait for its end; give its state's type, name and message."""
-        state = until(lambda: (one := self.known["state"])["type"] in TERMINAL and one)
+        state = until(self.over)
         return state["type"], state["name"], state["message"]
+
+    def over(self):
+        """Return its state if it has ended."""
+        return (one := self.known["state"])["type"] in TERMINAL and one
 
     def says(self, words):
         """Wait until it has logged this."""

@@ -64,5 +64,9 @@ class Reader:
         until(lambda: self.take(0.1) >= count, seconds, every=0)
         return self.messages
 
+    def follow(self, over):
+        """Take what comes until something is over: the mock cluster keeps 5 MB of a partition."""
+        until(lambda: self.take(0.1) >= 0 and over(), every=0.2)
+
     def close(self):
         self._consumer.close()

@@ -9,18 +9,15 @@ from numpy.typing import NDArray
 
 from flows.inputs.ztf_packets import SIDE, ZtfPacket
 from flows.pipeline.packet_search import (
-    ASSUMED_PSF,
     CENTRE,
     GAIN,
     WITHIN_PX,
-    everything,
     noise_correlation_of,
     packet_exposure,
     packet_planes,
     place_on_canvas,
-    stars_of,
+    search_stamp,
 )
-from flows.pipeline.search_pixels import search_pixels
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.statistics.class_scores import area_under_roc
 from kernels.statistics.completeness import Share, poisson_interval
@@ -29,7 +26,7 @@ from kernels.trails.geometry import DetectedSegment
 from kernels.trails.injection import TrailStamp, add_light, trail_stamp, visible_stamp_share
 from kernels.trails.matched_filter import template_snr
 from schemas.dia_source import DIA_SOURCE
-from schemas.exposure import ExposureInfo, PsfModel
+from schemas.exposure import ExposureInfo
 from schemas.settings import Settings
 
 LOW_RB = 0.5
@@ -37,6 +34,9 @@ QUADRANT = 9_500_000
 """Pixels of a ZTF quadrant that can be used."""
 LENGTHS, SNRS = (0.0, 40.0), (5.0, 30.0)
 """Of the trails that are put into stamps: px, and matched-filter S/N."""
+LENGTH_BINS = ((0, 1), (1, 10), (10, 40))
+"""px"""
+_WHOLE = 0.95
 _TRIES = 50
 
 
@@ -67,6 +67,8 @@ class InjectedTrail:
     ----------
     trail
         The trail, px of the canvas, with its matched-filter S/N.
+    visible
+        Share of its light that lies on usable pixels.
     reliability
         Of the detection that found it; minus infinity if none did.
     elsewhere
@@ -74,16 +76,13 @@ class InjectedTrail:
     """
 
     trail: DetectedSegment
+    visible: float
     reliability: float
     elsewhere: tuple[float, ...]
 
 
 def score_stamps(stamps: Sequence[ZtfPacket], settings: Settings) -> tuple[ScoredStamps, ...]:
-    """Run search, merge and measurement on each stamp, as on an exposure of its own.
-
-    The stamp lies on a canvas of masked pixels, so that one window of the grid is centred on the alert. Its noise is
-    measured on it; how noise correlates, on all stamps together; its PSF is that of the stars on the science
-    stamps of the same image, or of the image next in time that has any.
+    """Search each stamp as `flows.pipeline.packet_search` does for a run on packets.
 
     Parameters
     ----------
@@ -97,15 +96,15 @@ def score_stamps(stamps: Sequence[ZtfPacket], settings: Settings) -> tuple[Score
     Misconfigured
         A model is missing.
     """
-    settings, correlation, psfs = everything(settings), noise_correlation_of(stamps), psf_of_images(stamps)
-    return tuple(_score(stamp, packet_exposure(stamp, psfs[stamp.image], correlation), settings) for stamp in stamps)
+    return tuple(_score(stamp, packet_exposure(stamp), settings) for stamp in stamps)
 
 
 def score_injected(stamps: Sequence[ZtfPacket], settings: Settings, seed: int = 1) -> tuple[InjectedTrail, ...]:
     """Put a trail into each stamp, clear of its alert, and search it as `score_stamps` does.
 
-    Length is uniform in 0 to 40 px, S/N log-uniform in 5 to 30; the trail has the PSF of the stamp's image and the
-    Poisson noise of its light. A stamp without a place where half of it is on pixels is left out.
+    Length is uniform in 0 to 40 px, S/N log-uniform in 5 to 30 in noise that correlates as on all stamps together; the
+    trail has the PSF that the stamp is searched with and the Poisson noise of its light. A stamp without a place where
+    half of it is on pixels is left out.
 
     Parameters
     ----------
@@ -114,14 +113,9 @@ def score_injected(stamps: Sequence[ZtfPacket], settings: Settings, seed: int = 
     seed
         Decides all trails.
     """
-    settings, correlation, psfs = everything(settings), noise_correlation_of(stamps), psf_of_images(stamps)
+    correlation = noise_correlation_of(stamps)
     found = (
-        _score_injected(
-            stamp,
-            packet_exposure(stamp, psfs[stamp.image], correlation),
-            settings,
-            np.random.default_rng([seed, n]),
-        )
+        _score_injected(stamp, packet_exposure(stamp), correlation, settings, np.random.default_rng([seed, n]))
         for n, stamp in enumerate(stamps)
     )
     return tuple(one for one in found if one is not None)
@@ -135,7 +129,7 @@ def _score(stamp: ZtfPacket, exposure: ExposureInfo, settings: Settings) -> Scor
 
 def _found(planes: dict[str, NDArray[Any]], exposure: ExposureInfo, settings: Settings) -> tuple[NDArray[Any], ...]:
     """Return x, y and reliability of the detections."""
-    sources = search_pixels(planes, exposure, settings, whole=True)[DIA_SOURCE.name].rows
+    sources = search_stamp(planes, exposure, settings)[DIA_SOURCE.name].rows
     return tuple(sources[name].to_numpy() for name in ("x", "y", "reliability"))
 
 
@@ -145,14 +139,18 @@ def _at_alert(x: NDArray[np.float64], y: NDArray[np.float64], stamp: ZtfPacket) 
 
 
 def _score_injected(
-    stamp: ZtfPacket, exposure: ExposureInfo, settings: Settings, rng: np.random.Generator
+    stamp: ZtfPacket,
+    exposure: ExposureInfo,
+    correlation: NDArray[np.float64],
+    settings: Settings,
+    rng: np.random.Generator,
 ) -> InjectedTrail | None:
     planes = packet_planes(stamp, exposure)
     drawn = _draw_trail(rng, planes["mask"] == 0, stamp, exposure)
     if drawn is None:
         return None
-    trail, unit = drawn
-    flux = trail.snr / template_snr(1.0, unit.pixels, exposure.noise, np.array(exposure.noise_correlation))
+    trail, unit, visible = drawn
+    flux = trail.snr / template_snr(1.0, unit.pixels, exposure.noise, correlation)
     before = planes["difference"].copy()
     add_light(planes["difference"], unit, flux, GAIN, rng)
     if "science" in planes:
@@ -164,13 +162,14 @@ def _score_injected(
     on = match_detections(x, y, reliability, target).target == 0
     beside = segment_distance(x, y, trail.x, trail.y, trail.length, trail.angle) > WITHIN_PX
     elsewhere = reliability[beside & ~on & ~_at_alert(x, y, stamp)]
-    return InjectedTrail(trail, float(reliability[on].max()) if on.any() else -np.inf, tuple(elsewhere.tolist()))
+    found = float(reliability[on].max()) if on.any() else -np.inf
+    return InjectedTrail(trail, visible, found, tuple(elsewhere.tolist()))
 
 
 def _draw_trail(
     rng: np.random.Generator, usable: NDArray[np.bool_], stamp: ZtfPacket, exposure: ExposureInfo
-) -> tuple[DetectedSegment, TrailStamp] | None:
-    """Draw a trail that is half on pixels and clear of the alert; None if there is no place."""
+) -> tuple[DetectedSegment, TrailStamp, float] | None:
+    """Draw a trail that is half on pixels and clear of the alert, with the share that is; None if there is no place."""
     psf = moffat_mixture(exposure.psf.fwhm_px, exposure.psf.beta)
     length, snr = float(rng.uniform(*LENGTHS)), float(np.exp(rng.uniform(*np.log(SNRS))))
     at_x, at_y = place_on_canvas(stamp)
@@ -181,33 +180,9 @@ def _draw_trail(
         trail = DetectedSegment(x, y, length, float(rng.uniform(0, 180)), snr)
         if segment_distance(*alert, trail.x, trail.y, trail.length, trail.angle)[0] >= clear:
             unit = trail_stamp(trail, psf, exposure.psf.fwhm_px)
-            if visible_stamp_share(usable, unit) >= LEAST_VISIBLE:
-                return trail, unit
+            if (visible := visible_stamp_share(usable, unit)) >= LEAST_VISIBLE:
+                return trail, unit, visible
     return None
-
-
-def psf_of_images(stamps: Sequence[ZtfPacket]) -> dict[int, PsfModel]:
-    """Return the PSF of each image that stamps were cut from: the median star on their science stamps.
-
-    What the alert is about counts too, if it is a star there: it is as wide as the others (on ZTF packets 1.00 to 1.03
-    times), and often the only one. The ``fwhm`` in packets does not serve: on bright known asteroids it is 1.2 to 1.3
-    times that of the asteroid.
-    """
-    stars: dict[int, list[NDArray[np.float64]]] = {}
-    times: dict[int, float] = {}
-    for stamp in stamps:
-        times[stamp.image] = stamp.jd
-        if len(found := stars_of(stamp)):
-            stars.setdefault(stamp.image, []).append(found)
-    if not stars:
-        return dict.fromkeys(times, ASSUMED_PSF)
-    psfs = {image: np.median(np.concatenate(found), axis=0)[2:].tolist() for image, found in stars.items()}
-    models = {image: PsfModel(fwhm_px=fwhm, beta=beta, source="image") for image, (fwhm, beta) in psfs.items()}
-    # Quadrants of one exposure share its time, so the image itself goes first.
-    return {
-        image: models[min(models, key=lambda other: (other != image, abs(times[other] - times[image])))]
-        for image in times
-    }
 
 
 def summarise_stamps(scored: Sequence[ScoredStamps], default: float) -> dict[str, Any]:
@@ -255,12 +230,15 @@ def summarise_injected(trails: Sequence[InjectedTrail], pixels: int, least: floa
     Returns
     -------
     dict
-        min_reliability; trails; by_snr and by_length: lo, hi, n, found, completeness, interval; false: detections
-        elsewhere; false_per_9_5_mpx with its interval (Garwood 1936): of 2,393 stamps' pixels, as many as a quadrant of
+        min_reliability; trails; by_snr, by_length and whole (by length, what is at least 0.95 on pixels): lo, hi, n,
+        found, completeness, interval; false: detections elsewhere; false_per_9_5_mpx with its interval (Garwood 1936):
+        of 2,393 stamps' pixels, as many as a quadrant of
         ZTF has, which stamps, being of alerts, fill more densely than the sky does.
     """
     found = np.array([one.reliability >= np.float32(least) for one in trails], bool)
     snr, length = (np.array([getattr(one.trail, name) for one in trails]) for name in ("snr", "length"))
+    seen = snr >= 7
+    whole = seen & (np.array([one.visible for one in trails]) >= _WHOLE)
     false = sum(bool(value >= np.float32(least)) for one in trails for value in one.elsewhere)
     scale = QUADRANT / max(pixels, 1)
     low, high = poisson_interval(false)
@@ -268,7 +246,8 @@ def summarise_injected(trails: Sequence[InjectedTrail], pixels: int, least: floa
         "min_reliability": least,
         "trails": len(trails),
         "by_snr": [_bin(found, snr, *edges) for edges in ((5, 7), (7, 10), (10, 30), (7, 30))],
-        "by_length": [_bin(found[snr >= 7], length[snr >= 7], *edges) for edges in ((0, 1), (1, 10), (10, 40))],
+        "by_length": [_bin(found[seen], length[seen], *edges) for edges in LENGTH_BINS],
+        "whole": [_bin(found[whole], length[whole], *edges) for edges in LENGTH_BINS],
         "false": false,
         "false_per_9_5_mpx": false * scale,
         "false_per_9_5_mpx_interval": [low * scale, high * scale],

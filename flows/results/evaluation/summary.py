@@ -292,7 +292,8 @@ def injected_table(figures: dict[str, Any]) -> Table:
     table.add_column("trails")
     for name in ("found", "of", "completeness"):
         table.add_column(name, justify="right")
-    for name, words in (("by_snr", "S/N"), ("by_length", "S/N ≥ 7, length, px:")):
+    lengths = "S/N ≥ 7, length, px:"
+    for name, words in (("by_snr", "S/N"), ("by_length", lengths), ("whole", f"whole, {lengths}")):
         for row in figures[name]:
             label = f"{words} {row['lo']:g} to {row['hi']:g}"
             table.add_row(label, str(row["found"]), str(row["n"]), share_text(row))

@@ -307,6 +307,6 @@ def test_light_adds_its_poisson_noise_and_what_is_dark_none():
     assert variance(model, Noise(3.0, np.ones((1, 1)))).tolist() == [9.0, 9.0, 9.0]
 
 
-def test_noise_behind_a_filter_is_never_less_than_none():
+def test_noise_behind_a_filter_is_never_less_than_a_tenth_of_white():
     correlation = np.array([[0, 0, 0], [-1.5, 1, -1.5], [0, 0, 0]])  # no noise has such
-    assert filtered_noise(np.array([[1.0, 1.0]]), 3.0, correlation) == 0
+    assert filtered_noise(np.array([[1.0, 1.0]]), 3.0, correlation) == pytest.approx(0.3 * np.sqrt(2))

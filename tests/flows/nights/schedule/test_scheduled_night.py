@@ -158,7 +158,8 @@ class TestDeployment:
 
     def test_alerts_of_each_visit_are_sent_and_those_that_cannot_be_are_tried_again(self, deployed, url, reader):
         out, silent = deployed.place / "alerted", "kafka://127.0.0.1:1/alerts"
-        run = self.alerted(deployed, out, url)
+        run = self.alerted(deployed, out, url, 60)
+        reader.follow(run.over)
         assert run.ended()[:2] == ("COMPLETED", "Completed")
         tables = [
             pq.read_table(path, partitioning=None) for path in (out / "catalogs" / "dia_source").rglob("*.parquet")
@@ -171,15 +172,15 @@ class TestDeployment:
         # Something waits for a broker that nobody runs: a night that has nothing to search tries to send it.
         waiting = {"NIGHTSTRIDE_ALERTS__KAFKA__DELIVERY_TIMEOUT_S": "1"}
         assert nightstride("alerts", "publish", out, "--to", silent, "--json", **waiting).summary["left"] == len(ids)
-        run = self.alerted(deployed, out, silent)
+        run = self.alerted(deployed, out, silent, 1)
         kind, _, message = run.ended()
         assert (kind, self.attempts(deployed, run)) == ("FAILED", 2)
         assert f"1 failed, the first: alerts of night 20240809: {silent}: did not acknowledge" in message
         assert "did not acknowledge" in run.artifacts["markdown"]["data"]
 
-    def alerted(self, deployed, out, to):
+    def alerted(self, deployed, out, to, timeout_s):
         config, text = deployed.place / "alerts.toml", (deployed.place / "night.toml").read_text()
-        config.write_text(f'{text}[alerts]\nto = "{to}"\n[alerts.kafka]\ndelivery_timeout_s = 1.0\n')
+        config.write_text(f'{text}[alerts]\nto = "{to}"\n[alerts.kafka]\ndelivery_timeout_s = {timeout_s}\n')
         return start(deployed.folder, "nightly", night=NIGHT, config=str(config), out=str(out))
 
     def test_server_and_database_may_be_away_in_the_middle(self, deployed, uninterrupted):

@@ -7,7 +7,6 @@ from flows.results.evaluation.stamps import (
     InjectedTrail,
     ScoredStamps,
     group,
-    psf_of_images,
     score_injected,
     score_stamps,
     summarise_injected,
@@ -77,35 +76,6 @@ def test_a_stamp_without_pixels_does_not_pass(trained):
     assert (blank.reliability, blank.candidates) == (-np.inf, 0)
 
 
-def star(fwhm, x, y):
-    rng = np.random.default_rng(1)
-    return 200 + rng.normal(0, 5, (63, 63)) + 9000 * trail_image((63, 63), x, y, 0.0, 0.0, moffat_mixture(fwhm, 3.0))
-
-
-def test_psf_is_that_of_the_stars_of_the_image():
-    found = psf_of_images(
-        [
-            stamp_of(noisy(1), image=1, science=star(2.0, 12, 14)),
-            stamp_of(noisy(1), image=2, jd=2459010.5, science=star(3.5, 45.3, 16.2)),
-            stamp_of(noisy(1), image=2, jd=2459010.5),
-        ]
-    )
-    assert found[1].fwhm_px == pytest.approx(2.0, rel=0.05)
-    assert found[2].fwhm_px == pytest.approx(3.5, rel=0.05)
-    assert found[2].source == "image"
-
-
-def test_psf_of_an_image_without_stars_is_that_of_the_next_in_time():
-    blank = [stamp_of(noisy(1), image=3, jd=2459003.5), stamp_of(noisy(1), image=4, jd=2459008.5)]
-    stars = [
-        stamp_of(noisy(1), image=1, science=star(2.0, 12, 14)),
-        stamp_of(noisy(1), image=2, jd=2459010.5, science=star(3.5, 45, 16)),
-    ]
-    found = psf_of_images(stars + blank)
-    assert (found[3], found[4]) == (found[1], found[2])
-    assert psf_of_images(blank)[3].source == "assumed"
-
-
 def test_groups():
     pixels = np.zeros((3, 3))
     assert group(stamp_of(pixels)) == "known_asteroids"
@@ -142,17 +112,15 @@ def test_an_alert_is_searched_for_within_five_pixels(trained, monkeypatch):
 
     seen = []
 
-    def found(planes, exposure, settings, whole):
-        seen.append((planes, exposure, settings, whole))
+    def found(planes, exposure, settings):
+        seen.append((planes, exposure))
         rows = pa.table({"x": [60.25, 55.25, 60.26], "y": [55.25, 50.25, 55.25], "reliability": [0.25, 0.5, 0.75]})
         return {module.DIA_SOURCE.name: SimpleNamespace(rows=rows)}
 
-    monkeypatch.setattr(module, "search_pixels", found)
+    monkeypatch.setattr(module, "search_stamp", found)
     (scored,) = score_stamps([stamp_of(noisy(1), x=31.25, y=31.25, jd=2459000.5)], trained)
     assert (scored.reliability, scored.candidates) == (0.5, 3)
-    ((planes, exposure, settings, whole),) = seen
-    assert whole
-    assert settings.measure.min_reliability == 0.0
+    ((planes, exposure),) = seen
     assert set(planes) == {"difference", "mask", "science"}
     assert np.isfinite(planes["difference"]).all()
     assert exposure.midpoint_mjd_tai == pytest.approx(2459000.5 - 2400000.5 + (37 + 15) / 86400, abs=1e-9)
@@ -167,23 +135,8 @@ def test_an_alert_is_searched_for_within_five_pixels(trained, monkeypatch):
     assert exposure.noise == pytest.approx(5, abs=0.4)
     assert exposure.flags == ("no_wcs", "no_zero_point")
     far = [pa.table({"x": [70.0], "y": [55.0], "reliability": [0.9]})]
-    monkeypatch.setattr(module, "search_pixels", lambda *_, **__: {"dia_source": SimpleNamespace(rows=far[0])})
+    monkeypatch.setattr(module, "search_stamp", lambda *_: {"dia_source": SimpleNamespace(rows=far[0])})
     assert score_stamps([stamp_of(noisy(1))], trained)[0].reliability == -np.inf
-
-
-def test_the_psf_next_in_time_is_the_nearest_on_either_side():
-    stars = [
-        stamp_of(noisy(1), image=1, jd=2459000.5, science=star(2.0, 12, 14)),
-        stamp_of(noisy(1), image=2, jd=2459010.5, science=star(3.5, 45, 16)),
-    ]
-    times = {3: 2459005.4, 4: 2459005.6, 5: 2458000.5, 6: 2460000.5, 7: 2459010.5}
-    blank = [stamp_of(noisy(1), image=image, jd=jd) for image, jd in times.items()]
-    found = psf_of_images([*stars, *blank])
-    assert [found[image] for image in (3, 4, 5, 6, 7)] == [found[1], found[2], found[1], found[2], found[2]]
-    together = psf_of_images([stars[0], stamp_of(noisy(1), image=2, jd=2459000.5, science=star(3.5, 45, 16))])
-    assert together[1].fwhm_px < together[2].fwhm_px  # of one time, each has its own
-    assumed = psf_of_images(blank)[3]
-    assert (assumed.fwhm_px, assumed.beta) == (2.0, 3.0)
 
 
 def test_thresholds_go_from_nothing_to_nearly_all():
@@ -222,6 +175,7 @@ def test_trails_are_put_in_beside_the_alert_at_their_signal_to_noise(trained):
     for one in trails:
         assert 0 <= one.trail.length <= 40
         assert 5 <= one.trail.snr <= 30
+        assert 0.5 <= one.visible <= 1
         nearest = one.trail.points(0.5) - CENTRE
         assert np.hypot(*nearest.T).min() > 5
         assert max(abs(one.trail.x - CENTRE), abs(one.trail.y - CENTRE)) <= 31.5
@@ -237,10 +191,16 @@ def test_a_stamp_without_room_for_a_trail_is_left_out(trained):
 
 
 def test_injected_trails_are_counted_in_bins_and_what_lies_elsewhere_is_false():
-    def one(length, snr, reliability, *elsewhere):
-        return InjectedTrail(DetectedSegment(55.0, 30.0, length, 20.0, snr), reliability, elsewhere)
+    def one(length, snr, reliability, *elsewhere, visible=1.0):
+        return InjectedTrail(DetectedSegment(55.0, 30.0, length, 20.0, snr), visible, reliability, elsewhere)
 
-    trails = [one(0.5, 6, 0.9), one(0.5, 8, 0.4, 0.8), one(5, 8, 0.9, 0.2), one(20, 20, 0.9), one(20, 12, -np.inf, 0.6)]
+    trails = [
+        one(0.5, 6, 0.9),
+        one(0.5, 8, 0.4, 0.8),
+        one(5, 8, 0.9, 0.2),
+        one(20, 20, 0.9, visible=0.95),
+        one(20, 12, -np.inf, 0.6, visible=0.94),
+    ]
     figures = summarise_injected(trails, 950_000, 0.5)
     assert [(row["lo"], row["found"], row["n"]) for row in figures["by_snr"]] == [
         (5, 1, 1),
@@ -249,6 +209,7 @@ def test_injected_trails_are_counted_in_bins_and_what_lies_elsewhere_is_false():
         (7, 2, 4),
     ]
     assert [(row["found"], row["n"]) for row in figures["by_length"]] == [(0, 1), (1, 1), (1, 2)]
+    assert [(row["found"], row["n"]) for row in figures["whole"]] == [(0, 1), (1, 1), (1, 1)]
     assert (figures["false"], figures["false_per_9_5_mpx"]) == (2, 20.0)
     low, high = figures["false_per_9_5_mpx_interval"]
     assert (low, high) == pytest.approx((2.42, 72.25), abs=0.01)  # Garwood: 0.2422 and 7.2247 for 2
