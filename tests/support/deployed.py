@@ -34,7 +34,7 @@ class Run:
         """Of this run: kind -> content; of what went wrong, not of the page, which is of the same kind."""
         only = {"flow_run_id": {"any_": [self.identity]}}
         found = asked(self.folder, "artifacts/filter", {"artifacts": only})
-        return {one["type"]: one for one in sorted(found, key=lambda one: one["key"].endswith("-troubles"))}
+        return {one["type"]: one for one in sorted(found, key=lambda one: str(one["key"]).endswith("-troubles"))}
 
     @property
     def said(self):

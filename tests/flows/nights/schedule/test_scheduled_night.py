@@ -157,7 +157,7 @@ class TestDeployment:
         return next(one["run_count"] for one in tasks if one["name"].startswith("search"))
 
     def test_alerts_of_each_visit_are_sent_and_those_that_cannot_be_are_tried_again(self, deployed, url, reader):
-        out, silent = deployed.place / "alerted", "kafka://127.0.0.1:1/alerts"
+        out, silent = deployed.place / url.rpartition("/")[2], "kafka://127.0.0.1:1/alerts"
         run = self.alerted(deployed, out, url, 60)
         reader.follow(run.over)
         assert run.ended()[:2] == ("COMPLETED", "Completed")
