@@ -28,8 +28,10 @@ from flows.results.evaluation.picture_scores import (
 )
 from flows.runtime.parallel import map_in_processes
 from flows.training.picture_fit import PictureEpoch, PictureExamples, PictureFit, fit_pictures, picture_loss
+from flows.training.pretrained import ORIGIN_OF_WEIGHTS, fit_last, pretrained_net
 from kernels.pictures.augment import Augment
 from kernels.pictures.compact_net import PictureNet
+from kernels.pictures.lite_net import LiteNet
 from kernels.pictures.picture_model import mean_probability, squared, symmetric_scores
 from schemas.errors import BadInput, Misconfigured
 from schemas.picture_classes import PICTURE_TASKS
@@ -53,10 +55,14 @@ class PicturePlan:
         Of training, validation and test.
     fields
         Galaxies in each of `CLUSTER_FIELDS`.
+    stages
+        Of a `LiteNet` that has learnt on everyday pictures, and of which the last layer alone learns; 0: a
+        `PictureNet` that begins with nothing.
     """
 
     crop: float = 1.0
     side: int = 64
+    stages: int = 0
     symmetries: int = 8
     fit: PictureFit = field(default_factory=PictureFit)
     repeats: int = 3
@@ -67,7 +73,7 @@ class PicturePlan:
 PLANS = {
     "morphology": PicturePlan(crop=0.45, side=48, fit=PictureFit(epochs=140, patience=140)),
     "scene": PicturePlan(
-        side=64, symmetries=2, fit=PictureFit(epochs=150, patience=150, augment=Augment(turn=20, zoom=1.5, shift=0.15))
+        side=224, stages=6, symmetries=2, fit=PictureFit(augment=Augment(turn=15, zoom=1.4, shift=0.1))
     ),
     "cluster": PicturePlan(
         side=64, fit=PictureFit(epochs=30, patience=30, augment=Augment(zoom=1.03, shift=0.05, gain=0.05, tint=0.03))
@@ -165,7 +171,8 @@ def train_pictures(
     test = kept.parts[2]
     shown = [found.pictures[n].permute(1, 2, 0).numpy() for n in test]
     draw_verdicts(out, figures, shown, verdict_labels(kept.probability, [found.known[n] for n in test], classes))
-    draw_fit(out, kept.history)
+    if len(kept.history) > 1:
+        draw_fit(out, kept.history)
     return figures
 
 
@@ -181,7 +188,7 @@ def cluster_fields(folder: Path, count: int, seed: int, workers: int) -> list[Pa
 
 
 class _Made(NamedTuple):
-    net: PictureNet
+    net: PictureNet | LiteNet
     parts: tuple[NDArray[np.int64], ...]
     probability: NDArray[np.float32]
     temperature: float
@@ -283,8 +290,11 @@ def _finished(
 def _fitted(
     train: PictureExamples, validation: PictureExamples, classes: Sequence[str], plan: PicturePlan, seed: int,
     checkpoint: Path, say: Callable[[str], None],
-) -> tuple[PictureNet, tuple[PictureEpoch, ...]]:  # fmt: skip
+) -> tuple[PictureNet | LiteNet, tuple[PictureEpoch, ...]]:  # fmt: skip
     torch.manual_seed(seed)
+    if plan.stages:
+        lite = pretrained_net(len(classes), plan.stages)
+        return lite, fit_last(lite, train, validation, plan.fit.augment, seed)
     net = PictureNet(classes=len(classes))
     history = fit_pictures(net, train, validation, plan.fit, seed, checkpoint, say)
     return net.cpu(), history
@@ -323,6 +333,8 @@ def _baseline(
 
 def _arrays(made: _Made, found: LabelledPictures) -> dict[str, NDArray[Any]]:
     weights = {name: value.numpy() for name, value in made.net.state_dict().items()}
+    if isinstance(made.net, LiteNet):  # half as many bytes
+        weights = {name: one.astype(np.float16) if one.dtype == np.float32 else one for name, one in weights.items()}
     learnt = np.sort(found.digests[np.concatenate(made.parts[:2])])
     return {**weights, LEARNT: learnt}
 
@@ -336,10 +348,17 @@ def _card(
         "stage": task,
         "name": "default",
         "version": datetime.now(UTC).strftime("%Y.%m.%d"),
-        "input": {"kind": "pictures", "crop": plan.crop, "side": plan.side, "symmetries": plan.symmetries},
+        "input": {
+            "kind": "pictures",
+            "crop": plan.crop,
+            "side": plan.side,
+            "symmetries": plan.symmetries,
+            "stages": plan.stages,
+        },
         "classes": tuple(classes),
         "training": {
             "data": [Path(one).name for one in origin],
+            "begins_with": ORIGIN_OF_WEIGHTS if plan.stages else "nothing",
             "pictures": [len(part) for part in made.parts],
             "split": "training, validation and test by the content of the file",
             "seed": seed,

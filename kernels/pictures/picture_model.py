@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
 from kernels.pictures.compact_net import PictureNet
+from kernels.pictures.lite_net import LiteNet
 from schemas.model_card import ModelCard
 
 AT_ONCE = 64
@@ -25,14 +26,14 @@ class PictureModel:
     ----------
     card
         Its ``input`` names ``crop`` (share of the shorter side that is looked at, about the middle), ``side`` (px it is
-        brought to) and ``symmetries`` (of the square, over which probabilities are the mean); its ``calibration`` the
-        ``temperature`` that scores are divided by.
+        brought to), ``symmetries`` (of the square, over which probabilities are the mean) and ``stages`` (of a
+        `LiteNet`; 0: it is a `PictureNet`); its ``calibration`` the ``temperature`` that scores are divided by.
     net
         From (n, planes, side, side) to class scores.
     """
 
     def __init__(self, card: ModelCard, net: torch.nn.Module) -> None:
-        self.card, self.net = card, net.fused() if isinstance(net, PictureNet) else net.eval()
+        self.card, self.net = card, net.fused() if isinstance(net, PictureNet | LiteNet) else net.eval()
         self._side, self._crop = int(card.input["side"]), float(card.input["crop"])
         self._symmetries = int(card.input["symmetries"])
         self._temperature = float(card.calibration.get("temperature", 1.0))
@@ -147,7 +148,8 @@ def occlusion_map(score: Callable[[torch.Tensor], NDArray[np.floating]], picture
 
 def build_picture_model(card: ModelCard, arrays: Mapping[str, NDArray[Any]]) -> PictureModel:
     """Build the model that a card and its arrays describe."""
-    net = PictureNet(classes=len(card.classes))
+    stages = int(card.input.get("stages", 0))
+    net = LiteNet(len(card.classes), stages) if stages else PictureNet(classes=len(card.classes))
     names = net.state_dict().keys()
     net.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items() if name in names})
     return PictureModel(card, net)
