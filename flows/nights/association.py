@@ -180,6 +180,7 @@ class _Work:
             made = store.associate(record.key, digest_of(record), table, self._settings)
         except BadInput as error:
             self.failed.append(_trouble(f"exposure {record.name} of night {record.night}", error))
+            store.refuse(record.key, digest_of(record), error)
             return
         for name, count in {"exposures": 1, **made._asdict()}.items():
             self._counts[name] += count

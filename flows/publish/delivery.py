@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from flows.publish.container import has_header
-from flows.publish.outbox import EntryMark, Letter, Outbox, OwedVisits, mark_of, opened_outbox
+from flows.publish.outbox import EntryMark, Letter, Outbox, mark_of, opened_outbox
 from flows.publish.packet import Packet
 from flows.publish.registry import registry_of
-from flows.publish.sinks import FolderSink, Sent, Sink
+from flows.publish.sinks import FolderSink, OwedVisits, Sent, Sink
 from flows.storage.bucket_path import BucketPath, located
 from schemas.alert_settings import AlertSettings
 from schemas.errors import BadInput, Misconfigured
