@@ -321,11 +321,11 @@ def receive(
 
 
 def _is_over(topic: AlertTopic, quiet_s: float, idle_exit_s: float | None, once: bool, trouble: str) -> bool:
-    """Return whether nothing has come for long enough; raise if that is because nothing could."""
+    """Return whether nothing has come for long enough; raise if that is because nothing could, as far as is known."""
     limit = min(JOIN_S if once else float("inf"), float("inf") if idle_exit_s is None else idle_exit_s)
     if quiet_s < limit + (0 if topic.joined else JOIN_S):
         return False
-    if topic.joined and not once:
+    if not once and (topic.joined or not trouble):  # a group that another reader has just left takes its time
         return True
     what = "its end was not reached" if topic.joined else "no partition of it was given to this reader"
     why = f" ({trouble})" if trouble else ""
@@ -337,7 +337,7 @@ def _is_over(topic: AlertTopic, quiet_s: float, idle_exit_s: float | None, once:
 
 def receive_alerts(
     source: str, out: Path, settings: AlertSettings, row_filter: RowFilter | None, idle_exit_s: float | None,
-    wait_s: float, say: Callable[..., object], stop: Stopping, *, once: bool = False,
+    wait_s: float, say: Callable[..., None], stop: Stopping, *, once: bool = False,
 ) -> ReceivedSummary:  # fmt: skip
     """Read a topic of alerts into an output folder until SIGTERM or Ctrl-C.
 

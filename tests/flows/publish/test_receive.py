@@ -117,7 +117,10 @@ def test_repeats_are_dropped_whoever_reads_them_again(broker, topic, box, tmp_pa
     assert (tmp_path / "catalogs" / "received_alert" / "night=20260101" / "77.parquet").read_bytes() == before
 
 
-def test_once_ends_with_the_last_that_was_there_however_many_arrive_meanwhile(broker, topic, box, tmp_path):
+def test_once_ends_with_the_last_that_was_there_however_many_arrive_meanwhile(
+    broker, topic, box, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("NIGHTSTRIDE_KAFKA_SESSION_TIMEOUT_MS", "6000")  # after which the mock cluster's group is free
     broker.send(topic, *(message_of(packet(source)) for source in range(1, 1201)))
     following = count(2000)
 

@@ -202,7 +202,9 @@ def test_what_fails_at_the_end_is_said_and_hides_nothing():
     arrivals = SimpleNamespace(close=close)
     stream_run._let_go(
         SimpleNamespace(
-            intake=SimpleNamespace(arrivals=arrivals), record=record, progress=SimpleNamespace(say=said.append)
+            intake=SimpleNamespace(arrivals=arrivals),
+            record=record,
+            progress=SimpleNamespace(say=lambda text, _: said.append(text)),
         )
     )
     assert asked == ["ended"]
