@@ -328,9 +328,9 @@ def _is_over(topic: AlertTopic, quiet_s: float, idle_exit_s: float | None, once:
     if not once and (topic.joined or not trouble):  # a group that another reader has just left takes its time
         return True
     what = "its end was not reached" if topic.joined else "no partition of it was given to this reader"
-    why = f" ({trouble})" if trouble else ""
+    what += f" ({trouble})" if trouble else ""
     raise Retryable(
-        "kafka", topic.name, f"gave nothing for {quiet_s:.0f} s, and {what}{why}.",
+        "kafka", topic.name, f"gave nothing for {quiet_s:.0f} s, and {what}.",
         "check brokers and topic, and run again: what was read is kept.",
     )  # fmt: skip
 

@@ -39,7 +39,9 @@ class VerdictStore:
     def __init__(self, out: Path) -> None:
         path = verdict_log(out)
         self._out, self._mutex = out, Lock()
-        self._log: _Lines = _Object(path, out) if isinstance(path, BucketPath) else _File(path)
+        self._log: _Lines = (
+            _Object(path, out) if isinstance(path, BucketPath) and isinstance(out, BucketPath) else _File(path)
+        )
         self._read, self._lines = 0, list[VerdictRecord]()
         self._undone, self._by_id = set[str](), dict[str, VerdictRecord]()
         self.unreadable = 0
