@@ -62,7 +62,7 @@ def publish(
     from time import perf_counter
 
     from flows.publish.delivery import opened_sink
-    from flows.publish.publish import Tally, alert_packets
+    from flows.publish.publish import Tally, alert_packets, forgive
     from flows.runtime.settings import load_settings
     from flows.storage.layout import require_output
     from flows.storage.object_store import configure
@@ -77,8 +77,9 @@ def publish(
         require_output(out)
         with opened_sink(target, out, settings.alerts, again=again) as sink:
             tally.sink = sink
-            packets = alert_packets(out, settings, form or settings.alerts.form, tally, night=night, visit=visit)
-            sent = sink.send(packets)
+            chosen = form or settings.alerts.form
+            sent = sink.send(alert_packets(out, settings, chosen, tally, night=night, visit=visit))
+            forgive(sink, chosen, tally, sent, night, visit)
     _conclude(sent, tally, perf_counter() - begun, as_json)
 
 
@@ -210,9 +211,10 @@ def replay(
 
 @app.command("status")
 def status(out: Out, config: Config = None, as_json: AsJson = False) -> None:
-    """Count what the outbox holds for each sink: sent, waiting, dead; and dead letters with their reasons.
+    """Count what the outbox holds for each sink: sent, waiting, dead; and what is dead or given up, with its reasons.
 
-    Exit code 0: nothing waits and nothing is dead; 1: something waits; 3: there are dead letters only; 2: bad usage.
+    Exit code 0: nothing waits and nothing is dead; 1: something waits; 3: there are dead letters, or visits that are
+    given up, only; 2: bad usage.
     """
     from flows.publish.outbox import Outbox
     from flows.runtime.settings import load_settings
@@ -231,17 +233,20 @@ def status(out: Out, config: Config = None, as_json: AsJson = False) -> None:
             )
         outbox = Outbox(path)
         try:
-            counts, letters = outbox.counts(), outbox.reasons()
+            counts, letters, given_up = outbox.counts(), outbox.reasons(), outbox.given_up()
         finally:
             outbox.close()
     shown = console(stderr=as_json)
     show_rows(shown, ({"sink": sink, "form": form, **states} for (sink, form), states in counts.items()))
     show_rows(shown, ({"dead letters": code, "count": number} for code, number in letters.items()))
+    for one in given_up:
+        say(f"given up: visit {one.visit} of night {one.night}, to {one.sink} ({one.form}): {one.reason}", err=as_json)
     if as_json:
         routes = [{"sink": sink, "form": form, **states} for (sink, form), states in counts.items()]
-        typer.echo(json.dumps({"routes": routes, "letters": letters}))
+        visits = [one._asdict() for one in given_up]
+        typer.echo(json.dumps({"routes": routes, "letters": letters, "given_up": visits}))
     waits = any(one.get("waiting") or one.get("owed") for one in counts.values())
-    raise typer.Exit(1 if waits else 3 if letters else 0)
+    raise typer.Exit(1 if waits else 3 if letters or given_up else 0)
 
 
 @app.command("tail")

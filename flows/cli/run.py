@@ -176,6 +176,10 @@ def _run(
                 summary = search_packets(packets, out, settings, console, seen.meter)
             seen.ended(summary, summary.exit_code, out)
             return summary
+        if template is not None:
+            from flows.inputs.template import require_subtraction
+
+            require_subtraction()
         sources = list_sources(inputs, settings, template)
         with patient_lease(out, wait_s, partial(tell, console)):
             start_ahead(out, settings)

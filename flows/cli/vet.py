@@ -5,12 +5,15 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.command import say
 from flows.cli.options import AsJson, Night, Out, RunConfig, counted, refusals
+
+if TYPE_CHECKING:
+    from schemas.settings import Settings
 
 PORT = 8462
 
@@ -40,9 +43,13 @@ def vet(
     The address that is printed holds a token, made anew each time unless NIGHTSTRIDE_VET_TOKEN is set: whoever has it
     can look and judge. Exit code 2: there is no such folder or night, or no token where others can reach the page.
     """
+    from flows.runtime.settings import load_settings
     from flows.storage.layout import require_output
+    from flows.storage.object_store import configure
 
     with refusals(as_json):
+        settings = load_settings(config)
+        configure(settings.store)
         require_output(out)
         if export is not None:
             from flows.vetting.labels import export_labels
@@ -52,7 +59,7 @@ def vet(
             if as_json:
                 typer.echo(json.dumps({"labels": count, "path": str(export)}))
             return
-        _serve(out, night, (host, port), name or [], recheck, config, as_json)
+        _serve(out, night, (host, port), name or [], recheck, settings, as_json)
 
 
 def _serve(
@@ -61,16 +68,15 @@ def _serve(
     address: tuple[str, int],
     names: list[str],
     recheck: float,
-    config: Path | None,
+    settings: "Settings",
     as_json: bool,
 ) -> None:
-    from flows.runtime.settings import load_settings
     from flows.vetting.app import make_app
     from flows.vetting.guard import doors
     from flows.vetting.server import Workplace, listen, make_server
 
     doors(*address, names, os.environ)  # refuses before anything is read
-    place = Workplace(out, night, load_settings(config).association, recheck)
+    place = Workplace(out, night, settings.association, recheck)
     listening = listen(*address)
     let_in = doors(address[0], listening.getsockname()[1], names, os.environ)
     found = counted(len(place.index()), "candidate")

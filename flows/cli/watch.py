@@ -62,6 +62,9 @@ def watch(
     row_filter: Annotated[
         str | None, typer.Option("--filter", help='Of alerts, e.g. "reliability > 0.5 and trailLength > 2".')
     ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Of alerts: end with the last that is there when it begins.")
+    ] = False,
     wait: Annotated[
         float, typer.Option(min=0, help="How long to wait for another run that holds OUT, s, or inf.")
     ] = 0.0,
@@ -74,7 +77,7 @@ def watch(
 
     Then what is on its way is finished, within the 10 s of the setting watch.stop_s, or left to the next run; a second
     signal ends it at once. Of alerts there are no other options than OUT,
-    --filter, --idle-exit, --wait and --config.
+    --filter, --idle-exit, --once, --wait and --config.
 
     Exit code 0: every exposure is published; 3: all but those in quarantine; 1: some were shed or failed, or
     nothing could be done now but may be later; 2: bad usage or configuration; 4: another run holds OUT.
@@ -91,9 +94,10 @@ def watch(
         settings = load_settings(config, {**overrides, **observe_overrides(metrics, metrics_file, log_format)})
         bounds = (queue, poll, combine_after, idle_exit)
         configure(settings.store)
-        chosen = _filter(source, content, row_filter)
+        chosen = _filter(source, content, row_filter, once)
         if content is Arriving.ALERTS:
-            _conclude_received(_receive(source, out.resolve(), settings, chosen, idle_exit, wait, shown), as_json)
+            ends = (idle_exit, once, wait)
+            _conclude_received(_receive(source, out.resolve(), settings, chosen, ends, shown), as_json)
         if not wait:
             require_free(out.resolve())  # before the port of its metrics is found taken
         with observation(settings, shown) as seen:
@@ -103,13 +107,15 @@ def watch(
     conclude(summary, as_json, out)
 
 
-def _filter(source: str, content: Arriving, text: str | None) -> "RowFilter | None":
-    """Return the filter; raise if it, or the kind of what arrives, does not fit the source."""
+def _filter(source: str, content: Arriving, text: str | None, once: bool) -> "RowFilter | None":
+    """Return the filter; raise if it, ``--once``, or the kind of what arrives, does not fit the source."""
     from schemas.errors import Misconfigured
 
     if content is Arriving.ALERTS and not source.startswith("kafka://"):
         problem = "is no topic, and alerts come from one."
         raise Misconfigured("no_topic", source, problem, "write kafka://HOST:PORT/TOPIC.")
+    if once and content is Arriving.EXPOSURES:
+        raise Misconfigured("bad_usage", "--once", "is of alerts.", "use nightstride run, or --idle-exit SECONDS.")
     if text is None:
         return None
     if content is Arriving.EXPOSURES:
@@ -166,8 +172,8 @@ def _arrivals(source: str, still: float, done_suffix: str | None) -> "Arrivals":
 
 
 def _receive(
-    source: str, out: Path, settings: "Settings", row_filter: "RowFilter | None", idle_exit: float | None, wait: float,
-    console: "Console",
+    source: str, out: Path, settings: "Settings", row_filter: "RowFilter | None",
+    ends: tuple[float | None, bool, float], console: "Console",
 ) -> "ReceivedSummary":  # fmt: skip
     from schemas.errors import Misconfigured
 
@@ -176,9 +182,14 @@ def _receive(
     except ModuleNotFoundError as error:
         problem = f"{error.name} is not installed."
         raise Misconfigured("extra", source, problem, "pip install 'nightstride[kafka,rubin]'.") from error
+    from functools import partial
+
+    from flows.nights.stream.stop import Stop
     from flows.runtime.log import tell
 
-    return receive_alerts(source, out, settings.alerts, row_filter, idle_exit, wait, lambda text: tell(console, text))
+    (idle_exit, once, wait), say = ends, partial(tell, console)
+    with Stop(settings.watch.stop_s, say).listening() as stop:
+        return receive_alerts(source, out, settings.alerts, row_filter, idle_exit, wait, say, stop, once=once)
 
 
 def _conclude_received(summary: "ReceivedSummary", as_json: bool) -> NoReturn:

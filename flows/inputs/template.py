@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 
 import numpy as np
 from astropy.utils.exceptions import AstropyWarning
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from flows.inputs.source import RawExposure
 from flows.inputs.wcs_cards import pixel_scale_arcsec, same_grid, world_of
 from kernels.subtraction.sfft import Subtracted, subtract_template
-from schemas.errors import BadInput
+from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import PsfModel
 from schemas.pixels import UNUSABLE, MaskPlane, is_large
 
@@ -33,6 +34,20 @@ class Reference:
     usable: NDArray[np.bool_]
     wcs_header: str | None
     uri: str
+
+
+def require_subtraction() -> None:
+    """Make sure that the packages which put templates on the pixels of science images, and subtract them, are there.
+
+    Raises
+    ------
+    Misconfigured
+        ``no_subtraction``: one is not installed, and no science image could become an exposure.
+    """
+    for package in ("sfft", "reproject"):
+        if find_spec(package) is None:
+            problem = f"the package {package} is not installed, and nothing can be subtracted without it."
+            raise Misconfigured("no_subtraction", "--template", problem, "pip install 'nightstride[subtract]'.")
 
 
 def subtracted(raw: RawExposure, reference: Reference) -> RawExposure:
@@ -57,8 +72,9 @@ def subtracted(raw: RawExposure, reference: Reference) -> RawExposure:
         ``too_large``, ``no_overlap``, ``not_aligned``: without WCS and of another shape; ``bad_subtraction``: too few
         stars, or more than `WORST_RESIDUAL` of their light is left.
     Misconfigured
-        The packages of the extra ``subtract`` are not installed.
+        As in `require_subtraction`.
     """
+    require_subtraction()
     shape = raw.planes["difference"].shape
     if is_large(shape) or is_large(reference.pixels.shape):
         raise _bad("too_large", raw, reference, "an image is too large to be subtracted whole.", "cut it into parts.")

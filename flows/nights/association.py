@@ -73,7 +73,8 @@ def associate(
 ) -> Association:  # fmt: skip
     """Bring the store up to date with the ledger; the caller holds the lease of ``out``.
 
-    Nothing that fails is raised: the rest goes on, and the next call catches up.
+    Nothing that fails is raised: the rest goes on, and the next call catches up. An exposure that cannot be associated
+    as it is is tried by each call, and told by those for its night; by one for other nights, the first time.
 
     Parameters
     ----------
@@ -92,7 +93,7 @@ def associate(
 
     if (reason := off_because(out, settings)) is not None:
         return Association(AssociationSummary(), {}, reason)
-    work = _Work(out, settings, tell)
+    work = _Work(out, settings, tell, nights)
     try:
         with opened_association(out, settings, anew=anew) as store:
             due, left = _due(Ledger(out), store, nights, others)
@@ -132,8 +133,15 @@ def _digests(store: "AssociationStore") -> dict[str, str]:
 class _Work:
     """Nights that are brought up to date one after the other, and what came of them."""
 
-    def __init__(self, out: Path, settings: AssociationSettings, tell: Callable[[str], object]) -> None:
-        self._out, self._settings, self._tell = out, settings, tell
+    def __init__(
+        self,
+        out: Path,
+        settings: AssociationSettings,
+        tell: Callable[[str], object],
+        nights: Collection[str] | None,
+    ) -> None:
+        self._out, self._settings, self._tell, self._asked = out, settings, tell, nights
+        self._refused = 0
         self._counts = dict.fromkeys(("exposures", "known", "new", "left_out", "withdrawn"), 0)
         self._nights: list[str] = []
         self.failed: list[Trouble] = []
@@ -151,7 +159,7 @@ class _Work:
         ledger = Ledger(self._out)
         stamp = ledger.stamp(night)
         records = [one for one in ledger.records(night) if one.status == "done" and DIA_SOURCE.name in one.datasets]
-        before, failures = store.visits(night), len(self.failed)
+        before, refused = store.visits(night), self._refused
         for gone in before.keys() - {record.key for record in records}:
             store.withdraw(gone)
             self._counts["withdrawn"] += 1
@@ -159,7 +167,7 @@ class _Work:
         for record in sorted(due, key=lambda one: (one.shutter_closed_at or "", one.visit, one.detector)):
             self._associate(store, record)
         # Without a stamp where something is missing, so that it is looked at again.
-        store.settle(night, stamp if len(self.failed) == failures else "")
+        store.settle(night, stamp if self._refused == refused else "")
         self._nights.append(night)
         if due:
             self._tell(f"Associated night {night}: {len(due)} exposures.")
@@ -179,7 +187,11 @@ class _Work:
                 table = table.filter(pc.invert(pc.is_in(table["diaSourceId"], value_set=known)))
             made = store.associate(record.key, digest_of(record), table, self._settings)
         except BadInput as error:
-            self.failed.append(_trouble(f"exposure {record.name} of night {record.night}", error))
+            self._refused += 1
+            told = self._asked is not None and record.night not in self._asked
+            if not (told and store.refusal(record.key, digest_of(record))):
+                self.failed.append(_trouble(f"exposure {record.name} of night {record.night}", error))
+            store.refuse(record.key, digest_of(record), error)
             return
         for name, count in {"exposures": 1, **made._asdict()}.items():
             self._counts[name] += count

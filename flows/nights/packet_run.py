@@ -1,5 +1,6 @@
 """Run over alert packets: their difference stamps are searched on workers, a batch of packets in each task."""
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -359,7 +360,7 @@ class _PacketProgress(Progress):
         self.searched(outcome.windows)
         self._show("measure", completed=self._finished)
         if outcome.trouble is not None:
-            self.say(f"{outcome.status}: {outcome.trouble.message}")
+            self.say(f"{outcome.status}: {outcome.trouble.message}", logging.WARNING)
         if monotonic() - self._said > SAY_S or self._finished == self._exposures:
             self._said = monotonic()
             self.say(f"{self._finished} of {self._exposures} packets.")

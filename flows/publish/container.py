@@ -91,18 +91,19 @@ def _schema_text(schema: Mapping[str, Any]) -> bytes:
 def require_night(path: Path, visit: int, night: str) -> None:
     """Require that a container may be written: there is none at its path, or one of the same night.
 
+    A file that ends within the header, as a copy that was cut off leaves it, or an empty one, holds no alert: it is
+    as good as none.
+
     Raises
     ------
     BadInput
         ``other_night``: it holds alerts of another night, or does not say of which.
     """
     start = _beginning(night)
-    try:
-        with writing(path):
-            found = _first_bytes(path, len(start))
-    except FileNotFoundError:
-        return
-    if found == start:
+    found = _first_bytes(path, len(start))
+    if found == start or (
+        len(found) < len(start) and start[: -len(night)].startswith(found[: len(start) - len(night)])
+    ):
         return
     of = found[-len(night) :].decode(errors="replace")
     whose = f"of night {of}" if found.startswith(start[: -len(night)]) else "of another program or an earlier version"
@@ -113,11 +114,23 @@ def require_night(path: Path, visit: int, night: str) -> None:
     )  # fmt: skip
 
 
+def has_header(path: Path) -> bool:
+    """Return whether there is a container at a path, and not the torn beginning of one; errors as of reading it."""
+    start = _beginning("")
+    return len(_first_bytes(path, len(start))) == len(start)
+
+
 def _first_bytes(path: Path, count: int) -> bytes:
-    if isinstance(path, BucketPath):
-        return path.read_ranges([(0, count)])[0]
-    with path.open("rb") as file:
-        return file.read(count)
+    """Return the beginning of a file; nothing where there is none."""
+    try:
+        with writing(path):
+            if isinstance(path, BucketPath):  # of an empty object a store gives no range
+                there = min([count, *path.sizes()])
+                return path.read_ranges([(0, there)])[0] if there else b""
+            with path.open("rb") as file:
+                return file.read(count)
+    except FileNotFoundError:
+        return b""
 
 
 def _beginning(night: str | None) -> bytes:

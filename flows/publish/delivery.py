@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from flows.publish.outbox import EntryMark, Letter, Outbox, OwedVisits, mark_of, opened_outbox
+from flows.publish.container import has_header
+from flows.publish.outbox import EntryMark, Letter, Outbox, mark_of, opened_outbox
 from flows.publish.packet import Packet
 from flows.publish.registry import registry_of
-from flows.publish.sinks import FolderSink, Sent, Sink
+from flows.publish.sinks import FolderSink, OwedVisits, Sent, Sink
 from flows.storage.bucket_path import BucketPath, located
 from schemas.alert_settings import AlertSettings
 from schemas.errors import BadInput, Misconfigured
@@ -95,7 +96,8 @@ class RecordedFolder:
     """Folder of containers, local or in a bucket, with an outbox that knows what is in them.
 
     A container appears whole, by one rename or put, and only then are its alerts recorded as sent. A visit that is
-    published anew, with other detections, replaces its container. Alerts count as sent again where it was taken away.
+    published anew, with other detections, replaces its container. Alerts count as sent again where it was taken away,
+    or is empty.
     """
 
     folder: FolderSink
@@ -122,7 +124,7 @@ class RecordedFolder:
         """Write packets; those of a visit follow one another. Errors as in `FolderSink.send`, and of the outbox."""
         sent = Sent()
         for (visit, form), group in groupby(packets, lambda packet: (packet.visit, packet.schema)):
-            there = self.folder.path(visit).exists()
+            there = has_header(self.folder.path(visit))
             entered = _Entered(group, self.outbox, self.outbox.route(self.name, form), there)
             self.folder.send(iter(entered))
             entered.arrived()

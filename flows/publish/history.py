@@ -1,7 +1,7 @@
 """What is known of the objects of an exposure from before: earlier detections, and fluxes measured at their places."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from flows.publish.rubin_source import encode_sources
 from flows.storage.association_links import FILE, source_ids
 from flows.storage.association_store import digest_of, off_because, opened_association
 from flows.storage.catalog_store import CatalogStore, read_table
+from flows.storage.digest import digest
 from kernels.sky.positions import unit_vectors
 from schemas.dia_object import ASSOCIATION
 from schemas.dia_source import exposure_of
@@ -98,6 +99,27 @@ def opened_history(
         yield History(published, store, forced, days, version, lack, complete=complete)
 
 
+def visit_digests(
+    published: PublishedExposures, settings: AssociationSettings, visits: Iterable[tuple[str, int]]
+) -> dict[tuple[str, int], str]:
+    """Return night and visit -> digest of what its alerts are made from: its exposures, and how they are associated.
+
+    Raises
+    ------
+    Misconfigured, Retryable
+        As in `opened_association`.
+    """
+    off, found = off_because(published.out, settings) is not None, dict[tuple[str, int], str]()
+    with nullcontext() if off else opened_association(published.out, settings) as store:
+        for night, visit in visits:
+            parts = [
+                (one.name, digest_of(one), None if store is None else store.made_from(one.key))
+                for one in published.exposures(night, visit)
+            ]
+            found[night, visit] = digest(repr(sorted(parts)))
+    return found
+
+
 class History:
     """Objects of exposures, one exposure after the other; parameters as of `opened_history`."""
 
@@ -127,10 +149,15 @@ class History:
         ------
         Retryable
             The store does not answer; or the exposure is not associated (``not_associated``), and has to be.
+        BadInput
+            It cannot be associated as it is.
         """
         if self._store is None:
             return ObjectsSeen()
-        if self._complete and self._store.made_from(record.key) != digest_of(record):
+        made_from = digest_of(record)
+        if self._complete and self._store.made_from(record.key) != made_from:
+            if (refusal := self._store.refusal(record.key, made_from)) is not None:
+                raise refusal
             raise Retryable(
                 NOT_ASSOCIATED, f"exposure {record.name} of night {record.night}",
                 "is not associated yet: its alerts would lack their objects.",

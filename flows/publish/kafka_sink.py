@@ -8,10 +8,10 @@ from time import monotonic, time
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from flows.inputs.kafka_arrivals import ENVIRONMENT, librdkafka_environment, topic_of
-from flows.publish.outbox import EntryMark, Letter, Outbox, OwedVisits, Standing, mark_of, marked
+from flows.publish.outbox import EntryMark, Letter, Outbox, Standing, mark_of, marked
 from flows.publish.packet import Packet
 from flows.publish.registry import SchemaRegistry
-from flows.publish.sinks import Sent
+from flows.publish.sinks import OwedVisits, Sent
 from flows.publish.wire import ZTF, key_of, message_of
 from schemas.alert_settings import KafkaSettings
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable

@@ -55,6 +55,30 @@ CREATE TABLE IF NOT EXISTS owed (
 """
 
 
+_GIVEN_UP = """
+CREATE TABLE IF NOT EXISTS given_up (
+    route INTEGER NOT NULL, night TEXT NOT NULL, visit INTEGER NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL,
+    made_from TEXT NOT NULL, since REAL NOT NULL, PRIMARY KEY (route, night, visit)
+) WITHOUT ROWID
+"""
+
+
+_FORGIVE = "DELETE FROM given_up WHERE route = ? AND night = ? AND visit = ?"
+
+
+class GivenUp(NamedTuple):
+    """Visit whose alerts cannot be sent as it is: where to, which, why, what it was made from, since when (s, 1970)."""
+
+    sink: str
+    form: str
+    night: str
+    visit: int
+    code: str
+    reason: str
+    made_from: str
+    since: float
+
+
 class EntryMark(NamedTuple):
     """Packet as the outbox knows it: diaSourceId, and the digest of what its detection was made from."""
 
@@ -262,6 +286,7 @@ class Outbox:
         """Note that all alerts of a visit are to be sent, whatever becomes of this process."""
         with self._change() as base:
             base.execute("INSERT OR REPLACE INTO owed (route, night, visit) VALUES (?, ?, ?)", (route, night, visit))
+            base.execute(_FORGIVE, (route, night, visit))
 
     def turn(self, route: int, night: str, visit: int) -> int:
         """Return which time it is that a visit is owed; 0: it is not."""
@@ -270,10 +295,37 @@ class Outbox:
             found = self._base.execute(query, (route, night, visit)).fetchone()
         return 0 if found is None else int(found[0])
 
-    def settle(self, turn: int) -> None:
-        """Note that a visit is not owed any more, unless it has been noted again after this time."""
+    def settle(
+        self, route: int, night: str, visit: int, turn: int = 0, error: BadInput | None = None, made_from: str = ""
+    ) -> None:
+        """Note that a visit is not owed any more, unless it has been noted again after this time.
+
+        Parameters
+        ----------
+        route, night, visit, turn
+            Which, and what `turn` gave before it was sent.
+        error, made_from
+            Why it is given up, and a digest of what it was made from; None: it is sent.
+        """
         with self._change() as base:
             base.execute("DELETE FROM owed WHERE turn = ?", (turn,))
+            base.execute(_FORGIVE, (route, night, visit))
+            again = base.execute(
+                "SELECT 1 FROM owed WHERE route = ? AND night = ? AND visit = ?", (route, night, visit)
+            )
+            if error is not None and again.fetchone() is None:
+                reason = f"{error.where}: {error.problem} To fix, {error.remedy}"
+                values = (route, night, visit, error.code, reason, made_from, time())
+                base.execute("INSERT INTO given_up VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+
+    def given_up(self, route: int | None = None) -> list[GivenUp]:
+        """Return the visits that are given up, of one sink or of all, by night and visit."""
+        query = (
+            "SELECT sink, form, night, visit, code, reason, made_from, since FROM given_up JOIN route USING (route) "
+            "WHERE ? IS NULL OR route = ? ORDER BY night, visit, sink, form"
+        )
+        with self._explained():
+            return [GivenUp(*row) for row in self._base.execute(query, (route, route))]
 
     def owed(self, route: int) -> set[tuple[str, int]]:
         """Return night and visit of those that are owed, and of those of which something waits."""
@@ -285,28 +337,28 @@ class Outbox:
             return set(self._base.execute(query, (route, route)))
 
     def counts(self) -> dict[tuple[str, str], dict[str, int]]:
-        """Return (sink, version of the schema) -> state -> entries; ``letters``: dead letters; ``owed``: visits."""
+        """Return (sink, version of the schema) -> state -> entries.
+
+        ``letters`` are dead letters, ``owed`` and ``given_up`` visits.
+        """
         found = dict[tuple[str, str], Counter[str]]()
         with self._explained():
             for sink, form, state, number in self._base.execute(
                 "SELECT sink, form, state, COUNT(*) FROM entry JOIN route USING (route) GROUP BY sink, form, state"
             ):
                 found.setdefault((sink, form), Counter())[_STATES[state]] = number
-            for sink, form, number in self._base.execute(
-                "SELECT sink, form, COUNT(*) FROM letter JOIN route USING (route) GROUP BY sink, form"
-            ):
-                found.setdefault((sink, form), Counter())["letters"] = number
-            for sink, form, number in self._base.execute(
-                "SELECT sink, form, COUNT(*) FROM owed JOIN route USING (route) GROUP BY sink, form"
-            ):
-                found.setdefault((sink, form), Counter())["owed"] = number
+            for name, table in (("letters", "letter"), ("owed", "owed"), ("given_up", "given_up")):
+                for sink, form, number in self._base.execute(
+                    f"SELECT sink, form, COUNT(*) FROM {table} JOIN route USING (route) GROUP BY sink, form"
+                ):
+                    found.setdefault((sink, form), Counter())[name] = number
         return {route: dict(counter) for route, counter in found.items()}
 
     def forget(self, night: str) -> None:
         """Forget what was sent, and was to be sent, of a night whose catalogues are removed; dead letters stay."""
         with self._change() as base:
-            base.execute("DELETE FROM entry WHERE night = ?", (night,))
-            base.execute("DELETE FROM owed WHERE night = ?", (night,))
+            for table in ("entry", "owed", "given_up"):
+                base.execute(f"DELETE FROM {table} WHERE night = ?", (night,))
 
     def reasons(self) -> dict[str, int]:
         """Return code -> dead letters, the most frequent first."""
@@ -332,6 +384,7 @@ class Outbox:
                     base.execute(statement)
                 base.execute("INSERT INTO meta VALUES (?)", (VERSION,))
             base.execute(_OWED)
+            base.execute(_GIVEN_UP)
             version = int(base.execute("SELECT version FROM meta").fetchone()[0])
         if version != VERSION:
             raise other_version(self._path, version, VERSION)
@@ -353,37 +406,6 @@ class Outbox:
             yield
         except sqlite3.Error as error:
             raise _translated(self._path, error) from error
-
-
-class OwedVisits:
-    """Visits of which all alerts are to be sent to one sink: noted before they are searched, until they are sent.
-
-    Parameters
-    ----------
-    outbox, route
-        What notes them, and for which sink; None: nothing does, and none is owed. Methods raise as those of `Outbox`.
-    """
-
-    def __init__(self, outbox: Outbox | None, route: int = 0) -> None:
-        self._outbox, self._route = outbox, route
-
-    def add(self, night: str, visit: int) -> None:
-        """Note that a visit is owed."""
-        if self._outbox is not None:
-            self._outbox.owe(self._route, night, visit)
-
-    def turn(self, night: str, visit: int) -> int:
-        """Return which time it is that a visit is owed; 0: it is not."""
-        return 0 if self._outbox is None else self._outbox.turn(self._route, night, visit)
-
-    def settle(self, turn: int) -> None:
-        """Note that a visit is sent that was owed for the time that `turn` gave before."""
-        if self._outbox is not None and turn:
-            self._outbox.settle(turn)
-
-    def all(self) -> set[tuple[str, int]]:
-        """Return night and visit of those that are owed, and of those of which something waits."""
-        return set() if self._outbox is None else self._outbox.owed(self._route)
 
 
 def _standing(mark: EntryMark, known: Mapping[bytes, Standing], *, again: bool) -> Standing:

@@ -1,5 +1,6 @@
 """Alerts of nights: exposure by exposure from an output folder, and what could not be sent."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -14,12 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.publish.delivery import opened_sink
-from flows.publish.history import NOT_ASSOCIATED, opened_history
+from flows.publish.history import NOT_ASSOCIATED, opened_history, visit_digests
 from flows.publish.packet import Packet
 from flows.publish.published import NO_NIGHT, PublishedExposures
 from flows.publish.rubin_alert import RubinAlerts
 from flows.publish.rubin_schema import parsed
-from flows.publish.sinks import Sent, Sink
+from flows.publish.sinks import OwedVisits, Sent, Sink
 from flows.publish.ztf_packet import HISTORY_VERSION, ZtfAlerts
 from flows.publish.ztf_schema import FORM
 from schemas.dia_source import DIA_SOURCE
@@ -30,6 +31,10 @@ from schemas.summary import AlertCounts, AlertLag, RunSummary, Trouble
 
 MOST_NAMED = 100
 """Failures that are kept word for word."""
+
+
+Visit = tuple[str, int]
+"""Night and visit."""
 
 
 class AlertMaker(Protocol):
@@ -55,6 +60,8 @@ class Tally:
         What was wrong with these, and with exposures that could not be read, each once: the first `MOST_NAMED`.
     exposures_failed
         Number of those exposures.
+    lost
+        Night and visit of them -> what was wrong first.
     sink
         Knows which alerts are wanted, and keeps those that break rules; None: all are.
     """
@@ -64,6 +71,7 @@ class Tally:
     refused: int = 0
     failed: list[BadInput] = field(default_factory=list)
     exposures_failed: int = 0
+    lost: dict[Visit, BadInput] = field(default_factory=dict)
     sink: Sink | None = None
 
     def refuse(self, packet: Packet, error: BadInput) -> None:
@@ -73,9 +81,10 @@ class Tally:
             self.sink.bury(packet, error)
         self._name(error)
 
-    def fail(self, error: BadInput) -> None:
-        """Count an exposure that could not be read."""
+    def fail(self, night: str, visit: int, error: BadInput) -> None:
+        """Count an exposure of which no alerts can be made."""
         self.exposures_failed += 1
+        self.lost.setdefault((night, visit), error)
         self._name(error)
 
     def lack(self, error: BadInput) -> None:
@@ -129,7 +138,7 @@ def alert_packets(
             last = None
             for record in published.exposures(label, visit):
                 if (owner := owners.setdefault(record.visit, label)) != label:
-                    tally.fail(_two_nights(record, owner))
+                    tally.fail(label, record.visit, _two_nights(record, owner))
                     continue
                 for packet in _of_exposure(maker, published, record, form, tally):
                     tally.visits += record.visit != last
@@ -176,28 +185,44 @@ def _of_exposure(
             )
         yield from maker.packets(record, placed)
     except BadInput as error:
-        tally.fail(error)
+        tally.fail(record.night, record.visit, error)
 
-
-Visit = tuple[str, int]
-"""Night and visit."""
 
 REST_S = 60.0
 """After a failure nothing is sent for so long, s: each attempt at a broker that is down takes its time-out."""
+
+
+def forgive(sink: Sink, form: str, tally: Tally, sent: Sent, night: str | None, visit: int | None) -> None:
+    """Take visits that were given up, and were sent now, from those; the others, and what waits, stay as they are.
+
+    Parameters
+    ----------
+    sink, form, tally, sent
+        Where to, how, and what came of it.
+    night, visit
+        Only of these, as it was asked.
+    """
+    if sent.left or sent.trouble is not None:
+        return
+    owed = sink.owed(form)
+    for one in owed.given_up():
+        if night in (None, one.night) and visit in (None, one.visit) and (one.night, one.visit) not in tally.lost:
+            owed.settle(one.night, one.visit, owed.turn(one.night, one.visit))
 
 
 class VisitAlerts:
     """Alerts of the visits of a run, sent as each is published; that it fails is told, and stops nothing.
 
     A visit is noted in the outbox before it is searched, and until all its alerts are sent: what is left when a run
-    ends, however it does, the next one sends.
+    ends, however it does, the next one sends. One of which an exposure has no alerts, and would have none the next
+    time, is told once and given up, with the reason, until its exposures or their association change.
 
     Parameters
     ----------
     out, settings
         Of the run; ``alerts.to`` says where to.
     say
-        Receives a line for each visit.
+        Receives a line for each visit, and how grave it is, a level of `logging`.
 
     Raises
     ------
@@ -205,7 +230,7 @@ class VisitAlerts:
         ``alerts.to`` is no place that alerts can be sent to, or an extra is missing.
     """
 
-    def __init__(self, out: Path, settings: Settings, say: Callable[[str], object]) -> None:
+    def __init__(self, out: Path, settings: Settings, say: Callable[[str, int], object]) -> None:
         self._out, self._settings, self._say = out, settings, say
         self._lock = Lock()
         self._sent, self._lags, self._failed = dict[Visit, Sent](), list[float](), dict[str, Trouble]()
@@ -227,7 +252,7 @@ class VisitAlerts:
                 owed = sink.owed(self._settings.alerts.form)
                 if not self._begun:
                     self._begun = True
-                    for one in owed.all():
+                    for one in self._due(owed):
                         self._late.setdefault(one, None)
                 owed.add(night, visit)
         except Exception as error:  # a defect, too: the search goes on
@@ -270,10 +295,19 @@ class VisitAlerts:
         """Return visits of which runs before have left something, too."""
         try:
             with self._sink() as sink:
-                return sink.owed(self._settings.alerts.form).all()
+                return self._due(sink.owed(self._settings.alerts.form))
         except NightstrideError as error:
             self._fail("alerts", error)
             return set()
+
+    def _due(self, owed: OwedVisits) -> set[Visit]:
+        """Return the visits that are owed; of those that were given up, the ones that are not as they were then."""
+        given_up = {(one.night, one.visit): one.made_from for one in owed.given_up()}
+        now = self._made_from(given_up) if given_up else {}
+        return (owed.all() - given_up.keys()) | {one for one, before in given_up.items() if now[one] != before}
+
+    def _made_from(self, visits: Iterable[Visit]) -> dict[Visit, str]:
+        return visit_digests(PublishedExposures(self._out), self._settings.association, visits)
 
     def _send_all(self, visits: Iterable[Visit]) -> None:
         """Send visits until one fails as the others would."""
@@ -290,10 +324,15 @@ class VisitAlerts:
             with self._sink() as sink:
                 tally.sink, owed = sink, sink.owed(form)
                 turn = owed.turn(night, visit)
-                sent = sink.send(self._packets(tally, night, visit))
-                error = sent.trouble or next(iter(tally.failed), None)
+                try:
+                    sent = sink.send(self._packets(tally, night, visit))
+                except BadInput as failure:
+                    tally.fail(night, visit, failure)
+                lost = tally.lost.get((night, visit))
+                error = sent.trouble or lost or next(iter(tally.failed), None)
                 if error is None or isinstance(error, BadInput):  # which will be the same the next time
-                    owed.settle(turn)
+                    made_from = "" if lost is None else self._made_from([(night, visit)])[night, visit]
+                    owed.settle(night, visit, turn, lost, made_from)
         except Exception as failure:  # a defect, too: what is published is published
             error = failure
         sent = replace(sent, dead=sent.dead + tally.refused)
@@ -302,10 +341,10 @@ class VisitAlerts:
         self._sent[night, visit] = before + replace(sent, trouble=None, times=())
         self._lags += [] if since is None else [when - since for when in sent.times]
         if sent.alerts:
-            self._say(f"Sent {sent.alerts} alerts of visit {visit}.")
+            self._say(f"Sent {sent.alerts} alerts of visit {visit}.", logging.INFO)
         all_of, own = f"alerts of night {night}", f"alerts of visit {visit} of night {night}"
         if isinstance(error, BadInput):
-            self._fail(own, error)
+            self._fail(own, error, self._way_out(night, visit) if (night, visit) in tally.lost else "")
         elif error is not None:
             self._late[night, visit] = since
             self._fail(all_of, error)
@@ -324,11 +363,15 @@ class VisitAlerts:
             if error.code != NO_NIGHT:  # of which nothing was published, or nothing is any more
                 raise
 
-    def _fail(self, where: str, error: Exception) -> None:
+    def _way_out(self, night: str, visit: int) -> str:
+        command = f"nightstride alerts publish {self._out} --night {night} --visit {visit}"
+        return f" Given up until its exposures or their association change; `{command}` tries again."
+
+    def _fail(self, where: str, error: Exception, more: str = "") -> None:
         code = error.code if isinstance(error, NightstrideError) else type(error).__name__
         if isinstance(error, Retryable) and code != NOT_ASSOCIATED:
             self._rest_until = monotonic() + REST_S
-        trouble = Trouble(uri=where, code=code, message=f"{where}: {error}")
+        trouble = Trouble(uri=where, code=code, message=f"{where}: {error}{more}")
         if self._failed.get(where) != trouble:  # and not for each visit anew
-            self._say(f"not sent: {trouble.message}")
+            self._say(f"not sent: {trouble.message}", logging.WARNING)
         self._failed[where] = trouble

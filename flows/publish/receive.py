@@ -1,14 +1,12 @@
 """Stream of alerts from a topic into catalogues, visit by visit; what cannot be read becomes a dead letter."""
 
-import signal
+import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event, current_thread, main_thread
 from time import monotonic
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -40,7 +38,7 @@ JOIN_S = 30.0
 RECEIVED = "received"
 """Form of dead letters that came from a topic."""
 
-_POLL_S, _SAY_S = 0.5, 30.0
+_POLL_S, _SAY_S, _ASK_S = 0.5, 30.0, 10.0
 
 
 class ReceivedSummary(Record):
@@ -182,6 +180,8 @@ class AlertTopic:
         The URL without the group.
     joined
         Whether the group has given it partitions, which takes seconds.
+    finished
+        Whether all that these held then was taken.
 
     Raises
     ------
@@ -193,7 +193,8 @@ class AlertTopic:
         brokers, topic, _ = topic_of(url)
         self.name, self.joined, self._error = f"kafka://{brokers}/{topic}", False, ""
         # What is fetched ahead, and not taken: no more than a batch or so of the largest alerts.
-        ahead = {"queued.max.messages.kbytes": 32 << 10, "log_level": 2}
+        ahead = {"queued.max.messages.kbytes": 32 << 10, "log_level": 2, "enable.partition.eof": True}
+        self._ends = dict[int, int | None]()  # partition -> its end when it was given; those that are not reached
         self._consumer = consumer_of(url, self._failed, ahead)
         self._consumer.subscribe([topic], on_assign=self._assigned)
 
@@ -207,8 +208,14 @@ class AlertTopic:
         """
         found = []
         for message in self._consumer.consume(most, timeout=_POLL_S):
-            if (error := message.error()) is None:
+            partition, error = message.partition() or 0, message.error()
+            if error is None:
                 found.append(message)
+                end = self._ends.get(partition)
+                if end is not None and (message.offset() or 0) + 1 >= end:
+                    del self._ends[partition]
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self._ends.pop(partition, None)
             else:
                 self._failed(error)
         if self._error and not found:
@@ -227,19 +234,44 @@ class AlertTopic:
         """Leave the group."""
         self._consumer.close()
 
-    def _assigned(self, _: Consumer, __: list[TopicPartition]) -> None:
+    @property
+    def finished(self) -> bool:
+        """Return whether all that was there, when the group gave it partitions, was taken."""
+        return self.joined and not self._ends
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._ends = {one.partition: self._end(consumer, one) for one in partitions}
         self.joined = True
 
+    def _end(self, consumer: Consumer, partition: TopicPartition) -> int | None:
+        """Return the offset behind the last message of a partition; None: it is told when it is reached."""
+        try:
+            return consumer.get_watermark_offsets(partition, timeout=_ASK_S)[1]
+        except KafkaException as error:
+            self._failed(error.args[0])
+            return None
+
     def _failed(self, error: KafkaError) -> None:
-        if error.code() not in (KafkaError._PARTITION_EOF, KafkaError._NO_OFFSET):
+        if error.code() != KafkaError._NO_OFFSET:
             self._error = error.str()
+
+
+class Stopping(Protocol):
+    """Hears signals: the first lets finish what is at hand, within a bound; before `begin` it ends the process."""
+
+    @property
+    def asked(self) -> bool:
+        """Return whether it has been asked to stop."""
+
+    def begin(self) -> None:
+        """Take note that work may be on its way from now on."""
 
 
 def receive(
     topic: AlertTopic, catalogue: AlertCatalogue, stopped: Callable[[], bool], idle_exit_s: float | None,
-    say: Callable[[str], None],
+    say: Callable[[str, int], object], *, once: bool = False,
 ) -> ReceivedSummary:  # fmt: skip
-    """Read a topic into a catalogue until it is asked to stop, or nothing has come for long enough.
+    """Read a topic into a catalogue until it is asked to stop, nothing has come for long enough, or it has all.
 
     A message is committed when its alerts are on disk: one that a killed process had taken is taken again, and its
     alerts are found to be there.
@@ -253,12 +285,14 @@ def receive(
     idle_exit_s
         Without a message for so long it ends, s, and `JOIN_S` more before it belongs to its group; None: never.
     say
-        Receives how it goes.
+        Receives how it goes, and how grave it is, a level of `logging`.
+    once
+        It ends with the last message that is there when its group gives it partitions.
 
     Raises
     ------
     Misconfigured, Retryable
-        As `AlertCatalogue.add`.
+        As `AlertCatalogue.add`; the brokers could not be reached before it was to end (``kafka``).
     """
     start = busy = told = monotonic()
     last, joined = "", False
@@ -267,7 +301,7 @@ def receive(
             messages = topic.take()
         except Retryable as error:
             if str(error) != last:
-                say(f"waiting: {error}")
+                say(f"waiting: {error}", logging.WARNING)
             last, messages = str(error), []
         if topic.joined and not joined:
             joined, busy = True, monotonic()
@@ -276,17 +310,34 @@ def receive(
             topic.commit()
             busy, last = monotonic(), ""
             if busy - told >= _SAY_S:
-                say(f"{catalogue.summary.alerts:,} alerts, {catalogue.summary.kept:,} kept.")
+                say(f"{catalogue.summary.alerts:,} alerts, {catalogue.summary.kept:,} kept.", logging.INFO)
                 told = busy
-        elif idle_exit_s is not None and monotonic() - busy >= idle_exit_s + (0 if joined else JOIN_S):
+        if once and topic.finished:
+            break
+        if not messages and _is_over(topic, monotonic() - busy, idle_exit_s, once, last):
             break
     warnings = tuple(catalogue.registry.warnings)
     return catalogue.summary.model_copy(update={"seconds": round(monotonic() - start, 3), "warnings": warnings})
 
 
+def _is_over(topic: AlertTopic, quiet_s: float, idle_exit_s: float | None, once: bool, trouble: str) -> bool:
+    """Return whether nothing has come for long enough; raise if that is because nothing could, as far as is known."""
+    limit = min(JOIN_S if once else float("inf"), float("inf") if idle_exit_s is None else idle_exit_s)
+    if quiet_s < limit + (0 if topic.joined else JOIN_S):
+        return False
+    if not once and (topic.joined or not trouble):  # a group that another reader has just left takes its time
+        return True
+    what = "its end was not reached" if topic.joined else "no partition of it was given to this reader"
+    what += f" ({trouble})" if trouble else ""
+    raise Retryable(
+        "kafka", topic.name, f"gave nothing for {quiet_s:.0f} s, and {what}.",
+        "check brokers and topic, and run again: what was read is kept.",
+    )  # fmt: skip
+
+
 def receive_alerts(
     source: str, out: Path, settings: AlertSettings, row_filter: RowFilter | None, idle_exit_s: float | None,
-    wait_s: float, say: Callable[[str], None],
+    wait_s: float, say: Callable[..., None], stop: Stopping, *, once: bool = False,
 ) -> ReceivedSummary:  # fmt: skip
     """Read a topic of alerts into an output folder until SIGTERM or Ctrl-C.
 
@@ -300,8 +351,10 @@ def receive_alerts(
         As of `receive`.
     wait_s
         How long to wait for another run that holds ``out``, s.
-    say
-        Receives how it goes.
+    say, once
+        As of `receive`.
+    stop
+        Hears signals, and bounds the time to the end.
 
     Raises
     ------
@@ -311,29 +364,10 @@ def receive_alerts(
     refuse_credentials(source, "the URL to watch")
     topic = AlertTopic(source)
     try:
-        with patient_lease(out, wait_s, say), opened_outbox(out, settings.outbox) as outbox, _stop() as stopped:
-            say(f"Reading alerts from {topic.name}.")
+        with patient_lease(out, wait_s, say), opened_outbox(out, settings.outbox) as outbox:
+            stop.begin()
+            say(f"Reading alerts from {topic.name}.", logging.INFO)
             catalogue = AlertCatalogue(out, topic.name, outbox, registry_of(settings), row_filter)
-            return receive(topic, catalogue, stopped.is_set, idle_exit_s, say)
+            return receive(topic, catalogue, lambda: stop.asked, idle_exit_s, say, once=once)
     finally:
         topic.close()
-
-
-@contextmanager
-def _stop() -> Iterator[Event]:
-    """Give an event that SIGTERM and Ctrl-C set; a second signal ends the process."""
-    asked = Event()
-    if current_thread() is not main_thread():
-        yield asked
-        return
-
-    def heard(number: int, _: object) -> None:
-        asked.set()
-        signal.signal(number, signal.SIG_DFL)
-
-    before = {number: signal.signal(number, heard) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

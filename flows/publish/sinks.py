@@ -8,7 +8,7 @@ from time import time
 from typing import Protocol
 
 from flows.publish.container import require_night, write_container
-from flows.publish.outbox import OwedVisits
+from flows.publish.outbox import GivenUp, Outbox
 from flows.publish.packet import Packet
 from flows.publish.ztf_schema import container_schema
 from schemas.errors import BadInput, NightstrideError, exit_code
@@ -72,6 +72,41 @@ class Sent:
         if self.trouble is not None:
             return exit_code(self.trouble)
         return 1 if self.left else QUARANTINED if self.dead else 0
+
+
+class OwedVisits:
+    """Visits of which all alerts are to be sent to one sink: noted before they are searched, until they are sent.
+
+    Parameters
+    ----------
+    outbox, route
+        What notes them, and for which sink; None: nothing does, and none is owed. Methods raise as those of `Outbox`.
+    """
+
+    def __init__(self, outbox: Outbox | None, route: int = 0) -> None:
+        self._outbox, self._route = outbox, route
+
+    def add(self, night: str, visit: int) -> None:
+        """Note that a visit is owed."""
+        if self._outbox is not None:
+            self._outbox.owe(self._route, night, visit)
+
+    def turn(self, night: str, visit: int) -> int:
+        """Return which time it is that a visit is owed; 0: it is not."""
+        return 0 if self._outbox is None else self._outbox.turn(self._route, night, visit)
+
+    def settle(self, night: str, visit: int, turn: int, error: BadInput | None = None, made_from: str = "") -> None:
+        """Note that a visit is sent, or why it is given up; parameters as of `Outbox.settle`."""
+        if self._outbox is not None:
+            self._outbox.settle(self._route, night, visit, turn, error, made_from)
+
+    def given_up(self) -> list[GivenUp]:
+        """Return the visits that are given up."""
+        return [] if self._outbox is None else self._outbox.given_up(self._route)
+
+    def all(self) -> set[tuple[str, int]]:
+        """Return night and visit of those that are owed, and of those of which something waits."""
+        return set() if self._outbox is None else self._outbox.owed(self._route)
 
 
 class Sink(Protocol):

@@ -29,14 +29,27 @@ FOLDERS = ("catalogs", "quarantine", "reports", "vetting")
 
 @dataclass(frozen=True)
 class Copied:
-    """Files copied, their bytes, and files that were there already."""
+    """Files copied, their bytes, and files that were there already, unchanged: each file counts once."""
 
     files: int = 0
     bytes: int = 0
     kept: int = 0
 
-    def __add__(self, other: "Copied") -> "Copied":
-        return Copied(self.files + other.files, self.bytes + other.bytes, self.kept + other.kept)
+
+class _Tally:
+    """Files by what became of them; one that has changed while it was copied is copied once more."""
+
+    def __init__(self) -> None:
+        self._sizes, self._kept = dict[Path, int](), set[Path]()
+
+    def copied(self, target: Path, size: int) -> None:
+        self._sizes[target] = size
+
+    def kept(self, target: Path) -> None:
+        self._kept.add(target)
+
+    def counts(self) -> Copied:
+        return Copied(len(self._sizes), sum(self._sizes.values()), len(self._kept - self._sizes.keys()))
 
 
 def backup_output(out: Path, to: Path) -> Copied:
@@ -63,17 +76,17 @@ def backup_output(out: Path, to: Path) -> Copied:
     if to.resolve().is_relative_to(out.resolve()):
         raise Misconfigured("bad_backup", str(to), f"lies in {out}, which is to be backed up.", "name another place.")
     with writing(to):
-        total = Copied()
+        tally = _Tally()
         for _ in range(2):
-            total += _copied_files(out, to, (path for folder in FOLDERS for path in _files(out / folder)))
+            _copy_files(out, to, (path for folder in FOLDERS for path in _files(out / folder)), tally)
             # Before the ledger: what the association lacks of it the next run adds.
             for path in (out / FILE, outbox_path(out)):
-                total += copied_database(path, to / path.relative_to(out))
-            total += _copied_ledger(out / "ledger", to / "ledger")
+                _take_database(path, to / path.relative_to(out), tally)
+            _copy_ledger(out / "ledger", to / "ledger", tally)
         for part in (to / "catalogs").glob(f"*/*/{PREFIX}*.parquet"):  # its exposures are in another, or by themselves
             if not (out / part.relative_to(to)).exists():
                 part.unlink()
-        return total
+        return tally.counts()
 
 
 def restore_output(source: Path, out: Path, tables: dict[str, TableOf]) -> tuple[Copied, Verification]:
@@ -99,13 +112,14 @@ def restore_output(source: Path, out: Path, tables: dict[str, TableOf]) -> tuple
         raise Misconfigured(
             "not_empty", str(out), "holds results already.", "name an empty folder, or move these away first."
         )
+    tally = _Tally()
     with lease(out), writing(out):
         # The ledger last: what is recorded is there.
-        copied = _copied_files(source, out, _restorable(source))
+        _copy_files(source, out, _restorable(source), tally)
         for path in (source / FILE, outbox_path(source)):
-            copied += copied_database(path, out / path.relative_to(source))
-        copied += _copied_ledger(source / "ledger", out / "ledger")
-    return copied, verify_output(out, tables)
+            _take_database(path, out / path.relative_to(source), tally)
+        _copy_ledger(source / "ledger", out / "ledger", tally)
+    return tally.counts(), verify_output(out, tables)
 
 
 def recorded_files(source: Path, nights: Collection[str] | None = None) -> Iterator[Path]:
@@ -156,8 +170,8 @@ def _require_here(*folders: Path) -> None:
             )
 
 
-def _copied_files(source: Path, to: Path, files: Iterable[Path]) -> Copied:
-    total, groups = Copied(), set[Path]()
+def _copy_files(source: Path, to: Path, files: Iterable[Path], tally: _Tally) -> None:
+    groups = set[Path]()
     for path in files:
         target = to / path.relative_to(source)
         staged = target.with_name(f".{target.name}{STAGED}")
@@ -165,7 +179,7 @@ def _copied_files(source: Path, to: Path, files: Iterable[Path]) -> Copied:
         try:
             found = path.stat()
             if _same(found, target):
-                total += Copied(kept=1)
+                tally.kept(target)
                 continue
             make_folder(target.parent)
             shutil.copy2(path, staged)
@@ -173,12 +187,11 @@ def _copied_files(source: Path, to: Path, files: Iterable[Path]) -> Copied:
             staged.unlink(missing_ok=True)
             continue
         publish_file(staged, target)
-        total += Copied(1, found.st_size)
+        tally.copied(target, found.st_size)
     for group in groups:  # one that was made again may have fewer files
         for path in _files(to / group.relative_to(source)):
             if not (source / path.relative_to(to)).exists():
                 path.unlink()
-    return total
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -200,37 +213,45 @@ PAGES, PAUSE_S, ROUNDS = 5000, 0.01, 20
 """Pages of a database that are copied while it is locked, the pause after them, s, and how often it is begun again."""
 
 
-def _copied_ledger(source: Path, to: Path) -> Copied:
+def _copy_ledger(source: Path, to: Path, tally: _Tally) -> None:
     """Copy the ledger: nights first, then the index, which may know more sources than they have records."""
     there = sorted(source.glob("*.sqlite"), key=lambda path: (path.name == INDEX, path.name))
-    total = sum((copied_database(path, to / path.name) for path in there), Copied())
+    for path in there:
+        _take_database(path, to / path.name, tally)
     if source / INDEX in there:  # a night without records has no file: one of before must not come back
         for gone in {path.name for path in to.glob("*.sqlite")} - {path.name for path in there}:
             (to / gone).unlink()
-    return total
 
 
-def copied_database(path: Path, target: Path) -> Copied:
-    """Copy a database of SQLite that has changed, as it is between two changes; one that is not there gives nothing."""
+def _take_database(path: Path, target: Path, tally: _Tally) -> None:
+    size = copy_database(path, target)
+    if size is not None:
+        tally.copied(target, size)
+    elif path.exists():
+        tally.kept(target)
+
+
+def copy_database(path: Path, target: Path) -> int | None:
+    """Copy a database of SQLite as it is between two changes; return its bytes, None if it is the same or not there."""
     staged = target.with_name(f".{target.name}{STAGED}")
     try:
         found = path.stat()
     except FileNotFoundError:  # of a night: its last record was withdrawn meanwhile
-        return Copied()
+        return None
     if _same(found, target):
-        return Copied(kept=1)
+        return None
     make_folder(target.parent)
     staged.unlink(missing_ok=True)
     os.close(os.open(staged, os.O_CREAT | os.O_RDWR, MODE))
     with named(path):
-        _copy_database(path, staged)
+        _copy_between_changes(path, staged)
     # Of before: what has changed since is copied by the next backup.
     os.utime(staged, ns=(found.st_atime_ns, found.st_mtime_ns))
     publish_file(staged, target)
-    return Copied(1, found.st_size)
+    return found.st_size
 
 
-def _copy_database(path: Path, to: Path) -> None:
+def _copy_between_changes(path: Path, to: Path) -> None:
     """Copy a database in parts, so that who writes to it waits for moments; each change of it begins the copy again."""
     steps = 0
 

@@ -22,7 +22,7 @@ import fsspec
 from flows.pipeline.models import model_name, models_in
 from flows.pipeline.provenance import recorded_settings
 from flows.pipeline.weights import location_of
-from flows.results.backup import copied_database, recorded_files
+from flows.results.backup import copy_database, recorded_files
 from flows.results.verify import Problem, Verification, verify_output
 from flows.storage.atomic import new_folder
 from flows.storage.bucket_path import BucketPath, files_below
@@ -158,7 +158,7 @@ def _copy_ledger(out: Path, staged: Path, nights: list[str]) -> dict[str, Proven
                     raise patch
                 target.put_patch(patch)
         else:
-            copied_database(out / "ledger" / f"{night}.sqlite", staged / "ledger" / f"{night}.sqlite")
+            copy_database(out / "ledger" / f"{night}.sqlite", staged / "ledger" / f"{night}.sqlite")
         for record in source.records(night):
             used |= {record.provenance or ""}
         if (whole := source.night(night)) is not None:

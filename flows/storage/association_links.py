@@ -77,6 +77,15 @@ NIGHT = sa.Table(
     sa.Column("stamp", sa.String, nullable=False),
     sa.Column("digest", sa.String, nullable=False),
 )
+REFUSAL = sa.Table(
+    "refusal",
+    TABLES,
+    sa.Column("visit", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("detector", sa.Integer, primary_key=True, autoincrement=False),
+    *(sa.Column(name, sa.String, nullable=False) for name in ("digest", "code", "where", "problem", "remedy")),
+)
+"""Exposures that cannot be associated as they are, and why; stores of earlier versions get it with the first."""
+
 EVENT = sa.Table(
     "event",
     TABLES,

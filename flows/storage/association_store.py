@@ -15,6 +15,7 @@ from flows.storage.association_links import (
     META,
     NIGHT,
     OBJECT,
+    REFUSAL,
     SOURCE,
     TABLES,
     VERSION,
@@ -30,7 +31,7 @@ from flows.storage.digest import digest
 from flows.storage.file_lock import MODE
 from schemas.dia_object import ASSOCIATION
 from schemas.dia_source import DIA_SOURCE
-from schemas.errors import Misconfigured, NightstrideError, Retryable
+from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
 from schemas.known_object import SS_SOURCE
 from schemas.ledger import ExposureRecord
@@ -61,7 +62,7 @@ class AssociationStore:
     """
 
     def __init__(self, engine: sa.Engine, where: str, path: Path | None) -> None:
-        self._engine, self._where, self._path = engine, where, path
+        self._engine, self._where, self._path, self._refusals = engine, where, path, False
 
     def nights(self) -> dict[str, tuple[str, str]]:
         """Return night -> stamp of the ledger when it was last associated, and digest of its association."""
@@ -77,6 +78,25 @@ class AssociationStore:
         where = [VISIT.c[name] == getattr(key, name) for name in ("night", "visit", "detector")]
         found = self._rows(sa.select(VISIT.c.digest).where(*where))
         return str(found[0].digest) if found else None
+
+    def refuse(self, key: ExposureKey, made_from: str, error: BadInput) -> None:
+        """Note why an exposure, with the digest of its detections, cannot be associated, until it is."""
+        named = {name: getattr(error, name) for name in ("code", "where", "problem", "remedy")}
+        with self._change() as connection:
+            REFUSAL.create(connection, checkfirst=True)
+            connection.execute(REFUSAL.delete().where(_is_refusal(key)))
+            row = {"visit": key.visit, "detector": key.detector, "digest": made_from, **named}
+            connection.execute(REFUSAL.insert().values(**row))
+        self._refusals = True
+
+    def refusal(self, key: ExposureKey, made_from: str) -> BadInput | None:
+        """Return why an exposure cannot be associated as its detections are; None: that is not known."""
+        if not self._refusals:
+            return None
+        found = self._rows(sa.select(REFUSAL).where(_is_refusal(key), REFUSAL.c.digest == made_from))
+        return (
+            BadInput(*(getattr(found[0], name) for name in ("code", "where", "problem", "remedy"))) if found else None
+        )
 
     def events(self) -> list[tuple[str, int]]:
         """Return what became of objects, in order: kind (removed, restored, renamed) and diaObjectId."""
@@ -130,6 +150,8 @@ class AssociationStore:
         """
         rows = usable_detections(found, settings.min_trail_arcsec)
         with self._change() as connection:
+            if self._refusals:
+                connection.execute(REFUSAL.delete().where(_is_refusal(key)))
             return ExposureLinks(connection, key).associate(made_from, rows, len(found), settings)
 
     def withdraw(self, key: ExposureKey) -> None:
@@ -168,8 +190,10 @@ class AssociationStore:
 
     def _version(self) -> int | None:
         with self._reading() as connection:
-            if not sa.inspect(connection).has_table(META.name):
+            inspector = sa.inspect(connection)
+            if not inspector.has_table(META.name):
                 return None
+            self._refusals = inspector.has_table(REFUSAL.name)
             return int(connection.execute(sa.select(META.c.version)).scalar_one())
 
     def clear(self) -> None:
@@ -196,6 +220,10 @@ class AssociationStore:
             if self._path is None:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ONE_WRITER)))
             yield connection
+
+
+def _is_refusal(key: ExposureKey) -> sa.ColumnElement[bool]:
+    return (REFUSAL.c.visit == key.visit) & (REFUSAL.c.detector == key.detector)
 
 
 def digest_of(record: ExposureRecord) -> str:

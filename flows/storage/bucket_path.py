@@ -260,6 +260,18 @@ def file_sizes(path: Path) -> list[int]:
     return [one.stat().st_size for one in ([path] if path.is_file() else files_below(path))]
 
 
+def change_of(path: Path) -> object:
+    """Return what changes when a file does, or when one comes into a folder or goes; errors as of reading a file."""
+    if not isinstance(path, BucketPath):
+        return path.stat().st_mtime_ns
+    try:
+        return path.version()
+    except FileNotFoundError:
+        if found := path.objects():
+            return tuple(found)
+        raise
+
+
 def _read(path: Path) -> bytes | FileNotFoundError:
     try:
         return path.read_bytes()

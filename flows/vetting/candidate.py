@@ -18,6 +18,7 @@ from flows.results.page.detection import PageDetection, detections
 from flows.results.page.words import NOTHING, number, utc
 from flows.storage.association_links import FILE
 from flows.storage.association_store import off_because, opened_association
+from flows.storage.bucket_path import change_of
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
 from flows.vetting.drawings import light_curve, tracklet_chart
@@ -344,7 +345,7 @@ def _rows_about(
             order, pixel = (int(part.removesuffix(".parquet").partition("=")[2]) for part in path.parts[-3::2])
             if int(pixels_at(np.array([place[0]]), np.array([place[1]]), order)[0]) != pixel:
                 continue
-        found.append(_kept(path, path.stat().st_mtime_ns, dataset.name, names))
+        found.append(_kept(path, change_of(path), dataset.name, names))
     return pa.concat_tables(found)
 
 
@@ -352,7 +353,7 @@ _DATASETS = {one.name: one for one in (DIA_LINK, OBJECT, STAR_GALAXY, SPECTRAL_C
 
 
 @lru_cache(maxsize=16)
-def _kept(path: Path, _: int, name: str, names: tuple[str, ...]) -> pa.Table:
+def _kept(path: Path, _: object, name: str, names: tuple[str, ...]) -> pa.Table:
     return CatalogStore(path).read_path(path, _DATASETS[name]).select(names)
 
 

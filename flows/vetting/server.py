@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.results.page.night import chosen_nights
+from flows.storage.bucket_path import change_of
 from flows.storage.layout import dataset_folder
 from flows.storage.ledger import Ledger
 from flows.vetting.candidate import CandidateContent, read_candidate
@@ -75,7 +76,7 @@ class Workplace:
         """Return what changes when a night gets another exposure or its tracklets."""
         ledger, nights = Ledger(self.out), self._nights()
         folders = [dataset_folder(self.out, one.name, night) for night in nights for one in (DIA_SOURCE, TRACKLET)]
-        changed = [folder.stat().st_mtime_ns if folder.exists() else 0 for folder in folders]
+        changed = [_change_of(folder) for folder in folders]
         return (*nights, *(ledger.stamp(night) for night in nights), *changed)
 
     def index(self) -> CandidateIndex:
@@ -137,6 +138,13 @@ class Workplace:
         if row is None:
             raise BadInput("no_candidate", str(source_id), "is no candidate of these nights.", "go back to the list.")
         return row
+
+
+def _change_of(folder: Path) -> object:
+    try:
+        return change_of(folder)
+    except FileNotFoundError:
+        return 0
 
 
 def make_server(app: "FastAPI", let_in: Doors) -> "uvicorn.Server":

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from flows.results.page.detection import Mark, PageDetection, cut, cutout_box, place_mark
 from flows.results.page.picture import bin_mean, level_and_noise, png, stretch
 from flows.results.page.words import utc
+from flows.storage.bucket_path import change_of
 from flows.storage.layout import tile_path
 from flows.storage.zarr_tiles import TileStore
 from kernels.sky.patches import pixels_at
@@ -80,7 +81,7 @@ class PlaceStamp:
 
 
 @lru_cache(maxsize=256)
-def _opened(path: Path, _: int) -> TileStore:
+def _opened(path: Path, _: object) -> TileStore:
     return TileStore.open(path)
 
 
@@ -88,7 +89,7 @@ def open_tiles(out: Path, key: ExposureKey) -> TileStore | None:
     """Return the tiles of an exposure, opened once; None where they are pruned or damaged."""
     path = tile_path(out, key)
     with suppress(OSError, BadInput):
-        return _opened(path, (path / "zarr.json").stat().st_mtime_ns)
+        return _opened(path, change_of(path / "zarr.json"))
     return None
 
 

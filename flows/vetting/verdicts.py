@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
+from time import monotonic
+from typing import Protocol
 from uuid import uuid4
 
 from pydantic import ValidationError
 
-from flows.storage.atomic import writing
+from flows.storage.atomic import write_conditions, writing
 from flows.storage.bucket_path import BucketPath
 from flows.storage.file_lock import file_lock
 from flows.storage.layout import refuse_release, verdict_log
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, Retryable
 from schemas.vetting import Verdict, VerdictRecord
 
 WAIT_S = 5.0
@@ -25,28 +27,21 @@ class VerdictStore:
     """Verdicts in ``OUT/vetting/verdicts.jsonl``, one JSON object a line.
 
     A line is written under a lock and flushed to the disk before it counts; what a killed process left of one is ended
-    and passed over. What other processes add is read when it is asked for.
+    and passed over. In a bucket the object is replaced by one with a line more, if nobody else has done so meanwhile.
+    What other processes add is read when it is asked for.
 
     Parameters
     ----------
     out
-        Output folder.
-
-    Raises
-    ------
-    Misconfigured
-        It is in an object store, where nothing can be added to a file.
+        Output folder, on this machine or in a bucket.
     """
 
     def __init__(self, out: Path) -> None:
-        if isinstance(out, BucketPath):
-            raise Misconfigured(
-                "vet_bucket",
-                str(out),
-                "is in an object store, where verdicts cannot be added to a file.",
-                "copy the nights to a local folder, and vet them there.",
-            )
-        self._out, self._path, self._mutex = out, verdict_log(out), Lock()
+        path = verdict_log(out)
+        self._out, self._mutex = out, Lock()
+        self._log: _Lines = (
+            _Object(path, out) if isinstance(path, BucketPath) and isinstance(out, BucketPath) else _File(path)
+        )
         self._read, self._lines = 0, list[VerdictRecord]()
         self._undone, self._by_id = set[str](), dict[str, VerdictRecord]()
         self.unreadable = 0
@@ -68,7 +63,8 @@ class VerdictStore:
         Raises
         ------
         Retryable, Misconfigured
-            It cannot be written (a full disk, no permission, a data release), or others keep the file locked.
+            It cannot be written (a full disk, no permission, a data release, a store that does not answer or does not
+            know conditions), or others keep the file locked.
         """
         x, y = place
         return self._append(
@@ -102,14 +98,7 @@ class VerdictStore:
     def refresh(self) -> None:
         """Read what has been added since."""
         with self._mutex:
-            try:
-                if self._path.stat().st_size <= self._read:
-                    return
-            except FileNotFoundError:
-                return
-            with self._path.open("rb") as file:
-                file.seek(self._read)
-                content = file.read()
+            content = self._log.after(self._read)
             whole = content[: content.rfind(b"\n") + 1]
             self._read += len(whole)
             for record in self._parsed(whole.splitlines()):
@@ -127,15 +116,44 @@ class VerdictStore:
 
     def _append(self, record: VerdictRecord) -> VerdictRecord:
         refuse_release(self._out)
-        line = record.model_dump_json().encode() + b"\n"
+        self._log.add(record.model_dump_json().encode() + b"\n")
+        self.refresh()
+        return record
+
+
+class _Lines(Protocol):
+    """Lines that are only ever added."""
+
+    def after(self, read: int) -> bytes:
+        """Return what follows so many bytes; nothing where there is no more."""
+
+    def add(self, line: bytes) -> None:
+        """Add a line."""
+
+
+class _File:
+    """Lines of a file on this machine."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def after(self, read: int) -> bytes:
+        try:
+            if self._path.stat().st_size <= read:
+                return b""
+        except FileNotFoundError:
+            return b""
+        with self._path.open("rb") as file:
+            file.seek(read)
+            return file.read()
+
+    def add(self, line: bytes) -> None:
         with writing(self._path.parent):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with file_lock(self._path.with_name(".lock"), WAIT_S), self._path.open("ab") as file:
                 file.write(self._end_of_line() + line)
                 file.flush()
                 os.fsync(file.fileno())
-        self.refresh()
-        return record
 
     def _end_of_line(self) -> bytes:
         """Return what ends a line that a killed process did not finish."""
@@ -144,6 +162,49 @@ class VerdictStore:
                 return b""
             file.seek(-1, os.SEEK_END)
             return b"" if file.read(1) == b"\n" else b"\n"
+
+
+class _Object:
+    """Lines of an object, which is read whole when it has another version."""
+
+    def __init__(self, path: BucketPath, out: BucketPath) -> None:
+        self._path, self._out, self._version = path, out, ""
+
+    def after(self, read: int) -> bytes:
+        try:
+            if self._path.version() == self._version:
+                return b""
+            found = self._path.read_versioned()
+        except FileNotFoundError:
+            return b""
+        self._version = found.version
+        return found.content[read:]
+
+    def add(self, line: bytes) -> None:
+        conditions, end = write_conditions(self._out), monotonic() + WAIT_S
+        if not conditions.enforced:
+            raise Misconfigured(
+                "vet_bucket", str(self._path), "is in a store that knows no conditions: two who judge at once would "
+                "lose verdicts.", "copy the nights to a local folder, and vet them there.",
+            )  # fmt: skip
+        while True:
+            content, version = self._content()
+            if line in content:  # it came through, and its answer was lost
+                return
+            try:
+                conditions.write(self._path, content + line, version)
+                return
+            except FileExistsError as error:
+                if monotonic() > end:
+                    problem = f"was changed by others again and again for {WAIT_S:g} s."
+                    raise Retryable("lock_held", str(self._path), problem, "judge it once more.") from error
+
+    def _content(self) -> tuple[bytes, str | None]:
+        try:
+            found = self._path.read_versioned()
+        except FileNotFoundError:
+            return b"", None
+        return found.content, found.version
 
 
 def _now() -> str:

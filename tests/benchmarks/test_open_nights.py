@@ -6,6 +6,7 @@ def test_nights_are_looked_at(tmp_path):
     out = make_nights(tmp_path, exposures=3, nights=4, rows=5)
     found = {one.what: one for one in looks(out)}
     assert found["len(detections())"].rows == found["six columns, Arrow"].rows == 4 * 3 * 5
+    assert found["all columns, Arrow"].rows == found["the same, by pyarrow's dataset reader alone"].rows == 60
     assert found["one night, all columns, pandas"].rows == 15
     assert found["exposures by the ledger"].rows == 12
     assert [one.what for one in found.values() if one.limited] == ["detections()", "detections().head(10)"]

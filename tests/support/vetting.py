@@ -10,7 +10,7 @@ import pyarrow as pa
 from astropy.io.fits import Header
 from astropy.wcs import WCS
 
-from flows.storage.association_store import opened_association
+from flows.storage.association_store import off_because, opened_association
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
@@ -62,6 +62,8 @@ def build(out: Path) -> Path:
     movers = [rows[visit][0] for visit in VISITS]
     _motion(out, movers, [one for visit in VISITS for one in rows[visit]])
     _objects(out, [one for visit in VISITS for one in rows[visit]])
+    if off_because(out, AssociationSettings()) is not None:
+        return out
     with opened_association(out, AssociationSettings()) as store:
         for visit in VISITS:
             table = filled(DIA_SOURCE, rows[visit][1:2])

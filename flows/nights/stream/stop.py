@@ -1,5 +1,6 @@
 """End of a stream within a bound, whenever and however often it is signalled."""
 
+import logging
 import os
 import signal
 import sys
@@ -25,10 +26,10 @@ class Stop:
     within_s
         From the first signal to the end of the process, s, at most.
     say
-        Receives what happens, a line each.
+        Receives what happens, a line each, and how grave it is, a level of `logging`.
     """
 
-    def __init__(self, within_s: float, say: Callable[[str], None]) -> None:
+    def __init__(self, within_s: float, say: Callable[[str, int], object]) -> None:
         self._within_s, self._say = within_s, say
         self._heard, self._working = False, False
         self._timer: threading.Timer | None = None
@@ -48,8 +49,13 @@ class Stop:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    @property
+    def asked(self) -> bool:
+        """Return whether it has been asked to stop."""
+        return self._heard
+
     def begin(self) -> None:
-        """Take note that exposures may be on their way from now on; before, the first signal ends the process."""
+        """Take note that work may be on its way from now on; before, the first signal ends the process."""
         self._working = True
 
     def heard(self, number: int, frame: FrameType | None = None) -> None:
@@ -63,12 +69,12 @@ class Stop:
         self._tell(f"Asked to stop: what is on its way has {self._within_s:g} s; a second signal ends it at once.")
 
     def _give_up(self) -> None:
-        self._tell(f"Not finished within {self._within_s:g} s. {LEFT}")
+        self._tell(f"Not finished within {self._within_s:g} s. {LEFT}", logging.WARNING)
         _end(1)
 
-    def _tell(self, text: str) -> None:
+    def _tell(self, text: str, level: int = logging.INFO) -> None:
         with suppress(Exception):  # a stream that is being written to when the signal arrives
-            self._say(text)
+            self._say(text, level)
 
 
 def _end(code: int) -> NoReturn:

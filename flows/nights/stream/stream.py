@@ -137,6 +137,7 @@ class StreamRecorder:
                 continue
             if night in touched or "objects" in made.seconds:
                 made = with_report(made, night, self._out, self._settings, of_run=False)
+            self._tell_troubles(made, self._nights.get(night))
             self._nights[night] = compacted(made, self._out, self._settings, self._progress)
 
     def summary(self) -> RunSummary:
@@ -182,6 +183,13 @@ class StreamRecorder:
 
     def _add(self, part: RunSummary) -> None:
         self._totals = combined([self._totals, part])
+
+    def _tell_troubles(self, made: RunSummary, before: RunSummary | None) -> None:
+        """Say what failed of a night, unless that was said when it was made before."""
+        known = () if before is None else (*before.night_failed, *before.quality_failed)
+        for trouble in (*made.night_failed, *made.quality_failed):
+            if trouble not in known:
+                self._progress.say(f"failed: {trouble.message}", logging.WARNING, code=trouble.code)
 
     def _not_made(self, summary: RunSummary, night: str, error: NightstrideError) -> RunSummary:
         if isinstance(error, Retryable):
@@ -394,7 +402,7 @@ def _let_go(night: StreamNight) -> None:
         try:
             step()
         except Exception as error:
-            night.progress.say(f"at the end: {type(error).__name__}: {error}")
+            night.progress.say(f"at the end: {type(error).__name__}: {error}", logging.WARNING)
 
 
 def _search(night: StreamNight) -> None:

@@ -125,7 +125,7 @@ def test_an_output_folder_that_sent_nothing_says_so(tmp_path):
 def test_alerts_of_a_topic_become_a_catalogue_that_is_verified(night, url, tmp_path):
     out, ids = night
     send(out, url)
-    options = ("--content", "alerts", "--out", tmp_path / "theirs", "--idle-exit", 3, "--json")
+    options = ("--content", "alerts", "--out", tmp_path / "theirs", "--once", "--json")
     got = nightstride("watch", f"{url}?group=one", *options, NIGHTSTRIDE_KAFKA_SESSION_TIMEOUT_MS="6000")
     assert got.code == 0, got.stderr
     assert (got.summary["messages"], got.summary["kept"], got.summary["dead"]) == (len(ids), len(ids), 0)
@@ -147,6 +147,7 @@ def test_alerts_of_a_topic_become_a_catalogue_that_is_verified(night, url, tmp_p
         (("folder", "--content", "alerts"), "no_topic"),
         (("kafka://h:1/t", "--content", "alerts", "--filter", "nosuch > 1"), "bad_filter"),
         (("kafka://h:1/t", "--filter", "snr > 1"), "bad_usage"),
+        (("folder", "--once"), "bad_usage"),
         (("kafka://h:1", "--content", "alerts"), "kafka"),
         (("kafka://user:secret@h:1/t", "--content", "alerts"), "credentials_in_url"),
     ],

@@ -12,7 +12,10 @@ def test_there_and_back(tmp_path):
     )  # fmt: skip
     Ledger(tmp_path / "out").put(record)
     done = nightstride("backup", tmp_path / "out", tmp_path / "to", "--json")
-    assert (done.code, done.summary["files"]) == (0, 2), done.stderr
+    assert (done.code, done.summary["files"], done.summary["kept"]) == (0, 2, 0), done.stderr
+    assert "2 files copied" in done.stderr
+    assert "0 unchanged" in done.stderr
+    assert "0 files copied, 0.0 MB; 2 unchanged." in nightstride("backup", tmp_path / "out", tmp_path / "to").stderr
     back = nightstride("restore", tmp_path / "to", tmp_path / "new", "--json")
     assert (back.code, back.summary["problems"]) == (0, 0), back.stderr
     assert "2 files restored, 1 exposure, 0 problems." in back.stderr

@@ -1,3 +1,4 @@
+import json
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,7 @@ from schemas.errors import BadInput, Misconfigured
 from schemas.keyword_mapping import KeywordMapping
 from schemas.pixels import UNUSABLE
 from schemas.settings import Settings
+from tests.support.cli import nightstride
 
 installed = pytest.mark.skipif(
     find_spec("sfft") is None or find_spec("reproject") is None, reason="the extra subtract is not installed"
@@ -72,6 +74,24 @@ def test_a_template_is_put_on_the_pixels_and_subtracted(tmp_path, science, grid)
     light = (planes["science"] - 100) / info.noise
     assert (np.abs(signal[far]) < 8 + 0.06 * np.abs(light[far])).mean() > 0.9999
     np.testing.assert_array_equal(planes["science"], fits.getdata(science))
+
+
+@pytest.mark.parametrize("missing", ["sfft", "reproject"])
+def test_without_a_package_nothing_is_searched_or_quarantined_and_the_extra_is_named(
+    tmp_path, science, monkeypatch, missing
+):
+    there = {"sfft", "reproject"} - {missing}
+    monkeypatch.setattr("flows.inputs.template.find_spec", lambda name: name in there or None)
+    template = write(tmp_path / "template.fits", 2.4, wcs(7.4), seed=2)
+    ended = nightstride("run", science, "--template", template, "--out", tmp_path / "out", "--json", cwd=tmp_path)
+    error = json.loads(ended.stdout.splitlines()[-1])["error"]
+    assert (ended.code, error["code"], error["remedy"]) == (2, "no_subtraction", "pip install 'nightstride[subtract]'.")
+    assert f"the package {missing} is not installed" in error["problem"]
+    assert not list((tmp_path / "out").glob("quarantine/*"))
+    (source,) = list_sources([science], SETTINGS, template)
+    with pytest.raises(Misconfigured) as caught:  # in a worker that lacks what the command has
+        prepare(source, SETTINGS)
+    assert caught.value.code == "no_subtraction"
 
 
 @installed

@@ -183,8 +183,15 @@ def test_an_unreadable_catalogue_is_told_and_the_others_go_on(tmp_path):
     path.write_bytes(b"no Parquet")
     found = associate(tmp_path, SETTINGS.association, [FIRST]).summary
     assert (found.exposures, [one.code for one in found.failed]) == (1, ["unreadable_catalogue"])
+    publish(tmp_path, 3, SECOND)
+    for _ in range(2):  # runs for another night, by which it was told before
+        found = associate(tmp_path, SETTINGS.association, [SECOND]).summary
+        assert (FIRST in found.nights, found.failed) == (True, ())
+    for nights in ([FIRST], None):
+        assert len(associate(tmp_path, SETTINGS.association, nights).summary.failed) == 1
     path.write_bytes(content)
-    assert associate(tmp_path, SETTINGS.association, [FIRST]).summary.exposures == 1
+    assert associate(tmp_path, SETTINGS.association, [SECOND]).summary.exposures == 1
+    assert FIRST not in associate(tmp_path, SETTINGS.association, [SECOND]).summary.nights
 
 
 def test_it_can_be_switched_off_and_is_off_in_buckets(tmp_path):

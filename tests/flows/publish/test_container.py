@@ -3,9 +3,11 @@ from io import BytesIO
 import fastavro
 import pytest
 
-from flows.publish.container import BLOCK, require_night, write_container
+from flows.publish.container import BLOCK, has_header, require_night, write_container
 from flows.publish.rubin_schema import SCHEMAS, deserialise, parsed
+from flows.storage.bucket_path import BucketPath
 from schemas.errors import BadInput
+from tests.support.memory_store import bucket_in_memory
 from tests.support.packets import packet
 
 
@@ -42,10 +44,40 @@ def test_the_header_says_of_which_night_it_is(tmp_path):
     require_night(tmp_path / "8.avro", 8, "20260102")
     with pytest.raises(BadInput, match=r"7\.avro: holds alerts of night 20260101: those of visit 7 of night 20260102"):
         require_night(path, 7, "20260102")
-    for content in (b"", b"Obj\x01", b"no Avro at all, but of some length, so that there is something to be compared"):
+    plain = tmp_path / "plain.avro"
+    write_container(plain, parsed("11.1"), bodies())
+    for content in (
+        b"x",
+        b"no Avro at all, but of some length, so that there is something to be compared",
+        plain.read_bytes(),
+    ):
         path.write_bytes(content)
         with pytest.raises(BadInput, match="of another program"):
             require_night(path, 7, "20260101")
+
+
+@pytest.mark.parametrize("where", ["folder", "bucket"])
+def test_what_ends_within_its_header_is_as_good_as_none(tmp_path, monkeypatch, where):
+    folder = tmp_path if where == "folder" else bucket_in_memory(monkeypatch)[0]
+    file = BytesIO()
+    write_container(file, parsed("11.1"), bodies(), "20260102")  # of whatever night: no alert is in it
+    whole, path = file.getvalue(), folder / "7.avro"
+    header = whole.index(b"20260102") + len(b"20260102")
+    for length in (0, 1, 4, 20, header - 1):
+        put(path, whole[:length])
+        require_night(path, 7, "20260101")
+    put(path, whole[:header])
+    with pytest.raises(BadInput, match="holds alerts of night 20260102"):
+        require_night(path, 7, "20260101")
+    put(path, b"")
+    assert not has_header(path)
+    write_container(path, parsed("11.1"), bodies(), "20260101")
+    assert has_header(path)
+    assert len(list(fastavro.reader(BytesIO(path.read_bytes())))) == len(bodies())
+
+
+def put(path, content):
+    path.write(content) if isinstance(path, BucketPath) else path.write_bytes(content)
 
 
 def test_blocks_end(tmp_path):

@@ -8,6 +8,8 @@ from flows.publish.outbox import opened_outbox
 from flows.storage.bucket_path import located
 from schemas.alert_settings import AlertSettings
 from schemas.errors import BadInput, Misconfigured
+from schemas.exposure import ExposureKey
+from tests.support.memory_store import bucket_in_memory
 from tests.support.packets import packets
 
 
@@ -34,6 +36,20 @@ def test_a_container_is_written_whole_and_its_alerts_are_recorded(tmp_path):
     again = send(sink, tmp_path / "out", 450)
     assert (again.alerts, again.kept) == (0, 450)
     assert (sink / "77.avro").read_bytes() == before
+
+
+def test_an_empty_container_is_replaced_and_its_alerts_are_sent_again(tmp_path, monkeypatch):
+    bucket = bucket_in_memory(monkeypatch)[0]
+    for sink in (tmp_path / "sink", bucket / "sink"):
+        send(sink, tmp_path / "out", 3)
+        path = sink / "77.avro"
+        before = path.read_bytes()
+        path.write(b"") if sink.is_relative_to(bucket) else path.write_bytes(b"")
+        with opened_sink(str(sink), tmp_path / "out", AlertSettings()) as opened:
+            assert opened.wanted(ExposureKey(night="20260102", visit=77, detector=1), "11.1", "d", [1]) == [True]
+        again = send(sink, tmp_path / "out", 3)
+        assert (again.alerts, again.kept) == (3, 0)
+        assert path.read_bytes() == before
 
 
 def test_a_visit_that_is_searched_again_replaces_its_container(tmp_path):

@@ -199,10 +199,10 @@ def test_a_visit_is_owed_until_it_is_settled_and_again_if_it_begins_again(tmp_pa
     first = box.turn(route, "20260102", 78)
     with opened_outbox(tmp_path, alone=False) as other:  # another thread, while alerts of the visit are sent
         other.owe(route, "20260102", 78)
-    box.settle(first)
+    box.settle(route, "20260102", 78, first)
     assert box.owed(route) == {("20260102", 78)}
     assert box.counts() == {(SINK, "11.1"): {"owed": 1}}
-    box.settle(box.turn(route, "20260102", 78))
+    box.settle(route, "20260102", 78, box.turn(route, "20260102", 78))
     assert (box.owed(route), box.turn(route, "20260102", 78)) == (set(), 0)
     box.owe(route, "20260102", 78)
     box.forget("20260102")
@@ -243,3 +243,26 @@ def test_the_clock_of_the_host_decides_nothing(tmp_path_factory, steps):
             patch.setattr(module, "time", lambda number=number: -float(number))
             box.bury(route, one, BadInput("x", "y", "z.", "w."))
         assert [letter.name for letter in box.letters()] == [str(one.source_id) for one in letters]
+
+
+def test_a_visit_is_given_up_with_its_reason_until_it_is_sent_or_owed_again(tmp_path, box, route):
+    error, visit = BadInput("damaged", "x.parquet", "is damaged.", "mend it."), ("20260102", 78)
+    box.owe(route, *visit)
+    first = box.turn(route, *visit)
+    with opened_outbox(tmp_path, alone=False) as other:  # searched again, while its alerts are sent
+        other.owe(route, *visit)
+    box.settle(route, *visit, first, error, "as it was")
+    assert (box.given_up(), box.owed(route)) == ([], {visit})
+    box.settle(route, *visit, box.turn(route, *visit), error, "as it is")
+    (found,) = box.given_up(route)
+    assert found[:7] == (SINK, "11.1", *visit, "damaged", "x.parquet: is damaged. To fix, mend it.", "as it is")
+    assert (box.owed(route), box.counts()) == (set(), {(SINK, "11.1"): {"given_up": 1}})
+    assert box.given_up(route + 1) == []
+    box.owe(route, *visit)
+    assert box.given_up() == []
+    box.settle(route, *visit, box.turn(route, *visit), error)
+    box.settle(route, *visit)
+    assert box.counts() == {}
+    box.settle(route, *visit, 0, error)
+    box.forget("20260102")
+    assert box.given_up() == []

@@ -1,11 +1,13 @@
 import io
 import json
+import logging
 import os
 import random
 import signal
 import subprocess
 import sys
 import tarfile
+from itertools import count
 from pathlib import Path
 
 import fastavro
@@ -20,7 +22,7 @@ from flows.publish.receive import AlertCatalogue, AlertTopic, receive
 from flows.publish.registry import SchemaRegistry
 from flows.publish.row_filter import RowFilter
 from flows.publish.wire import ReceivedAlert, alerts_of, message_of, row_of
-from schemas.errors import BadInput
+from schemas.errors import BadInput, Retryable
 from schemas.received_alert import RECEIVED_ALERT
 from tests.support.packets import packet
 from tests.support.registry import registry
@@ -113,6 +115,44 @@ def test_repeats_are_dropped_whoever_reads_them_again(broker, topic, box, tmp_pa
     again = take("others")
     assert (again.messages, again.kept, again.repeated) == (5, 0, 5)
     assert (tmp_path / "catalogs" / "received_alert" / "night=20260101" / "77.parquet").read_bytes() == before
+
+
+def test_once_ends_with_the_last_that_was_there_however_many_arrive_meanwhile(
+    broker, topic, box, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("NIGHTSTRIDE_KAFKA_SESSION_TIMEOUT_MS", "6000")  # after which the mock cluster's group is free
+    broker.send(topic, *(message_of(packet(source)) for source in range(1, 1201)))
+    following = count(2000)
+
+    def take(meanwhile):
+        source = AlertTopic(f"kafka://{broker.address}/{topic}?group=once-{topic}")
+        found = AlertCatalogue(tmp_path, source.name, box, SchemaRegistry())
+        try:
+            return receive(source, found, lambda: bool(meanwhile()), None, print, once=True)
+        finally:
+            source.close()
+
+    def arrive():
+        broker.send(topic, message_of(packet(next(following))))
+
+    found = take(arrive)
+    arrived = next(following) - 2000
+    assert 1200 <= found.kept <= 1200 + arrived
+    rest = take(list)
+    assert found.kept + rest.kept == 1200 + arrived
+    assert take(list).messages == 0  # and what is read to its end ends, too
+
+
+@pytest.mark.parametrize("ends", [{"once": True, "idle_exit_s": None}, {"idle_exit_s": 0.2}])
+def test_brokers_that_cannot_be_reached_are_no_empty_topic(box, tmp_path, monkeypatch, ends):
+    monkeypatch.setattr("flows.publish.receive.JOIN_S", 2.0)
+    source, said = AlertTopic("kafka://127.0.0.1:9/t"), []
+    found = AlertCatalogue(tmp_path, source.name, box, SchemaRegistry())
+    with pytest.raises(Retryable, match="no partition of it was given to this reader") as caught:
+        receive(source, found, lambda: False, say=lambda text, level: said.append((text[:8], level)), **ends)
+    source.close()
+    assert caught.value.code == "kafka"
+    assert ("waiting:", logging.WARNING) in said  # which -q does not keep back
 
 
 def test_a_filter_says_which_are_kept(send, take, tmp_path):

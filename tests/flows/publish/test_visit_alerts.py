@@ -1,12 +1,15 @@
 """Alerts of a run, visit by visit: with brokers and databases that fail, processes that end, clocks that jump."""
 
+import io
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from time import monotonic
 
 import fastavro
 import pytest
+from rich.console import Console
 
 from flows.nights.association import associate
 from flows.nights.services.folder import DATABASE
@@ -14,15 +17,20 @@ from flows.nights.services.processes import Postgres
 from flows.nights.totals import NightTotals, combined, summarise_run
 from flows.pipeline.outcome import Plan
 from flows.publish import publish as module
-from flows.publish.outbox import OwedVisits, opened_outbox
+from flows.publish.outbox import opened_outbox
 from flows.publish.publish import VisitAlerts, alert_packets
 from flows.publish.rubin_schema import deserialise
-from flows.publish.sinks import Sent
+from flows.publish.sinks import OwedVisits, Sent
+from flows.runtime.log import tell
+from flows.storage.association_links import ExposureLinks
+from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
+from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.settings import Settings
 from schemas.summary import AlertCounts, AlertLag
 from tests.support.alert_night import MJD, NIGHT, info_of, places, put, rows_of, visit_of
+from tests.support.cli import nightstride
 from tests.support.services import new_services, place, require_postgres
 
 pytest_plugins = ("tests.support.topic_fixture",)
@@ -60,11 +68,11 @@ class Sinks:
 def alerts(tmp_path, monkeypatch):
     """Return a function that makes the alerts of a run whose sink gives some answers."""
 
-    def make(*answers):
+    def make(*answers, say=lambda *_: None):
         sinks = Sinks(*answers)
         monkeypatch.setattr(module, "opened_sink", sinks)
         monkeypatch.setattr(module, "alert_packets", lambda *_, night, visit, complete: [(night, visit)])
-        return VisitAlerts(tmp_path, Settings(alerts={"to": "kafka://h/t"}), lambda _: None), sinks
+        return VisitAlerts(tmp_path, Settings(alerts={"to": "kafka://h/t"}), say), sinks
 
     return make
 
@@ -144,6 +152,15 @@ def test_a_run_that_is_stopped_does_not_wait_for_a_broker(alerts):
     assert (len(sinks.asked), found.alerts.left, found.exit_code) == (1, 4, 1)
 
 
+def test_what_is_not_sent_is_said_when_it_happens_also_on_a_quiet_console(alerts):
+    text = io.StringIO()
+    made, _ = alerts(Sent(3), Sent(left=4, trouble=DOWN), say=partial(tell, Console(file=text, quiet=True, width=300)))
+    made.visit("20260101", 1, None)
+    assert text.getvalue() == ""
+    made.visit("20260101", 2, None)
+    assert text.getvalue().startswith("not sent: alerts of night 20260101: kafka://h/t: is down.")
+
+
 def test_nights_add_up(alerts):
     one = EMPTY.model_copy(update={"alerts": AlertCounts(sent=2, lag_s=AlertLag(n=2, p50=1, p95=2, p99=2))})
     other = EMPTY.model_copy(update={"alerts": AlertCounts(sent=5, left=1, lag_s=AlertLag(n=5, p50=3, p95=4, p99=4))})
@@ -166,7 +183,7 @@ def test_visits_that_end_together_are_sent_one_after_the_other(alerts):
 
 def test_a_place_that_is_none_is_refused_when_the_run_begins(tmp_path):
     with pytest.raises(Misconfigured, match="is no URL of a topic"):
-        VisitAlerts(tmp_path, Settings(alerts={"to": "kafka://h"}), lambda _: None)
+        VisitAlerts(tmp_path, Settings(alerts={"to": "kafka://h"}), lambda *_: None)
     with opened_outbox(tmp_path):
         pass
 
@@ -186,7 +203,7 @@ def settings_to(to, store="auto", **alerts):
 
 
 def run_of(out, settings):
-    return VisitAlerts(out, settings, lambda _: None)
+    return VisitAlerts(out, settings, lambda *_: None)
 
 
 def alerts_in(folder):
@@ -267,6 +284,75 @@ def test_a_visit_of_which_nothing_was_published_is_not_owed_for_ever(tmp_path):
         assert all("owed" not in states for states in box.counts().values())
 
 
+def status_of(out):
+    found = nightstride("alerts", "status", out, "--json")
+    return found.code, [(one["visit"], one["code"]) for one in found.summary["given_up"]], found.stderr
+
+
+def test_a_visit_that_cannot_be_associated_is_told_once_listed_and_sent_when_it_can(tmp_path, monkeypatch):
+    out, settings = tmp_path / "out", settings_to(tmp_path / "sink")
+    published(out, 0, 1, detectors=2)
+    own = ExposureLinks.associate
+
+    def refuses(links, *given):
+        if links._key.name == info_of(1).name:
+            raise BadInput("no_id_left", "exposure 101-0", "has no id left.", "rebuild.")
+        return own(links, *given)
+
+    run = run_of(out, settings)
+    for n in (0, 1):
+        run.begin(NIGHT, visit_of(n))
+    with monkeypatch.context() as patch:
+        patch.setattr(ExposureLinks, "associate", refuses)
+        associate(out, settings.association, {NIGHT})
+        for n in (0, 1):
+            run.visit(NIGHT, visit_of(n), None)
+        told = run.added_to(EMPTY)
+        assert (told.alerts.sent, [one.code for one in told.alerts_failed]) == (18, ["no_id_left"])
+        assert "Given up until its exposures or their association change; `nightstride alerts publish" in str(
+            told.alerts_failed[0].message
+        )
+        for _ in range(2):  # as it was
+            associate(out, settings.association, {NIGHT})
+            again = run_of(out, settings).added_to(EMPTY)
+            assert (again.alerts, again.alerts_failed) == (AlertCounts(), ())
+        code, given_up, said = status_of(out)
+        assert (code, given_up) == (3, [(visit_of(1), "no_id_left")])
+        assert f"given up: visit {visit_of(1)} of night {NIGHT}" in said
+    associate(out, settings.association, {NIGHT})
+    found = run_of(out, settings).added_to(EMPTY)
+    assert (found.alerts.sent, found.alerts_failed) == (6, ())
+    alerts = alerts_in(tmp_path / "sink")
+    assert sorted(one["diaSourceId"] for one in alerts) == ids_of((0, 1), detectors=2)
+    assert {one["diaSource"]["diaObjectId"] is None for one in alerts} == {False}
+    assert status_of(out)[:2] == (0, [])
+
+
+def test_a_visit_with_a_damaged_catalogue_is_given_up_until_it_is_asked_for_or_searched_again(tmp_path):
+    out, settings = tmp_path / "out", settings_to(tmp_path / "sink")
+    published(out, 0, 1, detectors=2)
+    path = CatalogStore(out).path(DIA_SOURCE, info_of(1))
+    whole = path.read_bytes()
+    path.write_bytes(b"no Parquet")
+    associate(out, settings.association, {NIGHT})
+    run = run_of(out, settings)
+    run.begin(NIGHT, visit_of(1))
+    run.visit(NIGHT, visit_of(1), None)
+    told = run.added_to(EMPTY)
+    assert (told.alerts.sent, [one.code for one in told.alerts_failed]) == (6, ["unreadable_catalogue"])
+    assert run_of(out, settings).added_to(EMPTY).alerts_failed == ()
+    publish = ("alerts", "publish", out, "--to", tmp_path / "sink", "--json")
+    assert nightstride(*publish).code == 1
+    assert status_of(out)[:2] == (3, [(visit_of(1), "unreadable_catalogue")])
+    path.write_bytes(whole)  # from a backup: what was recorded of it is the same
+    associate(out, settings.association, {NIGHT})
+    assert nightstride(*publish, "--visit", visit_of(0)).code == 0
+    assert status_of(out)[0] == 3  # nothing was asked of the other
+    assert nightstride(*publish).code == 0
+    assert status_of(out)[:2] == (0, [])
+    assert sorted(one["diaSourceId"] for one in alerts_in(tmp_path / "sink")) == ids_of((0, 1), detectors=2)
+
+
 @pytest.fixture(scope="module")
 def database():
     """A server that a test stops and starts, and the URL of its database."""
@@ -288,7 +374,7 @@ def test_a_database_that_stops_in_the_middle_of_a_visit_loses_and_doubles_nothin
     (server, store), out = database, tmp_path / "out"
     settings, told = settings_to(url, store), []
     published(out, 0, 1, 2)
-    run = VisitAlerts(out, settings, told.append)
+    run = VisitAlerts(out, settings, lambda text, _: told.append(text))
     for n in range(3):
         run.begin(NIGHT, visit_of(n))
     assert associate(out, settings.association, {NIGHT}).digests is not None

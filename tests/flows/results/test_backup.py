@@ -59,12 +59,13 @@ def test_a_run_goes_on_where_the_backup_was(nightstride_run, raw_night, out, tmp
 
 def test_a_second_backup_copies_what_has_changed(out, tmp_path):
     first = backup_output(out, tmp_path / "to")
-    assert first.kept == first.files  # all are looked at again
+    assert first.kept == 0  # into a new folder: each file is copied, and none was there
     again = backup_output(out, tmp_path / "to")
-    assert again == Copied(0, 0, first.files + first.kept)
+    assert again == Copied(0, 0, first.files)
     record = next(Ledger(out).records())
     Ledger(out).put(record.model_copy(update={"reason": "disk_full: no space"}))
-    assert backup_output(out, tmp_path / "to").files == 1
+    third = backup_output(out, tmp_path / "to")
+    assert (third.files, third.kept) == (1, first.files - 1)
     assert next(Ledger(tmp_path / "to").records()).reason == "disk_full: no space"
 
 

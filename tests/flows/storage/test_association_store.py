@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from flows.nights.services.folder import DATABASE
 from flows.nights.services.processes import Postgres
 from flows.storage import association_store
-from flows.storage.association_links import FILE
+from flows.storage.association_links import FILE, REFUSAL
 from flows.storage.association_store import off_because, opened_association
 from flows.storage.bucket_path import located
-from schemas.errors import Misconfigured, Retryable
+from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.settings import AssociationSettings
 from tests.support.association import detections, key
 from tests.support.services import new_services, place, require_postgres
@@ -384,3 +384,20 @@ def test_urls_are_of_postgresql_and_without_passwords(store, rule):
 def test_limits_of_the_reach_are_in_order():
     with pytest.raises(ValueError, match="min_arcsec must not be above"):
         AssociationSettings(min_arcsec=2.0)
+
+
+def test_why_an_exposure_cannot_be_associated_is_known_until_it_is(tmp_path, given_settings, store):
+    with store._engine.begin() as connection:  # a store of an earlier version has no table of them
+        REFUSAL.drop(connection)
+    error = BadInput("no_id_left", "exposure 1-3", "has none.", "rebuild.")
+    with opened_association(tmp_path, given_settings) as found:
+        assert found.refusal(key(1), "d") is None
+        put(found, 2, [10.0], [5.0])
+        found.refuse(key(1), "d", error)
+        found.refuse(key(1), "d", error)  # tried again, in vain
+    with opened_association(tmp_path, given_settings) as found:
+        known = found.refusal(key(1), "d")
+        assert (type(known), str(known), known.code) == (BadInput, str(error), "no_id_left")
+        assert found.refusal(key(1), "another search") is None
+        put(found, 1, [10.0], [5.0])
+        assert found.refusal(key(1), "d") is None

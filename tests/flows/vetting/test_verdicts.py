@@ -4,18 +4,29 @@ import json
 import multiprocessing
 import traceback
 from itertools import pairwise
+from threading import Thread
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from obstore.exceptions import GenericError
 
 from flows.results.backup import backup_output
-from flows.storage.bucket_path import BucketPath
+from flows.storage.atomic import WriteConditions
+from flows.storage.bucket_path import located
+from flows.storage.object_store import configure
 from flows.vetting import verdicts
 from flows.vetting.labels import agreements, export_labels, label_table
+from flows.vetting.server import Workplace
 from flows.vetting.verdicts import VerdictStore
 from schemas.errors import Misconfigured
+from schemas.settings import StoreSettings
 from schemas.vetting import LABEL, Verdict
+from tests.support.cli import nightstride
+from tests.support.memory_store import bucket_in_memory
+from tests.support.vetting import build, source_id
+
+pytest_plugins = ("tests.support.s3_fixture",)
 
 NIGHT = "20261103"
 
@@ -120,9 +131,66 @@ def test_a_backup_has_them(tmp_path):
     assert [path.name for path in (to / "vetting").iterdir()] == ["verdicts.jsonl"]
 
 
-def test_a_bucket_is_refused():
-    with pytest.raises(Misconfigured, match="cannot be added"):
-        VerdictStore(BucketPath("s3://bucket/out"))
+def test_in_a_bucket_two_servers_lose_nothing_and_an_answer_that_is_lost_doubles_nothing(monkeypatch):
+    out, watched = bucket_in_memory(monkeypatch)
+    first, second = VerdictStore(out), VerdictStore(out)
+    assert (first.standing(), first.version) == ([], 0)
+    made = add(first, 1)
+    threads = [Thread(target=lambda store=store, n=n: [add(store, 10 * n + k) for k in range(5)])
+               for n, store in ((1, first), (2, second))]  # fmt: skip
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join(60)
+    ids = {1, *range(10, 15), *range(20, 25)}
+    assert [{one.diaSourceId for one in store.standing()} for store in (first, second)] == [ids, ids]
+    before = (out / "vetting" / "verdicts.jsonl").read_bytes()
+    assert second.undo("a", made.id).id == made.id
+
+    def lost(number, puts=[0]):  # noqa: B006
+        if watched.names[-1][0] == "put":
+            puts[0] += 1
+            if puts[0] == 1:
+                raise GenericError("timed out")
+
+    watched.after = lost
+    add(first, 99)
+    after = (out / "vetting" / "verdicts.jsonl").read_bytes()
+    assert after.startswith(before)
+    assert [one.diaSourceId for one in VerdictStore(out).standing()].count(99) == 1
+    assert len(after.splitlines()) == len(before.splitlines()) + 2
+    assert VerdictStore(out).unreadable == 0
+
+
+def test_a_store_without_conditions_is_refused_and_nothing_is_written(monkeypatch):
+    out, _ = bucket_in_memory(monkeypatch)
+    monkeypatch.setattr(verdicts, "write_conditions", lambda out: WriteConditions(enforced=False))
+    with pytest.raises(Misconfigured, match="knows no conditions") as caught:
+        add(VerdictStore(out), 1)
+    assert caught.value.code == "vet_bucket"
+    assert not (out / "vetting").exists()
+
+
+def test_a_night_in_a_bucket_is_judged_and_its_labels_are_exported(moto, tmp_path, monkeypatch):
+    for name, value in moto.environment.items():
+        monkeypatch.setenv(name, value)
+    configure(StoreSettings(endpoint=moto.endpoint))
+    out = build(located(f"s3://{moto.new_bucket()}/some/out"))
+    place = Workplace(out)
+    index = place.index()
+    assert len(index) == 36
+    row = place.row(index, source_id(101, 0))
+    found = place.candidate(index, row)
+    assert (len(found.stamps), found.tracklet_id) == (3, source_id(101, 0))
+    assert place.pyramid.tile(index.key(row), "difference", 0, 0, 0).startswith(b"\x89PNG")
+    add(place.verdicts, source_id(101, 0))
+    assert len(Workplace(out).verdicts.standing()) == 1
+    assert place._now() == place._stamp  # a verdict is no change of the night
+    to = tmp_path / "labels.parquet"
+    run = nightstride("vet", str(out), "--export", to, "--json", **moto.environment)
+    assert (run.code, run.summary) == (0, {"labels": 1, "path": str(to)}), run.stderr
+    assert pq.read_table(to)["label"].to_pylist() == ["real"]
+    configure(StoreSettings())
 
 
 def test_labels_are_the_last_verdicts(tmp_path):

@@ -14,7 +14,7 @@ SCRIPT = """
 import subprocess, sys, time
 from flows.nights.stream.stop import Stop
 child = subprocess.Popen(["sleep", "600"])
-with Stop(3.0, lambda text: print(text, file=sys.stderr, flush=True)).listening() as stop:
+with Stop(3.0, lambda text, level: print(text, file=sys.stderr, flush=True)).listening() as stop:
     if sys.argv[1] == "working":
         stop.begin()
     print(child.pid, flush=True)
@@ -68,7 +68,9 @@ def test_what_ends_in_time_is_left_alone_and_signals_are_what_they_were():
     before = signal.getsignal(signal.SIGTERM)
     with Stop(2.1, print).listening() as stop:
         stop.begin()
+        assert not stop.asked
         signal.raise_signal(signal.SIGTERM)
+        assert stop.asked
         assert signal.getsignal(signal.SIGTERM) == stop.heard
     assert signal.getsignal(signal.SIGTERM) == before
     assert stop._timer.finished.wait(5)  # cancelled: this process lives

@@ -202,7 +202,9 @@ def test_what_fails_at_the_end_is_said_and_hides_nothing():
     arrivals = SimpleNamespace(close=close)
     stream_run._let_go(
         SimpleNamespace(
-            intake=SimpleNamespace(arrivals=arrivals), record=record, progress=SimpleNamespace(say=said.append)
+            intake=SimpleNamespace(arrivals=arrivals),
+            record=record,
+            progress=SimpleNamespace(say=lambda text, _: said.append(text)),
         )
     )
     assert asked == ["ended"]
@@ -332,6 +334,26 @@ def test_what_is_wrong_is_said_on_a_quiet_console_too(tmp_path):
     progress.finished(done(1))
     recorder.trouble("the store is down.")
     assert text.getvalue().splitlines() == ["quarantined: 2.fits: is bad.", "waiting: the store is down."]
+
+
+def test_what_fails_of_a_night_is_said_when_it_happens_and_once_also_on_a_quiet_console(tmp_path, monkeypatch):
+    text = io.StringIO()
+    progress = StreamProgress(Console(file=text, width=200, quiet=True))
+    recorder = StreamRecorder("in", tmp_path, Settings(), progress)
+    troubles = [Trouble(uri=name, code="x", message=f"{name}: is down.") for name in ("association", "quality")]
+
+    def fails(summary, *_, **__):
+        return summary.model_copy(update={"night_failed": troubles[:1], "quality_failed": troubles[1:]})
+
+    monkeypatch.setattr(stream_book, "with_catalogues", fails)
+    monkeypatch.setattr(stream_book, "with_report", lambda summary, *_, **__: summary)
+    monkeypatch.setattr(stream_book, "compacted", lambda summary, *_: summary)
+    recorder.finished(done(1), 1.0)
+    recorder.bring_together()
+    assert text.getvalue().splitlines() == ["failed: association: is down.", "failed: quality: is down."]
+    recorder.finished(done(2), 1.0)
+    recorder.bring_together()
+    assert len(text.getvalue().splitlines()) == 2
 
 
 def test_nights_are_brought_together_once_and_pages_drawn_where_something_changed(stream_recorder, monkeypatch):
