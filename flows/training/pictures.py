@@ -356,6 +356,7 @@ def _card(
             "stages": plan.stages,
         },
         "classes": tuple(classes),
+        **({"licence": "Apache-2.0"} if plan.stages else {}),
         "training": {
             "data": [Path(one).name for one in origin],
             "begins_with": ORIGIN_OF_WEIGHTS if plan.stages else "nothing",
