@@ -13,7 +13,7 @@ from kernels.nets.region_net import ANCHORS, BINS, CUT, UNIT, RegionNet
 from kernels.nets.streak_net import CELL, PLANES
 from kernels.psf.gaussian_mixture import RADIUS
 from kernels.search.boxes import decode, outdone, rival_reach, roi_align
-from kernels.search.dense_search import dense_input
+from kernels.search.dense_search import dense_input, round_up
 from kernels.search.windows import require_on_image
 from schemas.model_card import ModelCard
 from schemas.pixels import SearchGrid
@@ -151,7 +151,7 @@ class RegionSearch:
         y, x, rows, columns, _ = places
         require_on_image(plane.pixels[None, y:, x:].shape, (rows, columns), CELL, CELL)
         halo = self.net.reach
-        tall, wide = (_whole(count + 2 * _MARGIN, _CORE) for count in (rows, columns))
+        tall, wide = (round_up(count + 2 * _MARGIN, _CORE) for count in (rows, columns))
         skip = (halo + _MARGIN) * CELL
         cells = dense_input(plane, y - skip, x - skip, tall + 2 * halo, wide + 2 * halo)
         inner = cells[halo : halo + tall, halo : halo + wide]
@@ -258,7 +258,3 @@ def _near_places(shape: tuple[int, ...], rows: int, columns: int) -> NDArray[np.
     near, first = np.zeros(shape, np.bool_), _MARGIN - _RIVALS
     near[first : _MARGIN + rows + _RIVALS, first : _MARGIN + columns + _RIVALS] = True
     return near
-
-
-def _whole(count: int, step: int) -> int:
-    return -(-count // step) * step
