@@ -51,7 +51,7 @@ ENTRIES = (
 
 def measure(entry: Entry, data: Sequence[Path], work: Path, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Train one network, and return its figures on the held-out pictures."""
-    files = [file for one in data for file in list_pictures(one)]
+    files = list_pictures(*data)
     labels, _ = label_sets("morphology", files)
     files = [file for file in files if file.label in labels]
     known = [labels[file.label] for file in files]

@@ -33,13 +33,13 @@ class PictureFile:
     label: str
 
 
-def list_pictures(source: Path) -> tuple[PictureFile, ...]:
-    """Return the pictures of a folder or a table, by path or in the order of the rows.
+def list_pictures(*sources: Path) -> tuple[PictureFile, ...]:
+    """Return the pictures of folders and tables, by path or in the order of the rows.
 
     Parameters
     ----------
-    source
-        Folder: the label of a picture is the name of the folder that holds it; directly in ``source`` it has none.
+    sources
+        Folder: the label of a picture is the name of the folder that holds it; directly in the source it has none.
         Hidden files, symbolic links to folders and files that are no pictures by their suffix are left out. Or CSV with
         the columns ``location`` (relative to its folder) and ``label`` (empty: to be classified).
 
@@ -48,6 +48,10 @@ def list_pictures(source: Path) -> tuple[PictureFile, ...]:
     BadInput
         There is nothing of that kind, there are no pictures, a column is missing, or files are.
     """
+    return tuple(file for source in sources for file in _of_source(source))
+
+
+def _of_source(source: Path) -> tuple[PictureFile, ...]:
     if source.is_dir():
         found = tuple(_of_folder(source, ""))
         if not found:

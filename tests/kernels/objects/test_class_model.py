@@ -66,7 +66,6 @@ def model():
 def test_is_made_of_the_arrays_of_its_file(model):
     assert isinstance(model, ClassModel)
     assert isinstance(model.trees, ClassTrees)
-    assert model.version == "toy 3"
     assert model.features == ("g-r", "r")
 
 
