@@ -182,12 +182,7 @@ class DenseSearch:
     def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:
         """Return the log odds of every cell, and how many could not be scored.
 
-        Parameters
-        ----------
-        plane
-            Pixels of the cells and ``grid.reach`` px around them, as far as the image goes.
-        places
-            The cells; their stride is `CELL`.
+        Parameters and errors are those of `kernels.search.detector.Detector.search`, with cells of stride `CELL`.
 
         Returns
         -------
@@ -195,11 +190,6 @@ class DenseSearch:
             -inf for cells without a usable pixel.
         unscored : int
             How many those are.
-
-        Raises
-        ------
-        ValueError
-            The cells do not lie on the plane.
 
         Notes
         -----

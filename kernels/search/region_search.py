@@ -114,12 +114,7 @@ class RegionSearch:
     def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:
         """Return the log odds of the boxes whose middle lies in each cell, and how many cells could not be searched.
 
-        Parameters
-        ----------
-        plane
-            Pixels of the cells and ``grid.reach`` px around them, as far as the image goes.
-        places
-            The cells; their stride is `CELL`.
+        Parameters and errors are those of `kernels.search.detector.Detector.search`, with cells of stride `CELL`.
 
         Returns
         -------
@@ -127,11 +122,6 @@ class RegionSearch:
             The highest of the boxes in a cell; -inf without one.
         unscored : int
             Cells without a usable pixel.
-
-        Raises
-        ------
-        ValueError
-            The cells do not lie on the plane.
 
         Notes
         -----
