@@ -23,11 +23,6 @@ class ModelCard(BaseModel):
     false_alarm_rate: str = Field(description="What the threshold was set at, and on which data.")
     licence: str = "BSD-3-Clause"
 
-    @property
-    def title(self) -> str:
-        """Return name and version."""
-        return f"{self.name} {self.version}"
-
     def least_reliability(self, science: bool) -> float:
         """Return the threshold of a verdict on an exposure with a science image, or on one without.
 

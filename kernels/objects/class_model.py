@@ -266,6 +266,11 @@ class ClassModel:
         """Return the names of the features."""
         return tuple(self.card.input["features"])
 
+    @property
+    def version(self) -> str:
+        """Return the name and version, as catalogues give it."""
+        return f"{self.card.name} {self.card.version}"
+
     def __call__(self, columns: Mapping[str, NDArray[np.float32]]) -> ClassVerdict:
         """Judge rows given as columns (`schemas.archive_columns`); one that is not given has no values."""
         matrix = self.matrix(columns)

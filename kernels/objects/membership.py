@@ -116,6 +116,11 @@ class MembershipModel:
     def __init__(self, card: ModelCard, trees: TreeEnsemble, sequence: RedSequence) -> None:
         self.card, self.trees, self.sequence = card, trees, sequence
 
+    @property
+    def version(self) -> str:
+        """Return name and version."""
+        return f"{self.card.name} {self.card.version}"
+
     def __call__(self, columns: Mapping[str, Floats]) -> NDArray[np.float64]:
         """Return the probability of each row, (n,), see `membership_features`; NaN without zphot or cluster_z."""
         raw = raw_probability(membership_features(columns, self.sequence), self.trees)

@@ -49,6 +49,11 @@ class AnomalyModel:
         self._fused = net.fused() if isinstance(net, PictureNet) else None
         self.net, self._arrays = net.eval(), {name: np.array(arrays[name]) for name in arrays if name not in names}
 
+    @property
+    def version(self) -> str:
+        """Return name and version."""
+        return f"{self.card.name} {self.card.version}"
+
     def __call__(self, pictures: Iterable[NDArray[np.uint8]], *, whole: bool = False) -> NDArray[np.float32]:
         """Return the score of each picture, (n,), of pictures (ny, nx, 3) of any size.
 

@@ -37,6 +37,11 @@ class PictureModel:
         self._symmetries = int(card.input["symmetries"])
         self._temperature = float(card.calibration.get("temperature", 1.0))
 
+    @property
+    def version(self) -> str:
+        """Return name and version."""
+        return f"{self.card.name} {self.card.version}"
+
     def __call__(self, pictures: Iterable[NDArray[np.uint8]], *, whole: bool = False) -> NDArray[np.float32]:
         """Return the probability of each class, (n, classes), of pictures (ny, nx, 3) of any size.
 

@@ -77,7 +77,7 @@ def evaluate_anomaly(
     return {
         **figures,
         "normal": normal,
-        "model": f"anomaly/{judge.card.title}",
+        "model": f"anomaly/{judge.version}",
         "limits": judge.card.calibration["limits"],
         "unreadable": unreadable,
         "unlabelled": sum(not file.label for file in files),

@@ -75,7 +75,7 @@ def evaluate_membership(path: Path, model: str = "default", *, unseen: bool = Fa
     other = chosen & np.isfinite(table.columns["published"]) & np.isfinite(probability)
     return {
         **figures,
-        "model": f"membership/{judge.card.title}",
+        "model": f"membership/{judge.version}",
         "truth": table.truth,
         "unjudged": int((known & ~judged).sum()),
         "star_redshifts": table.star_redshifts,

@@ -78,7 +78,7 @@ def evaluate_pictures(
         _draw(draw, net, figures, pictures, probability, known)
     return {
         **figures,
-        "model": card.title,
+        "model": net.version,
         "unreadable": read.unreadable,
         "unlabelled": sum(not file.label for file in files),
         "labels_without_class": without,

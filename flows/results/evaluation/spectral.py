@@ -120,7 +120,7 @@ def _figures(
     best = probability[judged].argmax(1)
     return {
         **_scored(true, probability[judged]),
-        "model": f"superclass/{model.card.title}",
+        "model": f"superclass/{model.version}",
         "unjudged": int((~judged).sum()),
         "unknown": int((~inside).sum()),
         "purity": {name: _purity(true[inside] == k, best[inside] == k) for k, name in enumerate(SUPERCLASSES)},

@@ -41,7 +41,7 @@ def test_compares_draws_and_makes_a_model(made):
 def test_a_model_made_here_is_found_by_its_folder(made):
     path, out, _ = made
     model = load_model("superclass", str(out))
-    assert model.card.title == "superclass 1"
+    assert model.version == "superclass 1"
     figures = evaluate_spectral(path, {"redshift": str(out)})
     assert figures["models"]["redshift"]["model"] == "superclass/superclass 1"
     assert figures["trained_on"] == ["redshift"]

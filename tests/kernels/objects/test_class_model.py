@@ -32,7 +32,14 @@ from schemas.archive_columns import FEATURE_SETS
 from schemas.classes import STELLAR_CLASSES
 from tests.support.cards import model_card
 
-CARD = model_card(stage="superclass", input={"features": ["g-r", "r"]}, classes=("a", "b", "c"), threshold=1.0)
+CARD = model_card(
+    stage="superclass",
+    name="toy",
+    version="3",
+    input={"features": ["g-r", "r"]},
+    classes=("a", "b", "c"),
+    threshold=1.0,
+)
 ARRAYS = {
     "root": np.array([[0, 3, 4]], np.int32),
     "feature": np.array([0, -1, -1, -1, -1], np.int16),
@@ -63,6 +70,7 @@ def model():
 def test_is_made_of_the_arrays_of_its_file(model):
     assert isinstance(model, ClassModel)
     assert isinstance(model.trees, ClassTrees)
+    assert model.version == "toy 3"
     assert model.features == ("g-r", "r")
 
 
