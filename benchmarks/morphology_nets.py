@@ -20,8 +20,8 @@ from flows.inputs.picture_files import list_pictures, read_picture, split_pictur
 from flows.results.evaluation.picture_scores import LONGEST, content_number, label_sets, picture_figures
 from flows.training.picture_fit import PictureExamples, PictureFit, apply_net, fit_pictures
 from kernels.pictures.compact_net import PictureNet
-from kernels.pictures.galaxy_nets import GalaxyCnn, GalaxyLstm, GalaxyMlp, ResNet50
 from kernels.pictures.picture_model import squared
+from kernels.pictures.published_nets import GalaxyCnn, GalaxyLstm, GalaxyMlp, ResNet50
 from schemas.picture_classes import MORPHOLOGIES
 
 CROP = 0.45
@@ -51,7 +51,7 @@ ENTRIES = (
 
 def measure(entry: Entry, data: Sequence[Path], work: Path, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Train one network, and return its figures on the held-out pictures."""
-    files = [file for one in data for file in list_pictures(one)]
+    files = list_pictures(*data)
     labels, _ = label_sets("morphology", files)
     files = [file for file in files if file.label in labels]
     known = [labels[file.label] for file in files]

@@ -115,7 +115,7 @@ def degraded(
 
 def unseen_pictures(data: Sequence[Path]) -> tuple[list[NDArray[np.uint8]], list[Label]]:
     """Return pictures with a label of one class that the shipped model has not learnt from, and their labels."""
-    files = [file for one in data for file in list_pictures(one)]
+    files = list_pictures(*data)
     labels, _ = label_sets("morphology", files)
     files = [file for file in files if len(labels.get(file.label, ())) == 1]
     read = read_unseen(files, read_weights("morphology", "default")[1], unseen=True)

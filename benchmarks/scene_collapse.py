@@ -21,7 +21,7 @@ from flows.results.evaluation.picture_scores import label_sets
 from flows.results.evaluation.pictures import new_figure, save
 from flows.storage.digest import file_digest
 from kernels.pictures.picture_model import squared
-from kernels.pictures.source_nets import SceneCnn
+from kernels.pictures.published_nets import SceneCnn
 from schemas.picture_classes import SCENES
 
 

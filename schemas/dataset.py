@@ -272,3 +272,8 @@ Dataset = TableOf | ArrayOf | FileOf
 def column(name: str, kind: pa.DataType, unit: str, doc: str, *, nullable: bool = False, ucd: str = "") -> pa.Field:
     """Return a field of a catalogue with its unit (astropy's spelling, "" if none), meaning and UCD (see `ucd_of`)."""
     return pa.field(name, kind, nullable=nullable, metadata={"unit": unit, "doc": doc, "ucd": ucd or ucd_of(name)})
+
+
+def number(name: str, unit: str, doc: str, *, nullable: bool = True) -> pa.Field:
+    """Return a `column` of float32, null where there is no value."""
+    return column(name, pa.float32(), unit, doc, nullable=nullable)

@@ -6,7 +6,7 @@ from math import prod
 
 import pyarrow as pa
 
-from schemas.dataset import DatasetError, TableOf, column
+from schemas.dataset import DatasetError, TableOf, column, number
 from schemas.pixels import WHOLE_PIXELS, SearchGrid
 
 
@@ -31,10 +31,6 @@ class DetectionFlag(IntFlag):
     ASSUMED_PSF = 32768  # no header and no star told the PSF: fluxes, lengths and reliability rest on a guess
     ASSUMED_TIME = 65536  # keywords of the time contradict each other by up to an exposure and a minute
     ASSUMED_GAIN = 131072  # of the header's GAIN, which nobody vouched for: errors of bright sources rest on it
-
-
-def _float(name: str, unit: str, doc: str, *, nullable: bool = True) -> pa.Field:
-    return column(name, pa.float32(), unit, doc, nullable=nullable)
 
 
 def exposure_of(source_id: int) -> tuple[int, int]:
@@ -122,7 +118,7 @@ mover); or it is a satellite or an aeroplane. Columns ``pTrail``, ``pPoint``, ``
 
 
 def _evidence(name: str, flag: DetectionFlag, meaning: str) -> pa.Field:
-    return _float(f"{name}Evidence", "", f"Evidence for {meaning}: 0 to 2.5, {flag.name} from 1 on.", nullable=False)
+    return number(f"{name}Evidence", "", f"Evidence for {meaning}: 0 to 2.5, {flag.name} from 1 on.", nullable=False)
 
 
 DIA_SOURCE = TableOf(
@@ -134,36 +130,36 @@ DIA_SOURCE = TableOf(
             column("detector", pa.int32(), "", "Detector; ZTF: readout channel, 4 (ccdid - 1) + qid - 1."),
             column("x", pa.float64(), "pix", "Centre of the trail, 0-based column coordinate."),
             column("y", pa.float64(), "pix", "Centre of the trail, 0-based row coordinate."),
-            _float("xErr", "pix", "Standard error of x."),
-            _float("yErr", "pix", "Standard error of y."),
-            _float("x_y_Cov", "pix2", "Covariance of x and y."),
+            number("xErr", "pix", "Standard error of x."),
+            number("yErr", "pix", "Standard error of y."),
+            number("x_y_Cov", "pix2", "Covariance of x and y."),
             column("ra", pa.float64(), "deg", "Right ascension (ICRS) of the centre; null without WCS.", nullable=True),
             column("dec", pa.float64(), "deg", "Declination (ICRS) of the centre; null without WCS.", nullable=True),
-            _float("raErr", "deg", "Standard error of ra times cos(dec)."),
-            _float("decErr", "deg", "Standard error of dec."),
-            _float("ra_dec_Cov", "deg2", "Covariance of ra cos(dec) and dec."),
+            number("raErr", "deg", "Standard error of ra times cos(dec)."),
+            number("decErr", "deg", "Standard error of dec."),
+            number("ra_dec_Cov", "deg2", "Covariance of ra cos(dec) and dec."),
             column("midpointMjdTai", pa.float64(), "d", "Middle of the exposure, MJD TAI."),
-            _float("exposureTime", "s", "Length of the exposure; null if not known."),
+            number("exposureTime", "s", "Length of the exposure; null if not known."),
             column("band", pa.string(), "", "Filter band."),
-            _float("psfFlux", "nJy", "Flux of a point-source fit at the centre."),
-            _float("psfFluxErr", "nJy", "Its standard error."),
-            _float("apFlux", "nJy", "Flux inside a rectangular aperture along the trail."),
-            _float("apFluxErr", "nJy", "Its standard error."),
-            _float("trailFlux", "nJy", "Flux of the PSF-convolved trail fit."),
-            _float("trailFluxErr", "nJy", "Its standard error."),
-            _float("magAB", "mag(AB)", "AB magnitude: of trailFlux where a trail is significant, else of psfFlux."),
-            _float("magABErr", "mag", "Its standard error."),
-            _float("snr", "", "Larger of the matched-filter S/N as a point and as the fitted trail.", nullable=False),
+            number("psfFlux", "nJy", "Flux of a point-source fit at the centre."),
+            number("psfFluxErr", "nJy", "Its standard error."),
+            number("apFlux", "nJy", "Flux inside a rectangular aperture along the trail."),
+            number("apFluxErr", "nJy", "Its standard error."),
+            number("trailFlux", "nJy", "Flux of the PSF-convolved trail fit."),
+            number("trailFluxErr", "nJy", "Its standard error."),
+            number("magAB", "mag(AB)", "AB magnitude: of trailFlux where a trail is significant, else of psfFlux."),
+            number("magABErr", "mag", "Its standard error."),
+            number("snr", "", "Larger of the matched-filter S/N as a point and as the fitted trail.", nullable=False),
             column("trailRa", pa.float64(), "deg", "Right ascension of the trail's centre.", nullable=True),
             column("trailDec", pa.float64(), "deg", "Declination of the trail's centre.", nullable=True),
-            _float("trailLength", "arcsec", "Length of the trail."),
-            _float("trailLengthErr", "arcsec", "Its standard error."),
-            _float("trailAngle", "deg", "Position angle from north through east, modulo 180."),
-            _float("trailAngleErr", "deg", "Its standard error."),
-            _float("trailLengthPx", "pix", "Length of the trail in pixels.", nullable=False),
-            _float("trailLengthPxErr", "pix", "Its standard error."),
-            _float("trailAnglePx", "deg", "Angle from +x towards +y, modulo 180.", nullable=False),
-            _float("trailAnglePxErr", "deg", "Its standard error."),
+            number("trailLength", "arcsec", "Length of the trail."),
+            number("trailLengthErr", "arcsec", "Its standard error."),
+            number("trailAngle", "deg", "Position angle from north through east, modulo 180."),
+            number("trailAngleErr", "deg", "Its standard error."),
+            number("trailLengthPx", "pix", "Length of the trail in pixels.", nullable=False),
+            number("trailLengthPxErr", "pix", "Its standard error."),
+            number("trailAnglePx", "deg", "Angle from +x towards +y, modulo 180.", nullable=False),
+            number("trailAnglePxErr", "deg", "Its standard error."),
             column(
                 "trailCov",
                 pa.list_(pa.float64(), 25),
@@ -171,20 +167,20 @@ DIA_SOURCE = TableOf(
                 "Covariance of (flux in pixel units, x, y, length in px, angle in deg), row by row.",
                 nullable=True,
             ),
-            _float("trailChi2", "", "Chi squared of the trail fit."),
+            number("trailChi2", "", "Chi squared of the trail fit."),
             column("trailNdata", pa.int32(), "", "Pixels in the trail fit."),
-            _float("psfChi2", "", "Chi squared of a point-source fit to the same pixels."),
-            _float(
+            number("psfChi2", "", "Chi squared of a point-source fit to the same pixels."),
+            number(
                 "sharpness",
                 "",
                 "Light within 0.75 px of the trail's axis over that of the model: 1 like the PSF, > 1 sharper.",
             ),
-            _float(
+            number(
                 "negativeFraction",
                 "",
                 "Negative over positive flux beyond 2 sigma near the trail: about 1 for a dipole.",
             ),
-            _float("maskedFraction", "", "Share of unusable pixels in the footprint.", nullable=False),
+            number("maskedFraction", "", "Share of unusable pixels in the footprint.", nullable=False),
             *(_evidence(*cause) for cause in CAUSES),
             column(
                 "trailClass",
@@ -193,15 +189,15 @@ DIA_SOURCE = TableOf(
                 "satellite (too long for an asteroid, across the image, or pSatellite above 0.5), glint_trail (flashes "
                 "in line), else empty.",
             ),
-            _float("logitSum", "", "Summed logits of the candidate.", nullable=False),
-            _float("logitPeak", "", "Largest logit of the candidate.", nullable=False),
+            number("logitSum", "", "Summed logits of the candidate.", nullable=False),
+            number("logitPeak", "", "Largest logit of the candidate.", nullable=False),
             column("nHits", pa.int32(), "", "Windows above the floor."),
-            _float("reliability", "", "Calibrated probability of being real, 0 to 1.", nullable=False),
+            number("reliability", "", "Calibrated probability of being real, 0 to 1.", nullable=False),
             column("reliabilityVersion", pa.string(), "", "Models behind reliability."),
-            _float("pTrail", "", "Probability of a moving object that left a trail (half the PSF's FWHM or more)."),
-            _float("pPoint", "", "Probability of a point: a transient, a variable star or a slow mover."),
-            _float("pSatellite", "", "Probability of a satellite or an aeroplane."),
-            _float("pArtefact", "", "1 - reliability; null, as the three before, where the model has no classes."),
+            number("pTrail", "", "Probability of a moving object that left a trail (half the PSF's FWHM or more)."),
+            number("pPoint", "", "Probability of a point: a transient, a variable star or a slow mover."),
+            number("pSatellite", "", "Probability of a satellite or an aeroplane."),
+            number("pArtefact", "", "1 - reliability; null, as the three before, where the model has no classes."),
             column(
                 "flags",
                 pa.int32(),

@@ -6,7 +6,7 @@ from typing import Annotated
 import pyarrow as pa
 from pydantic import Field
 
-from schemas.dataset import TableOf, column
+from schemas.dataset import TableOf, column, number
 from schemas.errors import NightstrideError
 from schemas.summary import Record
 
@@ -23,10 +23,6 @@ class ForcedFlag(IntFlag):
     CONTAMINATED = 64  # there is light that is not of the trail; it was left out unless it covers most of the trail
 
 
-def _float(name: str, unit: str, doc: str, *, nullable: bool = True) -> pa.Field:
-    return column(name, pa.float32(), unit, doc, nullable=nullable)
-
-
 FORCED_SOURCE = TableOf(
     "forced_source",
     pa.schema(
@@ -40,28 +36,28 @@ FORCED_SOURCE = TableOf(
             column("dec", pa.float64(), "deg", "Declination (ICRS) of the target at that time, as predicted."),
             column("x", pa.float64(), "pix", "The same place on the image, 0-based column coordinate."),
             column("y", pa.float64(), "pix", "The same place on the image, 0-based row coordinate."),
-            _float("trailLength", "arcsec", "Path during the exposure; 0 for what does not move.", nullable=False),
-            _float(
+            number("trailLength", "arcsec", "Path during the exposure; 0 for what does not move.", nullable=False),
+            number(
                 "trailAngle",
                 "deg",
                 "Its position angle, north through east, modulo 180; 0 for a point.",
                 nullable=False,
             ),
-            _float("trailLengthPx", "pix", "Path during the exposure.", nullable=False),
-            _float("trailAnglePx", "deg", "Its angle from +x towards +y, modulo 180; 0 for a point.", nullable=False),
-            _float("psfFlux", "nJy", "Flux of a point source at the place, negative if the image is."),
-            _float("psfFluxErr", "nJy", "Its standard error."),
-            _float("trailFlux", "nJy", "Flux of the trail, all of it, negative if the image is."),
-            _float("trailFluxErr", "nJy", "Its standard error."),
-            _float("trailFluxUpper", "nJy", "Upper limit: max(trailFlux, 0) + limitSigma * trailFluxErr."),
-            _float("magAB", "mag(AB)", "AB magnitude of trailFlux; null where snr is below limitSigma."),
-            _float("magABErr", "mag", "Its standard error."),
-            _float("magABLimit", "mag(AB)", "AB magnitude of trailFluxUpper: the target is not brighter."),
-            _float("limitSigma", "", "Standard errors of the limit, and least snr of a detection.", nullable=False),
-            _float("snr", "", "trailFlux / trailFluxErr, in the correlated noise of the image."),
-            _float("trailChi2", "", "Chi squared of the trail fit."),
+            number("trailLengthPx", "pix", "Path during the exposure.", nullable=False),
+            number("trailAnglePx", "deg", "Its angle from +x towards +y, modulo 180; 0 for a point.", nullable=False),
+            number("psfFlux", "nJy", "Flux of a point source at the place, negative if the image is."),
+            number("psfFluxErr", "nJy", "Its standard error."),
+            number("trailFlux", "nJy", "Flux of the trail, all of it, negative if the image is."),
+            number("trailFluxErr", "nJy", "Its standard error."),
+            number("trailFluxUpper", "nJy", "Upper limit: max(trailFlux, 0) + limitSigma * trailFluxErr."),
+            number("magAB", "mag(AB)", "AB magnitude of trailFlux; null where snr is below limitSigma."),
+            number("magABErr", "mag", "Its standard error."),
+            number("magABLimit", "mag(AB)", "AB magnitude of trailFluxUpper: the target is not brighter."),
+            number("limitSigma", "", "Standard errors of the limit, and least snr of a detection.", nullable=False),
+            number("snr", "", "trailFlux / trailFluxErr, in the correlated noise of the image."),
+            number("trailChi2", "", "Chi squared of the trail fit."),
             column("trailNdata", pa.int32(), "", "Pixels in the trail fit."),
-            _float("maskedFraction", "", "Share of the trail's light beyond usable pixels.", nullable=False),
+            number("maskedFraction", "", "Share of the trail's light beyond usable pixels.", nullable=False),
             column(
                 "flags",
                 pa.int32(),

@@ -4,15 +4,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.dataset import TableOf, column
+from schemas.dataset import TableOf, column, number
 from schemas.errors import Misconfigured
 
 MOST = 4096
 """Streaks in one exposure: what the 12 bits of the rank hold."""
-
-
-def _float(name: str, unit: str, doc: str, *, nullable: bool = True) -> pa.Field:
-    return column(name, pa.float32(), unit, doc, nullable=nullable)
 
 
 INJECTION = TableOf(
@@ -25,23 +21,23 @@ INJECTION = TableOf(
             column("tile", pa.int32(), "", "Number of the copied tile, row by row from 0."),
             column("x", pa.float64(), "pix", "Centre put in, 0-based column coordinate of the exposure."),
             column("y", pa.float64(), "pix", "Centre put in, 0-based row coordinate of the exposure."),
-            _float("length", "pix", "Length before convolution with the PSF.", nullable=False),
-            _float("angle", "deg", "Angle from +x towards +y, modulo 180.", nullable=False),
-            _float("pixelFlux", "pixel_unit", "Total flux put in.", nullable=False),
-            _float("flux", "nJy", "The same; null without zero point."),
-            _float("magAB", "mag(AB)", "AB magnitude of flux; null without zero point."),
-            _float("snr", "", "flux * sum(m^2) / std(m-filtered noise): template m, noise as it is.", nullable=False),
-            _float("visible", "", "Share of its light on usable pixels, 0 to 1.", nullable=False),
+            number("length", "pix", "Length before convolution with the PSF.", nullable=False),
+            number("angle", "deg", "Angle from +x towards +y, modulo 180.", nullable=False),
+            number("pixelFlux", "pixel_unit", "Total flux put in.", nullable=False),
+            number("flux", "nJy", "The same; null without zero point."),
+            number("magAB", "mag(AB)", "AB magnitude of flux; null without zero point."),
+            number("snr", "", "flux * sum(m^2) / std(m-filtered noise): template m, noise as it is.", nullable=False),
+            number("visible", "", "Share of its light on usable pixels, 0 to 1.", nullable=False),
             column("band", pa.string(), "", "Filter band."),
             column("midpointMjdTai", pa.float64(), "d", "Middle of the exposure, MJD TAI."),
             column("recovered", pa.bool_(), "", "Whether the search reports it with enough reliability."),
-            _float("reliability", "", "That of the report; null if not recovered, as all below."),
-            _float("measuredSnr", "", "snr of the report: of a fit with free length and angle."),
-            _float("fluxRatio", "", "Measured over injected flux."),
-            _float("xOffset", "pix", "Measured less injected x."),
-            _float("yOffset", "pix", "Measured less injected y."),
-            _float("lengthOffset", "pix", "Measured less injected length."),
-            _float("angleOffset", "deg", "Measured less injected angle, -90 to 90; says little of short trails."),
+            number("reliability", "", "That of the report; null if not recovered, as all below."),
+            number("measuredSnr", "", "snr of the report: of a fit with free length and angle."),
+            number("fluxRatio", "", "Measured over injected flux."),
+            number("xOffset", "pix", "Measured less injected x."),
+            number("yOffset", "pix", "Measured less injected y."),
+            number("lengthOffset", "pix", "Measured less injected length."),
+            number("angleOffset", "deg", "Measured less injected angle, -90 to 90; says little of short trails."),
         ]
     ),
     synthetic=True,

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pyarrow as pa
 
-from schemas.dataset import ArrayOf, TableOf, column
+from schemas.dataset import ArrayOf, TableOf, column, number
 
 
 class SourceFlag(IntFlag):
@@ -23,10 +23,6 @@ class SourceFlag(IntFlag):
 FLAGS_DOC = "Bits: " + ", ".join(f"{flag.value} {flag.name}" for flag in SourceFlag) + "."
 
 
-def _float(name: str, unit: str, doc: str) -> pa.Field:
-    return column(name, pa.float32(), unit, doc, nullable=True)
-
-
 SOURCE = TableOf(
     "source",
     pa.schema(
@@ -39,17 +35,17 @@ SOURCE = TableOf(
             column("y", pa.float64(), "pix", "Windowed centre, 0-based row coordinate."),
             column("ra", pa.float64(), "deg", "Right ascension (ICRS) of the centre.", nullable=True),
             column("dec", pa.float64(), "deg", "Declination (ICRS) of the centre.", nullable=True),
-            _float("posErr", "arcsec", "Standard error of the position along each axis."),
-            _float("snr", "", "psfFlux / psfFluxErr, in the correlated noise of the image."),
-            _float("psfFlux", "nJy", "Flux of a point source fitted at the centre."),
-            _float("psfFluxErr", "nJy", "Its standard error."),
-            _float("halfLightRadius", "pix", "Radius of half of the light within an ellipse of 2.5 Kron radii."),
-            _float("petrosianRadius", "pix", "Radius at which the brightness is a fifth of the mean within."),
-            _float("elongation", "", "Major over minor axis of the second moments."),
-            _float("anglePx", "deg", "Of the major axis, from +x towards +y, modulo 180."),
-            _float("positionAngle", "deg", "Of the major axis on the sky, north through east, modulo 180."),
-            _float("pixelScale", "arcsec/pix", "Side of a pixel at the centre of the image."),
-            _float("fwhm", "pix", "Full width at half maximum of the PSF, as seen in the image."),
+            number("posErr", "arcsec", "Standard error of the position along each axis."),
+            number("snr", "", "psfFlux / psfFluxErr, in the correlated noise of the image."),
+            number("psfFlux", "nJy", "Flux of a point source fitted at the centre."),
+            number("psfFluxErr", "nJy", "Its standard error."),
+            number("halfLightRadius", "pix", "Radius of half of the light within an ellipse of 2.5 Kron radii."),
+            number("petrosianRadius", "pix", "Radius at which the brightness is a fifth of the mean within."),
+            number("elongation", "", "Major over minor axis of the second moments."),
+            number("anglePx", "deg", "Of the major axis, from +x towards +y, modulo 180."),
+            number("positionAngle", "deg", "Of the major axis on the sky, north through east, modulo 180."),
+            number("pixelScale", "arcsec/pix", "Side of a pixel at the centre of the image."),
+            number("fwhm", "pix", "Full width at half maximum of the PSF, as seen in the image."),
             column("flags", pa.int32(), "", FLAGS_DOC),
         ]
     ),
@@ -65,19 +61,19 @@ def _of_band(band: str) -> Iterator[pa.Field]:
     yield column(f"{band}_nExposures", pa.int32(), "", f"Exposures in {band} whose pixels were measured.")
     photometry = (("psf", "a point source at its place"), ("ap", "a circle about its place (docs/method/objects.md)"))
     for kind, what in photometry:
-        yield _float(f"{band}_{kind}Flux", "nJy", f"{band} flux of {what}; mean of the exposures, by their errors.")
-        yield _float(f"{band}_{kind}FluxErr", "nJy", "Its standard error.")
-        yield _float(f"{band}_{kind}Mag", "mag(AB)", f"Its magnitude; null unless {band}_{kind}Flux is positive.")
-        yield _float(f"{band}_{kind}MagErr", "mag", "Its standard error.")
-        yield _float(f"{band}_{kind}Mag0", "mag(AB)", "The same without the Milky Way's dust; null without a dust map.")
-    yield _float(f"{band}_fwhm", "arcsec", f"FWHM of the sharpest of the {band} exposures.")
+        yield number(f"{band}_{kind}Flux", "nJy", f"{band} flux of {what}; mean of the exposures, by their errors.")
+        yield number(f"{band}_{kind}FluxErr", "nJy", "Its standard error.")
+        yield number(f"{band}_{kind}Mag", "mag(AB)", f"Its magnitude; null unless {band}_{kind}Flux is positive.")
+        yield number(f"{band}_{kind}MagErr", "mag", "Its standard error.")
+        yield number(f"{band}_{kind}Mag0", "mag(AB)", "The same without the Milky Way's dust; null without a dust map.")
+    yield number(f"{band}_fwhm", "arcsec", f"FWHM of the sharpest of the {band} exposures.")
 
 
 def _colours() -> Iterator[pa.Field]:
     for blue, red in pairwise(BANDS):
         name = f"{blue}Minus{red.upper()}"
-        yield _float(name, "mag", f"{blue}_apMag - {red}_apMag.")
-        yield _float(f"{name}Err", "mag", "Its standard error.")
+        yield number(name, "mag", f"{blue}_apMag - {red}_apMag.")
+        yield number(f"{name}Err", "mag", "Its standard error.")
 
 
 OBJECT = TableOf(
@@ -92,11 +88,11 @@ OBJECT = TableOf(
             column("nBands", pa.int32(), "", "Bands in which it was found as a source."),
             column("refBand", pa.string(), "", "Band of the source of highest S/N, from which the shape is taken."),
             column("snr", pa.float32(), "", "S/N of that source."),
-            _float("halfLightRadius", "arcsec", "Radius of half of the light, as seen: with the PSF in it."),
-            _float("petrosianRadius", "arcsec", "Radius at which the brightness is a fifth of the mean within."),
-            _float("elongation", "", "Major over minor axis of the second moments, as seen."),
-            _float("positionAngle", "deg", "Of the major axis, north through east, modulo 180."),
-            _float("ebv", "mag", "Reddening E(B-V) by the Milky Way's dust; null without a dust map."),
+            number("halfLightRadius", "arcsec", "Radius of half of the light, as seen: with the PSF in it."),
+            number("petrosianRadius", "arcsec", "Radius at which the brightness is a fifth of the mean within."),
+            number("elongation", "", "Major over minor axis of the second moments, as seen."),
+            number("positionAngle", "deg", "Of the major axis, north through east, modulo 180."),
+            number("ebv", "mag", "Reddening E(B-V) by the Milky Way's dust; null without a dust map."),
             *(field for band in BANDS for field in _of_band(band)),
             *_colours(),
             column("flags", pa.int32(), "", FLAGS_DOC + " Of any of its sources."),
@@ -125,10 +121,10 @@ DIA_LINK = TableOf(
         [
             column("diaSourceId", pa.int64(), "", "The detection; those without a sky position are left out."),
             column("objectId", pa.int64(), "", "Object that it sits on, if there is one.", nullable=True),
-            _float("separation", "arcsec", "From it to the centre of that object."),
+            number("separation", "arcsec", "From it to the centre of that object."),
             column("hostObjectId", pa.int64(), "", "Host candidate: of least directional distance.", nullable=True),
-            _float("hostSeparation", "arcsec", "From the detection to the centre of the host candidate."),
-            _float(
+            number("hostSeparation", "arcsec", "From the detection to the centre of the host candidate."),
+            number(
                 "hostDlr",
                 "",
                 "That over the half-light ellipse's radius towards it (Gupta et al. 2016, AJ 152, 154).",

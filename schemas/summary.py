@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from schemas.errors import NightstrideError
 from schemas.quality import BandQuality
 from schemas.recovery import Recovery
 
@@ -66,6 +67,14 @@ class Trouble(BaseModel):
     uri: str
     code: str
     message: str
+
+    @classmethod
+    def of(cls, uri: str, error: BaseException) -> "Trouble":
+        """Return what an error says; an unexpected one in a line, behind the name."""
+        if isinstance(error, NightstrideError):
+            return cls(uri=uri, code=error.code, message=str(error))
+        kind = type(error).__name__
+        return cls(uri=uri, code=kind, message=f"{uri}: {kind}: {' '.join(str(error).split())[:500]}")
 
 
 class AlertLag(BaseModel):

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from schemas.dataset import TableOf, column
+from schemas.dataset import TableOf, column, number
 
 TRACKLET_SOURCE = TableOf(
     "tracklet_source",
@@ -23,10 +23,6 @@ TRACKLET_SOURCE = TableOf(
     product=True,
     ids="diaSourceId",
 )
-
-
-def _float(name: str, unit: str, doc: str) -> pa.Field:
-    return column(name, pa.float32(), unit, doc, nullable=True)
 
 
 TRACKLET = TableOf(
@@ -54,8 +50,8 @@ TRACKLET = TableOf(
                 "Distances over errors, squared and summed: 2 nSources - 4 degrees of freedom.",
             ),
             column("chance", pa.float32(), "", "Expected number of tracklets as good between two unrelated exposures."),
-            _float("magAB", "mag(AB)", "Mean AB magnitude, all bands."),
-            _float("magABStd", "mag", "Standard deviation of the magnitudes."),
+            number("magAB", "mag(AB)", "Mean AB magnitude, all bands."),
+            number("magABStd", "mag", "Standard deviation of the magnitudes."),
             column(
                 "designation", pa.string(), "", "Known object that at least half of its detections are; else empty."
             ),

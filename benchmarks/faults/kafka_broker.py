@@ -4,12 +4,14 @@ from confluent_kafka import Producer
 
 
 class Broker:
-    """Broker that runs as long as it is referenced; topics appear when they are written to."""
+    """Broker that runs as long as it is referenced, or is at an address; topics appear when they are written to."""
 
-    def __init__(self):
-        self._host = Producer({"bootstrap.servers": "localhost:1", "test.mock.num.brokers": 1})
-        (broker,) = self._host.list_topics(timeout=30).brokers.values()
-        self.address = f"{broker.host}:{broker.port}"
+    def __init__(self, address=None):
+        if address is None:
+            self._host = Producer({"bootstrap.servers": "localhost:1", "test.mock.num.brokers": 1})
+            (broker,) = self._host.list_topics(timeout=30).brokers.values()
+            address = f"{broker.host}:{broker.port}"
+        self.address = address
         self._producer = Producer({"bootstrap.servers": self.address})
 
     def send(self, topic, *values, partition=0):

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from flows.cli import complete
-from flows.cli.command import Commands, console, say
+from flows.cli.command import Commands, console, say, tell
 from flows.cli.options import AsJson, Night, Out, RunConfig, counted, night_label, refusals
 from flows.cli.tables import show_rows
 
@@ -116,7 +116,7 @@ def _tell(summary: "ReportSummary") -> None:
     elif summary.path is not None:
         lines.append(f"Submitted: {summary.path}. Send it to the Minor Planet Center.")
     for line in lines:
-        say(line, err=True)
+        tell(line)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.command import Commands, console, say
+from flows.cli.command import Commands, console, say, tell
 from flows.cli.options import AsJson, Config, Night, Out, counted, refusals
 from flows.cli.tables import show_rows
 
@@ -310,7 +310,7 @@ def _messages(source: str, idle_exit: float) -> Iterator[tuple[str, bytes]]:
                 messages = topic.take()
             except Retryable as error:
                 if str(error) != told:
-                    say(f"waiting: {error}", err=True)
+                    tell(f"waiting: {error}")
                 told, messages = str(error), []
             if topic.joined and not joined:
                 joined, last = True, monotonic()

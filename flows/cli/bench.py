@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.command import Commands, console, say
+from flows.cli.command import Commands, console, tell
 from flows.cli.options import AsJson, refusals
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def search(
     used = use_threads(threads or len(os.sched_getaffinity(0)))
     with refusals(as_json):
         load_settings(None, {})  # what is wrong in the environment is said as everywhere
-        say(f"{repeats} rounds of every way to search, one to compile; the plain way takes longest.", err=True)
-        figures = compare_search(bench_exposure(size), repeats, used, lambda said: say(said, err=True))
+        tell(f"{repeats} rounds of every way to search, one to compile; the plain way takes longest.")
+        figures = compare_search(bench_exposure(size), repeats, used, tell)
     if as_json:
         typer.echo(json.dumps(figures.as_json()))
     else:

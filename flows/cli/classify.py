@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.command import console, say
+from flows.cli.command import console, tell
 from flows.cli.options import AsJson, refusals
 from flows.cli.tables import show_figures
 
@@ -30,9 +30,7 @@ def classify(
     from flows.results.classify import classify_pictures
 
     with refusals(as_json):
-        said = classify_pictures(
-            task, data, out, model, overviews, len(os.sched_getaffinity(0)), lambda line: say(line, err=True)
-        )
+        said = classify_pictures(task, data, out, model, overviews, len(os.sched_getaffinity(0)), tell)
     if as_json:
         typer.echo(json.dumps(said))
     else:

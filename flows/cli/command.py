@@ -41,6 +41,11 @@ def say(text: str, err: bool = False) -> None:
         typer.echo(text, err=err)
 
 
+def tell(text: str) -> None:
+    """Print words for people to stderr; nothing with ``-q``."""
+    say(text, err=True)
+
+
 def console(stderr: bool = False) -> "Console":
     """Return a console for tables and progress; it prints nothing with ``-q``."""
     from rich.console import Console

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.command import Commands, console, say
+from flows.cli.command import Commands, console, tell
 from flows.cli.options import AsJson, output_folder, refusals
 from flows.cli.tables import show_figures
 from schemas.errors import Misconfigured
@@ -257,4 +257,4 @@ def _print(tables: list[Any]) -> None:
 
 def _name(written: list[Path]) -> None:
     for path in written:
-        say(str(path), err=True)
+        tell(str(path))

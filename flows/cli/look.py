@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli import complete
-from flows.cli.command import console, say
+from flows.cli.command import console, say, tell
 from flows.cli.options import AsJson, Config, Night, NightBefore, Out, RunConfig, counted, either, refusals
 from flows.cli.tables import show_rows
 
@@ -222,7 +222,7 @@ def quality(
         settings = load_settings(config)
         configure(settings.store)
         nights = chosen_nights(out, either(night, night_before))
-        with patient_lease(out, 0, lambda text: say(text, err=True)):
+        with patient_lease(out, 0, tell):
             found = [assess(out, label, settings.quality, again=True) for label in nights]
     judged = {record.night: record.judged for record in found if record is not None}
     shown = console(stderr=as_json)
@@ -269,7 +269,7 @@ def verify(
     with refusals(as_json):
         result = with_manifest(out, check(out, declared_tables(), either(night, night_before)))
     if result.running:
-        say(f"A run holds {out}: {result.running}. What it is writing is left out of account.", err=True)
+        tell(f"A run holds {out}: {result.running}. What it is writing is left out of account.")
     for problem in result.problems:
         say(str(problem), err=as_json)
     verdict = counted(len(result.problems), "problem") if result.problems else "all is well"

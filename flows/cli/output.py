@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from flows.cli import complete
-from flows.cli.command import console, say
+from flows.cli.command import console, say, tell
 from flows.cli.options import AsJson, Night, Out, RunConfig, counted, output_folder, refusals
 from flows.cli.tables import show_rows
 
@@ -233,7 +233,7 @@ def _prune(
     room = total(rooms)
     what = f"{counted(len(listed), 'item')} of {counted(len(nights), 'night')}: {room}"
     if dry_run:
-        _say(f"Dry run: nothing was removed. Without --dry-run it would remove {what}.")
+        tell(f"Dry run: nothing was removed. Without --dry-run it would remove {what}.")
     removed = not dry_run and _remove(out, listed, what, refused=irreplaceable and not consent)
     return {
         "nights": list(nights),
@@ -250,22 +250,18 @@ def _remove(out: Path, listed: "Sequence[Removal]", what: str, *, refused: bool)
     from flows.storage.lease import lease
 
     if refused and any(not one.reproducible for one in listed):
-        _say(f"Nothing was removed of {what}: part of it cannot be made again. To fix, add --yes-really.")
+        tell(f"Nothing was removed of {what}: part of it cannot be made again. To fix, add --yes-really.")
         return False
     if listed:
         with lease(out):
             take_out(out, listed)
-    _say(f"Removed {what}.")
+    tell(f"Removed {what}.")
     return bool(listed)
 
 
 def _show(found: "Sequence[Removal]", rooms: "Sequence[Room]", action: str) -> None:
     for one, room in zip(found, rooms, strict=True):
-        _say(f"{action:<7}{one.kind:<11}{one.path}  ({room}; {one.why})")
-
-
-def _say(text: str) -> None:
-    say(text, err=True)
+        tell(f"{action:<7}{one.kind:<11}{one.path}  ({room}; {one.why})")
 
 
 def backup(
@@ -287,7 +283,7 @@ def backup(
             from flows.nights.services.processes import Postgres
 
             Postgres(opened(services)).dump(to / DUMP)
-    _say(f"{counted(copied.files, 'file')} copied, {copied.bytes / 1e6:.1f} MB; {copied.kept:,} unchanged.")
+    tell(f"{counted(copied.files, 'file')} copied, {copied.bytes / 1e6:.1f} MB; {copied.kept:,} unchanged.")
     if as_json:
         typer.echo(json.dumps(asdict(copied)))
 
@@ -348,7 +344,7 @@ def release(
         made = freeze_release(out, to, name, declared_tables(), first or None, (last if several else first) or None)
     note = made.note
     for model in note.weights_missing:
-        say(f"{model}: its weights are not where the settings say; the release holds its card only.", err=True)
+        tell(f"{model}: its weights are not where the settings say; the release holds its card only.")
     words = f"{note.name}: {counted(len(note.nights), 'night')}, {counted(note.exposures, 'exposure')}, "
     say(f"{words}{counted(made.files, 'file')}, {made.bytes / 1e6:.1f} MB: {to}", err=as_json)
     say(f"SHA-256 of {to / 'SHA256SUMS'}: {made.sha256}", err=as_json)
@@ -384,9 +380,9 @@ def associate(
         configure(settings.store)
         require_output(out)
         with lease(out.resolve()):
-            summary = associate_output(out.resolve(), settings, night, rebuild, _say)
+            summary = associate_output(out.resolve(), settings, night, rebuild, tell)
     for trouble in summary.failed:
-        _say(trouble.message)
+        tell(trouble.message)
     say(_association_words(summary), err=as_json)
     if as_json:
         typer.echo(summary.model_dump_json())
@@ -451,7 +447,7 @@ def link(
         if out is not None:
             linking.write_members(out, linking.members_of(detections, tracklets, links, names))
     for words in [*linking.left_out_words(detections), *notes]:
-        say(words, err=True)
+        tell(words)
     show_rows(console(stderr=as_json), (_linked(detections.ids, one) for one in tracklets[:MOST]))
     if len(tracklets) > MOST:
         say(f"{len(tracklets) - MOST:,} tracklets more: --out FILE has them all.", err=as_json)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.command import Commands, console, say
+from flows.cli.command import Commands, console, tell
 from flows.cli.options import AsJson, output_folder, refusals
 from flows.cli.tables import show_rows
 
@@ -47,7 +47,7 @@ def deploy(
         from flows.nights.schedule.scheduled_night import register
 
         identity = register(made)
-    _say(f"deployment scheduled-night/{name} ({identity}): {cron} in {timezone}")
+    tell(f"deployment scheduled-night/{name} ({identity}): {cron} in {timezone}")
 
 
 def _absolute(given: str) -> str:
@@ -94,11 +94,11 @@ def up_(
 
     with refusals():
         services = made(folder, {"host": host, "port": port, "postgres_port": postgres_port})
-        up(services, _say)
+        up(services, tell)
     user, _, _ = services.auth.partition(":")
     pages = services.api.removesuffix("/api")
-    _say(f"Prefect's pages: {pages}, user {user}, password in {services.path / 'api-password'}")
-    _say(f"clients: set -a; . {services.path / 'client.env'}")
+    tell(f"Prefect's pages: {pages}, user {user}, password in {services.path / 'api-password'}")
+    tell(f"clients: set -a; . {services.path / 'client.env'}")
 
 
 @app.command("down")
@@ -111,7 +111,7 @@ def down_(
     from flows.nights.services.stack import down
 
     with refusals():
-        down(opened(folder), parts or (), _say)
+        down(opened(folder), parts or (), tell)
 
 
 @app.command("status")
@@ -147,7 +147,3 @@ def load_(folder: Folder, file: Annotated[Path, typer.Argument(help="File that `
 
     with refusals():
         load_database(opened(folder), file)
-
-
-def _say(text: str) -> None:
-    say(text, err=True)

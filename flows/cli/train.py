@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.command import Commands, console, say
+from flows.cli.command import Commands, console, tell
 from flows.cli.options import AsJson, refusals
 from flows.cli.tables import show_figures
 
@@ -85,7 +85,7 @@ def detect(
     cores = workers or _cores()
     with refusals(as_json):
         said = None if labels is None else read_labels(labels, night_out or [])
-    _report(lambda folder: train_detect(out, folder, model, plan, cores, _say, part, challenge, said), work, as_json)
+    _report(lambda folder: train_detect(out, folder, model, plan, cores, tell, part, challenge, said), work, as_json)
 
 
 @app.command("screen")
@@ -109,7 +109,7 @@ def screen(
     from flows.training.screen import ScreenPlan, train_screen
 
     plan = ScreenPlan(seed=seed)
-    _report(lambda folder: train_screen(out, folder, model, plan, workers or _cores(), _say), work, as_json)
+    _report(lambda folder: train_screen(out, folder, model, plan, workers or _cores(), tell), work, as_json)
 
 
 @app.command("spectral-class")
@@ -144,7 +144,7 @@ def spectral_class(
 
     chosen = tuple(MODELS) if models == "all" else tuple(one for one in models.split(",") if one not in ("", "none"))
     plan = SpectralPlan(task, features, rebalance, least_class, brighter, larger, chosen, stars, name, seed)
-    _report(lambda _: train_spectral(table, out, plan, _say), None, as_json)
+    _report(lambda _: train_spectral(table, out, plan, tell), None, as_json)
 
 
 @app.command("star-galaxy")
@@ -177,7 +177,7 @@ def star_galaxy(
     plan = quick_star_galaxy_plan() if quick else StarGalaxyPlan()
     found = real or _real_cutouts()
     processes = workers or _cores()
-    _report(lambda folder: train_star_galaxy(out, folder, found, plan, seed, processes, _say, galstar), work, as_json)
+    _report(lambda folder: train_star_galaxy(out, folder, found, plan, seed, processes, tell, galstar), work, as_json)
 
 
 _DATA = Annotated[
@@ -234,7 +234,7 @@ def membership(
     from flows.training.membership import MembershipPlan, train_membership
 
     plan = MembershipPlan(repeats=repeats)
-    _report(lambda scratch: train_membership(data, out, plan, seed, _say), None, as_json)
+    _report(lambda scratch: train_membership(data, out, plan, seed, tell), None, as_json)
 
 
 @app.command("anomaly")
@@ -270,7 +270,7 @@ def anomaly(
             plan, normal, seed = read_plan(load_config)
     _report(
         lambda scratch: train_anomaly(
-            data or [], normal or [], apply or [], out, plan, seed, _cores(), _say, begin_with=load_model
+            data or [], normal or [], apply or [], out, plan, seed, _cores(), tell, begin_with=load_model
         ),
         None,
         as_json,
@@ -294,7 +294,7 @@ def _pictures(
     plan = replace(PLANS[task], repeats=repeats)
     if quick:
         plan = replace(plan, side=32, fit=replace(plan.fit, epochs=2), fields=40)
-    _report(lambda scratch: train_pictures(task, data or [], out, scratch, plan, seed, _cores(), _say), work, as_json)
+    _report(lambda scratch: train_pictures(task, data or [], out, scratch, plan, seed, _cores(), tell), work, as_json)
 
 
 def _real_cutouts() -> Path | None:
@@ -314,10 +314,6 @@ def _report(train: Callable[[Path], dict[str, Any]], work: Path | None, as_json:
         typer.echo(json.dumps(figures))
     else:
         show_figures(console(), figures)
-
-
-def _say(line: str) -> None:
-    say(line, err=True)
 
 
 def _cores() -> int:

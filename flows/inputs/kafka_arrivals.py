@@ -13,7 +13,6 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from flows.inputs.source import AN_ALERT
 from schemas.errors import Misconfigured, Retryable
 
-PROTOCOL = "kafka://"
 GROUP = "nightstride"
 """Consumer group if the URL names none."""
 

@@ -1,7 +1,7 @@
 """Files of pictures: which there are, what they are labelled with, and their pixels."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.storage.digest import file_digest
 from schemas.errors import BadInput, read_failure
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".fits", ".fits.gz", ".fits.fz")
@@ -34,13 +33,13 @@ class PictureFile:
     label: str
 
 
-def list_pictures(source: Path) -> tuple[PictureFile, ...]:
-    """Return the pictures of a folder or a table, by path or in the order of the rows.
+def list_pictures(*sources: Path) -> tuple[PictureFile, ...]:
+    """Return the pictures of folders and tables, by path or in the order of the rows.
 
     Parameters
     ----------
-    source
-        Folder: the label of a picture is the name of the folder that holds it; directly in ``source`` it has none.
+    sources
+        Folder: the label of a picture is the name of the folder that holds it; directly in the source it has none.
         Hidden files, symbolic links to folders and files that are no pictures by their suffix are left out. Or CSV with
         the columns ``location`` (relative to its folder) and ``label`` (empty: to be classified).
 
@@ -49,6 +48,10 @@ def list_pictures(source: Path) -> tuple[PictureFile, ...]:
     BadInput
         There is nothing of that kind, there are no pictures, a column is missing, or files are.
     """
+    return tuple(file for source in sources for file in _of_source(source))
+
+
+def _of_source(source: Path) -> tuple[PictureFile, ...]:
     if source.is_dir():
         found = tuple(_of_folder(source, ""))
         if not found:
@@ -217,17 +220,6 @@ def _explained(path: Path) -> Iterator[None]:
         raise BadInput(
             "unreadable_picture", str(path), problem, "write the file again, as JPEG, PNG or FITS."
         ) from error
-
-
-def require_distinct(parts: Mapping[str, Sequence[PictureFile]]) -> None:
-    """Raise `BadInput` (``duplicate_pictures``) if one picture lies in two parts of a split, by any names."""
-    seen: dict[str, tuple[str, Path]] = {}
-    for part, files in parts.items():
-        for file in files:
-            other, path = seen.setdefault(file_digest(file.path), (part, file.path))
-            if other != part:
-                problem = f"is the same picture as {path}: one is for {part}, the other for {other}."
-                raise BadInput("duplicate_pictures", str(file.path), problem, "keep one of them.")
 
 
 def split_pictures(

@@ -197,7 +197,7 @@ def identify(record: Mapping[str, Any], where: str) -> PacketIdentity:
     """
     fields = _Fields(record, where)
     image, detector, candid = fields.whole("pid"), _detector(fields), _candid(record, where)
-    exposure_s = fields.within("exptime", 0.0, _LONGEST_S)
+    exposure_s = fields.within("exptime", _LONGEST_S)
     when = _when(fields.needed("jd"), EXPOSURE_S if math.isnan(exposure_s) else exposure_s, where)
     try:
         key = ExposureKey(night=when.night, visit=_visit(image, detector), detector=detector)
@@ -255,12 +255,12 @@ def read_packet(record: Mapping[str, Any], where: str) -> ZtfPacket:
         detector=_detector(fields),
         template=same["cutoutTemplate"],
         object_id=_text(record.get("objectId")),
-        exposure_s=fields.within("exptime", 0.0, _LONGEST_S),
+        exposure_s=fields.within("exptime", _LONGEST_S),
         ra=fields.number("ra"),
         dec=fields.number("dec"),
         magnitude=fields.number("magpsf"),
         magnitude_err=fields.number("sigmapsf"),
-        zero_point=fields.within("magzpsci", 0.0, _FAINTEST),
+        zero_point=fields.within("magzpsci", _FAINTEST),
         known_distance=fields.number("ssdistnr"),
         known_name=_named(fields.value("ssnamenr")),
         image_fwhm=fields.number("fwhm") * fields.number("seeratio"),
@@ -322,10 +322,10 @@ class _Fields:
             raise _bad(self._where, f"its {name} is {value!r}, must be a number")
         return float(value)
 
-    def within(self, name: str, least: float, most: float) -> float:
-        """Return a number; NaN if there is none within bounds: packets hold -999 for what is not known."""
+    def within(self, name: str, most: float) -> float:
+        """Return a number; NaN if there is none from 0 to ``most``: packets hold -999 for what is not known."""
         number = self.number(name)
-        return number if least <= number <= most else math.nan
+        return number if 0 <= number <= most else math.nan
 
     def needed(self, name: str) -> float:
         """Return a number that must be there."""

@@ -10,7 +10,7 @@ from pydantic import Field
 from flows.storage.digest import digest
 from flows.storage.ledger import Ledger
 from schemas.dia_source import DIA_SOURCE
-from schemas.errors import BadInput, NightstrideError
+from schemas.errors import BadInput
 from schemas.known_object import SS_SOURCE
 from schemas.ledger import ExposureRecord
 from schemas.settings import AssociationSettings
@@ -103,7 +103,7 @@ def associate(
             summary = work.summary().model_copy(update={"objects": objects, "sources": sources})
             return Association(summary, _digests(store), left=left)
     except Exception as error:  # the database is down or damaged, or a defect: all else goes on
-        work.failed.append(_trouble("association", error))
+        work.failed.append(Trouble.of("association", error))
         return Association(work.summary())
 
 
@@ -190,7 +190,7 @@ class _Work:
             self._refused += 1
             told = self._asked is not None and record.night not in self._asked
             if not (told and store.refusal(record.key, digest_of(record))):
-                self.failed.append(_trouble(f"exposure {record.name} of night {record.night}", error))
+                self.failed.append(Trouble.of(f"exposure {record.name} of night {record.night}", error))
             store.refuse(record.key, digest_of(record), error)
             return
         for name, count in {"exposures": 1, **made._asdict()}.items():
@@ -199,10 +199,3 @@ class _Work:
     def summary(self) -> AssociationSummary:
         """Return the counts so far."""
         return AssociationSummary(nights=tuple(self._nights), failed=tuple(self.failed), **self._counts)
-
-
-def _trouble(where: str, error: Exception) -> Trouble:
-    if isinstance(error, NightstrideError):
-        return Trouble(uri=where, code=error.code, message=str(error))
-    code = type(error).__name__
-    return Trouble(uri=where, code=code, message=f"{where}: {code}: {' '.join(str(error).split())[:500]}")

@@ -119,7 +119,7 @@ def plan_packets(files: Sequence[str], settings: Settings, catalogue: "PacketCat
     for key, packets in _by_exposure(listed.values()):
         published, trouble = catalogue.published(key)
         if trouble is not None:
-            plan.failed += [Trouble(uri=one.name, code=trouble.code, message=str(trouble)) for one in packets]
+            plan.failed += [Trouble.of(one.name, trouble) for one in packets]
             continue
         for one in packets:
             there, detected = published.get(one.candid, ("", False))
@@ -144,7 +144,7 @@ def _refuse(
     error: NightstrideError,
     key: ExposureKey | None = None,
 ) -> None:
-    trouble = Trouble(uri=name, code=error.code, message=str(error))
+    trouble = Trouble.of(name, error)
     if isinstance(error, BadInput) and catalogue.quarantine(name, error, key):
         plan.quarantined.append(trouble)
     else:

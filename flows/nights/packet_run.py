@@ -77,14 +77,7 @@ def _searched(name: str, record: Mapping[str, Any], settings: Settings) -> Found
     except Misconfigured:
         raise
     except Exception as error:  # a defect: this packet fails, the others go on
-        return _gave_up(name, error)
-
-
-def _gave_up(name: str, error: BaseException) -> Trouble:
-    if isinstance(error, NightstrideError):
-        return Trouble(uri=name, code=error.code, message=str(error))
-    kind = type(error).__name__
-    return Trouble(uri=name, code=kind, message=f"{name}: {kind}: {' '.join(str(error).split())[:500]}")
+        return Trouble.of(name, error)
 
 
 def search_packets(
@@ -275,7 +268,7 @@ class _PacketWork:
                 )
             elif isinstance(result, BadInput):
                 exposure.gone.append(one.candid)
-                trouble = Trouble(uri=name, code=result.code, message=str(result))
+                trouble = Trouble.of(name, result)
                 away = self._catalogue.quarantine(name, result, one.key)
                 self._finish(Outcome(_item(one), "quarantined" if away else "failed", trouble=trouble))
             else:
@@ -294,7 +287,7 @@ class _PacketWork:
         except Exception as error:  # the disk is full
             for outcome in exposure.outcomes:
                 name = outcome.item.source.uri
-                self._finish(Outcome(outcome.item, "failed", trouble=_gave_up(name, error)))
+                self._finish(Outcome(outcome.item, "failed", trouble=Trouble.of(name, error)))
             return
         for outcome in exposure.outcomes:
             self._catalogue.done(outcome.item.source.uri)
@@ -335,7 +328,7 @@ class _Tasks:
         ((name, _),) = batch
         if isinstance(error, KilledWorker):
             return batch, [_deadly(name)]
-        return batch, [_gave_up(name, error)]
+        return batch, [Trouble.of(name, error)]
 
 
 def _deadly(name: str) -> BadInput:

@@ -204,7 +204,7 @@ class Planner:
         todo = self._side_by_side(
             lambda one: replace(one, superseded=superseded.by(name_of(one.source), one.key)), decided.todo
         )
-        unread = [_trouble(one.source, one.error) for one in refused if isinstance(one, Unread)]
+        unread = [Trouble.of(name_of(one.source), one.error) for one in refused if isinstance(one, Unread)]
         return Plan(
             todo=tuple(todo),
             published=tuple(decided.published),
@@ -303,7 +303,8 @@ class Planner:
 
     def _put_away(self, one: Rejected, superseded: Superseded) -> PutAway:
         """Quarantine a source, and withdraw what was published of an earlier content of its file."""
-        uri, trouble = name_of(one.source), _trouble(one.source, one.error)
+        uri = name_of(one.source)
+        trouble = Trouble.of(uri, one.error)
         if self._dry:
             return PutAway(trouble, quarantined=True)
         withdrawn: list[ExposureRecord] = []
@@ -314,7 +315,7 @@ class Planner:
                     withdrawn.append(record)
             self._quarantine.put(one.error, uri, one.key)
         except Retryable as error:  # the disk is full: the next run tries again, this one goes on
-            return PutAway(_trouble(one.source, error), quarantined=False, withdrawn=tuple(withdrawn))
+            return PutAway(Trouble.of(name_of(one.source), error), quarantined=False, withdrawn=tuple(withdrawn))
         return PutAway(trouble, quarantined=True, withdrawn=tuple(withdrawn))
 
 
@@ -336,10 +337,6 @@ def _attempt(source: Source, step: Callable[[], Item]) -> Item | Rejected | Unre
 def _unexpected(where: str, what: str) -> BadInput:
     remedy = "fetch the file again; if it is as it should be, report this."
     return BadInput("unexpected_error", where, f"cannot be looked at: {what}.", remedy)
-
-
-def _trouble(source: Source, error: NightstrideError) -> Trouble:
-    return Trouble(uri=name_of(source), code=error.code, message=str(error))
 
 
 def _first(hashed: Sequence[Item], record: ExposureRecord | None) -> str:

@@ -317,25 +317,24 @@ def _bearing(ra: float, dec: float, ra2: float, dec2: float) -> float:
 
 def _pixel_rows(info: ExposureInfo, stars: StarsPsf | None) -> Iterator[Quantity]:
     psf, unit, guess = info.psf, info.pixel_unit, info.psf.source == "assumed"
-    yield Quantity("background", round_to(info.background), unit)
-    yield Quantity("noise", round_to(info.noise), unit, note="standard deviation of a pixel")
-    yield Quantity("masked_fraction", round_to(info.masked_fraction))
+    yield Quantity("background", _rounded(info.background), unit)
+    yield Quantity("noise", _rounded(info.noise), unit, note="standard deviation of a pixel")
+    yield Quantity("masked_fraction", _rounded(info.masked_fraction))
     sources = {"image": "the difference image", "header": "the header", "stamp": "the PSF image"}
     of = "no star and no header tells it" if guess else f"of {sources.get(psf.source, f'the {psf.source} image')}"
-    yield Quantity("psf_fwhm", round_to(psf.fwhm_px), "px", note=f"+- {psf.fwhm_err:.2g} px, {of}", assumed=guess)
+    yield Quantity("psf_fwhm", _rounded(psf.fwhm_px), "px", note=f"+- {psf.fwhm_err:.2g} px, {of}", assumed=guess)
     profile = "as good as Gaussian" if psf.beta > 15 else "Moffat"
     unsure = guess or psf.flatness_err >= 0.1
     note = f"{profile}; 1/beta +- {psf.flatness_err:.2g}" + (", not measured" if unsure else "")
-    yield Quantity("psf_beta", round_to(psf.beta), note=note, assumed=unsure)
+    yield Quantity("psf_beta", _rounded(psf.beta), note=note, assumed=unsure)
     if stars is not None:
         yield Quantity("stars", stars.stars, note=f"FWHM {stars.fwhm_px:.2f} px, beta {stars.beta:.1f}")
         note = f"major axis at {stars.angle_deg:.0f} deg from +x to +y"
         yield Quantity("psf_ellipticity", round(stars.ellipticity, 3), note=note)
 
 
-def round_to(value: float, digits: int = 5) -> float:
-    """Return a number with so many digits that count."""
-    return float(f"{value:.{digits}g}")
+def _rounded(value: float) -> float:
+    return float(f"{value:.5g}")
 
 
 def _extensions(known: _Read) -> Iterator[Extension]:

@@ -10,7 +10,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
@@ -247,14 +247,9 @@ def _sealed(staged: Path, note: ReleaseNote) -> Frozen:
     return Frozen(note, len(files), size, sha256(listed.encode()).hexdigest())
 
 
-@dataclass(frozen=True)
-class _Sums:
-    digests: dict[str, str]
-
-    @classmethod
-    def read(cls, path: Path) -> "_Sums":
-        lines = (line.partition("  ") for line in path.read_text().splitlines())
-        return cls({name: digest for digest, _, name in lines})
+def _read_sums(path: Path) -> dict[str, str]:
+    lines = (line.partition("  ") for line in path.read_text().splitlines())
+    return {name: digest for digest, _, name in lines}
 
 
 def with_manifest(out: Path, found: Verification) -> Verification:
@@ -267,7 +262,7 @@ def with_manifest(out: Path, found: Verification) -> Verification:
 def _differences(out: Path) -> Iterator[Problem]:
     remedy = "copy the release anew from where it was published."
     try:
-        listed = _Sums.read(out / SUMS).digests
+        listed = _read_sums(out / SUMS)
     except (OSError, ValueError) as error:
         yield Problem("damaged_release", str(out / SUMS), f"cannot be read: {error}.", remedy)
         return

@@ -121,9 +121,6 @@ def blank_canvas(shape: tuple[int, int]) -> Canvas:
     return Canvas(signal, excess, sharp, np.zeros(shape, np.uint16))
 
 
-Floats = NDArray[np.float64]
-
-
 def add_stamp(image: NDArray[np.floating], pixels: NDArray[np.floating], y0: int, x0: int) -> None:
     """Add ``pixels`` to ``image`` in place, its first pixel at (y0, x0); what lies outside is dropped."""
     ny, nx = image.shape

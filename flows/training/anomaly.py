@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flows.inputs.picture_files import PictureFile, list_pictures, read_picture, split_pictures
+from flows.inputs.picture_files import PictureFile, list_pictures, split_pictures
 from flows.pipeline.weights import read_weights, write_model
 from flows.results.evaluation.anomaly import anomaly_figures, draw_scores, verdict_table
-from flows.results.evaluation.picture_scores import LEARNT, LONGEST, content_number
+from flows.results.evaluation.picture_scores import LEARNT, read_small
 from flows.runtime.parallel import map_in_processes
 from flows.simulation.galaxy_pictures import LEVELS
 from flows.training.shape_codes import OUTPUTS, CodesPlan, fit_shape_codes, simulated_galaxies
@@ -33,7 +33,6 @@ from flows.training.svdd_fit import (
 from kernels.pictures.anomaly_model import KINDS, AnomalyModel, code_scale, picture_codes
 from kernels.pictures.augment import Augment
 from kernels.pictures.compact_net import PictureNet
-from kernels.pictures.picture_model import squared
 from kernels.pictures.svdd import SvddDecoder, SvddEncoder
 from kernels.statistics.class_scores import area_under_roc
 from schemas.errors import BadInput, Misconfigured
@@ -188,9 +187,9 @@ def train_anomaly(
         There are no pictures, or the plan cannot be.
     """
     check_plan(plan.svdd)
-    files, origin = (_listed(data), [one.name for one in data]) if data else _of_environment()
+    files, origin = (list_pictures(*data), [one.name for one in data]) if data else _of_environment()
     files = [file for file in files if file.label] if normal else files
-    waiting = _listed(apply)
+    waiting = list_pictures(*apply)
     found = _read_all(files, plan, workers)
     is_normal = np.array([not normal or label in normal for label in found.labels])
     if is_normal.sum() < FEWEST:
@@ -227,21 +226,17 @@ def train_anomaly(
     return figures
 
 
-def _listed(data: Sequence[Path]) -> list[PictureFile]:
-    return [file for one in data for file in list_pictures(one)]
-
-
 def _of_environment() -> tuple[list[PictureFile], list[str]]:
     root = Path(os.environ.get("NIGHTSTRIDE_DATA", "")) / "04_galaxy_zoo"
     if "NIGHTSTRIDE_DATA" not in os.environ or not root.is_dir():
         remedy = "give --data FOLDER, or name the folder of the real data in NIGHTSTRIDE_DATA."
         raise Misconfigured("no_data", "train anomaly", "there are no pictures to learn from.", remedy)
-    found = _listed([root / "smallGZ1/Imagenes", root / "gz2_spirals_vs_non/train"])
+    found = list_pictures(root / "smallGZ1/Imagenes", root / "gz2_spirals_vs_non/train")
     return [PictureFile(file.path, "real") for file in found], ["04_galaxy_zoo"]
 
 
 def _read_all(files: Sequence[PictureFile], plan: AnomalyPlan, workers: int) -> _Pictures:
-    read = list(map_in_processes(partial(_read, plan.crop, plan.seen_side), [one.path for one in files], workers))
+    read = list(map_in_processes(partial(read_small, plan.crop, plan.seen_side), [one.path for one in files], workers))
     good = [n for n, one in enumerate(read) if not isinstance(one, str)]
     if not good:
         raise BadInput("unreadable", "train anomaly", "none of the pictures can be read.", "give JPEG, PNG or FITS.")
@@ -252,13 +247,6 @@ def _read_all(files: Sequence[PictureFile], plan: AnomalyPlan, workers: int) -> 
         [str(files[n].path) for n in good],
         {str(files[n].path): one for n, one in enumerate(read) if isinstance(one, str)},
     )
-
-
-def _read(crop: float, side: int, path: Path) -> tuple[NDArray[np.uint8], int] | str:
-    try:
-        return squared(read_picture(path, LONGEST), crop, side).numpy(), content_number(path)
-    except BadInput as error:
-        return str(error)
 
 
 def _fitted(

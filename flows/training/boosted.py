@@ -54,11 +54,11 @@ def train_boosted(
     fit
         How the trees are fitted.
     about
-        What the card says of the training.
+        What the card says of the training data.
     seed
         Of everything.
     workers
-        Processes.
+        Processes of a search, threads of a fit.
     say
         Called with a line for every step.
 

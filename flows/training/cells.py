@@ -193,22 +193,7 @@ def train_cells(
 ) -> dict[str, Any]:
     """Train a `StreakNet`, and write ``detect.*`` to a folder.
 
-    Parameters
-    ----------
-    out
-        Gets weights and card.
-    train, validation
-        Exposures to learn from, and to measure on.
-    plan
-        What to do.
-    about
-        What the card says of the training data.
-    seed
-        Of everything.
-    workers
-        Processes of a search, threads of a fit.
-    say
-        Receives a message on each step.
+    Parameters as of `flows.training.boosted.train_boosted`, with exposures to learn from and to measure on.
 
     Returns
     -------

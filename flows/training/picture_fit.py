@@ -228,10 +228,10 @@ def class_weights(targets: torch.Tensor) -> torch.Tensor:
     return torch.where(present, len(targets) / (share.clamp(min=1e-9) * present.sum()), 0.0)
 
 
-def apply_net(net: nn.Module, pictures: torch.Tensor, batch: int = 256) -> torch.Tensor:
+def apply_net(net: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
     """Return class scores, (n, classes) on the processor, of pictures from 0 to 255."""
     net.eval()
     device = next(net.parameters()).device
     with torch.inference_mode():
-        parts = [net((one.float() / 255).to(device)).float().cpu() for one in torch.split(pictures, batch)]
+        parts = [net((one.float() / 255).to(device)).float().cpu() for one in torch.split(pictures, 256)]
     return torch.cat(parts)

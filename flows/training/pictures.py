@@ -14,16 +14,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flows.inputs.picture_files import PictureFile, list_pictures, read_picture, split_pictures
+from flows.inputs.picture_files import PictureFile, list_pictures, split_pictures
 from flows.pipeline.weights import write_model
 from flows.results.evaluation.picture_pages import draw_fit, draw_verdicts
 from flows.results.evaluation.picture_scores import (
     LEARNT,
-    LONGEST,
     Label,
-    content_number,
     label_sets,
     picture_figures,
+    read_small,
     verdict_labels,
 )
 from flows.runtime.parallel import map_in_processes
@@ -32,7 +31,7 @@ from flows.training.pretrained import ORIGIN_OF_WEIGHTS, fit_last, pretrained_ne
 from kernels.pictures.augment import Augment
 from kernels.pictures.compact_net import PictureNet
 from kernels.pictures.lite_net import LiteNet
-from kernels.pictures.picture_model import mean_probability, squared, symmetric_scores
+from kernels.pictures.picture_model import mean_probability, symmetric_scores
 from schemas.errors import BadInput, Misconfigured
 from schemas.picture_classes import PICTURE_TASKS
 
@@ -145,7 +144,7 @@ def train_pictures(
     classes = PICTURE_TASKS[task].classes
     if not data and task == "cluster":
         data = cluster_fields(work, plan.fields, seed, workers)
-    files, origin = (_listed(data), [str(one) for one in data]) if data else _of_environment(task)
+    files, origin = (list_pictures(*data), [str(one) for one in data]) if data else _of_environment(task)
     found = _labelled(task, files, plan, workers)
     say(f"{len(found.known)} pictures with labels; left out: {found.notes}")
     start = perf_counter()
@@ -196,19 +195,15 @@ class _Made(NamedTuple):
     history: Any
 
 
-def _listed(data: Sequence[Path]) -> list[PictureFile]:
-    return [file for one in data for file in list_pictures(one)]
-
-
-def _of_environment(task: str) -> tuple[list[PictureFile], list[str]]:
+def _of_environment(task: str) -> tuple[Sequence[PictureFile], list[str]]:
     root = Path(os.environ.get("NIGHTSTRIDE_DATA", ""))
     if "NIGHTSTRIDE_DATA" not in os.environ or not root.is_dir():
         remedy = "give --data FOLDER, or name the folder of the real data in NIGHTSTRIDE_DATA."
         raise Misconfigured("no_data", "train", "there are no pictures to learn from.", remedy)
     if task == "scene":
-        return _listed([root / "08_hubble_3class/photoli93"]), ["08_hubble_3class"]
+        return list_pictures(root / "08_hubble_3class/photoli93"), ["08_hubble_3class"]
     zoo = root / "04_galaxy_zoo"
-    return [*_galaxy_zoo(zoo / "smallGZ1"), *_listed([zoo / "gz2_spirals_vs_non/train"])], ["04_galaxy_zoo"]
+    return [*_galaxy_zoo(zoo / "smallGZ1"), *list_pictures(zoo / "gz2_spirals_vs_non/train")], ["04_galaxy_zoo"]
 
 
 _GALAXY_ZOO = ("elliptical", "spiral", "spiral", "edge-on", "unknown", "merger")
@@ -229,7 +224,7 @@ def _labelled(task: str, files: Sequence[PictureFile], plan: PicturePlan, worker
     if not wanted:
         problem = f"none of {len(files)} pictures has a label of {list(PICTURE_TASKS[task].classes)}."
         raise BadInput("no_labels", f"train {task}", problem, "name folders or labels by their class.")
-    read = list(map_in_processes(partial(_read, plan.crop, plan.side), [file.path for file in wanted], workers))
+    read = list(map_in_processes(partial(read_small, plan.crop, plan.side), [file.path for file in wanted], workers))
     good = [n for n, one in enumerate(read) if not isinstance(one, str)]
     bad = {str(wanted[n].path): one for n, one in enumerate(read) if isinstance(one, str)}
     return LabelledPictures(
@@ -239,13 +234,6 @@ def _labelled(task: str, files: Sequence[PictureFile], plan: PicturePlan, worker
         [str(wanted[n].path) for n in good],
         {"labels_without_class": without, "unreadable": bad},
     )
-
-
-def _read(crop: float, side: int, path: Path) -> tuple[NDArray[np.uint8], int] | str:
-    try:
-        return squared(read_picture(path, LONGEST), crop, side).numpy(), content_number(path)
-    except BadInput as error:
-        return str(error)
 
 
 def _targets(known: Iterable[Label], classes: Sequence[str]) -> NDArray[np.float32]:

@@ -181,22 +181,7 @@ def train_region(
 ) -> dict[str, Any]:
     """Train the network on a part of the exposures and report on the rest.
 
-    Parameters
-    ----------
-    out
-        Gets ``detect.safetensors`` and ``detect.json``.
-    examples
-        Exposures per preset.
-    plan
-        What to do.
-    about
-        What the card says of the training.
-    seed
-        Of everything.
-    workers
-        Processes that search exposures; the fit keeps to one thread.
-    say
-        Called with a line for every step.
+    Parameters as of `flows.training.boosted.train_boosted`, with exposures per preset.
 
     Returns
     -------

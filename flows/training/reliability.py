@@ -112,16 +112,8 @@ def train_verdict(
         Shipped name or folder.
     sets
         Exposures that the detector has not learnt from.
-    plan
-        What to do.
-    about
-        What the card says of the training data.
-    seed
-        Of everything.
-    workers
-        Processes, and threads of the fit.
-    say
-        Receives a message on each step.
+    plan, about, seed, workers, say
+        As of `flows.training.boosted.train_boosted`.
 
     Returns
     -------

@@ -182,7 +182,7 @@ def train_single(
     draw_confusion(out / "star_galaxy_real.png", figures["cross_validated"], CLASSES)
     draw_mistakes(out / "star_galaxy_mistakes.png", data.cutouts, data.label, crossed.ours)
     about = {"data": "star and galaxy cutouts of ZTF i-band frames", "sha256": frames_digest(real), "licence": "MIT"}
-    everything = _joined(made["train"], sample.take(learn))
+    everything = made["train"].joined(sample.take(learn))
     _write(out, nets, everything, sample.take(learn), plan, seed, figures, (slope, offset), {"real": about})
     return figures
 
@@ -227,8 +227,3 @@ def _sample(data: LabelledCutouts) -> CutoutSample:
     """Return a sample of the image alone: no PSF is known."""
     images = LabelledCutouts(data.cutouts[:, :1], data.label, data.group, data.magnitude)
     return CutoutSample(views_of(images, 1, ZTF.side), data.label)
-
-
-def _joined(one: CutoutSample, other: CutoutSample) -> CutoutSample:
-    inputs = tuple(torch.cat(pair) for pair in zip(one.inputs, other.inputs, strict=True))
-    return CutoutSample(inputs, np.concatenate([one.label, other.label]))

@@ -177,22 +177,7 @@ def train_windows(
 ) -> dict[str, Any]:
     """Train a `BasicCnn`, and write ``detect.*`` and a picture of the training to a folder.
 
-    Parameters
-    ----------
-    out
-        Gets weights, card and picture.
-    train, validation, test
-        Exposures to learn from, to watch, and to report on.
-    plan
-        What to do.
-    about
-        What the card says of the training data.
-    seed
-        Of everything.
-    workers
-        Processes of a search, threads of a fit.
-    say
-        Receives a message on each step.
+    Parameters as of `flows.training.boosted.train_boosted`, with exposures to learn from, to watch and to report on.
 
     Returns
     -------

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from flows.storage.atomic import publish_file, writing
 from flows.storage.folder import writable_folder
 from flows.vetting.verdicts import VerdictStore
-from kernels.statistics.agreement import cohen_kappa
+from kernels.statistics.class_scores import cohen_kappa
 from schemas.dia_source import exposure_of
 from schemas.errors import Misconfigured
 from schemas.vetting import LABEL, Verdict, VerdictRecord

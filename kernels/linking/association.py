@@ -6,12 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.linking.detections import arc, chord
-from kernels.sky.positions import along_great_circle
+from kernels.sky.positions import along_great_circle, healpix_cells
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-_ORDER = 14
 _RING = 16  # points about a place that find the cells near it
 _UNKNOWN = 0.2  # arcsec: the error of a position that comes without one
 _FLOOR = 0.05  # arcsec: errors of astrometry that the stated ones leave out
@@ -120,11 +119,7 @@ def match_places(vectors: Floats, sigma: Floats, places: Floats, place_sigma: Fl
 
 def cells_of(ra: Floats, dec: Floats) -> Integers:
     """Return the order-14 nested HEALPix cells of places in deg: 13 arcsec wide (Gorski et al. 2005, ApJ 622, 759)."""
-    from astropy import units
-    from astropy_healpix import HEALPix
-
-    grid = HEALPix(nside=2**_ORDER, order="nested")
-    return np.asarray(grid.lonlat_to_healpix(ra * units.deg, dec * units.deg), np.int64).reshape(-1)
+    return healpix_cells(ra, dec, 14)
 
 
 def cells_near(ra: Floats, dec: Floats, arcsec: float) -> Integers:

@@ -51,7 +51,7 @@ class CutoutResnet(nn.Module):
         self.stem = nn.Sequential(
             nn.Conv2d(planes, 16, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
         )
-        self.blocks = nn.Sequential(_Block(16, 16, 1), _Block(16, 32, 2), _Block(32, 64, 2))
+        self.blocks = nn.Sequential(ResidualBlock(16, 16, 1), ResidualBlock(16, 32, 2), ResidualBlock(32, 64, 2))
         self.last = nn.Linear(64, 2)
 
     @property
@@ -68,15 +68,19 @@ class CutoutResnet(nn.Module):
         return self.last(self.codes(cutouts))
 
 
-class _Block(nn.Module):
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm and a short cut (He et al. 2016, CVPR, 770)."""
+
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
-        self.second = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.first: nn.Module = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
+        self.second: nn.Module = nn.Conv2d(after, after, 3, padding=1, bias=False)
         self.norms = nn.ModuleList([nn.BatchNorm2d(after), nn.BatchNorm2d(after)])
-        self.short = nn.Identity() if before == after else nn.Conv2d(before, after, 1, stride=stride, bias=False)
+        same = before == after and stride == 1
+        self.short = nn.Identity() if same else nn.Conv2d(before, after, 1, stride=stride, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return maps, (n, before, side, side) -> (n, after, side / stride, side / stride)."""
         y = torch.relu(self.norms[0](self.first(x)))
         return torch.relu(self.norms[1](self.second(y)) + self.short(x))
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from kernels.nets.streak_net import CELL, PLANES
+from kernels.nets.streak_net import PLANES, CellNet
 
 ANCHORS = (
     (9.0, 9.0), (13.0, 13.0), (20.0, 13.0), (13.0, 20.0), (24.0, 24.0),
@@ -28,30 +28,16 @@ UNIT = (10.0, 10.0, 5.0, 5.0)
 _SIZES = 2  # numbers that describe how large a box was
 
 
-class RegionNet(nn.Module):
+class RegionNet(CellNet):
     """Faster R-CNN (Ren et al. 2015, NeurIPS 28, arXiv:1506.01497), made small for trails of few pixels.
 
-    A backbone of dilated convolutions over cells of 4 px, as in `StreakNet`; on it, per cell and anchor, how likely it
+    On the features of `CellNet`, over cells of 4 px: per cell and anchor, how likely it
     holds a trail and how to shift it; then a head that sees the features in a box and the pixels about its middle, and
-    gives log odds and a last shift.
-
-    Parameters
-    ----------
-    channels
-        Of the backbone.
-    dilations
-        Of its convolutions in pairs; an even number of them.
+    gives log odds and a last shift. Parameters as of the backbone.
     """
 
     def __init__(self, channels: int = 32, dilations: Sequence[int] = (1, 1, 2, 4, 2, 1)) -> None:
-        super().__init__()
-        if len(dilations) % 2:
-            raise ValueError(f"convolutions come in pairs, got {len(dilations)} dilations")
-        self.channels, self.dilations = channels, tuple(dilations)
-        self.first = nn.Conv2d(PLANES * CELL**2, channels, 3, padding=1)
-        self.body = nn.ModuleList(
-            nn.Conv2d(channels, channels, 3, padding=step, dilation=step) for step in self.dilations
-        )
+        super().__init__(channels, dilations)
         self.objectness = nn.Conv2d(channels, len(ANCHORS), 1)
         self.shift = nn.Linear(channels, 4 * len(ANCHORS))
         self.pixels = nn.Sequential(
@@ -66,18 +52,6 @@ class RegionNet(nn.Module):
         self.verdict = nn.Sequential(nn.ReLU(), nn.Linear(2 * 96 + _SIZES, 96), nn.ReLU(), nn.Linear(96, 5))
         assert self.objectness.bias is not None
         nn.init.constant_(self.objectness.bias, -3.0)  # few anchors hold anything
-
-    @property
-    def reach(self) -> int:
-        """Return how many cells away from a cell still affect its features."""
-        return 1 + sum(self.dilations)
-
-    def features(self, cells: torch.Tensor) -> torch.Tensor:
-        """Return the features of cells, (n, 48, rows, columns) -> (n, channels, rows, columns); zeros surround them."""
-        x = torch.relu(self.first(cells))
-        for n in range(0, len(self.body), 2):
-            x = torch.relu(x + self.body[n + 1](torch.relu(self.body[n](x))))
-        return x
 
     def shifts(self, features: torch.Tensor) -> torch.Tensor:
         """Return the shifts of the anchors of some cells, (k, channels) -> (k, anchors, 4), as `encode` does."""

@@ -13,12 +13,12 @@ PLANES = 3
 """What is known of each pixel; see `kernels.search.dense_search`."""
 
 
-class StreakNet(nn.Module):
-    """Fully convolutional: each cell's pixels are its channels, and 3 x 3 convolutions, some dilated, look around.
+class CellNet(nn.Module):
+    """Backbone over cells: their pixels are its channels, and 3 x 3 convolutions, some dilated, look around.
 
-    A first convolution from the 48 numbers of a cell to ``channels``, pairs of convolutions around which the input is
-    added again (He et al. 2016, CVPR, 770), a hidden layer per cell, and the log odds. Dilation (Yu & Koltun 2016,
-    ICLR) lets the view grow to the length of the longest trails without a pooling that would blur the shortest.
+    A first convolution from the 48 numbers of a cell to ``channels``, and pairs of convolutions around which the input
+    is added again (He et al. 2016, CVPR, 770). Dilation (Yu & Koltun 2016, ICLR) lets the view grow to the length of
+    the longest trails without a pooling that would blur the shortest.
 
     Parameters
     ----------
@@ -37,20 +37,31 @@ class StreakNet(nn.Module):
         self.body = nn.ModuleList(
             nn.Conv2d(channels, channels, 3, padding=step, dilation=step) for step in self.dilations
         )
-        self.head = nn.Conv2d(channels, channels, 1)
-        self.last = nn.Conv2d(channels, 1, 1)
 
     @property
     def reach(self) -> int:
-        """Return how many cells away from a cell still affect its score."""
+        """Return how many cells away from a cell still affect its features."""
         return 1 + sum(self.dilations)
 
-    def forward(self, cells: torch.Tensor) -> torch.Tensor:
-        """Return the log odds of each cell, (n, 48, rows, columns) -> (n, rows, columns); zeros surround the input."""
+    def features(self, cells: torch.Tensor) -> torch.Tensor:
+        """Return the features of cells, (n, 48, rows, columns) -> (n, channels, rows, columns); zeros surround them."""
         x = torch.relu(self.first(cells))
         for n in range(0, len(self.body), 2):
             x = torch.relu(x + self.body[n + 1](torch.relu(self.body[n](x))))
-        return self.last(torch.relu(self.head(x)))[:, 0]
+        return x
+
+
+class StreakNet(CellNet):
+    """Fully convolutional: a hidden layer per cell on the features of `CellNet`, and log odds; parameters as there."""
+
+    def __init__(self, channels: int = 32, dilations: Sequence[int] = (1, 1, 2, 4, 2, 1)) -> None:
+        super().__init__(channels, dilations)
+        self.head = nn.Conv2d(channels, channels, 1)
+        self.last = nn.Conv2d(channels, 1, 1)
+
+    def forward(self, cells: torch.Tensor) -> torch.Tensor:
+        """Return the log odds of each cell, (n, 48, rows, columns) -> (n, rows, columns); zeros surround the input."""
+        return self.last(torch.relu(self.head(self.features(cells))))[:, 0]
 
     def inside(self, cells: torch.Tensor) -> torch.Tensor:
         """Return the log odds of the cells whose whole surroundings are in the input.

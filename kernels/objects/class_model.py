@@ -164,14 +164,10 @@ def class_means(features: NDArray[np.float32], code: NDArray[np.integer], classe
     return np.stack([np.nanmean(features[code == k], axis=0) for k in range(classes)]).astype(np.float32)
 
 
-NEIGHBOURS = 3
-"""The distance is that of the third nearest row: single strays in the training table make nothing familiar."""
-
-
 def novelty(
     features: NDArray[np.float32], reference: NDArray[np.float32], scale: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return the distance to the third nearest of some training rows.
+    """Return the distance to the third nearest of some training rows: single strays make nothing familiar.
 
     Parameters
     ----------

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from kernels.nets.cutout_nets import ResidualBlock
+
 
 class PictureNet(nn.Module):
     """Residual network (He et al. 2016, CVPR, 770) of 7 convolutions: 0.31 million parameters.
@@ -32,7 +34,7 @@ class PictureNet(nn.Module):
             nn.Conv2d(planes, widths[0], 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
         )
         before = (widths[0], *widths[:-1])
-        self.blocks = nn.Sequential(*(_Block(a, b) for a, b in zip(before, widths, strict=True)))
+        self.blocks = nn.Sequential(*(ResidualBlock(a, b, 2) for a, b in zip(before, widths, strict=True)))
         self.dropout, self.last = nn.Dropout(dropout), nn.Linear(2 * widths[-1], classes)
 
     @property
@@ -54,7 +56,7 @@ class PictureNet(nn.Module):
         net = deepcopy(self).eval()
         net.stem[0], net.stem[1] = _fused(net.stem[0], net.stem[1]), nn.Identity()
         for block in net.blocks:
-            cast(_Block, block).fuse()
+            _fuse(cast(ResidualBlock, block))
         return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -62,19 +64,6 @@ def _fused(convolution: nn.Module, norm: nn.Module) -> nn.Module:
     return fuse_conv_bn_eval(cast(nn.Conv2d, convolution), cast(nn.BatchNorm2d, norm))
 
 
-class _Block(nn.Module):
-    def __init__(self, before: int, after: int) -> None:
-        super().__init__()
-        self.first: nn.Module = nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False)
-        self.second: nn.Module = nn.Conv2d(after, after, 3, padding=1, bias=False)
-        self.norms = nn.ModuleList([nn.BatchNorm2d(after), nn.BatchNorm2d(after)])
-        self.short = nn.Conv2d(before, after, 1, stride=2, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = torch.relu(self.norms[0](self.first(x)))
-        return torch.relu(self.norms[1](self.second(y)) + self.short(x))
-
-    def fuse(self) -> None:
-        """Make batch norms parts of the convolutions, for verdicts only."""
-        self.first, self.second = _fused(self.first, self.norms[0]), _fused(self.second, self.norms[1])
-        self.norms = nn.ModuleList([nn.Identity(), nn.Identity()])
+def _fuse(block: ResidualBlock) -> None:
+    block.first, block.second = _fused(block.first, block.norms[0]), _fused(block.second, block.norms[1])
+    block.norms = nn.ModuleList([nn.Identity(), nn.Identity()])

@@ -109,34 +109,19 @@ _STARS = 25
 _LEAST = 3  # stars, for a median to mean something
 
 
-def estimate_psf(
-    image: NDArray[np.float32],
-    usable: NDArray[np.bool_],
-    background: float,
-    noise: float,
-    saturation: float | None = None,
-) -> StarsPsf | None:
-    """Estimate FWHM and beta of a Moffat PSF from the brightest round, positive, isolated sources.
+def psf_of(found: Sequence[Star]) -> StarsPsf | None:
+    """Estimate FWHM and beta of a Moffat PSF, the medians of fits to the first 25 of some stars.
 
     Parameters
     ----------
-    image, usable : (ny, nx)
-        Direct or difference image, any unit; finite where usable.
-    background, noise
-        See `kernels.image.noise.background_and_noise`.
-    saturation
-        Sources that reach 0.8 of it are left out; unit of ``image``.
+    found
+        Of `bright_stars`.
 
     Returns
     -------
     StarsPsf or None
-        Medians of fits to up to 25 sources; None if fewer than 3 are fit for it.
+        None if fewer than 3 are fit for it.
     """
-    return psf_of(bright_stars(image, usable, background, noise, saturation, _STARS))
-
-
-def psf_of(found: Sequence[Star]) -> StarsPsf | None:
-    """Return the PSF of the first 25 of some stars, as `estimate_psf` does."""
     stars = [stamp for _, _, stamp in found[:_STARS]]
     fits = np.array([fit_moffat(stamp) for stamp in stars]) if stars else np.empty((0, 2))
     # Narrower than a pixel: a cosmic ray or a hot pixel; as wide as the stamp: a galaxy or a ghost.
@@ -182,7 +167,19 @@ def bright_stars(
     saturation: float | None,
     most: int,
 ) -> list[Star]:
-    """Return the brightest round, positive, isolated sources, brightest first; parameters as of `estimate_psf`."""
+    """Return the brightest round, positive, isolated sources, brightest first.
+
+    Parameters
+    ----------
+    image, usable : (ny, nx)
+        Direct or difference image, any unit; finite where usable.
+    background, noise
+        See `kernels.image.noise.background_and_noise`.
+    saturation
+        Sources that reach 0.8 of it are left out; unit of ``image``.
+    most
+        Sources to return at most.
+    """
     data = np.where(usable, image - np.float32(background), np.float32(0))
     try:
         found = sep.extract(data, 8.0, err=noise, minarea=5, mask=~usable, deblend_cont=1.0)

@@ -67,12 +67,7 @@ class CandidateSearch:
     def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:
         """Return each cell the log odds of the best candidate whose middle lies in it.
 
-        Parameters
-        ----------
-        plane
-            Pixels of the cells and ``grid.reach`` px around them, as far as the image goes.
-        places
-            The cells; their stride is `CELL`.
+        Parameters and errors are those of `kernels.search.detector.Detector.search`, with cells of stride `CELL`.
 
         Returns
         -------
@@ -81,11 +76,6 @@ class CandidateSearch:
             with a cell or on the number of threads.
         unscored : int
             Cells without a usable pixel.
-
-        Raises
-        ------
-        ValueError
-            The cells do not lie on the plane.
         """
         y, x, rows, columns, _ = places
         cells = plane.usable[y : y + rows * CELL, x : x + columns * CELL]

@@ -182,12 +182,7 @@ class DenseSearch:
     def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:
         """Return the log odds of every cell, and how many could not be scored.
 
-        Parameters
-        ----------
-        plane
-            Pixels of the cells and ``grid.reach`` px around them, as far as the image goes.
-        places
-            The cells; their stride is `CELL`.
+        Parameters and errors are those of `kernels.search.detector.Detector.search`, with cells of stride `CELL`.
 
         Returns
         -------
@@ -195,11 +190,6 @@ class DenseSearch:
             -inf for cells without a usable pixel.
         unscored : int
             How many those are.
-
-        Raises
-        ------
-        ValueError
-            The cells do not lie on the plane.
 
         Notes
         -----
@@ -211,7 +201,7 @@ class DenseSearch:
         require_on_image(plane.pixels[None, y:, x:].shape, (rows, columns), CELL, CELL)
         halo = self.net.reach
         side = _CORE + 2 * halo
-        tall, wide = (_whole(count, _CORE) for count in (rows, columns))
+        tall, wide = (round_up(count, _CORE) for count in (rows, columns))
         cells = dense_input(plane, y - halo * CELL, x - halo * CELL, tall + 2 * halo, wide + 2 * halo)
         logits = np.empty((tall, wide), np.float32)
         channels = torch.from_numpy(cells).permute(2, 0, 1)[None]
@@ -247,5 +237,6 @@ def _share_out(work: Callable[[int, int], None], corners: Sequence[tuple[int, in
         torch.set_num_threads(threads)
 
 
-def _whole(count: int, step: int) -> int:
+def round_up(count: int, step: int) -> int:
+    """Return the least multiple of ``step`` that is not below ``count``."""
     return -(-count // step) * step

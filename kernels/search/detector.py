@@ -44,6 +44,11 @@ class Detector(Protocol):
         logits : (rows * columns,) float32
             Row by row; -inf where a place cannot be scored, or nothing was found.
         unscored : int
+
+        Raises
+        ------
+        ValueError
+            The places do not lie on the plane.
         """
 
 

@@ -13,7 +13,7 @@ from kernels.nets.region_net import ANCHORS, BINS, CUT, UNIT, RegionNet
 from kernels.nets.streak_net import CELL, PLANES
 from kernels.psf.gaussian_mixture import RADIUS
 from kernels.search.boxes import decode, outdone, rival_reach, roi_align
-from kernels.search.dense_search import dense_input
+from kernels.search.dense_search import dense_input, round_up
 from kernels.search.windows import require_on_image
 from schemas.model_card import ModelCard
 from schemas.pixels import SearchGrid
@@ -114,12 +114,7 @@ class RegionSearch:
     def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:
         """Return the log odds of the boxes whose middle lies in each cell, and how many cells could not be searched.
 
-        Parameters
-        ----------
-        plane
-            Pixels of the cells and ``grid.reach`` px around them, as far as the image goes.
-        places
-            The cells; their stride is `CELL`.
+        Parameters and errors are those of `kernels.search.detector.Detector.search`, with cells of stride `CELL`.
 
         Returns
         -------
@@ -127,11 +122,6 @@ class RegionSearch:
             The highest of the boxes in a cell; -inf without one.
         unscored : int
             Cells without a usable pixel.
-
-        Raises
-        ------
-        ValueError
-            The cells do not lie on the plane.
 
         Notes
         -----
@@ -151,7 +141,7 @@ class RegionSearch:
         y, x, rows, columns, _ = places
         require_on_image(plane.pixels[None, y:, x:].shape, (rows, columns), CELL, CELL)
         halo = self.net.reach
-        tall, wide = (_whole(count + 2 * _MARGIN, _CORE) for count in (rows, columns))
+        tall, wide = (round_up(count + 2 * _MARGIN, _CORE) for count in (rows, columns))
         skip = (halo + _MARGIN) * CELL
         cells = dense_input(plane, y - skip, x - skip, tall + 2 * halo, wide + 2 * halo)
         inner = cells[halo : halo + tall, halo : halo + wide]
@@ -258,7 +248,3 @@ def _near_places(shape: tuple[int, ...], rows: int, columns: int) -> NDArray[np.
     near, first = np.zeros(shape, np.bool_), _MARGIN - _RIVALS
     near[first : _MARGIN + rows + _RIVALS, first : _MARGIN + columns + _RIVALS] = True
     return near
-
-
-def _whole(count: int, step: int) -> int:
-    return -(-count // step) * step

@@ -237,33 +237,7 @@ class TorchSearch:
         grid: tuple[int, int],
         stride: int,
     ) -> tuple[NDArray[np.float32], int]:
-        """Score every window of an image.
-
-        Parameters
-        ----------
-        image : (bands, ny, nx) float32
-            Pixels, any unit.
-        usable : (ny, nx) bool
-            Pixels that count. Values under ``~usable`` are not read; those that are not finite never count.
-        background
-            What stands in for pixels that do not count.
-        grid
-            Rows and columns of windows. Window n starts at pixel (n // columns * stride, n % columns * stride).
-        stride
-            Step between windows, pixels.
-
-        Returns
-        -------
-        logits : (rows * columns,) float32
-            Log odds; -inf where more than half of the window is not usable or, in any band, there is no spread.
-        unscored : int
-            Number of those.
-
-        Raises
-        ------
-        ValueError
-            The windows of the grid do not lie on the image.
-        """
+        """Return the log odds of every window, and how many could not be scored; see `FusedSearch.search`."""
         there = host_tensor(image).to(self.device), host_tensor(usable).to(self.device)
         logits = self.score(*there, background, grid, stride)
         return logits.cpu().numpy(), int(torch.isneginf(logits).sum())

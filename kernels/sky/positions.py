@@ -59,9 +59,6 @@ def _tangent(ra: Floats, dec: Floats, angle: Floats) -> Floats:
     return east * np.sin(p) + north * np.cos(p)
 
 
-_ORDER = 29
-
-
 def unit_vectors(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the directions (n, 3) of positions in deg."""
     a, d = np.radians(ra), np.radians(dec)
@@ -142,14 +139,16 @@ def _claimed(
 
 
 def object_ids(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the order-29 nested HEALPix index (Gorski et al. 2005, ApJ 622, 759) of positions in deg.
+    """Return the order-29 nested HEALPix cells of positions in deg: 0.4 mas wide, different for all objects."""
+    return healpix_cells(ra, dec, 29)
 
-    A cell has a side of 0.4 milliarcseconds: different objects have different ids.
-    """
+
+def healpix_cells(ra: NDArray[np.float64], dec: NDArray[np.float64], order: int) -> NDArray[np.int64]:
+    """Return the nested HEALPix cells of an order (Gorski et al. 2005, ApJ 622, 759) of positions in deg."""
     from astropy import units
     from astropy_healpix import HEALPix
 
-    grid = HEALPix(nside=2**_ORDER, order="nested")
+    grid = HEALPix(nside=2**order, order="nested")
     return np.asarray(grid.lonlat_to_healpix(ra * units.deg, dec * units.deg), np.int64).reshape(-1)
 
 

@@ -77,8 +77,8 @@ class KernelGrid:
         """Return the variance of the difference from those of the images, whose pixels are independent."""
         return _convolved(self.blocks, (science, template), (self.science**2, self.template**2))
 
-    def correlation(self, block: int, sigmas: tuple[float, float], reach: int = 5) -> NDArray[np.float64]:
-        """Return the autocorrelation of the noise in a block at lags -reach..reach, 1 at the centre.
+    def correlation(self, block: int, sigmas: tuple[float, float]) -> NDArray[np.float64]:
+        """Return the autocorrelation of the noise in a block at lags -5..5, 1 at the centre.
 
         Parameters
         ----------
@@ -86,14 +86,13 @@ class KernelGrid:
             Its number.
         sigmas
             Standard deviation of a pixel of science image and template.
-        reach
-            px.
         """
         side = 2 * self.science.shape[-1]
         power = sum(
             sigma**2 * np.abs(fft.rfft2(kernels[block].astype(float), s=(side, side))) ** 2
             for sigma, kernels in zip(sigmas, (self.science, self.template), strict=True)
         )
+        reach = 5
         lags = np.roll(fft.irfft2(power, s=(side, side)), (reach, reach), (0, 1))[: 2 * reach + 1, : 2 * reach + 1]
         return lags / lags[reach, reach]
 

@@ -74,6 +74,7 @@ def _sample(
                 strip[i, j] = above * (1 - fy) + below * fy
 
 
+@njit(cache=True, nogil=True)
 def sky_level(strip: NDArray[np.float32], inner: int) -> NDArray[np.float32]:
     """Return the sky at each column of a strip: the median, over blocks of columns, of rows beyond ``inner`` px.
 
@@ -89,11 +90,6 @@ def sky_level(strip: NDArray[np.float32], inner: int) -> NDArray[np.float32]:
     (n,) float32
         0 where nothing is known.
     """
-    return _sky(strip, inner)
-
-
-@njit(cache=True, nogil=True)
-def _sky(strip: NDArray[np.float32], inner: int) -> NDArray[np.float32]:
     rows, columns = strip.shape
     level, known = np.zeros(columns, np.float32), np.empty(rows * _SKY_BLOCK)
     for start in range(0, columns, _SKY_BLOCK):

@@ -3,10 +3,10 @@ import csv
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.wcs import WCS
 
 from benchmarks import galaxy_night as module
 from benchmarks.galaxy_night import TRUTH, linear, put, seen
+from tests.support.cards import gnomonic
 
 
 def picture(sigma=12.0, side=161):
@@ -35,9 +35,7 @@ def test_what_is_seen_has_the_width_of_the_galaxy_and_the_seeing():
 
 def test_galaxies_are_put_at_the_places_that_are_told(tmp_path, monkeypatch):
     (tmp_path / "raw").mkdir()
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [150.0, 20.0]
-    wcs.wcs.crpix, wcs.wcs.cdelt = [200.5, 200.5], [-1 / 3600, 1 / 3600]
+    wcs = gnomonic([150.0, 20.0], [200.5, 200.5])
     header = wcs.to_header()
     header.update({"FILTER": "ZTF_r", "SEEING": 2.0, "GAIN": 6.0, "MAGZP": 26.0})
     noise = np.random.default_rng(1).normal(0, 5, (400, 400)).astype(np.float32)

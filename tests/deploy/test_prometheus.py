@@ -11,8 +11,8 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
+from benchmarks.moto_server import free_port
 from tests.deploy.test_grafana import TARGETS
-from tests.flows.nights.test_seen_night import free_port
 from tests.support.exported import exported
 from tests.support.night import DETECTORS, TWO_WORKERS, VISITS
 from tests.support.promql import asked, filled

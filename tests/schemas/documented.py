@@ -52,11 +52,3 @@ def given(model):
     parts = {name: part for name in type(made).model_fields if isinstance(part := getattr(made, name), BaseModel)}
     differing = {name: part.model_dump(mode="json", exclude_defaults=True) for name, part in parts.items()}
     return made.model_dump(mode="json") | differing
-
-
-def open_models(module):
-    """Models of a module that could be changed once made, or that take unknown keys."""
-    models = [one for one in vars(module).values() if isinstance(one, type) and issubclass(one, BaseModel)]
-    own = {one.__name__: one.model_config for one in models if one.__module__ == module.__name__}
-    assert own
-    return [name for name, rules in own.items() if not rules.get("frozen") or rules.get("extra") != "forbid"]

@@ -1,7 +1,6 @@
 import pytest
 from pydantic import ValidationError
 
-from schemas import cluster_settings as module
 from schemas.cluster_settings import ClusterSettings, SlurmSettings
 from tests.schemas import documented
 
@@ -105,7 +104,3 @@ def test_every_setting_says_what_it_is():
 def test_defaults_are_those_that_users_are_told():
     assert documented.given(ClusterSettings) == documented.defaults("`[cluster]`")
     assert documented.given(SlurmSettings) == documented.defaults("`[cluster.slurm]`")
-
-
-def test_no_section_takes_unknown_keys():
-    assert documented.open_models(module) == []

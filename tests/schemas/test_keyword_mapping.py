@@ -1,7 +1,6 @@
 import pytest
 from pydantic import ValidationError
 
-from schemas import keyword_mapping as module
 from schemas.keyword_mapping import BandFromHeader, FromHeader, FwhmFromHeader, KeywordMapping, TimeFromHeader
 from schemas.settings import Settings
 from tests.schemas import documented
@@ -64,4 +63,3 @@ def test_defaults_are_those_that_users_are_told():
     assert documented.given(KeywordMapping) == documented.defaults("`[fits]`")
     for kind, name in ((BandFromHeader, "band"), (TimeFromHeader, "time"), (FwhmFromHeader, "psf_fwhm")):
         assert documented.given(kind) == documented.defaults(f"`[fits.{name}]`")
-    assert documented.open_models(module) == []

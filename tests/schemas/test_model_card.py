@@ -4,10 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from flows.pipeline.weights import read_card
-from schemas import model_card as module
 from schemas.dia_source import CAUSES, DIA_SOURCE, FEATURES, RESIDUALS, STATIC, UNKNOWN
 from schemas.model_card import ModelCard
-from tests.schemas import documented
 
 SHIPPED = sorted(
     (path.parent.name, path.stem)
@@ -52,7 +50,3 @@ def test_every_feature_has_a_name_of_its_own():
 def test_every_cause_counts_by_its_column_of_the_catalogue():
     columns = {f"{name}Evidence" for name, _, _ in CAUSES}
     assert columns == {name for name in FEATURES if name in DIA_SOURCE.schema.names}
-
-
-def test_a_card_takes_no_unknown_keys():
-    assert documented.open_models(module) == []

@@ -1,9 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from schemas import recovery as module
 from schemas.recovery import Limit, RecoveredShare, Recovery
-from tests.schemas import documented
 
 
 def test_a_limit_never_stands_without_its_interval_nor_nothing_without_a_reason():
@@ -52,10 +50,6 @@ def test_what_was_measured_does_not_change():
 def test_nothing_has_no_share():
     assert RecoveredShare(lo=0, hi=None, n=0, recovered=0, interval=(0, 1)).value is None
     assert RecoveredShare(lo=0, hi=5, n=4, recovered=1, interval=(0.01, 0.8)).value == 0.25
-
-
-def test_no_part_takes_unknown_keys():
-    assert documented.open_models(module) == []
 
 
 @pytest.mark.parametrize("name", ["exposures", "hidden", "n", "recovered"])

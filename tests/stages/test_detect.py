@@ -9,17 +9,13 @@ from kernels.search.detector import WindowScorer
 from schemas.dataset import DatasetError
 from schemas.dia_source import SearchCounts
 from schemas.exposure import ExposureInfo, PsfModel
-from schemas.model_card import ModelCard
 from schemas.pixels import MaskPlane, SearchGrid, Tiling
 from schemas.settings import DetectSettings
 from schemas.stage import Context, Rehearsal, Result
 from stages.detect import STAGE
+from tests.support.cards import model_card
 
-CARD = ModelCard(
-    stage="detect", name="test", version="1", sha256="", input={"bands": 1, "side": 26},
-    classes=("nothing", "asteroid"),
-    training={}, metrics={}, threshold=0.5, false_alarm_rate="not set",
-)  # fmt: skip
+CARD = model_card(input={"bands": 1, "side": 26})
 
 
 def scorer(seed=0):

@@ -3,7 +3,6 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from astropy.wcs import WCS
 
 from kernels.orbits.ephemeris import OrbitCatalogue, observe
 from kernels.sky.observatories import OBSERVATORIES, observer_at
@@ -15,6 +14,7 @@ from schemas.settings import MatchKnownSettings, PredictKnownSettings
 from schemas.stage import Context
 from stages.match_known import STAGE as MATCH
 from stages.predict_known import STAGE as PREDICT
+from tests.support.cards import as_text, gnomonic
 from tests.support.orbits import PALOMAR, asteroids
 
 SHAPE, WHEN = (600, 500), 61020.3
@@ -22,10 +22,7 @@ SHAPE, WHEN = (600, 500), 61020.3
 
 def around(ra, dec, **changes):
     """Return an exposure centred at a place, 1 arcsec a pixel, north up and east left."""
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ["RA---TAN", "DEC--TAN"], [ra, dec], [250.5, 300.5]
-    wcs.wcs.cdelt = [-1 / 3600, 1 / 3600]
-    header = "\n".join(str(card) for card in wcs.to_header().cards)
+    header = as_text(gnomonic([ra, dec], [250.5, 300.5]))
     known = {
         "night": "20261120", "visit": 7, "detector": 3, "instrument": "ZTF/MOSAIC", "band": "r",
         "midpoint_mjd_tai": WHEN, "exposure_time_s": 30.0, "shape": SHAPE, "psf": PsfModel(fwhm_px=2.0),

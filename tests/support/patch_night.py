@@ -24,7 +24,8 @@ from schemas.stage import Context, Stage
 from stages import PIPELINE as ALL
 from stages.find_sources import STAGE as FIND_SOURCES
 from stages.link_hosts import STAGE as LINK_HOSTS
-from tests.support.science_night import SHAPE, exposure, science
+from tests.support.cards import as_text, gnomonic
+from tests.support.science_night import SHAPE, cards_of, exposure, science
 
 NIGHT = "20260101"
 SCALE = 4.0
@@ -37,13 +38,7 @@ PIPELINE = tuple(stage for stage in ALL if stage.per != "night")
 
 
 def header(rotation, shift):
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.crval = CORNER
-    wcs.wcs.crpix = [90.5 + shift[0], 80.5 + shift[1]]
-    c, s = np.cos(np.radians(rotation)), np.sin(np.radians(rotation))
-    wcs.wcs.cd = SCALE * np.array([[-c, s], [s, c]]) / 3600
-    return wcs.to_header(relax=True).tostring(sep="\n")
+    return as_text(gnomonic(CORNER, [90.5 + shift[0], 80.5 + shift[1]], SCALE, rotation))
 
 
 INFOS = tuple(
@@ -57,7 +52,7 @@ INFOS = tuple(
 def places(seed=5):
     """(ra, dec) of sources on a loose grid, and of some within 3 arcsec of the borders of pixels of order 9."""
     rng = np.random.default_rng(seed)
-    wcs = WCS(_cards(INFOS[0].wcs_header))
+    wcs = WCS(cards_of(INFOS[0].wcs_header))
     x, y = np.meshgrid(np.arange(12.0, SHAPE[1] - 8, 24), np.arange(12.0, SHAPE[0] - 8, 24))
     grid = wcs.all_pix2world(x.ravel() + rng.uniform(-3, 3, x.size), y.ravel() + rng.uniform(-3, 3, x.size), 0)
     ra, dec = (np.array(one) for one in grid)
@@ -116,12 +111,6 @@ def publish(out, info, where, flux=3e4, **changed):
         "finished_at": "now",
     } | changed)  # fmt: skip
     Ledger(out).put(record)
-
-
-def _cards(text):
-    from astropy.io.fits import Header
-
-    return Header.fromstring(text, sep="\n")
 
 
 def without(pipeline, name):

@@ -28,3 +28,10 @@ def bare(pixels, bad=None, noise=SIGMA):
     """A science image whose sky is known to be 0."""
     bad = np.zeros(pixels.shape, np.bool_) if bad is None else bad
     return ScienceImage(np.where(bad, 0, pixels).astype(np.float32), bad, np.full(pixels.shape, noise, np.float32))
+
+
+def keys(distance):
+    """Cubic convolution's kernel with a = -1/2, as Keys 1981 (IEEE Trans. ASSP 29, 1153) writes it."""
+    s = np.abs(distance)
+    near, far = 1.5 * s**3 - 2.5 * s**2 + 1, -0.5 * s**3 + 2.5 * s**2 - 4 * s + 2
+    return np.where(s < 1, near, np.where(s < 2, far, 0.0))

@@ -7,6 +7,7 @@ import numpy as np
 from astropy.wcs import WCS
 
 from schemas.exposure import ExposureInfo, PsfModel
+from tests.support.cards import as_text, gnomonic
 from tests.support.science import BETA, FWHM, SIGMA, drawn
 
 SHAPE = (160, 180)
@@ -15,13 +16,7 @@ ZERO_POINT = 26.0
 
 def header(rotation=0.0, shift=(0.0, 0.0)):
     """Cards of a WCS of 1 arcsec per pixel, north up and east left but for a rotation."""
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.crval = [150.0, 20.0]
-    wcs.wcs.crpix = [90.5 + shift[0], 80.5 + shift[1]]
-    c, s = np.cos(np.radians(rotation)), np.sin(np.radians(rotation))
-    wcs.wcs.cd = np.array([[-c, s], [s, c]]) / 3600
-    return wcs.to_header(relax=True).tostring(sep="\n")
+    return as_text(gnomonic([150.0, 20.0], [90.5 + shift[0], 80.5 + shift[1]], rotation=rotation))
 
 
 def exposure(visit, band, rotation=0.0, shift=(0.0, 0.0), **changed):
@@ -59,14 +54,14 @@ class FakeNight:
 
 def science(info, places, seed):
     """Draw sources (ra, dec, flux in pixel units, half-light radius) on an exposure with a sky of 300."""
-    wcs = WCS(info.wcs_header and _cards(info.wcs_header))
+    wcs = WCS(info.wcs_header and cards_of(info.wcs_header))
     ra, dec, flux, radius = np.array(places).T
     x, y = wcs.all_world2pix(ra, dec, 0)
     sources = [(i, j, f, r, 1.0, 0.0) for i, j, f, r in zip(x, y, flux, radius, strict=True)]
     return drawn(sources, SHAPE, seed=seed) + np.float32(300)
 
 
-def _cards(text):
+def cards_of(text):
     from astropy.io.fits import Header
 
     return Header.fromstring(text, sep="\n")
@@ -74,6 +69,6 @@ def _cards(text):
 
 def sky_grid(step=30.0, margin=30.0):
     """(ra, dec) of a grid of places around the middle of the images."""
-    wcs = WCS(_cards(header()))
+    wcs = WCS(cards_of(header()))
     x, y = np.meshgrid(np.arange(margin, SHAPE[1] - margin, step), np.arange(margin, SHAPE[0] - margin, step))
     return wcs.all_pix2world(x.ravel(), y.ravel(), 0)

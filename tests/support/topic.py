@@ -13,21 +13,8 @@ REAL = os.environ.get("NIGHTSTRIDE_TEST_KAFKA")
 """HOST:PORT of a broker on which topics may be made."""
 
 
-class RealBroker:
-    """Broker that somebody runs."""
-
-    def __init__(self, address):
-        self.address = address
-        self._producer = Producer({"bootstrap.servers": address})
-
-    def send(self, topic, *values, partition=0):
-        for value in values:
-            self._producer.produce(topic, value, partition=partition)
-        assert self._producer.flush(30) == 0
-
-
 def broker_of_tests():
-    return Broker() if REAL is None else RealBroker(REAL)
+    return Broker(REAL)
 
 
 def new_topic(broker, stem):

@@ -116,7 +116,7 @@ async def plan_fetch(
         try:
             found = await _missing(client, quadrant, products, folder, templates)
         except (BadInput, Retryable) as error:
-            failed.append(Trouble(uri=quadrant.stem, code=error.code, message=str(error)))
+            failed.append(Trouble.of(quadrant.stem, error))
         else:
             if found is None:
                 counts["absent"] += 1
@@ -244,7 +244,7 @@ async def fetch(client: ArchiveClient, plan: FetchPlan, folder: Path, tell: Call
         except (BadInput, Retryable) as error:
             if error.code == "disk_full":
                 raise
-            done.failed.append(Trouble(uri=todo.quadrant.stem, code=error.code, message=str(error)))
+            done.failed.append(Trouble.of(todo.quadrant.stem, error))
 
     templates = {todo.template.target: todo.template for todo in plan.todo if todo.template is not None}
     await few_at_a_time(templates.values(), shared, client.settings.connections)

@@ -63,7 +63,7 @@ def evaluate_anomaly(
     """
     card, arrays = read_weights("anomaly", model)
     judge = AnomalyModel(card, arrays)
-    files = [file for one in data for file in list_pictures(one)]
+    files = list_pictures(*data)
     pictures, labels, unreadable, trained_on = read_unseen([one for one in files if one.label], arrays, unseen=unseen)
     normal = list(normal) or sorted({label for label in labels if stands_for_real(label)})
     if not any(label in normal for label in labels):

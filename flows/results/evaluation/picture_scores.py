@@ -65,7 +65,7 @@ def evaluate_pictures(
 
     card, arrays = read_weights(task, model)
     net = build_picture_model(card, arrays)
-    files = [file for one in data for file in list_pictures(one)]
+    files = list_pictures(*data)
     labels, without = label_sets(task, files)
     read = read_unseen([file for file in files if file.label in labels], arrays, unseen=unseen)
     pictures, known = read.pictures, [labels[one] for one in read.labels]
@@ -149,6 +149,16 @@ def verdict_labels(
 def content_number(path: Path) -> int:
     """Return the first 63 bits of the SHA-256 of a file."""
     return int(file_digest(path)[:16], 16) >> 1
+
+
+def read_small(crop: float, side: int, path: Path) -> tuple[NDArray[np.uint8], int] | str:
+    """Return a picture as networks see it (`kernels.pictures.picture_model.squared`) and its number; or its error."""
+    from kernels.pictures.picture_model import squared
+
+    try:
+        return squared(read_picture(path, LONGEST), crop, side).numpy(), content_number(path)
+    except BadInput as error:
+        return str(error)
 
 
 def label_sets(task: str, files: Sequence[PictureFile]) -> tuple[dict[str, Label], dict[str, int]]:

@@ -1,6 +1,6 @@
 """Science exposure and template of one subtraction: how their optics, depth, calibration and registration differ."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,24 +92,6 @@ class Epochs:
         """Return the noise of the sky on science image and template; together it is that of the conditions."""
         science = conditions.noise.sigma / (1 + 1 / self.depth) ** 0.5
         return science, science / self.depth**0.5
-
-    def perfect(self) -> "Epochs":
-        """Return epochs without noise, errors of registration, calibration and PSFs, or an uneven sky."""
-        none = replace(self.offset_x, modes=())
-        return replace(
-            self,
-            offset_x=none,
-            offset_y=none,
-            gain_error=none,
-            star_offset=0.0,
-            star_gain=0.0,
-            nonlinearity=0.0,
-            psf_error=0.0,
-            one_psf=False,
-            crosstalk=0.0,
-            noise=0.0,
-            sky=0.0,
-        )
 
 
 _KERNEL_REACH = 12  # px: masks grow by as much, or hardly

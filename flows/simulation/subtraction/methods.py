@@ -26,11 +26,11 @@ def zogy_grid(pair: list[Flattened], usable: NDArray[np.bool_], psfs: Images, bl
 
 
 def zogy_kernels(
-    psfs: tuple[NDArray[np.floating], NDArray[np.floating]],
-    sigmas: tuple[float, float],
-    fluxes: tuple[float, float] = (1.0, 1.0),
+    psfs: tuple[NDArray[np.floating], NDArray[np.floating]], sigmas: tuple[float, float]
 ) -> tuple[Floats, Floats, Floats]:
     """Return the kernels of the science image and of the template, and the PSF of the proper difference image.
+
+    Both images have one zero point: F_n = F_r = 1.
 
     Parameters
     ----------
@@ -38,22 +38,20 @@ def zogy_kernels(
         P_n and P_r of science image and template, centred on the middle pixel, of unit sum; at most 128 px a side.
     sigmas
         sigma_n and sigma_r: standard deviation of a pixel of each.
-    fluxes
-        F_n and F_r: zero points of each, linear.
 
     Returns
     -------
     science, template, psf : (65, 65)
-        Equation 13 as two convolutions, D / F_D = N * science - R * template, so that fluxes are those of a zero point
-        of 1; and P_D, equation 14. The noise of D / F_D is white, of standard deviation 1 / F_D (equation 15).
+        Equation 13 as two convolutions, D / F_D = N * science - R * template, so that fluxes are those of the images;
+        and P_D, equation 14. The noise of D / F_D is white, of standard deviation 1 / F_D (equation 15).
     """
-    (sigma_n, sigma_r), (flux_n, flux_r) = sigmas, fluxes
+    sigma_n, sigma_r = sigmas
     wave_n, wave_r = (fft.rfft2(_cornered(np.asarray(psf, float))) for psf in psfs)
-    root = np.sqrt((sigma_n * flux_r * np.abs(wave_r)) ** 2 + (sigma_r * flux_n * np.abs(wave_n)) ** 2)
+    root = np.sqrt((sigma_n * np.abs(wave_r)) ** 2 + (sigma_r * np.abs(wave_n)) ** 2)
     root = np.maximum(root, 1e-12 * root.max())
-    flux_d = flux_n * flux_r / np.hypot(sigma_n * flux_r, sigma_r * flux_n)
-    science, template = flux_r * wave_r / root / flux_d, flux_n * wave_n / root / flux_d
-    return _middle(science), _middle(template), _middle(flux_n * flux_r * wave_n * wave_r / root / flux_d)
+    flux_d = 1 / np.hypot(sigma_n, sigma_r)
+    science, template = wave_r / root / flux_d, wave_n / root / flux_d
+    return _middle(science), _middle(template), _middle(wave_n * wave_r / root / flux_d)
 
 
 def _cornered(psf: Floats) -> Floats:

@@ -1,7 +1,6 @@
 """Sky of a field: stars, galaxies, and what differs between the science image and its template."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flows.simulation.asteroids import trails_on, unit_snr
 from flows.simulation.canvas import Stars
@@ -9,8 +8,6 @@ from flows.simulation.conditions import Conditions
 from flows.simulation.galaxies import galaxies_on, turn_of
 from flows.simulation.stars import stars_on
 from flows.simulation.subtraction.observed import Change, Components, FieldSky, Streak
-
-Floats = NDArray[np.float64]
 
 _COUNTS = ((13, -0.9), (16, 0.85), (18, 2.05), (20, 3.15), (22, 4.05), (24, 4.75), (26, 5.35))
 """AB magnitude in r, log10 of the galaxies per square degree that are brighter: Yasuda et al. 2001 (AJ 122, 1104) to

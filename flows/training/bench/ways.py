@@ -115,20 +115,7 @@ UNFOLD_BATCH = 1024
 
 
 def unfold_logits(pixels: Pixels, net: BasicCnn) -> NDArray[np.float32]:
-    """Score windows from an unfolded view: z-score and score 1,024 at a time, all in torch.
-
-    Parameters
-    ----------
-    pixels
-        What to search.
-    net
-        In evaluation mode.
-
-    Returns
-    -------
-    (windows,) float32
-        As of `flows.training.bench.ways.plain_logits`.
-    """
+    """Do the same as `plain_logits` from an unfolded view: z-score and score 1,024 at a time, all in torch."""
     rows, columns = pixels.grid
     side, stride = net.side, pixels.stride
     filled = np.where(pixels.usable, pixels.image, np.float32(pixels.background))

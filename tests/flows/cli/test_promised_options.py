@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from benchmarks import reference
 from flows.cli import (  # noqa: F401 the modules whose options these are
     app,
     backfill,
@@ -27,15 +28,7 @@ from flows.cli import (  # noqa: F401 the modules whose options these are
 PAGE = (Path(__file__).parents[3] / "docs/reference/commands.md").read_text()
 
 
-def commands(name, command):
-    if not hasattr(command, "commands"):
-        yield name, command
-        return
-    for word, one in command.commands.items():
-        yield from commands(f"{name} {word}", one)
-
-
-COMMANDS = dict(commands("nightstride", get_command(app.app)))
+COMMANDS = dict(reference.commands("nightstride", get_command(app.app)))
 
 
 def promised(text):

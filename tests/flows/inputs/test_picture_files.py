@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flows.inputs import picture_files
-from flows.inputs.picture_files import PictureFile, list_pictures, read_picture, require_distinct, split_pictures
+from flows.inputs.picture_files import PictureFile, list_pictures, read_picture, split_pictures
 from schemas.errors import BadInput
 
 RNG = np.random.default_rng(1)
@@ -192,17 +192,6 @@ def test_a_picture_of_30000_px_takes_little_memory(tmp_path, name):
     ny, nx, mib = map(int, said.split())
     assert max(ny, nx) <= 512
     assert mib < 250, "all of it has 343 MiB in FITS"
-
-
-def test_a_picture_in_two_parts_is_refused(tmp_path):
-    one, two = (PictureFile(written(tmp_path / f"{n}.png", PIXELS[n:]), "") for n in (0, 1))
-    copy = PictureFile(written(tmp_path / "copy.png", PIXELS), "")
-    require_distinct({"training": [one, copy], "test": [two]})
-    with pytest.raises(BadInput, match="the same picture") as refused:
-        require_distinct({"training": [one], "test": [two, copy]})
-    assert refused.value.code == "duplicate_pictures"
-    assert "0.png" in str(refused.value)
-    assert "copy.png" in str(refused.value)
 
 
 @given(

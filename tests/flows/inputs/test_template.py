@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.wcs import WCS
 
 from flows.inputs.ingest import prepare
 from flows.inputs.sources import list_sources
@@ -17,6 +16,7 @@ from schemas.errors import BadInput, Misconfigured
 from schemas.keyword_mapping import KeywordMapping
 from schemas.pixels import UNUSABLE
 from schemas.settings import Settings
+from tests.support.cards import gnomonic
 from tests.support.cli import nightstride
 
 installed = pytest.mark.skipif(
@@ -31,11 +31,7 @@ SETTINGS = Settings(fits=KeywordMapping.model_validate(MAPPING))
 
 def wcs(dx=0.0, dy=0.0, turned=0.0, ra=150.0):
     """Pixels of 0.5 arcsec, shifted and turned against those of the science image."""
-    made = WCS(naxis=2)
-    made.wcs.ctype, made.wcs.crval, made.wcs.crpix = ["RA---TAN", "DEC--TAN"], [ra, 20.0], [121 + dx, 131 + dy]
-    c, s = np.cos(np.radians(turned)), np.sin(np.radians(turned))
-    made.wcs.cd = np.array([[-c, s], [s, c]]) * 0.5 / 3600
-    return made
+    return gnomonic([ra, 20.0], [121 + dx, 131 + dy], 0.5, turned)
 
 
 def write(path, fwhm, grid, *, new=False, seed=1, band="r", scale=1.0, sigma=2.0):

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import socket
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +12,7 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.moto_server import free_port
 from tests.support.night import DETECTORS, TWO_WORKERS, VISITS, catalogues
 from tests.support.otlp import receiver
 from tests.support.wait import until
@@ -34,12 +34,6 @@ class Seen:
     scrapes: list
     figures: dict
     catalogues: dict
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def read(text):

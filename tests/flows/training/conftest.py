@@ -1,5 +1,6 @@
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from flows.training.example_sets import make_examples
 from flows.training.examples import Wanted
@@ -38,3 +39,11 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def saved(monkeypatch):
+    """Figures, and the resolution asked for, instead of files."""
+    seen = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, dpi: seen.append((figure, dpi)))
+    return seen

@@ -10,7 +10,7 @@ from flows.training.spectral import SIMULATED_STARS
 from flows.training.spectral_sample import Sample
 from kernels.objects.class_model import class_model
 from schemas.archive_columns import FEATURE_SETS
-from schemas.model_card import ModelCard
+from tests.support.cards import model_card
 
 CLASSES = ("A", "G", "K", "M")
 PLAN = ClassFit(rounds=20, reference=200)
@@ -23,10 +23,7 @@ def stars(count, seed):
 
 @pytest.fixture(scope="module")
 def model():
-    card = ModelCard(
-        stage="star_subclass", name="ugriz", version="1", sha256="", classes=CLASSES, training={}, metrics={},
-        input={"features": FEATURE_SETS["photometry"]}, threshold=1.0, false_alarm_rate="",
-    )  # fmt: skip
+    card = model_card(stage="star_subclass", classes=CLASSES, input={"features": FEATURE_SETS["photometry"]})
     return class_model(card, fit_class_model(stars(800, 1), FEATURE_SETS["photometry"], PLAN, 1))
 
 

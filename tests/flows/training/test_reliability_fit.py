@@ -4,7 +4,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from scipy.special import expit
 
 from flows.training import reliability_fit
@@ -180,14 +179,6 @@ def test_satellites_are_real_to_a_verdict_and_doubtful_ones_are_not_measured():
     said = []
     fit_verdict([one], VerdictFit(1, 1, 8), 0, said.append)
     assert said[0] == "verdict on 6 candidates, 4 of them real"
-
-
-@pytest.fixture
-def saved(monkeypatch):
-    """Figures, and the resolution asked for, instead of files."""
-    seen = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path, dpi: seen.append((figure, dpi)))
-    return seen
 
 
 def test_a_report_tells_of_thresholds_and_draws_what_it_says(saved, tmp_path):

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgba
-from matplotlib.figure import Figure
 from matplotlib.image import imread
 from scipy.stats import rankdata
 
@@ -48,14 +47,6 @@ def test_pictures_show_something(tmp_path):
     draw_regression(kelvin, 5040 / kelvin, np.array([1.0, 0.0]), ("B-V", "R"), tmp_path / "b.png")
     for name in ("a.png", "b.png"):
         assert imread(tmp_path / name)[..., :3].std() > 0.02
-
-
-@pytest.fixture
-def saved(monkeypatch):
-    """Figures, and the resolution asked for, instead of files."""
-    seen = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path, dpi: seen.append((figure, dpi)))
-    return seen
 
 
 def test_the_regression_is_drawn_with_its_line(saved, tmp_path):

@@ -17,7 +17,7 @@ from kernels.trails.scene import Scene
 from kernels.trails.trail_model import trail_image
 from schemas.dia_source import CAUSES, DIA_SOURCE, RESIDUALS, STATIC, DetectionFlag
 from schemas.dia_source import FEATURES as FEATURES_VERDICT
-from schemas.model_card import ModelCard
+from tests.support.cards import model_card
 
 
 def rows(**columns):
@@ -77,10 +77,7 @@ def test_no_candidates_give_an_empty_matrix():
     assert matrix_of(DIA_SOURCE.empty(), 2.0).shape == (0, len(FEATURES_VERDICT))
 
 
-CARD = ModelCard(
-    stage="reliability", name="test", version="1", sha256="", input={}, classes=("false", "real"),
-    training={}, metrics={}, threshold=0.5, false_alarm_rate="not set",
-)  # fmt: skip
+CARD = model_card(stage="reliability", classes=("false", "real"))
 COUNT, FEATURES = 75, 6
 TREES = TreeEnsemble(  # 0.5 + 3 where feature 2 is above 0.1, 0.5 - 2 elsewhere
     np.array([0], np.int32), np.array([2, -1, -1], np.int16), np.array([0.1, 0, 0]), np.array([1, 0, 0], np.int32),

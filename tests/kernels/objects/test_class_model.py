@@ -30,12 +30,16 @@ from kernels.objects.class_model import (
 )
 from schemas.archive_columns import FEATURE_SETS
 from schemas.classes import STELLAR_CLASSES
-from schemas.model_card import ModelCard
+from tests.support.cards import model_card
 
-CARD = ModelCard(
-    stage="superclass", name="toy", version="3", sha256="", input={"features": ["g-r", "r"]}, classes=("a", "b", "c"),
-    training={}, metrics={}, threshold=1.0, false_alarm_rate="",
-)  # fmt: skip
+CARD = model_card(
+    stage="superclass",
+    name="toy",
+    version="3",
+    input={"features": ["g-r", "r"]},
+    classes=("a", "b", "c"),
+    threshold=1.0,
+)
 ARRAYS = {
     "root": np.array([[0, 3, 4]], np.int32),
     "feature": np.array([0, -1, -1, -1, -1], np.int16),

@@ -28,6 +28,7 @@ from kernels.objects.star_galaxy_weights import PLANE_NETS, build_star_galaxy
 from schemas.errors import BadInput
 from schemas.model_card import ModelCard
 from schemas.objects import SIDE
+from tests.support.cards import model_card
 from tests.support.star_galaxy import cutouts, small
 
 
@@ -174,10 +175,7 @@ def test_neither_order_nor_number_of_absent_bands_matters(share):
     np.testing.assert_allclose(net(absent).probability, expected, atol=1e-5)
 
 
-CARD = ModelCard(
-    stage="star_galaxy", name="basic_cnn", version="1", sha256="0", input={}, classes=("star", "galaxy"),
-    training={}, metrics={}, threshold=0.5, false_alarm_rate="",
-)  # fmt: skip
+CARD = model_card(stage="star_galaxy", name="basic_cnn", classes=("star", "galaxy"))
 
 
 @pytest.fixture(scope="module")

@@ -14,17 +14,14 @@ from kernels.pictures.picture_model import (
     squared,
     symmetric_scores,
 )
-from schemas.model_card import ModelCard
+from tests.support.cards import model_card
 
 CLASSES = ("a", "b", "c")
 
 
 def card(side=32, crop=1.0, symmetries=8, temperature=1.0):
-    return ModelCard(
-        stage="morphology", name="default", version="1", sha256="", classes=CLASSES, training={}, metrics={},
-        input={"kind": "pictures", "side": side, "crop": crop, "symmetries": symmetries},
-        calibration={"temperature": temperature}, threshold=0.0, false_alarm_rate="",
-    )  # fmt: skip
+    known = {"kind": "pictures", "side": side, "crop": crop, "symmetries": symmetries}
+    return model_card(stage="morphology", classes=CLASSES, input=known, calibration={"temperature": temperature})
 
 
 def net(seed=0):

@@ -4,6 +4,7 @@ import pytest
 
 from kernels.psf.moments import adaptive_moments
 from kernels.psf.psf_contrast import WIDTHS, psf_contrast
+from tests.support.science import keys
 
 PSF = galsim.Moffat(beta=3.0, fwhm=3.2)
 
@@ -53,13 +54,6 @@ def test_without_psf_nothing_is_written():
     psf_contrast(drawn(PSF), drawn(PSF), nothing, nothing, np.zeros(1, np.float32), features, left)
     assert (features == 7).all()
     assert (left == 7).all()
-
-
-def keys(distance):
-    """Cubic convolution's kernel with a = -1/2, as Keys 1981 (IEEE Trans. ASSP 29, 1153) writes it."""
-    s = np.abs(distance)
-    near, far = 1.5 * s**3 - 2.5 * s**2 + 1, -0.5 * s**3 + 2.5 * s**2 - 4 * s + 2
-    return np.where(s < 1, near, np.where(s < 2, far, 0.0))
 
 
 def moved(psf, x, y):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from kernels.image.noise import background_and_noise
 from kernels.psf import seeing
-from kernels.psf.seeing import estimate_psf, fit_moffat, fit_stars
+from kernels.psf.seeing import bright_stars, fit_moffat, fit_stars, psf_of
 
 
 def field(fwhm, beta, *, stars=60, dipoles=0, rays=0, seed=1, side=500):
@@ -24,9 +24,9 @@ def field(fwhm, beta, *, stars=60, dipoles=0, rays=0, seed=1, side=500):
     return pixels.astype(np.float32)
 
 
-def estimate(image, **given):
+def estimate(image, saturation=None):
     usable = np.ones(image.shape, bool)
-    return estimate_psf(image, usable, *background_and_noise(image, usable), **given)
+    return psf_of(bright_stars(image, usable, *background_and_noise(image, usable), saturation, 25))
 
 
 @pytest.mark.parametrize(("fwhm", "beta"), [(1.8, 3.0), (2.6, 2.5), (4.2, 4.0)])
@@ -276,21 +276,20 @@ def test_the_width_is_the_median_of_those_that_stars_have(monkeypatch):
 
     def told(*fits):
         left = list(fits)
-        monkeypatch.setattr(seeing, "bright_stars", lambda *_: [seeing.Star(0, 0, np.zeros((21, 21)))] * len(fits))
         monkeypatch.setattr(seeing, "fit_moffat", lambda stamp: left.pop())
-        return estimate_psf(sharp(), np.ones((61, 61), bool), 200.0, 5.0)
+        return psf_of([seeing.Star(0, 0, np.zeros((21, 21)))] * len(fits))
 
     assert told(*widths)[:2] == (5.0, 3.0)
     assert told(*widths[:3]) is None
     assert told() is None
 
 
-def test_a_frame_of_nothing_but_sources_gives_none(monkeypatch):
+def test_a_frame_of_nothing_but_sources_has_no_stars(monkeypatch):
     def full(*_, **__):
         raise Exception("internal pixel buffer full")
 
     monkeypatch.setattr(seeing.sep, "extract", full)
-    assert estimate_psf(sharp(), np.ones((61, 61), bool), 200.0, 5.0) is None
+    assert bright_stars(sharp(), np.ones((61, 61), bool), 200.0, 5.0, None, 25) == []
 
 
 def accepted(image, usable=None, fit=(2.0, 3.0)):

@@ -28,13 +28,10 @@ from kernels.search.line_search import FRAMES, LENGTHS, STEPS, Peaks, best_lines
 from kernels.search.shape_features import FEATURES, shape_features
 from kernels.trails.matched_filter import oracle_threshold, template_snr
 from kernels.trails.trail_model import trail_image
-from schemas.model_card import ModelCard
 from schemas.pixels import SearchGrid
+from tests.support.cards import model_card
 
-CARD = ModelCard(
-    stage="detect", name="test", version="1", sha256="", input={}, classes=("nothing", "streak"), training={},
-    metrics={}, threshold=0.5, false_alarm_rate="none",
-)  # fmt: skip
+CARD = model_card()
 SHAPE = (400, 424)
 TREES = TreeEnsemble(
     np.array([0], np.int32),

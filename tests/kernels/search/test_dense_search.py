@@ -16,8 +16,8 @@ from kernels.psf.gaussian_mixture import RADIUS, filter_taps, moffat_mixture
 from kernels.search import dense_search as module
 from kernels.search.dense_search import DenseSearch, dense_grid, dense_input
 from kernels.trails.trail_model import trail_image
-from schemas.model_card import ModelCard
 from schemas.pixels import SearchGrid
+from tests.support.cards import model_card
 
 SHAPE = (96, 120)
 
@@ -87,10 +87,7 @@ def test_second_plane_is_the_snr_of_a_point_source():
 
 SHAPE_DENSE_SEARCH = (600, 700)
 GRID = (SHAPE_DENSE_SEARCH[0] // CELL, SHAPE_DENSE_SEARCH[1] // CELL)
-CARD = ModelCard(
-    stage="detect", name="test", version="1", sha256="", input={}, classes=("nothing", "trail"),
-    training={}, metrics={}, threshold=0.5, false_alarm_rate="not set",
-)  # fmt: skip
+CARD = model_card()
 
 
 def untrained(channels, dilations, precision="float32"):

@@ -10,14 +10,11 @@ from kernels.search.detector import WindowScorer, choose_device
 from kernels.search.fused_net import Dense
 from kernels.search.fused_search import FusedSearch, Screen
 from kernels.search.windows import WindowedSearch
-from schemas.model_card import ModelCard
 from schemas.pixels import SearchGrid
+from tests.support.cards import model_card
 
 SHAPE = (150, 170)
-CARD = ModelCard(
-    stage="detect", name="test", version="1", sha256="", input={"side": 26}, classes=("nothing", "trail"),
-    training={}, metrics={}, threshold=0.5, false_alarm_rate="not set",
-)  # fmt: skip
+CARD = model_card(input={"side": 26})
 DEVICE = torch.device("cpu")
 
 
@@ -78,11 +75,7 @@ def test_says_what_it_is(detector):
     assert detector.card == CARD
 
 
-CARD_SCORER = ModelCard(
-    stage="detect", name="test", version="1", sha256="", input={"bands": 1, "side": 26},
-    classes=("nothing", "asteroid"),
-    training={}, metrics={}, threshold=0.5, false_alarm_rate="not set",
-)  # fmt: skip
+CARD_SCORER = model_card(input={"bands": 1, "side": 26})
 
 
 def test_log_odds_are_those_of_softmax():

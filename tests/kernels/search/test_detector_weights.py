@@ -17,9 +17,9 @@ from kernels.search.region_search import RegionSearch
 from kernels.search.shape_features import FEATURES
 from kernels.trails.trail_model import trail_image
 from schemas.errors import Misconfigured
-from schemas.model_card import ModelCard
 from schemas.settings import DetectSettings
 from schemas.stage import Weights
+from tests.support.cards import model_card
 
 SETTINGS = DetectSettings(model="ours", device="cpu", precision="float32")
 SHAPE = (120, 140)
@@ -36,10 +36,7 @@ TREES = TreeEnsemble(
 
 
 def card(hit=0.5, **known):
-    return ModelCard(
-        stage="detect", name="test", version="1", sha256="", input=known, classes=("nothing", "streak"), training={},
-        metrics={}, threshold=hit, false_alarm_rate="none",
-    )  # fmt: skip
+    return model_card(input=known, threshold=hit)
 
 
 def network():

@@ -17,13 +17,10 @@ from kernels.search.region_search import (
     propose,
     region_grid,
 )
-from schemas.model_card import ModelCard
 from schemas.pixels import SearchGrid
+from tests.support.cards import model_card
 
-CARD = ModelCard(
-    stage="detect", name="test", version="1", sha256="", input={"kind": "regions"}, classes=("nothing", "asteroid"),
-    training={}, metrics={}, threshold=0.5, false_alarm_rate="not set",
-)  # fmt: skip
+CARD = model_card(input={"kind": "regions"})
 
 
 def make_search(floor=-np.inf):

@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 from astropy import units
 from astropy.coordinates import SkyCoord
-from astropy.wcs import WCS
 from astropy_healpix import HEALPix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.sky.patches import Patch, cover, divided, pixels_at
 from schemas.patch import COVER_ORDER
+from tests.support.cards import as_text, gnomonic
 
 SHAPE = (200, 300)
 
@@ -42,23 +42,14 @@ def test_nan_lies_nowhere_and_pixels_are_those_of_astropy():
     assert pixels_at(np.zeros(0), np.zeros(0), 5).shape == (0,)
 
 
-def header(ra, dec, scale, rotation):
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.crval, wcs.wcs.crpix = [ra, dec], [150.5, 100.5]
-    c, s = np.cos(np.radians(rotation)), np.sin(np.radians(rotation))
-    wcs.wcs.cd = scale * np.array([[-c, s], [s, c]]) / 3600
-    return wcs
-
-
 @settings(max_examples=25, deadline=None)
 @given(st.floats(0, 360), st.floats(-90, 90), st.sampled_from([0.2, 1.0, 8.0]), st.floats(0, 90), st.integers(0, 2**32))
 def test_an_exposure_covers_every_pixel_that_it_touches_or_comes_near(ra, dec, scale, rotation, seed):
-    wcs, rng = header(ra, dec, scale, rotation), np.random.default_rng(seed)
+    wcs, rng = gnomonic([ra, dec], [150.5, 100.5], scale, rotation), np.random.default_rng(seed)
     reach = 60.0 / scale / np.sqrt(2)
     x, y = rng.uniform(-reach, SHAPE[1] + reach, 4000), rng.uniform(-reach, SHAPE[0] + reach, 4000)
     lon, lat = wcs.all_pix2world(x, y, 0)
-    covered = cover(wcs.to_header(relax=True).tostring(sep="\n"), SHAPE)
+    covered = cover(as_text(wcs), SHAPE)
     assert set(pixels_at(lon, lat, COVER_ORDER).tolist()) <= set(covered)
     assert list(covered) == sorted(set(covered))
     away = SkyCoord(*HEALPix(2**COVER_ORDER, "nested").healpix_to_lonlat(covered)).separation(
@@ -68,7 +59,7 @@ def test_an_exposure_covers_every_pixel_that_it_touches_or_comes_near(ra, dec, s
 
 
 def test_pixels_far_from_an_exposure_are_none_of_its():
-    covered = cover(header(150.0, 20.0, 8.0, 10.0).to_header(relax=True).tostring(sep="\n"), SHAPE)
+    covered = cover(as_text(gnomonic([150.0, 20.0], [150.5, 100.5], 8.0, 10.0)), SHAPE)
     assert 40 * 26.7 / 47 < len(covered) < 70  # 26.7 x 40 arcmin, pixels of 6.9 arcmin
 
 

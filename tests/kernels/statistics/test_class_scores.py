@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import (
     accuracy_score,
     classification_report,
+    cohen_kappa_score,
     confusion_matrix,
     f1_score,
     precision_recall_fscore_support,
@@ -21,6 +24,7 @@ from kernels.statistics.class_scores import (
     calibration_error,
     class_report,
     class_scores,
+    cohen_kappa,
     macro_area,
     reliability_diagram,
     rounded,
@@ -271,3 +275,36 @@ def test_calibration_error_of_several_classes_is_that_of_the_greatest_probabilit
     probability = np.array([[0.5, 0.3, 0.2], [0.1, 0.15, 0.75], [0.2, 0.6, 0.2], [0.33, 0.33, 0.34]])
     expected = (abs(0.5 - 1) + abs(0.75 - 0) + abs(0.6 - 1) + abs(0.34 - 0)) / 4
     assert calibration_error(np.array([0, 1, 1, 0]), probability) == pytest.approx(expected)
+
+
+def test_the_agreement_of_a_published_table():
+    """Fleiss, Levin & Paik 2003, Statistical Methods for Rates and Proportions, table 18.1: 0.68, error 0.087."""
+    kappa, error = cohen_kappa(np.array([[75, 1, 4], [5, 4, 1], [0, 0, 10]]))
+    assert kappa == pytest.approx(0.68, abs=0.005)
+    assert error == pytest.approx(0.087, abs=0.001)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_agreement_is_as_scikit_learn_has_it(seed):
+    rng = np.random.default_rng(seed)
+    first = rng.integers(0, 5, 80)
+    second = np.where(rng.random(80) < 0.6, first, rng.integers(0, 5, 80))
+    table = np.zeros((5, 5), int)
+    np.add.at(table, (first, second), 1)
+    assert cohen_kappa(table)[0] == pytest.approx(cohen_kappa_score(first, second))
+    assert cohen_kappa(table.T) == pytest.approx(cohen_kappa(table))
+
+
+def test_the_error_of_an_agreement_is_the_scatter_of_samples():
+    share = np.array([[0.4, 0.1, 0.0], [0.05, 0.2, 0.05], [0.02, 0.03, 0.15]])
+    rng = np.random.default_rng(5)
+    found = [cohen_kappa(rng.multinomial(400, share.ravel()).reshape(3, 3)) for _ in range(400)]
+    kappas, errors = np.array(found).T
+    assert errors.mean() == pytest.approx(kappas.std(), rel=0.12)
+
+
+def test_where_nothing_can_be_said_of_an_agreement():
+    for table in (np.zeros((3, 3), int), np.diag([7, 0, 0])):
+        assert all(math.isnan(value) for value in cohen_kappa(table))
+    assert cohen_kappa(np.diag([4, 4]))[0] == 1
+    assert cohen_kappa(np.array([[0, 4], [4, 0]]))[0] == -1

@@ -20,6 +20,7 @@ from kernels.trails.trail_ascent import (
 )
 from kernels.trails.trail_bank import point_snr, trail_bank
 from kernels.trails.trail_model import trail_image
+from tests.support.science import keys
 
 PSF = moffat_mixture(2.3, 3.0)
 WHITE = np.array([[1.0]])
@@ -114,13 +115,6 @@ def test_two_stars_are_not_even_and_the_brighter_is_told():
     trail = point_snr((1000 * trail_image((100, 100), 50.0, 50.0, 40.0, 0.0, PSF)).astype(np.float32), BANK)
     assert evenness(trail, line) > 0.8
     assert evenness(trail / trail.max(), line) > 0.9  # 0.4 of the mean are enough where that is noise
-
-
-def keys(distance):
-    """Cubic convolution's kernel with a = -1/2, as Keys 1981 (IEEE Trans. ASSP 29, 1153) writes it."""
-    s = np.abs(distance)
-    near, far = 1.5 * s**3 - 2.5 * s**2 + 1, -0.5 * s**3 + 2.5 * s**2 - 4 * s + 2
-    return np.where(s < 1, near, np.where(s < 2, far, 0.0))
 
 
 def between_pixels(image, y, x):

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from astropy.wcs import WCS
 from scipy.ndimage import gaussian_filter
 
 from flows.results.page.cards import Limits
@@ -25,6 +24,7 @@ from schemas.pixels import MaskPlane
 from schemas.settings import TileSettings
 from schemas.summary import ExposureCounts, RunSummary
 from tests.flows.results.evaluation.test_recovery import injection
+from tests.support.cards import as_text, gnomonic
 
 NIGHT = "20261103"
 SKY, NOISE = 3.0, 12.0
@@ -32,13 +32,7 @@ SKY, NOISE = 3.0, 12.0
 
 def wcs_cards(shape: tuple[int, int], turn: float = 0.0) -> str:
     """TAN projection with 1" pixels, east to the left, north up and then turned by ``turn`` deg from +y to -x."""
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.crval = [150.0, 20.0]
-    wcs.wcs.crpix = [(shape[1] + 1) / 2, (shape[0] + 1) / 2]
-    c, s = np.cos(np.radians(turn)) / 3600, np.sin(np.radians(turn)) / 3600
-    wcs.wcs.cd = [[-c, -s], [-s, c]]
-    return str(wcs.to_header().tostring(sep="\n"))
+    return as_text(gnomonic([150.0, 20.0], [(shape[1] + 1) / 2, (shape[0] + 1) / 2], rotation=-turn))
 
 
 def make_info(shape: tuple[int, int] = (420, 380), visit: int = 101, detector: int = 3, **changes: Any) -> ExposureInfo:

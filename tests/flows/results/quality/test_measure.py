@@ -5,7 +5,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from astropy import units as u
-from astropy.wcs import WCS
 
 from flows.pipeline.provenance import provenance_of
 from flows.results.evaluation.recovery import read_recoveries
@@ -37,6 +36,7 @@ from schemas.settings import Settings
 from schemas.summary import CauseCount
 from stages import PIPELINE
 from tests.flows.results.page.conftest import NIGHT, make_info, make_rows, publish, put_in, wcs_cards
+from tests.support.cards import as_text, gnomonic
 
 CAUSES = {"cosmic_ray": CauseCount(refused=6, published=1), "spike": CauseCount(refused=2)}
 
@@ -181,10 +181,8 @@ def test_no_depth_without_a_zero_point():
 
 def test_the_compass_stands_in_the_middle_of_the_image():
     shape = (601, 301)  # near the pole north turns from pixel to pixel
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ["RA---TAN", "DEC--TAN"], [40.0, 89.7], [20.0, 30.0]
-    wcs.wcs.cdelt = [-1 / 3600, 1 / 3600]
-    found = compass(make_info(wcs_header=wcs.to_header().tostring(sep="\n"), shape=shape))
+    wcs = gnomonic([40.0, 89.7], [20.0, 30.0])
+    found = compass(make_info(wcs_header=as_text(wcs), shape=shape))
     middle = np.array([150.0, 300.0])
     place = wcs.pixel_to_world(*middle)
     step = np.array(wcs.world_to_pixel(place.directional_offset_by(0 * u.deg, 1 * u.arcsec))) - middle

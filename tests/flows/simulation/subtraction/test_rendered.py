@@ -26,11 +26,19 @@ def uniform(optics):
     return replace(optics, field=field, coma=(0.0, 0.0, *optics.coma[2:]))
 
 
+def perfect(conditions):
+    """Epochs without noise, errors of registration, calibration and PSFs, or an uneven sky."""
+    drawn = draw_epochs(conditions)
+    none = replace(drawn.offset_x, modes=())
+    errors = ("star_offset", "star_gain", "nonlinearity", "psf_error", "crosstalk", "noise", "sky")
+    return replace(drawn, offset_x=none, offset_y=none, gain_error=none, one_psf=False, **dict.fromkeys(errors, 0.0))
+
+
 @pytest.fixture(scope="module")
 def bare():
     """Make a scene whose subtraction has nothing against it: the PSFs are wide enough for the pixels, too."""
     conditions = conditions_of(BARE, 5, 0, 0)
-    epochs = draw_epochs(conditions).perfect()
+    epochs = perfect(conditions)
     epochs = replace(epochs, science=uniform(epochs.science), template=uniform(epochs.template))
     return conditions, epochs, render(conditions, epochs)
 
@@ -125,7 +133,7 @@ def test_planes_fit_together(rubin):
 def test_s_n_of_the_truth_is_that_of_the_pixels():
     """Over realisations of the noise, a matched filter with the true shape scatters as the truth says."""
     conditions = conditions_of(BARE, 5, 0, 0)
-    epochs = replace(draw_epochs(conditions).perfect(), noise=1.0, psf_error=0.0)
+    epochs = replace(perfect(conditions), noise=1.0, psf_error=0.0)
     made = render(conditions, epochs)
     row = max((one for one in made.truth.to_pylist() if one["visible"] == 1), key=lambda one: one["snr"])
     stamp = epochs.science.trail(0.0, 0.0, row["length_px"], row["angle_deg"], 12.0).pixels

@@ -1,8 +1,10 @@
+import itertools
+
 import pytest
 import torch
 from torch import nn
 
-from kernels.pictures.galaxy_nets import GalaxyCnn, GalaxyLstm, GalaxyMlp, ResNet50
+from kernels.pictures.published_nets import GalaxyCnn, GalaxyLstm, GalaxyMlp, ResNet50, SceneCnn
 
 
 def parameters(net):
@@ -58,3 +60,21 @@ def test_the_lstm_reads_several_pictures_of_a_galaxy_in_their_order():
         assert net(series).shape == (2, 4)
         assert torch.allclose(net(series[:, :1]), net(series[:, 0]), atol=1e-6)
         assert not torch.allclose(net(series), net(series.flip(1)), atol=1e-4)
+
+
+def test_the_network_of_scenes_has_the_layers_that_are_published():
+    net = SceneCnn()
+    kinds = [type(layer) for layer in net.maps]
+    assert [kind for kind in kinds if kind is not nn.ReLU] == [
+        nn.Conv2d, nn.MaxPool2d, nn.Conv2d, nn.MaxPool2d, nn.Conv2d, nn.Conv2d, nn.Conv2d, nn.MaxPool2d,
+    ]  # fmt: skip
+    assert all(layer.kernel_size == (3, 3) for layer in net.maps if isinstance(layer, nn.Conv2d))
+    assert sum(isinstance(layer, nn.Linear) for layer in net.dense) == 3
+    assert net(torch.zeros(2, 3, 224, 224)).shape == (2, 3)
+
+
+def test_norm_is_added_after_each_convolution_of_it():
+    layers = list(SceneCnn(side=64, norm=True).maps)
+    pairs = [type(after) for layer, after in itertools.pairwise(layers) if isinstance(layer, nn.Conv2d)]
+    assert pairs == [nn.BatchNorm2d] * 5
+    assert SceneCnn(side=64, classes=5, norm=True)(torch.zeros(2, 3, 64, 64)).shape == (2, 5)
