@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from multiprocessing import get_context
@@ -83,15 +83,19 @@ def run_night(
         require_fit([item.source for item in plan.todo], settings, workers.memory_bytes)
         engines = Thread(target=import_engines)
         engines.start()
-        warm_up(workers, settings)
+        # Beside it the flow begins, which the server has as much to do with.
+        warming = up.enter_context(ThreadPoolExecutor(1)).submit(warm_up, workers, settings)
         take_apart(plan.todo, out)
         recorder = Recorder(out, settings, PIPELINE, sha256_of)
-        night = NightRun(plan.todo, out, settings, recorder, progress, workers, outlet, import_night_stages)
+        night = NightRun(
+            plan.todo, out, settings, recorder, progress, workers, outlet, import_night_stages, warming.result
+        )
         call = stack.enter_context(page_process(settings))
         server.wait()
         engines.join()
-        startup = perf_counter() - start
         warnings = _search(night)
+        warming.result()  # without warm workers the flow ended early: raised as it is
+        startup = night.begun - start
         elapsed = {"startup": startup, "search": perf_counter() - start - startup}
         summary = summarise_run(plan, night.totals, warnings)
         waiting = max(0.0, workers.workers * elapsed["search"] - sum(summary.seconds.values()))
