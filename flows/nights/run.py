@@ -179,7 +179,6 @@ def _probe(source: Source, settings: Settings) -> ExposureKey:
 def planner(out: Path, settings: Settings, *, dry: bool = False) -> "Planner":
     """Return the planner of the pipeline, on real files; errors as in `flows.pipeline.plan.Planner`."""
     from flows.pipeline.plan import Planner
-    from stages import PIPELINE
 
     return Planner(out, settings, PIPELINE, _probe, sha256_of, dry=dry)
 
@@ -207,9 +206,6 @@ def search_exposures(
     plan = planner(out, settings).plan(sources)
     if not plan.todo:
         return nothing_to_search(plan, out, settings, console, meter)
-    # Imported here: a rerun with nothing to do should not pay for it.
-    from flows.nights.progress import Progress
-
     with span("run", {"exposures": len(plan.todo)}), Progress(console, len(plan.todo), meter) as progress:
         progress.say(f"{len(plan.todo)} of {plan.seen} exposures to be searched; starting the workers.")
         progress.planned(plan)
@@ -273,8 +269,7 @@ def nothing_to_search(
     plan: "Plan", out: Path, settings: Settings, console: "Console", meter: "Meter | None" = None
 ) -> "RunSummary":
     """Bring datasets of whole nights up to date, and their pages if something on them may have changed."""
-    from flows.nights.progress import Progress
-    from flows.nights.totals import NightTotals, summarise_run
+    from flows.nights.totals import NightTotals
 
     progress = Progress(console, 0, meter)
     progress.planned(plan)
