@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from itertools import groupby
 from math import ceil
 from pathlib import Path
+from time import perf_counter
 from typing import Protocol
 
 from prefect import flow, task
@@ -122,11 +123,15 @@ class NightRun:
         Sends alerts; None: none are sent.
     meanwhile
         Called in a thread as soon as all exposures are handed out.
+    ready
+        Called in a thread as the flow begins: no exposure is handed out before it returns.
 
     Attributes
     ----------
     shutdown
         Whether it has been asked to stop.
+    begun
+        Time of `time.perf_counter` from which on exposures were handed out, s.
     fence
         Lease of the run, without which its workers publish nothing; None: nobody holds ``out``.
     totals
@@ -135,6 +140,7 @@ class NightRun:
     """
 
     __slots__ = (
+        "begun",
         "cluster",
         "fence",
         "items",
@@ -142,6 +148,7 @@ class NightRun:
         "out",
         "outlet",
         "progress",
+        "ready",
         "recorder",
         "settings",
         "shutdown",
@@ -158,13 +165,15 @@ class NightRun:
         cluster: Cluster,
         outlet: Outlet | None = None,
         meanwhile: Callable[[], object] = lambda: None,
+        ready: Callable[[], object] = lambda: None,
     ) -> None:
         self.items, self.out, self.settings = items, out, settings
-        self.outlet, self.meanwhile = outlet, meanwhile
+        self.outlet, self.meanwhile, self.ready = outlet, meanwhile, ready
         self.recorder, self.progress, self.cluster = recorder, progress, cluster
         self.fence = own_fence(out)
         self.totals = NightTotals()
         self.shutdown = Shutdown()
+        self.begun = perf_counter()
 
     @property
     def stopping(self) -> bool:
@@ -220,9 +229,11 @@ _NIGHT: ContextVar[NightRun] = ContextVar("night")
 @flow(name="nightly")
 async def _nightly() -> None:
     night = _NIGHT.get()
-    night.progress.begin()
     slots = asyncio.Semaphore(night.cluster.workers + 1)
     with night.shutdown.on_signals(), span("nightly", {"exposures": len(night.items)}):
+        await asyncio.to_thread(night.ready)
+        night.begun = perf_counter()
+        night.progress.begin()
         await _visits(night, slots)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from multiprocessing import get_context
@@ -83,15 +83,19 @@ def run_night(
         require_fit([item.source for item in plan.todo], settings, workers.memory_bytes)
         engines = Thread(target=import_engines)
         engines.start()
-        warm_up(workers, settings)
+        # Beside it the flow begins, which the server has as much to do with.
+        warming = up.enter_context(ThreadPoolExecutor(1)).submit(warm_up, workers, settings)
         take_apart(plan.todo, out)
         recorder = Recorder(out, settings, PIPELINE, sha256_of)
-        night = NightRun(plan.todo, out, settings, recorder, progress, workers, outlet, import_night_stages)
+        night = NightRun(
+            plan.todo, out, settings, recorder, progress, workers, outlet, import_night_stages, warming.result
+        )
         call = stack.enter_context(page_process(settings))
         server.wait()
         engines.join()
-        startup = perf_counter() - start
         warnings = _search(night)
+        warming.result()  # without warm workers the flow ended early: raised as it is
+        startup = night.begun - start
         elapsed = {"startup": startup, "search": perf_counter() - start - startup}
         summary = summarise_run(plan, night.totals, warnings)
         waiting = max(0.0, workers.workers * elapsed["search"] - sum(summary.seconds.values()))
@@ -175,7 +179,6 @@ def _probe(source: Source, settings: Settings) -> ExposureKey:
 def planner(out: Path, settings: Settings, *, dry: bool = False) -> "Planner":
     """Return the planner of the pipeline, on real files; errors as in `flows.pipeline.plan.Planner`."""
     from flows.pipeline.plan import Planner
-    from stages import PIPELINE
 
     return Planner(out, settings, PIPELINE, _probe, sha256_of, dry=dry)
 
@@ -203,9 +206,6 @@ def search_exposures(
     plan = planner(out, settings).plan(sources)
     if not plan.todo:
         return nothing_to_search(plan, out, settings, console, meter)
-    # Imported here: a rerun with nothing to do should not pay for it.
-    from flows.nights.progress import Progress
-
     with span("run", {"exposures": len(plan.todo)}), Progress(console, len(plan.todo), meter) as progress:
         progress.say(f"{len(plan.todo)} of {plan.seen} exposures to be searched; starting the workers.")
         progress.planned(plan)
@@ -269,8 +269,7 @@ def nothing_to_search(
     plan: "Plan", out: Path, settings: Settings, console: "Console", meter: "Meter | None" = None
 ) -> "RunSummary":
     """Bring datasets of whole nights up to date, and their pages if something on them may have changed."""
-    from flows.nights.progress import Progress
-    from flows.nights.totals import NightTotals, summarise_run
+    from flows.nights.totals import NightTotals
 
     progress = Progress(console, 0, meter)
     progress.planned(plan)

@@ -17,26 +17,24 @@ _MOST = 5.0  # times the noise of the image, or a share of it: more is a piece o
 _WEIGHTLESS = 1e6  # times the variance of the sky: more than the light of any pixel that is not saturated adds
 
 Floats = NDArray[np.float64]
+Places = NDArray[np.intp]
 
 
 def varied(variation: Variation, x: NDArray[Any], y: NDArray[Any]) -> Floats:
     """Return the values at n places (px), (layers, n): bilinear between the nodes, constant beyond them."""
     values = np.array(variation.values)
-    (row, down), (column, right) = (
-        _between(at, nodes, size)
-        for at, nodes, size in zip((y, x), (variation.y, variation.x), values.shape[1:], strict=True)
-    )
-    below, after = np.minimum(row + 1, values.shape[1] - 1), np.minimum(column + 1, values.shape[2] - 1)
+    row, below, down = _between(y, variation.y, values.shape[1])
+    column, after, right = _between(x, variation.x, values.shape[2])
     upper = values[:, row, column] * (1 - right) + values[:, row, after] * right
     lower = values[:, below, column] * (1 - right) + values[:, below, after] * right
     return np.asarray(upper * (1 - down) + lower * down, np.float64)
 
 
-def _between(at: NDArray[Any], nodes: tuple[float, float], count: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return the node before each place, and how far it is from there to the next, 0 to 1."""
+def _between(at: NDArray[Any], nodes: tuple[float, float], count: int) -> tuple[Places, Places, Floats]:
+    """Return the nodes before and after each place, and how far it is from the one to the other, 0 to 1."""
     place = np.clip((np.asarray(at, np.float64) - nodes[0]) / nodes[1], 0, count - 1)
     first = np.floor(place).astype(np.intp)
-    return first, place - first
+    return first, np.minimum(first + 1, count - 1), place - first
 
 
 def evened(
@@ -55,15 +53,17 @@ def evened(
 
     Notes
     -----
-    A pixel's value does not depend on what else is in the part.
+    A pixel's value does not depend on what else is in the part, and is what `varied` gives there, to the bit.
     """
     if noise is None:
         return image
-    columns = np.arange(image.shape[1]) + x0
+    values, (ny, nx) = np.array(noise.values[0]), image.shape
+    column, after, right = _between(np.arange(nx) + x0, noise.x, values.shape[1])
+    lines = values[:, column] * (1 - right) + values[:, after] * right  # those of the nodes, at each column
     out, level = np.empty_like(image), np.float32(background)
-    for row in range(image.shape[0]):
-        relative = varied(noise, columns, np.full(len(columns), row + y0))[0].astype(np.float32)
-        out[row] = (image[row] - level) / relative + level
+    for here, upper, lower, down in zip(range(ny), *_between(np.arange(ny) + y0, noise.y, len(values)), strict=True):
+        relative = (lines[upper] * (1 - down) + lines[lower] * down).astype(np.float32)
+        out[here] = (image[here] - level) / relative + level
     return out
 
 

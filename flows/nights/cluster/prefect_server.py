@@ -50,6 +50,7 @@ LIGHT = {
     "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
     "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
     "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
+    "PY_KEY_VALUE_DISABLE_BEARTYPE": "true",  # wrappers of all functions of a library
 }
 """A server of our own records what runs; it has no page and no blocks, and nothing is set off by what happens."""
 
@@ -108,7 +109,7 @@ class PrefectServer:
                     if answer.status == 200:
                         return
             except (URLError, OSError):
-                time.sleep(0.1)
+                time.sleep(0.02)
         raise Misconfigured(
             "prefect",
             str(self.url),

@@ -248,6 +248,33 @@ def test_an_exposure_that_is_cancelled_before_it_begins_gives_its_slot_back(monk
     assert asyncio.run(one_slot()) is False
 
 
+@pytest.mark.parametrize("error", [None, Misconfigured("model", "detect.model", "is not there.", "mend it.")])
+def test_no_exposure_is_handed_out_before_the_workers_are_ready(monkeypatch, error):
+    told = []
+
+    def ready():
+        told.append("ready")
+        if error is not None:
+            raise error
+
+    async def visits(night, slots):
+        told.append("visits")
+
+    async def flow():
+        nightly._NIGHT.set(night)
+        await nightly._nightly.fn()
+
+    monkeypatch.setattr(nightly, "_visits", visits)
+    progress = SimpleNamespace(begin=lambda: told.append("begin"))
+    night = NightRun([], Path("no/where"), Settings(), None, progress, Cluster("tcp://here", 1, 2**30), ready=ready)
+    before = night.begun
+    with contextlib.nullcontext() if error is None else pytest.raises(Misconfigured) as caught:
+        asyncio.run(flow())
+    assert told == (["ready", "begin", "visits"] if error is None else ["ready"])
+    assert (night.begun > before) == (error is None)
+    assert error is None or caught.value is error
+
+
 def test_holds_a_tally_and_nothing_that_was_not_declared():
     night = NightRun([], Path("no/where"), None, None, None, None)
     assert not night.totals.finished

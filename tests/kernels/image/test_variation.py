@@ -73,6 +73,9 @@ def test_a_pixel_does_not_depend_on_the_tile_it_is_in():
     mesh = Variation(values=(((0.7, 1.2), (1.1, 1.6)),), y=(75.0, 150.0), x=(80.0, 160.0))
     whole = evened(image, 3.0, mesh)
     np.testing.assert_array_equal(evened(image[40:200, 90:310], 3.0, mesh, 40, 90), whole[40:200, 90:310])
+    y, x = (at.ravel() for at in np.indices(image.shape))
+    relative = varied(mesh, x, y)[0].astype(np.float32).reshape(image.shape)
+    np.testing.assert_array_equal(whole, (image - np.float32(3.0)) / relative + np.float32(3.0))
     assert whole.dtype == np.float32
 
 
