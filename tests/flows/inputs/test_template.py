@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -142,3 +143,13 @@ def test_real_decam_images_as_the_method_s_authors_subtract_them(tmp_path):
     assert spread(planes["difference"][usable]) < 1.03 * spread(given)
     assert spread((planes["difference"] - given)[usable]) < 0.25 * spread(given)
     assert info.subtraction_residual < 0.02
+
+
+def test_a_template_covers_what_lies_on_its_first_and_last_pixels(science):
+    """The outermost places that are asked for lie half a pixel within the first template, and far within the second."""
+    here = image_area(science, SETTINGS)
+    tight = ImageArea("a", wcs(0.5, 0.5).to_header().tostring(sep="\n"), (SHAPE[0] + 1, SHAPE[1] + 1), "r")
+    wide = ImageArea("b", wcs(9.0, 9.0).to_header().tostring(sep="\n"), (SHAPE[0] + 20, SHAPE[1] + 20), "r")
+    assert choose_template(here, [wide, tight]) == "a"
+    for narrow in ((SHAPE[0], SHAPE[1] + 1), (SHAPE[0] + 1, SHAPE[1])):
+        assert choose_template(here, [wide, replace(tight, shape=narrow)]) == "b"

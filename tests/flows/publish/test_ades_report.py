@@ -2,6 +2,7 @@ import json
 import random
 from collections import Counter
 from dataclasses import replace
+from itertools import islice
 from unittest.mock import patch
 
 import pyarrow as pa
@@ -290,6 +291,7 @@ def test_names_are_the_same_always_and_the_next_one_where_one_is_taken(night):
     assert names == {one["trkSub"] for one in rows_of(draft_report(out, NIGHT, SETTINGS, "xml"), "xml")}
     first = min(found.id for found in reportable_night(out, NIGHT, SETTINGS).tracklets)
     assert next(tracklet_names(first)) in names
+    assert list(islice(tracklet_names(1), 2)) == ["NWNW7KB", "NQt2XQx"]  # as ever: by the SHA-256 of id and attempt
     with patch("flows.publish.ades_report.tracklet_name", lambda seed: f"N{seed % 2:06d}"):
         assert len({one["trkSub"] for one in rows_of(draft_report(out, NIGHT, SETTINGS, "psv"))}) == 2
 
