@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import islice
 from unittest.mock import patch
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -459,3 +460,9 @@ def test_submissions_are_backed_up_and_not_pruned(tmp_path):
     assert [one.number for one in Submissions(out).records(NIGHT)] == [1]
     restore_output(copy, tmp_path / "again", declared_tables())
     assert submit_report(tmp_path / "again", NIGHT, SETTINGS, "xml")[1] is None
+
+
+def test_places_are_as_far_apart_as_on_the_sky():
+    """Seconds of arc, also across 0 h; a degree of right ascension is half of one at 60 degrees."""
+    places = np.array([[359.9995, 60.0], [0.0005, 60.0], [0.0005, 60.001], [0.5005, 60.0]])
+    assert submissions._apart(places, 0.0005, 60.0) == pytest.approx([1.8, 0, 3.6, 900], rel=1e-6)
