@@ -24,7 +24,6 @@ def test_port_0_is_any_that_is_free_and_one_that_is_taken_is_named():
     with listen("127.0.0.1", 0) as first:
         host, port = first.getsockname()
         assert (host, port > 0, first.type) == ("127.0.0.1", True, socket.SOCK_STREAM)
-        first.listen()
         with pytest.raises(Retryable, match=f"--port {port}"):
             listen("127.0.0.1", port)
 
