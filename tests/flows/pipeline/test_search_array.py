@@ -22,7 +22,7 @@ def raw(**facts):
 
 
 def refusal(array=IMAGE, **facts):
-    with pytest.raises(BadInput, match="^array in memory: ") as caught:
+    with pytest.raises(BadInput, match=r"^array in memory: ") as caught:
         search_array(array, ArrayFacts(**facts), Settings())
     return caught.value.code
 

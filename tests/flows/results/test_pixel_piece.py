@@ -54,9 +54,7 @@ def test_all_of_an_image_is_read_where_no_section_is_named(out):
 
 
 def test_the_variance_goes_with_the_difference_image_alone(out, tmp_path):
-    np.testing.assert_array_equal(
-        image_piece(out, KEY, section=np.s_[2:9, 4:8]).variance, PLANES["variance"][2:9, 4:8]
-    )
+    np.testing.assert_array_equal(image_piece(out, KEY, section=np.s_[2:9, 4:8]).variance, PLANES["variance"][2:9, 4:8])
     assert image_piece(out, KEY, "science").variance is None
     assert image_piece(out, KEY, "mask").variance is None
     without = {name: PLANES[name] for name in ("difference", "mask")}

@@ -207,7 +207,9 @@ def test_a_saturation_of_0_mag_is_none():
 def test_of_a_star_no_shape_is_said(field):
     kinds = {"star": [], "galaxy": []}
     for row in field.rows:
-        kinds[row["label"]].append([row[name] for name in ("halfLightRadius", "ellipticity", "knots", "bulge", "sersic")])
+        kinds[row["label"]].append(
+            [row[name] for name in ("halfLightRadius", "ellipticity", "knots", "bulge", "sersic")]
+        )
     stars, galaxies = (np.array(rows) for rows in kinds.values())
     assert (stars[:, :3] == 0).all()
     assert np.isnan(stars[:, 3:]).all()

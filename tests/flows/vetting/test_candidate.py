@@ -125,7 +125,7 @@ def test_where_it_comes_from(content, vet_night):
     assert values["File"] == "file:///data/<script>alert(102)</script>.fits"
     assert values["Made"] == "2026-11-04T03:12:00+00:00 by nightstride 0.1.0"
     assert pq.read_metadata(vet_night / values["Catalogue"]).num_rows == EACH
-    assert [one.value for one in found if one.name == "SHA-256 of it"][0] == "0" * 64
+    assert next(one.value for one in found if one.name == "SHA-256 of it") == "0" * 64
 
 
 def test_a_detection_that_is_gone_is_refused(vet_night, vet_index, tmp_path):

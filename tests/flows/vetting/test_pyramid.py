@@ -109,7 +109,7 @@ def test_level_and_noise_of_a_plane_are_those_of_all_its_parts(tmp_path, monkeyp
     info = make_info((60, 70), visit=101, planes=("science",))
     image = np.random.default_rng(2).normal(100, 5, (60, 70)).astype(np.float32)
     image[-9:, -9:], image[:9, :9] = 4000, -4000  # a part at each of two corners, of sixteen
-    planes = {name: image for name in ("difference", "science")} | {"mask": np.zeros(image.shape, np.uint16)}
+    planes = dict.fromkeys(("difference", "science"), image) | {"mask": np.zeros(image.shape, np.uint16)}
     write_exposure(tile_path(tmp_path, KEY), info, planes, TileSettings(), "a" * 64)
     level, noise = TilePyramid(tmp_path)._scale(TileStore.open(tile_path(tmp_path, KEY)), "science")
     assert level == pytest.approx(100, abs=1)

@@ -121,7 +121,7 @@ def test_a_kernel_takes_three_stars(count, matched):
 
 
 def test_a_stamp_counts_by_the_noise_of_its_pixels():
-    """Variance: of the sky, the light's own in that unit, and a fiftieth of the light; here with a kernel of one pixel."""
+    """Variance: of the sky, the light's own in that unit, and a fiftieth of the light; the kernel has one pixel."""
     rng, half = np.random.default_rng(5), 2
     one = np.zeros((1, 2 * half + 1, 2 * half + 1))
     one[0, half, half] = 1
