@@ -8,14 +8,18 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from flows.inputs import template as module
 from flows.inputs.ingest import prepare
 from flows.inputs.sources import list_sources
+from flows.inputs.template import Reference
 from flows.inputs.template_choice import ImageArea, choose_template, image_area
+from flows.pipeline.search_array import ArrayFacts, _raw
 from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.subtraction.sfft import Subtracted
 from kernels.trails.trail_model import trail_image
 from schemas.errors import BadInput, Misconfigured
 from schemas.keyword_mapping import KeywordMapping
-from schemas.pixels import UNUSABLE
+from schemas.pixels import UNUSABLE, MaskPlane
 from schemas.settings import Settings
 
 installed = pytest.mark.skipif(
@@ -153,3 +157,20 @@ def test_a_template_covers_what_lies_on_its_first_and_last_pixels(science):
     assert choose_template(here, [wide, tight]) == "a"
     for narrow in ((SHAPE[0], SHAPE[1] + 1), (SHAPE[0] + 1, SHAPE[1])):
         assert choose_template(here, [wide, replace(tight, shape=narrow)]) == "b"
+
+
+@pytest.mark.parametrize(("beta", "kept"), [(0.5, 1.1), (1.5, 1.5), (3.0, 3.0), (200.0, 100.0)])
+def test_what_a_subtraction_finds_becomes_the_exposure(monkeypatch, beta, kept):
+    """The package that subtracts is an extra: here something else gives what it would."""
+    science, mask = np.random.default_rng(1).normal(100, 2, SHAPE).astype(np.float32), np.zeros(SHAPE, np.uint16)
+    mask[0, 0], unusable = UNUSABLE, np.zeros(SHAPE, bool)
+    unusable[0, :3] = True
+    made = Subtracted(science - 100, unusable, (2.5, beta), 2.0, 0.01, 20)
+    monkeypatch.setattr(module, "subtract_template", lambda *_: made)
+    raw = _raw({"difference": science, "mask": mask}, ArrayFacts(mjd_tai=61000.5, zero_point=25.0))
+    found = module.subtracted(raw, Reference(science / 2, np.ones(SHAPE, bool), None, "template.fits"))
+    assert (found.psf.fwhm_px, found.psf.beta, found.psf.source) == (2.5, kept, "science")
+    assert (found.flags, found.subtraction_residual) == (("no_wcs", "subtracted"), 0.01)
+    np.testing.assert_array_equal(found.planes["template"], science)  # in the unit of the science image
+    np.testing.assert_array_equal(found.planes["difference"], science - 100)
+    assert found.planes["mask"][0, :4].tolist() == [UNUSABLE, MaskPlane.NO_DATA, MaskPlane.NO_DATA, 0]
