@@ -22,6 +22,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -126,6 +127,7 @@ def tests_of(file: str, root: Path) -> tuple[list[str], list[str]]:
     return there, [name for name in (one.relative_to(root).as_posix() for one in others) if name not in there]
 
 
+@cache
 def _imported(path: Path) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):

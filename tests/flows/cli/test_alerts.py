@@ -4,6 +4,7 @@ import json
 import fastavro
 import pytest
 
+from flows.cli.alerts import lines_of
 from flows.publish.rubin_schema import SCHEMAS, deserialise, parsed, schema_id
 from flows.publish.wire import message_of
 from flows.storage.catalog_store import CatalogStore
@@ -231,6 +232,14 @@ def test_alerts_are_shown(night, tmp_path):
     found = nightstride("alerts", "show", path, "--skip", "3", "--json").summary["alerts"]
     assert [one["diaSourceId"] for one in found] == [one["diaSourceId"] for one in read(path)[3:]]
     assert found[0]["diaSource"]["ra"] == read(path)[3]["diaSource"]["ra"]
+
+
+def test_records_are_shown_below_their_name_and_further_in():
+    lines = lines_of({"id": 5, "source": {"flux": 1.5}, "earlier": [{"candid": 7, "flux": 2.5}], "none": []})
+    assert list(lines) == [
+        f"{'id':<32}5", "source", f"  {'flux':<32}1.5", "earlier (1)", "  - 7", f"    {'candid':<32}7",
+        f"    {'flux':<32}2.5", f"{'none':<32}[]",
+    ]  # fmt: skip
 
 
 def test_a_message_is_shown(tmp_path):

@@ -148,3 +148,16 @@ def test_a_machine_of_unknown_cores_has_one(monkeypatch):
     found = {finding.name: finding.found for finding in doctor.examine(Path())}
     assert found["cores"] == "1"
     assert found["memory"].endswith("3.0 GiB needed for 1 workers")
+
+
+@pytest.mark.parametrize(
+    ("files", "left", "verdict", "says"),
+    [
+        (0, 0, "pass", "counts none"), (10**6, 100_000, "pass", "100,000 more fit"),
+        (10**6, 99_999, "warn", "99,999 more fit"), (1, 0, "warn", "0 more fit"),
+    ],
+)  # fmt: skip
+def test_a_file_system_may_run_out_of_names(tmp_path, monkeypatch, files, left, verdict, says):
+    monkeypatch.setattr(doctor.os, "statvfs", lambda place: SimpleNamespace(f_files=files, f_favail=left))
+    found = doctor.check_files(tmp_path / "not" / "there")
+    assert (found.verdict, says in found.found) == (verdict, True)

@@ -3,10 +3,12 @@ import json
 import fastavro
 import pyarrow.parquet as pq
 import pytest
+import typer
 from astropy.table import Table
 from typer.testing import CliRunner
 
 from flows.cli.app import app
+from flows.cli.output import _place
 from flows.nights.association import associate
 from flows.storage.association_store import opened_association
 from flows.storage.catalog_store import CatalogStore
@@ -267,3 +269,18 @@ def test_without_objects_there_are_none_to_measure(tmp_path):
     (tmp_path / "ledger").mkdir()
     done = nightstride("forced", "--dia-objects", "--out", tmp_path, "--json")
     assert (done.code, done.summary["error"]["code"]) == (2, "no_objects")
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("0,90", (0, 90)), ("360,-90", (360, -90)), ("12:30:00,-45:30:00", (187.5, -45.5)), ("10,90.001", None),
+        ("10,-90.001", None), ("-0.001,0", None), ("360.001,0", None), ("24:00:01,0", None), ("10", None),
+    ],
+)  # fmt: skip
+def test_a_place_is_on_the_sphere(text, place):
+    if place is not None:
+        assert _place(text) == pytest.approx(place)
+    else:
+        with pytest.raises(typer.BadParameter, match="is no place"):
+            _place(text)

@@ -1,4 +1,5 @@
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ def simulate(*arguments: str):
 
 
 def test_json_ends_with_one_object_that_names_the_files(tmp_path: Path) -> None:
+    started = time.monotonic()
     result = simulate(
         *("--preset", "ztf", "--visits", "1", "--detectors", "2", "--seed", "3", "--out", str(tmp_path)),
         *("--streaks", "5", "--size", "120", "150", "--workers", "1", "--json"),
@@ -24,6 +26,7 @@ def test_json_ends_with_one_object_that_names_the_files(tmp_path: Path) -> None:
     assert len(summary["exposures"]) == 2
     assert fits.getdata(summary["exposures"][0]).shape == (120, 150)
     assert summary["streaks"] == 10
+    assert 0 < summary["seconds"] <= time.monotonic() - started + 0.01
     assert pq.read_table(summary["truth"])["kind"].to_pylist().count("streak") == 10
 
 

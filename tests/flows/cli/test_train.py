@@ -51,3 +51,18 @@ def test_help_of_stars_and_galaxies_names_the_options():
     result = CliRunner().invoke(app, ["train", "star-galaxy", "--help"], env={"COLUMNS": "160"})
     assert result.exit_code == 0
     assert all(option in result.stdout for option in ("--out", "--work", "--real", "--seed", "--quick", "--json"))
+
+
+def test_pictures_to_be_scored_only_are_handed_on(tmp_path, monkeypatch):
+    asked = []
+
+    def train(*given, **options):
+        asked.append((given[:3], options))
+        return {}
+
+    monkeypatch.setattr("flows.training.anomaly.train_anomaly", train)
+    one, other = tmp_path / "seen.csv", tmp_path / "others.csv"
+    for options in (("--data", one, "--normal", "round", "--apply", other), ()):
+        result = CliRunner().invoke(app, ["train", "anomaly", *map(str, options), "--out", str(tmp_path), "--json"])
+        assert result.exit_code == 0, result.output
+    assert asked == [(([one], ["round"], [other]), {"begin_with": None}), (([], [], []), {"begin_with": None})]

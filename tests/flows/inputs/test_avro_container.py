@@ -5,6 +5,7 @@ import sys
 import fastavro
 import pytest
 
+from flows.inputs import avro_container
 from flows.inputs.avro_container import MOST_BLOCK, open_container
 from flows.publish.avro_rows import avro_long
 from schemas.errors import BadInput, Misconfigured
@@ -82,6 +83,17 @@ def test_a_block_that_unpacks_to_too_much_is_not_unpacked():
     with pytest.raises(BadInput) as raised:
         read(bomb)
     assert raised.value.code == "too_large"
+
+
+@pytest.mark.parametrize(("most", "read_whole"), [(1000, True), (999, False)])
+def test_a_block_may_unpack_to_the_most_there_may_be(monkeypatch, most, read_whole):
+    content = written("deflate", [{"n": 1, "text": "x" * 997}])  # a byte for the number, two for the length
+    monkeypatch.setattr(avro_container, "MOST_BLOCK", most)
+    if read_whole:
+        assert read(content)[1] == [{"n": 1, "text": "x" * 997}]
+    else:
+        with pytest.raises(BadInput, match="more than 999 bytes"):
+            read(content)
 
 
 def test_needs_fastavro(monkeypatch):

@@ -87,3 +87,18 @@ def test_a_named_site_is_where_the_code_of_an_observatory_there_is(name, code):
     midnight = 61101.0 - ((east + 180) % 360 - 180) / 360
     apart = (site(midnight, OBSERVAT=name).longitude_deg - east + 180) % 360 - 180
     assert abs(apart) < 0.6  # La Palma has a telescope a third of a degree of longitude from another
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("aao", "413"), ("apo", "705"), ("cfht", "568"), ("ctio", "807"), ("eso", "809"), ("haleakala", "566"),
+        ("keck", "568"), ("kpno", "695"), ("la silla", "809"), ("lapalma", "950"), ("lowell", "689"),
+        ("mcdonald", "711"), ("mmt", "696"), ("mauna kea", "568"), ("orm", "950"), ("palomar", "675"),
+        ("paranal", "309"), ("saao", "K91"), ("siding spring", "413"), ("sso", "413"),
+    ],
+)  # fmt: skip
+def test_observatories_lie_where_the_minor_planet_center_has_them(name, code):
+    """Telescopes of one mountain are less than a tenth of a degree apart; those of Lowell are on two."""
+    east = (OBSERVATORIES[code][0] + 180) % 360 - 180
+    assert site(OBSERVAT=name).longitude_deg == pytest.approx(east, abs=0.3 if name == "lowell" else 0.1)

@@ -218,3 +218,14 @@ def test_splits_keep_shares_and_copies_whatever_the_order(pictures, seed, random
     random.shuffle(order)
     again = split_pictures([digests[n] for n in order], [codes[n] for n in order], shares, seed)
     assert {order[n] for n in again[0]} == set(parts[0])
+
+
+def test_the_stretch_of_fits_is_that_of_a_hyperbolic_sine_between_two_percentiles(tmp_path):
+    values = np.linspace(0, 1000, 1001, dtype=np.float32).reshape(13, 77)  # percentiles at 10 and 997
+    fits.writeto(tmp_path / "1.fits", values)
+    found = read_picture(tmp_path / "1.fits", 100)[..., 0].ravel()
+    assert (np.diff(found.astype(int)) >= 0).all()
+    assert (found[:11] == 0).all()
+    assert (found[997:] == 255).all()
+    # asinh of 1 and of 5 over that of 10: 0.8814, 2.3124 and 2.9982
+    assert (found[109], found[504]) == (75, 197)

@@ -2,14 +2,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
-from flows.inputs.probe import fits_identity, probe, read, read_fits, real_image
+from flows.inputs.probe import _aligned, fits_identity, probe, read, read_fits, real_image
 from flows.inputs.source import Source
 from flows.inputs.sources import FIELDS
+from flows.inputs.wcs_cards import wcs_cards
 from schemas.errors import BadInput, Retryable
 from schemas.exposure import ExposureKey
 from schemas.keyword_mapping import KeywordMapping
 from schemas.settings import Settings
+from tests.support.forced import WCS_HEADER
 
 SETTINGS = Settings()
 
@@ -144,3 +147,14 @@ def test_every_column_of_a_manifest_has_its_effect(write_ztf):
 def test_nonsense_is_named(write_ztf, field, value):
     with pytest.raises(BadInput, match=field):
         read(Source(write_ztf(), overrides=((field, value),)), Settings())
+
+
+def test_a_template_lies_on_the_grid_unless_its_wcs_says_otherwise():
+    same, bare = fits.Header.fromstring(WCS_HEADER, sep="\n"), fits.Header()
+    other = same.copy()
+    other["CRVAL2"] += 0.01
+    known = wcs_cards((same,), "x", (30, 40))
+    for wcs, theirs, aligned in (
+        (known, same, True), (known, other, False), (known, bare, True), (None, other, True), (None, bare, True),
+    ):  # fmt: skip
+        assert _aligned(wcs, (theirs,), "x", (30, 40)) is aligned

@@ -1,5 +1,6 @@
 import json
 import os
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -7,14 +8,18 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from flows.inputs import template as module
 from flows.inputs.ingest import prepare
 from flows.inputs.sources import list_sources
+from flows.inputs.template import Reference
 from flows.inputs.template_choice import ImageArea, choose_template, image_area
+from flows.pipeline.search_array import ArrayFacts, _raw
 from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.subtraction.sfft import Subtracted
 from kernels.trails.trail_model import trail_image
 from schemas.errors import BadInput, Misconfigured
 from schemas.keyword_mapping import KeywordMapping
-from schemas.pixels import UNUSABLE
+from schemas.pixels import UNUSABLE, MaskPlane
 from schemas.settings import Settings
 from tests.support.cards import gnomonic
 from tests.support.cli import nightstride
@@ -158,3 +163,30 @@ def test_real_decam_images_as_the_method_s_authors_subtract_them(tmp_path):
     assert spread(planes["difference"][usable]) < 1.03 * spread(given)
     assert spread((planes["difference"] - given)[usable]) < 0.25 * spread(given)
     assert info.subtraction_residual < 0.02
+
+
+def test_a_template_covers_what_lies_on_its_first_and_last_pixels(science):
+    """The outermost places that are asked for lie half a pixel within the first template, and far within the second."""
+    here = image_area(science, SETTINGS)
+    tight = ImageArea("a", wcs(0.5, 0.5).to_header().tostring(sep="\n"), (SHAPE[0] + 1, SHAPE[1] + 1), "r")
+    wide = ImageArea("b", wcs(9.0, 9.0).to_header().tostring(sep="\n"), (SHAPE[0] + 20, SHAPE[1] + 20), "r")
+    assert choose_template(here, [wide, tight]) == "a"
+    for narrow in ((SHAPE[0], SHAPE[1] + 1), (SHAPE[0] + 1, SHAPE[1])):
+        assert choose_template(here, [wide, replace(tight, shape=narrow)]) == "b"
+
+
+@pytest.mark.parametrize(("beta", "kept"), [(0.5, 1.1), (1.5, 1.5), (3.0, 3.0), (200.0, 100.0)])
+def test_what_a_subtraction_finds_becomes_the_exposure(monkeypatch, beta, kept):
+    """The package that subtracts is an extra: here something else gives what it would."""
+    science, mask = np.random.default_rng(1).normal(100, 2, SHAPE).astype(np.float32), np.zeros(SHAPE, np.uint16)
+    mask[0, 0], unusable = UNUSABLE, np.zeros(SHAPE, bool)
+    unusable[0, :3] = True
+    made = Subtracted(science - 100, unusable, (2.5, beta), 2.0, 0.01, 20)
+    monkeypatch.setattr(module, "subtract_template", lambda *_: made)
+    raw = _raw({"difference": science, "mask": mask}, ArrayFacts(mjd_tai=61000.5, zero_point=25.0))
+    found = module.subtracted(raw, Reference(science / 2, np.ones(SHAPE, bool), None, "template.fits"))
+    assert (found.psf.fwhm_px, found.psf.beta, found.psf.source) == (2.5, kept, "science")
+    assert (found.flags, found.subtraction_residual) == (("no_wcs", "subtracted"), 0.01)
+    np.testing.assert_array_equal(found.planes["template"], science)  # in the unit of the science image
+    np.testing.assert_array_equal(found.planes["difference"], science - 100)
+    assert found.planes["mask"][0, :4].tolist() == [UNUSABLE, MaskPlane.NO_DATA, MaskPlane.NO_DATA, 0]

@@ -2,8 +2,10 @@ import json
 import random
 from collections import Counter
 from dataclasses import replace
+from itertools import islice
 from unittest.mock import patch
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -290,6 +292,7 @@ def test_names_are_the_same_always_and_the_next_one_where_one_is_taken(night):
     assert names == {one["trkSub"] for one in rows_of(draft_report(out, NIGHT, SETTINGS, "xml"), "xml")}
     first = min(found.id for found in reportable_night(out, NIGHT, SETTINGS).tracklets)
     assert next(tracklet_names(first)) in names
+    assert list(islice(tracklet_names(1), 2)) == ["NWNW7KB", "NQt2XQx"]  # as ever: by the SHA-256 of id and attempt
     with patch("flows.publish.ades_report.tracklet_name", lambda seed: f"N{seed % 2:06d}"):
         assert len({one["trkSub"] for one in rows_of(draft_report(out, NIGHT, SETTINGS, "psv"))}) == 2
 
@@ -457,3 +460,9 @@ def test_submissions_are_backed_up_and_not_pruned(tmp_path):
     assert [one.number for one in Submissions(out).records(NIGHT)] == [1]
     restore_output(copy, tmp_path / "again", declared_tables())
     assert submit_report(tmp_path / "again", NIGHT, SETTINGS, "xml")[1] is None
+
+
+def test_places_are_as_far_apart_as_on_the_sky():
+    """Seconds of arc, also across 0 h; a degree of right ascension is half of one at 60 degrees."""
+    places = np.array([[359.9995, 60.0], [0.0005, 60.0], [0.0005, 60.001], [0.5005, 60.0]])
+    assert submissions._apart(places, 0.0005, 60.0) == pytest.approx([1.8, 0, 3.6, 900], rel=1e-6)

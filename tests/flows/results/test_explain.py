@@ -7,9 +7,13 @@ import pytest
 from astropy.io import fits
 
 from flows.results.explain import cutout_of, explain_detection, settings_changes
+from flows.storage.association_links import FILE
+from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
+from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured
 from schemas.settings import AssociationSettings, Settings
+from tests.support.alert_night import info_of, make_night
 from tests.support.night import settings_of
 
 pytest_plugins = ("tests.support.night_fixture",)
@@ -120,3 +124,15 @@ def test_a_cutout_of_an_even_side_and_of_a_fraction_of_a_pixel():
     assert (even.x, even.y, even.section) == ((8, 12), (19, 23), "[9:12,20:23]")
     assert cutout_of(0.4, 0.6, 1).x == (0, 1)
     assert cutout_of(0.4, 0.6, 1).y == (1, 2)
+
+
+def test_the_object_is_told_where_the_association_is_kept_and_nothing_is_made_where_it_is_not(tmp_path):
+    out = make_night(tmp_path / "out", visits=2, count=4, planes=())
+    ids = [CatalogStore(out).read(DIA_SOURCE, info_of(n))["diaSourceId"].to_pylist()[1] for n in range(2)]
+    kept, nowhere = AssociationSettings(), AssociationSettings(store="none")
+    history = explain_detection(out, ids[0], kept).history
+    assert [one["diaSourceId"] for one in history.detections] == ids
+    assert explain_detection(out, ids[0], nowhere).history is None
+    (out / FILE).unlink()
+    assert explain_detection(out, ids[0], kept).history is None
+    assert not (out / FILE).exists()

@@ -98,3 +98,15 @@ def test_a_stack_is_told_by_its_pixels(tmp_path):
     found = inspect_source(Source(str(tmp_path / "asteroid_difference_images_1.npz"), index=0), Settings())
     assert found.error is None
     assert {row.name for row in found.quantities if row.assumed} >= {"mid_exposure_utc", "psf_fwhm", "night"}
+
+
+@pytest.mark.parametrize(("name", "missing"), [("sip", {"zero_point"}), ("jansky", {"gain"})])
+def test_what_follows_from_a_missing_value_is_told(cameras, name, missing):
+    rows = {row.name: row for row in inspected(cameras[name]).quantities}
+    words = {
+        "zero_point": "fluxes are null", "gain": "photon noise of the sources is left out",
+        "saturation": "nothing counts as saturated",
+    }  # fmt: skip
+    for quantity, text in words.items():
+        assert (rows[quantity].note == text) == (rows[quantity].value is None)
+    assert {quantity for quantity in ("zero_point", "gain") if rows[quantity].value is None} == missing

@@ -202,3 +202,16 @@ def test_a_neighbour_lies_apart_and_is_not_much_brighter() -> None:
 def test_a_saturation_of_0_mag_is_none():
     one, other = (draw_field(replace(ZTF, saturation=limit), 1, 0, 1).cutouts for limit in (0.0, -99.0))
     np.testing.assert_array_equal(one, other)
+
+
+def test_of_a_star_no_shape_is_said(field):
+    kinds = {"star": [], "galaxy": []}
+    for row in field.rows:
+        kinds[row["label"]].append(
+            [row[name] for name in ("halfLightRadius", "ellipticity", "knots", "bulge", "sersic")]
+        )
+    stars, galaxies = (np.array(rows) for rows in kinds.values())
+    assert (stars[:, :3] == 0).all()
+    assert np.isnan(stars[:, 3:]).all()
+    assert (galaxies[:, 0] > 0).all()
+    assert (np.isfinite(galaxies[:, 3]) != np.isfinite(galaxies[:, 4])).all()  # a bulge and disc, or one profile

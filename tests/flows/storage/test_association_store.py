@@ -401,3 +401,15 @@ def test_why_an_exposure_cannot_be_associated_is_known_until_it_is(tmp_path, giv
         assert found.refusal(key(1), "another search") is None
         put(found, 1, [10.0], [5.0])
         assert found.refusal(key(1), "d") is None
+
+
+def test_the_history_of_a_night_is_read_in_parts(store, monkeypatch):
+    """Rows of a server come as they are asked for: of years they would not fit into memory."""
+    for visit in (100, 101):
+        put(store, visit, [10.0, 11.0, 12.0], [0.0, 0.0, 0.0])
+    whole = store.history("20260101")
+    asked = []
+    sa.event.listen(store._engine, "before_cursor_execute", lambda *given: asked.append(given[4].execution_options))
+    monkeypatch.setattr(association_store, "_PART", 4)
+    assert store.history("20260101").equals(whole)
+    assert [one.get("stream_results") for one in asked if "stream_results" in one] == [True]

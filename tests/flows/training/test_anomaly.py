@@ -1,6 +1,6 @@
 import csv
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from flows.cli.app import app
 from flows.inputs.picture_files import list_pictures
+from flows.pipeline.weights import read_card
 from flows.results.evaluation.anomaly import anomaly_figures, evaluate_anomaly, stands_for_real
 from flows.training.anomaly import AnomalyPlan, anomaly_plan, read_plan, train_anomaly
 from flows.training.shape_codes import CodesPlan
@@ -186,3 +187,9 @@ def test_the_shipped_model_calls_simulated_galaxies_anomalous(tmp_path):
     plain = model([galaxy_picture(drawn_shape(1, rng), rng) for _ in range(5)])
     assert (model.verdicts(plain) >= 0.8).all()
     assert model([]).shape == (0,)
+
+
+def test_codes_are_fitted_as_those_that_are_shipped_were():
+    made = read_card("anomaly", "default").training["plan"]
+    assert {name: value for name, value in asdict(CodesPlan()).items() if name in made} == made
+    assert set(made) == set(asdict(CodesPlan()))

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from flows.cli.app import app
 from flows.results.evaluation.membership import evaluate_membership, membership_figures
+from flows.training import membership
 from flows.training.membership import MembershipPlan, fit_red_sequence, train_membership
 from schemas.errors import BadInput, Misconfigured
 
@@ -103,3 +104,13 @@ def test_too_few_clusters_and_no_table_are_refused(made, tmp_path, monkeypatch):
     monkeypatch.delenv("NIGHTSTRIDE_DATA", raising=False)
     with pytest.raises(Misconfigured, match="no galaxies to learn from"):
         train_membership(None, tmp_path, MembershipPlan(), 1, print)
+
+
+def test_the_time_is_told_in_minutes_to_two_digits(tmp_path, monkeypatch):
+    times = iter((100.0, 107.4))
+    monkeypatch.setattr(membership, "perf_counter", lambda: next(times))
+    field(1).write(tmp_path / "seen.csv", format="ascii.csv")
+    plan = MembershipPlan(trees=2, repeats=1)
+    figures = train_membership(tmp_path / "seen.csv", tmp_path / "model", plan, 1, lambda line: None)
+    assert figures["minutes"] == 0.12
+    assert figures["accuracy_spread"] is None  # of one repeat

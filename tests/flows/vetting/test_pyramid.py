@@ -102,3 +102,15 @@ def test_a_new_run_of_the_exposure_is_seen(tmp_path):
         found.append(tiles.tile(KEY, "difference", 0, 0, 0))
     assert found[0] != found[1]
     assert pixels(found[0]).shape == (40, 50)
+
+
+def test_level_and_noise_of_a_plane_are_those_of_all_its_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(pyramid, "_SAMPLE", 8)
+    info = make_info((60, 70), visit=101, planes=("science",))
+    image = np.random.default_rng(2).normal(100, 5, (60, 70)).astype(np.float32)
+    image[-9:, -9:], image[:9, :9] = 4000, -4000  # a part at each of two corners, of sixteen
+    planes = dict.fromkeys(("difference", "science"), image) | {"mask": np.zeros(image.shape, np.uint16)}
+    write_exposure(tile_path(tmp_path, KEY), info, planes, TileSettings(), "a" * 64)
+    level, noise = TilePyramid(tmp_path)._scale(TileStore.open(tile_path(tmp_path, KEY)), "science")
+    assert level == pytest.approx(100, abs=1)
+    assert noise == pytest.approx(5, rel=0.3)

@@ -138,6 +138,12 @@ def test_the_error_holds_colour_and_scatter():
     assert np.isnan(transformed("ps1", g=19.0, r=16.5).errors["g"][0])
 
 
+def test_an_error_may_be_the_worst_there_is():
+    magnitudes = {"g": 17.0, "r": 16.5, "i": 16.3}
+    assert transformed("sdss", error=WORST, **magnitudes).magnitudes["g"][0] == np.float32(17.0)
+    assert np.isnan(transformed("sdss", error=1.001 * WORST, **magnitudes).magnitudes["g"][0])
+
+
 @given(
     st.sampled_from(SYSTEM_NAMES),
     st.lists(st.tuples(*[st.one_of(st.just(np.nan), st.floats(14, 20, width=32))] * 4), min_size=1, max_size=6),

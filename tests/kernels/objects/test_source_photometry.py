@@ -297,3 +297,19 @@ def test_extinction_is_that_of_schlafly_and_finkbeiner():
 def test_nothing_is_seen_of_a_place_that_is_not_a_number(image):
     nowhere = np.array([np.nan, np.inf, 2e9]), np.full(3, 40.0)
     assert psf_fluxes(image, *nowhere, PSF, FWHM, WHITE, np.inf).seen.tolist() == [0.0, 0.0, 0.0]
+
+
+def test_no_places_have_no_fluxes(image):
+    nowhere = np.zeros(0)
+    for found in (
+        psf_fluxes(image, nowhere, nowhere, PSF, FWHM, WHITE, np.inf),
+        aperture_fluxes(image, nowhere, nowhere, 4.0, PSF, WHITE, np.inf),
+    ):
+        assert [len(part) for part in found] == [0] * 4
+
+
+def test_light_that_is_missing_adds_no_photon_noise(image):
+    dark = image._replace(pixels=-image.pixels)
+    quiet, poisson = (psf_fluxes(dark, X, Y, PSF, FWHM, WHITE, gain) for gain in (np.inf, 1e-3))
+    assert (quiet.value < 0).all()
+    np.testing.assert_array_equal(poisson.error, quiet.error)

@@ -6,6 +6,7 @@ import pytest
 from scipy.signal import fftconvolve
 
 from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.subtraction import sfft
 from kernels.subtraction.blocks import Flattened, blocks_of
 from kernels.subtraction.sfft import require_sfft, sfft_grid, subtract_template
 from kernels.trails.trail_model import trail_image
@@ -109,3 +110,20 @@ def test_without_stars_nothing_can_be_matched():
     empty = np.random.default_rng(1).normal(50, 2, SHAPE).astype(np.float32)
     with pytest.raises(ValueError, match="science image has 0 stars"):
         subtract_template(empty, image(2.4, 1.0, 9.0, 0.5), (all_of(empty), all_of(empty)))
+
+
+def test_pixels_about_what_stands_out_of_the_noise_count(monkeypatch):
+    """Two sources, one of two and one of five hundred sigma at its peak; the package itself is not asked."""
+    seen, shape, sigma = [], (300, 300), 10.0
+    image = np.zeros(shape, np.float32)
+    for row, column, peak in ((80, 80, 500), (220, 220, 2)):
+        image[row - 15 : row + 16, column - 15 : column + 16] += peak * sigma * psf(2.2) / psf(2.2).max()
+    monkeypatch.setattr(sfft, "require_sfft", lambda: None)
+    monkeypatch.setattr(
+        sfft, "_solved_by_sfft", lambda source, target, half: seen.append(target) or psf(2.0, half=half)
+    )
+    known = np.array([[psf(3.0), psf(2.2)]], np.float32)
+    sfft_grid([Flattened(image + 1, np.full(1, sigma))] * 2, np.ones(shape, bool), known, blocks_of(shape))
+    (used,) = seen
+    assert (used[70:91, 70:91] != 0).all()
+    assert (used[200:241, 200:241] == 0).all()

@@ -124,6 +124,11 @@ def test_what_is_unusable_or_outside_is_unknown():
     strip = straighten(image, usable, (20.0, 20.0), (1.0, 0.0), (2, 30))
     assert np.isnan(strip[:, :10]).all()
     assert np.isnan(strip[2, 35])
+    assert np.isnan(strip[:, 49:]).all()  # between the last two pixels is the last place that is known
+    assert not np.isnan(strip[:, 48]).any()
+    across = straighten(image, usable, (20.0, 20.0), (0.0, 1.0), (2, 30))
+    assert np.isnan(across[:, [*range(10), *range(49, 61)]]).all()
+    assert not np.isnan(across[:, [10, 48]]).any()
     assert strip[2, 33] == 1
 
 

@@ -221,3 +221,29 @@ def test_the_narrower_strip_gives_the_same_trail(monkeypatch):
     assert whole.converged
     assert narrow.converged
     assert apart(narrow.segment, whole.segment) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("length", "is_long", "blurred"),
+    [(0.0, False, False), (1.99, False, False), (2.0, False, True), (8.0, False, True), (8.01, True, True)],
+)
+def test_a_first_fit_is_blurred_from_two_fwhm_on_and_looks_beside_trails_longer_than_eight(
+    monkeypatch, length, is_long, blurred
+):
+    """Lengths in FWHM; light that could draw a long trail aside is cut, and a wider area is looked at."""
+    asked, cut = [], []
+    capped = trail_fit.capped
+
+    def best(scene, seen, first, free, blur_fwhm):
+        asked.append((seen, free, blur_fwhm))
+        return first[0], True
+
+    monkeypatch.setattr(trail_fit, "_best", best)
+    monkeypatch.setattr(trail_fit, "capped", lambda seen, sigma: cut.append(sigma) or capped(seen, sigma))
+    image, start = scene(field(1, (120, 120)), fwhm=2.0), Segment(60.0, 60.0, 2.0 * length, 20.0)
+    trail_fit._first_fit(image, start)
+    ((seen, free, blur),) = asked
+    assert (free, blur) == (5, 0.8 if blurred else 0.0)  # at a fixed level
+    assert cut == [SIGMA] * is_long
+    narrow = trail_fit.view(image, start, trail_fit._radius(image))
+    assert (seen.use.sum() > narrow.use.sum()) == is_long

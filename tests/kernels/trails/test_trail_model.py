@@ -134,3 +134,29 @@ def test_light_ends_6_5_sigma_from_the_line(length):
             for near in (False, True):  # with a pixel on the line in the same block
                 dx, dy = np.array([sign * along] + [0.0] * near), np.array([sign * across] + [0.0] * near)
                 assert (trail_rows(dx, dy, length, 0.0, np.ones(1), sigma)[0, 0] > 0) == lit
+
+
+STRETCH = np.array([1.3, 0.2, 0.8])
+"""A PSF whose widths are not the same in all directions: pixels are stretched by ((1.3, 0.2), (0.2, 0.8))."""
+
+
+@pytest.mark.parametrize("length", [0.01, 0.6, 9.0])
+@pytest.mark.parametrize("theta", [0.0, 0.7, 2.2])
+def test_a_stretched_psf_is_a_mean_of_stretched_points_and_has_their_derivatives(length, theta):
+    rng = np.random.default_rng(4)
+    dx, dy = rng.uniform(-7, 7, (2, 40))
+
+    def rows(x, y, long, turn):
+        return trail_rows(dx - x, dy - y, long, turn, PSF.weights, PSF.sigmas, STRETCH)
+
+    a, b, c = STRETCH
+    t = (np.arange(4000) + 0.5) / 4000 - 0.5
+    u, v = dx[:, None] - t * length * np.cos(theta), dy[:, None] - t * length * np.sin(theta)
+    square = ((a * u + b * v) ** 2 + (b * u + c * v) ** 2)[..., None]
+    points = PSF.weights / (2 * np.pi * PSF.sigmas**2) * np.exp(-0.5 * square / PSF.sigmas**2)
+    at = np.array([0.0, 0.0, length, theta])
+    found = rows(*at)
+    np.testing.assert_allclose(found[0], (a * c - b * b) * points.sum(-1).mean(1), rtol=1e-5, atol=1e-9)
+    for k, step in enumerate(1e-4 * np.eye(4)):
+        slope = (rows(*(at + step))[0] - rows(*(at - step))[0]) / 2e-4
+        np.testing.assert_allclose(found[k + 1], slope, atol=3e-7)

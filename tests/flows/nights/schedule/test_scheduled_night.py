@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from prefect.states import Failed
 from rich.console import Console
 
+from flows.nights.schedule import scheduled_night
 from flows.nights.schedule.deployment import Deployment, inputs_of, observing_night
 from flows.nights.schedule.scheduled_night import RunLog, _may_succeed_later, register, search_scheduled, verdict
 from flows.nights.services.stack import Worker, down, up
@@ -66,6 +67,21 @@ def test_only_what_may_succeed_later_is_tried_again():
     assert tried(MemoryError())
     assert not tried(Misconfigured("setting", "detect.threshold", "is 7.", "correct it."))
     assert tried(Misconfigured("prefect", "http://127.0.0.1:4200/api", "does not answer.", "start it."))
+
+
+@pytest.mark.parametrize(("failed", "stopped"), [(0, False), (2, False), (2, True)])
+def test_a_night_that_failed_is_tried_again_unless_it_was_stopped(tmp_path, monkeypatch, failed, stopped):
+    bad = tuple(Trouble(uri=f"{n}.fits", code="deadline", message=f"{n}.fits: is late.") for n in range(failed))
+    given = summary(counts={"done": 3 - failed, "failed": failed}, failed=bad, stopped=stopped)
+    monkeypatch.setattr(scheduled_night, "get_run_logger", lambda: logging.getLogger("night"))
+    monkeypatch.setattr("flows.inputs.sources.list_sources", lambda inputs, settings: inputs)
+    monkeypatch.setattr("flows.nights.run.search_exposures", lambda *_, **__: given)
+    monkeypatch.setattr(scheduled_night, "leave", lambda *_: None)
+    if failed and not stopped:
+        with pytest.raises(Retryable, match=r"2 failed, the first: 0\.fits: is late"):
+            search_scheduled.fn([], str(tmp_path), None, None, None)
+    else:
+        assert search_scheduled.fn([], str(tmp_path), None, None, None) == given
 
 
 @pytest.mark.slow

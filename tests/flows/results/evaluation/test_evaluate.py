@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -126,3 +127,11 @@ def test_a_satellite_without_its_class_is_false():
     assert sorted(found.false_score) == [0.3, 0.5]
     assert found.uncounted == 3
     assert evaluate([Image(DETECTIONS, TRUTH)]).rows["satellite_unclassed"] == 0  # not known
+
+
+def test_the_order_of_the_truth_does_not_matter():
+    rows = [("point", 10, 10, 30, 0, 0, 1), ("streak", 50, 50, 12, 20, 178, 1), ("streak", 90, 20, 8, 0, 0, 1)]
+    for order in permutations(rows):
+        found = evaluate([Image(DETECTIONS, truth_of(*order))])
+        assert dict(zip(found.snr, found.score, strict=True)) == {12: 0.8, 8: -np.inf}
+        assert sorted(found.false_score) == [0.3, 0.5, 0.5, 0.6]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from flows.simulation.psf import moffat
+from flows.simulation.subtraction import methods
 from flows.simulation.subtraction.methods import convolution_grid, zogy_grid, zogy_kernels
 from kernels.subtraction.blocks import Flattened, KernelGrid, blocks_of
 
@@ -101,3 +102,37 @@ def test_without_stars_nothing_is_convolved():
     known = np.array([[psf(3.0), psf(2.0)]], np.float32)
     grid = convolution_grid(pair, np.ones(shape, bool), known, blocks)
     assert grid.template.sum() == grid.template.max() == 1
+
+
+@pytest.mark.parametrize(("count", "matched"), [(2, False), (3, True)])
+def test_a_kernel_takes_three_stars(count, matched):
+    """Two images that are alike but for their width, with few stars, each in a square of its own."""
+    blocks, shape = blocks_of((600, 600), 600), (600, 600)
+    rng = np.random.default_rng(2)
+    images = [rng.normal(0, 1.0, shape).astype(np.float32) for _ in range(2)]
+    for row, column in [(100, 100), (300, 300), (500, 100)][:count]:
+        for image, fwhm in zip(images, (3.0, 2.0), strict=True):
+            image[row - 15 : row + 16, column - 15 : column + 16] += 3e4 * psf(fwhm)
+    known = np.array([[psf(3.0), psf(2.0)]], np.float32)
+    grid = convolution_grid([Flattened(image, np.ones(1)) for image in images], np.ones(shape, bool), known, blocks)
+    assert ((grid.template != 0).sum() > 1) == matched
+    if matched:
+        left = grid.difference(*images)
+        assert abs(left[100, 100]) < 0.05 * images[0][100, 100]
+
+
+def test_a_stamp_counts_by_the_noise_of_its_pixels():
+    """Variance: of the sky, the light's own in that unit, and a fiftieth of the light; the kernel has one pixel."""
+    rng, half = np.random.default_rng(5), 2
+    one = np.zeros((1, 2 * half + 1, 2 * half + 1))
+    one[0, half, half] = 1
+    source, target = (rng.normal(0, 100, (90, 90)).astype(np.float32) for _ in range(2))
+    place = np.array([[45, 44]])
+    grams, sides, stamps = methods._normal_equations(source, target, place, methods._Basis(one, half), 3.0)
+    here = np.s_[45 - methods.STAMP : 46 + methods.STAMP, 44 - methods.STAMP : 45 + methods.STAMP]
+    x, y = source[here].astype(float).ravel(), target[here].astype(float).ravel()
+    sigma = np.sqrt(9 + 3 * np.where(y > 0, y, 0) + (y / 50) ** 2)
+    design = np.stack([x, np.ones(len(x))], 1) / sigma[:, None]
+    np.testing.assert_allclose(grams[0], design.T @ design, rtol=1e-5)
+    np.testing.assert_allclose(sides[0], design.T @ (y / sigma), rtol=1e-5)
+    np.testing.assert_allclose(stamps[0], np.square(y / sigma).sum(), rtol=1e-6)

@@ -6,7 +6,7 @@ import pytest
 
 from flows.simulation.conditions import conditions_of
 from flows.simulation.presets import find_preset
-from flows.simulation.subtraction.observed import Components, draw_galaxies
+from flows.simulation.subtraction.observed import Components, _table, draw_galaxies
 from flows.simulation.subtraction.optics import FieldOptics
 from flows.simulation.subtraction.sky import galactic_latitude, galaxies_of, sky_of
 
@@ -73,3 +73,10 @@ def test_galaxies_of_a_night_in_several_bands_are_those_of_its_table() -> None:
     galaxies = sky_of(conditions).galaxies
     assert set(galaxies.sersic.tolist()) <= {1.0, 4.0}
     assert len(np.unique(galaxies.galaxy)) == len(galaxies.galaxy)
+
+
+def test_profiles_are_kept_at_ever_larger_waves() -> None:
+    waves, values = _table(1.0)
+    assert (np.diff(waves) > 0).all()  # or nothing could be interpolated between them
+    assert values[0] == pytest.approx(1.0)
+    assert abs(values[-1]) < 1e-3

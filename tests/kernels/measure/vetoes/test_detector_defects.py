@@ -322,3 +322,13 @@ def test_a_thin_trail_strays_at_most_a_pixel_and_a_half(turn):
         angle = 90 - turn * math.degrees(math.asin(stray / 15))
         rows = slice(134, 167)
         assert line([(rows, 80, 400.0)], Segment(80.0, 150.0, 30.0, angle)) == found
+
+
+@pytest.mark.parametrize("length", [1, 5])
+def test_light_is_what_lies_above_the_level(length):
+    picture = cosmic_ray(length)
+    flat = evidence(picture, 900.0)
+    picture.pixels[:] += 300 * SIGMA
+    raised = cosmic_ray_evidence(picture.scene(2.3), picture.trail, 900.0, 300 * SIGMA)
+    assert flat > 0.5
+    assert raised == pytest.approx(flat, rel=1e-3)

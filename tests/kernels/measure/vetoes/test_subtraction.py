@@ -149,6 +149,13 @@ def test_fraction_of_dark_light(positive, negative, fraction):
     assert math.isnan(Lobes(0.0, 0.0, 0.0, 0.0).fraction)
 
 
+@pytest.mark.parametrize(("positive", "negative", "evidence"), [(0.5, 0.125, 0.5), (2.0, 0.5, 0.5), (0.0, 0.1, 2.0)])
+def test_evidence_for_a_dipole_depends_on_the_ratio_of_dark_and_bright_light_however_little(
+    positive, negative, evidence
+):
+    assert dipole_evidence(Lobes(positive, negative, -50.0, 1.0)) == evidence
+
+
 @given(segments, st.integers(0, 5), st.sampled_from([0.8, 1.0, 2.0]))
 def test_evidence_for_an_edge_is_twice_the_share_of_the_trail_with_a_border_on_one_side(segment, seed, fwhm):
     rng = np.random.default_rng(seed)

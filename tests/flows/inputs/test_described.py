@@ -1,0 +1,31 @@
+"""What pixels tell of an exposure."""
+
+import numpy as np
+import pytest
+
+from flows.inputs.described import described
+from flows.pipeline.search_array import ArrayFacts, _raw
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.trails.trail_model import trail_image
+
+SHAPE = (260, 240)
+
+
+@pytest.fixture(scope="module")
+def planes():
+    """A noisy difference image, and the stars of a field."""
+    rng = np.random.default_rng(4)
+    stars = rng.normal(100, 2, SHAPE)
+    for x, y, flux in rng.uniform((5, 5, 5e3), (235, 255, 5e4), (70, 3)):
+        stars += flux * trail_image(SHAPE, x, y, 0.0, 0.0, moffat_mixture(2.8, 3.0))
+    return rng.normal(0, 2, SHAPE).astype(np.float32), stars.astype(np.float32)
+
+
+@pytest.mark.parametrize("plane", ["science", "template"])
+def test_the_psf_is_that_of_the_stars_and_that_of_a_template_says_nothing_of_how_it_varies(planes, plane):
+    difference, stars = planes
+    given = {"difference": difference, "mask": np.zeros(SHAPE, np.uint16), plane: stars}
+    info, _ = described(_raw(given, ArrayFacts()))
+    assert info.psf.source == plane
+    assert info.psf.fwhm_px == pytest.approx(2.8, abs=0.1)
+    assert (info.psf.variation is not None) == (info.psf.ellipticity_err > 0) == (plane == "science")

@@ -1,0 +1,45 @@
+import pytest
+from astropy.io import fits
+
+from flows.inputs.fits_header import Keywords
+from flows.results.likely_keywords import unused_keywords
+
+
+def told(form="generic", used=(), unit="adu", **cards):
+    header = fits.Header()
+    for key, value in cards.items():
+        header[key.replace("_", "-") if key.startswith(("DATE", "MJD")) else key] = value
+    return unused_keywords(Keywords("x", (header,)), set(used), form, unit)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "quantity"),
+    [
+        ("MAGZP", "zero_point"), ("MAGZERO", "zero_point"), ("ZEROPNT", ""), ("ZEROPT", "zero_point"),
+        ("ZP", "zero_point"), ("PHOTZP", "zero_point"), ("ZP3", "zero_point"), ("ZPX", ""), ("JD", "time"),
+        ("EXPSTART", "time"), ("LST", "time"), ("SITELONG", "longitude_deg"), ("OBSERVAT", "longitude_deg"),
+        ("CHIP", "detector"), ("AMPID", "detector"), ("SATURATE", "saturation"), ("DATAMAX", "saturation"),
+        ("EXPNUM", "visit"), ("SEEING", "psf_fwhm"), ("FWHM", "psf_fwhm"), ("FWHMPIX", "psf_fwhm"), ("FWHMPIXS", ""),
+        ("GAIN", "gain"), ("EGAIN", "gain"), ("GAIN1", "gain"), ("RDNOISE", "noise"), ("READNOIS", "noise"),
+        ("FILTER", "band"), ("FILTER02", "band"), ("BUNIT", "pixel_unit"), ("AIRMASS", ""), ("OBJECT", ""),
+    ],
+)  # fmt: skip
+def test_names_tell_what_a_keyword_may_hold(keyword, quantity):
+    found = told(**{keyword: "1"})
+    assert [(one.keyword, one.quantity) for one in found] == [(keyword, quantity)] * bool(quantity)
+
+
+def test_those_that_were_used_or_are_empty_are_left_out_and_others_come_once():
+    assert told(used=("GAIN",), GAIN=2.0, SATURATE="") == ()
+    first, second = fits.Header({"GAIN": 2.0, "RDNOISE": 7.0}), fits.Header({"GAIN": 3.0})
+    found = unused_keywords(Keywords("x", (first, second)), set(), "generic", "adu")
+    assert [(one.keyword, one.value) for one in found] == [("GAIN", "2.0"), ("RDNOISE", "7.0")]
+
+
+def test_the_reason_names_the_unit_and_the_form():
+    (known,) = told(MAGZP=25.0, unit="nJy")
+    assert "AB magnitude of 1 nJy" in known.why
+    (unknown,) = told(SATURATE=6e4, unit=None)
+    assert "in pixel unit, name it" in unknown.why
+    (ours,) = told(form="ztf", MAGZP=25.0)
+    assert ours.why == "what is known of files of ztf goes before it"

@@ -1,0 +1,166 @@
+"""What is gathered for the page of a candidate; the page itself: test_app.py."""
+
+import base64
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from flows.storage.catalog_store import CatalogStore
+from flows.vetting.candidate import Fact, measured, read_candidate
+from flows.vetting.stamps import candidate_stamps, open_tiles, other_visits
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import BadInput
+from schemas.exposure import ExposureKey
+from schemas.settings import AssociationSettings
+from tests.support.vetting import EACH, KNOWN, NIGHT, VISITS, source_id
+
+MOVER, REST, ON_OBJECT, MATCHED = (source_id(102, rank) for rank in (0, 1, 2, 3))
+
+
+@pytest.fixture
+def content(vet_night, vet_index):
+    def made(which):
+        return read_candidate(vet_night, vet_index, vet_index.row_of(which), AssociationSettings())
+
+    return made
+
+
+def words(facts):
+    return {one.name: one.value for one in facts}
+
+
+def row_of(out, which):
+    table = CatalogStore(out).read(DIA_SOURCE, ExposureKey(night=NIGHT, visit=which >> 21, detector=3))
+    return next(one for one in table.to_pylist() if one["diaSourceId"] == which)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (1234.567, 12.3, "1235 ± 12"), (1.23456, 0.0123, "1.235 ± 0.012"), (-0.5, 0.1, "−0.50 ± 0.10"),
+        (5.0, 1.0, "5.0 ± 1.0"), (5.04, 0.99, "5.04 ± 0.99"), (123.0, 45.0, "123 ± 45"), (9.5, 950.0, "10 ± 950"),
+        (0.12345678, None, "0.12346"), (0.12345678, 0.0, "0.12346"), (0.12345678, np.nan, "0.12346"),
+        (-2.5, -1.0, "−2.5"), (None, 0.1, "–"), (np.nan, 0.1, "–"), (np.inf, None, "–"),
+    ],
+)  # fmt: skip
+def test_a_value_has_two_digits_of_its_error(value, error, text):
+    assert measured(value, error) == text.replace("–", measured(None, None))
+
+
+def test_a_mover_has_its_tracklet_and_no_object(content, vet_night):
+    found, row = content(MOVER), row_of(vet_night, MOVER)
+    assert found.tracklet_id == source_id(101, 0)
+    motion = words(found.tracklet)
+    assert motion["Known as"] == "nothing known"
+    assert motion["Detections"] == "3 on 3 visits"
+    assert motion["Rate"] == "3.3000 deg/day (495.0 ″/h)"
+    assert (motion["Position angle"], motion["RMS about it"]) == ("270.0 deg", "0.10 ″")
+    assert motion["Arc"] == "24.0 ″ in 2.9 min"  # two thousandths of a day
+    assert motion["By chance"] == "1.0e−04 expected"
+    assert found.sky.count("<a href") == 3
+    assert (found.seen, found.curve) == (0, "")
+    facts = words(found.facts)
+    assert facts["Trail"] == "9.00 ± 0.40″"
+    assert facts["Angle"] == "PA 90.0 deg"
+    assert facts["x, y"] == f"{row['x']:.2f}, {row['y']:.2f} px"
+    assert facts["RA, Dec"] == f"{row['ra']:.6f}, {row['dec']:.6f} deg"
+    assert (facts["Reliability"], facts["S/N"], facts["Flags"]) == ("0.970", "25.0", "none")
+    assert dict(found.shares) == pytest.approx({"Trail": 0.6, "Point": 0.2, "Satellite": 0.05, "Artefact": 0.15})
+    assert found.title.endswith("visit 102, detector 3")
+    assert found.notes == ()
+
+
+def test_what_is_at_rest_has_a_light_curve_and_a_host(content):
+    found = content(REST)
+    assert (found.tracklet, found.tracklet_id, found.sky) == (
+        (Fact("Motion", "at rest: seen again at its place"),), None, "",
+    )  # fmt: skip
+    assert found.seen == 3
+    assert found.curve.count('class="point') == 3
+    assert words(found.facts)["Angle"] == measured(None, None)  # a point has none
+    (host,) = found.static
+    assert (host.name, host.match) == ("host candidate: object 77", False)
+    assert list(words(host.facts).items()) == [
+        ("Separation", "9.40 ″"), ("Directional distance", "2.50 light radii"), ("S/N", "55.0 in r"),
+        ("Half-light radius", "1.70 ″"),
+    ]  # fmt: skip
+
+
+def test_the_object_that_it_sits_on_is_told(content):
+    (found,) = content(ON_OBJECT).static
+    assert (found.name, found.match) == ("sits on: object 77", True)
+    assert list(words(found.facts)) == ["Separation", "S/N", "Half-light radius"]
+    assert content(source_id(102, 5)).static == ()
+
+
+def test_known_objects_have_their_distance_and_whether_they_match(content, vet_night):
+    for which, match in ((MOVER, False), (MATCHED, True)):
+        (near,) = content(which).known
+        assert (near.name, near.match) == (KNOWN, match)
+        row, mover = (row_of(vet_night, one) for one in (which, MOVER))
+        east = (mover["ra"] + 1e-4 - row["ra"]) * np.cos(np.radians(row["dec"]))
+        apart = 3600 * np.hypot(east, mover["dec"] - row["dec"])
+        facts = words(near.facts)
+        assert float(facts["Separation"].split()[0]) == pytest.approx(apart, abs=0.06 + 1e-4 * apart)
+        assert facts["Magnitude"] == "V 18.2"
+        assert facts["Rate"].startswith("0.4000 deg/day")
+
+
+def test_all_columns_are_told_with_unit_and_meaning_but_errors_with_their_value(content, vet_night):
+    columns = {one.name: one for one in content(MOVER).columns}
+    expected = [name for name in DIA_SOURCE.schema.names if not name.endswith("Err") and "Cov" not in name]
+    assert list(columns) == expected
+    row = row_of(vet_night, MOVER)
+    assert columns["midpointMjdTai"].value == f"{row['midpointMjdTai']:.7f} d"
+    assert columns["psfFlux"].value == "2520 ± 60 nJy"
+    assert columns["visit"].value == "102"
+    assert all(one.doc for one in columns.values())
+
+
+def test_where_it_comes_from(content, vet_night):
+    found = content(MOVER).origin
+    values = words(found)
+    assert values["Digest of the result"] == "e" * 64
+    assert values["File"] == "file:///data/<script>alert(102)</script>.fits"
+    assert values["Made"] == "2026-11-04T03:12:00+00:00 by nightstride 0.1.0"
+    assert pq.read_metadata(vet_night / values["Catalogue"]).num_rows == EACH
+    assert next(one.value for one in found if one.name == "SHA-256 of it") == "0" * 64
+
+
+def test_a_detection_that_is_gone_is_refused(vet_night, vet_index, tmp_path):
+    with pytest.raises(BadInput):
+        read_candidate(tmp_path, vet_index, vet_index.row_of(MOVER), AssociationSettings())
+
+
+def test_stamps_are_the_planes_about_it_and_the_other_visits_by_time(content, vet_night, vet_index):
+    found = content(MOVER)
+    assert [one.name for one in found.stamps] == ["difference", "science", "template"]
+    store = open_tiles(vet_night, found.key)
+    again = candidate_stamps(store, found.detection)
+    assert again == list(found.stamps)
+    for stamp in again:
+        values = np.frombuffer(base64.b64decode(stamp.values), "<f4").reshape(stamp.side, stamp.side)
+        y0, x0 = round(found.detection.y) - stamp.side // 2, round(found.detection.x) - stamp.side // 2
+        plane = store.read(stamp.name, y0, x0, y0 + stamp.side, x0 + stamp.side)
+        known = np.isfinite(values[::-1])
+        np.testing.assert_array_equal(values[::-1][known], plane[known])
+        assert (stamp.width, stamp.unit) == (stamp.side, store.info.pixel_unit)
+        low, high = np.nanmin(values), np.nanmax(values)
+        assert (stamp.ranges["linear"].low, stamp.ranges["linear"].high) == pytest.approx((low, high))
+        assert low <= stamp.ranges["zscale"].low < stamp.ranges["zscale"].high <= high + 1
+        assert stamp.mark is not None
+    asinh, noise = again[0].ranges["asinh"], store.info.noise
+    level = store.info.background
+    assert (asinh.low, asinh.high, asinh.soft) == pytest.approx((level - 3 * noise, level + 8 * noise, 4 * noise))
+    assert [one.link.split("?")[0] for one in found.visits] == [f"/exposure/{NIGHT}/{v}-3" for v in VISITS if v != 102]
+    assert [one.name.split(" ", 1)[1] for one in found.visits] == ["-1 min", "+1 min"]
+    assert {one.side for one in found.visits} == {again[0].side}
+    assert all(one.mark is None for one in found.visits)
+
+
+def test_a_place_that_is_not_on_an_exposure_has_no_picture_of_it(content, vet_night, vet_index):
+    found = content(MOVER)
+    records = vet_index.exposures[NIGHT]
+    assert other_visits(vet_night, records, found.detection, (10.0, -40.0), 0.0) == []
+    assert open_tiles(vet_night, ExposureKey(night=NIGHT, visit=999, detector=3)) is None
