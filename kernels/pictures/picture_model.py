@@ -13,7 +13,7 @@ from kernels.pictures.lite_net import LiteNet
 from schemas.model_card import ModelCard
 
 AT_ONCE = 64
-"""Pictures in a batch."""
+"""Pictures of up to 64 px in a batch; of larger ones as many as have the same pixels."""
 
 _PARTS = 12
 """Places along a side of the window that hides a part of a picture."""
@@ -99,12 +99,12 @@ def symmetric_scores(net: torch.nn.Module, pictures: torch.Tensor, symmetries: i
     symmetries
         1: as they are; 2: and mirrored left to right; 8: all.
     """
-    found = []
+    found, batch = [], min(AT_ONCE, max(1, AT_ONCE * 64**2 // pictures[0, 0].numel())) if len(pictures) else 1
     with torch.inference_mode():
         for number in range(symmetries):
             turned = torch.rot90(pictures, number // 2, (2, 3))
             turned = turned.flip(3) if number % 2 else turned
-            found.append(torch.cat([net(one.float() / 255) for one in torch.split(turned, AT_ONCE)]))
+            found.append(torch.cat([net(one.float() / 255) for one in torch.split(turned, batch)]))
     return torch.stack(found)
 
 
