@@ -8,11 +8,11 @@ from schemas.objects import CENTRE, OBJECT, SIDE, SOURCE
 from schemas.settings import CutCutoutsSettings
 from schemas.stage import Context
 from stages.cut_cutouts import STAGE
-from tests.support.science_night import SHAPE, FakeNight, _cards, exposure, science
+from tests.support.science_night import SHAPE, FakeNight, cards_of, exposure, science
 
 NJY = 10 ** ((31.4 - 26) / 2.5)
 XY = np.array([(60.0, 70.0), (3.0, 80.0), (120.2, 90.4), (400.0, 400.0)])
-WHERE = WCS(_cards(exposure(1, "g").wcs_header)).all_pix2world(XY, 0)
+WHERE = WCS(cards_of(exposure(1, "g").wcs_header)).all_pix2world(XY, 0)
 
 
 def objects():
@@ -127,7 +127,7 @@ def star_rows(info, x, y, **changed):
 def test_the_psf_is_that_of_the_stars_not_of_the_header():
     x, y = (one.ravel() for one in np.meshgrid(np.arange(20.0, 170, 30), np.arange(20.0, 150, 30)))
     info = exposure(1, "g")  # its stars are drawn with the FWHM of the fixture
-    ra, dec = WCS(_cards(info.wcs_header)).all_pix2world(x, y, 0)
+    ra, dec = WCS(cards_of(info.wcs_header)).all_pix2world(x, y, 0)
     planes = {1: {"science": science(info, [(*at, 5e4, 0.0) for at in zip(ra, dec, strict=True)], 1)}}
     planes[1]["mask"] = np.zeros(SHAPE, np.uint16)
     wrong = fwhm(info, info.psf.fwhm_px * 1.25)

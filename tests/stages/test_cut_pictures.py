@@ -9,12 +9,12 @@ from schemas.objects import SOURCE
 from schemas.settings import CutPicturesSettings
 from schemas.stage import Context
 from stages.cut_pictures import STAGE
-from tests.support.science_night import SHAPE, FakeNight, _cards, exposure, science
+from tests.support.science_night import SHAPE, FakeNight, cards_of, exposure, science
 
 XY = np.array([(60.0, 70.0), (120.0, 90.0), (2.0, 80.0), (110.0, 30.0)])
 RADII = np.array([4.0, 5.0, 4.0, 4.0])  # px and arcsec; the third is at the border, the last one is faint
 FLUXES = np.array([4e5, 4e5, 4e5, 2e3])
-WHERE = WCS(_cards(exposure(1, "r").wcs_header)).all_pix2world(XY, 0)
+WHERE = WCS(cards_of(exposure(1, "r").wcs_header)).all_pix2world(XY, 0)
 BOTH = [exposure(1, "r"), exposure(2, "g")]
 
 

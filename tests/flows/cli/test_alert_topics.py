@@ -56,7 +56,7 @@ def test_a_night_goes_to_a_topic_once(night, url, reader):
     assert reader.take(0.5) == len(ids)
     told = nightstride("alerts", "status", out, "--json")
     assert told.code == 0
-    assert told.summary == {"routes": [{"sink": url, "form": "11.1", "sent": len(ids)}], "letters": {}}
+    assert told.summary == {"routes": [{"sink": url, "form": "11.1", "sent": len(ids)}], "letters": {}, "given_up": []}
     shown = nightstride("alerts", "tail", url, "--max", 3, "--json")
     assert shown.code == 0
     lines = [json.loads(line) for line in shown.stdout.splitlines()]

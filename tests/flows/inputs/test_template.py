@@ -183,6 +183,7 @@ def test_what_a_subtraction_finds_becomes_the_exposure(monkeypatch, beta, kept):
     unusable[0, :3] = True
     made = Subtracted(science - 100, unusable, (2.5, beta), 2.0, 0.01, 20)
     monkeypatch.setattr(module, "subtract_template", lambda *_: made)
+    monkeypatch.setattr(module, "require_subtraction", lambda: None)
     raw = _raw({"difference": science, "mask": mask}, ArrayFacts(mjd_tai=61000.5, zero_point=25.0))
     found = module.subtracted(raw, Reference(science / 2, np.ones(SHAPE, bool), None, "template.fits"))
     assert (found.psf.fwhm_px, found.psf.beta, found.psf.source) == (2.5, kept, "science")
