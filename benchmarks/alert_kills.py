@@ -36,11 +36,11 @@ def send(out, url, alerts):
 
 
 def killed_again_and_again(out, alerts, kills, seed):
-    """Return what a reader has got, and what the last producer did."""
+    """Return what a reader has got, what the last producer did, and how often one was killed before it was done."""
     broker, moments = broker_of_tests(), random.Random(seed)
     topic = new_topic(broker, "kills")
     reader = Reader(broker, topic)
-    found = Counter()
+    found, made = Counter(), 0
     for left in range(kills, 0, -1):
         process = _started(out, f"kafka://{broker.address}/{topic}", alerts)
         # So that some are left for the kills to come.
@@ -49,7 +49,7 @@ def killed_again_and_again(out, alerts, kills, seed):
             _read(reader, found, 0.01)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        assert process.returncode == -signal.SIGKILL, "it was done before it could be killed"
+        made += process.returncode == -signal.SIGKILL
         _read(reader, found, 1.0)
         assert marked_sent(out) <= found.keys(), "the outbox calls alerts sent that the topic has not"
     process = _started(out, f"kafka://{broker.address}/{topic}", alerts)
@@ -60,7 +60,7 @@ def killed_again_and_again(out, alerts, kills, seed):
     while _read(reader, found, 2.0):
         pass
     reader.close()
-    return found, json.loads(said)
+    return found, json.loads(said), made
 
 
 def marked_sent(out):
@@ -105,11 +105,11 @@ def main():
     if given.send is not None:
         return send(given.out, given.send, given.alerts)
     with tempfile.TemporaryDirectory(prefix="nightstride-") as folder:
-        found, last = killed_again_and_again(Path(folder), given.alerts, given.kills, given.seed)
+        found, last, kills = killed_again_and_again(Path(folder), given.alerts, given.kills, given.seed)
     lost = set(range(FIRST, FIRST + given.alerts)) - found.keys()
     repeated = sum(found.values()) - len(found)
     print(
-        f"{given.kills} kills: {len(found)} of {given.alerts} alerts read, {len(lost)} lost, {repeated} read again; "
+        f"{kills} kills: {len(found)} of {given.alerts} alerts read, {len(lost)} lost, {repeated} read again; "
         f"the last producer sent {last['alerts']} and kept {last['kept']}."
     )
     return int(bool(lost) or len(found) != given.alerts)

@@ -360,7 +360,8 @@ def test_a_broker_that_hangs_is_given_up_and_the_rest_is_sent_when_it_is_back(bo
 @pytest.mark.slow
 @pytest.mark.faults
 def test_a_producer_that_is_killed_again_and_again_loses_nothing(tmp_path):
-    found, last = killed_again_and_again(tmp_path, 10_000, kills=3, seed=int(time.time()))
+    found, last, kills = killed_again_and_again(tmp_path, 10_000, kills=3, seed=int(time.time()))
+    assert kills == 3
     assert sorted(found) == list(range(FIRST, FIRST + 10_000))
     assert marked_sent(tmp_path) == set(found)
     assert last["alerts"] + last["kept"] == 10_000
