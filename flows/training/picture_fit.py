@@ -100,9 +100,7 @@ def fit_pictures(
     Misconfigured
         The training pictures are all of one class (``one_class``), or the checkpoint is of another fit.
     """
-    if int((train.targets.sum(0) > 0).sum()) < 2:
-        problem = f"{len(train.targets)} pictures are all of one class: nothing tells what the others look like."
-        raise Misconfigured("one_class", "training pictures", problem, "give pictures of two classes or more.")
+    require_classes(train.targets)
     work = _Fit(net, train, validation, plan, seed)
     if checkpoint is not None and checkpoint.exists():
         work.resume(checkpoint)
@@ -117,6 +115,13 @@ def fit_pictures(
     net.load_state_dict(work.best)
     net.eval()
     return tuple(work.history)
+
+
+def require_classes(targets: torch.Tensor) -> None:
+    """Raise Misconfigured (``one_class``) where the targets of pictures, (n, classes), are all of one class."""
+    if int((targets.sum(0) > 0).sum()) < 2:
+        problem = f"{len(targets)} pictures are all of one class: nothing tells what the others look like."
+        raise Misconfigured("one_class", "training pictures", problem, "give pictures of two classes or more.")
 
 
 class _Fit:

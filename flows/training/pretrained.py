@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flows.training.picture_fit import PictureEpoch, PictureExamples, apply_net, picture_loss
+from flows.training.picture_fit import PictureEpoch, PictureExamples, picture_loss, require_classes
 from kernels.pictures.augment import Augment, augmented
 from kernels.pictures.lite_net import LiteNet
 from schemas.errors import Misconfigured
@@ -99,22 +99,21 @@ def fit_last(
     from sklearn.preprocessing import StandardScaler
 
     train = train.take(np.flatnonzero((train.targets > 0).sum(1).numpy() == 1))
+    require_classes(train.targets)
     code = train.targets.argmax(1).numpy()
-    if len(np.unique(code)) < 2:
-        problem = f"{len(code)} pictures are all of one class: nothing tells what the others look like."
-        raise Misconfigured("one_class", "training pictures", problem, "give pictures of two classes or more.")
     generator = torch.Generator().manual_seed(seed)
-    seen = np.concatenate([_codes(net, train.pictures)] + [
-        _codes(net, train.pictures, how, generator) for _ in range(VIEWS)
-    ])  # fmt: skip
+    plain = _codes(net, train.pictures)
+    changed = [_codes(net, train.pictures, how, generator) for _ in range(VIEWS)]
+    seen = np.concatenate([plain, *changed])
     scale = StandardScaler().fit(seen)
     model = LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=3000)
     model.fit(scale.transform(seen), np.tile(code, VIEWS + 1))
     _put_last(net, model.classes_, model.coef_ / scale.scale_, model.intercept_, scale.mean_)
-    losses = [picture_loss(apply_net(net, one.pictures), one.targets).mean() for one in (train, validation)]
-    scores = apply_net(net, validation.pictures)
+    with torch.inference_mode():
+        learnt, scores = (net.last(torch.from_numpy(one).float()) for one in (plain, _codes(net, validation.pictures)))
+    losses = [float(picture_loss(*one).mean()) for one in ((learnt, train.targets), (scores, validation.targets))]
     right = validation.targets.gather(1, scores.argmax(1, keepdim=True)) > 0
-    return (PictureEpoch(float(losses[0]), float(losses[1]), float(right.float().mean())),)
+    return (PictureEpoch(losses[0], losses[1], float(right.float().mean())),)
 
 
 def _codes(

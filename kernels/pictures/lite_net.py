@@ -6,7 +6,8 @@ from typing import cast
 import torch
 from torch import nn
 from torch.nn.functional import conv2d, pad, relu6
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from kernels.pictures.compact_net import with_norm
 
 STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192))
 """Blocks, side of the filters, stride of the first block, widening, channels: of all stages but the last."""
@@ -55,7 +56,7 @@ class LiteNet(nn.Module):
     def fused(self) -> "LiteNet":
         """Return a copy for verdicts only: batch norms are parts of the convolutions."""
         net = deepcopy(self).eval()
-        net.stem, net.norm = _fused(net.stem, net.norm)
+        net.stem, net.norm = with_norm(net.stem, net.norm), nn.Identity()
         for block in net.blocks:
             cast(_Block, block).fuse()
         return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -94,14 +95,10 @@ class _Block(nn.Module):
     def fuse(self) -> None:
         """Make batch norms parts of the convolutions, for verdicts only."""
         if self.widens:
-            self.wider, self.wider_norm = _fused(self.wider, self.wider_norm)
-        self.depth, self.depth_norm = _fused(self.depth, self.depth_norm)
-        self.project, self.project_norm = _fused(self.project, self.project_norm)
+            self.wider, self.wider_norm = with_norm(self.wider, self.wider_norm), nn.Identity()
+        self.depth, self.depth_norm = with_norm(self.depth, self.depth_norm), nn.Identity()
+        self.project, self.project_norm = with_norm(self.project, self.project_norm), nn.Identity()
 
 
 def _norm(channels: int) -> nn.Module:
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
-
-
-def _fused(convolution: nn.Module, norm: nn.Module) -> tuple[nn.Module, nn.Module]:
-    return fuse_conv_bn_eval(cast(nn.Conv2d, convolution), cast(nn.BatchNorm2d, norm)), nn.Identity()

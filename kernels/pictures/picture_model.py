@@ -99,7 +99,7 @@ def symmetric_scores(net: torch.nn.Module, pictures: torch.Tensor, symmetries: i
     symmetries
         1: as they are; 2: and mirrored left to right; 8: all.
     """
-    found, batch = [], min(AT_ONCE, max(1, AT_ONCE * 64**2 // pictures[0, 0].numel())) if len(pictures) else 1
+    found, batch = [], min(AT_ONCE, max(1, AT_ONCE * 64**2 // pictures.shape[-1] ** 2))
     with torch.inference_mode():
         for number in range(symmetries):
             turned = torch.rot90(pictures, number // 2, (2, 3))
