@@ -87,10 +87,13 @@ def run_night(
         warming = up.enter_context(ThreadPoolExecutor(1)).submit(warm_up, workers, settings)
         take_apart(plan.todo, out)
         recorder = Recorder(out, settings, PIPELINE, sha256_of)
-        night = NightRun(
-            plan.todo, out, settings, recorder, progress, workers, outlet, import_night_stages, warming.result
-        )
         call = stack.enter_context(page_process(settings))
+
+        def meanwhile() -> None:
+            import_night_stages()
+            call(_import_pages)
+
+        night = NightRun(plan.todo, out, settings, recorder, progress, workers, outlet, meanwhile, warming.result)
         server.wait()
         engines.join()
         warnings = _search(night)
@@ -423,11 +426,9 @@ def page_process(settings: Settings) -> Iterator[Caller]:
     Pages are drawn there: this process would take seconds to import what that takes.
     """
     if settings.cluster.kind != "local" or METHOD != "forkserver":
-        Thread(target=_import_pages).start()
         yield here
         return
     with ProcessPoolExecutor(1, get_context(METHOD), _begin_pages, (settings.store,)) as pool:
-        pool.submit(_import_pages)
 
         def call(function: Callable[..., Found], *arguments: Any) -> Found:
             return pool.submit(function, *arguments).result()

@@ -15,7 +15,7 @@ from flows.nights.cluster.local import local_cluster, local_memory, local_worker
 from flows.nights.cluster.memory import host_memory, tell_gpu_memory
 from flows.nights.cluster.security import security_of
 from flows.nights.cluster.slurm import queue_state, slurm_cluster
-from flows.nights.cluster.warm_up import warm_up_worker
+from flows.nights.cluster.warm_up import warm
 from flows.nights.cluster.worker_check import WorkerTerms, admission, require_admitted
 from flows.pipeline.graph import OF_EXPOSURE
 from flows.pipeline.models import models_of
@@ -208,7 +208,7 @@ class Warm(WorkerPlugin):
             if stage.per in OF_EXPOSURE:  # those of patches come last, those of whole nights run elsewhere
                 models_of(stage, settings)
         with suppress(NightstrideError):
-            warm_up_worker(settings)
+            warm(settings)
 
     def teardown(self, worker: Worker) -> None:
         """Send the last spans."""

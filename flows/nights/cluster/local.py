@@ -2,8 +2,8 @@
 
 The process that workers are forked from: it imports what they need once for all of them.
 A worker that starts by itself takes 4 s of processor time to import its libraries. One that is forked has them at once,
-also one that replaces a killed worker, and they share the memory. Nothing is computed in this process, so that numba,
-BLAS and torch have no threads to lose when it is forked (one compiled function is called, which starts none).
+also one that replaces a killed worker, and they share the memory, with compiled code and the default models. This
+process computes with one thread, so that numba, BLAS and torch have none to lose when it is forked.
 """
 
 import logging
@@ -40,6 +40,10 @@ MALLOC = {
 }
 """Environment of the allocator, which reads it when a process starts."""
 
+FORKED = {**THREADS, **MALLOC, "NUMBA_THREADING_LAYER": "workqueue"}
+"""Environment of the process that workers are forked from. OpenMP ends a process that uses it before and after a fork;
+with one thread all of numba's layers are the same."""
+
 _MODULES = ["flows.nights.cluster.worker_imports", "flows.cli.app"]
 """The second is what the script of the command imports: multiprocessing runs that again in each process."""
 
@@ -53,8 +57,8 @@ def start_worker_server() -> None:
     the process starts, and as it was afterwards, because numba would read it here too.
     """
     if METHOD == "forkserver":
-        before = {name: os.environ.get(name) for name in THREADS | MALLOC}
-        os.environ.update(THREADS | MALLOC)
+        before = {name: os.environ.get(name) for name in FORKED}
+        os.environ.update(FORKED)
         try:
             multiprocessing.get_context(METHOD).set_forkserver_preload(_MODULES)
             forkserver.ensure_running()

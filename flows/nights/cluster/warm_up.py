@@ -3,11 +3,14 @@
 Compiling takes half a minute once per installation; loading what is compiled takes a second once per process.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from flows.inputs.described import described
 from flows.inputs.source import RawExposure
+from flows.nights.cluster.local import gpu_host_bytes
 from flows.pipeline.graph import OF_EXPOSURE, resolve
 from flows.pipeline.stage_run import as_results, run_stages, search_grid
 from flows.runtime.traces import Timer
@@ -15,16 +18,37 @@ from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.psf.psf_field import fit_psf_field
 from schemas.exposure import ExposureKey, PsfModel
 from schemas.pixels import MaskPlane
-from schemas.settings import Settings
-from schemas.stage import Rehearsal
-from stages import PIPELINE
+from schemas.settings import DetectSettings, Settings
+from schemas.stage import Rehearsal, Stage
+from stages import PIPELINE, REGISTRY
 
 SIDE = 224
 TRAILS = (((60.0, 60.0), 0.0, 0.0), ((60.0, 200.0), 12.0, 0.5), ((200.0, 120.0), 60.0, 2.5))
 """Centre (x, y) and length in pixels, angle in radians: a point, a short trail, one longer than a window."""
 
 
-def warm_up_worker(settings: Settings) -> dict[str, int]:
+_AHEAD: list[DetectSettings] = []
+"""Settings of the search that this process, or the one that it was forked from, has warmed up with."""
+
+
+def warm_up_ahead() -> None:
+    """Warm up for workers that will be forked, whose settings nobody knows yet: with the defaults, on the processor.
+
+    Only our own stages run: others may start threads, which a fork would lose.
+    """
+    settings = Settings.model_construct(detect=DetectSettings(device="cpu"))
+    warm_up_worker(settings, PIPELINE[: len(REGISTRY)])
+    _AHEAD.append(settings.detect)
+
+
+def warm(settings: Settings) -> None:
+    """Warm up, unless that was done ahead for the same search and stages."""
+    same = settings.detect.model_copy(update={"device": "cpu"}) in _AHEAD and len(PIPELINE) == len(REGISTRY)
+    if not same or gpu_host_bytes(settings):
+        warm_up_worker(settings)
+
+
+def warm_up_worker(settings: Settings, stages: Sequence[Stage] = PIPELINE) -> dict[str, int]:
     """Run ingest and every stage with a warm-up on a simulated image of three trails.
 
     Returns
@@ -37,7 +61,7 @@ def warm_up_worker(settings: Settings) -> dict[str, int]:
     grid = search_grid(settings.detect)
     rehearsal = Rehearsal(grid, info.shape, TRAILS)
     (tile,) = grid.tiling(info.shape, SIDE * grid.stride).tiles()
-    graph = resolve(PIPELINE, planes, OF_EXPOSURE)
+    graph = resolve(stages, planes, OF_EXPOSURE)
     results = as_results(planes)
     for stage in graph.stages:
         if stage.warm_up is not None:

@@ -2,6 +2,7 @@
 
 Modules import heavy libraries where they use them; here these are named, so that no worker loads them by itself. What
 imports make is never garbage, and the collector, which would look through all of it again and again, waits meanwhile.
+Compiled code is loaded by a search of a small image, on the processor: workers have it at once, and share it.
 """
 
 # ruff: noqa: E402, F401
@@ -13,7 +14,6 @@ gc.disable()
 import astropy.coordinates
 import astropy.wcs.utils
 import astropy_healpix
-import numpy as np
 import scipy.fft
 import scipy.ndimage
 import scipy.optimize
@@ -29,14 +29,14 @@ import flows.nights.exposure_work
 import flows.nights.patches
 import kernels.measure.reliability_net
 import kernels.search.detector_weights
+from flows.nights.cluster.warm_up import warm_up_ahead
 from kernels.compiled import KERNELS
-from kernels.image.order_statistic import median
 
 with suppress(ImportError):
     import pandas  # pyarrow loads it if it is there
 
-# The first call of a compiled function loads half of numba; this one starts no threads, which a fork would lose.
-median(np.zeros(1))
+with suppress(Exception):  # where it is needed the same error is raised again
+    warm_up_ahead()
 for kernel in KERNELS:
     kernel.dispatcher  # noqa: B018 made once for all workers
 
