@@ -118,7 +118,7 @@ class NightRun:
     items
         Exposures to search, by night and visit.
     out, settings, recorder, progress, cluster
-        Destination of the results, and what does the work.
+        Destination of the results, and what does the work; a cluster of None is there when ``ready`` returns it.
     outlet
         Sends alerts; None: none are sent.
     meanwhile
@@ -140,8 +140,8 @@ class NightRun:
     """
 
     __slots__ = (
+        "_cluster",
         "begun",
-        "cluster",
         "fence",
         "items",
         "meanwhile",
@@ -162,18 +162,28 @@ class NightRun:
         settings: Settings,
         recorder: Recorder,
         progress: Progress,
-        cluster: Cluster,
+        cluster: Cluster | None,
         outlet: Outlet | None = None,
         meanwhile: Callable[[], object] = lambda: None,
-        ready: Callable[[], object] = lambda: None,
+        ready: Callable[[], Cluster | None] = lambda: None,
     ) -> None:
         self.items, self.out, self.settings = items, out, settings
         self.outlet, self.meanwhile, self.ready = outlet, meanwhile, ready
-        self.recorder, self.progress, self.cluster = recorder, progress, cluster
+        self.recorder, self.progress, self._cluster = recorder, progress, cluster
         self.fence = own_fence(out)
         self.totals = NightTotals()
         self.shutdown = Shutdown()
         self.begun = perf_counter()
+
+    @property
+    def cluster(self) -> Cluster:
+        """Return what does the work."""
+        assert self._cluster is not None, "the cluster is there when the night is ready"
+        return self._cluster
+
+    def get_ready(self) -> None:
+        """Wait for the cluster, where it has been started beside the flow."""
+        self._cluster = self.ready() or self._cluster
 
     @property
     def stopping(self) -> bool:
@@ -229,12 +239,11 @@ _NIGHT: ContextVar[NightRun] = ContextVar("night")
 @flow(name="nightly")
 async def _nightly() -> None:
     night = _NIGHT.get()
-    slots = asyncio.Semaphore(night.cluster.workers + 1)
     with night.shutdown.on_signals(), span("nightly", {"exposures": len(night.items)}):
-        await asyncio.to_thread(night.ready)
+        await asyncio.to_thread(night.get_ready)
         night.begun = perf_counter()
         night.progress.begin()
-        await _visits(night, slots)
+        await _visits(night, asyncio.Semaphore(night.cluster.workers + 1))
 
 
 async def _visits(night: NightRun, slots: asyncio.Semaphore) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from multiprocessing import get_context
@@ -78,26 +78,31 @@ def run_night(
     resume_collector()
     server.begin()
     with ExitStack() as stack, ExitStack() as up:
-        workers = up.enter_context(cluster(settings, out))
-        up.enter_context(progress.watched(workers))
-        require_fit([item.source for item in plan.todo], settings, workers.memory_bytes)
-        engines = Thread(target=import_engines)
-        engines.start()
-        # Beside it the flow begins, which the server has as much to do with.
-        warming = up.enter_context(ThreadPoolExecutor(1)).submit(warm_up, workers, settings)
-        take_apart(plan.todo, out)
-        recorder = Recorder(out, settings, PIPELINE, sha256_of)
-        call = stack.enter_context(page_process(settings))
+
+        def start_workers() -> "Cluster":
+            workers = up.enter_context(cluster(settings, out))
+            up.enter_context(progress.watched(workers))
+            require_fit([item.source for item in plan.todo], settings, workers.memory_bytes)
+            warm_up(workers, settings)
+            return workers
 
         def meanwhile() -> None:
             import_night_stages()
             call(_import_pages)
 
-        night = NightRun(plan.todo, out, settings, recorder, progress, workers, outlet, meanwhile, warming.result)
+        started: Future[Cluster] = Future()
+        if settings.cluster.kind == "local":  # the flow begins beside it
+            started = up.enter_context(ThreadPoolExecutor(1)).submit(start_workers)
+        else:  # this may take until a queue has room, and whoever interrupts it need not wait
+            started.set_result(start_workers())
+        take_apart(plan.todo, out)
+        recorder = Recorder(out, settings, PIPELINE, sha256_of)
+        call = stack.enter_context(page_process(settings))
+        night = NightRun(plan.todo, out, settings, recorder, progress, None, outlet, meanwhile, started.result)
+        import_engines()
         server.wait()
-        engines.join()
         warnings = _search(night)
-        warming.result()  # without warm workers the flow ended early: raised as it is
+        workers = started.result()  # without workers the flow ended early: raised as it is
         startup = night.begun - start
         elapsed = {"startup": startup, "search": perf_counter() - start - startup}
         summary = summarise_run(plan, night.totals, warnings)

@@ -6,6 +6,7 @@ also one that replaces a killed worker, and they share the memory, with compiled
 process computes with one thread, so that numba, BLAS and torch have none to lose when it is forked.
 """
 
+import atexit
 import logging
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from pathlib import Path
+from signal import SIGKILL
 from stat import S_IFDIR
 from tempfile import gettempdir, mkdtemp
 from typing import TYPE_CHECKING
@@ -62,12 +64,21 @@ def start_worker_server() -> None:
         try:
             multiprocessing.get_context(METHOD).set_forkserver_preload(_MODULES)
             forkserver.ensure_running()
+            atexit.register(_end_worker_server)
         finally:
             for name, value in before.items():
                 if value is None:
                     del os.environ[name]
                 else:
                     os.environ[name] = value
+
+
+def _end_worker_server() -> None:
+    """End that process at once: it would clear its modules for a quarter of a second, and hold our output open."""
+    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)  # type: ignore[attr-defined]
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, SIGKILL)
 
 
 NOTHING_BY_HTTP: dict[str, list[str]] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}

@@ -164,7 +164,7 @@ def warmed(monkeypatch):
     """What is done as a worker starts, by name."""
     done = {}
     names = ("log_as_json", "without_failures_of_tasks", "start_traces", "tell_gpu_memory", "configure", "models_of")
-    for name in (*names, "warm_up_worker"):
+    for name in (*names, "warm"):
         monkeypatch.setattr(module, name, lambda *given, name=name: done.setdefault(name, []).append(given))
     monkeypatch.setattr(torch, "set_num_threads", lambda count: done.setdefault("threads", []).append(count))
     return done
@@ -178,7 +178,7 @@ def test_a_worker_logs_and_traces_only_as_it_is_told(warmed, monkeypatch):
     Warm(Settings()).setup(worker())
     assert {"log_as_json", "start_traces"}.isdisjoint(warmed)
     assert warmed["threads"] == [1]
-    assert len(warmed["without_failures_of_tasks"]) == len(warmed["warm_up_worker"]) == 1
+    assert len(warmed["without_failures_of_tasks"]) == len(warmed["warm"]) == 1
     loaded = [stage.name for stage, _ in warmed["models_of"]]
     assert loaded == [stage.name for stage in PIPELINE if stage.per in OF_EXPOSURE]
     warmed.clear()
@@ -190,7 +190,7 @@ def test_a_worker_logs_and_traces_only_as_it_is_told(warmed, monkeypatch):
     def cannot(settings):
         raise BadInput("a", "b", "c.", "d.")
 
-    monkeypatch.setattr(module, "warm_up_worker", cannot)
+    monkeypatch.setattr(module, "warm", cannot)
     Warm(at()).setup(worker())
 
 
@@ -198,7 +198,7 @@ def test_a_worker_logs_and_traces_only_as_it_is_told(warmed, monkeypatch):
 def test_a_worker_that_runs_no_networks_needs_no_gpu(warmed, resource, device):
     settings = at(inference_resource=resource).model_copy(update={"detect": DetectSettings(device="cuda")})
     Warm(settings).setup(worker(GPU=1))
-    ((given,),) = warmed["warm_up_worker"]
+    ((given,),) = warmed["warm"]
     assert given.detect.device == device
 
 

@@ -5,10 +5,11 @@ import sys
 import numpy as np
 import pytest
 
+from flows.nights.cluster import warm_up
 from flows.nights.cluster.warm_up import SIDE, TRAILS, _exposure, _trail, warm_up_worker
 from schemas.pixels import MaskPlane
 from schemas.settings import DetectSettings, MeasureSettings, Settings
-from stages import PIPELINE
+from stages import PIPELINE, REGISTRY
 
 LOADED = """
 import json, sys
@@ -101,3 +102,21 @@ def test_every_stage_of_an_exposure_has_its_rows():
     made = warm_up_worker(Settings())
     assert {stage.gives.name for stage in PIPELINE if stage.warm_up is not None} == set(made)
     assert made["streak"] == len(TRAILS)
+
+
+def test_what_was_warmed_up_ahead_is_not_done_again(monkeypatch):
+    done = []
+    monkeypatch.setattr(warm_up, "warm_up_worker", lambda settings, stages=PIPELINE: done.append((settings, stages)))
+    monkeypatch.setattr(warm_up, "_AHEAD", [])
+    monkeypatch.setattr(warm_up, "gpu_host_bytes", lambda settings: int(settings.detect.device == "cuda"))
+    warm_up.warm(Settings())
+    warm_up.warm_up_ahead()
+    assert [(settings.detect.device, len(stages)) for settings, stages in done] == [
+        ("auto", len(PIPELINE)),
+        ("cpu", len(REGISTRY)),
+    ]
+    warm_up.warm(Settings(measure=MeasureSettings(min_reliability=0)))
+    assert len(done) == 2
+    for other in (DetectSettings(device="cuda"), DetectSettings(stride=9)):
+        warm_up.warm(Settings(detect=other))
+    assert len(done) == 4
