@@ -79,7 +79,7 @@ def missing_extra(package: str, extra: str, code: str = "missing_extra", where: 
     where
         What needs it; empty if that is plain.
     """
-    problem = f"needs {package}, which is not installed." if where else "is not installed."
+    problem = f"the package {package} is not installed." if where else "is not installed."
     return Misconfigured(code, where or package, problem, f"pip install 'nightstride[{extra}]'.")
 
 
