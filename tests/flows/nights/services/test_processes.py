@@ -183,11 +183,3 @@ def test_data_of_a_version_that_is_not_installed_are_left_alone(monkeypatch, tmp
     with pytest.raises(Misconfigured, match=r"pg_ctl: is not installed in .*/9/bin.*pg_upgrade"):
         other.start()
     assert (other.data / "PG_VERSION").read_text() == "9\n"
-
-
-@pytest.mark.parametrize(("secret", "said"), [(None, "C.UTF-8 none"), ({"PGPASSWORD": "hidden"}, "C.UTF-8 hidden")])
-def test_a_program_of_postgresql_is_told_its_secret_and_nothing_of_ours(monkeypatch, secret, said):
-    monkeypatch.setattr(postgres.os, "geteuid", lambda: 1000)  # whoever is not root stays who they are
-    monkeypatch.setenv("OURS", "not yours")
-    found = postgres._called(["sh", "-c", 'cat; echo "$LC_ALL ${PGPASSWORD:-none}$OURS"'], secret, "asked: ")
-    assert (found.returncode, found.stdout) == (0, f"asked: {said}\n")

@@ -106,3 +106,13 @@ def test_dust_before_galaxies_is_that_of_the_middle_of_the_image(monkeypatch) ->
     galaxies_of(CONDITIONS, CONDITIONS)
     middle = CONDITIONS.to_sky((640 - 1) / 2, (600 - 1) / 2)
     assert places == [(float(middle[0][0]), float(middle[1][0]))]
+
+
+def test_galaxies_lie_in_all_directions_alike() -> None:
+    angles = np.concatenate(
+        [galaxies_of(one, one).angle for one in (conditions_of(PRESET, n, 0, 0) for n in range(40))]
+    )
+    counts = np.histogram(angles, 180, (0, 180))[0]
+    assert counts.sum() == len(angles) > 4000
+    assert counts[0] > 0.3 * counts.mean()
+    assert counts[-1] > 0.3 * counts.mean()
