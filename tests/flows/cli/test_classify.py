@@ -31,7 +31,8 @@ def test_it_writes_what_the_function_does_and_says_where(picture, tmp_path):
     told = nightstride("classify", "morphology", "--data", picture, "--out", tmp_path / "w.csv")
     assert told.code == 0
     assert "w.csv" in told.stdout + told.stderr
-    assert [row["location"] for row in csv.DictReader((tmp_path / "w.csv").open())] == [str(picture / "a.png")]
+    with (tmp_path / "w.csv").open() as file:
+        assert [row["location"] for row in csv.DictReader(file)] == [str(picture / "a.png")]
     assert inspect.signature(classify).parameters["out"].default == Path("verdicts.csv")
 
 

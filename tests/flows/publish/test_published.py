@@ -46,7 +46,7 @@ def test_nights_are_all_or_the_one_that_is_asked_for(out, tmp_path):
         found.nights("20250101")
     assert caught.value.code == NO_NIGHT
     for night in (None, NIGHT):
-        with pytest.raises(Misconfigured, match="no night.*a run that has ended"):
+        with pytest.raises(Misconfigured, match=r"no night.*a run that has ended"):
             PublishedExposures(tmp_path).nights(night)
 
 

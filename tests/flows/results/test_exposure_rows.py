@@ -52,11 +52,8 @@ def test_conditions_and_limits_are_those_of_the_whole_table(out):
         assert rows.read(["visit"], pc.field("nx") == 300, limit)["visit"].to_pylist() == [100, 102][:limit]
     late = pc.field("midpointMjdTai") > info_of(1).midpoint_mjd_tai
     assert rows.read(["band", "visit"], late).to_pylist() == [{"band": "i", "visit": 102}]
-    assert (rows.count(late), rows.count(pc.field("status") == "failed"), rows.count(pc.field("band") == "z")) == (
-        1,
-        1,
-        0,
-    )
+    counts = [rows.count(where) for where in (late, pc.field("status") == "failed", pc.field("band") == "z")]
+    assert counts == [1, 1, 0]
 
 
 @pytest.mark.parametrize(("nights", "visits"), [((LATER,), [107]), ((NIGHT,), [100, 101, 102]), (("20250101",), [])])
