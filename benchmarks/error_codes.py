@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
+from inspect import signature
 from itertools import groupby, product
 from pathlib import Path
+
+from schemas.errors import Misconfigured, missing_extra
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("schemas", "kernels", "stages", "flows", "nightstride")
@@ -171,7 +174,16 @@ def messages() -> list[Message]:
         for kind in KINDS:
             for call in at.calls.get(kind, []):
                 found |= dict.fromkeys(told(call, kind, at))
+        found |= dict.fromkeys(of_extras(at))
     return sorted(found, key=lambda one: (one.code, one.kind, one.problem))
+
+
+def of_extras(at: Module) -> Iterator[Message]:
+    """Yield the messages of the packages that a module asks for: those of `schemas.errors.missing_extra`."""
+    for call in at.calls.get(missing_extra.__name__, []):
+        given_ones = {name: given(call, place, name) for place, name in enumerate(signature(missing_extra).parameters)}
+        error = missing_extra(**{name: texts(one, at)[0] for name, one in given_ones.items() if one})
+        yield Message(error.code, Misconfigured.__name__, error.where, error.problem, error.remedy)
 
 
 def told(call: ast.Call, kind: str, at: Module) -> Iterator[Message]:

@@ -1,18 +1,17 @@
 """Share of small faults that the quick tests notice:
 
-    python -m benchmarks.mutants --count 200 --seed 1
+    python -m benchmarks.mutants --count 200
 
-draws places in the product code by a seed, changes one at a time in a copy of the tree, and runs the quick tests of
-that module: its own file, then the files that import it. Where the first test that fails fails without the change as
-well, it is left out and the rest are run. Prints progress, then a summary as JSON. Exit code 1: fewer than `LEAST` of
-the changes are noticed, or too many are listed as equivalent.
+draws places in the product code by a seed, that of the release, changes one at a time in a copy of the tree, and runs
+the quick tests of that module: its own file, then the files that import it. Where the first test that fails fails
+without the change as well, it is left out and the rest are run. Prints progress, then a summary as JSON. Exit code 1:
+fewer than `LEAST` of the changes are noticed, or too many are listed as equivalent.
 """
 
 import argparse
 import ast
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -23,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -101,20 +101,30 @@ Tests = Callable[[Sequence[str], Sequence[str]], Run]
 """Runs tests, some of them left out."""
 
 
-def draw(count: int, seed: int, root: Path = ROOT, only: str = "") -> list[Mutant]:
+def draw(count: int, seed: str, root: Path = ROOT, only: str = "") -> list[Mutant]:
     """Return mutants of the product code, the same for the same seed; fewer are the first of more.
 
-    A place is drawn, then what takes its place. ``only``: how the paths of the files begin.
+    The places with the smallest keys are drawn. A key depends on nothing but the seed and the place itself: what is
+    written elsewhere takes a place out of the draw only by having a smaller key. ``only``: how the paths of the files
+    begin.
     """
-    places: dict[tuple[str, int, int], list[Mutation]] = {}
+    places: dict[bytes, list[Mutant]] = {}
     for path in modules(root).values():
         file = path.relative_to(root).as_posix()
         for one in mutations(path.read_text()) if file.startswith(only) else ():
-            places.setdefault((file, one.start, one.end), []).append(one)
-    rng = random.Random(seed)
-    drawn = sorted(places)
-    rng.shuffle(drawn)
-    return [Mutant(place[0], rng.choice(places[place])) for place in drawn[:count]]
+            places.setdefault(key(seed, file, one), []).append(Mutant(file, one))
+    return [changes[drawn[-1] % len(changes)] for drawn, changes in sorted(places.items())[:count]]
+
+
+def key(seed: str, file: str, mutation: Mutation) -> bytes:
+    """Return the key of a place: SHA-256 of the seed and of what the place is, whatever stands elsewhere."""
+    place = (seed, file, mutation.function, mutation.kind, mutation.expression, mutation.ordinal)
+    return sha256(json.dumps(place).encode()).digest()
+
+
+def release(root: Path = ROOT) -> str:
+    """Return the version that the tree is of."""
+    return str(tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"])
 
 
 def tests_of(file: str, root: Path) -> tuple[list[str], list[str]]:
@@ -346,7 +356,7 @@ def main() -> int:
     """Run the mutants."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=200, help="how many changes")
-    parser.add_argument("--seed", type=int, default=1, help="of the draw")
+    parser.add_argument("--seed", default=release(), help="of the draw (default: the version, so it changes with each)")
     parser.add_argument("--skip", type=int, default=0, help="how many of the first to leave out: to go on with a draw")
     parser.add_argument("--limit", type=float, default=300, help="time for the tests of a change, s, twice")
     parser.add_argument("--only", default="", help="how the paths of the changed files begin")

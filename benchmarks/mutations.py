@@ -7,9 +7,10 @@ annotations, decorators, blocks for the type checker, texts and the arguments of
 import ast
 import io
 import tokenize
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 from typing import Literal
 
 Kind = Literal["arithmetic", "comparison", "boolean", "sign", "constant"]
@@ -50,6 +51,12 @@ class Mutation:
         The change in words: old -> new, with its number if the line holds ``old`` more than once.
     code
         The line, without its indentation.
+    function
+        Qualified name of the function or class around it; empty at the top of the file.
+    expression
+        What is changed, as `ast.unparse` writes it.
+    ordinal
+        Which place of its kind it is, from 0, among those of the same expression in the same function.
     """
 
     kind: Kind
@@ -60,6 +67,9 @@ class Mutation:
     new: str
     change: str
     code: str
+    function: str
+    expression: str
+    ordinal: int = 0
 
     def apply(self, text: str) -> str:
         """Return the changed text."""
@@ -69,8 +79,24 @@ class Mutation:
 def mutations(text: str) -> list[Mutation]:
     """Return all changes that there are of a file, in order; several of the same place follow each other."""
     source = _Source(text)
-    found = [one for node in _code(ast.parse(text)) for one in _changes(node, source)]
-    return sorted(found, key=lambda one: (one.start, one.end, one.new))
+    found = [
+        replace(one, function=function, expression=ast.unparse(node))
+        for node, function in _code(ast.parse(text))
+        for one in _changes(node, source)
+    ]
+    return _numbered(sorted(found, key=lambda one: (one.start, one.end, one.new)))
+
+
+def _numbered(found: Sequence[Mutation]) -> list[Mutation]:
+    """Return changes in order with their ordinals: those of one place share theirs."""
+    equal: Counter[tuple[str, str, str]] = Counter()
+    numbered: list[Mutation] = []
+    for _, place in groupby(found, key=lambda one: (one.start, one.end)):
+        changes = list(place)
+        name = (changes[0].function, changes[0].kind, changes[0].expression)
+        numbered += [replace(one, ordinal=equal[name]) for one in changes]
+        equal[name] += 1
+    return numbered
 
 
 class _Source:
@@ -101,7 +127,7 @@ class _Source:
         first, old = self._starts[line - 1], self.text[start:end]
         nth = self.text.count(old, first, start) + 1
         change = f"{' '.join(old.split())} -> {new or 'nothing'}" + (f" ({nth})" if nth > 1 else "")
-        return Mutation(kind, line, start, end, old, new, change, self.lines[line - 1].strip())
+        return Mutation(kind, line, start, end, old, new, change, self.lines[line - 1].strip(), "", "")
 
     def between(self, left: ast.AST, right: ast.AST, written: str) -> tuple[int, int]:
         """Return where an operator lies between two operands; brackets and comments are passed over."""
@@ -128,15 +154,17 @@ def _tokens(text: str) -> Iterator[tokenize.TokenInfo]:
         return
 
 
-def _code(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes that may be changed."""
-    yield node
+def _code(node: ast.AST, function: str = "") -> Iterator[tuple[ast.AST, str]]:
+    """Yield the nodes that may be changed, and the qualified name of the function or class around each."""
+    yield node, function
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        function = f"{function}.{node.name}".lstrip(".")
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list", "type_params"):
             continue
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST) and not _left_out(child):
-                yield from _code(child)
+                yield from _code(child, function)
 
 
 def _left_out(node: ast.AST) -> bool:

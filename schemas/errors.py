@@ -67,6 +67,22 @@ class Misconfigured(NightstrideError):
     """Raised when no exposure could succeed: the run stops before any work."""
 
 
+def missing_extra(package: str, extra: str, code: str = "missing_extra", where: str = "") -> Misconfigured:
+    """Return the refusal of what needs a package that is not installed, of an extra of ours.
+
+    Parameters
+    ----------
+    package, extra
+        As they are installed.
+    code
+        Of the error.
+    where
+        What needs it; empty if that is plain.
+    """
+    problem = f"the package {package} is not installed." if where else "is not installed."
+    return Misconfigured(code, where or package, problem, f"pip install 'nightstride[{extra}]'.")
+
+
 HELD = "locked"
 """Code of an output folder that another run holds."""
 

@@ -156,7 +156,7 @@ def _watch(
 
 
 def _arrivals(source: str, still: float, done_suffix: str | None) -> "Arrivals":
-    from schemas.errors import Misconfigured
+    from schemas.errors import missing_extra
 
     if not source.startswith("kafka://"):
         from flows.inputs.folder_arrivals import FolderArrivals
@@ -165,9 +165,7 @@ def _arrivals(source: str, still: float, done_suffix: str | None) -> "Arrivals":
     try:
         from flows.inputs.kafka_arrivals import KafkaArrivals
     except ModuleNotFoundError as error:
-        raise Misconfigured(
-            "extra", source, f"{error.name} is not installed.", "pip install 'nightstride[kafka]'."
-        ) from error
+        raise missing_extra(str(error.name), "kafka", "extra", source) from error
     return KafkaArrivals(source)
 
 
@@ -175,13 +173,12 @@ def _receive(
     source: str, out: Path, settings: "Settings", row_filter: "RowFilter | None",
     ends: tuple[float | None, bool, float], console: "Console",
 ) -> "ReceivedSummary":  # fmt: skip
-    from schemas.errors import Misconfigured
+    from schemas.errors import missing_extra
 
     try:
         from flows.publish.receive import receive_alerts
     except ModuleNotFoundError as error:
-        problem = f"{error.name} is not installed."
-        raise Misconfigured("extra", source, problem, "pip install 'nightstride[kafka,rubin]'.") from error
+        raise missing_extra(str(error.name), "kafka,rubin", "extra", source) from error
     from functools import partial
 
     from flows.nights.stream.stop import Stop

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flows.inputs.source import RawExposure
 from flows.inputs.wcs_cards import pixel_scale_arcsec, same_grid, world_of
 from kernels.subtraction.sfft import Subtracted, subtract_template
-from schemas.errors import BadInput, Misconfigured
+from schemas.errors import BadInput, missing_extra
 from schemas.exposure import PsfModel
 from schemas.pixels import UNUSABLE, MaskPlane, is_large
 
@@ -46,8 +46,7 @@ def require_subtraction() -> None:
     """
     for package in ("sfft", "reproject"):
         if find_spec(package) is None:
-            problem = f"the package {package} is not installed, and nothing can be subtracted without it."
-            raise Misconfigured("no_subtraction", "--template", problem, "pip install 'nightstride[subtract]'.")
+            raise missing_extra(package, "subtract", "no_subtraction", "--template")
 
 
 def subtracted(raw: RawExposure, reference: Reference) -> RawExposure:

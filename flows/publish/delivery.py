@@ -17,7 +17,7 @@ from flows.publish.registry import registry_of
 from flows.publish.sinks import FolderSink, OwedVisits, Sent, Sink
 from flows.storage.bucket_path import BucketPath, located
 from schemas.alert_settings import AlertSettings
-from schemas.errors import BadInput, Misconfigured
+from schemas.errors import BadInput, Misconfigured, missing_extra
 from schemas.exposure import ExposureKey
 from schemas.summary import Record
 
@@ -85,9 +85,7 @@ def kafka_sink(to: str, settings: AlertSettings, outbox: Outbox, *, again: bool 
     try:
         from flows.publish.kafka_sink import KafkaSink
     except ModuleNotFoundError as error:
-        raise Misconfigured(
-            "extra", to, f"{error.name} is not installed.", "pip install 'nightstride[kafka]'."
-        ) from error
+        raise missing_extra(str(error.name), "kafka", "extra", to) from error
     return KafkaSink(to, settings.kafka, outbox, registry_of(settings), again=again)
 
 

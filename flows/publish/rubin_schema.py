@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flows.publish.avro_rows import Encoded, avro_long
-from schemas.errors import BadInput, Misconfigured, choice
+from schemas.errors import BadInput, Misconfigured, choice, missing_extra
 
 SCHEMAS = ("11.1", "11.0", "10.0")
 """Versions that can be written and read, the latest first."""
@@ -63,7 +63,7 @@ def packaged(version: str) -> dict[str, Any]:
     try:
         from fastavro.schema import load_schema
     except ImportError as error:
-        raise _missing("fastavro") from error
+        raise missing_extra("fastavro", "rubin") from error
     major, minor = version.split(".")
     file = _schema_folder() / major / minor / f"lsst.v{major}_{minor}.alert.avsc"
     if not file.is_file():
@@ -88,12 +88,8 @@ def _schema_folder() -> Path:
     except ModuleNotFoundError:
         spec = None
     if spec is None or not spec.submodule_search_locations:
-        raise _missing("lsst-alert-packet")
+        raise missing_extra("lsst-alert-packet", "rubin")
     return Path(next(iter(spec.submodule_search_locations))) / "schema"
-
-
-def _missing(package: str) -> Misconfigured:
-    return Misconfigured("missing_extra", package, "is not installed.", "pip install 'nightstride[rubin]'.")
 
 
 def serialise(record: Mapping[str, Any], version: str) -> bytes:

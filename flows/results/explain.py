@@ -1,7 +1,6 @@
 """Explanation of a detection: its pixels, models, settings and code."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,7 @@ from flows.pipeline.provenance import recorded_settings, search_models
 from flows.results.motion import DetectionMotion, detection_motion
 from flows.results.pixel_piece import square_piece
 from flows.runtime.settings import settings_class
-from flows.storage.association_links import FILE
-from flows.storage.association_store import off_because, opened_association
+from flows.storage.association_store import object_of
 from flows.storage.catalog_parts import held
 from flows.storage.catalog_store import CatalogStore, read_described
 from flows.storage.layout import tile_path
@@ -144,13 +142,8 @@ def explain_detection(out: Path, source_id: int, association: AssociationSetting
 
 
 def _history(out: Path, identity: int, settings: AssociationSettings) -> DetectionHistory | None:
-    """Return the object of a detection, or of an id; None where the association does not say."""
-    if off_because(out, settings) is not None or (settings.store == "auto" and not (out / FILE).exists()):
-        return None
-    with suppress(NightstrideError), opened_association(out, settings) as store:
-        if (found := store.of_object(identity)) is not None:
-            return DetectionHistory(found[0], found[1].to_pylist())
-    return None
+    found = object_of(out, identity, settings)
+    return None if found is None else DetectionHistory(found[0], found[1].to_pylist())
 
 
 def _in(out: Path, ledger: Ledger, night: str, visit: int, detector: int, source_id: int) -> Explanation | None:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from flows.storage.catalog_store import CatalogStore
 from schemas.dataset import TableOf
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, missing_extra
 
 ROWS = 1_000_000
 """Most rows of a partition."""
@@ -44,9 +44,7 @@ def write_hats(path: Path, dataset: TableOf, files: list[Path]) -> int:
     try:
         from hats_import import ImportArguments, pipeline_with_client
     except ImportError as error:
-        raise Misconfigured(
-            "missing_extra", "hats-import", "is not installed.", "pip install 'nightstride[hats]'."
-        ) from error
+        raise missing_extra("hats-import", "hats") from error
     from distributed import Client
 
     with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:

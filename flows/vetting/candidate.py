@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,8 +15,7 @@ from markupsafe import Markup
 from flows.pipeline.provenance import search_models
 from flows.results.page.detection import PageDetection, detections
 from flows.results.page.words import NOTHING, number, utc
-from flows.storage.association_links import FILE
-from flows.storage.association_store import off_because, opened_association
+from flows.storage.association_store import object_of
 from flows.storage.bucket_path import change_of
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
@@ -30,7 +28,7 @@ from schemas.class_table import CLASSES, SPECTRAL_CLASS, STAR_GALAXY, probabilit
 from schemas.classes import SUPERCLASSES
 from schemas.dataset import TableOf
 from schemas.dia_source import DIA_SOURCE
-from schemas.errors import BadInput, NightstrideError
+from schemas.errors import BadInput
 from schemas.exposure import ExposureKey
 from schemas.known_object import SS_EPHEMERIS, SS_SOURCE
 from schemas.ledger import ExposureRecord
@@ -132,7 +130,8 @@ def read_candidate(out: Path, index: CandidateIndex, row: int, association: Asso
     stamps, visits = _pictures(out, index, key, detection, place, values["midpointMjdTai"], notes)
     known = _tolerant(notes, lambda: _known_objects(out, record, source_id, place))
     static = _tolerant(notes, lambda: _static_objects(out, key.night, source_id, place))
-    history = _history(out, source_id, association)
+    known_object = object_of(out, source_id, association)
+    history = [] if known_object is None else known_object[1].to_pylist()
     tracklet, tracklet_id, sky = _motion(index, row, source_id)
     return CandidateContent(
         key=key,
@@ -355,16 +354,6 @@ _DATASETS = {one.name: one for one in (DIA_LINK, OBJECT, STAR_GALAXY, SPECTRAL_C
 @lru_cache(maxsize=16)
 def _kept(path: Path, _: object, name: str, names: tuple[str, ...]) -> pa.Table:
     return CatalogStore(path).read_path(path, _DATASETS[name]).select(names)
-
-
-def _history(out: Path, source_id: int, settings: AssociationSettings) -> list[dict[str, Any]]:
-    """Return the detections of the object that a detection is of, by time; none where that is not known."""
-    if off_because(out, settings) is not None or (settings.store == "auto" and not (out / FILE).exists()):
-        return []
-    with suppress(NightstrideError), opened_association(out, settings) as store:
-        if (found := store.of_object(source_id)) is not None:
-            return [dict(one) for one in found[1].to_pylist()]
-    return []
 
 
 def _origin(out: Path, record: ExposureRecord, values: Mapping[str, Any]) -> list[Fact]:

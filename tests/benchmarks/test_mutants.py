@@ -17,6 +17,7 @@ from benchmarks.mutants import (
     first_failure,
     good,
     quick,
+    release,
     summary,
 )
 from benchmarks.mutations import mutations
@@ -60,14 +61,55 @@ def mutant(text, change):
 
 
 def test_a_draw_is_that_of_its_seed_and_a_longer_one_goes_on():
-    first = draw(12, 4, only="kernels/sky")
-    assert first == draw(12, 4, only="kernels/sky") == draw(30, 4, only="kernels/sky")[:12]
-    assert first != draw(12, 5, only="kernels/sky")
+    first = draw(12, "4", only="kernels/sky")
+    assert first == draw(12, "4", only="kernels/sky") == draw(30, "4", only="kernels/sky")[:12]
+    assert first != draw(12, "5", only="kernels/sky")
     places = [(one.file, one.mutation.start, one.mutation.end) for one in first]
     assert len(set(places)) == 12
     for one in first:
         assert one.file.startswith("kernels/sky")
         ast.parse(one.mutation.apply((ROOT / one.file).read_text()))
+
+
+NEW = "\n\ndef outside(value):\n    return not within(value) and value != LIMIT + 1\n"
+"""Function with five places of its own."""
+
+
+@pytest.mark.parametrize("seed", ["0.1.0", "0.2.0", "3"])
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("kernels/image/zero.py", "from kernels.image.one import LIMIT, within" + NEW),
+        ("kernels/image/one.py", MODULE + NEW),
+        ("kernels/image/one.py", MODULE.replace("\n\n\ndef", NEW + "\n\ndef")),
+    ],
+)
+def test_what_is_added_only_takes_the_places_that_it_is_drawn_for(tree, seed, file, text):
+    names = [(one.file, one.mutation.code, one.mutation.change) for one in draw(5, seed, tree)]
+    every = len(draw(99, seed, tree))
+    (tree / file).write_text(text)
+    drawn = draw(5, seed, tree)
+    kept = [(one.file, one.mutation.code, one.mutation.change) for one in drawn if one.mutation.function != "outside"]
+    assert kept == names[: len(kept)]
+    assert len(draw(99, seed, tree)) == every + 5
+    new = {one.mutation.start for one in drawn if one.mutation.function == "outside"}
+    assert len(kept) + len(new) == 5
+
+
+def test_the_replacement_of_a_place_is_drawn_as_well(tree):
+    drawn = {one.mutation.change for n in range(40) for one in draw(99, str(n), tree)}
+    assert {"< -> <= (2)", "< -> >= (2)", "3 -> 4", "3 -> 2", "3 -> 6"} <= drawn
+
+
+def test_the_seed_is_that_of_the_release(tree, monkeypatch, capsys):
+    (tree / "pyproject.toml").write_text('[project]\nversion = "1.2.3"\n')
+    assert release(tree) == "1.2.3"
+    asked = []
+    monkeypatch.setattr("sys.argv", ["mutants", "--count", "3"])
+    monkeypatch.setattr(mutants, "draw", lambda count, seed, only: asked.append((count, seed)) or [])
+    assert mutants.main() == 0
+    assert asked == [(3, release())]
+    assert release() in (ROOT / "CITATION.cff").read_text()
 
 
 def test_the_modules_own_tests_come_first_then_those_that_import_it(tree):

@@ -74,3 +74,22 @@ def test_a_change_says_where_it_is():
     first, second, *_ = (one for one in mutations("\n    \nif a:\n    b = c + d + e\n") if one.kind == "arithmetic")
     assert (first.line, first.code, first.change) == (4, "b = c + d + e", "+ -> -")
     assert (second.line, second.change) == (4, "+ -> - (2)")
+
+
+def test_a_place_is_named_by_what_is_around_it():
+    inner = "        def g():\n            return 2 < b < c\n"
+    text = f"a = 1 + 1\nclass C:\n    def f(self):\n{inner}        return 2  +  (b)\n"
+    named = {(one.function, one.kind, one.expression, one.ordinal) for one in mutations(text)}
+    assert named == {
+        ("", "arithmetic", "1 + 1", 0),
+        ("", "constant", "1", 0),
+        ("", "constant", "1", 1),
+        ("C.f.g", "comparison", "2 < b < c", 0),
+        ("C.f.g", "comparison", "2 < b < c", 1),
+        ("C.f.g", "constant", "2", 0),
+        ("C.f", "arithmetic", "2 + b", 0),
+        ("C.f", "constant", "2", 0),
+    }
+    lower = mutations("import x\n\n\ndef new():\n    return 1\n\n\n" + text)
+    moved = {(one.function, one.kind, one.expression, one.ordinal) for one in lower if one.function != "new"}
+    assert moved == named

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kernels.trails.geometry import DetectedSegment
 from schemas.dataset import DatasetError
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureInfo, PsfModel
@@ -12,7 +13,7 @@ from schemas.objects import SOURCE
 from schemas.pixels import MaskPlane, SearchGrid
 from schemas.settings import NegateSettings
 from schemas.stage import Context
-from stages.negate import STAGE, turn_over
+from stages.negate import STAGE, _may_have_faded, turn_over
 
 SHAPE, SKY = (2016, 1100), 3.0  # two tiles, one above the other
 EXPOSURE = ExposureInfo(
@@ -139,3 +140,18 @@ def test_it_is_off_without_a_share(inputs):
 def test_says_what_it_needs(inputs):
     with pytest.raises(DatasetError, match="needs an exposure and a search"):
         STAGE(inputs, Context(EXPOSURE, None, NegateSettings()))
+
+
+@pytest.mark.parametrize("beyond", [0.0, 80.0])
+def test_the_level_of_the_template_is_that_within_8_fwhm(beyond):
+    """Half of the ring is brighter than the sky: what lies beyond it would tip the median."""
+    fwhm, (x0, y0) = 4.0, (60.0, 60.0)
+    y, x = np.indices((121, 121))
+    apart = np.hypot(x - x0, y - y0) / fwhm
+    template = np.where((apart > 7.0) & (apart <= 8.0), 80.0, 0.0) + np.where(apart <= 1.0, 50.0, 0.0)
+    template += np.where((apart > 6.0) & (apart <= 7.0), 80.0, 0.0) + np.where((apart > 8) & (apart <= 9), beyond, 0)
+    ring = template[(apart > 2.5) & (apart <= 8)]
+    assert 0.4 < (ring > 0).mean() < 0.5
+    missing = np.where(apart <= 1.0, -50.0, 0.0)
+    planes = {"difference": missing.astype(np.float32), "science": (template + missing).astype(np.float32)}
+    assert _may_have_faded(planes, DetectedSegment(x0, y0, 0.0, 0.0, 9.0), fwhm, 0.0)

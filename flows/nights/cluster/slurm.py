@@ -15,7 +15,7 @@ from flows.nights.cluster.local import NOTHING_BY_HTTP, PATIENCE, exports, warni
 from flows.nights.cluster.security import made_for_a_run, security_of
 from flows.storage.folder import writable_folder
 from schemas.cluster_settings import ClusterSettings, SlurmSettings
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, missing_extra
 
 if TYPE_CHECKING:
     from dask_jobqueue import SLURMCluster
@@ -65,10 +65,7 @@ def _jobs(slurm: SlurmSettings, folder: Path, security: Security) -> "SLURMClust
     try:
         from dask_jobqueue import SLURMCluster
     except ImportError as error:
-        raise Misconfigured(
-            "slurm", "cluster.kind", "'slurm' needs dask-jobqueue, which is not installed.",
-            "pip install 'nightstride[slurm]'.",
-        ) from error  # fmt: skip
+        raise missing_extra("dask-jobqueue", "slurm", "slurm", "cluster.kind") from error
     return SLURMCluster(
         queue=slurm.queue,
         account=slurm.account,

@@ -294,4 +294,4 @@ def _shown(uri: str) -> str:
 
 
 def _trouble(uri: str, error: NightstrideError) -> Trouble:
-    return Trouble(uri=_shown(uri), code=error.code, message=str(error))
+    return Trouble.of(_shown(uri), error)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from flows import cli
 from flows.cli.app import app
 
 HEAVY = {
@@ -169,3 +170,27 @@ def test_ctrl_c_ends_it_quietly_also_while_it_is_imported(after):
     _, stderr = process.communicate(timeout=60)
     assert process.returncode in (-signal.SIGINT, 130, 2)  # 2: the command was faster
     assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize(
+    ("before", "meanwhile"),
+    [(signal.default_int_handler, signal.SIG_DFL), (signal.SIG_IGN, signal.SIG_IGN), (signal.SIG_DFL, signal.SIG_DFL)],
+)
+def test_ctrl_c_ends_a_process_that_is_being_imported_unless_it_was_told_not_to_hear_it(monkeypatch, before, meanwhile):
+    class Command:
+        @staticmethod
+        def main():
+            found.append(signal.getsignal(signal.SIGINT))
+
+    def imported(name):
+        found.append(signal.getsignal(signal.SIGINT))
+        return Command
+
+    found = []
+    monkeypatch.setattr(cli, "import_module", imported)
+    own = signal.signal(signal.SIGINT, before)
+    try:
+        cli.main()
+    finally:
+        signal.signal(signal.SIGINT, own)
+    assert found == [meanwhile, before]

@@ -284,3 +284,17 @@ def test_a_place_is_on_the_sphere(text, place):
     else:
         with pytest.raises(typer.BadParameter, match="is no place"):
             _place(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--rebuild", "--night", "20260101"), "--rebuild is of all nights: leave --night out."),
+        (("--rebuild",), "nowhere"),
+        (("--night", "20260101"), "nowhere"),
+    ],
+)
+def test_all_nights_are_associated_anew_or_one_is_associated(tmp_path, arguments, says):
+    result = nightstride("associate", tmp_path / "nowhere", *arguments)
+    assert result.code == 2
+    assert says in " ".join(result.stderr.split())

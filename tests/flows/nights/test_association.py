@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from flows.nights import association
+from flows.nights.associate import associate_output
 from flows.nights.association import associate
 from flows.nights.progress import Progress
 from flows.nights.run import with_catalogues
@@ -24,6 +25,7 @@ from flows.storage.catalog_store import CatalogStore, read_table
 from flows.storage.ledger import Ledger, unpublish
 from schemas.dia_object import DIA_OBJECT, DIA_OBJECT_SOURCE, DiaObjectFlag
 from schemas.dia_source import DIA_SOURCE
+from schemas.errors import Misconfigured
 from schemas.known_object import SS_SOURCE
 from schemas.ledger import ExposureRecord
 from schemas.settings import AssociationSettings, Settings
@@ -283,3 +285,14 @@ def test_a_night_of_many_visits_has_as_many_objects_as_there_are(tmp_path):
         publish(tmp_path, visit, FIRST, ra=ra[seen] + noise[0], dec=dec[seen] + noise[1])
     finished(tmp_path, FIRST)
     assert len(objects(tmp_path, FIRST)) == 80
+
+
+def test_the_command_refuses_a_night_that_is_not_there_and_a_folder_without_association(tmp_path):
+    publish(tmp_path, 1, FIRST)
+    with pytest.raises(Misconfigured, match=rf"holds nothing of night 20250101.*{FIRST}") as caught:
+        associate_output(tmp_path, Settings(), "20250101", False, print)
+    assert caught.value.code == "no_night"
+    without = Settings(association=AssociationSettings(store="none"))
+    with pytest.raises(Misconfigured, match=r"association\.store is none") as caught:
+        associate_output(tmp_path, without, None, False, print)
+    assert caught.value.code == "no_association"

@@ -144,3 +144,10 @@ def test_a_stream_tells_its_queue_and_how_old_it_is(meter):
     assert value(meter, "stream_oldest_seconds") == 8.5
     assert value(meter, "turnaround_seconds_bucket", le="45.0") == 1
     assert value(meter, "turnaround_seconds_bucket", le="30.0") == 0
+
+
+def test_bins_of_durations_are_whole_minutes_hours_and_a_day():
+    assert list(SECONDS) == sorted(set(SECONDS))
+    assert all(one % 5 == 0 for one in SECONDS)
+    assert all(one % 60 == 0 for one in SECONDS if one > 90)
+    assert {60, 3600, 86400} <= set(SECONDS)

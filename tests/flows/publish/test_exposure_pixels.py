@@ -111,3 +111,15 @@ def test_a_plane_has_nJy_where_its_zero_point_is_known(tmp_path, change, science
 def test_pixels_that_were_removed_are_none(tmp_path):
     assert opened_pixels(tmp_path, ExposureKey(night="20260101", visit=1, detector=0)) is None
     assert not tile_path(tmp_path, ExposureKey(night="20260101", visit=1, detector=0)).exists()
+
+
+@pytest.mark.parametrize("plane", ["difference", "science"])
+def test_a_cutout_in_njy_has_the_signal_to_noise_of_its_pixels(night, plane):
+    out, info = night
+    pixels = opened_pixels(out, info)
+    data = RNG.normal(30, 6, (2, 15, 15)).astype(np.float32)
+    stamps = stamps_of(**{plane: data}, mask=np.zeros(data.shape, np.uint16))
+    found, scale = pixels._picture(plane, stamps), 10 ** ((31.4 - info.zero_point) / 2.5)
+    np.testing.assert_allclose(found.data, scale * data, rtol=1e-5)
+    np.testing.assert_allclose(found.data**2 / found.variance, data**2 / _variance(plane, stamps, info), rtol=1e-5)
+    assert (found.unit, scale > 1.5) == ("nJy", True)

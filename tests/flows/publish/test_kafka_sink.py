@@ -17,7 +17,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from benchmarks.alert_kills import FIRST, killed_again_and_again, marked_sent
-from flows.publish.kafka_sink import KafkaSink, _Transfer
+from flows.publish.kafka_sink import KafkaSink, _librdkafka, _Transfer
 from flows.publish.outbox import opened_outbox
 from flows.publish.packet import Packet
 from flows.publish.registry import SchemaRegistry
@@ -378,3 +378,9 @@ def test_bodies_are_those_that_the_official_schema_reads(sink, reader):
         record = fastavro.schemaless_reader(io.BytesIO(message.value()[5:]), fastavro.schema.load_schema(str(path)))
         assert sent.pop(record["diaSourceId"]) == message.value()[5:]
     assert not sent
+
+
+def test_sizes_of_the_settings_reach_librdkafka_in_its_units():
+    found = _librdkafka("host:9092", KafkaSettings(batch_kib=3, queue_mib=5, max_message_kib=7))
+    named = {name: found[name] for name in ("batch.size", "queue.buffering.max.kbytes", "message.max.bytes")}
+    assert named == {"batch.size": 3072, "queue.buffering.max.kbytes": 5120, "message.max.bytes": 7168}

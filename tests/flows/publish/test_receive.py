@@ -28,6 +28,7 @@ from tests.support.packets import packet
 from tests.support.registry import registry
 from tests.support.topic import Reader
 from tests.support.wait import until
+from tests.support.ztf import CANDID, GOOD
 
 pytest_plugins = ("tests.support.topic_fixture",)
 
@@ -251,6 +252,19 @@ def test_real_alerts_of_rubin_are_rows():
         for name in ("diaSourceId", "visit", "detector", "ra", "dec", "psfFlux", "snr", "reliability", "trailLength"):
             assert row[name] == source[name]
         assert str(row["visit"]).startswith(night)  # a visit of Rubin's begins with its day
+
+
+@pytest.mark.parametrize(
+    ("name", "distance", "known"),
+    [
+        ("55", 0.5, "55"), ("55", 0.0, "55"), ("55", 5.0, "55"), ("55", 5.1, None), ("55", -999.0, None),
+        ("null", 0.5, None), ("", 0.5, None), (None, 0.5, None), (None, None, None),
+    ],
+)  # fmt: skip
+def test_an_alert_of_ztf_is_of_a_known_object_that_is_named_and_near(name, distance, known):
+    candidate = GOOD | {"ssnamenr": name, "ssdistnr": distance}
+    _, row = row_of(ReceivedAlert({"candidate": candidate, "candid": CANDID, "objectId": "ZTF18a"}, None))
+    assert (row["diaSourceId"], row["designation"]) == (CANDID, known)
 
 
 def test_a_record_of_another_kind_is_bad_input():

@@ -193,3 +193,13 @@ def _types(schema):
         name: next(one for one in kind if one != "null") if isinstance(kind, list) else kind
         for name, kind in kinds.items()
     }
+
+
+def test_the_nearest_edge_of_the_image_is_that_of_its_outer_pixels(night, sent):
+    rows = [row for n in range(3) for row in published(night, n)]
+    ny, nx = info_of(0).shape
+    edges = np.array([-0.5, nx - 0.5, -0.5, ny - 0.5])
+    nearest = [np.abs(np.array([row["x"], row["x"], row["y"], row["y"]]) - edges) for row in rows]
+    assert {int(one.argmin()) for one in nearest} >= {0, 1}
+    found = [one["candidate"]["mindtoedge"] for one in alerts(sent)]
+    np.testing.assert_allclose(found, [one.min() for one in nearest], rtol=1e-5)

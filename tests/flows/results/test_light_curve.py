@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from flows.results.light_curve import LIGHT_CURVE, light_curve_features
@@ -62,3 +63,11 @@ def test_without_the_package_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "light_curve", None)
     with pytest.raises(Misconfigured, match=r"pip install 'nightstride\[features\]'"):
         light_curve_features(rows(band=["g"], midpointMjdTai=[61000.0], flux=[5.0], fluxErr=[1.0]))
+
+
+def test_what_a_detection_lacks_is_kept_as_missing(tmp_path):
+    table = rows(band=["g"]).set_column(1, LIGHT_CURVE.field(1), pa.array(["20260101"]))
+    lacks = {name for name in LIGHT_CURVE.names if table[name].null_count}
+    assert lacks == set(LIGHT_CURVE.names) - {"band", LIGHT_CURVE.field(1).name}
+    pq.write_table(table.cast(LIGHT_CURVE), tmp_path / "curve.parquet")
+    assert pq.read_table(tmp_path / "curve.parquet").equals(table)

@@ -58,6 +58,14 @@ def test_bands_keep_their_case():
     assert "Quality R pass, r pass." in in_short(quality={"20260101": judged})
 
 
+@pytest.mark.parametrize(("count", "told"), [(1, True), (MOST, True), (MOST + 1, False)])
+def test_bands_are_named_unless_they_are_too_many(count, told):
+    names = [f"b{number}" for number in range(count)]
+    judged = (BandQuality(instrument="X", band=one, verdict="pass", gates=(), drifts=(), reference=()) for one in names)
+    said = " ".join(in_short(quality={"20260101": tuple(judged)}))
+    assert [f"{one} pass" in said.lower() for one in names] == [told] * count
+
+
 def test_tells_how_deep_the_night_saw_or_why_that_is_not_known():
     told = recoveries("20260101", injection(300))
     low, high = told[0].snr.interval

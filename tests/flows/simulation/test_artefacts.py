@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from flows.simulation import artefacts
 from flows.simulation.artefacts import Line, _near, add_background, add_ghosts, add_satellites, add_tumblers
 from flows.simulation.canvas import Canvas, blank_canvas, truth_table
 from flows.simulation.conditions import Conditions, conditions_of
@@ -185,3 +186,15 @@ def test_tumblers_flash_and_some_end_at_the_border() -> None:
     quiet = blank_canvas(preset.shape)
     add_tumblers(quiet, conditions_of(replace(preset, satellites=0.0), 1, 0, 0))
     assert not quiet.truth
+
+
+def test_every_other_tumbler_has_its_middle_on_the_border_and_none_beyond(monkeypatch) -> None:
+    lines = []
+    monkeypatch.setattr(artefacts, "_add_line", lambda canvas, conditions, line, style, rng: lines.append(line))
+    preset = replace(find_preset("ztf", shape=(400, 420), subtract="zogy"), satellites=3.0)
+    for seed in range(60):
+        add_tumblers(blank_canvas(preset.shape), conditions_of(preset, seed, 0, 0))
+    assert all(0 <= one.x <= 420 and 0 <= one.y <= 400 for one in lines)
+    sides = [(one.x == 0, one.x == 419, one.y == 0, one.y == 399) for one in lines]
+    assert 0.35 < np.mean([any(one) for one in sides]) < 0.65
+    assert np.all(np.sum(sides, axis=0) > 2)

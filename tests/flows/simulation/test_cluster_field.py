@@ -11,6 +11,7 @@ from scipy.stats import kstest
 from flows.inputs.cluster_table import read_clusters
 from flows.inputs.picture_files import list_pictures, read_picture
 from flows.results.evaluation.picture_scores import label_sets
+from flows.simulation import cluster_field
 from flows.simulation.cluster_field import BANDS, SIDE, ClusterField, catalogue, galaxy_planes, write_cluster_field
 from flows.training.membership import fit_red_sequence
 from flows.training.pictures import PLANS, train_pictures
@@ -122,3 +123,30 @@ def test_a_network_learns_from_fields_that_are_drawn_for_it(tmp_path):
 def test_members_of_a_near_cluster_do_not_come_towards_us():
     rows = catalogue(ClusterField(1, 300, redshift=0.003))  # a warning of astropy would be an error
     assert min(row["_true"]["redshift"] for row in rows if row["member"]) >= 0.001
+
+
+def test_sizes_of_blue_members_scatter_by_18_hundredths_of_a_dex_about_their_line():
+    """Radii in kpc against absolute magnitudes, as the table of sizes says."""
+    field = ClusterField(seed=5, count=1)
+    rng = np.random.default_rng(8)
+    drawn = [cluster_field._drawn("blue member", field, rng) for _ in range(1500)]
+    universe = cluster_field._COSMOLOGY
+    absolute = np.array([one["r"] for one in drawn]) - universe.distmod(field.redshift).value
+    scale = np.array([universe.kpc_proper_per_arcmin(one["redshift"]).value / 60 for one in drawn])
+    radius = np.array([one["radius"] for one in drawn])
+    whole = (radius > 0.1) & (radius < 8)
+    left = np.log10(radius * scale) - (0.15 - 0.07 * (absolute + 17))
+    assert whole.mean() > 0.95
+    assert (np.median(left[whole]), left[whole].std()) == pytest.approx((0, 0.18), abs=0.025)
+
+
+def test_the_brightest_members_have_the_steepest_profiles():
+    """A Sersic index of 1 at M = -13 and 0.2 more each magnitude, with a fifth of scatter."""
+    field = ClusterField(seed=5, count=1)
+    rng = np.random.default_rng(9)
+    drawn = [cluster_field._drawn("red member", field, rng) for _ in range(1500)]
+    absolute = np.array([one["r"] for one in drawn]) - cluster_field._COSMOLOGY.distmod(field.redshift).value
+    index = np.array([one["index"] for one in drawn])
+    some = (absolute < -15) & (absolute > -20)
+    assert some.sum() > 300
+    assert np.median(index[some] / (1 + 0.2 * (-13 - absolute[some]))) == pytest.approx(1, abs=0.04)

@@ -138,3 +138,9 @@ def test_only_a_large_image_gets_room_on_the_disk(tmp_path):
     with room_for((6144, 6145), tmp_path) as allocate:
         assert is_mapped(allocate((7, 9), "bool"))
     assert scratch_folder(tmp_path) == tmp_path / "staging"
+
+
+def test_what_is_small_is_in_memory_and_what_is_large_in_a_file(tmp_path):
+    store = ArrayStore(tmp_path)
+    small, large = store.allocate((64, 1 << 20), "uint8"), store.allocate(((64 << 20) + 1,), "uint8")
+    assert (is_mapped(small), is_mapped(large)) == (False, True)

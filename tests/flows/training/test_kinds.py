@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from flows.pipeline.weights import read_weights
 from flows.training.reliability import fit_kinds, kind_figures, with_prior
-from kernels.measure.reliability_net import KindShares, kind_shares
+from kernels.measure.reliability_net import SHARES, KindShares, build_reliability, kind_shares
 from schemas.dia_source import FEATURES, KINDS
+from schemas.stage import Weights
 from tests.support.candidates import exposure
+from tests.support.models import write_verdict
 
 LENGTH, FWHM = FEATURES.index("log_length"), FEATURES.index("log_fwhm")
 
@@ -72,3 +75,13 @@ def test_a_kind_that_is_not_there_is_next_to_impossible():
     learn = [sky(n, (60, 200, 0)) for n in range(4)]
     shares = kind_shares(learn[0].features, with_prior(fit_kinds(learn), learn))
     assert shares[:, KINDS.index("satellite")].mean() < 0.01
+
+
+def test_without_a_prior_on_the_card_the_kinds_are_as_they_were_fitted(tmp_path):
+    write_verdict(tmp_path)
+    fitted = fit_kinds([sky(0)])
+    card, arrays = read_weights("reliability", str(tmp_path))[:2]
+    own = {f"{SHARES}{name}": value for name, value in fitted._asdict().items() if name != "shift"}
+    net = build_reliability(Weights(card, {**arrays, **own}))
+    np.testing.assert_array_equal(net.kinds.shift, np.zeros(len(KINDS)))
+    np.testing.assert_array_equal(net.kinds.weight, fitted.weight)

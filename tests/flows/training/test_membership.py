@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ from astropy.table import Table
 from typer.testing import CliRunner
 
 from flows.cli.app import app
-from flows.results.evaluation.membership import evaluate_membership, membership_figures
+from flows.results.evaluation.membership import evaluate_membership, membership_figures, place_numbers
 from flows.training import membership
 from flows.training.membership import MembershipPlan, fit_red_sequence, train_membership
 from schemas.errors import BadInput, Misconfigured
@@ -114,3 +115,11 @@ def test_the_time_is_told_in_minutes_to_two_digits(tmp_path, monkeypatch):
     figures = train_membership(tmp_path / "seen.csv", tmp_path / "model", plan, 1, lambda line: None)
     assert figures["minutes"] == 0.12
     assert figures["accuracy_spread"] is None  # of one repeat
+
+
+def test_places_have_numbers_of_their_own_unless_they_are_not_known():
+    ra, dec = np.array([10.0, 10.0, 10.001, np.nan, 0.0, 0.0]), np.array([5.0, 5.0001 / 1.00002, 5.0, 5.0, np.nan, 0.0])
+    found = place_numbers(SimpleNamespace(columns={"ra": ra, "dec": dec}))
+    assert (found[3], found[4]) == (-1, -1)
+    assert (found[[0, 1, 2, 5]] > 0).all()
+    assert found[0] == found[1] != found[2]

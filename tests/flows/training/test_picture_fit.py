@@ -8,7 +8,15 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import nn
 
-from flows.training.picture_fit import PictureExamples, PictureFit, apply_net, class_weights, fit_pictures, picture_loss
+from flows.training.picture_fit import (
+    PictureExamples,
+    PictureFit,
+    _Fit,
+    apply_net,
+    class_weights,
+    fit_pictures,
+    picture_loss,
+)
 from kernels.pictures.augment import Augment
 from schemas.errors import Misconfigured
 
@@ -111,3 +119,18 @@ def test_all_classes_weigh_the_same():
     shares = targets.sum(0)
     np.testing.assert_allclose((weights * shares)[:3], (weights * shares)[0], rtol=1e-5)
     assert float((targets * weights).sum() / len(targets)) == pytest.approx(1.0, rel=1e-5)
+
+
+def test_the_loss_of_a_pass_is_the_mean_of_its_pictures():
+    fitted = _Fit(net(), TRAIN, HELD, PLAN, 3)
+    losses, own = [], fitted._loss
+
+    def kept(batch, *others):
+        loss = own(batch, *others)
+        losses.append((float(loss.detach()), len(batch.targets)))
+        return loss
+
+    fitted._loss = kept
+    epoch = fitted.step()
+    assert sum(count for _, count in losses) == 96
+    assert epoch.loss == pytest.approx(sum(loss * count for loss, count in losses) / 96, rel=1e-6)

@@ -163,3 +163,10 @@ def test_the_history_is_drawn_with_the_ends_of_the_rounds_and_the_confusion(monk
     }  # fmt: skip
     assert (confusion.get_xticks().tolist(), confusion.get_yticks().tolist()) == ([0, 1], [0, 1])
     assert [text.get_text() for text in confusion.get_xticklabels()] == ["nothing", "streak"]
+
+
+def test_edges_of_an_interval_have_four_digits():
+    windows, labels = np.full((7, 1, 26, 26), 0.1, np.float32), np.array([1, 1, 1, 1, 1, 0, 0])
+    found, exact = window_metrics(Sum(), windows, labels)["at_0.5"]["interval"], binomial_interval(5, 7)
+    assert [f"{edge:.4f}" for edge in exact] == [f"{edge:.10g}".ljust(6, "0") for edge in found]
+    assert all(abs(edge - round(edge, 4)) > 5e-6 for edge in exact)  # a fifth digit would be seen

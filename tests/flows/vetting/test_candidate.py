@@ -1,13 +1,15 @@
 """What is gathered for the page of a candidate; the page itself: test_app.py."""
 
 import base64
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from flows.storage.catalog_store import CatalogStore
-from flows.vetting.candidate import Fact, measured, read_candidate
+from flows.vetting.candidate import Fact, _motion, measured, read_candidate
 from flows.vetting.stamps import candidate_stamps, open_tiles, other_visits
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
@@ -164,3 +166,15 @@ def test_a_place_that_is_not_on_an_exposure_has_no_picture_of_it(content, vet_ni
     records = vet_index.exposures[NIGHT]
     assert other_visits(vet_night, records, found.detection, (10.0, -40.0), 0.0) == []
     assert open_tiles(vet_night, ExposureKey(night=NIGHT, visit=999, detector=3)) is None
+
+
+def test_a_tracklet_may_have_the_number_0(vet_index):
+    mover = source_id(101, 0)
+    tracklet = vet_index.columns["tracklet"]
+    first = replace(
+        vet_index,
+        columns=vet_index.columns | {"tracklet": np.where(tracklet == mover, 0, tracklet)},
+        tracklets=vet_index.tracklets.set_column(0, "trackletId", pa.array([0], pa.int64())),
+    )
+    facts, identity, drawn = _motion(first, first.row_of(mover), mover)
+    assert (words(facts)["Detections"], identity, bool(drawn)) == ("3 on 3 visits", 0, True)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from kernels.linking.nights import ecliptic, hypotheses, nights_of, three_nights
+from kernels.linking.nights import Window, _with_probe, ecliptic, hypotheses, nights_of, three_nights
+from kernels.sky.observatories import AU_KM
 
 
 def test_hypotheses_are_paths_of_bound_orbits():
@@ -46,3 +47,31 @@ def test_three_nights_are_found_among_many_and_not_among_two():
 def test_the_sun_stays_in_the_ecliptic():
     north = np.array([[0.0, -np.sin(np.radians(23.439291)), np.cos(np.radians(23.439291))]])
     assert ecliptic(north) == pytest.approx(np.array([[0.0, 0.0, 1.0]]), abs=1e-7)
+
+
+def test_the_mover_that_is_put_in_goes_round_the_sun_by_its_law_against_the_planets():
+    gauss, radius = 0.01720209895, 0.9 * 1.015**81  # au
+    mjd = 61000 + np.array([0.1, 0.15, 5.1, 5.15, 9.1, 9.15])
+    days = np.arange(60995.0, 61016.0)
+
+    def earth(time):
+        angle = gauss * (np.asarray(time) - 61000)
+        place = AU_KM * np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
+        return place, gauss * np.stack([-place[:, 1], place[:, 0], 0 * angle], axis=1)
+
+    window = Window(
+        mjd, np.zeros(6), np.zeros(6), np.arange(6), np.ones(6), earth(mjd)[0],
+        np.column_stack([days, *earth(days)]), np.arange(6), np.array([0, 0, 1, 1, 2, 2]),
+    )  # fmt: skip
+    found = _with_probe(window)
+    assert found.mjd.tolist() == [*mjd, *mjd]
+    assert (found.members.tolist(), found.group.tolist()) == (list(range(12)), [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5])
+    ra, dec, observer = np.radians(found.ra[6:]), np.radians(found.dec[6:]), found.observer[6:] / AU_KM
+    ray = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
+    along = (ray * observer).sum(1)
+    place = observer + (np.sqrt(along**2 - (observer**2).sum(1) + radius**2) - along)[:, None] * ray  # |place| = radius
+    middle = 61000 + (0.1 + 9.15) / 2
+    opposite = gauss * (round(middle) - 61000)  # where the Earth is on the nearest day
+    turned = np.arctan2(place[:, 1], place[:, 0]) - opposite
+    np.testing.assert_allclose(turned, -gauss / radius**1.5 * (mjd - middle), atol=1e-7)
+    np.testing.assert_allclose(place[:, 2], 0, atol=1e-7)

@@ -282,3 +282,18 @@ def test_a_fit_has_failed_where_it_ends_shorter_than_it_must():
     failed = measure_candidate(scene, mask, TRAIL, 3.45, np.nextafter(length, 99))
     assert DetectionFlag.FIT_FAILED in failed.flags
     assert failed.fit.segment == TRAIL
+
+
+def test_a_point_that_is_fitted_as_one_has_not_failed():
+    point = Segment(60.0, 50.0, 0.0, 0.0)
+    found = measure(((point, 20000.0),), start=point)
+    assert found.fit.converged
+    assert found.fit.segment.length < 1
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.95, True), (0.4, False)])
+def test_a_satellite_whose_fit_keeps_little_of_its_length_has_failed(share, kept):
+    light = Segment(80.0, 80.0, 140.0 * share, 10.0)
+    image = Picture(asteroid(*light, 60000.0).pixels, blank(), LINE)
+    (found,) = measured(image, [LINE], [9.0])
+    assert found.fit.converged is kept

@@ -472,3 +472,8 @@ def test_a_cut_falls_or_rises_with_the_signal():
     made = features([[3.0, 1.0], [2.0, 6.0]], [[0.2, 9.0], [9.0, 0.4]], np.zeros((2, 2)))
     odds = LocusCut(0.1, -0.05).log_odds(made, np.zeros((2, 2), bool))
     np.testing.assert_allclose(odds, [0.1 - 0.15 - 0.2, 0.1 - 0.3 - 0.4], rtol=1e-5)
+
+
+def test_a_cut_that_is_right_once_more_than_none_at_all_is_taken():
+    cut = fit_locus(np.zeros(2), np.array([1.0, 2.0]), np.array([True, False]))
+    assert 1.0 < cut.level < 2.0

@@ -113,6 +113,8 @@ def test_an_orbit_is_as_uncertain_as_its_parameter_says():
     np.testing.assert_allclose(runoff[[1, 5, 8]] - 0.6, [4.4, 1692, 146502], rtol=0.02)
     now = OrbitCatalogue(orbits).uncertainty(index, observer._replace(mjd=EPOCH), seen._replace(rate=np.full(10, 24.0)))
     np.testing.assert_allclose(now, 1.0)  # 24 deg / day are 1 arcsec / s
+    far = seen._replace(rate=np.full(10, 24.0), distance=np.full(10, 4.0))
+    np.testing.assert_allclose(OrbitCatalogue(orbits).uncertainty(index, observer._replace(mjd=EPOCH), far), 1.0)
 
 
 def test_orbits_that_tell_nothing_any_more_are_left_out():

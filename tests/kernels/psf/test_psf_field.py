@@ -21,6 +21,7 @@ from kernels.psf.psf_field import (
     field_of,
     fit_psf_field,
     psf_stars,
+    stamp_ellipticity,
     variation_of,
 )
 from kernels.psf.psf_shape import PsfShape
@@ -416,3 +417,23 @@ def test_a_strong_change_about_an_elliptic_psf_stays_a_psf():
     assert np.hypot(*np.array(found.values)[1:]).max() < 0.61
     for x, y in ((0.0, 0.0), (SHAPE[1] - 1.0, 0.0), (SHAPE[1] - 1.0, SHAPE[0] - 1.0)):
         assert np.isfinite(PsfShape.at(found, x, y).stretch()).all()
+
+
+@pytest.mark.parametrize("shape", [(41, 41), (41, 47), (48, 41)])
+def test_the_ellipticity_of_a_picture_is_that_of_what_it_shows(shape):
+    image = galsim.ImageF(shape[1], shape[0], scale=1.0)
+    galsim.Moffat(beta=BETA, fwhm=FWHM).shear(g1=0.06, g2=-0.04).drawImage(image=image, method="no_pixel")
+    found = stamp_ellipticity(image.array, PSF)
+    change, e1, e2 = (values[0][0] for values in found.values)
+    assert change == 0
+    assert (e1, e2) == pytest.approx(tuple(ellipticity(g) for g in (0.06, -0.04)), rel=0.05, abs=2e-3)
+    blank = image.array.copy()
+    blank[0, 0] = np.nan
+    assert stamp_ellipticity(blank, PSF) is not None
+
+
+def test_what_is_no_picture_of_a_psf_has_no_ellipticity():
+    assert stamp_ellipticity(np.zeros((41, 41), np.float32), PSF) is None
+    bar = np.zeros((41, 41), np.float32)
+    bar[20, 5:36] = 1
+    assert stamp_ellipticity(bar, PSF) is None

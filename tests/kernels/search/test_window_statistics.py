@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.search import window_statistics as module
-from kernels.search.window_statistics import window_statistics
+from kernels.search.window_statistics import _two_passes, window_statistics
 from tests.support.fused_fixture import cut, grid_of, sky
 
 
@@ -163,3 +163,11 @@ def test_nothing_beyond_a_window_is_read(monkeypatch):
     np.testing.assert_allclose(plain.mean, compiled.mean, rtol=1e-12)
     np.testing.assert_allclose(plain.inverse, compiled.inverse, rtol=1e-9)
     assert plain.scored.all()
+
+
+@pytest.mark.parametrize("unit", [2.0**-40, 1.0, 2.0**20])
+def test_two_passes_measure_in_the_unit_of_the_pixels(unit):
+    image = (unit * np.random.default_rng(3).normal(7, 2, (20, 20))).astype(np.float32)
+    mean, spread = _two_passes(image, np.ones((20, 20), np.bool_), np.float32(3 * unit), 2, 3, 15)
+    seen = image[2:17, 3:18].astype(np.float64)
+    assert (mean / unit, spread / unit) == pytest.approx((seen.mean() / unit - 3, seen.std() / unit), rel=1e-6)

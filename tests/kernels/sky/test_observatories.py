@@ -4,7 +4,7 @@ from astropy import units as u
 from astropy.coordinates import EarthLocation, get_body_barycentric_posvel
 from astropy.time import Time
 
-from kernels.sky.observatories import AU_KM, GEOCENTRE, OBSERVATORIES, geocentric_km, heliocentric_km
+from kernels.sky.observatories import AU_KM, GEOCENTRE, OBSERVATORIES, geocentric_km, heliocentric_km, place_on_earth
 
 MJD = np.array([51544.5, 58000.3, 60000.7])
 # Geodetic longitude, latitude, deg, and height, m, as the observatories state them.
@@ -43,3 +43,14 @@ def test_observatories_lie_on_the_earth():
     for code, (longitude, cos, sin) in OBSERVATORIES.items():
         assert 0 <= longitude < 360
         assert code == GEOCENTRE or 0.9966 < np.hypot(cos, sin) < 1.001
+
+
+@pytest.mark.parametrize("code", SITES)
+def test_a_place_on_the_earth_is_that_of_the_ellipsoid(code):
+    longitude, latitude, height = SITES[code]
+    lat, squared = np.radians(latitude), 0.00669437999014  # of WGS 84
+    curve = 6378137.0 / np.sqrt(1 - squared * np.sin(lat) ** 2)
+    expected = (curve + height) * np.cos(lat) / 6378137.0, (curve * (1 - squared) + height) * np.sin(lat) / 6378137.0
+    found = place_on_earth(longitude, latitude, height)
+    assert found[0] == longitude
+    assert found[1:] == pytest.approx(expected, abs=2e-6)

@@ -247,3 +247,13 @@ def test_a_first_fit_is_blurred_from_two_fwhm_on_and_looks_beside_trails_longer_
     assert cut == [SIGMA] * is_long
     narrow = trail_fit.view(image, start, trail_fit._radius(image))
     assert (seen.use.sum() > narrow.use.sum()) == is_long
+
+
+@pytest.mark.parametrize("error", [0.05, 0.2])
+def test_what_is_not_known_of_the_shape_of_the_psf_may_be_length(error):
+    """The second moment of a trail is that of a line, length^2 / 12; an ellipticity adds its share of sigma^2."""
+    pixels = field(5) + 2e6 * trail_image((SIDE, SIDE), 45, 45, 0, 0, moffat_mixture(4.0, 3.0))
+    fit = fit_trail(scene(pixels, fwhm=4.0)._replace(ellipticity_err=error), Segment(45, 45, 0, 0))
+    assert fit.converged
+    assert fit.segment.length < 0.5
+    assert fit.errors[3] ** 2 == pytest.approx(12 * (4.0 / 2.3548) ** 2 * error, rel=0.3)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy.engine import make_url
 
+from flows.nights.services import processes
 from flows.nights.services.folder import Addresses, ServiceFolder, made, opened, private_file
 from schemas.errors import Misconfigured, Retryable
 
@@ -116,3 +117,11 @@ def test_a_file_that_cannot_be_written_whole_leaves_what_was(tmp_path, monkeypat
     with pytest.raises(Retryable):
         private_file(tmp_path / "file", "after")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "before")]
+
+
+@pytest.mark.parametrize(("secret", "said"), [(None, "C.UTF-8 none"), ({"PGPASSWORD": "hidden"}, "C.UTF-8 hidden")])
+def test_a_program_of_postgresql_is_told_its_secret_and_nothing_of_ours(monkeypatch, secret, said):
+    monkeypatch.setattr(processes.os, "geteuid", lambda: 1000)  # whoever is not root stays who they are
+    monkeypatch.setenv("OURS", "not yours")
+    found = processes._called(["sh", "-c", 'cat; echo "$LC_ALL ${PGPASSWORD:-none}$OURS"'], secret, "asked: ")
+    assert (found.returncode, found.stdout) == (0, f"asked: {said}\n")

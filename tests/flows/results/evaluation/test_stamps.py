@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -6,6 +8,7 @@ from flows.pipeline.packet_search import CENTRE, least_reliability
 from flows.results.evaluation.stamps import (
     InjectedTrail,
     ScoredStamps,
+    _draw_trail,
     group,
     score_injected,
     score_stamps,
@@ -15,6 +18,7 @@ from flows.results.evaluation.stamps import (
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import DetectedSegment
 from kernels.trails.trail_model import trail_image
+from schemas.exposure import PsfModel
 from schemas.settings import DetectSettings, Settings
 from tests.support.models import write_verdict, write_windows
 
@@ -213,3 +217,13 @@ def test_injected_trails_are_counted_in_bins_and_what_lies_elsewhere_is_false():
     assert (figures["false"], figures["false_per_9_5_mpx"]) == (2, 20.0)
     low, high = figures["false_per_9_5_mpx_interval"]
     assert (low, high) == pytest.approx((2.42, 72.25), abs=0.01)  # Garwood: 0.2422 and 7.2247 for 2
+
+
+def test_trails_that_are_put_in_lie_in_all_directions_alike():
+    exposure, usable = SimpleNamespace(psf=PsfModel(fwhm_px=2.3)), np.ones((2 * int(CENTRE) + 1,) * 2, np.bool_)
+    rng = np.random.default_rng(2)
+    drawn = [_draw_trail(rng, usable, stamp_of(noisy(1)), exposure) for _ in range(900)]
+    angles = np.array([one[0].angle for one in drawn if one is not None])
+    assert len(angles) > 800
+    assert (angles.min() >= 0, angles.max() < 180) == (True, True)
+    assert (np.histogram(angles, 6, (0, 180))[0] > 90).all()

@@ -269,3 +269,12 @@ def test_limits_shares_and_detectors_are_told_to_their_digits():
     assert [text.text for text in root.iter("text")][6:9] == ["5", "7", "∞"]
     assert len(list(root.iter("circle"))) == 1
     assert recovered([of_band()], 9).lead.endswith("1,500 came back.")
+
+
+def test_a_share_of_one_is_at_the_top_of_its_chart(told_of_recovery):
+    for name, svg in recovered(told_of_recovery, 100).charts:
+        shares = told_of_recovery[0].by_snr if "signal" in name else told_of_recovery[0].by_length
+        heights = [float(one.get("cy")) for one in ElementTree.fromstring(svg).iter("circle")]
+        values = [one.value for one in shares if one.n]
+        assert max(values) > 0.4
+        np.testing.assert_allclose(heights, [232 - 218 * value for value in values], atol=0.06)

@@ -6,6 +6,8 @@ import pytest
 
 from flows.simulation.conditions import conditions_of
 from flows.simulation.presets import find_preset
+from flows.simulation.subtraction import observed, sky
+from flows.simulation.subtraction.epochs import draw_epochs
 from flows.simulation.subtraction.observed import Components, _table, draw_galaxies
 from flows.simulation.subtraction.optics import FieldOptics
 from flows.simulation.subtraction.sky import galactic_latitude, galaxies_of, sky_of
@@ -80,3 +82,37 @@ def test_profiles_are_kept_at_ever_larger_waves() -> None:
     assert (np.diff(waves) > 0).all()  # or nothing could be interpolated between them
     assert values[0] == pytest.approx(1.0)
     assert abs(values[-1]) < 1e-3
+
+
+def test_stars_of_a_template_are_off_by_as_much_in_x_as_in_y(monkeypatch) -> None:
+    drawn = []
+    monkeypatch.setattr(observed, "draw_light", lambda image, optics, x, y, flux, level: drawn.append((x, y)))
+    for name in ("draw_galaxies", "_draw_trails", "add_spikes"):
+        monkeypatch.setattr(observed, name, lambda *_: None)
+    preset = find_preset("ztf", shape=(1500, 1500), subtract="zogy")
+    conditions = conditions_of(preset, 3, 0, 0)
+    field, epochs = sky_of(conditions), draw_epochs(conditions)
+    observed._template_light(field, epochs, conditions)
+    ((x, y),) = drawn
+    stars = field.stars
+    off = [x - stars.x - epochs.offset_x.at(stars.x, stars.y), y - stars.y - epochs.offset_y.at(stars.x, stars.y)]
+    assert len(x) > 300
+    assert [part.std() for part in off] == pytest.approx([epochs.star_offset] * 2, rel=0.15)
+
+
+def test_dust_before_galaxies_is_that_of_the_middle_of_the_image(monkeypatch) -> None:
+    places = []
+    monkeypatch.setattr(sky, "galactic_latitude", lambda *place: places.append(place) or 40.0)
+    galaxies_of(CONDITIONS, CONDITIONS)
+    middle = CONDITIONS.to_sky((640 - 1) / 2, (600 - 1) / 2)
+    assert places == [(float(middle[0][0]), float(middle[1][0]))]
+
+
+def test_galaxies_lie_in_all_directions_alike() -> None:
+    angles = np.concatenate(
+        [galaxies_of(one, one).angle for one in (conditions_of(PRESET, n, 0, 0) for n in range(40))]
+    )
+    counts = np.histogram(angles, 180, (0, 180))[0]
+    assert counts.sum() == len(angles) > 4000
+    assert counts[0] > 0.3 * counts.mean()
+    assert counts[-1] > 0.3 * counts.mean()

@@ -69,3 +69,21 @@ def test_errors_of_a_pair_are_within_their_limits() -> None:
     other = draw_epochs(conditions_of(CONDITIONS.preset, 3, 1, 0))
     assert other.template == epochs.template  # the field has one template
     assert other.science != epochs.science
+
+
+@pytest.mark.parametrize(("length", "angle"), [(0.0, 0.0), (40.0, 30.0), (31.0, 90.0)])
+def test_a_trail_has_its_middle_in_the_middle_of_its_stamp(length: float, angle: float) -> None:
+    stamp = PLAIN.trail(250.0, 200.0, length, angle, 25.0)
+    reach = [
+        int(np.ceil(length / 2 * abs(part))) + 25 for part in (np.sin(np.deg2rad(angle)), np.cos(np.deg2rad(angle)))
+    ]
+    assert np.all(np.abs(np.array(stamp.pixels.shape) - 2 * np.array(reach) - 1) <= 2)
+    assert all(size % 2 for size in stamp.pixels.shape)
+    assert (stamp.y0 + stamp.pixels.shape[0] // 2, stamp.x0 + stamp.pixels.shape[1] // 2) == (200, 250)
+
+
+def test_a_second_profile_is_not_shifted_unless_it_is_told() -> None:
+    stamp = FieldOptics(replace(CONDITIONS.psf, shear=(0.0, 0.0), shear_slope=(0.0, 0.0)), coma_share=0.3).stamp(
+        9.0, 9.0, 12
+    )
+    np.testing.assert_allclose(stamp, stamp[::-1, ::-1], rtol=1e-4, atol=1e-9)

@@ -8,7 +8,7 @@ from scipy.stats import norm
 
 from benchmarks.veto_images import SIGMA, Picture, asteroid, blank, cosmic_ray, hot_column, sky, trail
 from kernels.image.noise import Noise
-from kernels.measure.vetoes.detector_defects import cosmic_ray_evidence, hot_column_evidence, neighbour_share
+from kernels.measure.vetoes.detector_defects import _excess, cosmic_ray_evidence, hot_column_evidence, neighbour_share
 from kernels.psf.gaussian_mixture import fwhm_before_pixels, moffat_mixture
 from kernels.trails.geometry import Segment
 from kernels.trails.scene import Scene
@@ -332,3 +332,14 @@ def test_light_is_what_lies_above_the_level(length):
     raised = cosmic_ray_evidence(picture.scene(2.3), picture.trail, 900.0, 300 * SIGMA)
     assert flat > 0.5
     assert raised == pytest.approx(flat, rel=1e-3)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-5.0, 99.0), (3.5, 8.0), (17.0, 40.0), (25.0, 40.0)])
+def test_a_piece_of_a_column_ends_with_the_image(low, high):
+    pixels = np.random.default_rng(4).normal(0, 3, (20, 9)).astype(np.float32)
+    rows = [row for row in range(20) if low <= row <= high]
+    excess = [min(max(float(pixels[row, 4] - 0.5 * (pixels[row, 2] + pixels[row, 6])), -4.0), 4.0) for row in rows]
+    usable = np.ones(pixels.shape, np.bool_)
+    mean, count = _excess.py_func(pixels, usable, 4, 2, low, high, 4.0)
+    assert count == len(rows)
+    assert mean == pytest.approx(np.mean(excess) if rows else 0.0, abs=1e-5)

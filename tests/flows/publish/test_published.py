@@ -1,0 +1,70 @@
+import pytest
+from astropy.time import Time
+
+from flows.publish.published import NO_NIGHT, PublishedExposures
+from flows.storage.ledger import Ledger
+from schemas.errors import Misconfigured
+from schemas.exposure import ExposureKey
+from tests.support.alert_night import NIGHT, info_of, places, put, rows_of
+
+LATER = "20260102"
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """Two nights; of the first one an exposure failed, and one has no detections published."""
+    folder = tmp_path_factory.mktemp("published")
+    x, y = places(4, (280, 300))
+    for n, detector in ((0, 0), (0, 1), (1, 0), (2, 0), (3, 0)):
+        info = info_of(n, detector)
+        change = {2: {"status": "failed", "reason": "broken"}, 3: {"datasets": {}, "detections": 0}}.get(n, {})
+        put(folder, info, rows_of(info, x, y), **change)
+    info = info_of(9, night=LATER)
+    put(folder, info, rows_of(info, x[:1], y[:1]))
+    return folder
+
+
+def names(records):
+    return [(one.night, one.visit, one.detector) for one in records]
+
+
+def test_exposures_are_those_whose_detections_are_published(out):
+    found = PublishedExposures(out)
+    assert names(found.exposures(NIGHT)) == [(NIGHT, 100, 0), (NIGHT, 100, 1), (NIGHT, 101, 0)]
+    for visit, expected in ((100, 2), (101, 1), (102, 0), (103, 0), (999, 0)):
+        of_visit = [one for one in found.exposures(NIGHT) if one.visit == visit]
+        assert list(found.exposures(NIGHT, visit)) == of_visit
+        assert len(of_visit) == expected
+    assert names(found.exposures(LATER)) == [(LATER, 109, 0)]
+    assert names(found.exposures("20250101")) == []
+
+
+def test_nights_are_all_or_the_one_that_is_asked_for(out, tmp_path):
+    found = PublishedExposures(out)
+    assert (found.nights(None), found.nights(LATER)) == ([NIGHT, LATER], [LATER])
+    with pytest.raises(Misconfigured, match=f"no night 20250101.*give one of {NIGHT}, {LATER}") as caught:
+        found.nights("20250101")
+    assert caught.value.code == NO_NIGHT
+    for night in (None, NIGHT):
+        with pytest.raises(Misconfigured, match=r"no night.*a run that has ended"):
+            PublishedExposures(tmp_path).nights(night)
+
+
+def test_a_record_and_its_detections_are_kept_in_memory(out):
+    found, key = PublishedExposures(out), ExposureKey(night=NIGHT, visit=100, detector=1)
+    assert found.record(key) == Ledger(out).get(key)
+    assert found.record(key) is found.record(key)
+    assert found.record(key.model_copy(update={"visit": 102})) is None
+    rows = found.detections(key)
+    assert (len(rows), set(rows["detector"].to_pylist())) == (4, {1})
+    assert found.detections(key) is rows
+
+
+def test_the_time_of_processing_is_that_of_the_ledger(out):
+    found, key = PublishedExposures(out), ExposureKey(night=NIGHT, visit=101, detector=0)
+    record = found.record(key)
+    expected = Time("2026-01-02T00:41:00", scale="utc").tai.mjd
+    assert record.finished_at == "2026-01-02T00:41:00+00:00"
+    assert found.processed(record) == pytest.approx(expected, abs=1e-9)
+    other = record.model_copy(update={"finished_at": "2026-01-02T00:41:00Z"})
+    assert found.processed(other) == found.processed(record)
