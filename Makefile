@@ -100,7 +100,7 @@ acceptance: setup  ## The nights behind the README's figures; a visit of Rubin's
 	$(BIN)/python -m benchmarks.alert_kills
 	$(BIN)/python -m benchmarks.orchestration
 	$(BIN)/python -m benchmarks.rubin_overhead
-	$(BIN)/python -m benchmarks.mutants --count 200 --seed 1
+	$(BIN)/python -m benchmarks.mutants --count 200
 	$(BIN)/python -m benchmarks.mutated_files --count 20000 --seed 1
 	$(MAKE) packages
 

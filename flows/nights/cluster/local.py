@@ -75,7 +75,7 @@ def start_worker_server() -> None:
 
 def _end_worker_server() -> None:
     """End that process at once: it would clear its modules for a quarter of a second, and hold our output open."""
-    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)  # type: ignore[attr-defined]
+    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)
     if pid is not None:
         with suppress(ProcessLookupError):
             os.kill(pid, SIGKILL)
