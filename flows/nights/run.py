@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from threading import Lock, Thread
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flows.inputs.source import Source, name_of
 from flows.inputs.source_state import sha256_of
@@ -25,7 +25,7 @@ from flows.pipeline.outcome import Item, Outcome, Plan, trouble_of
 from flows.results.quality.assess import assess
 from flows.results.quality.judge import told
 from flows.runtime.collector import resume_collector
-from flows.runtime.parallel import Caller, Found, end_with_parent, here
+from flows.runtime.parallel import Caller, end_with_parent, here
 from flows.runtime.traces import span
 from flows.storage.fence import fenced_task
 from flows.storage.lease import own_fence
@@ -68,8 +68,7 @@ def run_night(
         No exposure could succeed: a worker has too little memory, the cluster or a model is not there, ...
     """
     start = perf_counter()
-    # Server and workers start side by side, and this process imports what it needs meanwhile: each takes seconds.
-    server = start_services(settings)
+    server = start_services(settings)  # beside the workers, and this process imports what it needs: each takes seconds
     import flows.nights.nightly  # noqa: F401
     from flows.nights.cluster.cluster import cluster, warm_up
     from flows.nights.cluster.memory import require_fit
@@ -91,10 +90,10 @@ def run_night(
             call(_import_pages)
 
         started: Future[Cluster] = Future()
-        if settings.cluster.kind == "local":  # the flow begins beside it
-            started = up.enter_context(ThreadPoolExecutor(1)).submit(start_workers)
-        else:  # this may take until a queue has room, and whoever interrupts it need not wait
-            started.set_result(start_workers())
+        if settings.cluster.kind == "local":
+            started = up.enter_context(ThreadPoolExecutor(1)).submit(start_workers)  # the flow begins beside it
+        else:
+            started.set_result(start_workers())  # jobs may wait for hours: whoever interrupts need not
         take_apart(plan.todo, out)
         recorder = Recorder(out, settings, PIPELINE, sha256_of)
         call = stack.enter_context(page_process(settings))
@@ -434,11 +433,7 @@ def page_process(settings: Settings) -> Iterator[Caller]:
         yield here
         return
     with ProcessPoolExecutor(1, get_context(METHOD), _begin_pages, (settings.store,)) as pool:
-
-        def call(function: Callable[..., Found], *arguments: Any) -> Found:
-            return pool.submit(function, *arguments).result()
-
-        yield call
+        yield lambda function, *arguments: pool.submit(function, *arguments).result()
 
 
 def _begin_pages(store: StoreSettings) -> None:

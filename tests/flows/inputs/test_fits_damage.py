@@ -70,11 +70,9 @@ def test_fits_with_a_changed_byte_is_read_or_refused(place, change):
         np.asarray(hdus[0].data)
 
 
-@given(st.integers(0, len(PACKED) - 1))
+@given(st.integers(2, len(PACKED) - 1))  # less does not say that it is a gzip
 def test_a_gzip_that_ends_early_is_truncated(length):
-    if length == 0:
-        assert decoded(b"") == b""
-        return
+    assert decoded(b"") == b""
     with pytest.raises(BadInput, match=r"a\.fits\.gz.*the file ends too early") as caught:
         decoded(PACKED[:length])
     assert caught.value.code == "truncated"

@@ -11,7 +11,7 @@ from schemas.settings import Settings
 
 SCRIPT = """
 import os, sys
-from flows.nights.run import page_process
+from flows.nights.run import _import_pages, page_process
 from schemas.errors import BadInput
 from schemas.settings import Settings
 
@@ -23,6 +23,7 @@ if __name__ == "__main__":
         other = call(os.getpid)
         assert call(os.getpid) == other != os.getpid()
         assert "torch" not in sys.modules
+        call(_import_pages)
         assert call(eval, "'flows.results.page.page' in __import__('sys').modules")
         try:
             call(refuse)
