@@ -117,14 +117,14 @@ class NightRun:
     ----------
     items
         Exposures to search, by night and visit.
-    out, settings, recorder, progress, cluster
-        Destination of the results, and what does the work; a cluster of None is there when ``ready`` returns it.
+    out, settings, recorder, progress
+        Destination of the results.
+    started
+        Called in a thread as the flow begins: waits for the cluster, and returns it each time.
     outlet
         Sends alerts; None: none are sent.
     meanwhile
         Called in a thread as soon as all exposures are handed out.
-    ready
-        Called in a thread as the flow begins: no exposure is handed out before it returns.
 
     Attributes
     ----------
@@ -140,7 +140,6 @@ class NightRun:
     """
 
     __slots__ = (
-        "_cluster",
         "begun",
         "fence",
         "items",
@@ -148,10 +147,10 @@ class NightRun:
         "out",
         "outlet",
         "progress",
-        "ready",
         "recorder",
         "settings",
         "shutdown",
+        "started",
         "totals",
     )
 
@@ -162,14 +161,13 @@ class NightRun:
         settings: Settings,
         recorder: Recorder,
         progress: Progress,
-        cluster: Cluster | None,
+        started: Callable[[], Cluster],
         outlet: Outlet | None = None,
         meanwhile: Callable[[], object] = lambda: None,
-        ready: Callable[[], Cluster | None] = lambda: None,
     ) -> None:
         self.items, self.out, self.settings = items, out, settings
-        self.outlet, self.meanwhile, self.ready = outlet, meanwhile, ready
-        self.recorder, self.progress, self._cluster = recorder, progress, cluster
+        self.outlet, self.meanwhile, self.started = outlet, meanwhile, started
+        self.recorder, self.progress = recorder, progress
         self.fence = own_fence(out)
         self.totals = NightTotals()
         self.shutdown = Shutdown()
@@ -178,12 +176,7 @@ class NightRun:
     @property
     def cluster(self) -> Cluster:
         """Return what does the work."""
-        assert self._cluster is not None, "the cluster is there when the night is ready"
-        return self._cluster
-
-    def get_ready(self) -> None:
-        """Wait for the cluster, where it has been started beside the flow."""
-        self._cluster = self.ready() or self._cluster
+        return self.started()
 
     @property
     def stopping(self) -> bool:
@@ -240,10 +233,10 @@ _NIGHT: ContextVar[NightRun] = ContextVar("night")
 async def _nightly() -> None:
     night = _NIGHT.get()
     with night.shutdown.on_signals(), span("nightly", {"exposures": len(night.items)}):
-        await asyncio.to_thread(night.get_ready)
+        cluster = await asyncio.to_thread(night.started)
         night.begun = perf_counter()
         night.progress.begin()
-        await _visits(night, asyncio.Semaphore(night.cluster.workers + 1))
+        await _visits(night, asyncio.Semaphore(cluster.workers + 1))
 
 
 async def _visits(night: NightRun, slots: asyncio.Semaphore) -> None:

@@ -87,7 +87,8 @@ def run_night(
 
         def meanwhile() -> None:
             import_night_stages()
-            call(_import_pages)
+            with suppress(RuntimeError):  # the run has ended, or the process has: where it is needed that is raised
+                call(_import_pages)
 
         started: Future[Cluster] = Future()
         if settings.cluster.kind == "local":
@@ -97,7 +98,7 @@ def run_night(
         take_apart(plan.todo, out)
         recorder = Recorder(out, settings, PIPELINE, sha256_of)
         call = stack.enter_context(page_process(settings))
-        night = NightRun(plan.todo, out, settings, recorder, progress, None, outlet, meanwhile, started.result)
+        night = NightRun(plan.todo, out, settings, recorder, progress, started.result, outlet, meanwhile)
         import_engines()
         server.wait()
         warnings = _search(night)
@@ -168,11 +169,9 @@ def _search(night: "NightRun") -> list[str]:
 
 def _unfinished(item: Item, stopped: bool, warnings: Sequence[str]) -> Trouble:
     if stopped:
-        return Trouble(
-            uri=name_of(item.source),
-            code=STOPPED,
-            message=f"{name_of(item.source)}: was not begun, as the run was asked to stop. To fix, run again.",
-        )
+        name = name_of(item.source)
+        message = f"{name}: was not begun, as the run was asked to stop. To fix, run again."
+        return Trouble(uri=name, code=STOPPED, message=message)
     return trouble_of(item, RuntimeError(warnings[0] if warnings else "the flow ended early"))
 
 

@@ -130,8 +130,8 @@ def read_candidate(out: Path, index: CandidateIndex, row: int, association: Asso
     stamps, visits = _pictures(out, index, key, detection, place, values["midpointMjdTai"], notes)
     known = _tolerant(notes, lambda: _known_objects(out, record, source_id, place))
     static = _tolerant(notes, lambda: _static_objects(out, key.night, source_id, place))
-    known_object = object_of(out, source_id, association)
-    history = [] if known_object is None else known_object[1].to_pylist()
+    followed = object_of(out, source_id, association)
+    history = [] if followed is None else followed[1].to_pylist()
     tracklet, tracklet_id, sky = _motion(index, row, source_id)
     return CandidateContent(
         key=key,

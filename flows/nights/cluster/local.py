@@ -64,7 +64,6 @@ def start_worker_server() -> None:
         try:
             multiprocessing.get_context(METHOD).set_forkserver_preload(_MODULES)
             forkserver.ensure_running()
-            atexit.register(_end_worker_server)
         finally:
             for name, value in before.items():
                 if value is None:
@@ -73,6 +72,7 @@ def start_worker_server() -> None:
                     os.environ[name] = value
 
 
+@atexit.register
 def _end_worker_server() -> None:
     """End that process at once: it would clear its modules for a quarter of a second, and hold our output open."""
     pid = getattr(forkserver._forkserver, "_forkserver_pid", None)
@@ -216,10 +216,14 @@ def local_memory(settings: "Settings") -> int:
     return int(settings.execution.worker_memory_gib * 2**30)
 
 
+def uses_gpu(settings: "Settings") -> bool:
+    """Return whether workers on this machine search on a GPU."""
+    return settings.detect.device == "cuda" or (settings.detect.device == "auto" and GPU_CONTROL.exists())
+
+
 def gpu_host_bytes(settings: "Settings") -> int:
     """Return the host memory of CUDA's libraries and context in a worker with a GPU, bytes; it belongs to no task."""
-    uses_gpu = settings.detect.device == "cuda" or (settings.detect.device == "auto" and GPU_CONTROL.exists())
-    return GPU_HOST if uses_gpu else 0
+    return GPU_HOST if uses_gpu(settings) else 0
 
 
 if __name__ == "__main__":

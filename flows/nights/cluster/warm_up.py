@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from flows.inputs.described import described
 from flows.inputs.source import RawExposure
-from flows.nights.cluster.local import gpu_host_bytes
+from flows.nights.cluster.local import uses_gpu
 from flows.pipeline.graph import OF_EXPOSURE, resolve
 from flows.pipeline.stage_run import as_results, run_stages, search_grid
 from flows.runtime.traces import Timer
@@ -44,7 +44,7 @@ def warm_up_ahead() -> None:
 def warm(settings: Settings) -> None:
     """Warm up, unless that was done ahead for the same search and stages."""
     same = settings.detect.model_copy(update={"device": "cpu"}) in _AHEAD and len(PIPELINE) == len(REGISTRY)
-    if not same or gpu_host_bytes(settings):
+    if not same or uses_gpu(settings):
         warm_up_worker(settings)
 
 

@@ -225,7 +225,7 @@ class StreamNight(NightRun):
         outlet: Outlet | None = None,
         stop: Stop | None = None,
     ) -> None:
-        super().__init__((), out, settings, recorder, progress, cluster, outlet)
+        super().__init__((), out, settings, recorder, progress, lambda: cluster, outlet)
         if stop is not None:
             self.shutdown = Shutdown(stop.heard)
         self._arrived: dict[tuple[str, int], float] = {}

@@ -256,6 +256,7 @@ def test_no_exposure_is_handed_out_before_the_workers_are_ready(monkeypatch, err
         told.append("ready")
         if error is not None:
             raise error
+        return Cluster("tcp://here", 1, 2**30)
 
     async def visits(night, slots):
         told.append("visits")
@@ -266,7 +267,7 @@ def test_no_exposure_is_handed_out_before_the_workers_are_ready(monkeypatch, err
 
     monkeypatch.setattr(nightly, "_visits", visits)
     progress = SimpleNamespace(begin=lambda: told.append("begin"))
-    night = NightRun([], Path("no/where"), Settings(), None, progress, Cluster("tcp://here", 1, 2**30), ready=ready)
+    night = NightRun([], Path("no/where"), Settings(), None, progress, ready)
     before = night.begun
     with contextlib.nullcontext() if error is None else pytest.raises(Misconfigured) as caught:
         asyncio.run(flow())
@@ -288,11 +289,11 @@ def test_holds_a_tally_and_nothing_that_was_not_declared():
 )
 def test_few_tasks_search_an_exposure_unless_workers_would_have_nothing_to_do(workers, exposures, tasks):
     cluster = Cluster("tcp://here", workers, 2**30)
-    assert NightRun([None] * exposures, Path("no/where"), None, None, None, cluster).tasks == tasks
+    assert NightRun([None] * exposures, Path("no/where"), None, None, None, lambda: cluster).tasks == tasks
 
 
 def test_the_last_exposures_of_a_long_night_are_shared_out_again():
-    night = NightRun([None] * 100, Path("no/where"), None, None, None, Cluster("tcp://here", 4, 2**30))
+    night = NightRun([None] * 100, Path("no/where"), None, None, None, lambda: Cluster("tcp://here", 4, 2**30))
     assert night.tasks == 1
     night.totals.finished |= set(range(37))
     assert night.tasks == 4

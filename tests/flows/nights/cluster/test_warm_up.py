@@ -108,7 +108,7 @@ def test_what_was_warmed_up_ahead_is_not_done_again(monkeypatch):
     done = []
     monkeypatch.setattr(warm_up, "warm_up_worker", lambda settings, stages=PIPELINE: done.append((settings, stages)))
     monkeypatch.setattr(warm_up, "_AHEAD", [])
-    monkeypatch.setattr(warm_up, "gpu_host_bytes", lambda settings: int(settings.detect.device == "cuda"))
+    monkeypatch.setattr(warm_up, "uses_gpu", lambda settings: settings.detect.device == "cuda")
     warm_up.warm(Settings())
     warm_up.warm_up_ahead()
     assert [(settings.detect.device, len(stages)) for settings, stages in done] == [
