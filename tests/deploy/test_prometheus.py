@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 import subprocess
 import time
@@ -16,6 +15,7 @@ from tests.deploy.test_grafana import TARGETS
 from tests.support.exported import exported
 from tests.support.night import DETECTORS, TWO_WORKERS, VISITS
 from tests.support.promql import asked, filled
+from tests.support.services import absent
 
 pytest_plugins = ("tests.support.night_fixture",)
 ROOT = Path(__file__).parents[2]
@@ -37,9 +37,7 @@ def tool():
 def _found(name):
     path = shutil.which(name)
     if path is None:
-        if os.environ.get("NIGHTSTRIDE_REQUIRE_SERVICES") == "1":
-            pytest.fail(f"{name} is not installed")
-        pytest.skip(f"{name} is not installed: apt-get install prometheus prometheus-node-exporter")
+        absent(f"{name} is not installed: apt-get install prometheus prometheus-node-exporter")
     return path
 
 

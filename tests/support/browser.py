@@ -1,10 +1,9 @@
 """Chromium for tests of pages."""
 
-import os
 import shutil
 from contextlib import contextmanager
 
-import pytest
+from tests.support.services import absent
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -15,9 +14,7 @@ ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"
 def chromium():
     """Yield a browser; without one the test is skipped, or fails where services are required."""
     if not CHROMIUM:
-        if os.environ.get("NIGHTSTRIDE_REQUIRE_SERVICES") == "1":
-            pytest.fail("chromium is not installed, and NIGHTSTRIDE_REQUIRE_SERVICES=1 asks for it.")
-        pytest.skip("chromium is not installed")
+        absent("chromium is not installed")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -66,11 +66,11 @@ def _connections(processes, kind):
             yield from process.net_connections(kind)
 
 
-def targets(processes, folders=(), password=""):
-    """All that is open of processes, and all that lies in folders."""
+def targets(processes, folders=(), password="", others=frozenset()):
+    """All that is open of processes, but for some addresses, and all that lies in folders."""
     found = [one for folder in folders for one in (Path(folder), *Path(folder).rglob("*"))]
     return Targets(
-        tuple(sorted(listening(processes))), tuple(sorted(unix_sockets(processes))),
+        tuple(sorted(listening(processes) - others)), tuple(sorted(unix_sockets(processes))),
         tuple(str(one) for one in found if one.is_file()), tuple(str(one) for one in found if one.is_dir()), password,
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import subprocess
 import tempfile
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,13 +14,27 @@ from flows.nights.services.folder import made
 from flows.nights.services.processes import PACKAGES
 
 
+def absent(reason):
+    """Skip a test for what is not there, or fail where services are required."""
+    if os.environ.get("NIGHTSTRIDE_REQUIRE_SERVICES") == "1":
+        pytest.fail(f"{reason}, and NIGHTSTRIDE_REQUIRE_SERVICES=1 asks for it")
+    pytest.skip(reason)
+
+
 def require_postgres():
     """Skip, or fail where services are required, if PostgreSQL is not installed."""
     if not list(PACKAGES.glob("*/bin/initdb")) and shutil.which("initdb") is None:
-        reason = "PostgreSQL is not installed: apt-get install postgresql"
-        if os.environ.get("NIGHTSTRIDE_REQUIRE_SERVICES") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        absent("PostgreSQL is not installed: apt-get install postgresql")
+
+
+def queried(database, statement, user="prefect", password=None):
+    """Return the ended psql that has asked a database something, as the role of the Prefect server unless told."""
+    port = database.folder.addresses.postgres_port
+    return subprocess.run(
+        ["psql", "-h", "127.0.0.1", "-p", str(port), "-U", user, "-d", "prefect", "-Atc", statement],
+        capture_output=True, text=True, check=False,
+        env={"PGPASSWORD": password or database.folder.database_password, "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
 
 
 @contextmanager

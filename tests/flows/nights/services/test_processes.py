@@ -9,7 +9,7 @@ from flows.nights.services import processes as postgres
 from flows.nights.services.folder import private_file
 from flows.nights.services.processes import Daemon, Postgres
 from schemas.errors import Misconfigured, Retryable
-from tests.support.services import new_services, place, require_postgres
+from tests.support.services import new_services, place, queried, require_postgres
 
 STUBBORN = "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); \
 subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); print('ready', flush=True); time.sleep(600)"
@@ -100,21 +100,12 @@ def database():
         running.stop()
 
 
-def asked(database, statement, user="prefect", password=None):
-    port = database.folder.addresses.postgres_port
-    return subprocess.run(
-        ["psql", "-h", "127.0.0.1", "-p", str(port), "-U", user, "-d", "prefect", "-Atc", statement],
-        capture_output=True, text=True, check=False,
-        env={"PGPASSWORD": password or database.folder.database_password, "PATH": "/usr/bin:/bin"},
-    )  # fmt: skip
-
-
 def test_it_answers_whom_it_should_and_nobody_else(database):
     assert database.healthy
-    assert asked(database, "SHOW password_encryption").stdout.strip() == "scram-sha-256"
-    assert asked(database, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user").stdout.strip() == "f"
-    assert "password authentication failed" in asked(database, "SELECT 1", password="wrong").stderr
-    assert "password authentication failed" in asked(database, "SELECT 1", user="postgres").stderr
+    assert queried(database, "SHOW password_encryption").stdout.strip() == "scram-sha-256"
+    assert queried(database, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user").stdout.strip() == "f"
+    assert "password authentication failed" in queried(database, "SELECT 1", password="wrong").stderr
+    assert "password authentication failed" in queried(database, "SELECT 1", user="postgres").stderr
 
 
 def test_it_listens_on_this_machine_alone_and_is_not_root(database):
@@ -128,7 +119,7 @@ def test_it_listens_on_this_machine_alone_and_is_not_root(database):
 
 
 def test_what_is_written_outlives_a_kill(database):
-    asked(database, "CREATE TABLE kept (value int); INSERT INTO kept VALUES (7)")
+    queried(database, "CREATE TABLE kept (value int); INSERT INTO kept VALUES (7)")
     process = psutil.Process(int((database.data / "postmaster.pid").read_text().split()[0]))
     family = [process, *process.children(recursive=True)]
     process.kill()
@@ -137,12 +128,12 @@ def test_what_is_written_outlives_a_kill(database):
     assert not database.healthy
     database.start()
     assert database.running
-    assert asked(database, "SELECT value FROM kept").stdout.strip() == "7"
+    assert queried(database, "SELECT value FROM kept").stdout.strip() == "7"
     database.stop()
     database.stop()
     assert not database.running
     database.start()
-    assert asked(database, "SELECT value FROM kept").stdout.strip() == "7"
+    assert queried(database, "SELECT value FROM kept").stdout.strip() == "7"
 
 
 def test_one_that_was_half_made_is_made_anew(database):
