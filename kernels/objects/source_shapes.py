@@ -138,7 +138,7 @@ def _extracted(
 
     Where more pixels are above the threshold than there is memory for, it is doubled.
     """
-    sep.set_extract_pixstack(_PIXELS)
+    sep.set_extract_pixstack(min(_PIXELS, image.pixels.size))
     sep.set_sub_object_limit(_PARTS)
     kernel = _gaussian(fwhm_px)
     threshold *= float(np.sqrt(np.square(kernel).sum()) / kernel.sum())  # noise of the filtered image

@@ -106,6 +106,7 @@ _NEARLY_GAUSSIAN = 0.9 * _BETA[1]  # beyond that a profile may as well be a Gaus
 _SIGMA = math.sqrt(8 * math.log(2))
 _HALF = 10  # half the side of a stamp, px
 _STARS = 25
+_PIXELS = 300_000  # above the threshold that sep holds at a time
 _LEAST = 3  # stars, for a median to mean something
 
 
@@ -181,10 +182,7 @@ def bright_stars(
         Sources to return at most.
     """
     data = np.where(usable, image - np.float32(background), np.float32(0))
-    try:
-        found = sep.extract(data, 8.0, err=noise, minarea=5, mask=~usable, deblend_cont=1.0)
-    except Exception:  # sep raises bare Exception when its pixel stack is full: a frame of nothing but sources
-        return []
+    found = _extracted(data, usable, noise)
     limit = np.inf if saturation is None else 0.8 * saturation - background
     elongation = found["a"] / np.maximum(found["b"], 1e-3)
     found = found[(found["flag"] == 0) & (elongation < 1.4) & (found["peak"] > 20 * noise) & (found["peak"] < limit)]
@@ -200,6 +198,18 @@ def bright_stars(
         if len(stars) == most:
             break
     return stars
+
+
+def _extracted(data: NDArray[np.float32], usable: NDArray[np.bool_], noise: float) -> NDArray[np.void]:
+    """Return sep's sources of 5 px and more above 8 sigma; none where more pixels are above than sep holds."""
+    # One setting for the whole process, and all of it is taken beforehand.
+    sep.set_extract_pixstack(min(_PIXELS, data.size))
+    try:
+        return sep.extract(data, 8.0, err=noise, minarea=5, mask=~usable, deblend_cont=1.0)
+    except Exception as error:  # sep raises nothing more special
+        if not any(word in str(error) for word in ("full", "overflow")):
+            raise
+    return sep.extract(np.zeros_like(data), 8.0, err=noise)
 
 
 def _alone(stamp: NDArray[np.float32], peak: float) -> bool:
@@ -230,7 +240,7 @@ def fit_stars(
         x and y, 0-based px; FWHM before the pixels, px; beta. Brightest first.
     """
     data = np.where(usable, image - np.float32(background), np.float32(0))
-    found = sep.extract(data, 8.0, err=noise, minarea=5, mask=~usable, deblend_cont=1.0)
+    found = _extracted(data, usable, noise)
     found = found[np.argsort(-found["flux"], kind="stable")]
     stars = []
     for i, source in enumerate(found):

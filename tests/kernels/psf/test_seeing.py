@@ -1,6 +1,7 @@
 import galsim
 import numpy as np
 import pytest
+import sep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -284,12 +285,18 @@ def test_the_width_is_the_median_of_those_that_stars_have(monkeypatch):
     assert told() is None
 
 
-def test_a_frame_of_nothing_but_sources_has_no_stars(monkeypatch):
-    def full(*_, **__):
-        raise Exception("internal pixel buffer full")
+@pytest.mark.parametrize("find", [lambda *given: bright_stars(*given, None, 25), fit_stars])
+def test_a_frame_of_nothing_but_sources_has_no_stars(find):
+    frame = np.full((61, 61), 1000, np.float32)
+    assert len(find(frame, np.ones(frame.shape, bool), 200.0, 5.0)) == 0
 
-    monkeypatch.setattr(seeing.sep, "extract", full)
-    assert bright_stars(sharp(), np.ones((61, 61), bool), 200.0, 5.0, None, 25) == []
+
+@pytest.mark.parametrize("before", [10, 10**6])
+def test_stars_do_not_depend_on_what_was_searched_before(before):
+    image, usable = scene((star_stamp_stars(2.0), 30, 30))
+    sep.set_extract_pixstack(before)
+    assert len(fit_stars(image, usable, 200.0, 5.0)) == 1
+    assert sep.get_extract_pixstack() == image.size, "takes more memory than a small image needs"
 
 
 def accepted(image, usable=None, fit=(2.0, 3.0)):
