@@ -182,7 +182,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only")
     given = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"
+    os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    os.environ["NUMBA_THREADING_LAYER"] = "workqueue"  # after OpenMP's has begun, no process can be forked
     wrong: Counter[str] = Counter()
     verdicts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
