@@ -1,5 +1,6 @@
 """Lineage: digests of what each result is made from, and the published files that are out of date."""
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from flows.inputs.source import Source, name_of
 from flows.pipeline.graph import OF_EXPOSURE, PLANES, Graph, resolve
 from flows.pipeline.outcome import NEW, Item, Stale
 from flows.storage.bucket_path import folder_digest
-from flows.storage.catalog_parts import held
+from flows.storage.catalog_parts import Held, find
 from flows.storage.digest import digest, file_digest
 from schemas.dataset import FileOf
 from schemas.errors import BadInput
@@ -116,9 +117,12 @@ def _final(graph: Graph, datasets: Mapping[str, str]) -> str:
 def is_whole(path: Path, sha256: str) -> bool:
     """Return whether what was published is there with the same bytes: a file, a folder of files, or a part's rows."""
     try:
-        if (one := held(path)) is not None:
-            return one.sha256 == sha256
-        return (folder_digest(path) if path.suffix == ".zarr" else file_digest(path)) == sha256
+        if path.suffix == ".zarr":
+            return folder_digest(path) == sha256
+        place = find(path)
+        if isinstance(place, Held):
+            return place.sha256 == sha256
+        return (hashlib.sha256(place).hexdigest() if isinstance(place, bytes) else file_digest(place)) == sha256
     except (OSError, BadInput):
         return False
 

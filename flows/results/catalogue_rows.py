@@ -14,6 +14,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pyarrow.fs import LocalFileSystem
 
+from flows.runtime.parallel import side_by_side
 from flows.storage.bucket_path import BucketPath, read_files
 from flows.storage.catalog_parts import CATALOG_VERSION, EXPOSURES, PREFIX, VERSION
 from flows.storage.catalog_store import CatalogStore
@@ -31,6 +32,9 @@ _PARQUET = ds.ParquetFileFormat(
 )
 _AT_ONCE = 256
 """Objects of a bucket that are in memory at a time."""
+
+_TAIL = 1 << 16
+"""Bytes that the footers of most files fit into: the thrift message, its length in four bytes, and ``PAR1``."""
 
 
 class RowSource(Protocol):
@@ -159,7 +163,8 @@ class CatalogueRows:
         # A night is written by one version, or made again by one: its first file tells.
         firsts = [paths[0] for paths in self.files.values()]
         fields = {NIGHT.name: NIGHT} | {one.name: one.with_nullable(True) for one in self.dataset.schema}
-        for path, content in zip(firsts, _contents(firsts), strict=True):
+        remote = any(isinstance(path, BucketPath) for path in firsts)
+        for path, content in zip(firsts, side_by_side(_footer, firsts, remote), strict=True):
             try:
                 found = pq.read_schema(content)
             except (OSError, pa.ArrowException):  # who reads its rows is told
@@ -222,23 +227,42 @@ class CatalogueRows:
             known = pc.field(NIGHT.name) == night
             own = {path.stem for path in paths if not path.stem.startswith(PREFIX)}
             for path in paths:
-                if path.stem.startswith(PREFIX) and (rest := _without(path, own)) is not None:
+                if path.stem.startswith(PREFIX) and (rest := _rest(path, own)) is not None:
                     yield ds.dataset(_with_night(rest, night, self.schema))
                 else:
                     fragments.append(_PARQUET.make_fragment(str(path), local, partition_expression=known))
         yield ds.FileSystemDataset(fragments, self.schema, _PARQUET, local)
 
     def _fetched(self) -> Iterator[ds.Dataset]:
-        """Yield datasets of some objects of a bucket each."""
-        listed = [(night, path) for night, paths in self.files.items() for path in paths]
-        for first in range(0, len(listed), _AT_ONCE):
-            some = listed[first : first + _AT_ONCE]
-            contents = _contents([path for _, path in some])
-            fragments = [
-                _PARQUET.make_fragment(content, partition_expression=pc.field(NIGHT.name) == night)
-                for (night, _), content in zip(some, contents, strict=True)
-            ]
-            yield ds.FileSystemDataset(fragments, self.schema, _PARQUET)
+        """Yield datasets of some objects of a bucket each; a part, which is large, is one of its own."""
+        waiting: list[tuple[str, Path]] = []
+        for night, paths in self.files.items():
+            own = {path.stem for path in paths if not path.stem.startswith(PREFIX)}
+            for path in paths:
+                is_part = path.stem.startswith(PREFIX)
+                if not is_part:
+                    waiting.append((night, path))
+                if waiting and (is_part or len(waiting) == _AT_ONCE):
+                    yield self._of_objects(waiting)
+                    waiting = []
+                if is_part:
+                    (content,) = _contents([path])
+                    rest = _rest(content, own)
+                    found = None if rest is None else ds.dataset(_with_night(rest, night, self.schema))
+                    yield found or self._of_contents([(night, content)])
+        if waiting:
+            yield self._of_objects(waiting)
+
+    def _of_objects(self, listed: Sequence[tuple[str, Path]]) -> ds.Dataset:
+        contents = _contents([path for _, path in listed])
+        return self._of_contents([(night, content) for (night, _), content in zip(listed, contents, strict=True)])
+
+    def _of_contents(self, contents: Sequence[tuple[str, Any]]) -> ds.Dataset:
+        fragments = [
+            _PARQUET.make_fragment(content, partition_expression=pc.field(NIGHT.name) == night)
+            for night, content in contents
+        ]
+        return ds.FileSystemDataset(fragments, self.schema, _PARQUET)
 
 
 def _one_night(rows: CatalogueRows, night: str) -> CatalogueRows:
@@ -258,6 +282,17 @@ def _contents(paths: Sequence[Path]) -> list[Any]:
             if isinstance(content, FileNotFoundError):
                 raise content
     return [pa.BufferReader(content) for content in found]
+
+
+def _footer(path: Path) -> Any:
+    """Return what pyarrow reads the form of a file from: its name, or the end of an object, which has it."""
+    if not isinstance(path, BucketPath):
+        return path
+    with _readable(path):
+        _, content = path.read_end(_TAIL)
+        if len(content) == _TAIL and (length := int.from_bytes(content[-8:-4], "little") + 8) > _TAIL:
+            _, content = path.read_end(length)
+    return pa.BufferReader(content)
 
 
 def _scanned(
@@ -283,18 +318,24 @@ def _selected(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
     return pa.schema([schema.field(name) for name in columns])
 
 
-def _without(part: Path, own: set[str]) -> pa.Table | None:
-    """Return the rows of a part but for exposures that have a file of their own; None: it holds none of these."""
-    with _readable(part), pq.ParquetFile(part, page_checksum_verification=True) as file:
+def _rest(part: Any, elsewhere: set[str]) -> pa.Table | None:
+    """Return the rows of a part but for exposures that are elsewhere, too; None: it holds none of these.
+
+    Those that it holds are added to ``elsewhere``.
+    """
+    where = part if isinstance(part, Path) else None
+    with _readable(where), pq.ParquetFile(part, page_checksum_verification=True) as file:
         said = json.loads((file.metadata.metadata or {}).get(EXPOSURES, b"[]"))
-        if not own & {name for name, *_ in said}:
+        known, names = frozenset(elsewhere), {name for name, *_ in said}
+        elsewhere |= names
+        if not known & names:
             return None
         whole, first, kept = file.read(), 0, []
-        for name, rows, *_ in said:
-            if name not in own:
-                kept.append(whole.slice(first, rows))
-            first += rows
-        return pa.concat_tables([whole.slice(0, 0), *kept])
+    for name, rows, *_ in said:
+        if name not in known:
+            kept.append(whole.slice(first, rows))
+        first += rows
+    return pa.concat_tables([whole.slice(0, 0), *kept])
 
 
 def _with_night(table: pa.Table, night: str, schema: pa.Schema) -> pa.Table:

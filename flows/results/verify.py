@@ -10,7 +10,7 @@ from typing import Any
 from flows.storage.array_store import read_attributes
 from flows.storage.atomic import leftovers
 from flows.storage.bucket_path import folder_digest
-from flows.storage.catalog_parts import entries, held, parts
+from flows.storage.catalog_parts import Held, entries, parts
 from flows.storage.catalog_store import Inspected, inspect, read_content
 from flows.storage.hats import METADATA
 from flows.storage.layout import require_output
@@ -157,15 +157,16 @@ def _check_night(
     for path in sorted((out / "catalogs" / RECEIVED_ALERT.name / f"night={night}").glob("*.parquet")):
         expected.add(path.relative_to(out).as_posix())  # from a stream of alerts: no record names it
         try:
-            inspect(path, read_content(path), RECEIVED_ALERT)
+            if isinstance(content := read_content(path), bytes):
+                inspect(path, content, RECEIVED_ALERT)
         except NightstrideError as error:
             found.problems.append(_problem(error))
     found.files += len(expected)
     if look_for_strays:
         folders = sorted((out / "catalogs").glob(f"*/night={night}"))
         for folder in folders:
-            joined = parts(folder)
-            found.problems += _unknown_rows(out, joined, expected)
+            joined, there = parts(folder), set(folder.iterdir())
+            found.problems += _unknown_rows(out, joined, there, expected)
             found.problems += [_stray(path) for path in _unknown(out, folder, expected) if path not in joined]
     for path in sorted((out / "tiles" / night).glob("*.zarr")):
         found.tiles += 1
@@ -198,9 +199,9 @@ def _differences(path: Path, name: str, entry: DatasetRecord, table: TableOf | N
     if path.suffix == ".zarr":
         found = read_attributes(path)
         return _of_catalogue(Inspected(found.dataset, found.digest, found.rows), folder_digest(path), name, entry)
-    if (one := held(path)) is not None:  # the part has been compared with its own name
-        return _of_catalogue(Inspected(one.dataset, one.digest, one.rows), one.sha256, name, entry)
     content = read_content(path)
+    if isinstance(content, Held):  # its part has been compared with its own name
+        return _of_catalogue(Inspected(content.dataset, content.digest, content.rows), content.sha256, name, entry)
     digest = sha256(content).hexdigest()
     if formed and digest == entry.sha256:
         return []
@@ -220,7 +221,7 @@ def _compare(what: str, found: object, recorded: object) -> list[str]:
     return [] if found == recorded else [f"{what} {found}, recorded {recorded}"]
 
 
-def _unknown_rows(out: Path, joined: Sequence[Path], expected: set[str]) -> Iterator[Problem]:
+def _unknown_rows(out: Path, joined: Sequence[Path], there: set[Path], expected: set[str]) -> Iterator[Problem]:
     """Yield parts that are damaged, or hold exposures that the ledger does not know or that have their own files."""
     for part in joined:
         try:
@@ -229,7 +230,7 @@ def _unknown_rows(out: Path, joined: Sequence[Path], expected: set[str]) -> Iter
             yield _problem(error)
             continue
         own = [part.with_name(f"{name}.parquet") for name in names]
-        extra = [path.stem for path in own if path.exists() or path.relative_to(out).as_posix() not in expected]
+        extra = [path.stem for path in own if path in there or path.relative_to(out).as_posix() not in expected]
         if extra:
             yield Problem(
                 "unknown_rows",

@@ -146,6 +146,19 @@ class BucketPath(_Path):
         store, key = self._object()
         patiently(str(self), lambda: store.put(key, file))
 
+    def download(self, file: IO[bytes]) -> None:
+        """Write the object into an open file, a piece at a time; errors as in `read_bytes`."""
+        store, key = self._object()
+
+        def once() -> None:
+            file.seek(0)
+            file.truncate()
+            for piece in store.get(key).stream():
+                file.write(piece)
+            file.flush()
+
+        patiently(str(self), once)
+
     def unlink(self, missing_ok: bool = False) -> None:
         """Remove the object. One that is not there is removed already."""
         store, key = self._object()

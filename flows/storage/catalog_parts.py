@@ -1,9 +1,13 @@
 """Parts: Parquet files that each hold the catalogues of many exposures of a night."""
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
+from threading import Lock
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -12,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from flows.storage.atomic import STAGED, publish_file, remove, require_lease, sync, writing
+from flows.storage.atomic import STAGED, holds, publish_file, remove, require_lease, sync, term_of, writing
 from flows.storage.bucket_path import BucketPath
 from flows.storage.digest import digest, file_digest
 from schemas.errors import BadInput, read_failure
@@ -79,8 +83,8 @@ class Held(NamedTuple):
 
 
 def parts(folder: Path) -> list[Path]:
-    """Return the parts in the folder of a dataset and night, sorted; in a bucket there are none."""
-    return [] if isinstance(folder, BucketPath) else sorted(folder.glob(f"{PREFIX}*.parquet"))
+    """Return the parts in the folder of a dataset and night, sorted."""
+    return sorted(folder.glob(f"{PREFIX}*.parquet"))
 
 
 def held(path: Path) -> Held | None:
@@ -88,7 +92,28 @@ def held(path: Path) -> Held | None:
 
     None: it has one, or no part holds it. Errors as in `joined`.
     """
-    return None if isinstance(path, BucketPath) or path.exists() else joined(path)
+    there = path.is_file() if isinstance(path, BucketPath) else path.exists()
+    return None if there else joined(path)
+
+
+def find(path: Path) -> Held | bytes | Path:
+    """Return where a catalogue is: in a part, or in its own file; of an object in a bucket the bytes.
+
+    Raises
+    ------
+    FileNotFoundError
+        An object that is not there, and no part holds it.
+    BadInput
+        As in `joined`.
+    """
+    if not isinstance(path, BucketPath):
+        return held(path) or path
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        if (one := joined(path)) is None:
+            raise
+        return one
 
 
 def joined(path: Path) -> Held | None:
@@ -99,29 +124,41 @@ def joined(path: Path) -> Held | None:
     BadInput
         A part is damaged (``damaged_part``), and none of the others holds it.
     """
+    folder, trouble = path.parent, None
     try:
-        found = _parts(path.parent, _identity(path.parent))
+        found = _listed(folder)
     except OSError:
         return None
-    trouble = None
     for part in found:
         try:
             if (one := entries(part).get(path.stem)) is not None:
                 return one
         except BadInput as error:
+            if isinstance(error.__cause__, FileNotFoundError):  # written again since it was listed
+                return held(path)
             trouble = error
     if trouble is not None:
         raise trouble
     return None
 
 
+def _listed(folder: Path) -> Sequence[Path]:
+    """Return the parts in a folder, listed again where it may have changed."""
+    if not isinstance(folder, BucketPath):
+        return _parts(folder, _identity(folder))
+    out = folder.parents[2]  # a folder in a bucket has no time of its own; but who holds the lease changes it alone
+    return _parts(folder, (term_of(out),)) if holds(out) else parts(folder)
+
+
 def _identity(path: Path) -> tuple[int, int, int]:
+    if isinstance(path, BucketPath):  # a part, whose name no other content has
+        return 0, 0, 0
     found = path.stat()
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 @lru_cache(maxsize=16)
-def _parts(folder: Path, _: tuple[int, int, int]) -> tuple[Path, ...]:
+def _parts(folder: Path, _: tuple[int, ...]) -> tuple[Path, ...]:
     return tuple(parts(folder))
 
 
@@ -146,14 +183,37 @@ def entries(part: Path) -> Mapping[str, Held]:
 
 @lru_cache(maxsize=64)
 def _entries(part: Path, _: tuple[int, int, int]) -> Mapping[str, Held]:
-    if (named := part.stem.rpartition("-")[2]) != (sha256 := file_digest(part))[: len(named)] or not named:
+    file = _here(part)
+    if (named := part.stem.rpartition("-")[2]) != (sha256 := file_digest(file))[: len(named)] or not named:
         raise _damaged(part, f"its SHA-256 is {sha256}, not that of its name")
-    metadata = pq.read_metadata(part).metadata
+    metadata = pq.read_metadata(file).metadata
     dataset, first, found = metadata[DATASET].decode(), 0, {}
     for name, rows, made_from, own in json.loads(metadata[EXPOSURES]):
         found[name] = Held(part, name, first, rows, dataset, made_from, own)
         first += rows
     return found
+
+
+_COPIES = 32
+"""Parts of buckets that a process keeps on this machine."""
+
+_copies: OrderedDict[Path, int] = OrderedDict()
+_lock = Lock()
+
+
+def _here(part: Path) -> Path:
+    """Return a part as a file on this machine: itself, or a copy, which is kept; errors as of `BucketPath.download`."""
+    if not isinstance(part, BucketPath):
+        return part
+    with _lock:
+        if part not in _copies:
+            with TemporaryFile(prefix="nightstride-") as copy:
+                part.download(copy)
+                _copies[part] = os.dup(copy.fileno())  # it has no name: nothing is left of it when the process ends
+        _copies.move_to_end(part)
+        while len(_copies) > _COPIES:
+            os.close(_copies.popitem(last=False)[1])
+        return Path(f"/proc/self/fd/{_copies[part]}")
 
 
 def _damaged(part: Path, problem: str) -> BadInput:
@@ -170,14 +230,14 @@ def read_held(one: Held) -> pa.Table:
     metadata, bounds = _footer(one.part, _identity(one.part))
     first, last = np.searchsorted(bounds, (one.first, max(one.first, one.first + one.rows - 1)), side="right") - 1
     groups = list(range(first, last + 1)) if one.rows else []
-    with pq.ParquetFile(one.part, metadata=metadata, page_checksum_verification=True) as file:
+    with pq.ParquetFile(_here(one.part), metadata=metadata, page_checksum_verification=True) as file:
         rows = file.read_row_groups(groups) if groups else file.schema_arrow.empty_table()
     return rows.slice(one.first - int(bounds[first]) if groups else 0, one.rows)
 
 
 @lru_cache(maxsize=8)
 def _footer(part: Path, _: tuple[int, int, int]) -> tuple[pq.FileMetaData, NDArray[np.int64]]:
-    metadata = pq.read_metadata(part)
+    metadata = pq.read_metadata(_here(part))
     rows = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
     return metadata, np.concatenate([[0], np.cumsum(rows, dtype=int)])
 
@@ -200,6 +260,11 @@ def write_parts(folder: Path, catalogues: Iterable[Catalogue], number: int) -> N
 
     Errors as in `flows.storage.atomic.write_file`.
     """
+    if isinstance(folder, BucketPath):
+        with TemporaryDirectory(prefix="nightstride-") as here, writing(Path(here)):
+            write_parts(Path(here), catalogues, number)
+            upload_parts(Path(here), folder)
+        return
     readings = iter(catalogues)
     one = next(readings, None)
     while one is not None:
@@ -210,6 +275,21 @@ def write_parts(folder: Path, catalogues: Iterable[Catalogue], number: int) -> N
         finally:
             staged.unlink(missing_ok=True)
         number += 1
+
+
+def upload_parts(here: Path, folder: BucketPath) -> list[BucketPath]:
+    """Put the parts in a folder on this machine into one of a bucket; return them there.
+
+    Raises
+    ------
+    Retryable, Misconfigured
+        As in `BucketPath.upload`; ``taken_over``.
+    """
+    there = [folder / part.name for part in parts(here)]
+    for part in there:
+        require_lease(folder)
+        part.upload(here / part.name)
+    return there
 
 
 def _write_part(path: Path, one: Catalogue | None, others: Iterator[Catalogue]) -> Catalogue | None:
@@ -268,7 +348,8 @@ def rewrite_without(folder: Path, names: Collection[str], before: Callable[[Held
             left = (catalogue_of(one) for name, one in found.items() if name not in taken)
             write_parts(folder, left, int(part.stem.split("-")[1]))
             part.unlink()
-            sync(folder)
+            if not isinstance(folder, BucketPath):
+                sync(folder)
     forget_parts()
 
 

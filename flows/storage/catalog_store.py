@@ -15,8 +15,18 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from flows.storage.atomic import write_file
-from flows.storage.bucket_path import BucketPath, located
-from flows.storage.catalog_parts import CATALOG_VERSION, DATASET, DIGEST, LAYOUT, VERSION, held, own_metadata, read_held
+from flows.storage.bucket_path import located
+from flows.storage.catalog_parts import (
+    CATALOG_VERSION,
+    DATASET,
+    DIGEST,
+    LAYOUT,
+    VERSION,
+    Held,
+    find,
+    own_metadata,
+    read_held,
+)
 from flows.storage.digest import file_digest
 from flows.storage.layout import dataset_folder, other_version, patch_path
 from schemas.dataset import TableOf
@@ -165,10 +175,11 @@ class Inspected(NamedTuple):
     rows: int
 
 
-def read_content(path: Path) -> bytes:
-    """Return the bytes of a catalogue; errors as in `read_table`."""
+def read_content(path: Path) -> bytes | Held:
+    """Return the bytes of a catalogue, or where a part holds it; errors as in `read_table`."""
     with _failures(path):
-        return path.read_bytes()
+        place = find(path)
+        return place.read_bytes() if isinstance(place, Path) else place
 
 
 def inspect(path: Path, content: bytes, dataset: TableOf | None) -> Inspected:
@@ -196,10 +207,11 @@ def inspect(path: Path, content: bytes, dataset: TableOf | None) -> Inspected:
 def read_metadata(path: Path) -> Inspected:
     """Return what a catalogue says of itself; errors as in `read_table`."""
     with _failures(path):
-        if (one := held(path)) is not None:
-            return Inspected(one.dataset, one.digest, one.rows)
-    with _opened(path) as file:
-        return _metadata(path, file)
+        place = find(path)
+        if isinstance(place, Held):
+            return Inspected(place.dataset, place.digest, place.rows)
+        with _opened(place) as file:
+            return _metadata(path, file)
 
 
 def _metadata(path: Path, file: pq.ParquetFile) -> Inspected:
@@ -299,18 +311,23 @@ def encoded(name: str, schema: pa.Schema, table: pa.Table, digest: str) -> bytes
 def read_described(path: Path) -> tuple[Inspected, pa.Table]:
     """Return what a catalogue says of itself, and its rows, in one reading; errors as in `read_table`."""
     with _failures(path):
-        if (one := held(path)) is not None:
-            return Inspected(one.dataset, one.digest, one.rows), read_held(one)
-    with _opened(path) as file:
+        place = find(path)
+        if isinstance(place, Held):
+            return Inspected(place.dataset, place.digest, place.rows), read_held(place)
+    return described(path, place)
+
+
+def described(path: Path, content: bytes | Path) -> tuple[Inspected, pa.Table]:
+    """Return the same of a catalogue whose bytes, or the file itself, are given; errors as in `read_table`."""
+    with _failures(path), _opened(content) as file:
         return _metadata(path, file), file.read()
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[pq.ParquetFile]:
-    with _failures(path):
-        content = pa.BufferReader(path.read_bytes()) if isinstance(path, BucketPath) else path
-        with pq.ParquetFile(content, page_checksum_verification=True) as file:
-            yield file
+def _opened(content: bytes | Path) -> Iterator[pq.ParquetFile]:
+    source = pa.BufferReader(content) if isinstance(content, bytes) else content
+    with pq.ParquetFile(source, page_checksum_verification=True) as file:
+        yield file
 
 
 @contextmanager

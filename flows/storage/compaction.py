@@ -8,16 +8,20 @@ is that of its own file, which `extract` makes again with the same bytes.
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
 
 from flows.storage import catalog_parts
 from flows.storage.atomic import new_folder, require_lease, write_file
-from flows.storage.bucket_path import BucketPath
+from flows.storage.bucket_path import BucketPath, read_files, remove_objects
 from flows.storage.catalog_parts import (
     PREFIX,
     Catalogue,
@@ -28,13 +32,18 @@ from flows.storage.catalog_parts import (
     parts,
     read_held,
     rewrite_without,
+    upload_parts,
     write_parts,
 )
-from flows.storage.catalog_store import encoded, read_described
+from flows.storage.catalog_store import described, encoded
 from flows.storage.digest import file_digest
+from flows.storage.object_store import configure, configured
 from schemas.errors import BadInput
+from schemas.settings import StoreSettings
 
 _OF_EXPOSURE = re.compile(r"\d+-\d+")
+
+_AT_ONCE = 64  # objects of a bucket that are fetched side by side
 
 Fill = Callable[[Path, Path], None]
 
@@ -42,13 +51,16 @@ Fill = Callable[[Path, Path], None]
 def compact(out: Path, night: str, least: int, run: Callable[[Fill, Path, Path], Any]) -> int:
     """Join the catalogues of exposures, dataset by dataset, where there are many of a night.
 
-    The folder of a dataset and night is replaced in one step: whoever reads its files finds each row once. Nothing may
-    be published in it meanwhile; the caller holds the lease of ``out``.
+    The folder of a dataset and night is replaced in one step: whoever reads its files finds each row once. In a bucket,
+    where there is no such step, parts are put beside what is in them, which is removed then: for that time, and after a
+    kill until it is done again, who reads by the ledger or by `nightstride.open` finds each row once.
+
+    Nothing may be published in it meanwhile; the caller holds the lease of ``out``.
 
     Parameters
     ----------
     out, night
-        Output folder on this machine, and night. In a bucket nothing is done.
+        Output folder, and night.
     least
         Files from which on those of a dataset are joined.
     run
@@ -62,21 +74,53 @@ def compact(out: Path, night: str, least: int, run: Callable[[Fill, Path, Path],
     Raises
     ------
     Retryable, Misconfigured
-        As in `flows.storage.atomic.new_folder`; ``taken_over``.
+        As in `flows.storage.atomic.new_folder` and `BucketPath.upload`; ``taken_over``.
     """
-    if isinstance(out, BucketPath):
-        return 0
     fewer = 0
     for folder in sorted((out / "catalogs").glob(f"*/night={night}")):
         if not _is_due(folder, least):
             continue
         count = len(list(folder.iterdir()))
-        with new_folder(folder) as staged:
-            run(fill, folder, staged)
-            require_lease(folder)
+        if isinstance(folder, BucketPath):
+            _replace_objects(folder, run)
+        else:
+            _replace_folder(folder, run)
         forget_parts()
         fewer += count - len(list(folder.iterdir()))
     return fewer
+
+
+def _replace_folder(folder: Path, run: Callable[[Fill, Path, Path], Any]) -> None:
+    with new_folder(folder) as staged:
+        run(fill, folder, staged)
+        require_lease(folder)
+
+
+def _replace_objects(folder: BucketPath, run: Callable[[Fill, Path, Path], Any]) -> None:
+    with TemporaryDirectory(prefix="nightstride-") as staged:
+        run(partial(_fill_from_bucket, configured()), folder, Path(staged))
+        new = upload_parts(Path(staged), folder)
+        names = {name for part in parts(Path(staged)) for name in entries(part)}
+    singles = _singles(folder)
+    old = [part for part in parts(folder) if part not in new and names | singles.keys() >= set(_names(part))]
+    for gone in (old, [path for name, path in singles.items() if name in names]):
+        # Parts first: they may hold what an exposure had before it was made again.
+        require_lease(folder)
+        remove_objects(gone)
+
+
+def _fill_from_bucket(store: StoreSettings, folder: Path, staged: Path) -> None:
+    """Fill a folder, as `fill` does, in a process that has not been told yet how to reach the store."""
+    configure(store)
+    fill(folder, staged)
+
+
+def _names(part: Path) -> Collection[str]:
+    """Return the exposures in a part; of a damaged one, which stays, a name that none has."""
+    try:
+        return entries(part).keys()
+    except BadInput:  # verify names it
+        return {part.name}
 
 
 def fill(folder: Path, staged: Path) -> None:
@@ -85,26 +129,28 @@ def fill(folder: Path, staged: Path) -> None:
     Parameters
     ----------
     folder
-        Of a dataset and night.
+        Of a dataset and night. What stays as it is in a bucket is not copied.
     staged
-        New and empty, on the same file system.
+        New and empty; of a folder on this machine, on the same file system.
     """
-    singles, joined, kept = _singles(folder), list[Held | Path](), list[Path]()
+    singles, joined, kept = _singles(folder), dict[str, Held | Path](), list[Path]()
+    repeated = _repeated(folder, singles)
     for part in parts(folder):
         try:
             found = entries(part)
         except BadInput:  # verify names it
             kept.append(part)
             continue
-        if _is_full(found.values()) and not found.keys() & singles.keys():
+        if _is_full(found.values()) and not found.keys() & repeated:
             kept.append(part)
         else:
-            joined += [one for name, one in found.items() if name not in singles]
-    kept += [path for path in folder.iterdir() if path.stem not in singles and not path.name.startswith(PREFIX)]
-    for path in kept:
-        _link(path, staged / path.name)
-    joined += singles.values()
-    write_parts(staged, _readable(sorted(joined, key=_place), staged), len(parts(staged)))
+            joined |= found
+    if not isinstance(folder, BucketPath):
+        others = [path for path in folder.iterdir() if path.stem not in singles and not path.name.startswith(PREFIX)]
+        for path in kept + others:
+            _link(path, staged / path.name)
+    joined |= singles
+    write_parts(staged, _readable(sorted(joined.values(), key=_place), staged), len(kept))
 
 
 def extract(folder: Path, names: Collection[str], staging: Path) -> None:
@@ -129,11 +175,16 @@ def extract(folder: Path, names: Collection[str], staging: Path) -> None:
 
 def _is_due(folder: Path, least: int) -> bool:
     singles = _singles(folder)
-    if len(singles) >= least:
-        return True
-    with suppress(BadInput):  # of a process killed in `extract`: both are there
-        return any(entries(part).keys() & singles.keys() for part in parts(folder))
-    return False
+    return len(singles) >= least or bool(_repeated(folder, singles))
+
+
+def _repeated(folder: Path, singles: Collection[str]) -> set[str]:
+    """Return exposures that are in several places: of a process that was killed in `extract`, or in joining."""
+    found = Counter(list(singles))  # of a mapping it would take the values for counts
+    for part in parts(folder):
+        with suppress(BadInput):
+            found.update(entries(part).keys())
+    return {name for name, places in found.items() if places > 1}
 
 
 def _singles(folder: Path) -> dict[str, Path]:
@@ -145,18 +196,29 @@ def _is_full(found: Iterable[Held]) -> bool:
     return len(rows) >= catalog_parts.MOST_EXPOSURES or sum(rows) >= catalog_parts.MOST_ROWS
 
 
-def _readable(catalogues: Iterable[Held | Path], staged: Path) -> Iterator[Catalogue]:
+def _readable(catalogues: Sequence[Held | Path], staged: Path) -> Iterator[Catalogue]:
     """Yield catalogues; a file that cannot be read stays as it is."""
-    for one in catalogues:
-        if isinstance(one, Held):
-            yield catalogue_of(one)
-            continue
-        try:
-            found, rows = read_described(one)
-        except Exception:  # of whatever kind: verify names it
-            _link(one, staged / one.name)
-            continue
-        yield Catalogue(found.dataset, (one.stem, found.rows, found.digest, file_digest(one)), rows)
+    for first in range(0, len(catalogues), _AT_ONCE):
+        some = catalogues[first : first + _AT_ONCE]
+        remote = [one for one in some if isinstance(one, BucketPath)]
+        contents = dict(zip(remote, read_files(remote), strict=True))
+        for one in some:
+            if isinstance(one, Held):
+                yield catalogue_of(one)
+                continue
+            try:
+                yield _own(one, contents[one] if isinstance(one, BucketPath) else one)
+            except Exception:  # of whatever kind: verify names it
+                if not isinstance(one, BucketPath):
+                    _link(one, staged / one.name)
+
+
+def _own(path: Path, content: bytes | Path | FileNotFoundError) -> Catalogue:
+    if isinstance(content, FileNotFoundError):
+        raise content
+    found, rows = described(path, content)
+    own = sha256(content).hexdigest() if isinstance(content, bytes) else file_digest(content)
+    return Catalogue(found.dataset, (path.stem, found.rows, found.digest, own), rows)
 
 
 def _place(one: Held | Path) -> tuple[int, ...]:

@@ -14,7 +14,6 @@ from flows.pipeline.lineage import is_whole
 from flows.storage import catalog_parts
 from flows.storage import compaction as module
 from flows.storage.atomic import STAGED, leftovers
-from flows.storage.bucket_path import BucketPath
 from flows.storage.catalog_parts import entries, held, joined, parts, withdraw
 from flows.storage.catalog_store import CatalogStore, read_described, read_metadata, read_qtable, read_table
 from flows.storage.compaction import compact, extract
@@ -102,7 +101,6 @@ def test_few_are_left_alone_and_other_nights_too(tmp_path):
     made = publish(tmp_path, [1, 2, 3])
     assert compact(tmp_path, NIGHT, 4, here) == compact(tmp_path, "20260102", 2, here) == 0
     assert all(path.read_bytes() == content for path, (content, _) in made.items())
-    assert compact(BucketPath("s3", "bucket", "out"), NIGHT, 2, here) == 0
 
 
 def test_full_parts_stay_as_they_are(tmp_path, monkeypatch):
