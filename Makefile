@@ -52,7 +52,8 @@ $(VENV)/.runtime: pyproject.toml deploy/constraints.txt
 $(VENV)/.ready: $(VENV)/.runtime
 	@echo "Installing what tests and training need: 3.6 GB with all of it, some minutes."
 	$(call install,.[dev])
-	@echo "Compiling tests: a quarter of a minute."
+	@echo "Compiling all detectors, and tests: a minute."
+	@$(BIN)/python -m flows.nights.cluster.warm_up $(notdir $(basename $(wildcard stages/weights/detect/*.json)))
 	@-$(BIN)/python -m pytest -qq --collect-only > $(VENV)/tests.log 2>&1
 	@touch $@
 
