@@ -12,16 +12,19 @@ SERVICES ?= services
 # Of the acceptance's visit, 4000 x 4072 px each: 189 take 52 GB of disk.
 RUBIN_DETECTORS ?= 189
 
-# Files of tests at a time, those that take longest first: one more than cores, as many tests wait for what they start.
-PROCESSES := 3
+# Files of tests at a time, those that take longest first: two more than cores, as many tests wait for what they start.
+PROCESSES := 4
 TESTS = $(BIN)/python -m pytest -q --numprocesses $(or $(TEST_PROCESSES),$(PROCESSES)) --dist loadfile --no-loadscope-reorder
+
+# Types are checked while tests wait.
+BESIDE = $(MAKE) --no-print-directory --jobs 2
 
 # One process's worth of threads each: the flow starts as many processes as there are cores.
 export OMP_NUM_THREADS ?= 1
 # Hundreds of processes start: each would compile all of our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup night test test-all quick lint types imports acceptance services services-stop services-status bench bench-suite gate audit packages weights docs clean
+.PHONY: help setup night test test-all suite quick lint types imports acceptance services services-stop services-status bench bench-suite gate audit packages weights docs clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -49,6 +52,9 @@ $(VENV)/.runtime: pyproject.toml deploy/constraints.txt
 $(VENV)/.ready: $(VENV)/.runtime
 	@echo "Installing what tests and training need: 3.6 GB with all of it, some minutes."
 	$(call install,.[dev])
+	@echo "Compiling all detectors, and tests: a minute."
+	@$(BIN)/python -m flows.nights.cluster.warm_up $(notdir $(basename $(wildcard stages/weights/detect/*.json)))
+	@-$(BIN)/python -m pytest -qq --collect-only > $(VENV)/tests.log 2>&1
 	@touch $@
 
 night: $(VENV)/.runtime  ## Simulate a night of 3 visits x 2 detectors, search it, evaluate it, make its page
@@ -61,11 +67,14 @@ night: $(VENV)/.runtime  ## Simulate a night of 3 visits x 2 detectors, search i
 	@echo; echo "The night page:"
 	@$(BIN)/nightstride report $(NIGHT)/out --truth $(NIGHT)/raw/truth.parquet
 
-test: lint types imports  ## Lint, types, import contracts, all tests but those of services and faults
-	$(TESTS) -m "not services and not faults"
+test: lint imports  ## Lint, types, import contracts, all tests but those of services and faults
+	@$(BESIDE) types suite ONLY='-m "not services and not faults"'
 
-test-all: lint types imports  ## The same with all tests: they start servers and kill processes
-	$(TESTS)
+test-all: lint imports  ## The same with all tests: they start servers and kill processes
+	@$(BESIDE) types suite
+
+suite: setup
+	$(TESTS) $(ONLY)
 
 quick: setup  ## The tests that take no more than a second or so each
 	$(TESTS) -m "not slow and not services and not faults"

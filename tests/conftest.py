@@ -12,6 +12,8 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, settings
 
+gc.disable()  # until all is collected: a third of the time of the collection, and little of it is garbage
+
 # Read when OpenMP is loaded: a thread without work sleeps, instead of taking a core from the other processes of tests.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
@@ -31,6 +33,7 @@ def pytest_collection_modifyitems(items):
     start_numba()
     gc.collect()
     gc.freeze()  # what was imported stays: no collection has to look through it
+    gc.enable()
 
 
 def start_numba():

@@ -1,8 +1,12 @@
 """Warm-up of a worker: one small exposure through all compiled code, for which the first real one need not wait.
 
-Compiling takes half a minute once per installation; loading what is compiled takes a second once per process.
+Compiling takes half a minute once per installation; loading what is compiled takes a second once per process. An
+installation compiles what the default search needs, or other detectors that are named:
+
+    python -m flows.nights.cluster.warm_up [MODEL ...]
 """
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -117,5 +121,11 @@ def _trail(centre: tuple[float, float], length: float, angle: float) -> NDArray[
     return 20.0 * np.exp(-distance / 2)
 
 
+def main(models: Sequence[str]) -> None:
+    """Warm up with each of some detectors, or with the default one."""
+    for settings in [Settings(detect=DetectSettings(model=name)) for name in models] or [Settings()]:
+        warm_up_worker(settings)
+
+
 if __name__ == "__main__":
-    warm_up_worker(Settings())
+    main(sys.argv[1:])

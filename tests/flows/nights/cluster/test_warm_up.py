@@ -120,3 +120,11 @@ def test_what_was_warmed_up_ahead_is_not_done_again(monkeypatch):
     for other in (DetectSettings(device="cuda"), DetectSettings(stride=9)):
         warm_up.warm(Settings(detect=other))
     assert len(done) == 4
+
+
+def test_an_installation_compiles_for_the_detectors_that_are_named(monkeypatch):
+    done = []
+    monkeypatch.setattr(warm_up, "warm_up_worker", lambda settings: done.append(settings.detect.model))
+    warm_up.main([])
+    warm_up.main(["boosted", "two_stage"])
+    assert done == [DetectSettings().model, "boosted", "two_stage"]
