@@ -1,9 +1,13 @@
-"""Association: how fast a match is, and whether a visit costs the same as the store grows.
+"""Association: how fast a match is, what a visit costs as the store grows, and whether stars keep their ids.
 
 `python -m benchmarks.association [--objects 1000000] [--visits 700] [--detections 100] [--nights 7] [--fields N]
 [--folder DIR] [--store URL]`. The nights are put into the store itself, without catalogues: fields that are seen twice
 a night, each with as many variable objects, of which a visit sees four of five, and false detections for the rest. The
 objects are known, so that pure and whole ones can be counted.
+
+`python -m benchmarks.association --stars [--detections 400] [--years 3]`: as many stars with proper motions of 0.05 to
+10 arcsec / yr as objects at rest, seen every three days in seasons of 200 days, four times of five, among false
+detections: how many keep one id, and what the catalogue says of their motions.
 """
 
 import argparse
@@ -11,15 +15,22 @@ import json
 import tempfile
 import time
 from collections import defaultdict
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import sqlalchemy as sa
 
+from flows.storage.association_links import SOURCE
 from flows.storage.association_store import opened_association
 from kernels.linking.association import Reach, match_places
-from kernels.sky.positions import unit_vectors
+from kernels.sky.positions import along_great_circle, unit_vectors
+from schemas.dia_object import ASSOCIATION
 from schemas.exposure import ExposureKey
 from schemas.settings import AssociationSettings
+from schemas.stage import Context
+from stages.gather_dia_objects import STAGE
 from tests.support.association import detections
 
 ERROR = 0.1 / 3600  # deg
@@ -101,17 +112,92 @@ def week(rng, folder, settings, visits, objects, nights, across):
     return {"whole": f"{whole} of {len(real)} objects", "pure": f"{pure} of {len(owned)} ids"}
 
 
+def star_field(rng, objects):
+    """Return ra and dec, deg, of stars and then of objects at rest, and their motions, arcsec / yr, and directions."""
+    ra, dec = 150 + rng.uniform(0, FIELD, 2 * objects), rng.uniform(0, FIELD, 2 * objects)
+    speed = np.concatenate([10 ** rng.uniform(np.log10(0.05), 1, objects), np.zeros(objects)])
+    return ra, dec, speed, rng.uniform(0, 360, 2 * objects)
+
+
+def observed(rng, place, day, false):
+    """Return rows of detections of a day, as ra and dec, and which of the field each is of; -1: a false one.
+
+    Errors are those that the association assumes: 0.1 arcsec that are stated, and 0.05 that are not.
+    """
+    ra, dec, speed, angle = place
+    seen = np.flatnonzero(rng.random(len(ra)) < 0.8)
+    lon, lat, _ = along_great_circle(ra[seen], dec[seen], angle[seen], speed[seen] * day / 365.25 / 3600)
+    noise = rng.normal(0, np.hypot(ERROR, 0.05 / 3600), (2, len(seen)))
+    anywhere = 150 + rng.uniform(0, FIELD, false), rng.uniform(0, FIELD, false)
+    found = lon + noise[0] / np.cos(np.radians(lat)), lat + noise[1]
+    which = np.concatenate([seen, np.full(false, -1)])
+    return *(np.concatenate(both) for both in zip(found, anywhere, strict=True)), which
+
+
+def stars(rng, folder, settings, objects, years):
+    """Print, by their motion, which stars have one id; then what the catalogue has of their motions."""
+    place, owner, spent = star_field(rng, objects), {}, 0.0
+    days = np.cumsum(rng.uniform(1.5, 4.5, int(years * 365.25 / 3)))
+    with opened_association(folder, settings, anew=True) as store:
+        for visit, day in enumerate(days[days % 365.25 < 200]):
+            ra, dec, which = observed(rng, place, day, objects // 4)
+            found = detections(visit, ra, dec, mjd=60000 + day)
+            owner |= dict(zip(found["diaSourceId"].to_pylist(), which.tolist(), strict=True))
+            night = (date(2023, 2, 25) + timedelta(day)).strftime("%Y%m%d")
+            busy = time.process_time()
+            store.associate(ExposureKey(night=night, visit=visit, detector=3), "d", found, settings)
+            spent += time.process_time() - busy
+        names = [one.name for one in ASSOCIATION.schema]
+        rows = store._rows(sa.select(*(SOURCE.c[name] for name in names)))
+    links = pa.Table.from_pylist([dict(row._mapping) for row in rows], schema=ASSOCIATION.schema)
+    told(links, np.array([owner[one] for one in links["diaSourceId"].to_pylist()]), place)
+    print(json.dumps({"visits": visit + 1, "detections": len(links), "processor_ms": round(1e3 * spent / (visit + 1))}))
+
+
+def told(links, owner, place):
+    """Print what came of stars and of objects at rest."""
+    table = STAGE({ASSOCIATION.name: links}, Context()).rows
+    row_of = {identity: n for n, identity in enumerate(table["diaObjectId"].to_pylist())}
+    columns = {name: table[name].to_numpy() for name in ("pmRa", "pmRaErr", "pmDec", "pmDecErr")}
+    speed, angle = place[2], np.radians(place[3])
+    ids, pulls, significant = links["diaObjectId"].to_numpy(), np.full((len(speed), 2), np.nan), np.zeros(len(speed))
+    one_id, main = np.zeros(len(speed), bool), np.zeros(len(speed))
+    for star in range(len(speed)):
+        own, count = np.unique(ids[owner == star], return_counts=True)
+        one_id[star], main[star] = len(own) == 1, count.max() / count.sum()
+        east, east_error, north, north_error = (values[row_of[own[count.argmax()]]] for values in columns.values())
+        true = 1e3 * speed[star] * np.sin(angle[star]), 1e3 * speed[star] * np.cos(angle[star])
+        pulls[star] = (east - true[0]) / east_error, (north - true[1]) / north_error
+        significant[star] = np.hypot(east, north) / np.hypot(east_error, north_error) * 2**0.5
+    for low, high in ((0.05, 0.2), (0.2, 1), (1, 3), (3, 10), (0, 0)):
+        some = (speed >= low) & (speed < high) if high else speed == 0
+        report = {
+            "arcsec_yr": [low, high], "objects": int(some.sum()), "one_id": int(one_id[some].sum()),
+            "in_main_id": round(float(main[some].mean()), 4), "above_5_sigma": int((significant[some] > 5).sum()),
+        }  # fmt: skip
+        kept = pulls[some & one_id]
+        spread = {"pull_mean": kept.mean(axis=0), "pull_sigma": kept.std(axis=0)}
+        print(json.dumps(report | {name: np.round(value, 2).tolist() for name, value in spread.items()}))
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--objects", type=int, default=1_000_000)
     parser.add_argument("--visits", type=int, default=700)
-    parser.add_argument("--detections", type=int, default=100)
+    parser.add_argument("--detections", type=int)
     parser.add_argument("--nights", type=int, default=7)
     parser.add_argument("--fields", type=int, help="default: half as many as visits")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--store", default="auto")
+    parser.add_argument("--stars", action="store_true")
+    parser.add_argument("--years", type=float, default=3.0)
     given = parser.parse_args()
     rng = np.random.default_rng(1)
+    if given.stars:
+        with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+            stars(rng, Path(folder), AssociationSettings(store=given.store), given.detections or 400, given.years)
+        raise SystemExit
+    given.detections = given.detections or 100
     print(json.dumps(matching(rng, given.objects)))
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         settings = AssociationSettings(store=given.store)

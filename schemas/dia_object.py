@@ -28,7 +28,7 @@ ASSOCIATION = TableOf(
             column("y", pa.float64(), "", "Second component."),
             column("z", pa.float64(), "", "Third component."),
             column("weight", pa.float64(), "arcsec-2", "Inverse variance of the position along each axis."),
-            column("separation", pa.float64(), "arcsec", "From the object's mean position when it was associated."),
+            column("separation", pa.float64(), "arcsec", "From the object's place when it was associated."),
             column("midpointMjdTai", pa.float64(), "d", "Middle of the exposure, MJD TAI."),
             column("band", pa.string(), "", "Filter band."),
             column("psfFlux", pa.float64(), "nJy", "Flux of a point source.", nullable=True),
@@ -59,6 +59,15 @@ def _of_band(band: str) -> Iterator[pa.Field]:
     yield _float(f"{name}Max", "nJy", "Largest psfFlux.", f"{flux};stat.max")
 
 
+def _motion(axis: str, name: str) -> Iterator[pa.Field]:
+    ucd = f"pos.pm;pos.eq.{axis.lower()}"
+    yield _float(
+        f"pm{axis}", "mas / yr", f"Proper motion in {name}, without parallax; null of fewer than 3 nights, or less "
+        "than 30 days.", ucd,
+    )  # fmt: skip
+    yield _float(f"pm{axis}Err", "mas / yr", "Its standard error.", f"stat.error;{ucd}")
+
+
 DIA_OBJECT = TableOf(
     "dia_object",
     pa.schema(
@@ -83,6 +92,11 @@ DIA_OBJECT = TableOf(
             *(field for band in BANDS for field in _of_band(band)),
             column("flags", pa.int32(), "", "Bits: " + ", ".join(f"{one.value} {one.name}" for one in DiaObjectFlag)
                    + "."),
+            column(
+                "radecMjdTai", pa.float64(), "d", "When the object is at ra, dec: mean time of the detections, by "
+                "their errors, MJD TAI.", ucd="time.epoch;pos",
+            ),
+            *(field for axis, name in (("Ra", "ra times cos(dec)"), ("Dec", "dec")) for field in _motion(axis, name)),
         ]
     ),
     product=True,
@@ -96,8 +110,8 @@ DIA_OBJECT_SOURCE = TableOf(
             column("diaSourceId", pa.int64(), "", "Detection of the night; trails and what has no place are left out."),
             column("diaObjectId", pa.int64(), "", "Its object in `dia_object`."),
             column(
-                "separation", pa.float32(), "arcsec", "From the object's mean position when it was associated; 0 where "
-                "it began the object.",
+                "separation", pa.float32(), "arcsec", "From the object's place when it was associated: its mean "
+                "position, or where its proper motion brings it; 0 where it began the object.",
             ),
         ]
     ),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kernels.linking.association import FluxStatistics, Reach, flux_statistics
 from kernels.linking.detections import SLOWEST
+from kernels.linking.proper_motion import LEAST_DAYS, LEAST_NIGHTS, Motions, fit_motions, motion_sums
 from kernels.sky.positions import sky_position
 from schemas.class_table import STAR_GALAXY
 from schemas.dia_object import ASSOCIATION, DIA_OBJECT, DiaObjectFlag
@@ -42,12 +43,12 @@ def gather_dia_objects(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     found = inputs[ASSOCIATION.name]
     ids, group = np.unique(found["diaObjectId"].to_numpy(), return_inverse=True)
     count = np.bincount(group, minlength=len(ids))
-    weight = found["weight"].to_numpy()
-    whole = np.bincount(group, weight, len(ids))
-    parts = [np.bincount(group, weight * found[axis].to_numpy(), len(ids)) for axis in "xyz"]
-    ra, dec = sky_position(np.stack(parts, axis=-1))
-    error = pa.array(1 / np.sqrt(whole) / 3600, pa.float32())
     mjd = found["midpointMjdTai"].to_numpy()
+    vectors = np.stack([found[axis].to_numpy() for axis in "xyz"], axis=1)
+    sums = motion_sums(vectors, found["weight"].to_numpy(), mjd)
+    motions = fit_motions(np.stack([np.bincount(group, part, len(ids)) for part in sums.T], axis=1), count)
+    ra, dec = sky_position(motions.place)
+    error = pa.array(motions.place_sigma / 3600, pa.float32())
     first, last = np.full(len(ids), np.inf), np.full(len(ids), -np.inf)
     np.minimum.at(first, group, mjd)
     np.maximum.at(last, group, mjd)
@@ -63,8 +64,25 @@ def gather_dia_objects(inputs: Mapping[str, Any], context: Context) -> pa.Table:
         "lastDiaSourceMjdTai": last,
         **{name: column for band in BANDS for name, column in _of_band(found, group, len(ids), band).items()},
         "flags": pa.array(flags, pa.int32()),
+        **_motion(motions, (_nights(found, group, len(ids)) >= LEAST_NIGHTS) & (last - first >= LEAST_DAYS)),
     }
     return pa.table(columns, schema=DIA_OBJECT.schema)
+
+
+def _nights(found: pa.Table, group: NDArray[np.int64], groups: int) -> NDArray[np.int64]:
+    """Return on how many nights each object was seen."""
+    night = found["night"].combine_chunks().dictionary_encode()
+    seen = np.unique(group * len(night.dictionary) + night.indices.to_numpy())
+    return np.bincount(seen // max(len(night.dictionary), 1), minlength=groups)
+
+
+def _motion(motions: Motions, known: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the columns of proper motions, null where they are not known."""
+    east, north, error = motions.on_sky()
+    columns = {"pmRa": east, "pmRaErr": error, "pmDec": north, "pmDecErr": error}
+    return {"radecMjdTai": motions.epoch} | {
+        name: pa.array(values, pa.float32(), mask=~known) for name, values in columns.items()
+    }
 
 
 def _of_band(found: pa.Table, group: NDArray[np.int64], groups: int, band: str) -> dict[str, pa.Array]:
@@ -102,7 +120,7 @@ def _sits_on(inputs: Mapping[str, Any], group: NDArray[np.int64], objects: int) 
 
 STAGE = Stage(
     name="gather_dia_objects",
-    version="1",
+    version="2",
     per="night",
     needs=(ASSOCIATION,),
     optional=(DIA_LINK, STAR_GALAXY),

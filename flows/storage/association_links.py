@@ -17,7 +17,10 @@ from kernels.linking.association import (
     is_trail,
     match_places,
     position_sigma,
+    wide_cells_near,
+    wide_cells_of,
 )
+from kernels.linking.proper_motion import ORIGIN, Motions, fit_motions, motion_sums
 from kernels.sky.positions import sky_position, unit_vectors
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey
@@ -26,12 +29,15 @@ from schemas.settings import AssociationSettings
 FILE = "association.sqlite"
 """Below the output folder."""
 
-VERSION = 1
-"""Of the tables."""
+VERSION = 2
+"""Of the tables; `flows.storage.association_versions` converts those of version 1."""
 
 _AT_ONCE = 1000  # values in one query
 _RANKS = 1 << 12
 _BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+SUMS = ("x", "y", "z", "weight", "tx", "ty", "tz", "t", "tt")
+"""Columns of what `kernels.linking.proper_motion.motion_sums` gives."""
 
 TABLES = sa.MetaData()
 """Of the store, a table for each name below."""
@@ -44,8 +50,10 @@ OBJECT = sa.Table(
     sa.Column("cell", _BIG, nullable=False, index=True),
     sa.Column("ra", sa.Double, nullable=False),
     sa.Column("dec", sa.Double, nullable=False),
-    *(sa.Column(name, sa.Double, nullable=False) for name in ("x", "y", "z", "weight")),  # sums; x y z by the weights
+    *(sa.Column(name, sa.Double, nullable=False) for name in SUMS),
     sa.Column("nDiaSources", sa.Integer, nullable=False),
+    sa.Column("nights", sa.Integer, nullable=False),  # with a detection, at least
+    sa.Column("movingCell", _BIG, index=True),  # wide; null of what is at rest
     sa.Column("firstDiaSourceMjdTai", sa.Double, nullable=False),
     sa.Column("lastDiaSourceMjdTai", sa.Double, nullable=False),
     sa.Column("createdBy", _BIG, nullable=False),
@@ -84,7 +92,7 @@ REFUSAL = sa.Table(
     sa.Column("detector", sa.Integer, primary_key=True, autoincrement=False),
     *(sa.Column(name, sa.String, nullable=False) for name in ("digest", "code", "where", "problem", "remedy")),
 )
-"""Exposures that cannot be associated as they are, and why; stores of earlier versions get it with the first."""
+"""Exposures that cannot be associated as they are, and why."""
 
 EVENT = sa.Table(
     "event",
@@ -96,6 +104,15 @@ EVENT = sa.Table(
     sa.Column("detector", sa.Integer, nullable=False),
     sa.Column("at", sa.String, nullable=False),
 )
+
+
+def _counted() -> tuple[sa.ColumnElement[Any], ...]:
+    """Return what `_STATE` has of an object, as a query by objects finds it from their detections."""
+    weight, mjd = SOURCE.c.weight, SOURCE.c.midpointMjdTai
+    place, t = [SOURCE.c[axis] for axis in "xyz"], mjd - ORIGIN
+    terms = (*place, 1.0, *(t * axis for axis in place), t, t * t)
+    counts = sa.func.count(), sa.func.count(sa.distinct(SOURCE.c.night)), sa.func.min(mjd), sa.func.max(mjd)
+    return SOURCE.c.diaObjectId, *(sa.func.sum(weight * term) for term in terms), *counts
 
 
 class Associated(NamedTuple):
@@ -119,9 +136,8 @@ class UsableDetections(NamedTuple):
 
     @property
     def sums(self) -> NDArray[np.float64]:
-        """Return the direction by the weight, and the weight, (n, 4)."""
-        weight = self.sigma[:, None] ** -2
-        return np.hstack([weight * self.vectors, weight])
+        """Return what motions are fitted to, (n, 9)."""
+        return motion_sums(self.vectors, self.sigma**-2, self.mjd)
 
 
 def usable_detections(found: pa.Table, least_trail: float) -> UsableDetections:
@@ -145,7 +161,8 @@ def usable_detections(found: pa.Table, least_trail: float) -> UsableDetections:
     return UsableDetections(kept["diaSourceId"].to_numpy(), ra, dec, vectors, sigma, mjd, values)
 
 
-_STATE = ("diaObjectId", "x", "y", "z", "weight", "nDiaSources", "firstDiaSourceMjdTai", "lastDiaSourceMjdTai")
+_STATE = ("diaObjectId", *SUMS, "nDiaSources", "nights", "firstDiaSourceMjdTai", "lastDiaSourceMjdTai")
+_APART_D = 0.5  # between detections of two nights, at least
 
 
 def source_ids(key: ExposureKey) -> tuple[int, int]:
@@ -155,13 +172,27 @@ def source_ids(key: ExposureKey) -> tuple[int, int]:
 
 
 class _Objects(NamedTuple):
-    """Objects: ids, (n, 4) sums of their detections, number of these, times of the first and the last."""
+    """Objects: ids, (n, 9) sums of their detections, number of these and of their nights, first and last time."""
 
     ids: NDArray[np.int64]
     sums: NDArray[np.float64]
     number: NDArray[np.int64]
+    nights: NDArray[np.int64]
     first: NDArray[np.float64]
     last: NDArray[np.float64]
+
+    @classmethod
+    def read(cls, rows: Sequence[Sequence[Any]]) -> "_Objects":
+        """Return those of rows with the columns of `_STATE`."""
+        ids = np.array([row[0] for row in rows], np.int64)  # which float64 does not hold
+        columns = np.array([tuple(row[1:]) for row in rows], np.float64).reshape(-1, len(_STATE) - 1).T
+        number, nights = columns[-4:-2].astype(np.int64)
+        return cls(ids, columns[:-4].T, number, nights, columns[-2], columns[-1])
+
+    def motions(self) -> tuple[Motions, NDArray[np.bool_]]:
+        """Return how they move, and which of them do."""
+        found = fit_motions(self.sums, self.number)
+        return found, found.moving(self.nights)
 
     def values(self) -> list[dict[str, Any]]:
         """Return their rows, without who began them."""
@@ -174,9 +205,11 @@ class _Objects(NamedTuple):
             "dec": dec,
             "cell": cells_of(ra, dec),
         }
+        wide = np.where(self.motions()[1], wide_cells_of(ra, dec), -1).tolist()
+        rows = zip(*(one.tolist() for one in columns.values()), strict=True)
         return [
-            dict(zip(columns, row, strict=True))
-            for row in zip(*(one.tolist() for one in columns.values()), strict=True)
+            {**dict(zip(columns, row, strict=True)), "movingCell": None if cell < 0 else cell}
+            for row, cell in zip(rows, wide, strict=True)
         ]
 
 
@@ -216,8 +249,9 @@ class ExposureLinks:
         before = self._taken_out()
         near = self._near(rows, settings.max_arcsec)
         reach = Reach(settings.sigmas, settings.min_arcsec, settings.max_arcsec)
-        places = near.sums[:, :3] / np.linalg.norm(near.sums[:, :3], axis=1, keepdims=True)
-        pairs = match_places(rows.vectors, rows.sigma, places, near.sums[:, 3] ** -0.5, reach)
+        motions, moving = near.motions()
+        places = motions.at(float(rows.mjd[0]) if len(rows.ids) else ORIGIN, moving)
+        pairs = match_places(rows.vectors, rows.sigma, *places, reach)
         object_of, apart = np.full(len(rows.ids), -1, np.int64), np.zeros(len(rows.ids))
         object_of[pairs.rows], apart[pairs.rows] = near.ids[pairs.which], pairs.separation
         self._join(rows, pairs, near)
@@ -250,25 +284,29 @@ class ExposureLinks:
         return (VISIT.c.visit == self._key.visit) & (VISIT.c.detector == self._key.detector)
 
     def _near(self, rows: UsableDetections, arcsec: float) -> "_Objects":
-        """Return the objects in the cells about the detections, by their ids."""
-        cells = cells_near(rows.ra, rows.dec, arcsec) if len(rows.ids) else ()
-        found = sorted(tuple(one) for one in self._selected([OBJECT.c[name] for name in _STATE], OBJECT.c.cell, cells))
-        columns = np.array(found, np.float64).reshape(-1, len(_STATE)).T
-        ids = np.array([one[0] for one in found], np.int64)  # which float64 does not hold
-        return _Objects(ids, columns[1:5].T, columns[5].astype(np.int64), columns[6], columns[7])
+        """Return the objects in the cells about the detections, and those that move not far away, by their ids."""
+        if not len(rows.ids):
+            return _Objects.read([])
+        columns, found = [OBJECT.c[name] for name in _STATE], dict[int, Sequence[Any]]()
+        moving = wide_cells_near(rows.ra, rows.dec)
+        for column, cells in ((OBJECT.c.cell, cells_near(rows.ra, rows.dec, arcsec)), (OBJECT.c.movingCell, moving)):
+            found |= {one[0]: one for one in _selected(self._connection, columns, column, cells)}
+        return _Objects.read([found[one] for one in sorted(found)])
 
     def _join(self, rows: UsableDetections, pairs: PlaceMatches, near: "_Objects") -> None:
         """Add detections to the objects that they are; one that had none begins again."""
         which, mjd = pairs.which, rows.mjd[pairs.rows]
         had = near.number[which] > 0
+        apart = (mjd > near.last[which] + _APART_D) | (mjd < near.first[which] - _APART_D)
         changed = _Objects(
             near.ids[which],
             near.sums[which] * had[:, None] + rows.sums[pairs.rows],
             near.number[which] + 1,
+            np.where(had, near.nights[which] + apart, 1),
             np.where(had, np.minimum(near.first[which], mjd), mjd),
             np.where(had, np.maximum(near.last[which], mjd), mjd),
         )
-        self._update([{"of": one.pop("diaObjectId"), **one} for one in changed.values()])
+        _update(self._connection, [{"of": one.pop("diaObjectId"), **one} for one in changed.values()])
 
     def _begun(self, rows: UsableDetections, new: NDArray[np.int64]) -> list[int]:
         """Begin an object for each of some detections; return their ids."""
@@ -291,7 +329,8 @@ class ExposureLinks:
                 self._event("renamed", identity)
             made.append((identity, source))
         ids = np.array([identity for identity, _ in made], np.int64)
-        begun = _Objects(ids, rows.sums[new], np.ones(len(new), np.int64), rows.mjd[new], rows.mjd[new])
+        one = np.ones(len(new), np.int64)
+        begun = _Objects(ids, rows.sums[new], one, one, rows.mjd[new], rows.mjd[new])
         self._insert(
             OBJECT, [{**one, "createdBy": source} for one, (_, source) in zip(begun.values(), made, strict=True)]
         )
@@ -299,31 +338,12 @@ class ExposureLinks:
 
     def _refresh(self, ids: Collection[int]) -> None:
         """Count objects anew that have lost a detection; one without stays where it was."""
-        weight, mjd = SOURCE.c.weight, SOURCE.c.midpointMjdTai
-        sums = [sa.func.sum(weight * SOURCE.c[axis]) for axis in "xyz"]
-        columns = [
-            SOURCE.c.diaObjectId,
-            *sums,
-            sa.func.sum(weight),
-            sa.func.count(),
-            sa.func.min(mjd),
-            sa.func.max(mjd),
-        ]
-        found = self._selected(columns, SOURCE.c.diaObjectId, ids, group=SOURCE.c.diaObjectId)
-        if found:
-            left = np.array([one[0] for one in found], np.int64)
-            values = np.array([one[1:] for one in found], np.float64).T
-            changed = _Objects(left, values[:4].T, values[4].astype(np.int64), values[5], values[6])
-            self._update([{"of": one.pop("diaObjectId"), **one} for one in changed.values()])
-        self._update([{"of": one, "nDiaSources": 0} for one in sorted(set(ids) - {one[0] for one in found})])
-
-    def _update(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        if rows:
-            self._connection.execute(OBJECT.update().where(OBJECT.c.diaObjectId == sa.bindparam("of")), list(rows))
+        left = count_anew(self._connection, ids)
+        _update(self._connection, [{"of": one, "nDiaSources": 0} for one in sorted(set(ids) - left)])
 
     def _empty(self, ids: Collection[int]) -> set[int]:
         """Return those of some objects that have no detection."""
-        found = self._selected([OBJECT.c.diaObjectId, OBJECT.c.nDiaSources], OBJECT.c.diaObjectId, ids)
+        found = _selected(self._connection, [OBJECT.c.diaObjectId, OBJECT.c.nDiaSources], OBJECT.c.diaObjectId, ids)
         return {one[0] for one in found if one[1] == 0}
 
     def _events(self, kind: str, ids: Collection[int]) -> None:
@@ -342,16 +362,29 @@ class ExposureLinks:
         if rows:
             self._connection.execute(table.insert(), list(rows))
 
-    def _selected(
-        self,
-        columns: Sequence[Any],
-        column: sa.Column[Any],
-        values: Collection[int] | NDArray[np.int64],
-        group: Any = None,
-    ) -> list[sa.Row[Any]]:
-        """Return columns of the rows in which one has some values, not too many in one query."""
-        wanted, found = sorted(int(one) for one in values), list[sa.Row[Any]]()
-        for first in range(0, len(wanted), _AT_ONCE):
-            statement = sa.select(*columns).where(column.in_(wanted[first : first + _AT_ONCE]))
-            found += self._connection.execute(statement if group is None else statement.group_by(group)).all()
-        return found
+
+def count_anew(connection: sa.Connection, ids: Collection[int]) -> set[int]:
+    """Work out anew, from their detections, what is known of some objects; return those that have any."""
+    found = _selected(connection, _counted(), SOURCE.c.diaObjectId, ids, group=SOURCE.c.diaObjectId)
+    _update(connection, [{"of": one.pop("diaObjectId"), **one} for one in _Objects.read(found).values()])
+    return {one[0] for one in found}
+
+
+def _update(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        connection.execute(OBJECT.update().where(OBJECT.c.diaObjectId == sa.bindparam("of")), list(rows))
+
+
+def _selected(
+    connection: sa.Connection,
+    columns: Sequence[Any],
+    column: sa.Column[Any],
+    values: Collection[int] | NDArray[np.int64],
+    group: Any = None,
+) -> list[sa.Row[Any]]:
+    """Return columns of the rows in which one has some values, not too many in one query."""
+    wanted, found = sorted(int(one) for one in values), list[sa.Row[Any]]()
+    for first in range(0, len(wanted), _AT_ONCE):
+        statement = sa.select(*columns).where(column.in_(wanted[first : first + _AT_ONCE]))
+        found += connection.execute(statement if group is None else statement.group_by(group)).all()
+    return found

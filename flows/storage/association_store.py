@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from flows.storage.association_links import (
     EVENT,
     FILE,
-    META,
     NIGHT,
     OBJECT,
     REFUSAL,
@@ -25,6 +24,7 @@ from flows.storage.association_links import (
     source_ids,
     usable_detections,
 )
+from flows.storage.association_versions import EARLIER, brought_up, version_of
 from flows.storage.atomic import make_folder, require_lease, writing
 from flows.storage.bucket_path import BucketPath
 from flows.storage.digest import digest
@@ -62,7 +62,7 @@ class AssociationStore:
     """
 
     def __init__(self, engine: sa.Engine, where: str, path: Path | None) -> None:
-        self._engine, self._where, self._path, self._refusals = engine, where, path, False
+        self._engine, self._where, self._path = engine, where, path
 
     def nights(self) -> dict[str, tuple[str, str]]:
         """Return night -> stamp of the ledger when it was last associated, and digest of its association."""
@@ -83,16 +83,12 @@ class AssociationStore:
         """Note why an exposure, with the digest of its detections, cannot be associated, until it is."""
         named = {name: getattr(error, name) for name in ("code", "where", "problem", "remedy")}
         with self._change() as connection:
-            REFUSAL.create(connection, checkfirst=True)
             connection.execute(REFUSAL.delete().where(_is_refusal(key)))
             row = {"visit": key.visit, "detector": key.detector, "digest": made_from, **named}
             connection.execute(REFUSAL.insert().values(**row))
-        self._refusals = True
 
     def refusal(self, key: ExposureKey, made_from: str) -> BadInput | None:
         """Return why an exposure cannot be associated as its detections are; None: that is not known."""
-        if not self._refusals:
-            return None
         found = self._rows(sa.select(REFUSAL).where(_is_refusal(key), REFUSAL.c.digest == made_from))
         return (
             BadInput(*(getattr(found[0], name) for name in ("code", "where", "problem", "remedy"))) if found else None
@@ -150,8 +146,7 @@ class AssociationStore:
         """
         rows = usable_detections(found, settings.min_trail_arcsec)
         with self._change() as connection:
-            if self._refusals:
-                connection.execute(REFUSAL.delete().where(_is_refusal(key)))
+            connection.execute(REFUSAL.delete().where(_is_refusal(key)))
             return ExposureLinks(connection, key).associate(made_from, rows, len(found), settings)
 
     def withdraw(self, key: ExposureKey) -> None:
@@ -174,13 +169,12 @@ class AssociationStore:
         self._engine.dispose()
 
     def prepare(self) -> None:
-        """Make the tables where there are none, and refuse those of another version."""
-        if (version := self._version()) is None:
-            with self._change() as connection:
-                if not sa.inspect(connection).has_table(META.name):  # somebody else may have made them meanwhile
-                    TABLES.create_all(connection)
-                    connection.execute(META.insert().values(version=VERSION))
-            version = self._version()
+        """Make the tables where there are none, convert those of an earlier version, and refuse those of another."""
+        with self._reading() as connection:
+            version = version_of(connection)
+        if version is None or version in EARLIER:
+            with self._change() as connection:  # somebody else may have done so meanwhile
+                version = brought_up(connection)
         if version != VERSION:
             raise Misconfigured(
                 "other_version", self._where,
@@ -188,20 +182,11 @@ class AssociationStore:
                 "use the version that wrote it, or make it again: `nightstride associate OUT --rebuild`.",
             )  # fmt: skip
 
-    def _version(self) -> int | None:
-        with self._reading() as connection:
-            inspector = sa.inspect(connection)
-            if not inspector.has_table(META.name):
-                return None
-            self._refusals = inspector.has_table(REFUSAL.name)
-            return int(connection.execute(sa.select(META.c.version)).scalar_one())
-
     def clear(self) -> None:
         """Drop all that it holds, of whatever version."""
         with self._change() as connection:
             TABLES.drop_all(connection)
-            TABLES.create_all(connection)
-            connection.execute(META.insert().values(version=VERSION))
+            brought_up(connection)
 
     def _rows(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         with self._reading() as connection:

@@ -134,6 +134,21 @@ def cells_near(ra: Floats, dec: Floats, arcsec: float) -> Integers:
     return np.unique(np.concatenate([cells_of(ra, dec), cells_of(ring_ra, ring_dec)]))
 
 
+def wide_cells_of(ra: Floats, dec: Floats) -> Integers:
+    """Return the order-9 nested HEALPix cells of places in deg: 7 arcmin wide."""
+    return healpix_cells(ra, dec, 9)
+
+
+def wide_cells_near(ra: Floats, dec: Floats) -> Integers:
+    """Return the wide cells of places in deg and their neighbours: in them lies all within 4 arcmin; sorted."""
+    from astropy_healpix import HEALPix
+
+    own = np.unique(wide_cells_of(ra, dec))
+    beside = HEALPix(nside=2**9, order="nested").neighbours(own)
+    found = np.unique(np.concatenate([own, np.asarray(beside, np.int64).ravel()]))
+    return found[found >= 0]  # eight cells of the sky have seven neighbours
+
+
 class FluxStatistics(NamedTuple):
     """Statistics of the fluxes of objects in one band, (n,) each; NaN where there are too few.
 

@@ -94,6 +94,41 @@ def test_flags_say_what_detections_sit_on():
     assert {row["flags"] for row in gathered(found, dia_link=on).values()} == {0}
 
 
+def motion_of(*places):
+    """The row of an object that was seen at (night, days, arcsec east, arcsec north) of a place at 60 deg north."""
+    rows = [
+        (n, 0, night, 10 + east * ARCSEC / np.cos(np.radians(60)), 60 + north * ARCSEC, 100, 61000.0 + day, "r", 1.0)
+        for n, (night, day, east, north) in enumerate(places)
+    ]
+    return gathered(association(*rows))[0]
+
+
+def test_a_star_has_the_motion_of_its_detections():
+    """1 arcsec east and 2 south in a year; three nights with two detections each, of the same errors."""
+    years = (0.0, 0.5, 1.0)
+    row = motion_of(*((f"2026010{n}", 365.25 * y + k / 48, y, -2 * y) for n, y in enumerate(years) for k in (0, 1)))
+    assert (row["pmRa"], row["pmDec"]) == pytest.approx((1000, -2000), rel=1e-3)
+    # Six of 0.1 arcsec, 0.5 yr apart from the mean: 0.1 / sqrt(4 / 4) arcsec / yr.
+    assert row["pmRaErr"] == row["pmDecErr"] == pytest.approx(100, rel=1e-3)
+    assert row["radecMjdTai"] == pytest.approx(61000 + 365.25 / 2 + 1 / 96)
+    assert (row["ra"], row["dec"]) == pytest.approx((10 + 0.5 * ARCSEC * 2, 60 - ARCSEC), abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("nights", "days", "known"),
+    [("112", (0, 20, 40), False), ("123", (0, 20, 29), False), ("123", (0, 20, 30), True), ("1", (0,), False)],
+)
+def test_a_motion_needs_three_nights_in_thirty_days(nights, days, known):
+    row = motion_of(*((f"2026010{night}", day, 0, 0) for night, day in zip(nights, days, strict=True)))
+    columns = [row[name] for name in ("pmRa", "pmRaErr", "pmDec", "pmDecErr")]
+    assert [one is not None for one in columns] == [known] * 4
+    assert row["radecMjdTai"] == pytest.approx(61000 + np.mean(days))
+
+
+def test_a_night_without_detections_has_no_objects():
+    assert len(STAGE({ASSOCIATION.name: ASSOCIATION.empty()}, Context()).rows) == 0
+
+
 def test_links_are_those_of_the_last_night():
     found = association(
         (9, 1, "20260101", 10.0, 0.0, 100, 61000.0, "r", 1.0),

@@ -14,49 +14,16 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.nights.services.folder import DATABASE
-from flows.nights.services.processes import Postgres
 from flows.storage import association_store
-from flows.storage.association_links import FILE, REFUSAL
+from flows.storage.association_links import FILE
 from flows.storage.association_store import off_because, opened_association
 from flows.storage.bucket_path import located
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.settings import AssociationSettings
 from tests.support.association import detections, key
-from tests.support.services import new_services, place, require_postgres
 
 SETTINGS = AssociationSettings()
 ARCSEC = 1 / 3600
-
-
-@pytest.fixture(scope="session")
-def postgres_url():
-    """An empty database of a server of the system's packages; the password is in the environment."""
-    require_postgres()
-    with place() as path:
-        folder = new_services(path)
-        server = Postgres(folder)
-        server.start()
-        try:
-            port = folder.addresses.postgres_port
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("PGPASSWORD", folder.database_password)
-                yield f"postgresql+psycopg://{DATABASE}@127.0.0.1:{port}/{DATABASE}"
-        finally:
-            server.stop()
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
-def given_settings(request):
-    return SETTINGS if request.param == "sqlite" else SETTINGS.model_copy(
-        update={"store": request.getfixturevalue("postgres_url")}
-    )  # fmt: skip
-
-
-@pytest.fixture
-def store(tmp_path, given_settings):
-    with opened_association(tmp_path, given_settings, anew=True) as opened:
-        yield opened
 
 
 def put(store, visit, ra, dec, digest="d", night="20260101", **columns):
@@ -105,6 +72,47 @@ def test_a_mean_position_that_moves_keeps_the_id(store):
         put(store, visit, [10.0], [0.4 * ARCSEC * (visit / 10)])
     assert set(links(store).values()) >= {source_id(1)}
     assert links(store)[source_id(5)] == source_id(1)
+
+
+def star(days, north, east=0.0):
+    """Where a star is after some days, that moves by arcsec a year: dec, deg, and its ra about 10 deg."""
+    return [10 + east * ARCSEC * days / 365.25], [north * ARCSEC * days / 365.25]
+
+
+def follow(store, days, north, start=0):
+    """Associate visits of a star, each of its own night, with a still one beside its way; return their objects."""
+    for n, day in enumerate(days):
+        (ra,), (dec,) = star(day, north)
+        night = f"2026{n // 28 + 1:02}{n % 28 + 1:02}"
+        put(store, start + n, [ra, 10 + 5 * ARCSEC], [dec, 0.0], mjd=61000 + day, night=night)
+    rows = [store.of_object(source_id(start + n, rank))[0] for n in range(len(days)) for rank in (0, 1)]
+    return rows[::2], rows[1::2]
+
+
+def test_a_star_of_high_proper_motion_keeps_its_id(store):
+    """3 arcsec a year, every ten days for 400 with a gap of 150; no detection is within reach of their mean."""
+    days = np.array([*range(0, 130, 10), *range(280, 400, 10)])
+    moving, still = follow(store, days, 3.0)
+    assert set(moving) == {source_id(0, 0)}
+    assert set(still) == {source_id(0, 1)}
+    _, rows = store.of_object(source_id(0, 0))
+    assert max(rows["separation"].to_pylist()[12:]) < 0.01  # from where it was predicted
+    (ra,), (dec,) = star(-300, 3.0)
+    put(store, 900, [ra], [dec], mjd=61000 - 300, night="20250401")  # a backfill
+    assert store.of_object(source_id(900))[0] == source_id(0, 0)
+
+
+def test_a_star_that_moves_is_not_taken_for_one_that_rests_where_it_was(store):
+    follow(store, np.arange(0, 400, 20), 3.0)
+    put(store, 500, [10.0], [0.0], mjd=61400, night="20270301")  # three arcsec behind
+    assert store.of_object(source_id(500))[0] == source_id(500)
+
+
+def test_a_star_is_followed_when_its_exposures_are_searched_again(store):
+    days = np.arange(0, 400, 20)
+    moving, _ = follow(store, days, 3.0)
+    assert (follow(store, days, 3.0)[0], set(moving)) == (moving, {source_id(0, 0)})
+    assert store.events() == []
 
 
 def test_trails_and_what_has_no_place_are_of_no_object(store):
@@ -387,8 +395,6 @@ def test_limits_of_the_reach_are_in_order():
 
 
 def test_why_an_exposure_cannot_be_associated_is_known_until_it_is(tmp_path, given_settings, store):
-    with store._engine.begin() as connection:  # a store of an earlier version has no table of them
-        REFUSAL.drop(connection)
     error = BadInput("no_id_left", "exposure 1-3", "has none.", "rebuild.")
     with opened_association(tmp_path, given_settings) as found:
         assert found.refusal(key(1), "d") is None

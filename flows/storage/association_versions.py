@@ -1,0 +1,59 @@
+"""Versions of the tables of the association: new ones, and those of an earlier version, all of whose rows are kept."""
+
+import sqlalchemy as sa
+
+from flows.storage.association_links import META, OBJECT, REFUSAL, SUMS, TABLES, VERSION, count_anew
+from kernels.linking.proper_motion import ORIGIN
+
+EARLIER = (1,)
+"""Versions that are converted."""
+
+_PART = 50_000  # objects counted at a time
+
+
+def version_of(connection: sa.Connection) -> int | None:
+    """Return the version of the tables; None: there are none."""
+    if not sa.inspect(connection).has_table(META.name):
+        return None
+    return int(connection.execute(sa.select(META.c.version)).scalar_one())
+
+
+def brought_up(connection: sa.Connection) -> int:
+    """Return the version of the tables when missing ones have been made, and those of an earlier version converted.
+
+    Parameters
+    ----------
+    connection
+        In a transaction that writes: what fails leaves the tables as they were.
+    """
+    found = version_of(connection)
+    if found is None:
+        TABLES.create_all(connection)
+        connection.execute(META.insert().values(version=VERSION))
+    elif found in EARLIER:
+        _add_motions(connection)
+        connection.execute(META.update().values(version=VERSION))
+    else:
+        return found
+    return VERSION
+
+
+def _add_motions(connection: sa.Connection) -> None:
+    """Add to objects what motions are fitted to, from their detections."""
+    REFUSAL.create(connection, checkfirst=True)  # the first stores had none
+    added = (*SUMS[4:], "nights", "movingCell")
+    table = connection.dialect.identifier_preparer.format_table(OBJECT)
+    for name in added:
+        rule = "" if OBJECT.c[name].nullable else " NOT NULL DEFAULT 0"
+        kind = OBJECT.c[name].type.compile(connection.dialect)
+        quoted = connection.dialect.identifier_preparer.quote(name)
+        connection.execute(sa.text(f"ALTER TABLE {table} ADD COLUMN {quoted} {kind}{rule}"))
+    for index in OBJECT.indexes:
+        index.create(connection, checkfirst=True)
+    # One that has lost its detections is as if all had been at the time of the last.
+    t, weight = OBJECT.c.lastDiaSourceMjdTai - ORIGIN, OBJECT.c.weight
+    sums = (*(t * OBJECT.c[axis] for axis in "xyz"), t * weight, t * t * weight)
+    connection.execute(OBJECT.update().values(dict(zip(added, (*sums, 1), strict=False))))
+    ids = list(connection.scalars(sa.select(OBJECT.c.diaObjectId).order_by(OBJECT.c.diaObjectId)))
+    for first in range(0, len(ids), _PART):
+        count_anew(connection, ids[first : first + _PART])

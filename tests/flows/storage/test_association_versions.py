@@ -1,0 +1,127 @@
+"""Stores of version 1 on both databases: converted with all rows, or left as they were."""
+
+import threading
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from flows.storage import association_versions
+from flows.storage.association_links import OBJECT, TABLES
+from flows.storage.association_store import opened_association
+from tests.flows.storage.test_association_store import ARCSEC, follow, put, source_id
+
+FIRST = """
+CREATE TABLE dia_object (
+    "diaObjectId" BIGINT NOT NULL PRIMARY KEY, cell BIGINT NOT NULL, ra DOUBLE PRECISION NOT NULL,
+    dec DOUBLE PRECISION NOT NULL, x DOUBLE PRECISION NOT NULL, y DOUBLE PRECISION NOT NULL,
+    z DOUBLE PRECISION NOT NULL, weight DOUBLE PRECISION NOT NULL, "nDiaSources" INTEGER NOT NULL,
+    "firstDiaSourceMjdTai" DOUBLE PRECISION NOT NULL, "lastDiaSourceMjdTai" DOUBLE PRECISION NOT NULL,
+    "createdBy" BIGINT NOT NULL
+)
+"""
+"""Objects as version 1 had them; its other tables are those of version 2, without the refusals at first."""
+
+DAYS = np.arange(0, 400, 20)
+
+
+def contents(store):
+    """Rows of all tables by their keys, as column -> value."""
+    with store._engine.connect() as connection:
+        return {
+            table.name: [
+                dict(row._mapping) for row in connection.execute(sa.select(table).order_by(*table.primary_key))
+            ]
+            for table in TABLES.sorted_tables
+        }
+
+
+def make_first(store):
+    """Make a store what version 1 would have made it."""
+    with store._engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE dia_object RENAME TO later"))
+        for index in OBJECT.indexes:
+            index.drop(connection)
+        connection.execute(sa.text(FIRST))
+        names = [f'"{one["name"]}"' for one in sa.inspect(connection).get_columns("dia_object")]
+        columns = ", ".join(names)
+        connection.execute(sa.text(f"INSERT INTO dia_object ({columns}) SELECT {columns} FROM later"))
+        connection.execute(sa.text("CREATE INDEX ix_dia_object_cell ON dia_object (cell)"))
+        for table in ("later", "refusal"):
+            connection.execute(sa.text(f"DROP TABLE {table}"))
+        connection.execute(sa.text("UPDATE association_meta SET version = 1"))
+
+
+@pytest.fixture
+def filled(store):
+    """A store of a star that moves, one that does not, and an object that has lost its detection."""
+    follow(store, DAYS, 3.0)
+    put(store, 700, [50.0], [0.0], mjd=61200)
+    put(store, 700, [60.0], [0.0], mjd=61200, digest="e")
+    return store
+
+
+def same(found, expected):
+    assert {name: len(rows) for name, rows in found.items()} == {name: len(rows) for name, rows in expected.items()}
+    for name, rows in expected.items():
+        for ours, theirs in zip(found[name], rows, strict=True):
+            assert ours == {
+                column: value if not isinstance(value, float) else pytest.approx(value, rel=1e-12, abs=1e-12)
+                for column, value in theirs.items()
+            }
+
+
+def test_a_store_of_version_1_is_converted_with_all_rows(tmp_path, given_settings, filled):
+    expected = contents(filled)
+    assert [row["nDiaSources"] for row in expected["dia_object"]] == [20, 20, 0, 1]
+    make_first(filled)
+    with opened_association(tmp_path, given_settings) as store:
+        same(contents(store), expected)
+        assert store.events()[-1] == ("removed", source_id(700))
+        put(store, 800, [10.0, 50.0], [3.0 * ARCSEC * 500 / 365.25, 0.0], mjd=61500, night="20270501")
+        assert store.of_object(source_id(800, 0))[0] == source_id(0)  # followed
+        assert store.of_object(source_id(800, 1))[0] == source_id(700)  # brought back
+    with opened_association(tmp_path, given_settings) as store:
+        assert contents(store)["association_meta"] == [{"version": 2}]
+
+
+def test_a_conversion_that_fails_leaves_the_store_as_it_was(tmp_path, given_settings, filled, monkeypatch):
+    make_first(filled)
+
+    def state():
+        with filled._engine.connect() as connection:
+            inspector = sa.inspect(connection)
+            columns = {
+                name: [one["name"] for one in inspector.get_columns(name)] for name in inspector.get_table_names()
+            }
+            return columns, connection.execute(sa.text("SELECT * FROM dia_object ORDER BY 1")).all()
+
+    before = state()
+    monkeypatch.setattr(association_versions, "count_anew", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError), opened_association(tmp_path, given_settings):
+        pass
+    assert state() == before
+    monkeypatch.undo()
+    with opened_association(tmp_path, given_settings) as store:
+        assert store.counts() == (3, 41)
+
+
+def test_two_that_open_a_store_at_once_convert_it_once(tmp_path, given_settings, filled):
+    expected = contents(filled)
+    make_first(filled)
+    errors = []
+
+    def opened():
+        try:
+            with opened_association(tmp_path, given_settings):
+                pass
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=opened) for _ in range(3)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert errors == []
+    same(contents(filled), expected)
