@@ -108,6 +108,9 @@ def find(path: Path) -> Held | bytes | Path:
     """
     if not isinstance(path, BucketPath):
         return held(path) or path
+    # The holder of the lease need not ask: it joins and takes apart by itself.
+    if _is_held(path.parent) and path.name not in _names(path.parent, _term(path.parent)) and (one := joined(path)):
+        return one
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -146,8 +149,21 @@ def _listed(folder: Path) -> Sequence[Path]:
     """Return the parts in a folder, listed again where it may have changed."""
     if not isinstance(folder, BucketPath):
         return _parts(folder, _identity(folder))
-    out = folder.parents[2]  # a folder in a bucket has no time of its own; but who holds the lease changes it alone
-    return _parts(folder, (term_of(out),)) if holds(out) else parts(folder)
+    # A folder in a bucket has no time of its own.
+    return _parts(folder, _term(folder)) if _is_held(folder) else parts(folder)
+
+
+def _is_held(folder: Path) -> bool:
+    return holds(folder.parents[2])
+
+
+def _term(folder: Path) -> tuple[int]:
+    return (term_of(folder.parents[2]),)
+
+
+@lru_cache(maxsize=16)
+def _names(folder: Path, _: tuple[int, ...]) -> frozenset[str]:
+    return frozenset(path.name for path in folder.iterdir())
 
 
 def _identity(path: Path) -> tuple[int, int, int]:
@@ -165,6 +181,7 @@ def _parts(folder: Path, _: tuple[int, ...]) -> tuple[Path, ...]:
 def forget_parts() -> None:
     """Look at each folder again: this process has changed one."""
     _parts.cache_clear()
+    _names.cache_clear()
 
 
 def entries(part: Path) -> Mapping[str, Held]:

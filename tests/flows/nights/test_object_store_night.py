@@ -6,6 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.moto_server import KEY, SECRET, put_folder
+from flows.storage.bucket_path import located
+from flows.storage.compaction import compact
+from flows.storage.object_store import configure
+from schemas.settings import StoreSettings
 from tests.support.cli import nightstride
 from tests.support.night import DETECTORS, VISITS, catalogues, fingerprint, without_objects
 
@@ -110,3 +114,27 @@ def test_damage_is_found_and_made_good(server, bucket, night, nightstride_run):
     mended = nightstride_run(f"s3://{bucket}/raw", "--out", f"s3://{name}/out", **server.environment)
     assert mended.code == 0, mended.stderr
     assert of_run(published(client, name, "out/catalogs/")) == of_run(whole)
+
+
+def test_joined_catalogues_are_read_as_before(server, bucket, night, nightstride_run, tmp_path, monkeypatch):
+    """Last in this file: catalogues are no single objects any more."""
+    out = f"s3://{bucket}/out"
+
+    def rows():
+        done = nightstride("export", out, "--dataset", "dia_source", "--to", tmp_path / "d.csv", **server.environment)
+        assert done.code == 0, done.stderr
+        return sorted((tmp_path / "d.csv").read_text().splitlines())
+
+    before = rows()
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    configure(StoreSettings(endpoint=server.endpoint))
+    try:
+        (label,) = night.summary["nights"]
+        assert compact(located(out), label, 2, lambda fill, *folders: fill(*folders)) > 0
+    finally:
+        configure(StoreSettings())
+    assert rows() == before
+    assert nightstride("verify", out, **server.environment).code == 0
+    again = nightstride_run.here(f"s3://{bucket}/raw", "--out", out, **server.environment)
+    assert (again.code, again.counts) == (0, (ALL, 0, ALL, 0, 0)), again.stderr

@@ -20,6 +20,7 @@ from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
 from schemas.ledger import LEDGER_VERSION, ExposureRecord, NightRecord
 from schemas.settings import TileSettings
 from tests.support.ledger import lose_record, overwrite_document, overwrite_record
+from tests.support.memory_store import bucket_in_memory
 
 TABLES = {"hit": HIT}
 KEYS = [ExposureKey(night="20260101", visit=visit, detector=detector) for visit in (5, 6) for detector in (0, 1)]
@@ -35,8 +36,12 @@ def catalogue(n, shift=0):
 
 @pytest.fixture
 def out(tmp_path):
-    """Give an output folder of four exposures, one of them quarantined, one with its tiles."""
-    store, ledger = CatalogStore(tmp_path), Ledger(tmp_path)
+    return filled(tmp_path)
+
+
+def filled(out):
+    """Fill an output folder with four exposures, one of them quarantined, one with its tiles."""
+    store, ledger = CatalogStore(out), Ledger(out)
     for key in KEYS[:3]:
         path = store.publish(HIT, key, catalogue(20), f"digest {key.name}")
         values = {"source_uri": key.name, "source_sha256": "ab", "digest": "d", "software": "0", "finished_at": "now"}
@@ -56,8 +61,8 @@ def out(tmp_path):
         source_sha256="ab",
     )
     planes = {"difference": np.ones((60, 60), np.float32), "mask": np.zeros((60, 60), np.uint16)}
-    write_exposure(tmp_path / TILES, info, planes, TileSettings(tile=112, chunk=28), "d")
-    return tmp_path
+    write_exposure(out / TILES, info, planes, TileSettings(tile=112, chunk=28), "d")
+    return out
 
 
 def test_all_is_well(out):
@@ -221,6 +226,21 @@ def test_what_lies_in_a_part_is_compared_with_the_ledger(out):
     rewrite_record(out, '"rows":20', '"rows":21')
     (problem,) = verify_output(out, TABLES).problems
     assert (problem.code, "rows 20, recorded 21" in problem.problem) == ("not_as_recorded", True)
+
+
+def test_in_a_bucket_parts_are_listed_once_and_own_objects_looked_at(monkeypatch):
+    out, store = bucket_in_memory(monkeypatch)
+    filled(out)
+    join(out)
+    verify_output(out, TABLES)
+    before = len(store.names)
+    assert verify_output(out, TABLES).problems == ()
+    looked_for = [name for operation, name in store.names[before:] if operation in ("get", "head")]
+    assert not [name for name in looked_for if "catalogs" in name], "asked for each exposure"
+    CatalogStore(out).publish(HIT, KEYS[0], catalogue(7), "another")
+    problems = verify_output(out, TABLES).problems
+    assert {problem.code for problem in problems} == {"not_as_recorded", "unknown_rows"}
+    assert any("rows 7, recorded 20" in problem.problem for problem in problems)
 
 
 def test_a_damaged_part_is_one_problem_and_what_only_the_part_knows_is_another(out):
