@@ -34,6 +34,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="the night of CI: 8 exposures of 200 x 210 px")
     names = [fault.name for fault in FAULTS]
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"one of: {'; '.join(names)}")
+    parser.add_argument("--postgres", action="store_true", help="keep the association in PostgreSQL, not in SQLite")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     parser.add_argument("--docs", action="store_true", help="write the tables into docs/measured/faults.md")
     return parser.parse_args()
@@ -41,11 +42,12 @@ def options() -> argparse.Namespace:
 
 def write_page(night: Lab, outcomes: list[Outcome]) -> None:
     """Write the tables between their markers in the page."""
-    size = night.size
+    size, known, where = night.size, night.expected, "PostgreSQL" if night.postgres else "SQLite"
     machine = f"{processor()}, {len(os.sched_getaffinity(0))} cores"
     said = (
         f"Measured {datetime.now(UTC).date()}: {size.exposures} exposures of {size.shape[1]} x {size.shape[0]} px, "
-        f"{night.expected.rows.total()} rows, {len(night.expected.files)} published files; "
+        f"{night.parts['patches']} patches of the sky, {known.rows.total()} rows, {len(known.files)} published files, "
+        f"{known.associated.total()} rows of the association's store in {where}; "
         f"undisturbed {night.elapsed_s:.1f} s. {machine}."
     )
     before, _, rest = PAGE.read_text().partition(START)
@@ -59,7 +61,7 @@ def main() -> None:
     console = Console(stderr=given.json, width=200)
     folder = Path(tempfile.mkdtemp(prefix="nightstride-faults-"))
     outcomes: list[Outcome] = []
-    with lab(folder, SMALL if given.small else LARGE, given.seed) as night:
+    with lab(folder, SMALL if given.small else LARGE, given.seed, postgres=given.postgres) as night:
         for fault in FAULTS:
             if given.only is None or fault.name in given.only:
                 outcomes.append(suffer(night, fault, given.seed))

@@ -2,10 +2,13 @@
 
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import psutil
+from distributed import Client, Scheduler
 
 from benchmarks.faults.fault import Fault
 from benchmarks.faults.scene import Scene
@@ -70,8 +73,9 @@ def dask_cluster(scene: Scene) -> Iterator[DaskCluster]:
         cluster.stop()
 
 
-def scheduler_killed(scene: Scene) -> None:
+def scheduler_killed(scene: Scene, part: str = "exposures") -> None:
     """Kill the scheduler under a command, and start it and its workers again where it was."""
+    scene.part = part
     with dask_cluster(scene) as cluster:
         command = scene.start(options=("--scheduler", cluster.address))
         scene.middle(command)
@@ -84,11 +88,65 @@ def scheduler_killed(scene: Scene) -> None:
         scene.finish(command)
 
 
+def worker_killed_with_a_patch(scene: Scene) -> None:
+    """Kill a worker that has a patch of the sky to make; its nanny starts another."""
+    scene.part = "patches"
+    with dask_cluster(scene) as cluster:
+        command = scene.start(options=("--scheduler", cluster.address))
+        scene.middle(command)
+        with Client(cluster.address, set_as_default=False) as client:
+
+            def patches() -> set[str]:
+                """Return the patches that workers had when they were lost."""
+                events = (event for _, event in client.get_events("all") if event["action"] == "remove-worker")
+                return {key for event in events for key in event["processing-tasks"] if key.startswith("patch-")}
+
+            victim = _stopped(scene, client, command)
+            scene.strike(victim.kill)
+            scene.until(patches, command)
+            scene.require(command.poll() is None, f"worker {victim.pid} died with {len(patches())} of them")
+        scene.finish(command)
+
+
+def _stopped(scene: Scene, client: Client, command: psutil.Popen) -> psutil.Process:
+    """Return a worker that does not go on with what it has to do."""
+    found: list[psutil.Process] = []
+
+    def stop() -> list[psutil.Process]:
+        for pid in client.run_on_scheduler(_busy):
+            worker = psutil.Process(pid)
+            worker.suspend()
+            time.sleep(0.1)  # what it has said is heard
+            if pid in client.run_on_scheduler(_busy):
+                return [worker]
+            worker.resume()
+        return []
+
+    scene.until(lambda: found.extend(stop()) or found, command)
+    return found[0]
+
+
+def _busy(dask_scheduler: Scheduler) -> list[int]:
+    """Return the processes of the workers that have something to do."""
+    return [worker.pid for worker in dask_scheduler.workers.values() if worker.processing]
+
+
 FAULTS = (
+    Fault(
+        "worker killed, patches",
+        "SIGKILL to a worker of `--scheduler` that makes a patch; its nanny starts another",
+        worker_killed_with_a_patch,
+    ),
     Fault(
         "Dask scheduler killed",
         "SIGKILL to the scheduler of `--scheduler`; it and its workers are started again, the same command again",
         scheduler_killed,
+        (1, 0),
+    ),
+    Fault(
+        "Dask scheduler killed, patches",
+        "the same among the patches",
+        partial(scheduler_killed, part="patches"),
         (1, 0),
     ),
 )

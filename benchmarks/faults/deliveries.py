@@ -1,6 +1,7 @@
 """Exposures that are delivered twice."""
 
 import shutil
+from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
 
@@ -8,6 +9,7 @@ from benchmarks.faults.fault import Fault
 from benchmarks.faults.inputs import WATCHING, deliver
 from benchmarks.faults.kafka_broker import Broker
 from benchmarks.faults.scene import Scene
+from flows.storage.association_links import VISIT
 
 TOPIC, GROUP = "exposures", "night"
 
@@ -22,13 +24,43 @@ def twice_by_file(scene: Scene) -> None:
 
     def again() -> None:
         for path in scene.lab.images:
-            shutil.copyfile(path, arriving / f".again_{path.name}")
-            (arriving / f".again_{path.name}").rename(arriving / f"again_{path.name}")
+            _again(arriving / path.name)
 
     scene.strike(again)
     scene.finish(command)
     copies = len(scene.lab.images)
     scene.require(scene.summary(0)["exposures"]["skipped"] == copies, f"{copies} copies are skipped")
+
+
+def visit_twice(scene: Scene) -> None:
+    """Deliver a visit a second time, under other names, when it is associated and its alerts are sent."""
+    arriving, alerts = scene.folder / "arriving", scene.folder / "alerts"
+    arriving.mkdir()
+    scene.environment["NIGHTSTRIDE_ALERTS__TO"] = str(alerts)
+    command = scene.start(arriving, verb="watch", options=WATCHING)
+    visits = sorted({path.name.partition("_q")[0] for path in scene.lab.images})
+    victim, sent = scene.rng.choice(visits[:-1]), dict[Path, tuple[int, bytes]]()
+    for number, visit in enumerate(visits, 1):
+        deliver(scene.lab.raw, arriving, visit=visit)
+        wanted = number, number * scene.lab.size.detectors
+        scene.until(lambda wanted=wanted: (len(_files(alerts)), scene.associated(VISIT)) == wanted, command)
+        if visit == victim:
+            sent = _files(alerts)
+            scene.strike(lambda: [_again(path) for path in arriving.glob(f"{victim}*scimrefdiffimg*")])
+    scene.finish(command)
+    scene.require(scene.summary(0)["exposures"]["skipped"] == scene.lab.size.detectors, "its copies are skipped")
+    scene.require(sent.items() <= _files(alerts).items(), "no alert that was sent is sent again or has changed")
+
+
+def _again(path: Path) -> None:
+    shutil.copyfile(path, path.with_name(f".again_{path.name}"))
+    path.with_name(f".again_{path.name}").rename(path.with_name(f"again_{path.name}"))
+
+
+def _files(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    """Return the files in a folder, with their times and contents."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in paths}
 
 
 def twice_by_message(scene: Scene) -> None:
@@ -54,6 +86,11 @@ def _committed(broker: Broker) -> int:
 
 
 FAULTS = (
+    Fault(
+        "visit delivered twice",
+        "a visit again under other names, to `watch` that sends alerts, when those of the visit are sent",
+        visit_twice,
+    ),
     Fault("delivered twice, files", "every exposure again under another name, to `watch`", twice_by_file),
     Fault("delivered twice, messages", "every exposure announced again by Kafka, to `watch`", twice_by_message),
 )

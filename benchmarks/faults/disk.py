@@ -5,6 +5,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from benchmarks.faults.fault import Fault
@@ -52,8 +53,9 @@ def fill(path: Path) -> int:
                 raise
 
 
-def full(scene: Scene) -> None:
+def full(scene: Scene, part: str = "exposures") -> None:
     """Fill the disk of the output folder, and free it when the command has ended."""
+    scene.part = part
     undisturbed = scene.lab.folder / "undisturbed"
     needed = sum(path.stat().st_size + 2**13 for path in undisturbed.rglob("*"))
     with small_disk(scene.folder / "disk", 3 * needed) as disk:
@@ -72,4 +74,5 @@ def full(scene: Scene) -> None:
 
 FAULTS = (
     Fault("disk full", "the disk of OUT is filled, freed when the command has ended; the same again", full, (1, 0)),
+    Fault("disk full, patches", "the same among the patches", partial(full, part="patches"), (1, 0)),
 )

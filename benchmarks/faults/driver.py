@@ -5,14 +5,14 @@ from random import Random
 
 import psutil
 
-from benchmarks.faults import clock, dask_cluster, deliveries, disk, inputs, orchestrator, processes, store
+from benchmarks.faults import association, clock, dask_cluster, deliveries, disk, inputs, orchestrator, processes, store
 from benchmarks.faults.fault import Fault, Outcome
 from benchmarks.faults.lab import Lab
 from benchmarks.faults.scene import NotAvailable, NotHappened, Scene
 
 FAULTS: tuple[Fault, ...] = tuple(
     fault
-    for family in (processes, dask_cluster, orchestrator, store, disk, clock, inputs, deliveries)
+    for family in (processes, dask_cluster, orchestrator, association, store, disk, clock, inputs, deliveries)
     for fault in family.FAULTS
 )
 
@@ -25,6 +25,8 @@ def suffer(lab: Lab, fault: Fault, seed: int) -> Outcome:
     scene = Scene(lab, folder, Random(f"{seed} {fault.name}"))
     failure: Exception | None = None
     try:
+        if lab.postgres:
+            association.in_postgres(scene)
         fault.run(scene)
         scene.measure()
     except (NotHappened, psutil.Error) as error:

@@ -41,7 +41,9 @@ class Outcome:
     exposures_lost, exposures_duplicated
         By visit and detector, in the ledger and among the published files.
     files_differing
-        Published files of exposures and of the whole night that are not the same to the byte, missing or too many.
+        Published files of exposures, patches and the night that are not the same to the byte, missing or too many.
+    associated_differing
+        Rows of the association's store that are missing or too many.
     problems
         Problems that `nightstride verify` finds.
     leftovers
@@ -69,6 +71,7 @@ class Outcome:
     exposures_lost: int = 0
     exposures_duplicated: int = 0
     files_differing: int = 0
+    associated_differing: int = 0
     problems: int = 0
     leftovers: tuple[str, ...] = ()
     exit_codes: tuple[int, ...] = ()
@@ -85,6 +88,6 @@ class Outcome:
         wrong = (self.rows_lost, self.rows_duplicated, self.exposures_lost, self.exposures_duplicated)
         return (
             self.failure is None
-            and not any((*wrong, self.files_differing, self.problems, self.leftovers))
+            and not any((*wrong, self.files_differing, self.associated_differing, self.problems, self.leftovers))
             and self.exit_codes == self.codes
         )

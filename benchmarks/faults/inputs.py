@@ -6,13 +6,14 @@ from pathlib import Path
 
 from benchmarks.faults.corruption import KINDS, corrupt
 from benchmarks.faults.fault import Fault
+from benchmarks.faults.lab import CLI
 from benchmarks.faults.scene import Scene
 
 WATCHING = ("--still", "0.5", "--poll", "0.1", "--quiet", "600", "--idle-exit", "4")
 
 
 def half_written_run(scene: Scene) -> None:
-    """Run while one file is half there; run again when it is whole."""
+    """Run while one file is half there; run again when it is whole, and have the objects in the order of time."""
     raw = shutil.copytree(scene.lab.raw, scene.folder / "raw")
     victim = raw / scene.rng.choice(scene.lab.images).name
     content = victim.read_bytes()
@@ -24,6 +25,8 @@ def half_written_run(scene: Scene) -> None:
     scene.require(codes == ["truncated"], f"quarantined as {', '.join(codes)}")
     scene.strike(lambda: victim.write_bytes(content))
     scene.finish(scene.again(again))
+    # An object has the id of what was published first of it, which was not what was taken first.
+    scene.finish(scene.again([*CLI, "associate", str(scene.out), "--rebuild", "--json"]))
 
 
 def half_written_watch(scene: Scene) -> None:
@@ -59,9 +62,19 @@ def corrupt_exposures(scene: Scene) -> None:
     scene.require(len(codes) == count, f"{count} ({share:.0%}) are quarantined: {', '.join(sorted(set(codes)))}")
 
 
-def deliver(raw: Path, folder: Path, but: set[str] = frozenset()) -> None:
-    """Move the files of a night in, under another name first, and what goes with an image before the image."""
-    for path in sorted(raw.glob("ztf_*"), key=lambda path: "scimrefdiffimg" in path.name):
+def deliver(raw: Path, folder: Path, but: set[str] = frozenset(), visit: str = "ztf_") -> None:
+    """Move the files of a night in, under another name first, and what goes with an image before the image.
+
+    Parameters
+    ----------
+    raw, folder
+        From where, and where to.
+    but
+        Names of files that are left out.
+    visit
+        How the names begin.
+    """
+    for path in sorted(raw.glob(f"{visit}*"), key=lambda path: "scimrefdiffimg" in path.name):
         if path.name not in but:
             shutil.copyfile(path, folder / f".{path.name}")
             (folder / f".{path.name}").rename(folder / path.name)
@@ -70,9 +83,9 @@ def deliver(raw: Path, folder: Path, but: set[str] = frozenset()) -> None:
 FAULTS = (
     Fault(
         "file half written, run",
-        "a file is cut at half its length; completed, the same again",
+        "a file is cut at half its length; completed, the same again, and `associate --rebuild`",
         half_written_run,
-        (3, 0),
+        (3, 0, 0),
     ),
     Fault(
         "file half written, watch",

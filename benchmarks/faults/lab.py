@@ -5,13 +5,14 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 
 from benchmarks.faults.published import Published, published
 from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
+from flows.storage.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
 CLI = (sys.executable, "-c", "from flows.cli.app import app; app()")
@@ -52,6 +53,9 @@ class Size:
 SMALL = Size(4, 2, (200, 210), 8, 5.0)
 LARGE = Size(16, 4, (300, 310), 12, 30.0)
 
+VARIABLES = (4000.0, 5000.0)
+"""Variable stars of a whole image of ZTF: about twenty on one of these, seen on each visit of their field."""
+
 
 @dataclass(frozen=True)
 class Lab:
@@ -65,6 +69,10 @@ class Lab:
         The night, and the folder of its files.
     expected, elapsed_s
         What the run published, and how long it took, s.
+    parts
+        Number of units of which the night's work consists: see `count`.
+    postgres
+        Whether the association of every fault is kept in PostgreSQL, and not in SQLite.
     api
         Variables that name a Prefect server which all runs use; empty: each starts its own.
     closing
@@ -76,6 +84,8 @@ class Lab:
     raw: Path
     expected: Published
     elapsed_s: float
+    parts: Mapping[str, int] = field(default_factory=dict)
+    postgres: bool = False
     api: Mapping[str, str] = field(default_factory=dict)
     closing: ExitStack = field(default_factory=ExitStack)
 
@@ -85,15 +95,31 @@ class Lab:
         return sorted(self.raw.glob("*_scimrefdiffimg.fits.fz"))
 
 
+PARTS = ("exposures", "patches", "objects")
+"""Parts of a night's work, in their order: exposures, patches of the sky, and the night's catalogue of objects."""
+
+
+def count(out: Path, part: str) -> int:
+    """Return how much of a part of the work is finished, published and recorded."""
+    ledger = Ledger(out)
+    if part == "exposures":
+        return sum(record.status == "done" for record in ledger.records())
+    if part == "patches":
+        return sum(1 for night in ledger.nights() for _ in ledger.patches(night))
+    return len(list((out / "catalogs" / "dia_object").glob("night=*/*.parquet")))
+
+
 @contextmanager
-def lab(folder: Path, size: Size, seed: int, api: Mapping[str, str] | None = None) -> Iterator[Lab]:
+def lab(
+    folder: Path, size: Size, seed: int, api: Mapping[str, str] | None = None, *, postgres: bool = False
+) -> Iterator[Lab]:
     """Simulate a night under ``folder``, and run it undisturbed.
 
     Parameters
     ----------
     folder
         Empty, and in a place that all users can reach.
-    size, seed, api
+    size, seed, api, postgres
         Of the night; and as in `Lab`.
 
     Raises
@@ -103,7 +129,8 @@ def lab(folder: Path, size: Size, seed: int, api: Mapping[str, str] | None = Non
     """
     folder.chmod(0o755)  # PostgreSQL runs as another user
     raw, out = folder / "raw", folder / "undisturbed"
-    simulate_night(SimulatedNight(find_preset("ztf", size.streaks, size.shape), seed, size.visits, size.detectors, raw))
+    preset = replace(find_preset("ztf", size.streaks, size.shape), variables=VARIABLES)
+    simulate_night(SimulatedNight(preset, seed, size.visits, size.detectors, raw))
     for name in ("truth.parquet", "truth_objects.parquet"):
         (raw / name).unlink(missing_ok=True)
     api = api or {}
@@ -119,7 +146,8 @@ def lab(folder: Path, size: Size, seed: int, api: Mapping[str, str] | None = Non
     if run.returncode:
         raise RuntimeError(f"the undisturbed run ends with {run.returncode}: {run.stderr[-3000:]}")
     with ExitStack() as closing:
-        yield Lab(folder, size, raw, published(out), monotonic() - start, api, closing)
+        parts = {part: count(out, part) for part in PARTS}
+        yield Lab(folder, size, raw, published(out), monotonic() - start, parts, postgres, api, closing)
 
 
 def environment(folder: Path, tmp: Path, api: Mapping[str, str]) -> dict[str, str]:
@@ -138,4 +166,5 @@ def environment(folder: Path, tmp: Path, api: Mapping[str, str]) -> dict[str, st
         "NIGHTSTRIDE_TILES__CHUNK": "28",
         "NIGHTSTRIDE_INJECT__SHARE": "1",
         "NIGHTSTRIDE_EXECUTION__WORKERS": "2",
+        "NIGHTSTRIDE_PATCHES__ORDER": "9",
     }

@@ -35,14 +35,14 @@ def services(lab: Lab) -> ServiceFolder:
         lab.closing.callback(database.stop)
         lab.closing.callback(server.stop)
     try:
-        _started(database, path)
-        _started(server, path)
+        started(database, path)
+        started(server, path)
     except Misconfigured as error:
         raise NotAvailable(str(error)) from error
     return folder
 
 
-def _started(service: Postgres | Server, path: Path) -> None:
+def started(service: Postgres | Server, path: Path) -> None:
     if not service.running:
         service.start()
     end = time.monotonic() + HEALTHY_S
@@ -63,7 +63,7 @@ def restarted(scene: Scene, which: Callable[[ServiceFolder], Postgres | Server])
     scene.require(not service.running and command.poll() is None, f"{WORDS[which]} was down, the run was not")
     service.start()
     scene.finish(command)
-    _started(service, folder.path)
+    started(service, folder.path)
 
 
 def server_restarted(scene: Scene) -> None:

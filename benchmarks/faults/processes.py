@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import partial
 
 import psutil
 
@@ -63,8 +64,9 @@ def worker_out_of_memory(scene: Scene) -> None:
     scene.require(killed, f"worker {victim.pid} is gone: it exceeded 95 % of {limit / 2**30:.1f} GiB")
 
 
-def flow_killed(scene: Scene) -> None:
+def flow_killed(scene: Scene, part: str = "exposures") -> None:
     """Kill the command itself."""
+    scene.part = part
     command = scene.start()
     scene.middle(command)
     scene.strike(command.kill)
@@ -82,9 +84,22 @@ def terminated(scene: Scene) -> None:
     scene.require(scene.summary(0).get("stopped"), "its summary says that it was stopped")
 
 
+def terminated_among_patches(scene: Scene) -> None:
+    """Ask the command to stop when its search is over: it ends at once."""
+    scene.part = "patches"
+    command = scene.start()
+    scene.middle(command)
+    scene.strike(command.terminate)
+    scene.until(lambda: command.poll() is not None)
+    scene.require(command.poll() == -signal.SIGTERM, "it was ended by SIGTERM")
+    scene.finish(command)
+
+
 FAULTS = (
     Fault("worker killed", "SIGKILL to a worker", worker_killed),
     Fault("worker out of memory", "a worker allocates twice its memory, its nanny kills it", worker_out_of_memory),
     Fault("flow process killed", "SIGKILL to the command; the same again", flow_killed, (-9, 0)),
+    Fault("flow process killed, patches", "the same among the patches", partial(flow_killed, part="patches"), (-9, 0)),
     Fault("SIGTERM", "to the command; the same again", terminated, (1, 0)),
+    Fault("SIGTERM, patches", "the same among the patches", terminated_among_patches, (-15, 0)),
 )

@@ -5,14 +5,18 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+import sqlalchemy as sa
 
 from flows.results.verify import verify_output
+from flows.storage.association_links import FILE
+from flows.storage.association_links import TABLES as ASSOCIATED
 from flows.storage.atomic import leftovers
 from flows.storage.ledger import Ledger
 from schemas.dataset import TableOf
@@ -22,13 +26,16 @@ Exposure = tuple[int, int]
 """Visit and detector: a night that is wrong must not make two of one."""
 
 TABLES = {stage.gives.name: stage.gives for stage in PIPELINE if isinstance(stage.gives, TableOf)}
+TIMES = {"associatedAt", "at", "stamp"}
+"""Columns of the association's store that say when something was done."""
+
 LEAVING_S = 300.0
 """How long processes may take to end after the command, s: freeing what was imported takes long on a busy machine."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """Catalogues, and the exposures that are done by the ledger.
+    """Catalogues, the exposures that are done by the ledger, and what the association's store holds.
 
     Attributes
     ----------
@@ -38,22 +45,42 @@ class Published:
         diaSourceId -> how often it is there.
     exposures
         Exposure -> how often the ledger has it, or there are files of it, whichever is more.
+    associated
+        Table and row of the association's store, without times -> how often it is there.
     """
 
     files: Mapping[str, bytes]
     rows: Counter[int]
     exposures: Counter[Exposure]
+    associated: Counter[tuple[Any, ...]] = field(default_factory=Counter)
 
 
-def published(out: Path) -> Published:
-    """Read what is published under an output folder, in a bucket or not."""
+def published(out: Path, store: sa.URL | None = None) -> Published:
+    """Read what is published under an output folder, in a bucket or not; ``store``: of its association if not there."""
     root = out / "catalogs"
     paths = [path for path in sorted(root.rglob("*")) if path.is_file()]
     files = {str(path).removeprefix(f"{root}/"): path.read_bytes() for path in paths}
     found = {name: content for name, content in files.items() if name.startswith("dia_source/")}
     recorded = Counter((record.visit, record.detector) for record in Ledger(out).records() if record.status == "done")
     of_files = Counter(_exposure(name) for name in found)
-    return Published(files, Counter(one for content in found.values() for one in _ids(content)), recorded | of_files)
+    rows = Counter(one for content in found.values() for one in _ids(content))
+    store = store or sa.URL.create("sqlite", database=str(out / FILE))
+    return Published(files, rows, recorded | of_files, associated(store))
+
+
+def associated(store: sa.URL) -> Counter[tuple[Any, ...]]:
+    """Return the rows of an association's store, whose tables may not be there yet."""
+    if store.database is None or (store.drivername == "sqlite" and not Path(store.database).exists()):
+        return Counter()
+    engine = sa.create_engine(store, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        there = set(sa.inspect(connection).get_table_names())
+        return Counter(
+            (table.name, *row)
+            for table in ASSOCIATED.sorted_tables
+            if table.name in there
+            for row in connection.execute(sa.select(*(one for one in table.columns if one.name not in TIMES)))
+        )
 
 
 def _ids(content: bytes) -> list[int]:
@@ -71,12 +98,6 @@ def _exposure(name: str) -> Exposure:
     return int(found[1]), int(found[2])
 
 
-def in_bucket(expected: Published) -> Published:
-    """Leave out what an output folder in a bucket does not have: objects over nights."""
-    files = {name: content for name, content in expected.files.items() if not name.startswith("dia_object")}
-    return replace(expected, files=files)
-
-
 def differences(expected: Published, found: Published) -> dict[str, int]:
     """Count what is lost, what is double, and files that are not the same to the byte."""
     names = expected.files.keys() | found.files.keys()
@@ -86,6 +107,9 @@ def differences(expected: Published, found: Published) -> dict[str, int]:
         "exposures_lost": (expected.exposures - found.exposures).total(),
         "exposures_duplicated": found.exposures.total() - len(found.exposures),
         "files_differing": sum(expected.files.get(name) != found.files.get(name) for name in names),
+        "associated_differing": (
+            (expected.associated - found.associated) | (found.associated - expected.associated)
+        ).total(),
     }
 
 
@@ -97,8 +121,8 @@ def problems(out: Path) -> int:
 def left_behind(out: Path, tmp: Path) -> tuple[str, ...]:
     """Return temporary files, and the processes that keep theirs in this folder; these get a while to end."""
     found = [*leftovers(out), *(path for path in [out / "lease.json"] if path.exists())]
-    # Dask keeps two empty lock files there, however it ends.
-    found += [path for path in tmp.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    # Dask keeps two empty lock files there, however it ends, and one of each worker that was killed.
+    found += [path for path in tmp.rglob("*") if path.is_file() and path.suffix not in (".lock", ".dirlock")]
     _, living = psutil.wait_procs(using(tmp), LEAVING_S)
     return (*map(str, found), *(name for name in map(_named, living) if name))
 

@@ -10,11 +10,11 @@ from random import Random
 from typing import Any
 
 import psutil
+import sqlalchemy as sa
 
-from benchmarks.faults.lab import BOTH_WAYS, ROOT, Lab, environment
-from benchmarks.faults.published import differences, in_bucket, left_behind, problems, published, using
-from flows.storage.bucket_path import BucketPath
-from flows.storage.ledger import Ledger
+from benchmarks.faults.lab import BOTH_WAYS, ROOT, Lab, count, environment
+from benchmarks.faults.published import associated, differences, left_behind, problems, published, using
+from flows.storage.association_links import FILE
 
 POLL_S = 0.02
 PATIENCE_S = 1800.0
@@ -49,6 +49,10 @@ class Scene:
     out, environment, poll_s, tmp
         Folder of the results, environment of the commands, time between checks of them, s, and their temporary folder;
         a fault may change the first three before it starts any.
+    store
+        Where the association is kept; None: in ``out``.
+    part
+        Of `benchmarks.faults.lab.PARTS`, in the middle of which the fault is done.
     evidence, exits
         Evidence that the fault took place; exit codes.
     recovery_s, elapsed_s, measured
@@ -60,6 +64,8 @@ class Scene:
         self.out, self.tmp = folder / "out", folder / "tmp"
         self.environment = environment(lab.folder, self.tmp, lab.api)
         self.poll_s = POLL_S
+        self.store: sa.URL | None = None
+        self.part = "exposures"
         self.evidence: list[str] = []
         self.exits: list[int] = []
         self._began: float | None = None
@@ -94,8 +100,13 @@ class Scene:
         return dict(json.loads(lines[-1])) if lines else {}
 
     def done(self) -> int:
-        """Return the number of exposures that are finished and published."""
-        return sum(record.status == "done" for record in Ledger(self.out).records())
+        """Return how much of the part of the work in which the fault is done is finished."""
+        return count(self.out, self.part)
+
+    def associated(self, table: sa.Table) -> int:
+        """Return the number of rows of a table of the association's store."""
+        store = self.store or sa.URL.create("sqlite", database=str(self.out / FILE))
+        return sum(times for (name, *_), times in associated(store).items() if name == table.name)
 
     def until(self, condition: Callable[[], object], *commands: psutil.Popen) -> None:
         """Wait for a condition while commands run.
@@ -116,7 +127,13 @@ class Scene:
             time.sleep(self.poll_s)
 
     def middle(self, command: psutil.Popen) -> None:
-        """Wait for a moment in the middle of the work: a number of exposures stored, or finished."""
+        """Wait for a moment in the middle of the work: a number of exposures stored, or finished; or of patches."""
+        if self.part != "exposures":
+            whole = self.lab.parts[self.part]
+            wanted = self.rng.randint(1, whole // 2)
+            self.until(lambda: self.done() >= wanted, command)
+            self.evidence.append(f"with {wanted} of {whole} {self.part} done")
+            return
         wanted = self.rng.randint(1, self.lab.size.exposures // 2)
         stored = self.rng.random() < 0.5
         pattern = "tiles/*/*.zarr/zarr.json"
@@ -132,8 +149,8 @@ class Scene:
             All the work was done already.
         """
         before = self.done()
-        if before >= self.lab.size.exposures:
-            raise NotHappened("all exposures were done before")
+        if before >= self.lab.parts.get(self.part, self.lab.size.exposures):
+            raise NotHappened(f"all {self.part} were done before")
         self._struck = time.monotonic(), before
         action()
 
@@ -170,9 +187,8 @@ class Scene:
     def measure(self) -> None:
         """Measure what is published and left behind, before the fault's surroundings end if it would end with them."""
         if self.measured is None:
-            expected = in_bucket(self.lab.expected) if isinstance(self.out, BucketPath) else self.lab.expected
             self.measured = {
-                **differences(expected, published(self.out)),
+                **differences(self.lab.expected, published(self.out, self.store)),
                 "problems": problems(self.out),
                 "leftovers": left_behind(self.out, self.tmp),
             }

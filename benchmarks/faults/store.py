@@ -4,9 +4,11 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import psutil
 
+from benchmarks.faults.association import in_postgres
 from benchmarks.faults.fault import Fault
 from benchmarks.faults.fault_proxy import FaultProxy, Faults
 from benchmarks.faults.scene import Scene, stop
@@ -24,7 +26,8 @@ POLL_S = 0.2
 
 @contextmanager
 def night_in_a_bucket(scene: Scene) -> Iterator[tuple[psutil.Popen, Faults]]:
-    """Start a run from a bucket to a bucket, through a proxy that can disturb it."""
+    """Start a run from a bucket to a bucket, through a proxy that can disturb it; its association is in PostgreSQL."""
+    in_postgres(scene)
     server, process = start_moto()
     before = dict(os.environ)
     try:
@@ -45,8 +48,9 @@ def night_in_a_bucket(scene: Scene) -> Iterator[tuple[psutil.Popen, Faults]]:
         stop(process)
 
 
-def down(scene: Scene) -> None:
+def down(scene: Scene, part: str = "exposures") -> None:
     """Reset every connection for a while."""
+    scene.part = part
     with night_in_a_bucket(scene) as (command, faults):
         scene.middle(command)
         scene.strike(lambda: setattr(faults, "down", True))
@@ -70,5 +74,6 @@ def errors(scene: Scene) -> None:
 
 FAULTS = (
     Fault("S3 down", "every connection reset for 30 s (5 s in CI)", down),
+    Fault("S3 down, patches", "the same among the patches", partial(down, part="patches")),
     Fault("S3 503, cut, slow", "1 in 7 requests 503; 1 in 11 answers, 1 in 13 uploads cut; 1 in 41 takes 1 s", errors),
 )

@@ -11,8 +11,8 @@ from benchmarks.faults.lab import Lab
 from benchmarks.page import table
 
 HEADINGS = (
-    "fault", "rows lost", "rows double", "exposures lost", "exposures double", "files that differ", "verify",
-    "left over", "exit codes", "recovery, s", "in all, s",
+    "fault", "rows lost", "rows double", "exposures lost", "exposures double", "files that differ",
+    "association", "verify", "left over", "exit codes", "recovery, s", "in all, s",
 )  # fmt: skip
 
 
@@ -21,7 +21,7 @@ def cells(outcome: Outcome) -> list[str]:
     recovery = "" if outcome.recovery_s is None else f"{outcome.recovery_s:.1f}"
     counts = (
         outcome.rows_lost, outcome.rows_duplicated, outcome.exposures_lost, outcome.exposures_duplicated,
-        outcome.files_differing, outcome.problems, len(outcome.leftovers),
+        outcome.files_differing, outcome.associated_differing, outcome.problems, len(outcome.leftovers),
     )  # fmt: skip
     shown = [str(count) for count in counts] if outcome.failure is None else ["?"] * len(counts)
     codes = ", ".join(map(str, outcome.exit_codes))

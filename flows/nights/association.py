@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -10,7 +11,7 @@ from pydantic import Field
 from flows.storage.digest import digest
 from flows.storage.ledger import Ledger
 from schemas.dia_source import DIA_SOURCE
-from schemas.errors import BadInput
+from schemas.errors import BACKOFF_S, BadInput, Retryable
 from schemas.known_object import SS_SOURCE
 from schemas.ledger import ExposureRecord
 from schemas.settings import AssociationSettings
@@ -69,7 +70,7 @@ class Association:
 
 def associate(
     out: Path, settings: AssociationSettings, nights: Collection[str] | None, *, others: int = CATCH_UP,
-    anew: bool = False, tell: Callable[[str], object] = lambda _: None,
+    anew: bool = False, tell: Callable[[str], object] = lambda _: None, retries: int = 0,
 ) -> Association:  # fmt: skip
     """Bring the store up to date with the ledger; the caller holds the lease of ``out``.
 
@@ -88,20 +89,21 @@ def associate(
         Forget all first.
     tell
         Receives a line for each night.
+    retries
+        Attempts after the first at a database that fails: one that is restarted goes on where it stopped.
     """
-    from flows.storage.association_store import off_because, opened_association  # SQLAlchemy takes a while
+    from flows.storage.association_store import off_because  # SQLAlchemy takes a while
 
     if (reason := off_because(out, settings)) is not None:
         return Association(AssociationSummary(), {}, reason)
     work = _Work(out, settings, tell, nights)
     try:
-        with opened_association(out, settings, anew=anew) as store:
-            due, left = _due(Ledger(out), store, nights, others)
-            for night in due:
-                work.bring_up(store, night)
-            objects, sources = store.counts()
-            summary = work.summary().model_copy(update={"objects": objects, "sources": sources})
-            return Association(summary, _digests(store), left=left)
+        for attempt in range(retries):
+            try:
+                return work.done(others, anew)
+            except Retryable:
+                sleep(BACKOFF_S * 2**attempt)
+        return work.done(others, anew)
     except Exception as error:  # the database is down or damaged, or a defect: all else goes on
         work.failed.append(Trouble.of("association", error))
         return Association(work.summary())
@@ -146,7 +148,19 @@ class _Work:
         self._nights: list[str] = []
         self.failed: list[Trouble] = []
 
-    def bring_up(self, store: "AssociationStore", night: str) -> None:
+    def done(self, others: int, anew: bool) -> Association:
+        """Return what comes of all that is due; parameters and what is raised as in `associate` and `_bring_up`."""
+        from flows.storage.association_store import opened_association
+
+        with opened_association(self._out, self._settings, anew=anew) as store:
+            due, left = _due(Ledger(self._out), store, self._asked, others)
+            for night in due:
+                self._bring_up(store, night)
+            objects, sources = store.counts()
+            summary = self.summary().model_copy(update={"objects": objects, "sources": sources})
+            return Association(summary, _digests(store), left=left)
+
+    def _bring_up(self, store: "AssociationStore", night: str) -> None:
         """Associate the exposures of a night that are new or have changed, by time, and take out those that are gone.
 
         Raises
@@ -198,4 +212,5 @@ class _Work:
 
     def summary(self) -> AssociationSummary:
         """Return the counts so far."""
-        return AssociationSummary(nights=tuple(self._nights), failed=tuple(self.failed), **self._counts)
+        nights, failed = (tuple(dict.fromkeys(one)) for one in (self._nights, self.failed))  # tried again: twice there
+        return AssociationSummary(nights=nights, failed=failed, **self._counts)

@@ -332,7 +332,7 @@ def with_association(
 ) -> tuple[RunSummary, Association]:
     """Associate what is published of the nights of a run; where that fails, the nights are told to have failed."""
     start = perf_counter()
-    found = associate(out, settings.association, summary.nights, tell=progress.say)
+    found = associate(out, settings.association, summary.nights, tell=progress.say, retries=settings.execution.retries)
     update: dict[str, object] = {"night_failed": (*summary.night_failed, *found.summary.failed)}
     if found.left:
         warning = (

@@ -40,8 +40,10 @@ from schemas.settings import AssociationSettings
 WAIT_S = 30.0
 """How long to wait for others who write, s."""
 
+ONE_WRITER = 0x6E73
+"""Key of PostgreSQL's advisory lock, which whoever writes holds."""
+
 _PART = 50_000  # rows read at a time
-_ONE_WRITER = 0x6E73  # key of PostgreSQL's advisory lock
 
 
 class AssociationStore:
@@ -203,7 +205,7 @@ class AssociationStore:
             require_lease(self._path)
         with _explained(self._where, self._path), self._engine.begin() as connection:
             if self._path is None:
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ONE_WRITER)))
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ONE_WRITER)))
             yield connection
 
 

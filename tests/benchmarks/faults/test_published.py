@@ -1,22 +1,31 @@
 import io
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import sqlalchemy as sa
 
 from benchmarks.faults import published as module
 from benchmarks.faults.fault import Outcome
-from benchmarks.faults.published import Published, differences, left_behind, published
+from benchmarks.faults.published import Published, associated, differences, left_behind, published
+from flows.storage.association_links import FILE
+from flows.storage.association_store import opened_association
+from schemas.settings import AssociationSettings
+from tests.support.association import detections, key
 from tests.support.wait import until
 
-WHOLE = Published({"a": b"1", "b": b"2"}, Counter({7: 1, 8: 1}), Counter({(1, 0): 1, (1, 1): 1}))
+LINKS = Counter({("dia_source", 7, 7): 1, ("dia_source", 8, 7): 1})
+WHOLE = Published({"a": b"1", "b": b"2"}, Counter({7: 1, 8: 1}), Counter({(1, 0): 1, (1, 1): 1}), LINKS)
 NOTHING = {
     "rows_lost": 0, "rows_duplicated": 0, "exposures_lost": 0, "exposures_duplicated": 0, "files_differing": 0,
+    "associated_differing": 0,
 }  # fmt: skip
 
 
@@ -31,6 +40,12 @@ NOTHING = {
         (replace(WHOLE, files={"a": b"1", "b": b"3"}), {"files_differing": 1}),
         (replace(WHOLE, files={"a": b"1"}), {"files_differing": 1}),
         (replace(WHOLE, files={"a": b"1", "b": b"2", "c": b""}), {"files_differing": 1}),
+        (replace(WHOLE, associated=Counter({("dia_source", 7, 7): 1})), {"associated_differing": 1}),
+        (replace(WHOLE, associated=LINKS | Counter({("dia_source", 8, 7): 2})), {"associated_differing": 1}),
+        (
+            replace(WHOLE, associated=Counter({("dia_source", 7, 7): 1, ("dia_source", 8, 8): 1})),
+            {"associated_differing": 2},
+        ),
     ],
 )
 def test_what_is_lost_double_and_different_is_counted(found, differs):
@@ -83,14 +98,34 @@ def test_an_exposure_under_two_nights_is_double(tmp_path):
     assert found.exposures == Counter({(5, 3): 2})
     assert found.rows == Counter({7: 2, 8: 2})
     assert differences(replace(WHOLE, exposures=Counter({(5, 3): 1})), found) == NOTHING | {
-        "exposures_duplicated": 1, "rows_duplicated": 2, "files_differing": 4,
+        "exposures_duplicated": 1, "rows_duplicated": 2, "files_differing": 4, "associated_differing": 2,
     }  # fmt: skip
+
+
+def test_the_rows_of_both_stores_are_read_without_times(tmp_path):
+    found = []
+    for minute, out in enumerate((tmp_path / "a", tmp_path / "b")):
+        assert associated(sa.URL.create("sqlite", database=str(out / FILE))) == Counter()
+        with opened_association(out, AssociationSettings()) as store:
+            store.associate(key(5), "digest", detections(5, [10.0, 20.0], [0.0, 0.0]), AssociationSettings())
+            store.settle("20260101", f"stamp {minute}")
+        found.append(published(out).associated)
+    assert found[0] == found[1]
+    assert Counter(table for table, *_ in found[0]) == {
+        "association_meta": 1, "visit": 1, "night": 1, "dia_object": 2, "dia_source": 2,
+    }  # fmt: skip
+    with closing(sqlite3.connect(out / FILE)) as file:
+        file.execute("UPDATE dia_object SET ra = ra + 1e-12 WHERE ra < 15")
+        file.commit()
+    changed = replace(WHOLE, associated=published(out).associated)
+    assert differences(replace(WHOLE, associated=found[0]), changed) == NOTHING | {"associated_differing": 2}
 
 
 def test_files_and_processes_that_are_left_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LEAVING_S", 0.1)
     out, tmp = tmp_path / "out", tmp_path / "tmp"
-    for path in (out / "staging" / "x", out / "lease.json", tmp / "deep" / "file", tmp / "dask" / "global.lock"):
+    locks = (tmp / "dask" / "global.lock", tmp / "dask" / "worker-x.dirlock")
+    for path in (out / "staging" / "x", out / "lease.json", tmp / "deep" / "file", *locks):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env={"TMPDIR": str(tmp)})

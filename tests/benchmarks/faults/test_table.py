@@ -7,7 +7,9 @@ WHOLE = Outcome("fault", "how", exit_codes=(-9, 0), recovery_s=1.25, elapsed_s=7
 
 
 def test_each_figure_stands_under_its_heading():
-    found = dict(zip(HEADINGS, cells(replace(WHOLE, rows_lost=3, problems=2, leftovers=("x",))), strict=True))
+    bad = replace(WHOLE, rows_lost=3, associated_differing=4, problems=2, leftovers=("x",))
+    found = dict(zip(HEADINGS, cells(bad), strict=True))
+    assert found["association"] == "4"
     assert found["rows lost"] == "3"
     assert found["verify"] == "2"
     assert found["left over"] == "1"
@@ -16,10 +18,10 @@ def test_each_figure_stands_under_its_heading():
 
 
 def test_a_fault_that_did_not_happen_has_no_figures():
-    assert cells(replace(WHOLE, failure="no workers"))[1:8] == ["?"] * 7
+    assert cells(replace(WHOLE, failure="no workers"))[1:9] == ["?"] * 8
 
 
 def test_the_page_says_how_and_with_what_evidence():
     said = markdown([WHOLE])
-    assert "| fault | 0 | 0 | 0 | 0 | 0 | 0 | 0 | -9, 0 | 1.2 | 7.0 |" in said
+    assert "| fault | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | -9, 0 | 1.2 | 7.0 |" in said
     assert "| fault | how | it is gone |" in said

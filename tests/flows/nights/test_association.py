@@ -19,16 +19,16 @@ from flows.results.backup import backup_output, restore_output
 from flows.results.explain import explain_detection
 from flows.results.verify import verify_output
 from flows.storage.association_links import FILE
-from flows.storage.association_store import opened_association
+from flows.storage.association_store import AssociationStore, opened_association
 from flows.storage.bucket_path import located
 from flows.storage.catalog_store import CatalogStore, read_table
 from flows.storage.ledger import Ledger, unpublish
 from schemas.dia_object import DIA_OBJECT, DIA_OBJECT_SOURCE, DiaObjectFlag
 from schemas.dia_source import DIA_SOURCE
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, Retryable
 from schemas.known_object import SS_SOURCE
 from schemas.ledger import ExposureRecord
-from schemas.settings import AssociationSettings, Settings
+from schemas.settings import AssociationSettings, ExecutionSettings, Settings
 from schemas.summary import ExposureCounts, RunSummary
 from tests.support.association import detections, key
 from tests.support.cli import nightstride
@@ -159,7 +159,8 @@ def test_what_is_not_published_any_more_is_taken_out(tmp_path):
 def test_a_store_that_fails_fails_no_night_and_the_next_run_catches_up(tmp_path, monkeypatch):
     publish(tmp_path, 1, FIRST)
     finished(tmp_path, FIRST)
-    down = Settings(association=AssociationSettings(store="postgresql+psycopg://nobody@127.0.0.1:9/none"))
+    down = AssociationSettings(store="postgresql+psycopg://nobody@127.0.0.1:9/none")
+    down = Settings(association=down, execution=ExecutionSettings(retries=0))
     publish(tmp_path, 2, SECOND)
     kept = objects(tmp_path, FIRST)
     summary = finished(tmp_path, FIRST, SECOND, settings=down)
@@ -169,6 +170,37 @@ def test_a_store_that_fails_fails_no_night_and_the_next_run_catches_up(tmp_path,
     publish(tmp_path, 3, THIRD)
     assert finished(tmp_path, THIRD).exit_code == 0
     assert set(links(tmp_path, SECOND).values()) == {source_id(1, 0), source_id(1, 1)}
+
+
+def test_a_store_that_is_restarted_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    publish(tmp_path, 1, FIRST)
+    for visit in (2, 3):
+        publish(tmp_path, visit, FIRST)
+    CatalogStore(tmp_path).path(DIA_SOURCE, key(1, FIRST)).write_bytes(b"no Parquet")
+    really, tried, waits = AssociationStore.associate, [], []
+    monkeypatch.setattr(association, "sleep", waits.append)
+
+    def shaky(store, exposure, *given):
+        tried.append(exposure.visit)
+        if len(tried) in (2, 3):
+            raise Retryable("association_down", "a database", "does not answer.", "see to it.")
+        return really(store, exposure, *given)
+
+    monkeypatch.setattr(AssociationStore, "associate", shaky)
+    found = associate(tmp_path, SETTINGS.association, [FIRST], retries=2).summary
+    assert (tried, waits) == ([2, 3, 3, 3], [0.5, 1.0])
+    assert (found.exposures, found.new, found.known, found.nights) == (2, 2, 2, (FIRST,))
+    assert [one.code for one in found.failed] == ["unreadable_catalogue"]  # told once, tried three times
+
+
+def test_a_store_that_stays_down_is_told(tmp_path, monkeypatch):
+    publish(tmp_path, 1, FIRST)
+    waits = []
+    monkeypatch.setattr(association, "sleep", waits.append)
+    down = AssociationSettings(store="postgresql+psycopg://nobody@127.0.0.1:9/none")
+    found = associate(tmp_path, down, [FIRST], retries=3).summary
+    assert [one.code for one in found.failed] == ["association_down"]
+    assert waits == [0.5, 1.0, 2.0]
 
 
 def test_a_defect_is_told_and_nothing_else_is_lost(tmp_path, monkeypatch):
