@@ -7,6 +7,7 @@ import re
 import sys
 from importlib.metadata import version as installed
 from pathlib import Path
+from typing import Any
 
 from numpy.typing import ArrayLike
 from sphinx.application import Sphinx
@@ -44,6 +45,14 @@ html_use_opensearch = ""
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)\.md[^)]*\)")
 FURTHER = {"Project": "[](/README.md) [](/CHANGELOG.md) [](/CONTRIBUTING.md) [](/SECURITY.md)"}
+NAMED = {
+    '<p class="caption" role="heading"': '<p class="caption" role="heading" aria-level="2"',
+    "<pre>": '<pre tabindex="0">',
+    '<div class="table-wrapper': '<div tabindex="0" class="table-wrapper',
+    'task-list-item-checkbox" checked': 'task-list-item-checkbox" aria-label="done" checked',
+    'task-list-item-checkbox" disabled': 'task-list-item-checkbox" aria-label="open" disabled',
+}
+"""What reading by ear and by keyboard lacks in what is written for pages: a level, a place to scroll from, a name."""
 ARRAY = stringify_annotation(ArrayLike, "smart")
 
 
@@ -71,6 +80,13 @@ def add_contents(app: Sphinx, name: str, text: list[str]) -> None:
         text[0] += contents(text[0])
 
 
+def name_parts(app: Sphinx, name: str, template: str, context: dict[str, Any], tree: object) -> None:
+    """Complete a page by `NAMED`."""
+    for part in ("body", "furo_navigation_tree"):
+        for written, completed in NAMED.items():
+            context[part] = context.get(part, "").replace(written, completed)
+
+
 def shorten(
     app: Sphinx, what: str, name: str, thing: object, options: object, signature: str, returned: str
 ) -> tuple[str, str]:
@@ -82,4 +98,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Let Sphinx read the index with its contents."""
     app.connect("source-read", add_contents)
     app.connect("autodoc-process-signature", shorten)
+    app.connect("html-page-context", name_parts, priority=900)  # after the theme
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -8,6 +8,7 @@ import secrets
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -37,6 +38,19 @@ HEADERS = {
 """On every answer."""
 
 Scope = dict[str, Any]
+
+_REFUSAL = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title} · nightstride</title>
+<link rel="icon" href="data:,">
+</head>
+<body><main><h1>{title}</h1><p>{text}</p></main></body>
+</html>
+"""
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]/@\s]+)(?::\d{1,5})?")
 
@@ -154,15 +168,17 @@ class Guard:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         if not self._is_ours(headers.get("host", "")):
             await _answer(send, 400, "This server is not known by that name. To fix, open it by the address that "
-                          "`nightstride vet` printed, or start it with --name NAME.")  # fmt: skip
+                          "<code>nightstride vet</code> printed, or start it with "
+                          "<code>--name NAME</code>.")  # fmt: skip
             return
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
         if "token" in query and scope["method"] == "GET" and same(query.pop("token"), self._doors.token):
             await _answer(send, 303, "", self._entrance(scope["path"], query))
             return
         if not same(_cookie(headers.get("cookie", ""), self._doors.cookie), self._session):
-            await _answer(send, 401, "This page needs its token. To fix, open the address that `nightstride vet` "
-                          "printed; if you just did, from another page, load this one again.")  # fmt: skip
+            await _answer(send, 401, "This page needs its token. To fix, open the address that "
+                          "<code>nightstride vet</code> printed; if you just did, from another page, load this one "
+                          "again.")  # fmt: skip
             return
         if scope["method"] not in ("GET", "HEAD"):
             if not self._from_own_page(headers):
@@ -218,7 +234,8 @@ def _with_headers(send: Any) -> Any:
 
 
 async def _answer(send: Any, status: int, text: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
-    kind = (b"content-type", b"text/plain; charset=utf-8")
+    kind = (b"content-type", b"text/html; charset=utf-8")
+    page = _REFUSAL.format(title=HTTPStatus(status).phrase, text=text) if text else ""
     sent = _with_headers(send)
     await sent({"type": "http.response.start", "status": status, "headers": [kind, *headers]})
-    await sent({"type": "http.response.body", "body": text.encode()})
+    await sent({"type": "http.response.body", "body": page.encode()})

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import nightstride
-from tests.support.browser import chromium
+from tests.support.browser import barriers, chromium
 from tests.support.shared import made_once
 
 pytestmark = pytest.mark.slow
@@ -126,9 +126,47 @@ def test_every_public_name_has_its_docstring(site, pages):
     assert "nJy per pixel unit" in text or "AB magnitude" in text
 
 
-def test_the_search_works_from_a_folder(site):
-    with chromium() as browser:
-        page = browser.new_page()
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as launched:
+        yield launched
+
+
+KINDS = ("docs/index", "docs/use/catalogues", "docs/develop/first_hour", "docs/reference/python", "search", "genindex")
+"""Pages that have between them all that pages are made of: their styles are the same on each."""
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_pages_can_be_read(site, browser, scheme, width):
+    with browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 844}) as context:
+        tab = context.new_page()
+        for name in KINDS:
+            tab.goto(f"{site.as_uri()}/{name}.html")
+            assert barriers(tab) == [], name
+
+
+def test_every_page_can_be_heard_and_used_by_keyboard(site, pages, browser):
+    """On a telephone, where most has to be scrolled."""
+    found = []
+    with browser.new_context(viewport={"width": 390, "height": 844}) as context:
+        tab = context.new_page()
+        for path in sorted(pages.keys() - {site / "index.html"}):  # which leads on at once
+            tab.goto(path.as_uri())
+            found += [f"{path.relative_to(site)}: {one}" for one in barriers(tab, contrast=False)]
+    assert found == []
+
+
+def test_barriers_are_noticed(browser):
+    page = browser.new_page()
+    page.set_content(
+        "<title>A</title><main><h1>A</h1><details><summary>B</summary><input></details>"
+        "<p style='color: #aaa; background: #fff'>pale</p></main>"
+    )
+    assert {one.partition(":")[0] for one in barriers(page)} == {"html-has-lang", "label", "color-contrast"}
+
+
+def test_the_search_works_from_a_folder(site, browser):
+    with browser.new_page() as page:
         asked, said = [], []
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
@@ -137,5 +175,6 @@ def test_the_search_works_from_a_folder(site):
         page.locator("input[name=q]").first.fill("quarantined")
         page.locator("input[name=q]").first.press("Enter")
         page.locator("#search-results").get_by_role("link", name="Failures", exact=True).first.wait_for()
+        assert barriers(page) == []
     assert said == []
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []

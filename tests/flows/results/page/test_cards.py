@@ -17,7 +17,7 @@ from flows.storage.zarr_tiles import TileStore
 from schemas.dia_source import DIA_SOURCE, DetectionFlag
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord
-from tests.support.browser import chromium
+from tests.support.browser import barriers, chromium
 from tests.support.vetting import BAND, KNOWN, build
 
 
@@ -194,6 +194,7 @@ def test_fifty_thousand_detections_make_a_page_below_5_mb_that_leads_to_all_of_t
         tab.get_by_role("link", name="All detections, on 100 pages").click()
         assert (complaints, tab.url) == ([], (page.parent / "pages" / "0001.html").as_uri())
         assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+        assert barriers(tab) == []
         tab.get_by_role("link", name="Next").first.click()
         tab.get_by_role("link", name="Night page").first.click()
         assert tab.url == page.as_uri()

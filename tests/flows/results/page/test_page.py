@@ -20,7 +20,7 @@ from schemas.exposure import PsfModel
 from schemas.quality import BandQuality, Gate, QualityRecord
 from schemas.tracklets import TRACKLET
 from schemas.truth import TRUTH
-from tests.support.browser import chromium
+from tests.support.browser import barriers, chromium
 from tests.support.page import object_table, put_objects, spectral_table, star_galaxy_table
 from tests.support.tracklets import publish_linked
 from tests.support.vetting import build
@@ -228,6 +228,7 @@ def test_poor_nights_render(kit, tmp_path, browser, case):
     )
     assert empty == 0
     assert "nan" not in body.split()
+    assert barriers(tab) == []
 
 
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
@@ -240,6 +241,7 @@ def test_it_renders_without_a_complaint(browser, full, viewport, scheme):
     assert len(sizes) == 20
     assert all(complete and natural > 0 and shown > 0 for complete, natural, shown in sizes)
     assert tab.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+    assert barriers(tab) == []
 
 
 def test_marks_can_be_hidden(browser, full):
@@ -276,6 +278,7 @@ def test_the_sentence_leads_to_the_list(browser, vetted):
     tab.locator("#rest > summary").click()
     assert tab.locator("#rest table").is_visible()
     assert (asked, complaints) == ([vetted.as_uri()], [])
+    assert barriers(tab) == []
 
 
 def test_the_page_of_a_linked_night_shows_all_planes_and_escapes_what_it_is_given(browser, vetted):
@@ -305,10 +308,7 @@ def vetted(kit, tmp_path_factory):
 
 def test_tables_keep_their_labels_beside_the_values_on_a_phone(kit, tmp_path, browser):
     kit.night(tmp_path, visits=1)
-    gate = Gate(metric="seeing", verdict="no_history", value=2.2, unit="arcsec")
-    judged = BandQuality(instrument="ZTF", band="r", verdict="no_history", gates=(gate,), drifts=(), reference=())
-    quality = QualityRecord(night=kit.NIGHT, digest="", rules="", measured=(), judged=(judged,), software="1")
-    Ledger(tmp_path).put_quality(quality)
+    put_quality(tmp_path, kit.NIGHT, r="no_history")
     tab, _, _ = visit(browser, write_report(tmp_path, kit.NIGHT), PHONE)
     assert not tab.locator("#quality table").is_visible()  # folded while there is no history
     tab.locator("#quality summary").first.click()
@@ -320,6 +320,26 @@ def test_tables_keep_their_labels_beside_the_values_on_a_phone(kit, tmp_path, br
         assert told[0] == f'"{cells.nth(place).get_attribute("data-label")}"'
         assert told[1] <= PHONE["width"]
     assert tab.locator("#quality .scroll").evaluate("e => e.scrollWidth <= e.clientWidth")
+
+
+def put_quality(out, night, **verdicts):
+    """Publish the quality of a night with a verdict for each of some bands."""
+    judged = []
+    for band, verdict in verdicts.items():
+        gate = Gate(metric="seeing", verdict=verdict, value=2.2, unit="arcsec")
+        judged.append(BandQuality(instrument="ZTF", band=band, verdict=verdict, gates=(gate,), drifts=(), reference=()))
+    quality = QualityRecord(night=night, digest="", rules="", measured=(), judged=tuple(judged), software="1")
+    Ledger(out).put_quality(quality)
+
+
+def test_verdicts_on_quality_can_be_read(kit, tmp_path, browser):
+    kit.night(tmp_path, visits=1)
+    put_quality(tmp_path, kit.NIGHT, g="pass", r="no_history", i="warn", z="fail")
+    page = write_report(tmp_path, kit.NIGHT)
+    for viewport, scheme in ((PHONE, "light"), (DESKTOP, "dark")):
+        tab, _, _ = visit(browser, page, viewport, scheme)
+        assert tab.locator("#quality .pill").count() == 4
+        assert barriers(tab) == []
 
 
 def test_assumed_values_look_assumed(kit, tmp_path, browser):
@@ -334,6 +354,7 @@ def test_assumed_values_look_assumed(kit, tmp_path, browser):
         assert marked.evaluate("e => getComputedStyle(e).borderBottomStyle") == "dotted"
         assert "assumed" in marked.inner_text()
     assert "no star and no header tells the PSF" in tab.locator("#problems").inner_text()
+    assert barriers(tab) == []
 
 
 def test_a_click_on_a_source_hits_its_mark(browser, full):
