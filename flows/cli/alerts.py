@@ -62,7 +62,7 @@ def publish(
     from time import perf_counter
 
     from flows.publish.delivery import opened_sink
-    from flows.publish.publish import Tally, alert_packets, forgive
+    from flows.publish.publish import Tally, send_published
     from flows.runtime.settings import load_settings
     from flows.storage.layout import require_output
     from flows.storage.object_store import configure
@@ -76,10 +76,7 @@ def publish(
             raise Misconfigured("no_target", "--to", "is not given.", "say where alerts go, or set alerts.to.")
         require_output(out)
         with opened_sink(target, out, settings.alerts, again=again) as sink:
-            tally.sink = sink
-            chosen = form or settings.alerts.form
-            sent = sink.send(alert_packets(out, settings, chosen, tally, night=night, visit=visit))
-            forgive(sink, chosen, tally, sent, night, visit)
+            sent = send_published(sink, out, settings, form or settings.alerts.form, tally, night, visit)
     _conclude(sent, tally, perf_counter() - begun, as_json)
 
 

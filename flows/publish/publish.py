@@ -23,6 +23,7 @@ from flows.publish.rubin_schema import parsed
 from flows.publish.sinks import OwedVisits, Sent, Sink
 from flows.publish.ztf_packet import HISTORY_VERSION, ZtfAlerts
 from flows.publish.ztf_schema import FORM
+from flows.storage.lease import holder_of
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 from schemas.ledger import ExposureRecord
@@ -192,22 +193,39 @@ REST_S = 60.0
 """After a failure nothing is sent for so long, s: each attempt at a broker that is down takes its time-out."""
 
 
-def forgive(sink: Sink, form: str, tally: Tally, sent: Sent, night: str | None, visit: int | None) -> None:
-    """Take visits that were given up, and were sent now, from those; the others, and what waits, stay as they are.
+def send_published(
+    sink: Sink, out: Path, settings: Settings, form: str, tally: Tally, night: str | None, visit: int | None
+) -> Sent:
+    """Send the alerts of published detections, and settle the visits that a run has left owed or given up.
+
+    One that is sent is so no longer; one of which an exposure has no alerts is given up, with the reason. While a run
+    holds the folder it may still search what is owed, and settles that itself. Where not all have arrived, all stays.
 
     Parameters
     ----------
-    sink, form, tally, sent
-        Where to, how, and what came of it.
-    night, visit
-        Only of these, as it was asked.
+    sink
+        Where to.
+    out, settings, form, tally, night, visit
+        As in `alert_packets`.
+
+    Raises
+    ------
+    Misconfigured, Retryable
+        As in `alert_packets`; of the sink and the outbox.
     """
+    tally.sink, owed = sink, sink.owed(form)
+    left = owed.all() | {(one.night, one.visit) for one in owed.given_up()}
+    turns = {one: owed.turn(*one) for one in left if night in (None, one[0]) and visit in (None, one[1])}
+    if holder_of(out) is not None:  # asked after the turns: a run that begins later has later ones
+        turns = dict.fromkeys(turns, 0)
+    sent = sink.send(alert_packets(out, settings, form, tally, night=night, visit=visit))
     if sent.left or sent.trouble is not None:
-        return
-    owed = sink.owed(form)
-    for one in owed.given_up():
-        if night in (None, one.night) and visit in (None, one.visit) and (one.night, one.visit) not in tally.lost:
-            owed.settle(one.night, one.visit, owed.turn(one.night, one.visit))
+        return sent
+    lost = {one: error for one, error in tally.lost.items() if one in turns}
+    made_from = visit_digests(PublishedExposures(out), settings.association, lost) if lost else {}
+    for one, turn in turns.items():
+        owed.settle(*one, turn, lost.get(one), made_from.get(one, ""))
+    return sent
 
 
 class VisitAlerts:
