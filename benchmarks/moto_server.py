@@ -74,15 +74,15 @@ def answers(server, seconds):
             return
 
 
-def start_moto():
-    """Start moto's server in a process of its own; return it and the process."""
+def start_moto(host="127.0.0.1"):
+    """Start moto's server at an address of this machine, in a process of its own; return it and the process."""
     port = free_port()
     process = subprocess.Popen(
-        [Path(sys.executable).with_name("moto_server"), "-H", "127.0.0.1", "-p", str(port)],
+        [Path(sys.executable).with_name("moto_server"), "-H", host, "-p", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    server = Server(f"http://127.0.0.1:{port}")
+    server = Server(f"http://{host}:{port}")
     answers(server, 60)
     return server, process
 

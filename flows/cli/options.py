@@ -62,9 +62,9 @@ def output_folder(given: str) -> Path:
 
     try:
         if str(given).startswith(PROTOCOL):
-            from flows.runtime.settings import load_settings
+            from flows.runtime.settings import load_store_settings
 
-            configure(load_settings().store)
+            configure(load_store_settings())
         return located(str(given))
     except Misconfigured as error:
         raise typer.BadParameter(str(error)) from error

@@ -14,7 +14,7 @@ from pydantic_settings import EnvSettingsSource
 
 from flows.runtime.secrets import without_passwords
 from schemas.errors import Misconfigured, choice
-from schemas.settings import STAGES, Section, Settings
+from schemas.settings import STAGES, Section, Settings, StoreSettings
 
 
 @cache
@@ -187,10 +187,27 @@ def load_settings(config: Path | None = None, overrides: Mapping[str, Mapping[st
         for name, section in (overrides or {}).items()
     }
     try:
-        environment = EnvSettingsSource(settings_class())()
-        return settings_class()(**_merged(_merged(_from_file(config), environment), given))
+        return settings_class()(**_merged(_without_command_line(config), given))
     except ValidationError as error:
         raise misconfigured(error.errors()) from error
+
+
+def load_store_settings() -> StoreSettings:
+    """Return the settings of object stores, of file and environment; others may lack what the command line adds.
+
+    Raises
+    ------
+    Misconfigured
+        As of `load_settings`.
+    """
+    try:
+        return StoreSettings.model_validate(_without_command_line(None).get("store", {}))
+    except ValidationError as error:
+        raise misconfigured([{**one, "loc": ("store", *one["loc"])} for one in error.errors()]) from error
+
+
+def _without_command_line(config: Path | None) -> dict[str, Any]:
+    return _merged(_from_file(config), EnvSettingsSource(settings_class())())
 
 
 def _from_file(config: Path | None) -> dict[str, Any]:

@@ -37,11 +37,11 @@ def tls_options(files):
 
 
 @contextmanager
-def started(*command, log, says, folder, **changed):
+def started(*command, log, says, folder, python=(sys.executable,), **changed):
     """Run ``dask …`` until the block ends; it begins when the log says something, whose match is given."""
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dask", *command],
+            [*python, "-m", "dask", *command],
             stdout=file,
             stderr=subprocess.STDOUT,
             cwd=folder,
@@ -62,22 +62,22 @@ def started(*command, log, says, folder, **changed):
 
 
 @contextmanager
-def scheduler(folder, files=None):
+def scheduler(folder, files=None, host="127.0.0.1"):
     """A scheduler on a port of its own; gives its address."""
     options = ["--protocol", "tls", *tls_options(files)] if files else []
     with started(
-        "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0", *options,
+        "scheduler", "--host", host, "--port", "0", "--dashboard-address", "127.0.0.1:0", *options,
         log=folder / "scheduler.log", says=r"Scheduler at: +(\S+)", folder=folder,
     ) as found:  # fmt: skip
         yield found[1]
 
 
 @contextmanager
-def worker(address, name, folder, *options, files=None, **changed):
+def worker(address, name, folder, *options, files=None, scratch=None, **changed):
     """A worker with a name."""
     with started(
         "worker", address, "--name", name, "--nthreads", "1", "--memory-limit", "2GiB", "--no-dashboard",
-        "--local-directory", str(folder), *(tls_options(files) if files else ()), *options,
+        "--local-directory", str(scratch or folder), *(tls_options(files) if files else ()), *options,
         log=folder / f"{name}.log", says="Registered to", folder=folder, **changed,
     ):  # fmt: skip
         yield

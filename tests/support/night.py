@@ -11,6 +11,7 @@ from pathlib import Path
 
 from astropy.io import fits
 
+from flows.storage.bucket_path import located
 from schemas.settings import Settings
 from tests.support.cli import Finished, nightstride
 
@@ -89,8 +90,8 @@ def fingerprint(content):
 
 
 def catalogues(out):
-    """Return the published files of a run: name -> fingerprint of the bytes."""
-    root = Path(out) / "catalogs"
+    """Return the published files of a run, in a bucket or not: name -> fingerprint of the bytes."""
+    root = located(str(out)) / "catalogs"
     names = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
     return {name: fingerprint(path.read_bytes()) for name, path in names.items() if "/." not in name}
 

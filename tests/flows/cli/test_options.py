@@ -32,6 +32,27 @@ def test_local_and_in_a_bucket(tmp_path):
     assert output_folder("s3://bucket/out") == BucketPath("s3://bucket/out")
 
 
+def test_a_bucket_needs_no_settings_that_the_command_line_completes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for kind in ("CA", "CERT", "KEY"):
+        monkeypatch.setenv(f"NIGHTSTRIDE_CLUSTER__TLS_{kind}", f"{kind}.pem")
+    with pytest.raises(Misconfigured, match="need kind = 'address'"):
+        load_settings()
+    assert output_folder("s3://bucket/out") == BucketPath("s3://bucket/out")
+    assert load_settings(None, cluster_overrides("tls://there:8786", None)).cluster.address == "tls://there:8786"
+
+
+def test_settings_of_the_bucket_that_break_rules_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NIGHTSTRIDE_STORE__TIMEOUT_S", "-1")
+    with pytest.raises(typer.BadParameter, match=r"store\.timeout_s.*got '-1'"):
+        output_folder("s3://bucket/out")
+    (tmp_path / "nightstride.toml").write_text("[store]\nno_such = 1\n")
+    monkeypatch.delenv("NIGHTSTRIDE_STORE__TIMEOUT_S")
+    with pytest.raises(typer.BadParameter, match=r"store\.no_such"):
+        output_folder("s3://bucket/out")
+
+
 def test_no_place_for_results_is_bad_usage():
     with pytest.raises(typer.BadParameter, match="no place for results"):
         output_folder("gs://bucket/out")
