@@ -25,7 +25,12 @@ _PREDICTED = (
     _seen("ephRate", "deg / d", "Predicted motion on the sky."),
     _seen("ephRateAngle", "deg", "Its position angle, from north through east."),
     _seen("ephUncertainty", "arcsec", "How far along its motion the object may be from there, by its orbit."),
-    _seen("ephVmag", "mag", "Predicted V magnitude, by H and G; null where H is not known.", nullable=True),
+    _seen(
+        "ephVmag",
+        "mag",
+        "Predicted V magnitude, by H and G; of comets in total, by M1 and K1; null where H or M1 is not known.",
+        nullable=True,
+    ),
     _seen("topoRange", "AU", "Distance from the observer."),
     _seen("helioRange", "AU", "Distance from the Sun."),
     _seen("phaseAngle", "deg", "Between Sun and observer, at the object."),

@@ -238,7 +238,8 @@ class PredictKnownSettings(Section):
     orbits: Annotated[
         str | None,
         Field(
-            description="File of orbits in the format of MPCORB, .gz or not; null: known objects are not looked for."
+            description="File of orbits, of asteroids as in MPCORB, of comets as in CometEls.txt, .gz or not; "
+            "null: known objects are not looked for."
         ),
     ] = None
     resolver: Annotated[

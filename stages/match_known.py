@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kernels.orbits.designations import is_comet
 from kernels.orbits.matching import Match, match_places
 from schemas.dia_source import DIA_SOURCE
 from schemas.known_object import SS_EPHEMERIS, SS_SOURCE
@@ -43,7 +44,8 @@ def match_known(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     -----
     Across the predicted motion a detection may be off by the radius of the settings and three times its own error;
     along it by the uncertainty of the orbit as well, up to the settings' limit. A trail has to agree with the predicted
-    motion in direction and length, and the magnitude within 2.5 mag.
+    motion in direction and length, and the magnitude within 2.5 mag; a detection of a comet may be fainter by any,
+    as the predicted magnitude is that of the whole coma.
     """
     detections, known = inputs[DIA_SOURCE.name], inputs[SS_EPHEMERIS.name]
     detections = detections.filter(pa.array(np.isfinite(_numbers(detections, "ra"))))
@@ -63,8 +65,10 @@ def match_known(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 def _alike(detections: pa.Table, n: int, known: pa.Table, k: int, exposure_time: float) -> bool:
     """Return whether trail and magnitude are what the object would have."""
     magnitude, predicted = detections["magAB"][n].as_py(), known["ephVmag"][k].as_py()
-    if magnitude is not None and predicted is not None and abs(magnitude - predicted) > _MAGNITUDES:
-        return False
+    if magnitude is not None and predicted is not None:
+        fainter = magnitude - predicted
+        if fainter < -_MAGNITUDES or (fainter > _MAGNITUDES and not is_comet(known["designation"][k].as_py())):
+            return False
     length, trail = detections["trailLength"][n].as_py(), known["ephRate"][k].as_py() * exposure_time / 24
     if length is None or not np.isfinite(trail):
         return True
@@ -97,7 +101,7 @@ def _numbers(table: pa.Table, name: str) -> Floats:
 
 STAGE = Stage(
     name="match_known",
-    version="1",
+    version="2",
     per="exposure",
     needs=(DIA_SOURCE, SS_EPHEMERIS),
     gives=SS_SOURCE,

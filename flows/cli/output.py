@@ -416,7 +416,7 @@ def link(
     ] = None,
     obscode: Annotated[str, typer.Option(help="Observatory code of the MPC, of rows that have none.")] = "",
     orbits: Annotated[
-        Path | None, typer.Option(help="Orbits as in MPCORB: tracklets of known objects are named.")
+        Path | None, typer.Option(help="Orbits as in MPCORB or CometEls.txt: tracklets of known objects are named.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -1,8 +1,9 @@
-"""Files of orbits in the format of MPCORB, the Minor Planet Center's list of all asteroids."""
+"""Files of orbits in the formats of the Minor Planet Center: MPCORB of asteroids, CometEls.txt of comets."""
 
 import gzip
 import logging
 from collections.abc import Iterator
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,30 @@ _FIELDS = {
 }
 """First column and one past the last, from 0 (https://minorplanetcenter.net/iau/info/MPOrbitFormat.html)."""
 
+_COMET = {
+    "day": (22, 29),
+    "nearest": (30, 39),
+    "eccentricity": (41, 49),
+    "perihelion": (51, 59),
+    "node": (61, 69),
+    "inclination": (71, 79),
+    "magnitude": (91, 95),
+    "slope": (96, 100),
+}
+"""The same of lines of comets (https://minorplanetcenter.net/iau/info/CometOrbitFormat.html, the second format)."""
+
 _OPTIONAL = ("magnitude", "slope")
 _PACKED, _EPOCH, _U, _NAME = (0, 7), (20, 25), (105, 106), (166, 194)
+_COMET_SHORTEST = 79  # up to the inclination
+_COMET_YEAR, _COMET_MONTH = (14, 18), (19, 21)
+_COMET_EPOCH, _COMET_PACKED, _COMET_NAME = (81, 89), (0, 12), (102, 158)
+_LONGEST = 28  # designation that is kept
 _VAGUE = 9.0
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUV"
+_ZERO = date(1858, 11, 17).toordinal()
 _CENTURIES = {"I": 1800, "J": 1900, "K": 2000}
 _NAMED = 3  # damaged lines that are named
-_REMEDY = "give MPCORB.DAT of the Minor Planet Center, or lines in its format."
+_REMEDY = "give MPCORB.DAT or CometEls.txt of the Minor Planet Center, or lines in their formats."
 
 
 def read_orbits(path: Path) -> OrbitCatalogue:
@@ -45,13 +63,15 @@ def read_orbits(path: Path) -> OrbitCatalogue:
     Parameters
     ----------
     path
-        Text, also compressed (.gz). Lines above the last ruler of dashes are a heading; blank lines are passed over.
-        A line with a number that is missing or impossible is left out; a warning names the first of them.
+        Text, also compressed (.gz). Lines above a ruler of dashes are a heading; blank lines are passed over; each
+        other one is an asteroid's as in MPCORB, or a comet's as in CometEls.txt. One with a number that is missing or
+        impossible is left out; a warning names the first of them.
 
     Returns
     -------
     OrbitCatalogue
-        Objects are called by their readable designation, without it by the packed one.
+        Objects are called by their readable designation, without it by the packed one; comets of long names without
+        the discoverers.
 
     Raises
     ------
@@ -64,8 +84,11 @@ def read_orbits(path: Path) -> OrbitCatalogue:
         for first, lines in _blocks(path):
             orbits, good = _parsed(lines)
             parts.append(orbits.take(np.flatnonzero(good)))
-            blank = np.array([not line.strip() for line in lines])
-            damaged += (np.flatnonzero(~good & ~blank) + first).tolist()
+            others = np.array([n for n in np.flatnonzero(~good).tolist() if lines[n].strip()], np.intp)
+            if len(others):
+                orbits, good = _comets([lines[n] for n in others.tolist()])
+                parts.append(orbits.take(np.flatnonzero(good)))
+                damaged += (others[~good] + first).tolist()
     except (OSError, EOFError) as error:
         raise Misconfigured("bad_orbits", str(path), f"cannot be read: {error}.", _REMEDY) from error
     if not sum(len(part.epoch) for part in parts):
@@ -108,22 +131,57 @@ def _opened(path: Path) -> Any:
 
 def _parsed(lines: list[bytes]) -> tuple[Orbits, NDArray[np.bool_]]:
     """Return a block of lines as orbits, and which of them are."""
-    text = np.array([line.ljust(_WIDTH)[:_WIDTH] for line in lines], f"S{_WIDTH}")
-    columns = text.view("S1").reshape(len(lines), _WIDTH)
+    columns = _columns(lines)
     numbers = {name: _numbers(_cut(columns, *where)) for name, where in _FIELDS.items()}
     numbers["epoch"] = _epochs(_cut(columns, *_EPOCH))
     good = np.array([len(line) >= _SHORTEST for line in lines])
     good &= np.all([np.isfinite(values) for name, values in numbers.items() if name not in _OPTIONAL], axis=0)
     with np.errstate(invalid="ignore"):
         good &= (numbers["axis"] > 0) & (numbers["eccentricity"] >= 0) & (numbers["eccentricity"] < 1)
+        numbers["axis"] = np.where(good, numbers["axis"], 1.0)
     name = np.char.strip(_cut(columns, *_NAME))
     designation = np.where(name == b"", np.char.strip(_cut(columns, *_PACKED)), name)
     good &= (designation != b"") & np.array([one.isascii() for one in designation.tolist()])
     letter = _cut(columns, *_U)  # E or D: the eccentricity is assumed
     vague = np.isnan(_numbers(letter)) & (np.char.strip(letter) != b"")
     uncertainty = np.where(vague, _VAGUE, _numbers(letter))
-    orbits = Orbits(designation=designation.astype("S28"), uncertainty=uncertainty, **numbers)
+    orbits = Orbits.elliptic(designation=designation.astype(f"S{_LONGEST}"), uncertainty=uncertainty, **numbers)
     return orbits, good
+
+
+def _comets(lines: list[bytes]) -> tuple[Orbits, NDArray[np.bool_]]:
+    """Return lines as orbits of comets, and which of them are; one without an epoch is of its time at perihelion."""
+    columns = _columns(lines)
+    numbers = {name: _numbers(_cut(columns, *where)) for name, where in _COMET.items()}
+    years, months, epochs = (_cut(columns, *where).tolist() for where in (_COMET_YEAR, _COMET_MONTH, _COMET_EPOCH))
+    dates = zip(years, months, numbers.pop("day").tolist(), strict=True)
+    numbers["passage"] = np.array([_mjd(*one) for one in dates])
+    dated = np.array([_mjd(one[:4], one[4:6], _number(one[6:])) for one in epochs])
+    numbers["epoch"] = np.where([not one.strip() for one in epochs], numbers["passage"], dated)
+    good = np.array([len(line) >= _COMET_SHORTEST for line in lines])
+    good &= np.all([np.isfinite(values) for name, values in numbers.items() if name not in _OPTIONAL], axis=0)
+    with np.errstate(invalid="ignore"):
+        good &= (numbers["nearest"] > 0) & (numbers["eccentricity"] >= 0)
+    names = [_short(line[slice(*_COMET_NAME)]) or line[slice(*_COMET_PACKED)].replace(b" ", b"") for line in lines]
+    good &= np.array([bool(name) and name.isascii() for name in names])
+    count = len(lines)
+    orbits = Orbits(
+        designation=np.array(names, f"S{_LONGEST}"), uncertainty=np.full(count, np.nan),
+        comet=np.ones(count, np.bool_), **numbers,
+    )  # fmt: skip
+    return orbits, good
+
+
+def _short(name: bytes) -> bytes:
+    """Return the name of a comet, without its discoverers if it is too long."""
+    name = b" ".join(name.split())
+    return name if len(name) <= _LONGEST else name.partition(b" (")[0][:_LONGEST]
+
+
+def _columns(lines: list[bytes]) -> NDArray[np.bytes_]:
+    """Return the characters of lines, (n, 202)."""
+    text = np.array([line.ljust(_WIDTH)[:_WIDTH] for line in lines], f"S{_WIDTH}")
+    return text.view("S1").reshape(len(lines), _WIDTH)
 
 
 def _cut(columns: NDArray[np.bytes_], first: int, end: int) -> NDArray[np.bytes_]:
@@ -155,11 +213,18 @@ def _epochs(packed: NDArray[np.bytes_]) -> NDArray[np.float64]:
 @lru_cache(4096)
 def _epoch(packed: bytes) -> float:
     """Return a packed date, as K24AH for 2024 October 17, as MJD; NaN if it is none."""
-    from datetime import date
-
     try:
         text = packed.decode("ascii")
-        day = date(_CENTURIES[text[0]] + int(text[1:3]), _DIGITS.index(text[3]), _DIGITS.index(text[4]))
-        return float(day.toordinal() - date(1858, 11, 17).toordinal())
+        year, month, day = _CENTURIES[text[0]] + int(text[1:3]), _DIGITS.index(text[3]), _DIGITS.index(text[4])
     except (ValueError, KeyError, IndexError):
         return np.nan
+    return _mjd(year, month, day)
+
+
+def _mjd(year: bytes | int, month: bytes | int, day: float) -> float:
+    """Return a date with a part of a day as MJD; NaN if it is none."""
+    try:
+        first = date(int(year), int(month), int(day))
+    except (ValueError, OverflowError):
+        return np.nan
+    return first.toordinal() - _ZERO + day % 1

@@ -139,12 +139,13 @@ def _elements(catalogue: "OrbitCatalogue", designation: str) -> dict[str, Any]:
     if not len(found):
         return {}
     one = catalogue.orbits.take(found[:1])
-    (axis,), (e,), (anomaly,), (u,) = one.axis, one.eccentricity, one.anomaly, one.uncertainty
-    period = 2 * np.pi / GAUSS * float(axis) ** 1.5
+    (q,), (e,), (axis,), (u,) = one.nearest, one.eccentricity, one.axis, one.uncertainty
     numbers = {
-        "a": axis, "e": e, "q": axis * (1 - e), "i": one.inclination[0], "node": one.node[0],
-        "argperi": one.perihelion[0], "mean_anomaly": anomaly, "period": period, "mean_motion": 360 / period,
+        "a": axis, "e": e, "q": q, "i": one.inclination[0], "node": one.node[0], "argperi": one.perihelion[0],
         "epoch_mjd": one.epoch[0], "h": one.magnitude[0], "g": one.slope[0],
     }  # fmt: skip
+    if e < 1:
+        period = 2 * np.pi / GAUSS * float(axis) ** 1.5
+        numbers |= {"mean_anomaly": one.anomaly[0], "period": period, "mean_motion": 360 / period}
     known = {name: float(value) for name, value in numbers.items() if np.isfinite(value)}
     return known | ({"u_param": int(u)} if np.isfinite(u) else {})

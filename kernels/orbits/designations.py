@@ -13,6 +13,7 @@ _COMET = re.compile(r"([1-9]\d*)([PDI])(?:/.*)?")
 _PROVISIONAL = re.compile(r"(\d{4}) ([A-HJ-Y])([A-HJ-Z])(\d*)")
 _SURVEY = re.compile(r"(\d{4}) (P-L|T-[123])")
 _COMETARY = re.compile(r"([ACDPX])/(\d{4} [A-Z]{1,2}\d*)(?: \(.*)?")
+_OF_COMET = re.compile(r"\d*[CDIPX](-[A-Z]{1,2})?/|\d+[DIP](-[A-Z]{1,2})?$")
 _PACKED_NUMBER = re.compile(r"[0-9A-Za-z]\d{4}|~[0-9A-Za-z]{4}")
 _PACKED = re.compile(r"([IJK])(\d\d)([A-HJ-Y])([0-9A-Za-z])(\d)([A-HJ-Z])")
 _PACKED_SURVEY = re.compile(r"(PL|T1|T2|T3)S(\d{4})")
@@ -74,6 +75,15 @@ def _unpacked(text: str) -> Designation | None:
         cycle, order = divmod(_number(found[3]), len(_ORDER))
         return Designation(provisional=f"{2000 + _number(found[1])} {found[2]}{_ORDER[order]}{_CYCLES + cycle}")
     return None
+
+
+def is_comet(name: str) -> bool:
+    """Return whether a name, readable, is a comet's.
+
+    >>> is_comet("1P/Halley"), is_comet("C/1995 O1 (Hale-Bopp)"), is_comet("(1) Ceres"), is_comet("A/2019 G4")
+    (True, True, False, False)
+    """
+    return _OF_COMET.match(name) is not None
 
 
 def packed(one: Designation) -> str:

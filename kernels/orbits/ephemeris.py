@@ -16,6 +16,7 @@ _DRIFT = 2e-7  # AU / d^2 by which planets move what stays away from them off it
 _FASTEST = 0.025  # AU in half a day, relative to the Earth
 _MARGIN = math.radians(0.3)  # for what the planets do besides
 _SLOPE = 0.15  # G where it is not known
+_COMET_SLOPE = 4.0  # K1 likewise
 _MOST_ERROR = 120.0  # arcsec: an orbit that is less certain tells nothing
 _MOST_DAYS = 3653.0  # since the epoch
 _U = 5.0  # where it is not known
@@ -34,7 +35,7 @@ class Ephemeris(NamedTuple):
     rate, angle
         Motion on the sky, deg / day, and its position angle from north through east, deg, in [0, 360).
     magnitude
-        V, by H and G; NaN where H is not known.
+        V, by H and G, of comets in total, by M1 and K1; NaN where H or M1 is not known.
     distance, sun_distance
         From the observer and the Sun, AU.
     phase, elongation
@@ -268,11 +269,19 @@ def _between(one: Floats, other: Floats) -> Floats:
 
 
 def _magnitude(orbits: Orbits, place: Floats, away: Floats) -> Floats:
-    """Return V by the H-G system (Bowell et al. 1989, in Asteroids II, p. 524, their equations A4)."""
+    """Return V by the H-G system (Bowell et al. 1989, in Asteroids II, p. 524, their equations A4), and of comets.
+
+    Theirs is the total magnitude M1 + 5 log delta + 2.5 K1 log r, as the Minor Planet Center has it for the absolute
+    magnitude and the slope parameter of its comets (https://minorplanetcenter.net/iau/info/CometOrbitFormat.html).
+    """
     half = np.tan(np.radians(_phase(place, away)) / 2)
-    slope = np.where(np.isfinite(orbits.slope), orbits.slope, _SLOPE)
+    slope = np.where(np.isfinite(orbits.slope), orbits.slope, np.where(orbits.comet, _COMET_SLOPE, _SLOPE))
     first, second = np.exp(-3.33 * half**0.63), np.exp(-1.87 * half**1.22)
-    far = np.linalg.norm(place, axis=1) * np.linalg.norm(away, axis=1)
+    sun, earth = np.linalg.norm(place, axis=1), np.linalg.norm(away, axis=1)
     with np.errstate(divide="ignore", over="ignore"):
         dimming = 2.5 * np.log10(np.maximum((1 - slope) * first + slope * second, 1e-8))
-    return np.asarray(orbits.magnitude + 5 * np.log10(far) - dimming)
+    found = np.asarray(orbits.magnitude + 5 * np.log10(sun * earth) - dimming)
+    if len(comets := np.flatnonzero(orbits.comet)):
+        fading = 5 * np.log10(earth[comets]) + 2.5 * slope[comets] * np.log10(sun[comets])
+        found[comets] = orbits.magnitude[comets] + fading
+    return found

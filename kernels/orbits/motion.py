@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.orbits.conic import near_parabola
+
 Floats = NDArray[np.float64]
 
 GAUSS = 0.01720209895
@@ -19,6 +21,7 @@ _OBLIQUITY = math.radians(84381.448 / 3600)  # of the ecliptic of J2000, in whic
 _MASSES = (6023600.0, 408523.71, 332946.05, 3098708.0, 1047.3486, 3497.898, 22902.98, 19412.24, 27068703.0)
 """Sun's mass over that of Mercury, Venus, Earth, Mars, Jupiter, Saturn, Uranus, Neptune and the Moon (IAU 2009)."""
 
+_ECCENTRIC = 0.98
 _MOST = 256  # orbits integrated with common steps
 _PRECISION = 1e-11  # of each step, relative
 _PLANET_STEP = 1.0  # d between the places of planets that are interpolated: 1e-6 AU for Mercury, 1e-8 for others
@@ -34,25 +37,48 @@ class Orbits(NamedTuple):
         As it is written.
     epoch : (n,)
         Of the elements, MJD TT.
-    axis, eccentricity, inclination, node, perihelion, anomaly : (n,)
-        Semi-major axis, AU; e below 1; i; longitude of the ascending node; argument of perihelion; mean anomaly.
+    nearest, eccentricity, inclination, node, perihelion, passage : (n,)
+        Perihelion distance, AU; e, of any conic; i; longitude of the ascending node; argument of perihelion; time at
+        perihelion, MJD TT.
     magnitude, slope : (n,)
-        H and G of Bowell et al. (1989); NaN where they are not known.
+        H and G of Bowell et al. (1989), of comets M1 and K1; NaN where they are not known.
     uncertainty : (n,)
         U of the Minor Planet Center, 0 to 9; NaN where it is not known.
+    comet : (n,) bool
+        Whether it is as bright as comets are.
     """
 
     designation: NDArray[np.bytes_]
     epoch: Floats
-    axis: Floats
+    nearest: Floats
     eccentricity: Floats
     inclination: Floats
     node: Floats
     perihelion: Floats
-    anomaly: Floats
+    passage: Floats
     magnitude: Floats
     slope: Floats
     uncertainty: Floats
+    comet: NDArray[np.bool_]
+
+    @classmethod
+    def elliptic(cls, axis: Floats, anomaly: Floats, epoch: Floats, eccentricity: Floats, **others: Any) -> "Orbits":
+        """Return orbits of asteroids by semi-major axis, AU, and mean anomaly at the epoch, deg."""
+        others["nearest"] = axis * (1 - eccentricity)
+        others["passage"] = epoch - np.radians((anomaly + 180) % 360 - 180) * np.power(axis, 1.5) / GAUSS
+        return cls(epoch=epoch, eccentricity=eccentricity, comet=np.zeros(len(axis), np.bool_), **others)
+
+    @property
+    def axis(self) -> Floats:
+        """Return semi-major axes, AU: infinite of parabolas, negative of hyperbolas."""
+        with np.errstate(divide="ignore"):
+            return np.asarray(self.nearest / (1 - self.eccentricity))
+
+    @property
+    def anomaly(self) -> Floats:
+        """Return mean anomalies at the epoch, deg, from 0 to 360 of ellipses."""
+        found = np.degrees(GAUSS * (self.epoch - self.passage) / np.power(np.abs(self.axis), 1.5))
+        return np.asarray(np.where(self.eccentricity < 1, found % 360, found))
 
     def take(self, chosen: NDArray[Any] | slice) -> "Orbits":
         """Return some of them."""
@@ -78,11 +104,13 @@ def two_body(orbits: Orbits, mjd: Floats | float) -> tuple[Floats, Floats]:
     Notes
     -----
     Kepler's equation by Newton's method from Danby's start (1988, Fundamentals of Celestial Mechanics, 6.6), which
-    needs six steps at most for e <= 0.99.
+    needs six steps at most for e <= 0.99. What is more eccentric, of any conic, is in `kernels.orbits.conic`.
     """
-    motion = GAUSS / np.power(orbits.axis, 1.5)
-    mean = np.remainder(np.radians(orbits.anomaly) + motion * (mjd - orbits.epoch) + math.pi, 2 * math.pi) - math.pi
-    e = orbits.eccentricity
+    days, most = mjd - orbits.passage, orbits.eccentricity > _ECCENTRIC
+    e = np.where(most, 0.0, orbits.eccentricity)
+    axis = orbits.nearest / (1 - e)
+    motion = GAUSS / np.power(axis, 1.5)
+    mean = np.remainder(motion * days + math.pi, 2 * math.pi) - math.pi
     angle = mean + np.copysign(0.85, mean) * e
     for _ in range(12):
         step = (angle - e * np.sin(angle) - mean) / (1 - e * np.cos(angle))
@@ -92,9 +120,12 @@ def two_body(orbits: Orbits, mjd: Floats | float) -> tuple[Floats, Floats]:
     sin, cos = np.sin(angle), np.cos(angle)
     minor = np.sqrt(1 - e * e)
     rate = motion / (1 - e * cos)
+    place = np.stack([axis * (cos - e), axis * minor * sin])
+    speed = np.stack([-axis * sin * rate, axis * minor * cos * rate])
+    if len(some := np.flatnonzero(most)):
+        found = near_parabola(orbits.nearest[some], orbits.eccentricity[some], GAUSS * days[some])
+        place[:, some], speed[:, some] = found[0], GAUSS * found[1]
     axes = _orbital_axes(orbits)
-    place = np.stack([orbits.axis * (cos - e), orbits.axis * minor * sin])
-    speed = np.stack([-orbits.axis * sin * rate, orbits.axis * minor * cos * rate])
     return np.einsum("kn,knj->nj", place, axes), np.einsum("kn,knj->nj", speed, axes)
 
 
@@ -132,14 +163,10 @@ def perturbed(orbits: Orbits, mjd: float) -> tuple[Floats, Floats]:
     times = np.linspace(low - 1, high + 1, max(8, math.ceil((high - low + 2) / _PLANET_STEP)))
     planets = CubicSpline(times, _planets(times))
     # What has far to go and what goes fast share their steps with their like.
-    order = moving[np.argsort(np.abs(mjd - orbits.epoch[moving]) / np.power(_nearest(orbits, moving), 1.5))]
+    order = moving[np.argsort(np.abs(mjd - orbits.epoch[moving]) / np.power(orbits.nearest[moving], 1.5))]
     for part in np.array_split(order, math.ceil(len(order) / _MOST)):
         position[part], velocity[part] = _integrated(position[part], velocity[part], orbits.epoch[part], mjd, planets)
     return position, velocity
-
-
-def _nearest(orbits: Orbits, some: NDArray[np.intp]) -> Floats:
-    return np.asarray(orbits.axis[some] * (1 - orbits.eccentricity[some]))
 
 
 def _planets(mjd: Floats) -> Floats:

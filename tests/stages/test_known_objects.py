@@ -15,7 +15,7 @@ from schemas.stage import Context
 from stages.match_known import STAGE as MATCH
 from stages.predict_known import STAGE as PREDICT
 from tests.support.cards import as_text, gnomonic
-from tests.support.orbits import PALOMAR, asteroids
+from tests.support.orbits import PALOMAR, asteroids, comets
 
 SHAPE, WHEN = (600, 500), 61020.3
 
@@ -175,6 +175,17 @@ def test_trail_and_magnitude_have_to_agree(sky, columns, agrees):
         columns = {"magAB": [seen.magnitude[0] + columns["magAB"][0]]}
     found = detections([(seen.ra[0], seen.dec[0])], **columns)
     assert bool(matched(found, predicted(orbits.take(slice(0, 1)), exposure), exposure)) is agrees
+
+
+@pytest.mark.parametrize(("fainter", "agrees"), [(-2.6, False), (-2.4, True), (6.0, True)])
+def test_a_comet_is_as_bright_as_its_coma_at_most(fainter, agrees):
+    orbits = comets(61000.0)
+    seen = observe(orbits, observer_at(WHEN, OBSERVATORIES["I41"]))
+    exposure = around(seen.ra[0], seen.dec[0])
+    known = predicted(orbits, exposure)
+    assert known["designation"].to_pylist() == ["C/2026 A1 (One)"]
+    found = detections([(seen.ra[0], seen.dec[0])], magAB=[seen.magnitude[0] + fainter])
+    assert bool(matched(found, known, exposure)) is agrees
 
 
 def test_a_fast_object_has_to_move_as_its_trail_does(sky):

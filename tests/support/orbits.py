@@ -37,10 +37,25 @@ def asteroids(count, epoch, seed=1, axis=(2.1, 3.3)):
         rng.uniform(*axis, count).round(7),
         rng.uniform(0, 0.3, count),
     )
-    return Orbits(
-        names, np.full(count, epoch), size, e.round(7), inclination, *angles, rng.uniform(12, 17, count).round(2),
-        np.full(count, 0.15), np.zeros(count),
+    node, perihelion, anomaly = angles
+    return Orbits.elliptic(
+        size, anomaly, np.full(count, epoch), e.round(7), inclination=inclination, node=node, perihelion=perihelion,
+        designation=names, magnitude=rng.uniform(12, 17, count).round(2), slope=np.full(count, 0.15),
+        uncertainty=np.zeros(count),
     )  # fmt: skip
+
+
+def comets(epoch):
+    """Return orbits of an ellipse, a parabola and hyperbolas near a date, two of which have passed perihelion."""
+    shape = {"nearest": [0.9, 1.2, 0.8, 2.0], "eccentricity": [0.995, 1.0, 1.0004, 3.36]}
+    turns = {"inclination": [89.7, 12.0, 140.0, 44.3], "node": [281.8, 20.0, 100.0, 307.8]}
+    others = {
+        "perihelion": [130.7, 200.0, 30.0, 209.3], "passage": [epoch - 30, epoch + 40, epoch - 90.5, epoch + 100],
+        "magnitude": [4.0, 9.0, 11.5, np.nan], "slope": [4.0, 3.2, np.nan, 4.0],
+    }  # fmt: skip
+    names = np.array([b"C/2026 A1 (One)", b"C/2026 B2", b"C/2026 C3", b"4I/Nobody"])
+    numbers = {name: np.array(values) for name, values in (shape | turns | others).items()}
+    return Orbits(names, np.full(4, epoch), uncertainty=np.zeros(4), comet=np.ones(4, bool), **numbers)
 
 
 def mpcorb_line(orbits, n):
@@ -64,6 +79,8 @@ def write_mpcorb(path, orbits, heading="Heading of the file\n\n" + 160 * "-" + "
 
 def start(orbits, n):
     """Return heliocentric place and velocity at the epoch, AU and AU / d, along the axes of the ICRS."""
+    if orbits.eccentricity[n] >= 1:
+        return _turned(orbits, n, _from_perihelion(orbits, n))
     a, e, mean = orbits.axis[n], orbits.eccentricity[n], np.radians(orbits.anomaly[n])
     angle = brentq(lambda x: x - e * np.sin(x) - mean, -1.0, 8.0, xtol=1e-14)
     rate = np.sqrt(GM / a**3) / (1 - e * np.cos(angle))
@@ -71,6 +88,23 @@ def start(orbits, n):
         [a * (np.cos(angle) - e), a * np.sqrt(1 - e * e) * np.sin(angle), 0],
         [-a * np.sin(angle) * rate, a * np.sqrt(1 - e * e) * np.cos(angle) * rate, 0],
     ])  # fmt: skip
+    return _turned(orbits, n, flat)
+
+
+def _from_perihelion(orbits, n):
+    """Return place and velocity in the plane of the orbit at the epoch, integrated from perihelion."""
+    q, e = orbits.nearest[n], orbits.eccentricity[n]
+
+    def change(_, state):
+        return np.concatenate([state[3:], -GM * state[:3] / np.linalg.norm(state[:3]) ** 3])
+
+    days = orbits.epoch[n] - orbits.passage[n]
+    there = [q, 0, 0, 0, np.sqrt(GM * (1 + e) / q), 0]
+    return solve_ivp(change, (0, days), there, "DOP853", rtol=1e-13, atol=1e-15).y[:, -1].reshape(2, 3)
+
+
+def _turned(orbits, n, flat):
+    """Return vectors in the plane of an orbit along the axes of the ICRS."""
     turns = orbits.node[n], orbits.inclination[n], orbits.perihelion[n]
     to_ecliptic = Rotation.from_euler("ZXZ", turns, degrees=True)
     to_equator = Rotation.from_euler("x", 84381.448 / 3600, degrees=True)

@@ -17,13 +17,105 @@ CERES = (
 """From the file of 2023 April, with its epoch of 2023 September 13 (MJD 60200)."""
 
 
+COMETS = {
+    "1P/Halley": (
+        "0001P         2061 08  3.1476  0.571114  0.968020  112.1962   59.2960  162.1871  20260827   5.5  3.2  "
+        "1P/Halley                                                MPC191592"
+    ),
+    "3I/ATLAS": (
+        "0003I         2025 10 29.4825  1.356507  6.139884  128.0055  322.1535  175.1129  20251121   8.0  4.0  "
+        "3I/ATLAS                                                 MPEC 2026-G41"
+    ),
+    "C/1995 O1 (Hale-Bopp)": (
+        "    CJ95O010  1997 03 29.0341  0.924542  0.994899  130.7191  281.7980   89.7393  20260827  -2.0  4.0  "
+        "C/1995 O1 (Hale-Bopp)                                    MPC194091"
+    ),
+}
+"""From CometEls.txt of 2026 August; the perihelia are JD 2474039.6476 and 2450536.5341 of the first and the last."""
+
+
+def test_published_lines_of_comets_are_read(tmp_path):
+    path = tmp_path / "CometEls.txt"
+    path.write_text("\n".join(COMETS.values()) + "\n")
+    orbits = read_orbits(path).orbits
+    assert orbits.designation.tolist() == [name.encode() for name in COMETS]
+    assert orbits.comet.tolist() == [True] * 3
+    assert np.isnan(orbits.uncertainty).all()
+    names = ["nearest", "eccentricity", "perihelion", "node", "inclination", "magnitude", "slope", "epoch"]
+    for n, expected in {
+        0: [0.571114, 0.96802, 112.1962, 59.296, 162.1871, 5.5, 3.2, 61279],
+        1: [1.356507, 6.139884, 128.0055, 322.1535, 175.1129, 8.0, 4.0, 61000],
+        2: [0.924542, 0.994899, 130.7191, 281.798, 89.7393, -2.0, 4.0, 61279],
+    }.items():
+        np.testing.assert_allclose([getattr(orbits, name)[n] for name in names], expected)
+    np.testing.assert_allclose(orbits.passage[[0, 2]] + 2400000.5, [2474039.6476, 2450536.5341], rtol=0, atol=1e-8)
+
+
+def test_comets_and_asteroids_may_be_in_one_file(tmp_path):
+    path = write_mpcorb(tmp_path / "all.dat", asteroids(3, 61000.0))
+    path.write_text(path.read_text() + "\n".join(COMETS.values()) + "\n")
+    orbits = read_orbits(path).orbits
+    assert orbits.comet.tolist() == [False] * 3 + [True] * 3
+    assert orbits.designation[3:].tolist() == [name.encode() for name in COMETS]
+
+
+def test_a_comet_without_an_epoch_is_of_its_perihelion_and_a_long_name_is_cut(tmp_path):
+    halley, _, bopp = COMETS.values()
+    path = tmp_path / "some.txt"
+    long = "C/2021 S3 (PANSTARRS-and-somebody-else)"
+    path.write_text(f"{halley[:81]}        {halley[89:]}\n{bopp[:102]}{long}\n{bopp[:79]}\n")
+    orbits = read_orbits(path).orbits
+    assert orbits.epoch[0] == orbits.passage[0]
+    assert orbits.designation.tolist() == [b"1P/Halley", b"C/2021 S3", b"CJ95O010"]
+    assert np.isnan([orbits.magnitude[2], orbits.slope[2]]).all()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda line: line[:70],
+        lambda line: line[:19] + "13" + line[21:],
+        lambda line: line[:19] + "06 31.5000" + line[29:],
+        lambda line: line[:22] + "  x.1476" + line[30:],
+        lambda line: line[:30] + "-0.571114" + line[39:],
+        lambda line: line[:41] + "-0.96802" + line[49:],
+        lambda line: line[:71] + "     nan" + line[79:],
+        lambda line: line[:81] + "20261327" + line[89:],
+        lambda line: line[:81] + "2026    " + line[89:],
+        lambda line: " " * 14 + line[14:102],
+    ],
+    ids=["short", "month", "day", "no number", "q", "e", "nan", "epoch", "half an epoch", "no name"],
+)
+def test_damaged_lines_of_comets_are_left_out_and_named(tmp_path, caplog, spoil):
+    halley, atlas, bopp = COMETS.values()
+    path = tmp_path / "CometEls.txt"
+    path.write_text("\n".join([atlas, spoil(halley), bopp]) + "\n\n")
+    with caplog.at_level(logging.WARNING):
+        found = read_orbits(path)
+    assert found.orbits.designation.tolist() == [b"3I/ATLAS", b"C/1995 O1 (Hale-Bopp)"]
+    assert "1 lines are no orbits and were left out (lines 2)" in caplog.text
+
+
 def test_a_published_line_is_read(tmp_path):
     path = tmp_path / "one.dat"
     path.write_text(CERES + "\n")
     orbits = read_orbits(path).orbits
     assert orbits.designation.tolist() == [b"(1) Ceres"]
-    numbers = [float(column[0]) for column in orbits[1:]]
-    expected = [60200, 2.7672543, 0.0788175, 10.58635, 80.26014, 73.47045, 17.21569, 3.35, 0.15, 0]
+    names = [
+        "epoch",
+        "axis",
+        "eccentricity",
+        "inclination",
+        "node",
+        "perihelion",
+        "anomaly",
+        "magnitude",
+        "slope",
+        "uncertainty",
+        "comet",
+    ]
+    numbers = [float(getattr(orbits, name)[0]) for name in names]
+    expected = [60200, 2.7672543, 0.0788175, 10.58635, 80.26014, 73.47045, 17.21569, 3.35, 0.15, 0, 0]
     np.testing.assert_allclose(numbers, expected)
 
 

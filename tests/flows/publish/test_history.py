@@ -86,6 +86,12 @@ def _provenance(path, sha256):
     )  # fmt: skip
 
 
+HALLEY = (
+    "0001P         2061 08  3.1476  0.571114  0.968020  112.1962   59.2960  162.1871  20260827   5.5  3.2  "
+    "1P/Halley                                                MPC191592"
+)
+
+
 def test_orbits_are_those_of_the_file(tmp_path):
     orbits = asteroids(5, 61000.0)
     path = write_mpcorb(tmp_path / "MPCORB.DAT", orbits)
@@ -101,6 +107,19 @@ def test_orbits_are_those_of_the_file(tmp_path):
     assert {name: found[name] for name in expected} == pytest.approx(expected)
     assert found["period"] * found["mean_motion"] == pytest.approx(360)
     assert "a" not in known.record("2026 TB9")
+
+
+def test_orbits_of_comets_have_what_their_shape_has(tmp_path):
+    path = tmp_path / "CometEls.txt"
+    path.write_text(
+        f"{HALLEY}\n{HALLEY.replace('0.968020', '1.000000').replace('0001P', '0009P').replace('1P/', '9P/')}\n"
+    )
+    known = KnownOrbits(_provenance(path, file_digest(path)))
+    found = known.record("1P/Halley")
+    assert found["packed_primary_provisional_designation"] == "0001P"
+    assert (found["q"], found["e"]) == (0.571114, 0.96802)
+    assert found["period"] == pytest.approx(75.5 * 365.25, rel=0.01)
+    assert {"a", "period", "mean_anomaly"}.isdisjoint(known.record("9P/Halley"))
 
 
 def test_orbits_of_another_file_are_left_out(tmp_path):

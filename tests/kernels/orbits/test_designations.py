@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from kernels.orbits.designations import (
     Designation,
+    is_comet,
     mistakable,
     packed,
     packed_number,
@@ -120,3 +121,9 @@ def test_packed_forms_are_no_names_of_tracklets(name):
 @pytest.mark.parametrize("name", ["gb00680", "A1", "ABC123", "K23X07", "ab-cd_ef"])
 def test_others_are(name):
     assert mistakable(name) is None
+
+
+def test_comets_are_told_by_their_names():
+    comets = ["1P/Halley", "2I/Borisov", "C/1995 O1 (Hale-Bopp)", "73P-BT/Schwassmann", "P/2010 V1", "3D/Biela", "1P"]
+    others = ["(1) Ceres", "A/2019 G4", "2026 TA3", "00001", "PLS2040", "C", "Ceres"]
+    assert [is_comet(name) for name in comets + others] == [True] * len(comets) + [False] * len(others)
