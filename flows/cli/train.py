@@ -10,8 +10,16 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.command import Commands, console, tell
-from flows.cli.options import AsJson, refusals
+from flows.cli.options import AsJson, output_folder, refusals
 from flows.cli.tables import show_figures
+
+NightOuts = Annotated[
+    list[Path] | None,
+    typer.Option(
+        parser=output_folder,
+        help="Output folder or s3:// URL whose tiles the labels are of; may be given more than once.",
+    ),
+]
 
 app = Commands(help="Train the models of a stage; weights, cards and pictures go to a folder.", no_args_is_help=True)
 
@@ -54,10 +62,7 @@ def detect(
         Path | None,
         typer.Option(help="Labels, as `nightstride vet OUT --export FILE` writes them: the verdict learns them."),
     ] = None,
-    night_out: Annotated[
-        list[Path] | None,
-        typer.Option(help="Output folder whose tiles the labels are of; may be given more than once."),
-    ] = None,
+    night_out: NightOuts = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
     workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
     quick: Annotated[bool, typer.Option(help="A few small rounds, to see that it runs; weak weights.")] = False,

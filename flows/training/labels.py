@@ -15,11 +15,13 @@ from flows.runtime.parallel import map_in_processes
 from flows.storage.digest import file_digest
 from flows.storage.layout import require_output, tile_path
 from flows.storage.ledger import Ledger
+from flows.storage.object_store import configure, configured
 from flows.training.candidates import Labelled, described_candidates
 from flows.training.examples import Example
 from kernels.statistics.matching import POSITION_TOLERANCE_PX, Targets
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
+from schemas.settings import StoreSettings
 from schemas.vetting import LABEL, Verdict
 
 BY_VETTERS = 4
@@ -110,7 +112,9 @@ def labelled_candidates(labels: NightLabels, detector: str, workers: int, say: C
     Raises
     ------
     Misconfigured
-        None of the exposures is in the folders (``no_labelled_exposure``).
+        None of the exposures is in the folders (``no_labelled_exposure``), or a store refuses.
+    Retryable
+        A store does not answer.
     """
     wanted = _by_exposure(labels)
     if not wanted:
@@ -118,7 +122,7 @@ def labelled_candidates(labels: NightLabels, detector: str, workers: int, say: C
             "no_labelled_exposure", "--night-out", "holds none of the exposures of the labels.",
             "name the output folder that was vetted, with its tiles.",
         )  # fmt: skip
-    found = map_in_processes(partial(_search, detector), wanted, workers)
+    found = map_in_processes(partial(_search, detector, configured()), wanted, workers)
     kept = [one for one in found if one is not None]
     used = sum(int(one.known.sum()) for one in kept)
     said = len(labels.table)
@@ -168,8 +172,9 @@ def _by_exposure(labels: NightLabels) -> list[tuple[Path, pa.Table]]:
     return found
 
 
-def _search(detector: str, wanted: tuple[Path, pa.Table]) -> Labelled | None:
+def _search(detector: str, store: StoreSettings, wanted: tuple[Path, pa.Table]) -> Labelled | None:
     path, said = wanted
+    configure(store)  # of another process, which knows its environment alone
     try:
         described = described_candidates(Example(path, pa.table({})), detector)
     except BadInput:  # flooded, or damaged since

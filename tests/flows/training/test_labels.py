@@ -6,9 +6,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.pipeline.weights import read_card
+from flows.storage.bucket_path import BucketPath, files_below
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
+from flows.storage.object_store import configure
 from flows.storage.zarr_tiles import TileStore
+from flows.training import labels as module
 from flows.training.candidates import Labelled, described_candidates, label_candidates
 from flows.training.detect import train_detect
 from flows.training.labels import BY_VETTERS, NightLabels, label_places, labelled_candidates, read_labels, repeated
@@ -16,8 +19,12 @@ from flows.training.reliability_fit import measured
 from schemas.errors import Misconfigured
 from schemas.exposure import key_of
 from schemas.ledger import ExposureRecord
+from schemas.settings import StoreSettings
 from schemas.vetting import LABEL, Verdict
 from tests.flows.training.test_detect import PLAN
+from tests.support.cli import nightstride
+
+pytest_plugins = ("tests.support.s3_fixture",)
 
 
 def rows(*said, visit=1, detector=0):
@@ -86,10 +93,15 @@ def labelled(examples, tmp_path_factory):
 
 
 def published(out, example):
-    """Put the tiles of an example into an output folder; return its key."""
+    """Put the tiles of an example into an output folder, which may be in a bucket; return its key."""
     key = key_of(TileStore.open(example.store).info.night, example.store.stem)
-    tile_path(out, key).parent.mkdir(parents=True, exist_ok=True)
-    tile_path(out, key).symlink_to(example.store)
+    place = tile_path(out, key)
+    if isinstance(place, BucketPath):
+        for file in files_below(example.store):
+            (place / file.relative_to(example.store)).write(file.read_bytes())
+    else:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(example.store)
     Ledger(out).put(ExposureRecord(
         **key.model_dump(), source_uri="x", source_sha256="x", digest="x", software="0", finished_at="x",
     ))  # fmt: skip
@@ -131,3 +143,31 @@ def test_labels_of_a_night_are_found_again_in_its_tiles(examples, tmp_path):
     assert measured(got)[1].tolist() == [int(one == BY_VETTERS) for one in expected]
     assert all((one.kind == -1).all() for one in got)
     assert labels.summary["labels"].keys() == {"real", "bogus"}
+
+
+def test_the_nights_of_labels_may_be_in_a_bucket(examples, s3, bucket, tmp_path, monkeypatch):
+    """What is found there has the labels and features that it has in a folder."""
+    path, given = tmp_path / "labels.parquet", []
+    key = published(tmp_path, examples[0])
+    assert published(bucket, examples[0]) == key
+    found = described_candidates(examples[0], "streak_net").table.to_pylist()
+    said = ((one["x"], one["y"], "real" if n % 2 else "bogus") for n, one in enumerate(found))
+    pq.write_table(rows(*said, visit=key.visit, detector=key.detector), path)
+    monkeypatch.setattr("flows.training.detect.train_detect", lambda *all_of: given.append(all_of[-1]) or {})
+    monkeypatch.delenv("AWS_ENDPOINT_URL")  # only the settings know it
+    done = nightstride(
+        "train", "detect", "--labels", path, "--night-out", bucket, NIGHTSTRIDE_STORE__ENDPOINT=s3.endpoint
+    )
+    assert (done.code, given[0].outs) == (0, (bucket,)), done.stderr
+    configure(StoreSettings(endpoint=s3.endpoint))
+    (near,) = labelled_candidates(read_labels(path, [tmp_path]), "streak_net", 1, print)
+
+    def in_a_new_process(function, items, workers):
+        configure(StoreSettings())
+        return map(function, items)
+
+    monkeypatch.setattr(module, "map_in_processes", in_a_new_process)
+    (far,) = labelled_candidates(given[0], "streak_net", 1, print)
+    assert far.known.sum() == near.known.sum() == len(found) > 3
+    np.testing.assert_array_equal(far.label, near.label)
+    np.testing.assert_array_equal(far.features, near.features)
