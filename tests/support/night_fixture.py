@@ -20,7 +20,7 @@ from schemas.settings import Settings
 from tests.support.cli import Finished
 from tests.support.models import write_verdict, write_windows
 from tests.support.night import DETECTORS, TWO_WORKERS, VISITS, Command
-from tests.support.shared import made_once
+from tests.support.shared import kept_running, made_once
 
 
 @pytest.fixture(scope="session")
@@ -55,13 +55,17 @@ def _write_models(folder, raw_night):
 @pytest.fixture(scope="session")
 def prefect_api(tmp_path_factory):
     """Variables that name one Prefect server for all runs of the tests, which saves each of them seconds."""
-    with patch.dict(os.environ, {"PREFECT_HOME": str(_prefect_home(tmp_path_factory))}):
-        os.environ.pop("PREFECT_API_URL", None)
-        server = PrefectServer()
-        variables = {name: os.environ[name] for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")}
-    server.wait()
-    yield variables
-    server.stop()
+
+    def start():
+        with patch.dict(os.environ, {"PREFECT_HOME": str(_prefect_home(tmp_path_factory))}):
+            os.environ.pop("PREFECT_API_URL", None)
+            server = PrefectServer()
+            variables = {name: os.environ[name] for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")}
+        server.wait()
+        return variables, server.stop
+
+    with kept_running(tmp_path_factory, "prefect_api", start) as variables:
+        yield variables
 
 
 @pytest.fixture
