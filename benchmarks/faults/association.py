@@ -83,6 +83,7 @@ def database_crashes(scene: Scene) -> None:
     server = in_postgres(scene)
     assert scene.store is not None
     wanted = scene.rng.randint(1, scene.lab.size.exposures - 1)
+    scene.environment["NIGHTSTRIDE_EXECUTION__RETRIES"] = "8"  # for two minutes: a start takes long on a busy machine
     conninfo = scene.store.set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(conninfo, autocommit=True) as connection:
         turnstile = Turnstile(connection)
