@@ -12,6 +12,7 @@ from flows.storage.digest import digest
 from flows.storage.ledger import Ledger
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BACKOFF_S, BadInput, Retryable
+from schemas.exposure import ExposureKey
 from schemas.known_object import SS_SOURCE
 from schemas.ledger import ExposureRecord
 from schemas.settings import AssociationSettings
@@ -172,14 +173,20 @@ class _Work:
 
         ledger = Ledger(self._out)
         stamp = ledger.stamp(night)
-        records = [one for one in ledger.records(night) if one.status == "done" and DIA_SOURCE.name in one.datasets]
         before, refused = store.visits(night), self._refused
-        for gone in before.keys() - {record.key for record in records}:
-            store.withdraw(gone)
+        gone, due = set(before), list[tuple[str, int, int, ExposureKey]]()  # not the records, of a night of thousands
+        for one in ledger.records(night):
+            if one.status != "done" or DIA_SOURCE.name not in one.datasets:
+                continue
+            gone.discard(one.key)
+            if before.get(one.key) != digest_of(one):
+                due.append((one.shutter_closed_at or "", one.visit, one.detector, one.key))
+        for key in gone:
+            store.withdraw(key)
             self._counts["withdrawn"] += 1
-        due = [one for one in records if before.get(one.key) != digest_of(one)]
-        for record in sorted(due, key=lambda one: (one.shutter_closed_at or "", one.visit, one.detector)):
-            self._associate(store, record)
+        for *_, key in sorted(due, key=lambda one: one[:3]):
+            if (record := ledger.get(key)) is not None:
+                self._associate(store, record)
         # Without a stamp where something is missing, so that it is looked at again.
         store.settle(night, stamp if self._refused == refused else "")
         self._nights.append(night)
@@ -202,10 +209,11 @@ class _Work:
             made = store.associate(record.key, digest_of(record), table, self._settings)
         except BadInput as error:
             self._refused += 1
-            told = self._asked is not None and record.night not in self._asked
-            if not (told and store.refusal(record.key, digest_of(record))):
+            known = store.refusal(record.key, digest_of(record))
+            if known is None or self._asked is None or record.night in self._asked:
                 self.failed.append(Trouble.of(f"exposure {record.name} of night {record.night}", error))
-            store.refuse(record.key, digest_of(record), error)
+            if str(known) != str(error):
+                store.refuse(record.key, digest_of(record), error)
             return
         for name, count in {"exposures": 1, **made._asdict()}.items():
             self._counts[name] += count
