@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.nights.services.folder import made
-from flows.nights.services.processes import PACKAGES
+from flows.nights.services.folder import DATABASE, made
+from flows.nights.services.processes import PACKAGES, Postgres
 
 
 def absent(reason):
@@ -52,6 +52,21 @@ def new_services(path):
     """Give a folder of services on free ports."""
     port, postgres_port = free_ports(2)
     return made(path / "services", {"port": port, "postgres_port": postgres_port})
+
+
+@contextmanager
+def association_database():
+    """Give a server that runs, of the system's packages, and the URL of an empty database in it."""
+    require_postgres()
+    with place() as path:
+        folder = new_services(path)
+        server = Postgres(folder)
+        server.start()
+        try:
+            port = folder.addresses.postgres_port
+            yield server, f"postgresql+psycopg://{DATABASE}@127.0.0.1:{port}/{DATABASE}"
+        finally:
+            server.stop()
 
 
 def free_ports(count):

@@ -12,8 +12,6 @@ import pytest
 from rich.console import Console
 
 from flows.nights.association import associate
-from flows.nights.services.folder import DATABASE
-from flows.nights.services.processes import Postgres
 from flows.nights.totals import NightTotals, combined, summarise_run
 from flows.pipeline.outcome import Plan
 from flows.publish import publish as module
@@ -24,7 +22,6 @@ from flows.publish.sinks import OwedVisits, Sent
 from flows.runtime.log import tell
 from flows.storage.association_links import ExposureLinks
 from flows.storage.catalog_store import CatalogStore
-from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured, Retryable
@@ -32,7 +29,7 @@ from schemas.settings import Settings
 from schemas.summary import AlertCounts, AlertLag
 from tests.support.alert_night import MJD, NIGHT, info_of, places, put, rows_of, visit_of
 from tests.support.cli import nightstride
-from tests.support.services import new_services, place, require_postgres
+from tests.support.services import association_database
 
 pytest_plugins = ("tests.support.topic_fixture",)
 
@@ -354,100 +351,14 @@ def test_a_visit_with_a_damaged_catalogue_is_given_up_until_it_is_asked_for_or_s
     assert sorted(one["diaSourceId"] for one in alerts_in(tmp_path / "sink")) == ids_of((0, 1), detectors=2)
 
 
-def by_hand(out, to, *more, **environment):
-    done = nightstride("alerts", "publish", out, "--to", to, *more, "--json", **environment)
-    return done.code, done.summary["alerts"]
-
-
-def owed_in(out):
-    with opened_outbox(out) as box:
-        return sum(states.get("owed", 0) for states in box.counts().values())
-
-
-def owing(out, url, *visits, detectors=3):
-    """Leave visits published and owed, as a run does that is killed before it sends; return its settings."""
-    settings = settings_to(url)
-    run = run_of(out, settings)
-    for n in visits:
-        run.begin(NIGHT, visit_of(n))
-    published(out, *visits, detectors=detectors)
-    associate(out, settings.association, {NIGHT})
-    return settings
-
-
-def test_what_is_owed_and_sent_by_hand_is_owed_no_more_and_sent_once(tmp_path, url, reader):
-    out = tmp_path / "out"
-    settings = owing(out, url, 0, 1)
-    assert by_hand(out, url, "--visit", visit_of(0)) == (0, 18)
-    assert owed_in(out) == 1  # the other was not asked for
-    assert by_hand(out, url, "--night", NIGHT) == (0, 18)
-    assert status_of(out)[:2] == (0, [])
-    assert run_of(out, settings).added_to(EMPTY).alerts == AlertCounts()
-    assert sorted(int(one.key()) for one in reader.until(36)) == ids_of((0, 1))
-    assert reader.take(0.5) == 36
-
-
-def test_what_is_not_sent_by_hand_stays_owed(tmp_path):
-    out, down = tmp_path / "out", "kafka://127.0.0.1:1/alerts"
-    owing(out, down, 0)
-    assert by_hand(out, down, NIGHTSTRIDE_ALERTS__KAFKA__DELIVERY_TIMEOUT_S="1") == (1, 0)
-    assert owed_in(out) == 1
-
-
-def test_what_a_run_still_searches_stays_owed_by_it(tmp_path, url, reader):
-    out = tmp_path / "out"
-    with lease(out):
-        settings = owing(out, url, 0, detectors=1)
-        assert by_hand(out, url) == (0, 6)
-        assert owed_in(out) == 1
-        published(out, 0)  # the other two detectors; then it is killed
-    associate(out, settings.association, {NIGHT})
-    assert run_of(out, settings).added_to(EMPTY).alerts.sent == 12
-    assert sorted(int(one.key()) for one in reader.until(18)) == ids_of((0,))
-    assert owed_in(out) == 0
-
-
-def test_a_visit_that_begins_again_while_it_is_sent_by_hand_stays_owed(tmp_path, url, monkeypatch):
-    out = tmp_path / "out"
-    run = run_of(out, owing(out, url, 0))
-
-    def begun_again(*given, **named):
-        run.begin(NIGHT, visit_of(0))
-        return alert_packets(*given, **named)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "alert_packets", begun_again)
-        assert by_hand(out, url) == (0, 18)
-    assert owed_in(out) == 1
-    assert by_hand(out, url) == (0, 0)
-    assert owed_in(out) == 0
-
-
-def test_what_is_owed_and_cannot_be_sent_by_hand_either_is_given_up(tmp_path):
-    out, sink = tmp_path / "out", tmp_path / "sink"
-    settings = owing(out, sink, 0, 1, detectors=1)
-    CatalogStore(out).path(DIA_SOURCE, info_of(1)).write_bytes(b"no Parquet")
-    assert by_hand(out, sink) == (1, 6)
-    assert status_of(out)[:2] == (3, [(visit_of(1), "unreadable_catalogue")])
-    told = run_of(out, settings).added_to(EMPTY)
-    assert (told.alerts, told.alerts_failed) == (AlertCounts(), ())
-
-
 @pytest.fixture(scope="module")
 def database():
     """A server that a test stops and starts, and the URL of its database."""
-    require_postgres()
-    with place() as path, pytest.MonkeyPatch.context() as patch:
-        folder = new_services(path)
-        server = Postgres(folder)
-        server.start()
-        patch.setenv("PGPASSWORD", folder.database_password)
-        yield server, f"postgresql+psycopg://{DATABASE}@127.0.0.1:{folder.addresses.postgres_port}/{DATABASE}"
-        server.stop()
+    with association_database() as (server, url), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PGPASSWORD", server.folder.database_password)
+        yield server, url
 
 
-@pytest.mark.slow
-@pytest.mark.services
 def test_a_database_that_stops_in_the_middle_of_a_visit_loses_and_doubles_nothing(
     tmp_path, database, url, reader, monkeypatch
 ):

@@ -2,37 +2,30 @@
 
 import pytest
 
-from flows.nights.services.folder import DATABASE
-from flows.nights.services.processes import Postgres
 from flows.storage.association_store import opened_association
 from schemas.settings import AssociationSettings
-from tests.support.services import new_services, place, require_postgres
+from tests.support.services import association_database
 
 SETTINGS = AssociationSettings()
 
 
 @pytest.fixture(scope="session")
-def postgres_url():
-    """An empty database of a server of the system's packages; the password is in the environment."""
-    require_postgres()
-    with place() as path:
-        folder = new_services(path)
-        server = Postgres(folder)
-        server.start()
-        try:
-            port = folder.addresses.postgres_port
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("PGPASSWORD", folder.database_password)
-                yield f"postgresql+psycopg://{DATABASE}@127.0.0.1:{port}/{DATABASE}"
-        finally:
-            server.stop()
+def postgres():
+    """Server of PostgreSQL, and the URL of an empty database in it."""
+    with association_database() as found:
+        yield found
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
 def given_settings(request):
-    return SETTINGS if request.param == "sqlite" else SETTINGS.model_copy(
-        update={"store": request.getfixturevalue("postgres_url")}
-    )  # fmt: skip
+    if request.param == "sqlite":
+        yield SETTINGS
+        return
+    server, url = request.getfixturevalue("postgres")
+    with pytest.MonkeyPatch.context() as patch:
+        # For the test alone: what is started by a later one must not find the password.
+        patch.setenv("PGPASSWORD", server.folder.database_password)
+        yield SETTINGS.model_copy(update={"store": url})
 
 
 @pytest.fixture

@@ -8,15 +8,13 @@ from distributed import Client
 
 from benchmarks.moto_server import put_folder, start_moto
 from flows.nights.cluster.security import security_of
-from flows.nights.services.folder import DATABASE
-from flows.nights.services.processes import Postgres
 from flows.storage.object_store import configure
 from schemas.cluster_settings import ClusterSettings
 from schemas.settings import StoreSettings
 from tests.support.cluster import make_certificates, scheduler, worker
 from tests.support.machines import OWN, network, python_on
 from tests.support.night import DETECTORS, VISITS, catalogues
-from tests.support.services import new_services, place, require_postgres
+from tests.support.services import association_database
 
 pytest_plugins = ("tests.support.night_fixture",)
 pytestmark = [pytest.mark.slow, pytest.mark.services]
@@ -45,14 +43,8 @@ def s3(machines, monkeypatch):
 @pytest.fixture
 def objects():
     """Settings of an association in PostgreSQL that this machine alone can reach, and whose password it alone has."""
-    require_postgres()
-    with place() as path:
-        folder = new_services(path)
-        server = Postgres(folder)
-        server.start()
-        url = f"postgresql+psycopg://{DATABASE}@127.0.0.1:{folder.addresses.postgres_port}/{DATABASE}"
-        yield {"NIGHTSTRIDE_ASSOCIATION__STORE": url, "PGPASSWORD": folder.database_password}
-        server.stop()
+    with association_database() as (server, url):
+        yield {"NIGHTSTRIDE_ASSOCIATION__STORE": url, "PGPASSWORD": server.folder.database_password}
 
 
 def surroundings(*paths):
