@@ -1,6 +1,5 @@
 """Lineage: digests of what each result is made from, and the published files that are out of date."""
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from flows.pipeline.graph import OF_EXPOSURE, PLANES, Graph, resolve
 from flows.pipeline.outcome import NEW, Item, Stale
 from flows.storage.bucket_path import folder_digest
 from flows.storage.catalog_parts import Held, find
-from flows.storage.digest import digest, file_digest
+from flows.storage.digest import content_digest, digest
 from schemas.dataset import FileOf
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo
@@ -120,9 +119,7 @@ def is_whole(path: Path, sha256: str) -> bool:
         if path.suffix == ".zarr":
             return folder_digest(path) == sha256
         place = find(path)
-        if isinstance(place, Held):
-            return place.sha256 == sha256
-        return (hashlib.sha256(place).hexdigest() if isinstance(place, bytes) else file_digest(place)) == sha256
+        return (place.sha256 if isinstance(place, Held) else content_digest(place)) == sha256
     except (OSError, BadInput):
         return False
 

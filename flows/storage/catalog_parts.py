@@ -4,6 +4,7 @@ import json
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
@@ -23,6 +24,8 @@ from schemas.errors import BadInput, read_failure
 
 PREFIX = "part-"
 """Of the names of parts, which end in the first half of their SHA-256: ``part-0000-<sha256>.parquet``."""
+
+_PARTS = f"{PREFIX}*.parquet"
 
 DATASET, DIGEST, VERSION = b"nightstride.dataset", b"nightstride.digest", b"nightstride.schema_version"
 """Keys of what each catalogue says of itself."""
@@ -84,7 +87,7 @@ class Held(NamedTuple):
 
 def parts(folder: Path) -> list[Path]:
     """Return the parts in the folder of a dataset and night, sorted."""
-    return sorted(folder.glob(f"{PREFIX}*.parquet"))
+    return sorted(folder.glob(_PARTS))
 
 
 def held(path: Path) -> Held | None:
@@ -109,7 +112,8 @@ def find(path: Path) -> Held | bytes | Path:
     if not isinstance(path, BucketPath):
         return held(path) or path
     # The holder of the lease need not ask: it joins and takes apart by itself.
-    if _is_held(path.parent) and path.name not in _names(path.parent, _term(path.parent)) and (one := joined(path)):
+    names = _known_names(path.parent)
+    if names is not None and path.name not in names and (one := joined(path)) is not None:
         return one
     try:
         return path.read_bytes()
@@ -149,20 +153,19 @@ def _listed(folder: Path) -> Sequence[Path]:
     """Return the parts in a folder, listed again where it may have changed."""
     if not isinstance(folder, BucketPath):
         return _parts(folder, _identity(folder))
-    # A folder in a bucket has no time of its own.
-    return _parts(folder, _term(folder)) if _is_held(folder) else parts(folder)
+    if (names := _known_names(folder)) is None:
+        return parts(folder)
+    return [folder / name for name in sorted(names) if fnmatchcase(name, _PARTS)]
 
 
-def _is_held(folder: Path) -> bool:
-    return holds(folder.parents[2])
-
-
-def _term(folder: Path) -> tuple[int]:
-    return (term_of(folder.parents[2]),)
+def _known_names(folder: BucketPath) -> frozenset[str] | None:
+    """Return what was in a folder when the holder of the lease first looked; None: another process may change it."""
+    out = folder.parents[2]
+    return _names(folder, term_of(out)) if holds(out) else None
 
 
 @lru_cache(maxsize=16)
-def _names(folder: Path, _: tuple[int, ...]) -> frozenset[str]:
+def _names(folder: BucketPath, _: int) -> frozenset[str]:
     return frozenset(path.name for path in folder.iterdir())
 
 
@@ -174,7 +177,7 @@ def _identity(path: Path) -> tuple[int, int, int]:
 
 
 @lru_cache(maxsize=16)
-def _parts(folder: Path, _: tuple[int, ...]) -> tuple[Path, ...]:
+def _parts(folder: Path, _: tuple[int, int, int]) -> tuple[Path, ...]:
     return tuple(parts(folder))
 
 

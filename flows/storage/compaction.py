@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -36,7 +35,7 @@ from flows.storage.catalog_parts import (
     write_parts,
 )
 from flows.storage.catalog_store import described, encoded
-from flows.storage.digest import file_digest
+from flows.storage.digest import content_digest
 from flows.storage.object_store import configure, configured
 from schemas.errors import BadInput
 from schemas.settings import StoreSettings
@@ -217,8 +216,7 @@ def _own(path: Path, content: bytes | Path | FileNotFoundError) -> Catalogue:
     if isinstance(content, FileNotFoundError):
         raise content
     found, rows = described(path, content)
-    own = sha256(content).hexdigest() if isinstance(content, bytes) else file_digest(content)
-    return Catalogue(found.dataset, (path.stem, found.rows, found.digest, own), rows)
+    return Catalogue(found.dataset, (path.stem, found.rows, found.digest, content_digest(content)), rows)
 
 
 def _place(one: Held | Path) -> tuple[int, ...]:

@@ -50,6 +50,11 @@ def file_digest(path: Path) -> str:
     return total.hexdigest()
 
 
+def content_digest(content: bytes | Path) -> str:
+    """Return the SHA-256 of bytes, or of those of a file."""
+    return sha256(content).hexdigest() if isinstance(content, bytes) else file_digest(content)
+
+
 @cache
 def our_code() -> str:
     """Return the digest of the code that runs here, taken once."""
