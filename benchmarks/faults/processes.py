@@ -67,11 +67,15 @@ def worker_out_of_memory(scene: Scene) -> None:
 def flow_killed(scene: Scene, part: str = "exposures") -> None:
     """Kill the command itself."""
     scene.part = part
+    _end(scene, signal.SIGKILL)
+
+
+def _end(scene: Scene, by: signal.Signals) -> None:
     command = scene.start()
     scene.middle(command)
-    scene.strike(command.kill)
+    scene.strike(lambda: command.send_signal(by))
     scene.until(lambda: command.poll() is not None)
-    scene.require(command.poll() == -signal.SIGKILL, "it was ended by SIGKILL")
+    scene.require(command.poll() == -by, f"it was ended by {by.name}")
     scene.finish(command)
 
 
@@ -87,12 +91,7 @@ def terminated(scene: Scene) -> None:
 def terminated_among_patches(scene: Scene) -> None:
     """Ask the command to stop when its search is over: it ends at once."""
     scene.part = "patches"
-    command = scene.start()
-    scene.middle(command)
-    scene.strike(command.terminate)
-    scene.until(lambda: command.poll() is not None)
-    scene.require(command.poll() == -signal.SIGTERM, "it was ended by SIGTERM")
-    scene.finish(command)
+    _end(scene, signal.SIGTERM)
 
 
 FAULTS = (

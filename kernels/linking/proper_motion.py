@@ -25,7 +25,6 @@ _YEAR = 365.25
 _ARCSEC = 180 / np.pi * 3600
 _SIGNIFICANT = 4.0  # standard errors
 _SPREAD = 1e-3  # d: standard deviation of times that are one
-_SUMS = 9
 
 
 class Motions(NamedTuple):
