@@ -1,6 +1,6 @@
 """Verification of every published file against the ledger."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -11,7 +11,7 @@ from typing import Any
 from flows.storage.array_store import read_attributes
 from flows.storage.atomic import leftovers
 from flows.storage.bucket_path import folder_digest
-from flows.storage.catalog_parts import Held, entries, parts
+from flows.storage.catalog_parts import Held, entries, is_part
 from flows.storage.catalog_store import Inspected, inspect, read_content
 from flows.storage.hats import METADATA
 from flows.storage.layout import require_output
@@ -137,7 +137,11 @@ def _check_night(
     out: Path, night: str, ledger: Ledger, tables: Mapping[str, TableOf], found: _Found, *, look_for_strays: bool
 ) -> None:
     """Check what is published of a night; of its records only names and digests are kept."""
-    expected, sources, joined = set[str](), dict[str, str](), _in_parts(out, night)
+    listed = {
+        folder: frozenset(path.name for path in folder.iterdir())
+        for folder in sorted((out / "catalogs").glob(f"*/night={night}"))
+    }
+    expected, sources, joined = set[str](), dict[str, str](), _in_parts(out, listed)
     for record in ledger.entries(night):
         found.exposures += 1
         if isinstance(record, NightstrideError):
@@ -164,25 +168,29 @@ def _check_night(
             found.problems.append(_problem(error))
     found.files += len(expected)
     if look_for_strays:
-        folders = sorted((out / "catalogs").glob(f"*/night={night}"))
-        for folder in folders:
-            known, there = parts(folder), set(folder.iterdir())
-            found.problems += _unknown_rows(out, known, there, expected)
-            found.problems += [_stray(path) for path in _unknown(out, folder, expected) if path not in known]
+        for folder, names in listed.items():
+            known = _parts(folder, names)
+            found.problems += _unknown_rows(out, known, names, expected)
+            found.problems += [_stray(path) for path in _unknown(out, folder, names, expected) if path not in known]
     for path in sorted((out / "tiles" / night).glob("*.zarr")):
         found.tiles += 1
         found.problems += _check_tiles(path, sources.get(path.stem))
 
 
-def _in_parts(out: Path, night: str) -> dict[str, Held]:
+def _parts(folder: Path, names: Iterable[str]) -> list[Path]:
+    return [folder / name for name in sorted(names) if is_part(name)]
+
+
+def _in_parts(out: Path, listed: Mapping[Path, Collection[str]]) -> dict[str, Held]:
     """Return the catalogues that parts alone hold, by the path that their own file would have under ``out``."""
     found = dict[str, Held]()
-    for folder in (out / "catalogs").glob(f"*/night={night}"):
-        known, within = parts(folder), folder.relative_to(out).as_posix()
-        there = {path.stem for path in folder.iterdir()} if known else set()
-        for part in known:
+    for folder, names in listed.items():
+        within = folder.relative_to(out).as_posix()
+        for part in _parts(folder, names):
             with suppress(NightstrideError):  # a damaged one is named with the files that no record knows
-                found |= {f"{within}/{name}.parquet": one for name, one in entries(part).items() if name not in there}
+                for name, one in entries(part).items():
+                    if f"{name}.parquet" not in names:
+                        found[f"{within}/{name}.parquet"] = one
     return found
 
 
@@ -244,16 +252,16 @@ def _compare(what: str, found: object, recorded: object) -> list[str]:
     return [] if found == recorded else [f"{what} {found}, recorded {recorded}"]
 
 
-def _unknown_rows(out: Path, joined: Sequence[Path], there: set[Path], expected: set[str]) -> Iterator[Problem]:
+def _unknown_rows(out: Path, joined: Sequence[Path], names: Collection[str], expected: set[str]) -> Iterator[Problem]:
     """Yield parts that are damaged, or hold exposures that the ledger does not know or that have their own files."""
     for part in joined:
         try:
-            names = sorted(entries(part))
+            held = sorted(entries(part))
         except NightstrideError as error:
             yield _problem(error)
             continue
-        own = [part.with_name(f"{name}.parquet") for name in names]
-        extra = [path.stem for path in own if path in there or path.relative_to(out).as_posix() not in expected]
+        own = [part.with_name(f"{name}.parquet") for name in held]
+        extra = [path.stem for path in own if path.name in names or path.relative_to(out).as_posix() not in expected]
         if extra:
             yield Problem(
                 "unknown_rows",
@@ -263,10 +271,10 @@ def _unknown_rows(out: Path, joined: Sequence[Path], there: set[Path], expected:
             )
 
 
-def _unknown(out: Path, folder: Path, expected: set[str]) -> Iterator[Path]:
+def _unknown(out: Path, folder: Path, names: Collection[str], expected: set[str]) -> Iterator[Path]:
     """Yield files in a folder of catalogues that the ledger does not know; what it knows may be a folder, too."""
     inside = (*folder.glob("dataset/_*"), *folder.glob("dataset/Norder=*/Dir=*/*"))
-    for path in sorted((*folder.iterdir(), *inside)):
+    for path in sorted((*(folder / name for name in names), *inside)):
         if path.relative_to(out).as_posix() in expected or path.relative_to(folder).as_posix() in {
             *METADATA,
             "dataset",

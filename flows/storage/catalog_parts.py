@@ -90,6 +90,11 @@ def parts(folder: Path) -> list[Path]:
     return sorted(folder.glob(_PARTS))
 
 
+def is_part(name: str) -> bool:
+    """Return whether a file of this name is a part."""
+    return fnmatchcase(name, _PARTS)
+
+
 def held(path: Path) -> Held | None:
     """Return the catalogue of an exposure that has no file of its own, by the path that this would have.
 
@@ -155,13 +160,19 @@ def _listed(folder: Path) -> Sequence[Path]:
         return _parts(folder, _identity(folder))
     if (names := _known_names(folder)) is None:
         return parts(folder)
-    return [folder / name for name in sorted(names) if fnmatchcase(name, _PARTS)]
+    return [folder / name for name in sorted(names) if is_part(name)]
 
 
 def _known_names(folder: BucketPath) -> frozenset[str] | None:
     """Return what was in a folder when the holder of the lease first looked; None: another process may change it."""
     out = folder.parents[2]
-    return _names(folder, term_of(out)) if holds(out) else None
+    if not holds(out):
+        return None
+    with _listing:  # of threads that ask at the same time one lists it
+        return _names(folder, term_of(out))
+
+
+_listing = Lock()
 
 
 @lru_cache(maxsize=16)

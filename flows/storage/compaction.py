@@ -22,12 +22,12 @@ from flows.storage import catalog_parts
 from flows.storage.atomic import new_folder, require_lease, write_file
 from flows.storage.bucket_path import BucketPath, read_files, remove_objects
 from flows.storage.catalog_parts import (
-    PREFIX,
     Catalogue,
     Held,
     catalogue_of,
     entries,
     forget_parts,
+    is_part,
     parts,
     read_held,
     rewrite_without,
@@ -100,8 +100,8 @@ def _replace_objects(folder: BucketPath, run: Callable[[Fill, Path, Path], Any])
         run(partial(_fill_from_bucket, configured()), folder, Path(staged))
         new = upload_parts(Path(staged), folder)
         names = {name for part in parts(Path(staged)) for name in entries(part)}
-    singles = _singles(folder)
-    old = [part for part in parts(folder) if part not in new and names | singles.keys() >= set(_names(part))]
+    singles, joined = _listed(folder)
+    old = [part for part in joined if part not in new and names | singles.keys() >= set(_names(part))]
     for gone in (old, [path for name, path in singles.items() if name in names]):
         # Parts first: they may hold what an exposure had before it was made again.
         require_lease(folder)
@@ -132,9 +132,10 @@ def fill(folder: Path, staged: Path) -> None:
     staged
         New and empty; of a folder on this machine, on the same file system.
     """
-    singles, joined, kept = _singles(folder), dict[str, Held | Path](), list[Path]()
-    repeated = _repeated(folder, singles)
-    for part in parts(folder):
+    singles, earlier = _listed(folder)
+    joined, kept = dict[str, Held | Path](), list[Path]()
+    repeated = _repeated(singles, earlier)
+    for part in earlier:
         try:
             found = entries(part)
         except BadInput:  # verify names it
@@ -145,7 +146,7 @@ def fill(folder: Path, staged: Path) -> None:
         else:
             joined |= found
     if not isinstance(folder, BucketPath):
-        others = [path for path in folder.iterdir() if path.stem not in singles and not path.name.startswith(PREFIX)]
+        others = [path for path in folder.iterdir() if path.stem not in singles and not is_part(path.name)]
         for path in kept + others:
             _link(path, staged / path.name)
     joined |= singles
@@ -173,21 +174,28 @@ def extract(folder: Path, names: Collection[str], staging: Path) -> None:
 
 
 def _is_due(folder: Path, least: int) -> bool:
-    singles = _singles(folder)
-    return len(singles) >= least or bool(_repeated(folder, singles))
+    singles, joined = _listed(folder)
+    return len(singles) >= least or bool(_repeated(singles, joined))
 
 
-def _repeated(folder: Path, singles: Collection[str]) -> set[str]:
+def _repeated(singles: Collection[str], joined: Iterable[Path]) -> set[str]:
     """Return exposures that are in several places: of a process that was killed in `extract`, or in joining."""
     found = Counter(list(singles))  # of a mapping it would take the values for counts
-    for part in parts(folder):
+    for part in joined:
         with suppress(BadInput):
             found.update(entries(part).keys())
     return {name for name, places in found.items() if places > 1}
 
 
-def _singles(folder: Path) -> dict[str, Path]:
-    return {path.stem: path for path in folder.glob("*.parquet") if _OF_EXPOSURE.fullmatch(path.stem)}
+def _listed(folder: Path) -> tuple[dict[str, Path], list[Path]]:
+    """Return the catalogues of exposures by their names, and the parts, sorted."""
+    singles, joined = {}, list[Path]()
+    for path in folder.glob("*.parquet"):
+        if _OF_EXPOSURE.fullmatch(path.stem):
+            singles[path.stem] = path
+        elif is_part(path.name):
+            joined.append(path)
+    return singles, sorted(joined)
 
 
 def _is_full(found: Iterable[Held]) -> bool:
