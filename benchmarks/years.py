@@ -4,9 +4,9 @@
 
 fakes a night of ZTF's that is done, with its science, mask and PSF files (empty) in one folder: the storage code writes
 ledger and catalogues as a run would that found no source on the science images, so that nothing of the whole night is
-to be made. Copies of it under other labels are the nights before. Then come `status`, the
-start of a run on new exposures, a run with nothing to do, and `verify` of a night, each as a process of its own. Exit
-code 1: one is slower or larger than its limit, or grows with the nights.
+to be made; `associate` notes its exposures. Copies of it under other labels are the nights before. Then come `status`,
+the start of a run on new exposures, a run with nothing to do, and `verify` of a night, each as a process of its own.
+Exit code 1: one is slower or larger than its limit, or grows with the nights.
 
     python -m benchmarks.years --s3 --exposures 2000 --nights 5
 
@@ -38,6 +38,7 @@ from flows.pipeline.models import model_digests
 from flows.pipeline.outcome import Item
 from flows.pipeline.provenance import provenance_of
 from flows.results.verify import OURS
+from flows.storage.association_links import FILE
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
 from flows.storage.ledger_local import Database
@@ -53,6 +54,9 @@ DETECTORS = 64
 
 NEW = 100
 """Exposures of a run that finds all the others done."""
+
+VISITS_APART = 1_000_000
+"""Difference between the numbers of visits of two nights in the store of objects, which wants no number twice."""
 
 FIRST = 20260101
 PRODUCTS = ("scimrefdiffimg.fits.fz", "sciimg.fits", "mskimg.fits", "diffimgpsf.fits")
@@ -156,6 +160,17 @@ def add_night(out: Path, number: int) -> None:
             values = f"{elsewhere.format(name)}, :label, {others}"
             index.execute(f"INSERT INTO {table} SELECT {values} FROM {table} WHERE night = :first", named)
     keep_sums(Ledger(out), label)
+    if (out / FILE).exists():
+        _settle_association(out, number, label)
+
+
+def _settle_association(out: Path, number: int, label: str) -> None:
+    """Note a copy as associated, as the night that was made is, with exposures of other visits."""
+    named = {"first": str(FIRST), "label": label, "later": number * VISITS_APART, "stamp": Ledger(out).stamp(label)}
+    with closing(sqlite3.connect(out / FILE)) as store, store:
+        exposure = "visit + :later, detector, :label, digest, associatedAt"
+        store.execute(f"INSERT INTO visit SELECT {exposure} FROM visit WHERE night = :first", named)
+        store.execute("INSERT INTO night SELECT :label, :stamp, digest FROM night WHERE night = :first", named)
 
 
 @contextmanager
@@ -206,6 +221,7 @@ def measure(folder: Path, exposures: int, nights: int) -> list[Taken]:
     """Make the output folder, night by night, and run the commands; the folder must be empty."""
     raw, out = folder / "raw", folder / "out"
     make_night(folder, exposures)
+    run("associate", 1, "associate", out)
     new = write_visits(folder, 1, NEW)[0].parent
     found, kept = [], 1
     for wanted in sorted({1, max(1, nights // 3), nights}):

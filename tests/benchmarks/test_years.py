@@ -2,6 +2,7 @@ import pytest
 
 from benchmarks.years import FIRST, GROWTH_MB, LIMITS, Taken, add_night, growth_mb, make_night, run
 from flows.inputs.sources import list_sources
+from flows.nights.association import associate
 from flows.nights.run import planner
 from flows.pipeline.graph import declared_tables
 from flows.results.status import read_status
@@ -13,6 +14,7 @@ from schemas.settings import Settings
 def test_faked_nights_are_done_and_whole(tmp_path):
     out, sources = tmp_path / "out", 66  # more than a visit
     make_night(tmp_path, sources)
+    assert associate(out, Settings().association, None).summary.exposures == sources
     for number in (1, 2):
         add_night(out, number)
     listed = list_sources([str(tmp_path / "raw")], Settings())
@@ -24,6 +26,9 @@ def test_faked_nights_are_done_and_whole(tmp_path):
     assert [(one.night, one.exposures) for one in nights] == [
         (label, {"done": sources}) for label in (str(FIRST - 9999), str(FIRST - 9998), str(FIRST))
     ]
+    association = associate(out, Settings().association, None)
+    assert (association.summary.nights, association.summary.failed) == ((), ())  # copies are associated, too
+    assert list(association.digests) == [one.night for one in nights]
     ledger = Ledger(out)
     for one in nights:
         record = next(ledger.records(one.night))
