@@ -23,6 +23,7 @@ from schemas.class_table import SPECTRAL_CLASS, STAR_GALAXY
 from schemas.objects import OBJECT
 
 NEAR = 1.0  # arcsec
+PURITIES = (("star", 12, 20), ("galaxy", 12, 20), ("galaxy", 12, 17), ("galaxy", 17, 20), ("quasar", 12, 20))
 EDGES = (12.0, 15.0, 17.0, 18.0, 19.0, 20.0)  # r magnitude
 
 
@@ -45,11 +46,19 @@ def matched(night):
     return table[offset.arcsec < NEAR]
 
 
+def _share(right, of):
+    """Return a share and its 95 % interval in words."""
+    return f"{right} of {of} {[round(edge, 3) for edge in binomial_interval(right, of)]}" if of else "none"
+
+
 def print_superclass(table):
     """Print the classes by `spectral_class`, how often they are right, and the calibration of their probabilities."""
     for kind in ("star", "galaxy"):
         said = Counter(table["spectral_class"][table["kind"] == kind])
         print(f"superclass of {said.total()} of kind {kind}: {dict(said.most_common())}")
+    for said, low, high in PURITIES:
+        among = table[(table["spectral_class"] == said) & table["magnitude"].between(low, high)]
+        print(f"purity of {said}, r {low} to {high}: {_share(int((among['kind'] == said).sum()), len(among))}")
     known = table[table["spectral_class"] != "unknown"]
     right = int((known["spectral_class"] == known["kind"]).sum())
     interval = [round(edge, 3) for edge in binomial_interval(right, len(known))]

@@ -18,6 +18,7 @@ from kernels.objects.class_model import (
     superclass_verdict,
 )
 from kernels.objects.colour_terms import to_sdss
+from kernels.objects.sky_prior import in_r, sky_shares
 from kernels.objects.source_photometry import object_photometry
 from schemas.archive_columns import BANDS
 from schemas.class_table import SPECTRAL_CLASS, STAR_GALAXY, TYPE_COLUMNS, Reason, class_columns, class_table
@@ -40,8 +41,9 @@ def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     context
         ``models["superclass"]`` and ``models["star_subclass"]``, each a `kernels.objects.class_model.ClassModel` of
         photometry alone: a night has no spectra. That of the superclass should know colours alone: how bright a
-        survey's targets were does not apply to a night. Probabilities are given at the shares of the sky. The section
-        `SpectralClassSettings`, and the exposures of the patch: their instrument tells the photometric system.
+        survey's targets were does not apply to a night. Probabilities are given at the shares of the sky, by magnitude
+        and galactic latitude. The section `SpectralClassSettings`, and the exposures of the patch: their instrument
+        tells the photometric system.
 
     Returns
     -------
@@ -65,8 +67,9 @@ def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     model, types = models["superclass"], models["star_subclass"]
     bands = bands_present(columns)
     point, point_outlier, of_image = _of_image(inputs.get(STAR_GALAXY.name), ids)
+    sky = sky_shares(objects["ra"].to_numpy(), objects["dec"].to_numpy(), in_r(magnitudes))
     verdict = superclass_verdict(
-        model(columns), _shares(model, SUPERCLASSES), np.isfinite(columns["u"]), point, point_outlier
+        model(columns), _shares(model, SUPERCLASSES), sky, np.isfinite(columns["u"]), point, point_outlier
     )
     verdict = _without(verdict, untransformed != "")
     result = class_columns(SUPERCLASSES, ids, verdict.probability, verdict.outlier, model.version)
@@ -77,8 +80,8 @@ def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     result["modelVersion"] = pa.array(versions, pa.string())
     stars = np.array([label == "star" for label in result["classLabel"].to_pylist()], np.bool_)
     type_verdict = types(columns)
-    sky = np.array([SKY_STARS[name] for name in STELLAR_CLASSES])
-    shifted = at_shares(type_verdict.probability, _shares(types, STELLAR_CLASSES), sky)
+    of_stars = np.array([SKY_STARS[name] for name in STELLAR_CLASSES])
+    shifted = at_shares(type_verdict.probability, _shares(types, STELLAR_CLASSES), of_stars)
     result |= _types(type_verdict._replace(probability=shifted), stars)
     result["typeModelVersion"] = pa.array([types.version] * len(objects), pa.string())
     result["unknownReason"] = _reasons(untransformed, bands, verdict, np.where(stars, type_verdict.outlier, 0.0))
@@ -179,7 +182,7 @@ def _class_model(weights: Weights, settings: SpectralClassSettings) -> ClassMode
 
 STAGE = Stage(
     name="spectral_class",
-    version="5",
+    version="6",
     per="patch",
     needs=(OBJECT,),
     optional=(STAR_GALAXY,),

@@ -28,9 +28,8 @@ SKY_STARS = {
 F to M, right within a factor of two; some in a thousand blue stars and white dwarfs; about one in ten thousand a carbon
 star (of that order: Green 2013, ApJ 765, 12) or a brown dwarf, right within a factor of ten."""
 
-SKY = np.array([0.5, 0.495, 0.005])
-"""Shares of stars, galaxies and quasars among what an image shows. Away from the Milky Way one point source in a
-hundred is a quasar: 9.5 per square degree to i = 19.1 (Richards et al. 2006, AJ 131, 2766), and over a thousand stars.
+POINT_SHARE = 0.42
+"""Share of stars among the cutouts that judges of images learn from, at any magnitude: their probabilities are at it.
 """
 
 
@@ -319,7 +318,7 @@ def at_shares(
     ----------
     probability : (n, classes)
         At the shares ``training``; NaN stays NaN.
-    training, shares : (classes,)
+    training, shares : (classes,) or (n, classes)
         Sums of 1, or in proportion to shares.
 
     Notes
@@ -334,6 +333,7 @@ def at_shares(
 def superclass_verdict(
     colours: ClassVerdict,
     training: NDArray[np.floating],
+    sky: NDArray[np.floating],
     has_u: NDArray[np.bool_],
     point: NDArray[np.floating],
     point_outlier: NDArray[np.floating],
@@ -346,10 +346,13 @@ def superclass_verdict(
         Of a model of colours; classes star, galaxy, quasar. NaN where there is no colour.
     training : (3,)
         Shares of the classes among the rows it was trained on: its probabilities are of these.
+    sky : (n, 3)
+        Shares of the classes among what has the source's magnitude at its place:
+        `kernels.objects.sky_prior.sky_shares`.
     has_u : (n,)
         Whether its colours include u.
     point : (n,)
-        Probability of being a point source, from the image; NaN where there is none.
+        Probability of being a point source, from the image, where `POINT_SHARE` are; NaN where there is none.
     point_outlier : (n,)
         How far outside its training the judge of the image was: above 1 it does not count.
 
@@ -361,15 +364,19 @@ def superclass_verdict(
     Notes
     -----
     The image separates point sources from galaxies, colours separate stars from quasars among point sources:
-    P(galaxy) = 1 - p, P(star) = p w, P(quasar) = p (1 - w), where w / (1 - w) are the odds of star against quasar by
-    the colours, at the shares `SKY`; without a colour, the odds of these shares. Without an image, colours alone at
-    these shares. A change of shares multiplies each probability by new share / old share (Saerens et al. 2002, Neural
-    Computation 14, 21).
+    P(galaxy) = 1 - p, P(star) = p w, P(quasar) = p (1 - w), where p is that of the image and w / (1 - w) are the odds
+    of star against quasar by the colours, both at the shares of the sky; without a colour, the odds of these shares.
+    Without an image, colours alone. A change of shares multiplies each probability by new share / old share (Saerens
+    et al. 2002, Neural Computation 14, 21).
     """
-    at_sky = at_shares(colours.probability, training, SKY)
-    of_points = np.where(np.isfinite(at_sky), at_sky, SKY)
+    at_sky = at_shares(colours.probability, training, sky)
+    of_points = np.where(np.isfinite(at_sky), at_sky, sky)
     star = of_points[:, 0] / (of_points[:, 0] + of_points[:, 2])
-    together = np.stack([point * star, 1 - point, point * (1 - star)], axis=1)
+    looks = np.stack([point, 1 - point], axis=1)
+    image = at_shares(looks, np.array([POINT_SHARE, 1 - POINT_SHARE]), np.stack([1 - sky[:, 1], sky[:, 1]], axis=1))[
+        :, 0
+    ]
+    together = np.stack([image * star, 1 - image, image * (1 - star)], axis=1)
     seen = judged(point, point_outlier)
     probability = np.where(seen[:, None], together, np.where(has_u[:, None], at_sky, np.nan))
     outlier = np.where(seen, np.fmax(colours.outlier, point_outlier), colours.outlier)

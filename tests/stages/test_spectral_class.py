@@ -6,6 +6,8 @@ import pyarrow as pa
 import pytest
 
 from flows.pipeline.models import load_model
+from kernels.objects.class_model import POINT_SHARE
+from kernels.objects.sky_prior import UNMEASURED, sky_shares
 from schemas.class_table import CLASSES, SPECTRAL_CLASS, STAR_GALAXY, TYPE_COLUMNS, UNKNOWN, class_columns, class_table
 from schemas.dataset import DatasetError
 from schemas.errors import BadInput
@@ -28,6 +30,20 @@ def context():
     return Context(models=models, settings=SpectralClassSettings(photometric_system="sdss"))
 
 
+PLACE = {"ra": 150.0, "dec": 35.0}
+
+
+def shares(r):
+    return sky_shares(*(np.full(len(r), axis) for axis in PLACE.values()), np.array(r))
+
+
+def at_the_sky(points, r):
+    """Probabilities of a point source, by Bayes' rule from odds."""
+    sky, points = shares(r), np.array(points)
+    odds = points / (1 - points) * (1 - POINT_SHARE) / POINT_SHARE * (1 - sky[:, 1]) / sky[:, 1]
+    return odds / (1 + odds)
+
+
 def objects(*magnitudes, error=0.02):
     columns = {}
     for field in OBJECT.schema:
@@ -35,6 +51,8 @@ def objects(*magnitudes, error=0.02):
         if kind in ("apMag", "apMagErr"):
             given = [one.get(band) for one in magnitudes]
             values = given if kind == "apMag" else [None if one is None else error for one in given]
+        elif field.name in PLACE:
+            values = [PLACE[field.name]] * len(magnitudes)
         elif field.nullable:
             values = [None] * len(magnitudes)
         else:
@@ -82,7 +100,8 @@ def test_without_u_the_image_has_to_say_whether_it_is_a_point(context):
     assert table["pStar"].null_count == 3
     table = run(context, *lacking, image=image_verdicts(0.98, 0.02, 0.02))
     assert table["classLabel"].to_pylist() == ["star", "galaxy", "galaxy"]
-    np.testing.assert_allclose(table["pGalaxy"].to_numpy(), [0.02, 0.98, 0.98], atol=1e-6)
+    point = at_the_sky([0.98, 0.02, 0.02], [one["r"] for one in lacking])
+    np.testing.assert_allclose(table["pGalaxy"].to_numpy(), 1 - point, atol=1e-6)
     assert table["nBands"].to_pylist() == [4, 4, 4]
     assert table["typeLabel"].to_pylist() == ["G", None, None]
     assert set(table["modelVersion"].to_pylist()) == {"colours 1, image 1"}
@@ -95,12 +114,20 @@ def test_an_image_that_cannot_be_judged_does_not_count(context):
 
 
 def test_without_a_colour_the_image_decides_alone(context):
-    table = run(context, {"r": 17.0}, {"g": 17.0}, {}, image=image_verdicts(0.98, 0.02, 0.9))
+    seen, r = (0.98, 0.02, 0.98), [17.0, 18.4, UNMEASURED]
+    table = run(context, {"r": 17.0}, {"g": 19.0}, {}, image=image_verdicts(*seen))
     assert table["classLabel"].to_pylist() == ["star", "galaxy", "star"]
-    np.testing.assert_allclose(table["pQuasar"].to_numpy(), np.array([0.98, 0.02, 0.9]) / 101, rtol=1e-5)
+    sky = shares(r)
+    expected = at_the_sky(seen, r) * sky[:, 2] / (sky[:, 0] + sky[:, 2])
+    np.testing.assert_allclose(table["pQuasar"].to_numpy(), expected, rtol=1e-5)
     assert table["typeLabel"].to_pylist() == [UNKNOWN, None, UNKNOWN]  # a star, but of what kind colours would say
     assert table["nBands"].to_pylist() == [1, 1, 0]
     assert set(table["modelVersion"].to_pylist()) == {"image 1"}
+
+
+def test_the_same_look_is_a_star_where_the_sky_is_bright_with_stars_and_a_galaxy_where_it_is_not(context):
+    table = run(context, {"r": 14.5}, {"r": 21.5}, image=image_verdicts(0.3, 0.3))
+    assert table["classLabel"].to_pylist() == ["star", "galaxy"]
 
 
 def test_verdicts_on_other_objects_are_refused(context):

@@ -8,10 +8,7 @@ from flows.simulation.conditions import Conditions
 from flows.simulation.galaxies import galaxies_on, turn_of
 from flows.simulation.stars import stars_on
 from flows.simulation.subtraction.observed import Change, Components, FieldSky, Streak
-
-_COUNTS = ((13, -0.9), (16, 0.85), (18, 2.05), (20, 3.15), (22, 4.05), (24, 4.75), (26, 5.35))
-"""AB magnitude in r, log10 of the galaxies per square degree that are brighter: Yasuda et al. 2001 (AJ 122, 1104) to
-20, Capak et al. 2007 (ApJS 172, 99) beyond."""
+from kernels.objects.sky_prior import GALAXIES
 
 _CLUSTERING = 0.25  # scatter of the number from field to field, ln
 _EXTINCTION = 0.12  # mag at the galactic poles; over sin |b| elsewhere
@@ -52,7 +49,7 @@ def galaxies_of(conditions: Conditions, first: Conditions) -> Components:
     ra, dec = first.to_sky((nx - 1) / 2, (ny - 1) / 2)
     dust = _EXTINCTION / max(np.sin(np.deg2rad(abs(galactic_latitude(float(ra[0]), float(dec[0]))))), 0.05)
     limit = preset.star_magnitudes[1] + 0.5 - dust
-    magnitudes, counts = np.array(_COUNTS).T
+    magnitudes, counts = np.array(GALAXIES).T
     area = ny * nx * (preset.pixel_scale / 3600) ** 2
     number = rng.poisson(10 ** np.interp(limit, magnitudes, counts) * area * np.exp(rng.normal(0, _CLUSTERING)))
     margin = 40

@@ -9,7 +9,7 @@ from sklearn.neighbors import NearestCentroid
 
 from flows.training.class_fit import trees_of
 from kernels.objects.class_model import (
-    SKY,
+    POINT_SHARE,
     SKY_STARS,
     Calibration,
     ClassModel,
@@ -186,36 +186,45 @@ def test_a_row_without_any_value_is_infinitely_far():
 TRAINING = np.array([0.4, 0.5, 0.1])
 
 
-def judge(colours, point, u=True, point_outlier=0.5, outlier=0.2):
+SKY = np.array([0.7, 0.293, 0.007])
+
+
+def judge(colours, point, u=True, point_outlier=0.5, outlier=0.2, sky=SKY):
     verdict = ClassVerdict(np.array([colours], float), np.array([outlier], float))
-    one = superclass_verdict(verdict, TRAINING, np.array([u]), np.array([point]), np.array([point_outlier]))
+    seen = np.array([u]), np.array([point]), np.array([point_outlier])
+    one = superclass_verdict(verdict, TRAINING, np.array([sky]), *seen)
     return one.probability[0], one.outlier[0]
+
+
+def at_the_sky(point, sky=SKY):
+    """Probability of a point source, by Bayes' rule from odds."""
+    odds = point / (1 - point) * (1 - POINT_SHARE) / POINT_SHARE * (sky[0] + sky[2]) / sky[1]
+    return odds / (1 + odds)
 
 
 def test_the_image_says_point_or_galaxy_and_colours_which_point():
     probability, outlier = judge((0.6, 0.3, 0.1), 0.9, u=False)
     # odds of star against quasar: likelihoods 0.6 / 0.4 and 0.1 / 0.1, at 100 to 1
-    star = 1.5 * 0.5 / (1.5 * 0.5 + 1.0 * 0.005)
-    np.testing.assert_allclose(probability, [0.9 * star, 0.1, 0.9 * (1 - star)])
+    star, point = 1.5 * 100 / (1.5 * 100 + 1), at_the_sky(0.9)
+    np.testing.assert_allclose(probability, [point * star, 1 - point, point * (1 - star)])
     assert outlier == 0.5
 
 
 def test_the_same_by_counting_sources():
-    """Of many sources drawn with these shares, those of one colour and one look have the classes stated."""
+    """Of many sources drawn with the shares of a sky, those of one colour and one look have the classes stated."""
     rng = np.random.default_rng(1)
     shares = np.array([0.8, 0.19, 0.01])
-    kind = rng.choice(3, 2_000_000, p=shares)
-    blue = rng.random(len(kind)) < np.array([0.2, 0.2, 0.9])[kind]  # galaxies and stars alike: colour tells neither
-    round_ = rng.random(len(kind)) < np.array([0.95, 0.05, 0.95])[kind]
-    likelihood = np.array([0.2, 0.2, 0.9])
+    kind = rng.choice(3, 4_000_000, p=shares)
+    likelihood, looks = np.array([0.2, 0.2, 0.9]), np.array([0.95, 0.05, 0.95])
+    blue = rng.random(len(kind)) < likelihood[kind]  # galaxies and stars alike: colour tells neither
+    round_ = rng.random(len(kind)) < looks[kind]
     colours = likelihood * TRAINING / (likelihood * TRAINING).sum()
-    among = round_ & blue
-    point = float((kind[round_] != 1).mean())  # as a calibrated judge of this sky says of what is round
-    probability, _ = judge(colours, point)
-    seen = np.bincount(kind[among], minlength=3) / among.sum()
-    odds = (probability[2] / probability[0]) / (SKY[2] / SKY[0]) * (shares[2] / shares[0])
-    assert odds == pytest.approx(seen[2] / seen[0], rel=0.03)
-    assert probability[1] == pytest.approx(float((kind[round_] == 1).mean()), abs=1e-9)
+    # what a calibrated judge says of a round cutout where POINT_SHARE of them are stars
+    point = 0.95 * POINT_SHARE / (0.95 * POINT_SHARE + 0.05 * (1 - POINT_SHARE))
+    probability, _ = judge(colours, point, sky=shares)
+    seen = np.bincount(kind[round_ & blue], minlength=3) / (round_ & blue).sum()
+    assert probability[2] / probability[0] == pytest.approx(seen[2] / seen[0], rel=0.03)
+    assert probability[1] == pytest.approx(float((kind[round_] == 1).mean()), rel=0.02)
 
 
 def test_without_an_image_colours_alone_but_only_with_u():
@@ -242,7 +251,8 @@ def test_strange_colours_stay_strange():
 def test_without_a_colour_the_image_decides_and_point_sources_are_what_they_mostly_are():
     nothing = (np.nan, np.nan, np.nan)
     probability, outlier = judge(nothing, 0.9, u=False, outlier=np.nan)
-    np.testing.assert_allclose(probability, [0.9 * 100 / 101, 0.1, 0.9 / 101])
+    point = at_the_sky(0.9)
+    np.testing.assert_allclose(probability, [point * 100 / 101, 1 - point, point / 101])
     assert outlier == 0.5
 
 
@@ -308,10 +318,7 @@ def test_a_judge_of_images_counts_up_to_an_outlier_score_of_one():
     assert judge((0.6, 0.3, 0.1), 0.9, u=False, point_outlier=1.0)[1] == 1.0
 
 
-def test_shares_of_the_sky():
-    assert SKY.sum() == pytest.approx(1)
-    assert SKY[2] / (SKY[0] + SKY[2]) == pytest.approx(0.01, rel=0.02)  # one point source in a hundred
-    assert SKY[1] == pytest.approx(SKY[0], rel=0.02)
+def test_shares_of_stars():
     rare = {"O": 1e-5, "C": 1e-4, "d": 1e-4, "B": 1e-3, "D": 0.008, "A": 0.01}  # by hand, as is said there
     common = {"F": 0.15, "G": 0.25, "K": 0.30, "M": 0.28}
     assert rare | common == SKY_STARS
