@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import require_output
@@ -28,7 +30,9 @@ COLUMNS = (
 )  # fmt: skip
 """Columns of `dia_source` that the page reads."""
 
-_EMPTY = pa.schema([DIA_SOURCE.schema.field(name) for name in COLUMNS]).empty_table()
+_EMPTY = pa.schema([*map(DIA_SOURCE.schema.field, COLUMNS), pa.field("exposure", pa.int64())]).empty_table()
+_UNUSED: Mapping[str, Any] = {"datasets": {}, "sky": (), "previous": ()}  # half of a record, of thousands
+_AT_ONCE = 256  # tables of exposures that are held before they become one: each takes 40 kB without a row
 
 
 @dataclass(frozen=True)
@@ -38,15 +42,12 @@ class Exposure:
     Attributes
     ----------
     record
-        Of the ledger.
-    sources
-        Its rows of `dia_source` with the columns that the page reads.
+        Of the ledger, without what it is made from and where it lies on the sky.
     known
         Detection -> known object that it is, as `ss_source` has it.
     """
 
     record: ExposureRecord
-    sources: pa.Table
     known: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -58,6 +59,9 @@ class PublishedNight:
     ----------
     exposures
         Published ones, by visit and detector.
+    sources
+        Their rows of `dia_source` with the columns that the page reads, and the place of the exposure among them as
+        ``exposure``, by that.
     quarantined
         Inputs that could not be used; one whose night is not known is listed with every night.
     summary
@@ -68,17 +72,19 @@ class PublishedNight:
 
     label: str
     exposures: tuple[Exposure, ...]
+    sources: pa.Table
     quarantined: tuple[QuarantineRecord, ...]
     summary: RunSummary | None
     damaged: tuple[str, ...]
 
+    def sources_of(self, exposure: int) -> pa.Table:
+        """Return the rows of an exposure, by its place."""
+        first, end = np.searchsorted(self._places, [exposure, exposure + 1])
+        return self.sources.slice(first, end - first)
+
     @cached_property
-    def sources(self) -> pa.Table:
-        """Return the rows of all exposures, with the place of the exposure among them as ``exposure``."""
-        numbers = np.array([len(exposure.sources) for exposure in self.exposures], np.int64)
-        places = np.repeat(np.arange(len(numbers)), numbers)
-        rows = pa.concat_tables([_EMPTY, *(exposure.sources for exposure in self.exposures)])
-        return rows.append_column("exposure", pa.array(places, pa.int64())).combine_chunks()
+    def _places(self) -> NDArray[np.int64]:
+        return self.sources["exposure"].to_numpy()
 
     @property
     def known(self) -> dict[int, str]:
@@ -139,19 +145,24 @@ def read_night(out: Path, label: str, summary: RunSummary | None) -> PublishedNi
     Misconfigured
         Something in it was written by a later version.
     """
-    store, exposures, damaged = CatalogStore(out), [], []
+    store, exposures, damaged, tables = CatalogStore(out), list[Exposure](), list[str](), [_EMPTY]
     for record in Ledger(out).records(label):
         if record.status != "done":
             continue
-        sources, known = _EMPTY, dict[int, str]()
+        known = dict[int, str]()
         try:
-            sources = store.read(DIA_SOURCE, record.key).select(COLUMNS)
+            rows = store.read(DIA_SOURCE, record.key).select(COLUMNS)
             known = _known(store, record)
+            if len(rows):
+                tables.append(rows.append_column(_EMPTY.field("exposure"), pa.array([len(exposures)] * len(rows))))
         except BadInput as error:
             damaged.append(str(error))
-        exposures.append(Exposure(record, sources, known))
+        exposures.append(Exposure(record.model_copy(update=_UNUSED), known))
+        if len(tables) > _AT_ONCE:
+            tables = [pa.concat_tables(tables).combine_chunks()]
+    sources = pa.concat_tables(tables).combine_chunks()
     quarantined = [record for record in Quarantine(out).list() if record.key is None or record.key.night == label]
-    return PublishedNight(label, tuple(exposures), tuple(quarantined), summary, tuple(damaged))
+    return PublishedNight(label, tuple(exposures), sources, tuple(quarantined), summary, tuple(damaged))
 
 
 def _known(store: CatalogStore, record: ExposureRecord) -> dict[int, str]:

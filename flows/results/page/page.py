@@ -305,7 +305,7 @@ class Drawing:
     def _panel(self, exposure: int, of: int) -> Panel:
         store = self._store(exposure)
         assert store is not None
-        found = detections(self.night.exposures[exposure].sources, self.found.places(exposure, self.list.shown))
+        found = detections(self.night.sources_of(exposure), self.found.places(exposure, self.list.shown))
         with room_for(store.info.shape, self.out) as allocate:
             difference, mask = (store.read_all(name, allocate) for name in ("difference", "mask"))
             return panel(store.info, difference, mask, found, of)
