@@ -26,9 +26,10 @@ INGEST_VERSION = "4"
 
 
 READINGS = 1000
-"""Ways to read a file whose digests are kept."""
+"""Ways to read a file, and stages with their settings, whose digests are kept."""
 
 _readings: dict[tuple[Any, ...], tuple[BaseModel, str]] = {}
+_recipes: dict[tuple[Any, ...], tuple[BaseModel | None, str]] = {}
 
 
 @dataclass(frozen=True)
@@ -222,15 +223,19 @@ def stage_digest(inputs: Sequence[str], stage: Stage, models: Sequence[str], set
     settings
         Its own section of the settings.
     """
-    return digest(
-        {
-            "inputs": list(inputs),
-            "stage": stage.name,
-            "version": stage.version,
-            "models": list(models),
-            "settings": settings,
-        }
-    )
+    return digest(_recipe(stage, tuple(models), settings), *inputs)
+
+
+def _recipe(stage: Stage, models: tuple[str, ...], settings: BaseModel | None) -> str:
+    """Return the digest of what a stage makes its inputs into; all exposures of a run share it."""
+    key = stage.name, stage.version, models, id(settings)
+    known = _recipes.get(key)
+    if known is None:
+        if len(_recipes) >= READINGS:
+            _recipes.clear()
+        said = {"stage": stage.name, "version": stage.version, "models": list(models), "settings": settings}
+        known = _recipes[key] = settings, digest(said)  # as long as the settings are kept no others have their id
+    return known[1]
 
 
 def memo_of(item: Item, sha256: str, settings: Settings) -> SourceMemo | None:
