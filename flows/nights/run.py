@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from flows.inputs.source import Source, name_of
 from flows.inputs.source_state import sha256_of
-from flows.nights.association import Association, associate
+from flows.nights.association import Association, associate, note_published
 from flows.nights.cluster.local import METHOD
 from flows.nights.cluster.startup import import_engines, start_services
 from flows.nights.progress import Progress
@@ -319,6 +319,7 @@ def with_catalogues(
     outdated = [work for work in works if work.outdated]
     if outdated:
         summary = _made(summary, outdated, rows, not_run, out, settings, progress, workers)
+        note_published(out, settings.association, found, [work.night for work in outdated])
     else:
         summary = summary.model_copy(update={"catalogues": dict(rows), "not_run": not_run})
     if found.off is None:

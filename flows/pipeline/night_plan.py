@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.inputs.dust_map import dust_digest
-from flows.pipeline.graph import Graph, resolve
+from flows.pipeline.graph import Graph, following, resolve
 from flows.pipeline.lineage import is_whole, stage_digest
 from flows.pipeline.models import model_digests
 from flows.storage.digest import digest
@@ -18,6 +18,7 @@ from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
 from kernels.sky.patches import cover, divided
 from schemas.dia_object import ASSOCIATION
+from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey, key_of
 from schemas.ledger import DatasetRecord, ExposureRecord, NightRecord, PatchRecord
@@ -82,11 +83,16 @@ class Work:
         return {**self.graph.not_run, **reasons}
 
     @property
+    def due(self) -> bool:
+        """Return whether something has to be made."""
+        kept = {name for name in self.kept if not name.endswith(MARGIN)}
+        return self.digests.keys() != kept | self.idle.keys()
+
+    @property
     def outdated(self) -> bool:
         """Return whether something has to be made or withdrawn."""
         published = self.record.datasets.keys() if self.record is not None else set()
-        kept = {name for name in self.kept if not name.endswith(MARGIN)}
-        return self.digests.keys() != kept | self.idle.keys() or published != self.kept.keys()
+        return self.due or published != self.kept.keys()
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,22 @@ class PatchWork(Work):
     """
 
     key: PatchKey
+
+    @property
+    def of_exposures(self) -> "PatchWork":
+        """Return the part that makes what follows from the exposures alone."""
+        return self._part(self.digests.keys() - following(self.graph.stages, ASSOCIATION.name))
+
+    @property
+    def of_association(self) -> "PatchWork":
+        """Return the part that makes what follows from the association, and from the first part of all patches."""
+        return self._part(following(self.graph.stages, ASSOCIATION.name))
+
+    def _part(self, names: Set[str]) -> "PatchWork":
+        graph = Graph(tuple(stage for stage in self.graph.stages if stage.gives.name in names), {})
+        digests = {name: digest for name, digest in self.digests.items() if name in names}
+        kept = {name: entry for name, entry in self.kept.items() if name.removesuffix(MARGIN) in names}
+        return replace(self, graph=graph, digests=digests, kept=kept)
 
 
 @dataclass(frozen=True)
@@ -125,21 +147,6 @@ class NightWork(Work):
             for name, entry in patch.kept.items():
                 found[name] = found.get(name, 0) + entry.rows
         return {name: rows for name, rows in found.items() if not name.endswith(MARGIN)}
-
-    @property
-    def of_association(self) -> set[str]:
-        """Return what it makes of the association, or of what is made of that."""
-        found = {ASSOCIATION.name}
-        for stage in self.graph.stages:
-            if any(dataset.name in found for dataset in (*stage.needs, *stage.optional)):
-                found.add(stage.gives.name)
-        return found - {ASSOCIATION.name}
-
-    def part(self, names: Set[str], kept: Mapping[str, DatasetRecord]) -> "NightWork":
-        """Return the work on some of its datasets as a whole, where others are there already."""
-        graph = Graph(tuple(stage for stage in self.graph.stages if stage.gives.name in names), {})
-        digests = {name: digest for name, digest in self.digests.items() if name in names}
-        return replace(self, graph=graph, digests=digests, kept=dict(kept), patches=())
 
     @property
     def not_run(self) -> dict[str, str]:
@@ -213,26 +220,39 @@ class _Planned:
         members = [_member(one, self.out) for one in ledger.records(self.night) if one.status == "done"]
         made = _combined(members)
         record = ledger.night(self.night)
-        published = record.datasets if record is not None else {}
-        before = _of_association(self.pipeline, published) if associations is None else {}
-        if made and (before or self.night in (associations or {})):
-            made[ASSOCIATION.name] = (associations or {}).get(self.night, "")
-        able = resolve(self.pipeline, made, ("patch",))
-        patches = tuple(self._patches(members, able, ledger))
-        names = {stage.gives.name for stage in able.stages} if patches else set()
-        made |= {name: digest({one.key.name: one.digests.get(name, "") for one in patches}) for name in sorted(names)}
+        known = {one.key: one for one in ledger.patches(self.night) if isinstance(one, PatchRecord)}
+        association = self._association(associations, known) if made else None
+        present = made.keys() if association is None else {*made, ASSOCIATION.name}
+        able = resolve(self.pipeline, present, ("patch",))
+        patches = tuple(self._patches(members, able, known))
+        made |= _of_patches(patches)
+        if association is not None:
+            given = {**made, ASSOCIATION.name: digest(association, *(one.key.name for one in patches))}
+            patches = tuple(self._with_association(one, given, associations is None) for one in patches)
+            made |= _of_patches(patches)
         graph = resolve(self.pipeline, made, ("night",))
-        digests = self._digests(graph, made, before)
+        digests = self._digests(graph, made, {})
         graph = Graph(graph.stages, {**able.not_run, **({} if patches else _unplaced(able)), **graph.not_run})
-        kept = self._kept(published, digests)
+        kept = self._kept(record.datasets if record is not None else {}, digests)
         exposures, rows = _read(members, _reads(graph))
         return NightWork(
             self.night, self.out, graph, digests, record, kept, exposures, rows, len(members), patches
         )  # fmt: skip
 
-    def _patches(self, members: Sequence[_Member], able: Graph, ledger: Ledger) -> Iterator[PatchWork]:
-        """Yield the patches that exposures touch, in the order of their numbers."""
+    def _association(self, associations: Mapping[str, str] | None, known: Mapping[PatchKey, PatchRecord]) -> str | None:
+        """Return the digest of the association; empty where only what was made of it before is known, or stays."""
+        if associations is not None:
+            return associations.get(self.night)
+        after = following(self.pipeline, ASSOCIATION.name)
+        return "" if any(after & _recorded(one).keys() for one in known.values()) else None
+
+    def _patches(
+        self, members: Sequence[_Member], able: Graph, known: Mapping[PatchKey, PatchRecord]
+    ) -> Iterator[PatchWork]:
+        """Yield the patches that exposures touch, by their place on the sky, without what the association gives."""
         read = _reads(able)
+        if ASSOCIATION.name in read:
+            read.add(DIA_SOURCE.name)  # of which it is
         there = [one for one in members if len(one.sky) and read & one.digests.keys()]
         if not able.stages or not there:
             return
@@ -242,7 +262,6 @@ class _Planned:
         order = np.argsort(pixels, kind="stable")
         pixels, load = pixels[order], np.repeat(rows, counts)[order]
         owner = np.repeat(np.arange(len(there)), counts)[order]
-        known = {one.key: one for one in ledger.patches(self.night) if isinstance(one, PatchRecord)}
         wanted = self.settings.patches
         for depth, pixel in divided(pixels, load, wanted.order, wanted.sources):
             start, end = np.searchsorted(
@@ -257,11 +276,36 @@ class _Planned:
     ) -> PatchWork:
         given = {name: one for name, one in _combined(near).items() if name in read}
         graph = resolve(self.pipeline, given, ("patch",))
-        place = f"{key.name} {self.settings.patches.margin_arcsec}"
-        digests = self._digests(graph, {name: digest(one, place) for name, one in given.items()}, {})
+        digests = self._digests(graph, self._placed(given, key), {})
         kept = self._kept(record.datasets if record is not None else {}, digests)
         exposures, _ = _read(near, read)
         return PatchWork(self.night, self.out, graph, digests, record, kept, exposures, round(load), key)
+
+    def _with_association(self, patch: PatchWork, made: Mapping[str, str], stays: bool) -> PatchWork:
+        """Return the work on a patch with what the association gives, which depends on all that the night has.
+
+        Parameters
+        ----------
+        patch, made
+            Without it; digests of the association, and of what exposures and patches have.
+        stays
+            Whether what was made of it before stays as it is, and nothing else is made.
+        """
+        graph = resolve(self.pipeline, {*patch.exposures, ASSOCIATION.name}, ("patch",))
+        after = following(graph.stages, ASSOCIATION.name)
+        before = {name: one for name, one in _recorded(patch.record).items() if stays and name in after}
+        stages = tuple(stage for stage in graph.stages if stage.gives.name in (before if stays else after))
+        digests = self._digests(Graph(stages, {}), self._placed(made, patch.key), before)
+        kept = self._kept(patch.record.datasets if patch.record is not None else {}, digests)
+        stages = tuple(stage for stage in graph.stages if stage.gives.name in {*patch.digests, *digests})
+        return replace(
+            patch, graph=Graph(stages, graph.not_run), digests={**patch.digests, **digests}, kept={**patch.kept, **kept}
+        )
+
+    def _placed(self, made: Mapping[str, str], key: PatchKey) -> dict[str, str]:
+        """Return digests of what a patch reads of some datasets."""
+        place = f"{key.name} {self.settings.patches.margin_arcsec}"
+        return {name: digest(one, place) for name, one in made.items()}
 
     def _digests(self, graph: Graph, made: dict[str, str], before: Mapping[str, str]) -> dict[str, str]:
         """Return the digests of what stages make; those of ``made`` and ``before`` are known."""
@@ -328,7 +372,15 @@ def _unplaced(able: Graph) -> dict[str, str]:
     return dict.fromkeys((stage.name for stage in able.stages), "no exposure has a position on the sky")
 
 
-def _of_association(pipeline: Sequence[Stage], published: Mapping[str, DatasetRecord]) -> dict[str, str]:
-    """Return the digests of what is published of the association."""
-    names = {stage.gives.name for stage in pipeline if ASSOCIATION in stage.needs}
-    return {name: entry.digest for name, entry in published.items() if name in names}
+def _of_patches(patches: Sequence[PatchWork]) -> dict[str, str]:
+    """Return the digest of each dataset of some patches, over all of these."""
+    names = sorted({name for one in patches for name in one.digests})
+    return {name: digest({one.key.name: one.digests.get(name, "") for one in patches}) for name in names}
+
+
+def _recorded(record: NightRecord | PatchRecord | None) -> dict[str, str]:
+    """Return the digests of what a patch has, and of what there was nothing of."""
+    if record is None:
+        return {}
+    published = {name: entry.digest for name, entry in record.datasets.items() if not name.endswith(MARGIN)}
+    return published | {name: one for name, (one, _) in record.idle.items()}
