@@ -18,7 +18,7 @@ from flows.inputs.dust_map import dust_of
 from flows.nights.cluster.memory import require_night_fit
 from flows.pipeline.graph import Graph
 from flows.pipeline.models import models_of
-from flows.pipeline.night_plan import NightWork, Work
+from flows.pipeline.night_work import NightWork, Work
 from flows.pipeline.provenance import provenance_of
 from flows.runtime.traces import Timer
 from flows.storage.array_store import Allocate, ArrayStore, Scratch, room_for, scratch_folder

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flows.nights.cluster.memory import require_patch_fit
 from flows.nights.night_stages import StagesResult, UnitStages
-from flows.pipeline.night_plan import MARGIN, PatchWork
+from flows.pipeline.night_work import MARGIN, PatchWork
 from kernels.sky.patches import Patch
 from schemas.dataset import Dataset, TableOf
 from schemas.dia_object import ASSOCIATION

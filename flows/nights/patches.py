@@ -14,7 +14,7 @@ from uuid import uuid4
 from flows.nights.exposure_run import task_call
 from flows.nights.night_stages import StagesResult, make_night, now, record_night, rounded, trouble_with
 from flows.nights.patch_stages import Around, has_place, make_associated, make_patch, margin_of
-from flows.pipeline.night_plan import MARGIN, NightWork, PatchWork
+from flows.pipeline.night_work import MARGIN, NightWork, PatchWork
 from flows.runtime.parallel import single_thread
 from flows.runtime.traces import bound
 from flows.storage.atomic import remove

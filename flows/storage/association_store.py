@@ -50,7 +50,7 @@ ONE_WRITER = 0x6E73
 
 _PART = 50_000  # rows read at a time
 _FINER = 4  # orders: pixels around a patch of at most 16 by 16 pixels are few
-_AT_REST = 60.0  # arcsec: more than the mean position of what does not move can change by
+_AT_REST = 30.0  # arcsec: more than the mean position of what does not move changes by
 
 
 class AssociationStore:
@@ -232,8 +232,8 @@ def _seen(night: str) -> sa.Select[tuple[int]]:
 def _seen_near(night: str, patch: Patch) -> sa.Select[tuple[int]]:
     """Return the objects that were seen in a night and are, by all their detections, near a patch.
 
-    Their mean positions up to the night may be elsewhere: of what is at rest by less than an arcmin, of what moves by
-    less than the 4 arcmin that the pixels around the patch are wide.
+    Their mean positions up to the night may be elsewhere: of what is at rest by some arcsec, of what moves by less than
+    the 4 arcmin that the pixels around the patch are wide.
     """
     order = min(COVER_ORDER, patch.order + _FINER)
     own = patch.parts(order)

@@ -4,6 +4,7 @@ A patch is a pixel of a nested HEALPix grid (Gorski et al. 2005, ApJ 622, 759).
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -89,7 +90,7 @@ class Patch:
         centre = np.stack([one.deg for one in grid.healpix_to_lonlat([self.pixel])])[:, 0]
         middle = unit_vectors(centre[:1], centre[1:])[0]
         reach = np.max(np.linalg.norm(unit_vectors(*corners) - middle, axis=1))
-        return middle, float(1.1 * reach + np.radians(margin / 3600))
+        return middle, float(1.05 * reach + np.radians(margin / 3600))
 
     def _may_reach(self, ra: Floats, dec: Floats, margin: float) -> NDArray[np.bool_]:
         """Return which positions are in the circle around the patch and its margin: a test that costs little."""
@@ -124,7 +125,7 @@ class Division:
         ring = neighbours(Patch(*self.patches[number], 0.0).parts(COVER_ORDER), COVER_ORDER)
         held = self._holders(ring)
         outside = ring[held < 0]
-        around = _grid(COVER_ORDER).neighbours(outside)
+        around = _touching(outside, COVER_ORDER)
         holders = self._holders(around)
         first = np.argmin(np.where(holders >= 0, around, np.iinfo(np.int64).max), axis=0)
         own = holders[first, np.arange(len(outside))] == number
@@ -133,17 +134,27 @@ class Division:
 
     def _holders(self, pixels: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the numbers of the patches that hold pixels of the finest order; -1: none does."""
-        limits = np.array(
-            [[one << 2 * (COVER_ORDER - order) for one in (pixel, pixel + 1)] for order, pixel in self.patches]
-        )
-        which = np.searchsorted(limits[:, 0], pixels, "right") - 1
-        return np.where((which >= 0) & (pixels < limits[which, 1]), which, -1)
+        first, end = self._limits
+        which = np.searchsorted(first, pixels, "right") - 1
+        return np.where((which >= 0) & (pixels < end[which]), which, -1)
+
+    @cached_property
+    def _limits(self) -> NDArray[np.int64]:
+        """Return the first pixel of the finest order of each, and the one after the last, (2, n)."""
+        order, pixel = np.array(self.patches, np.int64).T
+        return np.stack([pixel, pixel + 1]) << 2 * (COVER_ORDER - order)
 
 
 def neighbours(pixels: NDArray[np.int64], order: int) -> NDArray[np.int64]:
     """Return the nested HEALPix pixels of an order that touch some of its pixels, and are none of these; sorted."""
-    found = np.asarray(_grid(order).neighbours(pixels), np.int64)
-    return np.setdiff1d(found[found >= 0], pixels)  # eight pixels of the sky have seven neighbours
+    found = _touching(pixels, order)
+    return np.setdiff1d(found[found >= 0], pixels)
+
+
+def _touching(pixels: NDArray[np.int64], order: int) -> NDArray[np.int64]:
+    """Return the eight neighbours of each pixel, (8, n); -1 where there is none: eight pixels of the sky have seven."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(_grid(order).neighbours(pixels), np.int64)
 
 
 def cover(wcs_header: str, shape: tuple[int, int]) -> tuple[int, ...]:
