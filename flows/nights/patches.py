@@ -204,7 +204,7 @@ class _Night:
     def _whole(self, patched: Mapping[str, int]) -> StagesResult:
         """Return what became of the night as a whole."""
         if not self.work.due:
-            return StagesResult(dict(self.work.kept), dict(self.work.graph.not_run), idle=_idle(self.work))
+            return StagesResult(dict(self.work.kept), self.work.not_run, idle=_idle(self.work))
         ((_, made),) = self._made([_Task(make_night, self.work, (tuple(patched),))], self.cluster)
         return made
 
