@@ -1,4 +1,4 @@
-"""Stage: objects of the difference images that were seen in a night, with what is known of them up to it."""
+"""Stage: objects of the difference images in a patch of the sky that were seen in a night, as known up to it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +20,9 @@ from schemas.stage import Context, Stage
 _GONE_D = Reach().most / 3600 / SLOWEST
 """After so long, d, what moves at all has left the place."""
 
+_LINK = ("diaSourceId", "objectId", "separation")
+"""Columns that it reads of `DIA_LINK`."""
+
 _NAMES = ("Ndata", "Mean", "MeanErr", "Sigma", "Chi2", "StetsonJ", "Min", "Max")
 """Ends of the columns of a band, in the order of `FluxStatistics`."""
 
@@ -30,15 +33,16 @@ def gather_dia_objects(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     Parameters
     ----------
     inputs
-        ``association``, the detections of these objects up to the night, and, where the night has them, ``dia_link``
-        and ``star_galaxy``: what its detections sit on.
+        ``association``, the detections up to the night of objects that may lie in the patch, and, where the night has
+        them, ``dia_link`` and ``star_galaxy``: what its detections sit on, also those that lie in a patch beside.
     context
-        Nothing of it is used.
+        The patch.
 
     Returns
     -------
     pyarrow.Table
-        Of `DIA_OBJECT`.
+        Of `DIA_OBJECT`, those in the patch and within its margin. An object depends on its own detections alone, so
+        that it is the same in any patch.
     """
     found = inputs[ASSOCIATION.name]
     ids, group = np.unique(found["diaObjectId"].to_numpy(), return_inverse=True)
@@ -66,7 +70,10 @@ def gather_dia_objects(inputs: Mapping[str, Any], context: Context) -> pa.Table:
         "flags": pa.array(flags, pa.int32()),
         **_motion(motions, (_nights(found, group, len(ids)) >= LEAST_NIGHTS) & (last - first >= LEAST_DAYS)),
     }
-    return pa.table(columns, schema=DIA_OBJECT.schema)
+    made = pa.table(columns, schema=DIA_OBJECT.schema)
+    if context.patch is None:
+        return made
+    return made.filter(pa.array(context.patch.holds(ra, dec, context.patch.margin)))
 
 
 def _nights(found: pa.Table, group: NDArray[np.int64], groups: int) -> NDArray[np.int64]:
@@ -106,7 +113,7 @@ def _sits_on(inputs: Mapping[str, Any], group: NDArray[np.int64], objects: int) 
     labels = dict(zip(classes["objectId"].to_pylist(), classes["classLabel"].to_pylist(), strict=True))
     on = {
         source: (labels.get(one), apart)
-        for source, one, apart in zip(*(links[name].to_pylist() for name in DIA_LINK.schema.names[:3]), strict=True)
+        for source, one, apart in zip(*(links[name].to_pylist() for name in _LINK), strict=True)
         if one is not None
     }
     reach = Reach().of(1 / np.sqrt(found["weight"].to_numpy()))
@@ -121,9 +128,11 @@ def _sits_on(inputs: Mapping[str, Any], group: NDArray[np.int64], objects: int) 
 STAGE = Stage(
     name="gather_dia_objects",
     version="2",
-    per="night",
+    per="patch",
     needs=(ASSOCIATION,),
     optional=(DIA_LINK, STAR_GALAXY),
     gives=DIA_OBJECT,
     run=gather_dia_objects,
+    margin=True,
+    columns={DIA_LINK.name: _LINK, STAR_GALAXY.name: ("objectId", "classLabel")},
 )

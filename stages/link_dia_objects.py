@@ -1,4 +1,4 @@
-"""Stage: the detections of a night and the objects that they are."""
+"""Stage: the detections of a night and the objects, of a patch of the sky, that they are."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.dia_object import ASSOCIATION, DIA_OBJECT_SOURCE
+from schemas.dia_object import ASSOCIATION, DIA_OBJECT, DIA_OBJECT_SOURCE
 from schemas.stage import Context, Stage
 
 
@@ -16,25 +16,27 @@ def link_dia_objects(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     Parameters
     ----------
     inputs
-        ``association``: the detections up to the night, which is the last of those in it.
+        ``association``: detections up to the night, which is the last of those in it; and ``dia_object`` of the patch.
     context
         Nothing of it is used.
 
     Returns
     -------
     pyarrow.Table
-        Of `DIA_OBJECT_SOURCE`.
+        Of `DIA_OBJECT_SOURCE`, the detections of these objects, wherever they lie.
     """
     found = inputs[ASSOCIATION.name]
-    own = found.filter(pc.equal(found["night"], pc.max(found["night"]))).sort_by("diaSourceId")
+    here = pc.is_in(found["diaObjectId"], value_set=inputs[DIA_OBJECT.name]["diaObjectId"].combine_chunks())
+    own = found.filter(pc.and_(here, pc.equal(found["night"], pc.max(found["night"])))).sort_by("diaSourceId")
     return own.select(DIA_OBJECT_SOURCE.schema.names).cast(DIA_OBJECT_SOURCE.schema)
 
 
 STAGE = Stage(
     name="link_dia_objects",
     version="1",
-    per="night",
-    needs=(ASSOCIATION,),
+    per="patch",
+    needs=(ASSOCIATION, DIA_OBJECT),
     gives=DIA_OBJECT_SOURCE,
     run=link_dia_objects,
+    columns={DIA_OBJECT.name: ("diaObjectId",)},
 )

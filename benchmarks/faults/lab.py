@@ -106,7 +106,7 @@ def count(out: Path, part: str) -> int:
         return sum(record.status == "done" for record in ledger.records())
     if part == "patches":
         return sum(1 for night in ledger.nights() for _ in ledger.patches(night))
-    return len(list((out / "catalogs" / "dia_object").glob("night=*/*.parquet")))
+    return len(list((out / "catalogs" / "dia_object").glob("night=*/dataset/Norder=*/Dir=*/Npix=*.parquet")))
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from flows.nights.association import AssociationSummary, associate
+from flows.nights.association import AssociationSummary, associate, note_published
+from flows.pipeline.graph import following
 from flows.pipeline.night_plan import plan_nights
 from flows.storage.ledger import Ledger
 from schemas.dia_object import ASSOCIATION
@@ -46,15 +47,16 @@ def associate_output(
     if found.off is not None:
         raise Misconfigured("no_association", str(out), f"has none: {found.off}.", "set association.store.")
     works = [one for one in plan_nights(nights, out, settings, PIPELINE, found.digests) if one.outdated]
-    ours = {stage.gives.name for stage in PIPELINE if ASSOCIATION in stage.needs}
+    ours = following(PIPELINE, ASSOCIATION.name)
     ready = [
         one
         for one in works
         if not one.digests.keys() - one.kept.keys() - one.idle.keys() - ours
-        and not any(patch.outdated for patch in one.patches)
+        and not any(patch.of_exposures.due for patch in one.patches)
     ]
     failed = [*found.summary.failed, *(_left(one.night) for one in works if one not in ready)]
     results = run_nights(ready, out, settings)
+    note_published(out, settings.association, found, results)
     failed += [trouble for result in results.values() for trouble in result.failed]
     return found.summary.model_copy(update={"published": tuple(results), "failed": tuple(failed)})
 

@@ -110,6 +110,15 @@ def associate(
         return Association(work.summary())
 
 
+def note_published(out: Path, settings: AssociationSettings, found: Association, nights: Collection[str]) -> None:
+    """Note the stamps of nights whose patches were recorded since, so that the next run need not look at them again.
+
+    Where that fails, it does. ``found`` is what was associated before.
+    """
+    if nights and found.digests:
+        associate(out, settings, nights, others=0)
+
+
 def _due(
     ledger: Ledger, store: "AssociationStore", nights: Collection[str] | None, others: int
 ) -> tuple[list[str], tuple[str, ...]]:

@@ -1,13 +1,14 @@
 """Stages of a night, or of a patch of it, run on the results of its exposures."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from time import sleep
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from flows.inputs.dust_map import dust_of
 from flows.nights.cluster.memory import require_night_fit
 from flows.pipeline.graph import Graph
 from flows.pipeline.models import models_of
-from flows.pipeline.night_plan import NightWork, Work
+from flows.pipeline.night_work import NightWork, Work
 from flows.pipeline.provenance import provenance_of
 from flows.runtime.traces import Timer
 from flows.storage.array_store import Allocate, ArrayStore, Scratch, room_for, scratch_folder
@@ -27,7 +28,6 @@ from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore
 from schemas.dataset import ArrayOf, Dataset, TableOf
-from schemas.dia_object import ASSOCIATION
 from schemas.errors import BACKOFF_S, Misconfigured, NightstrideError, NoWork, Retryable
 from schemas.exposure import ExposureInfo, ExposureKey
 from schemas.ledger import DatasetRecord, NightRecord
@@ -37,6 +37,8 @@ from schemas.settings import Settings
 from schemas.stage import Context, Stage
 from schemas.summary import Trouble
 from stages import PIPELINE
+
+Given = TypeVar("Given")
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ class UnitStages:
                 self._leave(stage, lost[missing[0]], all(one in self.result.idle for one in missing))
             else:
                 try:
-                    self._persistently(stage, timer)
+                    self._persistently(partial(self._make, stage, timer))
                     continue
                 except NoWork as error:
                     self._leave(stage, str(error), idle=True)
@@ -194,16 +196,17 @@ class UnitStages:
         if idle:
             self.result.idle[stage.gives.name] = self._work.digests[stage.gives.name], reason
 
-    def _persistently(self, stage: Stage, timer: Timer) -> None:
-        """Run a stage and publish what it gives; try again what may succeed later, as for exposures."""
+    def _persistently(self, call: Callable[[], Given]) -> Given:
+        """Return what a call gives; try again what may succeed later, as for exposures."""
         for attempt in range(self._settings.execution.retries):
             try:
-                return self._make(stage, timer)
+                return call()
             except Retryable:
                 sleep(BACKOFF_S * 2**attempt)
-        return self._make(stage, timer)
+        return call()
 
     def _make(self, stage: Stage, timer: Timer) -> None:
+        """Run a stage and publish what it gives."""
         inputs = {dataset.name: self._given(stage, dataset) for dataset in (*stage.needs, *stage.optional)}
         inputs = {name: value for name, value in inputs.items() if value is not None}
         models = {**models_of(stage, self._settings), **dust_of(stage, self._settings)}
@@ -240,6 +243,12 @@ class UnitStages:
     def _found(self, dataset: TableOf) -> pa.Table | None:
         """Return the rows of what is made elsewhere; None if there is nothing of it."""
         raise NotImplementedError
+
+    def _columns(self, dataset: TableOf) -> list[str]:
+        """Return the columns of a dataset that any of the stages reads."""
+        readers = [one for one in self._work.graph.stages if dataset in (*one.needs, *one.optional)]
+        read = {name for one in readers for name in one.reads(dataset).schema.names}  # type: ignore[union-attr]
+        return [name for name in dataset.schema.names if name in read]
 
     def _publish(self, stage: Stage, made: Any, inputs: Mapping[str, Any]) -> None:
         self.result.datasets[stage.gives.name] = self._published(stage, stage.gives, self._work.night, made, inputs)
@@ -288,22 +297,11 @@ class NightStages(UnitStages):
         return super().run()
 
     def _found(self, dataset: TableOf) -> pa.Table | None:
-        if dataset.name == ASSOCIATION.name:
-            from flows.storage.association_store import opened_association  # SQLAlchemy takes a while
-
-            with opened_association(self._out, self._settings.association) as store:
-                return store.history(self._work.night)
         columns = self._columns(dataset)
         if dataset.name in self._patched:
             return self._tables.read_night(dataset, self._work.night, columns)
         tables = [self._tables.read(dataset, key).select(columns) for key in self._work.keys(dataset.name)]
         return pa.concat_tables(tables) if tables else None
-
-    def _columns(self, dataset: TableOf) -> list[str]:
-        """Return the columns of a dataset that any of the stages reads."""
-        readers = [one for one in self._work.graph.stages if dataset in (*one.needs, *one.optional)]
-        read = {name for one in readers for name in one.reads(dataset).schema.names}  # type: ignore[union-attr]
-        return [name for name in dataset.schema.names if name in read]
 
 
 def make_night(work: NightWork, out: Path, settings: Settings, patched: Collection[str]) -> StagesResult:

@@ -2,24 +2,19 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from itertools import islice
-from math import prod
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
-
-from flows.nights.cluster.memory import require_patch_fit
 from flows.nights.exposure_run import task_call
-from flows.nights.night_stages import StagesResult, UnitStages, make_night, now, record_night, rounded, trouble_with
-from flows.pipeline.night_plan import MARGIN, NightWork, PatchWork
+from flows.nights.night_stages import StagesResult, make_night, now, record_night, rounded, trouble_with
+from flows.nights.patch_stages import Around, has_place, make_associated, make_patch, margin_of
+from flows.pipeline.night_work import MARGIN, NightWork, PatchWork
 from flows.runtime.parallel import single_thread
 from flows.runtime.traces import bound
 from flows.storage.atomic import remove
@@ -27,12 +22,12 @@ from flows.storage.hats import write_hats
 from flows.storage.layout import patch_paths
 from flows.storage.lease import own_fence
 from flows.storage.ledger import Ledger
-from kernels.sky.patches import Patch
-from schemas.dataset import Dataset, TableOf
+from kernels.sky.patches import Division
+from schemas.dataset import TableOf
 from schemas.errors import BadInput, Misconfigured
 from schemas.ledger import DatasetRecord, PatchRecord
+from schemas.patch import PatchKey
 from schemas.settings import Settings
-from schemas.stage import Context, Stage
 from schemas.summary import Trouble
 from stages import PIPELINE
 
@@ -44,94 +39,6 @@ HERE = 4
 
 SAY_S = 10.0
 """How often it is said how far the patches are, s."""
-
-
-class PatchStages(UnitStages):
-    """Stages of a patch of the sky. Parameters as in `UnitStages`."""
-
-    def __init__(self, out: Path, settings: Settings, work: PatchWork) -> None:
-        super().__init__(out, settings, work, f", patch {work.key.name}", work.keys())
-        self._unit = work
-        self._sky = Patch(work.key.order, work.key.pixel, settings.patches.margin_arcsec)
-
-    def run(self) -> StagesResult:
-        """Run what is outdated and publish it, unless nothing of the night lies in the patch.
-
-        Raises
-        ------
-        Misconfigured
-            As in `UnitStages.run`.
-        BadInput, Retryable
-            Catalogues of exposures are damaged, or cannot be read now; it would not fit the memory.
-        """
-        require_patch_fit(self._unit.key.name, max(self._shapes(), key=prod, default=(0, 0)), self._unit.rows)
-        tables = {one.name: one for stage in self._work.graph.stages for one in stage.needs if isinstance(one, TableOf)}
-        given = [self._input(tables[name]) for name in self._unit.exposures if name in tables]
-        if self._work.kept or any(one is not None and len(one) for one in given):
-            return super().run()
-        self.result.idle = {name: (digest, NOTHING) for name, digest in self._work.digests.items()}
-        return self.result
-
-    def _shapes(self) -> list[tuple[int, int]]:
-        try:
-            return [info.shape for info in self._pixels.exposures()]
-        except BadInput:  # the stages that read these pixels say so
-            return []
-
-    def _context(self, stage: Stage, models: Mapping[str, Any]) -> Context:
-        return replace(super()._context(stage, models), patch=self._sky)
-
-    def _given(self, stage: Stage, dataset: Dataset) -> Any:
-        found = self._input(dataset)
-        if stage.margin or found is None or not _has_place(dataset):
-            return found
-        return found.filter(pa.array(self._holds(found)))
-
-    def _found(self, dataset: TableOf) -> pa.Table | None:
-        found = []
-        for key in self._unit.keys(dataset.name):
-            rows = self._tables.read(dataset, key)
-            near = self._holds(rows, 2 * self._sky.margin) if _has_place(dataset) else np.ones(len(rows), np.bool_)
-            found.append(rows.filter(pa.array(near)))
-        return pa.concat_tables(found) if found else None
-
-    def _read_kept(self, dataset: Dataset) -> Any:
-        found = super()._read_kept(dataset)
-        around = self._work.kept.get(dataset.name + MARGIN)
-        if around is None or not isinstance(dataset, TableOf):
-            return found
-        both = [found, self._tables.read_path(self._out / around.path, _margin_of(dataset))]
-        return pa.concat_tables(both).sort_by(dataset.ids)
-
-    def _publish(self, stage: Stage, made: Any, inputs: Mapping[str, Any]) -> None:
-        name, key = stage.gives.name, self._unit.key
-        if stage.margin and _has_place(stage.gives) and isinstance(stage.gives, TableOf):
-            inside = self._holds(made)
-            around = _margin_of(stage.gives)
-            rows = made.filter(pa.array(~inside))
-            self.result.datasets[around.name] = self._published(stage, around, key, rows, inputs)
-            made = made.filter(pa.array(inside))
-        self.result.datasets[name] = self._published(stage, stage.gives, key, made, inputs)
-
-    def _holds(self, rows: pa.Table, margin: float = 0.0) -> NDArray[np.bool_]:
-        ra, dec = (rows[name].to_numpy().astype(np.float64) for name in ("ra", "dec"))
-        return self._sky.holds(ra, dec, margin)
-
-
-NOTHING = "nothing of the night lies there"
-
-
-def _has_place(dataset: Dataset) -> bool:
-    return isinstance(dataset, TableOf) and {"ra", "dec"} <= set(dataset.schema.names)
-
-
-def _margin_of(dataset: TableOf) -> TableOf:
-    return replace(dataset, name=dataset.name + MARGIN)
-
-
-def make_patch(work: PatchWork, out: Path, settings: Settings) -> StagesResult:
-    """Run the stages of a patch that are outdated, and publish what they give; errors as in `PatchStages.run`."""
-    return PatchStages(out, settings, work).run()
 
 
 @dataclass(frozen=True)
@@ -183,7 +90,7 @@ def run_nights(
     workers: "Cluster | None" = None,
     say: Callable[[str], object] = lambda text: None,
 ) -> dict[str, NightResult]:
-    """Run the stages of nights that are outdated: of their patches on workers, then those of a whole night here.
+    """Run the stages of nights that are outdated: of their patches, then those of a whole night.
 
     Parameters
     ----------
@@ -205,7 +112,7 @@ def run_nights(
         Nothing of this kind could succeed.
     """
     due = [work for work in works if work.outdated]
-    patches = sum(patch.outdated for work in due for patch in work.patches)
+    patches = sum(patch.of_exposures.due for work in due for patch in work.patches)
     with nullcontext(workers) if workers is not None or patches <= HERE else _started(settings, out) as cluster:
         return {work.night: _Night(work, out, settings, cluster, say).run() for work in due}
 
@@ -227,53 +134,79 @@ class _Night:
     say: Callable[[str], object]
 
     def run(self) -> NightResult:
-        published = {patch.key.name: dict(patch.kept) for patch in self.work.patches}
-        reasons = {patch.key.name: patch.not_run for patch in self.work.patches}
+        found = self._patches()
+        self._withdraw({entry.path for made in found.values() for entry in made.datasets.values()})
+        self._describe({key: made.datasets for key, made in found.items()})
         result = NightResult({}, {}, {})
-        for patch, made in self._patches():
-            self._record(patch, made)
-            published[patch.key.name], reasons[patch.key.name] = made.datasets, made.not_run
+        for made in found.values():
             result.failed += made.failed
             _add(result.seconds, made.seconds)
-        self._withdraw({entry.path for datasets in published.values() for entry in datasets.values()})
-        self._describe(published)
-        for datasets in published.values():
-            _add(result.rows, {name: one.rows for name, one in datasets.items() if not name.endswith(MARGIN)})
+            _add(result.rows, {name: one.rows for name, one in made.datasets.items() if not name.endswith(MARGIN)})
         whole = self._whole(result.rows)
         record_night(self.work, self.out, self.settings, whole, result.rows)
         _add(result.seconds, whole.seconds)
         result.datasets, result.failed = whole.datasets, [*result.failed, *whole.failed]
         result.rows = result.rows | {name: entry.rows for name, entry in whole.datasets.items()}
-        result.not_run = _everywhere(list(reasons.values())) | whole.not_run
+        result.not_run = _everywhere([made.not_run for made in found.values()]) | whole.not_run
         return result
 
-    def _patches(self) -> Iterator[tuple[PatchWork, StagesResult]]:
-        """Yield each outdated patch with what became of it, as soon as it is done."""
-        said, night = monotonic(), self.work.night
-        due = {patch.key.name: patch for patch in self.work.patches if patch.outdated}
-        tasks = [_Task(make_patch, patch) for patch in due.values()]
-        for count, (task, made) in enumerate(self._made(tasks, self.cluster), 1):
-            yield due[task.labels["patch"]], made
+    def _patches(self) -> dict[PatchKey, StagesResult]:
+        """Return what became of each patch.
+
+        What exposures are enough for is made on workers, the largest patches first, so that they end together; then
+        what follows from the association, here: workers may be where its store cannot be reached, or its password is
+        not known.
+        """
+        found = {one.key: _known(one) for one in self.work.patches}
+        parts = [one.of_exposures for one in self.work.patches]
+        due = sorted((one for one in parts if one.due), key=lambda one: -one.rows)
+        self._make(found, [_Task(make_patch, one) for one in due], self.cluster)
+        self._make(found, list(self._associated(found)), None)
+        for patch in self.work.patches:
+            if patch.outdated and not patch.due:
+                self._record(patch.key, found[patch.key])
+        return found
+
+    def _make(self, found: dict[PatchKey, StagesResult], tasks: list[_Task], cluster: "Cluster | None") -> None:
+        """Make parts of patches; what became of each is noted and recorded as soon as it is done."""
+        said = monotonic()
+        for count, (task, made) in enumerate(self._made(tasks, cluster), 1):
+            if isinstance(part := task.work, PatchWork):
+                found[part.key] = _joined(found[part.key], part, made)
+                self._record(part.key, found[part.key])
             if monotonic() - said > SAY_S:
                 said = monotonic()
-                self.say(f"Night {night}: {count} of {len(due)} patches of the sky.")
+                self.say(f"Night {self.work.night}: {count} of {len(tasks)} patches of the sky.")
+
+    def _associated(self, found: Mapping[PatchKey, StagesResult]) -> Iterator[_Task]:
+        """Yield the work on the association, but of patches around which something has failed that it reads."""
+        patches = self.work.patches
+        division = Division(tuple((one.key.order, one.key.pixel) for one in patches))
+        made = {name for one in patches for name in one.of_exposures.digests}
+        for number, part in enumerate(one.of_association for one in patches):
+            if not part.due:
+                continue
+            near, beside = division.about(number)
+            around = {patches[one].key: patches[one].digests.keys() for one in near}
+            read = made & {one.name for stage in part.graph.stages for one in (*stage.needs, *stage.optional)}
+            there = {key: found[key].datasets for key in around}
+            lost = {
+                name for key, own in around.items() for name in read & own - there[key].keys() - found[key].idle.keys()
+            }
+            if lost:
+                reason = f"no {min(lost)} of a patch around"
+                found[part.key].not_run.update((stage.name, reason) for stage in part.graph.stages)
+                self._record(part.key, found[part.key])
+                continue
+            files = {name: tuple(one[name].path for one in there.values() if name in one) for name in read}
+            yield _Task(make_associated, part, (Around(beside, files),))
 
     def _whole(self, patched: Mapping[str, int]) -> StagesResult:
-        """Return what became of the night as a whole: on a worker, but for what is read from the association's store.
-
-        Workers may be where that cannot be reached, or its password is not known.
-        """
-        whole = StagesResult(dict(self.work.kept), dict(self.work.graph.not_run))
-        from_store = self.work.of_association
-        for names, cluster in ((self.work.digests.keys() - from_store, self.cluster), (from_store, None)):
-            if not names <= whole.datasets.keys():
-                task = _Task(make_night, self.work.part(names, whole.datasets), (tuple(patched),))
-                ((_, made),) = self._made([task], cluster)
-                whole.datasets, whole.failed = made.datasets, [*whole.failed, *made.failed]
-                whole.not_run |= made.not_run
-                whole.idle |= made.idle
-                whole.seconds = {**whole.seconds, **made.seconds}
-        return whole
+        """Return what became of the night as a whole."""
+        if not self.work.due:
+            return StagesResult(dict(self.work.kept), self.work.not_run, idle=_idle(self.work))
+        ((_, made),) = self._made([_Task(make_night, self.work, (tuple(patched),))], self.cluster)
+        return made
 
     def _made(self, tasks: list[_Task], cluster: "Cluster | None") -> Iterator[tuple[_Task, StagesResult]]:
         """Yield what becomes of each task, as soon as it is done."""
@@ -326,8 +259,7 @@ class _Night:
                 for following in islice(waiting, 1):
                     running.add(submit(following))
 
-    def _record(self, patch: PatchWork, made: StagesResult) -> None:
-        key = patch.key
+    def _record(self, key: PatchKey, made: StagesResult) -> None:
         record = PatchRecord(
             **key.model_dump(),
             datasets=made.datasets,
@@ -348,17 +280,13 @@ class _Night:
             if isinstance(record, PatchRecord) and record.name not in known:
                 self._ledger.remove_patch(record.key)
 
-    def _describe(self, published: Mapping[str, Mapping[str, DatasetRecord]]) -> None:
+    def _describe(self, published: Mapping[PatchKey, Mapping[str, DatasetRecord]]) -> None:
         """Describe the datasets of patches that have a place on the sky as HATS catalogues."""
-        forms = [stage.gives for stage in PIPELINE if stage.per == "patch" and _has_place(stage.gives)]
+        forms = [stage.gives for stage in PIPELINE if stage.per == "patch" and has_place(stage.gives)]
         reach = self.settings.patches.margin_arcsec
         for form in (one for one in forms if isinstance(one, TableOf)):
-            for dataset, margin in ((form, None), (_margin_of(form), (form.name, reach))):
-                rows = {
-                    patch.key: published[patch.key.name][dataset.name].rows
-                    for patch in self.work.patches
-                    if dataset.name in published[patch.key.name]
-                }
+            for dataset, margin in ((form, None), (margin_of(form), (form.name, reach))):
+                rows = {key: one[dataset.name].rows for key, one in published.items() if dataset.name in one}
                 write_hats(self.out, self.work.night, dataset, rows, margin)
 
     @cached_property
@@ -374,6 +302,29 @@ def _explained(task: _Task, error: Exception) -> Exception:
         return error
     remedy = "give workers more memory (execution.worker_memory_gib), or set a smaller patches.sources."
     return BadInput("killed_workers", task.name, "workers have died that had it.", remedy)
+
+
+def _known(patch: PatchWork) -> StagesResult:
+    """Return what there is of a patch before anything is made."""
+    return StagesResult(dict(patch.kept), patch.not_run, idle=_idle(patch))
+
+
+def _idle(work: NightWork | PatchWork) -> dict[str, tuple[str, str]]:
+    return {name: (work.digests[name], reason) for name, reason in work.idle.items()}
+
+
+def _joined(before: StagesResult, part: PatchWork, made: StagesResult) -> StagesResult:
+    """Return what there is of a patch when a part of it is made."""
+    stages = {stage.name for stage in part.graph.stages}
+    seconds = dict(before.seconds)
+    _add(seconds, made.seconds)
+    return StagesResult(
+        {**before.datasets, **made.datasets},
+        {**{name: one for name, one in before.not_run.items() if name not in stages}, **made.not_run},
+        [*before.failed, *made.failed],
+        seconds,
+        {**{name: one for name, one in before.idle.items() if name not in part.digests}, **made.idle},
+    )
 
 
 def _add(total: dict[str, Any], part: Mapping[str, Any]) -> None:

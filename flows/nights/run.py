@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 from flows.inputs.source import Source, name_of
 from flows.inputs.source_state import sha256_of
-from flows.nights.association import Association, associate
+from flows.nights.association import Association, associate, note_published
 from flows.nights.cluster.local import METHOD
 from flows.nights.cluster.startup import import_engines, start_services
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
 from flows.nights.totals import rounded_seconds, summarise_run
-from flows.pipeline.night_plan import NightWork, plan_nights
+from flows.pipeline.night_plan import plan_nights
+from flows.pipeline.night_work import NightWork
 from flows.pipeline.outcome import Item, Outcome, Plan, trouble_of
 from flows.results.quality.assess import assess
 from flows.results.quality.judge import told
@@ -310,8 +311,7 @@ def with_catalogues(
     """
     summary, found = with_association(summary, out, settings, progress)
     works = plan_nights({*summary.nights, *found.summary.nights}, out, settings, PIPELINE, found.digests)
-    rows: Counter[str] = Counter()
-    not_run = dict(summary.not_run)
+    rows, not_run = Counter[str](), dict(summary.not_run)
     for work in works:
         if not work.outdated:
             rows.update({name: entry.rows for name, entry in work.kept.items()} | work.patch_rows)
@@ -319,6 +319,7 @@ def with_catalogues(
     outdated = [work for work in works if work.outdated]
     if outdated:
         summary = _made(summary, outdated, rows, not_run, out, settings, progress, workers)
+        note_published(out, settings.association, found, [work.night for work in outdated])
     else:
         summary = summary.model_copy(update={"catalogues": dict(rows), "not_run": not_run})
     if found.off is None:

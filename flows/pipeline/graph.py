@@ -57,6 +57,16 @@ class Graph:
         return tuple(reversed(chosen))
 
 
+def following(stages: Sequence[Stage], dataset: str) -> set[str]:
+    """Return the datasets that some stages, in any order, make of one, or of what is made of that."""
+    found, before = {dataset}, set[str]()
+    while found != before:
+        before = set(found)
+        read = (stage for stage in stages if any(one.name in before for one in (*stage.needs, *stage.optional)))
+        found |= {stage.gives.name for stage in read}
+    return found - {dataset}
+
+
 def resolve(pipeline: Sequence[Stage], present: Collection[str], levels: Collection[str] = LEVELS) -> Graph:
     """Sort a pipeline by the inputs and outputs of its stages.
 

@@ -10,156 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.inputs.dust_map import dust_digest
-from flows.pipeline.graph import Graph, resolve
+from flows.pipeline.graph import Graph, following, resolve
 from flows.pipeline.lineage import is_whole, stage_digest
 from flows.pipeline.models import model_digests
+from flows.pipeline.night_work import MARGIN, NightWork, PatchWork
 from flows.storage.digest import digest
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
 from kernels.sky.patches import cover, divided
 from schemas.dia_object import ASSOCIATION
+from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
-from schemas.exposure import ExposureKey, key_of
 from schemas.ledger import DatasetRecord, ExposureRecord, NightRecord, PatchRecord
 from schemas.objects import SOURCE
 from schemas.patch import COVER_ORDER, PatchKey
 from schemas.settings import Settings
 from schemas.stage import Stage
-
-MARGIN = "_margin"
-"""Ends the name of what is published of a dataset around a patch."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """Work to be done on a night as a whole, or on a patch of it.
-
-    Attributes
-    ----------
-    night, out
-        Label, and output folder.
-    graph
-        Its stages in order, and why the others do not run.
-    digests
-        Digests of the datasets that those make.
-    record
-        What the ledger holds of it.
-    kept
-        Its published datasets that are up to date.
-    exposures
-        Names of those that it reads from: dataset -> those that have it, by visit and detector. Of a patch those that
-        may touch it, or come near.
-    rows
-        Of all that it reads of them; of a patch about.
-    """
-
-    night: str
-    out: Path
-    graph: Graph
-    digests: Mapping[str, str]
-    record: NightRecord | PatchRecord | None
-    kept: Mapping[str, DatasetRecord]
-    exposures: Mapping[str, tuple[str, ...]]
-    rows: int
-
-    def keys(self, dataset: str | None = None) -> list[ExposureKey]:
-        """Return the exposures that have a dataset, or any of these, by visit and detector."""
-        names = self.exposures.values() if dataset is None else [self.exposures.get(dataset, ())]
-        every = [key_of(self.night, name) for name in {name for some in names for name in some}]
-        return sorted(every, key=lambda key: (key.visit, key.detector))
-
-    @property
-    def idle(self) -> dict[str, str]:
-        """Return datasets without input, as an earlier run found, and why."""
-        known = self.record.idle.items() if self.record is not None else ()
-        return {name: reason for name, (digest, reason) in known if self.digests.get(name) == digest}
-
-    @property
-    def not_run(self) -> dict[str, str]:
-        """Return stage -> why it has nothing to work on."""
-        idle = self.idle
-        reasons = {stage.name: idle[stage.gives.name] for stage in self.graph.stages if stage.gives.name in idle}
-        return {**self.graph.not_run, **reasons}
-
-    @property
-    def outdated(self) -> bool:
-        """Return whether something has to be made or withdrawn."""
-        published = self.record.datasets.keys() if self.record is not None else set()
-        kept = {name for name in self.kept if not name.endswith(MARGIN)}
-        return self.digests.keys() != kept | self.idle.keys() or published != self.kept.keys()
-
-
-@dataclass(frozen=True)
-class PatchWork(Work):
-    """Work to be done on a patch of the sky.
-
-    Attributes
-    ----------
-    key
-        The patch.
-    """
-
-    key: PatchKey
-
-
-@dataclass(frozen=True)
-class NightWork(Work):
-    """Work to be done on a night: on its patches, and as a whole.
-
-    Attributes
-    ----------
-    published
-        Number of its exposures.
-    patches
-        All of its patches.
-    """
-
-    published: int
-    patches: tuple[PatchWork, ...] = ()
-
-    @property
-    def patch_rows(self) -> dict[str, int]:
-        """Return the rows of what is kept of its patches, by dataset."""
-        found: dict[str, int] = {}
-        for patch in self.patches:
-            for name, entry in patch.kept.items():
-                found[name] = found.get(name, 0) + entry.rows
-        return {name: rows for name, rows in found.items() if not name.endswith(MARGIN)}
-
-    @property
-    def of_association(self) -> set[str]:
-        """Return what it makes of the association, or of what is made of that."""
-        found = {ASSOCIATION.name}
-        for stage in self.graph.stages:
-            if any(dataset.name in found for dataset in (*stage.needs, *stage.optional)):
-                found.add(stage.gives.name)
-        return found - {ASSOCIATION.name}
-
-    def part(self, names: Set[str], kept: Mapping[str, DatasetRecord]) -> "NightWork":
-        """Return the work on some of its datasets as a whole, where others are there already."""
-        graph = Graph(tuple(stage for stage in self.graph.stages if stage.gives.name in names), {})
-        digests = {name: digest for name, digest in self.digests.items() if name in names}
-        return replace(self, graph=graph, digests=digests, kept=dict(kept), patches=())
-
-    @property
-    def not_run(self) -> dict[str, str]:
-        """Return stage -> why it has nothing to work on, in no patch if it is one of those."""
-        found = super().not_run
-        reasons = [patch.not_run for patch in self.patches]
-        everywhere = set.intersection(*(set(one) for one in reasons)) if reasons else set()
-        return found | {name: reasons[0][name] for name in everywhere}
-
-    @property
-    def outdated(self) -> bool:
-        """Return whether something has to be made or withdrawn, of it or of a patch."""
-        known = self.record.patches if isinstance(self.record, NightRecord) else ""
-        return super().outdated or self.patch_digest != known or any(patch.outdated for patch in self.patches)
-
-    @property
-    def patch_digest(self) -> str:
-        """Return the digest of what all its patches are made from; empty if it has none."""
-        made = {patch.key.name: dict(patch.digests) for patch in self.patches}
-        return digest(made) if made else ""
 
 
 def plan_nights(
@@ -213,26 +79,39 @@ class _Planned:
         members = [_member(one, self.out) for one in ledger.records(self.night) if one.status == "done"]
         made = _combined(members)
         record = ledger.night(self.night)
-        published = record.datasets if record is not None else {}
-        before = _of_association(self.pipeline, published) if associations is None else {}
-        if made and (before or self.night in (associations or {})):
-            made[ASSOCIATION.name] = (associations or {}).get(self.night, "")
-        able = resolve(self.pipeline, made, ("patch",))
-        patches = tuple(self._patches(members, able, ledger))
-        names = {stage.gives.name for stage in able.stages} if patches else set()
-        made |= {name: digest({one.key.name: one.digests.get(name, "") for one in patches}) for name in sorted(names)}
+        known = {one.key: one for one in ledger.patches(self.night) if isinstance(one, PatchRecord)}
+        association = self._association(associations, known) if made else None
+        present = made.keys() if association is None else {*made, ASSOCIATION.name}
+        able = resolve(self.pipeline, present, ("patch",))
+        patches = tuple(self._patches(members, able, known))
+        made |= _of_patches(patches)
+        if association is not None:
+            given = {**made, ASSOCIATION.name: digest(association, *(one.key.name for one in patches))}
+            patches = tuple(self._with_association(one, given, associations is None) for one in patches)
+            made |= _of_patches(patches)
         graph = resolve(self.pipeline, made, ("night",))
-        digests = self._digests(graph, made, before)
+        digests = self._digests(graph, made, {})
         graph = Graph(graph.stages, {**able.not_run, **({} if patches else _unplaced(able)), **graph.not_run})
-        kept = self._kept(published, digests)
+        kept = self._kept(record.datasets if record is not None else {}, digests)
         exposures, rows = _read(members, _reads(graph))
         return NightWork(
             self.night, self.out, graph, digests, record, kept, exposures, rows, len(members), patches
         )  # fmt: skip
 
-    def _patches(self, members: Sequence[_Member], able: Graph, ledger: Ledger) -> Iterator[PatchWork]:
-        """Yield the patches that exposures touch, in the order of their numbers."""
+    def _association(self, associations: Mapping[str, str] | None, known: Mapping[PatchKey, PatchRecord]) -> str | None:
+        """Return the digest of the association; empty where only what was made of it before is known, or stays."""
+        if associations is not None:
+            return associations.get(self.night)
+        after = following(self.pipeline, ASSOCIATION.name)
+        return "" if any(after & _recorded(one).keys() for one in known.values()) else None
+
+    def _patches(
+        self, members: Sequence[_Member], able: Graph, known: Mapping[PatchKey, PatchRecord]
+    ) -> Iterator[PatchWork]:
+        """Yield the patches that exposures touch, by their place on the sky, without what the association gives."""
         read = _reads(able)
+        if ASSOCIATION.name in read:
+            read.add(DIA_SOURCE.name)  # of which it is
         there = [one for one in members if len(one.sky) and read & one.digests.keys()]
         if not able.stages or not there:
             return
@@ -242,7 +121,6 @@ class _Planned:
         order = np.argsort(pixels, kind="stable")
         pixels, load = pixels[order], np.repeat(rows, counts)[order]
         owner = np.repeat(np.arange(len(there)), counts)[order]
-        known = {one.key: one for one in ledger.patches(self.night) if isinstance(one, PatchRecord)}
         wanted = self.settings.patches
         for depth, pixel in divided(pixels, load, wanted.order, wanted.sources):
             start, end = np.searchsorted(
@@ -257,11 +135,36 @@ class _Planned:
     ) -> PatchWork:
         given = {name: one for name, one in _combined(near).items() if name in read}
         graph = resolve(self.pipeline, given, ("patch",))
-        place = f"{key.name} {self.settings.patches.margin_arcsec}"
-        digests = self._digests(graph, {name: digest(one, place) for name, one in given.items()}, {})
+        digests = self._digests(graph, self._placed(given, key), {})
         kept = self._kept(record.datasets if record is not None else {}, digests)
         exposures, _ = _read(near, read)
         return PatchWork(self.night, self.out, graph, digests, record, kept, exposures, round(load), key)
+
+    def _with_association(self, patch: PatchWork, made: Mapping[str, str], stays: bool) -> PatchWork:
+        """Return the work on a patch with what the association gives, which depends on all that the night has.
+
+        Parameters
+        ----------
+        patch, made
+            Without it; digests of the association, and of what exposures and patches have.
+        stays
+            Whether what was made of it before stays as it is, and nothing else is made.
+        """
+        graph = resolve(self.pipeline, {*patch.exposures, ASSOCIATION.name}, ("patch",))
+        after = following(graph.stages, ASSOCIATION.name)
+        before = {name: one for name, one in _recorded(patch.record).items() if stays and name in after}
+        stages = tuple(stage for stage in graph.stages if stage.gives.name in (before if stays else after))
+        digests = self._digests(Graph(stages, {}), self._placed(made, patch.key), before)
+        kept = self._kept(patch.record.datasets if patch.record is not None else {}, digests)
+        stages = tuple(stage for stage in graph.stages if stage.gives.name in {*patch.digests, *digests})
+        return replace(
+            patch, graph=Graph(stages, graph.not_run), digests={**patch.digests, **digests}, kept={**patch.kept, **kept}
+        )
+
+    def _placed(self, made: Mapping[str, str], key: PatchKey) -> dict[str, str]:
+        """Return digests of what a patch reads of some datasets."""
+        place = f"{key.name} {self.settings.patches.margin_arcsec}"
+        return {name: digest(one, place) for name, one in made.items()}
 
     def _digests(self, graph: Graph, made: dict[str, str], before: Mapping[str, str]) -> dict[str, str]:
         """Return the digests of what stages make; those of ``made`` and ``before`` are known."""
@@ -328,7 +231,15 @@ def _unplaced(able: Graph) -> dict[str, str]:
     return dict.fromkeys((stage.name for stage in able.stages), "no exposure has a position on the sky")
 
 
-def _of_association(pipeline: Sequence[Stage], published: Mapping[str, DatasetRecord]) -> dict[str, str]:
-    """Return the digests of what is published of the association."""
-    names = {stage.gives.name for stage in pipeline if ASSOCIATION in stage.needs}
-    return {name: entry.digest for name, entry in published.items() if name in names}
+def _of_patches(patches: Sequence[PatchWork]) -> dict[str, str]:
+    """Return the digest of each dataset of some patches, over all of these."""
+    names = sorted({name for one in patches for name in one.digests})
+    return {name: digest({one.key.name: one.digests.get(name, "") for one in patches}) for name in names}
+
+
+def _recorded(record: NightRecord | PatchRecord | None) -> dict[str, str]:
+    """Return the digests of what a patch has, and of what there was nothing of."""
+    if record is None:
+        return {}
+    published = {name: entry.digest for name, entry in record.datasets.items() if not name.endswith(MARGIN)}
+    return published | {name: one for name, (one, _) in record.idle.items()}

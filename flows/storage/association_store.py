@@ -6,8 +6,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 from flows.storage.association_links import (
     EVENT,
@@ -29,12 +31,15 @@ from flows.storage.atomic import make_folder, require_lease, writing
 from flows.storage.bucket_path import BucketPath
 from flows.storage.digest import digest
 from flows.storage.file_lock import MODE
+from kernels.linking.association import CELLS
+from kernels.sky.patches import Patch, neighbours
 from schemas.dia_object import ASSOCIATION
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
 from schemas.known_object import SS_SOURCE
 from schemas.ledger import ExposureRecord
+from schemas.patch import COVER_ORDER
 from schemas.settings import AssociationSettings
 
 WAIT_S = 30.0
@@ -44,6 +49,8 @@ ONE_WRITER = 0x6E73
 """Key of PostgreSQL's advisory lock, which whoever writes holds."""
 
 _PART = 50_000  # rows read at a time
+_FINER = 4  # orders: pixels around a patch of at most 16 by 16 pixels are few
+_AT_REST = 30.0  # arcsec: more than the mean position of what does not move changes by
 
 
 class AssociationStore:
@@ -101,9 +108,18 @@ class AssociationStore:
         found = self._rows(sa.select(EVENT.c.kind, EVENT.c.diaObjectId).order_by(EVENT.c.event))
         return [(one.kind, one.diaObjectId) for one in found]
 
-    def history(self, night: str) -> pa.Table:
-        """Return the detections up to a night of the objects that were seen in it, of `ASSOCIATION`, by object."""
-        seen = sa.select(SOURCE.c.diaObjectId).where(SOURCE.c.night == night).distinct()
+    def history(self, night: str, patch: Patch | None = None) -> pa.Table:
+        """Return the detections up to a night of the objects that were seen in it, of `ASSOCIATION`, by object.
+
+        Parameters
+        ----------
+        night
+            Label.
+        patch
+            Part of the sky: of the objects whose mean position up to the night may lie in it, or within its margin;
+            None: of all.
+        """
+        seen = _seen(night) if patch is None else _seen_near(night, patch)
         columns = [SOURCE.c[name] for name in ASSOCIATION.schema.names]
         wanted = sa.select(*columns).where(SOURCE.c.diaObjectId.in_(seen), SOURCE.c.night <= night)
         wanted = wanted.order_by(SOURCE.c.diaObjectId, SOURCE.c.diaSourceId).execution_options(stream_results=True)
@@ -207,6 +223,38 @@ class AssociationStore:
             if self._path is None:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ONE_WRITER)))
             yield connection
+
+
+def _seen(night: str) -> sa.Select[tuple[int]]:
+    return sa.select(SOURCE.c.diaObjectId).where(SOURCE.c.night == night).distinct()
+
+
+def _seen_near(night: str, patch: Patch) -> sa.Select[tuple[int]]:
+    """Return the objects that were seen in a night and are, by all their detections, near a patch.
+
+    Their mean positions up to the night may be elsewhere: of what is at rest by some arcsec, of what moves by less than
+    the 4 arcmin that the pixels around the patch are wide.
+    """
+    order = min(COVER_ORDER, patch.order + _FINER)
+    own = patch.parts(order)
+    inside = _cells(own, order)
+    middle, chord = patch.circle(patch.margin + _AT_REST)
+    towards = sum((OBJECT.c[axis] * value for axis, value in zip("xyz", middle.tolist(), strict=True)), sa.literal(0.0))
+    moves, close = OBJECT.c.movingCell.is_not(None), towards >= OBJECT.c.weight * (1 - chord**2 / 2)
+    source = SOURCE.alias()
+    # By their objects: of the index by nights a database would read the whole night, for each of them.
+    of_night = sa.exists().where(source.c.diaObjectId == OBJECT.c.diaObjectId, source.c.night.concat("") == night)
+    return sa.select(OBJECT.c.diaObjectId).where(
+        sa.or_(*inside, *_cells(neighbours(own, order), order)), sa.or_(*inside, moves, close), of_night
+    )
+
+
+def _cells(pixels: NDArray[np.int64], order: int) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions of which one holds for an object that lies in pixels of an order, which are sorted."""
+    first = np.flatnonzero(np.diff(pixels, prepend=-2) > 1)
+    last, shift = np.append(first[1:], len(pixels)) - 1, 2 * (CELLS - order)
+    limits = zip((pixels[first] << shift).tolist(), ((pixels[last] + 1 << shift) - 1).tolist(), strict=True)
+    return [OBJECT.c.cell.between(*one) for one in limits]
 
 
 def _is_refusal(key: ExposureKey) -> sa.ColumnElement[bool]:

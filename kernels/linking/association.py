@@ -6,10 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.linking.detections import arc, chord
+from kernels.sky.patches import neighbours
 from kernels.sky.positions import along_great_circle, healpix_cells
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+
+CELLS, _WIDE = 14, 9
+"""Orders of the cells that objects are looked for in."""
 
 _RING = 16  # points about a place that find the cells near it
 _UNKNOWN = 0.2  # arcsec: the error of a position that comes without one
@@ -119,7 +123,7 @@ def match_places(vectors: Floats, sigma: Floats, places: Floats, place_sigma: Fl
 
 def cells_of(ra: Floats, dec: Floats) -> Integers:
     """Return the order-14 nested HEALPix cells of places in deg: 13 arcsec wide (Gorski et al. 2005, ApJ 622, 759)."""
-    return healpix_cells(ra, dec, 14)
+    return healpix_cells(ra, dec, CELLS)
 
 
 def cells_near(ra: Floats, dec: Floats, arcsec: float) -> Integers:
@@ -136,17 +140,13 @@ def cells_near(ra: Floats, dec: Floats, arcsec: float) -> Integers:
 
 def wide_cells_of(ra: Floats, dec: Floats) -> Integers:
     """Return the order-9 nested HEALPix cells of places in deg: 7 arcmin wide."""
-    return healpix_cells(ra, dec, 9)
+    return healpix_cells(ra, dec, _WIDE)
 
 
 def wide_cells_near(ra: Floats, dec: Floats) -> Integers:
     """Return the wide cells of places in deg and their neighbours: in them lies all within 4 arcmin; sorted."""
-    from astropy_healpix import HEALPix
-
     own = np.unique(wide_cells_of(ra, dec))
-    beside = HEALPix(nside=2**9, order="nested").neighbours(own)
-    found = np.unique(np.concatenate([own, np.asarray(beside, np.int64).ravel()]))
-    return found[found >= 0]  # eight cells of the sky have seven neighbours
+    return np.sort(np.concatenate([own, neighbours(own, _WIDE)]))
 
 
 class FluxStatistics(NamedTuple):

@@ -4,6 +4,7 @@ A patch is a pixel of a nested HEALPix grid (Gorski et al. 2005, ApJ 622, 759).
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -42,11 +43,14 @@ class Patch:
         Of the nested HEALPix grid.
     margin
         How far around it rows may be asked for, arcsec.
+    beside
+        Pixels of `schemas.patch.COVER_ORDER` outside, whose rows are its own, too: see `Division`.
     """
 
     order: int
     pixel: int
     margin: float
+    beside: tuple[int, ...] = ()
 
     def holds(self, ra: Floats, dec: Floats, margin: float = 0.0) -> NDArray[np.bool_]:
         """Return which positions lie in it, or within a margin around it; some a little further away may be among them.
@@ -66,6 +70,8 @@ class Patch:
         found = np.zeros(ra.shape, np.bool_)
         known = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
         found[known] = pixels_at(ra[known], dec[known], self.order) == self.pixel
+        if self.beside:
+            found[known] |= np.isin(pixels_at(ra[known], dec[known], COVER_ORDER), self.beside)
         if margin <= 0:
             return found
         left = known[~found[known]]
@@ -77,15 +83,78 @@ class Patch:
             left = left[~reaches]
         return found
 
-    def _may_reach(self, ra: Floats, dec: Floats, margin: float) -> NDArray[np.bool_]:
-        """Return which positions are in the circle around the patch and its margin: a test that costs little."""
+    def circle(self, margin: float) -> tuple[Floats, float]:
+        """Return the middle, a unit vector, and the chord of a circle around the pixel and a margin, arcsec."""
         grid = _grid(self.order)
         corners = np.stack([one.deg for one in grid.boundaries_lonlat([self.pixel], step=4)])[:, 0]
         centre = np.stack([one.deg for one in grid.healpix_to_lonlat([self.pixel])])[:, 0]
         middle = unit_vectors(centre[:1], centre[1:])[0]
         reach = np.max(np.linalg.norm(unit_vectors(*corners) - middle, axis=1))
-        chord = 1.1 * reach + 2 * np.radians(_SPREAD * margin / 3600)
+        return middle, float(1.05 * reach + np.radians(margin / 3600))
+
+    def _may_reach(self, ra: Floats, dec: Floats, margin: float) -> NDArray[np.bool_]:
+        """Return which positions are in the circle around the patch and its margin: a test that costs little."""
+        middle, chord = self.circle(2 * _SPREAD * margin)
         return np.asarray(np.linalg.norm(unit_vectors(ra, dec) - middle, axis=1) <= chord)
+
+    def parts(self, order: int) -> NDArray[np.int64]:
+        """Return the pixels of an order, not below its own, that it consists of, or has a part of; sorted."""
+        first, end = (number << 2 * (order - self.order) for number in (self.pixel, self.pixel + 1))
+        beside = np.array(self.beside, np.int64) >> 2 * (COVER_ORDER - order)
+        return np.unique(np.concatenate([np.arange(first, end), beside]))
+
+
+@dataclass(frozen=True)
+class Division:
+    """Patches of a night, and to which of them the sky beside belongs.
+
+    What lies just outside all of them belongs to one nevertheless: a pixel of `schemas.patch.COVER_ORDER` that touches
+    patches, to the one that holds the first of its neighbours. There may be objects at rest, whose mean position over
+    years is not where they were seen in the night, if they move; by the padding of `cover` hardly ever.
+
+    Attributes
+    ----------
+    patches : tuple of (order, pixel)
+        By their place on the curve of the nested scheme; none overlap.
+    """
+
+    patches: tuple[tuple[int, int], ...]
+
+    def about(self, number: int) -> tuple[list[int], tuple[int, ...]]:
+        """Return the numbers of the patches that touch one, with its own, and the pixels beside that belong to it."""
+        ring = neighbours(Patch(*self.patches[number], 0.0).parts(COVER_ORDER), COVER_ORDER)
+        held = self._holders(ring)
+        outside = ring[held < 0]
+        around = _touching(outside, COVER_ORDER)
+        holders = self._holders(around)
+        first = np.argmin(np.where(holders >= 0, around, np.iinfo(np.int64).max), axis=0)
+        own = holders[first, np.arange(len(outside))] == number
+        near = np.unique(np.concatenate([[number], held, holders[:, own].ravel()]))
+        return near[near >= 0].tolist(), tuple(outside[own].tolist())
+
+    def _holders(self, pixels: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the numbers of the patches that hold pixels of the finest order; -1: none does."""
+        first, end = self._limits
+        which = np.searchsorted(first, pixels, "right") - 1
+        return np.where((which >= 0) & (pixels < end[which]), which, -1)
+
+    @cached_property
+    def _limits(self) -> NDArray[np.int64]:
+        """Return the first pixel of the finest order of each, and the one after the last, (2, n)."""
+        order, pixel = np.array(self.patches, np.int64).T
+        return np.stack([pixel, pixel + 1]) << 2 * (COVER_ORDER - order)
+
+
+def neighbours(pixels: NDArray[np.int64], order: int) -> NDArray[np.int64]:
+    """Return the nested HEALPix pixels of an order that touch some of its pixels, and are none of these; sorted."""
+    found = _touching(pixels, order)
+    return np.setdiff1d(found[found >= 0], pixels)
+
+
+def _touching(pixels: NDArray[np.int64], order: int) -> NDArray[np.int64]:
+    """Return the eight neighbours of each pixel, (8, n); -1 where there is none: eight pixels of the sky have seven."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(_grid(order).neighbours(pixels), np.int64)
 
 
 def cover(wcs_header: str, shape: tuple[int, int]) -> tuple[int, ...]:
@@ -109,8 +178,7 @@ def cover(wcs_header: str, shape: tuple[int, int]) -> tuple[int, ...]:
     ra, dec = (np.asarray(one, np.float64) for one in wcs.all_pix2world(*(one.ravel() for one in np.meshgrid(x, y)), 0))
     seen = np.isfinite(ra) & np.isfinite(dec)
     fine = np.unique(pixels_at(ra[seen], dec[seen], _FINE))
-    around = np.asarray(_grid(_FINE).neighbours(fine)).ravel()
-    every = np.unique(np.concatenate([fine, around[around >= 0]]))
+    every = np.concatenate([fine, neighbours(fine, _FINE)])
     return tuple(np.unique(every >> 2 * (_FINE - COVER_ORDER)).tolist())
 
 

@@ -4,9 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from kernels.sky.patches import Patch, pixels_at
 from kernels.sky.positions import unit_vectors
 from schemas.class_table import STAR_GALAXY
-from schemas.dia_object import ASSOCIATION, DIA_OBJECT_SOURCE, DiaObjectFlag
+from schemas.dia_object import ASSOCIATION, DIA_OBJECT, DIA_OBJECT_SOURCE, DiaObjectFlag
 from schemas.objects import DIA_LINK
 from schemas.stage import Context
 from stages.gather_dia_objects import STAGE
@@ -129,12 +130,35 @@ def test_a_night_without_detections_has_no_objects():
     assert len(STAGE({ASSOCIATION.name: ASSOCIATION.empty()}, Context()).rows) == 0
 
 
-def test_links_are_those_of_the_last_night():
+def test_objects_are_those_in_the_patch_and_its_margin():
+    """By their mean, not by where they were seen in the night."""
+    (pixel,) = pixels_at(np.array([45.0]), np.array([0.0]), 9)
+    dec = np.arange(0, 1200, 0.1) * ARCSEC
+    border = dec[np.flatnonzero(pixels_at(np.full(len(dec), 45.0), dec, 9) != pixel)[0]]
+    means = {1: -20.0, 2: -0.5, 3: 0.5, 4: 20.0, 5: 200.0}
+    found = association(*(
+        (10 * name + n, name, f"2026010{n}", 45.0, border + (mean + offset) * ARCSEC, 100, 61000.0 + n, "r", 1.0)
+        for name, mean in means.items()
+        for n, offset in ((1, -1.0), (2, 1.0))
+    ))  # fmt: skip
+    whole, patch = gathered(found), Patch(9, int(pixel), 30.0)
+    made = STAGE({ASSOCIATION.name: found}, Context(patch=patch)).rows
+    assert {row["diaObjectId"]: row for row in made.to_pylist()} == {name: whole[name] for name in (1, 2, 3, 4)}
+    assert made.filter(pa.array(patch.holds(made["ra"].to_numpy(), made["dec"].to_numpy())))[
+        "diaObjectId"
+    ].to_pylist() == [1, 2]
+
+
+def test_links_are_those_of_the_last_night_and_of_objects_that_are_given():
     found = association(
         (9, 1, "20260101", 10.0, 0.0, 100, 61000.0, "r", 1.0),
         (8, 5, "20260102", 11.0, 0.0, 100, 61001.0, "r", 1.0),
         (7, 1, "20260102", 10.0, 0.0, 100, 61001.0, "r", 1.0),
     )
-    made = LINK({ASSOCIATION.name: found}, Context()).rows
+    objects = STAGE({ASSOCIATION.name: found}, Context()).rows
+    made = LINK({ASSOCIATION.name: found, DIA_OBJECT.name: objects}, Context()).rows
     assert made.schema.equals(DIA_OBJECT_SOURCE.schema)
     assert made.to_pydict() == {"diaSourceId": [7, 8], "diaObjectId": [1, 5], "separation": [0.25, 0.25]}
+    some = LINK({ASSOCIATION.name: found, DIA_OBJECT.name: objects[1:]}, Context()).rows
+    assert some["diaSourceId"].to_pylist() == [8]
+    assert len(LINK({ASSOCIATION.name: found, DIA_OBJECT.name: DIA_OBJECT.empty()}, Context()).rows) == 0

@@ -7,6 +7,7 @@ import pytest
 import nightstride as ns
 from flows.storage.catalog_store import CatalogStore
 from schemas.dia_object import DIA_OBJECT_SOURCE
+from schemas.patch import PatchKey
 from tests.flows.results.page.conftest import NIGHT
 from tests.support.shared import made_once
 from tests.support.tracklets import publish_linked
@@ -20,9 +21,8 @@ def make(folder):
         "diaObjectId": np.full(3, star[0]),
         "separation": np.array([0, 0.1, 0.2], np.float32),
     }
-    CatalogStore(folder / "out").publish(
-        DIA_OBJECT_SOURCE, NIGHT, pa.table(columns, schema=DIA_OBJECT_SOURCE.schema), "d"
-    )
+    key, table = PatchKey(night=NIGHT, order=0, pixel=0), pa.table(columns, schema=DIA_OBJECT_SOURCE.schema)
+    CatalogStore(folder / "out").publish(DIA_OBJECT_SOURCE, key, table, "d")
     np.save(folder / "ids.npy", np.array(ids[:3]))
 
 

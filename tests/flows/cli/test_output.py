@@ -16,6 +16,7 @@ from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
 from schemas.dia_object import ASSOCIATION, DIA_OBJECT
 from schemas.ledger import DatasetRecord, ExposureRecord
+from schemas.patch import PatchKey
 from schemas.settings import AssociationSettings
 from schemas.stage import Context
 from stages.gather_dia_objects import gather_dia_objects
@@ -245,7 +246,7 @@ def test_objects_at_rest_are_measured_on_visits_before_they_were_seen(tmp_path):
     assert associate(out, AssociationSettings(), None).summary.objects == 4
     with opened_association(out, AssociationSettings()) as associated:
         rows = gather_dia_objects({ASSOCIATION.name: associated.history(NIGHT)}, Context())
-    CatalogStore(out).publish(DIA_OBJECT, NIGHT, rows, "objects")
+    CatalogStore(out).publish(DIA_OBJECT, PatchKey(night=NIGHT, order=0, pixel=0), rows, "objects")
     done = nightstride("forced", "--dia-objects", "--out", out, "--json")
     assert (done.code, done.summary["targets"], done.summary["rows"]) == (0, 4, 12), done.stderr
     sink = tmp_path / "alerts"

@@ -21,13 +21,15 @@ from flows.results.verify import verify_output
 from flows.storage.association_links import FILE
 from flows.storage.association_store import AssociationStore, opened_association
 from flows.storage.bucket_path import located
-from flows.storage.catalog_store import CatalogStore, read_table
+from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger, unpublish
+from kernels.sky.patches import pixels_at
 from schemas.dia_object import DIA_OBJECT, DIA_OBJECT_SOURCE, DiaObjectFlag
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured, Retryable
 from schemas.known_object import SS_SOURCE
 from schemas.ledger import ExposureRecord
+from schemas.patch import COVER_ORDER
 from schemas.settings import AssociationSettings, ExecutionSettings, Settings
 from schemas.summary import ExposureCounts, RunSummary
 from tests.support.association import detections, key
@@ -45,6 +47,7 @@ def publish(out, visit, night, ra=(10.0, 10.1), dec=(0.0, 0.0), digest=None, sta
     record = ExposureRecord(
         **key(visit, night).model_dump(), source_uri=str(visit), source_sha256="s", digest="d", status=status,
         datasets={"dia_source": entry} if status == "done" else {}, software="0", finished_at="now",
+        sky=np.unique(pixels_at(np.asarray(ra), np.asarray(dec), COVER_ORDER)).tolist(),
     )  # fmt: skip
     Ledger(out).put(record)
     return record
@@ -59,11 +62,11 @@ def finished(out, *nights, settings=SETTINGS):
 
 
 def objects(out, night):
-    return read_table(CatalogStore(out).night_path(DIA_OBJECT, night), DIA_OBJECT).to_pylist()
+    return CatalogStore(out).read_night(DIA_OBJECT, night).to_pylist()
 
 
 def links(out, night):
-    rows = read_table(CatalogStore(out).night_path(DIA_OBJECT_SOURCE, night), DIA_OBJECT_SOURCE).to_pylist()
+    rows = CatalogStore(out).read_night(DIA_OBJECT_SOURCE, night).to_pylist()
     return {row["diaSourceId"]: row["diaObjectId"] for row in rows}
 
 

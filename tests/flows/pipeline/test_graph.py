@@ -1,7 +1,7 @@
 import pyarrow as pa
 import pytest
 
-from flows.pipeline.graph import resolve
+from flows.pipeline.graph import following, resolve
 from schemas.dataset import FileOf, TableOf
 from schemas.errors import Misconfigured
 from schemas.pixels import DIFFERENCE, MASK, SCIENCE
@@ -41,6 +41,14 @@ def test_keeps_the_order_of_the_pipeline_where_it_is_free():
     other = stage("other", [MASK], D)
     assert names(resolve((FIRST, other, SECOND), PRESENT).stages) == ["first", "other", "second"]
     assert names(resolve((other, FIRST, SECOND), PRESENT).stages) == ["other", "first", "second"]
+
+
+@pytest.mark.parametrize("pipeline", [(FIRST, SECOND, THIRD), (THIRD, SECOND, FIRST)])
+def test_knows_what_follows_from_a_dataset(pipeline):
+    assert following(pipeline, "difference") == {"a", "b", "c"}
+    assert following(pipeline, "a") == {"b", "c"}
+    assert following((*pipeline, stage("may", [SCIENCE], D, optional=[C])), "b") == {"c", "d"}
+    assert following(pipeline, "c") == set()
 
 
 def test_publishes_what_its_level_does_not_consume():

@@ -4,7 +4,8 @@ import pytest
 
 from flows.nights.patches import run_nights
 from flows.pipeline.graph import Graph
-from flows.pipeline.night_plan import NightWork, plan_nights
+from flows.pipeline.night_plan import plan_nights
+from flows.pipeline.night_work import NightWork
 from schemas.ledger import DatasetRecord, NightRecord
 from schemas.settings import Settings
 from tests.support.whole_night import NIGHT, PIPELINE, publish

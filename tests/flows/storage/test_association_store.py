@@ -9,8 +9,11 @@ import threading
 from contextlib import closing, contextmanager
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import sqlalchemy as sa
+from astropy_healpix import HEALPix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +21,8 @@ from flows.storage import association_store
 from flows.storage.association_links import FILE
 from flows.storage.association_store import off_because, opened_association
 from flows.storage.bucket_path import located
+from kernels.sky.patches import Patch, pixels_at
+from kernels.sky.positions import along_great_circle, sky_position
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.settings import AssociationSettings
 from tests.support.association import detections, key
@@ -419,3 +424,47 @@ def test_the_history_of_a_night_is_read_in_parts(store, monkeypatch):
     monkeypatch.setattr(association_store, "_PART", 4)
     assert store.history("20260101").equals(whole)
     assert [one.get("stream_results") for one in asked if "stream_results" in one] == [True]
+
+
+def test_objects_of_a_patch_are_those_of_the_night_whose_mean_may_lie_there(store):
+    """Also stars that are elsewhere by now: 10 arcsec a year for three years, across the borders of the patches."""
+    corner = HEALPix(2**5, "nested").boundaries_lonlat([1700], step=1)
+    ra0, dec0 = (float(one.deg[0, 0]) for one in corner)
+    rng, count = np.random.default_rng(5), 40
+    angle, fast = rng.uniform(0, 360, count), np.where(np.arange(count) < 20, rng.uniform(4, 7, count), 0.0)
+    ra, dec, _ = along_great_circle(
+        np.full(count, ra0), np.full(count, dec0), np.arange(count) * 9.0, np.linspace(1, 120, count) * ARCSEC
+    )
+    nights = [f"2026{month:02}{day:02}" for month in range(1, 13) for day in (1, 15)]
+    for visit, (night, day) in enumerate(zip(nights, [*range(0, 96, 8), *range(200, 1100, 75)], strict=True)):
+        lon, lat, _ = along_great_circle(ra, dec, angle, fast * day / 365.25 * ARCSEC)
+        put(store, visit, lon, lat, mjd=61000 + day, night=night)
+    put(store, 99, [ra0], [dec0 + 0.3 * ARCSEC], mjd=61020, night="20250101")  # another night's alone
+    for night in (nights[11], nights[-1]):
+        whole = store.history(night)
+        ids, group = np.unique(whole["diaObjectId"].to_numpy(), return_inverse=True)
+        total = np.zeros((len(ids), 3))
+        np.add.at(
+            total, group, np.stack([whole[axis].to_numpy() for axis in "xyz"], 1) * whole["weight"].to_numpy()[:, None]
+        )
+        expected, lacking = sky_position(total), set(ids.tolist())
+        for order, pixels in ((5, pixels_at(*expected, 5)), (9, pixels_at(*expected, 9))):
+            for pixel in np.unique(pixels).tolist():
+                patch = Patch(order, pixel, 30.0)
+                found = store.history(night, patch)
+                there = set(found["diaObjectId"].to_pylist())
+                assert set(ids[patch.holds(*expected, 30.0)].tolist()) <= there <= lacking
+                assert found.equals(whole.filter(pc.is_in(whole["diaObjectId"], pa.array(sorted(there)))))
+        assert len(ids) >= count
+    assert len(store.history(nights[-1], Patch(9, 0, 30.0))) == 0
+
+
+def test_objects_of_a_patch_are_found_by_indexes(tmp_path):
+    """A night's detections are many: none but those of the patch are looked at."""
+    for patch in (Patch(5, 1700, 30.0), Patch(0, 3, 60.0), Patch(9, 4, 10.0, (900, 901))):
+        statement = str(association_store._seen_near("20260101", patch).compile(compile_kwargs={"literal_binds": True}))
+        with opened_association(tmp_path, SETTINGS), closing(sqlite3.connect(tmp_path / FILE)) as file:
+            plan = [row[-1] for row in file.execute(f"EXPLAIN QUERY PLAN {statement}")]
+        assert not [line for line in plan if line.startswith("SCAN")]
+        assert any("ix_dia_object_cell (cell>? AND cell<?)" in line for line in plan)
+        assert any("ix_dia_source_diaObjectId (diaObjectId=?)" in line for line in plan)

@@ -6,7 +6,7 @@ from astropy_healpix import HEALPix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.sky.patches import Patch, cover, divided, pixels_at
+from kernels.sky.patches import Division, Patch, cover, divided, neighbours, pixels_at
 from schemas.patch import COVER_ORDER
 from tests.support.cards import as_text, gnomonic
 
@@ -83,3 +83,53 @@ def test_patches_hold_every_pixel_once_and_are_no_larger_or_smaller_than_need_be
             parent = pixels >> 2 * (COVER_ORDER - depth + 1) == pixel >> 2
             assert weight[parent].sum() > most
     assert found == sorted(found, key=lambda one: one[1] << 2 * (COVER_ORDER - one[0]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 12 * 4**7 - 1), st.lists(st.integers(0, 200), min_size=1, max_size=60, unique=True),
+    st.integers(4, COVER_ORDER), st.integers(1, 30),
+)  # fmt: skip
+def test_every_place_near_the_patches_of_a_night_belongs_to_one(middle, steps, order, most):
+    fine = HEALPix(2**COVER_ORDER, "nested")
+    where = SkyCoord(*HEALPix(2**7, "nested").healpix_to_lonlat([middle]))[0]
+    close = fine.cone_search_lonlat(where.ra, where.dec, 1 * units.deg)
+    pixels = np.unique(close[np.array(steps) % len(close)])
+    division = Division(tuple(divided(pixels, np.ones(len(pixels)), order, most)))
+    found = [division.about(number) for number in range(len(division.patches))]
+    patches = [Patch(*one, 0.0, beside) for one, (_, beside) in zip(division.patches, found, strict=True)]
+    inside = np.concatenate([Patch(*one, 0.0).parts(COVER_ORDER) for one in division.patches])
+    around = neighbours(inside, COVER_ORDER)
+    for part, times in ((inside, 1), (around, 1), (np.setdiff1d(neighbours(np.union1d(inside, around), 9), inside), 0)):
+        places = SkyCoord(*fine.healpix_to_lonlat(part))
+        held = np.sum([one.holds(places.ra.deg, places.dec.deg) for one in patches], 0)
+        assert (held == times).all()
+    for (near, beside), patch in zip(found, patches, strict=True):
+        touching = np.union1d(patch.parts(COVER_ORDER), neighbours(patch.parts(COVER_ORDER), COVER_ORDER))
+        expected = {n for n, one in enumerate(division.patches) if np.isin(touching, Patch(*one, 0.0).parts(9)).any()}
+        assert set(near) == expected
+        assert not np.isin(beside, inside).any()
+
+
+def test_a_patch_consists_of_finer_pixels_and_those_beside_it():
+    assert Patch(8, 3, 0.0).parts(9).tolist() == [12, 13, 14, 15]
+    assert Patch(8, 3, 0.0, (70, 69)).parts(9).tolist() == [12, 13, 14, 15, 69, 70]
+    assert Patch(7, 3, 0.0, (70, 1000)).parts(8).tolist() == [12, 13, 14, 15, 17, 250]
+
+
+@pytest.mark.parametrize(("order", "pixel"), [(0, 0), (0, 4), (1, 3), (5, 1234), (9, 2**18 - 1)])
+def test_a_circle_holds_a_patch_and_its_margin(order, pixel):
+    middle, chord = Patch(order, pixel, 0.0).circle(60.0)
+    edge = edge_of(order, pixel, 100)
+    out = edge.directional_offset_by(np.linspace(0, 360, len(edge)) * units.deg, 60 * units.arcsec)
+    away = np.linalg.norm(out.cartesian.xyz.value.T - middle, axis=1)
+    assert chord * 0.8 < away.max() <= chord
+
+
+def test_neighbours_touch_and_are_none_of_those_that_they_touch():
+    inside = np.array([0, 1, 2, 3, 500])
+    found = neighbours(inside, 5)
+    every = np.array([pixel for pixel in range(12 * 4**5) if pixel not in inside])
+    with np.errstate(invalid="ignore"):  # eight pixels have seven neighbours
+        of_every = HEALPix(2**5, "nested").neighbours(every)
+    np.testing.assert_array_equal(found, every[np.isin(of_every, inside).any(0)])

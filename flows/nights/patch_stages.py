@@ -1,0 +1,180 @@
+"""Stages of a patch of the sky: those that exposures are enough for, and those of the association."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from flows.nights.cluster.memory import require_patch_fit
+from flows.nights.night_stages import StagesResult, UnitStages
+from flows.pipeline.night_work import MARGIN, PatchWork
+from kernels.sky.patches import Patch
+from schemas.dataset import Dataset, TableOf
+from schemas.dia_object import ASSOCIATION
+from schemas.errors import BadInput
+from schemas.settings import Settings
+from schemas.stage import Context, Stage
+
+NOTHING = "nothing of the night lies there"
+"""Reason of what is not made of a patch."""
+
+
+class PatchStages(UnitStages):
+    """Stages of a patch of the sky. Parameters as in `UnitStages`."""
+
+    def __init__(self, out: Path, settings: Settings, work: PatchWork) -> None:
+        super().__init__(out, settings, work, f", patch {work.key.name}", work.keys())
+        self._unit = work
+        self._sky = Patch(work.key.order, work.key.pixel, settings.patches.margin_arcsec)
+
+    def run(self) -> StagesResult:
+        """Run what is outdated and publish it, unless nothing of the night lies in the patch.
+
+        Raises
+        ------
+        Misconfigured
+            As in `UnitStages.run`.
+        BadInput, Retryable
+            Catalogues of exposures are damaged, or cannot be read now; it would not fit the memory.
+        """
+        require_patch_fit(self._unit.key.name, max(self._shapes(), key=prod, default=(0, 0)), self._unit.rows)
+        tables = {one.name: one for stage in self._work.graph.stages for one in stage.needs if isinstance(one, TableOf)}
+        given = [self._input(tables[name]) for name in self._unit.exposures if name in tables]
+        if self._work.kept or any(one is not None and len(one) for one in given):
+            return super().run()
+        return self._nothing()
+
+    def _nothing(self) -> StagesResult:
+        self.result.not_run = dict.fromkeys((stage.name for stage in self._work.graph.stages), NOTHING)
+        self.result.idle = {name: (digest, NOTHING) for name, digest in self._work.digests.items()}
+        return self.result
+
+    def _shapes(self) -> list[tuple[int, int]]:
+        try:
+            return [info.shape for info in self._pixels.exposures()]
+        except BadInput:  # the stages that read these pixels say so
+            return []
+
+    def _context(self, stage: Stage, models: Mapping[str, Any]) -> Context:
+        return replace(super()._context(stage, models), patch=self._sky)
+
+    def _given(self, stage: Stage, dataset: Dataset) -> Any:
+        found = self._input(dataset)
+        if stage.margin or found is None or not has_place(dataset):
+            return found
+        return found.filter(pa.array(self._holds(found)))
+
+    def _found(self, dataset: TableOf) -> pa.Table | None:
+        found = []
+        for key in self._unit.keys(dataset.name):
+            rows = self._tables.read(dataset, key)
+            near = self._holds(rows, 2 * self._sky.margin) if has_place(dataset) else np.ones(len(rows), np.bool_)
+            found.append(rows.filter(pa.array(near)))
+        return pa.concat_tables(found) if found else None
+
+    def _read_kept(self, dataset: Dataset) -> Any:
+        found = super()._read_kept(dataset)
+        around = self._work.kept.get(dataset.name + MARGIN)
+        if around is None or not isinstance(dataset, TableOf):
+            return found
+        both = [found, self._tables.read_path(self._out / around.path, margin_of(dataset))]
+        return pa.concat_tables(both).sort_by(dataset.ids)
+
+    def _publish(self, stage: Stage, made: Any, inputs: Mapping[str, Any]) -> None:
+        name, key = stage.gives.name, self._unit.key
+        if stage.margin and has_place(stage.gives) and isinstance(stage.gives, TableOf):
+            inside = self._holds(made)
+            around = margin_of(stage.gives)
+            rows = made.filter(pa.array(~inside))
+            self.result.datasets[around.name] = self._published(stage, around, key, rows, inputs)
+            made = made.filter(pa.array(inside))
+        self.result.datasets[name] = self._published(stage, stage.gives, key, made, inputs)
+
+    def _holds(self, rows: pa.Table, margin: float = 0.0) -> NDArray[np.bool_]:
+        ra, dec = (rows[name].to_numpy().astype(np.float64) for name in ("ra", "dec"))
+        return self._sky.holds(ra, dec, margin)
+
+
+def has_place(dataset: Dataset) -> bool:
+    """Return whether the rows of a dataset have positions on the sky."""
+    return isinstance(dataset, TableOf) and {"ra", "dec"} <= set(dataset.schema.names)
+
+
+def margin_of(dataset: TableOf) -> TableOf:
+    """Return the form of what is published of a dataset around patches."""
+    return replace(dataset, name=dataset.name + MARGIN)
+
+
+def make_patch(work: PatchWork, out: Path, settings: Settings) -> StagesResult:
+    """Run the stages of a patch that are outdated, and publish what they give; errors as in `PatchStages.run`."""
+    return PatchStages(out, settings, work).run()
+
+
+@dataclass(frozen=True)
+class Around:
+    """Surroundings of a patch, as far as the association needs them.
+
+    Attributes
+    ----------
+    beside
+        Pixels outside all patches whose objects are its own: `kernels.sky.patches.Division`.
+    files
+        Dataset -> its published files, of the patch and of those that touch it.
+    """
+
+    beside: tuple[int, ...]
+    files: Mapping[str, tuple[str, ...]]
+
+
+class AssociatedStages(PatchStages):
+    """Stages of a patch that work on the association, which they read from its store.
+
+    A detection may lie in another patch than its object: what others give of detections is read of the patches around,
+    too.
+
+    Parameters
+    ----------
+    out, settings, work
+        As of `PatchStages`, when what exposures are enough for is made of all patches.
+    around
+        Its surroundings.
+    """
+
+    def __init__(self, out: Path, settings: Settings, work: PatchWork, around: Around) -> None:
+        super().__init__(out, settings, work)
+        self._around, self._sky = around, replace(self._sky, beside=around.beside)
+
+    def run(self) -> StagesResult:
+        """Run what is outdated and publish it, unless no object there was seen in the night.
+
+        Raises
+        ------
+        Misconfigured
+            As in `UnitStages.run`.
+        BadInput, Retryable
+            The store of the association does not answer, or is damaged.
+        """
+        found = self._persistently(lambda: self._input(ASSOCIATION))
+        return UnitStages.run(self) if len(found) or self._work.kept else self._nothing()
+
+    def _found(self, dataset: TableOf) -> pa.Table | None:
+        if dataset.name == ASSOCIATION.name:
+            from flows.storage.association_store import opened_association  # SQLAlchemy takes a while
+
+            with opened_association(self._out, self._settings.association) as store:
+                return store.history(self._work.night, self._sky)
+        if dataset.name not in self._around.files:
+            return super()._found(dataset)
+        columns, paths = self._columns(dataset), self._around.files[dataset.name]
+        parts = [self._tables.read_path(self._out / path, dataset).select(columns) for path in paths]
+        return pa.concat_tables(parts) if parts else None
+
+
+def make_associated(work: PatchWork, out: Path, settings: Settings, around: Around) -> StagesResult:
+    """Run the stages of a patch on the association; parameters and errors as of `AssociatedStages`."""
+    return AssociatedStages(out, settings, work, around).run()

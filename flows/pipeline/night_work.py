@@ -1,0 +1,153 @@
+"""Work on whole nights and their patches: what is made of what, what of it is there, and in which parts it is done."""
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from flows.pipeline.graph import Graph, following
+from flows.storage.digest import digest
+from schemas.dia_object import ASSOCIATION
+from schemas.exposure import ExposureKey, key_of
+from schemas.ledger import DatasetRecord, NightRecord, PatchRecord
+from schemas.patch import PatchKey
+
+MARGIN = "_margin"
+"""Ends the name of what is published of a dataset around a patch."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Work to be done on a night as a whole, or on a patch of it.
+
+    Attributes
+    ----------
+    night, out
+        Label, and output folder.
+    graph
+        Its stages in order, and why the others do not run.
+    digests
+        Digests of the datasets that those make.
+    record
+        What the ledger holds of it.
+    kept
+        Its published datasets that are up to date.
+    exposures
+        Names of those that it reads from: dataset -> those that have it, by visit and detector. Of a patch those that
+        may touch it, or come near.
+    rows
+        Of all that it reads of them; of a patch about.
+    """
+
+    night: str
+    out: Path
+    graph: Graph
+    digests: Mapping[str, str]
+    record: NightRecord | PatchRecord | None
+    kept: Mapping[str, DatasetRecord]
+    exposures: Mapping[str, tuple[str, ...]]
+    rows: int
+
+    def keys(self, dataset: str | None = None) -> list[ExposureKey]:
+        """Return the exposures that have a dataset, or any of these, by visit and detector."""
+        names = self.exposures.values() if dataset is None else [self.exposures.get(dataset, ())]
+        every = [key_of(self.night, name) for name in {name for some in names for name in some}]
+        return sorted(every, key=lambda key: (key.visit, key.detector))
+
+    @property
+    def idle(self) -> dict[str, str]:
+        """Return datasets without input, as an earlier run found, and why."""
+        known = self.record.idle.items() if self.record is not None else ()
+        return {name: reason for name, (digest, reason) in known if self.digests.get(name) == digest}
+
+    @property
+    def not_run(self) -> dict[str, str]:
+        """Return stage -> why it has nothing to work on."""
+        idle = self.idle
+        reasons = {stage.name: idle[stage.gives.name] for stage in self.graph.stages if stage.gives.name in idle}
+        return {**self.graph.not_run, **reasons}
+
+    @property
+    def due(self) -> bool:
+        """Return whether something has to be made."""
+        kept = {name for name in self.kept if not name.endswith(MARGIN)}
+        return self.digests.keys() != kept | self.idle.keys()
+
+    @property
+    def outdated(self) -> bool:
+        """Return whether something has to be made or withdrawn."""
+        published = self.record.datasets.keys() if self.record is not None else set()
+        return self.due or published != self.kept.keys()
+
+
+@dataclass(frozen=True)
+class PatchWork(Work):
+    """Work to be done on a patch of the sky.
+
+    Attributes
+    ----------
+    key
+        The patch.
+    """
+
+    key: PatchKey
+
+    @property
+    def of_exposures(self) -> "PatchWork":
+        """Return the part that makes what follows from the exposures alone."""
+        return self._part(self.digests.keys() - following(self.graph.stages, ASSOCIATION.name))
+
+    @property
+    def of_association(self) -> "PatchWork":
+        """Return the part that makes what follows from the association, and from the first part of all patches."""
+        return self._part(following(self.graph.stages, ASSOCIATION.name))
+
+    def _part(self, names: Set[str]) -> "PatchWork":
+        graph = Graph(tuple(stage for stage in self.graph.stages if stage.gives.name in names), {})
+        digests = {name: digest for name, digest in self.digests.items() if name in names}
+        kept = {name: entry for name, entry in self.kept.items() if name.removesuffix(MARGIN) in names}
+        return replace(self, graph=graph, digests=digests, kept=kept)
+
+
+@dataclass(frozen=True)
+class NightWork(Work):
+    """Work to be done on a night: on its patches, and as a whole.
+
+    Attributes
+    ----------
+    published
+        Number of its exposures.
+    patches
+        All of its patches.
+    """
+
+    published: int
+    patches: tuple[PatchWork, ...] = ()
+
+    @property
+    def patch_rows(self) -> dict[str, int]:
+        """Return the rows of what is kept of its patches, by dataset."""
+        found: dict[str, int] = {}
+        for patch in self.patches:
+            for name, entry in patch.kept.items():
+                found[name] = found.get(name, 0) + entry.rows
+        return {name: rows for name, rows in found.items() if not name.endswith(MARGIN)}
+
+    @property
+    def not_run(self) -> dict[str, str]:
+        """Return stage -> why it has nothing to work on, in no patch if it is one of those."""
+        found = super().not_run
+        reasons = [patch.not_run for patch in self.patches]
+        everywhere = set.intersection(*(set(one) for one in reasons)) if reasons else set()
+        return found | {name: reasons[0][name] for name in everywhere}
+
+    @property
+    def outdated(self) -> bool:
+        """Return whether something has to be made or withdrawn, of it or of a patch."""
+        known = self.record.patches if isinstance(self.record, NightRecord) else ""
+        return super().outdated or self.patch_digest != known or any(patch.outdated for patch in self.patches)
+
+    @property
+    def patch_digest(self) -> str:
+        """Return the digest of what all its patches are made from; empty if it has none."""
+        made = {patch.key.name: dict(patch.digests) for patch in self.patches}
+        return digest(made) if made else ""
