@@ -25,10 +25,11 @@ import sqlalchemy as sa
 from flows.storage.association_links import SOURCE
 from flows.storage.association_store import opened_association
 from kernels.linking.association import Reach, match_places
-from kernels.sky.positions import along_great_circle, unit_vectors
+from kernels.sky.patches import Patch, pixels_at
+from kernels.sky.positions import along_great_circle, sky_position, unit_vectors
 from schemas.dia_object import ASSOCIATION
 from schemas.exposure import ExposureKey
-from schemas.settings import AssociationSettings
+from schemas.settings import AssociationSettings, PatchesSettings
 from schemas.stage import Context
 from stages.gather_dia_objects import STAGE
 from tests.support.association import detections
@@ -96,6 +97,7 @@ def week(rng, folder, settings, visits, objects, nights, across):
             }  # fmt: skip
             counts = dict(zip(("objects", "sources"), store.counts(), strict=True))
             rest = {"settle_s": round(settled, 2), "history_s": round(read, 2), "history": len(history)}
+            rest |= by_patches(store, key.night, history)
             print(json.dumps({name: round(value, 1) for name, value in row.items()} | counts | rest), flush=True)
         members = defaultdict(set)
         for source, identity in zip(
@@ -110,6 +112,16 @@ def week(rng, folder, settings, visits, objects, nights, across):
             owned[identity].add(one)
     pure = sum(len(ones) == 1 for ones in owned.values())
     return {"whole": f"{whole} of {len(real)} objects", "pure": f"{pure} of {len(owned)} ids"}
+
+
+def by_patches(store, night, history):
+    """Return how long reading a night takes patch by patch, how many there are, and the most that is read at a time."""
+    ra, dec = sky_position(np.stack([history[axis].to_numpy() for axis in "xyz"], axis=1))
+    pixels, margin = np.unique(pixels_at(ra, dec, PatchesSettings().order)), PatchesSettings().margin_arcsec
+    start = time.perf_counter()
+    rows = [len(store.history(night, Patch(PatchesSettings().order, pixel, margin))) for pixel in pixels.tolist()]
+    took = time.perf_counter() - start
+    return {"patches_s": round(took, 2), "patches": len(rows), "of_patches": sum(rows), "at_most": max(rows)}
 
 
 def star_field(rng, objects):
