@@ -20,6 +20,7 @@ from flows.pipeline.graph import Graph
 from flows.pipeline.models import models_of
 from flows.pipeline.night_work import NightWork, Work
 from flows.pipeline.provenance import provenance_of
+from flows.runtime.parallel import single_thread
 from flows.runtime.traces import Timer
 from flows.storage.array_store import Allocate, ArrayStore, Scratch, room_for, scratch_folder
 from flows.storage.atomic import remove
@@ -211,7 +212,10 @@ class UnitStages:
         inputs = {name: value for name, value in inputs.items() if value is not None}
         models = {**models_of(stage, self._settings), **dust_of(stage, self._settings)}
         timer.lap("other")
-        made = stage(inputs, self._context(stage, models)).rows
+        # Sums of several threads differ in their last bits with the number of cores; models are there, and so is torch,
+        # whose threads are limited only then.
+        with single_thread():
+            made = stage(inputs, self._context(stage, models)).rows
         timer.lap(stage.name)
         self._inputs[stage.gives.name] = made
         self._publish(stage, made, inputs)

@@ -15,7 +15,6 @@ from flows.nights.exposure_run import task_call
 from flows.nights.night_stages import StagesResult, make_night, now, record_night, rounded, trouble_with
 from flows.nights.patch_stages import Around, has_place, make_associated, make_patch, margin_of
 from flows.pipeline.night_work import MARGIN, NightWork, PatchWork
-from flows.runtime.parallel import single_thread
 from flows.runtime.traces import bound
 from flows.storage.atomic import remove
 from flows.storage.hats import write_hats
@@ -61,9 +60,7 @@ class _Task:
         return " ".join([*self.labels.items()][-1])
 
     def __call__(self, out: Path, settings: Settings) -> StagesResult:
-        # Sums of several threads differ in their last bits with the number of cores.
-        with single_thread():
-            return self.make(self.work, out, settings, *self.more)
+        return self.make(self.work, out, settings, *self.more)
 
 
 @dataclass

@@ -2,15 +2,18 @@ import os
 import shutil
 from dataclasses import replace
 
+import numba
 import numpy as np
 import pytest
+import torch
 import zarr
 from astropy.coordinates import SkyCoord
 
-from flows.nights import patches
+from flows.nights import night_stages, patches
 from flows.nights.cluster import memory
 from flows.nights.cluster.cluster import cluster
 from flows.nights.patches import run_nights
+from flows.pipeline.models import models_of
 from flows.pipeline.night_plan import plan_nights
 from flows.results.backup import backup_output, restore_output
 from flows.results.prune import removals, take_out
@@ -21,6 +24,7 @@ from schemas.class_table import SPECTRAL_CLASS, STAR_GALAXY
 from schemas.ledger import PatchRecord
 from schemas.objects import DIA_LINK, OBJECT
 from schemas.settings import ExecutionSettings, PatchesSettings, Settings
+from stages.star_galaxy import STAGE as STAR_GALAXY_STAGE
 from tests.support.night import catalogues
 from tests.support.patch_night import INFOS, NIGHT, PIPELINE, TELLING, TOLD, deadly, places, publish, without
 
@@ -268,6 +272,25 @@ def test_pruning_a_night_takes_its_patches(out):
     assert files(out) == {}
     assert list(Ledger(out).patches(NIGHT)) == []
     assert not list((out / "catalogs").glob("object*/night=*"))
+
+
+def test_stages_have_one_thread_whatever_the_loading_of_their_models_does(out, monkeypatch):
+    seen = []
+
+    def loaded(stage, given):
+        found = models_of(stage, given)
+        torch.set_num_threads(2)  # as where torch is loaded with the first model: it takes all cores
+        return found
+
+    def watched(inputs, context):
+        seen.append((torch.get_num_threads(), numba.get_num_threads()))
+        return STAR_GALAXY_STAGE.run(inputs, context)
+
+    monkeypatch.setattr(night_stages, "models_of", loaded)
+    threads = torch.get_num_threads()
+    run(out, 7, tuple(replace(one, run=watched) if one.name == "star_galaxy" else one for one in PIPELINE))
+    torch.set_num_threads(threads)
+    assert seen == [(1, 1)] * 4
 
 
 @pytest.mark.slow
