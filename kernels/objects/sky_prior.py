@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
 GALAXIES = ((13, -0.9), (16, 0.85), (18, 2.05), (20, 3.15), (22, 4.05), (24, 4.75), (26, 5.35))
@@ -40,6 +39,8 @@ def sky_shares(ra: NDArray[np.floating], dec: NDArray[np.floating], r: NDArray[n
     2013, A&A 551, A29), with slopes of 0.98 and 0.15 about 19.1: 6 to 19.1, where Richards et al. 2006 (AJ 131, 2766)
     have 9.5. Between 14 and 22 the shares hold within a factor of two away from clusters of stars and galaxies.
     """
+    from astropy.coordinates import SkyCoord  # takes a while, and every plan of a run imports the stages
+
     galactic = SkyCoord(ra, dec, unit="deg").galactic
     latitude = np.maximum(np.abs(galactic.b.rad), np.deg2rad(_LOWEST))
     magnitude = np.clip(np.where(np.isfinite(r), r, UNMEASURED), *_RANGE)
