@@ -359,6 +359,8 @@ def database():
         yield server, url
 
 
+@pytest.mark.slow
+@pytest.mark.services
 def test_a_database_that_stops_in_the_middle_of_a_visit_loses_and_doubles_nothing(
     tmp_path, database, url, reader, monkeypatch
 ):
