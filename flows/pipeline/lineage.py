@@ -25,11 +25,10 @@ INGEST_VERSION = "4"
 """Changes whenever the same file would be stored as other pixels or other metadata."""
 
 
-READINGS = 1000
+KNOWN = 1000
 """Ways to read a file, and stages with their settings, whose digests are kept."""
 
-_readings: dict[tuple[Any, ...], tuple[BaseModel, str]] = {}
-_recipes: dict[tuple[Any, ...], tuple[BaseModel | None, str]] = {}
+_known: dict[tuple[Any, ...], tuple[BaseModel | None, str]] = {}
 
 
 @dataclass(frozen=True)
@@ -99,13 +98,19 @@ def memo_name(source: Source, settings: Settings) -> str:
 def _reading(source: Source, settings: Settings) -> str:
     """Return the digest of what decides how a file is read, beside its bytes; most files of a night share it."""
     planes = tuple(sorted(plane for plane, _ in source.siblings))  # not where they are: a night may move
-    key = id(settings.fits), source.index, source.overrides, planes
-    known = _readings.get(key)
+    key = source.index, source.overrides, planes
+    said = {"fits": settings.fits, "index": source.index, "overrides": list(source.overrides), "planes": planes}
+    return _kept_digest(settings.fits, ("reading", *key), said)
+
+
+def _kept_digest(settings: BaseModel | None, key: tuple[Any, ...], said: Mapping[str, Any]) -> str:
+    """Return the digest of ``said``, which the settings and a key tell, and which many exposures of a run share."""
+    known = _known.get((id(settings), *key))
     if known is None:
-        if len(_readings) >= READINGS:
-            _readings.clear()
-        said = {"fits": settings.fits, "index": source.index, "overrides": list(source.overrides), "planes": planes}
-        known = _readings[key] = settings.fits, digest(said)  # as long as the settings are kept no others have their id
+        if len(_known) >= KNOWN:
+            _known.clear()
+        # As long as the settings are kept no others have their id.
+        known = _known[id(settings), *key] = settings, digest(said)
     return known[1]
 
 
@@ -223,19 +228,9 @@ def stage_digest(inputs: Sequence[str], stage: Stage, models: Sequence[str], set
     settings
         Its own section of the settings.
     """
-    return digest(_recipe(stage, tuple(models), settings), *inputs)
-
-
-def _recipe(stage: Stage, models: tuple[str, ...], settings: BaseModel | None) -> str:
-    """Return the digest of what a stage makes its inputs into; all exposures of a run share it."""
-    key = stage.name, stage.version, models, id(settings)
-    known = _recipes.get(key)
-    if known is None:
-        if len(_recipes) >= READINGS:
-            _recipes.clear()
-        said = {"stage": stage.name, "version": stage.version, "models": list(models), "settings": settings}
-        known = _recipes[key] = settings, digest(said)  # as long as the settings are kept no others have their id
-    return known[1]
+    said = {"stage": stage.name, "version": stage.version, "models": list(models), "settings": settings}
+    recipe = _kept_digest(settings, ("stage", stage.name, stage.version, *models), said)
+    return digest(recipe, *inputs)
 
 
 def memo_of(item: Item, sha256: str, settings: Settings) -> SourceMemo | None:

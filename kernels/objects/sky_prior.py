@@ -9,6 +9,9 @@ GALAXIES = ((13, -0.9), (16, 0.85), (18, 2.05), (20, 3.15), (22, 4.05), (24, 4.7
 """AB magnitude in r, log10 of the galaxies per square degree that are brighter: Yasuda et al. 2001 (AJ 122, 1104) to
 20, Capak et al. 2007 (ApJS 172, 99) beyond."""
 
+DUST = 0.12
+"""Extinction of light from beyond our galaxy at its poles, mag in r; elsewhere over sin |b|."""
+
 UNMEASURED = 20.0
 """Magnitude that stands for one that no band has with an error that counts: of something faint."""
 
@@ -19,7 +22,6 @@ _LOWEST = 20.0  # deg; nearer to the Milky Way the counts of stars hold no more,
 _RANGE = (13.5, 25.5)  # r; brighter and fainter sources have the shares of its ends
 _V_LESS_R = 0.27  # of a star of g - r = 0.6, by Jester et al. 2005 (AJ 130, 873)
 _QUASARS, _TO, _BREAK, _SLOPES = 99.0, 22.0, 19.1, (0.98, 0.15)
-_DUST = 0.12  # mag in r at the galactic poles, over sin |b| elsewhere: light from beyond the galaxy
 
 
 def sky_shares(ra: NDArray[np.floating], dec: NDArray[np.floating], r: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -44,7 +46,7 @@ def sky_shares(ra: NDArray[np.floating], dec: NDArray[np.floating], r: NDArray[n
     galactic = SkyCoord(ra, dec, unit="deg").galactic
     latitude = np.maximum(np.abs(galactic.b.rad), np.deg2rad(_LOWEST))
     magnitude = np.clip(np.where(np.isfinite(r), r, UNMEASURED), *_RANGE)
-    beyond = magnitude - _DUST / np.sin(latitude)
+    beyond = magnitude - DUST / np.sin(latitude)
     counts = (
         _per_magnitude(lambda m: _stars_to(m + _V_LESS_R, galactic.l.rad, latitude), magnitude),
         _per_magnitude(_galaxies_to, beyond),

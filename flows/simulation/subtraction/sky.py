@@ -8,10 +8,9 @@ from flows.simulation.conditions import Conditions
 from flows.simulation.galaxies import galaxies_on, turn_of
 from flows.simulation.stars import stars_on
 from flows.simulation.subtraction.observed import Change, Components, FieldSky, Streak
-from kernels.objects.sky_prior import GALAXIES
+from kernels.objects.sky_prior import DUST, GALAXIES
 
 _CLUSTERING = 0.25  # scatter of the number from field to field, ln
-_EXTINCTION = 0.12  # mag at the galactic poles; over sin |b| elsewhere
 _SIZE, _SIZE_SLOPE, _SIZE_SCATTER = 1.1, 0.12, 0.2  # arcsec at magnitude 20; per mag and scatter, log10
 _EARLY = 0.35  # share of galaxies that are mostly bulge
 _BULGE_SIZE = 0.5  # times that of the disc
@@ -47,7 +46,7 @@ def galaxies_of(conditions: Conditions, first: Conditions) -> Components:
     preset, rng = conditions.preset, conditions.field_stream("subtract/galaxies")
     ny, nx = preset.shape
     ra, dec = first.to_sky((nx - 1) / 2, (ny - 1) / 2)
-    dust = _EXTINCTION / max(np.sin(np.deg2rad(abs(galactic_latitude(float(ra[0]), float(dec[0]))))), 0.05)
+    dust = DUST / max(np.sin(np.deg2rad(abs(galactic_latitude(float(ra[0]), float(dec[0]))))), 0.05)
     limit = preset.star_magnitudes[1] + 0.5 - dust
     magnitudes, counts = np.array(GALAXIES).T
     area = ny * nx * (preset.pixel_scale / 3600) ** 2
