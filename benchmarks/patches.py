@@ -1,8 +1,8 @@
 """Cost of the patches of the sky: a field of quadrants at the density of a real sky, with 1 to 10 visits.
 
-    python -m benchmarks.patches --quadrants 64 --visits 10 --sources 3000 [--workers 2] [--out FOLDER]
+    python -m benchmarks.patches --quadrants 64 --visits 10 --sources 3000 [--scale 2] [--workers 2] [--out FOLDER]
 
-publishes exposures of quadrants side by side, 51 arcmin wide, of coarse pixels (4 arcsec: what patches cost is mostly a
+publishes exposures of quadrants side by side, 51 arcmin wide, of coarse pixels (2 arcsec: what patches cost is mostly a
 matter of sources), finds their sources, and makes their patches on a local cluster: of all visits and quadrants, of
 fewer visits, and of fewer quadrants. Printed as JSON: seconds, the highest memory of a worker and growth of this
 process, rows, and the exponents with which time grows with visits and with area (1: linear).
@@ -42,26 +42,28 @@ from schemas.stage import Context
 from stages import PIPELINE
 from stages.find_sources import STAGE as FIND_SOURCES
 
-NIGHT, SHAPE, SCALE, STEP = "20260101", (770, 768), 4.0, 51.4 / 60
-"""Night, pixels and scale (arcsec) of a quadrant, and distance of their centres, deg."""
+NIGHT, SIDES, STEP = "20260101", (3080, 3072), 51.4 / 60
+"""Night, sides (ny, nx) of a quadrant, arcsec, and distance of their centres, deg."""
 
 FWHM, BETA, NOISE, HALF = 2.2, 3.0, 5.0, 8
 STAGES = tuple(stage for stage in PIPELINE if stage.per != "night")
 
 
-def header(ra: float, dec: float, dither: NDArray[np.float64]) -> str:
-    """Return the cards of a WCS, north up."""
+def header(ra: float, dec: float, dither: NDArray[np.float64], scale: float) -> str:
+    """Return the cards of a WCS, north up; ``scale`` in arcsec per pixel."""
     wcs = WCS(naxis=2)
     wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [ra, dec]
-    wcs.wcs.crpix = [SHAPE[1] / 2 + dither[0], SHAPE[0] / 2 + dither[1]]
-    wcs.wcs.cd = np.diag([-SCALE, SCALE]) / 3600
+    wcs.wcs.crpix = [SIDES[1] / scale / 2 + dither[0], SIDES[0] / scale / 2 + dither[1]]
+    wcs.wcs.cd = np.diag([-scale, scale]) / 3600
     return str(wcs.to_header(relax=True).tostring(sep="\n"))
 
 
-def image(x: NDArray[np.float64], y: NDArray[np.float64], flux: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
+def image(
+    shape: tuple[int, int], x: NDArray[np.float64], y: NDArray[np.float64], flux: NDArray[np.float64], seed: int
+) -> NDArray[np.float32]:
     """Return Moffat profiles on a noisy sky of 300."""
     alpha = FWHM / (2 * np.sqrt(2 ** (1 / BETA) - 1))
-    made = np.random.default_rng(seed).normal(300, NOISE, SHAPE).astype(np.float32)
+    made = np.random.default_rng(seed).normal(300, NOISE, shape).astype(np.float32)
     step = np.arange(-HALF, HALF + 1)
     column, row = np.rint(x).astype(int), np.rint(y).astype(int)
     u = column[:, None, None] + step[None, None, :]
@@ -69,31 +71,32 @@ def image(x: NDArray[np.float64], y: NDArray[np.float64], flux: NDArray[np.float
     radius = np.square(u - x[:, None, None]) + np.square(v - y[:, None, None])
     light = flux[:, None, None] * (BETA - 1) / (np.pi * alpha**2) * (1 + radius / alpha**2) ** -BETA
     u, v = np.broadcast_arrays(u, v)
-    inside = (u >= 0) & (u < SHAPE[1]) & (v >= 0) & (v < SHAPE[0])
+    inside = (u >= 0) & (u < shape[1]) & (v >= 0) & (v < shape[0])
     np.add.at(made, (v[inside], u[inside]), light[inside].astype(np.float32))
     return made
 
 
-def publish(task: tuple[Path, int, int, int, int]) -> ExposureRecord:
+def publish(task: tuple[Path, int, int, int, int, float]) -> ExposureRecord:
     """Publish one exposure of a quadrant, and return its record."""
-    out, visit, detector, side, count = task
+    out, visit, detector, side, count, scale = task
+    shape = round(SIDES[0] / scale), round(SIDES[1] / scale)
     rng = np.random.default_rng(detector)
     row, column = divmod(detector, side)
     dec = 10.0 + STEP * (row - side / 2)
     ra = 150.0 + STEP * (column - side / 2) / np.cos(np.radians(dec))
-    sky = celestial_wcs(header(ra, dec, np.zeros(2)))
-    stars = sky.all_pix2world(rng.uniform(0, SHAPE[1], count), rng.uniform(0, SHAPE[0], count), 0)
+    sky = celestial_wcs(header(ra, dec, np.zeros(2), scale))
+    stars = sky.all_pix2world(rng.uniform(0, shape[1], count), rng.uniform(0, shape[0], count), 0)
     flux = NOISE * 25 * rng.pareto(1.2, count).clip(0.5, 400)
-    text = header(ra, dec, np.random.default_rng(visit).uniform(-3, 3, 2))
+    text = header(ra, dec, np.random.default_rng(visit).uniform(-3, 3, 2), scale)
     x, y = celestial_wcs(text).all_world2pix(*stars, 0)
     info = ExposureInfo(
-        night=NIGHT, visit=visit, detector=detector, instrument="ZTF", band="gr"[visit % 2], shape=SHAPE, gain=6.0,
+        night=NIGHT, visit=visit, detector=detector, instrument="ZTF", band="gr"[visit % 2], shape=shape, gain=6.0,
         midpoint_mjd_tai=61000.0 + visit / 100, exposure_time_s=30.0, psf=PsfModel(fwhm_px=FWHM, beta=BETA),
         background=0.0, noise=NOISE, zero_point=26.0, wcs_header=text, source_uri=f"memory://{visit}/{detector}",
         source_sha256="0" * 64, planes=("science",),
     )  # fmt: skip
-    planes: dict[str, Any] = {"science": image(x, y, flux, visit * 1000 + detector)}
-    planes |= {"mask": np.zeros(SHAPE, np.uint16), "difference": np.zeros(SHAPE, np.float32)}
+    planes: dict[str, Any] = {"science": image(shape, x, y, flux, visit * 1000 + detector)}
+    planes |= {"mask": np.zeros(shape, np.uint16), "difference": np.zeros(shape, np.float32)}
     context = Context(info, settings=FindSourcesSettings())
     found = FIND_SOURCES({name: planes[name] for name in ("science", "mask")}, context).rows
     key = ExposureKey(night=NIGHT, visit=visit, detector=detector)
@@ -103,7 +106,7 @@ def publish(task: tuple[Path, int, int, int, int]) -> ExposureRecord:
     datasets = {form.name: store.record(store.publish(form, key, rows, key.name)) for form, rows in tables.items()}
     return ExposureRecord(
         **key.model_dump(), source_uri=info.source_uri, source_sha256=info.source_sha256, digest=key.name,
-        datasets=datasets, sky=cover(text, SHAPE), software="0", finished_at="now",
+        datasets=datasets, sky=cover(text, shape), software="0", finished_at="now",
     )  # fmt: skip
 
 
@@ -149,12 +152,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("quadrants", 64), ("visits", 10), ("sources", 3000), ("workers", 2)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--scale", type=float, default=2.0)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     side = round(asked.quadrants**0.5)
     with tempfile.TemporaryDirectory() as folder:
         out = asked.out or Path(folder) / "out"
-        tasks = [(out, visit, n, side, asked.sources) for visit in range(asked.visits) for n in range(asked.quadrants)]
+        each = [(visit, n) for visit in range(asked.visits) for n in range(asked.quadrants)]
+        tasks = [(out, *one, side, asked.sources, asked.scale) for one in each]
         with ProcessPoolExecutor(asked.workers, get_context("spawn")) as pool:
             records = list(pool.map(publish, tasks, chunksize=8))
         runs = {}

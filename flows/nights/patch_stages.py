@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from flows.nights.cluster.memory import require_patch_fit
+from flows.nights.cluster.memory import require_history_fit, require_patch_fit
 from flows.nights.night_stages import StagesResult, UnitStages
 from flows.pipeline.night_work import MARGIN, PatchWork
 from kernels.sky.patches import Patch
@@ -157,7 +157,7 @@ class AssociatedStages(PatchStages):
         Misconfigured
             As in `UnitStages.run`.
         BadInput, Retryable
-            The store of the association does not answer, or is damaged.
+            The store of the association does not answer, or is damaged; its detections would not fit the memory.
         """
         found = self._persistently(lambda: self._input(ASSOCIATION))
         return UnitStages.run(self) if len(found) or self._work.kept else self._nothing()
@@ -167,6 +167,7 @@ class AssociatedStages(PatchStages):
             from flows.storage.association_store import opened_association  # SQLAlchemy takes a while
 
             with opened_association(self._out, self._settings.association) as store:
+                require_history_fit(self._unit.key.name, store.history_rows(self._work.night, self._sky))
                 return store.history(self._work.night, self._sky)
         if dataset.name not in self._around.files:
             return super()._found(dataset)

@@ -128,6 +128,11 @@ class AssociationStore:
             parts = [_table(rows) for rows in connection.execute(wanted).partitions(_PART)]
         return pa.concat_tables([ASSOCIATION.empty(), *parts])
 
+    def history_rows(self, night: str, patch: Patch) -> int:
+        """Return the number of detections, on all nights, of the objects of which `history` has some."""
+        near = OBJECT.c.diaObjectId.in_(_seen_near(night, patch))
+        return int(self._rows(sa.select(sa.func.coalesce(sa.func.sum(OBJECT.c.nDiaSources), 0)).where(near))[0][0])
+
     def of_exposure(self, key: ExposureKey) -> pa.Table:
         """Return the detections, of all nights, of the objects that were seen on an exposure, of `ASSOCIATION`."""
         seen = sa.select(SOURCE.c.diaObjectId).where(SOURCE.c.diaSourceId.between(*source_ids(key))).distinct()

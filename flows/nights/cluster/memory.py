@@ -42,6 +42,9 @@ PATCH_ROW = 2100
 """A source of a patch, bytes: its row, and the object that it may be of, with its fluxes and verdicts (1,600 measured
 where each source is an object). Cutouts lie in a mapped file, of which little is in memory at a time."""
 
+HISTORY_ROW = 500
+"""A detection, of any night, of an object that was seen in a night, bytes (400 measured for 2,200,000)."""
+
 NIGHT_ROW = 1500
 """A detection of a night that is linked, bytes (1,200 measured for 200,000)."""
 
@@ -129,15 +132,33 @@ def require_patch_fit(name: str, shape: tuple[int, int], rows: int) -> None:
     BadInput
         There is too little; both figures and the remedy are in the message (``memory``).
     """
-    projected, memory = projected_patch_bytes(shape, rows), _memory_here()
-    if projected > memory:
-        raise BadInput(
-            "memory",
-            f"patch {name}",
-            f"{rows:,} sources take up to {_gib(projected)}, there are {_gib(memory)}.",
-            f"give workers {projected / 2**30 + 0.05:.1f} GiB, or set a larger find_sources.min_snr or a smaller "
-            "patches.sources.",
-        )
+    _require(
+        f"patch {name}",
+        f"{rows:,} sources",
+        projected_patch_bytes(shape, rows),
+        "give workers {} GiB, or set a larger find_sources.min_snr or a smaller patches.sources.",
+    )
+
+
+def require_history_fit(name: str, rows: int) -> None:
+    """Refuse the association of a patch whose objects have been seen too often for the memory of this process.
+
+    Parameters
+    ----------
+    name, rows
+        Of the patch; detections of its objects on all nights.
+
+    Raises
+    ------
+    BadInput
+        As of `require_patch_fit`.
+    """
+    _require(
+        f"patch {name}",
+        f"{rows:,} detections, of all nights, of the objects seen there",
+        BASE + SPARE + rows * HISTORY_ROW,
+        "run it where there are {} GiB, or set a smaller patches.sources.",
+    )
 
 
 def require_night_fit(night: str, rows: int) -> None:
@@ -153,15 +174,19 @@ def require_night_fit(night: str, rows: int) -> None:
     BadInput
         As of `require_patch_fit`.
     """
-    projected, memory = BASE + SPARE + rows * NIGHT_ROW, _memory_here()
-    if projected > memory:
-        raise BadInput(
-            "memory",
-            f"night {night}",
-            f"{rows:,} detections take up to {_gib(projected)}, there are {_gib(memory)}.",
-            f"give workers {projected / 2**30 + 0.05:.1f} GiB (execution.worker_memory_gib), or set a larger "
-            "measure.min_snr.",
-        )
+    _require(
+        f"night {night}",
+        f"{rows:,} detections",
+        BASE + SPARE + rows * NIGHT_ROW,
+        "give workers {} GiB (execution.worker_memory_gib), or set a larger measure.min_snr.",
+    )
+
+
+def _require(where: str, what: str, projected: int, remedy: str) -> None:
+    """Refuse what would take more than there is; ``remedy`` has a place for GiB that are enough."""
+    if projected > (memory := _memory_here()):
+        problem = f"{what} take up to {_gib(projected)}, there are {_gib(memory)}."
+        raise BadInput("memory", where, problem, remedy.format(f"{projected / 2**30 + 0.05:.1f}"))
 
 
 def _memory_here() -> int:

@@ -1,6 +1,9 @@
 """Objects at rest in patches: those of the whole night, whatever the borders; what is read, and what fails."""
 
+import re
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -9,11 +12,13 @@ import pyarrow.compute as pc
 import pytest
 
 from flows.nights import patches
+from flows.nights.cluster import memory
 from flows.nights.cluster.cluster import cluster
 from flows.nights.patch_stages import margin_of
 from flows.nights.patches import run_nights
 from flows.pipeline.night_plan import plan_nights
 from flows.results.verify import verify_output
+from flows.storage.association_links import FILE
 from flows.storage.association_store import AssociationStore, opened_association
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
@@ -196,6 +201,26 @@ def test_without_its_store_what_there_is_stays_and_the_rest_waits(out, monkeypat
     monkeypatch.setattr(patches, "HERE", 1000)
     assert run(out, digest="another").failed == []
     assert rows(out, DIA_OBJECT).equals(of_whole_night(out)[0])
+
+
+def test_a_patch_whose_objects_were_seen_too_often_is_told_before_they_are_read(out, monkeypatch):
+    """Of thirty million detections of an object: its row in the store says how many there are."""
+    with closing(sqlite3.connect(out / FILE)) as file, file:
+        (often,) = file.execute("SELECT min(diaObjectId) FROM dia_object").fetchone()
+        file.execute("UPDATE dia_object SET nDiaSources = 30000000 WHERE diaObjectId = ?", [often])
+    asked = []
+    read = AssociationStore.history
+    monkeypatch.setattr(AssociationStore, "history", lambda *given: asked.append(given[2]) or read(*given))
+    monkeypatch.setattr(memory, "_memory_here", lambda: 8 * 2**30)
+    result = run(out)
+    assert {one.code for one in result.failed} == {"memory"}
+    assert re.search(
+        r"30,\d{3},\d{3} detections, .* take up to 14\.\d\d GiB, there are 8\.00", result.failed[0].message
+    )
+    refused = {one.message.partition("patch ")[2].partition(":")[0] for one in result.failed}
+    assert refused.isdisjoint(f"{patch.order}-{patch.pixel}" for patch in asked)
+    lacking = {one.name for one in Ledger(out).patches(NIGHT) if "dia_object" not in one.datasets | one.idle}
+    assert lacking == refused
 
 
 def test_patches_beside_one_that_failed_wait_for_it(out, made):

@@ -328,7 +328,7 @@ def test_a_night_that_does_not_fit_the_memory_is_told_and_its_patches_stay(out, 
     result = run_nights(many, out, settings(7))[NIGHT]
     (failed,) = result.failed
     assert (failed.uri, failed.code) == (f"night {NIGHT}", "memory")
-    assert "1,000,000 detections take up to 2.05 GiB, there are 2.00 GiB" in failed.message
+    assert "1,000,000 detections take up to 2.08 GiB, there are 2.00 GiB" in failed.message
     assert result.rows["object"] > 0
     assert run(out, 7, (*PIPELINE, TELLING)).failed == []
 

@@ -455,8 +455,10 @@ def test_objects_of_a_patch_are_those_of_the_night_whose_mean_may_lie_there(stor
                 there = set(found["diaObjectId"].to_pylist())
                 assert set(ids[patch.holds(*expected, 30.0)].tolist()) <= there <= lacking
                 assert found.equals(whole.filter(pc.is_in(whole["diaObjectId"], pa.array(sorted(there)))))
+                every = store.history_rows(night, patch)  # those of later nights count
+                assert every == len(found) if night == nights[-1] else every > len(found)
         assert len(ids) >= count
-    assert len(store.history(nights[-1], Patch(9, 0, 30.0))) == 0
+    assert len(store.history(nights[-1], Patch(9, 0, 30.0))) == store.history_rows(nights[-1], Patch(9, 0, 30.0)) == 0
 
 
 def test_objects_of_a_patch_are_found_by_indexes(tmp_path):

@@ -17,6 +17,7 @@ from flows.inputs.source import Source
 from flows.nights.cluster import memory
 from flows.nights.cluster.memory import (
     BASE,
+    HISTORY_ROW,
     host_memory,
     projected_bytes,
     projected_patch_bytes,
@@ -212,7 +213,7 @@ def test_leaves_a_bad_file_to_the_quarantine(tmp_path):
 
 
 NIGHT = """
-import json, sys, threading, time
+import ctypes, json, sys, threading
 from pathlib import Path
 import numpy as np
 import pyarrow as pa
@@ -254,7 +255,27 @@ def night(count, visits):
             inputs[stage.gives.name] = stage(read, context).rows
     assert len(inputs["object"]) == len(inputs["spectral_class"]) == count
 
-def peak(*arguments):
+def history(objects, each):  # of these detections, in parts as they are read of the store
+    rng, parts = np.random.default_rng(2), [ASSOCIATION.empty()]
+    for start in range(0, objects, 50):
+        ids, count = np.arange(start, start + 50), 50 * each
+        columns = {"diaSourceId": start * each + np.arange(count), "diaObjectId": np.repeat(ids, each)}
+        columns |= {"night": np.tile([f"2026{1 + n % 12:02}{1 + n % 28:02}" for n in range(each)], 50)}
+        columns |= {"x": np.cos(columns["diaObjectId"] / 1e6), "y": np.sin(columns["diaObjectId"] / 1e6)}
+        columns |= {"band": np.full(count, "r"), "midpointMjdTai": rng.uniform(61000, 62000, count)}
+        made = [pa.array(columns.get(one.name, np.ones(count))).cast(one.type) for one in ASSOCIATION.schema]
+        parts.append(pa.Table.from_arrays(made, schema=ASSOCIATION.schema))
+    inputs = {"association": pa.concat_tables(parts)}
+    for stage in PIPELINE:
+        if stage.name in ("gather_dia_objects", "link_dia_objects"):
+            inputs[stage.gives.name] = stage(inputs, Context()).rows
+    assert len(inputs["dia_object"]) == objects
+    inputs.clear()
+    parts.clear()
+    pa.default_memory_pool().release_unused()
+    ctypes.CDLL(None).malloc_trim(0)
+
+def peak(night, *arguments):
     seen, done = [anonymous()], threading.Event()
     def watch():
         while not done.wait(0.002):
@@ -267,16 +288,19 @@ def peak(*arguments):
     return max(seen)
 
 night(100, 2)  # loads and compiles
-print(json.dumps([peak(1000, 4), peak(120_000, 1)]))
+nights = [peak(night, 1000, 4), peak(night, 120_000, 1)]
+history(50, 1000)
+print(json.dumps([*nights, peak(history, 200, 1000), peak(history, 1600, 1000)]))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are measured through Linux's /proc")
-def test_a_night_grows_no_more_than_is_projected(tmp_path):
+def test_a_night_and_a_history_grow_no_more_than_is_projected(tmp_path):
     run = subprocess.run([sys.executable, "-c", NIGHT, str(tmp_path)], capture_output=True, check=False)
     assert run.returncode == 0, run.stderr
-    little, much = json.loads(run.stdout)
+    little, much, short, long = json.loads(run.stdout)
+    assert long - short <= HISTORY_ROW * 1_400_000 <= 3 * (long - short)
     small, large = projected_patch_bytes((0, 0), 4000), projected_patch_bytes((0, 0), 120_000)
     assert little <= small
     assert much <= large
