@@ -224,6 +224,10 @@ class QualityRecord(QualityPart):
     measured: tuple[BandMeasures, ...]
     judged: tuple[BandQuality, ...]
     software: Annotated[str, Field(description="Version of nightstride.")]
+    unread: Annotated[
+        str,
+        Field(description="Digest of the exposures and tiles that were too few to measure it anew; else empty."),
+    ] = ""
 
     def of(self, instrument: str, band: str) -> BandMeasures | None:
         """Return what was measured in a band."""

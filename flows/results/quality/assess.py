@@ -53,18 +53,19 @@ def assess(
         ledger.remove_quality(night)
         return None
     before, made_of, rules = ledger.quality(night), quality_digest(done), digest(settings)
-    if before is not None and (before.digest, before.rules) == (made_of, rules) and not again:
+    if before is not None and before.rules == rules and not again and _known(before, made_of, out):
         return before
     # Imported here: a rerun with nothing to do should not pay for it.
     from flows.results.quality.judge import judge
 
-    note = ""
+    note = unread = ""
     if before is not None and before.digest == made_of:
         measured = before.measured
     else:
         measured, readable, wanted = call(_measured, out, night, list(done), recoveries)
         if before is not None and readable < wanted and readable <= sum(one.exposures for one in before.measured):
             # Most tiles were pruned: the rest of the night is not a measure of it.
+            unread = _readable(made_of, out, night)
             made_of, measured = before.digest, before.measured
             note = f"measured before the night changed: of {wanted} exposures {readable} can be read now"
     nights = [one for one in ledger.quality_nights() if one < night][-READ_AT_MOST * settings.history_nights :]
@@ -76,9 +77,20 @@ def assess(
         measured=measured,
         judged=_noted(judge(measured, earlier, settings), note),
         software=version("nightstride"),
+        unread=unread,
     )
     ledger.put_quality(found)
     return found
+
+
+def _known(before: QualityRecord, made_of: str, out: Path) -> bool:
+    """Return whether a record is of what a night is made from now, or says that this cannot be measured."""
+    return before.digest == made_of or before.unread == _readable(made_of, out, before.night)
+
+
+def _readable(made_of: str, out: Path, night: str) -> str:
+    """Return the digest of the exposures of a night, and of those that have tiles."""
+    return digest(made_of, {"tiles": sorted(path.name for path in (out / "tiles" / night).glob("*.zarr"))})
 
 
 def _noted(judged: tuple[BandQuality, ...], note: str) -> tuple[BandQuality, ...]:

@@ -43,7 +43,7 @@ def test_other_limits_judge_again_what_was_measured_even_without_tiles(out):
     assert assess(out, NIGHT, QualitySettings()).judged[0].verdict == "no_history"
 
 
-def test_a_measure_is_not_replaced_by_one_of_what_pruning_left(out):
+def test_a_measure_is_not_replaced_by_one_of_what_pruning_left(out, monkeypatch):
     for visit in (102, 103):
         put(out, visit)
     whole = assess(out, NIGHT, STRICT)
@@ -52,6 +52,10 @@ def test_a_measure_is_not_replaced_by_one_of_what_pruning_left(out):
     kept = assess(out, NIGHT, STRICT)
     assert (kept.measured, kept.digest) == (whole.measured, whole.digest)
     assert kept.judged[0].notes[-1] == "measured before the night changed: of 4 exposures 1 can be read now"
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "put_quality", lambda self, record: pytest.fail("measured again"))
+        assert assess(out, NIGHT, STRICT) == kept
+    assert assess(out, NIGHT, STRICT, again=True) == kept
     for visit in (101, 102, 103):
         put(out, visit)
     again = assess(out, NIGHT, STRICT)
