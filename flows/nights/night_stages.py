@@ -24,7 +24,7 @@ from flows.runtime.parallel import single_thread
 from flows.runtime.traces import Timer
 from flows.storage.array_store import Allocate, ArrayStore, Scratch, room_for, scratch_folder
 from flows.storage.atomic import remove
-from flows.storage.catalog_store import CatalogStore
+from flows.storage.catalog_store import CatalogStore, joined
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore
@@ -304,8 +304,7 @@ class NightStages(UnitStages):
         columns = self._columns(dataset)
         if dataset.name in self._patched:
             return self._tables.read_night(dataset, self._work.night, columns)
-        tables = [self._tables.read(dataset, key).select(columns) for key in self._work.keys(dataset.name)]
-        return pa.concat_tables(tables) if tables else None
+        return joined(self._tables.read(dataset, key).select(columns) for key in self._work.keys(dataset.name))
 
 
 def make_night(work: NightWork, out: Path, settings: Settings, patched: Collection[str]) -> StagesResult:

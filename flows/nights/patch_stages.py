@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from flows.nights.cluster.memory import require_history_fit, require_patch_fit
 from flows.nights.night_stages import StagesResult, UnitStages
 from flows.pipeline.night_work import MARGIN, PatchWork
+from flows.storage.catalog_store import joined
 from kernels.sky.patches import Patch
 from schemas.dataset import Dataset, TableOf
 from schemas.dia_object import ASSOCIATION
@@ -70,12 +71,11 @@ class PatchStages(UnitStages):
         return found.filter(pa.array(self._holds(found)))
 
     def _found(self, dataset: TableOf) -> pa.Table | None:
-        found = []
-        for key in self._unit.keys(dataset.name):
-            rows = self._tables.read(dataset, key)
-            near = self._holds(rows, 2 * self._sky.margin) if has_place(dataset) else np.ones(len(rows), np.bool_)
-            found.append(rows.filter(pa.array(near)))
-        return pa.concat_tables(found) if found else None
+        return joined(self._near(self._tables.read(dataset, key), dataset) for key in self._unit.keys(dataset.name))
+
+    def _near(self, rows: pa.Table, dataset: TableOf) -> pa.Table:
+        """Return the rows that may belong to the patch or its margin."""
+        return rows.filter(pa.array(self._holds(rows, 2 * self._sky.margin))) if has_place(dataset) else rows
 
     def _read_kept(self, dataset: Dataset) -> Any:
         found = super()._read_kept(dataset)
@@ -172,8 +172,7 @@ class AssociatedStages(PatchStages):
         if dataset.name not in self._around.files:
             return super()._found(dataset)
         columns, paths = self._columns(dataset), self._around.files[dataset.name]
-        parts = [self._tables.read_path(self._out / path, dataset).select(columns) for path in paths]
-        return pa.concat_tables(parts) if parts else None
+        return joined(self._tables.read_path(self._out / path, dataset).select(columns) for path in paths)
 
 
 def make_associated(work: PatchWork, out: Path, settings: Settings, around: Around) -> StagesResult:

@@ -1,10 +1,10 @@
-"""Run of a night: plan, search on a cluster, stages of the whole night, pages."""
+"""Run of a night: plan, search on a cluster, stages of the whole night."""
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,28 +15,20 @@ from typing import TYPE_CHECKING
 from flows.inputs.source import Source, name_of
 from flows.inputs.source_state import sha256_of
 from flows.nights.association import Association, associate, note_published
-from flows.nights.cluster.local import METHOD
 from flows.nights.cluster.startup import import_engines, start_services
+from flows.nights.night_pages import import_pages, page_process, with_quality, with_reports
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
 from flows.nights.totals import rounded_seconds, summarise_run
 from flows.pipeline.night_plan import plan_nights
 from flows.pipeline.night_work import NightWork
 from flows.pipeline.outcome import Item, Outcome, Plan, trouble_of
-from flows.results.quality.assess import assess
-from flows.results.quality.judge import told
 from flows.runtime.collector import resume_collector
-from flows.runtime.parallel import Caller, end_with_parent, here
+from flows.runtime.parallel import end_with_parent, here
 from flows.runtime.traces import span
-from flows.storage.fence import fenced_task
-from flows.storage.lease import own_fence
-from flows.storage.ledger import Ledger
-from flows.storage.night_sums import settle
-from flows.storage.object_store import configure
 from schemas.errors import Misconfigured, first_of
 from schemas.exposure import ExposureKey
-from schemas.recovery import Recovery
-from schemas.settings import Settings, StoreSettings
+from schemas.settings import Settings
 from schemas.summary import STOPPED, RunSummary, Trouble
 from stages import PIPELINE
 
@@ -47,6 +39,9 @@ if TYPE_CHECKING:
     from flows.nights.meter import Meter
     from flows.nights.nightly import NightRun, Outlet
     from flows.pipeline.plan import Planner
+
+LARGE = 1000
+"""Exposures of a run whose pages are drawn in a process of their own even where nothing is searched."""
 
 
 def run_night(
@@ -89,7 +84,7 @@ def run_night(
         def meanwhile() -> None:
             import_night_stages()
             with suppress(RuntimeError):  # the run has ended, or the process has: where it is needed that is raised
-                call(_import_pages)
+                call(import_pages)
 
         started: Future[Cluster] = Future()
         if settings.cluster.kind == "local":
@@ -118,9 +113,9 @@ def run_night(
         done = perf_counter()
         summary = with_reports(summary, out, settings, progress, call)
         closing.join()
-    report, wall = perf_counter() - done, perf_counter() - start
-    progress.night_done(wall)
-    return _timed(summary, {"report": report, "wall": wall})
+    now = perf_counter()
+    progress.night_done(now - start)
+    return _timed(summary, {"report": now - done, "wall": now - start})
 
 
 _ONE_AT_A_TIME = Lock()
@@ -284,7 +279,8 @@ def nothing_to_search(
     summary = compacted(summary, out, settings, progress)
     if summary.nights and (plan.quarantined or "objects" in summary.seconds):
         # What was published of an exposure may be withdrawn: the page must not show it any more.
-        return with_reports(summary, out, settings, progress)
+        with page_process(settings) if plan.seen > LARGE else nullcontext(here) as call:
+            return with_reports(summary, out, settings, progress, call)
     for night in summary.nights:
         summary = with_quality(summary, night, out, settings)
     pages = [out / "reports" / night / "index.html" for night in summary.nights]
@@ -372,129 +368,3 @@ def _made(
     return summary.model_copy(
         update={"catalogues": dict(rows), "not_run": not_run, "night_failed": tuple(failed), "seconds": seconds}
     )
-
-
-def with_reports(
-    summary: RunSummary, out: Path, settings: Settings, progress: Progress, call: Caller = here
-) -> RunSummary:
-    """Add up what came back of each night, judge it, and make its page with the figures of the run.
-
-    Parameters
-    ----------
-    summary, out, settings, progress
-        Of the run.
-    call
-        Calls what reads catalogues and tiles and draws, which needs many libraries.
-    """
-    for night in summary.nights:
-        progress.say(f"Drawing the page of night {night}.")
-        summary = with_report(summary, night, out, settings, of_run=True, call=call)
-    return summary
-
-
-def with_report(
-    summary: RunSummary, night: str, out: Path, settings: Settings, *, of_run: bool, call: Caller = here
-) -> RunSummary:
-    """Add up what came back of a night, judge it, and make its page; what fails is a warning, no failed night.
-
-    Parameters
-    ----------
-    summary
-        Of the run.
-    night, out, settings
-        Which night, and where.
-    of_run
-        Whether the page tells of the run, too: a stream has none that ends with the night.
-    call
-        As of `with_reports`.
-    """
-    try:
-        found = call(_recoveries, out, night)
-        summary = summary.model_copy(update={"injection": (*summary.injection, *found)})
-        summary = with_quality(summary, night, out, settings, found, call)
-        with span("report", {"night": night}):
-            fence = own_fence(out)
-            task = (_page,) if fence is None else (fenced_task, fence, _page)
-            page = call(*task, out, night, summary if of_run else None)
-        settle(Ledger(out), [night])
-    except Exception as error:
-        warning = f"no page of night {night}: {type(error).__name__}: {error}"
-        return summary.model_copy(update={"warnings": (*summary.warnings, warning)})
-    return summary.model_copy(update={"report": str(page)})
-
-
-@contextmanager
-def page_process(settings: Settings) -> Iterator[Caller]:
-    """Yield what calls functions in a process that is forked as workers are, and has their libraries; else `here`.
-
-    Pages are drawn there: this process would take seconds to import what that takes.
-    """
-    if settings.cluster.kind != "local" or METHOD != "forkserver":
-        yield here
-        return
-    with ProcessPoolExecutor(1, get_context(METHOD), _begin_pages, (settings.store,)) as pool:
-        yield lambda function, *arguments: pool.submit(function, *arguments).result()
-
-
-def _begin_pages(store: StoreSettings) -> None:
-    end_with_parent()
-    configure(store)
-
-
-def _import_pages() -> None:
-    with suppress(Exception):  # where it is needed the same error is raised again
-        from flows.results.page import page
-        from flows.results.quality import measure
-
-        page.warm_up()
-        measure.warm_up()
-
-
-def _recoveries(out: Path, night: str) -> tuple[Recovery, ...]:
-    from flows.results.evaluation.recovery import read_recoveries
-
-    return read_recoveries(out, night)
-
-
-def _page(out: Path, night: str, summary: RunSummary | None) -> Path:
-    from flows.results.page.page import write_report
-
-    return write_report(out, night, summary)
-
-
-def with_quality(
-    summary: RunSummary,
-    night: str,
-    out: Path,
-    settings: Settings,
-    recoveries: tuple[Recovery, ...] | None = None,
-    call: Caller = here,
-) -> RunSummary:
-    """Add the verdicts on a night; that it cannot be judged is a warning, and withholds nothing.
-
-    Parameters
-    ----------
-    summary
-        Of the run.
-    night, out, settings
-        Which night, and where.
-    recoveries
-        What came back of its synthetic streaks, if that is added up already.
-    call
-        As of `with_reports`.
-    """
-    try:
-        record = assess(out, night, settings.quality, recoveries, call=call)
-    except Exception as error:
-        warning = f"quality of night {night} not judged: {type(error).__name__}: {error}"
-        return summary.model_copy(update={"warnings": (*summary.warnings, warning)})
-    if record is None:
-        return summary
-    failed = [
-        Trouble(uri=f"night {night}", code="quality", message=f"night {night}, {one.instrument} {one.band}: {line}")
-        for one in record.judged
-        if settings.quality.fail_night and one.verdict == "fail"
-        for line in told(one)
-    ]
-    quality = {**summary.quality, night: record.judged}
-    return summary.model_copy(update={"quality": quality, "quality_failed": (*summary.quality_failed, *failed)})

@@ -3,7 +3,7 @@
 Each exposure has one file per dataset, until the night has ended and many are joined: `flows.storage.compaction`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -113,8 +113,7 @@ class CatalogStore:
         path = self.night_path(dataset, night)
         paths = [path] if path.exists() else self._patches(dataset, night)
         names = dataset.schema.names if columns is None else list(columns)
-        found = [read_table(one, dataset).select(names) for one in paths]
-        return pa.concat_tables(found) if found else None
+        return joined(read_table(one, dataset).select(names) for one in paths)
 
     def record(self, path: Path) -> DatasetRecord:
         """Describe a published file for the ledger; errors as in `read_table`."""
@@ -133,6 +132,24 @@ class CatalogStore:
         folder = dataset_folder(self._out, dataset.name, night).relative_to(self._out)
         found = self._out.glob(f"{folder.as_posix()}/dataset/Norder=*/Dir=*/Npix=*.parquet")
         return sorted(found, key=lambda path: (path.parts[-5], *(_number(part) for part in path.parts[-3:])))
+
+
+_TOGETHER = 256
+
+
+def joined(tables: Iterable[pa.Table]) -> pa.Table | None:
+    """Return the rows of some tables of one form, in order; None if there is no table.
+
+    They are joined as they come: a table takes kilobytes, however few its rows are.
+    """
+    whole, waiting = list[pa.Table](), list[pa.Table]()
+    for table in tables:
+        waiting.append(table)
+        if len(waiting) == _TOGETHER:
+            whole.append(pa.concat_tables(waiting).combine_chunks())
+            waiting.clear()
+    found = [*whole, *waiting]
+    return pa.concat_tables(found) if found else None
 
 
 def _number(part: str) -> int:

@@ -1,6 +1,7 @@
 """Recovery of the synthetic streaks of a night, from the catalogues `injection`."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from flows.storage.catalog_store import CatalogStore
+from flows.storage.catalog_store import CatalogStore, joined
 from flows.storage.ledger import Ledger
 from kernels.statistics.completeness import LENGTH_EDGES, SNR_EDGES, binned, half_point
 from kernels.statistics.matching import LEAST_VISIBLE
@@ -30,14 +31,16 @@ Bools = NDArray[np.bool_]
 
 def read_recoveries(out: Path, night: str) -> tuple[Recovery, ...]:
     """Add up what is published of a night; see `recoveries`. Files that cannot be read are left out: verify tells."""
-    store, tables = CatalogStore(out), [INJECTION.empty()]
+    found = joined(_injections(out, night))
+    return () if found is None else recoveries(night, found)
+
+
+def _injections(out: Path, night: str) -> Iterator[pa.Table]:
+    store = CatalogStore(out)
     for record in Ledger(out).records(night):
         if INJECTION.name in record.datasets:
-            try:
-                tables.append(store.read(INJECTION, record.key))
-            except BadInput:
-                continue
-    return recoveries(night, pa.concat_tables(tables))
+            with suppress(BadInput):
+                yield store.read(INJECTION, record.key)
 
 
 def recoveries(night: str, table: pa.Table) -> tuple[Recovery, ...]:

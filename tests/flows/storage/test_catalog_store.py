@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import schemas
-from flows.storage.catalog_store import CatalogStore, read_metadata, read_qtable, read_table, unit_of
+from flows.storage import catalog_store
+from flows.storage.catalog_store import CatalogStore, joined, read_metadata, read_qtable, read_table, unit_of
 from schemas.dataset import DatasetError, TableOf, column
 from schemas.dia_source import DIA_SOURCE, HIT
 from schemas.errors import BadInput, Misconfigured, Retryable
@@ -100,6 +101,20 @@ CatalogStore(Path(sys.argv[2])).publish(DIA_SOURCE, KEY, sources(40), "d")
     subprocess.run([sys.executable, "-c", code, Path(__file__).parent, tmp_path / "there"], check=True)
     here = CatalogStore(tmp_path / "here").publish(DIA_SOURCE, KEY, sources(40), "d")
     assert here.read_bytes() == CatalogStore(tmp_path / "there").path(DIA_SOURCE, KEY).read_bytes()
+
+
+@given(st.lists(st.integers(0, 3), max_size=40), st.integers(1, 9))
+def test_small_tables_are_joined_as_they_come(sizes, together):
+    starts = np.cumsum([0, *sizes])
+    tables = [pa.table({"n": np.arange(start, start + size)}) for start, size in zip(starts, sizes, strict=False)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalog_store, "_TOGETHER", together)
+        found = joined(iter(tables))
+    if not tables:
+        assert found is None
+        return
+    assert found.equals(pa.concat_tables(tables))
+    assert found["n"].num_chunks <= len(tables) // together + together
 
 
 def test_refuses_a_table_of_another_form(tmp_path):
