@@ -1,10 +1,10 @@
-"""Run of a night: plan, search on a cluster, stages of the whole night."""
+"""Run of a night: plan, search on a cluster, stages of the whole night, pages."""
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,20 +15,28 @@ from typing import TYPE_CHECKING
 from flows.inputs.source import Source, name_of
 from flows.inputs.source_state import sha256_of
 from flows.nights.association import Association, associate, note_published
+from flows.nights.cluster.local import METHOD
 from flows.nights.cluster.startup import import_engines, start_services
-from flows.nights.night_pages import import_pages, page_process, with_quality, with_reports
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
 from flows.nights.totals import rounded_seconds, summarise_run
 from flows.pipeline.night_plan import plan_nights
 from flows.pipeline.night_work import NightWork
 from flows.pipeline.outcome import Item, Outcome, Plan, trouble_of
+from flows.results.quality.assess import assess
+from flows.results.quality.judge import told
 from flows.runtime.collector import resume_collector
-from flows.runtime.parallel import end_with_parent, here
+from flows.runtime.parallel import Caller, end_with_parent, here
 from flows.runtime.traces import span
+from flows.storage.fence import fenced_task
+from flows.storage.lease import own_fence
+from flows.storage.ledger import Ledger
+from flows.storage.night_sums import settle
+from flows.storage.object_store import configure
 from schemas.errors import Misconfigured, first_of
 from schemas.exposure import ExposureKey
-from schemas.settings import Settings
+from schemas.recovery import Recovery
+from schemas.settings import Settings, StoreSettings
 from schemas.summary import STOPPED, RunSummary, Trouble
 from stages import PIPELINE
 
@@ -84,7 +92,7 @@ def run_night(
         def meanwhile() -> None:
             import_night_stages()
             with suppress(RuntimeError):  # the run has ended, or the process has: where it is needed that is raised
-                call(import_pages)
+                call(_import_pages)
 
         started: Future[Cluster] = Future()
         if settings.cluster.kind == "local":
@@ -157,9 +165,8 @@ def _search(night: "NightRun") -> list[str]:
         warnings.append(f"the flow ended early: {type(error).__name__}: {error}")
     if night.stopping:
         warnings.append("stopped by a signal: what had begun was finished; run again for the rest")
-    for item in night.items:
-        if item.key not in night.totals.finished:
-            night.finished(Outcome(item, "failed", trouble=_unfinished(item, night.stopping, warnings)))
+    for item in (one for one in night.items if one.key not in night.totals.finished):
+        night.finished(Outcome(item, "failed", trouble=_unfinished(item, night.stopping, warnings)))
     return warnings
 
 
@@ -283,9 +290,8 @@ def nothing_to_search(
             return with_reports(summary, out, settings, progress, call)
     for night in summary.nights:
         summary = with_quality(summary, night, out, settings)
-    pages = [out / "reports" / night / "index.html" for night in summary.nights]
-    there = [str(page) for page in pages if page.exists()]
-    return summary.model_copy(update={"report": there[-1] if there else None})
+    pages = (out / "reports" / night / "index.html" for night in reversed(summary.nights))
+    return summary.model_copy(update={"report": next((str(page) for page in pages if page.exists()), None)})
 
 
 def with_catalogues(
@@ -368,3 +374,127 @@ def _made(
     return summary.model_copy(
         update={"catalogues": dict(rows), "not_run": not_run, "night_failed": tuple(failed), "seconds": seconds}
     )
+
+
+def with_reports(
+    summary: RunSummary, out: Path, settings: Settings, progress: Progress, call: Caller = here
+) -> RunSummary:
+    """Add up what came back of each night, judge it, and make its page with the figures of the run.
+
+    Parameters
+    ----------
+    summary, out, settings, progress
+        Of the run.
+    call
+        Calls what reads catalogues and tiles and draws, which needs many libraries.
+    """
+    for night in summary.nights:
+        progress.say(f"Drawing the page of night {night}.")
+        summary = with_report(summary, night, out, settings, of_run=True, call=call)
+    return summary
+
+
+def with_report(
+    summary: RunSummary, night: str, out: Path, settings: Settings, *, of_run: bool, call: Caller = here
+) -> RunSummary:
+    """Add up what came back of a night, judge it, and make its page; what fails is a warning, no failed night.
+
+    Parameters
+    ----------
+    summary
+        Of the run.
+    night, out, settings
+        Which night, and where.
+    of_run
+        Whether the page tells of the run, too: a stream has none that ends with the night.
+    call
+        As of `with_reports`.
+    """
+    try:
+        found = call(_recoveries, out, night)
+        summary = summary.model_copy(update={"injection": (*summary.injection, *found)})
+        summary = with_quality(summary, night, out, settings, found, call)
+        with span("report", {"night": night}):
+            fence = own_fence(out)
+            task = (_page,) if fence is None else (fenced_task, fence, _page)
+            page = call(*task, out, night, summary if of_run else None)
+        settle(Ledger(out), [night])
+    except Exception as error:
+        warning = f"no page of night {night}: {type(error).__name__}: {error}"
+        return summary.model_copy(update={"warnings": (*summary.warnings, warning)})
+    return summary.model_copy(update={"report": str(page)})
+
+
+@contextmanager
+def page_process(settings: Settings) -> Iterator[Caller]:
+    """Yield what calls functions in a process of its own, that is forked as workers are where they are local.
+
+    Pages are drawn there: this process would take seconds to import what that takes, and memory for each exposure.
+    """
+    method = METHOD if settings.cluster.kind == "local" else "spawn"
+    with ProcessPoolExecutor(1, get_context(method), _begin_pages, (settings.store,)) as pool:
+        yield lambda function, *arguments: pool.submit(function, *arguments).result()
+
+
+def _begin_pages(store: StoreSettings) -> None:
+    end_with_parent()
+    configure(store)
+
+
+def _import_pages() -> None:
+    with suppress(Exception):  # where it is needed the same error is raised again
+        from flows.results.page import page
+        from flows.results.quality import measure
+
+        page.warm_up()
+        measure.warm_up()
+
+
+def _recoveries(out: Path, night: str) -> tuple[Recovery, ...]:
+    from flows.results.evaluation.recovery import read_recoveries
+
+    return read_recoveries(out, night)
+
+
+def _page(out: Path, night: str, summary: RunSummary | None) -> Path:
+    from flows.results.page.page import write_report
+
+    return write_report(out, night, summary)
+
+
+def with_quality(
+    summary: RunSummary,
+    night: str,
+    out: Path,
+    settings: Settings,
+    recoveries: tuple[Recovery, ...] | None = None,
+    call: Caller = here,
+) -> RunSummary:
+    """Add the verdicts on a night; that it cannot be judged is a warning, and withholds nothing.
+
+    Parameters
+    ----------
+    summary
+        Of the run.
+    night, out, settings
+        Which night, and where.
+    recoveries
+        What came back of its synthetic streaks, if that is added up already.
+    call
+        As of `with_reports`.
+    """
+    try:
+        record = assess(out, night, settings.quality, recoveries, call=call)
+    except Exception as error:
+        warning = f"quality of night {night} not judged: {type(error).__name__}: {error}"
+        return summary.model_copy(update={"warnings": (*summary.warnings, warning)})
+    if record is None:
+        return summary
+    failed = [
+        Trouble(uri=f"night {night}", code="quality", message=f"night {night}, {one.instrument} {one.band}: {line}")
+        for one in record.judged
+        if settings.quality.fail_night and one.verdict == "fail"
+        for line in told(one)
+    ]
+    quality = {**summary.quality, night: record.judged}
+    return summary.model_copy(update={"quality": quality, "quality_failed": (*summary.quality_failed, *failed)})

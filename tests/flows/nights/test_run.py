@@ -10,10 +10,9 @@ from rich.console import Console
 import flows.nights.nightly
 from flows.inputs.source import Source
 from flows.nights import run as night_catalogues
-from flows.nights.night_pages import with_quality, with_reports
 from flows.nights.nightly import NightRun
 from flows.nights.progress import Progress
-from flows.nights.run import _search, nothing_to_search, with_catalogues
+from flows.nights.run import _search, nothing_to_search, with_catalogues, with_quality, with_reports
 from flows.pipeline.outcome import Item, Plan
 from flows.results.evaluation.recovery import read_recoveries
 from flows.storage.catalog_store import CatalogStore

@@ -7,8 +7,7 @@ import pytest
 from rich.console import Console
 
 from flows.nights import run
-from flows.nights.night_pages import page_process
-from flows.nights.run import nothing_to_search
+from flows.nights.run import nothing_to_search, page_process
 from flows.pipeline.outcome import Plan, PublishedExposure
 from flows.runtime.parallel import here
 from schemas.cluster_settings import ClusterSettings
@@ -18,7 +17,7 @@ from schemas.summary import Trouble
 
 SCRIPT = """
 import os, sys
-from flows.nights.night_pages import import_pages, page_process
+from flows.nights.run import _import_pages, page_process
 from schemas.errors import BadInput
 from schemas.settings import Settings
 
@@ -30,7 +29,7 @@ if __name__ == "__main__":
         other = call(os.getpid)
         assert call(os.getpid) == other != os.getpid()
         assert "torch" not in sys.modules
-        call(import_pages)
+        call(_import_pages)
         assert call(eval, "'flows.results.page.page' in __import__('sys').modules")
         try:
             call(refuse)
