@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.image.noise import MAD_TO_SIGMA
+from kernels.image.order_statistic import median
 from schemas.exposure import Variation
 
 _CELL = 256  # px, about: pixels of which one value of the noise is
@@ -154,18 +155,21 @@ def leave_weightless(usable: NDArray[np.bool_], variance: NDArray[np.float32], u
 
 def _middle(plane: NDArray[np.float32], usable: NDArray[np.bool_]) -> float:
     """Return the median of a cell; NaN where too little of it counts, or where it is not positive."""
-    values = plane[usable]
-    values = values[np.isfinite(values)]
-    middle = float(np.median(values)) if values.size >= max(1, min(_LEAST, usable.size // 4)) else np.nan
+    middle = _median(plane[usable], usable.size)
     return middle if middle > 0 else np.nan
 
 
 def _spread(image: NDArray[np.float32], usable: NDArray[np.bool_]) -> float:
-    """Return the noise of a cell; NaN where too little of it counts."""
+    """Return the noise of a cell; NaN where too little of it counts, or where it has none."""
     values = image[usable]
-    if values.size < max(1, min(_LEAST, usable.size // 4)):
-        return np.nan
-    return _middle(np.abs(image - np.median(values)), usable) * MAD_TO_SIGMA
+    spread = _median(np.abs(values - np.float32(_median(values, usable.size))), usable.size)
+    return spread * MAD_TO_SIGMA if spread > 0 else np.nan
+
+
+def _median(values: NDArray[np.float32], pixels: int) -> float:
+    """Return the median of what is finite of a cell; NaN where that is too little of its ``pixels``."""
+    values = values[np.isfinite(values)]
+    return median(values.astype(np.float64)) if values.size >= max(1, min(_LEAST, pixels // 4)) else np.nan
 
 
 def _filled(values: Floats) -> Floats:
