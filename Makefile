@@ -24,17 +24,20 @@ export OMP_NUM_THREADS ?= 1
 # Hundreds of processes start: each would compile all of our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup night test test-all suite quick lint types imports acceptance services services-stop services-status bench bench-suite gate audit packages weights docs clean
+.PHONY: help install setup night test test-all suite quick lint types imports acceptance services services-stop services-status bench bench-suite gate audit packages weights docs clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
-setup: $(VENV)/.ready  ## Make .venv with exactly the pinned packages; does nothing when nothing changed
+install: $(VENV)/.runtime  ## Make .venv with the pinned packages that runs need (2.3 GB); does nothing when nothing changed
 
-# What installs only: pip's own words are shown when it fails.
+setup: $(VENV)/.ready  ## The same with what tests, training and development need (3.6 GB)
+
+# What installs only: pip's own words are shown when it fails. By its path, so that `import nightstride` finds the package
+# also where this folder, of the same name, lies in the current one.
 define install
-	@$(BIN)/python -m pip install --disable-pip-version-check --editable '$(1)' --constraint deploy/constraints.txt \
-		> $(VENV)/pip.log 2>&1 || { cat $(VENV)/pip.log; exit 2; }
+	@$(BIN)/python -m pip install --disable-pip-version-check --editable '$(1)' --config-settings editable_mode=compat \
+		--constraint deploy/constraints.txt > $(VENV)/pip.log 2>&1 || { cat $(VENV)/pip.log; exit 2; }
 endef
 
 # What a night needs, and nothing that only tests and benchmarks do.
@@ -43,14 +46,14 @@ $(VENV)/.runtime: pyproject.toml deploy/constraints.txt
 		{ echo "Python 3.11 to 3.13 is required, $(PYTHON) is another: make setup PYTHON=python3.11"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ echo "cannot make a virtual environment: apt-get install python3-venv"; exit 2; }
-	@echo "Installing pinned packages into $(VENV): about 2.3 GB, some minutes."
+	@echo "Installing pinned packages into $(VENV): about 2.3 GB, some minutes (tail -f $(VENV)/pip.log)."
 	$(call install,.)
 	@echo "Compiling: half a minute."
 	@$(BIN)/python -m flows.nights.cluster.warm_up
 	@touch $@
 
 $(VENV)/.ready: $(VENV)/.runtime
-	@echo "Installing what tests and training need: 3.6 GB with all of it, some minutes."
+	@echo "Installing what tests and training need: 3.6 GB with all of it, some minutes (tail -f $(VENV)/pip.log)."
 	$(call install,.[dev])
 	@echo "Compiling all detectors, and tests: two minutes."
 	@$(BIN)/python -m flows.nights.cluster.warm_up $(notdir $(basename $(wildcard stages/weights/detect/*.json)))

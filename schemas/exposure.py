@@ -24,6 +24,17 @@ ASSUMPTIONS = {
 }
 """Flags of exposures of which something was assumed, is in doubt or is not known, and what that means."""
 
+TOLD_BY = {
+    "ambiguous_time": "[fits.time]",
+    "assumed_gain": "[fits.gain]",
+    "assumed_psf": "[fits.psf_fwhm]; or its science image: `planes` in [fits], or a manifest",
+    "assumed_site": "longitude_deg in [fits]",
+    "no_time": "[fits.time]",
+    "no_zero_point": "[fits.zero_point]",
+    "unknown_unit": "pixel_unit in [fits]",
+}
+"""Settings by which files of any camera are told what such a flag says is missing."""
+
 
 class Variation(BaseModel):
     """Quantities at the nodes of a mesh over an image: linear in x and y between them, constant beyond."""

@@ -18,7 +18,7 @@ import typer
 from packaging.version import Version
 
 from flows.cli.command import console
-from flows.cli.options import AsJson
+from flows.cli.options import AsJson, Config
 
 if TYPE_CHECKING:
     from schemas.settings import Settings
@@ -37,13 +37,15 @@ class Finding:
     remedy: str = ""
 
 
-def examine(folder: Path) -> tuple[Finding, ...]:
+def examine(folder: Path, config: Path | None = None) -> tuple[Finding, ...]:
     """Check versions, imports, cores, memory, GPU, threads, write access, space and certificates.
 
     Parameters
     ----------
     folder
         Where output would go.
+    config
+        Settings file that names the certificates; None: as any command finds it.
     """
     return (
         check_python(),
@@ -57,16 +59,16 @@ def examine(folder: Path) -> tuple[Finding, ...]:
         check_writable("temporary folder", Path(tempfile.gettempdir())),
         check_disk(folder),
         check_files(folder),
-        *_certificates(),
+        *_certificates(config),
     )
 
 
-def _certificates() -> Iterator[Finding]:
+def _certificates(config: Path | None) -> Iterator[Finding]:
     from flows.runtime.settings import load_settings
     from schemas.errors import Misconfigured
 
     try:
-        yield from check_certificates(load_settings(None), datetime.now(UTC))
+        yield from check_certificates(load_settings(config), datetime.now(UTC))
     except Misconfigured as error:
         yield Finding("settings", "fail", f"{error.where}: {error.problem}", error.remedy)
 
@@ -215,6 +217,7 @@ def check_certificates(settings: "Settings", now: datetime) -> Iterator[Finding]
 
 def doctor(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where output would go.")] = Path(),
+    config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """Check versions, imports, cores, memory, GPU, threads, write access, space and the certificates of the settings.
@@ -223,7 +226,7 @@ def doctor(
     """
     from rich.markup import escape
 
-    findings = examine(out)
+    findings = examine(out, config)
     if as_json:
         typer.echo(json.dumps({"findings": [asdict(finding) for finding in findings]}))
     else:

@@ -93,7 +93,7 @@ def _show(one: "Inspection", console: "Console") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from schemas.exposure import ASSUMPTIONS
+    from schemas.exposure import ASSUMPTIONS, TOLD_BY
 
     console.print(f"\n{one.uri}" + (f" ({one.form})" if one.form else ""), style="bold")
     if one.quantities:
@@ -111,8 +111,13 @@ def _show(one: "Inspection", console: "Console") -> None:
         console.print(f"extensions: {'; '.join(words)}")
     for unused in one.unused:
         console.print(f"not used: {unused.keyword} = {unused.value} ({unused.quantity}?): {unused.why}")
+    for ext in one.extensions:
+        if ext.likely:
+            told = f'planes = {{ {ext.likely} = "{ext.name}" }} in [fits]'
+            console.print(f"not used: extension {ext.name} ({ext.likely}?): if it is, set {told}")
     for flag in one.flags:
-        console.print(f"flag {flag}: {ASSUMPTIONS.get(flag, 'see docs/use/input.md')}", style="bold yellow")
+        cure = f" (settings: {TOLD_BY[flag]})" if flag in TOLD_BY and one.form == "generic" else ""
+        console.print(f"flag {flag}: {ASSUMPTIONS.get(flag, 'see docs/use/input.md')}{cure}", style="bold yellow")
     if one.error is not None:
         console.print(f"CANNOT BE SEARCHED: {one.error}", style="bold red")
 

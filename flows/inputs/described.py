@@ -15,8 +15,8 @@ from flows.inputs.image_rows import Bands, PixelCounts, sample_of
 from flows.inputs.npz_llnl import stack_form
 from flows.inputs.source import RawExposure, Source
 from kernels.image.noise import background_and_noise, noise_correlation
+from kernels.image.noise_map import noise_variation
 from kernels.image.pixel_state import PixelState, filled, pixel_state, usual_scatter
-from kernels.image.variation import noise_variation
 from kernels.psf.flux_error import UNKNOWN_FLATNESS
 from kernels.psf.gaussian_mixture import fwhm_before_pixels, moffat_mixture
 from kernels.psf.psf_field import fit_psf_field, variation_of

@@ -216,7 +216,7 @@ def search_exposures(
     if not plan.todo:
         return nothing_to_search(plan, out, settings, console, meter)
     with span("run", {"exposures": len(plan.todo)}), Progress(console, len(plan.todo), meter) as progress:
-        progress.say(f"{len(plan.todo)} of {plan.seen} exposures to be searched; starting the workers.")
+        progress.say(f"{plan.announcement}; starting the workers.")
         progress.planned(plan)
         summary = compacted(run_night(plan, out, settings, progress, outlet), out, settings, progress)
         return pruned(summary, out, settings, progress)

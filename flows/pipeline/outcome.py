@@ -104,6 +104,16 @@ class Plan:
         """Return the number of sources."""
         return len(self.todo) + self.skipped + len(self.quarantined) + len(self.failed)
 
+    @property
+    def announcement(self) -> str:
+        """Return how many of the sources are to be searched, and how many cannot be, in words."""
+        told = [f"{len(self.todo)} of {self.seen} exposures to be searched"]
+        for what, troubles in (("quarantined", self.quarantined), ("not readable now", self.failed)):
+            codes = sorted({one.code for one in troubles})
+            if codes:
+                told.append(f"{len(troubles)} {what} ({', '.join(codes[:3])}{', ...' if len(codes) > 3 else ''})")
+        return ", ".join(told)
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -10,7 +10,7 @@ from flows.inputs.fits_header import HeaderOrigin
 from flows.inputs.fits_layout import DETECTORS
 from flows.inputs.fits_times import STANDARD
 from flows.results.inspection import Extension, Inspection
-from flows.results.likely_keywords import SATURATIONS, VISITS, ZERO_POINTS
+from flows.results.likely_keywords import PLANES, SATURATIONS, VISITS, ZERO_POINTS
 from schemas.errors import Misconfigured
 
 CHECK = "CHECK"
@@ -136,8 +136,8 @@ def _top(one: Inspection) -> Iterator[str]:
         if chosen is None:
             yield f"# extension = {_name(ext)}  # {CHECK}: HDU {ext.hdu}, {ext.kind}"
         elif ext.used != "difference" and ext.kind == chosen.kind:
-            likely = next((plane for plane, name in _PLANES.items() if name.match(ext.name.upper())), "mask")
-            others = ", ".join(plane for plane in _PLANES if plane != likely)
+            likely = ext.likely or "mask"
+            others = ", ".join(plane for plane in PLANES if plane != likely)
             yield f"# planes = {{ {likely} = {_name(ext)} }}  # or {others}: it has the same sides"
     site, longitude = _origin(one, "longitude_deg"), one.value("longitude_deg")
     if longitude is not None:
@@ -150,15 +150,6 @@ def _top(one: Inspection) -> Iterator[str]:
         yield f"pixel_unit = {_quoted(unit)}  # {said.keyword or f'{CHECK}: no BUNIT'}"
     elif unit is not None:
         yield f'# pixel_unit = "adu"  # {CHECK}: BUNIT is not known here'
-
-
-_PLANES = {
-    "mask": re.compile(r".*(MASK|FLAG)|DQ|BPM"),
-    "science": re.compile(r"SCI|OBJ|NEW"),
-    "template": re.compile(r"REF|TEMPL"),
-    "variance": re.compile(r"VAR"),
-}
-"""Planes of an exposure, and what the names of their HDUs begin with."""
 
 
 def _name(ext: Extension) -> str:

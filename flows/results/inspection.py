@@ -13,6 +13,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from flows.inputs.described import described, stars_psf
 from flows.inputs.files import open_part
 from flows.inputs.fits_damage import damage
+from flows.inputs.fits_generic import GENERIC
 from flows.inputs.fits_header import (
     FitsFormat,
     HeaderCalibration,
@@ -28,7 +29,7 @@ from flows.inputs.fits_layout import extension_name
 from flows.inputs.probe import changed_calibration, changed_identity, format_of, read
 from flows.inputs.source import Source, name_of
 from flows.inputs.wcs_cards import wcs_cards, world_of
-from flows.results.likely_keywords import Unused, unused_keywords
+from flows.results.likely_keywords import PLANES, Unused, unused_keywords
 from kernels.image.pixel_state import usable_pixels
 from kernels.psf.seeing import StarsPsf
 from schemas.errors import BadInput, NightstrideError
@@ -66,12 +67,13 @@ class Quantity(NamedTuple):
 
 
 class Extension(NamedTuple):
-    """HDU of a file: its number, name, kind or sides, and what it is used as ("" for nothing)."""
+    """HDU of a file: its number, name, kind or sides, what it is used as, and which plane it may be ("" for none)."""
 
     hdu: int
     name: str
     kind: str
     used: str
+    likely: str = ""
 
 
 @dataclass(frozen=True)
@@ -339,9 +341,15 @@ def _rounded(value: float) -> float:
 
 def _extensions(known: _Read) -> Iterator[Extension]:
     used = {index: plane for plane, index in known.layout.items()}
+    searched = next((known.headers[index] for index, plane in used.items() if plane == "difference"), None)
+    shape = image_shape(searched) if searched is not None and known.form is GENERIC else None
     for index, header in enumerate(known.headers):
-        kind = " x ".join(map(str, reversed(image_shape(header)))) if is_image(header) else _kind(header)
-        yield Extension(index, extension_name(header), kind, used.get(index, ""))
+        own = image_shape(header) if is_image(header) else None
+        kind = " x ".join(map(str, reversed(own))) if own is not None else _kind(header)
+        name = extension_name(header)
+        fits = index not in used and own is not None and own == shape
+        named = (plane for plane, begins in PLANES.items() if begins.match(name.upper()) and plane not in used.values())
+        yield Extension(index, name, kind, used.get(index, ""), next(named, "") if fits else "")
 
 
 def _kind(header: fits.Header) -> str:

@@ -22,6 +22,14 @@ _READ_NOISES = re.compile(r"RD?NOISE\w?|READNOI\w*|ENOISE")
 _BANDS = re.compile(r"FILT(ER)?\w{0,4}|BAND|PHOTBAND")
 _TIMES = (*CLOCKS, *STANDARD, "DATE-OBS", "JD", "MJD", "OBSMJD", "OBSJD", "DATE-END", "MJD-END", "LST")
 
+PLANES = {
+    "mask": re.compile(r".*(MASK|FLAG)|DQ|BPM"),
+    "science": re.compile(r"SCI|OBJ|NEW"),
+    "template": re.compile(r"REF|TEMPL"),
+    "variance": re.compile(r"VAR"),
+}
+"""Planes of an exposure, and what the names of their HDUs begin with."""
+
 
 @dataclass(frozen=True)
 class Unused:

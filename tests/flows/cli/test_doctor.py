@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import kernels
 from flows.cli import doctor
 from flows.cli.app import app
+from tests.support.cli import nightstride
 
 ROOT = Path(__file__).parents[3]
 
@@ -141,6 +142,15 @@ def test_a_gpu_is_named_and_none_is_needed(monkeypatch, there):
     finding = doctor.check_gpu()
     assert finding.verdict == "pass"
     assert finding.found == ("device 0" if there else "none: the search runs on the processor")
+
+
+def test_certificates_of_the_settings_file_that_is_named_are_looked_at(tmp_path):
+    path = tmp_path / "night.toml"
+    path.write_text('[observe]\nmetrics = "127.0.0.1:9"\nmetrics_cert = "none.pem"\nmetrics_key = "none.key"\n')
+    done = nightstride("doctor", tmp_path, "--config", path, "--json")
+    (found,) = [one for one in done.summary["findings"] if one["name"] == "observe.metrics_cert"]
+    assert (done.code, found["verdict"]) == (1, "fail")
+    assert "observe.metrics_cert" not in nightstride("doctor", tmp_path).stdout
 
 
 def test_a_machine_of_unknown_cores_has_one(monkeypatch):

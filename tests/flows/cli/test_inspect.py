@@ -15,6 +15,12 @@ def test_a_table_and_a_settings_file(cameras, tmp_path):
     assert nightstride("inspect", cameras["sip"].path, "--config", path).code == 0
 
 
+def test_flags_and_extensions_name_the_settings_that_help(cameras):
+    said = nightstride("inspect", cameras["extensions"].path).stdout
+    assert 'not used: extension SCI (science?): if it is, set planes = { science = "SCI" } in [fits]' in said
+    assert "flag no_zero_point: no zero point: fluxes are null (settings: [fits.zero_point])" in said
+
+
 def test_json_is_the_last_line(cameras):
     done = nightstride("inspect", cameras["mosaic_3"].path, cameras["mosaic_7"].path, "--json")
     first, second = done.summary["files"]

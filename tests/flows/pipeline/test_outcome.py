@@ -1,8 +1,8 @@
 from flows.inputs.source import Source
-from flows.pipeline.outcome import Item, total_causes, total_seconds, trouble_of
+from flows.pipeline.outcome import Item, Plan, total_causes, total_seconds, trouble_of
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey
-from schemas.summary import CauseCount
+from schemas.summary import CauseCount, Trouble
 
 ITEM = Item(Source("1.fits"), ExposureKey(night="20260101", visit=1, detector=0), None)
 
@@ -27,3 +27,14 @@ def test_troubles_say_what_and_why_in_one_line():
     defect = trouble_of(ITEM, ZeroDivisionError("over\nzero"))
     assert (defect.code, defect.message) == ("ZeroDivisionError", "ZeroDivisionError: over zero")
     assert trouble_of(ITEM, KeyError()).message == "KeyError: no message"
+
+
+def test_a_plan_says_what_cannot_be_searched():
+    assert Plan((ITEM,), (), 2).announcement == "1 of 3 exposures to be searched"
+    bad = [Trouble(uri="a", code=code, message="") for code in ("truncated", "flood", "truncated")]
+    plan = Plan((ITEM,), (), 0, tuple(bad), (Trouble(uri="b", code="unreadable", message=""),))
+    assert plan.announcement == (
+        "1 of 5 exposures to be searched, 3 quarantined (flood, truncated), 1 not readable now (unreadable)"
+    )
+    many = tuple(Trouble(uri="a", code=code, message="") for code in "abcd")
+    assert Plan((), (), 0, many).announcement.endswith("4 quarantined (a, b, c, ...)")

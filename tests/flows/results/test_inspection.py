@@ -70,6 +70,9 @@ def test_likely_keywords_that_told_nothing_are_named(cameras, name, keyword, qua
 def test_every_extension_is_listed_with_its_use(cameras):
     found = inspected(cameras["extensions"]).extensions
     assert [(one.name, one.used) for one in found] == [("", ""), ("SCI", ""), ("DIFF", "difference"), ("MASK", "")]
+    assert [one.likely for one in found] == ["", "science", "", "mask"]
+    found = inspected(cameras["extensions"], fits={"planes": {"mask": "MASK"}}).extensions
+    assert [one.likely for one in found] == ["", "science", "", ""]
 
 
 def test_an_error_is_told_with_what_was_found_before_it(cameras, tmp_path):

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy.interpolate import RegularGridInterpolator
 
-from kernels.image.variation import evened, leave_weightless, noise_variation, variance_scale, varied
+from kernels.image.noise_map import noise_variation
+from kernels.image.variation import evened, leave_weightless, variance_scale, varied
 from schemas.exposure import Variation
 
 MESH = Variation(

@@ -1,0 +1,91 @@
+"""Variation of the noise over an image."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.image.noise import MAD_TO_SIGMA
+from kernels.image.order_statistic import median
+from schemas.exposure import Variation
+
+_CELL = 256  # px, about: pixels of which one value of the noise is
+_SAMPLE = 20_000  # pixels of a cell that are looked at, about
+_LEAST = 1_000  # of these, for a value of the noise
+_EVEN = 0.1  # noise that varies by less is one number: half of that is what stars do to a cell
+_MOST = 5.0  # times the noise of the image, or a share of it: more is a piece of something else
+
+
+def noise_variation(
+    image: NDArray[np.float32], usable: NDArray[np.bool_], noise: float, variance: NDArray[np.float32] | None = None
+) -> Variation | None:
+    """Measure the noise over an image, relative to that of all of it.
+
+    Parameters
+    ----------
+    image, usable : (ny, nx)
+        Pixels, and which count.
+    noise
+        Of the image, pixel units.
+    variance : (ny, nx)
+        Variance of each pixel as its archive tells, in any unit: only its ratios count, as the size of the noise is
+        measured. The light of bright sources is in it, and a median does not see it.
+
+    Returns
+    -------
+    Variation or None
+        None where it varies by less than 10 %.
+
+    Notes
+    -----
+    Cells of about 256 px: the square root of the median variance; else 1.4826 times the median absolute deviation,
+    which is good to 1 % in a cell. Cells with too few pixels have the value of the nearest that has enough.
+    """
+    rows, columns = (max(1, round(size / _CELL)) for size in image.shape)
+    edges = [np.linspace(0, size, n + 1).astype(int) for size, n in zip(image.shape, (rows, columns), strict=True)]
+    step = max(1, int((image.size / (rows * columns) / _SAMPLE) ** 0.5))
+    cells = [
+        np.s_[edges[0][row] : edges[0][row + 1] : step, edges[1][column] : edges[1][column + 1] : step]
+        for row in range(rows)
+        for column in range(columns)
+    ]
+    seen = np.array([_spread(image[here], usable[here]) for here in cells])
+    if variance is not None:
+        told = np.sqrt([_middle(variance[here], usable[here]) for here in cells])
+        known = np.isfinite(seen / told)
+        seen = told * np.median((seen / told)[known]) if known.any() else seen
+    if not np.isfinite(seen).any():
+        return None
+    relative = _filled(seen.reshape(rows, columns) / noise)
+    if np.ptp(relative) < _EVEN:
+        return None
+    values = np.clip(relative, 1 / _MOST, _MOST).round(4).tolist()
+    steps = [size / n for size, n in zip(image.shape, (rows, columns), strict=True)]
+    nodes = [(0.5 * one - 0.5, one) for one in steps]
+    return Variation(values=(tuple(map(tuple, values)),), y=nodes[0], x=nodes[1])
+
+
+def _middle(plane: NDArray[np.float32], usable: NDArray[np.bool_]) -> float:
+    """Return the median of a cell; NaN where too little of it counts, or where it is not positive."""
+    middle = _median(plane[usable], usable.size)
+    return middle if middle > 0 else np.nan
+
+
+def _spread(image: NDArray[np.float32], usable: NDArray[np.bool_]) -> float:
+    """Return the noise of a cell; NaN where too little of it counts, or where it has none."""
+    values = image[usable]
+    spread = _median(np.abs(values - np.float32(_median(values, usable.size))), usable.size)
+    return spread * MAD_TO_SIGMA if spread > 0 else np.nan
+
+
+def _median(values: NDArray[np.float32], pixels: int) -> float:
+    """Return the median of what is finite of a cell; NaN where that is too little of its ``pixels``."""
+    values = values[np.isfinite(values)]
+    return median(values.astype(np.float64)) if values.size >= max(1, min(_LEAST, pixels // 4)) else np.nan
+
+
+def _filled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Replace NaN by the value of the nearest cell that has one."""
+    known = np.argwhere(np.isfinite(values))
+    for row, column in np.argwhere(~np.isfinite(values)):
+        nearest = known[np.square(known - (row, column)).sum(1).argmin()]
+        values[row, column] = values[tuple(nearest)]
+    return values
