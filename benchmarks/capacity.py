@@ -5,6 +5,7 @@ Computed from capacity.json, which `benchmarks.capacity_constants` and `benchmar
 
 import argparse
 import json
+from dataclasses import replace
 
 from benchmarks.capacity_constants import FILE
 from benchmarks.capacity_model import (
@@ -122,6 +123,9 @@ def main() -> None:
     """Print, and if wanted write, the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--survey", choices=SURVEYS, help="default: all")
+    parser.add_argument("--visits", type=int, help="of a night; default: the survey's")
+    parser.add_argument("--detectors", type=int, help="images of a visit; default: the survey's")
+    parser.add_argument("--side", nargs=2, type=int, metavar=("NY", "NX"), help="of an image, px; default: the survey's")
     parser.add_argument(
         "--core-hour", type=float, help="price of a core for an hour, in any currency: costs are printed in the same"
     )
@@ -130,7 +134,11 @@ def main() -> None:
     chosen = parser.parse_args()
     names = [chosen.survey] if chosen.survey else list(SURVEYS)
     prices = (chosen.core_hour, chosen.gib_month)
-    texts = [section(SURVEYS[name], science, prices) for name in names for science in (False, True)]
+    given = {"visits": chosen.visits, "detectors": chosen.detectors, "shape": chosen.side and tuple(chosen.side)}
+    own = {name: value for name, value in given.items() if value is not None}
+    if own and chosen.write:
+        parser.error("--write is for the surveys as they are")
+    texts = [section(replace(SURVEYS[name], **own), science, prices) for name in names for science in (False, True)]
     publish("capacity", "\n\n".join((measured_on(), *texts)), chosen.write, PAGE, weights=())
 
 
