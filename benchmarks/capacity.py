@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--survey", choices=SURVEYS, help="default: all")
     parser.add_argument("--visits", type=int, help="of a night; default: the survey's")
     parser.add_argument("--detectors", type=int, help="images of a visit; default: the survey's")
-    parser.add_argument("--side", nargs=2, type=int, metavar=("NY", "NX"), help="of an image, px; default: the survey's")
+    parser.add_argument("--side", nargs=2, type=int, metavar=("NY", "NX"), help="of an image, px; likewise")
     parser.add_argument(
         "--core-hour", type=float, help="price of a core for an hour, in any currency: costs are printed in the same"
     )
