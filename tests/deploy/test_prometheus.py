@@ -62,8 +62,15 @@ def test_an_alert_looks_at_what_is_exported_and_says_what_to_do(rule):
     for name, matched in asked(rule["expr"]).items():
         assert name in known
         assert matched <= known[name] | {"instance", "job"}
-    assert rule["labels"]["severity"] in ("warning", "critical")
-    assert set(rule["annotations"]) == {"summary", "description"}
+    assert rule["labels"]["severity"] in ("info", "warning", "critical")
+    assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_an_alert_leads_to_a_page_that_names_it(rule):
+    page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+    text = (ROOT / page).with_suffix(".md").read_text()
+    assert f"`{rule['alert']}`" in text.partition(f"\n## {anchor.capitalize()}\n")[2].partition("\n## ")[0]
 
 
 def test_each_alert_is_tried_quiet_and_firing():
