@@ -298,13 +298,22 @@ class LocalRecords:
         yield from self._paged(night, ", ".join(COLUMNS), condition)
 
     def stamp(self, night: str) -> str:
-        """Return size, time and change counter of a night's file, which each change changes; empty if there is none."""
+        """Return size, time and change counter of a night's file, which each change changes; empty if there is none.
+
+        Raises
+        ------
+        Misconfigured
+            This user may not read it (``not_readable``).
+        """
+        path = self._night(night).path
         try:
-            found = self._night(night).path.stat()
-            with self._night(night).path.open("rb") as file:
+            found = path.stat()
+            with path.open("rb") as file:
                 counter = file.read(28)[24:].hex()  # https://www.sqlite.org/fileformat.html, file change counter
         except FileNotFoundError:
             return ""
+        except PermissionError:
+            raise _unreadable(path) from None
         return f"{found.st_size} {found.st_mtime_ns} {counter}"
 
     def patches(self, night: str) -> Iterator[tuple[str, bytes]]:

@@ -1,4 +1,7 @@
+import os
 import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import sleep
 
 import pytest
@@ -43,6 +46,32 @@ def test_gives_back_what_was_put(tmp_path):
     ledger.remove(record().key)
     ledger.remove(record().key)
     assert ledger.get(record().key) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_whoever_may_not_read_it_is_told_so():
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        Ledger(Path(folder)).put(record())
+        child = os.fork()
+        if child == 0:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            ledger = Ledger(Path(folder))
+            looks = (lambda: ledger.stamp("20260101"), lambda: list(ledger.records("20260101")))
+            os._exit(sum(_refused(look) for look in looks))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+
+
+def _refused(look):
+    try:
+        look()
+    except Misconfigured as error:
+        return error.code == "not_readable"
+    except BaseException:
+        return False
+    return False
 
 
 def test_records_come_in_numerical_order_and_by_night(tmp_path):
