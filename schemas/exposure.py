@@ -14,8 +14,11 @@ SCHEMA_VERSION = 1
 ASSUMPTIONS = {
     "ambiguous_time": "keywords of the time contradict each other: DATE-OBS was taken",
     "assumed_gain": "the header's GAIN was taken as electrons per adu",
-    "assumed_psf": "no star and no header tells the PSF: 2.5 px were assumed; fluxes are rough",
+    "assumed_psf": "no star and no header tells the PSF: 2.5 px were assumed; fluxes and lengths are rough, and trails "
+    "may be missed",
     "assumed_site": "the longitude of the site was assumed: the night may be split or named after another day",
+    "high_background": "the background is far from 0, as of an image that nothing was subtracted from: is it a science "
+    "image?",
     "no_time": "no time: 2000-01-01 was assumed",
     "no_wcs": "no place on the sky",
     "no_zero_point": "no zero point: fluxes are null",

@@ -106,7 +106,9 @@ def forced(
     ] = False,
     at: Annotated[
         str | None,
-        typer.Option(metavar="RA,DEC", help="Or one target at rest: degrees, or h:m:s,d:m:s. Nothing is published."),
+        typer.Option(
+            metavar="RA,DEC", help="Or one target at rest: degrees, or like 12:34:56,-1:23:45. Nothing is published."
+        ),
     ] = None,
     night: Night = None,
     sigma: Annotated[float, typer.Option(min=1.0, max=10.0, help="S/N of the upper limits, and of a detection.")] = 3.0,

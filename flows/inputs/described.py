@@ -26,6 +26,7 @@ from schemas.exposure import ExposureInfo, PsfModel
 from schemas.pixels import WINDOW, is_large
 
 _ASSUMED_FWHM, _ASSUMED_ERR = 2.5, 1.0
+_PEDESTAL = 10.0  # times the noise: subtraction leaves less, and a sky has more
 _FIELD_STARS = 200  # that tell how the PSF changes over the image
 _SAME_WIDTH = 0.25  # a header may well tell the seeing of another moment, no more
 
@@ -86,6 +87,8 @@ def _seen(raw: RawExposure, planes: Mapping[str, Any], state: PixelState, counts
     image = filled(difference, state.mask, background)
     psf, doubts = _psf({**planes, "image": image}, state.usable, raw)
     flags = {*raw.flags, *doubts, *(["infinite_values"] if counts.infinite else [])}
+    if "science" not in planes and abs(background) > _PEDESTAL * noise:
+        flags.add("high_background")
     correlation = noise_correlation(image, state.usable, background, noise)
     shape = raw.planes["difference"].shape
     # A sample of a large image does not say where it is from.

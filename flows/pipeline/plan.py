@@ -351,5 +351,6 @@ def _conflict(item: Item, holder: str) -> BadInput:
         name_of(item.source),
         f"says it is exposure {item.key.name} of night {item.key.night}, as {holder} does, but the files differ.",
         "keep one of them; where that one is in quarantine, the next run takes the other. Of detectors of one camera, "
-        "name the keyword that tells them apart in the settings, section [fits.detector]; of visits, [fits.visit].",
+        "name the keyword that tells them apart in the settings, section [fits.detector]; of visits, [fits.visit]. If "
+        "one is the science image of the other, list both in exposures.csv, in the columns difference and science.",
     )

@@ -1,5 +1,6 @@
 """Report of a night to the Minor Planet Center: what is new in it, written, and submitted once."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,14 +18,15 @@ from flows.publish.ades_record import MEASURED, AdesContext, AdesObservation
 from flows.publish.ades_rules import problems_of
 from flows.publish.submissions import Submissions, Submitted
 from kernels.orbits.designations import tracklet_name
-from kernels.sky.observatories import GEOCENTRE, OBSERVATORIES
+from kernels.sky.observatories import GEOCENTRE
 from schemas.ades import AdesSettings, AdesTelescope, ReportedDetection, SubmissionRecord
-from schemas.errors import BadInput, Misconfigured, choice
+from schemas.errors import BadInput, Misconfigured
 
 NOT_SET = "NOT SET"
 """Stands, in a draft, for what the settings do not give."""
 
 _NO_CODE, _NO_APERTURE = "XXX", 999.0
+_CODE = re.compile(r"[0-9A-Za-z][0-9]{2}")
 
 
 class ReportSummary(BaseModel):
@@ -223,9 +225,9 @@ def _values(one: AdesObservation) -> dict[str, str]:
 
 def _context(settings: AdesSettings, station: str, corrections: bool) -> tuple[AdesContext, tuple[str, ...]]:
     """Return the header, and the settings that it lacks."""
-    if station and (station not in OBSERVATORIES or station == GEOCENTRE):
-        problem = f"{station!r} is no code of an observatory that is known here."
-        remedy = f"{choice(station, OBSERVATORIES)} A new one goes into kernels/sky/observatories.py."
+    if station == GEOCENTRE or (station and not _CODE.fullmatch(station)):
+        problem = f"{station!r} is no code of an observatory on the ground."
+        remedy = "write its three characters in https://minorplanetcenter.net/iau/lists/ObsCodes.html."
         raise Misconfigured("setting", "ades.mpc_code", problem, remedy)
     known = TELESCOPES.get(station, AdesTelescope())
     telescope = known.model_copy(update=settings.telescope.model_dump(exclude_none=True))

@@ -132,13 +132,16 @@ def _top(one: Inspection) -> Iterator[str]:
     chosen = next((ext for ext in images if ext.used == "difference"), None)
     if chosen is not None and len(images) > 1:
         yield f"extension = {_name(chosen)}  # HDU {chosen.hdu}, {chosen.kind}"
-    for ext in images:
-        if chosen is None:
-            yield f"# extension = {_name(ext)}  # {CHECK}: HDU {ext.hdu}, {ext.kind}"
-        elif ext.used != "difference" and ext.kind == chosen.kind:
-            likely = ext.likely or "mask"
-            others = ", ".join(plane for plane in PLANES if plane != likely)
-            yield f"# planes = {{ {likely} = {_name(ext)} }}  # or {others}: it has the same sides"
+    if chosen is None:
+        yield from (f"# extension = {_name(ext)}  # {CHECK}: HDU {ext.hdu}, {ext.kind}" for ext in images)
+    else:
+        others = [ext for ext in images if ext.used != "difference" and ext.kind == chosen.kind]
+        likely = {ext.likely: _name(ext) for ext in reversed(others) if ext.likely}
+        spare = (plane for plane in PLANES if plane not in likely)
+        likely |= dict(zip(spare, (_name(ext) for ext in others if not ext.likely), strict=False))
+        if likely:
+            told = ", ".join(f"{plane} = {name}" for plane, name in likely.items())
+            yield f"# planes = {{ {told} }}  # {CHECK}: of the same sides; {', '.join(PLANES)}"
     site, longitude = _origin(one, "longitude_deg"), one.value("longitude_deg")
     if longitude is not None:
         if site.keyword:
@@ -231,9 +234,12 @@ def _calibration(one: Inspection) -> Iterator[str]:
         if row.keyword in SATURATIONS:
             yield f"\n# [fits.saturation]  # {CHECK}: {row.value}, in {unit} of this image?"
             yield f"# keyword = {_quoted(row.keyword)}"
-    yield "\n# [fits.psf_fwhm]  # stars are measured without it\n# keywords = []"
+    yield "\n# [fits.psf_fwhm]  # stars are measured without it\n# keywords = []  # or value = ..., px"
     if (fwhm := one.value("psf_fwhm")) is not None:
-        yield f"# found here: {fwhm} px before the pixels blur it, beta {one.value('psf_beta')}"
+        beta, how = one.value("psf_beta"), "assumed" if "assumed_psf" in one.flags else "found"
+        yield f"# {how} here: {fwhm} px before the pixels blur it, beta {beta}"
+        if how == "assumed":
+            yield f"# [fits.psf_beta]  # with both, errors of fluxes are those of the noise\n# value = {beta}"
 
 
 def _is_number(text: str) -> bool:

@@ -18,6 +18,8 @@ MOST = 20
 """So many troubles are listed; the rest are counted."""
 
 
+_MOST_PAGES = 2
+
 LINES = 10
 """So many lines say what came of a run and what to do next."""
 
@@ -109,8 +111,7 @@ def _wrong(summary: RunSummary) -> Iterator[str]:
 
 def _next(summary: RunSummary, out: Path | None) -> Iterator[str]:
     """Yield what to do next."""
-    if summary.report is not None:
-        yield f"page: {summary.report}"
+    yield from (f"page: {page}" for page in _pages(summary))
     if out is not None and summary.detections:
         yield f"Next: nightstride explain {out} ID, nightstride vet {out}; --verbose shows all figures."
     elif out is not None and summary.exposures.quarantined + summary.exposures.failed:
@@ -148,8 +149,19 @@ def show_summary(summary: RunSummary, console: Console) -> None:
         console.print(words, highlight=False, markup=False, soft_wrap=True, style="bold yellow")
     for warning in summary.warnings:
         console.print(f"warning: {warning}", highlight=False, markup=False)
-    if summary.report is not None:
-        console.print(f"page: {summary.report}", highlight=False, markup=False, soft_wrap=True)
+    for page in _pages(summary):
+        console.print(f"page: {page}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _pages(summary: RunSummary) -> list[str]:
+    """Return the pages of the nights of a run; of many, of the last ones."""
+    if summary.report is None:
+        return []
+    reports, slash, name = summary.report.rpartition("/")
+    folder, _, night = reports.rpartition("/")
+    if night not in summary.nights:
+        return [summary.report]
+    return [f"{folder}/{night}{slash}{name}" for night in summary.nights[-_MOST_PAGES:]]
 
 
 def assumed_words(summary: RunSummary) -> Iterator[str]:

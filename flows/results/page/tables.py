@@ -165,6 +165,7 @@ _NOTES = {
     "assumed_site": "site assumed",
     "ambiguous_time": "time in doubt",
     "psf_differs": "PSF of header and stars differ",
+    "high_background": "background far from 0",
     "unknown_unit": "unit not known",
 }
 

@@ -95,6 +95,17 @@ def test_with_no_mapping_the_usual_keywords_do(write):
     assert info.visit == round(info.midpoint_mjd_tai * 864000)
 
 
+def test_a_sky_that_was_not_subtracted_is_asked_about(write, sky):
+    source = write()
+    with fits.open(source.uri, mode="update") as file:
+        noise = float(np.std(file[0].data))
+        file[0].data = file[0].data + np.float32(8 * noise)
+    assert "high_background" not in info_of(source).flags
+    with fits.open(source.uri, mode="update") as file:
+        file[0].data = file[0].data + np.float32(100 * noise)
+    assert "high_background" in info_of(source).flags
+
+
 def test_visits_without_a_number_differ_by_their_times(write):
     first, _ = prepare(write(), Settings())
     second, _ = prepare(write(DATE_OBS="2024-03-01T22:00:01"), Settings())

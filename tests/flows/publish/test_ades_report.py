@@ -277,6 +277,12 @@ def test_an_observatory_that_is_not_known_is_refused(night, code):
         draft_report(night[0], NIGHT, SETTINGS.model_copy(update={"mpc_code": code}), "psv")
 
 
+def test_an_observatory_beyond_those_known_here_is_taken_at_its_word(tmp_path):
+    publish_linked(tmp_path)
+    draft = draft_report(tmp_path, NIGHT, SETTINGS.model_copy(update={"mpc_code": "Z21"}), "psv")
+    assert all(one.startswith("ades.telescope.") for one in draft.summary.missing)  # whose it is nobody knows here
+
+
 def test_a_night_that_is_not_there_or_was_not_linked_is_refused(tmp_path, night):
     with pytest.raises(Misconfigured, match="holds no night 20261104"):
         draft_report(night[0], "20261104", SETTINGS, "psv")

@@ -88,6 +88,17 @@ def test_an_image_beside_the_difference_is_proposed_by_its_name(cameras, tmp_pat
     assert f'# planes = {{ {plane} = "{name}" }}' in settings_text(inspected(tmp_path / "x.fits"))
 
 
+def test_images_beside_the_difference_are_proposed_in_one_line(cameras, tmp_path):
+    names = ["SCI", "A", "NEW", "DQ", "B"]
+    with fits.open(cameras["extensions"].path) as file:
+        image = next(hdu for hdu in file if "DIFF" in hdu.name)
+        others = [fits.ImageHDU(image.data, name=name) for name in names]
+        fits.HDUList([file[0], image, *others]).writeto(tmp_path / "x.fits")
+    (line,) = [line for line in settings_text(inspected(tmp_path / "x.fits")).splitlines() if "# planes" in line]
+    said = tomllib.loads(line.removeprefix("# "))["planes"]
+    assert said == {"science": "SCI", "mask": "DQ", "template": "A", "variance": "B"}
+
+
 def test_formats_that_are_known_need_no_settings():
     with pytest.raises(Misconfigured, match="no file"):
         settings_text([])

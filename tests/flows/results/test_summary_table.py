@@ -172,6 +172,14 @@ def test_ten_lines_say_what_was_found_and_what_to_do_next():
     assert not any("worker" in line for line in lines)
 
 
+def test_pages_of_several_nights_are_named():
+    nights = ("20260101", "20260102", "20260103")
+    change = {"nights": nights, "report": "out/reports/20260103/index.html"}
+    pages = [f"page: out/reports/{night}/index.html" for night in nights[1:]]
+    assert [line for line in in_short(Path("out"), **change) if line.startswith("page")] == pages
+    assert all(page in shown(**change) for page in pages)
+
+
 def test_the_movers_of_no_known_object_are_counted_and_the_best_named(tmp_path):
     publish_tracklets(tmp_path, "20260101", [("", 3, 0.5), ("(433) Eros", 5, 0.1), ("", 4, 0.25)])
     found = in_short(tmp_path, nights=("20260101",), catalogues={"tracklet": 3})[1]
