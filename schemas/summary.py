@@ -40,6 +40,9 @@ QUARANTINED = 3
 STOPPED = "stopped"
 """Code of exposures that were not begun because a signal asked the run to stop."""
 
+CLUSTER_LOST = "cluster_lost"
+"""Code of exposures that were on their way when the scheduler was lost."""
+
 
 class ExposureCounts(BaseModel):
     """Exposures by outcome; they add up, or the summary is refused."""
@@ -158,7 +161,9 @@ class RunSummary(BaseModel):
         default=(), description="Why alerts were not sent; they wait for the next run, or `nightstride alerts publish`."
     )
     warnings: tuple[str, ...] = Field(default=(), description="What went wrong beside the exposures.")
-    stopped: bool = Field(default=False, description="Whether a signal ended the run before its work was done.")
+    stopped: bool = Field(
+        default=False, description="Whether a signal, or the loss of the cluster, ended the run early."
+    )
 
     @property
     def exit_code(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from distributed import Client, KilledWorker
+from distributed.client import FutureCancelledError
 
 from flows.inputs.fits_header import exposure_end
 from flows.inputs.source import name_of
@@ -39,6 +40,7 @@ from schemas.errors import BACKOFF_S, BadInput, Misconfigured, Retryable
 from schemas.ledger import DatasetRecord
 from schemas.pixels import Tile
 from schemas.settings import Settings
+from schemas.summary import CLUSTER_LOST
 from stages import PIPELINE
 
 SYNTHETIC = tuple(stage.gives.name for stage in PIPELINE if isinstance(stage.gives, TableOf) and stage.gives.synthetic)
@@ -113,6 +115,8 @@ class ExposureRun:
                 killed += error.allowed_failures + 1
                 if killed > error.allowed_failures + 1:
                     return self._quarantined(item, _deadly(item, killed))
+            except FutureCancelledError:
+                return self.recorder.failed(item, trouble_of(item, _lost(item)))
             except Exception as error:  # a full disk, or a defect: this exposure fails, the night goes on
                 return self.recorder.failed(item, trouble_of(item, error))
 
@@ -251,6 +255,11 @@ def task_call(
     if terms is not None:
         call = (admitted, terms, *call)
     return call
+
+
+def _lost(item: Item) -> Retryable:
+    remedy = "see to the scheduler, and run again: that run brings the night together."
+    return Retryable(CLUSTER_LOST, name_of(item.source), "was being searched when the cluster was lost.", remedy)
 
 
 def _deadly(item: Item, workers: int) -> BadInput:

@@ -29,7 +29,7 @@ from flows.runtime.traces import Fields, bound, span
 from flows.storage.lease import own_fence
 from schemas.exposure import ExposureKey
 from schemas.settings import Settings
-from schemas.summary import Trouble
+from schemas.summary import CLUSTER_LOST, Trouble
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -182,6 +182,14 @@ class NightRun:
     def stopping(self) -> bool:
         """Return whether no further exposure is to be begun."""
         return self.shutdown.asked
+
+    @property
+    def cut_short(self) -> bool:
+        """Return whether the next run is to bring its nights together: with what is published by then.
+
+        Objects at rest have the ids of what was published first, and what was on its way is published in any order.
+        """
+        return self.stopping or any(one.code == CLUSTER_LOST for one in self.totals.failed)
 
     def finished(self, outcome: Outcome) -> None:
         """Record the outcome of an exposure."""

@@ -1,5 +1,6 @@
 import asyncio
 import io
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 from distributed import Client, KilledWorker
+from distributed.client import FutureCancelledError
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -16,6 +18,7 @@ from flows.inputs.source_state import sha256_of
 from flows.nights import exposure_run, exposure_work
 from flows.nights.exposure_run import ExposureRun, shared_out
 from flows.nights.exposure_work import Published, Searched
+from flows.nights.nightly import NightRun
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
 from flows.pipeline.lineage import Stored, trace
@@ -213,6 +216,19 @@ def test_what_workers_cannot_bear_takes_back_nothing_that_is_published(drive, pu
     record = Ledger(tmp_path / "out").get(KEY)
     assert (record.status, record.datasets) == ("done", published.datasets)
     assert record.reason.partition(":")[0] in ("memory", "killed_workers")
+
+
+def test_a_lost_scheduler_is_named_and_leaves_the_night_to_the_next_run(drive, tmp_path):
+    lost = FutureCancelledError("store-1", "scheduler-connection-lost", "Client lost the connection")
+    outcome = drive(store=(9, lost))
+    assert (outcome.status, outcome.trouble.code) == ("failed", "cluster_lost")
+    assert outcome.trouble.message.endswith("run again: that run brings the night together.")
+    night = NightRun([], tmp_path, Settings(), None, Progress(Console(quiet=True), 0), lambda: None)
+    assert not night.cut_short
+    night.finished(replace(outcome, trouble=outcome.trouble.model_copy(update={"code": "ZeroDivisionError"})))
+    assert not night.cut_short
+    night.finished(outcome)
+    assert night.cut_short
 
 
 def test_a_defect_fails_the_exposure_alone(drive):
