@@ -38,6 +38,8 @@ def tree(tmp_path):
     """A tree of one kernel, one module that imports it, and their tests."""
     files = {
         "pyproject.toml": '[tool.pytest.ini_options]\nmarkers = ["slow: minutes", "other: another"]\n',
+        "kernels/__init__.py": "",
+        "kernels/image/__init__.py": "",
         "kernels/image/one.py": MODULE,
         "kernels/image/two.py": "from kernels.image.one import within\n\nFOUND = [within(n) for n in range(9)]\n",
         "tests/kernels/image/test_one.py": (
