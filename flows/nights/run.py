@@ -112,7 +112,7 @@ def run_night(
         summary = summarise_run(plan, night.totals, warnings)
         waiting = max(0.0, workers.workers * elapsed["search"] - sum(summary.seconds.values()))
         summary = _timed(summary, {"waiting": waiting, **elapsed})
-        if night.cut_short:  # whoever asked wants it to end: the next run brings the nights together
+        if night.cut_short:  # the next run brings the nights together
             return _timed(summary, {"wall": perf_counter() - start}).model_copy(update={"stopped": True})
         import_night_stages()
         summary = with_catalogues(summary, out, settings, progress, workers)

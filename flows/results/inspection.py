@@ -347,9 +347,9 @@ def _extensions(known: _Read) -> Iterator[Extension]:
         own = image_shape(header) if is_image(header) else None
         kind = " x ".join(map(str, reversed(own))) if own is not None else _kind(header)
         name = extension_name(header)
-        fits = index not in used and own is not None and own == shape
+        beside = index not in used and own is not None and own == shape
         named = (plane for plane, begins in PLANES.items() if begins.match(name.upper()) and plane not in used.values())
-        yield Extension(index, name, kind, used.get(index, ""), next(named, "") if fits else "")
+        yield Extension(index, name, kind, used.get(index, ""), next(named, "") if beside else "")
 
 
 def _kind(header: fits.Header) -> str:

@@ -85,7 +85,7 @@ def assess(
 
 def _known(before: QualityRecord, made_of: str, out: Path) -> bool:
     """Return whether a record is of what a night is made from now, or says that this cannot be measured."""
-    return before.digest == made_of or before.unread == _readable(made_of, out, before.night)
+    return before.digest == made_of or (before.unread != "" and before.unread == _readable(made_of, out, before.night))
 
 
 def _readable(made_of: str, out: Path, night: str) -> str:
