@@ -1,5 +1,6 @@
 """Search of an image in memory."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,6 @@ from schemas.exposure import PsfModel
 
 if TYPE_CHECKING:
     from astropy.time import Time
-
-UNITS = ("adu", "nJy")
-"""Units of pixels."""
 
 
 def search(
@@ -54,15 +52,17 @@ def search(
     zero_point, zero_point_err
         AB magnitude of one pixel unit, and its error. None: fluxes and magnitudes are null, unless ``unit`` is nJy.
     gain
-        Electrons per pixel unit. None: the errors of fluxes have no noise of the source itself.
+        Electrons per pixel unit, of rates per adu; what is in electrons needs none. None: the errors of fluxes have no
+        noise of the source itself.
     saturation
         Level of ``science`` from which a pixel is saturated, pixel units.
     time, exposure_time
-        Middle of the exposure (astropy Time, or MJD TAI), and its length, s. Without a time ``midpointMjdTai`` is null.
+        Middle of the exposure (astropy Time, or MJD TAI), and its length, s, by which rates are multiplied to count
+        electrons. Without a time ``midpointMjdTai`` is null.
     band
         Filter.
     unit
-        adu or nJy. None: that of ``array`` if it has one, else adu.
+        adu, adu/s, electron, electron/s or nJy. None: that of ``array`` if it has one, else adu.
     settings
         File of settings (TOML). None: ``nightstride.toml`` in the working folder if there is one, and the environment,
         as of every command.
@@ -80,7 +80,7 @@ def search(
     Misconfigured
         The settings are wrong, or a model is missing.
     """
-    from flows.pipeline.search_array import ArrayFacts, search_array
+    from flows.pipeline.search_array import PIXEL_UNITS, ArrayFacts, search_array
     from flows.runtime.settings import load_settings
 
     given: Any = array
@@ -100,19 +100,21 @@ def search(
         mjd_tai=_mjd_tai(time),
         exposure_time_s=exposure_time,
         band=band,
-        pixel_unit=_one_unit(unit, found_unit),
+        pixel_unit=_one_unit(unit, found_unit, PIXEL_UNITS),
     )
     found = search_array(pixels, facts, load_settings(None if settings is None else Path(settings)))
     return Table(MemoryRows("dia_source", found.rows))
 
 
-def _one_unit(given: str | None, found: str | None) -> str:
+def _one_unit(given: str | None, found: str | None, known: Sequence[str]) -> str:
     if given in (None, found):
         return found or "adu"
-    if given in UNITS and found is None:
+    if given in known and found is None:
         return given
     problem = (
-        f"is {given}, must be {' or '.join(UNITS)}." if found is None else f"is {given}, that of the array {found}."
+        f"is {given}, must be one of {', '.join(known)}."
+        if found is None
+        else f"is {given}, that of the array {found}."
     )
     raise BadInput("bad_unit", "array in memory: unit", problem, "convert the array, or leave the unit out.")
 
@@ -140,11 +142,13 @@ def _plain(array: Any) -> tuple[Any, str | None]:
         return numbers, None
     from astropy import units
 
+    from flows.pipeline.search_array import PIXEL_UNITS
+
     quantity = units.Quantity(numbers, unit, copy=False, subok=False)
-    for name in UNITS:
+    for name in PIXEL_UNITS:
         if units.Unit(unit).is_equivalent(name):
             return quantity.to_value(name), name
     raise BadInput(
-        "bad_unit", "array in memory", f"has the unit {unit}, must be adu or one of flux density (nJy).",
+        "bad_unit", "array in memory", f"has the unit {unit}, must be one of {', '.join(PIXEL_UNITS)}.",
         "convert it, or give its plain numbers and unit='adu' with their zero_point.",
     )  # fmt: skip

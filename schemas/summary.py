@@ -31,6 +31,9 @@ class Causes:
     counts: Mapping[str, CauseCount]
 
 
+BRIGHT_UNRELIABLE = "bright_unreliable"
+"""Candidates of S/N 15 at least without such a cause, which reliability alone keeps from being published."""
+
 ELAPSED = ("startup", "search", "associate", "objects", "report", "wall")
 """Keys of a summary's seconds that are elapsed time, not worker time."""
 

@@ -26,10 +26,11 @@ from schemas.exposure import ExposureInfo
 from schemas.pixels import DIFFERENCE, MASK, SCIENCE, VARIANCE
 from schemas.settings import MeasureSettings
 from schemas.stage import Context, Model, Result, Stage, Weights, as_found, piecewise_memory
-from schemas.summary import Causes
+from schemas.summary import BRIGHT_UNRELIABLE, CauseCount, Causes
 
 _MOST = 4096  # what the 12 bits of the rank hold
 _RATHER = 0.5  # probability
+_BRIGHT = 15.0  # S/N
 _CLASSES = (*(f"p{kind.capitalize()}" for kind in KINDS), "pArtefact")
 
 
@@ -50,8 +51,9 @@ def measure(inputs: Mapping[str, Any], context: Context) -> Result:
     -------
     Result
         `DIA_SOURCE` rows, and how many candidates had which known cause of false streaks
-        (`kernels.measure.vetoes.evidence`). What is fainter than ``min_snr`` or refused there is not given; trails with
-        a class are, if they are rather real than not. What is rather a satellite than not has its class.
+        (`kernels.measure.vetoes.evidence`), or were bright and not reliable enough. What is fainter than ``min_snr`` or
+        refused there is not given; trails with a class are, if they are rather real than not. What is rather a
+        satellite than not has its class.
 
     Raises
     ------
@@ -67,6 +69,8 @@ def measure(inputs: Mapping[str, Any], context: Context) -> Result:
     least_of_each = np.where(_classed(table), np.float32(least_classed), np.float32(least))
     published = (reliability >= least_of_each) & _publishable(table, context)
     causes = count_causes(table["flags"].to_numpy(), published)
+    bright = _publishable(table, context) & (table["snr"].to_numpy() >= _BRIGHT)
+    causes[BRIGHT_UNRELIABLE] = CauseCount(refused=int((bright & ~published).sum()))
     table = _classified(table.filter(pa.array(published)))
     info = _exposure(context)
     if len(table) > _MOST:

@@ -23,11 +23,16 @@ settings.load_profile("nightstride")
 
 TRIED_AGAIN = ("slow", "services", "faults")
 
+SERVICES = {"moto", "server", "browser"}
+"""Fixtures that start an S3 server or a browser: tests that use them are marked `services`."""
+
 
 def pytest_collection_modifyitems(items):
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
     for item in items:
+        if SERVICES & set(item.fixturenames):
+            item.add_marker(pytest.mark.services)
         if any(map(item.get_closest_marker, TRIED_AGAIN)):
             item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=5))
     start_numba()

@@ -15,9 +15,12 @@ from flows.cli.options import AsJson, Night, Out, RunConfig, counted, output_fol
 from flows.cli.tables import show_rows
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from flows.nights.association import AssociationSummary
     from flows.results.prune import Removal, Room
     from kernels.linking.tracklets import Tracklet
+    from schemas.forced import ForcedSummary
     from schemas.settings import Settings
 
 
@@ -117,7 +120,7 @@ def forced(
     """Measure the flux of each target on every exposure that covers it, seen or not, and publish it.
 
     With --at the one target is measured and shown, and what was published for a list stays. Exit code 0: all done; 1:
-    some rows of the list or some exposures could not be used; 2: bad usage or list.
+    some rows of the list or some exposures could not be used, or the place of --at is on none; 2: bad usage or list.
     """
     from contextlib import nullcontext
 
@@ -155,10 +158,24 @@ def forced(
             summary = summarise_targets(known, left_out, bar, rows)
     tell_forced(summary, shown)
     show_forced(summary, rows.table, shown if as_json else console())
+    _end_forced(summary, rows.table, None if at is None else (out, night, ra, dec), as_json)
+
+
+def _end_forced(
+    summary: "ForcedSummary", rows: "pa.Table", at: tuple[Path, str | None, float, float] | None, as_json: bool
+) -> None:
+    from flows.results.forced.run import trails_at
+
+    more, code = dict[str, Any](), summary.exit_code
+    if at is not None:
+        with refusals(as_json):
+            crossing = trails_at(*at)
+        for line in crossing:
+            tell(f"{line}: the flux is that of a point there; `nightstride explain` shows the trail.")
+        more, code = {"measured": rows.to_pylist(), "trails": crossing}, 1 if summary.not_covered else code
     if as_json:
-        more = {} if at is None else {"measured": rows.table.to_pylist()}
         typer.echo(json.dumps(summary.model_dump(mode="json") | more))
-    raise typer.Exit(summary.exit_code)
+    raise typer.Exit(code)
 
 
 def _place(text: str) -> tuple[float, float]:

@@ -1,8 +1,10 @@
 """Run of one exposure on the cluster: all at once, or store, search tile by tile, measure and publish."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from distributed.client import FutureCancelledError
 
 from flows.inputs.fits_header import exposure_end
 from flows.inputs.source import name_of
+from flows.nights.cluster.cluster import Cluster
 from flows.nights.cluster.worker_check import WorkerTerms, admitted
 from flows.nights.exposure_work import (
     Published,
@@ -31,12 +34,13 @@ from flows.nights.recorder import Recorder
 from flows.pipeline.lineage import Stored
 from flows.pipeline.outcome import Item, Outcome, trouble_of
 from flows.runtime.log import observed, origin
-from flows.runtime.traces import bound, note, of_exposure, span
+from flows.runtime.traces import bound, note, of_exposure, span, wanted
 from flows.storage.fence import Fence, fenced_task
 from flows.storage.layout import tile_path
 from schemas.dataset import TableOf
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BACKOFF_S, BadInput, Misconfigured, Retryable
+from schemas.exposure import ExposureKey
 from schemas.ledger import DatasetRecord
 from schemas.pixels import Tile
 from schemas.settings import Settings
@@ -48,6 +52,9 @@ SYNTHETIC = tuple(stage.gives.name for stage in PIPELINE if isinstance(stage.giv
 
 DAMAGED = frozenset({"damaged_tiles", "unreadable_catalogue"})
 """Codes of faults of what an earlier run had kept: the exposure is searched once more, from its source."""
+
+MANY = 16
+"""Exposures left for each worker from which on these alone keep all workers busy: one task searches each of them."""
 
 # What finishes an exposure goes before what begins another: few are on the way at any time.
 _STORE, _SEARCH, _FINISH = 0, 1, 2
@@ -73,6 +80,10 @@ class ExposureRun:
         What workers must meet; None: nothing.
     fence
         What has to be there whenever a worker publishes; None: nothing.
+    ahead
+        Exposures that are being stored already: each is taken from here when it is its turn.
+    searched
+        Called whenever all tiles of an exposure are searched: less than all workers may have work from then on.
     """
 
     client: Client
@@ -83,6 +94,8 @@ class ExposureRun:
     tasks: int = 1
     terms: WorkerTerms | None = None
     fence: Fence | None = None
+    ahead: MutableMapping[ExposureKey, Future[Stored]] = field(default_factory=dict)
+    searched: Callable[[], object] = lambda: None
 
     async def __call__(self, item: Item) -> Outcome:
         """Search one exposure; whatever goes wrong with it alone becomes its outcome.
@@ -162,12 +175,11 @@ class ExposureRun:
         self.recorder.stored(item, done.stored)
         self.progress.stored(done.windows)
         self.progress.searched(done.windows)
+        self.searched()
         return done
 
     async def _shared(self, item: Item) -> Worked:
-        stored: Stored = await self._submit(
-            "store", _STORE, store_exposure, item.source, item.key, item.sha256, self.out, self.settings
-        )
+        stored = await self._stored(item)
         self.recorder.stored(item, stored)
         left = left_of(stored, item.record, self.out, self.settings)
         self.progress.stored(left.windows)
@@ -179,7 +191,17 @@ class ExposureRun:
             for one in searches:
                 one.cancel()
             raise
+        self.searched()
         return worked(stored, item.record, left, searched, await self._finished(path, searched, stored, left.kept))
+
+    async def _stored(self, item: Item) -> Stored:
+        """Store an exposure; where that began ahead and failed, it is done as if it had not."""
+        if (begun := self.ahead.pop(item.key, None)) is not None:
+            with suppress(Exception):
+                return await asyncio.wrap_future(begun)
+        given = (item.source, item.key, item.sha256, self.out, self.settings)
+        stored: Stored = await self._submit("store", _STORE, store_exposure, *given)
+        return stored
 
     async def _searched(self, path: Path, tiles: Sequence[Tile]) -> Searched:
         found: Searched = await self._submit(
@@ -234,6 +256,33 @@ class ExposureRun:
         cluster = self.settings.cluster
         name = cluster.inference_resource if inference else cluster.other_resource
         return {name: 1} if name is not None else None
+
+
+@contextmanager
+def stored_ahead(
+    workers: Cluster, items: Sequence[Item], out: Path, settings: Settings, fence: Fence | None = None
+) -> Iterator[dict[ExposureKey, Future[Stored]]]:
+    """Begin to store the first exposures, one for each local worker: these are ready before the flow's server.
+
+    Yields what becomes of each: of none where many exposures are left, whose tasks do all at once, or where traces or
+    logs are wanted, in which every task is a part of its exposure. What is on its way at the end is given up.
+    """
+    many, followed = len(items) >= MANY * workers.workers, origin() is not None or wanted()
+    if many or followed or settings.cluster.kind != "local":
+        yield {}
+        return
+    with workers.client() as client, ThreadPoolExecutor(workers.workers) as waiting:
+
+        def store(item: Item) -> Stored:
+            call = task_call("store", store_exposure, fence, workers.terms)
+            given = (item.source, item.key, item.sha256, out, settings)
+            stored: Stored = client.submit(*call, *given, key=f"store-{uuid4().hex}", priority=_STORE).result()
+            return stored
+
+        try:
+            yield {item.key: waiting.submit(store, item) for item in items[: workers.workers]}
+        finally:
+            client.close()  # first: whoever waits for it ends
 
 
 def task_call(

@@ -5,7 +5,8 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from itertools import groupby
@@ -20,10 +21,11 @@ from prefect.cache_policies import NO_CACHE
 from flows.inputs.source import name_of
 from flows.nights.association import associate
 from flows.nights.cluster.cluster import Cluster
-from flows.nights.exposure_run import ExposureRun
+from flows.nights.exposure_run import MANY, ExposureRun
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
 from flows.nights.totals import NightTotals
+from flows.pipeline.lineage import Stored
 from flows.pipeline.outcome import Item, Outcome
 from flows.runtime.traces import Fields, bound, span
 from flows.storage.lease import own_fence
@@ -93,9 +95,6 @@ class Shutdown:
 LEAST_TASKS = 4
 """Tasks that search one exposure: few cost little, and the last exposures of a night still occupy several workers."""
 
-MANY = 16
-"""Exposures left for each worker from which on these alone keep all workers busy: one task searches each of them."""
-
 
 class Outlet(Protocol):
     """Sends the alerts of visits that are published; what fails there fails nothing here."""
@@ -124,12 +123,17 @@ class NightRun:
     outlet
         Sends alerts; None: none are sent.
     meanwhile
-        Called in a thread as soon as all exposures are handed out.
+        Called in a thread once, when all exposures are handed out and the tiles of one of the last are searched: fewer
+        than all workers have work then.
+    ahead
+        Exposures that are being stored already.
 
     Attributes
     ----------
     shutdown
         Whether it has been asked to stop.
+    handed_out
+        Whether all exposures are, and ``meanwhile`` is still to be called.
     begun
         Time of `time.perf_counter` from which on exposures were handed out, s.
     fence
@@ -140,8 +144,10 @@ class NightRun:
     """
 
     __slots__ = (
+        "ahead",
         "begun",
         "fence",
+        "handed_out",
         "items",
         "meanwhile",
         "out",
@@ -164,9 +170,12 @@ class NightRun:
         started: Callable[[], Cluster],
         outlet: Outlet | None = None,
         meanwhile: Callable[[], object] = lambda: None,
+        ahead: MutableMapping[ExposureKey, Future[Stored]] | None = None,
     ) -> None:
         self.items, self.out, self.settings = items, out, settings
         self.outlet, self.meanwhile, self.started = outlet, meanwhile, started
+        self.ahead = {} if ahead is None else ahead
+        self.handed_out = False
         self.recorder, self.progress = recorder, progress
         self.fence = own_fence(out)
         self.totals = NightTotals()
@@ -190,6 +199,12 @@ class NightRun:
         Objects at rest have the ids of what was published first, and what was on its way is published in any order.
         """
         return self.stopping or any(one.code == CLUSTER_LOST for one in self.totals.failed)
+
+    def searched(self) -> None:
+        """Call ``meanwhile``, the first time after all exposures were handed out."""
+        if self.handed_out:
+            self.handed_out = False
+            threading.Thread(target=self.meanwhile).start()
 
     def finished(self, outcome: Outcome) -> None:
         """Record the outcome of an exposure."""
@@ -256,8 +271,7 @@ async def _visits(night: NightRun, slots: asyncio.Semaphore) -> None:
             await handed_out.wait()
             if night.stopping:
                 return
-        # Not at once: what is handed out has to be sent first.
-        threading.Timer(0.1, night.meanwhile).start()
+        night.handed_out = True
 
 
 async def turn(
@@ -307,6 +321,8 @@ async def visit(
                 night.tasks,
                 night.cluster.terms,
                 night.fence,
+                night.ahead,
+                night.searched,
             )
             outcome = await run(item)
             night.finished(outcome)

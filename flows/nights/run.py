@@ -1,8 +1,8 @@
 """Run of a night: plan, search on a cluster, stages of the whole night, pages."""
 
 import asyncio
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
@@ -17,9 +17,11 @@ from flows.inputs.source_state import sha256_of
 from flows.nights.association import Association, associate, note_published
 from flows.nights.cluster.local import METHOD
 from flows.nights.cluster.startup import import_engines, start_services
+from flows.nights.joined_catalogues import compacted, take_apart
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
 from flows.nights.totals import rounded_seconds, summarise_run
+from flows.pipeline.lineage import Stored
 from flows.pipeline.night_plan import plan_nights
 from flows.pipeline.night_work import NightWork
 from flows.pipeline.outcome import Item, Outcome, Plan, trouble_of
@@ -76,6 +78,7 @@ def run_night(
     import flows.nights.nightly  # noqa: F401
     from flows.nights.cluster.cluster import cluster, warm_up
     from flows.nights.cluster.memory import require_fit
+    from flows.nights.exposure_run import stored_ahead
     from flows.nights.nightly import NightRun
 
     resume_collector()
@@ -87,6 +90,7 @@ def run_night(
             up.enter_context(progress.watched(workers))
             require_fit([item.source for item in plan.todo], settings, workers.memory_bytes)
             warm_up(workers, settings)
+            ahead.update(up.enter_context(stored_ahead(workers, plan.todo, out, settings, own_fence(out))))
             return workers
 
         def meanwhile() -> None:
@@ -94,6 +98,7 @@ def run_night(
             with suppress(RuntimeError):  # the run has ended, or the process has: where it is needed that is raised
                 call(_import_pages)
 
+        ahead: dict[ExposureKey, Future[Stored]] = {}
         started: Future[Cluster] = Future()
         if settings.cluster.kind == "local":
             started = up.enter_context(ThreadPoolExecutor(1)).submit(start_workers)  # the flow begins beside it
@@ -102,7 +107,7 @@ def run_night(
         take_apart(plan.todo, out)
         recorder = Recorder(out, settings, PIPELINE, sha256_of)
         call = stack.enter_context(page_process(settings))
-        night = NightRun(plan.todo, out, settings, recorder, progress, started.result, outlet, meanwhile)
+        night = NightRun(plan.todo, out, settings, recorder, progress, started.result, outlet, meanwhile, ahead)
         import_engines()
         server.wait()
         warnings = _search(night)
@@ -220,43 +225,6 @@ def search_exposures(
         progress.planned(plan)
         summary = compacted(run_night(plan, out, settings, progress, outlet), out, settings, progress)
         return pruned(summary, out, settings, progress)
-
-
-def compacted(summary: RunSummary, out: Path, settings: Settings, progress: Progress) -> RunSummary:
-    """Join the catalogues of nights that have many; that it fails is a warning."""
-    if settings.catalogs.compact_from is None or summary.stopped:
-        return summary
-    from flows.storage.compaction import compact
-
-    try:
-        fewer = sum(compact(out, night, settings.catalogs.compact_from, _in_a_process) for night in summary.nights)
-    except Exception as error:
-        warning = f"catalogues were not joined: {type(error).__name__}: {error}"
-        return summary.model_copy(update={"warnings": (*summary.warnings, warning)})
-    if fewer:
-        progress.say(f"Joined catalogues: {fewer} files fewer.")
-    return summary
-
-
-def take_apart(items: Sequence[Item], out: Path) -> None:
-    """Give exposures that are made again catalogues of their own, where those of their night have been joined.
-
-    Errors as in `flows.storage.compaction.extract`.
-    """
-    from flows.storage.compaction import extract
-
-    names = defaultdict[Path, set[str]](set)
-    for record in (one for item in items for one in (item.record, *item.superseded) if one is not None):
-        for entry in record.datasets.values():
-            names[(out / entry.path).parent].add(record.name)
-    for folder, of_exposures in names.items():
-        extract(folder, of_exposures, out / "staging")
-
-
-def _in_a_process(function: Callable[..., object], *arguments: object) -> None:
-    """Call a function in a new process, whose memory is free again afterwards."""
-    with ProcessPoolExecutor(1, get_context("spawn"), end_with_parent) as pool:
-        pool.submit(function, *arguments).result()
 
 
 def pruned(summary: RunSummary, out: Path, settings: Settings, progress: Progress) -> RunSummary:

@@ -27,6 +27,9 @@ WHERE = "array in memory"
 WIDEST = 100.0
 """FWHM of a PSF at most, px."""
 
+PIXEL_UNITS = ("adu", "adu/s", "electron", "electron/s", "nJy")
+"""Units that pixels may have."""
+
 _NO_TIME = 0.0
 _DATES = (40587.0, 88069.0)  # MJD of 1970 and 2100
 
@@ -57,7 +60,7 @@ class ArrayFacts(NamedTuple):
     zero_point, zero_point_err
         AB magnitude of one pixel unit of flux, and its error.
     gain
-        Electrons per pixel unit.
+        Electrons per pixel unit, or, where the pixels are rates, per unit of what they are rates of.
     saturation
         Level from which pixels of the science image are saturated, pixel units.
     mjd_tai, exposure_time_s
@@ -65,7 +68,7 @@ class ArrayFacts(NamedTuple):
     band
         Filter.
     pixel_unit
-        adu or nJy.
+        One of `PIXEL_UNITS`.
     """
 
     wcs: Any = None
@@ -138,7 +141,7 @@ def _raw(planes: Mapping[str, NDArray[Any]], facts: ArrayFacts) -> RawExposure:
         exposure_time_s=facts.exposure_time_s,
         zero_point=facts.zero_point,
         zero_point_err=facts.zero_point_err,
-        gain=facts.gain,
+        gain=_gain(facts),
         saturation=facts.saturation,
         wcs_header=cards,
         psf=_psf(facts.psf),
@@ -148,6 +151,21 @@ def _raw(planes: Mapping[str, NDArray[Any]], facts: ArrayFacts) -> RawExposure:
         source_uri=WHERE,
         source_sha256=sha256(np.ascontiguousarray(planes["difference"]).tobytes()).hexdigest(),
     )
+
+
+def _gain(facts: ArrayFacts) -> float | None:
+    """Return the electrons of a pixel unit; None where that is not known."""
+    what, per, _ = facts.pixel_unit.partition("/")
+    if what == "electron" and facts.gain not in (None, 1.0):
+        raise _bad("bad_gain", "gain", f"is {facts.gain!r}, and the pixels are electrons already", "leave it out")
+    gain = 1.0 if what == "electron" else facts.gain
+    if gain is None or not per:
+        return gain
+    if facts.exposure_time_s > 0:
+        return gain * facts.exposure_time_s
+    if facts.gain is None:
+        return None
+    raise _bad("bad_gain", "gain", "of pixels that are rates needs the exposure time", "give exposure_time, s")
 
 
 def _number(given: Any, name: str, least: float, most: float) -> float:

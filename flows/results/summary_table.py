@@ -65,7 +65,9 @@ def _found(summary: RunSummary, out: Path | None) -> Iterator[str]:
     yield f"Found: {summary.detections:,} detections" + (
         "." if tracklets is None else f", {tracklets:,} tracklets{_movers(out, nights) if tracklets else ''}."
     )
-    bands = [f"{one.band} {one.verdict.replace('_', ' ')}" for some in summary.quality.values() for one in some]
+    judged = [one for some in summary.quality.values() for one in some]
+    several = len({one.instrument for one in judged}) > 1
+    bands = [f"{f'{one.instrument} ' if several else ''}{one.band} {one.verdict.replace('_', ' ')}" for one in judged]
     back = [f"{one.recovered:,} of {one.n:,}" for one in summary.injection if one.band is None]
     told = [f"quality {', '.join(bands)}"] if 0 < len(bands) <= MOST else []
     told += [f"synthetic streaks recovered {', '.join(back)}"] if 0 < len(back) <= MOST else []

@@ -1,6 +1,6 @@
 """Detectors, made from their weights and cards."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import scipy
@@ -16,7 +16,7 @@ from kernels.search.candidate_search import CandidateSearch, Judge, TreeJudge, T
 from kernels.search.dense_search import DenseSearch
 from kernels.search.detector import Detector, WindowScorer, choose_device
 from kernels.search.fused_search import Screen, screen_layers
-from kernels.search.linear_chain import Precision, has_bfloat16
+from kernels.search.linear_chain import Precision, convolves_bfloat16, has_bfloat16
 from kernels.search.region_search import RegionSearch
 from schemas.errors import Misconfigured
 from schemas.model_card import ModelCard
@@ -72,7 +72,7 @@ def build_detector(weights: Weights, settings: DetectSettings) -> Detector:
         return _window_scorer(weights, settings, where)
     if kind == "cells":
         cells = StreakNet(int(card.input["channels"]), card.input["dilations"])
-        exact = _precision(settings.precision, where)
+        exact = _precision(settings.precision, where, convolves_bfloat16)
         net = _with_weights(cells, arrays).to(where, getattr(torch, exact), memory_format=torch.channels_last)
         return DenseSearch(net, where, card)
     if kind == "regions":
@@ -94,7 +94,7 @@ def _window_scorer(weights: Weights, settings: DetectSettings, where: torch.devi
     net = _with_weights(BasicCnn(int(card.input["bands"]), int(card.input.get("side", 26))), weights.arrays)
     threshold = card.threshold if settings.threshold is None else settings.threshold
     screen = _screen(weights.companion) if weights.companion is not None and where.type == "cpu" else None
-    exact = _precision(settings.precision, where)
+    exact = _precision(settings.precision, where, has_bfloat16)
     floor = float(scipy.special.logit(threshold))
     return WindowScorer(net.to(where), card, where, exact, floor, settings.batch, screen, settings.stride)
 
@@ -104,9 +104,12 @@ def _with_weights(net: torch.nn.Module, arrays: Arrays) -> Any:
     return net.eval()
 
 
-def _precision(wanted: Literal["auto", "float32", "bfloat16"], where: torch.device) -> Precision:
+def _precision(
+    wanted: Literal["auto", "float32", "bfloat16"], where: torch.device, is_fast: Callable[[], bool]
+) -> Precision:
+    """Return the precision that is asked, or, for ``auto``, bfloat16 where a GPU or this processor is fast at it."""
     if wanted == "auto":
-        return "bfloat16" if where.type == "cuda" or has_bfloat16() else "float32"
+        return "bfloat16" if where.type == "cuda" or is_fast() else "float32"
     return wanted
 
 

@@ -1,7 +1,9 @@
 """Linear layers of a window network, in batches of one size, on the processor."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -70,9 +72,27 @@ class LinearChain:
 
 def has_bfloat16() -> bool:
     """Return whether this processor multiplies bfloat16 itself: where it does not, bfloat16 is slower than float32."""
+    return _supports("_is_avx512_bf16_supported") or _supports("_is_amx_tile_supported")
+
+
+def convolves_bfloat16() -> bool:
+    """Return whether this processor convolves bfloat16 faster than float32.
+
+    Those of Intel do with tiles (AMX) alone: with AVX512-BF16 they take 1.6 times as long, and others 0.6 times.
+    """
+    return has_bfloat16() and (_supports("_is_amx_tile_supported") or not _is_of_intel())
+
+
+def _is_of_intel() -> bool:
+    with suppress(OSError):
+        return "GenuineIntel" in Path("/proc/cpuinfo").read_text()
+    return False
+
+
+def _supports(name: str) -> bool:
     # Private to torch, and the only place where it tells; without it, float32 is right too.
-    tests = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
-    return any(test is not None and test() for test in tests)
+    test = getattr(torch.cpu, name, None)
+    return test is not None and bool(test())
 
 
 @dataclass(frozen=True)

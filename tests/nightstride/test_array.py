@@ -84,6 +84,21 @@ def test_a_width_says_nothing_of_the_wings_and_errors_say_so():
     assert abs(row["psfFlux"] - 20_000) < 2.5 * row["psfFluxErr"]
 
 
+def test_electrons_and_rates_have_the_errors_of_the_counts_they_are(pixels):
+    known = {"psf": 2.4, "zero_point": 26.0}
+    counts = ns.search(pixels, gain=2.0, **known).to_arrow()
+    rate = {"zero_point": 26.0 - 2.5 * np.log10(30), "exposure_time": 30.0, "psf": 2.4}
+    more = 2.5 * np.log10(2)
+    for same in (
+        ns.search(2 * pixels, unit="electron", psf=2.4, zero_point=26.0 + more),
+        ns.search(pixels / 30 * u.adu / u.s, gain=2.0, **rate),
+        ns.search(2 * pixels / 30, unit="electron/s", **rate | {"zero_point": rate["zero_point"] + more}),
+    ):
+        np.testing.assert_allclose(same.to_arrow()["trailFluxErr"], counts["trailFluxErr"], rtol=2e-3)
+        np.testing.assert_allclose(same.to_arrow()["trailFlux"], counts["trailFlux"], rtol=2e-3)
+    assert ns.search(2 * pixels / 30, unit="electron/s", psf=2.4).to_arrow().num_rows == counts.num_rows
+
+
 def test_a_stamp_of_the_psf_is_as_good_as_its_width(pixels):
     stamp = trail_image((25, 25), 12.0, 12.0, 0.0, 0.0, moffat_mixture(2.2, 3.0))
     by_stamp, by_model = ns.search(pixels, psf=stamp), ns.search(pixels, psf=ns.PsfModel(fwhm_px=2.2))
@@ -152,9 +167,11 @@ OK = np.random.default_rng(1).normal(0, 1, (64, 64)).astype(np.float32)
         (OK, {"wcs": 3}, "give an astropy WCS"),
         (OK, {"wcs": fits.Header({"CRVAL1": 3.0})}, "wcs: the header has no keyword"),
         (OK, {"gain": -3.0}, "gain: "),
+        (OK, {"gain": 1.5, "unit": "electron"}, "gain: is 1.5, and the pixels are electrons already"),
+        (OK, {"gain": 1.5, "unit": "adu/s"}, "gain: of pixels that are rates needs the exposure time"),
         (OK * u.m, {}, "has the unit m"),
         (OK * u.nJy, {"unit": "adu"}, "unit: is adu, that of the array nJy"),
-        (OK, {"unit": "counts"}, "unit: is counts, must be adu or nJy"),
+        (OK, {"unit": "counts"}, "unit: is counts, must be one of adu, adu/s, electron"),
     ],
 )
 def test_what_makes_no_sense_is_refused(array, options, says):

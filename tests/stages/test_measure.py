@@ -232,6 +232,14 @@ def test_what_is_dark_is_no_detection():
     assert len(STAGE(inputs(truth=dark), context()).rows) == 0
 
 
+def test_bright_candidates_that_are_left_out_as_unreliable_are_counted():
+    weak = (*CANDIDATES[:2], (*CANDIDATES[2][:4], 3.0))
+    _, causes = STAGE(inputs(weak), context())
+    (left_out,) = [row for row in measure_all(inputs(weak), context()).to_pylist() if row["reliability"] == 0]
+    assert left_out["snr"] > 15
+    assert causes.counts["bright_unreliable"] == CauseCount(refused=1)
+
+
 def test_candidates_are_counted_by_cause_published_or_not():
     hit = pixels()
     hit[39:42, 60] += 900  # a cosmic ray, where nothing else is
@@ -240,6 +248,7 @@ def test_candidates_are_counted_by_cause_published_or_not():
     assert causes.counts["cosmic_ray"] == CauseCount(refused=1)
     assert causes.counts["spike"] == causes.counts["satellite"] == CauseCount()
     assert len(table) == 3
+    assert causes.counts["bright_unreliable"] == CauseCount()
     (ray,) = [row for row in measure_all(given, context()).to_pylist() if abs(row["x"] - 60) + abs(row["y"] - 40) < 3]
     assert ray["reliability"] == 1  # refused against the verdict
     assert ray["cosmicRayEvidence"] >= 1.5

@@ -56,7 +56,13 @@ def bucket(s3):
     return located(f"s3://{s3.new_bucket()}/some/out")
 
 
-@pytest.fixture(params=["local", "moto", pytest.param("ceph", marks=[pytest.mark.slow, pytest.mark.services])])
+@pytest.fixture(
+    params=[
+        "local",
+        pytest.param("moto", marks=pytest.mark.services),
+        pytest.param("ceph", marks=[pytest.mark.slow, pytest.mark.services]),
+    ]
+)
 def out(request, tmp_path, monkeypatch):
     """An empty output folder: on this machine, and in a bucket of each server."""
     if request.param == "local":

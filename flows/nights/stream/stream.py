@@ -21,11 +21,12 @@ from flows.inputs.source import name_of
 from flows.inputs.source_state import sha256_of
 from flows.nights.cluster.cluster import Cluster
 from flows.nights.cluster.startup import start_services
+from flows.nights.joined_catalogues import compacted, take_apart
 from flows.nights.meter import StreamMeter
 from flows.nights.nightly import NightRun, Outlet, Shutdown, turn
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
-from flows.nights.run import compacted, planner, take_apart, with_catalogues, with_report
+from flows.nights.run import planner, with_catalogues, with_report
 from flows.nights.stream.intake import Intake
 from flows.nights.stream.stop import Stop
 from flows.nights.totals import NightTotals, combined, summarise_run

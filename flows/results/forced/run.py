@@ -7,18 +7,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.results.catalogue_rows import CatalogueRows
 from flows.results.forced.exposure import measure_exposure
 from flows.results.forced.targets import ForcedTargets
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.digest import digest
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore
+from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured, NoWork
 from schemas.forced import FORCED_SOURCE, ForcedFlag, ForcedSummary, Note
 from schemas.ledger import ExposureRecord
@@ -208,6 +211,32 @@ def show_forced(summary: ForcedSummary, rows: pa.Table, console: Console) -> Non
         highlight=False,
         soft_wrap=True,
     )
+
+
+TRAIL = 3.0
+"""S/N of its length from which on a detection is told to be a trail, and its distance from a place, arcsec."""
+
+
+def trails_at(out: Path, night: str | None, ra: float, dec: float) -> list[str]:
+    """Return a line for each published trail that crosses a place, deg: its flux is not that of a point there."""
+    turn, near = float(np.cos(np.radians(dec))), 1 / 60
+    box = (pc.field("dec") > dec - near) & (pc.field("dec") < dec + near)
+    if turn > near:
+        away = (pc.field("ra") - ra) * turn
+        box &= ((away > -near) & (away < near)) | (away > 360 * turn - near) | (away < near - 360 * turn)
+    columns = ["diaSourceId", "visit", "detector", "ra", "dec", "trailLength", "trailLengthErr", "trailAngle"]
+    rows = CatalogueRows(out, DIA_SOURCE, None if night is None else (night,)).read(columns, box)
+    told = []
+    for row in rows.to_pylist():
+        length, error, angle = row["trailLength"], row["trailLengthErr"], np.radians(row["trailAngle"] or 0.0)
+        if length is None or not length > TRAIL * (error or 0.0):
+            continue
+        east, north = ((ra - row["ra"] + 180) % 360 - 180) * turn * 3600, (dec - row["dec"]) * 3600
+        along, across = east * np.sin(angle) + north * np.cos(angle), east * np.cos(angle) - north * np.sin(angle)
+        if np.hypot(max(0.0, abs(along) - length / 2), across) <= TRAIL:
+            name = f"{row['visit']}-{row['detector']}"
+            told.append(f"{row['diaSourceId']}, a trail of {length:.1f} arcsec on exposure {name}, crosses the place")
+    return told
 
 
 def tell_forced(summary: ForcedSummary, console: Console) -> None:

@@ -23,6 +23,10 @@ RATES = (("rate_ra_cosdec", "rate_dec"), ("rate", "position_angle"))
 EPOCHS = ("epoch", "epoch_utc")
 """Two ways to state when the position holds: MJD TAI and MJD UTC."""
 
+_OF_OBJECT = ["diaObjectId", "ra", "dec", "radecMjdTai", "pmRa", "pmDec", "pmRaErr", "pmDecErr"]
+_SIGMA = 5.0  # of a proper motion that is followed: others would lead away
+_MAS_A = 1000 * 365.25 * 24  # mas / a in 1 arcsec / h
+
 
 @dataclass(frozen=True)
 class Sky:
@@ -103,6 +107,8 @@ def forced_targets(file: TargetFile) -> tuple[ForcedTargets, tuple[BadInput, ...
 def object_targets(out: Path) -> ForcedTargets:
     """Return the objects at rest of an output folder, by their diaObjectId, as they are known in their latest night.
 
+    Those whose proper motion is known to five sigma move along it.
+
     Raises
     ------
     Misconfigured
@@ -112,13 +118,23 @@ def object_targets(out: Path) -> ForcedTargets:
     """
     values = dict[str, tuple[Any, ...]]()
     for path in CatalogStore(out).list(DIA_OBJECT):
-        rows = read_table(path, DIA_OBJECT).select(["diaObjectId", "ra", "dec"]).to_pydict()
-        values |= {str(name): (str(name), ra, dec, 0.0, 0.0, 0.0) for name, ra, dec in zip(*rows.values(), strict=True)}
+        rows = read_table(path, DIA_OBJECT).select(_OF_OBJECT)
+        values |= {str(one[0]): _of_object(*one) for one in zip(*rows.to_pydict().values(), strict=True)}
     if not values:
         raise Misconfigured(
             "no_objects", str(out), "has no catalogue dia_object.", "associate it first: nightstride associate OUT."
         )
     return _sorted(values)
+
+
+def _of_object(
+    name: int, ra: float, dec: float, epoch: float, *motion: float | None
+) -> tuple[str, float, float, float, float, float]:
+    """Return the row of an object at its place of a time, moving if its proper motion and errors, mas / a, say so."""
+    east, north, east_err, north_err = (np.nan if one is None else one for one in motion)
+    if not np.hypot(east / east_err, north / north_err) >= _SIGMA:
+        return str(name), ra, dec, 0.0, 0.0, 0.0
+    return str(name), ra, dec, epoch, np.hypot(east, north) / _MAS_A, np.degrees(np.arctan2(east, north)) % 360
 
 
 def placed_target(name: str, ra: float, dec: float) -> ForcedTargets:

@@ -35,6 +35,7 @@ from schemas.negative import NEGATIVE
 from schemas.objects import SOURCE
 from schemas.quality import BandMeasures, Measure, Sketch
 from schemas.recovery import Limit, Recovery
+from schemas.summary import BRIGHT_UNRELIABLE
 
 Floats = NDArray[np.float64]
 
@@ -419,7 +420,10 @@ def _of_detections(exposures: list[Looked]) -> Iterator[Measure]:
         for metric in ("refused", "cosmic_rays"):
             yield Measure(metric=metric, unit="per exposure", n=0, reason="the causes were not counted")
         return
-    causes = [{name: counted.refused for name, counted in one.record.causes.items()} for one in exposures]
+    causes = [
+        {name: counted.refused for name, counted in one.record.causes.items() if name != BRIGHT_UNRELIABLE}
+        for one in exposures
+    ]
     for metric, counts in (("refused", _sums(causes)), ("cosmic_rays", [one.get("cosmic_ray", 0) for one in causes])):
         yield _rate(metric, sum(counts), math.sqrt(sum(counts)), len(exposures))
 

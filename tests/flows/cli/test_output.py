@@ -1,6 +1,8 @@
 import json
 
 import fastavro
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer
@@ -15,6 +17,8 @@ from flows.storage.catalog_store import CatalogStore
 from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
 from schemas.dia_object import ASSOCIATION, DIA_OBJECT
+from schemas.dia_source import DIA_SOURCE
+from schemas.exposure import ExposureKey
 from schemas.ledger import DatasetRecord, ExposureRecord
 from schemas.patch import PatchKey
 from schemas.settings import AssociationSettings
@@ -155,6 +159,31 @@ def test_one_target_is_measured_shown_and_not_published(out, listed):
     same = forced("--at", f"{int(hours)}:{minutes:.8f},+{dec:.8f}", "-o", out, "--json")
     (again,) = json.loads(same.stdout)["measured"]
     assert (again["x"], again["y"]) == pytest.approx((100, 60), abs=0.01)
+
+
+def test_a_place_on_no_exposure_and_a_trail_across_it_are_told(tmp_path):
+    info = plain_info()
+    store(tmp_path / "out", info, plain_planes((100.0, 60.0, 0.0, 0.0, 6000.0)))
+    away = forced(tmp_path / "out", "--at", "1,-60")
+    assert (away.exit_code, "1 targets on none of them" in away.stdout) == (1, True)
+    ra, dec = at_pixel(100, 60)
+    row = dict.fromkeys(DIA_SOURCE.schema.names) | {
+        "diaSourceId": 9, "visit": 7, "detector": 0, "midpointMjdTai": 61000.0, "band": "g", "x": 0.0, "y": 0.0,
+        "ra": (ra + 8.0 / 3600 / np.cos(np.radians(dec))) % 360, "dec": dec, "trailLength": 20.0, "trailAngle": 90.0,
+        "trailLengthErr": 0.5,
+    }  # fmt: skip
+    blank = {pa.types.is_string: "", pa.types.is_integer: 0, pa.types.is_floating: 0.0}
+    for field in DIA_SOURCE.schema:
+        if row[field.name] is None and not field.nullable:
+            row[field.name] = next((value for kind, value in blank.items() if kind(field.type)), [])
+    table = pa.Table.from_pylist([row], DIA_SOURCE.schema)
+    CatalogStore(tmp_path / "out").publish(DIA_SOURCE, ExposureKey(night="20260101", visit=7, detector=0), table, "d")
+    assert (
+        "9, a trail of 20.0 arcsec on exposure 7-0, crosses the place"
+        in forced(tmp_path / "out", "--at", f"{ra},{dec}").stderr
+    )
+    beside = json.loads(forced(tmp_path / "out", "--at", f"{ra},{dec + 8 / 3600}", "--json").stdout)
+    assert beside["trails"] == []
 
 
 def test_what_is_darker_than_the_sky_is_said_to_be_negative(tmp_path):

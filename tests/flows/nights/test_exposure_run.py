@@ -1,5 +1,7 @@
 import asyncio
 import io
+import time
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -7,7 +9,7 @@ from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
-from distributed import Client, KilledWorker
+from distributed import Client, KilledWorker, LocalCluster
 from distributed.client import FutureCancelledError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,8 @@ from rich.console import Console
 from flows.inputs.source import Source
 from flows.inputs.source_state import sha256_of
 from flows.nights import exposure_run, exposure_work
-from flows.nights.exposure_run import ExposureRun, shared_out
+from flows.nights.cluster.cluster import Cluster
+from flows.nights.exposure_run import ExposureRun, shared_out, stored_ahead
 from flows.nights.exposure_work import Published, Searched
 from flows.nights.nightly import NightRun
 from flows.nights.progress import Progress
@@ -82,7 +85,7 @@ def entry(digest, rows, path="x", sha256="0" * 64):
 def drive(tmp_path, monkeypatch, request):
     """Drive one exposure whose steps fail as told: step -> (how often, with what)."""
 
-    def run(record=None, **fails):
+    def run(record=None, ahead=None, searched=lambda: None, **fails):
         for name, task in (("store_exposure", store), ("search_tiles", search), ("finish_exposure", finish)):
             for module in (exposure_run, exposure_work):
                 monkeypatch.setattr(module, name, partial(task, tmp_path, fails))
@@ -96,12 +99,67 @@ def drive(tmp_path, monkeypatch, request):
             ) as client:
                 recorder = Recorder(tmp_path / "out", SETTINGS, PIPELINE, sha256_of)
                 progress = Progress(Console(file=io.StringIO()), 1)
-                return await ExposureRun(client, tmp_path / "out", SETTINGS, recorder, progress, request.param)(item)
+                place = client, tmp_path / "out", SETTINGS, recorder, progress, request.param
+                return await ExposureRun(*place, ahead=ahead or {}, searched=searched)(item)
 
         return asyncio.run(one())
 
     run.alone = request.param == 1
     return run
+
+
+def test_what_was_stored_ahead_is_taken_and_what_failed_there_is_done_again(drive, tmp_path):
+    told = []
+    begun_ahead = {KEY: Future()}
+    begun_ahead[KEY].set_result(store(tmp_path, {}, Source(str(tmp_path / "a.fits")), KEY, "bytes", None, SETTINGS))
+    assert drive(ahead=begun_ahead, searched=lambda: told.append(1)).status == "done"
+    assert (begun(tmp_path, "store"), begun_ahead == {}) == ((2, False) if drive.alone else (1, True))
+    for error in (Retryable("down", *PROBLEM), BadInput("bad", *PROBLEM), KilledWorker("store", None, 3)):
+        begun_ahead[KEY] = Future()
+        begun_ahead[KEY].set_exception(error)
+        assert drive(ahead=begun_ahead).status == "done"
+    assert begun(tmp_path, "store") == (5 if drive.alone else 4)
+    assert told == [1]
+
+
+def test_the_first_exposures_are_stored_before_the_flow_begins(tmp_path, monkeypatch):
+    monkeypatch.setattr(exposure_run, "store_exposure", partial(store, tmp_path, {}))
+    (tmp_path / "a.fits").write_text("content")
+    keys = [KEY.model_copy(update={"detector": place}) for place in range(3)]
+    items = [Item(Source(str(tmp_path / "a.fits")), key, None, sha256="bytes") for key in keys]
+    with (
+        LocalCluster(n_workers=2, processes=False, dashboard_address="127.0.0.1:0") as local,
+        stored_ahead(Cluster(local.scheduler_address, 2, 2**30), items, tmp_path / "out", SETTINGS) as ahead,
+    ):
+        assert list(ahead) == keys[:2]
+        assert [one.result(60).seconds for one in ahead.values()] == [{"read": 1.0}] * 2
+    assert begun(tmp_path, "store") == 2
+
+
+@pytest.mark.parametrize("why", ["many", "followed", "elsewhere"])
+def test_nothing_is_stored_ahead_where_it_would_gain_nothing_or_be_missed(tmp_path, monkeypatch, why):
+    items = [Item(Source("a.fits"), KEY, None, sha256="bytes")] * (32 if why == "many" else 2)
+    monkeypatch.setattr(exposure_run, "origin", lambda: object() if why == "followed" else None)
+    cluster = {"kind": "address", "address": "tcp://127.0.0.1:1"} if why == "elsewhere" else {}
+    settings = Settings(cluster=cluster)
+    with stored_ahead(Cluster("tcp://127.0.0.1:1", 2, 2**30), items, tmp_path, settings) as ahead:
+        assert ahead == {}
+
+
+def held_up(until, *given):
+    while not until.exists():
+        time.sleep(0.01)
+
+
+def test_what_is_on_its_way_ahead_when_a_run_ends_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(exposure_run, "store_exposure", partial(held_up, tmp_path / "go"))
+    item = Item(Source(str(tmp_path / "a.fits")), KEY, None, sha256="bytes")
+    with LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as local:
+        with stored_ahead(Cluster(local.scheduler_address, 1, 2**30), [item], tmp_path / "out", SETTINGS) as ahead:
+            pass
+        with pytest.raises(FutureCancelledError):
+            ahead[KEY].result(0)
+        (tmp_path / "go").touch()
 
 
 @given(tiles=st.integers(0, 40), tasks=st.integers(1, 50))

@@ -133,15 +133,19 @@ def test_a_kind_of_the_future_is_refused():
         build_detector(Weights(card(kind="strings"), {}), SETTINGS)
 
 
-@pytest.mark.parametrize("able", [True, False])
-def test_bfloat16_is_chosen_where_it_is_fast(able, monkeypatch):
-    monkeypatch.setattr(detector_weights, "has_bfloat16", lambda: able)
+@pytest.mark.parametrize(("linear", "tiles"), [(True, True), (True, False), (False, False)])
+def test_bfloat16_is_chosen_where_it_is_fast(linear, tiles, monkeypatch):
+    monkeypatch.setattr(detector_weights, "has_bfloat16", lambda: linear)
+    monkeypatch.setattr(detector_weights, "convolves_bfloat16", lambda: tiles)
     auto = SETTINGS.model_copy(update={"precision": "auto"})
-    assert build_detector(windows(), auto).precision == ("bfloat16" if able else "float32")
-    assert detector_weights._precision("auto", torch.device("cuda")) == "bfloat16"
+    assert build_detector(windows(), auto).precision == ("bfloat16" if linear else "float32")
+    arrays = {name: value.numpy() for name, value in StreakNet(4, (1, 2)).state_dict().items()}
+    cells = Weights(card(kind="cells", channels=4, dilations=[1, 2]), arrays)
+    assert build_detector(cells, auto).precision == ("bfloat16" if tiles else "float32")
+    assert detector_weights._precision("auto", torch.device("cuda"), lambda: False) == "bfloat16"
     for wanted in ("float32", "bfloat16"):
         for where in ("cuda", "cpu"):
-            assert detector_weights._precision(wanted, torch.device(where)) == wanted
+            assert detector_weights._precision(wanted, torch.device(where), lambda: True) == wanted
 
 
 def test_a_screen_works_on_the_processor_alone():

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from kernels.search import linear_chain
 from kernels.search.fused_net import Dense, fuse
-from kernels.search.linear_chain import LinearChain, has_bfloat16
+from kernels.search.linear_chain import LinearChain, convolves_bfloat16, has_bfloat16
 from tests.support.fused_fixture import network
 
 ROOT = Path(__file__).parents[3]
@@ -92,6 +93,7 @@ def test_no_windows_give_no_log_odds():
 def test_bfloat16_is_told_from_the_processor():
     flags = Path("/proc/cpuinfo").read_text().split()
     assert has_bfloat16() == bool({"avx512_bf16", "amx_bf16"} & set(flags))
+    assert convolves_bfloat16() == (has_bfloat16() and ("amx_tile" in flags or "GenuineIntel" not in flags))
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -123,6 +125,9 @@ def test_either_unit_for_bfloat16_will_do(names, monkeypatch):
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda name=name: name in names, raising=False)
     assert has_bfloat16() == bool(names)
+    for intel in (True, False):
+        monkeypatch.setattr(linear_chain, "_is_of_intel", lambda intel=intel: intel)
+        assert convolves_bfloat16() == ("_is_amx_tile_supported" in names or (bool(names) and not intel))
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.delattr(torch.cpu, name)
     assert not has_bfloat16()

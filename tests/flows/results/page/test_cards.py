@@ -176,6 +176,7 @@ def test_a_line_names_time_magnitude_and_place(vetted):
 
 
 @pytest.mark.slow
+@pytest.mark.services
 def test_fifty_thousand_detections_make_a_page_below_5_mb_that_leads_to_all_of_them(kit, tmp_path):
     """25 exposures of 2,000; a quarter of what is there lies at the same places, and is no mover either."""
     ids = flood(kit, tmp_path, exposures=25, each=2000)

@@ -1,0 +1,50 @@
+"""Catalogues of a night: joined after a run, and taken apart before one."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from flows.nights.progress import Progress
+from flows.pipeline.outcome import Item
+from flows.runtime.parallel import end_with_parent
+from schemas.settings import Settings
+from schemas.summary import RunSummary
+
+
+def compacted(summary: RunSummary, out: Path, settings: Settings, progress: Progress) -> RunSummary:
+    """Join the catalogues of nights that have many; that it fails is a warning."""
+    if settings.catalogs.compact_from is None or summary.stopped:
+        return summary
+    from flows.storage.compaction import compact
+
+    try:
+        fewer = sum(compact(out, night, settings.catalogs.compact_from, _in_a_process) for night in summary.nights)
+    except Exception as error:
+        warning = f"catalogues were not joined: {type(error).__name__}: {error}"
+        return summary.model_copy(update={"warnings": (*summary.warnings, warning)})
+    if fewer:
+        progress.say(f"Joined catalogues: {fewer} files fewer.")
+    return summary
+
+
+def take_apart(items: Sequence[Item], out: Path) -> None:
+    """Give exposures that are made again catalogues of their own, where those of their night have been joined.
+
+    Errors as in `flows.storage.compaction.extract`.
+    """
+    from flows.storage.compaction import extract
+
+    names = defaultdict[Path, set[str]](set)
+    for record in (one for item in items for one in (item.record, *item.superseded) if one is not None):
+        for entry in record.datasets.values():
+            names[(out / entry.path).parent].add(record.name)
+    for folder, of_exposures in names.items():
+        extract(folder, of_exposures, out / "staging")
+
+
+def _in_a_process(function: Callable[..., object], *arguments: object) -> None:
+    """Call a function in a new process, whose memory is free again afterwards."""
+    with ProcessPoolExecutor(1, get_context("spawn"), end_with_parent) as pool:
+        pool.submit(function, *arguments).result()
