@@ -14,7 +14,7 @@ from kernels.search.candidate_search import CANDIDATE_GRID
 from kernels.search.dense_search import DenseSearch, dense_grid
 from kernels.search.detector import WindowScorer
 from kernels.search.detector_weights import KINDS, NET, build_detector
-from kernels.search.linear_chain import has_bfloat16
+from kernels.search.linear_chain import convolves_bfloat16, has_bfloat16
 from kernels.search.shape_features import FEATURES
 from schemas.dia_source import FEATURES as FEATURES_VERDICTS
 from schemas.errors import Misconfigured
@@ -137,7 +137,7 @@ def test_a_card_of_cells_makes_a_dense_search(tmp_path, plane):
         np.testing.assert_array_equal(value.numpy(), arrays[name])
     assert np.isfinite(detector.search(plane, Places(0, 0, 15, 20, 4))[0]).all()
     automatic = load_model("detect", str(tmp_path), precision="auto").precision
-    assert automatic == ("bfloat16" if has_bfloat16() else "float32")
+    assert automatic == ("bfloat16" if convolves_bfloat16() else "float32")
 
 
 def test_cells_have_no_screen(tmp_path):
