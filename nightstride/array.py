@@ -1,5 +1,6 @@
 """Search of an image in memory."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,8 @@ def search(
     psf
         FWHM as seen on the image, px, of whatever profile: errors of fluxes hold it where no star tells that; a stamp
         of the PSF; or a `PsfModel` (before the pixels blur it). None: measured on stars of ``science``, else on what
-        shines in ``array``; where nothing tells it, 2.5 px is assumed, and every row has the flag ASSUMED_PSF.
+        shines in ``array``; where nothing tells it, 2.5 px is assumed, a warning says so, and every row has the flag
+        ASSUMED_PSF. Give it if you can: with a width that is 15 % too large all may be lost.
     mask : (ny, nx)
         True, or the bits of `MaskPlane`, where a pixel is not to be trusted.
     science : (ny, nx)
@@ -103,6 +105,13 @@ def search(
         pixel_unit=_one_unit(unit, found_unit, PIXEL_UNITS),
     )
     found = search_array(pixels, facts, load_settings(None if settings is None else Path(settings)))
+    if found.info.psf.source == "assumed":
+        lost = f"; {found.unreliable} bright candidates were left out as unreliable" if found.unreliable else ""
+        warnings.warn(
+            f"nothing tells the PSF: {found.info.psf.fwhm_px:.1f} px are assumed, and trails may be missed{lost}. "
+            "Give psf, its FWHM in pixels.",
+            stacklevel=2,
+        )
     return Table(MemoryRows("dia_source", found.rows))
 
 

@@ -20,6 +20,7 @@ from flows.pipeline.graph import Graph
 from flows.pipeline.models import models_of
 from flows.pipeline.night_work import NightWork, Work
 from flows.pipeline.provenance import provenance_of
+from flows.pipeline.stage_run import place_of_errors
 from flows.runtime.parallel import single_thread
 from flows.runtime.traces import Timer
 from flows.storage.array_store import Allocate, ArrayStore, Scratch, room_for, scratch_folder
@@ -214,7 +215,7 @@ class UnitStages:
         timer.lap("other")
         # Sums of several threads differ in their last bits with the number of cores; models are there, and so is torch,
         # whose threads are limited only then.
-        with single_thread():
+        with single_thread(), place_of_errors(stage):
             made = stage(inputs, self._context(stage, models)).rows
         timer.lap(stage.name)
         self._inputs[stage.gives.name] = made
@@ -367,5 +368,6 @@ def now() -> str:
 def trouble_with(night: str, what: str, error: Exception) -> Trouble:
     """Return what went wrong with a part of a night."""
     code = error.code if isinstance(error, NightstrideError) else type(error).__name__
-    text = str(error) if isinstance(error, NightstrideError) else f"{code}: {' '.join(str(error).split())[:500]}"
+    said = str(error) if isinstance(error, NightstrideError) else f"{code}: {' '.join(str(error).split())[:500]}"
+    text = "; ".join([said, *getattr(error, "__notes__", ())])
     return Trouble(uri=f"night {night}", code=code, message=f"night {night}{what}: {text}")

@@ -159,8 +159,10 @@ def trouble_of(item: Item, error: BaseException) -> Trouble:
     """Describe in a line what went wrong with an exposure."""
     if isinstance(error, NightstrideError):
         return Trouble(uri=name_of(item.source), code=error.code, message=str(error))
+    name, kind = name_of(item.source), type(error).__name__
     text = " ".join(str(error).split()) or "no message"
-    return Trouble(uri=name_of(item.source), code=type(error).__name__, message=f"{type(error).__name__}: {text[:500]}")
+    message = "; ".join([f"{name}: {kind}: {text[:500]}", *getattr(error, "__notes__", ())])
+    return Trouble(uri=name, code=kind, message=message)
 
 
 def total_seconds(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:

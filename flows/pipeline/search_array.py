@@ -20,6 +20,7 @@ from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
 from schemas.pixels import WHOLE_PIXELS, MaskPlane
 from schemas.settings import Settings
+from schemas.summary import BRIGHT_UNRELIABLE
 
 WHERE = "array in memory"
 """What messages call the image."""
@@ -37,11 +38,13 @@ _DATES = (40587.0, 88069.0)  # MJD of 1970 and 2100
 class ArraySearch(NamedTuple):
     """Exposure as it was searched, with what was measured or assumed of it, and rows of `dia_source`.
 
-    ``midpointMjdTai`` is null where no time was given.
+    ``midpointMjdTai`` is null where no time was given; ``unreliable`` counts the bright candidates that only their
+    reliability keeps out.
     """
 
     info: ExposureInfo
     rows: pa.Table
+    unreliable: int = 0
 
 
 class ArrayFacts(NamedTuple):
@@ -112,12 +115,12 @@ def search_array(array: ArrayLike, facts: ArrayFacts, settings: Settings) -> Arr
     if facts.science is not None:
         planes["science"] = _same_shape(_image(facts.science, "science"), difference.shape, "science")
     info, pixels = described(_raw(planes, facts))
-    rows = search_pixels(pixels, info, settings)[DIA_SOURCE.name].rows
+    rows, causes = search_pixels(pixels, info, settings)[DIA_SOURCE.name]
     if facts.mjd_tai is None:
         name = "midpointMjdTai"
         place, field = rows.schema.get_field_index(name), rows.schema.field(name).with_nullable(True)
         rows = rows.set_column(place, field, pa.nulls(len(rows), field.type))
-    return ArraySearch(info, rows)
+    return ArraySearch(info, rows, causes.counts[BRIGHT_UNRELIABLE].refused)
 
 
 def _raw(planes: Mapping[str, NDArray[Any]], facts: ArrayFacts) -> RawExposure:

@@ -1,6 +1,8 @@
 """Execution of stages in order, and joining of the results of tiles."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import reduce
 from operator import add
 from typing import Any
@@ -12,7 +14,7 @@ from flows.pipeline.models import models_of
 from flows.pipeline.weights import read_card
 from flows.runtime.traces import Timer
 from schemas.dataset import DatasetError, TableOf
-from schemas.errors import BadInput
+from schemas.errors import BadInput, NightstrideError
 from schemas.exposure import ExposureInfo
 from schemas.pixels import SearchGrid, Tile
 from schemas.settings import DetectSettings, Settings
@@ -52,9 +54,25 @@ def run_stages(
         rows = {name: result.rows for name, result in found.items()}
         numbers = {name: result.numbers for name, result in found.items()}
         context = Context(info, tile, stage.section(settings), models, search, None, allocate, numbers)
-        found[stage.gives.name] = stage(rows, context)
+        with place_of_errors(stage):
+            found[stage.gives.name] = stage(rows, context)
         timer.lap(stage.name)
     return found
+
+
+@contextmanager
+def place_of_errors(stage: Stage) -> Iterator[None]:
+    """Note in which stage, and where in its code, an error that is none of ours was raised."""
+    try:
+        yield
+    except NightstrideError:
+        raise
+    except Exception as error:
+        passed = traceback.extract_tb(error.__traceback__)
+        own = getattr(getattr(stage.run, "__code__", None), "co_filename", None)
+        at = ([one for one in passed if one.filename == own] or passed)[-1]
+        error.add_note(f"stage {stage.name} {stage.version}, {at.filename} line {at.lineno}, in {at.name}")
+        raise
 
 
 def run_on_tiles(

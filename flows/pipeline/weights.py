@@ -46,7 +46,7 @@ def read_card(stage: str, name: str) -> ModelCard:
             "missing_model",
             location,
             f"there is no model {name!r} for stage {stage!r}.",
-            f"name a folder, or {choice(name, sorted(path.stem for path in (_shipped() / stage).glob('*.json')))}",
+            _remedy(stage, name),
         ) from error
     except ValidationError as error:
         raise Misconfigured(
@@ -123,14 +123,33 @@ def find_screen(name: str, threshold: float | None) -> ModelCard | None:
     return card if fits and (network.threshold if threshold is None else threshold) >= known else None
 
 
+def _remedy(stage: str, name: str) -> str:
+    if stage == "reliability" and (Path(name) / "detect.json").exists():
+        return f"train its verdict: nightstride train detect --model {name} --verdict-only --out {name}."
+    shipped = sorted(path.stem for path in (_shipped() / stage).glob("*.json"))
+    holds = f"name a folder that holds {stage}.json"
+    return f"{holds}, or {choice(name, shipped)}" if shipped else f"{holds}."
+
+
 def write_model(
     folder: Path, arrays: dict[str, np.ndarray[Any, Any]], card: dict[str, Any], name: str | None = None
 ) -> ModelCard:
-    """Write ``<name>.safetensors`` and ``<name>.json`` (default: the stage's name); the card gets their digest."""
+    """Write ``<name>.safetensors`` and ``<name>.json`` (default: the stage's name); the card gets their digest.
+
+    Raises
+    ------
+    Misconfigured
+        The card lacks a field, or has one of another kind (``bad_card``); nothing is written.
+    """
     import safetensors.numpy
 
     data = safetensors.numpy.save({key: np.ascontiguousarray(value) for key, value in sorted(arrays.items())})
-    made = ModelCard.model_validate(card | {"sha256": hashlib.sha256(data).hexdigest()})
+    try:
+        made = ModelCard.model_validate(card | {"sha256": hashlib.sha256(data).hexdigest()})
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        remedy = "correct these fields: docs/use/own_model.md shows a whole card."
+        raise Misconfigured("bad_card", f"card of {folder}", f"is no model card: {wrong}.", remedy) from error
     folder.mkdir(parents=True, exist_ok=True)
     stem = name or made.stage
     (folder / f"{stem}.safetensors").write_bytes(data)

@@ -1,6 +1,7 @@
 """Detectors, made from their weights and cards."""
 
 from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
 from typing import Any, Literal
 
 import scipy
@@ -27,6 +28,10 @@ Arrays = Mapping[str, NDArray[Any]]
 
 KINDS = ("matched_filter", "boosted", "two_stage")
 """What the card's input may name as ``kind``."""
+
+DETECTORS = "nightstride.detectors"
+"""Group of the entry points by which installed packages name detectors of their own: kind -> function of `Weights`,
+`DetectSettings` and a torch device that builds it."""
 
 NET = "net."
 """Prefix of the network's arrays beside those of the trees."""
@@ -81,12 +86,29 @@ def build_detector(weights: Weights, settings: DetectSettings) -> Detector:
         return RegionSearch(net, where, card, float(card.input["floor"]))
     if kind in KINDS:
         return candidate_detector(card, arrays, where)
-    raise Misconfigured(
-        "unknown_kind",
-        name,
-        f"is a detector of kind {kind!r}, which this version does not know.",
-        "name another model.",
-    )
+    return _registered(kind, name)(weights, settings, where)
+
+
+def _registered(kind: str, name: str) -> Callable[[Weights, DetectSettings, torch.device], Detector]:
+    """Return what builds the detectors of a kind that an installed package registers."""
+    found = [point for point in entry_points(group=DETECTORS) if point.name == kind]
+    if not found:
+        raise Misconfigured(
+            "unknown_kind",
+            name,
+            f"is a detector of kind {kind!r}, which neither this version nor an installed package knows.",
+            f"name another model, or install the package whose entry point {kind!r} of {DETECTORS} builds it.",
+        )
+    where = f"entry point {kind!r} of {DETECTORS}"
+    try:
+        build = found[0].load()
+    except (ImportError, AttributeError) as error:
+        raise Misconfigured(
+            "bad_detector", where, f"cannot be loaded: {error}.", f"correct or uninstall {found[0].value!r}."
+        ) from error
+    if not callable(build):
+        raise Misconfigured("bad_detector", where, f"is {type(build).__name__}, no function.", "name one that builds.")
+    return build
 
 
 def _window_scorer(weights: Weights, settings: DetectSettings, where: torch.device) -> WindowScorer:

@@ -157,10 +157,9 @@ def test_settings_are_settings(page, text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "settings.toml").write_text(text)
     if "project" in tomllib.loads(text):
-        assert all(
-            re.fullmatch(r"[\w.]+:STAGE", one)
-            for one in tomllib.loads(text)["project"]["entry-points"]["nightstride.stages"].values()
-        )
+        ((group, points),) = tomllib.loads(text)["project"]["entry-points"].items()
+        named = {"nightstride.stages": r"[\w.]+:STAGE", "nightstride.detectors": r"[\w.]+:build"}[group]
+        assert all(re.fullmatch(named, one) for one in points.values())
     else:
         load_settings(tmp_path / "settings.toml")
 

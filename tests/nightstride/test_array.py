@@ -47,7 +47,8 @@ def test_it_is_a_table_of_detections(found):
 
 
 def test_without_anything_known_rows_say_so(pixels):
-    rows = ns.search(pixels[:130, :160])
+    with pytest.warns(UserWarning, match=r"2.5 px are assumed, and trails may be missed.*Give psf"):
+        rows = ns.search(pixels[:130, :160])
     table = rows.to_arrow()
     assert len(table) >= 1
     for name in ("ra", "trailFlux", "midpointMjdTai"):
@@ -58,8 +59,21 @@ def test_without_anything_known_rows_say_so(pixels):
 def test_a_psf_that_nothing_tells_is_flagged(pixels):
     point = np.random.default_rng(2).normal(0, 5, (120, 120)).astype(np.float32)
     point += 900 * trail_image((120, 120), 60.0, 60.0, 9.0, 20.0, moffat_mixture(2.2, 3.0)).astype(np.float32)
-    assert all("ASSUMED_PSF" in names for names in ns.search(point).flag_names)
+    with pytest.warns(UserWarning, match="nothing tells the PSF"):
+        assumed = ns.search(point)
+    assert all("ASSUMED_PSF" in names for names in assumed.flag_names)
     assert not any("ASSUMED_PSF" in names for names in ns.search(point, psf=2.4).flag_names)
+
+
+def test_bright_candidates_that_an_assumed_psf_costs_are_counted():
+    psf = moffat_mixture(1.6, 3.0)
+    image = np.random.default_rng(2).normal(0, 5, (150, 150)).astype(np.float32)
+    for y, x in ((40, 40), (40, 110), (110, 40), (110, 110)):
+        image += 8000 * trail_image(image.shape, x, y, 12.0, 0.5, psf).astype(np.float32)
+    with pytest.warns(UserWarning, match=r"; [1-4] bright candidates were left out as unreliable") as told:
+        few = ns.search(image)
+    lost = int(str(told[0].message).split("; ")[1].split()[0])
+    assert (len(few) + lost, len(ns.search(image, psf=1.9))) == (4, 4)
 
 
 def test_masked_pixels_are_left_out(pixels):

@@ -90,9 +90,24 @@ def cluster(settings: Settings, out: Path) -> Iterator[Cluster]:
 
 
 def warm_up(running: Cluster, settings: Settings) -> None:
-    """Load the models on every worker, including those that replace killed ones."""
+    """Load the models on every worker, including those that replace killed ones.
+
+    Raises
+    ------
+    Misconfigured
+        One cannot be loaded.
+    """
     with running.client() as client:
         client.register_plugin(Warm(settings, run_name(), wanted()))
+        troubles = client.run(_trouble).values()
+    for error in filter(None, troubles):
+        raise error
+
+
+def _trouble(dask_worker: Worker) -> Misconfigured | None:
+    """Return what a worker could not be warmed up for."""
+    plugin = dask_worker.plugins.get(Warm.name)
+    return plugin.trouble if isinstance(plugin, Warm) else None
 
 
 def _joined(running: Cluster, settings: Settings, patience_s: float) -> Cluster:
@@ -189,9 +204,13 @@ class Warm(WorkerPlugin):
 
     def __init__(self, settings: Settings, run: str | None = None, traced: bool = False) -> None:
         self._settings, self._run, self._traced = settings, run, traced
+        self.trouble: Misconfigured | None = None
 
     def setup(self, worker: Worker) -> None:
-        """Run in each worker as it starts, and in those that replace killed ones."""
+        """Run in each worker as it starts, and in those that replace killed ones.
+
+        A model that cannot be loaded is kept as ``trouble``: Dask would print what is raised here, at length.
+        """
         import torch
 
         if self._run is not None:
@@ -204,9 +223,13 @@ class Warm(WorkerPlugin):
         configure(self._settings.store)
         torch.set_num_threads(1)
         settings = self._here(worker)
-        for stage in PIPELINE:
-            if stage.per in OF_EXPOSURE:  # those of patches come last, those of whole nights run elsewhere
-                models_of(stage, settings)
+        try:
+            for stage in PIPELINE:
+                if stage.per in OF_EXPOSURE:  # those of patches come last, those of whole nights run elsewhere
+                    models_of(stage, settings)
+        except Misconfigured as error:
+            self.trouble = error
+            return
         with suppress(NightstrideError):
             warm(settings)
 

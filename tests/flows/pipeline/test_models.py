@@ -146,10 +146,21 @@ def test_cells_have_no_screen(tmp_path):
     assert isinstance(load_model("detect", str(tmp_path)), DenseSearch)
 
 
+def test_weights_of_another_network_are_named_with_what_is_missing(tmp_path):
+    card = {"stage": "detect", "input": {"kind": "windows", "bands": 1, "side": 26}, "threshold": 0.5}
+    write_model(tmp_path, {"a": np.zeros(2, np.float32)}, CARD | card)
+    with pytest.raises(
+        Misconfigured, match=r"detect: cannot be built: RuntimeError: .*Missing key.*conv1.weight.* To fix"
+    ):
+        load_model("detect", str(tmp_path))
+
+
 def test_a_kind_of_the_future_is_refused(tmp_path):
     card = write_cells(tmp_path)
     card = card.model_copy(update={"input": card.input | {"kind": "strings"}})
-    with pytest.raises(Misconfigured, match=r"is a detector of kind 'strings', which this version does not know"):
+    with pytest.raises(
+        Misconfigured, match=r"is a detector of kind 'strings', which neither this version nor an installed package"
+    ):
         build_detector(Weights(card, {}), DetectSettings(model="folder"))
 
 

@@ -25,8 +25,11 @@ def test_troubles_say_what_and_why_in_one_line():
     assert (known.uri, known.code) == ("1.fits", "truncated")
     assert known.message == "1.fits: is cut short. To fix, fetch it again."
     defect = trouble_of(ITEM, ZeroDivisionError("over\nzero"))
-    assert (defect.code, defect.message) == ("ZeroDivisionError", "ZeroDivisionError: over zero")
-    assert trouble_of(ITEM, KeyError()).message == "KeyError: no message"
+    assert (defect.code, defect.message) == ("ZeroDivisionError", "1.fits: ZeroDivisionError: over zero")
+    assert trouble_of(ITEM, KeyError()).message == "1.fits: KeyError: no message"
+    placed = ValueError("my bug")
+    placed.add_note("stage toy 2, toy.py line 34, in run")
+    assert trouble_of(ITEM, placed).message == "1.fits: ValueError: my bug; stage toy 2, toy.py line 34, in run"
 
 
 def test_a_plan_says_what_cannot_be_searched():

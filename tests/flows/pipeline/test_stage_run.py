@@ -1,3 +1,5 @@
+import json
+
 import pyarrow as pa
 import pytest
 
@@ -6,7 +8,7 @@ from flows.runtime.traces import Timer
 from kernels.search.dense_search import dense_grid
 from schemas.dataset import DatasetError, TableOf
 from schemas.dia_source import HIT, SearchCounts
-from schemas.errors import Misconfigured
+from schemas.errors import BadInput, Misconfigured
 from schemas.pixels import MASK, SearchGrid, Tile
 from schemas.settings import DetectSettings, Settings
 from schemas.stage import Model, Result, Stage
@@ -33,6 +35,22 @@ def test_runs_in_order_with_the_context_of_each_and_times_each_under_its_name():
     results = run_stages(stages, {}, EXPOSURE, TILE, Settings(), timer, search=10)
     assert results["sums"].rows.to_pylist() == [{"n": 14}]
     assert timer.seconds().keys() == {"numbers", "sums", "other"}
+
+
+def test_errors_of_a_stage_name_it_and_the_line_of_its_code_that_led_to_them():
+    def mine(inputs, context):
+        return json.loads("{")
+
+    def refuses(inputs, context):
+        raise BadInput("bad", "here", "is wrong.", "mend it.")
+
+    with pytest.raises(json.JSONDecodeError) as caught:
+        run_stages((Stage("mine", "7", "tile", (), NUMBERS, mine),), {}, EXPOSURE, TILE, Settings(), Timer())
+    line = mine.__code__.co_firstlineno + 1
+    assert caught.value.__notes__ == [f"stage mine 7, {__file__} line {line}, in mine"]
+    with pytest.raises(BadInput) as ours:
+        run_stages((Stage("mine", "7", "tile", (), NUMBERS, refuses),), {}, EXPOSURE, TILE, Settings(), Timer())
+    assert not hasattr(ours.value, "__notes__")
 
 
 def test_a_loaded_model_stands_in_for_the_one_of_the_settings(tmp_path):

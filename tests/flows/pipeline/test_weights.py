@@ -37,6 +37,20 @@ def test_round_trip(model):
     assert loaded.card.name == "test"
 
 
+def test_a_card_that_lacks_a_field_is_refused_in_our_words_and_nothing_is_written(tmp_path):
+    given = {name: value for name, value in CARD.items() if name != "threshold"} | {"version": 1}
+    with pytest.raises(Misconfigured, match=r"is no model card: version: .*; threshold: Field required.*To fix, corr"):
+        write_model(tmp_path / "mine", {"a": np.zeros(1, np.float32)}, given)
+    assert not (tmp_path / "mine").exists()
+
+
+def test_who_has_a_detector_without_a_verdict_is_told_how_to_train_it(model):
+    with pytest.raises(Misconfigured, match=f"train detect --model {model[0]} --verdict-only --out {model[0]}"):
+        read_card("reliability", str(model[0]))
+    with pytest.raises(Misconfigured, match=r"name a folder that holds nowhere.json\.$"):
+        read_card("nowhere", str(model[0]))
+
+
 def test_url_of_a_folder(model):
     folder, _ = model
     assert read_card("detect", f"file://{folder}") == read_card("detect", str(folder))

@@ -129,7 +129,31 @@ def test_regions_come_with_their_floor():
 
 
 def test_a_kind_of_the_future_is_refused():
-    with pytest.raises(Misconfigured, match="of kind 'strings', which this version does not know"):
+    with pytest.raises(Misconfigured, match="of kind 'strings', which neither this version nor an installed package"):
+        build_detector(Weights(card(kind="strings"), {}), SETTINGS)
+
+
+def registered(folder, target, monkeypatch):
+    info = folder / "mine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[nightstride.detectors]\nstrings = {target}\n")
+    monkeypatch.syspath_prepend(folder)
+
+
+def test_an_installed_package_builds_the_kinds_that_it_names(tmp_path, monkeypatch):
+    (tmp_path / "own_detector.py").write_text(
+        "def build(weights, settings, device):\n    return weights.card.name, settings.batch, device.type\n"
+    )
+    registered(tmp_path, "own_detector:build", monkeypatch)
+    given = Weights(card(kind="strings"), {})
+    assert build_detector(given, SETTINGS) == (given.card.name, SETTINGS.batch, "cpu")
+
+
+@pytest.mark.parametrize(("target", "says"), [("nowhere:build", "cannot be loaded"), ("math:pi", "is float, no")])
+def test_an_entry_point_that_builds_nothing_is_named(tmp_path, monkeypatch, target, says):
+    registered(tmp_path, target, monkeypatch)
+    with pytest.raises(Misconfigured, match=f"entry point 'strings' of nightstride.detectors: {says}"):
         build_detector(Weights(card(kind="strings"), {}), SETTINGS)
 
 

@@ -4,6 +4,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from distributed import Client, LocalCluster, SchedulerPlugin, get_worker
@@ -13,10 +14,12 @@ from flows.nights.cluster import local
 from flows.nights.cluster.cluster import Warm, cluster, warm_up
 from flows.nights.cluster.local import MALLOC, THREADS
 from flows.nights.cluster.security import security_of
+from flows.pipeline.weights import write_model
 from schemas.cluster_settings import ClusterSettings
 from schemas.errors import Misconfigured
 from schemas.settings import DetectSettings, ExecutionSettings, Settings
 from tests.support.cluster import commands, make_certificates, scheduler, worker
+from tests.support.models import CARD
 from tests.support.night import DETECTORS, VISITS, catalogues
 
 pytest_plugins = ("tests.support.night_fixture",)
@@ -75,6 +78,11 @@ def test_a_worker_has_one_thread_of_everything_and_warm_models(tmp_path):
         assert given == THREADS | MALLOC
         # Detector and verdict of these settings, and the detector that was there before they were known.
         assert (torch_threads, numba_threads, models) == (1, 1, 3)
+        other = {"stage": "detect", "input": {"kind": "cells", "channels": 4, "dilations": [1, 1], "grid": {}}}
+        write_model(tmp_path / "bad", {"a": np.zeros(2, np.float32)}, CARD | {"threshold": 0.5} | other)
+        unfit = settings.model_copy(update={"detect": DetectSettings(model=str(tmp_path / "bad"))})
+        with pytest.raises(Misconfigured, match=r"bad/detect: cannot be built: RuntimeError: .*Missing key.*To fix"):
+            warm_up(running, unfit)
         made = running.security.get_tls_config_for_role("client")
         files = {f"tls_{kind}": tmp_path / f"{kind}.pem" for kind in ("ca", "cert", "key")}
         for kind, name in (("ca", "ca_file"), ("cert", "cert"), ("key", "key")):
