@@ -284,6 +284,27 @@ def _contents(paths: Sequence[Path]) -> list[Any]:
     return [pa.BufferReader(content) for content in found]
 
 
+def published_tables(out: Path) -> dict[str, TableOf]:
+    """Return the declared form of each table, and that of the files of those which no installed package declares.
+
+    Raises
+    ------
+    BadInput
+        Such a file cannot be read.
+    """
+    from flows.pipeline.graph import declared_tables  # imports all stages
+
+    tables = declared_tables()
+    for folder in sorted((out / "catalogs").glob("*"), key=str):
+        name = folder.name
+        if name not in tables and name.removesuffix("_margin") not in tables:
+            form = TableOf(name, pa.schema([]))
+            for path in CatalogStore(out).list(form)[:1]:
+                with _readable(path):
+                    tables[name] = replace(form, schema=pq.read_schema(_footer(path)).remove_metadata())
+    return tables
+
+
 def _footer(path: Path) -> Any:
     """Return what pyarrow reads the form of a file from: its name, or the end of an object, which has it."""
     if not isinstance(path, BucketPath):

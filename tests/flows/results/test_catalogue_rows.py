@@ -4,11 +4,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from flows.results.catalogue_rows import CatalogueRows
+from flows.pipeline.graph import declared_tables
+from flows.results.catalogue_rows import CatalogueRows, published_tables
 from flows.storage.bucket_path import located
 from flows.storage.catalog_parts import VERSION, own_metadata
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.compaction import compact
+from schemas.dataset import TableOf
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
@@ -114,3 +116,19 @@ def test_a_bucket_is_read_like_a_folder(tmp_path, bucket):
     here, there = CatalogueRows(tmp_path, DIA_SOURCE), CatalogueRows(out, DIA_SOURCE)
     assert all_of(there).to_pydict() == all_of(here).to_pydict()
     assert there.of((OLD,)).count(pc.field("deepScore") > 0) == 3
+
+
+def test_tables_of_packages_that_are_not_installed_are_read_by_their_own_form(tmp_path):
+    form = TableOf("bright_pixels", pa.schema([pa.field("diaSourceId", pa.int64()), pa.field("n", pa.int32())]))
+    key = ExposureKey(night="20260101", visit=7, detector=0)
+    CatalogStore(tmp_path).publish(form, key, pa.table({"diaSourceId": [3], "n": [5]}, form.schema), "d")
+    (tmp_path / "catalogs/object_margin").mkdir()
+    found = published_tables(tmp_path)
+    assert found.keys() - declared_tables().keys() == {"bright_pixels"}
+    assert found["bright_pixels"].schema.equals(form.schema)
+    (row,) = CatalogueRows(tmp_path, found["bright_pixels"]).read(["night", "n"], None).to_pylist()
+    assert row == {"night": "20260101", "n": 5}
+    path = CatalogStore(tmp_path).list(form)[0]
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(BadInput, match=path.name):
+        published_tables(tmp_path)
