@@ -78,6 +78,7 @@ def detect(
         raise typer.BadParameter("--calibrate learns nothing: leave out --labels.")
     if (labels is None) != (not night_out):
         raise typer.BadParameter("--labels and --night-out belong together.")
+    from flows.pipeline.models import load_model
     from flows.training.detect import Part, TrainPlan, quick_search_plan, subtracted_plan, train_detect
     from flows.training.labels import read_labels
 
@@ -89,6 +90,8 @@ def detect(
     part: Part = "calibration" if calibrate else "verdict" if verdict_only else "all"
     cores = workers or _cores()
     with refusals(as_json):
+        if part != "all":
+            load_model("detect", model)  # before minutes of simulation
         said = None if labels is None else read_labels(labels, night_out or [])
     _report(lambda folder: train_detect(out, folder, model, plan, cores, tell, part, challenge, said), work, as_json)
 

@@ -256,7 +256,9 @@ def with_manifest(out: Path, found: Verification) -> Verification:
     """Add to a verification what differs from the manifest, if the folder is that of a release."""
     if not (out / RELEASE).is_file() and not (out / SUMS).is_file():
         return found
-    return replace(found, problems=(*_differences(out), *found.problems))
+    differences = tuple(_differences(out))
+    told = {one.where for one in differences}  # once, with what helps of a release
+    return replace(found, problems=(*differences, *(one for one in found.problems if one.where not in told)))
 
 
 def _differences(out: Path) -> Iterator[Problem]:
@@ -264,7 +266,8 @@ def _differences(out: Path) -> Iterator[Problem]:
     try:
         listed = _read_sums(out / SUMS)
     except (OSError, ValueError) as error:
-        yield Problem("damaged_release", str(out / SUMS), f"cannot be read: {error}.", remedy)
+        said = error.strerror if isinstance(error, OSError) else error
+        yield Problem("damaged_release", str(out / SUMS), f"cannot be read: {said}.", remedy)
         return
     there = {path.relative_to(out).as_posix(): path for path in files_below(out)}
     for name, digest in sorted(listed.items()):

@@ -1,6 +1,10 @@
+import numpy as np
 from typer.testing import CliRunner
 
 from flows.cli.app import app
+from flows.pipeline.weights import write_model
+from tests.support.cli import nightstride
+from tests.support.models import CARD
 
 
 def test_help_names_the_options():
@@ -66,3 +70,14 @@ def test_pictures_to_be_scored_only_are_handed_on(tmp_path, monkeypatch):
         result = CliRunner().invoke(app, ["train", "anomaly", *map(str, options), "--out", str(tmp_path), "--json"])
         assert result.exit_code == 0, result.output
     assert asked == [(([one], ["round"], [other]), {"begin_with": None}), (([], [], []), {"begin_with": None})]
+
+
+def test_weights_that_do_not_fit_are_refused_before_anything_is_simulated(tmp_path):
+    card = {"stage": "detect", "input": {"kind": "windows", "bands": 1, "side": 26}, "threshold": 0.5}
+    write_model(tmp_path / "own", {"a": np.zeros(2, np.float32)}, CARD | card)
+    done = nightstride(
+        "train", "detect", "--model", tmp_path / "own", "--verdict-only", "--out", tmp_path / "made", "--work",
+        tmp_path / "work", "--json",
+    )  # fmt: skip
+    assert (done.code, done.summary["error"]["code"]) == (2, "bad_weights"), done.stderr
+    assert not (tmp_path / "work").exists()

@@ -86,6 +86,17 @@ def test_what_was_changed_in_it_is_found(out, tmp_path, change):
     assert change in problems(folder)
 
 
+def test_a_catalogue_that_was_changed_is_told_once_with_what_helps_of_a_release(out, tmp_path):
+    folder = tmp_path / "dr1"
+    freeze_release(out, folder, "DR1", TABLES)
+    path = next((folder / "catalogs/dia_source").rglob("*.parquet"))
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes() + b"x")
+    (told,) = with_manifest(folder, verify_output(folder, TABLES)).problems
+    assert (told.code, told.where) == ("altered", str(path))
+    assert told.remedy == "copy the release anew from where it was published."
+
+
 def test_nobody_writes_to_it(out, tmp_path):
     freeze_release(out, tmp_path / "dr1", "DR1", TABLES)
     assert all(path.stat().st_mode & 0o222 == 0 for path in (tmp_path / "dr1").rglob("*") if path.is_file())
