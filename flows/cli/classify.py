@@ -13,7 +13,7 @@ from flows.cli.tables import show_figures
 
 
 def classify(
-    task: Annotated[str, typer.Argument(metavar="KIND", help="morphology, scene or anomaly.")],
+    task: Annotated[str, typer.Argument(metavar="KIND", help="morphology, scene, anomaly or cluster.")],
     data: Annotated[
         list[Path], typer.Option(help="Folder of pictures, or CSV of location and label; may be repeated.")
     ],
