@@ -117,7 +117,8 @@ def read_picture(path: Path, longest: int) -> NDArray[np.uint8]:
     Raises
     ------
     BadInput
-        It cannot be read, is no such picture, or is too large (``unreadable_picture``, ``too_large``).
+        It cannot be read, is no such picture, shows nothing since all its pixels are of one value or no number, or is
+        too large (``unreadable_picture``, ``too_large``).
     """
     if path.name.lower().endswith(SUFFIXES[3:]):
         return _read_fits(path, longest)
@@ -131,6 +132,7 @@ def read_picture(path: Path, longest: int) -> NDArray[np.uint8]:
             raise _too_large(path, image.size)
         shrunk = ImageOps.exif_transpose(image)
         shrunk = _eight_bits(shrunk)
+        _require_content(path, shrunk.getextrema())
         factor = max(shrunk.size) / longest
         if factor > 1:
             size = [max(1, round(one / factor)) for one in shrunk.size]
@@ -164,7 +166,9 @@ def _read_fits(path: Path, longest: int) -> NDArray[np.uint8]:
         if path.suffix.lower() == ".gz" and ny * nx > LARGEST:  # it is unpacked whole
             raise _too_large(path, (nx, ny))
         planes = range(3) if len(image.shape) == 3 else (None,)
-        shrunk = [_rows(image, plane, max(1, -(-max(ny, nx) // longest))) for plane in planes]
+        read = [_rows(image, plane, max(1, -(-max(ny, nx) // longest))) for plane in planes]
+    _require_content(path, [extremes for _, extremes in read])
+    shrunk = [means for means, _ in read]
     return np.stack([_stretched(one) for one in (shrunk * 3 if len(shrunk) == 1 else shrunk)], -1)
 
 
@@ -172,23 +176,38 @@ def _is_picture(shape: tuple[int, ...]) -> bool:
     return (len(shape) == 2 or (len(shape) == 3 and shape[0] == 3)) and min(shape, default=0) > 0
 
 
-def _rows(image: Any, plane: int | None, factor: int) -> NDArray[np.float64]:
-    """Return the means of squares of ``factor`` px, read some rows at a time; those at the far edges may be smaller."""
+def _rows(image: Any, plane: int | None, factor: int) -> tuple[NDArray[np.float64], tuple[float, float]]:
+    """Return the means of squares of ``factor`` px, smaller at the far edges, and the least and the largest pixel.
+
+    Some rows are read at a time. Without a number the least is infinite, and the largest minus that.
+    """
     ny, nx = image.shape[-2:]
     step = factor * max(1, BLOCK // factor)
     across = np.arange(0, nx, factor)
-    parts = []
+    parts, least, largest = [], np.inf, -np.inf
     for y in range(0, ny, step):
         where = (slice(y, min(y + step, ny)), slice(0, nx))
         block = np.asarray(image.section[where if plane is None else (plane, *where)], np.float64)
         down = np.arange(0, len(block), factor)
         known = np.isfinite(block)
+        least = min(least, float(block.min(initial=np.inf, where=known)))
+        largest = max(largest, float(block.max(initial=-np.inf, where=known)))
         sums, counts = (
             np.add.reduceat(np.add.reduceat(values, down, 0), across, 1)
             for values in (np.where(known, block, 0.0), known.astype(np.float64))
         )
         parts.append(np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0))
-    return np.concatenate(parts)
+    return np.concatenate(parts), (least, largest)
+
+
+def _require_content(path: Path, extremes: Sequence[tuple[float, float]]) -> None:
+    """Refuse a picture of which each plane, by its least and largest pixel, is of one value or holds no number."""
+    if any(least < largest for least, largest in extremes):
+        return
+    values = [f"{least:g}" for least, largest in extremes if least == largest]
+    said = f"all pixels are {', '.join(values[:1] if len(set(values)) == 1 else values)}"
+    problem = f"shows nothing: {said if values else 'no pixel is a number'}."
+    raise BadInput("unreadable_picture", str(path), problem, "leave it out, or write the file again from its source.")
 
 
 def _stretched(values: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -37,7 +37,7 @@ def classify_pictures(
     workers: int = 1,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Write a CSV with a row for each picture that can be read.
+    """Write a CSV with a row for each picture that can be read and shows something.
 
     Parameters
     ----------
@@ -82,8 +82,9 @@ def classify_pictures(
         unreadable |= bad
         say(f"{len(rows) + len(unreadable)} of {len(files)} pictures")
     if not rows:
-        problem = f"none of {len(files)} pictures can be read."
-        raise BadInput("unreadable", ", ".join(map(str, data)), problem, "give JPEG, PNG or FITS.")
+        first = next(iter(unreadable.values())).partition(" To fix, ")[0]
+        problem = f"none of {len(files)} pictures can be read; of the first: {first}"
+        raise BadInput("unreadable", ", ".join(map(str, data)), problem, "give JPEG, PNG or FITS that show something.")
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]))
     writer.writeheader()
