@@ -1,7 +1,8 @@
 """Files of pictures: which there are, what they are labelled with, and their pixels."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,12 @@ an eighth of its size, if need be, and FITS is read row by row."""
 BLOCK = 1024
 """Rows of FITS that are read at a time."""
 
+_SIDE = ("thumbs.db", "desktop.ini", "readme", "readme.md", "readme.txt", "license", "license.txt")
+"""Names of files that lie beside pictures, in small letters; nobody takes them for one."""
+
+_MOST_KINDS = 12
+"""Kinds of files without pictures that are named, at most."""
+
 _LOCATION = ("location", "path", "file", "image")
 _LABEL = ("label", "class")
 
@@ -33,7 +40,7 @@ class PictureFile:
     label: str
 
 
-def list_pictures(*sources: Path) -> tuple[PictureFile, ...]:
+def list_pictures(*sources: Path, say: Callable[[str], None] = lambda line: None) -> tuple[PictureFile, ...]:
     """Return the pictures of folders and tables, by path or in the order of the rows.
 
     Parameters
@@ -42,18 +49,33 @@ def list_pictures(*sources: Path) -> tuple[PictureFile, ...]:
         Folder: the label of a picture is the name of the folder that holds it; directly in the source it has none.
         Hidden files, symbolic links to folders and files that are no pictures by their suffix are left out. Or CSV with
         the columns ``location`` (relative to its folder) and ``label`` (empty: to be classified).
+    say
+        Receives a line if files of other kinds are left out: how many, and their suffixes.
 
     Raises
     ------
     BadInput
         There is nothing of that kind, there are no pictures, a column is missing, or files are.
     """
-    return tuple(file for source in sources for file in _of_source(source))
+    others = Counter[str]()
+    found = tuple(file for source in sources for file in _of_source(source, others))
+    if others:
+        say(_left_out(others))
+    return found
 
 
-def _of_source(source: Path) -> tuple[PictureFile, ...]:
+def _left_out(others: Counter[str]) -> str:
+    """Return how many files are no pictures, and their suffixes."""
+    number, kinds = others.total(), sorted(others)
+    named = ", ".join(kinds[:_MOST_KINDS]) + (", ..." if len(kinds) > _MOST_KINDS else ".")
+    what = "file of another kind is" if number == 1 else "files of other kinds are"
+    return f"{number} {what} left out: {named}"
+
+
+def _of_source(source: Path, others: Counter[str]) -> tuple[PictureFile, ...]:
+    """Return the pictures of a folder or table; add the suffixes of other files to ``others``."""
     if source.is_dir():
-        found = tuple(_of_folder(source, ""))
+        found = tuple(_of_folder(source, "", others))
         if not found:
             problem = f"holds no picture: {', '.join(SUFFIXES)}."
             raise BadInput("no_pictures", str(source), problem, "name a folder of pictures, or of folders of them.")
@@ -64,14 +86,16 @@ def _of_source(source: Path) -> tuple[PictureFile, ...]:
     raise BadInput("no_pictures", str(source), problem, "name a folder of pictures, or a CSV of location and label.")
 
 
-def _of_folder(folder: Path, label: str) -> Iterator[PictureFile]:
+def _of_folder(folder: Path, label: str, others: Counter[str]) -> Iterator[PictureFile]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
         if path.is_dir() and not path.is_symlink():
-            yield from _of_folder(path, path.name)
+            yield from _of_folder(path, path.name, others)
         elif path.is_file() and path.name.lower().endswith(SUFFIXES):
             yield PictureFile(path, label)
+        elif path.is_file() and path.name.lower() not in _SIDE:
+            others[path.suffix.lower() or "without an ending"] += 1
 
 
 def _of_table(source: Path) -> tuple[PictureFile, ...]:

@@ -55,7 +55,7 @@ def classify_pictures(
     workers
         Processes that read and judge.
     say
-        Receives how far it is.
+        Receives which files are left out, and how far it is.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def classify_pictures(
     if task not in TASKS:
         raise Misconfigured("unknown_task", task, "is no kind of verdict.", f"give one of {', '.join(TASKS)}.")
     read_weights(task, model)  # so that a wrong name is told before anything starts
-    files = list_pictures(*data)
+    files = list_pictures(*data, say=say)
     step = AT_ONCE.get(task, 64)
     parts = [files[start : start + step] for start in range(0, len(files), step)]
     rows, unreadable = list[dict[str, Any]](), dict[str, str]()

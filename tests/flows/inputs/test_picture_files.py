@@ -36,6 +36,33 @@ def test_a_folder_of_folders_is_labelled_by_them(tmp_path):
     ]  # fmt: skip
 
 
+def test_files_of_other_kinds_are_told_in_one_line(tmp_path):
+    lines = []
+    written(tmp_path / "a/1.png")
+    for name in (".hidden.txt", "Thumbs.db", "README"):
+        (tmp_path / "a" / name).write_text("x")
+    (tmp_path / "loop.tiff").symlink_to(tmp_path / "a")
+    list_pictures(tmp_path, say=lines.append)
+    assert lines == []
+    (tmp_path / "one.TIFF").write_text("x")
+    list_pictures(tmp_path, say=lines.append)
+    (tmp_path / "a/b").mkdir()
+    for name in ("a/2.webp", "a/b/3.npy", "a/b/4.txt", "a/b/5.txt"):
+        (tmp_path / name).write_text("x")
+    written(tmp_path / "more/1.png")
+    (tmp_path / "more/picture").write_text("x")
+    list_pictures(tmp_path / "a", tmp_path / "more", say=lines.append)
+    assert lines == [
+        "1 file of another kind is left out: .tiff.",
+        "5 files of other kinds are left out: .npy, .txt, .webp, without an ending.",
+    ]
+    for n in range(20):
+        (tmp_path / f"more/x.{n:02d}").write_text("x")
+    list_pictures(tmp_path / "more", say=lines.append)
+    kinds = ", ".join(f".{n:02d}" for n in range(12))
+    assert lines[-1] == f"21 files of other kinds are left out: {kinds}, ..."
+
+
 @pytest.mark.parametrize("header", ["location,label", "Path,Class", "note,image,label"])
 def test_a_table_names_files_and_labels(tmp_path, header):
     written(tmp_path / "in/1.png")
