@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -177,12 +177,18 @@ def star_galaxy(
     boosted trees on moments; then the first three as models of the stage; then the model of a single band, on
     simulated and on real cutouts, split by frame.
     """
+    from flows.inputs.cutout_files import CLASSES
     from flows.training.star_galaxy import StarGalaxyPlan, quick_star_galaxy_plan, train_star_galaxy
 
     plan = quick_star_galaxy_plan() if quick else StarGalaxyPlan()
     found = real or _real_cutouts()
     processes = workers or _cores()
-    _report(lambda folder: train_star_galaxy(out, folder, found, plan, seed, processes, tell, galstar), work, as_json)
+    _report(
+        lambda folder: train_star_galaxy(out, folder, found, plan, seed, processes, tell, galstar),
+        work,
+        as_json,
+        CLASSES,
+    )
 
 
 _DATA = Annotated[
@@ -307,7 +313,9 @@ def _real_cutouts() -> Path | None:
     return folder if "NIGHTSTRIDE_DATA" in os.environ and folder.is_dir() else None
 
 
-def _report(train: Callable[[Path], dict[str, Any]], work: Path | None, as_json: bool) -> None:
+def _report(
+    train: Callable[[Path], dict[str, Any]], work: Path | None, as_json: bool, classes: Sequence[str] = ()
+) -> None:
     """Train with a folder for exposures, a temporary one if there is none; print the figures."""
     from flows.storage.folder import writable_folder
 
@@ -318,7 +326,7 @@ def _report(train: Callable[[Path], dict[str, Any]], work: Path | None, as_json:
     if as_json:
         typer.echo(json.dumps(figures))
     else:
-        show_figures(console(), figures)
+        show_figures(console(), figures, classes=classes)
 
 
 def _cores() -> int:

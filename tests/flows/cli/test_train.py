@@ -66,3 +66,13 @@ def test_pictures_to_be_scored_only_are_handed_on(tmp_path, monkeypatch):
         result = CliRunner().invoke(app, ["train", "anomaly", *map(str, options), "--out", str(tmp_path), "--json"])
         assert result.exit_code == 0, result.output
     assert asked == [(([one], ["round"], [other]), {"begin_with": None}), (([], [], []), {"begin_with": None})]
+
+
+def test_what_is_confused_of_stars_and_galaxies_is_named(tmp_path, monkeypatch):
+    figures = {"real": {"n": 3, "confusion": [[1, 0], [0, 2]], "report": {"star": {"n": 2}}}}
+    monkeypatch.setattr("flows.training.star_galaxy.train_star_galaxy", lambda *given: figures)
+    result = CliRunner().invoke(app, ["train", "star-galaxy", "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.stdout.splitlines()]
+    place = lines.index(["galaxy", "star"])
+    assert lines[place + 1 : place + 3] == [["galaxy", "1", "0"], ["star", "0", "2"]]
