@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.command import Commands, console, tell
-from flows.cli.options import AsJson, output_folder, refusals
+from flows.cli.options import AsJson, counted, output_folder, refusals
 from flows.cli.tables import show_figures
 
 NightOuts = Annotated[
@@ -91,6 +91,8 @@ def detect(
     with refusals(as_json):
         said = None if labels is None else read_labels(labels, night_out or [])
     _report(lambda folder: train_detect(out, folder, model, plan, cores, tell, part, challenge, said), work, as_json)
+    if quick and not as_json:
+        tell(_quick_thresholds(out))
 
 
 @app.command("screen")
@@ -327,6 +329,18 @@ def _report(
         typer.echo(json.dumps(figures))
     else:
         show_figures(console(), figures, classes=classes)
+
+
+def _quick_thresholds(out: Path) -> str:
+    """Return what the thresholds of a quick training rest on, and how its result can be tried all the same."""
+    from flows.pipeline.weights import read_card
+
+    training = read_card("reliability", str(out)).training
+    exposures = counted(training.get("calibrated", training)["exposures"]["validation"], "exposure")
+    return (
+        f"With --quick the thresholds are those of {exposures}, and may hide nearly everything: "
+        "to try the result, set measure.min_reliability (0.5, say)."
+    )
 
 
 def _cores() -> int:
