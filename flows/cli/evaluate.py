@@ -175,7 +175,7 @@ def anomaly(
     from flows.results.evaluation.anomaly import evaluate_anomaly
 
     with refusals(as_json):
-        figures = evaluate_anomaly(data, normal or [], model, unseen=unseen, draw=pictures)
+        figures = evaluate_anomaly(data, normal or [], model, unseen=unseen, draw=pictures, say=tell)
     _tell(figures, as_json)
 
 
@@ -183,7 +183,7 @@ def _pictures(task: str, data: list[Path], model: str, unseen: bool, pictures: P
     from flows.results.evaluation.picture_scores import evaluate_pictures
 
     with refusals(as_json):
-        figures = evaluate_pictures(task, data, model, unseen=unseen, draw=pictures)
+        figures = evaluate_pictures(task, data, model, unseen=unseen, draw=pictures, say=tell)
     _tell(figures, as_json)
 
 

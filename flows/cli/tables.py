@@ -40,8 +40,21 @@ def show_rows(shown: "Console", rows: Iterable[Mapping[str, Any]], title: str = 
         shown.print(table)
 
 
-def show_figures(shown: "Console", figures: Mapping[str, Any], title: str = "") -> None:
-    """Print nested figures as tables: one of the single values, and one for each mapping or list of mappings."""
+def show_figures(shown: "Console", figures: Mapping[str, Any], title: str = "", classes: Sequence[str] = ()) -> None:
+    """Print nested figures as tables: one of the single values, and one for each mapping or list of mappings.
+
+    Parameters
+    ----------
+    shown
+        Where to.
+    figures
+        By name; those named ``classes`` or ``kinds`` name rows and columns of a ``confusion`` beside or below them.
+    title
+        Above the tables.
+    classes
+        Names for a ``confusion`` where the figures have none.
+    """
+    classes = next((figures[name] for name in ("classes", "kinds") if _is_names(figures.get(name))), classes)
     single, nested = dict[str, Any](), dict[str, Any]()
     for name, value in figures.items():
         (nested if _is_nested(value) else single)[name] = value
@@ -49,10 +62,13 @@ def show_figures(shown: "Console", figures: Mapping[str, Any], title: str = "") 
     for name, value in nested.items():
         above = f"{title}, {_words(name)}" if title else _words(name)
         if isinstance(value, Mapping) and not all(_is_flat(one) for one in value.values()):
-            show_figures(shown, value, above)
+            show_figures(shown, value, above, classes)
             continue
         shown.print()
-        show_rows(shown, _rows(value), above)
+        if name == "confusion" and len(value) == len(classes):
+            show_rows(shown, _named_rows(value, classes), f"{above} (rows: label, columns: verdict)")
+        else:
+            show_rows(shown, _rows(value), above)
 
 
 def _rows(value: Any) -> Iterator[dict[str, Any]]:
@@ -62,6 +78,15 @@ def _rows(value: Any) -> Iterator[dict[str, Any]]:
         return
     for place, one in enumerate(value):
         yield dict(one) if isinstance(one, Mapping) else {"": place, **{str(k): each for k, each in enumerate(one)}}
+
+
+def _named_rows(table: Sequence[Sequence[int]], classes: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for name, row in zip(classes, table, strict=True):
+        yield {"": _words(name), **dict(zip(classes, row, strict=True))}
+
+
+def _is_names(value: Any) -> bool:
+    return _is_list(value) and all(isinstance(one, str) for one in value)
 
 
 def _is_nested(value: Any) -> bool:

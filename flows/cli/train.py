@@ -3,14 +3,14 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from flows.cli.command import Commands, console, tell
-from flows.cli.options import AsJson, output_folder, refusals
+from flows.cli.options import AsJson, counted, output_folder, refusals
 from flows.cli.tables import show_figures
 
 NightOuts = Annotated[
@@ -94,6 +94,8 @@ def detect(
             load_model("detect", model)  # before minutes of simulation
         said = None if labels is None else read_labels(labels, night_out or [])
     _report(lambda folder: train_detect(out, folder, model, plan, cores, tell, part, challenge, said), work, as_json)
+    if quick and not as_json:
+        tell(_quick_thresholds(out))
 
 
 @app.command("screen")
@@ -180,12 +182,18 @@ def star_galaxy(
     boosted trees on moments; then the first three as models of the stage; then the model of a single band, on
     simulated and on real cutouts, split by frame.
     """
+    from flows.inputs.cutout_files import CLASSES
     from flows.training.star_galaxy import StarGalaxyPlan, quick_star_galaxy_plan, train_star_galaxy
 
     plan = quick_star_galaxy_plan() if quick else StarGalaxyPlan()
     found = real or _real_cutouts()
     processes = workers or _cores()
-    _report(lambda folder: train_star_galaxy(out, folder, found, plan, seed, processes, tell, galstar), work, as_json)
+    _report(
+        lambda folder: train_star_galaxy(out, folder, found, plan, seed, processes, tell, galstar),
+        work,
+        as_json,
+        CLASSES,
+    )
 
 
 _DATA = Annotated[
@@ -310,7 +318,9 @@ def _real_cutouts() -> Path | None:
     return folder if "NIGHTSTRIDE_DATA" in os.environ and folder.is_dir() else None
 
 
-def _report(train: Callable[[Path], dict[str, Any]], work: Path | None, as_json: bool) -> None:
+def _report(
+    train: Callable[[Path], dict[str, Any]], work: Path | None, as_json: bool, classes: Sequence[str] = ()
+) -> None:
     """Train with a folder for exposures, a temporary one if there is none; print the figures."""
     from flows.storage.folder import writable_folder
 
@@ -321,7 +331,19 @@ def _report(train: Callable[[Path], dict[str, Any]], work: Path | None, as_json:
     if as_json:
         typer.echo(json.dumps(figures))
     else:
-        show_figures(console(), figures)
+        show_figures(console(), figures, classes=classes)
+
+
+def _quick_thresholds(out: Path) -> str:
+    """Return what the thresholds of a quick training rest on, and how its result can be tried all the same."""
+    from flows.pipeline.weights import read_card
+
+    training = read_card("reliability", str(out)).training
+    exposures = counted(training.get("calibrated", training)["exposures"]["validation"], "exposure")
+    return (
+        f"With --quick the thresholds are those of {exposures}, and may hide nearly everything: "
+        "to try the result, set measure.min_reliability (0.5, say)."
+    )
 
 
 def _cores() -> int:

@@ -22,7 +22,8 @@ def vet(
     out: Out,
     night: Night = None,
     export: Annotated[
-        Path | None, typer.Option(metavar="FILE.parquet", help="Write the verdicts as labels, and end.")
+        Path | None,
+        typer.Option(metavar="FILE.parquet", help="Write the verdicts as labels, as Parquet alone, and end."),
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; others than this machine's own need NIGHTSTRIDE_VET_TOKEN.")
@@ -41,7 +42,8 @@ def vet(
     """Serve a page on which people look at detections and say what they are; Ctrl-C ends it.
 
     The address that is printed holds a token, made anew each time unless NIGHTSTRIDE_VET_TOKEN is set: whoever has it
-    can look and judge. Exit code 2: there is no such folder or night, or no token where others can reach the page.
+    can look and judge. Exit code 2: there is no such folder or night, no token where others can reach the
+    page, or the file of --export does not end in .parquet.
     """
     from flows.runtime.settings import load_settings
     from flows.storage.layout import require_output

@@ -1,7 +1,8 @@
 """Files of pictures: which there are, what they are labelled with, and their pixels."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,12 @@ an eighth of its size, if need be, and FITS is read row by row."""
 BLOCK = 1024
 """Rows of FITS that are read at a time."""
 
+_SIDE = ("thumbs.db", "desktop.ini", "readme", "readme.md", "readme.txt", "license", "license.txt")
+"""Names of files that lie beside pictures, in small letters; nobody takes them for one."""
+
+_MOST_KINDS = 12
+"""Kinds of files without pictures that are named, at most."""
+
 _LOCATION = ("location", "path", "file", "image")
 _LABEL = ("label", "class")
 
@@ -33,7 +40,7 @@ class PictureFile:
     label: str
 
 
-def list_pictures(*sources: Path) -> tuple[PictureFile, ...]:
+def list_pictures(*sources: Path, say: Callable[[str], None] = lambda line: None) -> tuple[PictureFile, ...]:
     """Return the pictures of folders and tables, by path or in the order of the rows.
 
     Parameters
@@ -42,18 +49,33 @@ def list_pictures(*sources: Path) -> tuple[PictureFile, ...]:
         Folder: the label of a picture is the name of the folder that holds it; directly in the source it has none.
         Hidden files, symbolic links to folders and files that are no pictures by their suffix are left out. Or CSV with
         the columns ``location`` (relative to its folder) and ``label`` (empty: to be classified).
+    say
+        Receives a line if files of other kinds are left out: how many, and their suffixes.
 
     Raises
     ------
     BadInput
         There is nothing of that kind, there are no pictures, a column is missing, or files are.
     """
-    return tuple(file for source in sources for file in _of_source(source))
+    others = Counter[str]()
+    found = tuple(file for source in sources for file in _of_source(source, others))
+    if others:
+        say(_left_out(others))
+    return found
 
 
-def _of_source(source: Path) -> tuple[PictureFile, ...]:
+def _left_out(others: Counter[str]) -> str:
+    """Return how many files are no pictures, and their suffixes."""
+    number, kinds = others.total(), sorted(others)
+    named = ", ".join(kinds[:_MOST_KINDS]) + (", ..." if len(kinds) > _MOST_KINDS else ".")
+    what = "file of another kind is" if number == 1 else "files of other kinds are"
+    return f"{number} {what} left out: {named}"
+
+
+def _of_source(source: Path, others: Counter[str]) -> tuple[PictureFile, ...]:
+    """Return the pictures of a folder or table; add the suffixes of other files to ``others``."""
     if source.is_dir():
-        found = tuple(_of_folder(source, ""))
+        found = tuple(_of_folder(source, "", others))
         if not found:
             problem = f"holds no picture: {', '.join(SUFFIXES)}."
             raise BadInput("no_pictures", str(source), problem, "name a folder of pictures, or of folders of them.")
@@ -64,14 +86,16 @@ def _of_source(source: Path) -> tuple[PictureFile, ...]:
     raise BadInput("no_pictures", str(source), problem, "name a folder of pictures, or a CSV of location and label.")
 
 
-def _of_folder(folder: Path, label: str) -> Iterator[PictureFile]:
+def _of_folder(folder: Path, label: str, others: Counter[str]) -> Iterator[PictureFile]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
         if path.is_dir() and not path.is_symlink():
-            yield from _of_folder(path, path.name)
+            yield from _of_folder(path, path.name, others)
         elif path.is_file() and path.name.lower().endswith(SUFFIXES):
             yield PictureFile(path, label)
+        elif path.is_file() and path.name.lower() not in _SIDE:
+            others[path.suffix.lower() or "without an ending"] += 1
 
 
 def _of_table(source: Path) -> tuple[PictureFile, ...]:
@@ -117,7 +141,8 @@ def read_picture(path: Path, longest: int) -> NDArray[np.uint8]:
     Raises
     ------
     BadInput
-        It cannot be read, is no such picture, or is too large (``unreadable_picture``, ``too_large``).
+        It cannot be read, is no such picture, shows nothing since all its pixels are of one value or no number, or is
+        too large (``unreadable_picture``, ``too_large``).
     """
     if path.name.lower().endswith(SUFFIXES[3:]):
         return _read_fits(path, longest)
@@ -131,6 +156,7 @@ def read_picture(path: Path, longest: int) -> NDArray[np.uint8]:
             raise _too_large(path, image.size)
         shrunk = ImageOps.exif_transpose(image)
         shrunk = _eight_bits(shrunk)
+        _require_content(path, shrunk.getextrema())
         factor = max(shrunk.size) / longest
         if factor > 1:
             size = [max(1, round(one / factor)) for one in shrunk.size]
@@ -164,7 +190,9 @@ def _read_fits(path: Path, longest: int) -> NDArray[np.uint8]:
         if path.suffix.lower() == ".gz" and ny * nx > LARGEST:  # it is unpacked whole
             raise _too_large(path, (nx, ny))
         planes = range(3) if len(image.shape) == 3 else (None,)
-        shrunk = [_rows(image, plane, max(1, -(-max(ny, nx) // longest))) for plane in planes]
+        read = [_rows(image, plane, max(1, -(-max(ny, nx) // longest))) for plane in planes]
+    _require_content(path, [extremes for _, extremes in read])
+    shrunk = [means for means, _ in read]
     return np.stack([_stretched(one) for one in (shrunk * 3 if len(shrunk) == 1 else shrunk)], -1)
 
 
@@ -172,23 +200,38 @@ def _is_picture(shape: tuple[int, ...]) -> bool:
     return (len(shape) == 2 or (len(shape) == 3 and shape[0] == 3)) and min(shape, default=0) > 0
 
 
-def _rows(image: Any, plane: int | None, factor: int) -> NDArray[np.float64]:
-    """Return the means of squares of ``factor`` px, read some rows at a time; those at the far edges may be smaller."""
+def _rows(image: Any, plane: int | None, factor: int) -> tuple[NDArray[np.float64], tuple[float, float]]:
+    """Return the means of squares of ``factor`` px, smaller at the far edges, and the least and the largest pixel.
+
+    Some rows are read at a time. Without a number the least is infinite, and the largest minus that.
+    """
     ny, nx = image.shape[-2:]
     step = factor * max(1, BLOCK // factor)
     across = np.arange(0, nx, factor)
-    parts = []
+    parts, least, largest = [], np.inf, -np.inf
     for y in range(0, ny, step):
         where = (slice(y, min(y + step, ny)), slice(0, nx))
         block = np.asarray(image.section[where if plane is None else (plane, *where)], np.float64)
         down = np.arange(0, len(block), factor)
         known = np.isfinite(block)
+        least = min(least, float(block.min(initial=np.inf, where=known)))
+        largest = max(largest, float(block.max(initial=-np.inf, where=known)))
         sums, counts = (
             np.add.reduceat(np.add.reduceat(values, down, 0), across, 1)
             for values in (np.where(known, block, 0.0), known.astype(np.float64))
         )
         parts.append(np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0))
-    return np.concatenate(parts)
+    return np.concatenate(parts), (least, largest)
+
+
+def _require_content(path: Path, extremes: Sequence[tuple[float, float]]) -> None:
+    """Refuse a picture of which each plane, by its least and largest pixel, is of one value or holds no number."""
+    if any(least < largest for least, largest in extremes):
+        return
+    values = [f"{least:g}" for least, largest in extremes if least == largest]
+    said = f"all pixels are {', '.join(values[:1] if len(set(values)) == 1 else values)}"
+    problem = f"shows nothing: {said if values else 'no pixel is a number'}."
+    raise BadInput("unreadable_picture", str(path), problem, "leave it out, or write the file again from its source.")
 
 
 def _stretched(values: NDArray[np.float64]) -> NDArray[np.uint8]:

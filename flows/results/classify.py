@@ -37,7 +37,7 @@ def classify_pictures(
     workers: int = 1,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Write a CSV with a row for each picture that can be read.
+    """Write a CSV with a row for each picture that can be read and shows something.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def classify_pictures(
     workers
         Processes that read and judge.
     say
-        Receives how far it is.
+        Receives which files are left out, and how far it is.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def classify_pictures(
     if task not in TASKS:
         raise Misconfigured("unknown_task", task, "is no kind of verdict.", f"give one of {', '.join(TASKS)}.")
     read_weights(task, model)  # so that a wrong name is told before anything starts
-    files = list_pictures(*data)
+    files = list_pictures(*data, say=say)
     step = AT_ONCE.get(task, 64)
     parts = [files[start : start + step] for start in range(0, len(files), step)]
     rows, unreadable = list[dict[str, Any]](), dict[str, str]()
@@ -82,8 +82,9 @@ def classify_pictures(
         unreadable |= bad
         say(f"{len(rows) + len(unreadable)} of {len(files)} pictures")
     if not rows:
-        problem = f"none of {len(files)} pictures can be read."
-        raise BadInput("unreadable", ", ".join(map(str, data)), problem, "give JPEG, PNG or FITS.")
+        first = next(iter(unreadable.values())).partition(" To fix, ")[0]
+        problem = f"none of {len(files)} pictures can be read; of the first: {first}"
+        raise BadInput("unreadable", ", ".join(map(str, data)), problem, "give JPEG, PNG or FITS that show something.")
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]))
     writer.writeheader()

@@ -187,9 +187,9 @@ def train_anomaly(
         There are no pictures, or the plan cannot be.
     """
     check_plan(plan.svdd)
-    files, origin = (list_pictures(*data), [one.name for one in data]) if data else _of_environment()
+    files, origin = (list_pictures(*data, say=say), [one.name for one in data]) if data else _of_environment()
     files = [file for file in files if file.label] if normal else files
-    waiting = list_pictures(*apply)
+    waiting = list_pictures(*apply, say=say)
     found = _read_all(files, plan, workers)
     is_normal = np.array([not normal or label in normal for label in found.labels])
     if is_normal.sum() < FEWEST:

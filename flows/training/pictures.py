@@ -144,7 +144,7 @@ def train_pictures(
     classes = PICTURE_TASKS[task].classes
     if not data and task == "cluster":
         data = cluster_fields(work, plan.fields, seed, workers)
-    files, origin = (list_pictures(*data), [str(one) for one in data]) if data else _of_environment(task)
+    files, origin = (list_pictures(*data, say=say), [str(one) for one in data]) if data else _of_environment(task)
     found = _labelled(task, files, plan, workers)
     say(f"{len(found.known)} pictures with labels; left out: {found.notes}")
     start = perf_counter()

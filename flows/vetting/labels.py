@@ -52,10 +52,14 @@ def export_labels(out: Path, to: Path, night: str | None = None) -> int:
     Raises
     ------
     Misconfigured
-        There is no verdict (``no_verdict``), or the file cannot be written.
+        The file does not end in ``.parquet`` (``other_format``), there is no verdict (``no_verdict``), or the file
+        cannot be written.
     Retryable
         The disk is full.
     """
+    if to.suffix.lower() != ".parquet":
+        problem = "does not end in .parquet, and labels are written as Parquet alone."
+        raise Misconfigured("other_format", f"--export {to}", problem, f"name it {to.stem or 'labels'}.parquet.")
     table = label_table(VerdictStore(out).standing(), night)
     if not len(table):
         of = "" if night is None else f" on night {night}"

@@ -1,7 +1,7 @@
 """Evaluation of models of anomalies on labelled pictures."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ def evaluate_anomaly(
     *,
     unseen: bool = False,
     draw: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Score a model on pictures whose labels are normal or not.
 
@@ -47,6 +48,8 @@ def evaluate_anomaly(
         Leave out pictures that the model has learnt from.
     draw
         Folder for `draw_scores`.
+    say
+        Receives which files are left out.
 
     Returns
     -------
@@ -63,7 +66,7 @@ def evaluate_anomaly(
     """
     card, arrays = read_weights("anomaly", model)
     judge = AnomalyModel(card, arrays)
-    files = list_pictures(*data)
+    files = list_pictures(*data, say=say)
     pictures, labels, unreadable, trained_on = read_unseen([one for one in files if one.label], arrays, unseen=unseen)
     normal = list(normal) or sorted({label for label in labels if stands_for_real(label)})
     if not any(label in normal for label in labels):

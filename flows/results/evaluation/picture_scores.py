@@ -1,6 +1,6 @@
 """Evaluation of models of pictures on labelled ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,7 +31,13 @@ Label = frozenset[str]
 
 
 def evaluate_pictures(
-    task: str, data: Sequence[Path], model: str = "default", *, unseen: bool = False, draw: Path | None = None
+    task: str,
+    data: Sequence[Path],
+    model: str = "default",
+    *,
+    unseen: bool = False,
+    draw: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Score a model on labelled pictures.
 
@@ -47,6 +53,8 @@ def evaluate_pictures(
         Leave out pictures that the model has learnt from.
     draw
         Folder for the drawings of `flows.results.evaluation.picture_pages`.
+    say
+        Receives which files are left out.
 
     Returns
     -------
@@ -65,7 +73,7 @@ def evaluate_pictures(
 
     card, arrays = read_weights(task, model)
     net = build_picture_model(card, arrays)
-    files = list_pictures(*data)
+    files = list_pictures(*data, say=say)
     labels, without = label_sets(task, files)
     read = read_unseen([file for file in files if file.label in labels], arrays, unseen=unseen)
     pictures, known = read.pictures, [labels[one] for one in read.labels]

@@ -37,6 +37,24 @@ def test_it_writes_what_the_function_does_and_says_where(picture, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "command",
+    [
+        ("classify", "anomaly"), ("evaluate", "scene"), ("evaluate", "anomaly"),
+        ("train", "morphology", "--quick"), ("train", "anomaly"),
+    ],
+)  # fmt: skip
+def test_files_of_other_kinds_are_told_on_stderr_wherever_pictures_are_read(picture, tmp_path, command):
+    for name in ("b.tiff", "c.npy", "d.npy"):
+        (picture / name).write_text("x")
+    out = () if command[0] == "evaluate" else ("--out", tmp_path / "out")
+    found = nightstride(*command, "--data", picture, *out, "--json")
+    said = "3 files of other kinds are left out: .npy, .tiff."
+    assert found.stderr.splitlines()[0] == said
+    assert said not in found.stdout
+    assert said not in nightstride(*command, "--data", picture, *out, "--quiet").stderr
+
+
+@pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (("weather",), "morphology, scene, cluster, anomaly"), (("scene", "--model", "nobody"), "nobody"),

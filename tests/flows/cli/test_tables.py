@@ -31,6 +31,35 @@ def test_figures_become_a_table_each():
     assert "far  1.5" in text
 
 
+def test_a_confusion_is_named_by_the_classes_beside_or_above_it():
+    inner = {"n": 3, "confusion": [[1, 0], [0, 2]], "per_class": {"a": {"n": 1}}}
+    figures = {
+        "classes": ["spiral", "edge-on", "merger"],
+        "confusion": [[4, 1, 0], [0, 5, 2], [0, 0, 7]],
+        "rival": {**inner, "kinds": ["yes", "no"]},
+        "odd": inner,
+    }
+    lines = shown(show_figures, figures)
+    place = lines.index("confusion (rows: label, columns: verdict)")
+    assert [line.split() for line in lines[place + 1 : place + 5]] == [
+        ["spiral", "edge-on", "merger"], ["spiral", "4", "1", "0"],
+        ["edge-on", "0", "5", "2"], ["merger", "0", "0", "7"],
+    ]  # fmt: skip
+    place = lines.index("rival, confusion (rows: label, columns: verdict)")
+    assert [line.split() for line in lines[place + 1 : place + 3]] == [["yes", "no"], ["yes", "1", "0"]]
+    place = lines.index("odd, confusion")
+    assert lines[place + 1].split() == ["0", "1"], "names of three classes say nothing of two"
+
+
+def test_a_confusion_is_named_by_classes_that_are_handed_on_or_stand_above():
+    scores = {"one": {"n": 3, "confusion": [[1, 0], [0, 2]], "per_class": {"a": {"n": 1}}}}
+    for given in (({"models": scores}, "", ["galaxy", "star"]), ({"classes": ["galaxy", "star"], "models": scores},)):
+        lines = shown(show_figures, *given)
+        place = lines.index("models, one, confusion (rows: label, columns: verdict)")
+        assert lines[place + 1].split() == ["galaxy", "star"]
+        assert lines[place + 2].split() == ["galaxy", "1", "0"]
+
+
 def test_cells_are_words():
     values = (True, False, 1234567, 0.000012345, "a", {"x_y": 1}, [], None)
     assert list(map(cell, values)) == ["yes", "no", "1,234,567", "1.234e-05", "a", "x y 1", "-", "-"]

@@ -1,8 +1,9 @@
 import numpy as np
+import pytest
 from typer.testing import CliRunner
 
 from flows.cli.app import app
-from flows.pipeline.weights import write_model
+from flows.pipeline.weights import read_weights, write_model
 from tests.support.cli import nightstride
 from tests.support.models import CARD
 
@@ -81,3 +82,43 @@ def test_weights_that_do_not_fit_are_refused_before_anything_is_simulated(tmp_pa
     )  # fmt: skip
     assert (done.code, done.summary["error"]["code"]) == (2, "bad_weights"), done.stderr
     assert not (tmp_path / "work").exists()
+
+
+def test_what_is_confused_of_stars_and_galaxies_is_named(tmp_path, monkeypatch):
+    figures = {"real": {"n": 3, "confusion": [[1, 0], [0, 2]], "report": {"star": {"n": 2}}}}
+    monkeypatch.setattr("flows.training.star_galaxy.train_star_galaxy", lambda *given: figures)
+    result = CliRunner().invoke(app, ["train", "star-galaxy", "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.stdout.splitlines()]
+    place = lines.index(["galaxy", "star"])
+    assert lines[place + 1 : place + 3] == [["galaxy", "1", "0"], ["star", "0", "2"]]
+
+
+@pytest.mark.parametrize(
+    ("part", "more", "said"),
+    [
+        ("--verdict-only", {"exposures": {"validation": 3, "test": 9}}, "3 exposures"),
+        ("--verdict-only", {"exposures": {"validation": 1, "test": 9}}, "1 exposure"),
+        (
+            "--calibrate",
+            {"exposures": {"validation": 56}, "calibrated": {"exposures": {"validation": 2}}},
+            "2 exposures",
+        ),
+    ],
+)
+def test_a_quick_training_says_what_its_thresholds_rest_on(tmp_path, monkeypatch, part, more, said):
+    def train(out, *given):
+        card, arrays = read_weights("reliability", "streak_net")
+        training = card.training | more
+        write_model(out, arrays, card.model_copy(update={"training": training}).model_dump())
+        return {"n": 1}
+
+    monkeypatch.setattr("flows.training.detect.train_detect", train)
+    run = nightstride("train", "detect", part, "--quick", "--out", tmp_path)
+    (line,) = run.stderr.splitlines()
+    assert run.code == 0
+    assert f"thresholds are those of {said}," in line
+    assert "measure.min_reliability" in line
+    assert "thresholds" not in run.stdout
+    for options in (("--quick", "--json"), ("--quick", "--quiet"), ()):
+        assert nightstride("train", "detect", part, *options, "--out", tmp_path).stderr == ""

@@ -37,6 +37,16 @@ def test_labels_are_exported(out, tmp_path):
     assert table["label"].to_pylist() == ["artefact"]
 
 
+@pytest.mark.parametrize("name", ["labels.csv", "labels", "labels.parquet.gz"])
+def test_labels_into_another_format_are_refused_before_anything_is_written(out, tmp_path, name):
+    run = nightstride("vet", out, "--export", tmp_path / name, "--json")
+    assert (run.code, run.summary["error"]["code"]) == (2, "other_format")
+    told = " ".join(nightstride("vet", out, "--export", tmp_path / name).stderr.split())
+    assert f"--export {tmp_path / name}: does not end in .parquet" in told
+    assert "To fix, name it labels.parquet" in told
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "code"),
     [

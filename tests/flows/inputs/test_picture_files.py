@@ -36,6 +36,33 @@ def test_a_folder_of_folders_is_labelled_by_them(tmp_path):
     ]  # fmt: skip
 
 
+def test_files_of_other_kinds_are_told_in_one_line(tmp_path):
+    lines = []
+    written(tmp_path / "a/1.png")
+    for name in (".hidden.txt", "Thumbs.db", "README"):
+        (tmp_path / "a" / name).write_text("x")
+    (tmp_path / "loop.tiff").symlink_to(tmp_path / "a")
+    list_pictures(tmp_path, say=lines.append)
+    assert lines == []
+    (tmp_path / "one.TIFF").write_text("x")
+    list_pictures(tmp_path, say=lines.append)
+    (tmp_path / "a/b").mkdir()
+    for name in ("a/2.webp", "a/b/3.npy", "a/b/4.txt", "a/b/5.txt"):
+        (tmp_path / name).write_text("x")
+    written(tmp_path / "more/1.png")
+    (tmp_path / "more/picture").write_text("x")
+    list_pictures(tmp_path / "a", tmp_path / "more", say=lines.append)
+    assert lines == [
+        "1 file of another kind is left out: .tiff.",
+        "5 files of other kinds are left out: .npy, .txt, .webp, without an ending.",
+    ]
+    for n in range(20):
+        (tmp_path / f"more/x.{n:02d}").write_text("x")
+    list_pictures(tmp_path / "more", say=lines.append)
+    kinds = ", ".join(f".{n:02d}" for n in range(12))
+    assert lines[-1] == f"21 files of other kinds are left out: {kinds}, ..."
+
+
 @pytest.mark.parametrize("header", ["location,label", "Path,Class", "note,image,label"])
 def test_a_table_names_files_and_labels(tmp_path, header):
     written(tmp_path / "in/1.png")
@@ -75,8 +102,8 @@ def test_a_picture_is_read_as_it_is(tmp_path):
     np.testing.assert_array_equal(read_picture(written(tmp_path / "1.png"), 100), PIXELS)
     jpeg = written(tmp_path / "1.jpg", quality=95)
     np.testing.assert_array_equal(read_picture(jpeg, 100), np.asarray(Image.open(jpeg)))
-    one = written(tmp_path / "one.png", PIXELS[:1, :1])
-    np.testing.assert_array_equal(read_picture(one, 100), PIXELS[:1, :1])
+    two = written(tmp_path / "two.png", PIXELS[:1, :2])
+    np.testing.assert_array_equal(read_picture(two, 100), PIXELS[:1, :2])
 
 
 def test_it_shrinks_to_the_means_of_its_parts(tmp_path):
@@ -138,9 +165,10 @@ def test_fits_shrinks_in_rows_to_the_means_of_its_parts(tmp_path, monkeypatch):
     values[:4, :4] = np.nan
     fits.writeto(tmp_path / "1.fits", values)
     with fits.open(tmp_path / "1.fits") as hdus:
-        found = picture_files._rows(hdus[0], None, 4)
+        found, extremes = picture_files._rows(hdus[0], None, 4)
     expected = [[np.mean(values[y : y + 4, x : x + 4]) for x in range(0, 64, 4)] for y in range(0, 50, 4)]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert extremes == (np.nanmin(values), np.nanmax(values))
     assert read_picture(tmp_path / "1.fits", 16).shape == (13, 16, 3)
 
 
@@ -158,6 +186,43 @@ def test_what_is_damaged_is_refused_with_a_reason(tmp_path, name, damage):
         read_picture(path, 100)
     assert refused.value.code == "unreadable_picture"
     assert str(path) in str(refused.value)
+
+
+NOTHING = {
+    "black.png": (np.zeros((30, 40, 3), np.uint8), "all pixels are 0."),
+    "gray.jpg": (np.full((30, 40), 77, np.uint8), "all pixels are 77."),
+    "colour.png": (np.full((30, 40, 3), (9, 9, 200), np.uint8), "all pixels are 9, 9, 200."),
+    "transparent.png": (np.concatenate([PIXELS, np.zeros_like(PIXELS[..., :1])], 2), "all pixels are 0."),
+    "dim.png": (RNG.integers(0, 100, (30, 40)).astype(np.uint16), "all pixels are 0."),
+    "flat.fits": (np.full((50, 41), 0.1, np.float32), "all pixels are 0.1."),
+    "holes.fits": (np.where(RNG.random((50, 41)) < 0.5, np.nan, -3.5), "all pixels are -3.5."),
+    "nan.fits": (np.full((3, 50, 41), np.nan), "no pixel is a number."),
+    "infinite.fits": (np.where(RNG.random((50, 41)) < 0.5, np.inf, -np.inf), "no pixel is a number."),
+    "colour.fits": (np.full((3, 50, 41), np.array([1, 2, np.nan])[:, None, None]), "all pixels are 1, 2."),
+}
+
+
+@pytest.mark.parametrize("name", NOTHING)
+@pytest.mark.parametrize("longest", [7, 100])
+def test_a_picture_without_content_is_refused_with_what_its_pixels_are(tmp_path, name, longest):
+    path, (values, said) = tmp_path / name, NOTHING[name]
+    fits.writeto(path, values) if name.endswith("fits") else written(path, values)
+    with pytest.raises(BadInput) as refused:
+        read_picture(path, longest)
+    assert (refused.value.code, refused.value.problem) == ("unreadable_picture", f"shows nothing: {said}")
+    assert "leave it out" in refused.value.remedy
+
+
+def test_one_pixel_or_one_plane_of_content_is_enough_at_any_size(tmp_path):
+    values = np.zeros((3, 50, 41), np.float32)
+    values[1, 20, 20] = 5
+    fits.writeto(tmp_path / "1.fits", values)
+    pixels = np.zeros((50, 41, 3), np.uint8)
+    pixels[20, 20, 1] = 1
+    written(tmp_path / "1.png", pixels)
+    for name in ("1.fits", "1.png"):
+        assert read_picture(tmp_path / name, 100)[20, 20].argmax() == 1
+        assert read_picture(tmp_path / name, 1).shape == (1, 1, 3)
 
 
 def test_what_cannot_be_unpacked_in_parts_may_not_be_too_large(tmp_path, monkeypatch):
@@ -185,9 +250,11 @@ print(shape[0], shape[1], (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - 
 def test_a_picture_of_30000_px_takes_little_memory(tmp_path, name):
     path = tmp_path / name
     if name == "wide.jpg":
-        Image.new("L", (30_000, 3_000)).save(path)
+        image = Image.new("L", (30_000, 3_000))
+        image.paste(200, (0, 0, 10_000, 3_000))
+        image.save(path)
     else:
-        fits.writeto(path, np.zeros((30_000, 3_000), np.float32))
+        fits.writeto(path, np.repeat(np.arange(30_000, dtype=np.float32)[:, None], 3_000, 1))
     said = subprocess.run([sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, check=True).stdout
     ny, nx, mib = map(int, said.split())
     assert max(ny, nx) <= 512

@@ -56,6 +56,16 @@ def test_each_picture_has_the_row_that_the_model_gives(folder, tmp_path):
     assert lines == ["6 of 6 pictures"]
 
 
+def test_pictures_without_content_are_told_and_not_judged(folder, tmp_path):
+    Image.new("RGB", (96, 96)).save(tmp_path / "black.png")
+    fits.writeto(tmp_path / "nan.fits", np.full((96, 96), np.nan, np.float32))
+    (tmp_path / "good.png").write_bytes((folder / "1.png").read_bytes())
+    found = classify_pictures("morphology", [tmp_path], tmp_path / "v.csv")
+    assert [row["location"] for row in rows_of(tmp_path / "v.csv")] == [str(tmp_path / "good.png")]
+    assert list(found["unreadable"]) == [str(tmp_path / "black.png"), str(tmp_path / "nan.fits")]
+    assert all("shows nothing" in why and "To fix, " in why for why in found["unreadable"].values())
+
+
 def test_processes_give_the_same_rows_in_the_same_order(folder, tmp_path, monkeypatch):
     classify_pictures("anomaly", [folder], tmp_path / "one.csv")
     monkeypatch.setitem(module.AT_ONCE, "anomaly", 2)
@@ -110,6 +120,10 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(folder, tmp_path):
         classify_pictures("scene", [folder], out, "nobody")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad/1.jpg").write_bytes(b"no picture")
-    with pytest.raises(BadInput, match="none of 1 pictures can be read"):
+    with pytest.raises(BadInput, match=r"none of 1 pictures can be read; of the first: .*1.jpg.* cannot be read as"):
         classify_pictures("scene", [tmp_path / "bad"], out)
+    (tmp_path / "black").mkdir()
+    Image.new("L", (9, 9)).save(tmp_path / "black/1.png")
+    with pytest.raises(BadInput, match="shows nothing: all pixels are 0"):
+        classify_pictures("scene", [tmp_path / "black"], out)
     assert not out.exists()

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import traceback
 from itertools import pairwise
+from pathlib import Path
 from threading import Thread
 
 import numpy as np
@@ -212,6 +213,14 @@ def test_labels_are_the_last_verdicts(tmp_path):
     assert export_labels(tmp_path, tmp_path / "labels.parquet") == 2
     assert pq.read_table(tmp_path / "labels.parquet").equals(table)
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".staging"] == []
+    assert export_labels(tmp_path, tmp_path / "UPPER.PARQUET") == 2
+    for name in ("labels.csv", "labels.txt"):
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(Misconfigured, match=r"labels are written as Parquet alone.*name it labels\.parquet"):
+            export_labels(tmp_path, tmp_path / name)
+        assert (tmp_path / name).read_text() == "mine"
+    with pytest.raises(Misconfigured, match=r"name it labels\.parquet"):
+        export_labels(tmp_path, Path())
     with pytest.raises(Misconfigured, match="holds no verdict on night"):
         export_labels(tmp_path, tmp_path / "labels.parquet", "20200101")
 
