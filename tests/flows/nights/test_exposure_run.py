@@ -289,9 +289,10 @@ def test_a_lost_scheduler_is_named_and_leaves_the_night_to_the_next_run(drive, t
     assert night.cut_short
 
 
-def test_a_defect_fails_the_exposure_alone(drive):
+def test_a_defect_fails_the_exposure_alone(drive, tmp_path):
     outcome = drive(search=(9, ZeroDivisionError("oops")))
-    assert (outcome.status, outcome.trouble.message) == ("failed", "ZeroDivisionError: oops")
+    message = f"{tmp_path / 'a.fits'}: ZeroDivisionError: oops"
+    assert (outcome.status, outcome.trouble.message) == ("failed", message)
 
 
 def test_a_mistake_in_the_configuration_stops_the_run(drive):

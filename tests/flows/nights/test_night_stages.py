@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -92,9 +93,10 @@ def test_a_failing_stage_is_reported_and_takes_only_what_needs_it(out):
     run(out)
     publish(out, 2, [-9.0])
     result = run(out)
-    assert [one.message for one in result.failed] == [
-        f"night {NIGHT}, stage add: ZeroDivisionError: a defect of the stage"
-    ]
+    (failed,) = result.failed
+    said, place = failed.message.split("; ")
+    assert said == f"night {NIGHT}, stage add: ZeroDivisionError: a defect of the stage"
+    assert re.fullmatch(r"stage add 1, .*/whole_night.py line \d+, in add", place)
     assert set(result.datasets) == {"thing", "shapes"}
     assert not (out / "catalogs/total" / f"night={NIGHT}" / "total.parquet").exists()  # of other exposures
     assert len(CatalogStore(out).list(SEEN)) == 2

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from obstore.exceptions import GenericError
 
-from flows.nights.run import _in_a_process
+from flows.nights.joined_catalogues import _in_a_process
 from flows.pipeline.lineage import is_whole
 from flows.results.catalogue_rows import CatalogueRows
 from flows.storage import catalog_parts, compaction
