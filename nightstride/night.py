@@ -8,7 +8,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from flows.results.catalogue_rows import CatalogueRows, published_tables
+from flows.results.catalogue_rows import CatalogueRows, is_table, known_tables
 from flows.results.exposure_rows import ExposureRows
 from flows.storage.bucket_path import located
 from flows.storage.layout import require_output
@@ -103,8 +103,10 @@ class Night:
     @property
     def datasets(self) -> tuple[str, ...]:
         """Return the names of the published tables, for `dataset`."""
-        there = {path.name for path in (self.out / "catalogs").glob("*")}
-        return tuple(sorted(there & published_tables(self.out).keys()))
+        from flows.pipeline.graph import declared_tables
+
+        there, declared = {path.name for path in (self.out / "catalogs").glob("*")}, declared_tables()
+        return tuple(sorted(name for name in there if is_table(name, declared)))
 
     def dataset(self, name: str, columns: Sequence[str] | None = None, where: Any = None) -> Table:
         """Return a published table by its name, over these nights and all patches of the sky.
@@ -121,7 +123,7 @@ class Night:
         Misconfigured
             There is no such dataset.
         """
-        tables = published_tables(self.out)
+        tables = known_tables(self.out, name)
         if name not in tables:
             raise Misconfigured("no_dataset", f"dataset {name!r}", "is none.", choice(name, sorted(tables)))
         whole = Table(CatalogueRows(self.out, tables[name], self.nights))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -331,8 +331,7 @@ def registered_stages() -> tuple[Stage, ...]:
     """
     found = []
     for point in sorted(entry_points(group=STAGES), key=lambda one: one.name):
-        where = f"entry point {point.name!r} of {STAGES}"
-        remedy = f"correct or uninstall the package {point.dist.name if point.dist else point.value!r}."
+        where, remedy = place_of(point)
         try:
             stage = point.load()
         except (ImportError, AttributeError) as error:
@@ -341,6 +340,12 @@ def registered_stages() -> tuple[Stage, ...]:
             raise Misconfigured("bad_stage", where, f"is {type(stage).__name__}, not a Stage.", remedy)
         found.append(stage)
     return tuple(found)
+
+
+def place_of(point: EntryPoint) -> tuple[str, str]:
+    """Return what messages call an entry point, and what helps where its package is at fault."""
+    package = point.dist.name if point.dist else point.value
+    return f"entry point {point.name!r} of {point.group}", f"correct or uninstall the package {package!r}."
 
 
 def _setting(settings: Any, path: str) -> Any:

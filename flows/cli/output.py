@@ -70,14 +70,14 @@ def export(
 
     Exit code 0: written; 2: there is no such dataset or folder, or it cannot be written.
     """
-    from flows.results.catalogue_rows import CatalogueRows, published_tables
+    from flows.results.catalogue_rows import CatalogueRows, known_tables
     from flows.results.export import published_files
     from flows.results.export_formats import export_format, require_folder, write_rows
     from flows.results.row_filter import FLAGS, row_condition
     from schemas.errors import Misconfigured
 
     with refusals(as_json):
-        tables = published_tables(out)
+        tables = known_tables(out, dataset)
         chosen = export_format(to, None if form is None else form.value, "--to")
         files = published_files(out, dataset, tables, night)
         require_folder(to, "--to")

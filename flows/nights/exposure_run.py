@@ -271,7 +271,8 @@ def stored_ahead(
     if many or followed or settings.cluster.kind != "local":
         yield {}
         return
-    with workers.client() as client, ThreadPoolExecutor(workers.workers) as waiting:
+    # The client ends first: whoever waits for it is told.
+    with ThreadPoolExecutor(workers.workers) as waiting, workers.client() as client:
 
         def store(item: Item) -> Stored:
             call = task_call("store", store_exposure, fence, workers.terms)
@@ -279,10 +280,7 @@ def stored_ahead(
             stored: Stored = client.submit(*call, *given, key=f"store-{uuid4().hex}", priority=_STORE).result()
             return stored
 
-        try:
-            yield {item.key: waiting.submit(store, item) for item in items[: workers.workers]}
-        finally:
-            client.close()  # first: whoever waits for it ends
+        yield {item.key: waiting.submit(store, item) for item in items[: workers.workers]}
 
 
 def task_call(

@@ -206,9 +206,6 @@ def _built(model: Model, name: str, section: Any) -> Any:
         raise
     except Exception as error:  # the card may name another network than the weights are of
         said = " ".join(str(error).split())
-        if getattr(section, "device", "") == "cuda" and ("CUDA" in said or "NVIDIA" in said):
-            remedy = 'search on the processor (detect.device = "auto" or "cpu"), or where there is a GPU.'
-            raise Misconfigured("no_gpu", 'detect.device = "cuda"', f"finds no GPU: {said}.", remedy) from error
         problem = f"cannot be built: {type(error).__name__}: {said if len(said) <= _MOST else f'{said[:_MOST]} ...'}"
         remedy = "write weights and card of one network, by flows.pipeline.weights.write_model."
         raise Misconfigured("bad_weights", weights.location, f"{problem.rstrip('.')}.", remedy) from error

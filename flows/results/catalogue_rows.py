@@ -1,7 +1,7 @@
 """Rows of a published dataset over nights and patches of the sky: nothing is read before it is asked for."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -284,8 +284,8 @@ def _contents(paths: Sequence[Path]) -> list[Any]:
     return [pa.BufferReader(content) for content in found]
 
 
-def published_tables(out: Path) -> dict[str, TableOf]:
-    """Return the declared form of each table, and that of the files of those which no installed package declares.
+def known_tables(out: Path, name: str) -> dict[str, TableOf]:
+    """Return the declared form of each table, and of ``name`` that of its files where no installed package declares it.
 
     Raises
     ------
@@ -295,14 +295,17 @@ def published_tables(out: Path) -> dict[str, TableOf]:
     from flows.pipeline.graph import declared_tables  # imports all stages
 
     tables = declared_tables()
-    for folder in sorted((out / "catalogs").glob("*"), key=str):
-        name = folder.name
-        if name not in tables and name.removesuffix("_margin") not in tables:
-            form = TableOf(name, pa.schema([]))
-            for path in CatalogStore(out).list(form)[:1]:
-                with _readable(path):
-                    tables[name] = replace(form, schema=pq.read_schema(_footer(path)).remove_metadata())
+    if name not in tables and is_table(name, tables):
+        form = TableOf(name, pa.schema([]))
+        for path in CatalogStore(out).list(form)[:1]:
+            with _readable(path):
+                tables[name] = replace(form, schema=pq.read_schema(_footer(path)).remove_metadata())
     return tables
+
+
+def is_table(name: str, declared: Collection[str]) -> bool:
+    """Return whether a folder of catalogues is a table of its own, and not the margin of another."""
+    return name in declared or name.removesuffix("_margin") not in declared
 
 
 def _footer(path: Path) -> Any:

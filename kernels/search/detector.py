@@ -14,6 +14,7 @@ from kernels.search.fused_net import fuse
 from kernels.search.fused_search import FusedSearch, Screen
 from kernels.search.linear_chain import Precision
 from kernels.search.windows import WindowedSearch
+from schemas.errors import Misconfigured
 from schemas.model_card import ModelCard
 from schemas.pixels import SearchGrid
 
@@ -135,7 +136,16 @@ class WindowScorer:
 
 
 def choose_device(wanted: str) -> torch.device:
-    """Return the device for ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``."""
+    """Return the device for ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
+
+    Raises
+    ------
+    Misconfigured
+        There is no GPU (``no_gpu``).
+    """
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    elif wanted == "cuda" and not torch.cuda.is_available():
+        remedy = 'search on the processor (detect.device = "auto" or "cpu"), or where there is a GPU.'
+        raise Misconfigured("no_gpu", 'detect.device = "cuda"', "finds no GPU: torch sees none by CUDA.", remedy)
     return torch.device(wanted)

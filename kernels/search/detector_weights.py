@@ -22,7 +22,7 @@ from kernels.search.region_search import RegionSearch
 from schemas.errors import Misconfigured
 from schemas.model_card import ModelCard
 from schemas.settings import DetectSettings
-from schemas.stage import Weights
+from schemas.stage import Weights, place_of
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -99,15 +99,13 @@ def _registered(kind: str, name: str) -> Callable[[Weights, DetectSettings, torc
             f"is a detector of kind {kind!r}, which neither this version nor an installed package knows.",
             f"name another model, or install the package whose entry point {kind!r} of {DETECTORS} builds it.",
         )
-    where = f"entry point {kind!r} of {DETECTORS}"
+    where, remedy = place_of(found[0])
     try:
         build = found[0].load()
     except (ImportError, AttributeError) as error:
-        raise Misconfigured(
-            "bad_detector", where, f"cannot be loaded: {error}.", f"correct or uninstall {found[0].value!r}."
-        ) from error
+        raise Misconfigured("bad_detector", where, f"cannot be loaded: {error}.", remedy) from error
     if not callable(build):
-        raise Misconfigured("bad_detector", where, f"is {type(build).__name__}, no function.", "name one that builds.")
+        raise Misconfigured("bad_detector", where, f"is {type(build).__name__}, no function.", remedy)
     return build
 
 

@@ -21,6 +21,7 @@ from flows.storage.catalog_store import CatalogStore
 from flows.storage.digest import digest
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore
+from kernels.trails.geometry import Segment
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured, NoWork
 from schemas.forced import FORCED_SOURCE, ForcedFlag, ForcedSummary, Note
@@ -213,7 +214,7 @@ def show_forced(summary: ForcedSummary, rows: pa.Table, console: Console) -> Non
     )
 
 
-TRAIL = 3.0
+TRAIL_SNR, TRAIL_NEAR = 3.0, 3.0
 """S/N of its length from which on a detection is told to be a trail, and its distance from a place, arcsec."""
 
 
@@ -228,12 +229,12 @@ def trails_at(out: Path, night: str | None, ra: float, dec: float) -> list[str]:
     rows = CatalogueRows(out, DIA_SOURCE, None if night is None else (night,)).read(columns, box)
     told = []
     for row in rows.to_pylist():
-        length, error, angle = row["trailLength"], row["trailLengthErr"], np.radians(row["trailAngle"] or 0.0)
-        if length is None or not length > TRAIL * (error or 0.0):
+        length, error = row["trailLength"], row["trailLengthErr"]
+        if length is None or not length > TRAIL_SNR * (error or 0.0):
             continue
-        east, north = ((ra - row["ra"] + 180) % 360 - 180) * turn * 3600, (dec - row["dec"]) * 3600
-        along, across = east * np.sin(angle) + north * np.cos(angle), east * np.cos(angle) - north * np.sin(angle)
-        if np.hypot(max(0.0, abs(along) - length / 2), across) <= TRAIL:
+        # A position angle turns from north to east, as an angle on an image does from x to y.
+        north, east = (dec - row["dec"]) * 3600, ((ra - row["ra"] + 180) % 360 - 180) * turn * 3600
+        if Segment(0.0, 0.0, length, row["trailAngle"] or 0.0).distance(north, east) <= TRAIL_NEAR:
             name = f"{row['visit']}-{row['detector']}"
             told.append(f"{row['diaSourceId']}, a trail of {length:.1f} arcsec on exposure {name}, crosses the place")
     return told

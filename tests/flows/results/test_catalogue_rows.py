@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.pipeline.graph import declared_tables
-from flows.results.catalogue_rows import CatalogueRows, published_tables
+from flows.results.catalogue_rows import CatalogueRows, known_tables
 from flows.storage.bucket_path import located
 from flows.storage.catalog_parts import VERSION, own_metadata
 from flows.storage.catalog_store import CatalogStore
@@ -123,12 +123,14 @@ def test_tables_of_packages_that_are_not_installed_are_read_by_their_own_form(tm
     key = ExposureKey(night="20260101", visit=7, detector=0)
     CatalogStore(tmp_path).publish(form, key, pa.table({"diaSourceId": [3], "n": [5]}, form.schema), "d")
     (tmp_path / "catalogs/object_margin").mkdir()
-    found = published_tables(tmp_path)
+    found = known_tables(tmp_path, "bright_pixels")
     assert found.keys() - declared_tables().keys() == {"bright_pixels"}
+    assert known_tables(tmp_path, "object_margin").keys() == declared_tables().keys()
     assert found["bright_pixels"].schema.equals(form.schema)
     (row,) = CatalogueRows(tmp_path, found["bright_pixels"]).read(["night", "n"], None).to_pylist()
     assert row == {"night": "20260101", "n": 5}
     path = CatalogStore(tmp_path).list(form)[0]
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(BadInput, match=path.name):
-        published_tables(tmp_path)
+        known_tables(tmp_path, "bright_pixels")
+    assert known_tables(tmp_path, "dia_source") == declared_tables()  # no other table is looked at
