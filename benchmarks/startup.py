@@ -36,7 +36,7 @@ PARTS = {
     "import of the plan": "import flows.nights.run, flows.nights.observation, flows.inputs.sources",
     "import of the flow": "import flows.nights.nightly, flows.nights.cluster.cluster",
     "import of the workers": "import flows.nights.cluster.worker_imports",
-    "import of night stages": "from flows.nights.run import import_night_stages as go; go()",
+    "import of the night's end": "from flows.nights.run import load; load()",
     "Prefect server": "from flows.nights.cluster.prefect_server import PrefectServer as S; S().wait()",
 }
 """What is measured on its own -> code that does it in a new interpreter."""

@@ -41,6 +41,8 @@ _NAMES = {
     "refBand": "meta.id;instr.filter",
     "kind": "meta.code.class",
     "trailClass": "meta.code.class",
+    "satellite": "meta.code",
+    "mayHaveFaded": "meta.code",
     "classLabel": "meta.code.class",
     "typeLabel": "meta.code.class",
     "typeScore": "stat.probability",
@@ -173,7 +175,7 @@ class TableOf:
     product
         It is published even where a later stage reads it.
     synthetic
-        Its rows are of our own making, not of the sky: no stage may read it.
+        Its rows are of our own making, not of the sky: no stage may read it but to make another such dataset.
     ids
         Column of the ids of what was seen, if there is one: never below 0, where those of synthetic rows are.
     """

@@ -253,6 +253,10 @@ MOST_HITS = 30_000
 """Hits on an exposure at most, as many as 5,000 sources light up; on a large one, so many for each `WHOLE_PIXELS`."""
 
 
+SEGMENT_COLUMNS = ("x", "y", "trailLengthPx", "trailAnglePx", "snr")
+"""Columns of `DIA_SOURCE` that say where a trail lies, and how significant it is."""
+
+
 def most_hits(shape: tuple[int, int]) -> int:
     """Return how many hits an image of (ny, nx) px may have."""
     return max(MOST_HITS, MOST_HITS * prod(shape) // WHOLE_PIXELS)

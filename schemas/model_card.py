@@ -1,8 +1,11 @@
 """Card of a model: its weights and their origin."""
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+OF_PROBABILITIES = frozenset({"detect", "screen", "reliability", "star_galaxy", "membership"})
+"""Stages whose models give probabilities, and are cut at one."""
 
 
 class ModelCard(BaseModel):
@@ -22,6 +25,12 @@ class ModelCard(BaseModel):
     threshold: float = Field(description="Default operating threshold.")
     false_alarm_rate: str = Field(description="What the threshold was set at, and on which data.")
     licence: str = "BSD-3-Clause"
+
+    @model_validator(mode="after")
+    def _threshold_is_one_of_its_scores(self) -> Self:
+        if self.stage in OF_PROBABILITIES and not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold is {self.threshold}, and a model of {self.stage} gives probabilities, 0 to 1")
+        return self
 
     def least_reliability(self, science: bool) -> float:
         """Return the threshold of a verdict on an exposure with a science image, or on one without.

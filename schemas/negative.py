@@ -9,6 +9,26 @@ def _count(name: str, doc: str) -> pa.Field:
     return column(name, pa.int32(), "", doc)
 
 
+NEGATED = TableOf(
+    "negated",
+    pa.schema(
+        [
+            _count("tile", "Number of the copied tile, row by row from 0."),
+            column("nPixels", pa.int64(), "", "Usable pixels of the tile."),
+            column(
+                "x", pa.float64(), "pix", "Place on the exposure; null in the row of the tile itself.", nullable=True
+            ),
+            column("y", pa.float64(), "pix", "The same.", nullable=True),
+            column("satellite", pa.bool_(), "", "Whether it has a class.", nullable=True),
+            column(
+                "mayHaveFaded", pa.bool_(), "", "Whether the template has the light that is missing.", nullable=True
+            ),
+        ]
+    ),
+    synthetic=True,
+)
+"""What the search publishes on copied, negated tiles: a row for each tile, and one for each detection centred in it."""
+
 NEGATIVE = TableOf(
     "negative",
     pa.schema(

@@ -11,6 +11,7 @@ REGISTRY = (
     "inject",
     "find_sources",
     "negate",
+    "count_negated",
     "predict_known",
     "match_known",
     "gather_objects",

@@ -15,7 +15,7 @@ from kernels.measure.photometry import ab_magnitude, njy_per_unit
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.psf.psf_shape import psf_at
 from kernels.statistics.matching import Targets, match_detections
-from kernels.trails.geometry import DetectedSegment
+from kernels.trails.geometry import DetectedSegment, detected_segments
 from kernels.trails.injection import (
     TrailStamp,
     add_light,
@@ -25,7 +25,7 @@ from kernels.trails.injection import (
     visible_stamp_share,
 )
 from schemas.dataset import DatasetError
-from schemas.dia_source import DIA_SOURCE
+from schemas.dia_source import DIA_SOURCE, SEGMENT_COLUMNS
 from schemas.exposure import ExposureInfo
 from schemas.injection import INJECTION, injection_ids
 from schemas.pixels import DIFFERENCE, MASK, SCIENCE, VARIANCE, SearchGrid
@@ -74,7 +74,7 @@ def inject(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     exposure, settings, search = context.exposure, context.settings, context.search
     if exposure is None or search is None:
         raise DatasetError("stage 'inject' needs an exposure and a search. To fix, give both in the context.")
-    known = _segments(inputs["dia_source"])
+    known = detected_segments(*(inputs["dia_source"][name].to_pylist() for name in SEGMENT_COLUMNS))
     rows: list[dict[str, Any]] = []
     for tile, box, rng in drawn_tiles(exposure, settings.share, _PURPOSE):
         copy = copy_tile(inputs, tile, box, settings.length[1], exposure, search.grid)
@@ -85,11 +85,6 @@ def inject(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     return pa.Table.from_pylist(
         [row | {"injectionId": number} for row, number in zip(rows, ids.tolist(), strict=True)], INJECTION.schema
     )
-
-
-def _segments(sources: pa.Table) -> list[DetectedSegment]:
-    columns = (sources[name].to_pylist() for name in ("x", "y", "trailLengthPx", "trailAnglePx", "snr"))
-    return [DetectedSegment(*row) for row in zip(*columns, strict=True)]
 
 
 def _searched(

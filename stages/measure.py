@@ -15,7 +15,7 @@ from kernels.measure.photometry import ab_magnitude, njy_per_unit
 from kernels.measure.reliability import FittedTrail, candidate_stamps, feature_matrix
 from kernels.measure.surroundings import residual_features, static_light
 from kernels.measure.vetoes.evidence import count_causes, refused
-from kernels.psf.flux_error import psf_flux_error
+from kernels.psf.flux_error import psf_flux_error, psf_length_error
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.sky.projection import celestial_wcs, sky_trails
 from kernels.trails.geometry import Segment, first_of_each
@@ -31,6 +31,7 @@ from schemas.summary import BRIGHT_UNRELIABLE, CauseCount, Causes
 _MOST = 4096  # what the 12 bits of the rank hold
 _RATHER = 0.5  # probability
 _BRIGHT = 15.0  # S/N
+_LENGTH = 3  # its place among the parameters of a fit
 _CLASSES = (*(f"p{kind.capitalize()}" for kind in KINDS), "pArtefact")
 
 
@@ -215,10 +216,11 @@ def _scene(inputs: Mapping[str, Any], info: ExposureInfo, allocate: Callable[...
 def _table(found: Sequence[Detection], streaks: pa.Table, info: ExposureInfo) -> pa.Table:
     """Return rows of `DIA_SOURCE` in the order given, with reliability 0."""
     count = len(found)
+    covariance = _covariance(found, info)
     columns = (
-        _fit_columns(found)
+        _fit_columns(found, covariance)
         | _flux_columns(found, info)
-        | _sky_columns(found, info)
+        | _sky_columns(found, info, covariance)
         | {name: streaks[name].to_numpy() for name in ("logitSum", "logitPeak", "nHits")}
     )
     absent = (
@@ -257,8 +259,19 @@ def _flags(one: Detection, trail_class: str) -> int:
     return int(one.flags | (DetectionFlag.SATELLITE if trail_class else DetectionFlag(0)))
 
 
-def _fit_columns(found: Sequence[Detection]) -> dict[str, Any]:
-    covariance = np.array([one.fit.covariance for one in found]).reshape(-1, 5, 5)
+def _covariance(found: Sequence[Detection], info: ExposureInfo) -> NDArray[np.float64]:
+    """Return the (n, 5, 5) covariance of flux, x, y, length and angle: of the noise, and of an assumed PSF's width.
+
+    What is not known of a measured PSF is little beside the noise.
+    """
+    covariance = np.array([one.fit.covariance for one in found], float).reshape(-1, 5, 5)
+    if info.psf.source == "assumed":
+        lengths = np.array([one.fit.segment.length for one in found], float)
+        covariance[:, _LENGTH, _LENGTH] += psf_length_error(info.psf.fwhm_px, info.psf.fwhm_err, lengths) ** 2
+    return covariance
+
+
+def _fit_columns(found: Sequence[Detection], covariance: NDArray[np.float64]) -> dict[str, Any]:
     errors = np.sqrt(np.einsum("nii->ni", covariance))
     names = {"xErr": 1, "yErr": 2, "trailLengthPxErr": 3, "trailAnglePxErr": 4}
     return (
@@ -269,7 +282,9 @@ def _fit_columns(found: Sequence[Detection]) -> dict[str, Any]:
             "x_y_Cov": covariance[:, 1, 2],
             "trailLengthPx": np.array([one.fit.segment.length for one in found]),
             "trailAnglePx": np.array([one.fit.segment.angle for one in found]),
-            "trailCov": [one.fit.covariance.ravel().tolist() if one.fit.converged else None for one in found],
+            "trailCov": [
+                own.ravel().tolist() if one.fit.converged else None for one, own in zip(found, covariance, strict=True)
+            ],
             "snr": np.array([one.snr for one in found]),
             "trailChi2": np.array([one.fit.chi2 for one in found]),
             "trailNdata": np.array([one.fit.ndata for one in found], np.int32),
@@ -299,7 +314,9 @@ def _flux_columns(found: Sequence[Detection], info: ExposureInfo) -> dict[str, N
     return columns
 
 
-def _sky_columns(found: Sequence[Detection], info: ExposureInfo) -> dict[str, NDArray[np.float64]]:
+def _sky_columns(
+    found: Sequence[Detection], info: ExposureInfo, covariance: NDArray[np.float64]
+) -> dict[str, NDArray[np.float64]]:
     names = (
         "ra", "dec", "raErr", "decErr", "ra_dec_Cov", "trailRa", "trailDec",
         "trailLength", "trailLengthErr", "trailAngle", "trailAngleErr",
@@ -312,7 +329,7 @@ def _sky_columns(found: Sequence[Detection], info: ExposureInfo) -> dict[str, ND
         remedy = "correct the header of the exposure, or ingest it without WCS."
         raise BadInput("bad_wcs", f"exposure {info.name}", f"{error}.", remedy) from error
     x, y, length, angle = np.array([one.fit.segment for one in found]).T
-    sky = sky_trails(wcs, x, y, length, angle, np.array([one.fit.covariance[1:, 1:] for one in found]))
+    sky = sky_trails(wcs, x, y, length, angle, covariance[:, 1:, 1:])
     errors = np.sqrt(np.einsum("nii->ni", sky.covariance))
     values = (
         sky.ra, sky.dec, errors[:, 0], errors[:, 1], sky.covariance[:, 0, 1], sky.ra, sky.dec,
@@ -336,7 +353,7 @@ def _reliability(weights: Weights, settings: MeasureSettings) -> Any:
 
 STAGE = Stage(
     name="measure",
-    version="12",
+    version="13",
     per="exposure",
     needs=(STREAK, DIFFERENCE, MASK),
     optional=(SCIENCE, VARIANCE),

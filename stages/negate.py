@@ -1,4 +1,4 @@
-"""Stage: search of negated copies of a few tiles, where nothing that moves is bright: what is found is false."""
+"""Stage: search of negated copies of a few tiles, where nothing that moves is bright."""
 
 import math
 import zlib
@@ -7,29 +7,23 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from kernels.image.pixel_state import usable_pixels
 from kernels.image.tile_copy import TileCopy, copy_tile, copying_memory, drawn_tiles
-from kernels.trails.geometry import DetectedSegment, distance
+from kernels.trails.geometry import DetectedSegment, detected_segments, distance
 from schemas.dataset import DatasetError
-from schemas.dia_source import DIA_SOURCE
+from schemas.dia_source import SEGMENT_COLUMNS
 from schemas.exposure import ExposureInfo
-from schemas.negative import NEGATIVE
-from schemas.objects import SOURCE
+from schemas.negative import NEGATED
 from schemas.pixels import DIFFERENCE, MASK, SCIENCE, VARIANCE
 from schemas.settings import NegateSettings
 from schemas.stage import Context, Stage
 
 _PURPOSE = zlib.crc32(b"negation")
 _LONGEST = 60.0  # px; a longer trail in the middle of a tile is still seen whole
-_AT_SOURCE = 1.0  # FWHM
 _CORE, _LEVEL = 1.0, (2.5, 8.0)  # FWHM from the line: light of the template, and its level
 _ENOUGH = 0.5  # of what is missing, which must be on the template of what has faded
 _SEEN = 3.0  # sigma of that light
-_NEAR_DETECTION = 6.0  # FWHM: subtraction by deconvolution leaves dark rings around bright light
-
-Floats = NDArray[np.float64]
 
 
 def negate(inputs: Mapping[str, Any], context: Context) -> pa.Table:
@@ -38,15 +32,14 @@ def negate(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     Parameters
     ----------
     inputs
-        ``difference`` and ``mask`` of the whole exposure, and ``science`` if there is one, which are not changed;
-        ``dia_source``, what is found on the image as it is; ``source``, if there is a science image.
+        ``difference`` and ``mask`` of the whole exposure, and ``science`` if there is one, which are not changed.
     context
         Its exposure, the section `NegateSettings`, and the pipeline's ``search``.
 
     Returns
     -------
     table
-        `NEGATIVE`, a row per tile searched. Which tiles are follows from night, visit, detector and the settings.
+        `NEGATED`, of the tiles searched. Which these are follows from night, visit, detector and the settings.
 
     Raises
     ------
@@ -56,13 +49,13 @@ def negate(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     exposure, search = context.exposure, context.search
     if exposure is None or search is None:
         raise DatasetError("stage 'negate' needs an exposure and a search. To fix, give both in the context.")
-    rows = []
+    rows = list[dict[str, Any]]()
     for tile, box, _ in drawn_tiles(exposure, context.settings.share, _PURPOSE):
         copy = copy_tile(inputs, tile, box, _LONGEST, exposure, search.grid)
         turn_over(copy.planes, exposure.background)
         found = search(copy.planes, copy.exposure(exposure))
-        rows.append(_row(copy, found, inputs, exposure))
-    return pa.Table.from_pylist(rows, NEGATIVE.schema)
+        rows += _rows(copy, found, inputs, exposure)
+    return pa.Table.from_pylist(rows, NEGATED.schema)
 
 
 def turn_over(planes: Mapping[str, Any], background: float) -> None:
@@ -76,42 +69,21 @@ def turn_over(planes: Mapping[str, Any], background: float) -> None:
     image[...] = 2 * np.float32(background) - image
 
 
-def _row(copy: TileCopy, found: pa.Table, inputs: Mapping[str, Any], exposure: ExposureInfo) -> dict[str, Any]:
+def _rows(copy: TileCopy, found: pa.Table, inputs: Mapping[str, Any], exposure: ExposureInfo) -> list[dict[str, Any]]:
     y0, x0, y1, x1 = copy.box
-    segments = _segments(found)
+    segments = detected_segments(*(found[name].to_pylist() for name in SEGMENT_COLUMNS))
     x, y = (found[name].to_numpy() + start for name, start in (("x", copy.x0), ("y", copy.y0)))
     inside = (x >= x0) & (x < x1) & (y >= y0) & (y < y1)
     satellite = np.array(found["trailClass"].to_pylist(), dtype=np.str_) != ""
-    fwhm = exposure.psf.fwhm_px
-    near = _near_detection(x, y, inputs[DIA_SOURCE.name], _NEAR_DETECTION * fwhm)
-    at_source = _at_source(x, y, inputs.get(SOURCE.name), _AT_SOURCE * fwhm)
-    at_source |= np.array([_may_have_faded(copy.planes, one, fwhm, exposure.background) for one in segments], np.bool_)
+    fwhm, level = exposure.psf.fwhm_px, exposure.background
+    faded = np.array([_may_have_faded(copy.planes, one, fwhm, level) for one in segments], np.bool_)
     here = np.s_[y0:y1, x0:x1]
-    kinds = (satellite, near, at_source, np.ones(len(x), np.bool_))
-    first = np.argmax(kinds, axis=0)[inside]
-    names = ("nSatellites", "nNearDetection", "nAtSource", "nFalse")
-    return {
-        "visit": exposure.visit,
-        "detector": exposure.detector,
-        "tile": copy.tile,
-        "nPixels": int(usable_pixels(inputs[DIFFERENCE.name][here], inputs[MASK.name][here]).sum()),
-        "nDetections": int(inside.sum()),
-        **dict(zip(names, np.bincount(first, minlength=len(names)).tolist(), strict=True)),
-        "band": exposure.band,
-        "midpointMjdTai": exposure.midpoint_mjd_tai,
-    }
-
-
-def _segments(found: pa.Table) -> list[DetectedSegment]:
-    columns = (found[name].to_pylist() for name in ("x", "y", "trailLengthPx", "trailAnglePx", "snr"))
-    return [DetectedSegment(*(value or 0.0 for value in one)) for one in zip(*columns, strict=True)]
-
-
-def _near_detection(x: Floats, y: Floats, detections: pa.Table, reach: float) -> NDArray[np.bool_]:
-    near = np.zeros(len(x), np.bool_)
-    for one in _segments(detections):
-        near |= distance(x, y, one) < reach
-    return near
+    pixels = int(usable_pixels(inputs[DIFFERENCE.name][here], inputs[MASK.name][here]).sum())
+    of_tile = {"tile": copy.tile, "nPixels": pixels}
+    columns = {"x": x, "y": y, "satellite": satellite, "mayHaveFaded": faded}
+    values = (column[inside].tolist() for column in columns.values())
+    detected = (dict(zip(columns, one, strict=True)) for one in zip(*values, strict=True))
+    return [of_tile, *(of_tile | one for one in detected)]
 
 
 def _may_have_faded(planes: Mapping[str, Any], found: DetectedSegment, fwhm_px: float, background: float) -> bool:
@@ -134,22 +106,13 @@ def _may_have_faded(planes: Mapping[str, Any], found: DetectedSegment, fwhm_px: 
     return bool((template[core] - level).sum() >= max(_ENOUGH * missing[core].sum(), _SEEN * noise))
 
 
-def _at_source(x: Floats, y: Floats, sources: pa.Table | None, reach: float) -> NDArray[np.bool_]:
-    if sources is None or not sources.num_rows:
-        return np.zeros(len(x), np.bool_)
-    from scipy.spatial import KDTree
-
-    tree = KDTree(np.column_stack([sources[name].to_numpy() for name in ("x", "y")]))
-    return np.asarray(tree.query(np.column_stack([x, y]))[0] < reach)
-
-
 STAGE = Stage(
     name="negate",
-    version="3",
+    version="4",
     per="exposure",
-    needs=(DIFFERENCE, MASK, DIA_SOURCE),
-    optional=(SCIENCE, SOURCE, VARIANCE),
-    gives=NEGATIVE,
+    needs=(DIFFERENCE, MASK),
+    optional=(SCIENCE, VARIANCE),
+    gives=NEGATED,
     run=negate,
     settings=NegateSettings,
     memory=copying_memory,

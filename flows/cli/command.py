@@ -2,9 +2,13 @@
 
 import inspect
 import json
+import logging
 import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import wraps
 from time import perf_counter
@@ -182,13 +186,47 @@ class CommandGroup(TyperGroup):
         given = sys.argv[1:] if args is None else list(args)
         if not standalone_mode:
             return super().main(given, prog_name, complete_var, False, windows_expand_args, **extra)
-        try:
-            code = super().main(given, prog_name, complete_var, False, windows_expand_args, **extra)
-        except _UsageError as error:
-            sys.exit(_refuse(error, "--json" in given))
-        except typer.Abort:
-            sys.exit(130)
+        with _ended_by_signals():
+            try:
+                code = super().main(given, prog_name, complete_var, False, windows_expand_args, **extra)
+            except _UsageError as error:
+                sys.exit(_refuse(error, "--json" in given))
+            except typer.Abort:
+                sys.exit(_INTERRUPTED)
         sys.exit(code or 0)
+
+
+_INTERRUPTED, _TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """End the process by its own hand at SIGTERM within the block, as at Ctrl-C, so that nothing is left behind.
+
+    What ends with it says nothing; the second signal kills it. Commands that have something to finish have handlers of
+    their own meanwhile.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _ended) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    except Exception as error:
+        if "KeyboardInterrupt" in f"{error!r} {error.__cause__!r}":  # which compiled code has caught
+            sys.exit(_INTERRUPTED)
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ended(number: int, _: Any) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    logging.disable()
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(_TERMINATED)
 
 
 def _refuse(error: Any, as_json: bool) -> int:

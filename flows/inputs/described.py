@@ -13,7 +13,7 @@ from flows.inputs.fits_header import has_large_image, is_image
 from flows.inputs.fits_io import Extent, read_extent
 from flows.inputs.image_rows import Bands, PixelCounts, sample_of
 from flows.inputs.npz_llnl import stack_form
-from flows.inputs.source import RawExposure, Source
+from flows.inputs.source import IN_MEMORY, RawExposure, Source
 from kernels.image.noise import background_and_noise, noise_correlation
 from kernels.image.noise_map import noise_variation
 from kernels.image.pixel_state import PixelState, filled, pixel_state, usual_scatter
@@ -235,7 +235,8 @@ def _info(raw: RawExposure, **computed: Any) -> ExposureInfo:
 
 
 def _bad(code: str, raw: RawExposure, problem: str) -> BadInput:
-    return BadInput(code, raw.source_uri, problem, "leave the exposure out, or fetch it again.")
+    remedy = "look at the array." if raw.source_uri == IN_MEMORY else "leave the exposure out, or fetch it again."
+    return BadInput(code, raw.source_uri, problem, remedy)
 
 
 class SourceSize(NamedTuple):

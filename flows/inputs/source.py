@@ -64,6 +64,10 @@ def name_of(source: Source) -> str:
     return source.uri if source.index is None else f"{source.uri}[{source.index}]"
 
 
+IN_MEMORY = "array in memory"
+"""What messages call an image that no file holds."""
+
+
 @dataclass(frozen=True)
 class RawExposure:
     """Pixels, and what the header says of them.

@@ -1,12 +1,14 @@
 """Run of one exposure on the cluster: all at once, or store, search tile by tile, measure and publish."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from uuid import uuid4
 
@@ -18,12 +20,14 @@ from flows.inputs.source import name_of
 from flows.nights.cluster.cluster import Cluster
 from flows.nights.cluster.worker_check import WorkerTerms, admitted
 from flows.nights.exposure_work import (
+    Left,
     Published,
     Searched,
     Worked,
     finish_exposure,
     inject_exposure,
     left_of,
+    run_beside,
     search_exposure,
     search_tiles,
     store_exposure,
@@ -31,6 +35,7 @@ from flows.nights.exposure_work import (
 )
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
+from flows.pipeline.graph import OF_EXPOSURE, PLANES, resolve
 from flows.pipeline.lineage import Stored
 from flows.pipeline.outcome import Item, Outcome, trouble_of
 from flows.runtime.log import observed, origin
@@ -41,14 +46,15 @@ from schemas.dataset import TableOf
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BACKOFF_S, BadInput, Misconfigured, Retryable
 from schemas.exposure import ExposureKey
-from schemas.ledger import DatasetRecord
 from schemas.pixels import Tile
 from schemas.settings import Settings
 from schemas.summary import CLUSTER_LOST
 from stages import PIPELINE
 
-SYNTHETIC = tuple(stage.gives.name for stage in PIPELINE if isinstance(stage.gives, TableOf) and stage.gives.synthetic)
-"""Datasets for which copies are put through the networks again."""
+_PUBLISHED = resolve(PIPELINE, PLANES, OF_EXPOSURE).results("exposure")
+
+SYNTHETIC = tuple(one.gives.name for one in _PUBLISHED if isinstance(one.gives, TableOf) and one.gives.synthetic)
+"""Published datasets for which copies are put through the networks again."""
 
 DAMAGED = frozenset({"damaged_tiles", "unreadable_catalogue"})
 """Codes of faults of what an earlier run had kept: the exposure is searched once more, from its source."""
@@ -56,8 +62,10 @@ DAMAGED = frozenset({"damaged_tiles", "unreadable_catalogue"})
 MANY = 16
 """Exposures left for each worker from which on these alone keep all workers busy: one task searches each of them."""
 
+_PARTS = 4  # of the tiles of an exposure that is begun ahead
+
 # What finishes an exposure goes before what begins another: few are on the way at any time.
-_STORE, _SEARCH, _FINISH = 0, 1, 2
+_BESIDE, _STORE, _SEARCH, _FINISH = -1, 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ class ExposureRun:
     fence
         What has to be there whenever a worker publishes; None: nothing.
     ahead
-        Exposures that are being stored already: each is taken from here when it is its turn.
+        Exposures that are being searched already: each is taken from here when it is its turn.
     searched
         Called whenever all tiles of an exposure are searched: less than all workers may have work from then on.
     """
@@ -94,7 +102,7 @@ class ExposureRun:
     tasks: int = 1
     terms: WorkerTerms | None = None
     fence: Fence | None = None
-    ahead: MutableMapping[ExposureKey, Future[Stored]] = field(default_factory=dict)
+    ahead: MutableMapping[ExposureKey, Future[Worked]] = field(default_factory=dict)
     searched: Callable[[], object] = lambda: None
 
     async def __call__(self, item: Item) -> Outcome:
@@ -116,7 +124,7 @@ class ExposureRun:
         given, killed = item, 0
         while True:
             try:
-                return self._done(given, await (self._shared(given) if self._shares else self._alone(given)))
+                return self._done(given, await self._worked(given))
             except Misconfigured:
                 raise
             except BadInput as error:
@@ -158,6 +166,23 @@ class ExposureRun:
         self.recorder.done(item, work.stored, work.datasets, outcome)
         return outcome
 
+    async def _worked(self, item: Item) -> Worked:
+        """Search an exposure; where that began ahead, and may succeed later, it is done as if it had not begun."""
+        if (begun := self.ahead.pop(item.key, None)) is not None:
+            done = None
+            with suppress(Retryable):
+                done = await asyncio.wrap_future(begun)
+            if done is not None:
+                return self._noted(item, done)
+        return await (self._shared(item) if self._shares else self._alone(item))
+
+    def _noted(self, item: Item, done: Worked) -> Worked:
+        self.recorder.stored(item, done.stored)
+        self.progress.stored(done.windows)
+        self.progress.searched(done.windows)
+        self.searched()
+        return done
+
     @property
     def _shares(self) -> bool:
         """Return whether several tasks share an exposure: for more workers, or so that a late visit can stop soon."""
@@ -172,11 +197,7 @@ class ExposureRun:
         except Retryable:
             # Step by step, what is done need not be done again, and each step has its own retries.
             return await self._shared(item)
-        self.recorder.stored(item, done.stored)
-        self.progress.stored(done.windows)
-        self.progress.searched(done.windows)
-        self.searched()
-        return done
+        return self._noted(item, done)
 
     async def _shared(self, item: Item) -> Worked:
         stored = await self._stored(item)
@@ -185,20 +206,26 @@ class ExposureRun:
         self.progress.stored(left.windows)
         path = tile_path(self.out, item.key)
         searches = [asyncio.ensure_future(self._searched(path, part)) for part in shared_out(left.tiles, self.tasks)]
+        beside = self._beside(path, left)
         try:
             searched = await asyncio.gather(*searches)
+            self.searched()
+            steps = await self._finished(path, searched, stored, left, beside)
         except BaseException:
-            for one in searches:
+            for one in (*searches, *beside):
                 one.cancel()
             raise
-        self.searched()
-        return worked(stored, item.record, left, searched, await self._finished(path, searched, stored, left.kept))
+        searched += [one.result() for one in beside]
+        return worked(stored, item.record, left, searched, steps)
+
+    def _beside(self, path: Path, left: Left) -> list[asyncio.Future[Searched]]:
+        """Begin what needs nothing of the tiles, as a task of its own if several share an exposure."""
+        if self.tasks < 2 or self._apart or not left.beside:
+            return []
+        given = (path, self.settings, left.kept, self.out)
+        return [asyncio.ensure_future(self._submit("beside", _BESIDE, run_beside, *given))]
 
     async def _stored(self, item: Item) -> Stored:
-        """Store an exposure; where that began ahead and failed, it is done as if it had not."""
-        if (begun := self.ahead.pop(item.key, None)) is not None:
-            with suppress(Exception):
-                return await asyncio.wrap_future(begun)
         given = (item.source, item.key, item.sha256, self.out, self.settings)
         stored: Stored = await self._submit("store", _STORE, store_exposure, *given)
         return stored
@@ -210,14 +237,29 @@ class ExposureRun:
         self.progress.searched(found.windows)
         return found
 
+    @property
+    def _apart(self) -> bool:
+        """Return whether workers that run networks are others than those that do the rest."""
+        return self.settings.cluster.inference_resource is not None
+
     async def _finished(
-        self, path: Path, searched: Sequence[Searched], stored: Stored, kept: Mapping[str, DatasetRecord]
+        self,
+        path: Path,
+        searched: Sequence[Searched],
+        stored: Stored,
+        left: Left,
+        beside: Sequence[asyncio.Future[Searched]],
     ) -> list[Published]:
         """Measure and publish; what runs networks again, on workers for that if there are any."""
         rest: Sequence[Any] = (stored.lineage, self.out, self.settings)
-        apart = self.settings.cluster.inference_resource is not None and any(name not in kept for name in SYNTHETIC)
-        later = SYNTHETIC if apart else ()
-        measured: Published = await self._submit("finish", _FINISH, finish_exposure, path, searched, *rest, kept, later)
+        apart = self._apart and any(name not in left.kept for name in SYNTHETIC)
+        later = SYNTHETIC if apart else left.beside if beside else ()
+        ended = (*rest, left.kept, later)
+        measured: Published = await self._submit("finish", _FINISH, finish_exposure, path, searched, *ended)
+        if beside:
+            whole = await asyncio.gather(*beside)
+            ended = (*rest, measured.datasets)
+            return [measured, await self._submit("finish", _FINISH, finish_exposure, path, whole, *ended)]
         if not apart:
             return [measured]
         return [
@@ -259,28 +301,70 @@ class ExposureRun:
 
 
 @contextmanager
-def stored_ahead(
-    workers: Cluster, items: Sequence[Item], out: Path, settings: Settings, fence: Fence | None = None
-) -> Iterator[dict[ExposureKey, Future[Stored]]]:
-    """Begin to store the first exposures, one for each local worker: these are ready before the flow's server.
+def begun_ahead(
+    workers: Cluster,
+    items: Sequence[Item],
+    out: Path,
+    settings: Settings,
+    fence: Fence | None = None,
+    searched: Callable[[], object] = lambda: None,
+) -> Iterator[dict[ExposureKey, Future[Worked]]]:
+    """Begin to search the first exposures, one for each local worker: workers are ready before the flow's server.
 
-    Yields what becomes of each: of none where many exposures are left, whose tasks do all at once, or where traces or
-    logs are wanted, in which every task is a part of its exposure. What is on its way at the end is given up.
+    Yields what becomes of each: of none where many exposures are left, whose tasks do all at once; where traces or logs
+    are wanted, in which every task is a part of its exposure; where visits have a deadline. What is on its way at the
+    end is given up. ``searched`` is called when the tiles of one are searched, if no others are left.
     """
     many, followed = len(items) >= MANY * workers.workers, origin() is not None or wanted()
-    if many or followed or settings.cluster.kind != "local":
+    if (
+        not items
+        or many
+        or followed
+        or settings.cluster.kind != "local"
+        or settings.execution.visit_deadline_s is not None
+    ):
         yield {}
         return
+    last = searched if len(items) <= workers.workers else lambda: None
     # The client ends first: whoever waits for it is told.
     with ThreadPoolExecutor(workers.workers) as waiting, workers.client() as client:
+        begun = partial(_begun, client, out, settings, fence, workers.terms, last)
+        yield {item.key: waiting.submit(begun, item) for item in items[: workers.workers]}
 
-        def store(item: Item) -> Stored:
-            call = task_call("store", store_exposure, fence, workers.terms)
-            given = (item.source, item.key, item.sha256, out, settings)
-            stored: Stored = client.submit(*call, *given, key=f"store-{uuid4().hex}", priority=_STORE).result()
-            return stored
 
-        yield {item.key: waiting.submit(store, item) for item in items[: workers.workers]}
+def _begun(
+    client: Client,
+    out: Path,
+    settings: Settings,
+    fence: Fence | None,
+    terms: WorkerTerms | None,
+    searched: Callable[[], object],
+    item: Item,
+) -> Worked:
+    """Search an exposure before the flow has begun, once."""
+
+    def submit(name: str, priority: int, task: Callable[..., Any], *arguments: Any) -> Any:
+        call = task_call(name, task, fence, terms)
+        return client.submit(*call, *arguments, key=f"{name}-{uuid4().hex}", priority=priority)
+
+    path, source = tile_path(out, item.key), (item.source, item.key, item.sha256)
+    stored: Stored = submit("store", _STORE, store_exposure, *source, out, settings).result()
+    left = left_of(stored, item.record, out, settings)
+    parts = [submit("search", _SEARCH, search_tiles, path, part, settings) for part in shared_out(left.tiles, _PARTS)]
+    later = left.beside
+    beside = [submit("beside", _BESIDE, run_beside, path, settings, left.kept, out)] if later else []
+    found: list[Searched] = client.gather(parts)
+    if later:
+        beside[0].add_done_callback(lambda _: searched())
+    else:
+        Thread(target=searched).start()
+    rest = (stored.lineage, out, settings)
+    steps = [submit("finish", _FINISH, finish_exposure, path, found, *rest, left.kept, later).result()]
+    if later:
+        whole = client.gather(beside)
+        steps.append(submit("finish", _FINISH, finish_exposure, path, whole, *rest, steps[0].datasets).result())
+        found += whole
+    return worked(stored, item.record, left, found, steps)
 
 
 def task_call(

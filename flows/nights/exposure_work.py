@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from flows.inputs.source import Source, name_of
-from flows.pipeline.graph import OF_EXPOSURE, Graph, resolve
+from flows.pipeline.graph import OF_EXPOSURE, Graph, following, resolve
 from flows.pipeline.lineage import Lineage, Stored, remaining, trace, up_to_date
 from flows.pipeline.models import file_paths, files_of, model_digests
 from flows.pipeline.outcome import total_causes, total_seconds
@@ -34,7 +34,7 @@ from stages import PIPELINE
 
 @dataclass(frozen=True)
 class Searched:
-    """Results of the stages of some tiles of one exposure: dataset -> result."""
+    """Results of stages of some tiles of one exposure, or of the whole: dataset -> result."""
 
     results: Mapping[str, Result]
     seconds: Mapping[str, float]
@@ -142,6 +142,24 @@ def search_tiles(path: Path, tiles: Sequence[Tile], settings: Settings) -> Searc
     return Searched(found, timer.seconds())
 
 
+def run_beside(path: Path, settings: Settings, kept: Mapping[str, DatasetRecord], out: Path) -> Searched:
+    """Run the stages of a whole exposure that need nothing of its tiles' search; parameters as of `finish_exposure`.
+
+    Raises
+    ------
+    BadInput
+        The stored tiles or a file that is kept are damaged.
+    """
+    timer = Timer()
+    opened = TileStore.open(path)
+    graph = remaining({*opened.planes, *file_paths(PIPELINE, settings)}, kept)
+    stages = graph.beside()
+    given = as_results({**_read_kept(opened, kept, out), **files_of(stages, settings)})
+    with room_for(opened.info.shape, out) as allocate:
+        results = _of_exposure(stages, opened, given, settings, timer, allocate)
+    return Searched({stage.gives.name: results[stage.gives.name] for stage in stages}, timer.seconds())
+
+
 def finish_exposure(
     path: Path,
     parts: Sequence[Searched],
@@ -156,7 +174,7 @@ def finish_exposure(
     Parameters
     ----------
     path, parts
-        Its tiles, and what the search of them gave: nothing, if no stage that has to run needs it.
+        Its tiles, and what the search of them gave, if a stage that has to run needs it, or `run_beside`.
     lineage, out, settings
         Digests of what is made, and where it goes.
     kept
@@ -173,14 +191,16 @@ def finish_exposure(
     kept = kept or {}
     opened = TileStore.open(path)
     brought = {*opened.planes, *file_paths(PIPELINE, settings)}
-    graph = remaining(brought, {*kept, *later})
+    tiled = {stage.gives.name for stage in PIPELINE if stage.per == "tile"}
+    made = {name: one for part in parts for name, one in part.results.items() if name not in tiled}
+    graph = remaining(brought, {*kept, *later}, made)
     given = {
         stage.gives.name: gathered(stage, [part.results[stage.gives.name] for part in parts])
         for stage in graph.at("tile")
     } | as_results({**_read_kept(opened, kept, out), **files_of(graph.stages, settings)})
     with room_for(opened.info.shape, out) as allocate:
-        results = _of_exposure(graph, opened, given, settings, timer, allocate)
-    made = {
+        results = _of_exposure(graph.at("exposure"), opened, {**given, **made}, settings, timer, allocate)
+    published = {
         stage.gives.name: _publish(stage, results[stage.gives.name].rows, opened.info, lineage, out, settings)
         for stage in resolve(PIPELINE, brought, OF_EXPOSURE).results("exposure")
         if stage.gives.name not in {*kept, *later}
@@ -188,22 +208,21 @@ def finish_exposure(
     timer.lap("publish")
     counted = (results[stage.gives.name].numbers for stage in graph.at("exposure"))
     causes = total_causes(numbers.counts for numbers in counted if isinstance(numbers, Causes))
-    return Published({**kept, **made}, timer.seconds(), causes)
+    return Published({**kept, **published}, timer.seconds(), causes)
 
 
 def _of_exposure(
-    graph: Graph,
+    stages: Sequence[Stage],
     opened: TileStore,
     given: Mapping[str, Result],
     settings: Settings,
     timer: Timer,
     allocate: Allocate | None,
 ) -> dict[str, Result]:
-    """Run the stages of a whole exposure on its planes, in arrays from ``allocate`` if it is given.
+    """Run stages of a whole exposure on its planes, in arrays from ``allocate`` if it is given.
 
     What they gave is returned without the planes, which last no longer than the arrays.
     """
-    stages = graph.at("exposure")
     timer.lap("other")
     planes = {name: opened.read_all(name, allocate) for name in _planes(stages, opened)}
     timer.lap("read tiles")
@@ -280,6 +299,13 @@ class Left:
     def windows(self) -> int:
         """Return the number of windows of the tiles."""
         return sum(tile.rows * tile.columns for tile in self.tiles)
+
+    @property
+    def beside(self) -> frozenset[str]:
+        """Return what is published of what `run_beside` makes; nothing where no tile is to be searched."""
+        made = {stage.gives.name for stage in self.graph.beside()} if self.tiles else set()
+        after = made.union(*(following(self.graph.stages, name) for name in made))
+        return frozenset(one.gives.name for one in self.graph.results("exposure")) & after
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,11 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from itertools import groupby
 from math import ceil
 from pathlib import Path
-from time import perf_counter
 from typing import Protocol
 
 from prefect import flow, task
@@ -22,10 +21,10 @@ from flows.inputs.source import name_of
 from flows.nights.association import associate
 from flows.nights.cluster.cluster import Cluster
 from flows.nights.exposure_run import MANY, ExposureRun
+from flows.nights.exposure_work import Worked
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
 from flows.nights.totals import NightTotals
-from flows.pipeline.lineage import Stored
 from flows.pipeline.outcome import Item, Outcome
 from flows.runtime.traces import Fields, bound, span
 from flows.storage.lease import own_fence
@@ -126,7 +125,7 @@ class NightRun:
         Called in a thread once, when all exposures are handed out and the tiles of one of the last are searched: fewer
         than all workers have work then.
     ahead
-        Exposures that are being stored already.
+        Exposures that are being searched already.
 
     Attributes
     ----------
@@ -134,8 +133,6 @@ class NightRun:
         Whether it has been asked to stop.
     handed_out
         Whether all exposures are, and ``meanwhile`` is still to be called.
-    begun
-        Time of `time.perf_counter` from which on exposures were handed out, s.
     fence
         Lease of the run, without which its workers publish nothing; None: nobody holds ``out``.
     totals
@@ -145,7 +142,6 @@ class NightRun:
 
     __slots__ = (
         "ahead",
-        "begun",
         "fence",
         "handed_out",
         "items",
@@ -170,7 +166,7 @@ class NightRun:
         started: Callable[[], Cluster],
         outlet: Outlet | None = None,
         meanwhile: Callable[[], object] = lambda: None,
-        ahead: MutableMapping[ExposureKey, Future[Stored]] | None = None,
+        ahead: MutableMapping[ExposureKey, Future[Worked]] | None = None,
     ) -> None:
         self.items, self.out, self.settings = items, out, settings
         self.outlet, self.meanwhile, self.started = outlet, meanwhile, started
@@ -180,7 +176,6 @@ class NightRun:
         self.fence = own_fence(out)
         self.totals = NightTotals()
         self.shutdown = Shutdown()
-        self.begun = perf_counter()
 
     @property
     def cluster(self) -> Cluster:
@@ -244,6 +239,10 @@ async def nightly(night: NightRun) -> None:
     ExceptionGroup of Misconfigured
         No exposure could succeed.
     """
+    import prefect.flow_engine
+
+    # Its handler of SIGTERM raises wherever the process happens to be, where that may be lost.
+    prefect.flow_engine.capture_sigterm = nullcontext  # type: ignore[assignment, attr-defined]
     _NIGHT.set(night)
     await _nightly()
 
@@ -257,8 +256,8 @@ async def _nightly() -> None:
     night = _NIGHT.get()
     with night.shutdown.on_signals(), span("nightly", {"exposures": len(night.items)}):
         cluster = await asyncio.to_thread(night.started)
-        night.begun = perf_counter()
-        night.progress.begin()
+        if not night.ahead:
+            night.progress.begin()
         await _visits(night, asyncio.Semaphore(cluster.workers + 1))
 
 

@@ -15,6 +15,7 @@ from flows.nights.exposure_run import task_call
 from flows.nights.night_stages import StagesResult, make_night, now, record_night, rounded, trouble_with
 from flows.nights.patch_stages import Around, has_place, make_associated, make_patch, margin_of
 from flows.pipeline.night_work import MARGIN, NightWork, PatchWork
+from flows.runtime.parallel import Caller, here
 from flows.runtime.traces import bound
 from flows.storage.atomic import remove
 from flows.storage.hats import write_hats
@@ -86,6 +87,7 @@ def run_nights(
     settings: Settings,
     workers: "Cluster | None" = None,
     say: Callable[[str], object] = lambda text: None,
+    call: Caller = here,
 ) -> dict[str, NightResult]:
     """Run the stages of nights that are outdated: of their patches, then those of a whole night.
 
@@ -97,6 +99,8 @@ def run_nights(
         Cluster that is up; None: there is none, and one is started if there are many patches.
     say
         Receives how far it is.
+    call
+        Calls what is not for workers: that follows from the association, and all where there are none.
 
     Returns
     -------
@@ -111,7 +115,7 @@ def run_nights(
     due = [work for work in works if work.outdated]
     patches = sum(patch.of_exposures.due for work in due for patch in work.patches)
     with nullcontext(workers) if workers is not None or patches <= HERE else _started(settings, out) as cluster:
-        return {work.night: _Night(work, out, settings, cluster, say).run() for work in due}
+        return {work.night: _Night(work, out, settings, cluster, say, call).run() for work in due}
 
 
 def _started(settings: Settings, out: Path) -> Any:
@@ -129,6 +133,7 @@ class _Night:
     settings: Settings
     cluster: "Cluster | None"
     say: Callable[[str], object]
+    call: Caller
 
     def run(self) -> NightResult:
         found = self._patches()
@@ -151,8 +156,8 @@ class _Night:
         """Return what became of each patch.
 
         What exposures are enough for is made on workers, the largest patches first, so that they end together; then
-        what follows from the association, here: workers may be where its store cannot be reached, or its password is
-        not known.
+        what follows from the association, beside this process: workers may be where its store cannot be reached, or
+        its password is not known.
         """
         found = {one.key: _known(one) for one in self.work.patches}
         parts = [one.of_exposures for one in self.work.patches]
@@ -218,10 +223,13 @@ class _Night:
 
     def _here(self, tasks: Iterable[_Task]) -> Iterator[tuple[_Task, StagesResult | Exception]]:
         for task in tasks:
+            made: StagesResult | Exception
             try:
-                yield task, task(self.out, self.settings)
+                with bound(task.labels):
+                    made = self.call(task.make, task.work, self.out, self.settings, *task.more)
             except Exception as error:
-                yield task, error
+                made = error
+            yield task, made
 
     def _on_workers(
         self, tasks: Iterable[_Task], cluster: "Cluster"

@@ -29,12 +29,17 @@ class Progress:
         How many there are to be searched.
     meter
         Receives each step, too; None: no metrics are wanted.
+
+    Attributes
+    ----------
+    since
+        Time of `time.perf_counter` from which on exposures are searched, s.
     """
 
     def __init__(self, console: Console, exposures: int, meter: "Meter | None" = None) -> None:
         self._console, self._exposures, self.meter = console, exposures, meter
         self._stored = self._finished = self._windows = self._windows_known = 0
-        self._start = perf_counter()
+        self.since = perf_counter()
         self._bars: Bars | None = None
         self._rows: dict[str, TaskID] = {}
         if meter is not None:
@@ -67,8 +72,8 @@ class Progress:
         tell(self._console, text, level, **fields)
 
     def begin(self) -> None:
-        """Start the clock of the rates: the cluster is up."""
-        self._start = perf_counter()
+        """Start the clock of the rates: exposures are searched from now on."""
+        self.since = perf_counter()
 
     def planned(self, plan: "Plan") -> None:
         """Count what needs no search."""
@@ -97,7 +102,7 @@ class Progress:
             self.meter.searched(windows)
         per_exposure = self._windows_known / max(self._stored, 1)
         left = max(self._exposures - self._stored, 0)
-        rate = self._windows / max(perf_counter() - self._start, 1e-9)
+        rate = self._windows / max(perf_counter() - self.since, 1e-9)
         total = self._windows_known + per_exposure * left
         self._show("detect", completed=self._windows, total=round(total), rate=f"windows, {rate:,.0f}/s")
 
@@ -112,12 +117,13 @@ class Progress:
         if outcome.trouble is not None:
             self.say(f"{outcome.status}: {outcome.trouble.message}", logging.WARNING)
         if self._bars is None:
-            elapsed = perf_counter() - self._start
+            elapsed = perf_counter() - self.since
             left = elapsed / self._finished * (self._exposures - self._finished)
+            windows = f"{outcome.windows} windows" if outcome.searched else "its search was kept"
+            rate = f"{self._windows / max(elapsed, 1e-9):,.0f} windows/s, " if self._windows else ""
             self.say(
                 f"[{self._finished}/{self._exposures}] exposure {outcome.item.key.name} {outcome.status}: "
-                f"{outcome.windows} windows, {outcome.detections} detections; "
-                f"{self._windows / max(elapsed, 1e-9):,.0f} windows/s, {left:.0f} s left"
+                f"{windows}, {outcome.detections} detections; {rate}{left:.0f} s left"
             )
 
     def _count(self, outcome: "Outcome") -> None:

@@ -2,43 +2,41 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext, suppress
 from datetime import UTC, datetime
-from multiprocessing import get_context
+from functools import cache, partial
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Thread
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from flows.inputs.source import Source, name_of
 from flows.inputs.source_state import sha256_of
 from flows.nights.association import Association, associate, note_published
-from flows.nights.cluster.local import METHOD
 from flows.nights.cluster.startup import import_engines, start_services
 from flows.nights.joined_catalogues import compacted, take_apart
+from flows.nights.night_process import night_process, teller
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
 from flows.nights.totals import rounded_seconds, summarise_run
-from flows.pipeline.lineage import Stored
 from flows.pipeline.night_plan import plan_nights
 from flows.pipeline.night_work import NightWork
 from flows.pipeline.outcome import Item, Outcome, Plan, trouble_of
 from flows.results.quality.assess import assess
 from flows.results.quality.judge import told
 from flows.runtime.collector import resume_collector
-from flows.runtime.parallel import Caller, end_with_parent, here
+from flows.runtime.parallel import Caller, here
 from flows.runtime.traces import span
 from flows.storage.fence import fenced_task
 from flows.storage.lease import own_fence
 from flows.storage.ledger import Ledger
 from flows.storage.night_sums import settle
-from flows.storage.object_store import configure
 from schemas.errors import Misconfigured, first_of
 from schemas.exposure import ExposureKey
 from schemas.recovery import Recovery
-from schemas.settings import Settings, StoreSettings
+from schemas.settings import Settings
 from schemas.summary import STOPPED, RunSummary, Trouble
 from stages import PIPELINE
 
@@ -46,6 +44,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from flows.nights.cluster.cluster import Cluster
+    from flows.nights.exposure_work import Worked
     from flows.nights.meter import Meter
     from flows.nights.nightly import NightRun, Outlet
     from flows.pipeline.plan import Planner
@@ -78,7 +77,7 @@ def run_night(
     import flows.nights.nightly  # noqa: F401
     from flows.nights.cluster.cluster import cluster, warm_up
     from flows.nights.cluster.memory import require_fit
-    from flows.nights.exposure_run import stored_ahead
+    from flows.nights.exposure_run import begun_ahead
     from flows.nights.nightly import NightRun
 
     resume_collector()
@@ -90,37 +89,35 @@ def run_night(
             up.enter_context(progress.watched(workers))
             require_fit([item.source for item in plan.todo], settings, workers.memory_bytes)
             warm_up(workers, settings)
-            ahead.update(up.enter_context(stored_ahead(workers, plan.todo, out, settings, own_fence(out))))
+            todo = plan.todo if outlet is None else []  # alerts are announced before their visit is published
+            ahead.update(up.enter_context(begun_ahead(workers, todo, out, settings, own_fence(out), meanwhile)))
+            if ahead:
+                progress.begin()
             return workers
 
-        def meanwhile() -> None:
-            import_night_stages()
-            with suppress(RuntimeError):  # the run has ended, or the process has: where it is needed that is raised
-                call(_import_pages)
-
-        ahead: dict[ExposureKey, Future[Stored]] = {}
+        take_apart(plan.todo, out)
+        recorder = Recorder(out, settings, PIPELINE, sha256_of)
+        call = stack.enter_context(night_process(out, settings, progress.say))
+        meanwhile = cache(partial(_loaded, call))
+        ahead: dict[ExposureKey, Future[Worked]] = {}
         started: Future[Cluster] = Future()
         if settings.cluster.kind == "local":
             started = up.enter_context(ThreadPoolExecutor(1)).submit(start_workers)  # the flow begins beside it
         else:
             started.set_result(start_workers())  # jobs may wait for hours: whoever interrupts need not
-        take_apart(plan.todo, out)
-        recorder = Recorder(out, settings, PIPELINE, sha256_of)
-        call = stack.enter_context(page_process(settings))
         night = NightRun(plan.todo, out, settings, recorder, progress, started.result, outlet, meanwhile, ahead)
         import_engines()
         server.wait()
         warnings = _search(night)
         workers = started.result()  # without workers the flow ended early: raised as it is
-        startup = night.begun - start
+        startup = max(0.0, progress.since - start)
         elapsed = {"startup": startup, "search": perf_counter() - start - startup}
         summary = summarise_run(plan, night.totals, warnings)
         waiting = max(0.0, workers.workers * elapsed["search"] - sum(summary.seconds.values()))
         summary = _timed(summary, {"waiting": waiting, **elapsed})
         if night.cut_short:  # the next run brings the nights together
             return _timed(summary, {"wall": perf_counter() - start}).model_copy(update={"stopped": True})
-        import_night_stages()
-        summary = with_catalogues(summary, out, settings, progress, workers)
+        summary = with_catalogues(summary, out, settings, progress, workers, call)
         closing = Thread(target=up.close)
         closing.start()
         done = perf_counter()
@@ -131,23 +128,23 @@ def run_night(
     return _timed(summary, {"report": now - done, "wall": now - start})
 
 
-_ONE_AT_A_TIME = Lock()
-
-
-def import_night_stages() -> None:
-    """Import what whole nights need, while the workers search; return when that is done.
-
-    To be called again before it is needed: a package that another thread has half imported cannot be used.
-    """
-    with _ONE_AT_A_TIME, suppress(Exception):  # where it is needed the same error is raised again
-        import astropy_healpix  # noqa: F401
-        import numba  # noqa: F401
-        import pandas  # noqa: F401
-        import scipy.spatial  # noqa: F401
+def load() -> None:
+    """Import what the calls at the end of a night need, as far as it is installed, and compile its templates."""
+    with suppress(Exception):  # where it is needed the same error is raised again
         import sqlalchemy.dialects.sqlite  # noqa: F401
 
-        import flows.nights.patches
+        import flows.nights.patch_stages
         import flows.storage.association_store  # noqa: F401
+        from flows.results.page import page
+        from flows.results.quality import measure
+
+        page.warm_up()
+        measure.warm_up()
+
+
+def _loaded(call: Caller) -> None:
+    with suppress(RuntimeError):  # the run has ended, or the process has: where it is needed that is raised
+        call(load)
 
 
 def _timed(summary: RunSummary, seconds: Mapping[str, float]) -> RunSummary:
@@ -254,7 +251,8 @@ def nothing_to_search(
     summary = compacted(summary, out, settings, progress)
     if summary.nights and (plan.quarantined or "objects" in summary.seconds):
         # What was published of an exposure may be withdrawn: the page must not show it any more.
-        with page_process(settings) if plan.seen > LARGE else nullcontext(here) as call:
+        large = plan.seen > LARGE
+        with night_process(out, settings, progress.say) if large else nullcontext(here) as call:
             return with_reports(summary, out, settings, progress, call)
     for night in summary.nights:
         summary = with_quality(summary, night, out, settings)
@@ -263,8 +261,9 @@ def nothing_to_search(
 
 
 def with_catalogues(
-    summary: RunSummary, out: Path, settings: Settings, progress: Progress, workers: "Cluster | None" = None
-) -> RunSummary:
+    summary: RunSummary, out: Path, settings: Settings, progress: Progress, workers: "Cluster | None" = None,
+    call: Caller = here,
+) -> RunSummary:  # fmt: skip
     """Bring the datasets of patches and whole nights up to date, and add them to the summary of a run.
 
     Parameters
@@ -273,13 +272,15 @@ def with_catalogues(
         Of the run.
     workers
         Cluster that is up, if one is.
+    call
+        Calls what needs the store of the association.
 
     Raises
     ------
     Misconfigured
         A model or the ledger cannot be used, or nothing may be written.
     """
-    summary, found = with_association(summary, out, settings, progress)
+    summary, found = with_association(summary, out, settings, progress, call)
     works = plan_nights({*summary.nights, *found.summary.nights}, out, settings, PIPELINE, found.digests)
     rows, not_run = Counter[str](), dict(summary.not_run)
     for work in works:
@@ -288,8 +289,8 @@ def with_catalogues(
             not_run |= work.not_run
     outdated = [work for work in works if work.outdated]
     if outdated:
-        summary = _made(summary, outdated, rows, not_run, out, settings, progress, workers)
-        note_published(out, settings.association, found, [work.night for work in outdated])
+        summary = _made(summary, outdated, rows, not_run, out, settings, progress, workers, call)
+        call(note_published, out, settings.association, found, [work.night for work in outdated])
     else:
         summary = summary.model_copy(update={"catalogues": dict(rows), "not_run": not_run})
     if found.off is None:
@@ -299,11 +300,12 @@ def with_catalogues(
 
 
 def with_association(
-    summary: RunSummary, out: Path, settings: Settings, progress: Progress
+    summary: RunSummary, out: Path, settings: Settings, progress: Progress, call: Caller = here
 ) -> tuple[RunSummary, Association]:
     """Associate what is published of the nights of a run; where that fails, the nights are told to have failed."""
     start = perf_counter()
-    found = associate(out, settings.association, summary.nights, tell=progress.say, retries=settings.execution.retries)
+    work = partial(associate, tell=teller(call, progress.say), retries=settings.execution.retries)
+    found = call(work, out, settings.association, summary.nights)
     update: dict[str, object] = {"night_failed": (*summary.night_failed, *found.summary.failed)}
     if found.left:
         warning = (
@@ -325,6 +327,7 @@ def _made(
     settings: Settings,
     progress: Progress,
     workers: "Cluster | None",
+    call: Caller,
 ) -> RunSummary:
     # Imported here: a rerun with nothing to do should not pay for it.
     from flows.nights.patches import run_nights
@@ -332,7 +335,7 @@ def _made(
     start = perf_counter()
     progress.say(f"Combining night {', '.join(work.night for work in works)}.")
     with span("objects", {"nights": " ".join(work.night for work in works)}):
-        results = run_nights(works, out, settings, workers, progress.say)
+        results = run_nights(works, out, settings, workers, progress.say, call)
     failed = list(summary.night_failed)
     for result in results.values():
         rows.update(result.rows)
@@ -383,7 +386,7 @@ def with_report(
         summary = summary.model_copy(update={"injection": (*summary.injection, *found)})
         summary = with_quality(summary, night, out, settings, found, call)
         with span("report", {"night": night}):
-            fence = own_fence(out)
+            fence = own_fence(out) if call is here else None  # the process beside this one is behind it anyway
             task = (_page,) if fence is None else (fenced_task, fence, _page)
             page = call(*task, out, night, summary if of_run else None)
         settle(Ledger(out), [night])
@@ -391,31 +394,6 @@ def with_report(
         warning = f"no page of night {night}: {type(error).__name__}: {error}"
         return summary.model_copy(update={"warnings": (*summary.warnings, warning)})
     return summary.model_copy(update={"report": str(page)})
-
-
-@contextmanager
-def page_process(settings: Settings) -> Iterator[Caller]:
-    """Yield what calls functions in a process of its own, that is forked as workers are where they are local.
-
-    Pages are drawn there: this process would take seconds to import what that takes, and memory for each exposure.
-    """
-    method = METHOD if settings.cluster.kind == "local" else "spawn"
-    with ProcessPoolExecutor(1, get_context(method), _begin_pages, (settings.store,)) as pool:
-        yield lambda function, *arguments: pool.submit(function, *arguments).result()
-
-
-def _begin_pages(store: StoreSettings) -> None:
-    end_with_parent()
-    configure(store)
-
-
-def _import_pages() -> None:
-    with suppress(Exception):  # where it is needed the same error is raised again
-        from flows.results.page import page
-        from flows.results.quality import measure
-
-        page.warm_up()
-        measure.warm_up()
 
 
 def _recoveries(out: Path, night: str) -> tuple[Recovery, ...]:

@@ -47,6 +47,12 @@ class Graph:
         consumed = {dataset.name for stage in self.at(level) for dataset in stage.needs}
         return tuple(stage for stage in self.at(level) if _is_product(stage) or stage.gives.name not in consumed)
 
+    def beside(self) -> tuple[Stage, ...]:
+        """Return the stages of an exposure that need nothing of those of its tiles, in order."""
+        made = {stage.gives.name for stage in self.at("tile")}
+        after = made.union(*(following(self.stages, name) for name in made))
+        return tuple(stage for stage in self.at("exposure") if stage.gives.name not in after)
+
     def towards(self, wanted: Collection[str], given: Collection[str] = ()) -> tuple[Stage, ...]:
         """Return the stages that have to run for some datasets, in order, where others are there already."""
         needed, chosen = set(wanted), []
@@ -145,8 +151,10 @@ def _producers(pipeline: Sequence[Stage]) -> dict[str, Stage]:
 
 
 def _refuse_synthetic(pipeline: Sequence[Stage]) -> None:
-    """Refuse a stage that reads what we put in ourselves: from there it could get into what we report."""
+    """Refuse a stage that makes what we report of what we put in ourselves."""
     for stage in pipeline:
+        if isinstance(stage.gives, TableOf) and stage.gives.synthetic:
+            continue
         for dataset in (*stage.needs, *stage.optional):
             if isinstance(dataset, TableOf) and dataset.synthetic:
                 raise Misconfigured(

@@ -150,7 +150,7 @@ def up_to_date(record: ExposureRecord | None, lineage: Lineage, out: Path) -> di
     }
 
 
-def remaining(planes: Collection[str], kept: Collection[str]) -> Graph:
+def remaining(planes: Collection[str], kept: Collection[str], made: Collection[str] = ()) -> Graph:
     """Return the stages that have to run for what is published of an exposure.
 
     Parameters
@@ -159,10 +159,12 @@ def remaining(planes: Collection[str], kept: Collection[str]) -> Graph:
         Names of those that it brings, and of the files that the settings name.
     kept
         Published datasets that are up to date.
+    made
+        Datasets that are made already, and may have to be published.
     """
     graph = resolve(PIPELINE, planes, OF_EXPOSURE)
     wanted = [stage.gives.name for stage in graph.results("exposure") if stage.gives.name not in kept]
-    return Graph(graph.towards(wanted, kept), graph.not_run)
+    return Graph(graph.towards(wanted, {*kept, *made}), graph.not_run)
 
 
 def outdated(

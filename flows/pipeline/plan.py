@@ -1,9 +1,10 @@
 """Plan of a run, decided from file headers, the ledger and the published files before anything is started."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from flows.inputs.source import Source, name_of
@@ -339,10 +340,19 @@ def _unexpected(where: str, what: str) -> BadInput:
     return BadInput("unexpected_error", where, f"cannot be looked at: {what}.", remedy)
 
 
+_DIFFERENCE = re.compile(r"diff|(?<![a-z])sub(?![a-z])|subtracted")
+"""What names of difference images have, and those of the science images beside them have not."""
+
+
 def _first(hashed: Sequence[Item], record: ExposureRecord | None) -> str:
-    """Return the name of the first source whose bytes are not in quarantine by the ledger; of the first if all are."""
+    """Return the name of the first source whose bytes are not in quarantine by the ledger; of the first if all are.
+
+    What is named like a difference image goes before what is not.
+    """
     bad = record.source_sha256 if record is not None and record.status == "quarantined" else None
-    return name_of(next((item for item in hashed if item.sha256 != bad), hashed[0]).source)
+    named = [item for item in hashed if _DIFFERENCE.search(PurePath(item.source.uri).name.lower())]
+    ordered = [*named, *(item for item in hashed if item not in named)]
+    return name_of(next((item for item in ordered if item.sha256 != bad), ordered[0]).source)
 
 
 def _conflict(item: Item, holder: str) -> BadInput:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from flows.inputs.described import described
-from flows.inputs.source import RawExposure
+from flows.inputs.source import IN_MEMORY, RawExposure
 from flows.inputs.wcs_cards import wcs_cards
 from flows.pipeline.search_pixels import search_pixels
 from kernels.psf.flux_error import UNKNOWN_FLATNESS
@@ -21,9 +21,6 @@ from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
 from schemas.pixels import WHOLE_PIXELS, MaskPlane
 from schemas.settings import Settings
 from schemas.summary import BRIGHT_UNRELIABLE
-
-WHERE = "array in memory"
-"""What messages call the image."""
 
 WIDEST = 100.0
 """FWHM of a PSF at most, px."""
@@ -151,7 +148,7 @@ def _raw(planes: Mapping[str, NDArray[Any]], facts: ArrayFacts) -> RawExposure:
         pixel_unit=facts.pixel_unit,
         planes=planes,
         flags=tuple(name for name, absent in sorted(missing.items()) if absent),
-        source_uri=WHERE,
+        source_uri=IN_MEMORY,
         source_sha256=sha256(np.ascontiguousarray(planes["difference"]).tobytes()).hexdigest(),
     )
 
@@ -254,11 +251,11 @@ def _cards(given: Any, shape: tuple[int, int]) -> str | None:
         header = Header.fromstring(given, sep="\n")
     else:
         raise _bad("bad_wcs", "wcs", f"is a {type(given).__name__}", "give an astropy WCS or a FITS header")
-    found = wcs_cards((header,), f"{WHERE}: wcs", shape)
+    found = wcs_cards((header,), f"{IN_MEMORY}: wcs", shape)
     if found is None:
         raise _bad("missing_wcs", "wcs", "has no CTYPE1", "solve the image's astrometry first, or leave it out")
     return found
 
 
 def _bad(code: str, name: str, problem: str, remedy: str) -> BadInput:
-    return BadInput(code, f"{WHERE}: {name}", f"{problem}.", f"{remedy}.")
+    return BadInput(code, f"{IN_MEMORY}: {name}", f"{problem}.", f"{remedy}.")

@@ -180,7 +180,8 @@ def lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     yield "night", " ".join(summary.nights) or "-"
     for name, count in summary.exposures.model_dump().items():
         yield f"exposures {name}", f"{count:,}"
-    yield "places searched", f"{summary.windows:,}"
+    kept = summary.exposures.done and not summary.windows
+    yield "places searched", "none again" if kept else f"{summary.windows:,}"
     yield "windows not scored", f"{summary.unscored:,}"
     yield "detections published", f"{summary.detections:,}"
     for name, rows in summary.catalogues.items():

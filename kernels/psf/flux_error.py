@@ -1,4 +1,4 @@
-"""Error of fluxes that follows from what is not known of the PSF."""
+"""Errors of fluxes and lengths that follow from what is not known of the PSF."""
 
 import math
 from collections.abc import Callable
@@ -11,6 +11,8 @@ from kernels.psf.gaussian_mixture import GaussianMixture, moffat_mixture
 UNKNOWN_FLATNESS = 0.25
 """Standard error of 1 / beta where nothing tells the profile: it is 0 of a Gaussian, and 0.4 of broad wings."""
 
+_LENGTHS, _STEP = np.array([0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0]), 0.01  # FWHM
+_PER_SIGMA = 2.3548  # FWHM of a Gaussian
 _GAUSSIAN = 100.0
 _STEEPEST = 1.2
 
@@ -52,22 +54,71 @@ def psf_flux_error(
     return np.asarray(np.hypot(by_width, by_profile) * np.ones_like(along), np.float64)
 
 
+def psf_length_error(fwhm_px: float, fwhm_err: float, lengths: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the error of fitted lengths that an error of the width of the PSF makes.
+
+    Parameters
+    ----------
+    fwhm_px, fwhm_err
+        Width of the PSF and its standard error, px; 0: none.
+    lengths : (n,)
+        Of the trails, px.
+
+    Returns
+    -------
+    (n,) float64
+        Standard errors, px.
+
+    Notes
+    -----
+    Under noise of one size the fit to a trail t ends at the length whose model m has the greatest <t, m>^2 / <m, m>. It
+    counts by how much the lengths of the two sources that are one standard error away differ most; a point that is
+    wider than the PSF becomes a trail. All are Gaussians here: wings hardly matter. Between lengths of a grid the error
+    is interpolated; from five widths on it is that of five, where the ends of a trail do not see each other.
+    """
+    if not fwhm_err > 0:
+        return np.zeros(len(lengths))
+    model, grid = _gaussian(fwhm_px), fwhm_px * _LENGTHS
+    tried = np.arange(0.0, _LENGTHS[-1] * fwhm_px + 4 * (fwhm_px + fwhm_err), _STEP * fwhm_px)
+    norm = _overlap(model, model, tried)
+    moved = np.zeros(len(grid))
+    for width in (fwhm_px + fwhm_err, max(fwhm_px - fwhm_err, 0.25 * fwhm_px)):
+        source = _gaussian(width)
+        fitted = [tried[np.argmax(_overlap(source, model, tried, one) ** 2 / norm)] for one in grid]
+        moved = np.maximum(moved, np.abs(np.array(fitted) - grid))
+    return np.asarray(np.interp(lengths, grid, moved), np.float64)
+
+
+def _gaussian(fwhm_px: float) -> GaussianMixture:
+    return GaussianMixture(np.ones(1), np.array([fwhm_px / _PER_SIGMA]))
+
+
 def _spread(share: Callable[[float], NDArray[np.float64]], error: float) -> NDArray[np.float64]:
     if not error > 0:
         return np.zeros(1)
     return np.maximum(np.abs(share(1.0)), np.abs(share(-1.0)))
 
 
-def _overlap(one: GaussianMixture, other: GaussianMixture, lengths: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the integral of the product of two trails of unit flux and the same length, (n,) px^-2."""
+def _overlap(
+    one: GaussianMixture, other: GaussianMixture, lengths: NDArray[np.float64], length: float | None = None
+) -> NDArray[np.float64]:
+    """Return the integral of the product of two trails of unit flux, (n,) px^-2.
+
+    That of ``other`` has one of ``lengths``, that of ``one`` has ``length``, or the same if it is None.
+    """
     from scipy.special import erf  # here: stages are imported without scipy
 
     variance = np.square(one.sigmas)[:, None] + np.square(other.sigmas)
     sigma, weight = np.sqrt(variance).ravel(), np.outer(one.weights, other.weights).ravel()
-    length = np.maximum(lengths, 1e-3)[:, None]
-    ratio = length / (math.sqrt(2) * sigma)
-    # Mean of a Gaussian of the difference of two places, each anywhere on the trail; it is 1 / (sqrt(2 pi) sigma) at 0.
-    along = (length * erf(ratio) + sigma * math.sqrt(2 / math.pi) * np.expm1(-np.square(ratio))) / length**2
+    second = np.maximum(lengths, 1e-3 * sigma.min())[:, None]
+    first = second if length is None else np.maximum(length, 1e-3 * sigma.min())
+
+    def twice_integrated(u: NDArray[np.float64]) -> NDArray[np.float64]:
+        ratio = u / (math.sqrt(2) * sigma)
+        return np.asarray(u * erf(ratio) + sigma * math.sqrt(2 / math.pi) * np.expm1(-np.square(ratio)))
+
+    # Mean of a Gaussian of the difference of two places, each anywhere on its trail; it is 1 / (sqrt(2 pi) sigma) at 0.
+    inner, outer = (first - second) / 2, (first + second) / 2
+    along = (twice_integrated(outer) - twice_integrated(inner)) / (first * second)
     point = 1 / (math.sqrt(2 * math.pi) * sigma)
-    along = np.where(ratio < 1e-3, point, along)
     return np.asarray((along * point) @ weight, np.float64)

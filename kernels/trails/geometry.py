@@ -1,7 +1,7 @@
 """Line segments in an image, the pixels near them, and repeats among them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -213,6 +213,11 @@ class DetectedSegment(NamedTuple):
         n = math.ceil(self.length / step)
         along = (np.arange(n + 1) / max(n, 1) - 0.5 * (n > 0)) * self.length
         return np.column_stack([self.x + along * cosine, self.y + along * sine])
+
+
+def detected_segments(*columns: Iterable[float | None]) -> list[DetectedSegment]:
+    """Return segments from columns of their fields, in order; what is missing is 0."""
+    return [DetectedSegment(*(value or 0.0 for value in one)) for one in zip(*columns, strict=True)]
 
 
 def from_ends(x1: float, y1: float, x2: float, y2: float, snr: float) -> DetectedSegment:

@@ -30,6 +30,7 @@ RUN_BY = {
     "docs/use/linking.md": "test_python",
     "docs/use/own_model.md": "test_own_model",
     "docs/use/python.md": "test_python",
+    "docs/use/vetting.md": "test_vetting",
 }
 """Pages with Python, and the tests that run it."""
 

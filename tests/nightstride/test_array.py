@@ -165,7 +165,7 @@ OK = np.random.default_rng(1).normal(0, 1, (64, 64)).astype(np.float32)
         ([["a"]], {}, "array in memory: array"),
         (OK[:20], {}, "smaller than a search window"),
         (np.full_like(OK, np.nan), {}, "no pixel has a finite value"),
-        (np.ones_like(OK), {}, "all pixels are 1"),
+        (np.ones_like(OK), {}, "all pixels are 1. To fix, look at the array"),
         (np.broadcast_to(np.float32(1), (8000, 8000)), {}, "more than 37,748,736 pixels"),
         (OK, {"mask": np.zeros((3, 3), bool)}, "mask: has the shape"),
         (OK, {"mask": OK}, "give booleans, or the bits"),

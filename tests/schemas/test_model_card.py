@@ -41,6 +41,14 @@ def test_incomplete_card_is_refused():
         ModelCard.model_validate({"stage": "detect"})
 
 
+@pytest.mark.parametrize(("stage", "threshold"), [("detect", 4.0), ("reliability", -0.1), ("membership", 1.5)])
+def test_a_threshold_beyond_probabilities_is_refused(stage, threshold):
+    given = read_card("reliability", "streak_net").model_dump() | {"stage": stage, "threshold": threshold}
+    with pytest.raises(ValidationError, match=f"threshold is {threshold}, and a model of {stage} gives probabilities"):
+        ModelCard.model_validate(given)
+    assert ModelCard.model_validate(given | {"stage": "anomaly"}).threshold == threshold
+
+
 def test_every_feature_has_a_name_of_its_own():
     assert len(set(FEATURES)) == len(FEATURES)
     assert FEATURES[-len(RESIDUALS + STATIC) :] == RESIDUALS + STATIC

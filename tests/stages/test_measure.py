@@ -10,7 +10,7 @@ from astropy.io.fits import Header, getdata
 from astropy.wcs import WCS
 
 from benchmarks.pulls import correlated_noise
-from kernels.psf.flux_error import psf_flux_error
+from kernels.psf.flux_error import psf_flux_error, psf_length_error
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.matched_filter import template_snr
 from kernels.trails.trail_model import trail_image
@@ -388,6 +388,23 @@ def test_errors_of_the_psf_are_part_of_those_of_fluxes_and_of_nothing_else():
     changed = {"psfFluxErr", "trailFluxErr", "magABErr"}
     for name in set(exact.column_names) - changed:
         assert exact[name].equals(unsure[name]), name
+
+
+def test_the_width_of_an_assumed_psf_is_part_of_the_errors_of_lengths():
+    unsure = {"fwhm_px": 2.3, "fwhm_err": 0.5}
+    before, after = (
+        STAGE(inputs(), context(exposure(psf=PsfModel(**unsure, source=source)))).rows
+        for source in ("stars", "assumed")
+    )
+    more = psf_length_error(2.3, 0.5, before["trailLengthPx"].to_numpy())
+    assert more.max() > 0.5
+    expected = np.hypot(before["trailLengthPxErr"].to_numpy(), more)
+    assert after["trailLengthPxErr"].to_numpy() == pytest.approx(expected, rel=1e-4, nan_ok=True)
+    told = [None if one is None else one[18] for one in after["trailCov"].to_pylist()]
+    assert np.sqrt(np.array(told, float)) == pytest.approx(expected, rel=1e-4, nan_ok=True)
+    sky = (after["trailLengthErr"].to_numpy() / before["trailLengthErr"].to_numpy()) ** 2
+    there = np.isfinite(sky)
+    assert sky[there] == pytest.approx((expected / before["trailLengthPxErr"].to_numpy())[there] ** 2, rel=0.02)
 
 
 @pytest.mark.parametrize(

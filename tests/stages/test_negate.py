@@ -8,11 +8,12 @@ from kernels.trails.geometry import DetectedSegment
 from schemas.dataset import DatasetError
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureInfo, PsfModel
-from schemas.negative import NEGATIVE
+from schemas.negative import NEGATED, NEGATIVE
 from schemas.objects import SOURCE
 from schemas.pixels import MaskPlane, SearchGrid
 from schemas.settings import NegateSettings
 from schemas.stage import Context
+from stages import count_negated
 from stages.negate import STAGE, _may_have_faded, turn_over
 
 SHAPE, SKY = (2016, 1100), 3.0  # two tiles, one above the other
@@ -56,7 +57,9 @@ def inputs():
 
 
 def run(inputs, search, share=1.0):
-    return STAGE(inputs, Context(EXPOSURE, None, NegateSettings(share=share), {}, search)).rows
+    """Search the negated tiles, and count what is found there."""
+    negated = STAGE(inputs, Context(EXPOSURE, None, NegateSettings(share=share), {}, search)).rows
+    return count_negated.STAGE(inputs | {NEGATED.name: negated}, Context(EXPOSURE)).rows
 
 
 def test_the_search_sees_tiles_turned_over_and_what_does_not_move_as_it_is(inputs):
@@ -140,6 +143,8 @@ def test_it_is_off_without_a_share(inputs):
 def test_says_what_it_needs(inputs):
     with pytest.raises(DatasetError, match="needs an exposure and a search"):
         STAGE(inputs, Context(EXPOSURE, None, NegateSettings()))
+    with pytest.raises(DatasetError, match="needs an exposure"):
+        count_negated.STAGE(inputs | {NEGATED.name: NEGATED.empty()}, Context())
 
 
 @pytest.mark.parametrize("beyond", [0.0, 80.0])

@@ -32,12 +32,15 @@ class Command:
     arguments: tuple[str, ...] = ()
 
     def start(self, *arguments, **environment):
+        """Start it in a process group of its own, as a shell does; variables that are None are left out."""
+        variables = {**os.environ, **self._variables(environment)}
         return subprocess.Popen(
             [Path(sys.executable).with_name("nightstride"), *self._line(arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, **self._variables(environment)},
+            process_group=0,
+            env={name: value for name, value in variables.items() if value is not None},
         )
 
     def __call__(self, *arguments, **environment):

@@ -127,14 +127,15 @@ def warnings_alone() -> Iterator[None]:
 
 
 def without_failures_of_tasks() -> None:
-    """Keep failures of tasks out of the log of this worker: the command receives and reports each of them."""
-    log = logging.getLogger("distributed.worker")
-    if _is_news not in log.filters:
-        log.addFilter(_is_news)
+    """Keep failures of tasks, and tasks given up, out of the log of this worker: the command reports each of them."""
+    for name in ("distributed.worker", "distributed.worker.state_machine"):
+        log = logging.getLogger(name)
+        if _is_news not in log.filters:
+            log.addFilter(_is_news)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    return not str(record.msg).startswith("Compute Failed")
+    return not str(record.msg).startswith(("Compute Failed", "Async instruction for"))
 
 
 GPU_CONTROL = Path("/dev/nvidiactl")

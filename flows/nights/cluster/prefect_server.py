@@ -145,6 +145,7 @@ def _started(port: int, own: Mapping[str, str]) -> _Process:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={**os.environ, **own},
+        start_new_session=True,
     )
 
     def end() -> None:
@@ -200,7 +201,11 @@ def _free_port() -> int:
 
 
 def _serve_forked(port: int, wait: Callable[[], object]) -> None:
-    """Serve from the time that ``wait`` returns until the parent ends, and say nothing."""
+    """Serve from the time that ``wait`` returns until the parent ends, and say nothing.
+
+    Signals to the group of the command, as Ctrl-C, do not end it: what the command then finishes is recorded, too.
+    """
+    os.setsid()
     silence = os.open(os.devnull, os.O_RDWR)
     for stream in (1, 2):
         os.dup2(silence, stream)

@@ -7,9 +7,15 @@ Compiled code is loaded by a search of a small image, on the processor: workers 
 
 # ruff: noqa: E402, F401
 import gc
+import os
 from contextlib import suppress
 
+from flows.nights.cluster.local import FORKED
+
 gc.disable()
+if FORKED.items() <= os.environ.items():
+    with suppress(PermissionError):
+        os.setsid()  # Ctrl-C, and signals to the group of the command, are for the command, which ends its workers
 
 import astropy.coordinates
 import astropy.wcs.utils

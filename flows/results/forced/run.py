@@ -214,13 +214,15 @@ def show_forced(summary: ForcedSummary, rows: pa.Table, console: Console) -> Non
     )
 
 
-TRAIL_SNR, TRAIL_NEAR = 3.0, 3.0
-"""S/N of its length from which on a detection is told to be a trail, and its distance from a place, arcsec."""
+TRAIL_SNR, TRAIL_NEAR, TRAIL_REACH = 3.0, 3.0, 1.0
+"""S/N of its length from which on a detection is told to be a trail; its distance from a place, arcsec; that of its
+middle, deg: few detectors are wider than twice as much.
+"""
 
 
 def trails_at(out: Path, night: str | None, ra: float, dec: float) -> list[str]:
     """Return a line for each published trail that crosses a place, deg: its flux is not that of a point there."""
-    turn, near = float(np.cos(np.radians(dec))), 1 / 60
+    turn, near = float(np.cos(np.radians(dec))), TRAIL_REACH
     box = (pc.field("dec") > dec - near) & (pc.field("dec") < dec + near)
     if turn > near:
         away = (pc.field("ra") - ra) * turn

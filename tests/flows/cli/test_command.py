@@ -1,12 +1,15 @@
 """What all commands have in common: panels, -q, -v, -o, --night, and how bad usage is said."""
 
 import json
+import logging
 import re
+import signal
 
 import pytest
 from typer.main import get_command
 
 from flows.cli.app import PANELS, app
+from flows.cli.command import _ended_by_signals
 from tests.flows.results.page.conftest import NIGHT, make_info, make_rows, publish
 from tests.support.cli import nightstride
 
@@ -143,3 +146,21 @@ def test_groups_alone_help_as_the_command_alone_does():
 
 def test_json_stays_the_last_line(out):
     assert set(json.loads(nightstride("status", out, "--json", "-v").stdout.splitlines()[-1])) >= {"nights"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_command_by_its_own_hand_and_without_a_word(number):
+    before = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+    try:
+        with pytest.raises((SystemExit, KeyboardInterrupt)) as ended, _ended_by_signals():
+            signal.raise_signal(number)
+        assert number == signal.SIGINT or ended.value.code == 143
+        assert logging.root.manager.disable == logging.CRITICAL
+        with pytest.raises(SystemExit) as ended, _ended_by_signals():
+            raise ValueError("Error calling function: KeyboardInterrupt")
+        assert ended.value.code == 130
+        with pytest.raises(ValueError, match="another"), _ended_by_signals():
+            raise ValueError("another")
+    finally:
+        logging.disable(logging.NOTSET)
+    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == before

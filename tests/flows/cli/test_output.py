@@ -161,15 +161,16 @@ def test_one_target_is_measured_shown_and_not_published(out, listed):
     assert (again["x"], again["y"]) == pytest.approx((100, 60), abs=0.01)
 
 
-def test_a_place_on_no_exposure_and_a_trail_across_it_are_told(tmp_path):
+@pytest.mark.parametrize(("length", "away"), [(20.0, 8.0), (1200.0, 500.0)])
+def test_a_place_on_no_exposure_and_a_trail_across_it_are_told(tmp_path, length, away):
     info = plain_info()
     store(tmp_path / "out", info, plain_planes((100.0, 60.0, 0.0, 0.0, 6000.0)))
-    away = forced(tmp_path / "out", "--at", "1,-60")
-    assert (away.exit_code, "1 targets on none of them" in away.stdout) == (1, True)
+    nowhere = forced(tmp_path / "out", "--at", "1,-60")
+    assert (nowhere.exit_code, "1 targets on none of them" in nowhere.stdout) == (1, True)
     ra, dec = at_pixel(100, 60)
     row = dict.fromkeys(DIA_SOURCE.schema.names) | {
         "diaSourceId": 9, "visit": 7, "detector": 0, "midpointMjdTai": 61000.0, "band": "g", "x": 0.0, "y": 0.0,
-        "ra": (ra + 8.0 / 3600 / np.cos(np.radians(dec))) % 360, "dec": dec, "trailLength": 20.0, "trailAngle": 90.0,
+        "ra": (ra + away / 3600 / np.cos(np.radians(dec))) % 360, "dec": dec, "trailLength": length, "trailAngle": 90.0,
         "trailLengthErr": 0.5,
     }  # fmt: skip
     blank = {pa.types.is_string: "", pa.types.is_integer: 0, pa.types.is_floating: 0.0}
@@ -179,7 +180,7 @@ def test_a_place_on_no_exposure_and_a_trail_across_it_are_told(tmp_path):
     table = pa.Table.from_pylist([row], DIA_SOURCE.schema)
     CatalogStore(tmp_path / "out").publish(DIA_SOURCE, ExposureKey(night="20260101", visit=7, detector=0), table, "d")
     assert (
-        "9, a trail of 20.0 arcsec on exposure 7-0, crosses the place"
+        f"9, a trail of {length} arcsec on exposure 7-0, crosses the place"
         in forced(tmp_path / "out", "--at", f"{ra},{dec}").stderr
     )
     beside = json.loads(forced(tmp_path / "out", "--at", f"{ra},{dec + 8 / 3600}", "--json").stdout)

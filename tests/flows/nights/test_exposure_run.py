@@ -19,7 +19,7 @@ from flows.inputs.source import Source
 from flows.inputs.source_state import sha256_of
 from flows.nights import exposure_run, exposure_work
 from flows.nights.cluster.cluster import Cluster
-from flows.nights.exposure_run import ExposureRun, shared_out, stored_ahead
+from flows.nights.exposure_run import ExposureRun, begun_ahead, shared_out
 from flows.nights.exposure_work import Published, Searched
 from flows.nights.nightly import NightRun
 from flows.nights.progress import Progress
@@ -33,6 +33,7 @@ from schemas.dia_source import HIT, SearchCounts
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
 from schemas.ledger import DatasetRecord, ExposureRecord
+from schemas.negative import NEGATED
 from schemas.pixels import SearchGrid
 from schemas.settings import ExecutionSettings, Settings
 from schemas.stage import Result
@@ -69,12 +70,25 @@ def search(log, fails, path, tiles, settings):
     return Searched({"hit": Result(HIT.empty(), SearchCounts(25, 1, SearchGrid(26, 7, 0, 26)))}, {"detect": 2.0})
 
 
-def finish(log, fails, path, tiles, lineage, out, settings, kept, later):
+def beside(log, fails, path, settings, kept, out):
+    number = attempts(log, "beside")
+    if "beside" in fails and number <= fails["beside"][0]:
+        raise fails["beside"][1]
+    return Searched({"negated": Result(NEGATED.empty())}, {"negate": 3.0})
+
+
+def finish(log, fails, path, tiles, lineage, out, settings, kept, later=()):
     number = attempts(log, "finish")
     if "finish" in fails and number <= fails["finish"][0]:
         raise fails["finish"][1]
+    if any("negated" in one.results for one in tiles):
+        return Published({**kept, "negative": entry("n", 1)}, {"publish": 0.25})
     assert all(isinstance(tile.results["hit"].rows, pa.Table) for tile in tiles)
+    assert later in ((), {"negative"})
     return Published({"dia_source": entry("d", 4), "injection": entry("i", 9), **kept}, {"publish": 0.5})
+
+
+TASKS = {"store_exposure": store, "search_tiles": search, "run_beside": beside, "finish_exposure": finish}
 
 
 def entry(digest, rows, path="x", sha256="0" * 64):
@@ -86,7 +100,7 @@ def drive(tmp_path, monkeypatch, request):
     """Drive one exposure whose steps fail as told: step -> (how often, with what)."""
 
     def run(record=None, ahead=None, searched=lambda: None, **fails):
-        for name, task in (("store_exposure", store), ("search_tiles", search), ("finish_exposure", finish)):
+        for name, task in TASKS.items():
             for module in (exposure_run, exposure_work):
                 monkeypatch.setattr(module, name, partial(task, tmp_path, fails))
         monkeypatch.setattr(exposure_run, "BACKOFF_S", 0.001)
@@ -108,41 +122,85 @@ def drive(tmp_path, monkeypatch, request):
     return run
 
 
-def test_what_was_stored_ahead_is_taken_and_what_failed_there_is_done_again(drive, tmp_path):
+def item_of(folder, key=KEY, **given):
+    (folder / "a.fits").write_text("content")
+    return Item(Source(str(folder / "a.fits")), key, None, sha256="bytes", **given)
+
+
+def ahead_of(item, out, times=1, **fails):
+    """Return what becomes of an exposure that is searched ahead, by tasks that fail as told."""
+    folder = out.parent
+    with pytest.MonkeyPatch.context() as patch:
+        for name, task in TASKS.items():
+            patch.setattr(exposure_run, name, partial(task, folder, fails))
+        with (
+            LocalCluster(n_workers=2, processes=False, dashboard_address="127.0.0.1:0") as local,
+            begun_ahead(Cluster(local.scheduler_address, 2, 2**30), [item] * times, out, SETTINGS) as ahead,
+        ):
+            assert ahead[item.key].exception(60) is None or fails
+            return ahead
+
+
+def test_what_was_searched_ahead_is_taken(drive, tmp_path):
     told = []
-    begun_ahead = {KEY: Future()}
-    begun_ahead[KEY].set_result(store(tmp_path, {}, Source(str(tmp_path / "a.fits")), KEY, "bytes", None, SETTINGS))
-    assert drive(ahead=begun_ahead, searched=lambda: told.append(1)).status == "done"
-    assert (begun(tmp_path, "store"), begun_ahead == {}) == ((2, False) if drive.alone else (1, True))
-    for error in (Retryable("down", *PROBLEM), BadInput("bad", *PROBLEM), KilledWorker("store", None, 3)):
-        begun_ahead[KEY] = Future()
-        begun_ahead[KEY].set_exception(error)
-        assert drive(ahead=begun_ahead).status == "done"
-    assert begun(tmp_path, "store") == (5 if drive.alone else 4)
+    ahead = ahead_of(item_of(tmp_path), tmp_path / "out")
+    outcome = drive(ahead=ahead, searched=lambda: told.append(1))
+    assert (outcome.status, outcome.detections, outcome.windows, ahead) == ("done", 4, 25, {})
+    assert outcome.seconds == {"read": 1.0, "detect": 2.0, "negate": 3.0, "publish": 0.75}
+    assert [begun(tmp_path, task) for task in ("store", "search", "beside", "finish")] == [1, 1, 1, 2]
     assert told == [1]
+    record = Ledger(tmp_path / "out").get(KEY)
+    assert (record.status, record.windows, set(record.datasets)) == (
+        "done",
+        25,
+        {"dia_source", "injection", "negative"},
+    )
 
 
-def test_the_first_exposures_are_stored_before_the_flow_begins(tmp_path, monkeypatch):
-    monkeypatch.setattr(exposure_run, "store_exposure", partial(store, tmp_path, {}))
-    (tmp_path / "a.fits").write_text("content")
-    keys = [KEY.model_copy(update={"detector": place}) for place in range(3)]
-    items = [Item(Source(str(tmp_path / "a.fits")), key, None, sha256="bytes") for key in keys]
-    with (
-        LocalCluster(n_workers=2, processes=False, dashboard_address="127.0.0.1:0") as local,
-        stored_ahead(Cluster(local.scheduler_address, 2, 2**30), items, tmp_path / "out", SETTINGS) as ahead,
-    ):
-        assert list(ahead) == keys[:2]
-        assert [one.result(60).seconds for one in ahead.values()] == [{"read": 1.0}] * 2
+def test_what_failed_ahead_and_may_succeed_later_is_done_again(drive, tmp_path):
+    ahead = ahead_of(item_of(tmp_path), tmp_path / "out", search=(1, Retryable("down", *PROBLEM)))
+    assert drive(ahead=ahead).status == "done"
     assert begun(tmp_path, "store") == 2
 
 
-@pytest.mark.parametrize("why", ["many", "followed", "elsewhere"])
-def test_nothing_is_stored_ahead_where_it_would_gain_nothing_or_be_missed(tmp_path, monkeypatch, why):
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(BadInput("bad", *PROBLEM), "quarantined"), (ZeroDivisionError("oops"), "failed"), (None, "quarantined")],
+)
+def test_a_verdict_on_an_exposure_that_was_searched_ahead_holds(drive, tmp_path, error, status):
+    killed = KilledWorker("store-1", SimpleNamespace(address="tcp://there:1"), 3)
+    ahead = {KEY: Future()}
+    ahead[KEY].set_exception(error or killed)
+    fails = {} if error else {"store": (9, killed)}
+    outcome = drive(ahead=ahead, **fails)
+    assert outcome.status == status
+    assert begun(tmp_path, "store") == int(error is None)  # what kills workers is tried once more
+
+
+def test_the_first_exposures_are_searched_before_the_flow_begins(tmp_path, monkeypatch):
+    for name, task in TASKS.items():
+        monkeypatch.setattr(exposure_run, name, partial(task, tmp_path, {}))
+    items = [item_of(tmp_path, KEY.model_copy(update={"detector": place})) for place in range(3)]
+    told = []
+    with LocalCluster(n_workers=2, processes=False, dashboard_address="127.0.0.1:0") as local:
+        for left, times in ((items, 0), (items[:2], 2)):
+            told.clear()
+            workers = Cluster(local.scheduler_address, 2, 2**30)
+            with begun_ahead(workers, left, tmp_path / "out", SETTINGS, None, lambda: told.append(1)) as ahead:
+                assert list(ahead) == [one.key for one in items[:2]]
+                assert [one.result(60).datasets["dia_source"].rows for one in ahead.values()] == [4, 4]
+            assert len(told) == times  # those that are left follow without a pause
+    assert begun(tmp_path, "store") == 4
+
+
+@pytest.mark.parametrize("why", ["many", "followed", "elsewhere", "late"])
+def test_nothing_is_searched_ahead_where_it_would_gain_nothing_or_be_missed(tmp_path, monkeypatch, why):
     items = [Item(Source("a.fits"), KEY, None, sha256="bytes")] * (32 if why == "many" else 2)
     monkeypatch.setattr(exposure_run, "origin", lambda: object() if why == "followed" else None)
     cluster = {"kind": "address", "address": "tcp://127.0.0.1:1"} if why == "elsewhere" else {}
-    settings = Settings(cluster=cluster)
-    with stored_ahead(Cluster("tcp://127.0.0.1:1", 2, 2**30), items, tmp_path, settings) as ahead:
+    late = ExecutionSettings(visit_deadline_s=100) if why == "late" else ExecutionSettings()
+    settings = Settings(cluster=cluster, execution=late)
+    with begun_ahead(Cluster("tcp://127.0.0.1:1", 2, 2**30), items, tmp_path, settings) as ahead:
         assert ahead == {}
 
 
@@ -153,9 +211,9 @@ def held_up(until, *given):
 
 def test_what_is_on_its_way_ahead_when_a_run_ends_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(exposure_run, "store_exposure", partial(held_up, tmp_path / "go"))
-    item = Item(Source(str(tmp_path / "a.fits")), KEY, None, sha256="bytes")
     with LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as local:
-        with stored_ahead(Cluster(local.scheduler_address, 1, 2**30), [item], tmp_path / "out", SETTINGS) as ahead:
+        workers = Cluster(local.scheduler_address, 1, 2**30)
+        with begun_ahead(workers, [item_of(tmp_path)], tmp_path / "out", SETTINGS) as ahead:
             pass
         with pytest.raises(FutureCancelledError):
             ahead[KEY].result(0)
@@ -179,7 +237,8 @@ def test_adds_up_and_records_what_was_done(drive, tmp_path):
     outcome = drive()
     assert (outcome.status, outcome.searched, outcome.windows, outcome.unscored) == ("done", True, 25, 1)
     assert outcome.detections == 4  # what was put into copies is none
-    assert outcome.seconds == {"read": 1.0, "detect": 2.0, "publish": 0.5}
+    apart = {} if drive.alone else {"negate": 3.0, "publish": 0.75}
+    assert outcome.seconds == {"read": 1.0, "detect": 2.0, "publish": 0.5} | apart
     record = Ledger(tmp_path / "out").get(KEY)
     assert (record.status, record.windows, record.source_sha256) == ("done", 25, "bytes")
 
@@ -216,7 +275,7 @@ def test_a_published_file_that_turns_out_to_be_damaged_is_made_again(drive, publ
 @pytest.mark.parametrize("task", ["store", "search", "finish"])
 def test_what_may_succeed_later_is_tried_again(drive, tmp_path, task):
     assert drive(**{task: (2, Retryable("io_error", *PROBLEM))}).status == "done"
-    assert begun(tmp_path, task) == 3
+    assert begun(tmp_path, task) == 3 + (task == "finish" and not drive.alone)  # once more, for what was run beside
 
 
 def test_each_step_has_its_own_retries(drive):

@@ -233,7 +233,9 @@ def test_searches_every_window_once_and_publishes(source, key, tmp_path):
     assert len(CatalogStore(tmp_path).read(DIA_SOURCE, key)) == record.rows
     assert stored.seconds.keys() == {"read", "inspect", "write tiles", "other"}
     assert tiles[0].seconds.keys() == {"read tiles", "detect", "other"}
-    assert published.seconds.keys() == {"read tiles", "merge", "measure", "inject", "negate", "publish", "other"}
+    assert published.seconds.keys() == {
+        "read tiles", "merge", "measure", "inject", "negate", "count_negated", "publish", "other",
+    }  # fmt: skip
     backwards = finish_exposure(path, tiles[::-1], stored.lineage, tmp_path, SETTINGS)
     assert backwards.datasets == published.datasets
 

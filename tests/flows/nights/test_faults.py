@@ -1,8 +1,10 @@
 """What a night survives: bad files, killed processes, too little time, a second run."""
 
 import json
+import os
 import re
 import shutil
+import signal
 
 import numpy as np
 import psutil
@@ -114,6 +116,41 @@ def test_what_does_not_fit_into_the_time_is_counted_and_done_by_the_next_run(
     assert run.summary["quarantined"] == []
     assert nightstride_run.here(raw_night, "--out", out).counts == (ALL, ALL, 0, 0, 0)
     assert catalogues(out) == catalogues(uninterrupted[1])
+
+
+OWN_SERVER = {"PREFECT_API_URL": None, "PREFECT_API_AUTH_STRING": None}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_of_a_terminal_lets_finish_what_is_on_its_way(
+    nightstride_run, raw_night, uninterrupted, tmp_path, number
+):
+    """Ctrl-C reaches every process of the command's group: workers and the server of the flow outlive it."""
+    out = tmp_path / "out"
+    process = nightstride_run.start(raw_night, "--out", out, **OWN_SERVER)
+    until(lambda: list(out.glob("catalogs/dia_source/**/*.parquet")), process=process)
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode in (0, 1, 128 + number), stderr
+    assert "Traceback" not in stderr
+    assert "Warning" not in stderr
+    assert psutil.wait_procs(children, timeout=10)[1] == []
+    assert nightstride_run.here(raw_night, "--out", out).code == 0
+    assert catalogues(out) == catalogues(uninterrupted[1])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_workers_start_leaves_nothing_behind(nightstride_run, raw_night, tmp_path, number):
+    process = nightstride_run.start(raw_night, "--out", tmp_path / "out", **OWN_SERVER)
+    until(lambda: len(psutil.Process(process.pid).children(recursive=True)) > 2, process=process)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, stderr
+    assert "Traceback" not in stderr
+    assert "Warning" not in stderr
+    assert psutil.wait_procs(children, timeout=10)[1] == []
 
 
 def test_a_second_run_on_the_folder_is_told_who_holds_it(nightstride_run, raw_night, tmp_path):

@@ -56,7 +56,7 @@ def test_every_exposure_is_searched_measured_and_published(uninterrupted):
     summary = RunSummary.model_validate(run.summary)
     assert set(summary.worker_seconds) == {
         "read", "inspect", "write tiles", "read tiles", "detect", "merge", "measure", "inject", "find_sources",
-        "negate", "publish", "other", "waiting",
+        "negate", "count_negated", "publish", "other", "waiting",
     }  # fmt: skip
     assert set(summary.seconds) - set(summary.worker_seconds) == {*ELAPSED}
     assert sum(summary.worker_seconds.values()) == pytest.approx(2 * summary.seconds["search"], abs=0.01)
@@ -268,11 +268,9 @@ def test_no_exposure_is_handed_out_before_the_workers_are_ready(monkeypatch, err
     monkeypatch.setattr(nightly, "_visits", visits)
     progress = SimpleNamespace(begin=lambda: told.append("begin"))
     night = NightRun([], Path("no/where"), Settings(), None, progress, ready)
-    before = night.begun
     with contextlib.nullcontext() if error is None else pytest.raises(Misconfigured) as caught:
         asyncio.run(flow())
     assert told == (["ready", "begin", "visits"] if error is None else ["ready"])
-    assert (night.begun > before) == (error is None)
     assert error is None or caught.value is error
 
 

@@ -1,6 +1,7 @@
 import io
 import logging
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -39,6 +40,15 @@ def test_without_a_terminal_it_is_one_plain_line_per_exposure():
     assert lines[1] == "quarantined: a.fits: all pixels are NaN."
     assert lines[2].startswith("[2/2] exposure 8-4 quarantined: ")
     assert "\x1b" not in text.getvalue()
+
+
+def test_an_exposure_whose_search_was_kept_has_no_windows():
+    text = io.StringIO()
+    with Progress(Console(file=text), 1) as progress:
+        progress.begin()
+        progress.stored(windows=0)
+        progress.finished(replace(outcome(7), windows=0, searched=False))
+    assert text.getvalue() == "[1/1] exposure 7-4 done: its search was kept, 3 detections; 0 s left\n"
 
 
 @pytest.mark.parametrize("stage", ["ingest", "detect", "measure"])

@@ -95,6 +95,10 @@ def test_each_line_is_json_with_time_level_event_and_run(seen):
     assert not [line for line in seen.lines if line["logger"].startswith("distributed") and line["level"] == "info"]
 
 
+BESIDE = {"associate", "note_published", "make_associated", "recoveries", "measured", "page"}
+"""What the process beside that of the run does."""
+
+
 def test_the_flow_logs_each_exposure_and_workers_each_task(seen):
     done = [line for line in seen.lines if line["event"] == "exposure done"]
     assert len(done) == ALL
@@ -103,7 +107,11 @@ def test_the_flow_logs_each_exposure_and_workers_each_task(seen):
     tasks = [line for line in seen.lines if "task" in line]
     assert Counter(line["task"] for line in tasks)["store"] == ALL
     assert {line["pid"] for line in done} == {seen.pid}
-    assert len({line["pid"] for line in tasks} - {seen.pid}) == 2
+    aside = [line for line in tasks if line["task"] in BESIDE]
+    assert {line["task"] for line in aside} == BESIDE
+    (other,) = {line["pid"] for line in aside} - {seen.pid}
+    tasks = [line for line in tasks if line not in aside]
+    assert len({line["pid"] for line in tasks} - {seen.pid, other}) == 2
     for line in done + tasks:
         if line.get("task") == "patch":
             assert re.fullmatch(r"5-\d+", line["patch"])
@@ -119,18 +127,20 @@ def test_spans_of_workers_are_children_of_those_of_the_flow(seen):
     assert {one.trace for one in seen.spans} == {line["trace"] for line in seen.lines if "task" in line}
     assert parents["run", None] == parents["nightly", "run"] == 1
     assert parents["visit", "nightly"] == VISITS
-    for name, parent in (("exposure", "visit"), ("store", "exposure"), ("finish", "exposure")):
-        assert parents[name, parent] == ALL
+    for name, parent, times in (("exposure", "visit", 1), ("store", "exposure", 1), ("beside", "exposure", 1),
+                                ("finish", "exposure", 2)):  # fmt: skip
+        assert parents[name, parent] == times * ALL
     assert parents["search", "exposure"] >= ALL
     for part, task in {
         "read": "store", "inspect": "store", "write tiles": "store", "detect": "search", "merge": "finish",
-        "measure": "finish", "inject": "finish", "publish": "finish",
+        "measure": "finish", "inject": "finish", "publish": "finish", "find_sources": "beside", "negate": "beside",
     }.items():  # fmt: skip
         assert parents[part, task] >= ALL
         assert {pair for pair in parents if pair[0] == part} <= {
             (part, task),
             (part, "objects"),
             (part, "patch"),
+            (part, "make_associated"),
             (part, "night"),
         }
     assert parents["patch", "objects"] >= 1

@@ -124,12 +124,40 @@ def test_copies_are_searched_where_networks_run(waits, resource, kept, steps):
     published = SimpleNamespace(datasets={})
     client = FakeClient(published, published)
     run = ExposureRun(client, None, settings, None, None)
-    found = asyncio.run(run._finished(None, [], SimpleNamespace(lineage=None), dict.fromkeys(kept)))
+    left = SimpleNamespace(kept=dict.fromkeys(kept), beside={"negative"})
+    assert run._beside(None, left) == []  # one task does all but what networks do
+    found = asyncio.run(run._finished(None, [], SimpleNamespace(lineage=None), left, []))
     assert [name for _, name, *_ in client.calls] == steps
     assert len(found) == len(steps)
     assert {priority for _, _, priority, _ in client.calls} == {2}
     assert client.calls[0][0][-1] == (module.SYNTHETIC if len(steps) == 2 else ())
 
 
+@pytest.mark.parametrize(("tasks", "resource", "names", "begun"), [
+    (2, None, {"negative"}, 1), (1, None, {"negative"}, 0), (2, None, set(), 0), (2, "GPU", {"negative"}, 0),
+])  # fmt: skip
+def test_what_needs_nothing_of_the_search_is_a_task_beside_it(waits, tasks, resource, names, begun):
+    settings = Settings(cluster=ClusterSettings(kind="address", address="tcp://h:1", inference_resource=resource))
+    published, whole = SimpleNamespace(datasets={"dia_source": 7}), object()
+    client = FakeClient(whole, published, published)
+    run = ExposureRun(client, None, settings, None, None, tasks)
+    left = SimpleNamespace(kept={}, beside=names)
+
+    async def finished():
+        beside = run._beside("tiles", left)
+        assert len(beside) == begun
+        if beside:
+            await beside[0]
+            assert len(await run._finished("tiles", ["hits"], SimpleNamespace(lineage="l"), left, beside)) == 2
+
+    asyncio.run(finished())
+    assert [name for _, name, *_ in client.calls] == ["beside", "finish", "finish"][: 3 * begun]
+    if begun:
+        before, measured, rest = (call for call, *_ in client.calls)
+        assert before[1:] == ("tiles", settings, {}, None)
+        assert measured[1:] == ("tiles", ["hits"], "l", None, settings, {}, names)
+        assert rest[1:] == ("tiles", [whole], "l", None, settings, {"dia_source": 7})
+
+
 def test_what_finishes_an_exposure_goes_before_what_begins_one():
-    assert module._STORE < module._SEARCH < module._FINISH
+    assert module._BESIDE < module._STORE < module._SEARCH < module._FINISH

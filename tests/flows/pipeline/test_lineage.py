@@ -138,8 +138,9 @@ def test_keeps_what_was_made_from_the_same_and_is_whole(record_up_to_date, tmp_p
 
 
 def test_runs_what_is_left():
-    assert names(remaining(PLANES, ())) == ["detect", "merge", "measure", "inject", "negate"]
-    assert names(remaining(PLANES, {"dia_source"})) == ["inject", "negate"]
+    assert names(remaining(PLANES, ())) == ["detect", "merge", "measure", "inject", "negate", "count_negated"]
+    assert names(remaining(PLANES, {"dia_source"})) == ["inject", "negate", "count_negated"]
+    assert names(remaining(PLANES, {"dia_source"}, {"negated"})) == ["inject", "count_negated"]
     assert names(remaining(PLANES, {"injection", "negative"})) == ["detect", "merge", "measure"]
     assert names(remaining(PLANES, {"dia_source", "injection", "negative"})) == []
 
@@ -157,7 +158,7 @@ def changed(source=SOURCE_LINEAGE, sha256="pixels", models=MODELS_LINEAGE, **set
 
 
 def test_the_final_digest_is_over_all_that_is_published():
-    assert BASE.datasets.keys() == {"hit", "streak", "dia_source", "injection", "source", "negative"}
+    assert BASE.datasets.keys() == {"hit", "streak", "dia_source", "injection", "source", "negated", "negative"}
     assert BASE.final == digest(*(BASE.datasets[name] for name in ("dia_source", "injection", "source", "negative")))
 
 
@@ -168,7 +169,7 @@ def test_the_final_digest_is_over_all_that_is_published():
         ({"execution": ExecutionSettings(workers=9, max_detections=5)}, set()),
         ({"inject": InjectSettings(share=0.5)}, {"injection"}),
         ({"inject": InjectSettings(share=0)}, {"injection"}),
-        ({"negate": NegateSettings(share=1)}, {"negative"}),
+        ({"negate": NegateSettings(share=1)}, {"negated", "negative"}),
         ({"measure": MeasureSettings(aperture_fwhm=3)}, {"dia_source", "injection", "negative"}),
         ({"merge": MergeSettings(min_snr=9)}, {"streak", "dia_source", "injection", "negative"}),
         ({"detect": DetectSettings(threshold=0.99)}, {"hit", "streak", "dia_source", "injection", "negative"}),
@@ -176,27 +177,27 @@ def test_the_final_digest_is_over_all_that_is_published():
         ({"models": MODELS_LINEAGE | {"detect": "d1"}}, {"hit", "streak", "dia_source", "injection", "negative"}),
         (
             {"tiles": TileSettings(codec="zstd")},
-            {"tiles", "hit", "streak", "dia_source", "injection", "source", "negative"},
+            {"tiles", "hit", "streak", "dia_source", "injection", "source", "negated", "negative"},
         ),
         (
             {"fits": KeywordMapping(checksum="ignore")},
-            {"tiles", "hit", "streak", "dia_source", "injection", "source", "negative"},
+            {"tiles", "hit", "streak", "dia_source", "injection", "source", "negated", "negative"},
         ),
         ({"find_sources": FindSourcesSettings(min_snr=7)}, {"source", "negative"}),
         ({"gather_objects": GatherObjectsSettings(match_fwhm=1)}, set()),
-        ({"sha256": "other"}, {"tiles", "hit", "streak", "dia_source", "injection", "source", "negative"}),
+        ({"sha256": "other"}, {"tiles", "hit", "streak", "dia_source", "injection", "source", "negated", "negative"}),
         ({"source": Source("/moved/b.fits")}, set()),
         (
             {"source": Source("/night/a.fits", overrides=(("visit", "7"),))},
-            {"tiles", "hit", "streak", "dia_source", "injection", "source", "negative"},
+            {"tiles", "hit", "streak", "dia_source", "injection", "source", "negated", "negative"},
         ),
         (
             {"source": Source("/night/a.fits", siblings=(("mask", "b"),))},
-            {"tiles", "hit", "streak", "dia_source", "injection", "source", "negative"},
+            {"tiles", "hit", "streak", "dia_source", "injection", "source", "negated", "negative"},
         ),
         (
             {"source": Source("/night/a.fits", index=3)},
-            {"tiles", "hit", "streak", "dia_source", "injection", "source", "negative"},
+            {"tiles", "hit", "streak", "dia_source", "injection", "source", "negated", "negative"},
         ),
     ],
 )

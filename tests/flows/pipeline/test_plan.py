@@ -196,6 +196,22 @@ def test_of_two_that_differ_the_first_wins_and_the_other_names_both(world):
     assert world.kept() == ["conflict"]
 
 
+@pytest.mark.parametrize(
+    ("named", "winner"),
+    [
+        (("a_sci", "b_diff"), "b_diff"),
+        (("a", "x_sub"), "x_sub"),
+        (("a", "x_subaru"), "a"),
+        (("diff_b", "diff_a"), "diff_a"),
+        (("a", "DIFFERENCE"), "DIFFERENCE"),
+    ],
+)
+def test_of_two_that_differ_the_one_that_is_called_a_difference_image_wins(world, named, winner):
+    plan = world.plan(*(world.source(name, f"1 0 {name}") for name in named))
+    assert names(plan.todo) == [winner]
+    assert [code for _, code in codes(plan)] == ["conflict"]
+
+
 def test_of_two_that_differ_the_one_in_the_ledger_wins(world):
     published = world.source("b", "1 0 x")
     world.publish(world.plan(published).todo[0])

@@ -2,7 +2,7 @@ import galsim
 import numpy as np
 import pytest
 
-from kernels.psf.flux_error import UNKNOWN_FLATNESS, psf_flux_error
+from kernels.psf.flux_error import UNKNOWN_FLATNESS, psf_flux_error, psf_length_error
 
 LENGTHS = np.array([0.0, 6.0, 20.0])
 
@@ -48,3 +48,27 @@ def test_errors_add_in_squares_and_grow():
 @pytest.mark.parametrize("fwhm_err", [1.0, 10.0])
 def test_no_error_is_too_large_to_be_told(fwhm_err):
     assert np.isfinite(psf_flux_error(2.5, 3.0, fwhm_err, 0.9, LENGTHS)).all()
+
+
+def fitted_length(width, fwhm, length):
+    """Length that a least-squares fit of drawn trails of one width finds of one of another."""
+    found = galsim.Convolve(galsim.Gaussian(fwhm=width), galsim.Box(max(length, 0.01), 0.01))
+    image = found.drawImage(nx=81, ny=41, scale=0.5, method="no_pixel", dtype=float).array
+    tried = np.arange(0.0, 1.6 * length + 2.5 * fwhm, 0.1)
+    shapes = [galsim.Convolve(galsim.Gaussian(fwhm=fwhm), galsim.Box(max(one, 0.01), 0.01)) for one in tried]
+    drawn = np.stack([one.drawImage(nx=81, ny=41, scale=0.5, method="no_pixel", dtype=float).array for one in shapes])
+    return tried[np.argmax((drawn * image).sum((1, 2)) ** 2 / (drawn**2).sum((1, 2)))]
+
+
+@pytest.mark.parametrize("length", [0.0, 2.5, 6.0])
+def test_a_psf_of_another_width_moves_lengths_by_their_error(length):
+    moved = max(abs(fitted_length(width, 2.5, length) - length) for width in (2.2, 2.8))
+    assert psf_length_error(2.5, 0.3, np.array([length]))[0] == pytest.approx(moved, abs=0.11)
+
+
+def test_long_trails_have_their_length_whatever_the_psf():
+    error = psf_length_error(2.5, 0.5, np.array([0.0, 5.0, 10.0, 100.0]))
+    assert (np.diff(error) <= 0).all()
+    assert error[-1] <= error[-2] < 0.1 < 2.0 < error[0]
+    assert psf_length_error(2.5, 0.0, np.array([0.0, 5.0])).tolist() == [0.0, 0.0]
+    assert psf_length_error(2.5, 1.0, np.zeros(0)).shape == (0,)

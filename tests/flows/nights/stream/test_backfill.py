@@ -116,7 +116,7 @@ def test_stopped_again_and_again_it_ends_with_the_same_bytes(backfill, archive, 
         _, left = psutil.wait_procs(children, timeout=120)
         assert left == [], "workers must end with the command"
         # SIGTERM while exposures are on their way lets them finish, and counts the others as not begun.
-        ended = (1, -signal.SIGTERM) if attempt % 2 else (-signal.SIGKILL,)
+        ended = (1, 128 + signal.SIGTERM) if attempt % 2 else (-signal.SIGKILL,)
         assert process.returncode in ended, stderr
     last = backfill.here(archive, "--out", out)
     assert last.code == 0, last.stderr

@@ -1,0 +1,101 @@
+"""Process beside that of a run, for what whole nights need: association, its catalogues, and pages."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from flows.nights.cluster.local import METHOD
+from flows.runtime.log import log_as_json, observed, origin, run_name
+from flows.runtime.parallel import Caller, end_with_parent, here
+from flows.runtime.traces import start_traces, stop_traces, wanted
+from flows.storage.fence import fenced_task
+from flows.storage.lease import own_fence
+from flows.storage.object_store import configure
+from schemas.settings import Settings, StoreSettings
+
+_to_run: Connection | None = None
+
+
+@contextmanager
+def night_process(out: Path, settings: Settings, say: Callable[[str], object]) -> Iterator[Caller]:
+    """Yield what calls functions in a process of its own, that is forked as workers are where they are local.
+
+    The process of the run would take seconds to import what they need, and memory for each exposure. They publish only
+    while the run holds ``out``, and are a part of its trace.
+
+    Parameters
+    ----------
+    out, settings
+        Of the run, which holds the lease.
+    say
+        Receives the lines that functions `tell`.
+    """
+    context = get_context(METHOD if settings.cluster.kind == "local" else "spawn")
+    heard, told = context.Pipe(duplex=False)
+    with heard, told, ProcessPoolExecutor(1, context, _begin, (settings.store, run_name(), wanted(), told)) as pool:
+        call = _Beside(out, pool, heard, told, say)
+        try:
+            yield call
+        finally:
+            if wanted():
+                call(stop_traces)
+
+
+@dataclass
+class _Beside:
+    """Caller of functions in another process: parameters as of `night_process`, and both ends of the pipe from it."""
+
+    out: Path
+    pool: ProcessPoolExecutor
+    heard: Connection
+    told: Connection
+    say: Callable[[str], object]
+
+    def __post_init__(self) -> None:
+        self._one_at_a_time = Lock()
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        came, fence = origin(), own_fence(self.out)
+        if came is not None and arguments:
+            function, arguments = observed, (came, _name(function), function, *arguments)
+        if fence is not None:
+            function, arguments = fenced_task, (fence, function, *arguments)
+        with self._one_at_a_time:
+            done = self.pool.submit(function, *arguments)
+            done.add_done_callback(lambda _: self.told.send(None))  # also where the process has died
+            while (line := self.heard.recv()) is not None:
+                self.say(line)
+            return done.result()
+
+
+def _name(function: Callable[..., Any]) -> str:
+    called = getattr(function, "func", function)  # of a partial
+    return str(called.__name__).strip("_")
+
+
+def tell(line: str) -> None:
+    """Show a line of progress; to be called in a process beside that of a run, and elsewhere without effect."""
+    if _to_run is not None:
+        _to_run.send(line)
+
+
+def teller(call: Caller, say: Callable[[str], object]) -> Callable[[str], object]:
+    """Return what a function that is called by ``call`` is to tell its lines to, so that ``say`` receives them."""
+    return say if call is here else tell
+
+
+def _begin(store: StoreSettings, run: str | None, traced: bool, told: Connection) -> None:
+    global _to_run
+    _to_run = told
+    end_with_parent()
+    configure(store)
+    if run is not None:
+        log_as_json(run)
+    if traced:
+        start_traces()
