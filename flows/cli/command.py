@@ -209,12 +209,16 @@ def _ended_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _ended) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: one for number, one in handlers.items() if one not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, _ended)
     try:
         yield
-    except Exception as error:
-        if "KeyboardInterrupt" in f"{error!r} {error.__cause__!r}":  # which compiled code has caught
-            sys.exit(_INTERRUPTED)
+    except Exception:
+        for number in before:
+            if signal.getsignal(number) == signal.SIG_DFL:  # compiled code has made another error of it
+                sys.exit(128 + number)
         raise
     finally:
         for number, handler in before.items():

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from uuid import uuid4
 
@@ -27,6 +26,7 @@ from flows.nights.exposure_work import (
     finish_exposure,
     inject_exposure,
     left_of,
+    measure_exposure,
     run_beside,
     search_exposure,
     search_tiles,
@@ -210,20 +210,30 @@ class ExposureRun:
         try:
             searched = await asyncio.gather(*searches)
             self.searched()
-            steps = await self._finished(path, searched, stored, left, beside)
+            whole = await self._measured(path, searched, left, beside)
+            steps = await self._finished(path, searched, stored, left, whole)
         except BaseException:
             for one in (*searches, *beside):
                 one.cancel()
             raise
-        searched += [one.result() for one in beside]
-        return worked(stored, item.record, left, searched, steps)
+        return worked(stored, item.record, left, searched, steps, whole)
 
     def _beside(self, path: Path, left: Left) -> list[asyncio.Future[Searched]]:
         """Begin what needs nothing of the tiles, as a task of its own if several share an exposure."""
         if self.tasks < 2 or self._apart or not left.beside:
             return []
         given = (path, self.settings, left.kept, self.out)
-        return [asyncio.ensure_future(self._submit("beside", _BESIDE, run_beside, *given))]
+        return [asyncio.ensure_future(self._submit("beside", _SEARCH, run_beside, *given))]
+
+    async def _measured(
+        self, path: Path, searched: Sequence[Searched], left: Left, beside: Sequence[asyncio.Future[Searched]]
+    ) -> list[Searched]:
+        """Measure as a task of its own where something is made beside it; return what is made of the whole exposure."""
+        if not beside:
+            return []
+        given = (path, searched, self.settings, left.kept, left.beside, self.out)
+        measured: Searched = await self._submit("measurement", _FINISH, measure_exposure, *given)
+        return [measured, *await asyncio.gather(*beside)]
 
     async def _stored(self, item: Item) -> Stored:
         given = (item.source, item.key, item.sha256, self.out, self.settings)
@@ -248,18 +258,13 @@ class ExposureRun:
         searched: Sequence[Searched],
         stored: Stored,
         left: Left,
-        beside: Sequence[asyncio.Future[Searched]],
+        whole: Sequence[Searched],
     ) -> list[Published]:
         """Measure and publish; what runs networks again, on workers for that if there are any."""
         rest: Sequence[Any] = (stored.lineage, self.out, self.settings)
         apart = self._apart and any(name not in left.kept for name in SYNTHETIC)
-        later = SYNTHETIC if apart else left.beside if beside else ()
-        ended = (*rest, left.kept, later)
-        measured: Published = await self._submit("finish", _FINISH, finish_exposure, path, searched, *ended)
-        if beside:
-            whole = await asyncio.gather(*beside)
-            ended = (*rest, measured.datasets)
-            return [measured, await self._submit("finish", _FINISH, finish_exposure, path, whole, *ended)]
+        ended = (path, whole or searched, *rest, left.kept, SYNTHETIC if apart else ())
+        measured: Published = await self._submit("finish", _FINISH, finish_exposure, *ended)
         if not apart:
             return [measured]
         return [
@@ -313,7 +318,7 @@ def begun_ahead(
 
     Yields what becomes of each: of none where many exposures are left, whose tasks do all at once; where traces or logs
     are wanted, in which every task is a part of its exposure; where visits have a deadline. What is on its way at the
-    end is given up. ``searched`` is called when the tiles of one are searched, if no others are left.
+    end is given up. ``searched`` is called when what needs nothing of the search is made of one, if no others are left.
     """
     many, followed = len(items) >= MANY * workers.workers, origin() is not None or wanted()
     if (
@@ -351,20 +356,18 @@ def _begun(
     stored: Stored = submit("store", _STORE, store_exposure, *source, out, settings).result()
     left = left_of(stored, item.record, out, settings)
     parts = [submit("search", _SEARCH, search_tiles, path, part, settings) for part in shared_out(left.tiles, _PARTS)]
-    later = left.beside
-    beside = [submit("beside", _BESIDE, run_beside, path, settings, left.kept, out)] if later else []
-    found: list[Searched] = client.gather(parts)
-    if later:
+    apart, beside = left.beside, []
+    if apart:
+        beside = [submit("beside", _BESIDE, run_beside, path, settings, left.kept, out)]
         beside[0].add_done_callback(lambda _: searched())
-    else:
-        Thread(target=searched).start()
-    rest = (stored.lineage, out, settings)
-    steps = [submit("finish", _FINISH, finish_exposure, path, found, *rest, left.kept, later).result()]
-    if later:
-        whole = client.gather(beside)
-        steps.append(submit("finish", _FINISH, finish_exposure, path, whole, *rest, steps[0].datasets).result())
-        found += whole
-    return worked(stored, item.record, left, found, steps)
+    found: list[Searched] = client.gather(parts)
+    whole: list[Searched] = []
+    if apart:
+        measured = submit("measurement", _FINISH, measure_exposure, path, found, settings, left.kept, apart, out)
+        whole = client.gather([measured, *beside])
+    given = (path, whole or found, stored.lineage, out, settings, left.kept, ())
+    published = submit("finish", _FINISH, finish_exposure, *given).result()
+    return worked(stored, item.record, left, found, [published], whole)
 
 
 def task_call(

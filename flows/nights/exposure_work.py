@@ -21,6 +21,7 @@ from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
 from flows.storage.zarr_tiles import TileStore, write_exposure
 from kernels.sky.patches import cover
+from schemas.dataset import TableOf
 from schemas.dia_source import DIA_SOURCE, SearchCounts, most_hits
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, ExposureKey
@@ -38,6 +39,7 @@ class Searched:
 
     results: Mapping[str, Result]
     seconds: Mapping[str, float]
+    of_tiles: bool = True
 
     @property
     def windows(self) -> int:
@@ -157,7 +159,56 @@ def run_beside(path: Path, settings: Settings, kept: Mapping[str, DatasetRecord]
     given = as_results({**_read_kept(opened, kept, out), **files_of(stages, settings)})
     with room_for(opened.info.shape, out) as allocate:
         results = _of_exposure(stages, opened, given, settings, timer, allocate)
-    return Searched({stage.gives.name: results[stage.gives.name] for stage in stages}, timer.seconds())
+    return Searched({stage.gives.name: results[stage.gives.name] for stage in stages}, timer.seconds(), of_tiles=False)
+
+
+def measure_exposure(
+    path: Path,
+    parts: Sequence[Searched],
+    settings: Settings,
+    kept: Mapping[str, DatasetRecord],
+    beside: Collection[str],
+    out: Path,
+) -> Searched:
+    """Run the stages of a whole exposure on what its tiles gave, but what follows from what `run_beside` makes.
+
+    What is published, or needed by what is left, is returned: `finish_exposure` publishes all or nothing.
+
+    Parameters
+    ----------
+    path, parts, settings, kept, out
+        As of `finish_exposure`.
+    beside
+        Datasets that `run_beside` makes.
+
+    Raises
+    ------
+    BadInput
+        The stored tiles or a file that is kept are damaged.
+    """
+    timer = Timer()
+    opened = TileStore.open(path)
+    graph = remaining({*opened.planes, *file_paths(PIPELINE, settings)}, kept)
+    apart = set(beside).union(*(following(graph.stages, name) for name in beside))
+    stages = [stage for stage in graph.at("exposure") if stage.gives.name not in apart]
+    given = _of_tiles(graph, parts) | as_results({**_read_kept(opened, kept, out), **files_of(stages, settings)})
+    with room_for(opened.info.shape, out) as allocate:
+        results = _of_exposure(stages, opened, given, settings, timer, allocate)
+    wanted = {stage.gives.name for stage in graph.results("exposure")}.union(
+        dataset.name
+        for stage in graph.stages
+        if stage.gives.name in apart
+        for dataset in (*stage.needs, *stage.optional)
+    )
+    made = {stage.gives.name for stage in (*graph.at("tile"), *stages)}
+    return Searched({name: results[name] for name in made & wanted}, timer.seconds(), of_tiles=False)
+
+
+def _of_tiles(graph: Graph, parts: Sequence[Searched]) -> dict[str, Result]:
+    return {
+        stage.gives.name: gathered(stage, [part.results[stage.gives.name] for part in parts if part.of_tiles])
+        for stage in graph.at("tile")
+    }
 
 
 def finish_exposure(
@@ -174,7 +225,8 @@ def finish_exposure(
     Parameters
     ----------
     path, parts
-        Its tiles, and what the search of them gave, if a stage that has to run needs it, or `run_beside`.
+        Its tiles, and what the search of them gave, if a stage that has to run needs it; or what `measure_exposure` and
+        `run_beside` made of the whole.
     lineage, out, settings
         Digests of what is made, and where it goes.
     kept
@@ -191,13 +243,9 @@ def finish_exposure(
     kept = kept or {}
     opened = TileStore.open(path)
     brought = {*opened.planes, *file_paths(PIPELINE, settings)}
-    tiled = {stage.gives.name for stage in PIPELINE if stage.per == "tile"}
-    made = {name: one for part in parts for name, one in part.results.items() if name not in tiled}
+    made = {name: one for part in parts if not part.of_tiles for name, one in part.results.items()}
     graph = remaining(brought, {*kept, *later}, made)
-    given = {
-        stage.gives.name: gathered(stage, [part.results[stage.gives.name] for part in parts])
-        for stage in graph.at("tile")
-    } | as_results({**_read_kept(opened, kept, out), **files_of(graph.stages, settings)})
+    given = _of_tiles(graph, parts) | as_results({**_read_kept(opened, kept, out), **files_of(graph.stages, settings)})
     with room_for(opened.info.shape, out) as allocate:
         results = _of_exposure(graph.at("exposure"), opened, {**given, **made}, settings, timer, allocate)
     published = {
@@ -206,7 +254,7 @@ def finish_exposure(
         if stage.gives.name not in {*kept, *later}
     }
     timer.lap("publish")
-    counted = (results[stage.gives.name].numbers for stage in graph.at("exposure"))
+    counted = (one.numbers for one in results.values())
     causes = total_causes(numbers.counts for numbers in counted if isinstance(numbers, Causes))
     return Published({**kept, **published}, timer.seconds(), causes)
 
@@ -302,10 +350,9 @@ class Left:
 
     @property
     def beside(self) -> frozenset[str]:
-        """Return what is published of what `run_beside` makes; nothing where no tile is to be searched."""
-        made = {stage.gives.name for stage in self.graph.beside()} if self.tiles else set()
-        after = made.union(*(following(self.graph.stages, name) for name in made))
-        return frozenset(one.gives.name for one in self.graph.results("exposure")) & after
+        """Return what `run_beside` is to make: nothing where no tile is searched, or pixels would be handed on."""
+        tables = all(isinstance(stage.gives, TableOf) for stage in self.graph.at("exposure"))
+        return frozenset(stage.gives.name for stage in self.graph.beside()) if self.tiles and tables else frozenset()
 
 
 @dataclass(frozen=True)
@@ -379,10 +426,19 @@ def left_of(stored: Stored, record: ExposureRecord | None, out: Path, settings: 
 
 
 def worked(
-    stored: Stored, record: ExposureRecord | None, left: Left, searched: Sequence[Searched], steps: Sequence[Published]
+    stored: Stored,
+    record: ExposureRecord | None,
+    left: Left,
+    searched: Sequence[Searched],
+    steps: Sequence[Published],
+    whole: Sequence[Searched] = (),
 ) -> Worked:
-    """Add up what was done of an exposure: the last step of publishing knows all files, the first the causes."""
+    """Add up what was done of an exposure: the last step of publishing knows all files, the first the causes.
+
+    ``whole`` is what `measure_exposure` and `run_beside` gave.
+    """
     kept = record is not None and DIA_SOURCE.name in left.kept
+    published = [one.seconds for one in steps]
     return Worked(
         stored,
         steps[-1].datasets,
@@ -390,6 +446,6 @@ def worked(
         unscored=sum(one.unscored for one in searched),
         searched=bool(left.graph.at("tile")),
         causes=record.causes if record is not None and kept else steps[0].causes,
-        seconds=total_seconds([stored.seconds, *(one.seconds for one in searched), *(one.seconds for one in steps)]),
+        seconds=total_seconds([stored.seconds, *(one.seconds for one in [*searched, *whole]), *published]),
         not_run=dict(left.graph.not_run),
     )

@@ -1,8 +1,10 @@
 """Process beside that of a run, for what whole nights need: association, its catalogues, and pages."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -42,8 +44,13 @@ def night_process(out: Path, settings: Settings, say: Callable[[str], object]) -
         call = _Beside(out, pool, heard, told, say)
         try:
             yield call
-        finally:
-            if wanted():
+        except Exception:
+            raise
+        except BaseException:  # the command is to end: what is on its way there would hold it up
+            call.kill()
+            raise
+        if wanted():
+            with suppress(Exception):  # it has ended, or the folder is another run's
                 call(stop_traces)
 
 
@@ -58,7 +65,7 @@ class _Beside:
     say: Callable[[str], object]
 
     def __post_init__(self) -> None:
-        self._one_at_a_time = Lock()
+        self._one_at_a_time, self._pid = Lock(), 0
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
         came, fence = origin(), own_fence(self.out)
@@ -70,8 +77,17 @@ class _Beside:
             done = self.pool.submit(function, *arguments)
             done.add_done_callback(lambda _: self.told.send(None))  # also where the process has died
             while (line := self.heard.recv()) is not None:
-                self.say(line)
+                if isinstance(line, int):
+                    self._pid = line
+                else:
+                    self.say(line)
             return done.result()
+
+    def kill(self) -> None:
+        """End the process at once, if it has begun."""
+        if self._pid:
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
 
 
 def _name(function: Callable[..., Any]) -> str:
@@ -93,6 +109,7 @@ def teller(call: Caller, say: Callable[[str], object]) -> Callable[[str], object
 def _begin(store: StoreSettings, run: str | None, traced: bool, told: Connection) -> None:
     global _to_run
     _to_run = told
+    told.send(os.getpid())
     end_with_parent()
     configure(store)
     if run is not None:

@@ -268,7 +268,7 @@ async def _visits(night: NightRun, slots: asyncio.Semaphore) -> None:
             budget = night.settings.execution.visit_deadline_s
             group.create_task(turn(night, list(items), slots, handed_out, budget))
             await handed_out.wait()
-            if night.stopping:
+            if night.stopping and not night.ahead:
                 return
         night.handed_out = True
 
@@ -333,9 +333,9 @@ async def visit(
             async with asyncio.timeout(budget_s), asyncio.TaskGroup() as group:
                 for item in items:
                     await slots.acquire()
-                    if night.stopping:
+                    if night.stopping and item.key not in night.ahead:
                         slots.release()
-                        break
+                        continue
                     # Not in the task itself: one that is cancelled before it begins would keep its slot.
                     group.create_task(one(item)).add_done_callback(lambda _: slots.release())
                 handed_out.set()

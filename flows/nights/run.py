@@ -3,7 +3,8 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from flows.inputs.source import Source, name_of
 from flows.inputs.source_state import sha256_of
-from flows.nights.association import Association, associate, note_published
+from flows.nights.association import Association, AssociationSummary, associate, note_published
 from flows.nights.cluster.startup import import_engines, start_services
 from flows.nights.joined_catalogues import compacted, take_apart
 from flows.nights.night_process import night_process, teller
@@ -109,6 +110,7 @@ def run_night(
         import_engines()
         server.wait()
         warnings = _search(night)
+        wait(ahead.values())  # of a flow that ended early: nothing is published any more from here on
         workers = started.result()  # without workers the flow ended early: raised as it is
         startup = max(0.0, progress.since - start)
         elapsed = {"startup": startup, "search": perf_counter() - start - startup}
@@ -290,7 +292,8 @@ def with_catalogues(
     outdated = [work for work in works if work.outdated]
     if outdated:
         summary = _made(summary, outdated, rows, not_run, out, settings, progress, workers, call)
-        call(note_published, out, settings.association, found, [work.night for work in outdated])
+        with suppress(BrokenProcessPool):  # then the next run looks at them again
+            call(note_published, out, settings.association, found, [work.night for work in outdated])
     else:
         summary = summary.model_copy(update={"catalogues": dict(rows), "not_run": not_run})
     if found.off is None:
@@ -305,7 +308,10 @@ def with_association(
     """Associate what is published of the nights of a run; where that fails, the nights are told to have failed."""
     start = perf_counter()
     work = partial(associate, tell=teller(call, progress.say), retries=settings.execution.retries)
-    found = call(work, out, settings.association, summary.nights)
+    try:
+        found = call(work, out, settings.association, summary.nights)
+    except BrokenProcessPool as error:  # it was killed: the next run catches up
+        found = Association(AssociationSummary(failed=(Trouble.of("association", error),)))
     update: dict[str, object] = {"night_failed": (*summary.night_failed, *found.summary.failed)}
     if found.left:
         warning = (

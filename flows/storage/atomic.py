@@ -418,6 +418,7 @@ def require_lease(path: Path) -> None:
     """Raise if another run has taken over the folder in which ``path`` lies: `Misconfigured` (``taken_over``)."""
     if is_lost(path):
         raise taken_over(path)
+    require_held(path)  # of a task in another process
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:

@@ -224,9 +224,9 @@ def trails_at(out: Path, night: str | None, ra: float, dec: float) -> list[str]:
     """Return a line for each published trail that crosses a place, deg: its flux is not that of a point there."""
     turn, near = float(np.cos(np.radians(dec))), TRAIL_REACH
     box = (pc.field("dec") > dec - near) & (pc.field("dec") < dec + near)
-    if turn > near:
-        away = (pc.field("ra") - ra) * turn
-        box &= ((away > -near) & (away < near)) | (away > 360 * turn - near) | (away < near - 360 * turn)
+    if abs(dec) + 2 * near < 90:
+        away, wide = pc.field("ra") - ra, near / float(np.cos(np.radians(abs(dec) + near)))
+        box &= ((away > -wide) & (away < wide)) | (away > 360 - wide) | (away < wide - 360)
     columns = ["diaSourceId", "visit", "detector", "ra", "dec", "trailLength", "trailLengthErr", "trailAngle"]
     rows = CatalogueRows(out, DIA_SOURCE, None if night is None else (night,)).read(columns, box)
     told = []

@@ -29,7 +29,7 @@ from flows.pipeline.models import model_digests
 from flows.pipeline.outcome import Item
 from flows.storage.digest import file_digest
 from flows.storage.ledger import Ledger
-from schemas.dia_source import HIT, SearchCounts
+from schemas.dia_source import DIA_SOURCE, HIT, SearchCounts
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
 from schemas.ledger import DatasetRecord, ExposureRecord
@@ -74,21 +74,33 @@ def beside(log, fails, path, settings, kept, out):
     number = attempts(log, "beside")
     if "beside" in fails and number <= fails["beside"][0]:
         raise fails["beside"][1]
-    return Searched({"negated": Result(NEGATED.empty())}, {"negate": 3.0})
+    return Searched({"negated": Result(NEGATED.empty())}, {"negate": 3.0}, of_tiles=False)
 
 
-def finish(log, fails, path, tiles, lineage, out, settings, kept, later=()):
+def measure(log, fails, path, tiles, settings, kept, apart, out):
+    number = attempts(log, "measure")
+    if "measure" in fails and number <= fails["measure"][0]:
+        raise fails["measure"][1]
+    assert all(isinstance(tile.results["hit"].rows, pa.Table) for tile in tiles)
+    assert apart == {"negated"}
+    return Searched({"dia_source": Result(DIA_SOURCE.empty())}, {"measure": 4.0}, of_tiles=False)
+
+
+def finish(log, fails, path, tiles, lineage, out, settings, kept, later):
     number = attempts(log, "finish")
     if "finish" in fails and number <= fails["finish"][0]:
         raise fails["finish"][1]
-    if any("negated" in one.results for one in tiles):
-        return Published({**kept, "negative": entry("n", 1)}, {"publish": 0.25})
-    assert all(isinstance(tile.results["hit"].rows, pa.Table) for tile in tiles)
-    assert later in ((), {"negative"})
+    whole = [name for one in tiles if not one.of_tiles for name in one.results]
+    assert whole in ([], ["dia_source", "negated"])
+    assert whole or all(isinstance(tile.results["hit"].rows, pa.Table) for tile in tiles)
+    assert later == ()
     return Published({"dia_source": entry("d", 4), "injection": entry("i", 9), **kept}, {"publish": 0.5})
 
 
-TASKS = {"store_exposure": store, "search_tiles": search, "run_beside": beside, "finish_exposure": finish}
+TASKS = {
+    "store_exposure": store, "search_tiles": search, "run_beside": beside, "measure_exposure": measure,
+    "finish_exposure": finish,
+}  # fmt: skip
 
 
 def entry(digest, rows, path="x", sha256="0" * 64):
@@ -146,14 +158,14 @@ def test_what_was_searched_ahead_is_taken(drive, tmp_path):
     ahead = ahead_of(item_of(tmp_path), tmp_path / "out")
     outcome = drive(ahead=ahead, searched=lambda: told.append(1))
     assert (outcome.status, outcome.detections, outcome.windows, ahead) == ("done", 4, 25, {})
-    assert outcome.seconds == {"read": 1.0, "detect": 2.0, "negate": 3.0, "publish": 0.75}
-    assert [begun(tmp_path, task) for task in ("store", "search", "beside", "finish")] == [1, 1, 1, 2]
+    assert outcome.seconds == {"read": 1.0, "detect": 2.0, "negate": 3.0, "measure": 4.0, "publish": 0.5}
+    assert [begun(tmp_path, task) for task in ("store", "search", "beside", "measure", "finish")] == [1] * 5
     assert told == [1]
     record = Ledger(tmp_path / "out").get(KEY)
     assert (record.status, record.windows, set(record.datasets)) == (
         "done",
         25,
-        {"dia_source", "injection", "negative"},
+        {"dia_source", "injection"},
     )
 
 
@@ -237,7 +249,7 @@ def test_adds_up_and_records_what_was_done(drive, tmp_path):
     outcome = drive()
     assert (outcome.status, outcome.searched, outcome.windows, outcome.unscored) == ("done", True, 25, 1)
     assert outcome.detections == 4  # what was put into copies is none
-    apart = {} if drive.alone else {"negate": 3.0, "publish": 0.75}
+    apart = {} if drive.alone else {"negate": 3.0, "measure": 4.0}
     assert outcome.seconds == {"read": 1.0, "detect": 2.0, "publish": 0.5} | apart
     record = Ledger(tmp_path / "out").get(KEY)
     assert (record.status, record.windows, record.source_sha256) == ("done", 25, "bytes")
@@ -272,10 +284,19 @@ def test_a_published_file_that_turns_out_to_be_damaged_is_made_again(drive, publ
     assert begun(tmp_path, "finish") == 2
 
 
-@pytest.mark.parametrize("task", ["store", "search", "finish"])
+@pytest.mark.parametrize("task", ["store", "search", "beside", "measure", "finish"])
 def test_what_may_succeed_later_is_tried_again(drive, tmp_path, task):
+    if drive.alone and task in ("beside", "measure"):
+        return  # parts of one task there
     assert drive(**{task: (2, Retryable("io_error", *PROBLEM))}).status == "done"
-    assert begun(tmp_path, task) == 3 + (task == "finish" and not drive.alone)  # once more, for what was run beside
+    assert begun(tmp_path, task) == 3
+
+
+def test_nothing_is_published_of_what_fails_beside_the_measurement(drive, tmp_path):
+    if drive.alone:
+        return  # one task does both
+    assert drive(beside=(1, BadInput("bad_wcs", *PROBLEM))).status == "quarantined"
+    assert begun(tmp_path, "finish") == 0
 
 
 def test_each_step_has_its_own_retries(drive):

@@ -14,7 +14,16 @@ from flows.inputs.source import Source
 from flows.inputs.source_state import sha256_of
 from flows.nights import exposure_work as exposure_tasks
 from flows.nights.exposure_run import shared_out
-from flows.nights.exposure_work import finish_exposure, left_of, search_exposure, search_tiles, store_exposure, worked
+from flows.nights.exposure_work import (
+    finish_exposure,
+    left_of,
+    measure_exposure,
+    run_beside,
+    search_exposure,
+    search_tiles,
+    store_exposure,
+    worked,
+)
 from flows.nights.recorder import Recorder
 from flows.pipeline.outcome import Item, Outcome
 from flows.pipeline.stage_run import gathered
@@ -25,14 +34,17 @@ from flows.storage.layout import tile_path
 from flows.storage.lease import lease, own_fence
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore
-from schemas.dia_source import DIA_SOURCE
+from schemas.dataset import TableOf, column
+from schemas.dia_source import DIA_SOURCE, HIT, STREAK
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.injection import INJECTION
 from schemas.keyword_mapping import BandFromHeader, FromHeader, KeywordMapping, TimeFromHeader
+from schemas.ledger import ExposureRecord
+from schemas.negative import NEGATED
 from schemas.pixels import Tiling
 from schemas.settings import DetectSettings, ExecutionSettings, InjectSettings, NegateSettings, Settings, TileSettings
-from schemas.stage import Result
+from schemas.stage import Result, Stage
 from stages import PIPELINE
 from stages.detect import STAGE as DETECT
 
@@ -238,6 +250,54 @@ def test_searches_every_window_once_and_publishes(source, key, tmp_path):
     }  # fmt: skip
     backwards = finish_exposure(path, tiles[::-1], stored.lineage, tmp_path, SETTINGS)
     assert backwards.datasets == published.datasets
+
+
+def test_what_is_made_beside_the_measurement_is_published_with_it_to_the_same_bytes(source, key, tmp_path):
+    stored = store_exposure(source, key, None, tmp_path, SETTINGS)
+    path, left = tile_path(tmp_path, key), left_of(stored, None, tmp_path, SETTINGS)
+    tiles = searched(path, stored.info.shape)
+    assert left.beside == {"negated"}
+    beside = run_beside(path, SETTINGS, left.kept, tmp_path)
+    measured = measure_exposure(path, tiles, SETTINGS, left.kept, left.beside, tmp_path)
+    assert beside.results.keys() == {"negated"}
+    assert measured.results.keys() == {"dia_source", "injection"}
+    assert not (tmp_path / "catalogs").exists()
+    parts = finish_exposure(path, [measured, beside], stored.lineage, tmp_path, SETTINGS, left.kept)
+    whole = finish_exposure(path, tiles, stored.lineage, tmp_path, SETTINGS)
+    assert (parts.datasets, parts.causes) == (whole.datasets, whole.causes)
+    assert parts.seconds.keys() == {"count_negated", "publish", "other", "read tiles"}
+    assert left_of(stored, record_of(key, parts), tmp_path, SETTINGS).beside == frozenset()
+
+
+def record_of(key, published):
+    return ExposureRecord(
+        **key.model_dump(), source_uri="a", source_sha256="b", digest="c", windows=1, windows_unscored=0,
+        datasets=published.datasets, software="0", finished_at="now",
+    )  # fmt: skip
+
+
+def test_a_stage_may_need_what_is_made_beside_the_measurement_and_what_is_not_published(
+    source, key, tmp_path, monkeypatch
+):
+    form = pa.schema([column("streaks", pa.int64(), "", "n"), column("hits", pa.int64(), "", "n")])
+
+    def both(inputs, context):
+        return pa.Table.from_pylist([{"streaks": len(inputs["streak"]), "hits": len(inputs["hit"])}], form)
+
+    made = TableOf("both", form, synthetic=True)
+    stage = Stage("compare", "1", "exposure", (STREAK, HIT, NEGATED), made, both)
+    for module in ("flows.nights.exposure_work", "flows.pipeline.lineage", "flows.pipeline.models"):
+        monkeypatch.setattr(f"{module}.PIPELINE", (*PIPELINE, stage))
+    stored = store_exposure(source, key, None, tmp_path, SETTINGS)
+    path, left = tile_path(tmp_path, key), left_of(stored, None, tmp_path, SETTINGS)
+    tiles = searched(path, stored.info.shape)
+    measured = measure_exposure(path, tiles, SETTINGS, left.kept, left.beside, tmp_path)
+    assert {"streak", "hit"} <= measured.results.keys()
+    beside = run_beside(path, SETTINGS, left.kept, tmp_path)
+    parts = finish_exposure(path, [measured, beside], stored.lineage, tmp_path, SETTINGS)
+    (row,) = CatalogStore(tmp_path).read(made, key).to_pylist()
+    assert row["hits"] == len(hits_of(tiles)) > row["streaks"] > 0
+    assert parts.datasets == finish_exposure(path, tiles, stored.lineage, tmp_path, SETTINGS).datasets
 
 
 def hits_of(parts):

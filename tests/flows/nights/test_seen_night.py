@@ -128,12 +128,13 @@ def test_spans_of_workers_are_children_of_those_of_the_flow(seen):
     assert parents["run", None] == parents["nightly", "run"] == 1
     assert parents["visit", "nightly"] == VISITS
     for name, parent, times in (("exposure", "visit", 1), ("store", "exposure", 1), ("beside", "exposure", 1),
-                                ("finish", "exposure", 2)):  # fmt: skip
+                                ("measurement", "exposure", 1), ("finish", "exposure", 1)):  # fmt: skip
         assert parents[name, parent] == times * ALL
     assert parents["search", "exposure"] >= ALL
     for part, task in {
-        "read": "store", "inspect": "store", "write tiles": "store", "detect": "search", "merge": "finish",
-        "measure": "finish", "inject": "finish", "publish": "finish", "find_sources": "beside", "negate": "beside",
+        "read": "store", "inspect": "store", "write tiles": "store", "detect": "search", "merge": "measurement",
+        "measure": "measurement", "inject": "measurement", "publish": "finish", "find_sources": "beside",
+        "negate": "beside",
     }.items():  # fmt: skip
         assert parents[part, task] >= ALL
         assert {pair for pair in parents if pair[0] == part} <= {

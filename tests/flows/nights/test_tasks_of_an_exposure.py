@@ -124,7 +124,7 @@ def test_copies_are_searched_where_networks_run(waits, resource, kept, steps):
     published = SimpleNamespace(datasets={})
     client = FakeClient(published, published)
     run = ExposureRun(client, None, settings, None, None)
-    left = SimpleNamespace(kept=dict.fromkeys(kept), beside={"negative"})
+    left = SimpleNamespace(kept=dict.fromkeys(kept), beside={"negated"})
     assert run._beside(None, left) == []  # one task does all but what networks do
     found = asyncio.run(run._finished(None, [], SimpleNamespace(lineage=None), left, []))
     assert [name for _, name, *_ in client.calls] == steps
@@ -134,12 +134,12 @@ def test_copies_are_searched_where_networks_run(waits, resource, kept, steps):
 
 
 @pytest.mark.parametrize(("tasks", "resource", "names", "begun"), [
-    (2, None, {"negative"}, 1), (1, None, {"negative"}, 0), (2, None, set(), 0), (2, "GPU", {"negative"}, 0),
+    (2, None, {"negated"}, 1), (1, None, {"negated"}, 0), (2, None, set(), 0), (2, "GPU", {"negated"}, 0),
 ])  # fmt: skip
 def test_what_needs_nothing_of_the_search_is_a_task_beside_it(waits, tasks, resource, names, begun):
     settings = Settings(cluster=ClusterSettings(kind="address", address="tcp://h:1", inference_resource=resource))
-    published, whole = SimpleNamespace(datasets={"dia_source": 7}), object()
-    client = FakeClient(whole, published, published)
+    measured, whole = object(), object()
+    client = FakeClient(whole, measured, SimpleNamespace(datasets={}))
     run = ExposureRun(client, None, settings, None, None, tasks)
     left = SimpleNamespace(kept={}, beside=names)
 
@@ -148,15 +148,18 @@ def test_what_needs_nothing_of_the_search_is_a_task_beside_it(waits, tasks, reso
         assert len(beside) == begun
         if beside:
             await beside[0]
-            assert len(await run._finished("tiles", ["hits"], SimpleNamespace(lineage="l"), left, beside)) == 2
+        made = await run._measured("tiles", ["hits"], left, beside)
+        assert made == [measured, whole][: 2 * begun]
+        if made:
+            await run._finished("tiles", ["hits"], SimpleNamespace(lineage="l"), left, made)
 
     asyncio.run(finished())
-    assert [name for _, name, *_ in client.calls] == ["beside", "finish", "finish"][: 3 * begun]
+    assert [name for _, name, *_ in client.calls] == ["beside", "measurement", "finish"][: 3 * begun]
     if begun:
-        before, measured, rest = (call for call, *_ in client.calls)
+        before, middle, last = (call for call, *_ in client.calls)
         assert before[1:] == ("tiles", settings, {}, None)
-        assert measured[1:] == ("tiles", ["hits"], "l", None, settings, {}, names)
-        assert rest[1:] == ("tiles", [whole], "l", None, settings, {"dia_source": 7})
+        assert middle[1:] == ("tiles", ["hits"], settings, {}, names, None)
+        assert last[1:] == ("tiles", [measured, whole], "l", None, settings, {}, ())
 
 
 def test_what_finishes_an_exposure_goes_before_what_begins_one():

@@ -21,6 +21,7 @@ from flows.storage import association_store
 from flows.storage.association_links import FILE
 from flows.storage.association_store import off_because, opened_association
 from flows.storage.bucket_path import located
+from flows.storage.fence import Fence, behind
 from kernels.sky.patches import Patch, pixels_at
 from kernels.sky.positions import along_great_circle, sky_position
 from schemas.errors import BadInput, Misconfigured, Retryable
@@ -470,3 +471,17 @@ def test_objects_of_a_patch_are_found_by_indexes(tmp_path):
         assert not [line for line in plan if line.startswith("SCAN")]
         assert any("ix_dia_object_cell (cell>? AND cell<?)" in line for line in plan)
         assert any("ix_dia_source_diaObjectId (diaObjectId=?)" in line for line in plan)
+
+
+def test_a_store_is_not_written_to_by_a_task_whose_run_has_lost_the_folder(tmp_path):
+    """The lease is that of the process that began the task in another one, which knows of it by the fence alone."""
+    (tmp_path / "lease.json").write_text("of another run")
+    with opened_association(tmp_path, AssociationSettings()) as store:
+        with (
+            behind(Fence(tmp_path / "lease.json", b"of this run")),
+            pytest.raises(Misconfigured, match="taken the folder"),
+        ):
+            store.settle("20260101", "stamp")
+        with behind(Fence(tmp_path / "lease.json", b"of another run")):
+            store.settle("20260101", "stamp")
+    assert dict(store.nights()).keys() == {"20260101"}
