@@ -91,7 +91,7 @@ def test_turned_over_twice_is_as_before(background, seed):
 def test_counts_tell_what_is_false_from_what_may_be_there(inputs):
     search = Copies(
         {"x": 100.0, "y": 100.0, "trailClass": "satellite"},
-        {"x": 200.0, "y": 205.0},  # 5 px from a trail of 40 px
+        {"x": 200.0, "y": 211.0},  # 11 px from a trail of 40 px: less than 6 FWHM
         {"x": 300.0, "y": 301.5},  # at a source
         {"x": 300.0, "y": 302.5},
         {"x": 900.0, "y": 900.0},
