@@ -192,11 +192,8 @@ class CommandGroup(TyperGroup):
             except _UsageError as error:
                 sys.exit(_refuse(error, "--json" in given))
             except typer.Abort:
-                sys.exit(_INTERRUPTED)
+                sys.exit(128 + signal.SIGINT)
         sys.exit(code or 0)
-
-
-_INTERRUPTED, _TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
 @contextmanager
@@ -230,7 +227,7 @@ def _ended(number: int, _: Any) -> None:
     logging.disable()
     if number == signal.SIGINT:
         raise KeyboardInterrupt
-    sys.exit(_TERMINATED)
+    sys.exit(128 + number)
 
 
 def _refuse(error: Any, as_json: bool) -> int:

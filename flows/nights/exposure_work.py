@@ -16,7 +16,7 @@ from flows.pipeline.outcome import total_causes, total_seconds
 from flows.pipeline.search_pixels import CopySearch
 from flows.pipeline.stage_run import as_results, gathered, run_on_tiles, run_stages, search_grid, table_of
 from flows.runtime.traces import Timer
-from flows.storage.array_store import Allocate, room_for, scratch_folder
+from flows.storage.array_store import room_for, scratch_folder
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
 from flows.storage.zarr_tiles import TileStore, write_exposure
@@ -35,7 +35,7 @@ from stages import PIPELINE
 
 @dataclass(frozen=True)
 class Searched:
-    """Results of stages of some tiles of one exposure, or of the whole: dataset -> result."""
+    """Results of stages of some tiles of one exposure, or (``of_tiles`` is false) of the whole: dataset -> result."""
 
     results: Mapping[str, Result]
     seconds: Mapping[str, float]
@@ -156,9 +156,7 @@ def run_beside(path: Path, settings: Settings, kept: Mapping[str, DatasetRecord]
     opened = TileStore.open(path)
     graph = remaining({*opened.planes, *file_paths(PIPELINE, settings)}, kept)
     stages = graph.beside()
-    given = as_results({**_read_kept(opened, kept, out), **files_of(stages, settings)})
-    with room_for(opened.info.shape, out) as allocate:
-        results = _of_exposure(stages, opened, given, settings, timer, allocate)
+    results = _of_exposure(stages, opened, {}, kept, out, settings, timer)
     return Searched({stage.gives.name: results[stage.gives.name] for stage in stages}, timer.seconds(), of_tiles=False)
 
 
@@ -191,9 +189,7 @@ def measure_exposure(
     graph = remaining({*opened.planes, *file_paths(PIPELINE, settings)}, kept)
     apart = set(beside).union(*(following(graph.stages, name) for name in beside))
     stages = [stage for stage in graph.at("exposure") if stage.gives.name not in apart]
-    given = _of_tiles(graph, parts) | as_results({**_read_kept(opened, kept, out), **files_of(stages, settings)})
-    with room_for(opened.info.shape, out) as allocate:
-        results = _of_exposure(stages, opened, given, settings, timer, allocate)
+    results = _of_exposure(stages, opened, _of_tiles(graph, parts), kept, out, settings, timer)
     wanted = {stage.gives.name for stage in graph.results("exposure")}.union(
         dataset.name
         for stage in graph.stages
@@ -245,9 +241,8 @@ def finish_exposure(
     brought = {*opened.planes, *file_paths(PIPELINE, settings)}
     made = {name: one for part in parts if not part.of_tiles for name, one in part.results.items()}
     graph = remaining(brought, {*kept, *later}, made)
-    given = _of_tiles(graph, parts) | as_results({**_read_kept(opened, kept, out), **files_of(graph.stages, settings)})
-    with room_for(opened.info.shape, out) as allocate:
-        results = _of_exposure(graph.at("exposure"), opened, {**given, **made}, settings, timer, allocate)
+    given = {**_of_tiles(graph, parts), **made}
+    results = _of_exposure(graph.at("exposure"), opened, given, kept, out, settings, timer)
     published = {
         stage.gives.name: _publish(stage, results[stage.gives.name].rows, opened.info, lineage, out, settings)
         for stage in resolve(PIPELINE, brought, OF_EXPOSURE).results("exposure")
@@ -263,19 +258,22 @@ def _of_exposure(
     stages: Sequence[Stage],
     opened: TileStore,
     given: Mapping[str, Result],
+    kept: Collection[str],
+    out: Path,
     settings: Settings,
     timer: Timer,
-    allocate: Allocate | None,
 ) -> dict[str, Result]:
-    """Run stages of a whole exposure on its planes, in arrays from ``allocate`` if it is given.
+    """Run stages of a whole exposure on its planes, on what is given, and on what is kept of an earlier run.
 
-    What they gave is returned without the planes, which last no longer than the arrays.
+    What they gave is returned without the planes, which last no longer than the room for their arrays.
     """
-    timer.lap("other")
-    planes = {name: opened.read_all(name, allocate) for name in _planes(stages, opened)}
-    timer.lap("read tiles")
-    inputs, search = {**as_results(planes), **given}, CopySearch(settings)
-    found = run_stages(stages, inputs, opened.info, None, settings, timer, search, None, allocate or np.zeros)
+    before = as_results({**_read_kept(opened, kept, out), **files_of(stages, settings)})
+    with room_for(opened.info.shape, out) as allocate:
+        timer.lap("other")
+        planes = {name: opened.read_all(name, allocate) for name in _planes(stages, opened)}
+        timer.lap("read tiles")
+        inputs, search = {**as_results(planes), **before, **given}, CopySearch(settings)
+        found = run_stages(stages, inputs, opened.info, None, settings, timer, search, None, allocate or np.zeros)
     return {name: result for name, result in found.items() if name not in planes}
 
 

@@ -110,8 +110,8 @@ def run_night(
         import_engines()
         server.wait()
         warnings = _search(night)
-        wait(ahead.values())  # of a flow that ended early: nothing is published any more from here on
         workers = started.result()  # without workers the flow ended early: raised as it is
+        wait(ahead.values())  # of a flow that ended early: nothing is published any more from here on
         startup = max(0.0, progress.since - start)
         elapsed = {"startup": startup, "search": perf_counter() - start - startup}
         summary = summarise_run(plan, night.totals, warnings)
