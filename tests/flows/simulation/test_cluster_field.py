@@ -1,6 +1,7 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -18,7 +19,10 @@ from flows.training.pictures import PLANS, train_pictures
 from schemas.errors import Misconfigured
 from tests.support.cli import nightstride
 
-MANY = catalogue(ClusterField(seed=5, count=6000))
+
+@cache
+def many():
+    return catalogue(ClusterField(seed=5, count=6000))
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +33,7 @@ def written(tmp_path_factory):
 
 
 def of_kind(kind, name):
-    return np.array([row["_true"][name] for row in MANY if row["kind"] == kind])
+    return np.array([row["_true"][name] for row in many() if row["kind"] == kind])
 
 
 def test_bytes_follow_from_the_seed_whatever_the_processes(written, tmp_path):
@@ -77,7 +81,7 @@ def test_red_members_are_on_a_red_sequence_which_the_training_finds(tmp_path):
 
 
 def test_shares_and_redshifts():
-    counts = Counter(row["kind"] for row in MANY)
+    counts = Counter(row["kind"] for row in many())
     assert counts["red member"] / (counts["red member"] + counts["blue member"]) == pytest.approx(5 / 6, abs=0.02)
     speeds = 299_792 * (of_kind("red member", "redshift") - 0.0179) / 1.0179
     assert np.std(speeds) == pytest.approx(1030, rel=0.1)  # km/s: Perseus (Aguerri et al. 2020, MNRAS 494, 1681)
@@ -87,13 +91,13 @@ def test_shares_and_redshifts():
 
 @pytest.mark.parametrize("kind", ["early background", "late background", "red member", "star"])
 def test_light_of_a_picture_is_that_of_its_magnitudes(kind):
-    row = next(row for row in MANY if row["kind"] == kind and row["_true"]["radius"] < 2)
+    row = next(row for row in many() if row["kind"] == kind and row["_true"]["radius"] < 2)
     for plane, band in zip(galaxy_planes(row, ClusterField(noise=1e-6, neighbours=0)), BANDS, strict=True):
         assert plane.sum() == pytest.approx(10 ** (-0.4 * (row["_true"][band] - 30)), rel=0.06)
 
 
 def test_noise_is_that_of_the_sky_times_its_factor():
-    row = next(row for row in MANY if row["kind"] == "early background" and row["_true"]["r"] > 20.5)
+    row = next(row for row in many() if row["kind"] == "early background" and row["_true"]["r"] > 20.5)
     corners = np.concatenate(
         [galaxy_planes(row | {"_number": n}, ClusterField(noise=3.0))[1, :6, :6] for n in range(40)]
     )
