@@ -231,7 +231,7 @@ class ExposureRun:
         """Measure as a task of its own where something is made beside it; return what is made of the whole exposure."""
         if not beside:
             return []
-        given = (path, searched, self.settings, left.kept, left.beside, self.out)
+        given = (path, searched, self.settings, left.kept, self.out)
         measured: Searched = await self._submit("measurement", _FINISH, measure_exposure, *given)
         return [measured, *await asyncio.gather(*beside)]
 
@@ -356,14 +356,14 @@ def _begun(
     stored: Stored = submit("store", _STORE, store_exposure, *source, out, settings).result()
     left = left_of(stored, item.record, out, settings)
     parts = [submit("search", _SEARCH, search_tiles, path, part, settings) for part in shared_out(left.tiles, _PARTS)]
-    apart, beside = left.beside, []
-    if apart:
+    beside = []
+    if left.beside:
         beside = [submit("beside", _BESIDE, run_beside, path, settings, left.kept, out)]
         beside[0].add_done_callback(lambda _: searched())
     found: list[Searched] = client.gather(parts)
     whole: list[Searched] = []
-    if apart:
-        measured = submit("measurement", _FINISH, measure_exposure, path, found, settings, left.kept, apart, out)
+    if beside:
+        measured = submit("measurement", _FINISH, measure_exposure, path, found, settings, left.kept, out)
         whole = client.gather([measured, *beside])
     given = (path, whole or found, stored.lineage, out, settings, left.kept, ())
     published = submit("finish", _FINISH, finish_exposure, *given).result()

@@ -165,7 +165,6 @@ def measure_exposure(
     parts: Sequence[Searched],
     settings: Settings,
     kept: Mapping[str, DatasetRecord],
-    beside: Collection[str],
     out: Path,
 ) -> Searched:
     """Run the stages of a whole exposure on what its tiles gave, but what follows from what `run_beside` makes.
@@ -176,8 +175,6 @@ def measure_exposure(
     ----------
     path, parts, settings, kept, out
         As of `finish_exposure`.
-    beside
-        Datasets that `run_beside` makes.
 
     Raises
     ------
@@ -187,7 +184,8 @@ def measure_exposure(
     timer = Timer()
     opened = TileStore.open(path)
     graph = remaining({*opened.planes, *file_paths(PIPELINE, settings)}, kept)
-    apart = set(beside).union(*(following(graph.stages, name) for name in beside))
+    beside = {stage.gives.name for stage in graph.beside()}
+    apart = beside.union(*(following(graph.stages, name) for name in beside))
     stages = [stage for stage in graph.at("exposure") if stage.gives.name not in apart]
     results = _of_exposure(stages, opened, _of_tiles(graph, parts), kept, out, settings, timer)
     wanted = {stage.gives.name for stage in graph.results("exposure")}.union(

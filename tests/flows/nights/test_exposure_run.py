@@ -77,12 +77,11 @@ def beside(log, fails, path, settings, kept, out):
     return Searched({"negated": Result(NEGATED.empty())}, {"negate": 3.0}, of_tiles=False)
 
 
-def measure(log, fails, path, tiles, settings, kept, apart, out):
+def measure(log, fails, path, tiles, settings, kept, out):
     number = attempts(log, "measure")
     if "measure" in fails and number <= fails["measure"][0]:
         raise fails["measure"][1]
     assert all(isinstance(tile.results["hit"].rows, pa.Table) for tile in tiles)
-    assert apart == {"negated"}
     return Searched({"dia_source": Result(DIA_SOURCE.empty())}, {"measure": 4.0}, of_tiles=False)
 
 

@@ -258,7 +258,7 @@ def test_what_is_made_beside_the_measurement_is_published_with_it_to_the_same_by
     tiles = searched(path, stored.info.shape)
     assert left.beside == {"negated"}
     beside = run_beside(path, SETTINGS, left.kept, tmp_path)
-    measured = measure_exposure(path, tiles, SETTINGS, left.kept, left.beside, tmp_path)
+    measured = measure_exposure(path, tiles, SETTINGS, left.kept, tmp_path)
     assert beside.results.keys() == {"negated"}
     assert measured.results.keys() == {"dia_source", "injection"}
     assert not (tmp_path / "catalogs").exists()
@@ -291,7 +291,7 @@ def test_a_stage_may_need_what_is_made_beside_the_measurement_and_what_is_not_pu
     stored = store_exposure(source, key, None, tmp_path, SETTINGS)
     path, left = tile_path(tmp_path, key), left_of(stored, None, tmp_path, SETTINGS)
     tiles = searched(path, stored.info.shape)
-    measured = measure_exposure(path, tiles, SETTINGS, left.kept, left.beside, tmp_path)
+    measured = measure_exposure(path, tiles, SETTINGS, left.kept, tmp_path)
     assert {"streak", "hit"} <= measured.results.keys()
     beside = run_beside(path, SETTINGS, left.kept, tmp_path)
     parts = finish_exposure(path, [measured, beside], stored.lineage, tmp_path, SETTINGS)
