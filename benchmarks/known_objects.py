@@ -30,7 +30,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--objects", type=int, default=1_400_000)
     given = options.parse_args()
-    print(f"writing {given.objects:,} orbits: some minutes", flush=True)
+    print(f"writing {given.objects:,} orbits", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         path = write_mpcorb(Path(folder) / "MPCORB.DAT", asteroids(given.objects, EPOCH))
         _cost(path)

@@ -60,20 +60,28 @@ def comets(epoch):
 
 def mpcorb_line(orbits, n):
     """Return the line of an orbit."""
-    day = date(1858, 11, 17) + timedelta(days=int(orbits.epoch[n]))
-    epoch = f"{'IJK'[day.year // 100 - 18]}{day.year % 100:02d}{DIGITS[day.month]}{DIGITS[day.day]}"
-    motion = np.degrees(np.sqrt(GM / orbits.axis[n] ** 3))
-    return (
-        f"{n:07d} {orbits.magnitude[n]:5.2f} {orbits.slope[n]:5.2f} {epoch} "
-        f"{orbits.anomaly[n]:9.5f}  {orbits.perihelion[n]:9.5f}  {orbits.node[n]:9.5f}  {orbits.inclination[n]:9.5f}  "
-        f"{orbits.eccentricity[n]:9.7f} {motion:11.8f} {orbits.axis[n]:11.7f}  {orbits.uncertainty[n]:1.0f} MPO123456 "
-        f" 1234   5 2000-2026 0.50 M-v 3Ek MPCLINUX   0000 {orbits.designation[n].decode():>27s} 20260901"
-    )
+    (line,) = mpcorb_lines(orbits.take(slice(n, n + 1)), n)
+    return line
+
+
+def mpcorb_lines(orbits, first=0):
+    """Yield the lines of orbits that are numbered from ``first``."""
+    axis, anomaly = orbits.axis, orbits.anomaly  # of all at once: they are worked out whenever they are asked for
+    motion = np.degrees(np.sqrt(GM / axis**3))
+    for n in range(len(orbits.epoch)):
+        day = date(1858, 11, 17) + timedelta(days=int(orbits.epoch[n]))
+        epoch = f"{'IJK'[day.year // 100 - 18]}{day.year % 100:02d}{DIGITS[day.month]}{DIGITS[day.day]}"
+        yield (
+            f"{first + n:07d} {orbits.magnitude[n]:5.2f} {orbits.slope[n]:5.2f} {epoch} "
+            f"{anomaly[n]:9.5f}  {orbits.perihelion[n]:9.5f}  {orbits.node[n]:9.5f}  {orbits.inclination[n]:9.5f}  "
+            f"{orbits.eccentricity[n]:9.7f} {motion[n]:11.8f} {axis[n]:11.7f}  {orbits.uncertainty[n]:1.0f} MPO123456 "
+            f" 1234   5 2000-2026 0.50 M-v 3Ek MPCLINUX   0000 {orbits.designation[n].decode():>27s} 20260901"
+        )
 
 
 def write_mpcorb(path, orbits, heading="Heading of the file\n\n" + 160 * "-" + "\n"):
     """Write a file in the format of MPCORB."""
-    path.write_text(heading + "".join(mpcorb_line(orbits, n) + "\n" for n in range(len(orbits.epoch))))
+    path.write_text(heading + "".join(f"{line}\n" for line in mpcorb_lines(orbits)))
     return path
 
 

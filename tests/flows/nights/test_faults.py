@@ -121,6 +121,7 @@ def test_what_does_not_fit_into_the_time_is_counted_and_done_by_the_next_run(
 OWN_SERVER = {"PREFECT_API_URL": None, "PREFECT_API_AUTH_STRING": None}
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_all_of_a_terminal_lets_finish_what_is_on_its_way(
     nightstride_run, raw_night, uninterrupted, tmp_path, number
@@ -140,6 +141,7 @@ def test_a_signal_to_all_of_a_terminal_lets_finish_what_is_on_its_way(
     assert catalogues(out) == catalogues(uninterrupted[1])
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_workers_start_leaves_nothing_behind(nightstride_run, raw_night, tmp_path, number):
     process = nightstride_run.start(raw_night, "--out", tmp_path / "out", **OWN_SERVER)

@@ -25,6 +25,7 @@ from tests.support.wait import until
 pytest_plugins = ("tests.support.night_fixture", "tests.support.services_fixture")
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.services,
     pytest.mark.skipif(not Path("/proc/net/tcp").exists() or os.geteuid() != 0, reason="only for root"),
 ]
 
@@ -79,7 +80,6 @@ def test_another_user_gets_nothing_of_a_run_and_of_a_watch(command, nights):
     } == {}
 
 
-@pytest.mark.services
 def test_another_user_gets_nothing_of_services_but_the_empty_pages(running_services):
     postgres = int((Postgres(running_services).data / "postmaster.pid").read_text().split()[0])
     daemons = [service(running_services).daemon.process.pid for service in (Server, Worker)]
