@@ -16,6 +16,10 @@ LIBRARY = "*/faketime/libfaketimeMT.so.1"
 
 DAY_S = 86400
 
+_SLEEP = "import select, time\ntime.sleep = lambda seconds: select.select([], [], [], seconds) and None\n"
+"""Run by each Python as it starts: where the monotonic clock is left alone, libfaketime 0.9.10 fails whoever sleeps
+until a moment of that clock (``EINVAL``), as `time.sleep` does."""
+
 
 def jump(scene: Scene, seconds: int) -> None:
     """Make the wall clock of a command and its workers jump; the monotonic one goes on."""
@@ -24,10 +28,14 @@ def jump(scene: Scene, seconds: int) -> None:
         raise NotAvailable("there is no libfaketime: apt-get install faketime")
     offset = scene.folder / "clock"
     _set(offset, 0)
+    started = scene.folder / "started"
+    started.mkdir()
+    (started / "sitecustomize.py").write_text(_SLEEP)
     # Read again once a second; files keep the times that the kernel gave them.
     scene.environment |= {
         "LD_PRELOAD": str(found[0]), "FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_CACHE_DURATION": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_DISABLE_SHM": "1", "NO_FAKE_STAT": "1",
+        "PYTHONPATH": f"{started}:{scene.environment['PYTHONPATH']}",
     }  # fmt: skip
     command = scene.start()
     scene.middle(command)

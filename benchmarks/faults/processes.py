@@ -11,6 +11,8 @@ from benchmarks.faults.memory import swallow_on_signal
 from benchmarks.faults.scene import NotHappened, Scene
 from schemas.settings import ExecutionSettings
 
+_TERMINATED = 128 + signal.SIGTERM
+
 
 def workers(command: psutil.Popen) -> list[psutil.Process]:
     """Return the workers of a command on this machine.
@@ -67,15 +69,15 @@ def worker_out_of_memory(scene: Scene) -> None:
 def flow_killed(scene: Scene, part: str = "exposures") -> None:
     """Kill the command itself."""
     scene.part = part
-    _end(scene, signal.SIGKILL)
+    _end(scene, signal.SIGKILL, -signal.SIGKILL)
 
 
-def _end(scene: Scene, by: signal.Signals) -> None:
+def _end(scene: Scene, by: signal.Signals, code: int) -> None:
     command = scene.start()
     scene.middle(command)
     scene.strike(lambda: command.send_signal(by))
     scene.until(lambda: command.poll() is not None)
-    scene.require(command.poll() == -by, f"it was ended by {by.name}")
+    scene.require(command.poll() == code, f"it was ended by {by.name}")
     scene.finish(command)
 
 
@@ -91,7 +93,7 @@ def terminated(scene: Scene) -> None:
 def terminated_among_patches(scene: Scene) -> None:
     """Ask the command to stop when its search is over: it ends at once."""
     scene.part = "patches"
-    _end(scene, signal.SIGTERM)
+    _end(scene, signal.SIGTERM, _TERMINATED)
 
 
 FAULTS = (
@@ -100,5 +102,5 @@ FAULTS = (
     Fault("flow process killed", "SIGKILL to the command; the same again", flow_killed, (-9, 0)),
     Fault("flow process killed, patches", "the same among the patches", partial(flow_killed, part="patches"), (-9, 0)),
     Fault("SIGTERM", "to the command; the same again", terminated, (1, 0)),
-    Fault("SIGTERM, patches", "the same among the patches", terminated_among_patches, (-15, 0)),
+    Fault("SIGTERM, patches", "the same among the patches", terminated_among_patches, (_TERMINATED, 0)),
 )
