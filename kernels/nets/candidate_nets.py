@@ -100,9 +100,7 @@ class _PackedBranch(nn.Module):
 
     def __init__(self, layers: nn.Sequential) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            *(_PackedConvolution(one) if isinstance(one, nn.Conv2d) else one for one in layers)
-        )
+        self.layers = nn.Sequential(*(_PackedConvolution(one) if isinstance(one, nn.Conv2d) else one for one in layers))
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         return self.layers(maps.to_mkldnn()).to_dense()
@@ -120,7 +118,9 @@ def packed(net: VerdictCnn) -> VerdictCnn:
 
 def _branch(channels: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(channels, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(channels, 16, 3, padding=1), nn.ReLU(inplace=True),
+        nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(inplace=True),
+        nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+        nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(inplace=True),
     )  # fmt: skip
