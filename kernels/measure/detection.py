@@ -155,10 +155,10 @@ def _states(
     mask: NDArray[np.uint16], usable: NDArray[np.bool_], y: NDArray[np.int32], x: NDArray[np.int32]
 ) -> tuple[int, bool, int]:
     """Return the planes that pixels have, whether one is unusable for none of `_EXPLAINED`, and how many are."""
-    planes, masked, unusable = np.uint16(0), False, 0
+    planes, masked, unusable = 0, False, 0
     for i in range(y.shape[0]):
         here = mask[y[i], x[i]]
-        planes |= here
+        planes |= int(here)
         if not usable[y[i], x[i]]:
             unusable += 1
             masked |= (here & _EXPLAINED) == 0

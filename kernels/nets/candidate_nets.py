@@ -98,9 +98,11 @@ class _PackedConvolution(nn.Module):
 class _PackedBranch(nn.Module):
     """Layers whose maps stay in oneDNN's own layout from one to the next."""
 
-    def __init__(self, layers: nn.Sequential) -> None:
+    def __init__(self, layers: nn.Module) -> None:
         super().__init__()
-        self.layers = nn.Sequential(*(_PackedConvolution(one) if isinstance(one, nn.Conv2d) else one for one in layers))
+        self.layers = nn.Sequential(
+            *(_PackedConvolution(one) if isinstance(one, nn.Conv2d) else one for one in layers.children())
+        )
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         return self.layers(maps.to_mkldnn()).to_dense()
@@ -111,7 +113,7 @@ def packed(net: VerdictCnn) -> VerdictCnn:
 
     Each of oneDNN's convolutions otherwise takes its maps to a layout of its own and back.
     """
-    if torch.backends.mkldnn.is_available():
+    if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         net.fine, net.coarse = _PackedBranch(net.fine), _PackedBranch(net.coarse)
     return net
 
@@ -119,8 +121,8 @@ def packed(net: VerdictCnn) -> VerdictCnn:
 def _branch(channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels, 16, 3, padding=1), nn.ReLU(inplace=True),
-        nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+        nn.Conv2d(16, 16, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(inplace=True),
         nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(inplace=True),
-        nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+        nn.Conv2d(32, 32, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(inplace=True),
         nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(inplace=True),
     )  # fmt: skip

@@ -88,18 +88,18 @@ def without_outliers(scene: Scene, seen: View, parameters: NDArray[np.float64]) 
     """
     p = parameters
     shape = trail_rows(seen.footprint.x - p[1], seen.footprint.y - p[2], p[3], p[4], *scene.psf)[0]
-    use, lost = _without(seen, p, shape, scene.noise.sigma**2, scene.noise.gain, scene.fwhm_px)
-    return seen if lost > _MOST_CLIPPED else seen._replace(use=use)
+    marked = _outliers(seen, p, shape, scene.noise.sigma**2, scene.noise.gain, scene.fwhm_px)
+    weight = np.square(shape) * seen.use
+    if weight[marked].sum() > _MOST_CLIPPED * weight.sum():
+        return seen
+    return seen._replace(use=seen.use * ~marked)
 
 
 @njit(cache=True, nogil=True)
-def _without(
+def _outliers(
     seen: View, p: NDArray[np.float64], shape: NDArray[np.float64], noise: float, gain: float, fwhm_px: float
-) -> tuple[NDArray[np.float64], float]:
-    """Return weights without outliers and their neighbours, and the share of the trail's light squared that they had.
-
-    ``noise`` is the variance of the sky.
-    """
+) -> NDArray[np.bool_]:
+    """Mark outliers and their neighbours; ``noise`` is the variance of the sky."""
     marked, cosine, sine = np.zeros(shape.shape[0], np.bool_), math.cos(p[4]), math.sin(p[4])
     for i in range(shape.shape[0]):
         dx, dy = seen.footprint.x[i] - p[1], seen.footprint.y[i] - p[2]
@@ -111,15 +111,7 @@ def _without(
         # A pixel below the model says that the model is wrong there; one far below nothing, that something else is.
         above = excess - model > max(threshold, _MISFIT * model) and not ahead
         marked[i] = seen.use[i] > 0 and (above or excess < -threshold)
-    marked = grow(marked, seen.footprint, math.ceil(fwhm_px / 2))
-    use, lost, whole = seen.use.copy(), 0.0, 0.0
-    for i in range(use.shape[0]):
-        weight = shape[i] * shape[i] * use[i]
-        whole += weight
-        if marked[i]:
-            lost += weight
-            use[i] = 0.0
-    return use, lost / whole if whole > 0 else 0.0
+    return grow(marked, seen.footprint, math.ceil(fwhm_px / 2))
 
 
 _RADIUS_FWHM = 3.5  # pixels so near the trail are fitted
