@@ -175,7 +175,7 @@ def describe(inputs: Mapping[str, Any], context: Context) -> Described:
     kept.sort(key=lambda i: (found[i].fit.segment.y, found[i].fit.segment.x))
     table = _table([found[i] for i in kept], streaks.take(pa.array(kept, pa.int64())), info)
     fitted = [FittedTrail(found[i].fit.segment, found[i].trail.value, found[i].fit.level) for i in kept]
-    seen = [scene.at(found[i].fit.segment.x, found[i].fit.segment.y) for i in kept]
+    seen = scene.at_each([found[i].fit.segment[:2] for i in kept])
     residuals = np.array(
         [residual_features(there, found[i].fit, found[i].trail.value) for there, i in zip(seen, kept, strict=True)],
         np.float32,

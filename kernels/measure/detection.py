@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.measure.photometry import Flux, aperture_flux, fit_flux, point_or_trail
+from kernels.compiled import njit
+from kernels.measure.photometry import Flux, aperture_flux, fit_flux, point_or_trail, shaped_flux
 from kernels.measure.surroundings import blob_pixels, sharpness
 from kernels.measure.vetoes.evidence import Evidence, weigh
 from kernels.measure.vetoes.subtraction import lobes
@@ -21,6 +22,8 @@ from schemas.pixels import MaskPlane
 _DARK_FRACTION = 2.0  # negative over positive light
 _BLOB_PIXELS = 9
 _TOO_LONG = 0.25  # of the image's shorter side
+_EXPLAINED = np.uint16(MaskPlane.SAT | MaskPlane.EDGE)
+"""Planes with a flag of their own."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +94,18 @@ def measure_candidate(
     least_length
         A fit that ends shorter has failed, px: the model is a line of one brightness, which flashes in line are not.
     """
-    scene = scene.at(start.x, start.y)
+    return _measured(scene.at(start.x, start.y), mask, start, half_width, least_length)
+
+
+def _measured(
+    scene: Scene, mask: NDArray[np.uint16], start: Segment, half_width: float, least_length: float = 0.0
+) -> Detection:
+    """Measure a candidate on an image with the PSF and the noise of its place."""
     fit = fit_trail(scene, start)
     if fit.segment.length < least_length:
         fit = unfitted(scene, start)
     segment = fit.segment
-    matched = fit_flux(scene, fit.seen, segment)
+    matched = shaped_flux(scene, fit.seen, fit.shape)
     trail = Flux(fit.flux, float(fit.errors[0]), fit.chi2) if fit.converged else matched
     # The level of the fit is drawn down by a negative lobe.
     level = robust_level(fit.seen)
@@ -125,21 +134,35 @@ def _footprint_flags(
     ny, nx = scene.shape
     x1, y1, x2, y2 = segment.ends()
     area = stadium((ny, nx), segment, margin)
-    planes = mask[area.y, area.x]
-    unusable = ~scene.usable[area.y, area.x]
+    planes, masked, unusable = _states(mask, scene.usable, area.y, area.x)
     flags = DetectionFlag(0)
     outside = min(x1, x2) < margin or min(y1, y2) < margin or max(x1, x2) > nx - 1 - margin
-    if outside or max(y1, y2) > ny - 1 - margin or np.any(planes & np.uint16(MaskPlane.EDGE)):
+    if outside or max(y1, y2) > ny - 1 - margin or planes & MaskPlane.EDGE:
         flags |= DetectionFlag.EDGE
-    if np.any(planes & np.uint16(MaskPlane.SAT)):
+    if planes & MaskPlane.SAT:
         flags |= DetectionFlag.SATURATED
-    if np.any(unusable & ((planes & np.uint16(MaskPlane.SAT | MaskPlane.EDGE)) == 0)):
+    if masked:
         flags |= DetectionFlag.MASKED
     border = min(x1, x2, y1, y2, nx - 1 - max(x1, x2), ny - 1 - max(y1, y2))
     leaves = border < scene.fwhm_px / 2 and segment.length > 2 * scene.fwhm_px
     if leaves or segment.length > _TOO_LONG * min(ny, nx):
         flags |= DetectionFlag.CROSSES_DETECTOR
-    return float(unusable.mean()) if unusable.size else 1.0, flags
+    return unusable / area.y.size if area.y.size else 1.0, flags
+
+
+@njit(cache=True, nogil=True)
+def _states(
+    mask: NDArray[np.uint16], usable: NDArray[np.bool_], y: NDArray[np.int32], x: NDArray[np.int32]
+) -> tuple[int, bool, int]:
+    """Return the planes that pixels have, whether one is unusable for none of `_EXPLAINED`, and how many are."""
+    planes, masked, unusable = 0, False, 0
+    for i in range(y.shape[0]):
+        here = mask[y[i], x[i]]
+        planes |= int(here)
+        if not usable[y[i], x[i]]:
+            unusable += 1
+            masked |= (here & _EXPLAINED) == 0
+    return planes, masked, unusable
 
 
 def _fit_flags(scene: Scene, fit: TrailFit) -> DetectionFlag:
@@ -178,16 +201,17 @@ def measure_candidates(
     list of Detection
         In the order given. Those that come within one FWHM of a satellite's light have the flag SATELLITE.
     """
+    scenes = scene.at_each([start[:2] for start in starts])
     found: dict[int, Detection] = {}
     satellites: list[tuple[Segment, float]] = []
     for i in np.flatnonzero(np.asarray(widths)).tolist():
-        found[i] = measure_candidate(scene, mask, starts[i], aperture, least_length=_KEPT * starts[i].length)
+        found[i] = _measured(scenes[i], mask, starts[i], aperture, least_length=_KEPT * starts[i].length)
         satellites.append((found[i].fit.segment, widths[i] + scene.fwhm_px))
     light = [stadium(scene.shape, segment, reach - scene.fwhm_px) for segment, reach in satellites]
     with _left_out(scene.usable, light):
         for i, start in enumerate(starts):
             if i not in found:
-                one = measure_candidate(scene, mask, start, aperture)
+                one = _measured(scenes[i], mask, start, aperture)
                 across = any(comes_near(one.fit.segment, other, reach) for other, reach in satellites)
                 found[i] = replace(one, flags=one.flags | DetectionFlag.SATELLITE) if across else one
     return [found[i] for i in range(len(starts))]

@@ -43,7 +43,13 @@ def fit_flux(scene: Scene, seen: View, segment: Segment, others: Sequence[NDArra
     Flux
         Pixel units; NaN if no usable pixel lies under the source.
     """
-    shape = trail_shape(scene, seen.footprint, segment)
+    return shaped_flux(scene, seen, trail_shape(scene, seen.footprint, segment), others)
+
+
+def shaped_flux(
+    scene: Scene, seen: View, shape: NDArray[np.float64], others: Sequence[NDArray[np.float64]] = ()
+) -> Flux:
+    """Fit the flux of a source that is ``shape``, (n,), in the pixels of ``seen`` at unit flux; see `fit_flux`."""
     if not np.any(seen.use * shape > 1e-6):
         return Flux(math.nan, math.nan)
     design = np.stack([shape, np.ones_like(shape), *others], axis=1)
@@ -124,7 +130,7 @@ def aperture_flux(
     box = (float(segment.x), float(segment.y), theta, 0.5 * long, 0.5 * wide)
     total, area = _sum_inside(scene.pixels, scene.usable, around.y, around.x, box, float(level))
     share = area / (long * wide)
-    correlated = share * scene.noise.sigma**2 * _shared_area(long, wide, theta, scene.noise.correlation)
+    correlated = share * scene.noise.sigma**2 * _shared_area(float(long), float(wide), theta, scene.noise.correlation)
     light = max(total, 0.0) / scene.noise.gain
     if scene.variance is not None:
         sky = scene.noise.sigma**2 / scene.variance_scale
@@ -165,14 +171,17 @@ def _sum_inside(
     return total, area
 
 
+@njit(cache=True, nogil=True)
 def _shared_area(long: float, wide: float, theta: float, correlation: NDArray[np.float64]) -> float:
     """Return the sum over lags of the autocorrelation times a rectangle's overlap with itself, px."""
     reach_y, reach_x = correlation.shape[0] // 2, correlation.shape[1] // 2
-    dy, dx = np.mgrid[-reach_y : reach_y + 1, -reach_x : reach_x + 1]
-    along = np.abs(dx * math.cos(theta) + dy * math.sin(theta))
-    across = np.abs(dy * math.cos(theta) - dx * math.sin(theta))
-    shared = np.maximum(long - along, 0) * np.maximum(wide - across, 0)
-    return max(float(np.sum(correlation * shared)), 0.0)
+    cosine, sine, total = math.cos(theta), math.sin(theta), 0.0
+    for dy in range(-reach_y, reach_y + 1):
+        for dx in range(-reach_x, reach_x + 1):
+            along, across = abs(dx * cosine + dy * sine), abs(dy * cosine - dx * sine)
+            shared = max(long - along, 0.0) * max(wide - across, 0.0)
+            total += correlation[dy + reach_y, dx + reach_x] * shared
+    return max(total, 0.0)
 
 
 def njy_per_unit(zero_point: float) -> float:

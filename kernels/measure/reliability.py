@@ -117,8 +117,8 @@ def candidate_stamps(
         known. Brightness goes through `kernels.image.search_image.squash`.
     """
     out = np.zeros((len(found), STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE), np.float32)
-    for picture, (segment, flux, level) in zip(out, found, strict=True):
-        there = scene.at(segment.x, segment.y)
+    scenes = scene.at_each([one.segment[:2] for one in found])
+    for picture, there, (segment, flux, level) in zip(out, scenes, found, strict=True):
         per_noise = 1 / there.noise.sigma
         x, y = math.floor(segment.x + 0.5), math.floor(segment.y + 0.5)
         half = STAMP_SIDE // 2

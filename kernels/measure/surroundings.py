@@ -26,13 +26,32 @@ def sharpness(scene: Scene, fit: TrailFit) -> float:
         1 for the PSF; about 2 to 3 for a cosmic ray; NaN if no usable pixel lies there or the flux is not positive.
     """
     footprint, segment = fit.seen.footprint, fit.segment
-    theta = math.radians(segment.angle)
-    dx, dy = footprint.x - segment.x, footprint.y - segment.y
-    along, across = dx * math.cos(theta) + dy * math.sin(theta), dy * math.cos(theta) - dx * math.sin(theta)
-    core = np.hypot(np.maximum(np.abs(along) - 0.5 * segment.length, 0), across) <= _CORE
-    core &= scene.usable[footprint.y, footprint.x]
-    expected = fit.flux * trail_shape(scene, footprint, segment)[core].sum()
-    return float((fit.seen.values[core] - fit.level).sum() / expected) if expected > 0 else math.nan
+    line = (float(segment.x), float(segment.y), float(segment.length), math.radians(segment.angle))
+    light, share = _core_light(fit.seen.values, fit.shape, scene.usable, footprint.y, footprint.x, line, fit.level)
+    expected = fit.flux * share
+    return light / expected if expected > 0 else math.nan
+
+
+@njit(cache=True, nogil=True)
+def _core_light(
+    values: NDArray[np.float64],
+    shape: NDArray[np.float64],
+    usable: NDArray[np.bool_],
+    y: NDArray[np.int32],
+    x: NDArray[np.int32],
+    line: tuple[float, float, float, float],
+    level: float,
+) -> tuple[float, float]:
+    """Return the light above the level near the axis of a trail, and the share of the trail's own there."""
+    x0, y0, length, theta = line
+    cosine, sine, light, share = math.cos(theta), math.sin(theta), 0.0, 0.0
+    for i in range(y.shape[0]):
+        dx, dy = x[i] - x0, y[i] - y0
+        beyond, across = max(abs(dx * cosine + dy * sine) - 0.5 * length, 0.0), dy * cosine - dx * sine
+        if math.hypot(beyond, across) <= _CORE and usable[y[i], x[i]]:
+            light += values[i] - level
+            share += shape[i]
+    return light, share
 
 
 def blob_pixels(usable: NDArray[np.bool_], segment: Segment, radius: float) -> int:
@@ -60,6 +79,8 @@ def _inner(usable: NDArray[np.bool_], y: NDArray[np.int32], x: NDArray[np.int32]
     for i in range(y.shape[0]):
         row, column = y[i], x[i]
         if row < _BLOB or column < _BLOB or row >= usable.shape[0] - _BLOB or column >= usable.shape[1] - _BLOB:
+            continue
+        if usable[row, column]:
             continue
         if not usable[row - _BLOB : row + _BLOB + 1, column - _BLOB : column + _BLOB + 1].any():
             count += 1
@@ -98,59 +119,94 @@ def residual_features(scene: Scene, fit: TrailFit, flux: float) -> NDArray[np.fl
     x, y = footprint.x[use], footprint.y[use]
     segment, per_noise = fit.segment, 1 / scene.noise.sigma
     theta = math.radians(segment.angle)
-    dx, dy = x - segment.x, y - segment.y
-    shapes = [
-        trail_rows(dx, dy, segment.length, theta, *scene.psf._replace(sigmas=scene.psf.sigmas * wider))[0]
-        for wider in (1.0, *_WIDER)
-    ]
-    model = np.abs(flux) * per_noise * shapes[0]
-    left = (fit.seen.values[use] - fit.level) * per_noise - math.copysign(1.0, flux) * model
-    along = dx * math.cos(theta) + dy * math.sin(theta)
-    across = np.abs(dy * math.cos(theta) - dx * math.sin(theta))
-    beyond = np.hypot(np.maximum(np.abs(along) - segment.length / 2, 0), across)
-    near = beyond <= _RESIDUAL_FWHM * scene.fwhm_px
-    square = np.square(left)
-    found = {
-        "core_misfit": math.log(_mean(square, model)),
-        "peak_misfit": math.log(_mean(square, np.square(model))),
-        "near_misfit": math.log(_mean(square, near)),
-        "far_misfit": math.log(_mean(square, ~near)),
-        "dark_misfit": math.log1p(_mean(np.square(np.minimum(left, 0)), shapes[1])),
-        "ringing_x": abs(_amplitude(left, model * (1 - 2 * (x % 2)))),
-        "ringing_y": abs(_amplitude(left, model * (1 - 2 * (y % 2)))),
-        "broadness": _amplitude(left, _without(shapes[1], model)),
-        "halo": _amplitude(left, _without(shapes[2], model)),
-        "imbalance": abs(_contrast(left, model, along > 0)),
-        "hollowness": _contrast(left, model, np.abs(along) > segment.length / 4),
-    }
-    return np.clip([found[name] for name in RESIDUALS], -_CAP, _CAP).astype(np.float32)
+    shapes = np.stack(
+        [
+            trail_rows(
+                x - segment.x, y - segment.y, segment.length, theta, scene.psf.weights, sigmas, scene.psf.stretch
+            )[0]
+            for sigmas in (scene.psf.sigmas * wider for wider in (1.0, *_WIDER))
+        ]
+    )
+    line = (float(segment.x), float(segment.y), float(segment.length), theta)
+    left, model = fit.seen.values[use], np.abs(flux) * per_noise * shapes[0]
+    left = (left - fit.level) * per_noise - math.copysign(1.0, flux) * model
+    means, amplitudes = _patterns(x, y, left, model, shapes, line, _RESIDUAL_FWHM * scene.fwhm_px)
+    core, peak, near, far, dark = means.tolist()
+    found = [*(math.log(mean) for mean in (core, peak, near, far)), math.log1p(dark), *amplitudes.tolist()]
+    return np.clip(found, -_CAP, _CAP).astype(np.float32)
 
 
-def _mean(values: NDArray[np.float64], weight: NDArray[np.floating] | NDArray[np.bool_]) -> float:
-    """Return the weighted mean, at least 1e-3; 1 without weight."""
-    total = float(weight.sum())
-    return max(float((values * weight).sum()) / total, 1e-3) if total > 0 else 1.0
+@njit(cache=True, nogil=True)
+def _patterns(
+    x: NDArray[np.int32],
+    y: NDArray[np.int32],
+    left: NDArray[np.float64],
+    model: NDArray[np.float64],
+    shapes: NDArray[np.float64],
+    line: tuple[float, float, float, float],
+    near: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the five mean squared residuals of `RESIDUALS`, and the six amplitudes of its patterns.
+
+    ``shapes`` are the trail and two wider ones, (3, n); ``near`` is how far from the axis is near, px.
+    """
+    x0, y0, length, theta = line
+    cosine, sine = math.cos(theta), math.sin(theta)
+    squares, weights, found = np.zeros(5), np.zeros(5), np.zeros(6)
+    parts, whole = np.zeros((2, 2, 2)), np.zeros(3)  # by pattern, side, and left * model or its square
+    for i in range(x.shape[0]):
+        dx, dy, own = x[i] - x0, y[i] - y0, model[i]
+        along, across = dx * cosine + dy * sine, dy * cosine - dx * sine
+        close = math.hypot(max(abs(along) - length / 2, 0.0), across) <= near
+        weight = (own, own * own, 1.0 if close else 0.0, 0.0 if close else 1.0, shapes[1, i])
+        for k in range(5):
+            squares[k] += (left[i] if k < 4 else min(left[i], 0.0)) ** 2 * weight[k]
+            weights[k] += weight[k]
+        shared = left[i] * own
+        found[0] += shared * (1 - 2 * (x[i] % 2))
+        found[1] += shared * (1 - 2 * (y[i] % 2))
+        for k, side in enumerate((along > 0, abs(along) > length / 4)):
+            parts[k, 1 if side else 0, 0] += shared
+            parts[k, 1 if side else 0, 1] += own * own
+        for k in range(1, 3):
+            whole[k] += own * shapes[k, i]
+    size = math.sqrt(weights[1])
+    for k in range(2):
+        found[k] = abs(found[k]) / size if size > 0 else 0.0
+        found[2 + k] = _beyond(left, shapes[1 + k], model, whole[1 + k] / weights[1] if size > 0 else 0.0)
+        found[4 + k] = _contrast(parts[k])
+    found[4] = abs(found[4])
+    for k in range(5):
+        squares[k] = max(squares[k] / weights[k], 1e-3) if weights[k] > 0 else 1.0
+    return squares, found
 
 
-def _amplitude(left: NDArray[np.float64], pattern: NDArray[np.float64]) -> float:
-    """Return the amplitude of a pattern in the residual, in standard deviations of white noise."""
-    size = float(np.sqrt(np.sum(np.square(pattern))))
-    return float((left * pattern).sum()) / size if size > 0 else 0.0
+@njit(cache=True, nogil=True)
+def _beyond(
+    left: NDArray[np.float64], pattern: NDArray[np.float64], model: NDArray[np.float64], explained: float
+) -> float:
+    """Return the amplitude of a pattern in the residual, without what a change of the trail's flux explains.
+
+    In standard deviations of white noise.
+    """
+    total = square = 0.0
+    for i in range(left.shape[0]):
+        own = pattern[i] - explained * model[i]
+        total += left[i] * own
+        square += own * own
+    return total / math.sqrt(square) if square > 0 else 0.0
 
 
-def _without(pattern: NDArray[np.float64], model: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a pattern without the part that a change of the trail's flux explains."""
-    size = float(np.sum(np.square(model)))
-    return pattern - model * (float((pattern * model).sum()) / size) if size > 0 else pattern
+@njit(cache=True, nogil=True)
+def _contrast(parts: NDArray[np.float64]) -> float:
+    """Return by how much a part of the trail is brighter than the rest, in standard deviations of white noise.
 
-
-def _contrast(left: NDArray[np.float64], model: NDArray[np.float64], part: NDArray[np.bool_]) -> float:
-    """Return by how much a part of the trail is brighter than the rest, in standard deviations of white noise."""
-    weights = [float(np.sum(np.square(model[side]))) for side in (part, ~part)]
-    if min(weights) <= 0:
+    ``parts`` are the rest and the part: sums of residual times trail, and of the trail squared.
+    """
+    if min(parts[0, 1], parts[1, 1]) <= 0:
         return 0.0
-    parts = [float((left * model)[side].sum()) / weight for side, weight in zip((part, ~part), weights, strict=True)]
-    return (parts[0] - parts[1]) / math.sqrt(1 / weights[0] + 1 / weights[1])
+    excess = parts[1, 0] / parts[1, 1] - parts[0, 0] / parts[0, 1]
+    return excess / math.sqrt(1 / parts[1, 1] + 1 / parts[0, 1])
 
 
 _LEVEL_FWHM = 8.0  # from the axis: pixels whose median is the level of the sky
@@ -184,12 +240,15 @@ def static_light(scene: Scene, science: NDArray[np.float32] | None, segments: Se
     (n, len(STATIC)) float32
         As listed in `schemas.dia_source.STATIC`.
     """
-    found = [UNKNOWN if science is None else _under(scene, science, segment) for segment in segments]
+    if science is None:
+        found = [UNKNOWN] * len(segments)
+    else:
+        scenes = scene.at_each([segment[:2] for segment in segments])
+        found = [_under(there, science, segment) for there, segment in zip(scenes, segments, strict=True)]
     return np.array(found, np.float32).reshape(-1, len(STATIC))
 
 
 def _under(scene: Scene, science: NDArray[np.float32], segment: Segment) -> tuple[float, float, float]:
-    scene = scene.at(segment.x, segment.y)
     here = stadium(scene.shape, segment, _LIGHT_FWHM * scene.fwhm_px)
     shape, light = trail_shape(scene, here, segment), _light(scene, science, here)
     seen = np.isfinite(light)

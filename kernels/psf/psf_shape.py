@@ -1,6 +1,6 @@
 """Width and ellipticity of the PSF at a place, and the PSF there."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +26,9 @@ class PsfShape(NamedTuple):
     e2: NDArray[np.float64]
 
     @classmethod
-    def at(cls, variation: Variation, x: float, y: float) -> "PsfShape":
-        """Return that of one place of an image, px."""
-        change, e1, e2 = varied(variation, np.array([x]), np.array([y]))
+    def at(cls, variation: Variation, x: NDArray[Any] | float, y: NDArray[Any] | float) -> "PsfShape":
+        """Return that of one place of an image, or of n, px."""
+        change, e1, e2 = varied(variation, np.atleast_1d(x), np.atleast_1d(y))
         return cls(np.exp(change), e1, e2)
 
     def stretch(self) -> NDArray[np.float64]:
@@ -45,6 +45,13 @@ class PsfShape(NamedTuple):
 
 def psf_at(psf: GaussianMixture, variation: Variation, x: float, y: float) -> GaussianMixture:
     """Return the PSF of an image at a place, px."""
-    stretch = PsfShape.at(variation, x, y).stretch()[0]
-    stretch.setflags(write=False)
-    return psf._replace(stretch=stretch)
+    return psfs_at(psf, variation, np.array([x]), np.array([y]))[0]
+
+
+def psfs_at(
+    psf: GaussianMixture, variation: Variation, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> list[GaussianMixture]:
+    """Return the PSFs of an image at n places, px."""
+    stretches = PsfShape.at(variation, x, y).stretch()
+    stretches.setflags(write=False)
+    return [psf._replace(stretch=stretch) for stretch in stretches]

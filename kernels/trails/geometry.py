@@ -209,10 +209,18 @@ class DetectedSegment(NamedTuple):
 
     def points(self, step: float) -> NDArray[np.float64]:
         """Return points (n, 2), columns x and y, spread evenly over it at ``step`` px or less; a point gives one."""
-        cosine, sine = self.direction
         n = math.ceil(self.length / step)
-        along = (np.arange(n + 1) / max(n, 1) - 0.5 * (n > 0)) * self.length
-        return np.column_stack([self.x + along * cosine, self.y + along * sine])
+        if not n:
+            return np.array([[self.x, self.y]], np.float64)
+        cosine, sine = self.direction
+        along, out = (np.arange(n + 1) / n - 0.5) * self.length, np.empty((n + 1, 2))
+        out[:, 0], out[:, 1] = self.x + along * cosine, self.y + along * sine
+        return out
+
+    def ends(self) -> tuple[float, float, float, float]:
+        """Return ``x1, y1, x2, y2`` of its end points, px."""
+        (cosine, sine), half = self.direction, 0.5 * self.length
+        return self.x - half * cosine, self.y - half * sine, self.x + half * cosine, self.y + half * sine
 
 
 def detected_segments(*columns: Iterable[float | None]) -> list[DetectedSegment]:
@@ -237,22 +245,46 @@ def distance(x: NDArray[np.float64], y: NDArray[np.float64], segment: DetectedSe
 
 def overlap(inner: DetectedSegment, outer: DetectedSegment, radius: float) -> float:
     """Return the share of ``inner`` that lies within ``radius`` px of ``outer``, 0 to 1."""
-    points = inner.points(1.0)
-    return float(np.mean(distance(points[:, 0], points[:, 1], outer) <= radius))
+    half, other = 0.5 * inner.length, 0.5 * outer.length
+    return float(_overlap(inner.x, inner.y, half, *inner.direction, outer.x, outer.y, other, *outer.direction, radius))
+
+
+@njit(cache=True, nogil=True)
+def _overlap(
+    x: float,
+    y: float,
+    half: float,
+    cosine: float,
+    sine: float,
+    x0: float,
+    y0: float,
+    half0: float,
+    cosine0: float,
+    sine0: float,
+    radius: float,
+) -> float:
+    """Return the share of the points of one segment, 1 px apart or less, that lie near another."""
+    steps, inside = math.ceil(2 * half), 0
+    for k in range(steps + 1):
+        along = (k / max(steps, 1) - 0.5) * 2 * half if steps else 0.0
+        dx, dy = x + along * cosine - x0, y + along * sine - y0
+        beyond = max(abs(dx * cosine0 + dy * sine0) - half0, 0.0)
+        inside += math.hypot(beyond, dy * cosine0 - dx * sine0) <= radius
+    return inside / (steps + 1)
 
 
 def in_line(first: DetectedSegment, second: DetectedSegment, radius: float) -> bool:
     """Return whether both ends of the shorter segment lie within ``radius`` px of the line through the longer."""
     _, across = _along_longer(first, second)
-    return bool(np.all(np.abs(across) <= radius))
+    return max(map(abs, across)) <= radius
 
 
 def between(first: DetectedSegment, second: DetectedSegment) -> DetectedSegment:
     """Return the gap between two segments in line, along the longer; of length 0 if they overlap. Its S/N is 0."""
     longer = _longer(first, second)[0]
     along, _ = _along_longer(first, second)
-    side = 1.0 if along.sum() >= 0 else -1.0
-    near, far = 0.5 * longer.length, float(np.min(side * along))
+    side = 1.0 if sum(along) >= 0 else -1.0
+    near, far = 0.5 * longer.length, min(side * one for one in along)
     return _on_line(longer, side * near, side * max(near, far), 0.0)
 
 
@@ -260,7 +292,7 @@ def union(first: DetectedSegment, second: DetectedSegment) -> DetectedSegment:
     """Return the segment along the longer one that reaches over both; its S/N is theirs added in quadrature."""
     longer = _longer(first, second)[0]
     along, _ = _along_longer(first, second)
-    low, high = min(-0.5 * longer.length, float(along.min())), max(0.5 * longer.length, float(along.max()))
+    low, high = min(-0.5 * longer.length, *along), max(0.5 * longer.length, *along)
     return _on_line(longer, low, high, math.hypot(first.snr, second.snr))
 
 
@@ -268,13 +300,13 @@ def _longer(first: DetectedSegment, second: DetectedSegment) -> tuple[DetectedSe
     return (first, second) if first.length >= second.length else (second, first)
 
 
-def _along_longer(first: DetectedSegment, second: DetectedSegment) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _along_longer(first: DetectedSegment, second: DetectedSegment) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return the ends of the shorter segment, along and across the longer, from its centre."""
     longer, shorter = _longer(first, second)
     cosine, sine = longer.direction
-    x, y = shorter.points(max(shorter.length, 1.0)).T
-    dx, dy = x - longer.x, y - longer.y
-    return dx * cosine + dy * sine, dy * cosine - dx * sine
+    x1, y1, x2, y2 = shorter.ends()
+    apart = ((x1 - longer.x, y1 - longer.y), (x2 - longer.x, y2 - longer.y))
+    return tuple(dx * cosine + dy * sine for dx, dy in apart), tuple(dy * cosine - dx * sine for dx, dy in apart)
 
 
 def _on_line(segment: DetectedSegment, low: float, high: float, snr: float) -> DetectedSegment:

@@ -9,7 +9,7 @@ from kernels.compiled import njit
 from kernels.image.gaussian import FAST
 from kernels.image.noise import Noise, own_variance
 from kernels.psf.gaussian_mixture import ROUND
-from kernels.trails.geometry import Footprint, Segment, place
+from kernels.trails.geometry import Footprint, Segment
 from kernels.trails.trail_model import BLOCK, PARAMETERS, trail_gradient, trail_rows
 
 _DAMPING = 1e-2
@@ -333,21 +333,41 @@ def _between(unit: NDArray[np.float64], footprint: Footprint, correlation: NDArr
     """Return the sum over pairs of pixels of J_i rho(i - j) J_j."""
     count, width = unit.shape
     reach_y, reach_x = correlation.shape[0] // 2, correlation.shape[1] // 2
+    flat, nearby = unit.ravel(), np.zeros(count * width)
+    for dy in range(-reach_y, reach_y + 1):
+        for dx in range(-reach_x, reach_x + 1):
+            rho = correlation[dy + reach_y, dx + reach_x]
+            if rho != 0.0:
+                _add_displaced(flat, rho, dy, dx, width, footprint, nearby)
     out = np.zeros((width, width))
-    nearby = np.empty(width)
     for i in range(count):
-        nearby[:] = 0.0
-        for dy in range(-reach_y, reach_y + 1):
-            for dx in range(-reach_x, reach_x + 1):
-                rho = correlation[dy + reach_y, dx + reach_x]
-                if rho == 0.0:
-                    continue
-                row, column = footprint.y[i] + dy, footprint.x[i] + dx
-                j = place(row, column, footprint.row0, footprint.left, footprint.first)
-                if j >= 0:
-                    for k in range(width):
-                        nearby[k] += rho * unit[j, k]
         for a in range(width):
             for b in range(width):
-                out[a, b] += unit[i, a] * nearby[b]
+                out[a, b] += unit[i, a] * nearby[i * width + b]
     return out
+
+
+@njit(cache=True, nogil=True)
+def _add_displaced(
+    values: NDArray[np.float64],
+    factor: float,
+    dy: int,
+    dx: int,
+    width: int,
+    footprint: Footprint,
+    out: NDArray[np.float64],
+) -> None:
+    """Add to each pixel of a footprint ``factor`` times the ``width`` values of the one (dx, dy) away, if it is there.
+
+    A row of pixels, and what lies beside it, are pieces of the list: they are added without a look at each.
+    """
+    left, first = footprint.left, footprint.first
+    for row in range(max(0, -dy), left.shape[0] - max(0, dy)):
+        other = row + dy
+        low = max(left[row], left[other] - dx)
+        high = min(left[row] + first[row + 1] - first[row], left[other] + first[other + 1] - first[other] - dx)
+        here, there = first[row] + low - left[row], first[other] + low + dx - left[other]
+        size = max(high - low, 0) * width
+        mine, theirs = out[here * width :][:size], values[there * width :][:size]
+        for k in range(size):
+            mine[k] += factor * theirs[k]

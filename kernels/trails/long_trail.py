@@ -67,7 +67,8 @@ def _sample(
             strip[i, j] = np.nan
             if row < 0 or column < 0 or row >= image.shape[0] - 1 or column >= image.shape[1] - 1:
                 continue
-            if usable[row : row + 2, column : column + 2].all():
+            above_known = usable[row, column] and usable[row, column + 1]
+            if above_known and usable[row + 1, column] and usable[row + 1, column + 1]:
                 fx, fy = px - column, py - row
                 above = image[row, column] * (1 - fx) + image[row, column + 1] * fx
                 below = image[row + 1, column] * (1 - fx) + image[row + 1, column + 1] * fx

@@ -64,7 +64,7 @@ def pursue_trails(
     """
     data, alive = np.where(usable, image, np.float32(0)), usable.copy()
     found: list[DetectedSegment] = []
-    models: list[NDArray[np.float32]] = []
+    lights: list[NDArray[np.float32] | None] = []
     for _ in range(limit):
         snr = point_snr(data, optics.bank)
         start = best_trail(snr, allowed, optics.bank)
@@ -77,9 +77,9 @@ def pursue_trails(
         data -= model
         erase_trail(alive, trail, core_radius(trail.snr, optics.fwhm_px))
         data[~alive] = 0
-        if not _is_residue(trail, found, models, optics, min_snr):
+        if not _is_residue(trail, found, lights, optics):
             found.append(trail)
-            models.append(model)
+            lights.append(_light(trail, model, optics, min_snr))
     return _bridged(found, alive, optics.fwhm_px)
 
 
@@ -109,27 +109,27 @@ def trail_model(trail: DetectedSegment, shape: tuple[int, ...], optics: Optics) 
 
 
 def _line_snr(snr: NDArray[np.float32], trail: DetectedSegment, optics: Optics) -> float:
-    (x1, y1), (x2, y2) = trail.points(max(trail.length, 1.0))[[0, -1]]
-    return float(trail_snr(snr, optics.bank.lags, x1, y1, x2, y2))
+    return float(trail_snr(snr, optics.bank.lags, *trail.ends()))
+
+
+def _light(
+    trail: DetectedSegment, model: NDArray[np.float32], optics: Optics, min_snr: float
+) -> NDArray[np.float32] | None:
+    """Return the S/N that a point source has on a trail's model; None if a tenth of the trail is too faint to find."""
+    return point_snr(model, optics.bank) if _RESIDUE * trail.snr > min_snr else None
 
 
 def _is_residue(
-    trail: DetectedSegment,
-    found: list[DetectedSegment],
-    models: list[NDArray[np.float32]],
-    optics: Optics,
-    min_snr: float,
+    trail: DetectedSegment, found: list[DetectedSegment], lights: list[NDArray[np.float32] | None], optics: Optics
 ) -> bool:
-    """Return whether a peak is what the subtraction of an earlier trail has left."""
-    for earlier, model in zip(found, models, strict=True):
+    """Return whether a peak is what the subtraction of an earlier trail has left; for ``lights`` see `_light`."""
+    for earlier, light in zip(found, lights, strict=True):
         if lies_on(trail, earlier, optics.fwhm_px):
             return True
         if trail.snr < _HALO * earlier.snr and overlap(trail, earlier, 4 * optics.fwhm_px) > 0.5:
             return True
-        if _RESIDUE * earlier.snr > min_snr:
-            there = _line_snr(point_snr(model, optics.bank), trail, optics)
-            if trail.snr < _RESIDUE * there:
-                return True
+        if light is not None and trail.snr < _RESIDUE * _line_snr(light, trail, optics):
+            return True
     return False
 
 

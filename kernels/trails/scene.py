@@ -1,6 +1,7 @@
 """Image with the properties that a fit needs."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from kernels.compiled import njit
 from kernels.image.noise import Noise
 from kernels.image.variation import varied
 from kernels.psf.gaussian_mixture import GaussianMixture
-from kernels.psf.psf_shape import psf_at
+from kernels.psf.psf_shape import psfs_at
 from kernels.trails.geometry import Footprint, Segment, stadium
 from kernels.trails.trail_model import trail_rows
 from schemas.exposure import Variation
@@ -34,7 +35,7 @@ class Scene(NamedTuple):
     ellipticity_err
         Standard error of the PSF's ellipticity.
     psf_variation, noise_variation
-        Change of the PSF (see `psf_at`) and of the noise over the image; None: the same everywhere.
+        Change of the PSF (see `psfs_at`) and of the noise over the image; None: the same everywhere.
     variance, variance_scale
         Plane of the variance of each pixel, (ny, nx), if there is one, and what takes it to the noise measured.
     """
@@ -53,13 +54,20 @@ class Scene(NamedTuple):
 
     def at(self, x: float, y: float) -> "Scene":
         """Return the image with the PSF and the noise of a place, px."""
-        scene = self
+        return self.at_each([(x, y)])[0]
+
+    def at_each(self, places: Sequence[tuple[float, float]]) -> list["Scene"]:
+        """Return the image with the PSF and the noise of each of some places (x, y), px."""
+        x, y = np.reshape(np.array(places, np.float64), (-1, 2)).T
+        scenes = [self] * len(places)
         if self.psf_variation is not None:
-            scene = scene._replace(psf=psf_at(scene.psf, self.psf_variation, x, y))
+            psfs = psfs_at(self.psf, self.psf_variation, x, y)
+            scenes = [scene._replace(psf=psf) for scene, psf in zip(scenes, psfs, strict=True)]
         if self.noise_variation is not None:
-            relative = float(varied(self.noise_variation, np.array([x]), np.array([y]))[0, 0])
-            scene = scene._replace(noise=scene.noise._replace(sigma=scene.noise.sigma * relative))
-        return scene
+            sigmas = (self.noise.sigma * varied(self.noise_variation, x, y)[0]).tolist()
+            noises = [self.noise._replace(sigma=sigma) for sigma in sigmas]
+            scenes = [scene._replace(noise=noise) for scene, noise in zip(scenes, noises, strict=True)]
+        return scenes
 
     @property
     def shape(self) -> tuple[int, int]:

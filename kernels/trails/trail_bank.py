@@ -120,7 +120,7 @@ def point_snr(image: NDArray[np.float32], bank: TrailBank) -> NDArray[np.float32
     product = fft.rfft2(image, size) * _spectrum(bank.stamp.tobytes(), side, size[0], size[1])
     first = side // 2  # the stamp is its own mirror image
     filtered = fft.irfft2(product, size)[first : first + image.shape[0], first : first + image.shape[1]]
-    return (filtered / np.float32(bank.noise)).astype(np.float32)
+    return np.asarray(filtered / np.float32(bank.noise), np.float32)
 
 
 @lru_cache(maxsize=32)

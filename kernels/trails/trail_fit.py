@@ -39,11 +39,11 @@ def starts(scene: Scene, seen: View, first: Segment) -> list[NDArray[np.float64]
     """
     turns = (0.0, 60.0, 120.0) if first.length < 2 * scene.fwhm_px else (0.0,)
     length, level = max(first.length, scene.fwhm_px), robust_level(seen)
-    out = []
+    above, out = seen.values - level, []
     for turn in turns:
         segment = first._replace(length=length, angle=first.angle + turn)
         shape = trail_shape(scene, seen.footprint, segment) * seen.use
-        flux = float(shape @ (seen.values - level)) / max(float(shape @ shape), 1e-30)
+        flux = float(shape @ above) / max(float(shape @ shape), 1e-30)
         # From a negative flux the fit would walk away from the trail.
         out.append(vector(max(flux, 5 * scene.noise.sigma * scene.fwhm_px), segment, level))
     return out
@@ -147,8 +147,8 @@ class TrailFit:
         Of the fit, and its number of pixels.
     converged
         Whether the fit did; if not, ``segment`` is the first estimate.
-    seen
-        Pixels fitted.
+    seen, shape : (n,)
+        Pixels fitted, and the unit-flux trail in them.
     """
 
     flux: float
@@ -160,6 +160,7 @@ class TrailFit:
     ndata: int
     converged: bool
     seen: View
+    shape: NDArray[np.float64]
 
     @property
     def errors(self) -> NDArray[np.float64]:
@@ -246,7 +247,9 @@ def _best(
     scene: Scene, seen: View, first: list[NDArray[np.float64]], free: int, blur_fwhm: float = 0.0
 ) -> tuple[NDArray[np.float64], bool]:
     """Return the best fit from several first estimates, and whether it converged."""
-    psf = scene.psf._replace(sigmas=np.hypot(scene.psf.sigmas, blur_fwhm * scene.fwhm_px))
+    psf = scene.psf
+    if blur_fwhm:
+        psf = psf._replace(sigmas=np.hypot(psf.sigmas, blur_fwhm * scene.fwhm_px))
     reach, tolerance = 2 * scene.fwhm_px, _TOLERANCE if free == PARAMETERS else _FIRST_TOLERANCE
     fits = [
         minimise(seen.values, seen.use, seen.footprint, p, *psf, scene.shape, reach, free, tolerance) for p in first
@@ -262,13 +265,16 @@ def _segment(parameters: NDArray[np.float64]) -> Segment:
 
 def _moved(one: Segment, other: Segment) -> float:
     """Return the largest displacement of an end point, px; segments have no direction."""
-    a, b = np.reshape(one.ends(), (2, 2)), np.reshape(other.ends(), (2, 2))
-    return float(min(np.hypot(*(a - b).T).max(), np.hypot(*(a - b[::-1]).T).max()))
+    a, b, c, d = one.ends()
+    e, f, g, h = other.ends()
+    along = max(math.hypot(a - e, b - f), math.hypot(c - g, d - h))
+    return min(along, max(math.hypot(a - g, b - h), math.hypot(c - e, d - f)))
 
 
 def _result(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> TrailFit:
     segment = _segment(parameters)
-    model = parameters[0] * trail_shape(scene, seen.footprint, segment)
+    shape = trail_shape(scene, seen.footprint, segment)
+    model = parameters[0] * shape
     # At length 0 the derivatives by length and angle vanish: they are taken where the trail begins to show.
     resolved = parameters.copy()
     resolved[3] = max(parameters[3], float(scene.psf.weights @ scene.psf.sigmas) / 2)
@@ -289,6 +295,7 @@ def _result(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> TrailF
         ndata=int(seen.use.sum()),
         converged=True,
         seen=seen,
+        shape=shape,
     )
 
 
@@ -304,7 +311,7 @@ def _honest(
     ``lengthened`` is the error of the square of the length that the PSF's ellipticity makes, px2.
     """
     flux, _, _, length, theta, _ = parameters.tolist()
-    errors = np.sqrt(np.diag(covariance))
+    errors = np.sqrt(np.diag(covariance)).tolist()
     square, square_err = length**2, math.hypot(2 * resolved * errors[3], lengthened)
     chance = 2 + _FREE_DIRECTION * math.exp(-((square / (4 * square_err)) ** 2))
     length_err = max(
@@ -326,4 +333,4 @@ def unfitted(scene: Scene, start: Segment) -> TrailFit:
     design = np.stack([shape, np.ones_like(shape)], axis=1) * seen.use[:, None]
     flux, level = np.linalg.lstsq(design, seen.values * seen.use, rcond=None)[0].tolist()
     unknown = np.full((5, 5), np.nan)
-    return TrailFit(flux, start, level, unknown, math.nan, math.nan, int(seen.use.sum()), False, seen)
+    return TrailFit(flux, start, level, unknown, math.nan, math.nan, int(seen.use.sum()), False, seen, shape)

@@ -58,8 +58,10 @@ def cosmic_ray_evidence(scene: Scene, trail: Segment, flux: float, level: float)
 
 def neighbour_share(psf: GaussianMixture, distance: float) -> float:
     """Return the brightness of a star ``distance`` px from its centre over that at the centre."""
-    peak = psf.weights / np.square(psf.sigmas)
-    return float((peak * np.exp(-0.5 * np.square(distance / psf.sigmas))).sum() / peak.sum())
+    sigmas = psf.sigmas.tolist()
+    peak = [weight / sigma**2 for weight, sigma in zip(psf.weights.tolist(), sigmas, strict=True)]
+    there = [one * math.exp(-0.5 * (distance / sigma) ** 2) for one, sigma in zip(peak, sigmas, strict=True)]
+    return sum(there) / sum(peak)
 
 
 @njit(cache=True, nogil=True)

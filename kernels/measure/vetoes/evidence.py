@@ -165,10 +165,12 @@ def ghost_evidence(scene: Scene, trail: Segment, flux: float) -> float:
 
 def ridge_brightness(psf: GaussianMixture, length: float) -> float:
     """Return the brightness at the centre of a trail of unit flux, per px^2."""
-    widths = psf.sigmas
-    reach = np.array([math.erf(length / (2 * math.sqrt(2) * s)) for s in widths]) if length > 0.01 else np.zeros(0)
-    along = reach / length if len(reach) else 1 / (math.sqrt(2 * math.pi) * widths)
-    return float((psf.weights * along / (math.sqrt(2 * math.pi) * widths)).sum())
+    total = 0.0
+    for weight, width in zip(psf.weights.tolist(), psf.sigmas.tolist(), strict=True):
+        across = 1 / (math.sqrt(2 * math.pi) * width)
+        along = math.erf(length / (2 * math.sqrt(2) * width)) / length if length > 0.01 else across
+        total += weight * along * across
+    return total
 
 
 @njit(cache=True, nogil=True)

@@ -1,14 +1,14 @@
 """Traces of an imperfect subtraction: dark and bright lobes, dipoles, borders of detector and template."""
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kernels.compiled import njit
-from kernels.image.noise import Noise
-from kernels.trails.geometry import Footprint, Segment, stadium
+from kernels.trails.geometry import Segment, stadium
 from kernels.trails.scene import Scene
 from schemas.pixels import MaskPlane
 
@@ -121,54 +121,79 @@ def lobes(scene: Scene, segment: Segment, level: float) -> Lobes:
     level
         Local background, pixel units.
     """
-    sigma = scene.fwhm_px / 2.3548
-    reach = math.ceil(2.5 * sigma)
-    offsets = np.arange(-reach, reach + 1.0)
-    kernel = np.exp(-0.5 * np.square(offsets / sigma))
-    kernel /= kernel.sum()
     area = stadium(scene.shape, segment, _LOBE_FWHM * scene.fwhm_px)
-    spread = _spread(kernel, scene.noise)
+    correlation = np.ascontiguousarray(scene.noise.correlation, np.float64)
+    template, spread = _filter(scene.fwhm_px, correlation.shape[0], correlation.tobytes())
+    spread *= scene.noise.sigma
     if not area.y.size or not spread > 0:
         return Lobes(0.0, 0.0, 0.0, 0.0)
-    smooth = _smooth(scene.pixels, scene.usable, area.y, area.x, np.outer(kernel, kernel), float(level)) / spread
-    positive, negative = np.maximum(smooth - _BEYOND, 0).sum(), np.maximum(-smooth - _BEYOND, 0).sum()
-    return Lobes(float(positive), float(negative), float(smooth.min()), _beside(smooth, area, segment, scene.fwhm_px))
+    x, y, length, angle = segment
+    line = (float(x), float(y), float(length), math.radians(angle))
+    steps = max(1, round(length / scene.fwhm_px))
+    positive, negative, lowest, dark = _compared(
+        scene.pixels, scene.usable, area.y, area.x, template, float(level), spread, line, steps
+    )
+    return Lobes(positive, negative, lowest, dark / steps)
 
 
-def _beside(smooth: NDArray[np.float64], area: Footprint, segment: Segment, fwhm_px: float) -> float:
-    """Return the share of the steps of about one FWHM along a trail in which a pixel is below -2 sigma."""
-    dark = smooth < -_BEYOND
-    steps = max(1, round(segment.length / fwhm_px))
-    theta = math.radians(segment.angle)
-    along = (area.x[dark] - segment.x) * math.cos(theta) + (area.y[dark] - segment.y) * math.sin(theta)
-    step = np.floor((along / max(segment.length, 1e-9) + 0.5) * steps)
-    return len(np.unique(np.clip(step, 0, steps - 1))) / steps
+@lru_cache(maxsize=32)
+def _filter(fwhm_px: float, side: int, correlation: bytes) -> tuple[NDArray[np.float64], float]:
+    """Return a Gaussian as wide as a PSF, and what it leaves of noise of deviation 1.
 
-
-def _spread(kernel: NDArray[np.float64], noise: Noise) -> float:
-    """Return the filtered noise of `matched_filter` for the filter ``kernel`` along both axes, faster."""
-    reach = noise.correlation.shape[0] // 2
+    The latter is that of `kernels.trails.matched_filter`, faster.
+    """
+    sigma = fwhm_px / 2.3548
+    offsets = np.arange(-math.ceil(2.5 * sigma), math.ceil(2.5 * sigma) + 1.0)
+    kernel = np.exp(-0.5 * np.square(offsets / sigma))
+    kernel /= kernel.sum()
+    reach = side // 2
     own = np.correlate(np.pad(kernel, reach), kernel, "full")
     near = own[len(own) // 2 - reach : len(own) // 2 + reach + 1]
-    return noise.sigma * math.sqrt(max(float(near @ noise.correlation @ near), 0.0))
+    left = float(near @ np.frombuffer(correlation).reshape(side, side) @ near)
+    return np.outer(kernel, kernel), math.sqrt(max(left, 0.0))
 
 
 @njit(cache=True, nogil=True)
-def _smooth(
+def _compared(
     image: NDArray[np.float32],
     usable: NDArray[np.bool_],
     y: NDArray[np.int32],
     x: NDArray[np.int32],
     template: NDArray[np.float64],
     level: float,
-) -> NDArray[np.float64]:
-    """Filter the image, less its level, at the given pixels; what is not usable counts as level."""
-    reach = template.shape[0] // 2
-    out = np.zeros(y.shape[0])
+    spread: float,
+    line: tuple[float, float, float, float],
+    steps: int,
+) -> tuple[float, float, float, int]:
+    """Return the fields of `Lobes`, the last as a number of steps; the angle of the line is in radians."""
+    x0, y0, length, theta = line
+    cosine, sine = math.cos(theta), math.sin(theta)
+    positive, negative, lowest, dark = 0.0, 0.0, math.inf, np.zeros(steps, np.bool_)
     for i in range(y.shape[0]):
-        for dy in range(-reach, reach + 1):
-            for dx in range(-reach, reach + 1):
-                row, column = y[i] + dy, x[i] + dx
-                if 0 <= row < image.shape[0] and 0 <= column < image.shape[1] and usable[row, column]:
-                    out[i] += template[dy + reach, dx + reach] * (image[row, column] - level)
-    return out
+        smooth = _smooth(image, usable, y[i], x[i], template, level) / spread
+        positive += max(smooth - _BEYOND, 0.0)
+        negative += max(-smooth - _BEYOND, 0.0)
+        lowest = min(lowest, smooth)
+        if smooth < -_BEYOND:
+            along = (x[i] - x0) * cosine + (y[i] - y0) * sine
+            step = math.floor((along / max(length, 1e-9) + 0.5) * steps)
+            dark[min(max(step, 0), steps - 1)] = True
+    return positive, negative, lowest, int(dark.sum())
+
+
+@njit(cache=True, nogil=True)
+def _smooth(
+    image: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    y: int,
+    x: int,
+    template: NDArray[np.float64],
+    level: float,
+) -> float:
+    """Filter the image, less its level, at a pixel; what is not usable counts as level."""
+    reach, total = template.shape[0] // 2, 0.0
+    for row in range(max(0, y - reach), min(image.shape[0], y + reach + 1)):
+        for column in range(max(0, x - reach), min(image.shape[1], x + reach + 1)):
+            if usable[row, column]:
+                total += template[row - y + reach, column - x + reach] * (image[row, column] - level)
+    return total

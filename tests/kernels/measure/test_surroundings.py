@@ -11,7 +11,7 @@ from kernels.measure.surroundings import blob_pixels, residual_features, sharpne
 from kernels.measure.vetoes.subtraction import lobes
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import Segment, stadium
-from kernels.trails.scene import Scene, view
+from kernels.trails.scene import Scene, trail_shape, view
 from kernels.trails.trail_fit import TrailFit, fit_trail
 from kernels.trails.trail_model import trail_image
 from schemas.dia_source import RESIDUALS, STATIC, UNKNOWN
@@ -98,12 +98,18 @@ MISFITS = [name for name in RESIDUALS if name.endswith("misfit")]
 AMPLITUDES = [name for name in RESIDUALS if not name.endswith("misfit")]
 
 
+def fitted(scene, segment, radius, flux, level=0.0):
+    """Fit that gave this trail on this level."""
+    seen = view(scene, segment, radius)
+    shape = trail_shape(scene, seen.footprint, segment)
+    return TrailFit(flux, segment, level, np.full((5, 5), np.nan), np.nan, 0.0, 0, True, seen, shape)
+
+
 def of(pixels, segment=POINT, flux=FLUX, usable=None):
     """Features of the residual of a fit that gave this trail, on a level of 0."""
     usable = np.ones(SHAPE_RESIDUAL, bool) if usable is None else usable
     scene = Scene(pixels.astype(np.float32), usable, PSF_RESIDUAL, FWHM, Noise(SIGMA, np.ones((1, 1)), np.inf))
-    seen = view(scene, segment, 3.5 * FWHM)
-    fit = TrailFit(flux, segment, 0.0, np.full((5, 5), np.nan), np.nan, 0.0, 0, True, seen)
+    fit = fitted(scene, segment, 3.5 * FWHM, flux)
     found = residual_features(scene, fit, flux)
     assert found.dtype == np.float32
     return dict(zip(RESIDUALS, found.tolist(), strict=True))
@@ -307,7 +313,7 @@ def test_sharpness_is_light_over_model_within_three_quarters_of_a_pixel_of_the_a
     pixels = FLUX * modelled(segment) * (1 + 0.3 * noise()) + 7
     usable = np.random.default_rng(2).random(SHAPE_RESIDUAL) > 0.2
     there = Scene(pixels.astype(np.float32), usable, PSF_RESIDUAL, FWHM, Noise(SIGMA, np.ones((1, 1))))
-    fit = TrailFit(1500.0, segment, 5.0, np.full((5, 5), np.nan), np.nan, 0.0, 0, True, view(there, segment, 8.0))
+    fit = fitted(there, segment, 8.0, 1500.0, 5.0)
     core = (beyond(segment, SHAPE_RESIDUAL)[2] <= 0.75) & usable
     expected = (there.pixels[core] - 5.0).sum() / (1500 * modelled(segment)[core].sum())
     assert sharpness(there, fit) == pytest.approx(expected, rel=1e-5)
@@ -319,7 +325,7 @@ def test_sharpness_is_light_over_model_within_three_quarters_of_a_pixel_of_the_a
 def test_a_pixel_three_quarters_from_the_axis_is_of_its_core():
     segment = Segment(35.0, 30.25, 4.0, 0.0)
     there = scene(np.ones(SHAPE))._replace(pixels=np.ones(SHAPE, np.float32))
-    fit = TrailFit(1.0, segment, 0.0, np.full((5, 5), np.nan), np.nan, 0.0, 0, True, view(there, segment, 8.0))
+    fit = fitted(there, segment, 8.0, 1.0)
     model = trail_image(SHAPE, *segment, PSF)[[30, 31], 33:38]  # rows 0.25 and 0.75 px from it
     assert sharpness(there, fit) == pytest.approx(10 / model.sum(), rel=1e-6)
 

@@ -7,7 +7,7 @@ from kernels.image.noise import filtered_noise
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails import matching_pursuit
 from kernels.trails.geometry import DetectedSegment, lies_on
-from kernels.trails.matching_pursuit import Optics, _bridged, _is_residue, pursue_trails, trail_model
+from kernels.trails.matching_pursuit import Optics, _bridged, _is_residue, _light, pursue_trails, trail_model
 from kernels.trails.trail_ascent import trail_snr
 from kernels.trails.trail_bank import point_snr, trail_bank
 from kernels.trails.trail_model import trail_image
@@ -174,7 +174,8 @@ def test_a_bright_star_on_a_faint_line_stays_a_point(snr):
 
 def residue(trail, earlier, min_snr=5.0):
     earlier = DetectedSegment(*earlier)
-    return _is_residue(DetectedSegment(*trail), [earlier], [trail_model(earlier, SHAPE, OPTICS)], OPTICS, min_snr)
+    light = _light(earlier, trail_model(earlier, SHAPE, OPTICS), OPTICS, min_snr)
+    return _is_residue(DetectedSegment(*trail), [earlier], [light], OPTICS)
 
 
 BRIGHT = (75.0, 75.0, 30.0, 0.0, 1000.0)
@@ -193,7 +194,7 @@ BRIGHT = (75.0, 75.0, 30.0, 0.0, 1000.0)
 )
 def test_peaks_near_a_bright_trail_are_its_residue(snr, x, y, is_residue):
     assert residue((x, y, 0.0, 0.0, snr), BRIGHT) == is_residue
-    assert not _is_residue(DetectedSegment(x, y, 0.0, 0.0, snr), [], [], OPTICS, 5.0)
+    assert not _is_residue(DetectedSegment(x, y, 0.0, 0.0, snr), [], [], OPTICS)
 
 
 def test_across_a_bright_trail_a_tenth_of_its_light_is_its_residue():
