@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.compiled import njit
 from schemas.exposure import Variation
 
 _SAMPLE = 20_000  # pixels of a plane of variances that are looked at, about
@@ -55,27 +54,11 @@ def evened(
     values, (ny, nx) = np.array(noise.values[0]), image.shape
     column, after, right = _between(np.arange(nx) + x0, noise.x, values.shape[1])
     lines = values[:, column] * (1 - right) + values[:, after] * right  # those of the nodes, at each column
-    out = np.empty(image.shape, np.float32)
-    _even(image, np.float32(background), lines, *_between(np.arange(ny) + y0, noise.y, len(values)), out)
+    out, level = np.empty_like(image), np.float32(background)
+    for here, upper, lower, down in zip(range(ny), *_between(np.arange(ny) + y0, noise.y, len(values)), strict=True):
+        relative = (lines[upper] * (1 - down) + lines[lower] * down).astype(np.float32)
+        out[here] = (image[here] - level) / relative + level
     return out
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _even(
-    image: NDArray[np.float32],
-    level: np.float32,
-    lines: Floats,
-    upper: Places,
-    lower: Places,
-    down: Floats,
-    out: NDArray[np.float32],
-) -> None:
-    """Fill in the pixels of `evened`, from the noise at the nodes' rows and each column."""
-    for row in range(out.shape[0]):
-        above, below, part = lines[upper[row]], lines[lower[row]], down[row]
-        for column in range(out.shape[1]):
-            relative = np.float32(above[column] * (1 - part) + below[column] * part)
-            out[row, column] = (image[row, column] - level) / relative + level
 
 
 def variance_scale(

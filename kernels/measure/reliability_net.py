@@ -8,7 +8,7 @@ import scipy
 import torch
 from numpy.typing import NDArray
 
-from kernels.nets.candidate_nets import VerdictCnn, packed
+from kernels.nets.candidate_nets import VerdictCnn
 from kernels.nets.tree_ensemble import TreeEnsemble, tree_ensemble, tree_logits
 from schemas.dia_source import FEATURES, KINDS
 from schemas.errors import Misconfigured
@@ -156,7 +156,7 @@ def build_reliability(weights: Weights) -> VerdictNet:
         own = {name: value for name, value in arrays.items() if name.startswith(f"{n}.")}
         net = VerdictCnn(len(FEATURES), int(card.input["stamps"][0]))
         net.load_state_dict({name.split(".", 1)[1]: torch.from_numpy(value.copy()) for name, value in own.items()})
-        nets.append(packed(net.eval()))
+        nets.append(net.eval())
     trees = tree_ensemble({name.removeprefix(TREES): value for name, value in arrays.items() if name.startswith(TREES)})
     own = {name.removeprefix(SHARES): value for name, value in arrays.items() if name.startswith(SHARES)}
     kinds = KindShares(**own, shift=np.array(card.calibration.get("kind_shift", [0.0] * len(KINDS)))) if own else None

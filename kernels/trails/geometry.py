@@ -245,32 +245,8 @@ def distance(x: NDArray[np.float64], y: NDArray[np.float64], segment: DetectedSe
 
 def overlap(inner: DetectedSegment, outer: DetectedSegment, radius: float) -> float:
     """Return the share of ``inner`` that lies within ``radius`` px of ``outer``, 0 to 1."""
-    half, other = 0.5 * inner.length, 0.5 * outer.length
-    return float(_overlap(inner.x, inner.y, half, *inner.direction, outer.x, outer.y, other, *outer.direction, radius))
-
-
-@njit(cache=True, nogil=True)
-def _overlap(
-    x: float,
-    y: float,
-    half: float,
-    cosine: float,
-    sine: float,
-    x0: float,
-    y0: float,
-    half0: float,
-    cosine0: float,
-    sine0: float,
-    radius: float,
-) -> float:
-    """Return the share of the points of one segment, 1 px apart or less, that lie near another."""
-    steps, inside = math.ceil(2 * half), 0
-    for k in range(steps + 1):
-        along = (k / max(steps, 1) - 0.5) * 2 * half if steps else 0.0
-        dx, dy = x + along * cosine - x0, y + along * sine - y0
-        beyond = max(abs(dx * cosine0 + dy * sine0) - half0, 0.0)
-        inside += math.hypot(beyond, dy * cosine0 - dx * sine0) <= radius
-    return inside / (steps + 1)
+    points = inner.points(1.0)
+    return float(np.mean(distance(points[:, 0], points[:, 1], outer) <= radius))
 
 
 def in_line(first: DetectedSegment, second: DetectedSegment, radius: float) -> bool:

@@ -158,7 +158,7 @@ def test_what_needs_nothing_of_the_search_is_a_task_beside_it(waits, tasks, reso
     if begun:
         before, middle, last = (call for call, *_ in client.calls)
         assert before[1:] == ("tiles", settings, {}, None)
-        assert middle[1:] == ("tiles", ["hits"], settings, {}, names, None)
+        assert middle[1:] == ("tiles", ["hits"], settings, {}, None)
         assert last[1:] == ("tiles", [measured, whole], "l", None, settings, {}, ())
 
 

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as f
 
 from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
-from kernels.nets.candidate_nets import LINE_CHANNELS, CandidateCnn, VerdictCnn, packed
+from kernels.nets.candidate_nets import LINE_CHANNELS, CandidateCnn, VerdictCnn
 from kernels.search.candidate_search import LONG, WIDE
 
 
@@ -120,13 +120,3 @@ def test_a_verdict_is_that_of_the_layers_that_are_described(pictures):
     last = {"joined.0.weight": (64, 133), "joined.3.weight": (32, 64), "joined.5.weight": (1, 32)}
     assert shapes(net) == branches | last
     assert dropped(net) == [0.2]
-
-
-@pytest.mark.parametrize("pictures", [6, 7])
-def test_a_packed_network_gives_the_same_answers(pictures):
-    torch.manual_seed(2)
-    net = VerdictCnn(5, pictures).eval()
-    stamps, features = torch.randn(32, STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE), torch.randn(32, 5)
-    with torch.inference_mode():
-        plain = net(stamps, features)
-        torch.testing.assert_close(packed(net)(stamps, features), plain, rtol=1e-6, atol=1e-6)
