@@ -219,8 +219,7 @@ class DetectedSegment(NamedTuple):
 
     def ends(self) -> tuple[float, float, float, float]:
         """Return ``x1, y1, x2, y2`` of its end points, px."""
-        (cosine, sine), half = self.direction, 0.5 * self.length
-        return self.x - half * cosine, self.y - half * sine, self.x + half * cosine, self.y + half * sine
+        return Segment(*self[:4]).ends()
 
 
 def detected_segments(*columns: Iterable[float | None]) -> list[DetectedSegment]:
