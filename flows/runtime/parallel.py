@@ -78,14 +78,17 @@ def single_thread() -> Iterator[None]:
 
 
 def _one_thread() -> None:
+    """Give this process one thread, of numba and torch too, whether they are loaded or will be: that takes seconds."""
     end_with_parent()
-    import numba
-    import torch
-
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
-    numba.set_num_threads(1)
-    torch.set_num_threads(1)
+    numba, torch = (sys.modules.get(name) for name in ("numba", "torch"))
+    if numba is None:
+        os.environ["NUMBA_NUM_THREADS"] = "1"  # numba refuses to be told so later
+    else:
+        numba.set_num_threads(1)
+    if torch is not None:
+        torch.set_num_threads(1)
 
 
 def side_by_side(function: Callable[[Given], Found], items: Sequence[Given], remote: bool) -> list[Found]:

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import numba
 import pytest
@@ -65,6 +66,24 @@ def test_the_start_of_numbas_threads_leaves_torch_its_number(monkeypatch):
 def test_one_worker_is_this_process_with_one_thread():
     seen = list(map_in_processes(lambda n: (n, torch.get_num_threads(), threading.current_thread()), [1, 2], 1))
     assert seen == [(n, 1, threading.current_thread()) for n in (1, 2)]
+
+
+def test_what_a_process_of_a_pool_has_loaded_has_one_thread_and_what_it_loads_will_have(monkeypatch):
+    before = torch.get_num_threads(), numba.get_num_threads()
+    monkeypatch.setattr(parallel, "end_with_parent", lambda: None)
+    monkeypatch.setattr(parallel, "os", SimpleNamespace(environ={}))
+    torch.set_num_threads(3)
+    try:
+        parallel._one_thread()
+        assert (torch.get_num_threads(), numba.get_num_threads()) == (1, 1)
+    finally:
+        torch.set_num_threads(before[0])
+        numba.set_num_threads(before[1])
+    told = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    assert parallel.os.environ == told
+    monkeypatch.setattr(parallel, "sys", SimpleNamespace(modules={}))
+    parallel._one_thread()
+    assert parallel.os.environ == told | {"NUMBA_NUM_THREADS": "1"}
 
 
 POOL = """

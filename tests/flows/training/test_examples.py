@@ -1,5 +1,4 @@
 import json
-import os
 from dataclasses import replace
 
 import numpy as np
@@ -15,10 +14,7 @@ from kernels.image.variation import evened
 from schemas.errors import Misconfigured
 from schemas.pixels import UNUSABLE
 from tests.support.field import field_of
-
-
-def threads(name):
-    return os.environ[name]
+from tests.support.threads import compiled_threads, variable
 
 
 def test_each_example_has_its_own_truth(examples):
@@ -67,14 +63,6 @@ def test_exposures_of_another_plan_are_refused(tmp_path, wanted):
             make_examples(tmp_path, made, 5, 1)
 
 
-def compiled_threads(number):
-    """The number, and threads of OpenMP, numba and torch."""
-    import numba
-    import torch
-
-    return number, threads("OMP_NUM_THREADS"), numba.get_num_threads(), torch.get_num_threads()
-
-
 def test_processes_have_one_thread_and_keep_order(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert list(map_in_processes(compiled_threads, range(20), 2)) == [(n, "1", 1, 1) for n in range(20)]
@@ -85,7 +73,7 @@ def test_processes_have_one_thread_and_keep_order(monkeypatch):
 
 def test_failure_in_a_process_comes_out():
     with pytest.raises(KeyError, match="NO_SUCH_VARIABLE"):
-        list(map_in_processes(threads, ["NO_SUCH_VARIABLE"], 1))
+        list(map_in_processes(variable, ["NO_SUCH_VARIABLE"], 1))
 
 
 def test_pixels_are_those_of_the_tiles_mapped(examples):
