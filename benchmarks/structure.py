@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("schemas", "kernels", "stages", "flows", "nightstride")
@@ -64,31 +65,54 @@ def modules(root: Path = ROOT) -> dict[str, Path]:
     return {_name(path, root): path for path in paths}
 
 
+class Source(NamedTuple):
+    """What is measured of a file: its lines, its imports, and the public classes that it defines."""
+
+    lines: int
+    imports: tuple[ast.Import | ast.ImportFrom, ...]
+    classes: tuple[str, ...]
+
+
+def source(path: Path) -> Source:
+    """Read a file, once for as long as it does not change."""
+    return _read(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _read(path: Path, changed: int) -> Source:
+    text = path.read_text()
+    tree = ast.parse(text)
+    classes = (node.name for node in tree.body if isinstance(node, ast.ClassDef))
+    return Source(
+        len(text.splitlines()),
+        tuple(node for node in _statements(tree) if isinstance(node, ast.Import | ast.ImportFrom)),
+        tuple(name for name in classes if not name.startswith("_")),
+    )
+
+
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield all statements, however deep: no expression holds any."""
+    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for node in getattr(tree, name, ()):
+            yield node
+            yield from _statements(node)
+
+
 def imports(root: Path = ROOT) -> dict[str, set[str]]:
     """Return module -> modules of the product that it imports, at the top or inside a function."""
     known = modules(root)
-    found: dict[str, set[str]] = {}
-    for name, path in known.items():
-        wanted = set(_imported(ast.parse(path.read_text()), known))
-        found[name] = {one for one in wanted if one != name}
-    return found
+    return {name: set(_imported(source(path), known)) - {name} for name, path in known.items()}
 
 
 def measure(root: Path = ROOT) -> Structure:
     """Measure the packages of a checkout."""
-    files = modules(root)
-    trees = {name: ast.parse(path.read_text()) for name, path in files.items()}
-    sizes = {name: len(path.read_text().splitlines()) for name, path in files.items()}
+    files = {name: source(path) for name, path in modules(root).items()}
+    sizes = {name: one.lines for name, one in files.items()}
     real = {name for name, size in sizes.items() if size > SMALL}
-    uses = {name: set(_imported(tree, files)) - {name} for name, tree in trees.items()}
+    uses = imports(root)
     used_by = Counter(target for targets in uses.values() for target in targets)
     groups = components(uses)
-    spent = sum(
-        (node.end_lineno or node.lineno) - node.lineno + 1
-        for tree in trees.values()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-    )
+    spent = sum((node.end_lineno or node.lineno) - node.lineno + 1 for one in files.values() for node in one.imports)
     return Structure(
         files=len(real),
         lines=sum(sizes.values()),
@@ -99,7 +123,7 @@ def measure(root: Path = ROOT) -> Structure:
         one_importer=sum(used_by[name] == 1 for name in real),
         longest_chain=longest_chain(uses, groups),
         cycles=[sorted(group) for group in groups if len(group) > 1],
-        classes_twice=_classes_twice(trees),
+        classes_twice=_classes_twice(files),
         import_lines=round(spent / sum(sizes.values()), 3),
     )
 
@@ -158,8 +182,8 @@ def chain(uses: Mapping[str, set[str]], groups: list[set[str]]) -> list[str]:
     return [min(groups[number]) for number in best]
 
 
-def _imported(tree: ast.AST, known: Mapping[str, Path]) -> Iterator[str]:
-    for node in ast.walk(tree):
+def _imported(file: Source, known: Mapping[str, Path]) -> Iterator[str]:
+    for node in file.imports:
         if isinstance(node, ast.ImportFrom) and node.module:
             for one in node.names:
                 full = f"{node.module}.{one.name}"
@@ -167,16 +191,15 @@ def _imported(tree: ast.AST, known: Mapping[str, Path]) -> Iterator[str]:
                     yield full
                 elif node.module in known:
                     yield node.module
-        elif isinstance(node, ast.Import):
+        else:
             yield from (one.name for one in node.names if one.name in known)
 
 
-def _classes_twice(trees: Mapping[str, ast.Module]) -> dict[str, list[str]]:
+def _classes_twice(files: Mapping[str, Source]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
-    for name, tree in trees.items():
-        for node in tree.body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                found[node.name].append(name)
+    for name, file in files.items():
+        for one in file.classes:
+            found[one].append(name)
     return {name: places for name, places in found.items() if len(places) > 1}
 
 
