@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import traceback
 from itertools import pairwise
 from pathlib import Path
 from threading import Thread
@@ -22,18 +21,13 @@ from flows.vetting.server import Workplace
 from flows.vetting.verdicts import VerdictStore
 from schemas.errors import Misconfigured
 from schemas.settings import StoreSettings
-from schemas.vetting import LABEL, Verdict
+from schemas.vetting import LABEL
 from tests.support.cli import nightstride
 from tests.support.memory_store import bucket_in_memory
+from tests.support.vetter import add, work
 from tests.support.vetting import build, source_id
 
 pytest_plugins = ("tests.support.s3_fixture",)
-
-NIGHT = "20261103"
-
-
-def add(store, source_id, verdict="real", user="a", blind=False):
-    return store.add(user, NIGHT, source_id, (10.0, 20.0), Verdict(verdict), blind=blind)
 
 
 def lines(out):
@@ -60,20 +54,6 @@ def test_two_servers_see_each_other(tmp_path):
     assert first.standing() == []
     assert first.undo("a", made.id) is None
     assert first.undo("b", add(first, 2).id) is None
-
-
-def work(out, user):
-    verdicts.WAIT_S = 100.0  # without pause, unlike people
-    verdicts.os.fsync = lambda _: None  # of a busy disk it takes seconds, and the lock is tried
-    try:
-        store = VerdictStore(out)
-        for n in range(40):
-            made = add(store, n, user=user)
-            if n % 4 == 0:
-                store.undo(user, made.id)
-    except BaseException:
-        (out / f"failed {user}").write_text(traceback.format_exc())
-        raise
 
 
 def test_many_vetters_at_once_lose_nothing(tmp_path):
