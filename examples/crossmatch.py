@@ -16,7 +16,8 @@ def crossmatch(objects: str, mine: str, radius: float) -> pd.DataFrame:
     rows = pd.read_csv(mine)
     if missing := sorted({"ra", "dec"} - set(rows.columns)):
         raise SystemExit(f"{mine} has no columns {missing}, only {list(rows.columns)}. Name them ra and dec, deg.")
-    own = lsdb.from_dataframe(rows, ra_column="ra", dec_column="dec", catalog_name="mine")
+    # Of two catalogues that are matched only the other one needs a margin around its parts.
+    own = lsdb.from_dataframe(rows, ra_column="ra", dec_column="dec", catalog_name="mine", margin_threshold=None)
     try:
         matched = own.crossmatch(catalogue, radius_arcsec=radius, n_neighbors=1, suffixes=("", "_object"))
     except RuntimeError as error:  # LSDB does not match what lies in other parts of the sky
