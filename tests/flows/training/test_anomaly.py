@@ -19,7 +19,7 @@ from kernels.pictures.svdd import SvddDecoder, SvddEncoder, contrast_normalised
 from kernels.statistics.class_scores import area_under_roc
 from schemas.errors import BadInput, Misconfigured
 
-PLAN = AnomalyPlan(crop=1.0, side=32, simulated=0, codes=CodesPlan(galaxies=64, epochs=2, batch=16))
+PLAN = AnomalyPlan(crop=1.0, side=32, simulated=0, codes=CodesPlan(galaxies=32, epochs=2, batch=16))
 SVDD = replace(PLAN, kind="svdd", svdd=SvddPlan(side=64, epochs=2, pretrain_epochs=2, milestone=1, batch=16, rate=1e-3))
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import softmax
@@ -23,8 +25,12 @@ def stars(count, seed):
 
 @pytest.fixture(scope="module")
 def model():
+    """Learnt from magnitudes of two digits, without noise: quantiles of more values than bins take most of a fit."""
+    rows, plan = stars(800, 1), replace(PLAN, noise=0.0)
+    rounded = {band: (np.round(values * 50) / 50).astype(np.float32) for band, values in rows.columns.items()}
+    rows = replace(rows, columns=rounded)
     card = model_card(stage="star_subclass", classes=CLASSES, input={"features": FEATURE_SETS["photometry"]})
-    return class_model(card, fit_class_model(stars(800, 1), FEATURE_SETS["photometry"], PLAN, 1))
+    return class_model(card, fit_class_model(rows, FEATURE_SETS["photometry"], plan, 1))
 
 
 def test_tells_unseen_stars_apart(model):

@@ -25,7 +25,7 @@ from kernels.statistics.completeness import binomial_interval
 from schemas.dia_source import FEATURES
 from tests.support.candidates import exposure
 
-FIT = VerdictFit(networks=2, epochs=10, batch=32, rate=6e-3)
+FIT = VerdictFit(networks=2, epochs=5, batch=8, rate=6e-3)
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,8 @@ def test_learns_what_is_real(fitted):
 
 
 def test_members_differ_and_the_seed_decides():
-    short = replace(FIT, epochs=2)
-    nets, again = (fit_verdict([exposure(n) for n in range(2)], short, 0, lambda line: None) for _ in range(2))
+    few, short = [exposure(n, 8, 12) for n in range(2)], replace(FIT, epochs=2)
+    nets, again = (fit_verdict(few, short, 0, lambda line: None) for _ in range(2))
     for one, other in zip(nets, again, strict=True):
         assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
     assert not torch.equal(nets[0].joined[0].weight, nets[1].joined[0].weight)

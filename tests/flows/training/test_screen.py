@@ -19,8 +19,8 @@ def test_makes_a_screen_that_the_search_can_load_and_that_loses_no_hit(tmp_path)
     card, arrays = read_weights("detect", "basic_cnn")
     model = str(tmp_path / "model")
     write_model(tmp_path / "model", arrays, card.model_dump())
-    few = (Wanted("ztf", 2, 40, (700, 710)),)
-    plan = ScreenPlan(few, few, few, ScreenFit(epochs=12, made=90_000, batch=256))
+    few = (Wanted("ztf", 2, 40, (540, 550)),)
+    plan = ScreenPlan(few, few, few, ScreenFit(epochs=8, made=60_000, batch=128))
     lines = []
     figures = train_screen(tmp_path / "model", tmp_path / "work", model, plan, 1, lines.append)
     assert figures["ztf"]["exposures"] == 2

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from flows.pipeline.models import load_model
+from flows.simulation import cutout_set
 from flows.storage.digest import file_digest
 from flows.training.cutout_fit import CutoutFit
 from flows.training.fits import TreeFit
@@ -37,11 +38,19 @@ def test_what_cannot_be_used_is_told_before_anything_is_made(tmp_path):
     assert not (tmp_path / "work").exists()
 
 
+@pytest.fixture
+def few(monkeypatch):
+    """The quick plan with a third of its cutouts, drawn in as many fields."""
+    monkeypatch.setattr(cutout_set, "PER_FIELD", 30)
+    plan = quick_star_galaxy_plan()
+    return replace(plan, count=300, nights=300, single=replace(plan.single, count=300))
+
+
 @pytest.mark.slow
-def test_the_challenge_takes_the_place_of_the_deep_cutouts(tmp_path):
+def test_the_challenge_takes_the_place_of_the_deep_cutouts(tmp_path, few):
     data = cutouts(4)
-    path, plan = galstar(tmp_path / "galstar.csv", data), quick_star_galaxy_plan()
-    one = replace(plan, rivals=RivalPlan({"basic_cnn": CutoutFit(epochs=1)}))
+    path = galstar(tmp_path / "galstar.csv", data)
+    one = replace(few, rivals=RivalPlan({"basic_cnn": CutoutFit(epochs=1)}))
     figures = train_star_galaxy(tmp_path / "out", tmp_path / "work", None, one, 1, 1, lambda line: None, path)
     assert figures["cutouts"].startswith(
         f"{len(data)} cutouts of galstar.csv (sha256 {file_digest(path)}), split by row"
@@ -55,10 +64,8 @@ def test_the_challenge_takes_the_place_of_the_deep_cutouts(tmp_path):
 
 
 @pytest.mark.slow
-def test_everything_is_trained_and_written(tmp_path):
-    figures = train_star_galaxy(
-        tmp_path / "out", tmp_path / "work", None, quick_star_galaxy_plan(), 1, 1, lambda line: None
-    )
+def test_everything_is_trained_and_written(tmp_path, few):
+    figures = train_star_galaxy(tmp_path / "out", tmp_path / "work", None, few, 1, 1, lambda line: None)
     assert set(figures["simulated"]) == {"mlp", "basic_cnn", "resnet", OURS, "locus cut", "boosted moments"}
     assert set(figures["nights"]) == {"mlp", "basic_cnn", "resnet", OURS, "locus cut", "boosted moments"}
     assert set(figures["models_on_simulated"]) == {"mlp", "basic_cnn", "resnet"}

@@ -7,6 +7,7 @@ from scipy.special import expit
 
 from flows.inputs.cutout_files import META, NPZ
 from flows.pipeline.models import load_model
+from flows.simulation import cutout_set
 from flows.simulation.cutout_field import draw_field
 from flows.simulation.cutout_survey import ZTF
 from flows.training import star_galaxy_single as single
@@ -55,7 +56,7 @@ def test_holds_out_the_same_frames_whatever_the_rows():
     assert (held_out_frames(group[::-1]) == out[::-1]).all()
 
 
-QUICK_STAR_GALAXY_REAL = SinglePlan(1000, PLAN, CutoutFit(epochs=2, batch=32, rate=2e-3), members=2, folds=3)
+QUICK_STAR_GALAXY_REAL = SinglePlan(300, PLAN, CutoutFit(epochs=2, batch=32, rate=2e-3), members=2, folds=3)
 
 
 def write_real(folder, frames=8, count=25):
@@ -71,7 +72,8 @@ def write_real(folder, frames=8, count=25):
     return folder
 
 
-def test_with_and_without_real_cutouts(tmp_path):
+def test_with_and_without_real_cutouts(tmp_path, monkeypatch):
+    monkeypatch.setattr(cutout_set, "PER_FIELD", 30)
     real = write_real(tmp_path / "real")
     (tmp_path / "with").mkdir()
     figures = train_single(tmp_path / "with", tmp_path / "work", real, QUICK_STAR_GALAXY_REAL, 1, 1, lambda line: None)
