@@ -30,27 +30,35 @@ def scene(pixels, mask=CLEAN, fwhm=FWHM, beta=3.0, **noise):
     return Scene(pixels.astype(np.float32), usable, moffat_mixture(fwhm, beta), fwhm, noise)
 
 
-def drawn(rng, snr, length, field=None):
-    """A trail of a given matched-filter S/N in correlated noise: pixels, its place and its flux."""
+def trail_at(rng, length):
+    """A trail near the middle: its place, its light, of unit flux, and its flux at a matched-filter S/N of 1."""
     x, y = SIDE // 2 + rng.uniform(-0.5, 0.5, 2)
     segment = Segment(x, y, length, rng.uniform(0, 180))
-    noise = correlated_noise(rng, (SIDE, SIDE))[0] if field is None else field
-    if snr == 0:
-        return SIGMA * noise, segment, 0.0
     shape = galsim_trail((SIDE, SIDE), *segment, FWHM, 3.0)
-    flux = snr / template_snr(1.0, shape, SIGMA, CORRELATION)
-    return SIGMA * noise + flux * shape, segment, flux
+    return segment, shape, 1 / template_snr(1.0, shape, SIGMA, CORRELATION)
+
+
+def drawn(rng, snr, length):
+    """A trail of a given matched-filter S/N in correlated noise: pixels, its place and its flux."""
+    segment, shape, unit = trail_at(rng, length)
+    noise = correlated_noise(rng, (SIDE, SIDE))[0]
+    return SIGMA * noise + snr * unit * shape, segment, snr * unit
+
+
+EACH = 10
+"""Images of a trail in noise of their own: to draw it takes longer than to measure it."""
 
 
 def measured(number, seed, snrs):
-    """(flux - true) / error, S/N, and whether the flux lies above the 3-sigma limit, of many trails."""
+    """(flux - true) / error, S/N, and whether the flux lies above the 3-sigma limit, of many images of trails."""
     rng, rows = np.random.default_rng(seed), []
-    for _ in range(number):
-        length = rng.uniform(0, 40) if rng.random() < 0.7 else 0.0
-        pixels, segment, flux = drawn(rng, rng.choice(snrs), length)
-        found = forced_flux(scene(pixels), CLEAN, segment).trail
-        above = flux > upper_limit(np.array(found.value), np.array(found.error), 3.0)
-        rows.append([(found.value - flux) / found.error, found.value / found.error, above])
+    for _ in range(number // EACH):
+        segment, shape, unit = trail_at(rng, rng.uniform(0, 40) if rng.random() < 0.7 else 0.0)
+        for noise in correlated_noise(rng, (EACH * SIDE, SIDE))[0].reshape(EACH, SIDE, SIDE):
+            flux = rng.choice(snrs) * unit
+            found = forced_flux(scene(SIGMA * noise + flux * shape), CLEAN, segment).trail
+            above = flux > upper_limit(np.array(found.value), np.array(found.error), 3.0)
+            rows.append([(found.value - flux) / found.error, found.value / found.error, above])
     return np.array(rows).T
 
 
