@@ -78,14 +78,14 @@ def test_processes_give_the_same_rows_in_the_same_order(folder, tmp_path, monkey
 
 
 def test_a_large_scene_is_judged_by_tiles_and_drawn(tmp_path):
-    large = np.random.default_rng(1).integers(0, 60, (1500, 2500, 3)).astype(np.uint8)
+    large = np.random.default_rng(1).integers(0, 60, (700, 2500, 3)).astype(np.uint8)
     Image.fromarray(large).save(tmp_path / "wide.png")
     Image.fromarray(large[:300, :300]).save(tmp_path / "small.png")
     out, drawn = tmp_path / "v.csv", tmp_path / "drawn"
     classify_pictures("scene", [tmp_path], out, overviews=drawn)
     rows = {row["location"].rpartition("/")[2]: row for row in rows_of(out)}
     assert rows["small.png"]["tiles"] == ""
-    assert sum(int(part.rpartition(" ")[2]) for part in rows["wide.png"]["tiles"].split(", ")) == 5 * 8
+    assert sum(int(part.rpartition(" ")[2]) for part in rows["wide.png"]["tiles"].split(", ")) == 3 * 8
     (name,) = [one.name for one in drawn.iterdir()]
     assert re.fullmatch(r"wide_[0-9a-f]{8}_tiles\.png", name)
 
@@ -93,7 +93,7 @@ def test_a_large_scene_is_judged_by_tiles_and_drawn(tmp_path):
 def test_fits_of_any_large_size_is_tiled_and_names_may_be_any_bytes(tmp_path):
     for side in (1000, 1100, 2500, 4000):
         fits.writeto(
-            tmp_path / f"{side}.fits", np.random.default_rng(side).normal(0, 1, (side, side)).astype(np.float32)
+            tmp_path / f"{side}.fits", np.random.default_rng(side).normal(0, 1, (side, 300)).astype(np.float32)
         )
     os.link(tmp_path / "1000.fits", os.fsencode(tmp_path) + b"/caf\xe9.fits")
     assert classify_pictures("scene", [tmp_path], tmp_path / "v.csv")["n"] == 5

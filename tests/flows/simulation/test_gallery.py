@@ -37,7 +37,9 @@ def test_features_are_on_the_image_and_of_many_kinds() -> None:
 
 @pytest.mark.slow
 def test_picture_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.simulation.gallery._EXPOSURES", 2)
+    monkeypatch.setattr(module, "_EXPOSURES", 2)
+    quarter = find_preset("ztf", shape=(1500, 1500))
+    monkeypatch.setattr(module, "simulate_exposure", lambda preset, *which: simulate_exposure(quarter, *which))
     path = tmp_path / "images" / "quadrant.png"
     gallery("ztf", 7, path)
     pixels = imread(path)
