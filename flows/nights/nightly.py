@@ -195,6 +195,10 @@ class NightRun:
         """
         return self.stopping or any(one.code == CLUSTER_LOST for one in self.totals.failed)
 
+    def leaves_out(self, item: Item) -> bool:
+        """Return whether an exposure is not to be begun any more."""
+        return self.stopping and item.key not in self.ahead
+
     def searched(self) -> None:
         """Call ``meanwhile``, the first time after all exposures were handed out."""
         if self.handed_out:
@@ -332,8 +336,10 @@ async def visit(
         try:
             async with asyncio.timeout(budget_s), asyncio.TaskGroup() as group:
                 for item in items:
+                    if night.leaves_out(item):
+                        continue
                     await slots.acquire()
-                    if night.stopping and item.key not in night.ahead:
+                    if night.leaves_out(item):  # asked to stop meanwhile
                         slots.release()
                         continue
                     # Not in the task itself: one that is cancelled before it begins would keep its slot.

@@ -218,14 +218,9 @@ def test_the_models_that_are_shipped_find_what_was_put_in(nightstride_run, raw_n
     assert sum(distance < 5 for distance in near) > len(bright) / 2
 
 
-def test_an_exposure_that_is_cancelled_before_it_begins_gives_its_slot_back(monkeypatch):
-    async def fails(item):
-        await asyncio.sleep(0)
-        raise Misconfigured("not_writable", "where", "is wrong.", "mend it.")
-
-    monkeypatch.setattr(nightly, "ExposureRun", lambda *_: fails)
-    items = [Item(Source(str(n)), ExposureKey(night="20260101", visit=1, detector=n), None) for n in range(3)]
-    night = SimpleNamespace(
+def night_of_nobody(**given):
+    """Return a night on a cluster that nobody asks for anything."""
+    return SimpleNamespace(
         settings=Settings(),
         out=None,
         recorder=None,
@@ -234,18 +229,46 @@ def test_an_exposure_that_is_cancelled_before_it_begins_gives_its_slot_back(monk
         cluster=SimpleNamespace(client=lambda **_: contextlib.nullcontext(), terms=None),
         fence=None,
         tasks=1,
-        stopping=False,
         outlet=None,
+        **given,
     )
+
+
+NOT_BEGUN = [Item(Source(str(n)), ExposureKey(night="20260101", visit=1, detector=n), None) for n in range(3)]
+
+
+def test_an_exposure_that_is_cancelled_before_it_begins_gives_its_slot_back(monkeypatch):
+    async def fails(item):
+        await asyncio.sleep(0)
+        raise Misconfigured("not_writable", "where", "is wrong.", "mend it.")
+
+    monkeypatch.setattr(nightly, "ExposureRun", lambda *_: fails)
+    night = night_of_nobody(leaves_out=lambda item: False)
 
     async def one_slot():
         slots = asyncio.Semaphore(1)
         with pytest.raises(ExceptionGroup):
-            await nightly.visit.fn(night, items, slots, asyncio.Event(), None)
+            await nightly.visit.fn(night, NOT_BEGUN, slots, asyncio.Event(), None)
         await asyncio.sleep(0)
         return slots.locked()
 
     assert asyncio.run(one_slot()) is False
+
+
+def test_a_night_that_stops_waits_for_no_slot_of_what_it_leaves_out():
+    night = night_of_nobody(leaves_out=lambda item: True)
+    handed_out = asyncio.Event()
+    visit = nightly.visit.fn(night, NOT_BEGUN, asyncio.Semaphore(0), handed_out, None)
+    asyncio.run(asyncio.wait_for(visit, 60))
+    assert handed_out.is_set()
+
+
+def test_a_night_that_stops_begins_nothing_but_what_is_searched_already(tmp_path):
+    ahead = {NOT_BEGUN[0].key: object()}
+    night = NightRun(NOT_BEGUN, tmp_path, Settings(), None, None, None, ahead=ahead)
+    assert not any(map(night.leaves_out, NOT_BEGUN))
+    night.shutdown.ask()
+    assert [night.leaves_out(item) for item in NOT_BEGUN] == [False, True, True]
 
 
 @pytest.mark.parametrize("error", [None, Misconfigured("model", "detect.model", "is not there.", "mend it.")])
