@@ -18,6 +18,7 @@ def test_the_rest_is_what_nothing_was_done_in():
 
 
 @pytest.mark.slow
+@pytest.mark.services
 def test_times_of_a_night_add_up(prefect_api, tmp_path, monkeypatch):
     """Whatever the machine does: shares of small images say nothing about large ones."""
     for name, value in prefect_api.items():
