@@ -10,8 +10,12 @@ from flows.simulation.presets import find_preset
 
 
 def quadrants(folder, count, shape=None):
-    """Simulate ``count`` quadrants of one visit; return their files, in order of the detector."""
-    written = simulate_night(SimulatedNight(find_preset("ztf", shape=shape), 11, 1, count, folder), workers=2)
+    """Simulate ``count`` quadrants of one visit; return their files, in order of the detector.
+
+    Those of a ``shape`` of their own are small: drawn here before another process would have begun.
+    """
+    night = SimulatedNight(find_preset("ztf", shape=shape), 11, 1, count, folder)
+    written = simulate_night(night, workers=2 if shape is None else 1)
     return list(written.exposures)
 
 

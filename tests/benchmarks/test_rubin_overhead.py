@@ -40,7 +40,7 @@ def test_each_file_is_an_exposure_of_its_own(tmp_path):
 @pytest.mark.services
 def test_a_detector_of_many_is_one_task_and_the_last_are_shared_out(prefect_api, tmp_path):
     """Whether memory is flat takes more of them: `python -m benchmarks.rubin_overhead`."""
-    found = run(write_visits(tmp_path, 2, 10), tmp_path, 1, prefect_api, period_s=0.1)
+    found = run(write_visits(tmp_path, 2, 10), tmp_path, 1, prefect_api, period_s=0.4)
     assert found.exposures == 20
     # The last 15 are too few to keep a worker busy with whole ones.
     assert found.tasks["work"] + found.tasks["store"] == 20

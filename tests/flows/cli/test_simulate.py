@@ -46,7 +46,8 @@ def test_bad_usage_says_so_and_exits_with_2(tmp_path: Path) -> None:
 
 def test_npz_pairs(tmp_path: Path) -> None:
     result = simulate(
-        *("--preset", "llnl", "--visits", "2", "--size", "100", "100", "--out", str(tmp_path), "--format", "npz")
+        *("--preset", "llnl", "--visits", "2", "--size", "100", "100", "--out", str(tmp_path), "--format", "npz"),
+        *("--workers", "1"),
     )
     assert result.exit_code == 0, result.output
     assert "2 exposures with 40 streaks" in result.stdout
