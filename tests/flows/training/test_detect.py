@@ -27,7 +27,7 @@ from schemas.errors import Misconfigured
 TWO, SMALL = ((Wanted("ztf", count, 15, (300, 330), crowding=3),) for count in (2, 1))
 WINDOWS = FitPlan(epochs=1, device="cpu")
 PLAN = TrainPlan(
-    TWO, SMALL, SMALL, SMALL,
+    TWO, TWO, SMALL, SMALL,
     CellPlan(channels=8, dilations=(1, 1), first=CellFit(30, rate=1e-2), later=CellFit(5), rounds=1),
     WindowPlan(rounds=1, most=500, first=WINDOWS, later=WINDOWS),
     RegionPlan(0.5, RegionFit(5, batch=4), RegionFit(5, batch=4), mined=1),
@@ -36,7 +36,7 @@ PLAN = TrainPlan(
     VerdictPlan(VerdictFit(networks=2, epochs=2, batch=16), TreeFit(trees=5, least=5)),
 )  # fmt: skip
 NAMES = ("train", "validation", "verdict", "test")
-EXPOSURES = dict.fromkeys(NAMES, 1) | {"train": 2}
+EXPOSURES = {"train": 2, "validation": 1, "verdict": 2, "test": 1}
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_trains_a_search_from_nothing(tmp_path, work, model, pictures):
     json.dumps(figures)
     assert {path.name for path in tmp_path.glob("*.png")} == pictures
     fields = {path.name for name in NAMES for path in (work / name).rglob("*.fz")}
-    assert len(fields) == 5, "the four sets must not share an exposure"
+    assert len(fields) == 6, "the four sets must not share an exposure"
 
 
 @pytest.mark.slow
@@ -201,7 +201,7 @@ def test_each_set_is_simulated_with_a_seed_of_its_own_and_each_detector_trained_
     plan = replace(PLAN, seed=3)
     figures = train_detect(tmp_path / "out", tmp_path / "work", model, plan, 1, print)
     assert {name: steps[name] for name in NAMES} == {
-        "train": (TWO, 3000), "validation": (SMALL, 3100), "verdict": (SMALL, 3200), "test": (SMALL, 3300),
+        "train": (TWO, 3000), "validation": (SMALL, 3100), "verdict": (TWO, 3200), "test": (SMALL, 3300),
     }  # fmt: skip
     assert {name for name in steps if name not in NAMES} == {TRAINERS.get(model, "train_verdict"), "train_verdict"}
     assert figures == {
@@ -209,7 +209,7 @@ def test_each_set_is_simulated_with_a_seed_of_its_own_and_each_detector_trained_
     }  # fmt: skip
     out, judge, sets, settings, about, seed, *_ = steps["train_verdict"]
     assert (out, judge, settings, seed) == (tmp_path / "out", str(tmp_path / "out"), plan.judge, 3)
-    assert ([one.store for one in sets.train], list(sets.test)) == (["verdict 0"], ["ztf"])
+    assert ([one.store for one in sets.train], list(sets.test)) == (["verdict 0", "verdict 1"], ["ztf"])
     assert about["command"] == f"nightstride train detect --model {model}"
     assert about["data"] == "simulated exposures (nightstride simulate), no real data"
     assert about["exposures"] == EXPOSURES
