@@ -214,11 +214,13 @@ def test_leaves_a_bad_file_to_the_quarantine(tmp_path):
 
 NIGHT = """
 import ctypes, json, sys, threading
+from dataclasses import replace
 from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from flows.storage.array_store import ArrayStore
 from flows.pipeline.models import models_of
+from kernels.objects.class_model import ClassModel
 from schemas.dia_object import ASSOCIATION
 from schemas.dia_source import DIA_SOURCE
 from schemas.known_object import SS_SOURCE
@@ -243,13 +245,19 @@ def sources(count, visits):
         made.append(pa.array(values).cast(field.type))
     return pa.Table.from_arrays(made, schema=SOURCE.schema)
 
+def quick(model):  # memory does not depend on how many trees there are, nor on how many training rows are compared
+    if not isinstance(model, ClassModel):
+        return model
+    return replace(model, trees=model.trees._replace(root=model.trees.root[:2]), reference=model.reference[:50])
+
 def night(count, visits):
     settings, night, store = Settings(), FakeNight({}, []), ArrayStore(Path(sys.argv[1]))
     empty = {one.name: one.empty() for one in (DIA_SOURCE, SS_SOURCE, ASSOCIATION)}
     inputs = {"source": sources(count, visits), **empty}
     for stage in PIPELINE:
         if stage.per in ("patch", "night"):
-            section, models = getattr(settings, stage.name, None), models_of(stage, settings)
+            section = getattr(settings, stage.name, None)
+            models = {name: quick(model) for name, model in models_of(stage, settings).items()}
             context = Context(settings=section, models=models, pixels=night, allocate=store.allocate)
             read = {one.name: inputs[one.name] for one in (*stage.needs, *stage.optional)}
             inputs[stage.gives.name] = stage(read, context).rows
@@ -282,8 +290,10 @@ def peak(night, *arguments):
             seen.append(anonymous())
     watcher = threading.Thread(target=watch)
     watcher.start()
-    night(*arguments)
-    done.set()
+    try:
+        night(*arguments)
+    finally:
+        done.set()
     watcher.join()
     return max(seen)
 
