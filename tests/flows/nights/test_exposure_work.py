@@ -104,30 +104,34 @@ def of_bands(monkeypatch):
     monkeypatch.setattr("flows.inputs.image_rows.BLOCK", 4096)
 
 
-@pytest.mark.parametrize("form", ["plain", "compressed", "gzip"])
-def test_an_image_done_in_bands_gives_the_bytes_of_one_done_whole(crowded, tmp_path, monkeypatch, form):
-    """Ids, order, all columns; whatever lies across a border is neither lost nor doubled.
+def stored_alike(folder, key):
+    """Pixels in bands are those of the whole, in more files, and nothing else is left of them."""
+    whole, bands = (TileStore.open(tile_path(folder / name, key)) for name in ("whole", "bands"))
+    assert bands.digest == whole.digest
+    assert bands.planes == whole.planes
+    for plane in whole.planes:
+        np.testing.assert_array_equal(bands.read_all(plane), whole.read_all(plane))
+    few, many = (len(list((one.path / "difference" / "c").rglob("*"))) for one in (whole, bands))
+    assert many > few
+    assert list((folder / "bands").glob("staging/*")) == []
 
-    A large image has one number for its noise and one PSF, so this one has, too.
-    """
+
+@pytest.fixture
+def steady(monkeypatch):
+    """A large image has one number for its noise and one PSF: so have these."""
     monkeypatch.setattr("flows.inputs.described.noise_variation", lambda *_: None)
     monkeypatch.setattr("flows.inputs.described._varying", lambda psf, *_: psf)
-    path = tmp_path / "image.fits"
-    path.write_bytes((crowded / "image.fits").read_bytes())
-    if form == "compressed":
-        with fits.open(path) as file:
-            packed = fits.CompImageHDU(file[0].data, file[0].header, quantize_level=16)
-        packed.writeto(path, overwrite=True, checksum=True)
-    if form == "gzip":
-        path = tmp_path / "image.fits.gz"
-        path.write_bytes(gzip.compress((crowded / "image.fits").read_bytes(), 1))
     copied = {"inject": InjectSettings(share=0.5), "negate": NegateSettings(share=1)}
-    settings = SETTINGS.model_copy(update={"fits": FITS, **copied})
-    source = Source(str(path), (("mask", str(crowded / "mask.fits")),))
-    key = probe(source, settings)
-    whole = search_exposure(source, key, None, None, tmp_path / "whole", settings)
+    return SETTINGS.model_copy(update={"fits": FITS, **copied})
+
+
+def test_an_image_done_in_bands_gives_the_bytes_of_one_done_whole(crowded, tmp_path, monkeypatch, steady):
+    """Ids, order, all columns; whatever lies across a border is neither lost nor doubled."""
+    source = Source(str(crowded / "image.fits"), (("mask", str(crowded / "mask.fits")),))
+    key = probe(source, steady)
+    whole = search_exposure(source, key, None, None, tmp_path / "whole", steady)
     of_bands(monkeypatch)
-    bands = search_exposure(source, key, None, None, tmp_path / "bands", settings)
+    bands = search_exposure(source, key, None, None, tmp_path / "bands", steady)
     assert bands.stored.info == whole.stored.info
     assert bands.datasets == whole.datasets
     for record in whole.datasets.values():
@@ -136,12 +140,27 @@ def test_an_image_done_in_bands_gives_the_bytes_of_one_done_whole(crowded, tmp_p
     assert (bands.causes, bands.windows) == (whole.causes, whole.windows)
     table = CatalogStore(tmp_path / "bands").read(DIA_SOURCE, key)
     assert "satellite" in table["trailClass"].to_pylist()
-    opened = [TileStore.open(tile_path(tmp_path / name, key)) for name in ("whole", "bands")]
-    for plane in opened[0].planes:
-        np.testing.assert_array_equal(opened[1].read_all(plane), opened[0].read_all(plane))
-    shards = [len(list((one.path / "difference" / "c").rglob("*"))) for one in opened]
-    assert shards[1] > shards[0]
-    assert list((tmp_path / "bands" / "staging").iterdir()) == []
+    stored_alike(tmp_path, key)
+
+
+@pytest.mark.parametrize("form", ["compressed", "gzip"])
+def test_a_compressed_image_is_stored_in_bands_as_it_is_whole(crowded, tmp_path, monkeypatch, steady, form):
+    """All that follows works on what is stored."""
+    path, plain = tmp_path / "image.fits", crowded / "image.fits"
+    if form == "compressed":
+        with fits.open(plain) as file:
+            packed = fits.CompImageHDU(file[0].data, file[0].header, quantize_level=16)
+        packed.writeto(path, checksum=True)
+    else:
+        path = tmp_path / "image.fits.gz"
+        path.write_bytes(gzip.compress(plain.read_bytes(), 1))
+    source = Source(str(path), (("mask", str(crowded / "mask.fits")),))
+    key = probe(source, steady)
+    whole = store_exposure(source, key, None, tmp_path / "whole", steady)
+    of_bands(monkeypatch)
+    bands = store_exposure(source, key, None, tmp_path / "bands", steady)
+    assert (bands.info, bands.sky) == (whole.info, whole.sky)
+    stored_alike(tmp_path, key)
 
 
 def test_more_hits_than_an_exposure_may_have_end_its_search(source, key, tmp_path, monkeypatch):

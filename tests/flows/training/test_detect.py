@@ -94,12 +94,13 @@ def test_calibrates_what_is_shipped(tmp_path, work):
 def test_learns_from_the_challenges_own_exposures(tmp_path, work):
     stacks = tmp_path / "stacks"
     simulate_night(SimulatedNight(find_preset("llnl", 12, (300, 330)), 5, 1, 3, stacks, form="npz"))
-    both = (*SMALL, Wanted("llnl", 1, 15, (300, 330)))
-    plan = replace(PLAN, train=both, verdict=both, validation=both, test=both)
+    stack = Wanted("llnl", 1, 15, (300, 330))
+    both = (*SMALL, stack)
+    plan = replace(PLAN, train=both, verdict=(*TWO, stack), validation=both, test=both)
     options = {"part": "verdict", "challenge": stacks}
     figures = train_detect(tmp_path / "out", work, "matched_filter", plan, 1, lambda line: None, **options)
     card = read_card("reliability", str(tmp_path / "out"))
-    assert card.training["exposures"] == {"validation": 2, "verdict": 2, "test": 2}
+    assert card.training["exposures"] == {"validation": 2, "verdict": 3, "test": 2}
     assert "the LLNL challenge's own" in card.training["data"]
     assert card.training["command"].endswith("--verdict-only --challenge FOLDER")
     assert figures["detections"].keys() >= {"ztf", "challenge"}

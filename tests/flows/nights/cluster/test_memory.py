@@ -298,7 +298,7 @@ def peak(night, *arguments):
     return max(seen)
 
 night(100, 2)  # loads and compiles
-nights = [peak(night, 1000, 4), peak(night, 60_000, 1)]
+nights = [peak(night, 1000, 4), peak(night, 120_000, 1)]
 history(50, 1000)
 print(json.dumps([*nights, peak(history, 200, 1000), peak(history, 1000, 1000)]))
 """
@@ -311,7 +311,7 @@ def test_a_night_and_a_history_grow_no_more_than_is_projected(tmp_path):
     assert run.returncode == 0, run.stderr
     little, much, short, long = json.loads(run.stdout)
     assert long - short <= HISTORY_ROW * 800_000 <= 3 * (long - short)
-    small, large = projected_patch_bytes((0, 0), 4000), projected_patch_bytes((0, 0), 60_000)
+    small, large = projected_patch_bytes((0, 0), 4000), projected_patch_bytes((0, 0), 120_000)
     assert little <= small
     assert much <= large
     assert much - little <= large - small <= 3 * (much - little)
