@@ -78,7 +78,7 @@ def single_thread() -> Iterator[None]:
 
 
 def _one_thread() -> None:
-    """Give this process one thread, of numba and torch too, whether they are loaded or will be: that takes seconds."""
+    """Set one thread for this process, numba and torch included, without loading these, which takes seconds."""
     end_with_parent()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"

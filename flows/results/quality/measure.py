@@ -306,7 +306,8 @@ def _faintest(psf: PsfModel, noise: float, correlation: Floats) -> float:
     """Return the flux of a point source of S/N 5."""
     reach = int(np.ceil(3 * psf.fwhm_px)) + 1
     squared = np.square(np.arange(-reach, reach + 1.0))
-    profile = brightness(moffat_mixture(psf.fwhm_px, psf.beta), squared + squared[:, None]) / (2 * np.pi)  # in a px
+    # Each Gaussian of the mixture has the pixel's response: its value over 2 pi is the share of the flux in a pixel.
+    profile = brightness(moffat_mixture(psf.fwhm_px, psf.beta), squared + squared[:, None]) / (2 * np.pi)
     return 5 * filtered_noise(profile, noise, correlation) / float(np.sum(profile**2))
 
 
