@@ -1,5 +1,6 @@
 """Setting of all faults: a simulated night, and the result of an undisturbed run."""
 
+import math
 import os
 import subprocess
 import sys
@@ -28,7 +29,7 @@ BOTH_WAYS = (
 
 @dataclass(frozen=True)
 class Size:
-    """Size of a night, and time for which a store is down.
+    """Size of a night, and how long its store is disturbed.
 
     Attributes
     ----------
@@ -36,6 +37,10 @@ class Size:
         As in `flows.simulation.night.SimulatedNight` and `find_preset`.
     down_s
         Time for which the object store is down, s.
+    refused
+        Requests that it refuses, among other faults, until it is well again.
+    patience_s
+        After so long without what is waited for, something hangs, s.
     """
 
     visits: int
@@ -43,6 +48,8 @@ class Size:
     shape: tuple[int, int]
     streaks: int
     down_s: float
+    refused: float
+    patience_s: float
 
     @property
     def exposures(self) -> int:
@@ -50,8 +57,8 @@ class Size:
         return self.visits * self.detectors
 
 
-SMALL = Size(4, 2, (200, 210), 8, 5.0)
-LARGE = Size(16, 4, (300, 310), 12, 30.0)
+SMALL = Size(4, 2, (200, 210), 8, 5.0, 80, 300.0)
+LARGE = Size(16, 4, (300, 310), 12, 30.0, math.inf, 1800.0)
 
 VARIABLES = (4000.0, 5000.0)
 """Variable stars of a whole image of ZTF: about twenty on one of these, seen on each visit of their field."""

@@ -17,9 +17,6 @@ from benchmarks.faults.published import associated, differences, left_behind, pr
 from flows.storage.association_links import FILE
 
 POLL_S = 0.02
-PATIENCE_S = 1800.0
-"""After so long without what is waited for, something hangs, s."""
-
 ATTEMPTS = 3
 """How often a supervisor starts a command again."""
 
@@ -116,14 +113,15 @@ class Scene:
         NotHappened
             One has ended before, or it takes too long.
         """
-        end = time.monotonic() + PATIENCE_S
+        patience = self.lab.size.patience_s
+        end = time.monotonic() + patience
         while not condition():
             self._look()
             for command in commands:
                 if command.poll() is not None:
                     raise NotHappened(f"the command ended with {command.poll()} before: {self._said()}")
             if time.monotonic() > end:
-                raise NotHappened(f"waited {PATIENCE_S:.0f} s in vain: {self._said()}")
+                raise NotHappened(f"waited {patience:.0f} s in vain: {self._said()}")
             time.sleep(self.poll_s)
 
     def middle(self, command: psutil.Popen) -> None:

@@ -15,6 +15,7 @@ from flows.nights.cluster.local import local_cluster, local_memory, local_worker
 from flows.nights.cluster.memory import host_memory, tell_gpu_memory
 from flows.nights.cluster.security import security_of
 from flows.nights.cluster.slurm import queue_state, slurm_cluster
+from flows.nights.cluster.steady_clock import keep_steady
 from flows.nights.cluster.warm_up import warm
 from flows.nights.cluster.worker_check import WorkerTerms, admission, require_admitted
 from flows.pipeline.graph import OF_EXPOSURE
@@ -25,6 +26,8 @@ from flows.storage.object_store import configure
 from schemas.errors import Misconfigured, NightstrideError
 from schemas.settings import Settings
 from stages import PIPELINE
+
+keep_steady()  # in workers, too: each loads this module
 
 ANSWER_S = 60.0
 """How long a cluster that is there may take to have a worker, s."""
