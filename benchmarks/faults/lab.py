@@ -57,7 +57,7 @@ class Size:
         return self.visits * self.detectors
 
 
-SMALL = Size(4, 2, (200, 210), 8, 5.0, 80, 300.0)
+SMALL = Size(4, 2, (200, 210), 8, 5.0, 110, 300.0)
 LARGE = Size(16, 4, (300, 310), 12, 30.0, math.inf, 1800.0)
 
 VARIABLES = (4000.0, 5000.0)
