@@ -124,8 +124,11 @@ class Scene:
                 raise NotHappened(f"waited {patience:.0f} s in vain: {self._said()}")
             time.sleep(self.poll_s)
 
-    def middle(self, command: psutil.Popen) -> None:
-        """Wait for a moment in the middle of the work: a number of exposures stored, or finished; or of patches."""
+    def middle(self, command: psutil.Popen, finished: bool = False) -> None:
+        """Wait for a moment in the middle of the work: a number of exposures stored, or finished; or of patches.
+
+        With ``finished``, stored ones do not count.
+        """
         if self.part != "exposures":
             whole = self.lab.parts[self.part]
             wanted = self.rng.randint(1, whole // 2)
@@ -133,7 +136,7 @@ class Scene:
             self.evidence.append(f"with {wanted} of {whole} {self.part} done")
             return
         wanted = self.rng.randint(1, self.lab.size.exposures // 2)
-        stored = self.rng.random() < 0.5
+        stored = not finished and self.rng.random() < 0.5
         pattern = "tiles/*/*.zarr/zarr.json"
         self.until(lambda: (len(list(self.out.glob(pattern))) if stored else self.done()) >= wanted, command)
         self.evidence.append(f"with {wanted} of {self.lab.size.exposures} exposures {'stored' if stored else 'done'}")

@@ -38,11 +38,11 @@ def test_messages_are_sent_though_the_clock_is_set_between_them(clock, jump):
         line, connection = BatchedSend(interval="50ms"), Connection()
         line.start(connection)
         line.send("first")
-        while not connection.written:
-            await asyncio.sleep(0)
-        line.send("second")
-        clock[0] = jump
         async with asyncio.timeout(20):
+            while not connection.written:
+                await asyncio.sleep(0)
+            line.send("second")
+            clock[0] = jump
             while len(connection.written) < 2:
                 await asyncio.sleep(0.01)
         line.please_stop = True
