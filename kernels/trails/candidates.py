@@ -280,9 +280,10 @@ def _lines(
         near = _across(x, y, line) <= 0.75 * fwhm_px + 0.01 * np.minimum(length, 300)
         bright = snr >= _AS_BRIGHT * min(snr[a], snr[b])
         chosen = np.flatnonzero(near & bright & (_turned(angle, line.angle) <= allowed))
-        rivals = int((snr >= snr[chosen].min()).sum())
-        if _is_set(length[chosen], line) and _is_no_chance(allowed[chosen], rivals, line, fwhm_px, area_px):
-            sets.add(tuple(directed[i] for i in chosen))
+        if _is_set(length[chosen], line):  # which may leave out even the two that it goes through
+            rivals = int((snr >= snr[chosen].min()).sum())
+            if _is_no_chance(allowed[chosen], rivals, line, fwhm_px, area_px):
+                sets.add(tuple(directed[i] for i in chosen))
     return sorted(sets, key=lambda one: (-len(one), one))
 
 

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kernels.trails.candidates import (
@@ -212,6 +212,24 @@ def test_chance_makes_hardly_any():
 def test_nothing_gives_nothing():
     assert find_glint_trails([], FWHM_OF_GLINT_TRAIL, AREA) == []
     assert find_glint_trails(crowd(1, 0), FWHM_OF_GLINT_TRAIL, AREA) == []
+
+
+def beside(along, across, length, turn):
+    """Return a piece beside a line through (1500, 1500) at 34 degrees, off its direction by ``turn`` degrees."""
+    cosine, sine = math.cos(math.radians(34.0)), math.sin(math.radians(34.0))
+    x, y = 1500 + along * cosine - across * sine, 1500 + along * sine + across * cosine
+    return DetectedSegment(x, y, length, 34.0 + turn, 50.0)
+
+
+PIECES = st.builds(beside, st.floats(-1500, 1500), st.floats(-20, 20), st.floats(6, 2800), st.floats(-2, 2))
+
+
+@given(st.lists(PIECES, min_size=2, max_size=6))
+@example([beside(0.0, 0.0, 2744.0, 0.0), beside(-1240.0, -18.0, 136.0, 0.1)])
+def test_pieces_along_a_satellite_are_judged_however_they_lie(pieces):
+    """The line through a long trail and a piece beside its end may lie on neither."""
+    members = [i for one in find_glint_trails(pieces, FWHM, AREA) for i in one.members]
+    assert len(members) == len(set(members))
 
 
 def test_a_flood_is_bounded():
