@@ -9,12 +9,21 @@ from numpy.typing import NDArray
 from kernels.psf.gaussian_mixture import GaussianMixture
 from kernels.trails.geometry import DetectedSegment, between, core_radius, in_line, lies_on, overlap, union
 from kernels.trails.long_trail import erase_trail
-from kernels.trails.trail_ascent import brightest_point, evenness, refine_point, refine_trail, trail_snr
+from kernels.trails.trail_ascent import (
+    brightest_part,
+    brightest_point,
+    evenness,
+    refine_point,
+    refine_trail,
+    trail_snr,
+)
 from kernels.trails.trail_bank import TrailBank, best_trail, point_snr
 from kernels.trails.trail_model import trail_image
 
 _HALO = 0.02  # share of a trail that wings unlike the model's may leave within 4 FWHM
 _EVEN = 0.6  # share of a trail that must be bright
+_ENOUGH = 0.8  # of a line's S/N squared: a piece of it that has as much is the trail
+_BESIDE = np.float32(4.0)  # S/N of a pixel at which light beside the windows is clipped
 _ALIKE = 3.0  # of pieces of one trail, the brightness of one over the other's
 _RESIDUE = 0.1  # share of a trail that its imperfect subtraction may leave
 
@@ -67,6 +76,7 @@ def pursue_trails(
     lights: list[NDArray[np.float32] | None] = []
     for _ in range(limit):
         snr = point_snr(data, optics.bank)
+        snr = np.where(allowed, snr, np.minimum(snr, _BESIDE))  # a star there counts no more than a piece of a trail
         start = best_trail(snr, allowed, optics.bank)
         if start.snr < min_snr:
             break
@@ -84,11 +94,15 @@ def pursue_trails(
 
 
 def _refined(snr: NDArray[np.float32], start: DetectedSegment, optics: Optics) -> DetectedSegment:
-    """Refine a trail, or, if its light comes from a few spots, the brightest of these."""
-    trail = refine_trail(snr, optics.bank.lags, start)
-    if trail.length < 3 * optics.fwhm_px or evenness(snr, trail) >= _EVEN:
+    """Refine a trail; if its light comes from a few spots, the brightest of these, or if from a piece, that piece."""
+    lags = optics.bank.lags
+    trail = refine_trail(snr, lags, start)
+    if trail.length < 3 * optics.fwhm_px:
         return trail
-    return refine_point(snr, optics.bank.lags, brightest_point(snr, trail))
+    if evenness(snr, trail) < _EVEN:
+        return refine_point(snr, lags, brightest_point(snr, trail))
+    part = brightest_part(snr, lags, trail)
+    return refine_trail(snr, lags, part) if part.snr**2 >= _ENOUGH * trail.snr**2 else trail
 
 
 def trail_model(trail: DetectedSegment, shape: tuple[int, ...], optics: Optics) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from kernels.compiled import njit
 from kernels.trails.geometry import DetectedSegment, from_ends
 
+_PARTS = (0.0, 0.1, 0.2, 0.3, 0.4)  # lengths of pieces that a trail's light may come from, over its own
 _POINT_GAIN = 4.0  # what two more parameters, length and angle, must add to S/N squared
 
 
@@ -66,6 +67,21 @@ def brightest_point(snr: NDArray[np.float32], trail: DetectedSegment) -> Detecte
     values = _along(snr, points)
     i = int(values.argmax())
     return DetectedSegment(float(points[i, 0]), float(points[i, 1]), 0.0, trail.angle, float(values[i]))
+
+
+def brightest_part(snr: NDArray[np.float32], lags: NDArray[np.float64], trail: DetectedSegment) -> DetectedSegment:
+    """Return the piece of a trail with the highest S/N, a point or up to 0.4 of its length; arguments as above."""
+    points = trail.points(1.0)
+    step = trail.length / (len(points) - 1)
+    sums, found = np.concatenate([[0.0], np.cumsum(_along(snr, points))]), []
+    for steps in sorted({round(share * (len(points) - 1)) for share in _PARTS}):
+        mean = (sums[steps + 1 :] - sums[: -steps - 1]) / (steps + 1)
+        first, length = int(mean.argmax()), steps * step
+        cosine, sine = trail.direction
+        value = float(mean[first]) / line_noise(lags, length * cosine, length * sine)
+        x, y = (0.5 * (points[first] + points[first + steps])).tolist()
+        found.append(DetectedSegment(x, y, length, trail.angle, value))
+    return max(found, key=lambda one: one.snr)
 
 
 @njit(cache=True, nogil=True)
