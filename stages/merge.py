@@ -20,7 +20,7 @@ from kernels.trails.candidates import Candidate, assign_hits, group_hits, join_g
 from kernels.trails.geometry import DetectedSegment, distance, overlap
 from kernels.trails.geometry import Segment as Line
 from kernels.trails.long_trail import Frame, erase_trail, grow_trail
-from kernels.trails.matching_pursuit import Optics, pursue_trails
+from kernels.trails.matching_pursuit import Optics, Windows, pursue_trails
 from kernels.trails.satellites import Classified, classify_satellites, longest_asteroid, wing_radius
 from kernels.trails.scene import Scene
 from kernels.trails.trail_ascent import evenness
@@ -125,8 +125,8 @@ def merge(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     _refuse_flood(len(hits.row), most_hits(exposure.shape), "windows above the threshold", exposure)
     scene = _scene(inputs["difference"], inputs["mask"], exposure, context.allocate)
     scene, candidates, rest = _take_long(scene, hits)
-    for group in _pieces(rest):
-        candidates += _search_group(scene, group, settings.min_snr)
+    for piece, group in _pieces(rest):
+        candidates += _search_piece(scene, piece, group, settings.min_snr)
         _refuse_flood(len(candidates), settings.max_candidates, "candidates", exposure)
     doubtful = _doubtful(candidates, scene, inputs["mask"])
     joined = join_glints(candidates, doubtful, exposure.psf.fwhm_px, float(np.prod(exposure.shape)))
@@ -169,10 +169,13 @@ def _scene(
     return _Scene(frame, exposure.background, Optics(psf, fwhm, bank))
 
 
-def _pieces(hits: _Hits) -> list[_Hits]:
-    """Group the hits and cut large groups into cells."""
-    groups = _split(hits, group_hits(hits.row, hits.column, hits.steps(_LINK)))
-    return [piece for group in groups for piece in (_cells(group) if _is_large(group) else [group])]
+def _pieces(hits: _Hits) -> list[tuple[_Hits, _Hits]]:
+    """Return the groups of hits, large ones cut into cells, each piece with the group that it is of."""
+    return [(piece, group) for group in _groups(hits) for piece in (_cells(group) if _is_large(group) else [group])]
+
+
+def _groups(hits: _Hits) -> list[_Hits]:
+    return _split(hits, group_hits(hits.row, hits.column, hits.steps(_LINK)))
 
 
 def _split(hits: _Hits, label: NDArray[np.intp]) -> list[_Hits]:
@@ -189,8 +192,8 @@ def _is_large(hits: _Hits) -> bool:
     return max(int(np.ptp(hits.row)), int(np.ptp(hits.column))) >= hits.steps(_CELL)
 
 
-def _crop(scene: _Scene, hits: _Hits) -> tuple[Crop, NDArray[np.bool_]]:
-    """Return the pixels around a group of hits, and which of them lie inside its windows."""
+def _crop(scene: _Scene, hits: _Hits) -> Crop:
+    """Return the pixels around a group of hits."""
     half, margin = hits.claim // 2, scene.optics.bank.reach
     x, y = np.floor(hits.x).astype(int), np.floor(hits.y).astype(int)
     box = (
@@ -199,17 +202,21 @@ def _crop(scene: _Scene, hits: _Hits) -> tuple[Crop, NDArray[np.bool_]]:
         int(x.min()) - half - margin,
         int(x.max()) + half + margin + 2,
     )
-    crop = cut_crop(scene.frame.image, scene.frame.usable, scene.background, box)
-    allowed = np.zeros(crop.data.shape, np.bool_)
-    for px, py in zip(x - crop.x0, y - crop.y0, strict=True):
-        allowed[py - half + 1 : py + half + 1, px - half + 1 : px + half + 1] = True
-    return crop, allowed
+    return cut_crop(scene.frame.image, scene.frame.usable, scene.background, box)
+
+
+def _windows(crop: Crop, hits: _Hits) -> NDArray[np.bool_]:
+    """Return which pixels of a crop lie inside the windows of hits, wherever these lie."""
+    half, inside = hits.claim // 2, np.zeros(crop.data.shape, np.bool_)
+    for px, py in zip(np.floor(hits.x).astype(int) - crop.x0, np.floor(hits.y).astype(int) - crop.y0, strict=True):
+        inside[max(py - half + 1, 0) : max(py + half + 1, 0), max(px - half + 1, 0) : max(px + half + 1, 0)] = True
+    return inside
 
 
 def _take_long(scene: _Scene, hits: _Hits) -> tuple[_Scene, list[Candidate], _Hits]:
     """Find the trails that are longer than a cell, and make their pixels unusable; return also the hits left."""
     followed: list[_Followed] = []
-    for group in _split(hits, group_hits(hits.row, hits.column, hits.steps(_LINK))):
+    for group in _groups(hits):
         for cell in _cells(group) if _is_large(group) else []:
             followed += _seek_long(scene, cell, followed)
     long = [one for one in followed if one.is_trail]
@@ -225,7 +232,8 @@ def _take_long(scene: _Scene, hits: _Hits) -> tuple[_Scene, list[Candidate], _Hi
 def _seek_long(scene: _Scene, cell: _Hits, known: Sequence[_Followed]) -> list[_Followed]:
     """Follow the long trails that begin in a cell or cross it, none twice."""
     bank, fwhm = longest_only(scene.optics.bank), scene.frame.fwhm_px
-    crop, allowed = _crop(scene, cell)
+    crop = _crop(scene, cell)
+    allowed = _windows(crop, cell)
     snr = np.clip(point_snr(crop.data, bank), -_SEED_CLIP, _SEED_CLIP)
     rows, columns = (np.arange(size, dtype=float) for size in snr.shape)
     found: list[_Followed] = []
@@ -259,9 +267,11 @@ def _is_wing(trail: DetectedSegment, brighter: DetectedSegment, fwhm_px: float) 
     return trail.snr < 0.05 * brighter.snr and overlap(trail, brighter, 8 * fwhm_px) > 0.5
 
 
-def _search_group(scene: _Scene, hits: _Hits, min_snr: float) -> list[Candidate]:
-    crop, allowed = _crop(scene, hits)
-    found = pursue_trails(crop.data, crop.usable, allowed, scene.optics, min_snr, len(hits.row))
+def _search_piece(scene: _Scene, hits: _Hits, group: _Hits, min_snr: float) -> list[Candidate]:
+    """Search the windows of some hits, all of a group or some that are neighbours."""
+    crop = _crop(scene, hits)
+    windows = Windows(_windows(crop, hits), _windows(crop, group))
+    found = pursue_trails(crop.data, crop.usable, windows, scene.optics, min_snr, len(hits.row))
     trails = [_extended(scene, trail.shifted(crop.x0, crop.y0)) for trail in found]
     return _with_hits(trails, hits, assign_hits(hits.x, hits.y, hits.claim, trails))
 
@@ -314,7 +324,7 @@ def _table(classified: Sequence[Classified]) -> pa.Table:
 
 STAGE = Stage(
     name="merge",
-    version="6",
+    version="7",
     per="exposure",
     needs=(HIT, DIFFERENCE, MASK),
     gives=STREAK,

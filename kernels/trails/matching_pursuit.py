@@ -23,7 +23,7 @@ from kernels.trails.trail_model import trail_image
 _HALO = 0.02  # share of a trail that wings unlike the model's may leave within 4 FWHM
 _EVEN = 0.6  # share of a trail that must be bright
 _ENOUGH = 0.8  # of a line's S/N squared: a piece of it that has as much is the trail
-_BESIDE = np.float32(4.0)  # S/N of a pixel at which light beside the windows is clipped
+_BESIDE = np.float32(4.0)  # S/N of a pixel above which light beside the windows counts as hidden
 _ALIKE = 3.0  # of pieces of one trail, the brightness of one over the other's
 _RESIDUE = 0.1  # share of a trail that its imperfect subtraction may leave
 
@@ -36,10 +36,25 @@ class Optics(NamedTuple):
     bank: TrailBank
 
 
+class Windows(NamedTuple):
+    """Where to search, (ny, nx) bool each.
+
+    Attributes
+    ----------
+    centres
+        Where a trail's centre may lie; at least ``bank.reach`` px from the borders.
+    lit
+        Where bright light counts: a star elsewhere is none of what is sought.
+    """
+
+    centres: NDArray[np.bool_]
+    lit: NDArray[np.bool_]
+
+
 def pursue_trails(
     image: NDArray[np.float32],
     usable: NDArray[np.bool_],
-    allowed: NDArray[np.bool_],
+    windows: Windows,
     optics: Optics,
     min_snr: float,
     limit: int,
@@ -52,8 +67,8 @@ def pursue_trails(
         Background subtracted, pixel units.
     usable : (ny, nx) bool
         Pixels that count.
-    allowed : (ny, nx) bool
-        Where a trail's centre may lie; at least ``optics.bank.reach`` px from the borders.
+    windows
+        Where to search.
     optics
         PSF and filters.
     min_snr
@@ -76,8 +91,8 @@ def pursue_trails(
     lights: list[NDArray[np.float32] | None] = []
     for _ in range(limit):
         snr = point_snr(data, optics.bank)
-        snr = np.where(allowed, snr, np.minimum(snr, _BESIDE))  # a star there counts no more than a piece of a trail
-        start = best_trail(snr, allowed, optics.bank)
+        snr = np.where(windows.lit | (snr <= _BESIDE), snr, np.float32(0))
+        start = best_trail(snr, windows.centres, optics.bank)
         if start.snr < min_snr:
             break
         trail = _refined(snr, start, optics)

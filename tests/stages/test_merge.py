@@ -28,7 +28,7 @@ from schemas.pixels import MaskPlane, SearchGrid
 from schemas.settings import MergeSettings
 from schemas.stage import Context
 from stages import merge as merge_stage
-from stages.merge import STAGE, _crop, _extended, _is_wing, _pieces, _pixel_scale, _read_hits, _table
+from stages.merge import STAGE, _crop, _extended, _is_wing, _pieces, _pixel_scale, _read_hits, _table, _windows
 from tests.support.science_night import exposure as science_night_exposure
 
 WINDOW, STRIDE, SIGMA, SMOOTHING = 26, 7, 5.0, 0.6
@@ -280,8 +280,8 @@ def test_grid_is_that_of_the_search():
 )
 def test_hits_are_of_one_group_up_to_14_px_or_as_neighbours(stride, columns, groups):
     hits = _read_hits(hit_table([5] * len(columns), columns, [3.0] * len(columns)), SearchGrid(26, stride, 0, 26))
-    assert [group.column.tolist() for group in _pieces(hits)] == groups
-    assert [group.x.tolist() for group in _pieces(hits)] == [[12.5 + stride * n for n in group] for group in groups]
+    assert [group.column.tolist() for group, _ in _pieces(hits)] == groups
+    assert [group.x.tolist() for group, _ in _pieces(hits)] == [[12.5 + stride * n for n in group] for group in groups]
 
 
 def test_hits_without_a_grid_are_refused():
@@ -348,13 +348,14 @@ def test_groups_of_112_px_are_cut_and_smaller_ones_are_not(upright):
         line, none = np.arange(10, 11 + steps), np.full(steps + 1, 20)
         found = _pieces(hits_at(line, none) if upright else hits_at(none, line))
         assert len(found) == pieces
-        assert sum(len(piece.row) for piece in found) == steps + 1
+        assert sum(len(piece.row) for piece, _ in found) == steps + 1
+        assert all(len(group.row) == steps + 1 for _, group in found)
 
 
 @given(st.sets(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=150))
 def test_pieces_hold_every_hit_once_and_stay_smaller_than_112_px(places):
     rows, columns = np.array(sorted(places)).T
-    pieces = _pieces(hits_at(rows, columns))
+    pieces = [piece for piece, _ in _pieces(hits_at(rows, columns))]
     held = [(row, column) for piece in pieces for row, column in zip(piece.row, piece.column, strict=True)]
     assert sorted(held) == sorted(places)
     for piece in pieces:
@@ -428,7 +429,9 @@ def test_a_group_is_searched_in_its_windows_with_the_reach_of_the_templates_abou
     frame = SimpleNamespace(image=image, usable=np.ones(image.shape, bool))
     scene_ = SimpleNamespace(frame=frame, background=0.0, optics=SimpleNamespace(bank=SimpleNamespace(reach=9)))
     rows, columns = [3, 4, 6], [5, 2, 2]
-    crop, allowed = _crop(scene_, hits_at(rows, columns))
+    hits = hits_at(rows, columns)
+    crop = _crop(scene_, hits)
+    allowed = _windows(crop, hits)
     assert (crop.y0, crop.x0) == (7 * 3 - 10, 7 * 2 - 10)
     assert crop.data.shape == (26 + 7 * 3 + 20, 26 + 7 * 3 + 20)
     expected = np.zeros((160, 160), bool)

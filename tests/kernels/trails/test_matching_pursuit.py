@@ -7,7 +7,15 @@ from kernels.image.noise import filtered_noise
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails import matching_pursuit
 from kernels.trails.geometry import DetectedSegment, lies_on
-from kernels.trails.matching_pursuit import Optics, _bridged, _is_residue, _light, pursue_trails, trail_model
+from kernels.trails.matching_pursuit import (
+    Optics,
+    Windows,
+    _bridged,
+    _is_residue,
+    _light,
+    pursue_trails,
+    trail_model,
+)
 from kernels.trails.trail_ascent import trail_snr
 from kernels.trails.trail_bank import point_snr, trail_bank
 from kernels.trails.trail_model import trail_image
@@ -37,7 +45,7 @@ def pursue(image, usable=None, found_with=OPTICS, min_snr=5.0, limit=20):
     allowed = np.zeros(SHAPE, bool)
     allowed[45:105, 45:105] = True
     usable = np.ones(SHAPE, bool) if usable is None else usable
-    return pursue_trails(image, usable, allowed, found_with, min_snr, limit)
+    return pursue_trails(image, usable, Windows(allowed, allowed), found_with, min_snr, limit)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -85,7 +93,34 @@ def test_only_what_is_positive_counts():
 
 def test_bright_star_outside_does_not_draw_trails_towards_it():
     found = pursue(scene([(75.0, 75.0, 20.0, 120.0, 15.0), (118.0, 75.0, 0.0, 0.0, 400.0)], 4))
-    assert sorted(round(each.length / 10) for each in found) == [0, 2]
+    assert [round(each.length / 10) for each in found] == [2]
+
+
+@pytest.mark.parametrize("angle", [0.0, 40.0, 90.0])
+def test_bright_stars_outside_do_not_use_up_the_tries(angle):
+    """As many hits as trails to try, and brighter light about all of them."""
+    stars = [(75 + 36 * math.cos(turn), 75 + 36 * math.sin(turn), 0.0, 0.0, 300.0) for turn in (0.3, 1.9, 3.4, 5.1)]
+    image = scene([(75.0, 75.0, 4.0, angle, 12.0), *stars], 11)
+    allowed = np.zeros(SHAPE, bool)
+    allowed[60:91, 60:91] = True
+    found = pursue_trails(image, np.ones(SHAPE, bool), Windows(allowed, allowed), OPTICS, 5.0, 2)
+    assert min(math.hypot(one.x - 75, one.y - 75) for one in found) < 1.5
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_trail_with_faint_light_in_line_is_no_longer_for_it(seed):
+    """A line of 60 px has a higher S/N than the trail at its end, but most of its light is that trail's."""
+    theta = math.radians(25.0)
+    x, y = 75 + 30 * math.cos(theta), 75 + 30 * math.sin(theta)
+    found = pursue(scene([(75.0, 75.0, 8.0, 25.0, 11.0), (x, y, 50.0, 25.0, 3.5)], seed))
+    assert found[0].length < 20
+    assert math.hypot(found[0].x - 75, found[0].y - 75) < 4
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_an_even_trail_is_found_whole(seed):
+    (found,) = pursue(scene([(75.0, 75.0, 50.0, 30.0 * seed, 12.0)], seed + 40))
+    assert found.length == pytest.approx(50, abs=14)
 
 
 def test_trail_behind_a_mask_is_one():
