@@ -29,3 +29,11 @@ def test_the_psf_is_that_of_the_stars_and_that_of_a_template_says_nothing_of_how
     assert info.psf.source == plane
     assert info.psf.fwhm_px == pytest.approx(2.8, abs=0.1)
     assert (info.psf.variation is not None) == (info.psf.ellipticity_err > 0) == (plane == "science")
+
+
+@pytest.mark.parametrize("beside", ["", "science", "template"])
+def test_a_background_far_from_zero_is_in_doubt_unless_the_science_image_is_another(planes, beside):
+    difference, stars = planes
+    given = {"difference": difference + np.float32(40), "mask": np.zeros(SHAPE, np.uint16)}
+    info, _ = described(_raw(given | ({beside: stars} if beside else {}), ArrayFacts()))
+    assert ("high_background" in info.flags) == (beside != "science")

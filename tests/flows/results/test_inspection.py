@@ -35,6 +35,9 @@ def test_the_place_on_the_sky_is_told_as_it_is(cameras, name):
     assert found.value("pixel_scale") == pytest.approx(np.sqrt(abs(np.linalg.det(matrix))) * 3600, rel=1e-3)
     assert found.value("parity") == ("as on the sky" if np.linalg.det(matrix) < 0 else "mirrored")
     east, north = matrix @ [0.0, 1.0]
+    ny, nx = prepare(Source(str(camera.path)), Settings())[0].shape
+    centre = [float(part) for part in found.value("centre").split()]
+    assert centre == pytest.approx(wcs.all_pix2world([[(nx - 1) / 2, (ny - 1) / 2]], 0)[0], abs=2e-6)
     off = (found.value("orientation") - np.degrees(np.arctan2(east, north)) + 180) % 360 - 180
     assert off == pytest.approx(0, abs=0.2)
 
