@@ -12,9 +12,9 @@ from scipy.ndimage import maximum_filter
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.trail_bank import point_snr, trail_bank
 from kernels.trails.trail_model import trail_image
-from schemas.dia_source import HIT
+from schemas.dia_source import HIT, SearchCounts
 from schemas.exposure import ExposureInfo, PsfModel
-from schemas.pixels import MaskPlane
+from schemas.pixels import MaskPlane, SearchGrid
 from schemas.settings import MergeSettings
 from schemas.stage import Context
 from stages.merge import STAGE
@@ -56,9 +56,9 @@ def panel(trails, masked, seed):
         exposure_time_s=30, shape=image.shape, psf=PsfModel(fwhm_px=2.3), background=0.0, noise=5.0,
         source_uri="", source_sha256="",
     )  # fmt: skip
-    found = STAGE(
-        {"hit": hits, "difference": image, "mask": mask}, Context(exposure=info, settings=MergeSettings())
-    ).rows.to_pylist()
+    counts = SearchCounts(windows=peak.size, unscored=0, grid=SearchGrid(window=26, stride=STRIDE, claim=26))
+    context = Context(exposure=info, settings=MergeSettings(), numbers={HIT.name: counts})
+    found = STAGE({"hit": hits, "difference": image, "mask": mask}, context).rows.to_pylist()
     return image, mask, hits.to_pylist(), found
 
 
