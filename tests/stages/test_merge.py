@@ -443,6 +443,16 @@ def test_a_group_is_searched_in_its_windows_with_the_reach_of_the_templates_abou
     np.testing.assert_allclose(crop.data, image[11:78, 4:71] - np.median(image[11:78, 4:71]), atol=1e-5)
 
 
+@given(st.lists(st.tuples(st.integers(0, 24), st.integers(0, 24)), min_size=1, max_size=8))
+def test_windows_of_hits_anywhere_are_seen_as_far_as_they_reach_into_a_crop(places):
+    rows, columns = np.array(places).T
+    crop = SimpleNamespace(data=np.zeros((40, 50)), x0=60, y0=70)
+    whole = np.zeros((250, 250), bool)
+    for row, column in places:
+        whole[7 * row : 7 * row + 26, 7 * column : 7 * column + 26] = True
+    np.testing.assert_array_equal(_windows(crop, hits_at(rows, columns)), whole[70:110, 60:110])
+
+
 def test_more_than_30000_hits_are_a_flood():
     many = hit_table(np.arange(30_001) // 30, np.arange(30_001) % 30, np.zeros(30_001))
     with pytest.raises(BadInput, match=r"at least 30001 windows above the threshold, more than 30000"):
