@@ -70,14 +70,13 @@ def brightest_point(snr: NDArray[np.float32], trail: DetectedSegment) -> Detecte
 
 
 def brightest_part(snr: NDArray[np.float32], lags: NDArray[np.float64], trail: DetectedSegment) -> DetectedSegment:
-    """Return the piece of a trail with the highest S/N, a point or up to 0.4 of its length; arguments as above."""
-    points = trail.points(1.0)
-    step = trail.length / (len(points) - 1)
+    """Return the piece of a trail with the highest S/N, up to 0.4 of its length; arguments as in `refine_trail`."""
+    points, (cosine, sine) = trail.points(1.0), trail.direction
+    count = len(points) - 1
     sums, found = np.concatenate([[0.0], np.cumsum(_along(snr, points))]), []
-    for steps in sorted({round(share * (len(points) - 1)) for share in _PARTS}):
+    for steps in sorted({round(share * count) for share in _PARTS}):
         mean = (sums[steps + 1 :] - sums[: -steps - 1]) / (steps + 1)
-        first, length = int(mean.argmax()), steps * step
-        cosine, sine = trail.direction
+        first, length = int(mean.argmax()), steps * (trail.length / count)
         value = float(mean[first]) / line_noise(lags, length * cosine, length * sine)
         x, y = (0.5 * (points[first] + points[first + steps])).tolist()
         found.append(DetectedSegment(x, y, length, trail.angle, value))
