@@ -326,7 +326,7 @@ def _table(classified: Sequence[Classified]) -> pa.Table:
 
 STAGE = Stage(
     name="merge",
-    version="7",
+    version="8",
     per="exposure",
     needs=(HIT, DIFFERENCE, MASK),
     gives=STREAK,

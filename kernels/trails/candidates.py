@@ -280,11 +280,21 @@ def _lines(
         near = _across(x, y, line) <= 0.75 * fwhm_px + 0.01 * np.minimum(length, 300)
         bright = snr >= _AS_BRIGHT * min(snr[a], snr[b])
         chosen = np.flatnonzero(near & bright & (_turned(angle, line.angle) <= allowed))
+        chosen = chosen[_once(_along(x[chosen], y[chosen], line), length[chosen])]
         if _is_set(length[chosen], line):  # which may leave out even the two that it goes through
             rivals = int((snr >= snr[chosen].min()).sum())
             if _is_no_chance(allowed[chosen], rivals, line, fwhm_px, area_px):
                 sets.add(tuple(directed[i] for i in chosen))
     return sorted(sets, key=lambda one: (-len(one), one))
+
+
+def _once(along: NDArray[np.float64], length: NDArray[np.float64]) -> list[int]:
+    """Return which pieces of a line, the strongest first, do not repeat another: two groups of hits may see one."""
+    kept: list[int] = []
+    for i in range(len(along)):
+        if all(abs(along[i] - along[k]) > 0.5 * max(length[i], length[k]) for k in kept):
+            kept.append(i)
+    return kept
 
 
 def _is_no_chance(
@@ -347,12 +357,15 @@ def _across(x: NDArray[np.float64], y: NDArray[np.float64], line: DetectedSegmen
     return np.asarray(np.abs((y - line.y) * cosine - (x - line.x) * sine))
 
 
-def _on_line(point: DetectedSegment, line: DetectedSegment, fwhm_px: float) -> bool:
+def _along(x: NDArray[np.float64], y: NDArray[np.float64], line: DetectedSegment) -> NDArray[np.float64]:
     cosine, sine = line.direction
-    along = (point.x - line.x) * cosine + (point.y - line.y) * sine
-    return abs(along) <= 0.5 * line.length and bool(
-        _across(np.array([point.x]), np.array([point.y]), line)[0] <= 0.75 * fwhm_px
-    )
+    return np.asarray((x - line.x) * cosine + (y - line.y) * sine)
+
+
+def _on_line(point: DetectedSegment, line: DetectedSegment, fwhm_px: float) -> bool:
+    x, y = np.array([point.x]), np.array([point.y])
+    inside = np.abs(_along(x, y, line)) <= 0.5 * line.length
+    return bool((inside & (_across(x, y, line) <= 0.75 * fwhm_px))[0])
 
 
 def _through(pieces: Sequence[DetectedSegment]) -> DetectedSegment:

@@ -232,6 +232,12 @@ def test_pieces_along_a_satellite_are_judged_however_they_lie(pieces):
     assert len(members) == len(set(members))
 
 
+@pytest.mark.parametrize(("apart", "count"), [(0.0, 0), (9.9, 0), (10.1, 1)])
+def test_a_piece_that_two_groups_of_hits_saw_is_one_of_the_line(apart, count):
+    flashes = pieces((0.0, 20.0), (apart, 16.0), (200.0, 20.0))
+    assert len(find_glint_trails(flashes, 2.0, 4000.0**2)) == count
+
+
 def test_a_flood_is_bounded():
     assert len(find_glint_trails(crowd(3000, 1, (0, 2)), FWHM_OF_GLINT_TRAIL, AREA)) <= 2
 
