@@ -1,7 +1,7 @@
 """Order of all tests, and properties that do not depend on how fast the machine is.
 
 Files that take longest come first, so that no process of pytest-xdist is left alone with one. What starts servers or
-processes, and waits for them, is tried once more when it fails, and named in the summary.
+processes, and waits for them, is tried again when it fails, and named in the summary with what was wrong.
 """
 
 import gc
@@ -39,6 +39,11 @@ def pytest_collection_modifyitems(items):
     gc.collect()
     gc.freeze()  # what was imported stays: no collection has to look through it
     gc.enable()
+
+
+def pytest_terminal_summary(terminalreporter):
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.write_line(f"tried again: {report.nodeid}\n{report.longreprtext[-1500:]}\n")
 
 
 def start_numba():

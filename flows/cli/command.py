@@ -222,8 +222,14 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+_ENDED_WITHIN_S = 90
+"""From the signal to the end of the process, s, at most: an exception that is raised anywhere may leave a lock held,
+that of logging for one, for which the threads that are joined at the end wait for ever."""
+
+
 def _ended(number: int, _: Any) -> None:
     signal.signal(number, signal.SIG_DFL)
+    signal.alarm(_ENDED_WITHIN_S)
     logging.disable()
     if number == signal.SIGINT:
         raise KeyboardInterrupt

@@ -4,6 +4,8 @@ import json
 import logging
 import re
 import signal
+import subprocess
+import sys
 
 import pytest
 from typer.main import get_command
@@ -169,5 +171,27 @@ def test_a_signal_ends_a_command_by_its_own_hand_and_without_a_word(number):
         with pytest.raises(ValueError, match="another"), _ended_by_signals():
             raise ValueError("another")
     finally:
+        signal.alarm(0)
         logging.disable(logging.NOTSET)
     assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+HANGS = """
+import logging, signal, threading
+from flows.cli import command
+
+command._ENDED_WITHIN_S = 1
+with command._ended_by_signals():
+    logging._acquireLock()  # and no release, as where a signal is handled between it and the try that follows
+    waiting = threading.Thread(target=logging.getLogger, args=("another",))
+    waiting.start()
+    print("waits", flush=True)
+    signal.pause()
+"""
+
+
+def test_what_a_signal_leaves_hanging_is_killed():
+    with subprocess.Popen([sys.executable, "-c", HANGS], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "waits\n"
+        process.terminate()
+        assert process.wait(60) == -signal.SIGALRM
