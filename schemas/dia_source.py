@@ -71,15 +71,16 @@ row to row; a wider trail and a much wider one, less what its flux explains; one
 against the middle.
 """
 
-STATIC = ("log_static", "log_static_peak", "static_unknown")
+STATIC = ("log_static", "log_static_peak", "static_unknown", "log_left")
 """What the science image shows beneath a trail that the difference image does not; see `kernels.measure.surroundings`.
 
 Mean light, weighted by the trail, and the brightest pixel of its core, above the level around and in units of the
-difference image's noise, each as log1p and clipped at 0; and 1 where there is no science image to tell, or less than
-half of the trail is seen: then both are 0.
+difference image's noise, each as log1p and clipped at 0; 1 where there is no science image to tell, or less than half
+of the trail is seen: then the others are 0; log1p of the S/N that the trail would have if it were what the subtraction
+commonly leaves of that light, see `kernels.measure.star_residue`.
 """
 
-UNKNOWN = (0.0, 0.0, 1.0)
+UNKNOWN = (0.0, 0.0, 1.0, 0.0)
 """`STATIC` where there is nothing to tell by."""
 
 FEATURES = (

@@ -14,6 +14,7 @@ from kernels.measure.detection import Detection, confirmed_class, measure_candid
 from kernels.measure.photometry import ab_magnitude, njy_per_unit
 from kernels.measure.reliability import FittedTrail, candidate_stamps, feature_matrix
 from kernels.measure.surroundings import residual_features, static_light
+from kernels.measure.vetoes.crosstalk import crosstalk_ghosts
 from kernels.measure.vetoes.evidence import count_causes, refused
 from kernels.psf.flux_error import psf_flux_error, psf_length_error
 from kernels.psf.gaussian_mixture import moffat_mixture
@@ -198,18 +199,20 @@ def _scene(inputs: Mapping[str, Any], info: ExposureInfo, allocate: Callable[...
     scale = np.nan if variance is None else variance_scale(variance, usable, info.noise, info.noise_variation)
     if variance is not None and scale > 0:
         leave_weightless(usable, variance, info.noise**2 / scale)
+    noise = Noise(info.noise, np.array(info.noise_correlation), np.inf if info.gain is None else info.gain)
     return Scene(
         pixels=pixels,
         usable=usable,
         psf=moffat_mixture(info.psf.fwhm_px, info.psf.beta),
         fwhm_px=info.psf.fwhm_px,
-        noise=Noise(info.noise, np.array(info.noise_correlation), np.inf if info.gain is None else info.gain),
+        noise=noise,
         background=info.background,
         ellipticity_err=info.psf.ellipticity_err,
         psf_variation=info.psf.variation,
         noise_variation=info.noise_variation,
         variance=variance if scale > 0 else None,
         variance_scale=scale if scale > 0 else 1.0,
+        ghosts=crosstalk_ghosts(pixels, usable, info.background, noise, inputs.get(SCIENCE.name)),
     )
 
 
@@ -353,7 +356,7 @@ def _reliability(weights: Weights, settings: MeasureSettings) -> Any:
 
 STAGE = Stage(
     name="measure",
-    version="13",
+    version="14",
     per="exposure",
     needs=(STREAK, DIFFERENCE, MASK),
     optional=(SCIENCE, VARIANCE),

@@ -79,6 +79,12 @@ class TrainPlan:
 
 def subtracted_plan(seed: int) -> TrainPlan:
     """Return a plan of which half and more of each set is subtracted: by ZOGY or by convolution, of three cameras."""
+    subtracted = (
+        Wanted("ztf", 40, 40, subtract="mixed", lengths=MOVING),
+        Wanted("ztf", 8, 40, crowding=2, subtract="mixed", lengths=MOVING),
+        Wanted("decam", 6, 40, subtract="mixed", lengths=MOVING),
+        Wanted("rubin", 4, 40, subtract="mixed", lengths=MOVING),
+    )
     return TrainPlan(
         train=(
             Wanted("ztf", 8, 60),
@@ -91,14 +97,12 @@ def subtracted_plan(seed: int) -> TrainPlan:
             Wanted("rubin", 3, 60, subtract="mixed", lengths=MOVING),
         ),
         verdict=(
-            Wanted("ztf", 40, 40, subtract="mixed", lengths=MOVING),
-            Wanted("ztf", 8, 40, crowding=2, subtract="mixed", lengths=MOVING),
-            Wanted("decam", 6, 40, subtract="mixed", lengths=MOVING),
-            Wanted("rubin", 4, 40, subtract="mixed", lengths=MOVING),
+            *subtracted,
             Wanted("ztf", 12, 40),
             Wanted("llnl", 6, 40),
             Wanted("ztf", 16, 60, crowding=3),
             Wanted("llnl", 6, 60, crowding=3),
+            *subtracted,
         ),
         validation=(
             Wanted("ztf", 20),
@@ -113,6 +117,7 @@ def subtracted_plan(seed: int) -> TrainPlan:
             Wanted("ztf", 12, subtract="zogy", lengths=MOVING),
             Wanted("ztf", 12, subtract="convolution", lengths=MOVING),
         ),
+        judge=VerdictPlan(enough=100_000),
         seed=seed,
     )
 

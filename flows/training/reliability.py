@@ -44,6 +44,7 @@ from kernels.measure.reliability_net import (
     KindShares,
     VerdictNet,
     kind_shares,
+    of_columns,
     reliability_of,
 )
 from kernels.statistics.completeness import binomial_interval
@@ -202,7 +203,7 @@ def _calibrated(
         _threshold(validation, known, part, plan.false_per_image)
         for part in (scores[: len(known)], scores[len(known) :])
     )
-    kinds = None if judges.kinds is None else with_prior(judges.kinds, known)
+    kinds = None if judges.kinds is None else with_prior(judges.kinds, known, judges.columns)
     ranked = replace(judges, slope=slope, offset=offset, kinds=kinds)
     scored: list[ScoredCandidates] = []
     variants: dict[str, tuple[list[ScoredCandidates], float]] = {
@@ -217,7 +218,7 @@ def _calibrated(
         variants["without_science"][0].append(_scored(sky, list(map(without_science, own)), ranked, {}))
     figures = report_verdict(out, scored, variants, threshold)
     if kinds is not None:
-        figures["kinds"] = kind_figures([one for part in scored for one in part.examples], kinds, known)
+        figures["kinds"] = kind_figures([one for part in scored for one in part.examples], kinds, known, judges.columns)
     calibration: dict[str, Any] = {
         "kind": "logistic in the mean log odds of the ensemble, fitted on the validation exposures",
         "slope": slope,
@@ -304,7 +305,7 @@ def _card(detector: str, about: dict[str, Any], plan: VerdictPlan) -> ModelCard:
     return ModelCard(
         stage="reliability",
         name=search.name,
-        version=f"{search.name}-{search.version}/verdict-4",
+        version=f"{search.name}-{search.version}/verdict-5",
         sha256="0" * 64,
         input={
             "features": list(FEATURES),
@@ -313,6 +314,7 @@ def _card(detector: str, about: dict[str, Any], plan: VerdictPlan) -> ModelCard:
             "normalisation": "mean and scale of the features in the weights; stamps in units of the noise",
             "detector_sha256": search.sha256,
             "networks": plan.fit.networks,
+            "centred": True,
         },
         classes=("false", "real"),
         training=about,
@@ -335,11 +337,14 @@ def fit_kinds(learn: Sequence[Labelled]) -> KindShares:
     return KindShares(scaler.mean_, scaler.scale_, weight, bias, np.zeros(len(KINDS)))
 
 
-def with_prior(shares: KindShares, known: Sequence[Labelled]) -> KindShares:
-    """Return the shares with the frequencies of the kinds among some candidates as their prior."""
+def with_prior(shares: KindShares, known: Sequence[Labelled], columns: tuple[int, ...] | None = None) -> KindShares:
+    """Return the shares with the frequencies of the kinds among some candidates as their prior.
+
+    ``columns`` are the measurements that the shares are made of; None: all.
+    """
     features, kind = _real(known)
     even = shares._replace(shift=np.zeros(len(KINDS)))
-    return shares._replace(shift=_prior_shift(kind_shares(features, even), kind))
+    return shares._replace(shift=_prior_shift(kind_shares(of_columns(features, columns), even), kind))
 
 
 def _prior_shift(shares: NDArray[np.float64], kind: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -352,13 +357,16 @@ def _prior_shift(shares: NDArray[np.float64], kind: NDArray[np.int64]) -> NDArra
     return shift - shift[0]
 
 
-def kind_figures(scored: Sequence[Labelled], shares: KindShares, prior: Sequence[Labelled]) -> dict[str, Any]:
+def kind_figures(
+    scored: Sequence[Labelled], shares: KindShares, prior: Sequence[Labelled], columns: tuple[int, ...] | None = None
+) -> dict[str, Any]:
     """Return accuracy with interval, confusion matrix, calibration error, and the baseline, for the card.
 
+    ``columns`` are those of `with_prior`.
     The baseline calls a trail what was fitted with half of the FWHM or more, a point all else.
     """
     features, kind = _real(scored)
-    stated = kind_shares(features, shares)
+    stated = kind_shares(of_columns(features, columns), shares)
     right, fitted = stated.argmax(1) == kind, np.expm1(features[:, FEATURES.index("log_length")])
     frequency = np.bincount(_real(prior)[1], minlength=len(KINDS)) / max(len(_real(prior)[1]), 1)
     top = stated.max(1)

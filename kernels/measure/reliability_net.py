@@ -51,6 +51,11 @@ class KindShares(NamedTuple):
     shift: NDArray[np.float64]
 
 
+def of_columns(features: NDArray[np.float32], columns: tuple[int, ...] | None) -> NDArray[np.float32]:
+    """Return some measurements of candidates, (n, features) -> (n, len(columns)); None: all."""
+    return features if columns is None else np.ascontiguousarray(features[:, list(columns)])
+
+
 def kind_shares(features: NDArray[np.float32], of: KindShares) -> NDArray[np.float64]:
     """Return the probability of each of `KINDS` for candidates that are real, (n, features) -> (n, len(KINDS))."""
     standard = np.clip((features - of.mean) / of.scale, -FURTHEST, FURTHEST)
@@ -73,6 +78,8 @@ class VerdictNet:
         What is known of the weights.
     kinds
         What tells the kinds of light apart; weights of earlier versions have none.
+    columns
+        Of `FEATURES`, those that it has learnt from; None: all.
     """
 
     nets: tuple[VerdictCnn, ...]
@@ -81,6 +88,7 @@ class VerdictNet:
     offset: float
     card: ModelCard
     kinds: KindShares | None = None
+    columns: tuple[int, ...] | None = None
 
     def __call__(self, features: NDArray[np.float32], stamps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the probability of being real.
@@ -104,11 +112,11 @@ class VerdictNet:
         if self.kinds is None:
             return np.full((len(features), len(KINDS) + 1), np.nan)
         real = reliability[:, None].astype(np.float64)
-        return np.concatenate([real * kind_shares(features, self.kinds), 1 - real], axis=1)
+        return np.concatenate([real * kind_shares(of_columns(features, self.columns), self.kinds), 1 - real], axis=1)
 
     def log_odds(self, features: NDArray[np.float32], stamps: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the mean of the trees' log odds and of the networks' mean, before calibration, (n,)."""
-        count = len(features)
+        count, features = len(features), of_columns(features, self.columns)
         whole = -(-count // _BATCH) * _BATCH
         padded = [
             torch.from_numpy(np.concatenate([part, np.zeros((whole - count, *part.shape[1:]), np.float32)]))
@@ -140,11 +148,11 @@ def build_reliability(weights: Weights) -> VerdictNet:
     Raises
     ------
     Misconfigured
-        It was trained on other features than this version measures.
+        It was trained on features that this version does not measure.
     """
     card, arrays = weights.card, weights.arrays
     trained_on = tuple(card.input.get("features", ()))
-    if trained_on != FEATURES:
+    if not trained_on or not set(trained_on) <= set(FEATURES):
         raise Misconfigured(
             "other_features",
             f"{weights.location}.json",
@@ -154,11 +162,12 @@ def build_reliability(weights: Weights) -> VerdictNet:
     nets = []
     for n in range(int(card.input["networks"])):
         own = {name: value for name, value in arrays.items() if name.startswith(f"{n}.")}
-        net = VerdictCnn(len(FEATURES), int(card.input["stamps"][0]))
+        net = VerdictCnn(len(trained_on), int(card.input["stamps"][0]), bool(card.input.get("centred", False)))
         net.load_state_dict({name.split(".", 1)[1]: torch.from_numpy(value.copy()) for name, value in own.items()})
         nets.append(net.eval())
     trees = tree_ensemble({name.removeprefix(TREES): value for name, value in arrays.items() if name.startswith(TREES)})
     own = {name.removeprefix(SHARES): value for name, value in arrays.items() if name.startswith(SHARES)}
     kinds = KindShares(**own, shift=np.array(card.calibration.get("kind_shift", [0.0] * len(KINDS)))) if own else None
     slope, offset = float(card.calibration["slope"]), float(card.calibration["offset"])
-    return VerdictNet(tuple(nets), trees, slope, offset, card, kinds)
+    columns = None if trained_on == FEATURES else tuple(FEATURES.index(name) for name in trained_on)
+    return VerdictNet(tuple(nets), trees, slope, offset, card, kinds, columns)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.compiled import njit
+from kernels.measure.star_residue import share_left
 from kernels.trails.geometry import Footprint, Segment, stadium
 from kernels.trails.scene import Scene, trail_shape
 from kernels.trails.trail_fit import TrailFit
@@ -244,11 +245,14 @@ def static_light(scene: Scene, science: NDArray[np.float32] | None, segments: Se
         found = [UNKNOWN] * len(segments)
     else:
         scenes = scene.at_each([segment[:2] for segment in segments])
-        found = [_under(there, science, segment) for there, segment in zip(scenes, segments, strict=True)]
+        share = share_left(scene, science) if segments else 0.0
+        found = [_under(there, science, segment, share) for there, segment in zip(scenes, segments, strict=True)]
     return np.array(found, np.float32).reshape(-1, len(STATIC))
 
 
-def _under(scene: Scene, science: NDArray[np.float32], segment: Segment) -> tuple[float, float, float]:
+def _under(
+    scene: Scene, science: NDArray[np.float32], segment: Segment, share: float
+) -> tuple[float, float, float, float]:
     here = stadium(scene.shape, segment, _LIGHT_FWHM * scene.fwhm_px)
     shape, light = trail_shape(scene, here, segment), _light(scene, science, here)
     seen = np.isfinite(light)
@@ -257,8 +261,10 @@ def _under(scene: Scene, science: NDArray[np.float32], segment: Segment) -> tupl
     level = np.nanmedian(_light(scene, science, stadium(scene.shape, segment, _LEVEL_FWHM * scene.fwhm_px)))
     own = np.abs(scene.pixels[here.y, here.x] - scene.background)
     light, shape = ((light - level - _UNLIKE * own) / scene.noise.sigma)[seen], shape[seen]
-    mean, peak = (light * shape).sum() / shape.sum(), light[shape >= _STATIC_CORE * shape.max()].max()
-    return math.log1p(max(float(mean), 0.0)), math.log1p(max(float(peak), 0.0)), 0.0
+    under = max(float((light * shape).sum()), 0.0)
+    peak = max(float(light[shape >= _STATIC_CORE * shape.max()].max()), 0.0)
+    left = share * under / math.sqrt(float(np.square(shape).sum()))
+    return math.log1p(under / float(shape.sum())), math.log1p(peak), 0.0, math.log1p(left)
 
 
 def _light(scene: Scene, science: NDArray[np.float32], area: Footprint) -> NDArray[np.float64]:

@@ -38,6 +38,8 @@ class Scene(NamedTuple):
         Change of the PSF (see `psfs_at`) and of the noise over the image; None: the same everywhere.
     variance, variance_scale
         Plane of the variance of each pixel, (ny, nx), if there is one, and what takes it to the noise measured.
+    ghosts : (ny, nx) bool
+        Pixels that hold ghosts of saturated stars; None if the image shows none.
     """
 
     pixels: NDArray[np.float32]
@@ -51,6 +53,7 @@ class Scene(NamedTuple):
     noise_variation: Variation | None = None
     variance: NDArray[np.float32] | None = None
     variance_scale: float = 1.0
+    ghosts: NDArray[np.bool_] | None = None
 
     def at(self, x: float, y: float) -> "Scene":
         """Return the image with the PSF and the noise of a place, px."""

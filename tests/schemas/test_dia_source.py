@@ -94,7 +94,8 @@ def test_detections_are_published_and_known_by_their_ids():
 def test_features_are_in_the_order_that_models_were_trained_with():
     assert len(FEATURES) == len(set(FEATURES)) == 14 + len(CAUSES) + len(RESIDUALS) + len(STATIC)
     assert FEATURES[13 : 13 + len(CAUSES)] == tuple(f"{name}Evidence" for name, _, _ in CAUSES)
-    assert dict(zip(STATIC, UNKNOWN, strict=True)) == {"log_static": 0, "log_static_peak": 0, "static_unknown": 1}
+    assert STATIC == ("log_static", "log_static_peak", "static_unknown", "log_left")
+    assert UNKNOWN == (0, 0, 1, 0)
 
 
 def test_counts_of_one_grid_add_up_and_of_two_do_not():

@@ -201,12 +201,13 @@ def test_a_science_image_tells_of_the_stars_beneath():
     science = (given["difference"] + 400 + star).astype(np.float32)
     column = [FEATURES.index(name) for name in STATIC]
     found = describe(given | {"science": science}, known)
-    light, peak, unknown = found.features[:, column].T
+    light, peak, unknown, left = found.features[:, column].T
     on = np.hypot(found.table["x"].to_numpy() - x, found.table["y"].to_numpy() - y) < 3
     assert on.sum() == 1
     assert light[on].min() > 5 > 1 > light[~on].max()
     assert peak[on].min() > 5
     assert not unknown.any()
+    assert not left.any()  # of one star nothing is known of the subtraction
     blind = describe(given, known)
     assert blind.features[:, column].tolist() == [list(UNKNOWN)] * len(blind.features)
     others = [n for n in range(len(FEATURES)) if n not in column]

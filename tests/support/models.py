@@ -78,6 +78,7 @@ def write_verdict(folder, gain=0.0, offset=0.0, feature="log_snr", networks=1, t
     members = {f"{n}.{name}": value.numpy() for n in range(networks) for name, value in arrays.items()}
     members |= {f"{TREES}{name}": value for name, value in one_leaf(0.0)._asdict().items()}
     given = {"features": list(FEATURES), "stamps": [STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE], "networks": networks}
+    given["centred"] = True
     made = {"stage": "reliability", "input": given | known, "threshold": threshold}
     return write_model(folder, members, CARD | made | {"calibration": {"slope": 1.0, "offset": 0.0}})
 

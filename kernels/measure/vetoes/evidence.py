@@ -8,6 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kernels.compiled import njit
+from kernels.measure.vetoes.crosstalk import crosstalk_evidence
 from kernels.measure.vetoes.detector_defects import cosmic_ray_evidence, hot_column_evidence
 from kernels.measure.vetoes.star_lines import bleed_evidence, spike_evidence
 from kernels.measure.vetoes.subtraction import Lobes, dipole_evidence, edge_evidence
@@ -73,7 +74,7 @@ def weigh(scene: Scene, mask: NDArray[np.uint16], trail: Segment, flux: float, l
         dipole=dipole_evidence(light),
         cosmic_ray=cosmic_ray_evidence(scene, trail, flux, level),
         hot_column=hot_column_evidence(scene, trail),
-        ghost=ghost_evidence(scene, trail, flux),
+        ghost=max(ghost_evidence(scene, trail, flux), crosstalk_evidence(scene, trail)),
         edge=edge_evidence(scene, mask, trail),
     )
 

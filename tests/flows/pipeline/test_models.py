@@ -8,7 +8,7 @@ from flows.pipeline.weights import find_screen, read_card, read_weights, write_m
 from flows.training.candidate_set import candidate_card
 from kernels.image.search_image import Places, SearchImage
 from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
-from kernels.measure.reliability_net import TREES, build_reliability
+from kernels.measure.reliability_net import TREES, build_reliability, kind_shares
 from kernels.nets.candidate_nets import CandidateCnn, VerdictCnn
 from kernels.search.candidate_search import CANDIDATE_GRID
 from kernels.search.dense_search import DenseSearch, dense_grid
@@ -197,15 +197,16 @@ def test_a_detector_made_of_its_files_searches(tmp_path, kind):
         assert logits.max() == pytest.approx(2.5)
 
 
-def test_members_and_calibration_come_back(tmp_path):
+@pytest.mark.parametrize("known", [{"centred": True}, {}])
+def test_members_and_calibration_come_back(tmp_path, known):
     nets = []
     for seed in range(2):
         torch.manual_seed(seed)
-        nets.append(VerdictCnn(len(FEATURES_VERDICTS)).eval())
+        nets.append(VerdictCnn(len(FEATURES_VERDICTS), centred=bool(known)).eval())
     arrays = {f"{n}.{name}": value.numpy() for n, net in enumerate(nets) for name, value in net.state_dict().items()}
     arrays |= {f"{TREES}{name}": value for name, value in one_leaf(0.75)._asdict().items()}
     given = {"stage": "reliability", "input": {"features": list(FEATURES_VERDICTS)}, "threshold": 0.4}
-    given["input"] |= {"networks": 2, "stamps": [STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE]}
+    given["input"] |= {"networks": 2, "stamps": [STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE]} | known
     card = write_model(tmp_path, arrays, CARD | given | {"calibration": {"slope": 0.5, "offset": 1.5}})
     verdict = build_reliability(Weights(card, arrays))
     assert (verdict.slope, verdict.offset, verdict.card) == (0.5, 1.5, card)
@@ -217,6 +218,28 @@ def test_members_and_calibration_come_back(tmp_path):
     odds = (odds + 0.75) / 2
     np.testing.assert_allclose(verdict.log_odds(features, stamps), odds, atol=1e-5)
     np.testing.assert_array_equal(load_model("reliability", str(tmp_path))(features, stamps), verdict(features, stamps))
+
+
+def test_a_verdict_looks_at_the_measurements_that_it_has_learnt_from(tmp_path):
+    """In their own order, whatever is measured since."""
+    own, rng = (*FEATURES_VERDICTS[4:], FEATURES_VERDICTS[1]), np.random.default_rng(0)
+    net = VerdictCnn(len(own)).eval()
+    arrays = {f"0.{name}": value.numpy() for name, value in net.state_dict().items()}
+    arrays |= {f"{TREES}{name}": value for name, value in one_leaf(0.75)._asdict().items()}
+    kinds = {"mean": np.zeros(len(own)), "scale": np.ones(len(own)), "weight": rng.normal(size=(3, len(own)))}
+    arrays |= {f"kinds.{name}": value for name, value in (kinds | {"bias": np.zeros(3)}).items()}
+    given = {"features": list(own), "networks": 1, "stamps": [STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE], "centred": True}
+    known = {"stage": "reliability", "input": given, "threshold": 0.4}
+    card = write_model(tmp_path, arrays, CARD | known | {"calibration": {"slope": 1.0, "offset": 0.0}})
+    verdict = build_reliability(Weights(card, arrays))
+    features = rng.normal(size=(3, len(FEATURES_VERDICTS))).astype(np.float32)
+    stamps = rng.normal(size=(3, STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE)).astype(np.float32)
+    seen = features[:, [*range(4, len(FEATURES_VERDICTS)), 1]]
+    with torch.no_grad():
+        odds = (net(torch.from_numpy(stamps), torch.from_numpy(seen)).numpy() + 0.75) / 2
+    np.testing.assert_allclose(verdict.log_odds(features, stamps), odds, atol=1e-5)
+    shares = kind_shares(seen, verdict.kinds)
+    np.testing.assert_allclose(verdict.classes(features, np.ones(3))[:, :3], shares, atol=1e-6)
 
 
 def test_more_than_ten_members_are_told_apart(tmp_path):

@@ -102,8 +102,9 @@ def test_verdict_is_what_was_written(tmp_path):
     assert loaded.card == card
 
 
-def test_verdict_of_another_version_is_refused(tmp_path):
-    write_verdict(tmp_path, features=list(FEATURES[:-1]))
+@pytest.mark.parametrize("features", [[*FEATURES[:-1], "gone"], []])
+def test_verdict_of_another_version_is_refused(tmp_path, features):
+    write_verdict(tmp_path, features=features)
     with pytest.raises(Misconfigured, match=r"was trained on the features .* To fix, train it again"):
         load_model("reliability", str(tmp_path))
 

@@ -71,6 +71,16 @@ def test_they_tell_apart_as_well_as_a_joint_fit():
     assert np.trace(figures["confusion"]) / figures["candidates"] == pytest.approx(figures["accuracy"], abs=1e-4)
 
 
+def test_kinds_that_were_fitted_before_a_measurement_was_added_look_at_their_own():
+    learn, columns = [sky(n) for n in range(4)], tuple(range(len(FEATURES) - 1))
+    fitted = fit_kinds(learn)
+    fewer = fitted._replace(**{name: getattr(fitted, name)[..., :-1] for name in ("mean", "scale", "weight")})
+    cut = [replace(one, features=one.features[:, :-1]) for one in learn]
+    ready = with_prior(fewer, learn, columns)
+    np.testing.assert_array_equal(ready.shift, with_prior(fewer, cut).shift)
+    assert kind_figures(learn, ready, learn, columns) == kind_figures(cut, ready, cut)
+
+
 def test_a_kind_that_is_not_there_is_next_to_impossible():
     learn = [sky(n, (60, 200, 0)) for n in range(4)]
     shares = kind_shares(learn[0].features, with_prior(fit_kinds(learn), learn))

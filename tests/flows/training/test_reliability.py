@@ -36,7 +36,7 @@ def test_the_card_names_the_detector_and_loads(trained):
     card, detector = read_card("reliability", str(folder)), read_card("detect", str(folder))
     assert card.input["detector_sha256"] == detector.sha256
     assert (card.input["features"], card.input["networks"]) == (list(FEATURES), 2)
-    assert (card.name, card.version) == (detector.name, f"{detector.name}-{detector.version}/verdict-4")
+    assert (card.name, card.version) == (detector.name, f"{detector.name}-{detector.version}/verdict-5")
     assert card.metrics == figures
     assert card.calibration["expected_calibration_error"] == figures["calibration_error"]
     assert len(load_model("reliability", str(folder)).nets) == 2
@@ -222,4 +222,4 @@ def test_what_is_learnt_lacks_the_science_image_now_and_then(monkeypatch, tmp_pa
     assert judges.kinds == 3
     assert (card.threshold, card.sha256) == (0.0, "0" * 64)
     assert card.training == {"data": "x", "candidates_of": "the first 3 of 9 exposures"}
-    assert card.version.endswith("/verdict-4")
+    assert card.version.endswith("/verdict-5")

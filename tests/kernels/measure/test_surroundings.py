@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.pulls import correlated_noise
 from kernels.image.noise import Noise
+from kernels.measure.star_residue import share_left
 from kernels.measure.surroundings import blob_pixels, residual_features, sharpness, static_light
 from kernels.measure.vetoes.subtraction import lobes
 from kernels.psf.gaussian_mixture import moffat_mixture
@@ -248,7 +249,7 @@ def of_static_light(scene, science, segment):
 def test_what_came_into_the_light_by_itself_has_none_beneath(noise_static_light, segment, sky):
     difference = noise_static_light + light(2000, segment)
     found = of_static_light(scene_of(difference), difference + sky, segment)
-    assert found == {"log_static": 0.0, "log_static_peak": 0.0, "static_unknown": 0.0}
+    assert found == dict.fromkeys(STATIC, 0.0)
 
 
 def test_a_science_image_of_another_sharpness_and_scale_is_granted(noise_static_light):
@@ -421,7 +422,8 @@ def static_by_formula(scene, science, segment):
     seen = near & np.isfinite(reference)
     mean = (excess * shape)[seen].sum() / shape[seen].sum() / SIGMA_STATIC_LIGHT
     peak = excess[seen & (shape >= 0.3 * shape[seen].max())].max() / SIGMA_STATIC_LIGHT
-    return [math.log1p(max(mean, 0)), math.log1p(max(peak, 0)), 0.0]
+    left = share_left(scene, science) * (excess * shape)[seen].sum() / math.sqrt((shape[seen] ** 2).sum())
+    return [math.log1p(max(mean, 0)), math.log1p(max(peak, 0)), 0.0, math.log1p(max(left / SIGMA_STATIC_LIGHT, 0))]
 
 
 @pytest.mark.parametrize("segment", [POINT_STATIC_LIGHT, TRAIL_STATIC_LIGHT, Segment(3.0, 100.0, 9.0, 90.0)])
@@ -436,6 +438,16 @@ def test_static_light_is_that_of_its_formula(segment, noise_static_light):
         science[rng.random(SHAPE_STATIC_LIGHT) < 0.05] = np.nan
         found = static_light(difference, science, [segment])[0]
         np.testing.assert_allclose(found, static_by_formula(difference, science, segment), rtol=1e-4, atol=1e-5)
+
+
+def test_a_source_on_a_star_is_measured_by_what_is_left_of_other_stars(noise_static_light, monkeypatch):
+    """As faint as two hundredths of its star, where the subtraction leaves so much of each."""
+    monkeypatch.setattr("kernels.measure.star_residue._STARS", 1)
+    difference = noise_static_light + light(0.02 * 1e5, POINT_STATIC_LIGHT)
+    science = difference + light(1e5, POINT_STATIC_LIGHT)
+    found = of_static_light(scene_of(difference), science, POINT_STATIC_LIGHT)
+    unit = light(1, POINT_STATIC_LIGHT)
+    assert np.expm1(found["log_left"]) == pytest.approx(2e3 * math.sqrt((unit**2).sum()) / SIGMA_STATIC_LIGHT, rel=0.05)
 
 
 def test_half_of_a_trail_must_be_seen_to_tell_what_is_beneath(noise_static_light):

@@ -58,11 +58,15 @@ def dropped(net):
 
 
 def body(maps, weights, name, steps):
-    """Padded 3 x 3 convolutions with ReLU, and mean and maximum over what they give."""
+    """Padded 3 x 3 convolutions with ReLU."""
     for step in steps:
         maps = f.conv2d(maps, weights[f"{name}.{step}.weight"], weights[f"{name}.{step}.bias"], padding=1).relu()
         if step in POOLED[name]:
             maps = f.max_pool2d(maps, 2)
+    return maps
+
+
+def pooled(maps):
     return [maps.mean((2, 3)), maps.flatten(2).max(2).values]
 
 
@@ -88,7 +92,7 @@ def test_a_candidate_is_judged_by_the_layers_that_are_described():
     features[0, :4] = torch.tensor([40.0, -40, 5.5, -5.5]) * net.scale[:4] + net.mean[:4]
     shape = ((features - net.mean) / net.scale).clip(-5, 5)
     weights = net.state_dict()
-    joined = torch.cat([*body(cutouts, weights, "body", (0, 3, 5, 8)), shape], 1)
+    joined = torch.cat([*pooled(body(cutouts, weights, "body", (0, 3, 5, 8))), shape], 1)
     torch.testing.assert_close(net(cutouts, features), linear(joined, weights, (0, 3)))
     assert shapes(net) == {
         "body.0.weight": (16, 3, 3, 3), "body.3.weight": (16, 16, 3, 3), "body.5.weight": (32, 16, 3, 3),
@@ -97,10 +101,10 @@ def test_a_candidate_is_judged_by_the_layers_that_are_described():
     assert dropped(net) == [0.2]
 
 
-@pytest.mark.parametrize("pictures", [6, 7])
-def test_a_verdict_is_that_of_the_layers_that_are_described(pictures):
+@pytest.mark.parametrize(("pictures", "centred"), [(6, False), (7, False), (7, True)])
+def test_a_verdict_is_that_of_the_layers_that_are_described(pictures, centred):
     torch.manual_seed(4)
-    net = VerdictCnn(5, pictures).eval()
+    net = VerdictCnn(5, pictures, centred).eval()
     assert (net.mean == 0).all()
     assert (net.scale == 1).all()
     net.mean.copy_(torch.randn(5))
@@ -109,14 +113,18 @@ def test_a_verdict_is_that_of_the_layers_that_are_described(pictures):
     weights = net.state_dict()
     fine = body(stamps[:, [0, 1, 2, 3, 6][: pictures - 2]], weights, "fine", (0, 2, 5, 7, 10))
     coarse = body(stamps[:, 4:6], weights, "coarse", (0, 2, 5, 7, 10))
-    joined = torch.cat([(features - net.mean) / net.scale, *fine, *coarse], 1)
-    torch.testing.assert_close(net(stamps, features), linear(joined, weights, (0, 3, 5)))
+    parts = [(features - net.mean) / net.scale, *pooled(fine), *pooled(coarse)]
+    if centred:
+        trail = stamps[:, 2].clip(0).reshape(3, 8, 4, 8, 4).mean((2, 4))
+        light = torch.einsum("nchw,nhw->nc", fine, trail) / trail.sum((1, 2))[:, None]
+        parts += [light, coarse[:, :, [3, 3, 4, 4], [3, 4, 3, 4]].mean(2)]
+    torch.testing.assert_close(net(stamps, features), linear(torch.cat(parts, 1), weights, (0, 3, 5)))
     sizes = [(16, 16, 3, 3), (32, 16, 3, 3), (32, 32, 3, 3), (32, 32, 3, 3)]
     branches = {
         f"{name}.{step}.weight": size
         for name, first in (("fine", pictures - 2), ("coarse", 2))
         for step, size in zip((0, 2, 5, 7, 10), [(16, first, 3, 3), *sizes], strict=True)
     }
-    last = {"joined.0.weight": (64, 133), "joined.3.weight": (32, 64), "joined.5.weight": (1, 32)}
+    last = {"joined.0.weight": (64, 197 if centred else 133), "joined.3.weight": (32, 64), "joined.5.weight": (1, 32)}
     assert shapes(net) == branches | last
     assert dropped(net) == [0.2]
