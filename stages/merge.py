@@ -207,9 +207,10 @@ def _crop(scene: _Scene, hits: _Hits) -> Crop:
 
 def _windows(crop: Crop, hits: _Hits) -> NDArray[np.bool_]:
     """Return which pixels of a crop lie inside the windows of hits, wherever these lie."""
-    half, inside = hits.claim // 2, np.zeros(crop.data.shape, np.bool_)
+    half, (ny, nx) = hits.claim // 2, crop.data.shape
+    inside = np.zeros((ny, nx), np.bool_)
     x, y = np.floor(hits.x).astype(int) - crop.x0, np.floor(hits.y).astype(int) - crop.y0
-    near = (np.minimum(x, y) >= -half) & (x < inside.shape[1] + half) & (y < inside.shape[0] + half)
+    near = (np.minimum(x, y) >= -half) & (x < nx + half) & (y < ny + half)
     for px, py in zip(x[near], y[near], strict=True):
         inside[max(py - half + 1, 0) : py + half + 1, max(px - half + 1, 0) : px + half + 1] = True
     return inside
