@@ -67,10 +67,11 @@ class Logistic:
 
     @property
     def s50(self) -> float | None:
-        """Return the signal to noise at a completeness of 0.5; None if the curve never gets there."""
+        """Return the signal to noise at a completeness of 0.5; None if the curve never gets there, or beyond 1e300."""
         if self.ceiling <= 0.5:
             return None
-        return float(np.exp(self.centre - np.log(2 * self.ceiling - 1) / self.slope))
+        log_snr = self.centre - np.log(2 * self.ceiling - 1) / self.slope
+        return float(np.exp(log_snr)) if log_snr < np.log(1e300) else None
 
 
 def binomial_interval(found: int, n: int) -> tuple[float, float]:

@@ -251,12 +251,11 @@ def find_glint_trails(trails: Sequence[DetectedSegment], fwhm_px: float, area_px
     used: set[int] = set()
     for members in _lines(trails, directed, fwhm_px, area_px) + _rows(trails, points, area_px):
         if used.isdisjoint(members):
-            line = _through([trails[i] for i in members])
-            dark = line.length - sum(trails[i].length for i in members)
+            line, dark = _through([trails[i] for i in members]), _dark(trails, members)
             # One more flash may follow at either end.
             longer = line._replace(length=line.length + 2.4 * dark / (len(members) - 1))
             whole = (*members, *(i for i in points if i not in members and _on_line(trails[i], longer, fwhm_px)))
-            if dark > (1 - _FULL) * line.length:
+            if dark > 0:
                 flashes = tuple(i for i in whole if i not in used)
                 found.append(GlintTrail(_through([trails[i] for i in flashes]), flashes))
             used.update(whole)
@@ -280,12 +279,22 @@ def _lines(
         near = _across(x, y, line) <= 0.75 * fwhm_px + 0.01 * np.minimum(length, 300)
         bright = snr >= _AS_BRIGHT * min(snr[a], snr[b])
         chosen = np.flatnonzero(near & bright & (_turned(angle, line.angle) <= allowed))
-        chosen = chosen[_once(_along(x[chosen], y[chosen], line), length[chosen])]
-        if _is_set(length[chosen], line):  # which may leave out even the two that it goes through
-            rivals = int((snr >= snr[chosen].min()).sum())
-            if _is_no_chance(allowed[chosen], rivals, line, fwhm_px, area_px):
-                sets.add(tuple(directed[i] for i in chosen))
+        if not len(chosen):  # the line through a long trail and a piece beside its end may lie on neither
+            continue
+        distinct = chosen[_once(_along(x[chosen], y[chosen], line), length[chosen])]
+        flashes = distinct if _dark(trails, [directed[i] for i in chosen]) > 0 else chosen
+        rivals = int((snr >= snr[flashes].min()).sum())
+        if _is_set(length[flashes], line) and _is_no_chance(allowed[flashes], rivals, line, fwhm_px, area_px):
+            sets.add(tuple(directed[i] for i in chosen))
     return sorted(sets, key=lambda one: (-len(one), one))
+
+
+def _dark(trails: Sequence[DetectedSegment], members: Sequence[int]) -> float:
+    """Return the dark part of the line through some pieces, px; 0 where it is one trail in pieces."""
+    line = _through([trails[i] for i in members])
+    x, y, length, *_ = np.array([trails[i] for i in members]).T
+    dark = line.length - float(length[_once(_along(x, y, line), length)].sum())
+    return dark if dark > (1 - _FULL) * line.length else 0.0
 
 
 def _once(along: NDArray[np.float64], length: NDArray[np.float64]) -> list[int]:

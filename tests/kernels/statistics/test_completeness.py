@@ -105,6 +105,7 @@ def test_no_s50_where_the_data_do_not_define_it(snr, found):
 
 def test_a_curve_that_never_reaches_half_has_no_s50():
     assert Logistic(0.4, 5.0, 2.0).s50 is None
+    assert Logistic(0.5 + 1e-7, 2e-7, 3.0).s50 is None  # at a S/N beyond any number
 
 
 def test_a_step_is_found_where_it_is():

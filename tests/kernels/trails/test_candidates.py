@@ -238,6 +238,13 @@ def test_a_piece_that_two_groups_of_hits_saw_is_one_of_the_line(apart, count):
     assert len(find_glint_trails(flashes, 2.0, 4000.0**2)) == count
 
 
+def test_a_line_takes_both_of_a_piece_that_was_seen_twice():
+    """So that none is left for another line."""
+    flashes = [*pieces((0.0, 20.0), (100.0, 20.0), (200.0, 20.0)), *pieces((3.0, 19.0), (102.0, 19.0), (201.0, 19.0))]
+    (found,) = find_glint_trails(flashes, 2.0, 4000.0**2)
+    assert sorted(found.members) == list(range(6))
+
+
 def test_a_flood_is_bounded():
     assert len(find_glint_trails(crowd(3000, 1, (0, 2)), FWHM_OF_GLINT_TRAIL, AREA)) <= 2
 
