@@ -199,21 +199,20 @@ def _scene(inputs: Mapping[str, Any], info: ExposureInfo, allocate: Callable[...
     scale = np.nan if variance is None else variance_scale(variance, usable, info.noise, info.noise_variation)
     if variance is not None and scale > 0:
         leave_weightless(usable, variance, info.noise**2 / scale)
-    noise = Noise(info.noise, np.array(info.noise_correlation), np.inf if info.gain is None else info.gain)
-    return Scene(
+    scene = Scene(
         pixels=pixels,
         usable=usable,
         psf=moffat_mixture(info.psf.fwhm_px, info.psf.beta),
         fwhm_px=info.psf.fwhm_px,
-        noise=noise,
+        noise=Noise(info.noise, np.array(info.noise_correlation), np.inf if info.gain is None else info.gain),
         background=info.background,
         ellipticity_err=info.psf.ellipticity_err,
         psf_variation=info.psf.variation,
         noise_variation=info.noise_variation,
         variance=variance if scale > 0 else None,
         variance_scale=scale if scale > 0 else 1.0,
-        ghosts=crosstalk_ghosts(pixels, usable, info.background, noise, inputs.get(SCIENCE.name)),
     )
+    return scene._replace(ghosts=crosstalk_ghosts(scene, inputs.get(SCIENCE.name)))
 
 
 def _table(found: Sequence[Detection], streaks: pa.Table, info: ExposureInfo) -> pa.Table:

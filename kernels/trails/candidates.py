@@ -251,7 +251,8 @@ def find_glint_trails(trails: Sequence[DetectedSegment], fwhm_px: float, area_px
     used: set[int] = set()
     for members in _lines(trails, directed, fwhm_px, area_px) + _rows(trails, points, area_px):
         if used.isdisjoint(members):
-            line, dark = _through([trails[i] for i in members]), _dark(trails, members)
+            line = _through([trails[i] for i in members])
+            dark = _dark(trails, members, line)
             # One more flash may follow at either end.
             longer = line._replace(length=line.length + 2.4 * dark / (len(members) - 1))
             whole = (*members, *(i for i in points if i not in members and _on_line(trails[i], longer, fwhm_px)))
@@ -279,19 +280,19 @@ def _lines(
         near = _across(x, y, line) <= 0.75 * fwhm_px + 0.01 * np.minimum(length, 300)
         bright = snr >= _AS_BRIGHT * min(snr[a], snr[b])
         chosen = np.flatnonzero(near & bright & (_turned(angle, line.angle) <= allowed))
-        if not len(chosen):  # the line through a long trail and a piece beside its end may lie on neither
+        if len(chosen) < 2:  # the line through a long trail and a piece beside its end may lie on neither
             continue
+        members = [directed[i] for i in chosen]
         distinct = chosen[_once(_along(x[chosen], y[chosen], line), length[chosen])]
-        flashes = distinct if _dark(trails, [directed[i] for i in chosen]) > 0 else chosen
+        flashes = distinct if _dark(trails, members, _through([trails[i] for i in members])) > 0 else chosen
         rivals = int((snr >= snr[flashes].min()).sum())
         if _is_set(length[flashes], line) and _is_no_chance(allowed[flashes], rivals, line, fwhm_px, area_px):
-            sets.add(tuple(directed[i] for i in chosen))
+            sets.add(tuple(members))
     return sorted(sets, key=lambda one: (-len(one), one))
 
 
-def _dark(trails: Sequence[DetectedSegment], members: Sequence[int]) -> float:
+def _dark(trails: Sequence[DetectedSegment], members: Sequence[int], line: DetectedSegment) -> float:
     """Return the dark part of the line through some pieces, px; 0 where it is one trail in pieces."""
-    line = _through([trails[i] for i in members])
     x, y, length, *_ = np.array([trails[i] for i in members]).T
     dark = line.length - float(length[_once(_along(x, y, line), length)].sum())
     return dark if dark > (1 - _FULL) * line.length else 0.0

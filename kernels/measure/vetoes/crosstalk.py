@@ -5,7 +5,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.image.noise import Noise
 from kernels.trails.geometry import Segment, stadium
 from kernels.trails.scene import Scene
 
@@ -18,13 +17,7 @@ _WIDTH = 1.0  # px from the axis of a trail
 _EVIDENCE = 3.0  # for a trail that lies on a ghost throughout; half of it is enough to be refused
 
 
-def crosstalk_ghosts(
-    pixels: NDArray[np.float32],
-    usable: NDArray[np.bool_],
-    background: float,
-    noise: Noise,
-    science: NDArray[np.float32] | None,
-) -> NDArray[np.bool_] | None:
+def crosstalk_ghosts(scene: Scene, science: NDArray[np.float32] | None) -> NDArray[np.bool_] | None:
     """Return which pixels of a difference image hold ghosts of saturated stars and their bleeds.
 
     Two amplifiers that are read at the same time, towards opposite sides of a detector, disturb each other: what is
@@ -34,10 +27,8 @@ def crosstalk_ghosts(
 
     Parameters
     ----------
-    pixels, usable : (ny, nx)
-        Difference image, and which pixels count.
-    background, noise
-        Of the difference image, pixel units.
+    scene
+        Difference image with its noise.
     science : (ny, nx)
         Science image on the same pixels; may hold NaN. None if there is none.
 
@@ -50,7 +41,7 @@ def crosstalk_ghosts(
         return None
     full = float(np.nanmax(science, initial=0.0))
     mirrored = (science > _FULL * full)[:, ::-1]
-    light = (pixels[mirrored & usable] - background) / noise.sigma
+    light = (scene.pixels[mirrored & scene.usable] - scene.background) / scene.noise.sigma
     if len(light) < _LEAST:
         return None
     mean = float(np.clip(light, -_CLIP, _CLIP).mean())

@@ -24,9 +24,13 @@ def images(strength, mirror=True, bleeds=BLEEDS):
     return difference.astype(np.float32), science.astype(np.float32)
 
 
-def ghosts(difference, science, usable=None):
+def scene_of(difference, usable=None):
     usable = np.ones(SHAPE, bool) if usable is None else usable
-    return crosstalk_ghosts(difference, usable, LEVEL, NOISE, science)
+    return Scene(difference, usable, moffat_mixture(2.4, 3.0), 2.4, NOISE, LEVEL)
+
+
+def ghosts(difference, science, usable=None):
+    return crosstalk_ghosts(scene_of(difference, usable), science)
 
 
 @pytest.mark.parametrize("strength", [0.8, 1.5, 40.0])
@@ -60,7 +64,7 @@ def test_a_hundred_pixels_are_needed_to_tell():
 
 def test_nothing_tells_without_a_science_image_and_spoilt_pixels_do_not_count():
     difference, science = images(5.0)
-    assert crosstalk_ghosts(difference, np.ones(SHAPE, bool), LEVEL, NOISE, None) is None
+    assert ghosts(difference, None) is None
     assert ghosts(difference, np.full(SHAPE, np.nan, np.float32)) is None
     science[0, :50] = np.nan
     assert ghosts(difference, science).sum() == 3 * (40 + 80)
@@ -79,7 +83,7 @@ def test_nothing_tells_without_a_science_image_and_spoilt_pixels_do_not_count():
 )
 def test_the_evidence_is_the_share_of_a_trail_on_ghosts(trail, evidence):
     difference, science = images(1.5)
-    scene = Scene(difference, np.ones(SHAPE, bool), moffat_mixture(2.4, 3.0), 2.4, NOISE)
+    scene = scene_of(difference)
     assert crosstalk_evidence(scene, trail) == 0
     scene = scene._replace(ghosts=ghosts(difference, science))
     assert crosstalk_evidence(scene, trail) == pytest.approx(evidence, abs=0.15)
