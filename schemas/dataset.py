@@ -120,6 +120,7 @@ _NAMES = {
     "xOffset": "pos.cartesian.x;arith.diff",
     "yOffset": "pos.cartesian.y;arith.diff",
     "lengthOffset": "phys.angSize;arith.diff",
+    "clearance": "pos.angDistance",
     "angleOffset": "pos.posAng;arith.diff",
     "magAB": "phot.mag;em.opt",
     "magABLimit": "phot.mag;stat.max;em.opt",

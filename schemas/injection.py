@@ -11,11 +11,10 @@ MOST = 4096
 """Streaks in one exposure: what the 12 bits of the rank hold."""
 
 
-INJECTION = TableOf(
-    "injection",
+INJECTED = TableOf(
+    "injected",
     pa.schema(
         [
-            column("injectionId", pa.int64(), "", "Below 0: -1 - (visit (42 bits) | detector (9) | rank (12))."),
             column("visit", pa.int64(), "", "Visit whose pixels were copied."),
             column("detector", pa.int32(), "", "Its detector."),
             column("tile", pa.int32(), "", "Number of the copied tile, row by row from 0."),
@@ -38,10 +37,24 @@ INJECTION = TableOf(
             number("yOffset", "pix", "Measured less injected y."),
             number("lengthOffset", "pix", "Measured less injected length."),
             number("angleOffset", "deg", "Measured less injected angle, -90 to 90; says little of short trails."),
+            number("clearance", "pix", "Within this distance of its line the search would see both.", nullable=False),
         ]
     ),
     synthetic=True,
 )
+"""What was put into copies of tiles, wherever something else is."""
+
+INJECTION = TableOf(
+    "injection",
+    pa.schema(
+        [
+            column("injectionId", pa.int64(), "", "Below 0: -1 - (visit (42 bits) | detector (9) | rank (12))."),
+            *(field for field in INJECTED.schema if field.name != "clearance"),
+        ]
+    ),
+    synthetic=True,
+)
+"""What was put in clear of detections."""
 
 
 def injection_ids(visit: int, detector: int, count: int) -> NDArray[np.int64]:

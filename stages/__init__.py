@@ -9,6 +9,7 @@ REGISTRY = (
     "merge",
     "measure",
     "inject",
+    "choose_injected",
     "find_sources",
     "negate",
     "count_negated",

@@ -1,4 +1,4 @@
-"""Stage: synthetic streaks in copies of a few tiles, and which of them are recovered."""
+"""Stage: synthetic streaks in copies of a few tiles, and what the search makes of them."""
 
 import zlib
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from kernels.measure.photometry import ab_magnitude, njy_per_unit
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.psf.psf_shape import psf_at
 from kernels.statistics.matching import Targets, match_detections
-from kernels.trails.geometry import DetectedSegment, detected_segments
+from kernels.trails.geometry import DetectedSegment
 from kernels.trails.injection import (
     TrailStamp,
     add_light,
@@ -25,9 +25,8 @@ from kernels.trails.injection import (
     visible_stamp_share,
 )
 from schemas.dataset import DatasetError
-from schemas.dia_source import DIA_SOURCE, SEGMENT_COLUMNS
 from schemas.exposure import ExposureInfo
-from schemas.injection import INJECTION, injection_ids
+from schemas.injection import INJECTED
 from schemas.pixels import DIFFERENCE, MASK, SCIENCE, VARIANCE, SearchGrid
 from schemas.settings import InjectSettings
 from schemas.stage import Context, Search, Stage
@@ -52,39 +51,33 @@ def inject(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     Parameters
     ----------
     inputs
-        ``difference`` and ``mask`` of the whole exposure, and ``science`` if there is one, which are not changed;
-        ``dia_source``, of which the streaks keep clear.
+        ``difference`` and ``mask`` of the whole exposure, and ``science`` if there is one, which are not changed.
     context
         Its exposure, the section `InjectSettings`, and the pipeline's ``search``.
 
     Returns
     -------
     table
-        `INJECTION`, sorted by (y, x); without rows if no tile was drawn. Which tiles are copied, and what is put into
+        `INJECTED`, sorted by (y, x); without rows if no tile was drawn. Which tiles are copied, and what is put into
         them, follows from night, visit, detector and the settings alone: the same tiles are a part of those of a
-        larger share.
+        larger share. Some may lie beside what is there (`stages.choose_injected`).
 
     Raises
     ------
     DatasetError
         The exposure or the search is missing.
-    Misconfigured
-        There are more streaks than ids.
     """
     exposure, settings, search = context.exposure, context.settings, context.search
     if exposure is None or search is None:
         raise DatasetError("stage 'inject' needs an exposure and a search. To fix, give both in the context.")
-    known = detected_segments(*(inputs["dia_source"][name].to_pylist() for name in SEGMENT_COLUMNS))
     rows: list[dict[str, Any]] = []
     for tile, box, rng in drawn_tiles(exposure, settings.share, _PURPOSE):
         copy = copy_tile(inputs, tile, box, settings.length[1], exposure, search.grid)
-        injected = _put_in(copy, rng, known, settings, search.grid, exposure)
+        injected = _put_in(copy, rng, settings, search.grid, exposure)
         rows += _searched(copy, injected, exposure, search)
     rows.sort(key=lambda row: (row["y"], row["x"]))
-    ids = injection_ids(exposure.visit, exposure.detector, len(rows))
-    return pa.Table.from_pylist(
-        [row | {"injectionId": number} for row, number in zip(rows, ids.tolist(), strict=True)], INJECTION.schema
-    )
+    apart = clearance(search.grid, exposure.psf.fwhm_px)
+    return pa.Table.from_pylist([row | {"clearance": apart} for row in rows], INJECTED.schema)
 
 
 def _searched(
@@ -105,7 +98,6 @@ def _searched(
 def _put_in(
     copy: TileCopy,
     rng: np.random.Generator,
-    known: list[DetectedSegment],
     settings: Any,
     grid: SearchGrid,
     exposure: ExposureInfo,
@@ -114,9 +106,7 @@ def _put_in(
     usable, fwhm = usable_pixels(image, mask), exposure.psf.fwhm_px
     psf, correlation = moffat_mixture(fwhm, exposure.psf.beta), np.array(exposure.noise_correlation)
     varying, apart = exposure.psf.variation, clearance(grid, fwhm)
-    trails = draw_trails(
-        rng, _number(settings.streaks, copy.box), copy.box, settings.length, settings.snr, known, apart
-    )
+    trails = draw_trails(rng, _number(settings.streaks, copy.box), copy.box, settings.length, settings.snr, apart)
     injected, stamps = [], list[TrailStamp]()
     for trail in trails:
         here = trail.shifted(-copy.x0, -copy.y0)
@@ -194,11 +184,11 @@ def _outcome(
 
 STAGE = Stage(
     name="inject",
-    version="3",
+    version="4",
     per="exposure",
-    needs=(DIFFERENCE, MASK, DIA_SOURCE),
+    needs=(DIFFERENCE, MASK),
     optional=(SCIENCE, VARIANCE),
-    gives=INJECTION,
+    gives=INJECTED,
     run=inject,
     settings=InjectSettings,
     memory=copying_memory,

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -219,11 +219,12 @@ class ExposureRun:
         return worked(stored, item.record, left, searched, steps, whole)
 
     def _beside(self, path: Path, left: Left) -> list[asyncio.Future[Searched]]:
-        """Begin what needs nothing of the tiles, as a task of its own if several share an exposure."""
-        if self.tasks < 2 or self._apart or not left.beside:
+        """Begin what needs nothing of the tiles, as tasks of their own if several share an exposure."""
+        if self.tasks < 2 or self._apart:
             return []
         given = (path, self.settings, left.kept, self.out)
-        return [asyncio.ensure_future(self._submit("beside", _SEARCH, run_beside, *given))]
+        begun = (self._submit("beside", _SEARCH, run_beside, *given, names) for names in left.beside)
+        return [asyncio.ensure_future(one) for one in begun]
 
     async def _measured(
         self, path: Path, searched: Sequence[Searched], left: Left, beside: Sequence[asyncio.Future[Searched]]
@@ -356,14 +357,15 @@ def _begun(
     stored: Stored = submit("store", _STORE, store_exposure, *source, out, settings).result()
     left = left_of(stored, item.record, out, settings)
     parts = [submit("search", _SEARCH, search_tiles, path, part, settings) for part in shared_out(left.tiles, _PARTS)]
-    beside = []
-    if left.beside:
-        beside = [submit("beside", _BESIDE, run_beside, path, settings, left.kept, out)]
-        beside[0].add_done_callback(lambda _: searched())
-    found: list[Searched] = client.gather(parts)
+    begin = (submit("beside", _BESIDE, run_beside, path, settings, left.kept, out, names) for names in left.beside)
+    found: list[Searched] = client.gather(parts[:-1])
+    beside = list(islice(begin, 1))  # on the worker that has nothing left to search: tasks are given out at once
+    found += client.gather(parts[-1:])
     whole: list[Searched] = []
     if beside:
         measured = submit("measurement", _FINISH, measure_exposure, path, found, settings, left.kept, out)
+        beside += begin
+        beside[-1].add_done_callback(lambda _: searched())
         whole = client.gather([measured, *beside])
     given = (path, whole or found, stored.lineage, out, settings, left.kept, ())
     published = submit("finish", _FINISH, finish_exposure, *given).result()

@@ -144,8 +144,17 @@ def search_tiles(path: Path, tiles: Sequence[Tile], settings: Settings) -> Searc
     return Searched(found, timer.seconds())
 
 
-def run_beside(path: Path, settings: Settings, kept: Mapping[str, DatasetRecord], out: Path) -> Searched:
-    """Run the stages of a whole exposure that need nothing of its tiles' search; parameters as of `finish_exposure`.
+def run_beside(
+    path: Path, settings: Settings, kept: Mapping[str, DatasetRecord], out: Path, wanted: Collection[str]
+) -> Searched:
+    """Run stages of a whole exposure that need nothing of its tiles' search.
+
+    Parameters
+    ----------
+    path, settings, kept, out
+        As of `finish_exposure`.
+    wanted
+        What they are to make: one of `Left.beside`.
 
     Raises
     ------
@@ -155,7 +164,7 @@ def run_beside(path: Path, settings: Settings, kept: Mapping[str, DatasetRecord]
     timer = Timer()
     opened = TileStore.open(path)
     graph = remaining({*opened.planes, *file_paths(PIPELINE, settings)}, kept)
-    stages = graph.beside()
+    stages = [stage for stage in graph.at("exposure") if stage.gives.name in wanted]
     results = _of_exposure(stages, opened, {}, kept, out, settings, timer)
     return Searched({stage.gives.name: results[stage.gives.name] for stage in stages}, timer.seconds(), of_tiles=False)
 
@@ -184,7 +193,7 @@ def measure_exposure(
     timer = Timer()
     opened = TileStore.open(path)
     graph = remaining({*opened.planes, *file_paths(PIPELINE, settings)}, kept)
-    beside = {stage.gives.name for stage in graph.beside()}
+    beside = {stage.gives.name for part in graph.beside() for stage in part}
     apart = beside.union(*(following(graph.stages, name) for name in beside))
     stages = [stage for stage in graph.at("exposure") if stage.gives.name not in apart]
     results = _of_exposure(stages, opened, _of_tiles(graph, parts), kept, out, settings, timer)
@@ -345,10 +354,11 @@ class Left:
         return sum(tile.rows * tile.columns for tile in self.tiles)
 
     @property
-    def beside(self) -> frozenset[str]:
-        """Return what `run_beside` is to make: nothing where no tile is searched, or pixels would be handed on."""
-        tables = all(isinstance(stage.gives, TableOf) for stage in self.graph.at("exposure"))
-        return frozenset(stage.gives.name for stage in self.graph.beside()) if self.tiles and tables else frozenset()
+    def beside(self) -> tuple[frozenset[str], ...]:
+        """Return what calls of `run_beside` are to make: nothing where no tile is searched, or pixels are handed on."""
+        if not self.tiles or not all(isinstance(stage.gives, TableOf) for stage in self.graph.at("exposure")):
+            return ()
+        return tuple(frozenset(stage.gives.name for stage in part) for part in self.graph.beside())
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Patches of a night, and the night as a whole: tasks of workers that make what is known of what was seen."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -188,7 +188,7 @@ class _Night:
         for number, part in enumerate(one.of_association for one in patches):
             if not part.due:
                 continue
-            near, beside = division.about(number)
+            near, beside = self._about(division, number)
             around = {patches[one].key: patches[one].digests.keys() for one in near}
             read = made & {one.name for stage in part.graph.stages for one in (*stage.needs, *stage.optional)}
             there = {key: found[key].datasets for key in around}
@@ -202,6 +202,14 @@ class _Night:
                 continue
             files = {name: tuple(one[name].path for one in there.values() if name in one) for name in read}
             yield _Task(make_associated, part, (Around(beside, files),))
+
+    def _about(self, division: Division, number: int) -> tuple[list[int], tuple[int, ...]]:
+        """Return what is about a patch, told by the process beside this one, which knows the sky already, if it can."""
+        about = partial(division.about, number)
+        with suppress(Exception):
+            near, beside = self.call(about)
+            return near, beside
+        return about()
 
     def _whole(self, patched: Mapping[str, int]) -> StagesResult:
         """Return what became of the night as a whole."""

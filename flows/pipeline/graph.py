@@ -47,11 +47,24 @@ class Graph:
         consumed = {dataset.name for stage in self.at(level) for dataset in stage.needs}
         return tuple(stage for stage in self.at(level) if _is_product(stage) or stage.gives.name not in consumed)
 
-    def beside(self) -> tuple[Stage, ...]:
-        """Return the stages of an exposure that need nothing of those of its tiles, in order."""
+    def beside(self) -> tuple[tuple[Stage, ...], ...]:
+        """Return the stages of an exposure that need nothing of those of its tiles, in order.
+
+        Those that need nothing of each other are apart; those that search copies are together, and come last.
+        """
         made = {stage.gives.name for stage in self.at("tile")}
         after = made.union(*(following(self.stages, name) for name in made))
-        return tuple(stage for stage in self.at("exposure") if stage.gives.name not in after)
+        parts = list[tuple[Stage, ...]]()
+        for stage in (one for one in self.at("exposure") if one.gives.name not in after):
+            read = {dataset.name for dataset in (*stage.needs, *stage.optional)}
+            before = [
+                part
+                for part in parts
+                if any(one.gives.name in read or (one.searches and stage.searches) for one in part)
+            ]
+            parts = [part for part in parts if part not in before]
+            parts.append((*(one for part in before for one in part), stage))
+        return tuple(sorted(parts, key=lambda part: any(stage.searches for stage in part)))
 
     def towards(self, wanted: Collection[str], given: Collection[str] = ()) -> tuple[Stage, ...]:
         """Return the stages that have to run for some datasets, in order, where others are there already."""

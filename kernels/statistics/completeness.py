@@ -83,16 +83,16 @@ def binomial_interval(found: int, n: int) -> tuple[float, float]:
         Successes and trials.
     """
     tail = (1 - 0.95) / 2
-    low = float(scipy.stats.beta.ppf(tail, found, n - found + 1)) if found else 0.0
-    high = float(scipy.stats.beta.ppf(1 - tail, found + 1, n - found)) if found < n else 1.0
+    low = float(scipy.special.betaincinv(found, n - found + 1, tail)) if found else 0.0
+    high = float(scipy.special.betaincinv(found + 1, n - found, 1 - tail)) if found < n else 1.0
     return low, high
 
 
 def poisson_interval(n: int) -> tuple[float, float]:
     """Return the 95 % interval of the mean of which ``n`` events were seen (Garwood 1936, Biometrika 28, 437)."""
     tail = (1 - 0.95) / 2
-    low = float(scipy.stats.chi2.ppf(tail, 2 * n)) / 2 if n else 0.0
-    return low, float(scipy.stats.chi2.ppf(1 - tail, 2 * n + 2)) / 2
+    low = float(scipy.special.gammaincinv(n, tail)) if n else 0.0
+    return low, float(scipy.special.gammaincinv(n + 1, 1 - tail))
 
 
 def share_above(value: Floats, found: Bools, least: float) -> Share:
@@ -218,7 +218,7 @@ def half_point(brightness: NDArray[np.float64], found: NDArray[np.bool_]) -> Hal
     points = np.linspace(log.min(), log.max(), _POINTS)
     profile = _profile(points, *_binned(log, found))
     best = int(np.argmax(profile))
-    inside = np.flatnonzero(profile >= profile[best] - scipy.stats.chi2.ppf(0.95, 1) / 2)
+    inside = np.flatnonzero(profile >= profile[best] - scipy.special.gammaincinv(0.5, 0.95))
     low, high = int(inside[0]) - 1, int(inside[-1]) + 1
     if low < 0 or high >= _POINTS:
         return _nothing("its interval reaches beyond the streaks put in")

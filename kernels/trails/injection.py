@@ -1,7 +1,6 @@
 """Synthetic trails added to pixels, to measure how many a search recovers."""
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,10 +33,9 @@ def draw_trails(
     box: tuple[int, int, int, int],
     length: tuple[float, float],
     snr: tuple[float, float],
-    known: Sequence[DetectedSegment],
     clearance: float,
 ) -> list[DetectedSegment]:
-    """Draw trails whose centres lie in a box, clear of each other and of what is there.
+    """Draw trails whose centres lie in a box, clear of each other.
 
     Parameters
     ----------
@@ -49,8 +47,6 @@ def draw_trails(
         (y0, x0, y1, x1) of the pixels that may hold a centre, half open.
     length, snr
         Limits between which both are log-uniform, px and matched-filter S/N.
-    known
-        Sources that are there.
     clearance
         Least distance between any two lines, px.
     """
@@ -62,7 +58,7 @@ def draw_trails(
             x, y = rng.uniform(x0 - 0.5, x1 - 0.5), rng.uniform(y0 - 0.5, y1 - 0.5)
             trail = DetectedSegment(x, y, size, rng.uniform(0.0, 180.0), signal)
             across, up = trail.points(_STEP).T
-            if all(distance(across, up, other).min() >= clearance for other in (*known, *drawn)):
+            if all(distance(across, up, other).min() >= clearance for other in drawn):
                 drawn.append(trail)
                 break
     return drawn

@@ -9,7 +9,7 @@ from flows.pipeline.graph import resolve
 from schemas.dataset import TableOf
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured
-from schemas.injection import INJECTION
+from schemas.injection import INJECTED, INJECTION
 from schemas.negative import NEGATED, NEGATIVE
 from schemas.pixels import DIFFERENCE, MASK
 from schemas.stage import Stage
@@ -17,7 +17,7 @@ from stages import PIPELINE
 
 ROOT = Path(__file__).parents[2]
 READERS = {
-    "schemas.injection": {"stages/inject.py", "flows/results/evaluation/recovery.py"},
+    "schemas.injection": {"stages/inject.py", "stages/choose_injected.py", "flows/results/evaluation/recovery.py"},
     "schemas.negative": {"stages/negate.py", "stages/count_negated.py", "flows/results/quality/measure.py"},
 }
 """Who may know each dataset: it is made in the one, and added up in the other."""
@@ -29,10 +29,10 @@ def reads(stage):
 
 def test_no_stage_reads_synthetic_rows_directly_or_through_others():
     tainted = {stage.gives.name for stage in PIPELINE if isinstance(stage.gives, TableOf) and stage.gives.synthetic}
-    assert tainted == {INJECTION.name, NEGATED.name, NEGATIVE.name}
+    assert tainted == {INJECTED.name, INJECTION.name, NEGATED.name, NEGATIVE.name}
     while more := {s.gives.name for s in PIPELINE if {one.name for one in reads(s)} & tainted} - tainted:
         tainted |= more
-    assert tainted == {INJECTION.name, NEGATED.name, NEGATIVE.name}
+    assert tainted == {INJECTED.name, INJECTION.name, NEGATED.name, NEGATIVE.name}
 
 
 def test_a_run_with_a_stage_that_does_is_refused_before_any_work():

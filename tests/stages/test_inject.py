@@ -4,14 +4,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from kernels.image.tile_copy import cells
+from kernels.image.tile_copy import cells, clearance
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import DetectedSegment, distance
 from kernels.trails.trail_model import trail_image
 from schemas.dataset import DatasetError
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureInfo, PsfModel
-from schemas.injection import INJECTION
+from schemas.injection import INJECTED
 from schemas.pixels import MaskPlane, SearchGrid
 from schemas.settings import InjectSettings
 from schemas.stage import Context
@@ -56,7 +56,7 @@ def inputs():
     mask = np.zeros(SHAPE, np.uint16)
     mask[:, 600:620] = MaskPlane.BAD
     image[mask > 0] = np.nan
-    return {"difference": image, "mask": mask, "dia_source": sources(source(300.0, 900.0), source(800.0, 200.0))}
+    return {"difference": image, "mask": mask}
 
 
 def run(inputs, search=None, settings=ALL, **change):
@@ -118,13 +118,14 @@ def test_light_falls_on_the_science_image_too_and_on_nothing_else(inputs):
         assert np.nanmax(planes["science"] - science[place]) > 3 * NOISE
 
 
-def test_streaks_keep_clear_of_detections_and_of_each_other(inputs):
-    rows = run(inputs, settings=InjectSettings(share=1.0, streaks=20))[0].to_pylist()
+def test_streaks_keep_clear_of_each_other_and_tell_how_far(inputs):
+    table, search = run(inputs, settings=InjectSettings(share=1.0, streaks=20))
+    rows, apart = table.to_pylist(), clearance(search.grid, 2.2)
+    assert table["clearance"].to_pylist() == pytest.approx([apart] * len(rows))
     lines = [DetectedSegment(row["x"], row["y"], row["length"], row["angle"], 0.0) for row in rows]
-    known = [DetectedSegment(300.0, 900.0, 0.0, 0.0, 8.0), DetectedSegment(800.0, 200.0, 0.0, 0.0, 8.0)]
     for i, line in enumerate(lines):
         x, y = line.points(1.0).T
-        assert min(distance(x, y, other).min() for other in (*known, *lines[:i])) > 2 * 26
+        assert all(distance(x, y, other).min() > apart - 1.0 for other in lines[:i])
 
 
 def test_draws_depend_on_the_exposure_and_the_settings_alone(inputs):
@@ -140,7 +141,6 @@ def test_a_larger_share_holds_the_tiles_of_a_smaller_one():
     given = {
         "difference": np.random.default_rng(1).normal(0, 1, shape).astype(np.float32),
         "mask": np.zeros(shape, np.uint16),
-        "dia_source": sources(),
     }
     tables = {}
     for share in (0.0, 0.3, 0.7, 1.0):
@@ -157,11 +157,7 @@ def test_a_larger_share_holds_the_tiles_of_a_smaller_one():
 def test_copies_lie_on_the_grid_of_the_windows_and_hold_all_that_sees_a_streak():
     shape = (2100, 2100)
     y, x = np.indices(shape)
-    given = {
-        "difference": (y * 4096.0 + x).astype(np.float32),
-        "mask": np.zeros(shape, np.uint16),
-        "dia_source": sources(),
-    }
+    given = {"difference": (y * 4096.0 + x).astype(np.float32), "mask": np.zeros(shape, np.uint16)}
     search = Copies()
     exposure = EXPOSURE.model_copy(update={"shape": shape, "gain": None})
     rows = STAGE(given, Context(exposure, None, InjectSettings(share=1.0), {}, search)).rows.to_pylist()
@@ -203,11 +199,10 @@ def test_a_streak_is_recovered_by_a_report_within_its_reach_and_told_what_was_me
         assert table[name].null_count == len(rows) - 1
 
 
-def test_rows_are_sorted_with_ids_below_zero_and_say_what_they_are(inputs):
+def test_rows_are_sorted_and_say_what_they_are(inputs):
     table, _ = run(inputs)
     rows = table.to_pylist()
     assert [(row["y"], row["x"]) for row in rows] == sorted((row["y"], row["x"]) for row in rows)
-    assert [-1 - row["injectionId"] for row in rows] == [(7 << 21) | (3 << 12) | i for i in range(len(rows))]
     for row in rows:
         assert 6 <= row["snr"] <= 12
         assert 2 <= row["length"] <= 40
@@ -231,7 +226,7 @@ def test_a_hidden_streak_is_told_by_its_visible_share(inputs):
 
 def test_it_is_off_without_a_share(inputs):
     table, search = run(inputs, settings=InjectSettings(share=0))
-    assert table.equals(INJECTION.empty())
+    assert table.equals(INJECTED.empty())
     assert search.asked == []
 
 
@@ -244,7 +239,7 @@ def test_a_copy_reaches_as_far_as_its_windows_and_fits_see():
     shape = (2300, 2100)
     y, x = np.indices(shape)
     given = {
-        "difference": (y * 4096.0 + x).astype(np.float32), "mask": np.zeros(shape, np.uint16), "dia_source": sources()
+        "difference": (y * 4096.0 + x).astype(np.float32), "mask": np.zeros(shape, np.uint16)
     }  # fmt: skip
     for grid, settings in ((SearchGrid(), ALL), (SearchGrid(16, 4, 5, 14), InjectSettings(share=1.0, length=(1, 61)))):
         search = Copies()
@@ -262,15 +257,15 @@ def test_a_copy_reaches_as_far_as_its_windows_and_fits_see():
 def test_streaks_are_drawn_in_proportion_to_the_area_and_apart_by_all_that_is_seen(inputs, monkeypatch):
     asked = []
 
-    def draw(rng, number, box, length, snr, known, apart):
-        asked.append((number, apart, [one.snr for one in known]))
+    def draw(rng, number, box, length, snr, apart):
+        asked.append((number, apart))
         return []
 
     monkeypatch.setattr("stages.inject.draw_trails", draw)
     search = Copies()
     search.grid = SearchGrid(16, 4, 5, 14)
     run(inputs, search)
-    assert asked == [(round(10 * 1400 * 1100 / 1008**2), pytest.approx(16 + 2 * 5 + 14 + 8 * 2.2), [8.0, 8.0])]
+    assert asked == [(round(10 * 1400 * 1100 / 1008**2), pytest.approx(16 + 2 * 5 + 14 + 8 * 2.2))]
     assert [_number(16, (0, 0, side, 1008)) for side in (1008, 504, 2016, 1)] == [16, 8, 32, 1]
     assert _number(3, (100, 300, 604, 1308)) == 2  # half of the area
 

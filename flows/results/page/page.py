@@ -210,7 +210,11 @@ def _environment() -> Environment:
 
 
 def warm_up() -> None:
-    """Compile the templates, which takes as long as drawing a page of one exposure."""
+    """Load what else a page needs, and compile the templates: that takes as long as drawing one of one exposure."""
+    import pyarrow.acero  # noqa: F401
+    from PIL import Image
+
+    Image.preinit()
     for name in _environment().list_templates():
         _environment().get_template(name)
 

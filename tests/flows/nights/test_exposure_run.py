@@ -70,7 +70,8 @@ def search(log, fails, path, tiles, settings):
     return Searched({"hit": Result(HIT.empty(), SearchCounts(25, 1, SearchGrid(26, 7, 0, 26)))}, {"detect": 2.0})
 
 
-def beside(log, fails, path, settings, kept, out):
+def beside(log, fails, path, settings, kept, out, wanted):
+    assert wanted == {"injected", "negated"}
     number = attempts(log, "beside")
     if "beside" in fails and number <= fails["beside"][0]:
         raise fails["beside"][1]

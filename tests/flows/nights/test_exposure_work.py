@@ -265,7 +265,7 @@ def test_searches_every_window_once_and_publishes(source, key, tmp_path):
     assert stored.seconds.keys() == {"read", "inspect", "write tiles", "other"}
     assert tiles[0].seconds.keys() == {"read tiles", "detect", "other"}
     assert published.seconds.keys() == {
-        "read tiles", "merge", "measure", "inject", "negate", "count_negated", "publish", "other",
+        "read tiles", "merge", "measure", "inject", "choose_injected", "negate", "count_negated", "publish", "other",
     }  # fmt: skip
     backwards = finish_exposure(path, tiles[::-1], stored.lineage, tmp_path, SETTINGS)
     assert backwards.datasets == published.datasets
@@ -275,17 +275,17 @@ def test_what_is_made_beside_the_measurement_is_published_with_it_to_the_same_by
     stored = store_exposure(source, key, None, tmp_path, SETTINGS)
     path, left = tile_path(tmp_path, key), left_of(stored, None, tmp_path, SETTINGS)
     tiles = searched(path, stored.info.shape)
-    assert left.beside == {"negated"}
-    beside = run_beside(path, SETTINGS, left.kept, tmp_path)
+    assert left.beside == ({"injected", "negated"},)
+    beside = run_beside(path, SETTINGS, left.kept, tmp_path, *left.beside)
     measured = measure_exposure(path, tiles, SETTINGS, left.kept, tmp_path)
-    assert beside.results.keys() == {"negated"}
-    assert measured.results.keys() == {"dia_source", "injection"}
+    assert beside.results.keys() == {"injected", "negated"}
+    assert measured.results.keys() == {"dia_source"}
     assert not (tmp_path / "catalogs").exists()
     parts = finish_exposure(path, [measured, beside], stored.lineage, tmp_path, SETTINGS, left.kept)
     whole = finish_exposure(path, tiles, stored.lineage, tmp_path, SETTINGS)
     assert (parts.datasets, parts.causes) == (whole.datasets, whole.causes)
-    assert parts.seconds.keys() == {"count_negated", "publish", "other", "read tiles"}
-    assert left_of(stored, record_of(key, parts), tmp_path, SETTINGS).beside == frozenset()
+    assert parts.seconds.keys() == {"choose_injected", "count_negated", "publish", "other", "read tiles"}
+    assert left_of(stored, record_of(key, parts), tmp_path, SETTINGS).beside == ()
 
 
 def record_of(key, published):
@@ -312,7 +312,7 @@ def test_a_stage_may_need_what_is_made_beside_the_measurement_and_what_is_not_pu
     tiles = searched(path, stored.info.shape)
     measured = measure_exposure(path, tiles, SETTINGS, left.kept, tmp_path)
     assert {"streak", "hit"} <= measured.results.keys()
-    beside = run_beside(path, SETTINGS, left.kept, tmp_path)
+    beside = run_beside(path, SETTINGS, left.kept, tmp_path, *left.beside)
     parts = finish_exposure(path, [measured, beside], stored.lineage, tmp_path, SETTINGS)
     (row,) = CatalogStore(tmp_path).read(made, key).to_pylist()
     assert row["hits"] == len(hits_of(tiles)) > row["streaks"] > 0
@@ -351,10 +351,16 @@ def test_more_detections_than_allowed_are_a_flood_and_nothing_is_published(sourc
     assert not (tmp_path / "catalogs").exists()
 
 
-def test_synthetic_streaks_are_no_flood(source, key, tmp_path):
-    many = InjectSettings(share=1, streaks=64)
+@pytest.fixture
+def empty(write_ztf):
+    """Noise alone, where synthetic streaks have room."""
+    return Source(write_ztf())
+
+
+def test_synthetic_streaks_are_no_flood(empty, key, tmp_path):
+    many = InjectSettings(share=1, streaks=64, length=(1.0, 2.0))
     settings = SETTINGS.model_copy(update={"execution": ExecutionSettings(max_detections=1), "inject": many})
-    stored = store_exposure(source, key, None, tmp_path, settings)
+    stored = store_exposure(empty, key, None, tmp_path, settings)
     published = finish_exposure(
         tile_path(tmp_path, key), [search_all(stored, key, tmp_path)], stored.lineage, tmp_path, settings
     )
@@ -366,15 +372,15 @@ def search_all(stored, key, out):
     return search_tiles(tile_path(out, key), tiles, SETTINGS)
 
 
-def test_what_is_up_to_date_is_kept_and_what_only_it_needs_is_not_run(source, key, tmp_path):
-    stored = store_exposure(source, key, None, tmp_path, SETTINGS)
+def test_what_is_up_to_date_is_kept_and_what_only_it_needs_is_not_run(empty, key, tmp_path):
+    stored = store_exposure(empty, key, None, tmp_path, SETTINGS)
     path = tile_path(tmp_path, key)
     first = finish_exposure(path, [search_all(stored, key, tmp_path)], stored.lineage, tmp_path, SETTINGS)
-    changed = SETTINGS.model_copy(update={"inject": InjectSettings(share=1)})
-    again = store_exposure(source, key, stored.info.source_sha256, tmp_path, changed)
+    changed = SETTINGS.model_copy(update={"inject": InjectSettings(share=1, streaks=64)})
+    again = store_exposure(empty, key, stored.info.source_sha256, tmp_path, changed)
     kept = {name: first.datasets[name] for name in ("dia_source", "negative")}
     second = finish_exposure(path, [], again.lineage, tmp_path, changed, kept)
-    assert second.seconds.keys() == {"read tiles", "inject", "publish", "other"}
+    assert second.seconds.keys() == {"read tiles", "inject", "choose_injected", "publish", "other"}
     assert second.datasets["dia_source"] == first.datasets["dia_source"]
     assert second.datasets["injection"].digest == again.lineage.datasets["injection"]
     assert len(CatalogStore(tmp_path).read(INJECTION, key)) > 0

@@ -56,7 +56,7 @@ def test_every_exposure_is_searched_measured_and_published(uninterrupted):
     summary = RunSummary.model_validate(run.summary)
     assert set(summary.worker_seconds) == {
         "read", "inspect", "write tiles", "read tiles", "detect", "merge", "measure", "inject", "find_sources",
-        "negate", "count_negated", "publish", "other", "waiting",
+        "choose_injected", "negate", "count_negated", "publish", "other", "waiting",
     }  # fmt: skip
     assert set(summary.seconds) - set(summary.worker_seconds) == {*ELAPSED}
     assert sum(summary.worker_seconds.values()) == pytest.approx(2 * summary.seconds["search"], abs=0.01)

@@ -127,14 +127,14 @@ def test_spans_of_workers_are_children_of_those_of_the_flow(seen):
     assert {one.trace for one in seen.spans} == {line["trace"] for line in seen.lines if "task" in line}
     assert parents["run", None] == parents["nightly", "run"] == 1
     assert parents["visit", "nightly"] == VISITS
-    for name, parent, times in (("exposure", "visit", 1), ("store", "exposure", 1), ("beside", "exposure", 1),
+    for name, parent, times in (("exposure", "visit", 1), ("store", "exposure", 1), ("beside", "exposure", 2),
                                 ("measurement", "exposure", 1), ("finish", "exposure", 1)):  # fmt: skip
         assert parents[name, parent] == times * ALL
     assert parents["search", "exposure"] >= ALL
     for part, task in {
         "read": "store", "inspect": "store", "write tiles": "store", "detect": "search", "merge": "measurement",
-        "measure": "measurement", "inject": "measurement", "publish": "finish", "find_sources": "beside",
-        "negate": "beside",
+        "measure": "measurement", "inject": "beside", "publish": "finish", "find_sources": "beside",
+        "negate": "beside", "choose_injected": "finish",
     }.items():  # fmt: skip
         assert parents[part, task] >= ALL
         assert {pair for pair in parents if pair[0] == part} <= {

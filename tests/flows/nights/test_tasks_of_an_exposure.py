@@ -124,7 +124,7 @@ def test_copies_are_searched_where_networks_run(waits, resource, kept, steps):
     published = SimpleNamespace(datasets={})
     client = FakeClient(published, published)
     run = ExposureRun(client, None, settings, None, None)
-    left = SimpleNamespace(kept=dict.fromkeys(kept), beside={"negated"})
+    left = SimpleNamespace(kept=dict.fromkeys(kept), beside=({"negated"},))
     assert run._beside(None, left) == []  # one task does all but what networks do
     found = asyncio.run(run._finished(None, [], SimpleNamespace(lineage=None), left, []))
     assert [name for _, name, *_ in client.calls] == steps
@@ -133,33 +133,33 @@ def test_copies_are_searched_where_networks_run(waits, resource, kept, steps):
     assert client.calls[0][0][-1] == (module.SYNTHETIC if len(steps) == 2 else ())
 
 
-@pytest.mark.parametrize(("tasks", "resource", "names", "begun"), [
-    (2, None, {"negated"}, 1), (1, None, {"negated"}, 0), (2, None, set(), 0), (2, "GPU", {"negated"}, 0),
+@pytest.mark.parametrize(("tasks", "resource", "parts", "begun"), [
+    (2, None, ({"negated"},), 1), (2, None, ({"source"}, {"injected", "negated"}), 2), (1, None, ({"negated"},), 0),
+    (2, None, (), 0), (2, "GPU", ({"negated"},), 0),
 ])  # fmt: skip
-def test_what_needs_nothing_of_the_search_is_a_task_beside_it(waits, tasks, resource, names, begun):
+def test_what_needs_nothing_of_the_search_is_a_task_beside_it(waits, tasks, resource, parts, begun):
     settings = Settings(cluster=ClusterSettings(kind="address", address="tcp://h:1", inference_resource=resource))
-    measured, whole = object(), object()
-    client = FakeClient(whole, measured, SimpleNamespace(datasets={}))
+    measured, *whole = (object() for _ in range(1 + begun))
+    client = FakeClient(*whole, measured, SimpleNamespace(datasets={}))
     run = ExposureRun(client, None, settings, None, None, tasks)
-    left = SimpleNamespace(kept={}, beside=names)
+    left = SimpleNamespace(kept={}, beside=parts)
 
     async def finished():
         beside = run._beside("tiles", left)
         assert len(beside) == begun
-        if beside:
-            await beside[0]
+        await asyncio.gather(*beside)
         made = await run._measured("tiles", ["hits"], left, beside)
-        assert made == [measured, whole][: 2 * begun]
+        assert made == ([measured, *whole] if begun else [])
         if made:
             await run._finished("tiles", ["hits"], SimpleNamespace(lineage="l"), left, made)
 
     asyncio.run(finished())
-    assert [name for _, name, *_ in client.calls] == ["beside", "measurement", "finish"][: 3 * begun]
+    assert [name for _, name, *_ in client.calls] == [*["beside"] * begun, *["measurement", "finish"][: 2 * begun]]
     if begun:
-        before, middle, last = (call for call, *_ in client.calls)
-        assert before[1:] == ("tiles", settings, {}, None)
+        *before, middle, last = (call for call, *_ in client.calls)
+        assert [call[1:] for call in before] == [("tiles", settings, {}, None, part) for part in parts]
         assert middle[1:] == ("tiles", ["hits"], settings, {}, None)
-        assert last[1:] == ("tiles", [measured, whole], "l", None, settings, {}, ())
+        assert last[1:] == ("tiles", [measured, *whole], "l", None, settings, {}, ())
 
 
 def test_what_finishes_an_exposure_goes_before_what_begins_one():

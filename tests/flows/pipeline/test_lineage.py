@@ -138,9 +138,11 @@ def test_keeps_what_was_made_from_the_same_and_is_whole(record_up_to_date, tmp_p
 
 
 def test_runs_what_is_left():
-    assert names(remaining(PLANES, ())) == ["detect", "merge", "measure", "inject", "negate", "count_negated"]
-    assert names(remaining(PLANES, {"dia_source"})) == ["inject", "negate", "count_negated"]
-    assert names(remaining(PLANES, {"dia_source"}, {"negated"})) == ["inject", "count_negated"]
+    assert names(remaining(PLANES, ())) == [
+        "detect", "merge", "measure", "inject", "choose_injected", "negate", "count_negated",
+    ]  # fmt: skip
+    assert names(remaining(PLANES, {"dia_source"})) == ["inject", "choose_injected", "negate", "count_negated"]
+    assert names(remaining(PLANES, {"dia_source"}, {"injected", "negated"})) == ["choose_injected", "count_negated"]
     assert names(remaining(PLANES, {"injection", "negative"})) == ["detect", "merge", "measure"]
     assert names(remaining(PLANES, {"dia_source", "injection", "negative"})) == []
 
@@ -158,8 +160,13 @@ def changed(source=SOURCE_LINEAGE, sha256="pixels", models=MODELS_LINEAGE, **set
 
 
 def test_the_final_digest_is_over_all_that_is_published():
-    assert BASE.datasets.keys() == {"hit", "streak", "dia_source", "injection", "source", "negated", "negative"}
+    assert BASE.datasets.keys() == {
+        "hit", "streak", "dia_source", "injected", "injection", "source", "negated", "negative",
+    }  # fmt: skip
     assert BASE.final == digest(*(BASE.datasets[name] for name in ("dia_source", "injection", "source", "negative")))
+
+
+EVERYTHING = {"tiles", "hit", "streak", "dia_source", "injected", "injection", "source", "negated", "negative"}
 
 
 @pytest.mark.parametrize(
@@ -167,8 +174,8 @@ def test_the_final_digest_is_over_all_that_is_published():
     [
         ({}, set()),
         ({"execution": ExecutionSettings(workers=9, max_detections=5)}, set()),
-        ({"inject": InjectSettings(share=0.5)}, {"injection"}),
-        ({"inject": InjectSettings(share=0)}, {"injection"}),
+        ({"inject": InjectSettings(share=0.5)}, {"injected", "injection"}),
+        ({"inject": InjectSettings(share=0)}, {"injected", "injection"}),
         ({"negate": NegateSettings(share=1)}, {"negated", "negative"}),
         ({"measure": MeasureSettings(aperture_fwhm=3)}, {"dia_source", "injection", "negative"}),
         ({"merge": MergeSettings(min_snr=9)}, {"streak", "dia_source", "injection", "negative"}),
@@ -177,27 +184,27 @@ def test_the_final_digest_is_over_all_that_is_published():
         ({"models": MODELS_LINEAGE | {"detect": "d1"}}, {"hit", "streak", "dia_source", "injection", "negative"}),
         (
             {"tiles": TileSettings(codec="zstd")},
-            {"tiles", "hit", "streak", "dia_source", "injection", "source", "negated", "negative"},
+            EVERYTHING,
         ),
         (
             {"fits": KeywordMapping(checksum="ignore")},
-            {"tiles", "hit", "streak", "dia_source", "injection", "source", "negated", "negative"},
+            EVERYTHING,
         ),
         ({"find_sources": FindSourcesSettings(min_snr=7)}, {"source", "negative"}),
         ({"gather_objects": GatherObjectsSettings(match_fwhm=1)}, set()),
-        ({"sha256": "other"}, {"tiles", "hit", "streak", "dia_source", "injection", "source", "negated", "negative"}),
+        ({"sha256": "other"}, EVERYTHING),
         ({"source": Source("/moved/b.fits")}, set()),
         (
             {"source": Source("/night/a.fits", overrides=(("visit", "7"),))},
-            {"tiles", "hit", "streak", "dia_source", "injection", "source", "negated", "negative"},
+            EVERYTHING,
         ),
         (
             {"source": Source("/night/a.fits", siblings=(("mask", "b"),))},
-            {"tiles", "hit", "streak", "dia_source", "injection", "source", "negated", "negative"},
+            EVERYTHING,
         ),
         (
             {"source": Source("/night/a.fits", index=3)},
-            {"tiles", "hit", "streak", "dia_source", "injection", "source", "negated", "negative"},
+            EVERYTHING,
         ),
     ],
 )
