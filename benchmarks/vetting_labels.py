@@ -27,9 +27,9 @@ from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore
 from flows.training.candidates import (
-    brighter,
     described_candidates,
     label_candidates,
+    publishable,
     unless_flooded,
     without_science,
 )
@@ -68,7 +68,7 @@ def main():
         said = labelled_candidates(labels, DETECTOR, workers, print)
         more = repeated(said, sum(int(one.known.sum()) for one in learn), LABEL_SHARE)
         taught = learn_verdict(DETECTOR, learn + more, PLAN, {}, SEED, print)
-        found = [brighter(one, NOISE_ALONE) for (one,) in searched(other, workers, wrong_psf=False)]
+        found = [publishable(one, NOISE_ALONE) for (one,) in searched(other, workers, wrong_psf=False)]
         print(measured_with([f"detect/{DETECTOR}"]), machine(1), compare(found, base, taught), sep="\n\n")
 
 
@@ -115,7 +115,7 @@ def described(example):
     found = described_candidates(example, DETECTOR)
     keep = found.table["snr"].to_numpy() >= NOISE_ALONE
     places = np.stack([found.table[name].to_numpy() for name in ("x", "y")], axis=1)[keep]
-    return places.tolist(), brighter(label_candidates(found, example.truth), NOISE_ALONE)
+    return places.tolist(), publishable(label_candidates(found, example.truth), NOISE_ALONE)
 
 
 def compare(found, base, taught):

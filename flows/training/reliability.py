@@ -18,8 +18,8 @@ from flows.pipeline.weights import read_card, write_model
 from flows.runtime.parallel import map_in_processes
 from flows.training.candidates import (
     Labelled,
-    brighter,
     candidate_threshold,
+    publishable,
     unless_flooded,
     without_science,
 )
@@ -193,7 +193,7 @@ def _calibrated(
     out.mkdir(parents=True, exist_ok=True)
     pairs = find(sets.validation, wrong_psf=False)
     validation = [example for example, pair in zip(sets.validation, pairs, strict=True) if pair]
-    known = [brighter(one, plan.min_snr) for pair in pairs for one in pair]
+    known = [publishable(one, plan.min_snr) for pair in pairs for one in pair]
     chosen = known + [without_science(one) for one in known]
     odds = [_odds(judges, one) for one in chosen]
     asked = np.concatenate([one.known for one in chosen])
@@ -211,7 +211,7 @@ def _calibrated(
         "without_science": ([], blind),
     }
     for sky, examples in sets.test.items():
-        judged = ([brighter(one, plan.min_snr) for one in pair] for pair in find(examples) if pair)
+        judged = ([publishable(one, plan.min_snr) for one in pair] for pair in find(examples) if pair)
         own, wrong = zip(*judged, strict=True)
         scored.append(_scored(sky, own, ranked, {"summed logit": summed_logit} | dict(others)))
         variants["psf_misjudged"][0].append(_scored(sky, wrong, ranked, {}))

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from flows.storage.zarr_tiles import TileStore, write_exposure
 from flows.training.candidates import (
-    brighter,
     cached_detector,
     candidate_completeness,
     candidate_threshold,
@@ -17,6 +16,7 @@ from flows.training.candidates import (
     described_candidates,
     label_candidates,
     misjudged,
+    publishable,
     search_example,
     stamp_of,
     unless_flooded,
@@ -55,7 +55,7 @@ def labelled(positions):
     x, y, score = map(np.array, zip(*positions, strict=True))
     table = pa.table({"x": x, "y": y, "logitSum": score, "snr": np.full(len(x), 9.0), "trailClass": [""] * len(x)})
     features, stamps = (
-        np.zeros((len(x), 2), np.float32),
+        np.zeros((len(x), len(FEATURES)), np.float32),
         np.zeros((len(x), STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE), np.float32),
     )
     return label_candidates(Described(table, features, stamps), truth_table(ROWS))
@@ -191,7 +191,7 @@ def test_misjudged_psf_is_plausible_and_always_the_same(examples):
 
 def test_faint_candidates_can_be_left_out():
     one = labelled([(101.0, 100.0, 9.0), (300.0, 201.0, 8.0), (150.0, 150.0, 7.0)])
-    kept = brighter(replace(one, found_snr=np.array([5.0, 6.0, 7.0])), 5.5)
+    kept = publishable(replace(one, found_snr=np.array([5.0, 6.0, 7.0])), 5.5)
     np.testing.assert_array_equal(kept.features, one.features[1:])
     assert kept.found_snr.tolist() == [6.0, 7.0]
     np.testing.assert_array_equal(kept.label, one.label[1:])
@@ -242,8 +242,20 @@ GOLDEN_PSF = [-1.3196191100306676, 2.3946225865892474, 4684.0]
 def test_a_candidate_at_the_least_snr_is_kept():
     one = labelled([(101.0, 100.0, 9.0), (150.0, 150.0, 7.0)])
     one = replace(one, found_snr=np.array([5.0, 7.0], np.float32))
-    assert len(brighter(one, 5.0).label) == 2
-    assert len(brighter(one, np.nextafter(np.float32(5.0), 9)).label) == 1
+    assert len(publishable(one, 5.0).label) == 2
+    assert len(publishable(one, np.nextafter(np.float32(5.0), 9)).label) == 1
+
+
+@pytest.mark.parametrize("cause", ["bleed", "cosmicRay", "hotColumn", "ghost", "spike", "dipole", "edge"])
+def test_what_a_night_refuses_is_left_out_unless_it_has_a_class(cause):
+    """As `kernels.measure.vetoes.evidence.refused` does, of which a satellite is never."""
+    one = labelled([(float(x), 100.0, 9.0) for x in range(100, 104)])
+    features = one.features.copy()
+    features[:, FEATURES.index(f"{cause}Evidence")] = [0.0, 1.49, 1.5, 1.5]
+    one = replace(one, features=features, found_snr=np.full(4, 9.0), classed=np.array([False, False, False, True]))
+    kept = publishable(one, 5.0).features[:, FEATURES.index(f"{cause}Evidence")]
+    refusing = cause not in ("spike", "dipole", "edge")
+    np.testing.assert_array_equal(kept, np.float32([0.0, 1.49, 1.5] if refusing else [0.0, 1.49, 1.5, 1.5]))
 
 
 def test_which_candidates_have_no_science_image_is_decided_by_the_seed():

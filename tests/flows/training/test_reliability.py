@@ -6,7 +6,7 @@ import pytest
 from flows.pipeline.models import load_model
 from flows.pipeline.weights import read_card
 from flows.training import reliability
-from flows.training.candidates import brighter, candidate_threshold, candidates, without_science
+from flows.training.candidates import candidate_threshold, candidates, publishable, without_science
 from flows.training.examples import Example
 from flows.training.fits import TreeFit, calibrate
 from flows.training.reliability import Sets, VerdictPlan, calibrate_verdict, train_verdict
@@ -47,7 +47,7 @@ def test_the_threshold_leaves_the_wanted_number_of_false(trained, examples):
     folder, _ = trained
     net = load_model("reliability", str(folder))
     pairs = (candidates(example, str(folder), wrong_psf=False) for example in examples)
-    found = [brighter(one, PLAN.min_snr) for pair in pairs for one in pair]
+    found = [publishable(one, PLAN.min_snr) for pair in pairs for one in pair]
     assert len(found[0].label) > 0
     for science, each in ((True, found), (False, list(map(without_science, found)))):
         scores = [net(one.features, one.stamps.astype(np.float32)) for one in each]
@@ -155,7 +155,7 @@ def test_calibration_and_thresholds_are_those_of_the_validation_exposures(monkey
     def find(examples, wrong_psf=True):
         return [[known[int(one.store)]] * (2 if wrong_psf else 1) if one.store != "9" else [] for one in examples]
 
-    monkeypatch.setattr(reliability, "brighter", lambda one, least: {4.5: one}[least])
+    monkeypatch.setattr(reliability, "publishable", lambda one, least: {4.5: one}[least])
     monkeypatch.setattr(reliability, "replace", lambda one, slope, offset, kinds: Judge(slope, offset))
     monkeypatch.setattr(reliability, "_arrays", lambda judges: {})
     monkeypatch.setattr(reliability, "write_model", lambda out, arrays, card: written.append(card))
