@@ -19,7 +19,7 @@ from kernels.measure.vetoes.evidence import count_causes, refused
 from kernels.psf.flux_error import psf_flux_error, psf_length_error
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.sky.projection import celestial_wcs, sky_trails
-from kernels.trails.geometry import Segment, first_of_each
+from kernels.trails.geometry import DetectedSegment, first_of_each
 from kernels.trails.scene import Scene
 from schemas.dia_source import CAUSES, DIA_SOURCE, KINDS, RESIDUALS, STREAK, DetectionFlag
 from schemas.errors import BadInput, Misconfigured
@@ -167,12 +167,13 @@ def describe(inputs: Mapping[str, Any], context: Context) -> Described:
     half_width = context.settings.aperture_fwhm * info.psf.fwhm_px
     order = np.argsort(-streaks["logitSum"].to_numpy(), kind="stable")
     streaks = streaks.take(pa.array(order.astype(np.int64)))
-    places = (streaks[name].to_numpy().astype(float).tolist() for name in ("x", "y", "length", "angle"))
-    starts = [Segment(*place) for place in zip(*places, strict=True)]
+    places = (streaks[name].to_numpy().astype(float).tolist() for name in ("x", "y", "length", "angle", "snr"))
+    starts = [DetectedSegment(*place) for place in zip(*places, strict=True)]
     found = measure_candidates(scene, inputs["mask"], starts, streaks["halfWidth"].to_pylist(), half_width)
     shining = [i for i, one in enumerate(found) if one.shines]
     shining.sort(key=lambda i: not found[i].fit.converged)  # stable: a fit that failed repeats one that did not
-    kept = [shining[i] for i in first_of_each([found[i].fit.segment for i in shining], info.psf.fwhm_px)]
+    trails = [DetectedSegment(*found[i].fit.segment, found[i].snr) for i in shining]
+    kept = [shining[i] for i in first_of_each(trails, info.psf.fwhm_px)]
     kept.sort(key=lambda i: (found[i].fit.segment.y, found[i].fit.segment.x))
     table = _table([found[i] for i in kept], streaks.take(pa.array(kept, pa.int64())), info)
     fitted = [FittedTrail(found[i].fit.segment, found[i].trail.value, found[i].fit.level) for i in kept]
@@ -355,7 +356,7 @@ def _reliability(weights: Weights, settings: MeasureSettings) -> Any:
 
 STAGE = Stage(
     name="measure",
-    version="14",
+    version="15",
     per="exposure",
     needs=(STREAK, DIFFERENCE, MASK),
     optional=(SCIENCE, VARIANCE),

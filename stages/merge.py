@@ -327,7 +327,7 @@ def _table(classified: Sequence[Classified]) -> pa.Table:
 
 STAGE = Stage(
     name="merge",
-    version="8",
+    version="9",
     per="exposure",
     needs=(HIT, DIFFERENCE, MASK),
     gives=STREAK,

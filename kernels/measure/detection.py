@@ -13,7 +13,7 @@ from kernels.measure.photometry import Flux, aperture_flux, fit_flux, point_or_t
 from kernels.measure.surroundings import blob_pixels, sharpness
 from kernels.measure.vetoes.evidence import Evidence, weigh
 from kernels.measure.vetoes.subtraction import lobes
-from kernels.trails.geometry import Footprint, Segment, comes_near, stadium
+from kernels.trails.geometry import DetectedSegment, Footprint, Segment, comes_near, outshines, stadium
 from kernels.trails.scene import Scene
 from kernels.trails.trail_fit import TrailFit, fit_trail, robust_level, unfitted
 from schemas.dia_source import DetectionFlag
@@ -180,17 +180,17 @@ _LONG_ARTEFACTS = DetectionFlag.BLEED | DetectionFlag.GHOST | DetectionFlag.EDGE
 
 
 def measure_candidates(
-    scene: Scene, mask: NDArray[np.uint16], starts: Sequence[Segment], widths: Sequence[float], aperture: float
+    scene: Scene, mask: NDArray[np.uint16], trails: Sequence[DetectedSegment], widths: Sequence[float], aperture: float
 ) -> list[Detection]:
-    """Measure satellites first; their light is not part of the other detections.
+    """Measure satellites first; their light is not part of the other detections, but of those that outshine them.
 
     Parameters
     ----------
     scene, mask
         Image with its PSF and noise, and its mask plane, (ny, nx). Its usable pixels change meanwhile, and are at the
         end what they were: a copy of all would be as large as the image.
-    starts
-        First estimates, px.
+    trails
+        First estimates, px, with their S/N.
     widths
         How far from each its light spoils others, px: 0 if it is not a satellite.
     aperture
@@ -201,20 +201,41 @@ def measure_candidates(
     list of Detection
         In the order given. Those that come within one FWHM of a satellite's light have the flag SATELLITE.
     """
+    starts = [Segment(*one[:4]) for one in trails]
     scenes = scene.at_each([start[:2] for start in starts])
     found: dict[int, Detection] = {}
     satellites: list[tuple[Segment, float]] = []
-    for i in np.flatnonzero(np.asarray(widths)).tolist():
+    spoiling = np.flatnonzero(np.asarray(widths)).tolist()
+    for i in spoiling:
         found[i] = _measured(scenes[i], mask, starts[i], aperture, least_length=_KEPT * starts[i].length)
         satellites.append((found[i].fit.segment, widths[i] + scene.fwhm_px))
     light = [stadium(scene.shape, segment, reach - scene.fwhm_px) for segment, reach in satellites]
-    with _left_out(scene.usable, light):
-        for i, start in enumerate(starts):
-            if i not in found:
-                one = _measured(scenes[i], mask, start, aperture)
+    for hidden, those in _by_what_hides(trails, spoiling, scene.fwhm_px):
+        with _left_out(scene.usable, [light[k] for k in hidden]):
+            for i in those:
+                one = _measured(scenes[i], mask, starts[i], aperture)
                 across = any(comes_near(one.fit.segment, other, reach) for other, reach in satellites)
                 found[i] = replace(one, flags=one.flags | DetectionFlag.SATELLITE) if across else one
     return [found[i] for i in range(len(starts))]
+
+
+def _by_what_hides(
+    trails: Sequence[DetectedSegment], spoiling: Sequence[int], fwhm_px: float
+) -> list[tuple[tuple[int, ...], list[int]]]:
+    """Return the other trails by which of the spoiling ones, numbered from 0, hide them: all that they do not outshine.
+
+    A trail outshines one that it lies on.
+    """
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for i in sorted(set(range(len(trails))) - set(spoiling)):
+        one = trails[i]
+        hidden = tuple(
+            k
+            for k, line in enumerate(trails[j] for j in spoiling)
+            if not (outshines(one, line, fwhm_px) and comes_near(Segment(*one[:4]), Segment(*line[:4]), 2 * fwhm_px))
+        )
+        alike.setdefault(hidden, []).append(i)
+    return list(alike.items())
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.trails.geometry import DetectedSegment, between, from_ends, in_line, lies_on, overlap, union
+from kernels.trails.geometry import DetectedSegment, between, from_ends, in_line, lies_on, outshines, overlap, union
 
 if TYPE_CHECKING:
     from scipy.spatial import cKDTree
@@ -62,7 +62,8 @@ def unite(candidates: Sequence[Candidate], fwhm_px: float) -> list[Candidate]:
     Returns
     -------
     list of Candidate
-        By falling S/N. Two trails become one where the weaker lies on the stronger, and where two trails of at least
+        By falling S/N. Two trails become one where the weaker lies on the stronger, unless that is long and faint and
+        the weaker outshines it, and where two trails of at least
         5 FWHM are collinear with a gap shorter than both together, as those of a blinking aeroplane.
     """
     united = list(candidates)
@@ -117,9 +118,17 @@ def join_glints(
     return joined + [candidate for i, candidate in enumerate(candidates) if i not in taken]
 
 
-def absorb(spoiling: Candidate, radius: float, others: Sequence[Candidate]) -> tuple[Candidate, list[Candidate]]:
-    """Merge what lies to four fifths within ``radius`` px of a satellite into it; return it and the rest."""
-    inside = [overlap(one.trail, spoiling.trail, radius) >= _INSIDE for one in others]
+def absorb(
+    spoiling: Candidate, radius: float, others: Sequence[Candidate], fwhm_px: float
+) -> tuple[Candidate, list[Candidate]]:
+    """Merge what lies to four fifths within ``radius`` px of a satellite into it; return it and the rest.
+
+    What outshines a faint one, as an asteroid on the spike of a star does, is a candidate by itself.
+    """
+    inside = [
+        overlap(one.trail, spoiling.trail, radius) >= _INSIDE and not outshines(one.trail, spoiling.trail, fwhm_px)
+        for one in others
+    ]
     logits = tuple(logit for one, lies in zip(others, inside, strict=True) if lies for logit in one.logits)
     rest = [one for one, lies in zip(others, inside, strict=True) if not lies]
     return spoiling._replace(logits=spoiling.logits + logits), rest
@@ -133,7 +142,8 @@ def _joined(known: Candidate, trail: DetectedSegment, fwhm_px: float) -> Detecte
     """Return a detection joined to a stronger one, or None if they are two trails."""
     stronger = known.trail
     # The S/N of flashes is not that of the line between them, which has no wings.
-    if lies_on(trail, stronger._replace(snr=0.0) if known.flashes else stronger, fwhm_px):
+    core = stronger._replace(snr=0.0) if known.flashes else stronger
+    if lies_on(trail, core, fwhm_px) and not outshines(trail, stronger, fwhm_px):
         return stronger
     both_long = min(trail.length, stronger.length) >= 5 * fwhm_px
     # The angles of two pieces may differ by a degree.

@@ -301,8 +301,18 @@ def same_trail(one: Segment, other: Segment, tolerance: float) -> bool:
     return all(long.distance(x, y) <= tolerance for x, y in ((short.x, short.y), (x1, y1), (x2, y2)))
 
 
-def first_of_each(segments: Sequence[Segment], fwhm_px: float) -> list[int]:
-    """Drop what repeats an earlier one.
+_LONG = 60.0  # px
+_FAINT, _OUTSHINES = 4.5, 3.0  # S/N of one FWHM of a line, and how much brighter what lies on it must be
+
+
+def outshines(one: DetectedSegment, line: DetectedSegment, fwhm_px: float) -> bool:
+    """Return whether a trail is three times as bright as a long, faint one, by the S/N of one FWHM of each."""
+    here, there = (each.snr * math.sqrt(fwhm_px / max(each.length, fwhm_px)) for each in (one, line))
+    return line.length >= _LONG and there < _FAINT and here > _OUTSHINES * there
+
+
+def first_of_each(segments: Sequence[DetectedSegment], fwhm_px: float) -> list[int]:
+    """Drop what repeats an earlier one, unless one of the two is faint and the other outshines it.
 
     Parameters
     ----------
@@ -319,12 +329,18 @@ def first_of_each(segments: Sequence[Segment], fwhm_px: float) -> list[int]:
         Indices of those that stay, in order.
     """
     tolerance = min(1.5 * fwhm_px, _MOST)
-    kept: list[int] = []
+    plain, kept = [Segment(*one[:4]) for one in segments], list[int]()
     places: NDArray[np.float64] = np.array([(s.x, s.y, s.length) for s in segments]).reshape(-1, 3)
+
+    def repeats(i: int, j: int) -> bool:
+        one, other = segments[i], segments[j]
+        apart = outshines(one, other, fwhm_px) or outshines(other, one, fwhm_px)
+        return same_trail(plain[i], plain[j], tolerance) and not apart
+
     for i, segment in enumerate(segments):
         x, y, length = places[kept].T
         near = np.hypot(x - segment.x, y - segment.y) <= (length + segment.length) / 2 + tolerance
-        if not any(same_trail(segment, segments[kept[j]], tolerance) for j in np.flatnonzero(near)):
+        if not any(repeats(i, kept[j]) for j in np.flatnonzero(near)):
             kept.append(i)
     return kept
 

@@ -138,6 +138,6 @@ def classify_satellites(
     classified = []
     for one in found:
         width = wing_radius(one.trail, psf, fwhm_px)
-        whole, rest = absorb(one, width, rest)
+        whole, rest = absorb(one, width, rest, fwhm_px)
         classified.append(Classified(whole, "glint_trail" if one.flashes else "satellite", width))
     return classified + [Classified(one, "", 0.0) for one in rest]

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from kernels.measure.detection import (
     measure_candidates,
 )
 from kernels.psf.gaussian_mixture import moffat_mixture
-from kernels.trails.geometry import Segment
+from kernels.trails.geometry import DetectedSegment, Segment
 from kernels.trails.scene import Scene
 from kernels.trails.trail_model import trail_image
 from schemas.dia_source import DetectionFlag
@@ -124,8 +125,9 @@ def picture(*sources):
     return Picture(pixels, blank(), LINE)
 
 
-def measured(image, starts, widths):
-    return measure_candidates(image.scene(), image.mask, starts, widths, 3.45)
+def measured(image, starts, widths, snr=1000.0):
+    trails = [DetectedSegment(*start, snr) for start in starts]
+    return measure_candidates(image.scene(), image.mask, trails, widths, 3.45)
 
 
 def test_without_satellites_each_is_measured_by_itself():
@@ -145,6 +147,19 @@ def test_the_light_of_a_satellite_is_no_part_of_what_crosses_it():
     assert across.fit.segment.length == pytest.approx(50, abs=2)
     assert satellite.fit.segment.length == pytest.approx(140, abs=2)
     assert not satellite.flags & DetectionFlag.SATELLITE
+
+
+def test_the_light_of_a_faint_line_stays_beneath_what_outshines_it():
+    point = Segment(90.0, 80.0 + 10 * math.tan(math.radians(10)), 0.0, 0.0)
+    image = Picture(sky() + trail(*LINE, 1500.0) + trail(*point, 3000.0), blank(), LINE)
+    trails = [DetectedSegment(*LINE, 13.0), DetectedSegment(*point, 40.0), DetectedSegment(30.0, 130.0, 0.0, 0.0, 8.0)]
+    _, found, _ = measure_candidates(image.scene(), image.mask, trails, [9.0, 0.0, 0.0], 3.45)
+    assert found.fit.segment.distance(point.x, point.y) < 0.3
+    assert found.trail.value == pytest.approx(3000, abs=5 * found.trail.error)
+    assert found.flags & DetectionFlag.SATELLITE
+    hidden = trails[1]._replace(snr=4.0)  # as it is said to be
+    _, lost, _ = measure_candidates(image.scene(), image.mask, [trails[0], hidden, trails[2]], [9.0, 0.0, 0.0], 3.45)
+    assert not lost.fit.converged or lost.snr < 8
 
 
 def test_what_is_far_from_it_has_no_flag():

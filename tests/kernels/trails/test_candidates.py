@@ -84,7 +84,7 @@ def test_a_satellite_absorbs_what_lies_in_its_light():
         candidate(450.0, 500.0, 60.0, 80.0, 9.0),
         candidate(400.0, 530.0, 5.0, 0.0, 9.0),
     )
-    whole, rest = absorb(line, 8.0, [inside, crossing, beside])
+    whole, rest = absorb(line, 8.0, [inside, crossing, beside], FWHM)
     assert rest == [crossing, beside]
     assert whole.logits == (1.0, 7.0)
 
@@ -296,11 +296,18 @@ def test_what_is_united_flashes_if_one_of_both_does(flashes):
     assert sorted(found.logits) == [1, 2, 3]
 
 
+def test_what_outshines_the_spike_of_a_star_is_no_part_of_it():
+    spike, bright = candidate(500.0, 500.0, 400.0, 0.0, 20.0, (2.0,)), candidate(450.0, 501.0, 3.0, 0.0, 12.0, (9.0,))
+    faint = bright._replace(trail=bright.trail._replace(x=600.0, snr=4.0))
+    assert unite([spike, bright, faint], FWHM) == [spike._replace(logits=(2.0, 9.0)), bright]
+    assert absorb(spike, 8.0, [bright, faint], FWHM) == (spike._replace(logits=(2.0, 9.0)), [bright])
+
+
 @pytest.mark.parametrize(("start", "taken"), [(98.0, True), (99.0, False), (-7.0, True), (-8.0, False)])
 def test_what_lies_to_four_fifths_in_the_light_of_a_satellite_is_part_of_it(start, taken):
     satellite = candidate(50.0, 20.0, 100.0, 0.0, 90.0, (5.0,))
     other = candidate(start + 4.5, 20.0, 9.0, 0.0, 8.0, (1.0, 2.0))  # 8 of its 10 points, or 7, within 5 px
-    found, rest = absorb(satellite, 5.01, [other, candidate(50.0, 90.0, 0.0, 0.0, 9.0)])
+    found, rest = absorb(satellite, 5.01, [other, candidate(50.0, 90.0, 0.0, 0.0, 9.0)], FWHM)
     assert found.logits == ((5.0, 1.0, 2.0) if taken else (5.0,))
     assert len(rest) == (1 if taken else 2)
 

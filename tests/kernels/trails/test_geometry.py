@@ -18,6 +18,7 @@ from kernels.trails.geometry import (
     grow,
     in_line,
     lies_on,
+    outshines,
     overlap,
     place,
     same_trail,
@@ -133,25 +134,52 @@ def test_nothing_lies_between_segments_that_overlap():
     assert between(trail, trail._replace(length=10.0)).length == 0
 
 
+def fitted(x, y, length, angle, snr=9.0):
+    return DetectedSegment(x, y, length, angle, snr)
+
+
 def test_fits_that_came_to_one_place_are_one():
-    fits = [Segment(50, 50, 20, 30), Segment(50.8, 49.5, 18, 32), Segment(49, 50, 0, 0), Segment(90, 50, 20, 30)]
+    fits = [fitted(50, 50, 20, 30), fitted(50.8, 49.5, 18, 32), fitted(49, 50, 0, 0), fitted(90, 50, 20, 30)]
     assert first_of_each(fits, 2.3) == [0, 3]
 
 
 @pytest.mark.parametrize("fwhm", [2.3, 4.0, 7.0])
 def test_parallel_trails_ten_pixels_apart_stay_two(fwhm):
-    assert first_of_each([Segment(50, 50, 40, 0), Segment(50, 60, 40, 0)], fwhm) == [0, 1]
+    assert first_of_each([fitted(50, 50, 40, 0), fitted(50, 60, 40, 0)], fwhm) == [0, 1]
 
 
 def test_pieces_of_a_long_trail_are_one():
-    whole = Segment(100, 100, 200, 0)
-    pieces = [Segment(40, 100.5, 60, 1), Segment(150, 99, 80, 179)]
+    whole = fitted(100, 100, 200, 0)
+    pieces = [fitted(40, 100.5, 60, 1), fitted(150, 99, 80, 179)]
     assert first_of_each([whole, *pieces], 2.3) == [0]
     assert first_of_each([pieces[0], whole], 2.3) == [0]
 
 
 def test_trails_that_cross_stay_two():
-    assert first_of_each([Segment(50, 50, 40, 10), Segment(50, 50, 40, 60)], 2.3) == [0, 1]
+    assert first_of_each([fitted(50, 50, 40, 10), fitted(50, 50, 40, 60)], 2.3) == [0, 1]
+
+
+LINE = fitted(100, 100, 200, 0, 20.0)  # S/N 2.1 of a FWHM
+
+
+@pytest.mark.parametrize(
+    ("line", "other", "apart"),
+    [
+        (LINE, fitted(90, 100, 0, 0, 7.0), True),
+        (LINE, fitted(90, 100, 0, 0, 6.0), False),
+        (LINE, fitted(90, 100, 23, 0, 22.0), True),  # S/N 7.0 of a FWHM
+        (LINE, fitted(90, 100, 23, 0, 19.0), False),
+        (LINE._replace(length=59.0, snr=11.0), fitted(90, 100, 0, 0, 30.0), False),  # it is no longer than others
+        (LINE._replace(length=60.0, snr=11.0), fitted(90, 100, 0, 0, 30.0), True),
+        (LINE._replace(snr=41.0), fitted(90, 100, 0, 0, 14.0), True),
+        (LINE._replace(snr=43.0), fitted(90, 100, 0, 0, 90.0), False),  # S/N 4.6: a satellite, and maybe its flash
+    ],
+)
+def test_what_outshines_a_long_faint_line_stays_beside_it(line, other, apart):
+    assert outshines(other, line, 2.3) == apart
+    assert not outshines(line, other, 2.3)
+    assert first_of_each([line, other], 2.3) == ([0, 1] if apart else [0])
+    assert first_of_each([other, line], 2.3) == ([0, 1] if apart else [0])
 
 
 def test_it_does_not_matter_which_is_asked_first():
@@ -210,13 +238,13 @@ def test_the_gap_between_two_pieces_begins_and_ends_at_theirs(angle, side, flipp
 
 @pytest.mark.parametrize(("fwhm", "tolerance"), [(2.0, 3.0), (4.0, 6.0), (7.0, 6.0)])
 def test_fits_within_1_5_fwhm_and_6_px_repeat_each_other(fwhm, tolerance):
-    long = Segment(50.0, 50.0, 40.0, 0.0)
-    for repeat in (Segment(50.0, 50 + tolerance, 0.0, 0.0), Segment(60 + tolerance, 50.0, 20.0, 0.0)):
+    long = fitted(50.0, 50.0, 40.0, 0.0)
+    for repeat in (fitted(50.0, 50 + tolerance, 0.0, 0.0), fitted(60 + tolerance, 50.0, 20.0, 0.0)):
         for fits in ([long, repeat], [repeat, long]):
             assert first_of_each(fits, fwhm) == [0]
-    for other in (Segment(50.0, 50.01 + tolerance, 0.0, 0.0), Segment(60.01 + tolerance, 50.0, 20.0, 0.0)):
+    for other in (fitted(50.0, 50.01 + tolerance, 0.0, 0.0), fitted(60.01 + tolerance, 50.0, 20.0, 0.0)):
         assert first_of_each([long, other], fwhm) == [0, 1]
-    turned = Segment(50.0, 50.0, 2 * tolerance, 90.0)
+    turned = fitted(50.0, 50.0, 2 * tolerance, 90.0)
     assert first_of_each([long, turned], fwhm) == [0]
     assert first_of_each([long, turned._replace(length=2 * tolerance + 0.01)], fwhm) == [0, 1]
 
