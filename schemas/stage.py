@@ -106,8 +106,8 @@ class Context:
     numbers
         Numbers that came with the datasets that are given: dataset -> what the stage that made it declares.
     search
-        The pipeline's own search. What a stage makes with it depends on all that the search depends on: such a stage
-        must need `dia_source`, so that its digest does.
+        The pipeline's own search. What a stage makes with it depends on all that the search depends on: such a stage,
+        or all that read what it gives, must need `dia_source`, so that their digests do.
     pixels
         Pixels of the patch or night, for a stage of those. What a stage makes with them depends on all of them: such a
         stage must need `source`, so that its digest does.
