@@ -11,6 +11,7 @@ from kernels.trails.scene import Scene
 _FULL = 0.5  # of the brightest pixel of the science image: what is brighter may leave a ghost
 _CLIP = 4.0  # sigma of a pixel
 _LEAST = 100  # pixels
+_CUTOUT = 128  # px: what is not wider is a cutout, whose middle is not that of a detector
 _BRIGHT = 0.3  # sigma, mean of the ghosts of an image that has any
 _SURE = 10.0  # standard errors of that mean, were the noise white
 _WIDTH = 1.0  # px from the axis of a trail
@@ -35,12 +36,12 @@ def crosstalk_ghosts(scene: Scene, science: NDArray[np.float32] | None) -> NDArr
     Returns
     -------
     (ny, nx) bool
-        None if the image shows no ghosts, or fewer than 100 pixels could tell.
+        None if the image shows no ghosts, fewer than 100 pixels could tell, or it is a cutout of 128 px or less.
     """
-    if science is None:
+    if science is None or science.shape[1] <= _CUTOUT:
         return None
-    full = float(np.nanmax(science, initial=0.0))
-    mirrored = (science > _FULL * full)[:, ::-1]
+    bright = science > _FULL * float(np.nanmax(science, initial=0.0))
+    mirrored = bright[:, ::-1] & ~bright  # a star on the middle column is its own mirror image
     light = (scene.pixels[mirrored & scene.usable] - scene.background) / scene.noise.sigma
     if len(light) < _LEAST:
         return None

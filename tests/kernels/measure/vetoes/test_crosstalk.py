@@ -44,6 +44,26 @@ def test_an_image_without_positive_ghosts_there_has_none(strength, mirror):
     assert ghosts(*images(strength, mirror)) is None
 
 
+def test_a_cutout_is_no_detector_whose_middle_column_mirrors():
+    difference, science = images(5.0)
+    for width, told in ((128, False), (129, True)):
+        middle = np.s_[:, 150 - width // 2 : 150 - width // 2 + width]
+        part = np.array(science[middle])
+        part[20:60, 10:14] = FULL
+        light = np.array(difference[middle]) + 100 * SIGMA * (part == FULL)[:, ::-1].astype(np.float32)
+        scene = scene_of(light, np.ones(light.shape, bool))
+        assert (crosstalk_ghosts(scene, part) is not None) == told
+
+
+def test_a_star_on_the_middle_column_is_not_its_own_ghost():
+    difference, science = images(5.0)
+    science[150:160, 145:156] = FULL
+    difference[150:160, 145:156] += 50 * SIGMA
+    found = ghosts(difference, science)
+    assert found is not None
+    assert not found[150:160, 145:156].any()
+
+
 def test_one_bright_source_on_a_mirrored_star_is_not_enough():
     difference, science = images(0.0)
     difference[30:36, 300 - 51] += 1e4
