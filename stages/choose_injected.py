@@ -7,13 +7,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernels.trails.geometry import DetectedSegment, detected_segments, distance
+from kernels.trails.geometry import DetectedSegment, detected_segments, near_any
+from kernels.trails.injection import STEP
 from schemas.dataset import DatasetError
 from schemas.dia_source import DIA_SOURCE, SEGMENT_COLUMNS
 from schemas.injection import INJECTED, INJECTION, injection_ids
 from schemas.stage import Context, Stage
-
-_STEP = 4.0  # px between the points of a streak whose distance counts
 
 
 def choose_injected(inputs: Mapping[str, Any], context: Context) -> pa.Table:
@@ -49,12 +48,10 @@ def choose_injected(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 
 def _are_clear(injected: pa.Table, there: Sequence[DetectedSegment]) -> NDArray[np.bool_]:
     columns = (injected[name].to_pylist() for name in ("x", "y", "length", "angle", "snr"))
-    points = [one.points(_STEP) for one in detected_segments(*columns)]
+    points = [one.points(STEP) for one in detected_segments(*columns)]
     owner = np.repeat(np.arange(len(points)), [len(one) for one in points])
     x, y = np.concatenate([np.empty((0, 2)), *points]).T
-    least, near = injected["clearance"].to_numpy()[owner], np.zeros(len(owner), np.bool_)
-    for one in there:
-        near |= distance(x, y, one) < least
+    near = near_any(x, y, there, injected["clearance"].to_numpy()[owner])
     return np.isin(np.arange(len(points)), owner[near], invert=True)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernels.trails.geometry import detected_segments, distance
+from kernels.trails.geometry import detected_segments, near_any
 from schemas.dataset import DatasetError
 from schemas.dia_source import DIA_SOURCE, SEGMENT_COLUMNS
 from schemas.exposure import ExposureInfo
@@ -57,7 +57,8 @@ def _row(
     x, y = (np.array([one[name] for one in there], float) for name in ("x", "y"))
     satellite, faded = (np.array([one[name] for one in there], np.bool_) for name in ("satellite", "mayHaveFaded"))
     fwhm = exposure.psf.fwhm_px
-    near = _near_detection(x, y, inputs[DIA_SOURCE.name], _NEAR_DETECTION * fwhm)
+    detections = detected_segments(*(inputs[DIA_SOURCE.name][name].to_pylist() for name in SEGMENT_COLUMNS))
+    near = near_any(x, y, detections, _NEAR_DETECTION * fwhm)
     at_source = faded | _at_source(x, y, inputs.get(SOURCE.name), _AT_SOURCE * fwhm)
     kinds = (satellite, near, at_source, np.ones(len(x), np.bool_))
     names = ("nSatellites", "nNearDetection", "nAtSource", "nFalse")
@@ -72,13 +73,6 @@ def _row(
         "band": exposure.band,
         "midpointMjdTai": exposure.midpoint_mjd_tai,
     }
-
-
-def _near_detection(x: Floats, y: Floats, detections: pa.Table, reach: float) -> NDArray[np.bool_]:
-    near = np.zeros(len(x), np.bool_)
-    for one in detected_segments(*(detections[name].to_pylist() for name in SEGMENT_COLUMNS)):
-        near |= distance(x, y, one) < reach
-    return near
 
 
 def _at_source(x: Floats, y: Floats, sources: pa.Table | None, reach: float) -> NDArray[np.bool_]:

@@ -193,7 +193,7 @@ def measure_exposure(
     timer = Timer()
     opened = TileStore.open(path)
     graph = remaining({*opened.planes, *file_paths(PIPELINE, settings)}, kept)
-    beside = {stage.gives.name for part in graph.beside() for stage in part}
+    beside = frozenset[str]().union(*graph.beside())
     apart = beside.union(*(following(graph.stages, name) for name in beside))
     stages = [stage for stage in graph.at("exposure") if stage.gives.name not in apart]
     results = _of_exposure(stages, opened, _of_tiles(graph, parts), kept, out, settings, timer)
@@ -356,9 +356,8 @@ class Left:
     @property
     def beside(self) -> tuple[frozenset[str], ...]:
         """Return what calls of `run_beside` are to make: nothing where no tile is searched, or pixels are handed on."""
-        if not self.tiles or not all(isinstance(stage.gives, TableOf) for stage in self.graph.at("exposure")):
-            return ()
-        return tuple(frozenset(stage.gives.name for stage in part) for part in self.graph.beside())
+        tables = all(isinstance(stage.gives, TableOf) for stage in self.graph.at("exposure"))
+        return self.graph.beside() if self.tiles and tables else ()
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,8 @@ class Graph:
         consumed = {dataset.name for stage in self.at(level) for dataset in stage.needs}
         return tuple(stage for stage in self.at(level) if _is_product(stage) or stage.gives.name not in consumed)
 
-    def beside(self) -> tuple[tuple[Stage, ...], ...]:
-        """Return the stages of an exposure that need nothing of those of its tiles, in order.
+    def beside(self) -> tuple[frozenset[str], ...]:
+        """Return the datasets of an exposure that need nothing of those of its tiles, by what is made together.
 
         Those that need nothing of each other are apart; those that search copies are together, and come last.
         """
@@ -64,7 +64,8 @@ class Graph:
             ]
             parts = [part for part in parts if part not in before]
             parts.append((*(one for part in before for one in part), stage))
-        return tuple(sorted(parts, key=lambda part: any(stage.searches for stage in part)))
+        parts.sort(key=lambda part: any(stage.searches for stage in part))
+        return tuple(frozenset(stage.gives.name for stage in part) for part in parts)
 
     def towards(self, wanted: Collection[str], given: Collection[str] = ()) -> tuple[Stage, ...]:
         """Return the stages that have to run for some datasets, in order, where others are there already."""

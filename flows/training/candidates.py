@@ -16,7 +16,7 @@ from flows.pipeline.search_pixels import search_pixels
 from flows.storage.zarr_tiles import TileStore
 from flows.training.examples import BRIGHT_ENOUGH, Example, truth_targets
 from flows.training.fits import false_level
-from kernels.measure.vetoes.evidence import LEAST_EVIDENCE, REFUSING
+from kernels.measure.vetoes.evidence import REFUSING, refused_by
 from kernels.search.detector import Detector
 from kernels.statistics.matching import POSITION_TOLERANCE_PX, Targets, match_detections, on_satellite
 from schemas.dia_source import FEATURES, HIT, STATIC, STREAK, UNKNOWN
@@ -145,8 +145,8 @@ def misjudged(info: ExposureInfo) -> ExposureInfo:
 
 def publishable(one: Labelled, least_snr: float) -> Labelled:
     """Return the candidates that a night publishes if they are reliable: of a measured S/N, and not refused."""
-    evidence = one.features[:, [FEATURES.index(f"{cause}Evidence") for cause in REFUSING]]
-    kept = (one.found_snr >= least_snr) & ((evidence < LEAST_EVIDENCE).all(1) | one.classed)
+    evidence = one.features[:, [FEATURES.index(f"{cause}Evidence") for cause in REFUSING]].T
+    kept = (one.found_snr >= least_snr) & ~refused_by(evidence, one.classed)
     names = ("features", "stamps", "label", "target", "found_snr", "classed")
     return replace(one, **{name: getattr(one, name)[kept] for name in names})
 

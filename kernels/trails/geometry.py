@@ -242,6 +242,19 @@ def distance(x: NDArray[np.float64], y: NDArray[np.float64], segment: DetectedSe
     return np.hypot(beyond, across)
 
 
+def near_any(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    segments: Iterable[DetectedSegment],
+    radius: float | NDArray[np.floating],
+) -> NDArray[np.bool_]:
+    """Return which points lie within a radius of any of some segments, px; one radius, or one for each point."""
+    near = np.zeros(len(x), np.bool_)
+    for one in segments:
+        near |= distance(x, y, one) < radius
+    return near
+
+
 def overlap(inner: DetectedSegment, outer: DetectedSegment, radius: float) -> float:
     """Return the share of ``inner`` that lies within ``radius`` px of ``outer``, 0 to 1."""
     points = inner.points(1.0)

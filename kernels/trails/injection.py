@@ -13,10 +13,13 @@ from kernels.trails.matched_filter import template_snr
 from kernels.trails.trail_model import trail_image
 
 _TRIES = 100  # of a place, until it is clear of all others
-_STEP = 4.0  # px between the points of a trail whose distance counts
 _REACH = 6.0  # FWHM beyond the ends: 0.1 % of the light of a Moffat profile of beta 3 is further out
 _AROUND = 64  # px each way: where the noise beneath a trail is measured
 _LEAST = 2000  # usable pixels for that
+
+
+STEP = 4.0
+"""Between the points of a trail whose distance from others counts, px."""
 
 
 class TrailStamp(NamedTuple):
@@ -57,7 +60,7 @@ def draw_trails(
         for _ in range(_TRIES):
             x, y = rng.uniform(x0 - 0.5, x1 - 0.5), rng.uniform(y0 - 0.5, y1 - 0.5)
             trail = DetectedSegment(x, y, size, rng.uniform(0.0, 180.0), signal)
-            across, up = trail.points(_STEP).T
+            across, up = trail.points(STEP).T
             if all(distance(across, up, other).min() >= clearance for other in drawn):
                 drawn.append(trail)
                 break

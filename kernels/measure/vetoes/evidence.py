@@ -127,8 +127,12 @@ LEAST_EVIDENCE = 1.5
 def refused(table: pa.Table) -> NDArray[np.bool_]:
     """Return which measured candidates, rows of `schemas.dia_source`, are refused; satellites never are."""
     evidence = np.stack([table[f"{name}Evidence"].to_numpy() for name in REFUSING])
-    kept = np.array([name != "" for name in table["trailClass"].to_pylist()], np.bool_)
-    return np.asarray((evidence >= LEAST_EVIDENCE).any(0) & ~kept)
+    return refused_by(evidence, np.array([name != "" for name in table["trailClass"].to_pylist()], np.bool_))
+
+
+def refused_by(evidence: NDArray[np.floating], classed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which candidates are refused, (n,): by the (causes, n) evidence for `REFUSING` and by their classes."""
+    return np.asarray((evidence >= LEAST_EVIDENCE).any(0) & ~classed)
 
 
 def ghost_evidence(scene: Scene, trail: Segment, flux: float) -> float:

@@ -147,6 +147,12 @@ def test_runs_what_is_left():
     assert names(remaining(PLANES, {"dia_source", "injection", "negative"})) == []
 
 
+def test_sources_are_made_apart_from_searches_of_copies_which_come_last():
+    assert remaining(PLANES, ()).beside() == ({"injected", "negated"},)
+    assert remaining({*PLANES, "science"}, ()).beside() == ({"source"}, {"injected", "negated"})
+    assert remaining({*PLANES, "science"}, {"injection"}).beside() == ({"source"}, {"negated"})
+
+
 SOURCE_LINEAGE = Source("/night/a.fits")
 MODELS_LINEAGE = {"detect": "d0", "reliability": "r0"}
 BASE = trace(SOURCE_LINEAGE, "pixels", PIPELINE, MODELS_LINEAGE, Settings())
