@@ -126,6 +126,9 @@ class ExposureInfo(ExposureKey):
     masked_fraction: Annotated[float, Field(ge=0, le=1, description="Share of unusable pixels.")] = 0.0
     source_uri: str
     source_sha256: Annotated[str, Field(description="Of the file's bytes (all files of the exposure, in order).")]
+    is_part: Annotated[
+        bool, Field(description="A cutout or a tile: its middle is not that of the detector, where amplifiers meet.")
+    ] = False
     planes: Annotated[tuple[str, ...], Field(description="Arrays present beside `difference` and `mask`.")] = ()
     flags: Annotated[tuple[str, ...], Field(description="no_wcs, no_zero_point, assumed_psf, assumed_site, ...")] = ()
     subtraction_residual: Annotated[

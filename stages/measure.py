@@ -213,7 +213,7 @@ def _scene(inputs: Mapping[str, Any], info: ExposureInfo, allocate: Callable[...
         variance=variance if scale > 0 else None,
         variance_scale=scale if scale > 0 else 1.0,
     )
-    return scene._replace(ghosts=crosstalk_ghosts(scene, inputs.get(SCIENCE.name)))
+    return scene if info.is_part else scene._replace(ghosts=crosstalk_ghosts(scene, inputs.get(SCIENCE.name)))
 
 
 def _table(found: Sequence[Detection], streaks: pa.Table, info: ExposureInfo) -> pa.Table:

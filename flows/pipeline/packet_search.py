@@ -193,6 +193,7 @@ def packet_exposure(packet: ZtfPacket) -> ExposureInfo:
         midpoint_mjd_tai=packet.when.midpoint_mjd_tai,
         exposure_time_s=EXPOSURE_S if math.isnan(packet.exposure_s) else packet.exposure_s,
         shape=(CANVAS, CANVAS),
+        is_part=True,
         zero_point=zero_point,
         gain=GAIN,
         wcs_header=wcs,

@@ -53,7 +53,7 @@ class TileCopy:
         varied = {name: value.shifted(self.y0, self.x0) for name, value in _varied(of) if value is not None}
         psf = of.psf.model_copy(update={"variation": varied.get("psf")})
         own = {"psf": psf, "noise_variation": varied.get("noise")}
-        return of.model_copy(update={"shape": self.shape, "wcs_header": None, **own})
+        return of.model_copy(update={"shape": self.shape, "wcs_header": None, "is_part": True, **own})
 
 
 def _varied(of: ExposureInfo) -> tuple[tuple[str, Variation | None], ...]:

@@ -215,6 +215,18 @@ def test_a_science_image_tells_of_the_stars_beneath():
     assert found.table.equals(blind.table)
 
 
+@pytest.mark.parametrize("part", [False, True])
+def test_the_middle_of_a_part_of_a_detector_mirrors_no_star(part):
+    given = inputs()
+    x, y, *_ = TRUTH[2]
+    science = np.full(SHAPE, 400, np.float32)
+    science[int(y) - 6 : int(y) + 6, SHAPE[1] - 1 - int(x) - 1 : SHAPE[1] - int(x) + 1] = 6e4
+    science[30:150, 10] = 6e4
+    given["difference"][30:150, SHAPE[1] - 11] += 40
+    found = STAGE(given | {"science": science}, context(exposure(is_part=part))).rows
+    assert len(found) == (3 if part else 2)
+
+
 def test_candidates_of_one_trail_become_one_and_the_strongest_counts():
     x, y, length, angle, _ = TRUTH[1]
     pieces = [(x + 3, y - 5, 12.0, angle, 11.0), (x, y, length, angle, 50.0), (x - 3, y + 5, 10.0, angle + 4, 30.0)]

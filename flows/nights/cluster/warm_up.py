@@ -8,6 +8,7 @@ installation compiles what the default search needs, or other detectors that are
 
 import sys
 from collections.abc import Sequence
+from multiprocessing import get_context
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,9 @@ from flows.inputs.source import RawExposure
 from flows.nights.cluster.local import uses_gpu
 from flows.pipeline.graph import OF_EXPOSURE, resolve
 from flows.pipeline.stage_run import as_results, run_stages, search_grid
+from flows.runtime.parallel import end_with_parent
 from flows.runtime.traces import Timer
+from kernels.image.order_statistic import median
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.psf.psf_field import fit_psf_field
 from schemas.exposure import ExposureKey, PsfModel
@@ -43,6 +46,23 @@ def warm_up_ahead() -> None:
     settings = Settings.model_construct(detect=DetectSettings(device="cpu"))
     warm_up_worker(settings, PIPELINE[: len(REGISTRY)])
     _AHEAD.append(settings.detect)
+
+
+def compile_apart() -> None:
+    """Compile in a process of its own, if nothing is compiled yet: compiling leaves half a GiB, which forks would have.
+
+    One small function tells whether the others are.
+    """
+    median(np.zeros(1))
+    if any(median.dispatcher.stats.cache_misses.values()):
+        process = get_context("fork").Process(target=_compile)
+        process.start()
+        process.join()
+
+
+def _compile() -> None:
+    end_with_parent()
+    warm_up_ahead()
 
 
 def warm(settings: Settings) -> None:

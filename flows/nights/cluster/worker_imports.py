@@ -35,13 +35,14 @@ import flows.nights.exposure_work
 import flows.nights.patches
 import kernels.measure.reliability_net
 import kernels.search.detector_weights
-from flows.nights.cluster.warm_up import warm_up_ahead
+from flows.nights.cluster.warm_up import compile_apart, warm_up_ahead
 from kernels.compiled import KERNELS
 
 with suppress(ImportError):
     import pandas  # pyarrow loads it if it is there
 
 with suppress(Exception):  # where it is needed the same error is raised again
+    compile_apart()
     warm_up_ahead()
 for kernel in KERNELS:
     kernel.dispatcher  # noqa: B018 made once for all workers

@@ -3,7 +3,7 @@ import zlib
 import numpy as np
 import pytest
 
-from kernels.image.tile_copy import area_of, cells, copying_memory, drawn_tiles
+from kernels.image.tile_copy import TileCopy, area_of, cells, copying_memory, drawn_tiles
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.settings import InjectSettings
 from schemas.stage import EXPOSURE_PIXEL
@@ -60,3 +60,10 @@ def test_memory_is_that_of_the_exposure_and_a_copy():
     for shape, copied in (((3000, 2000), 1700 * 1700), ((900, 2000), 900 * 1700), ((2000, 900), 1700 * 900)):
         assert copying_memory(shape, InjectSettings()) == shape[0] * shape[1] * 16 + copied * EXPOSURE_PIXEL
         assert copying_memory(shape, InjectSettings(share=0)) == 0
+
+
+def test_a_copy_is_a_part_of_the_detector_without_a_place_on_the_sky():
+    copy = TileCopy(2, (100, 200, 300, 350), 80, 180, {"difference": np.zeros((240, 190), np.float32)})
+    made = copy.exposure(EXPOSURE.model_copy(update={"wcs_header": "CTYPE1  = 'RA---TAN'"}))
+    assert (made.shape, made.is_part, made.wcs_header) == ((240, 190), True, None)
+    assert not EXPOSURE.is_part

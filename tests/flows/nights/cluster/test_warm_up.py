@@ -1,12 +1,15 @@
 import json
+import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from flows.nights.cluster import warm_up
 from flows.nights.cluster.warm_up import SIDE, TRAILS, _exposure, _trail, warm_up_worker
+from kernels.image.order_statistic import median
 from schemas.pixels import MaskPlane
 from schemas.settings import DetectSettings, MeasureSettings, Settings
 from stages import PIPELINE, REGISTRY
@@ -120,6 +123,32 @@ def test_what_was_warmed_up_ahead_is_not_done_again(monkeypatch):
     for other in (DetectSettings(device="cuda"), DetectSettings(stride=9)):
         warm_up.warm(Settings(detect=other))
     assert len(done) == 4
+
+
+@pytest.mark.parametrize("misses", [0, 2])
+def test_what_is_not_compiled_yet_is_compiled_in_a_process_of_its_own(monkeypatch, tmp_path, misses):
+    told = tmp_path / "pid"
+    stats = SimpleNamespace(cache_misses={(): misses})
+
+    class Small:
+        dispatcher = SimpleNamespace(stats=stats)
+
+        def __call__(self, values):
+            return 0.0
+
+    monkeypatch.setattr(warm_up, "median", Small())
+    monkeypatch.setattr(warm_up, "warm_up_ahead", lambda: told.write_text(str(os.getpid())))
+    warm_up.compile_apart()
+    assert told.exists() == bool(misses)
+    assert not misses or int(told.read_text()) != os.getpid()
+
+
+def test_a_function_that_numba_has_stored_is_no_miss():
+    median(np.zeros(1))
+    code = "import numpy as np; from kernels.image.order_statistic import median; median(np.zeros(1)); "
+    code += "print(sum(median.dispatcher.stats.cache_misses.values()))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "0"
 
 
 def test_an_installation_compiles_for_the_detectors_that_are_named(monkeypatch):
