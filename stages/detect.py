@@ -96,7 +96,7 @@ def _memory(shape: tuple[int, int], settings: DetectSettings) -> int:
 
 STAGE = Stage(
     name="detect",
-    version="4",
+    version="5",
     per="tile",
     needs=(DIFFERENCE, MASK),
     gives=HIT,

@@ -17,8 +17,7 @@ from kernels.measure.vetoes.evidence import is_line_artefact
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.sky.projection import celestial_wcs, pixel_scale
 from kernels.trails.candidates import Candidate, assign_hits, group_hits, join_glints, split_hits, unite
-from kernels.trails.geometry import DetectedSegment, distance, overlap
-from kernels.trails.geometry import Segment as Line
+from kernels.trails.geometry import LONG, DetectedSegment, distance, overlap
 from kernels.trails.long_trail import Frame, erase_trail, grow_trail
 from kernels.trails.matching_pursuit import Optics, Windows, pursue_trails
 from kernels.trails.satellites import Classified, classify_satellites, longest_asteroid, wing_radius
@@ -36,7 +35,6 @@ from schemas.stage import Context, Stage, as_found, piecewise_memory
 
 _LINK = 14.0  # px between hits of one group
 _CELL = 112.0  # px: larger groups are worked on piece by piece
-_LONG = 60.0  # px: from here on a trail may be longer than the templates know
 _CLAIM = 0.75  # of the side of a window: those whose centre is so close to a long trail are its own
 _REPEAT = 0.75  # share of a piece
 _SEED_SNR = 6.0  # of 60 px of a long trail, stars clipped
@@ -161,8 +159,8 @@ def _scene(
     correlation = np.array(exposure.noise_correlation)
     fwhm = exposure.psf.fwhm_px
     bank = trail_bank(psf, fwhm, exposure.noise, correlation)
-    side = math.ceil(_LONG + 6 * fwhm)
-    line = trail_image((side, side), side / 2, side / 2, _LONG, 0.0, psf)
+    side = math.ceil(LONG + 6 * fwhm)
+    line = trail_image((side, side), side / 2, side / 2, LONG, 0.0, psf)
     noise = filtered_noise(line, exposure.noise, correlation) / math.sqrt(float(np.square(line).sum()))
     usable = usable_pixels(image, mask, allocate)
     frame = Frame(evened(image, exposure.background, exposure.noise_variation), usable, noise, fwhm)
@@ -249,12 +247,12 @@ def _seek_long(scene: _Scene, cell: _Hits, known: Sequence[_Followed]) -> list[_
         if even and not any(_repeats(seed, one) for one in (*known, *found) if not one.is_trail):
             grown = grow_trail(scene.frame, seed)
             reach = max(width, grown.half_width + 1)
-            if grown.is_trail and grown.segment.length >= _LONG and grown.segment.snr >= _SEED_SNR:
+            if grown.is_trail and grown.segment.length >= LONG and grown.segment.snr >= _SEED_SNR:
                 trail, width = grown.segment, max(reach, wing_radius(grown.segment, scene.optics.psf, fwhm))
                 erase_trail(scene.frame.usable, trail, width)
                 if not any(one.is_trail and _is_wing(trail, one.segment, fwhm) for one in (*known, *found)):
                     found.append(_Followed(trail, width, True))
-            elif grown.segment.length >= 2 * _LONG:
+            elif grown.segment.length >= 2 * LONG:
                 found.append(_Followed(grown.segment, reach, False))
         snr[distance(columns + crop.x0, rows[:, None] + crop.y0, trail) <= width] = 0
     return found
@@ -281,7 +279,7 @@ def _search_piece(scene: _Scene, hits: _Hits, group: _Hits, min_snr: float) -> l
 
 def _extended(scene: _Scene, trail: DetectedSegment) -> DetectedSegment:
     """Follow a trail that may be longer than the templates know."""
-    if trail.length < _LONG or any(_repeats(trail, one) for one in scene.spotted):
+    if trail.length < LONG or any(_repeats(trail, one) for one in scene.spotted):
         return trail
     grown = grow_trail(scene.frame, trail)
     better = grown.is_trail and grown.segment.length >= 0.9 * trail.length
@@ -298,12 +296,12 @@ def _doubtful(candidates: Sequence[Candidate], seen: _Scene, mask: NDArray[np.ui
     """Return which candidates are spikes, bleeds or columns: these may be in line, and are not flashes."""
     (image, usable, noise, fwhm), white = seen.frame, np.ones((1, 1))
     scene = Scene(image, usable, seen.optics.psf, fwhm, Noise(noise, white), seen.background)
-    return [is_line_artefact(scene, mask, Line(*candidate.trail[:4])) for candidate in candidates]
+    return [is_line_artefact(scene, mask, candidate.trail.line) for candidate in candidates]
 
 
 def _pixel_scale(candidates: Sequence[Candidate], exposure: ExposureInfo) -> float | None:
     """Return arcsec per px; None if it is not known, or not needed."""
-    if exposure.wcs_header is None or all(one.trail.length < _LONG for one in candidates):
+    if exposure.wcs_header is None or all(one.trail.length < LONG for one in candidates):
         return None
     try:
         return pixel_scale(celestial_wcs(exposure.wcs_header))

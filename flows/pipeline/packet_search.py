@@ -18,7 +18,7 @@ from flows.runtime.traces import Timer
 from flows.storage.digest import digest
 from kernels.image.noise import background_and_noise, noise_correlation
 from kernels.psf.seeing import fit_stars
-from schemas.dia_source import DIA_SOURCE, HIT, STREAK, SearchCounts
+from schemas.dia_source import DIA_SOURCE, HIT, SearchCounts
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.packet_source import FOUND, PacketFlag
 from schemas.pixels import MaskPlane, SearchGrid
@@ -26,7 +26,7 @@ from schemas.settings import Settings
 from schemas.stage import Result
 from stages import PIPELINE
 
-VERSION = "1"
+VERSION = "2"
 """Changes whenever the same packet would give another row."""
 
 CANVAS = 111
@@ -44,10 +44,6 @@ SCALE_ARCSEC = 1.0127
 
 MOST_DEC = 75.0
 """Declination, deg, up to which a nominal direction of north serves: see `nominal_turn`."""
-
-WIDEST_SEARCHED_PX = 3.0
-"""A wider PSF is narrowed for the search: of 73 known asteroids on stamps with PSFs of 3.0 px and more the shipped
-detector finds 47 with that PSF and 70 with this one. What is found is measured with the PSF as it is."""
 
 ASSUMED_PSF = PsfModel(fwhm_px=2.0, beta=3.0, source="assumed")
 """Of the median seeing of ZTF, 2 arcsec."""
@@ -147,8 +143,6 @@ def search_stamp(
 ) -> Mapping[str, Result]:
     """Search a stamp on its canvas, and measure what is found, whatever its reliability.
 
-    The search has a PSF as wide as the detector bears, the measurement that of the exposure.
-
     Parameters
     ----------
     planes, exposure
@@ -170,12 +164,7 @@ def search_stamp(
     """
     measured = settings.measure.model_copy(update={"min_reliability": 0.0})
     settings = settings.model_copy(update={"measure": measured})
-    if exposure.psf.fwhm_px <= WIDEST_SEARCHED_PX:
-        return search_pixels(planes, exposure, settings, whole=True, timer=timer)
-    psf = exposure.psf.model_copy(update={"fwhm_px": WIDEST_SEARCHED_PX})
-    narrow = exposure.model_copy(update={"psf": psf})
-    hits = search_pixels(planes, narrow, settings, until=STREAK.name, whole=True, timer=timer)
-    return search_pixels(planes, exposure, settings, given=hits, whole=True, timer=timer)
+    return search_pixels(planes, exposure, settings, whole=True, timer=timer)
 
 
 def packet_exposure(packet: ZtfPacket) -> ExposureInfo:

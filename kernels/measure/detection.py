@@ -201,7 +201,7 @@ def measure_candidates(
     list of Detection
         In the order given. Those that come within one FWHM of a satellite's light have the flag SATELLITE.
     """
-    starts = [Segment(*one[:4]) for one in trails]
+    starts = [one.line for one in trails]
     scenes = scene.at_each([start[:2] for start in starts])
     found: dict[int, Detection] = {}
     satellites: list[tuple[Segment, float]] = []
@@ -231,8 +231,8 @@ def _by_what_hides(
         one = trails[i]
         hidden = tuple(
             k
-            for k, line in enumerate(trails[j] for j in spoiling)
-            if not (outshines(one, line, fwhm_px) and comes_near(Segment(*one[:4]), Segment(*line[:4]), 2 * fwhm_px))
+            for k, other in enumerate(trails[j] for j in spoiling)
+            if not (outshines(one, other, fwhm_px) and comes_near(one.line, other.line, 2 * fwhm_px))
         )
         alike.setdefault(hidden, []).append(i)
     return list(alike.items())

@@ -19,6 +19,8 @@ from kernels.search.windows import require_on_image
 from schemas.model_card import ModelCard
 from schemas.pixels import SearchGrid
 
+_ALIKE = 0.15  # correlation of neighbours
+_SMOOTH = np.outer((_ALIKE, 1.0, _ALIKE), (_ALIKE, 1.0, _ALIKE))
 _BAND = 16  # rows of cells that one thread fills at a time: its pixels stay in the cache
 
 
@@ -40,17 +42,26 @@ def dense_input(plane: SearchImage, y: int, x: int, rows: int, columns: int) -> 
         For each of the 4 x 4 px of a cell, row by row: its value in units of the noise; the S/N of a point source
         there, from a matched filter with a Gaussian of the PSF's width, in the actual noise; 1 where it does not
         count, or is not part of the plane. Both S/N go through `kernels.image.search_image.squash`.
+
+    Notes
+    -----
+    Networks have learnt from resampled images, whose noise is smooth: there a source of some S/N stands out by more of
+    the noise of a pixel than where neighbours have noise of their own, as after optimal subtraction (Zackay, Ofek &
+    Gal-Yam 2016, ApJ 830, 27), or contrary noise. So where neighbours are correlated by less than 0.15, the unit of the
+    first number is smaller: a source of some S/N is as bright as in noise that is so correlated.
     """
     taps = filter_taps(plane.fwhm_px)
-    scale = 1 / filtered_noise(np.outer(taps, taps), 1.0, plane.correlation)
+    kernel = np.outer(taps, taps)
+    filtered = filtered_noise(kernel, 1.0, plane.correlation)
+    unit = min(filtered / filtered_noise(kernel, 1.0, _SMOOTH), 1.0)
     out = np.empty((rows, columns, PLANES * CELL**2), np.float32)
     _fill(
         plane.pixels,
         plane.usable,
         np.float32(plane.background),
-        np.float32(1 / plane.noise),
+        np.float32(1 / (unit * plane.noise)),
         taps,
-        np.float32(scale),
+        np.float32(unit / filtered),
         y,
         x,
         out,

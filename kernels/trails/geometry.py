@@ -198,6 +198,11 @@ class DetectedSegment(NamedTuple):
     snr: float
 
     @property
+    def line(self) -> Segment:
+        """Return it without its S/N."""
+        return Segment(*self[:4])
+
+    @property
     def direction(self) -> tuple[float, float]:
         """Return the unit vector (x, y) along it."""
         theta = math.radians(self.angle)
@@ -219,7 +224,7 @@ class DetectedSegment(NamedTuple):
 
     def ends(self) -> tuple[float, float, float, float]:
         """Return ``x1, y1, x2, y2`` of its end points, px."""
-        return Segment(*self[:4]).ends()
+        return self.line.ends()
 
 
 def detected_segments(*columns: Iterable[float | None]) -> list[DetectedSegment]:
@@ -314,14 +319,15 @@ def same_trail(one: Segment, other: Segment, tolerance: float) -> bool:
     return all(long.distance(x, y) <= tolerance for x, y in ((short.x, short.y), (x1, y1), (x2, y2)))
 
 
-_LONG = 60.0  # px
+LONG = 60.0
+"""Length from which on a trail may be a satellite's, or longer than the templates of the search know, px."""
 _FAINT, _OUTSHINES = 4.5, 3.0  # S/N of one FWHM of a line, and how much brighter what lies on it must be
 
 
 def outshines(one: DetectedSegment, line: DetectedSegment, fwhm_px: float) -> bool:
     """Return whether a trail is three times as bright as a long, faint one, by the S/N of one FWHM of each."""
     here, there = (each.snr * math.sqrt(fwhm_px / max(each.length, fwhm_px)) for each in (one, line))
-    return line.length >= _LONG and there < _FAINT and here > _OUTSHINES * there
+    return line.length >= LONG and there < _FAINT and here > _OUTSHINES * there
 
 
 def first_of_each(segments: Sequence[DetectedSegment], fwhm_px: float) -> list[int]:
@@ -342,7 +348,7 @@ def first_of_each(segments: Sequence[DetectedSegment], fwhm_px: float) -> list[i
         Indices of those that stay, in order.
     """
     tolerance = min(1.5 * fwhm_px, _MOST)
-    plain, kept = [Segment(*one[:4]) for one in segments], list[int]()
+    plain, kept = [one.line for one in segments], list[int]()
     places: NDArray[np.float64] = np.array([(s.x, s.y, s.length) for s in segments]).reshape(-1, 3)
 
     def repeats(i: int, j: int) -> bool:

@@ -9,14 +9,13 @@ from numpy.typing import NDArray
 
 from kernels.psf.gaussian_mixture import GaussianMixture
 from kernels.trails.candidates import Candidate, absorb
-from kernels.trails.geometry import DetectedSegment
+from kernels.trails.geometry import LONG, DetectedSegment
 from schemas.pixels import MaskPlane
 
 FASTEST_DEG_PER_DAY = 200.0
 """Faster than any asteroid but one about to hit: 2008 TC3 moved by 100 degrees a day six hours before its end. A
 geostationary satellite moves by 361 degrees a day among the stars, all lower ones faster."""
 
-_SHORTEST_PX = 60.0  # what is shorter is never called a satellite for its length
 _CROSSING_FWHM = 10.0  # shortest trail that can be said to enter and leave
 _BORDER = np.uint16(MaskPlane.EDGE)
 _WIDEST = 25.0  # px
@@ -35,8 +34,8 @@ def longest_asteroid(exposure_time_s: float, arcsec_per_px: float | None, shape:
         (ny, nx) of the image, px.
     """
     if arcsec_per_px is None or not exposure_time_s > 0:
-        return max(_SHORTEST_PX, 0.25 * min(shape))
-    return max(_SHORTEST_PX, FASTEST_DEG_PER_DAY / 86400 * 3600 * exposure_time_s / arcsec_per_px)
+        return max(LONG, 0.25 * min(shape))
+    return max(LONG, FASTEST_DEG_PER_DAY / 86400 * 3600 * exposure_time_s / arcsec_per_px)
 
 
 def is_satellite(trail: DetectedSegment, mask: NDArray[np.uint16], longest: float, fwhm_px: float) -> bool:

@@ -42,7 +42,9 @@ def by_scipy(plane):
         size = np.minimum(np.abs(s), 128)
         return np.sign(s) * size * (1 + size / 64) / (1 + size / 4)
 
-    return np.stack([level(value), level(smooth), ~plane.usable])
+    flat = np.outer((0.15, 1, 0.15), (0.15, 1, 0.15))
+    noise = [filtered_noise(np.outer(taps, taps), 1.0, np.array(c, float)) for c in (plane.correlation, flat)]
+    return np.stack([level(value * max(noise[1] / noise[0], 1)), level(smooth), ~plane.usable])
 
 
 def in_cells(planes):
@@ -54,6 +56,30 @@ def in_cells(planes):
             for dx in range(4):
                 out[:, :, plane * 16 + dy * 4 + dx] = planes[plane, dy::4, dx::4]
     return out
+
+
+@pytest.mark.parametrize("neighbour", [-0.2, -0.1, 0.0, 0.1, 0.14])
+def test_a_source_of_some_signal_to_noise_looks_alike_wherever_noise_is_less_smooth_than_learnt(neighbour):
+    flat = np.outer((0.15, 1.0, 0.15), (0.15, 1.0, 0.15))
+    other = np.array([[0.0, neighbour, 0.0], [neighbour, 1.0, neighbour], [0.0, neighbour, 0.0]])
+    taps = filter_taps(2.4)
+    kernel, source = np.outer(taps, taps), trail_image((64, 64), 30.0, 33.0, 6.0, 0.5, moffat_mixture(2.4, 3.0))
+    seen = []
+    for correlation in (flat, other):
+        pixels = 30 * source * filtered_noise(kernel, 1.0, correlation) / filtered_noise(kernel, 1.0, flat)
+        plane = SearchImage(pixels.astype(np.float32), np.ones((64, 64), bool), 0.0, 1.0, correlation, 2.4)
+        seen.append(dense_input(plane, 0, 0, 16, 16))
+    np.testing.assert_allclose(seen[0], seen[1], rtol=2e-5, atol=1e-6)
+
+
+def test_smoother_noise_changes_nothing_but_the_signal_to_noise():
+    pixels = np.random.default_rng(2).normal(0, 1, (64, 64)).astype(np.float32)
+    planes = [
+        SearchImage(pixels, np.ones((64, 64), bool), 0.0, 1.0, np.outer((c, 1, c), (c, 1, c)), 2.4) for c in (0.15, 0.4)
+    ]
+    one, other = (dense_input(plane, 0, 0, 16, 16) for plane in planes)
+    np.testing.assert_array_equal(one[..., :16], other[..., :16])
+    assert np.abs(other[..., 16:32]).sum() < np.abs(one[..., 16:32]).sum()
 
 
 def test_against_scipy(plane):

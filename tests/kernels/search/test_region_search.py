@@ -117,7 +117,7 @@ def test_anchors_stand_about_the_middle_of_their_cell():
 def test_cuts_are_the_pixels_of_the_image():
     rng = np.random.default_rng(0)
     image, usable = rng.normal(5, 2, (40, 48)).astype(np.float32), rng.uniform(size=(40, 48)) > 0.1
-    plane = SearchImage(image, usable, 5.0, 2.0, np.ones((1, 1)), 2.5)
+    plane = SearchImage(image, usable, 5.0, 2.0, np.outer((0.2, 1.0, 0.2), (0.2, 1.0, 0.2)), 2.5)
     cuts = cut_pixels(dense_input(plane, 0, 0, 10, 12), np.array([20.9, 8.0]), np.array([9.2, 31.0]), 16)
     value = np.where(usable, (image - 5) / 2, 0).astype(np.float32)
     squash(value)
