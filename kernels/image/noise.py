@@ -88,6 +88,7 @@ _SIDE = 64
 _PATCHES = 144
 _CORRELATION_CLIP, _SOURCE = 3.5, 5.0  # sigma: left out; left out with its neighbours
 _QUIET = 0.75  # share of the patches that is used
+_LEAST_POWER = 0.01  # of a large area's noise over that of white noise
 
 
 def noise_correlation(
@@ -108,7 +109,8 @@ def noise_correlation(
     -------
     (2 L + 1, 2 L + 1)
         At lags -L..L in y and x, L <= ``reach`` as small as holds all of it; 1 at the centre, symmetric about it,
-        0 where it is within three standard errors of 0.
+        0 where it is within three standard errors of 0. Contrary noise is nearer to white than measured if its sum over
+        all lags, the noise of a large area, would be less than a hundredth of white noise's.
 
     Notes
     -----
@@ -135,6 +137,9 @@ def noise_correlation(
     error = np.sqrt(np.sum(np.square(rho)) / np.maximum(pairs, 1))
     rho[np.abs(rho) < 3 * error] = 0.0
     rho[reach, reach] = 1.0
+    if (total := rho.sum()) < _LEAST_POWER:
+        rho *= (1 - _LEAST_POWER) / (1 - total)
+        rho[reach, reach] = 1.0
     return _trimmed(rho, reach)
 
 

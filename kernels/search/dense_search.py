@@ -21,6 +21,7 @@ from schemas.pixels import SearchGrid
 
 _ALIKE = 0.15  # correlation of neighbours
 _SMOOTH = np.outer((_ALIKE, 1.0, _ALIKE), (_ALIKE, 1.0, _ALIKE))
+_LEAST_UNIT = 1 / 3  # a correlation measured on little sky may be anything
 _BAND = 16  # rows of cells that one thread fills at a time: its pixels stay in the cache
 
 
@@ -48,12 +49,13 @@ def dense_input(plane: SearchImage, y: int, x: int, rows: int, columns: int) -> 
     Networks have learnt from resampled images, whose noise is smooth: there a source of some S/N stands out by more of
     the noise of a pixel than where neighbours have noise of their own, as after optimal subtraction (Zackay, Ofek &
     Gal-Yam 2016, ApJ 830, 27), or contrary noise. So where neighbours are correlated by less than 0.15, the unit of the
-    first number is smaller: a source of some S/N is as bright as in noise that is so correlated.
+    first number is smaller, down to a third: a source of some S/N is as bright as in noise that is so correlated.
     """
     taps = filter_taps(plane.fwhm_px)
     kernel = np.outer(taps, taps)
-    filtered = filtered_noise(kernel, 1.0, plane.correlation)
-    unit = min(filtered / filtered_noise(kernel, 1.0, _SMOOTH), 1.0)
+    learnt = filtered_noise(kernel, 1.0, _SMOOTH)
+    filtered = max(filtered_noise(kernel, 1.0, plane.correlation), _LEAST_UNIT * learnt)
+    unit = min(filtered / learnt, 1.0)
     out = np.empty((rows, columns, PLANES * CELL**2), np.float32)
     _fill(
         plane.pixels,

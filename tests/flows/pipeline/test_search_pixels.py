@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from benchmarks.noise_texture import SIGMA, image
 from flows.inputs.probe import probe
 from flows.inputs.source import Source
 from flows.nights.exposure_work import finish_exposure, search_tiles, store_exposure
@@ -10,6 +11,7 @@ from flows.runtime.traces import Timer
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
 from flows.storage.zarr_tiles import TileStore
+from kernels.image.noise import noise_correlation
 from schemas.dataset import ArrayOf
 from schemas.dia_source import DIA_SOURCE
 from schemas.pixels import SearchGrid, Tiling
@@ -105,3 +107,16 @@ def test_the_copies_hold_every_plane_that_the_search_needs():
     leading = [stage for stage in PIPELINE if stage.name in ("detect", "merge", "measure")]
     needed = {one.name for stage in leading for one in stage.needs if isinstance(one, ArrayOf)}
     assert needed <= {one.name for one in STAGE.needs}
+
+
+@pytest.mark.parametrize(("weight", "least"), [(-0.24, 1), (-0.18, 4)])
+def test_sources_are_found_and_measured_in_the_most_contrary_noise(weight, least):
+    drawn = image(weight, 4.5, 30.0, side=252)
+    correlation = noise_correlation(drawn.pixels, np.ones(drawn.pixels.shape, bool), 0.0, SIGMA)
+    info = drawn.info.model_copy(update={"noise_correlation": tuple(map(tuple, correlation.tolist()))})
+    planes = {"difference": drawn.pixels, "mask": np.zeros(drawn.pixels.shape, np.uint16)}
+    settings = Settings(measure=MeasureSettings(min_reliability=0.0))
+    found = search_pixels(planes, info, settings)["dia_source"].rows
+    near = [np.hypot(found["x"].to_numpy() - x, found["y"].to_numpy() - y).min() for x, y in drawn.places]
+    assert len(near) == 4
+    assert (np.array(near) < 3).sum() >= least

@@ -310,3 +310,19 @@ def test_light_adds_its_poisson_noise_and_what_is_dark_none():
 def test_noise_behind_a_filter_is_never_less_than_a_tenth_of_white():
     correlation = np.array([[0, 0, 0], [-1.5, 1, -1.5], [0, 0, 0]])  # no noise has such
     assert filtered_noise(np.array([[1.0, 1.0]]), 3.0, correlation) == pytest.approx(0.3 * np.sqrt(2))
+
+
+@pytest.mark.parametrize("weight", [-0.25, -0.24, -0.1, 0.0, 0.1])
+def test_large_areas_have_noise_however_contrary_that_of_neighbours_is(weight):
+    kernel = np.array([[0, weight, 0], [weight, 1, weight], [0, weight, 0]])
+    kernel /= np.sqrt(np.square(kernel).sum())
+    true = fftconvolve(kernel, kernel[::-1, ::-1])
+    for seed in range(5):
+        white = np.random.default_rng(seed).normal(size=(65, 65))
+        noise = fftconvolve(white, kernel)[1:-1, 1:-1].astype(np.float32)
+        found = noise_correlation(noise, np.ones(noise.shape, bool), 0.0, 1.0)
+        middle = len(found) // 2
+        assert found.sum() >= 0.01 - 1e-9
+        assert found[middle, middle] == 1
+        if weight in (-0.1, 0.1):
+            assert found[middle, middle + 1] == pytest.approx(true[2, 3], abs=0.06)

@@ -72,6 +72,13 @@ def test_a_source_of_some_signal_to_noise_looks_alike_wherever_noise_is_less_smo
     np.testing.assert_allclose(seen[0], seen[1], rtol=2e-5, atol=1e-6)
 
 
+def test_however_contrary_noise_is_said_to_be_pixels_are_made_three_times_as_bright_at_most():
+    pixels = np.full((64, 64), 0.01, np.float32)
+    impossible = np.array([[0.0, -0.4, 0.0], [-0.4, 1.0, -0.4], [0.0, -0.4, 0.0]])
+    plane = SearchImage(pixels, np.ones((64, 64), bool), 0.0, 1.0, impossible, 3.0)
+    assert dense_input(plane, 0, 0, 16, 16)[..., :16].max() == pytest.approx(0.03, rel=0.02)
+
+
 def test_smoother_noise_changes_nothing_but_the_signal_to_noise():
     pixels = np.random.default_rng(2).normal(0, 1, (64, 64)).astype(np.float32)
     planes = [

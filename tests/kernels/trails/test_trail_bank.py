@@ -149,3 +149,10 @@ def test_centres_may_lie_as_near_to_the_border_as_the_longest_half():
     assert best_trail(snr, allowed, bank)[:4] == (30.0, 30.0, 60.0, 0.0)
     assert best_trail(snr.T.copy(), allowed, bank)[:4] == (30.0, 30.0, 60.0, 90.0)
     assert best_trail(-snr - 1, allowed, bank).snr == 0
+
+
+def test_a_correlation_of_no_process_still_leaves_noise_in_every_trail():
+    impossible = np.array([[0.0, -0.4, 0.0], [-0.4, 1.0, -0.4], [0.0, -0.4, 0.0]])
+    scale = trail_bank(moffat_mixture(4.5, 3.0), 4.5, 2.0, impossible).scale
+    assert np.isfinite(scale).all()
+    assert 0 < scale.max() <= 1.001 / np.sqrt(0.1)
