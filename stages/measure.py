@@ -169,7 +169,9 @@ def describe(inputs: Mapping[str, Any], context: Context) -> Described:
     streaks = streaks.take(pa.array(order.astype(np.int64)))
     places = (streaks[name].to_numpy().astype(float).tolist() for name in ("x", "y", "length", "angle", "snr"))
     starts = [DetectedSegment(*place) for place in zip(*places, strict=True)]
-    found = measure_candidates(scene, inputs["mask"], starts, streaks["halfWidth"].to_pylist(), half_width)
+    widths = streaks["halfWidth"].to_pylist()
+    flashes = [name == "glint_trail" for name in streaks["trailClass"].to_pylist()]
+    found = measure_candidates(scene, inputs["mask"], starts, widths, half_width, flashes)
     shining = [i for i, one in enumerate(found) if one.shines]
     shining.sort(key=lambda i: not found[i].fit.converged)  # stable: a fit that failed repeats one that did not
     trails = [DetectedSegment(*found[i].fit.segment, found[i].snr) for i in shining]
@@ -356,7 +358,7 @@ def _reliability(weights: Weights, settings: MeasureSettings) -> Any:
 
 STAGE = Stage(
     name="measure",
-    version="15",
+    version="16",
     per="exposure",
     needs=(STREAK, DIFFERENCE, MASK),
     optional=(SCIENCE, VARIANCE),

@@ -92,20 +92,33 @@ def measure_candidate(
     half_width
         Of the aperture, px.
     least_length
-        A fit that ends shorter has failed, px: the model is a line of one brightness, which flashes in line are not.
+        A fit that ends shorter has failed, px.
     """
     return _measured(scene.at(start.x, start.y), mask, start, half_width, least_length)
 
 
 def _measured(
-    scene: Scene, mask: NDArray[np.uint16], start: Segment, half_width: float, least_length: float = 0.0
+    scene: Scene,
+    mask: NDArray[np.uint16],
+    start: Segment,
+    half_width: float,
+    least_length: float = 0.0,
+    flashes: bool = False,
 ) -> Detection:
-    """Measure a candidate on an image with the PSF and the noise of its place."""
+    """Measure a candidate on an image with the PSF and the noise of its place.
+
+    The model is a line of one brightness, which flashes in line are not: where it explains less than the line from the
+    first to the last of them, the fit has left them.
+    """
     fit = fit_trail(scene, start)
-    if fit.segment.length < least_length:
-        fit = unfitted(scene, start)
-    segment = fit.segment
     matched = shaped_flux(scene, fit.seen, fit.shape)
+    if flashes or fit.segment.length < least_length:
+        line = unfitted(scene, start)
+        estimate = shaped_flux(scene, line.seen, line.shape)
+        astray = matched.value * estimate.error < _WORSE * estimate.value * matched.error
+        if astray or fit.segment.length < least_length:
+            fit, matched = line, estimate
+    segment = fit.segment
     trail = Flux(fit.flux, float(fit.errors[0]), fit.chi2) if fit.converged else matched
     # The level of the fit is drawn down by a negative lobe.
     level = robust_level(fit.seen)
@@ -175,12 +188,18 @@ def _fit_flags(scene: Scene, fit: TrailFit) -> DetectionFlag:
 
 
 _KEPT = 0.7  # of a satellite's length: a fit that keeps less has settled on a piece of it
+_WORSE = 0.9  # of the S/N of the line from the first to the last flash: a fit with less has left it
 _SHARP = DetectionFlag.COSMIC_RAY | DetectionFlag.HOT_COLUMN
 _LONG_ARTEFACTS = DetectionFlag.BLEED | DetectionFlag.GHOST | DetectionFlag.EDGE
 
 
 def measure_candidates(
-    scene: Scene, mask: NDArray[np.uint16], trails: Sequence[DetectedSegment], widths: Sequence[float], aperture: float
+    scene: Scene,
+    mask: NDArray[np.uint16],
+    trails: Sequence[DetectedSegment],
+    widths: Sequence[float],
+    aperture: float,
+    flashes: Sequence[bool],
 ) -> list[Detection]:
     """Measure satellites first; their light is not part of the other detections, but of those that outshine them.
 
@@ -195,6 +214,8 @@ def measure_candidates(
         How far from each its light spoils others, px: 0 if it is not a satellite.
     aperture
         Half width of the aperture, px.
+    flashes
+        Which satellites are flashes in line.
 
     Returns
     -------
@@ -207,7 +228,7 @@ def measure_candidates(
     satellites: list[tuple[Segment, float]] = []
     spoiling = np.flatnonzero(np.asarray(widths)).tolist()
     for i in spoiling:
-        found[i] = _measured(scenes[i], mask, starts[i], aperture, least_length=_KEPT * starts[i].length)
+        found[i] = _measured(scenes[i], mask, starts[i], aperture, _KEPT * starts[i].length, flashes[i])
         satellites.append((found[i].fit.segment, widths[i] + scene.fwhm_px))
     light = [stadium(scene.shape, segment, reach - scene.fwhm_px) for segment, reach in satellites]
     for hidden, those in _by_what_hides(trails, spoiling, scene.fwhm_px):

@@ -126,8 +126,11 @@ def picture(*sources):
 
 
 def measured(image, starts, widths, snr=1000.0):
-    trails = [DetectedSegment(*start, snr) for start in starts]
-    return measure_candidates(image.scene(), image.mask, trails, widths, 3.45)
+    return measured_all(image, [DetectedSegment(*start, snr) for start in starts], widths)
+
+
+def measured_all(image, trails, widths, flashes=False):
+    return measure_candidates(image.scene(), image.mask, trails, widths, 3.45, [flashes] * len(trails))
 
 
 def test_without_satellites_each_is_measured_by_itself():
@@ -153,13 +156,28 @@ def test_the_light_of_a_faint_line_stays_beneath_what_outshines_it():
     point = Segment(90.0, 80.0 + 10 * math.tan(math.radians(10)), 0.0, 0.0)
     image = Picture(sky() + trail(*LINE, 1500.0) + trail(*point, 3000.0), blank(), LINE)
     trails = [DetectedSegment(*LINE, 13.0), DetectedSegment(*point, 40.0), DetectedSegment(30.0, 130.0, 0.0, 0.0, 8.0)]
-    _, found, _ = measure_candidates(image.scene(), image.mask, trails, [9.0, 0.0, 0.0], 3.45)
+    _, found, _ = measured_all(image, trails, [9.0, 0.0, 0.0])
     assert found.fit.segment.distance(point.x, point.y) < 0.3
     assert found.trail.value == pytest.approx(3000, abs=5 * found.trail.error)
     assert found.flags & DetectionFlag.SATELLITE
     hidden = trails[1]._replace(snr=4.0)  # as it is said to be
-    _, lost, _ = measure_candidates(image.scene(), image.mask, [trails[0], hidden, trails[2]], [9.0, 0.0, 0.0], 3.45)
+    _, lost, _ = measured_all(image, [trails[0], hidden, trails[2]], [9.0, 0.0, 0.0])
     assert not lost.fit.converged or lost.snr < 8
+
+
+def test_flashes_in_line_keep_to_it():
+    """A line of one brightness fits them nowhere: where it wanders off, the first and the last flash are known."""
+    line = Segment(80.0, 80.0, 128.0, 37.6)
+    cosine, sine = math.cos(math.radians(37.6)), math.sin(math.radians(37.6))
+    dashes = [(80 + at * cosine, 80 + at * sine, 6.0, 37.6, 3000.0) for at in (-61.0, 0.0, 61.0)]
+    star = (80 - 55 * cosine + 12 * sine, 80 - 55 * sine - 12 * cosine, 0.0, 0.0, 12000.0)
+    image = Picture(sky() + sum(trail(*place, flux) for *place, flux in (*dashes, star)), blank(), line)
+    (free,), (kept,) = (measured_all(image, [DetectedSegment(*line, 60.0)], [9.0], one) for one in (False, True))
+    assert free.snr < 0.1 * kept.snr
+    assert kept.fit.segment == line
+    assert DetectionFlag.FIT_FAILED in kept.flags
+    steady = [measured_all(picture(), [DetectedSegment(*LINE, 60.0)], [9.0], one)[0] for one in (False, True)]
+    assert steady[0].fit.segment == steady[1].fit.segment
 
 
 def test_what_is_far_from_it_has_no_flag():

@@ -1,0 +1,257 @@
+"""Flashes of one object among the trails of an image: tumbling and glinting satellites, blinking aeroplanes."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.trails.geometry import DetectedSegment, from_ends
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
+
+_DIRECTED_FWHM = 2.0  # from this length on a piece has a direction
+_TURN = 1.0  # deg, besides half a FWHM over the length
+_LEAST = 3  # pieces in line
+_ANCHOR = 100.0  # px: to a piece as long as this, one more will do
+_ANCHOR_GAP = 500.0  # px
+_AS_BRIGHT = 0.5  # S/N of a piece over that of two others
+_ALIKE = 4.0  # of lengths of pieces without an anchor, the longest over the shortest; of the S/N of two in a row
+_TWINS = 1.25  # of length and S/N, the greater over the less: two flashes so alike may be enough
+_FULL = 0.75  # of the line: more than this is one trail in pieces, and no flashes
+_PERIOD = (15.0, 450.0)  # px
+_ON_TIME = 2.0  # px by which a flash may be off its place
+_LINES_BY_CHANCE = 1e-2  # sets of pieces that chance may give in an image
+_BY_CHANCE = 1e-3  # number of such rows of points that chance may give in an image
+_MOST = 600  # pieces looked at
+
+
+class GlintTrail(NamedTuple):
+    """Line from the first to the last flash, with the S/N of all, and the indices of their segments."""
+
+    segment: DetectedSegment
+    members: tuple[int, ...]
+
+
+def find_glint_trails(trails: Sequence[DetectedSegment], fwhm_px: float, area_px: float) -> list[GlintTrail]:
+    """Find trails that are flashes of one object.
+
+    Parameters
+    ----------
+    trails
+        Candidates.
+    fwhm_px
+        Of the PSF.
+    area_px
+        Of the image.
+
+    Returns
+    -------
+    list of GlintTrail
+        No candidate belongs to two. Pieces: three or more of 2 FWHM at least, alike in length, on one line and along
+        it, of which chance gives fewer than 0.01 sets of as bright ones in an image; two of which one is 100 px long;
+        or two alike in length and brightness, if chance gives fewer than 0.01 such pairs. Points: so many, one after
+        the other at equal steps, that chance gives fewer than 0.001 such rows of as bright ones in an image; pieces may
+        be among them where they lie along the row. A line that is lit over more than three quarters of its length is
+        one trail in pieces, and is not given.
+    """
+    strongest = sorted(range(len(trails)), key=lambda i: -trails[i].snr)[:_MOST]
+    directed = [i for i in strongest if trails[i].length >= _DIRECTED_FWHM * fwhm_px]
+    points = [i for i in strongest if trails[i].length < _DIRECTED_FWHM * fwhm_px]
+    found: list[GlintTrail] = []
+    used: set[int] = set()
+    for members in _lines(trails, directed, fwhm_px, area_px) + _rows(trails, strongest, fwhm_px, area_px):
+        if used.isdisjoint(members):
+            line = _through([trails[i] for i in members])
+            dark = _dark(trails, members, line)
+            # One more flash may follow at either end.
+            longer = line._replace(length=line.length + 2.4 * dark / (len(members) - 1))
+            whole = (*members, *(i for i in points if i not in members and _on_line(trails[i], longer, fwhm_px)))
+            if dark > 0:
+                flashes = tuple(i for i in whole if i not in used)
+                found.append(GlintTrail(_through([trails[i] for i in flashes]), flashes))
+            used.update(whole)
+    return found
+
+
+def _lines(
+    trails: Sequence[DetectedSegment], directed: list[int], fwhm_px: float, area_px: float
+) -> list[tuple[int, ...]]:
+    """Find sets of pieces on one line, the largest first."""
+    if len(directed) < 2:
+        return []
+    x, y, length, angle, snr = np.array([trails[i] for i in directed]).T
+    allowed = _allowed(length, fwhm_px)
+    one, other = np.triu_indices(len(directed), 1)
+    join = np.degrees(np.arctan2(y[other] - y[one], x[other] - x[one]))
+    aligned = (_turned(angle[one], join) <= allowed[one]) & (_turned(angle[other], join) <= allowed[other])
+    sets: set[tuple[int, ...]] = set()
+    for a, b in zip(one[aligned], other[aligned], strict=True):
+        line = _through([trails[directed[a]], trails[directed[b]]])
+        near = _across(x, y, line) <= 0.75 * fwhm_px + 0.01 * np.minimum(length, 300)
+        bright = snr >= _AS_BRIGHT * min(snr[a], snr[b])
+        chosen = np.flatnonzero(near & bright & (_turned(angle, line.angle) <= allowed))
+        if len(chosen) < 2:  # the line through a long trail and a piece beside its end may lie on neither
+            continue
+        members = [directed[i] for i in chosen]
+        distinct = chosen[_once(_along(x[chosen], y[chosen], line), length[chosen])]
+        flashes = distinct if _dark(trails, members, _through([trails[i] for i in members])) > 0 else chosen
+        as_bright = snr >= snr[flashes].min()
+        rivals, like = int(as_bright.sum()), int((as_bright & (_turned(angle, line.angle) <= allowed)).sum())
+        others = _Others(rivals, max(like - len(flashes), 0), fwhm_px, area_px)
+        anchored = len(flashes) < _LEAST and length[flashes].max() >= _ANCHOR
+        if _is_set(length[flashes], snr[flashes], line) and (anchored or _is_no_chance(allowed[flashes], line, others)):
+            sets.add(tuple(members))
+    return sorted(sets, key=lambda one: (-len(one), one))
+
+
+def _dark(trails: Sequence[DetectedSegment], members: Sequence[int], line: DetectedSegment) -> float:
+    """Return the dark part of the line through some pieces, px; 0 where it is one trail in pieces."""
+    x, y, length, *_ = np.array([trails[i] for i in members]).T
+    dark = line.length - float(length[_once(_along(x, y, line), length)].sum())
+    return dark if dark > (1 - _FULL) * line.length else 0.0
+
+
+def _once(along: NDArray[np.float64], length: NDArray[np.float64]) -> list[int]:
+    """Return which pieces of a line, the strongest first, do not repeat another: two groups of hits may see one."""
+    kept: list[int] = []
+    for i in range(len(along)):
+        if all(abs(along[i] - along[k]) > 0.5 * max(length[i], length[k]) for k in kept):
+            kept.append(i)
+    return kept
+
+
+class _Others(NamedTuple):
+    """Number of pieces as bright as those of a set, with these; of others with its direction; PSF and image, px."""
+
+    rivals: int
+    like: int
+    fwhm_px: float
+    area_px: float
+
+
+def _is_no_chance(allowed: NDArray[np.float64], line: DetectedSegment, others: _Others) -> bool:
+    """Return whether pieces as bright, which lie anywhere, would hardly ever give such a set.
+
+    They point anywhere, or as often along the line as those beside the set do: residuals of shifted stars and asteroids
+    of one family are alike in direction, and in length; the S/N of two are taken to spread evenly over a decade in the
+    logarithm.
+    """
+    rivals, like, fwhm_px, area_px = others
+    fits = np.minimum(allowed / 90, 1.0)  # share of the directions
+    follows = np.maximum(fits[1:], like / rivals)
+    pairs = 0.5 * rivals**2 * fits[0] * follows[0]
+    if len(allowed) < _LEAST:
+        near = min(math.pi * _PERIOD[1] ** 2 / area_px, 1.0)
+        return bool(pairs * near * 2 * math.log10(_TWINS) < _LINES_BY_CHANCE)
+    strip = 1.5 * fwhm_px * max(line.length, math.sqrt(area_px)) / area_px
+    return bool(pairs * np.prod(rivals * follows[1:] * strip) < _LINES_BY_CHANCE)
+
+
+def _is_set(length: NDArray[np.float64], snr: NDArray[np.float64], line: DetectedSegment) -> bool:
+    if len(length) >= _LEAST and length.max() <= _ALIKE * length.min():
+        return True
+    if len(length) >= 2 and length.max() >= _ANCHOR and line.length - length.sum() <= _ANCHOR_GAP:
+        return True
+    alike = length.max() <= _TWINS * length.min() and snr.max() <= _TWINS * snr.min()
+    return bool(len(length) == 2 and alike and line.length <= _PERIOD[1])
+
+
+def _rows(
+    trails: Sequence[DetectedSegment], strongest: list[int], fwhm_px: float, area_px: float
+) -> list[tuple[int, ...]]:
+    """Find sets of points at equal steps, the largest first; pieces along the row may be among them."""
+    from scipy.spatial import cKDTree
+
+    if len(strongest) < _LEAST:
+        return []
+    x, y, length, angle, snr = np.array([trails[i] for i in strongest]).T
+    places, directed = np.column_stack([x, y]), length >= _DIRECTED_FWHM * fwhm_px
+    allowed = np.where(directed, np.minimum(_allowed(length, fwhm_px), 90.0), 90.0)
+    tree = cKDTree(places)
+    found = set()
+    for first, second in _equal_steps(places, tree):
+        weaker, stronger = sorted((snr[first], snr[second]))
+        if stronger > _ALIKE * weaker:
+            continue
+        bright = (snr >= _AS_BRIGHT * weaker) & (snr * _AS_BRIGHT <= stronger)
+        row = _row(places, tree, first, second, bright)
+        (ax, ay), (bx, by) = places[first], places[second]
+        along = _turned(angle, math.degrees(math.atan2(by - ay, bx - ax))) <= allowed
+        members = np.array(row)
+        as_bright = snr >= snr[members].min()
+        rivals = np.where(directed[members], (as_bright & directed).sum(), (as_bright & ~directed).sum())
+        if along[members].all() and _row_by_chance(rivals * allowed[members] / 90, area_px) <= _BY_CHANCE:
+            found.add(tuple(strongest[i] for i in row))
+    return sorted(found, key=lambda one: (-len(one), one))
+
+
+def _row_by_chance(fitting: NDArray[np.float64], area_px: float) -> float:
+    """Return how many such rows chance gives in an image.
+
+    ``fitting`` is, for each of the row, how many pieces of its kind are as bright, and would fit by their direction.
+    """
+    near = min(math.pi * _PERIOD[1] ** 2 / area_px, 1.0)
+    hit = math.pi * _ON_TIME**2 / area_px
+    return 0.5 * near * float(np.prod(fitting)) * float(hit ** (len(fitting) - 2))
+
+
+def _equal_steps(places: NDArray[np.float64], tree: "cKDTree") -> list[tuple[int, int]]:
+    """Return the pairs of points that a third follows after an equal step, in that direction."""
+    pairs = tree.query_pairs(_PERIOD[1], output_type="ndarray")
+    pairs = pairs[np.hypot(*(places[pairs[:, 1]] - places[pairs[:, 0]]).T) >= _PERIOD[0]]
+    both = np.concatenate([pairs, pairs[:, ::-1]])
+    apart, _ = tree.query(2 * places[both[:, 1]] - places[both[:, 0]])
+    return [(int(a), int(b)) for a, b in both[apart <= _ON_TIME]]
+
+
+def _row(
+    places: NDArray[np.float64], tree: "cKDTree", first: int, second: int, bright: NDArray[np.bool_]
+) -> tuple[int, ...]:
+    """Extend a row of points from two of them at equal steps, both ways, as far as they are bright."""
+    row = [int(first), int(second)]
+    for ends in ((0, 1), (-1, -2)):
+        while True:
+            end, before = row[ends[0]], row[ends[1]]
+            apart, following = tree.query(2 * places[end] - places[before])
+            if apart > _ON_TIME or not bright[following] or int(following) in row:
+                break
+            row.insert(0 if ends[0] == 0 else len(row), int(following))
+    return tuple(sorted(row))
+
+
+def _allowed(length: NDArray[np.float64], fwhm_px: float) -> NDArray[np.float64]:
+    """Return by how much pieces may be off the direction of their line, deg."""
+    return np.asarray(np.degrees(np.arctan2(0.5 * fwhm_px, length)) + _TURN)
+
+
+def _turned(angle: NDArray[np.float64], other: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    return np.asarray(np.abs((angle - other + 90) % 180 - 90))
+
+
+def _across(x: NDArray[np.float64], y: NDArray[np.float64], line: DetectedSegment) -> NDArray[np.float64]:
+    cosine, sine = line.direction
+    return np.asarray(np.abs((y - line.y) * cosine - (x - line.x) * sine))
+
+
+def _along(x: NDArray[np.float64], y: NDArray[np.float64], line: DetectedSegment) -> NDArray[np.float64]:
+    cosine, sine = line.direction
+    return np.asarray((x - line.x) * cosine + (y - line.y) * sine)
+
+
+def _on_line(point: DetectedSegment, line: DetectedSegment, fwhm_px: float) -> bool:
+    x, y = np.array([point.x]), np.array([point.y])
+    inside = np.abs(_along(x, y, line)) <= 0.5 * line.length
+    return bool((inside & (_across(x, y, line) <= 0.75 * fwhm_px))[0])
+
+
+def _through(pieces: Sequence[DetectedSegment]) -> DetectedSegment:
+    """Return the line from end to end of all pieces: their principal axis, longer ones counting more."""
+    ends = np.concatenate([piece.points(max(piece.length, 1.0)) for piece in pieces])
+    centre = ends.mean(0)
+    axis = np.linalg.svd(ends - centre, full_matrices=False)[2][0]
+    along = (ends - centre) @ axis
+    (x1, y1), (x2, y2) = centre + along.min() * axis, centre + along.max() * axis
+    return from_ends(x1, y1, x2, y2, math.sqrt(sum(piece.snr**2 for piece in pieces)))
