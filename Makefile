@@ -33,6 +33,9 @@ install: $(VENV)/.runtime  ## Make .venv with the pinned packages that runs need
 
 setup: $(VENV)/.ready  ## The same with what tests, training and development need (3.6 GB)
 
+# Tests whose networks take longest to compile.
+COMPILED_TESTS = $(wildcard tests/kernels/search/test_fused*.py) tests/kernels/objects/test_cutout_features.py
+
 # What installs only: pip's own words are shown when it fails. By its path, so that `import nightstride` finds the package
 # also where this folder, of the same name, lies in the current one.
 define install
@@ -56,9 +59,9 @@ $(VENV)/.ready: $(VENV)/.runtime
 	@echo "Installing what tests and training need: 3.6 GB with all of it, some minutes (tail -f $(VENV)/pip.log)."
 	$(call install,.[dev])
 	@echo "Compiling all detectors, and tests: two minutes."
-	@$(BIN)/python -m flows.nights.cluster.warm_up $(notdir $(basename $(wildcard stages/weights/detect/*.json)))
-	@-$(BIN)/python -m pytest -qq -k "test_fused or test_cutout_features" > $(VENV)/tests.log 2>&1
-	@touch $@
+	@$(BIN)/python -m pytest -qq $(COMPILED_TESTS) > $(VENV)/tests.log 2>&1 & tests=$$!; \
+		$(BIN)/python -m flows.nights.cluster.warm_up $(notdir $(basename $(wildcard stages/weights/detect/*.json))) && \
+		{ wait $$tests; touch $@; }
 
 night: $(VENV)/.runtime  ## Simulate a night of 3 visits x 2 detectors, search it, evaluate it, make its page
 	rm -rf $(NIGHT)
