@@ -75,9 +75,12 @@ def test_glints_are_one_row(period, length):
     assert turned(row["trailAnglePx"], 63) < 0.5
 
 
-def test_two_glints_are_too_few_to_tell():
-    found = detections(Sky().line(300, 300, 30, 63, 25).line(480, 653, 30, 63, 25))
-    assert [row["trailClass"] for row in found] == ["", ""]
+@pytest.mark.parametrize(
+    ("length", "turn", "classes"), [(30, 0, ["glint_trail"]), (50, 0, ["", ""]), (30, 20, ["", ""])]
+)
+def test_two_glints_are_told_if_they_are_alike(length, turn, classes):
+    found = detections(Sky().line(300, 300, 30, 63, 25).line(480, 653, length, 63 + turn, 25))
+    assert [row["trailClass"] for row in found] == classes
 
 
 def test_tumbling_is_one_row():
