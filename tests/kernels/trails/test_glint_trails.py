@@ -123,6 +123,19 @@ def test_asteroids_of_one_family_move_alike_and_are_hardly_ever_in_line():
     assert found <= 1
 
 
+def test_directions_that_many_share_say_little():
+    """Thirty asteroids of one family on a long exposure: some are always in line."""
+    found = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        trails = [
+            one._replace(angle=float(20 + rng.normal(0, 3)), snr=float(np.exp(rng.uniform(*np.log((6, 60))))))
+            for one in crowd(30, seed, (8.0, 12.0))
+        ]
+        found += len(find_glint_trails(trails, FWHM, AREA))
+    assert found <= 4
+
+
 def test_chance_makes_hardly_any():
     assert sum(len(find_glint_trails(crowd(90, seed), FWHM, AREA)) for seed in range(60)) <= 1
 
