@@ -112,11 +112,11 @@ def _measured(
     """
     fit = fit_trail(scene, start)
     matched = shaped_flux(scene, fit.seen, fit.shape)
-    if flashes or fit.segment.length < least_length:
+    short = fit.segment.length < least_length
+    if short or flashes:
         line = unfitted(scene, start)
         estimate = shaped_flux(scene, line.seen, line.shape)
-        astray = matched.value * estimate.error < _WORSE * estimate.value * matched.error
-        if astray or fit.segment.length < least_length:
+        if short or matched.value * estimate.error < _WORSE * estimate.value * matched.error:
             fit, matched = line, estimate
     segment = fit.segment
     trail = Flux(fit.flux, float(fit.errors[0]), fit.chi2) if fit.converged else matched

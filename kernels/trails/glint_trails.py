@@ -144,10 +144,14 @@ def _is_no_chance(allowed: NDArray[np.float64], line: DetectedSegment, others: _
     follows = np.maximum(fits[1:], like / rivals)
     pairs = 0.5 * rivals**2 * fits[0] * follows[0]
     if len(allowed) < _LEAST:
-        near = min(math.pi * _PERIOD[1] ** 2 / area_px, 1.0)
-        return bool(pairs * near * 2 * math.log10(_TWINS) < _LINES_BY_CHANCE)
+        return bool(pairs * _near(area_px) * 2 * math.log10(_TWINS) < _LINES_BY_CHANCE)
     strip = 1.5 * fwhm_px * max(line.length, math.sqrt(area_px)) / area_px
     return bool(pairs * np.prod(rivals * follows[1:] * strip) < _LINES_BY_CHANCE)
+
+
+def _near(area_px: float) -> float:
+    """Return the share of an image that is within the longest step of a place."""
+    return min(math.pi * _PERIOD[1] ** 2 / area_px, 1.0)
 
 
 def _is_set(length: NDArray[np.float64], snr: NDArray[np.float64], line: DetectedSegment) -> bool:
@@ -177,14 +181,13 @@ def _rows(
         if stronger > _ALIKE * weaker:
             continue
         bright = (snr >= _AS_BRIGHT * weaker) & (snr * _AS_BRIGHT <= stronger)
-        row = _row(places, tree, first, second, bright)
+        members = np.array(_row(places, tree, first, second, bright))
         (ax, ay), (bx, by) = places[first], places[second]
-        along = _turned(angle, math.degrees(math.atan2(by - ay, bx - ax))) <= allowed
-        members = np.array(row)
+        along = _turned(angle[members], math.degrees(math.atan2(by - ay, bx - ax))) <= allowed[members]
         as_bright = snr >= snr[members].min()
         rivals = np.where(directed[members], (as_bright & directed).sum(), (as_bright & ~directed).sum())
-        if along[members].all() and _row_by_chance(rivals * allowed[members] / 90, area_px) <= _BY_CHANCE:
-            found.add(tuple(strongest[i] for i in row))
+        if along.all() and _row_by_chance(rivals * allowed[members] / 90, area_px) <= _BY_CHANCE:
+            found.add(tuple(strongest[i] for i in members))
     return sorted(found, key=lambda one: (-len(one), one))
 
 
@@ -193,9 +196,8 @@ def _row_by_chance(fitting: NDArray[np.float64], area_px: float) -> float:
 
     ``fitting`` is, for each of the row, how many pieces of its kind are as bright, and would fit by their direction.
     """
-    near = min(math.pi * _PERIOD[1] ** 2 / area_px, 1.0)
     hit = math.pi * _ON_TIME**2 / area_px
-    return 0.5 * near * float(np.prod(fitting)) * float(hit ** (len(fitting) - 2))
+    return 0.5 * _near(area_px) * float(np.prod(fitting)) * float(hit ** (len(fitting) - 2))
 
 
 def _equal_steps(places: NDArray[np.float64], tree: "cKDTree") -> list[tuple[int, int]]:

@@ -15,9 +15,7 @@ from tests.support.services import place
 pytest_plugins = ("tests.support.night_fixture",)
 pytestmark = [pytest.mark.slow, pytest.mark.services, pytest.mark.faults]
 SEED = 11
-ELSEWHERE = {
-    "flow process killed", "SIGTERM", "delivered twice, files", "delivered twice, messages",
-}  # fmt: skip
+ELSEWHERE = {"flow process killed", "SIGTERM", "delivered twice, files", "delivered twice, messages"}
 """Faults that other tests of the suite do to a night: tests/flows/nights/test_faults.py and stream/test_stream.py."""
 
 BY_HAND = {
