@@ -10,8 +10,9 @@ large matrix product.
 import argparse
 import json
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import cycle, islice
+from multiprocessing import get_context
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -22,10 +23,14 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import expit, logit
 
 from flows.pipeline.models import load_model
+from flows.training.bench.ways import on_device, square_rate
+from kernels.image.search_image import Places, SearchImage
+from kernels.nets.streak_net import CELL
 from kernels.search.detector import WindowScorer, choose_device
 from kernels.search.fused_net import fuse
 from kernels.search.torch_search import TorchSearch
 from schemas.pixels import Tiling
+from schemas.settings import DetectSettings
 
 DETECTORS, SHAPE = 189, (4072, 4000)
 STRIDE = 7
@@ -59,23 +64,6 @@ def _image(shape: tuple[int, int], rng: np.random.Generator) -> HostImage:
     return HostImage(pixels[None].astype(np.float32), usable, 3.0, Tiling(shape).grid)
 
 
-def timed(device: torch.device, task: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the seconds until the device has finished a task, and the task's result."""
-    module = torch.get_device_module(device)
-    module.synchronize(device)
-    start = perf_counter()
-    result = task()
-    module.synchronize(device)
-    return perf_counter() - start, result
-
-
-def gemm_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Return multiply-adds per second of the best of a few large square products."""
-    side = 8192 if device.type == "cuda" else 1024
-    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    return side**3 / min(timed(device, lambda: left @ right)[0] for _ in range(6))
-
-
 def copy_all(visit: Iterator[HostImage], device: torch.device) -> None:
     """Copy every image into page-locked memory and on, one after the other."""
     staged: dict[tuple[int, ...], tuple[torch.Tensor, torch.Tensor]] = {}
@@ -102,7 +90,7 @@ def score_seconds(search: TorchSearch, different: list[HostImage], count: int) -
         for (image, usable), one in islice(cycle(zip(there, different, strict=True)), count):
             search.score(image, usable, one.background, one.grid, STRIDE)
 
-    return timed(search.device, score_all)[0]
+    return on_device(search.device, score_all)[0]
 
 
 def search_all(search: TorchSearch, visit: Iterator[HostImage]) -> tuple[int, int]:
@@ -112,6 +100,61 @@ def search_all(search: TorchSearch, visit: Iterator[HostImage]) -> tuple[int, in
         logits, missing = search.search(one.image, one.usable, one.background, one.grid, STRIDE)
         hits, unscored = hits + int((logits >= search.floor).sum()), unscored + missing
     return hits, unscored
+
+
+def _stream(arguments: argparse.Namespace, detectors: int, ready: Any, go: Any, done: Any) -> None:
+    """Search a share of the visit in a process of its own, warmed up before the start."""
+    search, different = prepared(arguments)
+    search_all(search, islice(cycle(different), 4))
+    ready.put(None)
+    go.wait()
+    search_all(search, islice(cycle(different), detectors))
+    done.put(perf_counter())
+
+
+def streams_seconds(arguments: argparse.Namespace) -> float:
+    """Return the seconds from the start of all streams to the end of the last."""
+    context = get_context("spawn")
+    ready, done, go = context.Queue(), context.Queue(), context.Event()
+    shares = [len(part) for part in np.array_split(range(arguments.detectors), arguments.streams)]
+    streams = [context.Process(target=_stream, args=(arguments, share, ready, go, done)) for share in shares]
+    for one in streams:
+        one.start()
+    for _ in streams:
+        ready.get(timeout=300)
+    start = perf_counter()  # the system's monotonic clock, the same in all processes
+    go.set()
+    end = max(done.get(timeout=600) for _ in streams)
+    for one in streams:
+        one.join()
+    return end - start
+
+
+def default_detector(device: torch.device, one: HostImage, repeats: int) -> dict[str, Any]:
+    """Return seconds per image of the default detector on the device and on the processor, and how they agree."""
+    plane = SearchImage(one.image[0], one.usable, one.background, 5.0, np.ones((1, 1)), 2.8)
+    places = Places(0, 0, one.usable.shape[0] // CELL, one.usable.shape[1] // CELL, CELL)
+    seconds, found = {}, {}
+    precisions = {"cpu": ("cpu", "float32"), "f32": (device.type, "float32"), "bf16": (device.type, "bfloat16")}
+    for name, (where, precision) in precisions.items():
+        search = load_model("detect", DetectSettings().model, device=where, precision=precision)
+        search.search(plane, places)
+        runs = [
+            on_device(torch.device(where), lambda search=search: search.search(plane, places)) for _ in range(repeats)
+        ]
+        seconds[name], found[name] = min(run[0] for run in runs), runs[0][1][0].astype(float)
+    floor, ours = float(logit(search.card.threshold)), found["cpu"]
+    scored = np.isfinite(ours)
+    apart = {name: np.abs(each[scored] - ours[scored]) for name, each in found.items()}
+    near = ours[scored] > floor - 3
+    return {f"{name}_s": value for name, value in seconds.items()} | {
+        "cells": int(scored.sum()),
+        "hits": int((ours >= floor).sum()),
+        "f32_max_dlogit": float(apart["f32"].max()),
+        "f32_other_hits": int(((found["f32"] >= floor) != (ours >= floor)).sum()),
+        "bf16_p99_dlogit": float(np.quantile(apart["bf16"][near], 0.99)),
+        "bf16_other_hits": int(((found["bf16"] >= floor) != (ours >= floor)).sum()),
+    }
 
 
 def agreement(search: TorchSearch, one: HostImage) -> dict[str, Any]:
@@ -130,17 +173,24 @@ def agreement(search: TorchSearch, one: HostImage) -> dict[str, Any]:
     }
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run everything once to warm up and once, or more often, for the record."""
-    device, shape = choose_device(arguments.device), (arguments.height, arguments.width)
-    dtype = torch.float32 if arguments.precision == "float32" else torch.bfloat16
-    module = torch.get_device_module(device)
+def prepared(arguments: argparse.Namespace) -> tuple[TorchSearch, list[HostImage]]:
+    """Return the search of the shipped window network on the device, and the images that differ."""
     scorer = load_model("detect", "basic_cnn")
     assert isinstance(scorer, WindowScorer)
     net = fuse(scorer.net)
     assert net is not None
-    different = images(shape, min(arguments.different, arguments.detectors))
-    search = TorchSearch(net, device, arguments.precision, float(logit(scorer.card.threshold)), arguments.batch)
+    floor = float(logit(scorer.card.threshold))
+    search = TorchSearch(net, choose_device(arguments.device), arguments.precision, floor, arguments.batch)
+    shape = arguments.height, arguments.width
+    return search, images(shape, min(arguments.different, arguments.detectors))
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Run everything once to warm up and once, or more often, for the record."""
+    dtype = torch.float32 if arguments.precision == "float32" else torch.bfloat16
+    search, different = prepared(arguments)
+    device, net = search.device, search.net
+    module = torch.get_device_module(device)
 
     def visit() -> Iterator[HostImage]:
         return islice(cycle(different), arguments.detectors)
@@ -151,24 +201,24 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     best: dict[str, float] = {}
     hits = unscored = 0
     for _ in range(arguments.repeats):
-        copy, _ = timed(device, lambda: copy_all(visit(), device))
+        copy, _ = on_device(device, lambda: copy_all(visit(), device))
         compute = score_seconds(search, different, arguments.detectors)
         if gpu:
             module.reset_peak_memory_stats(device)
-        total, (hits, unscored) = timed(device, lambda: search_all(search, visit()))
+        total, (hits, unscored) = on_device(device, lambda: search_all(search, visit()))
         for name, seconds in (("copy_s", copy), ("compute_s", compute), ("total_s", total)):
             best[name] = min(seconds, best.get(name, np.inf))
     windows = arguments.detectors * different[0].grid[0] * different[0].grid[1]
     layers = (
         sum(layer.weight.size for layer in (*net.hidden, net.last)) + net.last.weight.size
     )  # two scores, as trained
-    limit = windows * layers / gemm_rate(device, dtype)
+    limit = windows * layers / square_rate(device, dtype)
     return {
         "device": module.get_device_name(device) if gpu else "processor",
         "torch": torch.__version__,
         "precision": arguments.precision,
         "detectors": arguments.detectors,
-        "shape": list(shape),
+        "shape": [arguments.height, arguments.width],
         "windows": windows,
         **best,
         "windows_per_s": windows / best["total_s"],
@@ -180,6 +230,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         **agreement(search, different[0]),
         "device_peak_bytes": module.max_memory_allocated(device) if gpu else None,
         "device_left_bytes": module.memory_allocated(device) - before if gpu else None,
+        "streams": arguments.streams,
+        "streams_s": streams_seconds(arguments) if arguments.streams > 1 else None,
+        "default_detector": default_detector(device, different[0], arguments.repeats),
         "host_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
 
@@ -194,6 +247,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16")
     parser.add_argument("--batch", type=int, default=None, help="windows that pass the linear layers together")
     parser.add_argument("--repeats", type=int, default=3, help="the fastest counts")
+    parser.add_argument("--streams", type=int, default=1, help="processes that share the visit out")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     return parser.parse_args(words)
 

@@ -85,7 +85,8 @@ def fit_pictures(
     Parameters
     ----------
     net
-        Maps float32 pictures from 0 to 1, (n, planes, side, side), to class scores (n, classes).
+        Maps float32 pictures from 0 to 1, (n, planes, side, side), to class scores (n, classes). It is fitted on the
+        GPU, if there is one, and ends on the processor.
     train, validation
         The latter of objects that training never sees.
     plan, seed
@@ -113,7 +114,7 @@ def fit_pictures(
             f"{epoch.validation_loss:.4f}, accuracy {epoch.validation_accuracy:.4f}"
         )
     net.load_state_dict(work.best)
-    net.eval()
+    net.cpu().eval()
     return tuple(work.history)
 
 
@@ -151,7 +152,8 @@ class _Fit:
     def step(self) -> PictureEpoch:
         """Make a pass; its draws depend on its number alone, so that a fit that goes on draws what it would have."""
         drawn = [self.seed, len(self.history)]
-        rng, generator = np.random.default_rng(drawn), torch.Generator().manual_seed(drawn[0] * 100_003 + drawn[1])
+        rng = np.random.default_rng(drawn)
+        generator = torch.Generator(self.device).manual_seed(drawn[0] * 100_003 + drawn[1])
         self.net.train()
         total = 0.0
         for chosen in np.array_split(rng.permutation(len(self.train.targets)), self.steps):
@@ -173,10 +175,11 @@ class _Fit:
         return epoch
 
     def _loss(self, batch: PictureExamples, generator: torch.Generator, rng: np.random.Generator) -> torch.Tensor:
-        pictures = augmented(batch.pictures.float() / 255, self.plan.augment, generator).to(self.device)
+        pictures = augmented(batch.pictures.to(self.device).float() / 255, self.plan.augment, generator)
         targets = batch.targets.to(self.device)
         weight = (targets * self.weight.to(self.device)).sum(1) / targets.sum(1)
-        with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
+        # Gradients of bfloat16 have float32's range: none vanishes, as float16's do unless the loss is scaled.
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             if not self.plan.mixup:
                 return (weight * picture_loss(self.net(pictures), targets)).mean()
             share = float(rng.beta(self.plan.mixup, self.plan.mixup))

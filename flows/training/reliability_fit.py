@@ -49,14 +49,19 @@ def fit_verdict(
         Of the start values, the order and the symmetries.
     say
         Receives a message on the loss.
+
+    Notes
+    -----
+    On the GPU, if there is one; all candidates then lie there.
     """
     known = [one.known for one in examples]
     features = np.concatenate([one.features[use] for one, use in zip(examples, known, strict=True)])
     stamps = np.concatenate([one.stamps[use] for one, use in zip(examples, known, strict=True)])
     real = np.concatenate([one.label[use] > 0 for one, use in zip(examples, known, strict=True)]).astype(np.float32)
     say(f"verdict on {len(real)} candidates, {int(real.sum())} of them real")
-    data = torch.from_numpy(features), torch.from_numpy(stamps), torch.from_numpy(real)
-    return tuple(_fit_one(*data, plan, seed + n, say) for n in range(plan.networks))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    x, pictures, truth = (torch.from_numpy(one).to(device) for one in (features, stamps, real))
+    return tuple(_fit_one(x, pictures, truth, plan, seed + n, say) for n in range(plan.networks))
 
 
 def _fit_one(
@@ -70,7 +75,7 @@ def _fit_one(
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     net = VerdictCnn(features.shape[1])
-    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # steps take two thirds of the time
+    net = net.to(features.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third less time
     net.mean.copy_(features.mean(0))
     net.scale.copy_(features.std(0) + 1e-3)
     steps = max(1, len(real) // plan.batch)
@@ -82,7 +87,7 @@ def _fit_one(
     for epoch in range(plan.epochs):
         total = 0.0
         for chosen in np.array_split(rng.permutation(len(real)), steps):
-            part = torch.from_numpy(chosen)
+            part = torch.from_numpy(chosen).to(features.device)
             odds = net(turned(stamps[part].float(), int(rng.integers(8))), features[part])
             loss = nn.functional.binary_cross_entropy_with_logits(odds, real[part])
             optimiser.zero_grad(set_to_none=True)
@@ -91,7 +96,7 @@ def _fit_one(
             schedule.step()
             total += float(loss.detach())
         say(f"network {seed}, pass {epoch + 1} of {plan.epochs}: loss {total / steps:.4f}")
-    return net.eval().to(memory_format=torch.contiguous_format)
+    return net.eval().cpu().to(memory_format=torch.contiguous_format)
 
 
 mpl.use("Agg")

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn.functional import affine_grid, grid_sample
@@ -41,23 +42,24 @@ def augmented(pictures: torch.Tensor, how: Augment, generator: torch.Generator) 
     pictures : (n, planes, side, side)
         From 0 to 1.
     how, generator
-        How far, and of the draws.
+        How far, and of the draws; on the device of the pictures.
     """
     count, planes = pictures.shape[:2]
+    draw: dict[str, Any] = {"generator": generator, "device": pictures.device}
 
     def uniform(most: float) -> torch.Tensor:
-        return (2 * torch.rand(count, generator=generator) - 1) * most
+        return (2 * torch.rand(count, **draw) - 1) * most
 
     turn, size = uniform(math.radians(how.turn)), torch.exp(uniform(math.log(how.zoom)))
-    mirror = torch.where(torch.rand(count, generator=generator) < 0.5, 1.0, -1.0)
+    mirror = torch.where(torch.rand(count, **draw) < 0.5, 1.0, -1.0)
     c, s = torch.cos(turn) * size, torch.sin(turn) * size
     first, second = (c * mirror, -s, uniform(how.shift)), (s * mirror, c, uniform(how.shift))
     grid = affine_grid(
         torch.stack([torch.stack(first, 1), torch.stack(second, 1)], 1), list(pictures.shape), align_corners=False
     )
     moved = grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
-    gain = how.gain * torch.randn(count, 1, 1, 1, generator=generator)
-    tint = how.tint * torch.randn(count, planes, 1, 1, generator=generator)
-    level = how.noise * torch.rand(count, 1, 1, 1, generator=generator)
-    noisy = moved * torch.exp(gain + tint) + level * torch.randn(moved.shape, generator=generator)
+    gain = how.gain * torch.randn(count, 1, 1, 1, **draw)
+    tint = how.tint * torch.randn(count, planes, 1, 1, **draw)
+    level = how.noise * torch.rand(count, 1, 1, 1, **draw)
+    noisy = moved * torch.exp(gain + tint) + level * torch.randn(moved.shape, **draw)
     return noisy.clamp(0, 1)

@@ -27,6 +27,7 @@ from kernels.search.line_search import (
     point_map,
 )
 from kernels.search.shape_features import shape_features
+from kernels.search.torch_search import precise_on
 from schemas.model_card import ModelCard
 from schemas.pixels import SearchGrid
 from schemas.settings import NOISE_ALONE
@@ -241,7 +242,7 @@ def net_logits(
         count = min(_BATCH, len(out) - start)
         for batch, values in zip(part, (cutouts, features), strict=True):
             batch[:count] = torch.from_numpy(values[start : start + count])
-        with torch.inference_mode():
+        with torch.inference_mode(), precise_on(device):
             out[start : start + count] = net(*(batch.to(device) for batch in part))[:count].cpu().numpy()
     return out
 

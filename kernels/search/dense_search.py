@@ -15,6 +15,7 @@ from kernels.image.search_image import Places, SearchImage, squash
 from kernels.nets.streak_net import CELL, PLANES, StreakNet
 from kernels.psf.gaussian_mixture import RADIUS, filter_taps
 from kernels.search.linear_chain import Precision
+from kernels.search.torch_search import precise_on
 from kernels.search.windows import require_on_image
 from schemas.model_card import ModelCard
 from schemas.pixels import SearchGrid
@@ -220,7 +221,7 @@ class DenseSearch:
         channels = torch.from_numpy(cells).permute(2, 0, 1)[None]
 
         def score(top: int, left: int) -> None:
-            with torch.inference_mode():
+            with torch.inference_mode(), precise_on(self.device):
                 block = channels[:, :, top : top + side, left : left + side].to(self.device, self._type)
                 logits[top : top + _CORE, left : left + _CORE] = self.net.inside(block)[0].float().cpu().numpy()
 

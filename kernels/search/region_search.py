@@ -14,6 +14,7 @@ from kernels.nets.streak_net import CELL, PLANES
 from kernels.psf.gaussian_mixture import RADIUS
 from kernels.search.boxes import decode, outdone, rival_reach, roi_align
 from kernels.search.dense_search import dense_input, round_up
+from kernels.search.torch_search import precise_on
 from kernels.search.windows import require_on_image
 from schemas.model_card import ModelCard
 from schemas.pixels import SearchGrid
@@ -146,7 +147,7 @@ class RegionSearch:
         cells = dense_input(plane, y - skip, x - skip, tall + 2 * halo, wide + 2 * halo)
         inner = cells[halo : halo + tall, halo : halo + wide]
         hidden = np.asarray(inner[:, :, 2 * CELL**2 :].all(2))
-        with torch.inference_mode():
+        with torch.inference_mode(), precise_on(self.device):
             features, proposed = self._features(cells)
             proposed[hidden] = -np.inf
             near = _near_places(proposed.shape, rows, columns)

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -160,7 +160,7 @@ _LOCK = threading.Lock()
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Forbid TF32 and bfloat16 in products of float32, and anything below float32 in sums of bfloat16 products.
+    """Forbid TF32 and bfloat16 in products and convolutions of float32, and anything less in sums of bfloat16 products.
 
     These are choices of the whole process, so one thread at a time is let in; the process's own come back
     at the end.
@@ -183,7 +183,13 @@ def _choices() -> list[tuple[Any, str, tuple[Any, ...]]]:
     matmul = backends.cuda.matmul
     sums = matmul, "allow_bf16_reduced_precision_reduction", (False,)
     exact = "fp32_precision", ("ieee", "none")
-    return [sums, (matmul, *exact), (backends.mkldnn.matmul, *exact)]
+    convolutions = backends.cudnn.conv, "fp32_precision", ("ieee",)  # "none" is TF32 there
+    return [sums, (matmul, *exact), (backends.mkldnn.matmul, *exact), convolutions]
+
+
+def precise_on(device: torch.device) -> AbstractContextManager[None]:
+    """Return `full_precision` on a GPU; on the processor networks are precise without it."""
+    return nullcontext() if device.type == "cpu" else full_precision()
 
 
 BATCH = {"cuda": 16384, "cpu": 1024}

@@ -27,12 +27,12 @@ def test_a_tiny_visit_on_the_processor(precision):
 
 def test_images_are_on_the_device_before_the_search_alone_is_timed(monkeypatch):
     done = []
-    for name in ("upload", "timed"):
+    for name in ("upload", "on_device"):
         real = getattr(bench_gpu, name)
         monkeypatch.setattr(bench_gpu, name, lambda *given, name=name, real=real: done.append(name) or real(*given))
     search = TorchSearch(lively_net()[1], torch.device("cpu"))
     assert bench_gpu.score_seconds(search, images((60, 60), 2), 3) > 0
-    assert done == ["upload", "timed"]
+    assert done == ["upload", "on_device"]
 
 
 def test_the_whole_visit_is_rubins():

@@ -1,12 +1,13 @@
-"""Fused search beside the plain way, a batched unfold and the arithmetic limit, all in this process."""
+"""Fused search beside the plain way, a batched unfold, a GPU and the arithmetic limit, all in this process."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import count
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
@@ -15,18 +16,23 @@ from flows.training.bench.exposure import BenchExposure, catalogue_of, shipped_n
 from flows.training.bench.ways import (
     GemmRates,
     Pixels,
+    Timed,
     chain_flops,
     gemm_rates,
     interleaved,
     plain_logits,
+    square_rate,
     unfold_logits,
 )
 from kernels.nets.basic_cnn import BasicCnn
 from kernels.search.detector import WindowScorer, WindowSearch
 from kernels.search.fused_net import FusedNet, fuse
 from kernels.search.fused_search import FusedSearch
+from kernels.search.torch_search import TorchSearch
 
 Logits = NDArray[np.float32]
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,16 @@ class SearchFigures:
         Whether float32 gives the hits of the plain way; whether the screen loses none of float32's.
     hits, detections
         Their numbers.
+    device
+        Name of the GPU, or "cpu"; without a GPU what follows is None.
+    device_f32_s, device_bf16_s
+        The search on the GPU, with the image in the host's memory before and the log odds there after.
+    device_limit_f32_s, device_limit_bf16_s
+        The matrix products of the chain at the rate of a large product there.
+    max_dprob_device
+        Greatest difference in probability between the GPU's float32 and the processor's.
+    same_hits_device
+        Whether the same windows reach the threshold on the GPU, in both precisions.
     """
 
     windows: int
@@ -80,6 +96,13 @@ class SearchFigures:
     same_hits_screened: bool
     hits: int
     detections: int
+    device: str = "cpu"
+    device_f32_s: float | None = None
+    device_bf16_s: float | None = None
+    device_limit_f32_s: float | None = None
+    device_limit_bf16_s: float | None = None
+    max_dprob_device: float | None = None
+    same_hits_device: bool | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures as JSON can hold them, times and rates to four digits."""
@@ -89,7 +112,11 @@ class SearchFigures:
 
 
 def compare_search(
-    exposure: BenchExposure, repeats: int, threads: int, say: Callable[[str], None] = lambda said: None
+    exposure: BenchExposure,
+    repeats: int,
+    threads: int,
+    say: Callable[[str], None] = lambda said: None,
+    device: torch.device = CPU,
 ) -> SearchFigures:
     """Time the ways of searching an exposure in turns, and compare what they find.
 
@@ -103,10 +130,12 @@ def compare_search(
         Threads of torch and numba, already set (`flows.training.bench.exposure.use_threads`).
     say
         Called with what is timed next.
+    device
+        A GPU that takes turns with the processor; the processor: none.
     """
     net, card = shipped_net()
     pixels, floor = exposure.pixels, float(logit(card.threshold))
-    variants = search_variants(pixels, net, floor)
+    variants = search_variants(pixels, net, floor) | device_variants(pixels, net, floor, device)
     for name, variant in variants.items():
         if name not in ("plain", "unfold"):
             variant()  # compiles
@@ -117,7 +146,8 @@ def compare_search(
         return variants[name]()
 
     timed = interleaved({name: partial(told, name) for name in variants}, repeats)
-    rates = gemm_rates(net, 3 * repeats)
+    flops = len(timed.results["plain"]) * chain_flops(net)
+    limits: dict[str, Any] = _limits(gemm_rates(net, 3 * repeats), flops)
     names = ("plain", "fused_f32", "fused_bf16", "screened")
     plain, single, half, screened = (timed.results[name] for name in names)
     raw = fused_logits(pixels, FusedSearch(fused_net(net), "bfloat16", None))
@@ -127,8 +157,7 @@ def compare_search(
         windows=len(plain),
         threads=threads,
         repeats=repeats,
-        **{f"{name}_s": seconds for name, seconds in timed.medians.items()},
-        **_limits(rates, len(plain) * chain_flops(net)),
+        **limits,
         max_dprob_f32=float(probability_error(single, plain).max()),
         p99_dprob_bf16=float(np.percentile(bf16_error, 99)),
         max_dprob_bf16=float(bf16_error.max()),
@@ -137,7 +166,13 @@ def compare_search(
         same_hits_screened=same_hits(single, screened, floor),
         hits=int((single >= floor).sum()),
         detections=len(catalogues[0]),
+        **_seconds(timed),
+        **_on_device(timed.results, floor, flops, device),
     )
+
+
+def _seconds(timed: Timed) -> dict[str, Any]:
+    return {f"{name}_s": seconds for name, seconds in timed.medians.items()}
 
 
 def search_variants(pixels: Pixels, net: BasicCnn, floor: float) -> dict[str, Callable[[], Logits]]:
@@ -153,6 +188,33 @@ def search_variants(pixels: Pixels, net: BasicCnn, floor: float) -> dict[str, Ca
         "fused_bf16": lambda: fused_logits(pixels, half),
         "screened": lambda: fused_logits(pixels, scorer.windows),
     }
+
+
+def device_variants(
+    pixels: Pixels, net: BasicCnn, floor: float, device: torch.device
+) -> dict[str, Callable[[], Logits]]:
+    """Return the searches of an image on a GPU, by name; none where the device is the processor."""
+    if device.type == "cpu":
+        return {}
+    fused = fused_net(net)
+    single, half = TorchSearch(fused, device), TorchSearch(fused, device, "bfloat16", floor)
+    return {
+        "device_f32": lambda: fused_logits(pixels, single),
+        "device_bf16": lambda: fused_logits(pixels, half),
+    }
+
+
+def _on_device(found: Mapping[str, Logits], floor: float, flops: int, device: torch.device) -> dict[str, Any]:
+    """Return the limits on a GPU, and how what was found there compares; nothing of the processor."""
+    if device.type == "cpu":
+        return {}
+    ours, theirs = found["fused_f32"], [found["device_f32"], found["device_bf16"]]
+    kinds = {"f32": torch.float32, "bf16": torch.bfloat16}
+    return {
+        "device": torch.get_device_module(device).get_device_name(device),
+        "max_dprob_device": float(probability_error(theirs[0], ours).max()),
+        "same_hits_device": all(np.array_equal(one >= floor, ours >= floor) for one in theirs),
+    } | {f"device_limit_{name}_s": flops / 2 / square_rate(device, kind) for name, kind in kinds.items()}
 
 
 def fused_net(net: BasicCnn) -> FusedNet:

@@ -189,6 +189,23 @@ def gemm_rates(net: BasicCnn, repeats: int = 15) -> GemmRates:
     return GemmRates(*(_best(rates, kind) for kind in ("default_f32", "onednn_f32", "bf16")))
 
 
+def square_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Return multiply-adds per second of the best of a few large square products on a device."""
+    side = 8192 if device.type == "cuda" else 1024
+    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    return side**3 / min(on_device(device, lambda: left @ right)[0] for _ in range(6))
+
+
+def on_device(device: torch.device, task: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the seconds until a device has finished a task, and the task's result."""
+    module = torch.get_device_module(device)
+    module.synchronize(device)
+    start = perf_counter()
+    result = task()
+    module.synchronize(device)
+    return perf_counter() - start, result
+
+
 def _best(rates: Mapping[str, float], kind: str) -> float:
     return max((rate for name, rate in rates.items() if name.startswith(kind)), default=0.0)
 

@@ -6,11 +6,13 @@ import torch
 
 from flows.pipeline.models import load_model
 from flows.pipeline.weights import find_screen, read_card, read_weights, write_model
+from kernels.image.search_image import Places, SearchImage
 from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
 from kernels.nets.basic_cnn import BasicCnn
 from schemas.dia_source import FEATURES
 from schemas.errors import Misconfigured
 from tests.support.models import write_screen, write_verdict
+from tests.support.torch_nets import messy_image
 
 CARD = {
     "stage": "detect", "name": "test", "version": "1", "input": {"bands": 1, "side": 26},
@@ -155,3 +157,18 @@ def test_the_shipped_screen_belongs_to_the_shipped_network():
     assert find_screen("basic_cnn", None).input["detect_sha256"] == scorer.card.sha256
     assert scorer.screen.level < 0
     assert scorer.windows.screen is scorer.screen
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("name", ["streak_net", "basic_cnn", "region_proposal", "two_stage"])
+def test_shipped_detectors_score_the_same_on_a_gpu(name):
+    image, usable, background = messy_image((400, 420))
+    plane = SearchImage(np.where(usable, image[0], 0), usable, background, 5.0, np.ones((1, 1)), 2.5)
+    ours, theirs = (load_model("detect", name, device=device) for device in ("cpu", "cuda"))
+    size, stride = ours.grid.window, ours.grid.stride
+    places = Places(0, 0, (400 - size) // stride + 1, (420 - size) // stride + 1, stride)
+    (here, unscored), (there, others) = (each.search(plane, places) for each in (ours, theirs))
+    assert unscored == others
+    assert np.array_equal(np.isfinite(here), np.isfinite(there))
+    scored = np.isfinite(here)
+    np.testing.assert_allclose(there[scored], here[scored], atol=2e-3)

@@ -33,6 +33,12 @@ def fit_settings(monkeypatch):
 
 
 @pytest.fixture
+def on_the_processor(monkeypatch):
+    """Fits are on the processor: on a GPU sums are in another order each time, and the last digits differ."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.fixture
 def one_thread():
     """Torch with one thread, for as long as the test runs."""
     before = torch.get_num_threads()

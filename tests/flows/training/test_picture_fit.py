@@ -42,6 +42,7 @@ def net(seed=0):
 TRAIN, HELD = halves(96, 1), halves(48, 2)
 
 
+@pytest.mark.usefixtures("on_the_processor")
 def test_learns_what_can_be_learnt_and_keeps_the_best_pass():
     one = net()
     history = fit_pictures(one, TRAIN, HELD, PLAN, 3)
@@ -60,6 +61,7 @@ def test_stops_early_where_nothing_gets_better():
     assert len(fit_pictures(net(), TRAIN, guessing, replace(PLAN, epochs=40, patience=2), 3)) < 40
 
 
+@pytest.mark.usefixtures("on_the_processor")
 def test_a_fit_that_was_interrupted_ends_as_one_that_was_not(tmp_path):
     class Killed(Exception):
         pass

@@ -50,6 +50,7 @@ def test_learns_what_is_real(fitted):
     assert ((odds_of(nets, fresh) > 0) == (fresh.label == 1)).mean() > 0.9
 
 
+@pytest.mark.usefixtures("on_the_processor")
 def test_members_differ_and_the_seed_decides():
     few, short = [exposure(n, 8, 12) for n in range(2)], replace(FIT, epochs=2)
     nets, again = (fit_verdict(few, short, 0, lambda line: None) for _ in range(2))
@@ -58,6 +59,7 @@ def test_members_differ_and_the_seed_decides():
     assert not torch.equal(nets[0].joined[0].weight, nets[1].joined[0].weight)
 
 
+@pytest.mark.usefixtures("on_the_processor")
 def test_what_is_neither_real_nor_false_teaches_nothing():
     one, fit = exposure(0), VerdictFit(networks=1, epochs=1, batch=16)
     doubt = np.where(np.arange(len(one.label)) % 5 == 0, -1, one.label)
@@ -149,7 +151,7 @@ def test_rivals_rank_by_measurements_alone():
     assert shares["boosted trees"] > 0.8
 
 
-@pytest.mark.usefixtures("one_thread")
+@pytest.mark.usefixtures("one_thread", "on_the_processor")
 def test_a_fit_is_decided_by_its_plan_and_its_seed(fit_settings):
     lines, one = [], exposure(3)
     first, second = fit_verdict([one], VerdictFit(2, 2, 20, 3e-3, 2e-3), 4, lines.append)
