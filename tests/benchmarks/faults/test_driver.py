@@ -15,8 +15,12 @@ from tests.support.services import place
 pytest_plugins = ("tests.support.night_fixture",)
 pytestmark = [pytest.mark.slow, pytest.mark.services, pytest.mark.faults]
 SEED = 11
-ELSEWHERE = {"flow process killed", "SIGTERM", "delivered twice, files", "delivered twice, messages"}
-"""Faults that other tests of the suite do to a night: tests/flows/nights/test_faults.py and stream/test_stream.py."""
+ELSEWHERE = {
+    "flow process killed", "SIGTERM", "delivered twice, files", "delivered twice, messages", "corrupt exposures",
+    "Prefect server restarted", "PostgreSQL restarted",
+}  # fmt: skip
+"""Faults that other tests of the suite do to a night, and compare its bytes: test_faults.py, stream/test_stream.py and
+schedule/test_scheduled_night.py in tests/flows/nights."""
 
 BY_HAND = {
     "flow process killed, patches", "SIGTERM, patches", "Dask scheduler killed, patches", "disk full, patches",
