@@ -112,15 +112,18 @@ def _kept_in_bounds() -> Iterator[None]:
         numba.set_num_threads = set_num_threads
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def _sfft_functions(shape: tuple[int, int], half: int) -> Any:
-    """Return what SFFT compiles for pieces of one size."""
+    """Return what SFFT compiles for pieces of one size.
+
+    Not from numba's cache on disk: with it a process fails after some images ("'descr' is NULL").
+    """
     from sfft.sfftcore.SFFTConfigure import SingleSFFTConfigure
 
     with _kept_in_bounds():
         return SingleSFFTConfigure.SSC(
             *shape, half, KerPolyOrder=0, BGPolyOrder=0, BACKEND_4SUBTRACT="Numpy", NUM_CPU_THREADS_4SUBTRACT=1,
-            VERBOSE_LEVEL=0,
+            NUMBA_CACHE=False, VERBOSE_LEVEL=0,
         )  # fmt: skip
 
 
