@@ -1,9 +1,12 @@
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
 
+from flows.cli import bench
 from flows.cli.app import app
+from flows.training.bench.search import SearchFigures
 
 SMALL = ["bench", "search", "--size", "128", "150", "--repeats", "1", "--threads", "1"]
 
@@ -40,6 +43,19 @@ def test_the_table_names_what_was_timed():
     assert result.exit_code == 0, result.output
     assert "plain way" in result.stdout
     assert "the same in both precisions: yes" in result.stdout.replace("\n", " ")
+
+
+def test_a_gpu_is_beside_the_processor(capsys):
+    times = {"device_f32_s": 0.2, "device_bf16_s": 0.1, "device_limit_f32_s": 0.1, "device_limit_bf16_s": 0.05}
+    found = SearchFigures(
+        1234, 1, 3, *[0.5] * 13, True, True, True, 5, 4,
+        device="A GPU", max_dprob_device=2e-6, same_hits_device=False, **times,
+    )  # fmt: skip
+    bench._show(found)
+    shown = capsys.readouterr().out
+    assert re.search(r"A GPU, float32 +│ +0.200 +│ +[\d.]+ +│ +2.00", shown)
+    assert re.search(r"A GPU, bfloat16 +│ +0.100 ", shown)
+    assert "A GPU: probabilities differ by 2.0e-06 at most, the same hits: NO." in " ".join(shown.split())
 
 
 def test_a_bad_size_is_exit_code_2():
