@@ -9,6 +9,7 @@ from kernels.search.dense_search import DenseSearch
 from kernels.search.detector import WindowScorer, choose_device
 from kernels.search.fused_net import Dense
 from kernels.search.fused_search import FusedSearch, Screen
+from kernels.search.torch_search import precise_on
 from kernels.search.windows import WindowedSearch
 from schemas.pixels import SearchGrid
 from tests.support.cards import model_card
@@ -132,6 +133,15 @@ def test_gpu_agrees_with_processor():
     here = WindowScorer(net, CARD_SCORER, torch.device("cpu"))(windows)
     there = WindowScorer(net.to("cuda"), CARD_SCORER, torch.device("cuda"))(windows)
     np.testing.assert_allclose(here, there, atol=1e-4)
+
+
+def test_networks_convolve_without_tf32_on_a_gpu_alone():
+    chosen = torch.backends.cudnn.conv
+    before = chosen.fp32_precision
+    for where, expected in (("cuda", "ieee"), ("cpu", before)):
+        with precise_on(torch.device(where)):
+            assert chosen.fp32_precision == expected
+        assert chosen.fp32_precision == before
 
 
 def test_windows_lie_7_px_apart_and_need_nothing_around_them():

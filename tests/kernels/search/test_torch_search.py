@@ -15,7 +15,7 @@ import kernels.search.torch_search as memory
 from flows.pipeline.models import load_model
 from kernels.search.fused_net import fuse
 from kernels.search.torch_maps import window_moments
-from kernels.search.torch_search import Chain, TorchSearch, full_precision, precise_on, single_windows
+from kernels.search.torch_search import Chain, TorchSearch, full_precision, single_windows
 from kernels.search.windows import MARGIN, fill_windows
 from schemas.pixels import Tiling
 from tests.support.torch_nets import DEVICES, lively_net, messy_image, plainly
@@ -204,15 +204,6 @@ def test_nothing_is_rounded_whatever_the_process_has_chosen(monkeypatch):
         assert matmul.fp32_precision == "tf32"
     finally:
         matmul.fp32_precision = "none"
-
-
-def test_networks_convolve_without_tf32_on_a_gpu_alone():
-    chosen = torch.backends.cudnn.conv
-    before = chosen.fp32_precision
-    for where, expected in (("cuda", "ieee"), ("cpu", before)):
-        with precise_on(torch.device(where)):
-            assert chosen.fp32_precision == expected
-        assert chosen.fp32_precision == before
 
 
 def test_threads_may_share_a_search():
