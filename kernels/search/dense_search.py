@@ -221,12 +221,13 @@ class DenseSearch:
         channels = torch.from_numpy(cells).permute(2, 0, 1)[None]
 
         def score(top: int, left: int) -> None:
-            with torch.inference_mode(), precise_on(self.device):
+            with torch.inference_mode():
                 block = channels[:, :, top : top + side, left : left + side].to(self.device, self._type)
                 logits[top : top + _CORE, left : left + _CORE] = self.net.inside(block)[0].float().cpu().numpy()
 
         corners = [(top, left) for top in range(0, tall, _CORE) for left in range(0, wide, _CORE)]
-        _share_out(score, corners, torch.get_num_threads() if self.device.type == "cpu" else 1)
+        with precise_on(self.device):
+            _share_out(score, corners, torch.get_num_threads() if self.device.type == "cpu" else 1)
         hidden = cells[halo : halo + rows, halo : halo + columns, 2 * CELL**2 :].all(2)
         scored = np.where(hidden, np.float32(-np.inf), logits[:rows, :columns])
         return scored.ravel(), int(hidden.sum())
