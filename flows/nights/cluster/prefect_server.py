@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from functools import cache
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from secrets import token_urlsafe
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -28,6 +29,9 @@ START_S = 600.0
 
 ANSWER_S = 30.0
 """How long a server of the user's may take, s."""
+
+WORDS = 2000
+"""Of what a server said before it ended, the last bytes that an error repeats."""
 
 PRIVATE = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 """Nothing leaves the machine."""
@@ -73,17 +77,20 @@ class PrefectServer:
         for name, value in {**QUIET, "PREFECT_HOME": str(default_home())}.items():
             os.environ.setdefault(name, value)
         self._process: _Process | None = None
+        self._words: IO[bytes] | None = None
+        self._listener: socket.socket | None = None
         self.url = os.environ.get("PREFECT_API_URL")
         if self.url is None:
-            port = _free_port()
+            self._listener = _bound()
             password = f"nightstride:{token_urlsafe(32)}"
-            self.url = f"http://127.0.0.1:{port}/api"
+            self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/api"
             _private_home(Path(os.environ["PREFECT_HOME"]))
             # Registered before Prefect is imported, so run after Prefect has sent its last events at exit.
             atexit.register(self.stop)
             os.environ |= {"PREFECT_API_URL": self.url, "PREFECT_API_AUTH_STRING": password}
-            own = {**LIGHT, _PASSWORD: password}
-            self._process = _forked(port, own) if _alone() else _started(port, own)
+            self._words = tempfile.TemporaryFile()  # noqa: SIM115, open as long as the server is
+            start = _forked if _alone() else _started
+            self._process = start(self._listener, self._words, {**LIGHT, _PASSWORD: password})
 
     def begin(self) -> None:
         """Let a forked server begin: it waits until the processor is not needed for what takes longer."""
@@ -91,7 +98,7 @@ class PrefectServer:
             self._process.begin()
 
     def wait(self) -> None:
-        """Return when the server answers.
+        """Return when the server answers; one of our own that ends before it does is started once more.
 
         Raises
         ------
@@ -99,21 +106,49 @@ class PrefectServer:
             It ended, or did not answer in time.
         """
         self.begin()
-        patience = ANSWER_S if self._process is None else START_S
-        deadline = time.monotonic() + patience
+        if not self._answers():
+            if self._process is None or not self._process.ended():
+                raise self._silent()
+            self._start_again()
+            if not self._answers():
+                raise self._silent()
+        if self._listener is not None:
+            self._listener.close()  # the server has it
+
+    def _answers(self) -> bool:
+        """Return whether the server answers in time, and does not end before."""
+        deadline = time.monotonic() + (ANSWER_S if self._process is None else START_S)
         while time.monotonic() < deadline:
             if self._process is not None and self._process.ended():
-                break
+                return False
             try:
                 with urlopen(f"{self.url}/health", timeout=5) as answer:
                     if answer.status == 200:
-                        return
+                        return True
             except (URLError, OSError):
                 time.sleep(0.02)
-        raise Misconfigured(
+        return False
+
+    def _start_again(self) -> None:
+        """Start a server of our own in a new interpreter: this process may have threads by now."""
+        assert self._listener is not None
+        assert self._words is not None
+        own = {**LIGHT, _PASSWORD: os.environ["PREFECT_API_AUTH_STRING"]}
+        self._process = _started(self._listener, self._words, own)
+
+    def _silent(self) -> Misconfigured:
+        """Return the error that says that the server does not answer, with its last words."""
+        why = f"none did within {ANSWER_S if self._process is None else START_S:.0f} s"
+        if self._process is not None and self._process.ended():
+            why = "one of our own ended before it did, twice"
+        if self._words is not None:
+            self._words.seek(0)
+            said = self._words.read()[-WORDS:].decode(errors="replace").strip()
+            why += f" ({said})" if said else ""
+        return Misconfigured(
             "prefect",
             str(self.url),
-            f"no Prefect server answers within {patience:.0f} s, or it ended at once.",
+            f"no Prefect server answers: {why}.",
             "check PREFECT_API_URL; without it, remove the folder PREFECT_HOME "
             f"({os.environ.get('PREFECT_HOME')}), which holds nothing that is needed.",
         )
@@ -122,6 +157,8 @@ class PrefectServer:
         """End our own server."""
         if self._process is not None:
             self._process.end()
+        if self._listener is not None:
+            self._listener.close()
 
 
 class _Process(NamedTuple):
@@ -137,14 +174,15 @@ def _alone() -> bool:
     return sys.platform == "linux" and threading.active_count() == 1 and "prefect" not in sys.modules
 
 
-def _started(port: int, own: Mapping[str, str]) -> _Process:
+def _started(listener: socket.socket, words: IO[bytes], own: Mapping[str, str]) -> _Process:
     """Start a server in a new interpreter."""
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "flows.nights.cluster.prefect_server", str(port)],
+        [sys.executable, "-P", "-m", "flows.nights.cluster.prefect_server", str(listener.fileno())],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=words,
         env={**os.environ, **own},
+        pass_fds=[listener.fileno()],
         start_new_session=True,
     )
 
@@ -156,14 +194,14 @@ def _started(port: int, own: Mapping[str, str]) -> _Process:
     return _Process(lambda: None, lambda: process.poll() is not None, end)
 
 
-def _forked(port: int, own: Mapping[str, str]) -> _Process:
+def _forked(listener: socket.socket, words: IO[bytes], own: Mapping[str, str]) -> _Process:
     """Fork a server from this process, which needs Prefect as well: importing it takes most of a second."""
     os.environ |= own  # Prefect reads it as it is imported
     import prefect.main  # noqa: F401
 
     fork = get_context("fork")
     begun = fork.Event()
-    process = fork.Process(target=_serve_forked, args=(port, begun.wait), daemon=True)
+    process = fork.Process(target=_serve_forked, args=(listener, words.fileno(), begun.wait), daemon=True)
     process.start()
 
     def end() -> None:
@@ -194,27 +232,29 @@ def _private_home(path: Path) -> None:
         path.chmod(0o700)  # made by an earlier version
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _bound() -> socket.socket:
+    """Return a socket with a port of its own, so that nothing else takes it while the server starts."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    return listener
 
 
-def _serve_forked(port: int, wait: Callable[[], object]) -> None:
-    """Serve from the time that ``wait`` returns until the parent ends, and say nothing.
+def _serve_forked(listener: socket.socket, words: int, wait: Callable[[], object]) -> None:
+    """Serve from the time that ``wait`` returns until the parent ends; errors go to the file ``words``.
 
     Signals to the group of the command, as Ctrl-C, do not end it: what the command then finishes is recorded, too.
     """
     os.setsid()
-    silence = os.open(os.devnull, os.O_RDWR)
-    for stream in (1, 2):
-        os.dup2(silence, stream)
+    os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+    os.dup2(words, 2)
     parent = parent_process()
     assert parent is not None
-    _serve(port, parent.join, wait)
+    _serve(listener, parent.join, wait)
 
 
-def _serve(port: int, parents_end: Callable[[], object], wait: Callable[[], object] = lambda: None) -> None:
+def _serve(
+    listener: socket.socket, parents_end: Callable[[], object], wait: Callable[[], object] = lambda: None
+) -> None:
     """Serve until ``parents_end`` returns."""
 
     def watch() -> None:
@@ -233,8 +273,10 @@ def _serve(port: int, parents_end: Callable[[], object], wait: Callable[[], obje
     app = server.create_app()
     gc.freeze()
     gc.enable()
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="critical", lifespan="on")
+    uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on")).run(sockets=[listener])
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]), sys.stdin.buffer.read)  # which the parent closes, by closing it or by dying
+    _serve(
+        socket.socket(fileno=int(sys.argv[1])), sys.stdin.buffer.read
+    )  # which the parent closes, by closing it or by dying

@@ -19,7 +19,7 @@ from flows.runtime.metrics import metrics_server
 from schemas.observe_settings import ObserveSettings
 from tests.support.intruder import Targets, attacked, family, listening, targets
 from tests.support.night import Command, later
-from tests.support.services import free_ports, place
+from tests.support.services import place
 from tests.support.wait import until
 
 pytest_plugins = ("tests.support.night_fixture", "tests.support.services_fixture")
@@ -101,12 +101,14 @@ def test_another_user_gets_nothing_of_services_but_the_empty_pages(running_servi
 @pytest.fixture
 def open_prefect(prefect_home):
     """Port of a Prefect server without a password."""
-    (port,) = free_ports(1)
     variables = {name: value for name, value in {**os.environ, **QUIET}.items() if "AUTH_STRING" not in name}
+    listener = socket.create_server(("127.0.0.1", 0))
+    port, descriptor = listener.getsockname()[1], listener.fileno()
     with subprocess.Popen(
-        [sys.executable, "-m", "flows.nights.cluster.prefect_server", str(port)],
-        stdin=subprocess.PIPE, env={**variables, **LIGHT, "PREFECT_HOME": str(prefect_home)},
+        [sys.executable, "-m", "flows.nights.cluster.prefect_server", str(descriptor)],
+        stdin=subprocess.PIPE, env={**variables, **LIGHT, "PREFECT_HOME": str(prefect_home)}, pass_fds=[descriptor],
     ) as server:  # fmt: skip
+        listener.close()
         until(lambda: listening(family(server.pid)), seconds=300, process=server)
         yield port
         server.stdin.close()

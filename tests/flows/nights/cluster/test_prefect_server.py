@@ -67,6 +67,43 @@ def test_each_server_has_a_password_of_its_own(prefect_api, tmp_path):
     assert len(made) > 40
 
 
+ENDS = "raise OSError('no space left')"
+"""A server that ends before it answers."""
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_server_that_ends_before_it_answers_is_started_once_more(prefect_home, monkeypatch, times):
+    started, right, left = [], prefect_server._started, times
+
+    def start(*how):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            process = right(*how)
+        else:
+            popen = subprocess.Popen([sys.executable, "-c", ENDS], stderr=how[1])
+            process = prefect_server._Process(lambda: None, lambda: popen.poll() is not None, popen.wait)
+        started.append(process)
+        return process
+
+    monkeypatch.setattr(prefect_server, "_started", start)
+    monkeypatch.setattr(prefect_server, "_alone", lambda: False)
+    with patch.dict(os.environ, {"PREFECT_HOME": str(prefect_home)}):
+        for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING"):
+            os.environ.pop(name, None)
+        server = PrefectServer()
+        try:
+            if times == 2:
+                with pytest.raises(Misconfigured, match=r"ended before it did, twice \([^$]*no space left"):
+                    server.wait()
+            else:
+                server.wait()
+                assert urlopen(f"{server.url}/health").status == 200
+        finally:
+            server.stop()
+    assert len(started) == 2
+
+
 def test_a_server_of_the_users_is_honoured(monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     monkeypatch.setenv("PREFECT_LOGGING_LEVEL", "INFO")
