@@ -150,6 +150,7 @@ packages:  ## Build sdist and wheel; run a small night from the wheel, installed
 	PYTHON=$(PYTHON) .ci/packages
 
 weights: setup  ## Train the default detector, then its verdict on subtracted exposures, and put the weights where they are shipped
+	$(call install,.[subtract])
 	$(BIN)/nightstride train detect --out models/streak_net
 	for kind in json safetensors; do \
 		cp models/streak_net/detect.$$kind stages/weights/detect/streak_net.$$kind; \

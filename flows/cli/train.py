@@ -46,7 +46,10 @@ def detect(
     ] = False,
     subtracted: Annotated[
         bool,
-        typer.Option("--subtracted", help="Learn from subtracted exposures of three cameras, too (half an hour more)."),
+        typer.Option(
+            "--subtracted",
+            help="Learn from subtracted exposures of three cameras, too (half an hour more; needs the extra subtract).",
+        ),
     ] = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for weights, cards and pictures.")] = Path(
         "models/detect"

@@ -24,11 +24,15 @@ from flows.training.reliability import Sets, VerdictPlan, calibrate_verdict, req
 from flows.training.reliability_fit import VerdictFit
 from flows.training.two_stage import NetFit, TwoStagePlan, train_two_stage
 from flows.training.windows import WindowPlan, train_windows
+from kernels.subtraction.sfft import require_sfft
 
 Say = Callable[[str], None]
 
 MOVING = (0.3, 120.0)
 """Lengths of trails, px: main-belt asteroids leave less than 1 px in 30 s at 1" a pixel, near-Earth ones 100."""
+
+CONTRARY = (-0.12, 0.0)
+"""Side taps for noise of which neighbours are correlated by -0.17 or more, as that of real difference images is."""
 
 Part = Literal["all", "verdict", "calibration"]
 """What to make: detector and verdict; the verdict; calibration and thresholds of the verdict that there is."""
@@ -78,7 +82,10 @@ class TrainPlan:
 
 
 def subtracted_plan(seed: int) -> TrainPlan:
-    """Return a plan of which half and more of each set is subtracted: by ZOGY or by convolution, of three cameras."""
+    """Return a plan of which half and more of each set is subtracted: by ZOGY or by convolution, of three cameras.
+
+    The sets of the verdict hold exposures subtracted by SFFT as well, and it learns on some whose noise is contrary.
+    """
     subtracted = (
         Wanted("ztf", 40, 40, subtract="mixed", lengths=MOVING),
         Wanted("ztf", 8, 40, crowding=2, subtract="mixed", lengths=MOVING),
@@ -102,7 +109,9 @@ def subtracted_plan(seed: int) -> TrainPlan:
             Wanted("llnl", 6, 40),
             Wanted("ztf", 16, 60, crowding=3),
             Wanted("llnl", 6, 60, crowding=3),
-            *subtracted,
+            Wanted("ztf", 24, 40, subtract="mixed", lengths=MOVING),
+            Wanted("ztf", 40, 40, subtract="sfft", lengths=MOVING),
+            Wanted("ztf", 16, 40, lengths=MOVING, smoothing=CONTRARY),
         ),
         validation=(
             Wanted("ztf", 20),
@@ -110,12 +119,14 @@ def subtracted_plan(seed: int) -> TrainPlan:
             Wanted("ztf", 40, subtract="mixed"),
             Wanted("decam", 6, subtract="mixed"),
             Wanted("rubin", 4, subtract="mixed"),
+            Wanted("ztf", 20, subtract="sfft"),
         ),
         test=(
             Wanted("ztf", 10),
             Wanted("llnl", 6),
             Wanted("ztf", 12, subtract="zogy", lengths=MOVING),
             Wanted("ztf", 12, subtract="convolution", lengths=MOVING),
+            Wanted("ztf", 12, subtract="sfft", lengths=MOVING),
         ),
         judge=VerdictPlan(enough=100_000),
         seed=seed,
@@ -175,8 +186,8 @@ def train_detect(
     Raises
     ------
     Misconfigured
-        There is no such model, no verdict to calibrate, too few exposures of the challenge, or ``out`` cannot be
-        written: said before anything is simulated.
+        There is no such model, no verdict to calibrate, too few exposures of the challenge, no package sfft for a
+        plan with exposures that it subtracts, or ``out`` cannot be written: said before anything is simulated.
     """
     if part == "all" and model not in DETECTORS:
         part = "verdict"
@@ -185,6 +196,8 @@ def train_detect(
     elif part == "verdict":
         read_card("detect", model)
     writable_folder(out)
+    if any(one.subtract == "sfft" for one in (*plan.validation, *plan.verdict, *plan.test)):
+        require_sfft()
     order = ("train", "validation", "verdict", "test")
     used = {"all": order, "verdict": order[1:], "calibration": ("validation", "test")}[part]
     own: dict[str, list[Example]] = {name: [] for name in used}

@@ -49,8 +49,8 @@ def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list
         preset = crowded(
             find_preset(wanted.preset, wanted.streaks, wanted.shape, subtract=wanted.subtract), wanted.crowding
         )
-        if wanted.lengths is not None:
-            preset = replace(preset, lengths=wanted.lengths)
+        own = {name: getattr(wanted, name) for name in ("lengths", "smoothing")}
+        preset = replace(preset, **{name: value for name, value in own.items() if value is not None})
         simulate_night(SimulatedNight(preset, seed, visits=1, detectors=wanted.count, folder=raw), workers)
     truth = pq.read_table(raw / "truth.parquet")
     sources = list_sources([str(raw)], Settings())

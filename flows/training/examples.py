@@ -116,8 +116,9 @@ class Wanted:
         How many times the preset's stars, cosmic rays and defects they have.
     subtract
         How their difference images are made: of `flows.simulation.presets.SUBTRACTIONS`.
-    lengths
-        Range of the trails, px, log-uniform, if not the preset's.
+    lengths, smoothing
+        Ranges, if not the preset's: of the trails, px, log-uniform; of the side tap of the kernel that smooths the
+        noise, or makes that of neighbours contrary where it is negative.
     """
 
     preset: str
@@ -127,6 +128,7 @@ class Wanted:
     crowding: float = 1.0
     subtract: str = "none"
     lengths: tuple[float, float] | None = None
+    smoothing: tuple[float, float] | None = None
 
     @property
     def sky(self) -> str:

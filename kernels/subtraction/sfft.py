@@ -76,7 +76,7 @@ def require_sfft() -> None:
     if find_spec("sfft") is None:
         raise Misconfigured(
             "no_sfft",
-            "--subtract sfft, --template",
+            "--subtract sfft, --template, --subtracted",
             "the package sfft is not installed.",
             "pip install 'nightstride[subtract]'.",
         )

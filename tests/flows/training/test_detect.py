@@ -22,6 +22,7 @@ from flows.training.reliability_fit import VerdictFit
 from flows.training.two_stage import NetFit, TwoStagePlan
 from flows.training.window_fit import FitPlan
 from flows.training.windows import WindowPlan
+from kernels.subtraction import sfft
 from schemas.errors import Misconfigured
 
 TWO, SMALL = ((Wanted("ztf", count, 15, (300, 330), crowding=3),) for count in (2, 1))
@@ -140,7 +141,7 @@ def as_written(plan):
     for name in NAMES:
         for one in written[name]:
             # Which the shipped cards do not know yet.
-            assert (one.pop("subtract"), one.pop("lengths")) == ("none", None)
+            assert [one.pop(field) for field in ("subtract", "lengths", "smoothing")] == ["none", None, None]
     return written
 
 
@@ -160,7 +161,14 @@ def test_half_and_more_of_each_set_is_subtracted_if_asked_for():
         counts = {way: sum(one.count for one in parts if (one.subtract != "none") == way) for way in (True, False)}
         assert counts[True] >= counts[False] > 0
     assert {one.preset for one in plan.train if one.subtract != "none"} == {"ztf", "decam", "rubin"}
-    assert {one.sky for one in plan.test} == {"ztf", "llnl", "ztf-zogy", "ztf-convolution"}
+    assert {one.sky for one in plan.test} == {"ztf", "llnl", "ztf-zogy", "ztf-convolution", "ztf-sfft"}
+
+
+def test_without_the_package_that_subtracts_nothing_is_simulated(tmp_path, monkeypatch):
+    monkeypatch.setattr(sfft, "find_spec", lambda name: None)
+    with pytest.raises(Misconfigured, match="package sfft is not installed"):
+        train_detect(tmp_path / "out", tmp_path / "work", "streak_net", subtracted_plan(1), 1, print, part="verdict")
+    assert not (tmp_path / "work").exists()
 
 
 def test_the_quick_plan_is_as_short_as_can_be():
