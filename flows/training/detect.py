@@ -128,7 +128,7 @@ def subtracted_plan(seed: int) -> TrainPlan:
             Wanted("ztf", 12, subtract="convolution", lengths=MOVING),
             Wanted("ztf", 12, subtract="sfft", lengths=MOVING),
         ),
-        judge=VerdictPlan(enough=100_000),
+        judge=VerdictPlan(enough=100_000, false_per_image=0.4),
         seed=seed,
     )
 
