@@ -46,16 +46,13 @@ def detect(
     ] = False,
     subtracted: Annotated[
         bool,
-        typer.Option(
-            "--subtracted",
-            help="Learn from subtracted exposures of three cameras, too (half an hour more; needs the extra subtract).",
-        ),
+        typer.Option("--subtracted", help="Learn from subtracted exposures, too: an hour more, by the extra subtract."),
     ] = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for weights, cards and pictures.")] = Path(
         "models/detect"
     ),
     work: Annotated[
-        Path | None, typer.Option(help="Folder for the simulated exposures (about 20 GB); used again if it is there.")
+        Path | None, typer.Option(help="Folder for the simulated exposures (20 to 40 GB); used again if it is there.")
     ] = None,
     challenge: Annotated[
         Path | None,

@@ -102,7 +102,8 @@ def test_another_user_gets_nothing_of_services_but_the_empty_pages(running_servi
 def open_prefect(prefect_home):
     """Port of a Prefect server without a password."""
     variables = {name: value for name, value in {**os.environ, **QUIET}.items() if "AUTH_STRING" not in name}
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))  # the server listens
     port, descriptor = listener.getsockname()[1], listener.fileno()
     with subprocess.Popen(
         [sys.executable, "-m", "flows.nights.cluster.prefect_server", str(descriptor)],
