@@ -12,6 +12,7 @@ from pathlib import Path
 
 import fastavro
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -331,7 +332,9 @@ def test_a_reader_that_is_killed_or_stopped_misses_nothing(broker, topic, tmp_pa
 
     def published():
         files = list((tmp_path / "out" / "catalogs").rglob("*.parquet"))
-        return sorted(source for path in files for source in pq.read_table(path)["diaSourceId"].to_pylist())
+        # Whole at once: a file may be replaced while it is read.
+        tables = (pq.read_table(pa.BufferReader(path.read_bytes())) for path in files)
+        return sorted(source for table in tables for source in table["diaSourceId"].to_pylist())
 
     def started():
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
