@@ -46,7 +46,7 @@ def detect(
     ] = False,
     subtracted: Annotated[
         bool,
-        typer.Option("--subtracted", help="Learn from subtracted exposures, too: an hour more, by the extra subtract."),
+        typer.Option("--subtracted", help="Learn from subtracted images, too (an hour more, extra `subtract`)."),
     ] = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for weights, cards and pictures.")] = Path(
         "models/detect"

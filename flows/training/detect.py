@@ -86,12 +86,6 @@ def subtracted_plan(seed: int) -> TrainPlan:
 
     The sets of the verdict hold exposures subtracted by SFFT as well, and it learns on some whose noise is contrary.
     """
-    subtracted = (
-        Wanted("ztf", 40, 40, subtract="mixed", lengths=MOVING),
-        Wanted("ztf", 8, 40, crowding=2, subtract="mixed", lengths=MOVING),
-        Wanted("decam", 6, 40, subtract="mixed", lengths=MOVING),
-        Wanted("rubin", 4, 40, subtract="mixed", lengths=MOVING),
-    )
     return TrainPlan(
         train=(
             Wanted("ztf", 8, 60),
@@ -104,7 +98,10 @@ def subtracted_plan(seed: int) -> TrainPlan:
             Wanted("rubin", 3, 60, subtract="mixed", lengths=MOVING),
         ),
         verdict=(
-            *subtracted,
+            Wanted("ztf", 40, 40, subtract="mixed", lengths=MOVING),
+            Wanted("ztf", 8, 40, crowding=2, subtract="mixed", lengths=MOVING),
+            Wanted("decam", 6, 40, subtract="mixed", lengths=MOVING),
+            Wanted("rubin", 4, 40, subtract="mixed", lengths=MOVING),
             Wanted("ztf", 12, 40),
             Wanted("llnl", 6, 40),
             Wanted("ztf", 16, 60, crowding=3),

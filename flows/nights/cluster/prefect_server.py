@@ -77,20 +77,21 @@ class PrefectServer:
         for name, value in {**QUIET, "PREFECT_HOME": str(default_home())}.items():
             os.environ.setdefault(name, value)
         self._process: _Process | None = None
-        self._words: IO[bytes] | None = None
-        self._listener: socket.socket | None = None
+        self._own: _Own | None = None
+        self._patience = ANSWER_S
         self.url = os.environ.get("PREFECT_API_URL")
         if self.url is None:
-            self._listener = _bound()
+            self._patience = START_S
+            listener = _bound()
             password = f"nightstride:{token_urlsafe(32)}"
-            self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/api"
+            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
             _private_home(Path(os.environ["PREFECT_HOME"]))
             # Registered before Prefect is imported, so run after Prefect has sent its last events at exit.
             atexit.register(self.stop)
             os.environ |= {"PREFECT_API_URL": self.url, "PREFECT_API_AUTH_STRING": password}
-            self._words = tempfile.TemporaryFile()  # noqa: SIM115, open as long as the server is
-            start = _forked if _alone() else _started
-            self._process = start(self._listener, self._words, {**LIGHT, _PASSWORD: password})
+            words = tempfile.TemporaryFile()  # noqa: SIM115, open as long as the server is
+            self._own = _Own(listener, words, {**LIGHT, _PASSWORD: password})
+            self._process = _forked(self._own) if _alone() else _started(self._own)
 
     def begin(self) -> None:
         """Let a forked server begin: it waits until the processor is not needed for what takes longer."""
@@ -106,20 +107,20 @@ class PrefectServer:
             It ended, or did not answer in time.
         """
         self.begin()
-        if not self._answers():
-            if self._process is None or not self._process.ended():
-                raise self._silent()
-            self._start_again()
-            if not self._answers():
-                raise self._silent()
-        if self._listener is not None:
-            self._listener.close()  # the server has it
+        answers = self._answers()
+        if not answers and self._own is not None and self._ended():
+            self._process = _started(self._own)  # not forked: this process may have threads by now
+            answers = self._answers()
+        if not answers:
+            raise self._silent()
+        if self._own is not None:
+            self._own.listener.close()  # the server has it
 
     def _answers(self) -> bool:
         """Return whether the server answers in time, and does not end before."""
-        deadline = time.monotonic() + (ANSWER_S if self._process is None else START_S)
+        deadline = time.monotonic() + self._patience
         while time.monotonic() < deadline:
-            if self._process is not None and self._process.ended():
+            if self._ended():
                 return False
             try:
                 with urlopen(f"{self.url}/health", timeout=5) as answer:
@@ -129,21 +130,18 @@ class PrefectServer:
                 time.sleep(0.02)
         return False
 
-    def _start_again(self) -> None:
-        """Start a server of our own in a new interpreter: this process may have threads by now."""
-        assert self._listener is not None
-        assert self._words is not None
-        own = {**LIGHT, _PASSWORD: os.environ["PREFECT_API_AUTH_STRING"]}
-        self._process = _started(self._listener, self._words, own)
+    def _ended(self) -> bool:
+        """Return whether there was a server of our own and there is none any more."""
+        return self._process is not None and self._process.ended()
 
     def _silent(self) -> Misconfigured:
         """Return the error that says that the server does not answer, with its last words."""
-        why = f"none did within {ANSWER_S if self._process is None else START_S:.0f} s"
-        if self._process is not None and self._process.ended():
-            why = "one of our own ended before it did, twice"
-        if self._words is not None:
-            self._words.seek(0)
-            said = self._words.read()[-WORDS:].decode(errors="replace").strip()
+        why = (
+            "one of our own ended before it did, twice" if self._ended() else f"none did within {self._patience:.0f} s"
+        )
+        if self._own is not None:
+            self._own.words.seek(0)
+            said = self._own.words.read()[-WORDS:].decode(errors="replace").strip()
             why += f" ({said})" if said else ""
         return Misconfigured(
             "prefect",
@@ -157,8 +155,16 @@ class PrefectServer:
         """End our own server."""
         if self._process is not None:
             self._process.end()
-        if self._listener is not None:
-            self._listener.close()
+        if self._own is not None:
+            self._own.listener.close()
+
+
+class _Own(NamedTuple):
+    """What a server of our own is given: the socket to listen on, the file of its errors, its variables."""
+
+    listener: socket.socket
+    words: IO[bytes]
+    variables: Mapping[str, str]
 
 
 class _Process(NamedTuple):
@@ -174,15 +180,16 @@ def _alone() -> bool:
     return sys.platform == "linux" and threading.active_count() == 1 and "prefect" not in sys.modules
 
 
-def _started(listener: socket.socket, words: IO[bytes], own: Mapping[str, str]) -> _Process:
+def _started(own: _Own) -> _Process:
     """Start a server in a new interpreter."""
+    descriptor = own.listener.fileno()
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "flows.nights.cluster.prefect_server", str(listener.fileno())],
+        [sys.executable, "-P", "-m", "flows.nights.cluster.prefect_server", str(descriptor)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        stderr=words,
-        env={**os.environ, **own},
-        pass_fds=[listener.fileno()],
+        stderr=own.words,
+        env={**os.environ, **own.variables},
+        pass_fds=[descriptor],
         start_new_session=True,
     )
 
@@ -194,14 +201,14 @@ def _started(listener: socket.socket, words: IO[bytes], own: Mapping[str, str]) 
     return _Process(lambda: None, lambda: process.poll() is not None, end)
 
 
-def _forked(listener: socket.socket, words: IO[bytes], own: Mapping[str, str]) -> _Process:
+def _forked(own: _Own) -> _Process:
     """Fork a server from this process, which needs Prefect as well: importing it takes most of a second."""
-    os.environ |= own  # Prefect reads it as it is imported
+    os.environ |= own.variables  # Prefect reads it as it is imported
     import prefect.main  # noqa: F401
 
     fork = get_context("fork")
     begun = fork.Event()
-    process = fork.Process(target=_serve_forked, args=(listener, words.fileno(), begun.wait), daemon=True)
+    process = fork.Process(target=_serve_forked, args=(own.listener, own.words.fileno(), begun.wait), daemon=True)
     process.start()
 
     def end() -> None:
@@ -277,6 +284,5 @@ def _serve(
 
 
 if __name__ == "__main__":
-    _serve(
-        socket.socket(fileno=int(sys.argv[1])), sys.stdin.buffer.read
-    )  # which the parent closes, by closing it or by dying
+    # The parent closes standard input, by closing it or by dying.
+    _serve(socket.socket(fileno=int(sys.argv[1])), sys.stdin.buffer.read)

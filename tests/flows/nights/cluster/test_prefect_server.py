@@ -75,13 +75,13 @@ ENDS = "raise OSError('no space left')"
 def test_a_server_that_ends_before_it_answers_is_started_once_more(prefect_home, monkeypatch, times):
     started, right, left = [], prefect_server._started, times
 
-    def start(*how):
+    def start(own):
         nonlocal left
         left -= 1
         if left < 0:
-            process = right(*how)
+            process = right(own)
         else:
-            popen = subprocess.Popen([sys.executable, "-c", ENDS], stderr=how[1])
+            popen = subprocess.Popen([sys.executable, "-c", ENDS], stderr=own.words)
             process = prefect_server._Process(lambda: None, lambda: popen.poll() is not None, popen.wait)
         started.append(process)
         return process
