@@ -80,18 +80,22 @@ class Stop:
 def _end(code: int) -> NoReturn:
     """End this process and all that it has started, at once; what they write is published whole or not at all.
 
-    All are stopped first: none may tell of the others' end.
+    All are stopped first: none may tell of the others' end, and what starts a worker anew when one ends, a thread of
+    this process, has no time to.
     """
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    stopped: set[psutil.Process] = set()
     with suppress(psutil.Error):
-        children = psutil.Process().children(recursive=True)
-        for act in (psutil.Process.suspend, psutil.Process.kill):
-            for child in children:
+        while started := set(psutil.Process().children(recursive=True)) - stopped:
+            for child in started:
                 with suppress(psutil.Error):
-                    act(child)
-        psutil.wait_procs(children, timeout=0.5)
+                    child.suspend()
+            stopped |= started
+    for child in stopped:
+        with suppress(OSError):
+            os.kill(child.pid, signal.SIGKILL)
     os._exit(code)
