@@ -20,6 +20,7 @@ from flows.training.fits import false_level
 from kernels.image.search_image import Places, SearchImage
 from kernels.nets.streak_net import CELL, PLANES, StreakNet
 from kernels.search.dense_search import DenseSearch, dense_grid
+from kernels.search.detector import choose_device
 from kernels.statistics.completeness import Share
 from kernels.statistics.matching import Targets, match_detections, segment_distance
 
@@ -202,7 +203,7 @@ def train_cells(
     """
     torch.manual_seed(seed)
     torch.set_num_threads(workers)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device("auto")
     net: Any = StreakNet(plan.channels, plan.dilations)
     torch.nn.init.constant_(net.last.bias, -4.0)  # few cells hold anything
     net = net.to(device, memory_format=torch.channels_last)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from kernels.pictures.augment import Augment, augmented
+from kernels.search.detector import choose_device
 from schemas.errors import Misconfigured
 
 
@@ -132,7 +133,7 @@ class _Fit:
         self, net: nn.Module, train: PictureExamples, validation: PictureExamples, plan: PictureFit, seed: int
     ) -> None:
         self.net, self.train, self.validation, self.plan, self.seed = net, train, validation, plan, seed
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = choose_device("auto")
         self.net.to(self.device)
         self.steps = max(1, len(train.targets) // plan.batch)
         self.optimiser = torch.optim.AdamW(net.parameters(), lr=plan.rate, weight_decay=plan.decay)

@@ -18,6 +18,7 @@ from torch import nn
 from flows.training.candidates import Labelled, candidate_completeness, candidate_threshold
 from flows.training.fits import SCAN, turned
 from kernels.nets.candidate_nets import VerdictCnn
+from kernels.search.detector import choose_device
 from kernels.statistics.class_scores import reliability_diagram
 from kernels.statistics.completeness import binomial_interval
 from schemas.dia_source import FEATURES
@@ -59,7 +60,7 @@ def fit_verdict(
     stamps = np.concatenate([one.stamps[use] for one, use in zip(examples, known, strict=True)])
     real = np.concatenate([one.label[use] > 0 for one, use in zip(examples, known, strict=True)]).astype(np.float32)
     say(f"verdict on {len(real)} candidates, {int(real.sum())} of them real")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device("auto")
     x, pictures, truth = (torch.from_numpy(one).to(device) for one in (features, stamps, real))
     return tuple(_fit_one(x, pictures, truth, plan, seed + n, say) for n in range(plan.networks))
 

@@ -132,13 +132,14 @@ class PrefectServer:
 
     def _ended(self) -> bool:
         """Return whether there was a server of our own and there is none any more."""
-        return self._process is not None and self._process.ended()
+        return self._process is not None and self._process.code() is not None
 
     def _silent(self) -> Misconfigured:
         """Return the error that says that the server does not answer, with its last words."""
-        why = (
-            "one of our own ended before it did, twice" if self._ended() else f"none did within {self._patience:.0f} s"
-        )
+        why = f"none did within {self._patience:.0f} s"
+        code = None if self._process is None else self._process.code()
+        if code is not None:
+            why = f"one of our own ended before it did, twice, by {f'signal {-code}' if code < 0 else f'code {code}'}"
         if self._own is not None:
             self._own.words.seek(0)
             said = self._own.words.read()[-WORDS:].decode(errors="replace").strip()
@@ -168,10 +169,10 @@ class _Own(NamedTuple):
 
 
 class _Process(NamedTuple):
-    """Process of a server."""
+    """Process of a server; its code is that of its end, minus the signal if one ended it, and None before."""
 
     begin: Callable[[], None]
-    ended: Callable[[], bool]
+    code: Callable[[], int | None]
     end: Callable[[], None]
 
 
@@ -198,7 +199,7 @@ def _started(own: _Own) -> _Process:
             process.stdin.close()
         process.wait()
 
-    return _Process(lambda: None, lambda: process.poll() is not None, end)
+    return _Process(lambda: None, process.poll, end)
 
 
 def _forked(own: _Own) -> _Process:
@@ -215,7 +216,7 @@ def _forked(own: _Own) -> _Process:
         process.kill()
         process.join()
 
-    return _Process(begun.set, lambda: not process.is_alive(), end)
+    return _Process(begun.set, lambda: process.exitcode, end)
 
 
 @cache

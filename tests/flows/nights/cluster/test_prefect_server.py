@@ -67,12 +67,14 @@ def test_each_server_has_a_password_of_its_own(prefect_api, tmp_path):
     assert len(made) > 40
 
 
-ENDS = "raise OSError('no space left')"
-"""A server that ends before it answers."""
+SAYS = "import os; os.write(2, b'no space left'); "
+"""Last words of a server that ends before it answers."""
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_a_server_that_ends_before_it_answers_is_started_once_more(prefect_home, monkeypatch, times):
+@pytest.mark.parametrize(
+    ("times", "end", "told"), [(1, "exit(3)", "code 3"), (2, "exit(3)", "code 3"), (2, "os.abort()", "signal 6")]
+)
+def test_a_server_that_ends_before_it_answers_is_started_once_more(prefect_home, monkeypatch, times, end, told):
     started, right, left = [], prefect_server._started, times
 
     def start(own):
@@ -81,8 +83,8 @@ def test_a_server_that_ends_before_it_answers_is_started_once_more(prefect_home,
         if left < 0:
             process = right(own)
         else:
-            popen = subprocess.Popen([sys.executable, "-c", ENDS], stderr=own.words)
-            process = prefect_server._Process(lambda: None, lambda: popen.poll() is not None, popen.wait)
+            popen = subprocess.Popen([sys.executable, "-c", SAYS + end], stderr=own.words)
+            process = prefect_server._Process(lambda: None, popen.poll, popen.wait)
         started.append(process)
         return process
 
@@ -94,7 +96,7 @@ def test_a_server_that_ends_before_it_answers_is_started_once_more(prefect_home,
         server = PrefectServer()
         try:
             if times == 2:
-                with pytest.raises(Misconfigured, match=r"ended before it did, twice \([^$]*no space left"):
+                with pytest.raises(Misconfigured, match=rf"ended before it did, twice, by {told} \([^$]*no space left"):
                     server.wait()
             else:
                 server.wait()
