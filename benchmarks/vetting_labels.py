@@ -5,8 +5,9 @@
 A verdict for the candidates of the default search is trained on exposures that are drawn as difference images. On a
 simulated night that is subtracted by ZOGY, which it has not seen, the 200 false candidates that it believes most are
 called bogus, as somebody would who looks through the list from the top. It is trained once more with these labels
-as `nightstride train detect --verdict-only --labels` does. Both are then compared on another such night: false streaks
-per image where both find as many of the streaks of S/N 7 and more, with a 95 % interval by resampling the exposures.
+as `nightstride train detect --reliability-only --labels` does. Both are then compared on another such night: false
+streaks per image where both find as many of the streaks of S/N 7 and more, with a 95 % interval by resampling the
+exposures.
 """
 
 import argparse
@@ -36,8 +37,8 @@ from flows.training.candidates import (
 from flows.training.example_sets import make_examples
 from flows.training.examples import Wanted
 from flows.training.labels import labelled_candidates, read_labels, repeated
-from flows.training.reliability import LABEL_SHARE, VerdictPlan, learn_verdict
-from flows.training.reliability_fit import VerdictFit
+from flows.training.reliability import LABEL_SHARE, ReliabilityPlan, learn_reliability
+from flows.training.reliability_fit import ReliabilityFit
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord
 from schemas.settings import NOISE_ALONE
@@ -47,7 +48,7 @@ SHAPE, LABELS, SEED = (1000, 1000), 200, 5
 DRAWN = Wanted("ztf", 20, 12, SHAPE)
 NIGHT = Wanted("ztf", 24, 8, SHAPE, subtract="zogy", lengths=(0.3, 60.0))
 DETECTOR, LEAST_SNR = "streak_net", 7.0
-PLAN = VerdictPlan(VerdictFit(networks=2, epochs=8))
+PLAN = ReliabilityPlan(ReliabilityFit(networks=2, epochs=8))
 
 
 def main():
@@ -63,11 +64,11 @@ def main():
         other = make_examples(work / "other", replace(NIGHT, count=16), SEED + 11, workers)
         learn = [one for pair in searched(train, workers, wrong_psf=True) for one in pair]
         learn = [without_science(one, PLAN.hidden, SEED + n) for n, one in enumerate(learn)]
-        base = learn_verdict(DETECTOR, learn, PLAN, {}, SEED, print)
+        base = learn_reliability(DETECTOR, learn, PLAN, {}, SEED, print)
         labels = label(vetted, base, Path(scratch) / "labels.parquet", Path(scratch) / "out")
         said = labelled_candidates(labels, DETECTOR, workers, print)
         more = repeated(said, sum(int(one.known.sum()) for one in learn), LABEL_SHARE)
-        taught = learn_verdict(DETECTOR, learn + more, PLAN, {}, SEED, print)
+        taught = learn_reliability(DETECTOR, learn + more, PLAN, {}, SEED, print)
         found = [publishable(one, NOISE_ALONE) for (one,) in searched(other, workers, wrong_psf=False)]
         print(measured_with([f"detect/{DETECTOR}"]), machine(1), compare(found, base, taught), sep="\n\n")
 

@@ -38,8 +38,8 @@ def detect(
             "any other, by name or folder, gets a verdict alone."
         ),
     ] = "streak_net",
-    verdict_only: Annotated[
-        bool, typer.Option("--verdict-only", help="Take the shipped detector as it is; train its verdict.")
+    reliability_only: Annotated[
+        bool, typer.Option("--reliability-only", help="Take the shipped detector as it is; train its verdict.")
     ] = False,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Take detector and verdict as they are; set the thresholds again.")
@@ -85,9 +85,9 @@ def detect(
     if quick and subtracted:
         raise typer.BadParameter("--quick and --subtracted exclude each other.")
     plan = quick_search_plan(seed) if quick else subtracted_plan(seed) if subtracted else TrainPlan(seed=seed)
-    if verdict_only and calibrate:
-        raise typer.BadParameter("--verdict-only and --calibrate exclude each other.")
-    part: Part = "calibration" if calibrate else "verdict" if verdict_only else "all"
+    if reliability_only and calibrate:
+        raise typer.BadParameter("--reliability-only and --calibrate exclude each other.")
+    part: Part = "calibration" if calibrate else "verdict" if reliability_only else "all"
     cores = workers or _cores()
     with refusals(as_json):
         if part != "all":

@@ -155,7 +155,7 @@ def load_model(model: str, name: str, **changes: Any) -> Any:
 
     Returns
     -------
-    `kernels.search.detector.Detector`, `VerdictNet`, `StarGalaxyModel`, `ClassModel` or what else its stage declares
+    `kernels.search.detector.Detector`, `ReliabilityNet`, `StarGalaxyModel`, `ClassModel` or what else a stage declares
         All carry ``card``.
 
     Raises

@@ -125,7 +125,7 @@ def find_screen(name: str, threshold: float | None) -> ModelCard | None:
 
 def _remedy(stage: str, name: str) -> str:
     if stage == "reliability" and (Path(name) / "detect.json").exists():
-        return f"train its verdict: nightstride train detect --model {name} --verdict-only --out {name}."
+        return f"train its verdict: nightstride train detect --model {name} --reliability-only --out {name}."
     shipped = sorted(path.stem for path in (_shipped() / stage).glob("*.json"))
     holds = f"name a folder that holds {stage}.json"
     return f"{holds}, or {choice(name, shipped)}" if shipped else f"{holds}."

@@ -20,8 +20,14 @@ from flows.training.fits import TreeFit
 from flows.training.labels import NightLabels
 from flows.training.region_fit import RegionFit
 from flows.training.regions import RegionPlan, train_region
-from flows.training.reliability import Sets, VerdictPlan, calibrate_verdict, require_verdict, train_verdict
-from flows.training.reliability_fit import VerdictFit
+from flows.training.reliability import (
+    ReliabilityPlan,
+    Sets,
+    calibrate_reliability,
+    require_reliability,
+    train_reliability,
+)
+from flows.training.reliability_fit import ReliabilityFit
 from flows.training.two_stage import NetFit, TwoStagePlan, train_two_stage
 from flows.training.windows import WindowPlan, train_windows
 from kernels.subtraction.sfft import require_sfft
@@ -77,7 +83,7 @@ class TrainPlan:
     regions: RegionPlan = field(default_factory=RegionPlan)
     two_stage: TwoStagePlan = field(default_factory=TwoStagePlan)
     boosted: TreeFit = BOOSTED
-    judge: VerdictPlan = field(default_factory=VerdictPlan)
+    judge: ReliabilityPlan = field(default_factory=ReliabilityPlan)
     seed: int = 1
 
 
@@ -125,7 +131,7 @@ def subtracted_plan(seed: int) -> TrainPlan:
             Wanted("ztf", 12, subtract="convolution", lengths=MOVING),
             Wanted("ztf", 12, subtract="sfft", lengths=MOVING),
         ),
-        judge=VerdictPlan(enough=100_000, false_per_image=0.4),
+        judge=ReliabilityPlan(enough=100_000, false_per_image=0.4),
         seed=seed,
     )
 
@@ -135,7 +141,7 @@ def quick_search_plan(seed: int) -> TrainPlan:
     few = (Wanted("ztf", 2), Wanted("llnl", 1))
     fit = CellFit(40)
     cells = CellPlan(first=fit, later=fit)
-    judge = VerdictPlan(VerdictFit(networks=1, epochs=2))
+    judge = ReliabilityPlan(ReliabilityFit(networks=1, epochs=2))
     regions = RegionPlan(0.5, RegionFit(20), RegionFit(20), mined=1)
     stages = TwoStagePlan(net=NetFit(epochs=1))
     return TrainPlan(few, few, few, few, cells, WindowPlan(rounds=1), regions, stages, judge=judge, seed=seed)
@@ -189,7 +195,7 @@ def train_detect(
     if part == "all" and model not in DETECTORS:
         part = "verdict"
     if part == "calibration":
-        require_verdict(model)
+        require_reliability(model)
     elif part == "verdict":
         read_card("detect", model)
     writable_folder(out)
@@ -216,11 +222,11 @@ def train_detect(
         about["data"] = f"{about['data'].removesuffix('no real data')}and labels that people gave"
     judged = Sets(sets.get("verdict", []), sets["validation"], _by_sky(sets["test"]), labels)
     if part == "calibration":
-        return {"detections": calibrate_verdict(out, model, judged, plan.judge, about, workers, say)}
+        return {"detections": calibrate_reliability(out, model, judged, plan.judge, about, workers, say)}
     common = (about, plan.seed, workers, say)
     figures = {"detector": _train_detector(out, model, sets, plan, *common)} if part == "all" else {}
     detector = str(out) if part == "all" else model
-    return figures | {"detections": train_verdict(out, detector, judged, plan.judge, *common)}
+    return figures | {"detections": train_reliability(out, detector, judged, plan.judge, *common)}
 
 
 def _train_detector(
@@ -271,7 +277,7 @@ def _about(
         "plan": asdict(plan),
         "digest": hashlib.sha256(text.encode()).hexdigest(),
         "command": f"nightstride train detect --model {model}"
-        + {"all": "", "verdict": " --verdict-only", "calibration": " --calibrate"}[part]
+        + {"all": "", "verdict": " --reliability-only", "calibration": " --calibrate"}[part]
         + (" --subtracted" if any(part.subtract != "none" for part in plan.train) else "")
         + (" --challenge FOLDER" if with_challenge else ""),
     }

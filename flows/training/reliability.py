@@ -28,11 +28,11 @@ from flows.training.fits import TreeFit, calibrate, fit_trees
 from flows.training.labels import NightLabels, labelled_candidates, repeated
 from flows.training.reliability_fit import (
     Rank,
+    ReliabilityFit,
     ScoredCandidates,
-    VerdictFit,
-    fit_verdict,
+    fit_reliability,
     measured,
-    report_verdict,
+    report_reliability,
     rivals,
     summed_logit,
 )
@@ -42,7 +42,7 @@ from kernels.measure.reliability_net import (
     SHARES,
     TREES,
     KindShares,
-    VerdictNet,
+    ReliabilityNet,
     kind_shares,
     of_columns,
     reliability_of,
@@ -63,7 +63,7 @@ LABEL_SHARE = 0.2
 
 
 @dataclass(frozen=True)
-class VerdictPlan:
+class ReliabilityPlan:
     """Settings of the training of the verdict.
 
     Attributes
@@ -82,7 +82,7 @@ class VerdictPlan:
         has so many.
     """
 
-    fit: VerdictFit = field(default_factory=VerdictFit)
+    fit: ReliabilityFit = field(default_factory=ReliabilityFit)
     trees: TreeFit = field(default_factory=lambda: TreeFit(trees=500, rate=0.05))
     hidden: float = 0.4
     false_per_image: float = 0.3
@@ -100,8 +100,15 @@ class Sets:
     labels: NightLabels | None = None
 
 
-def train_verdict(
-    out: Path, detector: str, sets: Sets, plan: VerdictPlan, about: dict[str, Any], seed: int, workers: int, say: Say
+def train_reliability(
+    out: Path,
+    detector: str,
+    sets: Sets,
+    plan: ReliabilityPlan,
+    about: dict[str, Any],
+    seed: int,
+    workers: int,
+    say: Say,
 ) -> dict[str, Any]:
     """Train the verdict on a detector's candidates, and write ``reliability.*`` and a picture to a folder.
 
@@ -130,23 +137,23 @@ def train_verdict(
         learn += repeated(said, sum(int(one.known.sum()) for one in learn), LABEL_SHARE)
     torch.set_num_threads(workers)
     learnt = about | {"candidates_of": f"the first {len(pairs)} of {len(sets.train)} exposures"}
-    judges = learn_verdict(detector, learn, plan, learnt, seed, say)
+    judges = learn_reliability(detector, learn, plan, learnt, seed, say)
     return _calibrated(out, judges, sets, plan, find, rivals(learn, seed))
 
 
-def learn_verdict(
-    detector: str, learn: Sequence[Labelled], plan: VerdictPlan, about: dict[str, Any], seed: int, say: Say
-) -> VerdictNet:
-    """Return a verdict that has learnt from candidates and is not calibrated; the arguments are `train_verdict`'s."""
-    nets = fit_verdict(learn, plan.fit, seed, say)
+def learn_reliability(
+    detector: str, learn: Sequence[Labelled], plan: ReliabilityPlan, about: dict[str, Any], seed: int, say: Say
+) -> ReliabilityNet:
+    """Return a verdict that has learnt from candidates, not calibrated; the arguments are `train_reliability`'s."""
+    nets = fit_reliability(learn, plan.fit, seed, say)
     trees = fit_trees(*measured(learn), plan.trees, seed)
-    return VerdictNet(nets, trees, 1.0, 0.0, _card(detector, about, plan), fit_kinds(learn))
+    return ReliabilityNet(nets, trees, 1.0, 0.0, _card(detector, about, plan), fit_kinds(learn))
 
 
-def calibrate_verdict(
-    out: Path, detector: str, sets: Sets, plan: VerdictPlan, about: dict[str, Any], workers: int, say: Say
+def calibrate_reliability(
+    out: Path, detector: str, sets: Sets, plan: ReliabilityPlan, about: dict[str, Any], workers: int, say: Say
 ) -> dict[str, Any]:
-    """Set calibration and thresholds of a detector's verdict again, and report: as `train_verdict`, without learning.
+    """Set calibration and thresholds of a verdict again, and report: as `train_reliability`, without learning.
 
     Weights stay as they are. ``about`` joins what the card says of the training, as ``calibrated``.
 
@@ -155,14 +162,14 @@ def calibrate_verdict(
     Misconfigured
         The verdict is of another detector.
     """
-    require_verdict(detector)
-    verdict: VerdictNet = load_model("reliability", detector)
+    require_reliability(detector)
+    verdict: ReliabilityNet = load_model("reliability", detector)
     find = partial(_find, detector=detector, workers=workers, say=say)
     card = verdict.card.model_copy(update={"training": verdict.card.training | {"calibrated": about}})
     return _calibrated(out, replace(verdict, card=card), sets, plan, find, {})
 
 
-def require_verdict(detector: str) -> None:
+def require_reliability(detector: str) -> None:
     """Raise, from the cards alone, unless a detector has a verdict of its own.
 
     Raises
@@ -183,9 +190,9 @@ def require_verdict(detector: str) -> None:
 
 def _calibrated(
     out: Path,
-    judges: VerdictNet,
+    judges: ReliabilityNet,
     sets: Sets,
-    plan: VerdictPlan,
+    plan: ReliabilityPlan,
     find: Callable[..., list[list[Labelled]]],
     others: Mapping[str, Rank],
 ) -> dict[str, Any]:
@@ -216,7 +223,7 @@ def _calibrated(
         scored.append(_scored(sky, own, ranked, {"summed logit": summed_logit} | dict(others)))
         variants["psf_misjudged"][0].append(_scored(sky, wrong, ranked, {}))
         variants["without_science"][0].append(_scored(sky, list(map(without_science, own)), ranked, {}))
-    figures = report_verdict(out, scored, variants, threshold)
+    figures = report_reliability(out, scored, variants, threshold)
     if kinds is not None:
         figures["kinds"] = kind_figures([one for part in scored for one in part.examples], kinds, known, judges.columns)
     calibration: dict[str, Any] = {
@@ -276,18 +283,20 @@ def _find(
     return found
 
 
-def _odds(net: VerdictNet, one: Labelled) -> NDArray[np.float64]:
+def _odds(net: ReliabilityNet, one: Labelled) -> NDArray[np.float64]:
     return net.log_odds(one.features, one.stamps.astype(np.float32))
 
 
-def _scored(sky: str, examples: Sequence[Labelled], net: VerdictNet, others: Mapping[str, Rank]) -> ScoredCandidates:
+def _scored(
+    sky: str, examples: Sequence[Labelled], net: ReliabilityNet, others: Mapping[str, Rank]
+) -> ScoredCandidates:
     scores = {"verdict": [net(one.features, one.stamps.astype(np.float32)) for one in examples]}
     return ScoredCandidates(
         sky, list(examples), scores | {name: [rank(one) for one in examples] for name, rank in others.items()}
     )
 
 
-def _arrays(judges: VerdictNet) -> dict[str, NDArray[Any]]:
+def _arrays(judges: ReliabilityNet) -> dict[str, NDArray[Any]]:
     members = {
         f"{n}.{name}": value.detach().numpy()
         for n, net in enumerate(judges.nets)
@@ -299,7 +308,7 @@ def _arrays(judges: VerdictNet) -> dict[str, NDArray[Any]]:
     return trees | members | shares
 
 
-def _card(detector: str, about: dict[str, Any], plan: VerdictPlan) -> ModelCard:
+def _card(detector: str, about: dict[str, Any], plan: ReliabilityPlan) -> ModelCard:
     """Return the card of a verdict that is not calibrated and has no weights yet."""
     search = read_card("detect", detector)
     return ModelCard(

@@ -17,7 +17,7 @@ from torch import nn
 
 from flows.training.candidates import Labelled, candidate_completeness, candidate_threshold
 from flows.training.fits import SCAN, turned
-from kernels.nets.candidate_nets import VerdictCnn
+from kernels.nets.candidate_nets import ReliabilityCnn
 from kernels.search.detector import choose_device
 from kernels.statistics.class_scores import reliability_diagram
 from kernels.statistics.completeness import binomial_interval
@@ -25,7 +25,7 @@ from schemas.dia_source import FEATURES
 
 
 @dataclass(frozen=True)
-class VerdictFit:
+class ReliabilityFit:
     """Networks of the ensemble, passes over the candidates, size of a batch, largest learning rate, weight decay."""
 
     networks: int = 2
@@ -35,9 +35,9 @@ class VerdictFit:
     decay: float = 1e-3
 
 
-def fit_verdict(
-    examples: Sequence[Labelled], plan: VerdictFit, seed: int, say: Callable[[str], None]
-) -> tuple[VerdictCnn, ...]:
+def fit_reliability(
+    examples: Sequence[Labelled], plan: ReliabilityFit, seed: int, say: Callable[[str], None]
+) -> tuple[ReliabilityCnn, ...]:
     """Fit an ensemble: single networks differ by several per cent in what they find.
 
     Parameters
@@ -69,13 +69,13 @@ def _fit_one(
     features: torch.Tensor,
     stamps: torch.Tensor,
     real: torch.Tensor,
-    plan: VerdictFit,
+    plan: ReliabilityFit,
     seed: int,
     say: Callable[[str], None],
-) -> VerdictCnn:
+) -> ReliabilityCnn:
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    net = VerdictCnn(features.shape[1])
+    net = ReliabilityCnn(features.shape[1])
     net = net.to(features.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third less time
     net.mean.copy_(features.mean(0))
     net.scale.copy_(features.std(0) + 1e-3)
@@ -148,13 +148,13 @@ def measured(examples: Sequence[Labelled]) -> tuple[NDArray[np.float32], NDArray
     return features, np.concatenate([one.label[one.known] > 0 for one in examples]).astype(np.int64)
 
 
-def report_verdict(
+def report_reliability(
     out: Path,
     scored: Sequence[ScoredCandidates],
     variants: Mapping[str, tuple[Sequence[ScoredCandidates], float]],
     threshold: float,
 ) -> dict[str, Any]:
-    """Measure on the test exposures, per sky; draw ``training_verdict.png``; return the figures for the card.
+    """Measure on the test exposures, per sky; draw ``training_reliability.png``; return the figures for the card.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ def report_verdict(
     axes[-1].set(xlabel="reliability", ylabel="share that is real", title="all test exposures")
     axes[0].set(ylabel="completeness, S/N ≥ 7")
     axes[0].legend(frameon=False, fontsize=8, loc="lower right")
-    plt.savefig(out / "training_verdict.png", dpi=110)
+    plt.savefig(out / "training_reliability.png", dpi=110)
     plt.close()
     return figures
 

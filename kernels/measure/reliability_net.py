@@ -8,7 +8,7 @@ import scipy
 import torch
 from numpy.typing import NDArray
 
-from kernels.nets.candidate_nets import VerdictCnn
+from kernels.nets.candidate_nets import ReliabilityCnn
 from kernels.nets.tree_ensemble import TreeEnsemble, tree_ensemble, tree_logits
 from schemas.dia_source import FEATURES, KINDS
 from schemas.errors import Misconfigured
@@ -63,7 +63,7 @@ def kind_shares(features: NDArray[np.float32], of: KindShares) -> NDArray[np.flo
 
 
 @dataclass(frozen=True)
-class VerdictNet:
+class ReliabilityNet:
     """Trees and networks, whose log odds are averaged, with a calibration.
 
     Parameters
@@ -82,7 +82,7 @@ class VerdictNet:
         Of `FEATURES`, those that it has learnt from; None: all.
     """
 
-    nets: tuple[VerdictCnn, ...]
+    nets: tuple[ReliabilityCnn, ...]
     trees: TreeEnsemble
     slope: float
     offset: float
@@ -142,7 +142,7 @@ def reliability_of(log_odds: NDArray[np.float64], slope: float, offset: float) -
     return scipy.special.expit(slope * log_odds + offset).astype(np.float32)
 
 
-def build_reliability(weights: Weights) -> VerdictNet:
+def build_reliability(weights: Weights) -> ReliabilityNet:
     """Make the model of its weights, member by member, and the calibration on its card.
 
     Raises
@@ -162,7 +162,7 @@ def build_reliability(weights: Weights) -> VerdictNet:
     nets = []
     for n in range(int(card.input["networks"])):
         own = {name: value for name, value in arrays.items() if name.startswith(f"{n}.")}
-        net = VerdictCnn(len(trained_on), int(card.input["stamps"][0]), bool(card.input.get("centred", False)))
+        net = ReliabilityCnn(len(trained_on), int(card.input["stamps"][0]), bool(card.input.get("centred", False)))
         net.load_state_dict({name.split(".", 1)[1]: torch.from_numpy(value.copy()) for name, value in own.items()})
         nets.append(net.eval())
     trees = tree_ensemble({name.removeprefix(TREES): value for name, value in arrays.items() if name.startswith(TREES)})
@@ -170,4 +170,4 @@ def build_reliability(weights: Weights) -> VerdictNet:
     kinds = KindShares(**own, shift=np.array(card.calibration.get("kind_shift", [0.0] * len(KINDS)))) if own else None
     slope, offset = float(card.calibration["slope"]), float(card.calibration["offset"])
     columns = None if trained_on == FEATURES else tuple(FEATURES.index(name) for name in trained_on)
-    return VerdictNet(tuple(nets), trees, slope, offset, card, kinds, columns)
+    return ReliabilityNet(tuple(nets), trees, slope, offset, card, kinds, columns)

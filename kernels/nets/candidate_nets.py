@@ -44,7 +44,7 @@ _FINE, _COARSE = (0, 1, 2, 3, 6), (4, 5)  # pictures of a candidate: see `kernel
 _TRAIL = 2
 
 
-class VerdictCnn(nn.Module):
+class ReliabilityCnn(nn.Module):
     """Two small convolutional branches, one for each scale, joined with the measurements.
 
     Each branch: 3 x 3 convolutions to 16, 16, 32, 32 and 32 channels with ReLU and two max-pools of 2 between, then

@@ -24,7 +24,7 @@ from schemas.pixels import SearchGrid
 from schemas.settings import DetectSettings, InjectSettings, Settings
 from schemas.stage import Context
 from stages import PIPELINE
-from tests.support.models import tile_of, write_cells, write_verdict
+from tests.support.models import tile_of, write_cells, write_reliability
 from tests.support.orbits import asteroids
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,7 @@ def models(tmp_path_factory):
     """Models without training; a few cells in a hundred are hits."""
     folder = tmp_path_factory.mktemp("models")
     write_cells(folder, threshold=0.52)
-    write_verdict(folder)
+    write_reliability(folder)
     return folder
 
 

@@ -8,7 +8,7 @@ from flows.pipeline.weights import write_model
 from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
 from kernels.measure.reliability_net import TREES
 from kernels.nets.basic_cnn import BasicCnn
-from kernels.nets.candidate_nets import VerdictCnn
+from kernels.nets.candidate_nets import ReliabilityCnn
 from kernels.nets.streak_net import CELL, PLANES, StreakNet
 from kernels.nets.tree_ensemble import TreeEnsemble
 from kernels.search.dense_search import dense_grid
@@ -66,9 +66,9 @@ def one_leaf(value):
     return TreeEnsemble(zero, np.full(1, -1, np.int16), np.zeros(1), zero, zero, np.array([value]), np.zeros(1))
 
 
-def write_verdict(folder, gain=0.0, offset=0.0, feature="log_snr", networks=1, threshold=0.1, **known):
+def write_reliability(folder, gain=0.0, offset=0.0, feature="log_snr", networks=1, threshold=0.1, **known):
     """Write a verdict whose log odds are ``gain`` times a feature that is not negative, plus ``offset``."""
-    net = VerdictCnn(len(FEATURES))
+    net = ReliabilityCnn(len(FEATURES))
     arrays = {name: torch.zeros_like(value) for name, value in net.state_dict().items()}
     arrays["scale"] += 1
     arrays["joined.0.weight"][0, FEATURES.index(feature)] = 1

@@ -18,7 +18,7 @@ from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
 from schemas.settings import Settings
 from tests.support.cli import Finished
-from tests.support.models import write_verdict, write_windows
+from tests.support.models import write_reliability, write_windows
 from tests.support.night import DETECTORS, TWO_WORKERS, VISITS, Command
 from tests.support.shared import kept_running, made_once
 
@@ -49,7 +49,7 @@ def _write_models(folder, raw_night):
     scaled = (windows - windows.mean((2, 3), keepdims=True)) / windows.std((2, 3), keepdims=True)
     logits = load_model("detect", str(folder))(np.ascontiguousarray(scaled, np.float32))
     write_windows(folder, threshold=float(expit(np.quantile(logits, 0.97))))
-    write_verdict(folder)
+    write_reliability(folder)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ def test_unknown_stage_is_bad_usage():
 
 
 def test_training_and_calibrating_exclude_each_other():
-    result = CliRunner().invoke(app, ["train", "detect", "--verdict-only", "--calibrate"], env={"COLUMNS": "160"})
+    result = CliRunner().invoke(app, ["train", "detect", "--reliability-only", "--calibrate"], env={"COLUMNS": "160"})
     assert result.exit_code == 2
     assert "exclude each other" in result.stderr
 
@@ -77,7 +77,7 @@ def test_weights_that_do_not_fit_are_refused_before_anything_is_simulated(tmp_pa
     card = {"stage": "detect", "input": {"kind": "windows", "bands": 1, "side": 26}, "threshold": 0.5}
     write_model(tmp_path / "own", {"a": np.zeros(2, np.float32)}, CARD | card)
     done = nightstride(
-        "train", "detect", "--model", tmp_path / "own", "--verdict-only", "--out", tmp_path / "made", "--work",
+        "train", "detect", "--model", tmp_path / "own", "--reliability-only", "--out", tmp_path / "made", "--work",
         tmp_path / "work", "--json",
     )  # fmt: skip
     assert (done.code, done.summary["error"]["code"]) == (2, "bad_weights"), done.stderr
@@ -97,8 +97,8 @@ def test_what_is_confused_of_stars_and_galaxies_is_named(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("part", "more", "said"),
     [
-        ("--verdict-only", {"exposures": {"validation": 3, "test": 9}}, "3 exposures"),
-        ("--verdict-only", {"exposures": {"validation": 1, "test": 9}}, "1 exposure"),
+        ("--reliability-only", {"exposures": {"validation": 3, "test": 9}}, "3 exposures"),
+        ("--reliability-only", {"exposures": {"validation": 1, "test": 9}}, "1 exposure"),
         (
             "--calibrate",
             {"exposures": {"validation": 56}, "calibrated": {"exposures": {"validation": 2}}},

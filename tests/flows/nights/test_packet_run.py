@@ -20,7 +20,7 @@ from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.trail_model import trail_image
 from schemas.packet_source import ZTF_PACKET_SOURCE
 from tests.support.cli import nightstride
-from tests.support.models import write_verdict, write_windows
+from tests.support.models import write_reliability, write_windows
 from tests.support.ztf import ARCHIVES, CANDID, FOLDER, container, fits_bytes, members, real_packets, record, write
 
 PSF = moffat_mixture(2.3, 3.0)
@@ -31,7 +31,7 @@ def config(tmp_path_factory):
     """Settings with a network whose every window is a hit, and a verdict that is the S/N alone."""
     folder = tmp_path_factory.mktemp("models")
     write_windows(folder, threshold=1e-30)
-    write_verdict(folder, gain=4.0, offset=-4.0 * np.log1p(10.0), threshold=0.5)
+    write_reliability(folder, gain=4.0, offset=-4.0 * np.log1p(10.0), threshold=0.5)
     path = folder / "nightstride.toml"
     path.write_text(f'[detect]\nmodel = "{folder}"\n[catalogs]\ncompact_from = 1000\n')
     return path

@@ -9,7 +9,7 @@ from flows.training.candidate_set import candidate_card
 from kernels.image.search_image import Places, SearchImage
 from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
 from kernels.measure.reliability_net import TREES, build_reliability, kind_shares
-from kernels.nets.candidate_nets import CandidateCnn, VerdictCnn
+from kernels.nets.candidate_nets import CandidateCnn, ReliabilityCnn
 from kernels.search.candidate_search import CANDIDATE_GRID
 from kernels.search.dense_search import DenseSearch, dense_grid
 from kernels.search.detector import WindowScorer
@@ -22,7 +22,7 @@ from schemas.pixels import SearchGrid
 from schemas.settings import DetectSettings, MeasureSettings, Settings
 from schemas.stage import Weights
 from stages import PIPELINE
-from tests.support.models import CARD, one_leaf, write_cells, write_screen, write_verdict, write_windows
+from tests.support.models import CARD, one_leaf, write_cells, write_reliability, write_screen, write_windows
 
 DETECT, MERGE, MEASURE = (
     next(stage for stage in PIPELINE if stage.name == name) for name in ("detect", "merge", "measure")
@@ -68,7 +68,7 @@ def test_with_a_screen_the_search_is_another_model_and_so_it_is_with_another_scr
 
 def test_each_stage_gets_its_models_loaded_once(tmp_path):
     write_cells(tmp_path)
-    write_verdict(tmp_path)
+    write_reliability(tmp_path)
     settings, others = (Settings(detect=DetectSettings(model=str(tmp_path), batch=batch)) for batch in (1024, 7))
     assert models_of(MERGE, settings) == {}
     first, second = models_of(MEASURE, settings), models_of(MEASURE, others)
@@ -202,7 +202,7 @@ def test_members_and_calibration_come_back(tmp_path, known):
     nets = []
     for seed in range(2):
         torch.manual_seed(seed)
-        nets.append(VerdictCnn(len(FEATURES_VERDICTS), centred=bool(known)).eval())
+        nets.append(ReliabilityCnn(len(FEATURES_VERDICTS), centred=bool(known)).eval())
     arrays = {f"{n}.{name}": value.numpy() for n, net in enumerate(nets) for name, value in net.state_dict().items()}
     arrays |= {f"{TREES}{name}": value for name, value in one_leaf(0.75)._asdict().items()}
     given = {"stage": "reliability", "input": {"features": list(FEATURES_VERDICTS)}, "threshold": 0.4}
@@ -223,7 +223,7 @@ def test_members_and_calibration_come_back(tmp_path, known):
 def test_a_verdict_looks_at_the_measurements_that_it_has_learnt_from(tmp_path):
     """In their own order, whatever is measured since."""
     own, rng = (*FEATURES_VERDICTS[4:], FEATURES_VERDICTS[1]), np.random.default_rng(0)
-    net = VerdictCnn(len(own)).eval()
+    net = ReliabilityCnn(len(own)).eval()
     arrays = {f"0.{name}": value.numpy() for name, value in net.state_dict().items()}
     arrays |= {f"{TREES}{name}": value for name, value in one_leaf(0.75)._asdict().items()}
     kinds = {"mean": np.zeros(len(own)), "scale": np.ones(len(own)), "weight": rng.normal(size=(3, len(own)))}
@@ -243,5 +243,5 @@ def test_a_verdict_looks_at_the_measurements_that_it_has_learnt_from(tmp_path):
 
 
 def test_more_than_ten_members_are_told_apart(tmp_path):
-    write_verdict(tmp_path, networks=11)
+    write_reliability(tmp_path, networks=11)
     assert len(load_model("reliability", str(tmp_path)).nets) == 11

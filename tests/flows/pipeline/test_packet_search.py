@@ -30,7 +30,7 @@ from schemas.dia_source import DetectionFlag
 from schemas.packet_source import FOUND, ZTF_PACKET_SOURCE, PacketFlag
 from schemas.pixels import UNUSABLE
 from schemas.settings import DetectSettings, MeasureSettings, Settings
-from tests.support.models import write_verdict, write_windows
+from tests.support.models import write_reliability, write_windows
 from tests.support.ztf import ARCHIVES, FOLDER, real_packets, record
 
 PSF = moffat_mixture(2.3, 3.0)
@@ -50,7 +50,7 @@ def trained(tmp_path_factory):
     """Settings with a network whose every window is a hit, and a verdict that is the S/N alone."""
     folder = tmp_path_factory.mktemp("models")
     write_windows(folder, threshold=1e-30)
-    write_verdict(folder, gain=4.0, offset=-4.0 * np.log1p(10.0), threshold=0.5)
+    write_reliability(folder, gain=4.0, offset=-4.0 * np.log1p(10.0), threshold=0.5)
     return Settings(detect=DetectSettings(model=str(folder)))
 
 

@@ -11,7 +11,7 @@ from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
 from kernels.nets.basic_cnn import BasicCnn
 from schemas.dia_source import FEATURES
 from schemas.errors import Misconfigured
-from tests.support.models import write_screen, write_verdict
+from tests.support.models import write_reliability, write_screen
 from tests.support.torch_nets import messy_image
 
 CARD = {
@@ -47,7 +47,7 @@ def test_a_card_that_lacks_a_field_is_refused_in_our_words_and_nothing_is_writte
 
 
 def test_who_has_a_detector_without_a_verdict_is_told_how_to_train_it(model):
-    with pytest.raises(Misconfigured, match=f"train detect --model {model[0]} --verdict-only --out {model[0]}"):
+    with pytest.raises(Misconfigured, match=f"train detect --model {model[0]} --reliability-only --out {model[0]}"):
         read_card("reliability", str(model[0]))
     with pytest.raises(Misconfigured, match=r"name a folder that holds nowhere.json\.$"):
         read_card("nowhere", str(model[0]))
@@ -95,7 +95,7 @@ def test_card_of_another_stage_is_refused(model):
 
 
 def test_verdict_is_what_was_written(tmp_path):
-    card = write_verdict(tmp_path, gain=4.0, offset=-2.0)
+    card = write_reliability(tmp_path, gain=4.0, offset=-2.0)
     features = np.random.default_rng(4).random((7, len(FEATURES))).astype(np.float32)
     loaded = load_model("reliability", str(tmp_path))
     odds = 4 * features[:, FEATURES.index("log_snr")] - 2
@@ -106,7 +106,7 @@ def test_verdict_is_what_was_written(tmp_path):
 
 @pytest.mark.parametrize("features", [[*FEATURES[:-1], "gone"], []])
 def test_verdict_of_another_version_is_refused(tmp_path, features):
-    write_verdict(tmp_path, features=features)
+    write_reliability(tmp_path, features=features)
     with pytest.raises(Misconfigured, match=r"was trained on the features .* To fix, train it again"):
         load_model("reliability", str(tmp_path))
 

@@ -28,7 +28,7 @@ from schemas.ledger import ExposureRecord, Previous
 from schemas.settings import MergeSettings, Settings
 from stages import PIPELINE
 from tests.support.ledger import forget_sources
-from tests.support.models import write_bright, write_verdict
+from tests.support.models import write_bright, write_reliability
 from tests.support.night import catalogues
 
 A, B = "a" * 64, "b" * 64
@@ -130,7 +130,7 @@ class Done:
 def settings_with(folder, gain):
     """Write models that are called like the folder; give settings that use them."""
     write_bright(folder)
-    write_verdict(folder, gain)
+    write_reliability(folder, gain)
     for card in folder.glob("*.json"):
         text = card.read_text().replace('"name": "test"', f'"name": "{folder.name}"')
         card.write_text(text.replace('"version": "1"', f'"version": "{folder.name}"'))

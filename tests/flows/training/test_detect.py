@@ -17,8 +17,8 @@ from flows.training.examples import Example, Wanted
 from flows.training.fits import TreeFit
 from flows.training.region_fit import RegionFit
 from flows.training.regions import RegionPlan
-from flows.training.reliability import VerdictPlan
-from flows.training.reliability_fit import VerdictFit
+from flows.training.reliability import ReliabilityPlan
+from flows.training.reliability_fit import ReliabilityFit
 from flows.training.two_stage import NetFit, TwoStagePlan
 from flows.training.window_fit import FitPlan
 from flows.training.windows import WindowPlan
@@ -34,7 +34,7 @@ PLAN = TrainPlan(
     RegionPlan(0.5, RegionFit(5, batch=4), RegionFit(5, batch=4), mined=1),
     TwoStagePlan(TreeFit(trees=20, least=3), NetFit(epochs=2, batch=16)),
     TreeFit(trees=20, least=3),
-    VerdictPlan(VerdictFit(networks=2, epochs=2, batch=16), TreeFit(trees=5, least=5)),
+    ReliabilityPlan(ReliabilityFit(networks=2, epochs=2, batch=16), TreeFit(trees=5, least=5)),
 )  # fmt: skip
 NAMES = ("train", "validation", "verdict", "test")
 EXPOSURES = {"train": 2, "validation": 1, "verdict": 2, "test": 1}
@@ -63,12 +63,12 @@ def cards(folder, model, exposures, options=""):
 @pytest.mark.parametrize(
     ("model", "pictures"),
     [
-        ("streak_net", {"training_verdict.png"}),
-        ("basic_cnn", {"training_verdict.png", "training_windows.png"}),
-        ("region_proposal", {"training_verdict.png"}),
-        ("two_stage", {"training_verdict.png"}),
-        ("boosted", {"training_verdict.png"}),
-        ("matched_filter", {"training_verdict.png"}),
+        ("streak_net", {"training_reliability.png"}),
+        ("basic_cnn", {"training_reliability.png", "training_windows.png"}),
+        ("region_proposal", {"training_reliability.png"}),
+        ("two_stage", {"training_reliability.png"}),
+        ("boosted", {"training_reliability.png"}),
+        ("matched_filter", {"training_reliability.png"}),
     ],
 )
 def test_trains_a_search_from_nothing(tmp_path, work, model, pictures):
@@ -103,7 +103,7 @@ def test_learns_from_the_challenges_own_exposures(tmp_path, work):
     card = read_card("reliability", str(tmp_path / "out"))
     assert card.training["exposures"] == {"validation": 2, "verdict": 3, "test": 2}
     assert "the LLNL challenge's own" in card.training["data"]
-    assert card.training["command"].endswith("--verdict-only --challenge FOLDER")
+    assert card.training["command"].endswith("--reliability-only --challenge FOLDER")
     assert figures["detections"].keys() >= {"ztf", "challenge"}
     assert not list(work.rglob("*-llnl")), "none like them is simulated"
 
@@ -198,7 +198,7 @@ def steps(monkeypatch):
     monkeypatch.setattr(detect, "make_sets", make_sets)
     for name in ("train_cells", "train_windows", "train_region", "train_two_stage", "train_boosted"):
         monkeypatch.setattr(detect, name, lambda *given, name=name: seen.update({name: given}) or {"by": name})
-    for name in ("train_verdict", "calibrate_verdict"):
+    for name in ("train_reliability", "calibrate_reliability"):
         monkeypatch.setattr(detect, name, lambda *given, name=name: seen.update({name: given}) or {"judged": name})
     return seen
 
@@ -216,11 +216,14 @@ def test_each_set_is_simulated_with_a_seed_of_its_own_and_each_detector_trained_
     assert {name: steps[name] for name in NAMES} == {
         "train": (TWO, 3000), "validation": (SMALL, 3100), "verdict": (TWO, 3200), "test": (SMALL, 3300),
     }  # fmt: skip
-    assert {name for name in steps if name not in NAMES} == {TRAINERS.get(model, "train_verdict"), "train_verdict"}
+    assert {name for name in steps if name not in NAMES} == {
+        TRAINERS.get(model, "train_reliability"),
+        "train_reliability",
+    }
     assert figures == {
-        "detector": {"by": TRAINERS[model]} if model in TRAINERS else {}, "detections": {"judged": "train_verdict"},
+        "detector": {"by": TRAINERS[model]} if model in TRAINERS else {}, "detections": {"judged": "train_reliability"},
     }  # fmt: skip
-    out, judge, sets, settings, about, seed, *_ = steps["train_verdict"]
+    out, judge, sets, settings, about, seed, *_ = steps["train_reliability"]
     assert (out, judge, settings, seed) == (tmp_path / "out", str(tmp_path / "out"), plan.judge, 3)
     assert ([one.store for one in sets.train], list(sets.test)) == (["verdict 0", "verdict 1"], ["ztf"])
     assert about["command"] == f"nightstride train detect --model {model}"
@@ -231,11 +234,11 @@ def test_each_set_is_simulated_with_a_seed_of_its_own_and_each_detector_trained_
 @pytest.mark.parametrize(("part", "names"), [("verdict", NAMES[1:]), ("calibration", ("validation", "test"))])
 def test_a_detector_that_is_there_is_left_as_it_is(tmp_path, steps, part, names):
     figures = train_detect(tmp_path / "out", tmp_path / "work", "streak_net", PLAN, 1, print, part=part)
-    step = "train_verdict" if part == "verdict" else "calibrate_verdict"
+    step = "train_reliability" if part == "verdict" else "calibrate_reliability"
     assert figures == {"detections": {"judged": step}}
     assert set(steps) == {*names, step}
     assert steps[step][1] == "streak_net"
-    option = {"verdict": " --verdict-only", "calibration": " --calibrate"}[part]
+    option = {"verdict": " --reliability-only", "calibration": " --calibrate"}[part]
     assert steps[step][4]["command"] == f"nightstride train detect --model streak_net{option}"
 
 
@@ -243,7 +246,7 @@ def test_a_folder_is_a_detector_whose_verdict_is_trained(tmp_path, steps):
     card, arrays = read_weights("detect", "streak_net")
     write_model(tmp_path / "mine", arrays, card.model_dump())
     train_detect(tmp_path / "out", tmp_path / "work", str(tmp_path / "mine"), PLAN, 1, print)
-    assert set(steps) == {*NAMES[1:], "train_verdict"}
+    assert set(steps) == {*NAMES[1:], "train_reliability"}
 
 
 def test_the_challenges_exposures_join_the_simulated_ones(tmp_path, steps, monkeypatch):
@@ -253,7 +256,7 @@ def test_the_challenges_exposures_join_the_simulated_ones(tmp_path, steps, monke
     plan = replace(PLAN, train=both, verdict=both, validation=both, test=both)
     train_detect(tmp_path / "out", tmp_path / "work", "streak_net", plan, 1, print, challenge=tmp_path)
     assert {steps[name][0] for name in NAMES} == {SMALL}
-    sets, about = steps["train_verdict"][2], steps["train_verdict"][4]
+    sets, about = steps["train_reliability"][2], steps["train_reliability"][4]
     assert {name: len(some) for name, some in sets.test.items()} == {
         "ztf": 1,
         "challenge": about["exposures"]["test"] - 1,

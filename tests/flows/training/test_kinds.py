@@ -12,7 +12,7 @@ from kernels.measure.reliability_net import SHARES, KindShares, build_reliabilit
 from schemas.dia_source import FEATURES, KINDS
 from schemas.stage import Weights
 from tests.support.candidates import exposure
-from tests.support.models import write_verdict
+from tests.support.models import write_reliability
 
 LENGTH, FWHM = FEATURES.index("log_length"), FEATURES.index("log_fwhm")
 
@@ -88,7 +88,7 @@ def test_a_kind_that_is_not_there_is_next_to_impossible():
 
 
 def test_without_a_prior_on_the_card_the_kinds_are_as_they_were_fitted(tmp_path):
-    write_verdict(tmp_path)
+    write_reliability(tmp_path)
     fitted = fit_kinds([sky(0)])
     card, arrays = read_weights("reliability", str(tmp_path))[:2]
     own = {f"{SHARES}{name}": value for name, value in fitted._asdict().items() if name != "shift"}

@@ -115,7 +115,7 @@ def test_a_verdict_is_trained_with_labels(labelled, tmp_path):
     train_detect(tmp_path / "model", tmp_path / "work", "streak_net", PLAN, 1, told.append, "verdict", None, labels)
     card = read_card("reliability", str(tmp_path / "model"))
     assert card.training["labels"] == labels.summary
-    assert card.training["command"].endswith("--verdict-only --labels FILE --night-out OUT")
+    assert card.training["command"].endswith("--reliability-only --labels FILE --night-out OUT")
     assert "no real data" not in card.training["data"]
     assert any("have labels" in line for line in told)
 

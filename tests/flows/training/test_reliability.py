@@ -9,8 +9,8 @@ from flows.training import reliability
 from flows.training.candidates import candidate_threshold, candidates, publishable, without_science
 from flows.training.examples import Example
 from flows.training.fits import TreeFit, calibrate
-from flows.training.reliability import Sets, VerdictPlan, calibrate_verdict, train_verdict
-from flows.training.reliability_fit import VerdictFit
+from flows.training.reliability import ReliabilityPlan, Sets, calibrate_reliability, train_reliability
+from flows.training.reliability_fit import ReliabilityFit
 from kernels.measure.reliability_net import reliability_of
 from schemas.dia_source import FEATURES, STATIC
 from schemas.errors import Misconfigured
@@ -18,7 +18,7 @@ from schemas.settings import NOISE_ALONE
 from tests.support.candidates import exposure
 from tests.support.models import write_bright, write_cells
 
-PLAN = VerdictPlan(VerdictFit(networks=2, epochs=2, batch=16), TreeFit(trees=5, least=5), false_per_image=2.0)
+PLAN = ReliabilityPlan(ReliabilityFit(networks=2, epochs=2, batch=16), TreeFit(trees=5, least=5), false_per_image=2.0)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def trained(examples, tmp_path_factory):
     folder = tmp_path_factory.mktemp("verdict")
     write_bright(folder)
     sets = Sets(examples, examples, {"ztf": examples[:1]})
-    figures = train_verdict(folder, str(folder), sets, PLAN, {"data": "a test"}, 1, 1, lambda line: None)
+    figures = train_reliability(folder, str(folder), sets, PLAN, {"data": "a test"}, 1, 1, lambda line: None)
     return folder, figures
 
 
@@ -61,7 +61,7 @@ def test_the_threshold_leaves_the_wanted_number_of_false(trained, examples):
 def test_calibrating_anew_gives_what_the_training_gave(trained, examples, tmp_path):
     folder, figures = trained
     sets = Sets([], examples, {"ztf": examples[:1]})
-    again = calibrate_verdict(tmp_path, str(folder), sets, PLAN, {"data": "another test"}, 1, lambda line: None)
+    again = calibrate_reliability(tmp_path, str(folder), sets, PLAN, {"data": "another test"}, 1, lambda line: None)
     before, after = (read_card("reliability", str(place)) for place in (folder, tmp_path))
     assert (after.calibration, after.threshold, after.sha256) == (before.calibration, before.threshold, before.sha256)
     assert after.training == before.training | {"calibrated": {"data": "another test"}}
@@ -73,7 +73,7 @@ def test_calibrating_anew_gives_what_the_training_gave(trained, examples, tmp_pa
 def test_stricter_thresholds_are_higher(trained, examples, tmp_path):
     folder, _ = trained
     sets, strict = Sets([], examples, {"ztf": examples[:1]}), replace(PLAN, false_per_image=0.0)
-    calibrate_verdict(tmp_path, str(folder), sets, strict, {}, 1, lambda line: None)
+    calibrate_reliability(tmp_path, str(folder), sets, strict, {}, 1, lambda line: None)
     before, after = (read_card("reliability", str(place)) for place in (folder, tmp_path))
     assert after.threshold > before.threshold
     assert after.false_alarm_rate.startswith("0.0 false detections per image")
@@ -85,7 +85,7 @@ def test_the_verdict_on_another_detector_is_not_calibrated(trained, examples, tm
         (tmp_path / file.name).write_bytes(file.read_bytes())
     write_cells(tmp_path, threshold=0.5)
     with pytest.raises(Misconfigured, match="was trained on the candidates of the detector"):
-        calibrate_verdict(tmp_path, str(tmp_path), Sets([], examples, {}), PLAN, {}, 1, lambda line: None)
+        calibrate_reliability(tmp_path, str(tmp_path), Sets([], examples, {}), PLAN, {}, 1, lambda line: None)
 
 
 @pytest.mark.slow
@@ -93,7 +93,7 @@ def test_it_stops_searching_when_there_are_enough_candidates(examples, tmp_path)
     write_bright(tmp_path)
     told, plan = [], replace(PLAN, enough=1)
     sets = Sets([examples[0]] * 3, examples[:1], {"ztf": examples[:1]})
-    train_verdict(tmp_path, str(tmp_path), sets, plan, {"data": "a test"}, 1, 1, told.append)
+    train_reliability(tmp_path, str(tmp_path), sets, plan, {"data": "a test"}, 1, 1, told.append)
     assert [line.partition(" candidates of ")[2] for line in told if "candidates of" in line] == [
         "1 of 3 exposures",
         "1 of 1 exposures",
@@ -103,7 +103,9 @@ def test_it_stops_searching_when_there_are_enough_candidates(examples, tmp_path)
 
 
 def test_defaults_of_the_plan():
-    assert VerdictPlan() == VerdictPlan(VerdictFit(), TreeFit(trees=500, rate=0.05), 0.4, 0.3, NOISE_ALONE, 60_000)
+    assert ReliabilityPlan() == ReliabilityPlan(
+        ReliabilityFit(), TreeFit(trees=500, rate=0.05), 0.4, 0.3, NOISE_ALONE, 60_000
+    )
 
 
 @pytest.mark.parametrize(
@@ -160,9 +162,9 @@ def test_calibration_and_thresholds_are_those_of_the_validation_exposures(monkey
     monkeypatch.setattr(reliability, "_arrays", lambda judges: {})
     monkeypatch.setattr(reliability, "write_model", lambda out, arrays, card: written.append(card))
     monkeypatch.setattr(
-        reliability, "report_verdict", lambda *given: reported.append(given) or {"calibration_error": 0.25}
+        reliability, "report_reliability", lambda *given: reported.append(given) or {"calibration_error": 0.25}
     )
-    plan = VerdictPlan(false_per_image=2.0, min_snr=4.5)
+    plan = ReliabilityPlan(false_per_image=2.0, min_snr=4.5)
     examples = [Example(str(n), None, sky) for n, sky in enumerate(("ztf", "ztf-zogy", "ztf"))]
     examples.insert(1, Example("9", None, "ztf-zogy"))  # a flood
     sets = Sets([], examples, {"ztf": examples[:3]})
@@ -202,7 +204,7 @@ def test_what_is_learnt_lacks_the_science_image_now_and_then(monkeypatch, tmp_pa
     seen, lines = {}, []
     pairs = [[exposure(0, 3, 5), exposure(1, 3, 5)], [], [exposure(2, 3, 5)]]
     monkeypatch.setattr(reliability, "_find", lambda *given, **options: seen.update(options=options) or pairs)
-    monkeypatch.setattr(reliability, "fit_verdict", lambda learn, fit, seed, say: seen.update(learn=learn) or ())
+    monkeypatch.setattr(reliability, "fit_reliability", lambda learn, fit, seed, say: seen.update(learn=learn) or ())
     monkeypatch.setattr(
         reliability, "fit_trees", lambda features, label, plan, seed: seen.update(trees=(len(label), plan, seed))
     )
@@ -210,7 +212,7 @@ def test_what_is_learnt_lacks_the_science_image_now_and_then(monkeypatch, tmp_pa
     monkeypatch.setattr(reliability, "fit_kinds", lambda learn: len(learn))
     monkeypatch.setattr(reliability, "_calibrated", lambda *given: seen.update(given=given) or {})
     monkeypatch.setattr(reliability.torch, "set_num_threads", lambda count: seen.update(threads=count))
-    train_verdict(tmp_path, "streak_net", Sets(range(9), [], {}), PLAN, {"data": "x"}, 4, 3, lines.append)
+    train_reliability(tmp_path, "streak_net", Sets(range(9), [], {}), PLAN, {"data": "x"}, 4, 3, lines.append)
     assert seen["options"]["enough"] == 60_000
     assert lines == []
     for n, (one, whole) in enumerate(zip(seen["learn"], [exposure(k, 3, 5) for k in range(3)], strict=True)):

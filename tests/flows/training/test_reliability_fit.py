@@ -10,28 +10,28 @@ from flows.training import reliability_fit
 from flows.training.candidates import candidate_completeness, candidate_threshold
 from flows.training.fits import SCAN, calibrate, turned
 from flows.training.reliability_fit import (
+    ReliabilityFit,
     ScoredCandidates,
-    VerdictFit,
-    fit_verdict,
+    fit_reliability,
     measured,
-    report_verdict,
+    report_reliability,
     rivals,
     summed_logit,
 )
 from kernels.measure.reliability_net import reliability_of
-from kernels.nets.candidate_nets import VerdictCnn
+from kernels.nets.candidate_nets import ReliabilityCnn
 from kernels.statistics.class_scores import reliability_diagram
 from kernels.statistics.completeness import binomial_interval
 from schemas.dia_source import FEATURES
 from tests.support.candidates import exposure
 
-FIT = VerdictFit(networks=2, epochs=5, batch=8, rate=6e-3)
+FIT = ReliabilityFit(networks=2, epochs=5, batch=8, rate=6e-3)
 
 
 @pytest.fixture(scope="module")
 def fitted():
     lines = []
-    return fit_verdict([exposure(n) for n in range(4)], FIT, 0, lines.append), lines
+    return fit_reliability([exposure(n) for n in range(4)], FIT, 0, lines.append), lines
 
 
 def odds_of(nets, one):
@@ -53,7 +53,7 @@ def test_learns_what_is_real(fitted):
 @pytest.mark.usefixtures("on_the_processor")
 def test_members_differ_and_the_seed_decides():
     few, short = [exposure(n, 8, 12) for n in range(2)], replace(FIT, epochs=2)
-    nets, again = (fit_verdict(few, short, 0, lambda line: None) for _ in range(2))
+    nets, again = (fit_reliability(few, short, 0, lambda line: None) for _ in range(2))
     for one, other in zip(nets, again, strict=True):
         assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
     assert not torch.equal(nets[0].joined[0].weight, nets[1].joined[0].weight)
@@ -61,12 +61,12 @@ def test_members_differ_and_the_seed_decides():
 
 @pytest.mark.usefixtures("on_the_processor")
 def test_what_is_neither_real_nor_false_teaches_nothing():
-    one, fit = exposure(0), VerdictFit(networks=1, epochs=1, batch=16)
+    one, fit = exposure(0), ReliabilityFit(networks=1, epochs=1, batch=16)
     doubt = np.where(np.arange(len(one.label)) % 5 == 0, -1, one.label)
     spoilt = one.features.copy()
     spoilt[doubt < 0] = 1e6
-    (clean,) = fit_verdict([replace(one, label=doubt)], fit, 0, lambda line: None)
-    (other,) = fit_verdict([replace(one, label=doubt, features=spoilt)], fit, 0, lambda line: None)
+    (clean,) = fit_reliability([replace(one, label=doubt)], fit, 0, lambda line: None)
+    (other,) = fit_reliability([replace(one, label=doubt, features=spoilt)], fit, 0, lambda line: None)
     assert torch.equal(clean.joined[0].weight, other.joined[0].weight)
     np.testing.assert_allclose(clean.mean.numpy(), one.features[doubt >= 0].mean(0), atol=1e-5)
 
@@ -121,7 +121,7 @@ def test_report_counts_what_the_threshold_does(tmp_path):
     tests = {"ztf": [exposure(20), exposure(21)], "llnl": [exposure(22)]}
     right = [scored(preset, examples) for preset, examples in tests.items()]
     wrong = [scored(preset, examples, lambda one: good(one) / 2) for preset, examples in tests.items()]
-    figures = report_verdict(tmp_path, right, {"psf_misjudged": (wrong, 0.5), "easier": (wrong, 0.25)}, 0.5)
+    figures = report_reliability(tmp_path, right, {"psf_misjudged": (wrong, 0.5), "easier": (wrong, 0.25)}, 0.5)
     confusion = figures["ztf"]["confusion_candidates"]
     assert confusion["real_passed"] + confusion["real_dropped"] == 30
     assert confusion["false_passed"] + confusion["false_dropped"] == 80
@@ -134,7 +134,7 @@ def test_report_counts_what_the_threshold_does(tmp_path):
     assert figures["llnl"]["easier"] == {name: figures["llnl"][name] for name in ("c7", "c10", "false_per_image")}
     assert 0 <= figures["calibration_error"] < 0.3
     json.dumps(figures)
-    assert (tmp_path / "training_verdict.png").read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / "training_reliability.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_rivals_rank_by_measurements_alone():
@@ -154,7 +154,7 @@ def test_rivals_rank_by_measurements_alone():
 @pytest.mark.usefixtures("one_thread", "on_the_processor")
 def test_a_fit_is_decided_by_its_plan_and_its_seed(fit_settings):
     lines, one = [], exposure(3)
-    first, second = fit_verdict([one], VerdictFit(2, 2, 20, 3e-3, 2e-3), 4, lines.append)
+    first, second = fit_reliability([one], ReliabilityFit(2, 2, 20, 3e-3, 2e-3), 4, lines.append)
     assert fit_settings == [(3e-3, 2e-3), (3e-3, 2 * 2, 0.15)] * 2
     assert [line.rpartition(" ")[0] for line in lines[1:]] == [
         f"network {n}, pass {number} of 2: loss" for n in (4, 5) for number in (1, 2)
@@ -162,11 +162,11 @@ def test_a_fit_is_decided_by_its_plan_and_its_seed(fit_settings):
     np.testing.assert_allclose([float(line.rpartition(" ")[2]) for line in lines[1:]], GOLDEN_LOSS, rtol=2e-3)
     np.testing.assert_allclose(first.mean.numpy(), one.features.mean(0), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(first.scale.numpy(), one.features.std(0, ddof=1) + 1e-3, rtol=1e-5)
-    assert isinstance(second, VerdictCnn)
+    assert isinstance(second, ReliabilityCnn)
     fit_settings.clear()
-    fit_verdict([exposure(3, 2, 3)], VerdictFit(1, 1, 20), 4, lines.append)
+    fit_reliability([exposure(3, 2, 3)], ReliabilityFit(1, 1, 20), 4, lines.append)
     assert fit_settings == [(2e-3, 1e-3), (2e-3, 1, 0.15)]
-    assert VerdictFit() == VerdictFit(2, 8, 128, 2e-3, 1e-3)
+    assert ReliabilityFit() == ReliabilityFit(2, 8, 128, 2e-3, 1e-3)
 
 
 GOLDEN_LOSS = [0.6814, 0.6499, 0.6370, 0.6116]
@@ -179,7 +179,7 @@ def test_satellites_are_real_to_a_verdict_and_doubtful_ones_are_not_measured():
     assert real.tolist() == [1, 1, 0, 1, 0, 1] * 2
     np.testing.assert_array_equal(features, np.tile(one.features[one.label >= 0], (2, 1)))
     said = []
-    fit_verdict([one], VerdictFit(1, 1, 8), 0, said.append)
+    fit_reliability([one], ReliabilityFit(1, 1, 8), 0, said.append)
     assert said[0] == "verdict on 6 candidates, 4 of them real"
 
 
@@ -189,7 +189,7 @@ def test_a_report_tells_of_thresholds_and_draws_what_it_says(saved, tmp_path):
     examples[1] = replace(examples[1], label=np.where(np.arange(55) % 11 == 5, 2, examples[1].label))
     one = scored("ztf", examples)
     one.scores["verdict"][0][0] = 0.5  # just enough
-    figures = report_verdict(tmp_path, [one], {"again": ([one], 0.9)}, 0.5)
+    figures = report_reliability(tmp_path, [one], {"again": ([one], 0.9)}, 0.5)
     for found, threshold in ((figures["ztf"], 0.5), (figures["ztf"]["again"], 0.9)):
         for least in (7.0, 10.0):
             hit, present, false = candidate_completeness(examples, one.scores["verdict"], threshold, least)

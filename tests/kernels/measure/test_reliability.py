@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from kernels.image.noise import Noise
 from kernels.image.search_image import squash
 from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE, FittedTrail, candidate_stamps, feature_matrix
-from kernels.measure.reliability_net import VerdictNet, reliability_of
-from kernels.nets.candidate_nets import VerdictCnn
+from kernels.measure.reliability_net import ReliabilityNet, reliability_of
+from kernels.nets.candidate_nets import ReliabilityCnn
 from kernels.nets.tree_ensemble import TreeEnsemble
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import Segment
@@ -90,8 +90,8 @@ def net():
     members = []
     for seed in range(3):
         torch.manual_seed(seed)
-        members.append(VerdictCnn(FEATURES).eval())
-    return VerdictNet(tuple(members), TREES, 1.7, -0.3, CARD)
+        members.append(ReliabilityCnn(FEATURES).eval())
+    return ReliabilityNet(tuple(members), TREES, 1.7, -0.3, CARD)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as f
 
 from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
-from kernels.nets.candidate_nets import LINE_CHANNELS, CandidateCnn, VerdictCnn
+from kernels.nets.candidate_nets import LINE_CHANNELS, CandidateCnn, ReliabilityCnn
 from kernels.search.candidate_search import LONG, WIDE
 
 
@@ -27,7 +27,7 @@ def test_a_wild_feature_counts_no_more_than_five_spreads():
 
 def test_both_pictures_and_measurements_count():
     torch.manual_seed(1)
-    net = VerdictCnn(5).eval()
+    net = ReliabilityCnn(5).eval()
     stamps, features = torch.randn(3, STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE), torch.randn(3, 5)
     plain = net(stamps, features)
     assert plain.shape == (3,)
@@ -41,7 +41,7 @@ def test_both_pictures_and_measurements_count():
 
 
 def test_measurements_are_standardised():
-    net = VerdictCnn(2).eval()
+    net = ReliabilityCnn(2).eval()
     stamps = torch.zeros(1, STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE)
     first = net(stamps, torch.tensor([[3.0, 4.0]]))
     net.mean.copy_(torch.tensor([3.0, 4.0]))
@@ -104,7 +104,7 @@ def test_a_candidate_is_judged_by_the_layers_that_are_described():
 @pytest.mark.parametrize(("pictures", "centred"), [(6, False), (7, False), (7, True)])
 def test_a_verdict_is_that_of_the_layers_that_are_described(pictures, centred):
     torch.manual_seed(4)
-    net = VerdictCnn(5, pictures, centred).eval()
+    net = ReliabilityCnn(5, pictures, centred).eval()
     assert (net.mean == 0).all()
     assert (net.scale == 1).all()
     net.mean.copy_(torch.randn(5))

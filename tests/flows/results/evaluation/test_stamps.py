@@ -20,7 +20,7 @@ from kernels.trails.geometry import DetectedSegment
 from kernels.trails.trail_model import trail_image
 from schemas.exposure import PsfModel
 from schemas.settings import DetectSettings, Settings
-from tests.support.models import write_verdict, write_windows
+from tests.support.models import write_reliability, write_windows
 
 PSF = moffat_mixture(2.3, 3.0)
 
@@ -46,7 +46,7 @@ def noisy(seed, *sources):
 def trained(tmp_path):
     """Settings with a network whose every window is a hit, and a verdict that is the S/N alone."""
     write_windows(tmp_path, threshold=1e-30)
-    write_verdict(tmp_path, gain=4.0, offset=-4.0 * np.log1p(10.0), threshold=0.5)
+    write_reliability(tmp_path, gain=4.0, offset=-4.0 * np.log1p(10.0), threshold=0.5)
     return Settings(detect=DetectSettings(model=str(tmp_path)))
 
 
