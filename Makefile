@@ -155,7 +155,7 @@ weights: setup  ## Train the default detector, then its verdict on subtracted ex
 	for kind in json safetensors; do \
 		cp models/streak_net/detect.$$kind stages/weights/detect/streak_net.$$kind; \
 	done
-	$(BIN)/nightstride train detect --model streak_net --verdict-only --subtracted --out models/streak_net_verdict
+	$(BIN)/nightstride train detect --model streak_net --reliability-only --subtracted --out models/streak_net_verdict
 	for kind in json safetensors; do \
 		cp models/streak_net_verdict/reliability.$$kind stages/weights/reliability/streak_net.$$kind; \
 	done
