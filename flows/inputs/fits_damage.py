@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from astropy.io.fits import VerifyError
 from astropy.utils.exceptions import AstropyWarning
 
 from schemas.errors import BadInput, NightstrideError
@@ -25,12 +26,10 @@ def damage(where: str) -> Iterator[None]:
         except Exception as error:  # damaged bytes make astropy and its decoders raise errors of every kind
             if _is_of_network(error) or (isinstance(error, OSError) and not _is_about_bytes(error)):
                 raise
-            raise BadInput(
-                "damaged",
-                where,
-                f"its bytes cannot be decoded: {type(error).__name__}: {error}.",
-                "fetch the file again.",
-            ) from error
+            what, remedy = f"its bytes cannot be decoded: {type(error).__name__}", "fetch the file again."
+            if isinstance(error, VerifyError):
+                what, remedy = "its header breaks the standard", "correct the header, or fetch the file again."
+            raise BadInput("damaged", where, f"{what}: {str(error).rstrip('.')}.", remedy) from error
 
 
 def _is_of_network(error: Exception) -> bool:

@@ -28,6 +28,9 @@ from schemas.keyword_mapping import FromHeader, KeywordMapping
 
 _TENTHS_PER_DAY = 864_000
 
+_LONGEST_S = 1e7
+"""Exposure time at most, s: a stack may have that of all its images."""
+
 
 def _matches(_headers: Headers) -> bool:
     return True
@@ -39,7 +42,7 @@ def _keywords(headers: Headers, where: str, mapping: KeywordMapping) -> Keywords
 
 def _identity(headers: Headers, where: str, mapping: KeywordMapping) -> Identity:
     words = _keywords(headers, where, mapping)
-    exposure_time = _number(mapping.exposure_time, words, "exposure_time", least=0)
+    exposure_time = _number(mapping.exposure_time, words, "exposure_time", least=0, most=_LONGEST_S)
     if exposure_time is None:
         raise _unmapped("exposure_time")
     moment = moment_of(words, mapping, exposure_time)
@@ -123,7 +126,7 @@ def _gain(words: Keywords, mapping: KeywordMapping, unit: Unit) -> Gain:
         keyword = next((name for name in ("EGAIN", "GAIN") if words.optional(name, least=least) is not None), "")
         per_adu, flag = (
             words.optional(keyword, least=least) if keyword else None,
-            ASSUMED_GAIN if keyword == "GAIN" else "",
+            ASSUMED_GAIN if keyword == "GAIN" or (keyword and unit.origin.assumed) else "",
         )
     exposure_time = _number(mapping.exposure_time, words, "exposure_time", least=0) or 0.0
     return gain_of(per_adu, keyword, flag, unit, exposure_time)
@@ -158,10 +161,12 @@ def _text(field: FromHeader, words: Keywords, name: str) -> str:
     return str(field.value)
 
 
-def _number(field: FromHeader, words: Keywords, name: str, least: float = -math.inf) -> float | None:
+def _number(
+    field: FromHeader, words: Keywords, name: str, least: float = -math.inf, most: float = math.inf
+) -> float | None:
     if field.keyword is not None:
-        return words.number(field.keyword, least=least)
-    return None if field.value is None else as_number(field.value, f"fits.{name}.value", words.where, least)
+        return words.number(field.keyword, least=least, most=most)
+    return None if field.value is None else as_number(field.value, f"fits.{name}.value", words.where, least, most)
 
 
 def _integer(field: FromHeader, words: Keywords, name: str, below: int) -> int | None:

@@ -35,12 +35,15 @@ class HeaderOrigin(NamedTuple):
         How it was found, if not just as the value of the keyword.
     flag
         Of the exposure, where it was assumed or is in doubt; else "".
+    assumed
+        Whether it is a guess, though one that needs no flag.
     """
 
     quantity: str
     keyword: str = ""
     note: str = ""
     flag: str = ""
+    assumed: bool = False
 
 
 class Identity(NamedTuple):
@@ -138,8 +141,11 @@ class Keywords:
             raise BadInput(
                 "missing_keyword",
                 self.where,
-                f"the header has no keyword {' or '.join(names)}." if empty is None else f"{empty} has no value.",
-                "add it to the file's header, or map another one in the settings, section [fits].",
+                f"the header has no keyword {' or '.join(names)}."
+                if empty is None
+                else f"{empty} has no value that can be read.",
+                "add it to the file's header, or map another one in the settings, section [fits]: "
+                "nightstride inspect FILE --write shows which there are.",
             )
         return found
 
@@ -189,9 +195,17 @@ class Keywords:
     def _found(self, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
         for name in names:
             for header in self.headers:
-                value = header.get(name)
+                value = value_of(header, name)
                 if value is not None and not isinstance(value, fits.card.Undefined) and str(value).strip():
                     yield name, value
+
+
+def value_of(header: fits.Header, name: str) -> Any:
+    """Return the value of a keyword; None where there is none, and where its card breaks the standard."""
+    try:
+        return header.get(name)
+    except fits.VerifyError:
+        return None
 
 
 def as_number(value: Any, name: str, where: str, least: float = -math.inf, most: float = math.inf) -> float:

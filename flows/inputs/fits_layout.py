@@ -116,7 +116,7 @@ def detector_of(words: Keywords, mapping: KeywordMapping) -> tuple[int, HeaderOr
     named = _NUMBERED.fullmatch(extension_name(words.headers[0]).upper())
     if named is not None and int(named["number"]) < _MOST:
         return int(named["number"]), HeaderOrigin("detector", "EXTNAME")
-    return 0, HeaderOrigin("detector", note="no keyword tells it")
+    return 0, HeaderOrigin("detector", note="no keyword tells it", assumed=True)
 
 
 def _number(words: Keywords, name: str) -> int | None:

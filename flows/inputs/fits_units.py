@@ -85,7 +85,7 @@ def unit_of(words: Keywords, mapping: KeywordMapping) -> Unit:
         return Unit(mapping.pixel_unit, HeaderOrigin("pixel_unit", note="of the settings"))
     found = words.find("BUNIT")
     if found is None:
-        return Unit("adu", HeaderOrigin("pixel_unit", note="no BUNIT: taken as adu"))
+        return Unit("adu", HeaderOrigin("pixel_unit", note="no BUNIT: taken as adu", assumed=True))
     name = unit_named(str(found[1]))
     if name == "unknown":
         note = "is no unit known here: gain is left out; name it in the settings, fits.pixel_unit"

@@ -14,6 +14,7 @@ from flows.inputs.fits_header import (
     middle,
     no_image,
     time_scale,
+    value_of,
 )
 from flows.inputs.mask_bits import ztf_mask
 from schemas.errors import BadInput
@@ -26,7 +27,7 @@ BANDS = {1: "g", 2: "r", 3: "i"}
 
 
 def _matches(headers: Headers) -> bool:
-    origin = " ".join(str(header.get(key, "")) for header in headers for key in ("ORIGIN", "INSTRUME"))
+    origin = " ".join(str(value_of(header, key) or "") for header in headers for key in ("ORIGIN", "INSTRUME"))
     if "ZTF" in origin or "Zwicky" in origin:
         return True
     # A file that lacks one of the keywords should hear which, not be taken for something else.

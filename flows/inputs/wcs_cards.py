@@ -1,5 +1,6 @@
 """Part of a header that maps pixels to the sky."""
 
+import math
 import re
 import warnings
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
+from flows.inputs.fits_header import value_of
 from schemas.errors import BadInput
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, in
     Raises
     ------
     BadInput
-        ``missing_wcs``: only some of the keywords; ``singular_wcs``: the matrix cannot be inverted, or the image has
+        ``missing_wcs``: only some of the keywords; ``invalid_keyword``: one has no value, or one that is no finite
+        number; ``singular_wcs``: the matrix cannot be inverted, or the image has
         no place on the sky.
     """
     from astropy.wcs import WCS  # who only plans reads no WCS
@@ -61,7 +64,7 @@ def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, in
     with warnings.catch_warnings():
         # Cards that break the standard in ways wcslib repairs (RADECSYS, odd units).
         warnings.simplefilter("ignore", AstropyWarning)
-        cards = _cards(header)
+        cards = _cards(header, where)
         try:
             world = WCS(cards, relax=True)
             centre = world.all_pix2world([[(shape[1] - 1) / 2, (shape[0] - 1) / 2]], 0)
@@ -108,12 +111,17 @@ def _matrix(cards: fits.Header, world: "WCS") -> NDArray[np.float64]:
     return np.asarray(world.pixel_scale_matrix, float)
 
 
-def _cards(header: fits.Header) -> fits.Header:
+def _cards(header: fits.Header, where: str) -> fits.Header:
     keys = [key for key in header if _CARD.fullmatch(key)]
     if any(key.startswith("CD1_") for key in keys):
         # IRAF leaves CROTA and CDELT beside the CD matrix; the standard forbids both together.
         keys = [key for key in keys if not key.startswith(("CDELT", "CROTA", "PC"))]
-    return fits.Header([(key, header[key]) for key in dict.fromkeys(keys)])
+    values = {key: value_of(header, key) for key in dict.fromkeys(keys)}
+    for key, value in values.items():
+        if isinstance(value, fits.card.Undefined | None) or (isinstance(value, float) and not math.isfinite(value)):
+            told = "has no value that can be read" if not isinstance(value, float) else f"is {value}"
+            raise BadInput("invalid_keyword", where, f"{key} {told}.", f"correct {key} in the header.")
+    return fits.Header(list(values.items()))
 
 
 def _missing(where: str, keys: list[str]) -> BadInput:

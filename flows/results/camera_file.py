@@ -6,12 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from flows.inputs.fits_header import HeaderOrigin
+from flows.inputs.fits_header import HeaderOrigin, value_of
 from flows.inputs.fits_layout import DETECTORS
 from flows.inputs.fits_times import STANDARD
 from flows.results.inspection import Extension, Inspection
 from flows.results.likely_keywords import PLANES, SATURATIONS, VISITS, ZERO_POINTS
 from schemas.errors import Misconfigured
+from schemas.keyword_mapping import KeywordMapping
 
 CHECK = "CHECK"
 """Marks in the file what only its reader can know."""
@@ -57,8 +58,9 @@ def varying(found: Sequence[Inspection]) -> Varying:
 def _cards(one: Inspection) -> dict[str, Any]:
     cards: dict[str, Any] = {}
     for header in reversed(one.headers):
-        for key, value in header.items():
-            if key and not _STRUCTURE.match(key) and isinstance(value, str | int | float):
+        for key in header:
+            value = value_of(header, key) if key and not _STRUCTURE.match(key) else None
+            if isinstance(value, str | int | float):
                 cards[key] = value.strip() if isinstance(value, str) else value
     return cards
 
@@ -190,6 +192,9 @@ def _named(one: Inspection, apart: Varying) -> Iterator[str]:
     for name in ("exposure_time", "instrument", "band"):
         if (keyword := _origin(one, name).keyword) and any(keyword in header for header in one.headers):
             yield f"\n[fits.{name}]\nkeyword = {_quoted(keyword)}  # {_said(one, keyword)}"
+    for row in one.unused:
+        if row.quantity == "exposure_time" and row.keyword != KeywordMapping().exposure_time.keyword:
+            yield f"\n# [fits.exposure_time]\n# keyword = {_quoted(row.keyword)}  # {CHECK}: {row.value} s?"
     keyword = _origin(one, "detector").keyword
     if keyword and keyword != "EXTNAME":
         yield f"\n[fits.detector]\nkeyword = {_quoted(keyword)}  # {_said(one, keyword)}"

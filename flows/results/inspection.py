@@ -262,7 +262,9 @@ def _told(row: Quantity, origins: tuple[HeaderOrigin, ...], words: Keywords) -> 
     keyword, said = " + ".join(present), ", ".join(present.values())
     if keys and not present:
         note = f"no {origin.keyword}"
-    return row._replace(keyword=keyword, said=said, note=note, assumed=row.assumed or bool(origin.flag))
+    return row._replace(
+        keyword=keyword, said=said, note=note, assumed=row.assumed or bool(origin.flag) or origin.assumed
+    )
 
 
 def _identity_rows(info: ExposureInfo) -> Iterator[Quantity]:

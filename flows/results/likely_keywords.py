@@ -20,6 +20,7 @@ _WIDTHS = re.compile(r"(PSF_?)?FWHM\w{0,3}|SEEING\w?|PSF_?SIGMA|IQ\w{0,5}")
 _GAINS = re.compile(r"E?GAIN\w?|CCDGAIN")
 _READ_NOISES = re.compile(r"RD?NOISE\w?|READNOI\w*|ENOISE")
 _BANDS = re.compile(r"FILT(ER)?\w{0,4}|BAND|PHOTBAND")
+_DURATIONS = re.compile(r"EXP_?TIME\w?|EXPOSURE|T_?EXP\w{0,4}|ITIME|INT_?TIME|ELAPTIME|DURATION")
 _TIMES = (*CLOCKS, *STANDARD, "DATE-OBS", "JD", "MJD", "OBSMJD", "OBSJD", "DATE-END", "MJD-END", "LST")
 
 PLANES = {
@@ -93,6 +94,7 @@ def _meaning(key: str, unit: str) -> tuple[str, str]:
             "gain",
             "EGAIN or GAIN of pixels in adu is used unasked; if it is electrons per adu, name it in [fits.gain]",
         ),
+        (_DURATIONS, "exposure_time", "name it in [fits.exposure_time] if it is the time of this exposure, s"),
         (_READ_NOISES, "noise", "the noise is measured on the pixels"),
         (_BANDS, "band", "another keyword tells the band; name it in [fits.band] if it should"),
     ):

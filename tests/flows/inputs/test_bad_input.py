@@ -230,12 +230,16 @@ def test_a_wide_psf_is_taken_as_it_is(write_ztf):
     assert info.psf.fwhm_px == pytest.approx(50.0, rel=1e-3)  # less the blur by the pixels
 
 
-def test_a_card_that_cannot_be_parsed_costs_this_file_alone(write_ztf):
+@pytest.mark.parametrize(("key", "told"), [("CCDID", "CCDID has no value that can be read"), ("FILTERID", None)])
+def test_a_card_that_cannot_be_parsed_costs_what_it_alone_tells(write_ztf, key, told):
     def spoil(data):
-        at = data.index(b"FILTERID=")
+        at = data.index(f"{key:8}=".encode())
         data[at + 10 : at + 30] = b"'open and not closed"
         return data
 
-    path = changed(write_ztf(compressed=False), spoil)
-    with pytest.raises(BadInput):
-        prepare(Source(path), Settings(fits={"checksum": "ignore"}))
+    source, settings = Source(changed(write_ztf(compressed=False), spoil)), Settings(fits={"checksum": "ignore"})
+    if told is None:
+        assert prepare(source, settings)[0].band  # of FILTER
+    else:
+        with pytest.raises(BadInput, match=told):
+            prepare(source, settings)

@@ -25,7 +25,7 @@ def decoded(content):
 
 @pytest.mark.parametrize(
     "error", [KeyError("x"), ValueError("two\nlines"), OSError("Header missing END card."), zlib.error("bad"),
-              gzip.BadGzipFile("no gzip"), TypeError(), MemoryError(), IndexError("i"), fits.VerifyError("card")],
+              gzip.BadGzipFile("no gzip"), TypeError(), MemoryError(), IndexError("i")],
 )  # fmt: skip
 def test_what_bytes_make_libraries_raise_is_damage(error):
     with pytest.raises(BadInput) as caught, damage("/raw/a.fits"):
@@ -33,6 +33,14 @@ def test_what_bytes_make_libraries_raise_is_damage(error):
     assert (caught.value.code, caught.value.where) == ("damaged", "/raw/a.fits")
     assert type(error).__name__ in caught.value.problem
     assert caught.value.__cause__ is error
+
+
+def test_a_header_that_breaks_the_standard_is_told_without_a_librarys_words():
+    with pytest.raises(
+        BadInput, match=r"its header breaks the standard: Unparsable card \(X\)\. To fix, correct the header"
+    ):
+        with damage("/raw/a.fits"):
+            raise fits.VerifyError("Unparsable card (X).")
 
 
 @pytest.mark.parametrize(

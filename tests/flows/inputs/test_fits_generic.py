@@ -90,7 +90,7 @@ def test_values_stand_in_for_keywords(write):
 
 def test_with_no_mapping_the_usual_keywords_do(write):
     info, _ = prepare(write(), Settings())
-    assert info.flags == ("assumed_psf", "assumed_site", "no_zero_point")
+    assert info.flags == ("assumed_gain", "assumed_psf", "assumed_site", "no_zero_point")
     assert (info.detector, info.band) == (0, "r_prime")
     assert info.visit == round(info.midpoint_mjd_tai * 864000)
 

@@ -79,7 +79,7 @@ def test_settings_go_before_the_header():
 
 
 def test_egain_is_the_gain_of_the_image_whatever_the_amplifier_was_set_to():
-    found = calibration(EGAIN=0.8, GAIN=139)
+    found = calibration(EGAIN=0.8, GAIN=139, BUNIT="adu")
     assert found.gain == 0.8
     assert not any(origin.flag for origin in found.origins)
 

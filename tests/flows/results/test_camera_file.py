@@ -78,6 +78,15 @@ def test_what_a_refused_file_left_open_is_as_without_settings(cameras, tmp_path)
     assert prepare(Source(str(cameras["rates"].path)), given)[0].midpoint_mjd_tai > 0
 
 
+def test_a_refused_file_names_what_may_be_its_exposure_time(cameras, tmp_path):
+    path = rewritten(cameras["rates"].path, tmp_path / "x.fits", EXPTIME=None, TEXP=45.0)
+    assert "--write" in inspected(path)[0].error.remedy
+    text = settings_text(inspected(path))
+    assert '# [fits.exposure_time]\n# keyword = "TEXP"  # CHECK: 45.0 s?' in text
+    given = Settings(fits={"exposure_time": {"keyword": "TEXP"}})
+    assert prepare(Source(str(path)), given)[0].exposure_time_s == 45
+
+
 @pytest.mark.parametrize(
     ("name", "plane"), [("SCI", "science"), ("REF", "template"), ("VAR_MAP", "variance"), ("DQ", "mask")]
 )

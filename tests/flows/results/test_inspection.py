@@ -5,6 +5,7 @@ from astropy.time import Time
 
 from flows.inputs.ingest import prepare
 from flows.inputs.source import Source
+from flows.results.camera_file import settings_text
 from flows.results.inspection import inspect_source
 from schemas.settings import Settings
 
@@ -90,6 +91,52 @@ def test_an_error_is_told_with_what_was_found_before_it(cameras, tmp_path):
     assert all("refused" in why for why in unused.values())  # and nothing else told it instead
     assert found.extensions[0].used == "difference"
     assert found.values()["error"]["code"] == "missing_time"
+
+
+@pytest.mark.parametrize(
+    ("key", "code"), [("ORIGIN", None), ("EXPTIME", "missing_keyword"), ("CRVAL1", "invalid_keyword")]
+)
+def test_a_card_that_breaks_the_standard_costs_what_it_tells_alone(cameras, tmp_path, key, code):
+    path = tmp_path / "x.fits"
+    with fits.open(cameras["rates"].path) as file:
+        file[0].header[key] = ("xxxxxxx", "of a card that is spoilt") if key == "ORIGIN" else 12345.0
+        card = file[0].header.cards[key].image
+        file.writeto(path)
+    path.write_bytes(path.read_bytes().replace(card.encode(), f"{key:8}= =broken".ljust(80).encode()))
+    found = inspect_source(Source(str(path)), Settings())
+    assert (found.error and found.error.code) == code
+    assert settings_text([found])
+    if code is None:
+        assert prepare(Source(str(path)), Settings())[0].detector == found.value("detector")
+    else:
+        assert f"{key} has no value that can be read" in str(found.error)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"), [("CRVAL1", "1E999", "CRVAL1 is inf"), ("EXPTIME", "1E300", "EXPTIME is 1e+300")]
+)
+def test_a_value_that_no_exposure_has_is_refused_by_its_keyword(cameras, tmp_path, key, value, told):
+    path = tmp_path / "x.fits"
+    with fits.open(cameras["rates"].path) as file:
+        file[0].header[key] = 12345.0
+        card = file[0].header.cards[key].image
+        file.writeto(path)
+    path.write_bytes(path.read_bytes().replace(card.encode(), f"{key:8}= {value:>20}".ljust(80).encode()))
+    error = inspect_source(Source(str(path)), Settings()).error
+    assert (error.code, told in str(error), f"correct {key}" in error.remedy) == ("invalid_keyword", True, True)
+
+
+def test_pixels_without_a_unit_leave_the_gain_in_doubt(cameras, tmp_path):
+    with fits.open(cameras["sip"].path) as file:
+        file[0].header.pop("BUNIT", None)
+        file[0].header["EGAIN"] = 1.6
+        file.writeto(tmp_path / "x.fits")
+    found = inspect_source(Source(str(tmp_path / "x.fits")), Settings())
+    rows = {row.name: row for row in found.quantities}
+    assert (rows["pixel_unit"].assumed, rows["gain"].keyword, rows["gain"].assumed) == (True, "EGAIN", True)
+    assert "assumed_gain" in found.flags
+    sure = inspect_source(Source(str(tmp_path / "x.fits")), Settings(fits={"pixel_unit": "adu"}))
+    assert "assumed_gain" not in sure.flags
 
 
 def test_what_is_no_image_is_told(tmp_path):

@@ -18,6 +18,7 @@ def told(form="generic", used=(), unit="adu", **cards):
         ("MAGZP", "zero_point"), ("MAGZERO", "zero_point"), ("ZEROPNT", ""), ("ZEROPT", "zero_point"),
         ("ZP", "zero_point"), ("PHOTZP", "zero_point"), ("ZP3", "zero_point"), ("ZPX", ""), ("JD", "time"),
         ("EXPSTART", "time"), ("LST", "time"), ("SITELONG", "longitude_deg"), ("OBSERVAT", "longitude_deg"),
+        ("EXPOSURE", "exposure_time"), ("TEXP", "exposure_time"), ("EXP_TIME", "exposure_time"), ("EXPERT", ""),
         ("CHIP", "detector"), ("AMPID", "detector"), ("SATURATE", "saturation"), ("DATAMAX", "saturation"),
         ("EXPNUM", "visit"), ("SEEING", "psf_fwhm"), ("FWHM", "psf_fwhm"), ("FWHMPIX", "psf_fwhm"), ("FWHMPIXS", ""),
         ("GAIN", "gain"), ("EGAIN", "gain"), ("GAIN1", "gain"), ("RDNOISE", "noise"), ("READNOIS", "noise"),
