@@ -13,8 +13,10 @@ import pyarrow.compute as pc
 from markupsafe import Markup
 
 from flows.pipeline.provenance import search_models
+from flows.results.light_curve import light_curve as curve_of
+from flows.results.page.cards import has_length
 from flows.results.page.detection import PageDetection, detections
-from flows.results.page.words import NOTHING, number, utc
+from flows.results.page.words import NOTHING, count, number, utc
 from flows.storage.association_store import object_of
 from flows.storage.bucket_path import change_of
 from flows.storage.catalog_store import CatalogStore
@@ -74,7 +76,7 @@ class CandidateContent:
     tracklet, sky
         Motion in words, and the picture of it.
     curve
-        Light curve of its object.
+        Light curve of its object, or of its tracklet; ``seen``: how often that was seen, in words.
     shares
         Class, and its probability, 0 to 1.
     known, static
@@ -94,7 +96,7 @@ class CandidateContent:
     tracklet_id: int | None
     sky: Markup
     curve: Markup
-    seen: int
+    seen: str
     shares: tuple[tuple[str, float], ...]
     known: tuple[Near, ...]
     static: tuple[Near, ...]
@@ -130,9 +132,8 @@ def read_candidate(out: Path, index: CandidateIndex, row: int, association: Asso
     stamps, visits = _pictures(out, index, key, detection, place, values["midpointMjdTai"], notes)
     known = _tolerant(notes, lambda: _known_objects(out, record, source_id, place))
     static = _tolerant(notes, lambda: _static_objects(out, key.night, source_id, place))
-    followed = object_of(out, source_id, association)
-    history = [] if followed is None else followed[1].to_pylist()
     tracklet, tracklet_id, sky = _motion(index, row, source_id)
+    history, of = _history(out, key.night, source_id, tracklet_id, association)
     return CandidateContent(
         key=key,
         detection=detection,
@@ -145,7 +146,7 @@ def read_candidate(out: Path, index: CandidateIndex, row: int, association: Asso
         tracklet_id=tracklet_id,
         sky=Markup(sky),
         curve=Markup(light_curve(history, source_id)),
-        seen=len(history),
+        seen=f"{count(len(history), 'detection')} of its {of}",
         shares=tuple((name, float(values[column])) for name, column in _SHARES if values[column] is not None),
         known=known,
         static=static,
@@ -203,24 +204,30 @@ def measured(value: float | None, error: float | None) -> str:
 def _facts(values: Mapping[str, Any], detection: PageDetection) -> tuple[Fact, ...]:
     trail = ("trailLength", "″") if values["trailLength"] is not None else ("trailLengthPx", " px")
     magnitude = measured(values["magAB"], values["magABErr"])
+    at = [measured(values[axis], values[f"{axis}Err"]) for axis in "xy"]
     return (
         Fact("Reliability", number(values["reliability"], 3), "Calibrated probability of being real."),
         Fact("S/N", number(values["snr"])),
         Fact(f"Magnitude, {values['band']}", magnitude + ("" if magnitude == NOTHING else " AB")),
         Fact("Trail", f"{measured(values[trail[0]], values[f'{trail[0]}Err'])}{trail[1]}"),
         Fact("Angle", _angle(values)),
-        Fact("RA, Dec", f"{number(values['ra'], 6)}, {number(values['dec'], 6)} deg", "ICRS."),
-        Fact("x, y", f"{number(values['x'], 2)}, {number(values['y'], 2)} px", "0-based."),
+        Fact("RA, Dec", f"{number(values['ra'], 6)}, {number(values['dec'], 6)} deg{_uncertainty(values)}", "ICRS."),
+        Fact("x, y", f"{at[0]}, {at[1]} px", "0-based."),
         Fact("Flags", ", ".join(detection.flags) or "none"),
     )
 
 
 def _angle(values: Mapping[str, Any]) -> str:
-    if values["trailLengthPx"] <= 0:
+    if not has_length(values):
         return NOTHING
     if values["trailAngle"] is not None:
-        return f"PA {number(values['trailAngle'], 1)} deg"
-    return f"{number(values['trailAnglePx'], 1)} deg from +x"
+        return f"PA {measured(values['trailAngle'], values['trailAngleErr'])} deg"
+    return f"{measured(values['trailAnglePx'], values['trailAnglePxErr'])} deg from +x"
+
+
+def _uncertainty(values: Mapping[str, Any]) -> str:
+    errors = [values["raErr"], values["decErr"]]
+    return "" if None in errors else ", " + ", ".join(f"± {3600 * error:.2f}″" for error in errors)
 
 
 def _columns(values: Mapping[str, Any]) -> list[Fact]:
@@ -266,6 +273,19 @@ def _motion(index: CandidateIndex, row: int, source_id: int) -> tuple[tuple[Fact
         tracklet,
         drawn,
     )
+
+
+def _history(
+    out: Path, night: str, source_id: int, tracklet_id: int | None, association: AssociationSettings
+) -> tuple[list[Mapping[str, Any]], str]:
+    """Return the detections of the object that one is of, or of its tracklet, and how a caption names that."""
+    followed = object_of(out, source_id, association)
+    if followed is not None or tracklet_id is None:
+        rows = [] if followed is None else followed[1].to_pylist()
+        return rows, "object, flux of a point source on the difference images"
+    moving = curve_of(out, [night], tracklet_id, "tracklet").rows.to_pylist()
+    rows = [{**row, "psfFlux": row["flux"], "psfFluxErr": row["fluxErr"]} for row in moving]
+    return rows, "tracklet, flux of its trail"
 
 
 def _known_objects(out: Path, record: ExposureRecord, source_id: int, place: tuple[float, float] | None) -> list[Near]:

@@ -80,6 +80,7 @@ def _exposure(out, visit):
         row |= {"pArtefact": 0.15, "psfFlux": 1500.0 + 10 * visit, "psfFluxErr": 60.0}
         row |= {"raErr": 2e-5, "decErr": 2e-5, "ra_dec_Cov": 0.0, "trailLength": row["trailLengthPx"]}
     rows[0] |= {"x": 80.0 + 12 * (visit - 101), "y": 200.0, "trailLengthPx": 9.0, "trailAnglePx": 0.0, "snr": 25.0}
+    rows[0] |= {"trailFlux": 2500.0, "trailFluxErr": 100.0}
     rows[0] |= {"trailLength": 9.0, "trailLengthErr": 0.4, "trailAngle": 90.0, "reliability": 0.97}
     rows[1] |= {"x": 250.0, "y": 300.0, "trailLengthPx": 0.0, "trailLength": 0.0, "snr": 40.0}
     for row in rows:

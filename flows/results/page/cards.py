@@ -154,7 +154,7 @@ def _tracklet_facts(entry: Entry, exposures: Sequence[Exposure]) -> tuple[Told, 
     seen = f"{count(row['nSources'], 'detection')}{visits}, {span}"
     return (
         Told("Rate", _rate(row["rate"], row["rms"], elapsed)),
-        Told("Towards", f"PA {number(row['positionAngle'], 0, '°')}"),
+        Told("Towards", _towards(row, elapsed)),
         Told(f"mag {', '.join(bands)}", _mean(row), _rests_on(entry.rows, "PSF")),
         Told("Seen", seen, _rests_on(entry.rows, "time")),
         Told("Scatter", f"{number(row['rms'], 2, '″')} rms about its path"),
@@ -172,9 +172,22 @@ def _mean(row: Mapping[str, Any]) -> str:
 
 def _rate(rate: float, rms: float | None, elapsed: float) -> str:
     """Return a rate, deg/day, with the digits that the scatter about it leaves."""
-    error = math.sqrt(2) * max(rms or 0.0, 0.02) / 3600 / max(elapsed, 1e-4)
+    error = _rate_error(rms, elapsed)
     digits = min(max(math.ceil(-math.log10(error)), 1), 4)
-    return f"{number(rate, digits)} °/day, {number(2.5 * rate, max(digits - 1, 1))}″/min"
+    per_minute = number(2.5 * rate, max(digits - 1, 1))
+    return f"{number(rate, digits)} ± {number(error, digits)} °/day, {per_minute}″/min"
+
+
+def _rate_error(rms: float | None, elapsed: float) -> float:
+    """Return the error of a rate, deg/day, by the scatter about the path, arcsec, and the time between its ends, d."""
+    return math.sqrt(2) * max(rms or 0.0, 0.02) / 3600 / max(elapsed, 1e-4)
+
+
+def _towards(row: Mapping[str, Any], elapsed: float) -> str:
+    """Return a position angle with its error: what the rate's is across the motion."""
+    error = math.degrees(math.atan2(_rate_error(row["rms"], elapsed), row["rate"]))
+    digits = min(max(math.ceil(-math.log10(max(error, 1e-2))), 0), 2)
+    return f"PA {number(row['positionAngle'], digits)} ± {number(error, digits) if error >= 0.01 else '0.01'}°"
 
 
 def _facts(row: Mapping[str, Any], exposures: Sequence[Exposure]) -> tuple[Told, ...]:
@@ -194,7 +207,8 @@ def _facts(row: Mapping[str, Any], exposures: Sequence[Exposure]) -> tuple[Told,
     )
 
 
-def _certain(row: Mapping[str, Any]) -> bool:
+def has_length(row: Mapping[str, Any]) -> bool:
+    """Return whether the length of a row of `dia_source` is certain: a point has none, and no angle."""
     length, error = row["trailLengthPx"], row["trailLengthPxErr"]
     return bool(math.isfinite(length) and length >= max(LEAST_PX, CERTAIN * (error or 0.0)))
 
@@ -204,7 +218,7 @@ def _length(row: Mapping[str, Any]) -> str:
     length, error = row["trailLengthPx"], row["trailLengthPxErr"]
     if not math.isfinite(length):
         return NOTHING
-    if not _certain(row):
+    if not has_length(row):
         return "none" if not length else f"none: {measured(length, error, 1, ' px')}"
     told = measured(length, error, 1, " px")
     if row["trailLength"] is not None:
@@ -215,7 +229,7 @@ def _length(row: Mapping[str, Any]) -> str:
 def _angle(row: Mapping[str, Any]) -> str:
     """Return the angle of a trail; nothing of a point, which has none."""
     error = row["trailAnglePxErr"]
-    if not _certain(row) or not math.isfinite(row["trailAnglePx"]) or (error is not None and error > _KNOWN_ANGLE):
+    if not has_length(row) or not math.isfinite(row["trailAnglePx"]) or (error is not None and error > _KNOWN_ANGLE):
         return ""
     told = measured(row["trailAnglePx"], error, 0, "°")
     return (

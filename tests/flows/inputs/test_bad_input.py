@@ -230,7 +230,7 @@ def test_a_wide_psf_is_taken_as_it_is(write_ztf):
     assert info.psf.fwhm_px == pytest.approx(50.0, rel=1e-3)  # less the blur by the pixels
 
 
-@pytest.mark.parametrize(("key", "told"), [("CCDID", "CCDID has no value that can be read"), ("FILTERID", None)])
+@pytest.mark.parametrize(("key", "told"), [("EXPTIME", "EXPTIME has no value that can be read"), ("FILTERID", None)])
 def test_a_card_that_cannot_be_parsed_costs_what_it_alone_tells(write_ztf, key, told):
     def spoil(data):
         at = data.index(f"{key:8}=".encode())

@@ -36,11 +36,13 @@ def test_what_bytes_make_libraries_raise_is_damage(error):
 
 
 def test_a_header_that_breaks_the_standard_is_told_without_a_librarys_words():
-    with pytest.raises(
-        BadInput, match=r"its header breaks the standard: Unparsable card \(X\)\. To fix, correct the header"
+    with (
+        pytest.raises(
+            BadInput, match=r"its header breaks the standard: Unparsable card \(X\)\. To fix, correct the header"
+        ),
+        damage("/raw/a.fits"),
     ):
-        with damage("/raw/a.fits"):
-            raise fits.VerifyError("Unparsable card (X).")
+        raise fits.VerifyError("Unparsable card (X).")
 
 
 @pytest.mark.parametrize(

@@ -61,12 +61,14 @@ def test_a_mover_has_its_tracklet_and_no_object(content, vet_night):
     assert motion["Arc"] == "24.0 ″ in 2.9 min"  # two thousandths of a day
     assert motion["By chance"] == "1.0e−04 expected"
     assert found.sky.count("<a href") == 3
-    assert (found.seen, found.curve) == (0, "")
+    assert found.seen == "3 detections of its tracklet, flux of its trail"
+    assert found.curve.count('class="point') == 3
+    assert found.curve.count("2500 ± 100 nJy") == 3
     facts = words(found.facts)
     assert facts["Trail"] == "9.00 ± 0.40″"
-    assert facts["Angle"] == "PA 90.0 deg"
-    assert facts["x, y"] == f"{row['x']:.2f}, {row['y']:.2f} px"
-    assert facts["RA, Dec"] == f"{row['ra']:.6f}, {row['dec']:.6f} deg"
+    assert facts["Angle"] == "PA 90 deg"
+    assert facts["x, y"] == f"{measured(row['x'], row['xErr'])}, {measured(row['y'], row['yErr'])} px"
+    assert facts["RA, Dec"] == f"{row['ra']:.6f}, {row['dec']:.6f} deg, ± 0.07″, ± 0.07″"
     assert (facts["Reliability"], facts["S/N"], facts["Flags"]) == ("0.970", "25.0", "none")
     assert dict(found.shares) == pytest.approx({"Trail": 0.6, "Point": 0.2, "Satellite": 0.05, "Artefact": 0.15})
     assert found.title.endswith("visit 102, detector 3")
@@ -78,7 +80,7 @@ def test_what_is_at_rest_has_a_light_curve_and_a_host(content):
     assert (found.tracklet, found.tracklet_id, found.sky) == (
         (Fact("Motion", "at rest: seen again at its place"),), None, "",
     )  # fmt: skip
-    assert found.seen == 3
+    assert found.seen.startswith("3 detections of its object")
     assert found.curve.count('class="point') == 3
     assert words(found.facts)["Angle"] == measured(None, None)  # a point has none
     (host,) = found.static

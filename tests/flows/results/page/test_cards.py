@@ -122,7 +122,7 @@ def test_a_mover_has_its_motion_its_detections_and_their_pictures(kit, vetted):
     assert parts[-1].anchor in {"rest", "satellites"}
     (mover,) = parts[0].cards
     told = facts(mover)
-    assert (told["Rate"], told["Towards"]) == ("3.30 °/day, 8.2″/min", "PA 270°")
+    assert (told["Rate"], told["Towards"]) == ("3.30 ± 0.02 °/day, 8.2″/min", "PA 270.0 ± 0.3°")
     assert told[f"mag r, {BAND}"] == "19.50"
     assert told["Seen"].startswith("3 detections, ")
     assert len(mover.lines) == 3
