@@ -286,10 +286,10 @@ def _calibration_rows(info: ExposureInfo) -> Iterator[Quantity]:
     unit = info.pixel_unit
     yield Quantity("pixel_unit", unit, assumed=unit == "unknown")
     note = "" if info.ab_zero_point is not None else "fluxes are null"
-    yield Quantity("zero_point", info.ab_zero_point, f"mag(AB) of 1 {unit}", note=note)
+    yield Quantity("zero_point", _known(info.ab_zero_point), f"mag(AB) of 1 {unit}", note=note)
     yield Quantity("zero_point_err", info.zero_point_err, "mag")
     note = "" if info.gain is not None else "photon noise of the sources is left out"
-    yield Quantity("gain", info.gain, f"electrons per {unit}", note=note)
+    yield Quantity("gain", _known(info.gain), f"electrons per {unit}", note=note)
     note = "" if info.saturation is not None else "nothing counts as saturated"
     yield Quantity("saturation", info.saturation, unit, note=note)
     yield from _sky_rows(info)
@@ -335,6 +335,11 @@ def _pixel_rows(info: ExposureInfo, stars: StarsPsf | None) -> Iterator[Quantity
         yield Quantity("stars", stars.stars, note=f"FWHM {stars.fwhm_px:.2f} px, beta {stars.beta:.1f}")
         note = f"major axis at {stars.angle_deg:.0f} deg from +x to +y"
         yield Quantity("psf_ellipticity", round(stars.ellipticity, 3), note=note)
+
+
+def _known(value: float | None) -> float | None:
+    """Return a value of the header with the digits that a float32 or a keyword has, without those of a conversion."""
+    return None if value is None else float(f"{value:.9g}")
 
 
 def _rounded(value: float) -> float:

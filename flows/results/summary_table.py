@@ -102,7 +102,7 @@ def _movers(out: Path | None, nights: tuple[str, ...]) -> str:
 def _wrong(summary: RunSummary) -> Iterator[str]:
     """Yield a line for each thing that went wrong, assumptions in one."""
     if summary.assumed:
-        most = "; ".join(f"{ASSUMPTIONS.get(one, one)} ({one}, {n:,} exposures)" for one, n in summary.assumed.items())
+        most = "; ".join(f"{ASSUMPTIONS.get(one, one)} ({one}, {_exposures(n)})" for one, n in summary.assumed.items())
         yield f"ASSUMED: {most}. nightstride inspect FILE says what a file tells, and writes the settings."
     for title, troubles in _troubles(summary):
         yield from (f"{title}: {one.message}" for one in troubles)
@@ -169,10 +169,13 @@ def _pages(summary: RunSummary) -> list[str]:
 def assumed_words(summary: RunSummary) -> Iterator[str]:
     """Yield a line for each kind of assumption that exposures of the run rest on, and what tells more."""
     for flag, count in summary.assumed.items():
-        of = "1 exposure" if count == 1 else f"{count:,} exposures"
-        yield f"ASSUMED ({flag}), {of}: {ASSUMPTIONS.get(flag, flag)}."
+        yield f"ASSUMED ({flag}), {_exposures(count)}: {ASSUMPTIONS.get(flag, flag)}."
     if summary.assumed:
         yield "nightstride inspect FILE tells what a file says, and writes the settings that say the rest."
+
+
+def _exposures(count: int) -> str:
+    return "1 exposure" if count == 1 else f"{count:,} exposures"
 
 
 def lines(summary: RunSummary) -> Iterator[tuple[str, str]]:

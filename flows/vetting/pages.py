@@ -11,7 +11,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from flows.results.page.found import ranked
-from flows.results.page.words import NOTHING, grade, night_words, number, utc
+from flows.results.page.words import NOTHING, grade, night_words, number, probability, utc
 from flows.vetting.candidate import CandidateContent
 from flows.vetting.index import CLASSES, CandidateIndex
 from flows.vetting.labels import Agreement
@@ -215,7 +215,7 @@ def _list_row(index: CandidateIndex, row: int, known: JudgedRows) -> ListRow:
         band=index.bands[columns["band"]],
         klass=CLASSES[columns["klass"]],
         snr=number(float(columns["snr"])),
-        reliability=number(float(columns["reliability"]), 2),
+        reliability=probability(float(columns["reliability"])),
         grade=grade(float(columns["reliability"])),
         magnitude=number(float(columns["magAB"]), 2),
         length=number(float(columns["trailLengthPx"])),

@@ -121,7 +121,7 @@ def _axes(frame: ChartFrame) -> Iterator[str]:
     for tick in frame.ticks:
         y = frame.y(tick)
         yield f'<line class="grid" x1="{left:.1f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        yield f'<text class="tick" x="{left - 8:.1f}" y="{y + 4:.1f}" text-anchor="end">{tick:,.6g}</text>'
+        yield f'<text class="tick" x="{left - 8:.1f}" y="{y + 4:.1f}" text-anchor="end">{tick:,.10g}</text>'
     for place, edge in enumerate(frame.edges):
         x = frame.x(place)
         yield f'<text class="tick" x="{x:.1f}" y="{base + 17:.1f}" text-anchor="middle">{escape(edge)}</text>'

@@ -186,4 +186,4 @@ def _points(nights: Sequence[TrendNight], scale: Scale) -> Iterator[str]:
 
 
 def _round(value: float) -> str:
-    return f"{round(value, 6):,.6g}".replace("-", "−")
+    return f"{round(value, 6):,.10g}".replace("-", "−")

@@ -73,6 +73,16 @@ def number(value: float | None, digits: int = 1, unit: str = "") -> str:
     return f"{value:.{digits}f}{unit}".replace("-", "−")
 
 
+def probability(value: float | None) -> str:
+    """Return a probability with two decimals, or as above 0.99 or below 0.01: none is told as certain.
+
+    >>> probability(0.9961), probability(0.994), probability(0.004)
+    ('> 0.99', '0.99', '< 0.01')
+    """
+    told = number(value, 2)
+    return {"1.00": "> 0.99", "0.00": "< 0.01"}.get(told, told)
+
+
 def measured(value: float | None, error: float | None, digits: int = 1, unit: str = "") -> str:
     """Return ``value`` ± ``error`` with the digits that the error leaves, two of it where it begins with 1 or 2.
 
