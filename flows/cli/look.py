@@ -13,8 +13,6 @@ from flows.cli.options import AsJson, Config, Night, NightBefore, Out, RunConfig
 from flows.cli.tables import show_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rich.console import Console
 
     from flows.results.explain import Explanation
@@ -81,57 +79,13 @@ def explain(
 
 
 def _show(found: "Explanation", err: bool) -> None:
-    from flows.results.explain import settings_changes
+    from flows.results.explain import explanation_words
 
-    record, row = found.record, found.detection
-    lines = {
-        "detection": f"{row['diaSourceId']}, x {row['x']:.2f}, y {row['y']:.2f}, S/N {row['snr']:.1f}, "
-        f"reliability {row['reliability']:.3f}",
-        **_sky_words(row),
-        "flags": ", ".join(found.flags) or "none",
-        "exposure": f"night {record.night}, visit {record.visit}, detector {record.detector}",
-        **_known_words(found),
-        **_motion_words(found),
-        "file": f"{found.source_uri} ({found.source_state})",
-        "sha256": found.source_sha256,
-        "pixels": f"x {found.cutout.x[0]} to {found.cutout.x[1] - 1}, y {found.cutout.y[0]} to {found.cutout.y[1] - 1} "
-        f"(0-based); FITS section {found.cutout.section}",
-        "tiles": f"{found.tiles}, digest {found.tiles_digest or 'none: not there'}",
-        **{f"catalogue {name}": f"{path}, digest {digest}" for name, (path, digest) in found.catalogues.items()},
-        "made": f"{record.finished_at} by nightstride {record.software}",
-    }
-    if found.provenance is not None:
-        made = found.provenance
-        cards = {
-            f"model {name}": f"{card.name} {card.version}, sha256 {card.sha256}" for name, card in made.models.items()
-        }
-        stages = ", ".join(f"{name} {version}" for name, version in made.stages.items())
-        changes = settings_changes(made.settings)
-        told = {f"setting {name}": json.dumps(value) for name, value in changes.items()}
-        rest = f"all {'others ' if told else ''}are the defaults of this version; --json has them"
-        lines |= {**cards, "stages": stages, "code": made.code, **told, "settings": rest}
-    if (history := found.history) is not None:
-        count = counted(len(history.detections), "detection")
-        lines["object"] = f"diaObjectId {history.diaObjectId}, {count} in {counted(len(history.nights), 'night')}"
+    lines = explanation_words(found)
     wide = max(map(len, lines)) + 2
     for name, text in lines.items():
         words = fill(text, 120, subsequent_indent=wide * " ") if name == "stages" else text
         say(f"{name:<{wide}}{words}", err=err)
-    for one in found.history.detections if found.history is not None else ():
-        flux = "no flux" if one["psfFlux"] is None else f"{one['psfFlux']:.0f} nJy"
-        text = f"{one['night']}, MJD {one['midpointMjdTai']:.5f}, {one['band']}, {flux}, {one['separation']:.2f} arcsec"
-        say(f"{'seen ' + str(one['diaSourceId']):<{wide}}{text}", err=err)
-
-
-def _sky_words(row: "Mapping[str, Any]") -> dict[str, str]:
-    """Return the place on the sky in degrees, and as catalogues and telescopes are asked for it."""
-    ra, dec = row.get("ra"), row.get("dec")
-    if ra is None or dec is None:
-        return {"sky": "not known: the image has no WCS"}
-    seconds, arc = round(ra % 360 * 240, 2) % 86400, round(abs(dec) * 3600, 1)
-    hours = f"{int(seconds // 3600):02d}:{int(seconds % 3600 // 60):02d}:{seconds % 60:05.2f}"
-    degrees = f"{'-' if dec < 0 else '+'}{int(arc // 3600):02d}:{int(arc % 3600 // 60):02d}:{arc % 60:04.1f}"
-    return {"sky": f"RA {ra:.6f}, Dec {dec:+.6f} deg (ICRS); {hours} {degrees}"}
 
 
 def _write_picture(out: Path, found: "Explanation", path: Path) -> None:
@@ -168,34 +122,6 @@ def _show_blocks(out: Path, found: "Explanation", shown: "Console") -> None:
     rows += [["default"] * len(rows[0])] * (len(rows) % 2)
     for upper, lower in zip(rows[::2], rows[1::2], strict=True):
         shown.print(Text.assemble(*(("▀", f"{top} on {low}") for top, low in zip(upper, lower, strict=True))))
-
-
-def _known_words(found: "Explanation") -> dict[str, str]:
-    row = found.known
-    if row is None:
-        return {}
-    off = f"{row['ephOffsetAlongTrack']:+.2f} arcsec along, {row['ephOffsetCrossTrack']:+.2f} across from its ephemeris"
-    bright = "" if row["ephVmag"] is None else f", V {row['ephVmag']:.1f}"
-    return {"known object": f"{row['designation']}{bright}, {row['ephRate']:.4f} deg/day, {off}"}
-
-
-def _motion_words(found: "Explanation") -> dict[str, str]:
-    motion = found.motion
-    if motion is None:
-        return {"motion": "not linked"}
-    if motion.tracklet is None:
-        return {
-            "motion": "at rest: seen again at its place" if motion.stationary else "neither at rest nor in a tracklet"
-        }
-    row = motion.tracklet
-    told = {
-        "tracklet": f"{row['trackletId']}, {row['nSources']} detections, {row['rate']:.4f} deg/day at position angle "
-        f"{row['positionAngle']:.1f} deg, rms {row['rms']:.2f} arcsec, {row['chance']:.1g} by chance"
-    }
-    for one in motion.members:
-        off = f"{one['alongOffset']:+.2f} arcsec along, {one['acrossOffset']:+.2f} across"
-        told[f"of it {one['diaSourceId']}"] = f"MJD {one['midpointMjdTai']:.5f} TAI, {off}"
-    return told
 
 
 def quality(

@@ -1,7 +1,9 @@
 """Explanation of a detection: its pixels, models, settings and code."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from flows.inputs.source_state import State, source_state
 from flows.pipeline.provenance import recorded_settings, search_models
 from flows.results.motion import DetectionMotion, detection_motion
+from flows.results.page.words import count
 from flows.results.pixel_piece import square_piece
 from flows.runtime.settings import settings_class
 from flows.storage.association_store import object_of
@@ -104,6 +107,12 @@ class Explanation:
         given = {**self.__dict__, "record": None, "provenance": None}
         record = self.record.model_dump(mode="json")
         return {**asdict(Explanation(**given)), "flags": self.flags, "record": record, "provenance": made}
+
+    def _repr_html_(self) -> str:
+        rows = (
+            f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in explanation_words(self).items()
+        )
+        return f'<table style="text-align: left">{"".join(rows)}</table>'
 
 
 def explain_detection(out: Path, source_id: int, association: AssociationSettings) -> Explanation:
@@ -262,3 +271,96 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _flat(plain, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", plain
+
+
+def explanation_words(found: Explanation) -> dict[str, str]:
+    """Return what there is to tell of a detection, by name, in the order in which it is told."""
+    record, row = found.record, found.detection
+    return {
+        "detection": f"{row['diaSourceId']}, x {row['x']:.2f}, y {row['y']:.2f}, S/N {row['snr']:.1f}, "
+        f"reliability {row['reliability']:.3f}",
+        **_sky_words(row),
+        "flags": ", ".join(found.flags) or "none",
+        "exposure": f"night {record.night}, visit {record.visit}, detector {record.detector}",
+        **_known_words(found),
+        **_motion_words(found),
+        "file": f"{found.source_uri} ({found.source_state})",
+        "sha256": found.source_sha256,
+        "pixels": f"x {found.cutout.x[0]} to {found.cutout.x[1] - 1}, y {found.cutout.y[0]} to {found.cutout.y[1] - 1} "
+        f"(0-based); FITS section {found.cutout.section}",
+        "tiles": f"{found.tiles}, digest {found.tiles_digest or 'none: not there'}",
+        **{f"catalogue {name}": f"{path}, digest {digest}" for name, (path, digest) in found.catalogues.items()},
+        "made": f"{record.finished_at} by nightstride {record.software}",
+        **_origin_words(found),
+        **_history_words(found),
+    }
+
+
+def _origin_words(found: Explanation) -> dict[str, str]:
+    """Return models, stages, code, and the settings that are not the defaults."""
+    made = found.provenance
+    if made is None:
+        return {}
+    models = {
+        f"model {name}": f"{card.name} {card.version}, sha256 {card.sha256}" for name, card in made.models.items()
+    }
+    stages = ", ".join(f"{name} {version}" for name, version in made.stages.items())
+    told = {f"setting {name}": json.dumps(value) for name, value in settings_changes(made.settings).items()}
+    rest = f"all {'others ' if told else ''}are the defaults of this version; --json has them"
+    return {**models, "stages": stages, "code": made.code, **told, "settings": rest}
+
+
+def _history_words(found: Explanation) -> dict[str, str]:
+    """Return the object at rest, and each of its detections."""
+    history = found.history
+    if history is None:
+        return {}
+    told = {
+        "object": f"diaObjectId {history.diaObjectId}, {count(len(history.detections), 'detection')} in "
+        f"{count(len(history.nights), 'night')}"
+    }
+    for one in history.detections:
+        flux = "no flux" if one["psfFlux"] is None else f"{one['psfFlux']:.0f} nJy"
+        told[f"seen {one['diaSourceId']}"] = (
+            f"{one['night']}, MJD {one['midpointMjdTai']:.5f}, {one['band']}, {flux}, {one['separation']:.2f} arcsec"
+        )
+    return told
+
+
+def _sky_words(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return the place on the sky in degrees, and as catalogues and telescopes are asked for it."""
+    ra, dec = row.get("ra"), row.get("dec")
+    if ra is None or dec is None:
+        return {"sky": "not known: the image has no WCS"}
+    seconds, arc = round(ra % 360 * 240, 2) % 86400, round(abs(dec) * 3600, 1)
+    hours = f"{int(seconds // 3600):02d}:{int(seconds % 3600 // 60):02d}:{seconds % 60:05.2f}"
+    degrees = f"{'-' if dec < 0 else '+'}{int(arc // 3600):02d}:{int(arc % 3600 // 60):02d}:{arc % 60:04.1f}"
+    return {"sky": f"RA {ra:.6f}, Dec {dec:+.6f} deg (ICRS); {hours} {degrees}"}
+
+
+def _known_words(found: Explanation) -> dict[str, str]:
+    row = found.known
+    if row is None:
+        return {}
+    off = f"{row['ephOffsetAlongTrack']:+.2f} arcsec along, {row['ephOffsetCrossTrack']:+.2f} across from its ephemeris"
+    bright = "" if row["ephVmag"] is None else f", V {row['ephVmag']:.1f}"
+    return {"known object": f"{row['designation']}{bright}, {row['ephRate']:.4f} deg/day, {off}"}
+
+
+def _motion_words(found: Explanation) -> dict[str, str]:
+    motion = found.motion
+    if motion is None:
+        return {"motion": "not linked"}
+    if motion.tracklet is None:
+        return {
+            "motion": "at rest: seen again at its place" if motion.stationary else "neither at rest nor in a tracklet"
+        }
+    row = motion.tracklet
+    told = {
+        "tracklet": f"{row['trackletId']}, {row['nSources']} detections, {row['rate']:.4f} deg/day at position angle "
+        f"{row['positionAngle']:.1f} deg, rms {row['rms']:.2f} arcsec, {row['chance']:.1g} by chance"
+    }
+    for one in motion.members:
+        off = f"{one['alongOffset']:+.2f} arcsec along, {one['acrossOffset']:+.2f} across"
+        told[f"of it {one['diaSourceId']}"] = f"MJD {one['midpointMjdTai']:.5f} TAI, {off}"
+    return told

@@ -1,4 +1,5 @@
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -244,6 +245,9 @@ def test_a_night_that_was_run(uninterrupted):
     assert rows
     found = night.explain(rows[0]["diaSourceId"])
     assert found.record.visit == rows[0]["visit"]
+    shown = found._repr_html_()
+    assert f"<th>detection</th><td>{rows[0]['diaSourceId']}, x " in shown
+    assert {"<th>file</th>", "<th>model detect</th>", "<th>stages</th>"} <= set(re.findall("<th>[^/]*</th>", shown))
     cutout = night.cutout(rows[0]["diaSourceId"])
     assert {"difference", "science"} <= set(cutout.planes)
     assert len(night.lightcurve(rows[0]["diaSourceId"])) >= 1
