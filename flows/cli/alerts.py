@@ -14,7 +14,7 @@ from flows.cli.options import AsJson, Config, Night, Out, counted, refusals
 from flows.cli.tables import show_rows
 
 if TYPE_CHECKING:
-    from flows.publish.publish import Tally
+    from flows.publish.publish import PublishTotals
     from flows.publish.sinks import Sent
 
 app = Commands(help="Send what was found as alerts, and look at alerts.", no_args_is_help=True)
@@ -62,13 +62,13 @@ def publish(
     from time import perf_counter
 
     from flows.publish.delivery import opened_sink
-    from flows.publish.publish import Tally, send_published
+    from flows.publish.publish import PublishTotals, send_published
     from flows.runtime.settings import load_settings
     from flows.storage.layout import require_output
     from flows.storage.object_store import configure
     from schemas.errors import Misconfigured
 
-    begun, tally = perf_counter(), Tally()
+    begun, totals = perf_counter(), PublishTotals()
     with refusals(as_json):
         settings = load_settings(config)
         configure(settings.store)
@@ -76,39 +76,39 @@ def publish(
             raise Misconfigured("no_target", "--to", "is not given.", "say where alerts go, or set alerts.to.")
         require_output(out)
         with opened_sink(target, out, settings.alerts, again=again) as sink:
-            sent = send_published(sink, out, settings, form or settings.alerts.form, tally, night, visit)
-    _conclude(sent, tally, perf_counter() - begun, as_json)
+            sent = send_published(sink, out, settings, form or settings.alerts.form, totals, night, visit)
+    _conclude(sent, totals, perf_counter() - begun, as_json)
 
 
-def _conclude(sent: "Sent", tally: "Tally", seconds: float, as_json: bool) -> None:
+def _conclude(sent: "Sent", totals: "PublishTotals", seconds: float, as_json: bool) -> None:
     """Tell what became of alerts, and exit."""
-    for error in tally.failed:
+    for error in totals.failed:
         typer.echo(f"nightstride: {error}", err=True)
     if sent.trouble is not None:
         typer.echo(f"nightstride: {sent.trouble}", err=True)
-    dead = sent.dead + tally.refused
-    words = [f"{counted(sent.alerts, 'alert')} of {counted(tally.visits, 'visit')}", f"{sent.bytes / 1e6:.1f} MB"]
-    words += [f"{number:,} {name}" for name, number in _others(sent, tally).items() if number]
+    dead = sent.dead + totals.refused
+    words = [f"{counted(sent.alerts, 'alert')} of {counted(totals.visits, 'visit')}", f"{sent.bytes / 1e6:.1f} MB"]
+    words += [f"{number:,} {name}" for name, number in _others(sent, totals).items() if number]
     say(f"{', '.join(words)}, in {seconds:.1f} s.", err=as_json)
     if as_json:
         typer.echo(json.dumps({
             "alerts": sent.alerts, "bytes": sent.bytes, "seconds": round(seconds, 3), "dead": dead,
-            "kept": sent.kept, "held": sent.held, "left": sent.left, "visits": tally.visits,
-            "skipped": dict(tally.skipped), "exposures_failed": tally.exposures_failed,
-            "failed": [str(error) for error in tally.failed],
+            "kept": sent.kept, "held": sent.held, "left": sent.left, "visits": totals.visits,
+            "skipped": dict(totals.skipped), "exposures_failed": totals.exposures_failed,
+            "failed": [str(error) for error in totals.failed],
         }))  # fmt: skip
-    raise typer.Exit(sent.exit_code or int(bool(tally.failed)))
+    raise typer.Exit(sent.exit_code or int(bool(totals.failed)))
 
 
-def _others(sent: "Sent", tally: "Tally") -> dict[str, int]:
+def _others(sent: "Sent", totals: "PublishTotals") -> dict[str, int]:
     return {
         "sent before": sent.kept,
         "held, as another search had found them": sent.held,
         "dead": sent.dead,
         "waiting": sent.left,
-        "not made": tally.refused,
-        "without a place": tally.skipped["no_position"],
-        "exposures failed": tally.exposures_failed,
+        "not made": totals.refused,
+        "without a place": totals.skipped["no_position"],
+        "exposures failed": totals.exposures_failed,
     }
 
 

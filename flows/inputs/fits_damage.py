@@ -6,8 +6,9 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from astropy.io.fits import VerifyError
+from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
 from schemas.errors import BadInput, NightstrideError
@@ -27,9 +28,17 @@ def damage(where: str) -> Iterator[None]:
             if _is_of_network(error) or (isinstance(error, OSError) and not _is_about_bytes(error)):
                 raise
             what, remedy = f"its bytes cannot be decoded: {type(error).__name__}", "fetch the file again."
-            if isinstance(error, VerifyError):
+            if isinstance(error, fits.VerifyError):
                 what, remedy = "its header breaks the standard", "correct the header, or fetch the file again."
             raise BadInput("damaged", where, f"{what}: {str(error).rstrip('.')}.", remedy) from error
+
+
+def value_of(header: fits.Header, name: str) -> Any:
+    """Return the value of a keyword; None where there is none, and where its card breaks the standard."""
+    try:
+        return header.get(name)
+    except fits.VerifyError:
+        return None
 
 
 def _is_of_network(error: Exception) -> bool:

@@ -13,6 +13,7 @@ from astropy.time import Time, TimeDelta
 from erfa import ErfaWarning
 from numpy.typing import NDArray
 
+from flows.inputs.fits_damage import value_of
 from kernels.sky.times import night_label, tai
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
@@ -198,14 +199,6 @@ class Keywords:
                 value = value_of(header, name)
                 if value is not None and not isinstance(value, fits.card.Undefined) and str(value).strip():
                     yield name, value
-
-
-def value_of(header: fits.Header, name: str) -> Any:
-    """Return the value of a keyword; None where there is none, and where its card breaks the standard."""
-    try:
-        return header.get(name)
-    except fits.VerifyError:
-        return None
 
 
 def as_number(value: Any, name: str, where: str, least: float = -math.inf, most: float = math.inf) -> float:

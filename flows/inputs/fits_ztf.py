@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from astropy.io import fits
 
+from flows.inputs.fits_damage import value_of
 from flows.inputs.fits_header import (
     FitsFormat,
     HeaderCalibration,
@@ -14,7 +15,6 @@ from flows.inputs.fits_header import (
     middle,
     no_image,
     time_scale,
-    value_of,
 )
 from flows.inputs.mask_bits import ztf_mask
 from schemas.errors import BadInput

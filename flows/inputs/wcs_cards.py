@@ -10,7 +10,7 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
-from flows.inputs.fits_header import value_of
+from flows.inputs.fits_damage import value_of
 from schemas.errors import BadInput
 
 if TYPE_CHECKING:

@@ -160,7 +160,7 @@ class ExposureRun:
             causes=work.causes,
             seconds=work.seconds,
             not_run=work.not_run,
-            shutter_closed=exposure_end(work.stored.info),
+            exposure_ended=exposure_end(work.stored.info),
             flags=work.stored.info.flags,
         )
         self.recorder.done(item, work.stored, work.datasets, outcome)

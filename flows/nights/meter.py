@@ -89,8 +89,8 @@ class Meter:
         self._last.set(time())
         for part, seconds in outcome.seconds.items():
             self._worked.labels(part).inc(seconds)
-        if outcome.shutter_closed is not None:
-            self._lag.observe(lag_since(outcome.shutter_closed))
+        if outcome.exposure_ended is not None:
+            self._lag.observe(lag_since(outcome.exposure_ended))
 
     def night_done(self, seconds: float) -> None:
         """Record how long a night took."""

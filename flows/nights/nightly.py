@@ -211,7 +211,7 @@ class NightRun:
 
     def visit_done(self, key: ExposureKey, outcomes: Sequence[Outcome]) -> None:
         """Associate what is published of a visit, and send its alerts."""
-        ended = [one.shutter_closed.timestamp() for one in outcomes if one.shutter_closed is not None]
+        ended = [one.exposure_ended.timestamp() for one in outcomes if one.exposure_ended is not None]
         self.send_alerts(key, min(ended, default=None))
 
     def send_alerts(self, key: ExposureKey, since: float | None) -> None:

@@ -138,7 +138,7 @@ class Recorder:
             status=outcome.status,
             reason=f"{outcome.trouble.code}: {outcome.trouble.message}" if outcome.trouble else None,
             software=version("nightstride"),
-            shutter_closed_at=_text(outcome.shutter_closed),
+            shutter_closed_at=_text(outcome.exposure_ended),
             provenance=self._provenance,
             previous=_previous(item.record, digest),
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),

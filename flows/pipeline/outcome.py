@@ -135,7 +135,7 @@ class Outcome:
         Known cause of false streaks -> candidates that had it.
     searched
         Whether this run searched its windows, or kept what was found in them before.
-    shutter_closed
+    exposure_ended
         End of the exposure, UTC; None if it was not read.
     flags
         Of the exposure; none if it was not read.
@@ -151,7 +151,7 @@ class Outcome:
     trouble: Trouble | None = None
     causes: Mapping[str, CauseCount] = field(default_factory=dict)
     searched: bool = True
-    shutter_closed: datetime | None = None
+    exposure_ended: datetime | None = None
     flags: tuple[str, ...] = ()
 
 

@@ -46,7 +46,7 @@ class AlertMaker(Protocol):
 
 
 @dataclass
-class Tally:
+class PublishTotals:
     """What became of detections and exposures while their alerts were read.
 
     Attributes
@@ -101,7 +101,7 @@ def alert_packets(
     out: Path,
     settings: Settings,
     form: str,
-    tally: Tally,
+    totals: PublishTotals,
     *,
     night: str | None = None,
     visit: int | None = None,
@@ -118,7 +118,7 @@ def alert_packets(
         Output folder; where its association is, and how far back histories go.
     form
         Version of Rubin's schema.
-    tally
+    totals
         Counts what comes to nothing.
     night, visit
         Only of these.
@@ -134,15 +134,15 @@ def alert_packets(
     """
     published, owners = PublishedExposures(out), dict[int, str]()
     with ExitStack() as stack:
-        maker = _maker(stack, published, settings, form, tally, complete)
+        maker = _maker(stack, published, settings, form, totals, complete)
         for label in published.nights(night):
             last = None
             for record in published.exposures(label, visit):
                 if (owner := owners.setdefault(record.visit, label)) != label:
-                    tally.fail(label, record.visit, _two_nights(record, owner))
+                    totals.fail(label, record.visit, _two_nights(record, owner))
                     continue
-                for packet in _of_exposure(maker, published, record, form, tally):
-                    tally.visits += record.visit != last
+                for packet in _of_exposure(maker, published, record, form, totals):
+                    totals.visits += record.visit != last
                     last = record.visit
                     yield packet
 
@@ -156,37 +156,42 @@ def _two_nights(record: ExposureRecord, first: str) -> BadInput:
 
 
 def _maker(
-    stack: ExitStack, published: PublishedExposures, settings: Settings, form: str, tally: Tally, complete: bool
+    stack: ExitStack,
+    published: PublishedExposures,
+    settings: Settings,
+    form: str,
+    totals: PublishTotals,
+    complete: bool,
 ) -> AlertMaker:
     own = HISTORY_VERSION if form == FORM else form
     if form != FORM:  # whose schema is our own: only histories need that package
         parsed(form)  # which refuses what it does not know, before anything is read
     history = stack.enter_context(
         opened_history(
-            published, settings.association, settings.alerts.history_days, own, tally.lack, complete=complete
+            published, settings.association, settings.alerts.history_days, own, totals.lack, complete=complete
         )
     )
     if form == FORM:
-        return ZtfAlerts(published, history, tally.refuse)
-    return RubinAlerts(published, history, settings.alerts, form, tally.refuse)
+        return ZtfAlerts(published, history, totals.refuse)
+    return RubinAlerts(published, history, settings.alerts, form, totals.refuse)
 
 
 def _of_exposure(
-    maker: AlertMaker, published: PublishedExposures, record: ExposureRecord, form: str, tally: Tally
+    maker: AlertMaker, published: PublishedExposures, record: ExposureRecord, form: str, totals: PublishTotals
 ) -> Iterator[Packet]:
     try:
         rows = published.detections(record.key)
         placed = rows.filter(pc.is_valid(rows["ra"]))
         if missing := len(rows) - len(placed):
-            tally.skipped["no_position"] += missing
-        if tally.sink is not None:
+            totals.skipped["no_position"] += missing
+        if totals.sink is not None:
             made_from = record.datasets[DIA_SOURCE.name].digest
             placed = placed.filter(
-                pa.array(tally.sink.wanted(record.key, form, made_from, placed["diaSourceId"].to_pylist()), pa.bool_())
+                pa.array(totals.sink.wanted(record.key, form, made_from, placed["diaSourceId"].to_pylist()), pa.bool_())
             )
         yield from maker.packets(record, placed)
     except BadInput as error:
-        tally.fail(record.night, record.visit, error)
+        totals.fail(record.night, record.visit, error)
 
 
 REST_S = 60.0
@@ -194,7 +199,7 @@ REST_S = 60.0
 
 
 def send_published(
-    sink: Sink, out: Path, settings: Settings, form: str, tally: Tally, night: str | None, visit: int | None
+    sink: Sink, out: Path, settings: Settings, form: str, totals: PublishTotals, night: str | None, visit: int | None
 ) -> Sent:
     """Send the alerts of published detections, and settle the visits that a run has left owed or given up.
 
@@ -205,7 +210,7 @@ def send_published(
     ----------
     sink
         Where to.
-    out, settings, form, tally, night, visit
+    out, settings, form, totals, night, visit
         As in `alert_packets`.
 
     Raises
@@ -213,15 +218,15 @@ def send_published(
     Misconfigured, Retryable
         As in `alert_packets`; of the sink and the outbox.
     """
-    tally.sink, owed = sink, sink.owed(form)
+    totals.sink, owed = sink, sink.owed(form)
     left = owed.all() | {(one.night, one.visit) for one in owed.given_up()}
     turns = {one: owed.turn(*one) for one in left if night in (None, one[0]) and visit in (None, one[1])}
     if holder_of(out) is not None:  # asked after the turns: a run that begins later has later ones
         turns = dict.fromkeys(turns, 0)
-    sent = sink.send(alert_packets(out, settings, form, tally, night=night, visit=visit))
+    sent = sink.send(alert_packets(out, settings, form, totals, night=night, visit=visit))
     if sent.left or sent.trouble is not None:
         return sent
-    lost = {one: error for one, error in tally.lost.items() if one in turns}
+    lost = {one: error for one, error in totals.lost.items() if one in turns}
     made_from = visit_digests(PublishedExposures(out), settings.association, lost) if lost else {}
     for one, turn in turns.items():
         owed.settle(*one, turn, lost.get(one), made_from.get(one, ""))
@@ -335,25 +340,25 @@ class VisitAlerts:
 
     def _send(self, night: str, visit: int) -> Exception | None:
         """Send what is left of a visit; return what was wrong."""
-        tally, form = Tally(), self._settings.alerts.form
+        totals, form = PublishTotals(), self._settings.alerts.form
         since, sent = self._late.pop((night, visit), None), Sent()
         error: Exception | None = None
         try:
             with self._sink() as sink:
-                tally.sink, owed = sink, sink.owed(form)
+                totals.sink, owed = sink, sink.owed(form)
                 turn = owed.turn(night, visit)
                 try:
-                    sent = sink.send(self._packets(tally, night, visit))
+                    sent = sink.send(self._packets(totals, night, visit))
                 except BadInput as failure:
-                    tally.fail(night, visit, failure)
-                lost = tally.lost.get((night, visit))
-                error = sent.trouble or lost or next(iter(tally.failed), None)
+                    totals.fail(night, visit, failure)
+                lost = totals.lost.get((night, visit))
+                error = sent.trouble or lost or next(iter(totals.failed), None)
                 if error is None or isinstance(error, BadInput):  # which will be the same the next time
                     made_from = "" if lost is None else self._made_from([(night, visit)])[night, visit]
                     owed.settle(night, visit, turn, lost, made_from)
         except Exception as failure:  # a defect, too: what is published is published
             error = failure
-        sent = replace(sent, dead=sent.dead + tally.refused)
+        sent = replace(sent, dead=sent.dead + totals.refused)
         # It has counted again what is dead, held or waits.
         before = replace(self._sent.get((night, visit), Sent()), dead=0, held=0, left=0)
         self._sent[night, visit] = before + replace(sent, trouble=None, times=())
@@ -362,7 +367,7 @@ class VisitAlerts:
             self._say(f"Sent {sent.alerts} alerts of visit {visit}.", logging.INFO)
         all_of, own = f"alerts of night {night}", f"alerts of visit {visit} of night {night}"
         if isinstance(error, BadInput):
-            self._fail(own, error, self._way_out(night, visit) if (night, visit) in tally.lost else "")
+            self._fail(own, error, self._way_out(night, visit) if (night, visit) in totals.lost else "")
         elif error is not None:
             self._late[night, visit] = since
             self._fail(all_of, error)
@@ -372,10 +377,10 @@ class VisitAlerts:
                 self._failed.pop(all_of, None)
         return error
 
-    def _packets(self, tally: Tally, night: str, visit: int) -> Iterator[Packet]:
+    def _packets(self, totals: PublishTotals, night: str, visit: int) -> Iterator[Packet]:
         try:
             yield from alert_packets(
-                self._out, self._settings, self._settings.alerts.form, tally, night=night, visit=visit, complete=True
+                self._out, self._settings, self._settings.alerts.form, totals, night=night, visit=visit, complete=True
             )
         except Misconfigured as error:
             if error.code != NO_NIGHT:  # of which nothing was published, or nothing is any more

@@ -36,7 +36,7 @@ class Copied:
     kept: int = 0
 
 
-class _Tally:
+class _Totals:
     """Files by what became of them; one that has changed while it was copied is copied once more."""
 
     def __init__(self) -> None:
@@ -76,17 +76,17 @@ def backup_output(out: Path, to: Path) -> Copied:
     if to.resolve().is_relative_to(out.resolve()):
         raise Misconfigured("bad_backup", str(to), f"lies in {out}, which is to be backed up.", "name another place.")
     with writing(to):
-        tally = _Tally()
+        totals = _Totals()
         for _ in range(2):
-            _copy_files(out, to, (path for folder in FOLDERS for path in _files(out / folder)), tally)
+            _copy_files(out, to, (path for folder in FOLDERS for path in _files(out / folder)), totals)
             # Before the ledger: what the association lacks of it the next run adds.
             for path in (out / FILE, outbox_path(out)):
-                _take_database(path, to / path.relative_to(out), tally)
-            _copy_ledger(out / "ledger", to / "ledger", tally)
+                _take_database(path, to / path.relative_to(out), totals)
+            _copy_ledger(out / "ledger", to / "ledger", totals)
         for part in (to / "catalogs").glob(f"*/*/{PREFIX}*.parquet"):  # its exposures are in another, or by themselves
             if not (out / part.relative_to(to)).exists():
                 part.unlink()
-        return tally.counts()
+        return totals.counts()
 
 
 def restore_output(source: Path, out: Path, tables: dict[str, TableOf]) -> tuple[Copied, Verification]:
@@ -112,14 +112,14 @@ def restore_output(source: Path, out: Path, tables: dict[str, TableOf]) -> tuple
         raise Misconfigured(
             "not_empty", str(out), "holds results already.", "name an empty folder, or move these away first."
         )
-    tally = _Tally()
+    totals = _Totals()
     with lease(out), writing(out):
         # The ledger last: what is recorded is there.
-        _copy_files(source, out, _restorable(source), tally)
+        _copy_files(source, out, _restorable(source), totals)
         for path in (source / FILE, outbox_path(source)):
-            _take_database(path, out / path.relative_to(source), tally)
-        _copy_ledger(source / "ledger", out / "ledger", tally)
-    return tally.counts(), verify_output(out, tables)
+            _take_database(path, out / path.relative_to(source), totals)
+        _copy_ledger(source / "ledger", out / "ledger", totals)
+    return totals.counts(), verify_output(out, tables)
 
 
 def recorded_files(source: Path, nights: Collection[str] | None = None) -> Iterator[Path]:
@@ -170,7 +170,7 @@ def _require_here(*folders: Path) -> None:
             )
 
 
-def _copy_files(source: Path, to: Path, files: Iterable[Path], tally: _Tally) -> None:
+def _copy_files(source: Path, to: Path, files: Iterable[Path], totals: _Totals) -> None:
     groups = set[Path]()
     for path in files:
         target = to / path.relative_to(source)
@@ -179,7 +179,7 @@ def _copy_files(source: Path, to: Path, files: Iterable[Path], tally: _Tally) ->
         try:
             found = path.stat()
             if _same(found, target):
-                tally.kept(target)
+                totals.kept(target)
                 continue
             make_folder(target.parent)
             shutil.copy2(path, staged)
@@ -187,7 +187,7 @@ def _copy_files(source: Path, to: Path, files: Iterable[Path], tally: _Tally) ->
             staged.unlink(missing_ok=True)
             continue
         publish_file(staged, target)
-        tally.copied(target, found.st_size)
+        totals.copied(target, found.st_size)
     for group in groups:  # one that was made again may have fewer files
         for path in _files(to / group.relative_to(source)):
             if not (source / path.relative_to(to)).exists():
@@ -213,22 +213,22 @@ PAGES, PAUSE_S, ROUNDS = 5000, 0.01, 20
 """Pages of a database that are copied while it is locked, the pause after them, s, and how often it is begun again."""
 
 
-def _copy_ledger(source: Path, to: Path, tally: _Tally) -> None:
+def _copy_ledger(source: Path, to: Path, totals: _Totals) -> None:
     """Copy the ledger: nights first, then the index, which may know more sources than they have records."""
     there = sorted(source.glob("*.sqlite"), key=lambda path: (path.name == INDEX, path.name))
     for path in there:
-        _take_database(path, to / path.name, tally)
+        _take_database(path, to / path.name, totals)
     if source / INDEX in there:  # a night without records has no file: one of before must not come back
         for gone in {path.name for path in to.glob("*.sqlite")} - {path.name for path in there}:
             (to / gone).unlink()
 
 
-def _take_database(path: Path, target: Path, tally: _Tally) -> None:
+def _take_database(path: Path, target: Path, totals: _Totals) -> None:
     size = copy_database(path, target)
     if size is not None:
-        tally.copied(target, size)
+        totals.copied(target, size)
     elif path.exists():
-        tally.kept(target)
+        totals.kept(target)
 
 
 def copy_database(path: Path, target: Path) -> int | None:

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from flows.inputs.fits_header import HeaderOrigin, value_of
+from flows.inputs.fits_damage import value_of
+from flows.inputs.fits_header import HeaderOrigin
 from flows.inputs.fits_layout import DETECTORS
 from flows.inputs.fits_times import STANDARD
 from flows.results.inspection import Extension, Inspection

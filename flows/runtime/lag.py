@@ -26,9 +26,9 @@ class Lag:
         return percentiles(self._latest)
 
 
-def lag_since(shutter_closed: datetime) -> float:
+def lag_since(exposure_ended: datetime) -> float:
     """Return the time from the end of an exposure until now, s."""
-    return (datetime.now(UTC) - shutter_closed).total_seconds()
+    return (datetime.now(UTC) - exposure_ended).total_seconds()
 
 
 def percentiles(seconds: Sequence[float]) -> Percentiles | None:

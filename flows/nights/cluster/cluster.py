@@ -17,7 +17,7 @@ from flows.nights.cluster.security import security_of
 from flows.nights.cluster.slurm import queue_state, slurm_cluster
 from flows.nights.cluster.steady_clock import keep_steady
 from flows.nights.cluster.warm_up import warm
-from flows.nights.cluster.worker_check import WorkerTerms, admission, require_admitted
+from flows.nights.cluster.worker_check import WorkerTerms, require_admitted, worker_terms
 from flows.pipeline.graph import OF_EXPOSURE
 from flows.pipeline.models import models_of
 from flows.runtime.log import log_as_json, run_name
@@ -83,12 +83,12 @@ def cluster(settings: Settings, out: Path) -> Iterator[Cluster]:
             yield Cluster(address, local_workers(settings), local_memory(settings), security)
     elif kind == "slurm":
         slurm = settings.cluster.slurm
-        with slurm_cluster(settings.cluster) as (address, security), admission(out, settings.store) as terms:
+        with slurm_cluster(settings.cluster) as (address, security), worker_terms(out, settings.store) as terms:
             joined = _joined(Cluster(address, 0, 0, security, terms), settings, slurm.start_timeout_s)
             yield Cluster(address, slurm.maximum_jobs * slurm.cores, joined.memory_bytes, security, terms)
     else:
         address = str(settings.cluster.address)
-        with admission(out, settings.store) as terms:
+        with worker_terms(out, settings.store) as terms:
             yield _joined(Cluster(address, 0, 0, security_of(settings.cluster), terms), settings, ANSWER_S)
 
 

@@ -114,7 +114,7 @@ def _exposure() -> RawExposure:
     mask = np.where(rng.random((SIDE, SIDE)) < 0.01, MaskPlane.BAD, 0).astype(np.uint16)
     return RawExposure(
         key=ExposureKey(night="20260101", visit=1, detector=0),
-        instrument="exercise",
+        instrument="warm-up",
         band="r",
         midpoint_mjd_tai=61000.0,
         exposure_time_s=30.0,
@@ -127,7 +127,7 @@ def _exposure() -> RawExposure:
         pixel_unit="DN",
         planes={"difference": image.astype(np.float32), "mask": mask, "science": image.astype(np.float32)},
         flags=("no_wcs",),
-        source_uri="memory://exercise",
+        source_uri="memory://warm-up",
         source_sha256="0" * 64,
     )
 

@@ -72,7 +72,7 @@ class WorkerTerms:
 
 
 @contextmanager
-def admission(out: Path, store: StoreSettings) -> Iterator[WorkerTerms]:
+def worker_terms(out: Path, store: StoreSettings) -> Iterator[WorkerTerms]:
     """Write the token of a run; it is there as long as the block lasts.
 
     Parameters

@@ -24,7 +24,7 @@ from schemas.errors import Misconfigured
 STOP_S = 20.0
 """How long the server may take to end, s."""
 
-DRAIN_S = 120.0
+SHUTDOWN_S = 120.0
 """How long a worker may take to end the runs that it has started, s."""
 
 ANSWER_S = 5.0
@@ -125,7 +125,7 @@ class Worker:
 
     def stop(self) -> None:
         """End it, and with it the runs that it has started."""
-        self.daemon.stop(DRAIN_S)
+        self.daemon.stop(SHUTDOWN_S)
 
     @property
     def running(self) -> bool:

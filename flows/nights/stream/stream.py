@@ -112,8 +112,8 @@ class StreamRecorder:
         self._touched.add(outcome.item.key.night)
         if outcome.status == "done":
             self._turnaround.add(waited_s)
-            if outcome.shutter_closed is not None:
-                self._lag.add(lag_since(outcome.shutter_closed))
+            if outcome.exposure_ended is not None:
+                self._lag.add(lag_since(outcome.exposure_ended))
 
     def bring_together(self, workers: Cluster | None = None) -> None:
         """Run the stages of nights that something has changed of, and draw their pages.

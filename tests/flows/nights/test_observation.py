@@ -112,8 +112,8 @@ def test_figures_are_those_of_the_summary(meter):
 
 def test_a_lag_is_counted_in_every_bin_above_it(meter):
     closed = datetime.now(UTC) - timedelta(seconds=50)
-    meter.finished(outcome(1, shutter_closed=closed))
-    meter.finished(outcome(2, "failed", shutter_closed=closed))
+    meter.finished(outcome(1, exposure_ended=closed))
+    meter.finished(outcome(2, "failed", exposure_ended=closed))
     meter.finished(outcome(3))  # of an input that does not say when
     assert value(meter, "lag_seconds_count") == 1
     assert value(meter, "lag_seconds_sum") == pytest.approx(50, abs=5)

@@ -174,7 +174,7 @@ def test_the_end_of_the_exposure_is_kept_to_the_millisecond_and_nothing_of_one_t
 ):
     closed = datetime(2026, 1, 1, 3, 4, 5, 678_901, tzinfo=UTC)
     for given, kept in ((closed, "2026-01-01T03:04:05.678+00:00"), (None, None)):
-        recorder.done(item, stored(item), {}, Outcome(item, "done", shutter_closed=given))
+        recorder.done(item, stored(item), {}, Outcome(item, "done", exposure_ended=given))
         assert Ledger(tmp_path / "out").get(KEY).shutter_closed_at == kept
 
 

@@ -87,7 +87,7 @@ TROUBLE_OF_NIGHT = Trouble(uri="a.fits", code="nan", message="a.fits: all pixels
 
 
 def done(number, **given):
-    return Outcome(item(number), "done", 10, 2, 3, shutter_closed=datetime(2026, 1, 1, tzinfo=UTC), **given)
+    return Outcome(item(number), "done", 10, 2, 3, exposure_ended=datetime(2026, 1, 1, tzinfo=UTC), **given)
 
 
 def test_adds_up_what_comes():

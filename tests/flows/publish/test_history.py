@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from flows.nights.association import associate
-from flows.publish.publish import Tally, alert_packets
+from flows.publish.publish import PublishTotals, alert_packets
 from flows.publish.rubin_object import KnownOrbits
 from flows.publish.rubin_schema import deserialise
 from flows.storage.association_store import opened_association
@@ -42,7 +42,7 @@ def test_forced_fluxes_at_the_place_of_an_object_are_its_history(tmp_path):
         beside = [dec, dec + 0.3 / 3600, dec + 2 / 3600, dec]
         rows = forced_rows(info, ["a", "near", "far", "moves"], [ra] * 4, beside, [0.0, 0.0, 0.0, 5.0])
         CatalogStore(out).publish(FORCED_SOURCE, info, rows, "forced")
-    (packet,) = alert_packets(out, Settings(), "11.1", Tally(), visit=visit_of(2))
+    (packet,) = alert_packets(out, Settings(), "11.1", PublishTotals(), visit=visit_of(2))
     alert = deserialise(packet.body, "11.1")
     found = alert["prvDiaForcedSources"]
     assert [(one["visit"], one["psfFlux"]) for one in found] == [(visit_of(n), f) for n in range(2) for f in (100, 101)]
@@ -50,14 +50,14 @@ def test_forced_fluxes_at_the_place_of_an_object_are_its_history(tmp_path):
     assert {one["diaObjectId"] for one in found} == {alert["diaSource"]["diaObjectId"]}
     assert (found[0]["ra"], found[0]["dec"], found[0]["midpointMjdTai"]) == (ra, dec, MJD)
     assert found[0]["timeProcessedMjdTai"] == alert["prvDiaSources"][0]["timeProcessedMjdTai"]
-    (first,) = alert_packets(out, Settings(), "11.1", Tally(), visit=visit_of(0))
+    (first,) = alert_packets(out, Settings(), "11.1", PublishTotals(), visit=visit_of(0))
     assert deserialise(first.body, "11.1")["prvDiaForcedSources"] is None
 
 
 def test_without_association_alerts_have_no_objects(tmp_path):
     out = make_night(tmp_path / "out", visits=2, count=3, planes=())
     settings = Settings(association={"store": "none"})
-    for packet in alert_packets(out, settings, "11.1", Tally()):
+    for packet in alert_packets(out, settings, "11.1", PublishTotals()):
         alert = deserialise(packet.body, "11.1")
         assert alert["diaObject"] is alert["prvDiaSources"] is alert["diaSource"]["diaObjectId"] is None
 
@@ -65,7 +65,7 @@ def test_without_association_alerts_have_no_objects(tmp_path):
 def test_an_exposure_that_is_published_no_more_is_in_no_history(tmp_path):
     out = make_night(tmp_path / "out", count=3, planes=())
     Ledger(out).remove(info_of(0))
-    for packet in alert_packets(out, Settings(), "11.1", Tally(), visit=visit_of(2)):
+    for packet in alert_packets(out, Settings(), "11.1", PublishTotals(), visit=visit_of(2)):
         earlier = deserialise(packet.body, "11.1")["prvDiaSources"]
         assert [one["visit"] for one in earlier] == [visit_of(1)]
 

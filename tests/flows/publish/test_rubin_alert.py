@@ -11,7 +11,7 @@ from astropy.coordinates import SkyCoord
 from astropy.nddata import CCDData
 
 from flows.nights.association import associate
-from flows.publish.publish import Tally, alert_packets
+from flows.publish.publish import PublishTotals, alert_packets
 from flows.publish.rubin_schema import SCHEMAS, deserialise
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
@@ -34,7 +34,7 @@ def night(tmp_path_factory):
 
 def sent(out, version="11.1", tally=None, **options):
     """Alerts by diaSourceId, decoded."""
-    found = list(alert_packets(out, Settings(), version, tally or Tally(), **options))
+    found = list(alert_packets(out, Settings(), version, tally or PublishTotals(), **options))
     return {one.source_id: deserialise(one.body, version) for one in found}
 
 
@@ -52,7 +52,7 @@ def one_exposure(out, n=0, planes=(), columns=None, known=None, count=4, **chang
 
 
 def test_each_published_detection_is_an_alert(night):
-    tally = Tally()
+    tally = PublishTotals()
     found = sent(night, tally=tally)
     rows = pa.concat_tables([published(night, n) for n in range(3)])
     assert list(found) == rows["diaSourceId"].to_pylist()
@@ -114,7 +114,7 @@ def test_a_visit_says_the_same_before_and_after_the_next(tmp_path, night):
 
 
 def test_a_repeat_has_the_same_bytes(night):
-    bodies = [[one.body for one in alert_packets(night, Settings(), "11.1", Tally())] for _ in range(2)]
+    bodies = [[one.body for one in alert_packets(night, Settings(), "11.1", PublishTotals())] for _ in range(2)]
     assert bodies[0] == bodies[1]
 
 
@@ -129,7 +129,7 @@ def test_histories_reach_back_as_far_as_is_set(tmp_path):
     assert [one["visit"] for one in last["prvDiaSources"]] == [visit_of(1)]
     assert last["diaObject"]["nDiaSources"] == 3
     settings = Settings(alerts={"history_days": 371})
-    (packet,) = alert_packets(out, settings, "11.1", Tally(), visit=visit_of(2))
+    (packet,) = alert_packets(out, settings, "11.1", PublishTotals(), visit=visit_of(2))
     assert len(deserialise(packet.body, "11.1")["prvDiaSources"]) == 2
 
 
@@ -214,7 +214,7 @@ def test_flags_are_those_of_the_footprint(tmp_path):
 def test_detections_without_a_place_are_counted(tmp_path):
     one_exposure(tmp_path)
     one_exposure(tmp_path, 1, columns={"ra": [np.nan, 1.0, np.nan, np.nan], "dec": [np.nan, 1.0, np.nan, np.nan]})
-    tally = Tally()
+    tally = PublishTotals()
     assert len(sent(tmp_path, tally=tally)) == 5
     assert tally.skipped == {"no_position": 3}
 
@@ -245,7 +245,7 @@ def test_what_cannot_be_read_fails_alone(tmp_path, night):
     out = shutil.copytree(night, tmp_path / "out")
     path = CatalogStore(out).path(DIA_SOURCE, info_of(2))
     path.write_bytes(path.read_bytes()[:-200])
-    tally = Tally()
+    tally = PublishTotals()
     found = sent(out, tally=tally)
     assert {one["diaSource"]["visit"] for one in found.values()} == {visit_of(0), visit_of(1)}
     assert len(tally.failed) == 1

@@ -13,7 +13,7 @@ from astropy.time import Time
 
 from flows.inputs.packet_files import packet_files, read_packets, read_records
 from flows.inputs.ztf_packets import identify
-from flows.publish.publish import Tally, alert_packets
+from flows.publish.publish import PublishTotals, alert_packets
 from flows.publish.sinks import FolderSink
 from flows.publish.ztf_schema import stamp_record, ztf_schema
 from flows.storage.catalog_store import CatalogStore
@@ -159,13 +159,13 @@ def test_what_has_no_form_in_ztfs_schema_is_refused(tmp_path):
         def bury(self, packet, error):
             buried.append((packet, error.code))
 
-    tally = Tally(sink=Kept(tmp_path))
+    tally = PublishTotals(sink=Kept(tmp_path))
     assert list(alert_packets(tmp_path / "a", Settings(), "ztf", tally)) == []
     assert tally.refused == 2
     assert [(json.loads(one.body)["band"], code) for one, code in buried] == 2 * [("y", "no_ztf_form")]
     assert "band 'y'" in str(tally.failed[0])
     put(tmp_path / "b", info, rows_of(info, x, y, band=["g", "g"], psfFlux=np.array([-5.0, 900.0])), None)
-    tally = Tally()
+    tally = PublishTotals()
     (one,) = alert_packets(tmp_path / "b", Settings(), "ztf", tally)
     assert tally.refused == 1
     alert = fastavro.schemaless_reader(io.BytesIO(one.body), dict(ztf_schema()), None)

@@ -6,7 +6,7 @@ from time import sleep
 import numpy as np
 import pytest
 
-from flows.results.backup import Copied, _copy_files, _Tally, backup_output, restore_output
+from flows.results.backup import Copied, _copy_files, _Totals, backup_output, restore_output
 from flows.results.verify import verify_output
 from flows.storage.array_store import ArrayStore
 from flows.storage.bucket_path import located
@@ -151,6 +151,6 @@ def test_of_an_array_no_file_stays_that_it_has_not_any_more(tmp_path):
         for name in names:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(name)
-    _copy_files(source, to, sorted(one for one in source.rglob("*") if one.is_file()), _Tally())
+    _copy_files(source, to, sorted(one for one in source.rglob("*") if one.is_file()), _Totals())
     found = {one.relative_to(to).as_posix() for one in to.rglob("*") if one.is_file()}
     assert found == {"a.zarr/0", "b/1", "b/old", "c.zarr/d/2"}

@@ -8,7 +8,7 @@ from kernels.image.gaussian import FURTHEST, error_function, gaussian
 X = np.linspace(0, FURTHEST, 4001)
 
 
-def test_bell_is_the_exponential():
+def test_gaussian_is_the_exponential():
     np.testing.assert_allclose([gaussian(x) for x in X], np.exp(-np.square(X)), rtol=2e-13)
 
 

@@ -144,7 +144,7 @@ def test_each_kind_of_cluster_is_started_in_its_own_way(monkeypatch, tmp_path):
         patience.append(patience_s)
         return Cluster(running.address, 3, 5, running.security, running.terms)
 
-    for name, what in (("local_cluster", started), ("slurm_cluster", started), ("admission", admitted)):
+    for name, what in (("local_cluster", started), ("slurm_cluster", started), ("worker_terms", admitted)):
         monkeypatch.setattr(module, name, what)
     monkeypatch.setattr(module, "_joined", joined)
     monkeypatch.setattr(module, "security_of", lambda settings: None)

@@ -13,10 +13,10 @@ from flows.nights.cluster.cluster import cluster
 from flows.nights.cluster.worker_check import (
     CODE,
     LIBRARIES,
-    admission,
     admitted,
     require_admitted,
     software,
+    worker_terms,
 )
 from schemas.cluster_settings import ClusterSettings
 from schemas.errors import Misconfigured
@@ -72,7 +72,7 @@ def other_numpy(folder):
 
 
 def test_a_fit_worker_may_work_and_leaves_no_trace(address, start, tmp_path):
-    with admission(tmp_path / "out", StoreSettings()) as terms:
+    with worker_terms(tmp_path / "out", StoreSettings()) as terms:
         with Client(address, set_as_default=False) as client:
             require_admitted(client, terms)
             assert client.submit(admitted, terms, neg, 21).result() == -21
@@ -99,7 +99,7 @@ def test_another_version_of_a_library_is_named(address, start, tmp_path):
 def test_other_code_of_ours_is_named_at_the_start_and_when_it_comes_late(address, start, tmp_path):
     other = changed_code(tmp_path / "code")
     with (
-        admission(tmp_path / "out", StoreSettings()) as terms,
+        worker_terms(tmp_path / "out", StoreSettings()) as terms,
         Client(address, set_as_default=False) as client,
     ):
         require_admitted(client, terms)

@@ -291,7 +291,7 @@ def item(visit):
 
 def done(visit, lag=None):
     closed = None if lag is None else datetime.now(UTC) - timedelta(seconds=lag)
-    return Outcome(item(visit), "done", 10, 1, 2, {"detect": 0.5}, shutter_closed=closed)
+    return Outcome(item(visit), "done", 10, 1, 2, {"detect": 0.5}, exposure_ended=closed)
 
 
 def test_everything_is_counted_once(stream_recorder):
