@@ -27,10 +27,16 @@ def damage(where: str) -> Iterator[None]:
         except Exception as error:  # damaged bytes make astropy and its decoders raise errors of every kind
             if _is_of_network(error) or (isinstance(error, OSError) and not _is_about_bytes(error)):
                 raise
-            what, remedy = f"its bytes cannot be decoded: {type(error).__name__}", "fetch the file again."
+            text = str(error).rstrip(".")
             if isinstance(error, fits.VerifyError):
-                what, remedy = "its header breaks the standard", "correct the header, or fetch the file again."
-            raise BadInput("damaged", where, f"{what}: {str(error).rstrip('.')}.", remedy) from error
+                remedy = "correct the header, or fetch the file again."
+                raise BadInput("damaged", where, f"its header breaks the standard: {text}.", remedy) from error
+            raise BadInput(
+                "damaged",
+                where,
+                f"its bytes cannot be decoded: {type(error).__name__}: {text}.",
+                "fetch the file again.",
+            ) from error
 
 
 def value_of(header: fits.Header, name: str) -> Any:

@@ -6,6 +6,7 @@ from benchmarks.structure import PACKAGES, chain, components, imports, measure
 
 LONGEST_CHAIN = 14
 ONE_IMPORTER = 0.24  # of all files
+FILES = {"flows": 340, "kernels": 120, "stages": 30, "schemas": 40, "nightstride": 6}
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +22,10 @@ def uses():
 def test_modules_lie_in_rooms(found):
     assert found.loose["flows"] <= 3
     assert found.loose["kernels"] <= 1
+
+
+def test_a_package_has_no_more_files_than_it_needs(found):
+    assert {name: count for name, count in found.per_package.items() if count > FILES[name]} == {}
 
 
 def test_files_are_neither_crumbs_nor_loaves(found):
