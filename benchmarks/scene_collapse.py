@@ -1,4 +1,4 @@
-"""What keeps a plain network from learning scenes: ``python -m benchmarks.scene_collapse FOLDER [--docs PICTURE]``.
+"""Reasons why a plain network fails to learn scenes: ``python -m benchmarks.scene_collapse FOLDER [--docs PICTURE]``.
 
 A published network of five convolutions gave one class for every picture, by SGD and by Adam. Each row changes one
 thing of it; learnt from four fifths of the pictures, judged on the others, split by content.

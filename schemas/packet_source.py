@@ -1,4 +1,4 @@
-"""What the search of alert packets of ZTF gives: a row for each packet."""
+"""Result of the search of alert packets of ZTF: a row for each packet."""
 
 from enum import IntFlag
 

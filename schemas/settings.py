@@ -138,7 +138,7 @@ class GatherObjectsSettings(Section):
     """Objects of the sources of all exposures of a night."""
 
     match_fwhm: Annotated[
-        float, Field(gt=0, description="Sources are one object within so many FWHM, of the wider PSF of two.")
+        float, Field(gt=0, description="Distance, FWHM of the wider PSF of two, within which sources are one object.")
     ] = 0.7
     aperture_fwhm: Annotated[float, Field(gt=0, description="Radius of the circle of apFlux, in FWHM.")] = 2.0
     mesh: Annotated[int, Field(ge=8, description="Side of the squares of which the sky is estimated, px.")] = 64
@@ -294,9 +294,9 @@ class AssociationSettings(Section):
         Field(description="Where objects are kept. auto: OUT/association.sqlite, nowhere if OUT is in an object store; "
         "none; or postgresql+psycopg://USER@HOST/DATABASE, the password from the environment."),
     ] = "auto"  # fmt: skip
-    sigmas: Annotated[float, Field(gt=0, description="A detection is the object's within so many standard errors.")] = (
-        3.0
-    )
+    sigmas: Annotated[
+        float, Field(gt=0, description="Largest distance of a detection from its object, standard errors.")
+    ] = 3.0
     min_arcsec: Annotated[float, Field(gt=0, description="But within this in any case, arcsec.")] = 0.5
     max_arcsec: Annotated[float, Field(gt=0, le=5, description="And never beyond this, arcsec.")] = 1.5
     min_trail_arcsec: Annotated[
@@ -391,7 +391,7 @@ class PruneSettings(Section):
     """Tiles that a run removes when it has ended, of nights that are not needed any more, if they can be made again."""
 
     keep_nights: Annotated[int | None, Field(ge=1, description="All but the latest nights.")] = None
-    older_than_days: Annotated[int | None, Field(ge=0, description="Nights more than so many days ago.")] = None
+    older_than_days: Annotated[int | None, Field(ge=0, description="Nights older than this, days.")] = None
     max_gib: Annotated[float | None, Field(gt=0, description="The earliest, until they take less, GiB.")] = None
     max_files: Annotated[int | None, Field(gt=0, description="The earliest, until there are fewer files.")] = None
 

@@ -30,7 +30,7 @@ KEYS = {
 """Keys of the scanning page."""
 
 SAME_PX = 2.0
-"""A verdict is on the detection that has its id and lies within so many px: ids are given anew when a night is."""
+"""Distance, px, within which the detection of an id is the one judged: a night searched again gives its ids again."""
 
 
 class VerdictRecord(Record):

@@ -1,4 +1,4 @@
-"""What all commands have in common: ``-q`` and ``-v``, where OUT stands, and how bad usage is said."""
+"""Common behaviour of all commands: ``-q`` and ``-v``, the place of OUT, and messages about bad usage."""
 
 import inspect
 import json

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 MOST = 50
-"""Ids are offered up to so many."""
+"""Most ids that are offered."""
 
 PRESETS = ("llnl", "ztf", "rubin", "decam", "star-galaxy", "cluster")
 """Of `simulate`."""

@@ -201,8 +201,8 @@ def _angle(text: str) -> float:
 
 def prune(
     out: Out,
-    keep: Annotated[int | None, typer.Option(min=0, help="Leave the latest so many nights alone.")] = None,
-    older_than: Annotated[int | None, typer.Option(min=0, help="Only nights more than so many days ago.")] = None,
+    keep: Annotated[int | None, typer.Option(min=0, help="Number of the latest nights to leave alone.")] = None,
+    older_than: Annotated[int | None, typer.Option(min=0, help="Only nights older than this, days.")] = None,
     irreplaceable: Annotated[
         bool, typer.Option("--irreplaceable", help="Also what cannot be made again: catalogues, records, reports.")
     ] = False,
@@ -430,7 +430,7 @@ def link(
         Path | None, typer.Option("--out", "-o", help="Parquet file to write: trackletId and id of each member.")
     ] = None,
     nights: Annotated[
-        int | None, typer.Option(min=3, max=30, help="Also link over so many nights; needs the extra link.")
+        int | None, typer.Option(min=3, max=30, help="Number of nights to link over, too; needs the extra link.")
     ] = None,
     obscode: Annotated[str, typer.Option(help="Observatory code of the MPC, of rows that have none.")] = "",
     orbits: Annotated[

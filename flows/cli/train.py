@@ -135,7 +135,7 @@ def spectral_class(
     least_class: Annotated[int, typer.Option(help="Leave out classes with fewer rows.")] = 20,
     brighter: Annotated[float | None, typer.Option(help="Only rows brighter than this in r, mag.")] = None,
     larger: Annotated[float | None, typer.Option(help="Only rows of a larger Petrosian radius, arcsec.")] = None,
-    stars: Annotated[int, typer.Option(min=0, help="Add so many simulated stars to the rows of a table.")] = 0,
+    stars: Annotated[int, typer.Option(min=0, help="Number of simulated stars to add to the rows of a table.")] = 0,
     models: Annotated[str, typer.Option(help="Classifiers to compare, by comma; all, or none.")] = "all",
     name: Annotated[str | None, typer.Option(help="Also make a model of this name for the pipeline.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for tables, pictures, weights and card.")] = Path(

@@ -41,7 +41,7 @@ def vet(
 ) -> None:
     """Serve a page on which people look at detections and say what they are; Ctrl-C ends it.
 
-    The address that is printed holds a token, made anew each time unless NIGHTSTRIDE_VET_TOKEN is set: whoever has it
+    The address that is printed holds a token, a new one each time unless NIGHTSTRIDE_VET_TOKEN is set: whoever has it
     can look and judge. Exit code 2: there is no such folder or night, no token where others can reach the
     page, or the file of --export does not end in .parquet.
     """

@@ -1,4 +1,4 @@
-"""What damaged FITS files, and their compression, make libraries raise, as our own errors."""
+"""Errors of our own for what damaged FITS files, and their compression, make libraries raise."""
 
 import gzip
 import sys

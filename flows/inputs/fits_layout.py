@@ -1,4 +1,4 @@
-"""Which HDU of a FITS file of any instrument is the image, and which detector it is of."""
+"""Layout of a FITS file of any instrument: the HDU of the image, and the number of its detector."""
 
 import re
 from collections.abc import Mapping

@@ -88,7 +88,7 @@ def pixel_scale_arcsec(cards: str) -> float:
 
 
 def same_grid(cards: str, others: str, shape: tuple[int, int], within: float = 0.5) -> bool:
-    """Return whether two WCS put the corners and the centre of an image (ny, nx) within so many px of each other."""
+    """Return whether two WCS put the corners and the centre of an image (ny, nx) within ``within`` px of each other."""
     far_y, far_x = shape[0] - 1, shape[1] - 1
     points = np.array([(0, 0), (far_x, 0), (0, far_y), (far_x, far_y), (far_x / 2, far_y / 2)], float)
     there = world_of(cards).all_world2pix(world_of(others).all_pix2world(points, 0), 0, quiet=True)

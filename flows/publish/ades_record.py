@@ -195,7 +195,7 @@ def _decimals(error_deg: float) -> int:
 
 
 def _rms(error: float, most: int) -> str:
-    """Return an error to three digits and at most so many decimals; never 0, which would be no error."""
+    """Return an error to three digits and at most ``most`` decimals; never 0, which would be no error."""
     decimals = min(max(2 - math.floor(math.log10(error)), 0), most)
     return f"{min(max(error, 10.0**-most), 99999.0):.{decimals}f}"
 

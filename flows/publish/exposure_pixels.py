@@ -1,4 +1,4 @@
-"""What alerts take from the pixels of an exposure: cutouts, flags, and fluxes on the science image and the template."""
+"""Pixels of an exposure for alerts: cutouts, flags, and fluxes on the science image and the template."""
 
 from collections.abc import Iterator
 from math import ceil

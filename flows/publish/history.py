@@ -1,4 +1,4 @@
-"""What is known of the objects of an exposure from before: earlier detections, and fluxes measured at their places."""
+"""History of the objects of an exposure: earlier detections, and fluxes measured at their places."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext

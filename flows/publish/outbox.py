@@ -210,7 +210,7 @@ class Outbox:
                 "UPDATE entry SET state = 1, changed = ? WHERE route = ? AND source = ? AND made_from = ?",
                 [(when, route, *mark) for mark, when in arrived],
             )
-            # What broke the rules of its schema, and was made anew.
+            # What broke the rules of its schema, and was made again.
             base.executemany(
                 "DELETE FROM letter WHERE route = ? AND name = ? AND made_from = ?",
                 [(route, str(mark.source), mark.made_from) for mark, _ in arrived],

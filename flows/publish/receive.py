@@ -199,7 +199,7 @@ class AlertTopic:
         self._consumer.subscribe([topic], on_assign=self._assigned)
 
     def take(self, most: int = AT_ONCE) -> list[Message]:
-        """Return the next messages, at most so many; none if none comes for a moment.
+        """Return the next messages, up to the number asked for; none if none comes for a moment.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What a file says, what is assumed of it, and which keywords are passed over: by the code that a run uses."""
+"""Inspection of a file by the code that a run uses: its values, what is assumed, and keywords that are not used."""
 
 import math
 from collections.abc import Iterator, Mapping

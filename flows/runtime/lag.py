@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from schemas.ledger import Percentiles
 
 LATEST = 10_000
-"""Of so many exposures the percentiles are: what a survey takes in some hours, and little memory."""
+"""Number of exposures that the percentiles are of: what a survey takes in some hours, and little memory."""
 
 
 class Lag:

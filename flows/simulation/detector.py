@@ -1,4 +1,4 @@
-"""What a detector and its optics do to light: spikes, reflections, bleeding, crosstalk, noise."""
+"""Effects of a detector and its optics: spikes, reflections, bleeding, crosstalk, noise."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -55,7 +55,7 @@ def own_metadata(name: str, digest: str) -> dict[bytes, str]:
 
 
 MOST_EXPOSURES, MOST_ROWS = 4096, 1 << 20
-"""A part with so many of either is closed."""
+"""Number of either at which a part is closed."""
 
 GROUP = 1024
 """Rows of a row group, at least: what is read for one exposure."""

@@ -25,7 +25,7 @@ METADATA = (PROPERTIES, PARTITIONS, COMMON, FOOTERS)
 """Files beside those of the patches, relative to the folder of the dataset and night."""
 
 MOST_FOOTERS = 1000
-"""Patches up to which their footers are brought together: 20 kB each. The list of pixels says as much."""
+"""Most patches whose footers are collected in one file: 20 kB each. The list of pixels says as much."""
 
 
 FOOTER, FOOTER_LENGTH = 1 << 17, Struct("<I")

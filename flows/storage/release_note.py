@@ -1,4 +1,4 @@
-"""What a data release says of itself: ``release.json`` in its folder."""
+"""Note of a data release about itself: ``release.json`` in its folder."""
 
 from pathlib import Path
 from typing import Annotated

@@ -26,7 +26,7 @@ PLANES = {plane.name: plane for plane in (DIFFERENCE, MASK, VARIANCE, SCIENCE, T
 """Planes that an exposure may have; the first two it must have."""
 
 WHOLE = 4200
-"""Planes with sides of up to so many pixels are one file; larger ones have several, of about this side."""
+"""Longest side, px, of a plane that is one file; larger ones have several, of about this side."""
 
 _PIPELINE = Lock()
 

@@ -28,7 +28,7 @@ BY_VETTERS = 4
 """Label of what people call real: of which kind they do not say. Satellites have the 2 of those that are simulated."""
 
 MOST_REPEATS = 20
-"""A label counts at most so many times: more of it would be learnt by heart."""
+"""Most times that a label counts: more of it would be learnt by heart."""
 
 _FALSE = (Verdict.BOGUS, Verdict.ARTEFACT)
 

@@ -33,13 +33,13 @@ from schemas.errors import BadInput
 REBALANCING = ("none", "smote", "rarest")
 
 KNN_MOST = 200_000
-"""Neighbours are sought among so many rows at most, drawn at random."""
+"""Most rows that neighbours are sought among, drawn at random."""
 
 SVM_EXACT = 10_000
-"""Beyond so many rows the kernel is approximated by 300 Nystroem features of up to `KNN_MOST` rows."""
+"""Number of rows beyond which the kernel is approximated by 300 Nystroem features of up to `KNN_MOST` rows."""
 
 FOREST_MOST = 200_000
-"""Each tree of a forest is grown on so many rows at most."""
+"""Most rows that each tree of a forest is grown on."""
 
 _NEIGHBOURS = 5  # of SMOTE
 _BATCH = 2048

@@ -1,4 +1,4 @@
-"""What comes next: the next candidate of a selection, now and then one that was judged before, to check it blind."""
+"""Next candidate of a selection; now and then one that was judged before, to check it blind."""
 
 import hashlib
 import hmac
@@ -14,7 +14,7 @@ RECHECK = 0.05
 """Share of the candidates shown that were judged before."""
 
 REST = 10
-"""A re-check comes after so many other verdicts, at least."""
+"""Least number of other verdicts before a re-check."""
 
 
 def next_row(

@@ -1,4 +1,4 @@
-"""Which exposure of a band shows an object best."""
+"""Choice of the exposure of a band that shows an object best."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

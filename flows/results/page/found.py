@@ -1,4 +1,4 @@
-"""What was found in a night, ranked: movers by their tracklets, then single detections; what is at rest comes last."""
+"""Ranked finds of a night: movers by their tracklets, then single detections; what is at rest comes last."""
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -41,7 +41,7 @@ Floats = NDArray[np.float64]
 Exposure = TypeVar("Exposure")
 
 MOST = 2000
-"""Exposures of a night that are looked at; of more, so many, evenly spread."""
+"""Most exposures of a night that are looked at, evenly spread."""
 
 MOST_RINGS = 200
 """Exposures of a night whose sources are read, to count detections around bright stars."""
