@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from flows.results.catalogue_rows import CatalogueRows, is_table, known_tables
 from flows.results.exposure_rows import ExposureRows
 from flows.storage.bucket_path import located
-from flows.storage.layout import require_output
+from flows.storage.layout import catalogs_folder, require_output
 from flows.storage.ledger import Ledger
 from flows.storage.release_note import ReleaseNote, read_note
 from nightstride.table import Table
@@ -56,7 +56,7 @@ def open(out: str | Path, nights: Chosen = None, settings: str | Path | None = N
     else:
         configure(load_settings(None if settings is None else Path(settings)).store)
     require_output(place)
-    files = {path.name.removeprefix("night=") for path in (place / "catalogs").glob("*/night=*")}
+    files = {path.name.removeprefix("night=") for path in catalogs_folder(place).glob("*/night=*")}
     labels = tuple(sorted({*Ledger(place).nights(), *files}))
     whole = Night(place, labels, None if settings is None else Path(settings))
     return whole if nights is None else whole[nights]
@@ -105,7 +105,7 @@ class Night:
         """Return the names of the published tables, for `dataset`."""
         from flows.pipeline.graph import declared_tables
 
-        there, declared = {path.name for path in (self.out / "catalogs").glob("*")}, declared_tables()
+        there, declared = {path.name for path in catalogs_folder(self.out).glob("*")}, declared_tables()
         return tuple(sorted(name for name in there if is_table(name, declared)))
 
     def dataset(self, name: str, columns: Sequence[str] | None = None, where: Any = None) -> Table:

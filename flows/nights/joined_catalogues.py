@@ -9,6 +9,7 @@ from pathlib import Path
 from flows.nights.progress import Progress
 from flows.pipeline.outcome import Item
 from flows.runtime.parallel import end_with_parent
+from flows.storage.layout import staging_folder
 from schemas.settings import Settings
 from schemas.summary import RunSummary
 
@@ -41,7 +42,7 @@ def take_apart(items: Sequence[Item], out: Path) -> None:
         for entry in record.datasets.values():
             names[(out / entry.path).parent].add(record.name)
     for folder, of_exposures in names.items():
-        extract(folder, of_exposures, out / "staging")
+        extract(folder, of_exposures, staging_folder(out))
 
 
 def _in_a_process(function: Callable[..., object], *arguments: object) -> None:

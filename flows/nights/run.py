@@ -31,6 +31,7 @@ from flows.runtime.collector import resume_collector
 from flows.runtime.parallel import Caller, here
 from flows.runtime.traces import span
 from flows.storage.fence import fenced_task
+from flows.storage.layout import reports_folder
 from flows.storage.lease import own_fence
 from flows.storage.ledger import Ledger
 from flows.storage.night_sums import settle
@@ -258,7 +259,7 @@ def nothing_to_search(
             return with_reports(summary, out, settings, progress, call)
     for night in summary.nights:
         summary = with_quality(summary, night, out, settings)
-    pages = (out / "reports" / night / "index.html" for night in reversed(summary.nights))
+    pages = (reports_folder(out) / night / "index.html" for night in reversed(summary.nights))
     return summary.model_copy(update={"report": next((str(page) for page in pages if page.exists()), None)})
 
 

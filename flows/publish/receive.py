@@ -22,7 +22,7 @@ from flows.runtime.secrets import refuse_credentials
 from flows.storage.atomic import write_file
 from flows.storage.catalog_store import encoded, read_table
 from flows.storage.digest import digest
-from flows.storage.layout import dataset_folder
+from flows.storage.layout import dataset_folder, staging_folder
 from flows.storage.lease import patient_lease
 from schemas.alert_settings import AlertSettings
 from schemas.errors import BadInput, Misconfigured, Retryable
@@ -142,7 +142,7 @@ class AlertCatalogue:
             content = encoded(
                 RECEIVED_ALERT.name, RECEIVED_ALERT.schema, whole, digest(self.source, {"ids": sorted(first)})
             )
-            write_file(path, content, self.out / "staging")
+            write_file(path, content, staging_folder(self.out))
         return new
 
 

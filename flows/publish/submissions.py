@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from flows.storage.atomic import make_folder, write_conditions, write_file, writing
 from flows.storage.bucket_path import BucketPath
 from flows.storage.file_lock import file_lock
-from flows.storage.layout import other_version, refuse_release, submissions_folder
+from flows.storage.layout import other_version, refuse_release, staging_folder, submissions_folder
 from schemas.ades import SUBMISSION_VERSION, ReportedDetection, SubmissionRecord
 from schemas.errors import BadInput, Retryable
 
@@ -95,7 +95,7 @@ class Submissions:
             elif path.exists():
                 raise FileExistsError(str(path))
             else:
-                write_file(path, content, self._out / "staging")
+                write_file(path, content, staging_folder(self._out))
         except FileExistsError as error:
             problem = "was written by somebody else meanwhile; nothing was submitted."
             raise Retryable("submitted_meanwhile", str(path), problem, "run the command again.") from error
@@ -105,7 +105,7 @@ class Submissions:
         """Write a submitted report again, unless it is there; return its path. Errors as in `write_file`."""
         path = submissions_folder(self._out, record.night) / f"{record.number:03d}.{suffix}"
         if not path.exists():
-            write_file(path, record.text.encode(), self._out / "staging")
+            write_file(path, record.text.encode(), staging_folder(self._out))
         return path
 
 

@@ -15,7 +15,7 @@ from flows.storage.bucket_path import BucketPath, files_below
 from flows.storage.catalog_parts import PREFIX, Held, joined
 from flows.storage.file_lock import MODE
 from flows.storage.hats import METADATA
-from flows.storage.layout import PARTS, outbox_path, require_output
+from flows.storage.layout import PARTS, catalogs_folder, ledger_folder, outbox_path, require_output
 from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
 from flows.storage.ledger_local import INDEX, named
@@ -82,8 +82,9 @@ def backup_output(out: Path, to: Path) -> Copied:
             # Before the ledger: what the association lacks of it the next run adds.
             for path in (out / FILE, outbox_path(out)):
                 _take_database(path, to / path.relative_to(out), totals)
-            _copy_ledger(out / "ledger", to / "ledger", totals)
-        for part in (to / "catalogs").glob(f"*/*/{PREFIX}*.parquet"):  # its exposures are in another, or by themselves
+            _copy_ledger(ledger_folder(out), ledger_folder(to), totals)
+        # Exposures of a part that is gone are in another, or by themselves.
+        for part in catalogs_folder(to).glob(f"*/*/{PREFIX}*.parquet"):
             if not (out / part.relative_to(to)).exists():
                 part.unlink()
         return totals.counts()
@@ -118,7 +119,7 @@ def restore_output(source: Path, out: Path, tables: dict[str, TableOf]) -> tuple
         _copy_files(source, out, _restorable(source), totals)
         for path in (source / FILE, outbox_path(source)):
             _take_database(path, out / path.relative_to(source), totals)
-        _copy_ledger(source / "ledger", out / "ledger", totals)
+        _copy_ledger(ledger_folder(source), ledger_folder(out), totals)
     return totals.counts(), verify_output(out, tables)
 
 
@@ -146,7 +147,7 @@ def recorded_files(source: Path, nights: Collection[str] | None = None) -> Itera
             yield from files_below(path) if path.suffix == ".zarr" else [path]
     yield from sorted(parts)
     for night in labels:
-        found = (one for name in METADATA for one in (source / "catalogs").glob(f"*/night={night}/{name}"))
+        found = (one for name in METADATA for one in catalogs_folder(source).glob(f"*/night={night}/{name}"))
         yield from (one for one in found if one.is_file())
 
 
@@ -157,7 +158,7 @@ def _joined(path: Path) -> Held | None:
 def _restorable(source: Path) -> Iterator[Path]:
     """Yield the catalogues that the ledger of a backup names, and all else."""
     yield from recorded_files(source)
-    yield from _files(source / "catalogs" / RECEIVED_ALERT.name)  # which no record names
+    yield from _files(catalogs_folder(source) / RECEIVED_ALERT.name)  # which no record names
     for folder in FOLDERS[1:]:
         yield from _files(source / folder)
 

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import pyarrow.parquet as pq
 
 from flows.storage.catalog_store import CatalogStore
+from flows.storage.layout import catalogs_folder
 from schemas.dataset import TableOf
 from schemas.errors import Misconfigured, missing_extra
 
@@ -108,9 +109,9 @@ def published_files(out: Path, name: str, tables: Mapping[str, TableOf], night: 
         )
     files = CatalogStore(out).list(tables[name], night)
     if not files:
-        there = sorted(path.name for path in (out / "catalogs").glob("*") if path.name in tables)
+        there = sorted(path.name for path in catalogs_folder(out).glob("*") if path.name in tables)
         if night is not None and name in there:
-            there = sorted(path.name.removeprefix("night=") for path in (out / "catalogs" / name).glob("night=*"))
+            there = sorted(path.name.removeprefix("night=") for path in (catalogs_folder(out) / name).glob("night=*"))
         choose = f"choose one of {', '.join(there)}."
         raise Misconfigured(
             "nothing_published",

@@ -14,7 +14,16 @@ from flows.storage.atomic import leftovers, remove
 from flows.storage.bucket_path import BucketPath, file_sizes
 from flows.storage.catalog_parts import withdraw
 from flows.storage.hats import METADATA, remove_hats
-from flows.storage.layout import outbox_path, patch_folders, patch_paths, require_output, tile_path
+from flows.storage.layout import (
+    catalogs_folder,
+    outbox_path,
+    patch_folders,
+    patch_paths,
+    reports_folder,
+    require_output,
+    tile_path,
+    tiles_folder,
+)
 from flows.storage.ledger import Ledger, unpublish
 from flows.storage.night_sums import drop_provenance
 from flows.storage.quarantine import Quarantine
@@ -62,7 +71,7 @@ def nights_to_prune(out: Path, keep: int | None, older_than: int | None, today: 
     require_output(out)
     ledger = Ledger(out)
     unusable = {one.key.night for one in Quarantine(out).list() if one.key is not None}
-    nights = sorted({*ledger.remembered_nights(), *unusable, *(path.name for path in _folders(out / "tiles"))})
+    nights = sorted({*ledger.remembered_nights(), *unusable, *(path.name for path in _folders(tiles_folder(out)))})
     if keep is not None:
         nights = nights[: max(0, len(nights) - keep)]
     if older_than is not None:
@@ -106,15 +115,15 @@ def prune_by_policy(out: Path, settings: Settings, today: date) -> "Room":
         chosen |= set(nights_to_prune(out, policy.keep_nights, policy.older_than_days, today))
     chosen |= _beyond(out, policy, chosen)
     freed, ledger = Room(), Ledger(out)
-    for night in sorted(chosen & {path.name for path in _folders(out / "tiles")}):
-        for path in _folders(out / "tiles" / night):
+    for night in sorted(chosen & {path.name for path in _folders(tiles_folder(out))}):
+        for path in _folders(tiles_folder(out) / night):
             one = _tiles(path, ledger, out, settings)
             if one.reproducible:
                 freed = total((freed, room_of(out, one)))
                 take_out(out, [one])
         if not isinstance(out, BucketPath):
             with suppress(OSError):  # what cannot be made again is left in it
-                (out / "tiles" / night).rmdir()
+                (tiles_folder(out) / night).rmdir()
     drop_provenance(ledger)
     return freed
 
@@ -125,11 +134,11 @@ def _beyond(out: Path, policy: PruneSettings, chosen: Collection[str]) -> set[st
         return set()
     bytes_left = inf if policy.max_gib is None else policy.max_gib * 2**30
     files_left = inf if policy.max_files is None else policy.max_files
-    for folder in reversed([one for one in _folders(out / "tiles") if one.name not in chosen]):
+    for folder in reversed([one for one in _folders(tiles_folder(out)) if one.name not in chosen]):
         sizes = file_sizes(folder)
         bytes_left, files_left = bytes_left - sum(sizes), files_left - len(sizes)
         if min(bytes_left, files_left) < 0:
-            return {one.name for one in _folders(out / "tiles") if one.name <= folder.name}
+            return {one.name for one in _folders(tiles_folder(out)) if one.name <= folder.name}
     return set()
 
 
@@ -148,7 +157,7 @@ def removals(out: Path, nights: Collection[str], settings: Settings, irreplaceab
     found = [Removal(_relative(path, out), "", "leftover", True, "left by a killed run") for path in leftovers(out)]
     ledger = Ledger(out)
     for night in sorted(nights):
-        tiles = [_tiles(path, ledger, out, settings) for path in _folders(out / "tiles" / night)]
+        tiles = [_tiles(path, ledger, out, settings) for path in _folders(tiles_folder(out) / night)]
         if irreplaceable:
             records = list(ledger.records(night))
             found += _all_of(out, night, records)
@@ -162,7 +171,7 @@ def kept_tiles(out: Path, nights: Collection[str], settings: Settings) -> list[R
     """List the tiles of some nights that cannot be made again."""
     found, ledger = [], Ledger(out)
     for night in sorted(nights):
-        found += [_tiles(path, ledger, out, settings) for path in _folders(out / "tiles" / night)]
+        found += [_tiles(path, ledger, out, settings) for path in _folders(tiles_folder(out) / night)]
     return [one for one in found if not one.reproducible]
 
 
@@ -213,7 +222,7 @@ def _forget_alerts(out: Path, night: str) -> None:
 def _remove_empty(out: Path, night: str) -> None:
     """Remove the folders of a night, if nothing is left in them."""
     if not isinstance(out, BucketPath):
-        for folder in (out / "tiles" / night, *(out / "catalogs").glob(f"*/night={night}")):
+        for folder in (tiles_folder(out) / night, *catalogs_folder(out).glob(f"*/night={night}")):
             with suppress(OSError):
                 folder.rmdir()
 
@@ -229,7 +238,7 @@ def _all_of(out: Path, night: str, records: Sequence[ExposureRecord]) -> Iterato
         if put.key is not None and put.key.night == night:
             path = _relative(quarantine.path(put.source_uri), out)
             yield Removal(path, night, "quarantine", False, f"reason why {put.source_uri} cannot be used")
-    if (out / "reports" / night).is_dir():
+    if (reports_folder(out) / night).is_dir():
         yield Removal(f"reports/{night}", night, "report", False, "the night page")
     if night in ledger.remembered_nights():
         yield Removal(f"ledger/{night}/memory", night, "memory", False, "what its sources held, and its quality")

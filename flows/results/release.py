@@ -28,7 +28,7 @@ from flows.storage.atomic import new_folder
 from flows.storage.bucket_path import BucketPath, files_below
 from flows.storage.compaction import compact
 from flows.storage.digest import file_digest
-from flows.storage.layout import RELEASE, require_output
+from flows.storage.layout import RELEASE, ledger_folder, require_output
 from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
 from flows.storage.release_note import ReleaseNote
@@ -158,7 +158,7 @@ def _copy_ledger(out: Path, staged: Path, nights: list[str]) -> dict[str, Proven
                     raise patch
                 target.put_patch(patch)
         else:
-            copy_database(out / "ledger" / f"{night}.sqlite", staged / "ledger" / f"{night}.sqlite")
+            copy_database(ledger_folder(out) / f"{night}.sqlite", ledger_folder(staged) / f"{night}.sqlite")
         for record in source.records(night):
             used |= {record.provenance or ""}
         if (whole := source.night(night)) is not None:

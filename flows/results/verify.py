@@ -14,7 +14,7 @@ from flows.storage.bucket_path import folder_digest
 from flows.storage.catalog_parts import Held, entries, is_part
 from flows.storage.catalog_store import Inspected, inspect, read_content
 from flows.storage.hats import METADATA
-from flows.storage.layout import require_output
+from flows.storage.layout import catalogs_folder, require_output, tiles_folder
 from flows.storage.lease import holder_of
 from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine
@@ -129,8 +129,8 @@ class _Found:
 
 
 def _nights_of_files(out: Path) -> set[str]:
-    named = {path.name.removeprefix("night=") for path in (out / "catalogs").glob("*/night=*")}
-    return named | {path.name for path in (out / "tiles").glob("*")}
+    named = {path.name.removeprefix("night=") for path in catalogs_folder(out).glob("*/night=*")}
+    return named | {path.name for path in tiles_folder(out).glob("*")}
 
 
 def _check_night(
@@ -139,7 +139,7 @@ def _check_night(
     """Check what is published of a night; of its records only names and digests are kept."""
     listed = {
         folder: frozenset(path.name for path in folder.iterdir())
-        for folder in sorted((out / "catalogs").glob(f"*/night={night}"))
+        for folder in sorted(catalogs_folder(out).glob(f"*/night={night}"))
     }
     expected, sources, joined = set[str](), dict[str, str](), _in_parts(out, listed)
     for record in ledger.entries(night):
@@ -159,7 +159,7 @@ def _check_night(
         expected |= {entry.path for entry in whole.datasets.values()}
         found.problems += _check_datasets(out, whole, tables, {})
     found.problems += [_problem(one) for one in ledger.qualities((night,)) if isinstance(one, NightstrideError)]
-    for path in sorted((out / "catalogs" / RECEIVED_ALERT.name / f"night={night}").glob("*.parquet")):
+    for path in sorted((catalogs_folder(out) / RECEIVED_ALERT.name / f"night={night}").glob("*.parquet")):
         expected.add(path.relative_to(out).as_posix())  # from a stream of alerts: no record names it
         try:
             if isinstance(content := read_content(path), bytes):
@@ -172,7 +172,7 @@ def _check_night(
             known = _parts(folder, names)
             found.problems += _unknown_rows(out, known, names, expected)
             found.problems += [_stray(path) for path in _unknown(out, folder, names, expected) if path not in known]
-    for path in sorted((out / "tiles" / night).glob("*.zarr")):
+    for path in sorted((tiles_folder(out) / night).glob("*.zarr")):
         found.tiles += 1
         found.problems += _check_tiles(path, sources.get(path.stem))
 
@@ -285,7 +285,7 @@ def _unknown(out: Path, folder: Path, names: Collection[str], expected: set[str]
 
 def _outside(out: Path) -> Iterator[Path]:
     """Yield files in ``catalogs/`` that lie in the folder of no night."""
-    for dataset in sorted((out / "catalogs").glob("*")):
+    for dataset in sorted(catalogs_folder(out).glob("*")):
         for path in sorted(dataset.iterdir()) if dataset.is_dir() else (dataset,):
             if not path.name.startswith("night="):
                 yield from _files(path)

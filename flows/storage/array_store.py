@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flows.storage.atomic import new_folder, writing
 from flows.storage.bucket_path import BucketPath, folder_digest, local_copy
-from flows.storage.layout import dataset_folder, patch_path
+from flows.storage.layout import dataset_folder, patch_path, staging_folder
 from flows.storage.zarr_tiles import compressors
 from kernels.compiled import njit
 from schemas.dataset import ArrayOf
@@ -48,7 +48,7 @@ _IN_MEMORY = 64 * 2**20  # bytes; what is larger is mapped from a file
 
 def scratch_folder(out: Path) -> Path:
     """Return the folder for files that are needed for a while; on this machine, if the output folder is in a bucket."""
-    return Path(gettempdir()) if isinstance(out, BucketPath) else out / "staging"
+    return Path(gettempdir()) if isinstance(out, BucketPath) else staging_folder(out)
 
 
 class Scratch:

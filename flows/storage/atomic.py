@@ -19,6 +19,7 @@ from uuid import uuid4
 
 from flows.storage.bucket_path import BucketPath, files_below, publish_group, remove_group, remove_objects
 from flows.storage.fence import require_held, taken_over
+from flows.storage.layout import staging_folder
 from flows.storage.object_store import configured
 from schemas.errors import Misconfigured, NightstrideError, Retryable
 from schemas.settings import StoreSettings
@@ -160,7 +161,7 @@ def leftovers(out: Path) -> list[Path]:
     """
     if isinstance(out, BucketPath):
         return []
-    staging = out / "staging"
+    staging = staging_folder(out)
     staged = sorted(staging.iterdir()) if staging.is_dir() else []
     folders = ("tiles/*", "catalogs/*", "catalogs/*/*", "catalogs/*/*/dataset/*/*", "reports", "reports/*")
     return staged + [entry for folder in folders for entry in sorted(out.glob(f"{folder}/.*{STAGED}"))]
@@ -320,7 +321,7 @@ def probe_store(out: BucketPath) -> WriteConditions:
     Misconfigured, Retryable
         It may not be written, or does not answer.
     """
-    path = out / "staging" / f"probe-{uuid4().hex}"
+    path = staging_folder(out) / f"probe-{uuid4().hex}"
     try:
         version = path.write(b"1")
         if not _refused(path, create=True) or not _refused(path, replaces='"0123456789abcdef0123456789abcdef"'):
@@ -451,7 +452,7 @@ def write_record(path: Path, content: bytes, out: Path, replaces: str | None = N
     """
     require_lease(path)
     if not isinstance(path, BucketPath) or not isinstance(out, BucketPath):
-        write_file(path, content, out / "staging")
+        write_file(path, content, staging_folder(out))
         return ""
     try:
         return write_conditions(out).write(path, content, replaces)

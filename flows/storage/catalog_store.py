@@ -28,7 +28,7 @@ from flows.storage.catalog_parts import (
     read_held,
 )
 from flows.storage.digest import file_digest
-from flows.storage.layout import dataset_folder, other_version, patch_path
+from flows.storage.layout import catalogs_folder, dataset_folder, other_version, patch_path, staging_folder
 from schemas.dataset import TableOf
 from schemas.errors import BadInput, read_failure
 from schemas.exposure import ExposureKey
@@ -84,7 +84,7 @@ class CatalogStore:
             path = patch_path(self._out, dataset.name, key, ".parquet")
         else:
             path = self.night_path(dataset, key) if isinstance(key, str) else self.path(dataset, key)
-        write_file(path, encoded(dataset.name, dataset.schema, table, digest), self._out / "staging")
+        write_file(path, encoded(dataset.name, dataset.schema, table, digest), staging_folder(self._out))
         return path
 
     def read(self, dataset: TableOf, key: ExposureKey) -> pa.Table:
@@ -124,7 +124,7 @@ class CatalogStore:
 
     def list(self, dataset: TableOf, night: str | None = None) -> "list[Path]":
         """Return the published files of a dataset, sorted: of one night or of all."""
-        whole = (self._out / "catalogs" / dataset.name).glob(f"night={night or '*'}/*.parquet")
+        whole = (catalogs_folder(self._out) / dataset.name).glob(f"night={night or '*'}/*.parquet")
         return sorted([*whole, *self._patches(dataset, night or "*")])
 
     def _patches(self, dataset: TableOf, night: str) -> Sequence[Path]:

@@ -36,6 +36,7 @@ from flows.storage.catalog_parts import (
 )
 from flows.storage.catalog_store import described, encoded
 from flows.storage.digest import content_digest
+from flows.storage.layout import catalogs_folder
 from flows.storage.object_store import configure, configured
 from schemas.errors import BadInput
 from schemas.settings import StoreSettings
@@ -76,7 +77,7 @@ def compact(out: Path, night: str, least: int, run: Callable[[Fill, Path, Path],
         As in `flows.storage.atomic.new_folder` and `BucketPath.upload`; ``taken_over``.
     """
     fewer = 0
-    for folder in sorted((out / "catalogs").glob(f"*/night={night}")):
+    for folder in sorted(catalogs_folder(out).glob(f"*/night={night}")):
         if not _is_due(folder, least):
             continue
         count = len(list(folder.iterdir()))

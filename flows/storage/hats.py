@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from flows.storage.atomic import write_file, writing
 from flows.storage.bucket_path import BucketPath
-from flows.storage.layout import dataset_folder, patch_path
+from flows.storage.layout import dataset_folder, patch_path, staging_folder
 from schemas.dataset import TableOf
 from schemas.patch import PatchKey
 
@@ -69,7 +69,7 @@ def write_hats(
     else:
         remove_hats(folder, (FOOTERS,))
     for name, content in contents.items():
-        write_file(folder / name, content, out / "staging")
+        write_file(folder / name, content, staging_folder(out))
 
 
 def remove_hats(folder: Path, names: Collection[str] = METADATA) -> None:

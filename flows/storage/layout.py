@@ -2,10 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.patch import PatchKey
+
+P = TypeVar("P", bound=Path)
+"""Path on a disk or in a bucket."""
 
 PARTS = ("ledger", "catalogs", "quarantine")
 """One of these is there as soon as anything became of an exposure."""
@@ -46,9 +50,34 @@ def other_version(where: Path | str, found: int, known: int) -> Misconfigured:
     )
 
 
+def catalogs_folder(out: P) -> P:
+    """Return the folder of what is published of all datasets."""
+    return out / "catalogs"
+
+
+def tiles_folder(out: P) -> P:
+    """Return the folder of the pixels of all nights."""
+    return out / "tiles"
+
+
+def ledger_folder(out: P) -> P:
+    """Return the folder of the records of all exposures and nights."""
+    return out / "ledger"
+
+
+def reports_folder(out: P) -> P:
+    """Return the folder of the pages of nights, and of reports to others."""
+    return out / "reports"
+
+
+def staging_folder(out: P) -> P:
+    """Return the folder of what is being written, and not published yet."""
+    return out / "staging"
+
+
 def dataset_folder(out: Path, name: str, night: str) -> Path:
     """Return the folder of what is published of a dataset in a night."""
-    return out / "catalogs" / name / f"night={night}"
+    return catalogs_folder(out) / name / f"night={night}"
 
 
 def patch_path(out: Path, name: str, key: PatchKey, suffix: str) -> Path:
@@ -71,7 +100,7 @@ def patch_folders(out: Path, night: str) -> list[Path]:
 
 def tile_path(out: Path, key: ExposureKey) -> Path:
     """Return the path of the pixels of an exposure."""
-    return out / "tiles" / key.night / f"{key.name}.zarr"
+    return tiles_folder(out) / key.night / f"{key.name}.zarr"
 
 
 def outbox_path(out: Path) -> Path:
@@ -81,7 +110,7 @@ def outbox_path(out: Path) -> Path:
 
 def submissions_folder(out: Path, night: str) -> Path:
     """Return the folder of what was submitted of a night: records, and the reports beside them."""
-    return out / "reports" / "ades" / night
+    return reports_folder(out) / "ades" / night
 
 
 def verdict_log(out: Path) -> Path:

@@ -30,7 +30,7 @@ from flows.storage.bucket_path import BucketPath
 from flows.storage.fence import Fence, taken_over
 from flows.storage.file_lock import MODE, file_lock
 from flows.storage.folder import writable_folder
-from flows.storage.layout import refuse_release
+from flows.storage.layout import refuse_release, staging_folder
 from flows.storage.ledger import Ledger
 from flows.storage.night_sums import settle
 from schemas.errors import HELD, Misconfigured, NightstrideError, Retryable
@@ -165,7 +165,7 @@ class BucketLease:
 
     def _now(self) -> datetime:
         """Return the time by the clock of the store, which all hosts share."""
-        clock = self.out / "staging" / f"clock-{uuid4().hex}"
+        clock = staging_folder(self.out) / f"clock-{uuid4().hex}"
         clock.write(b"")
         try:
             return clock.read_versioned().written
@@ -269,7 +269,7 @@ def lease(out: Path, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S)
     with _guard(out) as now:
         if (holder := _living(path, now, stale_s)) is not None:
             raise locked(out, holder)
-        write_file(path, me.model_dump_json(indent=1).encode(), out / "staging", MODE)
+        write_file(path, me.model_dump_json(indent=1).encode(), staging_folder(out), MODE)
         sweep(out)
     ended = Event()
     # The heart beats on the file this process wrote, not on the name: after a takeover it touches nothing.

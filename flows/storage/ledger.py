@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from flows.storage.atomic import remove, write_file, writing
 from flows.storage.bucket_path import BucketPath
-from flows.storage.layout import other_version, tile_path
+from flows.storage.layout import ledger_folder, other_version, staging_folder, tile_path
 from flows.storage.ledger_bucket import BucketRecords
 from flows.storage.ledger_local import COLUMNS, LocalRecords
 from schemas.errors import BadInput, NightstrideError
@@ -244,11 +244,11 @@ class Ledger:
 
     def put_watch(self, record: WatchRecord) -> None:
         """Replace what is said of the stream."""
-        write_file(self._watch, record.model_dump_json(indent=1).encode(), self._out / "staging")
+        write_file(self._watch, record.model_dump_json(indent=1).encode(), staging_folder(self._out))
 
     @property
     def _watch(self) -> Path:
-        return self._out / "ledger" / "watch.json"
+        return ledger_folder(self._out) / "watch.json"
 
     def _documents(
         self, kind: str, names: Iterable[str], model: type[Kept], known: int
@@ -263,7 +263,7 @@ class Ledger:
 
     def _kept(self, content: bytes | None, kind: type[Kept], known: int = LEDGER_VERSION) -> Kept | None:
         try:
-            return None if content is None else _parsed(str(self._out / "ledger"), content, kind, known)
+            return None if content is None else _parsed(str(ledger_folder(self._out)), content, kind, known)
         except BadInput:
             return None
 
@@ -325,7 +325,7 @@ def unpublish(record: ExposureRecord, out: Path) -> None:
     now = ledger.get(record.key)
     if now is None or now.source_uri != record.source_uri:
         return
-    with writing(out / "ledger"):
+    with writing(ledger_folder(out)):
         withdraw(out / dataset.path for dataset in now.datasets.values())
         remove(tile_path(out, record.key))
         ledger.remove(record.key)

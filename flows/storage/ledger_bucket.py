@@ -15,6 +15,7 @@ from uuid import uuid4
 from flows.runtime.parallel import side_by_side
 from flows.storage.atomic import holds, lost_to_another, outdate, require_lease, term_of, write_record
 from flows.storage.bucket_path import BucketPath, remove_objects
+from flows.storage.layout import ledger_folder
 from flows.storage.ledger_head import HEAD, TRIES, Group, Head, Single, State, list_singles, look_up, read_head
 from flows.storage.ledger_segment import Entry, Snapshot, damaged, packed
 from schemas.errors import Misconfigured, Retryable
@@ -54,7 +55,7 @@ class BucketRecords:
     """
 
     def __init__(self, out: BucketPath) -> None:
-        self._out, self._root = out, out / "ledger"
+        self._out, self._root = out, ledger_folder(out)
         self._head = self._root / HEAD
         self._read: State | None = None
 

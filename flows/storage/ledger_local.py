@@ -12,7 +12,7 @@ from typing import Any
 
 from flows.storage.atomic import file_identity, make_folder, require_lease, sync, writing
 from flows.storage.file_lock import MODE
-from flows.storage.layout import other_version
+from flows.storage.layout import ledger_folder, other_version
 from schemas.errors import Misconfigured, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
 from schemas.ledger import LEDGER_VERSION, ExposureRecord, SourceMemo
@@ -236,7 +236,7 @@ class LocalRecords:
     """
 
     def __init__(self, out: Path) -> None:
-        self._root = out / "ledger"
+        self._root = ledger_folder(out)
         self._index = Database(self._root / INDEX, _INDEX, LEDGER_VERSION)
         self._nights: OrderedDict[str, Database] = OrderedDict()
 

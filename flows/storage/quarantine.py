@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from pydantic import ValidationError
 
 from flows.storage.atomic import write_file
+from flows.storage.layout import staging_folder
 from schemas.errors import NightstrideError
 from schemas.exposure import ExposureKey
 from schemas.ledger import QuarantineRecord
@@ -18,7 +19,7 @@ class Quarantine:
 
     def __init__(self, out: Path) -> None:
         self._root = out / "quarantine"
-        self._staging = out / "staging"
+        self._staging = staging_folder(out)
 
     def put(self, error: NightstrideError, source_uri: str, key: ExposureKey | None = None) -> QuarantineRecord:
         """Record why ``source_uri`` cannot be used; replaces an earlier reason.

@@ -1,8 +1,10 @@
 """The structure of the product code keeps within what it has reached; `benchmarks.structure` measures it."""
 
+import re
+
 import pytest
 
-from benchmarks.structure import PACKAGES, chain, components, imports, measure
+from benchmarks.structure import PACKAGES, ROOT, chain, components, imports, measure
 
 LONGEST_CHAIN = 14
 ONE_IMPORTER = 0.24  # of all files
@@ -31,6 +33,14 @@ def test_a_package_has_no_more_files_than_it_needs(found):
 def test_files_are_neither_crumbs_nor_loaves(found):
     assert 120 <= found.median_lines <= 250
     assert found.longest_file <= 500
+
+
+def test_one_module_knows_the_folders_of_an_output_folder():
+    spelt = re.compile(r'/ "(tiles|catalogs|ledger|reports|staging)"')
+    files = [path for package in ("flows", "nightstride") for path in (ROOT / package).rglob("*.py")]
+    assert [str(path.relative_to(ROOT)) for path in files if spelt.search(path.read_text())] == [
+        "flows/storage/layout.py"
+    ]
 
 
 def test_no_module_imports_itself_by_a_detour(found):

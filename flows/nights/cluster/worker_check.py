@@ -17,6 +17,7 @@ from packaging.version import Version
 
 from flows.storage.atomic import write_file
 from flows.storage.digest import our_code
+from flows.storage.layout import staging_folder
 from flows.storage.object_store import configure
 from schemas.errors import Misconfigured, NightstrideError
 from schemas.settings import StoreSettings
@@ -88,8 +89,8 @@ def worker_terms(out: Path, store: StoreSettings) -> Iterator[WorkerTerms]:
         The output folder cannot be written.
     """
     content = uuid4().hex.encode()
-    token = out / "staging" / f"{TOKEN}-{content.decode()}"
-    write_file(token, content, out / "staging")
+    token = staging_folder(out) / f"{TOKEN}-{content.decode()}"
+    write_file(token, content, staging_folder(out))
     try:
         yield WorkerTerms(tuple(software().items()), token, content, store)
     finally:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from flows.results.evaluation.evaluate import Detections, Image, Truth
 from flows.storage.catalog_store import CatalogStore
+from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore
 from kernels.psf.gaussian_mixture import GaussianMixture, moffat_mixture
@@ -56,7 +57,7 @@ def read_image(out: Path, key: ExposureKey, truth: Truth) -> Image:
     here = truth.on(key.visit, key.detector)
     detections = detections_of(CatalogStore(out).read(DIA_SOURCE, key))
     try:
-        store = TileStore.open(out / "tiles" / key.night / f"{key.name}.zarr")
+        store = TileStore.open(tile_path(out, key))
     except BadInput as error:  # tiles are pruned before catalogues are
         if np.isnan(here.snr[here.kind == "streak"]).any():
             raise Misconfigured(

@@ -19,6 +19,7 @@ from flows.results.forced.exposure import measure_exposure
 from flows.results.forced.targets import ForcedTargets
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.digest import digest
+from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore
 from kernels.trails.geometry import Segment
@@ -95,7 +96,7 @@ def measure_night(
 
 
 def _opened(out: Path, record: ExposureRecord) -> TileStore:
-    path = out / "tiles" / record.night / f"{record.name}.zarr"
+    path = tile_path(out, record.key)
     if not path.exists():
         raise BadInput(
             "no_tiles",

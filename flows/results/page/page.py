@@ -45,7 +45,7 @@ from flows.results.page.words import GRADES, NOTHING, Figure, Told, count, durat
 from flows.results.quality.measure import spread
 from flows.storage.array_store import room_for
 from flows.storage.atomic import remove, write_file
-from flows.storage.layout import tile_path
+from flows.storage.layout import reports_folder, staging_folder, tile_path
 from flows.storage.zarr_tiles import TileStore, read_info
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo
@@ -174,14 +174,14 @@ def write_report(
     Retryable
         The disk is full.
     """
-    path = out / "reports" / night / "index.html"
+    path = reports_folder(out) / night / "index.html"
     drawing = Drawing(out, read_night(out, night, summary), limits)
     page = drawing.content(truth)
     folder, written = path.parent / "pages", set[str]()
     for name, text in drawing.lists(page) if page.lists else ():
-        write_file(folder / name, text.encode(), out / "staging")
+        write_file(folder / name, text.encode(), staging_folder(out))
         written.add(name)
-    write_file(path, render_page(page).encode(), out / "staging")
+    write_file(path, render_page(page).encode(), staging_folder(out))
     if folder.is_dir():
         for stale in sorted(one for one in folder.iterdir() if one.name not in written) if written else [folder]:
             remove(stale)

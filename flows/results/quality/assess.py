@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flows.runtime.parallel import Caller, here
 from flows.storage.digest import digest
+from flows.storage.layout import tiles_folder
 from flows.storage.ledger import Ledger
 from schemas.exposure import key_of
 from schemas.quality import QUALITY_VERSION, BandMeasures, BandQuality, QualityRecord, QualitySettings, Verdict, worst
@@ -90,7 +91,7 @@ def _known(before: QualityRecord, made_of: str, out: Path) -> bool:
 
 def _readable(made_of: str, out: Path, night: str) -> str:
     """Return the digest of the exposures of a night, and of those that have tiles."""
-    return digest(made_of, {"tiles": sorted(path.name for path in (out / "tiles" / night).glob("*.zarr"))})
+    return digest(made_of, {"tiles": sorted(path.name for path in (tiles_folder(out) / night).glob("*.zarr"))})
 
 
 def _noted(judged: tuple[BandQuality, ...], note: str) -> tuple[BandQuality, ...]:
