@@ -17,7 +17,7 @@ from benchmarks.peers.scenes import true_scenes
 from flows.pipeline.models import load_model
 from flows.pipeline.search_pixels import search_pixels
 from flows.results.evaluation.evaluate import Image, evaluate
-from flows.results.evaluation.published import detections_of
+from flows.results.evaluation.published import evaluated
 from flows.simulation.presets import find_preset
 from flows.training.bench.exposure import use_threads
 from kernels.statistics.completeness import Share
@@ -106,7 +106,7 @@ def measure(model, wanted, per_image, seed):
 def summary(rows, name, exact):
     """Return the row of the table for one way, compared with another."""
     mine = [row.outcomes[name] for row in rows]
-    judged = evaluate(Image(detections_of(one.sources), row.truth) for one, row in zip(mine, rows, strict=True))
+    judged = evaluate(Image(evaluated(one.sources), row.truth) for one, row in zip(mine, rows, strict=True))
     others = [row.outcomes[exact] for row in rows]
     share = Share(int(judged.found.sum()), len(judged.found))
     bright = judged.snr >= 10
@@ -179,7 +179,7 @@ def main():
         print(f"exposure {len(rows)}: {row.passed / row.windows:.2%} of windows passed, {lost} hits lost", flush=True)
     print(report(rows, threads, f"python -m benchmarks.screen --streaks {chosen.streaks}"))
     found = [
-        evaluate(Image(detections_of(row.outcomes[name].sources), row.truth) for row in rows).found
+        evaluate(Image(evaluated(row.outcomes[name].sources), row.truth) for row in rows).found
         for name in ("float32", "with the screen")
     ]
     lost = int((found[0] & ~found[1]).sum())

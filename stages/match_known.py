@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kernels.orbits.designations import is_comet
-from kernels.orbits.matching import Match, match_places
+from kernels.orbits.matching import Match, match_ephemerides
 from schemas.dia_source import DIA_SOURCE
 from schemas.known_object import SS_EPHEMERIS, SS_SOURCE
 from schemas.settings import MatchKnownSettings
@@ -53,7 +53,7 @@ def match_known(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     exposure_time = context.exposure.exposure_time_s if context.exposure is not None else np.nan
     error = 3600 * np.fmax(_numbers(detections, "raErr"), _numbers(detections, "decErr"))
     ra, dec, angle, further = (_numbers(known, name) for name in ("ephRa", "ephDec", "ephRateAngle", "ephUncertainty"))
-    found = match_places(
+    found = match_ephemerides(
         (_numbers(detections, "ra"), _numbers(detections, "dec"), error),
         (ra, dec, angle, np.minimum(further, settings.max_arcsec)),
         settings.radius_arcsec,

@@ -1,7 +1,7 @@
 """Our own way, in this process: the search of a run, merge, measure, all settings at their defaults."""
 
 from flows.pipeline.search_pixels import search_pixels
-from flows.results.evaluation.published import detections_of
+from flows.results.evaluation.published import evaluated
 from schemas.settings import Settings
 
 SETTINGS = Settings()
@@ -9,4 +9,4 @@ SETTINGS = Settings()
 
 def ours(exposure):
     """Return the streaks on one exposure."""
-    return detections_of(search_pixels(exposure.planes, exposure.info, SETTINGS)["dia_source"].rows)
+    return evaluated(search_pixels(exposure.planes, exposure.info, SETTINGS)["dia_source"].rows)

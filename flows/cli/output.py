@@ -82,11 +82,11 @@ def export(
         files = published_files(out, dataset, tables, night)
         require_folder(to, "--to")
         if chosen == Format.HATS.value:
-            from flows.results.export import write_hats
+            from flows.results.export import export_hats
 
             if where is not None:
                 raise Misconfigured("bad_usage", "--where", "does not go with hats.", "choose rows in LSDB.")
-            rows = write_hats(to, tables[dataset], files)
+            rows = export_hats(to, tables[dataset], files)
         else:
             whole = CatalogueRows(out, tables[dataset], None if night is None else (night,))
             condition = None if where is None else row_condition(where, whole.schema, FLAGS.get(dataset))

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows.publish.ades_record import AdesObservation, Reduction, observation, refuse_unreportable, trail_of
+from flows.publish.ades_record import AdesObservation, Reduction, ades_observation, refuse_unreportable, trail_of
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import require_output, tile_path
 from flows.storage.ledger import Ledger
@@ -222,7 +222,7 @@ def _sort_out(
             named = Designation()
         if not any(named):
             require_good(motion, rows, settings.max_chance)
-        observed = tuple(observation(row, named, "", reductions[_key(row)]) for row in rows)
+        observed = tuple(ades_observation(row, named, "", reductions[_key(row)]) for row in rows)
     except BadInput as error:
         found.left_out[error.code] += 1
         return
@@ -247,7 +247,7 @@ def _single(
             raise BadInput(
                 "no_designation", f"detection {row['diaSourceId']}", f"is of {name!r}.", "name it otherwise."
             )
-        observed = observation(row, named, "", reductions[_key(row)])
+        observed = ades_observation(row, named, "", reductions[_key(row)])
     except BadInput as error:
         found.left_out[error.code] += 1
         return

@@ -114,7 +114,7 @@ def refuse_unreportable(row: Mapping[str, Any]) -> None:
         raise BadInput("no_position", where, "has no place on the sky.", "give its exposure a WCS.")
 
 
-def observation(row: Mapping[str, Any], named: Designation, name: str, reduction: Reduction) -> AdesObservation:
+def ades_observation(row: Mapping[str, Any], named: Designation, name: str, reduction: Reduction) -> AdesObservation:
     """Return a detection as ADES has it.
 
     Parameters

@@ -16,7 +16,7 @@ ROWS = 1_000_000
 """Most rows of a partition."""
 
 
-def write_hats(path: Path, dataset: TableOf, files: list[Path]) -> int:
+def export_hats(path: Path, dataset: TableOf, files: list[Path]) -> int:
     """Write catalogues as one HATS catalogue with `hats-import`; rows without a sky position are left out.
 
     Parameters

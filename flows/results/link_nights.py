@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.results.linking import DetectionTable
-from kernels.linking.nights import Window, find_candidates, three_nights
+from kernels.linking.nights import Window, find_links, three_nights
 from kernels.linking.orbits import Link, choose_links, without_rivals
 from kernels.linking.tracklets import PAIR_RATE, Tracklet, find_pairs
 from kernels.sky.observatories import GEOCENTRE, OBSERVATORIES, heliocentric_km
@@ -176,7 +176,7 @@ def main(asked: str, answered: str) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (_BYTES, _BYTES))
     with np.load(asked) as file:
         window = Window(**file)
-    Path(answered).write_text(json.dumps(choose_links(window, find_candidates(window))))
+    Path(answered).write_text(json.dumps(choose_links(window, find_links(window))))
 
 
 if __name__ == "__main__":

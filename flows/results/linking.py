@@ -21,7 +21,7 @@ from kernels.linking.detections import SkyDetections, detections_of, find_statio
 from kernels.linking.orbits import Link
 from kernels.linking.tracklets import Tracklet, find_tracklets
 from kernels.orbits.ephemeris import OrbitCatalogue
-from kernels.orbits.matching import match_places
+from kernels.orbits.matching import match_ephemerides
 from kernels.sky.observatories import GEOCENTRE, OBSERVATORIES, observer_at
 from kernels.sky.positions import sky_position
 from schemas.errors import Misconfigured, read_failure
@@ -248,7 +248,7 @@ def name_detections(table: DetectionTable, catalogue: OrbitCatalogue) -> list[st
         index, seen = catalogue.seen(observer, middle, float(radius))
         uncertainty = np.minimum(catalogue.uncertainty(index, observer, seen), _MATCH_MOST)
         known = (seen.ra, seen.dec, seen.angle, uncertainty)
-        for one in match_places((ra[rows], dec[rows], own.sigma[rows]), known, _MATCH_RADIUS):
+        for one in match_ephemerides((ra[rows], dec[rows], own.sigma[rows]), known, _MATCH_RADIUS):
             names[rows[one.detection]] = catalogue.orbits.designation[index[one.known]].decode("ascii")
     return list(names)
 

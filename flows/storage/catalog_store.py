@@ -331,10 +331,10 @@ def read_described(path: Path) -> tuple[Inspected, pa.Table]:
         place = find(path)
         if isinstance(place, Held):
             return Inspected(place.dataset, place.digest, place.rows), read_held(place)
-    return described(path, place)
+    return described_file(path, place)
 
 
-def described(path: Path, content: bytes | Path) -> tuple[Inspected, pa.Table]:
+def described_file(path: Path, content: bytes | Path) -> tuple[Inspected, pa.Table]:
     """Return the same of a catalogue whose bytes, or the file itself, are given; errors as in `read_table`."""
     with _failures(path), _opened(content) as file:
         return _metadata(path, file), file.read()

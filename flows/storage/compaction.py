@@ -34,7 +34,7 @@ from flows.storage.catalog_parts import (
     upload_parts,
     write_parts,
 )
-from flows.storage.catalog_store import described, encoded
+from flows.storage.catalog_store import described_file, encoded
 from flows.storage.digest import content_digest
 from flows.storage.layout import catalogs_folder
 from flows.storage.object_store import configure, configured
@@ -224,7 +224,7 @@ def _readable(catalogues: Sequence[Held | Path], staged: Path) -> Iterator[Catal
 def _own(path: Path, content: bytes | Path | FileNotFoundError) -> Catalogue:
     if isinstance(content, FileNotFoundError):
         raise content
-    found, rows = described(path, content)
+    found, rows = described_file(path, content)
     return Catalogue(found.dataset, (path.stem, found.rows, found.digest, content_digest(content)), rows)
 
 

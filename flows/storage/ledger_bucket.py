@@ -17,7 +17,7 @@ from flows.storage.atomic import holds, lost_to_another, outdate, require_lease,
 from flows.storage.bucket_path import BucketPath, remove_objects
 from flows.storage.layout import ledger_folder
 from flows.storage.ledger_head import HEAD, TRIES, Group, Head, Single, State, list_singles, look_up, read_head
-from flows.storage.ledger_segment import Entry, Snapshot, damaged, packed
+from flows.storage.ledger_segment import Entry, Snapshot, damaged_ledger, packed_segment
 from schemas.errors import Misconfigured, Retryable
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord, SourceMemo
@@ -217,7 +217,7 @@ class BucketRecords:
                 if state.generation or holds(self._out):
                     self._require_head(state)
                 self._read = None
-        raise damaged(missing, "is not there, and the ledger names it")
+        raise damaged_ledger(missing, "is not there, and the ledger names it")
 
     def _names(self, state: State, group: str, kind: str) -> list[str]:
         snapshot = self._snapshot(state, group)
@@ -321,7 +321,7 @@ class BucketRecords:
                 snapshot = self._snapshot(state, group) or Snapshot(group)
                 _loaded.pop(before, None)  # from here on it is no state that any head names
                 snapshot.change(entries)
-                content = snapshot.packed() if last else packed(entries)
+                content = snapshot.packed() if last else packed_segment(entries)
                 groups.pop(group, None)
                 former += before if last else ()
                 if content:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flows.storage.bucket_path import BucketPath
 from flows.storage.layout import other_version
-from flows.storage.ledger_segment import Entry, damaged
+from flows.storage.ledger_segment import Entry, damaged_ledger
 from schemas.errors import Misconfigured, Retryable
 from schemas.ledger import LEDGER_VERSION
 
@@ -101,7 +101,7 @@ def read_head(root: BucketPath) -> tuple[Head, str | None]:
     try:
         head = Head.model_validate_json(found.content)
     except ValidationError as error:
-        raise damaged(str(root / HEAD), "is no head of a ledger") from error
+        raise damaged_ledger(str(root / HEAD), "is no head of a ledger") from error
     if head.schema_version != LEDGER_VERSION:
         raise other_version(str(root / HEAD), head.schema_version, LEDGER_VERSION)
     return head, found.version

@@ -80,10 +80,10 @@ class Snapshot:
             with self._lock:
                 yield self._database
         except (sqlite3.Error, MemoryError) as error:  # the latter is what SQLite says of a file without a byte
-            raise damaged(self._where, f"cannot be read ({type(error).__name__}: {error})") from error
+            raise damaged_ledger(self._where, f"cannot be read ({type(error).__name__}: {error})") from error
 
 
-def packed(entries: Mapping[Entry, bytes | None]) -> bytes:
+def packed_segment(entries: Mapping[Entry, bytes | None]) -> bytes:
     """Return a segment of some entries; None: one that is removed from those before it."""
     database = sqlite3.connect(":memory:", isolation_level=None)
     database.execute(_TABLE)
@@ -93,7 +93,7 @@ def packed(entries: Mapping[Entry, bytes | None]) -> bytes:
     return content
 
 
-def damaged(where: str, what: str) -> Misconfigured:
+def damaged_ledger(where: str, what: str) -> Misconfigured:
     """Return the error of a ledger in a bucket that cannot be read."""
     remedy = "put the object back: from a former version of it in the store, or from a copy."
     return Misconfigured("damaged_ledger", where, f"{what}.", remedy)

@@ -23,7 +23,7 @@ from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
 from flows.vetting.drawings import light_curve, tracklet_chart
 from flows.vetting.index import CandidateIndex
-from flows.vetting.stamps import PlaceStamp, candidate_stamps, open_tiles, other_visits
+from flows.vetting.stamps import PlaceStamp, open_tiles, other_visits, place_stamps
 from kernels.sky.patches import pixels_at
 from kernels.sky.positions import separation
 from schemas.class_table import CLASSES, SPECTRAL_CLASS, STAR_GALAXY, probability_column
@@ -177,7 +177,7 @@ def _pictures(
         notes.append("The tiles of this exposure are not there any more: no pictures.")
         return (), ()
     try:
-        stamps = candidate_stamps(store, detection)
+        stamps = place_stamps(store, detection)
     except BadInput as error:
         notes.append(str(error))
         stamps = []

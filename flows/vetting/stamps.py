@@ -93,7 +93,7 @@ def open_tiles(out: Path, key: ExposureKey) -> TileStore | None:
     return None
 
 
-def candidate_stamps(store: TileStore, detection: PageDetection) -> list[PlaceStamp]:
+def place_stamps(store: TileStore, detection: PageDetection) -> list[PlaceStamp]:
     """Return difference, science and template about a detection, as far as they are there.
 
     Raises

@@ -88,7 +88,7 @@ def three_nights(mjd: Floats) -> Indices:
     return found if np.diff(mjd[found]).min() >= _APART else np.zeros(0, np.int64)
 
 
-def find_candidates(window: Window) -> list[Indices]:
+def find_links(window: Window) -> list[Indices]:
     """Return detections, in increasing order, of tracklets that may be of one object; candidates overlap.
 
     Parameters

@@ -34,7 +34,7 @@ class Match(NamedTuple):
     across: float
 
 
-def match_places(
+def match_ephemerides(
     place: tuple[Floats, Floats, Floats],
     known: tuple[Floats, Floats, Floats, Floats],
     radius: float,

@@ -4,7 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flows.results.export import write_hats
+from flows.results.export import export_hats
 from flows.storage.catalog_store import CatalogStore
 from schemas.objects import OBJECT
 from tests.support.export import publish
@@ -25,7 +25,7 @@ def test_finds_the_objects_of_a_small_catalogue_and_no_others(tmp_path, script, 
     pytest.importorskip("lsdb", reason="the extra hats is not installed")
     pytest.importorskip("hats_import", reason="the extra hats is not installed")
     whole = publish(tmp_path)
-    write_hats(tmp_path / "hats", OBJECT, CatalogStore(tmp_path).list(OBJECT))
+    export_hats(tmp_path / "hats", OBJECT, CatalogStore(tmp_path).list(OBJECT))
     mine = whole.slice(10, 6).select(["objectId", "ra", "dec"]).to_pandas().rename(columns={"objectId": "name"})
     mine.loc[:3, "dec"] += 0.4 / 3600
     mine.loc[4:, "dec"] += 5 / 3600

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from flows.publish.ades_record import AdesContext, Reduction, observation
+from flows.publish.ades_record import AdesContext, Reduction, ades_observation
 from kernels.orbits.designations import Designation
 from schemas.ades import AdesTelescope
 from tests.support.ades import measured
@@ -22,6 +22,6 @@ def block(changes=None):
     for n, one in enumerate(named):
         row = place(150.0 + 0.01 * n, 20.0, n) | measured(trailLength=9.0, trailAngle=30.0)
         row |= {"diaSourceId": source_id(100 + n, 5, 0), "visit": 100 + n, "detector": 5, "trailClass": ""}
-        rows.append(observation(row, one, "N000001" if n < 3 else f"N00000{n}", REDUCTION))
+        rows.append(ades_observation(row, one, "N000001" if n < 3 else f"N00000{n}", REDUCTION))
     rows[1] = replace(rows[1], **(changes or {}))
     return CONTEXT, rows

@@ -55,7 +55,7 @@ def read_image(out: Path, key: ExposureKey, truth: Truth) -> Image:
         The truth lacks the S/N of its streaks, and the pixels to measure it on are pruned.
     """
     here = truth.on(key.visit, key.detector)
-    detections = detections_of(CatalogStore(out).read(DIA_SOURCE, key))
+    detections = evaluated(CatalogStore(out).read(DIA_SOURCE, key))
     try:
         store = TileStore.open(tile_path(out, key))
     except BadInput as error:  # tiles are pruned before catalogues are
@@ -86,7 +86,7 @@ def with_measured_snr(truth: Truth, measured: NDArray[np.float64]) -> Truth:
     )
 
 
-def detections_of(table: pa.Table) -> Detections:
+def evaluated(table: pa.Table) -> Detections:
     """Return the columns of `dia_source` that the evaluation looks at."""
     names = ("x", "y", "reliability", "snr", "trailLengthPx", "trailAnglePx")
     classed = np.array([name != "" for name in table["trailClass"].to_pylist()], np.bool_)

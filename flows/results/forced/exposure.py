@@ -28,7 +28,7 @@ _NJY_ZERO_POINT = 31.4
 Box = tuple[int, int, int, int]
 
 
-def measure_exposure(store: TileStore, targets: ForcedTargets, sigma: float) -> pa.Table:
+def measure_forced(store: TileStore, targets: ForcedTargets, sigma: float) -> pa.Table:
     """Measure each target that an exposure covers.
 
     Parameters

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.results.catalogue_rows import CatalogueRows
-from flows.results.forced.exposure import measure_exposure
+from flows.results.forced.exposure import measure_forced
 from flows.results.forced.targets import ForcedTargets
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.digest import digest
@@ -86,7 +86,7 @@ def measure_night(
     for record in records:
         try:
             store = _opened(out, record)
-            table = measure_exposure(store, targets, sigma)
+            table = measure_forced(store, targets, sigma)
         except NoWork as error:
             yield Measured(FORCED_SOURCE.empty(), not_run=Note.of(error))
         except BadInput as error:

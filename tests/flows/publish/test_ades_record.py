@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.publish.ades_files import obs80_line
-from flows.publish.ades_record import AdesObservation, Reduction, observation, trail_of, utc_text
+from flows.publish.ades_record import AdesObservation, Reduction, ades_observation, trail_of, utc_text
 from flows.publish.ades_rules import FORMS
 from kernels.orbits.designations import Designation
 from schemas.dia_source import DetectionFlag
@@ -26,7 +26,7 @@ def row(**changes):
 
 
 def made(**changes):
-    return observation(row(**changes), Designation(), "N000001", REDUCTION)
+    return ades_observation(row(**changes), Designation(), "N000001", REDUCTION)
 
 
 def test_an_observation_has_what_is_known_of_a_detection():
@@ -96,7 +96,7 @@ def test_there_is_no_magnitude_without_a_band_and_no_band_without_a_magnitude(ch
 
 def test_trails_and_edges_are_noted():
     one = made(trailLength=12.34, trailLengthErr=0.4, trailAngle=45.0, flags=int(DetectionFlag.EDGE))
-    given = observation(row(), Designation(), "N000001", replace(REDUCTION, notes="Z"))
+    given = ades_observation(row(), Designation(), "N000001", replace(REDUCTION, notes="Z"))
     assert (given.notes, given.remarks) == ("Z", "")
     assert (one.notes, one.remarks) == ("tE", "trail 12.3 arcsec at position angle 45.0 deg")
     assert trail_of(row(trailLength=12.0, trailLengthErr=5.0, trailAngle=45.0)) is None
@@ -126,7 +126,7 @@ def test_what_is_never_reported_cannot_become_an_observation(changes, code):
 
 def test_a_line_has_80_columns_as_published():
     """Columns of https://minorplanetcenter.net/iau/info/OpticalObs.html, from 1."""
-    one = observation(row(dec=-0.5, magAB=19.96), Designation(provisional="2007 TA418"), "N000001", REDUCTION)
+    one = ades_observation(row(dec=-0.5, magAB=19.96), Designation(provisional="2007 TA418"), "N000001", REDUCTION)
     line = obs80_line(one)
     assert len(line) == 80
     columns = {(6, 12): "K07Tf8A", (15, 15): "C", (16, 32): "2023 02 25.199572", (33, 44): "10 00 00.000"}

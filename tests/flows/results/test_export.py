@@ -3,7 +3,7 @@ import builtins
 import numpy as np
 import pytest
 
-from flows.results.export import published_files, write_hats
+from flows.results.export import export_hats, published_files
 from flows.storage.catalog_store import CatalogStore
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured
@@ -20,7 +20,7 @@ def test_opens_in_lsdb_with_all_rows(tmp_path):
     whole = publish(tmp_path)
     target = tmp_path / "hats" / "object"
     target.parent.mkdir()
-    assert write_hats(target, OBJECT, CatalogStore(tmp_path).list(OBJECT)) == len(whole)
+    assert export_hats(target, OBJECT, CatalogStore(tmp_path).list(OBJECT)) == len(whole)
     catalogue = lsdb.open_catalog(target)
     found = catalogue.compute().sort_values("objectId")
     np.testing.assert_array_equal(found["objectId"], whole["objectId"].to_numpy())
@@ -30,9 +30,9 @@ def test_opens_in_lsdb_with_all_rows(tmp_path):
 
 def test_refuses_what_has_no_place_and_a_folder_that_is_there(tmp_path):
     with pytest.raises(Misconfigured, match="has no columns ra and dec"):
-        write_hats(tmp_path / "x", DIA_LINK, [])
+        export_hats(tmp_path / "x", DIA_LINK, [])
     with pytest.raises(Misconfigured, match="is there already"):
-        write_hats(tmp_path, OBJECT, [])
+        export_hats(tmp_path, OBJECT, [])
 
 
 @quiet
@@ -40,7 +40,7 @@ def test_refuses_a_catalogue_without_any_position(tmp_path):
     pytest.importorskip("hats_import", reason="the extra hats is not installed")
     path = CatalogStore(tmp_path).publish(DIA_SOURCE, "20260101", DIA_SOURCE.empty(), "d")
     with pytest.raises(Misconfigured, match="no row with a sky position"):
-        write_hats(tmp_path / "x", DIA_SOURCE, [path])
+        export_hats(tmp_path / "x", DIA_SOURCE, [path])
     assert not (tmp_path / "x").exists()
 
 
@@ -54,7 +54,7 @@ def test_says_which_extra_is_missing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(Misconfigured, match=r"pip install 'nightstride\[hats\]'"):
-        write_hats(tmp_path / "x", OBJECT, [])
+        export_hats(tmp_path / "x", OBJECT, [])
 
 
 TABLES = {"object": OBJECT}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.storage.ledger_head import HEAD, TRIES, Group, Head, State, list_singles, look_up, read_head
-from flows.storage.ledger_segment import Snapshot, packed
+from flows.storage.ledger_segment import Snapshot, packed_segment
 from flows.storage.object_store import configure
 from schemas.errors import Misconfigured, Retryable
 from schemas.ledger import LEDGER_VERSION
@@ -140,7 +140,7 @@ def test_a_later_segment_replaces_what_earlier_ones_say(parts):
     for part in parts:
         expected |= part
     expected = {entry: content for entry, content in expected.items() if content is not None}
-    found = Snapshot("here", [packed(part) for part in parts])
+    found = Snapshot("here", [packed_segment(part) for part in parts])
     changed = Snapshot("here")
     for part in parts:
         changed.change(part)
@@ -153,15 +153,15 @@ def test_a_later_segment_replaces_what_earlier_ones_say(parts):
         assert bool(one.packed()) == bool(expected)
 
 
-@pytest.mark.parametrize("content", [b"", b"no database of SQLite", packed({("a", "b"): b"c"})[:600]])
+@pytest.mark.parametrize("content", [b"", b"no database of SQLite", packed_segment({("a", "b"): b"c"})[:600]])
 def test_a_damaged_segment_is_refused(content):
     with pytest.raises(Misconfigured, match=r"20260101.*cannot be read.*put the object back") as caught:
-        Snapshot("segment of 20260101", [packed({("a", "b"): b"c"}), content])
+        Snapshot("segment of 20260101", [packed_segment({("a", "b"): b"c"}), content])
     assert caught.value.code == "damaged_ledger"
 
 
 def test_a_segment_is_a_database_that_sqlite_reads():
     database = sqlite3.connect(":memory:")
-    database.deserialize(packed({("exposure", "1"): b"x", ("memo", "2"): None}))
+    database.deserialize(packed_segment({("exposure", "1"): b"x", ("memo", "2"): None}))
     assert sorted(database.execute("SELECT * FROM entry")) == [("exposure", "1", b"x"), ("memo", "2", None)]
     database.close()

@@ -10,7 +10,7 @@ import pytest
 
 from flows.storage.catalog_store import CatalogStore
 from flows.vetting.candidate import Fact, _motion, measured, read_candidate
-from flows.vetting.stamps import candidate_stamps, open_tiles, other_visits
+from flows.vetting.stamps import open_tiles, other_visits, place_stamps
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey
@@ -141,7 +141,7 @@ def test_stamps_are_the_planes_about_it_and_the_other_visits_by_time(content, ve
     found = content(MOVER)
     assert [one.name for one in found.stamps] == ["difference", "science", "template"]
     store = open_tiles(vet_night, found.key)
-    again = candidate_stamps(store, found.detection)
+    again = place_stamps(store, found.detection)
     assert again == list(found.stamps)
     for stamp in again:
         values = np.frombuffer(base64.b64decode(stamp.values), "<f4").reshape(stamp.side, stamp.side)

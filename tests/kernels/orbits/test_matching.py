@@ -5,7 +5,7 @@ from astropy.coordinates import SkyCoord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels.orbits.matching import match_places
+from kernels.orbits.matching import match_ephemerides
 
 AT = SkyCoord(210.0, 40.0, unit="deg")
 
@@ -22,13 +22,13 @@ def known(*offsets, angle=0.0, uncertainty=0.0):
 
 
 def matched(*args, **options):
-    return [(one.detection, one.known) for one in match_places(*args, **options)]
+    return [(one.detection, one.known) for one in match_ephemerides(*args, **options)]
 
 
 @given(motion=st.floats(0, 360), turn=st.floats(0, 360), away=st.floats(0.1, 9.9))
 def test_offsets_are_along_the_motion_and_to_its_right(motion, turn, away):
     """A detection at a position angle ``turn`` more than that of the motion."""
-    (found,) = match_places((*around((motion + turn, away)), np.zeros(1)), known((0, 0), angle=motion), 10.0)
+    (found,) = match_ephemerides((*around((motion + turn, away)), np.zeros(1)), known((0, 0), angle=motion), 10.0)
     right = away * np.sin(np.radians(turn))
     assert (found.along, found.across) == pytest.approx((away * np.cos(np.radians(turn)), right), abs=1e-3)
     assert found.apart == pytest.approx(away / 10, abs=1e-4)
@@ -60,8 +60,10 @@ def test_the_closest_go_together_first_and_nothing_twice():
 
 def test_nothing_matches_nothing():
     nothing = tuple(np.zeros(0) for _ in range(4))
-    assert match_places(nothing[:3], known((0, 0)), 5.0) == match_places((*around((0, 0)), np.zeros(1)), nothing, 5.0)
-    assert match_places(nothing[:3], nothing, 5.0) == []
+    assert match_ephemerides(nothing[:3], known((0, 0)), 5.0) == match_ephemerides(
+        (*around((0, 0)), np.zeros(1)), nothing, 5.0
+    )
+    assert match_ephemerides(nothing[:3], nothing, 5.0) == []
 
 
 def test_each_detection_has_the_radius_of_its_own_error_and_each_object_its_own_motion():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 
-from flows.results.forced.exposure import _cells, _neighbours, measure_exposure
+from flows.results.forced.exposure import _cells, _neighbours, measure_forced
 from flows.results.forced.target_file import read_target_file
 from flows.results.forced.targets import ForcedTargets, forced_targets
 from flows.storage.zarr_tiles import TileStore, write_exposure
@@ -38,7 +38,7 @@ def rows(table):
 
 
 def test_trails_and_points_are_measured_where_they_are(stored):
-    found = rows(measure_exposure(stored(), targets(a=(100, 60, 1200.0), b=(200, 200), c=(60, 200)), 3.0))
+    found = rows(measure_forced(stored(), targets(a=(100, 60, 1200.0), b=(200, 200), c=(60, 200)), 3.0))
     scale = njy_per_unit(26.0)
     moves, stands, empty = (found[name] for name in "abc")
     assert (moves["x"], moves["y"], moves["trailLength"]) == pytest.approx((100, 60, 12.0), abs=1e-3)
@@ -58,9 +58,9 @@ def test_trails_and_points_are_measured_where_they_are(stored):
 
 def test_table_has_the_declared_form_with_and_without_rows(stored):
     store = stored()
-    FORCED_SOURCE.check(measure_exposure(store, targets(a=(100, 60)), 3.0))
+    FORCED_SOURCE.check(measure_forced(store, targets(a=(100, 60)), 3.0))
     for none in (targets(), targets(far=(5000.0, 5000.0)), targets(beside=(-1.0, 50.0))):
-        table = measure_exposure(store, none, 3.0)
+        table = measure_forced(store, none, 3.0)
         FORCED_SOURCE.check(table)
         assert len(table) == 0
 
@@ -68,7 +68,7 @@ def test_table_has_the_declared_form_with_and_without_rows(stored):
 def test_sigma_sets_limits_and_detections(stored):
     store, one = stored(), targets(a=(100, 60, 1200.0))
     for sigma in (1.0, 5.0, 1000.0):
-        (row,) = measure_exposure(store, one, sigma).to_pylist()
+        (row,) = measure_forced(store, one, sigma).to_pylist()
         assert row["limitSigma"] == sigma
         assert (row["magAB"] is None) == (row["snr"] < sigma)
         assert row["trailFluxUpper"] == pytest.approx(row["trailFlux"] + sigma * row["trailFluxErr"], rel=1e-6)
@@ -76,21 +76,21 @@ def test_sigma_sets_limits_and_detections(stored):
 
 def test_no_target_changes_another_far_from_it(stored):
     store, many = stored(), targets(a=(100, 60, 1200.0), b=(200, 200), c=(60, 200), d=(290, 5, 900.0))
-    together = measure_exposure(store, many, 3.0)
+    together = measure_forced(store, many, 3.0)
     for k, name in enumerate("abcd"):
         alone = ForcedTargets(
             *(getattr(many, part)[k : k + 1] for part in ("name", "ra", "dec", "epoch", "rate", "angle"))
         )
-        assert measure_exposure(store, alone, 3.0).to_pylist() == [rows(together)[name]]
+        assert measure_forced(store, alone, 3.0).to_pylist() == [rows(together)[name]]
 
 
 def test_targets_side_by_side_are_fitted_together(stored):
     store = stored(planes=plain_planes((100.0, 60.0, 0.0, 0.0, 20000.0)))
-    found = rows(measure_exposure(store, targets(bright=(100, 60), faint=(104, 60)), 3.0))
-    alone = rows(measure_exposure(store, targets(faint=(104, 60)), 3.0))
+    found = rows(measure_forced(store, targets(bright=(100, 60), faint=(104, 60)), 3.0))
+    alone = rows(measure_forced(store, targets(faint=(104, 60)), 3.0))
     assert abs(found["faint"]["snr"]) < 4 < abs(alone["faint"]["snr"])
     assert found["faint"]["flags"] == found["bright"]["flags"] == 0
-    double = rows(measure_exposure(store, targets(one=(100, 60), two=(100.3, 60)), 3.0))
+    double = rows(measure_forced(store, targets(one=(100, 60), two=(100.3, 60)), 3.0))
     assert all(row["flags"] == ForcedFlag.BLENDED for row in double.values())
 
 
@@ -99,12 +99,12 @@ def test_only_pixels_around_the_targets_are_read(stored, monkeypatch):
     monkeypatch.setattr(
         TileStore, "read", lambda self, plane, *box, of=TileStore.read: read.append(box) or of(self, plane, *box)
     )
-    measure_exposure(store, targets(a=(100, 60), far=(9999.0, 0.0)), 3.0)
+    measure_forced(store, targets(a=(100, 60), far=(9999.0, 0.0)), 3.0)
     assert len(read) == 2
     assert max(y1 - y0 for y0, _, y1, _ in read) < 80
     assert max(x1 - x0 for _, x0, _, x1 in read) < 80
     read.clear()
-    measure_exposure(store, targets(far=(9999.0, 0.0)), 3.0)
+    measure_forced(store, targets(far=(9999.0, 0.0)), 3.0)
     assert not read
 
 
@@ -113,7 +113,7 @@ def test_border_and_mask(stored):
     planes["mask"][95:106, 50:61] = MaskPlane.SAT
     planes["mask"][200, :] = MaskPlane.BAD
     found = rows(
-        measure_exposure(
+        measure_forced(
             stored(planes=planes),
             targets(edge=(0.0, 140.0), lost=(55, 100), line=(200, 200), out=(1.0, 20.0, 6000.0)),
             3.0,
@@ -130,17 +130,17 @@ def test_border_and_mask(stored):
 
 
 def test_trail_longer_than_the_image_is_not_measured_and_costs_no_memory(stored):
-    (row,) = measure_exposure(stored(), targets(fast=(150, 140, 1e12)), 3.0).to_pylist()
+    (row,) = measure_forced(stored(), targets(fast=(150, 140, 1e12)), 3.0).to_pylist()
     assert row["flags"] & ForcedFlag.NOT_MEASURED
     assert row["maskedFraction"] > 0.9
 
 
 def test_without_zero_point_magnitudes_are_null_and_snr_is_not(stored):
-    (row,) = measure_exposure(stored(plain_info(zero_point=None)), targets(a=(100, 60, 1200.0)), 3.0).to_pylist()
+    (row,) = measure_forced(stored(plain_info(zero_point=None)), targets(a=(100, 60, 1200.0)), 3.0).to_pylist()
     assert row["flags"] == ForcedFlag.NO_ZERO_POINT
     assert row["trailFlux"] is row["magABLimit"] is row["trailFluxUpper"] is None
     assert row["snr"] > 10
-    (calibrated,) = measure_exposure(
+    (calibrated,) = measure_forced(
         stored(plain_info(zero_point=None, pixel_unit="nJy")), targets(a=(100, 60, 1200.0)), 3.0
     ).to_pylist()
     assert calibrated["trailFlux"] == pytest.approx(6000, abs=4 * calibrated["trailFluxErr"])
@@ -148,9 +148,9 @@ def test_without_zero_point_magnitudes_are_null_and_snr_is_not(stored):
 
 def test_without_wcs_there_is_nothing_to_do(stored):
     with pytest.raises(NoWork, match="exposure 7-0 of night 20260101: has no WCS"):
-        measure_exposure(stored(plain_info(wcs_header=None)), targets(a=(100, 60)), 3.0)
+        measure_forced(stored(plain_info(wcs_header=None)), targets(a=(100, 60)), 3.0)
     with pytest.raises(BadInput, match="no celestial WCS"):
-        measure_exposure(stored(plain_info(wcs_header="CTYPE1  = 'FREQ'")), targets(a=(100, 60)), 3.0)
+        measure_forced(stored(plain_info(wcs_header="CTYPE1  = 'FREQ'")), targets(a=(100, 60)), 3.0)
 
 
 def test_simulated_asteroids_are_measured_whether_seen_or_not(forced_night, target_file):
@@ -159,7 +159,7 @@ def test_simulated_asteroids_are_measured_whether_seen_or_not(forced_night, targ
     true = {(row["objectName"], row["visit"]): row for row in truth if row["kind"] == "streak"}
     pulls, exceeded, faint = [], 0, 0
     for info in infos.values():
-        table = measure_exposure(TileStore.open(out / "tiles" / info.night / f"{info.name}.zarr"), known, 3.0)
+        table = measure_forced(TileStore.open(out / "tiles" / info.night / f"{info.name}.zarr"), known, 3.0)
         for row in table.to_pylist():
             one = true.get((row["targetName"], row["visit"]))
             if one is None or row["flags"]:
@@ -193,7 +193,7 @@ def test_what_is_read_reaches_as_far_as_the_measurement_does(stored, monkeypatch
         ({"a": (100.5, 60.5), "b": (160.5, 130.5)}, (60 - far, 100 - far, 132 + far, 162 + far)),
     ):
         read.clear()
-        measure_exposure(store, targets(**place), 3.0)
+        measure_forced(store, targets(**place), 3.0)
         assert read == [(top, left, bottom, right)] * 2
 
 
@@ -213,7 +213,7 @@ def test_neighbours_are_those_whose_grown_boxes_touch():
 
 
 def test_columns_of_the_exposure_are_those_of_every_row(stored):
-    (row, still) = measure_exposure(stored(), targets(a=(100, 60, 1200.0), b=(200, 200)), 3.5).to_pylist()
+    (row, still) = measure_forced(stored(), targets(a=(100, 60, 1200.0), b=(200, 200)), 3.5).to_pylist()
     for one in (row, still):
         assert (one["visit"], one["detector"], one["band"], one["midpointMjdTai"]) == (7, 0, "r", MJD)
         assert (one["limitSigma"], one["maskedFraction"]) == (3.5, 0.0)
@@ -225,9 +225,9 @@ def test_columns_of_the_exposure_are_those_of_every_row(stored):
 
 def test_a_detection_is_one_from_the_limit_on(stored):
     store, one = stored(), targets(a=(100, 60, 1200.0))
-    (row,) = measure_exposure(store, one, 3.0).to_pylist()
+    (row,) = measure_forced(store, one, 3.0).to_pylist()
     for sigma, seen in ((row["snr"] * (1 - 1e-6), True), (row["snr"] * (1 + 1e-6), False)):
-        (again,) = measure_exposure(store, one, sigma).to_pylist()
+        (again,) = measure_forced(store, one, sigma).to_pylist()
         assert (again["magAB"] is not None) is seen
 
 
@@ -235,7 +235,7 @@ def test_pixels_in_nanojansky_need_no_zero_point_and_others_are_scaled_by_theirs
     given = targets(a=(100, 60, 1200.0))
     flux = {}
     for unit, zero_point in (("nJy", None), ("nJy", 31.4), ("adu", 31.4), ("adu", 28.9)):
-        (row,) = measure_exposure(stored(plain_info(pixel_unit=unit, zero_point=zero_point)), given, 3.0).to_pylist()
+        (row,) = measure_forced(stored(plain_info(pixel_unit=unit, zero_point=zero_point)), given, 3.0).to_pylist()
         assert row["flags"] == 0
         flux[unit, zero_point] = row["trailFlux"]
     assert flux["nJy", None] == flux["nJy", 31.4] == flux["adu", 31.4]
@@ -248,5 +248,5 @@ def test_where_little_is_around_the_noise_is_that_of_the_place(stored):
     planes = plain_planes(STANDS)
     planes["mask"][...] = MaskPlane.BAD
     planes["mask"][193:208, 193:208] = 0  # what the fit needs, and no more
-    one, other = (measure_exposure(stored(info, planes), targets(b=(200, 200)), 3.0) for info in (even, uneven))
+    one, other = (measure_forced(stored(info, planes), targets(b=(200, 200)), 3.0) for info in (even, uneven))
     assert other["psfFluxErr"][0].as_py() == pytest.approx(3 * one["psfFluxErr"][0].as_py(), rel=0.05)
