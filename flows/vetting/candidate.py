@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from flows.pipeline.provenance import search_models
 from flows.results.light_curve import light_curve as curve_of
-from flows.results.page.cards import has_length
+from flows.results.page.cards import direction_words, has_length, rate_words
 from flows.results.page.detection import PageDetection, detections
 from flows.results.page.words import NOTHING, count, number, utc
 from flows.storage.association_store import object_of
@@ -264,8 +264,8 @@ def _motion(index: CandidateIndex, row: int, source_id: int) -> tuple[tuple[Fact
         (
             Fact("Known as", one["designation"] or "nothing known"),
             Fact("Detections", f"{one['nSources']} on {one['nVisits']} visits"),
-            Fact("Rate", f"{number(one['rate'], 4)} deg/day ({number(one['rate'] * 3600 / 24)} ″/h)"),
-            Fact("Position angle", f"{number(one['positionAngle'], 1)} deg"),
+            Fact("Rate", rate_words(one)),
+            Fact("Towards", direction_words(one)),
             Fact("Arc", f"{number(one['arc'])} ″ in {number(1440 * (one['lastMjdTai'] - one['firstMjdTai']))} min"),
             Fact("RMS about it", f"{number(one['rms'], 2)} ″"),
             Fact("By chance", f"{one['chance']:.1e} expected".replace("-", "−")),

@@ -147,15 +147,14 @@ def card(entry: Entry, exposures: Sequence[Exposure], cutouts: tuple[DetectionCu
 
 def _tracklet_facts(entry: Entry, exposures: Sequence[Exposure]) -> tuple[Told, ...]:
     row = entry.tracklet or {}
-    elapsed = row["lastMjdTai"] - row["firstMjdTai"]
     bands = sorted({one["band"] for one in entry.rows})
     visits = "" if row["nVisits"] == row["nSources"] else f" on {count(row['nVisits'], 'visit')}"
     span = f"{utc(row['firstMjdTai'])[11:16]} to {utc(row['lastMjdTai'])[11:16]} UTC"
     files = [file_name(exposures[one["exposure"]].record.source_uri) for one in entry.rows]
     seen = f"{count(row['nSources'], 'detection')}{visits}, {span}"
     return (
-        Told("Rate", _rate(row["rate"], row["rms"], elapsed)),
-        Told("Towards", _towards(row, elapsed)),
+        Told("Rate", rate_words(row)),
+        Told("Towards", direction_words(row)),
         Told(f"mag {', '.join(bands)}", _mean(row), _rests_on(entry.rows, "PSF")),
         Told("Seen", seen, _rests_on(entry.rows, "time")),
         Told("Scatter", f"{number(row['rms'], 2, '″')} rms about its path"),
@@ -171,24 +170,25 @@ def _mean(row: Mapping[str, Any]) -> str:
     return f"{told}, spread {number(spread, 2 if spread >= 0.01 else 3)}"
 
 
-def _rate(rate: float, rms: float | None, elapsed: float) -> str:
-    """Return a rate, deg/day, with the digits that the scatter about it leaves."""
-    error = _rate_error(rms, elapsed)
+def rate_words(row: Mapping[str, Any]) -> str:
+    """Return the rate of a tracklet, deg/day, with the digits that the scatter about it leaves."""
+    rate, error = row["rate"], _rate_error(row)
     digits = min(max(math.ceil(-math.log10(error)), 1), 4)
     per_minute = number(2.5 * rate, max(digits - 1, 1))
     return f"{number(rate, digits)} ± {number(error, digits)} °/day, {per_minute}″/min"
 
 
-def _rate_error(rms: float | None, elapsed: float) -> float:
-    """Return the error of a rate, deg/day, by the scatter about the path, arcsec, and the time between its ends, d."""
-    return math.sqrt(2) * max(rms or 0.0, 0.02) / 3600 / max(elapsed, 1e-4)
-
-
-def _towards(row: Mapping[str, Any], elapsed: float) -> str:
-    """Return a position angle with its error: what the rate's is across the motion."""
-    error = math.degrees(math.atan2(_rate_error(row["rms"], elapsed), row["rate"]))
+def direction_words(row: Mapping[str, Any]) -> str:
+    """Return the position angle of a tracklet's motion with its error: what the rate's is across the motion."""
+    error = math.degrees(math.atan2(_rate_error(row), row["rate"]))
     digits = min(max(math.ceil(-math.log10(max(error, 1e-2))), 0), 2)
-    return f"PA {number(row['positionAngle'], digits)} ± {number(error, digits) if error >= 0.01 else '0.01'}°"
+    return f"PA {number(row['positionAngle'], digits)} ± {number(max(error, 0.01), digits)}°"
+
+
+def _rate_error(row: Mapping[str, Any]) -> float:
+    """Return the error of a rate, deg/day, by the scatter about the path and the time between its ends."""
+    elapsed = max(row["lastMjdTai"] - row["firstMjdTai"], 1e-4)
+    return math.sqrt(2) * max(row["rms"] or 0.0, 0.02) / 3600 / elapsed
 
 
 def _facts(row: Mapping[str, Any], exposures: Sequence[Exposure]) -> tuple[Told, ...]:

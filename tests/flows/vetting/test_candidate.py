@@ -56,8 +56,8 @@ def test_a_mover_has_its_tracklet_and_no_object(content, vet_night):
     motion = words(found.tracklet)
     assert motion["Known as"] == "nothing known"
     assert motion["Detections"] == "3 on 3 visits"
-    assert motion["Rate"] == "3.3000 deg/day (495.0 ″/h)"
-    assert (motion["Position angle"], motion["RMS about it"]) == ("270.0 deg", "0.10 ″")
+    assert motion["Rate"] == "3.30 ± 0.02 °/day, 8.2″/min"
+    assert (motion["Towards"], motion["RMS about it"]) == ("PA 270.0 ± 0.3°", "0.10 ″")
     assert motion["Arc"] == "24.0 ″ in 2.9 min"  # two thousandths of a day
     assert motion["By chance"] == "1.0e−04 expected"
     assert found.sky.count("<a href") == 3
