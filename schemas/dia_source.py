@@ -30,7 +30,7 @@ class DetectionFlag(IntFlag):
     SATELLITE = 16384  # is, or lies across, the trail of a satellite or aeroplane
     ASSUMED_PSF = 32768  # no header and no star told the PSF: fluxes, lengths and reliability rest on a guess
     ASSUMED_TIME = 65536  # keywords of the time contradict each other by up to an exposure and a minute
-    ASSUMED_GAIN = 131072  # of the header's GAIN, which nobody vouched for: errors of bright sources rest on it
+    ASSUMED_GAIN = 131072  # of the header's GAIN, or EGAIN without BUNIT: errors of bright sources rest on it
 
 
 def exposure_of(source_id: int) -> tuple[int, int]:

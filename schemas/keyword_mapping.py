@@ -94,7 +94,7 @@ class KeywordMapping(BaseModel):
         FromHeader,
         Field(
             description="Keyword: electrons per adu, converted where pixels are electrons or rates; value: electrons "
-            "per pixel unit. Not given: `EGAIN`, else `GAIN` with a flag."
+            "per pixel unit. Not given: `EGAIN` (with a flag if no BUNIT), else `GAIN` with a flag."
         ),
     ] = FromHeader()
     saturation: Annotated[FromHeader, Field(description="pixel units")] = FromHeader()

@@ -3,6 +3,9 @@
 import re
 from collections.abc import Mapping
 
+from astropy.io import fits
+
+from flows.inputs.fits_damage import value_of
 from flows.inputs.fits_header import HeaderOrigin, Headers, Keywords, as_integer, image_shape, is_image, no_image
 from schemas.errors import BadInput
 from schemas.keyword_mapping import KeywordMapping
@@ -70,16 +73,16 @@ def _sides(headers: Headers, index: int) -> str:
     return " x ".join(str(side) for side in reversed(image_shape(headers[index])))
 
 
-def extension_name(header: Mapping[str, object]) -> str:
+def extension_name(header: fits.Header) -> str:
     """Return the name of an HDU, or ""."""
-    return str(header.get("EXTNAME", "") or "").strip()
+    return str(value_of(header, "EXTNAME") or "").strip()
 
 
 def _extension(headers: Headers, wanted: int | str, where: str) -> int:
     for index, header in enumerate(headers):
-        if wanted == index or wanted == str(header.get("EXTNAME", "")).strip():
+        if wanted == index or wanted == extension_name(header):
             return index
-    names = [str(header.get("EXTNAME", index)).strip() for index, header in enumerate(headers)]
+    names = [extension_name(header) or str(index) for index, header in enumerate(headers)]
     raise BadInput(
         "missing_extension",
         where,

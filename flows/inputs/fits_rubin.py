@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
+from flows.inputs.fits_damage import value_of
 from flows.inputs.fits_header import (
     FitsFormat,
     HeaderCalibration,
@@ -43,7 +44,7 @@ _SIGMA_TO_FWHM = 2 * math.sqrt(2 * math.log(2))
 
 
 def _by_name(headers: Headers) -> dict[str, int]:
-    names = [str(header.get("EXTNAME", "")).strip().upper() for header in headers]
+    names = [str(value_of(header, "EXTNAME") or "").strip().upper() for header in headers]
     return {_PLANES[name]: index for index, name in reversed(list(enumerate(names))) if name in _PLANES}
 
 

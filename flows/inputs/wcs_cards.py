@@ -3,14 +3,13 @@
 import math
 import re
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
-from flows.inputs.fits_damage import value_of
 from schemas.errors import BadInput
 
 if TYPE_CHECKING:
@@ -45,8 +44,8 @@ def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, in
     Raises
     ------
     BadInput
-        ``missing_wcs``: only some of the keywords; ``invalid_keyword``: one has no value, or one that is no finite
-        number; ``singular_wcs``: the matrix cannot be inverted, or the image has
+        ``missing_wcs``: only some of the keywords; ``invalid_keyword``: one cannot be read, is not finite, or has no
+        value and is needed; ``singular_wcs``: the matrix cannot be inverted, or the image has
         no place on the sky.
     """
     from astropy.wcs import WCS  # who only plans reads no WCS
@@ -116,12 +115,27 @@ def _cards(header: fits.Header, where: str) -> fits.Header:
     if any(key.startswith("CD1_") for key in keys):
         # IRAF leaves CROTA and CDELT beside the CD matrix; the standard forbids both together.
         keys = [key for key in keys if not key.startswith(("CDELT", "CROTA", "PC"))]
-    values = {key: value_of(header, key) for key in dict.fromkeys(keys)}
-    for key, value in values.items():
-        if isinstance(value, fits.card.Undefined | None) or (isinstance(value, float) and not math.isfinite(value)):
-            told = "has no value that can be read" if not isinstance(value, float) else f"is {value}"
-            raise BadInput("invalid_keyword", where, f"{key} {told}.", f"correct {key} in the header.")
-    return fits.Header(list(values.items()))
+    found = ((key, _value(header, key, where)) for key in dict.fromkeys(keys))
+    return fits.Header([(key, value) for key, value in found if value is not None])
+
+
+def _value(header: fits.Header, key: str, where: str) -> Any:
+    """Return the value of a card; None where it has none, and may have none."""
+    try:
+        value = header[key]
+    except fits.VerifyError:
+        raise _invalid(where, key, "has no value that can be read") from None
+    if value is None or isinstance(value, fits.card.Undefined):
+        if key in (*_ESSENTIAL, *_SCALE):
+            raise _invalid(where, key, "has no value that can be read")
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _invalid(where, key, f"is {value}")
+    return value
+
+
+def _invalid(where: str, key: str, what: str) -> BadInput:
+    return BadInput("invalid_keyword", where, f"{key} {what}.", f"correct {key} in the header.")
 
 
 def _missing(where: str, keys: list[str]) -> BadInput:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from flows.inputs.fits_damage import value_of
-from flows.inputs.fits_header import HeaderOrigin
+from flows.inputs.fits_header import HeaderOrigin, Keywords
 from flows.inputs.fits_layout import DETECTORS
 from flows.inputs.fits_times import STANDARD
 from flows.results.inspection import Extension, Inspection
@@ -191,10 +191,10 @@ def _time(one: Inspection) -> Iterator[str]:
 
 def _named(one: Inspection, apart: Varying) -> Iterator[str]:
     for name in ("exposure_time", "instrument", "band"):
-        if (keyword := _origin(one, name).keyword) and any(keyword in header for header in one.headers):
+        if (keyword := _origin(one, name).keyword) and _words(one).has(keyword):
             yield f"\n[fits.{name}]\nkeyword = {_quoted(keyword)}  # {_said(one, keyword)}"
     for row in one.unused:
-        if row.quantity == "exposure_time" and row.keyword != KeywordMapping().exposure_time.keyword:
+        if row.quantity == "exposure_time" and not _words(one).has(str(KeywordMapping().exposure_time.keyword)):
             yield f"\n# [fits.exposure_time]\n# keyword = {_quoted(row.keyword)}  # {CHECK}: {row.value} s?"
     keyword = _origin(one, "detector").keyword
     if keyword and keyword != "EXTNAME":
@@ -213,8 +213,12 @@ def _named(one: Inspection, apart: Varying) -> Iterator[str]:
 
 
 def _said(one: Inspection, keyword: str) -> str:
-    value = next((header[keyword] for header in one.headers if keyword in header), "")
-    return " ".join(str(value).split())
+    found = _words(one).find(keyword)
+    return " ".join(str(found[1]).split()) if found is not None else ""
+
+
+def _words(one: Inspection) -> Keywords:
+    return Keywords(one.uri, one.headers)
 
 
 def _calibration(one: Inspection) -> Iterator[str]:

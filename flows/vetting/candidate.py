@@ -14,9 +14,9 @@ from markupsafe import Markup
 
 from flows.pipeline.provenance import search_models
 from flows.results.light_curve import light_curve as curve_of
-from flows.results.page.cards import direction_words, has_length, rate_words
+from flows.results.page.cards import direction_words, has_angle, rate_words
 from flows.results.page.detection import PageDetection, detections
-from flows.results.page.words import NOTHING, count, number, utc
+from flows.results.page.words import NOTHING, count, number, probability, utc
 from flows.storage.association_store import object_of
 from flows.storage.bucket_path import change_of
 from flows.storage.catalog_store import CatalogStore
@@ -30,7 +30,7 @@ from schemas.class_table import CLASSES, SPECTRAL_CLASS, STAR_GALAXY, probabilit
 from schemas.classes import SUPERCLASSES
 from schemas.dataset import TableOf
 from schemas.dia_source import DIA_SOURCE
-from schemas.errors import BadInput
+from schemas.errors import BadInput, NightstrideError
 from schemas.exposure import ExposureKey
 from schemas.known_object import SS_EPHEMERIS, SS_SOURCE
 from schemas.ledger import ExposureRecord
@@ -133,7 +133,7 @@ def read_candidate(out: Path, index: CandidateIndex, row: int, association: Asso
     known = _tolerant(notes, lambda: _known_objects(out, record, source_id, place))
     static = _tolerant(notes, lambda: _static_objects(out, key.night, source_id, place))
     tracklet, tracklet_id, sky = _motion(index, row, source_id)
-    history, of = _history(out, key.night, source_id, tracklet_id, association)
+    history, of = _history(out, key.night, source_id, tracklet_id, association, notes)
     return CandidateContent(
         key=key,
         detection=detection,
@@ -206,7 +206,7 @@ def _facts(values: Mapping[str, Any], detection: PageDetection) -> tuple[Fact, .
     magnitude = measured(values["magAB"], values["magABErr"])
     at = [measured(values[axis], values[f"{axis}Err"]) for axis in "xy"]
     return (
-        Fact("Reliability", number(values["reliability"], 3), "Calibrated probability of being real."),
+        Fact("Reliability", probability(values["reliability"], 3), "Calibrated probability of being real."),
         Fact("S/N", number(values["snr"])),
         Fact(f"Magnitude, {values['band']}", magnitude + ("" if magnitude == NOTHING else " AB")),
         Fact("Trail", f"{measured(values[trail[0]], values[f'{trail[0]}Err'])}{trail[1]}"),
@@ -218,7 +218,7 @@ def _facts(values: Mapping[str, Any], detection: PageDetection) -> tuple[Fact, .
 
 
 def _angle(values: Mapping[str, Any]) -> str:
-    if not has_length(values):
+    if not has_angle(values):
         return NOTHING
     if values["trailAngle"] is not None:
         return f"PA {measured(values['trailAngle'], values['trailAngleErr'])} deg"
@@ -227,7 +227,7 @@ def _angle(values: Mapping[str, Any]) -> str:
 
 def _uncertainty(values: Mapping[str, Any]) -> str:
     errors = [values["raErr"], values["decErr"]]
-    return "" if None in errors else ", " + ", ".join(f"± {3600 * error:.2f}″" for error in errors)
+    return "" if None in errors else ", " + ", ".join(f"± {3600 * error:.2g}″" for error in errors)
 
 
 def _columns(values: Mapping[str, Any]) -> list[Fact]:
@@ -276,16 +276,28 @@ def _motion(index: CandidateIndex, row: int, source_id: int) -> tuple[tuple[Fact
 
 
 def _history(
-    out: Path, night: str, source_id: int, tracklet_id: int | None, association: AssociationSettings
+    out: Path,
+    night: str,
+    source_id: int,
+    tracklet_id: int | None,
+    association: AssociationSettings,
+    notes: list[str],
 ) -> tuple[list[Mapping[str, Any]], str]:
-    """Return the detections of the object that one is of, or of its tracklet, and how a caption names that."""
+    """Return the detections of the object that one is of, or of its tracklet, and how a caption names that.
+
+    A slow mover is an object of its own on each visit: where there is one detection of it, the tracklet tells more.
+    """
     followed = object_of(out, source_id, association)
-    if followed is not None or tracklet_id is None:
-        rows = [] if followed is None else followed[1].to_pylist()
-        return rows, "object, flux of a point source on the difference images"
-    moving = curve_of(out, [night], tracklet_id, "tracklet").rows.to_pylist()
-    rows = [{**row, "psfFlux": row["flux"], "psfFluxErr": row["fluxErr"]} for row in moving]
-    return rows, "tracklet, flux of its trail"
+    rows = [] if followed is None else followed[1].to_pylist()
+    if tracklet_id is not None and len(rows) < 2:
+        try:
+            moving = curve_of(out, [night], tracklet_id, "tracklet").rows.to_pylist()
+        except NightstrideError as error:
+            notes.append(str(error))
+        else:
+            rows = [{**row, "psfFlux": row["flux"], "psfFluxErr": row["fluxErr"]} for row in moving]
+            return rows, "tracklet, flux of its trail"
+    return rows, "object, flux of a point source on the difference images"
 
 
 def _known_objects(out: Path, record: ExposureRecord, source_id: int, place: tuple[float, float] | None) -> list[Near]:

@@ -105,7 +105,7 @@ class Pages:
             row["first"] = int(index.columns["diaSourceId"][members[0]]) if len(members) else None
         return self._filled(
             "tracklets.html.j2", "Tracklets", user, rows=rows, paging=paging, number=number, utc=utc,
-            pageof=lambda page: f"/tracklets?page={page}",
+            probability=probability, pageof=lambda page: f"/tracklets?page={page}",
         )  # fmt: skip
 
     def agreement(self, between: Sequence[Agreement], within: Sequence[Agreement], unreadable: int, user: str) -> str:
@@ -172,7 +172,7 @@ class Pages:
                 "length": round(_finite(columns["trailLengthPx"][row]), 1),
                 "grade": grade(float(columns["reliability"][row])),
                 "text": f"{CLASSES[columns['klass'][row]]}, S/N {number(float(columns['snr'][row]))}, reliability "
-                f"{number(float(columns['reliability'][row]), 2)}",
+                f"{probability(float(columns['reliability'][row]))}",
             }
             for row in index.on_exposure(key).tolist()
         ]

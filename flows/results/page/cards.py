@@ -173,7 +173,7 @@ def _mean(row: Mapping[str, Any]) -> str:
 def rate_words(row: Mapping[str, Any]) -> str:
     """Return the rate of a tracklet, deg/day, with the digits that the scatter about it leaves."""
     rate, error = row["rate"], _rate_error(row)
-    digits = min(max(math.ceil(-math.log10(error)), 1), 4)
+    digits = min(max(math.ceil(-math.log10(error)), 1), 6)
     per_minute = number(2.5 * rate, max(digits - 1, 1))
     return f"{number(rate, digits)} ± {number(error, digits)} °/day, {per_minute}″/min"
 
@@ -208,8 +208,7 @@ def _facts(row: Mapping[str, Any], exposures: Sequence[Exposure]) -> tuple[Told,
     )
 
 
-def has_length(row: Mapping[str, Any]) -> bool:
-    """Return whether the length of a row of `dia_source` is certain: a point has none, and no angle."""
+def _has_length(row: Mapping[str, Any]) -> bool:
     length, error = row["trailLengthPx"], row["trailLengthPxErr"]
     return bool(math.isfinite(length) and length >= max(LEAST_PX, CERTAIN * (error or 0.0)))
 
@@ -219,7 +218,7 @@ def _length(row: Mapping[str, Any]) -> str:
     length, error = row["trailLengthPx"], row["trailLengthPxErr"]
     if not math.isfinite(length):
         return NOTHING
-    if not has_length(row):
+    if not _has_length(row):
         return "none" if not length else f"none: {measured(length, error, 1, ' px')}"
     told = measured(length, error, 1, " px")
     if row["trailLength"] is not None:
@@ -227,12 +226,16 @@ def _length(row: Mapping[str, Any]) -> str:
     return told
 
 
-def _angle(row: Mapping[str, Any]) -> str:
-    """Return the angle of a trail; nothing of a point, which has none."""
+def has_angle(row: Mapping[str, Any]) -> bool:
+    """Return whether the angle of a row of `dia_source` is known: that of a point is not."""
     error = row["trailAnglePxErr"]
-    if not has_length(row) or not math.isfinite(row["trailAnglePx"]) or (error is not None and error > _KNOWN_ANGLE):
+    return _has_length(row) and math.isfinite(row["trailAnglePx"]) and (error is None or error <= _KNOWN_ANGLE)
+
+
+def _angle(row: Mapping[str, Any]) -> str:
+    if not has_angle(row):
         return ""
-    told = measured(row["trailAnglePx"], error, 0, "°")
+    told = measured(row["trailAnglePx"], row["trailAnglePxErr"], 0, "°")
     return (
         told if row["trailAngle"] is None else f"{told}, PA {measured(row['trailAngle'], row['trailAngleErr'], 0, '°')}"
     )

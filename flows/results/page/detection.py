@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from flows.results.page.picture import OUTSIDE, Picture, bin_mean, level_and_noise, png, stretch, usable
-from flows.results.page.words import flag_words, grade, number
+from flows.results.page.words import flag_words, grade, number, probability
 from flows.storage.zarr_tiles import TileStore
 from schemas.exposure import ExposureInfo
 from schemas.pixels import DIFFERENCE, MASK, SCIENCE, TEMPLATE
@@ -60,7 +60,7 @@ class PageDetection:
     def summary(self) -> str:
         """Return one line of text: for a tooltip, and for readers who cannot see the picture."""
         return (
-            f"Detection {self.rank}: reliability {self.reliability:.2f}, S/N {number(self.snr)}, "
+            f"Detection {self.rank}: reliability {probability(self.reliability)}, S/N {number(self.snr)}, "
             f"length {number(self.length)} px at ({number(self.x)}, {number(self.y)})"
         )
 

@@ -73,14 +73,15 @@ def number(value: float | None, digits: int = 1, unit: str = "") -> str:
     return f"{value:.{digits}f}{unit}".replace("-", "−")
 
 
-def probability(value: float | None) -> str:
-    """Return a probability with two decimals, or as above 0.99 or below 0.01: none is told as certain.
+def probability(value: float | None, digits: int = 2) -> str:
+    """Return a probability with ``digits`` decimals, or as above 0.99 or below 0.01: none is told as certain.
 
-    >>> probability(0.9961), probability(0.994), probability(0.004)
-    ('> 0.99', '0.99', '< 0.01')
+    >>> probability(0.9961), probability(0.994), probability(0.004), probability(0.9997, 3)
+    ('> 0.99', '0.99', '< 0.01', '> 0.999')
     """
-    told = number(value, 2)
-    return {"1.00": "> 0.99", "0.00": "< 0.01"}.get(told, told)
+    told, least = number(value, digits), 10.0**-digits
+    certain = {number(1.0, digits): f"> {1 - least:.{digits}f}", number(0.0, digits): f"< {least:.{digits}f}"}
+    return certain.get(told, told)
 
 
 def measured(value: float | None, error: float | None, digits: int = 1, unit: str = "") -> str:

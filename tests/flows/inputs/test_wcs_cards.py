@@ -79,6 +79,23 @@ def test_the_primary_header_serves_where_the_image_has_none():
 MATRIX = [key for key in TAN if key.startswith("CD")]
 
 
+@pytest.mark.parametrize("key", ["RADESYS", "EQUINOX", "LATPOLE", "CUNIT1", "WCSAXES", "PV1_1"])
+def test_a_card_that_may_be_missing_may_be_blank(key):
+    assert cards_of(TAN, **{key: None}) == cards_of(TAN)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("CRVAL1", ""), ("CD1_1", ""), ("CRPIX2", "1E999"), ("EQUINOX", "1E999"), ("RADESYS", "=broken"), ("PV1_1", "=x")],
+)
+def test_a_card_that_says_where_the_sky_is_has_to_be_read(key, value):
+    cards = {**{one.keyword: one.image for one in fits.Header(TAN).cards}, key: f"{key:8}= {value}"}
+    header = fits.Header.fromstring("\n".join(cards.values()), sep="\n")
+    with pytest.raises(BadInput, match=f"{key} (is inf|has no value that can be read)") as caught:
+        wcs_cards((header,), "x.fits", SHAPE)
+    assert caught.value.code == "invalid_keyword"
+
+
 def test_pixels_without_a_size_have_no_place():
     with pytest.raises(BadInput, match="no keyword CD1_1 or CDELT1") as caught:
         cards_of({key: value for key, value in TAN.items() if key not in MATRIX})

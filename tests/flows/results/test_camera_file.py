@@ -78,6 +78,11 @@ def test_what_a_refused_file_left_open_is_as_without_settings(cameras, tmp_path)
     assert prepare(Source(str(cameras["rates"].path)), given)[0].midpoint_mjd_tai > 0
 
 
+def test_another_exposure_time_is_not_proposed_where_there_is_the_usual_one(cameras, tmp_path):
+    path = rewritten(cameras["rates"].path, tmp_path / "x.fits", TEXP=45.0, ELAPTIME=46.0)
+    assert settings_text(inspected(path)).count("[fits.exposure_time]") == 1
+
+
 def test_a_refused_file_names_what_may_be_its_exposure_time(cameras, tmp_path):
     path = rewritten(cameras["rates"].path, tmp_path / "x.fits", EXPTIME=None, TEXP=45.0)
     assert "--write" in inspected(path)[0].error.remedy

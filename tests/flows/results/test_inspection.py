@@ -97,12 +97,19 @@ def test_an_error_is_told_with_what_was_found_before_it(cameras, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "code"), [("ORIGIN", None), ("EXPTIME", "missing_keyword"), ("CRVAL1", "invalid_keyword")]
+    ("key", "code"),
+    [
+        ("ORIGIN", None),
+        ("INSTRUME", None),
+        ("EXTNAME", None),
+        ("EXPTIME", "missing_keyword"),
+        ("CRVAL1", "invalid_keyword"),
+    ],
 )
 def test_a_card_that_breaks_the_standard_costs_what_it_tells_alone(cameras, tmp_path, key, code):
     path = tmp_path / "x.fits"
     with fits.open(cameras["rates"].path) as file:
-        file[0].header[key] = ("xxxxxxx", "of a card that is spoilt") if key == "ORIGIN" else 12345.0
+        file[0].header[key] = 12345.0 if code else ("xxxxxxx", "of a card that is spoilt")
         card = file[0].header.cards[key].image
         file.writeto(path)
     path.write_bytes(path.read_bytes().replace(card.encode(), f"{key:8}= =broken".ljust(80).encode()))

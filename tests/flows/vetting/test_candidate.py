@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.storage.catalog_store import CatalogStore
+from flows.vetting import candidate
 from flows.vetting.candidate import Fact, _motion, measured, read_candidate
 from flows.vetting.stamps import open_tiles, other_visits, place_stamps
 from schemas.dia_source import DIA_SOURCE
@@ -68,11 +69,27 @@ def test_a_mover_has_its_tracklet_and_no_object(content, vet_night):
     assert facts["Trail"] == "9.00 ± 0.40″"
     assert facts["Angle"] == "PA 90 deg"
     assert facts["x, y"] == f"{measured(row['x'], row['xErr'])}, {measured(row['y'], row['yErr'])} px"
-    assert facts["RA, Dec"] == f"{row['ra']:.6f}, {row['dec']:.6f} deg, ± 0.07″, ± 0.07″"
+    assert facts["RA, Dec"] == f"{row['ra']:.6f}, {row['dec']:.6f} deg, ± 0.072″, ± 0.072″"
     assert (facts["Reliability"], facts["S/N"], facts["Flags"]) == ("0.970", "25.0", "none")
     assert dict(found.shares) == pytest.approx({"Trail": 0.6, "Point": 0.2, "Satellite": 0.05, "Artefact": 0.15})
     assert found.title.endswith("visit 102, detector 3")
     assert found.notes == ()
+
+
+def test_a_slow_mover_that_is_an_object_on_each_visit_has_the_light_curve_of_its_tracklet(content, monkeypatch):
+    alone = pa.Table.from_pylist([{"diaSourceId": MOVER, "midpointMjdTai": 1.0, "psfFlux": 1.0, "psfFluxErr": 1.0}])
+    monkeypatch.setattr(candidate, "object_of", lambda *_: (5, alone))
+    assert content(MOVER).seen == "3 detections of its tracklet, flux of its trail"
+
+
+def test_a_tracklet_that_cannot_be_read_costs_its_light_curve_alone(content, monkeypatch):
+    def damaged(*_):
+        raise BadInput("damaged", "x.parquet", "it is damaged.", "run again.")
+
+    monkeypatch.setattr(candidate, "curve_of", damaged)
+    found = content(MOVER)
+    assert (found.curve, found.sky.count("<a href")) == ("", 3)
+    assert [note for note in found.notes if "x.parquet" in note]
 
 
 def test_what_is_at_rest_has_a_light_curve_and_a_host(content):

@@ -6,7 +6,16 @@ import pyarrow as pa
 import pytest
 
 from flows.results.motion import read_motion
-from flows.results.page.cards import LIST_HEADINGS, DrawnList, card, line, links, list_pages
+from flows.results.page.cards import (
+    LIST_HEADINGS,
+    DrawnList,
+    card,
+    direction_words,
+    line,
+    links,
+    list_pages,
+    rate_words,
+)
 from flows.results.page.found import Entry, found_in
 from flows.results.page.night import read_night
 from flows.results.page.page import write_report
@@ -109,6 +118,15 @@ def vetted(kit, tmp_path_factory):
     night = read_night(out, kit.NIGHT, None)
     motion = read_motion(out, kit.NIGHT)
     return out, night, found_in(night.sources, night.known, (motion.sources, motion.tracklets))
+
+
+@pytest.mark.parametrize(
+    ("days", "rms", "told"), [(0.002, 0.1, "3.30 ± 0.02 °/day"), (0.4, 0.05, "3.30000 ± 0.00005 °/day")]
+)
+def test_a_rate_has_an_error_whatever_the_arc(days, rms, told):
+    row = {"rate": 3.3, "rms": rms, "firstMjdTai": 1.0, "lastMjdTai": 1.0 + days, "positionAngle": 12.0}
+    assert rate_words(row).startswith(told)
+    assert not direction_words(row).endswith("± 0°")
 
 
 def opened(out, night):
