@@ -88,14 +88,16 @@ def _end(code: int) -> NoReturn:
             stream.flush()
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    stopped: set[psutil.Process] = set()
+    seen: set[psutil.Process] = set()
+    stopped: list[int] = []
     with suppress(psutil.Error):
-        while started := set(psutil.Process().children(recursive=True)) - stopped:
+        while started := set(psutil.Process().children(recursive=True)) - seen:
+            seen |= started
             for child in started:
                 with suppress(psutil.Error):
                     child.suspend()
-            stopped |= started
-    for child in stopped:
+                    stopped.append(child.pid)
+    for pid in stopped:
         with suppress(OSError):
-            os.kill(child.pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
     os._exit(code)

@@ -11,9 +11,14 @@ import pytest
 from flows.nights.stream.stop import Stop
 
 SCRIPT = """
-import subprocess, sys, time
+import subprocess, sys, threading, time
 from flows.nights.stream.stop import Stop
 child = subprocess.Popen(["sleep", "600"])
+def keep():
+    while True:
+        subprocess.Popen(["sleep", "600"]).wait()
+if sys.argv[1] == "keeping":
+    threading.Thread(target=keep, daemon=True).start()
 with Stop(3.0, lambda text, level: print(text, file=sys.stderr, flush=True)).listening() as stop:
     if sys.argv[1] == "working":
         stop.begin()
@@ -62,6 +67,12 @@ def test_another_signal_ends_it_at_once():
     code, seconds, _, left = ended("working", signal.SIGTERM, signal.SIGINT)
     assert (code in (128 + signal.SIGINT, 128 + signal.SIGTERM), left) == (True, False)  # whichever is heard last
     assert seconds < 5
+
+
+def test_a_child_that_a_thread_would_start_again_when_it_ends_is_not():
+    for _ in range(5):
+        code, _, _, left = ended("keeping", signal.SIGTERM)  # which waits for whoever holds the standard error
+        assert (code, left) == (128 + signal.SIGTERM, False)
 
 
 def test_what_ends_in_time_is_left_alone_and_signals_are_what_they_were():
