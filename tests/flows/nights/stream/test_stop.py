@@ -3,7 +3,8 @@
 import signal
 import subprocess
 import sys
-from time import monotonic
+from contextlib import suppress
+from time import monotonic, sleep
 
 import psutil
 import pytest
@@ -41,10 +42,15 @@ def ended(state, *signals):
 
 
 def lives(pid):
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    """Return whether a process lives on; one that was killed has a moment to end in."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for _ in range(100):
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return False
+            sleep(0.05)
+        return True
+    return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
