@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-from flows.inputs.fits_damage import value_of
 from flows.inputs.fits_header import (
     FitsFormat,
     HeaderCalibration,
@@ -16,6 +15,7 @@ from flows.inputs.fits_header import (
     middle,
     time_scale,
 )
+from flows.inputs.fits_layout import extension_name
 from flows.inputs.fits_units import Unit, gain_of, unit_named
 from flows.inputs.mask_bits import rubin_mask
 from schemas.errors import BadInput
@@ -44,7 +44,7 @@ _SIGMA_TO_FWHM = 2 * math.sqrt(2 * math.log(2))
 
 
 def _by_name(headers: Headers) -> dict[str, int]:
-    names = [str(value_of(header, "EXTNAME") or "").strip().upper() for header in headers]
+    names = [extension_name(header).upper() for header in headers]
     return {_PLANES[name]: index for index, name in reversed(list(enumerate(names))) if name in _PLANES}
 
 

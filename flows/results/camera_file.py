@@ -190,11 +190,13 @@ def _time(one: Inspection) -> Iterator[str]:
 
 
 def _named(one: Inspection, apart: Varying) -> Iterator[str]:
+    words = _words(one)
     for name in ("exposure_time", "instrument", "band"):
-        if (keyword := _origin(one, name).keyword) and _words(one).has(keyword):
+        if (keyword := _origin(one, name).keyword) and words.has(keyword):
             yield f"\n[fits.{name}]\nkeyword = {_quoted(keyword)}  # {_said(one, keyword)}"
+    timed = words.has(str(KeywordMapping().exposure_time.keyword))
     for row in one.unused:
-        if row.quantity == "exposure_time" and not _words(one).has(str(KeywordMapping().exposure_time.keyword)):
+        if row.quantity == "exposure_time" and not timed:
             yield f"\n# [fits.exposure_time]\n# keyword = {_quoted(row.keyword)}  # {CHECK}: {row.value} s?"
     keyword = _origin(one, "detector").keyword
     if keyword and keyword != "EXTNAME":

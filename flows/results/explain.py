@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from flows.inputs.source_state import State, source_state
 from flows.pipeline.provenance import recorded_settings, search_models
 from flows.results.motion import DetectionMotion, detection_motion
-from flows.results.page.words import count
+from flows.results.page.words import count, sexagesimal
 from flows.results.pixel_piece import square_piece
 from flows.runtime.settings import settings_class
 from flows.storage.association_store import object_of
@@ -332,9 +332,7 @@ def _sky_words(row: Mapping[str, Any]) -> dict[str, str]:
     ra, dec = row.get("ra"), row.get("dec")
     if ra is None or dec is None:
         return {"sky": "not known: the image has no WCS"}
-    seconds, arc = round(ra % 360 * 240, 2) % 86400, round(abs(dec) * 3600, 1)
-    hours = f"{int(seconds // 3600):02d}:{int(seconds % 3600 // 60):02d}:{seconds % 60:05.2f}"
-    degrees = f"{'-' if dec < 0 else '+'}{int(arc // 3600):02d}:{int(arc % 3600 // 60):02d}:{arc % 60:04.1f}"
+    hours, degrees = (text.replace(" ", ":") for text in sexagesimal(ra, dec))
     return {"sky": f"RA {ra:.6f}, Dec {dec:+.6f} deg (ICRS); {hours} {degrees}"}
 
 

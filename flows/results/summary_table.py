@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from flows.results.page.words import count as how_many
 from flows.results.quality.judge import told
 from schemas.errors import NightstrideError
 from schemas.exposure import ASSUMPTIONS
@@ -102,7 +103,8 @@ def _movers(out: Path | None, nights: tuple[str, ...]) -> str:
 def _wrong(summary: RunSummary) -> Iterator[str]:
     """Yield a line for each thing that went wrong, assumptions in one."""
     if summary.assumed:
-        most = "; ".join(f"{ASSUMPTIONS.get(one, one)} ({one}, {_exposures(n)})" for one, n in summary.assumed.items())
+        told_of = ((ASSUMPTIONS.get(one, one), one, how_many(n, "exposure")) for one, n in summary.assumed.items())
+        most = "; ".join(f"{words} ({flag}, {number})" for words, flag, number in told_of)
         yield f"ASSUMED: {most}. nightstride inspect FILE says what a file tells, and writes the settings."
     for title, troubles in _troubles(summary):
         yield from (f"{title}: {one.message}" for one in troubles)
@@ -169,13 +171,9 @@ def _pages(summary: RunSummary) -> list[str]:
 def assumed_words(summary: RunSummary) -> Iterator[str]:
     """Yield a line for each kind of assumption that exposures of the run rest on, and what tells more."""
     for flag, count in summary.assumed.items():
-        yield f"ASSUMED ({flag}), {_exposures(count)}: {ASSUMPTIONS.get(flag, flag)}."
+        yield f"ASSUMED ({flag}), {how_many(count, 'exposure')}: {ASSUMPTIONS.get(flag, flag)}."
     if summary.assumed:
         yield "nightstride inspect FILE tells what a file says, and writes the settings that say the rest."
-
-
-def _exposures(count: int) -> str:
-    return "1 exposure" if count == 1 else f"{count:,} exposures"
 
 
 def lines(summary: RunSummary) -> Iterator[tuple[str, str]]:

@@ -14,7 +14,7 @@ from flows.storage.bucket_path import folder_digest
 from flows.storage.catalog_parts import Held, entries, is_part
 from flows.storage.catalog_store import Inspected, inspect, read_content
 from flows.storage.hats import METADATA
-from flows.storage.layout import catalogs_folder, require_output, tiles_folder
+from flows.storage.layout import catalogs_folder, dataset_folder, require_output, tiles_folder
 from flows.storage.lease import holder_of
 from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine
@@ -159,7 +159,7 @@ def _check_night(
         expected |= {entry.path for entry in whole.datasets.values()}
         found.problems += _check_datasets(out, whole, tables, {})
     found.problems += [_problem(one) for one in ledger.qualities((night,)) if isinstance(one, NightstrideError)]
-    for path in sorted((catalogs_folder(out) / RECEIVED_ALERT.name / f"night={night}").glob("*.parquet")):
+    for path in sorted(dataset_folder(out, RECEIVED_ALERT.name, night).glob("*.parquet")):
         expected.add(path.relative_to(out).as_posix())  # from a stream of alerts: no record names it
         try:
             if isinstance(content := read_content(path), bytes):
