@@ -33,6 +33,13 @@ _MOST = 4096  # what the 12 bits of the rank hold
 _RATHER = 0.5  # probability
 _BRIGHT = 15.0  # S/N
 _LENGTH = 3  # its place among the parameters of a fit
+_ASSUMED = {
+    "ambiguous_time": DetectionFlag.ASSUMED_TIME,
+    "assumed_gain": DetectionFlag.ASSUMED_GAIN,
+    "assumed_site": DetectionFlag.ASSUMED_SITE,
+    "no_time": DetectionFlag.NO_TIME,
+    "unknown_unit": DetectionFlag.UNKNOWN_UNIT,
+}  # flag of an exposure -> flag of its detections
 _CLASSES = (*(f"p{kind.capitalize()}" for kind in KINDS), "pArtefact")
 
 
@@ -232,8 +239,7 @@ def _table(found: Sequence[Detection], streaks: pa.Table, info: ExposureInfo) ->
         (DetectionFlag.NO_WCS if info.wcs_header is None else 0)
         | (DetectionFlag.NO_ZERO_POINT if info.ab_zero_point is None else 0)
         | (DetectionFlag.ASSUMED_PSF if info.psf.source == "assumed" else 0)
-        | (DetectionFlag.ASSUMED_TIME if "ambiguous_time" in info.flags else 0)
-        | (DetectionFlag.ASSUMED_GAIN if "assumed_gain" in info.flags else 0)
+        | sum(flag for name, flag in _ASSUMED.items() if name in info.flags)
     )
     extent = [
         one.fit.segment.length
@@ -358,7 +364,7 @@ def _reliability(weights: Weights, settings: MeasureSettings) -> Any:
 
 STAGE = Stage(
     name="measure",
-    version="16",
+    version="17",
     per="exposure",
     needs=(STREAK, DIFFERENCE, MASK),
     optional=(SCIENCE, VARIANCE),

@@ -108,6 +108,7 @@ def _others(sent: "Sent", totals: "PublishTotals") -> dict[str, int]:
         "waiting": sent.left,
         "not made": totals.refused,
         "without a place": totals.skipped["no_position"],
+        "without a time": totals.skipped["no_time"],
         "exposures failed": totals.exposures_failed,
     }
 

@@ -32,6 +32,7 @@ REASONS = {
     "by_chance": "there are as good ones by chance (ades.max_chance)",
     "no_designation": "its designation is none of ADES",
     "no_position": "a detection has no place on the sky",
+    "no_time": "nothing told when a detection was seen",
     "other_station": "it is of another observatory (ades.mpc_code)",
     "satellite": "a detection is, or lies across, a satellite or aeroplane",
     "synthetic": "a detection is none on an image as it was taken",

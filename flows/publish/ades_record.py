@@ -101,7 +101,7 @@ def refuse_unreportable(row: Mapping[str, Any]) -> None:
     BadInput
         ``synthetic``: the row is of an injected streak, or has no id of a detection; ``satellite``: it is, or lies
         across, the trail of a satellite or aeroplane, is a glint, or too long for an asteroid; ``no_position``: it has
-        no place on the sky.
+        no place on the sky; ``no_time``: nothing told when it was seen.
     """
     one = row.get("diaSourceId")
     where, remedy = f"detection {one}", "report other detections; this one never is."
@@ -112,6 +112,8 @@ def refuse_unreportable(row: Mapping[str, Any]) -> None:
         raise BadInput("satellite", where, problem, remedy)
     if not all(_known(row.get(name)) for name in ("ra", "dec", "midpointMjdTai")):
         raise BadInput("no_position", where, "has no place on the sky.", "give its exposure a WCS.")
+    if row["flags"] & DetectionFlag.NO_TIME:
+        raise BadInput("no_time", where, "has no time: 2000-01-01 was assumed.", "tell the time by [fits.time].")
 
 
 def ades_observation(row: Mapping[str, Any], named: Designation, name: str, reduction: Reduction) -> AdesObservation:

@@ -24,7 +24,7 @@ from flows.publish.sinks import OwedVisits, Sent, Sink
 from flows.publish.ztf_packet import HISTORY_VERSION, ZtfAlerts
 from flows.publish.ztf_schema import FORM
 from flows.storage.lease import holder_of
-from schemas.dia_source import DIA_SOURCE
+from schemas.dia_source import DIA_SOURCE, DetectionFlag
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 from schemas.ledger import ExposureRecord
 from schemas.settings import Settings
@@ -182,14 +182,14 @@ def _of_exposure(
     try:
         rows = published.detections(record.key)
         placed = rows.filter(pc.is_valid(rows["ra"]))
-        if missing := len(rows) - len(placed):
-            totals.skipped["no_position"] += missing
+        known = placed.filter(pc.equal(pc.bit_wise_and(placed["flags"], int(DetectionFlag.NO_TIME)), 0))
+        totals.skipped += Counter(no_position=len(rows) - len(placed), no_time=len(placed) - len(known))
         if totals.sink is not None:
             made_from = record.datasets[DIA_SOURCE.name].digest
-            placed = placed.filter(
-                pa.array(totals.sink.wanted(record.key, form, made_from, placed["diaSourceId"].to_pylist()), pa.bool_())
+            known = known.filter(
+                pa.array(totals.sink.wanted(record.key, form, made_from, known["diaSourceId"].to_pylist()), pa.bool_())
             )
-        yield from maker.packets(record, placed)
+        yield from maker.packets(record, known)
     except BadInput as error:
         totals.fail(record.night, record.visit, error)
 

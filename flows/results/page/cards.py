@@ -41,6 +41,7 @@ LIST_HEADINGS = ("Rank", "What", "Time", "Magnitude", "S/N", "Length", "Reliabil
 _ASSUMED = {
     DetectionFlag.ASSUMED_PSF: "PSF",
     DetectionFlag.ASSUMED_TIME: "time",
+    DetectionFlag.NO_TIME: "time",
     DetectionFlag.ASSUMED_GAIN: "gain",
 }
 _KNOWN_ANGLE = 60.0  # deg: an angle known no better is none

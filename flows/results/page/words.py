@@ -33,6 +33,9 @@ FLAG_WORDS = {
     DetectionFlag.ASSUMED_PSF: "PSF assumed",
     DetectionFlag.ASSUMED_TIME: "time assumed",
     DetectionFlag.ASSUMED_GAIN: "gain assumed",
+    DetectionFlag.ASSUMED_SITE: "site assumed",
+    DetectionFlag.NO_TIME: "no time",
+    DetectionFlag.UNKNOWN_UNIT: "unit not known",
 }
 
 _MONTHS = (

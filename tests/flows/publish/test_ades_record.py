@@ -116,6 +116,7 @@ def test_trails_and_edges_are_noted():
         ({"flags": int(DetectionFlag.CROSSES_DETECTOR | DetectionFlag.EDGE)}, "satellite"),
         ({"ra": None, "flags": int(DetectionFlag.NO_WCS)}, "no_position"),
         ({"dec": float("nan")}, "no_position"),
+        ({"flags": int(DetectionFlag.NO_TIME)}, "no_time"),
     ],
 )
 def test_what_is_never_reported_cannot_become_an_observation(changes, code):

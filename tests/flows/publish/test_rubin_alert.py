@@ -211,12 +211,13 @@ def test_flags_are_those_of_the_footprint(tmp_path):
         assert [one for one in (saturated, bad, clean, trail, satellite, failed) if one[name]] == list(those), name
 
 
-def test_detections_without_a_place_are_counted(tmp_path):
+def test_detections_without_a_place_or_a_time_are_counted(tmp_path):
     one_exposure(tmp_path)
+    one_exposure(tmp_path, 2, columns={"flags": np.full(4, int(DetectionFlag.NO_TIME))})
     one_exposure(tmp_path, 1, columns={"ra": [np.nan, 1.0, np.nan, np.nan], "dec": [np.nan, 1.0, np.nan, np.nan]})
     tally = PublishTotals()
     assert len(sent(tmp_path, tally=tally)) == 5
-    assert tally.skipped == {"no_position": 3}
+    assert tally.skipped == {"no_position": 3, "no_time": 4}
 
 
 def test_a_detection_without_errors_or_zero_point_is_an_alert(tmp_path):

@@ -34,7 +34,7 @@ def test_one_word_for_each_bit(flags):
 
 
 def test_unknown_bits_are_named():
-    assert flag_words(8 + 2**20) == ("dipole", "bit 1048576")
+    assert flag_words(8 + 2**30) == ("dipole", "bit 1073741824")
 
 
 @given(st.floats(0, 1))
