@@ -17,6 +17,7 @@ from schemas.exposure import PsfModel
 from schemas.pixels import MaskPlane
 
 if TYPE_CHECKING:
+    from nightstride.light_curve import LightCurve
     from nightstride.pictures import Cutout, PlaneImage
 
 __version__ = version("nightstride")
@@ -25,6 +26,7 @@ __all__ = [
     "BadInput",
     "Cutout",
     "DetectionFlag",
+    "LightCurve",
     "MaskPlane",
     "Misconfigured",
     "Night",
@@ -41,9 +43,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load what shows pixels when it is first asked for: astropy takes longer than all the rest."""
+    """Load what shows pixels and light curves when it is first asked for: astropy takes longer than all the rest."""
     if name in ("Cutout", "PlaneImage"):
         from nightstride import pictures
 
         return getattr(pictures, name)
+    if name == "LightCurve":
+        from nightstride.light_curve import LightCurve
+
+        return LightCurve
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

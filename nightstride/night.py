@@ -18,9 +18,8 @@ from nightstride.table import Table
 from schemas.errors import Misconfigured, choice
 
 if TYPE_CHECKING:
-    from astropy.table import QTable
-
     from flows.results.explain import Explanation
+    from nightstride.light_curve import LightCurve
     from nightstride.pictures import Cutout, PlaneImage
 
 Label = str | int | date
@@ -227,7 +226,7 @@ class Night:
 
         return explain_detection(self.out, int(source_id), load_settings(self.settings).association)
 
-    def lightcurve(self, identity: int, of: Literal["object", "tracklet", "detection"] | None = None) -> "QTable":
+    def lightcurve(self, identity: int, of: Literal["object", "tracklet", "detection"] | None = None) -> "LightCurve":
         """Return a light curve by time: ``time``, ``band``, ``flux``, ``fluxErr``, ``visit`` and more.
 
         Parameters
@@ -247,9 +246,10 @@ class Night:
 
         from flows.results.light_curve import light_curve
         from flows.storage.catalog_store import qtable_of
+        from nightstride.light_curve import LightCurve
 
         found = light_curve(self.out, self.nights, int(identity), of)
-        table = qtable_of(found.rows)
+        table = LightCurve(qtable_of(found.rows))
         table.add_column(Time(found.rows["midpointMjdTai"].to_numpy(), format="mjd", scale="tai"), 0, "time")
         table.meta |= {"of": found.kind, "id": found.identity}
         return table

@@ -204,6 +204,25 @@ def test_a_light_curve_is_of_what_was_seen_more_than_once(linked):
         night.lightcurve(5)
 
 
+def test_a_notebook_shows_a_light_curve_with_a_picture(linked):
+    night, (star, _, _) = linked
+    curve = night.lightcurve(star[1])
+    assert isinstance(curve, ns.LightCurve)
+    curve["flux"], curve["fluxErr"] = np.arange(len(curve)) * u.nJy, np.full(len(curve), 0.3) * u.nJy
+    with Picture.open(io.BytesIO(curve._repr_png_())) as picture:
+        assert (picture.format, picture.size) == ("PNG", (640, 300))
+        assert len(picture.getcolors(10**6)) > 20
+    html = curve._repr_html_()
+    assert f'<img alt="object {star[0]}" src="data:image/png;base64,' in html
+    assert html.count("<tr>") >= len(curve)
+    assert "<img" in curve[:1]._repr_html_()
+    curve["flux"] *= np.nan
+    for without in (curve, curve["ra", "dec"]):
+        assert without._repr_png_() is None
+        assert "<img" not in without._repr_html_()
+        assert "<table" in without._repr_html_()
+
+
 def test_a_night_of_an_older_version_is_looked_at_too(linked, tmp_path):
     out, mover = shutil.copytree(linked[0].out, tmp_path / "out"), linked[1][1]
     for path in (out / "catalogs" / "dia_source").rglob("*.parquet"):
