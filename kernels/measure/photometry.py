@@ -41,7 +41,8 @@ def fit_flux(scene: Scene, seen: View, segment: Segment, others: Sequence[NDArra
     Returns
     -------
     Flux
-        Pixel units; NaN if no usable pixel lies under the source.
+        Pixel units; NaN if no usable pixel lies under the source. The error alone is NaN where the correlations of the
+        noise leave it no variance, as between a few pixels whose noise is contrary.
     """
     return shaped_flux(scene, seen, trail_shape(scene, seen.footprint, segment), others)
 
@@ -59,7 +60,8 @@ def shaped_flux(
         light = light + value * other
     covariance = fit_covariance(design, seen.use, light, seen.footprint, scene.noise, seen.added)
     squares = seen.use * np.square(seen.values - light - solution[1]) / variance(light, scene.noise, seen.added)
-    return Flux(float(solution[0]), float(np.sqrt(covariance[0, 0])), float(squares.sum()))
+    error = math.sqrt(covariance[0, 0]) if covariance[0, 0] > 0 else math.nan
+    return Flux(float(solution[0]), error, float(squares.sum()))
 
 
 _EVEN = 8.0

@@ -99,6 +99,16 @@ def test_source_without_usable_pixels_has_no_flux():
     assert np.isnan(fit_flux(there, view(there, TRAIL, 8.0), TRAIL).value)
 
 
+def test_noise_too_contrary_for_any_variance_leaves_the_error_unknown():
+    contrary = np.full((5, 5), -0.9)  # of no real noise
+    contrary[2, 2] = 1.0
+    there = scene(5 * trail_image(SHAPE, *TRAIL, PSF))._replace(noise=Noise(10.0, contrary))
+    found = fit_flux(there, view(there, TRAIL, 8.0), TRAIL)
+    assert found.value == pytest.approx(5, rel=1e-4)
+    assert np.isnan(found.error)
+    assert np.isfinite(found.chi2)
+
+
 def test_units_are_those_of_astropy():
     for zero_point in (20.0, 26.3, 31.4):
         assert njy_per_unit(zero_point) == pytest.approx((zero_point * u.ABmag).to_value(u.nJy), rel=2e-4)
