@@ -64,7 +64,7 @@ def fields(rng, count, objects):
 def week(rng, folder, settings, visits, objects, nights, across):
     """Return the seconds of a visit in each night, and how the detections lie in objects."""
     places, truth = list(fields(rng, across or visits // 2, objects)), {}
-    with opened_association(folder, settings, anew=True) as store:
+    with opened_association(folder, settings, rebuild=True) as store:
         for night in range(nights):
             spent, working = [], 0.0
             for visit in range(visits):
@@ -150,7 +150,7 @@ def stars(rng, folder, settings, objects, years):
     """Print, by their motion, which stars have one id; then what the catalogue has of their motions."""
     place, owner, spent = star_field(rng, objects), {}, 0.0
     days = np.cumsum(rng.uniform(1.5, 4.5, int(years * 365.25 / 3)))
-    with opened_association(folder, settings, anew=True) as store:
+    with opened_association(folder, settings, rebuild=True) as store:
         for visit, day in enumerate(days[days % 365.25 < 200]):
             ra, dec, which = observed(rng, place, day, objects // 4)
             found = detections(visit, ra, dec, mjd=60000 + day)

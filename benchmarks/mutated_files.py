@@ -143,7 +143,7 @@ def _peak() -> int:
 
 def _answer(form: Form, seed: int | None, send: int, show: bool) -> None:
     escaped = False
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew, not at that of the parent
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins now, not at that of the parent
     before = _peak()
     try:
         verdict = read(form, seed)

@@ -226,7 +226,7 @@ class QualityRecord(QualityPart):
     software: Annotated[str, Field(description="Version of nightstride.")]
     unread: Annotated[
         str,
-        Field(description="Digest of the exposures and tiles that were too few to measure it anew; else empty."),
+        Field(description="Digest of the exposures and tiles that were too few to measure it again; else empty."),
     ] = ""
 
     def of(self, instrument: str, band: str) -> BandMeasures | None:

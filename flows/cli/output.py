@@ -375,7 +375,7 @@ def associate(
     out: Out,
     night: Night = None,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Forget all objects, and associate anew in the order of time.")
+        bool, typer.Option("--rebuild", help="Forget all objects, and associate again in the order of time.")
     ] = False,
     config: RunConfig = None,
     as_json: AsJson = False,

@@ -241,7 +241,7 @@ def membership(
     data: Annotated[
         Path | None, typer.Option(help="Table of galaxies with a class or redshift; none: that in NIGHTSTRIDE_DATA.")
     ] = None,
-    repeats: Annotated[int, typer.Option(help="How often folds are drawn anew.", min=1)] = 3,
+    repeats: Annotated[int, typer.Option(help="How often folds are redrawn.", min=1)] = 3,
     out: _FOLDER = Path("models/membership"),
     seed: _SEED = 1,
     as_json: AsJson = False,

@@ -43,7 +43,9 @@ def associate_output(
     if night is not None and night not in nights:
         raise Misconfigured("no_night", str(out), f"holds nothing of night {night}.", choice(night, nights))
     nights = nights if night is None else [night]
-    found = associate(out, settings.association, None if night is None else nights, others=0, anew=rebuild, tell=tell)
+    found = associate(
+        out, settings.association, None if night is None else nights, others=0, rebuild=rebuild, tell=tell
+    )
     if found.off is not None:
         raise Misconfigured("no_association", str(out), f"has none: {found.off}.", "set association.store.")
     works = [one for one in plan_nights(nights, out, settings, PIPELINE, found.digests) if one.outdated]

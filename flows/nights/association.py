@@ -29,7 +29,7 @@ class AssociationSummary(Record):
     """Result of ``nightstride associate``; the last line of its output with ``--json``."""
 
     nights: Annotated[tuple[str, ...], Field(description="Nights with something new or changed.")] = ()
-    exposures: Annotated[int, Field(ge=0, description="Exposures associated, for the first time or anew.")] = 0
+    exposures: Annotated[int, Field(ge=0, description="Exposures associated, for the first time or again.")] = 0
     known: Annotated[int, Field(ge=0, description="Their detections of objects that were there.")] = 0
     new: Annotated[int, Field(ge=0, description="Their detections that began an object.")] = 0
     left_out: Annotated[
@@ -71,7 +71,7 @@ class Association:
 
 def associate(
     out: Path, settings: AssociationSettings, nights: Collection[str] | None, *, others: int = CATCH_UP,
-    anew: bool = False, tell: Callable[[str], object] = lambda _: None, retries: int = 0,
+    rebuild: bool = False, tell: Callable[[str], object] = lambda _: None, retries: int = 0,
 ) -> Association:  # fmt: skip
     """Bring the store up to date with the ledger; the caller holds the lease of ``out``.
 
@@ -86,7 +86,7 @@ def associate(
         Nights to associate; None: all.
     others
         So many other nights that are not up to date are associated, too; if there are more, none of them is.
-    anew
+    rebuild
         Forget all first.
     tell
         Receives a line for each night.
@@ -101,10 +101,10 @@ def associate(
     try:
         for attempt in range(retries):
             try:
-                return work.done(others, anew)
+                return work.done(others, rebuild)
             except Retryable:
                 sleep(BACKOFF_S * 2**attempt)
-        return work.done(others, anew)
+        return work.done(others, rebuild)
     except Exception as error:  # the database is down or damaged, or a defect: all else goes on
         work.failed.append(Trouble.of("association", error))
         return Association(work.summary())
@@ -158,11 +158,11 @@ class _Work:
         self._nights: list[str] = []
         self.failed: list[Trouble] = []
 
-    def done(self, others: int, anew: bool) -> Association:
+    def done(self, others: int, rebuild: bool) -> Association:
         """Return what comes of all that is due; parameters and what is raised as in `associate` and `_bring_up`."""
         from flows.storage.association_store import opened_association
 
-        with opened_association(self._out, self._settings, anew=anew) as store:
+        with opened_association(self._out, self._settings, rebuild=rebuild) as store:
             due, left = _due(Ledger(self._out), store, self._asked, others)
             for night in due:
                 self._bring_up(store, night)

@@ -1,6 +1,6 @@
 """Rules that a report in ADES has to keep: those of its schema, and those that the schema misses.
 
-The schema is xsd/submit.xsd of https://github.com/IAU-ADES/ADES-Master; here its rules are stated anew. Beyond it: one
+The schema is xsd/submit.xsd of https://github.com/IAU-ADES/ADES-Master; here its rules are stated again. Beyond it: one
 observatory in a block (issue 67), rmsCorr never alone (issue 74), trkSub that cannot be mistaken (issue 50), values of
 mode, astCat, photCat and band that the Minor Planet Center lists, and no observation twice.
 """

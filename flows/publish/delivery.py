@@ -94,7 +94,7 @@ class RecordedFolder:
     """Folder of containers, local or in a bucket, with an outbox that knows what is in them.
 
     A container appears whole, by one rename or put, and only then are its alerts recorded as sent. A visit that is
-    published anew, with other detections, replaces its container. Alerts count as sent again where it was taken away,
+    published again, with other detections, replaces its container. Alerts count as sent again where it was taken away,
     or is empty.
     """
 
@@ -156,7 +156,7 @@ class _Entered:
 def replay(out: Path, to: str, settings: AlertSettings) -> tuple[ReplaySummary, Sent]:
     """Send all dead letters once more, to a topic; those that arrive are forgotten.
 
-    Those that break the rules of their schema are no messages: publishing makes them anew.
+    Those that break the rules of their schema are no messages: publishing makes them again.
 
     Raises
     ------

@@ -395,6 +395,6 @@ class VisitAlerts:
         if isinstance(error, Retryable) and code != NOT_ASSOCIATED:
             self._rest_until = monotonic() + REST_S
         trouble = Trouble(uri=where, code=code, message=f"{where}: {error}{more}")
-        if self._failed.get(where) != trouble:  # and not for each visit anew
+        if self._failed.get(where) != trouble:  # and not again for each visit
             self._say(f"not sent: {trouble.message}", logging.WARNING)
         self._failed[where] = trouble

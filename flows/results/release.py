@@ -262,7 +262,7 @@ def with_manifest(out: Path, found: Verification) -> Verification:
 
 
 def _differences(out: Path) -> Iterator[Problem]:
-    remedy = "copy the release anew from where it was published."
+    remedy = "copy the release again from where it was published."
     try:
         listed = _read_sums(out / SUMS)
     except (OSError, ValueError) as error:

@@ -323,7 +323,7 @@ class ExposureLinks:
                 identity = next(spare, -1)
                 if identity < 0:
                     raise BadInput(
-                        "no_id_left", f"exposure {self._key.name}", "was searched anew so often that no id is left.",
+                        "no_id_left", f"exposure {self._key.name}", "was searched again so often that no id is left.",
                         "run `nightstride associate OUT --rebuild`.",
                     )  # fmt: skip
                 self._event("renamed", identity)
@@ -337,7 +337,7 @@ class ExposureLinks:
         return ids.tolist()
 
     def _refresh(self, ids: Collection[int]) -> None:
-        """Count objects anew that have lost a detection; one without stays where it was."""
+        """Recount objects that have lost a detection; one without stays where it was."""
         left = count_anew(self._connection, ids)
         _update(self._connection, [{"of": one, "nDiaSources": 0} for one in sorted(set(ids) - left)])
 
@@ -364,7 +364,7 @@ class ExposureLinks:
 
 
 def count_anew(connection: sa.Connection, ids: Collection[int]) -> set[int]:
-    """Work out anew, from their detections, what is known of some objects; return those that have any."""
+    """Work out again, from their detections, what is known of some objects; return those that have any."""
     found = _selected(connection, _counted(), SOURCE.c.diaObjectId, ids, group=SOURCE.c.diaObjectId)
     _update(connection, [{"of": one.pop("diaObjectId"), **one} for one in _Objects.read(found).values()])
     return {one[0] for one in found}

@@ -273,8 +273,10 @@ def digest_of(record: ExposureRecord) -> str:
 
 
 @contextmanager
-def opened_association(out: Path, settings: AssociationSettings, *, anew: bool = False) -> Iterator[AssociationStore]:
-    """Open the store of an output folder, which is made if need be; ``anew``: without what it holds.
+def opened_association(
+    out: Path, settings: AssociationSettings, *, rebuild: bool = False
+) -> Iterator[AssociationStore]:
+    """Open the store of an output folder, which is made if need be; ``rebuild``: without what it holds.
 
     Raises
     ------
@@ -288,7 +290,7 @@ def opened_association(out: Path, settings: AssociationSettings, *, anew: bool =
         raise Misconfigured("no_association", str(out), f"has no association: {reason}.", "set association.store.")
     if settings.store == "auto":
         path = out / FILE
-        if anew:
+        if rebuild:
             for name in (FILE, f"{FILE}-journal"):
                 (out / name).unlink(missing_ok=True)
         store = AssociationStore(_sqlite(path), str(path), path)
@@ -296,7 +298,7 @@ def opened_association(out: Path, settings: AssociationSettings, *, anew: bool =
         engine = _postgresql(settings.store)
         store = AssociationStore(engine, engine.url.render_as_string(hide_password=True), None)
     try:
-        if anew and settings.store != "auto":
+        if rebuild and settings.store != "auto":
             store.clear()
         store.prepare()
         yield store

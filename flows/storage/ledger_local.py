@@ -185,7 +185,7 @@ def _explained(path: Path, kind: str, text: str) -> NightstrideError:
             "damaged_ledger",
             str(path),
             f"cannot be read ({text}).",
-            "put it back from a backup; or move it away and run its nights again: they are searched anew.",
+            "put it back from a backup; or move it away and run its nights again: they are searched again.",
         )
     return Retryable("io_error", str(path), f"could not be read or written ({text}).", "see the disk, and run again.")
 

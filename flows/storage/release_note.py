@@ -43,5 +43,5 @@ def read_note(out: Path) -> ReleaseNote | None:
         return ReleaseNote.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise BadInput(
-            "damaged_release", str(path), f"cannot be read: {str(error).splitlines()[0]}.", "copy the release anew."
+            "damaged_release", str(path), f"cannot be read: {str(error).splitlines()[0]}.", "copy the release again."
         ) from error

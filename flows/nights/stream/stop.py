@@ -80,7 +80,7 @@ class Stop:
 def _end(code: int) -> NoReturn:
     """End this process and all that it has started, at once; what they write is published whole or not at all.
 
-    All are stopped first: none may tell of the others' end, and what starts a worker anew when one ends, a thread of
+    All are stopped first: none may tell of the others' end, and what restarts a worker when one ends, a thread of
     this process, has no time to.
     """
     for stream in (sys.stdout, sys.stderr):

@@ -118,7 +118,7 @@ def membership_figures(
         ``n``, ``accuracy``, ``accuracy_interval``, ``auc``, ``macro_f1``, ``confusion`` ``[truth][said]`` in the order
         of ``classes``, ``ece``, ``per_class``; the same by colour under ``regions``, and of the rules under
         ``baselines``, where ``gain`` is the accuracy that the model has beyond the rule's, and ``gain_interval`` its
-        95 % interval over clusters drawn anew, ``outside_red_sequence`` the same for what is not on the red sequence.
+        95 % interval over resampled clusters, ``outside_red_sequence`` the same for what is not on the red sequence.
     """
     figures = _scores(probability, truth)
     outside = region > 0

@@ -72,7 +72,7 @@ def test_a_container_that_was_taken_away_is_sent_again(night, tmp_path):
 
 
 def test_a_visit_that_is_in_two_nights_is_told(tmp_path):
-    """A counter that begins anew each night: ids and files would be the same, and the last would replace the first."""
+    """A counter that restarts each night: ids and files would be the same, and the last would replace the first."""
     (x, y), out = places(4, (280, 300)), tmp_path / "out"
     for days, label in enumerate(("20260101", "20260102")):
         for n in (days, days + 1):  # of three visits the second is in both

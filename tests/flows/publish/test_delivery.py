@@ -106,7 +106,7 @@ def test_what_was_never_made_into_a_message_is_not_replayed(tmp_path, code):
     url = "kafka://127.0.0.1:9/alerts"
     (one,) = packets(1)
     with opened_sink(url, tmp_path, AlertSettings()) as sink:
-        sink.bury(one, BadInput(code, "alert", "is none.", "make it anew."))
+        sink.bury(one, BadInput(code, "alert", "is none.", "make it again."))
     found, sent = replay(tmp_path, url, AlertSettings())
     assert (found.letters, found.sent, found.left, sent.trouble) == (0, 0, 0, None)
     with opened_outbox(tmp_path) as outbox:

@@ -1,6 +1,6 @@
 """The bytes of one alert of each version, with a cutout, from fixed numbers.
 
-Files ``golden/alert-VERSION.gz`` hold its Avro without header. Where they have to change, `write` makes them anew.
+Files ``golden/alert-VERSION.gz`` hold its Avro without header. Where they have to change, `write` makes them again.
 """
 
 import gzip

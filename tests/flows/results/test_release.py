@@ -94,7 +94,7 @@ def test_a_catalogue_that_was_changed_is_told_once_with_what_helps_of_a_release(
     path.write_bytes(path.read_bytes() + b"x")
     (told,) = with_manifest(folder, verify_output(folder, TABLES)).problems
     assert (told.code, told.where) == ("altered", str(path))
-    assert told.remedy == "copy the release anew from where it was published."
+    assert told.remedy == "copy the release again from where it was published."
 
 
 def test_nobody_writes_to_it(out, tmp_path):

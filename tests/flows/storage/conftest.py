@@ -30,5 +30,5 @@ def given_settings(request):
 
 @pytest.fixture
 def store(tmp_path, given_settings):
-    with opened_association(tmp_path, given_settings, anew=True) as opened:
+    with opened_association(tmp_path, given_settings, rebuild=True) as opened:
         yield opened

@@ -236,7 +236,7 @@ def test_digests_of_nights_follow_links_and_visits(store):
 
 
 def test_writers_side_by_side_wait_for_each_other(tmp_path, given_settings):
-    with opened_association(tmp_path, given_settings, anew=True):
+    with opened_association(tmp_path, given_settings, rebuild=True):
         pass
     errors = []
 
@@ -273,7 +273,7 @@ with opened_association(Path(sys.argv[1]), AssociationSettings(store=sys.argv[2]
 
 
 def test_a_process_killed_within_an_exposure_leaves_nothing_of_it(tmp_path, given_settings):
-    with opened_association(tmp_path, given_settings, anew=True) as store:
+    with opened_association(tmp_path, given_settings, rebuild=True) as store:
         put(store, 1, [10.0], [0.0])
     ended = subprocess.run([sys.executable, "-c", KILLED, tmp_path, given_settings.store], check=False, env=os.environ)
     assert ended.returncode == -signal.SIGKILL
@@ -283,7 +283,7 @@ def test_a_process_killed_within_an_exposure_leaves_nothing_of_it(tmp_path, give
 
 
 def test_another_version_is_refused_and_can_be_made_anew(tmp_path, given_settings):
-    with opened_association(tmp_path, given_settings, anew=True) as store:
+    with opened_association(tmp_path, given_settings, rebuild=True) as store:
         put(store, 1, [10.0], [0.0])
         with store._change() as connection:
             connection.execute(sa.text("UPDATE association_meta SET version = 99"))
@@ -293,7 +293,7 @@ def test_another_version_is_refused_and_can_be_made_anew(tmp_path, given_setting
     ):
         pass
     assert caught.value.code == "other_version"
-    with opened_association(tmp_path, given_settings, anew=True) as store:
+    with opened_association(tmp_path, given_settings, rebuild=True) as store:
         assert store.counts() == (0, 0)
 
 
@@ -310,7 +310,7 @@ def test_a_damaged_file_is_named_with_the_remedy(tmp_path, damage):
     ):
         store.counts()
     assert caught.value.code == "damaged_association"
-    with opened_association(tmp_path, SETTINGS, anew=True) as store:
+    with opened_association(tmp_path, SETTINGS, rebuild=True) as store:
         assert store.counts() == (0, 0)
 
 
