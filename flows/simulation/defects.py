@@ -82,6 +82,19 @@ def _mask_edge(mask: NDArray[np.uint16], width: int, rng: np.random.Generator) -
             mask[width : width + int(rng.integers(2, 12)), left : left + int(rng.integers(6, 14))] |= plane
 
 
+_STRAIT = 24  # px of masked pixels between islands
+
+
+def add_islands(canvas: Canvas, conditions: Conditions) -> None:
+    """Mask all but squares of ``islands`` px at equal steps, the first at a random place."""
+    side = conditions.preset.islands
+    if side == 0:
+        return
+    step, rng = side + _STRAIT, conditions.stream("islands")
+    rows, columns = ((np.arange(size) + rng.integers(step)) % step < side for size in canvas.shape)
+    canvas.mask[~(rows[:, np.newaxis] & columns)] |= np.uint16(MaskPlane.NO_DATA)
+
+
 DISC_STEPS = 5.7
 """Magnitudes above saturation from which a whole disc is masked."""
 

@@ -7,7 +7,7 @@ from flows.simulation.artefacts import add_background, add_ghosts, add_satellite
 from flows.simulation.asteroids import add_asteroids, add_variables
 from flows.simulation.canvas import Canvas, SimulatedExposure, Stars, add_stamp, blank_canvas, truth_table
 from flows.simulation.conditions import Conditions, conditions_of
-from flows.simulation.defects import add_bad_pixels, add_border, add_cosmic_rays, add_saturated
+from flows.simulation.defects import add_bad_pixels, add_border, add_cosmic_rays, add_islands, add_saturated
 from flows.simulation.galaxies import draw_galaxies, galaxies_on
 from flows.simulation.presets import Preset, find_preset
 from flows.simulation.psf import moffat
@@ -81,6 +81,7 @@ def draw_layers(conditions: Conditions, stars: Stars) -> Canvas:
     add_bad_pixels(canvas, conditions)
     add_cosmic_rays(canvas, conditions)
     add_border(canvas, conditions)
+    add_islands(canvas, conditions)
     return canvas
 
 

@@ -58,6 +58,9 @@ class Preset:
         Number of these galaxies per image; their size as a multiple of that of galaxies of magnitude 20.
     subtract
         How the difference image is made: of `SUBTRACTIONS`.
+    islands
+        Side of squares of sky, px, between which all is masked, as around the stamps of alerts; 0: there are none. Only
+        on images that are not subtracted.
     """
 
     name: str
@@ -99,6 +102,7 @@ class Preset:
     galaxies: Range = (0.0, 0.0)
     galaxy_size: float = 1.0
     subtract: str = "none"
+    islands: int = 0
 
     @property
     def area(self) -> float:

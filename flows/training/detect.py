@@ -34,6 +34,9 @@ from kernels.subtraction.sfft import require_sfft
 
 Say = Callable[[str], None]
 
+STAMP = 63
+"""Side of a stamp of ZTF's alerts, px."""
+
 MOVING = (0.3, 120.0)
 """Lengths of trails, px: main-belt asteroids leave less than 1 px in 30 s at 1" a pixel, near-Earth ones 100."""
 
@@ -90,7 +93,8 @@ class TrainPlan:
 def subtracted_plan(seed: int) -> TrainPlan:
     """Return a plan of which half and more of each set is subtracted: by ZOGY or by convolution, of three cameras.
 
-    The sets of the verdict hold exposures subtracted by SFFT as well, and it learns on some whose noise is contrary.
+    The sets of the verdict hold exposures subtracted by SFFT as well, and it learns on some whose noise is
+    contrary, whole and in pieces like stamps.
     """
     return TrainPlan(
         train=(
@@ -115,6 +119,7 @@ def subtracted_plan(seed: int) -> TrainPlan:
             Wanted("ztf", 24, 40, subtract="mixed", lengths=MOVING),
             Wanted("ztf", 40, 40, subtract="sfft", lengths=MOVING),
             Wanted("ztf", 16, 40, lengths=MOVING, smoothing=CONTRARY),
+            Wanted("ztf", 24, 240, lengths=MOVING, smoothing=CONTRARY, islands=STAMP),
         ),
         validation=(
             Wanted("ztf", 20),

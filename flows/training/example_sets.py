@@ -49,7 +49,7 @@ def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list
         preset = crowded(
             find_preset(wanted.preset, wanted.streaks, wanted.shape, subtract=wanted.subtract), wanted.crowding
         )
-        own = {name: getattr(wanted, name) for name in ("lengths", "smoothing")}
+        own = {name: getattr(wanted, name) for name in ("lengths", "smoothing", "islands")}
         preset = replace(preset, **{name: value for name, value in own.items() if value is not None})
         simulate_night(SimulatedNight(preset, seed, visits=1, detectors=wanted.count, folder=raw), workers)
     truth = pq.read_table(raw / "truth.parquet")

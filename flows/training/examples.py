@@ -119,6 +119,8 @@ class Wanted:
     lengths, smoothing
         Ranges, if not the preset's: of the trails, px, log-uniform; of the side tap of the kernel that smooths the
         noise, or makes that of neighbours contrary where it is negative.
+    islands
+        Side of squares of sky amid masked pixels, px, as stamps of alerts are; None: whole images.
     """
 
     preset: str
@@ -129,6 +131,7 @@ class Wanted:
     subtract: str = "none"
     lengths: tuple[float, float] | None = None
     smoothing: tuple[float, float] | None = None
+    islands: int | None = None
 
     @property
     def sky(self) -> str:

@@ -13,6 +13,7 @@ from flows.simulation.defects import (
     add_bad_pixels,
     add_border,
     add_cosmic_rays,
+    add_islands,
     add_saturated,
 )
 from flows.simulation.detector import splat
@@ -424,3 +425,16 @@ def test_a_disc_has_the_pixels_up_to_its_radius_that_are_on_the_image(x: float, 
     _mask_disc(canvas, x, y, 5.0)
     rows, columns = np.indices((20, 30))
     assert np.array_equal(canvas.mask == MaskPlane.SAT, (columns - x) ** 2 + (rows - y) ** 2 <= 25)
+
+
+def test_between_islands_of_sky_all_is_masked() -> None:
+    canvas = blank_canvas((400, 500))
+    add_islands(canvas, conditions_of(PRESET, 3, 0, 0))
+    assert not canvas.mask.any()
+    add_islands(canvas, conditions_of(replace(PRESET, islands=63), 3, 0, 0))
+    places, count = label(canvas.mask == 0)
+    sizes = np.bincount(places.ravel())[1:]
+    assert count >= 16
+    assert sizes.max() == 63**2
+    assert np.count_nonzero(sizes == 63**2) >= 9
+    assert set(np.unique(canvas.mask)) == {0, MaskPlane.NO_DATA}

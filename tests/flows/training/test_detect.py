@@ -141,7 +141,12 @@ def as_written(plan):
     for name in NAMES:
         for one in written[name]:
             # Which the shipped cards do not know yet.
-            assert [one.pop(field) for field in ("subtract", "lengths", "smoothing")] == ["none", None, None]
+            assert [one.pop(field) for field in ("subtract", "lengths", "smoothing", "islands")] == [
+                "none",
+                None,
+                None,
+                None,
+            ]
     return written
 
 
