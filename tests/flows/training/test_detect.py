@@ -153,11 +153,7 @@ def as_written(plan):
 def test_the_plan_is_that_of_the_shipped_models():
     written = as_written(TrainPlan())
     assert plan_of("detect", "streak_net") == plan_of("reliability", "matched_filter") == written
-    judged = read_card("reliability", "streak_net").training
-    assert judged["calibrated"]["plan"] == json.loads(json.dumps(asdict(subtracted_plan(1))))
-    # Its threshold was set again, for other false detections than those of the plan that it learnt by.
-    judged["plan"]["judge"]["false_per_image"] = judged["calibrated"]["plan"]["judge"]["false_per_image"]
-    assert judged["plan"] == judged["calibrated"]["plan"]
+    assert plan_of("reliability", "streak_net") == json.loads(json.dumps(asdict(subtracted_plan(1))))
     digest = hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()
     assert read_card("detect", "streak_net").training["digest"] == digest
 
