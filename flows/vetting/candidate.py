@@ -1,6 +1,5 @@
 """All that the page of a candidate says: measurements, pictures, motion, what is near, and where it comes from."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +15,7 @@ from flows.pipeline.provenance import search_models
 from flows.results.light_curve import light_curve as curve_of
 from flows.results.page.cards import direction_words, has_angle, rate_words
 from flows.results.page.detection import PageDetection, detections
-from flows.results.page.words import NOTHING, count, number, probability, utc
+from flows.results.page.words import NOTHING, count, measured, number, place_error, probability, utc
 from flows.storage.association_store import object_of
 from flows.storage.bucket_path import change_of
 from flows.storage.catalog_store import CatalogStore
@@ -185,33 +184,18 @@ def _pictures(
     return tuple(stamps), tuple(visits)
 
 
-def measured(value: float | None, error: float | None) -> str:
-    """Return a value with its standard error, to two digits of the error; without one, to five digits of the value.
-
-    >>> measured(1234.567, 12.3)
-    '1235 ± 12'
-    >>> measured(0.12345678, None)
-    '0.12346'
-    """
-    if value is None or not math.isfinite(value):
-        return NOTHING
-    if error is None or not math.isfinite(error) or error <= 0:
-        return f"{value:.5g}".replace("-", "−")
-    digits = max(0, 1 - math.floor(math.log10(error)))
-    return f"{value:.{digits}f} ± {error:.{digits}f}".replace("-", "−")
-
-
 def _facts(values: Mapping[str, Any], detection: PageDetection) -> tuple[Fact, ...]:
     trail = ("trailLength", "″") if values["trailLength"] is not None else ("trailLengthPx", " px")
-    magnitude = measured(values["magAB"], values["magABErr"])
-    at = [measured(values[axis], values[f"{axis}Err"]) for axis in "xy"]
+    magnitude = measured(values["magAB"], values["magABErr"], 2)
+    at = [measured(values[axis], values[f"{axis}Err"], 2) for axis in "xy"]
+    place = f"{number(values['ra'], 6)}, {number(values['dec'], 6)} deg"
     return (
         Fact("Reliability", probability(values["reliability"], 3), "Calibrated probability of being real."),
         Fact("S/N", number(values["snr"])),
         Fact(f"Magnitude, {values['band']}", magnitude + ("" if magnitude == NOTHING else " AB")),
         Fact("Trail", f"{measured(values[trail[0]], values[f'{trail[0]}Err'])}{trail[1]}"),
         Fact("Angle", _angle(values)),
-        Fact("RA, Dec", f"{number(values['ra'], 6)}, {number(values['dec'], 6)} deg{_uncertainty(values)}", "ICRS."),
+        Fact("RA, Dec", ", ".join(filter(None, (place, place_error(values)))), "ICRS."),
         Fact("x, y", f"{at[0]}, {at[1]} px", "0-based."),
         Fact("Flags", ", ".join(detection.flags) or "none"),
     )
@@ -221,13 +205,8 @@ def _angle(values: Mapping[str, Any]) -> str:
     if not has_angle(values):
         return NOTHING
     if values["trailAngle"] is not None:
-        return f"PA {measured(values['trailAngle'], values['trailAngleErr'])} deg"
-    return f"{measured(values['trailAnglePx'], values['trailAnglePxErr'])} deg from +x"
-
-
-def _uncertainty(values: Mapping[str, Any]) -> str:
-    errors = [values["raErr"], values["decErr"]]
-    return "" if None in errors else ", " + ", ".join(f"± {3600 * error:.2g}″" for error in errors)
+        return f"PA {measured(values['trailAngle'], values['trailAngleErr'], 0)} deg"
+    return f"{measured(values['trailAnglePx'], values['trailAnglePxErr'], 0)} deg from +x"
 
 
 def _columns(values: Mapping[str, Any]) -> list[Fact]:
@@ -239,7 +218,7 @@ def _columns(values: Mapping[str, Any]) -> list[Fact]:
         value, unit = values[field.name], field.metadata[b"unit"].decode()
         if isinstance(value, float):
             sky = field.name in ("ra", "dec", "trailRa", "trailDec", "midpointMjdTai") and error not in names
-            text = f"{value:.7f}" if sky else measured(value, values.get(error))
+            text = f"{value:.7f}" if sky else measured(value, values.get(error), None)
         else:
             text = NOTHING if value is None else str(value)
         found.append(

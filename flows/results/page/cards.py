@@ -20,6 +20,7 @@ from flows.results.page.words import (
     grade,
     measured,
     number,
+    place_error,
     probability,
     sexagesimal,
     utc,
@@ -245,9 +246,7 @@ def _angle(row: Mapping[str, Any]) -> str:
 def _certainty(row: Mapping[str, Any]) -> str:
     if row["ra"] is None:
         return "not known: no WCS"
-    if row["raErr"] is None or row["decErr"] is None:
-        return "error not known"
-    return f"± {number(3600 * row['raErr'], 2)}″ in RA, ± {number(3600 * row['decErr'], 2)}″ in Dec"
+    return place_error(row) or "error not known"
 
 
 def _rests_on(rows: Sequence[Mapping[str, Any]], what: str) -> str:

@@ -1,11 +1,12 @@
 """Numbers, times, places and flags in readable form."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import lru_cache
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from astropy.time import Time
 
@@ -87,16 +88,27 @@ def probability(value: float | None, digits: int = 2) -> str:
     return certain.get(told, told)
 
 
-def measured(value: float | None, error: float | None, digits: int = 1, unit: str = "") -> str:
+def measured(value: float | None, error: float | None, digits: int | None = 1, unit: str = "") -> str:
     """Return ``value`` ± ``error`` with the digits that the error leaves, two of it where it begins with 1 or 2.
 
-    Without an error it is `number` with ``digits`` decimals.
+    Without an error it is `number` with ``digits`` decimals; None: with five significant digits.
     """
-    if value is None or error is None or not math.isfinite(value) or not 0 < error < math.inf:
-        return number(value, digits, unit)
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    if error is None or not 0 < error < math.inf:
+        return f"{value:.5g}{unit}".replace("-", "−") if digits is None else number(value, digits, unit)
     power = math.floor(math.log10(error))
     places = min(max((1 if error * 10.0**-power < 3 else 0) - power, 0), 6)
     return f"{value:.{places}f} ± {error:.{places}f}{unit}".replace("-", "−")
+
+
+def place_error(row: Mapping[str, Any]) -> str:
+    """Return the standard errors ``raErr`` and ``decErr`` (deg) in arcsec, to two digits; "" if one is not known."""
+    errors = [3600 * (row[name] or math.nan) for name in ("raErr", "decErr")]
+    if not all(0 < error < math.inf for error in errors):
+        return ""
+    told = [f"± {error:.{max(0, 1 - math.floor(math.log10(error)))}f}″" for error in errors]
+    return f"{told[0]} in RA, {told[1]} in Dec"
 
 
 def sexagesimal(ra: float, dec: float) -> tuple[str, str]:

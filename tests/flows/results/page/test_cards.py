@@ -57,7 +57,7 @@ def test_values_have_units_and_errors_and_the_file_is_named(told):
     )
     assert facts(made) == {
         "Seen": "07:12:49 UTC, r", "mag r": "19.40 ± 0.06", "S/N": "12.3", "Length": "6.0 ± 0.3 px, 6.2 ± 0.3″",
-        "Angle": "120.4 ± 2.2°, PA 33.0 ± 2.2°", "Position": "± 0.07″ in RA, ± 0.11″ in Dec", "x, y": "10.0, 300.3 px",
+        "Angle": "120.4 ± 2.2°, PA 33.0 ± 2.2°", "Position": "± 0.072″ in RA, ± 0.11″ in Dec", "x, y": "10.0, 300.3 px",
         "File": "101_3.fits.fz", "Id": str(101 << 21 | 3 << 12),
     }  # fmt: skip
     assert made.place == ("150.01000 -20.02000", "10 00 02.40 -20 01 12.0")

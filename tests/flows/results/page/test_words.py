@@ -16,6 +16,7 @@ from flows.results.page.words import (
     measured,
     night_words,
     number,
+    place_error,
     sexagesimal,
     utc,
 )
@@ -124,6 +125,29 @@ def test_duration_changes_its_unit_at_a_whole_one(seconds, words):
 )
 def test_an_error_says_how_many_digits_count(value, error, words):
     assert measured(value, error) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(0.12345678, "0.12346"), (-2.5, "−2.5"), (1234567.0, "1.2346e+06"), (float("nan"), "–")]
+)
+def test_without_digits_and_error_five_of_them_count(value, words):
+    assert measured(value, None, None) == measured(value, -1.0, None) == words
+
+
+@pytest.mark.parametrize(
+    ("ra", "dec", "words"),
+    [
+        (0.0721, 0.1134, "± 0.072″ in RA, ± 0.11″ in Dec"),
+        (0.00123, 12.34, "± 0.0012″ in RA, ± 12″ in Dec"),
+        (1.0, 345.0, "± 1.0″ in RA, ± 345″ in Dec"),
+        (None, 1.0, ""),
+        (1.0, 0.0, ""),
+        (float("nan"), 1.0, ""),
+    ],
+)
+def test_errors_of_a_place_have_two_digits_in_arcsec(ra, dec, words):
+    row = {"raErr": ra and ra / 3600, "decErr": dec and dec / 3600}
+    assert place_error(row) == words
 
 
 @given(st.floats(0, 359.9999), st.floats(-89.9999, 89.9999))
