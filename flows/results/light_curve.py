@@ -51,7 +51,7 @@ _FLUX: Mapping[Kind, str] = {"object": "psfFlux", "detection": "psfFlux", "track
 
 
 @dataclass(frozen=True)
-class LightCurve:
+class LightCurveRows:
     """Light curve: rows of `LIGHT_CURVE` by time, and what they are of."""
 
     kind: Kind
@@ -83,7 +83,7 @@ def find_detection(out: Path, nights: Sequence[str], source_id: int) -> tuple[Ex
     )  # fmt: skip
 
 
-def light_curve(out: Path, nights: Sequence[str], identity: int, of: Kind | None = None) -> LightCurve:
+def light_curve(out: Path, nights: Sequence[str], identity: int, of: Kind | None = None) -> LightCurveRows:
     """Return the detections of an object, of a tracklet, or one alone.
 
     Parameters
@@ -119,7 +119,7 @@ def light_curve(out: Path, nights: Sequence[str], identity: int, of: Kind | None
         )  # fmt: skip
     lone = "object" in found and len(found["object"][1]) < 2 and "tracklet" in found
     kind: Kind = "tracklet" if lone else next(iter(found))
-    return LightCurve(kind, found[kind][0], _curve(out, kind, found[kind][1]))
+    return LightCurveRows(kind, found[kind][0], _curve(out, kind, found[kind][1]))
 
 
 def light_curve_features(rows: pa.Table) -> dict[str, dict[str, float]]:
