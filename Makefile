@@ -21,7 +21,7 @@ BESIDE = $(MAKE) --no-print-directory --jobs 2
 
 # One process's worth of threads each: the flow starts as many processes as there are cores.
 export OMP_NUM_THREADS ?= 1
-# Hundreds of processes start: each would compile all of our modules anew.
+# Hundreds of processes start: each would compile all of our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install setup night test test-all suite quick lint types imports acceptance services services-stop services-status bench bench-suite gate audit packages weights docs clean

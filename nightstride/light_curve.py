@@ -1,41 +1,49 @@
 """Light curves as astropy tables, and how they look in a notebook."""
 
 from base64 import b64encode
+from html import escape
 from io import BytesIO
 
 import numpy as np
 from astropy.table import QTable
+from astropy.time import Time
+from astropy.units import Quantity
 
-_SHOWN = ("time", "band", "flux", "fluxErr")
+_DRAWN = ("time", "band", "flux", "fluxErr")
 
 
 class LightCurve(QTable):
     """Light curve by time: an astropy `QTable`, which a notebook shows with a picture of the fluxes in each band.
 
     ``meta["of"]`` says what it is of (object, tracklet or detection), ``meta["id"]`` of which. The picture needs the
-    columns ``time``, ``band``, ``flux`` and ``fluxErr``, and a flux that is known.
+    columns ``time``, ``band``, ``flux`` and ``fluxErr`` with their units, and a flux that is known.
     """
 
     def _repr_html_(self) -> str:
         table: str = super()._repr_html_()
-        picture = self._repr_png_()
+        picture = self._picture()
         if picture is None:
             return table
-        return f'<img alt="{self._told()}" src="data:image/png;base64,{b64encode(picture).decode()}"/>{table}'
+        return f'<img alt="{escape(self._told())}" src="data:image/png;base64,{b64encode(picture).decode()}"/>{table}'
 
-    def _repr_png_(self) -> bytes | None:
-        if not set(_SHOWN) <= set(self.colnames) or not np.isfinite(self["flux"].value).any():
+    def _picture(self) -> bytes | None:
+        """Return the fluxes against time, as a PNG; None if there is nothing to draw."""
+        if not set(_DRAWN) <= set(self.colnames) or not isinstance(self["time"], Time):
+            return None
+        flux, error = self["flux"], self["fluxErr"]
+        if not (isinstance(flux, Quantity) and isinstance(error, Quantity)) or not np.isfinite(flux.value).any():
             return None
         from matplotlib.figure import Figure  # takes as long to import as all the rest
 
         figure = Figure(figsize=(6.4, 3), dpi=100, layout="constrained")
-        axes = figure.add_subplot(xlabel="MJD (TAI)", ylabel="flux (nJy)", title=self._told())
-        axes.ticklabel_format(axis="x", useOffset=False)
+        first = int(np.floor(self["time"].mjd.min()))
+        days = f"days after MJD {first} ({self['time'].scale.upper()})"
+        axes = figure.add_subplot(xlabel=days, ylabel=f"flux ({flux.unit})", title=self._told())
         bands = np.asarray(self["band"]).astype(str)
+        bars = np.maximum(np.nan_to_num(error.to_value(flux.unit)), 0)
         for band in sorted(set(bands)):
             own = bands == band
-            flux, error = (self[name].value[own] for name in ("flux", "fluxErr"))
-            axes.errorbar(self["time"].mjd[own], flux, np.nan_to_num(error), fmt="o", ms=4, label=band)
+            axes.errorbar(self["time"].mjd[own] - first, flux.value[own], bars[own], fmt="o", ms=4, label=band)
         axes.legend(title="band")
         axes.grid(alpha=0.3)
         file = BytesIO()

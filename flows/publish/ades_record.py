@@ -113,7 +113,7 @@ def refuse_unreportable(row: Mapping[str, Any]) -> None:
     if not all(_known(row.get(name)) for name in ("ra", "dec", "midpointMjdTai")):
         raise BadInput("no_position", where, "has no place on the sky.", "give its exposure a WCS.")
     if row["flags"] & DetectionFlag.NO_TIME:
-        raise BadInput("no_time", where, "has no time: 2000-01-01 was assumed.", "tell the time by [fits.time].")
+        raise BadInput("no_time", where, "has no time: 2000-01-01 was assumed.", "ingest its exposure with its time.")
 
 
 def ades_observation(row: Mapping[str, Any], named: Designation, name: str, reduction: Reduction) -> AdesObservation:

@@ -338,7 +338,7 @@ class ExposureLinks:
 
     def _refresh(self, ids: Collection[int]) -> None:
         """Recount objects that have lost a detection; one without stays where it was."""
-        left = count_anew(self._connection, ids)
+        left = recount(self._connection, ids)
         _update(self._connection, [{"of": one, "nDiaSources": 0} for one in sorted(set(ids) - left)])
 
     def _empty(self, ids: Collection[int]) -> set[int]:
@@ -363,7 +363,7 @@ class ExposureLinks:
             self._connection.execute(table.insert(), list(rows))
 
 
-def count_anew(connection: sa.Connection, ids: Collection[int]) -> set[int]:
+def recount(connection: sa.Connection, ids: Collection[int]) -> set[int]:
     """Work out again, from their detections, what is known of some objects; return those that have any."""
     found = _selected(connection, _counted(), SOURCE.c.diaObjectId, ids, group=SOURCE.c.diaObjectId)
     _update(connection, [{"of": one.pop("diaObjectId"), **one} for one in _Objects.read(found).values()])

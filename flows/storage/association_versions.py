@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from flows.storage.association_links import META, OBJECT, REFUSAL, SUMS, TABLES, VERSION, count_anew
+from flows.storage.association_links import META, OBJECT, REFUSAL, SUMS, TABLES, VERSION, recount
 from kernels.linking.proper_motion import ORIGIN
 
 EARLIER = (1,)
@@ -56,4 +56,4 @@ def _add_motions(connection: sa.Connection) -> None:
     connection.execute(OBJECT.update().values(dict(zip(added, (*sums, 1), strict=False))))
     ids = list(connection.scalars(sa.select(OBJECT.c.diaObjectId).order_by(OBJECT.c.diaObjectId)))
     for first in range(0, len(ids), _PART):
-        count_anew(connection, ids[first : first + _PART])
+        recount(connection, ids[first : first + _PART])

@@ -78,8 +78,8 @@ class ReliabilityPlan:
     min_snr
         S/N of the candidates by which it is calibrated and judged: fainter ones are not published.
     enough
-        Candidates to learn from: when there are as many, no more exposures are searched. Only the matched filter
-        has so many.
+        Candidates to learn from: when there are as many, no more exposures are searched; the card tells of how many
+        they are.
     """
 
     fit: ReliabilityFit = field(default_factory=ReliabilityFit)

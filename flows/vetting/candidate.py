@@ -15,7 +15,7 @@ from flows.pipeline.provenance import search_models
 from flows.results.light_curve import light_curve as curve_of
 from flows.results.page.cards import direction_words, has_angle, rate_words
 from flows.results.page.detection import PageDetection, detections
-from flows.results.page.words import NOTHING, count, measured, number, place_error, probability, utc
+from flows.results.page.words import NOTHING, count, measured, number, place_error, probability, seen
 from flows.storage.association_store import object_of
 from flows.storage.bucket_path import change_of
 from flows.storage.catalog_store import CatalogStore
@@ -136,7 +136,7 @@ def read_candidate(out: Path, index: CandidateIndex, row: int, association: Asso
     return CandidateContent(
         key=key,
         detection=detection,
-        title=f"{values['band']} · {utc(values['midpointMjdTai'])} UTC · visit {key.visit}, detector {key.detector}",
+        title=f"{values['band']} · {seen(values)} UTC · visit {key.visit}, detector {key.detector}",
         facts=_facts(values, detection),
         columns=tuple(_columns(values)),
         stamps=stamps,

@@ -11,7 +11,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from flows.results.page.found import ranked
-from flows.results.page.words import NOTHING, grade, night_words, number, probability, utc
+from flows.results.page.words import NOTHING, grade, night_words, number, probability, seen, utc
 from flows.vetting.candidate import CandidateContent
 from flows.vetting.index import CLASSES, CandidateIndex
 from flows.vetting.labels import Agreement
@@ -211,7 +211,7 @@ def _list_row(index: CandidateIndex, row: int, known: JudgedRows) -> ListRow:
     return ListRow(
         id=int(columns["diaSourceId"]),
         night=f"{int(columns['night']):08}",
-        time=utc(float(columns["midpointMjdTai"]))[11:],
+        time=seen(columns)[-8:],
         band=index.bands[columns["band"]],
         klass=CLASSES[columns["klass"]],
         snr=number(float(columns["snr"])),

@@ -139,7 +139,8 @@ def aperture_flux(
         light = max(
             light, scene.variance_scale * _sum_inside(scene.variance, scene.usable, around.y, around.x, box, sky)[0]
         )
-    return Flux(total, math.sqrt(correlated + light + (area * level_err) ** 2))
+    spread = correlated + light + (area * level_err) ** 2
+    return Flux(total, math.sqrt(spread) if spread > 0 else math.nan)
 
 
 @njit(cache=True, nogil=True)

@@ -122,7 +122,7 @@ def test_the_modules_own_tests_come_first_then_those_that_import_it(tree):
     assert mutants.tests_of("kernels/image/one.py", tree) == ([], [others])
 
 
-def test_a_change_is_there_for_the_time_being_and_compiled_anew(tree):
+def test_a_change_is_there_for_the_time_being_and_compiled_again(tree):
     overlay, path = Overlay(tree), tree / "kernels/image/one.py"
     times = path.stat().st_mtime_ns
     stale = [tree / "kernels/image/__pycache__" / name for name in ("one.within-6.py311.nbi", "two.cpython-311.pyc")]

@@ -22,6 +22,7 @@ from flows.results.page.words import (
     number,
     place_error,
     probability,
+    seen,
     sexagesimal,
     utc,
 )
@@ -42,7 +43,6 @@ LIST_HEADINGS = ("Rank", "What", "Time", "Magnitude", "S/N", "Length", "Reliabil
 _ASSUMED = {
     DetectionFlag.ASSUMED_PSF: "PSF",
     DetectionFlag.ASSUMED_TIME: "time",
-    DetectionFlag.NO_TIME: "time",
     DetectionFlag.ASSUMED_GAIN: "gain",
 }
 _KNOWN_ANGLE = 60.0  # deg: an angle known no better is none
@@ -197,8 +197,9 @@ def _facts(row: Mapping[str, Any], exposures: Sequence[Exposure]) -> tuple[Told,
     psf, rows = _rests_on((row,), "PSF"), (row,)
     length, angle = _length(row), _angle(row)
     at = measured(row["x"], None, 1), measured(row["y"], None, 1)
+    when = "at a time not known" if seen(row) == NOTHING else f"{seen(row)[-8:]} UTC"
     return (
-        Told("Seen", f"{utc(row['midpointMjdTai'])[11:19]} UTC, {row['band']}", _rests_on(rows, "time")),
+        Told("Seen", f"{when}, {row['band']}", _rests_on(rows, "time")),
         Told(f"mag {row['band']}", measured(row["magAB"], row["magABErr"], 2), psf),
         Told("S/N", number(row["snr"]), _rests_on(rows, "gain")),
         Told("Length", length, psf),
@@ -298,7 +299,7 @@ def links(ra: float, dec: float, mjd_tai: float, designation: str = "") -> tuple
 def line(row: Mapping[str, Any], exposures: Sequence[Exposure]) -> tuple[str, ...]:
     """Return the cells of a detection, in the order of `LINE_HEADINGS`."""
     return (
-        utc(row["midpointMjdTai"])[11:19],
+        seen(row)[-8:],
         f"{measured(row['magAB'], row['magABErr'], 2)} {row['band']}",
         number(row["snr"]),
         _length(row),

@@ -169,6 +169,11 @@ def utc(mjd_tai: float) -> str:
     return str(moment.strftime("%Y-%m-%d %H:%M:%S"))
 
 
+def seen(row: Mapping[str, Any]) -> str:
+    """Return the time of a detection, ``midpointMjdTai``, as `utc`; a dash if nothing told it."""
+    return NOTHING if row["flags"] & DetectionFlag.NO_TIME else utc(row["midpointMjdTai"])
+
+
 @dataclass(frozen=True)
 class Figure:
     """Key figure."""

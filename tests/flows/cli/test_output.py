@@ -325,7 +325,7 @@ def test_a_place_is_on_the_sphere(text, place):
         (("--night", "20260101"), "nowhere"),
     ],
 )
-def test_all_nights_are_associated_anew_or_one_is_associated(tmp_path, arguments, says):
+def test_all_nights_are_associated_again_or_one_is_associated(tmp_path, arguments, says):
     result = nightstride("associate", tmp_path / "nowhere", *arguments)
     assert result.code == 2
     assert says in " ".join(result.stderr.split())

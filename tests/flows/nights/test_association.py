@@ -248,7 +248,7 @@ def test_many_nights_of_before_are_left_to_the_command(tmp_path, monkeypatch):
     assert associate(tmp_path, SETTINGS.association, [THIRD], others=2).summary.nights == (FIRST, SECOND)
 
 
-def test_the_command_catches_up_and_associates_anew_in_order_of_time(tmp_path):
+def test_the_command_catches_up_and_associates_again_in_order_of_time(tmp_path):
     publish(tmp_path, 5, SECOND)
     finished(tmp_path, SECOND)
     publish(tmp_path, 1, FIRST)

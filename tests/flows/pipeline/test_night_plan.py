@@ -32,7 +32,7 @@ def test_a_new_night_is_outdated_and_a_finished_one_is_not(out):
     assert set(planned(out).kept) == {"thing", "shapes", "total"}
 
 
-def test_a_changed_an_added_and_a_removed_exposure_make_it_anew(out):
+def test_a_changed_an_added_and_a_removed_exposure_make_it_again(out):
     run_nights([planned(out)], out, SETTINGS)
     first = planned(out).digests
     publish(out, 2, [4.0])
@@ -64,7 +64,7 @@ def test_only_what_follows_from_a_changed_stage_is_outdated(out):
 
 
 @pytest.mark.parametrize("name", ["thing/night=20260101/thing.parquet", "shapes/night=20260101/shapes.zarr/zarr.json"])
-def test_a_damaged_or_missing_file_is_made_anew(out, name):
+def test_a_damaged_or_missing_file_is_made_again(out, name):
     run_nights([planned(out)], out, SETTINGS)
     path = out / "catalogs" / name
     whole = path.read_bytes()

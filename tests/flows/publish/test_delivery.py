@@ -55,8 +55,8 @@ def test_an_empty_container_is_replaced_and_its_alerts_are_sent_again(tmp_path, 
 def test_a_visit_that_is_searched_again_replaces_its_container(tmp_path):
     sink = tmp_path / "sink"
     send(sink, tmp_path / "out", 3)
-    anew = send(sink, tmp_path / "out", 2, made_from="another search", snr=8.0)
-    assert (anew.alerts, anew.kept, anew.held) == (2, 0, 0)
+    renewed = send(sink, tmp_path / "out", 2, made_from="another search", snr=8.0)
+    assert (renewed.alerts, renewed.kept, renewed.held) == (2, 0, 0)
     assert read(sink) == {"77.avro": [1, 2]}
 
 

@@ -80,12 +80,12 @@ def test_ids_arrive_once_and_what_has_arrived_is_not_sent_again(sink, reader):
 
 def test_a_visit_that_is_searched_again_is_held_until_it_is_asked_for(box, url, sink, reader):
     sink.send(packets(3))
-    anew = list(packets(4, made_from="another search", snr=9.0))
-    assert counts(sink.send(iter(anew))) == (1, 0, 3, 0, 0)
+    renewed = list(packets(4, made_from="another search", snr=9.0))
+    assert counts(sink.send(iter(renewed))) == (1, 0, 3, 0, 0)
     again = KafkaSink(url, KafkaSettings(), box, SchemaRegistry(), again=True)
-    assert counts(again.send(iter(anew))) == (3, 1, 0, 0, 0)
+    assert counts(again.send(iter(renewed))) == (3, 1, 0, 0, 0)
     assert len(reader.until(7)) == 7
-    assert counts(again.send(iter(anew))) == (0, 4, 0, 0, 0)
+    assert counts(again.send(iter(renewed))) == (0, 4, 0, 0, 0)
 
 
 def test_only_what_is_not_sent_is_wanted_and_the_rest_is_counted(sink):

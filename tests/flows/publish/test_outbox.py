@@ -62,15 +62,15 @@ def test_sinks_and_schemas_do_not_know_of_each_other(box, route):
         assert box.enter(other, [packet(1)]) == ["waiting"]
 
 
-def test_a_detection_that_was_sent_and_is_made_anew_is_held_unless_it_is_asked_for(box, route):
+def test_a_detection_that_was_sent_and_is_made_again_is_held_unless_it_is_asked_for(box, route):
     box.enter(route, [packet(1)])
     arrive(box, route, packet(1))
-    anew = packet(1, "another search")
-    assert box.enter(route, [anew]) == ["held"]
+    renewed = packet(1, "another search")
+    assert box.enter(route, [renewed]) == ["held"]
     assert box.counts()[SINK, "11.1"] == {"sent": 1}
-    assert box.enter(route, [anew], again=True) == ["waiting"]
-    arrive(box, route, anew)
-    assert box.enter(route, [anew, packet(1)]) == ["sent", "sent"]
+    assert box.enter(route, [renewed], again=True) == ["waiting"]
+    arrive(box, route, renewed)
+    assert box.enter(route, [renewed, packet(1)]) == ["sent", "sent"]
 
 
 def test_one_that_was_not_sent_yet_is_sent_as_it_is_now(box, route):

@@ -261,8 +261,8 @@ def test_an_exposure_that_is_not_associated_waits_for_its_objects(tmp_path):
     run.visit(NIGHT, visit_of(1), 0.0)
     associate(out, settings.association, {NIGHT})
     record = Ledger(out).get(info_of(1))
-    anew = record.datasets["dia_source"].model_copy(update={"digest": "another search"})
-    Ledger(out).put(record.model_copy(update={"datasets": {"dia_source": anew}}))
+    renewed = record.datasets["dia_source"].model_copy(update={"digest": "another search"})
+    Ledger(out).put(record.model_copy(update={"datasets": {"dia_source": renewed}}))
     found = run.added_to(EMPTY)  # the second has changed since
     assert (found.alerts.sent, [one.code for one in found.alerts_failed]) == (0, ["not_associated"])
     associate(out, settings.association, {NIGHT})

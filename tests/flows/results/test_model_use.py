@@ -200,7 +200,7 @@ def published(tmp_path, source, settings, visit=1):
     return out, Item(source, key, item.stat, sha256, Ledger(out).get(key))
 
 
-def test_what_a_flood_withdrew_is_made_anew_too(tmp_path, write_ztf, sky):
+def test_what_a_flood_withdrew_is_made_again_too(tmp_path, write_ztf, sky):
     """Model B floods where A had a catalogue: to go back from B is to make that again."""
     sky[60:63, 80:83] += 300
     sky[120:123, 150:153] += 200

@@ -144,7 +144,7 @@ def test_a_repeated_exposure_replaces_its_links_and_keeps_the_ids(store):
 
 def test_an_object_without_detections_is_gone_and_comes_back_at_its_place(store):
     put(store, 1, [10.0, 10.1], [0.0, 0.0])
-    put(store, 1, [10.1], [0.0], digest="e")  # ranks are counted anew
+    put(store, 1, [10.1], [0.0], digest="e")  # ranks are counted again
     assert links(store) == {source_id(1, 0): source_id(1, 1)}
     assert (store.counts(), store.events()) == ((1, 1), [("removed", source_id(1, 0))])
     put(store, 2, [10.0], [0.1 * ARCSEC])
@@ -282,7 +282,7 @@ def test_a_process_killed_within_an_exposure_leaves_nothing_of_it(tmp_path, give
         assert put(store, 2, [10.0, 11.0], [0.0, 0.0]) == (1, 1, 0)
 
 
-def test_another_version_is_refused_and_can_be_made_anew(tmp_path, given_settings):
+def test_another_version_is_refused_and_can_be_made_again(tmp_path, given_settings):
     with opened_association(tmp_path, given_settings, rebuild=True) as store:
         put(store, 1, [10.0], [0.0])
         with store._change() as connection:

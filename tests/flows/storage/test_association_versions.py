@@ -97,7 +97,7 @@ def test_a_conversion_that_fails_leaves_the_store_as_it_was(tmp_path, given_sett
             return columns, connection.execute(sa.text("SELECT * FROM dia_object ORDER BY 1")).all()
 
     before = state()
-    monkeypatch.setattr(association_versions, "count_anew", lambda *_: 1 / 0)
+    monkeypatch.setattr(association_versions, "recount", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError), opened_association(tmp_path, given_settings):
         pass
     assert state() == before

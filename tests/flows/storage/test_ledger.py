@@ -261,7 +261,7 @@ def test_more_records_than_a_page_and_more_nights_than_are_kept_open(tmp_path, m
     assert ledger.get(record(3, 1, nights[0]).key).visit == 3
 
 
-def test_a_night_is_stamped_anew_with_each_change(tmp_path):
+def test_a_night_is_stamped_again_with_each_change(tmp_path):
     ledger, stamps = Ledger(tmp_path), [""]
     assert ledger.stamp("20260101") == ""
     for change in (lambda: ledger.put(record()), lambda: ledger.put(record(6)), lambda: ledger.remove(record(6).key)):

@@ -159,7 +159,7 @@ def test_who_has_lost_the_lease_changes_nothing(tmp_path):
     assert numbers(database) == [1, 3]
 
 
-def test_what_was_removed_by_another_thread_in_the_meantime_is_made_anew(database, path, monkeypatch):
+def test_what_was_removed_by_another_thread_in_the_meantime_is_made_again(database, path, monkeypatch):
     insert(database, 1)
     begun = []
 

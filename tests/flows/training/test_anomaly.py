@@ -79,7 +79,7 @@ def test_what_is_thin_is_anomalous_among_what_is_round(made):
     assert sorted(made[1]["limits"]) == made[1]["limits"]
 
 
-def test_the_model_is_scored_anew_by_the_command_and_knows_what_it_has_seen(folder, made):
+def test_the_model_is_scored_again_by_the_command_and_knows_what_it_has_seen(folder, made):
     asked = ["evaluate", "anomaly", "--data", str(folder / "labelled.csv"), "--model", str(made[0])]
     result = CliRunner().invoke(app, [*asked, "--normal", "whole", "--unseen", "--json"])
     assert result.exit_code == 0, result.output

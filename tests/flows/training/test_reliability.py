@@ -58,7 +58,7 @@ def test_the_threshold_leaves_the_wanted_number_of_false(trained, examples):
 
 
 @pytest.mark.slow
-def test_calibrating_anew_gives_what_the_training_gave(trained, examples, tmp_path):
+def test_calibrating_again_gives_what_the_training_gave(trained, examples, tmp_path):
     folder, figures = trained
     sets = Sets([], examples, {"ztf": examples[:1]})
     again = calibrate_reliability(tmp_path, str(folder), sets, PLAN, {"data": "another test"}, 1, lambda line: None)

@@ -378,7 +378,7 @@ def test_widths_are_measured_where_they_follow_those_of_the_psf(monkeypatch, res
 
 
 def test_too_few_stars_for_the_terms_leave_the_last_fit(monkeypatch):
-    """Of 15 about a plane one is clipped: the other 14 do not give a plane anew."""
+    """Of 15 about a plane one is clipped: the other 14 do not give a plane."""
     x, y = np.random.default_rng(5).uniform(0, 100, (2, 15))
     seen = np.zeros((15, 3))
     seen[7, 2] = 0.05

@@ -102,7 +102,7 @@ def test_another_version_is_fetched_from_its_beginning(archive, settings, large,
     assert parts(target) == []
 
 
-def test_a_version_that_changes_under_way_is_begun_anew(archive, settings, large, target):
+def test_a_version_that_changes_under_way_is_begun_again(archive, settings, large, target):
     """If-Range: after the cut the archive sends all of the new file, which has the same length."""
     path = target.parent
     path.mkdir(parents=True)
@@ -123,7 +123,7 @@ def test_a_version_that_changes_under_way_is_begun_anew(archive, settings, large
     assert (received, sum(told)) == (900_000 + len(newer), len(newer))
 
 
-def test_an_archive_without_ranges_begins_anew(archive, settings, large, target):
+def test_an_archive_without_ranges_begins_again(archive, settings, large, target):
     archive.ranges = False
     archive.trouble = lambda place, number, headers: ("cut", 900_000) if number == 2 else None
     received, told = fetch(settings, target)

@@ -136,7 +136,7 @@ def test_what_is_written_outlives_a_kill(database):
     assert queried(database, "SELECT value FROM kept").stdout.strip() == "7"
 
 
-def test_one_that_was_half_made_is_made_anew(database):
+def test_one_that_was_half_made_is_made_again(database):
     with place() as path:
         folder = new_services(path)
         half = folder.path / "postgres" / "new" / "base"

@@ -247,7 +247,7 @@ def test_what_cannot_be_looked_at_for_long_is_a_dead_letter_and_holds_up_nothing
     assert (stream.take(9).seen, stream.on_the_way) == (0, 1)
 
 
-def test_what_comes_back_in_time_starts_anew(stream, now):
+def test_what_comes_back_in_time_starts_again(stream, now):
     stream.planner.unreadable.add("1-0.fits")
     patience = stream.settings.watch.give_up_s
     arrive(stream, "1-0.fits")

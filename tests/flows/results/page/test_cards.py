@@ -78,6 +78,16 @@ def test_what_has_no_length_has_no_angle(told):
     assert facts(told(trailAngle=None, trailLength=None, trailAnglePx=120.6))["Angle"] == "121°"
 
 
+def test_a_time_that_nothing_told_is_not_shown(told, kit, tmp_path):
+    made = told(flags=int(DetectionFlag.NO_TIME))
+    assert facts(made)["Seen"] == "at a time not known, r"
+    assert "no time" in made.flags
+    row = {**kit.rows(kit.info(), 1, 7)[0], "exposure": 0}
+    night = read_night(tmp_path, kit.NIGHT, None)
+    times = [line(row | {"flags": flag}, night.exposures)[0] for flag in (0, int(DetectionFlag.NO_TIME))]
+    assert (len(times[0]), times[1]) == (8, "–")
+
+
 def test_what_is_not_known_is_not_made_up(told):
     made = told(ra=None, dec=None, magAB=None, magABErr=None)
     assert (facts(made)["Position"], facts(made)["mag r"]) == ("not known: no WCS", "–")

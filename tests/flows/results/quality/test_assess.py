@@ -63,7 +63,7 @@ def test_a_measure_is_not_replaced_by_one_of_what_pruning_left(out, monkeypatch)
     assert not any("before the night changed" in note for note in again.judged[0].notes)
 
 
-def test_a_night_of_fewer_exposures_is_measured_anew(out):
+def test_a_night_of_fewer_exposures_is_measured_again(out):
     put(out, 102)
     assess(out, NIGHT, STRICT)
     Ledger(out).remove(next(Ledger(out).records(NIGHT)).key)
