@@ -27,7 +27,7 @@ def nights(tmp_path):
     for number, night in enumerate(NIGHTS):
         for detector in (1, 2):
             visit = 10 + number
-            rows = detections(visit, 150 + np.arange(3), [20, 20, 20], detector=detector, flags=[0, 5, 1 << 20])
+            rows = detections(visit, 150 + np.arange(3), [20, 20, 20], detector=detector, flags=[0, 5, 1 << 30])
             key = ExposureKey(night=night, visit=visit, detector=detector)
             CatalogStore(tmp_path).publish(DIA_SOURCE, key, rows, "d")
     return ns.open(tmp_path)
@@ -99,7 +99,7 @@ def test_rows_are_chosen_by_text_list_or_expression(nights, where):
 
 def test_flags_have_names(nights):
     table = nights[NIGHTS[0]].detections(where="detector == 1")
-    assert table.flag_names == [(), ("EDGE", "MASKED"), ("bit 1048576",)]
+    assert table.flag_names == [(), ("EDGE", "MASKED"), ("bit 1073741824",)]
     assert table.flags["MASKED"].tolist() == [False, True, False]
     assert len(nights.detections(where="flags.EDGE")) == 4
     assert len(nights.detections(where="not flags.EDGE")) == 8

@@ -54,7 +54,7 @@ def test_the_plan_is_that_of_the_shipped_screen():
         for one in made[part]:
             # Which the shipped card does not know yet.
             assert (one.pop("crowding"), one.pop("subtract")) == (1.0, "none")
-            assert (one.pop("lengths"), one.pop("smoothing")) == (None, None)
+            assert [one.pop(name) for name in ("lengths", "smoothing", "islands")] == [None, None, None]
     assert read_card("screen", "basic_cnn").training["plan"] == made
 
 
