@@ -119,7 +119,7 @@ def aperture_flux(
     Returns
     -------
     Flux
-        Pixel units.
+        Pixel units; the error is NaN where nothing gives the sum a variance, as without a usable pixel.
 
     Notes
     -----
