@@ -1,13 +1,13 @@
 """Light curves as astropy tables, and how they look in a notebook."""
 
-from base64 import b64encode
 from html import escape
-from io import BytesIO
 
 import numpy as np
 from astropy.table import QTable
 from astropy.time import Time
 from astropy.units import Quantity
+
+from flows.results.page.picture import figure_uri
 
 _DRAWN = ("time", "band", "flux", "fluxErr")
 
@@ -24,10 +24,10 @@ class LightCurve(QTable):
         picture = self._picture()
         if picture is None:
             return table
-        return f'<img alt="{escape(self._told())}" src="data:image/png;base64,{b64encode(picture).decode()}"/>{table}'
+        return f'<img alt="{escape(self._told())}" src="{picture}"/>{table}'
 
-    def _picture(self) -> bytes | None:
-        """Return the fluxes against time, as a PNG; None if there is nothing to draw."""
+    def _picture(self) -> str | None:
+        """Return the fluxes against time, as a PNG in a ``data:`` URL; None if there is nothing to draw."""
         if not set(_DRAWN) <= set(self.colnames) or not isinstance(self["time"], Time):
             return None
         flux, error = self["flux"], self["fluxErr"]
@@ -46,9 +46,7 @@ class LightCurve(QTable):
             axes.errorbar(self["time"].mjd[own] - first, flux.value[own], bars[own], fmt="o", ms=4, label=band)
         axes.legend(title="band")
         axes.grid(alpha=0.3)
-        file = BytesIO()
-        figure.savefig(file, format="png", metadata={"Software": None})
-        return file.getvalue()
+        return figure_uri(figure)
 
     def _told(self) -> str:
         return f"{self.meta.get('of', 'detections')} {self.meta.get('id', '')}".strip()

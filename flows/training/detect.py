@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from flows.inputs.ztf_packets import SIDE
 from flows.pipeline.weights import read_card
 from flows.storage.folder import writable_folder
 from flows.training.boosted import BOOSTED, Examples, train_boosted
@@ -33,9 +34,6 @@ from flows.training.windows import WindowPlan, train_windows
 from kernels.subtraction.sfft import require_sfft
 
 Say = Callable[[str], None]
-
-STAMP = 63
-"""Side of a stamp of ZTF's alerts, px."""
 
 MOVING = (0.3, 120.0)
 """Lengths of trails, px: main-belt asteroids leave less than 1 px in 30 s at 1" a pixel, near-Earth ones 100."""
@@ -119,7 +117,7 @@ def subtracted_plan(seed: int) -> TrainPlan:
             Wanted("ztf", 24, 40, subtract="mixed", lengths=MOVING),
             Wanted("ztf", 40, 40, subtract="sfft", lengths=MOVING),
             Wanted("ztf", 16, 40, lengths=MOVING, smoothing=CONTRARY),
-            Wanted("ztf", 24, 240, lengths=MOVING, smoothing=CONTRARY, islands=STAMP),
+            Wanted("ztf", 24, 240, lengths=MOVING, smoothing=CONTRARY, islands=SIDE),
         ),
         validation=(
             Wanted("ztf", 20),

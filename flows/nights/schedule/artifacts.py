@@ -3,9 +3,7 @@
 import json
 import os
 import re
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -27,6 +25,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.logging import get_logger
 from prefect.settings import get_current_settings
 
+from flows.results.page.picture import figure_uri
 from flows.results.summary_table import MOST, lines
 from schemas.recovery import RecoveredShare, Recovery
 from schemas.summary import RunSummary, Trouble
@@ -53,9 +52,7 @@ def depth_plot(night: Recovery) -> str:
         axes.set_xlabel(name)
     figure.axes[0].set_ylabel("share recovered")
     figure.suptitle(f"Night {night.night}: {night.recovered} of {night.n} synthetic streaks came back")
-    file = BytesIO()
-    figure.savefig(file, format="png", metadata={"Software": None})
-    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+    return figure_uri(figure)
 
 
 def _draw(axes: Axes, shares: Sequence[RecoveredShare]) -> None:

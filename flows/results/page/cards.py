@@ -197,7 +197,8 @@ def _facts(row: Mapping[str, Any], exposures: Sequence[Exposure]) -> tuple[Told,
     psf, rows = _rests_on((row,), "PSF"), (row,)
     length, angle = _length(row), _angle(row)
     at = measured(row["x"], None, 1), measured(row["y"], None, 1)
-    when = "at a time not known" if seen(row) == NOTHING else f"{seen(row)[-8:]} UTC"
+    clock = seen(row)[-8:]
+    when = "at a time not known" if clock == NOTHING else f"{clock} UTC"
     return (
         Told("Seen", f"{when}, {row['band']}", _rests_on(rows, "time")),
         Told(f"mag {row['band']}", measured(row["magAB"], row["magABErr"], 2), psf),

@@ -4,13 +4,16 @@ import base64
 import io
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from schemas.pixels import UNUSABLE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MASKED, OUTSIDE = 254, 255
 """Levels that are no brightness: an unusable pixel, and one beyond the border of the image."""
@@ -125,6 +128,13 @@ def colour_png(picture: NDArray[np.uint8]) -> Picture:
     return _encoded(Image.fromarray(np.ascontiguousarray(picture[::-1])), "png", optimize=True)
 
 
+def figure_uri(figure: "Figure") -> str:
+    """Return a figure of matplotlib as a PNG, in a ``data:`` URL."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", metadata={"Software": None})
+    return _uri(file, "png")
+
+
 def jpeg(levels: NDArray[np.uint8], limit: int) -> Picture:
     """Return a JPEG of ``levels``, the first row at the bottom, in the best quality below ``limit`` characters.
 
@@ -147,5 +157,8 @@ def _palette() -> NDArray[np.uint8]:
 def _encoded(image: Image.Image, kind: str, **options: int | bool) -> Picture:
     buffer = io.BytesIO()
     image.save(buffer, format=kind.upper(), **options)
-    code = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return Picture(f"data:image/{kind};base64,{code}", *image.size)
+    return Picture(_uri(buffer, kind), *image.size)
+
+
+def _uri(file: io.BytesIO, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
