@@ -296,8 +296,8 @@ class AssociationSettings(Section):
     ] = "auto"  # fmt: skip
     sigmas: Annotated[
         float, Field(gt=0, description="Largest distance of a detection from its object, standard errors.")
-    ] = 3.0
-    min_arcsec: Annotated[float, Field(gt=0, description="But within this in any case, arcsec.")] = 0.5
+    ] = 4.0
+    min_arcsec: Annotated[float, Field(gt=0, description="But within this in any case, arcsec.")] = 0.75
     max_arcsec: Annotated[float, Field(gt=0, le=5, description="And never beyond this, arcsec.")] = 1.5
     min_trail_arcsec: Annotated[
         float, Field(gt=0, description="What is longer, by 3 standard errors, is of no object at rest, arcsec.")

@@ -20,6 +20,9 @@ from schemas.stage import Context, Stage
 _GONE_D = Reach().most / 3600 / SLOWEST
 """After so long, d, what moves at all has left the place."""
 
+_ON = Reach(sigmas=3.0, least=0.5)
+"""How near to a star or a galaxy a detection sits on it."""
+
 _LINK = ("diaSourceId", "objectId", "separation")
 """Columns that it reads of `DIA_LINK`."""
 
@@ -116,7 +119,7 @@ def _sits_on(inputs: Mapping[str, Any], group: NDArray[np.int64], objects: int) 
         for source, one, apart in zip(*(links[name].to_pylist() for name in _LINK), strict=True)
         if one is not None
     }
-    reach = Reach().of(1 / np.sqrt(found["weight"].to_numpy()))
+    reach = _ON.of(1 / np.sqrt(found["weight"].to_numpy()))
     bits = {"star": DiaObjectFlag.VARIABLE_STAR, "galaxy": DiaObjectFlag.NUCLEAR}
     for row, source in enumerate(found["diaSourceId"].to_pylist()):
         label, apart = on.get(source, (None, np.inf))

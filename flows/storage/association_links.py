@@ -251,7 +251,7 @@ class ExposureLinks:
         reach = Reach(settings.sigmas, settings.min_arcsec, settings.max_arcsec)
         motions, moving = near.motions()
         places = motions.at(float(rows.mjd[0]) if len(rows.ids) else ORIGIN, moving)
-        pairs = match_places(rows.vectors, rows.sigma, *places, reach)
+        pairs = match_places(rows.vectors, rows.sigma, *places, near.number, reach)
         object_of, apart = np.full(len(rows.ids), -1, np.int64), np.zeros(len(rows.ids))
         object_of[pairs.rows], apart[pairs.rows] = near.ids[pairs.which], pairs.separation
         self._join(rows, pairs, near)

@@ -32,8 +32,8 @@ class Reach(NamedTuple):
         Limits of that, arcsec.
     """
 
-    sigmas: float = 3.0
-    least: float = 0.5
+    sigmas: float = 4.0
+    least: float = 0.75
     most: float = 1.5
 
     def of(self, sigma: Floats) -> Floats:
@@ -72,12 +72,16 @@ def is_trail(length: Floats, error: Floats, least: float) -> NDArray[np.bool_]:
         return (length > least) & ~(length < _SIGNIFICANT * error)
 
 
-def match_places(vectors: Floats, sigma: Floats, places: Floats, place_sigma: Floats, reach: Reach) -> PlaceMatches:
+def match_places(
+    vectors: Floats, sigma: Floats, places: Floats, place_sigma: Floats, seen: Integers, reach: Reach
+) -> PlaceMatches:
     """Pair detections of one exposure with objects, one to one.
 
-    Pairs within reach are taken by increasing distance in units of its standard deviation, each if neither of the two
-    is taken. So no two that are both left, or both in worse pairs, would rather have each other; and the order of the
-    detections plays no part, except between equal distances.
+    Pairs within reach are taken by decreasing probability, each if neither of the two is taken: that of the distance,
+    exp(-d^2 / 2 s^2) / s^2, times that of the object, which grows as the number of its detections, and one. So beside
+    an object that is often seen a false detection of earlier takes none of its detections. No two that are both left,
+    or both in worse pairs, would rather have each other; and the order of the detections plays no part, except between
+    equal probabilities.
 
     Parameters
     ----------
@@ -89,6 +93,8 @@ def match_places(vectors: Floats, sigma: Floats, places: Floats, place_sigma: Fl
         Directions of the objects.
     place_sigma : (m,)
         Errors of theirs.
+    seen : (m,)
+        Number of their detections.
     reach
         How far apart the two of a pair may be.
 
@@ -108,9 +114,10 @@ def match_places(vectors: Floats, sigma: Floats, places: Floats, place_sigma: Fl
     rows, which, apart = near["i"].astype(np.int64), near["j"].astype(np.int64), arc(near["v"])
     spread = np.hypot(sigma[rows], place_sigma[which])
     within = apart <= reach.of(spread)
-    rows, which, apart, distance = rows[within], which[within], apart[within], (apart / spread)[within]
+    rows, which, apart, spread = rows[within], which[within], apart[within], spread[within]
+    worse = np.square(apart / spread) + 4 * np.log(spread) - 2 * np.log1p(seen[which])
     taken_row, taken_place, chosen = set[int](), set[int](), []
-    for pair in np.lexsort((which, rows, apart, distance)).tolist():
+    for pair in np.lexsort((which, rows, apart, worse)).tolist():
         row, place = int(rows[pair]), int(which[pair])
         if row not in taken_row and place not in taken_place:
             taken_row.add(row)

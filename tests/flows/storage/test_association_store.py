@@ -108,6 +108,26 @@ def test_a_star_of_high_proper_motion_keeps_its_id(store):
     assert store.of_object(source_id(900))[0] == source_id(0, 0)
 
 
+def test_fast_stars_keep_their_ids_among_false_detections(store):
+    """40 stars of 1 to 10 arcsec a year and 40 at rest in 0.04 deg2, every three days, four times of five."""
+    rng = np.random.default_rng(4)
+    speed, angle = np.r_[10 ** rng.uniform(0, 1, 40), np.zeros(40)], rng.uniform(0, 360, 80)
+    ra, dec = 10 + rng.uniform(0, 0.2, 80), rng.uniform(0, 0.2, 80)
+    owner, nights = {}, []
+    for visit, day in enumerate(range(0, 120, 3)):
+        seen = np.flatnonzero(rng.random(80) < 0.8)
+        lon, lat, _ = along_great_circle(ra[seen], dec[seen], angle[seen], speed[seen] * day / 365.25 * ARCSEC)
+        false = 10 + rng.uniform(0, 0.2, 10), rng.uniform(0, 0.2, 10)
+        places = np.concatenate([np.stack([lon, lat]) + rng.normal(0, 0.11 * ARCSEC, (2, len(seen))), false], axis=1)
+        nights.append(f"2026{day // 28 + 1:02}{day % 28 + 1:02}")
+        put(store, visit, *places, mjd=61000 + day, night=nights[-1])
+        owner |= {source_id(visit, rank): one for rank, one in enumerate(seen.tolist())}
+    object_of = links(store, *nights)
+    found = {(one, object_of[source]) for source, one in owner.items()}
+    assert sorted(found) == sorted(dict(found).items())
+    assert len(found) == 80
+
+
 def test_a_star_that_moves_is_not_taken_for_one_that_rests_where_it_was(store):
     follow(store, np.arange(0, 400, 20), 3.0)
     put(store, 500, [10.0], [0.0], mjd=61400, night="20270301")  # three arcsec behind

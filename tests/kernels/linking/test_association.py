@@ -9,6 +9,7 @@ from astropy import units
 from astropy.coordinates import SkyCoord
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from kernels.linking.association import (
     Reach,
@@ -33,8 +34,10 @@ def sigmas(count, value=0.1):
     return np.full(count, value)
 
 
-def paired(offsets, places, sigma=0.1, place_sigma=0.1):
-    found = match_places(at(offsets), sigmas(len(offsets), sigma), at(places), sigmas(len(places), place_sigma), REACH)
+def paired(offsets, places, sigma=0.1, place_sigma=0.1, seen=None):
+    errors = sigmas(len(offsets), sigma), sigmas(len(places), place_sigma)
+    seen = np.ones(len(places), int) if seen is None else np.array(seen)
+    found = match_places(at(offsets), errors[0], at(places), errors[1], seen, REACH)
     return list(zip(found.rows.tolist(), found.which.tolist(), strict=True))
 
 
@@ -51,26 +54,40 @@ def test_two_detections_never_have_one_object_and_the_nearer_has_it():
     assert paired([0.2, -0.1], [0.0, 0.45]) == [(0, 1), (1, 0)]  # the second is nearer to the first object
 
 
-def test_nearness_counts_in_units_of_the_errors():
-    found = match_places(at([0.0]), sigmas(1), at([0.30, -0.35]), np.array([0.05, 1.0]), REACH)
-    assert found.which.tolist() == [1]
-    assert found.separation[0] == pytest.approx(0.35)
+def test_the_more_probable_object_has_a_detection():
+    def chosen(first, second, sigma):
+        found = match_places(at([0.0]), sigmas(1), at([first, -second]), np.array(sigma), np.ones(2), REACH)
+        assert found.separation[0] == pytest.approx((first, second)[found.which[0]])
+        return found.which[0]
+
+    # exp(-d^2 / 2 s^2) / s^2: 0.3 at 0.45 arcsec where s is 0.14, 2.2 at 0.47 where it is 0.22
+    assert chosen(0.45, 0.47, (0.1, 0.2)) == 1
+    assert chosen(0.1, 0.1, (0.1, 0.2)) == 0
+    assert chosen(0.1, 0.12, (0.1, 0.1)) == 0
+
+
+def test_of_two_objects_at_a_place_the_one_that_is_often_seen_has_the_detection():
+    assert paired([0.25], [0.0, 0.3], seen=[1, 1]) == [(0, 1)]
+    assert paired([0.25], [0.0, 0.3], seen=[20, 1]) == [(0, 0)]  # 0.22 times as near, 10.5 times as often
+    assert paired([0.3], [0.0, 0.3], 0.01, 0.05, seen=[1000, 1]) == [(0, 1)]  # six standard deviations from the other
+    assert paired([0.25], [0.0, 0.3], seen=[0, 0]) == [(0, 1)]  # objects that have lost theirs
+    assert paired([0.25, 0.02], [0.0, 0.3], seen=[20, 1]) == [(0, 1), (1, 0)]
 
 
 def test_nothing_matches_nothing():
     assert paired([], []) == paired([0.0], []) == paired([], [0.0]) == []
 
 
-def greedy(sky, sigma, places, place_sigma):
-    """Pairs in order of distance, by astropy's separations of all with all."""
+def greedy(sky, sigma, places, place_sigma, seen):
+    """Pairs in order of probability, by astropy's separations of all with all."""
     pairs = []
     for n, m in product(range(len(sky)), range(len(places))):
         apart = sky[n].separation(places[m]).arcsec
         spread = math.hypot(sigma[n], place_sigma[m])
         if apart <= min(max(3 * spread, 0.5), 1.5):
-            pairs.append((apart / spread, n, m))
+            pairs.append((stats.norm.pdf(apart / spread) / spread**2 * (seen[m] + 1), n, m))
     chosen = []
-    for _, n, m in sorted(pairs):
+    for _, n, m in sorted(pairs, reverse=True):
         if all(n != one and m != other for one, other in chosen):
             chosen.append((n, m))
     return sorted(chosen)
@@ -84,10 +101,10 @@ def test_a_crowd_is_matched_as_by_hand(ra, dec):
         angle, apart = rng.uniform(0, 360, count), rng.uniform(0, 4, count) / 3600
         coords.append(along_great_circle(np.full(count, ra), np.full(count, dec), angle, apart)[:2])
     sigma, place_sigma = rng.uniform(0.05, 0.5, 20), rng.uniform(0.05, 0.5, 30)
-    found = match_places(unit_vectors(*coords[0]), sigma, unit_vectors(*coords[1]), place_sigma, REACH)
-    expected = greedy(
-        *(x for c, s in zip(coords, (sigma, place_sigma), strict=True) for x in (SkyCoord(*c, unit="deg"), s))
-    )
+    seen = rng.integers(0, 30, 30)
+    found = match_places(unit_vectors(*coords[0]), sigma, unit_vectors(*coords[1]), place_sigma, seen, REACH)
+    sky, places = (SkyCoord(*one, unit="deg") for one in coords)
+    expected = greedy(sky, sigma, places, place_sigma, seen)
     assert len(expected) > 5
     assert list(zip(found.rows.tolist(), found.which.tolist(), strict=True)) == expected
 
