@@ -1,4 +1,3 @@
-import base64
 import io
 import re
 import shutil
@@ -14,7 +13,6 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import CCDData
 from PIL import Image as Picture
-from scipy.ndimage import binary_dilation, label
 
 import nightstride as ns
 from flows.storage.layout import tile_path
@@ -204,41 +202,6 @@ def test_a_light_curve_is_of_what_was_seen_more_than_once(linked):
         night.lightcurve(mover[0], of="object")
     with pytest.raises(ns.Misconfigured, match="holds no detection 5 "):
         night.lightcurve(5)
-
-
-def test_a_notebook_shows_a_light_curve_with_a_picture(linked):
-    night, (star, _, _) = linked
-    curve = night.lightcurve(star[1])
-    assert isinstance(curve, ns.LightCurve)
-    curve["flux"], curve["fluxErr"] = np.arange(len(curve)) * u.nJy, np.full(len(curve), 0.3) * u.nJy
-    html = curve._repr_html_()
-    alt, uri = re.search('<img alt="(.*?)" src="data:image/png;base64,(.*?)"/>', html).groups()
-    assert alt == f"object {star[0]}"
-    with Picture.open(io.BytesIO(base64.b64decode(uri))) as picture:
-        assert (picture.format, picture.size) == ("PNG", (640, 300))
-        marks = (np.asarray(picture.convert("RGB")) == (31, 119, 180)).all(axis=2)  # the first colour: of one band
-    assert html.count("<tr>") >= len(curve)
-    assert label(binary_dilation(marks, iterations=2))[1] == len(curve) + 1  # and that of the legend
-    assert "<img" in curve[:1]._repr_html_()
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda curve: curve.replace_column("flux", curve["flux"] * np.nan),
-        lambda curve: curve.replace_column("time", curve["time"].mjd),
-        lambda curve: curve.replace_column("flux", ["bright"] * len(curve)),
-        lambda curve: curve.remove_column("fluxErr"),
-    ],
-)
-def test_a_light_curve_without_fluxes_or_times_is_shown_as_a_table(linked, change):
-    night, (star, _, _) = linked
-    curve = night.lightcurve(star[1])
-    curve["flux"], curve["fluxErr"] = np.arange(len(curve)) * u.nJy, np.full(len(curve), -0.3) * u.nJy
-    assert "<img" in curve._repr_html_()
-    change(curve)
-    assert "<img" not in curve._repr_html_()
-    assert "<table" in curve._repr_html_()
 
 
 def test_a_night_of_an_older_version_is_looked_at_too(linked, tmp_path):

@@ -170,6 +170,8 @@ def test_a_night_that_passes_is_0_and_one_that_fails_is_1(out_quality):
     words = run_quality(out_quality, "--config", out_quality.parent / "limits.toml").stdout
     (line,) = (line for line in words.splitlines() if line.strip().startswith("FWHM of the PSF"))
     assert "2.2" in line
+    assert "≤ 1" in line
+    assert sum("≤" in one or "≥" in one for one in words.splitlines()) < words.count(" - ")  # most have no limits
     assert "pixel" in words
     status = CliRunner().invoke(app, ["status", str(out_quality), "--json"])
     assert json.loads(status.stdout.splitlines()[-1])["nights"][0]["quality"][0]["verdict"] == "fail"

@@ -3,7 +3,7 @@ import json
 import pytest
 import typer
 
-from flows.cli.options import cluster_overrides, conclude, observe_overrides, output_folder, refusals
+from flows.cli.options import cluster_overrides, conclude, either, observe_overrides, output_folder, refusals
 from flows.runtime.settings import load_settings
 from flows.storage.bucket_path import BucketPath
 from schemas.errors import BadInput, Misconfigured, NoWork, Retryable
@@ -25,6 +25,15 @@ def test_options_go_before_the_environment_and_what_is_not_given_does_not(monkey
     monkeypatch.setenv("NIGHTSTRIDE_OBSERVE__LOG_FORMAT", "json")
     found = load_settings(overrides=observe_overrides("2222", None, None)).observe
     assert (found.address, found.metrics_file, found.log_format) == (("127.0.0.1", 2222), None, "json")
+
+
+def test_a_night_given_twice_is_one_night():
+    assert [either(*given) for given in (("20260101", None), (None, "20260101"), ("20260101", "20260101"))] == [
+        "20260101"
+    ] * 3
+    assert either(None, None) is None
+    with pytest.raises(typer.BadParameter, match="--night 20260101 is another than 20260102"):
+        either("20260101", "20260102")
 
 
 def test_local_and_in_a_bucket(tmp_path):

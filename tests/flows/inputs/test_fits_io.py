@@ -152,6 +152,14 @@ def test_an_extent_has_tables_with_their_heaps():
     assert read_extent(io.BytesIO(file.getvalue()), "x").end == len(file.getvalue())
 
 
+def test_an_extent_has_random_groups(tmp_path):
+    groups = fits.GroupData(np.zeros((4, 2, 3), np.float32), parnames=["U", "V"], pardata=[np.zeros(4), np.ones(4)])
+    fits.HDUList([fits.GroupsHDU(groups), fits.ImageHDU(np.zeros((2, 3)))]).writeto(tmp_path / "groups.fits")
+    data = (tmp_path / "groups.fits").read_bytes()
+    extent = read_extent(io.BytesIO(data), "x")
+    assert (extent.end, len(extent.headers)) == (len(data), 2)
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 def test_an_image_that_no_memory_holds_is_not_unpacked(compressed):
     """Neither header nor tile table of 100,000 x 100,000 px takes more than a few kB."""

@@ -234,7 +234,8 @@ def test_next_goes_through_the_list_once(client):
         after = found["id"]
         assert judge(client, after, "unsure", found["t"]).status_code == 200
     assert len(seen) == len(set(seen)) == 36
-    assert client.get("/next", params={"after": "junk"}).json() == {"next": None}
+    for after in ("junk", "9" * 19, "9" * 5000, "٣"):  # too large, or a digit of another script
+        assert client.get("/next", params={"after": after}).json() == {"next": None}
 
 
 def test_a_recheck_looks_like_any_other(client, place, monkeypatch):

@@ -69,6 +69,16 @@ def test_what_is_masked_takes_the_noise_of_its_neighbours():
     assert np.isnan(variance_scale(np.zeros(image.shape, np.float32), usable, 15.0, None))
 
 
+def test_a_masked_cell_has_the_noise_of_the_nearest_that_is_none():
+    levels = np.repeat([[1.0, 2, 3, 4]], 4, axis=0) * np.array([[1.0], [1.2], [1.4], [1.6]])
+    noise = np.random.default_rng(6).normal(size=(1024, 1024)) * np.kron(levels, np.ones((256, 256)))
+    usable = np.ones((1024, 1024), np.bool_)
+    usable[:, :256] = usable[:, 768:] = False
+    found = noise_variation(noise.astype(np.float32), usable, 1.0)
+    assert found is not None
+    np.testing.assert_allclose(np.array(found.values[0]), levels[:, [1, 1, 2, 2]], rtol=0.03)
+
+
 def test_a_pixel_does_not_depend_on_the_tile_it_is_in():
     image, _ = uneven(6, (300, 320))
     mesh = Variation(values=(((0.7, 1.2), (1.1, 1.6)),), y=(75.0, 150.0), x=(80.0, 160.0))

@@ -108,6 +108,7 @@ def moving(speed, nights=10, sigma=0.1, excess=1.0, rate_sigma=0.1):
 
 def test_a_motion_is_above_chance_of_three_nights_and_no_faster_than_stars():
     assert [moving(speed) for speed in (0.39, 0.41, FASTEST - 0.1, FASTEST + 0.1)] == [False, True, True, False]
+    assert 1.4 < FASTEST / 10.39 < 1.5  # Barnard's star, the fastest that is known (Gaia DR3)
     assert [moving(0.6, nights) for nights in (2, 3)] == [False, True]
     assert [moving(0.6, excess=excess) for excess in (2.2, 2.3)] == [True, False]
 

@@ -43,6 +43,12 @@ def test_stars_are_more_towards_the_milky_way(latitude, fewest, most):
     assert fewest <= _stars_to(np.array(20.0), *place) / pole <= most
 
 
+@pytest.mark.parametrize(("v", "least"), [(14.0, 1.05), (20.0, 1.4)])
+def test_stars_are_more_towards_the_middle_of_the_milky_way(v, least):
+    centre, anticentre = (_stars_to(np.array(v), np.deg2rad(longitude), np.deg2rad(30.0)) for longitude in (0.0, 180.0))
+    assert centre / anticentre > least
+
+
 @given(st.floats(-180, 180), st.floats(-90, 90), st.floats(5, 30))
 def test_shares_sum_to_one_anywhere(longitude, latitude, r):
     found = sky_shares(*at(longitude, latitude), np.array([r]))
