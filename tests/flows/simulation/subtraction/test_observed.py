@@ -108,6 +108,18 @@ def test_dust_before_galaxies_is_that_of_the_middle_of_the_image(monkeypatch) ->
     assert places == [(float(middle[0][0]), float(middle[1][0]))]
 
 
+def test_a_bulge_is_half_as_wide_as_its_disc() -> None:
+    found = galaxies_of(conditions_of(PRESET, 5, 0, 0), conditions_of(PRESET, 5, 0, 0))
+    bulge, disc = (
+        {one: n for n, one in enumerate(found.galaxy.tolist()) if found.sersic[n] == index} for index in (4, 1)
+    )
+    both = sorted(bulge.keys() & disc.keys())
+    assert len(both) > 10
+    inner, outer = (np.array([part[one] for one in both]) for part in (bulge, disc))
+    np.testing.assert_allclose(found.radius[inner], 0.5 * found.radius[outer] * np.sqrt(found.ratio[outer]))
+    assert (found.ratio[inner] >= found.ratio[outer]).all()
+
+
 def test_galaxies_lie_in_all_directions_alike() -> None:
     angles = np.concatenate(
         [galaxies_of(one, one).angle for one in (conditions_of(PRESET, n, 0, 0) for n in range(40))]
