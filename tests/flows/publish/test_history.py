@@ -39,7 +39,7 @@ def test_forced_fluxes_at_the_place_of_an_object_are_its_history(tmp_path):
     ra, dec = row["ra"][0].as_py(), row["dec"][0].as_py()
     for n in range(3):
         info = info_of(n)
-        beside = [dec, dec + 0.3 / 3600, dec + 2 / 3600, dec]
+        beside = [dec, dec + 0.7 / 3600, dec + 0.8 / 3600, dec]  # within association.min_arcsec, 0.75
         rows = forced_rows(info, ["a", "near", "far", "moves"], [ra] * 4, beside, [0.0, 0.0, 0.0, 5.0])
         CatalogStore(out).publish(FORCED_SOURCE, info, rows, "forced")
     (packet,) = alert_packets(out, Settings(), "11.1", PublishTotals(), visit=visit_of(2))

@@ -418,6 +418,7 @@ def test_urls_are_of_postgresql_and_without_passwords(store, rule):
 def test_limits_of_the_reach_are_in_order():
     with pytest.raises(ValueError, match="min_arcsec must not be above"):
         AssociationSettings(min_arcsec=2.0)
+    assert AssociationSettings(min_arcsec=1.5).max_arcsec == 1.5
 
 
 def test_why_an_exposure_cannot_be_associated_is_known_until_it_is(tmp_path, given_settings, store):
