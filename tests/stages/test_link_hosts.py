@@ -16,7 +16,7 @@ CENTRE = SkyCoord(10.0, 60.0, unit="deg")
 
 
 def rows(dataset, **given):
-    count = len(next(iter(given.values())))
+    count = len(next(iter(given.values()), ()))
     columns = {}
     for field in dataset.schema:
         value = "r" if pa.types.is_string(field.type) else None if field.nullable else 0
@@ -102,6 +102,15 @@ def test_directions_of_east_and_west_differ_for_an_oblique_host():
         assert found["hostObjectId"] == host
         if host == 0:
             assert found["hostDlr"] == pytest.approx(2.0, rel=1e-4)
+
+
+def test_where_there_is_nothing_nothing_is_linked():
+    none = {"dia_source": rows(DIA_SOURCE), "object": rows(OBJECT)}
+    assert len(STAGE(none, Context(settings=LinkHostsSettings())).rows) == 0
+    alone = {**none, "dia_source": rows(DIA_SOURCE, diaSourceId=[1], ra=[10.0], dec=[20.0])}
+    assert STAGE(alone, Context(settings=LinkHostsSettings())).rows["objectId"].to_pylist() == [None]
+    beside = {**none, "object": rows(OBJECT, objectId=[1], ra=[10.0], dec=[20.0])}
+    assert len(STAGE(beside, Context(settings=LinkHostsSettings())).rows) == 0
 
 
 def test_each_detection_has_its_own_row_and_the_objects_of_no_other():

@@ -1,13 +1,14 @@
 import math
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 from astropy.io import fits
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flows.inputs.fits_generic import GENERIC
-from flows.inputs.fits_header import Keywords, as_integer, as_number, exposure_end, is_image, middle
+from flows.inputs.fits_header import Keywords, as_integer, as_number, blank_as_nan, exposure_end, is_image, middle
 from flows.inputs.fits_rubin import RUBIN
 from flows.inputs.fits_ztf import ZTF
 from schemas.errors import BadInput
@@ -203,3 +204,13 @@ def test_it_is_half_an_exposure_after_the_middle_in_utc():
     )  # fmt: skip
     expected = datetime(2019, 9, 22, tzinfo=UTC) - timedelta(seconds=37) + timedelta(seconds=15)
     assert abs(exposure_end(info) - expected) < timedelta(milliseconds=1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "left"), [("i2", [1, math.nan]), ("u1", [1, math.nan]), ("f4", [1, 7]), ("f8", [1, 7])]
+)
+def test_only_whole_numbers_have_a_blank(kind, left):
+    """FITS 4.0, 4.4.2.5: BLANK is of images with whole numbers alone."""
+    pixels = np.array([1, 7], kind)
+    np.testing.assert_array_equal(blank_as_nan(pixels, fits.Header({"BLANK": 7})), left)
+    assert blank_as_nan(pixels, fits.Header()) is pixels

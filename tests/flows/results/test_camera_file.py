@@ -1,4 +1,5 @@
 import tomllib
+from dataclasses import replace
 
 import pytest
 from astropy.io import fits
@@ -40,6 +41,16 @@ def rewritten(path, target, **cards):
                 header[key] = value
         file.writeto(target)
     return target
+
+
+def test_a_psf_is_said_to_be_found_or_assumed(cameras):
+    (stars,) = inspected(cameras["sip"].path)
+    assert "assumed_psf" not in stars.flags
+    assert f"# found here: {stars.value('psf_fwhm')} px" in settings_text([stars])
+    assumed = settings_text([replace(stars, flags=(*stars.flags, "assumed_psf"))])
+    assert f"# assumed here: {stars.value('psf_fwhm')} px" in assumed
+    assert "# [fits.psf_beta]  # with both" in assumed
+    assert "# [fits.psf_beta]" not in settings_text([stars])
 
 
 def test_keywords_of_the_detector_are_told_from_those_of_the_visit(cameras, tmp_path):

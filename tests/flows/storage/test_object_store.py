@@ -8,7 +8,7 @@ from benchmarks.moto_server import KEY, SECRET, free_port
 from flows.inputs.sources import list_sources
 from flows.runtime.secrets import refuse_credentials
 from flows.storage.bucket_path import BucketPath, located
-from flows.storage.object_store import configure, configured, store_failures
+from flows.storage.object_store import _store, configure, configured, store_failures
 from schemas.errors import Misconfigured, Retryable
 from schemas.settings import Settings, StoreSettings
 
@@ -164,6 +164,22 @@ def test_settings_of_the_environment_hold_where_nobody_sets_others(monkeypatch):
     monkeypatch.setenv("NIGHTSTRIDE_STORE__ENDPOINT", "http://127.0.0.1:1")
     assert configured().endpoint == "http://127.0.0.1:1"
     configure(StoreSettings())
+
+
+def test_the_region_is_that_of_the_settings_then_of_the_environment(monkeypatch):
+    def region(**given):
+        return _store.__wrapped__("bucket", StoreSettings(**given)).config["region"]
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    assert region() == "us-east-1"
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    assert region() == "eu-west-1"
+    monkeypatch.setenv("AWS_REGION", "eu-west-2")
+    assert region() == "eu-west-2"
+    assert region(region="eu-west-3") == "eu-west-3"
 
 
 def test_failures_of_other_kinds_pass(bucket):

@@ -60,6 +60,12 @@ def test_constant_but_for_what_is_not_finite(value):
     assert not pixel_state(difference, np.zeros((30, 30), np.uint16)).constant
 
 
+def test_the_largest_number_is_finite():
+    largest = np.finfo(np.float32).max
+    found = pixel_state(np.array([[1, largest, -largest, np.inf]], np.float32), np.zeros((1, 4), np.uint16))
+    assert (found.finite, found.infinite) == (3, 1)
+
+
 def test_no_finite_pixel():
     state = pixel_state(np.full((30, 30), np.nan, np.float32), np.zeros((30, 30), np.uint16))
     assert (state.finite, state.infinite, state.good, state.constant) == (0, 0, 0, True)
