@@ -153,7 +153,7 @@ def test_an_extent_has_tables_with_their_heaps():
 
 
 def test_an_extent_has_random_groups(tmp_path):
-    groups = fits.GroupData(np.zeros((4, 2, 3), np.float32), parnames=["U", "V"], pardata=[np.zeros(4), np.ones(4)])
+    groups = fits.GroupData(np.zeros((4, 40, 30), np.float32), parnames=["U", "V"], pardata=[np.zeros(4), np.ones(4)])
     fits.HDUList([fits.GroupsHDU(groups), fits.ImageHDU(np.zeros((2, 3)))]).writeto(tmp_path / "groups.fits")
     data = (tmp_path / "groups.fits").read_bytes()
     extent = read_extent(io.BytesIO(data), "x")
