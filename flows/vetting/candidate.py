@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -180,8 +181,9 @@ def _pictures(
     except BadInput as error:
         notes.append(str(error))
         stamps = []
-    visits = [] if place is None else other_visits(out, index.exposures[key.night], detection, place, mjd)
-    return tuple(stamps), tuple(visits)
+    if place is None:
+        return tuple(stamps), ()
+    return tuple(stamps), tuple(other_visits(out, chain(*index.exposures.values()), key, detection, place, mjd))
 
 
 def _facts(values: Mapping[str, Any], detection: PageDetection) -> tuple[Fact, ...]:

@@ -2,9 +2,10 @@
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 
@@ -107,25 +108,29 @@ def place_stamps(store: TileStore, detection: PageDetection) -> list[PlaceStamp]
 
 
 def other_visits(
-    out: Path, records: Sequence[ExposureRecord], detection: PageDetection, place: tuple[float, float], mjd: float
+    out: Path,
+    records: Iterable[ExposureRecord],
+    key: ExposureKey,
+    detection: PageDetection,
+    place: tuple[float, float],
+    mjd: float,
 ) -> list[PlaceStamp]:
     """Return the difference images of other visits about a place on the sky, by time.
 
     Parameters
     ----------
     out, records
-        Output folder, and the exposures of the night.
+        Output folder, and its exposures: of all nights, as what is there every night does not move.
+    key, mjd
+        The candidate's exposure, and its time, MJD TAI; the visits nearest to it are shown.
     detection
         Whose box they have.
     place
         Right ascension and declination, deg.
-    mjd
-        Of the candidate's exposure; the visits nearest to it are shown. MJD TAI.
     """
-    pixel = int(pixels_at(np.array([place[0]]), np.array([place[1]]), COVER_ORDER)[0])
-    own = int(detection.id) >> 12
-    near = [one for one in records if (not one.sky or pixel in one.sky) and one.visit << 9 | one.detector != own]
-    near.sort(key=lambda one: abs(one.visit - (own >> 9)))
+    pixel, night = int(pixels_at(np.array([place[0]]), np.array([place[1]]), COVER_ORDER)[0]), _day(key.night)
+    near = [one for one in records if (not one.sky or pixel in one.sky) and one.key != key]
+    near.sort(key=lambda one: (abs(_day(one.night) - night), abs(one.visit - key.visit)))
     seen = list[tuple[TileStore, tuple[float, float]]]()
     for record in near[:_LOOKED_AT]:
         if (store := open_tiles(out, record.key)) is not None and (at := _place_on(store.info, place)) is not None:
@@ -135,13 +140,22 @@ def other_visits(
     found, side = list[PlaceStamp](), cutout_box(detection)[2]
     for store, (x, y) in shown:
         info = store.info
-        name = f"{info.band} {1440 * (info.midpoint_mjd_tai - mjd):+.0f} min"
+        name = f"{info.band} {_later(info.midpoint_mjd_tai - mjd)}"
         title = f"visit {info.visit}, {info.band}, {utc(info.midpoint_mjd_tai)} UTC: difference image"
         link = f"/exposure/{info.night}/{info.name}?x={x:.1f}&y={y:.1f}"
         with suppress(BadInput):
             box = (round(y) - side // 2, round(x) - side // 2, side)
             found.append(_stamp(store, DIFFERENCE.name, box, name, title, None, link))
     return found
+
+
+def _day(night: str) -> int:
+    return date.fromisoformat(night).toordinal()
+
+
+def _later(days: float) -> str:
+    """Return how much later something is, in minutes, or in days where it is another night."""
+    return f"{1440 * days:+.0f} min" if abs(days) < 0.5 else f"{days:+.1f} d"
 
 
 def _place_on(info: ExposureInfo, place: tuple[float, float]) -> tuple[float, float] | None:

@@ -10,13 +10,15 @@ import pytest
 
 from flows.results.page.words import NOTHING, measured
 from flows.storage.catalog_store import CatalogStore
+from flows.storage.layout import tile_path
+from flows.storage.zarr_tiles import write_exposure
 from flows.vetting import candidate
 from flows.vetting.candidate import Fact, _motion, read_candidate
 from flows.vetting.stamps import open_tiles, other_visits, place_stamps
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey
-from schemas.settings import AssociationSettings
+from schemas.settings import AssociationSettings, Settings
 from tests.support.vetting import EACH, KNOWN, NIGHT, VISITS, source_id
 
 MOVER, REST, ON_OBJECT, MATCHED = (source_id(102, rank) for rank in (0, 1, 2, 3))
@@ -168,10 +170,29 @@ def test_stamps_are_the_planes_about_it_and_the_other_visits_by_time(content, ve
     assert all(one.mark is None for one in found.visits)
 
 
+def test_visits_of_other_nights_are_shown_too(content, vet_night, vet_index, tmp_path):
+    found = content(MOVER)
+    store = open_tiles(vet_night, found.key)
+    (tmp_path / "tiles").mkdir()
+    (tmp_path / "tiles" / NIGHT).symlink_to(tile_path(vet_night, found.key).parent)
+    planes = {name: store.read(name, 0, 0, *store.info.shape) for name in store.planes}
+    later = store.info.model_copy(
+        update={"night": "20261106", "visit": 300, "midpoint_mjd_tai": store.info.midpoint_mjd_tai + 3}
+    )
+    write_exposure(tile_path(tmp_path, later), later, planes, Settings().tiles, "d")
+    records = vet_index.exposures[NIGHT]
+    other = next(one for one in records if one.key == found.key).model_copy(update={"night": "20261106", "visit": 300})
+    row = row_of(vet_night, MOVER)
+    place = row["ra"], row["dec"]
+    shown = other_visits(tmp_path, [other, *records], found.key, found.detection, place, store.info.midpoint_mjd_tai)
+    assert [one.name.split(" ", 1)[1] for one in shown] == ["-1 min", "+1 min", "+3.0 d"]
+    assert shown[-1].link.startswith("/exposure/20261106/300-3")
+
+
 def test_a_place_that_is_not_on_an_exposure_has_no_picture_of_it(content, vet_night, vet_index):
     found = content(MOVER)
     records = vet_index.exposures[NIGHT]
-    assert other_visits(vet_night, records, found.detection, (10.0, -40.0), 0.0) == []
+    assert other_visits(vet_night, records, found.key, found.detection, (10.0, -40.0), 0.0) == []
     assert open_tiles(vet_night, ExposureKey(night=NIGHT, visit=999, detector=3)) is None
 
 
