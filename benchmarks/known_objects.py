@@ -3,6 +3,9 @@
 ``python -m benchmarks.known_objects [--objects 1400000]`` writes a file of so many orbits in the format of MPCORB,
 reads it, and predicts the objects of fields on the ecliptic; then compares places with those of an independent
 integration of all bodies about the barycentre, at several times from the epoch.
+
+``--named [--objects 300]`` puts detections where that integration has as many asteroids, three times within 0.07 d,
+links them with orbits of all but every fourth, whose epochs are 10 to 180 days off, and counts whose names they get.
 """
 
 import argparse
@@ -12,7 +15,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from scipy.stats import binomtest
+from typer.testing import CliRunner
 
+from flows.cli.app import app
 from flows.inputs.orbit_file import read_orbits
 from kernels.orbits.ephemeris import observe
 from kernels.sky.observatories import OBSERVATORIES, observer_at
@@ -21,6 +29,9 @@ from tests.support.orbits import PALOMAR, asteroids, integrated, write_mpcorb
 
 EPOCH = 61000.0
 FIELDS = 10
+SLOWEST = 0.1
+"""deg / d: of asteroids that are counted; some stand nearly still for weeks."""
+
 RADIUS = 0.62
 """deg: a circle about a ZTF quadrant."""
 
@@ -28,8 +39,14 @@ RADIUS = 0.62
 def main() -> None:
     """Print the figures."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--objects", type=int, default=1_400_000)
+    options.add_argument("--objects", type=int)
+    options.add_argument("--named", action="store_true")
     given = options.parse_args()
+    if given.named:
+        for days in (-180, -60, 10, 90, 180):
+            _named(days, given.objects or 300)
+        return
+    given.objects = given.objects or 1_400_000
     print(f"writing {given.objects:,} orbits", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         path = write_mpcorb(Path(folder) / "MPCORB.DAT", asteroids(given.objects, EPOCH))
@@ -69,6 +86,39 @@ def _accuracy(days: float) -> None:
     arcsec = np.degrees(off) * 3600
     print(f"{days:+.0f} days: median {np.median(arcsec):.3f}, 99 % {np.quantile(arcsec, 0.99):.3f}, largest "
           f"{arcsec.max():.3f} arcsec of {len(arcsec)} objects")  # fmt: skip
+
+
+def _named(days: float, count: int) -> None:
+    orbits, rng = asteroids(count, EPOCH, seed=int(1000 + days)), np.random.default_rng(int(1000 + days))
+    mjd = EPOCH + days + np.array([0.0, 0.03, 0.07])
+    places = [np.degrees(np.unwrap(np.radians(one))) for one in integrated(orbits, mjd, PALOMAR)]
+    ra, dec = (place + rng.normal(0, 0.15 / 3600, place.shape) for place in places)
+    true = [one.decode() for one in orbits.designation]
+    way = np.linalg.norm(np.diff(unit_vectors(places[0][:, [0, -1]], places[1][:, [0, -1]]), axis=1)[:, 0], axis=1)
+    fast = np.degrees(way) / 0.07 >= SLOWEST
+    known = np.arange(count) % 4 > 0
+    detections = pa.table({
+        "id": [f"{n} {visit}" for n in range(count) for visit in range(3)],
+        "mjd": np.tile(mjd - 37 / 86400, count), "ra": ra.ravel() % 360, "dec": dec.ravel(),
+        "posErr": np.full(3 * count, 0.15), "obscode": ["I41"] * (3 * count),
+    })  # fmt: skip
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        pq.write_table(detections, folder / "detections.parquet")
+        catalogue = write_mpcorb(folder / "MPCORB.DAT", orbits.take(np.flatnonzero(known)))
+        members = folder / "members.parquet"
+        command = ["link", str(folder / "detections.parquet"), "--orbits", str(catalogue), "--out", str(members)]
+        result = CliRunner().invoke(app, [*command, "--json"])
+        if result.exit_code:
+            raise RuntimeError(result.output)
+        rows = pq.read_table(members).to_pylist()
+    said = {int(row["id"].split()[0]): row["designation"] for row in rows}
+    asked = np.flatnonzero(known & fast).tolist()
+    linked, right = sum(n in said for n in asked), sum(said.get(n) == true[n] for n in asked)
+    wrong = sum(bool(name) and not (known[n] and name == true[n]) for n, name in said.items())
+    low, high = binomtest(right, len(asked)).proportion_ci(method="exact")
+    print(f"{days:+.0f} days: of {len(asked)} known {linked} linked, {right} named ({low:.4f} to {high:.4f}); of all "
+          f"{count}, slow ones too, {len(said)} linked, {wrong} named wrongly", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

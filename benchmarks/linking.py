@@ -3,12 +3,14 @@
 `python -m benchmarks.linking [--real FILE.parquet] [--nights 5]`. The real table has the columns of ZTF's alerts (`jd`,
 `ra`, `dec`, `magpsf`, `exptime`, `candid`) and `ssnamenr`, the asteroid, which linking does not see. With
 `--link-nights 14` links over so many nights are measured instead, of the same table and of bodies whose orbits are
-integrated numerically.
+integrated numerically. `--rest` adds sources at rest to the nights, and counts those that tracklets have; `--scrambled`
+gives each visit of a night another time, and each detection of the real table, so that what is linked is by chance.
 """
 
 import argparse
 import json
 import time
+from itertools import product
 
 import astropy.units as u
 import numpy as np
@@ -29,6 +31,7 @@ SIDE = 6.86  # deg: the field of ZTF
 MOVERS, EXPOSURE, ERROR = 30, 30.0, 0.15  # number, s, arcsec
 GM = 0.01720209895**2  # au^3 / d^2
 LIGHT = 173.1446  # au / d
+REST, QUADRANT = -2, 0.735  # owner of sources at rest; deg2
 PALOMAR = EarthLocation.from_geodetic(-116.8598, 33.3563, 1712)
 CADENCE = (0, 1, 3, 5, 8, 12)  # nights
 
@@ -111,6 +114,71 @@ def simulated(visits, density, nights, trails):
         "visits": visits, "false per deg2": density, "trails": trails, "detections a night": rows // nights,
         "linked": interval(found, MOVERS * nights), "pure": interval(pure, total), "s": round(seconds / nights, 2),
     }  # fmt: skip
+
+
+def at_rest(visits, density, nights, trails, sources=100):
+    """Return how many detections of sources at rest tracklets have; each is seen in 3 to 10 of 10 visits."""
+    quadrants, members, own, wrong = round(SIDE**2 / QUADRANT), 0, 0, 0
+    for seed in range(nights):
+        rng = np.random.default_rng(1000 + seed)
+        ra, dec, mjd, owner, length, angle = night(rng, visits, density)
+        count = sources * quadrants
+        places = CENTRE.spherical_offsets_by(*(rng.uniform(-SIDE / 2, SIDE / 2, (2, count)) * u.deg))
+        visit, source = np.nonzero(rng.random((visits, count)) < rng.uniform(0.3, 1, count))
+        noise = rng.normal(0, ERROR / 3600, (2, len(visit)))
+        ra = np.append(ra, places.ra.deg[source] + noise[0] / np.cos(places.dec.rad[source]))
+        dec, mjd = np.append(dec, places.dec.deg[source] + noise[1]), np.append(mjd, np.unique(mjd)[visit])
+        owner = np.append(owner, np.full(len(visit), REST))
+        shape = {
+            "trail_length": np.append(length, np.abs(rng.normal(0, 0.5, len(visit)))),
+            "trail_angle": np.append(angle, rng.uniform(0, 180, len(visit))),
+            "exposure_time": np.full(len(ra), EXPOSURE),
+        }
+        tracklets, _ = link(ra, dec, mjd, **(shape if trails else {}))
+        owners = [set(owner[list(one.members)].tolist()) for one in tracklets]
+        true = [len(some) == 1 and min(some) >= 0 for some in owners]
+        members += sum(int((owner[list(one.members)] == REST).sum()) for one in tracklets)
+        wrong += true.count(False)
+        own += len({min(some) for some, one in zip(owners, true, strict=True) if one})
+    return {
+        "visits": visits, "false per deg2": density, "at rest per quadrant": sources, "trails": trails,
+        "in tracklets per quadrant-night": round(members / quadrants / nights, 4),
+        "false tracklets": wrong, "linked": interval(own, MOVERS * nights),
+    }  # fmt: skip
+
+
+def scrambled(visits, density, nights, trails):
+    """Return how many tracklets nights have whose visits were given other times, at random within five hours."""
+    found = mixed = rows = 0
+    for seed in range(nights):
+        rng = np.random.default_rng(2000 + seed)
+        ra, dec, mjd, owner, length, angle = night(rng, visits, density)
+        moments, which = np.unique(mjd, return_inverse=True)
+        mjd = moments[0] + rng.uniform(0, 5 / 24, len(moments))[which]
+        shape = {"trail_length": length, "trail_angle": angle, "exposure_time": np.full(len(ra), EXPOSURE)}
+        tracklets, _ = link(ra, dec, mjd, **(shape if trails else {}))
+        found += len(tracklets)
+        mixed += sum(len(set(owner[list(one.members)].tolist())) > 1 for one in tracklets)
+        rows += len(ra)
+    return {
+        "visits": visits, "false per deg2": density, "trails": trails, "nights": nights, "detections": rows // nights,
+        "tracklets a night": round(found / nights, 3), "of several sources": mixed,
+    }  # fmt: skip
+
+
+def real_scrambled(path, times=100):
+    """Return how many tracklets the real table has when each detection has any time within its night."""
+    table, rng = pq.read_table(path).to_pandas(), np.random.default_rng(0)
+    mjd = table["jd"].to_numpy() - 2400000.5
+    night, counts = np.floor(mjd).astype(int), []
+    for _ in range(times):
+        other = mjd.copy()
+        for one in np.unique(night):
+            own = mjd[night == one]
+            other[night == one] = rng.uniform(own.min(), own.max(), len(own))
+        known = {"exposure_time": table["exptime"].to_numpy(), "magnitude": table["magpsf"].to_numpy()}
+        counts.append(len(link(table["ra"].to_numpy(), table["dec"].to_numpy(), other, **known)[0]))
+    return {"times": times, "nights": len(np.unique(night)), "tracklets": sum(counts)}
 
 
 def observer(mjd):
@@ -233,7 +301,16 @@ def main():
     parser.add_argument("--nights", type=int, default=5)
     parser.add_argument("--link-nights", type=int)
     parser.add_argument("--survey", action="store_true", help="a night of 720 visits of 240 fields only")
+    parser.add_argument("--rest", action="store_true")
+    parser.add_argument("--scrambled", action="store_true")
     chosen = parser.parse_args()
+    if chosen.scrambled and chosen.real:
+        print(json.dumps(real_scrambled(chosen.real)), flush=True)
+    if chosen.rest or chosen.scrambled:
+        for trails, visits, density in product((True, False), (3, 5), (1.0, 10.0)):
+            measured = at_rest if chosen.rest else scrambled
+            print(json.dumps(measured(visits, density, chosen.nights, trails)), flush=True)
+        return
     if chosen.survey:
         print(json.dumps(survey()))
         return
