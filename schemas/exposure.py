@@ -12,7 +12,7 @@ SCHEMA_VERSION = 1
 
 
 ASSUMPTIONS = {
-    "ambiguous_time": "keywords of the time contradict each other: DATE-OBS was taken",
+    "ambiguous_time": "keywords of the time, or the words of a comment, contradict each other: DATE-OBS was taken",
     "assumed_gain": "the header's GAIN, or EGAIN without a BUNIT, was taken as electrons per adu",
     "assumed_psf": "no star and no header tells the PSF: 2.5 px were assumed; fluxes and lengths are rough, and trails "
     "may be missed",

@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 TimeScale = Literal["utc", "tai", "tt", "tdb", "gps"]
 
+Instant = Literal["start", "middle", "end"]
+"""Instant of an exposure that a keyword tells the time of."""
+
 PixelUnit = Literal["adu", "adu/s", "electron", "electron/s", "nJy", "uJy", "mJy", "Jy", "MJy/sr", "nmgy", "unknown"]
 """Unit of pixels; ``nmgy`` is the nanomaggy, 3.631 uJy."""
 
@@ -36,7 +39,9 @@ class TimeFromHeader(FromHeader):
 
     format: Annotated[Literal["mjd", "jd", "isot"], Field(description="Day number or ISO 8601 text.")] = "isot"
     scale: Annotated[TimeScale | None, Field(description="Time scale; null: `TIMESYS`, UTC without it.")] = None
-    at: Annotated[Literal["start", "middle", "end"], Field(description="Of the exposure.")] = "start"
+    at: Annotated[
+        Instant | None, Field(description="Of the exposure; null: by the comment of the keyword, else the start.")
+    ] = None
     clock: Annotated[
         str | None,
         Field(description="Keyword of the time of day, where the other holds a date alone; null: usual ones."),

@@ -193,6 +193,11 @@ class Keywords:
             return None
         return number if math.isfinite(number) and number > least else None
 
+    def comment(self, name: str) -> str:
+        """Return the comment of the card whose value `find` takes, in lower case; "" where there is none."""
+        header = next((one for one in self.headers if Keywords(self.where, (one,)).has(name)), None)
+        return "" if header is None else str(header.comments[name]).lower()
+
     def _found(self, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
         for name in names:
             for header in self.headers:

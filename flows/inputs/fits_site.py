@@ -75,7 +75,7 @@ def _found(words: Keywords) -> Iterator[tuple[str, float, bool]]:
         degrees = None if found is None else _degrees(found[1])
         if degrees is None or not -180 <= degrees <= 360:
             continue
-        said = _comment(words, keyword)
+        said = words.comment(keyword)
         if "west" in said and "east" not in said:
             yield keyword, -abs(degrees), True
         else:
@@ -85,11 +85,6 @@ def _found(words: Keywords) -> Iterator[tuple[str, float, bool]]:
         name = re.sub(r"[^a-z]+", " ", str(found[1]).lower()).strip() if found else ""
         if name in _OBSERVATORIES:
             yield keyword, _OBSERVATORIES[name], True
-
-
-def _comment(words: Keywords, keyword: str) -> str:
-    header = next((one for one in words.headers if keyword in one), None)
-    return "" if header is None else str(header.comments[keyword]).lower()
 
 
 def _degrees(value: Any) -> float | None:

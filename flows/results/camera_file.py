@@ -177,14 +177,18 @@ def _time(one: Inspection) -> Iterator[str]:
         return
     yield "\n[fits.time]"
     keyword, _, clock = origin.keyword.partition(" + ")
-    form, at = STANDARD.get(keyword, ("isot", "start"))
+    form, _ = STANDARD.get(keyword, ("isot", "start"))
+    told = re.search(r"\bthe (start|middle|end) by\b|the (middle);", origin.note)
+    at = "start" if told is None else told[1] or told[2]
+    by_comment = told is not None and "by the comment" in origin.note
+    sure = "by its comment" if by_comment else "by the standard" if keyword in STANDARD else CHECK
     yield f"keyword = {_quoted(keyword)}{f'  # {CHECK}: {origin.note}' if origin.flag else ''}"
     if clock:
         yield f"clock = {_quoted(clock)}  # time of day"
     yield f"format = {_quoted(form)}"
-    yield f'at = {_quoted(at)}  # {CHECK if keyword == "DATE-OBS" else "by the standard"}: "start", "middle" or "end"'
+    yield f'at = {_quoted(at)}  # {sure}: "start", "middle" or "end"'
     scale = next((word for word in ("TAI", "TT", "TDB", "GPS") if f"in {word} " in origin.note), "UTC")
-    yield f"scale = {_quoted(scale.lower())}  # {'TIMESYS' if 'TIMESYS' in origin.note else 'of no TIMESYS'}"
+    yield f"scale = {_quoted(scale.lower())}  # {'TIMESYS' if 'by TIMESYS' in origin.note else 'of no TIMESYS'}"
     if origin.flag:
         yield f'contradictions = "ignore"  # {CHECK}: without it such files are flagged or refused'
 

@@ -19,6 +19,13 @@ def identity(mapping=None, **cards):
     return GENERIC.identity((header,), "x.fits", KeywordMapping(**(mapping or {})))
 
 
+def commented(comments, mapping=None, **cards):
+    header = fits.Header(CARDS)
+    for key, value in cards.items():
+        header[key.replace("_", "-")] = (value, comments.get(key))
+    return GENERIC.identity((header,), "x.fits", KeywordMapping(**(mapping or {})))
+
+
 def seconds_off(found):
     return (found.midpoint_mjd_tai - MIDDLE.tai.mjd) * 86400
 
@@ -137,3 +144,52 @@ def test_ztf_honours_it_too():
         ZTF.identity((fits.Header({**cards, **more}),), "x", KeywordMapping()) for more in ({}, {"TIMESYS": "TAI"})
     )
     assert (plain.midpoint_mjd_tai - tai.midpoint_mjd_tai) * 86400 == pytest.approx(37, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("comment", "seconds"),
+    [
+        ("UTC start of exposure", 0), ("Observation started (UTC)", 0), ("Beginning of integration", 0),
+        ("UTC at shutter open", 0), ("", 0), ("UTC date of observation", 0), ("seconds since midnight", 0),
+        ("UTC date at the end of the night", 0), ("set by the front-end computer", 0), ("Minor Planet Center", 0),
+        ("UTC middle of exposure", -30), ("UTC mid-exposure", -30), ("Midpoint of the observation", -30),
+        ("mid time, UTC", -30), ("centre of integration", -30), ("Exposure center", -30),
+        ("UTC end of exposure", -60), ("Time when the exposure ended", -60), ("shutter closed", -60),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "cards", [{"DATE_OBS": START}, {"DATE_OBS": "2026-03-02", "TIME_OBS": "06:36:00"}, {"MJD_OBS": 61101.275}]
+)
+def test_the_comment_tells_start_middle_or_end(comment, seconds, cards):
+    """FITS standard 4.0, 4.4.2.2: the start, unless another interpretation is explained in the comment."""
+    found = commented(dict.fromkeys(cards, comment), **cards)
+    assert (seconds_off(found), flags(found)) == (pytest.approx(seconds, abs=1e-4), [])
+    sure = {0: "the start", -30: "the middle by the comment", -60: "the end by the comment"}[seconds]
+    assert sure in found.origins[0].note
+
+
+def test_settings_go_before_a_comment():
+    given = {"time": {"keyword": "DATE-OBS", "at": "start"}}
+    found = commented({"DATE_OBS": "middle of exposure"}, given, DATE_OBS=START)
+    assert (seconds_off(found), flags(found)) == (pytest.approx(0, abs=1e-4), [])
+    assert "the start by the settings" in found.origins[0].note
+
+
+def test_a_comment_that_names_two_instants_is_a_doubt():
+    found = commented({"DATE_OBS": "start or middle of exposure"}, DATE_OBS=START)
+    assert (seconds_off(found), flags(found)) == (pytest.approx(0, abs=1e-4), ["ambiguous_time"])
+    assert "'start or middle of exposure'; give fits.time.at" in found.origins[0].note
+
+
+def test_each_keyword_is_of_the_instant_that_its_own_comment_names():
+    middle = {"DATE_OBS": START, "MJD_OBS": 61101.275 + 30 / 86400, "UT": "06:36:30"}
+    found = commented({"DATE_OBS": "start", "MJD_OBS": "mid-exposure", "UT": "mid-exposure"}, **middle)
+    assert (seconds_off(found), flags(found)) == (pytest.approx(0, abs=1e-4), [])
+    found = commented({"MJD_OBS": "mid-exposure"}, DATE_OBS=START, MJD_OBS=61101.275)
+    assert flags(found) == ["ambiguous_time"]
+
+
+def test_what_nobody_says_is_told_and_is_no_doubt():
+    note = identity(DATE_OBS=START).origins[0].note
+    assert note == "taken as the start; in UTC, without TIMESYS"
+    assert identity(DATE_AVG=START, TIMESYS="TAI").origins[0].note == "the middle; in TAI by TIMESYS"

@@ -127,3 +127,14 @@ def test_images_beside_the_difference_are_proposed_in_one_line(cameras, tmp_path
 def test_formats_that_are_known_need_no_settings():
     with pytest.raises(Misconfigured, match="no file"):
         settings_text([])
+
+
+@pytest.mark.parametrize(
+    ("comment", "line"), [("", 'at = "start"  # CHECK: '), ("UTC mid-exposure", 'at = "middle"  # by its comment: ')]
+)
+def test_the_instant_is_that_of_the_comment(cameras, tmp_path, comment, line):
+    with fits.open(cameras["jansky"].path) as file:
+        file[0].header.set("DATE-OBS", file[0].header["DATE-OBS"], comment)
+        file.writeto(tmp_path / "x.fits")
+    found = inspect_source(Source(str(tmp_path / "x.fits")), Settings())
+    assert line in settings_text([found])
