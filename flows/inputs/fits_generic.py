@@ -1,6 +1,8 @@
 """FITS files of any instrument, through the keyword mapping of the settings."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 from astropy.time import Time
 
@@ -10,6 +12,7 @@ from flows.inputs.fits_header import (
     HeaderOrigin,
     Headers,
     Identity,
+    IdentityParts,
     Keywords,
     as_integer,
     as_number,
@@ -42,29 +45,81 @@ def _keywords(headers: Headers, where: str, mapping: KeywordMapping) -> Keywords
 
 def _identity(headers: Headers, where: str, mapping: KeywordMapping) -> Identity:
     words = _keywords(headers, where, mapping)
-    exposure_time = _number(mapping.exposure_time, words, "exposure_time", least=0, most=_LONGEST_S)
-    if exposure_time is None:
-        raise _unmapped("exposure_time")
+    exposure_time, by_exposure_time = _exposure_time(words, mapping)
     moment = moment_of(words, mapping, exposure_time)
-    utc = float(Time(moment.mjd_tai, format="mjd", scale="tai").utc.mjd)
+    utc = _utc(moment.mjd_tai)
     site = site_of(words, mapping, utc)
-    visit = _integer(mapping.visit, words, "visit", 2**42)
-    detector, by = detector_of(words, mapping)
+    visit, by_visit = _visit(words, mapping, moment.mjd_tai)
+    detector, by_detector = detector_of(words, mapping)
     key = ExposureKey(
         night=night_label(utc, site.longitude_deg),
-        visit=round(moment.mjd_tai * _TENTHS_PER_DAY) if visit is None else visit,
+        visit=visit,
         detector=detector,
     )
+    band, by_band = _band(words, mapping)
+    instrument, by_instrument = _instrument(words, mapping)
+    origins = (moment.origin, site.origin, by_detector, by_visit, by_band, by_instrument, by_exposure_time)
+    return Identity(key, instrument, band, moment.mjd_tai, exposure_time, site.longitude_deg, origins)
+
+
+def _parts(headers: Headers, where: str, mapping: KeywordMapping) -> IdentityParts:
+    words, values, origins = _keywords(headers, where, mapping), dict[str, Any](), list[HeaderOrigin]()
+
+    def tell(name: str, find: Callable[[], tuple[Any, HeaderOrigin]]) -> Any:
+        try:
+            values[name], origin = find()
+        except (BadInput, Misconfigured):  # the first of them is told, by who asks for the identity as a whole
+            return None
+        origins.append(origin)
+        return values[name]
+
+    exposure_time = tell("exposure_time_s", lambda: _exposure_time(words, mapping))
+    tai = (
+        tell("midpoint_mjd_tai", lambda: moment_of(words, mapping, exposure_time))
+        if exposure_time is not None
+        else None
+    )
+    utc = None if tai is None else _utc(tai)
+    longitude = tell("longitude_deg", lambda: site_of(words, mapping, utc))
+    tell("detector", lambda: detector_of(words, mapping))
+    tell("band", lambda: _band(words, mapping))
+    tell("instrument", lambda: _instrument(words, mapping))
+    if tai is not None or mapping.visit != FromHeader():
+        tell("visit", lambda: _visit(words, mapping, tai or 0.0))
+    if utc is not None:
+        values["night"] = night_label(utc, longitude)
+    return IdentityParts(values, tuple(origins))
+
+
+def _utc(mjd_tai: float) -> float:
+    return float(Time(mjd_tai, format="mjd", scale="tai").utc.mjd)
+
+
+def _exposure_time(words: Keywords, mapping: KeywordMapping) -> tuple[float, HeaderOrigin]:
+    found = _number(mapping.exposure_time, words, "exposure_time", least=0, most=_LONGEST_S)
+    if found is None:
+        raise _unmapped("exposure_time")
+    return found, _origin(mapping.exposure_time, "exposure_time")
+
+
+def _visit(words: Keywords, mapping: KeywordMapping, mjd_tai: float) -> tuple[int, HeaderOrigin]:
+    found = _integer(mapping.visit, words, "visit", 2**42)
+    if found is not None:
+        return found, _origin(mapping.visit, "visit")
+    by_time = HeaderOrigin("visit", note="tenths of a second from MJD 0 to mid-exposure")
+    return round(mjd_tai * _TENTHS_PER_DAY), by_time
+
+
+def _band(words: Keywords, mapping: KeywordMapping) -> tuple[str, HeaderOrigin]:
     band = _text(mapping.band, words, "band")
+    return mapping.band.aliases.get(band, band), _origin(mapping.band, "band")
+
+
+def _instrument(words: Keywords, mapping: KeywordMapping) -> tuple[str, HeaderOrigin]:
     named = words.find(mapping.instrument.keyword) if mapping.instrument.keyword else None
     # A name only: its absence costs no exposure.
-    instrument = str(named[1] if named else mapping.instrument.value or "unknown")
-    others = [_origin(getattr(mapping, name), name) for name in ("band", "instrument", "exposure_time")]
-    by_time = HeaderOrigin("visit", note="tenths of a second from MJD 0 to mid-exposure")
-    own = _origin(mapping.visit, "visit") if visit is not None else by_time
-    origins = (moment.origin, site.origin, by, own, *others)
-    band = mapping.band.aliases.get(band, band)
-    return Identity(key, instrument, band, moment.mjd_tai, exposure_time, site.longitude_deg, origins)
+    name = str(named[1] if named else mapping.instrument.value or "unknown")
+    return name, _origin(mapping.instrument, "instrument")
 
 
 def _origin(field: FromHeader, name: str) -> HeaderOrigin:
@@ -184,4 +239,6 @@ def _unmapped(name: str) -> Misconfigured:
     )
 
 
-GENERIC = FitsFormat("generic", _matches, layout_of, _identity, _calibration, plain_mask, wcs_required=False)
+GENERIC = FitsFormat(
+    "generic", _matches, layout_of, _identity, _calibration, plain_mask, wcs_required=False, parts=_parts
+)

@@ -59,6 +59,13 @@ class Identity(NamedTuple):
     origins: tuple[HeaderOrigin, ...] = ()
 
 
+class IdentityParts(NamedTuple):
+    """What is known of an identity: values by the names of `ExposureKey` and `Identity`, and where they come from."""
+
+    values: Mapping[str, Any]
+    origins: tuple[HeaderOrigin, ...]
+
+
 class HeaderCalibration(NamedTuple):
     """Calibration of the pixel values; None where the header does not say."""
 
@@ -93,6 +100,8 @@ class FitsFormat:
         Whether an image without WCS is bad input, or just flagged.
     asked
         Quantity -> keywords that tell it, in this order, where `Identity` and `HeaderCalibration` do not say.
+    parts
+        Headers, uri, mapping -> what can be told of an identity that cannot be told as a whole, and its origins.
     """
 
     name: str
@@ -103,6 +112,7 @@ class FitsFormat:
     mask_bits: Callable[[NDArray[Any], fits.Header], NDArray[Any]]
     wcs_required: bool
     asked: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    parts: Callable[[Headers, str, KeywordMapping], IdentityParts] = lambda *_: IdentityParts({}, ())
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Site(NamedTuple):
     origin: HeaderOrigin
 
 
-def site_of(words: Keywords, mapping: KeywordMapping, mjd_utc: float) -> Site:
+def site_of(words: Keywords, mapping: KeywordMapping, mjd_utc: float | None) -> Site:
     """Return the longitude of the site: of the settings, else of the header, else 0 with a flag.
 
     Parameters
@@ -47,12 +47,16 @@ def site_of(words: Keywords, mapping: KeywordMapping, mjd_utc: float) -> Site:
     words, mapping
         Headers and settings.
     mjd_utc
-        Middle of the exposure. A sign by which it was taken by day, and with the other by night, is reversed.
+        Middle of the exposure. A sign by which it was taken by day, and with the other by night, is reversed; None: it
+        is not known, and a sign cannot be checked.
     """
     if mapping.longitude_deg is not None:
         return Site(mapping.longitude_deg, HeaderOrigin("longitude_deg", note="of the settings"))
     for keyword, longitude, sure in _found(words):
         here, there = _wrapped(longitude), _wrapped(-longitude)
+        if mjd_utc is None:
+            note = "" if sure else "taken as east, which no time can confirm"
+            return Site(here, HeaderOrigin("longitude_deg", keyword, note, ASSUMED_SITE if note else ""))
         if sure or not _by_day(mjd_utc, here):
             doubtful = not sure and here > 0 and night_label(mjd_utc, here) != night_label(mjd_utc, there)
             note = "taken as east: as west it is another night" if doubtful and not _by_day(mjd_utc, there) else ""

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from flows.inputs.fits_header import (
     HeaderOrigin,
     Headers,
     Identity,
+    IdentityParts,
     Keywords,
     image_shape,
     is_image,
@@ -34,12 +36,16 @@ from kernels.image.pixel_state import usable_pixels
 from kernels.psf.seeing import StarsPsf
 from schemas.errors import BadInput, NightstrideError
 from schemas.exposure import ASSUMPTIONS, ExposureInfo
+from schemas.keyword_mapping import KeywordMapping
 from schemas.pixels import is_large
 from schemas.settings import Settings
 
 ASSUMED = "ASSUMED"
 
-_REFUSED = "nothing is taken from a file that is refused; if it tells this, name it in the settings"
+_REFUSED = "the file is refused, and this may be why; if it tells what is missing, name it in the settings"
+
+
+_NOTHING = IdentityParts({}, ())
 
 
 class Quantity(NamedTuple):
@@ -128,14 +134,30 @@ class Inspection:
 
 @dataclass(frozen=True)
 class _Read:
-    """What the headers tell: as much of it as could be made out before the first error."""
+    """What the headers tell: as much of it as could be made out.
+
+    Attributes
+    ----------
+    form, headers, layout
+        Of the file; the layout is empty if there is none.
+    parts
+        Of the identity.
+    calibration
+        None: not known.
+    wcs, shape
+        Cards, "" if they are in error, and sides, px, of the image.
+    named
+        Keywords that the settings name.
+    """
 
     form: FitsFormat
     headers: Headers
-    layout: Mapping[str, int]
-    identity: Identity | None
-    calibration: HeaderCalibration | None
-    wcs: str | None
+    named: frozenset[str]
+    layout: Mapping[str, int] = field(default_factory=dict)
+    parts: IdentityParts = _NOTHING
+    calibration: HeaderCalibration | None = None
+    wcs: str | None = ""
+    shape: tuple[int, int] = (0, 0)
 
     @property
     def words(self) -> Keywords:
@@ -174,27 +196,55 @@ def _unheaded(source: Source, settings: Settings) -> Inspection:
         info, stars = _pixels(source, settings)
     except NightstrideError as error:
         return Inspection(name_of(source), "", (), (), (), (), error)
-    rows = (*_identity_rows(info), *_calibration_rows(info), *_pixel_rows(info, stars))
+    rows = (*_identity_rows(_told_by(info), info.flags), *_described_rows(info), *_pixel_rows(info, stars))
     return Inspection(name_of(source), "npz stack", rows, (), (), info.flags, None)
 
 
 def _read(source: Source, headers: Headers, settings: Settings) -> tuple[_Read, NightstrideError | None]:
-    form = format_of(headers)
-    known = _Read(form, headers, {}, None, None, None)
-    try:
-        with damage(source.uri):
-            layout = form.layout(headers, source.uri, settings.fits)
-            known = _Read(form, headers, layout, None, None, None)
-            identity = changed_identity(form.identity(headers, source.uri, settings.fits), source)
-            known = _Read(form, headers, layout, identity, None, None)
-            shape = image_shape(headers[layout["difference"]])
-            wcs = wcs_cards((headers[layout["difference"]], headers[0]), source.uri, (shape[0], shape[1]))
-            calibration = changed_calibration(form.calibration(headers, source.uri, settings.fits, wcs), source)
-            return _Read(form, headers, layout, identity, calibration, wcs), None
-    except NightstrideError as error:
-        return known, error
-    except IndexError:
-        return known, BadInput("wrong_dimensions", source.uri, "the image has not two axes.", "cut it out.")
+    """Return what can be made out of the headers, and the first error: that of a run."""
+    form, uri, mapping = format_of(headers), source.uri, settings.fits
+    known, first = _Read(form, headers, _named(mapping) if form is GENERIC else frozenset()), None
+    for step in (_layout, _identity, _wcs, _calibration):
+        try:
+            with damage(uri):
+                known = step(known, source, mapping)
+        except NightstrideError as error:
+            first = first or error
+        except IndexError:
+            axes = BadInput("wrong_dimensions", uri, "the image has not two axes.", "cut it out.")
+            first = first or axes
+        if not known.layout:
+            break
+    if known.layout and not known.parts.values:
+        with suppress(NightstrideError), damage(uri):
+            known = replace(known, parts=form.parts(headers, uri, mapping))
+    return known, first
+
+
+def _named(mapping: KeywordMapping) -> frozenset[str]:
+    told = (mapping.time.keyword, mapping.time.clock, mapping.exposure_time.keyword, mapping.band.keyword)
+    return frozenset(name for name in (*told, mapping.instrument.keyword, mapping.visit.keyword) if name)
+
+
+def _layout(known: _Read, source: Source, mapping: KeywordMapping) -> _Read:
+    return replace(known, layout=known.form.layout(known.headers, source.uri, mapping))
+
+
+def _identity(known: _Read, source: Source, mapping: KeywordMapping) -> _Read:
+    found = changed_identity(known.form.identity(known.headers, source.uri, mapping), source)
+    return replace(known, parts=IdentityParts(_told_by(found), found.origins))
+
+
+def _wcs(known: _Read, source: Source, _mapping: KeywordMapping) -> _Read:
+    own = known.headers[known.layout["difference"]]
+    sides = image_shape(own)
+    shape = sides[0], sides[1]
+    return replace(known, wcs=wcs_cards((own, known.headers[0]), source.uri, shape), shape=shape)
+
+
+def _calibration(known: _Read, source: Source, mapping: KeywordMapping) -> _Read:
+    found = known.form.calibration(known.headers, source.uri, mapping, known.wcs or None)
+    return replace(known, calibration=changed_calibration(found, source))
 
 
 def _pixels(source: Source, settings: Settings) -> tuple[ExposureInfo, StarsPsf | None]:
@@ -210,24 +260,26 @@ def _pixels(source: Source, settings: Settings) -> tuple[ExposureInfo, StarsPsf 
 def _inspection(
     source: Source, known: _Read, info: ExposureInfo | None, stars: StarsPsf | None, error: NightstrideError | None
 ) -> Inspection:
-    origins = _origins(known)
-    rows: list[Quantity] = []
-    if info is not None:
-        rows = [*_identity_rows(info)]
-        if known.identity is not None and known.identity.longitude_deg is not None:
-            rows.append(Quantity("longitude_deg", round(known.identity.longitude_deg, 4), "deg east"))
-        rows += [*_calibration_rows(info), *_pixel_rows(info, stars)]
-    words = known.words
+    origins, words = _origins(known), known.words
+    if info is None:
+        rows = [*_identity_rows(known.parts.values, ()), *_header_rows(known)]
+    else:
+        rows = [*_identity_rows({**known.parts.values, **_told_by(info)}, info.flags)]
+        rows += [*_described_rows(info), *_pixel_rows(info, stars)]
     told = tuple(_told(row, origins, words) for row in rows)
-    unit = None if info is None else info.pixel_unit
     used = {word for one in origins for word in one.keyword.replace("+", ",").replace(" ", "").split(",")}
-    unused = unused_keywords(words, used | _asked(known), known.form.name, unit)
+    used |= _asked(known) | (known.named if error is not None else frozenset())
+    unit = info.pixel_unit if info is not None else known.calibration.pixel_unit if known.calibration else None
+    unused = unused_keywords(words, used, known.form.name, unit)
+    if error is not None:
+        said = {"time" if row.name == "mid_exposure_utc" else row.name for row in told}
+        unused = tuple(one if one.quantity in said else replace(one, why=_REFUSED) for one in unused)
     return Inspection(
         name_of(source),
         known.form.name,
         told,
         tuple(_extensions(known)),
-        unused if known.calibration is not None else tuple(replace(one, why=_REFUSED) for one in unused),
+        unused,
         () if info is None else info.flags,
         error,
         words.headers,
@@ -242,7 +294,7 @@ def _asked(known: _Read) -> set[str]:
 def _origins(known: _Read) -> tuple[HeaderOrigin, ...]:
     """Return where each quantity comes from: as the format says, else by the keywords that it asks."""
     own = [
-        *(known.identity.origins if known.identity else ()),
+        *known.parts.origins,
         *(known.calibration.origins if known.calibration else ()),
     ]
     asked = known.form.asked.items()
@@ -267,45 +319,71 @@ def _told(row: Quantity, origins: tuple[HeaderOrigin, ...], words: Keywords) -> 
     )
 
 
-def _identity_rows(info: ExposureInfo) -> Iterator[Quantity]:
-    no_time = "no_time" in info.flags
-    tai = Time(info.midpoint_mjd_tai, format="mjd", scale="tai", precision=3)
-    yield Quantity("visit", info.visit)
-    yield Quantity("detector", info.detector)
-    yield Quantity("instrument", info.instrument)
-    yield Quantity("band", info.band)
-    yield Quantity("exposure_time", info.exposure_time_s, "s")
-    yield Quantity("mid_exposure_utc", tai.utc.isot, "UTC", assumed=no_time)
-    yield Quantity("mid_exposure_tai", round(info.midpoint_mjd_tai, 8), "MJD TAI", note=tai.isot, assumed=no_time)
-    yield Quantity(
-        "night", info.night, note="date of the local evening", assumed="assumed_site" in info.flags or no_time
-    )
+def _told_by(known: ExposureInfo | Identity) -> dict[str, Any]:
+    """Return what `IdentityParts` holds, of an identity that is known as a whole."""
+    key = known.key if isinstance(known, Identity) else known
+    values = {name: getattr(key, name) for name in ("visit", "detector", "night")}
+    values |= {name: getattr(known, name) for name in ("instrument", "band", "exposure_time_s", "midpoint_mjd_tai")}
+    longitude = known.longitude_deg if isinstance(known, Identity) else None
+    return values if longitude is None else values | {"longitude_deg": longitude}
 
 
-def _calibration_rows(info: ExposureInfo) -> Iterator[Quantity]:
-    unit = info.pixel_unit
+def _identity_rows(values: Mapping[str, Any], flags: tuple[str, ...]) -> Iterator[Quantity]:
+    no_time = "no_time" in flags
+    for name in ("visit", "detector", "instrument", "band"):
+        if name in values:
+            yield Quantity(name, values[name])
+    if "exposure_time_s" in values:
+        yield Quantity("exposure_time", values["exposure_time_s"], "s")
+    if (middle := values.get("midpoint_mjd_tai")) is not None:
+        tai = Time(middle, format="mjd", scale="tai", precision=3)
+        yield Quantity("mid_exposure_utc", tai.utc.isot, "UTC", assumed=no_time)
+        yield Quantity("mid_exposure_tai", round(middle, 8), "MJD TAI", note=tai.isot, assumed=no_time)
+    if "night" in values:
+        unsure = "assumed_site" in flags or no_time
+        yield Quantity("night", values["night"], note="date of the local evening", assumed=unsure)
+    if "longitude_deg" in values:
+        yield Quantity("longitude_deg", round(values["longitude_deg"], 4), "deg east")
+
+
+def _described_rows(info: ExposureInfo) -> Iterator[Quantity]:
+    yield from _calibration_rows(info.pixel_unit, info.ab_zero_point, info.zero_point_err, info.gain, info.saturation)
+    yield from _sky_rows(info.wcs_header, info.shape)
+
+
+def _header_rows(known: _Read) -> Iterator[Quantity]:
+    """Yield what the headers tell of the calibration and the sky, without the pixels."""
+    if (one := known.calibration) is not None:
+        rows = _calibration_rows(one.pixel_unit, one.zero_point, one.zero_point_err, one.gain, one.saturation)
+        unsure = known.wcs == "" and one.pixel_unit == "MJy/sr"  # its zero point is by the area of a pixel
+        yield from (row for row in rows if not (unsure and row.name == "zero_point"))
+    if known.wcs != "":
+        yield from _sky_rows(known.wcs, known.shape)
+
+
+def _calibration_rows(
+    unit: str, zero_point: float | None, zero_point_err: float | None, gain: float | None, saturation: float | None
+) -> Iterator[Quantity]:
     yield Quantity("pixel_unit", unit, assumed=unit == "unknown")
-    note = "" if info.ab_zero_point is not None else "fluxes are null"
-    yield Quantity("zero_point", _known(info.ab_zero_point), f"mag(AB) of 1 {unit}", note=note)
-    yield Quantity("zero_point_err", info.zero_point_err, "mag")
-    note = "" if info.gain is not None else "photon noise of the sources is left out"
-    yield Quantity("gain", _known(info.gain), f"electrons per {unit}", note=note)
-    note = "" if info.saturation is not None else "nothing counts as saturated"
-    yield Quantity("saturation", info.saturation, unit, note=note)
-    yield from _sky_rows(info)
+    note = "" if zero_point is not None else "fluxes are null"
+    yield Quantity("zero_point", _known(zero_point), f"mag(AB) of 1 {unit}", note=note)
+    yield Quantity("zero_point_err", zero_point_err, "mag")
+    note = "" if gain is not None else "photon noise of the sources is left out"
+    yield Quantity("gain", _known(gain), f"electrons per {unit}", note=note)
+    note = "" if saturation is not None else "nothing counts as saturated"
+    yield Quantity("saturation", saturation, unit, note=note)
 
 
-def _sky_rows(info: ExposureInfo) -> Iterator[Quantity]:
-    if info.wcs_header is None:
+def _sky_rows(cards: str | None, shape: tuple[int, int]) -> Iterator[Quantity]:
+    if cards is None:
         yield Quantity("wcs", None, note="no WCS: sky columns are null")
         return
-    world, (ny, nx) = world_of(info.wcs_header).celestial, info.shape
+    world, (ny, nx) = world_of(cards).celestial, shape
     x, y = (nx - 1) / 2, (ny - 1) / 2
     (ra, dec), up, right = (world.all_pix2world([place], 0)[0] for place in ([x, y], [x, y + 1], [x + 1, y]))
     north = _bearing(ra, dec, *up)
     scales = proj_plane_pixel_scales(world) * 3600
     handed = math.sin(math.radians(_bearing(ra, dec, *right) - north)) < 0
-    cards = info.wcs_header
     distortion = "SIP" if "A_ORDER" in cards else "PV" if "PV1_" in cards or "PV2_" in cards else "no"
     yield Quantity("centre", f"{ra:.6f} {dec:+.6f}", "deg", note=f"{distortion} distortion")
     yield Quantity("pixel_scale", round(float(np.mean(scales)), 5), "arcsec/px")

@@ -88,12 +88,46 @@ def test_an_error_is_told_with_what_was_found_before_it(cameras, tmp_path):
         del file[0].header["UTSTART"]
         file.writeto(path)
     found = inspect_source(Source(str(path)), Settings())
-    assert (found.error.code, found.quantities) == ("missing_time", ())
+    assert found.error.code == "missing_time"
     unused = {row.keyword: row.why for row in found.unused}
-    assert unused.keys() >= {"MAGZERO", "DATE-OBS"}
-    assert all("refused" in why for why in unused.values())  # and nothing else told it instead
+    assert "[fits.zero_point]" in unused["MAGZERO"]
+    assert "DATE-OBS" not in unused  # it is asked, and the error tells of it
     assert found.extensions[0].used == "difference"
     assert found.values()["error"]["code"] == "missing_time"
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "code", "lost"),
+    [
+        ({"DATE-OBS": "nothing"}, "invalid_keyword", {"mid_exposure_utc", "mid_exposure_tai", "visit", "night"}),
+        ({"FILTER": None}, "missing_keyword", {"band"}),
+        ({"CRPIX1": None}, "missing_wcs", {"centre", "pixel_scale", "orientation", "parity"}),
+        ({"DATE-OBS": "nothing", "FILTER": None, "CRPIX1": None}, "invalid_keyword", {
+            "mid_exposure_utc", "mid_exposure_tai", "visit", "night", "band", "centre", "pixel_scale", "orientation",
+            "parity",
+        }),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["sip", "jansky"])
+def test_what_is_wrong_costs_what_it_tells_and_no_more(cameras, tmp_path, name, spoilt, code, lost):
+    whole = {row.name: row for row in inspected(cameras[name]).quantities}
+    path = tmp_path / "x.fits"
+    with fits.open(cameras[name].path) as file:
+        for key, value in spoilt.items():
+            if value is None:
+                file[0].header.remove(key)
+            else:
+                file[0].header[key] = value
+        file.writeto(path)
+    found = inspect_source(Source(str(path)), Settings())
+    rows = {row.name: row for row in found.quantities}
+    pixels = {"background", "noise", "masked_fraction", "psf_fwhm", "psf_beta", "stars", "psf_ellipticity"}
+    assert found.error.code == code
+    if name == "jansky" and "CRPIX1" in spoilt:
+        lost = lost | {"zero_point"}  # MJy/sr: by the area of a pixel
+    assert rows.keys() == whole.keys() - lost - pixels
+    assert {key: row.value for key, row in rows.items()} == {key: whole[key].value for key in rows}
+    assert not {"DATE-OBS", "FILTER", "EXPTIME", "INSTRUME"} & {row.keyword for row in found.unused}
 
 
 @pytest.mark.parametrize(
