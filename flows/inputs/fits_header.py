@@ -300,6 +300,13 @@ def time_scale(words: Keywords, otherwise: TimeScale) -> TimeScale:
     return SCALES[name]
 
 
+_FORMS = {"isot": "a date and time (YYYY-MM-DDThh:mm:ss)", "mjd": "a day number (MJD)", "jd": "a day number (JD)"}
+
+
+class _Outside(ValueError):
+    """A date that no image has."""
+
+
 class When(NamedTuple):
     """Middle of an exposure, MJD TAI, and the night it belongs to."""
 
@@ -342,15 +349,16 @@ def middle(
             warnings.simplefilter("ignore", ErfaWarning)
             moment = tai(value, form, scale)
             if not _FIRST <= moment.mjd <= _LAST:
-                raise ValueError(f"MJD {moment.mjd:.1f} is not between 1970 and 2100")
+                raise _Outside(f", between 1970 and 2100: it is MJD {moment.mjd:.1f}")
             days = exposure_time_s / 86400 * {"start": 0.5, "middle": 0.0, "end": -0.5}[at]
             midpoint = moment + TimeDelta(days, format="jd", scale="tai")
             return When(float(midpoint.mjd), night_label(float(midpoint.utc.mjd), longitude_deg))
     except (TypeError, ValueError) as error:
+        limits = str(error) if isinstance(error, _Outside) else ""
         raise BadInput(
             "invalid_keyword",
             where,
-            f"{name} is {value!r}, must be a date ({form}, {scale}): {str(error).splitlines()[0].rstrip('.:')}.",
+            f"{name} is {value!r}, must be {_FORMS[form]} in {scale.upper()}{limits}.",
             f"correct {name} in the header, or the format of the time in the settings, section [fits.time].",
         ) from error
 

@@ -46,7 +46,7 @@ def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, in
     BadInput
         ``missing_wcs``: only some of the keywords; ``invalid_keyword``: one cannot be read, is not finite, or has no
         value and is needed; ``singular_wcs``: the matrix cannot be inverted, or the image has
-        no place on the sky.
+        no place on the sky, or one that is neither equatorial nor galactic.
     """
     from astropy.wcs import WCS  # who only plans reads no WCS
 
@@ -69,9 +69,12 @@ def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, in
             centre = world.all_pix2world([[(shape[1] - 1) / 2, (shape[0] - 1) / 2]], 0)
             matrix = _matrix(cards, world)
         except Exception as error:  # wcslib's errors share no base class with each other
-            raise _singular(where, str(error).strip().splitlines()[-1]) from error
+            told = ", ".join(f"{key} is {header[key]!r}" for key in _ESSENTIAL)
+            raise _singular(where, f"it cannot be computed with {told}") from error
     if not world.has_celestial:
         raise _singular(where, f"CTYPE1 is {header['CTYPE1']!r}, no celestial axis")
+    if world.wcs.lngtyp.strip() not in ("RA", "GLON"):  # astropy would take ecliptic longitudes for right ascensions
+        raise _singular(where, f"CTYPE1 is {header['CTYPE1']!r}, neither equatorial nor galactic")
     if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) <= _SINGULAR * np.sum(np.square(matrix)):
         raise _singular(where, f"the matrix {matrix.tolist()} from pixels to degrees cannot be inverted")
     if not np.isfinite(centre).all():

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from astropy.io import fits
 from astropy.time import Time
-from astropy.wcs.utils import proj_plane_pixel_scales
+from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
 
 from flows.inputs.described import described, stars_psf
 from flows.inputs.files import open_part
@@ -34,6 +34,7 @@ from flows.inputs.wcs_cards import wcs_cards, world_of
 from flows.results.likely_keywords import PLANES, Unused, unused_keywords
 from kernels.image.pixel_state import usable_pixels
 from kernels.psf.seeing import StarsPsf
+from kernels.sky.projection import local_scales
 from schemas.errors import BadInput, NightstrideError
 from schemas.exposure import ASSUMPTIONS, ExposureInfo
 from schemas.keyword_mapping import KeywordMapping
@@ -379,22 +380,17 @@ def _sky_rows(cards: str | None, shape: tuple[int, int]) -> Iterator[Quantity]:
         yield Quantity("wcs", None, note="no WCS: sky columns are null")
         return
     world, (ny, nx) = world_of(cards).celestial, shape
-    x, y = (nx - 1) / 2, (ny - 1) / 2
-    (ra, dec), up, right = (world.all_pix2world([place], 0)[0] for place in ([x, y], [x, y + 1], [x + 1, y]))
-    north = _bearing(ra, dec, *up)
-    scales = proj_plane_pixel_scales(world) * 3600
-    handed = math.sin(math.radians(_bearing(ra, dec, *right) - north)) < 0
+    (ra,), (dec,), (matrix,) = local_scales(world, np.array([(nx - 1) / 2]), np.array([(ny - 1) / 2]))
+    along_x, along_y = matrix.T  # each to the east and to the north
+    frame = wcs_to_celestial_frame(world).name
     distortion = "SIP" if "A_ORDER" in cards else "PV" if "PV1_" in cards or "PV2_" in cards else "no"
-    yield Quantity("centre", f"{ra:.6f} {dec:+.6f}", "deg", note=f"{distortion} distortion")
-    yield Quantity("pixel_scale", round(float(np.mean(scales)), 5), "arcsec/px")
-    yield Quantity("orientation", round(north, 3) % 360, "deg", note="position angle of +y, from north to east")
+    note = f"ICRS{'' if frame == 'icrs' else f', converted from {frame}'}; {distortion} distortion"
+    yield Quantity("centre", f"{ra % 360:.6f} {dec:+.6f}", "deg", note=note)
+    yield Quantity("pixel_scale", round(float(np.mean(proj_plane_pixel_scales(world))) * 3600, 5), "arcsec/px")
+    north = math.degrees(math.atan2(*along_y))
+    yield Quantity("orientation", round(north, 3) % 360, "deg", note="position angle of +y, from ICRS north to east")
+    handed = along_x[0] * along_y[1] < along_x[1] * along_y[0]
     yield Quantity("parity", "as on the sky" if handed else "mirrored", note="east is left of north" if handed else "")
-
-
-def _bearing(ra: float, dec: float, ra2: float, dec2: float) -> float:
-    """Return the position angle from one place to a near one, deg, -180 to 180."""
-    east = (ra2 - ra + 180) % 360 - 180
-    return math.degrees(math.atan2(east * math.cos(math.radians(dec)), dec2 - dec))
 
 
 def _pixel_rows(info: ExposureInfo, stars: StarsPsf | None) -> Iterator[Quantity]:

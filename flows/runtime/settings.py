@@ -1,6 +1,7 @@
 """Settings from their sources: file < environment < command line."""
 
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -221,9 +222,18 @@ def _from_file(config: Path | None) -> dict[str, Any]:
         raise Misconfigured(
             "settings_file",
             str(path),
-            f"cannot be read as TOML: {error}.",
+            f"cannot be read: {_unreadable(error)}.",
             "correct it, or name another file.",
         ) from error
+
+
+def _unreadable(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or "the system does not say why"
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} is no UTF-8, which TOML is written in"
+    place = re.search(r"line \d+, column \d+", str(error))
+    return f"it is no TOML at {place[0]}" if place is not None else "it is no TOML: its end comes too early"
 
 
 def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:

@@ -160,9 +160,15 @@ def test_the_future_is_no_warning():
 
 @pytest.mark.parametrize(("value", "form"), [("26/07/102", "isot"), (0.0, "mjd"), (1e9, "mjd"), ("x", "jd")])
 def test_nonsense_names_the_keyword(value, form):
-    with pytest.raises(BadInput, match="T is") as caught:
+    forms = {
+        "isot": r"a date and time \(YYYY-MM-DDThh:mm:ss\)",
+        "mjd": r"a day number \(MJD\)",
+        "jd": r"a day number \(JD\)",
+    }
+    with pytest.raises(BadInput, match=f"T is .*, must be {forms[form]} in UTC(, between|\\.)") as caught:
         when(value, form=form)
     assert caught.value.code == "invalid_keyword"
+    assert caught.value.__cause__ is not None
 
 
 @pytest.mark.parametrize(
@@ -173,7 +179,7 @@ def test_dates_from_1970_to_2100_are_possible(first, last):
     form = "isot" if isinstance(first, str) else "jd" if first > 1e6 else "mjd"
     for limit, other in ((first, 40586.99999), (last, 88069.00001)):
         assert when(limit, form=form, scale="tai", at="middle").midpoint_mjd_tai in (40587, 40587 + 365 * 130 + 32)
-        with pytest.raises(BadInput, match="not between 1970 and 2100"):
+        with pytest.raises(BadInput, match="between 1970 and 2100"):
             when(other, scale="tai", at="middle")
 
 

@@ -148,12 +148,22 @@ def test_a_missing_keyword_is_named(key):
         {"CTYPE1": "XPIXEL", "CTYPE2": "YPIXEL"},
         {"CTYPE1": "RA---TAN", "CTYPE2": "RA---TAN"},
         {"CRVAL2": 200.0},
+        {"CTYPE1": "ELON-TAN", "CTYPE2": "ELAT-TAN"},
     ],
 )
 def test_what_cannot_be_inverted_is_refused(wrong):
     with pytest.raises(BadInput) as caught:
         cards_of({**TAN, **wrong})
     assert caught.value.code == "singular_wcs"
+
+
+def test_what_cannot_be_computed_is_told_by_its_keywords():
+    with pytest.raises(
+        BadInput, match=r"computed with CTYPE1 is 'RA---TAN', CTYPE2 is 'DEC--SIN',.* To fix, "
+    ) as caught:
+        cards_of({**TAN, "CTYPE2": "DEC--SIN"})
+    assert caught.value.__cause__ is not None
+    assert ".." not in str(caught.value)
 
 
 @pytest.mark.parametrize("axis", [1, 2])

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.time import Time
+from astropy.wcs import WCS
 
 from flows.inputs.ingest import prepare
 from flows.inputs.source import Source
@@ -44,6 +45,37 @@ def test_the_place_on_the_sky_is_told_as_it_is(cameras, name):
     assert centre == pytest.approx(wcs.all_pix2world([[(nx - 1) / 2, (ny - 1) / 2]], 0)[0], abs=2e-6)
     off = (found.value("orientation") - np.degrees(np.arctan2(east, north)) + 180) % 360 - 180
     assert off == pytest.approx(0, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("cards", "frame"),
+    [
+        ({"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"}, "galactic"),
+        ({"RADESYS": "FK4", "EQUINOX": 1950.0}, "fk4"),
+        ({"RADESYS": "FK5", "EQUINOX": 2000.0}, "fk5"),
+        ({"RADESYS": "ICRS"}, "icrs"),
+    ],
+)
+@pytest.mark.parametrize("parity", [-1, 1])
+def test_any_frame_is_told_in_icrs(tmp_path, cards, frame, parity):
+    """Steps of a pixel are compared with separations and position angles of astropy's coordinates."""
+    pixels = np.random.default_rng(3).normal(0, 5, (120, 140)).astype("f4")
+    sky = fits.Header({
+        "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 123.4, "CRVAL2": 31.0, "CRPIX1": 70.5, "CRPIX2": 60.5,
+        "CD1_1": parity * 2e-4, "CD1_2": 1e-4, "CD2_1": parity * -1e-4, "CD2_2": 2e-4, **cards,
+    })  # fmt: skip
+    others = {"MJD-OBS": 61101.275, "EXPTIME": 60.0, "FILTER": "r", "SITELONG": -155.5}
+    fits.writeto(tmp_path / "x.fits", pixels, fits.Header({**sky, **others}))
+    found = inspect_source(Source(str(tmp_path / "x.fits")), Settings())
+    rows = {row.name: row for row in found.quantities}
+    x, y = 69.5, 59.5
+    at, up, right = (WCS(sky).pixel_to_world(*place).icrs for place in ((x, y), (x, y + 1), (x + 1, y)))
+    assert [float(part) for part in rows["centre"].value.split()] == pytest.approx([at.ra.deg, at.dec.deg], abs=2e-6)
+    assert rows["centre"].note.startswith("ICRS;" if frame == "icrs" else f"ICRS, converted from {frame};")
+    off = (rows["orientation"].value - at.position_angle(up).deg + 180) % 360 - 180
+    assert off == pytest.approx(0, abs=0.01)
+    turn = np.sin(at.position_angle(right).rad - at.position_angle(up).rad)
+    assert rows["parity"].value == ("as on the sky" if turn < 0 else "mirrored")
 
 
 def test_where_each_comes_from_and_what_is_assumed(cameras):
