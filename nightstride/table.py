@@ -203,7 +203,8 @@ class Table:
         Misconfigured
             The suffix says none of them, or the folder is not there.
         """
-        from flows.results.export_formats import export_format, require_folder, write_rows
+        from flows.results.export_formats import export_format, write_rows
+        from flows.storage.folder import require_folder
 
         target = Path(path)
         form = export_format(target, None, "path")

@@ -72,14 +72,14 @@ def report(
     from flows.publish.ades_report import draft_report, submit_report
     from flows.runtime.settings import load_settings
     from flows.storage.atomic import write_file
-    from flows.storage.folder import writable_folder
+    from flows.storage.folder import require_folder
     from flows.storage.object_store import configure
 
     with refusals(as_json):
         settings = load_settings(config)
         configure(settings.store)
         if to is not None:
-            writable_folder(to.absolute().parent)
+            require_folder(to, "--to")
         if dry_run:
             made = draft_report(out, night, settings.ades, form.value, corrections)
         else:

@@ -72,12 +72,12 @@ def inspect(
 
 
 def _require_new(path: Path) -> None:
-    from flows.storage.folder import writable_folder
+    from flows.storage.folder import require_folder
     from schemas.errors import Misconfigured
 
     if path.exists():
         raise Misconfigured("file_exists", str(path), "it exists.", "name another file, or remove it first.")
-    writable_folder(path.absolute().parent, "--write")
+    require_folder(path, "--write")
 
 
 def _exit_code(found: "list[Inspection]") -> int:

@@ -96,13 +96,13 @@ def _write_picture(out: Path, found: "Explanation", path: Path) -> None:
     from flows.results.explain import cutout_levels
     from flows.results.page.picture import png
     from flows.storage.atomic import write_file
-    from flows.storage.folder import writable_folder
+    from flows.storage.folder import require_folder
     from schemas.errors import Misconfigured
 
     if (levels := cutout_levels(out, found, 400)) is None:
         problem = "cannot be drawn: the pixels of the exposure are not there."
         raise Misconfigured("no_tiles", str(path), problem, "run the night again, or leave --picture out.")
-    writable_folder(path.absolute().parent, "--picture")
+    require_folder(path, "--picture")
     enlarged = np.kron(levels, np.ones((max(1, 164 // levels.shape[0]),) * 2, np.uint8))
     content = base64.b64decode(png(enlarged).uri.partition(",")[2])
     write_file(path.absolute(), content, path.absolute().parent)

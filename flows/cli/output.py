@@ -72,8 +72,9 @@ def export(
     """
     from flows.results.catalogue_rows import CatalogueRows, known_tables
     from flows.results.export import published_files
-    from flows.results.export_formats import export_format, require_folder, write_rows
+    from flows.results.export_formats import export_format, write_rows
     from flows.results.row_filter import FLAGS, row_condition
+    from flows.storage.folder import require_folder
     from schemas.errors import Misconfigured
 
     with refusals(as_json):
@@ -445,14 +446,14 @@ def link(
     from flows.inputs.orbit_file import read_orbits
     from flows.results import linking
     from flows.results.link_nights import link_nights, require_heliolinx
-    from flows.storage.folder import writable_folder
+    from flows.storage.folder import require_folder
 
     links, names, notes = None, None, list[str]()
     with refusals(as_json):
         if nights is not None:
             require_heliolinx()
         if out is not None:
-            writable_folder(out.absolute().parent)
+            require_folder(out, "--out")
         catalogue = read_orbits(orbits) if orbits is not None else None
         detections = linking.read_detections(table, obscode)
         summary, tracklets, stationary = linking.link_table(detections)

@@ -60,21 +60,6 @@ def _endings(form: str) -> str:
     return " or ".join(suffix for suffix, name in SUFFIXES.items() if name == form)
 
 
-def require_folder(path: Path, option: str) -> None:
-    """Raise unless the folder is there in which a file is to be written: none is made unasked.
-
-    Raises
-    ------
-    Misconfigured
-        ``no_folder``.
-    """
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        what = "is a file, no folder" if folder.exists() else "is not there"
-        remedy = f"make it first (mkdir -p {folder}), or choose another {option}."
-        raise Misconfigured("no_folder", f"{option} {path}", f"{folder} {what}.", remedy)
-
-
 def write_rows(path: Path, form: str, name: str, table: pa.Table) -> int:
     """Write rows as one file, in one step; return how many are in it.
 

@@ -39,6 +39,24 @@ def writable_folder(path: Path, option: str = "--out", mode: int = 0o777) -> Non
             raise _refused(path, "no file can be made in this folder", error, option) from error
 
 
+def require_folder(path: Path, option: str) -> None:
+    """Raise unless the folder is there in which a file is to be written, and takes files: none is made unasked.
+
+    Raises
+    ------
+    Misconfigured
+        ``no_folder``; ``not_writable``.
+    Retryable
+        The disk is full.
+    """
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        what = "is a file, no folder" if folder.exists() else "is not there"
+        remedy = f"make it first (mkdir -p {folder}), or choose another {option}."
+        raise Misconfigured("no_folder", f"{option} {path}", f"{folder} {what}.", remedy)
+    writable_folder(folder, option)
+
+
 def _refused(path: Path, what: str, error: OSError, option: str) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return error  # `writing` says how much is free

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from flows.storage.atomic import publish_file, writing
-from flows.storage.folder import writable_folder
+from flows.storage.folder import require_folder
 from flows.vetting.verdicts import VerdictStore
 from kernels.statistics.class_scores import cohen_kappa
 from schemas.dia_source import exposure_of
@@ -64,7 +64,7 @@ def export_labels(out: Path, to: Path, night: str | None = None) -> int:
     if not len(table):
         of = "" if night is None else f" on night {night}"
         raise Misconfigured("no_verdict", str(out), f"holds no verdict{of}.", "give some: `nightstride vet OUT`.")
-    writable_folder(to.absolute().parent, "--export")
+    require_folder(to, "--export")
     staged = to.with_name(f".{to.name}.staging")
     try:
         with writing(to):

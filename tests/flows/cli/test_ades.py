@@ -71,7 +71,7 @@ def test_a_submission_is_written_once(tmp_path, config, option):
 
 
 def test_a_draft_goes_to_a_file_on_request(out, config, tmp_path):
-    to = tmp_path / "drafts" / "one.txt"
+    to = tmp_path / "one.txt"
     done = nightstride("ades", out, "--night", NIGHT, "--format", "obs80", "--config", config, "--out", to, "--json")
     assert (done.code, done.summary["path"], len(done.stdout.splitlines())) == (0, str(to), 1)
     assert [len(line) for line in to.read_text().splitlines()[-6:]] == [80] * 6

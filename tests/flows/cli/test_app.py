@@ -135,6 +135,19 @@ def test_a_place_that_takes_no_folder_is_said_at_once(tmp_path, command):
     assert f"{place}: the folder cannot be made there: {tmp_path}/file.fits is a file. To fix, choose" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "command", ["inspect FILE --write PLACE", "link FILE --out PLACE", "ades report GOOD --night 20260302 --to PLACE"]
+)
+def test_no_folder_of_a_file_is_made_unasked(tmp_path, command):
+    (tmp_path / "file.csv").write_text("mine")
+    place = tmp_path / "none" / "x"
+    named = {"FILE": str(tmp_path / "file.csv"), "PLACE": str(place), "GOOD": str(tmp_path)}
+    result = CliRunner().invoke(app, [named.get(word, word) for word in command.split()])
+    assert result.exit_code == 2
+    assert f"{place}: {tmp_path}/none is not there. To fix, make it first (mkdir -p {tmp_path}/none)" in result.stderr
+    assert not place.parent.exists()
+
+
 def test_without_a_command_it_helps():
     result = CliRunner().invoke(app, [])
     assert result.exit_code == 0

@@ -13,7 +13,7 @@ from astropy.io.votable import parse_single_table, validate
 from astropy.table import QTable, Table
 
 from flows.pipeline.graph import declared_tables
-from flows.results.export_formats import SUFFIXES, export_format, require_folder, write_rows
+from flows.results.export_formats import SUFFIXES, export_format, write_rows
 from schemas.dataset import TableOf, column
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured
@@ -184,14 +184,7 @@ def test_the_ending_says_the_format(tmp_path):
         export_format(tmp_path / "x", None, "--to")
 
 
-def test_no_folder_is_made_unasked(tmp_path):
-    (tmp_path / "file").touch()
-    for place, says in (
-        ("none/x.csv", "is not there. To fix, make it first .mkdir -p"),
-        ("file/x.csv", "is a file, no folder"),
-    ):
-        with pytest.raises(Misconfigured, match=says):
-            require_folder(tmp_path / place, "--to")
+def test_a_folder_in_the_place_of_the_file_is_refused(tmp_path):
     with pytest.raises(Misconfigured, match="is a folder; csv is one file"):
         write_rows(tmp_path, "csv", "x", filled(DIA_LINK))
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert list(tmp_path.iterdir()) == []

@@ -40,6 +40,7 @@ def table(request, tmp_path):
 
 
 def test_movers_are_linked_and_stars_are_at_rest(table, tmp_path):
+    (tmp_path / "out").mkdir()
     result, found = link(table(rows()), "--out", str(tmp_path / "out" / "members.parquet"))
     assert result.exit_code == 0
     assert found == {"detections": 13, "tracklets": 2, "linked": 6, "stationary": 6, "left_out": {}}

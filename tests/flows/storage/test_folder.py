@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flows.storage import folder as module
-from flows.storage.folder import writable_folder
+from flows.storage.folder import require_folder, writable_folder
 from flows.storage.layout import PARTS, require_output
 from flows.storage.lease import lease
 from schemas.errors import Misconfigured, Retryable
@@ -34,6 +34,25 @@ def test_a_file_in_its_place_is_named(tmp_path, name):
 def test_a_name_that_is_too_long(tmp_path):
     with pytest.raises(Misconfigured, match=r"cannot be made there: File name too long"):
         writable_folder(tmp_path / ("x" * 300))
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [("none/x.csv", r"is not there\. To fix, make it first \(mkdir -p"), ("file/x.csv", "is a file, no folder")],
+)
+def test_no_folder_of_a_file_is_made_unasked(tmp_path, place, says):
+    (tmp_path / "file").touch()
+    with pytest.raises(Misconfigured, match=says) as caught:
+        require_folder(tmp_path / place, "--to")
+    assert caught.value.code == "no_folder"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    require_folder(tmp_path / "x.csv", "--to")
+
+
+@NEEDS_PROC
+def test_a_file_in_a_folder_that_takes_none_is_refused():
+    with pytest.raises(Misconfigured, match=r"/proc: no file can be made .* choose another --to"):
+        require_folder(Path("/proc/x.csv"), "--to")
 
 
 @NEEDS_PROC
