@@ -91,7 +91,7 @@ class AdesSettings(_Frozen):
         str | None, Field(description="Code of the observatory; null: by the instrument (ZTF, Rubin, DECam).")
     ] = None
     submitter: Annotated[str | None, Field(description="Who submits: initials and surname.")] = None
-    institution: Annotated[str | None, Field(description="Of the submitter.")] = None
+    institution: Annotated[str | None, Field(description="Institution of the submitter.")] = None
     measurers: Annotated[tuple[str, ...], Field(description="Who measured: initials and surname of each.")] = ()
     observers: Annotated[tuple[str, ...], Field(description="Who observed, likewise.")] = ()
     telescope: AdesTelescope = AdesTelescope()
@@ -147,7 +147,7 @@ class ReportedDetection(_Frozen):
     detector: int
     ra: Annotated[float, Field(description="deg")]
     dec: Annotated[float, Field(description="deg")]
-    trkSub: Annotated[str, Field(description="Of its tracklet; empty if it was submitted alone.")]
+    trkSub: Annotated[str, Field(description="Name of its tracklet; empty if it was submitted alone.")]
     values: Annotated[dict[str, str], Field(description="obsTime, ra, dec, mag and band as they were written.")]
 
 
@@ -156,7 +156,7 @@ class SubmissionRecord(_Frozen):
 
     schema_version: int = SUBMISSION_VERSION
     night: Annotated[str, Field(pattern=r"^\d{8}$")]
-    number: Annotated[int, Field(ge=1, description="Of the submissions of the night.")]
+    number: Annotated[int, Field(ge=1, description="Number among the submissions of the night.")]
     form: Annotated[str, Field(description="psv, xml or obs80.")]
     correction: Annotated[bool, Field(description="Whether it repeats detections whose measurements changed.")]
     detections: tuple[ReportedDetection, ...]

@@ -17,7 +17,7 @@ class KafkaSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     compression: Annotated[
-        Literal["snappy", "lz4", "zstd", "gzip", "none"], Field(description="Of messages on their way.")
+        Literal["snappy", "lz4", "zstd", "gzip", "none"], Field(description="Compression of messages on their way.")
     ] = "snappy"
     batch_kib: Annotated[int, Field(gt=0, le=1 << 20, description="Messages are sent together up to this, KiB.")] = 2048
     linger_ms: Annotated[float, Field(ge=0, description="How long a message waits for others, ms.")] = 5.0

@@ -125,7 +125,7 @@ class ExposureInfo(ExposureKey):
     ] = None
     masked_fraction: Annotated[float, Field(ge=0, le=1, description="Share of unusable pixels.")] = 0.0
     source_uri: str
-    source_sha256: Annotated[str, Field(description="Of the file's bytes (all files of the exposure, in order).")]
+    source_sha256: Annotated[str, Field(description="SHA-256 of all files of the exposure, in order.")]
     is_part: Annotated[
         bool, Field(description="A cutout or a tile: its middle is not that of the detector, where amplifiers meet.")
     ] = False

@@ -96,7 +96,7 @@ class ForcedSummary(Record):
     limits: Annotated[int, Field(ge=0, description="Rows with an upper limit only.")] = 0
     negative: Annotated[
         int,
-        Field(ge=0, description="Of these, flux below zero by as much as a detection is above: the image is darker."),
+        Field(ge=0, description="Those below zero by as much as a detection is above: the image is darker."),
     ] = 0
     not_measured: Annotated[int, Field(ge=0, description="Rows with too little of the light on usable pixels.")] = 0
     not_covered: Annotated[tuple[str, ...], Field(description="Names of targets that lie on none of them.")] = ()

@@ -40,7 +40,7 @@ class TimeFromHeader(FromHeader):
     format: Annotated[Literal["mjd", "jd", "isot"], Field(description="Day number or ISO 8601 text.")] = "isot"
     scale: Annotated[TimeScale | None, Field(description="Time scale; null: `TIMESYS`, UTC without it.")] = None
     at: Annotated[
-        Instant | None, Field(description="Of the exposure; null: by the comment of the keyword, else the start.")
+        Instant | None, Field(description="Instant of the exposure; null: by the keyword's comment, else the start.")
     ] = None
     clock: Annotated[
         str | None,
@@ -68,7 +68,7 @@ class KeywordMapping(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     extension: Annotated[
-        int | str | None, Field(description="Of the image; null: the one named DIFF, else the only image.")
+        int | str | None, Field(description="Extension of the image; null: the one named DIFF, else the only one.")
     ] = None
     planes: Annotated[
         dict[Literal["mask", "variance", "science", "template"], int | str],
@@ -80,7 +80,11 @@ class KeywordMapping(BaseModel):
     ] = "check"
     longitude_deg: Annotated[
         float | None,
-        Field(ge=-180, le=360, description="Of the site, east, deg; sets the night. Null: by the header, else 0."),
+        Field(
+            ge=-180,
+            le=360,
+            description="Longitude of the site, east, deg; sets the night. Null: by the header, else 0.",
+        ),
     ] = None
     instrument: FromHeader = FromHeader(keyword="INSTRUME")
     visit: Annotated[

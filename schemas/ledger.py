@@ -13,7 +13,7 @@ LEDGER_VERSION = 1
 """Version of the records below. A reader refuses any other."""
 
 PREVIOUS = 8
-"""So many replaced results of an exposure are remembered."""
+"""Largest number of replaced results of an exposure that are remembered."""
 
 
 class SourceStat(Record):
@@ -28,7 +28,7 @@ class SourceMemo(SourceStat):
     """Content of a source when it was last read."""
 
     uri: str
-    sha256: Annotated[str, Field(description="Of the bytes of all files of the exposure, in order.")]
+    sha256: Annotated[str, Field(description="SHA-256 of all files of the exposure, in order.")]
     key: ExposureKey
 
 
@@ -46,15 +46,15 @@ class DatasetRecord(Record):
     path: Annotated[
         str, AfterValidator(_within), Field(description="Relative to the output folder, with forward slashes.")
     ]
-    digest: Annotated[str, Field(description="Of what it was made from; stands in the file's own metadata as well.")]
+    digest: Annotated[str, Field(description="Digest of its inputs; in the file's own metadata as well.")]
     rows: Annotated[int, Field(ge=0)]
-    sha256: Annotated[str, Field(description="Of the file's bytes.")]
+    sha256: Annotated[str, Field(description="SHA-256 of the file.")]
 
 
 class Previous(Record):
     """Replaced results of an exposure. Their files are gone; the same models and settings reproduce them."""
 
-    digest: Annotated[str, Field(description="Of the final dataset.")]
+    digest: Annotated[str, Field(description="Digest of the final dataset.")]
     provenance: Annotated[str | None, Field(description="Digest of the `ProvenanceRecord`.")]
     files: Annotated[dict[str, str], Field(description="Dataset -> SHA-256 of the file's bytes.")]
     detections: Annotated[int, Field(ge=0)]
@@ -68,7 +68,7 @@ class ExposureRecord(ExposureKey):
     source_uri: str
     source_sha256: str
     source_stat: SourceStat | None = None
-    digest: Annotated[str, Field(description="Of the final dataset, chained over everything before it.")]
+    digest: Annotated[str, Field(description="Digest of the final dataset, chained over all before it.")]
     datasets: dict[str, DatasetRecord] = Field(default_factory=dict)
     windows: Annotated[int, Field(ge=0, description="Windows searched.")] = 0
     windows_unscored: Annotated[int, Field(ge=0, description="Windows too masked or too flat to be scored.")] = 0
@@ -159,10 +159,10 @@ class Percentiles(Record):
 class NightSums(Record):
     """Sums over the exposures of a night, as long as its records are as they were."""
 
-    stamp: Annotated[str, Field(description="Of the records that were summed.")]
+    stamp: Annotated[str, Field(description="Stamp of the records that were summed.")]
     states: Annotated[dict[str, int], Field(description="State (done, outdated, quarantined, failed) -> exposures.")]
     detections: Annotated[int, Field(ge=0)]
-    lag_s: Annotated[Percentiles | None, Field(description="From the end of an exposure to its catalogue.")]
+    lag_s: Annotated[Percentiles | None, Field(description="Time from the end of an exposure to its catalogue.")]
     searched: Annotated[dict[str, int], Field(description="Digest of the `ProvenanceRecord`, or none -> exposures.")]
     referred: Annotated[
         tuple[str, ...] | None, Field(description="Each `ProvenanceRecord` that a record refers to; null: not known.")
@@ -181,9 +181,9 @@ class WatchRecord(Record):
     on_the_way: Annotated[int, Field(ge=0, description="Exposures taken and not finished.")]
     waiting: Annotated[int, Field(ge=0, description="Files known to wait where they arrived.")]
     exposures: ExposureCounts
-    lag_s: Annotated[Percentiles | None, Field(description="From the end of an exposure to its catalogue.")] = None
+    lag_s: Annotated[Percentiles | None, Field(description="Time from the end of an exposure to its catalogue.")] = None
     turnaround_s: Annotated[
-        Percentiles | None, Field(description="From the first arrival of a visit to a catalogue.")
+        Percentiles | None, Field(description="Time from the first arrival of a visit to a catalogue.")
     ] = None
 
 

@@ -16,7 +16,7 @@ class ModelCard(BaseModel):
     stage: str
     name: str
     version: str
-    sha256: str = Field(description="Of the weights file.")
+    sha256: str = Field(description="SHA-256 of the weights file.")
     input: dict[str, Any] = Field(description="Shape, bands, dtype and normalisation of what goes in.")
     classes: tuple[str, ...]
     training: dict[str, Any] = Field(description="Data, their digest and licence, split, seed, epochs, command.")

@@ -180,8 +180,8 @@ class Gate(QualityPart):
     verdict: Verdict
     value: float | None
     unit: str
-    limits: Annotated[tuple[float | None, float | None], Field(description="Of the settings.")] = (None, None)
-    median: Annotated[float | None, Field(description="Of the earlier nights.")] = None
+    limits: Annotated[tuple[float | None, float | None], Field(description="Limits of the settings.")] = (None, None)
+    median: Annotated[float | None, Field(description="Median of the earlier nights.")] = None
     sigma: Annotated[float | None, Field(description="Their robust scatter, for one more night.")] = None
     nights: Annotated[int, Field(ge=0, description="Earlier nights that have the value.")] = 0
     problem: str = ""
@@ -195,8 +195,8 @@ class Drift(QualityPart):
     verdict: Verdict
     n: Annotated[int, Field(ge=0, description="Values of the night.")]
     psi: Annotated[float | None, Field(description="Population stability index against the earlier nights.")] = None
-    distance: Annotated[float | None, Field(description="Of Kolmogorov and Smirnov.")] = None
-    p: Annotated[float | None, Field(description="Of that, adjusted for the number of features.")] = None
+    distance: Annotated[float | None, Field(description="Distance of Kolmogorov and Smirnov.")] = None
+    p: Annotated[float | None, Field(description="Its p-value, adjusted for the number of features.")] = None
     usual: Annotated[float | None, Field(description="Distance that nights of the reference hardly exceed.")] = None
     problem: str = ""
     remedy: str = ""
@@ -219,7 +219,7 @@ class QualityRecord(QualityPart):
 
     schema_version: int = QUALITY_VERSION
     night: Annotated[str, Field(pattern=r"^\d{8}$", description="YYYYMMDD of the local evening.")]
-    digest: Annotated[str, Field(description="Of the published exposures that it was measured on.")]
+    digest: Annotated[str, Field(description="Digest of the published exposures that it was measured on.")]
     rules: Annotated[str, Field(description="Digest of the settings that it was judged by.")]
     measured: tuple[BandMeasures, ...]
     judged: tuple[BandQuality, ...]
@@ -252,9 +252,11 @@ class QualitySettings(BaseModel):
         ),
     ] = {}
     history_nights: Annotated[int, Field(ge=1, description="Earlier nights that one is compared with, at most.")] = 30
-    least_nights: Annotated[int, Field(ge=7, description="With fewer of them a night is not compared.")] = 14
-    warn_sigma: Annotated[float, Field(gt=0, description="So far from their median is a warning, robust sigma.")] = 5.0
-    fail_sigma: Annotated[float, Field(gt=0, description="So far fails the night, robust sigma.")] = 8.0
+    least_nights: Annotated[int, Field(ge=7, description="Fewest earlier nights that a night is compared with.")] = 14
+    warn_sigma: Annotated[
+        float, Field(gt=0, description="Distance from their median that is a warning, robust sigma.")
+    ] = 5.0
+    fail_sigma: Annotated[float, Field(gt=0, description="Distance that fails the night, robust sigma.")] = 8.0
     drift_alpha: Annotated[
         float, Field(gt=0, lt=1, description="Level of the test of all features together, for equal samples.")
     ] = 0.01

@@ -62,12 +62,12 @@ class Recovery(RecoveryPart):
     night: str
     band: Annotated[str | None, Field(description="Null: all bands.")] = None
     detector: Annotated[int | None, Field(description="Null: all detectors.")] = None
-    exposures: Annotated[int, Field(ge=0, description="With streaks put into copies of their tiles.")]
+    exposures: Annotated[int, Field(ge=0, description="Exposures with streaks put into copies of their tiles.")]
     hidden: Annotated[int, Field(ge=0, description="Streaks mostly on unusable pixels; not counted below.")]
     n: Annotated[int, Field(ge=0, description="Streaks.")]
     recovered: int = Field(ge=0)
-    by_snr: Annotated[tuple[RecoveredShare, ...], Field(description="By true matched-filter S/N.")]
-    by_length: Annotated[tuple[RecoveredShare, ...], Field(description="By true length, px.")]
+    by_snr: Annotated[tuple[RecoveredShare, ...], Field(description="Shares by true matched-filter S/N.")]
+    by_length: Annotated[tuple[RecoveredShare, ...], Field(description="Shares by true length, px.")]
     snr: Annotated[Limit, Field(description="True S/N at which half comes back.")]
     magnitude: Annotated[
         tuple[MagnitudeLimit, ...], Field(description="AB; only within one band, and with a zero point.")

@@ -49,7 +49,7 @@ class DetectSettings(Section):
     batch: Annotated[int, Field(gt=0, description="Windows per call of the network.")] = 1024
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
-        Field(description="Of the network; windows near the threshold are float32. auto: what the device is best at."),
+        Field(description="Precision of the network; near the threshold float32. auto: what the device is best at."),
     ] = "auto"
     threshold: Annotated[
         float | None, Field(gt=0, lt=1, description="Window probability above which it is a hit; null: the card's.")
@@ -110,10 +110,8 @@ class NegateSettings(Section):
 class SpectralClassSettings(Section):
     """Star, galaxy or quasar, and kinds of stars."""
 
-    model: Annotated[str, Field(description="Of the superclass: shipped name, folder or URL of its weights.")] = (
-        "colours"
-    )
-    star_model: Annotated[str, Field(description="Of the stellar class: the same.")] = "ugriz"
+    model: Annotated[str, Field(description="Model of the superclass: shipped name, folder or URL.")] = "colours"
+    star_model: Annotated[str, Field(description="Model of the stellar class, likewise.")] = "ugriz"
     photometric_system: Annotated[
         Literal["auto"] | SystemName,
         Field(description="System of the magnitudes; auto: of the exposures' instrument, none of one not known."),
@@ -213,7 +211,7 @@ class ChooseGalaxiesSettings(Section):
 class CutPicturesSettings(Section):
     """Pictures of galaxies."""
 
-    bands: Annotated[_Bands, Field(description="From red to blue; those that there are count.")] = ("i", "r", "g")
+    bands: Annotated[_Bands, Field(description="Bands from red to blue; those that there are count.")] = ("i", "r", "g")
     least_snr: Annotated[
         float, Field(ge=0, description="Least mean S/N of the pixels within the half-light radius, in a band.")
     ] = 10.0
@@ -329,7 +327,7 @@ class ButlerSettings(Section):
         tuple[str, ...], Field(description="Searched in this order; none: the repository's defaults, else all.")
     ] = ()
     dataset_types: Annotated[
-        tuple[str, ...], Field(min_length=1, description="Of difference images; patterns with *.")
+        tuple[str, ...], Field(min_length=1, description="Names of difference images; patterns with *.")
     ] = ("*_differenceExp", "difference_image")
 
 
@@ -383,7 +381,7 @@ class WatchSettings(Section):
         float, Field(gt=0, description="What cannot be looked at for so long is quarantined (dead_letter), s.")
     ] = 3600.0
     stop_s: Annotated[
-        float, Field(gt=2, description="From SIGTERM or Ctrl-C to the end, at most: what is not done is left, s.")
+        float, Field(gt=2, description="Longest time from SIGTERM or Ctrl-C to the end: what is not done is left, s.")
     ] = 10.0
 
 

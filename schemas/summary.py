@@ -103,7 +103,7 @@ class AlertCounts(BaseModel):
     dead: Annotated[int, Field(ge=0, description="Dead letters, now or before.")] = 0
     held: Annotated[int, Field(ge=0, description="Detections sent before, as another search had found them.")] = 0
     left: Annotated[int, Field(ge=0, description="Waiting in the outbox when the run ended.")] = 0
-    lag_s: Annotated[AlertLag | None, Field(description="Of those that were sent; null: none was.")] = None
+    lag_s: Annotated[AlertLag | None, Field(description="Lag of those that were sent; null: none was.")] = None
 
     def __add__(self, other: "AlertCounts") -> "AlertCounts":
         """Return the sums of both, with the lag of the part that has more."""
@@ -119,7 +119,7 @@ class RunSummary(BaseModel):
 
     exposures: ExposureCounts
     windows: int = Field(ge=0, description="Searched in this run.")
-    unscored: int = Field(ge=0, description="Of these, not scored: over half masked, or without spread.")
+    unscored: int = Field(ge=0, description="Those not scored: over half masked, or without spread.")
     detections: int = Field(ge=0, description="In the published catalogues of the exposures seen.")
     causes: Mapping[str, CauseCount] = Field(
         default_factory=dict,
@@ -192,11 +192,11 @@ class FetchSummary(Record):
 
     nights: Annotated[int, Field(ge=0, description="Nights asked for.")]
     exposures: Annotated[int, Field(ge=0, description="Quadrants that the archive's table lists.")]
-    whole: Annotated[int, Field(ge=0, description="Of which all that there is lies in the folder.")] = 0
-    not_in_archive: Annotated[int, Field(ge=0, description="Without a difference image: never subtracted.")] = 0
-    left: Annotated[int, Field(ge=0, description="To be fetched, in a call that only tells.")] = 0
+    whole: Annotated[int, Field(ge=0, description="Those of which all that there is lies in the folder.")] = 0
+    not_in_archive: Annotated[int, Field(ge=0, description="Those without a difference image: never subtracted.")] = 0
+    left: Annotated[int, Field(ge=0, description="Those to be fetched, in a call that only tells.")] = 0
     files: Annotated[int, Field(ge=0, description="Fetched now, or to be fetched.")] = 0
-    bytes: Annotated[int, Field(ge=0, description="Of these files.")] = 0
+    bytes: Annotated[int, Field(ge=0, description="Size of these files.")] = 0
     received: Annotated[int, Field(ge=0, description="Bytes that came through the network.")] = 0
     seconds: Annotated[float, Field(ge=0)] = 0.0
     failed: Annotated[tuple[Trouble, ...], Field(description="Exposures that could not be fetched.")] = ()

@@ -36,7 +36,7 @@ SAME_PX = 2.0
 class VerdictRecord(Record):
     """Line of the record: a verdict, or, with ``undoes``, that an earlier one is taken back."""
 
-    id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="Of this line, random.")]
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="Id of this line, random.")]
     at: Annotated[str, Field(description="UTC, ISO 8601.")]
     user: Annotated[str, Field(min_length=1, max_length=40)]
     night: Annotated[str, Field(pattern=r"^\d{8}$")]

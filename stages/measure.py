@@ -104,7 +104,7 @@ def _publishable(table: pa.Table, context: Context) -> NDArray[np.bool_]:
 
 
 def _classified(table: pa.Table) -> pa.Table:
-    """Give the class of a satellite to what has none and is one, rather than all else together."""
+    """Set the class of a satellite where there is none and that is more probable than all else together."""
     satellite = np.nan_to_num(table["pSatellite"].to_numpy()) > _RATHER
     names = [
         name or ("satellite" if one else "")

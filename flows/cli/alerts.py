@@ -251,7 +251,9 @@ def status(out: Out, config: Config = None, as_json: AsJson = False) -> None:
 def tail(
     source: Annotated[str, typer.Argument(metavar="URL", help="kafka://HOST:PORT/TOPIC.")],
     most: Annotated[int | None, typer.Option("--max", min=1, help="Alerts that are shown; default: all.")] = None,
-    idle_exit: Annotated[float, typer.Option(min=0, help="Without messages so long, it ends, s, or inf.")] = 10.0,
+    idle_exit: Annotated[
+        float, typer.Option(min=0, help="Time without messages after which it ends, s, or inf.")
+    ] = 10.0,
     config: Config = None,
     as_json: Annotated[bool, typer.Option("--json", help="An alert a line, and the counts as the last.")] = False,
 ) -> None:

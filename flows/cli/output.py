@@ -29,7 +29,7 @@ Services = Annotated[
 ]
 
 MOST = 20
-"""So many tracklets are printed; the rest are counted."""
+"""Largest number of tracklets that are printed; the rest are counted."""
 
 DUMP = "prefect.sql"
 """File of the database in a backup."""
@@ -110,7 +110,7 @@ def forced(
     at: Annotated[
         str | None,
         typer.Option(
-            metavar="RA,DEC", help="Or one target at rest: degrees, or like 12:34:56,-1:23:45. Nothing is published."
+            metavar="RA,DEC", help="A single target at rest: degrees, or like 12:34:56,-1:23:45. Nothing is published."
         ),
     ] = None,
     night: Night = None,
@@ -343,7 +343,7 @@ def restore(
 
 def release(
     out: Out,
-    name: Annotated[str, typer.Option(help="Of the release: DR1.")],
+    name: Annotated[str, typer.Option(help="Name of the release, e.g. DR1.")],
     to: Annotated[Path, typer.Option(help="Folder of the release, which is made.")],
     night: Annotated[
         str | None, typer.Option(metavar="YYYYMMDD[..YYYYMMDD]", help="Night, or first and last; default: all.")

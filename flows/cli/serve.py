@@ -13,20 +13,20 @@ from flows.cli.tables import show_rows
 
 
 def deploy(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="As of `run`; {night} is YYYYMMDD.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Inputs as of `run`; {night} is YYYYMMDD.")],
     out: Annotated[Path, typer.Option("--out", "-o", parser=output_folder, help="Output folder or s3:// URL.")],
     timezone: Annotated[str, typer.Option(help="Time zone of the observatory, e.g. America/Los_Angeles.")],
-    cron: Annotated[str, typer.Option(help="When, by its clock: minute, hour, day, month, weekday.")] = "0 9 * * *",
-    name: Annotated[str, typer.Option(help="One of the same name is replaced.")] = "nightly",
+    cron: Annotated[str, typer.Option(help="Schedule by its clock: minute, hour, day, month, weekday.")] = "0 9 * * *",
+    name: Annotated[str, typer.Option(help="Name of the deployment; one of the same name is replaced.")] = "nightly",
     config: Annotated[Path | None, typer.Option(help="Settings file (TOML).")] = None,
     retries: Annotated[int, typer.Option(min=0, help="Retries of a night of which something failed.")] = 2,
-    retry_delay: Annotated[float, typer.Option(min=0, help="Before each of them, s.")] = 600.0,
+    retry_delay: Annotated[float, typer.Option(min=0, help="Time before each retry, s.")] = 600.0,
     wait: Annotated[
         float | None,
         typer.Option(min=0, help="How long to wait for another run that holds OUT, s; default: as long as it takes."),
     ] = None,
     pages: Annotated[str | None, typer.Option(help="URL under which OUT/reports is served, for links.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="For Prefect's pages.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Tag for Prefect's pages; may be repeated.")] = None,
     services: Annotated[
         Path | None, typer.Option(help="Folder of `nightstride services`; default: PREFECT_API_URL.")
     ] = None,
@@ -104,7 +104,9 @@ def up_(
 @app.command("down")
 def down_(
     folder: Folder,
-    parts: Annotated[list[str] | None, typer.Argument(metavar="[postgres|server|worker]...", help="All.")] = None,
+    parts: Annotated[
+        list[str] | None, typer.Argument(metavar="[postgres|server|worker]...", help="Services to stop; default: all.")
+    ] = None,
 ) -> None:
     """Stop services. A run of the worker that is on its way is ended with it; the next run of the night goes on."""
     from flows.nights.services.folder import opened

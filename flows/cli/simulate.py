@@ -21,8 +21,8 @@ def simulate(
         str,
         typer.Option(
             autocompletion=complete.presets,
-            help="What it looks like: llnl, ztf, rubin or decam; star-galaxy: cutouts of stars and galaxies; cluster: "
-            "a cluster of galaxies, table and pictures.",
+            help="Survey that it looks like: llnl, ztf, rubin or decam; star-galaxy: cutouts of stars and galaxies; "
+            "cluster: a cluster of galaxies, table and pictures.",
         ),
     ] = "ztf",
     visits: Annotated[int, typer.Option(help="Visits of the night; each field is visited three times.")] = 3,

@@ -47,24 +47,28 @@ def watch(
     config: Config = None,
     scheduler: Scheduler = None,
     workers: Workers = None,
-    deadline: Annotated[float | None, typer.Option(help="From a visit's first arrival until it is shed, s.")] = None,
+    deadline: Annotated[
+        float | None, typer.Option(help="Time from a visit's first arrival until it is shed, s.")
+    ] = None,
     still: Annotated[float, typer.Option(min=0, help="A file is ready when unchanged for so long, s.")] = 2.0,
     done_suffix: Annotated[
-        str | None, typer.Option(help="Or: when there is a file of its name and this suffix, e.g. .done.")
+        str | None, typer.Option(help="Suffix of a file that marks one as ready instead, e.g. .done.")
     ] = None,
-    poll: Annotated[float, typer.Option(min=0.05, help="Between two looks, s.")] = 1.0,
+    poll: Annotated[float, typer.Option(min=0.05, help="Time between two looks at the folder, s.")] = 1.0,
     queue: Annotated[int, typer.Option(min=1, help="Files taken at a time, at most; the rest waits where it is.")] = 64,
     combine_after: Annotated[
-        float, typer.Option(min=0, help="Without arrivals so long, nights are combined, s; once --quiet SECONDS.")
+        float, typer.Option(min=0, help="Time without arrivals after which nights are combined, s.")
     ] = 60.0,
-    idle_exit: Annotated[float | None, typer.Option(min=0, help="Without arrivals so long, it ends, s.")] = None,
-    content: Annotated[Arriving, typer.Option(help="What arrives. Alerts: messages of a topic.")] = Arriving.EXPOSURES,
-    row_filter: Annotated[
-        str | None, typer.Option("--filter", help='Of alerts, e.g. "reliability > 0.5 and trailLength > 2".')
+    idle_exit: Annotated[
+        float | None, typer.Option(min=0, help="Time without arrivals after which it ends, s.")
     ] = None,
-    once: Annotated[
-        bool, typer.Option("--once", help="Of alerts: end with the last that is there when it begins.")
-    ] = False,
+    content: Annotated[
+        Arriving, typer.Option(help="Kind of what arrives. Alerts: messages of a topic.")
+    ] = Arriving.EXPOSURES,
+    row_filter: Annotated[
+        str | None, typer.Option("--filter", help='Condition on alerts, e.g. "reliability > 0.5 and trailLength > 2".')
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="End with the last alert that is there when it begins.")] = False,
     wait: Annotated[
         float, typer.Option(min=0, help="How long to wait for another run that holds OUT, s, or inf.")
     ] = 0.0,

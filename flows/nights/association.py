@@ -85,7 +85,7 @@ def associate(
     nights
         Nights to associate; None: all.
     others
-        So many other nights that are not up to date are associated, too; if there are more, none of them is.
+        Largest number of other nights that are brought up to date, too; if there are more, none of them is.
     rebuild
         Forget all first.
     tell

@@ -31,7 +31,7 @@ def compacted(summary: RunSummary, out: Path, settings: Settings, progress: Prog
 
 
 def take_apart(items: Sequence[Item], out: Path) -> None:
-    """Give exposures that are made again catalogues of their own, where those of their night have been joined.
+    """Write catalogues of their own for exposures that are made again, where those of their night have been joined.
 
     Errors as in `flows.storage.compaction.extract`.
     """

@@ -42,7 +42,7 @@ BATCH = 32
 """Packets of a task: 2 MB, and about a second."""
 
 HERE = 64
-"""So many packets are searched in this process: starting workers takes longer."""
+"""Largest number of packets searched in this process: starting workers takes longer."""
 
 SAY_S = 10.0
 """How often it is said how far the run is, s."""

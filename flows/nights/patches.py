@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from flows.nights.cluster.cluster import Cluster
 
 HERE = 4
-"""So many patches are made in this process, where no workers are at hand: starting some takes longer."""
+"""Largest number of patches made in this process where no workers are at hand: starting some takes longer."""
 
 SAY_S = 10.0
 """How often it is said how far the patches are, s."""

@@ -45,7 +45,7 @@ class ReceivedSummary(Record):
     """Result of ``nightstride watch --content alerts``; the last line of its output with ``--json``."""
 
     messages: Annotated[int, Field(ge=0, description="Taken from the topic.")] = 0
-    dead: Annotated[int, Field(ge=0, description="Of these, dead letters, each with the reason.")] = 0
+    dead: Annotated[int, Field(ge=0, description="Dead letters among these, each with the reason.")] = 0
     alerts: Annotated[int, Field(ge=0, description="In the others; a message may hold several.")] = 0
     kept: Annotated[int, Field(ge=0, description="Alerts published now.")] = 0
     filtered: Annotated[int, Field(ge=0, description="For which the filter is not true.")] = 0

@@ -201,7 +201,7 @@ def _values(model: Any) -> Any:
 
 STATES = ("done", "outdated", "quarantined", "failed")
 MOST = 20
-"""So many troubles of a night are listed; the rest are counted."""
+"""Largest number of troubles of a night that are listed; the rest are counted."""
 
 LIVE_S = 7 * 86400.0
 """Exposures of which half became catalogues later than this after their shutter closed count as an archive, s."""

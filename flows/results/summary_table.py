@@ -16,13 +16,13 @@ from schemas.summary import ELAPSED, CauseCount, RunSummary, Trouble
 from schemas.tracklets import TRACKLET
 
 MOST = 20
-"""So many troubles are listed; the rest are counted."""
+"""Largest number of troubles that are listed; the rest are counted."""
 
 
 _MOST_PAGES = 2
 
 LINES = 10
-"""So many lines say what came of a run and what to do next."""
+"""Largest number of lines on what came of a run and what to do next."""
 
 
 def show_night(summary: RunSummary, console: Console, out: Path | None = None) -> None:

@@ -155,7 +155,7 @@ def fill(folder: Path, staged: Path) -> None:
 
 
 def extract(folder: Path, names: Collection[str], staging: Path) -> None:
-    """Give exposures that a part holds files of their own again, which can be replaced.
+    """Write files of their own, which can be replaced, for exposures that a part holds.
 
     For a moment both are there, the file first: what is read by the ledger is the file.
 
@@ -233,7 +233,7 @@ def _place(one: Held | Path) -> tuple[int, ...]:
 
 
 def _link(path: Path, to: Path) -> None:
-    """Give a file a second name, or copy it where the file system has none."""
+    """Link a file under a second name, or copy it where the file system has no links."""
     if path.is_dir():
         shutil.copytree(path, to, copy_function=lambda one, other: _link(Path(one), Path(other)))
         return

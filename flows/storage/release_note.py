@@ -24,7 +24,7 @@ class ReleaseNote(BaseModel):
     ledger: Annotated[str, Field(description="SHA-256 over the records of all exposures.")]
     models: Annotated[dict[str, str], Field(description="Folder below models/ -> SHA-256 of the weights.")]
     weights_missing: Annotated[
-        tuple[str, ...], Field(description="Of these models only the card is here: their weights are gone.")
+        tuple[str, ...], Field(description="Models of which only the card is here: their weights are gone.")
     ] = ()
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from kernels.pictures.compact_net import PictureNet
 from kernels.pictures.picture_model import AT_ONCE, squared
 from kernels.pictures.svdd import SvddEncoder, contrast_normalised
+from schemas.errors import Misconfigured
 from schemas.model_card import ModelCard
 
 VERDICTS = (0.0, 0.2, 0.5, 0.8, 1.0)
@@ -35,14 +36,25 @@ class AnomalyModel:
     arrays
         Weights, and ``reference`` (n, codes) with ``middle`` and ``spread`` (codes,) of normal pictures; by Deep SVDD
         ``centre`` (codes,), and ``radius2`` (1,) of the sphere.
+
+    Raises
+    ------
+    Misconfigured
+        The card names a kind that is not one of these (``unknown_kind``).
     """
 
     def __init__(self, card: ModelCard, arrays: Mapping[str, NDArray[Any]]) -> None:
         self.card = card
+        if card.input["kind"] not in KINDS:
+            raise Misconfigured(
+                "unknown_kind",
+                card.name,
+                f"is of kind {card.input['kind']!r}, must be {', '.join(KINDS[:-1])} or {KINDS[-1]}.",
+                "name another model, or install the version of nightstride that has this kind.",
+            )
         self._crop, self._side = float(card.input["crop"]), int(card.input["side"])
-        net: PictureNet | SvddEncoder = (
-            PictureNet(classes=int(card.input["outputs"])) if card.input["kind"] == "codes" else SvddEncoder(self._side)
-        )
+        codes = card.input["kind"] == "codes"
+        net = PictureNet(classes=int(card.input["outputs"])) if codes else SvddEncoder(self._side)
         names = net.state_dict().keys()
         weights = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items() if name in names}
         net.load_state_dict(weights)

@@ -33,9 +33,11 @@ class Addresses(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: str = Field(default="127.0.0.1", description="Of the Prefect server; its database is on this machine alone.")
-    port: int = Field(default=4200, gt=0, lt=65536, description="Of the Prefect server.")
-    postgres_port: int = Field(default=5442, gt=0, lt=65536, description="Of PostgreSQL.")
+    host: str = Field(
+        default="127.0.0.1", description="Address of the Prefect server; its database is on this machine alone."
+    )
+    port: int = Field(default=4200, gt=0, lt=65536, description="Port of the Prefect server.")
+    postgres_port: int = Field(default=5442, gt=0, lt=65536, description="Port of PostgreSQL.")
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,7 @@ def _counts(table: pa.Table) -> NDArray[np.int64]:
 
 
 MOST = 50
-"""So many rows, names and notes are listed; the rest are counted."""
+"""Largest number of rows, names and notes that are listed; the rest are counted."""
 
 
 class FirstRows:
