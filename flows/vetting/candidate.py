@@ -16,7 +16,7 @@ from flows.pipeline.provenance import search_models
 from flows.results.light_curve import light_curve as curve_of
 from flows.results.page.cards import direction_words, has_angle, rate_words
 from flows.results.page.detection import PageDetection, detections
-from flows.results.page.words import NOTHING, count, measured, number, place_error, probability, seen
+from flows.results.page.words import NOTHING, count, expected, measured, number, place_error, probability, seen
 from flows.storage.association_store import object_of
 from flows.storage.bucket_path import change_of
 from flows.storage.catalog_store import CatalogStore
@@ -249,7 +249,7 @@ def _motion(index: CandidateIndex, row: int, source_id: int) -> tuple[tuple[Fact
             Fact("Towards", direction_words(one)),
             Fact("Arc", f"{number(one['arc'])} ″ in {number(1440 * (one['lastMjdTai'] - one['firstMjdTai']))} min"),
             Fact("RMS about it", f"{number(one['rms'], 2)} ″"),
-            Fact("By chance", f"{one['chance']:.1e} expected".replace("-", "−")),
+            Fact("By chance", f"{expected(one['chance'])} expected"),
         ),
         tracklet,
         drawn,

@@ -15,6 +15,7 @@ from flows.results.page.words import (
     NOTHING,
     Told,
     count,
+    expected,
     file_name,
     flag_words,
     grade,
@@ -160,7 +161,7 @@ def _tracklet_facts(entry: Entry, exposures: Sequence[Exposure]) -> tuple[Told, 
         Told(f"mag {', '.join(bands)}", _mean(row), _rests_on(entry.rows, "PSF")),
         Told("Seen", seen, _rests_on(entry.rows, "time")),
         Told("Scatter", f"{number(row['rms'], 2, '″')} rms about its path"),
-        Told("Chance", f"{row['chance']:.0e} such expected".replace("-", "−")),
+        Told("Chance", f"{expected(row['chance'])} such expected"),
         Told("File", files[0] + (f" and {len(files) - 1} more" if len(files) > 1 else "")),
     )
 

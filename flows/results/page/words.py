@@ -88,6 +88,21 @@ def probability(value: float | None, digits: int = 2) -> str:
     return certain.get(told, told)
 
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def expected(chance: float) -> str:
+    """Return a small expected number to one significant digit, below 0.001 by a power of ten.
+
+    >>> expected(2.3e-6), expected(0.0123), expected(1.4)
+    ('2×10⁻⁶', '0.01', '1')
+    """
+    if not 0 < chance < 1e-3:
+        return f"{chance:.1g}"
+    digit, power = f"{chance:.0e}".split("e")
+    return f"{digit}×10{str(int(power)).translate(_RAISED)}"
+
+
 def measured(value: float | None, error: float | None, digits: int | None = 1, unit: str = "") -> str:
     """Return ``value`` ± ``error`` with the digits that the error leaves, two of it where it begins with 1 or 2.
 

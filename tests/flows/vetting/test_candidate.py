@@ -50,7 +50,7 @@ def test_a_mover_has_its_tracklet_and_no_object(content, vet_night):
     assert motion["Rate"] == "3.30 ± 0.02 °/day, 8.2″/min"
     assert (motion["Towards"], motion["RMS about it"]) == ("PA 270.0 ± 0.3°", "0.10 ″")
     assert motion["Arc"] == "24.0 ″ in 2.9 min"  # two thousandths of a day
-    assert motion["By chance"] == "1.0e−04 expected"
+    assert motion["By chance"] == "1×10⁻⁴ expected"
     assert found.sky.count("<a href") == 3
     assert found.seen == "3 detections of its tracklet, flux of its trail"
     assert found.curve.count('class="point') == 3
