@@ -85,12 +85,16 @@ def star(days, north, east=0.0):
     return [10 + east * ARCSEC * days / 365.25], [north * ARCSEC * days / 365.25]
 
 
-def follow(store, days, north, start=0):
-    """Associate visits of a star, each of its own night, with a still one beside its way; return their objects."""
+def follow(store, days, north, start=0, late=None):
+    """Associate visits of a star, each of its own night, with a still one beside its way; return their objects.
+
+    Times of the visits in ``late`` are off by some days.
+    """
     for n, day in enumerate(days):
         (ra,), (dec,) = star(day, north)
         night = f"2026{n // 28 + 1:02}{n % 28 + 1:02}"
-        put(store, start + n, [ra, 10 + 5 * ARCSEC], [dec, 0.0], mjd=61000 + day, night=night)
+        mjd = 61000 + day + (late or {}).get(n, 0.0)
+        put(store, start + n, [ra, 10 + 5 * ARCSEC], [dec, 0.0], mjd=mjd, night=night)
     rows = [store.of_object(source_id(start + n, rank))[0] for n in range(len(days)) for rank in (0, 1)]
     return rows[::2], rows[1::2]
 
@@ -139,6 +143,22 @@ def test_a_star_is_followed_when_its_exposures_are_searched_again(store):
     moving, _ = follow(store, days, 3.0)
     assert (follow(store, days, 3.0)[0], set(moving)) == (moving, {source_id(0, 0)})
     assert store.events() == []
+
+
+def test_two_visits_at_one_time_lose_and_double_nothing(store):
+    for visit in (1, 2):
+        put(store, visit, [10.0, 10.01], [0.0, 0.1 * ARCSEC], mjd=61000.25)
+    put(store, 3, [10.0, 10.01], [0.0, 0.0], mjd=61000.3)
+    assert store.counts() == (2, 6)
+    assert set(links(store).values()) == {source_id(1, 0), source_id(1, 1)}
+
+
+@pytest.mark.parametrize("minutes", [-600, -5, 5, 600])
+def test_a_clock_that_is_wrong_on_one_visit_changes_no_id(store, minutes):
+    """A star of 5 arcsec a year and one at rest, every ten days; the clock of the eighth visit is off."""
+    moving, still = follow(store, np.arange(0, 200, 10.0), 5.0, late={7: minutes / 1440})
+    assert (set(moving), set(still)) == ({source_id(0, 0)}, {source_id(0, 1)})
+    assert store.counts() == (2, 40)
 
 
 def test_trails_and_what_has_no_place_are_of_no_object(store):
