@@ -1,4 +1,4 @@
-"""Stage: how unlike real galaxies those of a patch of the sky look."""
+"""Stage: oddness of the galaxies of a patch of the sky."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Command `nightstride inspect`: what a file says, what is assumed of it, and the settings that say the rest."""
+"""Command `nightstride inspect`: quantities of a file, assumptions, and settings for the rest."""
 
 import json
 from pathlib import Path

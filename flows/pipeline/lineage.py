@@ -188,7 +188,7 @@ def outdated(
 
     Returns
     -------
-    Redo or None
+    Stale or None
         None if the record agrees with what would be made now.
     """
     if record is None:

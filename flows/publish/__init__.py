@@ -1,1 +1,1 @@
-"""From what a run has published to what the community consumes: alert packets and their sinks, reports."""
+"""Alert packets and their sinks, and reports to the Minor Planet Center, of what a run has published."""

@@ -205,6 +205,6 @@ class Timer:
         self._last = now
 
     def seconds(self) -> dict[str, float]:
-        """Return part -> s; time outside all laps is `OTHER`."""
+        """Return part -> s; time outside all parts is `OTHER`."""
         self.lap(OTHER)
         return dict(self._seconds)

@@ -1,4 +1,4 @@
-"""HATS: what makes the patches of a dataset a catalogue that LSDB opens as it is.
+"""HATS: files beside the patches of a dataset, with which LSDB opens it as a catalogue.
 
 `Hierarchical Adaptive Tiling Scheme <https://www.ivoa.net/documents/Notes/HATS/>`_: one Parquet file for each pixel of
 a nested HEALPix grid, and beside them properties, a list of the pixels and the footers of the files.

@@ -1,4 +1,4 @@
-"""All that the page of a candidate says: measurements, pictures, motion, what is near, and where it comes from."""
+"""Content of the page of a candidate: measurements, pictures, motion, what is near, and its origin."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Guard of the server: whoever asks has the token, under a name of this server, from a page of its own."""
+"""Guard of the server: requests need the token, a name of this server, and a page of its own."""
 
 import hashlib
 import hmac
