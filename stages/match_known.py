@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kernels.orbits.designations import is_comet
-from kernels.orbits.matching import Match, match_ephemerides
+from kernels.orbits.matching import Match, match_ephemerides, near_radius
 from schemas.dia_source import DIA_SOURCE
 from schemas.known_object import SS_EPHEMERIS, SS_SOURCE
 from schemas.settings import MatchKnownSettings
@@ -42,7 +42,8 @@ def match_known(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 
     Notes
     -----
-    Across the predicted motion a detection may be off by the radius of the settings and three times its own error;
+    Across the predicted motion a detection may be off by the radius of the settings, three times its own error and, of
+    what is near, what rounded elements leave open (`kernels.orbits.matching.near_radius`);
     along it by the uncertainty of the orbit as well, up to the settings' limit. A trail has to agree with the predicted
     motion in direction and length, and the magnitude within 2.5 mag; a detection of a comet may be fainter by any,
     as the predicted magnitude is that of the whole coma.
@@ -53,10 +54,11 @@ def match_known(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     exposure_time = context.exposure.exposure_time_s if context.exposure is not None else np.nan
     error = 3600 * np.fmax(_numbers(detections, "raErr"), _numbers(detections, "decErr"))
     ra, dec, angle, further = (_numbers(known, name) for name in ("ephRa", "ephDec", "ephRateAngle", "ephUncertainty"))
+    most = settings.max_arcsec
     found = match_ephemerides(
         (_numbers(detections, "ra"), _numbers(detections, "dec"), error),
-        (ra, dec, angle, np.minimum(further, settings.max_arcsec)),
-        settings.radius_arcsec,
+        (ra, dec, angle, np.minimum(further, most)),
+        near_radius(settings.radius_arcsec, _numbers(known, "topoRange"), most),
         lambda n, k: _alike(detections, n, known, k, exposure_time),
     )
     return _table(detections, known, found)
@@ -101,7 +103,7 @@ def _numbers(table: pa.Table, name: str) -> Floats:
 
 STAGE = Stage(
     name="match_known",
-    version="2",
+    version="3",
     per="exposure",
     needs=(DIA_SOURCE, SS_EPHEMERIS),
     gives=SS_SOURCE,

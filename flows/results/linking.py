@@ -21,7 +21,7 @@ from kernels.linking.detections import SkyDetections, detections_of, find_statio
 from kernels.linking.orbits import Link
 from kernels.linking.tracklets import Tracklet, find_tracklets
 from kernels.orbits.ephemeris import OrbitCatalogue
-from kernels.orbits.matching import match_ephemerides
+from kernels.orbits.matching import match_ephemerides, near_radius
 from kernels.sky.observatories import GEOCENTRE, OBSERVATORIES, observer_at
 from kernels.sky.positions import sky_position
 from schemas.errors import Misconfigured, read_failure
@@ -231,8 +231,9 @@ def link_table(table: DetectionTable) -> tuple[LinkSummary, list[Tracklet], NDAr
 def name_detections(table: DetectionTable, catalogue: OrbitCatalogue) -> list[str]:
     """Return the designation of the known object at each detection; empty where there is none.
 
-    Exposures are told apart by observatory and time. An object is looked for within 2 arcsec and three times the error
-    of the detection, and along its motion as far as its orbit is uncertain, 30 arcsec at most.
+    Exposures are told apart by observatory and time. An object is looked for within 2 arcsec, what rounded elements
+    leave open and three times the error of the detection, and along its motion as far as its orbit is uncertain, 30
+    arcsec at most.
     """
     own, names = table.detections, np.full(len(table.ids), "", object)
     ra, dec = sky_position(own.vectors)
@@ -248,7 +249,8 @@ def name_detections(table: DetectionTable, catalogue: OrbitCatalogue) -> list[st
         index, seen = catalogue.seen(observer, middle, float(radius))
         uncertainty = np.minimum(catalogue.uncertainty(index, observer, seen), _MATCH_MOST)
         known = (seen.ra, seen.dec, seen.angle, uncertainty)
-        for one in match_ephemerides((ra[rows], dec[rows], own.sigma[rows]), known, _MATCH_RADIUS):
+        wide = near_radius(_MATCH_RADIUS, seen.distance, _MATCH_MOST)
+        for one in match_ephemerides((ra[rows], dec[rows], own.sigma[rows]), known, wide):
             names[rows[one.detection]] = catalogue.orbits.designation[index[one.known]].decode("ascii")
     return list(names)
 

@@ -12,6 +12,21 @@ from kernels.sky.projection import tangent_offsets
 Floats = NDArray[np.float64]
 
 _SIGMAS = 3.0
+_ROUNDING = 0.15  # arcsec at 1 AU: what elements with the digits of MPCORB leave open of a place
+
+
+def near_radius(radius: float, distance: Floats, most: float) -> Floats:
+    """Return how far from its predicted place an object may be in any direction, arcsec.
+
+    Parameters
+    ----------
+    radius
+        However far away it is, arcsec.
+    distance : (n,)
+        From the observer, AU: elements are rounded, which shifts what is near by more, ``most`` arcsec at most. NaN
+        where it is not known.
+    """
+    return np.asarray(radius + np.minimum(np.nan_to_num(_ROUNDING / distance), most))
 
 
 class Match(NamedTuple):
@@ -37,7 +52,7 @@ class Match(NamedTuple):
 def match_ephemerides(
     place: tuple[Floats, Floats, Floats],
     known: tuple[Floats, Floats, Floats, Floats],
-    radius: float,
+    radius: float | Floats,
     agree: Callable[[int, int], bool] = lambda detection, known: True,
 ) -> list[Match]:
     """Match detections and objects one to one.
@@ -49,7 +64,7 @@ def match_ephemerides(
     known : ra, dec, angle, uncertainty, each (m,)
         Objects: predicted place, deg, position angle of the motion, deg, and how far along it the object may be off.
     radius
-        How far off it may be besides, arcsec; three times the error of the detection comes on top.
+        How far off it may be besides, arcsec, one number or (m,); three times the error of the detection comes on top.
     agree
         Whether a detection and an object, by their numbers, are alike in what else is known.
 
@@ -63,8 +78,8 @@ def match_ephemerides(
     (ra, dec, error), (ra0, dec0, angle, uncertainty) = place, known
     if not len(ra) or not len(ra0):
         return []
-    allowed = radius + _SIGMAS * np.nan_to_num(error)
-    reach = np.radians((allowed.max() + uncertainty) / 3600)
+    wide, further = np.broadcast_to(radius, ra0.shape), _SIGMAS * np.nan_to_num(error)
+    reach = np.radians((further.max() + wide + uncertainty) / 3600)
     near = cKDTree(unit_vectors(ra, dec)).query_ball_point(unit_vectors(ra0, dec0), 2 * np.sin(reach / 2))
     which = np.array([k for k, some in enumerate(near) for _ in some], np.intp)
     found = np.array([n for some in near for n in some], np.intp)
@@ -72,7 +87,8 @@ def match_ephemerides(
     turn = np.radians(angle[which])
     along = 3600 * (east * np.sin(turn) + north * np.cos(turn))
     across = 3600 * (east * np.cos(turn) - north * np.sin(turn))
-    apart = np.hypot(along / (allowed[found] + uncertainty[which]), across / allowed[found])
+    allowed = wide[which] + further[found]
+    apart = np.hypot(along / (allowed + uncertainty[which]), across / allowed)
     columns = (column.tolist() for column in (apart, found, which, along, across))
     pairs = [Match(*row) for row in zip(*columns, strict=True) if row[0] <= 1 and agree(row[1], row[2])]
     chosen: list[Match] = []

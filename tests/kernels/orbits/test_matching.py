@@ -5,7 +5,7 @@ from astropy.coordinates import SkyCoord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels.orbits.matching import match_ephemerides
+from kernels.orbits.matching import match_ephemerides, near_radius
 
 AT = SkyCoord(210.0, 40.0, unit="deg")
 
@@ -47,6 +47,15 @@ def test_offsets_are_along_the_motion_and_to_its_right(motion, turn, away):
 def test_how_far_a_detection_may_be_off(place, error, uncertainty, there):
     seen = (*around(place), np.array([error]))
     assert matched(seen, known((0, 0), angle=30.0, uncertainty=uncertainty), 5.0) == [(0, 0)] * there
+
+
+def test_what_is_near_may_be_off_by_more():
+    wide = near_radius(2.0, np.array([1.0, 0.1, 0.01, 0.001, np.nan]), 30.0)
+    np.testing.assert_allclose(wide, [2.15, 3.5, 17, 32, 2])
+    seen = (*around((0, 3.0), (90, 100), (90, 116.9)), np.zeros(3))
+    assert matched(seen, known((0, 0), (90, 100), (90, 100)), near_radius(2.0, np.array([1.0, 1.0, 0.01]), 30.0)) == [
+        (1, 1), (2, 2),
+    ]  # fmt: skip
 
 
 def test_the_closest_go_together_first_and_nothing_twice():

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from astropy.coordinates import get_body_barycentric
+from astropy.time import Time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.orbits.ephemeris import OrbitCatalogue, observe
-from kernels.orbits.motion import GAUSS, Orbits, perturbed, two_body
+from kernels.orbits.motion import GAUSS, Orbits, _planets, perturbed, two_body
 from kernels.sky.observatories import GEOCENTRE, OBSERVATORIES, observatory_of, observer_at
 from kernels.sky.positions import separation, unit_vectors
 from tests.support.orbits import PALOMAR, asteroids, comets, integrated, start
@@ -72,6 +74,16 @@ def test_planets_matter():
     orbits = asteroids(50, EPOCH)
     apart = np.linalg.norm(perturbed(orbits, EPOCH + 180)[0] - two_body(orbits, EPOCH + 180)[0], axis=1)
     assert 1e-5 < np.median(apart) < apart.max() < 0.01
+
+
+def test_the_earth_and_the_moon_are_where_astropy_has_them():
+    """What comes near is bent by them: 1e-5 AU off would be tens of arcsec of what has passed at 0.01 AU."""
+    mjd = np.array([58000.0, 61000.5, 63000.0])
+    moments = Time(mjd, format="mjd", scale="tdb")
+    sun, earth, moon = (get_body_barycentric(name, moments).xyz.to_value("AU").T for name in ("sun", "earth", "moon"))
+    found = _planets(mjd)
+    assert np.abs(found[:, 2] - (earth - sun)).max() < 1e-7
+    assert np.abs(found[:, 8] - (moon - sun)).max() < 1e-6
 
 
 def test_company_changes_no_orbit():
