@@ -147,11 +147,12 @@ def perturbed(orbits: Orbits, mjd: float) -> tuple[Floats, Floats]:
 
     Notes
     -----
-    Massless objects; the Earth of Bretagnon & Francou (1988, A&A 202, 309), the other planets of Simon et al. (1994, A&A
-    282, 663) and the Moon of Meeus (1998), as ERFA has them; the Sun's relativistic term (Einstein, Infeld and Hoffmann, for a light body). Dormand and Prince's method of
-    order 8, all objects of a group with the same fraction of their way as the variable, so that epochs may differ; no
-    step of any object errs by more than 1e-11 of its place. The planets err by less than 1e-5 AU and 1e-3 of their
-    pull, which moves a main-belt asteroid by less than 0.1 arcsec in half a year.
+    Massless objects; the Earth of Bretagnon & Francou (1988, A&A 202, 309), the other planets of Simon et al. (1994,
+    A&A 282, 663) and the Moon of Meeus (1998), as ERFA has them; the Sun's relativistic term (Einstein, Infeld and
+    Hoffmann, for a light body). Dormand and Prince's method of order 8, all objects of a group with the same fraction
+    of their way as the variable, so that epochs may differ; no step of any object errs by more than 1e-11 of its place.
+    The planets err by less than 1e-5 AU and 1e-3 of their pull, which moves a main-belt asteroid by less than 0.1
+    arcsec in half a year.
     """
     from scipy.interpolate import CubicSpline
 
