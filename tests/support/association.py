@@ -5,6 +5,7 @@ import pyarrow as pa
 
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureKey
+from schemas.settings import AssociationSettings
 
 
 def key(visit, night="20260101", detector=3):
@@ -31,3 +32,19 @@ def detections(visit, ra, dec, *, mjd=None, detector=3, flux=1000.0, **columns):
         else:
             arrays.append(pa.array(([""] if pa.types.is_string(field.type) else [0]) * count).cast(field.type))
     return pa.Table.from_arrays(arrays, schema=DIA_SOURCE.schema)
+
+
+SETTINGS = AssociationSettings()
+
+
+def put(store, visit, ra, dec, digest="d", night="20260101", **columns):
+    return store.associate(key(visit, night), digest, detections(visit, ra, dec, **columns), SETTINGS)
+
+
+def links(store, *nights):
+    rows = [row for night in nights or ("20260101",) for row in store.history(night).to_pylist()]
+    return {row["diaSourceId"]: row["diaObjectId"] for row in rows}
+
+
+def source_id(visit, rank=0):
+    return (visit << 21) | (3 << 12) | rank

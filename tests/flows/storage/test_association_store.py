@@ -26,23 +26,9 @@ from kernels.sky.patches import Patch, pixels_at
 from kernels.sky.positions import along_great_circle, sky_position
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.settings import AssociationSettings
-from tests.support.association import detections, key
+from tests.support.association import SETTINGS, key, links, put, source_id
 
-SETTINGS = AssociationSettings()
 ARCSEC = 1 / 3600
-
-
-def put(store, visit, ra, dec, digest="d", night="20260101", **columns):
-    return store.associate(key(visit, night), digest, detections(visit, ra, dec, **columns), SETTINGS)
-
-
-def links(store, *nights):
-    rows = [row for night in nights or ("20260101",) for row in store.history(night).to_pylist()]
-    return {row["diaSourceId"]: row["diaObjectId"] for row in rows}
-
-
-def source_id(visit, rank=0):
-    return (visit << 21) | (3 << 12) | rank
 
 
 def test_the_first_detection_gives_its_id_and_later_ones_join_it(store):
@@ -80,85 +66,12 @@ def test_a_mean_position_that_moves_keeps_the_id(store):
     assert links(store)[source_id(5)] == source_id(1)
 
 
-def star(days, north, east=0.0):
-    """Where a star is after some days, that moves by arcsec a year: dec, deg, and its ra about 10 deg."""
-    return [10 + east * ARCSEC * days / 365.25], [north * ARCSEC * days / 365.25]
-
-
-def follow(store, days, north, start=0, late=None):
-    """Associate visits of a star, each of its own night, with a still one beside its way; return their objects.
-
-    Times of the visits in ``late`` are off by some days.
-    """
-    for n, day in enumerate(days):
-        (ra,), (dec,) = star(day, north)
-        night = f"2026{n // 28 + 1:02}{n % 28 + 1:02}"
-        mjd = 61000 + day + (late or {}).get(n, 0.0)
-        put(store, start + n, [ra, 10 + 5 * ARCSEC], [dec, 0.0], mjd=mjd, night=night)
-    rows = [store.of_object(source_id(start + n, rank))[0] for n in range(len(days)) for rank in (0, 1)]
-    return rows[::2], rows[1::2]
-
-
-def test_a_star_of_high_proper_motion_keeps_its_id(store):
-    """3 arcsec a year, every ten days for 400 with a gap of 150; no detection is within reach of their mean."""
-    days = np.array([*range(0, 130, 10), *range(280, 400, 10)])
-    moving, still = follow(store, days, 3.0)
-    assert set(moving) == {source_id(0, 0)}
-    assert set(still) == {source_id(0, 1)}
-    _, rows = store.of_object(source_id(0, 0))
-    assert max(rows["separation"].to_pylist()[12:]) < 0.01  # from where it was predicted
-    (ra,), (dec,) = star(-300, 3.0)
-    put(store, 900, [ra], [dec], mjd=61000 - 300, night="20250401")  # a backfill
-    assert store.of_object(source_id(900))[0] == source_id(0, 0)
-
-
-def test_fast_stars_keep_their_ids_among_false_detections(store):
-    """40 stars of 1 to 10 arcsec a year and 40 at rest in 0.04 deg2, every three days, four times of five."""
-    rng = np.random.default_rng(4)
-    speed, angle = np.r_[10 ** rng.uniform(0, 1, 40), np.zeros(40)], rng.uniform(0, 360, 80)
-    ra, dec = 10 + rng.uniform(0, 0.2, 80), rng.uniform(0, 0.2, 80)
-    owner, nights = {}, []
-    for visit, day in enumerate(range(0, 120, 3)):
-        seen = np.flatnonzero(rng.random(80) < 0.8)
-        lon, lat, _ = along_great_circle(ra[seen], dec[seen], angle[seen], speed[seen] * day / 365.25 * ARCSEC)
-        false = 10 + rng.uniform(0, 0.2, 10), rng.uniform(0, 0.2, 10)
-        places = np.concatenate([np.stack([lon, lat]) + rng.normal(0, 0.11 * ARCSEC, (2, len(seen))), false], axis=1)
-        nights.append(f"2026{day // 28 + 1:02}{day % 28 + 1:02}")
-        put(store, visit, *places, mjd=61000 + day, night=nights[-1])
-        owner |= {source_id(visit, rank): one for rank, one in enumerate(seen.tolist())}
-    object_of = links(store, *nights)
-    found = {(one, object_of[source]) for source, one in owner.items()}
-    assert sorted(found) == sorted(dict(found).items())
-    assert len(found) == 80
-
-
-def test_a_star_that_moves_is_not_taken_for_one_that_rests_where_it_was(store):
-    follow(store, np.arange(0, 400, 20), 3.0)
-    put(store, 500, [10.0], [0.0], mjd=61400, night="20270301")  # three arcsec behind
-    assert store.of_object(source_id(500))[0] == source_id(500)
-
-
-def test_a_star_is_followed_when_its_exposures_are_searched_again(store):
-    days = np.arange(0, 400, 20)
-    moving, _ = follow(store, days, 3.0)
-    assert (follow(store, days, 3.0)[0], set(moving)) == (moving, {source_id(0, 0)})
-    assert store.events() == []
-
-
 def test_two_visits_at_one_time_lose_and_double_nothing(store):
     for visit in (1, 2):
         put(store, visit, [10.0, 10.01], [0.0, 0.1 * ARCSEC], mjd=61000.25)
     put(store, 3, [10.0, 10.01], [0.0, 0.0], mjd=61000.3)
     assert store.counts() == (2, 6)
     assert set(links(store).values()) == {source_id(1, 0), source_id(1, 1)}
-
-
-@pytest.mark.parametrize("minutes", [-600, -5, 5, 600])
-def test_a_clock_that_is_wrong_on_one_visit_changes_no_id(store, minutes):
-    """A star of 5 arcsec a year and one at rest, every ten days; the clock of the eighth visit is off."""
-    moving, still = follow(store, np.arange(0, 200, 10.0), 5.0, late={7: minutes / 1440})
-    assert (set(moving), set(still)) == ({source_id(0, 0)}, {source_id(0, 1)})
-    assert store.counts() == (2, 40)
 
 
 def test_trails_and_what_has_no_place_are_of_no_object(store):
