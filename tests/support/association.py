@@ -7,6 +7,9 @@ from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureKey
 from schemas.settings import AssociationSettings
 
+ARCSEC = 1 / 3600
+"""In degrees."""
+
 
 def key(visit, night="20260101", detector=3):
     return ExposureKey(night=night, visit=visit, detector=detector)
@@ -48,3 +51,22 @@ def links(store, *nights):
 
 def source_id(visit, rank=0):
     return (visit << 21) | (3 << 12) | rank
+
+
+def star(days, north, east=0.0):
+    """Where a star is after some days, that moves by arcsec a year: dec, deg, and its ra about 10 deg."""
+    return [10 + east * ARCSEC * days / 365.25], [north * ARCSEC * days / 365.25]
+
+
+def follow(store, days, north, start=0, late=None):
+    """Associate visits of a star, each of its own night, with a still one beside its way; return their objects.
+
+    Times of the visits in ``late`` are off by some days.
+    """
+    for n, day in enumerate(days):
+        (ra,), (dec,) = star(day, north)
+        night = f"2026{n // 28 + 1:02}{n % 28 + 1:02}"
+        mjd = 61000 + day + (late or {}).get(n, 0.0)
+        put(store, start + n, [ra, 10 + 5 * ARCSEC], [dec, 0.0], mjd=mjd, night=night)
+    rows = [store.of_object(source_id(start + n, rank))[0] for n in range(len(days)) for rank in (0, 1)]
+    return rows[::2], rows[1::2]

@@ -4,28 +4,7 @@ import numpy as np
 import pytest
 
 from kernels.sky.positions import along_great_circle
-from tests.support.association import links, put, source_id
-
-ARCSEC = 1 / 3600
-
-
-def star(days, north, east=0.0):
-    """Where a star is after some days, that moves by arcsec a year: dec, deg, and its ra about 10 deg."""
-    return [10 + east * ARCSEC * days / 365.25], [north * ARCSEC * days / 365.25]
-
-
-def follow(store, days, north, start=0, late=None):
-    """Associate visits of a star, each of its own night, with a still one beside its way; return their objects.
-
-    Times of the visits in ``late`` are off by some days.
-    """
-    for n, day in enumerate(days):
-        (ra,), (dec,) = star(day, north)
-        night = f"2026{n // 28 + 1:02}{n % 28 + 1:02}"
-        mjd = 61000 + day + (late or {}).get(n, 0.0)
-        put(store, start + n, [ra, 10 + 5 * ARCSEC], [dec, 0.0], mjd=mjd, night=night)
-    rows = [store.of_object(source_id(start + n, rank))[0] for n in range(len(days)) for rank in (0, 1)]
-    return rows[::2], rows[1::2]
+from tests.support.association import ARCSEC, follow, links, put, source_id, star
 
 
 def test_a_star_of_high_proper_motion_keeps_its_id(store):

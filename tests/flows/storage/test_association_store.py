@@ -26,9 +26,7 @@ from kernels.sky.patches import Patch, pixels_at
 from kernels.sky.positions import along_great_circle, sky_position
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.settings import AssociationSettings
-from tests.support.association import SETTINGS, key, links, put, source_id
-
-ARCSEC = 1 / 3600
+from tests.support.association import ARCSEC, SETTINGS, key, links, put, source_id
 
 
 def test_the_first_detection_gives_its_id_and_later_ones_join_it(store):
@@ -217,7 +215,7 @@ from pathlib import Path
 from flows.storage import association_links
 from flows.storage.association_store import opened_association
 from schemas.settings import AssociationSettings
-from tests.flows.storage.test_association_store import put
+from tests.support.association import put
 put_visit = association_links.ExposureLinks._put_visit
 association_links.ExposureLinks._put_visit = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 with opened_association(Path(sys.argv[1]), AssociationSettings(store=sys.argv[2])) as store:

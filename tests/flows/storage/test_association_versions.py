@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from flows.storage import association_versions
 from flows.storage.association_links import OBJECT, TABLES
 from flows.storage.association_store import opened_association
-from tests.flows.storage.test_association_store import ARCSEC, follow, put, source_id
+from tests.support.association import ARCSEC, follow, put, source_id
 
 FIRST = """
 CREATE TABLE dia_object (
