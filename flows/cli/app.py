@@ -13,6 +13,7 @@ import typer
 
 from flows.cli import ades, alerts, bench, evaluate, fetch, train
 from flows.cli import serve as services
+from flows.cli.apdb import apdb
 from flows.cli.backfill import backfill
 from flows.cli.classify import classify
 from flows.cli.command import Commands
@@ -100,7 +101,7 @@ PANELS: dict[str, tuple[Callable[..., Any] | tuple[str, typer.Typer], ...]] = {
     "Search": (inspect, run, watch, backfill, ("fetch", fetch.app), simulate),
     "Look": (status, report, explain, vet, quality, verify),
     "Objects": (link, associate, forced),
-    "Publish": (export, release, ("ades", ades.app), ("alerts", alerts.app)),
+    "Publish": (export, release, ("ades", ades.app), ("alerts", alerts.app), apdb),
     "Models": (models, classify, ("evaluate", evaluate.app), ("train", train.app)),
     "Operate": (doctor, deploy, ("services", services.app), backup, restore, prune, ("bench", bench.app)),
 }

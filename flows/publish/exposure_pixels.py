@@ -65,7 +65,7 @@ class ExposurePixels:
         image = brightness(self._mixture, place[:, None] ** 2 + place**2)
         self._psf_image = (image / image.sum()).astype(np.float32)
 
-    def pictured(self, rows: pa.Table, settings: AlertSettings) -> Iterator[Pictured]:
+    def pictured(self, rows: pa.Table, settings: AlertSettings, *, cutouts: bool = True) -> Iterator[Pictured]:
         """Yield what the pixels tell of detections, some at a time.
 
         Parameters
@@ -74,6 +74,8 @@ class ExposurePixels:
             Of `DIA_SOURCE`.
         settings
             Sides of the cutouts.
+        cutouts
+            False: flags and fluxes alone.
 
         Raises
         ------
@@ -81,7 +83,7 @@ class ExposurePixels:
             The pixels, or the WCS, cannot be read.
         """
         x, y = rows["x"].to_numpy(), rows["y"].to_numpy()
-        wcs = self._local(x, y)
+        wcs = self._local(x, y) if cutouts else None
         side = np.clip(rows["bboxSize"].to_numpy().astype(np.int64), settings.cutout_min, settings.cutout_max)
         ids = rows["diaSourceId"].to_numpy()
         for stamps in cut_stamps(self._store, x, y, side):
@@ -89,14 +91,16 @@ class ExposurePixels:
             some = rows.take(pa.array(which))
             values: dict[str, NDArray[Any]] = dict(pixel_flags(some, stamps, self.info.psf.fwhm_px))
             values |= self._fluxes(stamps, x[which], y[which])
-            cutouts = {
-                CUTOUTS[name]: fits_files(
-                    self._picture(name, stamps), wcs.take(which), (stamps.x0, stamps.y0), stamps.outside, ids[which]
-                )
-                for name in CUTOUTS
-                if name in stamps.planes
-            }
-            yield Pictured(which, values, cutouts)
+            yield Pictured(which, values, {} if wcs is None else self._files(stamps, wcs, ids[which]))
+
+    def _files(self, stamps: Stamps, wcs: LocalWcs, ids: NDArray[np.int64]) -> dict[str, list[bytes]]:
+        """Return cutouts as FITS files, by fields of the alert."""
+        place, here = (stamps.x0, stamps.y0), wcs.take(stamps.which)
+        return {
+            CUTOUTS[name]: fits_files(self._picture(name, stamps), here, place, stamps.outside, ids)
+            for name in CUTOUTS
+            if name in stamps.planes
+        }
 
     def _local(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> LocalWcs:
         try:

@@ -94,7 +94,7 @@ def opened_history(
     if off or (settings.store == "auto" and not complete and not (out / FILE).exists()):
         yield History(published, None, None, days, version, lack)
         return
-    forced = _ForcedPlaces.of(published, settings.min_arcsec, lack)
+    forced = ForcedPlaces.of(published, settings.min_arcsec, lack)
     with opened_association(out, settings) as store:
         yield History(published, store, forced, days, version, lack, complete=complete)
 
@@ -120,6 +120,28 @@ def visit_digests(
     return found
 
 
+def require_associated(store: "AssociationStore", record: ExposureRecord) -> None:
+    """Refuse an exposure whose objects are not known.
+
+    Raises
+    ------
+    Retryable
+        It is not associated as it is published now (``not_associated``).
+    BadInput
+        It cannot be.
+    """
+    made_from = digest_of(record)
+    if store.made_from(record.key) == made_from:
+        return
+    if (refusal := store.refusal(record.key, made_from)) is not None:
+        raise refusal
+    raise Retryable(
+        NOT_ASSOCIATED, f"exposure {record.name} of night {record.night}",
+        "is not associated yet: what is sent of it would lack its objects.",
+        "see to what failed of the association, and run again.",
+    )  # fmt: skip
+
+
 class History:
     """Objects of exposures, one exposure after the other; parameters as of `opened_history`."""
 
@@ -127,7 +149,7 @@ class History:
         self,
         published: PublishedExposures,
         store: "AssociationStore | None",
-        forced: "_ForcedPlaces | None",
+        forced: "ForcedPlaces | None",
         days: float,
         version: str,
         lack: Callable[[BadInput], object],
@@ -154,15 +176,8 @@ class History:
         """
         if self._store is None:
             return ObjectsSeen()
-        made_from = digest_of(record)
-        if self._complete and self._store.made_from(record.key) != made_from:
-            if (refusal := self._store.refusal(record.key, made_from)) is not None:
-                raise refusal
-            raise Retryable(
-                NOT_ASSOCIATED, f"exposure {record.name} of night {record.night}",
-                "is not associated yet: its alerts would lack their objects.",
-                "see to what failed of the association, and run again.",
-            )  # fmt: skip
+        if self._complete:
+            require_associated(self._store, record)
         found = self._store.of_exposure(record.key)
         first, last = source_ids(record.key)
         ids, times = found["diaSourceId"].to_numpy(), found["midpointMjdTai"].to_numpy()
@@ -218,7 +233,7 @@ def _by_object(found: list[tuple[int, float, Any]]) -> dict[int, list[Any]]:
 
 
 @dataclass(frozen=True)
-class _ForcedPlaces:
+class ForcedPlaces:
     """Fluxes at places that do not move, of all nights: the published `forced_source`.
 
     Attributes
@@ -238,7 +253,7 @@ class _ForcedPlaces:
     @classmethod
     def of(
         cls, published: PublishedExposures, arcsec: float, lack: Callable[[BadInput], object]
-    ) -> "_ForcedPlaces | None":
+    ) -> "ForcedPlaces | None":
         """Read them; None if there are none. ``lack`` receives why some cannot be read."""
         from scipy.spatial import cKDTree
 

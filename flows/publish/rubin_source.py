@@ -62,21 +62,15 @@ _PIXEL_FLAGS = {
 """Bit of the mask -> flag for the footprint, and for the 3 x 3 px about the centre."""
 
 
-def encode_sources(
-    rows: pa.Table,
-    version: str,
-    processed: float,
-    owners: Mapping[str, Column],
-    pixels: Mapping[str, NDArray[Any]] | None = None,
-) -> list[Encoded]:
-    """Return detections as records of DiaSource in Avro.
+def source_columns(
+    rows: pa.Table, processed: float, owners: Mapping[str, Column], pixels: Mapping[str, NDArray[Any]] | None = None
+) -> dict[str, Column]:
+    """Return detections as columns of DiaSource, by Rubin's names.
 
     Parameters
     ----------
     rows
         Of `DIA_SOURCE`, those with a place on the sky.
-    version
-        Of the schema.
     processed
         When their exposure was processed, MJD TAI.
     owners
@@ -84,11 +78,6 @@ def encode_sources(
     pixels
         What the pixels tell: Rubin's name -> values, from `pixel_flags` and of fluxes; NaN is null. Flags are joined
         with those of the detection.
-
-    Raises
-    ------
-    BadInput, Misconfigured
-        As in `encode_rows` and `record_schema`.
     """
     count, flags = len(rows), rows["flags"].to_numpy()
     columns = table_columns(rows, SAME)
@@ -104,9 +93,26 @@ def encode_sources(
             columns[name] = Column(values)
     columns |= {name: Column(values) for name, values in booleans.items()}
     columns |= {name: Column(np.full(count, value)) for name, value in ALWAYS.items()}
-    columns |= {**owners, "timeProcessedMjdTai": Column(np.full(count, processed))}
+    return columns | {**owners, "timeProcessedMjdTai": Column(np.full(count, processed))}
+
+
+def encode_sources(
+    rows: pa.Table,
+    version: str,
+    processed: float,
+    owners: Mapping[str, Column],
+    pixels: Mapping[str, NDArray[Any]] | None = None,
+) -> list[Encoded]:
+    """Return detections as records of DiaSource in Avro, by a version of the schema; parameters as `source_columns`.
+
+    Raises
+    ------
+    BadInput, Misconfigured
+        As in `encode_rows` and `record_schema`.
+    """
+    columns = source_columns(rows, processed, owners, pixels)
     kept = {name: one for name, one in columns.items() if version == "11.1" or name not in SINCE_11_1}
-    return encode_rows(record_schema("diaSource", version), kept, count)
+    return encode_rows(record_schema("diaSource", version), kept, len(rows))
 
 
 def pixel_flags(rows: pa.Table, stamps: Stamps, radius: float) -> dict[str, NDArray[np.bool_]]:

@@ -25,6 +25,7 @@ RUN_BY = {
     "docs/develop/add_a_stage.md": "test_add_a_stage",
     "docs/method/objects.md": "test_shown_commands",
     "docs/use/alerts.md": "test_shown_commands",
+    "docs/use/apdb.md": "test_apdb",
     "docs/use/association.md": "test_python",
     "docs/use/catalogues.md": "test_catalogues",
     "docs/use/linking.md": "test_python",
@@ -45,6 +46,7 @@ NO_COMMANDS = {
 """What the plain blocks that hold no commands begin with, and what they are."""
 
 NOT_OURS = {
+    "apdb-cli": "of another package; tests/docs/test_apdb run the first",
     "apt-get": "changes the machine; continuous integration does it",
     "openssl": "tests/flows/nights/cluster make certificates so",
     "eval": "of the shell",

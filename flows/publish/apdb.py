@@ -1,0 +1,330 @@
+"""Published detections, and their objects, in Rubin's alert-production database: visit by visit, once."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from flows.publish.apdb_database import FORCED, OBJECT, SOURCE, ApdbDatabase
+from flows.publish.avro_rows import Column, ids_or_null, table_columns
+from flows.publish.exposure_pixels import opened_pixels
+from flows.publish.history import NOT_ASSOCIATED, ForcedPlaces, require_associated
+from flows.publish.published import PublishedExposures
+from flows.publish.rubin_object import OBJECT as OBJECT_COLUMNS
+from flows.publish.rubin_source import source_columns
+from flows.storage.association_store import off_because, opened_association
+from flows.storage.catalog_store import CatalogStore
+from schemas.dia_object import ASSOCIATION
+from schemas.dia_source import DetectionFlag, exposure_of
+from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
+from schemas.exposure import ExposureKey
+from schemas.known_object import SS_SOURCE
+from schemas.ledger import ExposureRecord
+from schemas.objects import BANDS
+from schemas.settings import Settings
+from schemas.stage import Context
+from stages.gather_dia_objects import gather_dia_objects
+
+if TYPE_CHECKING:
+    from flows.storage.association_store import AssociationStore
+
+MOST_NAMED = 100
+"""Failures that are kept word for word."""
+
+
+@dataclass
+class ApdbTotals:
+    """What became of exposures.
+
+    Attributes
+    ----------
+    exposures, sources, objects, forced
+        Stored: exposures, their detections, versions of objects, fluxes measured at the places of objects.
+    kept
+        Exposures that are there already, as they are published now.
+    changed
+        Exposures that are there, and have been processed again since: what is there stays.
+    empty
+        Exposures without a detection to store.
+    objects_later
+        Objects that are there as a later visit, or another detector of the same one, has seen them.
+    skipped
+        Reason -> detections that are not stored.
+    failed
+        What was wrong with exposures that are not stored, each once: the first `MOST_NAMED`.
+    exposures_failed
+        Number of those exposures.
+    """
+
+    exposures: int = 0
+    kept: int = 0
+    changed: int = 0
+    empty: int = 0
+    sources: int = 0
+    objects: int = 0
+    objects_later: int = 0
+    forced: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    failed: list[NightstrideError] = field(default_factory=list)
+    exposures_failed: int = 0
+
+    def lack(self, error: NightstrideError) -> None:
+        """Note what was wrong."""
+        if str(error) not in map(str, self.failed) and len(self.failed) < MOST_NAMED:
+            self.failed.append(error)
+
+    def fail(self, error: NightstrideError, exposures: int = 1) -> None:
+        """Count exposures that are not stored."""
+        self.exposures_failed += exposures
+        self.lack(error)
+
+
+def store_published(
+    out: Path,
+    where: str,
+    settings: Settings,
+    night: str | None,
+    totals: ApdbTotals,
+    told: Callable[[str], object] = lambda _: None,
+) -> None:
+    """Store published exposures that a database of Rubin's does not have, night by night, each visit in one step.
+
+    Within a night visits go by the end of their exposures. An exposure that is there stays as it is there. Forced
+    fluxes are stored of exposures that are there.
+
+    Parameters
+    ----------
+    out, where
+        Output folder; configuration of the database, as in `ApdbDatabase`.
+    settings
+        Where the association is.
+    night
+        Only this one.
+    totals
+        Counts what becomes of them.
+    told
+        Receives a line for each night.
+
+    Raises
+    ------
+    Misconfigured
+        There is no such night; nothing is associated here (``no_association``); as in `ApdbDatabase`.
+    Retryable
+        The database, or the store of the association, does not answer.
+    """
+    published = PublishedExposures(out)
+    nights = published.nights(night)
+    if (reason := off_because(out, settings.association)) is not None:
+        raise Misconfigured(
+            "no_association", str(out), f"its detections have no objects: {reason}", "set association.store."
+        )
+    owners = dict[int, str]()
+    with ApdbDatabase(where) as database, opened_association(out, settings.association) as store:
+        forced = ForcedPlaces.of(published, settings.association.min_arcsec, totals.lack)
+        visits = _Visits(published, store, database, forced, settings, totals)
+        for label in nights:
+            before = totals.exposures
+            for visit, detectors in _in_order(published, label):
+                if (owner := owners.setdefault(visit, label)) != label:
+                    totals.fail(_two_nights(visit, label, owner), len(detectors))
+                    continue
+                visits.put([ExposureKey(night=label, visit=visit, detector=one) for one in detectors])
+            told(f"{label}: {totals.exposures - before} exposures stored.")
+
+
+def _in_order(published: PublishedExposures, night: str) -> Iterator[tuple[int, list[int]]]:
+    """Yield the visits of a night, and their detectors, by the end of their exposures."""
+    detectors, ends = dict[int, list[int]](), dict[int, str]()
+    for record in published.exposures(night):
+        detectors.setdefault(record.visit, []).append(record.detector)
+        ends.setdefault(record.visit, record.shutter_closed_at or "")
+    yield from sorted(detectors.items(), key=lambda one: (ends[one[0]], one[0]))
+
+
+def _two_nights(visit: int, night: str, owner: str) -> BadInput:
+    return BadInput(
+        "two_nights", f"visit {visit}", f"is in nights {owner} and {night}: their detections have the same ids.",
+        f"store each night in a database of its own, with --night {night}.",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Fresh:
+    """An exposure that is not there: its detections with a place, and the links of the objects seen on it."""
+
+    record: ExposureRecord
+    rows: pa.Table
+    links: pa.Table
+
+    @property
+    def own(self) -> dict[int, int]:
+        """Return diaSourceId -> diaObjectId of its own detections."""
+        pairs = zip(*(self.links[name].to_pylist() for name in ("diaSourceId", "diaObjectId")), strict=True)
+        key = (self.record.visit, self.record.detector)
+        return {source: identity for source, identity in pairs if exposure_of(source) == key}
+
+
+@dataclass(frozen=True)
+class _Visits:
+    """Stores visits; parameters as in `store_published`."""
+
+    published: PublishedExposures
+    store: "AssociationStore"
+    database: ApdbDatabase
+    forced: ForcedPlaces | None
+    settings: Settings
+    totals: ApdbTotals
+
+    def put(self, keys: list[ExposureKey]) -> None:
+        """Store the exposures of a visit that are not there, and forced fluxes at the places of its objects."""
+        fresh, seen = list[_Fresh](), list[pa.Table]()
+        for key in keys:
+            try:
+                found, links = self._exposure(key)
+            except (BadInput, Retryable) as error:
+                if isinstance(error, Retryable) and error.code != NOT_ASSOCIATED:
+                    raise
+                self.totals.fail(error)
+                continue
+            fresh += found
+            seen += links
+        try:
+            self._store(fresh)
+        except BadInput as error:
+            self.totals.fail(error, len(fresh))
+        if self.forced is not None and any(map(len, seen)):
+            self._forced(self.forced, gather_dia_objects({ASSOCIATION.name: _once(seen)}, Context()))
+
+    def _exposure(self, key: ExposureKey) -> tuple[list[_Fresh], list[pa.Table]]:
+        """Return what is to be stored of an exposure, none or one, and the links of the objects seen on it."""
+        record = self.published.record(key)
+        if record is None:  # it is published no more
+            return [], []
+        rows = self.published.detections(key)
+        placed = rows.filter(pc.is_valid(rows["ra"]))
+        known = placed.filter(pc.equal(pc.bit_wise_and(placed["flags"], int(DetectionFlag.NO_TIME)), 0))
+        if self.database.contains(key.visit, key.detector):
+            same = len(known) > 0 and self._as_now(record, known)
+            self.totals.kept += same
+            self.totals.changed += not same
+            return [], [] if self.forced is None else [self.store.of_exposure(key)]
+        self.totals.skipped += Counter(no_position=len(rows) - len(placed), no_time=len(placed) - len(known))
+        if not len(known):
+            self.totals.empty += 1
+            return [], []
+        require_associated(self.store, record)
+        links = self.store.of_exposure(key)
+        return [_Fresh(record, known, links)], [links]
+
+    def _as_now(self, record: ExposureRecord, rows: pa.Table) -> bool:
+        """Return whether an exposure is there as it is published now: by when its first detection was processed."""
+        identity, *place = (rows[name][0].as_py() for name in ("diaSourceId", "ra", "dec", "midpointMjdTai"))
+        found = self.database.processed(identity, *place)
+        return found is not None and abs(found - self.published.processed(record)) < 1e-9
+
+    def _store(self, fresh: list[_Fresh]) -> None:
+        if not fresh:
+            return
+        mjd = float(fresh[0].rows["midpointMjdTai"][0].as_py())
+        columns = [self._sources(one) for one in fresh]
+        names = set.intersection(*map(set, columns))  # science and template may be there on some detectors alone
+        sources = self.database.frame(SOURCE, {name: _joined([one[name] for one in columns]) for name in names})
+        objects, late = self._objects(fresh, mjd)
+        self.database.put(mjd, self.database.frame(OBJECT, table_columns(objects, OBJECT_COLUMNS)), sources)
+        self.totals.exposures += len(fresh)
+        self.totals.sources += len(sources)
+        self.totals.objects += len(objects)
+        self.totals.objects_later += late
+
+    def _objects(self, fresh: list[_Fresh], mjd: float) -> tuple[pa.Table, int]:
+        """Return the objects of exposures as they are known up to them, of those that are not there as late.
+
+        Their number is that of those left out.
+        """
+        links = _once([one.links for one in fresh])
+        own = set().union(*(one.own for one in fresh))
+        kept = [
+            source in own or when < mjd
+            for source, when in zip(links["diaSourceId"].to_pylist(), links["midpointMjdTai"].to_pylist(), strict=True)
+        ]
+        objects = gather_dia_objects({ASSOCIATION.name: links.filter(pa.array(kept, pa.bool_()))}, Context())
+        if not len(objects):
+            return objects, 0
+        late = self.database.as_late(objects["ra"].to_numpy(), objects["dec"].to_numpy(), mjd)
+        new = [identity not in late for identity in objects["diaObjectId"].to_pylist()]
+        return objects.filter(pa.array(new, pa.bool_())), len(new) - sum(new)
+
+    def _sources(self, one: _Fresh) -> dict[str, Column]:
+        """Return the detections of an exposure as columns of DiaSource."""
+        ids, own, known = one.rows["diaSourceId"].to_pylist(), one.own, dict[int, int]()
+        if SS_SOURCE.name in one.record.datasets:
+            found = CatalogStore(self.published.out).read(SS_SOURCE, one.record.key)
+            known = dict(zip(*(found[name].to_pylist() for name in ("diaSourceId", "ssObjectId")), strict=True))
+        owners = {
+            "diaObjectId": ids_or_null([own.get(identity) for identity in ids]),
+            "ssObjectId": ids_or_null([known.get(identity) for identity in ids]),
+        }
+        columns = source_columns(one.rows, self.published.processed(one.record), owners, self._pixels(one))
+        bands = _bands(one.rows["band"].to_pylist())
+        self.totals.skipped["no_band"] += bands.count("")
+        return columns | {"band": Column(bands)}
+
+    def _pixels(self, one: _Fresh) -> dict[str, NDArray[Any]]:
+        """Return flags and fluxes that the pixels of an exposure tell, by Rubin's names; none where they are gone."""
+        pixels = opened_pixels(self.published.out, one.record.key)
+        found = dict[str, NDArray[Any]]()
+        for some in () if pixels is None else pixels.pictured(one.rows, self.settings.alerts, cutouts=False):
+            for name, values in some.values.items():
+                whole = found.setdefault(name, np.zeros(len(one.rows), values.dtype))
+                whole[some.which] = values
+        return found
+
+    def _forced(self, places: ForcedPlaces, objects: pa.Table) -> None:
+        """Store fluxes at the places of objects that are not there, of exposures that are."""
+        found = [row for rows in places.near(objects, -np.inf, np.inf).values() for row in rows]
+        if not found:
+            return
+        since, ids = min(row["midpointMjdTai"] for row in found), objects["diaObjectId"].to_pylist()
+        there = self.database.forced(ids, objects["ra"].to_numpy(), objects["dec"].to_numpy(), since)
+        exposures = {one: self.database.contains(*one) for one in {(row["visit"], row["detector"]) for row in found}}
+        new = dict[tuple[int, int, int], dict[str, Any]]()
+        for row in found:
+            visit = row["visit"], row["detector"]
+            if exposures[visit] and (row["diaObjectId"], *visit) not in there:
+                new.setdefault((row["diaObjectId"], *visit), row)
+        if not new:
+            return
+        values = {name: [row[name] for row in new.values()] for name in next(iter(new.values()))}
+        values["band"] = _bands(values["band"])
+        columns = {name: Column(given if name == "band" else np.array(given)) for name, given in values.items()}
+        try:
+            self.database.put(since, forced=self.database.frame(FORCED, columns))
+            self.totals.forced += len(new)
+        except BadInput as error:
+            self.totals.lack(error)
+
+
+def _bands(bands: list[str]) -> list[str]:
+    """Return bands, those that Rubin does not know as empty texts."""
+    return [band if band in BANDS else "" for band in bands]
+
+
+def _joined(columns: list[Column]) -> Column:
+    """Return a column of several exposures, one after the other."""
+    if not isinstance(columns[0].values, np.ndarray):
+        return Column([one for column in columns for one in column.values])
+    valid = [np.ones(len(one.values), np.bool_) if one.valid is None else one.valid for one in columns]
+    return Column(np.concatenate([one.values for one in columns]), np.concatenate(valid))
+
+
+def _once(links: list[pa.Table]) -> pa.Table:
+    """Return links of several exposures, each once."""
+    found = pa.concat_tables(links)
+    first = np.unique(found["diaSourceId"].to_numpy(), return_index=True)[1]
+    return found.take(pa.array(np.sort(first)))

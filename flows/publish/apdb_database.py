@@ -1,0 +1,245 @@
+"""Rubin's alert-production database (`lsst.dax.apdb`) as a place that exposures are stored in.
+
+Its package is under the GPL and used at run time only (extra ``apdb``). It replaces nothing: a visit that is stored
+again raises there, so that it is asked first.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from flows.publish.avro_rows import Column
+from kernels.sky.positions import unit_vectors
+from schemas.errors import BadInput, Misconfigured, Retryable, missing_extra
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+OBJECT, SOURCE, FORCED = "DiaObject", "DiaSource", "DiaForcedSource"
+"""Tables that we fill."""
+
+FILLED_BY_IT = frozenset({"validityStartMjdTai", "validityEndMjdTai"})
+"""Columns of these tables that the package fills."""
+
+_MARGIN = np.radians(10 / 3600)
+
+
+class ApdbDatabase:
+    """A database of Rubin's, opened; as a context manager it is closed at the end.
+
+    Parameters
+    ----------
+    where
+        File or URI of its configuration, as ``apdb-cli create-sql`` and ``create-cassandra`` write it.
+
+    Raises
+    ------
+    Misconfigured
+        The extra ``apdb`` is missing; or there is no such configuration, or it is that of another version.
+    Retryable
+        The database does not answer.
+    """
+
+    def __init__(self, where: str) -> None:
+        try:
+            from lsst.dax.apdb import Apdb, IncompatibleVersionError
+        except ImportError as error:
+            raise missing_extra("lsst-dax-apdb", "apdb") from error
+        self._where = where
+        with self._answers():
+            try:
+                self._apdb = Apdb.from_uri(where)
+            except IncompatibleVersionError as error:
+                remedy = "upgrade it as the package lsst-dax-apdb-migrate says, or install the lsst-dax-apdb of then."
+                raise Misconfigured("apdb_version", where, f"is of another version: {error}.", remedy) from error
+            except (OSError, LookupError, TypeError, ValueError) as error:
+                remedy = "give the file that `apdb-cli create-sql` has written (docs/use/apdb.md)."
+                raise Misconfigured("bad_apdb", where, f"is no configuration of an APDB: {error}.", remedy) from error
+        if str(getattr(self._apdb.getConfig(), "db_url", "")).startswith("postgresql+psycopg:"):
+            self.__exit__()
+            remedy = "write postgresql+psycopg2:// in db_url."
+            raise Misconfigured(
+                "apdb_driver", where, "its db_url names psycopg 3, with which it stores nothing.", remedy
+            )
+
+    def __enter__(self) -> "ApdbDatabase":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        engine = getattr(self._apdb, "_engine", None)  # of its SQL backends: the package itself closes no connection
+        if engine is not None:
+            engine.dispose()
+
+    @contextmanager
+    def _answers(self) -> Iterator[None]:
+        """Turn the errors of databases into ours: rows that it refuses, and that it is not there."""
+        from pandas.errors import DatabaseError
+
+        try:
+            yield
+        except Exception as error:
+            cause = error.__cause__ if isinstance(error, DatabaseError) else error  # pandas writes the tables
+            if isinstance(cause, (sa.exc.DataError, sa.exc.IntegrityError)):
+                remedy = "look whether something else has stored the same ids there; nothing of the visit was stored."
+                raise BadInput("apdb_refuses", self._where, f"refuses rows: {_words(cause)}.", remedy) from error
+            if isinstance(cause, sa.exc.SQLAlchemyError) or type(cause).__module__.startswith("cassandra"):
+                problem = f"the database does not answer, or lacks its tables: {_words(cause)}."
+                remedy = "see to it, and run again: what is stored stays."
+                raise Retryable("apdb_down", self._where, problem, remedy) from error
+            raise
+
+    def contains(self, visit: int, detector: int) -> bool:
+        """Return whether something of an exposure is stored; errors as in `put`."""
+        with self._answers():
+            return bool(self._apdb.containsVisitDetector(visit, detector))
+
+    def processed(self, identity: int, ra: float, dec: float, mjd: float) -> float | None:
+        """Return when a detection that is stored was processed, MJD TAI; None where it is not stored.
+
+        Parameters
+        ----------
+        identity, ra, dec, mjd
+            Its id, place (ICRS, deg) and time (MJD TAI). Errors as in `put`.
+        """
+        here, when = _about(np.array([ra]), np.array([dec])), _time(mjd - 1e-6)
+        with self._answers():
+            found = self._apdb.getDiaSources(here, None, _time(mjd), when)
+        if found is None:
+            return None
+        times = found.loc[found["diaSourceId"] == identity, "timeProcessedMjdTai"]
+        return float(times.iloc[0]) if len(times) else None
+
+    def as_late(self, ra: NDArray[np.float64], dec: NDArray[np.float64], mjd: float) -> set[int]:
+        """Return the objects about some places whose version is that of a visit at a time, or later.
+
+        Parameters
+        ----------
+        ra, dec : (n,)
+            ICRS, deg; n is at least 1.
+        mjd
+            MJD TAI. Errors as in `put`.
+        """
+        with self._answers():
+            found = self._apdb.getDiaObjects(_about(ra, dec))
+        late = found["validityStartMjdTai"].to_numpy() >= mjd
+        return set(found.loc[late, "diaObjectId"].tolist())
+
+    def forced(
+        self, objects: list[int], ra: NDArray[np.float64], dec: NDArray[np.float64], mjd: float
+    ) -> set[tuple[int, int, int]]:
+        """Return object, visit and detector of the forced fluxes of objects since a time.
+
+        Parameters
+        ----------
+        objects, ra, dec : (n,)
+            Their ids and places, ICRS, deg; n is at least 1.
+        mjd
+            MJD TAI. Errors as in `put`.
+        """
+        with self._answers():
+            found = self._apdb.getDiaForcedSources(_about(ra, dec), objects, _time(mjd), _time(mjd - 1e-6))
+        names = ("diaObjectId", "visit", "detector")
+        return set() if found is None else set(zip(*(found[name].tolist() for name in names), strict=True))
+
+    def frame(self, table: str, columns: Mapping[str, Column]) -> "pd.DataFrame":
+        """Return columns as the database has them; those that it has not are left out, texts that are too long are cut.
+
+        Parameters
+        ----------
+        table
+            `OBJECT`, `SOURCE` or `FORCED`.
+        columns
+            By Rubin's names.
+
+        Raises
+        ------
+        Misconfigured
+            The database wants a column that we do not have (``apdb_version``).
+        """
+        import pandas as pd
+        from lsst.dax.apdb import ApdbTables
+
+        definition = self._apdb.tableDef(ApdbTables[table])
+        # Columns of the schema have ids like #DiaSource.ra; what the package adds for itself, like #pixelId.
+        wanted = {} if definition is None else {one.name: one for one in definition.columns if "." in one.id}
+        needed = {name for name, one in wanted.items() if not one.nullable and one.value is None}
+        if missing := needed - columns.keys() - FILLED_BY_IT:
+            raise Misconfigured(
+                "apdb_version", self._where, f"its {table} wants {', '.join(sorted(missing))}: not known here.",
+                "create it with the schema of an earlier lsst-sdm-schemas.",
+            )  # fmt: skip
+        return pd.DataFrame(
+            {
+                name: _series(columns[name], one.pandas_type, one.length)
+                for name, one in wanted.items()
+                if name in columns
+            }
+        )
+
+    def put(
+        self,
+        mjd: float,
+        objects: "pd.DataFrame | None" = None,
+        sources: "pd.DataFrame | None" = None,
+        forced: "pd.DataFrame | None" = None,
+    ) -> None:
+        """Store what a visit has brought, all or nothing where the database has transactions.
+
+        Parameters
+        ----------
+        mjd
+            Time of the visit, MJD TAI: since when versions of objects are valid.
+        objects, sources, forced
+            From `frame`.
+
+        Raises
+        ------
+        BadInput
+            It refuses rows (``apdb_refuses``): ids that are there, values that do not fit.
+        Retryable
+            It does not answer (``apdb_down``).
+        """
+        import pandas as pd
+
+        none = pd.DataFrame({"ra": [], "dec": []})
+        with self._answers():
+            self._apdb.store(_time(mjd), none if objects is None else objects, sources, forced)
+
+
+def _words(error: BaseException | None) -> str:
+    """Return the first line of an error: what follows is the statement, with all its rows."""
+    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+
+
+def _time(mjd: float) -> Any:
+    from astropy.time import Time
+
+    return Time(mjd, format="mjd", scale="tai")
+
+
+def _about(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> Any:
+    """Return a circle about places, with a margin of 10 arcsec."""
+    from lsst.sphgeom import Angle, Circle, UnitVector3d
+
+    where = unit_vectors(ra, dec)
+    middle = where.mean(axis=0)
+    middle /= np.linalg.norm(middle)
+    radius = 2 * np.arcsin(np.clip(np.linalg.norm(where - middle, axis=1).max() / 2, 0, 1))
+    return Circle(UnitVector3d(*map(float, middle)), Angle(float(radius + _MARGIN)))
+
+
+def _series(column: Column, dtype: str, length: int | None) -> Any:
+    """Return a column as pandas has it; NaN and infinity are null, an empty text is."""
+    import pandas as pd
+
+    if dtype == "object":
+        return pd.Series([one[:length] if one else None for one in column.values], dtype=object)
+    plain = np.asarray(column.values)
+    if np.issubdtype(plain.dtype, np.floating):
+        return pd.Series(np.where(np.isfinite(plain), plain, np.nan), dtype="float64")
+    found = pd.Series(plain).astype(dtype)
+    return found if column.valid is None else found.where(pd.Series(column.valid), pd.NA)
