@@ -1,14 +1,14 @@
 """Nights as published in an output folder or a data release."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from html import escape
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from flows.results.catalogue_rows import CatalogueRows, is_table, known_tables
+from flows.results.catalogue_rows import CatalogueRows, is_table, known_tables, patch_of
 from flows.results.exposure_rows import ExposureRows
 from flows.storage.bucket_path import located
 from flows.storage.layout import catalogs_folder, require_output
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Label = str | int | date
 Chosen = Label | slice | Sequence[Label] | None
+Patches = Sequence[tuple[int, int]] | None
 
 LISTED = 20
 """Nights that a notebook lists."""
@@ -107,7 +108,17 @@ class Night:
         there, declared = {path.name for path in catalogs_folder(self.out).glob("*")}, declared_tables()
         return tuple(sorted(name for name in there if is_table(name, declared)))
 
-    def dataset(self, name: str, columns: Sequence[str] | None = None, where: Any = None) -> Table:
+    @property
+    def patches(self) -> tuple[tuple[int, int], ...]:
+        """Return the patches of the sky of these nights: order and number of the nested HEALPix pixel of each."""
+        from flows.storage.layout import patch_paths
+
+        paths = (path for label in self.nights for path in patch_paths(self.out, label))
+        return tuple(sorted({one for path in paths if (one := patch_of(path)) is not None}))
+
+    def dataset(
+        self, name: str, columns: Sequence[str] | None = None, where: Any = None, patches: Patches = None
+    ) -> Table:
         """Return a published table by its name, over these nights and all patches of the sky.
 
         Parameters
@@ -116,16 +127,20 @@ class Night:
             ``dia_source``, ``object``, ``tracklet``, ...: see `datasets`, and docs/reference/columns.md.
         columns, where
             See `Table`.
+        patches
+            Only these patches of the sky, of `patches`; None: all. Of what does not lie in patches, detections among
+            it, `Table.near` chooses by place.
 
         Raises
         ------
         Misconfigured
-            There is no such dataset.
+            There is no such dataset, or patch of it.
         """
         tables = known_tables(self.out, name)
         if name not in tables:
             raise Misconfigured("no_dataset", f"dataset {name!r}", "is none.", choice(name, sorted(tables)))
-        whole = Table(CatalogueRows(self.out, tables[name], self.nights))
+        rows = CatalogueRows(self.out, tables[name], self.nights)
+        whole = Table(rows if patches is None else _of_patches(rows, patches))
         return whole if columns is None and where is None else whole(columns, where)
 
     def detections(self, columns: Sequence[str] | None = None, where: Any = None) -> Table:
@@ -136,13 +151,13 @@ class Night:
         """Return the tracklets: what one moving object explains in a night (``tracklet``)."""
         return self.dataset("tracklet", columns, where)
 
-    def objects(self, columns: Sequence[str] | None = None, where: Any = None) -> Table:
+    def objects(self, columns: Sequence[str] | None = None, where: Any = None, patches: Patches = None) -> Table:
         """Return the objects on the science images of each night (``object``)."""
-        return self.dataset("object", columns, where)
+        return self.dataset("object", columns, where, patches)
 
-    def dia_objects(self, columns: Sequence[str] | None = None, where: Any = None) -> Table:
+    def dia_objects(self, columns: Sequence[str] | None = None, where: Any = None, patches: Patches = None) -> Table:
         """Return the objects at rest as they were known after each night (``dia_object``)."""
-        return self.dataset("dia_object", columns, where)
+        return self.dataset("dia_object", columns, where, patches)
 
     @property
     def exposures(self) -> Table:
@@ -305,6 +320,17 @@ def _chosen(out: Path, known: tuple[str, ...], chosen: Chosen) -> tuple[str, ...
             remedy = choice(label, known) if known else "see `nightstride status OUT`: no exposure became of one yet."
             raise Misconfigured("no_night", str(out), f"holds no night {label}.", remedy)
     return tuple(sorted(set(labels)))
+
+
+def _of_patches(rows: CatalogueRows, patches: Sequence[tuple[int, int]]) -> CatalogueRows:
+    """Return the rows of some patches of the sky."""
+    wanted = tuple((int(order), int(pixel)) for order, pixel in patches)
+    for one in wanted:
+        if one not in rows.sky:
+            problem = f"has no patch {one}." if rows.sky else "does not lie in patches of the sky."
+            remedy = "choose among night.patches." if rows.sky else "choose by place: .near(ra, dec, radius)."
+            raise Misconfigured("no_patch", f"dataset {rows.name}", problem, remedy)
+    return replace(rows, patches=wanted)
 
 
 def _label(given: Label) -> str:

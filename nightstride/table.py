@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.results.catalogue_rows import RowSource
-from flows.results.row_filter import FLAGS, flag_names, row_condition
+from flows.results.row_filter import FLAGS, cone_condition, flag_names, row_condition
 from schemas.errors import Misconfigured, choice
 
 if TYPE_CHECKING:
@@ -78,6 +78,27 @@ class Table:
         elif self._where is not None:
             condition = self._where & condition
         return Table(self._rows, self._columns if columns is None else columns, condition)
+
+    def near(self, ra: Any, dec: Any, radius: Any) -> "Table":
+        """Return the rows within a circle on the sky, its rim included; those without a place are left out.
+
+        Parameters
+        ----------
+        ra, dec
+            Middle (ICRS): deg, or astropy quantities.
+        radius
+            Angular radius: deg, or an astropy quantity; up to 90 deg.
+
+        Raises
+        ------
+        Misconfigured
+            The dataset has no ``ra`` and ``dec``, or they are no place on the sky.
+        """
+        if not {"ra", "dec"} <= set(self._rows.schema.names):
+            raise Misconfigured("no_column", self.name, "has no ra and dec.", "choose by other columns.")
+        place = [float(one.to_value("deg")) if hasattr(one, "to_value") else float(one) for one in (ra, dec, radius)]
+        inside = cone_condition(*place)
+        return Table(self._rows, self._columns, inside if self._where is None else self._where & inside)
 
     def _condition(self, where: Any) -> pc.Expression | None:
         if where is None or isinstance(where, pc.Expression):

@@ -34,6 +34,8 @@ class DetectionFlag(IntFlag):
     ASSUMED_SITE = 262144  # longitude of the site: the night may be another one
     NO_TIME = 524288  # nothing told it: midpointMjdTai is that of 2000-01-01, null of arrays
     UNKNOWN_UNIT = 1048576  # of the pixels: their Poisson noise is left out of the errors
+    PSF_DIFFERS = 2097152  # that of the header from that of the stars, which was taken, by more than 25 %
+    HIGH_BACKGROUND = 4194304  # far from 0, as of a science image: stars may be among the detections
 
 
 def exposure_of(source_id: int) -> tuple[int, int]:

@@ -37,7 +37,9 @@ _ASSUMED = {
     "ambiguous_time": DetectionFlag.ASSUMED_TIME,
     "assumed_gain": DetectionFlag.ASSUMED_GAIN,
     "assumed_site": DetectionFlag.ASSUMED_SITE,
+    "high_background": DetectionFlag.HIGH_BACKGROUND,
     "no_time": DetectionFlag.NO_TIME,
+    "psf_differs": DetectionFlag.PSF_DIFFERS,
     "unknown_unit": DetectionFlag.UNKNOWN_UNIT,
 }  # flag of an exposure -> flag of its detections
 _CLASSES = (*(f"p{kind.capitalize()}" for kind in KINDS), "pArtefact")
@@ -364,7 +366,7 @@ def _reliability(weights: Weights, settings: MeasureSettings) -> Any:
 
 STAGE = Stage(
     name="measure",
-    version="17",
+    version="18",
     per="exposure",
     needs=(STREAK, DIFFERENCE, MASK),
     optional=(SCIENCE, VARIANCE),

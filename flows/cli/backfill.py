@@ -14,6 +14,8 @@ from flows.cli.options import (
     LogFormat,
     Metrics,
     MetricsFile,
+    NightRange,
+    Nights,
     Scheduler,
     Workers,
     cluster_overrides,
@@ -44,11 +46,14 @@ def backfill(
         str | None,
         typer.Option("--searched-with", help="Only what OUT has from this model: name, 'name version' or SHA-256."),
     ] = None,
+    night: Nights = None,
     first: Annotated[
-        str | None, typer.Option("--from", parser=night_label, metavar="YYYYMMDD", help="First night.")
+        str | None,
+        typer.Option("--from", parser=night_label, metavar="YYYYMMDD", help="First night, in place of --night."),
     ] = None,
     last: Annotated[
-        str | None, typer.Option("--to", parser=night_label, metavar="YYYYMMDD", help="Last night, included.")
+        str | None,
+        typer.Option("--to", parser=night_label, metavar="YYYYMMDD", help="Last night, included; likewise."),
     ] = None,
     config: Config = None,
     scheduler: Scheduler = None,
@@ -80,7 +85,7 @@ def backfill(
         settings = load_settings(config, {**cluster_overrides(scheduler, workers), **overrides})
         with observation(settings, shown) as seen:
             configure(settings.store)
-            nights = _survey(archive or [], model, out, settings, first, last)
+            nights = _survey(archive or [], model, out, settings, _range(night, first, last))
             if dry_run:
                 _forecast(nights, out, settings, shown if as_json else console(), as_json)
                 return
@@ -98,21 +103,29 @@ def backfill(
     conclude(summary, as_json, out)
 
 
-def _survey(
-    archive: list[str], model: str | None, out: Path, settings: "Settings", first: str | None, last: str | None
-) -> "Archive":
+def _range(night: NightRange | None, first: str | None, last: str | None) -> NightRange:
+    """Return the nights of ``--night``, or of ``--from`` and ``--to``."""
+    from schemas.errors import Misconfigured
+
+    if first is None and last is None:
+        return night or NightRange()
+    if night is not None:
+        raise typer.BadParameter("--night says which nights: leave out --from and --to.")
+    if first is not None and last is not None and last < first:
+        raise Misconfigured("dates", "--to", f"{last} is before --from {first}.", "name the earlier night first.")
+    return NightRange(first, last)
+
+
+def _survey(archive: list[str], model: str | None, out: Path, settings: "Settings", nights: NightRange) -> "Archive":
     from flows.inputs.sources import list_sources
     from flows.nights.stream.backfill import survey
     from flows.results.model_use import recorded_sources, searched_with
-    from schemas.errors import Misconfigured
 
-    if first is not None and last is not None and last < first:
-        raise Misconfigured("dates", "--to", f"{last} is before --from {first}.", "name the earlier night first.")
     if model is None and not archive:
         raise typer.BadParameter("name an archive, or a model with --searched-with.")
     wanted = searched_with(out, model) if model is not None else None
     sources = list_sources(archive, settings) if archive or wanted is None else recorded_sources(out, wanted, settings)
-    return survey(sources, out, settings, first, last, wanted)
+    return survey(sources, out, settings, nights.first, nights.last, wanted)
 
 
 def _forecast(nights: "Archive", out: Path, settings: "Settings", console: "Console", as_json: bool) -> None:

@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -97,6 +98,31 @@ def night_label(value: str) -> str:
     return value
 
 
+@dataclass(frozen=True)
+class NightRange:
+    """Nights from one to another, both included; None: however early, or late."""
+
+    first: str | None = None
+    last: str | None = None
+
+
+def night_range(value: str) -> NightRange:
+    """Return the nights that a text names: YYYYMMDD, or YYYYMMDD..YYYYMMDD, of which one may be left out.
+
+    Raises
+    ------
+    NoNight
+        They are no dates, or the first is after the last.
+    """
+    first, several, last = value.partition("..")
+    ends = [night_label(one) if one else None for one in (first, last if several else first)]
+    if not any(ends):
+        raise NoNight(f"{value!r} is no night; nights are written YYYYMMDD, or YYYYMMDD..YYYYMMDD.")
+    if all(ends) and str(ends[1]) < str(ends[0]):
+        raise NoNight(f"{value!r}: the last night is before the first.")
+    return NightRange(*ends)
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")]
 Config = Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")]
 RunConfig = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML), as that of the run.")]
@@ -108,6 +134,12 @@ Night = Annotated[
         help="By default every night in OUT.",
     ),
 ]  # fmt: skip
+Nights = Annotated[
+    NightRange | None,
+    typer.Option(
+        "--night", parser=night_range, metavar="YYYYMMDD[..YYYYMMDD]", help="Night, or first and last; default: all."
+    ),
+]
 NightBefore = Annotated[
     str | None, typer.Argument(parser=night_label, metavar="NIGHT", hidden=True, autocompletion=complete.nights)
 ]

@@ -11,7 +11,7 @@ import typer
 
 from flows.cli import complete
 from flows.cli.command import console, say, tell
-from flows.cli.options import AsJson, Night, Out, RunConfig, counted, output_folder, refusals
+from flows.cli.options import AsJson, Night, NightRange, Nights, Out, RunConfig, counted, output_folder, refusals
 from flows.cli.tables import show_rows
 
 if TYPE_CHECKING:
@@ -345,9 +345,7 @@ def release(
     out: Out,
     name: Annotated[str, typer.Option(help="Name of the release, e.g. DR1.")],
     to: Annotated[Path, typer.Option(help="Folder of the release, which is made.")],
-    night: Annotated[
-        str | None, typer.Option(metavar="YYYYMMDD[..YYYYMMDD]", help="Night, or first and last; default: all.")
-    ] = None,
+    night: Nights = None,
     as_json: AsJson = False,
 ) -> None:
     """Freeze nights as a data release: catalogues, ledger, settings, models and the SHA-256 of every file.
@@ -358,9 +356,9 @@ def release(
     from flows.pipeline.graph import declared_tables
     from flows.results.release import freeze_release
 
-    first, several, last = (night or "").partition("..")
+    ends = night or NightRange()
     with refusals(as_json):
-        made = freeze_release(out, to, name, declared_tables(), first or None, (last if several else first) or None)
+        made = freeze_release(out, to, name, declared_tables(), ends.first, ends.last)
     note = made.note
     for model in note.weights_missing:
         tell(f"{model}: its weights are not where the settings say; the release holds its card only.")

@@ -116,11 +116,14 @@ class CatalogueRows:
         Its declared form.
     chosen
         Nights; None: all.
+    patches
+        Patches of the sky, each by order and number of its pixel; None: all, and what does not lie in patches.
     """
 
     out: Path
     dataset: TableOf
     chosen: tuple[str, ...] | None = None
+    patches: tuple[tuple[int, int], ...] | None = None
 
     @property
     def name(self) -> str:
@@ -133,7 +136,8 @@ class CatalogueRows:
         found: dict[str, list[Path]] = {}
         for path in CatalogStore(self.out).list(self.dataset):
             night = next(part for part in path.parts if part.startswith("night=")).removeprefix("night=")
-            if self.chosen is None or night in self.chosen:
+            wanted = self.patches is None or patch_of(path) in self.patches
+            if wanted and (self.chosen is None or night in self.chosen):
                 found.setdefault(night, []).append(path)
         return {night: tuple(sorted(found[night], key=str)) for night in sorted(found)}
 
@@ -150,6 +154,12 @@ class CatalogueRows:
     def of(self, nights: Sequence[str]) -> "CatalogueRows":
         """Return the rows of some of the nights."""
         return replace(self, chosen=tuple(nights))
+
+    @cached_property
+    def sky(self) -> tuple[tuple[int, int], ...]:
+        """Return the patches that it has files of, sorted; none where it does not lie in patches."""
+        found = {patch_of(path) for paths in self.files.values() for path in paths}
+        return tuple(sorted(one for one in found if one is not None))
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -282,6 +292,12 @@ def _contents(paths: Sequence[Path]) -> list[Any]:
             if isinstance(content, FileNotFoundError):
                 raise content
     return [pa.BufferReader(content) for content in found]
+
+
+def patch_of(path: Path) -> tuple[int, int] | None:
+    """Return order and number of the pixel of the sky that a published file is of; None: it is of none."""
+    found = dict(part.split("=", 1) for part in path.parts if part.startswith(("Norder=", "Npix=")))
+    return (int(found["Norder"]), int(found["Npix"].removesuffix(path.suffix))) if len(found) == 2 else None
 
 
 def known_tables(out: Path, name: str) -> dict[str, TableOf]:

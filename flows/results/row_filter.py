@@ -6,9 +6,11 @@ from enum import IntFlag
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kernels.sky.positions import unit_vectors
 from schemas.dia_object import DiaObjectFlag
 from schemas.dia_source import DetectionFlag
 from schemas.errors import Misconfigured, choice
@@ -169,3 +171,39 @@ def flag_names(value: int, flags: type[IntFlag]) -> tuple[str, ...]:
     known = {int(flag.value): name for name, flag in flags.__members__.items()}
     bits = [1 << place for place in range(int(value).bit_length()) if int(value) >> place & 1]
     return tuple(known.get(bit, f"bit {bit}") for bit in bits)
+
+
+def cone_condition(ra: float, dec: float, radius: float) -> pc.Expression:
+    """Return the condition that ``ra`` and ``dec`` lie within a circle on the sky, its rim included.
+
+    Parameters
+    ----------
+    ra, dec
+        Middle, deg.
+    radius
+        Angular radius, deg, of 0 to 90.
+
+    Raises
+    ------
+    Misconfigured
+        There is no such circle (``bad_condition``).
+
+    Notes
+    -----
+    Distances are chords between unit vectors, precise at any radius. By the range of ``dec`` whole files are left out,
+    by their statistics.
+    """
+    if not (np.isfinite(ra) and abs(dec) <= 90 and 0 <= radius <= 90):
+        raise Misconfigured(
+            "bad_condition", f"circle of {radius} deg about ({ra}, {dec}) deg", "is none on the sky.",
+            "give a right ascension, a declination of -90 to 90 and a radius of 0 to 90 deg.",
+        )  # fmt: skip
+    degree, (x, y, z) = np.pi / 180, unit_vectors(np.array([ra]), np.array([dec]))[0].tolist()
+    east, north = (pc.multiply(pc.field(name), pc.scalar(degree)) for name in ("ra", "dec"))
+    across = pc.cos(north)
+    parts = [pc.multiply(across, pc.cos(east)) - x, pc.multiply(across, pc.sin(east)) - y, pc.sin(north) - z]
+    squared = parts[0] * parts[0] + parts[1] * parts[1] + parts[2] * parts[2]
+    rim = 2 * np.sin(radius * degree / 2)
+    margin = 1e-9  # deg: of rounding
+    band = (pc.field("dec") >= dec - radius - margin) & (pc.field("dec") <= dec + radius + margin)
+    return band & (squared <= float(rim + 1e-15) ** 2)

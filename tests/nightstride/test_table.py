@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from astropy.coordinates import SkyCoord
 
 import nightstride as ns
 from flows.results.catalogue_rows import MemoryRows
@@ -17,6 +18,8 @@ from schemas.dia_object import DIA_OBJECT
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureKey
 from schemas.objects import DIA_LINK, OBJECT
+from schemas.patch import PatchKey
+from tests.support.associated_night import table as table_of
 from tests.support.association import detections
 from tests.support.export import NIGHTS, publish
 
@@ -158,3 +161,46 @@ def test_it_writes_what_its_file_is_called(nights, tmp_path):
     assert pq.read_table(tmp_path / "t.parquet").equals(table.to_arrow())
     with pytest.raises(ns.Misconfigured, match=r"end it in \.csv"):
         table.write(tmp_path / "t.doc")
+
+
+@pytest.mark.parametrize(
+    ("place", "radius"),
+    [((150.0, 20.0), 0.9), ((0.0, 0.0), 3.0), ((10.0, 89.5), 2.0), ((200.0, -90.0), 5.0), ((150.0, 20.0), 0.0)],
+)
+def test_near_chooses_what_astropy_says_is_within_a_circle(place, radius):
+    rng = np.random.default_rng(3)
+    angle, out = rng.uniform(0, 360, 3000), radius * rng.uniform(0, 3, 3000)
+    middle = SkyCoord(*place, unit="deg")
+    sky = middle.directional_offset_by(angle * u.deg, out * u.deg)
+    rows = pa.table({"n": np.arange(3000), "ra": sky.ra.deg, "dec": sky.dec.deg})
+    rows = pa.concat_tables([rows, pa.table({"n": [9999], "ra": pa.array([None], pa.float64()), "dec": [20.0]})])
+    table = Table(MemoryRows("dia_source", rows)).near(*place, radius * 60 * u.arcmin)
+    inside = sky.separation(middle).deg <= radius + 1e-9
+    assert set(table.to_arrow()["n"].to_pylist()) == set(np.flatnonzero(inside).tolist())
+    assert len(table(where="n < 100")) == inside[:100].sum()
+
+
+def test_near_needs_a_place(nights):
+    with pytest.raises(ns.Misconfigured, match=r"is none on the sky"):
+        nights.detections().near(150, 91, 1)
+    with pytest.raises(ns.Misconfigured, match=r"has no ra and dec"):
+        nights.exposures.near(150, 20, 1)
+    assert len(nights.detections().near(151, 20, 0.1)) == 4
+    assert len(nights.detections(where="detector == 1").near(151, 20, 0.1)) == 2
+
+
+def test_patches_choose_files_of_the_sky(nights):
+    store = CatalogStore(nights.out)
+    for n, (night, pixel) in enumerate([(NIGHTS[0], 700), (NIGHTS[0], 701), (NIGHTS[1], 700)]):
+        rows = table_of(DIA_OBJECT, {"diaObjectId": [10 * n, 10 * n + 1], "ra": [10.0, 11.0], "dec": [n, n]}, 2)
+        store.publish(DIA_OBJECT, PatchKey(night=night, order=5, pixel=pixel), rows, "d")
+    assert nights.patches == ((5, 700), (5, 701))
+    assert nights[NIGHTS[1]].patches == ((5, 700),)
+    assert nights.dia_objects(patches=[(5, 700)])["diaObjectId"].tolist() == [0, 1, 20, 21]
+    chosen = nights.dia_objects(["diaObjectId"], "ra > 10.5", patches=nights.patches)
+    assert chosen.to_arrow()["diaObjectId"].to_pylist() == [1, 11, 21]
+    assert [len(rows) for _, rows in nights.dia_objects(patches=[(5, 701)])] == [2]
+    with pytest.raises(ns.Misconfigured, match=r"has no patch \(5, 9\)"):
+        nights.dia_objects(patches=[(5, 9)])
+    with pytest.raises(ns.Misconfigured, match=r"does not lie in patches"):
+        nights.dataset("dia_source", patches=[(5, 700)])

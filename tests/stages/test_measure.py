@@ -426,6 +426,7 @@ def test_the_width_of_an_assumed_psf_is_part_of_the_errors_of_lengths():
         (("ambiguous_time",), DetectionFlag.ASSUMED_TIME),
         (("assumed_gain", "unknown_unit"), DetectionFlag.ASSUMED_GAIN | DetectionFlag.UNKNOWN_UNIT),
         (("assumed_site", "no_time"), DetectionFlag.ASSUMED_SITE | DetectionFlag.NO_TIME),
+        (("high_background", "psf_differs"), DetectionFlag.HIGH_BACKGROUND | DetectionFlag.PSF_DIFFERS),
         ((), 0),
     ],
 )

@@ -37,6 +37,8 @@ FLAG_WORDS = {
     DetectionFlag.ASSUMED_SITE: "site assumed",
     DetectionFlag.NO_TIME: "no time",
     DetectionFlag.UNKNOWN_UNIT: "unit not known",
+    DetectionFlag.PSF_DIFFERS: "PSF of header and stars differ",
+    DetectionFlag.HIGH_BACKGROUND: "background far from 0",
 }
 
 _MONTHS = (

@@ -21,6 +21,8 @@ def run(*arguments, cwd):
         (("archive", "--out", "x", "--from", "2025-01-01"), "is no night"),
         (("archive", "--out", "x", "--to", "20251341"), "is no night"),
         (("archive", "--out", "x", "--from", "20250102", "--to", "20250101"), "20250101 is before --from 20250102."),
+        (("archive", "--out", "x", "--night", "20250102..20250101"), "the last night is before the first"),
+        (("archive", "--out", "x", "--night", "20250102", "--to", "20250103"), "leave out --from and --to"),
         (("nowhere", "--out", "x"), "nowhere"),
     ],
 )
@@ -41,6 +43,17 @@ def test_a_dry_run_says_what_would_be_done_and_changes_nothing(tmp_path, write_z
     assert (only["night"], only["visit"], only["detector"], only["code"]) == ("20190921", 99429086, 59, "new")
     assert "not in the ledger yet" in ended.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("night", "there"),
+    [("20190921", 1), ("20190920..20190921", 1), ("20190921..", 1), ("..20190920", 0), ("20190922..", 0)],
+)
+def test_a_range_of_nights_is_searched(tmp_path, write_ztf, night, there):
+    write_ztf()
+    ended = run(tmp_path, "--out", tmp_path / "out", "--night", night, "--dry-run", "--json", cwd=tmp_path)
+    assert ended.code == (0 if there else 2)
+    assert len(ended.summary.get("exposures", ())) == there
 
 
 def test_it_gives_way_to_other_processes():

@@ -50,8 +50,9 @@ def test_every_command_has_the_same_short_options(path):
         assert own["--out"] is own["-o"]
     if any(one.name == "out" for one in COMMANDS[path].params):
         assert "--out" in own
-    if "--night" in own and path != ("release",):  # which takes a range
-        assert own["--night"].metavar == "YYYYMMDD"
+    if "--night" in own:
+        several = "[..YYYYMMDD]" if path in (("release",), ("backfill",)) else ""
+        assert own["--night"].metavar == f"YYYYMMDD{several}"
 
 
 @pytest.mark.parametrize(

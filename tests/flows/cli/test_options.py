@@ -3,7 +3,17 @@ import json
 import pytest
 import typer
 
-from flows.cli.options import cluster_overrides, conclude, either, observe_overrides, output_folder, refusals
+from flows.cli.options import (
+    NightRange,
+    NoNight,
+    cluster_overrides,
+    conclude,
+    either,
+    night_range,
+    observe_overrides,
+    output_folder,
+    refusals,
+)
 from flows.runtime.settings import load_settings
 from flows.storage.bucket_path import BucketPath
 from schemas.errors import BadInput, Misconfigured, NoWork, Retryable
@@ -34,6 +44,23 @@ def test_a_night_given_twice_is_one_night():
     assert either(None, None) is None
     with pytest.raises(typer.BadParameter, match="--night 20260101 is another than 20260102"):
         either("20260101", "20260102")
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [
+        ("20260101", ("20260101", "20260101")), ("20260101..20260103", ("20260101", "20260103")),
+        ("20260101..", ("20260101", None)), ("..20260103", (None, "20260103")),
+    ],
+)  # fmt: skip
+def test_a_range_of_nights(text, ends):
+    assert night_range(text) == NightRange(*ends)
+
+
+@pytest.mark.parametrize("text", ["", "..", "2026", "20260101..x", "20260102..20260101", "20260101...20260102"])
+def test_what_is_no_range_of_nights(text):
+    with pytest.raises(NoNight):
+        night_range(text)
 
 
 def test_local_and_in_a_bucket(tmp_path):
