@@ -1,6 +1,6 @@
 """Metrics of a run in progress."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from time import time
 from typing import TYPE_CHECKING, Protocol
@@ -58,6 +58,20 @@ class Meter:
             "nightstride_last_exposure_timestamp_seconds", "When an exposure was last done; 0: none.", registry=registry
         )
         self._left = Gauge("nightstride_exposures_left", "Planned and not finished.", registry=registry)
+        self._associated = Counter(
+            "nightstride_associated", "Detections by what the association made of them.", ["state"], registry=registry
+        )
+        for state in ("known", "new", "left_out"):
+            self._associated.labels(state)
+        self._patches = Counter(
+            "nightstride_patches", "Patches of the sky by what became of them.", ["state"], registry=registry
+        )
+        for state in ("done", "failed"):
+            self._patches.labels(state)
+        self._rows = Gauge(
+            "nightstride_catalogue_rows", "Of datasets of whole nights, in the nights made last.", ["dataset"],
+            registry=registry,
+        )  # fmt: skip
         self._night = Gauge(
             "nightstride_night_duration_seconds", "Of the last night that was finished; 0: none.", registry=registry
         )
@@ -91,6 +105,18 @@ class Meter:
             self._worked.labels(part).inc(seconds)
         if outcome.exposure_ended is not None:
             self._lag.observe(lag_since(outcome.exposure_ended))
+
+    def associated(self, known: int, new: int, left_out: int) -> None:
+        """Count detections that were associated: of objects that were there, that began one, and the others."""
+        for state, number in (("known", known), ("new", new), ("left_out", left_out)):
+            self._associated.labels(state).inc(number)
+
+    def catalogued(self, rows: Mapping[str, int], patches: int, failed: int) -> None:
+        """Record the datasets of nights that were made, by their rows, and count the patches; some of them failed."""
+        self._patches.labels("done").inc(patches - failed)
+        self._patches.labels("failed").inc(failed)
+        for dataset, number in rows.items():
+            self._rows.labels(dataset).set(number)
 
     def night_done(self, seconds: float) -> None:
         """Record how long a night took."""

@@ -217,7 +217,8 @@ class NightRun:
     def send_alerts(self, key: ExposureKey, since: float | None) -> None:
         """Associate what is published of a night, and send the alerts of a visit of it."""
         if self.outlet is not None:
-            associate(self.out, self.settings.association, {key.night}, others=0)
+            found = associate(self.out, self.settings.association, {key.night}, others=0).summary
+            self.progress.associated(found.known, found.new, found.left_out)
             self.outlet.visit(key.night, key.visit, since)
 
     @property

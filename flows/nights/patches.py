@@ -72,6 +72,8 @@ class NightResult:
     ----------
     rows
         Of what is published now, by dataset.
+    patches, patches_failed
+        Number of patches, and of those in which something has failed.
     """
 
     not_run: dict[str, str]
@@ -79,6 +81,8 @@ class NightResult:
     datasets: dict[str, DatasetRecord]
     failed: list[Trouble] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    patches: int = 0
+    patches_failed: int = 0
 
 
 def run_nights(
@@ -139,7 +143,9 @@ class _Night:
         found = self._patches()
         self._withdraw({entry.path for made in found.values() for entry in made.datasets.values()})
         self._describe({key: made.datasets for key, made in found.items()})
-        result = NightResult({}, {}, {})
+        result = NightResult(
+            {}, {}, {}, patches=len(found), patches_failed=sum(bool(one.failed) for one in found.values())
+        )
         for made in found.values():
             result.failed += made.failed
             _add(result.seconds, made.seconds)

@@ -1,6 +1,7 @@
 """Progress of a night on the terminal: live bars, or plain lines where there is no terminal."""
 
 import logging
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 from types import TracebackType
@@ -88,6 +89,16 @@ class Progress:
         """Record how long a night took."""
         if self.meter is not None:
             self.meter.night_done(seconds)
+
+    def associated(self, known: int, new: int, left_out: int) -> None:
+        """Count detections that were associated; see `Meter.associated`."""
+        if self.meter is not None:
+            self.meter.associated(known, new, left_out)
+
+    def catalogued(self, rows: Mapping[str, int], patches: int, failed: int) -> None:
+        """Record datasets of whole nights; see `Meter.catalogued`."""
+        if self.meter is not None:
+            self.meter.catalogued(rows, patches, failed)
 
     def stored(self, windows: int) -> None:
         """Count an exposure whose tiles are stored, and its windows to search."""

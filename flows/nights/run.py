@@ -313,6 +313,7 @@ def with_association(
         found = call(work, out, settings.association, summary.nights)
     except BrokenProcessPool as error:  # it was killed: the next run catches up
         found = Association(AssociationSummary(failed=(Trouble.of("association", error),)))
+    progress.associated(found.summary.known, found.summary.new, found.summary.left_out)
     update: dict[str, object] = {"night_failed": (*summary.night_failed, *found.summary.failed)}
     if found.left:
         warning = (
@@ -348,6 +349,8 @@ def _made(
         rows.update(result.rows)
         not_run |= result.not_run
         failed += result.failed
+    made = list(results.values())
+    progress.catalogued(rows, sum(one.patches for one in made), sum(one.patches_failed for one in made))
     seconds = {**summary.seconds, "objects": round(perf_counter() - start, 3)}
     return summary.model_copy(
         update={"catalogues": dict(rows), "not_run": not_run, "night_failed": tuple(failed), "seconds": seconds}

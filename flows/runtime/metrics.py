@@ -162,6 +162,9 @@ def run_figures(
     _gauge(registry, "windows_unscored", "Of these, not scored.").set(summary.unscored)
     _gauge(registry, "detections", "In the catalogues of the exposures seen.").set(summary.detections)
     _gauge(registry, "night_failed", "Stages of whole nights that failed.").set(len(summary.night_failed))
+    rows = _gauge(registry, "catalogue_rows", "Of datasets of whole nights, in the nights seen.", "dataset")
+    for dataset, count in summary.catalogues.items():
+        rows.labels(dataset).set(count)
     worked = _gauge(registry, "worker_seconds", "Worker time by what it went to.", "part")
     for part, seconds in summary.worker_seconds.items():
         worked.labels(part).set(seconds)

@@ -110,6 +110,19 @@ def test_figures_are_those_of_the_summary(meter):
         assert value(meter, "worker_seconds_total", part=part) == seconds
 
 
+def test_what_is_made_of_nights_is_counted(meter):
+    for state in ("known", "new", "left_out"):
+        assert value(meter, "associated_total", state=state) == 0
+    meter.associated(5, 2, 1)
+    meter.associated(7, 0, 0)
+    assert [value(meter, "associated_total", state=one) for one in ("known", "new", "left_out")] == [12, 2, 1]
+    meter.catalogued({"tracklet": 3, "dia_object": 9}, 4, 1)
+    meter.catalogued({"tracklet": 5}, 2, 0)
+    assert [value(meter, "patches_total", state=one) for one in ("done", "failed")] == [5, 1]
+    assert value(meter, "catalogue_rows", dataset="tracklet") == 5
+    assert value(meter, "catalogue_rows", dataset="dia_object") == 9
+
+
 def test_a_lag_is_counted_in_every_bin_above_it(meter):
     closed = datetime.now(UTC) - timedelta(seconds=50)
     meter.finished(outcome(1, exposure_ended=closed))

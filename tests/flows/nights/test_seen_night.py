@@ -181,6 +181,13 @@ def test_live_figures_grow_to_those_of_the_summary(seen):
     for part in ("read", "detect", "measure"):
         counted = last["nightstride_worker_seconds_total", ("part", part)]
         assert counted == pytest.approx(seen.summary["seconds"][part], abs=1e-3)
+    made = seen.summary["catalogues"]
+    assert {"dia_object", "tracklet"} <= made.keys()
+    assert {name: last["nightstride_catalogue_rows", ("dataset", name)] for name in made} == made
+    assert last["nightstride_patches_total", ("state", "done")] >= 1
+    known, new, rest = (last["nightstride_associated_total", ("state", one)] for one in ("known", "new", "left_out"))
+    assert known + new == made["dia_object_source"]
+    assert known + new + rest == seen.summary["detections"]
     during = [one for one in seen.scrapes if one.get(("nightstride_workers",)) == 2]
     assert during
     assert all(during[-1]["nightstride_worker_memory_bytes", ("worker", name)] > 2**20 for name in "01")
@@ -192,6 +199,8 @@ def test_the_file_is_what_the_summary_says(seen):
         assert seen.figures["nightstride_run_exposures", ("state", state)] == seen.summary["exposures"][state]
     assert seen.figures["nightstride_run_windows",] == seen.summary["windows"]
     assert seen.figures["nightstride_run_detections",] == seen.summary["detections"]
+    for name, rows in seen.summary["catalogues"].items():
+        assert seen.figures["nightstride_run_catalogue_rows", ("dataset", name)] == rows
     assert seen.figures["nightstride_run_duration_seconds",] == seen.summary["seconds"]["wall"]
     assert seen.figures["nightstride_run_exit_code",] == seen.code
     assert seen.figures["nightstride_run_lag_seconds", ("quantile", "0.5")] > 0
