@@ -182,18 +182,24 @@ def verify(
     out: Out,
     night_before: NightBefore = None,
     night: Night = None,
+    config: RunConfig = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check every published file against the ledger, and a data release against its manifest; nothing is changed.
+    """Check every published file and the association against the ledger, a data release against its manifest.
 
-    Exit code 0: all is well; 1: there are problems, each listed with its remedy; 2: there is no such output folder.
+    Nothing is changed. Exit code 0: all is well; 1: there are problems, each with its remedy; 2: there is no such
+    output folder.
     """
     from flows.pipeline.graph import declared_tables
     from flows.results.release import with_manifest
     from flows.results.verify import verify_output as check
+    from flows.results.verify_association import with_association
+    from flows.runtime.settings import load_settings
 
+    label = either(night, night_before)
     with refusals(as_json):
-        result = with_manifest(out, check(out, declared_tables(), either(night, night_before)))
+        result = with_manifest(out, check(out, declared_tables(), label))
+        result = with_association(out, load_settings(config).association, result, label)
     if result.running:
         tell(f"A run holds {out}: {result.running}. What it is writing is left out of account.")
     for problem in result.problems:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -65,13 +66,13 @@ class AssociationStore:
     engine
         Of SQLAlchemy.
     where
-        Name of the store in messages.
+        Name of the store in messages; an attribute, too.
     path
         File of SQLite; None: the store is a server's.
     """
 
     def __init__(self, engine: sa.Engine, where: str, path: Path | None) -> None:
-        self._engine, self._where, self._path = engine, where, path
+        self._engine, self.where, self._path = engine, where, path
 
     def nights(self) -> dict[str, tuple[str, str]]:
         """Return night -> stamp of the ledger when it was last associated, and digest of its association."""
@@ -193,17 +194,36 @@ class AssociationStore:
 
     def prepare(self) -> None:
         """Make the tables where there are none, convert those of an earlier version, and refuse those of another."""
-        with self._reading() as connection:
-            version = version_of(connection)
+        version = self.version()
         if version is None or version in EARLIER:
             with self._change() as connection:  # somebody else may have done so meanwhile
                 version = brought_up(connection)
         if version != VERSION:
-            raise Misconfigured(
-                "other_version", self._where,
-                f"has schema version {version}, this nightstride reads version {VERSION}.",
-                "use the version that wrote it, or make it again: `nightstride associate OUT --rebuild`.",
-            )  # fmt: skip
+            raise _other_version(self.where, version)
+
+    def version(self) -> int | None:
+        """Return the version of its tables; None: there are none."""
+        with self._reading() as connection:
+            return version_of(connection)
+
+    def contradictions(self) -> list[str]:
+        """Return what is wrong with the tables by themselves, a phrase each; all of them are read."""
+        counted = sa.select(SOURCE.c.diaObjectId, sa.func.count().label("n")).group_by(SOURCE.c.diaObjectId).subquery()
+        joined = OBJECT.outerjoin(counted, counted.c.diaObjectId == OBJECT.c.diaObjectId)
+        wrong = sa.select(sa.func.count()).select_from(joined)
+        wrong = wrong.where(OBJECT.c.nDiaSources != sa.func.coalesce(counted.c.n, 0))
+        known = sa.select(OBJECT.c.diaObjectId)
+        lost = sa.select(sa.func.count()).select_from(SOURCE).where(SOURCE.c.diaObjectId.not_in(known))
+        found = {
+            "objects do not have as many detections as they say": self._rows(wrong)[0][0],
+            "detections are of no object": self._rows(lost)[0][0],
+        }
+        said = [f"{number:,} {what}" for what, number in found.items() if number]
+        if self._path is not None:
+            with self._reading() as connection:
+                told = [str(one[0]) for one in connection.exec_driver_sql("PRAGMA quick_check(3)")]
+            said += [] if told == ["ok"] else [f"SQLite says: {'; '.join(told)}"]
+        return said
 
     def clear(self) -> None:
         """Drop all that it holds, of whatever version."""
@@ -217,14 +237,14 @@ class AssociationStore:
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
-        with _explained(self._where, self._path), self._engine.connect() as connection:
+        with _explained(self.where, self._path), self._engine.connect() as connection:
             yield connection.execution_options(reads=True)
 
     @contextmanager
     def _change(self) -> Iterator[sa.Connection]:
         if self._path is not None:
             require_lease(self._path)
-        with _explained(self._where, self._path), self._engine.begin() as connection:
+        with _explained(self.where, self._path), self._engine.begin() as connection:
             if self._path is None:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ONE_WRITER)))
             yield connection
@@ -306,6 +326,33 @@ def opened_association(
         store.close()
 
 
+@contextmanager
+def association_as_it_is(out: Path, settings: AssociationSettings) -> Iterator[AssociationStore | None]:
+    """Open what is known of objects to read it, without making or converting anything; errors as `opened_association`.
+
+    None: nothing is associated, or by an earlier version, whose store the next run converts.
+    """
+    path = out / FILE if settings.store == "auto" else None
+    if off_because(out, settings) is not None or (path is not None and not path.exists()):
+        yield None
+        return
+    if path is not None:  # to be written only by SQLite itself, where a run was killed in the middle of a change
+        engine = sa.create_engine(
+            f"sqlite:///file:{quote(str(path.absolute()))}?mode=rw&uri=true", poolclass=sa.NullPool
+        )
+        store = AssociationStore(engine, str(path), path)
+    else:
+        engine = _postgresql(settings.store)
+        store = AssociationStore(engine, engine.url.render_as_string(hide_password=True), None)
+    try:
+        version = store.version()
+        if version is not None and version not in (VERSION, *EARLIER):
+            raise _other_version(store.where, version)
+        yield store if version == VERSION else None
+    finally:
+        store.close()
+
+
 def off_because(out: Path, settings: AssociationSettings) -> str | None:
     """Return why nothing is associated in an output folder; None if it is."""
     if settings.store == "none":
@@ -317,11 +364,16 @@ def off_because(out: Path, settings: AssociationSettings) -> str | None:
 
 def object_of(out: Path, identity: int, settings: AssociationSettings) -> tuple[int, pa.Table] | None:
     """Return the object of a detection, or of an id, as `of_object` of the store; None where no store says."""
-    if off_because(out, settings) is not None or (settings.store == "auto" and not (out / FILE).exists()):
-        return None
-    with suppress(NightstrideError), opened_association(out, settings) as store:
-        return store.of_object(identity)
+    with suppress(NightstrideError), association_as_it_is(out, settings) as store:
+        return None if store is None else store.of_object(identity)
     return None
+
+
+def _other_version(where: str, version: int) -> Misconfigured:
+    return Misconfigured(
+        "other_version", where, f"has schema version {version}, this nightstride reads version {VERSION}.",
+        "use the version that wrote it, or make it again: `nightstride associate OUT --rebuild`.",
+    )  # fmt: skip
 
 
 def _sqlite(path: Path) -> sa.Engine:

@@ -1,0 +1,68 @@
+"""Verification of the store of the association: by itself, and against the ledger."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.results.verify import Problem, Verification
+from flows.storage.association_store import association_as_it_is, digest_of
+from flows.storage.ledger import Ledger
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import NightstrideError
+from schemas.settings import AssociationSettings
+
+if TYPE_CHECKING:
+    from flows.storage.association_store import AssociationStore
+
+_AGAIN = "make it again: `nightstride associate OUT --rebuild`."
+
+
+def with_association(out: Path, settings: AssociationSettings, found: Verification, night: str | None) -> Verification:
+    """Add to a verification what is wrong with the store of the association, where there is one; nothing is changed.
+
+    Nights whose records have changed since they were associated are left to the next run, and so is a store of an
+    earlier version.
+
+    Parameters
+    ----------
+    out, settings
+        Output folder, and where its association is.
+    found
+        Of all else.
+    night
+        One night; None: all, and the store by itself.
+    """
+    try:
+        with association_as_it_is(out, settings) as store:
+            problems = () if store is None else tuple(_problems(out, store, night))
+    except NightstrideError as error:
+        problems = (Problem(error.code, error.where, error.problem, error.remedy),)
+    return replace(found, problems=(*found.problems, *problems))
+
+
+def _problems(out: Path, store: "AssociationStore", night: str | None) -> Iterator[Problem]:
+    if night is None and (said := store.contradictions()):
+        yield Problem("damaged_association", store.where, f"contradicts itself: {'; '.join(said)}.", _AGAIN)
+    ledger, known = Ledger(out), store.nights()
+    for label in sorted(known) if night is None else (night,) if night in known else ():
+        stamp = ledger.stamp(label)
+        if not stamp or known[label][0] != stamp:
+            continue
+        missing, gone = _differences(ledger, store, label)
+        for which, what in ((missing, "are published and not associated"), (gone, "are associated and not published")):
+            if which:
+                named = f"{len(which)} exposures of night {label} {what}: {which[0]} ..."
+                yield Problem("not_as_recorded", store.where, f"{named}, though it says to know the night.", _AGAIN)
+
+
+def _differences(ledger: Ledger, store: "AssociationStore", night: str) -> tuple[list[str], list[str]]:
+    """Return the exposures of a night that are published and not associated so, and the other way round."""
+    associated, missing = store.visits(night), list[str]()
+    for record in ledger.entries(night):
+        if isinstance(record, NightstrideError) or record.status != "done" or DIA_SOURCE.name not in record.datasets:
+            continue
+        made_from = digest_of(record)
+        if associated.pop(record.key, None) != made_from and store.refusal(record.key, made_from) is None:
+            missing.append(record.name)
+    return missing, sorted(key.name for key in associated)

@@ -1,0 +1,121 @@
+"""The store of the association, damaged in known ways, beside a night that is whole."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from flows.nights.association import associate
+from flows.storage.association_links import FILE
+from flows.storage.association_store import association_as_it_is, object_of
+from flows.storage.ledger import Ledger
+from schemas.settings import AssociationSettings
+from tests.support.alert_night import NIGHT, info_of, make_night, places, put, rows_of, visit_of
+from tests.support.cli import nightstride
+from tests.support.forced import record_of
+
+SETTINGS = AssociationSettings()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return make_night(tmp_path_factory.mktemp("whole") / "out", visits=3, count=5)
+
+
+@pytest.fixture
+def out(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "out")
+
+
+def change(out, statement, *values):
+    with closing(sqlite3.connect(out / FILE)) as connection, connection:
+        connection.execute(statement, values)
+
+
+def problems(out, *more):
+    before = (out / FILE).read_bytes() if (out / FILE).exists() else None
+    done = nightstride("verify", out, *more, "--json")
+    assert before is None or (out / FILE).read_bytes() == before
+    assert done.code == int(bool(done.summary["problems"]))
+    return [one for one in done.summary["problems"] if FILE in one["where"]]
+
+
+def test_what_is_whole_has_no_problem(out):
+    assert problems(out) == []
+    assert nightstride("verify", out, "--night", NIGHT).code == 0
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        (
+            "UPDATE dia_object SET nDiaSources = 7 WHERE diaObjectId % 4096 = 1",
+            "1 objects do not have as many detections",
+        ),
+        ("DELETE FROM dia_object WHERE diaObjectId % 4096 = 1", "3 detections are of no object"),
+        ("DELETE FROM dia_source", "5 objects do not have as many detections"),
+    ],
+)
+def test_tables_that_contradict_each_other_are_told(out, statement, says):
+    change(out, statement)
+    (found,) = problems(out)
+    assert (found["code"], says in found["problem"]) == ("damaged_association", True)
+    assert "--rebuild" in found["remedy"]
+    assert problems(out, "--night", NIGHT) == []  # the tables by themselves are of no night
+
+
+def test_an_exposure_that_the_store_lacks_or_has_too_many_is_told_and_made_again(out):
+    change(out, "DELETE FROM visit WHERE visit = ?", visit_of(1))
+    change(out, "UPDATE visit SET digest = 'another' WHERE visit = ?", visit_of(2))
+    change(out, "INSERT INTO visit VALUES (999, 0, ?, 'd', 'now')", NIGHT)
+    missing, gone = problems(out, "--night", NIGHT)
+    assert "2 exposures of night 20260101 are published and not associated: 101-0" in missing["problem"]
+    assert "1 exposures of night 20260101 are associated and not published: 999-0" in gone["problem"]
+    assert {one["code"] for one in (missing, gone)} == {"not_as_recorded"}
+    assert not associate(out, SETTINGS, None, rebuild=True).summary.failed
+    assert problems(out) == []
+
+
+def test_what_has_changed_since_waits_for_the_next_run(out):
+    Ledger(out).put(record_of(info_of(9)))
+    change(out, "DELETE FROM visit WHERE visit = ?", visit_of(1))
+    assert problems(out) == []
+
+
+def test_a_damaged_file_or_one_of_a_later_version_is_told(out):
+    change(out, "UPDATE association_meta SET version = 99")
+    assert [one["code"] for one in problems(out)] == ["other_version"]
+    content = bytearray((out / FILE).read_bytes())
+    content[: 1 << 12] = b"x" * (1 << 12)
+    (out / FILE).write_bytes(content)
+    assert [one["code"] for one in problems(out)] == ["damaged_association"]
+
+
+def test_one_of_an_earlier_version_or_none_is_left_alone(out):
+    change(out, "UPDATE association_meta SET version = 1")
+    assert problems(out) == []
+    assert object_of(out, 5, SETTINGS) is None
+    (out / FILE).unlink()
+    assert problems(out) == []
+    with association_as_it_is(out, SETTINGS) as store:
+        assert store is None
+    assert not (out / FILE).exists()
+
+
+def test_a_night_that_was_pruned_stays_in_the_history_of_its_objects(out):
+    """Objects keep ids and statistics when the catalogues of a night have gone, and the store is whole."""
+    x, y = places(5, (280, 300))
+    later = info_of(40, night="20260105")
+    put(out, later, rows_of(later, x, y))
+    assert associate(out, SETTINGS, None).summary.known == 5
+    pruned = nightstride("prune", out, "--keep", "1", "--irreplaceable", "--yes-really")
+    assert pruned.code == 0, pruned.stderr
+    assert Ledger(out).nights() == ["20260105"]
+    assert problems(out) == []
+    again = associate(out, SETTINGS, None).summary
+    assert (again.failed, again.withdrawn) == ((), 0)
+    with association_as_it_is(out, SETTINGS) as store:
+        history = store.of_exposure(later)
+    assert len(history) == 4 * 5
+    assert set(history["night"].to_pylist()) == {NIGHT, "20260105"}
