@@ -50,7 +50,8 @@ def explain(
         ),
     ],
     picture: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Write the difference, science and template cutouts.")
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Write cutouts of it, and of the others of its tracklet or object."),
     ] = None,
     config: RunConfig = None,
     as_json: AsJson = False,
@@ -93,28 +94,31 @@ def _write_picture(out: Path, found: "Explanation", path: Path) -> None:
 
     import numpy as np
 
-    from flows.results.explain import cutout_levels
+    from flows.results.explain_picture import related_levels
     from flows.results.page.picture import png
     from flows.storage.atomic import write_file
     from flows.storage.folder import require_folder
     from schemas.errors import Misconfigured
 
-    if (levels := cutout_levels(out, found, 400)) is None:
+    if (drawn := related_levels(out, found, 400)) is None:
         problem = "cannot be drawn: the pixels of the exposure are not there."
         raise Misconfigured("no_tiles", str(path), problem, "run the night again, or leave --picture out.")
     require_folder(path, "--picture")
-    enlarged = np.kron(levels, np.ones((max(1, 164 // levels.shape[0]),) * 2, np.uint8))
+    levels, ids = drawn
+    enlarged = np.kron(levels, np.ones((max(1, 164 * len(ids) // levels.shape[0]),) * 2, np.uint8))
     content = base64.b64decode(png(enlarged).uri.partition(",")[2])
     write_file(path.absolute(), content, path.absolute().parent)
+    if len(ids) > 1:
+        tell(f"{path}, from top to bottom: {', '.join(map(str, ids))}")
 
 
 def _show_blocks(out: Path, found: "Explanation", shown: "Console") -> None:
     """Draw the cutouts with half blocks, two pixels above each other in a character."""
     from rich.text import Text
 
-    from flows.results.explain import cutout_levels
+    from flows.results.explain_picture import detection_levels
 
-    if (levels := cutout_levels(out, found, 25)) is None:
+    if (levels := detection_levels(out, found, 25)) is None:
         return
     rows = [
         [f"rgb({one},{one},{one})" if one < 254 else "rgb(52,78,112)" for one in row] for row in levels[::-1].tolist()

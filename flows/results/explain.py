@@ -7,15 +7,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from flows.inputs.source_state import State, source_state
 from flows.pipeline.provenance import recorded_settings, search_models
 from flows.results.motion import DetectionMotion, detection_motion
 from flows.results.page.words import count, sexagesimal
-from flows.results.pixel_piece import square_piece
 from flows.runtime.settings import settings_class
 from flows.storage.association_store import object_of
 from flows.storage.catalog_parts import held
@@ -24,7 +21,7 @@ from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore
 from schemas.dia_source import DIA_SOURCE, DetectionFlag, exposure_of
-from schemas.errors import BadInput, Misconfigured, NightstrideError
+from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.known_object import SS_SOURCE
 from schemas.ledger import ExposureRecord, ProvenanceRecord
@@ -202,46 +199,6 @@ def cutout_of(x: float, y: float, size: int) -> PixelCutout:
     """
     x0, y0 = round(x - (size - 1) / 2), round(y - (size - 1) / 2)
     return PixelCutout((x0, x0 + size), (y0, y0 + size), f"[{x0 + 1}:{x0 + size},{y0 + 1}:{y0 + size}]")
-
-
-def cutout_levels(out: Path, found: Explanation, most: int) -> NDArray[np.uint8] | None:
-    """Return a detection on difference, science image and template, side by side, as far as they are there.
-
-    Parameters
-    ----------
-    out, found
-        Output folder, and the detection.
-    most
-        Side of one picture, px, beyond which pixels are averaged.
-
-    Returns
-    -------
-    (ny, nx) uint8 or None
-        Levels of `flows.results.page.picture.stretch`, north as in the image, first row at the bottom; None where the
-        tiles were pruned or cannot be read.
-    """
-    from flows.results.page.picture import bin_mean, stretch, usable
-
-    row, levels = found.detection, list[NDArray[np.uint8]]()
-    side = max(int(1.4 * row["bboxSize"]), 21) | 1
-    try:
-        store = TileStore.open(out / found.tiles)
-        pieces = [square_piece(store, one, row["y"], row["x"], side) for one in _SHOWN if one in store.planes]
-    except NightstrideError:
-        return None
-    for piece in pieces:
-        good = usable(piece.data, piece.bits)
-        values = np.where(good, piece.data, np.nan)
-        middle, noise = piece.info.background, piece.info.noise
-        if piece.plane != _SHOWN[0] and good.any():  # a sky of its own
-            low, middle, high = (float(one) for one in np.nanpercentile(values, (15.9, 50, 84.1)))
-            noise = max(high - low, 1e-30) / 2
-        levels.append(stretch(bin_mean(values, good, -(-side // most)), middle, noise))
-    gap = np.full((levels[0].shape[0], 1), 255, np.uint8)
-    return np.hstack([part for one in levels for part in (one, gap)][:-1])
-
-
-_SHOWN = ("difference", "science", "template")
 
 
 def _tiles_digest(path: Path) -> str | None:
