@@ -149,15 +149,15 @@ audit: setup  ## Fail if a pinned package has a known vulnerability (asks ADVISO
 packages:  ## Build sdist and wheel; run a small night from the wheel, installed outside the checkout with PYTHON
 	PYTHON=$(PYTHON) .ci/packages
 
-weights: setup  ## Train the default detector, then its verdict on subtracted exposures, and put the weights where they are shipped
+weights: setup  ## Train the default detector, then its reliability model on subtracted exposures, and put the weights where they are shipped
 	$(call install,.[subtract])
 	$(BIN)/nightstride train detect --out models/streak_net
 	for kind in json safetensors; do \
 		cp models/streak_net/detect.$$kind stages/weights/detect/streak_net.$$kind; \
 	done
-	$(BIN)/nightstride train detect --model streak_net --reliability-only --subtracted --out models/streak_net_verdict
+	$(BIN)/nightstride train detect --model streak_net --reliability-only --subtracted --out models/streak_net_reliability
 	for kind in json safetensors; do \
-		cp models/streak_net_verdict/reliability.$$kind stages/weights/reliability/streak_net.$$kind; \
+		cp models/streak_net_reliability/reliability.$$kind stages/weights/reliability/streak_net.$$kind; \
 	done
 
 docs: setup  ## Build the documentation as a site, warnings as errors: build/site/index.html, read without a network

@@ -56,7 +56,7 @@ class Field(NamedTuple):
 
 
 def read_field(tables: Sequence[Path], joined: Path) -> Field:
-    """Read fields as one; ``joined`` is written: the rows of all their tables that are no stars."""
+    """Read fields as one; ``joined`` is written: the rows of all their tables that are not stars."""
     rows, pictures = list[dict[str, str]](), []
     for path in tables:
         with path.open(newline="") as file:

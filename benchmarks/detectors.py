@@ -1,8 +1,8 @@
 """Comparison of the shipped detectors: ``python -m benchmarks.detectors``.
 
 Simulates exposures that no training has seen, searches them with every detector of ``stages/weights/detect``, and
-prints completeness at equal numbers of false positions per image: by the detector's own scores, and by the verdict on
-what the stages behind it make of them. Writes ``docs/measured/detectors.json`` and, for each preset,
+prints completeness at equal numbers of false positions per image: by the detector's own scores, and by the reliability
+model on what the stages behind it make of them. Writes ``docs/measured/detectors.json`` and, for each preset,
 ``docs/images/detectors_PRESET.png``.
 """
 
@@ -57,7 +57,7 @@ Detections = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Found:
-    """Detections of a detector on some exposures: by its own scores, by the verdict with and without science images.
+    """Detections of a detector: by its own scores, by the reliability model with and without science images.
 
     ``published_false`` is counted at the threshold of the card; seconds are processor time of the detector, per image.
     """

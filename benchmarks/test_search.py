@@ -62,7 +62,7 @@ def searched(exposure, given, until):
 
 @cache
 def verdict():
-    """Return the verdict on candidates of `basic_cnn`."""
+    """Return the reliability model on candidates of `basic_cnn`."""
     return load_model("reliability", "basic_cnn")
 
 

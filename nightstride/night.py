@@ -45,7 +45,7 @@ def open(out: str | Path, nights: Chosen = None, settings: str | Path | None = N
     Raises
     ------
     Misconfigured
-        It is no output folder, or has no such night.
+        It is not an output folder, or has no such night.
     """
     from flows.runtime.settings import load_settings
     from flows.storage.object_store import PROTOCOL, configure
@@ -97,7 +97,7 @@ class Night:
 
     @property
     def release(self) -> ReleaseNote | None:
-        """Return what a data release says of itself; None where this is none."""
+        """Return what a data release says of itself; None where this is not one."""
         return read_note(self.out)
 
     @property
@@ -138,7 +138,7 @@ class Night:
         """
         tables = known_tables(self.out, name)
         if name not in tables:
-            raise Misconfigured("no_dataset", f"dataset {name!r}", "is none.", choice(name, sorted(tables)))
+            raise Misconfigured("no_dataset", f"dataset {name!r}", "is not known here.", choice(name, sorted(tables)))
         rows = CatalogueRows(self.out, tables[name], self.nights)
         whole = Table(rows if patches is None else _of_patches(rows, patches))
         return whole if columns is None and where is None else whole(columns, where)

@@ -64,7 +64,7 @@ class Table:
         Raises
         ------
         Misconfigured
-            There is no such column, or it is no condition.
+            There is no such column, or it is not a condition.
         """
         if isinstance(columns, str):
             columns = (columns,)
@@ -92,7 +92,7 @@ class Table:
         Raises
         ------
         Misconfigured
-            The dataset has no ``ra`` and ``dec``, or they are no place on the sky.
+            The dataset has no ``ra`` and ``dec``, or they are not a place on the sky.
         """
         if not {"ra", "dec"} <= set(self._rows.schema.names):
             raise Misconfigured("no_column", self.name, "has no ra and dec.", "choose by other columns.")

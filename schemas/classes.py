@@ -14,7 +14,7 @@ _NAMES = {"STAR": "star", "GALAXY": "galaxy", "QSO": "quasar", "QUASAR": "quasar
 
 
 def superclass(raw: str) -> str | None:
-    """Return the superclass of an SDSS ``class`` (``STAR``, ``GALAXY``, ``QSO``, in any case); None if it is none."""
+    """Return the superclass of an SDSS ``class`` (``STAR``, ``GALAXY``, ``QSO``, in any case); None if it has none."""
     return _NAMES.get(raw.strip().upper())
 
 
@@ -41,7 +41,7 @@ def stellar_class(raw: str) -> str | None:
     Rules, the first that holds: white dwarfs (``WD…``, ``…WD``, ``DA`` and its like) are D, carbon in them or not;
     carbon stars (``Carbon…``, ``C``, the older ``R`` and ``N``) C; L, T and Y d; otherwise the first letter of
     the type, with or without the prefix of a subdwarf, so that ``OB`` is O and ``K2/M0`` K. Cataclysmic variables
-    (``CV``), Wolf-Rayet stars and the classes of galaxies (``AGN``, ``STARBURST``, ``BROADLINE``) are none.
+    (``CV``), Wolf-Rayet stars and the classes of galaxies (``AGN``, ``STARBURST``, ``BROADLINE``) have none.
     """
     name = _STAR_NAME.sub("", raw.strip())
     if _WHITE_DWARF.search(name):
@@ -65,7 +65,7 @@ _CLASS = re.compile(
 
 
 def galaxy_class(raw: str) -> str | None:
-    """Return the class of a Galaxy Zoo 2 ``gz2class``; None if it is none, as ``A`` (a star or an artefact).
+    """Return the class of a Galaxy Zoo 2 ``gz2class``; None if it is not one, as ``A`` (a star or an artefact).
 
     Notes
     -----

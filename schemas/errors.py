@@ -138,7 +138,7 @@ def read_failure(error: BaseException) -> str:
     'it is cut off, or no Parquet file'
     """
     if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start} is no text in {error.encoding.upper()}"
+        return f"byte {error.start} is not text in {error.encoding.upper()}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     said = f"{type(error).__name__}: {error}"

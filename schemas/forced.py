@@ -101,7 +101,7 @@ class ForcedSummary(Record):
     not_measured: Annotated[int, Field(ge=0, description="Rows with too little of the light on usable pixels.")] = 0
     not_covered: Annotated[tuple[str, ...], Field(description="Names of targets that lie on none of them.")] = ()
     files: Annotated[tuple[str, ...], Field(description="Published catalogues, relative to the output folder.")] = ()
-    left_out: Annotated[tuple[Note, ...], Field(description="Rows of the list that are no targets.")] = ()
+    left_out: Annotated[tuple[Note, ...], Field(description="Rows of the list that are not targets.")] = ()
     not_run: Annotated[tuple[Note, ...], Field(description="Exposures without WCS.")] = ()
     quarantined: Annotated[tuple[Note, ...], Field(description="Exposures that cannot be used.")] = ()
 

@@ -65,10 +65,10 @@ class MergeSettings(Section):
 
 
 class MeasureSettings(Section):
-    """Measurement and the verdict on each candidate."""
+    """Measurement and the reliability model on each candidate."""
 
     model: Annotated[
-        str, Field(description="Verdict on candidates: shipped name, folder or URL; auto: the detector's own.")
+        str, Field(description="Model that judges candidates: shipped name, folder or URL; auto: the detector's own.")
     ] = "auto"
     min_reliability: Annotated[
         float | None, Field(ge=0, le=1, description="Least reliability of a published detection; null: the card's.")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _ReportByDefault(TyperGroup):
-    """Group in which what is no name of a command is an argument of `report`."""
+    """Group in which what is not a name of a command is an argument of `report`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] != "--help":

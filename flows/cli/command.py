@@ -237,7 +237,7 @@ def _ended(number: int, _: Any) -> None:
 
 
 def _refuse(error: Any, as_json: bool) -> int:
-    """Say what is wrong with the words of a command; return the exit code. A group alone helps, which is no error."""
+    """Say what is wrong with the words of a command; return the exit code. A group alone helps: no error."""
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(error.format_message())
         return 0

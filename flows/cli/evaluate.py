@@ -79,8 +79,8 @@ def spectral_class(
 def _warn_of_training(figures: dict[str, Any]) -> None:
     if names := figures["trained_on"]:
         typer.echo(
-            f"WARNING: this table made {' and '.join(names)}, by four fifths of its rows: their figures are no test. "
-            "Give a table that no model has learnt from.",
+            f"WARNING: this table made {' and '.join(names)}, by four fifths of its rows: their figures are not a "
+            "test. Give a table that no model has learnt from.",
             err=True,
         )
 

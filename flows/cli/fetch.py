@@ -177,4 +177,6 @@ def _date(text: str, option: str) -> "date":
     try:
         return date.fromisoformat(text)
     except ValueError as error:
-        raise Misconfigured("dates", option, f"{text!r} is no date.", "write it as 2018-04-01 or 20180401.") from error
+        raise Misconfigured(
+            "dates", option, f"{text!r} is not a date.", "write it as 2018-04-01 or 20180401."
+        ) from error

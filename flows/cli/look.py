@@ -256,6 +256,7 @@ def report(
     truth: Annotated[
         list[Path] | None, typer.Option(help="Truth table (Parquet, CSV or ECSV); may be given more than once.")
     ] = None,
+    config: RunConfig = None,
 ) -> None:
     """Make the night page again, from what OUT holds; with a truth table also completeness and false streaks.
 
@@ -265,13 +266,15 @@ def report(
     from flows.results.evaluation.truth_table import read_truth
     from flows.results.page.night import chosen_nights
     from flows.results.page.page import write_report
+    from flows.runtime.settings import load_settings
     from flows.storage.layout import refuse_release
 
     with refusals():
+        association = load_settings(config).association
         refuse_release(out)
         nights = chosen_nights(out, night)
         known = read_truth(truth) if truth else None
         if known is not None:
             require_common(known, searched_exposures(out), out)
         for label in nights:
-            typer.echo(str(write_report(out, label, truth=known)))
+            typer.echo(str(write_report(out, label, truth=known, association=association)))

@@ -72,7 +72,7 @@ def output_folder(given: str) -> Path:
 
 
 class NoNight(typer.BadParameter):
-    """What is given for a night is none."""
+    """What is given for a night is not one."""
 
     code = "no_night"
 
@@ -83,7 +83,7 @@ def night_label(value: str) -> str:
     Raises
     ------
     NoNight
-        It is no date.
+        It is not a date.
     """
     from datetime import date
 
@@ -94,7 +94,7 @@ def night_label(value: str) -> str:
     except ValueError as error:
         plain = value.replace("-", "")
         hint = f": {plain}" if re.fullmatch(r"\d{8}", plain, re.ASCII) and plain != value else ""
-        raise NoNight(f"{value!r} is no night; nights are written YYYYMMDD{hint}.") from error
+        raise NoNight(f"{value!r} is not a night; nights are written YYYYMMDD{hint}.") from error
     return value
 
 
@@ -112,12 +112,12 @@ def night_range(value: str) -> NightRange:
     Raises
     ------
     NoNight
-        They are no dates, or the first is after the last.
+        They are not dates, or the first is after the last.
     """
     first, several, last = value.partition("..")
     ends = [night_label(one) if one else None for one in (first, last if several else first)]
     if not any(ends):
-        raise NoNight(f"{value!r} is no night; nights are written YYYYMMDD, or YYYYMMDD..YYYYMMDD.")
+        raise NoNight(f"{value!r} is not a night; nights are written YYYYMMDD, or YYYYMMDD..YYYYMMDD.")
     if all(ends) and str(ends[1]) < str(ends[0]):
         raise NoNight(f"{value!r}: the last night is before the first.")
     return NightRange(*ends)

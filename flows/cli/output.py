@@ -186,7 +186,7 @@ def _place(text: str) -> tuple[float, float]:
         if not (0 <= found[0] <= 360 and -90 <= found[1] <= 90):
             raise ValueError(text)
     except ValueError as error:
-        problem = f"{text!r} is no place: RA is 0 to 360 degrees or h:m:s, Dec -90 to 90 degrees or d:m:s."
+        problem = f"{text!r} is not a place: RA is 0 to 360 degrees or h:m:s, Dec -90 to 90 degrees or d:m:s."
         raise typer.BadParameter(f"--at: {problem}") from error
     return found
 

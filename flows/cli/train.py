@@ -35,14 +35,14 @@ def detect(
         str,
         typer.Option(
             help="streak_net, basic_cnn, region_proposal, two_stage, boosted or matched_filter; "
-            "any other, by name or folder, gets a verdict alone."
+            "any other, by name or folder, gets a reliability model alone."
         ),
     ] = "streak_net",
     reliability_only: Annotated[
-        bool, typer.Option("--reliability-only", help="Take the shipped detector as it is; train its verdict.")
+        bool, typer.Option("--reliability-only", help="Take the shipped detector as it is; train what judges it.")
     ] = False,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Take detector and verdict as they are; set the thresholds again.")
+        bool, typer.Option("--calibrate", help="Learn nothing: set calibration and thresholds again.")
     ] = False,
     subtracted: Annotated[
         bool,
@@ -60,7 +60,7 @@ def detect(
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="Labels, as `nightstride vet OUT --export FILE` writes them: the verdict learns them."),
+        typer.Option(help="Labels of `nightstride vet OUT --export FILE`: the reliability model learns them."),
     ] = None,
     night_out: NightOuts = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
@@ -68,11 +68,11 @@ def detect(
     quick: Annotated[bool, typer.Option(help="A few small rounds, to see that it runs; weak weights.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a detector and the verdict on its candidates on simulated exposures; no data are needed.
+    """Train a detector and the reliability model on its candidates on simulated exposures; no data are needed.
 
     Simulates exposures, fits the detector, adds its false alarms over whole exposures to the next round, then fits
-    the verdict on the merged, measured candidates of other exposures, calibrates it, sets its threshold and reports on
-    exposures of its own.
+    the reliability model on the merged, measured candidates of other exposures, calibrates it, sets its threshold and
+    reports on exposures of its own.
     """
     if calibrate and labels is not None:
         raise typer.BadParameter("--calibrate learns nothing: leave out --labels.")
@@ -87,7 +87,7 @@ def detect(
     plan = quick_search_plan(seed) if quick else subtracted_plan(seed) if subtracted else TrainPlan(seed=seed)
     if reliability_only and calibrate:
         raise typer.BadParameter("--reliability-only and --calibrate exclude each other.")
-    part: Part = "calibration" if calibrate else "verdict" if reliability_only else "all"
+    part: Part = "calibration" if calibrate else "reliability" if reliability_only else "all"
     cores = workers or _cores()
     with refusals(as_json):
         if part != "all":

@@ -116,7 +116,7 @@ def _filter(source: str, content: Arriving, text: str | None, once: bool) -> "Ro
     from schemas.errors import Misconfigured
 
     if content is Arriving.ALERTS and not source.startswith("kafka://"):
-        problem = "is no topic, and alerts come from one."
+        problem = "is not a topic, and alerts come from one."
         raise Misconfigured("no_topic", source, problem, "write kafka://HOST:PORT/TOPIC.")
     if once and content is Arriving.EXPOSURES:
         raise Misconfigured("bad_usage", "--once", "is of alerts.", "use nightstride run, or --idle-exit SECONDS.")

@@ -87,7 +87,7 @@ def read_archive(path: Path, wanted: Collection[str], optional: Collection[str] 
     try:
         parts.extend({name: _typed(name, block[column]) for name, column in columns.items()} for block in blocks)
     except (pa.ArrowException, ValueError) as error:
-        problem = f"holds what is no number: {error}."
+        problem = f"holds what is not a number: {error}."
         raise BadInput("unreadable_table", str(path), problem, "correct the row, or take it out.") from error
     if not parts or not sum(len(part[next(iter(columns))]) for part in parts):
         raise BadInput("empty_table", str(path), "has no rows.", "give a table with rows.")

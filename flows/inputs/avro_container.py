@@ -31,7 +31,7 @@ def open_container(file: IO[bytes], where: str) -> tuple[Mapping[str, Any], Iter
     Raises
     ------
     BadInput
-        Here, or as records are read, those before being fine: ``bad_avro``: it is no container, is damaged, or its
+        Here, or as records are read, those before being fine: ``bad_avro``: it is not a container, is damaged, or its
         codec is neither null nor deflate; ``truncated``: it ends within a block; ``too_large``: a block is larger than
         `MOST_BLOCK`.
     Misconfigured

@@ -39,7 +39,7 @@ _PLACES = {
     "ra": 0, "dec": 1, "g": 7, "r": 9, "z": 13, "redshift": 14, "member": 21, "radius": 27, "zphot": 29,
     "zphot_err": 30, "cluster_z": 37, "cluster": 38, "published": 40,
 }  # fmt: skip
-"""Columns of the table that S-PLUS has published, by their place: its first line, written by hand, is no header."""
+"""Columns of the table that S-PLUS has published, by their place: its first line, written by hand, is not a header."""
 
 _BRIGHTEST, _FAINTEST = 0.0, 40.0
 STAR_BELOW = 0.01
@@ -123,7 +123,7 @@ def redshift_member(redshift: Floats, cluster_z: Floats) -> Floats:
 
 
 def _published(path: Path) -> list[list[str]] | None:
-    """Return the rows of a table as S-PLUS has published it; None if it is none."""
+    """Return the rows of a table as S-PLUS has published it; None if it is not one."""
     with path.open("rb") as file:
         if not re.match(rb"# ?RA +DEC\b", file.read(16)):
             return None

@@ -19,7 +19,7 @@ _OTHER = re.compile(
     r".*(MASK|FLAG|VAR|ERR|SIGMA|UNCERT|WEIGHT|WHT|IVAR|WMAP|RMS|NOISE|BKG|BACKGROUND|SKY|PSF|KERNEL|TEMPL|EXPMAP).*"
     r"|DQ\d*|BPM|REF|REFERENCE|CON|CTX|SAMP|TIME|EXP"
 )
-"""Names of what goes with an image and is none."""
+"""Names of what goes with an image and is not one."""
 
 DETECTORS = ("CCDNUM", "CCDID", "CCD_ID", "CCD", "DETNUM", "DET-ID", "DET_ID", "DETECTOR", "CHIPID", "CHIPNUM")
 """Keywords of the number of a detector, in the order in which they are asked."""

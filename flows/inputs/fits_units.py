@@ -61,7 +61,7 @@ class Unit(NamedTuple):
 
 
 def unit_named(text: str) -> PixelUnit:
-    """Return the unit that a value of BUNIT names; "unknown" for one that is none of ours."""
+    """Return the unit that a value of BUNIT names; "unknown" for one that is not one of ours."""
     plain = " ".join(text.strip().strip("'[]()").split())
     if plain in get_args(PixelUnit):
         return cast("PixelUnit", plain)
@@ -88,7 +88,7 @@ def unit_of(words: Keywords, mapping: KeywordMapping) -> Unit:
         return Unit("adu", HeaderOrigin("pixel_unit", note="no BUNIT: taken as adu", assumed=True))
     name = unit_named(str(found[1]))
     if name == "unknown":
-        note = "is no unit known here: gain is left out; name it in the settings, fits.pixel_unit"
+        note = "is not a unit known here: gain is left out; name it in the settings, fits.pixel_unit"
         return Unit(name, HeaderOrigin("pixel_unit", "BUNIT", note, UNKNOWN_UNIT))
     return Unit(name, HeaderOrigin("pixel_unit", "BUNIT"))
 

@@ -142,14 +142,14 @@ def topic_of(url: str) -> tuple[str, str, str]:
     Raises
     ------
     Misconfigured
-        It is no such URL.
+        It is not such a URL.
     """
     parts = urlsplit(url)
     topic = parts.path.strip("/")
     query = parse_qs(parts.query)
     if not parts.netloc or not topic or "/" in topic or query.keys() - {"group"}:
         raise Misconfigured(
-            "kafka", url, "is no URL of a topic.", "write kafka://HOST:PORT[,HOST:PORT...]/TOPIC[?group=NAME]."
+            "kafka", url, "is not a URL of a topic.", "write kafka://HOST:PORT[,HOST:PORT...]/TOPIC[?group=NAME]."
         )
     return parts.netloc, topic, query.get("group", [GROUP])[0]
 
@@ -169,7 +169,7 @@ def consumer_of(url: str, failed: Callable[[KafkaError], object], own: Mapping[s
     Raises
     ------
     Misconfigured
-        It is no such URL, or librdkafka refuses a setting.
+        It is not such a URL, or librdkafka refuses a setting.
     """
     brokers, _, group = topic_of(url)
     settings = {

@@ -95,7 +95,7 @@ def read_orbits(path: Path) -> OrbitCatalogue:
         raise Misconfigured("bad_orbits", str(path), f"holds no orbit in {len(damaged)} lines.", _REMEDY)
     if damaged:
         some = ", ".join(map(str, damaged[:_NAMED])) + (", ..." if len(damaged) > _NAMED else "")
-        _LOG.warning("%s: %d lines are no orbits and were left out (lines %s).", path, len(damaged), some)
+        _LOG.warning("%s: %d lines are not orbits and were left out (lines %s).", path, len(damaged), some)
     return OrbitCatalogue(Orbits(*(np.concatenate(column) for column in zip(*parts, strict=True))))
 
 
@@ -189,7 +189,7 @@ def _cut(columns: NDArray[np.bytes_], first: int, end: int) -> NDArray[np.bytes_
 
 
 def _numbers(text: NDArray[np.bytes_]) -> NDArray[np.float64]:
-    """Return fields as numbers; NaN where one is none."""
+    """Return fields as numbers; NaN where one is not a number."""
     try:
         filled = np.where(np.char.strip(text) == b"", b"nan", text)
         return np.asarray(filled.astype(np.float64))
@@ -212,7 +212,7 @@ def _epochs(packed: NDArray[np.bytes_]) -> NDArray[np.float64]:
 
 @lru_cache(4096)
 def _epoch(packed: bytes) -> float:
-    """Return a packed date, as K24AH for 2024 October 17, as MJD; NaN if it is none."""
+    """Return a packed date, as K24AH for 2024 October 17, as MJD; NaN if it is not one."""
     try:
         text = packed.decode("ascii")
         year, month, day = _CENTURIES[text[0]] + int(text[1:3]), _DIGITS.index(text[3]), _DIGITS.index(text[4])
@@ -222,7 +222,7 @@ def _epoch(packed: bytes) -> float:
 
 
 def _mjd(year: bytes | int, month: bytes | int, day: float) -> float:
-    """Return a date with a part of a day as MJD; NaN if it is none."""
+    """Return a date with a part of a day as MJD; NaN if it is not one."""
     try:
         first = date(int(year), int(month), int(day))
     except (ValueError, OverflowError):

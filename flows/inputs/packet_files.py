@@ -75,7 +75,7 @@ def packet_files(inputs: Sequence[str]) -> list[str]:
         raise Misconfigured(
             "mixed_inputs",
             other,
-            f"is no alert packet, and {next(iter(packets))} is.",
+            f"is not an alert packet, and {next(iter(packets))} is.",
             "search packets and images in runs of their own, each with its --out.",
         )
     return [*packets, *unlisted] if packets else []

@@ -47,8 +47,8 @@ def list_pictures(*sources: Path, say: Callable[[str], None] = lambda line: None
     ----------
     sources
         Folder: the label of a picture is the name of the folder that holds it; directly in the source it has none.
-        Hidden files, symbolic links to folders and files that are no pictures by their suffix are left out. Or CSV with
-        the columns ``location`` (relative to its folder) and ``label`` (empty: to be classified).
+        Hidden files, symbolic links to folders and files that are not pictures by their suffix are left out. Or CSV
+        with the columns ``location`` (relative to its folder) and ``label`` (empty: to be classified).
     say
         Receives a line if files of other kinds are left out: how many, and their suffixes.
 
@@ -65,7 +65,7 @@ def list_pictures(*sources: Path, say: Callable[[str], None] = lambda line: None
 
 
 def _left_out(others: Counter[str]) -> str:
-    """Return how many files are no pictures, and their suffixes."""
+    """Return how many files are not pictures, and their suffixes."""
     number, kinds = others.total(), sorted(others)
     named = ", ".join(kinds[:_MOST_KINDS]) + (", ..." if len(kinds) > _MOST_KINDS else ".")
     what = "file of another kind is" if number == 1 else "files of other kinds are"
@@ -112,7 +112,7 @@ def _of_table(source: Path) -> tuple[PictureFile, ...]:
             found = [PictureFile(source.parent / row[location].strip(), (row[label] or "").strip()) for row in rows]
     except (UnicodeDecodeError, csv.Error, AttributeError) as error:
         raise BadInput(
-            "unreadable_table", str(source), f"is no CSV: {read_failure(error)}.", "write it as UTF-8, with commas."
+            "unreadable_table", str(source), f"is not CSV: {read_failure(error)}.", "write it as UTF-8, with commas."
         ) from error
     if not found:
         raise BadInput("no_pictures", str(source), "has no rows.", "give a row for each picture.")
@@ -141,8 +141,8 @@ def read_picture(path: Path, longest: int) -> NDArray[np.uint8]:
     Raises
     ------
     BadInput
-        It cannot be read, is no such picture, shows nothing since all its pixels are of one value or no number, or is
-        too large (``unreadable_picture``, ``too_large``).
+        It cannot be read, is not such a picture, shows nothing since all its pixels are of one value or no number, or
+        is too large (``unreadable_picture``, ``too_large``).
     """
     if path.name.lower().endswith(SUFFIXES[3:]):
         return _read_fits(path, longest)

@@ -42,7 +42,7 @@ def _parts(path: str) -> _Parts | None:
 
 
 def archive_plane(path: str) -> str | None:
-    """Return the plane that a file holds by its archive's name for it, "other" for what is none; None: no such name."""
+    """Return the plane that a file holds by its archive's name for it, "other" for no plane; None: no such name."""
     parts = _parts(path)
     return None if parts is None else "difference" if parts.is_difference else parts.plane or "other"
 

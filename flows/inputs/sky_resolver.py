@@ -140,7 +140,7 @@ def _known(rows: list[dict[str, str]], url: str, parallax: float) -> KnownObject
         dec = np.array([_sexagesimal(row["DE(deg)"]) for row in rows])
         columns = [np.array([_number(row[name]) for row in rows]) for name in _NUMBERS]
     except ValueError as error:
-        raise _damaged(url, f"has a value that is none: {error}") from error
+        raise _damaged(url, f"has a value that is not valid: {error}") from error
     magnitude, uncertainty, east, north, distance, sun, phase, elongation = columns
     needed = (ra, dec, uncertainty, east, north, distance, sun)
     if not all(np.isfinite(column).all() for column in needed) or (distance <= 0).any() or (abs(dec) > 90).any():

@@ -141,7 +141,10 @@ def _located(given: str) -> tuple[Any, str]:
         return file_system(given)
     except (ValueError, ImportError) as error:
         raise Misconfigured(
-            "no_such_input", given, f"is no path or URL that can be read: {error}.", "use s3://, memory:// or a path."
+            "no_such_input",
+            given,
+            f"is not a path or URL that can be read: {error}.",
+            "use s3://, memory:// or a path.",
         ) from error
 
 

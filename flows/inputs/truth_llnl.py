@@ -84,7 +84,7 @@ def _row(cells: dict[str, Any], visit: int, uri: str) -> dict[str, Any]:
         edges = [int(getattr(box, name)) - 1 for name in ("xmin", "xmax", "ymin", "ymax")]
         magnitude, length, angle = (float(cells[name]) for name in ("magnitude", "length", "angle"))
     except (AttributeError, TypeError, ValueError) as error:
-        raise _bad(uri, f"a row {cells} is no asteroid ({error})") from error
+        raise _bad(uri, f"a row {cells} is not an asteroid ({error})") from error
     nan = float("nan")
     return {
         "kind": "streak",

@@ -38,7 +38,7 @@ from flows.storage.night_sums import settle
 from schemas.errors import Misconfigured, first_of
 from schemas.exposure import ExposureKey
 from schemas.recovery import Recovery
-from schemas.settings import Settings
+from schemas.settings import AssociationSettings, Settings
 from schemas.summary import STOPPED, RunSummary, Trouble
 from stages import PIPELINE
 
@@ -398,7 +398,7 @@ def with_report(
         with span("report", {"night": night}):
             fence = own_fence(out) if call is here else None  # the process beside this one is behind it anyway
             task = (_page,) if fence is None else (fenced_task, fence, _page)
-            page = call(*task, out, night, summary if of_run else None)
+            page = call(*task, out, night, summary if of_run else None, settings.association)
         settle(Ledger(out), [night])
     except Exception as error:
         warning = f"no page of night {night}: {type(error).__name__}: {error}"
@@ -412,10 +412,10 @@ def _recoveries(out: Path, night: str) -> tuple[Recovery, ...]:
     return read_recoveries(out, night)
 
 
-def _page(out: Path, night: str, summary: RunSummary | None) -> Path:
+def _page(out: Path, night: str, summary: RunSummary | None, association: AssociationSettings) -> Path:
     from flows.results.page.page import write_report
 
-    return write_report(out, night, summary)
+    return write_report(out, night, summary, association=association)
 
 
 def with_quality(

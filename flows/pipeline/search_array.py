@@ -185,7 +185,7 @@ def _image(given: ArrayLike, name: str) -> NDArray[np.float32]:
     try:
         found = np.asarray(given)
     except (ValueError, TypeError) as error:
-        raise _bad("not_an_array", name, f"is no array: {error}", "give a numpy array of two axes") from error
+        raise _bad("not_an_array", name, f"is not an array: {error}", "give a numpy array of two axes") from error
     if found.ndim != 2:
         raise _bad("wrong_dimensions", name, f"has the shape {found.shape}, must be (ny, nx)", "give one image")
     if found.dtype.kind != "f":
@@ -232,7 +232,7 @@ def _psf(given: Any) -> PsfModel | None:
         fwhm, beta = fit_moffat(np.asarray(stamp, np.float64))
     except (ValueError, TypeError) as error:
         raise _bad(
-            "bad_psf", "psf", f"is none: {error}", "give its FWHM in pixels, a stamp of it, or nothing"
+            "bad_psf", "psf", f"is not valid: {error}", "give its FWHM in pixels, a stamp of it, or nothing"
         ) from error
     return PsfModel(fwhm_px=fwhm, beta=beta, source="stamp")
 

@@ -62,7 +62,7 @@ def run_stages(
 
 @contextmanager
 def place_of_errors(stage: Stage) -> Iterator[None]:
-    """Note in which stage, and where in its code, an error that is none of ours was raised."""
+    """Note in which stage, and where in its code, an error that is not one of ours was raised."""
     try:
         yield
     except NightstrideError:

@@ -149,7 +149,7 @@ def write_model(
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         remedy = "correct these fields: docs/use/own_model.md shows a whole card."
-        raise Misconfigured("bad_card", f"card of {folder}", f"is no model card: {wrong}.", remedy) from error
+        raise Misconfigured("bad_card", f"card of {folder}", f"is not a model card: {wrong}.", remedy) from error
     folder.mkdir(parents=True, exist_ok=True)
     stem = name or made.stage
     (folder / f"{stem}.safetensors").write_bytes(data)

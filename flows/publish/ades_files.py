@@ -265,7 +265,7 @@ def _from_xml(where: str, text: str) -> Document:
     try:
         parser.Parse(text.lstrip(), True)
     except (expat.ExpatError, ValueError) as error:
-        raise BadInput("unreadable_report", where, f"is no XML that can be read: {error}.", _REMEDY) from error
+        raise BadInput("unreadable_report", where, f"is not XML that can be read: {error}.", _REMEDY) from error
     (top,) = root.parts
     if top.name != "ades":
         problem = f"line {top.line}: the outermost element is {top.name!r}, not 'ades'."

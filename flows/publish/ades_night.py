@@ -30,7 +30,7 @@ LEAST = 3
 
 REASONS = {
     "by_chance": "there are as good ones by chance (ades.max_chance)",
-    "no_designation": "its designation is none of ADES",
+    "no_designation": "its designation is not one of ADES",
     "no_position": "a detection has no place on the sky",
     "no_time": "nothing told when a detection was seen",
     "other_station": "it is of another observatory (ades.mpc_code)",
@@ -96,8 +96,8 @@ def reportable_night(out: Path, night: str, settings: AdesSettings) -> Reportabl
     Raises
     ------
     Misconfigured
-        It is no output folder, has no such night, the night was not linked (``not_linked``), or its exposures are of
-        several observatories of which the settings name none.
+        It is not an output folder, has no such night, the night was not linked (``not_linked``), or its exposures are
+        of several observatories of which the settings name none.
     BadInput
         A catalogue cannot be read.
     """
@@ -219,7 +219,7 @@ def _sort_out(
         named = _named(motion, rows, known)
         _require_one_station(rows, reductions, found.station)
         if named is None:
-            found.notes["of a known object whose designation is none of ADES"] += bool(motion["designation"])
+            found.notes["of a known object whose designation is not one of ADES"] += bool(motion["designation"])
             named = Designation()
         if not any(named):
             require_good(motion, rows, settings.max_chance)
@@ -258,7 +258,7 @@ def _single(
 def _named(
     motion: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], known: Mapping[int, str]
 ) -> Designation | None:
-    """Return the designation of a tracklet, empty if it has none; None if it is none of ADES's."""
+    """Return the designation of a tracklet, empty if it has none; None if it is not one of ADES's."""
     others = {known[row["diaSourceId"]] for row in rows if row["diaSourceId"] in known}
     name = motion["designation"]
     if others - {name}:

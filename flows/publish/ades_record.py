@@ -106,7 +106,7 @@ def refuse_unreportable(row: Mapping[str, Any]) -> None:
     one = row.get("diaSourceId")
     where, remedy = f"detection {one}", "report other detections; this one never is."
     if one is None or one < 0 or "injectionId" in row or exposure_of(one) != (row["visit"], row["detector"]):
-        raise BadInput("synthetic", where, "is no detection on an image as it was taken.", remedy)
+        raise BadInput("synthetic", where, "is not a detection on an image as it was taken.", remedy)
     if row.get("trailClass") or row["flags"] & _NEVER:
         problem = f"is, or lies across, a satellite: class {row.get('trailClass') or 'none'}, flags {row['flags']}."
         raise BadInput("satellite", where, problem, remedy)

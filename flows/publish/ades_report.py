@@ -226,7 +226,7 @@ def _values(one: AdesObservation) -> dict[str, str]:
 def _context(settings: AdesSettings, station: str, corrections: bool) -> tuple[AdesContext, tuple[str, ...]]:
     """Return the header, and the settings that it lacks."""
     if station == GEOCENTRE or (station and not _CODE.fullmatch(station)):
-        problem = f"{station!r} is no code of an observatory on the ground."
+        problem = f"{station!r} is not a code of an observatory on the ground."
         remedy = "write its three characters in https://minorplanetcenter.net/iau/lists/ObsCodes.html."
         raise Misconfigured("setting", "ades.mpc_code", problem, remedy)
     known = TELESCOPES.get(station, AdesTelescope())

@@ -83,12 +83,12 @@ class _Time:
         try:
             date(year, month, day)
         except ValueError as error:
-            return f"is no date: {error}"
+            return f"is not a date: {error}"
         if self._leap.fullmatch(text.strip()) is not None:
             first = (year, 7) if month == 6 else (year + 1, 1)  # month that begins after it
             later = first > tuple(erfa.leap_seconds.get()[-1])[:2]  # nobody knows yet
             return None if later or first in _LEAPS else "is a leap second that there was not"
-        return None if hour < 24 and minute < 60 and second < 60 else "is no time of a day"
+        return None if hour < 24 and minute < 60 and second < 60 else "is not a time of a day"
 
 
 Form = _Text | _Number | _Time
@@ -236,7 +236,7 @@ def _of_context(context: Element) -> Iterator[BrokenRule]:
         elif one.name in _PARTS:
             yield from _of_part(one)
         else:
-            yield BrokenRule(one.line, f"{one.name!r} is no element of the header")
+            yield BrokenRule(one.line, f"{one.name!r} is not an element of the header")
 
 
 def _of_part(part: Element) -> Iterator[BrokenRule]:
@@ -249,7 +249,7 @@ def _of_part(part: Element) -> Iterator[BrokenRule]:
             yield BrokenRule(part.line, f"{part.name} has no {name}")
     for one in part.parts:
         if one.name not in forms:
-            yield BrokenRule(one.line, f"{one.name!r} is no element of {part.name}")
+            yield BrokenRule(one.line, f"{one.name!r} is not an element of {part.name}")
             continue
         if names.count(one.name) > 1 and part.name not in _MANY:
             yield BrokenRule(one.line, f"{one.name} is there more than once in {part.name}")
@@ -267,7 +267,7 @@ def _of_observation(one: Element, ordered: bool) -> Iterator[BrokenRule]:
     names = [part.name for part in one.parts]
     for part in one.parts:
         if part.name not in re.findall(r"\w+", SEQUENCES[one.name]):
-            yield BrokenRule(part.line, f"{part.name!r} is no element of {one.name}")
+            yield BrokenRule(part.line, f"{part.name!r} is not an element of {one.name}")
         else:
             yield from _of_form(part, FORMS[part.name])
             if part.text.strip() not in (listed := _LISTED.get(part.name, (part.text.strip(),))):

@@ -167,15 +167,15 @@ def _oddities(record: Mapping[str, Any]) -> Iterator[str]:
     if source["diaSourceId"] != record["diaSourceId"]:
         yield "ids: diaSource.diaSourceId is not diaSourceId"
     if not (0 <= source["ra"] < 360 and -90 <= source["dec"] <= 90):
-        yield "position: diaSource.ra and dec are no place on the sky"
+        yield "position: diaSource.ra and dec are not a place on the sky"
     if not (isfinite(source["midpointMjdTai"]) and isfinite(source["timeProcessedMjdTai"])):
-        yield "time: midpointMjdTai or timeProcessedMjdTai is no time"
+        yield "time: midpointMjdTai or timeProcessedMjdTai is not a time"
     if source["reliability"] is not None and not 0 <= source["reliability"] <= 1:
         yield "reliability: is not from 0 to 1"
     for name in _CUTOUTS:
         content = record[name]
         if content is not None and (content[: len(_FITS)] != _FITS or len(content) % _BLOCK):
-            yield f"{name}: is no FITS file"
+            yield f"{name}: is not a FITS file"
 
 
 def shown(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from schemas.errors import BadInput
 
 _KINDS = {"boolean": 0, "int": 1, "long": 1, "float": 2, "double": 3, "string": 4}
 _NUMPY = {"boolean": np.uint64, "int": np.int64, "long": np.int64, "float": np.float32, "double": np.float64}
-_WIDEST = 11  # bytes of a field that is no string
+_WIDEST = 11  # bytes of a field that is not a string
 _INT = 1 << 31
 
 

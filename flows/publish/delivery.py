@@ -59,7 +59,7 @@ def opened_sink(
     Raises
     ------
     Misconfigured, Retryable
-        It is no such URL; as in `flows.publish.outbox.opened_outbox`, but that a folder needs no outbox.
+        It is not such a URL; as in `flows.publish.outbox.opened_outbox`, but that a folder needs no outbox.
     """
     if to.startswith(KAFKA):
         with opened_outbox(out, settings.outbox, alone=alone) as outbox:
@@ -77,7 +77,7 @@ def kafka_sink(to: str, settings: AlertSettings, outbox: Outbox, *, again: bool 
     Raises
     ------
     Misconfigured
-        It is no URL of a topic, librdkafka refuses a setting, or the extra ``kafka`` is missing.
+        It is not a URL of a topic, librdkafka refuses a setting, or the extra ``kafka`` is missing.
     """
     from flows.runtime.secrets import refuse_credentials
 
@@ -156,16 +156,16 @@ class _Entered:
 def replay(out: Path, to: str, settings: AlertSettings) -> tuple[ReplaySummary, Sent]:
     """Send all dead letters once more, to a topic; those that arrive are forgotten.
 
-    Those that break the rules of their schema are no messages: publishing makes them again.
+    Those that break the rules of their schema are not messages: publishing makes them again.
 
     Raises
     ------
     Misconfigured, Retryable
-        ``to`` is no URL of a topic; as in `opened_sink`.
+        ``to`` is not a URL of a topic; as in `opened_sink`.
     """
     if not to.startswith(KAFKA):
         raise Misconfigured(
-            "no_topic", to, "is no topic: dead letters are messages of Kafka.", "write kafka://HOST:PORT/TOPIC."
+            "no_topic", to, "is not a topic: dead letters are messages of Kafka.", "write kafka://HOST:PORT/TOPIC."
         )
     with opened_outbox(out, settings.outbox) as outbox:
         there = sum(1 for _ in _messages(outbox))

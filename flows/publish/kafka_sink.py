@@ -60,7 +60,7 @@ class KafkaSink:
     Raises
     ------
     Misconfigured
-        It is no such URL, or librdkafka refuses a setting.
+        It is not such a URL, or librdkafka refuses a setting.
     """
 
     def __init__(

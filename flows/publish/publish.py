@@ -250,7 +250,7 @@ class VisitAlerts:
     Raises
     ------
     Misconfigured
-        ``alerts.to`` is no place that alerts can be sent to, or an extra is missing.
+        ``alerts.to`` is not a place that alerts can be sent to, or an extra is missing.
     """
 
     def __init__(self, out: Path, settings: Settings, say: Callable[[str, int], object]) -> None:

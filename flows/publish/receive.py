@@ -186,7 +186,7 @@ class AlertTopic:
     Raises
     ------
     Misconfigured
-        It is no such URL, or librdkafka refuses a setting.
+        It is not such a URL, or librdkafka refuses a setting.
     """
 
     def __init__(self, url: str) -> None:
@@ -359,7 +359,7 @@ def receive_alerts(
     Raises
     ------
     Misconfigured, Retryable
-        As in `receive`; ``out`` is held; ``source`` is no topic.
+        As in `receive`; ``out`` is held; ``source`` is not a topic.
     """
     refuse_credentials(source, "the URL to watch")
     topic = AlertTopic(source)

@@ -56,7 +56,7 @@ class SchemaRegistry:
         Raises
         ------
         BadInput
-            Neither knows it (``unknown_schema``), or it is no schema of Avro (``bad_schema``).
+            Neither knows it (``unknown_schema``), or it is not a schema of Avro (``bad_schema``).
         Retryable
             The registry does not answer, and the package does not have it (``registry_down``).
         Misconfigured

@@ -48,7 +48,7 @@ class RowFilter:
     Raises
     ------
     Misconfigured
-        It is no such expression, names no column of the dataset, or compares numbers with texts (``bad_filter``).
+        It is not such an expression, names no column of the dataset, or compares numbers with texts (``bad_filter``).
     """
 
     def __init__(self, text: str, dataset: TableOf) -> None:
@@ -59,9 +59,9 @@ class RowFilter:
             self._tree = ast.parse(text.strip(), mode="eval").body
             # On no rows: names, kinds of nodes and types are checked, before the first row comes.
             if not pa.types.is_boolean(self._value(self._tree, dataset.empty()).type):
-                raise self._bad("is no condition")
+                raise self._bad("is not a condition")
         except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
-            raise self._bad(f"is no expression ({error})") from error
+            raise self._bad(f"is not an expression ({error})") from error
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid, AttributeError) as error:
             raise self._bad(f"compares or adds what does not go together ({str(error).splitlines()[0]})") from error
 
@@ -114,5 +114,5 @@ class RowFilter:
 def _real(value: Any) -> Any:
     """Return a value in double precision: whole numbers would overflow, and divide without a rest."""
     if not (pa.types.is_integer(value.type) or pa.types.is_floating(value.type)):
-        raise pa.ArrowNotImplementedError(f"{value.type} is no number")  # which casts of no rows do not see
+        raise pa.ArrowNotImplementedError(f"{value.type} is not a number")  # which casts of no rows do not see
     return value.cast(pa.float64())

@@ -105,9 +105,9 @@ class KnownOrbits:
     def record(self, designation: str) -> dict[str, Any] | None:
         """Return an object as a record of Rubin's mpc_orbits.
 
-        None if its designation is none of a minor planet. Elements are left out where the file is not there any more,
-        or is another one. Of a numbered object, whose provisional designation the file does not tell, the packed number
-        stands in its place.
+        None if its designation is not one of a minor planet. Elements are left out where the file is not there any
+        more, or is another one. Of a numbered object, whose provisional designation the file does not tell, the packed
+        number stands in its place.
         """
         packed = packed_designation(designation)
         if packed is None:

@@ -53,7 +53,7 @@ def parsed(version: str) -> dict[str, Any]:
         There is no such version, or the extra ``rubin`` is missing.
     """
     if version not in SCHEMAS:
-        raise Misconfigured("no_schema", "--schema", f"{version!r} is no version.", choice(version, SCHEMAS))
+        raise Misconfigured("no_schema", "--schema", f"{version!r} is not a version.", choice(version, SCHEMAS))
     return packaged(version)
 
 
@@ -115,7 +115,7 @@ def serialise(record: Mapping[str, Any], version: str) -> bytes:
         raise BadInput(
             "alert_schema",
             f"alert {record.get('diaSourceId')}",
-            f"is none of schema {version}: {problem}.",
+            f"is not one of schema {version}: {problem}.",
             "give each field of the schema a value of its type, and none that it does not have.",
         ) from error
 
@@ -192,7 +192,7 @@ def deserialise(body: bytes, version: str) -> dict[str, Any]:
     Raises
     ------
     BadInput
-        It ends early, goes on after its end, or is no alert of this version (``damaged_alert``).
+        It ends early, goes on after its end, or is not an alert of this version (``damaged_alert``).
     Misconfigured
         As in `parsed`.
     """

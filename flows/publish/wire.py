@@ -86,7 +86,7 @@ def alerts_of(message: bytes, resolve: Resolve) -> list[ReceivedAlert]:
     Raises
     ------
     BadInput
-        It is no alert (``no_alert``), or is damaged (``damaged_alert``).
+        It is not an alert (``no_alert``), or is damaged (``damaged_alert``).
     NightstrideError
         As ``resolve`` raises.
     """
@@ -95,7 +95,7 @@ def alerts_of(message: bytes, resolve: Resolve) -> list[ReceivedAlert]:
         return [ReceivedAlert(record, None) for record in _records(message)]
     if kind == "other" or len(message) < HEADER:
         raise BadInput(
-            "no_alert", "message", f"is no alert: it begins with {message[:8]!r}.",
+            "no_alert", "message", f"is not an alert: it begins with {message[:8]!r}.",
             "send alerts with Confluent's header or as Avro object containers; announcements of exposures have a topic "
             "of their own.",
         )  # fmt: skip
@@ -167,7 +167,7 @@ def row_of(alert: ReceivedAlert) -> tuple[str, dict[str, Any]]:
         row["schemaId"] = alert.schema
         row = {name: _fitting(value, name) for name, value in row.items()}
         if not (0 <= row["ra"] < 360 and -90 <= row["dec"] <= 90):
-            raise ValueError("ra and dec are no place on the sky")
+            raise ValueError("ra and dec are not a place on the sky")
         return night_label(row["midpointMjdTai"], longitude), row
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise BadInput(

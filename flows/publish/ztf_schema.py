@@ -55,7 +55,7 @@ def serialise(record: Mapping[str, Any]) -> bytes:
         raise BadInput(
             "alert_schema",
             f"alert {record.get('candid')}",
-            f"is none of ZTF's schema {VERSION}: {field_problem(record, schema, error)}.",
+            f"is not one of ZTF's schema {VERSION}: {field_problem(record, schema, error)}.",
             "give each field of the schema a value of its type, and none that it does not have.",
         ) from error
     return file.getvalue()

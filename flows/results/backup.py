@@ -67,7 +67,7 @@ def backup_output(out: Path, to: Path) -> Copied:
     Raises
     ------
     Misconfigured
-        It is no output folder, or lies in a bucket; the backup cannot be written, or lies in the output folder.
+        It is not an output folder, or lies in a bucket; the backup cannot be written, or lies in the output folder.
     Retryable
         The disk is full.
     """
@@ -103,7 +103,7 @@ def restore_output(source: Path, out: Path, tables: dict[str, TableOf]) -> tuple
     Raises
     ------
     Misconfigured
-        ``source`` is no backup, or ``out`` holds something already (``not_empty``).
+        ``source`` is not a backup, or ``out`` holds something already (``not_empty``).
     Retryable
         The disk is full.
     """

@@ -70,7 +70,7 @@ def classify_pictures(
         There is no such task or model, or the CSV cannot be written.
     """
     if task not in TASKS:
-        raise Misconfigured("unknown_task", task, "is no kind of verdict.", f"give one of {', '.join(TASKS)}.")
+        raise Misconfigured("unknown_task", task, "is not a kind of verdict.", f"give one of {', '.join(TASKS)}.")
     read_weights(task, model)  # so that a wrong name is told before anything starts
     files = list_pictures(*data, say=say)
     step = AT_ONCE.get(task, 64)

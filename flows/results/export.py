@@ -105,7 +105,7 @@ def published_files(out: Path, name: str, tables: Mapping[str, TableOf], night: 
     """
     if name not in tables:
         raise Misconfigured(
-            "no_dataset", "--dataset", f"{name!r} is no dataset.", f"choose one of {', '.join(sorted(tables))}."
+            "no_dataset", "--dataset", f"{name!r} is not a dataset.", f"choose one of {', '.join(sorted(tables))}."
         )
     files = CatalogStore(out).list(tables[name], night)
     if not files:

@@ -79,7 +79,7 @@ def write_rows(path: Path, form: str, name: str, table: pa.Table) -> int:
         It cannot be written: see `flows.storage.atomic.write_file`.
     """
     if form not in _WRITERS:
-        raise Misconfigured("no_format", str(path), f"{form!r} is no format of one file.", choice(form, _WRITERS))
+        raise Misconfigured("no_format", str(path), f"{form!r} is not a format of one file.", choice(form, _WRITERS))
     if path.is_dir():
         raise Misconfigured("not_a_file", str(path), f"is a folder; {form} is one file.", "name a file.")
     content, rows = _WRITERS[form](name, table)

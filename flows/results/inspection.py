@@ -190,7 +190,7 @@ def inspect_source(source: Source, settings: Settings) -> Inspection:
 
 
 def _unheaded(source: Source, settings: Settings) -> Inspection:
-    """Inspect what is no FITS file: an image of a stack, or what cannot be looked at."""
+    """Inspect what is not a FITS file: an image of a stack, or what cannot be looked at."""
     try:
         if source.refusal is not None:
             raise source.refusal

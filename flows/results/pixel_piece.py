@@ -134,7 +134,9 @@ def square_piece(store: TileStore, plane: str, y: float, x: float, side: int) ->
 
 def _bounds(part: Any, side: int) -> tuple[int, int]:
     if not isinstance(part, slice) or part.step not in (None, 1):
-        raise Misconfigured("bad_section", f"section {part!r}", "is no range of pixels.", "write np.s_[y0:y1, x0:x1].")
+        raise Misconfigured(
+            "bad_section", f"section {part!r}", "is not a range of pixels.", "write np.s_[y0:y1, x0:x1]."
+        )
     first, end, _ = part.indices(side)
     if first >= end:
         problem = f"has no pixel of an axis of {side}."

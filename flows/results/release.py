@@ -278,4 +278,6 @@ def _differences(out: Path) -> Iterator[Problem]:
                 "altered", str(out / name), f"has SHA-256 {now[:16]}..., {SUMS} says {digest[:16]}....", remedy
             )
     for name in sorted(there.keys() - listed.keys() - {SUMS}):
-        yield Problem("unknown_file", str(out / name), f"is not in {SUMS}.", "remove it: it is no part of the release.")
+        yield Problem(
+            "unknown_file", str(out / name), f"is not in {SUMS}.", "remove it: it is not part of the release."
+        )

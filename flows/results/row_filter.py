@@ -65,7 +65,7 @@ def row_condition(text: str, schema: pa.Schema, flags: type[IntFlag] | None = No
     Raises
     ------
     Misconfigured
-        It is no such condition (``bad_condition``), or of a column or flag that there is not (``no_column``).
+        It is not such a condition (``bad_condition``), or of a column or flag that there is not (``no_column``).
     """
     try:
         tree = ast.parse(text.strip(), mode="eval").body
@@ -141,13 +141,13 @@ class _Reader:
                 return _COMPUTED[type(op)](self._number(left), self._number(right))
             case ast.BinOp(left=ast.Name(id="flags"), op=ast.BitAnd(), right=ast.Constant(value=int() as bits)):
                 return pc.bit_wise_and(pc.field("flags"), pc.scalar(bits))
-        raise _bad(self._text, f"{ast.unparse(node)!r} is no column and no value")
+        raise _bad(self._text, f"{ast.unparse(node)!r} is neither a column nor a value")
 
     def _values(self, node: ast.expr) -> Any:
         try:
             return pa.array(list(ast.literal_eval(node)))
         except (ValueError, TypeError, SyntaxError, pa.ArrowException) as error:
-            raise _bad(self._text, f"{ast.unparse(node)!r} is no list of values") from error
+            raise _bad(self._text, f"{ast.unparse(node)!r} is not a list of values") from error
 
     def _bit(self, name: str) -> int:
         assert self._flags is not None
@@ -195,7 +195,7 @@ def cone_condition(ra: float, dec: float, radius: float) -> pc.Expression:
     """
     if not (np.isfinite(ra) and abs(dec) <= 90 and 0 <= radius <= 90):
         raise Misconfigured(
-            "bad_condition", f"circle of {radius} deg about ({ra}, {dec}) deg", "is none on the sky.",
+            "bad_condition", f"circle of {radius} deg about ({ra}, {dec}) deg", "does not lie on the sky.",
             "give a right ascension, a declination of -90 to 90 and a radius of 0 to 90 deg.",
         )  # fmt: skip
     degree, (x, y, z) = np.pi / 180, unit_vectors(np.array([ra]), np.array([dec]))[0].tolist()

@@ -245,7 +245,7 @@ def _stream(watch: WatchRecord) -> str:
 
 
 def _lag(lag: Percentiles | None) -> str:
-    """Return time from the end of an exposure to its catalogue; for an archive it is no measure of our speed."""
+    """Return time from the end of an exposure to its catalogue; for an archive it is not a measure of our speed."""
     return "archive" if lag is not None and lag.p50 > LIVE_S else _percentiles(lag)
 
 

@@ -95,7 +95,7 @@ def metrics_server(settings: ObserveSettings, registry: CollectorRegistry) -> It
     Raises
     ------
     Misconfigured
-        Somebody else has the port, the host is none of ours, a certificate is unfit, or the token's file.
+        Somebody else has the port, the host is not one of ours, a certificate is unfit, or the token's file.
     """
     assert settings.address is not None
     host, port = settings.address

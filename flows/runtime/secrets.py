@@ -50,7 +50,7 @@ _SIGNED = re.compile(
 )
 _SECRET = re.compile(r"(?i)(secret|password|token$|api_key|auth_string|otlp_(\w+_)?headers|private_key)")
 _SHORTEST = 6
-"""A shorter value of a variable is no secret, and would be found in ordinary words."""
+"""A shorter value of a variable is not a secret, and would be found in ordinary words."""
 
 
 def without_secrets(text: str) -> str:

@@ -25,7 +25,7 @@ def settings_class() -> type[Settings]:
     Raises
     ------
     Misconfigured
-        A section of another package is no `Section`, has a name that is taken, or fields without a default.
+        A section of another package is not a `Section`, has a name that is taken, or fields without a default.
     """
     if not entry_points(group=STAGES):
         return Settings
@@ -39,7 +39,7 @@ def settings_class() -> type[Settings]:
         if stage.name in Settings.model_fields or stage.name in fields:
             raise Misconfigured("bad_stage", where, f"there is a section [{stage.name}] already.", remedy)
         if not issubclass(stage.settings, Section):
-            problem = f"its settings {stage.settings.__name__} are no schemas.settings.Section."
+            problem = f"its settings {stage.settings.__name__} are not a schemas.settings.Section."
             raise Misconfigured("bad_stage", where, problem, remedy)
         try:
             fields[stage.name] = (stage.settings, stage.settings())
@@ -231,9 +231,9 @@ def _unreadable(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or "the system does not say why"
     if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start} is no UTF-8, which TOML is written in"
+        return f"byte {error.start} is not UTF-8, which TOML is written in"
     place = re.search(r"line \d+, column \d+", str(error))
-    return f"it is no TOML at {place[0]}" if place is not None else "it is no TOML: its end comes too early"
+    return f"it is not TOML at {place[0]}" if place is not None else "it is not TOML: its end comes too early"
 
 
 def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:

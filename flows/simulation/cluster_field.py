@@ -102,7 +102,7 @@ def write_cluster_field(
     order of what surveys find, none is fitted to one.
     """
     if field.count < 1:
-        raise Misconfigured("bad_count", "--count", f"{field.count} is no number of galaxies.", "ask for 1000, say.")
+        raise Misconfigured("bad_count", "--count", f"{field.count} is not a number of galaxies.", "ask for 1000, say.")
     writable_folder(field.folder / "pictures")
     table = field.folder / TABLE
     table.unlink(missing_ok=True)  # of what was there, which is being overwritten

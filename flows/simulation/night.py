@@ -97,7 +97,7 @@ def simulate_night(
         raise Misconfigured(
             "nothing_to_simulate",
             "--visits, --detectors",
-            f"{night.visits} visits of {night.detectors} detectors are no exposure.",
+            f"{night.visits} visits of {night.detectors} detectors make no exposure.",
             "give at least 1 of each.",
         )
     if night.detectors > detector_count(night.preset):

@@ -141,7 +141,7 @@ class UsableDetections(NamedTuple):
 
 
 def usable_detections(found: pa.Table, least_trail: float) -> UsableDetections:
-    """Return the detections that have a place, and are no trails."""
+    """Return the detections that have a place, and are not trails."""
     found = found.sort_by("diaSourceId")
 
     def numbers(name: str) -> NDArray[np.float64]:

@@ -401,7 +401,7 @@ def _postgresql(url: str) -> sa.Engine:
             "install nightstride[postgres].",
         ) from error  # fmt: skip
     except sa.exc.ArgumentError as error:
-        problem = f"{url!r} is no URL of a database: {error}."
+        problem = f"{url!r} is not a URL of a database: {error}."
         raise Misconfigured("bad_url", "association.store", problem, "write it as the settings page says.") from error
 
 

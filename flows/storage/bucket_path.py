@@ -238,7 +238,9 @@ def located(text: str) -> Path:
         return Path(text)
     refuse_credentials(text, "the URL of a folder")
     if protocol != "s3" or not rest.strip("/") or ".." in PurePosixPath(rest).parts:
-        raise Misconfigured("no_such_folder", text, "is no place for results.", "name a folder, or s3://BUCKET/PREFIX.")
+        raise Misconfigured(
+            "no_such_folder", text, "is not a place for results.", "name a folder, or s3://BUCKET/PREFIX."
+        )
     return BucketPath(text.rstrip("/"))
 
 

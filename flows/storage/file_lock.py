@@ -50,7 +50,7 @@ def _wait(descriptor: int, path: Path, wait_s: float) -> None:
                     "lock_held",
                     str(path),
                     f"{_holder(descriptor)} has locked it for {wait_s:g} s or more.",
-                    "see what that process is; if it is none of nightstride's, end it.",
+                    "see what that process is; if it is not one of nightstride's, end it.",
                 ) from None
         sleep(_POLL_S)
 

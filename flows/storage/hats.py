@@ -44,7 +44,7 @@ def write_hats(
     dataset
         With columns ra, dec and, as its ids, the order-29 nested HEALPix index of the position.
     rows
-        Of each patch; those without rows are no part of the catalogue.
+        Of each patch; those without rows are not part of the catalogue.
     margin
         Of rows around patches: the dataset whose patches they are, and how far around, arcsec.
 

@@ -1,4 +1,4 @@
-"""Paths below an output folder, and what is none of ours there."""
+"""Paths below an output folder, and what is not one of ours there."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,9 +34,9 @@ def require_output(out: Path) -> None:
     """
     if any((out / part).is_dir() for part in PARTS):
         return
-    problem = "is no output folder: it has neither ledger/ nor catalogs/ nor quarantine/."
+    problem = "is not an output folder: it has neither ledger/ nor catalogs/ nor quarantine/."
     if not out.is_dir():
-        problem = "is no output folder: there is no folder of this name."
+        problem = "is not an output folder: there is no folder of this name."
     raise Misconfigured("no_output", str(out), problem, "name the --out of a run.")
 
 

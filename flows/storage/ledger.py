@@ -286,7 +286,7 @@ def _parsed(where: str, content: bytes, kind: type[Kept], known: int = LEDGER_VE
         raise BadInput(
             "damaged_record",
             where,
-            f"is no ledger record ({error.error_count()} errors, the first: {error.errors()[0]['msg']}).",
+            f"is not a ledger record ({error.error_count()} errors, the first: {error.errors()[0]['msg']}).",
             "run the night again: what it is about is made again.",
         ) from error
 

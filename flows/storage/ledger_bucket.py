@@ -31,7 +31,7 @@ LOADED = 8
 """Nights whose segments are kept on this machine at a time."""
 
 INDEX = "index"
-"""Group of all that is no night's."""
+"""Group of all that is not a night's."""
 
 EXPOSURE, MEMO, PATCH = "exposure", "memo", "patch"
 
@@ -319,7 +319,7 @@ class BucketRecords:
                 before = groups[group].segments if group in groups else ()
                 entries = self._entries(state, group)
                 snapshot = self._snapshot(state, group) or Snapshot(group)
-                _loaded.pop(before, None)  # from here on it is no state that any head names
+                _loaded.pop(before, None)  # from here on it is not a state that any head names
                 snapshot.change(entries)
                 content = snapshot.packed() if last else packed_segment(entries)
                 groups.pop(group, None)

@@ -101,7 +101,7 @@ def read_head(root: BucketPath) -> tuple[Head, str | None]:
     try:
         head = Head.model_validate_json(found.content)
     except ValidationError as error:
-        raise damaged_ledger(str(root / HEAD), "is no head of a ledger") from error
+        raise damaged_ledger(str(root / HEAD), "is not a head of a ledger") from error
     if head.schema_version != LEDGER_VERSION:
         raise other_version(str(root / HEAD), head.schema_version, LEDGER_VERSION)
     return head, found.version

@@ -178,7 +178,7 @@ def _explained(path: Path, kind: str, text: str) -> NightstrideError:
             "lock_held",
             str(path),
             f"another process has kept it locked for {WAIT_S:g} s or more.",
-            "see what that process is; if it is none of nightstride's, end it.",
+            "see what that process is; if it is not one of nightstride's, end it.",
         )
     if kind in _DAMAGE:
         return Misconfigured(

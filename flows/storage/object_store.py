@@ -42,7 +42,7 @@ def configure(settings: StoreSettings) -> None:
         refuse_credentials(settings.endpoint, "store.endpoint")
         if urlsplit(settings.endpoint).scheme not in ("http", "https"):
             raise Misconfigured(
-                "setting", "store.endpoint", f"is no URL: {settings.endpoint!r}.", "write https://HOST[:PORT]."
+                "setting", "store.endpoint", f"is not a URL: {settings.endpoint!r}.", "write https://HOST[:PORT]."
             )
     if settings != _current:
         _current = settings

@@ -29,7 +29,7 @@ class ReleaseNote(BaseModel):
 
 
 def read_note(out: Path) -> ReleaseNote | None:
-    """Return what a release says of itself; None of a folder that is none.
+    """Return what a release says of itself; None of a folder that is not one.
 
     Raises
     ------

@@ -98,7 +98,7 @@ def anomaly_plan(kind: str, side: int, settings: Mapping[str, Any]) -> AnomalyPl
         There is no such kind.
     """
     if kind not in KINDS:
-        raise Misconfigured("unknown_kind", "--kind", f"{kind!r} is none.", f"give one of {', '.join(KINDS)}.")
+        raise Misconfigured("unknown_kind", "--kind", f"{kind!r} is not known.", f"give one of {', '.join(KINDS)}.")
     if kind == "codes":
         return AnomalyPlan()
     before = {f"pretrain_{name}": settings[name] for name in ("rate", "epochs", "milestone") if name in settings}
@@ -111,7 +111,7 @@ def read_plan(path: Path) -> tuple[AnomalyPlan, list[str], int]:
     Raises
     ------
     BadInput
-        It cannot be read, or is no plan.
+        It cannot be read, or is not a plan.
     """
     try:
         known = json.loads(path.read_text())
@@ -122,7 +122,7 @@ def read_plan(path: Path) -> tuple[AnomalyPlan, list[str], int]:
         found = AnomalyPlan(**plan, codes=CodesPlan(**known["codes"]), svdd=SvddPlan(**svdd), shares=shares)
         return found, [str(one) for one in known["normal"]], int(known["seed"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        problem = f"is no plan of a training ({type(error).__name__}: {error})."
+        problem = f"is not a plan of a training ({type(error).__name__}: {error})."
         raise BadInput(
             "unreadable_config", str(path), problem, "give the config.json of an earlier training."
         ) from error
@@ -285,7 +285,7 @@ def _fitted(
 def _encoder(model: AnomalyModel, side: int) -> SvddEncoder:
     if isinstance(model.net, SvddEncoder) and int(model.card.input["side"]) == side:
         return model.net
-    problem = f"is no model by Deep SVDD that sees {side} px."
+    problem = f"is not a model by Deep SVDD that sees {side} px."
     raise Misconfigured("other_network", "--load-model", problem, "name one that does, or give its --side.")
 
 

@@ -62,7 +62,7 @@ class CandidateSet:
     snr: NDArray[np.float64]
 
     def matches(self, score: NDArray[np.floating]) -> Matches:
-        """Return the verdict on each candidate, best score first."""
+        """Return the reliability model on each candidate, best score first."""
         return match_detections(self.x, self.y, score.astype(np.float64), self.targets)
 
 
@@ -130,7 +130,7 @@ def candidate_labels(
 _LEAST_SNR = 10.0  # of the matched filter's hits
 
 HITS_FALSE = 50.0
-"""False candidates per image at which the threshold of the hits is set: many, for the verdict decides."""
+"""False candidates per image at which the threshold of the hits is set: many, for the reliability model decides."""
 
 
 def candidate_card(

@@ -69,7 +69,7 @@ def spots(logits: NDArray[np.float32], floor: float) -> Spots:
 
 
 def hard_places(search: DenseSearch, field: TrainingField, floor: float) -> NDArray[np.float64]:
-    """Return what looks like a trail and is none, (n, 3): x, y, px, and how often to show it."""
+    """Return what looks like a trail and is not one, (n, 3): x, y, px, and how often to show it."""
     found = spots_on(search, field, floor)
     free = np.ones(len(found.x), bool)
     targets = field.targets
@@ -171,7 +171,7 @@ class CellPlan:
     rounds
         Rounds of mining.
     threshold
-        Probability above which a cell is a hit: low, for the verdict decides.
+        Probability above which a cell is a hit: low, for the reliability model decides.
     """
 
     channels: int = 32
@@ -243,7 +243,7 @@ def _write(out: Path, net: StreakNet, plan: CellPlan, about: dict[str, Any], fig
         "training": about,
         "metrics": {"validation": figures},
         "threshold": plan.threshold,
-        "false_alarm_rate": "floor of the hits; the verdict on the merged candidates decides",
+        "false_alarm_rate": "floor of the hits; the reliability model on the merged candidates decides",
     }
     arrays: dict[str, NDArray[Any]] = {key: value.detach().cpu().numpy() for key, value in net.state_dict().items()}
     write_model(out, arrays, card)

@@ -41,11 +41,11 @@ MOVING = (0.3, 120.0)
 CONTRARY = (-0.12, 0.0)
 """Side taps for noise of which neighbours are correlated by -0.17 or more, as that of real difference images is."""
 
-Part = Literal["all", "verdict", "calibration"]
-"""What to make: detector and verdict; the verdict; calibration and thresholds of the verdict that there is."""
+Part = Literal["all", "reliability", "calibration"]
+"""What to make: detector and reliability model; that alone; or only its calibration and thresholds."""
 
 DETECTORS = ("streak_net", "basic_cnn", "region_proposal", "two_stage", "boosted", "matched_filter")
-"""Detectors that `train_detect` makes; the verdict is trained for any."""
+"""Detectors that `train_detect` makes; the reliability model is trained for any."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ class TrainPlan:
 
     Attributes
     ----------
-    train, verdict, validation, test
-        Exposures per sky: for the detector to learn from; for the verdict to learn from; to choose calibration and
+    train, reliability, validation, test
+        Exposures per sky: for the detector and for the reliability model to learn from; to choose calibration and
         threshold on; to report on. The first two also hold crowded fields, for what looks like a trail is rare.
     cells, windows, regions, two_stage, boosted
         Settings of the training of a detector of each kind.
     judge
-        Settings of the training of the verdict.
+        Settings of the training of the reliability model.
     seed
         Random seed.
     """
@@ -71,7 +71,7 @@ class TrainPlan:
         Wanted("ztf", 32, 60, crowding=3),
         Wanted("llnl", 12, 60, crowding=3),
     )
-    verdict: tuple[Wanted, ...] = (
+    reliability: tuple[Wanted, ...] = (
         Wanted("ztf", 24, 40),
         Wanted("llnl", 10, 40),
         Wanted("ztf", 40, 60, crowding=3),
@@ -91,7 +91,7 @@ class TrainPlan:
 def subtracted_plan(seed: int) -> TrainPlan:
     """Return a plan of which half and more of each set is subtracted: by ZOGY or by convolution, of three cameras.
 
-    The sets of the verdict hold exposures subtracted by SFFT as well, and it learns on some whose noise is
+    The sets of the reliability model hold exposures subtracted by SFFT as well, and it learns on some whose noise is
     contrary, whole and in pieces like stamps.
     """
     return TrainPlan(
@@ -105,7 +105,7 @@ def subtracted_plan(seed: int) -> TrainPlan:
             Wanted("decam", 4, 60, subtract="mixed", lengths=MOVING),
             Wanted("rubin", 3, 60, subtract="mixed", lengths=MOVING),
         ),
-        verdict=(
+        reliability=(
             Wanted("ztf", 40, 40, subtract="mixed", lengths=MOVING),
             Wanted("ztf", 8, 40, crowding=2, subtract="mixed", lengths=MOVING),
             Wanted("decam", 6, 40, subtract="mixed", lengths=MOVING),
@@ -161,7 +161,7 @@ def train_detect(
     challenge: Path | None = None,
     labels: NightLabels | None = None,
 ) -> dict[str, Any]:
-    """Train a detector and its verdict.
+    """Train a detector and its reliability model.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def train_detect(
     challenge
         Folder of the LLNL challenge's stacks with their truth, which replace exposures simulated like them.
     labels
-        What people said of published detections; the verdict learns from it, too.
+        What people said of published detections; the reliability model learns from it, too.
 
     Returns
     -------
@@ -192,20 +192,20 @@ def train_detect(
     Raises
     ------
     Misconfigured
-        There is no such model, no verdict to calibrate, too few exposures of the challenge, no package sfft for a
+        There is no such model, nothing to calibrate, too few exposures of the challenge, no package sfft for a
         plan with exposures that it subtracts, or ``out`` cannot be written: said before anything is simulated.
     """
     if part == "all" and model not in DETECTORS:
-        part = "verdict"
+        part = "reliability"
     if part == "calibration":
         require_reliability(model)
-    elif part == "verdict":
+    elif part == "reliability":
         read_card("detect", model)
     writable_folder(out)
-    if any(one.subtract == "sfft" for one in (*plan.validation, *plan.verdict, *plan.test)):
+    if any(one.subtract == "sfft" for one in (*plan.validation, *plan.reliability, *plan.test)):
         require_sfft()
-    order = ("train", "validation", "verdict", "test")
-    used = {"all": order, "verdict": order[1:], "calibration": ("validation", "test")}[part]
+    order = ("train", "validation", "reliability", "test")
+    used = {"all": order, "reliability": order[1:], "calibration": ("validation", "test")}[part]
     own: dict[str, list[Example]] = {name: [] for name in used}
     if challenge is not None:
         say(f"cutting the exposures of {challenge} into tiles")
@@ -223,7 +223,7 @@ def train_detect(
     if labels is not None:
         about |= {"labels": labels.summary, "command": f"{about['command']} --labels FILE --night-out OUT"}
         about["data"] = f"{about['data'].removesuffix('no real data')}and labels that people gave"
-    judged = Sets(sets.get("verdict", []), sets["validation"], _by_sky(sets["test"]), labels)
+    judged = Sets(sets.get("reliability", []), sets["validation"], _by_sky(sets["test"]), labels)
     if part == "calibration":
         return {"detections": calibrate_reliability(out, model, judged, plan.judge, about, workers, say)}
     common = (about, plan.seed, workers, say)
@@ -280,7 +280,7 @@ def _about(
         "plan": asdict(plan),
         "digest": hashlib.sha256(text.encode()).hexdigest(),
         "command": f"nightstride train detect --model {model}"
-        + {"all": "", "verdict": " --reliability-only", "calibration": " --calibrate"}[part]
+        + {"all": "", "reliability": " --reliability-only", "calibration": " --calibrate"}[part]
         + (" --subtracted" if any(part.subtract != "none" for part in plan.train) else "")
         + (" --challenge FOLDER" if with_challenge else ""),
     }

@@ -64,7 +64,7 @@ def read_labels(path: Path, outs: Sequence[Path]) -> NightLabels:
     Raises
     ------
     Misconfigured
-        It cannot be read (``bad_labels``), or one of the folders is no output folder.
+        It cannot be read (``bad_labels``), or one of the folders is not an output folder.
     """
     for out in outs:
         require_output(out)
@@ -79,7 +79,7 @@ def read_labels(path: Path, outs: Sequence[Path]) -> NightLabels:
             raise ValueError(f"it has no columns {missing}")
         table = found.select(LABEL.schema.names).cast(LABEL.schema)
         if unknown := sorted(set(table["label"].to_pylist()) - set(map(str, Verdict))):
-            raise ValueError(f"it has labels {unknown}, which are none of {', '.join(Verdict)}")
+            raise ValueError(f"it has labels {unknown}, which are not among {', '.join(Verdict)}")
     except (OSError, pa.ArrowException, ValueError) as error:
         raise Misconfigured(
             "bad_labels",

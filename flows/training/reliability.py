@@ -59,12 +59,12 @@ TOLD = 10
 
 
 LABEL_SHARE = 0.2
-"""Share of people's labels in all that a verdict learns from; a label is repeated for that."""
+"""Share of people's labels in all that a reliability model learns from; a label is repeated for that."""
 
 
 @dataclass(frozen=True)
 class ReliabilityPlan:
-    """Settings of the training of the verdict.
+    """Settings of the training of the reliability model.
 
     Attributes
     ----------
@@ -110,7 +110,7 @@ def train_reliability(
     workers: int,
     say: Say,
 ) -> dict[str, Any]:
-    """Train the verdict on a detector's candidates, and write ``reliability.*`` and a picture to a folder.
+    """Train the reliability model on a detector's candidates, and write ``reliability.*`` and a picture to a folder.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def train_reliability(
 def learn_reliability(
     detector: str, learn: Sequence[Labelled], plan: ReliabilityPlan, about: dict[str, Any], seed: int, say: Say
 ) -> ReliabilityNet:
-    """Return a verdict that has learnt from candidates, not calibrated; the arguments are `train_reliability`'s."""
+    """Return a reliability model that has learnt, not calibrated; the arguments are `train_reliability`'s."""
     nets = fit_reliability(learn, plan.fit, seed, say)
     trees = fit_trees(*measured(learn), plan.trees, seed)
     return ReliabilityNet(nets, trees, 1.0, 0.0, _card(detector, about, plan), fit_kinds(learn))
@@ -153,36 +153,36 @@ def learn_reliability(
 def calibrate_reliability(
     out: Path, detector: str, sets: Sets, plan: ReliabilityPlan, about: dict[str, Any], workers: int, say: Say
 ) -> dict[str, Any]:
-    """Set calibration and thresholds of a verdict again, and report: as `train_reliability`, without learning.
+    """Set calibration and thresholds of a reliability model again: as `train_reliability`, without learning.
 
     Weights stay as they are. ``about`` joins what the card says of the training, as ``calibrated``.
 
     Raises
     ------
     Misconfigured
-        The verdict is of another detector.
+        The reliability model is of another detector.
     """
     require_reliability(detector)
-    verdict: ReliabilityNet = load_model("reliability", detector)
+    before: ReliabilityNet = load_model("reliability", detector)
     find = partial(_find, detector=detector, workers=workers, say=say)
-    card = verdict.card.model_copy(update={"training": verdict.card.training | {"calibrated": about}})
-    return _calibrated(out, replace(verdict, card=card), sets, plan, find, {})
+    card = before.card.model_copy(update={"training": before.card.training | {"calibrated": about}})
+    return _calibrated(out, replace(before, card=card), sets, plan, find, {})
 
 
 def require_reliability(detector: str) -> None:
-    """Raise, from the cards alone, unless a detector has a verdict of its own.
+    """Raise, from the cards alone, unless a detector has a reliability model of its own.
 
     Raises
     ------
     Misconfigured
-        There is no such detector, it has no verdict, or one of another detector.
+        There is no such detector, it has no reliability model, or one of another detector.
     """
-    searched, verdict = read_card("detect", detector).sha256, read_card("reliability", detector)
-    judged = verdict.input["detector_sha256"]
+    searched, own = read_card("detect", detector).sha256, read_card("reliability", detector)
+    judged = own.input["detector_sha256"]
     if judged != searched:
         raise Misconfigured(
             "other_detector",
-            f"verdict {verdict.name!r}",
+            f"reliability model {own.name!r}",
             f"was trained on the candidates of the detector {judged[:12]}…, not of {searched[:12]}….",
             "train it: leave out --calibrate.",
         )
@@ -309,7 +309,7 @@ def _arrays(judges: ReliabilityNet) -> dict[str, NDArray[Any]]:
 
 
 def _card(detector: str, about: dict[str, Any], plan: ReliabilityPlan) -> ModelCard:
-    """Return the card of a verdict that is not calibrated and has no weights yet."""
+    """Return the card of a reliability model that is not calibrated and has no weights yet."""
     search = read_card("detect", detector)
     return ModelCard(
         stage="reliability",

@@ -59,7 +59,7 @@ def fit_reliability(
     features = np.concatenate([one.features[use] for one, use in zip(examples, known, strict=True)])
     stamps = np.concatenate([one.stamps[use] for one, use in zip(examples, known, strict=True)])
     real = np.concatenate([one.label[use] > 0 for one, use in zip(examples, known, strict=True)]).astype(np.float32)
-    say(f"verdict on {len(real)} candidates, {int(real.sum())} of them real")
+    say(f"reliability of {len(real)} candidates, {int(real.sum())} of them real")
     device = choose_device("auto")
     x, pictures, truth = (torch.from_numpy(one).to(device) for one in (features, stamps, real))
     return tuple(_fit_one(x, pictures, truth, plan, seed + n, say) for n in range(plan.networks))

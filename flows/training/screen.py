@@ -86,7 +86,7 @@ def train_screen(out: Path, work: Path, model: str, plan: ScreenPlan, workers: i
     Raises
     ------
     Misconfigured
-        There is no such network, it is none of windows, or ``out`` cannot be written: said before anything is
+        There is no such network, it is not one of windows, or ``out`` cannot be written: said before anything is
         simulated.
     """
     card = read_card("detect", model)

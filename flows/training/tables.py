@@ -184,7 +184,7 @@ def galaxy_sample(path: Path, task: str) -> tuple[Sample, tuple[str, ...]]:
     Raises
     ------
     BadInput
-        Another task, columns are missing, or a class is none of `GALAXY_KINDS`.
+        Another task, columns are missing, or a class is not one of `GALAXY_KINDS`.
     """
     if task != "kind":
         raise BadInput("wrong_task", str(path), f"has no labels for {task!r}.", "use --task kind.")

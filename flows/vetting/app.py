@@ -189,13 +189,13 @@ def _published(place: Workplace, night: str, visit: int, detector: int) -> Expos
     Raises
     ------
     BadInput
-        It is none of these.
+        It is not one of these.
     """
     for record in place.index().exposures.get(night, ()):
         if (record.visit, record.detector) == (visit, detector):
             return record.key
     raise BadInput(
-        "no_exposure", f"{night}/{visit}-{detector}", "is no exposure of these nights.", "go back to the list."
+        "no_exposure", f"{night}/{visit}-{detector}", "is not an exposure of these nights.", "go back to the list."
     )
 
 
@@ -233,7 +233,7 @@ def _verdicts(app: FastAPI, place: Workplace, key: bytes) -> None:
 
 
 def _tidy(name: str) -> str:
-    """Return a name without what cannot be seen; "" if it is none."""
+    """Return a name without what cannot be seen; "" if it is not one."""
     found = " ".join(name.split())
     return found if found.isprintable() and 0 < len(found) <= 40 else ""
 

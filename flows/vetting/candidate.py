@@ -15,13 +15,14 @@ from markupsafe import Markup
 from flows.pipeline.provenance import search_models
 from flows.results.light_curve import light_curve as curve_of
 from flows.results.page.cards import direction_words, has_angle, rate_words
+from flows.results.page.curves import light_curve
 from flows.results.page.detection import PageDetection, detections
 from flows.results.page.words import NOTHING, count, expected, measured, number, place_error, probability, seen
 from flows.storage.association_store import object_of
 from flows.storage.bucket_path import change_of
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
-from flows.vetting.drawings import light_curve, tracklet_chart
+from flows.vetting.drawings import tracklet_chart
 from flows.vetting.index import CandidateIndex
 from flows.vetting.stamps import PlaceStamp, open_tiles, other_visits, place_stamps
 from kernels.sky.patches import pixels_at
@@ -126,7 +127,7 @@ def read_candidate(out: Path, index: CandidateIndex, row: int, association: Asso
     table = table.filter(pc.equal(table["diaSourceId"], source_id))
     record = Ledger(out).get(key)
     if not len(table) or record is None:
-        raise BadInput("no_candidate", str(source_id), "is no published detection any more.", "load the list again.")
+        raise BadInput("no_candidate", str(source_id), "is not a published detection any more.", "load the list again.")
     values, detection, notes = table.to_pylist()[0], detections(table)[0], list[str]()
     place = None if values["ra"] is None else (values["ra"], values["dec"])
     stamps, visits = _pictures(out, index, key, detection, place, values["midpointMjdTai"], notes)

@@ -136,7 +136,9 @@ class Workplace:
         """
         row = index.row_of(source_id)
         if row is None:
-            raise BadInput("no_candidate", str(source_id), "is no candidate of these nights.", "go back to the list.")
+            raise BadInput(
+                "no_candidate", str(source_id), "is not a candidate of these nights.", "go back to the list."
+            )
         return row
 
 
@@ -166,7 +168,7 @@ def listen(host: str, port: int) -> socket.socket:
     Retryable
         The port is taken (``port_taken``).
     Misconfigured
-        The address is none of this machine (``bad_host``).
+        The address is not one of this machine (``bad_host``).
     """
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

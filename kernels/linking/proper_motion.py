@@ -13,7 +13,7 @@ ORIGIN = 60000.0
 """Time from which the sums count, MJD."""
 
 FASTEST = 15.0
-"""arcsec / yr: what moves more is no star; Barnard's has 10.4."""
+"""arcsec / yr: what moves more is not a star; Barnard's has 10.4."""
 
 LEAST_NIGHTS = 3
 """Of detections, below which nothing is known of a motion: through two any line can be drawn."""

@@ -28,7 +28,7 @@ _MOVED = 4.0  # standard deviations of a distance, and 1 arcsec at least, that a
 _FLOOR = 0.3  # arcsec: errors of astrometry that the stated ones leave out
 _BEND = 0.002  # of the way, by which a path may bend: the parallax of what is fast
 _TRAIL = 3.0  # arcsec: shorter trails have no direction
-_ANY_ANGLE = 60.0  # deg: a direction that is known no better is none
+_ANY_ANGLE = 60.0  # deg: a direction that is known no better is not one
 _SURE = 5.0  # standard deviations of a trail's length: noise makes shorter ones, in any direction
 _BLUR = 2.5  # arcsec of a trail's length that seeing may make or hide
 _EXPOSURE = (10.0, 1200.0)  # s, where it is not known
@@ -143,7 +143,7 @@ def find_tracklets(
     motion on a great circle puts them, so no position is extrapolated. Candidates are pairs as far apart as the trails
     of both allow, and no farther than chance allows: of N detections, with a density d around them, chance gives
     N d pi m^2 pairs up to m apart, of which another exposure completes the share d pi t^2, t its tolerance. What chance
-    gives more often than ``limits.by_chance`` is no tracklet. So crowded fields link slow objects only, and empty
+    gives more often than ``limits.by_chance`` is not a tracklet. So crowded fields link slow objects only, and empty
     ones fast ones too. Two detections are enough where both have trails that agree with each other and with the way
     between them.
     """

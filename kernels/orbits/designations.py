@@ -131,7 +131,7 @@ def packed_number(permanent: str) -> str:
             return f"{_DIGITS[number // 10_000]}{number % 10_000:04d}"
         if number < _LARGEST + 62**4:
             return f"~{_base62(number - _LARGEST, 4)}"
-    raise ValueError(f"{permanent!r} is no number that can be packed")
+    raise ValueError(f"{permanent!r} is not a number that can be packed")
 
 
 def packed_provisional(provisional: str) -> str:
@@ -146,7 +146,7 @@ def packed_provisional(provisional: str) -> str:
         rank = (cycle - _CYCLES) * len(_ORDER) + _ORDER.index(order)
         if 2000 <= year < 2062 and 0 <= rank < 62**4:
             return f"_{_DIGITS[year - 2000]}{half}{_base62(rank, 4)}"
-    raise ValueError(f"{provisional!r} is no designation of an asteroid that can be packed")
+    raise ValueError(f"{provisional!r} is not a designation of an asteroid that can be packed")
 
 
 def _number(text: str) -> int:
@@ -165,7 +165,7 @@ def _base62(value: int, width: int) -> str:
 
 
 def tracklet_name(seed: int) -> str:
-    """Return a name for a tracklet that is none of the packed forms: N and six characters, of a number below 62^6.
+    """Return a name for a tracklet that is not one of the packed forms: N and six characters, of a number below 62^6.
 
     >>> tracklet_name(63)
     'N000011'

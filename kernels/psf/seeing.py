@@ -101,7 +101,10 @@ class Star(NamedTuple):
 
 
 _MEDIAN_ERROR = 1.4826 * math.sqrt(math.pi / 2)  # standard error of a median of n over their MAD / sqrt(n)
-_LEAST_ERROR = (0.003, 0.02)  # of the width, relative, and of 1 / beta: a PSF is no Moffat profile to better than that
+_LEAST_ERROR = (
+    0.003,
+    0.02,
+)  # of the width, relative, and of 1 / beta: a PSF is not a Moffat profile to better than that
 _NEARLY_GAUSSIAN = 0.9 * _BETA[1]  # beyond that a profile may as well be a Gaussian: 1 / beta is 0
 _SIGMA = math.sqrt(8 * math.log(2))
 _HALF = 10  # half the side of a stamp, px

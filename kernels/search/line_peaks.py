@@ -18,7 +18,7 @@ COVER_PX = 2.5
 _EXCESS, _MARGIN = (
     2.0,
     2.0,
-)  # a point brighter than so many times the mean of a line, and so much more, is no part of it
+)  # a point brighter than so many times the mean of a line, and so much more, is not part of it
 
 PEAK_REACH = REACH + 2 * APART + int(1.5 * HALF) + 4
 """How far around a pixel the image decides whether it is a candidate, px."""

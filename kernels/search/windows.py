@@ -12,7 +12,7 @@ MARGIN = 0.125
 largest error seen near the floor, on simulated exposures with the shipped weights."""
 
 FLAT = 1.2e-7
-"""A standard deviation at or below this part of the largest value is none: float32 pixels cannot resolve it."""
+"""A standard deviation at or below this part of the largest value is not one: float32 pixels cannot resolve it."""
 
 
 def fill_windows(

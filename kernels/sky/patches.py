@@ -146,7 +146,7 @@ class Division:
 
 
 def neighbours(pixels: NDArray[np.int64], order: int) -> NDArray[np.int64]:
-    """Return the nested HEALPix pixels of an order that touch some of its pixels, and are none of these; sorted."""
+    """Return the nested HEALPix pixels of an order that touch some of its pixels, and are not among these; sorted."""
     found = _touching(pixels, order)
     return np.setdiff1d(found[found >= 0], pixels)
 

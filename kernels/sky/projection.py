@@ -214,7 +214,7 @@ Floats = NDArray[np.float64]
 
 _STEP = 1 / 3600  # deg; over it the scale of an image is taken as constant
 _FARTHEST = 1.2  # radii of the image: further out a distortion is not defined
-_CLOSE = 0.05  # px; a solution that does not lead back to the sky is none
+_CLOSE = 0.05  # px; a solution that does not lead back to the sky is not one
 
 
 class PlacedTrails(NamedTuple):

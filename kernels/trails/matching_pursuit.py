@@ -44,7 +44,7 @@ class Windows(NamedTuple):
     centres
         Where a trail's centre may lie; at least ``bank.reach`` px from the borders.
     lit
-        Where bright light counts: a star elsewhere is none of what is sought.
+        Where bright light counts: a star elsewhere is not what is sought.
     """
 
     centres: NDArray[np.bool_]

@@ -99,7 +99,7 @@ def run(place, night, monkeypatch, nightstride_run):
 def test_commands_do_what_they_say(run, page, line):
     assert line in text_of(page)
     finished = run(line)
-    # of `ades`: a night without tracklets is no report; of `quality`: a first night has nothing to be compared with
+    # of `ades`: a night without tracklets is not a report; of `quality`: a first night has nothing to be compared with
     assert finished.code == 0, (finished.code, finished.stdout, finished.stderr)
     assert finished.stdout
 

@@ -57,7 +57,7 @@ def test_a_night_that_is_not_there_is_refused(tmp_path, nights, says):
     publish(tmp_path)
     with pytest.raises(ns.Misconfigured, match=says):
         ns.open(tmp_path, nights)
-    with pytest.raises(ns.Misconfigured, match="is no output folder"):
+    with pytest.raises(ns.Misconfigured, match="is not an output folder"):
         ns.open(tmp_path / "nowhere")
     with pytest.raises(ns.Misconfigured, match="write 'object'"):
         ns.open(tmp_path).dataset("objct")
@@ -126,7 +126,7 @@ def test_distortion_moves_with_the_section(tmp_path):
     [
         ({"plane": "science"}, "has no plane 'science'. To fix, choose one of difference, mask"),
         ({"section": np.s_[5:5, :]}, "has no pixel of an axis of 420"),
-        ({"section": np.s_[::2, :]}, "is no range of pixels"),
+        ({"section": np.s_[::2, :]}, "is not a range of pixels"),
         ({"detector": 6}, "holds no pixels of visit 100, detector 6"),
         ({"detector": 1000}, "holds no pixels of visit 100, detector 1000"),
         ({"visit": -1}, "holds no pixels of visit -1"),

@@ -181,7 +181,7 @@ def test_near_chooses_what_astropy_says_is_within_a_circle(place, radius):
 
 
 def test_near_needs_a_place(nights):
-    with pytest.raises(ns.Misconfigured, match=r"is none on the sky"):
+    with pytest.raises(ns.Misconfigured, match=r"does not lie on the sky"):
         nights.detections().near(150, 91, 1)
     with pytest.raises(ns.Misconfigured, match=r"has no ra and dec"):
         nights.exposures.near(150, 20, 1)

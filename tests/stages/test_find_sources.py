@@ -80,7 +80,7 @@ def test_a_source_in_the_outermost_row_or_column_is_at_the_edge(info, pixels):
         (ny - 9, ny - 2, nx - 9, nx - 2): False,
         (1, 9, 1, 9): False,
         (nx - 1 - (nx - ny), ny - 1, 1, 9): True,
-        (1, 9, ny - 9, ny - 1): False,  # the last row's number is no edge among the columns
+        (1, 9, ny - 9, ny - 1): False,  # the last row's number is not an edge among the columns
     }
     none, unset = np.zeros(len(boxes)), np.zeros(len(boxes), bool)
     shapes = Shapes(none, none, none, none, none, none, np.array(list(boxes)), unset, unset)

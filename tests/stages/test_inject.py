@@ -80,7 +80,7 @@ def _place(image, copy):
         for x in range(image.shape[1] - copy.shape[1] + 1):
             if (image[y, x : x + 40] == copy[0, :40]).all():
                 return np.s_[y : y + copy.shape[0], x : x + copy.shape[1]]
-    raise AssertionError("the copy is no piece of the image")
+    raise AssertionError("the copy is not a piece of the image")
 
 
 def test_what_is_said_to_be_put_in_is_what_is_put_in(inputs):

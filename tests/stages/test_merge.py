@@ -164,7 +164,7 @@ def test_a_trail_beside_a_satellite_keeps_its_hits(apart):
 
 
 def test_a_line_in_dashes_is_followed_once_and_becomes_one(monkeypatch):
-    """What is lit over little more than half of its length is no trail, from whichever dash it is followed."""
+    """What is lit over little more than half of its length is not a trail, from whichever dash it is followed."""
     seeds, follow = [], merge_stage.grow_trail
     monkeypatch.setattr(merge_stage, "grow_trail", lambda frame, seed: seeds.append(seed) or follow(frame, seed))
     dashes = [(40.0 + 64 * k, 60.0, 36.0, 0.0, 60.0) for k in range(21)]

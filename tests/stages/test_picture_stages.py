@@ -12,7 +12,7 @@ from stages.anomaly import STAGE as ANOMALY_STAGE
 from stages.morphology import STAGE
 
 IS_GALAXY = np.array([True, True, True, False, False])
-CHOSEN = np.array([10, 11, 14])  # the last of them is no galaxy by its label, but probable enough
+CHOSEN = np.array([10, 11, 14])  # the last of them is not a galaxy by its label, but probable enough
 HAS_PICTURE = np.array([True, False, True])
 
 

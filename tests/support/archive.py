@@ -1,6 +1,6 @@
 """An archive on this machine that answers like the one of ZTF: same addresses, table, ranges and failures.
 
-Conditions in SQL are judged by SQLite, so that a question that is no SQL is refused, as it would be there.
+Conditions in SQL are judged by SQLite, so that a question that is not SQL is refused, as it would be there.
 """
 
 import csv

@@ -46,7 +46,7 @@ def write_lsst_file(path, seed, side, trails, *, stars=20, uneven=1.0):
     side
         Of the image, px.
     trails
-        Called with a generator for the (length, S/N) of each source that is no star.
+        Called with a generator for the (length, S/N) of each source that is not a star.
     stars
         Number of points of S/N 80 to 250, which alone tell the PSF.
     uneven

@@ -205,7 +205,7 @@ class Fetched:
 async def fetch(client: ArchiveClient, plan: FetchPlan, folder: Path, tell: Callable[[int], object]) -> Fetched:
     """Fetch the files of a plan.
 
-    An exposure of which a file fails is not published: its difference image, without which it is none, comes last.
+    An exposure of which a file fails is not published: its difference image, without which it is not one, comes last.
 
     Parameters
     ----------

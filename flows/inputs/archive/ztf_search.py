@@ -193,7 +193,7 @@ def read_answer(text: str, where: str) -> tuple[ZtfQuadrant, ...]:
         raise Misconfigured(
             "bad_answer",
             where,
-            f"the archive's answer is no table with the columns {', '.join(COLUMNS)}: it begins {text[:80]!r}.",
+            f"the archive's answer is not a table with the columns {', '.join(COLUMNS)}: it begins {text[:80]!r}.",
             "check fetch.url, and try later if the archive is down.",
         )
     rows = (dict(zip(columns, row, strict=False)) for row in lines[1:] if row)

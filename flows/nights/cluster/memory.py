@@ -118,7 +118,7 @@ def projected_patch_bytes(shape: tuple[int, int], rows: int) -> int:
 
 
 def require_patch_fit(name: str, shape: tuple[int, int], rows: int) -> None:
-    """Refuse a patch that would not fit the memory of this worker, or of this process where it is none.
+    """Refuse a patch that would not fit the memory of this worker, or of this process where it is not one.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def require_history_fit(name: str, rows: int) -> None:
 
 
 def require_night_fit(night: str, rows: int) -> None:
-    """Refuse a night as a whole that would not fit the memory of this worker, or of this process where it is none.
+    """Refuse a night as a whole that would not fit the memory of this worker, or of this process where it is not one.
 
     Parameters
     ----------

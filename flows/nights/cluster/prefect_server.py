@@ -45,7 +45,7 @@ QUIET = {
     "PREFECT_CLI_PROMPT": "false",
     "PREFECT_API_REQUEST_TIMEOUT": "300",
 }
-"""Our own summary is the only output, and a busy machine is no error."""
+"""Our own summary is the only output, and a busy machine is not an error."""
 
 
 LIGHT = {

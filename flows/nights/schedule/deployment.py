@@ -45,7 +45,7 @@ def zone(timezone: str) -> ZoneInfo:
         return ZoneInfo(timezone)
     except (KeyError, ValueError, OSError) as error:
         raise Misconfigured(
-            "timezone", timezone, "is no time zone of the IANA.", "name one like America/Los_Angeles."
+            "timezone", timezone, "is not a time zone of the IANA.", "name one like America/Los_Angeles."
         ) from error
 
 
@@ -60,7 +60,9 @@ def inputs_of(patterns: Sequence[str], night: date) -> list[str]:
     found = [_NIGHT.sub(lambda match: night.strftime(match[1] or _FORMAT), pattern) for pattern in patterns]
     for pattern, given in zip(patterns, found, strict=True):
         if "{" in given or "}" in given:
-            raise Misconfigured("input", pattern, "has braces that are no night.", "write {night} or {night:%Y-%m-%d}.")
+            raise Misconfigured(
+                "input", pattern, "has braces that name no night.", "write {night} or {night:%Y-%m-%d}."
+            )
     return found
 
 

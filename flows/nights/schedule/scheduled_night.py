@@ -212,7 +212,7 @@ def register(deployment: Deployment) -> UUID:
         schedule = CronSchedule(cron=deployment.cron, timezone=deployment.timezone)
     except ValueError as error:
         raise Misconfigured(
-            "cron", deployment.cron, "is no schedule.", 'write minute, hour, day, month, weekday: "0 9 * * *".'
+            "cron", deployment.cron, "is not a schedule.", 'write minute, hour, day, month, weekday: "0 9 * * *".'
         ) from error
     made = RunnerDeployment.from_flow(
         scheduled_night,

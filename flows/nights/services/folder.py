@@ -98,7 +98,7 @@ def opened(path: Path) -> ServiceFolder:
     Raises
     ------
     Misconfigured
-        It is none.
+        It is not one.
     """
     file = path.resolve() / "services.json"
     require_there(file, "a folder that `nightstride services up` has made.")

@@ -227,7 +227,7 @@ def down(folder: ServiceFolder, parts: Sequence[str], say: Callable[[str], None]
     """
     known = services(folder)
     if unknown := set(parts) - set(known):
-        raise Misconfigured("services", " ".join(sorted(unknown)), "is no service.", f"use {', '.join(known)}.")
+        raise Misconfigured("services", " ".join(sorted(unknown)), "is not a service.", f"use {', '.join(known)}.")
     with alone(folder.path):
         for name, service in reversed(known.items()):
             if not parts or name in parts:

@@ -237,10 +237,10 @@ def require_allowed(uri: str, allow: Sequence[str]) -> None:
     # Patterns name many files, and percent signs may hide what is looked for here.
     plain = uri.isprintable() and not any(sign in uri for sign in ("::", "*", "?", "[", "%", "#"))
     if not plain or is_repository(uri) or ".." in rest.split("/"):
-        raise _not_allowed(uri, "is no plain name of an image file")
+        raise _not_allowed(uri, "is not a plain name of an image file")
     path = os.path.realpath(rest if separator else uri) if local else uri
     if not path.lower().endswith(SUFFIXES) or (local and Path(path).is_dir()):
-        raise _not_allowed(uri, "is no image file by its name")
+        raise _not_allowed(uri, "is not an image file by its name")
     if not allow and not local and protocol != "s3":
         raise _not_allowed(uri, f"would be fetched by {protocol}")
     if allow and not any(_is_below(path, os.path.realpath(one) if "://" not in one else one) for one in allow):
@@ -285,7 +285,10 @@ def _sources(uri: str, settings: Settings) -> list[Source]:
         ) from error
     except Exception as error:  # file systems of all kinds, and their ways to refuse a URL
         raise BadInput(
-            "no_such_input", _shown(uri), f"is no path or URL that can be read: {type(error).__name__}.", "correct it."
+            "no_such_input",
+            _shown(uri),
+            f"is not a path or URL that can be read: {type(error).__name__}.",
+            "correct it.",
         ) from error
 
 

@@ -55,7 +55,7 @@ def evaluate_anomaly(
     -------
     dict
         As of `anomaly_figures`, with ``unreadable`` (file -> why), ``unlabelled`` and ``trained_on``: how many of the
-        pictures the model has learnt from, whose scores are no test.
+        pictures the model has learnt from, whose scores are not a test.
 
     Raises
     ------

@@ -39,7 +39,7 @@ def evaluate_membership(path: Path, model: str = "default", *, unseen: bool = Fa
     dict
         As of `membership_figures`, with ``truth`` (where the class is from), ``unjudged`` (rows with a class, but
         without a photometric redshift), ``star_redshifts`` (rows left out), ``trained_on`` (rows that the model has
-        learnt from, whose figures are no test), and, if the table has another classification, the same under
+        learnt from, whose figures are not a test), and, if the table has another classification, the same under
         ``published``.
 
     Raises

@@ -60,7 +60,7 @@ def evaluate_pictures(
     -------
     dict
         As of `picture_figures`, with ``unreadable`` (file -> why), ``unlabelled``, ``labels_without_class`` (label ->
-        pictures) and ``trained_on``: how many of the pictures the model has learnt from, whose figures are no test.
+        pictures) and ``trained_on``: how many of the pictures the model has learnt from, whose figures are not a test.
 
     Raises
     ------

@@ -46,7 +46,7 @@ _ASSUMED = {
     DetectionFlag.ASSUMED_TIME: "time",
     DetectionFlag.ASSUMED_GAIN: "gain",
 }
-_KNOWN_ANGLE = 60.0  # deg: an angle known no better is none
+_KNOWN_ANGLE = 60.0  # deg: an angle known no better is not one
 
 
 _SHARES = {UNKNOWN: 0.4, KNOWN: 0.55, TRAIL: 0.8, POINT: 1.0}

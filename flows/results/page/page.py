@@ -15,6 +15,7 @@ from flows.results.evaluation.recovery import read_recoveries
 from flows.results.motion import read_motion
 from flows.results.page.cards import LIMITS, LINE_HEADINGS, LIST_HEADINGS, DrawnList, Limits, ListPart, list_pages
 from flows.results.page.completeness import Completeness, Recovered, completeness_of, recovered
+from flows.results.page.curves import NightCurves, curves_of
 from flows.results.page.detection import detections
 from flows.results.page.found import AT_REST, FoundNight, found_in, found_words, read_on_stars
 from flows.results.page.night import Exposure, PublishedNight, read_night
@@ -47,13 +48,15 @@ from flows.storage.array_store import room_for
 from flows.storage.atomic import remove, write_file
 from flows.storage.layout import reports_folder, staging_folder, tile_path
 from flows.storage.zarr_tiles import TileStore, read_info
-from schemas.errors import BadInput
+from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.exposure import ExposureInfo
 from schemas.recovery import Recovery
+from schemas.settings import AssociationSettings
 from schemas.summary import RunSummary
 
 Found = TypeVar("Found")
 
+_ASSOCIATION = AssociationSettings()
 _ELAPSED = {"startup": "to start", "search": "to search", "wall": "in all by the clock"}
 
 
@@ -78,6 +81,7 @@ class Content:
     truth: Completeness | None
     objects: Objects | None
     galaxies: NightGalaxies | None
+    curves: NightCurves | None
     histograms: tuple[tuple[str, str], ...]
     causes: tuple[CauseRow, ...]
     rows: tuple[ExposureRow, ...]
@@ -131,6 +135,7 @@ class Content:
             ("truth", "Truth", self.truth),
             ("objects", "Objects", self.objects),
             ("galaxies", "Galaxies", self.galaxies),
+            ("curves", "Light curves", self.curves),
             ("detections", "Detections", self.histograms),
             ("causes", "Vetoes", self.causes),
             ("table", "Exposures", self.rows),
@@ -146,6 +151,7 @@ def write_report(
     summary: RunSummary | None = None,
     truth: Truth | None = None,
     limits: Limits = LIMITS,
+    association: AssociationSettings = _ASSOCIATION,
 ) -> Path:
     """Write ``OUT/reports/<night>/index.html``, and ``pages/0001.html``, ... beside it where it cannot hold all.
 
@@ -161,6 +167,8 @@ def write_report(
         What was put into the exposures; None if that is not known.
     limits
         What the page may hold.
+    association
+        Where the detections of objects on other nights are kept.
 
     Returns
     -------
@@ -175,7 +183,7 @@ def write_report(
         The disk is full.
     """
     path = reports_folder(out) / night / "index.html"
-    drawing = Drawing(out, read_night(out, night, summary), limits)
+    drawing = Drawing(out, read_night(out, night, summary), limits, association)
     page = drawing.content(truth)
     folder, written = path.parent / "pages", set[str]()
     for name, text in drawing.lists(page) if page.lists else ():
@@ -229,11 +237,14 @@ class Drawing:
         Output folder, with the tiles.
     night, limits
         What is drawn, and how much of it.
+    association
+        As of `write_report`.
     """
 
     out: Path
     night: PublishedNight
     limits: Limits
+    association: AssociationSettings = _ASSOCIATION
 
     @cached_property
     def _damage(self) -> list[str]:
@@ -245,6 +256,14 @@ class Drawing:
         try:
             return read()
         except BadInput as error:
+            self._damage.append(str(error))
+            return None
+
+    def _curves(self) -> NightCurves | None:
+        """Return the light curves; None, and a note, where the store of the association does not answer."""
+        try:
+            return self._readable(lambda: curves_of(self.out, self.night.label, self.association))
+        except (Misconfigured, Retryable) as error:
             self._damage.append(str(error))
             return None
 
@@ -320,6 +339,7 @@ class Drawing:
         infos, trouble, panels, parts = tuple(self.infos.values()), troubles(night), self.panels(), self.list.parts()
         objects = self._readable(lambda: objects_of(out, night.label))
         galaxies = self._readable(lambda: galaxies_of(out, night.label))
+        curves = self._curves()
         look, besides = found_words(self.found)
         warnings = night.summary.warnings if night.summary else ()
         return Content(
@@ -340,6 +360,7 @@ class Drawing:
             truth=None if truth is None else completeness_of(out, night, truth),
             objects=objects,
             galaxies=galaxies,
+            curves=curves,
             histograms=_histograms(night),
             causes=cause_rows(night),
             rows=tuple(exposure_row(exposure, self.infos.get(exposure.record.name)) for exposure in self._listed),

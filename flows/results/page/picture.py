@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MASKED, OUTSIDE = 254, 255
-"""Levels that are no brightness: an unusable pixel, and one beyond the border of the image."""
+"""Levels that are not brightness: an unusable pixel, and one beyond the border of the image."""
 
 _BRIGHTEST = 253
 _TINY = 1e-30

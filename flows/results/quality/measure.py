@@ -407,7 +407,7 @@ def _limit(metric: str, unit: str, limit: Limit | None) -> Measure:
 
 def _of_detections(exposures: list[Looked]) -> Iterator[Measure]:
     rows = _rows(exposures)
-    # Satellites have a threshold of their own: their reliability is no measure of the search.
+    # Satellites have a threshold of their own: their reliability is not a measure of the search.
     streaks = unclassed(rows)
     doubt = 1 - streaks["reliability"].to_numpy().astype(np.float64)
     yield _rate("detections", rows.num_rows, math.sqrt(rows.num_rows), len(exposures))

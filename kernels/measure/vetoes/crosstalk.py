@@ -24,7 +24,7 @@ def crosstalk_ghosts(scene: Scene, science: NDArray[np.float32] | None) -> NDArr
     Two amplifiers that are read at the same time, towards opposite sides of a detector, disturb each other: what is
     saturated in one leaves a faint copy in the other, in the same row and mirrored at the middle column (Freyhammer et
     al. 2001, Exp. Astron. 12, 147). Not all cameras do, so each image tells by itself: its pixels that mirror the
-    brightest ones of the science image are bright in the mean, or they are no ghosts.
+    brightest ones of the science image are bright in the mean, or they are not ghosts.
 
     Parameters
     ----------

@@ -81,8 +81,8 @@ def test_out_after_other_arguments_is_the_last(tmp_path, out):
     ("words", "code", "says"),
     [
         (("status", "OUT", "--night", "2026-11-03"), "no_night", "no night; nights are written YYYYMMDD: 20261103."),
-        (("verify", "OUT", "--night", "20261341"), "no_night", "'20261341' is no night; nights are written YYYYMMDD."),
-        (("export", "OUT", "--to", "x.csv", "--night", "x"), "no_night", "'x' is no night"),
+        (("verify", "OUT", "--night", "20261341"), "no_night", "'20261341' is not a night; nights are written"),
+        (("export", "OUT", "--to", "x.csv", "--night", "x"), "no_night", "'x' is not a night"),
         (("quality", "OUT", NIGHT, "--night", "20261104"), "usage", "--night 20261104 is another than 20261103."),
         (("status", "OUT", "-q", "-v"), "usage", "--quiet and --verbose exclude each other."),
         (("run", "x"), "usage", "Missing option --out"),
@@ -91,7 +91,7 @@ def test_out_after_other_arguments_is_the_last(tmp_path, out):
         (("run", "x", "--out", "y", "--wait", "-1"), "usage", "--wait: must be at least 0."),
         (("forced", "OUT", "--at", "1,1", "--sigma", "99"), "usage", "--sigma: must be at most 10."),
         (("forced", "OUT"), "usage", "give a list of targets, one with --at RA,DEC, or --dia-objects."),
-        (("forced", "OUT", "--at", "400,1"), "usage", "'400,1' is no place"),
+        (("forced", "OUT", "--at", "400,1"), "usage", "'400,1' is not a place"),
         (("export", "OUT", "--to", "x", "--format", "word"), "usage", "--format: 'word' is not one of 'csv', '"),
         (("status", "OUT", NIGHT, "more"), "usage", "There is no place for more."),
         (("run", "x", "--out", "y", "--wokers", "1"), "usage", "No such option: --wokers. To fix, write --workers"),
@@ -121,7 +121,7 @@ def test_quiet_says_nothing_and_ends_with_the_same_code(tmp_path, out):
     assert told.summary["nights"]
     wrong = nightstride("status", tmp_path / "none", "-q")
     assert (wrong.code, wrong.stdout) == (2, "")
-    assert "is no output folder" in wrong.stderr
+    assert "is not an output folder" in wrong.stderr
 
 
 def test_verbose_says_how_long_it_took_and_what_lies_behind_an_error(tmp_path, out):

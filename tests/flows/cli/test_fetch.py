@@ -92,7 +92,7 @@ def test_what_fails_is_said_and_the_rest_comes(archive, tmp_path):
     ("arguments", "says"),
     [
         ((), "--from"),
-        (("--from", "yesterday"), "'yesterday' is no date"),
+        (("--from", "yesterday"), "'yesterday' is not a date"),
         ((*NIGHT, "--to", "2018-11-30"), "is before --from"),
         ((*NIGHT, "--filter", "u"), "must be one of g, r, i"),
     ],

@@ -234,7 +234,7 @@ def test_form_of_the_catalogue_is_checked(out_verify):
 def test_no_such_folder(tmp_path):
     result = run_verify(tmp_path / "absent")
     assert result.exit_code == 2
-    assert "is no output folder" in result.stderr
+    assert "is not an output folder" in result.stderr
     assert result.stdout == ""
 
 
@@ -274,7 +274,7 @@ def test_models_are_listed(tmp_path):
 
 
 def test_a_folder_with_nothing_but_a_quarantine(tmp_path):
-    Quarantine(tmp_path).put(BadInput("not_fits", "a.fits", "is no image.", "name one."), "a.fits")
+    Quarantine(tmp_path).put(BadInput("not_fits", "a.fits", "is not an image.", "name one."), "a.fits")
     ended = run_models(tmp_path)
     assert (ended.exit_code, ended.stdout) == (0, "No exposure was searched.\n")
 

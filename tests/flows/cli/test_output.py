@@ -46,7 +46,7 @@ def test_writes_a_votable_of_all_nights_or_one(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--dataset", "nothing"), "'nothing' is no dataset"),
+        (("--dataset", "nothing"), "'nothing' is not a dataset"),
         (("--dataset", "dia_source"), "holds no catalogue 'dia_source'"),
         (("--format", "excel"), "votable"),
         (("--format", "csv"), "x.vot: is votable by its ending, not csv"),
@@ -313,7 +313,7 @@ def test_a_place_is_on_the_sphere(text, place):
     if place is not None:
         assert _place(text) == pytest.approx(place)
     else:
-        with pytest.raises(typer.BadParameter, match="is no place"):
+        with pytest.raises(typer.BadParameter, match="is not a place"):
             _place(text)
 
 

@@ -27,7 +27,7 @@ def test_without_a_server_there_is_a_remedy(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (("--timezone", "Palomar"), "Palomar: is no time zone"),
+        (("--timezone", "Palomar"), "Palomar: is not a time zone"),
         (("/data/{date}",), "/data/{date}: has braces that are no"),
     ],
 )

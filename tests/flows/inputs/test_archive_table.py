@@ -111,7 +111,7 @@ def test_names_every_missing_column(tmp_path):
     ("lines", "problem"),
     [
         ([HEADER], "has no rows"),
-        ([HEADER, ROWS[0].replace("17.9", "faint")], "is no number"),
+        ([HEADER, ROWS[0].replace("17.9", "faint")], "is not a number"),
         ([HEADER, ROWS[0] + ",1,2"], "Expected 8 columns, got 10"),
     ],
 )

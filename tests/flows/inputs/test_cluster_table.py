@@ -63,7 +63,7 @@ def test_without_a_class_or_a_redshift_there_is_no_truth(tmp_path):
     found = read_clusters(tmp_path / "t.csv")
     assert found.truth == "none"
     assert np.isnan(found.columns["member"]).all()
-    assert np.isnan(found.columns["z"][2]), "a sentinel is no magnitude"
+    assert np.isnan(found.columns["z"][2]), "a sentinel is not a magnitude"
 
 
 def test_classes_may_be_words_and_may_be_missing(tmp_path):

@@ -104,7 +104,7 @@ def test_an_image_waits_for_what_goes_with_it(tmp_path, arrivals, clock):
     write(tmp_path, f"{STEM}_mskimg.fits")
     assert arrivals.poll(9) == [other]
     clock.now = 4.0
-    assert arrivals.poll(9) == [image]  # and the mask is no exposure of its own
+    assert arrivals.poll(9) == [image]  # and the mask is not an exposure of its own
 
 
 def test_what_is_hidden_temporary_or_no_image_is_left_alone(tmp_path, arrivals, clock):

@@ -149,7 +149,7 @@ def test_a_commit_that_fails_is_told_at_the_next_look(broker, topic, monkeypatch
     "url", ["kafka://", "kafka://host:1", "kafka://host:1/", "kafka://host:1/a/b", "kafka://host:1/a?token=x"]
 )
 def test_a_url_that_makes_no_sense_is_refused(url):
-    with pytest.raises(Misconfigured, match="is no URL of a topic"):
+    with pytest.raises(Misconfigured, match="is not a URL of a topic"):
         KafkaArrivals(url)
 
 

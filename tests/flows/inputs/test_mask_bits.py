@@ -14,7 +14,7 @@ def test_ztf_bits_add_up(dtype):
 
 
 def test_the_bits_that_ztf_advises_to_avoid_are_unusable_or_suspect():
-    """The explanatory supplement's mask for science, 6141, but for tracks, which are no fault of the pixel."""
+    """The explanatory supplement's mask for science, 6141, but for tracks, which are not the pixel's fault."""
     informative = MaskPlane.SUSPECT | MaskPlane.STREAK
     bad = sum(1 << bit for bit, plane in ZTF_BITS.items() if plane & (UNUSABLE | informative))
     assert bad == 6141 - (1 << 6)  # bit 6 is reserved

@@ -93,7 +93,7 @@ def test_damaged_lines_of_comets_are_left_out_and_named(tmp_path, caplog, spoil)
     with caplog.at_level(logging.WARNING):
         found = read_orbits(path)
     assert found.orbits.designation.tolist() == [b"3I/ATLAS", b"C/1995 O1 (Hale-Bopp)"]
-    assert "1 lines are no orbits and were left out (lines 2)" in caplog.text
+    assert "1 lines are not orbits and were left out (lines 2)" in caplog.text
 
 
 def test_a_published_line_is_read(tmp_path):
@@ -166,7 +166,7 @@ def test_damaged_lines_are_left_out_and_named(tmp_path, caplog, spoil):
     with caplog.at_level(logging.WARNING):
         found = read_orbits(path)
     assert found.orbits.designation.tolist() == [orbits.designation[0], orbits.designation[2]]
-    assert "1 lines are no orbits and were left out (lines 2)" in caplog.text
+    assert "1 lines are not orbits and were left out (lines 2)" in caplog.text
 
 
 def test_unknown_brightness_and_uncertainty_are_nan(tmp_path):

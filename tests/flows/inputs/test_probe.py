@@ -26,7 +26,7 @@ def test_the_name_does_not_matter(write_ztf, tmp_path):
 
 
 def test_headers_suffice(write_ztf):
-    """Pixels that cannot be decoded are no business of the probe."""
+    """Pixels that cannot be decoded are not the probe's business."""
     path = Path(write_ztf())
     data = bytearray(path.read_bytes())
     data[-6000:-3000] = bytes(3000)

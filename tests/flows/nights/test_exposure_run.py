@@ -248,7 +248,7 @@ def begun(folder, task):
 def test_adds_up_and_records_what_was_done(drive, tmp_path):
     outcome = drive()
     assert (outcome.status, outcome.searched, outcome.windows, outcome.unscored) == ("done", True, 25, 1)
-    assert outcome.detections == 4  # what was put into copies is none
+    assert outcome.detections == 4  # what was put into copies is not one
     apart = {} if drive.alone else {"negate": 3.0, "measure": 4.0}
     assert outcome.seconds == {"read": 1.0, "detect": 2.0, "publish": 0.5} | apart
     record = Ledger(tmp_path / "out").get(KEY)

@@ -117,7 +117,7 @@ def test_damage_is_found_and_made_good(server, bucket, night, nightstride_run):
 
 
 def test_joined_catalogues_are_read_as_before(server, bucket, night, nightstride_run, tmp_path, monkeypatch):
-    """Last in this file: catalogues are no single objects any more."""
+    """Last in this file: catalogues are not single objects any more."""
     out = f"s3://{bucket}/out"
 
     def rows():

@@ -55,7 +55,7 @@ def scrape(port):
 
 @pytest.fixture(scope="module")
 def seen(nightstride_run, raw_night, tmp_path_factory):
-    """A night with one file that is none."""
+    """A night with one file that is not one."""
     folder = tmp_path_factory.mktemp("seen")
     raw = shutil.copytree(raw_night, folder / "raw")
     (raw / "ztf_bad_scimrefdiffimg.fits").write_bytes(min(raw.glob("*scimrefdiffimg*")).read_bytes()[:5000])

@@ -41,7 +41,9 @@ def test_round_trip(model):
 
 def test_a_card_that_lacks_a_field_is_refused_in_our_words_and_nothing_is_written(tmp_path):
     given = {name: value for name, value in CARD.items() if name != "threshold"} | {"version": 1}
-    with pytest.raises(Misconfigured, match=r"is no model card: version: .*; threshold: Field required.*To fix, corr"):
+    with pytest.raises(
+        Misconfigured, match=r"is not a model card: version: .*; threshold: Field required.*To fix, corr"
+    ):
         write_model(tmp_path / "mine", {"a": np.zeros(1, np.float32)}, given)
     assert not (tmp_path / "mine").exists()
 

@@ -237,7 +237,7 @@ def test_a_name_that_is_no_designation_is_told(tmp_path):
     rows, ids = two_movers()
     publish_rows(tmp_path, rows, dict.fromkeys(ids[0], "Planet Nine"))
     report = draft_report(tmp_path, NIGHT, SETTINGS, "psv")
-    assert report.summary.notes == {"of a known object whose designation is none of ADES": 1}
+    assert report.summary.notes == {"of a known object whose designation is not one of ADES": 1}
     assert (report.summary.tracklets, report.summary.known) == (2, 0)
 
 

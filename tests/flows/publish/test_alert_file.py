@@ -61,7 +61,7 @@ def test_a_cutout_is_whole_blocks_of_fits(tmp_path, content, good):
     record = deserialise(packet(5).body, "11.1")
     for name in ("cutoutDifference", "cutoutScience", "cutoutTemplate"):
         fault = _fault(AlertRead("11.1", record | {name: content}))
-        assert fault == (None if good else f"{name}: is no FITS file")
+        assert fault == (None if good else f"{name}: is not a FITS file")
     assert _fault(AlertRead("ztf.alert", {})) is None  # read by the schema of its own file
 
 

@@ -97,7 +97,7 @@ def test_a_sink_that_is_none_is_refused(tmp_path, to):
 
 
 def test_letters_go_to_topics_only(tmp_path):
-    with pytest.raises(Misconfigured, match="is no topic"):
+    with pytest.raises(Misconfigured, match="is not a topic"):
         replay(tmp_path, str(tmp_path / "folder"), AlertSettings())
 
 
@@ -106,7 +106,7 @@ def test_what_was_never_made_into_a_message_is_not_replayed(tmp_path, code):
     url = "kafka://127.0.0.1:9/alerts"
     (one,) = packets(1)
     with opened_sink(url, tmp_path, AlertSettings()) as sink:
-        sink.bury(one, BadInput(code, "alert", "is none.", "make it again."))
+        sink.bury(one, BadInput(code, "alert", "is not one.", "make it again."))
     found, sent = replay(tmp_path, url, AlertSettings())
     assert (found.letters, found.sent, found.left, sent.trouble) == (0, 0, 0, None)
     with opened_outbox(tmp_path) as outbox:

@@ -217,7 +217,7 @@ def test_a_registry_with_another_schema_stops_it_before_anything_is_sent(box, ur
 
 @pytest.mark.parametrize("bad", ["kafka://", "kafka://host:1", "kafka://host:1/a/b", "kafka://host:1/t?x=1"])
 def test_a_url_that_names_no_topic_is_refused(box, bad):
-    with pytest.raises(Misconfigured, match="is no URL of a topic"):
+    with pytest.raises(Misconfigured, match="is not a URL of a topic"):
         KafkaSink(bad, KafkaSettings(), box, SchemaRegistry())
 
 

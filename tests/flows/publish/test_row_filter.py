@@ -58,17 +58,17 @@ def test_rows_are_taken_for_which_it_is_true(rows, text, visits):
         ("snr is None", "which it may not"),
         ("(snr := 3) > 1", "which it may not"),
         ("f'{snr}' == 'x'", "which it may not"),
-        ("snr", "is no condition"),
+        ("snr", "is not a condition"),
         ("snr > 'a'", "do(es)? not go together"),
         ("band * 2 > 1", "do(es)? not go together"),  # which no rows would not tell
         ("True + 1 > 1", "do(es)? not go together"),
         ("not snr", "do(es)? not go together"),
-        ("snr > ", "is no expression"),
-        ("", "is no expression"),
-        ("snr > 1; snr > 2", "is no expression"),
-        ("import os", "is no expression"),
+        ("snr > ", "is not an expression"),
+        ("", "is not an expression"),
+        ("snr > 1; snr > 2", "is not an expression"),
+        ("import os", "is not an expression"),
         ("9" * 5000 + " > snr", "longer than"),
-        ("(" * 900 + "snr" + ")" * 900 + " > 1", "is no expression"),
+        ("(" * 900 + "snr" + ")" * 900 + " > 1", "is not an expression"),
     ],
 )
 def test_everything_else_is_refused_before_the_first_row(text, words):

@@ -180,7 +180,7 @@ def test_visits_that_end_together_are_sent_one_after_the_other(alerts):
 
 
 def test_a_place_that_is_none_is_refused_when_the_run_begins(tmp_path):
-    with pytest.raises(Misconfigured, match="is no URL of a topic"):
+    with pytest.raises(Misconfigured, match="is not a URL of a topic"):
         VisitAlerts(tmp_path, Settings(alerts={"to": "kafka://h"}), lambda *_: None)
     with opened_outbox(tmp_path):
         pass

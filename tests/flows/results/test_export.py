@@ -71,7 +71,7 @@ def test_gives_all_nights_or_one(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "night", "says"),
-    [("objcet", None, "'objcet' is no dataset"), ("object", "20200101", "of night 20200101")],
+    [("objcet", None, "'objcet' is not a dataset"), ("object", "20200101", "of night 20200101")],
 )
 def test_says_what_there_is(tmp_path, name, night, says):
     publish(tmp_path)

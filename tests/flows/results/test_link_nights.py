@@ -54,7 +54,7 @@ def test_bodies_among_false_detections_are_linked(tmp_path):
     assert len(wanted - pure) <= 1
     assert found["linked_nights"] == sum(len(one["id_list"]) for one in links)
     assert all(0.7 < one["a_mean"] < 6 and 0 <= one["e_mean"] < 1 and one["linkRms_max"] < 1 for one in links)
-    assert rows["trackletId"].null_count > 0  # pairs are no tracklets
+    assert rows["trackletId"].null_count > 0  # pairs are not tracklets
     assert rows.schema.field("a").metadata == {b"unit": b"AU"}
 
 

@@ -254,7 +254,7 @@ def test_of_other_stages_what_is_remembered_of_a_source_tells(out):
 
 
 def test_what_is_asked_for_and_cannot_be_read_or_found_fails(tmp_path, monkeypatch):
-    """Of four exposures one cannot be reached for now, one is no image any more, one is not given."""
+    """Of four exposures one cannot be reached for now, one is not an image any more, one is not given."""
     paths = {visit: tmp_path / f"{visit}.fits" for visit in (1, 2, 3, 4)}
     for visit, path in paths.items():
         path.write_bytes(b"SIMPLE  = T")

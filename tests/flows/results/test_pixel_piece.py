@@ -96,7 +96,7 @@ def test_without_a_world_a_piece_has_none(tmp_path):
 @pytest.mark.parametrize(
     ("section", "says"),
     [
-        (np.s_[::2, :], "is no range of pixels"), ((3, slice(None)), "is no range of pixels"),
+        (np.s_[::2, :], "is not a range of pixels"), ((3, slice(None)), "is not a range of pixels"),
         (np.s_[5:5, :], "has no pixel of an axis of 40"), (np.s_[:, 50:], "has no pixel of an axis of 50"),
     ],
 )  # fmt: skip

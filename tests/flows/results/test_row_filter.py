@@ -32,7 +32,7 @@ def chosen(text, flags=DetectionFlag):
         ("5 < snr <= 8", [0, 4]),
         ("band == 'g' or snr > 20", [0, 3, 5]),
         ("(band == 'g') | (snr > 20) & ~(n == 3)", [0, 5]),
-        ("band not in ('g', 'r')", [3, 4]),  # null is no band of these
+        ("band not in ('g', 'r')", [3, 4]),  # null is not a band of these
         ("snr is None", [2]),
         ("band is not None and not snr < 0", [0, 1, 4]),
         ("snr == -3", [5]),
@@ -70,13 +70,13 @@ def test_it_agrees_with_python_on_what_is_not_null(limit, sign, joint, least):
         ("snr > 3 and 4", "'4' is neither true nor false"),
         ("snr > 'a'", "write it as e.g."),
         ("snr is 3", "must be None"),
-        ("band in 3", "is no list of values"),
-        ("snr ** 2 > 3", "is no column and no value"),
+        ("band in 3", "is not a list of values"),
+        ("snr ** 2 > 3", "is neither a column nor a value"),
         ("snr == 99999999999999999999999", "too large"),
         ("band == None", "write 'is None'"),
         ("band != None", "'is not None'"),
         ("open('/etc/passwd')", "is neither true nor false"),
-        ("().__class__ == 1", "is no column and no value"),
+        ("().__class__ == 1", "is neither a column nor a value"),
         ("n > 1 if snr else 0", "is neither true nor false"),
     ],
 )

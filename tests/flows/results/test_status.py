@@ -44,7 +44,7 @@ def out(tmp_path):
     ledger.put(record(4, status="failed", reason="deadline: late", detections=0))
     ledger.put(record(5, status="quarantined", reason="flood: too many", detections=0))
     ledger.put(record(1, night="20260103", detector=1, shutter_closed_at=None))
-    bad = BadInput("not_fits", "odd.fits", "is no FITS file.", "leave it out.")
+    bad = BadInput("not_fits", "odd.fits", "is not a FITS file.", "leave it out.")
     Quarantine(tmp_path).put(bad, "odd.fits")
     # As a run leaves it: a record in the quarantine and one in the ledger.
     key = ExposureKey(night=NIGHT, visit=5, detector=0)

@@ -203,12 +203,12 @@ def test_changes_nothing(out):
 
 @pytest.mark.parametrize("name", [".", "absent"])
 def test_no_output_folder(tmp_path, name):
-    with pytest.raises(Misconfigured, match="is no output folder"):
+    with pytest.raises(Misconfigured, match="is not an output folder"):
         verify_output(tmp_path / name, TABLES)
 
 
 def test_a_folder_with_nothing_but_a_quarantine(tmp_path):
-    Quarantine(tmp_path).put(BadInput("not_fits", "a.fits", "is no image.", "name one."), "a.fits")
+    Quarantine(tmp_path).put(BadInput("not_fits", "a.fits", "is not an image.", "name one."), "a.fits")
     result = verify_output(tmp_path, TABLES)
     assert (result.exposures, result.quarantined, result.problems) == (0, 1, ())
 

@@ -34,7 +34,7 @@ def test_secrets_are_refused_and_not_repeated(url, plain):
     [
         ("{'url': 'http://u:hunter2@h:1/x', 'mail': 'a@b.c'}", "{'url': 'http://h:1/x', 'mail': 'a@b.c'}"),
         ("got 'postgresql://u:hun/ter2@h/x'", "got 'postgresql://h/x'"),
-        ("s3://b/k?X-Amz-Signature=hunter2&sig=hunter2 is no file", "s3://b/k?... is no file"),
+        ("s3://b/k?X-Amz-Signature=hunter2&sig=hunter2 is not a file", "s3://b/k?... is not a file"),
         ("what? s3://b/k", "what? s3://b/k"),
     ],
 )
@@ -85,7 +85,7 @@ def test_neither_a_part_of_it_is_left_nor_what_http_makes_of_it(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text", ["s3://bucket/night/a.fits: is no FITS file", "who@where.org", "visit 7: 3 detections", "kafka://h:1/t"]
+    "text", ["s3://bucket/night/a.fits: is not a FITS file", "who@where.org", "visit 7: 3 detections", "kafka://h:1/t"]
 )
 def test_the_rest_stays(text):
     assert without_secrets(text) == text

@@ -40,8 +40,8 @@ def test_other_variables_of_ours_are_no_settings(monkeypatch):
         ("[tiles]\ntile = -1\n", "tiles.tile", "greater than 0, got -1"),
         ("[tiles]\nsize = 4\n", "tiles.size", r"in \[tiles\]\. To fix, choose one of tile, chunk, codec"),
         ("[tils]\ntile = 4\n", "tils", r"no such section\. To fix, write 'tiles'; known are fits, tiles,"),
-        ("[tiles\n", "bad.toml", r"cannot be read: it is no TOML at line 1, column 7\. To fix, correct it"),
-        ("[tiles]\ntile = 'x", "bad.toml", "cannot be read: it is no TOML: its end comes too early"),
+        ("[tiles\n", "bad.toml", r"cannot be read: it is not TOML at line 1, column 7\. To fix, correct it"),
+        ("[tiles]\ntile = 'x", "bad.toml", "cannot be read: it is not TOML: its end comes too early"),
     ],
 )
 def test_names_the_setting_at_fault(tmp_path, text, where, says):
@@ -170,5 +170,5 @@ def test_the_nearest_name_comes_first(given, says):
 
 def test_a_file_that_is_no_text(tmp_path):
     (tmp_path / "bad.toml").write_bytes(b"# \xff\n")
-    with pytest.raises(Misconfigured, match="cannot be read: byte 2 is no UTF-8"):
+    with pytest.raises(Misconfigured, match="cannot be read: byte 2 is not UTF-8"):
         load_settings(tmp_path / "bad.toml")

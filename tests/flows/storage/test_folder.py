@@ -93,6 +93,8 @@ def test_one_part_is_enough(tmp_path, part):
 )
 def test_anything_else_is_none(tmp_path, name, says):
     (tmp_path / "images").mkdir()
-    with pytest.raises(Misconfigured, match=f"is no output folder: {says}.*To fix, name the --out of a run") as caught:
+    with pytest.raises(
+        Misconfigured, match=f"is not an output folder: {says}.*To fix, name the --out of a run"
+    ) as caught:
         require_output(tmp_path / name)
     assert caught.value.code == "no_output"

@@ -152,7 +152,7 @@ def test_damaged_record_is_done_again(tmp_path, content):
     assert ledger.get(record().key) is None
     assert list(ledger.records()) == []
     (error,) = ledger.entries()
-    assert re.search(r"20260101.sqlite 5-3: is no ledger record.* To fix, run the night again", str(error))
+    assert re.search(r"20260101.sqlite 5-3: is not a ledger record.* To fix, run the night again", str(error))
 
 
 @pytest.mark.parametrize("path", ["../precious", "{there}/precious"])

@@ -155,7 +155,7 @@ def test_credentials_in_urls_are_refused_and_not_repeated(url):
 
 
 def test_an_endpoint_must_be_a_url():
-    with pytest.raises(Misconfigured, match="is no URL"):
+    with pytest.raises(Misconfigured, match="is not a URL"):
         configure(StoreSettings(endpoint="host:9000"))
 
 

@@ -26,7 +26,7 @@ def test_keeps_reason_and_remedy(tmp_path):
 def test_one_record_per_source(tmp_path):
     quarantine = Quarantine(tmp_path)
     quarantine.put(ERROR, "/data/a.fits")
-    quarantine.put(BadInput("not_fits", "a.fits", "is no FITS.", "fetch it again."), "/data/a.fits")
+    quarantine.put(BadInput("not_fits", "a.fits", "is not FITS.", "fetch it again."), "/data/a.fits")
     assert [record.code for record in quarantine.list()] == ["not_fits"]
 
 

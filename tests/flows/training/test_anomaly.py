@@ -153,7 +153,7 @@ def test_labels_of_real_galaxies_are_known():
 @pytest.mark.parametrize(
     ("kind", "settings", "told"),
     [
-        ("forest", {}, "'forest' is none"),
+        ("forest", {}, "'forest' is not known"),
         ("one-class", {"nu": 1.5}, "nu: is 1.5"),
         ("one-class", {"side": 100}, "100 px"),
     ],
@@ -173,7 +173,7 @@ def test_too_few_normal_pictures_no_data_and_a_file_that_is_no_plan_are_refused(
     with pytest.raises(Misconfigured, match="no pictures to learn from"):
         train_anomaly([], [], [], tmp_path, PLAN, 1, 1, print)
     (tmp_path / "config.json").write_text('{"kind": "codes"}')
-    with pytest.raises(BadInput, match="is no plan of a training"):
+    with pytest.raises(BadInput, match="is not a plan of a training"):
         read_plan(tmp_path / "config.json")
 
 

@@ -108,7 +108,7 @@ def test_both_classes_weigh_the_same_and_the_history_tells_of_all_cutouts(fit_se
     odds, label = 0.5 * held[0] - 1, held[1]
     cost = np.logaddexp(0, np.where(label == 1, -odds, odds)) * np.where(label == 1, 10 / 4, 10 / 16)
     assert epoch.validation_loss == pytest.approx(cost.mean(), rel=1e-5)
-    assert epoch.validation_accuracy == 0.5  # odds of 0 are no star's
+    assert epoch.validation_accuracy == 0.5  # odds of 0 are nobody's
     assert said == [f"pass 1: loss {epoch.loss:.4f}, validation {epoch.validation_loss:.4f}, accuracy 0.5000"]
     assert not net.training
 

@@ -112,7 +112,7 @@ def published(out, example):
 def test_a_verdict_is_trained_with_labels(labelled, tmp_path):
     out, path = labelled
     labels, told = read_labels(path, [out]), []
-    train_detect(tmp_path / "model", tmp_path / "work", "streak_net", PLAN, 1, told.append, "verdict", None, labels)
+    train_detect(tmp_path / "model", tmp_path / "work", "streak_net", PLAN, 1, told.append, "reliability", None, labels)
     card = read_card("reliability", str(tmp_path / "model"))
     assert card.training["labels"] == labels.summary
     assert card.training["command"].endswith("--reliability-only --labels FILE --night-out OUT")

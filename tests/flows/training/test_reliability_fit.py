@@ -45,7 +45,7 @@ def test_learns_what_is_real(fitted):
     assert len(nets) == FIT.networks
     assert not any(net.training for net in nets)
     assert len(lines) == 1 + FIT.networks * FIT.epochs
-    assert lines[0] == "verdict on 220 candidates, 60 of them real"
+    assert lines[0] == "reliability of 220 candidates, 60 of them real"
     fresh = exposure(50, 60, 60)
     assert ((odds_of(nets, fresh) > 0) == (fresh.label == 1)).mean() > 0.9
 
@@ -180,7 +180,7 @@ def test_satellites_are_real_to_a_verdict_and_doubtful_ones_are_not_measured():
     np.testing.assert_array_equal(features, np.tile(one.features[one.label >= 0], (2, 1)))
     said = []
     fit_reliability([one], ReliabilityFit(1, 1, 8), 0, said.append)
-    assert said[0] == "verdict on 6 candidates, 4 of them real"
+    assert said[0] == "reliability of 6 candidates, 4 of them real"
 
 
 def test_a_report_tells_of_thresholds_and_draws_what_it_says(saved, tmp_path):

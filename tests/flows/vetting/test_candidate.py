@@ -53,7 +53,7 @@ def test_a_mover_has_its_tracklet_and_no_object(content, vet_night):
     assert motion["By chance"] == "1×10⁻⁴ expected"
     assert found.sky.count("<a href") == 3
     assert found.seen == "3 detections of its tracklet, flux of its trail"
-    assert found.curve.count('class="point') == 3
+    assert found.curve.count('class="seen') == 3
     assert found.curve.count("2500 ± 100 nJy") == 3
     facts = words(found.facts)
     assert facts["Trail"] == "9.0 ± 0.4″"
@@ -88,7 +88,7 @@ def test_what_is_at_rest_has_a_light_curve_and_a_host(content):
         (Fact("Motion", "at rest: seen again at its place"),), None, "",
     )  # fmt: skip
     assert found.seen.startswith("3 detections of its object")
-    assert found.curve.count('class="point') == 3
+    assert found.curve.count('class="seen') == 3
     assert words(found.facts)["Angle"] == NOTHING  # a point has none
     (host,) = found.static
     assert (host.name, host.match) == ("host candidate: object 77", False)

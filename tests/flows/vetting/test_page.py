@@ -284,7 +284,7 @@ def test_the_viewer_moves_zooms_and_leads_to_candidates(visit):
     tab.mouse.down()
     tab.mouse.move(middle[0] + 60, middle[1] + 40, steps=4)
     tab.mouse.up()
-    assert "/exposure/" in tab.url  # a drag is no click
+    assert "/exposure/" in tab.url  # a drag is not a click
     moved = [float(part) for part in tab.locator("#overlay").get_attribute("viewBox").split()]
     assert moved[0] < zoomed[0]
     viewer.focus()

@@ -57,7 +57,7 @@ def test_two_servers_see_each_other(tmp_path):
 
 
 def test_many_vetters_at_once_lose_nothing(tmp_path):
-    context = multiprocessing.get_context("spawn")  # what other tests have in this process is none of theirs
+    context = multiprocessing.get_context("spawn")  # what other tests have in this process is not theirs
     workers = [context.Process(target=work, args=(tmp_path, f"user {n}")) for n in range(4)]
     for one in workers:
         one.start()
@@ -166,7 +166,7 @@ def test_a_night_in_a_bucket_is_judged_and_its_labels_are_exported(moto, tmp_pat
     assert place.pyramid.tile(index.key(row), "difference", 0, 0, 0).startswith(b"\x89PNG")
     add(place.verdicts, source_id(101, 0))
     assert len(Workplace(out).verdicts.standing()) == 1
-    assert place._now() == place._stamp  # a verdict is no change of the night
+    assert place._now() == place._stamp  # a verdict is not a change of the night
     to = tmp_path / "labels.parquet"
     run = nightstride("vet", str(out), "--export", to, "--json", **moto.environment)
     assert (run.code, run.summary) == (0, {"labels": 1, "path": str(to)}), run.stderr

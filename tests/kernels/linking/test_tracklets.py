@@ -121,7 +121,7 @@ def pair(length, angle, minutes=20.0, rate=10.0):
         ((12.5, 12.5), (90.0, 120.0), 0),  # one points elsewhere
         ((12.5, 25.0), (90.0, 90.0), 0),  # unlike in length
         ((40.0, 40.0), (90.0, 90.0), 0),  # too long for the way between
-        ((0.0, 0.0), (90.0, 90.0), 0),  # two points are no tracklet
+        ((0.0, 0.0), (90.0, 90.0), 0),  # two points are not a tracklet
     ],
 )
 def test_two_detections_are_linked_by_their_trails(length, angle, count):

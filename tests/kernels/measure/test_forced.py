@@ -133,7 +133,7 @@ def test_point_sources_are_those_of_photutils():
         model = CircularGaussianPRF(fwhm=3.0)
         model.x_0.fixed = model.y_0.fixed = True
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a negative flux is no good fit to it
+            warnings.simplefilter("ignore")  # a negative flux is not a good fit to it
             theirs = PSFPhotometry(model, (21, 21))(
                 pixels, error=np.full_like(pixels, SIGMA), init_params=Table({"x": [x], "y": [y], "flux": [1.0]})
             )
@@ -215,7 +215,7 @@ def test_flux_of_what_is_seen_stands_for_the_whole_trail(first, share):
 @pytest.mark.parametrize("angle", [0.0, 90.0])
 @pytest.mark.parametrize(("nearest", "edge"), [(3.0, True), (3.9, False)])
 def test_a_trail_whose_aperture_reaches_a_border_is_flagged(nearest, edge, angle):
-    """Along any of the four borders of an image that is no square; the aperture is 1.5 FWHM wide: 3.45 px."""
+    """Along any of the four borders of an image that is not a square; the aperture is 1.5 FWHM wide: 3.45 px."""
     ny, nx = 80, 100
     for x, y in ((nearest, 40.0), (nx - 1 - nearest, 40.0), (50.0, nearest), (50.0, ny - 1 - nearest)):
         mask = np.zeros((ny, nx), np.uint16)

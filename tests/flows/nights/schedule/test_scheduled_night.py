@@ -282,13 +282,13 @@ def test_inputs_name_the_night():
 
 @pytest.mark.parametrize("pattern", ["/data/{date}", "/data/{night", "/data/{night!r}", "/data/{}", "/data/{night:}"])
 def test_other_braces_are_refused(pattern):
-    with pytest.raises(Misconfigured, match=r"has braces that are no night.*\{night:%Y-%m-%d\}"):
+    with pytest.raises(Misconfigured, match=r"has braces that name no night.*\{night:%Y-%m-%d\}"):
         inputs_of([pattern], date(2025, 1, 2))
 
 
 def test_what_is_no_zone_is_refused():
     for timezone in ("Palomar", "", "../etc/passwd", "/etc/localtime"):
-        with pytest.raises(Misconfigured, match="is no time zone of the IANA"):
+        with pytest.raises(Misconfigured, match="is not a time zone of the IANA"):
             observing_night(datetime.now(UTC), timezone)
 
 
@@ -298,9 +298,9 @@ GIVEN = Deployment("nightly", ("/data/{night}",), "/out", "America/Los_Angeles",
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"cron": "every night"}, r'every night: is no schedule.*"0 9 \* \* \*"'),
-        ({"timezone": "Palomar"}, "Palomar: is no time zone"),
-        ({"inputs": ("/data/{date}",)}, r"/data/\{date\}: has braces that are no night"),
+        ({"cron": "every night"}, r'every night: is not a schedule.*"0 9 \* \* \*"'),
+        ({"timezone": "Palomar"}, "Palomar: is not a time zone"),
+        ({"inputs": ("/data/{date}",)}, r"/data/\{date\}: has braces that name no night"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_the_server_hears_of_it(changed, said):

@@ -69,7 +69,7 @@ def test_what_needs_others_is_stopped_before_them(folder, faked, parts, stopped)
     down(folder, parts, told.append)
     assert done == [f"stop {name}" for name in stopped]
     assert told == [f"{name} {'does not run' if name == 'postgres' else 'is stopped'}" for name in stopped]
-    with pytest.raises(Misconfigured, match="redis: is no service"):
+    with pytest.raises(Misconfigured, match="redis: is not a service"):
         down(folder, ["redis", "worker"], told.append)
 
 

@@ -146,7 +146,7 @@ def test_two_at_once_start_each_service_once(running_services):
 
 
 def test_a_service_that_does_not_exist_is_named(running_services):
-    with pytest.raises(Misconfigured, match=r"redis: is no service.*use postgres, server, worker"):
+    with pytest.raises(Misconfigured, match=r"redis: is not a service.*use postgres, server, worker"):
         down(running_services, ["redis"], print)
 
 

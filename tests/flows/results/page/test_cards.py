@@ -206,7 +206,7 @@ def test_a_line_names_time_magnitude_and_place(vetted):
 @pytest.mark.slow
 @pytest.mark.services
 def test_fifty_thousand_detections_make_a_page_below_5_mb_that_leads_to_all_of_them(kit, tmp_path):
-    """25 exposures of 2,000; a quarter of what is there lies at the same places, and is no mover either."""
+    """25 exposures of 2,000; a quarter of what is there lies at the same places, and is not a mover either."""
     ids = flood(kit, tmp_path, exposures=25, each=2000)
     page = write_report(tmp_path, kit.NIGHT)
     assert page.stat().st_size < 5e6

@@ -1,0 +1,56 @@
+"""Axes of charts of values against values, as inline SVG."""
+
+from collections.abc import Sequence
+from html import escape
+
+from flows.results.page.chart import HEIGHT, WIDTH
+from flows.results.page.scatter import Axis
+
+LEFT, RIGHT, TOP, BOTTOM = 74, 16, 14, 48
+"""Margins, px."""
+
+
+def value_axis(name: str, values: Sequence[float]) -> Axis:
+    """Return an axis that holds some values, with room at its ends."""
+    low, high = min(values), max(values)
+    room = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
+    return Axis(name, low - room, high + room)
+
+
+def x_of(axis: Axis, value: float) -> float:
+    """Return where a value lies from left to right, px."""
+    return LEFT + (WIDTH - LEFT - RIGHT) * float(axis.share(value))
+
+
+def y_of(axis: Axis, value: float) -> float:
+    """Return where a value lies from top to bottom, px."""
+    return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * float(axis.share(value))
+
+
+def draw_axes(across: Axis, upward: Axis) -> list[str]:
+    """Return both axes with their ticks and names, as SVG elements."""
+    base, right = HEIGHT - BOTTOM, WIDTH - RIGHT
+    parts = []
+    for tick in upward.ticks:
+        y = y_of(upward, tick)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:,.6g}</text>')
+    parts.extend(
+        f'<text class="tick" x="{x_of(across, tick):.1f}" y="{base + 17}" text-anchor="middle">{tick:.6g}</text>'
+        for tick in across.ticks
+    )
+    parts.append(f'<line class="base" x1="{LEFT}" x2="{right}" y1="{base}" y2="{base}"/>')
+    parts.append(
+        f'<text class="axis" x="{(LEFT + right) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{escape(across.name)}'
+        f'</text><text class="axis" transform="translate(13 {(TOP + base) / 2}) rotate(-90)" text-anchor="middle">'
+        f"{escape(upward.name)}</text>"
+    )
+    return parts
+
+
+def svg_of(parts: Sequence[str], title: str, role: str = "img") -> str:
+    """Return SVG elements as one picture with a title that is read aloud."""
+    return (
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="{role}" aria-label="{escape(title)}">'
+        f"{''.join(parts)}</svg>"
+    )
