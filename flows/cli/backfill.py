@@ -33,6 +33,14 @@ if TYPE_CHECKING:
     from schemas.settings import Settings
 
 
+First = Annotated[
+    str | None, typer.Option("--from", parser=night_label, metavar="YYYYMMDD", help="First night, in place of --night.")
+]
+Last = Annotated[
+    str | None, typer.Option("--to", parser=night_label, metavar="YYYYMMDD", help="Last night, included; likewise.")
+]
+
+
 def backfill(
     out: Annotated[Path, typer.Option("--out", "-o", parser=output_folder, help="Output folder or s3:// URL.")],
     archive: Annotated[
@@ -47,14 +55,8 @@ def backfill(
         typer.Option("--searched-with", help="Only what OUT has from this model: name, 'name version' or SHA-256."),
     ] = None,
     night: Nights = None,
-    first: Annotated[
-        str | None,
-        typer.Option("--from", parser=night_label, metavar="YYYYMMDD", help="First night, in place of --night."),
-    ] = None,
-    last: Annotated[
-        str | None,
-        typer.Option("--to", parser=night_label, metavar="YYYYMMDD", help="Last night, included; likewise."),
-    ] = None,
+    first: First = None,
+    last: Last = None,
     config: Config = None,
     scheduler: Scheduler = None,
     workers: Workers = None,

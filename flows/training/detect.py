@@ -54,7 +54,7 @@ class TrainPlan:
 
     Attributes
     ----------
-    train, reliability, validation, test
+    train, verdict, validation, test
         Exposures per sky: for the detector and for the reliability model to learn from; to choose calibration and
         threshold on; to report on. The first two also hold crowded fields, for what looks like a trail is rare.
     cells, windows, regions, two_stage, boosted
@@ -71,7 +71,7 @@ class TrainPlan:
         Wanted("ztf", 32, 60, crowding=3),
         Wanted("llnl", 12, 60, crowding=3),
     )
-    reliability: tuple[Wanted, ...] = (
+    verdict: tuple[Wanted, ...] = (  # the name that it has on the cards
         Wanted("ztf", 24, 40),
         Wanted("llnl", 10, 40),
         Wanted("ztf", 40, 60, crowding=3),
@@ -105,7 +105,7 @@ def subtracted_plan(seed: int) -> TrainPlan:
             Wanted("decam", 4, 60, subtract="mixed", lengths=MOVING),
             Wanted("rubin", 3, 60, subtract="mixed", lengths=MOVING),
         ),
-        reliability=(
+        verdict=(
             Wanted("ztf", 40, 40, subtract="mixed", lengths=MOVING),
             Wanted("ztf", 8, 40, crowding=2, subtract="mixed", lengths=MOVING),
             Wanted("decam", 6, 40, subtract="mixed", lengths=MOVING),
@@ -202,9 +202,9 @@ def train_detect(
     elif part == "reliability":
         read_card("detect", model)
     writable_folder(out)
-    if any(one.subtract == "sfft" for one in (*plan.validation, *plan.reliability, *plan.test)):
+    if any(one.subtract == "sfft" for one in (*plan.validation, *plan.verdict, *plan.test)):
         require_sfft()
-    order = ("train", "validation", "reliability", "test")
+    order = ("train", "validation", "verdict", "test")
     used = {"all": order, "reliability": order[1:], "calibration": ("validation", "test")}[part]
     own: dict[str, list[Example]] = {name: [] for name in used}
     if challenge is not None:
@@ -223,7 +223,7 @@ def train_detect(
     if labels is not None:
         about |= {"labels": labels.summary, "command": f"{about['command']} --labels FILE --night-out OUT"}
         about["data"] = f"{about['data'].removesuffix('no real data')}and labels that people gave"
-    judged = Sets(sets.get("reliability", []), sets["validation"], _by_sky(sets["test"]), labels)
+    judged = Sets(sets.get("verdict", []), sets["validation"], _by_sky(sets["test"]), labels)
     if part == "calibration":
         return {"detections": calibrate_reliability(out, model, judged, plan.judge, about, workers, say)}
     common = (about, plan.seed, workers, say)

@@ -199,5 +199,5 @@ FEATURES = {
 }
 """Columns of `dia_source`, and chi squared of the trail fit per pixel.
 
-Only what has a value per detection: what is common to an exposure or a night is no sample: its median judges it.
+Only what has a value per detection: what is common to an exposure or a night is not a sample: its median judges it.
 """

@@ -35,7 +35,7 @@ def test_faked_nights_are_done_and_whole(tmp_path):
         assert [found.key for found in ledger.from_source(record.source_uri)] == [record.key]
     taken = run("status", 3, "status", out)
     assert (taken.nights, 0.1 < taken.seconds < 60, 50 < taken.megabytes < 2000) == (3, True, True)
-    with pytest.raises(RuntimeError, match="no output folder"):
+    with pytest.raises(RuntimeError, match="not an output folder"):
         run("status", 3, "status", tmp_path / "none")
 
 

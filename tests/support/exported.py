@@ -26,6 +26,7 @@ def exported():
     meter = Meter()
     meter.describe(made)
     meter.finished(outcome(1, seconds={"detect": 1.0}))
+    meter.catalogued({"tracklet": 1}, 1, 0)
     StreamMeter(meter, int, int, int)
     meter.registry.register(_Workers())
     ended = run_figures(summary_of(1), 0, made, Percentiles(n=1, p50=1, p99=1))

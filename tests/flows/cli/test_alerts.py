@@ -157,7 +157,7 @@ INVALID = {
     "truncated": (lambda: message()[:-3], "cannot be read by schema 11.1"),
     "too long": (lambda: message() + b"\0", "1 bytes are left over"),
     "other schema": (lambda: message("11.0")[:4] + message("11.1")[4:5] + message("11.0")[5:], "cannot be read"),
-    "no place": (lambda: message(ra=400.0), "no place on the sky"),
+    "no place": (lambda: message(ra=400.0), "not a place on the sky"),
     "no alert": (lambda: b'{"visit": 1}', "holds no alerts"),
     "zipped": (lambda: gzip.compress(message()), "holds no alerts"),
     "empty": (lambda: b"", "holds no alerts"),

@@ -16,7 +16,7 @@ def run(*arguments, cwd):
     [
         ((), "Missing option"),
         (("--out", "x"), "name an archive"),
-        (("--out", "x", "--searched-with", "m"), "no output folder"),
+        (("--out", "x", "--searched-with", "m"), "not an output folder"),
         (("archive",), "--out"),
         (("archive", "--out", "x", "--from", "2025-01-01"), "is not a night"),
         (("archive", "--out", "x", "--to", "20251341"), "is not a night"),

@@ -80,7 +80,7 @@ def test_out_after_other_arguments_is_the_last(tmp_path, out):
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (("status", "OUT", "--night", "2026-11-03"), "no_night", "no night; nights are written YYYYMMDD: 20261103."),
+        (("status", "OUT", "--night", "2026-11-03"), "no_night", "nights are written YYYYMMDD: 20261103."),
         (("verify", "OUT", "--night", "20261341"), "no_night", "'20261341' is not a night; nights are written"),
         (("export", "OUT", "--to", "x.csv", "--night", "x"), "no_night", "'x' is not a night"),
         (("quality", "OUT", NIGHT, "--night", "20261104"), "usage", "--night 20261104 is another than 20261103."),

@@ -90,7 +90,7 @@ def test_settings_of_the_bucket_that_break_rules_are_named(tmp_path, monkeypatch
 
 
 def test_no_place_for_results_is_bad_usage():
-    with pytest.raises(typer.BadParameter, match="no place for results"):
+    with pytest.raises(typer.BadParameter, match="not a place for results"):
         output_folder("gs://bucket/out")
 
 

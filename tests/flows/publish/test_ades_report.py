@@ -273,7 +273,7 @@ def test_nothing_is_submitted_without_a_setting_and_a_draft_says_so(night, name)
 
 @pytest.mark.parametrize("code", ["ZZZ", "500"])
 def test_an_observatory_that_is_not_known_is_refused(night, code):
-    with pytest.raises(Misconfigured, match="no code of an observatory"):
+    with pytest.raises(Misconfigured, match="not a code of an observatory"):
         draft_report(night[0], NIGHT, SETTINGS.model_copy(update={"mpc_code": code}), "psv")
 
 

@@ -136,7 +136,7 @@ def test_a_packet_that_ends_early_or_goes_on_is_damaged():
 
 
 def test_an_unknown_version_is_refused():
-    with pytest.raises(Misconfigured, match=r"no version.*11\.1"):
+    with pytest.raises(Misconfigured, match=r"not a version.*11\.1"):
         parsed("7.1")
 
 

@@ -141,7 +141,7 @@ def test_what_makes_no_sense_is_refused(out, tmp_path):
         with pytest.raises(Misconfigured) as caught:
             use()
         assert caught.value.code == code
-    with pytest.raises(Misconfigured, match="no output folder"):
+    with pytest.raises(Misconfigured, match="not an output folder"):
         restore_output(tmp_path / "none", tmp_path / "new", TABLES)
 
 

@@ -104,7 +104,7 @@ def test_a_model_that_made_nothing_is_refused_with_those_that_did(out, wanted):
 
 def test_what_is_no_output_folder_is_refused(tmp_path):
     for function in (model_uses, lambda out: searched_with(out, "net")):
-        with pytest.raises(Misconfigured, match="no output folder"):
+        with pytest.raises(Misconfigured, match="not an output folder"):
             function(tmp_path)
 
 

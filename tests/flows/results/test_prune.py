@@ -123,7 +123,7 @@ def test_nights_are_chosen_by_number_and_by_age(out, night):
     assert nights_to_prune(out, None, 10, today) == ("20200101",)
     assert nights_to_prune(out, None, 9, today) == ("20200101", "20200110")
     assert nights_to_prune(out, len(labels) - 1, 9, today) == ("20200101",)
-    with pytest.raises(Misconfigured, match="no output folder"):
+    with pytest.raises(Misconfigured, match="not an output folder"):
         nights_to_prune(out / "none", 1, None, today)
 
 

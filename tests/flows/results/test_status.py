@@ -85,7 +85,7 @@ def test_one_night_alone(out):
 
 
 def test_what_is_no_output_folder_is_refused(tmp_path):
-    with pytest.raises(Misconfigured, match="no output folder"):
+    with pytest.raises(Misconfigured, match="not an output folder"):
         read_status(tmp_path / "none")
 
 

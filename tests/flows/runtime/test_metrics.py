@@ -145,7 +145,7 @@ def summary_of(done):
     made = summarise_run(
         Plan(tuple(one.item for one in outcomes), (), 0, quarantined=(TROUBLE,)), NightTotals(outcomes)
     )
-    return made.model_copy(update={"seconds": {**made.seconds, "wall": 9.5}})
+    return made.model_copy(update={"seconds": {**made.seconds, "wall": 9.5}, "catalogues": {"tracklet": 3}})
 
 
 def read(path):
@@ -167,8 +167,8 @@ def test_the_file_holds_what_the_summary_holds(tmp_path):
     assert {name: value for name, value in found.items() if name not in infos} == {
         ("exit_code",): 1, ("exposures", "done"): 4, ("exposures", "skipped"): 0, ("exposures", "quarantined"): 1,
         ("exposures", "failed"): 0, ("windows",): 4000, ("windows_unscored",): 0, ("detections",): 12,
-        ("night_failed",): 0, ("worker_seconds", "detect"): 8, ("duration_seconds",): 9.5,
-        ("lag_seconds", "0.5"): 30.5, ("lag_seconds", "0.99"): 80.25,
+        ("night_failed",): 0, ("catalogue_rows", "tracklet"): 3, ("worker_seconds", "detect"): 8,
+        ("duration_seconds",): 9.5, ("lag_seconds", "0.5"): 30.5, ("lag_seconds", "0.99"): 80.25,
     }  # fmt: skip
 
 

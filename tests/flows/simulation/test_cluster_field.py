@@ -105,7 +105,7 @@ def test_noise_is_that_of_the_sky_times_its_factor():
 
 
 def test_what_makes_no_field_is_refused(tmp_path):
-    with pytest.raises(Misconfigured, match="no number of galaxies"):
+    with pytest.raises(Misconfigured, match="not a number of galaxies"):
         write_cluster_field(replace(ClusterField(folder=tmp_path), count=0))
 
 

@@ -45,7 +45,7 @@ def test_a_local_folder_is_a_path(tmp_path):
 
 @pytest.mark.parametrize("text", ["s3://", "s3:///", "gs://bucket/out", "s3://bucket/../other", "http://host/x"])
 def test_no_place_for_results(text):
-    with pytest.raises(Misconfigured, match="no place for results"):
+    with pytest.raises(Misconfigured, match="not a place for results"):
         located(text)
 
 

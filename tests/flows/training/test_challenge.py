@@ -65,17 +65,17 @@ def some(count):
 SETS = {
     "train": (Wanted("ztf", 16, 60), Wanted("llnl", 8, 60), Wanted("llnl", 12, 60, crowding=3)),
     "validation": (Wanted("ztf", 4), Wanted("llnl", 5)),
-    "reliability": (Wanted("ztf", 3),),
+    "verdict": (Wanted("ztf", 3),),
 }
 
 
 def test_they_stand_in_for_those_simulated_like_them_and_no_two_sets_share_one():
     wanted, shares = share_challenge(SETS, some(52), seed=1)
-    assert {name: len(own) for name, own in shares.items()} == {"train": 41, "validation": 11, "reliability": 0}
+    assert {name: len(own) for name, own in shares.items()} == {"train": 41, "validation": 11, "verdict": 0}
     assert wanted == {
         "train": (Wanted("ztf", 16, 60), Wanted(CHALLENGE, 41)),
         "validation": (Wanted("ztf", 4), Wanted(CHALLENGE, 11)),
-        "reliability": (Wanted("ztf", 3),),
+        "verdict": (Wanted("ztf", 3),),
     }
     taken = [one.store for own in shares.values() for one in own]
     assert sorted(taken) == list(range(52))

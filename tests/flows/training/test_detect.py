@@ -36,8 +36,8 @@ PLAN = TrainPlan(
     TreeFit(trees=20, least=3),
     ReliabilityPlan(ReliabilityFit(networks=2, epochs=2, batch=16), TreeFit(trees=5, least=5)),
 )  # fmt: skip
-NAMES = ("train", "validation", "reliability", "test")
-EXPOSURES = {"train": 2, "validation": 1, "reliability": 2, "test": 1}
+NAMES = ("train", "validation", "verdict", "test")
+EXPOSURES = {"train": 2, "validation": 1, "verdict": 2, "test": 1}
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +97,11 @@ def test_learns_from_the_challenges_own_exposures(tmp_path, work):
     simulate_night(SimulatedNight(find_preset("llnl", 12, (300, 330)), 5, 1, 3, stacks, form="npz"))
     stack = Wanted("llnl", 1, 15, (300, 330))
     both = (*SMALL, stack)
-    plan = replace(PLAN, train=both, reliability=(*TWO, stack), validation=both, test=both)
+    plan = replace(PLAN, train=both, verdict=(*TWO, stack), validation=both, test=both)
     options = {"part": "reliability", "challenge": stacks}
     figures = train_detect(tmp_path / "out", work, "matched_filter", plan, 1, lambda line: None, **options)
     card = read_card("reliability", str(tmp_path / "out"))
-    assert card.training["exposures"] == {"validation": 2, "reliability": 3, "test": 2}
+    assert card.training["exposures"] == {"validation": 2, "verdict": 3, "test": 2}
     assert "the LLNL challenge's own" in card.training["data"]
     assert card.training["command"].endswith("--reliability-only --challenge FOLDER")
     assert figures["detections"].keys() >= {"ztf", "challenge"}
@@ -172,14 +172,16 @@ def test_half_and_more_of_each_set_is_subtracted_if_asked_for():
 def test_without_the_package_that_subtracts_nothing_is_simulated(tmp_path, monkeypatch):
     monkeypatch.setattr(sfft, "find_spec", lambda name: None)
     with pytest.raises(Misconfigured, match="package sfft is not installed"):
-        train_detect(tmp_path / "out", tmp_path / "w", "streak_net", subtracted_plan(1), 1, print, part="reliability")
+        train_detect(
+            tmp_path / "out", tmp_path / "work", "streak_net", subtracted_plan(1), 1, print, part="reliability"
+        )
     assert not (tmp_path / "work").exists()
 
 
 def test_the_quick_plan_is_as_short_as_can_be():
     plan = quick_search_plan(3)
     few = (Wanted("ztf", 2), Wanted("llnl", 1))
-    assert plan.train == plan.reliability == plan.validation == plan.test == few
+    assert plan.train == plan.verdict == plan.validation == plan.test == few
     assert plan.cells == CellPlan(first=CellFit(40), later=CellFit(40))
     assert (plan.judge.fit.networks, plan.judge.fit.epochs, plan.windows.rounds) == (1, 2, 1)
     assert plan.regions == RegionPlan(0.5, RegionFit(20), RegionFit(20), mined=1)
@@ -215,7 +217,7 @@ def test_each_set_is_simulated_with_a_seed_of_its_own_and_each_detector_trained_
     plan = replace(PLAN, seed=3)
     figures = train_detect(tmp_path / "out", tmp_path / "work", model, plan, 1, print)
     assert {name: steps[name] for name in NAMES} == {
-        "train": (TWO, 3000), "validation": (SMALL, 3100), "reliability": (TWO, 3200), "test": (SMALL, 3300),
+        "train": (TWO, 3000), "validation": (SMALL, 3100), "verdict": (TWO, 3200), "test": (SMALL, 3300),
     }  # fmt: skip
     assert {name for name in steps if name not in NAMES} == {
         TRAINERS.get(model, "train_reliability"),
@@ -226,7 +228,7 @@ def test_each_set_is_simulated_with_a_seed_of_its_own_and_each_detector_trained_
     }  # fmt: skip
     out, judge, sets, settings, about, seed, *_ = steps["train_reliability"]
     assert (out, judge, settings, seed) == (tmp_path / "out", str(tmp_path / "out"), plan.judge, 3)
-    assert ([one.store for one in sets.train], list(sets.test)) == (["reliability 0", "reliability 1"], ["ztf"])
+    assert ([one.store for one in sets.train], list(sets.test)) == (["verdict 0", "verdict 1"], ["ztf"])
     assert about["command"] == f"nightstride train detect --model {model}"
     assert about["data"] == "simulated exposures (nightstride simulate), no real data"
     assert about["exposures"] == EXPOSURES
@@ -254,7 +256,7 @@ def test_the_challenges_exposures_join_the_simulated_ones(tmp_path, steps, monke
     theirs = [Example(f"challenge {n}", None, CHALLENGE) for n in range(6)]
     monkeypatch.setattr(detect, "challenge_examples", lambda raw, work, workers: theirs)
     both = (*SMALL, Wanted("llnl", 1, 25))
-    plan = replace(PLAN, train=both, reliability=both, validation=both, test=both)
+    plan = replace(PLAN, train=both, verdict=both, validation=both, test=both)
     train_detect(tmp_path / "out", tmp_path / "work", "streak_net", plan, 1, print, challenge=tmp_path)
     assert {steps[name][0] for name in NAMES} == {SMALL}
     sets, about = steps["train_reliability"][2], steps["train_reliability"][4]

@@ -59,7 +59,7 @@ def test_a_file_that_is_none_is_named(tmp_path):
             pq.write_table(table, path)
         with pytest.raises(Misconfigured, match=words):
             read_labels(path, [tmp_path])
-    with pytest.raises(Misconfigured, match="no output folder"):
+    with pytest.raises(Misconfigured, match="not an output folder"):
         read_labels(path, [tmp_path / "none"])
     pq.write_table(rows((1, 1, Verdict.REAL)), path)
     with pytest.raises(Misconfigured, match="holds none of the exposures"):

@@ -283,7 +283,7 @@ def test_a_message_may_name_what_begins_with_a_place_of_the_settings(tmp_path):
     (tmp_path / "night").mkdir()
     (tmp_path / "night/link").symlink_to("/etc")
     (tmp_path / "night/folder.fits").mkdir()
-    with pytest.raises(BadInput, match="no image file by its name"):
+    with pytest.raises(BadInput, match="not an image file by its name"):
         module.require_allowed(f"{tmp_path}/night/folder.fits", allow)
     for uri in (f"{tmp_path}/night/a.fits", "s3://bucket/night/x/a.fits.fz", "https://host/public/a.npz"):
         module.require_allowed(uri, allow)
