@@ -300,6 +300,11 @@ class AssociationSettings(Section):
     min_trail_arcsec: Annotated[
         float, Field(gt=0, description="What is longer, by 3 standard errors, is of no object at rest, arcsec.")
     ] = 2.0
+    each_visit: Annotated[
+        bool,
+        Field(description="Associate each visit when its exposures are done, as with alerts.to, and not the whole night "
+        "at its end: ids then depend on the order in which visits are done."),
+    ] = False  # fmt: skip
 
     @field_validator("store")
     @classmethod

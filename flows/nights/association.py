@@ -1,6 +1,6 @@
 """Association of what is published with objects: what is new or has changed, night by night, in the order of time."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 CATCH_UP = 30
 """Other nights that a run associates besides its own; more are for the command, which takes its time."""
+
+
+STORE = "association"
+"""What a failure is of that is none of a single exposure's."""
 
 
 class AssociationSummary(Record):
@@ -71,7 +75,7 @@ class Association:
 
 def associate(
     out: Path, settings: AssociationSettings, nights: Collection[str] | None, *, others: int = CATCH_UP,
-    rebuild: bool = False, tell: Callable[[str], object] = lambda _: None, retries: int = 0,
+    rebuild: bool = False, tell: Callable[[str], object] = lambda _: None, retries: int = 0, visit: int | None = None,
 ) -> Association:  # fmt: skip
     """Bring the store up to date with the ledger; the caller holds the lease of ``out``.
 
@@ -92,6 +96,9 @@ def associate(
         Receives a line for each night.
     retries
         Attempts after the first at a database that fails: one that is restarted goes on where it stopped.
+    visit
+        Only this visit of the one night; nothing is said of what else the store holds, and what it costs does not grow
+        with the night. None: all.
     """
     from flows.storage.association_store import off_because  # SQLAlchemy takes a while
 
@@ -101,12 +108,12 @@ def associate(
     try:
         for attempt in range(retries):
             try:
-                return work.done(others, rebuild)
+                return work.done(others, rebuild, visit)
             except Retryable:
                 sleep(BACKOFF_S * 2**attempt)
-        return work.done(others, rebuild)
+        return work.done(others, rebuild, visit)
     except Exception as error:  # the database is down or damaged, or a defect: all else goes on
-        work.failed.append(Trouble.of("association", error))
+        work.failed.append(Trouble.of(STORE, error))
         return Association(work.summary())
 
 
@@ -134,6 +141,18 @@ def _due(
     return (own, rest) if len(rest) > others else (sorted([*own, *rest]), ())
 
 
+def _records(ledger: Ledger, night: str, visit: int | None) -> Iterator[ExposureRecord]:
+    """Yield the records of a night, or those of a visit alone."""
+    if visit is None:
+        yield from ledger.records(night)
+        return
+    for one in ledger.briefs(night):
+        if one.visit == visit:
+            record = ledger.get(ExposureKey(night=night, visit=visit, detector=one.detector))
+            if record is not None:
+                yield record
+
+
 def _digests(store: "AssociationStore") -> dict[str, str]:
     """Return night -> digest over its association and those of all nights before it."""
     found, before = dict[str, str](), ""
@@ -158,11 +177,15 @@ class _Work:
         self._nights: list[str] = []
         self.failed: list[Trouble] = []
 
-    def done(self, others: int, rebuild: bool) -> Association:
+    def done(self, others: int, rebuild: bool, visit: int | None) -> Association:
         """Return what comes of all that is due; parameters and what is raised as in `associate` and `_bring_up`."""
         from flows.storage.association_store import opened_association
 
         with opened_association(self._out, self._settings, rebuild=rebuild) as store:
+            if visit is not None:
+                for night in self._asked or ():
+                    self._associate_due(store, night, visit)
+                return Association(self.summary())
             due, left = _due(Ledger(self._out), store, self._asked, others)
             for night in due:
                 self._bring_up(store, night)
@@ -171,7 +194,19 @@ class _Work:
             return Association(summary, _digests(store), left=left)
 
     def _bring_up(self, store: "AssociationStore", night: str) -> None:
-        """Associate the exposures of a night that are new or have changed, by time, and take out those that are gone.
+        """Associate the exposures of a night that are due, and note that it is known; raises if the store fails."""
+        stamp, refused = Ledger(self._out).stamp(night), self._refused
+        due = self._associate_due(store, night, None)
+        # Without a stamp where something is missing, so that it is looked at again.
+        store.settle(night, stamp if self._refused == refused else "")
+        self._nights.append(night)
+        if due:
+            self._tell(f"Associated night {night}: {due} exposures.")
+
+    def _associate_due(self, store: "AssociationStore", night: str, visit: int | None) -> int:
+        """Associate the exposures of a night, or of a visit, that are new or have changed; return their number.
+
+        They are taken by time; exposures that are published no more are taken out.
 
         Raises
         ------
@@ -180,11 +215,9 @@ class _Work:
         """
         from flows.storage.association_store import digest_of
 
-        ledger = Ledger(self._out)
-        stamp = ledger.stamp(night)
-        before, refused = store.visits(night), self._refused
+        ledger, before = Ledger(self._out), store.visits(night, visit)
         gone, due = set(before), list[tuple[str, int, int, ExposureKey]]()  # not the records, of a night of thousands
-        for one in ledger.records(night):
+        for one in _records(ledger, night, visit):
             if one.status != "done" or DIA_SOURCE.name not in one.datasets:
                 continue
             gone.discard(one.key)
@@ -196,11 +229,7 @@ class _Work:
         for *_, key in sorted(due, key=lambda one: one[:3]):
             if (record := ledger.get(key)) is not None:
                 self._associate(store, record)
-        # Without a stamp where something is missing, so that it is looked at again.
-        store.settle(night, stamp if self._refused == refused else "")
-        self._nights.append(night)
-        if due:
-            self._tell(f"Associated night {night}: {len(due)} exposures.")
+        return len(due)
 
     def _associate(self, store: "AssociationStore", record: ExposureRecord) -> None:
         import pyarrow.compute as pc

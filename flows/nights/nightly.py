@@ -18,7 +18,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.inputs.source import name_of
-from flows.nights.association import associate
+from flows.nights.association import STORE, associate
 from flows.nights.cluster.cluster import Cluster
 from flows.nights.exposure_run import MANY, ExposureRun
 from flows.nights.exposure_work import Worked
@@ -131,6 +131,8 @@ class NightRun:
     ----------
     shutdown
         Whether it has been asked to stop.
+    caught_up
+        Nights of which all is associated that was published before.
     handed_out
         Whether all exposures are, and ``meanwhile`` is still to be called.
     fence
@@ -142,6 +144,7 @@ class NightRun:
 
     __slots__ = (
         "ahead",
+        "caught_up",
         "fence",
         "handed_out",
         "items",
@@ -171,7 +174,7 @@ class NightRun:
         self.items, self.out, self.settings = items, out, settings
         self.outlet, self.meanwhile, self.started = outlet, meanwhile, started
         self.ahead = {} if ahead is None else ahead
-        self.handed_out = False
+        self.handed_out, self.caught_up = False, set[str]()
         self.recorder, self.progress = recorder, progress
         self.fence = own_fence(out)
         self.totals = NightTotals()
@@ -215,10 +218,16 @@ class NightRun:
         self.send_alerts(key, min(ended, default=None))
 
     def send_alerts(self, key: ExposureKey, since: float | None) -> None:
-        """Associate what is published of a night, and send the alerts of a visit of it."""
+        """Associate what is published of a visit, and send its alerts.
+
+        Of the night all is associated that was published before, the first time, and where the store has failed since.
+        """
+        visit = key.visit if key.night in self.caught_up else None
+        found = associate(self.out, self.settings.association, {key.night}, others=0, visit=visit).summary
+        failed = any(one.uri == STORE for one in found.failed)
+        (self.caught_up.discard if failed else self.caught_up.add)(key.night)
+        self.progress.associated(found.known, found.new, found.left_out)
         if self.outlet is not None:
-            found = associate(self.out, self.settings.association, {key.night}, others=0).summary
-            self.progress.associated(found.known, found.new, found.left_out)
             self.outlet.visit(key.night, key.visit, since)
 
     @property
@@ -351,7 +360,7 @@ async def visit(
                 outcome = night.recorder.failed(item, _shed(item, night.settings))
                 night.finished(outcome)
                 night.progress.finished(outcome)
-    if night.outlet is not None and done:
+    if done and (night.outlet is not None or night.settings.association.each_visit):
         await asyncio.to_thread(night.visit_done, items[0].key, done)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from flows.inputs.source import Source, name_of
 from flows.inputs.source_state import sha256_of
-from flows.nights.association import Association, AssociationSummary, associate, note_published
+from flows.nights.association import STORE, Association, AssociationSummary, associate, note_published
 from flows.nights.cluster.startup import import_engines, start_services
 from flows.nights.joined_catalogues import compacted, take_apart
 from flows.nights.night_process import night_process, teller
@@ -312,7 +312,7 @@ def with_association(
     try:
         found = call(work, out, settings.association, summary.nights)
     except BrokenProcessPool as error:  # it was killed: the next run catches up
-        found = Association(AssociationSummary(failed=(Trouble.of("association", error),)))
+        found = Association(AssociationSummary(failed=(Trouble.of(STORE, error),)))
     progress.associated(found.summary.known, found.summary.new, found.summary.left_out)
     update: dict[str, object] = {"night_failed": (*summary.night_failed, *found.summary.failed)}
     if found.left:

@@ -78,9 +78,10 @@ class AssociationStore:
         """Return night -> stamp of the ledger when it was last associated, and digest of its association."""
         return {one.night: (one.stamp, one.digest) for one in self._rows(sa.select(NIGHT).order_by(NIGHT.c.night))}
 
-    def visits(self, night: str) -> dict[ExposureKey, str]:
-        """Return the associated exposures of a night, with the digests of their detections."""
-        found = self._rows(sa.select(VISIT).where(VISIT.c.night == night))
+    def visits(self, night: str, visit: int | None = None) -> dict[ExposureKey, str]:
+        """Return the associated exposures of a night, or of a visit of it, with the digests of their detections."""
+        wanted = sa.select(VISIT).where(VISIT.c.night == night)
+        found = self._rows(wanted if visit is None else wanted.where(VISIT.c.visit == visit))
         return {ExposureKey(night=night, visit=one.visit, detector=one.detector): one.digest for one in found}
 
     def made_from(self, key: ExposureKey) -> str | None:

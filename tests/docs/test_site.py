@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import nightstride
-from tests.support.browser import barriers, chromium
+from tests.support.browser import barriers, chromium, heard
 from tests.support.shared import made_once
 
 pytestmark = pytest.mark.slow
@@ -136,23 +136,30 @@ KINDS = ("docs/index", "docs/use/catalogues", "docs/develop/first_hour", "docs/r
 """Pages that have between them all that pages are made of: their styles are the same on each."""
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
 def test_pages_can_be_read(site, browser, scheme, width):
     with browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 844}) as context:
         tab = context.new_page()
+        said = heard(tab)
         for name in KINDS:
             tab.goto(f"{site.as_uri()}/{name}.html")
             assert barriers(tab) == [], name
+            assert said == [], name
 
 
-def test_every_page_can_be_heard_and_used_by_keyboard(site, pages, browser):
-    """On a telephone, where most has to be scrolled."""
+def test_every_page_can_be_heard_and_used_by_keyboard_and_says_nothing(site, pages, browser):
+    """On a telephone, where most has to be scrolled: each page downwards only, and what is wide within itself."""
     found = []
     with browser.new_context(viewport={"width": 390, "height": 844}) as context:
         tab = context.new_page()
+        said = heard(tab)
         for path in sorted(pages.keys() - {site / "index.html"}):  # which leads on at once
             tab.goto(path.as_uri())
             found += [f"{path.relative_to(site)}: {one}" for one in barriers(tab, contrast=False)]
+            if (wide := tab.evaluate("document.documentElement.scrollWidth")) > 390:
+                found.append(f"{path.relative_to(site)}: {wide} px wide")
+            found += [f"{path.relative_to(site)}: {said.pop()}" for _ in range(len(said))]
     assert found == []
 
 
@@ -167,10 +174,8 @@ def test_barriers_are_noticed(browser):
 
 def test_the_search_works_from_a_folder(site, browser):
     with browser.new_page() as page:
-        asked, said = [], []
+        asked, said = [], heard(page)
         page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: said.append(str(error)))
         page.goto(f"{site.as_uri()}/docs/index.html")
         page.locator("input[name=q]").first.fill("quarantined")
         page.locator("input[name=q]").first.press("Enter")

@@ -23,6 +23,15 @@ def chromium():
         launched.close()
 
 
+def heard(page):
+    """Return a list of what a page says on its console of errors and warnings, and of what it cannot load; it grows."""
+    said = []
+    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("requestfailed", lambda request: said.append(f"{request.url}: {request.failure}"))
+    return said
+
+
 def barriers(page, *, contrast=True):
     """Return what axe-core finds serious or critical on a page: rule, element and what is wrong, a line each.
 

@@ -331,3 +331,35 @@ def test_the_command_refuses_a_night_that_is_not_there_and_a_folder_without_asso
     with pytest.raises(Misconfigured, match=r"association\.store is none") as caught:
         associate_output(tmp_path, without, None, False, print)
     assert caught.value.code == "no_association"
+
+
+def test_a_visit_alone_is_associated_without_a_look_at_the_rest_of_its_night(tmp_path, monkeypatch):
+    for visit in (1, 2, 3):
+        publish(tmp_path, visit, FIRST)
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "records", lambda *_: pytest.fail("the whole night was read"))
+        patch.setattr(AssociationStore, "counts", lambda *_: pytest.fail("all was counted"))
+        found = associate(tmp_path, SETTINGS.association, {FIRST}, visit=2).summary
+        assert (found.exposures, found.new, found.failed) == (1, 2, ())
+        assert associate(tmp_path, SETTINGS.association, {FIRST}, visit=2).summary.exposures == 0
+        publish(tmp_path, 2, FIRST, ra=(10.0,), dec=(0.0,), digest="again")
+        assert associate(tmp_path, SETTINGS.association, {FIRST}, visit=2).summary.known == 1
+        unpublish(Ledger(tmp_path).get(key(2, FIRST)), tmp_path)
+        assert associate(tmp_path, SETTINGS.association, {FIRST}, visit=2).summary.withdrawn == 1
+        assert associate(tmp_path, SETTINGS.association, {FIRST}, visit=9).summary.exposures == 0
+    whole = associate(tmp_path, SETTINGS.association, {FIRST}).summary
+    assert (whole.exposures, whole.nights) == (2, (FIRST,))
+    assert verify_output(tmp_path, declared_tables()).problems == ()
+
+
+def test_visits_one_by_one_give_the_catalogues_of_a_whole_night(tmp_path):
+    rng = np.random.default_rng(6)
+    places = [(10 + rng.uniform(0, 0.01, 30), rng.uniform(0, 0.01, 30)) for _ in range(5)]
+    for name in ("one by one", "at once"):
+        for visit, (ra, dec) in enumerate(places):
+            publish(tmp_path / name, visit, FIRST, ra, dec)
+            if name == "one by one":
+                associate(tmp_path / name, SETTINGS.association, {FIRST}, others=0, visit=visit)
+        assert finished(tmp_path / name, FIRST).night_failed == ()
+    assert objects(tmp_path / "one by one", FIRST) == objects(tmp_path / "at once", FIRST)
+    assert links(tmp_path / "one by one", FIRST) == links(tmp_path / "at once", FIRST)

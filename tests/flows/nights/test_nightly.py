@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import io
 import os
 import shutil
 import signal
@@ -12,11 +13,14 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from flows.inputs.source import Source
 from flows.nights import nightly
+from flows.nights.association import Association, AssociationSummary
 from flows.nights.cluster.cluster import Cluster
 from flows.nights.nightly import NightRun, Shutdown
+from flows.nights.progress import Progress
 from flows.pipeline.outcome import Item
 from flows.results.verify import verify_output
 from flows.storage.ledger import Ledger
@@ -26,7 +30,7 @@ from schemas.exposure import ExposureKey
 from schemas.injection import INJECTION
 from schemas.negative import NEGATIVE
 from schemas.settings import Settings
-from schemas.summary import ELAPSED, RunSummary
+from schemas.summary import ELAPSED, RunSummary, Trouble
 from tests.support.night import DETECTORS, VISITS, Command, catalogues, of_exposures
 
 pytest_plugins = ("tests.support.night_fixture",)
@@ -232,6 +236,41 @@ def night_of_nobody(**given):
         outlet=None,
         **given,
     )
+
+
+def test_the_first_visit_of_a_night_and_those_after_a_failure_associate_all_that_waits(tmp_path, monkeypatch):
+    asked, failed = [], []
+
+    def associate(out, settings, nights, *, others, visit):
+        asked.append((*nights, visit))
+        trouble = Trouble(uri=failed[0], code="c", message="m") if failed else None
+        return Association(AssociationSummary(failed=() if trouble is None else (trouble,)))
+
+    monkeypatch.setattr(nightly, "associate", associate)
+    night = NightRun((), tmp_path, Settings(), None, Progress(Console(file=io.StringIO()), 0), lambda: None)
+    for label, visit, trouble in (
+        ("a", 1, ""), ("a", 2, ""), ("b", 3, ""), ("a", 4, "exposure 4-0 of night a"), ("a", 5, "association"),
+        ("a", 6, ""), ("a", 7, ""),
+    ):  # fmt: skip
+        failed[:] = [trouble] if trouble else []
+        night.send_alerts(SimpleNamespace(night=label, visit=visit), None)
+    assert asked == [("a", None), ("a", 2), ("b", None), ("a", 4), ("a", 5), ("a", None), ("a", 7)]
+
+
+@pytest.mark.parametrize(("each", "times"), [(True, 1), (False, 0)])
+def test_without_alerts_a_visit_is_associated_if_that_is_asked_for(monkeypatch, each, times):
+    async def done(item):
+        return SimpleNamespace(status="done", item=item)
+
+    monkeypatch.setattr(nightly, "ExposureRun", lambda *_: done)
+    visits = []
+    night = night_of_nobody(
+        leaves_out=lambda item: False, finished=lambda outcome: None, ahead={}, searched=None,
+        visit_done=lambda key, outcomes: visits.append((key.visit, len(outcomes))),
+    )  # fmt: skip
+    night.settings = Settings(association={"each_visit": each})
+    asyncio.run(nightly.visit.fn(night, NOT_BEGUN, asyncio.Semaphore(3), asyncio.Event(), None))
+    assert visits == [(1, 3)] * times
 
 
 NOT_BEGUN = [Item(Source(str(n)), ExposureKey(night="20260101", visit=1, detector=n), None) for n in range(3)]

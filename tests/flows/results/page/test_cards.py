@@ -26,7 +26,7 @@ from flows.storage.zarr_tiles import TileStore
 from schemas.dia_source import DIA_SOURCE, DetectionFlag
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord
-from tests.support.browser import barriers, chromium
+from tests.support.browser import barriers, chromium, heard
 from tests.support.vetting import BAND, KNOWN, build
 
 
@@ -227,6 +227,13 @@ def test_fifty_thousand_detections_make_a_page_below_5_mb_that_leads_to_all_of_t
         tab.get_by_role("link", name="Next").first.click()
         tab.get_by_role("link", name="Night page").first.click()
         assert tab.url == page.as_uri()
+        for scheme, width in (("dark", 390), ("light", 1280), ("dark", 1280)):
+            with browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 844}) as context:
+                other = context.new_page()
+                complaints = heard(other)
+                other.goto((page.parent / "pages" / "0002.html").as_uri())
+                assert other.evaluate("document.documentElement.scrollWidth") <= width
+                assert (barriers(other), complaints) == ([], [])
 
 
 def flood(kit, out, exposures, each):
