@@ -302,8 +302,8 @@ class AssociationSettings(Section):
     ] = 2.0
     each_visit: Annotated[
         bool,
-        Field(description="Associate each visit when its exposures are done, as with alerts.to, and not the whole night "
-        "at its end: ids then depend on the order in which visits are done."),
+        Field(description="Associate each visit when its exposures are done, as with alerts.to, and not the night at "
+        "its end: ids then depend on the order in which visits are done."),
     ] = False  # fmt: skip
 
     @field_validator("store")

@@ -134,7 +134,7 @@ def test_every_panel_has_data_of_a_stream_and_a_night(nightstride_run, raw_night
     night = nightstride_run.here(raw_night, "--out", tmp_path / "out", "--metrics-file", texts / "nightstride.prom")
     assert night.code == 0, night.stderr
     live, textfile = free_port(), free_port()
-    options = ("--still", "0.2", "--poll", "0.1", "--quiet", "600", "--metrics", live)
+    options = ("--still", "0.2", "--poll", "0.1", "--quiet", "2", "--metrics", live)
     watch = replace(nightstride_run, verb="watch", arguments=options)
     stream = watch.start(arriving, "--out", tmp_path / "stream", **TWO_WORKERS)
     exporter = subprocess.Popen(

@@ -13,8 +13,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from flows.results.page.axes import draw_axes, svg_of, value_axis, x_of, y_of
-from flows.results.page.cards import links
-from flows.results.page.words import count, number, sexagesimal, utc
+from flows.results.page.words import count, links, number, sexagesimal, utc
 from flows.storage.association_store import association_as_it_is
 from flows.storage.catalog_store import CatalogStore
 from schemas.dia_object import DIA_OBJECT, DiaObjectFlag

@@ -7,6 +7,7 @@ from datetime import date, datetime
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
 
 from astropy.time import Time
 
@@ -206,3 +207,33 @@ class Told(NamedTuple):
     name: str
     value: str
     assumed: str = ""
+
+
+def links(ra: float, dec: float, mjd_tai: float, designation: str = "") -> tuple[tuple[str, str], ...]:
+    """Return name and address of pages about a place (deg) at a time, of the services that astronomers ask first."""
+    told = utc(mjd_tai)
+    hours, minutes, seconds = (int(part) for part in told[11:].split(":"))
+    # Of the last minute of a month it must not become the day after, of which there is none.
+    day = int(told[8:10]) + min((hours + (minutes + seconds / 60) / 60) / 24, 0.999)
+    right, north = sexagesimal(ra, dec)
+    place, around = f"{ra:.6f} {dec:+.6f}", {"radius": 15, "limit": "24.0", "oc": 500, "sort": "d", "mot": "h"}
+    checker = {"year": told[:4], "month": told[5:7], "day": f"{day:.3f}", "which": "pos", "ra": right, "decl": north}
+    simbad = {"Coord": place, "CooFrame": "ICRS", "Radius": 10, "Radius.unit": "arcsec"}
+    skybot = {
+        "-ep": told.replace(" ", "T"),
+        "-ra": f"{ra:.6f}",
+        "-dec": f"{dec:.6f}",
+        "-rd": 0.1,
+        "-mime": "html",
+        "-loc": 500,
+    }
+    mpc = f"https://www.minorplanetcenter.net/cgi-bin/mpcheck.cgi?{urlencode(checker | around)}"
+    if designation:
+        name = designation.strip("()").split(")")[0] if designation.startswith("(") else designation
+        mpc = f"https://www.minorplanetcenter.net/db_search/show_object?object_id={quote(name)}"
+    return (
+        ("MPC", mpc),
+        ("SkyBoT", f"https://ssp.imcce.fr/webservices/skybot/api/conesearch.php?{urlencode(skybot | {'-loc': 500})}"),
+        ("SIMBAD", f"https://simbad.cds.unistra.fr/simbad/sim-coo?{urlencode(simbad)}"),
+        ("Aladin", f"https://aladin.cds.unistra.fr/AladinLite/?{urlencode({'target': place, 'fov': 0.05})}"),
+    )

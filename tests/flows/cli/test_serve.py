@@ -28,7 +28,7 @@ def test_without_a_server_there_is_a_remedy(tmp_path, monkeypatch):
     ("given", "says"),
     [
         (("--timezone", "Palomar"), "Palomar: is not a time zone"),
-        (("/data/{date}",), "/data/{date}: has braces that are no"),
+        (("/data/{date}",), "/data/{date}: has braces that name no"),
     ],
 )
 def test_what_needs_no_server_is_checked_without_one(tmp_path, monkeypatch, given, says):

@@ -52,7 +52,7 @@ def test_a_file_that_is_none_is_named(tmp_path):
     cases = {
         "there is no such file": None,
         "no columns": pa.table({"x": [1.0]}),
-        "none of real": rows((1, 1, "maybe")),
+        "not among real": rows((1, 1, "maybe")),
     }
     for words, table in cases.items():
         if table is not None:

@@ -119,7 +119,7 @@ def test_answer_is_read_whatever_else_it_holds():
 
 @pytest.mark.parametrize("text", ["", "<html>maintenance</html>", "x" * 200_000, "field,ccdid\n600,5\n"])
 def test_other_answers_are_refused(text):
-    with pytest.raises(Misconfigured, match="no table") as caught:
+    with pytest.raises(Misconfigured, match="not a table") as caught:
         read_answer(text, "here")
     assert caught.value.code == "bad_answer"
 

@@ -368,7 +368,7 @@ def test_nights_are_brought_together_once_and_pages_drawn_where_something_change
 
     monkeypatch.setattr(stream, "with_catalogues", with_catalogues)
     monkeypatch.setattr(
-        "flows.results.page.page.write_report", lambda out, night, _: drawn.append(night) or out / night
+        "flows.results.page.page.write_report", lambda out, night, _, **__: drawn.append(night) or out / night
     )
     stream_recorder.finished(done(1), 1.0)
     stream_recorder.bring_together()
@@ -397,7 +397,7 @@ def test_nights_that_lose_or_replace_an_exposure_are_changed_and_those_that_are_
 
     monkeypatch.setattr(stream, "with_catalogues", with_catalogues)
     monkeypatch.setattr(
-        "flows.results.page.page.write_report", lambda out, night, _: drawn.append(night) or out / night
+        "flows.results.page.page.write_report", lambda out, night, _, **__: drawn.append(night) or out / night
     )
     replacing = replace(item(1), superseded=(of_night("20260102"),))
     kept = (of_night("20260104"), of_night("20260105"))  # of the second, objects were missing
@@ -415,7 +415,7 @@ def test_nights_that_lose_or_replace_an_exposure_are_changed_and_those_that_are_
 
 
 def test_no_page_is_a_warning(stream_recorder, monkeypatch):
-    def broken(*_):
+    def broken(*_, **__):
         raise ValueError("no ink")
 
     monkeypatch.setattr(stream, "with_catalogues", lambda summary, *_: summary)
@@ -435,7 +435,7 @@ def test_a_night_that_cannot_be_brought_together_ends_nothing(stream_recorder, m
         raise kind("full", "disk", "is full.", "make room.")
 
     monkeypatch.setattr(stream, "with_catalogues", failing)
-    monkeypatch.setattr("flows.results.page.page.write_report", lambda out, night, _: out / night)
+    monkeypatch.setattr("flows.results.page.page.write_report", lambda out, night, _, **__: out / night)
     stream_recorder.finished(done(1), 1.0)
     stream_recorder.bring_together()
     stream_recorder.bring_together()

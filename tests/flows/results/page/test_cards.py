@@ -12,13 +12,13 @@ from flows.results.page.cards import (
     card,
     direction_words,
     line,
-    links,
     list_pages,
     rate_words,
 )
 from flows.results.page.found import Entry, found_in
 from flows.results.page.night import read_night
 from flows.results.page.page import write_report
+from flows.results.page.words import links
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
