@@ -1,7 +1,7 @@
 """Published detections, and their objects, in Rubin's alert-production database: visit by visit, once."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from flows.publish.history import NOT_ASSOCIATED, ForcedPlaces, require_associat
 from flows.publish.published import PublishedExposures
 from flows.publish.rubin_object import OBJECT as OBJECT_COLUMNS
 from flows.publish.rubin_source import source_columns
-from flows.storage.association_store import off_because, opened_association
+from flows.storage.association_store import association_as_it_is, off_because
 from flows.storage.catalog_store import CatalogStore
 from schemas.dia_object import ASSOCIATION
 from schemas.dia_source import DetectionFlag, exposure_of
@@ -121,11 +121,11 @@ def store_published(
     published = PublishedExposures(out)
     nights = published.nights(night)
     if (reason := off_because(out, settings.association)) is not None:
-        raise Misconfigured(
-            "no_association", str(out), f"its detections have no objects: {reason}", "set association.store."
-        )
+        raise _no_objects(out, reason, "set association.store.")
     owners = dict[int, str]()
-    with ApdbDatabase(where) as database, opened_association(out, settings.association) as store:
+    with ApdbDatabase(where) as database, association_as_it_is(out, settings.association) as store:
+        if store is None:
+            raise _no_objects(out, "nothing is associated", "run `nightstride associate OUT`.")
         forced = ForcedPlaces.of(published, settings.association.min_arcsec, totals.lack)
         visits = _Visits(published, store, database, forced, settings, totals)
         for label in nights:
@@ -136,6 +136,10 @@ def store_published(
                     continue
                 visits.put([ExposureKey(night=label, visit=visit, detector=one) for one in detectors])
             told(f"{label}: {totals.exposures - before} exposures stored.")
+
+
+def _no_objects(out: Path, reason: str, remedy: str) -> Misconfigured:
+    return Misconfigured("no_association", str(out), f"its detections have no objects: {reason}.", remedy)
 
 
 def _in_order(published: PublishedExposures, night: str) -> Iterator[tuple[int, list[int]]]:
@@ -156,18 +160,24 @@ def _two_nights(visit: int, night: str, owner: str) -> BadInput:
 
 @dataclass(frozen=True)
 class _Fresh:
-    """An exposure that is not there: its detections with a place, and the links of the objects seen on it."""
+    """An exposure that is not there.
 
-    record: ExposureRecord
-    rows: pa.Table
+    Attributes
+    ----------
+    mjd
+        Its middle, MJD TAI.
+    columns
+        Its detections, which have a place, as columns of DiaSource.
+    links
+        Detections of the objects that were seen on it, of all nights.
+    own
+        diaSourceId -> diaObjectId of its own detections.
+    """
+
+    mjd: float
+    columns: dict[str, Column]
     links: pa.Table
-
-    @property
-    def own(self) -> dict[int, int]:
-        """Return diaSourceId -> diaObjectId of its own detections."""
-        pairs = zip(*(self.links[name].to_pylist() for name in ("diaSourceId", "diaObjectId")), strict=True)
-        key = (self.record.visit, self.record.detector)
-        return {source: identity for source, identity in pairs if exposure_of(source) == key}
+    own: dict[int, int]
 
 
 @dataclass(frozen=True)
@@ -220,7 +230,9 @@ class _Visits:
             return [], []
         require_associated(self.store, record)
         links = self.store.of_exposure(key)
-        return [_Fresh(record, known, links)], [links]
+        own = _own(key, links)
+        columns = self._sources(record, known, own)
+        return [_Fresh(float(known["midpointMjdTai"][0].as_py()), columns, links, own)], [links]
 
     def _as_now(self, record: ExposureRecord, rows: pa.Table) -> bool:
         """Return whether an exposure is there as it is published now: by when its first detection was processed."""
@@ -231,10 +243,8 @@ class _Visits:
     def _store(self, fresh: list[_Fresh]) -> None:
         if not fresh:
             return
-        mjd = float(fresh[0].rows["midpointMjdTai"][0].as_py())
-        columns = [self._sources(one) for one in fresh]
-        names = set.intersection(*map(set, columns))  # science and template may be there on some detectors alone
-        sources = self.database.frame(SOURCE, {name: _joined([one[name] for one in columns]) for name in names})
+        mjd = fresh[0].mjd
+        sources = self.database.frame(SOURCE, joined_columns([one.columns for one in fresh]))
         objects, late = self._objects(fresh, mjd)
         self.database.put(mjd, self.database.frame(OBJECT, table_columns(objects, OBJECT_COLUMNS)), sources)
         self.totals.exposures += len(fresh)
@@ -260,28 +270,28 @@ class _Visits:
         new = [identity not in late for identity in objects["diaObjectId"].to_pylist()]
         return objects.filter(pa.array(new, pa.bool_())), len(new) - sum(new)
 
-    def _sources(self, one: _Fresh) -> dict[str, Column]:
-        """Return the detections of an exposure as columns of DiaSource."""
-        ids, own, known = one.rows["diaSourceId"].to_pylist(), one.own, dict[int, int]()
-        if SS_SOURCE.name in one.record.datasets:
-            found = CatalogStore(self.published.out).read(SS_SOURCE, one.record.key)
+    def _sources(self, record: ExposureRecord, rows: pa.Table, own: Mapping[int, int]) -> dict[str, Column]:
+        """Return the detections of an exposure as columns of DiaSource; ``own`` are their objects."""
+        ids, known = rows["diaSourceId"].to_pylist(), dict[int, int]()
+        if SS_SOURCE.name in record.datasets:
+            found = CatalogStore(self.published.out).read(SS_SOURCE, record.key)
             known = dict(zip(*(found[name].to_pylist() for name in ("diaSourceId", "ssObjectId")), strict=True))
         owners = {
             "diaObjectId": ids_or_null([own.get(identity) for identity in ids]),
             "ssObjectId": ids_or_null([known.get(identity) for identity in ids]),
         }
-        columns = source_columns(one.rows, self.published.processed(one.record), owners, self._pixels(one))
-        bands = _bands(one.rows["band"].to_pylist())
+        columns = source_columns(rows, self.published.processed(record), owners, self._pixels(record.key, rows))
+        bands = _bands(rows["band"].to_pylist())
         self.totals.skipped["no_band"] += bands.count("")
         return columns | {"band": Column(bands)}
 
-    def _pixels(self, one: _Fresh) -> dict[str, NDArray[Any]]:
+    def _pixels(self, key: ExposureKey, rows: pa.Table) -> dict[str, NDArray[Any]]:
         """Return flags and fluxes that the pixels of an exposure tell, by Rubin's names; none where they are gone."""
-        pixels = opened_pixels(self.published.out, one.record.key)
+        pixels = opened_pixels(self.published.out, key)
         found = dict[str, NDArray[Any]]()
-        for some in () if pixels is None else pixels.pictured(one.rows, self.settings.alerts, cutouts=False):
+        for some in () if pixels is None else pixels.pictured(rows, self.settings.alerts, cutouts=False):
             for name, values in some.values.items():
-                whole = found.setdefault(name, np.zeros(len(one.rows), values.dtype))
+                whole = found.setdefault(name, np.zeros(len(rows), values.dtype))
                 whole[some.which] = values
         return found
 
@@ -315,8 +325,27 @@ def _bands(bands: list[str]) -> list[str]:
     return [band if band in BANDS else "" for band in bands]
 
 
+def _own(key: ExposureKey, links: pa.Table) -> dict[int, int]:
+    """Return diaSourceId -> diaObjectId of the detections of an exposure among links."""
+    pairs = zip(*(links[name].to_pylist() for name in ("diaSourceId", "diaObjectId")), strict=True)
+    return {source: identity for source, identity in pairs if exposure_of(source) == (key.visit, key.detector)}
+
+
+def joined_columns(exposures: Sequence[Mapping[str, Column]]) -> dict[str, Column]:
+    """Return the columns of several exposures, one after the other; null where an exposure lacks one."""
+    kinds = {name: column for columns in exposures for name, column in columns.items()}
+    return {name: _joined([one.get(name) or _null(kind, one) for one in exposures]) for name, kind in kinds.items()}
+
+
+def _null(kind: Column, of: Mapping[str, Column]) -> Column:
+    """Return a column without values, of the kind of another, for the rows of an exposure."""
+    count = len(of["diaSourceId"].values)
+    if not isinstance(kind.values, np.ndarray):
+        return Column([""] * count)
+    return Column(np.zeros(count, kind.values.dtype), np.zeros(count, np.bool_))
+
+
 def _joined(columns: list[Column]) -> Column:
-    """Return a column of several exposures, one after the other."""
     if not isinstance(columns[0].values, np.ndarray):
         return Column([one for column in columns for one in column.values])
     valid = [np.ones(len(one.values), np.bool_) if one.valid is None else one.valid for one in columns]

@@ -242,6 +242,7 @@ def _series(column: Column, dtype: str, length: int | None) -> Any:
         return pd.Series([one[:length] if one else None for one in column.values], dtype=object)
     plain = np.asarray(column.values)
     if np.issubdtype(plain.dtype, np.floating):
-        return pd.Series(np.where(np.isfinite(plain), plain, np.nan), dtype="float64")
+        known = np.isfinite(plain) if column.valid is None else np.isfinite(plain) & column.valid
+        return pd.Series(np.where(known, plain, np.nan), dtype="float64")
     found = pd.Series(plain).astype(dtype)
     return found if column.valid is None else found.where(pd.Series(column.valid), pd.NA)

@@ -1,6 +1,7 @@
 """Nights in Rubin's alert-production database, on SQLite and PostgreSQL, read back by its own package."""
 
 import re
+import shutil
 import sqlite3
 from contextlib import closing
 from uuid import uuid4
@@ -11,7 +12,9 @@ import pytest
 
 from flows.nights.association import associate
 from flows.publish.published import PublishedExposures
+from flows.storage.association_links import FILE
 from flows.storage.catalog_store import CatalogStore
+from flows.storage.layout import tile_path
 from schemas.dia_source import DIA_SOURCE, DetectionFlag
 from schemas.settings import AssociationSettings
 from tests.support.alert_night import NIGHT, exposure_planes, info_of, make_night, places, put, rows_of, visit_of
@@ -236,8 +239,24 @@ def test_forced_fluxes_are_those_of_objects_on_exposures_that_are_there(tmp_path
     assert store(out, database).summary["forced"] == 0
 
 
+def test_damaged_pixels_take_their_detector_alone_and_pruned_ones_leave_nulls(tmp_path, sqlite):
+    out = make_night(tmp_path / "out", visits=1, detectors=3)
+    shutil.rmtree(tile_path(out, info_of(0, 0)))
+    chunk = max((tile_path(out, info_of(0, 1)) / "difference").rglob("c/*/*"), key=lambda path: path.stat().st_size)
+    chunk.write_bytes(b"damaged")
+    done = store(out, sqlite, code=1)
+    assert (done.summary["exposures"], done.summary["exposures_failed"]) == (2, 1)
+    _, sources, _ = tables(sqlite)
+    known = sources.groupby("detector")["scienceFlux"].count()
+    assert known.to_dict() == {0: 0, 2: COUNT}
+    assert sources["psfFlux"].notna().all()
+
+
 def test_without_an_association_it_is_refused(tmp_path, sqlite):
     out = make_night(tmp_path / "out", visits=1)
+    (out / FILE).unlink()
+    assert store(out, sqlite, code=2).summary["error"]["code"] == "no_association"
+    assert not (out / FILE).exists()
     done = store(out, sqlite, code=2, NIGHTSTRIDE_ASSOCIATION__STORE="none")
     assert done.summary["error"]["code"] == "no_association"
 
