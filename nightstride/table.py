@@ -5,11 +5,13 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.results.catalogue_rows import RowSource
 from flows.results.row_filter import FLAGS, cone_condition, flag_names, row_condition
+from schemas.dataset import column
 from schemas.errors import Misconfigured, choice
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 LOOK = 10
 """Rows that a notebook shows."""
+
+NAMED = "flagNames"
+"""Column of the names of flags."""
 
 COUNTED = 200
 """Files up to which rows are counted to say what a table is."""
@@ -173,20 +178,42 @@ class Table:
 
         return qtable_of(self._rows.read(self.columns, self._where, rows))
 
-    def to_arrow(self) -> pa.Table:
-        """Return a pyarrow table; the metadata of its fields hold unit, meaning and UCD."""
-        return self._rows.read(self.columns, self._where)
+    def to_arrow(self, *, decode: bool = False) -> pa.Table:
+        """Return a pyarrow table; the metadata of its fields hold unit, meaning and UCD.
 
-    def to_astropy(self) -> "QTable":
-        """Return an astropy table: quantities with units; nulls are NaN, or masked where there is no NaN."""
+        Parameters
+        ----------
+        decode
+            Add the column ``flagNames``: the names of the flags of each row, between blanks.
+
+        Raises
+        ------
+        Misconfigured
+            The dataset has no flags, and they are to be decoded.
+        """
+        found = self._rows.read(self.columns, self._where)
+        if not decode:
+            return found
+        bits, kind = self._bits()
+        known = {one: " ".join(flag_names(one, kind)) for one in np.unique(bits).tolist()}
+        names = pa.array([known[one] for one in bits.tolist()], pa.string())
+        return found.append_column(column(NAMED, pa.string(), "", "Names of the flags, between blanks."), names)
+
+    def to_astropy(self, *, decode: bool = False) -> "QTable":
+        """Return an astropy table: quantities with units; nulls are NaN, or masked where there is no NaN.
+
+        ``decode`` as of `to_arrow`.
+        """
         from flows.storage.catalog_store import qtable_of
 
-        found = qtable_of(self.to_arrow())
+        found = qtable_of(self.to_arrow(decode=decode))
         found.meta["dataset"] = self.name
         return found
 
-    def to_pandas(self) -> "pandas.DataFrame":
+    def to_pandas(self, *, decode: bool = False) -> "pandas.DataFrame":
         """Return a data frame; units are in its ``attrs["units"]``. Whole numbers with nulls stay whole (Int64).
+
+        ``decode`` as of `to_arrow`.
 
         Raises
         ------
@@ -194,7 +221,7 @@ class Table:
             pandas is not installed.
         """
         frames = _library("pandas")
-        table, found = self.to_arrow(), {}
+        table, found = self.to_arrow(decode=decode), {}
         for field, values in zip(table.schema, table.columns, strict=True):
             kind = _NULLABLE.get(str(field.type)) if values.null_count else None
             mapper = None if kind is None else {field.type: frames.api.types.pandas_dtype(kind)}.get
@@ -203,15 +230,15 @@ class Table:
         frame.attrs |= {"dataset": self.name, "units": self.units}
         return frame
 
-    def to_polars(self) -> "polars.DataFrame":
-        """Return a polars frame; units are in `units`.
+    def to_polars(self, *, decode: bool = False) -> "polars.DataFrame":
+        """Return a polars frame; units are in `units`. ``decode`` as of `to_arrow`.
 
         Raises
         ------
         Misconfigured
             polars is not installed.
         """
-        return _library("polars").from_arrow(self.to_arrow())
+        return _library("polars").from_arrow(self.to_arrow(decode=decode))
 
     def write(self, path: str | Path) -> int:
         """Write it in the format that the suffix of the file says; return the number of rows.

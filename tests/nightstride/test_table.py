@@ -204,3 +204,17 @@ def test_patches_choose_files_of_the_sky(nights):
         nights.dia_objects(patches=[(5, 9)])
     with pytest.raises(ns.Misconfigured, match=r"does not lie in patches"):
         nights.dataset("dia_source", patches=[(5, 700)])
+
+
+def test_flags_are_decoded_in_every_library(nights):
+    table = nights.detections(["diaSourceId", "snr"], "visit == 10 and detector == 1")
+    expected = ["", "EDGE MASKED", "bit 1073741824"]
+    assert table.to_arrow(decode=True)["flagNames"].to_pylist() == expected
+    assert table.to_pandas(decode=True)["flagNames"].tolist() == expected
+    assert table.to_polars(decode=True)["flagNames"].to_list() == expected
+    quantities = table.to_astropy(decode=True)
+    assert quantities["flagNames"].tolist() == expected
+    assert quantities["flagNames"].info.description == "Names of the flags, between blanks."
+    assert table.to_arrow().schema.names == ["diaSourceId", "snr"]
+    with pytest.raises(ns.Misconfigured, match=r"has no flags"):
+        nights.dataset("tracklet").to_arrow(decode=True)
