@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,11 @@ class PixelCutout:
 
 @dataclass(frozen=True)
 class DetectionHistory:
-    """Object at rest, and its detections by time: rows of `schemas.dia_object.ASSOCIATION`."""
+    """Object at rest, its detections by time (rows of `schemas.dia_object.ASSOCIATION`), and what may be the same."""
 
     diaObjectId: int  # noqa: N815
     detections: list[dict[str, Any]]
+    beside: list[int] = field(default_factory=list)
 
     @property
     def nights(self) -> list[str]:
@@ -149,7 +150,7 @@ def explain_detection(out: Path, source_id: int, association: AssociationSetting
 
 def _history(out: Path, identity: int, settings: AssociationSettings) -> DetectionHistory | None:
     found = object_of(out, identity, settings)
-    return None if found is None else DetectionHistory(found[0], found[1].to_pylist())
+    return None if found is None else DetectionHistory(found.identity, found.detections.to_pylist(), found.beside)
 
 
 def _in(out: Path, ledger: Ledger, night: str, visit: int, detector: int, source_id: int) -> Explanation | None:
@@ -276,6 +277,8 @@ def _history_words(found: Explanation) -> dict[str, str]:
         "object": f"diaObjectId {history.diaObjectId}, {count(len(history.detections), 'detection')} in "
         f"{count(len(history.nights), 'night')}"
     }
+    if history.beside:
+        told["beside"] = f"{', '.join(map(str, history.beside))}: so near that both may be one object"
     for one in history.detections:
         flux = "no flux" if one["psfFlux"] is None else f"{one['psfFlux']:.0f} nJy"
         told[f"seen {one['diaSourceId']}"] = (

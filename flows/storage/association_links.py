@@ -16,6 +16,7 @@ from kernels.linking.association import (
     cells_of,
     is_trail,
     match_places,
+    pairs_beside,
     position_sigma,
     wide_cells_near,
     wide_cells_of,
@@ -29,8 +30,8 @@ from schemas.settings import AssociationSettings
 FILE = "association.sqlite"
 """Below the output folder."""
 
-VERSION = 2
-"""Of the tables; `flows.storage.association_versions` converts those of version 1."""
+VERSION = 3
+"""Of the tables; `flows.storage.association_versions` converts those of earlier ones."""
 
 _AT_ONCE = 1000  # values in one query
 _RANKS = 1 << 12
@@ -99,7 +100,8 @@ EVENT = sa.Table(
     TABLES,
     sa.Column("event", _BIG, primary_key=True),
     sa.Column("kind", sa.String, nullable=False),
-    sa.Column("diaObjectId", _BIG, nullable=False),
+    sa.Column("diaObjectId", _BIG, nullable=False, index=True),
+    sa.Column("otherId", _BIG, index=True),  # of the object that it lies beside
     sa.Column("visit", _BIG, nullable=False),
     sa.Column("detector", sa.Integer, nullable=False),
     sa.Column("at", sa.String, nullable=False),
@@ -262,8 +264,48 @@ class ExposureLinks:
         self._insert(SOURCE, [{**row, **own, "diaObjectId": one, "separation": far} for row, one, far in links])
         self._events("removed", self._empty(before))
         self._events("restored", set(near.ids[pairs.which][near.number[pairs.which] == 0].tolist()) - before)
+        self._note_beside(near, places[0], pairs.which, rows, new, object_of[new], settings.min_arcsec)
         self._put_visit(made_from)
         return Associated(len(pairs.rows), len(new), seen - len(rows.ids))
+
+    def _note_beside(
+        self,
+        near: "_Objects",
+        places: NDArray[np.float64],
+        seen: NDArray[np.int64],
+        rows: UsableDetections,
+        new: NDArray[np.int64],
+        begun: NDArray[np.int64],
+        arcsec: float,
+    ) -> None:
+        """Note which objects of the exposure lie so near to another that both may be one, each pair once.
+
+        Parameters
+        ----------
+        near, places, seen
+            Objects about the detections, where they are at the time, and which of them were seen.
+        rows, new, begun
+            The detections, those that began an object, and the ids of these.
+        arcsec
+            How near.
+        """
+        touched = np.zeros(len(near.ids) + len(new), np.bool_)
+        touched[seen], touched[len(near.ids) :] = True, True
+        alive = np.flatnonzero(np.append(near.number > 0, np.ones(len(new), np.bool_)) | touched)
+        ids = np.append(near.ids, begun)[alive]
+        began = np.append(near.first, rows.mjd[new])[alive]
+        where = np.concatenate([places.reshape(-1, 3), rows.vectors[new]])[alive]
+        pairs = set[tuple[int, int]]()
+        for one, other in zip(*pairs_beside(where, touched[alive], arcsec), strict=True):
+            earlier, later = sorted((one, other), key=lambda n: (began[n], ids[n]))
+            pairs.add((int(ids[later]), int(ids[earlier])))
+        if not pairs:
+            return
+        known = _selected(
+            self._connection, [EVENT.c.diaObjectId, EVENT.c.otherId], EVENT.c.diaObjectId, {one for one, _ in pairs}
+        )
+        for identity, other in sorted(pairs - {(one[0], one[1]) for one in known}):
+            self._event("beside", identity, other)
 
     def withdraw(self) -> None:
         """Take the exposure out."""
@@ -350,8 +392,9 @@ class ExposureLinks:
         for identity in sorted(ids):
             self._event(kind, identity)
 
-    def _event(self, kind: str, identity: int) -> None:
-        row = {"kind": kind, "diaObjectId": identity, "visit": self._key.visit, "detector": self._key.detector}
+    def _event(self, kind: str, identity: int, other: int | None = None) -> None:
+        row = {"kind": kind, "diaObjectId": identity, "otherId": other}
+        row |= {"visit": self._key.visit, "detector": self._key.detector}
         self._connection.execute(EVENT.insert().values(**row, at=self._now))
 
     def _put_visit(self, made_from: str) -> None:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -106,9 +106,15 @@ class AssociationStore:
         )
 
     def events(self) -> list[tuple[str, int]]:
-        """Return what became of objects, in order: kind (removed, restored, renamed) and diaObjectId."""
+        """Return what became of objects, in order: kind (removed, restored, renamed, beside) and diaObjectId."""
         found = self._rows(sa.select(EVENT.c.kind, EVENT.c.diaObjectId).order_by(EVENT.c.event))
         return [(one.kind, one.diaObjectId) for one in found]
+
+    def beside(self, identity: int) -> list[int]:
+        """Return the objects that an object was seen beside, so near that both may be one; sorted."""
+        pairs = ((EVENT.c.diaObjectId, EVENT.c.otherId), (EVENT.c.otherId, EVENT.c.diaObjectId))
+        found = [self._rows(sa.select(other).where(own == identity, EVENT.c.kind == "beside")) for own, other in pairs]
+        return sorted({int(row[0]) for rows in found for row in rows})
 
     def history(self, night: str, patch: Patch | None = None) -> pa.Table:
         """Return the detections up to a night of the objects that were seen in it, of `ASSOCIATION`, by object.
@@ -363,10 +369,20 @@ def off_because(out: Path, settings: AssociationSettings) -> str | None:
     return None
 
 
-def object_of(out: Path, identity: int, settings: AssociationSettings) -> tuple[int, pa.Table] | None:
-    """Return the object of a detection, or of an id, as `of_object` of the store; None where no store says."""
+class ObjectSeen(NamedTuple):
+    """Object: its id, its detections as `AssociationStore.of_object` has them, and objects that may be the same."""
+
+    identity: int
+    detections: pa.Table
+    beside: list[int]
+
+
+def object_of(out: Path, identity: int, settings: AssociationSettings) -> ObjectSeen | None:
+    """Return the object of a detection, or of an id; None where no store says."""
     with suppress(NightstrideError), association_as_it_is(out, settings) as store:
-        return None if store is None else store.of_object(identity)
+        found = None if store is None else store.of_object(identity)
+        if store is not None and found is not None:
+            return ObjectSeen(*found, store.beside(found[0]))
     return None
 
 

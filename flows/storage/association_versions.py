@@ -1,11 +1,13 @@
 """Versions of the tables of the association: new ones, and those of an earlier version, all of whose rows are kept."""
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 
-from flows.storage.association_links import META, OBJECT, REFUSAL, SUMS, TABLES, VERSION, recount
+from flows.storage.association_links import EVENT, META, OBJECT, REFUSAL, SUMS, TABLES, VERSION, recount
 from kernels.linking.proper_motion import ORIGIN
 
-EARLIER = (1,)
+EARLIER = (1, 2)
 """Versions that are converted."""
 
 _PART = 50_000  # objects counted at a time
@@ -31,7 +33,9 @@ def brought_up(connection: sa.Connection) -> int:
         TABLES.create_all(connection)
         connection.execute(META.insert().values(version=VERSION))
     elif found in EARLIER:
-        _add_motions(connection)
+        if found == 1:
+            _add_motions(connection)
+        _add(connection, EVENT, ("otherId",))
         connection.execute(META.update().values(version=VERSION))
     else:
         return found
@@ -42,14 +46,7 @@ def _add_motions(connection: sa.Connection) -> None:
     """Add to objects what motions are fitted to, from their detections."""
     REFUSAL.create(connection, checkfirst=True)  # the first stores had none
     added = (*SUMS[4:], "nights", "movingCell")
-    table = connection.dialect.identifier_preparer.format_table(OBJECT)
-    for name in added:
-        rule = "" if OBJECT.c[name].nullable else " NOT NULL DEFAULT 0"
-        kind = OBJECT.c[name].type.compile(connection.dialect)
-        quoted = connection.dialect.identifier_preparer.quote(name)
-        connection.execute(sa.text(f"ALTER TABLE {table} ADD COLUMN {quoted} {kind}{rule}"))
-    for index in OBJECT.indexes:
-        index.create(connection, checkfirst=True)
+    _add(connection, OBJECT, added)
     # One that has lost its detections is as if all had been at the time of the last.
     t, weight = OBJECT.c.lastDiaSourceMjdTai - ORIGIN, OBJECT.c.weight
     sums = (*(t * OBJECT.c[axis] for axis in "xyz"), t * weight, t * t * weight)
@@ -57,3 +54,15 @@ def _add_motions(connection: sa.Connection) -> None:
     ids = list(connection.scalars(sa.select(OBJECT.c.diaObjectId).order_by(OBJECT.c.diaObjectId)))
     for first in range(0, len(ids), _PART):
         recount(connection, ids[first : first + _PART])
+
+
+def _add(connection: sa.Connection, table: sa.Table, columns: Sequence[str]) -> None:
+    """Add columns to a table, and the indexes that it lacks."""
+    prepared = connection.dialect.identifier_preparer
+    for name in columns:
+        rule = "" if table.c[name].nullable else " NOT NULL DEFAULT 0"
+        kind = table.c[name].type.compile(connection.dialect)
+        statement = f"ALTER TABLE {prepared.format_table(table)} ADD COLUMN {prepared.quote(name)} {kind}{rule}"
+        connection.execute(sa.text(statement))
+    for index in table.indexes:
+        index.create(connection, checkfirst=True)

@@ -128,6 +128,33 @@ def match_places(
     return PlaceMatches(rows[kept], which[kept], apart[kept])
 
 
+def pairs_beside(places: Floats, touched: NDArray[np.bool_], arcsec: float) -> tuple[Integers, Integers]:
+    """Return pairs of places that lie within a distance of each other, of which one at least is among some.
+
+    Parameters
+    ----------
+    places : (m, 3)
+        Unit vectors.
+    touched : (m,)
+        Which are among these.
+    arcsec
+        The distance.
+
+    Returns
+    -------
+    first, second : (k,) int64
+        Their numbers, the lower one first; sorted.
+    """
+    from scipy.spatial import cKDTree
+
+    if len(places) < 2:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    found = cKDTree(places).query_pairs(float(chord(arcsec)), output_type="ndarray").astype(np.int64)
+    found = np.sort(found[touched[found].any(axis=1)], axis=1)
+    found = found[np.lexsort((found[:, 1], found[:, 0]))]
+    return found[:, 0], found[:, 1]
+
+
 def cells_of(ra: Floats, dec: Floats) -> Integers:
     """Return the order-14 nested HEALPix cells of places in deg: 13 arcsec wide (Gorski et al. 2005, ApJ 622, 759)."""
     return healpix_cells(ra, dec, CELLS)

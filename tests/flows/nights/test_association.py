@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 
 import numpy as np
@@ -292,6 +293,12 @@ def test_a_detection_and_its_object_are_explained_over_nights(tmp_path):
     text = nightstride("explain", tmp_path, source_id(2, 1)).stdout
     assert f"diaObjectId {source_id(1, 1)}, 1 detection in 1 night" in text
     assert f"seen {source_id(2, 1)}" in text
+    publish(tmp_path, 3, THIRD, ra=(10.1, 10.1), dec=(0.0, 0.5 * ARCSEC))
+    finished(tmp_path, THIRD)
+    text = nightstride("explain", tmp_path, source_id(3, 1)).stdout
+    assert re.search(rf"^beside +{source_id(1, 1)}: so near that both may be one object$", text, re.MULTILINE)
+    found = explain_detection(tmp_path, source_id(2, 1), SETTINGS.association)
+    assert found.values()["history"]["beside"] == [source_id(3, 1)]
 
 
 def test_a_backup_holds_the_objects(tmp_path):

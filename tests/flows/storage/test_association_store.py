@@ -64,6 +64,22 @@ def test_a_mean_position_that_moves_keeps_the_id(store):
     assert links(store)[source_id(5)] == source_id(1)
 
 
+def test_objects_so_near_that_both_may_be_one_are_noted_once(store):
+    put(store, 1, [10.0, 30.0, 40.0], [0.0, 0.0, 0.0])
+    assert store.events() == []
+    put(store, 2, [10.0, 10.0, 30.0, 30.0], [0.0, 0.6 * ARCSEC, 0.0, 1.6 * ARCSEC])
+    later = source_id(2, 1)  # whose place another detection of its exposure has taken
+    assert store.events() == [("beside", later)]
+    assert store.beside(later) == [source_id(1, 0)]
+    assert store.beside(source_id(1, 0)) == [later]
+    assert store.beside(source_id(1, 1)) == store.beside(source_id(2, 3)) == []
+    for visit in (3, 2):  # the second is searched again, as it was
+        put(store, visit, [10.0, 10.0], [0.0, 0.6 * ARCSEC], digest="again")
+    assert [one for one in store.events() if one[0] == "beside"] == [("beside", later)]
+    put(store, 4, [40.0], [0.7 * ARCSEC])  # an object alone
+    assert store.beside(source_id(1, 2)) == []
+
+
 def test_two_visits_at_one_time_lose_and_double_nothing(store):
     for visit in (1, 2):
         put(store, visit, [10.0, 10.01], [0.0, 0.1 * ARCSEC], mjd=61000.25)

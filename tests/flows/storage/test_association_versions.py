@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from flows.storage import association_versions
-from flows.storage.association_links import OBJECT, TABLES
+from flows.storage.association_links import EVENT, OBJECT, TABLES
 from flows.storage.association_store import opened_association
 from tests.support.association import ARCSEC, follow, put, source_id
 
@@ -36,8 +36,18 @@ def contents(store):
         }
 
 
+def make_second(store):
+    """Make a store what version 2 would have made it."""
+    with store._engine.begin() as connection:
+        for index in EVENT.indexes:
+            index.drop(connection)
+        connection.execute(sa.text('ALTER TABLE event DROP COLUMN "otherId"'))
+        connection.execute(sa.text("UPDATE association_meta SET version = 2"))
+
+
 def make_first(store):
     """Make a store what version 1 would have made it."""
+    make_second(store)
     with store._engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE dia_object RENAME TO later"))
         for index in OBJECT.indexes:
@@ -82,7 +92,19 @@ def test_a_store_of_version_1_is_converted_with_all_rows(tmp_path, given_setting
         assert store.of_object(source_id(800, 0))[0] == source_id(0)  # followed
         assert store.of_object(source_id(800, 1))[0] == source_id(700)  # brought back
     with opened_association(tmp_path, given_settings) as store:
-        assert contents(store)["association_meta"] == [{"version": 2}]
+        assert contents(store)["association_meta"] == [{"version": 3}]
+
+
+def test_a_store_of_version_2_is_converted_with_all_rows(tmp_path, given_settings, filled):
+    expected = contents(filled)
+    make_second(filled)
+    with opened_association(tmp_path, given_settings) as store:
+        same(contents(store), expected)
+        assert {one["name"] for one in sa.inspect(store._engine).get_indexes("event")} == {
+            one.name for one in EVENT.indexes
+        }
+        put(store, 800, [70.0, 70.0], [0.0, 0.5 * ARCSEC], mjd=61500, night="20270501")
+        assert store.beside(source_id(800, 0)) == [source_id(800, 1)]
 
 
 def test_a_conversion_that_fails_leaves_the_store_as_it_was(tmp_path, given_settings, filled, monkeypatch):

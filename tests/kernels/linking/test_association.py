@@ -18,6 +18,7 @@ from kernels.linking.association import (
     flux_statistics,
     is_trail,
     match_places,
+    pairs_beside,
     position_sigma,
 )
 from kernels.sky.positions import along_great_circle, unit_vectors
@@ -180,3 +181,18 @@ def test_a_constant_source_has_a_negative_index_and_a_variable_one_a_large_one()
     found = flux_statistics(np.repeat([0, 1], 50), flux, np.full(100, 5.0), 2)
     assert abs(found.stetson_j[0]) < 0.5
     assert found.stetson_j[1] > 5
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.floats(0.1, 5.0))
+def test_pairs_beside_each_other_are_those_that_astropy_finds(seed, count, arcsec):
+    rng = np.random.default_rng(seed)
+    ra, dec = rng.uniform(359.9995, 360.0005, count) % 360, rng.uniform(-3e-4, 3e-4, count) + 60
+    touched = rng.random(count) < 0.4
+    apart = SkyCoord(ra[:, None], dec[:, None], unit="deg").separation(SkyCoord(ra[None], dec[None], unit="deg"))
+    expected = {
+        (i, j) for i in range(count) for j in range(i + 1, count)
+        if apart[i, j].arcsec <= arcsec and (touched[i] or touched[j])
+    }  # fmt: skip
+    first, second = pairs_beside(unit_vectors(ra, dec), touched, arcsec)
+    assert list(zip(first.tolist(), second.tolist(), strict=True)) == sorted(expected)
