@@ -112,17 +112,29 @@ def scatter_of(rows: pa.Table) -> NDArray[np.float64]:
 def _curve(row: Mapping[str, Any], scatter: float, seen: Sequence[Mapping[str, Any]], chart: str) -> Curve:
     nights = len({one["night"] for one in seen})
     known = [band for band in BANDS if row[f"{band}_psfFluxNdata"]]
-    means = ", ".join(f"{number(row[f'{band}_psfFluxMean'], 0)} ({band})" for band in known)
+    unit, name = _unit(max(abs(row[f"{band}_psfFluxMean"]) for band in known))
+    means = ", ".join(
+        f"{number(row[f'{band}_psfFluxMean'] / unit, 0 if name == 'nJy' else 2)} ({band})" for band in known
+    )
     where = [words for flag, words in _WORDS.items() if row["flags"] & flag]
     facts = [
         ("Seen", f"{count(len(seen), 'detection')} on {count(nights, 'night')}"),
-        ("Flux", f"mean {means} nJy"),
+        ("Flux", f"mean {means} {name}"),
         ("Scatter", f"χ² {number(scatter, 1)} per degree of freedom"),
         *([("Lies", ", ".join(where))] if where else []),
     ]
     place = f"{row['ra']:.5f} {row['dec']:+.5f}", " ".join(sexagesimal(row["ra"], row["dec"]))
     named = links(row["ra"], row["dec"], row["lastDiaSourceMjdTai"])
     return Curve(str(row["diaObjectId"]), tuple(facts), place, named, Markup(chart))
+
+
+def _unit(largest: float) -> tuple[float, str]:
+    """Return the unit, in nJy, in which a flux has no more digits than there is room for, and its name."""
+    return next(
+        (size, name)
+        for size, name in ((1.0, "nJy"), (1e3, "µJy"), (1e6, "mJy"), (1e9, "Jy"))
+        if largest < 1e4 * size or name == "Jy"
+    )
 
 
 def light_curve(rows: Sequence[Mapping[str, Any]], current: int | None = None) -> str:
@@ -142,11 +154,12 @@ def light_curve(rows: Sequence[Mapping[str, Any]], current: int | None = None) -
     days = [row["midpointMjdTai"] - first for row in known]
     errors = [row["psfFluxErr"] or 0.0 for row in known]
     ends = [row["psfFlux"] + sign * error for row, error in zip(known, errors, strict=True) for sign in (-1, 1)]
+    unit, name = _unit(max(map(abs, ends)))
     across = value_axis(f"MJD (TAI) − {first}, d", days)
-    upward = value_axis("Flux, nJy", [0.0, *ends])
+    upward = value_axis(f"Flux, {name}", [0.0, *(end / unit for end in ends)])
     parts = list(draw_axes(across, upward))
     for row, day, error in zip(known, days, errors, strict=True):
-        x, low, high = x_of(across, day), y_of(upward, row["psfFlux"] - error), y_of(upward, row["psfFlux"] + error)
+        x, (low, high) = x_of(across, day), (y_of(upward, (row["psfFlux"] + one) / unit) for one in (-error, error))
         style = _STYLES.get(row["band"], "part-other")
         text = f"{row['band']}, {utc(row['midpointMjdTai'])} UTC: {row['psfFlux']:.0f} ± {error:.0f} nJy"
         parts.append(

@@ -67,6 +67,17 @@ def test_a_light_curve_shows_fluxes_with_their_errors():
     assert across(left) < 0.75 < 10.5 < across(right)
 
 
+@pytest.mark.parametrize(("flux", "unit", "name"), [(9e3, 1, "nJy"), (-2.5e5, 1e3, "µJy"), (3e8, 1e6, "mJy")])
+def test_large_fluxes_have_a_unit_that_leaves_room_for_their_digits(flux, unit, name):
+    rows = rows_of((1, "r", 61000.0, flux, abs(flux) / 100), (2, "r", 61001.0, flux / 2, abs(flux) / 100))
+    svg = ElementTree.fromstring(light_curve(rows))
+    _, upward = scales(svg)
+    circles = [upward(float(one.get("cy"))) * unit for one in svg.iter("circle")]
+    assert circles == pytest.approx([flux, flux / 2], rel=0.02)
+    assert f"Flux, {name}" in [one.text for one in svg.iter("text")]
+    assert max(len(one.text) for one in svg.iter("text") if one.get("text-anchor") == "end") <= 6
+
+
 def test_a_flux_alone_is_drawn_and_nothing_is_not():
     svg = ElementTree.fromstring(light_curve(rows_of((1, "r", 61000.0, 5.0, 0.0)), 1))
     assert len(list(svg.iter("circle"))) == 1
