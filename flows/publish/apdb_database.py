@@ -58,9 +58,9 @@ class ApdbDatabase:
                 raise Misconfigured("apdb_version", where, f"is of another version: {error}.", remedy) from error
             except (OSError, LookupError, TypeError, ValueError) as error:
                 remedy = "give the file that `apdb-cli create-sql` has written (docs/use/apdb.md)."
-                raise Misconfigured(
-                    "bad_apdb", where, f"is not a configuration of an APDB: {error}.", remedy
-                ) from error
+                reason = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
+                problem = f"is not a configuration of an APDB: {reason}."
+                raise Misconfigured("bad_apdb", where, problem, remedy) from error
         if str(getattr(self._apdb.getConfig(), "db_url", "")).startswith("postgresql+psycopg:"):
             self.__exit__()
             remedy = "write postgresql+psycopg2:// in db_url."
