@@ -23,8 +23,8 @@ settings.load_profile("nightstride")
 
 TRIED_AGAIN = ("slow", "services", "faults")
 
-SERVICES = {"moto", "server", "browser"}
-"""Fixtures that start an S3 server or a browser: tests that use them are marked `services`."""
+SERVICES = {"moto", "server", "browser", "encrypted"}
+"""Fixtures that start an S3 server, a browser or a cluster: tests that use them are marked `services`."""
 
 
 def pytest_collection_modifyitems(items):

@@ -39,6 +39,7 @@ def test_copies_are_visits_of_their_own(raw_night, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.services
 def test_a_short_soak_is_done_whole_and_opens_no_more_files(raw_night, night_models, prefect_api, tmp_path):
     """Memory needs the long one (`make acceptance`); a file forgotten with each exposure shows here."""
     settings = settings_of(night_models)

@@ -12,6 +12,7 @@ def command(*arguments):
 
 
 @pytest.mark.slow
+@pytest.mark.services
 def test_what_commands_ask_does_not_grow_with_the_nights_kept(tmp_path):
     exposures, new = 24, 5
     try:
