@@ -146,11 +146,9 @@ def _records(ledger: Ledger, night: str, visit: int | None) -> Iterator[Exposure
     if visit is None:
         yield from ledger.records(night)
         return
-    for one in ledger.briefs(night):
-        if one.visit == visit:
-            record = ledger.get(ExposureKey(night=night, visit=visit, detector=one.detector))
-            if record is not None:
-                yield record
+    for key in ledger.of_visit(night, visit):
+        if (record := ledger.get(key)) is not None:
+            yield record
 
 
 def _digests(store: "AssociationStore") -> dict[str, str]:

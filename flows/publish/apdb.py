@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from flows.publish.apdb_database import FORCED, OBJECT, SOURCE, ApdbDatabase
 from flows.publish.avro_rows import Column, ids_or_null, table_columns
 from flows.publish.exposure_pixels import opened_pixels
 from flows.publish.history import NOT_ASSOCIATED, ForcedPlaces, require_associated
-from flows.publish.published import PublishedExposures
+from flows.publish.published import PublishedExposures, name_failure, with_place_and_time
 from flows.publish.rubin_object import OBJECT as OBJECT_COLUMNS
 from flows.publish.rubin_source import source_columns
 from flows.storage.association_store import association_as_it_is, off_because
 from flows.storage.catalog_store import CatalogStore
 from schemas.dia_object import ASSOCIATION
-from schemas.dia_source import DetectionFlag, exposure_of
+from schemas.dia_source import exposure_of
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
 from schemas.known_object import SS_SOURCE
@@ -33,9 +32,6 @@ from stages.gather_dia_objects import gather_dia_objects
 
 if TYPE_CHECKING:
     from flows.storage.association_store import AssociationStore
-
-MOST_NAMED = 100
-"""Failures that are kept word for word."""
 
 
 @dataclass
@@ -57,7 +53,7 @@ class ApdbTotals:
     skipped
         Reason -> detections that are not stored.
     failed
-        What was wrong with exposures that are not stored, each once: the first `MOST_NAMED`.
+        What was wrong with exposures that are not stored, as `name_failure` adds them.
     exposures_failed
         Number of those exposures.
     """
@@ -76,8 +72,7 @@ class ApdbTotals:
 
     def lack(self, error: NightstrideError) -> None:
         """Note what was wrong."""
-        if str(error) not in map(str, self.failed) and len(self.failed) < MOST_NAMED:
-            self.failed.append(error)
+        name_failure(self.failed, error)
 
     def fail(self, error: NightstrideError, exposures: int = 1) -> None:
         """Count exposures that are not stored."""
@@ -216,15 +211,13 @@ class _Visits:
         record = self.published.record(key)
         if record is None:  # it is published no more
             return [], []
-        rows = self.published.detections(key)
-        placed = rows.filter(pc.is_valid(rows["ra"]))
-        known = placed.filter(pc.equal(pc.bit_wise_and(placed["flags"], int(DetectionFlag.NO_TIME)), 0))
+        known, lacking = with_place_and_time(self.published.detections(key))
         if self.database.contains(key.visit, key.detector):
             same = len(known) > 0 and self._as_now(record, known)
             self.totals.kept += same
             self.totals.changed += not same
             return [], [] if self.forced is None else [self.store.of_exposure(key)]
-        self.totals.skipped += Counter(no_position=len(rows) - len(placed), no_time=len(placed) - len(known))
+        self.totals.skipped += lacking
         if not len(known):
             self.totals.empty += 1
             return [], []

@@ -12,27 +12,22 @@ from time import monotonic
 from typing import Protocol
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from flows.publish.delivery import opened_sink
 from flows.publish.history import NOT_ASSOCIATED, opened_history, visit_digests
 from flows.publish.packet import Packet
-from flows.publish.published import NO_NIGHT, PublishedExposures
+from flows.publish.published import NO_NIGHT, PublishedExposures, name_failure, with_place_and_time
 from flows.publish.rubin_alert import RubinAlerts
 from flows.publish.rubin_schema import parsed
 from flows.publish.sinks import OwedVisits, Sent, Sink
 from flows.publish.ztf_packet import HISTORY_VERSION, ZtfAlerts
 from flows.publish.ztf_schema import FORM
 from flows.storage.lease import holder_of
-from schemas.dia_source import DIA_SOURCE, DetectionFlag
+from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 from schemas.ledger import ExposureRecord
 from schemas.settings import Settings
 from schemas.summary import AlertCounts, AlertLag, RunSummary, Trouble
-
-MOST_NAMED = 100
-"""Failures that are kept word for word."""
-
 
 Visit = tuple[str, int]
 """Night and visit."""
@@ -58,7 +53,8 @@ class PublishTotals:
     refused
         Detections whose alert breaks the rules of its schema.
     failed
-        What was wrong with these, and with exposures that could not be read, each once: the first `MOST_NAMED`.
+        What was wrong with these, and with exposures that could not be read, each once:
+        as `name_failure` adds them.
     exposures_failed
         Number of those exposures.
     lost
@@ -80,21 +76,17 @@ class PublishTotals:
         self.refused += 1
         if self.sink is not None:
             self.sink.bury(packet, error)
-        self._name(error)
+        name_failure(self.failed, error)
 
     def fail(self, night: str, visit: int, error: BadInput) -> None:
         """Count an exposure of which no alerts can be made."""
         self.exposures_failed += 1
         self.lost.setdefault((night, visit), error)
-        self._name(error)
+        name_failure(self.failed, error)
 
     def lack(self, error: BadInput) -> None:
         """Note what is missing in histories."""
-        self._name(error)
-
-    def _name(self, error: BadInput) -> None:
-        if str(error) not in map(str, self.failed) and len(self.failed) < MOST_NAMED:
-            self.failed.append(error)
+        name_failure(self.failed, error)
 
 
 def alert_packets(
@@ -180,10 +172,8 @@ def _of_exposure(
     maker: AlertMaker, published: PublishedExposures, record: ExposureRecord, form: str, totals: PublishTotals
 ) -> Iterator[Packet]:
     try:
-        rows = published.detections(record.key)
-        placed = rows.filter(pc.is_valid(rows["ra"]))
-        known = placed.filter(pc.equal(pc.bit_wise_and(placed["flags"], int(DetectionFlag.NO_TIME)), 0))
-        totals.skipped += Counter(no_position=len(rows) - len(placed), no_time=len(placed) - len(known))
+        known, lacking = with_place_and_time(published.detections(record.key))
+        totals.skipped += lacking
         if totals.sink is not None:
             made_from = record.datasets[DIA_SOURCE.name].digest
             known = known.filter(

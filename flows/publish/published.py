@@ -1,18 +1,23 @@
 """Published exposures of an output folder; those looked at last are kept in memory."""
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
 from kernels.sky.times import tai
-from schemas.dia_source import DIA_SOURCE
-from schemas.errors import Misconfigured
+from schemas.dia_source import DIA_SOURCE, DetectionFlag
+from schemas.errors import Misconfigured, NightstrideError
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord, ProvenanceRecord
+
+F = TypeVar("F", bound=NightstrideError)
 
 NO_NIGHT = "no_night"
 """Code of a night that is not there."""
@@ -59,10 +64,8 @@ class PublishedExposures:
             yield from filter(_has_detections, self._ledger.records(night))
             return
         # Records of a night are many: only those of the visit are parsed.
-        named = [(one.visit, one.detector) for one in self._ledger.briefs(night) if one.visit == visit]
-        for number, detector in named:
-            record = self.record(ExposureKey(night=night, visit=number, detector=detector))
-            if record is not None:
+        for key in list(self._ledger.of_visit(night, visit)):
+            if (record := self.record(key)) is not None:
                 yield record
 
     def processed(self, record: ExposureRecord) -> float:
@@ -81,6 +84,23 @@ class PublishedExposures:
     def _provenance(self, digest: str | None) -> ProvenanceRecord | None:
         """Return what exposures were made with."""
         return self._ledger.provenance(digest)
+
+
+def with_place_and_time(rows: pa.Table) -> tuple[pa.Table, Counter[str]]:
+    """Return the rows of `DIA_SOURCE` that can be told to others, and how many lack what, by reason."""
+    placed = rows.filter(pc.is_valid(rows["ra"]))
+    known = placed.filter(pc.equal(pc.bit_wise_and(placed["flags"], int(DetectionFlag.NO_TIME)), 0))
+    return known, Counter(no_position=len(rows) - len(placed), no_time=len(placed) - len(known))
+
+
+MOST_NAMED = 100
+"""Failures that are kept word for word."""
+
+
+def name_failure(failed: list[F], error: F) -> None:
+    """Add what was wrong to a list, once, and no more than `MOST_NAMED`."""
+    if str(error) not in map(str, failed) and len(failed) < MOST_NAMED:
+        failed.append(error)
 
 
 def _has_detections(record: ExposureRecord) -> bool:

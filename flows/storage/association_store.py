@@ -322,8 +322,7 @@ def opened_association(
                 (out / name).unlink(missing_ok=True)
         store = AssociationStore(_sqlite(path), str(path), path)
     else:
-        engine = _postgresql(settings.store)
-        store = AssociationStore(engine, engine.url.render_as_string(hide_password=True), None)
+        store = _of_server(settings.store)
     try:
         if rebuild and settings.store != "auto":
             store.clear()
@@ -349,8 +348,7 @@ def association_as_it_is(out: Path, settings: AssociationSettings) -> Iterator[A
         )
         store = AssociationStore(engine, str(path), path)
     else:
-        engine = _postgresql(settings.store)
-        store = AssociationStore(engine, engine.url.render_as_string(hide_password=True), None)
+        store = _of_server(settings.store)
     try:
         version = store.version()
         if version is not None and version not in (VERSION, *EARLIER):
@@ -406,6 +404,11 @@ def _sqlite(path: Path) -> sa.Engine:
 
 def _begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reads") else "BEGIN IMMEDIATE")
+
+
+def _of_server(url: str) -> AssociationStore:
+    engine = _postgresql(url)
+    return AssociationStore(engine, engine.url.render_as_string(hide_password=True), None)
 
 
 def _postgresql(url: str) -> sa.Engine:

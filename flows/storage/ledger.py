@@ -105,6 +105,12 @@ class Ledger:
             for one in self.records(night):
                 yield Brief(one.visit, one.detector, *(getattr(one, name) for name in COLUMNS))
 
+    def of_visit(self, night: str, visit: int) -> Iterator[ExposureKey]:
+        """Yield the exposures of a visit, by detector; no record is parsed."""
+        for one in self.briefs(night):
+            if one.visit == visit:
+                yield ExposureKey(night=night, visit=visit, detector=one.detector)
+
     def troubled(self, night: str) -> Iterator[Brief]:
         """Yield the exposures of a night that have a reason: quarantined, failed, or not done again."""
         if isinstance(self._records, LocalRecords):

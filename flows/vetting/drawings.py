@@ -6,9 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.results.page.axes import BOTTOM, LEFT, RIGHT, TOP, draw_axes, svg_of, x_of, y_of
+from flows.results.page.axes import BOTTOM, LEFT, RIGHT, TOP, Axis, draw_axes, svg_of, x_of, y_of
 from flows.results.page.chart import HEIGHT, WIDTH
-from flows.results.page.scatter import Axis
 from flows.results.page.words import utc
 
 

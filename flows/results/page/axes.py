@@ -1,13 +1,40 @@
 """Axes of charts of values against values, as inline SVG."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
+import numpy as np
+from numpy.typing import NDArray
+
 from flows.results.page.chart import HEIGHT, WIDTH
-from flows.results.page.scatter import Axis
 
 LEFT, RIGHT, TOP, BOTTOM = 74, 16, 14, 48
 """Margins, px."""
+
+_TICKS = 5
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Quantity and range of an axis; ``low`` is at the left or at the bottom, whichever is larger."""
+
+    name: str
+    low: float
+    high: float
+
+    @property
+    def ticks(self) -> tuple[float, ...]:
+        """Round values along it."""
+        first, last = sorted((self.low, self.high))
+        power = 10.0 ** math.floor(math.log10((last - first) / _TICKS))
+        step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= (last - first) / _TICKS)
+        return tuple(step * place for place in range(math.ceil(first / step), math.floor(last / step) + 1))
+
+    def share(self, value: NDArray[np.floating] | float) -> NDArray[np.float64]:
+        """Return the places of values along it, 0 to 1; those beyond it are at its end."""
+        return np.clip((np.asarray(value, np.float64) - self.low) / (self.high - self.low), 0, 1)
 
 
 def value_axis(name: str, values: Sequence[float]) -> Axis:

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from flows.results.page.axes import Axis
 from flows.results.page.chart import stacked_bar
 from flows.results.page.picture import Picture, colour_png
-from flows.results.page.scatter import Axis, Dots, scatter_chart
+from flows.results.page.scatter import Dots, scatter_chart
 from flows.results.page.words import Figure, count
 from flows.storage.array_store import ArrayStore
 from flows.storage.catalog_store import CatalogStore

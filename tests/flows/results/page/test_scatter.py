@@ -6,8 +6,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from flows.results.page.axes import Axis
 from flows.results.page.chart import HEIGHT, WIDTH
-from flows.results.page.scatter import Axis, Dots, TrendNight, scatter_chart, trend_chart
+from flows.results.page.scatter import Dots, TrendNight, scatter_chart, trend_chart
 
 ENDS = st.floats(-30, 30)
 
