@@ -42,6 +42,8 @@ class Structure:
         Groups of modules that import each other.
     classes_twice
         Public class names that are defined in more than one module.
+    functions_twice
+        The same for functions, commands apart: those are named after what a user types.
     import_lines
         Share of all lines that imports take.
     """
@@ -56,6 +58,7 @@ class Structure:
     longest_chain: int
     cycles: list[list[str]]
     classes_twice: dict[str, list[str]]
+    functions_twice: dict[str, list[str]]
     import_lines: float
 
 
@@ -66,11 +69,12 @@ def modules(root: Path = ROOT) -> dict[str, Path]:
 
 
 class Source(NamedTuple):
-    """What is measured of a file: its lines, its imports, and the public classes that it defines."""
+    """What is measured of a file: its lines, its imports, and the public classes and functions that it defines."""
 
     lines: int
     imports: tuple[ast.Import | ast.ImportFrom, ...]
     classes: tuple[str, ...]
+    functions: tuple[str, ...]
 
 
 def source(path: Path) -> Source:
@@ -82,12 +86,16 @@ def source(path: Path) -> Source:
 def _read(path: Path, changed: int) -> Source:
     text = path.read_text()
     tree = ast.parse(text)
-    classes = (node.name for node in tree.body if isinstance(node, ast.ClassDef))
     return Source(
         len(text.splitlines()),
         tuple(node for node in _statements(tree) if isinstance(node, ast.Import | ast.ImportFrom)),
-        tuple(name for name in classes if not name.startswith("_")),
+        _public(tree, ast.ClassDef),
+        _public(tree, ast.FunctionDef, ast.AsyncFunctionDef),
     )
+
+
+def _public(tree: ast.Module, *kinds: type[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]) -> tuple[str, ...]:
+    return tuple(node.name for node in tree.body if isinstance(node, kinds) and not node.name.startswith("_"))
 
 
 def _statements(tree: ast.AST) -> Iterator[ast.AST]:
@@ -123,7 +131,10 @@ def measure(root: Path = ROOT) -> Structure:
         one_importer=sum(used_by[name] == 1 for name in real),
         longest_chain=longest_chain(uses, groups),
         cycles=[sorted(group) for group in groups if len(group) > 1],
-        classes_twice=_classes_twice(files),
+        classes_twice=_twice({name: file.classes for name, file in files.items()}),
+        functions_twice=_twice(
+            {name: file.functions for name, file in files.items() if not name.startswith("flows.cli.")}
+        ),
         import_lines=round(spent / sum(sizes.values()), 3),
     )
 
@@ -195,10 +206,10 @@ def _imported(file: Source, known: Mapping[str, Path]) -> Iterator[str]:
             yield from (one.name for one in node.names if one.name in known)
 
 
-def _classes_twice(files: Mapping[str, Source]) -> dict[str, list[str]]:
+def _twice(defined: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
-    for name, file in files.items():
-        for one in file.classes:
+    for name, ones in defined.items():
+        for one in ones:
             found[one].append(name)
     return {name: places for name, places in found.items() if len(places) > 1}
 

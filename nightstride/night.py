@@ -191,10 +191,10 @@ class Night:
             The stored pixels are damaged.
         """
         from flows.results.pixel_piece import find_exposure, image_piece
-        from nightstride.pictures import image_of
+        from nightstride.pictures import ccd_data
 
         key = find_exposure(self.out, self.nights, int(visit), int(detector))
-        return image_of(image_piece(self.out, key, plane, section))
+        return ccd_data(image_piece(self.out, key, plane, section))
 
     def cutout(self, source_id: int, size: int | None = None) -> "Cutout":
         """Return squares about a detection on difference image, science image and template, as far as there are any.
@@ -217,14 +217,14 @@ class Night:
         from flows.results.pixel_piece import find_exposure, square_piece
         from flows.storage.layout import tile_path
         from flows.storage.zarr_tiles import TileStore
-        from nightstride.pictures import Cutout, image_of
+        from nightstride.pictures import Cutout, ccd_data
 
         key, row = find_detection(self.out, self.nights, int(source_id))
         find_exposure(self.out, (key.night,), key.visit, key.detector)
         store = TileStore.open(tile_path(self.out, key))
         side = max(int(1.4 * row["bboxSize"]), 41) | 1 if size is None else size
         planes = [one for one in ("difference", "science", "template") if one in store.planes]
-        return Cutout(row, {one: image_of(square_piece(store, one, row["y"], row["x"], side)) for one in planes})
+        return Cutout(row, {one: ccd_data(square_piece(store, one, row["y"], row["x"], side)) for one in planes})
 
     def explain(self, source_id: int) -> "Explanation":
         """Return which pixels, models, settings and code a detection comes from, its tracklet and its object.

@@ -30,7 +30,7 @@ class PlaneImage(CCDData):
         return _png(np.asarray(self.data), np.asarray(self.mask), self.meta["background"], self.meta["noise"])
 
 
-def image_of(piece: PixelPiece) -> PlaneImage:
+def ccd_data(piece: PixelPiece) -> PlaneImage:
     """Return a piece of a plane as astropy has it."""
     info = piece.info
     unit = units.dimensionless_unscaled if piece.plane == "mask" else units.Unit(info.pixel_unit)

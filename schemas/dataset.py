@@ -277,6 +277,6 @@ def column(name: str, kind: pa.DataType, unit: str, doc: str, *, nullable: bool 
     return pa.field(name, kind, nullable=nullable, metadata={"unit": unit, "doc": doc, "ucd": ucd or ucd_of(name)})
 
 
-def number(name: str, unit: str, doc: str, *, nullable: bool = True) -> pa.Field:
+def quantity(name: str, unit: str, doc: str, *, nullable: bool = True) -> pa.Field:
     """Return a `column` of float32, null where there is no value."""
     return column(name, pa.float32(), unit, doc, nullable=nullable)

@@ -6,7 +6,7 @@ from math import prod
 
 import pyarrow as pa
 
-from schemas.dataset import DatasetError, TableOf, column, number
+from schemas.dataset import DatasetError, TableOf, column, quantity
 from schemas.pixels import WHOLE_PIXELS, SearchGrid
 
 
@@ -124,7 +124,7 @@ mover); or it is a satellite or an aeroplane. Columns ``pTrail``, ``pPoint``, ``
 
 
 def _evidence(name: str, flag: DetectionFlag, meaning: str) -> pa.Field:
-    return number(f"{name}Evidence", "", f"Evidence for {meaning}: 0 to 2.5, {flag.name} from 1 on.", nullable=False)
+    return quantity(f"{name}Evidence", "", f"Evidence for {meaning}: 0 to 2.5, {flag.name} from 1 on.", nullable=False)
 
 
 DIA_SOURCE = TableOf(
@@ -136,36 +136,36 @@ DIA_SOURCE = TableOf(
             column("detector", pa.int32(), "", "Detector; ZTF: readout channel, 4 (ccdid - 1) + qid - 1."),
             column("x", pa.float64(), "pix", "Centre of the trail, 0-based column coordinate."),
             column("y", pa.float64(), "pix", "Centre of the trail, 0-based row coordinate."),
-            number("xErr", "pix", "Standard error of x."),
-            number("yErr", "pix", "Standard error of y."),
-            number("x_y_Cov", "pix2", "Covariance of x and y."),
+            quantity("xErr", "pix", "Standard error of x."),
+            quantity("yErr", "pix", "Standard error of y."),
+            quantity("x_y_Cov", "pix2", "Covariance of x and y."),
             column("ra", pa.float64(), "deg", "Right ascension (ICRS) of the centre; null without WCS.", nullable=True),
             column("dec", pa.float64(), "deg", "Declination (ICRS) of the centre; null without WCS.", nullable=True),
-            number("raErr", "deg", "Standard error of ra times cos(dec)."),
-            number("decErr", "deg", "Standard error of dec."),
-            number("ra_dec_Cov", "deg2", "Covariance of ra cos(dec) and dec."),
+            quantity("raErr", "deg", "Standard error of ra times cos(dec)."),
+            quantity("decErr", "deg", "Standard error of dec."),
+            quantity("ra_dec_Cov", "deg2", "Covariance of ra cos(dec) and dec."),
             column("midpointMjdTai", pa.float64(), "d", "Middle of the exposure, MJD TAI."),
-            number("exposureTime", "s", "Length of the exposure; null if not known."),
+            quantity("exposureTime", "s", "Length of the exposure; null if not known."),
             column("band", pa.string(), "", "Filter band."),
-            number("psfFlux", "nJy", "Flux of a point-source fit at the centre."),
-            number("psfFluxErr", "nJy", "Its standard error."),
-            number("apFlux", "nJy", "Flux inside a rectangular aperture along the trail."),
-            number("apFluxErr", "nJy", "Its standard error."),
-            number("trailFlux", "nJy", "Flux of the PSF-convolved trail fit."),
-            number("trailFluxErr", "nJy", "Its standard error."),
-            number("magAB", "mag(AB)", "AB magnitude: of trailFlux where a trail is significant, else of psfFlux."),
-            number("magABErr", "mag", "Its standard error."),
-            number("snr", "", "Larger of the matched-filter S/N as a point and as the fitted trail.", nullable=False),
+            quantity("psfFlux", "nJy", "Flux of a point-source fit at the centre."),
+            quantity("psfFluxErr", "nJy", "Its standard error."),
+            quantity("apFlux", "nJy", "Flux inside a rectangular aperture along the trail."),
+            quantity("apFluxErr", "nJy", "Its standard error."),
+            quantity("trailFlux", "nJy", "Flux of the PSF-convolved trail fit."),
+            quantity("trailFluxErr", "nJy", "Its standard error."),
+            quantity("magAB", "mag(AB)", "AB magnitude: of trailFlux where a trail is significant, else of psfFlux."),
+            quantity("magABErr", "mag", "Its standard error."),
+            quantity("snr", "", "Larger of the matched-filter S/N as a point and as the fitted trail.", nullable=False),
             column("trailRa", pa.float64(), "deg", "Right ascension of the trail's centre.", nullable=True),
             column("trailDec", pa.float64(), "deg", "Declination of the trail's centre.", nullable=True),
-            number("trailLength", "arcsec", "Length of the trail."),
-            number("trailLengthErr", "arcsec", "Its standard error."),
-            number("trailAngle", "deg", "Position angle from north through east, modulo 180."),
-            number("trailAngleErr", "deg", "Its standard error."),
-            number("trailLengthPx", "pix", "Length of the trail in pixels.", nullable=False),
-            number("trailLengthPxErr", "pix", "Its standard error."),
-            number("trailAnglePx", "deg", "Angle from +x towards +y, modulo 180.", nullable=False),
-            number("trailAnglePxErr", "deg", "Its standard error."),
+            quantity("trailLength", "arcsec", "Length of the trail."),
+            quantity("trailLengthErr", "arcsec", "Its standard error."),
+            quantity("trailAngle", "deg", "Position angle from north through east, modulo 180."),
+            quantity("trailAngleErr", "deg", "Its standard error."),
+            quantity("trailLengthPx", "pix", "Length of the trail in pixels.", nullable=False),
+            quantity("trailLengthPxErr", "pix", "Its standard error."),
+            quantity("trailAnglePx", "deg", "Angle from +x towards +y, modulo 180.", nullable=False),
+            quantity("trailAnglePxErr", "deg", "Its standard error."),
             column(
                 "trailCov",
                 pa.list_(pa.float64(), 25),
@@ -173,20 +173,20 @@ DIA_SOURCE = TableOf(
                 "Covariance of (flux in pixel units, x, y, length in px, angle in deg), row by row.",
                 nullable=True,
             ),
-            number("trailChi2", "", "Chi squared of the trail fit."),
+            quantity("trailChi2", "", "Chi squared of the trail fit."),
             column("trailNdata", pa.int32(), "", "Pixels in the trail fit."),
-            number("psfChi2", "", "Chi squared of a point-source fit to the same pixels."),
-            number(
+            quantity("psfChi2", "", "Chi squared of a point-source fit to the same pixels."),
+            quantity(
                 "sharpness",
                 "",
                 "Light within 0.75 px of the trail's axis over that of the model: 1 like the PSF, > 1 sharper.",
             ),
-            number(
+            quantity(
                 "negativeFraction",
                 "",
                 "Negative over positive flux beyond 2 sigma near the trail: about 1 for a dipole.",
             ),
-            number("maskedFraction", "", "Share of unusable pixels in the footprint.", nullable=False),
+            quantity("maskedFraction", "", "Share of unusable pixels in the footprint.", nullable=False),
             *(_evidence(*cause) for cause in CAUSES),
             column(
                 "trailClass",
@@ -195,15 +195,15 @@ DIA_SOURCE = TableOf(
                 "satellite (too long for an asteroid, across the image, or pSatellite above 0.5), glint_trail (flashes "
                 "in line), else empty.",
             ),
-            number("logitSum", "", "Summed logits of the candidate.", nullable=False),
-            number("logitPeak", "", "Largest logit of the candidate.", nullable=False),
+            quantity("logitSum", "", "Summed logits of the candidate.", nullable=False),
+            quantity("logitPeak", "", "Largest logit of the candidate.", nullable=False),
             column("nHits", pa.int32(), "", "Windows above the floor."),
-            number("reliability", "", "Calibrated probability of being real, 0 to 1.", nullable=False),
+            quantity("reliability", "", "Calibrated probability of being real, 0 to 1.", nullable=False),
             column("reliabilityVersion", pa.string(), "", "Models behind reliability."),
-            number("pTrail", "", "Probability of a moving object that left a trail (half the PSF's FWHM or more)."),
-            number("pPoint", "", "Probability of a point: a transient, a variable star or a slow mover."),
-            number("pSatellite", "", "Probability of a satellite or an aeroplane."),
-            number("pArtefact", "", "1 - reliability; null, as the three before, where the model has no classes."),
+            quantity("pTrail", "", "Probability of a moving object that left a trail (half the PSF's FWHM or more)."),
+            quantity("pPoint", "", "Probability of a point: a transient, a variable star or a slow mover."),
+            quantity("pSatellite", "", "Probability of a satellite or an aeroplane."),
+            quantity("pArtefact", "", "1 - reliability; null, as the three before, where the model has no classes."),
             column(
                 "flags",
                 pa.int32(),

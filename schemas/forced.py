@@ -6,7 +6,7 @@ from typing import Annotated
 import pyarrow as pa
 from pydantic import Field
 
-from schemas.dataset import TableOf, column, number
+from schemas.dataset import TableOf, column, quantity
 from schemas.errors import NightstrideError
 from schemas.summary import Record
 
@@ -36,28 +36,28 @@ FORCED_SOURCE = TableOf(
             column("dec", pa.float64(), "deg", "Declination (ICRS) of the target at that time, as predicted."),
             column("x", pa.float64(), "pix", "The same place on the image, 0-based column coordinate."),
             column("y", pa.float64(), "pix", "The same place on the image, 0-based row coordinate."),
-            number("trailLength", "arcsec", "Path during the exposure; 0 for what does not move.", nullable=False),
-            number(
+            quantity("trailLength", "arcsec", "Path during the exposure; 0 for what does not move.", nullable=False),
+            quantity(
                 "trailAngle",
                 "deg",
                 "Its position angle, north through east, modulo 180; 0 for a point.",
                 nullable=False,
             ),
-            number("trailLengthPx", "pix", "Path during the exposure.", nullable=False),
-            number("trailAnglePx", "deg", "Its angle from +x towards +y, modulo 180; 0 for a point.", nullable=False),
-            number("psfFlux", "nJy", "Flux of a point source at the place, negative if the image is."),
-            number("psfFluxErr", "nJy", "Its standard error."),
-            number("trailFlux", "nJy", "Flux of the trail, all of it, negative if the image is."),
-            number("trailFluxErr", "nJy", "Its standard error."),
-            number("trailFluxUpper", "nJy", "Upper limit: max(trailFlux, 0) + limitSigma * trailFluxErr."),
-            number("magAB", "mag(AB)", "AB magnitude of trailFlux; null where snr is below limitSigma."),
-            number("magABErr", "mag", "Its standard error."),
-            number("magABLimit", "mag(AB)", "AB magnitude of trailFluxUpper: the target is not brighter."),
-            number("limitSigma", "", "Standard errors of the limit, and least snr of a detection.", nullable=False),
-            number("snr", "", "trailFlux / trailFluxErr, in the correlated noise of the image."),
-            number("trailChi2", "", "Chi squared of the trail fit."),
+            quantity("trailLengthPx", "pix", "Path during the exposure.", nullable=False),
+            quantity("trailAnglePx", "deg", "Its angle from +x towards +y, modulo 180; 0 for a point.", nullable=False),
+            quantity("psfFlux", "nJy", "Flux of a point source at the place, negative if the image is."),
+            quantity("psfFluxErr", "nJy", "Its standard error."),
+            quantity("trailFlux", "nJy", "Flux of the trail, all of it, negative if the image is."),
+            quantity("trailFluxErr", "nJy", "Its standard error."),
+            quantity("trailFluxUpper", "nJy", "Upper limit: max(trailFlux, 0) + limitSigma * trailFluxErr."),
+            quantity("magAB", "mag(AB)", "AB magnitude of trailFlux; null where snr is below limitSigma."),
+            quantity("magABErr", "mag", "Its standard error."),
+            quantity("magABLimit", "mag(AB)", "AB magnitude of trailFluxUpper: the target is not brighter."),
+            quantity("limitSigma", "", "Standard errors of the limit, and least snr of a detection.", nullable=False),
+            quantity("snr", "", "trailFlux / trailFluxErr, in the correlated noise of the image."),
+            quantity("trailChi2", "", "Chi squared of the trail fit."),
             column("trailNdata", pa.int32(), "", "Pixels in the trail fit."),
-            number("maskedFraction", "", "Share of the trail's light beyond usable pixels.", nullable=False),
+            quantity("maskedFraction", "", "Share of the trail's light beyond usable pixels.", nullable=False),
             column(
                 "flags",
                 pa.int32(),

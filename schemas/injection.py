@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.dataset import TableOf, column, number
+from schemas.dataset import TableOf, column, quantity
 from schemas.errors import Misconfigured
 
 MOST = 4096
@@ -20,24 +20,24 @@ INJECTED = TableOf(
             column("tile", pa.int32(), "", "Number of the copied tile, row by row from 0."),
             column("x", pa.float64(), "pix", "Centre put in, 0-based column coordinate of the exposure."),
             column("y", pa.float64(), "pix", "Centre put in, 0-based row coordinate of the exposure."),
-            number("length", "pix", "Length before convolution with the PSF.", nullable=False),
-            number("angle", "deg", "Angle from +x towards +y, modulo 180.", nullable=False),
-            number("pixelFlux", "pixel_unit", "Total flux put in.", nullable=False),
-            number("flux", "nJy", "The same; null without zero point."),
-            number("magAB", "mag(AB)", "AB magnitude of flux; null without zero point."),
-            number("snr", "", "flux * sum(m^2) / std(m-filtered noise): template m, noise as it is.", nullable=False),
-            number("visible", "", "Share of its light on usable pixels, 0 to 1.", nullable=False),
+            quantity("length", "pix", "Length before convolution with the PSF.", nullable=False),
+            quantity("angle", "deg", "Angle from +x towards +y, modulo 180.", nullable=False),
+            quantity("pixelFlux", "pixel_unit", "Total flux put in.", nullable=False),
+            quantity("flux", "nJy", "The same; null without zero point."),
+            quantity("magAB", "mag(AB)", "AB magnitude of flux; null without zero point."),
+            quantity("snr", "", "flux * sum(m^2) / std(m-filtered noise): template m, noise as it is.", nullable=False),
+            quantity("visible", "", "Share of its light on usable pixels, 0 to 1.", nullable=False),
             column("band", pa.string(), "", "Filter band."),
             column("midpointMjdTai", pa.float64(), "d", "Middle of the exposure, MJD TAI."),
             column("recovered", pa.bool_(), "", "Whether the search reports it with enough reliability."),
-            number("reliability", "", "That of the report; null if not recovered, as all below."),
-            number("measuredSnr", "", "snr of the report: of a fit with free length and angle."),
-            number("fluxRatio", "", "Measured over injected flux."),
-            number("xOffset", "pix", "Measured less injected x."),
-            number("yOffset", "pix", "Measured less injected y."),
-            number("lengthOffset", "pix", "Measured less injected length."),
-            number("angleOffset", "deg", "Measured less injected angle, -90 to 90; says little of short trails."),
-            number("clearance", "pix", "Within this distance of its line the search would see both.", nullable=False),
+            quantity("reliability", "", "That of the report; null if not recovered, as all below."),
+            quantity("measuredSnr", "", "snr of the report: of a fit with free length and angle."),
+            quantity("fluxRatio", "", "Measured over injected flux."),
+            quantity("xOffset", "pix", "Measured less injected x."),
+            quantity("yOffset", "pix", "Measured less injected y."),
+            quantity("lengthOffset", "pix", "Measured less injected length."),
+            quantity("angleOffset", "deg", "Measured less injected angle, -90 to 90; says little of short trails."),
+            quantity("clearance", "pix", "Within this distance of its line the search would see both.", nullable=False),
         ]
     ),
     synthetic=True,

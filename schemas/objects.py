@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pyarrow as pa
 
-from schemas.dataset import ArrayOf, TableOf, column, number
+from schemas.dataset import ArrayOf, TableOf, column, quantity
 
 
 class SourceFlag(IntFlag):
@@ -35,17 +35,17 @@ SOURCE = TableOf(
             column("y", pa.float64(), "pix", "Windowed centre, 0-based row coordinate."),
             column("ra", pa.float64(), "deg", "Right ascension (ICRS) of the centre.", nullable=True),
             column("dec", pa.float64(), "deg", "Declination (ICRS) of the centre.", nullable=True),
-            number("posErr", "arcsec", "Standard error of the position along each axis."),
-            number("snr", "", "psfFlux / psfFluxErr, in the correlated noise of the image."),
-            number("psfFlux", "nJy", "Flux of a point source fitted at the centre."),
-            number("psfFluxErr", "nJy", "Its standard error."),
-            number("halfLightRadius", "pix", "Radius of half of the light within an ellipse of 2.5 Kron radii."),
-            number("petrosianRadius", "pix", "Radius at which the brightness is a fifth of the mean within."),
-            number("elongation", "", "Major over minor axis of the second moments."),
-            number("anglePx", "deg", "Of the major axis, from +x towards +y, modulo 180."),
-            number("positionAngle", "deg", "Of the major axis on the sky, north through east, modulo 180."),
-            number("pixelScale", "arcsec/pix", "Side of a pixel at the centre of the image."),
-            number("fwhm", "pix", "Full width at half maximum of the PSF, as seen in the image."),
+            quantity("posErr", "arcsec", "Standard error of the position along each axis."),
+            quantity("snr", "", "psfFlux / psfFluxErr, in the correlated noise of the image."),
+            quantity("psfFlux", "nJy", "Flux of a point source fitted at the centre."),
+            quantity("psfFluxErr", "nJy", "Its standard error."),
+            quantity("halfLightRadius", "pix", "Radius of half of the light within an ellipse of 2.5 Kron radii."),
+            quantity("petrosianRadius", "pix", "Radius at which the brightness is a fifth of the mean within."),
+            quantity("elongation", "", "Major over minor axis of the second moments."),
+            quantity("anglePx", "deg", "Of the major axis, from +x towards +y, modulo 180."),
+            quantity("positionAngle", "deg", "Of the major axis on the sky, north through east, modulo 180."),
+            quantity("pixelScale", "arcsec/pix", "Side of a pixel at the centre of the image."),
+            quantity("fwhm", "pix", "Full width at half maximum of the PSF, as seen in the image."),
             column("flags", pa.int32(), "", FLAGS_DOC),
         ]
     ),
@@ -61,19 +61,21 @@ def _of_band(band: str) -> Iterator[pa.Field]:
     yield column(f"{band}_nExposures", pa.int32(), "", f"Exposures in {band} whose pixels were measured.")
     photometry = (("psf", "a point source at its place"), ("ap", "a circle about its place (docs/method/objects.md)"))
     for kind, what in photometry:
-        yield number(f"{band}_{kind}Flux", "nJy", f"{band} flux of {what}; mean of the exposures, by their errors.")
-        yield number(f"{band}_{kind}FluxErr", "nJy", "Its standard error.")
-        yield number(f"{band}_{kind}Mag", "mag(AB)", f"Its magnitude; null unless {band}_{kind}Flux is positive.")
-        yield number(f"{band}_{kind}MagErr", "mag", "Its standard error.")
-        yield number(f"{band}_{kind}Mag0", "mag(AB)", "The same without the Milky Way's dust; null without a dust map.")
-    yield number(f"{band}_fwhm", "arcsec", f"FWHM of the sharpest of the {band} exposures.")
+        yield quantity(f"{band}_{kind}Flux", "nJy", f"{band} flux of {what}; mean of the exposures, by their errors.")
+        yield quantity(f"{band}_{kind}FluxErr", "nJy", "Its standard error.")
+        yield quantity(f"{band}_{kind}Mag", "mag(AB)", f"Its magnitude; null unless {band}_{kind}Flux is positive.")
+        yield quantity(f"{band}_{kind}MagErr", "mag", "Its standard error.")
+        yield quantity(
+            f"{band}_{kind}Mag0", "mag(AB)", "The same without the Milky Way's dust; null without a dust map."
+        )
+    yield quantity(f"{band}_fwhm", "arcsec", f"FWHM of the sharpest of the {band} exposures.")
 
 
 def _colours() -> Iterator[pa.Field]:
     for blue, red in pairwise(BANDS):
         name = f"{blue}Minus{red.upper()}"
-        yield number(name, "mag", f"{blue}_apMag - {red}_apMag.")
-        yield number(f"{name}Err", "mag", "Its standard error.")
+        yield quantity(name, "mag", f"{blue}_apMag - {red}_apMag.")
+        yield quantity(f"{name}Err", "mag", "Its standard error.")
 
 
 OBJECT = TableOf(
@@ -88,11 +90,11 @@ OBJECT = TableOf(
             column("nBands", pa.int32(), "", "Bands in which it was found as a source."),
             column("refBand", pa.string(), "", "Band of the source of highest S/N, from which the shape is taken."),
             column("snr", pa.float32(), "", "S/N of that source."),
-            number("halfLightRadius", "arcsec", "Radius of half of the light, as seen: with the PSF in it."),
-            number("petrosianRadius", "arcsec", "Radius at which the brightness is a fifth of the mean within."),
-            number("elongation", "", "Major over minor axis of the second moments, as seen."),
-            number("positionAngle", "deg", "Of the major axis, north through east, modulo 180."),
-            number("ebv", "mag", "Reddening E(B-V) by the Milky Way's dust; null without a dust map."),
+            quantity("halfLightRadius", "arcsec", "Radius of half of the light, as seen: with the PSF in it."),
+            quantity("petrosianRadius", "arcsec", "Radius at which the brightness is a fifth of the mean within."),
+            quantity("elongation", "", "Major over minor axis of the second moments, as seen."),
+            quantity("positionAngle", "deg", "Of the major axis, north through east, modulo 180."),
+            quantity("ebv", "mag", "Reddening E(B-V) by the Milky Way's dust; null without a dust map."),
             *(field for band in BANDS for field in _of_band(band)),
             *_colours(),
             column("flags", pa.int32(), "", FLAGS_DOC + " Of any of its sources."),
@@ -121,10 +123,10 @@ DIA_LINK = TableOf(
         [
             column("diaSourceId", pa.int64(), "", "The detection; those without a sky position are left out."),
             column("objectId", pa.int64(), "", "Object that it sits on, if there is one.", nullable=True),
-            number("separation", "arcsec", "From it to the centre of that object."),
+            quantity("separation", "arcsec", "From it to the centre of that object."),
             column("hostObjectId", pa.int64(), "", "Host candidate: of least directional distance.", nullable=True),
-            number("hostSeparation", "arcsec", "From the detection to the centre of the host candidate."),
-            number(
+            quantity("hostSeparation", "arcsec", "From the detection to the centre of the host candidate."),
+            quantity(
                 "hostDlr",
                 "",
                 "That over the half-light ellipse's radius towards it (Gupta et al. 2016, AJ 152, 154).",

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from schemas.dataset import TableOf, column, number
+from schemas.dataset import TableOf, column, quantity
 
 TRACKLET_SOURCE = TableOf(
     "tracklet_source",
@@ -50,8 +50,8 @@ TRACKLET = TableOf(
                 "Distances over errors, squared and summed: 2 nSources - 4 degrees of freedom.",
             ),
             column("chance", pa.float32(), "", "Expected number of tracklets as good between two unrelated exposures."),
-            number("magAB", "mag(AB)", "Mean AB magnitude, all bands."),
-            number("magABStd", "mag", "Standard deviation of the magnitudes."),
+            quantity("magAB", "mag(AB)", "Mean AB magnitude, all bands."),
+            quantity("magABStd", "mag", "Standard deviation of the magnitudes."),
             column(
                 "designation", pa.string(), "", "Known object that at least half of its detections are; else empty."
             ),

@@ -10,7 +10,7 @@ from kernels.image.science_image import NeededPlaces, image_of
 from kernels.measure.photometry import njy_per_unit
 from kernels.pictures.galaxy_stamps import LARGEST, LEAST_USABLE, SCALES, WHOLE, coloured, half_side, stamp
 from kernels.sky.projection import celestial_wcs, pixel_scale, pixels_of
-from kernels.sky.sharpest import ranked
+from kernels.sky.sharpest import sharpest_first
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureInfo
 from schemas.galaxy_pictures import GALAXY, GALAXY_PICTURE, PICTURE_SIDE
@@ -52,7 +52,7 @@ def cut_pictures(inputs: Mapping[str, Any], context: Context) -> NDArray[np.uint
     for plane, band in enumerate(settings.bands):
         waiting = np.ones(len(ra), np.bool_)
         for least in (WHOLE, LEAST_USABLE):
-            for info in ranked(context.pixels.exposures(), band):
+            for info in sharpest_first(context.pixels.exposures(), band):
                 places = _placed(info, ra, dec, radius, waiting, least)
                 _fill(stamps[:, plane], there[:, plane], waiting, info, places, context.pixels, settings, least)
     for row in np.flatnonzero(there.any(1)):

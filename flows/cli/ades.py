@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from flows.cli import complete
 from flows.cli.command import Commands, console, say, tell
-from flows.cli.options import AsJson, Night, Out, RunConfig, counted, night_label, refusals
+from flows.cli.options import AsJson, Night, Out, RunConfig, counted, night_argument, refusals
 from flows.cli.tables import show_rows
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class AdesFormat(StrEnum):
 def report(
     out: Out,
     night: Annotated[
-        str, typer.Option(parser=night_label, metavar="YYYYMMDD", autocompletion=complete.nights, help="The night.")
+        str, typer.Option(parser=night_argument, metavar="YYYYMMDD", autocompletion=complete.nights, help="The night.")
     ],
     form: Annotated[
         AdesFormat, typer.Option("--format", help="ADES as text with bars or XML; or the older 80 columns.")

@@ -156,22 +156,22 @@ def show(
     for number, (name, alert) in enumerate(found, skip + 1):
         identity = alert.get("diaSourceId", alert.get("candid", ""))
         typer.echo(f"alert {number}: {identity}, schema {name}")
-        for line in lines_of(alert):
+        for line in field_lines(alert):
             typer.echo(f"  {line}")
 
 
-def lines_of(values: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
+def field_lines(values: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
     """Yield a line for each field, those of a record below it, further in."""
     pad = "  " * depth
     for name, value in values.items():
         if isinstance(value, dict):
             yield f"{pad}{name}"
-            yield from lines_of(value, depth + 1)
+            yield from field_lines(value, depth + 1)
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             yield f"{pad}{name} ({len(value)})"
             for one in value:
                 yield f"{pad}  - {one.get('diaSourceId', one.get('diaForcedSourceId', one.get('candid', '')))}"
-                yield from lines_of(one, depth + 2)
+                yield from field_lines(one, depth + 2)
         else:
             yield f"{pad}{name:<32}{value}"
 
@@ -291,7 +291,7 @@ def tail(
 
 
 def _text(values: dict[str, object]) -> str:
-    return "\n".join((*lines_of(values), ""))
+    return "\n".join((*field_lines(values), ""))
 
 
 def _messages(source: str, idle_exit: float) -> Iterator[tuple[str, bytes]]:

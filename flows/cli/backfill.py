@@ -20,7 +20,7 @@ from flows.cli.options import (
     Workers,
     cluster_overrides,
     conclude,
-    night_label,
+    night_argument,
     observe_overrides,
     output_folder,
     refusals,
@@ -34,10 +34,11 @@ if TYPE_CHECKING:
 
 
 First = Annotated[
-    str | None, typer.Option("--from", parser=night_label, metavar="YYYYMMDD", help="First night, in place of --night.")
+    str | None,
+    typer.Option("--from", parser=night_argument, metavar="YYYYMMDD", help="First night, in place of --night."),
 ]
 Last = Annotated[
-    str | None, typer.Option("--to", parser=night_label, metavar="YYYYMMDD", help="Last night, included; likewise.")
+    str | None, typer.Option("--to", parser=night_argument, metavar="YYYYMMDD", help="Last night, included; likewise.")
 ]
 
 
@@ -76,7 +77,7 @@ def backfill(
     """
     from flows.nights.observation import observation
     from flows.nights.stream.backfill import Backfill
-    from flows.runtime.log import tell
+    from flows.runtime.log import report_line
     from flows.runtime.settings import load_settings
     from flows.storage.object_store import configure
 
@@ -97,7 +98,7 @@ def backfill(
             if settings.alerts.to is not None:
                 from flows.publish.publish import VisitAlerts
 
-                outlet = VisitAlerts(out, settings, partial(tell, shown))
+                outlet = VisitAlerts(out, settings, partial(report_line, shown))
             summary = Backfill(out, settings, shown, pause, meter=seen.meter, outlet=outlet).run(nights)
             if outlet is not None:
                 summary = outlet.added_to(summary)

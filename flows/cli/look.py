@@ -197,13 +197,13 @@ def verify(
     from flows.pipeline.graph import declared_tables
     from flows.results.release import with_manifest
     from flows.results.verify import verify_output as check
-    from flows.results.verify_association import with_association
+    from flows.results.verify_association import with_store_checked
     from flows.runtime.settings import load_settings
 
     label = either(night, night_before)
     with refusals(as_json):
         result = with_manifest(out, check(out, declared_tables(), label))
-        result = with_association(out, load_settings(config).association, result, label)
+        result = with_store_checked(out, load_settings(config).association, result, label)
     if result.running:
         tell(f"A run holds {out}: {result.running}. What it is writing is left out of account.")
     for problem in result.problems:

@@ -77,7 +77,7 @@ class NoNight(typer.BadParameter):
     code = "no_night"
 
 
-def night_label(value: str) -> str:
+def night_argument(value: str) -> str:
     """Return a night as it is given: YYYYMMDD.
 
     Raises
@@ -115,7 +115,7 @@ def night_range(value: str) -> NightRange:
         They are not dates, or the first is after the last.
     """
     first, several, last = value.partition("..")
-    ends = [night_label(one) if one else None for one in (first, last if several else first)]
+    ends = [night_argument(one) if one else None for one in (first, last if several else first)]
     if not any(ends):
         raise NoNight(f"{value!r} is not a night; nights are written YYYYMMDD, or YYYYMMDD..YYYYMMDD.")
     if all(ends) and str(ends[1]) < str(ends[0]):
@@ -130,7 +130,7 @@ Out = Annotated[Path, typer.Argument(metavar="OUT", parser=output_folder, help="
 Night = Annotated[
     str | None,
     typer.Option(
-        "--night", parser=night_label, metavar="YYYYMMDD", autocompletion=complete.nights,
+        "--night", parser=night_argument, metavar="YYYYMMDD", autocompletion=complete.nights,
         help="By default every night in OUT.",
     ),
 ]  # fmt: skip
@@ -141,7 +141,7 @@ Nights = Annotated[
     ),
 ]
 NightBefore = Annotated[
-    str | None, typer.Argument(parser=night_label, metavar="NIGHT", hidden=True, autocompletion=complete.nights)
+    str | None, typer.Argument(parser=night_argument, metavar="NIGHT", hidden=True, autocompletion=complete.nights)
 ]
 """Night as an argument, as it once was given."""
 

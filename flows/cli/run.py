@@ -162,7 +162,7 @@ def _run(
     from flows.inputs.packet_files import packet_files
     from flows.inputs.sources import list_sources
     from flows.nights.observation import observation
-    from flows.runtime.log import tell
+    from flows.runtime.log import report_line
     from flows.storage.lease import patient_lease, require_free
 
     if not wait_s:
@@ -170,7 +170,7 @@ def _run(
     with observation(settings, console) as seen:
         if packets := packet_files(inputs):
             _refuse_template(template)
-            with patient_lease(out, wait_s, partial(tell, console)):
+            with patient_lease(out, wait_s, partial(report_line, console)):
                 from flows.nights.packet_run import search_packets
 
                 summary = search_packets(packets, out, settings, console, seen.meter)
@@ -181,7 +181,7 @@ def _run(
 
             require_subtraction()
         sources = list_sources(inputs, settings, template)
-        with patient_lease(out, wait_s, partial(tell, console)):
+        with patient_lease(out, wait_s, partial(report_line, console)):
             start_ahead(out, settings)
             from flows.nights.run import search_exposures
 
@@ -189,7 +189,7 @@ def _run(
             if settings.alerts.to is not None:
                 from flows.publish.publish import VisitAlerts
 
-                outlet = VisitAlerts(out, settings, partial(tell, console))
+                outlet = VisitAlerts(out, settings, partial(report_line, console))
             summary = search_exposures(sources, out, settings, console, seen.meter, outlet)
             if outlet is not None:
                 summary = outlet.added_to(summary)

@@ -186,9 +186,9 @@ def _receive(
     from functools import partial
 
     from flows.nights.stream.stop import Stop
-    from flows.runtime.log import tell
+    from flows.runtime.log import report_line
 
-    (idle_exit, once, wait), say = ends, partial(tell, console)
+    (idle_exit, once, wait), say = ends, partial(report_line, console)
     with Stop(settings.watch.stop_s, say).listening() as stop:
         return receive_alerts(source, out, settings.alerts, row_filter, idle_exit, wait, say, stop, once=once)
 

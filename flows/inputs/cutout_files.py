@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from flows.inputs.source import require_allowed
+from flows.inputs.source import require_size
 from kernels.objects.star_galaxy_model import LEAST_SIDE
 from schemas.errors import BadInput, Misconfigured, read_failure
 
@@ -122,7 +122,7 @@ def read_cutout_npz(path: Path) -> LabelledCutouts:
                 raise BadInput(
                     "bad_npz", where, f"has no {sorted(missing)}, only {data.files}.", "save it with X and y."
                 )
-            require_allowed(sum(part.file_size for part in data.zip.infolist()), where, "the file")
+            require_size(sum(part.file_size for part in data.zip.infolist()), where, "the file")
             cutouts, names = data["X"], data["y"]
     except FileNotFoundError as error:
         raise BadInput("missing_file", where, "does not exist.", "name an .npz file.") from error

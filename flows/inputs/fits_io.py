@@ -178,7 +178,7 @@ class _Counted(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int:
         if self._at != self._file.tell():
-            given.require_allowed(self._at if isinstance(self._file, gzip.GzipFile) else 0, self._where, "the file")
+            given.require_size(self._at if isinstance(self._file, gzip.GzipFile) else 0, self._where, "the file")
             self._file.seek(self._at)
         data = self._file.read(len(buffer))
         buffer[: len(data)] = data
@@ -245,11 +245,11 @@ class FitsContent:
         ------
         BadInput
             ``truncated``, ``bad_checksum`` or ``damaged``; ``no_image`` if the HDU holds none; ``too_large`` (see
-            `flows.inputs.source.require_allowed` and `flows.inputs.fits_tiles.require_tiles`).
+            `flows.inputs.source.require_size` and `flows.inputs.fits_tiles.require_tiles`).
         """
         with damage(self._where):
             size = _unpacked_bytes(self.headers[index])
-        given.require_allowed(size, self._where, f"HDU {index}")
+        given.require_size(size, self._where, f"HDU {index}")
         with damage(self._where):
             if self._verify:
                 self._verify_sums(index)

@@ -19,7 +19,7 @@ from flows.inputs.fits_damage import bad_checksum, damage, gzip_damage
 from flows.inputs.fits_header import Headers, blank_as_nan, image_shape, is_image, no_image
 from flows.inputs.fits_tiles import require_tiles
 from flows.inputs.image_rows import PlaneRows
-from flows.inputs.source import require_allowed
+from flows.inputs.source import require_size
 
 
 class FitsRows:
@@ -69,7 +69,7 @@ class FitsRows:
             if not is_image(header):
                 raise no_image(self._where)
             shape, bits = image_shape(header), int(header.get("ZBITPIX" if header.get("ZIMAGE") else "BITPIX", 8))
-            require_allowed(math.prod(shape) * abs(bits) // 8, self._where, f"HDU {index}")
+            require_size(math.prod(shape) * abs(bits) // 8, self._where, f"HDU {index}")
             if self._verify:
                 self._verify_sums(index)
             require_tiles(self._path, index, self._where)

@@ -18,7 +18,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from flows.inputs.files import open_part
-from flows.inputs.source import RawExposure, require_allowed
+from flows.inputs.source import RawExposure, require_size
 from schemas.errors import BadInput, read_failure
 from schemas.exposure import ExposureKey
 
@@ -49,7 +49,7 @@ def stack_form(file: IO[bytes], where: str) -> StackForm:
     ------
     BadInput
         ``damaged``: not a readable zip or npy; ``missing_member``; ``wrong_dimensions``; ``wrong_dtype``;
-        ``too_large`` (see `flows.inputs.source.require_allowed`); ``truncated``: it claims more images than its bytes
+        ``too_large`` (see `flows.inputs.source.require_size`); ``truncated``: it claims more images than its bytes
         can hold.
     """
     with zip_damage(where), _archive(file, where) as archive:
@@ -151,7 +151,7 @@ def _form(start: IO[bytes], where: str) -> StackForm:
     if min(shape) < 1:
         raise BadInput("wrong_dimensions", where, f"the array has shape {shape}, no image.", "store some images.")
     form = StackForm((shape[0], shape[1], shape[2]), dtype, start.tell())
-    require_allowed(form.image_bytes, where, "an image of the stack")
+    require_size(form.image_bytes, where, "an image of the stack")
     return form
 
 

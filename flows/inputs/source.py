@@ -106,7 +106,7 @@ class RawExposure:
     subtraction_residual: float | None = None
 
 
-def require_allowed(size: int, where: str, what: str) -> None:
+def require_size(size: int, where: str, what: str) -> None:
     """Refuse what would be larger than `LARGEST` before anything of it is unpacked.
 
     Parameters

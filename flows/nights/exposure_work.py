@@ -11,7 +11,7 @@ import pyarrow as pa
 from flows.inputs.source import Source, name_of
 from flows.pipeline.graph import OF_EXPOSURE, Graph, following, resolve
 from flows.pipeline.lineage import Lineage, Stored, remaining, trace, up_to_date
-from flows.pipeline.models import file_paths, files_of, model_digests
+from flows.pipeline.models import file_paths, model_digests, setting_files
 from flows.pipeline.outcome import total_causes, total_seconds
 from flows.pipeline.search_pixels import CopySearch
 from flows.pipeline.stage_run import as_results, gathered, run_on_tiles, run_stages, search_grid, table_of
@@ -274,7 +274,7 @@ def _of_exposure(
 
     What they gave is returned without the planes, which last no longer than the room for their arrays.
     """
-    before = as_results({**_read_kept(opened, kept, out), **files_of(stages, settings)})
+    before = as_results({**_read_kept(opened, kept, out), **setting_files(stages, settings)})
     with room_for(opened.info.shape, out) as allocate:
         timer.lap("other")
         planes = {name: opened.read_all(name, allocate) for name in _planes(stages, opened)}

@@ -36,7 +36,7 @@ def night_process(out: Path, settings: Settings, say: Callable[[str], object]) -
     out, settings
         Of the run, which holds the lease.
     say
-        Receives the lines that functions `tell`.
+        Receives the lines that functions `tell_run`.
     """
     context = get_context(METHOD if settings.cluster.kind == "local" else "spawn")
     heard, told = context.Pipe(duplex=False)
@@ -95,7 +95,7 @@ def _name(function: Callable[..., Any]) -> str:
     return str(called.__name__).strip("_")
 
 
-def tell(line: str) -> None:
+def tell_run(line: str) -> None:
     """Show a line of progress; to be called in a process beside that of a run, and elsewhere without effect."""
     if _to_run is not None:
         _to_run.send(line)
@@ -103,7 +103,7 @@ def tell(line: str) -> None:
 
 def teller(call: Caller, say: Callable[[str], object]) -> Callable[[str], object]:
     """Return what a function that is called by ``call`` is to tell its lines to, so that ``say`` receives them."""
-    return say if call is here else tell
+    return say if call is here else tell_run
 
 
 def _begin(store: StoreSettings, run: str | None, traced: bool, told: Connection) -> None:

@@ -339,7 +339,7 @@ def record_night(work: NightWork, out: Path, settings: Settings, made: StagesRes
             exposures=work.published,
             rows=dict(rows),
             patches=work.patch_digest,
-            seconds=rounded(made.seconds),
+            seconds=ledger_seconds(made.seconds),
             provenance=ledger.put_provenance(provenance_of(PIPELINE, settings)),
             software=version("nightstride"),
             finished_at=now(),
@@ -355,7 +355,7 @@ def _awaited(stage: Stage, idle: Mapping[str, tuple[str, str]]) -> list[str]:
     return [one.name for one in stage.needs] + [one.name for one in stage.optional if one.name not in idle]
 
 
-def rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+def ledger_seconds(seconds: Mapping[str, float]) -> dict[str, float]:
     """Return times as the ledger has them."""
     return {name: round(value, 4) for name, value in seconds.items()}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.nights.meter import Meter
-from flows.runtime.log import log_as_json, tell
+from flows.runtime.log import log_as_json, report_line
 from flows.runtime.traces import start_traces, stop_traces
 from schemas.errors import NightstrideError, exit_code
 from schemas.settings import Settings
@@ -50,7 +50,7 @@ class Observation:
             lag = _lag_of(summary, out) if summary is not None and out is not None else None
             write_figures(path, run_figures(summary, exit_code, made, lag))
         except (OSError, NightstrideError) as error:
-            tell(self.console, f"no figures in {path}: {error}", logging.WARNING)
+            report_line(self.console, f"no figures in {path}: {error}", logging.WARNING)
 
 
 @contextmanager
@@ -65,13 +65,13 @@ def observation(settings: Settings, console: "Console") -> Iterator[Observation]
     if settings.observe.log_format == "json":
         log_as_json()
     if (problem := start_traces()) is not None:
-        tell(console, problem, logging.WARNING)
+        report_line(console, problem, logging.WARNING)
     with ExitStack() as stack:
         stack.callback(stop_traces)
         if settings.observe.metrics_file is not None:
-            from flows.runtime.metrics import require_folder
+            from flows.runtime.metrics import require_writable
 
-            require_folder(settings.observe.metrics_file)
+            require_writable(settings.observe.metrics_file)
         seen = Observation(settings, console, _meter(settings, stack))
         try:
             yield seen

@@ -229,10 +229,10 @@ class _PacketWork:
         """Search on workers; one batch more than workers is on its way at a time."""
         from distributed import as_completed
 
-        from flows.nights.cluster.cluster import cluster, warm_up
+        from flows.nights.cluster.cluster import cluster, warm_up_workers
 
         with cluster(self._settings, self._out) as workers, self._progress.watched(workers):
-            warm_up(workers, self._settings)
+            warm_up_workers(workers, self._settings)
             with workers.client() as client:
                 tasks = _Tasks(client, workers, self._out, self._settings)
                 running = as_completed(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from flows.nights.exposure_run import task_call
-from flows.nights.night_stages import StagesResult, make_night, now, record_night, rounded, trouble_with
+from flows.nights.night_stages import StagesResult, ledger_seconds, make_night, now, record_night, trouble_with
 from flows.nights.patch_stages import Around, has_place, make_associated, make_patch, margin_of
 from flows.pipeline.night_work import MARGIN, NightWork, PatchWork
 from flows.runtime.parallel import Caller, here
@@ -283,7 +283,7 @@ class _Night:
             **key.model_dump(),
             datasets=made.datasets,
             idle=made.idle,
-            seconds=rounded(made.seconds),
+            seconds=ledger_seconds(made.seconds),
             software=version("nightstride"),
             finished_at=now(),
         )

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from flows.runtime.log import run_name, tell
+from flows.runtime.log import report_line, run_name
 from flows.runtime.traces import of_exposure
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Progress:
 
     def say(self, text: str, level: int = logging.INFO, **fields: Any) -> None:
         """Show a line, above the bars if there are any; or log it, with fields, where logs are JSON."""
-        tell(self._console, text, level, **fields)
+        report_line(self._console, text, level, **fields)
 
     def begin(self) -> None:
         """Start the clock of the rates: exposures are searched from now on."""

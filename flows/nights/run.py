@@ -77,7 +77,7 @@ def run_night(
     start = perf_counter()
     server = start_services(settings)  # beside the workers, and this process imports what it needs: each takes seconds
     import flows.nights.nightly  # noqa: F401
-    from flows.nights.cluster.cluster import cluster, warm_up
+    from flows.nights.cluster.cluster import cluster, warm_up_workers
     from flows.nights.cluster.memory import require_fit
     from flows.nights.exposure_run import begun_ahead
     from flows.nights.nightly import NightRun
@@ -90,7 +90,7 @@ def run_night(
             workers = up.enter_context(cluster(settings, out))
             up.enter_context(progress.watched(workers))
             require_fit([item.source for item in plan.todo], settings, workers.memory_bytes)
-            warm_up(workers, settings)
+            warm_up_workers(workers, settings)
             todo = plan.todo if outlet is None else []  # alerts are announced before their visit is published
             ahead.update(up.enter_context(begun_ahead(workers, todo, out, settings, own_fence(out), meanwhile)))
             if ahead:

@@ -53,7 +53,7 @@ def file_digests(stages: Iterable[Stage], settings: Settings) -> dict[str, str]:
     return {name: digest("service", one) if _is_service(one) else _file_digest(Path(one)) for name, one in named}
 
 
-def files_of(stages: Iterable[Stage], settings: Settings) -> dict[str, Any]:
+def setting_files(stages: Iterable[Stage], settings: Settings) -> dict[str, Any]:
     """Return these files as they are read, and what asks services; errors as in `file_digests` and of the readers."""
     return {name: _opened(name, one, settings) for name, one in file_paths(stages, settings).items()}
 

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from flows.inputs.avro_container import require_bounded
 from flows.publish.container import MAGIC
-from flows.publish.rubin_schema import SCHEMAS, decoded, packaged, serialise, version_of
+from flows.publish.rubin_schema import SCHEMAS, decoded, packaged, packet_version, serialise
 from flows.publish.wire import HEADER
 from schemas.errors import BadInput, Misconfigured
 
@@ -58,7 +58,7 @@ def read_alerts(path: Path) -> Iterator[AlertRead]:
                 file.seek(0)
                 yield from _container(path, file)
             elif start[:1] == b"\0" and len(start) == HEADER:
-                version = version_of(int.from_bytes(start[1:], "big"))
+                version = packet_version(int.from_bytes(start[1:], "big"))
                 yield AlertRead(version, decoded(file.read(), packaged(version), version))
             else:
                 raise BadInput(

@@ -88,7 +88,7 @@ def _schema_text(schema: Mapping[str, Any]) -> bytes:
     return json.dumps(own, separators=(",", ":")).encode()
 
 
-def require_night(path: Path, visit: int, night: str) -> None:
+def require_same_night(path: Path, visit: int, night: str) -> None:
     """Require that a container may be written: there is none at its path, or one of the same night.
 
     A file that ends within the header, as a copy that was cut off leaves it, or an empty one, holds no alert: it is

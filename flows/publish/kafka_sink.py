@@ -12,7 +12,7 @@ from flows.publish.outbox import EntryMark, Letter, Outbox, Standing, mark_of, m
 from flows.publish.packet import Packet
 from flows.publish.registry import SchemaRegistry
 from flows.publish.sinks import OwedVisits, Sent
-from flows.publish.wire import ZTF, key_of, message_of
+from flows.publish.wire import ZTF, message_key, message_of
 from schemas.alert_settings import KafkaSettings
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
@@ -192,7 +192,7 @@ class _Transfer:
         """Hand over, of packets, those that have to be sent, and record what has arrived meanwhile."""
         for packet, standing in zip(packets, standings, strict=True):
             if standing == "waiting":
-                self.put(mark_of(packet), key_of(packet), message_of(packet), str(packet.source_id))
+                self.put(mark_of(packet), message_key(packet), message_of(packet), str(packet.source_id))
             else:
                 self._sent += _OF_STANDING[standing]
         self.settle()

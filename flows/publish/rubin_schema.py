@@ -24,7 +24,7 @@ def schema_id(version: str) -> int:
     return 100 * int(major) + int(minor)
 
 
-def version_of(identity: int) -> str:
+def packet_version(identity: int) -> str:
     """Return the version that a number of `schema_id` stands for.
 
     Raises

@@ -7,7 +7,7 @@ from pathlib import Path
 from time import time
 from typing import Protocol
 
-from flows.publish.container import require_night, write_container
+from flows.publish.container import require_same_night, write_container
 from flows.publish.outbox import GivenUp, Outbox
 from flows.publish.packet import Packet
 from flows.publish.ztf_schema import container_schema
@@ -161,9 +161,9 @@ class FolderSink:
         return self.folder / f"{visit}.avro"
 
     def wanted(self, key: ExposureKey, form: str, made_from: str, sources: Sequence[int]) -> list[bool]:
-        """Want each: a container is written whole. Errors as in `flows.publish.container.require_night`."""
+        """Want each: a container is written whole. Errors as in `flows.publish.container.require_same_night`."""
         if (key.night, key.visit) not in self._ours:
-            require_night(self.path(key.visit), key.visit, key.night)
+            require_same_night(self.path(key.visit), key.visit, key.night)
             self._ours.add((key.night, key.visit))
         return [True] * len(sources)
 

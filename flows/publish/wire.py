@@ -56,7 +56,7 @@ def message_of(packet: Packet) -> bytes:
     return _header(packet.schema) + packet.body
 
 
-def key_of(packet: Packet) -> bytes:
+def message_key(packet: Packet) -> bytes:
     """Return the key of a message, by which consumers drop repeats: diaSourceId in digits."""
     return str(packet.source_id).encode()
 

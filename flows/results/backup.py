@@ -12,7 +12,7 @@ from flows.results.verify import Verification, verify_output
 from flows.storage.association_links import FILE
 from flows.storage.atomic import STAGED, make_folder, publish_file, writing
 from flows.storage.bucket_path import BucketPath, files_below
-from flows.storage.catalog_parts import PREFIX, Held, joined
+from flows.storage.catalog_parts import PREFIX, Held, read_from_part
 from flows.storage.file_lock import MODE
 from flows.storage.hats import METADATA
 from flows.storage.layout import PARTS, catalogs_folder, ledger_folder, outbox_path, require_output
@@ -152,7 +152,7 @@ def recorded_files(source: Path, nights: Collection[str] | None = None) -> Itera
 
 
 def _joined(path: Path) -> Held | None:
-    return None if isinstance(path, BucketPath) else joined(path)
+    return None if isinstance(path, BucketPath) else read_from_part(path)
 
 
 def _restorable(source: Path) -> Iterator[Path]:

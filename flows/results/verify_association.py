@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 _AGAIN = "make it again: `nightstride associate OUT --rebuild`."
 
 
-def with_association(out: Path, settings: AssociationSettings, found: Verification, night: str | None) -> Verification:
+def with_store_checked(
+    out: Path, settings: AssociationSettings, found: Verification, night: str | None
+) -> Verification:
     """Add to a verification what is wrong with the store of the association, where there is one; nothing is changed.
 
     Nights whose records have changed since they were associated are left to the next run, and so is a store of an

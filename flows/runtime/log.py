@@ -53,7 +53,7 @@ def run_name() -> str | None:
     return _run
 
 
-def tell(console: "Console", text: str, level: int = logging.INFO, **fields: Any) -> None:
+def report_line(console: "Console", text: str, level: int = logging.INFO, **fields: Any) -> None:
     """Report a line: on the console, or to the log, with fields, where that is JSON; warnings on a quiet one, too."""
     if _run is None:
         before, console.quiet = console.quiet, console.quiet and level < logging.WARNING

@@ -188,7 +188,7 @@ def write_figures(path: Path, registry: CollectorRegistry) -> None:
     write_to_textfile(str(path), registry)
 
 
-def require_folder(path: Path) -> None:
+def require_writable(path: Path) -> None:
     """Check that a file of metrics can be written, before there is anything to lose.
 
     Raises

@@ -57,7 +57,7 @@ class Trail:
     angle: float
 
 
-def trail_of(asteroid: Asteroid, conditions: Conditions) -> Trail:
+def exposed_trail(asteroid: Asteroid, conditions: Conditions) -> Trail:
     """Return the straight trail between where the object is when the shutter opens and when it closes."""
     opens = conditions.mjd_utc
     ends = [asteroid.at(mjd) for mjd in (opens, opens + conditions.preset.exposure_time / 86400)]
@@ -81,9 +81,9 @@ def trails_on(conditions: Conditions) -> list[Trail]:
     for place in range(preset.streaks):
         asteroid = _draw(visits, 0, place)
         for step in range(1, len(visits)):
-            if not _inside(trail_of(asteroid, visits[step]), visits[step]):
+            if not _inside(exposed_trail(asteroid, visits[step]), visits[step]):
                 asteroid = _draw(visits, step, place)
-        trails.append(trail_of(asteroid, conditions))
+        trails.append(exposed_trail(asteroid, conditions))
     return trails
 
 
@@ -102,9 +102,9 @@ def _draw(visits: list[Conditions], step: int, place: int) -> Asteroid:
     for _ in range(_DRAWS):
         x, y = rng.uniform(0, nx - 1), rng.uniform(0, ny - 1)
         asteroid = _moving(now, place, x, y, length, rng.uniform(0, 360))
-        if not any(_inside(trail_of(asteroid, before), before) for before in visits[:step]):
+        if not any(_inside(exposed_trail(asteroid, before), before) for before in visits[:step]):
             break
-    return replace(asteroid, magnitude=_magnitude(trail_of(asteroid, now), now, place))
+    return replace(asteroid, magnitude=_magnitude(exposed_trail(asteroid, now), now, place))
 
 
 def _length(conditions: Conditions, place: int) -> float:

@@ -158,7 +158,7 @@ def galaxy_planes(row: Mapping[str, Any], field: ClusterField) -> NDArray[np.flo
     return np.stack(planes)
 
 
-def coloured(planes: NDArray[np.float64]) -> NDArray[np.uint8]:
+def colour_picture(planes: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Return a picture of `galaxy_planes`, (SIDE, SIDE, 3); the stretch is the same for all (Lupton et al. 2004)."""
     balanced = planes * np.array([10 ** (0.4 * _NEUTRAL[band]) for band in BANDS])[:, None, None]
     mean = np.maximum(balanced.mean(0), 1e-6)
@@ -167,7 +167,7 @@ def coloured(planes: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def _write_picture(field: ClusterField, row: Mapping[str, Any]) -> None:
-    Image.fromarray(coloured(galaxy_planes(row, field))).save(field.folder / row["location"])
+    Image.fromarray(colour_picture(galaxy_planes(row, field))).save(field.folder / row["location"])
 
 
 def _drawn(kind: str, field: ClusterField, rng: np.random.Generator) -> dict[str, float]:

@@ -98,10 +98,10 @@ def is_part(name: str) -> bool:
 def held(path: Path) -> Held | None:
     """Return the catalogue of an exposure that has no file of its own, by the path that this would have.
 
-    None: it has one, or no part holds it. Errors as in `joined`.
+    None: it has one, or no part holds it. Errors as in `read_from_part`.
     """
     there = path.is_file() if isinstance(path, BucketPath) else path.exists()
-    return None if there else joined(path)
+    return None if there else read_from_part(path)
 
 
 def find(path: Path) -> Held | bytes | Path:
@@ -112,23 +112,23 @@ def find(path: Path) -> Held | bytes | Path:
     FileNotFoundError
         An object that is not there, and no part holds it.
     BadInput
-        As in `joined`.
+        As in `read_from_part`.
     """
     if not isinstance(path, BucketPath):
         return held(path) or path
     # The holder of the lease need not ask: it joins and takes apart by itself.
     names = _known_names(path.parent)
-    if names is not None and path.name not in names and (one := joined(path)) is not None:
+    if names is not None and path.name not in names and (one := read_from_part(path)) is not None:
         return one
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        if (one := joined(path)) is None:
+        if (one := read_from_part(path)) is None:
             raise
         return one
 
 
-def joined(path: Path) -> Held | None:
+def read_from_part(path: Path) -> Held | None:
     """Return the catalogue that a part holds, by the path of its own file, which may be there, too; None: no part does.
 
     Raises

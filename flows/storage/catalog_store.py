@@ -268,7 +268,7 @@ def qtable_of(table: pa.Table) -> "QTable":
     return found
 
 
-def unit_of(name: str) -> Any:
+def field_unit(name: str) -> Any:
     """Return the astropy unit of a field; ``pixel_unit`` is the unit of an exposure's pixels, whatever that is."""
     from astropy import units
 
@@ -293,7 +293,7 @@ def _quantity(values: pa.Array, unit: str) -> Any:
     else:
         numbers = values.fill_null(pa.scalar(0).cast(values.type)).to_numpy(zero_copy_only=False)
     if unit:
-        return Quantity(numbers, unit_of(unit), dtype=numbers.dtype, subok=True)
+        return Quantity(numbers, field_unit(unit), dtype=numbers.dtype, subok=True)
     if values.null_count and not np.issubdtype(numbers.dtype, np.floating):
         return MaskedColumn(numbers, mask=values.is_null().to_numpy(zero_copy_only=False))
     return Column(numbers)

@@ -19,10 +19,10 @@ from kernels.nets.tree_ensemble import TreeEnsemble
 from kernels.objects.membership import (
     FEATURES,
     RedSequence,
-    calibrated,
     colour_region,
     membership_features,
     photometric_offset,
+    platt_scaled,
     raw_probability,
     redness,
     ridge_terms,
@@ -100,7 +100,7 @@ def train_membership(path: Path | None, out: Path, plan: MembershipPlan, seed: i
     for number in range(plan.repeats):
         raw, rules, red = _folded(table, truth, plan, seed + number)
         line = np.array(_line(raw, truth))
-        figures = membership_figures(calibrated(raw, *line), truth, rules, colour_region(red), table.cluster)
+        figures = membership_figures(platt_scaled(raw, *line), truth, rules, colour_region(red), table.cluster)
         repeats.append((line, figures))
         say(f"folds {number + 1} of {plan.repeats}: accuracy {figures['accuracy']}, area {figures['auc']}")
     kept = _fitted(table, truth, plan, seed)

@@ -30,8 +30,8 @@ from flows.training.reliability_fit import (
     Rank,
     ReliabilityFit,
     ScoredCandidates,
+    features_and_labels,
     fit_reliability,
-    measured,
     report_reliability,
     rivals,
     summed_logit,
@@ -146,7 +146,7 @@ def learn_reliability(
 ) -> ReliabilityNet:
     """Return a reliability model that has learnt, not calibrated; the arguments are `train_reliability`'s."""
     nets = fit_reliability(learn, plan.fit, seed, say)
-    trees = fit_trees(*measured(learn), plan.trees, seed)
+    trees = fit_trees(*features_and_labels(learn), plan.trees, seed)
     return ReliabilityNet(nets, trees, 1.0, 0.0, _card(detector, about, plan), fit_kinds(learn))
 
 

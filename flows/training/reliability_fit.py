@@ -132,7 +132,7 @@ def rivals(train: Sequence[Labelled], seed: int) -> Mapping[str, Rank]:
         Name -> callable from a `Labelled` to scores: logistic regression, and boosted trees with scikit-learn's
         defaults.
     """
-    features, real = measured(train)
+    features, real = features_and_labels(train)
     scaler = StandardScaler().fit(features)
     line = LogisticRegression(max_iter=2000).fit(scaler.transform(features), real)
     trees = HistGradientBoostingClassifier(random_state=seed).fit(features, real)
@@ -142,7 +142,7 @@ def rivals(train: Sequence[Labelled], seed: int) -> Mapping[str, Rank]:
     }
 
 
-def measured(examples: Sequence[Labelled]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def features_and_labels(examples: Sequence[Labelled]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return features and label (1 real, 0 false) of all candidates that are either."""
     features = np.concatenate([one.features[one.known] for one in examples])
     return features, np.concatenate([one.label[one.known] > 0 for one in examples]).astype(np.int64)

@@ -15,14 +15,14 @@ from flows.storage.folder import writable_folder
 from flows.training.cutout_fit import CutoutFit
 from flows.training.star_galaxy_inputs import CONFIGURATIONS, challenge, simulated
 from flows.training.star_galaxy_own import OURS, OwnPlan, Say, Splits, fit_multi
-from flows.training.star_galaxy_planes import RivalPlan, fit_models, fit_rivals, store_planes
+from flows.training.star_galaxy_planes import RivalPlan, fit_models, fit_networks, store_planes
 from flows.training.star_galaxy_report import (
     OF_NIGHTS,
     comparison_table,
     difference,
     draw_confusion,
-    draw_curves,
-    draw_scores,
+    draw_histories,
+    draw_performance,
     figures_of,
     require_planes,
 )
@@ -102,7 +102,7 @@ def train_star_galaxy(
     require_planes(deep["train"].cutouts, 2 * len(DEEP.bands))
     fits = place / "fits"  # of these cutouts: who removes them removes what was fitted to them
     store_planes(fits, deep)
-    rivals = fit_rivals(fits, plan.rivals, seed, workers, say)
+    rivals = fit_networks(fits, plan.rivals, seed, workers, say)
     torch.set_num_threads(workers)
     nights = simulated(CutoutSet(NIGHT, seed, plan.nights, work / "night"), workers, say)
     training = {
@@ -126,10 +126,10 @@ def train_star_galaxy(
     }
     histories = {name: some["all"].history for name, some in rivals.items()} | {OURS: own.history}
     figures["curves"] = {name: [list(vars(epoch).values()) for epoch in history] for name, history in histories.items()}
-    draw_curves(out / "star_galaxy_curves.png", histories)
+    draw_histories(out / "star_galaxy_curves.png", histories)
     of_all = {name: some["all"] for name, some in figures["simulated"].items()}
     draw_confusion(out / "star_galaxy_confusion.png", of_all, CLASSES)
-    draw_scores(
+    draw_performance(
         out / "star_galaxy_scores.png", {name: some["all"] for name, some in said.items()}, of_all, deep["test"].label
     )
     tables = [comparison_table(figures["simulated"]), comparison_table(figures["nights"])]

@@ -54,7 +54,7 @@ def store_planes(folder: Path, sets: dict[str, LabelledCutouts]) -> None:
         np.save(folder / f"{split}-label.npy", data.label)
 
 
-def fit_rivals(
+def fit_networks(
     folder: Path, plan: RivalPlan, seed: int, workers: int, say: Callable[[str], None]
 ) -> dict[str, dict[str, PlaneResult]]:
     """Fit every network in every configuration; return results by network and configuration.

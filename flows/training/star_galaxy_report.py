@@ -125,7 +125,7 @@ def _cell(scores: Mapping[str, Any] | None) -> str:
 COLOURS = ("#1f5fa8", "#c8791a", "#a83232", "#4f8a3c", "#777777", "#8a5fa8")
 
 
-def draw_curves(path: Path, histories: Mapping[str, Sequence[CutoutEpoch]]) -> Path:
+def draw_histories(path: Path, histories: Mapping[str, Sequence[CutoutEpoch]]) -> Path:
     """Draw loss and accuracy per pass of each network with all bands; dotted: on the training cutouts."""
     figure, panels = new_figure(2)
     for panel, name in zip(panels, ("loss", "accuracy"), strict=True):
@@ -157,7 +157,7 @@ def draw_confusion(path: Path, figures: Mapping[str, Any], names: tuple[str, str
     return save(figure, path)
 
 
-def draw_scores(
+def draw_performance(
     path: Path, said: Mapping[str, NDArray[np.float64]], figures: Mapping[str, Any], label: NDArray[np.int64]
 ) -> Path:
     """Draw ROC, accuracy, precision and recall against magnitude, and the reliability diagram."""

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from flows.pipeline.provenance import search_models
 from flows.results.light_curve import light_curve as curve_of
 from flows.results.page.cards import direction_words, has_angle, rate_words
-from flows.results.page.curves import light_curve
+from flows.results.page.curves import draw_light_curve
 from flows.results.page.detection import PageDetection, detections
 from flows.results.page.words import NOTHING, count, expected, measured, number, place_error, probability, seen
 from flows.storage.association_store import object_of
@@ -146,7 +146,7 @@ def read_candidate(out: Path, index: CandidateIndex, row: int, association: Asso
         tracklet=tracklet,
         tracklet_id=tracklet_id,
         sky=Markup(sky),
-        curve=Markup(light_curve(history, source_id)),
+        curve=Markup(draw_light_curve(history, source_id)),
         seen=f"{count(len(history), 'detection')} of its {of}",
         shares=tuple((name, float(values[column])) for name, column in _SHARES if values[column] is not None),
         known=known,

@@ -10,7 +10,7 @@ import numpy as np
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
-from flows.results.page.found import ranked
+from flows.results.page.found import ranked_tracklets
 from flows.results.page.words import NOTHING, grade, night_words, number, probability, seen, utc
 from flows.vetting.candidate import CandidateContent
 from flows.vetting.index import CLASSES, CandidateIndex
@@ -97,7 +97,7 @@ class Pages:
 
     def tracklets(self, index: CandidateIndex, page: int, user: str) -> str:
         """Return a page of the list of tracklets: unknown objects first."""
-        order = ranked(index.tracklets)
+        order = ranked_tracklets(index.tracklets)
         paging = _paging(len(order), page)
         rows = order.slice(paging.first, paging.last - paging.first).to_pylist()
         for row in rows:

@@ -142,7 +142,7 @@ class JudgedRows:
     disputed: frozenset[int]
 
 
-def judged(index: CandidateIndex, records: Sequence[VerdictRecord], user: str) -> JudgedRows:
+def sorted_verdicts(index: CandidateIndex, records: Sequence[VerdictRecord], user: str) -> JudgedRows:
     """Sort verdicts by what they say; of each user and candidate the last one counts that is not a re-check."""
     last: dict[tuple[int, str], str] = {}
     for row, one in zip(index.rows_of(records).tolist(), records, strict=True):

@@ -21,7 +21,7 @@ from flows.vetting.candidate import CandidateContent, read_candidate
 from flows.vetting.guard import Doors, Guard
 from flows.vetting.index import CandidateIndex, read_index
 from flows.vetting.pyramid import TilePyramid
-from flows.vetting.selection import JudgedRows, Selection, judged, select
+from flows.vetting.selection import JudgedRows, Selection, select, sorted_verdicts
 from flows.vetting.turn import RECHECK, next_row
 from flows.vetting.verdicts import VerdictStore
 from schemas.dia_source import DIA_SOURCE
@@ -96,7 +96,7 @@ class Workplace:
         if name not in self._judged:
             if len(self._judged) >= _KEPT:
                 self._judged.clear()
-            self._judged[name] = judged(index, self.verdicts.standing(), user)
+            self._judged[name] = sorted_verdicts(index, self.verdicts.standing(), user)
         return self._judged[name]
 
     def rows(self, index: CandidateIndex, wanted: Selection, user: str) -> NDArray[np.int64]:

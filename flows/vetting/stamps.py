@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.results.page.detection import Mark, PageDetection, cut, cutout_box, place_mark
+from flows.results.page.detection import Mark, PageDetection, cut_square, cutout_box, place_mark
 from flows.results.page.picture import bin_mean, level_and_noise, png, stretch
 from flows.results.page.words import utc
 from flows.storage.bucket_path import change_of
@@ -183,7 +183,7 @@ def _stamp(
 ) -> PlaceStamp:
     y0, x0, side = box
     factor = math.ceil(side / MOST_SIDE)
-    full = cut(store, plane, box)
+    full = cut_square(store, plane, box)
     binned = bin_mean(full, np.isfinite(full), factor).astype(np.float32)
     width, info = binned.shape[0] * factor, store.info
     if plane == DIFFERENCE.name:

@@ -124,7 +124,7 @@ class MembershipModel:
     def __call__(self, columns: Mapping[str, Floats]) -> NDArray[np.float64]:
         """Return the probability of each row, (n,), see `membership_features`; NaN without zphot or cluster_z."""
         raw = raw_probability(membership_features(columns, self.sequence), self.trees)
-        found = calibrated(raw, self.card.calibration["slope"], self.card.calibration["offset"])
+        found = platt_scaled(raw, self.card.calibration["slope"], self.card.calibration["offset"])
         return np.where(np.isfinite(photometric_offset(columns)), found, np.nan)
 
     def by_photometric_redshift(self, columns: Mapping[str, Floats]) -> NDArray[np.int64]:
@@ -143,7 +143,7 @@ def raw_probability(features: NDArray[np.float32], trees: TreeEnsemble) -> NDArr
     return np.clip(tree_logits(features, trees).astype(np.float64), 1e-3, 1 - 1e-3)
 
 
-def calibrated(raw: Floats, slope: float, offset: float) -> NDArray[np.float64]:
+def platt_scaled(raw: Floats, slope: float, offset: float) -> NDArray[np.float64]:
     """Return probabilities whose log odds are a line in those of others (Platt 1999)."""
     return np.asarray(expit(slope * logit(raw) + offset), np.float64)
 

@@ -29,7 +29,7 @@ class Placed(NamedTuple):
     y: NDArray[np.int64]
 
 
-def ranked(infos: Sequence[ExposureInfo], band: str) -> list[ExposureInfo]:
+def sharpest_first(infos: Sequence[ExposureInfo], band: str) -> list[ExposureInfo]:
     """Return the exposures of a band that have WCS and zero point: the sharpest first, then the least noisy."""
     usable = [one for one in infos if one.band == band and one.wcs_header is not None and one.ab_zero_point is not None]
     return sorted(usable, key=lambda info: (psf_arcsec(info), info.noise, info.visit, info.detector))
@@ -60,7 +60,7 @@ def sharpest(
     """
     free = np.ones(len(ra), np.bool_)
     placed = []
-    for info in ranked(infos, band):
+    for info in sharpest_first(infos, band):
         which, x, y = pixels_of(celestial_wcs(info.wcs_header or ""), info.shape, ra, dec)
         column, row = (np.clip(np.rint(place).astype(np.int64), 0, None) for place in (x, y))
         placed.append(Placed(info, which, np.minimum(column, info.shape[1] - 1), np.minimum(row, info.shape[0] - 1)))

@@ -51,6 +51,11 @@ def test_a_public_class_has_one_name_and_a_name_one_class(found):
     assert found.classes_twice == {}
 
 
+def test_a_function_has_a_name_of_its_own_unless_it_is_one_of_a_kind(found):
+    """Stages that classify, modules that are loaded before they are needed, schemas of packets, processes."""
+    assert found.functions_twice.keys() <= {"classify", "warm_up", "serialise", "main"}
+
+
 def test_the_longest_chain_of_imports_stays_short(found, uses):
     assert found.longest_chain <= LONGEST_CHAIN, " > ".join(chain(uses, components(uses)))
 

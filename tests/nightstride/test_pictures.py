@@ -7,7 +7,7 @@ from PIL import Image
 
 from flows.results.page.picture import MASKED
 from flows.results.pixel_piece import PixelPiece
-from nightstride.pictures import WIDEST, Cutout, image_of
+from nightstride.pictures import WIDEST, Cutout, ccd_data
 from schemas.pixels import UNUSABLE, MaskPlane
 from tests.support.forced import NOISE, plain_info
 
@@ -28,25 +28,25 @@ def test_pixels_that_are_not_to_be_trusted_are_masked():
     data, bits = np.ones((2, 3), np.float32), np.zeros((2, 3), np.uint16)
     data[0, 1], bits[1, 2] = np.nan, MaskPlane.SAT
     data[0, 2] = np.inf
-    image = image_of(piece(data=data, bits=bits))
+    image = ccd_data(piece(data=data, bits=bits))
     assert image.mask.tolist() == [[False, True, True], [False, False, bool(MaskPlane.SAT & UNUSABLE)]]
     np.testing.assert_array_equal(image.flags, bits)
-    assert image_of(piece(plane="mask", data=bits, bits=bits)).mask.sum() == 1
+    assert ccd_data(piece(plane="mask", data=bits, bits=bits)).mask.sum() == 1
 
 
 def test_units_and_errors_are_those_of_the_plane():
-    noise = image_of(piece())
+    noise = ccd_data(piece())
     assert noise.unit == u.nJy
     assert (noise.uncertainty.uncertainty_type, noise.uncertainty.array.shape) == ("std", (4, 6))
     assert (noise.uncertainty.array == np.float32(NOISE)).all()
-    measured = image_of(piece(variance=np.full((4, 6), 9, np.float32))).uncertainty
+    measured = ccd_data(piece(variance=np.full((4, 6), 9, np.float32))).uncertainty
     assert (measured.uncertainty_type, measured.unit) == ("var", u.nJy**2)
-    assert image_of(piece("science")).uncertainty is None
-    assert image_of(piece("mask", data=np.zeros((2, 2), np.uint16))).unit == u.dimensionless_unscaled
+    assert ccd_data(piece("science")).uncertainty is None
+    assert ccd_data(piece("mask", data=np.zeros((2, 2), np.uint16))).unit == u.dimensionless_unscaled
 
 
 def test_its_facts_are_those_of_the_exposure_and_the_place():
-    meta = image_of(piece()).meta
+    meta = ccd_data(piece()).meta
     assert (meta["visit"], meta["plane"], meta["y0"], meta["x0"]) == (7, "difference", 11, -2)
     assert (meta["background"], meta["noise"], meta["shape"]) == (3.0, NOISE, INFO.shape)
 
@@ -56,22 +56,22 @@ def test_other_planes_have_a_sky_of_their_own(plane):
     data = np.random.default_rng(3).normal(500, 7, (80, 90)).astype(np.float32)
     bits = np.zeros(data.shape, np.uint16)
     data[:20], bits[:20] = 9000, UNUSABLE
-    meta = image_of(piece(plane, data, bits)).meta
+    meta = ccd_data(piece(plane, data, bits)).meta
     assert meta["background"] == pytest.approx(500, abs=0.5)
     assert meta["noise"] == pytest.approx(7, rel=0.05)
-    flat = image_of(piece(plane, np.ones((3, 3), np.float32))).meta
+    flat = ccd_data(piece(plane, np.ones((3, 3), np.float32))).meta
     assert flat["noise"] > 0
-    nothing = image_of(piece(plane, np.full((3, 3), np.nan, np.float32))).meta
+    nothing = ccd_data(piece(plane, np.full((3, 3), np.nan, np.float32))).meta
     assert (nothing["background"], nothing["noise"]) == (3.0, NOISE)
 
 
 def test_a_picture_has_pixels_up_to_640_and_means_of_them_beyond():
     assert WIDEST == 640
     for side, size in ((640, 640), (641, 321), (1281, 427)):
-        assert Image.open(io.BytesIO(image_of(piece(shape=(3, side)))._repr_png_())).size[0] == size
+        assert Image.open(io.BytesIO(ccd_data(piece(shape=(3, side)))._repr_png_())).size[0] == size
     data = np.full((40, 50), 3.0, np.float32)
     data[30, 20] = np.nan
-    seen = shades(image_of(piece(data=data)))
+    seen = shades(ccd_data(piece(data=data)))
     assert (seen[30, 20], len(np.unique(seen))) == (MASKED, 2)
 
 
@@ -79,7 +79,7 @@ def test_a_cutout_shows_its_planes_side_by_side_in_units_of_their_noise():
     bright = np.full((4, 4), 3.0, np.float32)
     bright[2, 1] += 6 * NOISE
     science = np.random.default_rng(1).normal(100, 1, (4, 4)).astype(np.float32)
-    planes = {"difference": image_of(piece(data=bright)), "science": image_of(piece("science", science))}
+    planes = {"difference": ccd_data(piece(data=bright)), "science": ccd_data(piece("science", science))}
     cutout = Cutout({"snr": 7.25, "reliability": 0.5, "diaSourceId": 9}, planes)
     assert (cutout.difference, cutout.science, cutout.template) == (planes["difference"], planes["science"], None)
     assert repr(cutout) == "<Cutout of 9: difference, science; 4 x 4 px; S/N 7.2, reliability 0.50>"
@@ -90,5 +90,5 @@ def test_a_cutout_shows_its_planes_side_by_side_in_units_of_their_noise():
     np.testing.assert_array_equal(seen[80:120, 40:80], seen[80:120, 40:80].max())
     assert (seen[80:120, 40:80] > seen[0, 0]).all()
     assert len(np.unique(seen[:, :160])) == 2
-    wide = {"difference": image_of(piece(shape=(200, 200)))}
+    wide = {"difference": ccd_data(piece(shape=(200, 200)))}
     assert shades(Cutout(cutout.detection, wide)).shape == (200, 200)

@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 from astropy import units as u
 
-from flows.storage.catalog_store import unit_of
+from flows.storage.catalog_store import field_unit
 from schemas.dataset import DatasetError
 from schemas.dia_source import (
     CAUSES,
@@ -37,7 +37,7 @@ def test_rubins_names_are_there():
 
 def test_units_are_astropys():
     for field in DIA_SOURCE.schema:
-        assert isinstance(unit_of(field.metadata[b"unit"].decode()), u.UnitBase | u.FunctionUnitBase)
+        assert isinstance(field_unit(field.metadata[b"unit"].decode()), u.UnitBase | u.FunctionUnitBase)
     assert DIA_SOURCE.schema.field("trailFlux").metadata[b"unit"] == b"nJy"
 
 

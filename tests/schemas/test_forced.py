@@ -2,7 +2,7 @@ import pytest
 from astropy import units as u
 from pydantic import ValidationError
 
-from flows.storage.catalog_store import unit_of
+from flows.storage.catalog_store import field_unit
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
 from schemas.forced import FORCED_SOURCE, ForcedFlag, ForcedSummary, Note
@@ -19,7 +19,7 @@ def test_rubins_names_are_there():
 def test_columns_of_both_catalogues_have_one_unit():
     for field in FORCED_SOURCE.schema:
         unit = field.metadata[b"unit"]
-        assert isinstance(unit_of(unit.decode()), u.UnitBase | u.FunctionUnitBase)
+        assert isinstance(field_unit(unit.decode()), u.UnitBase | u.FunctionUnitBase)
         if field.name in DIA_SOURCE.schema.names:
             other = DIA_SOURCE.schema.field(field.name)
             assert (unit, field.type) == (other.metadata[b"unit"], other.type)

@@ -92,7 +92,7 @@ def cluster(settings: Settings, out: Path) -> Iterator[Cluster]:
             yield _joined(Cluster(address, 0, 0, security_of(settings.cluster), terms), settings, ANSWER_S)
 
 
-def warm_up(running: Cluster, settings: Settings) -> None:
+def warm_up_workers(running: Cluster, settings: Settings) -> None:
     """Load the models on every worker, including those that replace killed ones.
 
     Raises

@@ -136,7 +136,7 @@ def search_scheduled(
     """Run ``nightstride run`` for a night, and add artifacts; parameters and errors as of `scheduled_night`."""
     from flows.inputs.sources import list_sources
     from flows.nights.run import search_exposures
-    from flows.runtime.log import tell
+    from flows.runtime.log import report_line
     from flows.runtime.settings import load_settings
     from flows.storage.bucket_path import located
     from flows.storage.lease import patient_lease
@@ -153,7 +153,7 @@ def search_scheduled(
         if settings.alerts.to is not None:
             from flows.publish.publish import VisitAlerts
 
-            outlet = VisitAlerts(place, settings, partial(tell, console))
+            outlet = VisitAlerts(place, settings, partial(report_line, console))
         summary = search_exposures(sources, place, settings, console, outlet=outlet)
         if outlet is not None:
             summary = outlet.added_to(summary)

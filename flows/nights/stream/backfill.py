@@ -13,7 +13,7 @@ from flows.nights.run import planner, search_exposures
 from flows.nights.totals import NightTotals, combined, summarise_run
 from flows.pipeline.outcome import Plan
 from flows.pipeline.superseded import Name, name_tuple
-from flows.runtime.log import tell
+from flows.runtime.log import report_line
 from flows.storage.lease import patient_lease
 from flows.storage.ledger import Ledger
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable, printable
@@ -215,7 +215,7 @@ class Backfill:
         return f"about {int(seconds // 3600)} h {int(seconds % 3600 // 60)} min {int(seconds % 60)} s"
 
     def _say(self, text: str) -> None:
-        tell(self.console, text)
+        report_line(self.console, text)
 
 
 @dataclass(frozen=True)

@@ -369,12 +369,12 @@ def run_stream(
     """
     start = perf_counter()
     server = start_services(settings)
-    from flows.nights.cluster.cluster import cluster, warm_up
+    from flows.nights.cluster.cluster import cluster, warm_up_workers
 
     server.begin()
     stream_recorder = StreamRecorder(source, out, settings, progress)
     with cluster(settings, out) as workers, progress.watched(workers):
-        warm_up(workers, settings)
+        warm_up_workers(workers, settings)
         intake = Intake(arrivals, planner(out, settings), Quarantine(out), settings)
         recorder = Recorder(out, settings, PIPELINE, sha256_of)
         night = StreamNight(intake, stream_recorder, bounds, out, settings, recorder, progress, workers, outlet, stop)

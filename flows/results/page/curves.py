@@ -82,7 +82,7 @@ def curves_of(out: Path, night: str, association: AssociationSettings) -> NightC
         for row, value in zip(rows.take(pa.array(chosen)).to_pylist(), scatter[chosen].tolist(), strict=True):
             found = store.of_object(row["diaObjectId"])
             seen = [] if found is None else [one for one in found[1].to_pylist() if one["night"] <= night]
-            if chart := light_curve(seen):
+            if chart := draw_light_curve(seen):
                 bands |= {one["band"] for one in seen}
                 curves.append(_curve(row, value, seen, chart))
     often = f"{count(len(known), 'object')} at rest seen {LEAST} times or more in a band"
@@ -137,7 +137,7 @@ def _unit(largest: float) -> tuple[float, str]:
     )
 
 
-def light_curve(rows: Sequence[Mapping[str, Any]], current: int | None = None) -> str:
+def draw_light_curve(rows: Sequence[Mapping[str, Any]], current: int | None = None) -> str:
     """Return the fluxes of an object against time, as an SVG element; "" if none has one.
 
     Parameters

@@ -166,7 +166,7 @@ def cutout_box(detection: PageDetection) -> tuple[int, int, int]:
     return round(detection.y) - side // 2, round(detection.x) - side // 2, side
 
 
-def cut(store: TileStore, plane: str, box: tuple[int, int, int]) -> NDArray[np.float32]:
+def cut_square(store: TileStore, plane: str, box: tuple[int, int, int]) -> NDArray[np.float32]:
     """Return a square of a plane: first row, first column, side, px; NaN beyond the border and where there is no value.
 
     What the mask excludes has no value on a difference image.
@@ -196,7 +196,7 @@ def detection_cutout(
     Parameters
     ----------
     square : (side, side)
-        Of `cut`, for the box of the detection.
+        Of `cut_square`, for the box of the detection.
     plane
         What it shows: a difference image is stretched by the noise of the exposure, others by that of the square.
     info
@@ -230,7 +230,7 @@ def cutouts_of(store: TileStore, detection: PageDetection, planes: tuple[str, ..
     """
     box = cutout_box(detection)
     return [
-        detection_cutout(cut(store, plane, box), plane, detection, store.info, f"{plane} {when}".strip())
+        detection_cutout(cut_square(store, plane, box), plane, detection, store.info, f"{plane} {when}".strip())
         for plane in planes
         if plane in store.planes
     ]

@@ -52,7 +52,7 @@ CERTAIN, LEAST_PX = 3.0, 2.0
 """Standard errors, and px, that a length has to reach: below it is that of a point."""
 
 
-def ranked(tracklets: pa.Table) -> pa.Table:
+def ranked_tracklets(tracklets: pa.Table) -> pa.Table:
     """Return rows of `tracklet`: unknown objects first, then by most detections, least chance, and trackletId."""
     known = pc.not_equal(tracklets["designation"], "")
     order = [("known", "ascending"), ("nSources", "descending"), ("chance", "ascending"), ("trackletId", "ascending")]
@@ -153,8 +153,8 @@ def found_in(
     """Rank what was found in a night.
 
     Unknown tracklets come first, then known objects, single trails, single points; then what is at rest or on a star,
-    and satellites. Tracklets are ordered as by `ranked`, single detections by their class of reliability, one lower
-    where a flag tells of a known cause of false streaks, then by S/N.
+    and satellites. Tracklets are ordered as by `ranked_tracklets`, single detections by their class of reliability,
+    one lower where a flag tells of a known cause of false streaks, then by S/N.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def found_in(
     """
     ids = table["diaSourceId"].to_numpy()
     tracklet, still = _motion(ids, None if moving is None else moving[0])
-    order = [] if moving is None else ranked(moving[1]).to_pylist()
+    order = [] if moving is None else ranked_tracklets(moving[1]).to_pylist()
     rows = {row["trackletId"]: row for row in order}
     designation = [
         rows[t]["designation"] if t in rows else known.get(one, "")

@@ -110,7 +110,7 @@ class Observed(NamedTuple):
     saturated_template: NDArray[np.bool_]
 
 
-def observe(sky: FieldSky, canvas: Canvas, epochs: Epochs, conditions: Conditions) -> Observed:
+def expose(sky: FieldSky, canvas: Canvas, epochs: Epochs, conditions: Conditions) -> Observed:
     """Record a science image and its template.
 
     Parameters
@@ -148,7 +148,7 @@ def _science_light(sky: FieldSky, optics: FieldOptics, conditions: Conditions) -
     image = np.zeros(conditions.preset.shape, np.float32)
     stars, level = sky.stars, _EDGE * conditions.noise.sigma
     draw_light(image, optics, stars.x, stars.y, stars.flux, level)
-    draw_galaxies(image, optics, sky.galaxies)
+    add_galaxies(image, optics, sky.galaxies)
     if sky.changes:
         x, y, flux = (np.array([getattr(one, name) for one in sky.changes]) for name in ("x", "y", "flux"))
         draw_light(image, optics, x, y, flux, level)
@@ -168,7 +168,7 @@ def _template_light(sky: FieldSky, epochs: Epochs, conditions: Conditions) -> Im
     y = stars.y + epochs.offset_y.at(stars.x, stars.y) + epochs.star_offset * (own[1] + moved[1]) / 2**0.5
     flux = stars.flux * (1 + epochs.gain_error.at(stars.x, stars.y) + epochs.star_gain * own[2])
     draw_light(image, epochs.template, x, y, flux, _EDGE * conditions.noise.sigma)
-    draw_galaxies(image, epochs.template, _misplaced(sky.galaxies, epochs))
+    add_galaxies(image, epochs.template, _misplaced(sky.galaxies, epochs))
     _draw_trails(image, epochs.template, sky.old_trails)
     turn = 0.0 if conditions.preset.layout == "ztf" else 45.0 * float(own[0, 0]) if len(stars.x) else 0.0
     add_spikes(image, (x, y, flux), conditions, turn, epochs.template.field.fwhm)
@@ -210,7 +210,7 @@ def draw_light(
     draw_points(image, x, y, flux, optics.profiles(x, y), optics.reach(flux, level))
 
 
-def draw_galaxies(image: NDArray[np.float32], optics: FieldOptics, galaxies: Components) -> None:
+def add_galaxies(image: NDArray[np.float32], optics: FieldOptics, galaxies: Components) -> None:
     """Add galaxies convolved with the PSF to an image in place.
 
     Each is a product of transforms, evaluated up to the Nyquist frequency: of the profile, from a table made by GalSim;

@@ -17,7 +17,7 @@ from flows.simulation.defects import add_bad_pixels, add_border, add_cosmic_rays
 from flows.simulation.psf import PsfStamp, fitted_moffat
 from flows.simulation.subtraction.epochs import Epochs, draw_epochs
 from flows.simulation.subtraction.methods import convolution_grid, zogy_grid
-from flows.simulation.subtraction.observed import FieldSky, observe
+from flows.simulation.subtraction.observed import FieldSky, expose
 from flows.simulation.subtraction.sky import sky_of
 from kernels.image.noise import background_and_noise
 from kernels.subtraction.blocks import Block, Flattened, Image, KernelGrid, Mask, blocks_of, flattened
@@ -80,7 +80,7 @@ def render(conditions: Conditions, epochs: Epochs | None = None) -> Rendered:
     """
     epochs = epochs or draw_epochs(conditions)
     sky, canvas = sky_of(conditions), _beside(conditions)
-    observed = observe(sky, canvas, epochs, conditions)
+    observed = expose(sky, canvas, epochs, conditions)
     bad = (canvas.mask & np.uint16(_KNOWN)) != 0
     saturated = observed.saturated_science | observed.saturated_template
     found = subtract(

@@ -21,7 +21,7 @@ def sky_of(conditions: Conditions) -> FieldSky:
     """Return what is in the sky of an exposure; stars and galaxies are those of all visits of the field."""
     first = conditions.first
     stars = stars_on(conditions, first)
-    galaxies = _catalogued(conditions, first) if conditions.preset.field_bands else galaxies_of(conditions, first)
+    galaxies = _catalogued(conditions, first) if conditions.preset.field_bands else field_galaxies(conditions, first)
     changes = (*_variables(conditions, stars), *_in_galaxies(conditions, galaxies))
     moving = [
         Streak(one.x, one.y, one.length, one.angle, conditions.flux_of(one.asteroid.magnitude), one.asteroid.name)
@@ -37,7 +37,7 @@ def galactic_latitude(ra: float, dec: float) -> float:
     return float(np.rad2deg(np.arcsin(np.clip(sine, -1, 1))))
 
 
-def galaxies_of(conditions: Conditions, first: Conditions) -> Components:
+def field_galaxies(conditions: Conditions, first: Conditions) -> Components:
     """Return the galaxies of a field on an exposure, to half a magnitude below its faintest stars.
 
     Their number follows the counts of the sky behind the dust of the galactic latitude. One in three is a bulge with a

@@ -78,7 +78,7 @@ def bench_exposure(shape: tuple[int, int] | None = None, seed: int = 11) -> Benc
     return BenchExposure(info, planes["difference"], planes["mask"])
 
 
-def catalogue_of(exposure: BenchExposure, logits: NDArray[np.float32], threshold: float) -> pa.Table:
+def catalogue_from_logits(exposure: BenchExposure, logits: NDArray[np.float32], threshold: float) -> pa.Table:
     """Merge and measure the windows that reach a threshold, with the settings' defaults and the verdict of `basic_cnn`.
 
     Parameters

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from flows.pipeline.models import load_model
-from flows.training.bench.exposure import BenchExposure, catalogue_of, shipped_net
+from flows.training.bench.exposure import BenchExposure, catalogue_from_logits, shipped_net
 from flows.training.bench.ways import (
     GemmRates,
     Pixels,
@@ -151,7 +151,7 @@ def compare_search(
     names = ("plain", "fused_f32", "fused_bf16", "screened")
     plain, single, half, screened = (timed.results[name] for name in names)
     raw = fused_logits(pixels, FusedSearch(fused_net(net), "bfloat16", None))
-    catalogues = [catalogue_of(exposure, found, floor) for found in (single, half)]
+    catalogues = [catalogue_from_logits(exposure, found, floor) for found in (single, half)]
     bf16_error = probability_error(raw, single)
     return SearchFigures(
         windows=len(plain),

@@ -4,7 +4,7 @@ import json
 import fastavro
 import pytest
 
-from flows.cli.alerts import lines_of
+from flows.cli.alerts import field_lines
 from flows.publish.rubin_schema import SCHEMAS, deserialise, parsed, schema_id
 from flows.publish.wire import message_of
 from flows.storage.catalog_store import CatalogStore
@@ -235,7 +235,7 @@ def test_alerts_are_shown(night, tmp_path):
 
 
 def test_records_are_shown_below_their_name_and_further_in():
-    lines = lines_of({"id": 5, "source": {"flux": 1.5}, "earlier": [{"candid": 7, "flux": 2.5}], "none": []})
+    lines = field_lines({"id": 5, "source": {"flux": 1.5}, "earlier": [{"candid": 7, "flux": 2.5}], "none": []})
     assert list(lines) == [
         f"{'id':<32}5", "source", f"  {'flux':<32}1.5", "earlier (1)", "  - 7", f"    {'candid':<32}7",
         f"    {'flux':<32}2.5", f"{'none':<32}[]",

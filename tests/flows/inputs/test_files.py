@@ -5,7 +5,7 @@ import fsspec
 import pytest
 
 from flows.inputs.files import open_part, read_bytes, read_failures
-from flows.inputs.source import LARGEST, require_allowed
+from flows.inputs.source import LARGEST, require_size
 from schemas.errors import BadInput, Retryable
 
 
@@ -60,7 +60,7 @@ def test_what_will_not_pass_is_bad_input(error):
 
 
 def test_the_limit_itself_is_allowed_and_a_byte_more_is_not():
-    require_allowed(LARGEST, "x.fits", "HDU 1")
+    require_size(LARGEST, "x.fits", "HDU 1")
     with pytest.raises(BadInput, match=r"x\.fits: HDU 1 unpacks to 4\.0 GiB or more, the limit is 4 GiB") as caught:
-        require_allowed(LARGEST + 1, "x.fits", "HDU 1")
+        require_size(LARGEST + 1, "x.fits", "HDU 1")
     assert caught.value.code == "too_large"

@@ -13,7 +13,7 @@ from astropy.time import Time
 from pydantic import ValidationError
 
 from flows.inputs.sky_resolver import ATTEMPTS, WAITS_S, SkyResolver
-from flows.pipeline.models import file_digests, file_paths, files_of
+from flows.pipeline.models import file_digests, file_paths, setting_files
 from kernels.orbits.ephemeris import observe
 from kernels.sky.observatories import OBSERVATORIES, observer_at
 from kernels.sky.positions import unit_vectors
@@ -197,7 +197,7 @@ def test_it_stands_in_for_a_file_of_orbits():
     )
     with service(answer(row)) as (url, asked):
         settings = Settings(predict_known={"resolver": url})
-        (catalogue,) = files_of((PREDICT,), settings).values()
+        (catalogue,) = setting_files((PREDICT,), settings).values()
         inputs = {"mask": np.zeros(SHAPE, np.uint16), "orbits": catalogue}
         exposure = around(seen.ra[0], seen.dec[0])
         (found,) = PREDICT(inputs, Context(exposure=exposure, settings=settings.predict_known)).rows.to_pylist()

@@ -141,7 +141,7 @@ def test_where_logs_are_json_an_exposure_is_a_line_with_fields(monkeypatch):
     said = []
     monkeypatch.setattr(progress_module, "run_name", lambda: "run")
     monkeypatch.setattr(
-        progress_module, "tell", lambda console, text, level, **fields: said.append((text, level, fields))
+        progress_module, "report_line", lambda console, text, level, **fields: said.append((text, level, fields))
     )
     for progress in (
         Progress(Console(file=io.StringIO(), force_terminal=True), 2),

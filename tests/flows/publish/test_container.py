@@ -3,7 +3,7 @@ from io import BytesIO
 import fastavro
 import pytest
 
-from flows.publish.container import BLOCK, has_header, require_night, write_container
+from flows.publish.container import BLOCK, has_header, require_same_night, write_container
 from flows.publish.rubin_schema import SCHEMAS, deserialise, parsed
 from flows.storage.bucket_path import BucketPath
 from schemas.errors import BadInput
@@ -40,10 +40,10 @@ def test_the_header_says_of_which_night_it_is(tmp_path):
         reader = fastavro.reader(file)
         assert reader.metadata["nightstride.night"] == "20260101"
         assert list(reader) == [deserialise(one, "11.1") for one in bodies()]
-    require_night(path, 7, "20260101")
-    require_night(tmp_path / "8.avro", 8, "20260102")
+    require_same_night(path, 7, "20260101")
+    require_same_night(tmp_path / "8.avro", 8, "20260102")
     with pytest.raises(BadInput, match=r"7\.avro: holds alerts of night 20260101: those of visit 7 of night 20260102"):
-        require_night(path, 7, "20260102")
+        require_same_night(path, 7, "20260102")
     plain = tmp_path / "plain.avro"
     write_container(plain, parsed("11.1"), bodies())
     for content in (
@@ -53,7 +53,7 @@ def test_the_header_says_of_which_night_it_is(tmp_path):
     ):
         path.write_bytes(content)
         with pytest.raises(BadInput, match="of another program"):
-            require_night(path, 7, "20260101")
+            require_same_night(path, 7, "20260101")
 
 
 @pytest.mark.parametrize("where", ["folder", "bucket"])
@@ -65,10 +65,10 @@ def test_what_ends_within_its_header_is_as_good_as_none(tmp_path, monkeypatch, w
     header = whole.index(b"20260102") + len(b"20260102")
     for length in (0, 1, 4, 20, header - 1):
         put(path, whole[:length])
-        require_night(path, 7, "20260101")
+        require_same_night(path, 7, "20260101")
     put(path, whole[:header])
     with pytest.raises(BadInput, match="holds alerts of night 20260102"):
-        require_night(path, 7, "20260101")
+        require_same_night(path, 7, "20260101")
     put(path, b"")
     assert not has_header(path)
     write_container(path, parsed("11.1"), bodies(), "20260101")

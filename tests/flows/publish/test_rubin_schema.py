@@ -7,11 +7,11 @@ from flows.publish.rubin_schema import (
     SCHEMAS,
     deserialise,
     packaged,
+    packet_version,
     parsed,
     record_schema,
     schema_id,
     serialise,
-    version_of,
 )
 from schemas.errors import BadInput, Misconfigured
 
@@ -78,12 +78,12 @@ def test_versions_require_what_they_say():
 
 def test_the_number_of_a_version_is_that_of_its_wire_header():
     assert [schema_id(one) for one in SCHEMAS] == [1101, 1100, 1000]
-    assert [version_of(schema_id(one)) for one in SCHEMAS] == list(SCHEMAS)
+    assert [packet_version(schema_id(one)) for one in SCHEMAS] == list(SCHEMAS)
 
 
 def test_a_wrong_number_is_refused():
     with pytest.raises(BadInput, match="has schema id 701") as caught:
-        version_of(701)
+        packet_version(701)
     assert caught.value.code == "unknown_schema"
 
 

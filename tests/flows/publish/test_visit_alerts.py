@@ -19,7 +19,7 @@ from flows.publish.outbox import opened_outbox
 from flows.publish.publish import VisitAlerts, alert_packets
 from flows.publish.rubin_schema import deserialise
 from flows.publish.sinks import OwedVisits, Sent
-from flows.runtime.log import tell
+from flows.runtime.log import report_line
 from flows.storage.association_links import ExposureLinks
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
@@ -152,7 +152,9 @@ def test_a_run_that_is_stopped_does_not_wait_for_a_broker(alerts):
 
 def test_what_is_not_sent_is_said_when_it_happens_also_on_a_quiet_console(alerts):
     text = io.StringIO()
-    made, _ = alerts(Sent(3), Sent(left=4, trouble=DOWN), say=partial(tell, Console(file=text, quiet=True, width=300)))
+    made, _ = alerts(
+        Sent(3), Sent(left=4, trouble=DOWN), say=partial(report_line, Console(file=text, quiet=True, width=300))
+    )
     made.visit("20260101", 1, None)
     assert text.getvalue() == ""
     made.visit("20260101", 2, None)

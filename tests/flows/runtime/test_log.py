@@ -7,17 +7,17 @@ import pytest
 from rich.console import Console
 
 from flows.runtime import log, traces
-from flows.runtime.log import Origin, observed, origin, run_name, tell
+from flows.runtime.log import Origin, observed, origin, report_line, run_name
 from flows.runtime.traces import bound, where
 from tests.support.log import lines_of
 from tests.support.otlp import receiver
 
-START = "from flows.runtime.log import LOGGER, log_as_json, tell\nrun = log_as_json()\n"
+START = "from flows.runtime.log import LOGGER, log_as_json, report_line\nrun = log_as_json()\n"
 
 
 def test_words_go_to_the_console_without_passwords():
     text = io.StringIO()
-    tell(Console(file=text), "reading s3://me:hunter22@host/[b]", visit=7)
+    report_line(Console(file=text), "reading s3://me:hunter22@host/[b]", visit=7)
     assert text.getvalue() == "reading s3://host/[b]\n"
     assert run_name() is None
 
@@ -26,7 +26,7 @@ def test_a_line_says_when_what_where_and_who():
     (line,) = lines_of(
         START + "from flows.runtime.traces import bound\n"
         "with bound({'night': '20260101', 'visit': 7, 'detector': 3, 'exposure': '7-3'}):\n"
-        "    tell(None, 'exposure done', status='done', windows=10)\n"
+        "    report_line(None, 'exposure done', status='done', windows=10)\n"
     )
     time = datetime.fromisoformat(line.pop("time"))
     assert abs((datetime.now(UTC) - time).total_seconds()) < 600

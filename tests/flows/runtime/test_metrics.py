@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from flows.nights.totals import NightTotals, summarise_run
 from flows.pipeline.outcome import Plan
 from flows.pipeline.provenance import provenance_of
-from flows.runtime.metrics import add_build_info, metrics_server, require_folder, run_figures, token_in, write_figures
+from flows.runtime.metrics import add_build_info, metrics_server, require_writable, run_figures, token_in, write_figures
 from schemas.errors import Misconfigured
 from schemas.ledger import Percentiles
 from schemas.observe_settings import ObserveSettings
@@ -196,6 +196,6 @@ def _full(*_):
 
 
 def test_a_folder_that_is_not_there_is_told_before_any_work(tmp_path):
-    require_folder(tmp_path / "a.prom")
+    require_writable(tmp_path / "a.prom")
     with pytest.raises(Misconfigured, match=r"no folder .*nowhere.*--collector.textfile.directory"):
-        require_folder(tmp_path / "nowhere" / "a.prom")
+        require_writable(tmp_path / "nowhere" / "a.prom")

@@ -14,7 +14,7 @@ from flows.simulation.asteroids import (
     _moving,
     add_asteroids,
     add_variables,
-    trail_of,
+    exposed_trail,
     trails_on,
     unit_snr,
 )
@@ -96,7 +96,7 @@ def test_nothing_appears_out_of_nowhere() -> None:
     for number in (1, 2):
         for trail in trails_on(visits[number]):
             for before in range(number):
-                earlier = trail_of(trail.asteroid, visits[before])
+                earlier = exposed_trail(trail.asteroid, visits[before])
                 there = -0.5 <= earlier.x < nx - 0.5 and -0.5 <= earlier.y < ny - 0.5
                 assert there == (trail.asteroid.name in names[before])
 

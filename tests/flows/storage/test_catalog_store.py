@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import schemas
 from flows.storage import catalog_store
-from flows.storage.catalog_store import CatalogStore, joined, read_metadata, read_qtable, read_table, unit_of
+from flows.storage.catalog_store import CatalogStore, field_unit, joined, read_metadata, read_qtable, read_table
 from schemas.dataset import DatasetError, TableOf, column
 from schemas.dia_source import DIA_SOURCE, HIT
 from schemas.errors import BadInput, Misconfigured, Retryable
@@ -232,7 +232,7 @@ def declared_tables():
 def test_every_declared_unit_is_one_of_astropy(name, dataset):
     assert dataset.name == name
     for field in dataset.schema:
-        unit_of(field.metadata[b"unit"].decode())  # raises ValueError for an unknown one
+        field_unit(field.metadata[b"unit"].decode())  # raises ValueError for an unknown one
         assert field.metadata[b"doc"]
 
 

@@ -14,7 +14,7 @@ from flows.pipeline.lineage import is_whole
 from flows.storage import catalog_parts
 from flows.storage import compaction as module
 from flows.storage.atomic import STAGED, leftovers
-from flows.storage.catalog_parts import entries, held, joined, parts, withdraw
+from flows.storage.catalog_parts import entries, held, parts, read_from_part, withdraw
 from flows.storage.catalog_store import CatalogStore, read_described, read_metadata, read_qtable, read_table
 from flows.storage.compaction import compact, extract
 from schemas.dia_source import DIA_SOURCE
@@ -127,7 +127,7 @@ def test_an_exposure_that_is_made_again_has_its_own_file_alone(tmp_path):
     assert path.read_bytes() == content
     (part,) = parts(path.parent)
     assert [*entries(part)] == ["0-0", "0-2"]
-    assert joined(path) is None
+    assert read_from_part(path) is None
     assert len(read_table(part, DIA_SOURCE)) == 6
 
 

@@ -15,7 +15,7 @@ from flows.training import labels as module
 from flows.training.candidates import Labelled, described_candidates, label_candidates
 from flows.training.detect import train_detect
 from flows.training.labels import BY_VETTERS, NightLabels, label_places, labelled_candidates, read_labels, repeated
-from flows.training.reliability_fit import measured
+from flows.training.reliability_fit import features_and_labels
 from schemas.errors import Misconfigured
 from schemas.exposure import key_of
 from schemas.ledger import ExposureRecord
@@ -140,7 +140,7 @@ def test_labels_of_a_night_are_found_again_in_its_tiles(examples, tmp_path):
     np.testing.assert_array_equal(np.concatenate([one.features[one.known] for one in got]), np.concatenate(features))
     count = len(expected)
     assert told == [f"{count} candidates of 2 exposures have labels; {count + 1} labels were given"]
-    assert measured(got)[1].tolist() == [int(one == BY_VETTERS) for one in expected]
+    assert features_and_labels(got)[1].tolist() == [int(one == BY_VETTERS) for one in expected]
     assert all((one.kind == -1).all() for one in got)
     assert labels.summary["labels"].keys() == {"real", "bogus"}
 

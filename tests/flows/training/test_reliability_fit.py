@@ -12,8 +12,8 @@ from flows.training.fits import SCAN, calibrate, turned
 from flows.training.reliability_fit import (
     ReliabilityFit,
     ScoredCandidates,
+    features_and_labels,
     fit_reliability,
-    measured,
     report_reliability,
     rivals,
     summed_logit,
@@ -175,7 +175,7 @@ GOLDEN_LOSS = [0.6814, 0.6499, 0.6370, 0.6116]
 def test_satellites_are_real_to_a_verdict_and_doubtful_ones_are_not_measured():
     one = exposure(0, 4, 4)
     one = replace(one, label=np.array([1, 2, -1, 0, 1, 0, -1, 2]))
-    features, real = measured([one, one])
+    features, real = features_and_labels([one, one])
     assert real.tolist() == [1, 1, 0, 1, 0, 1] * 2
     np.testing.assert_array_equal(features, np.tile(one.features[one.label >= 0], (2, 1)))
     said = []

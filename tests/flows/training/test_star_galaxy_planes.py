@@ -9,8 +9,8 @@ from flows.training.star_galaxy_inputs import CONFIGURATIONS
 from flows.training.star_galaxy_own import fit_baselines
 from flows.training.star_galaxy_planes import (
     RivalPlan,
+    fit_networks,
     fit_plane_net,
-    fit_rivals,
     hide_planes,
     judged_planes,
     plane_sample,
@@ -72,12 +72,12 @@ def test_every_network_is_fitted_in_every_configuration_and_kept(tmp_path):
     store_planes(tmp_path, sets)
     plan = RivalPlan({name: CutoutFit(epochs=1) for name in ("basic_cnn", "resnet")})
     said: list[str] = []
-    found = fit_rivals(tmp_path, plan, 1, 1, said.append)
+    found = fit_networks(tmp_path, plan, 1, 1, said.append)
     assert {name: list(some) for name, some in found.items()} == {name: list(CONFIGURATIONS) for name in plan.fits}
     assert all(one.probability.shape == (50,) for some in found.values() for one in some.values())
     assert len(said) == 2 * len(CONFIGURATIONS)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*-*-*.npz")}
-    again = fit_rivals(tmp_path, plan, 1, 1, said.append)
+    again = fit_networks(tmp_path, plan, 1, 1, said.append)
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*-*-*.npz")}
     np.testing.assert_array_equal(again["resnet"]["all"].probability, found["resnet"]["all"].probability)
     assert again["resnet"]["all"].history == found["resnet"]["all"].history
@@ -138,11 +138,11 @@ def test_fits_that_are_kept_are_those_of_the_same_plan_and_seed(tmp_path, monkey
 
     monkeypatch.setattr(star_galaxy_planes, "fit_cutouts", fit)
     plan = RivalPlan({"mlp": CutoutFit(epochs=1)})
-    found = fit_rivals(tmp_path, plan, 1, 1, print)
+    found = fit_networks(tmp_path, plan, 1, 1, print)
     assert shown == [8, 4, 2, 2, 2, 2]
     assert sorted(path.name for path in tmp_path.glob("mlp-*")) == [f"mlp-{n}-1-64-0.002-1.npz" for n in range(6)]
     assert found["mlp"]["all"].history == (star_galaxy_planes.CutoutEpoch(1.0, 2.0, 3.0, 4.0),)
-    fit_rivals(tmp_path, plan, 1, 1, print)
+    fit_networks(tmp_path, plan, 1, 1, print)
     assert len(shown) == 6
-    fit_rivals(tmp_path, plan, 2, 1, print)
+    fit_networks(tmp_path, plan, 2, 1, print)
     assert len(shown) == 12

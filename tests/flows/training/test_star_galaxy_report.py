@@ -14,9 +14,9 @@ from flows.training.star_galaxy_report import (
     comparison_table,
     difference,
     draw_confusion,
-    draw_curves,
+    draw_histories,
     draw_mistakes,
-    draw_scores,
+    draw_performance,
     figures_of,
     require_planes,
 )
@@ -77,9 +77,9 @@ def test_draws_what_it_is_told(tmp_path):
     }
     history = tuple(CutoutEpoch(1 / n, 1 - 0.1 / n, 1.1 / n, 1 - 0.12 / n) for n in range(1, 6))
     paths = [
-        draw_curves(tmp_path / "curves.png", {"ours": history, "other": history[:3]}),
+        draw_histories(tmp_path / "curves.png", {"ours": history, "other": history[:3]}),
         draw_confusion(tmp_path / "confusion.png", figures, ("galaxy", "star")),
-        draw_scores(tmp_path / "scores.png", said, figures, data.label),
+        draw_performance(tmp_path / "scores.png", said, figures, data.label),
         draw_mistakes(tmp_path / "mistakes.png", data.cutouts, data.label, rng.normal(size=len(data))),
     ]
     assert all(ink(path) > 5 for path in paths)
@@ -164,7 +164,7 @@ def test_curves_are_drawn_over_the_passes_dotted_where_learnt_from():
         name: [CutoutEpoch(k / n, 1 - k / n / 9, k * 1.1 / n, 1 - k / n / 8) for n in range(1, count + 1)]
         for name, count, k in (("ours", 4, 1.0), ("other", 2, 0.5))
     }
-    loss, accuracy = draw_curves("", histories).axes
+    loss, accuracy = draw_histories("", histories).axes
     for panel, name in ((loss, "loss"), (accuracy, "accuracy")):
         expected = []
         for colour, history in zip(COLOURS, histories.values(), strict=False):
@@ -213,7 +213,7 @@ def test_scores_are_drawn_over_what_they_depend_on():
         {"lo": 19.5, "hi": 20.0, "n": 1, "accuracy": 0.95, "precision": 0.81, "recall": 0.86},
     ]
     figures = {name: {"by_magnitude": bins, "ece": 0.01234} for name in said}
-    roc, accuracy, stars, calibration = draw_scores("", said, figures, label).axes
+    roc, accuracy, stars, calibration = draw_performance("", said, figures, label).axes
     middle = [18.5, 19.75]
     for n, probability in enumerate(said.values()):
         false, hit, _ = roc_curve(label, probability, drop_intermediate=False)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flows.storage.layout import dataset_folder
 from flows.vetting.index import CLASSES, CandidateIndex, read_index
-from flows.vetting.selection import JudgedRows, Selection, judged, parse_selection, select
+from flows.vetting.selection import JudgedRows, Selection, parse_selection, select, sorted_verdicts
 from flows.vetting.server import LOOK_S, Workplace
 from flows.vetting.turn import REST, next_row
 from schemas.errors import BadInput
@@ -136,7 +136,7 @@ def test_a_verdict_is_not_on_another_detection_that_got_its_id(vet_index):
 
 def test_the_last_verdict_of_each_counts_and_rechecks_do_not():
     index = made_index(50)
-    found = judged(index, [
+    found = sorted_verdicts(index, [
         record(index, 3, "real"), record(index, 3, "bogus"), record(index, 4, "real", "b"), record(index, 4, "bogus"),
         record(index, 3, "real", blind=True),
     ], "a")  # fmt: skip

@@ -9,10 +9,10 @@ from flows.training.membership import _trees
 from kernels.objects.membership import (
     FEATURES,
     RedSequence,
-    calibrated,
     colour_region,
     membership_features,
     membership_model,
+    platt_scaled,
     raw_probability,
     redness,
 )
@@ -66,8 +66,8 @@ def test_the_trees_say_what_scikit_learn_says(seed):
 
 def test_calibration_keeps_the_order_and_a_line_of_slope_one_keeps_all():
     raw = np.linspace(0.01, 0.99, 50)
-    assert calibrated(raw, 1.0, 0.0) == pytest.approx(raw)
-    assert (np.diff(calibrated(raw, 1.4, -0.3)) > 0).all()
+    assert platt_scaled(raw, 1.0, 0.0) == pytest.approx(raw)
+    assert (np.diff(platt_scaled(raw, 1.4, -0.3)) > 0).all()
 
 
 def test_the_shipped_model_wants_a_photometric_redshift_near_the_clusters():

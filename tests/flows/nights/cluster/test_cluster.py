@@ -11,7 +11,7 @@ from distributed import Client, LocalCluster, SchedulerPlugin, get_worker
 from distributed.system import MEMORY_LIMIT
 
 from flows.nights.cluster import local
-from flows.nights.cluster.cluster import Warm, cluster, warm_up
+from flows.nights.cluster.cluster import Warm, cluster, warm_up_workers
 from flows.nights.cluster.local import MALLOC, THREADS
 from flows.nights.cluster.security import security_of
 from flows.pipeline.weights import write_model
@@ -82,7 +82,7 @@ def test_a_worker_has_one_thread_of_everything_and_warm_models(tmp_path):
         write_model(tmp_path / "bad", {"a": np.zeros(2, np.float32)}, CARD | {"threshold": 0.5} | other)
         unfit = settings.model_copy(update={"detect": DetectSettings(model=str(tmp_path / "bad"))})
         with pytest.raises(Misconfigured, match=r"bad/detect: cannot be built: RuntimeError: .*Missing key.*To fix"):
-            warm_up(running, unfit)
+            warm_up_workers(running, unfit)
         made = running.security.get_tls_config_for_role("client")
         files = {f"tls_{kind}": tmp_path / f"{kind}.pem" for kind in ("ca", "cert", "key")}
         for kind, name in (("ca", "ca_file"), ("cert", "cert"), ("key", "key")):
@@ -113,7 +113,7 @@ def test_workers_started_as_the_page_says_are_set_like_ours(encrypted, certifica
     settings = at(encrypted, **certificates)
     with cluster(settings, tmp_path) as running, running.client() as client:
         assert (running.workers, running.memory_bytes) == (2, 2 * 2**30)
-        warm_up(running, settings)
+        warm_up_workers(running, settings)
         given, torch_threads, numba_threads, models = client.submit(looks).result()
         assert given == THREADS | MALLOC
         assert (torch_threads, numba_threads, models) == (1, 1, 2)

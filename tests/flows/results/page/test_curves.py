@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from flows.nights.association import associate
-from flows.results.page.curves import LEAST, MOST, curves_of, light_curve, scatter_of
+from flows.results.page.curves import LEAST, MOST, curves_of, draw_light_curve, scatter_of
 from flows.results.page.page import write_report
 from flows.storage.association_links import FILE
 from flows.storage.association_store import opened_association
@@ -41,7 +41,7 @@ def test_a_light_curve_shows_fluxes_with_their_errors():
         (4, "r", 61004.0, None, None), (5, "i", 61005.0, 1000.0, 100.0), (6, "z", 61006.0, 1100.0, 100.0),
         (7, "y", 61007.0, 1200.0, 100.0), (8, "r", 61008.0, 1300.0, 100.0),
     )  # fmt: skip
-    svg = ElementTree.fromstring(light_curve(rows, 5))
+    svg = ElementTree.fromstring(draw_light_curve(rows, 5))
     assert svg.get("aria-label") == "Light curve of 7 detections"
     assert svg.get("role") == "img"
     across, upward = scales(svg)
@@ -70,7 +70,7 @@ def test_a_light_curve_shows_fluxes_with_their_errors():
 @pytest.mark.parametrize(("flux", "unit", "name"), [(9e3, 1, "nJy"), (-2.5e5, 1e3, "µJy"), (3e8, 1e6, "mJy")])
 def test_large_fluxes_have_a_unit_that_leaves_room_for_their_digits(flux, unit, name):
     rows = rows_of((1, "r", 61000.0, flux, abs(flux) / 100), (2, "r", 61001.0, flux / 2, abs(flux) / 100))
-    svg = ElementTree.fromstring(light_curve(rows))
+    svg = ElementTree.fromstring(draw_light_curve(rows))
     _, upward = scales(svg)
     circles = [upward(float(one.get("cy"))) * unit for one in svg.iter("circle")]
     assert circles == pytest.approx([flux, flux / 2], rel=0.02)
@@ -79,9 +79,9 @@ def test_large_fluxes_have_a_unit_that_leaves_room_for_their_digits(flux, unit, 
 
 
 def test_a_flux_alone_is_drawn_and_nothing_is_not():
-    svg = ElementTree.fromstring(light_curve(rows_of((1, "r", 61000.0, 5.0, 0.0)), 1))
+    svg = ElementTree.fromstring(draw_light_curve(rows_of((1, "r", 61000.0, 5.0, 0.0)), 1))
     assert len(list(svg.iter("circle"))) == 1
-    assert light_curve(rows_of((1, "r", 61000.0, None, None)), 1) == light_curve([], 1) == ""
+    assert draw_light_curve(rows_of((1, "r", 61000.0, None, None)), 1) == draw_light_curve([], 1) == ""
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from flows.results.page.detection import (
     LEAST_SIDE,
     MOST_PICTURE,
     MOST_SIDE,
-    cut,
+    cut_square,
     cutout_box,
     cutouts_of,
     detection_cutout,
@@ -73,7 +73,7 @@ class Held:
 
 
 def drawn_on(difference, mask, one, info):
-    square = cut(Held(info, difference=difference, mask=mask), "difference", cutout_box(one))
+    square = cut_square(Held(info, difference=difference, mask=mask), "difference", cutout_box(one))
     return detection_cutout(square, "difference", one, info)
 
 
@@ -198,9 +198,9 @@ def test_a_square_beyond_the_image_has_no_values_and_science_has_no_mask(kit):
     info = kit.info()
     difference, mask = kit.pixels(info.shape, 3)
     held = Held(info, difference=difference, mask=mask, science=np.ones(info.shape, np.float32))
-    assert np.isnan(cut(held, "difference", (-100, 0, 41))).all()
-    square = cut(held, "science", (-10, -5, 41))
+    assert np.isnan(cut_square(held, "difference", (-100, 0, 41))).all()
+    square = cut_square(held, "science", (-10, -5, 41))
     assert np.isnan(square[:10]).all()
     assert np.isnan(square[:, :5]).all()
     assert (square[10:, 5:] == 1).all()
-    assert np.isnan(cut(held, "difference", (100, 0, 41))[:, :6]).all()  # the border is masked
+    assert np.isnan(cut_square(held, "difference", (100, 0, 41))[:, :6]).all()  # the border is masked

@@ -14,7 +14,7 @@ from flows.results.page.found import (
     UNKNOWN,
     found_in,
     found_words,
-    ranked,
+    ranked_tracklets,
     read_on_stars,
 )
 from flows.results.page.night import read_night
@@ -63,7 +63,13 @@ def order(found, places):
 
 def test_what_is_unknown_comes_first_then_most_members_then_least_chance():
     known = {"trackletId": [1, 2, 3, 4, 5], "nSources": [3, 4, 3, 3, 5], "chance": [1e-3, 1e-2, 1e-5, 1e-3, 1e-9]}
-    assert ranked(pa.table(known | {"designation": [""] * 4 + ["Ceres"]}))["trackletId"].to_pylist() == [2, 3, 1, 4, 5]
+    assert ranked_tracklets(pa.table(known | {"designation": [""] * 4 + ["Ceres"]}))["trackletId"].to_pylist() == [
+        2,
+        3,
+        1,
+        4,
+        5,
+    ]
 
 
 def test_movers_come_before_single_detections_and_what_is_at_rest_last(linked):

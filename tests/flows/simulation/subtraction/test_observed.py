@@ -8,9 +8,9 @@ from flows.simulation.conditions import conditions_of
 from flows.simulation.presets import find_preset
 from flows.simulation.subtraction import observed, sky
 from flows.simulation.subtraction.epochs import draw_epochs
-from flows.simulation.subtraction.observed import Components, _table, draw_galaxies
+from flows.simulation.subtraction.observed import Components, _table, add_galaxies
 from flows.simulation.subtraction.optics import FieldOptics
-from flows.simulation.subtraction.sky import galactic_latitude, galaxies_of, sky_of
+from flows.simulation.subtraction.sky import field_galaxies, galactic_latitude, sky_of
 
 PRESET = find_preset("ztf", shape=(600, 640), subtract="zogy")
 CONDITIONS = conditions_of(PRESET, 3, 0, 0)
@@ -23,7 +23,7 @@ def test_galaxies_are_those_that_galsim_draws(sersic: float, radius: float, tole
     )
     one = [np.array([value]) for value in (98.3, 101.6, 1000.0, radius, 0.6, 35.0, sersic)]
     image = np.zeros((200, 200), np.float32)
-    draw_galaxies(image, FieldOptics(field), Components(np.zeros(1, int), *one))
+    add_galaxies(image, FieldOptics(field), Components(np.zeros(1, int), *one))
     profile = galsim.Sersic(sersic, half_light_radius=radius * 0.6**0.5, trunc=6 * radius * 0.6**0.5)
     profile = galsim.Convolve(profile.shear(q=0.6, beta=35 * galsim.degrees), galsim.Moffat(beta=field.beta, fwhm=3.0))
     wanted = (
@@ -49,7 +49,7 @@ def test_galaxies_are_as_many_as_the_sky_has() -> None:
         conditions = conditions_of(PRESET, seed, 0, 0)
         ra, dec = conditions.to_sky(320.0, 300.0)
         if abs(galactic_latitude(float(ra[0]), float(dec[0]))) > 30:
-            found = galaxies_of(conditions, conditions)
+            found = field_galaxies(conditions, conditions)
             number += len(np.unique(found.galaxy))
             area += 600 * 640 * (PRESET.pixel_scale / 3600) ** 2
             assert found.flux[found.sersic == 1].sum() > 0.2 * found.flux.sum()
@@ -87,7 +87,7 @@ def test_profiles_are_kept_at_ever_larger_waves() -> None:
 def test_stars_of_a_template_are_off_by_as_much_in_x_as_in_y(monkeypatch) -> None:
     drawn = []
     monkeypatch.setattr(observed, "draw_light", lambda image, optics, x, y, flux, level: drawn.append((x, y)))
-    for name in ("draw_galaxies", "_draw_trails", "add_spikes"):
+    for name in ("add_galaxies", "_draw_trails", "add_spikes"):
         monkeypatch.setattr(observed, name, lambda *_: None)
     preset = find_preset("ztf", shape=(1500, 1500), subtract="zogy")
     conditions = conditions_of(preset, 3, 0, 0)
@@ -103,13 +103,13 @@ def test_stars_of_a_template_are_off_by_as_much_in_x_as_in_y(monkeypatch) -> Non
 def test_dust_before_galaxies_is_that_of_the_middle_of_the_image(monkeypatch) -> None:
     places = []
     monkeypatch.setattr(sky, "galactic_latitude", lambda *place: places.append(place) or 40.0)
-    galaxies_of(CONDITIONS, CONDITIONS)
+    field_galaxies(CONDITIONS, CONDITIONS)
     middle = CONDITIONS.to_sky((640 - 1) / 2, (600 - 1) / 2)
     assert places == [(float(middle[0][0]), float(middle[1][0]))]
 
 
 def test_a_bulge_is_half_as_wide_as_its_disc() -> None:
-    found = galaxies_of(conditions_of(PRESET, 5, 0, 0), conditions_of(PRESET, 5, 0, 0))
+    found = field_galaxies(conditions_of(PRESET, 5, 0, 0), conditions_of(PRESET, 5, 0, 0))
     bulge, disc = (
         {one: n for n, one in enumerate(found.galaxy.tolist()) if found.sersic[n] == index} for index in (4, 1)
     )
@@ -122,7 +122,7 @@ def test_a_bulge_is_half_as_wide_as_its_disc() -> None:
 
 def test_galaxies_lie_in_all_directions_alike() -> None:
     angles = np.concatenate(
-        [galaxies_of(one, one).angle for one in (conditions_of(PRESET, n, 0, 0) for n in range(40))]
+        [field_galaxies(one, one).angle for one in (conditions_of(PRESET, n, 0, 0) for n in range(40))]
     )
     counts = np.histogram(angles, 180, (0, 180))[0]
     assert counts.sum() == len(angles) > 4000

@@ -5,7 +5,7 @@ import torch
 
 from flows.pipeline.models import load_model
 from flows.training.bench import exposure as bench
-from flows.training.bench.exposure import bench_exposure, catalogue_of, hits_of, shipped_net, use_threads
+from flows.training.bench.exposure import bench_exposure, catalogue_from_logits, hits_of, shipped_net, use_threads
 from flows.training.bench.ways import Pixels, Timed, interleaved, plain_logits
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured
@@ -53,10 +53,12 @@ def test_bright_streaks_end_in_the_catalogue():
 
     exposure, (net, card) = small_exposure(), shipped_net()
     floor = float(np.log(card.threshold / (1 - card.threshold)))
-    found = catalogue_of(exposure, plain_logits(exposure.pixels, net), floor)
+    found = catalogue_from_logits(exposure, plain_logits(exposure.pixels, net), floor)
     assert found.schema.equals(DIA_SOURCE.schema)
     assert len(found) > 3
-    nothing = catalogue_of(exposure, np.full(exposure.pixels.grid[0] * exposure.pixels.grid[1], -9, np.float32), floor)
+    nothing = catalogue_from_logits(
+        exposure, np.full(exposure.pixels.grid[0] * exposure.pixels.grid[1], -9, np.float32), floor
+    )
     assert len(nothing) == 0
 
 
