@@ -49,7 +49,8 @@ def cell_ways(exposure):
     for name, precision in zip(CELLS, kinds, strict=True):
         detector = load_model("detect", "streak_net", precision=precision)
         step = detector.grid.stride
-        places = Places(0, 0, *detector.grid.tiling(exposure.info.shape, step).grid, step)
+        rows, columns = detector.grid.tiling(exposure.info.shape, step).grid
+        places = Places(0, 0, rows, columns, step)
         found[name] = partial(_odds, detector, plane, places)
     return found
 

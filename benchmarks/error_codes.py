@@ -156,7 +156,7 @@ def latest(assigned: list[ast.Assign], name: ast.Name, function: ast.AST) -> lis
     return [one for one in above if one.lineno > raised] or above or assigned
 
 
-def place_of(node: ast.AST) -> tuple[int, int]:
+def place_of(node: ast.expr | ast.stmt) -> tuple[int, int]:
     """Return line and column of a node: copies share them."""
     return node.lineno, node.col_offset
 
@@ -226,7 +226,7 @@ def looped(node: ast.AST, name: str) -> Iterator[Names]:
         case ast.For(target=ast.Tuple(elts=targets), iter=ast.Tuple(elts=values)):
             names = [getattr(one, "id", "") for one in targets]
             for value in values if name in names else ():
-                row = value.value.elt if isinstance(value, ast.Starred) else value  # of a generator
+                row = getattr(value.value, "elt", value) if isinstance(value, ast.Starred) else value  # of a generator
                 yield dict(zip(names, row.elts, strict=True))
 
 

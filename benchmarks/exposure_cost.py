@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import process_time
+from typing import Any, cast
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -53,7 +54,7 @@ def tasks_of(shape: tuple[int, int], settings: Settings, searches: int) -> dict[
 
 def search_flop_per_pixel(settings: Settings) -> float:
     """Return floating-point operations of the network per pixel, rims of blocks included; a multiply-add is two."""
-    net = models_of(DETECT, settings)["detect"].net.float()
+    net = cast(Any, models_of(DETECT, settings)["detect"]).net.float()
     block = 126
     cells = torch.zeros(1, 48, block + 2 * net.reach, block + 2 * net.reach)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

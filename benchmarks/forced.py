@@ -26,7 +26,8 @@ LENGTHS = (0.0, 5.0, 20.0, 60.0)
 def one(rng, snr, length):
     """Simulate and measure one trail: its pull, error over the least possible one, S/N, whether it beats the limit."""
     side = 2 * reach(length, FWHM) + 1
-    segment = Segment(*(side // 2 + rng.uniform(-0.5, 0.5, 2)), length, rng.uniform(0, 180))
+    x, y = side // 2 + rng.uniform(-0.5, 0.5, 2)
+    segment = Segment(x, y, length, rng.uniform(0, 180))
     noise, correlation = correlated_noise(rng, (side, side))
     trail = galsim_trail((side, side), *segment, FWHM, BETA)
     unit = template_snr(1.0, trail, SIGMA, correlation)

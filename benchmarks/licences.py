@@ -63,8 +63,8 @@ def licences(names: Collection[str]) -> Iterator[Licensed]:
     for name in sorted(names):
         metadata = importlib.metadata.metadata(name)
         classifiers = [one for one in metadata.get_all("Classifier") or () if one.startswith("License ::")]
-        text = metadata.get("License", "").strip().partition("\n")[0][:80]
-        expression = metadata.get("License-Expression", "")
+        text = (metadata["License"] or "").strip().partition("\n")[0][:80]
+        expression = metadata["License-Expression"] or ""
         said = dict.fromkeys([expression, text, *(one.rpartition("::")[2].strip() for one in classifiers)])
         yield Licensed(name, metadata["Version"], tuple(one for one in said if one))
 

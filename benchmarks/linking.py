@@ -319,7 +319,7 @@ def main():
             print(json.dumps(real_nights(chosen.real, chosen.link_nights)), flush=True)
         for movers, density in ((60, 0.0), (60, 1.0), (60, 10.0), (60, 100.0), (0, 30.0)):
             table = several_nights(np.random.default_rng(1), movers, density)
-            print(json.dumps({"false per deg2": density} | over_nights(*table, chosen.link_nights)), flush=True)
+            print(json.dumps({"false per deg2": density} | over_nights(*table, nights=chosen.link_nights)), flush=True)
         return
     if chosen.real:
         print(json.dumps(real(chosen.real)))

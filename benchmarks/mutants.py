@@ -344,7 +344,7 @@ def _results(mutants: Sequence[Mutant], limit: float) -> Iterator[Result]:
             if reason is not None:
                 yield Result(*told, "equivalent", reason, 0.0)
                 continue
-            verdict, by = judge.judge(lambda one=one: overlay.changed(one), tests_of(one.file, overlay.root), _say)  # type: ignore[misc]
+            verdict, by = judge.judge(lambda one=one: overlay.changed(one), tests_of(one.file, overlay.root), _say)
             yield Result(*told, verdict, by, round(perf_counter() - start, 1))
 
 

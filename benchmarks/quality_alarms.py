@@ -74,7 +74,7 @@ def night(rng, pool, size):
     """Measure a night of exposures drawn with replacement."""
     drawn = [pool[place] for place in rng.integers(0, len(pool), size)]
     injected = pa.concat_tables([table for _, table in drawn])
-    return measuring.measure([one for one, _ in drawn], recoveries("20260101", injected))
+    return measuring.measure_quality([one for one, _ in drawn], recoveries("20260101", injected))
 
 
 def judged(rng, pool, earlier, size, trials, settings):

@@ -30,7 +30,8 @@ from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord
 from schemas.tracklets import TRACKLET, TRACKLET_SOURCE
-from tests.support.vetting import NIGHT, TOKEN, build, filled, serving
+from tests.flows.results.page.conftest import NIGHT
+from tests.support.vetting import TOKEN, build, filled, serving
 
 LIST_S, NEXT_MS = 2.0, 150.0
 QUERIES = ("", "sort=snr&klass=trail&reliability_min=0.5", "state=open&sort=time&page=700", "linked=yes&known=no")
