@@ -2,8 +2,8 @@
 
 Simulates exposures that no training has seen, searches them with every detector of ``stages/weights/detect``, and
 prints completeness at equal numbers of false positions per image: by the detector's own scores, and by the reliability
-model on what the stages behind it make of them. Writes ``docs/measured/detectors.json`` and, for each preset,
-``docs/images/detectors_PRESET.png``.
+model on what the stages behind it make of them. Writes ``docs/measured/detectors.json``, its tables in
+``docs/measured/detection.md`` and, for each preset, ``docs/images/detectors_PRESET.png``.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import binomtest, norm
 
-from benchmarks.page import IMAGES, ROOT
+from benchmarks.page import IMAGES, ROOT, publish, table
 from flows.pipeline.models import load_model
 from flows.pipeline.search_pixels import search_pixels
 from flows.results.evaluation.pictures import new_figure, save
@@ -196,11 +196,47 @@ def main() -> None:
             )
             figures[preset] = compare(preset, options.names, examples)
     (ROOT / "docs" / "measured" / "detectors.json").write_text(json.dumps(figures, indent=1) + "\n")
+    weights = [f"{kind}/{name}" for name in options.names for kind in ("detect", "reliability")]
+    by = "python -m benchmarks.detectors"
+    publish("detectors", tables(figures), True, ROOT / "docs" / "measured" / "detection.md", weights, by)
+
+
+KINDS = {"own": "its own", "verdict": "reliability", "verdict, no science": "reliability, no science images"}
+
+
+def tables(figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the Markdown of all figures: completeness, and which streaks only one of two detectors finds."""
+    ztf, llnl = figures["ztf"], figures["llnl"]
+    names = [name.removesuffix(", verdict") for name in ztf if name.endswith(", verdict")]
+    names.sort(key=lambda name: (-ztf[f"{name}, verdict"]["shares"][0][0], name))
+    rows = []
+    for name in names:
+        for kind, words in KINDS.items():
+            if (one := ztf.get(f"{name}, {kind}")) is None:
+                continue
+            half, seconds = one["s50_at_1_false"], f"{one['seconds']:.2f}"
+            published = one["false_per_image_published"]
+            rows.append((
+                f"`{name}`", words, *(shown(Share(*one["shares"][place])) for place in (0, 1)),
+                "-" if half is None else f"{half:.1f}", shown(Share(*llnl[f"{name}, {kind}"]["shares"][0])),
+                *(("-" if published is None else f"{published:.2f}", seconds) if kind == "verdict" else ("", "")),
+            ))  # fmt: skip
+    headings = (
+        "detector", "scores", "`ztf`, S/N ≥ 7", "S/N ≥ 10", "S/N of half", "`llnl`, S/N ≥ 7", "false at its threshold",
+        "s per image",
+    )  # fmt: skip
+    pairs = [(name, ztf[f"{name}, against {REFERENCE}"]) for name in names if name != REFERENCE]
+    found = [(f"`{name}`", one["only_reference"], one["only_other"], f"{one['chance']:.2g}") for name, one in pairs]
+    return (
+        f"{table(headings, rows)}\n\nStreaks of S/N ≥ 7 on the images like ZTF's that only one of two finds, by "
+        f"reliability at 0.5 false per image\n(exact McNemar test):\n\n"
+        f"{table(('', f'only `{REFERENCE}`', 'only this', 'chance'), found)}"
+    )
 
 
 def compare(preset: str, names: Sequence[str], examples: Sequence[Example]) -> dict[str, object]:
     """Search with every detector; print the table, draw the picture, return the figures."""
-    table = Table(
+    console = Table(
         "detector", "score", *(f"c{least} at {rate:g}" for rate in RATES for least in (7, 10)), "S/N 50 %", "s"
     )
     figures: dict[str, object] = {}
@@ -216,7 +252,7 @@ def compare(preset: str, names: Sequence[str], examples: Sequence[Example]) -> d
             shares = [share_found(several, level_at(several, rate), least) for rate in RATES for least in (7.0, 10.0)]
             half = half_complete(several, 1.0)
             seconds = float(np.median(found.seconds))
-            table.add_row(name, kind, *map(shown, shares), "-" if half is None else f"{half:.1f}", f"{seconds:.2f}")
+            console.add_row(name, kind, *map(shown, shares), "-" if half is None else f"{half:.1f}", f"{seconds:.2f}")
             figures[f"{name}, {kind}"] = {
                 "shares": [[share.found, share.n] for share in shares],
                 "s50_at_1_false": half,
@@ -229,7 +265,7 @@ def compare(preset: str, names: Sequence[str], examples: Sequence[Example]) -> d
             figures[f"{name}, against {REFERENCE}"] = paired(everything[REFERENCE].judged, found.judged)
         level = level_at(found.judged, 1.0)
         curves[name] = [share_found(found.judged, level, low, high) for low, high in pairwise(SNR_EDGES)]
-    Console(width=150).print(f"{preset}: {len(examples)} exposures", table)
+    Console(width=150).print(f"{preset}: {len(examples)} exposures", console)
     draw(preset, curves)
     return figures
 

@@ -1,4 +1,4 @@
-"""Sections of docs/measured/performance.md that the benchmarks write, between their markers."""
+"""Sections of the pages in docs/measured that the benchmarks write, between their markers."""
 
 import argparse
 import hashlib
@@ -42,12 +42,13 @@ def options(description, repeats):
 def measured_with(weights):
     """Return the date, and the digests of the weights that figures depend on."""
     files = {name: (ROOT / "stages/weights" / f"{name}.safetensors").read_bytes() for name in weights}
-    named = ", ".join(f"{name} sha256:{hashlib.sha256(held).hexdigest()[:12]}" for name, held in files.items())
-    return f"Measured {datetime.now(UTC).date()}.\n\nweights: {named}"
+    named = [f"{name} sha256:{hashlib.sha256(held).hexdigest()[:12]}" for name, held in files.items()]
+    lines = (f"weights: {', '.join(named[place : place + 2])}" for place in range(0, len(named), 2))
+    return "\n\n".join([f"Measured {datetime.now(UTC).date()}.", *lines])
 
 
-def publish(name, text, write, path=PAGE, weights=DEFAULT):
-    """Print the Markdown of a section and, if wanted, put it between its markers in a page.
+def publish(name, text, write, path=PAGE, weights=DEFAULT, by="make bench"):
+    """Print the Markdown of a section and, if wanted, put it between its markers in a page, which name the command.
 
     Date and digests of ``weights`` come first; without any the text stands alone.
 
@@ -60,7 +61,7 @@ def publish(name, text, write, path=PAGE, weights=DEFAULT):
     print(f"\n## {name}\n\n{text}\n", flush=True)
     if not write:
         return
-    start, end = f"<!-- {name}: written by make bench -->", f"<!-- {name}: end -->"
+    start, end = f"<!-- {name}: written by {by} -->", f"<!-- {name}: end -->"
     page = path.read_text()
     if page.count(start) != 1 or page.count(end) != 1:
         raise ValueError(f"{path} needs the markers {start!r} and {end!r} once each.")

@@ -1,9 +1,9 @@
 """Rate of quality alarms on equal nights, and on nights in which something is wrong.
 
-``python -m benchmarks.quality_alarms --work FOLDER [--visits 8] [--trials 200]`` simulates exposures of 1008 x 1008 px
-like ZTF's, and searches them. Nights are then drawn from these, so many exposures each, with replacement, with the
-synthetic streaks put into them. What is wrong is put into drawn exposures: a zero point, a width of the PSF, the number
-of candidates refused as cosmic rays. That tests the gates, not the search: it is not run on worse pixels.
+``python -m benchmarks.quality_alarms --work FOLDER [--visits 8] [--trials 200] [--write]`` simulates exposures of 1008
+x 1008 px like ZTF's, and searches them. Nights are then drawn from these, so many exposures each, with replacement, and
+with the synthetic streaks put into them. What is wrong is put into drawn exposures: a zero point, a width of the PSF,
+the number of candidates refused as cosmic rays. That tests the gates, not the search: it is not run on worse pixels.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.page import ROOT, publish, table
 from flows.results.evaluation.recovery import recoveries
 from flows.results.quality import measure as measuring
 from flows.results.quality.judge import judge
@@ -78,7 +79,8 @@ def night(rng, pool, size):
 
 
 def judged(rng, pool, earlier, size, trials, settings):
-    """Judge nights of a pool, each by other nights of the reference, and return how many raised an alarm, and which."""
+    """Judge nights of a pool, each by other nights of the reference; return how many a gate warns of, how many of these
+    fail, how many have a feature that drifts, and what it was."""
     gated = drifted = failed = 0
     what = Counter()
     for _ in range(trials):
@@ -88,8 +90,7 @@ def judged(rng, pool, earlier, size, trials, settings):
         drifts = [f"drift of {one.feature}" for one in band.drifts if one.verdict == "warn"]
         gated, drifted, failed = gated + bool(gates), drifted + bool(drifts), failed + (band.verdict == "fail")
         what.update([*gates, *drifts])
-    shares = ", ".join(f"{name} {count}" for name, count in what.most_common())
-    return f"of {trials} nights gates warn of {gated}, {failed} of them fail; features drift in {drifted}: {shares}"
+    return gated, failed, drifted, ", ".join(f"{name} {count}" for name, count in what.most_common()) or "-"
 
 
 def main():
@@ -99,6 +100,7 @@ def main():
     parser.add_argument("--visits", type=int, default=8, help="Of three exposures each.")
     parser.add_argument("--size", type=int, default=24, help="Exposures of a night.")
     parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--write", action="store_true", help="into docs/measured/quality.md")
     given = parser.parse_args()
     # Nights share exposures: what is computed of one is computed once.
     measuring.depth, measuring.compass = cache(measuring.depth), cache(measuring.compass)
@@ -117,9 +119,11 @@ def main():
         "seeing + 30 %": [blurred(one, 1.3) for one in ordinary],
         "cosmic rays x 3": [hit(one, 3) for one in ordinary],
     }
-    for kind, pool in pools.items():
-        told = judged(rng, pool, earlier, given.size, given.trials, settings)
-        print(f"{kind} ({len(pool)} exposures): {told}", flush=True)
+    rows = [(kind, *judged(rng, pool, earlier, given.size, given.trials, settings)) for kind, pool in pools.items()]
+    headings = (f"{given.trials} nights", "a gate warns", "a gate fails", "a feature drifts", "of what")
+    text = f"Nights of {given.size} exposures out of {len(ordinary)}:\n\n{table(headings, rows)}"
+    by = f"python -m benchmarks.quality_alarms --visits {given.visits} --trials {given.trials} --write"
+    publish("alarms", text, given.write, ROOT / "docs/measured/quality.md", by=by)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Search with its screen and without, on simulated exposures: ``python -m benchmarks.screen [--streaks 2000]``.
+"""Search with its screen and without, on simulated exposures:
+
+    python -m benchmarks.screen [--streaks 2000] [--write]
 
 Both search the same tiles, in turns, in this process; both are merged, measured and matched to the truth. Every
 exposure is new: training used other seeds. Only a search of windows can have a screen.
@@ -12,7 +14,7 @@ from time import perf_counter, process_time
 
 import pyarrow as pa
 
-from benchmarks.page import machine, table
+from benchmarks.page import machine, publish, table
 from benchmarks.peers.scenes import true_scenes
 from flows.pipeline.models import load_model
 from flows.pipeline.search_pixels import search_pixels
@@ -137,7 +139,7 @@ def interval(share):
     return f"{share.found} of {share.n}: {share.value:.4f} ({low:.4f}–{high:.4f})"
 
 
-def report(rows, threads, command):
+def report(rows, threads):
     """Return the Markdown of what was measured."""
     headings = ("search", "processor s", "elapsed s", "hits lost", "detections changed",
                 "completeness (95 %)", "S/N ≥ 10", "false per image")  # fmt: skip
@@ -153,7 +155,7 @@ def report(rows, threads, command):
         for kind in ("cpu", "wall")
     }  # fmt: skip
     return (
-        f"`{command}`: {images} exposures of 3080 x 3072 px, {hits} hits, {detections} detections. "
+        f"{images} exposures of 3080 x 3072 px, {hits} hits, {detections} detections. "
         f"{machine(threads)}.\n\n"
         + table(headings, [summary(rows, name, "float32") for name in rows[0].outcomes])
         + f"\n\nWindows that the screen left to the network: {share:.2%} ({min(each):.2%} to {max(each):.2%} of an "
@@ -170,6 +172,7 @@ def main():
     parser.add_argument("--per-image", type=int, default=100, help="streaks on each exposure")
     parser.add_argument("--seed", type=int, default=SEED, help="of the first exposure")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--write", action="store_true", help="into docs/measured/performance.md")
     chosen = parser.parse_args()
     threads = use_threads(chosen.threads)
     rows = []
@@ -177,7 +180,9 @@ def main():
         rows.append(row)
         lost = missing(row.outcomes["float32"].hits, row.outcomes["with the screen"].hits)
         print(f"exposure {len(rows)}: {row.passed / row.windows:.2%} of windows passed, {lost} hits lost", flush=True)
-    print(report(rows, threads, f"python -m benchmarks.screen --streaks {chosen.streaks}"))
+    weights = [f"{kind}/{chosen.model}" for kind in ("detect", "screen", "reliability")]
+    by = f"python -m benchmarks.screen --streaks {chosen.streaks} --write"
+    publish("screen", report(rows, threads), chosen.write, weights=weights if chosen.write else (), by=by)
     found = [
         evaluate(Image(evaluated(row.outcomes[name].sources), row.truth) for row in rows).found
         for name in ("float32", "with the screen")

@@ -189,8 +189,9 @@ class LinkTrackletsSettings(Section):
         float, Field(gt=0.03, le=200, description="Fastest object, deg/day; what moves less than 0.03 is at rest.")
     ] = 70.0
     by_chance: Annotated[
-        float, Field(gt=0, le=1, description="Tracklets that unrelated detections may give between two exposures.")
-    ] = 0.05
+        float,
+        Field(gt=0, le=1, description="Tracklets of a field and night that unrelated detections may give."),
+    ] = 0.2
 
 
 class StarGalaxySettings(Section):

@@ -38,7 +38,9 @@ TRACKLET = TableOf(
             column("ra", pa.float64(), "deg", "Right ascension (ICRS) of the motion at midpointMjdTai."),
             column("dec", pa.float64(), "deg", "Declination (ICRS), likewise."),
             column("rate", pa.float64(), "deg / day", "Rate along a great circle, constant."),
+            quantity("rateErr", "deg / day", "Its standard error, by the errors of the positions and their scatter."),
             column("positionAngle", pa.float64(), "deg", "Of the motion, from north through east, 0 to 360."),
+            quantity("positionAngleErr", "deg", "Its standard error, likewise."),
             column("arc", pa.float64(), "arcsec", "From the first detection to the last."),
             column(
                 "rms", pa.float32(), "arcsec", "Distance of the detections from the motion: root of the mean square."
@@ -49,7 +51,7 @@ TRACKLET = TableOf(
                 "",
                 "Distances over errors, squared and summed: 2 nSources - 4 degrees of freedom.",
             ),
-            column("chance", pa.float32(), "", "Expected number of tracklets as good between two unrelated exposures."),
+            column("chance", pa.float32(), "", "Expected number of tracklets as good among unrelated detections."),
             quantity("magAB", "mag(AB)", "Mean AB magnitude, all bands."),
             quantity("magABStd", "mag", "Standard deviation of the magnitudes."),
             column(

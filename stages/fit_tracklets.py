@@ -10,13 +10,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kernels.linking.detections import arc, detections_of
-from kernels.linking.tracklets import fit_motion
+from kernels.linking.motion import PositionErrors, fit_motion, motion_errors
 from schemas.dia_source import DIA_SOURCE
 from schemas.known_object import SS_SOURCE
 from schemas.stage import Context, Stage
 from schemas.tracklets import TRACKLET, TRACKLET_SOURCE
 
-_OF_MEMBERS = ("visit", "midpointMjdTai", "ra", "dec", "raErr", "decErr", "magAB", "reliability")
+_OF_MEMBERS = ("visit", "midpointMjdTai", "ra", "dec", "raErr", "decErr", "ra_dec_Cov", "magAB", "reliability")
 
 
 def fit_tracklets(inputs: Mapping[str, Any], context: Context) -> pa.Table:
@@ -74,6 +74,9 @@ def _row(columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     """Return columns of `TRACKLET` from those of its detections, by time."""
     detections = detections_of(columns)
     motion = fit_motion(detections.vectors, detections.mjd, detections.sigma)
+    ra, dec, covariance = (columns[name].astype(np.float64) for name in ("raErr", "decErr", "ra_dec_Cov"))
+    errors = PositionErrors(3600 * ra, 3600 * dec, 3600**2 * covariance)
+    rate_error, angle_error = motion_errors(motion, detections.mjd, detections.sigma, errors)
     known = columns["magAB"][np.isfinite(columns["magAB"])].astype(np.float64)
     reliability = columns["reliability"].astype(np.float64)
     return {
@@ -85,7 +88,9 @@ def _row(columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
         "ra": motion.ra,
         "dec": motion.dec,
         "rate": motion.rate,
+        "rateErr": rate_error,
         "positionAngle": motion.angle,
+        "positionAngleErr": angle_error,
         "arc": float(arc(float(np.linalg.norm(detections.vectors[-1] - detections.vectors[0])))),
         "rms": motion.rms,
         "chi2": motion.chi2,
@@ -98,7 +103,7 @@ def _row(columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
 
 STAGE = Stage(
     name="fit_tracklets",
-    version="1",
+    version="2",
     per="night",
     needs=(DIA_SOURCE, TRACKLET_SOURCE),
     optional=(SS_SOURCE,),

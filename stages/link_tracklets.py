@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kernels.linking.detections import detections_of, find_stationary
-from kernels.linking.tracklets import find_tracklets, track_offsets
+from kernels.linking.motion import track_offsets
+from kernels.linking.tracklets import find_tracklets
 from schemas.dia_source import DIA_SOURCE
 from schemas.settings import LinkTrackletsSettings
 from schemas.stage import Context, Stage
@@ -66,7 +67,7 @@ def link_tracklets(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 
 STAGE = Stage(
     name="link_tracklets",
-    version="1",
+    version="2",
     per="night",
     needs=(DIA_SOURCE,),
     gives=TRACKLET_SOURCE,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.linking.detections import SLOWEST, SkyDetections, arc, chord
-from kernels.sky.positions import sky_position, unit_vectors
+from kernels.linking.motion import Motion, fit_motion
 from schemas.settings import LinkTrackletsSettings
 
 Floats = NDArray[np.float64]
@@ -46,34 +46,6 @@ _PAIRS_SEEN = 5_000_000  # in a night, before any is dropped for its rate
 _SLOWER = 0.8  # by which the rate is lowered where there would be more
 
 
-class Motion(NamedTuple):
-    """Great circle at a constant rate.
-
-    Attributes
-    ----------
-    mjd
-        Time of the position: the mean of the detections, d.
-    ra, dec
-        Position then (ICRS), deg.
-    rate
-        deg / day.
-    angle
-        Position angle of the motion, from north through east, deg, in [0, 360).
-    rms
-        Distance of the detections from it, arcsec.
-    chi2
-        The same in units of the errors, squared and summed over both axes: 2 n - 4 degrees of freedom.
-    """
-
-    mjd: float
-    ra: float
-    dec: float
-    rate: float
-    angle: float
-    rms: float
-    chi2: float
-
-
 class Tracklet(NamedTuple):
     """Detections of one object in one night.
 
@@ -84,7 +56,8 @@ class Tracklet(NamedTuple):
     motion
         Great circle through them.
     chance
-        Number of such tracklets, or better ones, between the same two exposures if all detections were unrelated.
+        Number of such tracklets, or better ones, of the field in the night if all detections were unrelated; as it is
+        judged by how well they fit, those that pass a limit are up to three times as many.
     """
 
     members: tuple[int, ...]
@@ -142,10 +115,11 @@ def find_tracklets(
     Any two exposures of a night may hold the first and the last detection; those in between have to lie where steady
     motion on a great circle puts them, so no position is extrapolated. Candidates are pairs as far apart as the trails
     of both allow, and no farther than chance allows: of N detections, with a density d around them, chance gives
-    N d pi m^2 pairs up to m apart, of which another exposure completes the share d pi t^2, t its tolerance. What chance
-    gives more often than ``limits.by_chance`` is not a tracklet. So crowded fields link slow objects only, and empty
-    ones fast ones too. Two detections are enough where both have trails that agree with each other and with the way
-    between them.
+    N d pi m^2 pairs up to m apart, of which another exposure completes the share d pi t^2, t how far its detection is
+    off, or a third of the tolerance if that is more. That is multiplied by the number of ways to choose the exposures
+    among those of the field. What chance gives more often than ``limits.by_chance`` is not a tracklet. So crowded
+    fields link slow objects only, and empty ones fast ones too. Two detections are enough where both have trails that
+    agree with each other and with the way between them.
     """
     found: list[Tracklet] = []
     rates = _rates(detections, limits.max_rate)
@@ -254,6 +228,7 @@ def _candidates(
     radii = np.array([one.radius for one in epochs])
     for a, first in enumerate(epochs):
         fastest = rates.fast[first.rows].max()
+        visits = int((first.away(centres) <= radii).sum())
         days, apart = mjd[a:] - first.mjd, first.away(centres[a:]) - radii[a:]
         for b in np.flatnonzero((days >= _LEAST_APART) & (apart <= fastest * days * 3600)):
             last = epochs[a + b]
@@ -261,7 +236,7 @@ def _candidates(
             if close.any():
                 reach = rates.fast[first.rows[close]].max() * days[b] * 3600
                 others = [epochs[a + 1 + c] for c in np.flatnonzero(apart[1:b] <= reach)]
-                yield from _between(detections, rates, first, others, last, limits)
+                yield from _between(detections, rates, first, others, last, limits, visits)
 
 
 def _between(
@@ -271,6 +246,7 @@ def _between(
     others: list[_Epoch],
     last: _Epoch,
     limits: LinkTrackletsSettings,
+    visits: int,
 ) -> Iterator[_Candidate]:
     """Yield candidates whose first detection is of one exposure and whose last of another, with their chance."""
     one, other = _pairs(detections, rates, first, others, last, limits)
@@ -286,9 +262,20 @@ def _between(
         members.append(member)
         count += member >= 0
         chance = np.where(member >= 0, chance * share, chance)
+    chance = chance * _choices(visits, len(others))[count - 2]
     enough = (count >= 3) | ((trails < 1) & _has_trail(detections, i) & _has_trail(detections, j))
     for n in np.flatnonzero(enough & (chance <= limits.by_chance)):
         yield tuple(int(part[n]) for part in (*members, j) if part[n] >= 0), float(chance[n])
+
+
+def _choices(visits: int, between: int) -> Floats:
+    """Return the ways to choose the exposures of a tracklet with 0, 1, ... detections between the first and the last.
+
+    Of as many visits of the field, any two may hold these, with one between them if it has a third detection; of the
+    exposures between, any hold the others.
+    """
+    ends = [max(1, math.comb(visits - (count > 0), 2)) for count in range(between + 1)]
+    return np.array([pairs * math.comb(between, count) for count, pairs in enumerate(ends)], np.float64)
 
 
 def _pairs(
@@ -343,7 +330,7 @@ def _reach_by_chance(
         covered = epoch.away(first.vectors[close])[:, None] <= way
         sigma = float(np.median(detections.sigma[epoch.rows]))
         tolerance = _SIGMAS * math.sqrt(1.5) * sigma + _FLOOR + _BEND * way
-        share = np.minimum(density * math.pi * np.square(tolerance / 3600), 1.0)
+        share = np.minimum(density * math.pi * np.square(tolerance / _SIGMAS / 3600), 1.0)
         expected *= np.where(covered, share, 1.0)
     allowed = (expected <= by_chance) & (len(first.rows) * partners <= _MOST_PAIRS)
     return np.where(allowed.any(axis=1), way[_STEPS - 1 - allowed[:, ::-1].argmax(axis=1)], 0.0)
@@ -407,7 +394,8 @@ def _completed(detections: SkyDetections, i: Indices, j: Indices, way: Floats, e
     )
     tolerance = _SIGMAS * np.sqrt(sum(variance)) + _FLOOR + _BEND * way
     fits = (off <= tolerance) & _agree(detections, i, member) & _agree(detections, member, j)
-    share = np.minimum(epoch.density[near] * math.pi * np.square(tolerance / 3600), 1.0)
+    closest = np.maximum(off, tolerance / _SIGMAS)
+    share = np.minimum(epoch.density[near] * math.pi * np.square(closest / 3600), 1.0)
     share *= _direction_chance(detections, member)
     return np.where(fits, member, -1), share
 
@@ -431,70 +419,3 @@ def _without_rivals(detections: SkyDetections, candidates: Iterable[_Candidate])
             some = detections.take(np.array(members))
             chosen.append(Tracklet(members, fit_motion(some.vectors, some.mjd, some.sigma), chance))
     return chosen
-
-
-def fit_motion(vectors: Floats, mjd: Floats, sigma: Floats) -> Motion:
-    """Fit steady motion along a great circle.
-
-    Parameters
-    ----------
-    vectors : (n, 3)
-        Directions, unit vectors; two or more, less than a quarter of the sky from their mean.
-    mjd : (n,)
-        d; not all the same.
-    sigma : (n,)
-        Error along each axis, arcsec.
-
-    Notes
-    -----
-    The pole of the circle is the direction of the least spread of the weighted vectors, the right singular vector of
-    the smallest singular value; the angle along the circle is then a straight line in time.
-    """
-    weight = 1 / np.square(sigma)
-    middle = (weight[:, None] * vectors).sum(axis=0)
-    middle /= np.linalg.norm(middle)
-    pole = np.linalg.svd(vectors / sigma[:, None])[2][2] if len(vectors) > 2 else np.cross(vectors[0], vectors[-1])
-    pole -= (pole @ middle) * middle
-    pole /= np.linalg.norm(pole)
-    onward = np.cross(pole, middle)
-    along = np.arctan2(vectors @ onward, vectors @ middle)
-    mean = float((weight * mjd).sum() / weight.sum())
-    days = mjd - mean
-    rate = float((weight * days * along).sum() / (weight * days * days).sum())
-    if rate < 0:
-        rate, onward, along = -rate, -onward, -along
-    start = float((weight * along).sum() / weight.sum())
-    place = middle * math.cos(start) + onward * math.sin(start)
-    heading = onward * math.cos(start) - middle * math.sin(start)
-    ra, dec = (float(value[0]) for value in sky_position(place[None]))
-    east = np.array([-math.sin(math.radians(ra)), math.cos(math.radians(ra)), 0.0])
-    angle = math.degrees(math.atan2(heading @ east, heading @ np.cross(place, east))) % 360
-    motion = Motion(mean, ra, dec, math.degrees(rate), angle, 0.0, 0.0)
-    left = np.hypot(*track_offsets(motion, vectors, mjd))
-    return motion._replace(rms=math.sqrt(float(np.mean(np.square(left)))), chi2=float(np.square(left / sigma).sum()))
-
-
-def track_offsets(motion: Motion, vectors: Floats, mjd: Floats) -> tuple[Floats, Floats]:
-    """Return how far detections lie from where steady motion puts them at their times.
-
-    Parameters
-    ----------
-    motion
-        A great circle at a constant rate.
-    vectors : (n, 3)
-        Directions, unit vectors.
-    mjd : (n,)
-        d.
-
-    Returns
-    -------
-    along, across : (n,)
-        arcsec; positive ahead of it, and at a position angle of 90 deg more than that of the motion.
-    """
-    (place,) = unit_vectors(np.array([motion.ra]), np.array([motion.dec]))
-    ra, angle = math.radians(motion.ra), math.radians(motion.angle)
-    east = np.array([-math.sin(ra), math.cos(ra), 0.0])
-    onward = math.sin(angle) * east + math.cos(angle) * np.cross(place, east)
-    along = np.degrees(np.arctan2(vectors @ onward, vectors @ place)) - motion.rate * (mjd - motion.mjd)
-    across = np.degrees(np.arcsin(np.clip(vectors @ np.cross(onward, place), -1.0, 1.0)))
-    return 3600 * along, 3600 * across

@@ -29,7 +29,7 @@ def test_rows_are_compared_to_the_last_bit_and_nan_is_itself():
 def test_the_table_tells_what_the_screen_loses_and_saves():
     exact, screened = outcome(4, 10, 1.0), outcome(3, 8, 0.25)
     row = Row(PRESETS[0], truth(5), dict(zip(NAMES, (exact, screened), strict=True)), 1000, 30)
-    text = report([row, row], 2, "the command")
+    text = report([row, row], 2)
     lines = {cells[1].strip(): cells for cells in (line.split("|") for line in text.splitlines()) if len(cells) > 5}
     assert [cell.strip() for cell in lines["float32"][4:6]] == ["0", "0"]
     assert [cell.strip() for cell in lines["with the screen"][4:6]] == ["4", "2"]

@@ -119,7 +119,15 @@ def _motion(out, movers, every):
     row = {"trackletId": tracklet, "nSources": 3, "nVisits": 3, "firstMjdTai": movers[0]["midpointMjdTai"]}
     row |= {"midpointMjdTai": movers[1]["midpointMjdTai"]}
     row |= {"lastMjdTai": movers[2]["midpointMjdTai"], "rate": 3.3, "positionAngle": 270.0, "arc": 24.0, "chance": 1e-4}
-    row |= {"ra": movers[1]["ra"], "dec": movers[1]["dec"], "rms": 0.1, "reliabilityMean": 0.2, "magAB": 19.5}
+    row |= {
+        "ra": movers[1]["ra"],
+        "dec": movers[1]["dec"],
+        "rms": 0.1,
+        "rateErr": 0.01,
+        "positionAngleErr": 0.3,
+        "reliabilityMean": 0.2,
+        "magAB": 19.5,
+    }
     store = CatalogStore(out)
     store.publish(TRACKLET_SOURCE, NIGHT, filled(TRACKLET_SOURCE, sources), "f" * 64)
     store.publish(TRACKLET, NIGHT, filled(TRACKLET, [row]), "f" * 64)

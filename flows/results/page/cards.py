@@ -160,7 +160,7 @@ def _tracklet_facts(entry: Entry, exposures: Sequence[Exposure]) -> tuple[Told, 
         Told("Towards", direction_words(row)),
         Told(f"mag {', '.join(bands)}", _mean(row), _rests_on(entry.rows, "PSF")),
         Told("Seen", seen, _rests_on(entry.rows, "time")),
-        Told("Scatter", f"{number(row['rms'], 2, '″')} rms about its path"),
+        *([Told("Scatter", f"{number(row['rms'], 2, '″')} rms about its path")] if row["nSources"] > 2 else []),
         Told("Chance", f"{expected(row['chance'])} such expected"),
         Told("File", files[0] + (f" and {len(files) - 1} more" if len(files) > 1 else "")),
     )
@@ -174,24 +174,16 @@ def _mean(row: Mapping[str, Any]) -> str:
 
 
 def rate_words(row: Mapping[str, Any]) -> str:
-    """Return the rate of a tracklet, deg/day, with the digits that the scatter about it leaves."""
-    rate, error = row["rate"], _rate_error(row)
-    digits = min(max(math.ceil(-math.log10(error)), 1), 6)
-    per_minute = number(2.5 * rate, max(digits - 1, 1))
-    return f"{number(rate, digits)} ± {number(error, digits)} °/day, {per_minute}″/min"
+    """Return the rate of a tracklet, deg/day, with its error and the digits that this leaves."""
+    rate, error = row["rate"], row.get("rateErr")
+    digits = 2 if not error else min(max(math.ceil(-math.log10(error)), 1), 6)
+    return f"{measured(rate, error, 2)} °/day, {number(2.5 * rate, max(digits - 1, 1))}″/min"
 
 
 def direction_words(row: Mapping[str, Any]) -> str:
-    """Return the position angle of a tracklet's motion with its error: what the rate's is across the motion."""
-    error = math.degrees(math.atan2(_rate_error(row), row["rate"]))
-    digits = min(max(math.ceil(-math.log10(max(error, 1e-2))), 0), 2)
-    return f"PA {number(row['positionAngle'], digits)} ± {number(max(error, 0.01), digits)}°"
-
-
-def _rate_error(row: Mapping[str, Any]) -> float:
-    """Return the error of a rate, deg/day, by the scatter about the path and the time between its ends."""
-    elapsed = max(row["lastMjdTai"] - row["firstMjdTai"], 1e-4)
-    return math.sqrt(2) * max(row["rms"] or 0.0, 0.02) / 3600 / elapsed
+    """Return the position angle of a tracklet's motion with its error."""
+    error = row.get("positionAngleErr")
+    return f"PA {measured(row['positionAngle'], error and max(error, 0.01), 1, '°')}"
 
 
 def _facts(row: Mapping[str, Any], exposures: Sequence[Exposure]) -> tuple[Told, ...]:

@@ -68,7 +68,7 @@ def test_a_wrong_filter_is_named(client, query):
 
 def test_the_page_of_a_mover(client):
     text = html.unescape(client.get(f"/candidate/{MOVER}").text)
-    for words in ("9.0", "3 on 3 visits", "3.30 ± 0.02 °/day", KNOWN, "0.600", "PA 90 deg", "whole detector", "nJy"):
+    for words in ("9.0", "3 on 3 visits", "3.300 ± 0.010 °/day", KNOWN, "0.600", "PA 90 deg", "whole detector", "nJy"):
         assert words in text, words
     for visit in VISITS[1:]:
         assert f'href="/candidate/{source_id(visit, 0)}"' in text

@@ -47,7 +47,7 @@ def test_a_mover_has_its_tracklet_and_no_object(content, vet_night):
     motion = words(found.tracklet)
     assert motion["Known as"] == "nothing known"
     assert motion["Detections"] == "3 on 3 visits"
-    assert motion["Rate"] == "3.30 ± 0.02 °/day, 8.2″/min"
+    assert motion["Rate"] == "3.300 ± 0.010 °/day, 8.25″/min"
     assert (motion["Towards"], motion["RMS about it"]) == ("PA 270.0 ± 0.3°", "0.10 ″")
     assert motion["Arc"] == "24.0 ″ in 2.9 min"  # two thousandths of a day
     assert motion["By chance"] == "1×10⁻⁴ expected"

@@ -5,7 +5,7 @@ from astropy.coordinates import SkyCoord
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.linking.tracklets import fit_motion, track_offsets
+from kernels.linking.motion import PositionErrors, fit_motion, motion_errors, track_offsets
 from kernels.sky.positions import unit_vectors
 
 
@@ -48,6 +48,43 @@ def test_errors_are_those_of_the_detections():
         moved_off = vectors + off[:, :1] * east + off[:, 1:] * north
         chi2.append(fit_motion(moved_off / np.linalg.norm(moved_off, axis=1, keepdims=True), days, sigma).chi2)
     assert np.mean(chi2) == pytest.approx(2 * 6 - 4, rel=0.08)
+
+
+@pytest.mark.parametrize("number", [2, 3, 6])
+@pytest.mark.parametrize("angle", [0.0, 35.0, 120.0, 250.0])
+def test_rate_and_direction_are_off_by_as_much_as_their_errors_say(number, angle):
+    """Positions are known worse along a trail than across it: 1.2 and 0.2 arcsec."""
+    rng, days, axis = np.random.default_rng(number), np.linspace(0, 0.04, number), np.radians(angle)
+    towards = np.array([np.sin(axis), np.cos(axis)])  # east, north
+    across = np.array([towards[1], -towards[0]])
+    covariance = 1.2**2 * np.outer(towards, towards) + 0.2**2 * np.outer(across, across)
+    stated = PositionErrors(
+        *(np.full(number, np.sqrt(covariance[n, n])) for n in (0, 1)), np.full(number, covariance[0, 1])
+    )
+    sigma, pulls = np.full(number, np.sqrt(np.trace(covariance) / 2)), []
+    vectors = moved(50.0, 30.0, 4.0, angle, days)
+    east = np.cross([0, 0, 1], vectors)
+    east /= np.linalg.norm(east, axis=1, keepdims=True)
+    north = np.cross(vectors, east)
+    for _ in range(600):
+        off = np.radians(rng.multivariate_normal([0, 0], covariance, number) / 3600)
+        there = vectors + off[:, :1] * east + off[:, 1:] * north
+        found = fit_motion(there / np.linalg.norm(there, axis=1, keepdims=True), days, sigma)
+        rate, turned = motion_errors(found, days, sigma, stated)
+        truth = fit_motion(vectors, days, sigma)
+        pulls.append(((found.rate - truth.rate) / rate, ((found.angle - truth.angle + 180) % 360 - 180) / turned))
+    # Three points that scatter by more than they should widen the error, so that it is too wide on average.
+    assert np.std(pulls, axis=0) == pytest.approx([1, 1], abs=0.08 if number == 2 else 0.22)
+
+
+def test_an_error_that_is_not_known_is_that_of_the_weights():
+    days, sigma, nothing = np.linspace(0, 0.04, 3), np.full(3, 0.2), np.full(3, np.nan)
+    motion = fit_motion(moved(50.0, 30.0, 4.0, 35.0, days), days, sigma)
+    round_ones = PositionErrors(sigma, sigma, np.zeros(3))
+    unknown = PositionErrors(nothing, sigma, np.zeros(3))
+    assert motion_errors(motion, days, sigma, unknown) == pytest.approx(motion_errors(motion, days, sigma, round_ones))
+    # A straight line through three points: the ends alone count.
+    assert motion_errors(motion, days, sigma, unknown)[0] == pytest.approx(np.sqrt(2) * 0.2 / 3600 / 0.04)
 
 
 @settings(max_examples=40, deadline=None)

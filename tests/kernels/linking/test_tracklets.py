@@ -66,7 +66,7 @@ def test_chance_gives_hardly_any(trails, visits, density):
     for seed in range(4):
         ra, dec, mjd, _, *shape = night(np.random.default_rng(seed), visits, 0, density)
         count += len(linked(ra, dec, mjd, *(shape if trails else ())))
-    assert count <= 2
+    assert count <= 6  # of four nights 0.2 x (1 + ln 9) each at most, 2.6 in all; Poisson, 99 %
 
 
 def test_order_of_detections_does_not_matter():

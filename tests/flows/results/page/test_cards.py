@@ -131,12 +131,19 @@ def vetted(kit, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("days", "rms", "told"), [(0.002, 0.1, "3.30 ± 0.02 °/day"), (0.4, 0.05, "3.30000 ± 0.00005 °/day")]
+    ("errors", "rate", "towards"),
+    [
+        ({"rateErr": 0.02, "positionAngleErr": 0.34}, "3.300 ± 0.020 °/day, 8.2″/min", "PA 12.0 ± 0.3°"),
+        ({"rateErr": 5e-5, "positionAngleErr": 1e-4}, "3.30000 ± 0.00005 °/day, 8.2500″/min", "PA 12.000 ± 0.010°"),
+        ({"rateErr": None, "positionAngleErr": None}, "3.30 °/day, 8.2″/min", "PA 12.0°"),
+        ({}, "3.30 °/day, 8.2″/min", "PA 12.0°"),
+    ],
+    ids=["usual", "long arc", "not known", "of an earlier version"],
 )
-def test_a_rate_has_an_error_whatever_the_arc(days, rms, told):
-    row = {"rate": 3.3, "rms": rms, "firstMjdTai": 1.0, "lastMjdTai": 1.0 + days, "positionAngle": 12.0}
-    assert rate_words(row).startswith(told)
-    assert not direction_words(row).endswith("± 0°")
+def test_a_motion_is_told_with_the_errors_that_it_has(errors, rate, towards):
+    row = {"rate": 3.3, "positionAngle": 12.0} | errors
+    assert rate_words(row) == rate
+    assert direction_words(row) == towards
 
 
 def opened(out, night):
@@ -150,7 +157,7 @@ def test_a_mover_has_its_motion_its_detections_and_their_pictures(kit, vetted):
     assert parts[-1].anchor in {"rest", "satellites"}
     (mover,) = parts[0].cards
     told = facts(mover)
-    assert (told["Rate"], told["Towards"]) == ("3.30 ± 0.02 °/day, 8.2″/min", "PA 270.0 ± 0.3°")
+    assert (told["Rate"], told["Towards"]) == ("3.300 ± 0.010 °/day, 8.25″/min", "PA 270.0 ± 0.3°")
     assert told[f"mag r, {BAND}"] == "19.50"
     assert told["Seen"].startswith("3 detections, ")
     assert len(mover.lines) == 3
