@@ -381,6 +381,20 @@ def test_what_was_published_of_a_file_that_went_bad_is_withdrawn(world):
     assert Ledger(world.out).count() == 0
 
 
+def test_what_was_published_of_a_file_that_other_settings_refuse_stays(world, monkeypatch):
+    source = world.source("a", "1 0 x")
+    catalogue = world.publish(world.plan(source).todo[0])
+
+    def refused(source, settings):
+        raise BadInput("ambiguous_image", source.uri, "it holds several images.", "name one.")
+
+    monkeypatch.setattr(world, "probe", refused)
+    os.utime(source.uri)  # copied back, say: its bytes are the same
+    assert codes(world.plan(source)) == [("a", "ambiguous_image")]
+    assert catalogue.exists()
+    assert Ledger(world.out).count() == 1
+
+
 def test_what_was_published_of_a_file_that_cannot_be_reached_stays(world, monkeypatch):
     source = world.source("a", "1 0 x")
     catalogue = world.publish(world.plan(source).todo[0])
