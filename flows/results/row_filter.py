@@ -71,7 +71,7 @@ def row_condition(text: str, schema: pa.Schema, flags: type[IntFlag] | None = No
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise _bad(text, f"cannot be read: {error}") from error
+        raise _bad(text, f"cannot be read{_place(error)}") from error
     try:
         found = _Reader(text, schema, flags).condition(tree)
     except (OverflowError, RecursionError) as error:
@@ -81,6 +81,14 @@ def row_condition(text: str, schema: pa.Schema, flags: type[IntFlag] | None = No
     except (pa.ArrowException, TypeError) as error:
         raise _bad(text, str(error).splitlines()[0]) from error
     return found
+
+
+def _place(error: Exception) -> str:
+    """Return where in a text Python's grammar is broken, as far as it says so."""
+    if not isinstance(error, SyntaxError) or error.offset is None:
+        return ""
+    rest = (error.text or "")[error.offset - 1 :].strip() if error.offset else ""
+    return f" from {rest!r} on" if rest else ": it ends too early"
 
 
 def _nullable(schema: pa.Schema) -> pa.Schema:

@@ -18,8 +18,9 @@ from flows.storage.lease import Holder, holder_of
 from flows.storage.ledger import Brief, Ledger
 from flows.storage.night_sums import night_sums
 from flows.storage.quarantine import Quarantine
-from schemas.errors import Misconfigured, choice, printable
+from schemas.errors import printable
 from schemas.ledger import NightRecord, Percentiles, ProvenanceRecord, QuarantineRecord, WatchRecord
+from schemas.night_range import EVERY_NIGHT, NightRange
 from schemas.quality import BandQuality
 from schemas.summary import Trouble
 from schemas.tracklets import TRACKLET
@@ -101,20 +102,20 @@ class Status:
         return {"nights": nights, **known}
 
 
-def read_status(out: Path, night: str | None = None) -> Status:
+def read_status(out: Path, nights: NightRange = EVERY_NIGHT) -> Status:
     """Read how it stands with an output folder. Nothing is changed, and no catalogue is opened.
 
     Parameters
     ----------
     out
         Output folder.
-    night
-        One night; None: all.
+    nights
+        Which of them; inputs of a night that is not known are of every night alone.
 
     Raises
     ------
     Misconfigured
-        It is not an output folder, holds no such night, or was written by another version.
+        It is not an output folder, holds none of these nights, or was written by another version.
     """
     require_output(out)
     ledger = Ledger(out)
@@ -122,14 +123,10 @@ def read_status(out: Path, night: str | None = None) -> Status:
     unusable: dict[str, list[QuarantineRecord]] = {}
     for one in Quarantine(out).list():
         unusable.setdefault(one.key.night if one.key else UNKNOWN, []).append(one)
-    known_nights = held | unusable.keys()
-    labels = sorted(known_nights if night is None else {night} & known_nights)
-    if night is not None and not labels:
-        remedy = choice(night, sorted(known_nights)) if known_nights else "see `nightstride status OUT`."
-        raise Misconfigured("no_night", str(out), f"holds nothing of night {night}.", remedy)
+    labels = nights.among(held | unusable.keys(), str(out))
     known: dict[str | None, ProvenanceRecord | None] = {}
-    nights = tuple(_of(label, unusable.get(label, ()), ledger, known) for label in labels)
-    return Status(nights, holder_of(out), ledger.watch(), _space(out))
+    found = tuple(_of(label, unusable.get(label, ()), ledger, known) for label in labels)
+    return Status(found, holder_of(out), ledger.watch(), _space(out))
 
 
 def _space(out: Path) -> Space | None:

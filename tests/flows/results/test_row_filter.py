@@ -66,8 +66,9 @@ def test_it_agrees_with_python_on_what_is_not_null(limit, sign, joint, least):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "cannot be read"),
-        ("snr >", "cannot be read"),
+        ("", "cannot be read: it ends too early"),
+        ("snr >", "cannot be read: it ends too early"),
+        ("snr > 3 and and n", "cannot be read from 'and n' on"),
         ("snrr > 3", "write 'snr'"),
         ("flags.EDG", "write 'EDGE'"),
         ("snr", "is neither true nor false"),
