@@ -370,13 +370,21 @@ def _kept(path: Path, _: object, name: str, names: tuple[str, ...]) -> pa.Table:
     return CatalogStore(path).read_path(path, _DATASETS[name]).select(names)
 
 
+def _file_facts(record: ExposureRecord) -> list[Fact]:
+    if not record.source_files:
+        return [Fact("File", record.source_uri), Fact("SHA-256 of it", record.source_sha256)]
+    found = []
+    for plane, file in record.source_files.items():
+        found += [Fact(f"File, {plane}", file.uri), Fact("SHA-256 of it", file.sha256 or NOTHING)]
+    return found
+
+
 def _origin(out: Path, record: ExposureRecord, values: Mapping[str, Any]) -> list[Fact]:
     made = Ledger(out).provenance(record.provenance)
     entry = record.datasets.get(DIA_SOURCE.name)
     found = [
         Fact("Reliability by", str(values["reliabilityVersion"])),
-        Fact("File", record.source_uri),
-        Fact("SHA-256 of it", record.source_sha256),
+        *_file_facts(record),
         Fact("Digest of the result", record.digest),
     ]
     if entry is not None:
