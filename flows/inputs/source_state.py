@@ -86,15 +86,26 @@ def source_state(uri: str, sha256: str, settings: Settings, stat: SourceStat | N
         What the file system said then: files with the same size and time are not read again. None: they are.
     """
     try:
-        for source in _candidates(uri, settings):
-            if (stat is not None and stat_of(source) == stat) or sha256_of(source, settings) == sha256:
+        for source in candidates(uri, settings):
+            if has_bytes(source, sha256, settings, stat):
                 return "unchanged"
     except NightstrideError:
         return "unreachable"
     return "changed"
 
 
-def _candidates(uri: str, settings: Settings) -> list[Source]:
+def has_bytes(source: Source, sha256: str, settings: Settings, stat: SourceStat | None = None) -> bool:
+    """Return whether the files of a source have the bytes that were searched; parameters as of `source_state`.
+
+    Raises
+    ------
+    BadInput, Retryable
+        A file cannot be read.
+    """
+    return (stat is not None and stat_of(source) == stat) or sha256_of(source, settings) == sha256
+
+
+def candidates(uri: str, settings: Settings) -> list[Source]:
     """Return what the name of a source may stand for: its file with those beside it, and alone."""
     file = uri.rpartition("[")[0] if uri.endswith("]") else uri
     found = [source for source in list_sources([file], settings) if name_of(source) == uri]
