@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 from schemas.exposure import ExposureKey
 from schemas.model_card import ModelCard
 from schemas.patch import PatchKey
-from schemas.summary import CauseCount, ExposureCounts, Record
+from schemas.summary import CauseCount, ExposureCounts, Record, Trouble
 
 LEDGER_VERSION = 1
 """Version of the records below. A reader refuses any other."""
@@ -138,6 +138,12 @@ class NightRecord(Record):
     exposures: Annotated[int, Field(ge=0, description="Published exposures that it was made from.")]
     rows: dict[str, int] = Field(default_factory=dict, description="Dataset of its patches -> rows of all of them.")
     patches: Annotated[str, Field(description="Digest of what its patches are made from; empty if it has none.")] = ""
+    failed: Annotated[
+        tuple[Trouble, ...], Field(description="Why something of it or of its patches is lacking, or out of date.")
+    ] = ()
+    drawn: Annotated[
+        bool | None, Field(description="Whether its page was drawn since it was made; null: before records told.")
+    ] = None
     seconds: dict[str, float] = Field(default_factory=dict, description="Time spent by stage, s.")
     provenance: Annotated[
         str | None, Field(description="Digest of the `ProvenanceRecord` of the last run that made something of it.")

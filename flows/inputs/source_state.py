@@ -96,8 +96,8 @@ def source_state(
         then what lies beside it by the rules of names is taken for its files.
     """
     try:
-        for source in [_searched(files)] if files else _candidates(uri, settings):
-            if (stat is not None and stat_of(source) == stat) or sha256_of(source, settings) == sha256:
+        for source in candidates(uri, settings, files):
+            if has_bytes(source, sha256, settings, stat):
                 return "unchanged"
     except NightstrideError:
         return "unreachable"
@@ -139,8 +139,22 @@ def _searched(files: Mapping[str, SourceFile]) -> Source:
     return Source(first.uri, siblings=tuple((plane, one.uri) for plane, one in rest))
 
 
-def _candidates(uri: str, settings: Settings) -> list[Source]:
-    """Return what the name of a source may stand for: its file with those beside it, and alone."""
+def has_bytes(source: Source, sha256: str, settings: Settings, stat: SourceStat | None = None) -> bool:
+    """Return whether the files of a source have the bytes that were searched; parameters as of `source_state`.
+
+    Raises
+    ------
+    BadInput, Retryable
+        A file cannot be read.
+    """
+    return (stat is not None and stat_of(source) == stat) or sha256_of(source, settings) == sha256
+
+
+def candidates(uri: str, settings: Settings, files: Mapping[str, SourceFile] | None = None) -> list[Source]:
+    """Return what the name of a source may stand for: the files that were recorded, or its file with those beside it,
+    and alone; parameters as of `source_state`."""
+    if files:
+        return [_searched(files)]
     file = uri.rpartition("[")[0] if uri.endswith("]") else uri
     found = [source for source in list_sources([file], settings) if name_of(source) == uri]
     return [*found, *(Source(source.uri, index=source.index) for source in found if source.siblings)]

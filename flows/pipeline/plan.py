@@ -120,7 +120,8 @@ class Decided:
         if one.winner is not None and one.why is not None:
             self.todo.append(replace(one.winner, why=one.why))
         if one.published and (record := one.record) is not None:
-            found = PublishedExposure(record.key, record.source_uri, record.detections, record.causes)
+            source = one.winner.source if one.winner is not None else None
+            found = PublishedExposure(record.key, record.source_uri, record.detections, record.causes, source)
             self.published.append(found)
         if one.verdict is not None:
             self.verdicts.append(one.verdict)
@@ -274,21 +275,39 @@ class Planner:
         if winner is None and record is not None:
             # The file was moved: a copy takes its place, so that the results can be made again from it.
             winner = next((item for item in hashed if item.sha256 == record.source_sha256), None)
+            winner = winner or self._heir(hashed, record)
         first = winner.source if winner is not None else Source(holder)
         rest = [item for item in hashed if item is not winner]
         others = [item for item in rest if not self._is_copy(item.source, first)]
         conflicts = tuple(Rejected(item.source, _conflict(item, holder), item.key) for item in others)
         return Chosen(name, record, winner, len(rest) - len(others), (*unusable, *conflicts))
 
+    def _heir(self, hashed: Sequence[Item], record: ExposureRecord) -> Item | None:
+        """Return what takes the place of the file of a record, if that cannot be read any more.
+
+        It is what has its bytes as a difference image, with other files beside it; or, if the file is gone from a
+        folder that is there, the first.
+        """
+        gone = _is_gone(record.source_uri)
+        if not gone and self._difference(Source(record.source_uri)) is not None:
+            return None
+        same = next((item for item in hashed if self._difference(item.source) == record.source_sha256), None)
+        if same is None and gone:
+            name = _first(hashed, None)
+            return next(item for item in hashed if name_of(item.source) == name)
+        return same
+
     def _is_copy(self, one: Source, other: Source) -> bool:
         """Return whether the difference images have the same bytes, whatever lies beside them."""
+        first = self._difference(one)
+        return first is not None and first == self._difference(other)
+
+    def _difference(self, source: Source) -> str | None:
+        """Return the digest of the difference image alone; None if it cannot be read."""
         try:
-            first, second = (
-                self._sha256_of(Source(source.uri, index=source.index), self._settings) for source in (one, other)
-            )
+            return self._sha256_of(Source(source.uri, index=source.index), self._settings)
         except (BadInput, Retryable):
-            return False
-        return first == second
+            return None
 
     def _hashed(self, item: Item) -> Item:
         if item.sha256 is not None:
@@ -349,6 +368,12 @@ def _attempt(source: Source, step: Callable[[], Item]) -> Item | Rejected | Unre
 def _unexpected(where: str, what: str) -> BadInput:
     remedy = "fetch the file again; if it is as it should be, report this."
     return BadInput("unexpected_error", where, f"cannot be looked at: {what}.", remedy)
+
+
+def _is_gone(uri: str) -> bool:
+    """Return whether a file is gone from a folder of this machine: where the folder is gone, too, it may come back."""
+    path = Path(uri.rpartition("[")[0] if uri.endswith("]") else uri)
+    return "://" not in uri and path.parent.is_dir() and not path.exists()
 
 
 _DIFFERENCE = re.compile(r"diff|(?<![a-z])sub(?![a-z])|subtracted")

@@ -148,7 +148,9 @@ def _of(
     rest = [one for one in unusable if one.source_uri not in recorded]
     states = Counter(sums.states)
     states["quarantined"] += len(rest)
+    quality, whole = ledger.quality(night), ledger.night(night)
     troubles = [_trouble(record) for record in troubled]
+    troubles += whole.failed if whole is not None else ()
     troubles += [
         Trouble(uri=one.source_uri, code=one.code, message=f"{one.where}: {one.problem} To fix, {one.remedy}")
         for one in rest
@@ -156,7 +158,6 @@ def _of(
     models = Counter[str]()
     for provenance, exposures in sums.searched.items():
         models.update(dict.fromkeys(_models(provenance or None, ledger, known), exposures))
-    quality, whole = ledger.quality(night), ledger.night(night)
     linked = None if whole is None else whole.datasets.get(TRACKLET.name)
     return NightStatus(
         night,

@@ -11,9 +11,7 @@ def test_a_unit_stands_in_brackets_at_the_head(comment, unit):
     assert head_unit(comment) == unit
 
 
-@pytest.mark.parametrize(
-    "zone", ["HST", "PST", "MDT", "CEST", "JST", "AEST", "NZDT", "CLT", "UTC-7", "GMT+0530"]
-)
+@pytest.mark.parametrize("zone", ["HST", "PST", "MDT", "CEST", "JST", "AEST", "NZDT", "CLT", "UTC-7", "GMT+0530"])
 def test_zones_are_told_from_the_words_that_contain_them(zone):
     assert "local" in scales_named(f"start ({zone})")
     assert "local" not in scales_named(f"start (x{zone}x)")
