@@ -189,7 +189,10 @@ class NightSums(Record):
 class WatchRecord(Record):
     """State of a stream; replaced every few seconds."""
 
-    state: Literal["running", "draining", "ended"]
+    state: Annotated[
+        Literal["running", "draining", "ended", "killed"],
+        Field(description="Killed: by `nightstride status` alone, of a stream that ended without recording it."),
+    ]
     source: str
     host: str
     pid: int

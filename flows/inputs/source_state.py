@@ -151,8 +151,10 @@ def has_bytes(source: Source, sha256: str, settings: Settings, stat: SourceStat 
 
 
 def candidates(uri: str, settings: Settings, files: Mapping[str, SourceFile] | None = None) -> list[Source]:
-    """Return what the name of a source may stand for: the files that were recorded, or its file with those beside it,
-    and alone; parameters as of `source_state`."""
+    """Return what the name of a source may stand for: its recorded files, or its file with those beside it, and alone.
+
+    Parameters as of `source_state`.
+    """
     if files:
         return [_searched(files)]
     file = uri.rpartition("[")[0] if uri.endswith("]") else uri
