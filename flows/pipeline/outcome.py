@@ -62,7 +62,7 @@ class PublishedExposure:
     ----------
     key, source_uri
         Which it is, and where it was read from.
-    detections, causes
+    detections, causes, flags
         As in its record.
     """
 
@@ -70,6 +70,7 @@ class PublishedExposure:
     source_uri: str
     detections: int = 0
     causes: Mapping[str, CauseCount] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ class Decided:
         if one.winner is not None and one.why is not None:
             self.todo.append(replace(one.winner, why=one.why))
         if one.published and (record := one.record) is not None:
-            found = PublishedExposure(record.key, record.source_uri, record.detections, record.causes)
+            found = PublishedExposure(record.key, record.source_uri, record.detections, record.causes, record.flags)
             self.published.append(found)
         if one.verdict is not None:
             self.verdicts.append(one.verdict)
