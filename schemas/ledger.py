@@ -75,6 +75,9 @@ class ExposureRecord(ExposureKey):
     source_uri: str
     source_sha256: str
     source_stat: SourceStat | None = None
+    flags: Annotated[
+        tuple[str, ...], Field(description="Of the exposure, as in its tiles: assumed_psf, no_wcs, ...")
+    ] = ()
     source_files: Annotated[
         dict[str, SourceFile],
         Field(description="Plane -> file, of an exposure of several; the difference image first, then by plane."),

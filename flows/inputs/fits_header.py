@@ -37,7 +37,7 @@ class HeaderOrigin(NamedTuple):
     flag
         Of the exposure, where it was assumed or is in doubt; else "".
     assumed
-        Whether it is a guess, though one that needs no flag.
+        Whether it is a guess, though one that no row of a catalogue has a flag for.
     """
 
     quantity: str
@@ -45,6 +45,11 @@ class HeaderOrigin(NamedTuple):
     note: str = ""
     flag: str = ""
     assumed: bool = False
+
+    @property
+    def doubt(self) -> str:
+        """Return the flag of the exposure; of a guess ``assumed_`` and the quantity; else ""."""
+        return self.flag or (f"assumed_{self.quantity}" if self.assumed else "")
 
 
 class Identity(NamedTuple):

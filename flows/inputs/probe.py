@@ -422,7 +422,7 @@ def _assembled(
         if pixels.shape != shape:
             raise _other_shape(plane, dict(source.siblings).get(plane, source.uri), pixels.shape, shape)
     missing = [flag for flag, value in (("no_wcs", wcs), ("no_zero_point", calibration.zero_point)) if value is None]
-    doubts = [one.flag for one in (*identity.origins, *calibration.origins) if one.flag]
+    doubts = [one.doubt for one in (*identity.origins, *calibration.origins) if one.doubt]
     return RawExposure(
         key=identity.key,
         instrument=identity.instrument,

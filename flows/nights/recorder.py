@@ -64,7 +64,8 @@ class Recorder:
         # Before the record: a run that is killed in between is reported again by the next plan.
         self._withdraw_superseded(item)
         record = self._record(item, stored.info.source_sha256, stored.lineage.final, outcome)
-        more = {"datasets": dict(datasets), "sky": stored.sky, "source_files": _files(item, stored)}
+        files, flags = _files(item, stored), stored.info.flags
+        more = {"datasets": dict(datasets), "sky": stored.sky, "source_files": files, "flags": flags}
         self._ledger.put(record.model_copy(update=more))
         self._withdraw(item, keep={dataset.path for dataset in datasets.values()})
         if self._quarantine.path(name_of(item.source)).exists():

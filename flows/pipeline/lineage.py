@@ -21,7 +21,7 @@ from schemas.settings import Settings
 from schemas.stage import Stage
 from stages import PIPELINE
 
-INGEST_VERSION = "6"
+INGEST_VERSION = "7"
 """Changes whenever the same file would be stored as other pixels or other metadata."""
 
 

@@ -121,7 +121,9 @@ class Decided:
             self.todo.append(replace(one.winner, why=one.why))
         if one.published and (record := one.record) is not None:
             source = one.winner.source if one.winner is not None else None
-            found = PublishedExposure(record.key, record.source_uri, record.detections, record.causes, source)
+            found = PublishedExposure(
+                record.key, record.source_uri, record.detections, record.causes, source, record.flags
+            )
             self.published.append(found)
         if one.verdict is not None:
             self.verdicts.append(one.verdict)

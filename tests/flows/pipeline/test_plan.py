@@ -391,6 +391,14 @@ def test_a_corrected_identity_names_what_it_supersedes(world):
     assert (item.key.visit, item.superseded) == (2, ())
 
 
+def test_what_was_assumed_of_a_published_exposure_is_remembered(world):
+    source = world.source("a", "1 0 x")
+    world.publish(world.plan(source).todo[0])
+    (record,) = Ledger(world.out).records()
+    Ledger(world.out).put(record.model_copy(update={"flags": ("assumed_psf",)}))
+    assert [one.flags for one in world.plan(source).published] == [("assumed_psf",)]
+
+
 def test_what_was_published_of_a_file_that_went_bad_is_withdrawn(world):
     source = world.source("a", "1 0 x")
     catalogue = world.publish(world.plan(source).todo[0])
