@@ -103,7 +103,9 @@ class ForcedSummary(Record):
     files: Annotated[tuple[str, ...], Field(description="Published catalogues, relative to the output folder.")] = ()
     left_out: Annotated[tuple[Note, ...], Field(description="Rows of the list that are not targets.")] = ()
     not_run: Annotated[tuple[Note, ...], Field(description="Exposures without WCS.")] = ()
-    quarantined: Annotated[tuple[Note, ...], Field(description="Exposures that cannot be used.")] = ()
+    quarantined: Annotated[
+        tuple[Note, ...], Field(description="Exposures whose pixels are not there, or cannot be used.")
+    ] = ()
 
     @property
     def exit_code(self) -> int:

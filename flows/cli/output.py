@@ -94,7 +94,7 @@ def export(
             whole = CatalogueRows(out, tables[dataset], nights_of(files))
             condition = None if where is None else row_condition(where, whole.schema, FLAGS.get(dataset))
             rows = write_rows(to, chosen, dataset, whole.read(whole.schema.names, condition))
-    say(f"{rows} rows of {dataset}, {len(files)} files: {to}", err=as_json)
+    say(f"{to}: {counted(rows, 'row')} of {dataset}, from {counted(len(files), 'published file')}", err=as_json)
     if as_json:
         typer.echo(json.dumps({"dataset": dataset, "format": chosen, "rows": rows, "path": str(to)}))
 

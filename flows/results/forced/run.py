@@ -252,7 +252,7 @@ def tell_forced(summary: ForcedSummary, console: Console) -> None:
     for title, notes in (
         ("left out", summary.left_out),
         ("not run", summary.not_run),
-        ("quarantined", summary.quarantined),
+        ("not measured", summary.quarantined),
     ):
         _list(title, notes, console)
 

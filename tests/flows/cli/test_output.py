@@ -41,7 +41,8 @@ def test_writes_a_votable_of_all_nights_or_one(tmp_path):
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout.splitlines()[-1])["rows"] == 60
     assert len(Table.read(tmp_path / "o.vot")) == 60
-    assert "30 rows of object, 1 files" in run(tmp_path, "--to", tmp_path / "n.vot", "--night", NIGHTS[0]).stdout
+    one = run(tmp_path, "--to", tmp_path / "n.vot", "--night", NIGHTS[0])
+    assert "n.vot: 30 rows of object, from 1 published file" in one.stdout
 
 
 @pytest.mark.parametrize(

@@ -208,4 +208,4 @@ def test_what_was_left_out_is_told_with_its_remedy():
     lines = text.splitlines()
     assert lines[0] == "left out: list: row 0: is [b]. To fix, correct it."
     assert lines[MOST] == "left out: 2 more, see --json."
-    assert lines[-1].startswith("quarantined: list: row 0")
+    assert lines[-1].startswith("not measured: list: row 0")
