@@ -12,6 +12,7 @@ from rich.table import Table
 
 from flows.pipeline.provenance import night_models, search_models
 from flows.results.quality.judge import told
+from flows.runtime.words import counted
 from flows.storage.bucket_path import BucketPath
 from flows.storage.layout import require_output
 from flows.storage.lease import Holder, holder_of
@@ -75,7 +76,7 @@ class Space:
 
     def __str__(self) -> str:
         said = f"{self.bytes_free / 2**30:,.1f} of {self.bytes / 2**30:,.1f} GiB free"
-        return said if not self.files else f"{said}, {self.files_free:,} of {self.files:,} files"
+        return said if not self.files else f"{said}, {self.files_free:,} of {counted(self.files, 'file')}"
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ def show_status(status: Status, console: Console) -> None:
     console.print(table)
     for one in status.nights:
         for model, count in one.models.items():
-            _say(f"{one.night} {model}: {count} exposures", console)
+            _say(f"{one.night} {model}: {counted(count, 'exposure')}", console)
         if one.tracklets is not None:
             _say(f"{one.night} tracklets: {one.tracklets:,}", console)
         for band in one.quality:
@@ -228,13 +229,15 @@ def show_status(status: Status, console: Console) -> None:
     if status.space is not None:
         _say(str(status.space), console)
     if status.watch is not None:
-        _say(_stream(status.watch), console)
+        _say(_stream(status.watch, status.holder), console)
 
 
-def _stream(watch: WatchRecord) -> str:
-    counts = watch.exposures
+def _stream(watch: WatchRecord, holder: Holder | None) -> str:
+    """Return how a stream stands; one that has not ended, and does not hold the folder any more, was killed."""
+    counts, held = watch.exposures, holder is not None and (holder.host, holder.pid) == (watch.host, watch.pid)
+    state = watch.state if held or watch.state == "ended" else f"killed while {watch.state}, last heard of"
     return (
-        f"watch of {watch.source}: {watch.state} at {watch.updated_at}; {watch.on_the_way} on the way, {watch.waiting} "
+        f"watch of {watch.source}: {state} at {watch.updated_at}; {watch.on_the_way} on the way, {watch.waiting} "
         f"waiting; {counts.done} done, {counts.skipped} skipped, {counts.quarantined} quarantined, "
         f"{counts.failed} failed; "
         f"from shutter close {_lag(watch.lag_s)}, from arrival {_percentiles(watch.turnaround_s)}"

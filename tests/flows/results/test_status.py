@@ -11,7 +11,7 @@ from rich.console import Console
 from flows.pipeline.provenance import provenance_of
 from flows.results.status import MOST, UNKNOWN, NightStatus, Space, Status, read_status, show_status
 from flows.runtime.lag import LATEST, Lag, lag_since, percentiles
-from flows.storage.lease import lease
+from flows.storage.lease import Holder, lease
 from flows.storage.ledger import Ledger
 from flows.storage.night_sums import keep_sums, lag_of, state_of
 from flows.storage.quarantine import Quarantine
@@ -135,9 +135,28 @@ def test_a_stream_is_told_in_a_line():
         state="running", source="in", host="h", pid=1, since="then", updated_at="now", on_the_way=2, waiting=9,
         exposures=counts, lag_s=Percentiles(n=3, p50=90000.0, p99=9e5), turnaround_s=Percentiles(n=3, p50=1.0, p99=2.0),
     )  # fmt: skip
-    text = shown(Status((), None, watch))
+    holder = Holder(host="h", pid=1, since="then", boot="b", started=0.0)
+    text = shown(Status((), holder, watch))
     assert "watch of in: running at now; 2 on the way, 9 waiting; 3 done, 1 skipped, 1 quarantined, 0 failed" in text
     assert "from shutter close 25.0 h / 10.4 d, from arrival 1.0 s / 2.0 s" in text
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("running", "killed while running, last heard of at now"),
+        ("draining", "killed while draining, last heard of at now"), ("ended", "ended at now"),
+    ],
+)  # fmt: skip
+def test_a_stream_that_holds_the_folder_no_more_has_ended_or_was_killed(state, words):
+    counts = ExposureCounts(seen=0, done=0, skipped=0, quarantined=0, failed=0)
+    watch = WatchRecord(
+        state=state, source="in", host="h", pid=1, since="then", updated_at="now", on_the_way=1, waiting=0,
+        exposures=counts,
+    )  # fmt: skip
+    other = Holder(host="h", pid=2, since="then", boot="b", started=0.0)
+    for holder in (None, other):
+        assert f"watch of in: {words}; 1 on the way" in shown(Status((), holder, watch))
 
 
 def test_the_lag_of_an_archive_is_not_told():
