@@ -12,8 +12,10 @@ SCHEMA_VERSION = 1
 
 
 ASSUMPTIONS = {
-    "ambiguous_time": "keywords of the time, or the words of a comment, contradict each other: DATE-OBS was taken",
-    "assumed_gain": "the header's GAIN, or EGAIN without a BUNIT, was taken as electrons per adu",
+    "ambiguous_time": "keywords of the time or of the exposure time, or the words of their comments, contradict each "
+    "other or leave it open: one reading was taken",
+    "assumed_gain": "the header's GAIN, of which no comment tells the unit, or EGAIN without a BUNIT, was taken as "
+    "electrons per adu",
     "assumed_psf": "no star and no header tells the PSF: 2.5 px were assumed; fluxes and lengths are rough, and trails "
     "may be missed",
     "assumed_site": "the longitude of the site was assumed: the night may be split or named after another day",
@@ -28,7 +30,7 @@ ASSUMPTIONS = {
 """Flags of exposures of which something was assumed, is in doubt or is not known, and what that means."""
 
 TOLD_BY = {
-    "ambiguous_time": "[fits.time]",
+    "ambiguous_time": "[fits.time], or unit in [fits.exposure_time]",
     "assumed_gain": "[fits.gain]",
     "assumed_psf": "[fits.psf_fwhm]; or its science image: `planes` in [fits], or a manifest",
     "assumed_site": "longitude_deg in [fits]",

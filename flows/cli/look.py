@@ -30,8 +30,8 @@ def status(
 ) -> None:
     """Count the done, outdated, quarantined and failed exposures of each night, with their lag and models.
 
-    Exit code 0: nothing is outdated, quarantined or failed; 1: something is; 2: there is no such folder or night,
-    or it cannot be read.
+    Exit code 0: nothing is outdated, quarantined or failed; 1: something is, or the last run was killed; 2: there is no
+    such folder or night, or it cannot be read.
     """
     from flows.results.status import read_status, show_status
 
@@ -40,7 +40,7 @@ def status(
     show_status(found, console(stderr=as_json))
     if as_json:
         typer.echo(json.dumps(found.values()))
-    raise typer.Exit(1 if any(one.troubles for one in found.nights) else 0)
+    raise typer.Exit(found.exit_code)
 
 
 def explain(

@@ -56,6 +56,8 @@ def output_folder(given: str) -> Path:
     typer.BadParameter
         It can be no place for results.
     """
+    if not str(given):
+        raise typer.BadParameter("it is empty: name a folder, or '.' for this one.")
     if "://" not in str(given):
         return Path(given)
     from flows.storage.bucket_path import located

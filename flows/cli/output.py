@@ -220,6 +220,8 @@ def prune(
 ) -> None:
     """Remove tiles of nights that are not needed any more, if they can be made again, and what killed runs left.
 
+    Also reasons of quarantines of files that are not there any more.
+
     Exit code 0: done; 2: bad usage, no such folder, or no consent to remove what cannot be made again.
     """
     from flows.runtime.settings import load_settings
@@ -248,8 +250,15 @@ def _prune(
     from datetime import UTC, datetime
 
     from flows.results.prune import kept_tiles, nights_to_prune, removals, room_of, total
+    from flows.storage.bucket_path import BucketPath
+    from flows.storage.folder import writable_folder
+    from flows.storage.layout import refuse_release
 
     nights = nights_to_prune(out, keep, older_than, datetime.now(UTC).date())
+    if not dry_run:  # before anything is listed as to be removed
+        refuse_release(out)
+        if not isinstance(out, BucketPath):
+            writable_folder(out)
     listed = removals(out, nights, settings, irreplaceable)
     kept = [] if irreplaceable else kept_tiles(out, nights, settings)
     rooms = [room_of(out, one) for one in listed]
@@ -275,7 +284,7 @@ def _remove(out: Path, listed: "Sequence[Removal]", what: str, *, refused: bool)
     from flows.storage.lease import lease
 
     if refused and any(not one.reproducible for one in listed):
-        tell(f"Nothing was removed of {what}: part of it cannot be made again. To fix, add --yes-really.")
+        tell(f"Nothing was removed: some of this cannot be made again ({what}). To fix, add --yes-really.")
         return False
     if listed:
         with lease(out):

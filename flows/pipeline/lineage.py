@@ -244,10 +244,14 @@ def memo_of(item: Item, sha256: str, settings: Settings) -> SourceMemo | None:
 
 @dataclass(frozen=True)
 class Stored:
-    """Exposure in its tile store, the digests of its results, and where it lies: `schemas.ledger.ExposureRecord`."""
+    """Exposure in its tile store, the digests of its results, and where it lies: `schemas.ledger.ExposureRecord`.
+
+    ``file_sha256`` is as of `flows.inputs.source.RawExposure`, empty where the tiles were kept.
+    """
 
     info: ExposureInfo
     lineage: Lineage
     reused: bool
     seconds: Mapping[str, float]
     sky: tuple[int, ...] = ()
+    file_sha256: tuple[tuple[str, str], ...] = ()

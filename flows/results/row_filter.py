@@ -44,7 +44,8 @@ _COMPUTED: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: lambda a, b: a + b,
     ast.Sub: lambda a, b: a - b,
     ast.Mult: lambda a, b: a * b,
-    ast.Div: lambda a, b: a / b,
+    # Of whole numbers, too, as in Python; by 0 it is infinite, or NaN, for which no comparison holds.
+    ast.Div: lambda a, b: pc.divide(a.cast(pa.float64()), b.cast(pa.float64())),
 }
 
 
@@ -118,7 +119,8 @@ class _Reader:
                 return pc.bit_wise_and(pc.field("flags"), pc.scalar(self._bit(name))) != 0
             case ast.Name(id=name) if name in self._schema.names and pa.types.is_boolean(self._schema.field(name).type):
                 return pc.field(name)
-        raise _bad(self._text, f"{ast.unparse(node)!r} is neither true nor false")
+        hint = ": write flags.NAME, or compare it" if isinstance(node, ast.BinOp) else ""
+        raise _bad(self._text, f"{ast.unparse(node)!r} is neither true nor false{hint}")
 
     def _comparison(self, node: ast.Compare) -> Any:
         whole, left = None, node.left

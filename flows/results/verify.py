@@ -24,6 +24,7 @@ from schemas.errors import Misconfigured, NightstrideError
 from schemas.ledger import DatasetRecord, ExposureRecord, NightRecord, PatchRecord
 from schemas.night_range import EVERY_NIGHT, NightRange
 from schemas.received_alert import RECEIVED_ALERT
+from schemas.summary import Trouble
 
 OURS = version("nightstride")
 """Version that runs."""
@@ -155,7 +156,9 @@ def _check_night(
         if isinstance(whole, NightstrideError):
             found.problems.append(_problem(whole))
             continue
-        found.nights += isinstance(whole, NightRecord)
+        if isinstance(whole, NightRecord):
+            found.nights += 1
+            found.problems += map(_failed, whole.failed)
         expected |= {entry.path for entry in whole.datasets.values()}
         found.problems += _check_datasets(out, whole, tables, {})
     found.problems += [_problem(one) for one in ledger.qualities((night,)) if isinstance(one, NightstrideError)]
@@ -333,6 +336,12 @@ def _check_tiles(path: Path, source_sha256: str | None) -> Iterator[Problem]:
             f"was made from a source with sha256 {info.source_sha256}, the ledger has {source_sha256}.",
             "run the night again: the exposure is done again.",
         )
+
+
+def _failed(trouble: Trouble) -> Problem:
+    """Return the problem of what could not be made of a night: it is lacking, or what is published is out of date."""
+    problem, _, remedy = trouble.message.removeprefix(f"{trouble.uri}, ").partition(" To fix, ")
+    return Problem(trouble.code, trouble.uri, problem, remedy or "run the night again; if it fails again, report this.")
 
 
 def _problem(error: NightstrideError) -> Problem:

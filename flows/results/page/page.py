@@ -46,7 +46,7 @@ from flows.results.page.words import GRADES, NOTHING, Figure, Told, count, durat
 from flows.results.quality.measure import spread
 from flows.storage.array_store import room_for
 from flows.storage.atomic import remove, write_file
-from flows.storage.layout import reports_folder, staging_folder, tile_path
+from flows.storage.layout import page_path, staging_folder, tile_path
 from flows.storage.zarr_tiles import TileStore, read_info
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.exposure import ExposureInfo
@@ -182,7 +182,7 @@ def write_report(
     Retryable
         The disk is full.
     """
-    path = reports_folder(out) / night / "index.html"
+    path = page_path(out, night)
     drawing = Drawing(out, read_night(out, night, summary), limits, association)
     page = drawing.content(truth)
     folder, written = path.parent / "pages", set[str]()

@@ -278,7 +278,9 @@ def test_what_cannot_be_made_again_needs_consent(out_prune):
     listed = run_prune(out_prune, "--keep", "0", "--irreplaceable", "--json")
     assert listed.exit_code == 2
     assert "add --yes-really" in listed.stderr
-    assert "Nothing was removed of 2 items of 1 night: 1 file, 0.1 MB" in listed.stderr
+    assert (
+        "Nothing was removed: some of this cannot be made again (2 items of 1 night: 1 file, 0.1 MB)" in listed.stderr
+    )
     assert json.loads(listed.stdout)["listed"][0]["bytes"] == json.loads(listed.stdout)["bytes"] == 123_000
     assert "exposure" in listed.stderr
     assert json.loads(listed.stdout)["removed"] is False

@@ -9,7 +9,7 @@ from flows.results.evaluation.recovery import recoveries
 from flows.results.summary_table import LINES, MOST, show_night, show_summary, show_troubles
 from flows.storage.catalog_store import CatalogStore
 from schemas.quality import BandQuality
-from schemas.summary import RunSummary, Trouble
+from schemas.summary import ExposureCounts, RunSummary, Trouble
 from schemas.tracklets import TRACKLET
 from tests.flows.results.evaluation.test_recovery import injection
 
@@ -161,7 +161,8 @@ def test_ten_lines_say_what_was_found_and_what_to_do_next():
         seconds={"wall": 37.4, "detect": 20.0}, injection=recoveries("20260101", injection(300)),
         exposures={"seen": 6, "done": 3, "skipped": 2, "quarantined": 1, "failed": 0}, quarantined=TROUBLES[:1],
     )  # fmt: skip
-    assert lines[0] == "Night 20260101: 6 exposures: 3 searched, 2 published before, 1 in quarantine, in 37 s."
+    counts = "3 searched, 2 published before or copies, 1 in quarantine"
+    assert lines[0] == f"Night 20260101: 6 exposures: {counts}, in 37 s."
     assert lines[1] == "Found: 3 detections, 24 tracklets."
     assert lines[2].startswith("Synthetic streaks recovered ")
     assert lines[3:] == [
@@ -172,12 +173,17 @@ def test_ten_lines_say_what_was_found_and_what_to_do_next():
     assert not any("worker" in line for line in lines)
 
 
-def test_pages_of_several_nights_are_named():
+def test_pages_of_several_nights_are_named_as_far_as_they_are_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     nights = ("20260101", "20260102", "20260103")
     change = {"nights": nights, "report": "out/reports/20260103/index.html"}
     pages = [f"page: out/reports/{night}/index.html" for night in nights[1:]]
-    assert [line for line in in_short(Path("out"), **change) if line.startswith("page")] == pages
-    assert all(page in shown(**change) for page in pages)
+    for there in (pages[1:], pages):
+        path = tmp_path / there[0].removeprefix("page: ")
+        path.parent.mkdir(parents=True)
+        path.touch()
+        assert [line for line in in_short(Path("out"), **change) if line.startswith("page")] == there
+        assert [line for line in shown(**change).splitlines() if line.startswith("page")] == there
 
 
 def test_the_movers_of_no_known_object_are_counted_and_the_best_named(tmp_path):
@@ -223,8 +229,13 @@ def test_quiet_shows_troubles_alone():
     assert text.getvalue().splitlines() == ["failed: [0] is bad", "failed: [1] is bad"]
 
 
+def test_a_stream_that_is_stopped_before_anything_came_has_something_to_do():
+    left = in_short(exposures=dict.fromkeys(ExposureCounts.model_fields, 0), stopped=True, warnings=("6 are left",))
+    assert [left[0], left[2]] == ["No night: 0 exposures: none.", "warning: 6 are left"]
+
+
 def test_a_rerun_of_what_is_done_says_so():
     lines = in_short(exposures={"seen": 2, "done": 0, "skipped": 2, "quarantined": 0, "failed": 0}, nights=("1",))
     assert lines[:2] == [
-        "Nothing to do: every exposure is published already.", "Night 1: 2 exposures: 2 published before.",
+        "Nothing to do: every exposure is published already.", "Night 1: 2 exposures: 2 published before or copies.",
     ]  # fmt: skip
