@@ -120,7 +120,7 @@ def _stored_bytes(header: fits.Header) -> int:
     if groups < 0 or before < 0:
         raise ValueError(f"GCOUNT = {groups}, PCOUNT = {before}")
     if (bits := int(header["BITPIX"])) not in BITPIX:
-        raise ValueError(f"BITPIX is {bits}, must be one of {', '.join(map(str, BITPIX))}")
+        raise fits.VerifyError(f"BITPIX is {bits}, must be one of {', '.join(map(str, BITPIX))}")
     return abs(bits) // 8 * groups * (before + math.prod(sides))
 
 
