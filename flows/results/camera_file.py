@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from flows.inputs.fits_damage import value_of
 from flows.inputs.fits_header import HeaderOrigin, Keywords
-from flows.inputs.fits_layout import DETECTORS
+from flows.inputs.fits_layout import DETECTORS, PLANES
 from flows.inputs.fits_times import STANDARD
 from flows.results.inspection import Extension, Inspection
-from flows.results.likely_keywords import DAY_NUMBERS, PLANES, SATURATIONS, VISITS, ZERO_POINTS
+from flows.results.likely_keywords import DAY_NUMBERS, SATURATIONS, VISITS, ZERO_POINTS
 from kernels.psf.gaussian_mixture import fwhm_with_pixels
 from schemas.errors import Misconfigured
 from schemas.keyword_mapping import KeywordMapping

@@ -27,11 +27,11 @@ from flows.inputs.fits_header import (
     is_image,
 )
 from flows.inputs.fits_io import read_headers
-from flows.inputs.fits_layout import extension_name
+from flows.inputs.fits_layout import extension_name, likely_planes
 from flows.inputs.probe import changed_calibration, changed_identity, format_of, read
 from flows.inputs.source import Source, name_of
 from flows.inputs.wcs_cards import wcs_cards, world_of
-from flows.results.likely_keywords import PLANES, Unused, unused_keywords
+from flows.results.likely_keywords import Unused, unused_keywords
 from kernels.image.pixel_state import usable_pixels
 from kernels.psf.seeing import StarsPsf
 from kernels.sky.projection import local_scales
@@ -318,7 +318,7 @@ def _missing(known: _Read) -> set[str]:
     missing = {name for name, field in needed.items() if field not in values}
     if "exposure_time" in missing:  # without it neither the time nor the gain of rates is asked for
         missing.discard("time")
-    elif known.calibration is None:
+    elif known.calibration is None and values["exposure_time_s"] > 0:
         missing |= {"pixel_unit", "gain", "zero_point", "saturation"}
     return missing - {one.quantity for one in known.parts.origins}
 
@@ -457,15 +457,11 @@ def _rounded(value: float) -> float:
 
 def _extensions(known: _Read) -> Iterator[Extension]:
     used = {index: plane for plane, index in known.layout.items()}
-    searched = next((known.headers[index] for index, plane in used.items() if plane == "difference"), None)
-    shape = image_shape(searched) if searched is not None and known.form is GENERIC else None
+    likely = likely_planes(known.headers, known.layout) if known.form is GENERIC else {}
     for index, header in enumerate(known.headers):
         own = image_shape(header) if is_image(header) else None
         kind = " x ".join(map(str, reversed(own))) if own is not None else _kind(header)
-        name = extension_name(header)
-        beside = index not in used and own is not None and own == shape
-        named = (plane for plane, begins in PLANES.items() if begins.match(name.upper()) and plane not in used.values())
-        yield Extension(index, name, kind, used.get(index, ""), next(named, "") if beside else "")
+        yield Extension(index, extension_name(header), kind, used.get(index, ""), likely.get(index, ""))
 
 
 def _kind(header: fits.Header) -> str:

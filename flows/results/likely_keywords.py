@@ -32,14 +32,6 @@ DAY_NUMBERS = {
 _TIMES = (*CLOCKS, *STANDARD, *DAY_NUMBERS, "DATE-OBS", "DATE", "LST", "DATE-UTC", "UTC-DATE", "UT-DATE", "DATEOBS")
 _OF_THE_SUN = re.compile(r"[HB]M?JD[-_]?\w{0,5}|BCJD|HELI?O?_?JD|(M?JD|DATE)[-_]?(HELI?O?|BARY)\w{0,3}")
 
-PLANES = {
-    "mask": re.compile(r".*(MASK|FLAG)|DQ|BPM"),
-    "science": re.compile(r"SCI|OBJ|NEW"),
-    "template": re.compile(r"REF|TEMPL"),
-    "variance": re.compile(r"VAR"),
-}
-"""Planes of an exposure, and what the names of their HDUs begin with."""
-
 
 @dataclass(frozen=True)
 class Unused:
