@@ -22,6 +22,9 @@ from schemas.pixels import is_large
 
 Headers = tuple[fits.Header, ...]
 
+AMBIGUOUS_TIME = "ambiguous_time"
+"""Flag of an exposure."""
+
 
 class HeaderOrigin(NamedTuple):
     """Where a quantity comes from.

@@ -358,11 +358,12 @@ def _made(
 ) -> RunSummary:
     # Imported here: a rerun with nothing to do should not pay for it.
     from flows.nights.patches import run_nights
+    from flows.nights.tile_restore import restore_tiles
 
     start = perf_counter()
     progress.say(f"Combining night {', '.join(work.night for work in works)}.")
     with span("objects", {"nights": " ".join(work.night for work in works)}):
-        results = run_nights(works, out, settings, workers, progress.say, call, sources)
+        results = run_nights(works, out, settings, workers, progress.say, call, sources, restore_tiles)
     failed = list(summary.night_failed)
     for result in results.values():
         rows.update(result.rows)
