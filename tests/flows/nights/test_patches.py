@@ -13,6 +13,7 @@ from flows.nights import night_stages, patches
 from flows.nights.cluster import memory
 from flows.nights.cluster.cluster import cluster
 from flows.nights.patches import run_nights
+from flows.nights.tile_restore import restore_tiles
 from flows.pipeline.models import models_of
 from flows.pipeline.night_plan import plan_nights
 from flows.results.backup import backup_output, restore_output
@@ -41,7 +42,8 @@ def settings(order, **changed):
 
 def run(out, order=7, pipeline=PIPELINE, workers=None, **changed):
     given = settings(order, **changed)
-    return run_nights(plan_nights([NIGHT], out, given, pipeline), out, given, workers).get(NIGHT)
+    works = plan_nights([NIGHT], out, given, pipeline)
+    return run_nights(works, out, given, workers, restore=restore_tiles).get(NIGHT)
 
 
 @pytest.fixture(autouse=True)
