@@ -76,7 +76,7 @@ def export(
     Exit code 0: written; 2: there is no such dataset or folder, or it cannot be written.
     """
     from flows.results.catalogue_rows import CatalogueRows, known_tables
-    from flows.results.export import nights_of, published_files, usual_dataset
+    from flows.results.export import nights_of_paths, published_files, usual_dataset
     from flows.results.export_formats import export_format, write_rows
     from flows.results.row_filter import FLAGS, row_condition
     from flows.storage.folder import require_folder
@@ -95,7 +95,7 @@ def export(
                 raise Misconfigured("bad_usage", "--where", "does not go with hats.", "choose rows in LSDB.")
             rows = export_hats(to, tables[dataset], files)
         else:
-            whole = CatalogueRows(out, tables[dataset], nights_of(files))
+            whole = CatalogueRows(out, tables[dataset], nights_of_paths(files))
             condition = None if where is None else row_condition(where, whole.schema, FLAGS.get(dataset))
             rows = write_rows(to, chosen, dataset, whole.read(whole.schema.names, condition))
     say(f"{counted(rows, 'row')} of {dataset}, {counted(len(files), 'file')}: {to}", err=as_json)

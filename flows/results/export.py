@@ -134,6 +134,6 @@ def usual_dataset(out: Path) -> str:
     return OBJECT.name if any((catalogs_folder(out) / OBJECT.name).glob("night=*")) else DIA_SOURCE.name
 
 
-def nights_of(files: Iterable[Path]) -> tuple[str, ...]:
+def nights_of_paths(files: Iterable[Path]) -> tuple[str, ...]:
     """Return the nights of published files, sorted."""
     return tuple(sorted(set(map(night_of, files))))
