@@ -69,7 +69,7 @@ def alerts(tmp_path, monkeypatch):
     def make(*answers, say=lambda *_: None):
         sinks = Sinks(*answers)
         monkeypatch.setattr(module, "opened_sink", sinks)
-        monkeypatch.setattr(module, "alert_packets", lambda *_, night, visit, complete: [(night, visit)])
+        monkeypatch.setattr(module, "alert_packets", lambda *_, nights, visit, complete: [(nights.first, visit)])
         return VisitAlerts(tmp_path, Settings(alerts={"to": "kafka://h/t"}), say), sinks
 
     return make
