@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 from schemas.exposure import ExposureKey
 from schemas.model_card import ModelCard
 from schemas.patch import PatchKey
-from schemas.summary import CauseCount, ExposureCounts, Record
+from schemas.summary import CauseCount, ExposureCounts, Record, Trouble
 
 LEDGER_VERSION = 1
 """Version of the records below. A reader refuses any other."""
@@ -51,6 +51,13 @@ class DatasetRecord(Record):
     sha256: Annotated[str, Field(description="SHA-256 of the file.")]
 
 
+class SourceFile(Record):
+    """File of an exposure that has several."""
+
+    uri: str
+    sha256: Annotated[str | None, Field(description="Of its bytes; null where its tiles were kept from before.")] = None
+
+
 class Previous(Record):
     """Replaced results of an exposure. Their files are gone; the same models and settings reproduce them."""
 
@@ -68,6 +75,13 @@ class ExposureRecord(ExposureKey):
     source_uri: str
     source_sha256: str
     source_stat: SourceStat | None = None
+    flags: Annotated[
+        tuple[str, ...], Field(description="Of the exposure, as in its tiles: assumed_psf, no_wcs, ...")
+    ] = ()
+    source_files: Annotated[
+        dict[str, SourceFile],
+        Field(description="Plane -> file, of an exposure of several; the difference image first, then by plane."),
+    ] = Field(default_factory=dict)
     digest: Annotated[str, Field(description="Digest of the final dataset, chained over all before it.")]
     datasets: dict[str, DatasetRecord] = Field(default_factory=dict)
     windows: Annotated[int, Field(ge=0, description="Windows searched.")] = 0
@@ -127,6 +141,12 @@ class NightRecord(Record):
     exposures: Annotated[int, Field(ge=0, description="Published exposures that it was made from.")]
     rows: dict[str, int] = Field(default_factory=dict, description="Dataset of its patches -> rows of all of them.")
     patches: Annotated[str, Field(description="Digest of what its patches are made from; empty if it has none.")] = ""
+    failed: Annotated[
+        tuple[Trouble, ...], Field(description="Why something of it or of its patches is lacking, or out of date.")
+    ] = ()
+    drawn: Annotated[
+        bool | None, Field(description="Whether its page was drawn since it was made; null: before records told.")
+    ] = None
     seconds: dict[str, float] = Field(default_factory=dict, description="Time spent by stage, s.")
     provenance: Annotated[
         str | None, Field(description="Digest of the `ProvenanceRecord` of the last run that made something of it.")

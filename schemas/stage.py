@@ -209,6 +209,8 @@ class Stage:
         up to the patch's margin away; those of exposures it gets from twice as far.
     searches
         Whether it puts images through ``context.search``.
+    pixels
+        Of a stage of a patch: whether it reads exposures through ``context.pixels``; others get none.
     columns
         Columns that it reads of a table, by the name of that; it gets a table that is not named here whole.
     warm_up
@@ -228,6 +230,7 @@ class Stage:
     numbers: type | None = None
     memory: Callable[[tuple[int, int], Any], int] | None = None
     searches: bool = False
+    pixels: bool = False
     margin: bool = False
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     warm_up: Callable[[Result, "Rehearsal"], Result] | None = None

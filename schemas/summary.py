@@ -133,7 +133,7 @@ class RunSummary(BaseModel):
     )
     assumed: Mapping[str, int] = Field(
         default_factory=dict,
-        description="Flag of what was assumed or is not known -> exposures searched in this run that have it.",
+        description="Flag of what was assumed or is not known -> exposures that have it, also those published before.",
     )
     not_run: Mapping[str, str] = Field(description="Stage -> why it had nothing to work on.")
     seconds: Mapping[str, float] = Field(

@@ -91,4 +91,5 @@ STAGE = Stage(
     gives=CUTOUTS,
     run=cut_cutouts,
     settings=CutCutoutsSettings,
+    pixels=True,
 )

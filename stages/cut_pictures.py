@@ -124,4 +124,5 @@ STAGE = Stage(
     gives=GALAXY_PICTURE,
     run=cut_pictures,
     settings=CutPicturesSettings,
+    pixels=True,
 )

@@ -186,4 +186,5 @@ STAGE = Stage(
     run=gather_objects,
     settings=GatherObjectsSettings,
     margin=True,
+    pixels=True,
 )

@@ -193,4 +193,5 @@ STAGE = Stage(
         Model("superclass", "spectral_class.model", _class_model),
         Model("star_subclass", "spectral_class.star_model", _class_model),
     ),
+    pixels=True,
 )

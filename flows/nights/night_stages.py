@@ -224,7 +224,8 @@ class UnitStages:
 
     def _context(self, stage: Stage, models: Mapping[str, Any]) -> Context:
         section = stage.section(self._settings)
-        return Context(settings=section, models=models, pixels=self._pixels, allocate=self._arrays.allocate)
+        pixels = self._pixels if stage.pixels else None
+        return Context(settings=section, models=models, pixels=pixels, allocate=self._arrays.allocate)
 
     def _given(self, stage: Stage, dataset: Dataset) -> Any:
         """Return a dataset as a stage is to have it; None if there is none."""
@@ -313,7 +314,14 @@ def make_night(work: NightWork, out: Path, settings: Settings, patched: Collecti
     return NightStages(out, settings, work, patched).run()
 
 
-def record_night(work: NightWork, out: Path, settings: Settings, made: StagesResult, rows: Mapping[str, int]) -> None:
+def record_night(
+    work: NightWork,
+    out: Path,
+    settings: Settings,
+    made: StagesResult,
+    rows: Mapping[str, int],
+    failed: Sequence[Trouble] = (),
+) -> None:
     """Withdraw what is not given any more, and record the rest.
 
     Parameters
@@ -322,6 +330,8 @@ def record_night(work: NightWork, out: Path, settings: Settings, made: StagesRes
         As of `NightStages`.
     made, rows
         Result of its stages; rows of its patches, by dataset, as they are published now.
+    failed
+        What went wrong in its patches.
     """
     ledger, before = Ledger(out), work.record.datasets if work.record is not None else {}
     there = {entry.path for entry in made.datasets.values()}
@@ -339,6 +349,8 @@ def record_night(work: NightWork, out: Path, settings: Settings, made: StagesRes
             exposures=work.published,
             rows=dict(rows),
             patches=work.patch_digest,
+            failed=(*failed, *made.failed),
+            drawn=False,
             seconds=ledger_seconds(made.seconds),
             provenance=ledger.put_provenance(provenance_of(PIPELINE, settings)),
             software=version("nightstride"),

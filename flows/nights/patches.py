@@ -1,8 +1,8 @@
 """Patches of a night, and the night as a whole: tasks of workers that make what is known of what was seen."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from importlib.metadata import version
 from itertools import islice
@@ -11,13 +11,16 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from flows.inputs.source import Source
 from flows.nights.exposure_run import task_call
 from flows.nights.night_stages import StagesResult, ledger_seconds, make_night, now, record_night, trouble_with
 from flows.nights.patch_stages import Around, has_place, make_associated, make_patch, margin_of
+from flows.nights.patch_tiles import left_with, restore_tiles, without_tiles
 from flows.pipeline.night_work import MARGIN, NightWork, PatchWork
 from flows.runtime.parallel import Caller, here
 from flows.runtime.traces import bound
 from flows.storage.atomic import remove
+from flows.storage.digest import digest
 from flows.storage.hats import write_hats
 from flows.storage.layout import patch_paths
 from flows.storage.lease import own_fence
@@ -25,6 +28,7 @@ from flows.storage.ledger import Ledger
 from kernels.sky.patches import Division
 from schemas.dataset import TableOf
 from schemas.errors import BadInput, Misconfigured
+from schemas.exposure import ExposureKey
 from schemas.ledger import DatasetRecord, PatchRecord
 from schemas.patch import PatchKey
 from schemas.settings import Settings
@@ -43,16 +47,21 @@ SAY_S = 10.0
 
 @dataclass(frozen=True)
 class _Task:
-    """A patch or a whole night to be made: what is called with the work, the output folder, the settings, and more."""
+    """Part of the work on a night: what is called with it, the output folder, the settings, and more.
+
+    It is on a patch or on the whole night; of an exposure its tiles are to be made.
+    """
 
     make: Callable[..., StagesResult]
-    work: PatchWork | NightWork
+    work: PatchWork | NightWork | ExposureKey
     more: tuple[Any, ...] = ()
 
     @property
     def labels(self) -> dict[str, str]:
         """Return what its logs and traces are labelled with."""
         night = {"night": self.work.night}
+        if isinstance(self.work, ExposureKey):
+            return night | {"exposure": self.work.name}
         return night | {"patch": self.work.key.name} if isinstance(self.work, PatchWork) else night
 
     @property
@@ -92,8 +101,11 @@ def run_nights(
     workers: "Cluster | None" = None,
     say: Callable[[str], object] = lambda text: None,
     call: Caller = here,
+    sources: Mapping[ExposureKey, Source] | None = None,
 ) -> dict[str, NightResult]:
     """Run the stages of nights that are outdated: of their patches, then those of a whole night.
+
+    Tiles that are read, and are gone, are written again first.
 
     Parameters
     ----------
@@ -105,6 +117,8 @@ def run_nights(
         Receives how far it is.
     call
         Calls what is not for workers: that follows from the association, and all where there are none.
+    sources
+        Where exposures are now, as far as it is known; others are where the ledger has them.
 
     Returns
     -------
@@ -117,9 +131,10 @@ def run_nights(
         Nothing of this kind could succeed.
     """
     due = [work for work in works if work.outdated]
-    patches = sum(patch.of_exposures.due for work in due for patch in work.patches)
-    with nullcontext(workers) if workers is not None or patches <= HERE else _started(settings, out) as cluster:
-        return {work.night: _Night(work, out, settings, cluster, say, call).run() for work in due}
+    parts = [patch.of_exposures for work in due for patch in work.patches]
+    tasks = sum(part.due for part in parts) + len(without_tiles(parts, out))
+    with nullcontext(workers) if workers is not None or tasks <= HERE else _started(settings, out) as cluster:
+        return {work.night: _Night(work, out, settings, cluster, say, call, sources or {}).run() for work in due}
 
 
 def _started(settings: Settings, out: Path) -> Any:
@@ -138,10 +153,11 @@ class _Night:
     cluster: "Cluster | None"
     say: Callable[[str], object]
     call: Caller
+    sources: Mapping[ExposureKey, Source]
 
     def run(self) -> NightResult:
         found = self._patches()
-        self._withdraw({entry.path for made in found.values() for entry in made.datasets.values()})
+        self._withdraw(found)
         self._describe({key: made.datasets for key, made in found.items()})
         result = NightResult(
             {}, {}, {}, patches=len(found), patches_failed=sum(bool(one.failed) for one in found.values())
@@ -150,8 +166,8 @@ class _Night:
             result.failed += made.failed
             _add(result.seconds, made.seconds)
             _add(result.rows, {name: one.rows for name, one in made.datasets.items() if not name.endswith(MARGIN)})
-        whole = self._whole(result.rows)
-        record_night(self.work, self.out, self.settings, whole, result.rows)
+        whole = self._whole(result.rows, [key.name for key, made in found.items() if made.failed])
+        record_night(self.work, self.out, self.settings, whole, result.rows, result.failed)
         _add(result.seconds, whole.seconds)
         result.datasets, result.failed = whole.datasets, [*result.failed, *whole.failed]
         result.rows = result.rows | {name: entry.rows for name, entry in whole.datasets.items()}
@@ -167,13 +183,37 @@ class _Night:
         """
         found = {one.key: _known(one) for one in self.work.patches}
         parts = [one.of_exposures for one in self.work.patches]
-        due = sorted((one for one in parts if one.due), key=lambda one: -one.rows)
+        lacking = self._lacking(parts)
+        former = self._former() if lacking else {}
+        left, stay = left_with(lacking, found, former)
+        due = sorted((one for one in parts if one.due and one.key not in left), key=lambda one: -one.rows)
         self._make(found, [_Task(make_patch, one) for one in due], self.cluster)
-        self._make(found, list(self._associated(found)), None)
+        self._make(found, list(self._associated(found, left)), None)
         for patch in self.work.patches:
-            if patch.outdated and not patch.due:
+            if patch.outdated and not patch.due and patch.key not in left:
                 self._record(patch.key, found[patch.key])
-        return found
+        made = {key: one for key, one in found.items() if key not in left}
+        made |= {key: StagesResult(one.datasets, {}, idle=one.idle) for key, one in former.items() if key in stay}
+        for key, trouble in lacking.items():
+            made.setdefault(key, StagesResult({}, {})).failed.append(trouble)
+        return made
+
+    def _lacking(self, parts: Sequence[PatchWork]) -> dict[PatchKey, Trouble]:
+        """Write tiles again that patches have to read; return the patches whose tiles cannot be, and why.
+
+        These stay as they are, as a whole: what is published of them was made of tiles that were there.
+        """
+        absent, lacking = without_tiles(parts, self.out), dict[PatchKey, Trouble]()
+        if absent:
+            self.say(f"Night {self.work.night}: writing the tiles of {len(absent)} exposures again.")
+        tasks = [_Task(restore_tiles, key, (self.sources.get(key),)) for key in absent]
+        for task, made in self._made(tasks, self.cluster):
+            for trouble in made.failed:
+                for key in absent[task.work]:  # type: ignore[index]
+                    said = trouble.message.removeprefix(f"{trouble.uri}, ")
+                    text = f"{trouble.uri}, patch {key.name}: stays as it was: {said}"
+                    lacking.setdefault(key, trouble.model_copy(update={"message": text}))
+        return lacking
 
     def _make(self, found: dict[PatchKey, StagesResult], tasks: list[_Task], cluster: "Cluster | None") -> None:
         """Make parts of patches; what became of each is noted and recorded as soon as it is done."""
@@ -186,13 +226,20 @@ class _Night:
                 said = monotonic()
                 self.say(f"Night {self.work.night}: {count} of {len(tasks)} patches of the sky.")
 
-    def _associated(self, found: Mapping[PatchKey, StagesResult]) -> Iterator[_Task]:
-        """Yield the work on the association, but of patches around which something has failed that it reads."""
+    def _former(self) -> dict[PatchKey, PatchRecord]:
+        """Return what the ledger has of patches, also where the night was divided otherwise."""
+        return {one.key: one for one in self._ledger.patches(self.work.night) if isinstance(one, PatchRecord)}
+
+    def _associated(self, found: Mapping[PatchKey, StagesResult], left: Collection[PatchKey]) -> Iterator[_Task]:
+        """Yield the work on the association, but of patches around which something has failed that it reads.
+
+        What was published of these before stays; of those that are left as they are nothing is made.
+        """
         patches = self.work.patches
         division = Division(tuple((one.key.order, one.key.pixel) for one in patches))
         made = {name for one in patches for name in one.of_exposures.digests}
         for number, part in enumerate(one.of_association for one in patches):
-            if not part.due:
+            if not part.due or part.key in left:
                 continue
             near, beside = self._about(division, number)
             around = {patches[one].key: patches[one].digests.keys() for one in near}
@@ -204,6 +251,8 @@ class _Night:
             if lost:
                 reason = f"no {min(lost)} of a patch around"
                 found[part.key].not_run.update((stage.name, reason) for stage in part.graph.stages)
+                before = part.record.datasets if part.record is not None else {}
+                found[part.key].datasets.update((name, one) for name, one in before.items() if name in part.digests)
                 self._record(part.key, found[part.key])
                 continue
             files = {name: tuple(one[name].path for one in there.values() if name in one) for name in read}
@@ -217,11 +266,14 @@ class _Night:
             return near, beside
         return about()
 
-    def _whole(self, patched: Mapping[str, int]) -> StagesResult:
-        """Return what became of the night as a whole."""
+    def _whole(self, patched: Mapping[str, int], failed: Sequence[str]) -> StagesResult:
+        """Return what became of the night as a whole; made without some patches it is made again with them."""
         if not self.work.due:
-            return StagesResult(dict(self.work.kept), self.work.not_run, idle=_idle(self.work))
-        ((_, made),) = self._made([_Task(make_night, self.work, (tuple(patched),))], self.cluster)
+            return _known(self.work)
+        work = self.work
+        if failed:
+            work = replace(work, digests={name: digest(one, *sorted(failed)) for name, one in work.digests.items()})
+        ((_, made),) = self._made([_Task(make_night, work, (tuple(patched),))], self.cluster)
         return made
 
     def _made(self, tasks: list[_Task], cluster: "Cluster | None") -> Iterator[tuple[_Task, StagesResult]]:
@@ -230,9 +282,9 @@ class _Night:
             if isinstance(found, Misconfigured):
                 raise found
             if isinstance(found, Exception):
-                where = f", {task.name}" if isinstance(task.work, PatchWork) else ""
-                trouble = trouble_with(self.work.night, where, found)
-                found = StagesResult(dict(task.work.kept), task.work.not_run, [trouble])
+                where = "" if isinstance(task.work, NightWork) else f", {task.name}"
+                there = StagesResult({}, {}) if isinstance(task.work, ExposureKey) else _known(task.work)
+                found = replace(there, failed=[trouble_with(self.work.night, where, found)], idle={})
             yield task, found
 
     def _here(self, tasks: Iterable[_Task]) -> Iterator[tuple[_Task, StagesResult | Exception]]:
@@ -289,12 +341,13 @@ class _Night:
         )
         self._ledger.put_patch(record)
 
-    def _withdraw(self, published: set[str]) -> None:
+    def _withdraw(self, found: Mapping[PatchKey, StagesResult]) -> None:
         """Remove what lies in the folders of patches and is of none, and the records of those."""
+        published = {entry.path for made in found.values() for entry in made.datasets.values()}
         for path in list(patch_paths(self.out, self.work.night)):
             if path.relative_to(self.out).as_posix() not in published:
                 remove(path)
-        known = {patch.key.name for patch in self.work.patches}
+        known = {key.name for key in found}
         for record in list(self._ledger.patches(self.work.night)):
             if isinstance(record, PatchRecord) and record.name not in known:
                 self._ledger.remove_patch(record.key)
@@ -323,9 +376,9 @@ def _explained(task: _Task, error: Exception) -> Exception:
     return BadInput("killed_workers", task.name, "workers have died that had it.", remedy)
 
 
-def _known(patch: PatchWork) -> StagesResult:
-    """Return what there is of a patch before anything is made."""
-    return StagesResult(dict(patch.kept), patch.not_run, idle=_idle(patch))
+def _known(work: NightWork | PatchWork) -> StagesResult:
+    """Return what there is of a night or patch before anything is made."""
+    return StagesResult(dict(work.kept), work.not_run, idle=_idle(work))
 
 
 def _idle(work: NightWork | PatchWork) -> dict[str, tuple[str, str]]:

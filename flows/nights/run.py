@@ -31,7 +31,7 @@ from flows.runtime.collector import resume_collector
 from flows.runtime.parallel import Caller, here
 from flows.runtime.traces import span
 from flows.storage.fence import fenced_task
-from flows.storage.layout import reports_folder
+from flows.storage.layout import page_path
 from flows.storage.lease import own_fence
 from flows.storage.ledger import Ledger
 from flows.storage.night_sums import settle
@@ -123,7 +123,7 @@ def run_night(
         summary = _timed(summary, {"waiting": waiting, **elapsed})
         if night.cut_short:  # the next run brings the nights together
             return _timed(summary, {"wall": perf_counter() - start}).model_copy(update={"stopped": True})
-        summary = with_catalogues(summary, out, settings, progress, workers, call)
+        summary = with_catalogues(summary, out, settings, progress, workers, call, plan.sources)
         closing = Thread(target=up.close)
         closing.start()
         done = perf_counter()
@@ -256,22 +256,24 @@ def nothing_to_search(
 
     progress = Progress(console, 0, meter)
     progress.planned(plan)
-    summary = with_catalogues(summarise_run(plan, NightTotals()), out, settings, progress)
+    summary = with_catalogues(summarise_run(plan, NightTotals()), out, settings, progress, sources=plan.sources)
     summary = compacted(summary, out, settings, progress)
-    if summary.nights and (plan.quarantined or "objects" in summary.seconds):
-        # What was published of an exposure may be withdrawn: the page must not show it any more.
+    # What was published of an exposure may be withdrawn: the page must not show it any more.
+    every = plan.quarantined or "objects" in summary.seconds
+    due = summary.nights if every else tuple(night for night in summary.nights if _page_is_due(out, night))
+    for night in sorted({*summary.nights}.difference(due)):
+        summary = with_quality(summary, night, out, settings)
+    if due:
         large = plan.seen > LARGE
         with night_process(out, settings, progress.say) if large else nullcontext(here) as call:
-            return with_reports(summary, out, settings, progress, call)
-    for night in summary.nights:
-        summary = with_quality(summary, night, out, settings)
-    pages = (reports_folder(out) / night / "index.html" for night in reversed(summary.nights))
+            return with_reports(summary, out, settings, progress, call, due)
+    pages = (page_path(out, night) for night in reversed(summary.nights))
     return summary.model_copy(update={"report": next((str(page) for page in pages if page.exists()), None)})
 
 
 def with_catalogues(
     summary: RunSummary, out: Path, settings: Settings, progress: Progress, workers: "Cluster | None" = None,
-    call: Caller = here,
+    call: Caller = here, sources: Mapping[ExposureKey, Source] | None = None,
 ) -> RunSummary:  # fmt: skip
     """Bring the datasets of patches and whole nights up to date, and add them to the summary of a run.
 
@@ -283,6 +285,8 @@ def with_catalogues(
         Cluster that is up, if one is.
     call
         Calls what needs the store of the association.
+    sources
+        As of `flows.nights.patches.run_nights`.
 
     Raises
     ------
@@ -298,7 +302,7 @@ def with_catalogues(
             not_run |= work.not_run
     outdated = [work for work in works if work.outdated]
     if outdated:
-        summary = _made(summary, outdated, rows, not_run, out, settings, progress, workers, call)
+        summary = _made(summary, outdated, rows, not_run, out, settings, progress, workers, call, sources)
         with suppress(BrokenProcessPool):  # then the next run looks at them again
             call(note_published, out, settings.association, found, [work.night for work in outdated])
     else:
@@ -342,6 +346,7 @@ def _made(
     progress: Progress,
     workers: "Cluster | None",
     call: Caller,
+    sources: Mapping[ExposureKey, Source] | None,
 ) -> RunSummary:
     # Imported here: a rerun with nothing to do should not pay for it.
     from flows.nights.patches import run_nights
@@ -349,7 +354,7 @@ def _made(
     start = perf_counter()
     progress.say(f"Combining night {', '.join(work.night for work in works)}.")
     with span("objects", {"nights": " ".join(work.night for work in works)}):
-        results = run_nights(works, out, settings, workers, progress.say, call)
+        results = run_nights(works, out, settings, workers, progress.say, call, sources)
     failed = list(summary.night_failed)
     for result in results.values():
         rows.update(result.rows)
@@ -364,7 +369,12 @@ def _made(
 
 
 def with_reports(
-    summary: RunSummary, out: Path, settings: Settings, progress: Progress, call: Caller = here
+    summary: RunSummary,
+    out: Path,
+    settings: Settings,
+    progress: Progress,
+    call: Caller = here,
+    nights: Sequence[str] | None = None,
 ) -> RunSummary:
     """Add up what came back of each night, judge it, and make its page with the figures of the run.
 
@@ -374,8 +384,10 @@ def with_reports(
         Of the run.
     call
         Calls what reads catalogues and tiles and draws, which needs many libraries.
+    nights
+        Those whose pages are due; None: all of the run.
     """
-    for night in summary.nights:
+    for night in summary.nights if nights is None else nights:
         progress.say(f"Drawing the page of night {night}.")
         summary = with_report(summary, night, out, settings, of_run=True, call=call)
     return summary
@@ -405,11 +417,24 @@ def with_report(
             fence = own_fence(out) if call is here else None  # the process beside this one is behind it anyway
             task = (_page,) if fence is None else (fenced_task, fence, _page)
             page = call(*task, out, night, summary if of_run else None, settings.association)
+        _note_drawn(out, night)
         settle(Ledger(out), [night])
     except Exception as error:
         warning = f"no page of night {night}: {type(error).__name__}: {error}"
         return summary.model_copy(update={"warnings": (*summary.warnings, warning)})
     return summary.model_copy(update={"report": str(page)})
+
+
+def _page_is_due(out: Path, night: str) -> bool:
+    """Return whether the page of a night is not there, or was not drawn since something of it was made."""
+    whole = Ledger(out).night(night)
+    return (whole is not None and whole.drawn is False) or not page_path(out, night).exists()
+
+
+def _note_drawn(out: Path, night: str) -> None:
+    ledger = Ledger(out)
+    if (whole := ledger.night(night)) is not None and not whole.drawn:
+        ledger.put_night(whole.model_copy(update={"drawn": True}))
 
 
 def _recoveries(out: Path, night: str) -> tuple[Recovery, ...]:

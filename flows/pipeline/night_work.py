@@ -73,6 +73,12 @@ class Work:
         return self.digests.keys() != kept | self.idle.keys()
 
     @property
+    def reads_pixels(self) -> bool:
+        """Return whether a stage that has to run reads pixels of exposures."""
+        wanted = self.digests.keys() - self.kept.keys() - self.idle.keys()
+        return any(stage.pixels for stage in Graph(self.graph.stages, {}).towards(wanted, self.kept))
+
+    @property
     def outdated(self) -> bool:
         """Return whether something has to be made or withdrawn."""
         published = self.record.datasets.keys() if self.record is not None else set()

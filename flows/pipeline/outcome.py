@@ -62,14 +62,18 @@ class PublishedExposure:
     ----------
     key, source_uri
         Which it is, and where it was read from.
-    detections, causes
+    detections, causes, flags
         As in its record.
+    source
+        That stands for it now; None: there are only copies of it.
     """
 
     key: ExposureKey
     source_uri: str
     detections: int = 0
     causes: Mapping[str, CauseCount] = field(default_factory=dict)
+    source: Source | None = None
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,11 @@ class Plan:
     def seen(self) -> int:
         """Return the number of sources."""
         return len(self.todo) + self.skipped + len(self.quarantined) + len(self.failed)
+
+    @property
+    def sources(self) -> dict[ExposureKey, Source]:
+        """Return where the published exposures are now, as far as it is known."""
+        return {one.key: one.source for one in self.published if one.source is not None}
 
     @property
     def announcement(self) -> str:

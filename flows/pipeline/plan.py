@@ -120,7 +120,10 @@ class Decided:
         if one.winner is not None and one.why is not None:
             self.todo.append(replace(one.winner, why=one.why))
         if one.published and (record := one.record) is not None:
-            found = PublishedExposure(record.key, record.source_uri, record.detections, record.causes)
+            source = one.winner.source if one.winner is not None else None
+            found = PublishedExposure(
+                record.key, record.source_uri, record.detections, record.causes, source, record.flags
+            )
             self.published.append(found)
         if one.verdict is not None:
             self.verdicts.append(one.verdict)
@@ -199,7 +202,7 @@ class Planner:
 
     def _applied(self, decided: "Decided", refused: Sequence[Rejected | Unread]) -> Plan:
         """Quarantine what cannot be used; return that, and what is to be done of the rest."""
-        superseded = Superseded(self._ledger, decided.claimed)
+        superseded = Superseded(self._ledger, decided.claimed, self._settings.fits.extension)
         away = [self._put_away(one, superseded) for one in refused if isinstance(one, Rejected)]
         # Only now that it is known who stands for what can be said what a source stood for before.
         todo = self._side_by_side(
@@ -274,21 +277,39 @@ class Planner:
         if winner is None and record is not None:
             # The file was moved: a copy takes its place, so that the results can be made again from it.
             winner = next((item for item in hashed if item.sha256 == record.source_sha256), None)
+            winner = winner or self._heir(hashed, record)
         first = winner.source if winner is not None else Source(holder)
         rest = [item for item in hashed if item is not winner]
         others = [item for item in rest if not self._is_copy(item.source, first)]
         conflicts = tuple(Rejected(item.source, _conflict(item, holder), item.key) for item in others)
         return Chosen(name, record, winner, len(rest) - len(others), (*unusable, *conflicts))
 
+    def _heir(self, hashed: Sequence[Item], record: ExposureRecord) -> Item | None:
+        """Return what takes the place of the file of a record, if that cannot be read any more.
+
+        It is what has its bytes as a difference image, with other files beside it; or, if the file is gone from a
+        folder that is there, the first.
+        """
+        gone = _is_gone(record.source_uri)
+        if not gone and self._difference(Source(record.source_uri)) is not None:
+            return None
+        same = next((item for item in hashed if self._difference(item.source) == record.source_sha256), None)
+        if same is None and gone:
+            name = _first(hashed, None)
+            return next(item for item in hashed if name_of(item.source) == name)
+        return same
+
     def _is_copy(self, one: Source, other: Source) -> bool:
         """Return whether the difference images have the same bytes, whatever lies beside them."""
+        first = self._difference(one)
+        return first is not None and first == self._difference(other)
+
+    def _difference(self, source: Source) -> str | None:
+        """Return the digest of the difference image alone; None if it cannot be read."""
         try:
-            first, second = (
-                self._sha256_of(Source(source.uri, index=source.index), self._settings) for source in (one, other)
-            )
+            return self._sha256_of(Source(source.uri, index=source.index), self._settings)
         except (BadInput, Retryable):
-            return False
-        return first == second
+            return None
 
     def _hashed(self, item: Item) -> Item:
         if item.sha256 is not None:
@@ -312,12 +333,23 @@ class Planner:
         try:
             if one.error.code not in UNREAD:
                 for record in superseded.by(uri, one.key):
-                    unpublish(record, self._out)
-                    withdrawn.append(record)
+                    if not self._is_unchanged(one.source, record):
+                        unpublish(record, self._out)
+                        withdrawn.append(record)
             self._quarantine.put(one.error, uri, one.key)
         except Retryable as error:  # the disk is full: the next run tries again, this one goes on
             return PutAway(Trouble.of(name_of(one.source), error), quarantined=False, withdrawn=tuple(withdrawn))
         return PutAway(trouble, quarantined=True, withdrawn=tuple(withdrawn))
+
+    def _is_unchanged(self, source: Source, record: ExposureRecord) -> bool:
+        """Return whether a file is as it was when it was searched: other settings refuse it, not its content."""
+        stat = stat_of(source)
+        if stat is not None and stat == record.source_stat:
+            return True
+        try:
+            return self._sha256_of(source, self._settings) == record.source_sha256
+        except (BadInput, Retryable):
+            return False
 
 
 def _attempt(source: Source, step: Callable[[], Item]) -> Item | Rejected | Unread:
@@ -338,6 +370,12 @@ def _attempt(source: Source, step: Callable[[], Item]) -> Item | Rejected | Unre
 def _unexpected(where: str, what: str) -> BadInput:
     remedy = "fetch the file again; if it is as it should be, report this."
     return BadInput("unexpected_error", where, f"cannot be looked at: {what}.", remedy)
+
+
+def _is_gone(uri: str) -> bool:
+    """Return whether a file is gone from a folder of this machine: where the folder is gone, too, it may come back."""
+    path = Path(uri.rpartition("[")[0] if uri.endswith("]") else uri)
+    return "://" not in uri and path.parent.is_dir() and not path.exists()
 
 
 _DIFFERENCE = re.compile(r"diff|(?<![a-z])sub(?![a-z])|subtracted")

@@ -148,7 +148,7 @@ def recorded_sources(out: Path, test: Callable[[ExposureRecord], bool], settings
     others = [
         record.source_uri
         for source, record in pairs
-        if not _is_read_alike(source, record, made.get(record.provenance or ""), ledger)
+        if not is_read_alike(source, record, made.get(record.provenance or ""), ledger)
     ]
     if others:
         raise Misconfigured(
@@ -161,8 +161,8 @@ def recorded_sources(out: Path, test: Callable[[ExposureRecord], bool], settings
     return found
 
 
-def _is_read_alike(source: Source, record: ExposureRecord, made: ProvenanceRecord | None, ledger: Ledger) -> bool:
-    """Return whether a source, as it is listed now, was read for a record: same planes, and nothing given beside."""
+def is_read_alike(source: Source, record: ExposureRecord, made: ProvenanceRecord | None, ledger: Ledger) -> bool:
+    """Return whether a source was read for a record, of which ``made`` tells: same planes, same things beside."""
     if made is None:
         return False
     settings = recorded_settings(made)

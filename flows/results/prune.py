@@ -270,7 +270,7 @@ def _tiles(path: Path, ledger: Ledger, out: Path, settings: Settings) -> Removal
     with suppress(ValueError):  # a name that no exposure has
         record = ledger.get(key_of(path.parent.name, path.stem))
     if record is not None and record.status == "done":
-        state = source_state(record.source_uri, record.source_sha256, settings, record.source_stat)
+        state = source_state(record.source_uri, record.source_sha256, settings, record.source_stat, record.source_files)
         why = f"{record.source_uri} is {state}"
     else:
         try:

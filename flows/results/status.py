@@ -18,8 +18,9 @@ from flows.storage.lease import Holder, dead_holder_of, holder_of
 from flows.storage.ledger import Brief, Ledger
 from flows.storage.night_sums import night_sums
 from flows.storage.quarantine import Quarantine, is_gone
-from schemas.errors import Misconfigured, choice, printable
+from schemas.errors import printable
 from schemas.ledger import NightRecord, Percentiles, ProvenanceRecord, QuarantineRecord, WatchRecord
+from schemas.night_range import EVERY_NIGHT, NightRange
 from schemas.quality import BandQuality
 from schemas.summary import Trouble
 from schemas.tracklets import TRACKLET
@@ -111,20 +112,20 @@ class Status:
         return {"nights": nights, **known}
 
 
-def read_status(out: Path, night: str | None = None) -> Status:
+def read_status(out: Path, nights: NightRange = EVERY_NIGHT) -> Status:
     """Read how it stands with an output folder. Nothing is changed, and no catalogue is opened.
 
     Parameters
     ----------
     out
         Output folder.
-    night
-        One night; None: all.
+    nights
+        Which of them; inputs of a night that is not known are of every night alone.
 
     Raises
     ------
     Misconfigured
-        It is not an output folder, holds no such night, or was written by another version.
+        It is not an output folder, holds none of these nights, or was written by another version.
     """
     require_output(out)
     ledger = Ledger(out)
@@ -132,15 +133,11 @@ def read_status(out: Path, night: str | None = None) -> Status:
     unusable: dict[str, list[QuarantineRecord]] = {}
     for one in Quarantine(out).list():
         unusable.setdefault(one.key.night if one.key else UNKNOWN, []).append(one)
-    known_nights = held | unusable.keys()
-    labels = sorted(known_nights if night is None else {night} & known_nights)
-    if night is not None and not labels:
-        remedy = choice(night, sorted(known_nights)) if known_nights else "see `nightstride status OUT`."
-        raise Misconfigured("no_night", str(out), f"holds nothing of night {night}.", remedy)
+    labels = nights.among(held | unusable.keys(), str(out))
     known: dict[str | None, ProvenanceRecord | None] = {}
-    nights = tuple(_of(label, unusable.get(label, ()), ledger, known) for label in labels)
+    found = tuple(_of(label, unusable.get(label, ()), ledger, known) for label in labels)
     holder = holder_of(out)
-    return Status(nights, holder, _watched(ledger.watch(), holder), _space(out), dead_holder_of(out))
+    return Status(found, holder, _watched(ledger.watch(), holder), _space(out), dead_holder_of(out))
 
 
 def _watched(watch: WatchRecord | None, holder: Holder | None) -> WatchRecord | None:
@@ -170,15 +167,16 @@ def _of(
     rest = [one for one in unusable if one.source_uri not in recorded]
     states = Counter(sums.states)
     states["quarantined"] += len(rest)
+    quality, whole = ledger.quality(night), ledger.night(night)
     told = [(_trouble(record), record.status == "quarantined") for record in troubled]
     told += [(Trouble(uri=one.source_uri, code=one.code, message=_words(one)), True) for one in rest]
     gone = [one for one, put_away in told if put_away and is_gone(one.uri, one.code)]
     states["quarantined"] -= len(gone)
     troubles = [one for one, _ in told if one not in gone]
+    troubles += whole.failed if whole is not None else ()
     models = Counter[str]()
     for provenance, exposures in sums.searched.items():
         models.update(dict.fromkeys(_models(provenance or None, ledger, known), exposures))
-    quality, whole = ledger.quality(night), ledger.night(night)
     linked = None if whole is None else whole.datasets.get(TRACKLET.name)
     return NightStatus(
         night,

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from flows.results.page.words import count as how_many
 from flows.results.quality.judge import told
+from flows.storage.bucket_path import located
 from flows.storage.layout import catalogs_folder
 from schemas.errors import NightstrideError
 from schemas.exposure import ASSUMPTIONS
@@ -183,14 +184,15 @@ def show_summary(summary: RunSummary, console: Console) -> None:
 
 
 def _pages(summary: RunSummary) -> list[str]:
-    """Return the pages of the nights of a run; of many, of the last ones."""
+    """Return the pages of the nights of a run that are there; of many, of the last ones."""
     if summary.report is None:
         return []
     reports, slash, name = summary.report.rpartition("/")
     folder, _, night = reports.rpartition("/")
     if night not in summary.nights:
         return [summary.report]
-    return [f"{folder}/{night}{slash}{name}" for night in summary.nights[-_MOST_PAGES:]]
+    pages = (f"{folder}/{night}{slash}{name}" for night in summary.nights[-_MOST_PAGES:])
+    return [page for page in pages if page == summary.report or located(page).exists()]
 
 
 def assumed_words(summary: RunSummary) -> Iterator[str]:

@@ -70,6 +70,11 @@ def reports_folder(out: P) -> P:
     return out / "reports"
 
 
+def page_path(out: P, night: str) -> P:
+    """Return where the page of a night is."""
+    return reports_folder(out) / night / "index.html"
+
+
 def staging_folder(out: P) -> P:
     """Return the folder of what is being written, and not published yet."""
     return out / "staging"

@@ -42,11 +42,11 @@ from flows.results.page.tables import (
     timing,
     troubles,
 )
-from flows.results.page.words import GRADES, NOTHING, Figure, Told, count, duration, night_words
+from flows.results.page.words import GRADES, NOTHING, Figure, Told, count, duration, idle_words, night_words
 from flows.results.quality.measure import spread
 from flows.storage.array_store import room_for
 from flows.storage.atomic import remove, write_file
-from flows.storage.layout import reports_folder, staging_folder, tile_path
+from flows.storage.layout import page_path, staging_folder, tile_path
 from flows.storage.zarr_tiles import TileStore, read_info
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.exposure import ExposureInfo
@@ -182,7 +182,7 @@ def write_report(
     Retryable
         The disk is full.
     """
-    path = reports_folder(out) / night / "index.html"
+    path = page_path(out, night)
     drawing = Drawing(out, read_night(out, night, summary), limits, association)
     page = drawing.content(truth)
     folder, written = path.parent / "pages", set[str]()
@@ -370,7 +370,7 @@ class Drawing:
             counts=counts(night.summary.exposures) if night.summary else None,
             timing=timing(_worker_seconds(night)),
             elapsed=_elapsed(night),
-            not_run=tuple(f"{stage}: {why}" for stage, why in (night.summary.not_run if night.summary else {}).items()),
+            not_run=idle_words(night.summary.not_run if night.summary else {}),
             colophon=_colophon(night),
             lists=self.list.pages,
         )

@@ -1,3 +1,4 @@
+import csv
 import json
 
 import fastavro
@@ -76,6 +77,28 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path):
     folder = run(tmp_path, "--to", tmp_path / "x.vot")
     assert folder.exit_code == 2
     assert "x.vot: is a folder; votable is one file. To fix, name a file." in folder.stderr
+
+
+@pytest.mark.parametrize(
+    ("nights", "found"),
+    [
+        (f"{NIGHTS[0]}..{NIGHTS[1]}", NIGHTS), (f"..{NIGHTS[0]}", NIGHTS[:1]), (f"{NIGHTS[1]}..", NIGHTS[1:]),
+        (NIGHTS[1], NIGHTS[1:]),
+    ],
+)  # fmt: skip
+def test_several_nights_are_exported(tmp_path, nights, found):
+    publish(tmp_path)
+    path = tmp_path / "some.csv"
+    assert run(tmp_path, "--dataset", "object", "--to", path, "--night", nights).exit_code == 0
+    with path.open() as file:
+        assert sorted({row["night"] for row in csv.DictReader(file)}) == list(found)
+
+
+def test_nights_of_which_nothing_is_published_are_named(tmp_path):
+    publish(tmp_path)
+    result = run(tmp_path, "--dataset", "object", "--to", tmp_path / "a.csv", "--night", "20300101..20300131")
+    assert result.exit_code == 2
+    assert "holds no catalogue 'object' of nights 20300101 to 20300131" in result.stderr
 
 
 def test_rows_are_chosen_by_a_condition(tmp_path):

@@ -17,6 +17,7 @@ from flows.pipeline.models import models_of
 from flows.pipeline.night_plan import plan_nights
 from flows.results.backup import backup_output, restore_output
 from flows.results.prune import removals, take_out
+from flows.results.status import read_status
 from flows.results.verify import verify_output
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
@@ -171,7 +172,7 @@ def test_a_failed_patch_leaves_the_others(out, monkeypatch):
         return PIPELINE[number].run(inputs, context)
 
     pipeline = (*PIPELINE[:number], replace(PIPELINE[number], run=broken), *PIPELINE[number + 1 :])
-    result = run(out, 7, pipeline)
+    result = run(out, 7, (*pipeline, TELLING))
     text = f"night {NIGHT}, patch {bad.name}, stage link_hosts: ZeroDivisionError: a defect of the stage"
     (failed,) = result.failed
     assert failed.message.startswith(f"{text}; stage link_hosts ")
@@ -179,8 +180,36 @@ def test_a_failed_patch_leaves_the_others(out, monkeypatch):
     assert there
     assert f"Npix={bad.pixel}" not in there
     assert list((out / "catalogs/object").rglob(f"Npix={bad.pixel}.parquet"))
-    assert run(out, 7).failed == []
-    assert run(out, 7) is None
+    whole = run(out, 7, (*PIPELINE, TELLING))
+    assert whole.failed == []
+    assert "tell" in whole.seconds, "what was made without the patch is made again with it"
+    assert run(out, 7, (*PIPELINE, TELLING)) is None
+
+
+@pytest.mark.parametrize("sources", [40_000, 60])
+def test_where_pixels_are_lost_the_patch_stays_as_it_was_and_is_told_of(out, whole, sources):
+    """Whether the night is divided into the same patches as before, or into others."""
+    run(out, 5)
+    before, places_of = files(out), (out / "tiles").rglob
+    (lost,) = places_of(f"{INFOS[0].visit}-*.zarr")
+    lost.rename(out / "elsewhere")
+    publish(out, INFOS[1], places(), flux=2e4)  # its patches are due, and the other exposure lies on all of them
+    result = run(out, 5, sources=sources)
+    assert {one.code for one in result.failed} == {"tiles_lost"}
+    assert str(lost) in result.failed[0].message
+    assert files(out) == before
+    assert result.rows["object"] == len(rows(whole, OBJECT))
+    problems = verify_output(out, TABLES).problems
+    assert {one.code for one in problems} == {"tiles_lost"}
+    assert all(one.remedy.startswith("put one of them back") for one in problems)
+    (night,) = read_status(out).nights
+    assert {one.code for one in night.troubles} == {"tiles_lost"}
+    assert run(out, 5, sources=sources).failed == result.failed
+    (out / "elsewhere").rename(lost)
+    assert run(out, 5, sources=sources).failed == []
+    assert verify_output(out, TABLES).problems == read_status(out).nights[0].troubles == ()
+    assert files(out).keys() == before.keys() if sources > 60 else files(out).keys() != before.keys()
+    assert rows(out, OBJECT) != rows(whole, OBJECT)
 
 
 def test_dense_patches_are_divided_and_what_was_of_the_large_ones_goes(out, whole):

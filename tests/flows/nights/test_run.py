@@ -15,7 +15,7 @@ from flows.nights.nightly import NightRun
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
 from flows.nights.run import _search, nothing_to_search, with_catalogues, with_quality, with_reports
-from flows.pipeline.outcome import Item, Plan
+from flows.pipeline.outcome import Item, Plan, PublishedExposure
 from flows.results.evaluation.recovery import read_recoveries
 from flows.results.status import read_status
 from flows.storage.catalog_store import CatalogStore
@@ -23,7 +23,7 @@ from flows.storage.ledger import Ledger
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.injection import INJECTION
-from schemas.ledger import ExposureRecord
+from schemas.ledger import ExposureRecord, NightRecord
 from schemas.settings import Settings
 from schemas.summary import ExposureCounts, RunSummary, Trouble
 from tests.flows.results.evaluation.test_recovery import injection
@@ -90,10 +90,7 @@ def test_our_error_comes_out_of_a_group_as_it_is(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("bad", [0, 1])
 def test_the_page_is_drawn_again_when_there_is_only_something_that_cannot_be_used(tmp_path, bad):
-    record = ExposureRecord(
-        night="20260101", visit=1, detector=0, source_uri="a", source_sha256="s", digest="d", software="0",
-        finished_at="now",
-    )  # fmt: skip
+    record = PublishedExposure(ExposureKey(night="20260101", visit=1, detector=0), "a")
     page = tmp_path / "reports" / "20260101" / "index.html"
     page.parent.mkdir(parents=True)
     page.write_text("old")
@@ -101,6 +98,29 @@ def test_the_page_is_drawn_again_when_there_is_only_something_that_cannot_be_use
     summary = nothing_to_search(Plan((), (record,), 1, troubles), tmp_path, Settings(), Console(file=io.StringIO()))
     assert (summary.report, summary.exit_code) == (str(page), 3 * bad)
     assert (page.read_text() == "old") is not bool(bad)
+
+
+def test_a_page_that_a_killed_run_has_not_drawn_is_drawn_by_the_next(tmp_path):
+    found = PublishedExposure(ExposureKey(night="20260101", visit=1, detector=0), "a")
+    page, ledger = tmp_path / "reports" / "20260101" / "index.html", Ledger(tmp_path)
+
+    def again():
+        summary = nothing_to_search(Plan((), (found,), 1), tmp_path, Settings(), Console(file=io.StringIO()))
+        assert summary.report == str(page)
+        return page.read_text()
+
+    drawn = again()
+    assert "<html" in drawn
+    page.write_text("old")
+    assert again() == "old"
+    made = {"night": "20260101", "exposures": 1, "software": "0", "finished_at": "now", "idle": {"x": ("d", "none")}}
+    ledger.put_night(NightRecord(**made))
+    assert again() == "old", "written before records told"
+    ledger.put_night(NightRecord(**made, drawn=False))
+    assert "<html" in again()
+    assert ledger.night("20260101").drawn
+    page.write_text("old")
+    assert again() == "old"
 
 
 COUNTS = ExposureCounts(seen=0, done=0, skipped=0, quarantined=0, failed=0)

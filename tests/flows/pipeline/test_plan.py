@@ -49,7 +49,10 @@ class World:
 
     def sha256_of(self, source, settings):
         self.hashed.append(Path(source.uri).name)
-        return sha256(Path(source.uri).read_bytes()).hexdigest()
+        files = [Path(uri) for uri in (source.uri, *(uri for _, uri in source.siblings))]
+        if not all(path.exists() for path in files):
+            raise Retryable("unreadable_file", source.uri, "cannot be read.", "see to it.")
+        return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
     def plan(self, *sources, settings=None):
         self.probed, self.hashed = [], []
@@ -318,6 +321,23 @@ def test_a_known_verdict_is_not_sought_again_until_its_reasons_change(world):
     assert names(world.plan(source).todo) == ["a"]
 
 
+@pytest.mark.parametrize("other", ["1 0 x", "1 0 other"])
+def test_what_is_there_takes_the_place_of_a_file_that_is_gone(world, tmp_path, other):
+    """Of a copy that was deleted, the original with files beside it; or what else says it is that exposure."""
+    copy, science = world.source("a", "1 0 x"), world.source("science", "s")
+    world.publish(world.plan(copy).todo[0])
+    original = Source(world.source("b", other).uri, siblings=(("science", science.uri),))
+    assert codes(world.plan(original)) == ([] if other == "1 0 x" else [("b", "conflict")])
+    Path(copy.uri).unlink()
+    plan = world.plan(original)
+    assert (names(plan.todo), codes(plan), plan.todo[0].why.code) == (["b"], [], "input")
+    world.raw.rename(tmp_path / "elsewhere")  # as where a disk is not there: other bytes do not take the place
+    world.raw = tmp_path / "elsewhere"
+    moved = Source(str(world.raw / "b"), siblings=(("science", str(world.raw / "science")),))
+    plan = world.plan(moved)
+    assert names(plan.todo) == (["b"] if other == "1 0 x" else [])
+
+
 def test_a_copy_without_what_lay_beside_the_original_is_a_copy(world):
     original = world.source("a", "1 0 x")
     mask = world.source("mask", "mask")
@@ -371,6 +391,14 @@ def test_a_corrected_identity_names_what_it_supersedes(world):
     assert (item.key.visit, item.superseded) == (2, ())
 
 
+def test_what_was_assumed_of_a_published_exposure_is_remembered(world):
+    source = world.source("a", "1 0 x")
+    world.publish(world.plan(source).todo[0])
+    (record,) = Ledger(world.out).records()
+    Ledger(world.out).put(record.model_copy(update={"flags": ("assumed_psf",)}))
+    assert [one.flags for one in world.plan(source).published] == [("assumed_psf",)]
+
+
 def test_what_was_published_of_a_file_that_went_bad_is_withdrawn(world):
     source = world.source("a", "1 0 x")
     catalogue = world.publish(world.plan(source).todo[0])
@@ -379,6 +407,20 @@ def test_what_was_published_of_a_file_that_went_bad_is_withdrawn(world):
     assert (codes(plan), [one.visit for one in plan.withdrawn]) == ([("a", "missing_keyword")], [1])
     assert not catalogue.exists()
     assert Ledger(world.out).count() == 0
+
+
+def test_what_was_published_of_a_file_that_other_settings_refuse_stays(world, monkeypatch):
+    source = world.source("a", "1 0 x")
+    catalogue = world.publish(world.plan(source).todo[0])
+
+    def refused(source, settings):
+        raise BadInput("ambiguous_image", source.uri, "it holds several images.", "name one.")
+
+    monkeypatch.setattr(world, "probe", refused)
+    os.utime(source.uri)  # copied back, say: its bytes are the same
+    assert codes(world.plan(source)) == [("a", "ambiguous_image")]
+    assert catalogue.exists()
+    assert Ledger(world.out).count() == 1
 
 
 def test_what_was_published_of_a_file_that_cannot_be_reached_stays(world, monkeypatch):

@@ -81,7 +81,7 @@ def test_pruned_tiles_are_made_again_when_they_are_needed(
 
 def test_tiles_whose_source_is_gone_are_kept(out, night, settings, tmp_path):
     record = next(Ledger(out).records())
-    Ledger(out).put(record.model_copy(update={"source_uri": str(tmp_path / "gone.fits")}))
+    Ledger(out).put(record.model_copy(update={"source_uri": str(tmp_path / "gone.fits"), "source_files": {}}))
     (kept,) = kept_tiles(out, [night], settings)
     assert kept.path == f"tiles/{night}/{record.name}.zarr"
     assert kept.why.endswith("gone.fits is unreachable")
@@ -252,6 +252,6 @@ def test_no_more_nights_than_must_go_for_files_and_bytes(out, night_models, nigh
 
 def test_tiles_that_cannot_be_made_again_stay_whatever_the_policy(out, night_models, night, tmp_path):
     record = next(Ledger(out).records())
-    Ledger(out).put(record.model_copy(update={"source_uri": str(tmp_path / "gone.fits")}))
+    Ledger(out).put(record.model_copy(update={"source_uri": str(tmp_path / "gone.fits"), "source_files": {}}))
     prune_by_policy(out, policy(night_models, older_than_days=0), date(2030, 1, 1))
     assert stores(out) == [f"{record.name}.zarr"]

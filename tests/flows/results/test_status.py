@@ -18,6 +18,7 @@ from flows.storage.quarantine import Quarantine
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord, Percentiles, WatchRecord
+from schemas.night_range import NightRange
 from schemas.settings import Settings
 from schemas.summary import ExposureCounts, Trouble
 from stages import PIPELINE
@@ -79,9 +80,9 @@ def test_models_are_named_with_their_exposures(out):
 
 
 def test_one_night_alone(out):
-    assert [one.night for one in read_status(out, "20260103").nights] == ["20260103"]
+    assert [one.night for one in read_status(out, NightRange.of("20260103")).nights] == ["20260103"]
     with pytest.raises(Misconfigured, match=r"nothing of night 2026-01-03\. To fix, write '20260103'; known are"):
-        read_status(out, "2026-01-03")
+        read_status(out, NightRange.of("2026-01-03"))
 
 
 def test_what_is_no_output_folder_is_refused(tmp_path):
@@ -264,11 +265,11 @@ def test_a_night_of_quarantined_files_alone_is_found(tmp_path):
         key = ExposureKey(night=night, visit=visit, detector=0)
         Quarantine(tmp_path).put(BadInput("flood", f"{visit}.fits", "too many.", "look."), f"{visit}.fits", key)
     Ledger(tmp_path).put(record(3, night="20260103"))
-    (found,) = read_status(tmp_path, NIGHT).nights
+    (found,) = read_status(tmp_path, NightRange.of(NIGHT)).nights
     assert (found.exposures, [one.uri for one in found.troubles]) == ({"quarantined": 1}, ["1.fits"])
     assert [one.night for one in read_status(tmp_path).nights] == [NIGHT, "20260102", "20260103"]
     with pytest.raises(Misconfigured, match="nothing of night 20260104"):
-        read_status(tmp_path, "20260104")
+        read_status(tmp_path, NightRange.of("20260104"))
 
 
 def test_they_are_those_of_numpy_by_nearest_rank():

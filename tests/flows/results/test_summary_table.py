@@ -173,12 +173,17 @@ def test_ten_lines_say_what_was_found_and_what_to_do_next():
     assert not any("worker" in line for line in lines)
 
 
-def test_pages_of_several_nights_are_named():
+def test_pages_of_several_nights_are_named_as_far_as_they_are_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     nights = ("20260101", "20260102", "20260103")
     change = {"nights": nights, "report": "out/reports/20260103/index.html"}
     pages = [f"page: out/reports/{night}/index.html" for night in nights[1:]]
-    assert [line for line in in_short(Path("out"), **change) if line.startswith("page")] == pages
-    assert all(page in shown(**change) for page in pages)
+    for there in (pages[1:], pages):
+        path = tmp_path / there[0].removeprefix("page: ")
+        path.parent.mkdir(parents=True)
+        path.touch()
+        assert [line for line in in_short(Path("out"), **change) if line.startswith("page")] == there
+        assert [line for line in shown(**change).splitlines() if line.startswith("page")] == there
 
 
 def test_the_movers_of_no_known_object_are_counted_and_the_best_named(tmp_path):
