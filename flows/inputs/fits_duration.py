@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from astropy import units
 
 from flows.inputs.comment_words import head_unit
-from flows.inputs.fits_header import HeaderOrigin, Keywords, as_number, unmapped
-from flows.inputs.fits_times import AMBIGUOUS_TIME
+from flows.inputs.fits_header import AMBIGUOUS_TIME, HeaderOrigin, Keywords, as_number, unmapped
 from schemas.errors import BadInput
 from schemas.keyword_mapping import KeywordMapping
 

@@ -8,12 +8,9 @@ from datetime import date
 from typing import Any, Literal, NamedTuple, NoReturn
 
 from flows.inputs.comment_words import instants_named, scales_named
-from flows.inputs.fits_header import HeaderOrigin, Keywords, middle, time_scale, unmapped
+from flows.inputs.fits_header import AMBIGUOUS_TIME, HeaderOrigin, Keywords, middle, time_scale, unmapped
 from schemas.errors import BadInput
 from schemas.keyword_mapping import Instant, KeywordMapping, TimeFromHeader, TimeScale
-
-AMBIGUOUS_TIME = "ambiguous_time"
-"""Flag of an exposure."""
 
 CLOCKS = ("TIME-OBS", "UTSTART", "UT-START", "UTC-OBS", "UTCSTART", "UTSHUT", "UT", "UTC", "UTIME", "TIME-BEG", "TIME")
 """Keywords of a time of day, in the order in which they are asked."""

@@ -15,7 +15,7 @@ from flows.inputs.source import Source
 from flows.nights.exposure_run import task_call
 from flows.nights.night_stages import StagesResult, ledger_seconds, make_night, now, record_night, trouble_with
 from flows.nights.patch_stages import Around, has_place, make_associated, make_patch, margin_of
-from flows.nights.patch_tiles import left_with, restore_tiles, without_tiles
+from flows.nights.patch_tiles import left_with, without_tiles
 from flows.pipeline.night_work import MARGIN, NightWork, PatchWork
 from flows.runtime.parallel import Caller, here
 from flows.runtime.traces import bound
@@ -94,6 +94,10 @@ class NightResult:
     patches_failed: int = 0
 
 
+Restore = Callable[[ExposureKey, Path, Settings, Source | None], StagesResult]
+"""Writes the tiles of an exposure again: key, output folder, settings, and where its files are, if that is known."""
+
+
 def run_nights(
     works: Iterable[NightWork],
     out: Path,
@@ -102,6 +106,7 @@ def run_nights(
     say: Callable[[str], object] = lambda text: None,
     call: Caller = here,
     sources: Mapping[ExposureKey, Source] | None = None,
+    restore: Restore | None = None,
 ) -> dict[str, NightResult]:
     """Run the stages of nights that are outdated: of their patches, then those of a whole night.
 
@@ -119,6 +124,8 @@ def run_nights(
         Calls what is not for workers: that follows from the association, and all where there are none.
     sources
         Where exposures are now, as far as it is known; others are where the ledger has them.
+    restore
+        Writes the tiles of an exposure again, as `flows.nights.tile_restore.restore_tiles`; None: nothing does.
 
     Returns
     -------
@@ -134,7 +141,9 @@ def run_nights(
     parts = [patch.of_exposures for work in due for patch in work.patches]
     tasks = sum(part.due for part in parts) + len(without_tiles(parts, out))
     with nullcontext(workers) if workers is not None or tasks <= HERE else _started(settings, out) as cluster:
-        return {work.night: _Night(work, out, settings, cluster, say, call, sources or {}).run() for work in due}
+        return {
+            work.night: _Night(work, out, settings, cluster, say, call, sources or {}, restore).run() for work in due
+        }
 
 
 def _started(settings: Settings, out: Path) -> Any:
@@ -154,6 +163,7 @@ class _Night:
     say: Callable[[str], object]
     call: Caller
     sources: Mapping[ExposureKey, Source]
+    restore: Restore | None
 
     def run(self) -> NightResult:
         found = self._patches()
@@ -203,10 +213,13 @@ class _Night:
 
         These stay as they are, as a whole: what is published of them was made of tiles that were there.
         """
-        absent, lacking = without_tiles(parts, self.out), dict[PatchKey, Trouble]()
+        lacking = dict[PatchKey, Trouble]()
+        if self.restore is None:
+            return lacking
+        absent = without_tiles(parts, self.out)
         if absent:
             self.say(f"Night {self.work.night}: writing the tiles of {len(absent)} exposures again.")
-        tasks = [_Task(restore_tiles, key, (self.sources.get(key),)) for key in absent]
+        tasks = [_Task(self.restore, key, (self.sources.get(key),)) for key in absent]
         for task, made in self._made(tasks, self.cluster):
             for trouble in made.failed:
                 for key in absent[task.work]:  # type: ignore[index]

@@ -196,11 +196,19 @@ def _probe(source: Source, settings: Settings) -> ExposureKey:
     return probe(source, settings)
 
 
+def _examine(source: Source, settings: Settings) -> None:
+    """Read an exposure as a search does, which raises what is wrong with it."""
+    from flows.inputs.described import described
+    from flows.inputs.probe import read
+
+    described(read(source, settings))
+
+
 def planner(out: Path, settings: Settings, *, dry: bool = False) -> "Planner":
     """Return the planner of the pipeline, on real files; errors as in `flows.pipeline.plan.Planner`."""
     from flows.pipeline.plan import Planner
 
-    return Planner(out, settings, PIPELINE, _probe, sha256_of, dry=dry)
+    return Planner(out, settings, PIPELINE, _probe, sha256_of, _examine, dry=dry)
 
 
 def search_exposures(
@@ -350,11 +358,12 @@ def _made(
 ) -> RunSummary:
     # Imported here: a rerun with nothing to do should not pay for it.
     from flows.nights.patches import run_nights
+    from flows.nights.tile_restore import restore_tiles
 
     start = perf_counter()
     progress.say(f"Combining night {', '.join(work.night for work in works)}.")
     with span("objects", {"nights": " ".join(work.night for work in works)}):
-        results = run_nights(works, out, settings, workers, progress.say, call, sources)
+        results = run_nights(works, out, settings, workers, progress.say, call, sources, restore_tiles)
     failed = list(summary.night_failed)
     for result in results.values():
         rows.update(result.rows)

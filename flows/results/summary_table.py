@@ -69,10 +69,10 @@ def _found(summary: RunSummary, out: Path | None) -> Iterator[str]:
         yield (
             "Nothing to do: every exposure is published already." if counts.seen else "Nothing to do: no exposure came."
         )
-    yield f"{when}: {counts.seen:,} exposures: {', '.join(parts) or 'none'}{took}."
+    yield f"{when}: {how_many(counts.seen, 'exposure')}: {', '.join(parts) or 'none'}{took}."
     tracklets = summary.catalogues.get(TRACKLET.name)
-    yield f"Found: {summary.detections:,} detections" + (
-        "." if tracklets is None else f", {tracklets:,} tracklets{_movers(out, nights) if tracklets else ''}."
+    yield f"Found: {how_many(summary.detections, 'detection')}" + (
+        "." if tracklets is None else f", {how_many(tracklets, 'tracklet')}{_movers(out, nights) if tracklets else ''}."
     )
     judged = [one for some in summary.quality.values() for one in some]
     several = len({one.instrument for one in judged}) > 1

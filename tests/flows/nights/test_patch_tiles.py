@@ -8,8 +8,9 @@ from flows.inputs.probe import probe
 from flows.inputs.source import Source
 from flows.inputs.source_state import sha256_of
 from flows.nights.exposure_work import search_exposure
-from flows.nights.patch_tiles import left_with, restore_tiles
+from flows.nights.patch_tiles import left_with
 from flows.nights.recorder import Recorder
+from flows.nights.tile_restore import restore_tiles
 from flows.pipeline.outcome import Item, Outcome
 from flows.storage.bucket_path import folder_digest
 from flows.storage.layout import tile_path

@@ -234,7 +234,7 @@ def test_the_lines_are_ten_at_most_whatever_went_wrong(kind, count):
     beyond = [int(line.split()[0]) for line in lines if "troubles more" in line]
     assert told + sum(beyond) == count
     assert sum(line.startswith("ASSUMED: ") for line in lines) == 1
-    assert lines[0] == "2 nights, 1 to 2: 1 exposures: 1 searched."
+    assert lines[0] == "2 nights, 1 to 2: 1 exposure: 1 searched."
 
 
 def test_quiet_shows_troubles_alone():
