@@ -242,6 +242,11 @@ def test_records_are_shown_below_their_name_and_further_in():
     ]  # fmt: skip
 
 
+def test_a_long_name_and_its_value_are_apart():
+    name = "pixelFlags_injected_templateCenter"
+    assert list(field_lines({name: False})) == [f"{name} False"]
+
+
 def test_a_message_is_shown(tmp_path):
     (tmp_path / "one").write_bytes(message())
     (found,) = nightstride("alerts", "show", tmp_path / "one", "--json").summary["alerts"]

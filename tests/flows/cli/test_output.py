@@ -96,7 +96,7 @@ def test_several_nights_are_exported(tmp_path, nights, found):
 
 def test_without_objects_detections_are_exported_and_that_is_said(tmp_path):
     CatalogStore(tmp_path).publish(DIA_SOURCE, ExposureKey(night=NIGHT, visit=1, detector=0), DIA_SOURCE.empty(), "d")
-    assert "0 rows of dia_source, 1 file: " in run(tmp_path, "--to", tmp_path / "a.csv").stdout
+    assert "0 rows of dia_source, from 1 published file" in run(tmp_path, "--to", tmp_path / "a.csv").stdout
 
 
 def test_nights_of_which_nothing_is_published_are_named(tmp_path):
@@ -273,6 +273,15 @@ def run_prune(*arguments):
 def test_without_a_choice_of_nights_it_is_bad_usage(out_prune):
     assert run_prune(out_prune).exit_code == 2
     assert run_prune(out_prune / "none", "--keep", "1").exit_code == 2
+
+
+def test_a_release_is_refused_before_anything_is_listed(out_prune):
+    (out_prune / "release.json").write_text("{}")
+    refused = run_prune(out_prune, "--keep", "0", "--irreplaceable", "--yes-really")
+    assert refused.exit_code == 2
+    (line,) = refused.stderr.splitlines()
+    assert "is a data release" in line
+    assert "remove exposure" in run_prune(out_prune, "--keep", "0", "--irreplaceable", "--dry-run").stderr
 
 
 def test_what_cannot_be_made_again_needs_consent(out_prune):

@@ -197,9 +197,9 @@ def test_without_orbits_no_tracklet_is_said_to_be_of_no_known_object(tmp_path):
     publish_tracklets(tmp_path, "20260101", [("", 3, 0.5)])
     best = "look first at 1 (0.50 deg/day)"
     told = {"nights": ("20260101",), "catalogues": {"tracklet": 1}}
-    assert in_short(tmp_path, **told)[1] == f"Found: 3 detections, 1 tracklets: {best}."
+    assert in_short(tmp_path, **told)[1] == f"Found: 3 detections, 1 tracklet: {best}."
     (tmp_path / "catalogs/ss_ephemeris/night=20260101").mkdir(parents=True)
-    assert in_short(tmp_path, **told)[1] == f"Found: 3 detections, 1 tracklets, 1 of no known object: {best}."
+    assert in_short(tmp_path, **told)[1] == f"Found: 3 detections, 1 tracklet, 1 of no known object: {best}."
 
 
 def test_a_folder_with_a_space_is_quoted():
