@@ -314,9 +314,10 @@ class Planner:
 
     def _faults(self, hashed: Sequence[Item], record: ExposureRecord | None) -> dict[str, BadInput]:
         """Return what is wrong with sources of one identity that differ, by name: it counts more than that they do."""
-        published = record.source_uri if record is not None and record.status == "done" else None
-        found = dict[str, BadInput]()
-        for item in hashed if len({item.sha256 for item in hashed}) > 1 else ():
+        published, contents, found = "", {item.sha256 for item in hashed}, dict[str, BadInput]()
+        if record is not None and record.status == "done":
+            published, contents = record.source_uri, contents | {record.source_sha256}
+        for item in hashed if len(contents) > 1 else ():
             name, small = name_of(item.source), item.stat is not None and item.stat.size <= LARGEST_EXAMINED
             if name == published or not small or self._examined >= MOST_EXAMINED:
                 continue

@@ -255,6 +255,7 @@ def test_a_damaged_copy_is_told_as_damaged_and_does_not_delay_the_good_one(world
     world.publish(plan.todo[0])
     assert codes(world.plan(bad, good)) == [("a", "damaged")]
     assert world.examined == ["a"]  # what is published was searched
+    assert codes(world.plan(bad)) == [("a", "damaged")]  # of another folder, say
     other = world.source("c", "1 0 damaged, too")
     assert codes(world.plan(bad, other)) == [("a", "damaged"), ("c", "damaged")]
 
