@@ -19,7 +19,7 @@ from schemas.patch import PatchKey
 from schemas.settings import Settings
 
 
-def without_tiles(patches: Iterable[PatchWork], out: Path) -> dict[ExposureKey, list[PatchKey]]:
+def exposures_without_tiles(patches: Iterable[PatchWork], out: Path) -> dict[ExposureKey, list[PatchKey]]:
     """Return the exposures whose tiles are gone, and the patches that have to read them.
 
     Parameters

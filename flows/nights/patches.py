@@ -15,7 +15,7 @@ from flows.inputs.source import Source
 from flows.nights.exposure_run import task_call
 from flows.nights.night_stages import StagesResult, ledger_seconds, make_night, now, record_night, trouble_with
 from flows.nights.patch_stages import Around, has_place, make_associated, make_patch, margin_of
-from flows.nights.patch_tiles import left_with, restore_tiles, without_tiles
+from flows.nights.patch_tiles import exposures_without_tiles, left_with, restore_tiles
 from flows.pipeline.night_work import MARGIN, NightWork, PatchWork
 from flows.runtime.parallel import Caller, here
 from flows.runtime.traces import bound
@@ -132,7 +132,7 @@ def run_nights(
     """
     due = [work for work in works if work.outdated]
     parts = [patch.of_exposures for work in due for patch in work.patches]
-    tasks = sum(part.due for part in parts) + len(without_tiles(parts, out))
+    tasks = sum(part.due for part in parts) + len(exposures_without_tiles(parts, out))
     with nullcontext(workers) if workers is not None or tasks <= HERE else _started(settings, out) as cluster:
         return {work.night: _Night(work, out, settings, cluster, say, call, sources or {}).run() for work in due}
 
@@ -203,7 +203,7 @@ class _Night:
 
         These stay as they are, as a whole: what is published of them was made of tiles that were there.
         """
-        absent, lacking = without_tiles(parts, self.out), dict[PatchKey, Trouble]()
+        absent, lacking = exposures_without_tiles(parts, self.out), dict[PatchKey, Trouble]()
         if absent:
             self.say(f"Night {self.work.night}: writing the tiles of {len(absent)} exposures again.")
         tasks = [_Task(restore_tiles, key, (self.sources.get(key),)) for key in absent]
