@@ -95,7 +95,7 @@ types: setup
 imports: setup
 	$(BIN)/lint-imports --no-logo
 
-acceptance: setup  ## The nights behind the README's figures; a visit of Rubin's size; the screen on 10,000 streaks; 500 exposures through a stream; thirty nights kept, and five in a bucket; faults; killed producers of alerts; overhead; 20,000 mutated files (hours)
+acceptance: setup  ## The nights behind the README's figures; a visit of Rubin's size; start-up and scanning page within their limits; the screen on 10,000 streaks; 500 exposures through a stream; thirty nights kept, and five in a bucket; faults; killed producers of alerts; overhead; 20,000 mutated files (hours)
 	for spec in ztf:10 llnl:6; do \
 		preset=$${spec%:*}; \
 		rm -rf $(NIGHT)-$$preset; \
@@ -107,6 +107,8 @@ acceptance: setup  ## The nights behind the README's figures; a visit of Rubin's
 	$(BIN)/nightstride simulate --preset rubin --subtract none --visits 1 --detectors $(RUBIN_DETECTORS) --no-science --seed 2041 --out $(NIGHT)-rubin/raw
 	$(BIN)/nightstride run $(NIGHT)-rubin/raw --out $(NIGHT)-rubin/out
 	$(BIN)/nightstride evaluate detect $(NIGHT)-rubin/out --truth $(NIGHT)-rubin/raw/truth.parquet
+	$(BIN)/python -m benchmarks.startup --runs 3
+	$(BIN)/python -m benchmarks.vetting
 	$(BIN)/python -m benchmarks.screen --streaks 10000
 	$(BIN)/python -m benchmarks.soak --exposures 500
 	$(BIN)/python -m benchmarks.years

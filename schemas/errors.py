@@ -131,6 +131,10 @@ _REASONS = (
 """What libraries say of files -> our words."""
 
 
+_CSV_FIELDS = re.compile(r"CSV parse error: .*?Expected (\d+) columns, got (\d+)", re.DOTALL)
+_NOT_TEXT = re.compile(r"[\ufffd\x00-\x08\x0e-\x1f]")
+
+
 def read_failure(error: BaseException) -> str:
     """Return why a file cannot be read, in our words where we have some; the library's are those of the error's cause.
 
@@ -142,5 +146,8 @@ def read_failure(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     said = f"{type(error).__name__}: {error}"
+    if fields := _CSV_FIELDS.search(said):
+        line = f"a line has {fields[2]} values where the first has {fields[1]}"
+        return "it is not text" if _NOT_TEXT.search(said) else line
     words = next((words for pattern, words in _REASONS if re.search(pattern, said)), None)
     return words or " ".join(str(error).split()).rstrip(".")

@@ -12,15 +12,19 @@ SCHEMA_VERSION = 1
 
 
 ASSUMPTIONS = {
-    "ambiguous_time": "keywords of the time, or the words of a comment, contradict each other: DATE-OBS was taken",
-    "assumed_gain": "the header's GAIN, or EGAIN without a BUNIT, was taken as electrons per adu",
+    "ambiguous_time": "keywords of the time or of the exposure time, or the words of their comments, contradict each "
+    "other or leave it open: one reading was taken",
+    "assumed_detector": "no keyword tells the detector: 0 was assumed",
+    "assumed_gain": "the header's GAIN, of which no comment tells the unit, or EGAIN without a BUNIT, was taken as "
+    "electrons per adu",
+    "assumed_pixel_unit": "no BUNIT: pixels were taken as adu",
     "assumed_psf": "no star and no header tells the PSF: 2.5 px were assumed; fluxes and lengths are rough, and trails "
     "may be missed",
     "assumed_site": "the longitude of the site was assumed: the night may be split or named after another day",
     "high_background": "the background is far from 0, as of an image that nothing was subtracted from: is it a science "
     "image?",
     "no_time": "no time: 2000-01-01 was assumed",
-    "no_wcs": "no place on the sky",
+    "no_wcs": "no WCS: places on the sky are null",
     "no_zero_point": "no zero point: fluxes are null",
     "psf_differs": "the PSF of the header differs from that of the stars by more than 25 %",
     "unknown_unit": "BUNIT names no unit known here: the gain was left out",
@@ -28,8 +32,10 @@ ASSUMPTIONS = {
 """Flags of exposures of which something was assumed, is in doubt or is not known, and what that means."""
 
 TOLD_BY = {
-    "ambiguous_time": "[fits.time]",
+    "ambiguous_time": "[fits.time], or unit in [fits.exposure_time]",
+    "assumed_detector": "[fits.detector]",
     "assumed_gain": "[fits.gain]",
+    "assumed_pixel_unit": "pixel_unit in [fits]",
     "assumed_psf": "[fits.psf_fwhm]; or its science image: `planes` in [fits], or a manifest",
     "assumed_site": "longitude_deg in [fits]",
     "no_time": "[fits.time]",

@@ -34,11 +34,22 @@ class BandFromHeader(FromHeader):
     aliases: Annotated[dict[str, str], Field(description="Header value -> band; others stay as they are.")] = {}
 
 
+class DurationFromHeader(FromHeader):
+    """Exposure time."""
+
+    unit: Annotated[
+        Literal["s", "ms", "us", "min", "h", "d"] | None,
+        Field(description="Unit; null: by the keyword's comment, else s."),
+    ] = None
+
+
 class TimeFromHeader(FromHeader):
     """Time of the exposure."""
 
     format: Annotated[Literal["mjd", "jd", "isot"], Field(description="Day number or ISO 8601 text.")] = "isot"
-    scale: Annotated[TimeScale | None, Field(description="Time scale; null: `TIMESYS`, UTC without it.")] = None
+    scale: Annotated[
+        TimeScale | None, Field(description="Null: `TIMESYS`, else by the keyword's comment, else UTC.")
+    ] = None
     at: Annotated[
         Instant | None, Field(description="Instant of the exposure; null: by the keyword's comment, else the start.")
     ] = None
@@ -93,7 +104,7 @@ class KeywordMapping(BaseModel):
     detector: Annotated[FromHeader, Field(description="Not given: `CCDNUM` and the like, else 0.")] = FromHeader()
     band: BandFromHeader = BandFromHeader(keyword="FILTER")
     time: TimeFromHeader = TimeFromHeader(keyword="DATE-OBS")
-    exposure_time: Annotated[FromHeader, Field(description="s")] = FromHeader(keyword="EXPTIME")
+    exposure_time: DurationFromHeader = DurationFromHeader(keyword="EXPTIME")
     pixel_unit: Annotated[
         PixelUnit | None, Field(description="Null: `BUNIT`, adu without it; Jy and its like have their zero point.")
     ] = None

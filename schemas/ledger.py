@@ -51,6 +51,13 @@ class DatasetRecord(Record):
     sha256: Annotated[str, Field(description="SHA-256 of the file.")]
 
 
+class SourceFile(Record):
+    """File of an exposure that has several."""
+
+    uri: str
+    sha256: Annotated[str | None, Field(description="Of its bytes; null where its tiles were kept from before.")] = None
+
+
 class Previous(Record):
     """Replaced results of an exposure. Their files are gone; the same models and settings reproduce them."""
 
@@ -68,6 +75,13 @@ class ExposureRecord(ExposureKey):
     source_uri: str
     source_sha256: str
     source_stat: SourceStat | None = None
+    flags: Annotated[
+        tuple[str, ...], Field(description="Of the exposure, as in its tiles: assumed_psf, no_wcs, ...")
+    ] = ()
+    source_files: Annotated[
+        dict[str, SourceFile],
+        Field(description="Plane -> file, of an exposure of several; the difference image first, then by plane."),
+    ] = Field(default_factory=dict)
     digest: Annotated[str, Field(description="Digest of the final dataset, chained over all before it.")]
     datasets: dict[str, DatasetRecord] = Field(default_factory=dict)
     windows: Annotated[int, Field(ge=0, description="Windows searched.")] = 0
@@ -178,7 +192,10 @@ class NightSums(Record):
 class WatchRecord(Record):
     """State of a stream; replaced every few seconds."""
 
-    state: Literal["running", "draining", "ended"]
+    state: Annotated[
+        Literal["running", "draining", "ended", "killed"],
+        Field(description="Killed: by `nightstride status` alone, of a stream that ended without recording it."),
+    ]
     source: str
     host: str
     pid: int

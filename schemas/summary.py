@@ -120,7 +120,9 @@ class RunSummary(BaseModel):
     exposures: ExposureCounts
     windows: int = Field(ge=0, description="Searched in this run.")
     unscored: int = Field(ge=0, description="Those not scored: over half masked, or without spread.")
-    detections: int = Field(ge=0, description="In the published catalogues of the exposures seen.")
+    detections: int = Field(
+        ge=0, description="In the published catalogues of the exposures seen; of a stream, of those that it searched."
+    )
     causes: Mapping[str, CauseCount] = Field(
         default_factory=dict,
         description="Known cause of false streaks -> candidates that had it: refused, and published with the flag; of "
@@ -131,7 +133,7 @@ class RunSummary(BaseModel):
     )
     assumed: Mapping[str, int] = Field(
         default_factory=dict,
-        description="Flag of what was assumed or is not known -> exposures searched in this run that have it.",
+        description="Flag of what was assumed or is not known -> exposures that have it, also those published before.",
     )
     not_run: Mapping[str, str] = Field(description="Stage -> why it had nothing to work on.")
     seconds: Mapping[str, float] = Field(

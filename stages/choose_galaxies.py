@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from kernels.objects.source_photometry import seen_once
 from kernels.pictures.galaxy_stamps import size_over_psf
 from schemas.class_table import STAR_GALAXY
 from schemas.dataset import DatasetError
 from schemas.galaxy_pictures import GALAXY
-from schemas.objects import BANDS, OBJECT, SourceFlag
+from schemas.objects import OBJECT, SourceFlag
 from schemas.settings import ChooseGalaxiesSettings
 from schemas.stage import Context, Stage
 
@@ -43,9 +44,7 @@ def choose_galaxies(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     sizes = size_over_psf(objects)
     likely = np.nan_to_num(classes["pGalaxy"].to_numpy()) >= settings.least_p_galaxy
     whole = (objects["flags"].to_numpy() & (SourceFlag.SATURATED | SourceFlag.EDGE)) == 0
-    exposures = np.sum([objects[f"{band}_nExposures"].to_numpy() for band in BANDS], axis=0)
-    again = objects["nSources"].to_numpy() >= np.minimum(exposures, 2)
-    chosen = likely & (sizes >= settings.least_size) & whole & again
+    chosen = likely & (sizes >= settings.least_size) & whole & ~seen_once(objects)
     table = objects.append_column("sizeOverPsf", pa.array(sizes.astype(np.float32)))
     return table.filter(pa.array(chosen)).select(GALAXY.schema.names).cast(GALAXY.schema)
 

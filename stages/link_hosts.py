@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kernels.objects.source_photometry import seen_once
 from kernels.sky.positions import directional_distance, unit_vectors
 from kernels.sky.projection import tangent_offsets
 from schemas.dia_source import DIA_SOURCE
@@ -29,7 +30,8 @@ def link_hosts(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     -------
     pyarrow.Table
         Of `DIA_LINK`, one row for each detection in the patch, in their order. Any object may be a host, stars
-        too: ``hostDlr`` says how well it suits.
+        too: ``hostDlr`` says how well it suits. An object that was seen on one of several exposures of its place, and
+        lies where the detection's own light does, is not one: it is the detection itself.
     """
     settings: LinkHostsSettings = context.settings
     detections, objects = inputs[DIA_SOURCE.name], inputs[OBJECT.name]
@@ -39,7 +41,7 @@ def link_hosts(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     count = len(detections)
     on, host = np.full(count, -1), np.full(count, -1)
     near, far, dlr = (np.full(count, np.nan) for _ in range(3))
-    for n, which, separation, distance in _neighbours(detections, objects, settings.search_arcsec):
+    for n, which, separation, distance in _neighbours(detections, objects, settings):
         closest = int(np.argmin(separation))
         if separation[closest] <= settings.on_arcsec:
             on[n], near[n] = which[closest], separation[closest]
@@ -60,7 +62,7 @@ def link_hosts(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     )
 
 
-def _neighbours(detections: pa.Table, objects: pa.Table, reach: float) -> Any:
+def _neighbours(detections: pa.Table, objects: pa.Table, settings: LinkHostsSettings) -> Any:
     """Yield for each detection that has any: its number, the objects within reach, separations, distances in DLR."""
     from scipy.spatial import cKDTree
 
@@ -68,13 +70,18 @@ def _neighbours(detections: pa.Table, objects: pa.Table, reach: float) -> Any:
         return
     ra, dec, ra0, dec0 = (_numbers(table, name) for table in (objects, detections) for name in ("ra", "dec"))
     size, elongation, angle = (_numbers(objects, name) for name in ("halfLightRadius", "elongation", "positionAngle"))
-    chord = 2 * np.sin(np.radians(reach / 3600) / 2)
+    once, light = seen_once(objects), np.fmax(_numbers(detections, "trailLength") / 2, settings.on_arcsec)
+    chord = 2 * np.sin(np.radians(settings.search_arcsec / 3600) / 2)
     tree = cKDTree(unit_vectors(ra, dec))
     for n, found in enumerate(tree.query_ball_point(unit_vectors(ra0, dec0), chord, return_sorted=True)):
         if found:
             which = np.array(found)
             east, north = tangent_offsets(ra0[n], dec0[n], ra[which], dec[which])
             separation = 3600 * np.hypot(east, north)
+            other = ~(once[which] & (separation <= light[n]))
+            if not other.any():
+                continue
+            which, separation, east, north = (values[other] for values in (which, separation, east, north))
             direction = np.degrees(np.arctan2(east, north))
             with np.errstate(invalid="ignore", divide="ignore"):
                 distance = directional_distance(separation, direction, size[which], elongation[which], angle[which])
@@ -92,7 +99,7 @@ def _ids(ids: NDArray[np.int64], which: NDArray[np.int_]) -> pa.Array:
 
 STAGE = Stage(
     name="link_hosts",
-    version="2",
+    version="3",
     per="patch",
     needs=(DIA_SOURCE, OBJECT),
     gives=DIA_LINK,

@@ -10,8 +10,10 @@ from typer.core import TyperGroup
 
 from flows.cli import complete
 from flows.cli.command import Commands, console, say, tell
-from flows.cli.options import AsJson, Night, Out, RunConfig, counted, night_argument, refusals
+from flows.cli.options import AsJson, Nights, Out, RunConfig, night_argument, refusals
 from flows.cli.tables import show_rows
+from flows.runtime.words import counted
+from schemas.night_range import EVERY_NIGHT
 
 if TYPE_CHECKING:
     from flows.publish.ades_report import ReportSummary
@@ -146,7 +148,7 @@ def validate(
 @app.command("list")
 def list_submitted(
     out: Out,
-    night: Night = None,
+    night: Nights = None,
     as_json: AsJson = False,
 ) -> None:
     """List what was submitted: night, number, time, format, tracklets and detections.
@@ -159,7 +161,7 @@ def list_submitted(
     found = []
     with refusals(as_json):
         require_output(out)
-        for one in Submissions(out).all(night):
+        for one in (one for one in Submissions(out).all() if one.night in (night or EVERY_NIGHT)):
             count = len({detection.trkSub or detection.values["obsTime"] for detection in one.detections})
             found.append(
                 {

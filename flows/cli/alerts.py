@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.command import Commands, console, say, tell
-from flows.cli.options import AsJson, Config, Night, Out, counted, refusals
+from flows.cli.options import AsJson, Config, Nights, Out, refusals
 from flows.cli.tables import show_rows
+from flows.runtime.words import counted
+from schemas.night_range import EVERY_NIGHT
 
 if TYPE_CHECKING:
     from flows.publish.publish import PublishTotals
@@ -43,7 +45,7 @@ def publish(
             metavar="URL", help="kafka://HOST:PORT/TOPIC, s3://BUCKET/PREFIX, or a folder; default: settings."
         ),
     ] = None,
-    night: Night = None,
+    night: Nights = None,
     visit: Annotated[int | None, typer.Option(help="Only this visit; by default all of the night.")] = None,
     form: Annotated[
         Form | None, typer.Option("--schema", help="Version of Rubin's schema, or ztf; default: settings.")
@@ -76,7 +78,8 @@ def publish(
             raise Misconfigured("no_target", "--to", "is not given.", "say where alerts go, or set alerts.to.")
         require_output(out)
         with opened_sink(target, out, settings.alerts, again=again) as sink:
-            sent = send_published(sink, out, settings, form or settings.alerts.form, totals, night, visit)
+            schema = form or settings.alerts.form
+            sent = send_published(sink, out, settings, schema, totals, night or EVERY_NIGHT, visit)
     _conclude(sent, totals, perf_counter() - begun, as_json)
 
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.command import say, tell
-from flows.cli.options import AsJson, Night, Out, RunConfig, counted, refusals
+from flows.cli.options import AsJson, Nights, Out, RunConfig, refusals
+from flows.runtime.words import counted
+from schemas.night_range import EVERY_NIGHT
 
 if TYPE_CHECKING:
     from flows.publish.apdb import ApdbTotals
@@ -19,7 +21,7 @@ def apdb(
         str,
         typer.Option(metavar="APDB.yaml", help="Configuration of the database, as apdb-cli has written it; or URI."),
     ],
-    night: Night = None,
+    night: Nights = None,
     config: RunConfig = None,
     as_json: AsJson = False,
 ) -> None:
@@ -38,7 +40,7 @@ def apdb(
         settings = load_settings(config)
         configure(settings.store)
         require_output(out)
-        store_published(out, to, settings, night, totals, tell)
+        store_published(out, to, settings, night or EVERY_NIGHT, totals, tell)
     _conclude(totals, as_json)
 
 

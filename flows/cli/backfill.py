@@ -14,7 +14,6 @@ from flows.cli.options import (
     LogFormat,
     Metrics,
     MetricsFile,
-    NightRange,
     Nights,
     Scheduler,
     Workers,
@@ -25,6 +24,7 @@ from flows.cli.options import (
     output_folder,
     refusals,
 )
+from schemas.night_range import EVERY_NIGHT, NightRange
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -111,7 +111,7 @@ def _range(night: NightRange | None, first: str | None, last: str | None) -> Nig
     from schemas.errors import Misconfigured
 
     if first is None and last is None:
-        return night or NightRange()
+        return night or EVERY_NIGHT
     if night is not None:
         raise typer.BadParameter("--night says which nights: leave out --from and --to.")
     if first is not None and last is not None and last < first:

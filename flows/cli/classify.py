@@ -7,13 +7,19 @@ from typing import Annotated
 
 import typer
 
+from flows.cli import complete
 from flows.cli.command import console, tell
 from flows.cli.options import AsJson, refusals
 from flows.cli.tables import show_figures
 
 
 def classify(
-    task: Annotated[str, typer.Argument(metavar="KIND", help="morphology, scene, anomaly or cluster.")],
+    task: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND", autocompletion=complete.picture_kinds, help="morphology, scene, anomaly or cluster."
+        ),
+    ],
     data: Annotated[
         list[Path], typer.Option(help="Folder of pictures, or CSV of location and label; may be repeated.")
     ],

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import wraps
+from itertools import pairwise
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -133,6 +134,8 @@ class Command(TyperCommand):
         names = {name for one in self.params for name in one.opts}
         if "--combine-after" in names:
             args = _numbered_quiet(args)
+        if _has_empty_out(args):
+            raise typer.BadParameter("--out is empty: name a folder, or '.' for this one.", ctx=ctx)
         if any(one.name == "same_out" for one in self.params):
             places = [one.name for one in self.params if one.param_type_name == "argument"]
             args = _out_in_place(args, first=places[0] == "out")
@@ -149,6 +152,12 @@ def _numbered_quiet(args: list[str]) -> list[str]:
         renamed = name == "--quiet" and number.fullmatch(following)
         found.append(f"--combine-after{equals}{value}" if renamed else word)
     return found
+
+
+def _has_empty_out(args: list[str]) -> bool:
+    """Return whether ``--out`` or ``-o`` is followed by nothing, as where a variable of a shell is not set."""
+    words = args[: args.index("--")] if "--" in args else args
+    return "--out=" in words or any(one in ("-o", "--out") and not two for one, two in pairwise(words))
 
 
 def _out_in_place(args: list[str], *, first: bool) -> list[str]:

@@ -11,6 +11,9 @@ MOST = 50
 PRESETS = ("llnl", "ztf", "rubin", "decam", "star-galaxy", "cluster")
 """Of `simulate`."""
 
+PICTURE_KINDS = ("morphology", "scene", "cluster", "anomaly")
+"""Of `classify`."""
+
 
 def _out(ctx: Any) -> Path | None:
     """Return the output folder that stands on the line, if it is a folder on this machine."""
@@ -34,15 +37,27 @@ def nights(ctx: Any, incomplete: str) -> list[str]:
     return sorted((one for one in found if one.startswith(incomplete)), reverse=True)
 
 
+def night_ranges(ctx: Any, incomplete: str) -> list[str]:
+    """Return nights of OUT, or ranges of them, that begin like this, the latest first."""
+    first, dots, last = incomplete.rpartition("..")
+    return [f"{first}{dots}{one}" for one in nights(ctx, last)]
+
+
 def datasets(ctx: Any, incomplete: str) -> list[str]:
-    """Return the names of what is published in OUT that begin like this."""
+    """Return the names of the tables that are published in OUT and begin like this."""
     found = {path.parent.name for path in _published(ctx, "*")}
-    return sorted(one for one in found if one.startswith(incomplete))
+    margins = {f"{one}_margin" for one in found}
+    return sorted(one for one in found - margins if one.startswith(incomplete))
 
 
 def presets(incomplete: str) -> list[str]:
     """Return the presets of simulated exposures that begin like this."""
     return [one for one in PRESETS if one.startswith(incomplete)]
+
+
+def picture_kinds(incomplete: str) -> list[str]:
+    """Return the kinds of pictures that begin like this."""
+    return [one for one in PICTURE_KINDS if one.startswith(incomplete)]
 
 
 def ids(ctx: Any, incomplete: str) -> list[str]:

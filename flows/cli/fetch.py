@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.command import Commands, console
-from flows.cli.options import AsJson, Config, counted, refusals
+from flows.cli.options import AsJson, Config, refusals
+from flows.runtime.words import counted
 
 if TYPE_CHECKING:
     from datetime import date

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.command import is_quiet
-from flows.cli.options import AsJson, Config, counted, refusals
+from flows.cli.options import AsJson, Config, refusals
+from flows.runtime.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console

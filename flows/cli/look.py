@@ -9,8 +9,10 @@ import typer
 
 from flows.cli import complete
 from flows.cli.command import console, say, tell
-from flows.cli.options import AsJson, Config, Night, NightBefore, Out, RunConfig, counted, either, refusals
+from flows.cli.options import AsJson, Config, Nights, NightsBefore, Out, RunConfig, either, refusals
 from flows.cli.tables import show_rows
+from flows.runtime.words import counted
+from schemas.night_range import EVERY_NIGHT
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,14 +24,14 @@ if TYPE_CHECKING:
 
 def status(
     out: Out,
-    night_before: NightBefore = None,
-    night: Night = None,
+    night_before: NightsBefore = None,
+    night: Nights = None,
     as_json: AsJson = False,
 ) -> None:
     """Count the done, outdated, quarantined and failed exposures of each night, with their lag and models.
 
-    Exit code 0: nothing is outdated, quarantined or failed; 1: something is; 2: there is no such folder or night,
-    or it cannot be read.
+    Exit code 0: nothing is outdated, quarantined or failed; 1: something is, or the last run was killed; 2: there is no
+    such folder or night, or it cannot be read.
     """
     from flows.results.status import read_status, show_status
 
@@ -38,7 +40,7 @@ def status(
     show_status(found, console(stderr=as_json))
     if as_json:
         typer.echo(json.dumps(found.values()))
-    raise typer.Exit(1 if any(one.troubles for one in found.nights) else 0)
+    raise typer.Exit(found.exit_code)
 
 
 def explain(
@@ -132,8 +134,8 @@ def _show_blocks(out: Path, found: "Explanation", shown: "Console") -> None:
 
 def quality(
     out: Out,
-    night_before: NightBefore = None,
-    night: Night = None,
+    night_before: NightsBefore = None,
+    night: Nights = None,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
@@ -153,7 +155,7 @@ def quality(
     with refusals(as_json):
         settings = load_settings(config)
         configure(settings.store)
-        nights = chosen_nights(out, either(night, night_before))
+        nights = either(night, night_before).among(chosen_nights(out, None), str(out))
         with patient_lease(out, 0, tell):
             found = [assess(out, label, settings.quality, again=True) for label in nights]
     judged = {record.night: record.judged for record in found if record is not None}
@@ -186,8 +188,8 @@ def _gate_row(gate: "Gate") -> dict[str, Any]:
 
 def verify(
     out: Out,
-    night_before: NightBefore = None,
-    night: Night = None,
+    night_before: NightsBefore = None,
+    night: Nights = None,
     config: RunConfig = None,
     as_json: AsJson = False,
 ) -> None:
@@ -202,10 +204,10 @@ def verify(
     from flows.results.verify_association import with_store_checked
     from flows.runtime.settings import load_settings
 
-    label = either(night, night_before)
+    nights = either(night, night_before)
     with refusals(as_json):
-        result = with_manifest(out, check(out, declared_tables(), label))
-        result = with_store_checked(out, load_settings(config).association, result, label)
+        result = with_manifest(out, check(out, declared_tables(), nights))
+        result = with_store_checked(out, load_settings(config).association, result, nights)
     if result.running:
         tell(f"A run holds {out}: {result.running}. What it is writing is left out of account.")
     for problem in result.problems:
@@ -254,7 +256,7 @@ def _use_row(use: "ModelUse") -> dict[str, Any]:
 
 def report(
     out: Out,
-    night: Night = None,
+    night: Nights = None,
     truth: Annotated[
         list[Path] | None, typer.Option(help="Truth table (Parquet, CSV or ECSV); may be given more than once.")
     ] = None,
@@ -274,7 +276,7 @@ def report(
     with refusals():
         association = load_settings(config).association
         refuse_release(out)
-        nights = chosen_nights(out, night)
+        nights = (night or EVERY_NIGHT).among(chosen_nights(out, None), str(out))
         known = read_truth(truth) if truth else None
         if known is not None:
             require_common(known, searched_exposures(out), out)

@@ -5,7 +5,6 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -14,6 +13,7 @@ import typer
 from flows.cli import complete
 from flows.cli.command import is_quiet, is_verbose
 from schemas.errors import Misconfigured, NightstrideError, exit_code
+from schemas.night_range import EVERY_NIGHT, NightRange
 
 if TYPE_CHECKING:
     from schemas.summary import RunSummary
@@ -56,6 +56,8 @@ def output_folder(given: str) -> Path:
     typer.BadParameter
         It can be no place for results.
     """
+    if not str(given):
+        raise typer.BadParameter("it is empty: name a folder, or '.' for this one.")
     if "://" not in str(given):
         return Path(given)
     from flows.storage.bucket_path import located
@@ -98,14 +100,6 @@ def night_argument(value: str) -> str:
     return value
 
 
-@dataclass(frozen=True)
-class NightRange:
-    """Nights from one to another, both included; None: however early, or late."""
-
-    first: str | None = None
-    last: str | None = None
-
-
 def night_range(value: str) -> NightRange:
     """Return the nights that a text names: YYYYMMDD, or YYYYMMDD..YYYYMMDD, of which one may be left out.
 
@@ -137,26 +131,27 @@ Night = Annotated[
 Nights = Annotated[
     NightRange | None,
     typer.Option(
-        "--night", parser=night_range, metavar="YYYYMMDD[..YYYYMMDD]", help="Night, or first and last; default: all."
+        "--night", parser=night_range, metavar="YYYYMMDD[..YYYYMMDD]", autocompletion=complete.night_ranges,
+        help="Night, or first and last; default: all.",
     ),
+]  # fmt: skip
+NightsBefore = Annotated[
+    NightRange | None, typer.Argument(parser=night_range, metavar="NIGHT", hidden=True, autocompletion=complete.nights)
 ]
-NightBefore = Annotated[
-    str | None, typer.Argument(parser=night_argument, metavar="NIGHT", hidden=True, autocompletion=complete.nights)
-]
-"""Night as an argument, as it once was given."""
+"""Nights as an argument, as they once were given."""
 
 
-def either(night: str | None, before: str | None) -> str | None:
-    """Return the night of an option, or of an argument.
+def either(nights: NightRange | None, before: NightRange | None) -> NightRange:
+    """Return the nights of an option, or of an argument; every night if neither is given.
 
     Raises
     ------
     typer.BadParameter
         They differ.
     """
-    if night and before and night != before:
-        raise typer.BadParameter(f"--night {night} is another than {before}.")
-    return night or before
+    if nights and before and nights != before:
+        raise typer.BadParameter(f"--night says {nights}, the argument {before}: give one of them.")
+    return nights or before or EVERY_NIGHT
 
 
 def complain(error: NightstrideError) -> None:
@@ -225,8 +220,3 @@ def conclude(summary: "RunSummary", as_json: bool, out: Path | None = None) -> N
     if as_json:
         typer.echo(summary.model_dump_json())
     raise typer.Exit(summary.exit_code)
-
-
-def counted(count: int, name: str) -> str:
-    """Return a number with the noun it counts, in the singular for one."""
-    return f"{count:,} {name}{'' if count == 1 else 's'}"

@@ -11,8 +11,10 @@ import typer
 
 from flows.cli import complete
 from flows.cli.command import console, say, tell
-from flows.cli.options import AsJson, Night, NightRange, Nights, Out, RunConfig, counted, output_folder, refusals
+from flows.cli.options import AsJson, Nights, Out, RunConfig, output_folder, refusals
 from flows.cli.tables import show_rows
+from flows.runtime.words import counted
+from schemas.night_range import EVERY_NIGHT, NightRange
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,7 +62,7 @@ def export(
             "(.reg: DS9), hats (.hats: LSDB, needs the extra hats).",
         ),
     ] = None,
-    night: Night = None,
+    night: Nights = None,
     where: Annotated[
         str | None, typer.Option(metavar="CONDITION", help='Only such rows: "snr > 10 and not flags.EDGE".')
     ] = None,
@@ -71,7 +73,7 @@ def export(
     Exit code 0: written; 2: there is no such dataset or folder, or it cannot be written.
     """
     from flows.results.catalogue_rows import CatalogueRows, known_tables
-    from flows.results.export import published_files
+    from flows.results.export import nights_of, published_files
     from flows.results.export_formats import export_format, write_rows
     from flows.results.row_filter import FLAGS, row_condition
     from flows.storage.folder import require_folder
@@ -80,7 +82,7 @@ def export(
     with refusals(as_json):
         tables = known_tables(out, dataset)
         chosen = export_format(to, None if form is None else form.value, "--to")
-        files = published_files(out, dataset, tables, night)
+        files = published_files(out, dataset, tables, night or EVERY_NIGHT)
         require_folder(to, "--to")
         if chosen == Format.HATS.value:
             from flows.results.export import export_hats
@@ -89,7 +91,7 @@ def export(
                 raise Misconfigured("bad_usage", "--where", "does not go with hats.", "choose rows in LSDB.")
             rows = export_hats(to, tables[dataset], files)
         else:
-            whole = CatalogueRows(out, tables[dataset], None if night is None else (night,))
+            whole = CatalogueRows(out, tables[dataset], nights_of(files))
             condition = None if where is None else row_condition(where, whole.schema, FLAGS.get(dataset))
             rows = write_rows(to, chosen, dataset, whole.read(whole.schema.names, condition))
     say(f"{rows} rows of {dataset}, {len(files)} files: {to}", err=as_json)
@@ -113,7 +115,7 @@ def forced(
             metavar="RA,DEC", help="A single target at rest: degrees, or like 12:34:56,-1:23:45. Nothing is published."
         ),
     ] = None,
-    night: Night = None,
+    night: Nights = None,
     sigma: Annotated[float, typer.Option(min=1.0, max=10.0, help="S/N of the upper limits, and of a detection.")] = 3.0,
     as_json: AsJson = False,
 ) -> None:
@@ -141,7 +143,7 @@ def forced(
 
     if (targets is not None) + objects + (at is not None) != 1:
         raise typer.BadParameter("give a list of targets, one with --at RA,DEC, or --dia-objects.")
-    shown, rows = console(stderr=True), FirstRows()
+    shown, rows, nights = console(stderr=True), FirstRows(), night or EVERY_NIGHT
     with refusals(as_json):
         if at is not None:
             ra, dec = _place(at)
@@ -150,19 +152,19 @@ def forced(
             known, left_out = object_targets(out), ()
         else:
             known, left_out = forced_targets(read_target_file(cast(Path, targets)))
-        forced_exposures(out, night)  # before the lease, which would make the folder
+        forced_exposures(out, nights)  # before the lease, which would make the folder
         with nullcontext() if at is not None else lease(out.resolve()):
-            records = forced_exposures(out, night)
+            records = forced_exposures(out, nights)
             measured = measure_night(out, known, records, sigma, publish=at is None)
             bar = track(measured, "exposures", len(records), console=shown, disable=not shown.is_terminal)
             summary = summarise_targets(known, left_out, bar, rows)
     tell_forced(summary, shown)
     show_forced(summary, rows.table, shown if as_json else console())
-    _end_forced(summary, rows.table, None if at is None else (out, night, ra, dec), as_json)
+    _end_forced(summary, rows.table, None if at is None else (out, nights, ra, dec), as_json)
 
 
 def _end_forced(
-    summary: "ForcedSummary", rows: "pa.Table", at: tuple[Path, str | None, float, float] | None, as_json: bool
+    summary: "ForcedSummary", rows: "pa.Table", at: tuple[Path, NightRange, float, float] | None, as_json: bool
 ) -> None:
     from flows.results.forced.run import trails_at
 
@@ -214,6 +216,8 @@ def prune(
 ) -> None:
     """Remove tiles of nights that are not needed any more, if they can be made again, and what killed runs left.
 
+    Also reasons of quarantines of files that are not there any more.
+
     Exit code 0: done; 2: bad usage, no such folder, or no consent to remove what cannot be made again.
     """
     from flows.runtime.settings import load_settings
@@ -242,8 +246,15 @@ def _prune(
     from datetime import UTC, datetime
 
     from flows.results.prune import kept_tiles, nights_to_prune, removals, room_of, total
+    from flows.storage.bucket_path import BucketPath
+    from flows.storage.folder import writable_folder
+    from flows.storage.layout import refuse_release
 
     nights = nights_to_prune(out, keep, older_than, datetime.now(UTC).date())
+    if not dry_run:  # before anything is listed as to be removed
+        refuse_release(out)
+        if not isinstance(out, BucketPath):
+            writable_folder(out)
     listed = removals(out, nights, settings, irreplaceable)
     kept = [] if irreplaceable else kept_tiles(out, nights, settings)
     rooms = [room_of(out, one) for one in listed]
@@ -269,7 +280,7 @@ def _remove(out: Path, listed: "Sequence[Removal]", what: str, *, refused: bool)
     from flows.storage.lease import lease
 
     if refused and any(not one.reproducible for one in listed):
-        tell(f"Nothing was removed of {what}: part of it cannot be made again. To fix, add --yes-really.")
+        tell(f"Nothing was removed: some of this cannot be made again ({what}). To fix, add --yes-really.")
         return False
     if listed:
         with lease(out):
@@ -356,9 +367,8 @@ def release(
     from flows.pipeline.graph import declared_tables
     from flows.results.release import freeze_release
 
-    ends = night or NightRange()
     with refusals(as_json):
-        made = freeze_release(out, to, name, declared_tables(), ends.first, ends.last)
+        made = freeze_release(out, to, name, declared_tables(), night or EVERY_NIGHT)
     note = made.note
     for model in note.weights_missing:
         tell(f"{model}: its weights are not where the settings say; the release holds its card only.")
@@ -372,7 +382,7 @@ def release(
 
 def associate(
     out: Out,
-    night: Night = None,
+    night: Nights = None,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Forget all objects, and associate again in the order of time.")
     ] = False,
@@ -397,7 +407,7 @@ def associate(
         configure(settings.store)
         require_output(out)
         with lease(out.resolve()):
-            summary = associate_output(out.resolve(), settings, night, rebuild, tell)
+            summary = associate_output(out.resolve(), settings, night or EVERY_NIGHT, rebuild, tell)
     for trouble in summary.failed:
         tell(trouble.message)
     say(_association_words(summary), err=as_json)

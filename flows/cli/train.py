@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.command import Commands, console, tell
-from flows.cli.options import AsJson, counted, output_folder, refusals
+from flows.cli.options import AsJson, output_folder, refusals
 from flows.cli.tables import show_figures
+from flows.runtime.words import counted
 
 NightOuts = Annotated[
     list[Path] | None,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.command import say
-from flows.cli.options import AsJson, Night, Out, RunConfig, counted, refusals
+from flows.cli.options import AsJson, Night, Out, RunConfig, refusals
+from flows.runtime.words import counted
 
 if TYPE_CHECKING:
     from schemas.settings import Settings

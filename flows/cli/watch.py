@@ -17,11 +17,11 @@ from flows.cli.options import (
     Workers,
     cluster_overrides,
     conclude,
-    counted,
     observe_overrides,
     output_folder,
     refusals,
 )
+from flows.runtime.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -176,7 +176,7 @@ class SeenPsf(NamedTuple):
 
 
 def stars_psf(planes: Mapping[str, Any], usable: NDArray[np.bool_], saturation: float | None) -> SeenPsf | None:
-    """Measure the PSF on stars of the science image, else of the template, else on what shines in the difference image.
+    """Measure the PSF on stars of the science image, else of the template, else on what is bright in the difference.
 
     Where a sharper template was convolved to match, the difference image has the PSF of the science image.
 

@@ -1,6 +1,7 @@
 """Bytes from local paths and URLs, with their failures classified and their sizes bounded."""
 
 import errno
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -41,6 +42,27 @@ def outside() -> tuple[type[Exception], ...]:
     return OSError, *(error for error in loaded if error is not None)
 
 
+_REASONS = (
+    (r"NoCredentials|PartialCredentials", "there are no credentials for it"),
+    (r"ConnectorDNSError|gaierror|[Nn]ame or service not known|name resolution", "its host has no known address"),
+    (r"Certificate|SSL", "its certificate is not accepted"),
+    (r"Connect call failed|ConnectionRefused|EndpointConnection", "its host does not accept the connection"),
+    (r"Timeout|timed out", "there was no answer in time"),
+)
+"""What the error of a file system says, and what that means."""
+
+
+def failure_words(error: Exception) -> str:
+    """Return why a place cannot be read: in our words, in those of the operating system, or as the error has it.
+
+    >>> failure_words(PermissionError(13, "Permission denied"))
+    'Permission denied'
+    """
+    said = f"{type(error).__name__}: {error}"
+    words = next((words for pattern, words in _REASONS if re.search(pattern, said)), None)
+    return words or (error.strerror if isinstance(error, OSError) and error.strerror else said)
+
+
 def file_system(uri: str) -> tuple[Any, str]:
     """Return the fsspec file system of a path or URL, and the path in it."""
     if "://" not in uri:  # fsspec would cut a path at "::"
@@ -79,12 +101,10 @@ def read_failures(uri: str) -> Iterator[None]:
             raise BadInput(
                 "unreadable_file",
                 uri,
-                f"cannot be read: {type(error).__name__}: {error}.",
+                f"cannot be read: {failure_words(error)}.",
                 "check that the file exists and may be read.",
             ) from error
-        raise Retryable(
-            "io_error", uri, f"reading failed: {type(error).__name__}: {error}.", "try again later."
-        ) from error
+        raise Retryable("io_error", uri, f"reading failed: {failure_words(error)}.", "try again later.") from error
 
 
 def read_bytes(uri: str) -> bytes:
@@ -168,6 +188,6 @@ def content_kind(start: bytes, where: str) -> str:
     raise BadInput(
         "not_fits",
         where,
-        f"is neither FITS, gzip-compressed FITS nor npz: it begins with {start[:9]!r}.",
+        "is neither FITS, gzip-compressed FITS nor npz, by its first bytes.",
         "name an image file.",
     )

@@ -1,6 +1,7 @@
 """Errors of our own for what damaged FITS files, and their compression, make libraries raise."""
 
 import gzip
+import re
 import sys
 import warnings
 import zlib
@@ -27,16 +28,25 @@ def damage(where: str) -> Iterator[None]:
         except Exception as error:  # damaged bytes make astropy and its decoders raise errors of every kind
             if _is_of_network(error) or (isinstance(error, OSError) and not _is_about_bytes(error)):
                 raise
-            text = str(error).rstrip(".")
             if isinstance(error, fits.VerifyError):
-                remedy = "correct the header, or fetch the file again."
-                raise BadInput("damaged", where, f"its header breaks the standard: {text}.", remedy) from error
-            raise BadInput(
-                "damaged",
-                where,
-                f"its bytes cannot be decoded: {type(error).__name__}: {text}.",
-                "fetch the file again.",
-            ) from error
+                problem = f"its header breaks the standard: {_said(error)}."
+                raise BadInput("damaged", where, problem, "correct the header, or fetch the file again.") from error
+            problem = f"its bytes cannot be decoded: {_said(error)}."
+            raise BadInput("damaged", where, problem, "fetch the file again.") from error
+
+
+_CARD = re.compile(r"[Cc]ard \(?'?([\w-]+)'?\)?")
+_KEYWORD = re.compile(r"Keyword '([\w-]+)' not found")
+
+
+def _said(error: Exception) -> str:
+    """Return what an error of astropy says, in our words where it is of a card of the header."""
+    text = " ".join(str(error).split()).rstrip(".")
+    if isinstance(error, fits.VerifyError) and (card := _CARD.search(text)):
+        return f"its card {card[1]} cannot be read"
+    if missing := _KEYWORD.search(text):
+        return f"its header has no {missing[1]}"
+    return text if isinstance(error, fits.VerifyError) else f"{type(error).__name__}: {text}"
 
 
 def value_of(header: fits.Header, name: str) -> Any:
@@ -79,6 +89,7 @@ def gzip_damage(where: str) -> Iterator[None]:
     try:
         yield
     except EOFError as error:
-        raise truncated(where, str(error)) from error
+        raise truncated(where, "what is gzipped is cut off") from error
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise bad_checksum(where, f"gzip: {error}") from error
+        what = "its CRC differs" if "CRC" in str(error) else "what is gzipped is damaged"
+        raise bad_checksum(where, f"gzip: {what}") from error

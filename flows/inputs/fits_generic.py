@@ -6,6 +6,8 @@ from typing import Any
 
 from astropy.time import Time
 
+from flows.inputs.fits_band import band_of
+from flows.inputs.fits_duration import exposure_time_of
 from flows.inputs.fits_header import (
     FitsFormat,
     HeaderCalibration,
@@ -20,7 +22,7 @@ from flows.inputs.fits_header import (
 from flows.inputs.fits_layout import detector_of, layout_of
 from flows.inputs.fits_site import site_of
 from flows.inputs.fits_times import moment_of
-from flows.inputs.fits_units import ASSUMED_GAIN, Gain, Unit, gain_of, unit_of
+from flows.inputs.fits_units import ASSUMED_GAIN, LEAST_GAIN, Gain, Unit, electrons_per_adu, gain_of, unit_of
 from flows.inputs.mask_bits import plain_mask
 from flows.inputs.wcs_cards import pixel_scale_arcsec
 from kernels.psf.flux_error import UNKNOWN_FLATNESS
@@ -30,9 +32,6 @@ from schemas.exposure import ExposureKey, PsfModel
 from schemas.keyword_mapping import FromHeader, KeywordMapping
 
 _TENTHS_PER_DAY = 864_000
-
-_LONGEST_S = 1e7
-"""Exposure time at most, s: a stack may have that of all its images."""
 
 
 def _matches(_headers: Headers) -> bool:
@@ -45,7 +44,7 @@ def _keywords(headers: Headers, where: str, mapping: KeywordMapping) -> Keywords
 
 def _identity(headers: Headers, where: str, mapping: KeywordMapping) -> Identity:
     words = _keywords(headers, where, mapping)
-    exposure_time, by_exposure_time = _exposure_time(words, mapping)
+    exposure_time, by_exposure_time = exposure_time_of(words, mapping)
     moment = moment_of(words, mapping, exposure_time)
     utc = _utc(moment.mjd_tai)
     site = site_of(words, mapping, utc)
@@ -56,7 +55,7 @@ def _identity(headers: Headers, where: str, mapping: KeywordMapping) -> Identity
         visit=visit,
         detector=detector,
     )
-    band, by_band = _band(words, mapping)
+    band, by_band = band_of(words, mapping.band)
     instrument, by_instrument = _instrument(words, mapping)
     origins = (moment.origin, site.origin, by_detector, by_visit, by_band, by_instrument, by_exposure_time)
     return Identity(key, instrument, band, moment.mjd_tai, exposure_time, site.longitude_deg, origins)
@@ -73,7 +72,7 @@ def _parts(headers: Headers, where: str, mapping: KeywordMapping) -> IdentityPar
         origins.append(origin)
         return values[name]
 
-    exposure_time = tell("exposure_time_s", lambda: _exposure_time(words, mapping))
+    exposure_time = tell("exposure_time_s", lambda: exposure_time_of(words, mapping))
     tai = (
         tell("midpoint_mjd_tai", lambda: moment_of(words, mapping, exposure_time))
         if exposure_time is not None
@@ -82,7 +81,7 @@ def _parts(headers: Headers, where: str, mapping: KeywordMapping) -> IdentityPar
     utc = None if tai is None else _utc(tai)
     longitude = tell("longitude_deg", lambda: site_of(words, mapping, utc))
     tell("detector", lambda: detector_of(words, mapping))
-    tell("band", lambda: _band(words, mapping))
+    tell("band", lambda: band_of(words, mapping.band))
     tell("instrument", lambda: _instrument(words, mapping))
     if tai is not None or mapping.visit != FromHeader():
         tell("visit", lambda: _visit(words, mapping, tai or 0.0))
@@ -95,24 +94,12 @@ def _utc(mjd_tai: float) -> float:
     return float(Time(mjd_tai, format="mjd", scale="tai").utc.mjd)
 
 
-def _exposure_time(words: Keywords, mapping: KeywordMapping) -> tuple[float, HeaderOrigin]:
-    found = _number(mapping.exposure_time, words, "exposure_time", least=0, most=_LONGEST_S)
-    if found is None:
-        raise _unmapped("exposure_time")
-    return found, _origin(mapping.exposure_time, "exposure_time")
-
-
 def _visit(words: Keywords, mapping: KeywordMapping, mjd_tai: float) -> tuple[int, HeaderOrigin]:
     found = _integer(mapping.visit, words, "visit", 2**42)
     if found is not None:
         return found, _origin(mapping.visit, "visit")
     by_time = HeaderOrigin("visit", note="tenths of a second from MJD 0 to mid-exposure")
     return round(mjd_tai * _TENTHS_PER_DAY), by_time
-
-
-def _band(words: Keywords, mapping: KeywordMapping) -> tuple[str, HeaderOrigin]:
-    band = _text(mapping.band, words, "band")
-    return mapping.band.aliases.get(band, band), _origin(mapping.band, "band")
 
 
 def _instrument(words: Keywords, mapping: KeywordMapping) -> tuple[str, HeaderOrigin]:
@@ -172,19 +159,21 @@ def _zero_point(
 def _gain(words: Keywords, mapping: KeywordMapping, unit: Unit) -> Gain:
     """Return electrons per pixel unit: of the settings, or by the unit and GAIN."""
     given = mapping.gain
-    least = 1e-9
     if given.value is not None or (given.keyword is not None and unit.is_flux and mapping.pixel_unit is not None):
-        return Gain(_number(given, words, "gain", least), _origin(given, "gain"))
-    if given.keyword is not None:
-        keyword, per_adu, flag = given.keyword, _number(given, words, "gain", least), ""
-    else:
-        keyword = next((name for name in ("EGAIN", "GAIN") if words.optional(name, least=least) is not None), "")
-        per_adu, flag = (
-            words.optional(keyword, least=least) if keyword else None,
-            ASSUMED_GAIN if keyword == "GAIN" or (keyword and unit.origin.assumed) else "",
+        return Gain(_number(given, words, "gain", LEAST_GAIN), _origin(given, "gain"))
+    exposure_time, by = exposure_time_of(words, mapping)
+    if unit.is_rate and not exposure_time > 0:
+        raise BadInput(
+            "invalid_keyword",
+            words.where,
+            f"{by.keyword or 'fits.exposure_time'} is 0, and the pixels are rates ({unit.name}): must be above 0.",
+            "correct it in the header, or give fits.exposure_time.value in the settings.",
         )
-    exposure_time = _number(mapping.exposure_time, words, "exposure_time", least=0) or 0.0
-    return gain_of(per_adu, keyword, flag, unit, exposure_time)
+    per_adu = electrons_per_adu(words, given.keyword)
+    flag = ASSUMED_GAIN if per_adu.keyword and given.keyword is None and (unit.origin.assumed or per_adu.guess) else ""
+    found = gain_of(per_adu.value, per_adu.keyword, flag, unit, exposure_time)
+    note = "; ".join(part for part in (per_adu.note if found.origin.keyword else "", found.origin.note) if part)
+    return Gain(found.value, found.origin._replace(note=note))
 
 
 def _psf(words: Keywords, mapping: KeywordMapping, wcs: str | None) -> PsfModel | None:
@@ -208,14 +197,6 @@ def _psf(words: Keywords, mapping: KeywordMapping, wcs: str | None) -> PsfModel 
     return PsfModel(fwhm_px=fwhm, beta=beta, source="header")
 
 
-def _text(field: FromHeader, words: Keywords, name: str) -> str:
-    if field.keyword is not None:
-        return words.text(field.keyword)
-    if field.value is None:
-        raise _unmapped(name)
-    return str(field.value)
-
-
 def _number(
     field: FromHeader, words: Keywords, name: str, least: float = -math.inf, most: float = math.inf
 ) -> float | None:
@@ -228,15 +209,6 @@ def _integer(field: FromHeader, words: Keywords, name: str, below: int) -> int |
     if field.keyword is not None:
         return words.integer(field.keyword, below=below)
     return None if field.value is None else as_integer(field.value, f"fits.{name}.value", words.where, below)
-
-
-def _unmapped(name: str) -> Misconfigured:
-    return Misconfigured(
-        "unmapped_field",
-        f"fits.{name}",
-        "neither keyword nor value is given.",
-        "name the keyword in the settings file; the files in examples/ show how.",
-    )
 
 
 GENERIC = FitsFormat(

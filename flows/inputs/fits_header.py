@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from flows.inputs.fits_damage import value_of
 from kernels.sky.times import night_label, tai
-from schemas.errors import BadInput
+from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
 from schemas.keyword_mapping import KeywordMapping, TimeScale
 from schemas.pixels import is_large
@@ -37,7 +37,7 @@ class HeaderOrigin(NamedTuple):
     flag
         Of the exposure, where it was assumed or is in doubt; else "".
     assumed
-        Whether it is a guess, though one that needs no flag.
+        Whether it is a guess, though one that no row of a catalogue has a flag for.
     """
 
     quantity: str
@@ -45,6 +45,11 @@ class HeaderOrigin(NamedTuple):
     note: str = ""
     flag: str = ""
     assumed: bool = False
+
+    @property
+    def doubt(self) -> str:
+        """Return the flag of the exposure; of a guess ``assumed_`` and the quantity; else ""."""
+        return self.flag or (f"assumed_{self.quantity}" if self.assumed else "")
 
 
 class Identity(NamedTuple):
@@ -204,9 +209,9 @@ class Keywords:
         return number if math.isfinite(number) and number > least else None
 
     def comment(self, name: str) -> str:
-        """Return the comment of the card whose value `find` takes, in lower case; "" where there is none."""
+        """Return the comment of the card whose value `find` takes; "" where there is none."""
         header = next((one for one in self.headers if Keywords(self.where, (one,)).has(name)), None)
-        return "" if header is None else str(header.comments[name]).lower()
+        return "" if header is None else str(header.comments[name])
 
     def _found(self, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
         for name in names:
@@ -359,7 +364,8 @@ def middle(
             "invalid_keyword",
             where,
             f"{name} is {value!r}, must be {_FORMS[form]} in {scale.upper()}{limits}.",
-            f"correct {name} in the header, or the format of the time in the settings, section [fits.time].",
+            f"correct {name} in the header, or name another keyword of the time in the settings, section [fits.time]"
+            + ("." if form == "isot" else ", or its format."),
         ) from error
 
 
@@ -403,6 +409,16 @@ def no_image(where: str) -> BadInput:
     """Return the error for a file without an image."""
     return BadInput(
         "no_image", where, "the HDU holds no image.", "name the image's extension in the settings, fits.extension."
+    )
+
+
+def unmapped(field: str) -> Misconfigured:
+    """Return the error for a field of the settings that tells nothing, and has to."""
+    return Misconfigured(
+        "unmapped_field",
+        field,
+        "neither keyword nor value is given.",
+        "name the keyword in the settings file; the files in examples/ show how.",
     )
 
 

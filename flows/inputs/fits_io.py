@@ -17,6 +17,9 @@ from flows.inputs.fits_header import MOST_AXES, Headers, blank_as_nan, image_sha
 from flows.inputs.fits_tiles import require_tiles
 from schemas.errors import BadInput
 
+BITPIX = (8, 16, 32, 64, -32, -64)
+"""Codes of the types of pixels (FITS 4.0, table 8)."""
+
 _BLOCK = 2880  # bytes of a FITS block
 _PIECE = 2**16  # bytes read at once
 _PADDING = 2**16  # zeros behind gzipped bytes at most
@@ -116,7 +119,9 @@ def _stored_bytes(header: fits.Header) -> int:
     groups, before = int(header.get("GCOUNT", 1)), int(header.get("PCOUNT", 0))
     if groups < 0 or before < 0:
         raise ValueError(f"GCOUNT = {groups}, PCOUNT = {before}")
-    return abs(int(header["BITPIX"])) // 8 * groups * (before + math.prod(sides))
+    if (bits := int(header["BITPIX"])) not in BITPIX:
+        raise ValueError(f"BITPIX is {bits}, must be one of {', '.join(map(str, BITPIX))}")
+    return abs(bits) // 8 * groups * (before + math.prod(sides))
 
 
 def _unpacked(file: IO[bytes], where: str) -> IO[bytes]:

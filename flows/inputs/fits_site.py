@@ -79,7 +79,7 @@ def _found(words: Keywords) -> Iterator[tuple[str, float, bool]]:
         degrees = None if found is None else _degrees(found[1])
         if degrees is None or not -180 <= degrees <= 360:
             continue
-        said = words.comment(keyword)
+        said = words.comment(keyword).lower()
         if "west" in said and "east" not in said:
             yield keyword, -abs(degrees), True
         else:

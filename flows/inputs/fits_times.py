@@ -3,18 +3,23 @@
 import math
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import date
-from typing import Any, Literal, NamedTuple, NoReturn, get_args
+from typing import Any, Literal, NamedTuple, NoReturn
 
-from flows.inputs.fits_header import HeaderOrigin, Keywords, middle, time_scale
-from schemas.errors import BadInput, Misconfigured
+from flows.inputs.comment_words import instants_named, scales_named
+from flows.inputs.fits_header import HeaderOrigin, Keywords, middle, time_scale, unmapped
+from schemas.errors import BadInput
 from schemas.keyword_mapping import Instant, KeywordMapping, TimeFromHeader, TimeScale
 
 AMBIGUOUS_TIME = "ambiguous_time"
 """Flag of an exposure."""
 
-CLOCKS = ("TIME-OBS", "UTSTART", "UT-START", "UTC-OBS", "UTCSTART", "UTSHUT", "UT", "UTC", "UTIME", "TIME-BEG")
+CLOCKS = ("TIME-OBS", "UTSTART", "UT-START", "UTC-OBS", "UTCSTART", "UTSHUT", "UT", "UTC", "UTIME", "TIME-BEG", "TIME")
 """Keywords of a time of day, in the order in which they are asked."""
+
+Form = Literal["mjd", "jd", "isot"]
+"""How a time is written."""
 
 STANDARD: dict[str, tuple[Literal["isot", "mjd"], Instant]] = {
     "DATE-BEG": ("isot", "start"),
@@ -22,22 +27,13 @@ STANDARD: dict[str, tuple[Literal["isot", "mjd"], Instant]] = {
     "MJD-OBS": ("mjd", "start"),
     "DATE-AVG": ("isot", "middle"),
     "MJD-AVG": ("mjd", "middle"),
+    "DATE-END": ("isot", "end"),
+    "MJD-END": ("mjd", "end"),
 }
 """Keywords beside DATE-OBS (FITS 4.0, section 9.5), how they are written, and of which moment."""
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _CLOCK = re.compile(r"(?P<h>\d{1,2})[: ](?P<m>\d{1,2})[: ](?P<s>\d{1,2}(\.\d*)?)Z?")
-_TAKEN = r"(exp|obs|int)\w*"
-_NO_NIGHT = r"(?! of (the )?(night|day)\b)"
-_INSTANTS: dict[Instant, re.Pattern[str]] = {
-    "start": re.compile(rf"\b(start|begin)\w*{_NO_NIGHT}|\bshutter open\w*"),
-    "middle": re.compile(
-        rf"\bmid(dle|[-_ ]?(point|time|{_TAKEN})\w*)?\b(?![-_ ]?(night|ir\b|infra))|"
-        rf"\bcent(re|er) of (the )?{_TAKEN}|\b{_TAKEN}[- ]cent(re|er)\b"
-    ),
-    "end": re.compile(rf"(?<![-\w])(?<!front )(?<!back )end(s|ed|ing)?\b(?!-to){_NO_NIGHT}|\bshutter clos\w*"),
-}
-"""Words of comments, in lower case, that tell the instant."""
 
 _AFTER_START: dict[Instant, float] = {"start": 0.0, "middle": 0.5, "end": 1.0}  # of the exposure time
 _SAME_S = 1.0  # an MJD of five decimals is half a second exact
@@ -59,12 +55,21 @@ class _At(NamedTuple):
     flag: str = ""
 
 
+class _Scale(NamedTuple):
+    """Time scale of a keyword, how that is known, and a flag if it is in doubt."""
+
+    name: TimeScale
+    note: str
+    flag: str = ""
+
+
 class _Found(NamedTuple):
-    """Keywords of a time, the middle of the exposure by them, MJD TAI, and of which instant they are."""
+    """Keywords of a time, the middle of the exposure by them, MJD TAI, and of which instant and scale they are."""
 
     keyword: str
     middle: float
     at: _At
+    scale: _Scale
 
 
 class _Asked(NamedTuple):
@@ -72,7 +77,6 @@ class _Asked(NamedTuple):
 
     words: Keywords
     given: TimeFromHeader
-    scale: TimeScale
     exposure_time_s: float
 
     def at(self, *keywords: str) -> _At:
@@ -81,7 +85,7 @@ class _Asked(NamedTuple):
             return _At(self.given.at, f"the {self.given.at} by the settings")
         for keyword in keywords:
             comment = self.words.comment(keyword)
-            match [one for one in get_args(Instant) if _INSTANTS[one].search(comment)]:
+            match instants_named(comment):
                 case [one]:
                     return _At(one, f"the {one} by the comment of {keyword}")
                 case [_, *_]:
@@ -89,18 +93,61 @@ class _Asked(NamedTuple):
                     return _At("start", told, AMBIGUOUS_TIME)
         return _At("start", "taken as the start")
 
-    def middle(self, value: Any, name: str, form: Literal["mjd", "jd", "isot"], at: Instant) -> float:
+    def scale(self, *keywords: str) -> _Scale:
+        """Return the time scale by the settings, else by TIMESYS, else by the first comment that tells it, else UTC.
+
+        Raises
+        ------
+        BadInput
+            ``unknown_time_scale``: one that is not known here, or time of a zone by a comment.
+        """
+        if self.given.scale is not None:
+            return _Scale(self.given.scale, f"in {self.given.scale.upper()} by the settings")
+        system = time_scale(self.words, "utc")
+        told = {one: named for one in keywords if (named := scales_named(self.words.comment(one)))}
+        for keyword, named in told.items():
+            if named == {"local"}:
+                raise _local(self.words, keyword)
+        keyword, named = next(iter(told.items()), ("", frozenset()))
+        comment = f"the comment of {keyword} is {self.words.comment(keyword)!r}" if keyword else ""
+        if self.words.has("TIMESYS"):
+            doubt = bool(named) and not named & {system, "gps"}
+            note = f"in {system.upper()} by TIMESYS"
+            return _Scale(system, f"{note}, though {comment}" if doubt else note, AMBIGUOUS_TIME if doubt else "")
+        for scale in ("utc", "tai", "tt", "tdb"):
+            if named == {scale}:
+                return _Scale(scale, f"in {scale.upper()} by the comment of {keyword}")
+        if named:  # GPS alone may be the receiver, which tells UTC
+            return _Scale("utc", f"in UTC as it is taken: {comment}; give fits.time.scale", AMBIGUOUS_TIME)
+        return _Scale("utc", "in UTC, without TIMESYS")
+
+    def found(self, name: str, value: float | str, form: Form, told: tuple[str, ...], at: _At | None = None) -> _Found:
+        """Return what a value tells: of the instant ``at``, else of that of the comments of the keywords ``told``."""
+        at, scale = at or self.at(*told), self.scale(*told)
+        return _Found(name, self.middle(value, name, form, at.instant, scale), at, scale)
+
+    def middle(self, value: float | str, name: str, form: Form, at: Instant, scale: _Scale) -> float:
         when = middle(
             value,
-            name=name,
+            name=name.replace(" + ", " with "),
             where=self.words.where,
             exposure_time_s=self.exposure_time_s,
             longitude_deg=0.0,
             form=form,
-            scale=self.scale,
+            scale=scale.name,
             at=at,
         )
         return when.midpoint_mjd_tai
+
+
+def _local(words: Keywords, keyword: str) -> BadInput:
+    return BadInput(
+        "unknown_time_scale",
+        words.where,
+        f"{keyword} is {words.text(keyword)!r}, and its comment {words.comment(keyword)!r} names the time of a zone, "
+        "of which the offset is not known.",
+        "write it in UTC, or name another keyword in the settings, [fits.time]; if it is UTC, give fits.time.scale.",
+    )
 
 
 def moment_of(words: Keywords, mapping: KeywordMapping, exposure_time_s: float) -> Moment:
@@ -123,40 +170,37 @@ def moment_of(words: Keywords, mapping: KeywordMapping, exposure_time_s: float) 
         The settings name neither a keyword nor a time.
     """
     given = mapping.time
-    asked = _Asked(words, given, given.scale or time_scale(words, "utc"), exposure_time_s)
+    asked = _Asked(words, given, exposure_time_s)
     if given.keyword is None:
         if given.value is None:
-            raise Misconfigured(
-                "unmapped_field",
-                "fits.time",
-                "neither keyword nor value is given.",
-                "name the keyword in the settings file; the files in examples/ show how.",
-            )
-        constant = asked.middle(given.value, "time", given.format, given.at or "start")
+            raise unmapped("fits.time")
+        constant = asked.middle(given.value, "time", given.format, given.at or "start", asked.scale())
         return Moment(constant, HeaderOrigin("time", note="of the settings"))
     usual = given.keyword == "DATE-OBS" and given.format == "isot"
     if usual and not words.has("DATE-OBS"):
         return _agreed(asked, _standard(asked))
-    at = asked.at(given.keyword)
     if given.format != "isot":
         value = words.number(given.keyword)
-        middle_of = asked.middle(value, given.keyword, given.format, at.instant)
-        return _moment(asked, _Found(given.keyword, middle_of, at))
+        return _moment(asked.found(given.keyword, value, given.format, (given.keyword,)))
     text = words.text(given.keyword)
-    if _DATE.fullmatch(text):
-        found = _dated(asked, text)
-    else:
-        found = _Found(given.keyword, asked.middle(text, given.keyword, "isot", at.instant), at)
-    return _agreed(asked, found) if usual else _moment(asked, found)
+    dated = _DATE.fullmatch(text)
+    found = _dated(asked, text) if dated else asked.found(given.keyword, text, "isot", (given.keyword,))
+    return _agreed(asked, found) if usual else _moment(found)
 
 
 def _standard(asked: _Asked) -> _Found:
     """Return what the first keyword other than DATE-OBS tells."""
-    found = next(_others(asked), None)
-    if found is None:
-        asked.words.required("DATE-OBS", *STANDARD)
-        return _no_clock(asked, "DATE-OBS", "")
-    return found
+    refusals = list[BadInput]()
+    for name in STANDARD:
+        try:
+            if (found := _other(asked, name)) is not None:
+                return found
+        except BadInput as error:
+            refusals.append(error)
+    if refusals:
+        raise refusals[0]
+    keyword, value = asked.words.required("DATE-OBS", *STANDARD)
+    return _no_clock(asked, keyword, str(value).strip())
 
 
 def _dated(asked: _Asked, date: str) -> _Found:
@@ -165,9 +209,7 @@ def _dated(asked: _Asked, date: str) -> _Found:
     for clock in CLOCKS if named is None else (named,):
         found = asked.words.find(clock)
         if found is not None and (text := _clock(found[1])) is not None:
-            at = asked.at(clock, keyword)
-            moment = asked.middle(f"{date}T{text}", f"{keyword} with {clock}", "isot", at.instant)
-            return _Found(f"{keyword} + {clock}", moment, at)
+            return asked.found(f"{keyword} + {clock}", f"{date}T{text}", "isot", (clock, keyword))
     if named is None and keyword == "DATE-OBS" and (other := next(_others(asked), None)) is not None:
         return other
     return _no_clock(asked, keyword, date)
@@ -191,34 +233,37 @@ def _clock(value: Any) -> str | None:
     return f"{int(found['h']):02d}:{int(found['m']):02d}:{float(found['s']):012.9f}"
 
 
+def _other(asked: _Asked, name: str) -> _Found | None:
+    """Return what a keyword of the standard tells; None where it is not there, or holds a date alone."""
+    (form, instant), found = STANDARD[name], asked.words.find(name)
+    if found is None or (form == "isot" and _DATE.fullmatch(str(found[1]).strip())):
+        return None
+    value = str(found[1]).strip() if form == "isot" else asked.words.number(name)
+    # MJD-OBS is of the moment of DATE-OBS, whichever that is.
+    at = None if name == "MJD-OBS" else _At(instant, f"the {instant}")
+    return asked.found(name, value, form, (name, "DATE-OBS"), at)
+
+
 def _others(asked: _Asked) -> Iterator[_Found]:
     """Yield what the keywords of the standard tell that can be read."""
-    for name, (form, instant) in STANDARD.items():
-        found = asked.words.find(name)
-        if found is None or (form == "isot" and _DATE.fullmatch(str(found[1]).strip())):
-            continue
-        try:
-            value = str(found[1]).strip() if form == "isot" else asked.words.number(name)
-            # MJD-OBS is of the moment of DATE-OBS, whichever that is.
-            at = asked.at(name, "DATE-OBS") if name == "MJD-OBS" else _At(instant, f"the {instant}")
-            yield _Found(name, asked.middle(value, name, form, at.instant), at)
-        except BadInput:
-            continue
+    for name in STANDARD:
+        with suppress(BadInput):
+            if (found := _other(asked, name)) is not None:
+                yield found
 
 
 def _agreed(asked: _Asked, found: _Found) -> Moment:
     """Compare the time with what other keywords say, unless the settings are sure of it."""
     if asked.given.contradictions == "ignore":
-        return _moment(asked, found)
+        return _moment(found)
     apart = {other.keyword: (other.middle - found.middle) * 86400 for other in _others(asked)}
     for clock in CLOCKS:
-        value = asked.words.find(clock)
-        if clock not in found.keyword and value is not None and (text := _clock(value[1])) is not None:
-            later = _AFTER_START[asked.at(clock, "DATE-OBS").instant] - 0.5
-            apart[clock] = _off_clock(asked, found.middle + later * asked.exposure_time_s / 86400, text)
+        with suppress(BadInput):
+            if clock not in found.keyword.split(" + ") and (off := _off_clock(asked, found.middle, clock)) is not None:
+                apart[clock] = off
     wrong = {name: off for name, off in apart.items() if abs(off) > _SAME_S}
     if not wrong:
-        return _moment(asked, found)
+        return _moment(found)
     worst = max(wrong, key=lambda name: abs(wrong[name]))
     values = f"{worst} ({asked.words.text(worst)}) differs from {found.keyword} by {wrong[worst]:+,.1f} s"
     if abs(wrong[worst]) > asked.exposure_time_s + _ALLOWANCE_S:
@@ -228,23 +273,26 @@ def _agreed(asked: _Asked, found: _Found) -> Moment:
             f"{values}.",
             'name the one that is right in the settings, [fits.time], with contradictions = "ignore"; or correct it.',
         )
-    mjd, origin = _moment(asked, found)
+    mjd, origin = _moment(found)
     note = f"{values}: {found.keyword} is taken; {origin.note}"
     return Moment(mjd, origin._replace(note=note, flag=AMBIGUOUS_TIME))
 
 
-def _off_clock(asked: _Asked, start: float, text: str) -> float:
-    """Return how much later than the time of day of a moment a clock shows, s, half a day at most."""
-    day = math.floor(start)
-    other = asked.middle(f"{_iso_date(day)}T{text}", "clock", "isot", "middle")
-    return ((other - start) * 86400 + 43200) % 86400 - 43200
+def _off_clock(asked: _Asked, middle: float, clock: str) -> float | None:
+    """Return how much later than an exposure a clock shows, s, half a day at most; None where there is none."""
+    value = asked.words.find(clock)
+    if value is None or (text := _clock(value[1])) is None:
+        return None
+    later = (_AFTER_START[asked.at(clock, "DATE-OBS").instant] - 0.5) * asked.exposure_time_s / 86400
+    shown = f"{_iso_date(math.floor(middle + later))}T{text}"
+    other = asked.middle(shown, clock, "isot", "middle", asked.scale(clock, "DATE-OBS"))
+    return ((other - middle - later) * 86400 + 43200) % 86400 - 43200
 
 
 def _iso_date(mjd: int) -> str:
     return date.fromordinal(mjd + date(1858, 11, 17).toordinal()).isoformat()
 
 
-def _moment(asked: _Asked, found: _Found) -> Moment:
-    by = "the settings" if asked.given.scale is not None else "TIMESYS" if asked.words.has("TIMESYS") else ""
-    scale = f"in {asked.scale.upper()} by {by}" if by else f"in {asked.scale.upper()}, without TIMESYS"
-    return Moment(found.middle, HeaderOrigin("time", found.keyword, f"{found.at.note}; {scale}", found.at.flag))
+def _moment(found: _Found) -> Moment:
+    note, flag = f"{found.at.note}; {found.scale.note}", found.at.flag or found.scale.flag
+    return Moment(found.middle, HeaderOrigin("time", found.keyword, note, flag))

@@ -5,13 +5,18 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple, cast, get_args
 
+from flows.inputs.comment_words import gain_unit
 from flows.inputs.fits_header import HeaderOrigin, Keywords
 from flows.inputs.wcs_cards import pixel_scale_arcsec
+from schemas.errors import BadInput
 from schemas.exposure import NJY_ZERO_POINT
 from schemas.keyword_mapping import KeywordMapping, PixelUnit
 
 UNKNOWN_UNIT, ASSUMED_GAIN = "unknown_unit", "assumed_gain"
 """Flags of an exposure."""
+
+LEAST_GAIN = 1e-9
+"""Electrons per pixel unit."""
 
 _COUNTS = "adu|dn|counts?|cts?|count|data ?numbers?"
 _ELECTRONS = "e|e-|el|electrons?|photo-?electrons?|photons?"
@@ -91,6 +96,43 @@ def unit_of(words: Keywords, mapping: KeywordMapping) -> Unit:
         note = "is not a unit known here: gain is left out; name it in the settings, fits.pixel_unit"
         return Unit(name, HeaderOrigin("pixel_unit", "BUNIT", note, UNKNOWN_UNIT))
     return Unit(name, HeaderOrigin("pixel_unit", "BUNIT"))
+
+
+class PerAdu(NamedTuple):
+    """Electrons per adu by a header, under which keyword, how that is known, and whether it is a guess."""
+
+    value: float | None
+    keyword: str = ""
+    note: str = ""
+    guess: bool = False
+
+
+def electrons_per_adu(words: Keywords, named: str | None) -> PerAdu:
+    """Return electrons per adu by the keyword that the settings name, else by EGAIN or GAIN.
+
+    A comment that tells adu per electron is obeyed; what is in another unit (dB) is passed over.
+
+    Raises
+    ------
+    BadInput
+        ``missing_keyword``, ``invalid_keyword``: of the keyword that the settings name.
+    """
+    for keyword in ("EGAIN", "GAIN") if named is None else (named,):
+        value = words.optional(keyword, least=LEAST_GAIN) if named is None else words.number(keyword, least=LEAST_GAIN)
+        comment = words.comment(keyword)
+        match gain_unit(comment):
+            case "other" if named is not None:
+                raise BadInput(
+                    "invalid_keyword",
+                    words.where,
+                    f"{named} is {value!r}, by its comment {comment!r} not in electrons per adu.",
+                    "give electrons per pixel unit in the settings, fits.gain.value, or leave fits.gain out.",
+                )
+            case "adu/e-" if value is not None:
+                return PerAdu(1 / value, keyword, f"1 over it: adu per electron by its comment {comment!r}")
+            case "e-/adu" | "" as told if value is not None:
+                return PerAdu(value, keyword, guess=keyword == "GAIN" and not told)
+    return PerAdu(None)
 
 
 class Gain(NamedTuple):

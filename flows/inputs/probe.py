@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -11,6 +10,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from flows.inputs.file_digests import FileDigests
 from flows.inputs.files import PROBE, STREAM, content_kind, file_system, open_part, patient, read_bytes, read_failures
 from flows.inputs.fits_damage import damage
 from flows.inputs.fits_generic import GENERIC
@@ -184,23 +184,24 @@ def read_fits(source: Source, mapping: KeywordMapping, scratch: Path | None = No
         The file or a sibling cannot be read; its headers or pixels break a rule.
     """
     with damage(source.uri):
-        return _read_fits(source, _Reading(mapping, Path(gettempdir()) if scratch is None else scratch, sha256()))
+        return _read_fits(source, _Reading(mapping, Path(gettempdir()) if scratch is None else scratch, FileDigests()))
 
 
 class _Reading(NamedTuple):
-    """How files are read, where copies go, and the digest of all that was read."""
+    """How files are read, where copies go, and the digests of all that was read."""
 
     mapping: KeywordMapping
     scratch: Path
-    digest: Any
+    digests: FileDigests
 
     def content(self, uri: str, require: Callable[[Headers], None] = lambda _: None) -> FitsContent | FitsRows:
         """Read a file whose headers say how large it is, and pass ``require``."""
         extent, verify = patient(uri, lambda: _extent(uri, require)), self.mapping.checksum == "check"
+        digest = self.digests.begin(uri)
         if has_large_image(extent.headers):
-            return FitsRows(uri, extent.headers, extent.end + MOST_BEHIND, self.digest, self.scratch, verify=verify)
+            return FitsRows(uri, extent.headers, extent.end + MOST_BEHIND, digest, self.scratch, verify=verify)
         data = read_bytes(uri)
-        self.digest.update(data)
+        digest.update(data)
         return FitsContent(unzipped(data, uri, extent.end + MOST_BEHIND), uri, verify=verify)
 
 
@@ -230,7 +231,7 @@ def _read_fits(source: Source, reading: _Reading) -> RawExposure:
     extra, psf, flags = _siblings(source, reading, wcs, shape)
     _require_narrow(psf or calibration.psf, source.uri)
     reference = _reference(source, reading)
-    raw = _assembled(source, identity, calibration, wcs, psf, planes | extra, flags, reading.digest.hexdigest())
+    raw = _assembled(source, identity, calibration, wcs, psf, planes | extra, flags, reading.digests)
     if reference is None:
         return raw
     from flows.inputs.template import subtracted  # few nights have templates
@@ -414,14 +415,14 @@ def _assembled(
     stamp: PsfModel | None,
     planes: Mapping[str, Plane],
     flags: tuple[str, ...],
-    digest: str,
+    digests: FileDigests,
 ) -> RawExposure:
     shape = planes["difference"].shape
     for plane, pixels in planes.items():
         if pixels.shape != shape:
             raise _other_shape(plane, dict(source.siblings).get(plane, source.uri), pixels.shape, shape)
     missing = [flag for flag, value in (("no_wcs", wcs), ("no_zero_point", calibration.zero_point)) if value is None]
-    doubts = [one.flag for one in (*identity.origins, *calibration.origins) if one.flag]
+    doubts = [one.doubt for one in (*identity.origins, *calibration.origins) if one.doubt]
     return RawExposure(
         key=identity.key,
         instrument=identity.instrument,
@@ -438,5 +439,6 @@ def _assembled(
         planes=planes,
         flags=tuple(sorted({*missing, *doubts, *flags})),
         source_uri=source.uri,
-        source_sha256=digest,
+        source_sha256=digests.of_all,
+        file_sha256=digests.of_each,
     )

@@ -83,6 +83,8 @@ class RawExposure:
     source_sha256
         Of the bytes of all files, in the order difference, then siblings by plane; for an image of a stack, of its
         own bytes.
+    file_sha256
+        (uri, SHA-256 of its bytes) of each file; empty for an image of a stack.
     subtraction_residual
         Median share of the light of bright stars that is left, where the image was subtracted here.
     """
@@ -103,6 +105,7 @@ class RawExposure:
     flags: tuple[str, ...]
     source_uri: str
     source_sha256: str
+    file_sha256: tuple[tuple[str, str], ...] = ()
     subtraction_residual: float | None = None
 
 

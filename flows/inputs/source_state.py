@@ -1,5 +1,6 @@
 """State of a source without reading its pixels: size and time, digest, changes."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Literal
 from flows.inputs.source import Source, name_of
 from flows.inputs.sources import list_sources
 from schemas.errors import BadInput, NightstrideError, Retryable
-from schemas.ledger import SourceStat
+from schemas.ledger import SourceFile, SourceStat
 from schemas.settings import Settings
 
 
@@ -73,7 +74,13 @@ def sha256_of(source: Source, settings: Settings) -> str:
 State = Literal["unchanged", "changed", "unreachable"]
 
 
-def source_state(uri: str, sha256: str, settings: Settings, stat: SourceStat | None = None) -> State:
+def source_state(
+    uri: str,
+    sha256: str,
+    settings: Settings,
+    stat: SourceStat | None = None,
+    files: Mapping[str, SourceFile] | None = None,
+) -> State:
     """Compare the files of an exposure with what was searched.
 
     Parameters
@@ -84,14 +91,52 @@ def source_state(uri: str, sha256: str, settings: Settings, stat: SourceStat | N
         With which it was read.
     stat
         What the file system said then: files with the same size and time are not read again. None: they are.
+    files
+        By plane, of an exposure of several. None or empty: it is of one, or an earlier version did not record them;
+        then what lies beside it by the rules of names is taken for its files.
     """
     try:
-        for source in candidates(uri, settings):
+        for source in candidates(uri, settings, files):
             if has_bytes(source, sha256, settings, stat):
                 return "unchanged"
     except NightstrideError:
         return "unreachable"
     return "changed"
+
+
+def file_states(sha256: str, settings: Settings, files: Mapping[str, SourceFile]) -> dict[str, State]:
+    """Compare each file of an exposure of several with what was searched.
+
+    Parameters
+    ----------
+    sha256, settings, files
+        As of `source_state`; ``files`` are not empty.
+
+    Returns
+    -------
+    dict
+        By plane. Where the digest of a file is not known, it is in the state of all of them together.
+    """
+    states: dict[str, State] = {plane: _file_state(one) for plane, one in files.items() if one.sha256}
+    if len(states) < len(files):
+        together = source_state(_searched(files).uri, sha256, settings, files=files)
+        states = {plane: states.get(plane, together) for plane in files}
+    return states
+
+
+def _file_state(file: SourceFile) -> State:
+    from flows.inputs.files import digested
+
+    try:
+        return "unchanged" if digested(file.uri, sha256()).hexdigest() == file.sha256 else "changed"
+    except NightstrideError:
+        return "unreachable"
+
+
+def _searched(files: Mapping[str, SourceFile]) -> Source:
+    """Return the source that the files of an exposure were."""
+    (_, first), *rest = files.items()
+    return Source(first.uri, siblings=tuple((plane, one.uri) for plane, one in rest))
 
 
 def has_bytes(source: Source, sha256: str, settings: Settings, stat: SourceStat | None = None) -> bool:
@@ -105,8 +150,13 @@ def has_bytes(source: Source, sha256: str, settings: Settings, stat: SourceStat 
     return (stat is not None and stat_of(source) == stat) or sha256_of(source, settings) == sha256
 
 
-def candidates(uri: str, settings: Settings) -> list[Source]:
-    """Return what the name of a source may stand for: its file with those beside it, and alone."""
+def candidates(uri: str, settings: Settings, files: Mapping[str, SourceFile] | None = None) -> list[Source]:
+    """Return what the name of a source may stand for: its recorded files, or its file with those beside it, and alone.
+
+    Parameters as of `source_state`.
+    """
+    if files:
+        return [_searched(files)]
     file = uri.rpartition("[")[0] if uri.endswith("]") else uri
     found = [source for source in list_sources([file], settings) if name_of(source) == uri]
     return [*found, *(Source(source.uri, index=source.index) for source in found if source.siblings)]

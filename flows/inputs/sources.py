@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from flows.inputs.butler_repository import butler_exposures, is_repository
-from flows.inputs.files import content_kind, file_system, open_part, outside, read_bytes
+from flows.inputs.files import content_kind, failure_words, file_system, open_part, outside, read_bytes
 from flows.inputs.npz_llnl import MOST_IMAGES, image_count, is_truth
 from flows.inputs.siblings import Beside, archive_plane, beside, siblings
 from flows.inputs.source import Source, uri_of
@@ -107,7 +107,7 @@ def _sources(given: str, wanted: str) -> Iterator[Source]:
         raise Misconfigured(
             "unreadable_input",
             given,
-            f"cannot be looked at: {type(error).__name__}: {error}.",
+            f"cannot be looked at: {failure_words(error)}.",
             "check the permissions, the connection and the credentials.",
         ) from error
 

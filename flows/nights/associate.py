@@ -8,14 +8,15 @@ from flows.pipeline.graph import following
 from flows.pipeline.night_plan import plan_nights
 from flows.storage.ledger import Ledger
 from schemas.dia_object import ASSOCIATION
-from schemas.errors import Misconfigured, choice
+from schemas.errors import Misconfigured
+from schemas.night_range import NightRange
 from schemas.settings import Settings
 from schemas.summary import Trouble
 from stages import PIPELINE
 
 
 def associate_output(
-    out: Path, settings: Settings, night: str | None, rebuild: bool, tell: Callable[[str], object]
+    out: Path, settings: Settings, chosen: NightRange, rebuild: bool, tell: Callable[[str], object]
 ) -> AssociationSummary:
     """Associate what is published and publish the catalogues of objects, without a search; the caller holds the lease.
 
@@ -25,8 +26,8 @@ def associate_output(
     ----------
     out, settings
         Output folder, and settings, which should be those of the run.
-    night
-        One night; None: all.
+    chosen
+        Nights.
     rebuild
         Forget all objects first.
     tell
@@ -35,17 +36,12 @@ def associate_output(
     Raises
     ------
     Misconfigured
-        Nothing is associated (``no_association``), or there is nothing of this night (``no_night``).
+        Nothing is associated (``no_association``), or there is nothing of these nights (``no_night``).
     """
     from flows.nights.patches import run_nights
 
-    nights = Ledger(out).nights()
-    if night is not None and night not in nights:
-        raise Misconfigured("no_night", str(out), f"holds nothing of night {night}.", choice(night, nights))
-    nights = nights if night is None else [night]
-    found = associate(
-        out, settings.association, None if night is None else nights, others=0, rebuild=rebuild, tell=tell
-    )
+    nights = chosen.among(Ledger(out).nights(), str(out))
+    found = associate(out, settings.association, nights if chosen else None, others=0, rebuild=rebuild, tell=tell)
     if found.off is not None:
         raise Misconfigured("no_association", str(out), f"has none: {found.off}.", "set association.store.")
     works = [one for one in plan_nights(nights, out, settings, PIPELINE, found.digests) if one.outdated]

@@ -114,7 +114,7 @@ def store_exposure(source: Source, key: ExposureKey, sha256: str | None, out: Pa
     timer.lap("other")
     write_exposure(path, info, planes, settings.tiles, lineage.tiles)
     timer.lap("write tiles")
-    return Stored(info, lineage, False, timer.seconds(), _sky(info))
+    return Stored(info, lineage, False, timer.seconds(), _sky(info), raw.file_sha256)
 
 
 def _sky(info: ExposureInfo) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from flows.nights.meter import Meter
 from flows.runtime.log import log_as_json, report_line
 from flows.runtime.traces import start_traces, stop_traces
 from schemas.errors import NightstrideError, exit_code
+from schemas.night_range import NightRange
 from schemas.settings import Settings
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def _lag_of(summary: "RunSummary", out: Path) -> "Percentiles | None":
     if not summary.nights:
         return None
     try:
-        (night,) = read_status(out, max(summary.nights)).nights
+        (night,) = read_status(out, NightRange.of(max(summary.nights))).nights
     except NightstrideError:  # nothing is left of that night
         return None
     return night.lag_s

@@ -57,7 +57,7 @@ def restore_tiles(key: ExposureKey, out: Path, settings: Settings, given: Source
         return StagesResult({}, {})
     source = _source_of(record, given, ledger, settings)
     if source is None:
-        state = source_state(record.source_uri, record.source_sha256, settings, record.source_stat)
+        state = source_state(record.source_uri, record.source_sha256, settings, record.source_stat, record.source_files)
         how = {"unchanged": "was read otherwise than it is now", "changed": "has other bytes than were searched"}
         raise BadInput(
             "tiles_lost",
@@ -75,7 +75,7 @@ def _source_of(record: ExposureRecord, given: Source | None, ledger: Ledger, set
     made = ledger.provenance(record.provenance)
     listed = [] if given is None else [given]
     with suppress(NightstrideError):
-        listed += candidates(record.source_uri, settings)
+        listed += candidates(record.source_uri, settings, record.source_files)
     for source in listed:
         with suppress(BadInput):
             alike = is_read_alike(source, record, made, ledger)

@@ -164,6 +164,10 @@ class StreamProgress(Progress):
     def __init__(self, console: Console, meter: "Meter | None" = None) -> None:
         super().__init__(console, 0, meter)
 
+    def _count(self, outcome: "Outcome") -> None:
+        if outcome.status != "quarantined":  # these count when they have settled: a file may still be being written
+            super()._count(outcome)
+
     def finished(self, outcome: "Outcome") -> None:
         """Show an exposure with its outcome."""
         self._count(outcome)

@@ -16,7 +16,7 @@ from flows.storage.catalog_parts import withdraw
 from flows.storage.ledger import Ledger, unpublish
 from flows.storage.quarantine import Quarantine
 from schemas.errors import BadInput, Misconfigured, Retryable
-from schemas.ledger import PREVIOUS, DatasetRecord, ExposureRecord, Previous
+from schemas.ledger import PREVIOUS, DatasetRecord, ExposureRecord, Previous, SourceFile
 from schemas.settings import Settings
 from schemas.stage import Stage
 from schemas.summary import Trouble
@@ -64,7 +64,9 @@ class Recorder:
         # Before the record: a run that is killed in between is reported again by the next plan.
         self._withdraw_superseded(item)
         record = self._record(item, stored.info.source_sha256, stored.lineage.final, outcome)
-        self._ledger.put(record.model_copy(update={"datasets": dict(datasets), "sky": stored.sky}))
+        files, flags = _files(item, stored), stored.info.flags
+        more = {"datasets": dict(datasets), "sky": stored.sky, "source_files": files, "flags": flags}
+        self._ledger.put(record.model_copy(update=more))
         self._withdraw(item, keep={dataset.path for dataset in datasets.values()})
         if self._quarantine.path(name_of(item.source)).exists():
             self._quarantine.clear(name_of(item.source))
@@ -143,6 +145,17 @@ class Recorder:
             previous=_previous(item.record, digest),
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+
+
+def _files(item: Item, stored: Stored) -> dict[str, SourceFile]:
+    """Return the files of an exposure that has several, by plane."""
+    source, known = item.source, dict(stored.file_sha256)
+    if not source.siblings:
+        return {}
+    if not known and item.record is not None and item.record.source_sha256 == stored.info.source_sha256:
+        known = {file.uri: file.sha256 for file in item.record.source_files.values() if file.sha256}
+    planes = (("difference", source.uri), *sorted(source.siblings))
+    return {plane: SourceFile(uri=uri, sha256=known.get(uri)) for plane, uri in planes}
 
 
 def _previous(record: ExposureRecord | None, digest: str) -> tuple[Previous, ...]:

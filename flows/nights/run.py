@@ -51,6 +51,9 @@ if TYPE_CHECKING:
     from flows.nights.nightly import NightRun, Outlet
     from flows.pipeline.plan import Planner
 
+RECORD_S = 20.0
+"""How long a run that ends early records exposures as failed, s: whoever stopped it may kill it soon."""
+
 LARGE = 1000
 """Exposures of a run whose pages are drawn in a process of their own even where nothing is searched."""
 
@@ -170,8 +173,11 @@ def _search(night: "NightRun") -> list[str]:
         warnings.append(f"the flow ended early: {type(error).__name__}: {error}")
     if night.stopping:
         warnings.append("stopped by a signal: what had begun was finished; run again for the rest")
+    until = perf_counter() + RECORD_S
     for item in (one for one in night.items if one.key not in night.totals.finished):
-        night.finished(Outcome(item, "failed", trouble=_unfinished(item, night.stopping, warnings)))
+        trouble = _unfinished(item, night.stopping, warnings)
+        recorded = perf_counter() < until
+        night.finished(night.recorder.failed(item, trouble) if recorded else Outcome(item, "failed", trouble=trouble))
     return warnings
 
 

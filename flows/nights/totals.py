@@ -55,13 +55,14 @@ class NightTotals:
         self.unscored += outcome.unscored
         self.detections += outcome.detections
         self.causes = total_causes((self.causes, outcome.causes))
-        self.assumed.update(flag for flag in outcome.flags if flag in ASSUMPTIONS)
+        self.assumed.update(_assumed(outcome.flags))
         self.not_run |= outcome.not_run
         self.seconds = total_seconds((self.seconds, outcome.seconds))
 
 
 def summarise_run(plan: Plan, totals: NightTotals, warnings: Iterable[str] = ()) -> RunSummary:
     """Add up a plan and the outcomes of its work; the counts must agree, or the summary is refused."""
+    published = [one.flags for one in plan.published]
     return RunSummary(
         exposures=ExposureCounts(
             seen=plan.seen,
@@ -74,7 +75,7 @@ def summarise_run(plan: Plan, totals: NightTotals, warnings: Iterable[str] = ())
         unscored=totals.unscored,
         detections=totals.detections + sum(one.detections for one in plan.published),
         causes=total_causes([totals.causes, *(one.causes for one in plan.published)]),
-        assumed=dict(sorted(totals.assumed.items())),
+        assumed=dict(sorted((totals.assumed + Counter(chain(*map(_assumed, published)))).items())),
         not_run=dict(totals.not_run),
         seconds=rounded_seconds(totals.seconds),
         report=None,
@@ -118,6 +119,11 @@ def combined(summaries: Iterable[RunSummary]) -> RunSummary:
         warnings=tuple(chain.from_iterable(one.warnings for one in parts)),
         stopped=any(one.stopped for one in parts),
     )
+
+
+def _assumed(flags: Iterable[str]) -> list[str]:
+    """Return the flags of what was assumed, is in doubt or is not known."""
+    return [flag for flag in flags if flag in ASSUMPTIONS]
 
 
 def rounded_seconds(seconds: Mapping[str, float]) -> dict[str, float]:

@@ -22,7 +22,7 @@ from schemas.settings import Settings
 from schemas.stage import Stage
 from stages import PIPELINE
 
-INGEST_VERSION = "6"
+INGEST_VERSION = "7"
 """Changes whenever the same file would be stored as other pixels or other metadata."""
 
 
@@ -256,10 +256,14 @@ def memo_of(item: Item, sha256: str, settings: Settings) -> SourceMemo | None:
 
 @dataclass(frozen=True)
 class Stored:
-    """Exposure in its tile store, the digests of its results, and where it lies: `schemas.ledger.ExposureRecord`."""
+    """Exposure in its tile store, the digests of its results, and where it lies: `schemas.ledger.ExposureRecord`.
+
+    ``file_sha256`` is as of `flows.inputs.source.RawExposure`, empty where the tiles were kept.
+    """
 
     info: ExposureInfo
     lineage: Lineage
     reused: bool
     seconds: Mapping[str, float]
     sky: tuple[int, ...] = ()
+    file_sha256: tuple[tuple[str, str], ...] = ()

@@ -62,7 +62,7 @@ class PublishedExposure:
     ----------
     key, source_uri
         Which it is, and where it was read from.
-    detections, causes
+    detections, causes, flags
         As in its record.
     source
         That stands for it now; None: there are only copies of it.
@@ -73,6 +73,7 @@ class PublishedExposure:
     detections: int = 0
     causes: Mapping[str, CauseCount] = field(default_factory=dict)
     source: Source | None = None
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,9 @@ class Decided:
             self.todo.append(replace(one.winner, why=one.why))
         if one.published and (record := one.record) is not None:
             source = one.winner.source if one.winner is not None else None
-            found = PublishedExposure(record.key, record.source_uri, record.detections, record.causes, source)
+            found = PublishedExposure(
+                record.key, record.source_uri, record.detections, record.causes, source, record.flags
+            )
             self.published.append(found)
         if one.verdict is not None:
             self.verdicts.append(one.verdict)
@@ -203,7 +205,7 @@ class Planner:
 
     def _applied(self, decided: "Decided", refused: Sequence[Rejected | Unread]) -> Plan:
         """Quarantine what cannot be used; return that, and what is to be done of the rest."""
-        superseded = Superseded(self._ledger, decided.claimed)
+        superseded = Superseded(self._ledger, decided.claimed, self._settings.fits.extension)
         away = [self._put_away(one, superseded) for one in refused if isinstance(one, Rejected)]
         # Only now that it is known who stands for what can be said what a source stood for before.
         todo = self._side_by_side(
@@ -338,12 +340,23 @@ class Planner:
         try:
             if one.error.code not in UNREAD:
                 for record in superseded.by(uri, one.key):
-                    unpublish(record, self._out)
-                    withdrawn.append(record)
+                    if not self._is_unchanged(one.source, record):
+                        unpublish(record, self._out)
+                        withdrawn.append(record)
             self._quarantine.put(one.error, uri, one.key)
         except Retryable as error:  # the disk is full: the next run tries again, this one goes on
             return PutAway(Trouble.of(name_of(one.source), error), quarantined=False, withdrawn=tuple(withdrawn))
         return PutAway(trouble, quarantined=True, withdrawn=tuple(withdrawn))
+
+    def _is_unchanged(self, source: Source, record: ExposureRecord) -> bool:
+        """Return whether a file is as it was when it was searched: other settings refuse it, not its content."""
+        stat = stat_of(source)
+        if stat is not None and stat == record.source_stat:
+            return True
+        try:
+            return self._sha256_of(source, self._settings) == record.source_sha256
+        except (BadInput, Retryable):
+            return False
 
 
 def _attempt(source: Source, step: Callable[[], Item]) -> Item | Rejected | Unread:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from flows.inputs.described import described
+from flows.inputs.fits_damage import damage
 from flows.inputs.source import IN_MEMORY, RawExposure
 from flows.inputs.wcs_cards import wcs_cards
 from flows.pipeline.search_pixels import search_pixels
@@ -248,7 +249,8 @@ def _cards(given: Any, shape: tuple[int, int]) -> str | None:
     elif isinstance(given, Header):
         header = given
     elif isinstance(given, str):
-        header = Header.fromstring(given, sep="\n")
+        with damage(f"{IN_MEMORY}: wcs"):
+            header = Header.fromstring(given, sep="\n")
     else:
         raise _bad("bad_wcs", "wcs", f"is a {type(given).__name__}", "give an astropy WCS or a FITS header")
     found = wcs_cards((header,), f"{IN_MEMORY}: wcs", shape)

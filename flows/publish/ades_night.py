@@ -30,6 +30,7 @@ LEAST = 3
 
 REASONS = {
     "by_chance": "there are as good ones by chance (ades.max_chance)",
+    "doubtful_time": "keywords of the time contradict each other: name the right one (fits.time), and run again",
     "no_designation": "its designation is not one of ADES",
     "no_position": "a detection has no place on the sky",
     "no_time": "nothing told when a detection was seen",

@@ -101,7 +101,8 @@ def refuse_unreportable(row: Mapping[str, Any]) -> None:
     BadInput
         ``synthetic``: the row is of an injected streak, or has no id of a detection; ``satellite``: it is, or lies
         across, the trail of a satellite or aeroplane, is a glint, or too long for an asteroid; ``no_position``: it has
-        no place on the sky; ``no_time``: nothing told when it was seen.
+        no place on the sky; ``no_time``: nothing told when it was seen; ``doubtful_time``: what told it contradicts
+        itself.
     """
     one = row.get("diaSourceId")
     where, remedy = f"detection {one}", "report other detections; this one never is."
@@ -114,6 +115,9 @@ def refuse_unreportable(row: Mapping[str, Any]) -> None:
         raise BadInput("no_position", where, "has no place on the sky.", "give its exposure a WCS.")
     if row["flags"] & DetectionFlag.NO_TIME:
         raise BadInput("no_time", where, "has no time: 2000-01-01 was assumed.", "ingest its exposure with its time.")
+    if row["flags"] & DetectionFlag.ASSUMED_TIME:
+        problem = "has a doubtful time: keywords of its exposure contradict each other (flag ASSUMED_TIME)."
+        raise BadInput("doubtful_time", where, problem, "name the right one in the settings, fits.time, and run again.")
 
 
 def ades_observation(row: Mapping[str, Any], named: Designation, name: str, reduction: Reduction) -> AdesObservation:

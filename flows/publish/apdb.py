@@ -17,6 +17,7 @@ from flows.publish.history import NOT_ASSOCIATED, ForcedPlaces, require_associat
 from flows.publish.published import PublishedExposures, name_failure, with_place_and_time
 from flows.publish.rubin_object import OBJECT as OBJECT_COLUMNS
 from flows.publish.rubin_source import source_columns
+from flows.runtime.words import counted
 from flows.storage.association_store import association_as_it_is, off_because
 from flows.storage.catalog_store import CatalogStore
 from schemas.dia_object import ASSOCIATION
@@ -25,6 +26,7 @@ from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
 from schemas.known_object import SS_SOURCE
 from schemas.ledger import ExposureRecord
+from schemas.night_range import NightRange
 from schemas.objects import BANDS
 from schemas.settings import Settings
 from schemas.stage import Context
@@ -84,7 +86,7 @@ def store_published(
     out: Path,
     where: str,
     settings: Settings,
-    night: str | None,
+    chosen: NightRange,
     totals: ApdbTotals,
     told: Callable[[str], object] = lambda _: None,
 ) -> None:
@@ -99,8 +101,8 @@ def store_published(
         Output folder; configuration of the database, as in `ApdbDatabase`.
     settings
         Where the association is.
-    night
-        Only this one.
+    chosen
+        Only these nights.
     totals
         Counts what becomes of them.
     told
@@ -109,12 +111,12 @@ def store_published(
     Raises
     ------
     Misconfigured
-        There is no such night; nothing is associated here (``no_association``); as in `ApdbDatabase`.
+        There are no such nights; nothing is associated here (``no_association``); as in `ApdbDatabase`.
     Retryable
         The database, or the store of the association, does not answer.
     """
     published = PublishedExposures(out)
-    nights = published.nights(night)
+    nights = published.nights(chosen)
     if (reason := off_because(out, settings.association)) is not None:
         raise _no_objects(out, reason, "set association.store.")
     owners = dict[int, str]()
@@ -130,7 +132,7 @@ def store_published(
                     totals.fail(_two_nights(visit, label, owner), len(detectors))
                     continue
                 visits.put([ExposureKey(night=label, visit=visit, detector=one) for one in detectors])
-            told(f"{label}: {totals.exposures - before} exposures stored.")
+            told(f"{label}: {counted(totals.exposures - before, 'exposure')} stored.")
 
 
 def _no_objects(out: Path, reason: str, remedy: str) -> Misconfigured:

@@ -26,6 +26,7 @@ from flows.storage.lease import holder_of
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 from schemas.ledger import ExposureRecord
+from schemas.night_range import EVERY_NIGHT, NightRange
 from schemas.settings import Settings
 from schemas.summary import AlertCounts, AlertLag, RunSummary, Trouble
 
@@ -95,7 +96,7 @@ def alert_packets(
     form: str,
     totals: PublishTotals,
     *,
-    night: str | None = None,
+    nights: NightRange = EVERY_NIGHT,
     visit: int | None = None,
     complete: bool = False,
 ) -> Iterator[Packet]:
@@ -112,7 +113,7 @@ def alert_packets(
         Version of Rubin's schema.
     totals
         Counts what comes to nothing.
-    night, visit
+    nights, visit
         Only of these.
     complete
         As in `flows.publish.history.opened_history`.
@@ -120,14 +121,14 @@ def alert_packets(
     Raises
     ------
     Misconfigured
-        There is no such night, the extra ``rubin`` is missing, or there is no such form.
+        There are no such nights, the extra ``rubin`` is missing, or there is no such form.
     Retryable
         The association does not answer, or lacks an exposure.
     """
     published, owners = PublishedExposures(out), dict[int, str]()
     with ExitStack() as stack:
         maker = _maker(stack, published, settings, form, totals, complete)
-        for label in published.nights(night):
+        for label in published.nights(nights):
             last = None
             for record in published.exposures(label, visit):
                 if (owner := owners.setdefault(record.visit, label)) != label:
@@ -189,7 +190,7 @@ REST_S = 60.0
 
 
 def send_published(
-    sink: Sink, out: Path, settings: Settings, form: str, totals: PublishTotals, night: str | None, visit: int | None
+    sink: Sink, out: Path, settings: Settings, form: str, totals: PublishTotals, nights: NightRange, visit: int | None
 ) -> Sent:
     """Send the alerts of published detections, and settle the visits that a run has left owed or given up.
 
@@ -200,7 +201,7 @@ def send_published(
     ----------
     sink
         Where to.
-    out, settings, form, totals, night, visit
+    out, settings, form, totals, nights, visit
         As in `alert_packets`.
 
     Raises
@@ -210,10 +211,10 @@ def send_published(
     """
     totals.sink, owed = sink, sink.owed(form)
     left = owed.all() | {(one.night, one.visit) for one in owed.given_up()}
-    turns = {one: owed.turn(*one) for one in left if night in (None, one[0]) and visit in (None, one[1])}
+    turns = {one: owed.turn(*one) for one in left if one[0] in nights and visit in (None, one[1])}
     if holder_of(out) is not None:  # asked after the turns: a run that begins later has later ones
         turns = dict.fromkeys(turns, 0)
-    sent = sink.send(alert_packets(out, settings, form, totals, night=night, visit=visit))
+    sent = sink.send(alert_packets(out, settings, form, totals, nights=nights, visit=visit))
     if sent.left or sent.trouble is not None:
         return sent
     lost = {one: error for one, error in totals.lost.items() if one in turns}
@@ -370,8 +371,9 @@ class VisitAlerts:
     def _packets(self, totals: PublishTotals, night: str, visit: int) -> Iterator[Packet]:
         try:
             yield from alert_packets(
-                self._out, self._settings, self._settings.alerts.form, totals, night=night, visit=visit, complete=True
-            )
+                self._out, self._settings, self._settings.alerts.form, totals,
+                nights=NightRange.of(night), visit=visit, complete=True,
+            )  # fmt: skip
         except Misconfigured as error:
             if error.code != NO_NIGHT:  # of which nothing was published, or nothing is any more
                 raise

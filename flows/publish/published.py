@@ -16,6 +16,7 @@ from schemas.dia_source import DIA_SOURCE, DetectionFlag
 from schemas.errors import Misconfigured, NightstrideError
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord, ProvenanceRecord
+from schemas.night_range import EVERY_NIGHT, NightRange
 
 F = TypeVar("F", bound=NightstrideError)
 
@@ -41,22 +42,18 @@ class PublishedExposures:
         self.detections = lru_cache(_EXPOSURES)(self._detections)
         self.provenance = lru_cache(8)(self._provenance)
 
-    def nights(self, night: str | None) -> list[str]:
-        """Return the nights that it has, or one of them.
+    def nights(self, chosen: NightRange = EVERY_NIGHT) -> tuple[str, ...]:
+        """Return the nights that it has, or those of them that are chosen.
 
         Raises
         ------
         Misconfigured
-            It has not this one, or none (``no_night``).
+            It has none of these, or none at all (``no_night``).
         """
         found = self._ledger.nights()
-        if night is None and found:
-            return found
-        if night not in found:
-            which = "no night" if night is None else f"no night {night}"
-            remedy = f"give one of {', '.join(found)}." if found else "name the --out of a run that has ended."
-            raise Misconfigured(NO_NIGHT, str(self.out), f"has {which}.", remedy)
-        return [night]
+        if not found:
+            raise Misconfigured(NO_NIGHT, str(self.out), "has no night.", "name the --out of a run that has ended.")
+        return chosen.among(found, str(self.out))
 
     def exposures(self, night: str, visit: int | None = None) -> Iterator[ExposureRecord]:
         """Yield the exposures of a night, or of one visit, whose detections are published, by visit and detector."""

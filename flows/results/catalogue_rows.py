@@ -135,7 +135,7 @@ class CatalogueRows:
         """Return the published files by night, sorted."""
         found: dict[str, list[Path]] = {}
         for path in CatalogStore(self.out).list(self.dataset):
-            night = next(part for part in path.parts if part.startswith("night=")).removeprefix("night=")
+            night = night_of(path)
             wanted = self.patches is None or patch_of(path) in self.patches
             if wanted and (self.chosen is None or night in self.chosen):
                 found.setdefault(night, []).append(path)
@@ -292,6 +292,11 @@ def _contents(paths: Sequence[Path]) -> list[Any]:
             if isinstance(content, FileNotFoundError):
                 raise content
     return [pa.BufferReader(content) for content in found]
+
+
+def night_of(path: Path) -> str:
+    """Return the night that a published file is of."""
+    return next(part for part in path.parts if part.startswith("night=")).removeprefix("night=")
 
 
 def patch_of(path: Path) -> tuple[int, int] | None:

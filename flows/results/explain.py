@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from flows.inputs.source_state import State, source_state
+from flows.inputs.source_state import State, file_states, source_state
 from flows.pipeline.provenance import recorded_settings, search_models
 from flows.results.motion import DetectionMotion, detection_motion
 from flows.results.page.words import count, sexagesimal
@@ -25,7 +25,7 @@ from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.known_object import SS_SOURCE
 from schemas.ledger import ExposureRecord, ProvenanceRecord
-from schemas.settings import AssociationSettings
+from schemas.settings import AssociationSettings, Settings
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,15 @@ class PixelCutout:
     x: tuple[int, int]
     y: tuple[int, int]
     section: str
+
+
+@dataclass(frozen=True)
+class ExplainedFile:
+    """File of an exposure of several: SHA-256 of the bytes that were searched, None if not kept; and its state."""
+
+    uri: str
+    sha256: str | None
+    state: State
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,10 @@ class Explanation:
     detection
         Its row of `dia_source`.
     source_uri, source_sha256, source_state
-        File of the exposure, SHA-256 of the bytes that were searched, and whether the file still has them.
+        File of the exposure, SHA-256 of the bytes that were searched, and whether the file still has them; of an
+        exposure of several files, of the bytes of all of them in order.
+    source_files
+        Plane -> file, the SHA-256 of its own bytes and its state; empty for an exposure of one file.
     cutout
         Its pixels in that file.
     tiles, tiles_digest
@@ -93,6 +105,7 @@ class Explanation:
     motion: DetectionMotion | None = None
     known: dict[str, Any] | None = None
     history: DetectionHistory | None = None
+    source_files: dict[str, ExplainedFile] = field(default_factory=dict)
 
     @property
     def flags(self) -> list[str]:
@@ -164,11 +177,13 @@ def _in(out: Path, ledger: Ledger, night: str, visit: int, detector: int, source
     tiles = tile_path(out, record.key)
     provenance = ledger.provenance(record.provenance)
     settings = recorded_settings(provenance) if provenance else settings_class()()
+    files = _files(record, settings)
     return Explanation(
         detection=rows[0],
         source_uri=record.source_uri,
         source_sha256=record.source_sha256,
-        source_state=source_state(record.source_uri, record.source_sha256, settings),
+        source_state=_state_of(record, files, settings),
+        source_files=files,
         cutout=cutout_of(rows[0]["x"], rows[0]["y"], rows[0]["bboxSize"]),
         tiles=tiles.relative_to(out).as_posix(),
         tiles_digest=_tiles_digest(tiles),
@@ -178,6 +193,21 @@ def _in(out: Path, ledger: Ledger, night: str, visit: int, detector: int, source
         motion=detection_motion(out, night, source_id),
         known=_known(out, record, source_id),
     )
+
+
+def _files(record: ExposureRecord, settings: Settings) -> dict[str, ExplainedFile]:
+    if not record.source_files:
+        return {}
+    states = file_states(record.source_sha256, settings, record.source_files)
+    return {plane: ExplainedFile(file.uri, file.sha256, states[plane]) for plane, file in record.source_files.items()}
+
+
+def _state_of(record: ExposureRecord, files: Mapping[str, ExplainedFile], settings: Settings) -> State:
+    """Return the state of all files of an exposure together."""
+    if not files:
+        return source_state(record.source_uri, record.source_sha256, settings)
+    states = {file.state for file in files.values()}
+    return next((state for state in ("unreachable", "changed") if state in states), "unchanged")
 
 
 def _known(out: Path, record: ExposureRecord, source_id: int) -> dict[str, Any] | None:
@@ -242,8 +272,7 @@ def explanation_words(found: Explanation) -> dict[str, str]:
         "exposure": f"night {record.night}, visit {record.visit}, detector {record.detector}",
         **_known_words(found),
         **_motion_words(found),
-        "file": f"{found.source_uri} ({found.source_state})",
-        "sha256": found.source_sha256,
+        **_file_words(found),
         "pixels": f"x {found.cutout.x[0]} to {found.cutout.x[1] - 1}, y {found.cutout.y[0]} to {found.cutout.y[1] - 1} "
         f"(0-based); FITS section {found.cutout.section}",
         "tiles": f"{found.tiles}, digest {found.tiles_digest or 'none: not there'}",
@@ -252,6 +281,17 @@ def explanation_words(found: Explanation) -> dict[str, str]:
         **_origin_words(found),
         **_history_words(found),
     }
+
+
+def _file_words(found: Explanation) -> dict[str, str]:
+    """Return the file of the exposure and its digest, or those of each of its planes."""
+    if not found.source_files:
+        return {"file": f"{found.source_uri} ({found.source_state})", "sha256": found.source_sha256}
+    told = dict[str, str]()
+    for plane, file in found.source_files.items():
+        told[f"file {plane}"] = f"{file.uri} ({file.state})"
+        told[f"sha256 {plane}"] = file.sha256 or "not kept by itself"
+    return told | {"sha256 of all": found.source_sha256}
 
 
 def _origin_words(found: Explanation) -> dict[str, str]:

@@ -1,16 +1,18 @@
 """Published catalogues as one HATS catalogue; other formats: `flows.results.export_formats`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pyarrow.parquet as pq
 
+from flows.results.catalogue_rows import night_of
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import catalogs_folder
 from schemas.dataset import TableOf
 from schemas.errors import Misconfigured, missing_extra
+from schemas.night_range import EVERY_NIGHT, NightRange
 
 ROWS = 1_000_000
 """Most rows of a partition."""
@@ -86,8 +88,10 @@ def _placed(files: list[Path], folder: Path) -> int:
     return count
 
 
-def published_files(out: Path, name: str, tables: Mapping[str, TableOf], night: str | None = None) -> list[Path]:
-    """Return the files of a dataset, of one night or of all.
+def published_files(
+    out: Path, name: str, tables: Mapping[str, TableOf], nights: NightRange = EVERY_NIGHT
+) -> list[Path]:
+    """Return the files of a dataset, of some nights or of all.
 
     Parameters
     ----------
@@ -95,8 +99,8 @@ def published_files(out: Path, name: str, tables: Mapping[str, TableOf], night: 
         Output folder of a run.
     name, tables
         Of the dataset; declared form of each that can be published.
-    night
-        YYYYMMDD.
+    nights
+        Which of them.
 
     Raises
     ------
@@ -107,16 +111,22 @@ def published_files(out: Path, name: str, tables: Mapping[str, TableOf], night: 
         raise Misconfigured(
             "no_dataset", "--dataset", f"{name!r} is not a dataset.", f"choose one of {', '.join(sorted(tables))}."
         )
-    files = CatalogStore(out).list(tables[name], night)
+    only = nights.first if nights.first == nights.last else None
+    files = [one for one in CatalogStore(out).list(tables[name], only) if night_of(one) in nights]
     if not files:
         there = sorted(path.name for path in catalogs_folder(out).glob("*") if path.name in tables)
-        if night is not None and name in there:
+        if nights and name in there:
             there = sorted(path.name.removeprefix("night=") for path in (catalogs_folder(out) / name).glob("night=*"))
         choose = f"choose one of {', '.join(there)}."
         raise Misconfigured(
             "nothing_published",
             str(out),
-            f"holds no catalogue {name!r}{f' of night {night}' if night else ''}.",
+            f"holds no catalogue {name!r}{f' of {nights}' if nights else ''}.",
             choose if there else "give the --out folder of a `nightstride run` that has finished.",
         )
     return files
+
+
+def nights_of(files: Iterable[Path]) -> tuple[str, ...]:
+    """Return the nights of published files, sorted."""
+    return tuple(sorted(set(map(night_of, files))))

@@ -8,6 +8,8 @@ from math import inf
 from pathlib import Path
 from typing import Literal
 
+from pydantic import ValidationError
+
 from flows.inputs.source_state import source_state
 from flows.publish.outbox import opened_outbox
 from flows.storage.atomic import leftovers, remove
@@ -30,7 +32,7 @@ from flows.storage.quarantine import Quarantine
 from flows.storage.zarr_tiles import TileStore
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey, key_of
-from schemas.ledger import ExposureRecord, PatchRecord
+from schemas.ledger import ExposureRecord, PatchRecord, QuarantineRecord
 from schemas.settings import PruneSettings, Settings
 
 
@@ -45,8 +47,9 @@ class Removal:
     night
         Night that it belongs to; empty for leftovers.
     kind
-        tiles, leftover; and of those that cannot be made again exposure (its catalogues, tiles and record), night (what
-        is published of a whole night), quarantine, report and memory (what its sources held, its quality).
+        tiles, leftover, quarantine (the reason; of a file that is not there any more it is reproducible); and of those
+        that cannot be made again exposure (its catalogues, tiles and record), night (what is published of a whole
+        night), report and memory (what its sources held, its quality).
     reproducible
         Whether it can be made again from what is there.
     why
@@ -155,12 +158,16 @@ def removals(out: Path, nights: Collection[str], settings: Settings, irreplaceab
         Whether to list what cannot be made again, too.
     """
     found = [Removal(_relative(path, out), "", "leftover", True, "left by a killed run") for path in leftovers(out)]
-    ledger = Ledger(out)
+    ledger, quarantine = Ledger(out), Quarantine(out)
+    for put in quarantine.gone():
+        path, why = _relative(quarantine.path(put.source_uri), out), f"{put.source_uri} is not there any more"
+        found.append(Removal(path, put.key.night if put.key else "", "quarantine", True, why))
     for night in sorted(nights):
         tiles = [_tiles(path, ledger, out, settings) for path in _folders(tiles_folder(out) / night)]
         if irreplaceable:
             records = list(ledger.records(night))
-            found += _all_of(out, night, records)
+            listed = {one.path for one in found}
+            found += (one for one in _all_of(out, night, records) if one.path not in listed)
             covered = {_relative(tile_path(out, record.key), out) for record in records}
             tiles = [one for one in tiles if one.path not in covered]
         found += [one for one in tiles if one.reproducible or irreplaceable]
@@ -205,10 +212,22 @@ def take_out(out: Path, chosen: Sequence[Removal]) -> None:
             ledger.forget(one.night)
             _forget_alerts(out, one.night)
             _remove_empty(out, one.night)
-        elif one.kind in ("tiles", "report", "quarantine"):
+        elif one.kind == "quarantine":
+            _remove_reason(out / one.path, ledger)
+        elif one.kind in ("tiles", "report"):
             remove(out / one.path)
-    if any(one.kind in ("exposure", "night", "memory") for one in chosen):
+    if any(one.kind in ("exposure", "night", "memory", "quarantine") for one in chosen):
         drop_provenance(ledger)
+
+
+def _remove_reason(path: Path, ledger: Ledger) -> None:
+    """Remove the reason of a quarantine, and before it the verdict in the ledger."""
+    with suppress(FileNotFoundError, ValidationError):
+        put = QuarantineRecord.model_validate_json(path.read_bytes())
+        record = None if put.key is None else ledger.get(put.key)
+        if record is not None and (record.status, record.source_uri) == ("quarantined", put.source_uri):
+            ledger.remove(record.key)
+    remove(path)
 
 
 def _forget_alerts(out: Path, night: str) -> None:
@@ -232,7 +251,8 @@ def _all_of(out: Path, night: str, records: Sequence[ExposureRecord]) -> Iterato
     if ledger.night(night) is not None:
         yield Removal(f"ledger/{night}", night, "night", False, "published of the whole night")
     for record in records:
-        why = f"published of {record.source_uri}, with its tiles"
+        tiles = ", with its tiles" if tile_path(out, record.key).exists() else ""
+        why = f"{'published' if record.datasets else 'the record'} of {record.source_uri}{tiles}"
         yield Removal(f"ledger/{night}/{record.name}", night, "exposure", False, why)
     for put in quarantine.list():
         if put.key is not None and put.key.night == night:
@@ -250,7 +270,7 @@ def _tiles(path: Path, ledger: Ledger, out: Path, settings: Settings) -> Removal
     with suppress(ValueError):  # a name that no exposure has
         record = ledger.get(key_of(path.parent.name, path.stem))
     if record is not None and record.status == "done":
-        state = source_state(record.source_uri, record.source_sha256, settings, record.source_stat)
+        state = source_state(record.source_uri, record.source_sha256, settings, record.source_stat, record.source_files)
         why = f"{record.source_uri} is {state}"
     else:
         try:

@@ -36,6 +36,7 @@ from schemas.dataset import TableOf
 from schemas.errors import Misconfigured, NightstrideError
 from schemas.ledger import ExposureRecord, NightRecord, PatchRecord, ProvenanceRecord
 from schemas.model_card import ModelCard
+from schemas.night_range import EVERY_NIGHT, NightRange
 from schemas.settings import Settings
 from stages import PIPELINE
 
@@ -57,7 +58,7 @@ class Frozen(NamedTuple):
 
 
 def freeze_release(
-    out: Path, to: Path, name: str, tables: Mapping[str, TableOf], first: str | None = None, last: str | None = None
+    out: Path, to: Path, name: str, tables: Mapping[str, TableOf], nights: NightRange = EVERY_NIGHT
 ) -> Frozen:
     """Freeze nights of an output folder as a release; the folder appears whole, and only if all in it is well.
 
@@ -73,8 +74,8 @@ def freeze_release(
         Letters, digits, ``.``, ``_`` and ``-``: DR1.
     tables
         As of `flows.results.verify.verify_output`.
-    first, last
-        Nights, YYYYMMDD, both included; None: from the first, to the last.
+    nights
+        Which of them.
 
     Raises
     ------
@@ -87,18 +88,18 @@ def freeze_release(
     require_output(out)
     _require_place(to, name)
     with lease(out.resolve()):
-        nights = _nights(out, first, last)
+        labels = _nights(out, nights)
         with new_folder(to) as staged:
-            _copy_catalogues(out, staged, nights)
-            provenances = _copy_ledger(out, staged, nights)
-            for night in nights:  # in few files, which open at once
+            _copy_catalogues(out, staged, labels)
+            provenances = _copy_ledger(out, staged, labels)
+            for night in labels:  # in few files, which open at once
                 compact(staged, night, _JOINED_FROM, lambda fill, one, other: fill(one, other))
             models, missing = _copy_models(staged, provenances)
             found = verify_output(staged, tables)
             if found.problems:
                 remedy = "see `nightstride verify OUT`, and run the night again."
                 raise Misconfigured("not_whole", str(out), f"cannot be released: {found.problems[0]}", remedy)
-            note = _note(staged, name, nights, models, missing)
+            note = _note(staged, name, labels, models, missing)
             (staged / RELEASE).write_text(note.model_dump_json(indent=1) + "\n")
             return _sealed(staged, note)
 
@@ -121,13 +122,17 @@ def _require_place(to: Path, name: str) -> None:
         )
 
 
-def _nights(out: Path, first: str | None, last: str | None) -> list[str]:
+def _nights(out: Path, nights: NightRange) -> list[str]:
     known = Ledger(out).nights()
-    found = [one for one in known if (first or one) <= one <= (last or one)]
+    found = [one for one in known if one in nights]
     if not found:
-        span = "" if first is None and last is None else f" from {first or 'the first'} to {last or 'the last'}"
         there = f"it has {known[0]} to {known[-1]}." if known else "make one with `nightstride run`."
-        raise Misconfigured("no_night", str(out), f"holds no night{span}.", f"choose others: {there}")
+        raise Misconfigured(
+            "no_night",
+            str(out),
+            f"holds {f'nothing of {nights}' if nights else 'no night'}.",
+            f"choose others: {there}",
+        )
     return found
 
 

@@ -44,7 +44,8 @@ _COMPUTED: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: lambda a, b: a + b,
     ast.Sub: lambda a, b: a - b,
     ast.Mult: lambda a, b: a * b,
-    ast.Div: lambda a, b: a / b,
+    # Of whole numbers, too, as in Python; by 0 it is infinite, or NaN, for which no comparison holds.
+    ast.Div: lambda a, b: pc.divide(a.cast(pa.float64()), b.cast(pa.float64())),
 }
 
 
@@ -70,7 +71,7 @@ def row_condition(text: str, schema: pa.Schema, flags: type[IntFlag] | None = No
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise _bad(text, f"cannot be read: {error}") from error
+        raise _bad(text, f"cannot be read{_place(error)}") from error
     try:
         found = _Reader(text, schema, flags).condition(tree)
     except (OverflowError, RecursionError) as error:
@@ -80,6 +81,14 @@ def row_condition(text: str, schema: pa.Schema, flags: type[IntFlag] | None = No
     except (pa.ArrowException, TypeError) as error:
         raise _bad(text, str(error).splitlines()[0]) from error
     return found
+
+
+def _place(error: Exception) -> str:
+    """Return where in a text Python's grammar is broken, as far as it says so."""
+    if not isinstance(error, SyntaxError) or error.offset is None:
+        return ""
+    rest = (error.text or "")[error.offset - 1 :].strip() if error.offset else ""
+    return f" from {rest!r} on" if rest else ": it ends too early"
 
 
 def _nullable(schema: pa.Schema) -> pa.Schema:
@@ -110,7 +119,8 @@ class _Reader:
                 return pc.bit_wise_and(pc.field("flags"), pc.scalar(self._bit(name))) != 0
             case ast.Name(id=name) if name in self._schema.names and pa.types.is_boolean(self._schema.field(name).type):
                 return pc.field(name)
-        raise _bad(self._text, f"{ast.unparse(node)!r} is neither true nor false")
+        hint = ": write flags.NAME, or compare it" if isinstance(node, ast.BinOp) else ""
+        raise _bad(self._text, f"{ast.unparse(node)!r} is neither true nor false{hint}")
 
     def _comparison(self, node: ast.Compare) -> Any:
         whole, left = None, node.left

@@ -14,12 +14,13 @@ from flows.pipeline.provenance import night_models, search_models
 from flows.results.quality.judge import told
 from flows.storage.bucket_path import BucketPath
 from flows.storage.layout import require_output
-from flows.storage.lease import Holder, holder_of
+from flows.storage.lease import Holder, dead_holder_of, holder_of
 from flows.storage.ledger import Brief, Ledger
 from flows.storage.night_sums import night_sums
-from flows.storage.quarantine import Quarantine
-from schemas.errors import Misconfigured, choice, printable
+from flows.storage.quarantine import Quarantine, is_gone
+from schemas.errors import printable
 from schemas.ledger import NightRecord, Percentiles, ProvenanceRecord, QuarantineRecord, WatchRecord
+from schemas.night_range import EVERY_NIGHT, NightRange
 from schemas.quality import BandQuality
 from schemas.summary import Trouble
 from schemas.tracklets import TRACKLET
@@ -51,6 +52,8 @@ class NightStatus:
         Verdicts on its bands.
     tracklets
         Rows of `tracklet` published; None if the night was not linked.
+    gone
+        What was in quarantine and is not there any more; it is not among the exposures.
     """
 
     night: str
@@ -61,6 +64,7 @@ class NightStatus:
     troubles: tuple[Trouble, ...]
     quality: tuple[BandQuality, ...] = ()
     tracklets: int | None = None
+    gone: tuple[Trouble, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,40 +85,47 @@ class Space:
 class Status:
     """Status of an output folder: its nights, who holds it, the stream that watches for it, if any.
 
-    ``space`` is that of its file system; None in a bucket.
+    ``space`` is that of its file system; None in a bucket. ``dead`` held the folder, and ended without giving it back:
+    it was killed, and the next run does the rest.
     """
 
     nights: tuple[NightStatus, ...]
     holder: Holder | None
     watch: WatchRecord | None
     space: Space | None = None
+    dead: Holder | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """Return 1 if something is outdated, quarantined or failed, or the last run was killed; else 0."""
+        return int(self.dead is not None or any(one.troubles for one in self.nights))
 
     def values(self) -> dict[str, Any]:
         """Return everything as JSON-serialisable values."""
         nights = [
             {**asdict(one), "lag_s": _values(one.lag_s)}
-            | {"troubles": list(map(_values, one.troubles)), "quality": list(map(_values, one.quality))}
+            | {name: list(map(_values, getattr(one, name))) for name in ("troubles", "quality", "gone")}
             for one in self.nights
         ]
-        known = {"holder": _values(self.holder), "watch": _values(self.watch)}
+        known = {name: _values(getattr(self, name)) for name in ("holder", "dead", "watch")}
         known["space"] = None if self.space is None else asdict(self.space)
         return {"nights": nights, **known}
 
 
-def read_status(out: Path, night: str | None = None) -> Status:
+def read_status(out: Path, nights: NightRange = EVERY_NIGHT) -> Status:
     """Read how it stands with an output folder. Nothing is changed, and no catalogue is opened.
 
     Parameters
     ----------
     out
         Output folder.
-    night
-        One night; None: all.
+    nights
+        Which of them; inputs of a night that is not known are of every night alone.
 
     Raises
     ------
     Misconfigured
-        It is not an output folder, holds no such night, or was written by another version.
+        It is not an output folder, holds none of these nights, or was written by another version.
     """
     require_output(out)
     ledger = Ledger(out)
@@ -122,14 +133,19 @@ def read_status(out: Path, night: str | None = None) -> Status:
     unusable: dict[str, list[QuarantineRecord]] = {}
     for one in Quarantine(out).list():
         unusable.setdefault(one.key.night if one.key else UNKNOWN, []).append(one)
-    known_nights = held | unusable.keys()
-    labels = sorted(known_nights if night is None else {night} & known_nights)
-    if night is not None and not labels:
-        remedy = choice(night, sorted(known_nights)) if known_nights else "see `nightstride status OUT`."
-        raise Misconfigured("no_night", str(out), f"holds nothing of night {night}.", remedy)
+    labels = nights.among(held | unusable.keys(), str(out))
     known: dict[str | None, ProvenanceRecord | None] = {}
-    nights = tuple(_of(label, unusable.get(label, ()), ledger, known) for label in labels)
-    return Status(nights, holder_of(out), ledger.watch(), _space(out))
+    found = tuple(_of(label, unusable.get(label, ()), ledger, known) for label in labels)
+    holder = holder_of(out)
+    return Status(found, holder, _watched(ledger.watch(), holder), _space(out), dead_holder_of(out))
+
+
+def _watched(watch: WatchRecord | None, holder: Holder | None) -> WatchRecord | None:
+    """Return the state of the last stream; it was killed if it has not ended and does not hold the folder."""
+    if watch is None or watch.state == "ended":
+        return watch
+    runs = holder is not None and (holder.host, holder.pid) == (watch.host, watch.pid)
+    return watch if runs else watch.model_copy(update={"state": "killed"})
 
 
 def _space(out: Path) -> Space | None:
@@ -152,12 +168,12 @@ def _of(
     states = Counter(sums.states)
     states["quarantined"] += len(rest)
     quality, whole = ledger.quality(night), ledger.night(night)
-    troubles = [_trouble(record) for record in troubled]
+    told = [(_trouble(record), record.status == "quarantined") for record in troubled]
+    told += [(Trouble(uri=one.source_uri, code=one.code, message=_words(one)), True) for one in rest]
+    gone = [one for one, put_away in told if put_away and is_gone(one.uri, one.code)]
+    states["quarantined"] -= len(gone)
+    troubles = [one for one, _ in told if one not in gone]
     troubles += whole.failed if whole is not None else ()
-    troubles += [
-        Trouble(uri=one.source_uri, code=one.code, message=f"{one.where}: {one.problem} To fix, {one.remedy}")
-        for one in rest
-    ]
     models = Counter[str]()
     for provenance, exposures in sums.searched.items():
         models.update(dict.fromkeys(_models(provenance or None, ledger, known), exposures))
@@ -171,7 +187,12 @@ def _of(
         tuple(troubles),
         quality.judged if quality is not None else (),
         None if linked is None else linked.rows,
+        tuple(gone),
     )
+
+
+def _words(put: QuarantineRecord) -> str:
+    return f"{put.where}: {put.problem} To fix, {put.remedy}"
 
 
 def _models(provenance: str | None, ledger: Ledger, known: dict[str | None, ProvenanceRecord | None]) -> list[str]:
@@ -227,6 +248,15 @@ def show_status(status: Status, console: Console) -> None:
             for line in (*band.notes, *told(band)):
                 _say(f"{one.night} {band.band} {line}", console)
         _list(one.night, one.troubles, console)
+        for trouble in one.gone[:MOST]:
+            _say(
+                f"{one.night} gone: {trouble.uri} was quarantined ({trouble.code}), and is not there any more; "
+                "`nightstride prune` forgets it",
+                console,
+            )
+    if status.dead is not None:
+        who = f"process {status.dead.pid} on {status.dead.host}, since {status.dead.since}"
+        _say(f"the last run did not end: {who}, was killed; run again: the next one does the rest", console)
     if status.holder is not None:
         _say(f"held by process {status.holder.pid} on {status.holder.host}, since {status.holder.since}", console)
     if status.space is not None:
@@ -237,10 +267,13 @@ def show_status(status: Status, console: Console) -> None:
 
 def _stream(watch: WatchRecord) -> str:
     counts = watch.exposures
+    killed = watch.state == "killed"
+    told = "does not run any more; it was killed, and last seen" if killed else watch.state
+    counted = ((watch.on_the_way, "in progress"), (watch.waiting, "waiting"))
+    left = [f"{number:,} {name}" for number, name in counted if number]
     return (
-        f"watch of {watch.source}: {watch.state} at {watch.updated_at}; {watch.on_the_way} on the way, {watch.waiting} "
-        f"waiting; {counts.done} done, {counts.skipped} skipped, {counts.quarantined} quarantined, "
-        f"{counts.failed} failed; "
+        f"watch of {watch.source}: {told} at {watch.updated_at}; {', '.join(left) or 'nothing waiting'}; "
+        f"{counts.done} done, {counts.skipped} skipped, {counts.quarantined} quarantined, {counts.failed} failed; "
         f"from shutter close {_lag(watch.lag_s)}, from arrival {_percentiles(watch.turnaround_s)}"
     )
 

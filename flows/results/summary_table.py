@@ -22,6 +22,11 @@ MOST = 20
 
 _MOST_PAGES = 2
 
+_STATES = {
+    "done": "searched", "skipped": "published before or copies", "quarantined": "in quarantine", "failed": "failed",
+}  # fmt: skip
+"""Words for the counts of exposures."""
+
 LINES = 10
 """Largest number of lines on what came of a run and what to do next."""
 
@@ -55,10 +60,9 @@ def _found(summary: RunSummary, out: Path | None) -> Iterator[str]:
     when = f"Night {nights[0]}" if len(nights) == 1 else "No night"
     if len(nights) > 1:
         when = f"{len(nights):,} nights, {nights[0]} to {nights[-1]}"
-    words = {"done": "searched", "skipped": "published before", "quarantined": "in quarantine", "failed": "failed"}
-    parts = [f"{getattr(counts, name):,} {said}" for name, said in words.items() if getattr(counts, name)]
+    parts = [f"{getattr(counts, name):,} {said}" for name, said in _STATES.items() if getattr(counts, name)]
     took = f", in {summary.seconds['wall']:,.0f} s" if "wall" in summary.seconds else ""
-    if counts.skipped == counts.seen and "objects" not in summary.seconds:
+    if counts.skipped == counts.seen and "objects" not in summary.seconds and not summary.stopped:
         yield (
             "Nothing to do: every exposure is published already." if counts.seen else "Nothing to do: no exposure came."
         )
@@ -138,7 +142,7 @@ def show_troubles(summary: RunSummary, console: Console) -> None:
 def show_summary(summary: RunSummary, console: Console) -> None:
     """Print all figures of a run."""
     counts = summary.exposures
-    if counts.skipped == counts.seen and "objects" not in summary.seconds:
+    if counts.skipped == counts.seen and "objects" not in summary.seconds and not summary.stopped:
         console.print("Nothing to do: every exposure is published already.", highlight=False)
     table = Table(title="Night" if len(summary.nights) == 1 else "Nights", title_justify="left", show_header=False)
     table.add_column(justify="left")

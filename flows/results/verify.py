@@ -20,8 +20,9 @@ from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine
 from flows.storage.zarr_tiles import require_whole
 from schemas.dataset import TableOf
-from schemas.errors import Misconfigured, NightstrideError, choice
+from schemas.errors import Misconfigured, NightstrideError
 from schemas.ledger import DatasetRecord, ExposureRecord, NightRecord, PatchRecord
+from schemas.night_range import EVERY_NIGHT, NightRange
 from schemas.received_alert import RECEIVED_ALERT
 from schemas.summary import Trouble
 
@@ -71,7 +72,7 @@ class Verification:
         return asdict(self)
 
 
-def verify_output(out: Path, tables: Mapping[str, TableOf], night: str | None = None) -> Verification:
+def verify_output(out: Path, tables: Mapping[str, TableOf], nights: NightRange = EVERY_NIGHT) -> Verification:
     """Compare every file under ``out`` with the ledger and with its own metadata. Nothing is changed.
 
     Parameters
@@ -80,33 +81,32 @@ def verify_output(out: Path, tables: Mapping[str, TableOf], night: str | None = 
         Output folder.
     tables
         Declared form of each dataset, by name. A dataset that is not among them is checked without its form.
-    night
-        One night; None: all.
+    nights
+        Which of them.
 
     Raises
     ------
     Misconfigured
-        ``out`` is not an output folder, or holds nothing of this night.
+        ``out`` is not an output folder, or holds nothing of these nights.
     """
     require_output(out)
     ledger, holder = Ledger(out), holder_of(out)
     # Not while somebody writes: the check reads whole files, and holds their lock as long.
-    found = _Found(problems=[_problem(error) for error in (ledger.damage(night) if holder is None else ())])
-    nights = {*ledger.nights(), *ledger.named_nights(), *ledger.quality_nights(), *_nights_of_files(out)}
-    if night is not None and night not in nights:
-        remedy = choice(night, sorted(nights)) if nights else "see `nightstride status OUT`."
-        raise Misconfigured("no_night", str(out), f"holds nothing of night {night}.", remedy)
-    for label in sorted(nights) if night is None else (night,):
+    known = {*ledger.nights(), *ledger.named_nights(), *ledger.quality_nights(), *_nights_of_files(out)}
+    labels = nights.among(known, str(out))
+    damage = (error for label in (labels if nights else (None,)) for error in ledger.damage(label))
+    found = _Found(problems=[_problem(error) for error in (damage if holder is None else ())])
+    for label in labels:
         try:
             _check_night(out, label, ledger, tables, found, look_for_strays=holder is None)
         except Misconfigured as error:  # its file is damaged: the others are checked
             if error.where not in {problem.where for problem in found.problems}:
                 found.problems.append(_problem(error))
     if holder is None:
-        found.problems += [_stray(path) for path in _outside(out)] if night is None else []
+        found.problems += [_stray(path) for path in _outside(out)] if not nights else []
         found.problems += map(_leftover, leftovers(out))
     running = f"process {holder.pid} on {holder.host}, since {holder.since}" if holder else None
-    quarantined = sum(night in (None, one.key and one.key.night) for one in Quarantine(out).list())
+    quarantined = sum(not nights or (one.key is not None and one.key.night in nights) for one in Quarantine(out).list())
     return Verification(
         found.exposures,
         found.nights,

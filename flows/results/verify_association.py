@@ -10,6 +10,7 @@ from flows.storage.association_store import association_as_it_is, digest_of
 from flows.storage.ledger import Ledger
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import NightstrideError
+from schemas.night_range import NightRange
 from schemas.settings import AssociationSettings
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _AGAIN = "make it again: `nightstride associate OUT --rebuild`."
 
 
 def with_store_checked(
-    out: Path, settings: AssociationSettings, found: Verification, night: str | None
+    out: Path, settings: AssociationSettings, found: Verification, nights: NightRange
 ) -> Verification:
     """Add to a verification what is wrong with the store of the association, where there is one; nothing is changed.
 
@@ -32,22 +33,22 @@ def with_store_checked(
         Output folder, and where its association is.
     found
         Of all else.
-    night
-        One night; None: all, and the store by itself.
+    nights
+        Which of them; of every night also the store by itself.
     """
     try:
         with association_as_it_is(out, settings) as store:
-            problems = () if store is None else tuple(_problems(out, store, night))
+            problems = () if store is None else tuple(_problems(out, store, nights))
     except NightstrideError as error:
         problems = (Problem(error.code, error.where, error.problem, error.remedy),)
     return replace(found, problems=(*found.problems, *problems))
 
 
-def _problems(out: Path, store: "AssociationStore", night: str | None) -> Iterator[Problem]:
-    if night is None and (said := store.contradictions()):
+def _problems(out: Path, store: "AssociationStore", nights: NightRange) -> Iterator[Problem]:
+    if not nights and (said := store.contradictions()):
         yield Problem("damaged_association", store.where, f"contradicts itself: {'; '.join(said)}.", _AGAIN)
     ledger, known = Ledger(out), store.nights()
-    for label in sorted(known) if night is None else (night,) if night in known else ():
+    for label in (one for one in sorted(known) if one in nights):
         stamp = ledger.stamp(label)
         if not stamp or known[label][0] != stamp:
             continue

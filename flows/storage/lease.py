@@ -76,7 +76,7 @@ def locked(out: Path, holder: Holder) -> Misconfigured:
         HELD,
         str(out),
         f"another run holds it: process {holder.pid} on {holder.host}, since {holder.since}.",
-        "wait for that run to end, or choose another --out.",
+        "wait for that run to end.",
     )
 
 
@@ -125,7 +125,7 @@ class BucketLease:
                 continue
         if not self._conditions.enforced:
             sleep(SETTLE_S)
-            if (other := self._read()) is not None and other != me:
+            if (other := _last(self.out)) is not None and other != me:
                 raise locked(self.out, other)
         return me
 
@@ -139,7 +139,7 @@ class BucketLease:
 
     def give_back(self, me: Holder) -> None:
         """Remove it, if it is still ours."""
-        if self._read() == me:
+        if _last(self.out) == me:
             self._path.unlink()
 
     def holder(self) -> Holder | None:
@@ -171,12 +171,6 @@ class BucketLease:
             return clock.read_versioned().written
         finally:
             clock.unlink()
-
-    def _read(self) -> Holder | None:
-        try:
-            return _parsed(self._path.read_bytes())
-        except FileNotFoundError:
-            return None
 
 
 @contextmanager
@@ -285,7 +279,7 @@ def lease(out: Path, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S)
                 heart.join()
     finally:
         with _guard(out):
-            if _read(path) == me:
+            if _last(out) == me:
                 with suppress(OSError):  # what stays, the next run removes
                     sweep(out)
                 path.unlink()
@@ -321,6 +315,22 @@ def holder_of(out: Path) -> Holder | None:
         return _living(out / "lease.json", now, STALE_S)
 
 
+def dead_holder_of(out: Path) -> Holder | None:
+    """Return the holder of ``out`` whose process ended without giving it back; None if the lease is free, or held."""
+    left = _last(out)
+    if left is None or holder_of(out) is not None:
+        return None
+    return left if _last(out) == left else None  # otherwise it was given back, or taken, meanwhile
+
+
+def _last(out: Path) -> Holder | None:
+    """Return the process that took the lease and has not given it back, whether it runs or not."""
+    try:
+        return _parsed((out / "lease.json").read_bytes())
+    except FileNotFoundError:
+        return None
+
+
 @contextmanager
 def _guard(out: Path) -> Iterator[float]:
     """Lock the lease; yield the time by the clock of the file system, which all hosts share."""
@@ -330,20 +340,13 @@ def _guard(out: Path) -> Iterator[float]:
 
 
 def _living(path: Path, now: float, stale_s: float) -> Holder | None:
-    holder = _read(path)
+    holder = _last(path.parent)
     if holder is None:
         return None
     me = myself()
     if (holder.host, holder.boot) == (me.host, me.boot):
         return holder if runs(holder) else None
     return holder if now - path.stat().st_mtime < stale_s else None
-
-
-def _read(path: Path) -> Holder | None:
-    try:
-        return Holder.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return None
 
 
 def _beat_local(path: Path, descriptor: int, heartbeat_s: float, ended: Event) -> None:

@@ -1,6 +1,7 @@
 """Inputs that cannot be used, each with the reason and the remedy."""
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,9 @@ from flows.storage.layout import staging_folder
 from schemas.errors import NightstrideError
 from schemas.exposure import ExposureKey
 from schemas.ledger import QuarantineRecord
+
+NAMELESS = frozenset({"no_such_input", "not_allowed", "alert_message", "dead_letter", "bad_name"})
+"""Codes of what is named, and need not have been a file of that name."""
 
 
 class Quarantine:
@@ -57,6 +61,10 @@ class Quarantine:
             file.unlink(missing_ok=True)
         return len(gone)
 
+    def gone(self) -> "list[QuarantineRecord]":
+        """Return the records of files that are not there any more, by source; see `is_gone`."""
+        return [record for record in self.list() if is_gone(record.source_uri, record.code)]
+
     def _found(self) -> "list[tuple[Path, QuarantineRecord]]":
         found = []
         for file in sorted(self._root.glob("*.json")):
@@ -69,3 +77,25 @@ class Quarantine:
     def list(self) -> "list[QuarantineRecord]":
         """Return all records that can be read, by source."""
         return sorted((record for _, record in self._found()), key=lambda record: record.source_uri)
+
+
+def is_gone(source_uri: str, code: str) -> bool:
+    """Return whether a file in quarantine was on this machine, and is not there any more.
+
+    False where that is not certain: the file is in an object store, or its folder is not there or has nothing else in
+    it, as where a disk is not mounted.
+    """
+    file = source_uri.rpartition("[")[0] if source_uri.endswith("]") else source_uri  # of an image of a stack
+    if code in NAMELESS or "://" in source_uri or not Path(source_uri).is_absolute():
+        return False
+    with suppress(OSError, ValueError):  # it may not be looked at, or cannot be a name
+        return not _is_there(Path(source_uri)) and not _is_there(Path(file)) and any(Path(file).parent.iterdir())
+    return False
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True

@@ -41,7 +41,12 @@ def read_note(out: Path) -> ReleaseNote | None:
         return None
     try:
         return ReleaseNote.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
+    except OSError as error:
         raise BadInput(
-            "damaged_release", str(path), f"cannot be read: {str(error).splitlines()[0]}.", "copy the release again."
+            "damaged_release", str(path), f"cannot be read: {error.strerror}.", "copy the release again."
         ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        problem = f"is damaged: {f'its field {field} is missing or wrong' if field else 'it is not JSON'}."
+        raise BadInput("damaged_release", str(path), problem, "copy the release again.") from error

@@ -19,7 +19,7 @@ from flows.storage.object_store import configure, configured
 from flows.training.candidates import Labelled, described_candidates
 from flows.training.examples import Example
 from kernels.statistics.matching import POSITION_TOLERANCE_PX, Targets
-from schemas.errors import BadInput, Misconfigured
+from schemas.errors import BadInput, Misconfigured, read_failure
 from schemas.exposure import ExposureKey
 from schemas.settings import StoreSettings
 from schemas.vetting import LABEL, Verdict
@@ -84,7 +84,7 @@ def read_labels(path: Path, outs: Sequence[Path]) -> NightLabels:
         raise Misconfigured(
             "bad_labels",
             str(path),
-            f"cannot be read as labels: {error}.",
+            f"cannot be read as labels: {read_failure(error)}.",
             "write it with `nightstride vet OUT --export`.",
         ) from error
     return NightLabels(table, tuple(outs), file_digest(path))

@@ -306,7 +306,7 @@ def _known_objects(out: Path, record: ExposureRecord, source_id: int, place: tup
     return found
 
 
-_OBJECT_COLUMNS = ("objectId", "ra", "dec", "refBand", "snr", "halfLightRadius")
+_OBJECT_COLUMNS = ("objectId", "ra", "dec", "nSources", "refBand", "snr", "halfLightRadius")
 
 
 def _static_objects(out: Path, night: str, source_id: int, place: tuple[float, float] | None) -> list[Near]:
@@ -338,6 +338,8 @@ def _object_facts(out: Path, night: str, place: tuple[float, float], object_id: 
 
     facts = []
     if (one := row(OBJECT, _OBJECT_COLUMNS)) is not None:
+        if one["nSources"] == 1:
+            facts.append(Fact("Seen", "on one exposure only: it may be the detection itself"))
         facts.append(Fact("S/N", f"{number(one['snr'])} in {one['refBand']}"))
         facts.append(Fact("Half-light radius", f"{number(one['halfLightRadius'], 2)} ″"))
     for dataset, words, classes in ((STAR_GALAXY, "Image", CLASSES), (SPECTRAL_CLASS, "Colours", SUPERCLASSES)):
@@ -370,13 +372,21 @@ def _kept(path: Path, _: object, name: str, names: tuple[str, ...]) -> pa.Table:
     return CatalogStore(path).read_path(path, _DATASETS[name]).select(names)
 
 
+def _file_facts(record: ExposureRecord) -> list[Fact]:
+    if not record.source_files:
+        return [Fact("File", record.source_uri), Fact("SHA-256 of it", record.source_sha256)]
+    found = []
+    for plane, file in record.source_files.items():
+        found += [Fact(f"File, {plane}", file.uri), Fact("SHA-256 of it", file.sha256 or NOTHING)]
+    return found
+
+
 def _origin(out: Path, record: ExposureRecord, values: Mapping[str, Any]) -> list[Fact]:
     made = Ledger(out).provenance(record.provenance)
     entry = record.datasets.get(DIA_SOURCE.name)
     found = [
         Fact("Reliability by", str(values["reliabilityVersion"])),
-        Fact("File", record.source_uri),
-        Fact("SHA-256 of it", record.source_sha256),
+        *_file_facts(record),
         Fact("Digest of the result", record.digest),
     ]
     if entry is not None:

@@ -247,6 +247,12 @@ def _values(objects: pa.Table, name: str) -> NDArray[np.float32]:
     return objects[name].to_numpy().astype(np.float32)
 
 
+def seen_once(objects: pa.Table) -> NDArray[np.bool_]:
+    """Return which objects are of one source, though the pixels of two or more exposures were measured there."""
+    exposures = np.sum([objects[f"{band}_nExposures"].to_numpy() for band in BANDS], axis=0)
+    return np.asarray(objects["nSources"].to_numpy() < np.minimum(exposures, 2))
+
+
 COEFFICIENTS = {"u": 4.145, "g": 3.237, "r": 2.273, "i": 1.684, "z": 1.323, "y": 1.088}
 """A / E(B-V), mag, of the reddening of Schlegel, Finkbeiner & Davis (1998), for R_V = 3.1 in LSST's bands: Schlafly &
 Finkbeiner 2011, ApJ 737, 103, table 6. Those of SDSS and DECam are within 4 % but in u, z and y."""

@@ -8,6 +8,7 @@ from flows.pipeline.graph import declared_tables
 from flows.results.status import read_status
 from flows.results.verify import verify_output
 from flows.storage.ledger import Ledger
+from schemas.night_range import NightRange
 from schemas.settings import Settings
 
 
@@ -21,7 +22,7 @@ def test_faked_nights_are_done_and_whole(tmp_path):
     plan = planner(out, Settings()).plan(listed)
     assert (len(listed), plan.todo, plan.skipped, plan.quarantined) == (sources, (), sources, ())
     assert {plane for plane, _ in listed[0].siblings} == {"science", "mask", "psf"}
-    assert verify_output(out, declared_tables(), str(FIRST)).problems == ()
+    assert verify_output(out, declared_tables(), NightRange.of(str(FIRST))).problems == ()
     nights = read_status(out).nights
     assert [(one.night, one.exposures) for one in nights] == [
         (label, {"done": sources}) for label in (str(FIRST - 9999), str(FIRST - 9998), str(FIRST))

@@ -74,6 +74,8 @@ def test_first_error_of_a_kind():
         (lambda: pq.read_table(io.BytesIO(b"something else")), "it is cut off, or no Parquet file"),
         (lambda: pyarrow.csv.read_csv(io.BytesIO(b"")), "it is empty"),
         (lambda: np.load(io.BytesIO(b"not a file of numpy")), "it holds Python objects, which are not read, or is"),
+        (lambda: pyarrow.csv.read_csv(io.BytesIO(b"a,b\n1,2,3\n")), "a line has 3 values where the first has 2"),
+        (lambda: pyarrow.csv.read_csv(io.BytesIO(b"a\n\x1b[2J\xff,\xfe\n")), "it is not text"),
         (lambda: b"\xff".decode(), "byte 0 is not text in UTF-8"),
         (lambda: open("/nowhere/at/all"), "No such file or directory"),  # noqa: PTH123, SIM115
         (lambda: int("x"), "invalid literal for int() with base 10: 'x'"),

@@ -104,6 +104,32 @@ def test_directions_of_east_and_west_differ_for_an_oblique_host():
             assert found["hostDlr"] == pytest.approx(2.0, rel=1e-4)
 
 
+def linked_once(separation, length=None, sources=1, exposures=(1, 1)):
+    """Link of a detection to an object north of it that is of some sources on exposures in g and r."""
+    (ra, dec), (ra0, dec0) = at([(separation, 0)]), at([(0.0, 0)])
+    found = rows(DIA_SOURCE, diaSourceId=[100], ra=ra0, dec=dec0, trailLength=[length])
+    shape = {"halfLightRadius": [3.0], "elongation": [1.0], "positionAngle": [0.0]}
+    counts = {"nSources": [sources], "g_nExposures": exposures[:1], "r_nExposures": exposures[1:]}
+    known = rows(OBJECT, objectId=[5], ra=ra, dec=dec, **shape, **counts)
+    (link,) = STAGE({"dia_source": found, "object": known}, Context(settings=LinkHostsSettings())).rows.to_pylist()
+    return link["objectId"], link["hostObjectId"]
+
+
+@pytest.mark.parametrize(("separation", "length"), [(0.2, None), (1.4, 2.0), (7.9, 16.0)])
+def test_what_was_seen_once_in_the_light_of_the_detection_is_the_detection(separation, length):
+    on = 5 if separation < 1.5 else None
+    assert linked_once(separation, length) == (None, None)
+    assert linked_once(separation, length, exposures=(0, 2)) == (None, None)
+    assert linked_once(separation, length, sources=2) == (on, 5)  # seen again: it is at rest
+    assert linked_once(separation, length, exposures=(0, 1)) == (on, 5)  # no other exposure could have shown it
+    assert linked_once(separation, length, exposures=(0, 0)) == (on, 5)  # not known: no zero point
+
+
+def test_what_was_seen_once_beyond_the_light_of_the_detection_may_be_its_host():
+    assert linked_once(2.0) == (None, 5)
+    assert linked_once(8.1, 16.0) == (None, 5)
+
+
 def test_where_there_is_nothing_nothing_is_linked():
     none = {"dia_source": rows(DIA_SOURCE), "object": rows(OBJECT)}
     assert len(STAGE(none, Context(settings=LinkHostsSettings())).rows) == 0

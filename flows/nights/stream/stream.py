@@ -44,6 +44,9 @@ from stages import PIPELINE
 NOTHING = Plan((), (), 0)
 """A plan without any source."""
 
+SETTLED_S = 60.0
+"""A quarantine counts in the metrics when its file has not changed for so long: transfers may be slow, s."""
+
 
 @dataclass(frozen=True)
 class Bounds:
@@ -86,15 +89,18 @@ class StreamRecorder:
         self._touched: set[str] = set()
         self._listed: set[str] = set()
         self._lag, self._turnaround = Lag(), Lag()
+        self._unsettled: dict[str, tuple[float, Trouble]] = {}
+        self._settled: set[str] = set()
 
     def planned(self, plan: Plan) -> None:
         """Count what needs no search: published before, unusable, or not to be read now."""
-        self._progress.planned(plan)
+        self._progress.planned(replace(plan, quarantined=()))
         for trouble in plan.quarantined:
             self._progress.say(
                 f"quarantined: {trouble.message}", logging.WARNING, code=trouble.code, problem=trouble.message
             )
         self._mended({trouble.uri for trouble in plan.quarantined} | {name_of(one.source) for one in plan.todo})
+        self._put_aside(plan.quarantined)
         self._add(summarise_run(replace(plan, todo=(), published=(), withdrawn=()), NightTotals()))
         self._touched |= {record.night for item in plan.todo for record in item.superseded}
         self._touched |= {record.night for record in plan.withdrawn}
@@ -110,10 +116,19 @@ class StreamRecorder:
         """Count an exposure that has its outcome, so long after it arrived."""
         self._add(summarise_run(Plan((outcome.item,), (), 0), NightTotals([outcome])))
         self._touched.add(outcome.item.key.night)
+        if outcome.status == "quarantined" and outcome.trouble is not None:
+            self._put_aside([outcome.trouble])
         if outcome.status == "done":
             self._turnaround.add(waited_s)
             if outcome.exposure_ended is not None:
                 self._lag.add(lag_since(outcome.exposure_ended))
+
+    def settle(self, after_s: float = SETTLED_S) -> None:
+        """Count in the metrics the files that have been in quarantine for so long, each once."""
+        now = monotonic()
+        final = [uri for uri, (since, _) in self._unsettled.items() if now - since >= after_s]
+        self._progress.planned(replace(NOTHING, quarantined=tuple(self._unsettled.pop(uri)[1] for uri in final)))
+        self._settled.update(final)
 
     def bring_together(self, workers: Cluster | None = None) -> None:
         """Run the stages of nights that something has changed of, and draw their pages.
@@ -172,6 +187,8 @@ class StreamRecorder:
 
     def _mended(self, names: set[str]) -> None:
         """Forget troubles with files that arrived once more: they are counted by what comes of them now."""
+        for name in names:
+            self._unsettled.pop(name, None)
         totals = self._totals
         kept = {
             kind: tuple(one for one in getattr(totals, kind) if one.uri not in names)
@@ -181,6 +198,11 @@ class StreamRecorder:
         counts = {"seen": totals.exposures.seen - sum(gone.values())}
         counts |= {kind: getattr(totals.exposures, kind) - number for kind, number in gone.items()}
         self._totals = totals.model_copy(update={**kept, "exposures": totals.exposures.model_copy(update=counts)})
+
+    def _put_aside(self, quarantined: Sequence[Trouble]) -> None:
+        """Keep what is in quarantine until it counts in the metrics: it may be mended soon."""
+        now = monotonic()
+        self._unsettled |= {one.uri: (now, one) for one in quarantined if one.uri not in self._settled}
 
     def _add(self, part: RunSummary) -> None:
         self._totals = combined([self._totals, part])
@@ -288,6 +310,7 @@ async def _serve(night: StreamNight, slots: asyncio.Semaphore, group: asyncio.Ta
     busy = monotonic()
     while not night.shutdown.asked:
         plan = await _take(night)
+        night.stream_recorder.settle()
         if plan.todo:
             await asyncio.to_thread(take_apart, plan.todo, night.out)
             await _hand_out(night, plan.todo, slots, group)
@@ -387,19 +410,29 @@ def run_stream(
             _search(night)
         finally:
             stream_recorder.planned(Plan((), (), 0, failed=intake.unread))
+            stream_recorder.settle(0.0)
+            left = intake.on_the_way + arrivals.waiting
             _let_go(night)
         if not night.shutdown.asked:
             stream_recorder.bring_together(workers)
     wall = perf_counter() - start
     elapsed = {"startup": startup, "search": wall - startup, "wall": wall}
-    summary = stream_recorder.summary()
+    summary = left_over(stream_recorder.summary(), left if night.shutdown.asked else 0)
     seconds = {**summary.seconds, **{name: round(value, 3) for name, value in elapsed.items()}}
     return summary.model_copy(update={"seconds": seconds})
 
 
+def left_over(summary: RunSummary, left: int) -> RunSummary:
+    """Return the summary of a stream that a signal ended while so many files and exposures had no outcome."""
+    if not left:
+        return summary
+    warning = f"stopped by a signal: of what arrived {left:,} are left to the next start"
+    return summary.model_copy(update={"stopped": True, "warnings": (*summary.warnings, warning)})
+
+
 def _let_go(night: StreamNight) -> None:
     """Close the source of files, and record the end; a failure here must not hide why the stream ended."""
-    for step in (night.intake.arrivals.close, partial(night.record, "ended")):
+    for step in (partial(night.record, "ended"), night.intake.arrivals.close):
         try:
             step()
         except Exception as error:

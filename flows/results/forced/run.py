@@ -27,6 +27,7 @@ from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured, NoWork
 from schemas.forced import FORCED_SOURCE, ForcedFlag, ForcedSummary, Note
 from schemas.ledger import ExposureRecord
+from schemas.night_range import EVERY_NIGHT, NightRange
 
 FORCED_VERSION = "2"
 """Of the measurement; raised when its results change."""
@@ -42,20 +43,22 @@ class Measured:
     quarantined: Note | None = None
 
 
-def forced_exposures(out: Path, night: str | None) -> tuple[ExposureRecord, ...]:
-    """Return the exposures of an output folder, of one night or of all.
+def forced_exposures(out: Path, nights: NightRange = EVERY_NIGHT) -> tuple[ExposureRecord, ...]:
+    """Return the exposures of an output folder, of some nights or of all.
 
     Raises
     ------
     Misconfigured
         There is none.
     """
-    records = tuple(record for record in Ledger(out).records(night) if record.status == "done")
+    ledger = Ledger(out)
+    labels = [one for one in ledger.nights() if one in nights]
+    records = tuple(record for one in labels for record in ledger.records(one) if record.status == "done")
     if not records:
         raise Misconfigured(
             "no_exposures",
             str(out),
-            f"has no exposure that was searched{f' in night {night}' if night else ''}.",
+            f"has no exposure that was searched{f' in {nights}' if nights else ''}.",
             "give the --out folder of a `nightstride run` that has finished, and a night that is in it.",
         )
     return records
@@ -220,7 +223,7 @@ middle, deg: few detectors are wider than twice as much.
 """
 
 
-def trails_at(out: Path, night: str | None, ra: float, dec: float) -> list[str]:
+def trails_at(out: Path, nights: NightRange, ra: float, dec: float) -> list[str]:
     """Return a line for each published trail that crosses a place, deg: its flux is not that of a point there."""
     turn, near = float(np.cos(np.radians(dec))), TRAIL_REACH
     box = (pc.field("dec") > dec - near) & (pc.field("dec") < dec + near)
@@ -228,7 +231,8 @@ def trails_at(out: Path, night: str | None, ra: float, dec: float) -> list[str]:
         away, wide = pc.field("ra") - ra, near / float(np.cos(np.radians(abs(dec) + near)))
         box &= ((away > -wide) & (away < wide)) | (away > 360 - wide) | (away < wide - 360)
     columns = ["diaSourceId", "visit", "detector", "ra", "dec", "trailLength", "trailLengthErr", "trailAngle"]
-    rows = CatalogueRows(out, DIA_SOURCE, None if night is None else (night,)).read(columns, box)
+    whole = CatalogueRows(out, DIA_SOURCE)
+    rows = whole.of([one for one in whole.nights if one in nights]).read(columns, box)
     told = []
     for row in rows.to_pylist():
         length, error = row["trailLength"], row["trailLengthErr"]

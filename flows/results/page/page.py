@@ -42,7 +42,7 @@ from flows.results.page.tables import (
     timing,
     troubles,
 )
-from flows.results.page.words import GRADES, NOTHING, Figure, Told, count, duration, night_words
+from flows.results.page.words import GRADES, NOTHING, Figure, Told, count, duration, idle_words, night_words
 from flows.results.quality.measure import spread
 from flows.storage.array_store import room_for
 from flows.storage.atomic import remove, write_file
@@ -370,7 +370,7 @@ class Drawing:
             counts=counts(night.summary.exposures) if night.summary else None,
             timing=timing(_worker_seconds(night)),
             elapsed=_elapsed(night),
-            not_run=tuple(f"{stage}: {why}" for stage, why in (night.summary.not_run if night.summary else {}).items()),
+            not_run=idle_words(night.summary.not_run if night.summary else {}),
             colophon=_colophon(night),
             lists=self.list.pages,
         )

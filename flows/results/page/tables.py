@@ -161,7 +161,9 @@ _NOTES = {
     "no_wcs": "no WCS",
     "no_zero_point": "no zero point",
     "assumed_psf": "PSF assumed",
+    "assumed_detector": "detector assumed",
     "assumed_gain": "gain assumed",
+    "assumed_pixel_unit": "unit assumed",
     "assumed_site": "site assumed",
     "ambiguous_time": "time in doubt",
     "psf_differs": "PSF of header and stars differ",
@@ -262,13 +264,9 @@ LOOKED_AT = 200
 
 def headline(night: PublishedNight, infos: Sequence[ExposureInfo]) -> tuple[Told, ...]:
     """Return the first sentence in parts: what was searched, how deep in each band, and the seeing."""
-    published = {exposure.record.key for exposure in night.exposures}
-    failed = len(night.summary.failed) if night.summary else 0
-    lost = failed + sum(record.key is None or record.key not in published for record in night.quarantined)
-    searched = f"{count(len(published))} of {count(len(published) + lost, 'exposure')} searched"
-    looked = spread(infos, LOOKED_AT)
+    searched, looked = _searched(night), spread(infos, LOOKED_AT)
     if not looked:
-        return (Told("searched", searched),)
+        return searched
     guessed = "PSF" if all(info.psf.source == "assumed" for info in looked) else ""
     limits = []
     for band in sorted({info.band for info in looked}):
@@ -277,10 +275,24 @@ def headline(night: PublishedNight, infos: Sequence[ExposureInfo]) -> tuple[Told
             limits.append(f"{number(median(depths), 1)} in {band}")
     limit = f"limit {', '.join(limits)}" if limits else "limit not known: no zero point"
     return (
-        Told("searched", searched),
+        *searched,
         Told("limit", limit, guessed if limits else ""),
         Told("seeing", f"seeing {_seeing(looked)}", guessed),
     )
+
+
+def _searched(night: PublishedNight) -> tuple[Told, ...]:
+    """Return how many exposures were searched, and how many files in quarantine are of none that is counted."""
+    published = {exposure.record.key for exposure in night.exposures}
+    refused = [record.key for record in night.quarantined]
+    lost = {key for key in refused if key is not None and key not in published}
+    known = len(published) + len(lost) + (len(night.summary.failed) if night.summary else 0)
+    told = [Told("searched", f"{count(len(published))} of {count(known, 'exposure')} searched")]
+    if nowhere := refused.count(None):
+        told.append(Told("of no known night", f"{count(nowhere, 'file')} of no known night in quarantine"))
+    if further := len(refused) - nowhere - len(lost):
+        told.append(Told("further files", f"{count(further, 'further file')} of these exposures in quarantine"))
+    return tuple(told)
 
 
 @dataclass(frozen=True)

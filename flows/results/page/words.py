@@ -1,6 +1,7 @@
 """Numbers, times, places and flags in readable form."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -190,6 +191,25 @@ def utc(mjd_tai: float) -> str:
 def seen(row: Mapping[str, Any]) -> str:
     """Return the time of a detection, ``midpointMjdTai``, as `utc`; a dash if nothing told it."""
     return NOTHING if row["flags"] & DetectionFlag.NO_TIME else utc(row["midpointMjdTai"])
+
+
+_FOLLOWS = re.compile(r"no \w+: stage (?P<stage>\w+) did not run")
+
+
+def idle_words(not_run: Mapping[str, str]) -> tuple[str, ...]:
+    """Return why stages had nothing to work on: each reason once, without those that lack only what another one gives.
+
+    Parameters
+    ----------
+    not_run
+        Stage -> reason, as `schemas.summary.RunSummary` has it.
+    """
+    stages = dict[str, list[str]]()
+    for stage, reason in not_run.items():
+        lacking = [_FOLLOWS.fullmatch(part) for part in reason.split("; ")]
+        if not all(part is not None and part["stage"] in not_run for part in lacking):
+            stages.setdefault(reason, []).append(stage)
+    return tuple(f"{', '.join(names)}: {reason}" for reason, names in stages.items())
 
 
 @dataclass(frozen=True)

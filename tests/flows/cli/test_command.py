@@ -55,6 +55,25 @@ def test_every_command_has_the_same_short_options(path):
         assert own["--night"].metavar == f"YYYYMMDD{several}"
 
 
+WITH_OUT = [path for path, one in COMMANDS.items() if any("--out" in given.opts for given in one.params)]
+
+
+@pytest.mark.parametrize("path", WITH_OUT, ids=" ".join)
+def test_an_empty_out_is_refused_before_anything_is_written_into_this_folder(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words in (["--out", ""], ["-o", ""], ["--out="]):
+        refused = nightstride(*path, *words)
+        assert (refused.code, list(tmp_path.iterdir())) == (2, [])
+        assert "is empty: name a folder" in refused.stderr
+
+
+@pytest.mark.parametrize("words", [["status"], ["verify"], ["explain", "5"], ["forced", "targets.csv"], ["vet"]])
+def test_an_empty_argument_out_is_refused(words):
+    refused = nightstride(words[0], "", *words[1:])
+    assert refused.code == 2
+    assert "is empty: name a folder" in refused.stderr
+
+
 @pytest.mark.parametrize(
     "words",
     [

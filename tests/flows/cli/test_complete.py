@@ -11,6 +11,7 @@ import pytest
 
 from flows.cli.app import app
 from flows.cli.complete import MOST, PRESETS
+from flows.results.classify import TASKS
 from flows.simulation.presets import PRESETS as CAMERAS
 from tests.flows.results.page.conftest import NIGHT, make_info, make_rows, publish
 
@@ -57,6 +58,24 @@ def test_datasets_are_those_that_are_published(monkeypatch, out):
     assert "dia_source" in published
     assert offered(monkeypatch, f"nightstride export {out} --dataset ") == published
     assert offered(monkeypatch, f"nightstride export {out} --dataset dia_s") == ["dia_source"]
+
+
+def test_a_margin_is_not_offered_since_no_command_takes_it(monkeypatch, tmp_path):
+    for name in ("dia_object", "dia_object_margin"):
+        (tmp_path / "catalogs" / name / "night=20261102").mkdir(parents=True)
+    assert offered(monkeypatch, f"nightstride export {tmp_path} --dataset ") == ["dia_object"]
+
+
+@pytest.mark.parametrize("command", ["release OUT --night", "export OUT --night", "verify OUT --night"])
+def test_the_last_of_several_nights_is_completed_too(monkeypatch, out, command):
+    line = f"nightstride {command.replace('OUT', str(out))} "
+    assert offered(monkeypatch, line) == [NIGHT, "20261102"]
+    assert offered(monkeypatch, f"{line}20261102..") == [f"20261102..{NIGHT}", "20261102..20261102"]
+
+
+def test_kinds_of_pictures_are_those_that_there_are(monkeypatch):
+    assert sorted(offered(monkeypatch, "nightstride classify ")) == sorted(TASKS)
+    assert offered(monkeypatch, "nightstride classify mo") == ["morphology"]
 
 
 def test_ids_are_those_of_detections_and_begin_as_typed(monkeypatch, out):

@@ -324,7 +324,7 @@ def test_makes_the_page_of_one_night(out_report):
 def test_there_is_no_such_night(tmp_path, out_report, arguments):
     result = call(out_report if arguments else tmp_path / "none", *arguments)
     assert result.exit_code == 2
-    assert ("holds no night 20200101" if arguments else "there is no folder of this name") in result.stderr
+    assert ("holds nothing of night 20200101" if arguments else "there is no folder of this name") in result.stderr
 
 
 def test_a_truth_that_cannot_be_read(out_report):

@@ -4,7 +4,6 @@ import pytest
 import typer
 
 from flows.cli.options import (
-    NightRange,
     NoNight,
     cluster_overrides,
     conclude,
@@ -17,6 +16,7 @@ from flows.cli.options import (
 from flows.runtime.settings import load_settings
 from flows.storage.bucket_path import BucketPath
 from schemas.errors import BadInput, Misconfigured, NoWork, Retryable
+from schemas.night_range import EVERY_NIGHT, NightRange
 from schemas.summary import RunSummary, Trouble
 from tests.support.log import lines_of
 
@@ -38,12 +38,11 @@ def test_options_go_before_the_environment_and_what_is_not_given_does_not(monkey
 
 
 def test_a_night_given_twice_is_one_night():
-    assert [either(*given) for given in (("20260101", None), (None, "20260101"), ("20260101", "20260101"))] == [
-        "20260101"
-    ] * 3
-    assert either(None, None) is None
-    with pytest.raises(typer.BadParameter, match="--night 20260101 is another than 20260102"):
-        either("20260101", "20260102")
+    first, other = NightRange.of("20260101"), NightRange.of("20260102")
+    assert [either(*given) for given in ((first, None), (None, first), (first, first))] == [first] * 3
+    assert either(None, None) == EVERY_NIGHT
+    with pytest.raises(typer.BadParameter, match="--night says night 20260101, the argument night 20260102"):
+        either(first, other)
 
 
 @pytest.mark.parametrize(

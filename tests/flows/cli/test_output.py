@@ -1,3 +1,4 @@
+import csv
 import json
 
 import fastavro
@@ -75,6 +76,28 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path):
     folder = run(tmp_path, "--to", tmp_path / "x.vot")
     assert folder.exit_code == 2
     assert "x.vot: is a folder; votable is one file. To fix, name a file." in folder.stderr
+
+
+@pytest.mark.parametrize(
+    ("nights", "found"),
+    [
+        (f"{NIGHTS[0]}..{NIGHTS[1]}", NIGHTS), (f"..{NIGHTS[0]}", NIGHTS[:1]), (f"{NIGHTS[1]}..", NIGHTS[1:]),
+        (NIGHTS[1], NIGHTS[1:]),
+    ],
+)  # fmt: skip
+def test_several_nights_are_exported(tmp_path, nights, found):
+    publish(tmp_path)
+    path = tmp_path / "some.csv"
+    assert run(tmp_path, "--dataset", "object", "--to", path, "--night", nights).exit_code == 0
+    with path.open() as file:
+        assert sorted({row["night"] for row in csv.DictReader(file)}) == list(found)
+
+
+def test_nights_of_which_nothing_is_published_are_named(tmp_path):
+    publish(tmp_path)
+    result = run(tmp_path, "--dataset", "object", "--to", tmp_path / "a.csv", "--night", "20300101..20300131")
+    assert result.exit_code == 2
+    assert "holds no catalogue 'object' of nights 20300101 to 20300131" in result.stderr
 
 
 def test_rows_are_chosen_by_a_condition(tmp_path):
@@ -250,7 +273,9 @@ def test_what_cannot_be_made_again_needs_consent(out_prune):
     listed = run_prune(out_prune, "--keep", "0", "--irreplaceable", "--json")
     assert listed.exit_code == 2
     assert "add --yes-really" in listed.stderr
-    assert "Nothing was removed of 2 items of 1 night: 1 files, 0.1 MB" in listed.stderr
+    assert (
+        "Nothing was removed: some of this cannot be made again (2 items of 1 night: 1 files, 0.1 MB)" in listed.stderr
+    )
     assert json.loads(listed.stdout)["listed"][0]["bytes"] == json.loads(listed.stdout)["bytes"] == 123_000
     assert "exposure" in listed.stderr
     assert json.loads(listed.stdout)["removed"] is False

@@ -1,10 +1,11 @@
 import errno
 
 import aiohttp
+import botocore.exceptions
 import fsspec
 import pytest
 
-from flows.inputs.files import open_part, read_bytes, read_failures
+from flows.inputs.files import failure_words, open_part, read_bytes, read_failures
 from flows.inputs.source import LARGEST, require_size
 from schemas.errors import BadInput, Retryable
 
@@ -25,6 +26,22 @@ def test_whole_and_in_part(both):
         with open_part(uri) as file:
             file.seek(5004)
             assert file.read(3) == b"456"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (botocore.exceptions.NoCredentialsError(), "there are no credentials for it"),
+        (botocore.exceptions.EndpointConnectionError(endpoint_url="http://x"), "does not accept the connection"),
+        (OSError(111, "Connect call failed ('127.0.0.1', 1)"), "does not accept the connection"),
+        (OSError(-2, "Name or service not known"), "no known address"),
+        (TimeoutError(), "no answer in time"),
+        (PermissionError(13, "Permission denied"), "Permission denied"),
+        (aiohttp.ClientPayloadError("not completed"), "ClientPayloadError: not completed"),
+    ],
+)
+def test_why_a_place_cannot_be_read_is_said_in_our_words_where_we_have_some(error, words):
+    assert failure_words(error).endswith(words)
 
 
 @pytest.mark.parametrize("uri", ["/nowhere/file.fits", "memory://nowhere/file.fits"])

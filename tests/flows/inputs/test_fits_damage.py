@@ -35,14 +35,30 @@ def test_what_bytes_make_libraries_raise_is_damage(error):
     assert caught.value.__cause__ is error
 
 
-def test_a_header_that_breaks_the_standard_is_told_without_a_librarys_words():
-    with (
-        pytest.raises(
-            BadInput, match=r"its header breaks the standard: Unparsable card \(X\)\. To fix, correct the header"
-        ),
-        damage("/raw/a.fits"),
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (fits.VerifyError("Unparsable card (NAXIS1), fix it first with .verify('fix')."), "standard: its card NAXIS1"),
+        (fits.VerifyError("Card 'GAIN' is not FITS standard (invalid value)."), "standard: its card GAIN"),
+        (KeyError("Keyword 'NAXIS1' not found."), "decoded: its header has no NAXIS1"),
+    ],
+)
+def test_what_is_wrong_with_a_header_is_told_without_a_librarys_words(error, says):
+    with pytest.raises(BadInput, match=rf"{says}[\w ]*\. To fix, ") as caught, damage("/raw/a.fits"):
+        raise error
+    assert "verify(" not in str(caught.value)
+
+
+def test_gzip_that_is_cut_off_or_damaged_is_told_without_a_librarys_words():
+    whole = gzip.compress(bytes(range(256)) * 9)
+    for data, code, says in (
+        (whole[:-20], "truncated", "gzipped is cut off"),
+        (whole[:-8] + bytes(8), "bad_checksum", "its CRC differs"),
+        (whole[:10] + b"\xff" * 30, "bad_checksum", "gzipped is damaged"),
     ):
-        raise fits.VerifyError("Unparsable card (X).")
+        with pytest.raises(BadInput, match=says) as caught, gzip_damage("a.fits.gz"):
+            gzip.decompress(data)
+        assert caught.value.code == code
 
 
 @pytest.mark.parametrize(

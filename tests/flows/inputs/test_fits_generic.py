@@ -80,7 +80,8 @@ def test_all_that_is_mapped_arrives(write):
         fwhm_before_pixels(2, 3.0),
     )
     assert info.midpoint_mjd_tai == pytest.approx(Time("2024-03-01T22:00:50").tai.mjd, abs=1e-9)
-    assert info.flags == ("assumed_site",)
+    assert info.flags == ("assumed_pixel_unit", "assumed_site")
+    assert info_of(write(), pixel_unit="adu").flags == ("assumed_site",)
 
 
 def test_values_stand_in_for_keywords(write):
@@ -90,7 +91,8 @@ def test_values_stand_in_for_keywords(write):
 
 def test_with_no_mapping_the_usual_keywords_do(write):
     info, _ = prepare(write(), Settings())
-    assert info.flags == ("assumed_gain", "assumed_psf", "assumed_site", "no_zero_point")
+    assumed = ("assumed_detector", "assumed_gain", "assumed_pixel_unit", "assumed_psf", "assumed_site")
+    assert info.flags == (*assumed, "no_zero_point")
     assert (info.detector, info.band) == (0, "r_prime")
     assert info.visit == round(info.midpoint_mjd_tai * 864000)
 
@@ -143,7 +145,7 @@ def test_without_astrometry_the_exposure_is_flagged(write):
     source = write(**dict.fromkeys(TAN))
     info = info_of(source)
     assert info.wcs_header is None
-    assert info.flags == ("assumed_site", "no_wcs")
+    assert info.flags == ("assumed_pixel_unit", "assumed_site", "no_wcs")
     refused("missing_wcs", source, psf_fwhm={"value": 0.9, "unit": "arcsec"})
 
 

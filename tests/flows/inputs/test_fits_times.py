@@ -189,6 +189,106 @@ def test_each_keyword_is_of_the_instant_that_its_own_comment_names():
     assert flags(found) == ["ambiguous_time"]
 
 
+@pytest.mark.parametrize(
+    ("comment", "ahead"),
+    [
+        ("TAI time of start", 37), ("Start, International Atomic Time", 37), ("[TAI] start", 37),
+        ("start (TT)", 69.184),
+        ("Terrestrial Time", 69.184), ("UTC start", 0), ("Universal Time, not local time", 0),
+        ("UTC at local night", 0),
+        ("start of local observations", 0), ("set by the tt driver", 0),
+    ],
+)  # fmt: skip
+def test_the_comment_tells_the_time_scale(comment, ahead):
+    start = Time(Time(START, scale="utc").mjd + ahead / 86400, format="mjd", precision=6).isot
+    for cards in ({"DATE_OBS": start}, {"DATE_OBS": start[:10], "UT": start[11:]}):
+        found = commented(dict.fromkeys(cards, comment), **cards)
+        assert (seconds_off(found), flags(found)) == (pytest.approx(0, abs=1e-3), [])
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "local time (HST)",
+        "Local start of exposure",
+        "HST",
+        "start, CEST",
+        "UTC-10",
+        "UTC+8 start",
+        "sidereal time",
+        "LT",
+    ],
+)
+@pytest.mark.parametrize("cards", [{"DATE_OBS": START}, {"DATE_OBS": "2026-03-02", "UT": "06:36:00"}])
+def test_the_time_of_a_zone_is_refused_with_the_question(comment, cards):
+    for keyword in cards:
+        with pytest.raises(BadInput, match="names the time of a zone") as caught:
+            commented({keyword: comment}, **cards)
+        assert caught.value.code == "unknown_time_scale"
+        assert "fits.time.scale" in caught.value.remedy
+    sure = {"time": {"keyword": "DATE-OBS", "scale": "utc"}}
+    assert seconds_off(commented(dict.fromkeys(cards, comment), sure, **cards)) == pytest.approx(0, abs=1e-4)
+
+
+def test_a_zone_is_refused_whatever_timesys_says_and_left_out_of_comparisons():
+    with pytest.raises(BadInput, match="zone"):
+        commented({"DATE_OBS": "local time"}, DATE_OBS=START, TIMESYS="UTC")
+    found = commented({"TIME_OBS": "local time"}, DATE_OBS=START, TIME_OBS="20:36:00")
+    assert (seconds_off(found), flags(found)) == (pytest.approx(0, abs=1e-4), [])
+
+
+@pytest.mark.parametrize(
+    ("comment", "system", "doubt"),
+    [
+        ("TAI start", "UTC", True), ("UTC start", "UTC", False), ("UTC = TAI - 37 s", "UTC", False),
+        ("TAI or UTC", None, True), ("UTC (local time + 10 h)", None, True), ("start, by GPS", None, True),
+        ("start, by GPS", "UTC", False),
+    ],
+)  # fmt: skip
+def test_contradicting_scales_are_flagged(comment, system, doubt):
+    found = commented({"DATE_OBS": comment}, DATE_OBS=START, **({"TIMESYS": system} if system else {}))
+    assert (seconds_off(found), flags(found)) == (pytest.approx(0, abs=1e-4), ["ambiguous_time"] if doubt else [])
+    assert (comment in found.origins[0].note) is doubt
+
+
+def test_scales_of_each_keyword_are_compared_by_their_own_comments():
+    cards = {"DATE_OBS": START, "MJD_OBS": Time(START, scale="utc").tai.mjd}
+    found = commented({"DATE_OBS": "UTC", "MJD_OBS": "TAI"}, **cards)
+    assert (seconds_off(found), flags(found)) == (pytest.approx(0, abs=1e-4), [])
+
+
+@pytest.mark.parametrize(
+    ("cards", "flag"),
+    [
+        ({"DATE_END": "2026-03-02T06:37:00"}, []),
+        ({"MJD_END": 61101.275 + 60 / 86400}, []),
+        ({"DATE_END": "2026-03-02T06:37:40"}, ["ambiguous_time"]),
+        ({"DATE_END": "2026-03-02T06:36:00"}, ["ambiguous_time"]),
+        ({"TIME": "06:36:00"}, []),
+        ({"TIME": "06:36:30"}, ["ambiguous_time"]),
+    ],
+)
+@pytest.mark.parametrize("start", [{"DATE_OBS": START}, {"DATE_OBS": "2026-03-02", "TIME_OBS": "06:36:00"}])
+def test_the_end_and_the_time_of_day_are_compared(start, cards, flag):
+    found = identity(**start, **cards)
+    assert (seconds_off(found), flags(found)) == (pytest.approx(0, abs=1e-4), flag)
+
+
+@pytest.mark.parametrize("cards", [{"DATE_END": "2026-03-02T10:37:00"}, {"MJD_END": 61101.4}, {"TIME": "20:36:00"}])
+def test_an_end_or_a_time_of_day_hours_away_is_refused(cards):
+    refused("contradicting_times", DATE_OBS=START, **cards)
+    refused("contradicting_times", DATE_OBS="2026-03-02", TIME_OBS="06:36:00", **cards)
+
+
+@pytest.mark.parametrize("value", [0.0, 2461101.775])
+def test_a_keyword_that_cannot_be_read_is_named_with_its_rule(value):
+    error = refused("invalid_keyword", MJD_OBS=value)
+    assert error.problem.startswith(f"MJD-OBS is {value}, must be a day number (MJD) in UTC, between 1970 and 2100")
+    assert "[fits.time]" in error.remedy
+    assert "format" not in refused("invalid_keyword", DATE_OBS="05/11/24").remedy
+    assert "DATE-BEG is '2026-03-02'" in refused("missing_time", DATE_BEG="2026-03-02").problem
+
+
 def test_what_nobody_says_is_told_and_is_no_doubt():
     note = identity(DATE_OBS=START).origins[0].note
     assert note == "taken as the start; in UTC, without TIMESYS"

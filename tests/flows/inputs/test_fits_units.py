@@ -6,6 +6,7 @@ from astropy.io import fits
 
 from flows.inputs.fits_generic import GENERIC
 from flows.inputs.fits_units import unit_named
+from schemas.errors import BadInput
 from schemas.keyword_mapping import KeywordMapping
 
 CARDS = {"NAXIS": 2, "EXPTIME": 60.0, "GAIN": 1.6}
@@ -16,7 +17,10 @@ TAN = (
 
 
 def calibration(wcs=None, mapping=None, **cards):
-    header = fits.Header({key: value for key, value in {**CARDS, **cards}.items() if value is not None})
+    header = fits.Header()
+    for key, value in {**CARDS, **cards}.items():
+        if value is not None:
+            header[key] = value
     return GENERIC.calibration((header,), "x.fits", KeywordMapping(**(mapping or {})), wcs)
 
 
@@ -84,8 +88,42 @@ def test_egain_is_the_gain_of_the_image_whatever_the_amplifier_was_set_to():
     assert not any(origin.flag for origin in found.origins)
 
 
-def test_rates_without_a_time_have_no_gain():
-    assert calibration(BUNIT="electron/s", EXPTIME=0.0).gain is None
+def test_rates_without_a_time_are_refused():
+    with pytest.raises(BadInput, match="EXPTIME is 0, and the pixels are rates") as caught:
+        calibration(BUNIT="electron/s", EXPTIME=0.0)
+    assert "fits.exposure_time" in caught.value.remedy
+    assert calibration(BUNIT="adu", EXPTIME=0.0).gain == 1.6
+
+
+@pytest.mark.parametrize(
+    ("comment", "gain", "flags"),
+    [
+        ("[e-/ADU] effective gain", 1.6, set()),
+        ("Gain in electrons per ADU", 1.6, set()),
+        ("e/DN", 1.6, set()),
+        ("[ADU/e-]", 1 / 1.6, set()),
+        ("ADU per electron", 1 / 1.6, set()),
+        ("counts / electron", 1 / 1.6, set()),
+        ("", 1.6, {"assumed_gain"}),
+        ("[e-] gain", 1.6, {"assumed_gain"}),
+        ("gain of the amplifier", 1.6, {"assumed_gain"}),
+        ("[dB]", None, set()),
+        ("gain of the sensor, dB", None, set()),
+        ("[uV/e-] sensitivity", None, set()),
+    ],
+)
+def test_the_comment_tells_what_a_gain_is_of(comment, gain, flags):
+    found = calibration(GAIN=(1.6, comment), BUNIT="adu")
+    assert found.gain == (None if gain is None else pytest.approx(gain))
+    assert {origin.flag for origin in found.origins} - {""} == flags
+
+
+def test_a_comment_holds_for_the_keyword_of_the_settings_too():
+    named = {"gain": {"keyword": "GAIN"}}
+    assert calibration(mapping=named, GAIN=(0.5, "[ADU/e-]"), BUNIT="adu").gain == 2.0
+    with pytest.raises(BadInput, match="not in electrons per adu"):
+        calibration(mapping=named, GAIN=(30.0, "[dB]"), BUNIT="adu")
+    assert calibration(EGAIN=(30.0, "[dB]"), BUNIT="adu").gain == 1.6
 
 
 def test_a_unit_that_settings_know_not_is_refused():

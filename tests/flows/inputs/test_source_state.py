@@ -11,7 +11,8 @@ import pytest
 
 from flows.inputs.probe import read
 from flows.inputs.source import Source
-from flows.inputs.source_state import sha256_of, source_state, stat_of
+from flows.inputs.source_state import file_states, sha256_of, source_state, stat_of
+from schemas.ledger import SourceFile
 from schemas.settings import Settings
 
 
@@ -127,7 +128,46 @@ def test_equals_what_the_reader_records(write_ztf, sky, tmp_path):
     uri = write_ztf()
     science = write_ztf(product="sciimg", compressed=False)
     for source in (Source(uri), Source(uri, siblings=(("science", science),))):
-        assert sha256_of(source, Settings()) == read(source, Settings()).source_sha256
+        raw = read(source, Settings())
+        assert sha256_of(source, Settings()) == raw.source_sha256
+        files = [source.uri, *(other for _, other in source.siblings)]
+        assert raw.file_sha256 == tuple((file, digest(file)) for file in files)
+
+
+@pytest.fixture
+def of_two(tmp_path):
+    """Files that no rule of names brings together, as a manifest does: their digest, and they by plane."""
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    paths = {"difference": tmp_path / "a", "science": tmp_path / "b"}
+    files = {plane: SourceFile(uri=str(path), sha256=digest(path)) for plane, path in paths.items()}
+    return digest(*paths.values()), files
+
+
+def test_files_of_a_manifest_are_unchanged_together_and_each(of_two):
+    together, files = of_two
+    uri = files["difference"].uri
+    assert source_state(uri, together, SETTINGS, files=files) == "unchanged"
+    assert file_states(together, SETTINGS, files) == dict.fromkeys(files, "unchanged")
+    stat = stat_of(Source(uri, siblings=(("science", files["science"].uri),)))
+    assert source_state(uri, "other", SETTINGS, stat, files) == "unchanged"
+
+
+def test_of_several_files_the_one_that_changed_or_went_is_named(of_two):
+    together, files = of_two
+    Path(files["science"].uri).write_text("other")
+    assert file_states(together, SETTINGS, files) == {"difference": "unchanged", "science": "changed"}
+    Path(files["difference"].uri).unlink()
+    assert file_states(together, SETTINGS, files) == {"difference": "unreachable", "science": "changed"}
+
+
+def test_files_whose_own_digest_was_not_kept_are_judged_together(of_two):
+    together, files = of_two
+    unknown = {plane: SourceFile(uri=file.uri) for plane, file in files.items()}
+    assert file_states(together, SETTINGS, unknown) == dict.fromkeys(files, "unchanged")
+    Path(files["science"].uri).write_text("other")
+    half = unknown | {"difference": files["difference"]}
+    assert file_states(together, SETTINGS, half) == {"difference": "unchanged", "science": "changed"}
 
 
 def test_order_of_siblings_does_not_matter(tmp_path):

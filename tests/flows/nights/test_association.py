@@ -30,6 +30,7 @@ from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured, Retryable
 from schemas.known_object import SS_SOURCE
 from schemas.ledger import ExposureRecord
+from schemas.night_range import EVERY_NIGHT, NightRange
 from schemas.patch import COVER_ORDER
 from schemas.settings import AssociationSettings, ExecutionSettings, Settings
 from schemas.summary import ExposureCounts, RunSummary
@@ -332,11 +333,11 @@ def test_a_night_of_many_visits_has_as_many_objects_as_there_are(tmp_path):
 def test_the_command_refuses_a_night_that_is_not_there_and_a_folder_without_association(tmp_path):
     publish(tmp_path, 1, FIRST)
     with pytest.raises(Misconfigured, match=rf"holds nothing of night 20250101.*{FIRST}") as caught:
-        associate_output(tmp_path, Settings(), "20250101", False, print)
+        associate_output(tmp_path, Settings(), NightRange.of("20250101"), False, print)
     assert caught.value.code == "no_night"
     without = Settings(association=AssociationSettings(store="none"))
     with pytest.raises(Misconfigured, match=r"association\.store is none") as caught:
-        associate_output(tmp_path, without, None, False, print)
+        associate_output(tmp_path, without, EVERY_NIGHT, False, print)
     assert caught.value.code == "no_association"
 
 

@@ -39,7 +39,7 @@ from schemas.dia_source import DIA_SOURCE, HIT, STREAK
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.injection import INJECTION
-from schemas.keyword_mapping import BandFromHeader, FromHeader, KeywordMapping, TimeFromHeader
+from schemas.keyword_mapping import BandFromHeader, DurationFromHeader, KeywordMapping, TimeFromHeader
 from schemas.ledger import ExposureRecord
 from schemas.negative import NEGATED
 from schemas.pixels import Tiling
@@ -53,7 +53,7 @@ SETTINGS = Settings(tiles=TileSettings(tile=112, chunk=28), detect=DetectSetting
 
 FITS = KeywordMapping(
     time=TimeFromHeader(value=60700.25, format="mjd"),
-    exposure_time=FromHeader(value=30.0),
+    exposure_time=DurationFromHeader(value=30.0),
     band=BandFromHeader(value="r"),
 )
 

@@ -66,6 +66,23 @@ def test_records_what_is_done_and_withdraws_what_is_not_published_any_more(recor
     assert [path.name for path in (tmp_path / "out" / "catalogs").iterdir()] == ["kept"]
 
 
+def test_files_of_an_exposure_are_recorded_by_plane_and_kept_with_its_tiles(recorder, item, tmp_path):
+    ledger, whole = Ledger(tmp_path / "out"), stored(item)
+    recorder.done(item, replace(whole, file_sha256=((item.source.uri, "1"),)), {}, Outcome(item, "done"))
+    assert ledger.get(KEY).source_files == {}  # one file: `source_uri`, `source_sha256`
+    several = replace(item, source=replace(item.source, siblings=(("science", "s"), ("mask", "m"))))
+    read = ((item.source.uri, "1"), ("m", "2"), ("s", "3"))
+    recorder.done(several, replace(whole, file_sha256=read), {}, Outcome(several, "done"))
+    found = ledger.get(KEY).source_files
+    assert list(found) == ["difference", "mask", "science"]
+    assert [(file.uri, file.sha256) for file in found.values()] == list(read)
+    again = replace(several, record=ledger.get(KEY))
+    recorder.done(again, whole, {}, Outcome(again, "done"))
+    assert ledger.get(KEY).source_files == found
+    recorder.done(several, whole, {}, Outcome(several, "done"))  # by an earlier version, which kept no digests
+    assert {file.sha256 for file in ledger.get(KEY).source_files.values()} == {None}
+
+
 def test_remembers_what_a_source_holds(recorder, item, tmp_path):
     recorder.stored(item, stored(item))
     memo = Ledger(tmp_path / "out").remembered(memo_name(item.source, SETTINGS))

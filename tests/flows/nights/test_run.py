@@ -1,6 +1,7 @@
 import io
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,9 +13,11 @@ from flows.inputs.source import Source
 from flows.nights import run as night_catalogues
 from flows.nights.nightly import NightRun
 from flows.nights.progress import Progress
+from flows.nights.recorder import Recorder
 from flows.nights.run import _search, nothing_to_search, with_catalogues, with_quality, with_reports
 from flows.pipeline.outcome import Item, Plan, PublishedExposure
 from flows.results.evaluation.recovery import read_recoveries
+from flows.results.status import read_status
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
 from schemas.errors import Misconfigured
@@ -36,9 +39,39 @@ def test_a_flow_that_ends_early_leaves_a_warning_and_every_exposure_an_outcome(t
 
     monkeypatch.setattr(flows.nights.nightly, "nightly", broken)
     items = [Item(Source(str(n)), ExposureKey(night="20260101", visit=n, detector=0), None) for n in range(2)]
-    night = NightRun(items, tmp_path, Settings(), None, Progress(Console(file=io.StringIO()), 2), SimpleNamespace())
+    night = night_of(items, tmp_path)
     assert _search(night) == ["the flow ended early: ConnectionError: the server went away"]
     assert (len(night.totals.finished), len(night.totals.failed)) == (2, 2)
+    assert read_status(tmp_path).nights[0].exposures == {"failed": 2}
+
+
+def night_of(items, out):
+    settings = Settings()
+    recorder = Recorder(out, settings, (), lambda source, settings: "")
+    progress = Progress(Console(file=io.StringIO()), len(items))
+    return NightRun(items, out, settings, recorder, progress, SimpleNamespace())
+
+
+@pytest.mark.parametrize(("seconds", "recorded"), [(20.0, 3), (0.0, 0)])
+def test_what_a_signal_leaves_has_a_record_as_far_as_there_is_time(tmp_path, monkeypatch, seconds, recorded):
+    async def stopped(night):
+        night.shutdown.ask()
+
+    monkeypatch.setattr(flows.nights.nightly, "nightly", stopped)
+    monkeypatch.setattr(night_catalogues, "RECORD_S", seconds)
+    published = ExposureRecord(
+        night="20260101", visit=0, detector=0, source_uri="0", source_sha256="s", digest="d", detections=3,
+        software="0", finished_at="2026-01-01T00:00:00+00:00",
+    )  # fmt: skip
+    Ledger(tmp_path).put(published)
+    items = [Item(Source(str(n)), ExposureKey(night="20260101", visit=n, detector=0), None) for n in range(3)]
+    items[0] = replace(items[0], record=published)
+    night = night_of(items, tmp_path)
+    _search(night)
+    assert [one.code for one in night.totals.failed] == ["stopped"] * 3
+    (found,) = read_status(tmp_path).nights
+    assert found.exposures == ({"failed": 2, "outdated": 1} if recorded else {"done": 1})
+    assert [one.code for one in found.troubles] == ["stopped"] * recorded
 
 
 def test_our_error_comes_out_of_a_group_as_it_is(tmp_path, monkeypatch):

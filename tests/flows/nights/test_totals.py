@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flows.inputs.source import Source
 from flows.nights.totals import NightTotals, combined, summarise_run
-from flows.pipeline.outcome import Item, Outcome, Plan
+from flows.pipeline.outcome import Item, Outcome, Plan, PublishedExposure
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord
 from schemas.summary import CauseCount, ExposureCounts, RunSummary, Trouble
@@ -206,3 +206,11 @@ def test_assumptions_are_counted_and_other_flags_are_not():
     summary = summarise_run(plan, NightTotals(outcomes))
     assert summary.assumed == {"assumed_site": 2, "no_wcs": 1}
     assert combined([summary, summary]).assumed == {"assumed_site": 4, "no_wcs": 2}
+
+
+def test_assumptions_of_what_was_published_before_are_counted_with_those_of_this_run():
+    before = tuple(PublishedExposure(item(n).key, "a", flags=("assumed_site", "subtracted")) for n in (1, 2))
+    plan = Plan((item(0),), before, 2)
+    totals = NightTotals([replace(outcome(0, "done"), flags=("assumed_site", "no_wcs"))])
+    assert summarise_run(plan, totals).assumed == {"assumed_site": 3, "no_wcs": 1}
+    assert summarise_run(Plan((), before, 2), NightTotals()).assumed == {"assumed_site": 2}

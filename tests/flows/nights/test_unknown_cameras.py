@@ -80,7 +80,7 @@ def test_fluxes_are_within_their_errors(cameras, night):
 @pytest.mark.slow
 def test_what_was_assumed_is_shouted(cameras, night):
     done, rows = night
-    assert done.summary["assumed"] == {"assumed_gain": 2, "assumed_site": 1}
+    assert done.summary["assumed"] == {"assumed_detector": 5, "assumed_gain": 2, "assumed_site": 1}
     assert "ASSUMED: " in done.stderr
     assert "(assumed_gain, 2 exposures)" in done.stderr
     assert "nightstride inspect" in done.stderr

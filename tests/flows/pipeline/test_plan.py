@@ -416,6 +416,14 @@ def test_a_corrected_identity_names_what_it_supersedes(world):
     assert (item.key.visit, item.superseded) == (2, ())
 
 
+def test_what_was_assumed_of_a_published_exposure_is_remembered(world):
+    source = world.source("a", "1 0 x")
+    world.publish(world.plan(source).todo[0])
+    (record,) = Ledger(world.out).records()
+    Ledger(world.out).put(record.model_copy(update={"flags": ("assumed_psf",)}))
+    assert [one.flags for one in world.plan(source).published] == [("assumed_psf",)]
+
+
 def test_what_was_published_of_a_file_that_went_bad_is_withdrawn(world):
     source = world.source("a", "1 0 x")
     catalogue = world.publish(world.plan(source).todo[0])
@@ -424,6 +432,20 @@ def test_what_was_published_of_a_file_that_went_bad_is_withdrawn(world):
     assert (codes(plan), [one.visit for one in plan.withdrawn]) == ([("a", "missing_keyword")], [1])
     assert not catalogue.exists()
     assert Ledger(world.out).count() == 0
+
+
+def test_what_was_published_of_a_file_that_other_settings_refuse_stays(world, monkeypatch):
+    source = world.source("a", "1 0 x")
+    catalogue = world.publish(world.plan(source).todo[0])
+
+    def refused(source, settings):
+        raise BadInput("ambiguous_image", source.uri, "it holds several images.", "name one.")
+
+    monkeypatch.setattr(world, "probe", refused)
+    os.utime(source.uri)  # copied back, say: its bytes are the same
+    assert codes(world.plan(source)) == [("a", "ambiguous_image")]
+    assert catalogue.exists()
+    assert Ledger(world.out).count() == 1
 
 
 def test_what_was_published_of_a_file_that_cannot_be_reached_stays(world, monkeypatch):

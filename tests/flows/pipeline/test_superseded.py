@@ -2,14 +2,14 @@ from flows.pipeline.superseded import Superseded
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger, unpublish
 from schemas.exposure import ExposureKey
-from schemas.ledger import DatasetRecord, ExposureRecord
+from schemas.ledger import DatasetRecord, ExposureRecord, ProvenanceRecord
 
 
-def record(visit, source_uri):
+def record(visit, source_uri, provenance=None):
     file = DatasetRecord(path=f"catalogs/{visit}.parquet", digest="d", rows=3, sha256="s")
     return ExposureRecord(
         night="20260101", visit=visit, detector=0, source_uri=source_uri, source_sha256="s", digest="d",
-        datasets={"dia_source": file}, software="0", finished_at="now",
+        datasets={"dia_source": file}, software="0", finished_at="now", provenance=provenance,
     )  # fmt: skip
 
 
@@ -51,3 +51,20 @@ def test_a_source_supersedes_what_it_was_before_unless_another_stands_for_it(tmp
     assert [one.visit for one in found.by("a", None)] == [1, 2]
     assert found.by("a", ExposureKey(night="20260101", visit=9, detector=0)) == tuple(records[:2])
     assert found.by("c", None) == ()
+
+
+def test_detectors_of_a_mosaic_that_are_searched_one_after_the_other_stay(tmp_path):
+    ledger = Ledger(tmp_path)
+
+    def searched(extension):
+        fits = {} if extension is None else {"extension": extension}
+        settings = {"fits": fits}
+        made = ProvenanceRecord(settings=settings, models={}, stages={}, software="0", code="c")
+        return ledger.put_provenance(made)
+
+    for visit, extension in enumerate(("CCD1", "CCD2", None), start=1):
+        ledger.put(record(visit, "a", searched(extension)))
+    now = ExposureKey(night="20260101", visit=9, detector=0)
+    assert [one.visit for one in Superseded(ledger, (), "CCD2").by("a", now)] == [2, 3]
+    assert [one.visit for one in Superseded(ledger, (), 4).by("a", now)] == [3]
+    assert [one.visit for one in Superseded(ledger, ()).by("a", now)] == [1, 2, 3]

@@ -117,6 +117,7 @@ def test_trails_and_edges_are_noted():
         ({"ra": None, "flags": int(DetectionFlag.NO_WCS)}, "no_position"),
         ({"dec": float("nan")}, "no_position"),
         ({"flags": int(DetectionFlag.NO_TIME)}, "no_time"),
+        ({"flags": int(DetectionFlag.ASSUMED_TIME)}, "doubtful_time"),
     ],
 )
 def test_what_is_never_reported_cannot_become_an_observation(changes, code):

@@ -5,6 +5,7 @@ from flows.publish.published import NO_NIGHT, PublishedExposures
 from flows.storage.ledger import Ledger
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureKey
+from schemas.night_range import EVERY_NIGHT, NightRange
 from tests.support.alert_night import NIGHT, info_of, places, put, rows_of
 
 LATER = "20260102"
@@ -39,15 +40,15 @@ def test_exposures_are_those_whose_detections_are_published(out):
     assert names(found.exposures("20250101")) == []
 
 
-def test_nights_are_all_or_the_one_that_is_asked_for(out, tmp_path):
+def test_nights_are_all_or_those_that_are_asked_for(out, tmp_path):
     found = PublishedExposures(out)
-    assert (found.nights(None), found.nights(LATER)) == ([NIGHT, LATER], [LATER])
-    with pytest.raises(Misconfigured, match=f"no night 20250101.*give one of {NIGHT}, {LATER}") as caught:
-        found.nights("20250101")
+    assert (found.nights(), found.nights(NightRange(LATER))) == ((NIGHT, LATER), (LATER,))
+    with pytest.raises(Misconfigured, match=f"nothing of night 20250101.*{NIGHT}, {LATER}") as caught:
+        found.nights(NightRange.of("20250101"))
     assert caught.value.code == NO_NIGHT
-    for night in (None, NIGHT):
+    for nights in (EVERY_NIGHT, NightRange.of(NIGHT)):
         with pytest.raises(Misconfigured, match=r"no night.*a run that has ended"):
-            PublishedExposures(tmp_path).nights(night)
+            PublishedExposures(tmp_path).nights(nights)
 
 
 def test_a_record_and_its_detections_are_kept_in_memory(out):

@@ -1,17 +1,20 @@
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 
-from flows.results.explain import cutout_of, explain_detection, settings_changes
+from flows.results.explain import cutout_of, explain_detection, explanation_words, settings_changes
 from flows.storage.association_links import FILE
 from flows.storage.catalog_store import CatalogStore
+from flows.storage.digest import file_digest
 from flows.storage.ledger import Ledger
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured
+from schemas.ledger import SourceFile
 from schemas.settings import AssociationSettings, Settings
 from tests.support.alert_night import info_of, make_night
 from tests.support.night import settings_of
@@ -62,13 +65,34 @@ def test_a_file_that_changed_or_went_is_said_to(published, uninterrupted, tmp_pa
     row = published[0]
     out = shutil.copytree(uninterrupted[1], tmp_path / "out")
     record = explain_detection(out, row["diaSourceId"], AssociationSettings()).record
-    gone = record.model_copy(update={"source_uri": str(tmp_path / "gone.fits.fz")})
+    gone = record.model_copy(update={"source_uri": str(tmp_path / "gone.fits.fz"), "source_files": {}})
     Ledger(out).put(gone)
     assert explain_detection(out, row["diaSourceId"], AssociationSettings()).source_state == "unreachable"
     shutil.copyfile(record.source_uri, gone.source_uri)
     with fits.open(gone.source_uri, mode="update") as hdus:
         hdus[1].header["OBSERVER"] = "somebody else"
     assert explain_detection(out, row["diaSourceId"], AssociationSettings()).source_state == "changed"
+
+
+def test_each_file_of_an_exposure_is_told_with_its_state(published, uninterrupted, tmp_path):
+    row = published[0]
+    out = shutil.copytree(uninterrupted[1], tmp_path / "out")
+    record = explain_detection(out, row["diaSourceId"], AssociationSettings()).record
+    (tmp_path / "science.fits").write_bytes(b"of a manifest")
+    files = {
+        plane: SourceFile(uri=uri, sha256=file_digest(Path(uri)))
+        for plane, uri in (("difference", record.source_uri), ("science", str(tmp_path / "science.fits")))
+    }
+    Ledger(out).put(record.model_copy(update={"source_files": files, "source_sha256": "of both"}))
+    found = explain_detection(out, row["diaSourceId"], AssociationSettings())
+    assert found.source_state == "unchanged"
+    assert explanation_words(found)["sha256 difference"] == file_digest(Path(record.source_uri))
+    (tmp_path / "science.fits").write_bytes(b"other")
+    found = explain_detection(out, row["diaSourceId"], AssociationSettings())
+    words = explanation_words(found)
+    assert found.source_state == "changed"
+    assert words["file difference"].endswith("(unchanged)")
+    assert words["file science"].endswith("science.fits (changed)")
 
 
 def test_without_tiles_and_provenance_the_rest_is_told(published, uninterrupted, tmp_path):

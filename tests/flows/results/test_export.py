@@ -7,6 +7,7 @@ from flows.results.export import export_hats, published_files
 from flows.storage.catalog_store import CatalogStore
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured
+from schemas.night_range import EVERY_NIGHT, NightRange
 from schemas.objects import DIA_LINK, OBJECT
 from tests.support.export import NIGHTS, publish
 
@@ -65,7 +66,7 @@ def test_gives_all_nights_or_one(tmp_path):
     assert [path.parent.name for path in published_files(tmp_path, "object", TABLES)] == [
         f"night={one}" for one in NIGHTS
     ]
-    (second,) = published_files(tmp_path, "object", TABLES, NIGHTS[1])
+    (second,) = published_files(tmp_path, "object", TABLES, NightRange.of(NIGHTS[1]))
     assert second.parent.name == f"night={NIGHTS[1]}"
 
 
@@ -76,6 +77,6 @@ def test_gives_all_nights_or_one(tmp_path):
 def test_says_what_there_is(tmp_path, name, night, says):
     publish(tmp_path)
     with pytest.raises(Misconfigured, match=says + r".*choose one of (object|20260101, 20260102)\.$"):
-        published_files(tmp_path, name, TABLES, night)
+        published_files(tmp_path, name, TABLES, EVERY_NIGHT if night is None else NightRange.of(night))
     with pytest.raises(Misconfigured, match=r"folder of a `nightstride run`"):
         published_files(tmp_path / "empty", "object", TABLES)

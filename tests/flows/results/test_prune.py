@@ -18,6 +18,7 @@ from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured
+from schemas.exposure import ExposureKey
 from schemas.injection import INJECTION
 from schemas.ledger import ExposureRecord, NightRecord
 from schemas.negative import NEGATIVE
@@ -80,7 +81,7 @@ def test_pruned_tiles_are_made_again_when_they_are_needed(
 
 def test_tiles_whose_source_is_gone_are_kept(out, night, settings, tmp_path):
     record = next(Ledger(out).records())
-    Ledger(out).put(record.model_copy(update={"source_uri": str(tmp_path / "gone.fits")}))
+    Ledger(out).put(record.model_copy(update={"source_uri": str(tmp_path / "gone.fits"), "source_files": {}}))
     (kept,) = kept_tiles(out, [night], settings)
     assert kept.path == f"tiles/{night}/{record.name}.zarr"
     assert kept.why.endswith("gone.fits is unreachable")
@@ -110,6 +111,25 @@ def test_one_step_after_the_other_leaves_a_true_folder(out, night, settings):
         assert removals(out, [night], settings, irreplaceable=True) == listed[number:]
         assert verify_output(out, TABLES).problems == ()
         take_out(out, [one])
+
+
+def test_reasons_of_files_that_are_gone_are_removed_with_the_verdict(tmp_path, settings):
+    out, key = tmp_path / "out", ExposureKey(night="20260101", visit=1, detector=0)
+    bad = tmp_path / "bad.fits"
+    bad.touch()
+    Quarantine(out).put(BadInput("flood", "bad.fits", "too many.", "look."), str(bad), key)
+    record = ExposureRecord(
+        **key.model_dump(), source_uri=str(bad), source_sha256="s", digest="d", software="0", status="quarantined",
+        reason="flood: too many", finished_at="2026-01-02T00:00:00+00:00",
+    )  # fmt: skip
+    Ledger(out).put(record)
+    assert removals(out, [], settings, irreplaceable=False) == []
+    bad.unlink()
+    (one,) = removals(out, [], settings, irreplaceable=False)
+    assert (one.kind, one.night, one.reproducible) == ("quarantine", "20260101", True)
+    assert [each.kind for each in removals(out, ["20260101"], settings, irreplaceable=True)].count("quarantine") == 1
+    take_out(out, [one])
+    assert (Quarantine(out).list(), Ledger(out).count()) == ([], 0)
 
 
 def test_nights_are_chosen_by_number_and_by_age(out, night):
@@ -232,6 +252,6 @@ def test_no_more_nights_than_must_go_for_files_and_bytes(out, night_models, nigh
 
 def test_tiles_that_cannot_be_made_again_stay_whatever_the_policy(out, night_models, night, tmp_path):
     record = next(Ledger(out).records())
-    Ledger(out).put(record.model_copy(update={"source_uri": str(tmp_path / "gone.fits")}))
+    Ledger(out).put(record.model_copy(update={"source_uri": str(tmp_path / "gone.fits"), "source_files": {}}))
     prune_by_policy(out, policy(night_models, older_than_days=0), date(2030, 1, 1))
     assert stores(out) == [f"{record.name}.zarr"]

@@ -19,6 +19,7 @@ from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord
+from schemas.night_range import NightRange
 from schemas.vetting import Verdict
 from tests.support.association import detections
 from tests.support.cli import nightstride
@@ -120,7 +121,7 @@ def test_nobody_writes_to_it(out, tmp_path):
         ("DR 1", "dr1", (), "bad_name"),
         ("DR1", "out", (), "folder_exists"),
         ("DR1", "none/dr1", (), "no_folder"),
-        ("DR1", "dr1", ("20270101", None), "no_night"),
+        ("DR1", "dr1", (NightRange("20270101"),), "no_night"),
     ],
 )
 def test_bad_usage_leaves_nothing(out, tmp_path, name, to, span, says):
@@ -186,7 +187,7 @@ def put(out, night, visits):
 def test_one_night_of_several_from_a_bucket(bucket, tmp_path):
     for number, night in enumerate(("20260101", "20260102", "20260103")):
         put(bucket, night, [number])
-    made = freeze_release(bucket, tmp_path / "dr1", "DR1", TABLES, "20260102", "20260102")
+    made = freeze_release(bucket, tmp_path / "dr1", "DR1", TABLES, NightRange.of("20260102"))
     assert made.note.nights == ("20260102",)
     assert ns.open(tmp_path / "dr1").detections().to_arrow()["visit"].to_pylist() == [1]
     assert problems(tmp_path / "dr1") == []

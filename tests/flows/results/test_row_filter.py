@@ -37,6 +37,10 @@ def chosen(text, flags=DetectionFlag):
         ("band is not None and not snr < 0", [0, 1, 4]),
         ("snr == -3", [5]),
         ("snr * 2 - 1 > 20 / 2", [1, 3, 4]),
+        ("n / 2 > 1.2 and n / 2 < 1.6", [3]),  # not whole division
+        ("flags / 8 > 0.4", [2, 3, 4]),
+        ("n / 0 > 1", [1, 2, 3, 4, 5]),  # infinite; 0 / 0 is not a number
+        ("snr / flags > 20", [0]),
         ("flags.EDGE", [1, 3]),
         ("not flags.EDGE and not flags.NO_WCS", [0, 2, 5]),
         ("flags & 5 == 0", [0, 4, 5]),
@@ -62,8 +66,9 @@ def test_it_agrees_with_python_on_what_is_not_null(limit, sign, joint, least):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "cannot be read"),
-        ("snr >", "cannot be read"),
+        ("", "cannot be read: it ends too early"),
+        ("snr >", "cannot be read: it ends too early"),
+        ("snr > 3 and and n", "cannot be read from 'and n' on"),
         ("snrr > 3", "write 'snr'"),
         ("flags.EDG", "write 'EDGE'"),
         ("snr", "is neither true nor false"),

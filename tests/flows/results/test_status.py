@@ -11,13 +11,14 @@ from rich.console import Console
 from flows.pipeline.provenance import provenance_of
 from flows.results.status import MOST, UNKNOWN, NightStatus, Space, Status, read_status, show_status
 from flows.runtime.lag import LATEST, Lag, lag_since, percentiles
-from flows.storage.lease import lease
+from flows.storage.lease import lease, myself
 from flows.storage.ledger import Ledger
 from flows.storage.night_sums import keep_sums, lag_of, state_of
 from flows.storage.quarantine import Quarantine
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord, Percentiles, WatchRecord
+from schemas.night_range import NightRange
 from schemas.settings import Settings
 from schemas.summary import ExposureCounts, Trouble
 from stages import PIPELINE
@@ -79,9 +80,9 @@ def test_models_are_named_with_their_exposures(out):
 
 
 def test_one_night_alone(out):
-    assert [one.night for one in read_status(out, "20260103").nights] == ["20260103"]
+    assert [one.night for one in read_status(out, NightRange.of("20260103")).nights] == ["20260103"]
     with pytest.raises(Misconfigured, match=r"nothing of night 2026-01-03\. To fix, write '20260103'; known are"):
-        read_status(out, "2026-01-03")
+        read_status(out, NightRange.of("2026-01-03"))
 
 
 def test_what_is_no_output_folder_is_refused(tmp_path):
@@ -92,19 +93,66 @@ def test_what_is_no_output_folder_is_refused(tmp_path):
 def test_who_holds_it_and_what_watches_is_told(out):
     counts = ExposureCounts(seen=2, done=2, skipped=0, quarantined=0, failed=0)
     watch = WatchRecord(
-        state="running", source="in", host="h", pid=1, since="then", updated_at="now", on_the_way=2, waiting=9,
-        exposures=counts,
+        state="running", source="in", host=myself().host, pid=myself().pid, since="then", updated_at="now",
+        on_the_way=2, waiting=9, exposures=counts,
     )  # fmt: skip
     Ledger(out).put_watch(watch)
     assert read_status(out).holder is None
     with lease(out) as holder:
         status = read_status(out)
-    assert (status.holder, status.watch) == (holder, watch)
+    assert (status.holder, status.dead, status.watch) == (holder, None, watch)
     values = json.loads(json.dumps(status.values()))
     assert values["watch"]["waiting"] == 9
     assert values["holder"]["pid"] == holder.pid
     assert values["nights"][0]["lag_s"]["p50"] == 20.0
     assert values["nights"][0]["troubles"][0]["code"] == "disk_full"
+
+
+def test_a_stream_or_run_that_was_killed_is_told(tmp_path):
+    counts = ExposureCounts(seen=0, done=0, skipped=0, quarantined=0, failed=0)
+    watch = WatchRecord(
+        state="running", source="in", host="h", pid=1, since="then", updated_at="now", on_the_way=0, waiting=6,
+        exposures=counts,
+    )  # fmt: skip
+    Ledger(tmp_path).put(record(1))
+    Ledger(tmp_path).put_watch(watch)
+    with lease(tmp_path) as me:
+        dead = me.model_copy(update={"started": me.started - 100.0})
+    (tmp_path / "lease.json").write_text(dead.model_dump_json())
+    status = read_status(tmp_path)
+    assert (status.holder, status.dead, status.exit_code) == (None, dead, 1)
+    assert status.values()["watch"]["state"] == "killed"
+    assert status.values()["dead"]["pid"] == dead.pid
+    text = shown(status)
+    assert f"the last run did not end: process {dead.pid} on {dead.host}, since {dead.since}, was killed" in text
+    assert "watch of in: does not run any more; it was killed, and last seen at now; 6 waiting; 0 done" in text
+    with lease(tmp_path):  # the next run
+        assert read_status(tmp_path).dead is None
+    after = read_status(tmp_path)
+    assert (after.dead, after.exit_code, after.watch.state) == (None, 0, "killed")
+    Ledger(tmp_path).put_watch(watch.model_copy(update={"state": "ended"}))
+    assert read_status(tmp_path).watch.state == "ended"
+
+
+def test_what_was_in_quarantine_and_is_not_there_any_more_is_told_and_counts_no_more(tmp_path):
+    out, raw = tmp_path / "out", tmp_path / "raw"
+    raw.mkdir()
+    files = [raw / f"{n}.fits" for n in range(3)]
+    for file in files:
+        file.write_text("bad")
+    key = ExposureKey(night=NIGHT, visit=5, detector=0)
+    Quarantine(out).put(BadInput("flood", "0.fits", "too many.", "look."), str(files[0]), key)
+    Ledger(out).put(record(5, status="quarantined", reason="flood: too many", source_uri=str(files[0])))
+    Quarantine(out).put(BadInput("truncated", "1.fits", "ends.", "fetch it."), str(files[1]))
+    status = read_status(out)
+    assert (status.exit_code, [one.exposures for one in status.nights]) == (1, [{"quarantined": 1}] * 2)
+    for file in files[:2]:
+        file.unlink()
+    status = read_status(out)
+    assert (status.exit_code, [one.exposures for one in status.nights]) == (0, [{}, {}])
+    assert [[one.code for one in night.gone] for night in status.nights] == [["flood"], ["truncated"]]
+    assert status.values()["nights"][1]["gone"][0]["uri"] == str(files[1])
+    assert f"{NIGHT} gone: {files[0]} was quarantined (flood), and is not there any more" in shown(status)
 
 
 def shown(status):
@@ -135,7 +183,7 @@ def test_a_stream_is_told_in_a_line():
         exposures=counts, lag_s=Percentiles(n=3, p50=90000.0, p99=9e5), turnaround_s=Percentiles(n=3, p50=1.0, p99=2.0),
     )  # fmt: skip
     text = shown(Status((), None, watch))
-    assert "watch of in: running at now; 2 on the way, 9 waiting; 3 done, 1 skipped, 1 quarantined, 0 failed" in text
+    assert "watch of in: running at now; 2 in progress, 9 waiting; 3 done, 1 skipped, 1 quarantined, 0 failed" in text
     assert "from shutter close 25.0 h / 10.4 d, from arrival 1.0 s / 2.0 s" in text
 
 
@@ -217,11 +265,11 @@ def test_a_night_of_quarantined_files_alone_is_found(tmp_path):
         key = ExposureKey(night=night, visit=visit, detector=0)
         Quarantine(tmp_path).put(BadInput("flood", f"{visit}.fits", "too many.", "look."), f"{visit}.fits", key)
     Ledger(tmp_path).put(record(3, night="20260103"))
-    (found,) = read_status(tmp_path, NIGHT).nights
+    (found,) = read_status(tmp_path, NightRange.of(NIGHT)).nights
     assert (found.exposures, [one.uri for one in found.troubles]) == ({"quarantined": 1}, ["1.fits"])
     assert [one.night for one in read_status(tmp_path).nights] == [NIGHT, "20260102", "20260103"]
     with pytest.raises(Misconfigured, match="nothing of night 20260104"):
-        read_status(tmp_path, "20260104")
+        read_status(tmp_path, NightRange.of("20260104"))
 
 
 def test_they_are_those_of_numpy_by_nearest_rank():

@@ -9,7 +9,7 @@ from flows.results.evaluation.recovery import recoveries
 from flows.results.summary_table import LINES, MOST, show_night, show_summary, show_troubles
 from flows.storage.catalog_store import CatalogStore
 from schemas.quality import BandQuality
-from schemas.summary import RunSummary, Trouble
+from schemas.summary import ExposureCounts, RunSummary, Trouble
 from schemas.tracklets import TRACKLET
 from tests.flows.results.evaluation.test_recovery import injection
 
@@ -161,7 +161,8 @@ def test_ten_lines_say_what_was_found_and_what_to_do_next():
         seconds={"wall": 37.4, "detect": 20.0}, injection=recoveries("20260101", injection(300)),
         exposures={"seen": 6, "done": 3, "skipped": 2, "quarantined": 1, "failed": 0}, quarantined=TROUBLES[:1],
     )  # fmt: skip
-    assert lines[0] == "Night 20260101: 6 exposures: 3 searched, 2 published before, 1 in quarantine, in 37 s."
+    counts = "3 searched, 2 published before or copies, 1 in quarantine"
+    assert lines[0] == f"Night 20260101: 6 exposures: {counts}, in 37 s."
     assert lines[1] == "Found: 3 detections, 24 tracklets."
     assert lines[2].startswith("Synthetic streaks recovered ")
     assert lines[3:] == [
@@ -228,8 +229,13 @@ def test_quiet_shows_troubles_alone():
     assert text.getvalue().splitlines() == ["failed: [0] is bad", "failed: [1] is bad"]
 
 
+def test_a_stream_that_is_stopped_before_anything_came_has_something_to_do():
+    left = in_short(exposures=dict.fromkeys(ExposureCounts.model_fields, 0), stopped=True, warnings=("6 are left",))
+    assert [left[0], left[2]] == ["No night: 0 exposures: none.", "warning: 6 are left"]
+
+
 def test_a_rerun_of_what_is_done_says_so():
     lines = in_short(exposures={"seen": 2, "done": 0, "skipped": 2, "quarantined": 0, "failed": 0}, nights=("1",))
     assert lines[:2] == [
-        "Nothing to do: every exposure is published already.", "Night 1: 2 exposures: 2 published before.",
+        "Nothing to do: every exposure is published already.", "Night 1: 2 exposures: 2 published before or copies.",
     ]  # fmt: skip

@@ -12,7 +12,17 @@ import pytest
 
 from flows.storage import lease as module
 from flows.storage.atomic import write_record
-from flows.storage.lease import Holder, holder_of, lease, locked, myself, patient_lease, require_free, runs
+from flows.storage.lease import (
+    Holder,
+    dead_holder_of,
+    holder_of,
+    lease,
+    locked,
+    myself,
+    patient_lease,
+    require_free,
+    runs,
+)
 from schemas.errors import Misconfigured
 from tests.support.wait import until
 
@@ -123,6 +133,18 @@ def test_number_of_a_dead_process_used_again(tmp_path):
     assert holder_of(tmp_path / "other") is None
     with lease(tmp_path / "other") as me:
         assert me != plant_again
+
+
+def test_who_has_not_given_it_back_is_known(tmp_path):
+    assert dead_holder_of(tmp_path) is None
+    with lease(tmp_path):
+        assert dead_holder_of(tmp_path) is None
+    assert dead_holder_of(tmp_path) is None
+    dead = plant(tmp_path, started=1.0)
+    assert (holder_of(tmp_path), dead_holder_of(tmp_path)) == (None, dead)
+    with lease(tmp_path):
+        assert dead_holder_of(tmp_path) is None
+    assert dead_holder_of(tmp_path) is None
 
 
 def test_zombie_holds_nothing(tmp_path):

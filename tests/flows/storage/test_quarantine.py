@@ -2,7 +2,7 @@ from hashlib import sha256
 
 import pytest
 
-from flows.storage.quarantine import Quarantine
+from flows.storage.quarantine import Quarantine, is_gone
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey
 
@@ -80,3 +80,36 @@ def test_success_clears_the_source(tmp_path):
 def test_nothing_there_yet(tmp_path):
     assert Quarantine(tmp_path).list() == []
     assert Quarantine(tmp_path).clear("a") == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "gone"),
+    [
+        ("there.fits", "truncated", False),
+        ("there.npz[3]", "truncated", False),
+        ("was.fits", "truncated", True),
+        ("was.npz[3]", "truncated", True),
+        ("was.fits", "no_such_input", False),
+        ("not_mounted/was.fits", "truncated", False),
+        ("nowhere/was.fits", "truncated", False),
+        ("a\0b", "truncated", False),
+    ],
+)
+def test_a_file_is_gone_where_its_folder_is_there_and_has_others(tmp_path, name, code, gone):
+    (tmp_path / "not_mounted").mkdir()
+    for file in ("there.fits", "there.npz"):
+        (tmp_path / file).touch()
+    assert is_gone(str(tmp_path / name), code) is gone
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/was.fits", "was.fits", ""])
+def test_of_what_is_elsewhere_nothing_is_known(uri):
+    assert not is_gone(uri, "truncated")
+
+
+def test_those_that_are_gone_are_listed(tmp_path):
+    quarantine = Quarantine(tmp_path)
+    for name in ("a.fits", "b.fits"):
+        quarantine.put(ERROR, str(tmp_path / name))
+    (tmp_path / "a.fits").touch()
+    assert [record.source_uri for record in quarantine.gone()] == [str(tmp_path / "b.fits")]

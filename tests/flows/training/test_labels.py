@@ -59,6 +59,9 @@ def test_a_file_that_is_none_is_named(tmp_path):
             pq.write_table(table, path)
         with pytest.raises(Misconfigured, match=words):
             read_labels(path, [tmp_path])
+    path.write_bytes(b"something else")
+    with pytest.raises(Misconfigured, match="cannot be read as labels: it is cut off, or no Parquet file"):
+        read_labels(path, [tmp_path])
     with pytest.raises(Misconfigured, match="not an output folder"):
         read_labels(path, [tmp_path / "none"])
     pq.write_table(rows((1, 1, Verdict.REAL)), path)

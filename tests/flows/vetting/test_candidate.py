@@ -18,6 +18,7 @@ from flows.vetting.stamps import open_tiles, other_visits, place_stamps
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey
+from schemas.objects import OBJECT
 from schemas.settings import AssociationSettings, Settings
 from tests.support.vetting import EACH, KNOWN, NIGHT, VISITS, source_id
 
@@ -103,6 +104,24 @@ def test_the_object_that_it_sits_on_is_told(content):
     assert (found.name, found.match) == ("sits on: object 77", True)
     assert list(words(found.facts)) == ["Separation", "S/N", "Half-light radius"]
     assert content(source_id(102, 5)).static == ()
+
+
+def test_an_object_of_one_exposure_is_told_to_be_perhaps_the_detection_itself(content, vet_night, monkeypatch):
+    read = CatalogStore.read_path
+
+    def once(self, path, dataset):
+        table = read(self, path, dataset)
+        if dataset is not OBJECT:
+            return table
+        return table.set_column(
+            table.column_names.index("nSources"), OBJECT.schema.field("nSources"), pa.array([1], pa.int32())
+        )
+
+    monkeypatch.setattr(CatalogStore, "read_path", once)
+    candidate._kept.cache_clear()
+    (found,) = content(ON_OBJECT).static
+    candidate._kept.cache_clear()
+    assert words(found.facts)["Seen"] == "on one exposure only: it may be the detection itself"
 
 
 def test_known_objects_have_their_distance_and_whether_they_match(content, vet_night):

@@ -97,7 +97,8 @@ def test_a_signal_lets_finish_what_is_on_its_way_and_the_next_watch_does_the_res
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGTERM)
     stdout, stderr = process.communicate(timeout=1800)
-    assert process.returncode == 0, stderr
+    assert process.returncode == 1, stderr
+    assert '"stopped":true' in stdout
     _, left = psutil.wait_procs(children, timeout=60)
     assert left == []
     done = Ledger(out).count()
@@ -211,7 +212,14 @@ def test_what_fails_at_the_end_is_said_and_hides_nothing():
         )
     )
     assert asked == ["ended"]
-    assert ["gone" in said[0], "disk is full" in said[1].replace(":", "")] == [True, True]
+    assert ["disk is full" in said[0].replace(":", ""), "gone" in said[1]] == [True, True]
+
+
+@pytest.mark.parametrize(("left", "exit_code", "warned"), [(0, 0, ()), (6, 1, ("6 are left",))])
+def test_what_a_signal_leaves_to_the_next_start_is_told(stream_recorder, left, exit_code, warned):
+    found = stream.left_over(stream_recorder.summary(), left)
+    assert (found.stopped, found.exit_code) == (bool(left), exit_code)
+    assert all(words in line for words, line in zip(warned, found.warnings, strict=True))
 
 
 @pytest.mark.parametrize("error", [Retryable("full", "disk", "is full.", "make room."), OSError("disk full")])
@@ -326,6 +334,37 @@ def test_quarantines_are_said_as_they_happen_and_forgotten_when_they_are_mended(
     assert summary.exposures.model_dump() == {"seen": 2, "done": 1, "skipped": 0, "quarantined": 1, "failed": 0}
     assert summary.quarantined == bad[1:]
     assert recorder.record("running", 0, 0).exposures.quarantined == 1
+
+
+def counted(meter):
+    name = "nightstride_exposures_total"
+    states = ("done", "skipped", "quarantined", "failed")
+    return {state: int(meter.registry.get_sample_value(name, {"state": state})) for state in states}
+
+
+def test_a_file_that_is_written_slowly_is_not_counted_as_quarantined(tmp_path, monkeypatch):
+    meter, now = Meter(), [0.0]
+    monkeypatch.setattr(stream, "monotonic", lambda: now[0])
+    progress = StreamProgress(Console(file=io.StringIO()), meter)
+    recorder = StreamRecorder("in", tmp_path, Settings(), progress)
+    slow, bad = (Trouble(uri=f"{n}.fits", code="truncated", message="ends too early") for n in (1, 2))
+    for _ in range(5):  # each time it has grown
+        recorder.planned(Plan((), (), 0, (slow,)))
+        now[0] += 10.0
+        recorder.settle()
+    recorder.planned(Plan((item(1),), (), 0))
+    recorder.finished(done(1), 1.0)
+    progress.finished(done(1))
+    searched_and_bad = Outcome(item(2), "quarantined", trouble=bad)
+    progress.finished(searched_and_bad)
+    recorder.finished(searched_and_bad, 1.0)
+    assert counted(meter) == {"done": 1, "skipped": 0, "quarantined": 0, "failed": 0}
+    now[0] += stream.SETTLED_S
+    recorder.settle()
+    recorder.planned(Plan((), (), 0, (bad,)))  # once more, and no better
+    recorder.settle(0.0)
+    assert counted(meter) == recorder.summary().exposures.model_dump(exclude={"seen"})
+    assert counted(meter)["quarantined"] == 1
 
 
 def test_what_is_wrong_is_said_on_a_quiet_console_too(tmp_path):

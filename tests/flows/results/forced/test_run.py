@@ -19,6 +19,7 @@ from flows.storage.catalog_store import CatalogStore, read_metadata
 from flows.storage.ledger import Ledger
 from schemas.errors import BadInput, Misconfigured
 from schemas.forced import FORCED_SOURCE, ForcedSummary, Note
+from schemas.night_range import EVERY_NIGHT, NightRange
 from tests.support.forced import plain_info, plain_planes, record_of, store, targets
 
 TABLES = {FORCED_SOURCE.name: FORCED_SOURCE}
@@ -35,10 +36,10 @@ def out(tmp_path):
     return tmp_path
 
 
-def run(out, known, night=None, sigma=3.0, left_out=()):
+def run(out, known, nights=EVERY_NIGHT, sigma=3.0, left_out=()):
     tables = []
     summary = summarise_targets(
-        known, left_out, measure_night(out, known, forced_exposures(out, night), sigma), tables.append
+        known, left_out, measure_night(out, known, forced_exposures(out, nights), sigma), tables.append
     )
     return summary, tables
 
@@ -64,10 +65,10 @@ def test_counts_add_up(out):
 
 
 def test_one_night_is_enough(out):
-    summary, _ = run(out, targets(a=(100, 60)), night="20260102")
+    summary, _ = run(out, targets(a=(100, 60)), nights=NightRange.of("20260102"))
     assert (summary.exposures, summary.rows, len(summary.files)) == (1, 1, 1)
     with pytest.raises(Misconfigured, match="has no exposure that was searched in night 20260103"):
-        forced_exposures(out, "20260103")
+        forced_exposures(out, NightRange.of("20260103"))
 
 
 def test_same_targets_give_the_same_bytes_and_others_another_digest(out):
@@ -135,12 +136,12 @@ def test_exposure_without_its_tiles_keeps_what_was_measured(out):
 def test_exposures_that_are_quarantined_are_none(out):
     info = plain_info(visit=1)
     Ledger(out).put(record_of(info, status="quarantined", reason="flood"))
-    assert [record.visit for record in forced_exposures(out, None)] == [2, 3, 4]
+    assert [record.visit for record in forced_exposures(out)] == [2, 3, 4]
 
 
 def test_folder_without_a_night_is_refused(tmp_path):
     with pytest.raises(Misconfigured, match="has no exposure that was searched"):
-        forced_exposures(tmp_path, None)
+        forced_exposures(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -157,7 +158,7 @@ def measured(tmp_path):
     store(tmp_path, plain_info(), planes)
     known, tables = targets(**{"[a]": (100, 60, 1200.0), "b": (150, 100), "c": (60, 250)}), []
     return summarise_targets(
-        known, (), measure_night(tmp_path, known, forced_exposures(tmp_path, None), 3.0), tables.append
+        known, (), measure_night(tmp_path, known, forced_exposures(tmp_path), 3.0), tables.append
     ), tables
 
 

@@ -36,6 +36,7 @@ from flows.results.quality.measure import depth
 from flows.storage.ledger import Ledger
 from kernels.measure.vetoes.evidence import count_causes
 from schemas.exposure import PsfModel
+from schemas.ledger import QuarantineRecord
 from schemas.quality import BandQuality, Drift, Gate, QualityRecord, QualitySettings
 from schemas.summary import CauseCount, ExposureCounts
 from schemas.summary import Trouble as Failure
@@ -334,6 +335,25 @@ def test_the_first_sentence_says_what_was_searched_how_deep_and_how_sharp(kit, t
     limits = f"limit {depth(green):.1f} in g, {depth(red):.1f} in r"
     assert sentence(night, [red, red, green]) == [
         ("3 of 5 exposures searched", ""), (limits, ""), ("seeing 2.2″", ""),
+    ]  # fmt: skip
+
+
+def test_files_in_quarantine_that_are_of_no_lost_exposure_are_told_by_themselves(kit, tmp_path):
+    kit.night(tmp_path, visits=2)
+    night = read_night(tmp_path, kit.NIGHT, None)
+    (searched, *_) = (exposure.record.key for exposure in night.exposures)
+    lost = searched.model_copy(update={"visit": 999})
+    refused = tuple(
+        QuarantineRecord(code="c", where="w", problem="p", remedy="r", source_uri=str(n), key=key, when="now")
+        for n, key in enumerate((lost, lost, searched, None, None))
+    )
+    told = [part.value for part in headline(replace(night, quarantined=refused), [])]
+    assert told == [
+        "2 of 3 exposures searched", "2 files of no known night in quarantine",
+        "2 further files of these exposures in quarantine",
+    ]  # fmt: skip
+    assert [part.value for part in headline(replace(night, quarantined=refused[3:4]), [])] == [
+        "2 of 2 exposures searched", "1 file of no known night in quarantine",
     ]  # fmt: skip
 
 

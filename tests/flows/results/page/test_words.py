@@ -13,6 +13,7 @@ from flows.results.page.words import (
     file_name,
     flag_words,
     grade,
+    idle_words,
     measured,
     night_words,
     number,
@@ -163,3 +164,17 @@ def test_figures_carry_over():
 
 def test_the_name_of_a_file():
     assert [file_name(one) for one in ("file:///a/b.fits", "s3://x/c d.fz", "b", "")] == ["b.fits", "c d.fz", "b", ""]
+
+
+def test_what_is_absent_is_named_once_without_what_follows_from_it():
+    reasons = {
+        "find_sources": "no science in the input",
+        "gather_objects": "no source: stage find_sources did not run",
+        "link_hosts": "no object: stage gather_objects did not run; no source: stage find_sources did not run",
+        "subtract": "no science in the input",
+        "other": "no dia_source: stage measure did not run",
+    }
+    assert idle_words(reasons) == (
+        "find_sources, subtract: no science in the input", "other: no dia_source: stage measure did not run",
+    )  # fmt: skip
+    assert idle_words({}) == ()

@@ -1,0 +1,101 @@
+"""Exposure time by a header, in the unit that its comment names."""
+
+import re
+from collections.abc import Mapping
+
+from astropy import units
+
+from flows.inputs.comment_words import head_unit
+from flows.inputs.fits_header import HeaderOrigin, Keywords, as_number, unmapped
+from flows.inputs.fits_times import AMBIGUOUS_TIME
+from schemas.errors import BadInput
+from schemas.keyword_mapping import KeywordMapping
+
+_LONGEST_S = 1e7
+"""Exposure time at most, s: a stack may have that of all its images."""
+
+_USUAL_S = 7200.0
+"""Exposure time at most that nobody doubts, s."""
+
+_NAMES: Mapping[str, str] = {
+    "s": "s", "sec": "s", "secs": "s", "second": "s", "seconds": "s", "ms": "ms", "msec": "ms", "millisec": "ms",
+    "millisecond": "ms", "milliseconds": "ms", "us": "us", "microsec": "us", "microsecond": "us", "microseconds": "us",
+    "min": "min", "mins": "min", "minute": "min", "minutes": "min", "h": "h", "hr": "h", "hrs": "h", "hour": "h",
+    "hours": "h", "d": "d", "day": "d", "days": "d",
+}  # fmt: skip
+_SHORT = frozenset({"s", "ms", "us", "min", "h", "d"})
+_WORD = re.compile(r"(?P<before>\bin |\()?\b(?P<name>[a-z]+)\b")
+
+
+def exposure_time_of(words: Keywords, mapping: KeywordMapping) -> tuple[float, HeaderOrigin]:
+    """Return the exposure time, s.
+
+    Its unit is that of the settings, else that in brackets at the head of the comment, else that which the comment
+    names in words, with a flag, else s.
+
+    Raises
+    ------
+    BadInput
+        ``missing_keyword``; ``invalid_keyword``: no such number, or a unit that is not one of time.
+    Misconfigured
+        The settings name neither a keyword nor a time.
+    """
+    given = mapping.exposure_time
+    if given.keyword is None:
+        if given.value is None:
+            raise unmapped("fits.exposure_time")
+        value = as_number(given.value, "fits.exposure_time.value", words.where, 0, _LONGEST_S)
+        return value * _seconds(given.unit or "s"), HeaderOrigin("exposure_time", note="of the settings")
+    value, comment = words.number(given.keyword, least=0), words.comment(given.keyword)
+    if given.unit is not None:
+        unit, note, flag = str(given.unit), f"in {given.unit} by the settings", ""
+    elif head := head_unit(comment):
+        unit, note, flag = _known(head, given.keyword, words.where), f"in {head} by the comment", ""
+    else:
+        unit, note, flag = _worded(comment)
+    told = value * _seconds(unit)
+    if told > _LONGEST_S:
+        raise BadInput(
+            "invalid_keyword",
+            words.where,
+            f"{given.keyword} is {value:g} {unit}, must be from 0 to {_LONGEST_S:g} s.",
+            f"correct {given.keyword} in the header, or name its unit in the settings, fits.exposure_time.unit.",
+        )
+    if told > _USUAL_S and not note:
+        note, flag = f"longer than {_USUAL_S:g} s: if it is not in s, give fits.exposure_time.unit", AMBIGUOUS_TIME
+    return told, HeaderOrigin("exposure_time", given.keyword, "" if note == "in s by the comment" else note, flag)
+
+
+def _known(head: str, keyword: str, where: str) -> str:
+    """Return the unit of time that a comment has at its head, as astropy names it."""
+    name = _NAMES.get(head.lower(), head)
+    for unit in (head, name):
+        if units.Unit(unit, parse_strict="silent").is_equivalent(units.s):
+            return unit
+    raise BadInput(
+        "invalid_keyword",
+        where,
+        f"the comment of {keyword} gives it in [{head}], must be a unit of time.",
+        "correct the comment in the header, or name the unit in the settings, fits.exposure_time.unit.",
+    )
+
+
+def _worded(comment: str) -> tuple[str, str, str]:
+    """Return the unit that a comment names in words, a note, and a flag where it is not s."""
+    told = {
+        _NAMES[one["name"]]
+        for one in _WORD.finditer(comment.lower())
+        if one["name"] in _NAMES and (one["name"] not in _SHORT or one["before"] is not None)
+    }
+    if not told:
+        return "s", "", ""
+    if "s" in told:
+        return "s", "in s by the comment", ""
+    if len(told) > 1:
+        return "s", f"taken as s: the comment is {comment!r}; give fits.exposure_time.unit", AMBIGUOUS_TIME
+    (unit,) = told
+    return unit, f"in {unit} by the words of the comment, {comment!r}; fits.exposure_time.unit is sure", AMBIGUOUS_TIME
+
+
+def _seconds(unit: str) -> float:
+    return float(units.Unit(unit).to(units.s))

@@ -1,0 +1,61 @@
+"""Ranges of nights."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from schemas.errors import Misconfigured, choice
+
+_LAST = "99999999"  # words, such as that of inputs of a night not known, are after it
+
+
+@dataclass(frozen=True)
+class NightRange:
+    """Nights from one to another, YYYYMMDD, both included; None: however early, or late.
+
+    >>> "20260105" in NightRange("20260101", None), "20260105" in NightRange.of("20260101")
+    (True, False)
+    """
+
+    first: str | None = None
+    last: str | None = None
+
+    @classmethod
+    def of(cls, night: str) -> "NightRange":
+        """Return the range of one night."""
+        return cls(night, night)
+
+    def __contains__(self, night: str) -> bool:
+        return not self or (self.first or "") <= night <= (self.last or _LAST)
+
+    def __bool__(self) -> bool:
+        """Return whether it leaves out any night."""
+        return self != EVERY_NIGHT
+
+    def __str__(self) -> str:
+        if self.first == self.last:
+            return f"night {self.first}" if self.first else "every night"
+        return f"nights {self.first or 'the first'} to {self.last or 'the last'}"
+
+    def among(self, known: Iterable[str], where: str) -> tuple[str, ...]:
+        """Return those of some nights that it holds, sorted; of every night there may be none.
+
+        Raises
+        ------
+        Misconfigured
+            It holds none of them (``no_night``); ``where`` is the folder that they are in.
+        """
+        nights = sorted(known)
+        found = tuple(one for one in nights if one in self)
+        if self and not found:
+            if not nights:
+                remedy = "see `nightstride status OUT`."
+            elif self.first == self.last:
+                remedy = choice(str(self.first), nights)
+            else:
+                remedy = f"choose among {nights[0]} to {nights[-1]}."
+            raise Misconfigured("no_night", where, f"holds nothing of {self}.", remedy)
+        return found
+
+
+EVERY_NIGHT = NightRange()
+"""However early or late."""

@@ -1,0 +1,64 @@
+import pytest
+from astropy.io import fits
+
+from flows.inputs.fits_duration import exposure_time_of
+from flows.inputs.fits_header import Keywords
+from schemas.errors import BadInput, Misconfigured
+from schemas.keyword_mapping import KeywordMapping
+
+
+def told(value, comment="", **given):
+    words = Keywords("x.fits", (fits.Header([("EXPTIME", value, comment)]),))
+    return exposure_time_of(words, KeywordMapping(exposure_time={"keyword": "EXPTIME", **given}))
+
+
+@pytest.mark.parametrize(
+    ("value", "comment", "seconds"),
+    [
+        (60.0, "", 60.0), (60.0, "[s] exposure time", 60.0), (60.0, "[SEC]", 60.0), (60.0, "exposure, seconds", 60.0),
+        (60000.0, "[ms] exposure time", 60.0), (1.0, "[min] exposure", 60.0), (1.0, "[Minutes]", 60.0),
+        (0.5, "[h]", 1800.0), (0.06, "[ks]", 60.0), (60.0, "hours, minutes, seconds: in s", 60.0),
+        (60.0, "minimum of all", 60.0), (60.0, "d and h are not units here", 60.0),
+        (9000.0, "[s] of all images", 9000.0),
+    ],
+)  # fmt: skip
+def test_the_unit_is_that_at_the_head_of_the_comment(value, comment, seconds):
+    """FITS standard 4.0, section 4.3.2."""
+    found, origin = told(value, comment)
+    assert (found, origin.flag) == (pytest.approx(seconds), "")
+
+
+@pytest.mark.parametrize(
+    ("value", "comment", "seconds"),
+    [
+        (1.0, "exposure time in minutes", 60.0), (60000.0, "milliseconds", 60.0), (60000.0, "exposure (ms)", 60.0),
+        (1.0, "exposure in min", 60.0), (0.5, "Exposure, HOURS", 1800.0), (60.0, "hours or minutes", 60.0),
+        (9000.0, "", 9000.0),
+    ],
+)  # fmt: skip
+def test_a_unit_in_words_or_a_long_time_has_a_flag(value, comment, seconds):
+    found, origin = told(value, comment)
+    assert (found, origin.flag) == (pytest.approx(seconds), "ambiguous_time")
+    assert "fits.exposure_time.unit" in origin.note
+    sure, origin = told(value, comment, unit="ms")
+    assert (sure, origin.flag) == (pytest.approx(value / 1000), "")
+
+
+@pytest.mark.parametrize("comment", ["[adu]", "[deg] exposure", "[furlong]"])
+def test_a_unit_that_is_not_of_time_is_refused(comment):
+    with pytest.raises(BadInput, match="must be a unit of time") as caught:
+        told(60.0, comment)
+    assert "fits.exposure_time.unit" in caught.value.remedy
+
+
+def test_more_than_a_stack_has_is_refused_in_its_own_unit():
+    with pytest.raises(BadInput, match="is 300 d, must be from 0 to 1e"):
+        told(300.0, "[d]")
+
+
+def test_a_constant_is_in_seconds_unless_its_unit_is_given():
+    words = Keywords("x.fits", ())
+    assert exposure_time_of(words, KeywordMapping(exposure_time={"value": 30.0}))[0] == 30.0
+    assert exposure_time_of(words, KeywordMapping(exposure_time={"value": 2.0, "unit": "min"}))[0] == 120.0
+    with pytest.raises(Misconfigured):
+        exposure_time_of(words, KeywordMapping(exposure_time={}))

@@ -1,0 +1,35 @@
+import pytest
+
+from schemas.errors import Misconfigured
+from schemas.night_range import EVERY_NIGHT, NightRange
+
+KNOWN = ("20260301", "20260405", "unknown", "20260330")
+
+
+@pytest.mark.parametrize(
+    ("nights", "found", "words"),
+    [
+        (EVERY_NIGHT, (*sorted(KNOWN),), "every night"),
+        (NightRange.of("20260330"), ("20260330",), "night 20260330"),
+        (NightRange("20260301", "20260330"), ("20260301", "20260330"), "nights 20260301 to 20260330"),
+        (NightRange("20260302"), ("20260330", "20260405"), "nights 20260302 to the last"),
+        (NightRange(None, "20260302"), ("20260301",), "nights the first to 20260302"),
+    ],
+)
+def test_holds_what_lies_between_its_ends(nights, found, words):
+    assert (nights.among(KNOWN, "out"), str(nights)) == (found, words)
+    assert bool(nights) == (nights != EVERY_NIGHT)
+
+
+@pytest.mark.parametrize(
+    ("nights", "known", "says"),
+    [
+        (NightRange.of("20260302"), KNOWN[:2], "holds nothing of night 20260302. To fix, write '20260301'"),
+        (NightRange("20270101"), KNOWN[:2], "holds nothing of nights 20270101 to the last. To fix, choose among"),
+        (NightRange("20270101"), (), "nightstride status"),
+    ],
+)
+def test_none_of_the_nights_is_an_error_that_names_those_that_there_are(nights, known, says):
+    with pytest.raises(Misconfigured, match=says):
+        nights.among(known, "out")
+    assert EVERY_NIGHT.among((), "out") == ()
