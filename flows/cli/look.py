@@ -114,7 +114,9 @@ def _write_picture(out: Path, found: "Explanation", path: Path) -> None:
 
     if (drawn := related_levels(out, found, 400)) is None:
         problem = "cannot be drawn: the pixels of the exposure are not there."
-        raise Misconfigured("no_tiles", str(path), problem, "run the night again, or leave --picture out.")
+        raise Misconfigured(
+            "no_tiles", str(path), problem, "run the exposure again with --tiles, or leave --picture out."
+        )
     require_folder(path, "--picture")
     levels, ids = drawn
     enlarged = np.kron(levels, np.ones((max(1, 164 * len(ids) // levels.shape[0]),) * 2, np.uint8))

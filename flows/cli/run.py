@@ -53,6 +53,10 @@ def run(
             metavar="FILE|FOLDER", help="Template of each image, or a folder with some: the inputs are science images."
         ),
     ] = None,
+    tiles: Annotated[
+        bool,
+        typer.Option("--tiles", help="Write tiles again that are missing, as after prune, or damaged: all are read."),
+    ] = False,
     where: Annotated[str | None, typer.Option(help='Of butler:REPO: expression, e.g. "visit > 3".')] = None,
     collections: Annotated[
         str | None, typer.Option(help="Collections of butler:REPO, in this order, with commas.")
@@ -82,7 +86,7 @@ def run(
     with refusals(as_json), collector_paused():
         overrides = {**cluster_overrides(scheduler, workers), **observe_overrides(metrics, metrics_file, log_format)}
         overrides["butler"] = _of_butler(inputs, where, collections, dataset_type)
-        summary = _run(inputs, template, out, config, overrides, wait, shown)
+        summary = _run(inputs, template, tiles, out, config, overrides, wait, shown)
     conclude(summary, as_json, out)
 
 
@@ -137,6 +141,7 @@ def _refuse_template(template: str | None) -> None:
 def _run(
     inputs: list[str],
     template: str | None,
+    tiles: bool,
     out: Path,
     config: Path | None,
     overrides: "Mapping[str, Mapping[str, object]]",
@@ -190,7 +195,7 @@ def _run(
                 from flows.publish.publish import VisitAlerts
 
                 outlet = VisitAlerts(out, settings, partial(report_line, console))
-            summary = search_exposures(sources, out, settings, console, seen.meter, outlet)
+            summary = search_exposures(sources, out, settings, console, seen.meter, outlet, tiles=tiles)
             if outlet is not None:
                 summary = outlet.added_to(summary)
         seen.ended(summary, summary.exit_code, out)

@@ -9,7 +9,7 @@ from schemas.exposure import ExposureKey
 from schemas.patch import PatchKey
 
 
-def without_tiles(patches: Iterable[PatchWork], out: Path) -> dict[ExposureKey, list[PatchKey]]:
+def exposures_without_tiles(patches: Iterable[PatchWork], out: Path) -> dict[ExposureKey, list[PatchKey]]:
     """Return the exposures whose tiles are gone, and the patches that have to read them.
 
     Parameters

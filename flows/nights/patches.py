@@ -15,7 +15,7 @@ from flows.inputs.source import Source
 from flows.nights.exposure_run import task_call
 from flows.nights.night_stages import StagesResult, ledger_seconds, make_night, now, record_night, trouble_with
 from flows.nights.patch_stages import Around, has_place, make_associated, make_patch, margin_of
-from flows.nights.patch_tiles import left_with, without_tiles
+from flows.nights.patch_tiles import exposures_without_tiles, left_with
 from flows.pipeline.night_work import MARGIN, NightWork, PatchWork
 from flows.runtime.parallel import Caller, here
 from flows.runtime.traces import bound
@@ -139,7 +139,7 @@ def run_nights(
     """
     due = [work for work in works if work.outdated]
     parts = [patch.of_exposures for work in due for patch in work.patches]
-    tasks = sum(part.due for part in parts) + len(without_tiles(parts, out))
+    tasks = sum(part.due for part in parts) + len(exposures_without_tiles(parts, out))
     with nullcontext(workers) if workers is not None or tasks <= HERE else _started(settings, out) as cluster:
         return {
             work.night: _Night(work, out, settings, cluster, say, call, sources or {}, restore).run() for work in due
@@ -216,7 +216,7 @@ class _Night:
         lacking = dict[PatchKey, Trouble]()
         if self.restore is None:
             return lacking
-        absent = without_tiles(parts, self.out)
+        absent = exposures_without_tiles(parts, self.out)
         if absent:
             self.say(f"Night {self.work.night}: writing the tiles of {len(absent)} exposures again.")
         tasks = [_Task(self.restore, key, (self.sources.get(key),)) for key in absent]

@@ -204,16 +204,16 @@ def _examine(source: Source, settings: Settings) -> None:
     described(read(source, settings))
 
 
-def planner(out: Path, settings: Settings, *, dry: bool = False) -> "Planner":
+def planner(out: Path, settings: Settings, *, dry: bool = False, tiles: bool = False) -> "Planner":
     """Return the planner of the pipeline, on real files; errors as in `flows.pipeline.plan.Planner`."""
     from flows.pipeline.plan import Planner
 
-    return Planner(out, settings, PIPELINE, _probe, sha256_of, _examine, dry=dry)
+    return Planner(out, settings, PIPELINE, _probe, sha256_of, _examine, dry=dry, tiles=tiles)
 
 
 def search_exposures(
     sources: Sequence[Source], out: Path, settings: Settings, console: "Console", meter: "Meter | None" = None,
-    outlet: "Outlet | None" = None,
+    outlet: "Outlet | None" = None, *, tiles: bool = False,
 ) -> "RunSummary":  # fmt: skip
     """Complete the work on some exposures; the caller holds the lease of ``out``.
 
@@ -225,13 +225,15 @@ def search_exposures(
         Receive each step; no meter where no metrics are wanted.
     outlet
         Sends the alerts of visits; None: none are sent.
+    tiles
+        As of `flows.pipeline.plan.Planner`.
 
     Raises
     ------
     Misconfigured
         No exposure could succeed.
     """
-    plan = planner(out, settings).plan(sources)
+    plan = planner(out, settings, tiles=tiles).plan(sources)
     if not plan.todo:
         return nothing_to_search(plan, out, settings, console, meter)
     with span("run", {"exposures": len(plan.todo)}), Progress(console, len(plan.todo), meter) as progress:

@@ -13,6 +13,7 @@ from flows.pipeline.outcome import NEW, Item, Stale
 from flows.storage.bucket_path import folder_digest
 from flows.storage.catalog_parts import Held, find
 from flows.storage.digest import content_digest, digest
+from flows.storage.layout import tile_path
 from schemas.dataset import FileOf
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo
@@ -214,6 +215,17 @@ def damaged(record: ExposureRecord, out: Path) -> Stale | None:
         return None
     broken = [entry.path for entry in record.datasets.values() if not is_whole(out / entry.path, entry.sha256)]
     return Stale("damaged", f"missing or changed since it was published: {', '.join(broken)}") if broken else None
+
+
+def without_tiles(record: ExposureRecord, out: Path) -> Stale | None:
+    """Compare the tiles of an exposure with its record, every chunk of them; None if all are there and whole."""
+    from flows.storage.zarr_tiles import require_whole  # zarr takes a while, and a plan hardly ever needs it
+
+    try:
+        found = require_whole(tile_path(out, record.key)).source_sha256
+    except BadInput as error:
+        return Stale("tiles", f"its tiles: {error.problem}")
+    return None if found == record.source_sha256 else Stale("tiles", "its tiles are of files with other bytes")
 
 
 def stage_digest(inputs: Sequence[str], stage: Stage, models: Sequence[str], settings: BaseModel | None) -> str:

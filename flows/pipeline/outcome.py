@@ -17,7 +17,7 @@ from schemas.summary import CauseCount, Trouble
 class Stale:
     """Reason why an exposure is to be done: a code for machines, a text for people."""
 
-    code: Literal["new", "failed", "input", "outdated", "damaged"]
+    code: Literal["new", "failed", "input", "outdated", "damaged", "tiles"]
     text: str
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from flows.inputs.source import Source, name_of
 from flows.inputs.source_state import stat_of
-from flows.pipeline.lineage import damaged, memo_name, memo_of, outdated
+from flows.pipeline.lineage import damaged, memo_name, memo_of, outdated, without_tiles
 from flows.pipeline.models import model_digests
 from flows.pipeline.outcome import Item, Plan, PublishedExposure, Stale
 from flows.pipeline.superseded import Name, Superseded, name_tuple
@@ -169,6 +169,8 @@ class Planner:
         that differ. As it is, nothing is.
     dry
         Whether to plan only: nothing is written down, put into quarantine or withdrawn.
+    tiles
+        Whether tiles are to be there and whole: every chunk is read. Else they are made where something needs them.
     """
 
     def __init__(
@@ -181,8 +183,9 @@ class Planner:
         examine: Callable[[Source, Settings], object] = lambda *_: None,
         *,
         dry: bool = False,
+        tiles: bool = False,
     ) -> None:
-        self._dry, self._examine, self._examined = dry, examine, 0
+        self._dry, self._tiles, self._examine, self._examined = dry, tiles, examine, 0
         self._out, self._settings, self._pipeline = out, settings, pipeline
         self._probe, self._sha256_of = probe, sha256_of
         self._ledger, self._quarantine = Ledger(out), Quarantine(out)
@@ -245,6 +248,10 @@ class Planner:
         why = self.outdated(chosen.winner)
         if why is None and chosen.record is not None:
             why = damaged(chosen.record, self._out)
+        if why is None and self._tiles and chosen.record is not None and chosen.record.status == "done":
+            why = without_tiles(chosen.record, self._out)
+        if why is not None and why.code == "tiles":  # whatever is there is replaced
+            chosen = chosen._replace(winner=replace(chosen.winner, sha256=None))
         return chosen._replace(why=why)
 
     def identify(self, source: Source) -> Item:

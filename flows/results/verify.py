@@ -18,7 +18,7 @@ from flows.storage.layout import catalogs_folder, dataset_folder, require_output
 from flows.storage.lease import holder_of
 from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine
-from flows.storage.zarr_tiles import TileStore
+from flows.storage.zarr_tiles import require_whole
 from schemas.dataset import TableOf
 from schemas.errors import Misconfigured, NightstrideError
 from schemas.ledger import DatasetRecord, ExposureRecord, NightRecord, PatchRecord
@@ -314,14 +314,10 @@ def _leftover(path: Path) -> Problem:
 def _check_tiles(path: Path, source_sha256: str | None) -> Iterator[Problem]:
     """Read every chunk against its checksum, and compare the attributes with the place and the ledger."""
     try:
-        store = TileStore.open(path)
-        for plane in store.planes:
-            for _ in store.bands(plane):
-                pass
+        info = require_whole(path)
     except NightstrideError as error:
         yield _problem(error)
         return
-    info = store.info
     if (path.parent.name, path.stem) != (info.night, info.name):
         yield Problem(
             "misfiled_tiles",
@@ -334,7 +330,7 @@ def _check_tiles(path: Path, source_sha256: str | None) -> Iterator[Problem]:
             "stale_tiles",
             str(path),
             f"was made from a source with sha256 {info.source_sha256}, the ledger has {source_sha256}.",
-            "run the night again: the exposure is done again.",
+            "run the exposure again with --tiles.",
         )
 
 

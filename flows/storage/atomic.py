@@ -187,7 +187,7 @@ def _translate(path: Path, error: Exception) -> NightstrideError | None:
         return Retryable(
             "disk_full",
             str(path),
-            f"could not be written: {os.strerror(code)}; {_free(path)} bytes are free. Nothing was published.",
+            f"could not be written: {os.strerror(code)}; {_free(path)} bytes are free. Nothing of it was published.",
             "free space there or choose another --out, and run again: it goes on where it stopped.",
         )
     if code == errno.EFBIG:

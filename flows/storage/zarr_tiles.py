@@ -193,6 +193,21 @@ class TileStore:
             yield y0, self.read(plane, y0, 0, min(y0 + step, ny), nx)
 
 
+def require_whole(path: Path) -> ExposureInfo:
+    """Return the metadata of the exposure at ``path``, every chunk of which is read.
+
+    Raises
+    ------
+    BadInput
+        As `TileStore.open`; or a chunk does not match its checksum.
+    """
+    store = TileStore.open(path)
+    for plane in store.planes:
+        for _ in store.bands(plane):
+            pass
+    return store.info
+
+
 def read_info(path: Path) -> ExposureInfo:
     """Return the metadata of the exposure at ``path`` without opening its planes; errors as of `TileStore.open`."""
     return _attributes(path).exposure
@@ -290,7 +305,7 @@ def _open_array(path: Path, plane: ArrayOf, info: ExposureInfo) -> ShardedArray:
 
 
 def _damaged(path: Path, problem: str) -> BadInput:
-    return BadInput("damaged_tiles", str(path), problem, "remove the folder and run the exposure again.")
+    return BadInput("damaged_tiles", str(path), problem, "run the exposure again with --tiles.")
 
 
 @contextmanager

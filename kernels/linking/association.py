@@ -18,6 +18,7 @@ CELLS, _WIDE = 14, 9
 _RING = 16  # points about a place that find the cells near it
 _UNKNOWN = 0.2  # arcsec: the error of a position that comes without one
 _FLOOR = 0.05  # arcsec: errors of astrometry that the stated ones leave out
+_SAME = 1e-6  # arcsec: what is nearer lies at the place itself, but for the last digits of unit vectors
 _SIGNIFICANT = 3.0  # standard errors of a trail's length
 
 
@@ -49,7 +50,7 @@ class PlaceMatches(NamedTuple):
     rows, which : (k,) int64
         Their numbers; no detection and no object is in two pairs.
     separation : (k,)
-        arcsec.
+        arcsec; 0 at the place itself, whatever the last digits of its unit vector.
     """
 
     rows: Integers
@@ -125,7 +126,7 @@ def match_places(
             chosen.append(pair)
     kept = np.array(chosen, np.int64)
     kept = kept[np.argsort(rows[kept])]
-    return PlaceMatches(rows[kept], which[kept], apart[kept])
+    return PlaceMatches(rows[kept], which[kept], np.where(apart[kept] < _SAME, 0.0, apart[kept]))
 
 
 def pairs_beside(places: Floats, touched: NDArray[np.bool_], arcsec: float) -> tuple[Integers, Integers]:

@@ -106,8 +106,7 @@ def _opened(out: Path, record: ExposureRecord) -> TileStore:
             "no_tiles",
             str(path),
             "is not there: the pixels of this exposure were removed.",
-            f"remove its catalogue dia_source/night={record.night}/{record.name}.parquet and run the night again: "
-            "both are made again.",
+            "run the exposure again with --tiles.",
         )
     return TileStore.open(path)
 

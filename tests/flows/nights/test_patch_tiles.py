@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import numpy as np
@@ -21,7 +22,7 @@ from schemas.patch import PatchKey
 from schemas.settings import DetectSettings, InjectSettings, Settings, TileSettings
 from stages import PIPELINE
 from tests.support.cli import nightstride
-from tests.support.night import TWO_WORKERS, catalogues, without_objects
+from tests.support.night import DETECTORS, TWO_WORKERS, VISITS, catalogues, without_objects
 
 pytest_plugins = ("tests.support.night_fixture",)
 
@@ -122,4 +123,12 @@ def test_a_late_exposure_of_a_pruned_night_leaves_it_whole(nightstride_run, unin
     assert not list((out / "tiles").rglob("*.zarr"))
     found = nightstride_run.here(raw, late, "--out", out, **TWO_WORKERS)
     assert (found.code, found.summary["night_failed"]) == (0, [])
+    assert without_objects(catalogues(out)) == without_objects(catalogues(uninterrupted[1]))
+    shard = next((out / "tiles").glob("*/*.zarr/difference/c/0/0"))
+    shard.write_bytes(shard.read_bytes()[:-9] + b"something")
+    found = nightstride("verify", out, "--json")
+    assert [one["remedy"] for one in json.loads(found.stdout)["problems"]] == ["run the exposure again with --tiles."]
+    assert nightstride_run.here(raw, late, "--out", out, "--tiles", **TWO_WORKERS).code == 0
+    assert nightstride("verify", out).code == 0
+    assert len(list((out / "tiles").glob("*/*.zarr"))) == VISITS * DETECTORS
     assert without_objects(catalogues(out)) == without_objects(catalogues(uninterrupted[1]))

@@ -12,8 +12,10 @@ from flows.pipeline.lineage import trace, verdict_digest
 from flows.pipeline.models import model_digests
 from flows.pipeline.outcome import NEW, Item
 from flows.pipeline.plan import Chosen, Planner
+from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine
+from flows.storage.zarr_tiles import write_exposure
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.exposure import ExposureKey
 from schemas.keyword_mapping import KeywordMapping
@@ -21,6 +23,7 @@ from schemas.ledger import DatasetRecord, ExposureRecord
 from schemas.settings import ExecutionSettings, MergeSettings, Settings, TileSettings
 from schemas.summary import Trouble
 from stages import PIPELINE
+from tests.support.forced import plain_info, plain_planes
 from tests.support.ledger import overwrite_record
 
 
@@ -60,10 +63,10 @@ class World:
             raise Retryable("unreadable_file", source.uri, "cannot be read.", "see to it.")
         return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
-    def plan(self, *sources, settings=None):
+    def plan(self, *sources, settings=None, **how):
         self.probed, self.hashed, self.examined = [], [], []
         asked = self.probe, self.sha256_of, self.examine
-        return Planner(self.out, settings or self.settings, PIPELINE, *asked).plan(sources)
+        return Planner(self.out, settings or self.settings, PIPELINE, *asked, **how).plan(sources)
 
     def kept(self):
         """Codes in the quarantine folder."""
@@ -356,6 +359,28 @@ def test_a_known_verdict_is_not_sought_again_until_its_reasons_change(world):
     assert names(world.plan(source, settings=more).todo) == ["a"]
     world.source("a", "1 0 better")
     assert names(world.plan(source).todo) == ["a"]
+
+
+def test_tiles_that_are_missing_damaged_or_of_other_bytes_are_written_again_where_that_is_asked_for(world):
+    source = world.source("a", "1 0 x")
+    world.publish(world.plan(source).todo[0])
+    sha = world.sha256_of(source, world.settings)
+    info = plain_info(visit=1, source_sha256=sha)
+    path, planes = tile_path(world.out, info), plain_planes()
+
+    def due(**how):
+        return [(one.why.code, one.sha256) for one in world.plan(source, **how).todo]
+
+    assert (due(), due(tiles=True)) == ([], [("tiles", None)])  # whatever was there, it is made from the file
+    write_exposure(path, info, planes, world.settings.tiles, "d")
+    assert due(tiles=True) == []
+    shard = path / "difference/c/0/0"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 3] ^= 1
+    shard.write_bytes(content)
+    assert (due(), due(tiles=True)) == ([], [("tiles", None)])
+    write_exposure(path, plain_info(visit=1, source_sha256="0" * 64), planes, world.settings.tiles, "d")
+    assert (due(), due(tiles=True)) == ([], [("tiles", None)])
 
 
 @pytest.mark.parametrize("other", ["1 0 x", "1 0 other"])

@@ -308,7 +308,7 @@ def test_missing_and_damaged_shards_are_noticed(tmp_path, damage, shard):
     damage(tmp_path / "x.zarr" / shard)
     store = TileStore.open(tmp_path / "x.zarr")
     plane = shard.split("/")[0]
-    with pytest.raises(BadInput, match="To fix, remove the folder and run the exposure again") as caught:
+    with pytest.raises(BadInput, match="To fix, run the exposure again with --tiles") as caught:
         store.read_all(plane)
     assert caught.value.code == "damaged_tiles"
     other = (0, 112, 112, 140)  # another shard is still good
@@ -320,7 +320,7 @@ def test_missing_and_damaged_shards_are_noticed(tmp_path, damage, shard):
 def test_missing_and_damaged_metadata(tmp_path, name, damage):
     write_exposure(tmp_path / "x.zarr", info((60, 60)), pixels((60, 60)), SMALL, "d")
     damage(tmp_path / "x.zarr" / name)
-    with pytest.raises(BadInput, match="To fix, remove the folder"):
+    with pytest.raises(BadInput, match="To fix, run the exposure again with --tiles"):
         TileStore.open(tmp_path / "x.zarr")
 
 

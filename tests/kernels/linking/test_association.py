@@ -75,6 +75,18 @@ def test_of_two_objects_at_a_place_the_one_that_is_often_seen_has_the_detection(
     assert paired([0.25, 0.02], [0.0, 0.3], seen=[20, 1]) == [(0, 1), (1, 0)]
 
 
+def test_a_detection_at_the_place_of_an_object_is_not_apart_from_it_by_last_digits():
+    """As where it is associated again with the object that it began, whose place is a weighted mean."""
+    rng = np.random.default_rng(2)
+    for _ in range(50):
+        place = unit_vectors(rng.uniform(0, 360, 1), rng.uniform(-90, 90, 1))
+        mean = rng.uniform(1, 9) * place
+        mean /= np.linalg.norm(mean)
+        assert match_places(place, sigmas(1), mean, sigmas(1), np.ones(1), REACH).separation.tolist() == [0.0]
+    apart = match_places(at([1e-5]), sigmas(1), at([0.0]), sigmas(1), np.ones(1), REACH).separation
+    np.testing.assert_allclose(apart, 1e-5, rtol=1e-3)
+
+
 def test_nothing_matches_nothing():
     assert paired([], []) == paired([0.0], []) == paired([], [0.0]) == []
 

@@ -142,7 +142,7 @@ def test_exposure_without_its_tiles_keeps_what_was_measured(out):
     rmtree(out / "tiles/20260101/1-0.zarr")
     summary, _ = run(out, targets(a=(100, 60)))
     assert [note.code for note in summary.quarantined] == ["no_tiles"]
-    assert "run the night again" in summary.quarantined[0].remedy
+    assert "run the exposure again with --tiles" in summary.quarantined[0].remedy
     assert files(out) == before
 
 
