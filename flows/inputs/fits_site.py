@@ -63,12 +63,13 @@ def site_of(words: Keywords, mapping: KeywordMapping, mjd_utc: float | None) -> 
     if mapping.longitude_deg is not None:
         return Site(mapping.longitude_deg, HeaderOrigin("longitude_deg", note="of the settings"))
     for keyword, longitude, sure in _found(words):
+        east = sure or "east" in words.comment(keyword).lower()
         here, there = _wrapped(longitude), _wrapped(-longitude)
         if mjd_utc is None:
-            note = "" if sure else "taken as east, which no time can confirm"
+            note = "" if east else "taken as east, which no time can confirm"
             return Site(here, HeaderOrigin("longitude_deg", keyword, note, ASSUMED_SITE if note else ""))
         if sure or not _by_day(mjd_utc, here):
-            doubtful = not sure and here > 0 and night_label(mjd_utc, here) != night_label(mjd_utc, there)
+            doubtful = not east and here > 0 and night_label(mjd_utc, here) != night_label(mjd_utc, there)
             note = "taken as east: as west it is another night" if doubtful and not _by_day(mjd_utc, there) else ""
             return Site(here, HeaderOrigin("longitude_deg", keyword, note, ASSUMED_SITE if note else ""))
         if not _by_day(mjd_utc, there):

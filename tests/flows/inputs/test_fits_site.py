@@ -58,6 +58,7 @@ def test_a_sign_that_may_be_either_is_flagged_where_the_night_depends_on_it():
         either = site(mjd=61101.5, **{keyword: 149.07})
         assert (either.longitude_deg, either.origin.flag) == (149.07, "assumed_site")
         assert site(**{keyword: 155.47}).origin.flag == "assumed_site"  # night in Hawaii and on the other side
+        assert site(mjd=61101.5, comment="[deg] East positive", **{keyword: 149.07}).origin.flag == ""
     assert site(mjd=61101.5, GEOLON=149.07).origin.flag == ""
     assert site(mjd=61101.0, LONGITUD="20:48:40").origin.flag == ""
 

@@ -127,7 +127,7 @@ def test_mjd_obs_is_of_the_same_moment_as_date_obs():
 
 
 def test_clocks_beside_midnight_are_compared_on_the_circle():
-    found = identity(DATE_OBS="2026-03-02T23:59:59.8", UT="00:00:00.1")
+    found = identity({"longitude_deg": 0.0}, DATE_OBS="2026-03-02T23:59:59.8", UT="00:00:00.1")
     assert flags(found) == []
 
 
