@@ -5,17 +5,20 @@ from dataclasses import dataclass, replace
 from datetime import date
 from html import escape
 from numbers import Integral
+from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from flows.results.catalogue_rows import CatalogueRows, is_table, known_tables, patch_of
 from flows.results.exposure_rows import ExposureRows
+from flows.runtime.words import counted
 from flows.storage.bucket_path import located
-from flows.storage.layout import catalogs_folder, require_output
+from flows.storage.layout import RELEASE, catalogs_folder, require_output
 from flows.storage.ledger import Ledger
 from flows.storage.release_note import ReleaseNote, read_note
 from nightstride.table import Table
-from schemas.errors import Misconfigured, choice
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import BadInput, Misconfigured, NightstrideError, choice
 
 if TYPE_CHECKING:
     from flows.results.explain import Explanation
@@ -287,8 +290,7 @@ class Night:
         labels = self.nights
         several = f"{len(labels)} nights, {labels[0]} to {labels[-1]}" if labels else "no nights"
         told = f"night {labels[0]}" if len(labels) == 1 else several
-        name = "" if self.release is None else f"release {self.release.name}, "
-        return f"<Night of {self.out}: {name}{told}; {', '.join(self.datasets)}>"
+        return f"<Night of {self.out}: {self._release_words()}{told}; {', '.join(self.datasets)}>"
 
     def _repr_html_(self) -> str:
         ledger, rows = Ledger(self.out), []
@@ -299,10 +301,26 @@ class Night:
             rows.append("<tr>" + "".join(f"<td>{escape(str(one))}</td>" for one in values) + "</tr>")
         titles = "".join(f"<th>{one}</th>" for one in ("night", "searched", "quarantined", "failed", "detections"))
         rest = len(self.nights) - len(rows)
-        more = f"<p>and {rest} nights more</p>" if rest > 0 else ""
-        name = "" if self.release is None else f"release <b>{escape(self.release.name)}</b>, "
-        about = f"<p><b>{escape(str(self.out))}</b>: {name}{', '.join(self.datasets)}</p>"
-        return f"<div>{about}<table><thead><tr>{titles}</tr></thead><tbody>{''.join(rows)}</tbody></table>{more}</div>"
+        more = f"<p>and {counted(rest, 'night')} more</p>" if rest > 0 else ""
+        about = f"<p><b>{escape(str(self.out))}</b>: {escape(self._release_words())}{', '.join(self.datasets)}</p>"
+        table = f"<table><thead><tr>{titles}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        return f"<div>{about}{table}{more}{self._picture()}</div>"
+
+    def _release_words(self) -> str:
+        """Return that it is a release, for what must not fail."""
+        try:
+            return "" if self.release is None else f"release {self.release.name}, "
+        except BadInput:
+            return f"release, of which {RELEASE} is damaged, "
+
+    def _picture(self) -> str:
+        """Return its detections on the sky; "" if there are none to draw, or they cannot be read."""
+        from nightstride.sky_picture import sky_picture
+
+        try:
+            return sky_picture(CatalogueRows(self.out, DIA_SOURCE, self.nights))
+        except NightstrideError:
+            return ""
 
 
 def _chosen(out: Path, known: tuple[str, ...], chosen: Chosen) -> tuple[str, ...]:
@@ -324,7 +342,11 @@ def _chosen(out: Path, known: tuple[str, ...], chosen: Chosen) -> tuple[str, ...
 
 def _of_patches(rows: CatalogueRows, patches: Sequence[tuple[int, int]]) -> CatalogueRows:
     """Return the rows of some patches of the sky."""
-    wanted = tuple((int(order), int(pixel)) for order, pixel in patches)
+    try:
+        wanted = tuple((index(order), index(pixel)) for order, pixel in patches)
+    except (TypeError, ValueError) as error:
+        problem = f"is {patches!r}, must be a list of (order, pixel), both whole numbers."
+        raise Misconfigured("bad_patch", "patches", problem, "choose among night.patches.") from error
     for one in wanted:
         if one not in rows.sky:
             problem = f"has no patch {one}." if rows.sky else "does not lie in patches of the sky."

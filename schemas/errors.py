@@ -105,6 +105,10 @@ def first_of(error: BaseException, kind: type[Kind]) -> Kind | None:
     return error if isinstance(error, kind) else None
 
 
+NEAR = 0.65
+"""Least likeness of two names of which one may be meant by the other, as of `difflib.get_close_matches`."""
+
+
 def choice(given: str, known: Iterable[str]) -> str:
     """Return the end of the sentence "To fix, ..." for a name that is not known: the nearest one, and all.
 
@@ -112,9 +116,11 @@ def choice(given: str, known: Iterable[str]) -> str:
     "write 'ztf'; known are llnl, ztf."
     >>> choice("?", ["llnl", "ztf"])
     'choose one of llnl, ztf.'
+    >>> choice("models", ["ades", "detect"])
+    'choose one of ades, detect.'
     """
     names = list(known)
-    near = get_close_matches(given, names, 1)
+    near = get_close_matches(given, names, 1, NEAR)
     return f"write {near[0]!r}; known are {', '.join(names)}." if near else f"choose one of {', '.join(names)}."
 
 

@@ -26,6 +26,8 @@ ASSUMPTIONS = {
     "no_time": "no time: 2000-01-01 was assumed",
     "no_wcs": "no WCS: places on the sky are null",
     "no_zero_point": "no zero point: fluxes are null",
+    "planes_left_out": "extensions of the file are by name and sides its mask, science image or the like, and were not "
+    "used",
     "psf_differs": "the PSF of the header differs from that of the stars by more than 25 %",
     "unknown_unit": "BUNIT names no unit known here: the gain was left out",
 }
@@ -40,6 +42,7 @@ TOLD_BY = {
     "assumed_site": "longitude_deg in [fits]",
     "no_time": "[fits.time]",
     "no_zero_point": "[fits.zero_point]",
+    "planes_left_out": "planes in [fits]",
     "unknown_unit": "pixel_unit in [fits]",
 }
 """Settings by which files of any camera are told what such a flag says is missing."""

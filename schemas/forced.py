@@ -91,19 +91,24 @@ class ForcedSummary(Record):
 
     targets: Annotated[int, Field(ge=0, description="Targets that could be read.")]
     exposures: Annotated[int, Field(ge=0, description="Exposures looked at.")]
-    rows: Annotated[int, Field(ge=0, description="Targets on exposures: detections, limits and not measured.")] = 0
+    rows: Annotated[int, Field(ge=0, description="Targets on exposures: detections, limits and the others.")] = 0
     detections: Annotated[int, Field(ge=0, description="Rows with snr of at least the limit's sigma.")] = 0
     limits: Annotated[int, Field(ge=0, description="Rows with an upper limit only.")] = 0
     negative: Annotated[
         int,
         Field(ge=0, description="Those below zero by as much as a detection is above: the image is darker."),
     ] = 0
+    no_limit: Annotated[
+        int, Field(ge=0, description="Rows that are no detection and have no limit: nothing tells the zero point.")
+    ] = 0
     not_measured: Annotated[int, Field(ge=0, description="Rows with too little of the light on usable pixels.")] = 0
     not_covered: Annotated[tuple[str, ...], Field(description="Names of targets that lie on none of them.")] = ()
     files: Annotated[tuple[str, ...], Field(description="Published catalogues, relative to the output folder.")] = ()
     left_out: Annotated[tuple[Note, ...], Field(description="Rows of the list that are not targets.")] = ()
     not_run: Annotated[tuple[Note, ...], Field(description="Exposures without WCS.")] = ()
-    quarantined: Annotated[tuple[Note, ...], Field(description="Exposures that cannot be used.")] = ()
+    quarantined: Annotated[
+        tuple[Note, ...], Field(description="Exposures whose pixels are not there, or cannot be used.")
+    ] = ()
 
     @property
     def exit_code(self) -> int:

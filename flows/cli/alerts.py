@@ -176,7 +176,7 @@ def field_lines(values: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
                 yield f"{pad}  - {one.get('diaSourceId', one.get('diaForcedSourceId', one.get('candid', '')))}"
                 yield from field_lines(one, depth + 2)
         else:
-            yield f"{pad}{name:<32}{value}"
+            yield f"{pad}{name:<31} {value}"
 
 
 @app.command("replay")

@@ -49,8 +49,8 @@ def _conclude(totals: "ApdbTotals", as_json: bool) -> None:
     for error in totals.failed:
         typer.echo(f"nightstride: {error}", err=True)
     words = [
-        f"{counted(totals.exposures, 'exposure')} stored", f"{totals.sources:,} DiaSources",
-        f"{totals.objects:,} DiaObjects", f"{totals.forced:,} DiaForcedSources",
+        f"{counted(totals.exposures, 'exposure')} stored", counted(totals.sources, "DiaSource"),
+        counted(totals.objects, "DiaObject"), counted(totals.forced, "DiaForcedSource"),
     ]  # fmt: skip
     others = {
         "there before": totals.kept,
@@ -61,7 +61,9 @@ def _conclude(totals: "ApdbTotals", as_json: bool) -> None:
     words += [f"{counted(number, 'exposure')} {name}" for name, number in others.items() if number]
     detections = {"no_position": "without a place", "no_time": "without a time", "no_band": "in no band of Rubin's"}
     words += [
-        f"{totals.skipped[name]:,} detections {text}" for name, text in detections.items() if totals.skipped[name]
+        f"{counted(totals.skipped[name], 'detection')} {text}"
+        for name, text in detections.items()
+        if totals.skipped[name]
     ]
     say(f"{', '.join(words)}.", err=as_json)
     if as_json:

@@ -252,6 +252,10 @@ def _refuse(error: Any, as_json: bool) -> int:
         return 0
     command = error.ctx.command_path if error.ctx is not None else "nightstride"
     problem = _plain(error.format_message())
+    param = getattr(error, "param", None)
+    if param is not None and param.nargs > 1:
+        wanted = f"{param.opts[0]} {param.metavar}"
+        problem = f"{param.opts[0]}: {param.nargs} numbers are wanted, with a space between them: {wanted}."
     known = [name for one in error.ctx.command.params for name in one.opts] if error.ctx is not None else []
     close = get_close_matches(getattr(error, "option_name", ""), known, 1) if "No such option" in problem else []
     remedy = f"write {close[0]}, or see" if close else "see"

@@ -233,7 +233,8 @@ def doctor(
         shown = console()
         colour = {"pass": "green", "warn": "yellow", "fail": "red"}
         for finding in findings:
-            remedy = f"  To fix, {finding.remedy}" if finding.remedy else ""
+            stop = "" if finding.found.endswith((".", "?", "!")) else "."
+            remedy = f"{stop} To fix, {finding.remedy}" if finding.remedy else ""
             verdict = f"[{colour[finding.verdict]}]{finding.verdict}[/]"
             words = f"{verdict}  {finding.name:<22}{escape(finding.found + remedy)}"
             shown.print(words, highlight=False, soft_wrap=True)

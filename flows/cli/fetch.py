@@ -134,7 +134,7 @@ async def _download(
     from flows.inputs.archive.ztf_fetch import fetch
     from schemas.summary import FetchSummary
 
-    console.print(f"{summary.files} files, {summary.bytes / 1e6:.1f} MB, to be fetched.", highlight=False)
+    console.print(f"{counted(summary.files, 'file')}, {summary.bytes / 1e6:.1f} MB, to be fetched.", highlight=False)
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("fetching", total=plan.bytes)
@@ -164,7 +164,7 @@ def _show(summary: "FetchSummary", dry_run: bool, console: "Console") -> None:
     console.print(
         f"{counted(summary.exposures, 'exposure')} in {counted(summary.nights, 'night')}: {summary.whole} whole, "
         f"{summary.left} to be fetched, {summary.not_in_archive} without a difference image in the archive, "
-        f"{len(summary.failed)} failed; {summary.files} files of {summary.bytes / 1e6:.1f} MB {what}.",
+        f"{len(summary.failed)} failed; {counted(summary.files, 'file')} of {summary.bytes / 1e6:.1f} MB {what}.",
         highlight=False,
         soft_wrap=True,
     )

@@ -68,6 +68,8 @@ def explain(
     from flows.storage.object_store import configure
 
     with refusals(as_json):
+        if picture is not None:
+            _require_png(picture)
         settings = load_settings(config)
         configure(settings.store)
         found = follow(out, source_id, settings.association)
@@ -89,6 +91,14 @@ def _show(found: "Explanation", err: bool) -> None:
     for name, text in lines.items():
         words = fill(text, 120, subsequent_indent=wide * " ") if name == "stages" else text
         say(f"{name:<{wide}}{words}", err=err)
+
+
+def _require_png(path: Path) -> None:
+    from schemas.errors import Misconfigured
+
+    if path.suffix.lower() != ".png":
+        problem = "does not end in .png, and pictures are written as PNG alone."
+        raise Misconfigured("other_format", f"--picture {path}", problem, f"name it {path.stem or 'cutouts'}.png.")
 
 
 def _write_picture(out: Path, found: "Explanation", path: Path) -> None:
@@ -281,4 +291,4 @@ def report(
         if known is not None:
             require_common(known, searched_exposures(out), out)
         for label in nights:
-            typer.echo(str(write_report(out, label, truth=known, association=association)))
+            say(str(write_report(out, label, truth=known, association=association)), err=False)

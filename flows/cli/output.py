@@ -52,8 +52,11 @@ def export(
     out: Out,
     to: Annotated[Path, typer.Option(help="File to write; its ending says the format. Of hats a folder.")],
     dataset: Annotated[
-        str, typer.Option(autocompletion=complete.datasets, help="Name of the dataset: object, dia_source, ...")
-    ] = "object",
+        str | None,
+        typer.Option(
+            autocompletion=complete.datasets, help="Name of the dataset; default: object, or without any dia_source."
+        ),
+    ] = None,
     form: Annotated[
         Format | None,
         typer.Option(
@@ -68,18 +71,19 @@ def export(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write what is published of a dataset in a format that other programs read.
+    """Write what is published of a dataset in a format that other programs read; a file of that name is replaced.
 
     Exit code 0: written; 2: there is no such dataset or folder, or it cannot be written.
     """
     from flows.results.catalogue_rows import CatalogueRows, known_tables
-    from flows.results.export import nights_of, published_files
+    from flows.results.export import nights_of, published_files, usual_dataset
     from flows.results.export_formats import export_format, write_rows
     from flows.results.row_filter import FLAGS, row_condition
     from flows.storage.folder import require_folder
     from schemas.errors import Misconfigured
 
     with refusals(as_json):
+        dataset = dataset or usual_dataset(out)
         tables = known_tables(out, dataset)
         chosen = export_format(to, None if form is None else form.value, "--to")
         files = published_files(out, dataset, tables, night or EVERY_NIGHT)
@@ -94,7 +98,7 @@ def export(
             whole = CatalogueRows(out, tables[dataset], nights_of(files))
             condition = None if where is None else row_condition(where, whole.schema, FLAGS.get(dataset))
             rows = write_rows(to, chosen, dataset, whole.read(whole.schema.names, condition))
-    say(f"{rows} rows of {dataset}, {len(files)} files: {to}", err=as_json)
+    say(f"{to}: {counted(rows, 'row')} of {dataset}, from {counted(len(files), 'published file')}", err=as_json)
     if as_json:
         typer.echo(json.dumps({"dataset": dataset, "format": chosen, "rows": rows, "path": str(to)}))
 
@@ -418,7 +422,7 @@ def associate(
 
 def _association_words(summary: "AssociationSummary") -> str:
     return (
-        f"{counted(summary.exposures, 'exposure')} associated: {summary.known:,} detections of known objects, "
+        f"{counted(summary.exposures, 'exposure')} associated: {counted(summary.known, 'detection')} of known objects, "
         f"{summary.new:,} of new ones, {summary.left_out:,} of none; {counted(summary.objects, 'object')} of "
         f"{counted(summary.sources, 'detection')} in all."
     )
@@ -477,7 +481,7 @@ def link(
         tell(words)
     show_rows(console(stderr=as_json), (_linked(detections.ids, one) for one in tracklets[:MOST]))
     if len(tracklets) > MOST:
-        say(f"{len(tracklets) - MOST:,} tracklets more: --out FILE has them all.", err=as_json)
+        say(f"{counted(len(tracklets) - MOST, 'tracklet')} more: --out FILE has them all.", err=as_json)
     say(summary.words, err=as_json)
     if as_json:
         typer.echo(summary.model_dump_json(exclude_none=True))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -98,7 +99,7 @@ def up_(
     user, _, _ = services.auth.partition(":")
     pages = services.api.removesuffix("/api")
     tell(f"Prefect's pages: {pages}, user {user}, password in {services.path / 'api-password'}")
-    tell(f"clients: set -a; . {services.path / 'client.env'}")
+    tell(f"clients: set -a; . {shlex.quote(str(services.path / 'client.env'))}; set +a")
 
 
 @app.command("down")

@@ -11,6 +11,7 @@ import typer
 from flows.cli import complete
 from flows.cli.command import console, say
 from flows.cli.options import AsJson, refusals
+from flows.runtime.words import counted
 
 if TYPE_CHECKING:
     from flows.simulation.night import SimulatedNight, Written
@@ -36,7 +37,7 @@ def simulate(
         bool, typer.Option(help="Write the science images too, which show what is a star; FITS only.")
     ] = True,
     template: Annotated[bool, typer.Option(help="Write the template images too; FITS only.")] = False,
-    size: Annotated[tuple[int, int] | None, typer.Option(help="NY NX, px: smaller images.")] = None,
+    size: Annotated[tuple[int, int] | None, typer.Option(metavar="NY NX", help="NY NX, px: smaller images.")] = None,
     bands: Annotated[
         str | None, typer.Option(help="e.g. g,r,i: all visits of a field in turn; stars have colours, and galaxies.")
     ] = None,
@@ -127,6 +128,6 @@ def _report(written: "Written", seconds: float, as_json: bool) -> None:
         typer.echo(json.dumps(summary))
     else:
         say(
-            f"{written.images} exposures with {written.streaks} streaks in {written.truth.parent} "
-            f"({seconds:.1f} s); truth in {written.truth}"
+            f"{counted(written.images, 'exposure')} with {counted(written.streaks, 'streak')} in "
+            f"{written.truth.parent} ({seconds:.1f} s); truth in {written.truth}"
         )

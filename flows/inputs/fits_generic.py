@@ -19,7 +19,7 @@ from flows.inputs.fits_header import (
     as_integer,
     as_number,
 )
-from flows.inputs.fits_layout import detector_of, layout_of
+from flows.inputs.fits_layout import detector_of, layout_of, left_out
 from flows.inputs.fits_site import site_of
 from flows.inputs.fits_times import moment_of
 from flows.inputs.fits_units import ASSUMED_GAIN, LEAST_GAIN, Gain, Unit, electrons_per_adu, gain_of, unit_of
@@ -122,7 +122,7 @@ def _calibration(headers: Headers, where: str, mapping: KeywordMapping, wcs: str
     gain = _gain(words, mapping, unit)
     known = {name: getattr(mapping, name) for name in ("zero_point_err", "saturation")}
     psf = _psf(words, mapping, wcs)
-    origins = [unit.origin, by, gain.origin]
+    origins = [unit.origin, by, gain.origin, *left_out(headers, layout_of(headers, where, mapping))]
     origins += [_origin(field, name) for name, field in known.items() if field != FromHeader()]
     if psf is not None:
         origins.append(HeaderOrigin("psf_fwhm", ", ".join(mapping.psf_fwhm.keywords), "before the pixels blur it"))

@@ -390,6 +390,8 @@ MOST_AXES = 999
 def image_shape(header: fits.Header) -> tuple[int, ...]:
     """Return the sides of an image, slowest axis first, as numpy has them; of a compressed one, unpacked.
 
+    Axes of length 1 beyond the second are left out: `one_image` takes them off the pixels.
+
     Raises
     ------
     ValueError
@@ -402,7 +404,14 @@ def image_shape(header: fits.Header) -> tuple[int, ...]:
     sides = tuple(int(header.get(f"{prefix}NAXIS{axis}", 0)) for axis in range(axes, 0, -1))
     if min(sides, default=0) < 0:
         raise ValueError(f"negative axis among {sides}")
+    while len(sides) > 2 and sides[0] == 1:
+        sides = sides[1:]
     return sides
+
+
+def one_image(axes: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the index of the image of sides ``shape`` in pixels of so many axes: 0 along those of length 1."""
+    return (0,) * (axes - len(shape))
 
 
 def no_image(where: str) -> BadInput:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flows.inputs import source as given
 from flows.inputs.files import FITS, GZIP, content_kind
 from flows.inputs.fits_damage import bad_checksum, damage, gzip_damage, truncated
-from flows.inputs.fits_header import MOST_AXES, Headers, blank_as_nan, image_shape, no_image
+from flows.inputs.fits_header import MOST_AXES, Headers, blank_as_nan, image_shape, no_image, one_image
 from flows.inputs.fits_tiles import require_tiles
 from schemas.errors import BadInput
 
@@ -120,7 +120,7 @@ def _stored_bytes(header: fits.Header) -> int:
     if groups < 0 or before < 0:
         raise ValueError(f"GCOUNT = {groups}, PCOUNT = {before}")
     if (bits := int(header["BITPIX"])) not in BITPIX:
-        raise ValueError(f"BITPIX is {bits}, must be one of {', '.join(map(str, BITPIX))}")
+        raise fits.VerifyError(f"BITPIX is {bits}, must be one of {', '.join(map(str, BITPIX))}")
     return abs(bits) // 8 * groups * (before + math.prod(sides))
 
 
@@ -264,6 +264,7 @@ class FitsContent:
                 pixels = None if isinstance(hdu, fits.BinTableHDU | fits.TableHDU) else hdu.data
         if pixels is None:
             raise no_image(self._where)
+        pixels = pixels[one_image(pixels.ndim, image_shape(self.headers[index]))]
         return blank_as_nan(pixels, self.headers[index])
 
     def check(self) -> None:

@@ -21,6 +21,17 @@ _OTHER = re.compile(
 )
 """Names of what goes with an image and is not one."""
 
+PLANES = {
+    "mask": re.compile(r".*(MASK|FLAG)|DQ|BPM"),
+    "science": re.compile(r"SCI|OBJ|NEW"),
+    "template": re.compile(r"REF|TEMPL"),
+    "variance": re.compile(r"VAR"),
+}
+"""Planes of an exposure, and what the names of their HDUs begin with."""
+
+PLANES_LEFT_OUT = "planes_left_out"
+"""Flag of an exposure."""
+
 DETECTORS = ("CCDNUM", "CCDID", "CCD_ID", "CCD", "DETNUM", "DET-ID", "DET_ID", "DETECTOR", "CHIPID", "CHIPNUM")
 """Keywords of the number of a detector, in the order in which they are asked."""
 
@@ -67,6 +78,32 @@ def _image(headers: Headers, where: str, others: set[int]) -> int:
         f"it holds several images, and none alone is named DIFF or DIFFERENCE: {told}.",
         "name the one to be searched in the settings, fits.extension; of a mosaic, write each detector to a file.",
     )
+
+
+def likely_planes(headers: Headers, layout: Mapping[str, int]) -> Mapping[int, str]:
+    """Return HDU -> plane of the images that by name and sides may be planes of the exposure, and are not used."""
+    searched = layout.get("difference")
+    if searched is None:
+        return {}
+    shape = image_shape(headers[searched])
+    beside = (
+        index
+        for index, header in enumerate(headers)
+        if index not in layout.values() and is_image(header) and image_shape(header) == shape
+    )
+    likely = {}
+    for index in beside:
+        name = extension_name(headers[index]).upper()
+        plane = next((plane for plane, begins in PLANES.items() if begins.match(name) and plane not in layout), None)
+        if plane is not None:
+            likely[index] = plane
+    return likely
+
+
+def left_out(headers: Headers, layout: Mapping[str, int]) -> tuple[HeaderOrigin, ...]:
+    """Return the doubt that images of a file may be planes of the exposure, and are not used."""
+    told = [f"{extension_name(headers[index])} ({plane})" for index, plane in likely_planes(headers, layout).items()]
+    return (HeaderOrigin("planes", note=", ".join(told), flag=PLANES_LEFT_OUT),) if told else ()
 
 
 def _sides(headers: Headers, index: int) -> str:

@@ -12,10 +12,20 @@ from schemas.keyword_mapping import KeywordMapping
 ASSUMED_SITE = "assumed_site"
 """Flag of an exposure."""
 
-_EAST = ("OBSGEO-L", "SITELONG", "GEOLON", "ESO TEL GEOLON")
-"""East by their definition: FITS 4.0, table 33; ASCOM's and ESO's headers."""
+_EAST = ("OBSGEO-L", "GEOLON", "ESO TEL GEOLON")
+"""East by their definition: FITS 4.0, table 33; ESO's headers."""
 
-_EITHER = ("LONGITUD", "OBS-LONG", "LONG-OBS", "OBSLONG", "OBSLON", "TELLONG", "SITELON", "OBSERVATORY_LONGITUDE")
+_EITHER = (
+    "SITELONG",
+    "LONGITUD",
+    "OBS-LONG",
+    "LONG-OBS",
+    "OBSLONG",
+    "OBSLON",
+    "TELLONG",
+    "SITELON",
+    "OBSERVATORY_LONGITUDE",
+)
 """East in some headers, west in others."""
 
 NAMED = (*_EAST, *_EITHER, "OBSGEO-X", "OBSERVAT", "OBSNAME", "SITENAME")

@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple, cast, get_args
 
+from astropy import units
+
 from flows.inputs.comment_words import gain_unit
 from flows.inputs.fits_header import HeaderOrigin, Keywords
 from flows.inputs.wcs_cards import pixel_scale_arcsec
@@ -27,6 +29,7 @@ _FLUXES: Mapping[str, PixelUnit] = {
     "njy": "nJy", "nanojansky": "nJy", "ujy": "uJy", "microjy": "uJy", "mjy": "mJy", "jy": "Jy", "jansky": "Jy",
     "nanomaggy": "nmgy", "nanomaggies": "nmgy", "nmgy": "nmgy", "mjy/sr": "MJy/sr", "mjysr-1": "MJy/sr",
 }  # fmt: skip
+_SCALED: tuple[PixelUnit, ...] = ("nJy", "uJy", "mJy", "Jy", "MJy/sr")
 _JANSKY: Mapping[str, float] = {"nJy": 1e-9, "uJy": 1e-6, "mJy": 1e-3, "Jy": 1.0, "nmgy": 3.631e-6}
 _ARCSEC2_PER_SR = (180 * 3600 / math.pi) ** 2
 
@@ -81,6 +84,15 @@ def unit_named(text: str) -> PixelUnit:
     for names, whole in ((_COUNTS, "adu"), (_ELECTRONS, "electron")):
         if re.fullmatch(names, what):
             return cast("PixelUnit", f"{whole}/s" if rate else whole)
+    return _scaled(plain) if plain[:1].isdigit() else "unknown"
+
+
+def _scaled(text: str) -> PixelUnit:
+    """Return the unit that a number of others is (1e-9 Jy); "unknown" for what is not one of ours."""
+    given = units.Unit(text, parse_strict="silent")
+    for name in _SCALED:
+        if given.is_equivalent(units.Unit(name)) and math.isclose(given.to(units.Unit(name)), 1.0, rel_tol=1e-6):
+            return name
     return "unknown"
 
 

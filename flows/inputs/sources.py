@@ -55,8 +55,8 @@ def list_sources(inputs: Sequence[str], settings: Settings, template: str | None
         In the order of ``inputs``, sorted within each, each exposure once. Science, mask, PSF and reference images
         that the ZTF archive's names tie to a difference image go with it, and are not exposures of their own. What
         cannot be read is a source too, so that it is quarantined while the night goes on: a folder that cannot be
-        listed, a pipe with the name of an image, a name that is not text. Links to folders are followed, each folder
-        is searched once.
+        listed, a pipe with the name of an image or a folder that has one and holds none, a name that is not text. Links
+        to folders are followed, each folder is searched once.
 
     Raises
     ------
@@ -123,7 +123,8 @@ def files_of(given: str) -> Iterator[str]:
         if fs.isdir(path):
             if not fs.isfile(posixpath.join(path, MANIFEST)):
                 for file, kind in _walk(fs, path):
-                    if kind != "special" and _is_text(file) and not posixpath.basename(file).startswith("."):
+                    hidden = posixpath.basename(file).startswith(".")
+                    if kind in ("file", "unlisted") and _is_text(file) and not hidden:
                         yield uri_of(fs, file, given) + ("/" if kind == "unlisted" else "")
         elif fs.isfile(path):
             yield uri_of(fs, path, given)
@@ -157,13 +158,16 @@ def _folder(fs: Any, path: str, given: str, wanted: str) -> Iterator[Source]:
         name = posixpath.basename(file)
         if kind == "unlisted":
             yield Source(f"{uri_of(fs, file, given)}/") if _is_text(file) else _unnameable(file)
+        elif kind == "hollow" and _is_text(file) and archive_plane(file) in (None, wanted):
+            yield _hollow(uri_of(fs, file, given))
         elif name.startswith("."):
             continue
         elif name.lower().endswith(SUFFIXES) or (kind == "file" and _holds_images(uri_of(fs, file, given))):
             yield from _file(fs, file, given, wanted)
 
 
-_Kind = Literal["file", "special", "unlisted"]
+_Kind = Literal["file", "special", "unlisted", "hollow"]
+"""Of what is in a folder; hollow: a folder with the name of an image, and without one in it."""
 
 
 def _walk(fs: Any, folder: str) -> Iterator[tuple[str, _Kind]]:
@@ -186,6 +190,15 @@ def _below(fs: Any, folder: str, entered: set[str], links: list[str]) -> Iterato
     if real in entered:
         return
     entered.add(real)
+    images = not folder.lower().endswith(SUFFIXES)
+    for path, kind in _entries(fs, folder, entered, links):
+        images = images or path.lower().endswith(SUFFIXES)
+        yield path, kind
+    if not images:
+        yield folder, "hollow"
+
+
+def _entries(fs: Any, folder: str, entered: set[str], links: list[str]) -> Iterator[tuple[str, _Kind]]:
     try:
         entries = sorted(fs.ls(folder, detail=True), key=lambda entry: entry["name"].rstrip("/"))
     except outside():
@@ -216,6 +229,11 @@ def _is_special(entry: dict[str, Any], path: str) -> bool:
 def _is_text(path: str) -> bool:
     """Return whether a path is UTF-8: Python reads other bytes as lone surrogates, which nothing can write."""
     return path.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in path)
+
+
+def _hollow(uri: str) -> Source:
+    remedy = "put the image in its place, or name the folder otherwise."
+    return Source(uri, refusal=BadInput("not_a_file", uri, "is a folder, and no image is in it.", remedy))
 
 
 def _unnameable(path: str) -> Source:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from astropy.wcs import WCS
 
 _CARD = re.compile(
-    r"WCSAXES|RADESYS|RADECSYS|EQUINOX|LONPOLE|LATPOLE|"
+    r"RADESYS|RADECSYS|EQUINOX|LONPOLE|LATPOLE|"
     r"(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA)[12]|(CD|PC)[12]_[12]|(PV|PS)[12]_\d+|(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)"
 )
 _ESSENTIAL = ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2")
@@ -60,6 +60,9 @@ def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, in
         raise _missing(where, missing)
     if not any(key in header for key in _SCALE):
         raise _missing(where, ["CD1_1 or CDELT1"])
+    for one, other in (("A", "B"), ("B", "A"), ("AP", "BP"), ("BP", "AP")):
+        if f"{one}_ORDER" in header and f"{other}_ORDER" not in header:
+            raise _singular(where, f"{one}_ORDER is there and {other}_ORDER is not, SIP distortion has both")
     with warnings.catch_warnings():
         # Cards that break the standard in ways wcslib repairs (RADECSYS, odd units).
         warnings.simplefilter("ignore", AstropyWarning)
@@ -114,7 +117,9 @@ def _matrix(cards: fits.Header, world: "WCS") -> NDArray[np.float64]:
 
 
 def _cards(header: fits.Header, where: str) -> fits.Header:
-    keys = [key for key in header if _CARD.fullmatch(key)]
+    keys = [
+        key for key in header if _CARD.fullmatch(key) and key != "WCSAXES"
+    ]  # of an axis of length 1 nothing is read
     if any(key.startswith("CD1_") for key in keys):
         # IRAF leaves CROTA and CDELT beside the CD matrix; the standard forbids both together.
         keys = [key for key in keys if not key.startswith(("CDELT", "CROTA", "PC"))]

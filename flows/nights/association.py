@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from flows.runtime.words import counted
 from flows.storage.digest import digest
 from flows.storage.ledger import Ledger
 from schemas.dia_source import DIA_SOURCE
@@ -199,7 +200,7 @@ class _Work:
         store.settle(night, stamp if self._refused == refused else "")
         self._nights.append(night)
         if due:
-            self._tell(f"Associated night {night}: {due} exposures.")
+            self._tell(f"Associated night {night}: {counted(due, 'exposure')}.")
 
     def _associate_due(self, store: "AssociationStore", night: str, visit: int | None) -> int:
         """Associate the exposures of a night, or of a visit, that are new or have changed; return their number.

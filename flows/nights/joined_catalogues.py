@@ -9,6 +9,7 @@ from pathlib import Path
 from flows.nights.progress import Progress
 from flows.pipeline.outcome import Item
 from flows.runtime.parallel import end_with_parent
+from flows.runtime.words import counted
 from flows.storage.layout import staging_folder
 from schemas.settings import Settings
 from schemas.summary import RunSummary
@@ -26,7 +27,7 @@ def compacted(summary: RunSummary, out: Path, settings: Settings, progress: Prog
         warning = f"catalogues were not joined: {type(error).__name__}: {error}"
         return summary.model_copy(update={"warnings": (*summary.warnings, warning)})
     if fewer:
-        progress.say(f"Joined catalogues: {fewer} files fewer.")
+        progress.say(f"Joined catalogues: {counted(fewer, 'file')} fewer.")
     return summary
 
 

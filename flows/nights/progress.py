@@ -13,6 +13,7 @@ from rich.progress import Progress as Bars
 
 from flows.runtime.log import report_line, run_name
 from flows.runtime.traces import of_exposure
+from flows.runtime.words import counted
 
 if TYPE_CHECKING:
     from flows.nights.meter import Meter, Running
@@ -134,7 +135,7 @@ class Progress:
             rate = f"{self._windows / max(elapsed, 1e-9):,.0f} windows/s, " if self._windows else ""
             self.say(
                 f"[{self._finished}/{self._exposures}] exposure {outcome.item.key.name} {outcome.status}: "
-                f"{windows}, {outcome.detections} detections; {rate}{left:.0f} s left"
+                f"{windows}, {counted(outcome.detections, 'detection')}; {rate}{left:.0f} s left"
             )
 
     def _count(self, outcome: "Outcome") -> None:
@@ -176,4 +177,4 @@ class StreamProgress(Progress):
         elif outcome.trouble is not None:
             self.say(f"{outcome.status}: {outcome.trouble.message}", logging.WARNING)
         else:
-            self.say(f"exposure {outcome.item.key.name} {outcome.status}: {outcome.detections} detections")
+            self.say(f"exposure {outcome.item.key.name} {outcome.status}: {counted(outcome.detections, 'detection')}")

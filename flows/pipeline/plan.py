@@ -28,6 +28,12 @@ from schemas.summary import Trouble
 PAGE = 1000
 """Exposures whose records are in memory at a time."""
 
+MOST_EXAMINED = 20
+"""Sources that a plan reads as a whole to tell damage from a conflict: it has to be quick."""
+
+LARGEST_EXAMINED = 2**28
+"""Size of such a source at most, bytes."""
+
 UNREAD = frozenset({"unreadable_file", "not_a_file", "bad_name", "unexpected_error"})
 """Codes of failures to reach or grasp a file: they say nothing of its bytes, and what is published of it stays."""
 
@@ -158,6 +164,9 @@ class Planner:
         Of the run.
     probe, sha256_of
         Give the identity of a source from its headers, and the digest of the bytes of its files.
+    examine
+        Raises what is wrong with a source, from all its pixels; asked of up to `MOST_EXAMINED` sources of one identity
+        that differ. As it is, nothing is.
     dry
         Whether to plan only: nothing is written down, put into quarantine or withdrawn.
     tiles
@@ -171,11 +180,12 @@ class Planner:
         pipeline: Sequence[Stage],
         probe: Callable[[Source, Settings], ExposureKey],
         sha256_of: Callable[[Source, Settings], str],
+        examine: Callable[[Source, Settings], object] = lambda *_: None,
         *,
         dry: bool = False,
         tiles: bool = False,
     ) -> None:
-        self._dry, self._tiles = dry, tiles
+        self._dry, self._tiles, self._examine, self._examined = dry, tiles, examine, 0
         self._out, self._settings, self._pipeline = out, settings, pipeline
         self._probe, self._sha256_of = probe, sha256_of
         self._ledger, self._quarantine = Ledger(out), Quarantine(out)
@@ -279,16 +289,19 @@ class Planner:
         unusable = tuple(item for item in known if not isinstance(item, Item))
         if not hashed:
             return Chosen(name, record, None, refused=unusable)
-        holder = record.source_uri if record is not None and record.status == "done" else _first(hashed, record)
+        faults = self._faults(hashed, record)
+        sound = [item for item in hashed if name_of(item.source) not in faults] or hashed
+        holder = record.source_uri if record is not None and record.status == "done" else _first(sound, record)
         winner = next((item for item in hashed if name_of(item.source) == holder), None)
         if winner is None and record is not None:
             # The file was moved: a copy takes its place, so that the results can be made again from it.
             winner = next((item for item in hashed if item.sha256 == record.source_sha256), None)
-            winner = winner or self._heir(hashed, record)
+            winner = winner or self._heir(sound, record)
         first = winner.source if winner is not None else Source(holder)
         rest = [item for item in hashed if item is not winner]
         others = [item for item in rest if not self._is_copy(item.source, first)]
-        conflicts = tuple(Rejected(item.source, _conflict(item, holder), item.key) for item in others)
+        errors = ((item, faults.get(name_of(item.source)) or _conflict(item, holder)) for item in others)
+        conflicts = tuple(Rejected(item.source, error, item.key) for item, error in errors)
         return Chosen(name, record, winner, len(rest) - len(others), (*unusable, *conflicts))
 
     def _heir(self, hashed: Sequence[Item], record: ExposureRecord) -> Item | None:
@@ -305,6 +318,24 @@ class Planner:
             name = _first(hashed, None)
             return next(item for item in hashed if name_of(item.source) == name)
         return same
+
+    def _faults(self, hashed: Sequence[Item], record: ExposureRecord | None) -> dict[str, BadInput]:
+        """Return what is wrong with sources of one identity that differ, by name: it counts more than that they do."""
+        published = record.source_uri if record is not None and record.status == "done" else None
+        found = dict[str, BadInput]()
+        for item in hashed if len({item.sha256 for item in hashed}) > 1 else ():
+            name, small = name_of(item.source), item.stat is not None and item.stat.size <= LARGEST_EXAMINED
+            if name == published or not small or self._examined >= MOST_EXAMINED:
+                continue
+            self._examined += 1
+            outcome = _attempt(item.source, partial(self._sound, item))
+            if isinstance(outcome, Rejected):
+                found[name] = outcome.error
+        return found
+
+    def _sound(self, item: Item) -> Item:
+        self._examine(item.source, self._settings)
+        return item
 
     def _is_copy(self, one: Source, other: Source) -> bool:
         """Return whether the difference images have the same bytes, whatever lies beside them."""
@@ -405,7 +436,6 @@ def _conflict(item: Item, holder: str) -> BadInput:
         "conflict",
         name_of(item.source),
         f"says it is exposure {item.key.name} of night {item.key.night}, as {holder} does, but the files differ.",
-        "keep one of them; where that one is in quarantine, the next run takes the other. Of detectors of one camera, "
-        "name the keyword that tells them apart in the settings, section [fits.detector]; of visits, [fits.visit]. If "
-        "one is the science image of the other, list both in exposures.csv, in the columns difference and science.",
+        "keep one of them; or name the keyword that tells them apart, [fits.detector] or [fits.visit]; or list a "
+        "science image beside its difference image, in exposures.csv.",
     )

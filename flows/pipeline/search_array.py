@@ -129,7 +129,7 @@ def _raw(planes: Mapping[str, NDArray[Any]], facts: ArrayFacts) -> RawExposure:
         "no_zero_point": facts.zero_point is None and facts.pixel_unit != "nJy",
         "no_time": facts.mjd_tai is None,
     }
-    mjd = _NO_TIME if facts.mjd_tai is None else _number(facts.mjd_tai, "time", *_DATES)
+    mjd = _NO_TIME if facts.mjd_tai is None else _number(facts.mjd_tai, "time", *_DATES, " (MJD TAI)")
     if facts.zero_point is not None:
         _number(facts.zero_point, "zero_point", -100.0, 100.0)
     if facts.saturation is not None:
@@ -169,14 +169,17 @@ def _gain(facts: ArrayFacts) -> float | None:
     raise _bad("bad_gain", "gain", "of pixels that are rates needs the exposure time", "give exposure_time, s")
 
 
-def _number(given: Any, name: str, least: float, most: float) -> float:
+def _number(given: Any, name: str, least: float, most: float, unit: str = "") -> float:
     try:
         number = float(given)
     except (TypeError, ValueError):
         number = np.nan
     if not least <= number <= most:
         raise _bad(
-            f"bad_{name}", name, f"is {given!r}, must be from {least:g} to {most:g}", "correct it, or leave it out"
+            f"bad_{name}",
+            name,
+            f"is {given!r}, must be from {least:g} to {most:g}{unit}",
+            "correct it, or leave it out",
         )
     return number
 

@@ -22,6 +22,7 @@ from flows.publish.rubin_schema import parsed
 from flows.publish.sinks import OwedVisits, Sent, Sink
 from flows.publish.ztf_packet import HISTORY_VERSION, ZtfAlerts
 from flows.publish.ztf_schema import FORM
+from flows.runtime.words import counted
 from flows.storage.lease import holder_of
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
@@ -355,7 +356,7 @@ class VisitAlerts:
         self._sent[night, visit] = before + replace(sent, trouble=None, times=())
         self._lags += [] if since is None else [when - since for when in sent.times]
         if sent.alerts:
-            self._say(f"Sent {sent.alerts} alerts of visit {visit}.", logging.INFO)
+            self._say(f"Sent {counted(sent.alerts, 'alert')} of visit {visit}.", logging.INFO)
         all_of, own = f"alerts of night {night}", f"alerts of visit {visit} of night {night}"
         if isinstance(error, BadInput):
             self._fail(own, error, self._way_out(night, visit) if (night, visit) in totals.lost else "")

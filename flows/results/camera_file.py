@@ -3,20 +3,24 @@
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from flows.inputs.fits_damage import value_of
 from flows.inputs.fits_header import HeaderOrigin, Keywords
-from flows.inputs.fits_layout import DETECTORS
+from flows.inputs.fits_layout import DETECTORS, PLANES
 from flows.inputs.fits_times import STANDARD
 from flows.results.inspection import Extension, Inspection
-from flows.results.likely_keywords import PLANES, SATURATIONS, VISITS, ZERO_POINTS
+from flows.results.likely_keywords import DAY_NUMBERS, SATURATIONS, VISITS, ZERO_POINTS
+from kernels.psf.gaussian_mixture import fwhm_with_pixels
 from schemas.errors import Misconfigured
 from schemas.keyword_mapping import KeywordMapping
 
 CHECK = "CHECK"
 """Marks in the file what only its reader can know."""
+
+_MOST_NAMES = 5
 
 _STRUCTURE = re.compile(
     r"SIMPLE|XTENSION|Z?BITPIX|Z?NAXIS|EXTEND|Z?[PG]COUNT|Z?CHECKSUM|Z?DATASUM|HISTORY|COMMENT|T(TYPE|FORM|FIELDS)|Z(TILE|CMP)|"
@@ -105,21 +109,40 @@ def settings_text(found: Sequence[Inspection]) -> str:
             "nothing_to_write", where, "no file needs settings: known formats have none, others cannot be read.",
             "inspect FITS files of a camera that is not known here.",
         )  # fmt: skip
-    first, apart = next((one for one in generic if one.error is None), generic[0]), varying(generic)
-    number = "1 file" if len(generic) == 1 else f"{len(generic)} files"
+    read, apart = [one for one in generic if one.error is None] or generic, varying(generic)
+    refused = [one.error for one in found if one.error is not None]
+    number = "1 file" if len(read) == 1 else f"{len(read)} files"
+    parts = (
+        _extension, _site, _unit, _time, _exposure_time, partial(_named, name="instrument"),
+        partial(_named, name="band"), partial(_detector, apart=apart), _visit, _zero_point, _gain, _saturation, _psf,
+    )  # fmt: skip
     lines = [
-        f"# Settings for {first.value('instrument') or 'a camera'}, from {number}, the first {first.uri}.",
+        f"# Settings for {read[0].value('instrument') or 'a camera'}, from {number}, the first {read[0].uri}.",
         f"# {CHECK} marks what no keyword says for sure. What is behind a # is not used.",
-        *(f"# Refused: {one.error}" for one in generic if one.error is not None),
+        *([f"# Refused: {len(refused)} of {len(found)} files."] if refused else []),
+        *(f"# Refused: {error}" for error in refused),
         "[fits]",
-        *_top(first),
-        *_time(first),
-        *_named(first, apart),
-        *_calibration(first),
+        *(line for part in parts for line in _agreed(read, part)),
         *([f"\n# Differ from detector to detector: {', '.join(apart.per_detector)}"] if apart.per_detector else []),
         *([f"# Differ from visit to visit: {', '.join(apart.per_visit)}"] if apart.per_visit else []),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _agreed(read: Sequence[Inspection], part: Callable[[Inspection], Iterator[str]]) -> Iterator[str]:
+    """Yield what a part of the file is by all headers; where they differ, what it would be by each, and set nothing."""
+    found: dict[tuple[str, ...], list[tuple[Inspection, list[str]]]] = defaultdict(list)
+    for one in read:
+        lines = [line for text in part(one) for line in text.split("\n")]
+        found[tuple(line.partition("  #")[0] for line in lines if line and line[0] != "#")].append((one, lines))
+    if len(found) == 1:
+        yield from max((lines for _, lines in next(iter(found.values()))), key=len)
+        return
+    yield f"\n# {CHECK}: the files differ in what follows, and nothing is set."
+    for same in found.values():
+        rest = len(same) - _MOST_NAMES
+        yield f"# {', '.join(one.uri for one, _ in same[:_MOST_NAMES])}{f' and {rest} more' if rest > 0 else ''}:"
+        yield from (f"# {line.removeprefix('# ')}" for line in same[0][1] if line)
 
 
 def _origin(one: Inspection, name: str) -> HeaderOrigin:
@@ -130,27 +153,32 @@ def _quoted(text: object) -> str:
     return json.dumps(str(text), ensure_ascii=False)
 
 
-def _top(one: Inspection) -> Iterator[str]:
+def _extension(one: Inspection) -> Iterator[str]:
     images = [ext for ext in one.extensions if " x " in ext.kind]
     chosen = next((ext for ext in images if ext.used == "difference"), None)
     if chosen is not None and len(images) > 1:
         yield f"extension = {_name(chosen)}  # HDU {chosen.hdu}, {chosen.kind}"
     if chosen is None:
         yield from (f"# extension = {_name(ext)}  # {CHECK}: HDU {ext.hdu}, {ext.kind}" for ext in images)
-    else:
-        others = [ext for ext in images if ext.used != "difference" and ext.kind == chosen.kind]
-        likely = {ext.likely: _name(ext) for ext in reversed(others) if ext.likely}
-        spare = (plane for plane in PLANES if plane not in likely)
-        likely |= dict(zip(spare, (_name(ext) for ext in others if not ext.likely), strict=False))
-        if likely:
-            told = ", ".join(f"{plane} = {name}" for plane, name in likely.items())
-            yield f"# planes = {{ {told} }}  # {CHECK}: of the same sides; {', '.join(PLANES)}"
+        return
+    others = [ext for ext in images if ext.used != "difference" and ext.kind == chosen.kind]
+    likely = {ext.likely: _name(ext) for ext in reversed(others) if ext.likely}
+    spare = (plane for plane in PLANES if plane not in likely)
+    likely |= dict(zip(spare, (_name(ext) for ext in others if not ext.likely), strict=False))
+    if likely:
+        told = ", ".join(f"{plane} = {name}" for plane, name in likely.items())
+        yield f"# planes = {{ {told} }}  # {CHECK}: of the same sides; {', '.join(PLANES)}"
+
+
+def _site(one: Inspection) -> Iterator[str]:
     site, longitude = _origin(one, "longitude_deg"), one.value("longitude_deg")
-    if longitude is not None:
-        if site.keyword:
-            yield f"longitude_deg = {longitude}  # {site.keyword}; east{_doubt(site)}"
-        else:
-            yield f"# longitude_deg = {longitude}  # {CHECK}: of the site, east, deg; not told, 0 is assumed"
+    if longitude is not None and site.keyword:
+        yield f"longitude_deg = {longitude}  # {site.keyword}; east{_doubt(site)}"
+    elif longitude is not None:
+        yield f"# longitude_deg = {longitude}  # {CHECK}: of the site, east, deg; not told, 0 is assumed"
+
+
+def _unit(one: Inspection) -> Iterator[str]:
     unit, said = one.value("pixel_unit"), _origin(one, "pixel_unit")
     if unit is not None and unit != "unknown":
         yield f"pixel_unit = {_quoted(unit)}  # {said.keyword or f'{CHECK}: no BUNIT'}"
@@ -169,39 +197,61 @@ def _doubt(origin: HeaderOrigin) -> str:
 def _time(one: Inspection) -> Iterator[str]:
     origin = _origin(one, "time")
     if not origin.keyword:
-        yield "\n# [fits.time]"  # an empty section would name no keyword at all
-        yield f'# keyword = "DATE-OBS"  # {CHECK}: which keyword tells the time of the exposure?'
-        for row in one.unused:
-            if row.quantity == "time":
-                yield f"# {row.keyword} = {_quoted(row.value)}"
+        yield from _asked_time(one)
         return
     yield "\n[fits.time]"
     keyword, _, clock = origin.keyword.partition(" + ")
     form, _ = STANDARD.get(keyword, ("isot", "start"))
-    told = re.search(r"\bthe (start|middle|end) by\b|the (middle);", origin.note)
+    told = re.search(r"\bthe (start|middle|end) by\b|the (middle|end);", origin.note)
     at = "start" if told is None else told[1] or told[2]
-    by_comment = told is not None and "by the comment" in origin.note
+    by_comment = told is not None and f"the {at} by the comment" in origin.note
     sure = "by its comment" if by_comment else "by the standard" if keyword in STANDARD else CHECK
     yield f"keyword = {_quoted(keyword)}{f'  # {CHECK}: {origin.note}' if origin.flag else ''}"
     if clock:
         yield f"clock = {_quoted(clock)}  # time of day"
     yield f"format = {_quoted(form)}"
     yield f'at = {_quoted(at)}  # {sure}: "start", "middle" or "end"'
-    scale = next((word for word in ("TAI", "TT", "TDB", "GPS") if f"in {word} " in origin.note), "UTC")
-    yield f"scale = {_quoted(scale.lower())}  # {'TIMESYS' if 'by TIMESYS' in origin.note else 'of no TIMESYS'}"
+    scale = re.search(r"\bin (UTC|TAI|TT|TDB|GPS)\b(?: by (?:the )?(\w+))?", origin.note)
+    by = {"TIMESYS": "TIMESYS", "comment": "by its comment"}.get(scale[2] if scale else "", "of no TIMESYS")
+    yield f"scale = {_quoted(scale[1].lower() if scale else 'utc')}  # {by}"
     if origin.flag:
         yield f'contradictions = "ignore"  # {CHECK}: without it such files are flagged or refused'
 
 
-def _named(one: Inspection, apart: Varying) -> Iterator[str]:
-    words = _words(one)
-    for name in ("exposure_time", "instrument", "band"):
-        if (keyword := _origin(one, name).keyword) and words.has(keyword):
-            yield f"\n[fits.{name}]\nkeyword = {_quoted(keyword)}  # {_said(one, keyword)}"
-    timed = words.has(str(KeywordMapping().exposure_time.keyword))
+def _asked_time(one: Inspection) -> Iterator[str]:
+    """Yield, behind #, the keywords that may tell the time, the likeliest first."""
+    rows = [row for row in one.unused if row.quantity == "time"]
+    numbered = next((row.keyword for row in rows if row.keyword in DAY_NUMBERS and _is_number(row.value)), "")
+    written = any(row.keyword == "DATE-OBS" for row in rows)
+    keyword = "DATE-OBS" if written or not numbered else numbered
+    yield "\n# [fits.time]"  # an empty section would name no keyword at all
+    yield f"# keyword = {_quoted(keyword)}  # {CHECK}: which keyword tells the time, and in which scale?"
+    if keyword in DAY_NUMBERS:
+        yield f"# format = {_quoted(DAY_NUMBERS[keyword])}"
+    if getattr(one.error, "code", "") == "unknown_time_scale":
+        yield f'# scale = "utc"  # {CHECK}: "utc", "tai", "tt", "tdb" or "gps"'
+    yield from (f"# {row.keyword} = {_quoted(row.value)}" for row in rows)
+
+
+def _exposure_time(one: Inspection) -> Iterator[str]:
+    origin = _origin(one, "exposure_time")
+    yield from _named(one, "exposure_time")
+    if origin.flag:
+        told = re.match(r"in (\w+) by", origin.note)
+        yield f"unit = {_quoted(told[1] if told else 's')}  # {CHECK}: {origin.note}"
+    timed = _words(one).has(str(KeywordMapping().exposure_time.keyword))
     for row in one.unused:
         if row.quantity == "exposure_time" and not timed:
             yield f"\n# [fits.exposure_time]\n# keyword = {_quoted(row.keyword)}  # {CHECK}: {row.value} s?"
+
+
+def _named(one: Inspection, name: str) -> Iterator[str]:
+    origin = _origin(one, name)
+    if origin.keyword and _words(one).has(origin.keyword):
+        yield f"\n[fits.{name}]\nkeyword = {_quoted(origin.keyword)}  # {_said(one, origin.keyword)}"
+
+
+def _detector(one: Inspection, apart: Varying) -> Iterator[str]:
     keyword = _origin(one, "detector").keyword
     if keyword and keyword != "EXTNAME":
         yield f"\n[fits.detector]\nkeyword = {_quoted(keyword)}  # {_said(one, keyword)}"
@@ -212,6 +262,9 @@ def _named(one: Inspection, apart: Varying) -> Iterator[str]:
     for row in one.unused:
         if row.quantity == "detector" and not keyword and not apart.per_detector:
             yield f"\n# [fits.detector]\n# keyword = {_quoted(row.keyword)}  # {row.value}"
+
+
+def _visit(one: Inspection) -> Iterator[str]:
     for row in one.unused:
         if row.keyword in VISITS and row.value.isdigit():
             yield f"\n# [fits.visit]  # the time tells visits apart without it\n# keyword = {_quoted(row.keyword)}"
@@ -227,7 +280,7 @@ def _words(one: Inspection) -> Keywords:
     return Keywords(one.uri, one.headers)
 
 
-def _calibration(one: Inspection) -> Iterator[str]:
+def _zero_point(one: Inspection) -> Iterator[str]:
     unit, zero = one.value("pixel_unit") or "pixel unit", _origin(one, "zero_point")
     likely = [row for row in one.unused if ZERO_POINTS.fullmatch(row.keyword) and _is_number(row.value)]
     if zero.keyword and zero.keyword != "BUNIT":
@@ -240,20 +293,30 @@ def _calibration(one: Inspection) -> Iterator[str]:
         if not likely:
             yield f"\n# [fits.zero_point]  # {CHECK}: fluxes are null without it"
             yield f"# value = 25.0  # AB magnitude of 1 {unit}"
-    gain = _origin(one, "gain")
+
+
+def _gain(one: Inspection) -> Iterator[str]:
+    gain, unit = _origin(one, "gain"), one.value("pixel_unit") or "pixel unit"
     if gain.keyword:
-        check = f"; {CHECK}" if gain.flag else ""
-        yield f"\n[fits.gain]\nkeyword = {_quoted(gain.keyword)}  # {_said(one, gain.keyword)} electrons per adu{check}"
+        check, note = f"; {CHECK}" if gain.flag else "", f"; {gain.note}" if gain.note else " electrons per adu"
+        yield f"\n[fits.gain]\nkeyword = {_quoted(gain.keyword)}  # {_said(one, gain.keyword)}{note}{check}"
     elif one.value("gain") is None:
         yield f"\n# [fits.gain]\n# value = 1.0  # {CHECK}: electrons per {unit}"
+
+
+def _saturation(one: Inspection) -> Iterator[str]:
     for row in one.unused:
         if row.keyword in SATURATIONS:
+            unit = one.value("pixel_unit") or "pixel unit"
             yield f"\n# [fits.saturation]  # {CHECK}: {row.value}, in {unit} of this image?"
             yield f"# keyword = {_quoted(row.keyword)}"
+
+
+def _psf(one: Inspection) -> Iterator[str]:
     yield "\n# [fits.psf_fwhm]  # stars are measured without it\n# keywords = []  # or value = ..., px"
     if (fwhm := one.value("psf_fwhm")) is not None:
         beta, how = one.value("psf_beta"), "assumed" if "assumed_psf" in one.flags else "found"
-        yield f"# {how} here: {fwhm} px before the pixels blur it, beta {beta}"
+        yield f"# {how} here: {fwhm_with_pixels(fwhm, beta):.5g} px as seen in the image, beta {beta}"
         if how == "assumed":
             yield f"# [fits.psf_beta]  # with both, errors of fluxes are those of the noise\n# value = {beta}"
 

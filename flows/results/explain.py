@@ -12,12 +12,12 @@ import pyarrow.compute as pc
 from flows.inputs.source_state import State, file_states, source_state
 from flows.pipeline.provenance import recorded_settings, search_models
 from flows.results.motion import DetectionMotion, detection_motion
-from flows.results.page.words import count, sexagesimal
+from flows.results.page.words import count, measured, sexagesimal
 from flows.runtime.settings import settings_class
 from flows.storage.association_store import object_of
 from flows.storage.catalog_parts import held
 from flows.storage.catalog_store import CatalogStore, read_described
-from flows.storage.layout import tile_path
+from flows.storage.layout import require_output, tile_path
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore
 from schemas.dia_source import DIA_SOURCE, DetectionFlag, exposure_of
@@ -141,10 +141,11 @@ def explain_detection(out: Path, source_id: int, association: AssociationSetting
     Raises
     ------
     Misconfigured
-        There is no such detection.
+        It is not an output folder, or there is no such detection.
     BadInput
         A catalogue cannot be read.
     """
+    require_output(out)
     ledger, possible = Ledger(out), 0 <= source_id < 2**63
     history = _history(out, source_id, association) if possible else None
     for wanted in (source_id, *(one["diaSourceId"] for one in (history.detections if history else ()))):
@@ -152,11 +153,10 @@ def explain_detection(out: Path, source_id: int, association: AssociationSetting
         for night in ledger.nights() if possible else ():
             if found := _in(out, ledger, night, visit, detector, wanted):
                 return replace(found, history=history)
-    visit, detector = exposure_of(source_id)
     raise Misconfigured(
         "no_detection",
         str(out),
-        f"holds no detection {source_id} (exposure {visit}-{detector}).",
+        f"holds no detection {source_id}, nor an object of that diaObjectId.",
         "give the diaSourceId of a published row; `nightstride status OUT` says what there is.",
     )
 
@@ -320,7 +320,7 @@ def _history_words(found: Explanation) -> dict[str, str]:
     if history.beside:
         told["beside"] = f"{', '.join(map(str, history.beside))}: so near that both may be one object"
     for one in history.detections:
-        flux = "no flux" if one["psfFlux"] is None else f"{one['psfFlux']:.0f} nJy"
+        flux = "no flux" if one["psfFlux"] is None else measured(one["psfFlux"], one["psfFluxErr"], 0, " nJy")
         told[f"seen {one['diaSourceId']}"] = (
             f"{one['night']}, MJD {one['midpointMjdTai']:.5f}, {one['band']}, {flux}, {one['separation']:.2f} arcsec"
         )
@@ -355,8 +355,8 @@ def _motion_words(found: Explanation) -> dict[str, str]:
         }
     row = motion.tracklet
     told = {
-        "tracklet": f"{row['trackletId']}, {row['nSources']} detections, {row['rate']:.4f} deg/day at position angle "
-        f"{row['positionAngle']:.1f} deg, rms {row['rms']:.2f} arcsec, {row['chance']:.1g} by chance"
+        "tracklet": f"{row['trackletId']}, {count(row['nSources'], 'detection')}, {row['rate']:.4f} deg/day at "
+        f"position angle {row['positionAngle']:.1f} deg, rms {row['rms']:.2f} arcsec, {row['chance']:.1g} by chance"
     }
     for one in motion.members:
         off = f"{one['alongOffset']:+.2f} arcsec along, {one['acrossOffset']:+.2f} across"

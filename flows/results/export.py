@@ -11,8 +11,10 @@ from flows.results.catalogue_rows import night_of
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import catalogs_folder
 from schemas.dataset import TableOf
+from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured, missing_extra
 from schemas.night_range import EVERY_NIGHT, NightRange
+from schemas.objects import OBJECT
 
 ROWS = 1_000_000
 """Most rows of a partition."""
@@ -125,6 +127,11 @@ def published_files(
             choose if there else "give the --out folder of a `nightstride run` that has finished.",
         )
     return files
+
+
+def usual_dataset(out: Path) -> str:
+    """Return the name of what is exported unless told otherwise: objects, or of differences alone their detections."""
+    return OBJECT.name if any((catalogs_folder(out) / OBJECT.name).glob("night=*")) else DIA_SOURCE.name
 
 
 def nights_of(files: Iterable[Path]) -> tuple[str, ...]:

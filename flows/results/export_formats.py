@@ -178,10 +178,15 @@ POINT_ARCSEC = 3.0
 """Radius of the circle that marks a point."""
 
 
+_TRAIL = ("trailRa", "trailDec", "trailLength", "trailLengthErr", "trailAngle")
+_TRAIL_PX = ("trailLengthPx", "trailLengthPxErr", "trailAnglePx", "trailAnglePxErr")
+
+
 def region_content(name: str, table: pa.Table) -> tuple[bytes, int]:
     """Return rows as regions of DS9 (ICRS): a line along each trail, a circle about what has none.
 
-    Rows without a position are left out; the number returned is that of regions. Each has the id as its text.
+    A trail has a length and an angle by the rule of the night page (`flows.results.page.cards.has_angle`). Rows without
+    a position are left out; the number returned is that of regions. Each has the id as its text.
 
     Raises
     ------
@@ -190,9 +195,7 @@ def region_content(name: str, table: pa.Table) -> tuple[bytes, int]:
     """
     if not {"ra", "dec"} <= set(table.schema.names) or not table["ra"].drop_null():
         raise Misconfigured("no_position", name, "has no row with a position on the sky.", "choose another format.")
-    names = [
-        one for one in ("ra", "dec", "trailRa", "trailDec", "trailLength", "trailAngle") if one in table.schema.names
-    ]
+    names = [one for one in ("ra", "dec", *_TRAIL, *_TRAIL_PX) if one in table.schema.names]
     identity = next((one for one in table.schema.names if one.endswith("Id")), None)
     found = table.select([*names, *([identity] if identity else [])]).filter(table["ra"].is_valid())
     lines = ["# Region file format: DS9 version 4.1", f"# {name}, nightstride", "icrs"]
@@ -203,13 +206,23 @@ def region_content(name: str, table: pa.Table) -> tuple[bytes, int]:
 def _region(row: Mapping[str, Any], identity: Any) -> str:
     text = "" if identity is None else f" # text={{{identity}}}"
     length, angle = row.get("trailLength"), row.get("trailAngle")
-    if not length or angle is None:
+    if not length or angle is None or not _is_trail(row):
         return f'circle({row["ra"]:.7f},{row["dec"]:.7f},{POINT_ARCSEC}"){text}'
     ra, dec = row.get("trailRa"), row.get("trailDec")
     if ra is None or dec is None:
         ra, dec = row["ra"], row["dec"]
     ends = ",".join(f"{value:.7f}" for end in _ends(ra, dec, length / 3600, angle) for value in end)
     return f"line({ends}){text}"
+
+
+def _is_trail(row: Mapping[str, Any]) -> bool:
+    """Return whether a row has a trail; one without columns in pixels has if its length is certain."""
+    from flows.results.page.cards import has_angle
+    from flows.results.page.found import CERTAIN
+
+    if row.keys() >= {*_TRAIL_PX}:
+        return has_angle(row)
+    return bool(row["trailLength"] >= CERTAIN * (row.get("trailLengthErr") or 0.0))
 
 
 def _ends(ra: float, dec: float, length: float, angle: float) -> Iterator[tuple[float, float]]:

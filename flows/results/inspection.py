@@ -1,7 +1,7 @@
 """Inspection of a file by the code that a run uses: its values, what is assumed, and keywords that are not used."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
@@ -27,11 +27,11 @@ from flows.inputs.fits_header import (
     is_image,
 )
 from flows.inputs.fits_io import read_headers
-from flows.inputs.fits_layout import extension_name
+from flows.inputs.fits_layout import extension_name, likely_planes
 from flows.inputs.probe import changed_calibration, changed_identity, format_of, read
 from flows.inputs.source import Source, name_of
 from flows.inputs.wcs_cards import wcs_cards, world_of
-from flows.results.likely_keywords import PLANES, Unused, unused_keywords
+from flows.results.likely_keywords import Unused, unused_keywords
 from kernels.image.pixel_state import usable_pixels
 from kernels.psf.seeing import StarsPsf
 from kernels.sky.projection import local_scales
@@ -149,6 +149,8 @@ class _Read:
         Cards, "" if they are in error, and sides, px, of the image.
     named
         Keywords that the settings name.
+    image
+        HDU whose header is asked where there is no layout.
     """
 
     form: FitsFormat
@@ -159,10 +161,11 @@ class _Read:
     calibration: HeaderCalibration | None = None
     wcs: str | None = ""
     shape: tuple[int, int] = (0, 0)
+    image: int = 0
 
     @property
     def words(self) -> Keywords:
-        return Keywords("", tuple(self.headers[index] for index in (self.layout.get("difference", 0), 0)))
+        return Keywords("", tuple(self.headers[index] for index in (self.layout.get("difference", self.image), 0)))
 
 
 def inspect_source(source: Source, settings: Settings) -> Inspection:
@@ -215,11 +218,25 @@ def _read(source: Source, headers: Headers, settings: Settings) -> tuple[_Read, 
             axes = BadInput("wrong_dimensions", uri, "the image has not two axes.", "cut it out.")
             first = first or axes
         if not known.layout:
-            break
-    if known.layout and not known.parts.values:
+            return _of_first_image(known, source, mapping), first
+    if not known.parts.values:
         with suppress(NightstrideError), damage(uri):
             known = replace(known, parts=form.parts(headers, uri, mapping))
     return known, first
+
+
+def _of_first_image(known: _Read, source: Source, mapping: KeywordMapping) -> _Read:
+    """Return what the header of the first of several images tells that most likely holds for all of them."""
+    image = next((index for index, header in enumerate(known.headers) if is_image(header)), None)
+    if image is None or known.form is not GENERIC:
+        return known
+    chosen = mapping.model_copy(update={"extension": image, "planes": {}})
+    with suppress(NightstrideError), damage(source.uri):
+        parts = GENERIC.parts(known.headers, source.uri, chosen)
+        values = {name: value for name, value in parts.values.items() if name != "detector"}
+        known = replace(known, image=image, parts=parts._replace(values=values))
+        known = _calibration(known, source, chosen)
+    return known
 
 
 def _named(mapping: KeywordMapping) -> frozenset[str]:
@@ -261,20 +278,24 @@ def _pixels(source: Source, settings: Settings) -> tuple[ExposureInfo, StarsPsf 
 def _inspection(
     source: Source, known: _Read, info: ExposureInfo | None, stars: StarsPsf | None, error: NightstrideError | None
 ) -> Inspection:
-    origins, words = _origins(known), known.words
+    measured = info is not None and info.psf.source != "header"
+    origins, words = _origins(known, {"psf_fwhm"} if measured else set()), known.words
     if info is None:
         rows = [*_identity_rows(known.parts.values, ()), *_header_rows(known)]
     else:
         rows = [*_identity_rows({**known.parts.values, **_told_by(info)}, info.flags)]
-        rows += [*_described_rows(info), *_pixel_rows(info, stars)]
+        constant = any(one.quantity == "psf_fwhm" and not one.keyword for one in origins)
+        rows += [*_described_rows(info), *_pixel_rows(info, stars, "settings" if constant else "header")]
     told = tuple(_told(row, origins, words) for row in rows)
     used = {word for one in origins for word in one.keyword.replace("+", ",").replace(" ", "").split(",")}
-    used |= _asked(known) | (known.named if error is not None else frozenset())
+    asked = known.form.asked.items()
+    used |= {key for name, keys in asked if not (measured and name == "psf_fwhm") for key in keys}
+    used |= known.named if error is not None else frozenset()
     unit = info.pixel_unit if info is not None else known.calibration.pixel_unit if known.calibration else None
     unused = unused_keywords(words, used, known.form.name, unit)
     if error is not None:
-        said = {"time" if row.name == "mid_exposure_utc" else row.name for row in told}
-        unused = tuple(one if one.quantity in said else replace(one, why=_REFUSED) for one in unused)
+        missing = _missing(known)
+        unused = tuple(replace(one, why=_REFUSED) if one.quantity in missing else one for one in unused)
     return Inspection(
         name_of(source),
         known.form.name,
@@ -288,18 +309,32 @@ def _inspection(
     )
 
 
-def _asked(known: _Read) -> set[str]:
-    return {name for names in known.form.asked.values() for name in names}
+def _missing(known: _Read) -> set[str]:
+    """Return the quantities of which a keyword may be why the file is refused: those that the headers do not tell."""
+    values = known.parts.values
+    if not values:
+        return {"exposure_time", "time", "detector", "band"} if known.layout else set()
+    needed = {"exposure_time": "exposure_time_s", "time": "midpoint_mjd_tai", "detector": "detector", "band": "band"}
+    missing = {name for name, field in needed.items() if field not in values}
+    if "exposure_time" in missing:  # without it neither the time nor the gain of rates is asked for
+        missing.discard("time")
+    elif known.calibration is None and values["exposure_time_s"] > 0:
+        missing |= {"pixel_unit", "gain", "zero_point", "saturation"}
+    return missing - {one.quantity for one in known.parts.origins}
 
 
-def _origins(known: _Read) -> tuple[HeaderOrigin, ...]:
+def _origins(known: _Read, without: Set[str]) -> tuple[HeaderOrigin, ...]:
     """Return where each quantity comes from: as the format says, else by the keywords that it asks."""
     own = [
         *known.parts.origins,
         *(known.calibration.origins if known.calibration else ()),
     ]
     asked = known.form.asked.items()
-    found = [HeaderOrigin(name, hit[0]) for name, names in asked if (hit := known.words.find(*names)) is not None]
+    found = [
+        HeaderOrigin(name, hit[0])
+        for name, names in asked
+        if name not in without and (hit := known.words.find(*names)) is not None
+    ]
     return (*own, *found)
 
 
@@ -393,12 +428,12 @@ def _sky_rows(cards: str | None, shape: tuple[int, int]) -> Iterator[Quantity]:
     yield Quantity("parity", "as on the sky" if handed else "mirrored", note="east is left of north" if handed else "")
 
 
-def _pixel_rows(info: ExposureInfo, stars: StarsPsf | None) -> Iterator[Quantity]:
+def _pixel_rows(info: ExposureInfo, stars: StarsPsf | None, teller: str = "header") -> Iterator[Quantity]:
     psf, unit, guess = info.psf, info.pixel_unit, info.psf.source == "assumed"
     yield Quantity("background", _rounded(info.background), unit)
     yield Quantity("noise", _rounded(info.noise), unit, note="standard deviation of a pixel")
     yield Quantity("masked_fraction", _rounded(info.masked_fraction))
-    sources = {"image": "the difference image", "header": "the header", "stamp": "the PSF image"}
+    sources = {"image": "the difference image", "header": f"the {teller}", "stamp": "the PSF image"}
     of = "no star and no header tells it" if guess else f"of {sources.get(psf.source, f'the {psf.source} image')}"
     yield Quantity("psf_fwhm", _rounded(psf.fwhm_px), "px", note=f"+- {psf.fwhm_err:.2g} px, {of}", assumed=guess)
     profile = "as good as Gaussian" if psf.beta > 15 else "Moffat"
@@ -422,15 +457,11 @@ def _rounded(value: float) -> float:
 
 def _extensions(known: _Read) -> Iterator[Extension]:
     used = {index: plane for plane, index in known.layout.items()}
-    searched = next((known.headers[index] for index, plane in used.items() if plane == "difference"), None)
-    shape = image_shape(searched) if searched is not None and known.form is GENERIC else None
+    likely = likely_planes(known.headers, known.layout) if known.form is GENERIC else {}
     for index, header in enumerate(known.headers):
         own = image_shape(header) if is_image(header) else None
         kind = " x ".join(map(str, reversed(own))) if own is not None else _kind(header)
-        name = extension_name(header)
-        beside = index not in used and own is not None and own == shape
-        named = (plane for plane, begins in PLANES.items() if begins.match(name.upper()) and plane not in used.values())
-        yield Extension(index, name, kind, used.get(index, ""), next(named, "") if beside else "")
+        yield Extension(index, extension_name(header), kind, used.get(index, ""), likely.get(index, ""))
 
 
 def _kind(header: fits.Header) -> str:

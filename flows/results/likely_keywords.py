@@ -3,13 +3,15 @@
 import re
 from dataclasses import dataclass
 
+from flows.inputs.comment_words import gain_unit
 from flows.inputs.fits_header import Keywords
 from flows.inputs.fits_layout import DETECTORS
 from flows.inputs.fits_site import NAMED
 from flows.inputs.fits_times import CLOCKS, STANDARD
 
 ZERO_POINTS = re.compile(
-    r"MAGZ(PT?|ERO|PNT|RO)|MAG_?ZERO\w?|PHOT_?ZPT?|PHOT0|ZER?O?_?(PT|POINT)\w*|(AB_?)?ZP(T|AB|MAG|AVE|AVG|MED|\d)?"
+    r"P?MAGZ(PT?|ERO|PNT|RO|EROP)|MAG_?ZERO\w?|MAG_?0|M_?ZERO|MZP|PH?O?T_?ZPT?|PHOT0|ZER?O?_?(PT|POINT)\w*|ZERO_?P(NT)?|Z_?P?MAG\w*|"
+    r"(AB_?)?ZP(T|AB|MAG|AVE|AVG|MED|\d)?|ZPT?_?(MAG|AUTO|APER?|PSF|CAL|[UGRIZYBVW])"
 )
 """Names of zero points."""
 
@@ -21,15 +23,14 @@ _GAINS = re.compile(r"E?GAIN\w?|CCDGAIN")
 _READ_NOISES = re.compile(r"RD?NOISE\w?|READNOI\w*|ENOISE")
 _BANDS = re.compile(r"FILT(ER)?\w{0,4}|BAND|PHOTBAND")
 _DURATIONS = re.compile(r"EXP_?TIME\w?|EXPOSURE|T_?EXP\w{0,4}|ITIME|INT_?TIME|ELAPTIME|DURATION")
-_TIMES = (*CLOCKS, *STANDARD, "DATE-OBS", "JD", "MJD", "OBSMJD", "OBSJD", "DATE-END", "MJD-END", "LST")
+DAY_NUMBERS = {
+    "MJD": "mjd", "OBSMJD": "mjd", "MJDOBS": "mjd", "MJD-STRT": "mjd", "MJDSTART": "mjd", "MJD-MID": "mjd", "JD": "jd",
+    "OBSJD": "jd", "JD-OBS": "jd", "JDOBS": "jd", "JD-STRT": "jd", "JDSTART": "jd", "JD-MID": "jd", "JDMID": "jd",
+}  # fmt: skip
+"""Keywords of the number of a day, and how it is written."""
 
-PLANES = {
-    "mask": re.compile(r".*(MASK|FLAG)|DQ|BPM"),
-    "science": re.compile(r"SCI|OBJ|NEW"),
-    "template": re.compile(r"REF|TEMPL"),
-    "variance": re.compile(r"VAR"),
-}
-"""Planes of an exposure, and what the names of their HDUs begin with."""
+_TIMES = (*CLOCKS, *STANDARD, *DAY_NUMBERS, "DATE-OBS", "DATE", "LST", "DATE-UTC", "UTC-DATE", "UT-DATE", "DATEOBS")
+_OF_THE_SUN = re.compile(r"[HB]M?JD[-_]?\w{0,5}|BCJD|HELI?O?_?JD|(M?JD|DATE)[-_]?(HELI?O?|BARY)\w{0,3}")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def unused_keywords(words: Keywords, used: set[str], form: str, unit: str | None
         for key in header:
             if key in used or key in found or not (value := words.find(key)):
                 continue
-            quantity, why = _meaning(key, unit or "pixel unit")
+            quantity, why = _meaning(key, unit or "pixel unit", words.comment(key))
             if quantity:
                 if form != "generic":
                     why = f"what is known of files of {form} goes before it"
@@ -67,10 +68,12 @@ def unused_keywords(words: Keywords, used: set[str], form: str, unit: str | None
     return tuple(found.values())
 
 
-def _meaning(key: str, unit: str) -> tuple[str, str]:
+def _meaning(key: str, unit: str, comment: str) -> tuple[str, str]:
     if ZERO_POINTS.fullmatch(key):
         why = f"it may not be the AB magnitude of 1 {unit} of this image; if it is, name it in [fits.zero_point]"
         return "zero_point", why
+    if _OF_THE_SUN.fullmatch(key):
+        return "time", "it may be up to 8.3 minutes from the time at the telescope, which is what is needed"
     if key in _TIMES or key.startswith("TIME-") or key in ("TIME", "EXPSTART"):
         return (
             "time",
@@ -87,6 +90,8 @@ def _meaning(key: str, unit: str) -> tuple[str, str]:
         )
     if key in VISITS:
         return "visit", "the time tells visits apart; name it in [fits.visit] to number them by it"
+    if _GAINS.fullmatch(key) and gain_unit(comment) == "other":
+        return "gain", f"by its comment {comment!r} it is not in electrons per adu; if these are known, give fits.gain"
     for pattern, quantity, why in (
         (_WIDTHS, "psf_fwhm", "stars are measured where there are any; name it in [fits.psf_fwhm] to be used instead"),
         (

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from flows.runtime.settings import require_there
+from flows.runtime.words import counted
 from flows.storage.atomic import write_file
 from kernels.linking.detections import SkyDetections, detections_of, find_stationary
 from kernels.linking.orbits import Link
@@ -91,9 +92,10 @@ class LinkSummary(BaseModel):
     def words(self) -> str:
         """Return the sentence that a person reads."""
         rest = f"{self.stationary} of {self.detections} are at rest"
-        nights = "" if self.links is None else f"; {self.links} links of {self.linked_nights} detections over nights"
+        links, linked = counted(self.links or 0, "link"), counted(self.linked_nights or 0, "detection")
+        nights = "" if self.links is None else f"; {links} of {linked} over nights"
         known = "" if self.known is None else f", {self.known} of them of known objects"
-        return f"{self.tracklets} tracklets of {self.linked} detections{known}; {rest}{nights}"
+        return f"{counted(self.tracklets, 'tracklet')} of {counted(self.linked, 'detection')}{known}; {rest}{nights}"
 
     def with_links(self, links: Sequence[Link]) -> "LinkSummary":
         """Return it with what was linked over nights."""
@@ -325,5 +327,5 @@ def left_out_words(table: DetectionTable) -> list[str]:
     words = []
     for reason, rows in table.left_out.items():
         shown = ", ".join(str(row + 1) for row in rows[:_TOLD]) + (", ..." if len(rows) > _TOLD else "")
-        words.append(f"{len(rows)} rows left out: {reason} (rows {shown})")
+        words.append(f"{counted(len(rows), 'row')} left out: {reason} (rows {shown})")
     return words

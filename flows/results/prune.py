@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from flows.inputs.source_state import source_state
 from flows.publish.outbox import opened_outbox
+from flows.runtime.words import counted
 from flows.storage.atomic import leftovers, remove
 from flows.storage.bucket_path import BucketPath, file_sizes
 from flows.storage.catalog_parts import withdraw
@@ -298,7 +299,7 @@ class Room:
     bytes: int = 0
 
     def __str__(self) -> str:
-        return f"{self.files:,} files, {self.bytes / 1e6:,.1f} MB"
+        return f"{counted(self.files, 'file')}, {self.bytes / 1e6:,.1f} MB"
 
 
 def room_of(out: Path, removal: Removal) -> Room:

@@ -124,16 +124,9 @@ def _require_place(to: Path, name: str) -> None:
 
 def _nights(out: Path, nights: NightRange) -> list[str]:
     known = Ledger(out).nights()
-    found = [one for one in known if one in nights]
-    if not found:
-        there = f"it has {known[0]} to {known[-1]}." if known else "make one with `nightstride run`."
-        raise Misconfigured(
-            "no_night",
-            str(out),
-            f"holds {f'nothing of {nights}' if nights else 'no night'}.",
-            f"choose others: {there}",
-        )
-    return found
+    if not known:
+        raise Misconfigured("no_night", str(out), "holds no night.", "make one with `nightstride run`.")
+    return list(nights.among(known, str(out)))
 
 
 def _copy_catalogues(out: Path, staged: Path, nights: list[str]) -> None:

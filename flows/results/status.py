@@ -12,6 +12,7 @@ from rich.table import Table
 
 from flows.pipeline.provenance import night_models, search_models
 from flows.results.quality.judge import told
+from flows.runtime.words import counted
 from flows.storage.bucket_path import BucketPath
 from flows.storage.layout import require_output
 from flows.storage.lease import Holder, dead_holder_of, holder_of
@@ -78,7 +79,7 @@ class Space:
 
     def __str__(self) -> str:
         said = f"{self.bytes_free / 2**30:,.1f} of {self.bytes / 2**30:,.1f} GiB free"
-        return said if not self.files else f"{said}, {self.files_free:,} of {self.files:,} files"
+        return said if not self.files else f"{said}, {self.files_free:,} of {counted(self.files, 'file')}"
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,7 @@ def show_status(status: Status, console: Console) -> None:
     console.print(table)
     for one in status.nights:
         for model, count in one.models.items():
-            _say(f"{one.night} {model}: {count} exposures", console)
+            _say(f"{one.night} {model}: {counted(count, 'exposure')}", console)
         if one.tracklets is not None:
             _say(f"{one.night} tracklets: {one.tracklets:,}", console)
         for band in one.quality:
@@ -269,8 +270,8 @@ def _stream(watch: WatchRecord) -> str:
     counts = watch.exposures
     killed = watch.state == "killed"
     told = "does not run any more; it was killed, and last seen" if killed else watch.state
-    counted = ((watch.on_the_way, "in progress"), (watch.waiting, "waiting"))
-    left = [f"{number:,} {name}" for number, name in counted if number]
+    numbers = ((watch.on_the_way, "in progress"), (watch.waiting, "waiting"))
+    left = [f"{number:,} {name}" for number, name in numbers if number]
     return (
         f"watch of {watch.source}: {told} at {watch.updated_at}; {', '.join(left) or 'nothing waiting'}; "
         f"{counts.done} done, {counts.skipped} skipped, {counts.quarantined} quarantined, {counts.failed} failed; "

@@ -1,5 +1,6 @@
 """Summary of a run on the terminal: in ten lines, and as a table of everything."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,8 +11,10 @@ from rich.table import Table
 from flows.results.page.words import count as how_many
 from flows.results.quality.judge import told
 from flows.storage.bucket_path import located
+from flows.storage.layout import catalogs_folder
 from schemas.errors import NightstrideError
 from schemas.exposure import ASSUMPTIONS
+from schemas.known_object import SS_EPHEMERIS
 from schemas.recovery import Limit
 from schemas.summary import ELAPSED, CauseCount, RunSummary, Trouble
 from schemas.tracklets import TRACKLET
@@ -66,14 +69,25 @@ def _found(summary: RunSummary, out: Path | None) -> Iterator[str]:
         yield (
             "Nothing to do: every exposure is published already." if counts.seen else "Nothing to do: no exposure came."
         )
-    yield f"{when}: {counts.seen:,} exposures: {', '.join(parts) or 'none'}{took}."
+    yield f"{when}: {how_many(counts.seen, 'exposure')}: {', '.join(parts) or 'none'}{took}."
     tracklets = summary.catalogues.get(TRACKLET.name)
-    yield f"Found: {summary.detections:,} detections" + (
-        "." if tracklets is None else f", {tracklets:,} tracklets{_movers(out, nights) if tracklets else ''}."
+    yield f"Found: {how_many(summary.detections, 'detection')}" + (
+        "." if tracklets is None else f", {how_many(tracklets, 'tracklet')}{_movers(out, nights) if tracklets else ''}."
     )
     judged = [one for some in summary.quality.values() for one in some]
     several = len({one.instrument for one in judged}) > 1
-    bands = [f"{f'{one.instrument} ' if several else ''}{one.band} {one.verdict.replace('_', ' ')}" for one in judged]
+    bands = [
+        " ".join(
+            [
+                *[night] * (len(summary.quality) > 1),
+                *[one.instrument] * several,
+                one.band,
+                one.verdict.replace("_", " "),
+            ]
+        )
+        for night, some in summary.quality.items()
+        for one in some
+    ]
     back = [f"{one.recovered:,} of {one.n:,}" for one in summary.injection if one.band is None]
     told = [f"quality {', '.join(bands)}"] if 0 < len(bands) <= MOST else []
     told += [f"synthetic streaks recovered {', '.join(back)}"] if 0 < len(back) <= MOST else []
@@ -86,7 +100,7 @@ def _found(summary: RunSummary, out: Path | None) -> Iterator[str]:
 
 
 def _movers(out: Path | None, nights: tuple[str, ...]) -> str:
-    """Return how many tracklets are of no known object, and the best of them."""
+    """Return how many tracklets are of no known object, where orbits are known, and the best of them."""
     if out is None or not nights:
         return ""
     # Imported here: most commands that import this file do without.
@@ -101,8 +115,14 @@ def _movers(out: Path | None, nights: tuple[str, ...]) -> str:
             (one for one in rows if not one["designation"]), key=lambda one: (-one["nSources"], one["chance"])
         )
         best = ", ".join(f"{one['trackletId']} ({one['rate']:.2f} deg/day)" for one in unknown[:2])
-        return f", {len(unknown):,} of no known object" + (f": look first at {best}" if best else "")
+        told = f", {len(unknown):,} of no known object" if len(unknown) < len(rows) or _predicted(out, nights) else ""
+        return told + (f": look first at {best}" if best else "")
     return ""
+
+
+def _predicted(out: Path, nights: tuple[str, ...]) -> bool:
+    """Return whether places of known objects were predicted in any of some nights, as where orbits are set."""
+    return any((catalogs_folder(out) / SS_EPHEMERIS.name / f"night={night}").is_dir() for night in nights)
 
 
 def _wrong(summary: RunSummary) -> Iterator[str]:
@@ -121,10 +141,11 @@ def _wrong(summary: RunSummary) -> Iterator[str]:
 def _next(summary: RunSummary, out: Path | None) -> Iterator[str]:
     """Yield what to do next."""
     yield from (f"page: {page}" for page in _pages(summary))
+    folder = shlex.quote(str(out))
     if out is not None and summary.detections:
-        yield f"Next: nightstride explain {out} ID, nightstride vet {out}; --verbose shows all figures."
+        yield f"Next: nightstride explain {folder} ID, nightstride vet {folder}; --verbose shows all figures."
     elif out is not None and summary.exposures.quarantined + summary.exposures.failed:
-        yield f"Next: nightstride status {out}; --verbose shows all figures."
+        yield f"Next: nightstride status {folder}; --verbose shows all figures."
 
 
 def _troubles(summary: RunSummary) -> Iterator[tuple[str, tuple[Trouble, ...]]]:

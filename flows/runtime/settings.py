@@ -98,13 +98,15 @@ _RULES = {
 """Type of an error of pydantic -> the rule in our words. Of others the message itself is plain."""
 
 
-def misconfigured(errors: Sequence[ErrorDetails]) -> Misconfigured:
+def misconfigured(errors: Sequence[ErrorDetails], file: Path | None = None) -> Misconfigured:
     """Make one error of ours of all that pydantic found: each with its name, value and rule.
 
     Parameters
     ----------
     errors
         Of `schemas.settings.Settings`.
+    file
+        Settings file that was read; None: none was.
     """
     everywhere = "correct it in the settings file, the environment (NIGHTSTRIDE_<SECTION>__<KEY>) or the command line."
     faults = [(_name(error["loc"]), *_fault(error)) for error in errors]
@@ -112,8 +114,9 @@ def misconfigured(errors: Sequence[ErrorDetails]) -> Misconfigured:
         ((name, problem, remedy),) = faults
         return Misconfigured("setting", name, f"{problem}.", remedy or everywhere)
     lines = [f"\n  {name}: {problem}{f'; to fix, {remedy}' if remedy else '.'}" for name, problem, remedy in faults]
+    where = "settings" if file is None else f"settings, with {file}"
     return Misconfigured(
-        "setting", "settings", f"{len(faults)} are wrong:{''.join(lines)}\n", everywhere.replace("it", "them", 1)
+        "setting", where, f"{len(faults)} are wrong:{''.join(lines)}\n", everywhere.replace("it", "them", 1)
     )
 
 
@@ -190,7 +193,7 @@ def load_settings(config: Path | None = None, overrides: Mapping[str, Mapping[st
     try:
         return settings_class()(**_merged(_without_command_line(config), given))
     except ValidationError as error:
-        raise misconfigured(error.errors()) from error
+        raise misconfigured(error.errors(), _file(config)) from error
 
 
 def load_store_settings() -> StoreSettings:
@@ -211,9 +214,14 @@ def _without_command_line(config: Path | None) -> dict[str, Any]:
     return _merged(_from_file(config), EnvSettingsSource(settings_class())())
 
 
+def _file(config: Path | None) -> Path | None:
+    """Return the settings file that is read; None if none is."""
+    return config or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+
+
 def _from_file(config: Path | None) -> dict[str, Any]:
-    path = config or DEFAULT_FILE
-    if config is None and not path.exists():
+    path = _file(config)
+    if path is None:
         return {}
     require_there(path, "another settings file (TOML) with --config.")
     try:

@@ -3,6 +3,7 @@
 import json
 from importlib.resources import files
 from typing import Annotated, Literal
+from unicodedata import category
 from urllib.parse import quote, unquote
 
 from fastapi import Body, Cookie, FastAPI, HTTPException, Request, Response
@@ -146,7 +147,8 @@ def _candidates(app: FastAPI, place: Workplace, pages: Pages, key: bytes) -> Non
     @app.get("/next")
     def following(request: Request, vetter: Known = "", after: str = "") -> JSONResponse:
         user, index, wanted = _user(vetter), place.index(), parse_selection(request.query_params)
-        row = index.row_of(int(after)) if after.isascii() and after.isdigit() and len(after) < 20 else None
+        known = after.isascii() and after.isdigit() and len(after) < 20
+        row = place.row(index, int(after) if known else -1) if after else None
         found = place.next(index, wanted, user, row)
         if found is None:
             return JSONResponse({"next": None})
@@ -233,9 +235,10 @@ def _verdicts(app: FastAPI, place: Workplace, key: bytes) -> None:
 
 
 def _tidy(name: str) -> str:
-    """Return a name without what cannot be seen; "" if it is not one."""
+    """Return a name with single spaces; "" if it is not one, as with a control character in it."""
     found = " ".join(name.split())
-    return found if found.isprintable() and 0 < len(found) <= 40 else ""
+    seen = found.isprintable() and not any(category(one) == "Cc" for one in name)
+    return found if seen and 0 < len(found) <= 40 else ""
 
 
 def _user(cookie: str) -> str:

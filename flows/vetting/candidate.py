@@ -248,8 +248,8 @@ def _motion(index: CandidateIndex, row: int, source_id: int) -> tuple[tuple[Fact
             Fact("Detections", f"{one['nSources']} on {one['nVisits']} visits"),
             Fact("Rate", rate_words(one)),
             Fact("Towards", direction_words(one)),
-            Fact("Arc", f"{number(one['arc'])} ″ in {number(1440 * (one['lastMjdTai'] - one['firstMjdTai']))} min"),
-            Fact("RMS about it", f"{number(one['rms'], 2)} ″"),
+            Fact("Arc", f"{number(one['arc'])}″ in {number(1440 * (one['lastMjdTai'] - one['firstMjdTai']))} min"),
+            Fact("RMS about it", number(one["rms"], 2, "″")),
             Fact("By chance", f"{expected(one['chance'])} expected"),
         ),
         tracklet,
@@ -297,8 +297,8 @@ def _known_objects(out: Path, record: ExposureRecord, source_id: int, place: tup
     for n in np.argsort(apart, kind="stable")[:_NEAREST].tolist():
         one = predicted.slice(n, 1).to_pylist()[0]
         facts = (
-            Fact("Separation", f"{apart[n]:.1f} ″"),
-            Fact("Uncertainty", f"{number(one['ephUncertainty'])} ″"),
+            Fact("Separation", f"{apart[n]:.1f}″"),
+            Fact("Uncertainty", number(one["ephUncertainty"], 1, "″")),
             Fact("Magnitude", f"V {number(one['ephVmag'])}"),
             Fact("Rate", f"{number(one['ephRate'], 4)} deg/day towards {number(one['ephRateAngle'])} deg"),
         )
@@ -323,7 +323,7 @@ def _static_objects(out: Path, night: str, source_id: int, place: tuple[float, f
     ):  # fmt: skip
         if link[name] is None or (name == "hostObjectId" and link[name] == link["objectId"]):
             continue
-        facts = [Fact("Separation", f"{number(link[apart], 2)} ″")]
+        facts = [Fact("Separation", number(link[apart], 2, "″"))]
         if name == "hostObjectId":
             facts.append(Fact("Directional distance", f"{number(link['hostDlr'], 2)} light radii"))
         facts += _object_facts(out, night, place, link[name])
@@ -341,7 +341,7 @@ def _object_facts(out: Path, night: str, place: tuple[float, float], object_id: 
         if one["nSources"] == 1:
             facts.append(Fact("Seen", "on one exposure only: it may be the detection itself"))
         facts.append(Fact("S/N", f"{number(one['snr'])} in {one['refBand']}"))
-        facts.append(Fact("Half-light radius", f"{number(one['halfLightRadius'], 2)} ″"))
+        facts.append(Fact("Half-light radius", number(one["halfLightRadius"], 2, "″")))
     for dataset, words, classes in ((STAR_GALAXY, "Image", CLASSES), (SPECTRAL_CLASS, "Colours", SUPERCLASSES)):
         names = [probability_column(label) for label in classes]
         if (one := row(dataset, ("objectId", "classLabel", *names))) is not None:

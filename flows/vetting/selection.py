@@ -92,6 +92,8 @@ def parse_selection(query: Mapping[str, str]) -> Selection:
             values[field.name] = _whole(field.name, text)
         elif field.name.endswith(("_min", "_max")):
             values[field.name] = _number(field.name, text)
+        elif field.name == "night":
+            values[field.name] = _night(text)
         elif field.name == "ascending":
             values[field.name] = text == "1"
         else:
@@ -110,6 +112,12 @@ def _number(name: str, text: str) -> float:
     if not math.isfinite(value):
         raise _refused(name, text, "must be a number")
     return value
+
+
+def _night(text: str) -> str:
+    if not (text.isascii() and text.isdigit() and len(text) == 8):
+        raise _refused("night", text, "must be a night, YYYYMMDD")
+    return text
 
 
 def _whole(name: str, text: str) -> int:
@@ -174,7 +182,7 @@ def select(index: CandidateIndex, wanted: Selection, known: JudgedRows) -> NDArr
 def _mask(index: CandidateIndex, wanted: Selection, known: JudgedRows) -> NDArray[np.bool_]:
     columns, keep = index.columns, np.ones(len(index), bool)
     if wanted.night:
-        keep &= columns["night"] == (int(wanted.night) if wanted.night.isdecimal() else -1)
+        keep &= columns["night"] == int(wanted.night)
     if wanted.band:
         keep &= columns["band"] == (index.bands.index(wanted.band) if wanted.band in index.bands else -1)
     if wanted.klass:

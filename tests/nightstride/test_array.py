@@ -176,7 +176,7 @@ OK = np.random.default_rng(1).normal(0, 1, (64, 64)).astype(np.float32)
         (OK, {"zero_point": np.nan}, "zero_point: is nan"),
         (OK, {"saturation": -1.0}, "saturation: is -1.0"),
         (OK, {"time": np.nan}, "time: is nan"),
-        (OK, {"time": 1e9}, "time: is 1000000000.0, must be from 40587 to 88069"),
+        (OK, {"time": 1e9}, "time: is 1000000000.0, must be from 40587 to 88069 .MJD TAI."),
         (OK, {"time": "2026-01-01"}, "time: is '2026-01-01'"),
         (OK, {"wcs": 3}, "give an astropy WCS"),
         (OK, {"wcs": fits.Header({"CRVAL1": 3.0})}, "wcs: the header has no keyword"),

@@ -18,6 +18,7 @@ import nightstride as ns
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore, write_exposure
+from nightstride.sky_picture import CERTAIN
 from schemas.exposure import ExposureKey
 from schemas.pixels import UNUSABLE
 from tests.flows.results.page.conftest import NIGHT
@@ -84,6 +85,36 @@ def test_opening_and_looking_write_nothing(linked_folder):
     _ = repr(night), night._repr_html_(), night.exposures.to_arrow(), night.detections().to_arrow(), night.release
     night.image(100, 5)
     assert state() == before
+
+
+def test_a_notebook_shows_the_detections_on_the_sky(linked):
+    night, _ = linked
+    shown, rows = night._repr_html_(), night.detections().to_arrow()
+    placed = rows.filter(rows["ra"].is_valid())
+    assert f"<p>{len(placed)} detections on the sky" in shown
+    paths = re.findall(r'<path class="dots (\w+)" d="([^"]*)"', shown)
+    sure = sum(one >= CERTAIN for one in placed["reliability"].to_pylist())
+    assert {kind: d.count("M") for kind, d in paths} == {
+        kind: count for kind, count in (("rest", len(placed) - sure), ("sure", sure)) if count
+    }
+
+
+def test_a_damaged_note_of_a_release_does_not_stop_its_words(linked_folder, tmp_path):
+    shutil.copytree(linked_folder / "out", tmp_path / "dr")
+    (tmp_path / "dr" / "release.json").write_text("{")
+    night = ns.open(tmp_path / "dr")
+    assert "release, of which release.json is damaged, " in repr(night)
+    assert "release.json is damaged" in night._repr_html_()
+    with pytest.raises(ns.BadInput, match="is not JSON"):
+        _ = night.release
+
+
+@pytest.mark.parametrize("patches", ["12*", ["nope"], [5, 12], [(5, 12, 3)], [("5", "12")], [(5.0, 12)]])
+def test_what_is_no_list_of_patches_is_refused(tmp_path, patches):
+    publish(tmp_path)
+    with pytest.raises(ns.Misconfigured, match=r"must be a list of \(order, pixel\)") as caught:
+        ns.open(tmp_path).objects(patches=patches)
+    assert caught.value.code == "bad_patch"
 
 
 def test_an_image_is_what_is_stored(linked):

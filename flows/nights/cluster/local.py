@@ -127,7 +127,10 @@ def warnings_alone() -> Iterator[None]:
 
 
 def without_failures_of_tasks() -> None:
-    """Keep failures of tasks, and tasks given up, out of the log of this worker: the command reports each of them."""
+    """Keep failures of tasks, tasks given up and the end of the scheduler out of the log of this worker.
+
+    The command reports each failure, and the scheduler of local workers ends with it alone.
+    """
     for name in ("distributed.worker", "distributed.worker.state_machine"):
         log = logging.getLogger(name)
         if _is_news not in log.filters:
@@ -135,6 +138,10 @@ def without_failures_of_tasks() -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
+    from distributed.comm import CommClosedError
+
+    if str(record.msg).startswith("Failed to communicate with scheduler"):
+        return not (record.exc_info and isinstance(record.exc_info[1], CommClosedError))
     return not str(record.msg).startswith(("Compute Failed", "Async instruction for"))
 
 

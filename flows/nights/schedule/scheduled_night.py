@@ -116,12 +116,9 @@ def scheduled_night(
     """
     found = inputs_of(inputs, night or _tonight(timezone))
     patient = search_scheduled.with_options(retries=retries, retry_delay_seconds=retry_delay_s)
-    try:
-        summary = patient(found, out, config, wait_s, pages)
-    except Misconfigured as error:
-        if error.code in NOTHING:
-            return Completed(name=NO_EXPOSURES, message=str(error))
-        raise
+    summary = patient(found, out, config, wait_s, pages)
+    if isinstance(summary, str):
+        return Completed(name=NO_EXPOSURES, message=summary)
     return verdict(summary)
 
 
@@ -132,8 +129,14 @@ def _may_succeed_later(task: Task[..., Any], run: TaskRun, state: State[Any]) ->
 @task(name="search", cache_policy=NO_CACHE, retry_condition_fn=_may_succeed_later)
 def search_scheduled(
     inputs: list[str], out: str, config: str | None, wait_s: float | None, pages: str | None
-) -> RunSummary:
-    """Run ``nightstride run`` for a night, and add artifacts; parameters and errors as of `scheduled_night`."""
+) -> RunSummary | str:
+    """Run ``nightstride run`` for a night, and add artifacts; parameters and errors as of `scheduled_night`.
+
+    Returns
+    -------
+    RunSummary or str
+        Why there is no exposure, as a text: Prefect would log an exception as an error, at length.
+    """
     from flows.inputs.sources import list_sources
     from flows.nights.run import search_exposures
     from flows.runtime.log import report_line
@@ -147,7 +150,12 @@ def search_scheduled(
     place = located(out).resolve()
     settings = load_settings(None if config is None else Path(config))
     configure(settings.store)
-    sources = list_sources(inputs, settings)
+    try:
+        sources = list_sources(inputs, settings)
+    except Misconfigured as error:
+        if error.code in NOTHING:
+            return str(error)
+        raise
     with patient_lease(place, wait_s, console.print):
         outlet = None
         if settings.alerts.to is not None:

@@ -188,7 +188,7 @@ class Postgres:
             raise Misconfigured(
                 "postgres",
                 str(self.data.parent),
-                f"{command[0]} ends with {ended.returncode}: {ended.stderr.strip()[-500:]}.",
+                f"{command[0]} ends with {ended.returncode}: {' '.join(ended.stderr.split())[-500:]}.",
                 f"see {self._log}, and `nightstride services status {self.folder.path}`: PostgreSQL must run.",
             )
 
@@ -233,7 +233,7 @@ class Postgres:
     def _run(self, name: str, *arguments: str, stdin: str = "") -> None:
         ended = _called([self._program(name), *arguments], stdin=stdin)
         if ended.returncode != 0:
-            said = (ended.stderr or ended.stdout).strip()
+            said = " ".join((ended.stderr or ended.stdout).split())
             raise Misconfigured(
                 "postgres",
                 str(self.data.parent),

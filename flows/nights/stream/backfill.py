@@ -245,7 +245,8 @@ class Forecast:
     def line(self) -> str:
         """Return the forecast in words."""
         name = f"{self.night} {self.visit}-{self.detector}" if self.night else "unknown exposure"
-        return f"{self.action:<10} {name}  {self.why}  ({self.uri})"
+        place = "" if self.why.startswith(self.uri) else f"  ({self.uri})"
+        return f"{self.action:<10} {name}  {self.why}{place}"
 
 
 def forecast(sources: Sequence[Source], out: Path, settings: Settings) -> list[Forecast]:

@@ -17,6 +17,7 @@ from rich.table import Table
 from flows.results.catalogue_rows import CatalogueRows
 from flows.results.forced.exposure import measure_forced
 from flows.results.forced.targets import ForcedTargets
+from flows.runtime.words import counted
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.digest import digest
 from flows.storage.layout import tile_path
@@ -142,7 +143,7 @@ def summarise_targets(
     seen
         Receives the rows of each exposure.
     """
-    counts, found, files = np.zeros(4, int), set(), []
+    counts, found, files = np.zeros(5, int), set(), []
     not_run, quarantined, exposures = [], [], 0
     for one in measured:
         exposures += 1
@@ -152,13 +153,14 @@ def summarise_targets(
         files += [one.path] if one.path else []
         not_run += [one.not_run] if one.not_run else []
         quarantined += [one.quarantined] if one.quarantined else []
-    detections, limits, not_measured, negative = counts.tolist()
+    detections, limits, not_measured, negative, no_limit = counts.tolist()
     return ForcedSummary(
         targets=len(targets),
         exposures=exposures,
-        rows=detections + limits + not_measured,
+        rows=detections + limits + not_measured + no_limit,
         detections=detections,
         limits=limits,
+        no_limit=no_limit,
         not_measured=not_measured,
         negative=negative,
         not_covered=tuple(name for name in targets.name.tolist() if name not in found),
@@ -170,12 +172,17 @@ def summarise_targets(
 
 
 def _counts(table: pa.Table) -> NDArray[np.int64]:
-    """Count detections, upper limits, rows that are not measured, and limits of significantly negative flux."""
+    """Count detections, upper limits, rows not measured, limits of significantly negative flux, and rows without limit.
+
+    Where there is no zero point, what is not detected has no limit.
+    """
     lost = (table["flags"].to_numpy() & int(ForcedFlag.NOT_MEASURED)) > 0
     snr = table["snr"].to_numpy(zero_copy_only=False).astype(float)
     least = table["limitSigma"].to_numpy()
     detected = ~lost & (snr >= least)
-    return np.array([detected.sum(), (~lost & ~detected).sum(), lost.sum(), (~lost & (snr <= -least)).sum()])
+    known = table["magABLimit"].is_valid().to_numpy(zero_copy_only=False)
+    limits, negative = ~lost & ~detected & known, ~lost & (snr <= -least) & known
+    return np.array([one.sum() for one in (detected, limits, lost, negative, ~lost & ~detected & ~known)])
 
 
 MOST = 50
@@ -206,12 +213,13 @@ def show_forced(summary: ForcedSummary, rows: pa.Table, console: Console) -> Non
     if len(rows):
         console.print(table)
     if summary.rows > len(rows):
-        console.print(f"{summary.rows - len(rows):,} rows more, see the catalogues.", highlight=False)
+        console.print(f"{counted(summary.rows - len(rows), 'row')} more, see the catalogues.", highlight=False)
     negative = f" ({summary.negative:,} of them of significantly negative flux)" if summary.negative else ""
+    blank = f"{summary.no_limit:,} not seen and without zero point, " if summary.no_limit else ""
     console.print(
-        f"{summary.targets:,} targets, {summary.exposures:,} exposures: {summary.detections:,} detections, "
-        f"{summary.limits:,} upper limits{negative}, {summary.not_measured:,} not measured; "
-        f"{len(summary.not_covered):,} targets on none of them.",
+        f"{counted(summary.targets, 'target')}, {counted(summary.exposures, 'exposure')}: "
+        f"{counted(summary.detections, 'detection')}, {counted(summary.limits, 'upper limit')}{negative}, "
+        f"{blank}{summary.not_measured:,} not measured; {counted(len(summary.not_covered), 'target')} on none of them.",
         highlight=False,
         soft_wrap=True,
     )
@@ -251,7 +259,7 @@ def tell_forced(summary: ForcedSummary, console: Console) -> None:
     for title, notes in (
         ("left out", summary.left_out),
         ("not run", summary.not_run),
-        ("quarantined", summary.quarantined),
+        ("not measured", summary.quarantined),
     ):
         _list(title, notes, console)
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from flows.results.page.axes import draw_axes, svg_of, value_axis, x_of, y_of
-from flows.results.page.words import count, links, number, sexagesimal, utc
+from flows.results.page.words import count, links, measured, number, sexagesimal, utc
 from flows.storage.association_store import association_as_it_is
 from flows.storage.catalog_store import CatalogStore
 from schemas.dia_object import DIA_OBJECT, DiaObjectFlag
@@ -161,7 +161,8 @@ def draw_light_curve(rows: Sequence[Mapping[str, Any]], current: int | None = No
     for row, day, error in zip(known, days, errors, strict=True):
         x, (low, high) = x_of(across, day), (y_of(upward, (row["psfFlux"] + one) / unit) for one in (-error, error))
         style = _STYLES.get(row["band"], "part-other")
-        text = f"{row['band']}, {utc(row['midpointMjdTai'])} UTC: {row['psfFlux']:.0f} ± {error:.0f} nJy"
+        flux = measured(row["psfFlux"] / unit, error / unit, 2, f" {name}")
+        text = f"{row['band']}, {utc(row['midpointMjdTai'])} UTC: {flux}"
         parts.append(
             f'<g class="seen {style}{" current" if row["diaSourceId"] == current else ""}"><title>{escape(text)}'
             f'</title><line x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>'

@@ -166,6 +166,7 @@ _NOTES = {
     "assumed_pixel_unit": "unit assumed",
     "assumed_site": "site assumed",
     "ambiguous_time": "time in doubt",
+    "planes_left_out": "extensions not used",
     "psf_differs": "PSF of header and stars differ",
     "high_background": "background far from 0",
     "unknown_unit": "unit not known",

@@ -51,7 +51,7 @@ def test_every_command_has_the_same_short_options(path):
     if any(one.name == "out" for one in COMMANDS[path].params):
         assert "--out" in own
     if "--night" in own:
-        several = "[..YYYYMMDD]" if path in (("release",), ("backfill",)) else ""
+        several = "" if path[0] == "vet" or path in (("ades", "report"), ("ades", "submit")) else "[..YYYYMMDD]"
         assert own["--night"].metavar == f"YYYYMMDD{several}"
 
 
@@ -102,13 +102,14 @@ def test_out_after_other_arguments_is_the_last(tmp_path, out):
         (("status", "OUT", "--night", "2026-11-03"), "no_night", "nights are written YYYYMMDD: 20261103."),
         (("verify", "OUT", "--night", "20261341"), "no_night", "'20261341' is not a night; nights are written"),
         (("export", "OUT", "--to", "x.csv", "--night", "x"), "no_night", "'x' is not a night"),
-        (("quality", "OUT", NIGHT, "--night", "20261104"), "usage", "--night 20261104 is another than 20261103."),
+        (("quality", "OUT", NIGHT, "--night", "20261104"), "usage", "--night says night 20261104, the argument"),
         (("status", "OUT", "-q", "-v"), "usage", "--quiet and --verbose exclude each other."),
         (("run", "x"), "usage", "Missing option --out"),
         (("run", "x", "--out", "y", "--workers", "many"), "usage", "--workers: must be a whole number."),
         (("run", "x", "--out", "y", "--wait", "long"), "usage", "--wait: must be a number."),
         (("run", "x", "--out", "y", "--wait", "-1"), "usage", "--wait: must be at least 0."),
         (("forced", "OUT", "--at", "1,1", "--sigma", "99"), "usage", "--sigma: must be at most 10."),
+        (("simulate", "--size", "640,640", "-o", "x"), "usage", "--size: 2 numbers are wanted, with a space between"),
         (("forced", "OUT"), "usage", "give a list of targets, one with --at RA,DEC, or --dia-objects."),
         (("forced", "OUT", "--at", "400,1"), "usage", "'400,1' is not a place"),
         (("export", "OUT", "--to", "x", "--format", "word"), "usage", "--format: 'word' is not one of 'csv', '"),

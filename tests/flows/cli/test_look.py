@@ -26,6 +26,7 @@ from schemas.settings import Settings
 from stages import PIPELINE
 from stages.detect import STAGE as DETECT
 from tests.flows.results.page.conftest import NIGHT, make_info, make_rows, publish
+from tests.support.cli import nightstride
 
 
 @pytest.fixture
@@ -81,6 +82,14 @@ def explained(monkeypatch):
 
     monkeypatch.setattr(module, "explain_detection", explain)
     return known
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x", "x.jpg"])
+def test_a_picture_is_a_png(explained, tmp_path, name):
+    ended = run_explain("out", 7, "--picture", tmp_path / name)
+    assert ended.exit_code == 2
+    assert "does not end in .png" in ended.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_everything_is_told(explained):
@@ -143,6 +152,7 @@ def test_a_changed_file_is_1(explained):
 
 
 def test_no_such_detection_is_2(tmp_path):
+    (tmp_path / "ledger").mkdir()
     ended = run_explain(tmp_path, 12345)
     assert ended.exit_code == 2
     assert "holds no detection 12345" in ended.stderr
@@ -313,6 +323,11 @@ def test_makes_the_page_of_every_night(out_report):
     assert result.exit_code == 0
     assert result.stdout.split() == [str(page) for page in pages]
     assert all("remedy." in page.read_text() for page in pages)
+
+
+def test_a_quiet_command_says_nothing(out_report):
+    done = nightstride("report", out_report, "-q")
+    assert (done.code, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_makes_the_page_of_one_night(out_report):

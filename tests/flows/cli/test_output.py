@@ -41,7 +41,8 @@ def test_writes_a_votable_of_all_nights_or_one(tmp_path):
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout.splitlines()[-1])["rows"] == 60
     assert len(Table.read(tmp_path / "o.vot")) == 60
-    assert "30 rows of object, 1 files" in run(tmp_path, "--to", tmp_path / "n.vot", "--night", NIGHTS[0]).stdout
+    one = run(tmp_path, "--to", tmp_path / "n.vot", "--night", NIGHTS[0])
+    assert "n.vot: 30 rows of object, from 1 published file" in one.stdout
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,11 @@ def test_several_nights_are_exported(tmp_path, nights, found):
     assert run(tmp_path, "--dataset", "object", "--to", path, "--night", nights).exit_code == 0
     with path.open() as file:
         assert sorted({row["night"] for row in csv.DictReader(file)}) == list(found)
+
+
+def test_without_objects_detections_are_exported_and_that_is_said(tmp_path):
+    CatalogStore(tmp_path).publish(DIA_SOURCE, ExposureKey(night=NIGHT, visit=1, detector=0), DIA_SOURCE.empty(), "d")
+    assert "0 rows of dia_source, 1 file: " in run(tmp_path, "--to", tmp_path / "a.csv").stdout
 
 
 def test_nights_of_which_nothing_is_published_are_named(tmp_path):
@@ -149,7 +155,7 @@ def forced(*words):
 def test_targets_are_measured_published_and_shown(out, listed):
     result = forced(listed(MOVES, STANDS), "--out", out)
     assert result.exit_code == 0
-    assert "2 targets, 1 exposures: 1 detections, 1 upper limits" in result.stdout
+    assert "2 targets, 1 exposure: 1 detection, 1 upper limit," in result.stdout
     rows = pq.read_table(out / "catalogs/forced_source/night=20260101/7-0.parquet").to_pylist()
     assert [row["targetName"] for row in rows] == ["moves", "stands"]
     assert (rows[0]["x"], rows[0]["y"]) == pytest.approx((100, 60), abs=0.01)
@@ -189,7 +195,7 @@ def test_a_place_on_no_exposure_and_a_trail_across_it_are_told(tmp_path, length,
     info = plain_info()
     store(tmp_path / "out", info, plain_planes((100.0, 60.0, 0.0, 0.0, 6000.0)))
     nowhere = forced(tmp_path / "out", "--at", "1,-60")
-    assert (nowhere.exit_code, "1 targets on none of them" in nowhere.stdout) == (1, True)
+    assert (nowhere.exit_code, "1 target on none of them" in nowhere.stdout) == (1, True)
     ra, dec = at_pixel(100, 60)
     row = dict.fromkeys(DIA_SOURCE.schema.names) | {
         "diaSourceId": 9, "visit": 7, "detector": 0, "midpointMjdTai": 61000.0, "band": "g", "x": 0.0, "y": 0.0,
@@ -217,7 +223,7 @@ def test_what_is_darker_than_the_sky_is_said_to_be_negative(tmp_path):
     (line,) = (line for line in result.stdout.splitlines() if line.strip().startswith(f"{ra:.5f},"))
     assert " negative " in line
     assert " -" in line.split("negative")[1]  # its significance
-    assert "1 upper limits (1 of them of significantly negative flux)" in result.stdout
+    assert "1 upper limit (1 of them of significantly negative flux)" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -274,7 +280,7 @@ def test_what_cannot_be_made_again_needs_consent(out_prune):
     assert listed.exit_code == 2
     assert "add --yes-really" in listed.stderr
     assert (
-        "Nothing was removed: some of this cannot be made again (2 items of 1 night: 1 files, 0.1 MB)" in listed.stderr
+        "Nothing was removed: some of this cannot be made again (2 items of 1 night: 1 file, 0.1 MB)" in listed.stderr
     )
     assert json.loads(listed.stdout)["listed"][0]["bytes"] == json.loads(listed.stdout)["bytes"] == 123_000
     assert "exposure" in listed.stderr
@@ -283,13 +289,13 @@ def test_what_cannot_be_made_again_needs_consent(out_prune):
     assert run_prune(out_prune, "--keep", "0").exit_code == 0
     dry = run_prune(out_prune, "--keep", "0", "--irreplaceable", "--dry-run")
     assert dry.exit_code == 0
-    assert "Dry run: nothing was removed. Without --dry-run it would remove 2 items of 1 night: 1 files" in dry.stderr
+    assert "Dry run: nothing was removed. Without --dry-run it would remove 2 items of 1 night: 1 file, " in dry.stderr
     assert Ledger(out_prune).count() == 1
     done = run_prune(out_prune, "--keep", "0", "--irreplaceable", "--yes-really", "--json")
     assert done.exit_code == 0
     assert json.loads(done.stdout)["removed"] is True
     assert Ledger(out_prune).count() == 0
-    assert "Removed 2 items of 1 night: 1 files" in done.stderr
+    assert "Removed 2 items of 1 night: 1 file, " in done.stderr
     assert "Removed 0 items of 0 nights: 0 files, 0.0 MB." in run_prune(out_prune, "--keep", "0").stderr
 
 

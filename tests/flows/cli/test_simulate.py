@@ -33,7 +33,7 @@ def test_json_ends_with_one_object_that_names_the_files(tmp_path: Path) -> None:
 def test_words_for_people(tmp_path: Path) -> None:
     result = simulate("--preset", "rubin", "--visits", "1", "--size", "100", "100", "--out", str(tmp_path))
     assert result.exit_code == 0, result.output
-    assert "1 exposures with 20 streaks" in result.stdout
+    assert "1 exposure with 20 streaks" in result.stdout
     assert len(list(tmp_path.glob("differenceExp_*.fits"))) == 1
 
 

@@ -284,3 +284,15 @@ def test_an_exposure_may_last_no_time():
     assert identity(EXPTIME=0.0).exposure_time_s == 0.0
     with pytest.raises(BadInput, match="EXPTIME"):
         identity(EXPTIME=-5e-324)
+
+
+def test_planes_that_are_left_out_are_flagged(write, sky):
+    mask = fits.ImageHDU(np.zeros(sky.shape, np.int16), name="MASK")
+    small = fits.ImageHDU(np.zeros((9, 9), np.float32), name="SCI")
+    source = write(mask, small)
+    given = {"extension": 0, **MAPPING}
+    flagged, used = (
+        prepare(source, Settings(fits={**given, **more}))[0] for more in ({}, {"planes": {"mask": "MASK"}})
+    )
+    assert "planes_left_out" in flagged.flags
+    assert "planes_left_out" not in used.flags

@@ -33,6 +33,15 @@ def test_other_content_is_refused(start, code):
     refused(code, lambda: content_kind(start, "x"))
 
 
+def test_a_type_of_pixels_that_there_is_not_is_named():
+    sink = io.BytesIO()
+    fits.PrimaryHDU(np.zeros((4, 4), np.float32)).writeto(sink)
+    data = sink.getvalue().replace(b"BITPIX  =                  -32", b"BITPIX  =                  -33")
+    with pytest.raises(BadInput, match="BITPIX is -33, must be one of 8, 16, 32, 64, -32, -64") as caught:
+        read_headers(io.BytesIO(data), "x.fits")
+    assert caught.value.code == "damaged"
+
+
 def test_headers_are_those_of_the_file(write_ztf):
     path = Path(write_ztf())
     with path.open("rb") as file:

@@ -58,6 +58,18 @@ def test_rows_are_those_of_the_file_in_memory(write_ztf, tmp_path, kind, where):
     assert not list(scratch.glob("*"))
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+def test_an_axis_of_length_1_is_taken_off(tmp_path, compressed):
+    pixels = np.arange(6000, dtype=np.int16).reshape(1, 60, 100)
+    image = fits.CompImageHDU(pixels) if compressed else fits.ImageHDU(pixels)
+    path = tmp_path / "cube.fits"
+    fits.HDUList([fits.PrimaryHDU(), image]).writeto(path)
+    whole, rows = FitsContent(path.read_bytes(), "x").image(1), opened(str(path), tmp_path)[0].image(1)
+    assert whole.shape == rows.shape == (60, 100)
+    np.testing.assert_array_equal(whole, pixels[0])
+    np.testing.assert_array_equal(rows[13:41], pixels[0, 13:41])
+
+
 @pytest.mark.parametrize("key", ["DATASUM", "CHECKSUM"])
 @pytest.mark.parametrize("compressed", [False, True])
 def test_checksums_are_compared_without_reading_the_file_at_once(write_ztf, tmp_path, key, compressed):

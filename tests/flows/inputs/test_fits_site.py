@@ -54,9 +54,11 @@ def test_a_sign_by_which_it_was_day_is_reversed_with_a_flag():
 
 def test_a_sign_that_may_be_either_is_flagged_where_the_night_depends_on_it():
     assert site(mjd=61101.75, LONGITUD=149.07).origin.flag == ""  # by day, as west
-    either = site(mjd=61101.5, LONGITUD=149.07)
-    assert (either.longitude_deg, either.origin.flag) == (149.07, "assumed_site")
-    assert site(mjd=61101.5, SITELONG=149.07).origin.flag == ""
+    for keyword in ("LONGITUD", "SITELONG"):
+        either = site(mjd=61101.5, **{keyword: 149.07})
+        assert (either.longitude_deg, either.origin.flag) == (149.07, "assumed_site")
+        assert site(**{keyword: 155.47}).origin.flag == "assumed_site"  # night in Hawaii and on the other side
+    assert site(mjd=61101.5, GEOLON=149.07).origin.flag == ""
     assert site(mjd=61101.0, LONGITUD="20:48:40").origin.flag == ""
 
 

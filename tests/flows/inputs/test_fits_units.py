@@ -31,10 +31,23 @@ def calibration(wcs=None, mapping=None, **cards):
         (("ADU/s", "DN/sec", "counts/s", "ct s-1", "adu s^-1", "count s**-1", "counts per second"), "adu/s"),
         (("electron", "electrons", "e-", "E-", "e", "ELECTRONS", "electron/pix"), "electron"),
         (("electron/s", "ELECTRONS/S", "e-/s", "e/sec", "electron s-1", "electrons / second"), "electron/s"),
-        (("nJy", "NJY", "nanojansky"), "nJy"),
-        (("MJy/sr", "MJy sr-1"), "MJy/sr"),
+        (("nJy", "NJY", "nanojansky", "1e-9 Jy", "10**-9 Jy", "0.001 uJy"), "nJy"),
+        (("MJy/sr", "MJy sr-1", "1e6 Jy/sr"), "MJy/sr"),
         (("nanomaggy", "nanomaggies", "nmgy"), "nmgy"),
-        (("erg/s/cm2/Angstrom", "MJy", "mJy/sr", "mjy sr-1", "furlong", "relative flux"), "unknown"),
+        (
+            (
+                "erg/s/cm2/Angstrom",
+                "MJy",
+                "mJy/sr",
+                "mjy sr-1",
+                "furlong",
+                "relative flux",
+                "1e-8 Jy",
+                "2 stars",
+                "1e-9",
+            ),
+            "unknown",
+        ),
     ],
 )
 def test_units_go_by_many_names(names, unit):

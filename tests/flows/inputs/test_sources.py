@@ -217,6 +217,19 @@ def test_a_pipe_is_a_source_that_is_refused_and_nobody_waits_for_it(tmp_path):
     refused("no_such_input", tmp_path / "pipe.fits")
 
 
+def test_a_folder_with_the_name_of_an_image_is_refused_unless_it_holds_one(tmp_path):
+    hollow = tmp_path / "raw" / "ztf_20240810140000_000720_zg_c01_o_q2_scimrefdiffimg.fits.fz"
+    place(tmp_path / "raw", "a.fits", "unpacked.fits/deep/b.fits", f"{hollow.name}/notes.txt", "sky.fits.d/c.txt")
+    (tmp_path / "raw" / "ztf_20240810140000_000720_zg_c01_o_q2_mskimg.fits.fz").mkdir()
+    (hollow / "notes.txt").write_text("left")
+    (tmp_path / "raw" / "sky.fits.d" / "c.txt").write_text("left")
+    found = list_sources([str(tmp_path / "raw")], SETTINGS)
+    assert [Path(one.uri).name for one in found] == ["a.fits", "b.fits", hollow.name]
+    assert names(hollow) == [hollow.name]
+    assert found[-1].refusal.code == "not_a_file"
+    assert "is a folder, and no image is in it" in str(found[-1].refusal)
+
+
 def test_a_name_of_other_bytes_is_refused_and_the_rest_is_found(tmp_path):
     place(tmp_path, "good.fits")
     for name in (b"bad\xff.fits", b"notes\xfe.txt"):

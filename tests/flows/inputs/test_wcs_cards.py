@@ -157,6 +157,18 @@ def test_what_cannot_be_inverted_is_refused(wrong):
     assert caught.value.code == "singular_wcs"
 
 
+@pytest.mark.parametrize(("lacking", "there"), [("A_ORDER", "B_ORDER"), ("B_ORDER", "A_ORDER")])
+def test_half_a_distortion_is_named(lacking, there):
+    with pytest.raises(BadInput, match=f"{there} is there and {lacking} is not") as caught:
+        cards_of({key: value for key, value in SIP.items() if key != lacking})
+    assert caught.value.code == "singular_wcs"
+
+
+def test_a_third_axis_is_left_out_of_the_cards():
+    cards = cards_of({"WCSAXES": 3, **TAN, "CTYPE3": "FREQ", "CRVAL3": 1e9, "CRPIX3": 1.0, "CDELT3": 1.0})
+    assert cards == cards_of(TAN)
+
+
 def test_what_cannot_be_computed_is_told_by_its_keywords():
     with pytest.raises(
         BadInput, match=r"computed with CTYPE1 is 'RA---TAN', CTYPE2 is 'DEC--SIN',.* To fix, "

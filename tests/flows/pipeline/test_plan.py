@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.inputs.source import Source
+from flows.pipeline import plan as plan_module
 from flows.pipeline.lineage import trace, verdict_digest
 from flows.pipeline.models import model_digests
 from flows.pipeline.outcome import NEW, Item
@@ -33,7 +34,7 @@ class World:
         self.raw, self.out = folder / "raw", folder / "out"
         self.raw.mkdir()
         self.settings = Settings(detect={"model": str(models)}, measure={"model": str(models)})
-        self.probed, self.hashed = [], []
+        self.probed, self.hashed, self.examined = [], [], []
 
     def source(self, name, text):
         path = self.raw / name
@@ -50,6 +51,11 @@ class World:
             raise BadInput("missing_keyword", source.uri, "the header has no keyword EXPID.", "add it.")
         return ExposureKey(night="20260101", visit=int(visit), detector=int(detector))
 
+    def examine(self, source, settings):
+        self.examined.append(Path(source.uri).name)
+        if "damaged" in Path(source.uri).read_text():
+            raise BadInput("damaged", source.uri, "its bytes cannot be decoded.", "fetch the file again.")
+
     def sha256_of(self, source, settings):
         self.hashed.append(Path(source.uri).name)
         files = [Path(uri) for uri in (source.uri, *(uri for _, uri in source.siblings))]
@@ -58,8 +64,9 @@ class World:
         return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
     def plan(self, *sources, settings=None, **how):
-        self.probed, self.hashed = [], []
-        return Planner(self.out, settings or self.settings, PIPELINE, self.probe, self.sha256_of, **how).plan(sources)
+        self.probed, self.hashed, self.examined = [], [], []
+        asked = self.probe, self.sha256_of, self.examine
+        return Planner(self.out, settings or self.settings, PIPELINE, *asked, **how).plan(sources)
 
     def kept(self):
         """Codes in the quarantine folder."""
@@ -241,6 +248,35 @@ def test_a_bad_file_does_not_lock_out_a_good_one_of_the_same_identity(world):
     for sources in ([bad, good], [good], [bad]):
         plan = world.plan(*sources)
         assert (plan.todo, codes(plan)) == ((), [("a", "conflict")] if bad in sources else [])
+
+
+def test_a_damaged_copy_is_told_as_damaged_and_does_not_delay_the_good_one(world):
+    bad, good = world.source("a", "1 0 damaged"), world.source("b", "1 0 good")
+    plan = world.plan(bad, good)
+    assert (names(plan.todo), codes(plan)) == (["b"], [("a", "damaged")])
+    assert world.kept() == ["damaged"]
+    world.publish(plan.todo[0])
+    assert codes(world.plan(bad, good)) == [("a", "damaged")]
+    assert world.examined == ["a"]  # what is published was searched
+    other = world.source("c", "1 0 damaged, too")
+    assert codes(world.plan(bad, other)) == [("a", "damaged"), ("c", "damaged")]
+
+
+def test_of_damaged_files_alone_the_first_is_searched_and_the_others_have_their_own_reason(world):
+    plan = world.plan(world.source("a", "1 0 damaged"), world.source("b", "1 0 damaged, too"))
+    assert (names(plan.todo), codes(plan)) == (["a"], [("b", "damaged")])
+
+
+def test_few_and_small_files_are_examined_and_copies_are_not(world, monkeypatch):
+    world.plan(*(world.source(name, "1 0 x") for name in "ab"))
+    assert world.examined == []
+    pairs = [world.source(f"{name}{visit}", f"{visit} 0 {name}") for visit in range(1, 4) for name in "ab"]
+    monkeypatch.setattr(plan_module, "MOST_EXAMINED", 3)
+    world.plan(*pairs)
+    assert world.examined == ["a1", "b1", "a2"]
+    monkeypatch.setattr(plan_module, "LARGEST_EXAMINED", 4)
+    world.plan(*pairs)
+    assert world.examined == []
 
 
 def test_all_bad_files_of_an_identity_stay_in_quarantine(world):

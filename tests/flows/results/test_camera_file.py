@@ -8,6 +8,7 @@ from flows.inputs.ingest import prepare
 from flows.inputs.source import Source
 from flows.results.camera_file import settings_text, varying
 from flows.results.inspection import inspect_source
+from kernels.psf.gaussian_mixture import fwhm_with_pixels
 from schemas.errors import Misconfigured
 from schemas.settings import Settings
 
@@ -46,9 +47,10 @@ def rewritten(path, target, **cards):
 def test_a_psf_is_said_to_be_found_or_assumed(cameras):
     (stars,) = inspected(cameras["sip"].path)
     assert "assumed_psf" not in stars.flags
-    assert f"# found here: {stars.value('psf_fwhm')} px" in settings_text([stars])
+    seen = fwhm_with_pixels(stars.value("psf_fwhm"), stars.value("psf_beta"))
+    assert f"# found here: {seen:.5g} px as seen in the image" in settings_text([stars])
     assumed = settings_text([replace(stars, flags=(*stars.flags, "assumed_psf"))])
-    assert f"# assumed here: {stars.value('psf_fwhm')} px" in assumed
+    assert f"# assumed here: {seen:.5g} px as seen in the image" in assumed
     assert "# [fits.psf_beta]  # with both" in assumed
     assert "# [fits.psf_beta]" not in settings_text([stars])
 
@@ -122,6 +124,101 @@ def test_images_beside_the_difference_are_proposed_in_one_line(cameras, tmp_path
     (line,) = [line for line in settings_text(inspected(tmp_path / "x.fits")).splitlines() if "# planes" in line]
     said = tomllib.loads(line.removeprefix("# "))["planes"]
     assert said == {"science": "SCI", "mask": "DQ", "template": "A", "variance": "B"}
+
+
+def test_the_width_that_is_written_gives_the_fluxes_without_it_when_it_is_set(cameras):
+    (stars,) = inspected(cameras["sip"].path)
+    (line,) = [line for line in settings_text([stars]).splitlines() if "found here" in line]
+    given = Settings(
+        fits={"psf_fwhm": {"value": float(line.split()[3])}, "psf_beta": {"value": stars.value("psf_beta")}}
+    )
+    assert prepare(Source(stars.uri), given)[0].psf.fwhm_px == pytest.approx(stars.value("psf_fwhm"), rel=1e-4)
+
+
+def copies(cameras, folder, changes):
+    """Write a file for each of some changes of its cards, and inspect them."""
+    paths = []
+    for number, cards in enumerate(changes):
+        with fits.open(cameras["jansky"].path) as file:
+            for key, value in cards.items():
+                if value is None:
+                    del file[0].header[key]
+                else:
+                    file[0].header[key] = value
+            paths.append(folder / f"{number}.fits")
+            file.writeto(paths[-1])
+    return inspected(*paths)
+
+
+def test_what_files_do_not_agree_on_is_not_set_and_names_them(cameras, tmp_path):
+    date = fits.getval(cameras["jansky"].path, "DATE-OBS")
+    comments = ("start of exposure", "UTC mid-exposure", "UTC mid-exposure")
+    found = copies(cameras, tmp_path, [{"DATE-OBS": (date, comment)} for comment in comments])
+    text = settings_text(found)
+    given = Settings(**tomllib.loads(text))
+    assert given.fits.time == Settings().fits.time
+    assert "# CHECK: the files differ in what follows, and nothing is set." in text
+    assert f"# {found[0].uri}:" in text
+    assert f"# {found[1].uri}, {found[2].uri}:" in text
+    assert '# at = "middle"  # by its comment' in text
+    for one in found:
+        assert prepare(Source(one.uri), given)[0].midpoint_mjd_tai == pytest.approx(one.value("mid_exposure_tai"))
+    assert Settings(**tomllib.loads(settings_text(found[1:]))).fits.time.at == "middle"
+
+
+def test_what_the_first_file_lacks_is_not_decided_for_all(cameras, tmp_path):
+    changes = [{"BUNIT": None, "EGAIN": 1.2}, {"BUNIT": "electron"}, {"BUNIT": "electron"}]
+    text = settings_text(copies(cameras, tmp_path, changes))
+    given = Settings(**tomllib.loads(text)).fits
+    assert (given.pixel_unit, given.gain.keyword) == (None, None)
+    assert '# pixel_unit = "electron"' in text
+
+
+def test_all_refused_files_are_named_and_counted(cameras, tmp_path):
+    broken = tmp_path / "broken.fits"
+    broken.write_bytes(cameras["jansky"].path.read_bytes()[:4000])
+    found = [*copies(cameras, tmp_path, [{}, {"EXPTIME": None}]), *inspected(broken)]
+    text = settings_text(found)
+    assert "from 1 file, " in text
+    assert "# Refused: 2 of 3 files." in text
+    assert "broken.fits" in text
+    assert found[1].uri in text
+
+
+def test_what_a_comment_says_of_scale_and_exposure_time_is_marked(cameras, tmp_path):
+    date = fits.getval(cameras["jansky"].path, "DATE-OBS")
+    local, atomic, minutes = copies(
+        cameras,
+        tmp_path,
+        [
+            {"DATE-OBS": (date, "local time (HST)")},
+            {"DATE-OBS": (date, "TAI start")},
+            {"EXPTIME": (0.5, "exposure in minutes")},
+        ],
+    )
+    assert '# scale = "utc"  # CHECK' in settings_text([local])
+    assert 'scale = "tai"  # by its comment' in settings_text([atomic])
+    assert 'unit = "min"  # CHECK: in min by the words' in settings_text([minutes])
+
+
+def test_the_number_of_a_day_is_proposed_where_there_is_no_date(cameras, tmp_path):
+    (one,) = copies(cameras, tmp_path, [{"DATE-OBS": None, "JD": 2461101.8}])
+    assert '# keyword = "JD"  # CHECK' in settings_text([one])
+    assert '# format = "jd"' in settings_text([one])
+
+
+def test_a_refused_mosaic_tells_what_its_headers_do(cameras, tmp_path):
+    with fits.open(cameras["jansky"].path) as file:
+        common = fits.Header({key: file[0].header[key] for key in ("DATE-OBS", "EXPTIME", "FILTER")})
+        primary = fits.PrimaryHDU(header=fits.Header({**common, "SITELONG": -70.8}))
+        detectors = [fits.ImageHDU(file[0].data, fits.Header({"CCDNUM": n, "BUNIT": "adu"})) for n in (1, 2)]
+        fits.HDUList([primary, *detectors]).writeto(tmp_path / "x.fits")
+    (one,) = inspected(tmp_path / "x.fits")
+    assert one.error.code == "ambiguous_image"
+    assert one.value("detector") is None
+    given = Settings(**tomllib.loads(settings_text([one]))).fits
+    assert (given.detector.keyword, given.longitude_deg, given.pixel_unit) == ("CCDNUM", -70.8, "adu")
+    assert given.time.at == "start"
 
 
 def test_formats_that_are_known_need_no_settings():

@@ -8,6 +8,7 @@ import pytest
 from astropy.io import fits
 
 from flows.results.explain import cutout_of, explain_detection, explanation_words, settings_changes
+from flows.results.page.words import measured
 from flows.storage.association_links import FILE
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.digest import file_digest
@@ -108,8 +109,13 @@ def test_without_tiles_and_provenance_the_rest_is_told(published, uninterrupted,
 
 @pytest.mark.parametrize("other", [lambda number: number + 4095, lambda number: 7])
 def test_an_id_that_nothing_has_is_refused(published, uninterrupted, other):
-    with pytest.raises(Misconfigured, match="holds no detection"):
+    with pytest.raises(Misconfigured, match=r"holds no detection \d+, nor an object of that diaObjectId\."):
         explain_detection(uninterrupted[1], other(published[0]["diaSourceId"] & ~0xFFF), AssociationSettings())
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(Misconfigured, match="there is no folder of this name"):
+        explain_detection(tmp_path / "nope", 1, AssociationSettings())
 
 
 def recorded(**sections):
@@ -156,6 +162,10 @@ def test_the_object_is_told_where_the_association_is_kept_and_nothing_is_made_wh
     kept, nowhere = AssociationSettings(), AssociationSettings(store="none")
     history = explain_detection(out, ids[0], kept).history
     assert [one["diaSourceId"] for one in history.detections] == ids
+    told = explanation_words(explain_detection(out, ids[0], kept))
+    flux, error = (history.detections[0][name] for name in ("psfFlux", "psfFluxErr"))
+    assert f", {measured(flux, error, 0, ' nJy')}, " in told[f"seen {ids[0]}"]
+    assert " ± " in told[f"seen {ids[0]}"]
     assert explain_detection(out, ids[0], nowhere).history is None
     (out / FILE).unlink()
     assert explain_detection(out, ids[0], kept).history is None

@@ -142,7 +142,7 @@ def test_parquet_keeps_units_and_meanings(tmp_path):
 def test_regions_lie_along_trails(tmp_path):
     rows = detections(
         1, [150.0, 0.0002, 10.0], [20.0, -60.0, 0.0], trailLength=[36.0, 7.2, 0.0], trailAngle=[30.0, 90.0, None],
-        trailRa=[None, None, None],
+        trailRa=[None, None, None], trailLengthPx=[36.0, 7.2, 0.0],
     )  # fmt: skip
     lost = rows.slice(0, 1).set_column(
         rows.schema.get_field_index("ra"), rows.schema.field("ra"), pa.array([None], pa.float64())
@@ -161,6 +161,26 @@ def test_regions_lie_along_trails(tmp_path):
         assert middle.position_angle(ends[0]).deg == pytest.approx(row["trailAngle"], abs=0.01)
         assert f"text={{{row['diaSourceId']}}}" in line
     assert found[2].startswith('circle(10.0000000,0.0000000,3.0")')
+
+
+def test_what_is_no_longer_than_its_error_is_a_circle(tmp_path):
+    length, error = [0.2, 1.9, 2.0, 9.0, 9.0, 9.0], [0.1, 0.1, 0.1, 3.1, 0.1, 0.1]
+    angle_error = [9.0, 1.0, 1.0, 1.0, 61.0, 60.0]
+    rows = detections(
+        1, [150.0] * 6, [20.0] * 6, trailLength=[2 * one for one in length], trailAngle=[30.0] * 6,
+        trailLengthPx=length, trailLengthPxErr=error, trailAnglePx=[5.0] * 6, trailAnglePxErr=angle_error,
+    )  # fmt: skip
+    assert write_rows(tmp_path / "t.reg", "region", "dia_source", rows) == 6
+    shapes = [line.partition("(")[0] for line in (tmp_path / "t.reg").read_text().splitlines()[3:]]
+    assert shapes == ["circle", "circle", "line", "circle", "circle", "line"]
+
+
+def test_without_its_length_in_pixels_a_trail_is_what_is_longer_than_three_errors(tmp_path):
+    rows = pa.table({"ra": [1.0, 1.0], "dec": [2.0, 2.0], "trailLength": [9.0, 9.0], "trailLengthErr": [2.9, 3.1]})
+    rows = rows.append_column("trailAngle", pa.array([5.0, 5.0]))
+    write_rows(tmp_path / "t.reg", "region", "some", rows)
+    shapes = [line.partition("(")[0] for line in (tmp_path / "t.reg").read_text().splitlines()[3:]]
+    assert shapes == ["line", "circle"]
 
 
 @pytest.mark.parametrize("rows", [filled(DIA_LINK), DIA_SOURCE.empty()], ids=["no columns", "no rows"])

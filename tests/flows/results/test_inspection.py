@@ -239,3 +239,34 @@ def test_what_follows_from_a_missing_value_is_told(cameras, name, missing):
     for quantity, text in words.items():
         assert (rows[quantity].note == text) == (rows[quantity].value is None)
     assert {quantity for quantity in ("zero_point", "gain") if rows[quantity].value is None} == missing
+
+
+@pytest.mark.parametrize(
+    ("lacking", "likely"), [("EXPTIME", {"TEXP"}), ("FILTER", {"FILTER2"}), ("UTSTART", {"JD"}), ("CRPIX1", set())]
+)
+def test_only_keywords_of_what_is_missing_may_be_why(cameras, tmp_path, lacking, likely):
+    path = tmp_path / "x.fits"
+    with fits.open(cameras["rates"].path) as file:
+        file[0].header.update({"TEXP": 30.0, "FILTER2": "r", "JD": 2461101.8, "EXPNUM": 7, "GAIN": 1.0})
+        file[0].header.remove(lacking)
+        file.writeto(path)
+    found = inspect_source(Source(str(path)), Settings())
+    assert found.error is not None
+    assert {row.keyword for row in found.unused if "this may be why" in row.why} == likely
+
+
+def test_a_width_of_the_settings_is_said_to_be_of_them(cameras):
+    source = Source(str(cameras["jansky"].path))
+    given = Settings(fits={"psf_fwhm": {"value": 3.0}})
+    (width,) = (row for row in inspect_source(source, given).quantities if row.name == "psf_fwhm")
+    assert "of the settings" in width.note
+
+
+def test_a_width_that_was_measured_on_a_stamp_is_not_of_a_keyword(write_ztf, tmp_path):
+    y, x = np.mgrid[-12:13, -12:13]
+    stamp = write_ztf(np.exp(-(x**2 + y**2) / 4).astype(np.float32), compressed=False, product="diffimgpsf")
+    image = write_ztf(SEEING=9.0)
+    found = inspect_source(Source(str(image), siblings=(("psf", str(stamp)),)), Settings())
+    (width,) = (row for row in found.quantities if row.name == "psf_fwhm")
+    assert ("of the PSF image" in width.note, width.keyword) == (True, "")
+    assert "SEEING" in {row.keyword for row in found.unused}

@@ -15,8 +15,10 @@ def told(form="generic", used=(), unit="adu", **cards):
 @pytest.mark.parametrize(
     ("keyword", "quantity"),
     [
-        ("MAGZP", "zero_point"), ("MAGZERO", "zero_point"), ("ZEROPNT", ""), ("ZEROPT", "zero_point"),
-        ("ZP", "zero_point"), ("PHOTZP", "zero_point"), ("ZP3", "zero_point"), ("ZPX", ""), ("JD", "time"),
+        ("MAGZP", "zero_point"), ("MAGZERO", "zero_point"), ("ZEROPNT", "zero_point"), ("ZEROPT", "zero_point"),
+        ("ZP", "zero_point"), ("PHOTZP", "zero_point"), ("ZP3", "zero_point"), ("ZMAG", "zero_point"),
+        ("MAG0", "zero_point"), ("ZPTMAG", "zero_point"), ("MAGZEROP", "zero_point"), ("ZEPHYR", ""), ("HJD", "time"),
+        ("BJD_TDB", "time"), ("MJDOBS", "time"), ("ZPX", ""), ("JD", "time"),
         ("EXPSTART", "time"), ("LST", "time"), ("SITELONG", "longitude_deg"), ("OBSERVAT", "longitude_deg"),
         ("EXPOSURE", "exposure_time"), ("TEXP", "exposure_time"), ("EXP_TIME", "exposure_time"), ("EXPERT", ""),
         ("CHIP", "detector"), ("AMPID", "detector"), ("SATURATE", "saturation"), ("DATAMAX", "saturation"),
@@ -35,6 +37,13 @@ def test_those_that_were_used_or_are_empty_are_left_out_and_others_come_once():
     first, second = fits.Header({"GAIN": 2.0, "RDNOISE": 7.0}), fits.Header({"GAIN": 3.0})
     found = unused_keywords(Keywords("x", (first, second)), set(), "generic", "adu")
     assert [(one.keyword, one.value) for one in found] == [("GAIN", "2.0"), ("RDNOISE", "7.0")]
+
+
+def test_a_gain_that_is_of_something_else_and_a_time_of_the_sun_say_so():
+    header = fits.Header([("GAIN", 30.0, "[dB]"), ("HJD", 2461101.8, "")])
+    gain, time = unused_keywords(Keywords("x", (header,)), set(), "generic", "adu")
+    assert "'[dB]'" in gain.why
+    assert "8.3 minutes" in time.why
 
 
 def test_the_reason_names_the_unit_and_the_form():

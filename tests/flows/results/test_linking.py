@@ -77,8 +77,8 @@ def test_rows_that_cannot_be_used_are_named_and_the_others_linked(table):
     result, found = link(table(bad))
     assert result.exit_code == 1
     assert (found["detections"], found["tracklets"], sum(found["left_out"].values())) == (19, 2, 6)
-    assert "1 rows left out: ra is not a number from 0 to 360 (rows 14)" in result.stderr
-    assert "1 rows left out: the id of an earlier row (rows 18)" in result.stderr
+    assert "1 row left out: ra is not a number from 0 to 360 (rows 14)" in result.stderr
+    assert "1 row left out: the id of an earlier row (rows 18)" in result.stderr
 
 
 def test_observatories_are_linked_apart(table):

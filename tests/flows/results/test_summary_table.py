@@ -193,6 +193,20 @@ def test_the_movers_of_no_known_object_are_counted_and_the_best_named(tmp_path):
     assert found == f"Found: 3 detections, 3 tracklets, 2 of no known object: {best}."
 
 
+def test_without_orbits_no_tracklet_is_said_to_be_of_no_known_object(tmp_path):
+    publish_tracklets(tmp_path, "20260101", [("", 3, 0.5)])
+    best = "look first at 1 (0.50 deg/day)"
+    told = {"nights": ("20260101",), "catalogues": {"tracklet": 1}}
+    assert in_short(tmp_path, **told)[1] == f"Found: 3 detections, 1 tracklets: {best}."
+    (tmp_path / "catalogs/ss_ephemeris/night=20260101").mkdir(parents=True)
+    assert in_short(tmp_path, **told)[1] == f"Found: 3 detections, 1 tracklets, 1 of no known object: {best}."
+
+
+def test_a_folder_with_a_space_is_quoted():
+    next_line = in_short(Path("my out"), nights=("20260101",))[-1]
+    assert next_line.startswith("Next: nightstride explain 'my out' ID, nightstride vet 'my out';")
+
+
 def publish_tracklets(out, night, rows):
     values = {
         "trackletId": range(1, len(rows) + 1), "designation": [row[0] for row in rows],
@@ -220,7 +234,7 @@ def test_the_lines_are_ten_at_most_whatever_went_wrong(kind, count):
     beyond = [int(line.split()[0]) for line in lines if "troubles more" in line]
     assert told + sum(beyond) == count
     assert sum(line.startswith("ASSUMED: ") for line in lines) == 1
-    assert lines[0] == "2 nights, 1 to 2: 1 exposures: 1 searched."
+    assert lines[0] == "2 nights, 1 to 2: 1 exposure: 1 searched."
 
 
 def test_quiet_shows_troubles_alone():

@@ -125,6 +125,13 @@ def test_an_unknown_name_is_told_with_the_nearest(section, given, says):
     assert str(told(**{section: given})).startswith(says)
 
 
+def test_the_file_is_named_where_several_settings_are_wrong(tmp_path):
+    file = tmp_path / "q.toml"
+    file.write_text("[detect]\ntreshold = 1\n[measure]\nmin_reliability = 2\n")
+    with pytest.raises(Misconfigured, match=r"settings, with .*q\.toml: 2 are wrong:"):
+        load_settings(file)
+
+
 def test_everything_that_is_wrong_is_told_at_once():
     error = told(tiles={"tile": -1, "chunck": 4}, fetch={"url": "https://observer:hunter2@archive.org/x?y"}, tils={})
     first, *lines, last = str(error).split("\n")

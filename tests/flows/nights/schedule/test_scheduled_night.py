@@ -84,6 +84,17 @@ def test_a_night_that_failed_is_tried_again_unless_it_was_stopped(tmp_path, monk
         assert search_scheduled.fn([], str(tmp_path), None, None, None) == given
 
 
+def test_a_night_without_exposures_ends_without_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(scheduled_night, "get_run_logger", lambda: logging.getLogger("night"))
+    (tmp_path / "raw").mkdir()
+    for inputs, why in ((tmp_path / "20261127", "there is no such file or folder"), (tmp_path / "raw", "no image")):
+        assert why in search_scheduled.fn([str(inputs)], str(tmp_path / "out"), None, None, None)
+    bad = tmp_path / "exposures.csv"
+    bad.write_text("no,columns\n")
+    with pytest.raises(Misconfigured, match="has the columns"):
+        search_scheduled.fn([str(bad)], str(tmp_path / "out"), None, None, None)
+
+
 @pytest.mark.slow
 @pytest.mark.services
 class TestDeployment:
@@ -149,6 +160,7 @@ class TestDeployment:
         run = start(deployed.folder, "nightly", night="2025-01-23")
         assert run.ended()[:2] == ("COMPLETED", "NoExposures")
         assert [one["state"] for one in until(lambda: deployed.told)] == ["NoExposures"]
+        assert "Traceback" not in run.said
 
     def test_what_cannot_succeed_fails_at_once_and_what_may_is_tried_again(self, deployed):
         deployed.told.clear()

@@ -338,7 +338,8 @@ def test_forecasts_are_in_order_of_night_visit_and_detector_with_those_of_no_nig
     keys = [ExposureKey(night=night, visit=visit, detector=detector) for night, visit, detector in names]
     todo = tuple(Item(Source(f"s{number}"), key, None) for number, key in enumerate(keys[:4]))
     known = recorded("20250101", 3).model_copy(update={"source_uri": "old"})
-    unusable, away = (Trouble(uri=uri, code=uri, message=f"is {uri}") for uri in ("unusable", "away"))
+    unusable = Trouble(uri="unusable", code="unusable", message="unusable: is not FITS.")
+    away = Trouble(uri="away", code="away", message="is away")
     plan = Plan(todo, (known,), 1, (unusable,), (away,))
     planned = type("Planned", (), {"plan": lambda self, sources: plan})()
     monkeypatch.setattr("flows.nights.stream.backfill.planner", lambda out, settings, *, dry: planned if dry else None)
@@ -349,6 +350,7 @@ def test_forecasts_are_in_order_of_night_visit_and_detector_with_those_of_no_nig
     ]  # fmt: skip
     assert [(one.night, one.visit, one.detector) for one in found[2:]] == sorted(names)
     assert found[0].line == "fail       unknown exposure  is away  (away)"
+    assert found[1].line == "quarantine unknown exposure  unusable: is not FITS."
     assert found[2].line.startswith("search     20250101 1-0  ")
     console = Console(file=io.StringIO(), width=500)
     show_forecast([], console)

@@ -104,6 +104,19 @@ def test_file_of_an_earlier_list_goes_when_the_exposure_covers_no_target(out):
     assert verify_output(out, TABLES).problems == ()
 
 
+def test_without_a_zero_point_there_is_no_limit(tmp_path):
+    store(tmp_path, plain_info(visit=1), plain_planes())
+    store(tmp_path, plain_info(visit=2, zero_point=None), plain_planes())
+    summary, tables = run(tmp_path, targets(a=(100, 60)))
+    limits = [row["magABLimit"] for table in tables for row in table.to_pylist()]
+    assert (summary.rows, summary.limits, summary.no_limit) == (2, 1, 1)
+    assert [one is None for one in limits] == [False, True]
+    console = Console(file=StringIO(), width=200)
+    show_forced(summary, FORCED_SOURCE.empty(), console)
+    told = console.file.getvalue()
+    assert "1 target, 2 exposures: 0 detections, 1 upper limit, 1 not seen and without zero point, 0 not" in told
+
+
 def test_other_catalogues_of_the_exposure_stay_in_its_record(out):
     key = record_of(plain_info(visit=1)).key
     store_ = CatalogStore(out)
@@ -178,9 +191,8 @@ def test_detections_have_a_magnitude_and_the_rest_a_limit(measured):
     assert lines["b"][6] == ">"
     assert lines["c"][3:] == ["MASKED", "NOT_MEASURED"]
     assert third["snr"] is None
-    assert (
-        "3 targets, 1 exposures: 1 detections, 1 upper limits, 1 not measured; 0 targets on none of them."
-        in printed(show_forced, summary, rows)
+    assert "3 targets, 1 exposure: 1 detection, 1 upper limit, 1 not measured; 0 targets on none of them." in printed(
+        show_forced, summary, rows
     )
 
 
@@ -197,7 +209,7 @@ def test_first_rows_are_kept_and_the_rest_counted(measured):
 
 def test_without_rows_there_is_no_table():
     text = printed(show_forced, ForcedSummary(targets=1, exposures=1, not_covered=("a",)), FORCED_SOURCE.empty())
-    assert text == "1 targets, 1 exposures: 0 detections, 0 upper limits, 0 not measured; 1 targets on none of them.\n"
+    assert text == "1 target, 1 exposure: 0 detections, 0 upper limits, 0 not measured; 1 target on none of them.\n"
 
 
 def test_what_was_left_out_is_told_with_its_remedy():
@@ -208,4 +220,4 @@ def test_what_was_left_out_is_told_with_its_remedy():
     lines = text.splitlines()
     assert lines[0] == "left out: list: row 0: is [b]. To fix, correct it."
     assert lines[MOST] == "left out: 2 more, see --json."
-    assert lines[-1].startswith("quarantined: list: row 0")
+    assert lines[-1].startswith("not measured: list: row 0")

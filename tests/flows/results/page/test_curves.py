@@ -10,6 +10,7 @@ import pytest
 from flows.nights.association import associate
 from flows.results.page.curves import LEAST, MOST, curves_of, draw_light_curve, scatter_of
 from flows.results.page.page import write_report
+from flows.results.page.words import measured
 from flows.storage.association_links import FILE
 from flows.storage.association_store import opened_association
 from flows.storage.catalog_store import CatalogStore
@@ -60,7 +61,7 @@ def test_a_light_curve_shows_fluxes_with_their_errors():
         assert left < x < right
         assert 0 < min(float(line.get("y2")), float(circle.get("cy"))) < base
         assert group.get("class").split() == ["seen", NAMES[row["band"]]] + ["current"] * (row["diaSourceId"] == 5)
-        assert f"{row['psfFlux']:.0f} ± {error:.0f} nJy" in group.find("title").text
+        assert measured(row["psfFlux"], error, 2, " nJy") in group.find("title").text
     names = [one.text for one in svg.iter("text") if one.get("class") == "axis"]
     assert names == ["MJD (TAI) − 61000, d", "Flux, nJy"]
     assert upward(base) < -280  # room below the lowest end
@@ -75,6 +76,7 @@ def test_large_fluxes_have_a_unit_that_leaves_room_for_their_digits(flux, unit, 
     circles = [upward(float(one.get("cy"))) * unit for one in svg.iter("circle")]
     assert circles == pytest.approx([flux, flux / 2], rel=0.02)
     assert f"Flux, {name}" in [one.text for one in svg.iter("text")]
+    assert all(one.text.endswith(f" {name}") for one in svg.iter("title") if " UTC: " in one.text)
     assert max(len(one.text) for one in svg.iter("text") if one.get("text-anchor") == "end") <= 6
 
 

@@ -1,0 +1,49 @@
+"""Picture of detections on the sky, for notebooks."""
+
+import numpy as np
+import pyarrow as pa
+
+from flows.results.catalogue_rows import RowSource
+from flows.results.page.axes import Axis, value_axis
+from flows.results.page.scatter import Dots, scatter_chart
+from flows.runtime.words import counted
+
+MOST = 2000
+"""Detections that are drawn at most."""
+
+CERTAIN = 0.5
+"""Reliability from which on a detection is drawn in colour."""
+
+_STYLE = """<style>.ns-sky {max-width: 32em} .ns-sky text {fill: currentColor; font: 13px sans-serif}
+.ns-sky line {stroke: currentColor; stroke-opacity: .3} .ns-sky .dots {stroke-width: 4; stroke-linecap: round}
+.ns-sky .rest {stroke: currentColor; stroke-opacity: .3} .ns-sky .sure {stroke: #d9730d}</style>"""
+
+
+def sky_picture(rows: RowSource) -> str:
+    """Return detections by right ascension and declination as inline SVG with its style; "" if none has a place.
+
+    North is up, east to the left; the scales of both axes differ.
+
+    Parameters
+    ----------
+    rows
+        Of `dia_source`; the first `MOST` are read.
+    """
+    found = rows.read(["ra", "dec", "reliability"], None, MOST)
+    found = found.filter(found["ra"].is_valid())
+    if not len(found):
+        return ""
+    ra, dec, reliability = (_numbers(found, name) for name in found.schema.names)
+    middle = np.degrees(np.angle(np.exp(1j * np.radians(ra)).sum())) % 360
+    ra = middle + (ra - middle + 180) % 360 - 180  # a field about 0 h is not torn apart
+    east, upward = value_axis("RA, deg", ra.tolist()), value_axis("Dec, deg", dec.tolist())
+    sure = reliability >= CERTAIN
+    dots = [Dots(style, ra[chosen], dec[chosen]) for style, chosen in (("rest", ~sure), ("sure", sure))]
+    told = f"{counted(len(found), 'detection')} on the sky"
+    chart = scatter_chart(Axis(east.name, east.high, east.low), upward, dots, told)
+    first = "The first " if len(found) == MOST else ""
+    return f'{_STYLE}<div class="ns-sky">{chart}<p>{first}{told}; in colour: reliability {CERTAIN} and more.</p></div>'
+
+
+def _numbers(table: pa.Table, name: str) -> np.ndarray:
+    return np.asarray(table[name].to_numpy(), np.float64)

@@ -1,0 +1,35 @@
+import re
+
+import pyarrow as pa
+import pytest
+
+from flows.results.catalogue_rows import MemoryRows
+from nightstride.sky_picture import MOST, sky_picture
+
+
+def shown(ra, dec, reliability=0.9):
+    table = pa.table({"ra": pa.array(ra, pa.float64()), "dec": dec, "reliability": [reliability] * len(ra)})
+    return sky_picture(MemoryRows("dia_source", table))
+
+
+def places(svg):
+    (path,) = re.findall(r'class="dots \w+" d="([^"]*)"', svg)
+    return [(int(x), int(y)) for x, y in re.findall(r"M(\d+) (\d+)h0", path)]
+
+
+def test_east_is_to_the_left_and_north_up_across_the_first_hour_too():
+    for first in (150.0, 359.9):
+        (x0, y0), (x1, y1) = places(shown([first, (first + 0.2) % 360], [10.0, 10.1]))
+        assert (x1 < x0, y1 < y0) == (True, True)
+    assert places(shown([359.9, 0.1], [10.0, 10.1])) == places(shown([150.0, 150.2], [10.0, 10.1]))
+
+
+def test_no_more_is_drawn_than_the_limit_and_that_is_said():
+    svg = shown([float(n % 300) for n in range(MOST + 5)], [1.0] * (MOST + 5))
+    assert len(places(svg)) == MOST
+    assert "The first 2,000 detections" in svg
+
+
+@pytest.mark.parametrize("ra", [[], [None]])
+def test_without_a_place_there_is_nothing_to_draw(ra):
+    assert shown(ra, [1.0] * len(ra)) == ""
