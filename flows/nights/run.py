@@ -24,7 +24,7 @@ from flows.nights.recorder import Recorder
 from flows.nights.totals import rounded_seconds, summarise_run
 from flows.pipeline.night_plan import plan_nights
 from flows.pipeline.night_work import NightWork
-from flows.pipeline.outcome import Outcome, Plan
+from flows.pipeline.outcome import Outcome, Plan, unfinished
 from flows.results.model_use import is_read_alike
 from flows.results.page.due import note_drawn, page_is_due
 from flows.results.quality.assess import assess
