@@ -157,8 +157,7 @@ def _run(
     from flows.runtime.settings import load_settings
     from flows.storage.object_store import configure
 
-    # Workers may have another working folder.
-    out = out.resolve()
+    out = out.resolve()  # workers may have another working folder
     _require_apart(inputs, out)
     settings = load_settings(config, overrides)
     configure(settings.store)

@@ -96,7 +96,7 @@ def source_state(
         then what lies beside it by the rules of names is taken for its files.
     """
     try:
-        for source in possible_sources(uri, settings, files):
+        for source in named_sources(uri, settings, files):
             if has_bytes(source, sha256, settings, stat):
                 return "unchanged"
     except NightstrideError:
@@ -150,7 +150,7 @@ def has_bytes(source: Source, sha256: str, settings: Settings, stat: SourceStat 
     return (stat is not None and stat_of(source) == stat) or sha256_of(source, settings) == sha256
 
 
-def possible_sources(uri: str, settings: Settings, files: Mapping[str, SourceFile] | None = None) -> list[Source]:
+def named_sources(uri: str, settings: Settings, files: Mapping[str, SourceFile] | None = None) -> list[Source]:
     """Return what the name of a source may stand for: its recorded files, or its file with those beside it, and alone.
 
     Parameters as of `source_state`.

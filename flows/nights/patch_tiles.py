@@ -3,10 +3,16 @@
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from flows.inputs.source import Source
+from flows.nights.exposure_work import store_exposure
+from flows.nights.night_stages import StagesResult
 from flows.pipeline.night_work import PatchWork
 from flows.storage.layout import tile_path
+from schemas.errors import BadInput
 from schemas.exposure import ExposureKey
+from schemas.ledger import ExposureRecord
 from schemas.patch import PatchKey
+from schemas.settings import Settings
 
 
 def exposures_without_tiles(patches: Iterable[PatchWork], out: Path) -> dict[ExposureKey, list[PatchKey]]:
@@ -22,6 +28,23 @@ def exposures_without_tiles(patches: Iterable[PatchWork], out: Path) -> dict[Exp
         for key in patch.keys():  # noqa: SIM118 - no mapping
             readers.setdefault(key, []).append(patch.key)
     return {key: readers[key] for key in readers if not (tile_path(out, key) / "zarr.json").is_file()}
+
+
+def restore_tiles(key: ExposureKey, out: Path, settings: Settings, source: Source, sha256: str) -> StagesResult:
+    """Write the tiles of a published exposure again; parameters and errors as of `store_exposure`."""
+    store_exposure(source, key, sha256, out, settings)
+    return StagesResult({}, {})
+
+
+def tiles_lost(record: ExposureRecord, out: Path) -> BadInput:
+    """Return the error of tiles that are gone, as is what they were made from."""
+    return BadInput(
+        "tiles_lost",
+        record.source_uri,
+        f"is not there as it was searched, and the tiles made from it, {tile_path(out, record.key)}, are gone.",
+        "put one of them back as it was, with the files beside it, and run again; an input of a manifest or of a "
+        "Butler is to be given again, too.",
+    )
 
 
 def left_with(

@@ -15,7 +15,7 @@ from flows.inputs.source import Source
 from flows.nights.exposure_run import task_call
 from flows.nights.night_stages import StagesResult, ledger_seconds, make_night, now, record_night, trouble_with
 from flows.nights.patch_stages import Around, has_place, make_associated, make_patch, margin_of
-from flows.nights.patch_tiles import exposures_without_tiles, left_with
+from flows.nights.patch_tiles import exposures_without_tiles, left_with, restore_tiles, tiles_lost
 from flows.pipeline.night_work import MARGIN, NightWork, PatchWork
 from flows.runtime.parallel import Caller, here
 from flows.runtime.traces import bound
@@ -29,7 +29,7 @@ from kernels.sky.patches import Division
 from schemas.dataset import TableOf
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
-from schemas.ledger import DatasetRecord, PatchRecord
+from schemas.ledger import DatasetRecord, ExposureRecord, PatchRecord
 from schemas.patch import PatchKey
 from schemas.settings import Settings
 from schemas.summary import Trouble
@@ -94,10 +94,6 @@ class NightResult:
     patches_failed: int = 0
 
 
-Restore = Callable[[ExposureKey, Path, Settings, Source | None], StagesResult]
-"""Writes the tiles of an exposure again: key, output folder, settings, and where its files are, if that is known."""
-
-
 def run_nights(
     works: Iterable[NightWork],
     out: Path,
@@ -105,8 +101,7 @@ def run_nights(
     workers: "Cluster | None" = None,
     say: Callable[[str], object] = lambda text: None,
     call: Caller = here,
-    sources: Mapping[ExposureKey, Source] | None = None,
-    restore: Restore | None = None,
+    find: Callable[[ExposureRecord], Source | None] = lambda record: None,
 ) -> dict[str, NightResult]:
     """Run the stages of nights that are outdated: of their patches, then those of a whole night.
 
@@ -122,10 +117,8 @@ def run_nights(
         Receives how far it is.
     call
         Calls what is not for workers: that follows from the association, and all where there are none.
-    sources
-        Where exposures are now, as far as it is known; others are where the ledger has them.
-    restore
-        Writes the tiles of an exposure again, as `flows.nights.tile_restore.restore_tiles`; None: nothing does.
+    find
+        Gives what an exposure was searched from, if that is there as it was.
 
     Returns
     -------
@@ -141,9 +134,7 @@ def run_nights(
     parts = [patch.of_exposures for work in due for patch in work.patches]
     tasks = sum(part.due for part in parts) + len(exposures_without_tiles(parts, out))
     with nullcontext(workers) if workers is not None or tasks <= HERE else _started(settings, out) as cluster:
-        return {
-            work.night: _Night(work, out, settings, cluster, say, call, sources or {}, restore).run() for work in due
-        }
+        return {work.night: _Night(work, out, settings, cluster, say, call, find).run() for work in due}
 
 
 def _started(settings: Settings, out: Path) -> Any:
@@ -162,8 +153,7 @@ class _Night:
     cluster: "Cluster | None"
     say: Callable[[str], object]
     call: Caller
-    sources: Mapping[ExposureKey, Source]
-    restore: Restore | None
+    find: Callable[[ExposureRecord], Source | None]
 
     def run(self) -> NightResult:
         found = self._patches()
@@ -213,19 +203,26 @@ class _Night:
 
         These stay as they are, as a whole: what is published of them was made of tiles that were there.
         """
-        lacking = dict[PatchKey, Trouble]()
-        if self.restore is None:
-            return lacking
-        absent = exposures_without_tiles(parts, self.out)
-        if absent:
-            self.say(f"Night {self.work.night}: writing the tiles of {len(absent)} exposures again.")
-        tasks = [_Task(self.restore, key, (self.sources.get(key),)) for key in absent]
+        absent, lacking, tasks = exposures_without_tiles(parts, self.out), dict[PatchKey, Trouble](), list[_Task]()
+
+        def lack(key: ExposureKey, trouble: Trouble) -> None:
+            for one in absent[key]:
+                said = trouble.message.removeprefix(f"{trouble.uri}, ")
+                text = f"{trouble.uri}, patch {one.name}: stays as it was: {said}"
+                lacking.setdefault(one, trouble.model_copy(update={"message": text}))
+
+        for key in absent:
+            if (record := self._ledger.get(key)) is None:
+                continue  # withdrawn since the night was planned
+            if (source := self.find(record)) is None:
+                lack(key, trouble_with(self.work.night, f", exposure {key.name}", tiles_lost(record, self.out)))
+            else:
+                tasks.append(_Task(restore_tiles, key, (source, record.source_sha256)))
+        if tasks:
+            self.say(f"Night {self.work.night}: writing the tiles of {len(tasks)} exposures again.")
         for task, made in self._made(tasks, self.cluster):
             for trouble in made.failed:
-                for key in absent[task.work]:  # type: ignore[index]
-                    said = trouble.message.removeprefix(f"{trouble.uri}, ")
-                    text = f"{trouble.uri}, patch {key.name}: stays as it was: {said}"
-                    lacking.setdefault(key, trouble.model_copy(update={"message": text}))
+                lack(task.work, trouble)  # type: ignore[arg-type]
         return lacking
 
     def _make(self, found: dict[PatchKey, StagesResult], tasks: list[_Task], cluster: "Cluster | None") -> None:

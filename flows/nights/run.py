@@ -13,8 +13,8 @@ from threading import Thread
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from flows.inputs.source import Source, name_of
-from flows.inputs.source_state import sha256_of
+from flows.inputs.source import Source
+from flows.inputs.source_state import has_bytes, named_sources, sha256_of
 from flows.nights.association import STORE, Association, AssociationSummary, associate, note_published
 from flows.nights.cluster.startup import import_engines, start_services
 from flows.nights.joined_catalogues import compacted, take_apart
@@ -24,7 +24,9 @@ from flows.nights.recorder import Recorder
 from flows.nights.totals import rounded_seconds, summarise_run
 from flows.pipeline.night_plan import plan_nights
 from flows.pipeline.night_work import NightWork
-from flows.pipeline.outcome import Item, Outcome, Plan, trouble_of
+from flows.pipeline.outcome import Outcome, Plan, unfinished
+from flows.results.model_use import is_read_alike
+from flows.results.page.due import note_drawn, page_is_due
 from flows.results.quality.assess import assess
 from flows.results.quality.judge import told
 from flows.runtime.collector import resume_collector
@@ -35,11 +37,12 @@ from flows.storage.layout import page_path
 from flows.storage.lease import own_fence
 from flows.storage.ledger import Ledger
 from flows.storage.night_sums import settle
-from schemas.errors import Misconfigured, first_of
+from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable, first_of
 from schemas.exposure import ExposureKey
+from schemas.ledger import ExposureRecord
 from schemas.recovery import Recovery
 from schemas.settings import AssociationSettings, Settings
-from schemas.summary import STOPPED, RunSummary, Trouble
+from schemas.summary import RunSummary, Trouble
 from stages import PIPELINE
 
 if TYPE_CHECKING:
@@ -175,18 +178,10 @@ def _search(night: "NightRun") -> list[str]:
         warnings.append("stopped by a signal: what had begun was finished; run again for the rest")
     until = perf_counter() + RECORD_S
     for item in (one for one in night.items if one.key not in night.totals.finished):
-        trouble = _unfinished(item, night.stopping, warnings)
+        trouble = unfinished(item, night.stopping, warnings)
         recorded = perf_counter() < until
         night.finished(night.recorder.failed(item, trouble) if recorded else Outcome(item, "failed", trouble=trouble))
     return warnings
-
-
-def _unfinished(item: Item, stopped: bool, warnings: Sequence[str]) -> Trouble:
-    if stopped:
-        name = name_of(item.source)
-        message = f"{name}: was not begun, as the run was asked to stop. To fix, run again."
-        return Trouble(uri=name, code=STOPPED, message=message)
-    return trouble_of(item, RuntimeError(warnings[0] if warnings else "the flow ended early"))
 
 
 def _probe(source: Source, settings: Settings) -> ExposureKey:
@@ -270,7 +265,7 @@ def nothing_to_search(
     summary = compacted(summary, out, settings, progress)
     # What was published of an exposure may be withdrawn: the page must not show it any more.
     every = plan.quarantined or "objects" in summary.seconds
-    due = summary.nights if every else tuple(night for night in summary.nights if _page_is_due(out, night))
+    due = summary.nights if every else tuple(night for night in summary.nights if page_is_due(out, night))
     for night in sorted({*summary.nights}.difference(due)):
         summary = with_quality(summary, night, out, settings)
     if due:
@@ -296,7 +291,8 @@ def with_catalogues(
     call
         Calls what needs the store of the association.
     sources
-        As of `flows.nights.patches.run_nights`.
+        Where exposures are now, as far as it is known: tiles that are gone are made from them, or from where the ledger
+        has the files.
 
     Raises
     ------
@@ -360,12 +356,12 @@ def _made(
 ) -> RunSummary:
     # Imported here: a rerun with nothing to do should not pay for it.
     from flows.nights.patches import run_nights
-    from flows.nights.tile_restore import restore_tiles
 
     start = perf_counter()
     progress.say(f"Combining night {', '.join(work.night for work in works)}.")
     with span("objects", {"nights": " ".join(work.night for work in works)}):
-        results = run_nights(works, out, settings, workers, progress.say, call, sources, restore_tiles)
+        find = partial(_former_source, sources or {}, Ledger(out), settings)
+        results = run_nights(works, out, settings, workers, progress.say, call, find)
     failed = list(summary.night_failed)
     for result in results.values():
         rows.update(result.rows)
@@ -377,6 +373,20 @@ def _made(
     return summary.model_copy(
         update={"catalogues": dict(rows), "not_run": not_run, "night_failed": tuple(failed), "seconds": seconds}
     )
+
+
+def _former_source(
+    given: Mapping[ExposureKey, Source], ledger: Ledger, settings: Settings, record: ExposureRecord
+) -> Source | None:
+    """Return the files that an exposure was searched from, with the bytes and in the way of then, if they are there."""
+    made, listed = ledger.provenance(record.provenance), [given[record.key]] if record.key in given else []
+    with suppress(NightstrideError):  # the file is gone
+        listed += named_sources(record.source_uri, settings)
+    for source in (one for one in listed if is_read_alike(one, record, made, ledger)):
+        with suppress(BadInput, Retryable):
+            if has_bytes(source, record.source_sha256, settings, record.source_stat):
+                return source
+    return None
 
 
 def with_reports(
@@ -428,24 +438,12 @@ def with_report(
             fence = own_fence(out) if call is here else None  # the process beside this one is behind it anyway
             task = (_page,) if fence is None else (fenced_task, fence, _page)
             page = call(*task, out, night, summary if of_run else None, settings.association)
-        _note_drawn(out, night)
+        note_drawn(out, night)
         settle(Ledger(out), [night])
     except Exception as error:
         warning = f"no page of night {night}: {type(error).__name__}: {error}"
         return summary.model_copy(update={"warnings": (*summary.warnings, warning)})
     return summary.model_copy(update={"report": str(page)})
-
-
-def _page_is_due(out: Path, night: str) -> bool:
-    """Return whether the page of a night is not there, or was not drawn since something of it was made."""
-    whole = Ledger(out).night(night)
-    return (whole is not None and whole.drawn is False) or not page_path(out, night).exists()
-
-
-def _note_drawn(out: Path, night: str) -> None:
-    ledger = Ledger(out)
-    if (whole := ledger.night(night)) is not None and not whole.drawn:
-        ledger.put_night(whole.model_copy(update={"drawn": True}))
 
 
 def _recoveries(out: Path, night: str) -> tuple[Recovery, ...]:

@@ -1,7 +1,7 @@
 """Exposures of a run: plan and outcome."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -10,7 +10,7 @@ from flows.inputs.source import Source, name_of
 from schemas.errors import NightstrideError
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord, SourceStat
-from schemas.summary import CauseCount, Trouble
+from schemas.summary import STOPPED, CauseCount, Trouble
 
 
 @dataclass(frozen=True)
@@ -172,6 +172,15 @@ def trouble_of(item: Item, error: BaseException) -> Trouble:
     text = " ".join(str(error).split()) or "no message"
     message = "; ".join([f"{name}: {kind}: {text[:500]}", *getattr(error, "__notes__", ())])
     return Trouble(uri=name, code=kind, message=message)
+
+
+def unfinished(item: Item, stopped: bool, warnings: Sequence[str]) -> Trouble:
+    """Return why an exposure has no outcome where a flow has ended: it was to stop, or something went wrong in it."""
+    if stopped:
+        name = name_of(item.source)
+        message = f"{name}: was not begun, as the run was asked to stop. To fix, run again."
+        return Trouble(uri=name, code=STOPPED, message=message)
+    return trouble_of(item, RuntimeError(warnings[0] if warnings else "the flow ended early"))
 
 
 def total_seconds(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:

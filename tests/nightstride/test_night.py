@@ -278,7 +278,9 @@ def test_a_night_that_was_run(uninterrupted):
     assert found.record.visit == rows[0]["visit"]
     shown = found._repr_html_()
     assert f"<th>detection</th><td>{rows[0]['diaSourceId']}, x " in shown
-    assert {"<th>file difference</th>", "<th>model detect</th>", "<th>stages</th>"} <= set(re.findall("<th>[^/]*</th>", shown))
+    assert {"<th>file difference</th>", "<th>model detect</th>", "<th>stages</th>"} <= set(
+        re.findall("<th>[^/]*</th>", shown)
+    )
     cutout = night.cutout(rows[0]["diaSourceId"])
     assert {"difference", "science"} <= set(cutout.planes)
     assert len(night.lightcurve(rows[0]["diaSourceId"])) >= 1

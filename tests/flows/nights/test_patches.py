@@ -13,7 +13,6 @@ from flows.nights import night_stages, patches
 from flows.nights.cluster import memory
 from flows.nights.cluster.cluster import cluster
 from flows.nights.patches import run_nights
-from flows.nights.tile_restore import restore_tiles
 from flows.pipeline.models import models_of
 from flows.pipeline.night_plan import plan_nights
 from flows.results.backup import backup_output, restore_output
@@ -42,8 +41,7 @@ def settings(order, **changed):
 
 def run(out, order=7, pipeline=PIPELINE, workers=None, **changed):
     given = settings(order, **changed)
-    works = plan_nights([NIGHT], out, given, pipeline)
-    return run_nights(works, out, given, workers, restore=restore_tiles).get(NIGHT)
+    return run_nights(plan_nights([NIGHT], out, given, pipeline), out, given, workers).get(NIGHT)
 
 
 @pytest.fixture(autouse=True)
