@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from nightstride.array import search
 from nightstride.night import Night, open
+from nightstride.psf import StatedPsf as PsfModel
 from nightstride.table import Table
 from schemas.dia_source import DetectionFlag
 from schemas.errors import BadInput, Misconfigured, NightstrideError, NoWork, Retryable
-from schemas.exposure import PsfModel
 from schemas.pixels import MaskPlane
 
 if TYPE_CHECKING:
+    from flows.results.explain import Explanation
     from nightstride.light_curve import LightCurve
     from nightstride.pictures import Cutout, PlaneImage
 
@@ -26,6 +27,7 @@ __all__ = [
     "BadInput",
     "Cutout",
     "DetectionFlag",
+    "Explanation",
     "LightCurve",
     "MaskPlane",
     "Misconfigured",
@@ -48,6 +50,10 @@ def __getattr__(name: str) -> Any:
         from nightstride import pictures
 
         return getattr(pictures, name)
+    if name == "Explanation":
+        from flows.results.explain import Explanation
+
+        return Explanation
     if name == "LightCurve":
         from nightstride.light_curve import LightCurve
 

@@ -43,19 +43,22 @@ def search(
     wcs
         astropy WCS or FITS header. None: the columns of the sky are null.
     psf
-        FWHM as seen on the image, px, of whatever profile: errors of fluxes hold it where no star tells that; a stamp
-        of the PSF; or a `PsfModel` (before the pixels blur it). None: measured on stars of ``science``, else on what
-        shines in ``array``; where nothing tells it, 2.5 px is assumed, a warning says so, and every row has the flag
+        FWHM as seen on the image, px, or an astropy quantity, in arcsec if there is a ``wcs``; a stamp of the PSF; or a
+        `PsfModel` (before the pixels blur it). A FWHM does not tell the wings, and errors of fluxes grow by that where
+        no star of ``science`` does: for fluxes give a stamp. None: measured on stars of ``science``, else on what
+        is bright in ``array``; where nothing tells it, 2.5 px is assumed, a warning says so, and every row has the flag
         ASSUMED_PSF. Give it if you can: with a width that is 15 % too large all may be lost.
     mask : (ny, nx)
         True, or the bits of `MaskPlane`, where a pixel is not to be trusted.
     science : (ny, nx)
         Science image that the template was subtracted from: tells stars and saturated pixels.
     zero_point, zero_point_err
-        AB magnitude of one pixel unit, and its error. None: fluxes and magnitudes are null, unless ``unit`` is nJy.
+        AB magnitude of one pixel unit, and its error. None: fluxes and magnitudes are null, unless ``unit`` is nJy,
+        whose zero point is 31.4: another is refused.
     gain
-        Electrons per pixel unit, of rates per adu; what is in electrons needs none. None: the errors of fluxes have no
-        noise of the source itself.
+        Electrons per pixel unit, of rates per adu; what is in electrons needs none. None: the noise of the source
+        itself is left out, so errors of fluxes are too small, and ``snr`` and ``reliability`` of what is bright are
+        higher than with a gain.
     saturation
         Level of ``science`` from which a pixel is saturated, pixel units.
     time, exposure_time
@@ -82,7 +85,8 @@ def search(
     Misconfigured
         The settings are wrong, or a model is missing.
     """
-    from flows.pipeline.search_array import PIXEL_UNITS, ArrayFacts, search_array
+    from flows.pipeline.array_facts import PIXEL_UNITS, ArrayFacts
+    from flows.pipeline.search_array import search_array
     from flows.runtime.settings import load_settings
 
     given: Any = array
@@ -151,7 +155,7 @@ def _plain(array: Any) -> tuple[Any, str | None]:
         return numbers, None
     from astropy import units
 
-    from flows.pipeline.search_array import PIXEL_UNITS
+    from flows.pipeline.array_facts import PIXEL_UNITS
 
     quantity = units.Quantity(numbers, unit, copy=False, subok=False)
     for name in PIXEL_UNITS:

@@ -9,7 +9,7 @@ from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from flows.results.catalogue_rows import CatalogueRows, is_table, known_tables, patch_of
+from flows.results.catalogue_rows import CatalogueRows, known_tables, patch_of, published_tables
 from flows.results.exposure_rows import ExposureRows
 from flows.runtime.words import counted
 from flows.storage.bucket_path import located
@@ -87,9 +87,11 @@ class Night:
     settings: Path | None = None
 
     def __getitem__(self, chosen: Chosen) -> "Night":
+        """Return some of the nights: by a label (YYYYMMDD), a list of labels, or a slice with both ends included."""
         return Night(self.out, _chosen(self.out, self.nights, chosen), self.settings)
 
     def __iter__(self) -> "Iterator[Night]":
+        """Yield each night by itself, by date."""
         return (Night(self.out, (one,), self.settings) for one in self.nights)
 
     def __len__(self) -> int:
@@ -105,11 +107,8 @@ class Night:
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        """Return the names of the published tables, for `dataset`."""
-        from flows.pipeline.graph import declared_tables
-
-        there, declared = {path.name for path in catalogs_folder(self.out).glob("*")}, declared_tables()
-        return tuple(sorted(name for name in there if is_table(name, declared)))
+        """Return the names of the published tables, for `dataset`; arrays are not among them."""
+        return published_tables(self.out)
 
     @property
     def patches(self) -> tuple[tuple[int, int], ...]:
@@ -137,11 +136,16 @@ class Night:
         Raises
         ------
         Misconfigured
-            There is no such dataset, or patch of it.
+            There is no such dataset, or patch of it; or it is an array.
         """
+        from flows.pipeline.graph import declared_arrays
+
         tables = known_tables(self.out, name)
+        if name in declared_arrays():
+            remedy = "read its Zarr stores: docs/use/catalogues.md#arrays."
+            raise Misconfigured("array_dataset", f"dataset {name!r}", "is an array, not a table.", remedy)
         if name not in tables:
-            raise Misconfigured("no_dataset", f"dataset {name!r}", "is not known here.", choice(name, sorted(tables)))
+            raise Misconfigured("no_dataset", f"dataset {name!r}", "is not known here.", choice(name, self.datasets))
         rows = CatalogueRows(self.out, tables[name], self.nights)
         whole = Table(rows if patches is None else _of_patches(rows, patches))
         return whole if columns is None and where is None else whole(columns, where)
@@ -202,6 +206,10 @@ class Night:
     def cutout(self, source_id: int, size: int | None = None) -> "Cutout":
         """Return squares about a detection on difference image, science image and template, as far as there are any.
 
+        The pixel in which the detection lies, ``round(x)`` and ``round(y)``, has the index ``size // 2`` on both axes,
+        also where the size is even. At a border ``meta["x0"]`` or ``meta["y0"]`` is negative, or the square reaches
+        beyond the last pixel; what is not on the image is NaN.
+
         Parameters
         ----------
         source_id
@@ -212,7 +220,7 @@ class Night:
         Raises
         ------
         Misconfigured
-            There is no such detection, its tiles were pruned, or the size is not 1 to 6144.
+            There is no such detection, its pixels are not kept (pruned, or a release), or the size is not 1 to 6144.
         BadInput
             The stored pixels are damaged.
         """
@@ -275,7 +283,7 @@ class Night:
     def features(
         self, identity: int, of: Literal["object", "tracklet", "detection"] | None = None
     ) -> dict[str, dict[str, float]]:
-        """Return what sums up a light curve: band -> feature -> value. Parameters as of `lightcurve`.
+        """Return figures that summarise a light curve: band -> feature -> value. Parameters as of `lightcurve`.
 
         Raises
         ------

@@ -71,6 +71,10 @@ def _facts(info: ExposureInfo) -> dict[str, Any]:
 class Cutout:
     """Square about a detection on each plane of its exposure; beyond the border of the image there is NaN.
 
+    The pixel in which the detection lies, ``round(x)`` and ``round(y)``, has the index ``size // 2`` on both axes. The
+    first pixel of each plane is that at ``meta["x0"]`` and ``meta["y0"]`` of the image, 0-based; at a border they may
+    be negative.
+
     Attributes
     ----------
     detection
@@ -84,17 +88,17 @@ class Cutout:
 
     @property
     def difference(self) -> PlaneImage:
-        """Return the difference image."""
+        """Return the difference image: (size, size) floats in its ``unit``, with mask, WCS and uncertainty."""
         return self.planes["difference"]
 
     @property
     def science(self) -> PlaneImage | None:
-        """Return the science image; None if there is none."""
+        """Return the science image, likewise; None if there is none."""
         return self.planes.get("science")
 
     @property
     def template(self) -> PlaneImage | None:
-        """Return the template; None if there is none."""
+        """Return the template, likewise; None if there is none."""
         return self.planes.get("template")
 
     def __repr__(self) -> str:

@@ -63,8 +63,8 @@ class Table:
         columns
             Names, in the order that they are to have.
         where
-            Text such as ``"snr > 10 and band == 'r' and not flags.EDGE"``; a pyarrow expression; or a list of
-            (column, sign, value).
+            Text such as ``"snr > 10 and band == 'r' and not flags.EDGE"``; a pyarrow expression; or one (column, sign,
+            value), or a list of them.
 
         Raises
         ------
@@ -90,7 +90,7 @@ class Table:
         Parameters
         ----------
         ra, dec
-            Middle (ICRS): deg, or astropy quantities.
+            Centre (ICRS): deg, or astropy quantities.
         radius
             Angular radius: deg, or an astropy quantity; up to 90 deg.
 
@@ -101,13 +101,14 @@ class Table:
         """
         if not {"ra", "dec"} <= set(self._rows.schema.names):
             raise Misconfigured("no_column", self.name, "has no ra and dec.", "choose by other columns.")
-        place = [float(one.to_value("deg")) if hasattr(one, "to_value") else float(one) for one in (ra, dec, radius)]
-        inside = cone_condition(*place)
+        inside = cone_condition(*(_degrees(name, one) for name, one in (("ra", ra), ("dec", dec), ("radius", radius))))
         return Table(self._rows, self._columns, inside if self._where is None else self._where & inside)
 
     def _condition(self, where: Any) -> pc.Expression | None:
         if where is None or isinstance(where, pc.Expression):
             return where
+        if isinstance(where, tuple) and len(where) == 3 and isinstance(where[0], str):
+            where = [where]  # one condition of a list
         if isinstance(where, str):
             return row_condition(where, self._rows.schema, FLAGS.get(self.name))
         import pyarrow.parquet as pq
@@ -115,8 +116,9 @@ class Table:
         try:
             return pq.filters_to_expression(list(where))
         except (TypeError, ValueError) as error:
+            problem = f"{error}." if isinstance(error, ValueError) else "is not a condition, nor a list of them."
             raise Misconfigured(
-                "bad_condition", f"where: {where!r}", f"{error}.", "write e.g. \"snr > 10 and band == 'r'\"."
+                "bad_condition", f"where: {where!r}", problem, "write e.g. \"snr > 10 and band == 'r'\"."
             ) from error
 
     @property
@@ -156,6 +158,7 @@ class Table:
             yield night, Table(self._rows.of((night,)), self._columns, self._where)
 
     def __iter__(self) -> "Iterator[tuple[str, Table]]":
+        """Yield each night and its rows, as `by_night` does; of columns and rows, convert the table first."""
         return self.by_night()
 
     def __len__(self) -> int:
@@ -184,7 +187,7 @@ class Table:
         Parameters
         ----------
         decode
-            Add the column ``flagNames``: the names of the flags of each row, between blanks.
+            Add the column ``flagNames``: the names of the flags of each row, separated by spaces.
 
         Raises
         ------
@@ -197,7 +200,7 @@ class Table:
         bits, kind = self._bits()
         known = {one: " ".join(flag_names(one, kind)) for one in np.unique(bits).tolist()}
         names = pa.array([known[one] for one in bits.tolist()], pa.string())
-        return found.append_column(column(NAMED, pa.string(), "", "Names of the flags, between blanks."), names)
+        return found.append_column(column(NAMED, pa.string(), "", "Names of the flags, separated by spaces."), names)
 
     def to_astropy(self, *, decode: bool = False) -> "QTable":
         """Return an astropy table: quantities with units; nulls are NaN, or masked where there is no NaN.
@@ -322,6 +325,15 @@ def _cell(name: str, value: Any, kind: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6f}" if name in ("ra", "dec", "midpointMjdTai") else f"{value:.5g}"
     return "…" if isinstance(value, list) else str(value)
+
+
+def _degrees(name: str, given: Any) -> float:
+    try:
+        return float(given.to_value("deg") if hasattr(given, "to_value") else given)
+    except (TypeError, ValueError) as error:  # astropy's of units are ValueErrors
+        said = str(given) if hasattr(given, "to_value") else repr(given)
+        remedy = "give deg, or an astropy quantity of an angle."
+        raise Misconfigured("bad_condition", f"near: {name}", f"is {said}, not an angle.", remedy) from error
 
 
 def _said(field: pa.Field, key: bytes) -> str:

@@ -11,31 +11,56 @@ from schemas.pixels import WHOLE_PIXELS, SearchGrid
 
 
 class DetectionFlag(IntFlag):
-    """Bits of ``flags`` in `dia_source`."""
+    """Bits of ``flags`` in `dia_source`.
 
-    EDGE = 1  # the trail or its aperture touches the border of the image
-    SATURATED = 2  # saturated pixels inside the footprint
-    MASKED = 4  # other unusable pixels inside the footprint
-    DIPOLE = 8  # a negative lobe of comparable strength beside the positive one
-    NEAR_BRIGHT_STAR = 16  # beside a large saturated or masked area
-    FIT_FAILED = 32  # trail fit did not converge; trail columns hold the first estimate, errors are null
-    NO_WCS = 64  # sky columns are null
-    NO_ZERO_POINT = 128  # flux columns are null
-    CROSSES_DETECTOR = 256  # a trail too long for a Solar System object, or that leaves the image
-    SPIKE = 512  # points at the middle of a masked star, and begins there
-    BLEED = 1024  # on the column of a masked star, and begins there
-    COSMIC_RAY = 2048  # sharper than the PSF allows
-    HOT_COLUMN = 4096  # its column or row is bright beyond its ends too
-    GHOST = 8192  # hardly brighter than its surroundings on either side
-    SATELLITE = 16384  # is, or lies across, the trail of a satellite or aeroplane
-    ASSUMED_PSF = 32768  # no header and no star told the PSF: fluxes, lengths and reliability rest on a guess
-    ASSUMED_TIME = 65536  # keywords of the time contradict each other by up to an exposure and a minute
-    ASSUMED_GAIN = 131072  # of the header's GAIN, or EGAIN without BUNIT: errors of bright sources rest on it
-    ASSUMED_SITE = 262144  # longitude of the site: the night may be another one
-    NO_TIME = 524288  # nothing told it: midpointMjdTai is that of 2000-01-01, null of arrays
-    UNKNOWN_UNIT = 1048576  # of the pixels: their Poisson noise is left out of the errors
-    PSF_DIFFERS = 2097152  # that of the header from that of the stars, which was taken, by more than 25 %
-    HIGH_BACKGROUND = 4194304  # far from 0, as of a science image: stars may be among the detections
+    - EDGE (1): the trail or its aperture touches the border of the image.
+    - SATURATED (2): saturated pixels inside the footprint.
+    - MASKED (4): other unusable pixels inside the footprint.
+    - DIPOLE (8): a negative lobe of comparable strength beside the positive one.
+    - NEAR_BRIGHT_STAR (16): beside a large saturated or masked area.
+    - FIT_FAILED (32): trail fit did not converge; trail columns hold the first estimate, errors are null.
+    - NO_WCS (64): sky columns are null.
+    - NO_ZERO_POINT (128): flux columns are null.
+    - CROSSES_DETECTOR (256): a trail too long for a Solar System object, or that leaves the image.
+    - SPIKE (512): points at the middle of a masked star, and begins there.
+    - BLEED (1024): on the column of a masked star, and begins there.
+    - COSMIC_RAY (2048): sharper than the PSF allows.
+    - HOT_COLUMN (4096): its column or row is bright beyond its ends too.
+    - GHOST (8192): hardly brighter than its surroundings on either side.
+    - SATELLITE (16384): is, or lies across, the trail of a satellite or aeroplane.
+    - ASSUMED_PSF (32768): no header and no star told the PSF: fluxes, lengths and reliability rest on a guess.
+    - ASSUMED_TIME (65536): keywords of the time contradict each other by up to an exposure and a minute.
+    - ASSUMED_GAIN (131072): of the header's GAIN, or EGAIN without BUNIT: errors of bright sources rest on it.
+    - ASSUMED_SITE (262144): longitude of the site: the night may be another one.
+    - NO_TIME (524288): nothing told it: midpointMjdTai is that of 2000-01-01, null of arrays.
+    - UNKNOWN_UNIT (1048576): of the pixels: their Poisson noise is left out of the errors.
+    - PSF_DIFFERS (2097152): that of the header from that of the stars, which was taken, by more than 25 %.
+    - HIGH_BACKGROUND (4194304): far from 0, as of a science image: stars may be among the detections.
+    """
+
+    EDGE = 1
+    SATURATED = 2
+    MASKED = 4
+    DIPOLE = 8
+    NEAR_BRIGHT_STAR = 16
+    FIT_FAILED = 32
+    NO_WCS = 64
+    NO_ZERO_POINT = 128
+    CROSSES_DETECTOR = 256
+    SPIKE = 512
+    BLEED = 1024
+    COSMIC_RAY = 2048
+    HOT_COLUMN = 4096
+    GHOST = 8192
+    SATELLITE = 16384
+    ASSUMED_PSF = 32768
+    ASSUMED_TIME = 65536
+    ASSUMED_GAIN = 131072
+    ASSUMED_SITE = 262144
+    NO_TIME = 524288
+    UNKNOWN_UNIT = 1048576
+    PSF_DIFFERS = 2097152
+    HIGH_BACKGROUND = 4194304
 
 
 def exposure_of(source_id: int) -> tuple[int, int]:

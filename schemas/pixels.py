@@ -9,18 +9,30 @@ from schemas.errors import Misconfigured
 
 
 class MaskPlane(IntFlag):
-    """Mask bits of pixels not to be trusted; names follow Rubin's mask planes."""
+    """Mask bits of pixels not to be trusted; names follow Rubin's mask planes.
 
-    BAD = 1  # dead or hot pixel, bad column
-    SAT = 2  # saturated, or bled from a saturated pixel
-    INTRP = 4  # interpolated over
-    CR = 8  # cosmic ray found upstream
-    EDGE = 16  # border without full coverage
-    NO_DATA = 32  # no value: NaN, infinite, outside the template
-    SUSPECT = 64  # close to saturation, ghost, halo
-    DETECTED = 128  # upstream saw a source here: information, not a fault
+    - BAD (1): dead or hot pixel, bad column.
+    - SAT (2): saturated, or bled from a saturated pixel.
+    - INTRP (4): interpolated over.
+    - CR (8): cosmic ray found upstream.
+    - EDGE (16): border without full coverage.
+    - NO_DATA (32): no value: NaN, infinite, outside the template.
+    - SUSPECT (64): close to saturation, ghost, halo.
+    - DETECTED (128): upstream saw a source here: information, not a fault.
+    - DETECTED_NEGATIVE (256): upstream saw a negative source here: information, not a fault.
+    - STREAK (512): upstream saw a satellite or aeroplane trail here.
+    """
+
+    BAD = 1
+    SAT = 2
+    INTRP = 4
+    CR = 8
+    EDGE = 16
+    NO_DATA = 32
+    SUSPECT = 64
+    DETECTED = 128
     DETECTED_NEGATIVE = 256
-    STREAK = 512  # upstream saw a satellite or aeroplane trail here
+    STREAK = 512
 
 
 UNUSABLE = MaskPlane.BAD | MaskPlane.SAT | MaskPlane.CR | MaskPlane.EDGE | MaskPlane.NO_DATA

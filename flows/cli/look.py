@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -84,13 +83,7 @@ def explain(
 
 
 def _show(found: "Explanation", err: bool) -> None:
-    from flows.results.explain import explanation_words
-
-    lines = explanation_words(found)
-    wide = max(map(len, lines)) + 2
-    for name, text in lines.items():
-        words = fill(text, 120, subsequent_indent=wide * " ") if name == "stages" else text
-        say(f"{name:<{wide}}{words}", err=err)
+    say(str(found), err=err)
 
 
 def _require_png(path: Path) -> None:

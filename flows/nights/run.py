@@ -22,6 +22,7 @@ from flows.nights.night_process import night_process, teller
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
 from flows.nights.totals import rounded_seconds, summarise_run
+from flows.pipeline.models import require_weights
 from flows.pipeline.night_plan import plan_nights
 from flows.pipeline.night_work import NightWork
 from flows.pipeline.outcome import Outcome, Plan, unfinished
@@ -231,6 +232,7 @@ def search_exposures(
     plan = planner(out, settings, tiles=tiles).plan(sources)
     if not plan.todo:
         return nothing_to_search(plan, out, settings, console, meter)
+    require_weights(PIPELINE, settings)
     with span("run", {"exposures": len(plan.todo)}), Progress(console, len(plan.todo), meter) as progress:
         progress.say(f"{plan.announcement}; starting the workers.")
         progress.planned(plan)

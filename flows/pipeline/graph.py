@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from schemas.dataset import FileOf, TableOf
+from schemas.dataset import ArrayOf, FileOf, TableOf
 from schemas.dia_object import ASSOCIATION
 from schemas.errors import Misconfigured
 from schemas.forced import FORCED_SOURCE
@@ -208,3 +208,8 @@ def declared_tables() -> dict[str, TableOf]:
     """Return the declared form of each table that is published, by its name."""
     published = (*(stage.gives for stage in PIPELINE), FORCED_SOURCE, RECEIVED_ALERT, ZTF_PACKET_SOURCE)
     return {dataset.name: dataset for dataset in published if isinstance(dataset, TableOf)}
+
+
+def declared_arrays() -> frozenset[str]:
+    """Return the names of the arrays that stages publish."""
+    return frozenset(stage.gives.name for stage in PIPELINE if isinstance(stage.gives, ArrayOf))

@@ -7,7 +7,7 @@ from typing import Any
 
 from flows.inputs.orbit_file import read_orbits
 from flows.inputs.sky_resolver import SkyResolver
-from flows.pipeline.weights import find_screen, location_of, read_card, read_weights
+from flows.pipeline.weights import find_screen, location_of, read_card, read_weights, require_same_detector
 from flows.runtime.settings import settings_class
 from flows.storage.digest import digest, file_digest
 from schemas.dataset import FileOf
@@ -96,11 +96,25 @@ def model_digests(stages: Iterable[Stage], settings: Settings) -> dict[str, str]
     Raises
     ------
     Misconfigured
-        A card is missing or cannot be read.
+        A card is missing or cannot be read, or the reliability model is of another detector.
     """
     stages = tuple(stages)
     models = {name: _digest(model, settings) for name, model in sorted(models_in(stages).items())}
     return models | file_digests(stages, settings)
+
+
+def require_weights(stages: Iterable[Stage], settings: Settings) -> None:
+    """Raise unless the weights of each model of the stages are there, and those that its card describes.
+
+    Raises
+    ------
+    Misconfigured
+        They are missing (``missing_model``), or others (``model_mismatch``).
+    """
+    for name, model in sorted(models_in(stages).items()):
+        read_weights(name, model.named(settings))
+        if _companion(model, model.named(settings), model.section(settings)) is not None:
+            read_weights(model.companion, model.named(settings))
 
 
 def model_cards(stages: Iterable[Stage], settings: Settings) -> dict[str, ModelCard]:
@@ -187,6 +201,8 @@ def _known(name: str) -> Model:
 def _digest(model: Model, settings: Settings) -> str:
     name = model.named(settings)
     card = read_card(model.name, name)
+    if model.name == "reliability" and name == settings.detect.model:  # of another folder it was chosen on purpose
+        require_same_detector(name)
     companion = _companion(model, name, model.section(settings))
     return digest(card) if companion is None else digest(card, companion)
 

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from flows.inputs.described import described
 from flows.inputs.fits_damage import damage
 from flows.inputs.source import IN_MEMORY, RawExposure
-from flows.inputs.wcs_cards import wcs_cards
+from flows.inputs.wcs_cards import pixel_scale_arcsec, wcs_cards
+from flows.pipeline.array_facts import WIDEST, ArrayFacts, checked_facts
 from flows.pipeline.search_pixels import search_pixels
 from kernels.psf.flux_error import UNKNOWN_FLATNESS
 from kernels.psf.seeing import fit_moffat
@@ -23,14 +24,7 @@ from schemas.pixels import WHOLE_PIXELS, MaskPlane
 from schemas.settings import Settings
 from schemas.summary import BRIGHT_UNRELIABLE
 
-WIDEST = 100.0
-"""FWHM of a PSF at most, px."""
-
-PIXEL_UNITS = ("adu", "adu/s", "electron", "electron/s", "nJy")
-"""Units that pixels may have."""
-
 _NO_TIME = 0.0
-_DATES = (40587.0, 88069.0)  # MJD of 1970 and 2100
 
 
 class ArraySearch(NamedTuple):
@@ -43,47 +37,6 @@ class ArraySearch(NamedTuple):
     info: ExposureInfo
     rows: pa.Table
     unreliable: int = 0
-
-
-class ArrayFacts(NamedTuple):
-    """What is known of an array; None: not known.
-
-    Attributes
-    ----------
-    wcs
-        astropy WCS, FITS header or its cards.
-    psf
-        FWHM as seen on the image, px; a stamp (ny, nx); or a `PsfModel`, of the width before the pixels blur it.
-    mask
-        (ny, nx): True, or the bits of `MaskPlane`, where a pixel is not to be trusted.
-    science
-        (ny, nx) science image that the template was subtracted from.
-    zero_point, zero_point_err
-        AB magnitude of one pixel unit of flux, and its error.
-    gain
-        Electrons per pixel unit, or, where the pixels are rates, per unit of what they are rates of.
-    saturation
-        Level from which pixels of the science image are saturated, pixel units.
-    mjd_tai, exposure_time_s
-        Middle of the exposure, MJD TAI, and its length.
-    band
-        Filter.
-    pixel_unit
-        One of `PIXEL_UNITS`.
-    """
-
-    wcs: Any = None
-    psf: "float | ArrayLike | PsfModel | None" = None
-    mask: ArrayLike | None = None
-    science: ArrayLike | None = None
-    zero_point: float | None = None
-    zero_point_err: float | None = None
-    gain: float | None = None
-    saturation: float | None = None
-    mjd_tai: float | None = None
-    exposure_time_s: float = 0.0
-    band: str = "unknown"
-    pixel_unit: str = "adu"
 
 
 def search_array(array: ArrayLike, facts: ArrayFacts, settings: Settings) -> ArraySearch:
@@ -121,19 +74,15 @@ def search_array(array: ArrayLike, facts: ArrayFacts, settings: Settings) -> Arr
     return ArraySearch(info, rows, causes.counts[BRIGHT_UNRELIABLE].refused)
 
 
-def _raw(planes: Mapping[str, NDArray[Any]], facts: ArrayFacts) -> RawExposure:
-    shape = planes["difference"].shape
+def _raw(planes: Mapping[str, NDArray[Any]], given: ArrayFacts) -> RawExposure:
+    facts, shape = checked_facts(given), planes["difference"].shape
     cards = _cards(facts.wcs, (shape[0], shape[1]))
     missing = {
         "no_wcs": cards is None,
         "no_zero_point": facts.zero_point is None and facts.pixel_unit != "nJy",
         "no_time": facts.mjd_tai is None,
     }
-    mjd = _NO_TIME if facts.mjd_tai is None else _number(facts.mjd_tai, "time", *_DATES, " (MJD TAI)")
-    if facts.zero_point is not None:
-        _number(facts.zero_point, "zero_point", -100.0, 100.0)
-    if facts.saturation is not None:
-        _number(facts.saturation, "saturation", 1e-9, np.inf)
+    mjd = _NO_TIME if facts.mjd_tai is None else facts.mjd_tai
     return RawExposure(
         key=ExposureKey(night=night_label(mjd, 0.0), visit=0, detector=0),
         instrument="array",
@@ -145,7 +94,7 @@ def _raw(planes: Mapping[str, NDArray[Any]], facts: ArrayFacts) -> RawExposure:
         gain=_gain(facts),
         saturation=facts.saturation,
         wcs_header=cards,
-        psf=_psf(facts.psf),
+        psf=_psf(_in_pixels(facts.psf, cards)),
         pixel_unit=facts.pixel_unit,
         planes=planes,
         flags=tuple(name for name, absent in sorted(missing.items()) if absent),
@@ -167,21 +116,6 @@ def _gain(facts: ArrayFacts) -> float | None:
     if facts.gain is None:
         return None
     raise _bad("bad_gain", "gain", "of pixels that are rates needs the exposure time", "give exposure_time, s")
-
-
-def _number(given: Any, name: str, least: float, most: float, unit: str = "") -> float:
-    try:
-        number = float(given)
-    except (TypeError, ValueError):
-        number = np.nan
-    if not least <= number <= most:
-        raise _bad(
-            f"bad_{name}",
-            name,
-            f"is {given!r}, must be from {least:g} to {most:g}{unit}",
-            "correct it, or leave it out",
-        )
-    return number
 
 
 def _image(given: ArrayLike, name: str) -> NDArray[np.float32]:
@@ -221,18 +155,36 @@ def _same_shape(found: NDArray[Any], shape: tuple[int, ...], name: str) -> NDArr
     return found
 
 
+def _in_pixels(given: Any, cards: str | None) -> Any:
+    """Return a FWHM that has a unit in pixels, by the WCS if it is an angle; of all else what was given."""
+    if not hasattr(given, "to_value") or np.ndim(given):
+        return given
+    if given.unit.is_equivalent("pix"):
+        return given.to_value("pix")
+    if not given.unit.is_equivalent("arcsec"):
+        raise _bad("bad_psf", "psf", f"is {given}, and a FWHM is in pixels or an angle", "give its FWHM in pixels")
+    if cards is None:
+        raise _bad(
+            "bad_psf", "psf", f"is {given}, and without a WCS nothing says how wide a pixel is",
+            "give its FWHM in pixels, or wcs",
+        )  # fmt: skip
+    return given.to_value("arcsec") / pixel_scale_arcsec(cards)
+
+
 def _psf(given: Any) -> PsfModel | None:
     if isinstance(given, PsfModel):  # its width is before the pixels already, as no header states it
         return given.model_copy(update={"source": "stamp"}) if given.source == "header" else given
     if given is None:
         return None
-    stamp = np.asarray(given)
     try:
+        stamp = np.asarray(given)
         if stamp.ndim == 0:
             width = float(stamp)
             if not 0 < width <= WIDEST:
                 raise ValueError(f"a FWHM of {width:g} px")
             return PsfModel(fwhm_px=width, source="header", flatness_err=UNKNOWN_FLATNESS)
+        if not min(np.nansum(stamp), np.nanmax(stamp, initial=0)) > 0:
+            raise ValueError("the stamp has no positive peak, or its sum is not positive")
         fwhm, beta = fit_moffat(np.asarray(stamp, np.float64))
     except (ValueError, TypeError) as error:
         raise _bad(

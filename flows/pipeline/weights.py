@@ -49,9 +49,8 @@ def read_card(stage: str, name: str) -> ModelCard:
             _remedy(stage, name),
         ) from error
     except ValidationError as error:
-        raise Misconfigured(
-            "bad_card", location, f"is not a model card: {error.errors()[0]['loc']}.", "train the model again."
-        ) from error
+        remedy = "correct it, or restore the card that belongs to the weights."
+        raise Misconfigured("bad_card", location, f"is not a model card: {_wrong(error)}.", remedy) from error
     if card.stage != stage:
         raise Misconfigured(
             "wrong_model", location, f"is a model for stage {card.stage!r}, not {stage!r}.", "name another model."
@@ -147,14 +146,46 @@ def write_model(
     try:
         made = ModelCard.model_validate(card | {"sha256": hashlib.sha256(data).hexdigest()})
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         remedy = "correct these fields: docs/use/own_model.md shows a whole card."
-        raise Misconfigured("bad_card", f"card of {folder}", f"is not a model card: {wrong}.", remedy) from error
+        raise Misconfigured(
+            "bad_card", f"card of {folder}", f"is not a model card: {_wrong(error)}.", remedy
+        ) from error
     folder.mkdir(parents=True, exist_ok=True)
     stem = name or made.stage
     (folder / f"{stem}.safetensors").write_bytes(data)
     (folder / f"{stem}.json").write_text(json.dumps(made.model_dump(mode="json"), indent=2, sort_keys=True) + "\n")
     return made
+
+
+def _wrong(error: ValidationError) -> str:
+    """Return what is wrong with a card, field by field."""
+    fields = ((".".join(map(str, one["loc"])), one["msg"]) for one in error.errors())
+    return "; ".join(": ".join(filter(None, field)) for field in fields)
+
+
+def require_same_detector(name: str) -> None:
+    """Raise if the reliability model beside a detector was trained on the candidates of another; the cards tell.
+
+    Raises
+    ------
+    Misconfigured
+        It was (``other_detector``); there is no reliability model.
+    """
+    own = read_card("reliability", name)
+    try:
+        searched = read_card("detect", name).sha256
+    except Misconfigured as error:
+        if error.code != "missing_model":
+            raise
+        return
+    judged = own.input.get("detector_sha256", searched)
+    if judged != searched:
+        raise Misconfigured(
+            "other_detector",
+            f"reliability model {own.name!r} of {name}",
+            f"was trained on the candidates of the detector {judged[:12]}…, not of {searched[:12]}….",
+            f"train one: nightstride train detect --model {name} --reliability-only --out {name}.",
+        )
 
 
 def location_of(stage: str, name: str) -> str:

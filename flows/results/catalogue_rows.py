@@ -18,7 +18,7 @@ from flows.runtime.parallel import side_by_side
 from flows.storage.bucket_path import BucketPath, read_files
 from flows.storage.catalog_parts import CATALOG_VERSION, EXPOSURES, PREFIX, VERSION
 from flows.storage.catalog_store import CatalogStore
-from flows.storage.layout import other_version
+from flows.storage.layout import catalogs_folder, other_version
 from schemas.dataset import TableOf, column
 from schemas.errors import BadInput
 
@@ -322,6 +322,16 @@ def known_tables(out: Path, name: str) -> dict[str, TableOf]:
             with _readable(path):
                 tables[name] = replace(form, schema=pq.read_schema(_footer(path)).remove_metadata())
     return tables
+
+
+def published_tables(out: Path) -> tuple[str, ...]:
+    """Return the names of the published tables, sorted; arrays, and margins of tables, are not among them."""
+    from flows.pipeline.graph import declared_arrays, declared_tables  # imports all stages
+
+    declared, there = declared_tables(), {path.name for path in catalogs_folder(out).glob("*")} - declared_arrays()
+    of_packages = {name for name in there - declared.keys() if is_table(name, declared)}
+    has_files = {name for name in of_packages if CatalogStore(out).list(TableOf(name, pa.schema([])))}
+    return tuple(sorted((there & declared.keys()) | has_files))
 
 
 def is_table(name: str, declared: Collection[str]) -> bool:

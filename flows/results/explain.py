@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import pyarrow.compute as pc
@@ -118,6 +119,13 @@ class Explanation:
         given = {**self.__dict__, "record": None, "provenance": None}
         record = self.record.model_dump(mode="json")
         return {**asdict(Explanation(**given)), "flags": self.flags, "record": record, "provenance": made}
+
+    def __str__(self) -> str:
+        words = explanation_words(self)
+        wide = max(map(len, words)) + 2
+        if "stages" in words:
+            words["stages"] = fill(words["stages"], 120, subsequent_indent=wide * " ")
+        return "\n".join(f"{name:<{wide}}{text}" for name, text in words.items())
 
     def _repr_html_(self) -> str:
         rows = (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.storage.layout import tile_path
+from flows.storage.layout import RELEASE, tile_path
 from flows.storage.zarr_tiles import PLANES, TileStore
 from schemas.errors import Misconfigured, choice
 from schemas.exposure import ExposureInfo, ExposureKey
@@ -79,10 +79,11 @@ def find_exposure(out: Path, nights: Sequence[str], visit: int, detector: int) -
     keys = [ExposureKey(night=night, visit=visit, detector=detector) for night in known]
     found = [key for key in keys if (tile_path(out, key) / "zarr.json").is_file()]
     if not found:
-        raise Misconfigured(
-            "no_pixels", str(out), f"holds no pixels of visit {visit}, detector {detector}.",
-            "choose an exposure of `.exposures`; one whose tiles were pruned has pixels again after a run on its file.",
-        )  # fmt: skip
+        problem = f"holds no pixels of visit {visit}, detector {detector}."
+        remedy = "choose one of `.exposures`; one whose tiles were pruned has pixels again after a run on its file."
+        if (out / RELEASE).is_file():
+            remedy = "open the output folder that the release was made from: releases keep no pixels."
+        raise Misconfigured("no_pixels", str(out), problem, remedy)
     if len(found) > 1:
         labels = ", ".join(key.night for key in found)
         problem = f"holds visit {visit}, detector {detector} of the nights {labels}."
@@ -120,7 +121,7 @@ def image_piece(
             "large_image", f"exposure {key.name}", f"is {shape[0]} x {shape[1]} px.",
             "name a section: section=np.s_[y0:y1, x0:x1]; np.s_[:, :] is all of it.",
         )  # fmt: skip
-    box = [_bounds(part, side) for part, side in zip(section or (slice(None), slice(None)), shape, strict=True)]
+    box = [_bounds(part, side) for part, side in zip(_ranges(section), shape, strict=True)]
     return _piece(store, plane, box[0], box[1])
 
 
@@ -130,6 +131,15 @@ def square_piece(store: TileStore, plane: str, y: float, x: float, side: int) ->
         raise Misconfigured("bad_size", f"size {side}", f"is not 1 to {_WIDEST} px.", "give the side of the square.")
     y0, x0 = round(y) - side // 2, round(x) - side // 2
     return _piece(store, plane, (y0, y0 + side), (x0, x0 + side))
+
+
+def _ranges(section: Any) -> Section:
+    if section is None:
+        return slice(None), slice(None)
+    if not isinstance(section, tuple) or len(section) != 2:
+        problem = "does not have a range of rows and one of columns."
+        raise Misconfigured("bad_section", f"section {section!r}", problem, "write np.s_[y0:y1, x0:x1].")
+    return section
 
 
 def _bounds(part: Any, side: int) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from kernels.measure.vetoes.evidence import REFUSING, refused_by
 from kernels.search.detector import Detector
 from kernels.statistics.matching import POSITION_TOLERANCE_PX, Targets, match_detections, on_satellite
 from schemas.dia_source import FEATURES, HIT, STATIC, STREAK, UNKNOWN
-from schemas.errors import BadInput
+from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.settings import MeasureSettings, Settings
 from schemas.stage import Context, Result
@@ -122,6 +122,41 @@ def unless_flooded(example: Example, detector: str, wrong_psf: bool) -> list[Lab
         if error.code != "flood":
             raise
         return []
+
+
+def require_candidates(found: Sequence[Labelled], detector: str, purpose: str, false: bool = False) -> None:
+    """Raise unless some candidates are known to be real and, if these are wanted too, others to be false.
+
+    Parameters
+    ----------
+    found
+        Candidates of each exposure that was searched and is not left out.
+    detector
+        Shipped name or folder.
+    purpose
+        What the exposures are for, as in "exposures to learn from".
+    false
+        Whether false ones are wanted, too.
+
+    Raises
+    ------
+    Misconfigured
+        There are none (``no_candidates``).
+    """
+    labels = np.concatenate([np.zeros(0, np.int64), *(one.label for one in found)])
+    if (labels > 0).any() and ((labels == 0).any() or not false):
+        return
+    where = f"detector {detector!r}"
+    if not found:
+        problem = f"finds too many candidates on all exposures {purpose}: a night would quarantine them."
+        raise Misconfigured("no_candidates", where, problem, "train it, or raise the threshold on its card.")
+    if not len(labels):
+        problem = f"finds no candidates on the exposures {purpose}."
+        raise Misconfigured("no_candidates", where, problem, "train it, or lower the threshold on its card.")
+    lacking = "false" if (labels > 0).any() else "real"
+    problem = f"finds {len(labels)} candidates on the exposures {purpose}: none is known to be {lacking}."
+    remedy = "train it, lower the threshold on its card, or give more exposures."
+    raise Misconfigured("no_candidates", where, problem, remedy)
 
 
 def search_example(planes: dict[str, NDArray[np.generic]], info: ExposureInfo, detector: str) -> Result:

@@ -154,6 +154,14 @@ def recovery(found: Sequence[RecoveryCurve], rates: tuple[float, ...] = (0.5, 1.
 
 Say = Callable[[str], None]
 
+
+def _found(seen: Sequence[RecoveryCurve], rate: float = 1.0) -> str:
+    """Return in words what `recovery` counts at a number of false positions per image."""
+    shares = ((least, share_found(seen, level_at(seen, rate), least)) for least in (7.0, 10.0))
+    told = (f"{share.found} of {share.n} trails of S/N {least:g} and more" for least, share in shares)
+    return f"at {rate:g} false per image it finds {', '.join(told)}"
+
+
 _BRIGHT = 4.5  # S/N of the peaks that the first round is shown
 _MINED = -2.0  # log odds from which a place is a hard one
 
@@ -216,7 +224,7 @@ def train_cells(
         _write(out, net, plan, about, figures)
         seen = list(map_in_processes(partial(_recovered, out), validation, workers))
         figures[f"round {number}"] = {"loss": [round(value, 5) for value in loss]} | recovery(seen)
-        say(f"round {number}: {figures[f'round {number}']}")
+        say(f"round {number}: loss {loss[-1]:.5f}; {_found(seen)}")
         if number < plan.rounds:
             hard = dict(map_in_processes(partial(_hard, out), train, workers))
     _write(out, net, plan, about, figures)

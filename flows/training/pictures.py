@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -146,7 +146,7 @@ def train_pictures(
         data = cluster_fields(work, plan.fields, seed, workers)
     files, origin = (list_pictures(*data, say=say), [str(one) for one in data]) if data else _of_environment(task)
     found = _labelled(task, files, plan, workers)
-    say(f"{len(found.known)} pictures with labels; left out: {found.notes}")
+    say(f"{len(found.known)} pictures with labels; {_left_out(found.notes)}")
     start = perf_counter()
     trainings = [
         _trained(found, classes, plan, seed + number, work / f"{task}-{seed + number}.pt", say)
@@ -234,6 +234,13 @@ def _labelled(task: str, files: Sequence[PictureFile], plan: PicturePlan, worker
         [str(wanted[n].path) for n in good],
         {"labels_without_class": without, "unreadable": bad},
     )
+
+
+def _left_out(notes: Mapping[str, Any]) -> str:
+    """Return in words what the notes of `_labelled` say."""
+    without, bad = notes["labels_without_class"], notes["unreadable"]
+    labels = f" ({', '.join(without)})" if without else ""
+    return f"left out: {sum(without.values())} with labels of no class{labels}, {len(bad)} that cannot be read"
 
 
 def _targets(known: Iterable[Label], classes: Sequence[str]) -> NDArray[np.float32]:

@@ -14,12 +14,13 @@ from sklearn.metrics import confusion_matrix
 from sklearn.preprocessing import StandardScaler
 
 from flows.pipeline.models import load_model
-from flows.pipeline.weights import read_card, write_model
+from flows.pipeline.weights import read_card, require_same_detector, write_model
 from flows.runtime.parallel import map_in_processes
 from flows.training.candidates import (
     Labelled,
     candidate_threshold,
     publishable,
+    require_candidates,
     unless_flooded,
     without_science,
 )
@@ -49,7 +50,6 @@ from kernels.measure.reliability_net import (
 )
 from kernels.statistics.completeness import binomial_interval
 from schemas.dia_source import FEATURES, KINDS
-from schemas.errors import Misconfigured
 from schemas.model_card import ModelCard
 from schemas.settings import NOISE_ALONE
 
@@ -127,6 +127,11 @@ def train_reliability(
     -------
     dict
         The figures on the test exposures, as in the card.
+
+    Raises
+    ------
+    Misconfigured
+        The detector finds nothing to learn from, to calibrate by or to report on (``no_candidates``).
     """
     find = partial(_find, detector=detector, workers=workers, say=say)
     pairs = find(sets.train, enough=plan.enough)
@@ -135,6 +140,7 @@ def train_reliability(
     if sets.labels is not None:
         said = labelled_candidates(sets.labels, detector, workers, say)
         learn += repeated(said, sum(int(one.known.sum()) for one in learn), LABEL_SHARE)
+    require_candidates(learn, detector, "to learn from", false=True)
     torch.set_num_threads(workers)
     learnt = about | {"candidates_of": f"the first {len(pairs)} of {len(sets.train)} exposures"}
     judges = learn_reliability(detector, learn, plan, learnt, seed, say)
@@ -160,7 +166,7 @@ def calibrate_reliability(
     Raises
     ------
     Misconfigured
-        The reliability model is of another detector.
+        The reliability model is of another detector, or the detector finds no candidates.
     """
     require_reliability(detector)
     before: ReliabilityNet = load_model("reliability", detector)
@@ -177,15 +183,8 @@ def require_reliability(detector: str) -> None:
     Misconfigured
         There is no such detector, it has no reliability model, or one of another detector.
     """
-    searched, own = read_card("detect", detector).sha256, read_card("reliability", detector)
-    judged = own.input["detector_sha256"]
-    if judged != searched:
-        raise Misconfigured(
-            "other_detector",
-            f"reliability model {own.name!r}",
-            f"was trained on the candidates of the detector {judged[:12]}…, not of {searched[:12]}….",
-            "train it: leave out --calibrate.",
-        )
+    read_card("detect", detector)
+    require_same_detector(detector)
 
 
 def _calibrated(
@@ -201,6 +200,7 @@ def _calibrated(
     pairs = find(sets.validation, wrong_psf=False)
     validation = [example for example, pair in zip(sets.validation, pairs, strict=True) if pair]
     known = [publishable(one, plan.min_snr) for pair in pairs for one in pair]
+    require_candidates(known, judges.card.name, "to calibrate by")
     chosen = known + [without_science(one) for one in known]
     odds = [_odds(judges, one) for one in chosen]
     asked = np.concatenate([one.known for one in chosen])
@@ -218,11 +218,14 @@ def _calibrated(
         "without_science": ([], blind),
     }
     for sky, examples in sets.test.items():
-        judged = ([publishable(one, plan.min_snr) for one in pair] for pair in find(examples) if pair)
+        judged = [[publishable(one, plan.min_snr) for one in pair] for pair in find(examples) if pair]
+        if not judged:
+            continue
         own, wrong = zip(*judged, strict=True)
         scored.append(_scored(sky, own, ranked, {"summed logit": summed_logit} | dict(others)))
         variants["psf_misjudged"][0].append(_scored(sky, wrong, ranked, {}))
         variants["without_science"][0].append(_scored(sky, list(map(without_science, own)), ranked, {}))
+    require_candidates([one for part in scored for one in part.examples], judges.card.name, "to report on")
     figures = report_reliability(out, scored, variants, threshold)
     if kinds is not None:
         figures["kinds"] = kind_figures([one for part in scored for one in part.examples], kinds, known, judges.columns)

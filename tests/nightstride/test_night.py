@@ -158,6 +158,8 @@ def test_distortion_moves_with_the_section(tmp_path):
         ({"plane": "science"}, "has no plane 'science'. To fix, choose one of difference, mask"),
         ({"section": np.s_[5:5, :]}, "has no pixel of an axis of 420"),
         ({"section": np.s_[::2, :]}, "is not a range of pixels"),
+        ({"section": (slice(0, 5),)}, "does not have a range of rows and one of columns"),
+        ({"section": np.s_[0:5]}, "does not have a range of rows and one of columns"),
         ({"detector": 6}, "holds no pixels of visit 100, detector 6"),
         ({"detector": 1000}, "holds no pixels of visit 100, detector 1000"),
         ({"visit": -1}, "holds no pixels of visit -1"),
@@ -264,6 +266,9 @@ def test_exposures_without_pixels_are_listed_too(linked, tmp_path):
     night = ns.open(out)
     assert night.exposures.to_arrow()["band"].null_count == len(night.exposures) == 3
     with pytest.raises(ns.Misconfigured, match="pruned"):
+        night.image(100, 5)
+    (out / "release.json").write_text("{}")
+    with pytest.raises(ns.Misconfigured, match="open the output folder that the release was made from"):
         night.image(100, 5)
 
 

@@ -189,6 +189,39 @@ def test_near_needs_a_place(nights):
     assert len(nights.detections(where="detector == 1").near(151, 20, 0.1)) == 2
 
 
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        (("a", 0, 1), "near: ra: is 'a', not an angle"),
+        ((0, 1 * u.m, 1), "near: dec: is 1.0 m, not an angle"),
+        ((0, 0, [1, 2]), "near: radius: is .1, 2., not an angle"),
+    ],
+)
+def test_near_needs_angles(nights, place, says):
+    with pytest.raises(ns.Misconfigured, match=says):
+        nights.detections().near(*place)
+
+
+def test_one_condition_may_be_given_without_a_list(nights):
+    table = nights.detections()
+    assert len(table(where=("snr", ">", 10))) == len(table(where="snr > 10"))
+    with pytest.raises(ns.Misconfigured, match="is not a condition, nor a list of them"):
+        table(where=5)
+
+
+def test_arrays_are_neither_listed_nor_opened(tmp_path):
+    publish(tmp_path)
+    (tmp_path / "catalogs/cutouts/night=20260101").mkdir(parents=True)
+    night = ns.open(tmp_path)
+    assert "cutouts" not in night.datasets
+    assert all(len(night.dataset(name)) >= 0 for name in night.datasets)
+    with pytest.raises(ns.Misconfigured, match=r"is an array, not a table. To fix, read its Zarr stores"):
+        night.dataset("cutouts")
+    with pytest.raises(ns.Misconfigured) as error:
+        night.dataset("objct")
+    assert error.value.remedy == f"write 'object'; known are {', '.join(night.datasets)}."
+
+
 def test_patches_choose_files_of_the_sky(nights):
     store = CatalogStore(nights.out)
     for n, (night, pixel) in enumerate([(NIGHTS[0], 700), (NIGHTS[0], 701), (NIGHTS[1], 700)]):
@@ -214,7 +247,7 @@ def test_flags_are_decoded_in_every_library(nights):
     assert table.to_polars(decode=True)["flagNames"].to_list() == expected
     quantities = table.to_astropy(decode=True)
     assert quantities["flagNames"].tolist() == expected
-    assert quantities["flagNames"].info.description == "Names of the flags, between blanks."
+    assert quantities["flagNames"].info.description == "Names of the flags, separated by spaces."
     assert table.to_arrow().schema.names == ["diaSourceId", "snr"]
     with pytest.raises(ns.Misconfigured, match=r"has no flags"):
         nights.dataset("tracklet").to_arrow(decode=True)

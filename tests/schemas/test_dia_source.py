@@ -103,3 +103,8 @@ def test_counts_of_one_grid_add_up_and_of_two_do_not():
     assert total == SearchCounts(15, 4, SearchGrid())
     with pytest.raises(DatasetError, match="two grids"):
         _ = total + SearchCounts(5, 1, SearchGrid(stride=4))
+
+
+def test_help_gives_the_meaning_of_every_bit():
+    for one in DetectionFlag:
+        assert f"- {one.name} ({one.value}): " in DetectionFlag.__doc__

@@ -144,3 +144,8 @@ def test_a_tile_reads_as_far_as_it_reaches_within_the_image():
 def test_the_one_tile_of_an_image_is_a_whole_number_of_strides_long():
     assert SearchGrid(window=4, stride=4).whole((9, 13)) == Tile(0, 0, 8, 12, 0, 0, 2, 3)
     assert SearchGrid(window=4, stride=4).whole((4, 4)) == Tile(0, 0, 4, 4, 0, 0, 1, 1)
+
+
+def test_help_gives_the_meaning_of_every_bit():
+    for one in MaskPlane:
+        assert f"- {one.name} ({one.value}): " in MaskPlane.__doc__

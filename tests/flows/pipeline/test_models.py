@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.special import logit
 
-from flows.pipeline.models import load_model, model_digests, model_name, models_of
+from flows.pipeline.models import load_model, model_digests, model_name, models_of, require_weights
 from flows.pipeline.weights import find_screen, read_card, read_weights, write_model
 from flows.training.candidate_set import candidate_card
 from kernels.image.search_image import Places, SearchImage
@@ -245,3 +245,29 @@ def test_a_verdict_looks_at_the_measurements_that_it_has_learnt_from(tmp_path):
 def test_more_than_ten_members_are_told_apart(tmp_path):
     write_reliability(tmp_path, networks=11)
     assert len(load_model("reliability", str(tmp_path)).nets) == 11
+
+
+def test_weights_are_checked_before_they_are_used(tmp_path):
+    settings = copied(tmp_path)
+    require_weights([DETECT], settings)
+    path = tmp_path / "detect.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(Misconfigured, match=r"sha256 is .* but its card says"):
+        require_weights([DETECT], settings)
+    path.unlink()
+    with pytest.raises(Misconfigured, match="the weights of this model are missing"):
+        require_weights([DETECT], settings)
+    require_weights([MERGE], settings)
+
+
+def test_a_reliability_model_copied_beside_another_detector_is_refused(tmp_path):
+    settings, own = copied(tmp_path), read_card("detect", "basic_cnn").sha256
+    write_reliability(tmp_path, detector_sha256=own)
+    model_digests([MEASURE], settings)
+    write_reliability(tmp_path, detector_sha256="0" * 64)
+    with pytest.raises(Misconfigured, match="was trained on the candidates of the detector 000000000000") as error:
+        model_digests([MEASURE], settings)
+    assert error.value.code == "other_detector"
+    write_reliability(tmp_path / "elsewhere", detector_sha256="0" * 64)
+    chosen = settings.model_copy(update={"measure": MeasureSettings(model=str(tmp_path / "elsewhere"))})
+    model_digests([MEASURE], chosen)  # on purpose

@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from astropy import units as u
+from astropy.io import fits
 from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_scales
 
 from flows.pipeline import search_array as module
-from flows.pipeline.search_array import ArrayFacts, search_array
+from flows.pipeline.array_facts import ArrayFacts
+from flows.pipeline.search_array import search_array
 from schemas.errors import BadInput
 from schemas.exposure import PsfModel
 from schemas.pixels import MaskPlane
@@ -54,6 +58,10 @@ def test_an_image_may_have_as_many_pixels_as_are_held_at_once(monkeypatch):
         ("zero_point", (-100.0, 0.0, 100.0), (-100.1, 100.1, np.inf), "bad_zero_point"),
         ("saturation", (1e-9, 5e4, np.inf), (0.0, -1.0), "bad_saturation"),
         ("psf", (0.5, 100.0), (0.0, -2.0, 100.1, "wide"), "bad_psf"),
+        ("gain", (1e-9, 2.0), (0.0, -1.0, np.nan), "bad_gain"),
+        ("exposure_time_s", (0.0, 30.0, 1e7), (-0.1, 1.1e7, "long"), "bad_exposure_time"),
+        ("zero_point_err", (0.0, 0.1), (-0.1, np.nan), "bad_zero_point_err"),
+        ("band", ("r", "clear"), (3, None), "bad_band"),
     ],
 )
 def test_numbers_have_their_range(name, good, bad, code):
@@ -109,12 +117,34 @@ def test_a_psf_is_its_width_a_stamp_or_a_model():
     assert (module._psf(2.0).source, module._psf(2.0).flatness_err > 0) == ("header", True)
 
 
-def test_a_wcs_may_be_one_of_astropy_a_header_or_its_cards():
-    from astropy.io.fits import Header
+def test_a_stamp_needs_light():
+    y, x = np.mgrid[-12:13, -12:13]
+    star = np.exp(-(x**2 + y**2) / 8)
+    for dark in (-star, star - 1, star - 0.1, np.full((9, 9), np.nan)):
+        assert refusal(psf=dark) == "bad_psf"
 
-    header = Header.fromstring(WCS_HEADER, sep="\n")
+
+def test_quantities_are_converted():
+    world = {"wcs": WCS_HEADER}
+    scale = proj_plane_pixel_scales(WCS(fits.Header.fromstring(WCS_HEADER, sep="\n"))).mean() * u.deg
+    assert raw(psf=2.4 * u.pix).psf == raw(psf=2.4).psf
+    assert raw(psf=2.4 * scale, **world).psf.fwhm_px == pytest.approx(2.4)
+    assert raw(psf=2.4 * scale.to(u.arcmin), **world).psf.fwhm_px == pytest.approx(2.4)
+    assert raw(gain=1.5 * u.electron / u.adu).gain == 1.5
+    assert raw(gain=1.5 * u.electron / u.nJy, pixel_unit="nJy").gain == 1.5
+    rates = raw(gain=1.5 * u.electron / u.adu, exposure_time_s=0.5 * u.min, pixel_unit="adu/s")
+    assert (rates.gain, rates.exposure_time_s) == (45.0, 30.0)
+    assert raw(zero_point=25 * u.ABmag, zero_point_err=0.02 * u.mag).zero_point == 25.0
+    assert raw(zero_point=25 * u.mag).zero_point == 25.0
+    assert raw(saturation=5e4 * u.adu).saturation == 5e4
+    assert raw(saturation=5 * u.uJy, pixel_unit="nJy").saturation == pytest.approx(5000)
+    assert raw(mjd_tai=61000.5 * u.d).midpoint_mjd_tai == 61000.5
+
+
+def test_a_wcs_may_be_one_of_astropy_a_header_or_its_cards():
+    header = fits.Header.fromstring(WCS_HEADER, sep="\n")
     for given in (WCS_HEADER, header, WCS(header)):
-        found = WCS(Header.fromstring(module._cards(given, SHAPE), sep="\n"))
+        found = WCS(fits.Header.fromstring(module._cards(given, SHAPE), sep="\n"))
         np.testing.assert_allclose(found.all_pix2world(150, 140, 0), (150, 20), atol=1e-9)
     assert refusal(wcs=3) == "bad_wcs"
-    assert refusal(wcs=Header()) == "missing_wcs"
+    assert refusal(wcs=fits.Header()) == "missing_wcs"

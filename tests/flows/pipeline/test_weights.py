@@ -88,6 +88,16 @@ def test_card_with_unknown_field_is_refused(model):
         read_card("detect", str(folder))
 
 
+@pytest.mark.parametrize(
+    ("text", "says"), [("", "card: Invalid JSON"), ('{"stage": "detect"}', "card: name: Field req")]
+)
+def test_a_card_that_cannot_be_read_says_why(model, text, says):
+    folder, _ = model
+    (folder / "detect.json").write_text(text)
+    with pytest.raises(Misconfigured, match=f"is not a model {says}"):
+        read_card("detect", str(folder))
+
+
 def test_card_of_another_stage_is_refused(model):
     folder, _ = model
     for suffix in ("json", "safetensors"):

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.pipeline.graph import declared_tables
-from flows.results.catalogue_rows import CatalogueRows, known_tables
+from flows.results.catalogue_rows import CatalogueRows, known_tables, published_tables
 from flows.storage.bucket_path import located
 from flows.storage.catalog_parts import VERSION, own_metadata
 from flows.storage.catalog_store import CatalogStore
@@ -134,3 +134,13 @@ def test_tables_of_packages_that_are_not_installed_are_read_by_their_own_form(tm
     with pytest.raises(BadInput, match=path.name):
         known_tables(tmp_path, "bright_pixels")
     assert known_tables(tmp_path, "dia_source") == declared_tables()  # no other table is looked at
+
+
+def test_published_tables_are_those_that_have_rows(tmp_path):
+    publish(tmp_path, NEW, 2)
+    form = TableOf("bright_pixels", pa.schema([pa.field("n", pa.int32())]))
+    key = ExposureKey(night="20260101", visit=7, detector=0)
+    CatalogStore(tmp_path).publish(form, key, pa.table({"n": [5]}, form.schema), "d")
+    for name in ("object_margin", "cutouts/night=20260101", "pictures_of_a_package/night=20260101/dataset/Npix=3.zarr"):
+        (tmp_path / "catalogs" / name).mkdir(parents=True)
+    assert published_tables(tmp_path) == ("bright_pixels", "dia_source")

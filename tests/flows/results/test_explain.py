@@ -45,6 +45,9 @@ def test_a_detection_is_followed_to_pixels_models_settings_and_code(published, u
     assert (out / found.catalogues["dia_source"][0]).exists()
     assert (out / found.tiles).is_dir()
     assert len(found.tiles_digest) == 64
+    lines = str(found).splitlines()
+    assert lines[0].split()[:2] == ["detection", f"{row['diaSourceId']},"]
+    assert any(line.startswith("sha256 ") and line.endswith(found.source_sha256) for line in lines)
     values = json.loads(json.dumps(found.values()))
     assert values["cutout"]["section"] == found.cutout.section
     assert values["provenance"]["models"]["detect"]["sha256"] == found.provenance.models["detect"].sha256

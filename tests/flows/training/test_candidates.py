@@ -17,6 +17,7 @@ from flows.training.candidates import (
     label_candidates,
     misjudged,
     publishable,
+    require_candidates,
     search_example,
     stamp_of,
     unless_flooded,
@@ -28,10 +29,11 @@ from flows.training.windows import cut_windows
 from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
 from kernels.nets.basic_cnn import BasicCnn
 from schemas.dia_source import FEATURES, STATIC, UNKNOWN
-from schemas.errors import BadInput
+from schemas.errors import BadInput, Misconfigured
 from schemas.pixels import Tiling
 from schemas.settings import Settings
 from stages.measure import Described
+from tests.support.candidates import exposure
 from tests.support.models import write_bright, write_cells, write_windows
 from tests.support.truth import truth_table
 
@@ -274,3 +276,23 @@ def test_streaks_at_the_least_snr_and_scores_at_the_threshold_count():
     assert candidate_completeness([one], [score], 0.5, 5.01) == (1, 1, 1.0)
     assert candidate_completeness([], [], 0.5, 5.0) == (0, 0, 0.0)
     assert candidate_threshold([one], [score], 0.0) == np.nextafter(0.5, 1)
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        ([], "too many candidates on all exposures to learn from"),
+        ([exposure(1, 0, 0)], "no candidates on the exposures to learn from.*lower"),
+        ([exposure(1, 0, 3)], "finds 3 candidates.*none is known to be real"),
+        ([exposure(1, 2, 0), exposure(2, 1, 0)], "finds 3 candidates.*none is known to be false"),
+    ],
+)
+def test_a_detector_that_finds_nothing_to_learn_from_is_refused(found, says):
+    with pytest.raises(Misconfigured, match=says) as error:
+        require_candidates(found, "models/mine", "to learn from", false=True)
+    assert (error.value.code, error.value.where) == ("no_candidates", "detector 'models/mine'")
+
+
+def test_false_candidates_are_needed_to_learn_only():
+    require_candidates([exposure(1, 2, 0)], "models/mine", "to report on")
+    require_candidates([exposure(1, 2, 0), exposure(2, 0, 1)], "models/mine", "to learn from", false=True)

@@ -291,6 +291,9 @@ def test_each_round_but_the_last_looks_for_false_alarms_that_the_next_is_shown(e
     assert figures == {f"round {n}": {"loss": [0.12346]} | recovery([curve]) for n in range(3)}
     count = len(fits[0][0].hard[field.name])
     assert lines[0] == f"round 0: 1 exposures, {count} hard places"
+    c7, c10 = recovery([curve])["at 1 false"].values()
+    words = f"{c7[0]} of {c7[1]} trails of S/N 7 and more, {c10[0]} of {c10[1]} trails of S/N 10 and more"
+    assert lines[1] == f"round 0: loss 0.12346; at 1 false per image it finds {words}"
     card = read_card("detect", str(tmp_path))
     assert (card.threshold, card.training, card.metrics) == (0.4, {"data": "a test"}, {"validation": figures})
     assert (card.input["planes"], card.input["cell"], card.input["dilations"]) == (PLANES, CELL, [1, 1])

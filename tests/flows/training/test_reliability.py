@@ -102,6 +102,14 @@ def test_it_stops_searching_when_there_are_enough_candidates(examples, tmp_path)
     assert read_card("reliability", str(tmp_path)).training["candidates_of"] == "the first 1 of 3 exposures"
 
 
+def test_a_detector_whose_exposures_are_all_left_out_is_refused(monkeypatch, tmp_path):
+    write_cells(tmp_path)
+    monkeypatch.setattr(reliability, "unless_flooded", lambda example, detector, wrong_psf: [])
+    with pytest.raises(Misconfigured, match="too many candidates on all exposures to learn from") as error:
+        train_reliability(tmp_path, str(tmp_path), Sets([1, 2], [], {}), PLAN, {}, 1, 1, lambda line: None)
+    assert error.value.code == "no_candidates"
+
+
 def test_defaults_of_the_plan():
     assert ReliabilityPlan() == ReliabilityPlan(
         ReliabilityFit(), TreeFit(trees=500, rate=0.05), 0.4, 0.3, NOISE_ALONE, 60_000

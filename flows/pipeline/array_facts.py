@@ -1,0 +1,126 @@
+"""What is known of an array in memory, checked, and as plain numbers."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from flows.inputs.source import IN_MEMORY
+from schemas.errors import BadInput
+from schemas.exposure import NJY_ZERO_POINT, PsfModel
+
+WIDEST = 100.0
+"""FWHM of a PSF at most, px."""
+
+PIXEL_UNITS = ("adu", "adu/s", "electron", "electron/s", "nJy")
+"""Units that pixels may have."""
+
+_DATES = (40587.0, 88069.0)  # MJD of 1970 and 2100
+_LONGEST_S = 1e7
+_LEAST = 1e-9  # of what must be positive
+
+
+class ArrayFacts(NamedTuple):
+    """What is known of an array; None: not known.
+
+    Attributes
+    ----------
+    wcs
+        astropy WCS, FITS header or its cards.
+    psf
+        FWHM as seen on the image, px, or an astropy quantity; a stamp (ny, nx); or a `PsfModel`, of the width before
+        the pixels blur it.
+    mask
+        (ny, nx): True, or the bits of `MaskPlane`, where a pixel is not to be trusted.
+    science
+        (ny, nx) science image that the template was subtracted from.
+    zero_point, zero_point_err
+        AB magnitude of one pixel unit of flux, and its error.
+    gain
+        Electrons per pixel unit, or, where the pixels are rates, per unit of what they are rates of.
+    saturation
+        Level from which pixels of the science image are saturated, pixel units.
+    mjd_tai, exposure_time_s
+        Middle of the exposure, MJD TAI, and its length, s.
+    band
+        Filter.
+    pixel_unit
+        One of `PIXEL_UNITS`.
+    """
+
+    wcs: Any = None
+    psf: "float | ArrayLike | PsfModel | None" = None
+    mask: ArrayLike | None = None
+    science: ArrayLike | None = None
+    zero_point: float | None = None
+    zero_point_err: float | None = None
+    gain: float | None = None
+    saturation: float | None = None
+    mjd_tai: float | None = None
+    exposure_time_s: float = 0.0
+    band: str = "unknown"
+    pixel_unit: str = "adu"
+
+
+def checked_facts(facts: ArrayFacts) -> ArrayFacts:
+    """Return facts whose numbers are in their range, and plain: astropy quantities are converted.
+
+    The PSF, the WCS and the planes are left as they are.
+
+    Raises
+    ------
+    BadInput
+        A number is not one, has another unit or is out of its range; the band is not a text; a zero point contradicts
+        pixels in nJy.
+    """
+    unit = facts.pixel_unit
+    per = unit.partition("/")[0]
+    time = _number(
+        facts.mjd_tai, "time", _DATES, "must be an astropy Time, or MJD TAI from 40587 to 88069 (1970 to 2100)", "d"
+    )
+    length = _number(facts.exposure_time_s, "exposure_time", (0.0, _LONGEST_S), "must be seconds, from 0 to 1e7", "s")
+    zero_point = _number(
+        facts.zero_point, "zero_point", (-100.0, 100.0), "must be an AB magnitude, from -100 to 100", "mag(AB)", "mag"
+    )
+    error = _number(facts.zero_point_err, "zero_point_err", (0.0, 100.0), "must be magnitudes, from 0 to 100", "mag")
+    gain = _number(
+        facts.gain, "gain", (_LEAST, np.inf), f"must be electrons per {per}, more than 0",
+        "" if per == "electron" else f"electron/{per}",
+    )  # fmt: skip
+    saturation = _number(facts.saturation, "saturation", (_LEAST, np.inf), f"must be in {unit}, more than 0", unit)
+    if unit == "nJy" and zero_point is not None and abs(zero_point - NJY_ZERO_POINT) > 1e-3:
+        raise _bad(
+            "bad_zero_point", "zero_point", f"is {zero_point:g}, and the pixels are nJy, whose zero point is 31.4",
+            "leave it out, or give the unit that it belongs to",
+        )  # fmt: skip
+    if not isinstance(facts.band, str):
+        raise _bad("bad_band", "band", f"is {facts.band!r}, must be a text", "give the name of the filter: 'r'")
+    return facts._replace(
+        mjd_tai=time,
+        exposure_time_s=0.0 if length is None else length,
+        zero_point=zero_point,
+        zero_point_err=error,
+        gain=gain,
+        saturation=saturation,
+    )
+
+
+def _number(given: Any, name: str, bounds: tuple[float, float], rule: str, *units: str) -> float | None:
+    """Return a number, of a quantity that in the first of the units that it has; None stays None."""
+    if given is None:
+        return None
+    number = np.nan
+    for unit in units:
+        try:
+            number = float(given.to_value(unit) if hasattr(given, "to_value") else given)
+            break
+        except (TypeError, ValueError):  # astropy's of units are ValueErrors
+            continue
+    if not bounds[0] <= number <= bounds[1]:
+        said = str(given) if hasattr(given, "to_value") else repr(given)
+        raise _bad(f"bad_{name}", name, f"is {said}, {rule}", "correct it, or leave it out")
+    return number
+
+
+def _bad(code: str, name: str, problem: str, remedy: str) -> BadInput:
+    return BadInput(code, f"{IN_MEMORY}: {name}", f"{problem}.", f"{remedy}.")
