@@ -383,7 +383,7 @@ def _former_source(
     """Return the files that an exposure was searched from, with the bytes and in the way of then, if they are there."""
     made, listed = ledger.provenance(record.provenance), [given[record.key]] if record.key in given else []
     with suppress(NightstrideError):  # the file is gone
-        listed += named_sources(record.source_uri, settings)
+        listed += named_sources(record.source_uri, settings, record.source_files)
     for source in (one for one in listed if is_read_alike(one, record, made, ledger)):
         with suppress(BadInput, Retryable):
             if has_bytes(source, record.source_sha256, settings, record.source_stat):
