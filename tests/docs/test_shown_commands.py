@@ -43,7 +43,7 @@ COMMANDS = {
     "use/ades.md": [
         "nightstride ades OUT --night YYYYMMDD [--format psv|xml|obs80] [--dry-run|--submit] [--to FILE] [--json]"
     ],
-    "use/association.md": ["nightstride associate OUT [--night N] [--rebuild] [--config FILE] [--json]"],
+    "use/association.md": ["nightstride associate OUT [--night NIGHTS] [--rebuild] [--config FILE] [--json]"],
     "use/ztf_packets.md": ["nightstride alerts publish OUT --to FOLDER --schema ztf"],
 }
 LEFT_OUT = r"\[--(?:nights|orbits|obscode|out|config|night|rebuild|dry-run|format|to)[^]]*\]"
