@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -61,10 +62,10 @@ def needed(package: str, extras: Collection[str] = ()) -> set[str]:
 def licences(names: Collection[str]) -> Iterator[Licensed]:
     """Yield what packages say of their licences, by name: expression, first line of the text, classifiers."""
     for name in sorted(names):
-        metadata = importlib.metadata.metadata(name)
+        metadata = cast(Any, importlib.metadata.metadata(name))
         classifiers = [one for one in metadata.get_all("Classifier") or () if one.startswith("License ::")]
-        text = (metadata["License"] or "").strip().partition("\n")[0][:80]
-        expression = metadata["License-Expression"] or ""
+        text = (metadata.get("License") or "").strip().partition("\n")[0][:80]
+        expression = metadata.get("License-Expression") or ""
         said = dict.fromkeys([expression, text, *(one.rpartition("::")[2].strip() for one in classifiers)])
         yield Licensed(name, metadata["Version"], tuple(one for one in said if one))
 

@@ -25,7 +25,7 @@ NEW_EACH = 2
 PUBLISHED_EACH = 4
 """Objects of a published exposure that its ledger record is compared with, and what its source was recorded for."""
 
-FIXED = 20
+FIXED = 24
 """Requests of a command that do not depend on exposures or nights, at most."""
 
 

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+from astropy.units import UnitsError
 from numpy.typing import ArrayLike
 
 from flows.inputs.source import IN_MEMORY
@@ -114,7 +115,7 @@ def _number(given: Any, name: str, bounds: tuple[float, float], rule: str, *unit
         try:
             number = float(given.to_value(unit) if hasattr(given, "to_value") else given)
             break
-        except (TypeError, ValueError):  # astropy's of units are ValueErrors
+        except (TypeError, ValueError, UnitsError):
             continue
     if not bounds[0] <= number <= bounds[1]:
         said = str(given) if hasattr(given, "to_value") else repr(given)

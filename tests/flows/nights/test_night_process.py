@@ -74,7 +74,7 @@ def test_where_workers_are_elsewhere_there_is_a_process_too(tmp_path):
 
 def test_of_many_exposures_nothing_is_read_here_where_none_is_searched(tmp_path, monkeypatch):
     given = []
-    monkeypatch.setattr(run, "with_reports", lambda *arguments: given.append(arguments[4:]) or arguments[0])
+    monkeypatch.setattr(run, "with_reports", lambda *arguments: given.append(arguments[4:5]) or arguments[0])
     published = (PublishedExposure(ExposureKey(night="20260101", visit=1, detector=0), "a"),)
     trouble = (Trouble(uri="b", code="truncated", message="b: ends too early."),)
     for skipped in (run.LARGE - 1, run.LARGE):
