@@ -24,6 +24,11 @@ class SourceStat(Record):
     each: Annotated[str, Field(description="SHA-256 of size and last change of each file, in order.")] = ""
 
 
+def file_of_source(source_uri: str) -> str:
+    """Return the file of a ``source_uri``: that of an image of a stack ends with its place, ``[3]``."""
+    return source_uri.rpartition("[")[0] if source_uri.endswith("]") else source_uri
+
+
 class SourceMemo(SourceStat):
     """Content of a source when it was last read."""
 

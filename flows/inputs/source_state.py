@@ -9,7 +9,7 @@ from typing import Any, Literal
 from flows.inputs.source import Source, name_of
 from flows.inputs.sources import list_sources
 from schemas.errors import BadInput, NightstrideError, Retryable
-from schemas.ledger import SourceFile, SourceStat
+from schemas.ledger import SourceFile, SourceStat, file_of_source
 from schemas.settings import Settings
 
 
@@ -157,6 +157,5 @@ def named_sources(uri: str, settings: Settings, files: Mapping[str, SourceFile] 
     """
     if files:
         return [_searched(files)]
-    file = uri.rpartition("[")[0] if uri.endswith("]") else uri
-    found = [source for source in list_sources([file], settings) if name_of(source) == uri]
+    found = [source for source in list_sources([file_of_source(uri)], settings) if name_of(source) == uri]
     return [*found, *(Source(source.uri, index=source.index) for source in found if source.siblings)]

@@ -7,6 +7,8 @@ from flows.inputs.source import Source
 from flows.nights.exposure_work import store_exposure
 from flows.nights.night_stages import StagesResult
 from flows.pipeline.night_work import PatchWork
+from flows.runtime.parallel import side_by_side
+from flows.storage.bucket_path import BucketPath
 from flows.storage.layout import tile_path
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey
@@ -27,7 +29,12 @@ def exposures_without_tiles(patches: Iterable[PatchWork], out: Path) -> dict[Exp
     for patch in (one for one in patches if one.due and one.reads_pixels):
         for key in patch.keys():  # noqa: SIM118 - no mapping
             readers.setdefault(key, []).append(patch.key)
-    return {key: readers[key] for key in readers if not (tile_path(out, key) / "zarr.json").is_file()}
+
+    def are_there(key: ExposureKey) -> bool:
+        return (tile_path(out, key) / "zarr.json").is_file()
+
+    there = side_by_side(are_there, [*readers], isinstance(out, BucketPath))
+    return {key: patches for (key, patches), found in zip(readers.items(), there, strict=True) if not found}
 
 
 def restore_tiles(key: ExposureKey, out: Path, settings: Settings, source: Source, sha256: str) -> StagesResult:

@@ -131,10 +131,15 @@ def run_nights(
         Nothing of this kind could succeed.
     """
     due = [work for work in works if work.outdated]
-    parts = [patch.of_exposures for work in due for patch in work.patches]
-    tasks = sum(part.due for part in parts) + len(exposures_without_tiles(parts, out))
-    with nullcontext(workers) if workers is not None or tasks <= HERE else _started(settings, out) as cluster:
+    here = workers is not None or _few([patch.of_exposures for work in due for patch in work.patches], out)
+    with nullcontext(workers) if here else _started(settings, out) as cluster:
         return {work.night: _Night(work, out, settings, cluster, say, call, find).run() for work in due}
+
+
+def _few(parts: Sequence[PatchWork], out: Path) -> bool:
+    """Return whether there is so little to do that workers do not pay."""
+    patches = sum(part.due for part in parts)
+    return patches <= HERE and patches + len(exposures_without_tiles(parts, out)) <= HERE
 
 
 def _started(settings: Settings, out: Path) -> Any:

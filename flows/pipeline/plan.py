@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from flows.inputs.source import Source, name_of
-from flows.inputs.source_state import stat_of
+from flows.inputs.source_state import has_bytes, stat_of
 from flows.pipeline.lineage import damaged, memo_name, memo_of, outdated, without_tiles
 from flows.pipeline.models import model_digests
 from flows.pipeline.outcome import Item, Plan, PublishedExposure, Stale
@@ -20,7 +20,7 @@ from flows.storage.object_store import PROTOCOL
 from flows.storage.quarantine import Quarantine
 from schemas.errors import BadInput, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
-from schemas.ledger import ExposureRecord, SourceStat
+from schemas.ledger import ExposureRecord, SourceStat, file_of_source
 from schemas.settings import Settings
 from schemas.stage import Stage
 from schemas.summary import Trouble
@@ -382,11 +382,8 @@ class Planner:
 
     def _is_unchanged(self, source: Source, record: ExposureRecord) -> bool:
         """Return whether a file is as it was when it was searched: other settings refuse it, not its content."""
-        stat = stat_of(source)
-        if stat is not None and stat == record.source_stat:
-            return True
         try:
-            return self._sha256_of(source, self._settings) == record.source_sha256
+            return has_bytes(source, record.source_sha256, self._settings, record.source_stat)
         except (BadInput, Retryable):
             return False
 
@@ -413,7 +410,7 @@ def _unexpected(where: str, what: str) -> BadInput:
 
 def _is_gone(uri: str) -> bool:
     """Return whether a file is gone from a folder of this machine: where the folder is gone, too, it may come back."""
-    path = Path(uri.rpartition("[")[0] if uri.endswith("]") else uri)
+    path = Path(file_of_source(uri))
     return "://" not in uri and path.parent.is_dir() and not path.exists()
 
 

@@ -12,7 +12,7 @@ from flows.pipeline.provenance import NIGHT_MODELS, night_models, recorded_setti
 from flows.storage.layout import require_output
 from flows.storage.ledger import Ledger
 from schemas.errors import Misconfigured, NightstrideError
-from schemas.ledger import ExposureRecord, ProvenanceRecord
+from schemas.ledger import ExposureRecord, ProvenanceRecord, file_of_source
 from schemas.model_card import ModelCard
 from schemas.settings import Settings
 from stages import PIPELINE
@@ -141,7 +141,7 @@ def recorded_sources(out: Path, test: Callable[[ExposureRecord], bool], settings
     """
     ledger = Ledger(out)
     records = {record.source_uri: record for record in ledger.records() if test(record)}
-    listed = list_sources(sorted({_file(uri) for uri in records}), settings)
+    listed = list_sources(sorted(set(map(file_of_source, records))), settings)
     found = [source for source in listed if name_of(source) in records]
     made = {one: ledger.provenance(one) for one in {record.provenance for record in records.values()} if one}
     pairs = [(source, records[name_of(source)]) for source in found]
@@ -173,10 +173,6 @@ def is_read_alike(source: Source, record: ExposureRecord, made: ProvenanceRecord
     # The digests cannot be had again: what is remembered of the source tells as well, unless it was read in two ways.
     memo = ledger.remembered(memo_name(source, settings))
     return memo is not None and memo.key == record.key and record.source_sha256 in ("", memo.sha256)
-
-
-def _file(uri: str) -> str:
-    return uri.rpartition("[")[0] if uri.endswith("]") else uri
 
 
 def _names(made: ProvenanceRecord | None) -> Iterable[tuple[str, str, str, str]]:

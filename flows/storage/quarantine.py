@@ -12,7 +12,7 @@ from flows.storage.atomic import write_file
 from flows.storage.layout import staging_folder
 from schemas.errors import NightstrideError
 from schemas.exposure import ExposureKey
-from schemas.ledger import QuarantineRecord
+from schemas.ledger import QuarantineRecord, file_of_source
 
 NAMELESS = frozenset({"no_such_input", "not_allowed", "alert_message", "dead_letter", "bad_name"})
 """Codes of what is named, and need not have been a file of that name."""
@@ -85,7 +85,7 @@ def is_gone(source_uri: str, code: str) -> bool:
     False where that is not certain: the file is in an object store, or its folder is not there or has nothing else in
     it, as where a disk is not mounted.
     """
-    file = source_uri.rpartition("[")[0] if source_uri.endswith("]") else source_uri  # of an image of a stack
+    file = file_of_source(source_uri)
     if code in NAMELESS or "://" in source_uri or not Path(source_uri).is_absolute():
         return False
     with suppress(OSError, ValueError):  # it may not be looked at, or cannot be a name

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 
 from astropy.time import Time
 
+from flows.runtime.words import counted
 from schemas.dia_source import DetectionFlag
 
 NOTHING = "–"
@@ -145,8 +146,7 @@ def sexagesimal(ra: float, dec: float) -> tuple[str, str]:
 
 def count(value: int, noun: str = "") -> str:
     """Return ``value`` with thousands separated, and with its noun in the right number if one is given."""
-    words = f"{value:,}"
-    return f"{words} {noun if value == 1 else noun + 's'}" if noun else words
+    return counted(value, noun) if noun else f"{value:,}"
 
 
 def file_name(uri: str) -> str:
