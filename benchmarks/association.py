@@ -160,7 +160,7 @@ def stars(rng, folder, settings, objects, years):
             store.associate(ExposureKey(night=night, visit=visit, detector=3), "d", found, settings)
             spent += time.process_time() - busy
         names = [one.name for one in ASSOCIATION.schema]
-        rows = store._rows(sa.select(*(SOURCE.c[name] for name in names)))
+        rows = store.rows(sa.select(*(SOURCE.c[name] for name in names)))
     links = pa.Table.from_pylist([dict(row._mapping) for row in rows], schema=ASSOCIATION.schema)
     told(links, np.array([owner[one] for one in links["diaSourceId"].to_pylist()]), place)
     print(json.dumps({"visits": visit + 1, "detections": len(links), "processor_ms": round(1e3 * spent / (visit + 1))}))

@@ -1,9 +1,11 @@
 """Objects of the difference images: what was seen again at one place, night after night."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntFlag
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from schemas.dataset import TableOf, column
 from schemas.objects import BANDS
@@ -40,13 +42,35 @@ ASSOCIATION = TableOf(
 the store of the association, and is not published."""
 
 
+_STATISTICS = ("Ndata", "Mean", "MeanErr", "Sigma", "Chi2", "StetsonJ", "Min", "Max")
+"""Ends of the columns of a band, in the order of `kernels.linking.association.FluxStatistics`."""
+
+
+def flux_statistics_arrays(band: str, statistics: Sequence[NDArray[np.generic]]) -> dict[str, pa.Array]:
+    """Return the columns of `flux_statistics_columns` of statistics in the order of these; NaN becomes null."""
+    types = {"Ndata": pa.int32()}
+    return {
+        f"{band}_psfFlux{end}": pa.array(values, types.get(end, pa.float32()), from_pandas=True)
+        for end, values in zip(_STATISTICS, statistics, strict=True)
+    }
+
+
+def motion_arrays(
+    east: NDArray[np.float64], north: NDArray[np.float64], error: NDArray[np.float64], known: NDArray[np.bool_]
+) -> dict[str, pa.Array]:
+    """Return the columns of `motion_columns` of motions in mas / yr; null where nothing is known of them."""
+    columns = {"pmRa": east, "pmRaErr": error, "pmDec": north, "pmDecErr": error}
+    return {name: pa.array(values, pa.float32(), mask=~known) for name, values in columns.items()}
+
+
 def _float(name: str, unit: str, doc: str, ucd: str) -> pa.Field:
     return column(name, pa.float32(), unit, doc, nullable=True, ucd=ucd)
 
 
-def _of_band(band: str) -> Iterator[pa.Field]:
+def flux_statistics_columns(band: str, what: str) -> Iterator[pa.Field]:
+    """Yield the columns of the statistics of psfFlux in a band, of ``what`` in the plural."""
     flux, name = "phot.flux.density;em.opt", f"{band}_psfFlux"
-    yield column(f"{name}Ndata", pa.int32(), "", f"Detections in {band} with psfFlux and its error.")
+    yield column(f"{name}Ndata", pa.int32(), "", f"{what} in {band} with psfFlux and its error.")
     yield _float(f"{name}Mean", "nJy", f"Mean of psfFlux in {band} by the errors.", f"{flux};stat.mean")
     yield _float(f"{name}MeanErr", "nJy", "Its standard error.", f"stat.error;{flux};stat.mean")
     yield _float(f"{name}Sigma", "nJy", "Standard deviation of psfFlux; null of fewer than two.", f"stat.stdev;{flux}")
@@ -59,13 +83,15 @@ def _of_band(band: str) -> Iterator[pa.Field]:
     yield _float(f"{name}Max", "nJy", "Largest psfFlux.", f"{flux};stat.max")
 
 
-def _motion(axis: str, name: str) -> Iterator[pa.Field]:
-    ucd = f"pos.pm;pos.eq.{axis.lower()}"
-    yield _float(
-        f"pm{axis}", "mas / yr", f"Proper motion in {name}, without parallax; null of fewer than 3 nights, or less "
-        "than 30 days.", ucd,
-    )  # fmt: skip
-    yield _float(f"pm{axis}Err", "mas / yr", "Its standard error.", f"stat.error;{ucd}")
+def motion_columns() -> Iterator[pa.Field]:
+    """Yield the columns of the proper motion."""
+    for axis, name in (("Ra", "ra times cos(dec)"), ("Dec", "dec")):
+        ucd = f"pos.pm;pos.eq.{axis.lower()}"
+        yield _float(
+            f"pm{axis}", "mas / yr", f"Proper motion in {name}, without parallax; null of fewer than 3 nights, or less "
+            "than 30 days.", ucd,
+        )  # fmt: skip
+        yield _float(f"pm{axis}Err", "mas / yr", "Its standard error.", f"stat.error;{ucd}")
 
 
 DIA_OBJECT = TableOf(
@@ -89,14 +115,14 @@ DIA_OBJECT = TableOf(
                 "lastDiaSourceMjdTai", pa.float64(), "d", "Middle of the last of their exposures, MJD TAI.",
                 ucd="time.epoch;stat.max",
             ),
-            *(field for band in BANDS for field in _of_band(band)),
+            *(field for band in BANDS for field in flux_statistics_columns(band, "Detections")),
             column("flags", pa.int32(), "", "Bits: " + ", ".join(f"{one.value} {one.name}" for one in DiaObjectFlag)
                    + "."),
             column(
                 "radecMjdTai", pa.float64(), "d", "When the object is at ra, dec: mean time of the detections, by "
                 "their errors, MJD TAI.", ucd="time.epoch;pos",
             ),
-            *(field for axis, name in (("Ra", "ra times cos(dec)"), ("Dec", "dec")) for field in _motion(axis, name)),
+            *motion_columns(),
         ]
     ),
     product=True,

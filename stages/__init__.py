@@ -28,6 +28,7 @@ REGISTRY = (
     "anomaly",
     "gather_dia_objects",
     "link_dia_objects",
+    "gather_static_objects",
 )
 """Our own stages, by the names of their files: each holds one `STAGE`."""
 

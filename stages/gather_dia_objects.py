@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from kernels.linking.association import FluxStatistics, Reach, flux_statistics
+from kernels.linking.association import Reach, flux_statistics
 from kernels.linking.detections import SLOWEST
-from kernels.linking.proper_motion import LEAST_DAYS, LEAST_NIGHTS, Motions, fit_motions, motion_sums
+from kernels.linking.proper_motion import LEAST_DAYS, LEAST_NIGHTS, fit_motions, motion_sums
 from kernels.sky.positions import sky_position
 from schemas.class_table import STAR_GALAXY
-from schemas.dia_object import ASSOCIATION, DIA_OBJECT, DiaObjectFlag
+from schemas.dia_object import ASSOCIATION, DIA_OBJECT, DiaObjectFlag, flux_statistics_arrays, motion_arrays
 from schemas.objects import BANDS, DIA_LINK
 from schemas.stage import Context, Stage
 
@@ -25,9 +25,6 @@ _ON = Reach(sigmas=3.0, least=0.5)
 
 _LINK = ("diaSourceId", "objectId", "separation")
 """Columns that it reads of `DIA_LINK`."""
-
-_NAMES = ("Ndata", "Mean", "MeanErr", "Sigma", "Chi2", "StetsonJ", "Min", "Max")
-"""Ends of the columns of a band, in the order of `FluxStatistics`."""
 
 
 def gather_dia_objects(inputs: Mapping[str, Any], context: Context) -> pa.Table:
@@ -71,7 +68,10 @@ def gather_dia_objects(inputs: Mapping[str, Any], context: Context) -> pa.Table:
         "lastDiaSourceMjdTai": last,
         **{name: column for band in BANDS for name, column in _of_band(found, group, len(ids), band).items()},
         "flags": pa.array(flags, pa.int32()),
-        **_motion(motions, (_nights(found, group, len(ids)) >= LEAST_NIGHTS) & (last - first >= LEAST_DAYS)),
+        "radecMjdTai": motions.epoch,
+        **motion_arrays(
+            *motions.on_sky(), (_nights(found, group, len(ids)) >= LEAST_NIGHTS) & (last - first >= LEAST_DAYS)
+        ),
     }
     made = pa.table(columns, schema=DIA_OBJECT.schema)
     if context.patch is None:
@@ -86,25 +86,10 @@ def _nights(found: pa.Table, group: NDArray[np.int64], groups: int) -> NDArray[n
     return np.bincount(seen // max(len(night.dictionary), 1), minlength=groups)
 
 
-def _motion(motions: Motions, known: NDArray[np.bool_]) -> dict[str, Any]:
-    """Return the columns of proper motions, null where they are not known."""
-    east, north, error = motions.on_sky()
-    columns = {"pmRa": east, "pmRaErr": error, "pmDec": north, "pmDecErr": error}
-    return {"radecMjdTai": motions.epoch} | {
-        name: pa.array(values, pa.float32(), mask=~known) for name, values in columns.items()
-    }
-
-
 def _of_band(found: pa.Table, group: NDArray[np.int64], groups: int, band: str) -> dict[str, pa.Array]:
     own = pc.equal(found["band"], band).to_numpy()
     flux, error = (found[name].to_numpy()[own] for name in ("psfFlux", "psfFluxErr"))
-    statistics: FluxStatistics = flux_statistics(group[own], flux, error, groups)
-    return {
-        f"{band}_psfFlux{name}": pa.array(
-            values, DIA_OBJECT.schema.field(f"{band}_psfFlux{name}").type, from_pandas=True
-        )
-        for name, values in zip(_NAMES, statistics, strict=True)
-    }
+    return flux_statistics_arrays(band, flux_statistics(group[own], flux, error, groups))
 
 
 def _sits_on(inputs: Mapping[str, Any], group: NDArray[np.int64], objects: int) -> NDArray[np.int64]:

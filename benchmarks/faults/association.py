@@ -13,8 +13,8 @@ from benchmarks.faults.scene import Scene
 from benchmarks.moto_server import free_port
 from flows.nights.services.folder import DATABASE, made
 from flows.nights.services.processes import Postgres
+from flows.storage.association_database import ONE_WRITER
 from flows.storage.association_links import NIGHT, TABLES, VISIT
-from flows.storage.association_store import ONE_WRITER
 
 
 def _server(lab: Lab) -> Postgres:

@@ -11,6 +11,7 @@ from schemas.dia_object import ASSOCIATION
 from schemas.errors import Misconfigured
 from schemas.night_range import NightRange
 from schemas.settings import Settings
+from schemas.static_object import STATIC_ASSOCIATION
 from schemas.summary import Trouble
 from stages import PIPELINE
 
@@ -44,8 +45,8 @@ def associate_output(
     found = associate(out, settings.association, nights if chosen else None, others=0, rebuild=rebuild, tell=tell)
     if found.off is not None:
         raise Misconfigured("no_association", str(out), f"has none: {found.off}.", "set association.store.")
-    works = [one for one in plan_nights(nights, out, settings, PIPELINE, found.digests) if one.outdated]
-    ours = following(PIPELINE, ASSOCIATION.name)
+    works = [one for one in plan_nights(nights, out, settings, PIPELINE, found.digests, found.static) if one.outdated]
+    ours = following(PIPELINE, ASSOCIATION.name) | following(PIPELINE, STATIC_ASSOCIATION.name)
     ready = [
         one
         for one in works

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from flows.nights.static_association import bring_up_static
 from flows.runtime.words import counted
 from flows.storage.digest import digest
 from flows.storage.ledger import Ledger
@@ -62,6 +63,8 @@ class Association:
         Counts.
     digests
         Night -> digest of its association and of those before it; None: the store did not say.
+    static
+        Likewise of the objects of the science images; None, too: some could not be associated.
     off
         Why nothing is associated; None: it is.
     left
@@ -70,6 +73,7 @@ class Association:
 
     summary: AssociationSummary
     digests: Mapping[str, str] | None = None
+    static: Mapping[str, str] | None = None
     off: str | None = None
     left: tuple[str, ...] = ()
 
@@ -104,7 +108,7 @@ def associate(
     from flows.storage.association_store import off_because  # SQLAlchemy takes a while
 
     if (reason := off_because(out, settings)) is not None:
-        return Association(AssociationSummary(), {}, reason)
+        return Association(AssociationSummary(), {}, {}, reason)
     work = _Work(out, settings, tell, nights)
     try:
         for attempt in range(retries):
@@ -118,13 +122,14 @@ def associate(
         return Association(work.summary())
 
 
-def note_published(out: Path, settings: AssociationSettings, found: Association, nights: Collection[str]) -> None:
-    """Note the stamps of nights whose patches were recorded since, so that the next run need not look at them again.
+def note_published(
+    out: Path, settings: AssociationSettings, found: Association, nights: Collection[str]
+) -> Association | None:
+    """Associate the objects of nights whose patches were recorded since, and note that nothing else is new.
 
-    Where that fails, it does. ``found`` is what was associated before.
+    Return what is associated now; None where nothing was. ``found`` is what was associated before.
     """
-    if nights and found.digests:
-        associate(out, settings, nights, others=0)
+    return associate(out, settings, nights, others=0) if nights and found.digests else None
 
 
 def _due(
@@ -152,10 +157,10 @@ def _records(ledger: Ledger, night: str, visit: int | None) -> Iterator[Exposure
             yield record
 
 
-def _digests(store: "AssociationStore") -> dict[str, str]:
-    """Return night -> digest over its association and those of all nights before it."""
+def _cumulated(digests: Mapping[str, str]) -> dict[str, str]:
+    """Return night -> digest over its own and those of all nights before it."""
     found, before = dict[str, str](), ""
-    for night, (_, own) in store.nights().items():
+    for night, own in digests.items():
         found[night] = before = digest(before, night, own)
     return found
 
@@ -171,7 +176,7 @@ class _Work:
         nights: Collection[str] | None,
     ) -> None:
         self._out, self._settings, self._tell, self._asked = out, settings, tell, nights
-        self._refused = 0
+        self._refused = self._refused_nights = 0
         self._counts = dict.fromkeys(("exposures", "known", "new", "left_out", "withdrawn"), 0)
         self._nights: list[str] = []
         self.failed: list[Trouble] = []
@@ -190,12 +195,22 @@ class _Work:
                 self._bring_up(store, night)
             objects, sources = store.counts()
             summary = self.summary().model_copy(update={"objects": objects, "sources": sources})
-            return Association(summary, _digests(store), left=left)
+            nights, static = store.nights(), store.static.nights()
+            digests = _cumulated({night: own for night, (_, own) in nights.items()})
+            of_static = _cumulated({night: static.get(night, ("", ""))[1] for night in nights})
+            return Association(summary, digests, None if self._refused_nights else of_static, left=left)
 
     def _bring_up(self, store: "AssociationStore", night: str) -> None:
         """Associate the exposures of a night that are due, and note that it is known; raises if the store fails."""
         stamp, refused = Ledger(self._out).stamp(night), self._refused
         due = self._associate_due(store, night, None)
+        try:
+            bring_up_static(self._out, store, night, self._settings)
+        except BadInput as error:
+            self._refused += 1
+            self._refused_nights += 1
+            if self._asked is None or night in self._asked:
+                self.failed.append(Trouble.of(f"night {night}", error))
         # Without a stamp where something is missing, so that it is looked at again.
         store.settle(night, stamp if self._refused == refused else "")
         self._nights.append(night)

@@ -18,8 +18,10 @@ from kernels.sky.patches import Patch
 from schemas.dataset import Dataset, TableOf
 from schemas.dia_object import ASSOCIATION
 from schemas.errors import BadInput
+from schemas.objects import OBJECT
 from schemas.settings import Settings
 from schemas.stage import Context, Stage
+from schemas.static_object import STATIC_ASSOCIATION
 
 NOTHING = "nothing of the night lies there"
 """Reason of what is not made of a patch."""
@@ -178,3 +180,39 @@ class AssociatedStages(PatchStages):
 def make_associated(work: PatchWork, out: Path, settings: Settings, around: Around) -> StagesResult:
     """Run the stages of a patch on the association; parameters and errors as of `AssociatedStages`."""
     return AssociatedStages(out, settings, work, around).run()
+
+
+class StaticStages(PatchStages):
+    """Stages of a patch that work on what its objects were in other nights, which they read from the store.
+
+    Parameters
+    ----------
+    out, settings, work
+        As of `PatchStages`, when the night's objects are associated.
+    objects
+        Their file; None: there are none.
+    """
+
+    def __init__(self, out: Path, settings: Settings, work: PatchWork, objects: str | None) -> None:
+        super().__init__(out, settings, work)
+        self._objects = objects
+
+    def run(self) -> StagesResult:
+        """Run what is outdated and publish it; errors as of `AssociatedStages.run`."""
+        return UnitStages.run(self) if self._objects is not None and len(self._input(OBJECT)) else self._nothing()
+
+    def _found(self, dataset: TableOf) -> pa.Table | None:
+        if dataset.name == STATIC_ASSOCIATION.name:
+            from flows.storage.association_store import opened_association
+
+            with opened_association(self._out, self._settings.association) as store:
+                require_history_fit(self._unit.key.name, store.static.history_rows(self._unit.key))
+                return store.static.history(self._unit.key)
+        if dataset.name == OBJECT.name and self._objects is not None:
+            return self._tables.read_path(self._out / self._objects, OBJECT)
+        return super()._found(dataset)
+
+
+def make_static(work: PatchWork, out: Path, settings: Settings, objects: str | None) -> StagesResult:
+    """Run the stages of a patch on lasting objects; parameters and errors as of `StaticStages`."""
+    return StaticStages(out, settings, work, objects).run()

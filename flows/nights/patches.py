@@ -14,7 +14,7 @@ from uuid import uuid4
 from flows.inputs.source import Source
 from flows.nights.exposure_run import task_call
 from flows.nights.night_stages import StagesResult, ledger_seconds, make_night, now, record_night, trouble_with
-from flows.nights.patch_stages import Around, has_place, make_associated, make_patch, margin_of
+from flows.nights.patch_stages import Around, has_place, make_associated, make_patch, make_static, margin_of
 from flows.nights.patch_tiles import exposures_without_tiles, left_with, restore_tiles, tiles_lost
 from flows.pipeline.night_work import MARGIN, NightWork, PatchWork
 from flows.runtime.parallel import Caller, here
@@ -30,6 +30,7 @@ from schemas.dataset import TableOf
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.ledger import DatasetRecord, ExposureRecord, PatchRecord
+from schemas.objects import OBJECT
 from schemas.patch import PatchKey
 from schemas.settings import Settings
 from schemas.summary import Trouble
@@ -194,6 +195,7 @@ class _Night:
         due = sorted((one for one in parts if one.due and one.key not in left), key=lambda one: -one.rows)
         self._make(found, [_Task(make_patch, one) for one in due], self.cluster)
         self._make(found, list(self._associated(found, left)), None)
+        self._make(found, list(self._static(found, left)), None)
         for patch in self.work.patches:
             if patch.outdated and not patch.due and patch.key not in left:
                 self._record(patch.key, found[patch.key])
@@ -272,6 +274,14 @@ class _Night:
                 continue
             files = {name: tuple(one[name].path for one in there.values() if name in one) for name in read}
             yield _Task(make_associated, part, (Around(beside, files),))
+
+    def _static(self, found: Mapping[PatchKey, StagesResult], left: Collection[PatchKey]) -> Iterator[_Task]:
+        """Yield the work on lasting objects, of patches whose objects are there, or that have none."""
+        for part in (one.of_static for one in self.work.patches):
+            there = found[part.key]
+            if part.due and part.key not in left and OBJECT.name in {*there.datasets, *there.idle}:
+                entry = there.datasets.get(OBJECT.name)
+                yield _Task(make_static, part, (None if entry is None else entry.path,))
 
     def _about(self, division: Division, number: int) -> tuple[list[int], tuple[int, ...]]:
         """Return what is about a patch, told by the process beside this one, which knows the sky already, if it can."""

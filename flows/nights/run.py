@@ -1,10 +1,8 @@
 """Run of a night: plan, search on a cluster, stages of the whole night, pages."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -14,19 +12,16 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from flows.inputs.source import Source
-from flows.inputs.source_state import has_bytes, named_sources, sha256_of
-from flows.nights.association import STORE, Association, AssociationSummary, associate, note_published
+from flows.inputs.source_state import sha256_of
+from flows.nights.catalogues import with_catalogues
 from flows.nights.cluster.startup import import_engines, start_services
 from flows.nights.joined_catalogues import compacted, take_apart
-from flows.nights.night_process import night_process, teller
+from flows.nights.night_process import night_process
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
 from flows.nights.totals import rounded_seconds, summarise_run
 from flows.pipeline.models import require_weights
-from flows.pipeline.night_plan import plan_nights
-from flows.pipeline.night_work import NightWork
 from flows.pipeline.outcome import Outcome, Plan, unfinished
-from flows.results.model_use import is_read_alike
 from flows.results.page.due import note_drawn, page_is_due
 from flows.results.quality.assess import assess
 from flows.results.quality.judge import told
@@ -38,9 +33,8 @@ from flows.storage.layout import page_path
 from flows.storage.lease import own_fence
 from flows.storage.ledger import Ledger
 from flows.storage.night_sums import settle
-from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable, first_of
+from schemas.errors import Misconfigured, first_of
 from schemas.exposure import ExposureKey
-from schemas.ledger import ExposureRecord
 from schemas.recovery import Recovery
 from schemas.settings import AssociationSettings, Settings
 from schemas.summary import RunSummary, Trouble
@@ -276,119 +270,6 @@ def nothing_to_search(
             return with_reports(summary, out, settings, progress, call, due)
     pages = (page_path(out, night) for night in reversed(summary.nights))
     return summary.model_copy(update={"report": next((str(page) for page in pages if page.exists()), None)})
-
-
-def with_catalogues(
-    summary: RunSummary, out: Path, settings: Settings, progress: Progress, workers: "Cluster | None" = None,
-    call: Caller = here, sources: Mapping[ExposureKey, Source] | None = None,
-) -> RunSummary:  # fmt: skip
-    """Bring the datasets of patches and whole nights up to date, and add them to the summary of a run.
-
-    Parameters
-    ----------
-    summary, out, settings, progress
-        Of the run.
-    workers
-        Cluster that is up, if one is.
-    call
-        Calls what needs the store of the association.
-    sources
-        Where exposures are now, as far as it is known: tiles that are gone are made from them, or from where the ledger
-        has the files.
-
-    Raises
-    ------
-    Misconfigured
-        A model or the ledger cannot be used, or nothing may be written.
-    """
-    summary, found = with_association(summary, out, settings, progress, call)
-    works = plan_nights({*summary.nights, *found.summary.nights}, out, settings, PIPELINE, found.digests)
-    rows, not_run = Counter[str](), dict(summary.not_run)
-    for work in works:
-        if not work.outdated:
-            rows.update({name: entry.rows for name, entry in work.kept.items()} | work.patch_rows)
-            not_run |= work.not_run
-    outdated = [work for work in works if work.outdated]
-    if outdated:
-        summary = _made(summary, outdated, rows, not_run, out, settings, progress, workers, call, sources)
-        with suppress(BrokenProcessPool):  # then the next run looks at them again
-            call(note_published, out, settings.association, found, [work.night for work in outdated])
-    else:
-        summary = summary.model_copy(update={"catalogues": dict(rows), "not_run": not_run})
-    if found.off is None:
-        return summary
-    told = {name: found.off for name in summary.not_run if name.endswith("_dia_objects")}
-    return summary.model_copy(update={"not_run": {**summary.not_run, **told}})
-
-
-def with_association(
-    summary: RunSummary, out: Path, settings: Settings, progress: Progress, call: Caller = here
-) -> tuple[RunSummary, Association]:
-    """Associate what is published of the nights of a run; where that fails, the nights are told to have failed."""
-    start = perf_counter()
-    work = partial(associate, tell=teller(call, progress.say), retries=settings.execution.retries)
-    try:
-        found = call(work, out, settings.association, summary.nights)
-    except BrokenProcessPool as error:  # it was killed: the next run catches up
-        found = Association(AssociationSummary(failed=(Trouble.of(STORE, error),)))
-    progress.associated(found.summary.known, found.summary.new, found.summary.left_out)
-    update: dict[str, object] = {"night_failed": (*summary.night_failed, *found.summary.failed)}
-    if found.left:
-        warning = (
-            f"{len(found.left)} other nights are not associated, {found.left[0]} the first: "
-            "run `nightstride associate OUT`"
-        )
-        update["warnings"] = (*summary.warnings, warning)
-    if found.summary.exposures:
-        update["seconds"] = {**summary.seconds, "associate": round(perf_counter() - start, 3)}
-    return summary.model_copy(update=update), found
-
-
-def _made(
-    summary: RunSummary,
-    works: list[NightWork],
-    rows: Counter[str],
-    not_run: dict[str, str],
-    out: Path,
-    settings: Settings,
-    progress: Progress,
-    workers: "Cluster | None",
-    call: Caller,
-    sources: Mapping[ExposureKey, Source] | None,
-) -> RunSummary:
-    # Imported here: a rerun with nothing to do should not pay for it.
-    from flows.nights.patches import run_nights
-
-    start = perf_counter()
-    progress.say(f"Combining night {', '.join(work.night for work in works)}.")
-    with span("objects", {"nights": " ".join(work.night for work in works)}):
-        find = partial(_former_source, sources or {}, Ledger(out), settings)
-        results = run_nights(works, out, settings, workers, progress.say, call, find)
-    failed = list(summary.night_failed)
-    for result in results.values():
-        rows.update(result.rows)
-        not_run |= result.not_run
-        failed += result.failed
-    made = list(results.values())
-    progress.catalogued(rows, sum(one.patches for one in made), sum(one.patches_failed for one in made))
-    seconds = {**summary.seconds, "objects": round(perf_counter() - start, 3)}
-    return summary.model_copy(
-        update={"catalogues": dict(rows), "not_run": not_run, "night_failed": tuple(failed), "seconds": seconds}
-    )
-
-
-def _former_source(
-    given: Mapping[ExposureKey, Source], ledger: Ledger, settings: Settings, record: ExposureRecord
-) -> Source | None:
-    """Return the files that an exposure was searched from, with the bytes and in the way of then, if they are there."""
-    made, listed = ledger.provenance(record.provenance), [given[record.key]] if record.key in given else []
-    with suppress(NightstrideError):  # the file is gone
-        listed += named_sources(record.source_uri, settings, record.source_files)
-    for source in (one for one in listed if is_read_alike(one, record, made, ledger)):
-        with suppress(BadInput, Retryable):
-            if has_bytes(source, record.source_sha256, settings, record.source_stat):
-                return source
-    return None
 
 
 def with_reports(

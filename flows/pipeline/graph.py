@@ -12,12 +12,13 @@ from schemas.packet_source import ZTF_PACKET_SOURCE
 from schemas.pixels import DIFFERENCE, MASK, SCIENCE, TEMPLATE, VARIANCE
 from schemas.received_alert import RECEIVED_ALERT
 from schemas.stage import Stage
+from schemas.static_object import STATIC_ASSOCIATION
 from stages import PIPELINE
 
 PLANES = frozenset(plane.name for plane in (DIFFERENCE, MASK, VARIANCE, SCIENCE, TEMPLATE))
 """Datasets that an exposure may bring, rather than a stage."""
 
-GIVEN = PLANES | {ASSOCIATION.name}
+GIVEN = PLANES | {ASSOCIATION.name, STATIC_ASSOCIATION.name}
 """Datasets that no stage makes: an exposure brings them, or what is known of the nights before."""
 
 LEVELS = ("tile", "exposure", "patch", "night")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.inputs.dust_map import dust_digest
-from flows.pipeline.graph import Graph, following, resolve
+from flows.pipeline.graph import GIVEN, Graph, following, resolve
 from flows.pipeline.lineage import is_whole, stage_digest
 from flows.pipeline.models import model_digests
 from flows.pipeline.night_work import MARGIN, NightWork, PatchWork
@@ -22,10 +22,11 @@ from schemas.dia_object import ASSOCIATION
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
 from schemas.ledger import DatasetRecord, ExposureRecord, NightRecord, PatchRecord
-from schemas.objects import SOURCE
+from schemas.objects import OBJECT, SOURCE
 from schemas.patch import COVER_ORDER, PatchKey
 from schemas.settings import Settings
 from schemas.stage import Stage
+from schemas.static_object import STATIC_ASSOCIATION
 
 
 def plan_nights(
@@ -34,6 +35,7 @@ def plan_nights(
     settings: Settings,
     pipeline: Sequence[Stage],
     associations: Mapping[str, str] | None = None,
+    static: Mapping[str, str] | None = None,
 ) -> tuple[NightWork, ...]:
     """Compare the published results of nights with what their exposures would give now.
 
@@ -45,6 +47,9 @@ def plan_nights(
         Labels, output folder, settings and stages of the run.
     associations
         Night -> digest of the association up to it; None: that is not known now, and what was made of it stays.
+    static
+        Likewise of that of the objects of the science images; what was made of it also stays while there are others to
+        be made.
 
     Raises
     ------
@@ -52,7 +57,8 @@ def plan_nights(
         A model or the ledger cannot be used.
     """
     models = model_digests(pipeline, settings)
-    return tuple(_Planned(night, out, settings, pipeline, models).work(associations) for night in sorted(nights))
+    known = {ASSOCIATION.name: associations, STATIC_ASSOCIATION.name: static}
+    return tuple(_Planned(night, out, settings, pipeline, models).work(known) for night in sorted(nights))
 
 
 class _Member(NamedTuple):
@@ -74,20 +80,22 @@ class _Planned:
     pipeline: Sequence[Stage]
     models: Mapping[str, str]
 
-    def work(self, associations: Mapping[str, str] | None) -> NightWork:
+    def work(self, associations: Mapping[str, Mapping[str, str] | None]) -> NightWork:
         ledger = Ledger(self.out)
         members = [_member(one, self.out) for one in ledger.records(self.night) if one.status == "done"]
         made = _combined(members)
         record = ledger.night(self.night)
         known = {one.key: one for one in ledger.patches(self.night) if isinstance(one, PatchRecord)}
-        association = self._association(associations, known) if made else None
-        present = made.keys() if association is None else {*made, ASSOCIATION.name}
-        able = resolve(self.pipeline, present, ("patch",))
+        given = {name: self._association(name, one, known) for name, one in associations.items()} if made else {}
+        able = resolve(self.pipeline, {*made, *(name for name, one in given.items() if one is not None)}, ("patch",))
         patches = tuple(self._patches(members, able, known))
         made |= _of_patches(patches)
-        if association is not None:
-            given = {**made, ASSOCIATION.name: digest(association, *(one.key.name for one in patches))}
-            patches = tuple(self._with_association(one, given, associations is None) for one in patches)
+        for name, association in given.items():
+            if association is None:
+                continue
+            stays = associations[name] is None or (name == STATIC_ASSOCIATION.name and _objects_due(patches))
+            made[name] = digest(association, *(one.key.name for one in patches))
+            patches = tuple(self._with_association(one, name, made, stays) for one in patches)
             made |= _of_patches(patches)
         graph = resolve(self.pipeline, made, ("night",))
         digests = self._digests(graph, made, {})
@@ -98,11 +106,13 @@ class _Planned:
             self.night, self.out, graph, digests, record, kept, exposures, rows, len(members), patches
         )  # fmt: skip
 
-    def _association(self, associations: Mapping[str, str] | None, known: Mapping[PatchKey, PatchRecord]) -> str | None:
-        """Return the digest of the association; empty where only what was made of it before is known, or stays."""
+    def _association(
+        self, name: str, associations: Mapping[str, str] | None, known: Mapping[PatchKey, PatchRecord]
+    ) -> str | None:
+        """Return the digest of an association; empty where only what was made of it before is known, or stays."""
         if associations is not None:
             return associations.get(self.night)
-        after = following(self.pipeline, ASSOCIATION.name)
+        after = following(self.pipeline, name)
         return "" if any(after & _recorded(one).keys() for one in known.values()) else None
 
     def _patches(
@@ -140,19 +150,19 @@ class _Planned:
         exposures, _ = _read(near, read)
         return PatchWork(self.night, self.out, graph, digests, record, kept, exposures, round(load), key)
 
-    def _with_association(self, patch: PatchWork, made: Mapping[str, str], stays: bool) -> PatchWork:
-        """Return the work on a patch with what the association gives, which depends on all that the night has.
+    def _with_association(self, patch: PatchWork, name: str, made: Mapping[str, str], stays: bool) -> PatchWork:
+        """Return the work on a patch with what an association gives, which depends on all that the night has.
 
         Parameters
         ----------
-        patch, made
-            Without it; digests of the association, and of what exposures and patches have.
+        patch, name, made
+            Without it; what it is called; digests of it, and of what exposures and patches have.
         stays
             Whether what was made of it before stays as it is, and nothing else is made.
         """
-        graph = resolve(self.pipeline, {*patch.exposures, ASSOCIATION.name}, ("patch",))
-        after = following(graph.stages, ASSOCIATION.name)
-        before = {name: one for name, one in _recorded(patch.record).items() if stays and name in after}
+        graph = resolve(self.pipeline, {*patch.exposures, *(GIVEN & made.keys())}, ("patch",))
+        after = following(graph.stages, name)
+        before = {key: one for key, one in _recorded(patch.record).items() if stays and key in after}
         stages = tuple(stage for stage in graph.stages if stage.gives.name in (before if stays else after))
         digests = self._digests(Graph(stages, {}), self._placed(made, patch.key), before)
         kept = self._kept(patch.record.datasets if patch.record is not None else {}, digests)
@@ -235,6 +245,11 @@ def _of_patches(patches: Sequence[PatchWork]) -> dict[str, str]:
     """Return the digest of each dataset of some patches, over all of these."""
     names = sorted({name for one in patches for name in one.digests})
     return {name: digest({one.key.name: one.digests.get(name, "") for one in patches}) for name in names}
+
+
+def _objects_due(patches: Sequence[PatchWork]) -> bool:
+    """Return whether objects of the science images have to be made, of any patch."""
+    return any(OBJECT.name in one.digests.keys() - one.kept.keys() - one.idle.keys() for one in patches)
 
 
 def _recorded(record: NightRecord | PatchRecord | None) -> dict[str, str]:

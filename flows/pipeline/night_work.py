@@ -10,6 +10,7 @@ from schemas.dia_object import ASSOCIATION
 from schemas.exposure import ExposureKey, key_of
 from schemas.ledger import DatasetRecord, NightRecord, PatchRecord
 from schemas.patch import PatchKey
+from schemas.static_object import STATIC_ASSOCIATION
 
 MARGIN = "_margin"
 """Ends the name of what is published of a dataset around a patch."""
@@ -100,12 +101,19 @@ class PatchWork(Work):
     @property
     def of_exposures(self) -> "PatchWork":
         """Return the part that makes what follows from the exposures alone."""
-        return self._part(self.digests.keys() - following(self.graph.stages, ASSOCIATION.name))
+        stages = self.graph.stages
+        after = following(stages, ASSOCIATION.name) | following(stages, STATIC_ASSOCIATION.name)
+        return self._part(self.digests.keys() - after)
 
     @property
     def of_association(self) -> "PatchWork":
         """Return the part that makes what follows from the association, and from the first part of all patches."""
         return self._part(following(self.graph.stages, ASSOCIATION.name))
+
+    @property
+    def of_static(self) -> "PatchWork":
+        """Return the part that makes what follows from the association of its objects with lasting ones."""
+        return self._part(following(self.graph.stages, STATIC_ASSOCIATION.name))
 
     def _part(self, names: Set[str]) -> "PatchWork":
         graph = Graph(tuple(stage for stage in self.graph.stages if stage.gives.name in names), {})

@@ -30,12 +30,13 @@ from schemas.settings import AssociationSettings
 FILE = "association.sqlite"
 """Below the output folder."""
 
-VERSION = 3
+VERSION = 4
 """Of the tables; `flows.storage.association_versions` converts those of earlier ones."""
 
 _AT_ONCE = 1000  # values in one query
 _RANKS = 1 << 12
-_BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+"""Type of ids."""
 
 SUMS = ("x", "y", "z", "weight", "tx", "ty", "tz", "t", "tt")
 """Columns of what `kernels.linking.proper_motion.motion_sums` gives."""
@@ -47,23 +48,23 @@ META = sa.Table("association_meta", TABLES, sa.Column("version", sa.Integer, pri
 OBJECT = sa.Table(
     "dia_object",
     TABLES,
-    sa.Column("diaObjectId", _BIG, primary_key=True, autoincrement=False),
-    sa.Column("cell", _BIG, nullable=False, index=True),
+    sa.Column("diaObjectId", BIG, primary_key=True, autoincrement=False),
+    sa.Column("cell", BIG, nullable=False, index=True),
     sa.Column("ra", sa.Double, nullable=False),
     sa.Column("dec", sa.Double, nullable=False),
     *(sa.Column(name, sa.Double, nullable=False) for name in SUMS),
     sa.Column("nDiaSources", sa.Integer, nullable=False),
     sa.Column("nights", sa.Integer, nullable=False),  # with a detection, at least
-    sa.Column("movingCell", _BIG, index=True),  # wide; null of what is at rest
+    sa.Column("movingCell", BIG, index=True),  # wide; null of what is at rest
     sa.Column("firstDiaSourceMjdTai", sa.Double, nullable=False),
     sa.Column("lastDiaSourceMjdTai", sa.Double, nullable=False),
-    sa.Column("createdBy", _BIG, nullable=False),
+    sa.Column("createdBy", BIG, nullable=False),
 )
 SOURCE = sa.Table(
     "dia_source",
     TABLES,
-    sa.Column("diaSourceId", _BIG, primary_key=True, autoincrement=False),
-    sa.Column("diaObjectId", _BIG, nullable=False, index=True),
+    sa.Column("diaSourceId", BIG, primary_key=True, autoincrement=False),
+    sa.Column("diaObjectId", BIG, nullable=False, index=True),
     sa.Column("night", sa.String(8), nullable=False, index=True),
     *(sa.Column(name, sa.Double, nullable=False) for name in ("x", "y", "z", "weight", "separation", "midpointMjdTai")),
     sa.Column("band", sa.String, nullable=False),
@@ -73,7 +74,7 @@ SOURCE = sa.Table(
 VISIT = sa.Table(
     "visit",
     TABLES,
-    sa.Column("visit", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("visit", BIG, primary_key=True, autoincrement=False),
     sa.Column("detector", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("night", sa.String(8), nullable=False, index=True),
     sa.Column("digest", sa.String, nullable=False),
@@ -89,7 +90,7 @@ NIGHT = sa.Table(
 REFUSAL = sa.Table(
     "refusal",
     TABLES,
-    sa.Column("visit", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("visit", BIG, primary_key=True, autoincrement=False),
     sa.Column("detector", sa.Integer, primary_key=True, autoincrement=False),
     *(sa.Column(name, sa.String, nullable=False) for name in ("digest", "code", "where", "problem", "remedy")),
 )
@@ -98,18 +99,18 @@ REFUSAL = sa.Table(
 EVENT = sa.Table(
     "event",
     TABLES,
-    sa.Column("event", _BIG, primary_key=True),
+    sa.Column("event", BIG, primary_key=True),
     sa.Column("kind", sa.String, nullable=False),
-    sa.Column("diaObjectId", _BIG, nullable=False, index=True),
-    sa.Column("otherId", _BIG, index=True),  # of the object that it lies beside
-    sa.Column("visit", _BIG, nullable=False),
+    sa.Column("diaObjectId", BIG, nullable=False, index=True),
+    sa.Column("otherId", BIG, index=True),  # of the object that it lies beside
+    sa.Column("visit", BIG, nullable=False),
     sa.Column("detector", sa.Integer, nullable=False),
     sa.Column("at", sa.String, nullable=False),
 )
 
 
 def _counted() -> tuple[sa.ColumnElement[Any], ...]:
-    """Return what `_STATE` has of an object, as a query by objects finds it from their detections."""
+    """Return what `STATE` has of an object, as a query by objects finds it from their detections."""
     weight, mjd = SOURCE.c.weight, SOURCE.c.midpointMjdTai
     place, t = [SOURCE.c[axis] for axis in "xyz"], mjd - ORIGIN
     terms = (*place, 1.0, *(t * axis for axis in place), t, t * t)
@@ -163,7 +164,9 @@ def usable_detections(found: pa.Table, least_trail: float) -> UsableDetections:
     return UsableDetections(kept["diaSourceId"].to_numpy(), ra, dec, vectors, sigma, mjd, values)
 
 
-_STATE = ("diaObjectId", *SUMS, "nDiaSources", "nights", "firstDiaSourceMjdTai", "lastDiaSourceMjdTai")
+STATE = ("diaObjectId", *SUMS, "nDiaSources", "nights", "firstDiaSourceMjdTai", "lastDiaSourceMjdTai")
+"""Columns of what is known of an object."""
+
 _APART_D = 0.5  # between detections of two nights, at least
 
 
@@ -173,7 +176,7 @@ def source_ids(key: ExposureKey) -> tuple[int, int]:
     return first, first + _RANKS - 1
 
 
-class _Objects(NamedTuple):
+class PlacedObjects(NamedTuple):
     """Objects: ids, (n, 9) sums of their detections, number of these and of their nights, first and last time."""
 
     ids: NDArray[np.int64]
@@ -184,10 +187,10 @@ class _Objects(NamedTuple):
     last: NDArray[np.float64]
 
     @classmethod
-    def read(cls, rows: Sequence[Sequence[Any]]) -> "_Objects":
-        """Return those of rows with the columns of `_STATE`."""
+    def read(cls, rows: Sequence[Sequence[Any]]) -> "PlacedObjects":
+        """Return those of rows with the columns of `STATE`."""
         ids = np.array([row[0] for row in rows], np.int64)  # which float64 does not hold
-        columns = np.array([tuple(row[1:]) for row in rows], np.float64).reshape(-1, len(_STATE) - 1).T
+        columns = np.array([tuple(row[1:]) for row in rows], np.float64).reshape(-1, len(STATE) - 1).T
         number, nights = columns[-4:-2].astype(np.int64)
         return cls(ids, columns[:-4].T, number, nights, columns[-2], columns[-1])
 
@@ -196,13 +199,26 @@ class _Objects(NamedTuple):
         found = fit_motions(self.sums, self.number)
         return found, found.moving(self.nights)
 
+    def joined(self, which: NDArray[np.int64], sums: NDArray[np.float64], mjd: NDArray[np.float64]) -> "PlacedObjects":
+        """Return some of them with a further detection each; one that had none begins again."""
+        had = self.number[which] > 0
+        apart = (mjd > self.last[which] + _APART_D) | (mjd < self.first[which] - _APART_D)
+        return PlacedObjects(
+            self.ids[which],
+            self.sums[which] * had[:, None] + sums,
+            self.number[which] + 1,
+            np.where(had, self.nights[which] + apart, 1),
+            np.where(had, np.minimum(self.first[which], mjd), mjd),
+            np.where(had, np.maximum(self.last[which], mjd), mjd),
+        )
+
     def values(self) -> list[dict[str, Any]]:
         """Return their rows, without who began them."""
         if not len(self.ids):
             return []
         ra, dec = sky_position(self.sums[:, :3])
         columns = {
-            **dict(zip(_STATE, (self.ids, *self.sums.T, *self[2:]), strict=True)),
+            **dict(zip(STATE, (self.ids, *self.sums.T, *self[2:]), strict=True)),
             "ra": ra,
             "dec": dec,
             "cell": cells_of(ra, dec),
@@ -270,7 +286,7 @@ class ExposureLinks:
 
     def _note_beside(
         self,
-        near: "_Objects",
+        near: "PlacedObjects",
         places: NDArray[np.float64],
         seen: NDArray[np.int64],
         rows: UsableDetections,
@@ -301,7 +317,7 @@ class ExposureLinks:
             pairs.add((int(ids[later]), int(ids[earlier])))
         if not pairs:
             return
-        known = _selected(
+        known = selected(
             self._connection, [EVENT.c.diaObjectId, EVENT.c.otherId], EVENT.c.diaObjectId, {one for one, _ in pairs}
         )
         for identity, other in sorted(pairs - {(one[0], one[1]) for one in known}):
@@ -325,29 +341,19 @@ class ExposureLinks:
     def _is_visit(self) -> sa.ColumnElement[bool]:
         return (VISIT.c.visit == self._key.visit) & (VISIT.c.detector == self._key.detector)
 
-    def _near(self, rows: UsableDetections, arcsec: float) -> "_Objects":
+    def _near(self, rows: UsableDetections, arcsec: float) -> "PlacedObjects":
         """Return the objects in the cells about the detections, and those that move not far away, by their ids."""
         if not len(rows.ids):
-            return _Objects.read([])
-        columns, found = [OBJECT.c[name] for name in _STATE], dict[int, Sequence[Any]]()
+            return PlacedObjects.read([])
+        columns, found = [OBJECT.c[name] for name in STATE], dict[int, Sequence[Any]]()
         moving = wide_cells_near(rows.ra, rows.dec)
         for column, cells in ((OBJECT.c.cell, cells_near(rows.ra, rows.dec, arcsec)), (OBJECT.c.movingCell, moving)):
-            found |= {one[0]: one for one in _selected(self._connection, columns, column, cells)}
-        return _Objects.read([found[one] for one in sorted(found)])
+            found |= {one[0]: one for one in selected(self._connection, columns, column, cells)}
+        return PlacedObjects.read([found[one] for one in sorted(found)])
 
-    def _join(self, rows: UsableDetections, pairs: PlaceMatches, near: "_Objects") -> None:
+    def _join(self, rows: UsableDetections, pairs: PlaceMatches, near: "PlacedObjects") -> None:
         """Add detections to the objects that they are; one that had none begins again."""
-        which, mjd = pairs.which, rows.mjd[pairs.rows]
-        had = near.number[which] > 0
-        apart = (mjd > near.last[which] + _APART_D) | (mjd < near.first[which] - _APART_D)
-        changed = _Objects(
-            near.ids[which],
-            near.sums[which] * had[:, None] + rows.sums[pairs.rows],
-            near.number[which] + 1,
-            np.where(had, near.nights[which] + apart, 1),
-            np.where(had, np.minimum(near.first[which], mjd), mjd),
-            np.where(had, np.maximum(near.last[which], mjd), mjd),
-        )
+        changed = near.joined(pairs.which, rows.sums[pairs.rows], rows.mjd[pairs.rows])
         _update(self._connection, [{"of": one.pop("diaObjectId"), **one} for one in changed.values()])
 
     def _begun(self, rows: UsableDetections, new: NDArray[np.int64]) -> list[int]:
@@ -372,7 +378,7 @@ class ExposureLinks:
             made.append((identity, source))
         ids = np.array([identity for identity, _ in made], np.int64)
         one = np.ones(len(new), np.int64)
-        begun = _Objects(ids, rows.sums[new], one, one, rows.mjd[new], rows.mjd[new])
+        begun = PlacedObjects(ids, rows.sums[new], one, one, rows.mjd[new], rows.mjd[new])
         self._insert(
             OBJECT, [{**one, "createdBy": source} for one, (_, source) in zip(begun.values(), made, strict=True)]
         )
@@ -385,7 +391,7 @@ class ExposureLinks:
 
     def _empty(self, ids: Collection[int]) -> set[int]:
         """Return those of some objects that have no detection."""
-        found = _selected(self._connection, [OBJECT.c.diaObjectId, OBJECT.c.nDiaSources], OBJECT.c.diaObjectId, ids)
+        found = selected(self._connection, [OBJECT.c.diaObjectId, OBJECT.c.nDiaSources], OBJECT.c.diaObjectId, ids)
         return {one[0] for one in found if one[1] == 0}
 
     def _events(self, kind: str, ids: Collection[int]) -> None:
@@ -408,8 +414,8 @@ class ExposureLinks:
 
 def recount(connection: sa.Connection, ids: Collection[int]) -> set[int]:
     """Work out again, from their detections, what is known of some objects; return those that have any."""
-    found = _selected(connection, _counted(), SOURCE.c.diaObjectId, ids, group=SOURCE.c.diaObjectId)
-    _update(connection, [{"of": one.pop("diaObjectId"), **one} for one in _Objects.read(found).values()])
+    found = selected(connection, _counted(), SOURCE.c.diaObjectId, ids, group=SOURCE.c.diaObjectId)
+    _update(connection, [{"of": one.pop("diaObjectId"), **one} for one in PlacedObjects.read(found).values()])
     return {one[0] for one in found}
 
 
@@ -418,16 +424,18 @@ def _update(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> Non
         connection.execute(OBJECT.update().where(OBJECT.c.diaObjectId == sa.bindparam("of")), list(rows))
 
 
-def _selected(
+def selected(
     connection: sa.Connection,
     columns: Sequence[Any],
     column: sa.Column[Any],
     values: Collection[int] | NDArray[np.int64],
     group: Any = None,
+    also: sa.ColumnElement[bool] | None = None,
 ) -> list[sa.Row[Any]]:
-    """Return columns of the rows in which one has some values, not too many in one query."""
+    """Return columns of the rows in which one has some values, not too many in one query; ``also``: a condition."""
     wanted, found = sorted(int(one) for one in values), list[sa.Row[Any]]()
     for first in range(0, len(wanted), _AT_ONCE):
         statement = sa.select(*columns).where(column.in_(wanted[first : first + _AT_ONCE]))
+        statement = statement if also is None else statement.where(also)
         found += connection.execute(statement if group is None else statement.group_by(group)).all()
     return found

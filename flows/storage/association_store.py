@@ -1,8 +1,8 @@
 """Store of the association: objects at rest, and the detections that they are, over all nights."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -12,6 +12,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from flows.storage.association_database import Database, postgresql_engine, sqlite_engine
 from flows.storage.association_links import (
     EVENT,
     FILE,
@@ -28,92 +29,80 @@ from flows.storage.association_links import (
     usable_detections,
 )
 from flows.storage.association_versions import EARLIER, brought_up, version_of
-from flows.storage.atomic import make_folder, require_lease, writing
 from flows.storage.bucket_path import BucketPath
 from flows.storage.digest import digest
-from flows.storage.file_lock import MODE
+from flows.storage.static_objects import StaticObjects
 from kernels.linking.association import CELLS
 from kernels.sky.patches import Patch, neighbours
 from schemas.dia_object import ASSOCIATION
 from schemas.dia_source import DIA_SOURCE
-from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
+from schemas.errors import BadInput, Misconfigured, NightstrideError
 from schemas.exposure import ExposureKey
 from schemas.known_object import SS_SOURCE
 from schemas.ledger import ExposureRecord
 from schemas.patch import COVER_ORDER
 from schemas.settings import AssociationSettings
 
-WAIT_S = 30.0
-"""How long to wait for others who write, s."""
-
-ONE_WRITER = 0x6E73
-"""Key of PostgreSQL's advisory lock, which whoever writes holds."""
-
 _PART = 50_000  # rows read at a time
 _FINER = 4  # orders: pixels around a patch of at most 16 by 16 pixels are few
 _AT_REST = 30.0  # arcsec: more than the mean position of what does not move changes by
 
 
-class AssociationStore:
+class AssociationStore(Database):
     """Objects, their detections, the exposures that these are of, and what became of objects.
 
     A change is kept whole when its block ends, or not at all; one process writes at a time. An object that loses its
     last detection stays, with none, at its place: it is no longer published, and its id comes back with a detection
     there, or never. Each method raises as `opened_association` does.
 
-    Parameters
-    ----------
-    engine
-        Of SQLAlchemy.
-    where
-        Name of the store in messages; an attribute, too.
-    path
-        File of SQLite; None: the store is a server's.
+    Parameters are those of `flows.storage.association_database.Database`.
     """
 
-    def __init__(self, engine: sa.Engine, where: str, path: Path | None) -> None:
-        self._engine, self.where, self._path = engine, where, path
+    @cached_property
+    def static(self) -> StaticObjects:
+        """Return the part of it that has the objects of the science images."""
+        return StaticObjects(self)
 
     def nights(self) -> dict[str, tuple[str, str]]:
         """Return night -> stamp of the ledger when it was last associated, and digest of its association."""
-        return {one.night: (one.stamp, one.digest) for one in self._rows(sa.select(NIGHT).order_by(NIGHT.c.night))}
+        return {one.night: (one.stamp, one.digest) for one in self.rows(sa.select(NIGHT).order_by(NIGHT.c.night))}
 
     def visits(self, night: str, visit: int | None = None) -> dict[ExposureKey, str]:
         """Return the associated exposures of a night, or of a visit of it, with the digests of their detections."""
         wanted = sa.select(VISIT).where(VISIT.c.night == night)
-        found = self._rows(wanted if visit is None else wanted.where(VISIT.c.visit == visit))
+        found = self.rows(wanted if visit is None else wanted.where(VISIT.c.visit == visit))
         return {ExposureKey(night=night, visit=one.visit, detector=one.detector): one.digest for one in found}
 
     def made_from(self, key: ExposureKey) -> str | None:
         """Return the digest of what is associated of an exposure; None: nothing is."""
         where = [VISIT.c[name] == getattr(key, name) for name in ("night", "visit", "detector")]
-        found = self._rows(sa.select(VISIT.c.digest).where(*where))
+        found = self.rows(sa.select(VISIT.c.digest).where(*where))
         return str(found[0].digest) if found else None
 
     def refuse(self, key: ExposureKey, made_from: str, error: BadInput) -> None:
         """Note why an exposure, with the digest of its detections, cannot be associated, until it is."""
         named = {name: getattr(error, name) for name in ("code", "where", "problem", "remedy")}
-        with self._change() as connection:
+        with self.change() as connection:
             connection.execute(REFUSAL.delete().where(_is_refusal(key)))
             row = {"visit": key.visit, "detector": key.detector, "digest": made_from, **named}
             connection.execute(REFUSAL.insert().values(**row))
 
     def refusal(self, key: ExposureKey, made_from: str) -> BadInput | None:
         """Return why an exposure cannot be associated as its detections are; None: that is not known."""
-        found = self._rows(sa.select(REFUSAL).where(_is_refusal(key), REFUSAL.c.digest == made_from))
+        found = self.rows(sa.select(REFUSAL).where(_is_refusal(key), REFUSAL.c.digest == made_from))
         return (
             BadInput(*(getattr(found[0], name) for name in ("code", "where", "problem", "remedy"))) if found else None
         )
 
     def events(self) -> list[tuple[str, int]]:
         """Return what became of objects, in order: kind (removed, restored, renamed, beside) and diaObjectId."""
-        found = self._rows(sa.select(EVENT.c.kind, EVENT.c.diaObjectId).order_by(EVENT.c.event))
+        found = self.rows(sa.select(EVENT.c.kind, EVENT.c.diaObjectId).order_by(EVENT.c.event))
         return [(one.kind, one.diaObjectId) for one in found]
 
     def beside(self, identity: int) -> list[int]:
         """Return the objects that an object was seen beside, so near that both may be one; sorted."""
         pairs = ((EVENT.c.diaObjectId, EVENT.c.otherId), (EVENT.c.otherId, EVENT.c.diaObjectId))
-        found = [self._rows(sa.select(other).where(own == identity, EVENT.c.kind == "beside")) for own, other in pairs]
+        found = [self.rows(sa.select(other).where(own == identity, EVENT.c.kind == "beside")) for own, other in pairs]
         return sorted({int(row[0]) for rows in found for row in rows})
 
     def history(self, night: str, patch: Patch | None = None) -> pa.Table:
@@ -131,7 +120,7 @@ class AssociationStore:
         columns = [SOURCE.c[name] for name in ASSOCIATION.schema.names]
         wanted = sa.select(*columns).where(SOURCE.c.diaObjectId.in_(seen), SOURCE.c.night <= night)
         wanted = wanted.order_by(SOURCE.c.diaObjectId, SOURCE.c.diaSourceId).execution_options(stream_results=True)
-        with self._reading() as connection:
+        with self.reading() as connection:
             # Rows of a database take ten times the memory of a table.
             parts = [_table(rows) for rows in connection.execute(wanted).partitions(_PART)]
         return pa.concat_tables([ASSOCIATION.empty(), *parts])
@@ -139,29 +128,29 @@ class AssociationStore:
     def history_rows(self, night: str, patch: Patch) -> int:
         """Return the number of detections, on all nights, of the objects of which `history` has some."""
         near = OBJECT.c.diaObjectId.in_(_seen_near(night, patch))
-        return int(self._rows(sa.select(sa.func.coalesce(sa.func.sum(OBJECT.c.nDiaSources), 0)).where(near))[0][0])
+        return int(self.rows(sa.select(sa.func.coalesce(sa.func.sum(OBJECT.c.nDiaSources), 0)).where(near))[0][0])
 
     def of_exposure(self, key: ExposureKey) -> pa.Table:
         """Return the detections, of all nights, of the objects that were seen on an exposure, of `ASSOCIATION`."""
         seen = sa.select(SOURCE.c.diaObjectId).where(SOURCE.c.diaSourceId.between(*source_ids(key))).distinct()
         columns = [SOURCE.c[name] for name in ASSOCIATION.schema.names]
         wanted = sa.select(*columns).where(SOURCE.c.diaObjectId.in_(seen))
-        return _table(self._rows(wanted.order_by(SOURCE.c.diaObjectId, SOURCE.c.midpointMjdTai, SOURCE.c.diaSourceId)))
+        return _table(self.rows(wanted.order_by(SOURCE.c.diaObjectId, SOURCE.c.midpointMjdTai, SOURCE.c.diaSourceId)))
 
     def of_object(self, identity: int) -> tuple[int, pa.Table] | None:
         """Return an object and its detections by time, by its id or that of a detection; None: neither is known."""
-        source = self._rows(sa.select(SOURCE.c.diaObjectId).where(SOURCE.c.diaSourceId == identity))
+        source = self.rows(sa.select(SOURCE.c.diaObjectId).where(SOURCE.c.diaSourceId == identity))
         identity = source[0][0] if source else identity
         columns = [SOURCE.c[name] for name in ASSOCIATION.schema.names]
         wanted = sa.select(*columns).where(SOURCE.c.diaObjectId == identity)
-        found = self._rows(wanted.order_by(SOURCE.c.midpointMjdTai, SOURCE.c.diaSourceId))
+        found = self.rows(wanted.order_by(SOURCE.c.midpointMjdTai, SOURCE.c.diaSourceId))
         return (identity, _table(found)) if found else None
 
     def counts(self) -> tuple[int, int]:
         """Return the number of objects with detections, and of their detections."""
         objects = sa.select(sa.func.count()).select_from(OBJECT).where(OBJECT.c.nDiaSources > 0)
         sources = sa.select(sa.func.count()).select_from(SOURCE)
-        return self._rows(objects)[0][0], self._rows(sources)[0][0]
+        return self.rows(objects)[0][0], self.rows(sources)[0][0]
 
     def associate(self, key: ExposureKey, made_from: str, found: pa.Table, settings: AssociationSettings) -> Associated:
         """Associate the detections of an exposure, in one transaction; what it had before is replaced.
@@ -176,41 +165,37 @@ class AssociationStore:
             How near a detection has to be.
         """
         rows = usable_detections(found, settings.min_trail_arcsec)
-        with self._change() as connection:
+        with self.change() as connection:
             connection.execute(REFUSAL.delete().where(_is_refusal(key)))
             return ExposureLinks(connection, key).associate(made_from, rows, len(found), settings)
 
     def withdraw(self, key: ExposureKey) -> None:
         """Take an exposure that is not published any more out of its objects."""
-        with self._change() as connection:
+        with self.change() as connection:
             ExposureLinks(connection, key).withdraw()
 
     def settle(self, night: str, stamp: str) -> None:
         """Note that a night is associated as the ledger has it at a stamp."""
         columns = (SOURCE.c.diaSourceId, SOURCE.c.diaObjectId, SOURCE.c.separation)
-        links = self._rows(sa.select(*columns).where(SOURCE.c.night == night).order_by(SOURCE.c.diaSourceId))
+        links = self.rows(sa.select(*columns).where(SOURCE.c.night == night).order_by(SOURCE.c.diaSourceId))
         visits = sorted((key.name, made_from) for key, made_from in self.visits(night).items())
-        with self._change() as connection:
+        with self.change() as connection:
             connection.execute(NIGHT.delete().where(NIGHT.c.night == night))
             now = digest(repr([tuple(one) for one in links]), repr(visits))
             connection.execute(NIGHT.insert().values(night=night, stamp=stamp, digest=now))
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._engine.dispose()
 
     def prepare(self) -> None:
         """Make the tables where there are none, convert those of an earlier version, and refuse those of another."""
         version = self.version()
         if version is None or version in EARLIER:
-            with self._change() as connection:  # somebody else may have done so meanwhile
+            with self.change() as connection:  # somebody else may have done so meanwhile
                 version = brought_up(connection)
         if version != VERSION:
             raise _other_version(self.where, version)
 
     def version(self) -> int | None:
         """Return the version of its tables; None: there are none."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return version_of(connection)
 
     def contradictions(self) -> list[str]:
@@ -222,39 +207,22 @@ class AssociationStore:
         known = sa.select(OBJECT.c.diaObjectId)
         lost = sa.select(sa.func.count()).select_from(SOURCE).where(SOURCE.c.diaObjectId.not_in(known))
         found = {
-            "objects do not have as many detections as they say": self._rows(wrong)[0][0],
-            "detections are of no object": self._rows(lost)[0][0],
+            "objects do not have as many detections as they say": self.rows(wrong)[0][0],
+            "detections are of no object": self.rows(lost)[0][0],
+            **self.static.contradictions(),
         }
         said = [f"{number:,} {what}" for what, number in found.items() if number]
-        if self._path is not None:
-            with self._reading() as connection:
+        if self.path is not None:
+            with self.reading() as connection:
                 told = [str(one[0]) for one in connection.exec_driver_sql("PRAGMA quick_check(3)")]
             said += [] if told == ["ok"] else [f"SQLite says: {'; '.join(told)}"]
         return said
 
     def clear(self) -> None:
         """Drop all that it holds, of whatever version."""
-        with self._change() as connection:
+        with self.change() as connection:
             TABLES.drop_all(connection)
             brought_up(connection)
-
-    def _rows(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
-        with self._reading() as connection:
-            return connection.execute(statement).all()
-
-    @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        with _explained(self.where, self._path), self._engine.connect() as connection:
-            yield connection.execution_options(reads=True)
-
-    @contextmanager
-    def _change(self) -> Iterator[sa.Connection]:
-        if self._path is not None:
-            require_lease(self._path)
-        with _explained(self.where, self._path), self._engine.begin() as connection:
-            if self._path is None:
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ONE_WRITER)))
-            yield connection
 
 
 def _seen(night: str) -> sa.Select[tuple[int]]:
@@ -320,7 +288,7 @@ def opened_association(
         if rebuild:
             for name in (FILE, f"{FILE}-journal"):
                 (out / name).unlink(missing_ok=True)
-        store = AssociationStore(_sqlite(path), str(path), path)
+        store = AssociationStore(sqlite_engine(path), str(path), path)
     else:
         store = _of_server(settings.store)
     try:
@@ -391,81 +359,9 @@ def _other_version(where: str, version: int) -> Misconfigured:
     )  # fmt: skip
 
 
-def _sqlite(path: Path) -> sa.Engine:
-    with writing(path):
-        make_folder(path.parent)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, MODE))
-    arguments = {"timeout": WAIT_S, "isolation_level": None}
-    engine = sa.create_engine(f"sqlite:///{path.absolute()}", connect_args=arguments, poolclass=sa.NullPool)
-    # Whoever writes has the file from the beginning: two that read first and write then would wait for each other.
-    sa.event.listen(engine, "begin", _begin)
-    return engine
-
-
-def _begin(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reads") else "BEGIN IMMEDIATE")
-
-
 def _of_server(url: str) -> AssociationStore:
-    engine = _postgresql(url)
+    engine = postgresql_engine(url)
     return AssociationStore(engine, engine.url.render_as_string(hide_password=True), None)
-
-
-def _postgresql(url: str) -> sa.Engine:
-    try:
-        limits = {"connect_timeout": 10, "options": f"-c lock_timeout={int(1000 * WAIT_S)}"}
-        return sa.create_engine(url, connect_args=limits, poolclass=sa.NullPool)
-    except ImportError as error:
-        raise Misconfigured(
-            "missing_extra", "association.store", f"needs a driver of PostgreSQL: {error}.",
-            "install nightstride[postgres].",
-        ) from error  # fmt: skip
-    except sa.exc.ArgumentError as error:
-        problem = f"{url!r} is not a URL of a database: {error}."
-        raise Misconfigured("bad_url", "association.store", problem, "write it as the settings page says.") from error
-
-
-@contextmanager
-def _explained(where: str, path: Path | None) -> Iterator[None]:
-    """Convert the errors of a database to our own."""
-    try:
-        yield
-    except sa.exc.DBAPIError as error:
-        raise _translated(where, path, error.orig) from error
-
-
-def _translated(where: str, path: Path | None, error: BaseException | None) -> NightstrideError:
-    text = " ".join(str(error).split())[:300]
-    kind = "_".join(getattr(error, "sqlite_errorname", "").split("_")[:2])
-    if kind in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
-        return Misconfigured(
-            "damaged_association", where, f"cannot be read ({text}).",
-            "put it back from a backup; or make it again: `nightstride associate OUT --rebuild`.",
-        )  # fmt: skip
-    if kind in ("SQLITE_READONLY", "SQLITE_CANTOPEN"):
-        return Misconfigured("not_writable", where, f"may not be written ({text}).", "make it writable.")
-    if kind in ("SQLITE_BUSY", "SQLITE_LOCKED") or getattr(error, "sqlstate", None) == "55P03":
-        holders = _holders(path) if path is not None else ""
-        return Retryable(
-            "lock_held", where, f"another process{holders} has kept it locked for {WAIT_S:g} s or more.",
-            "see what that process is, and run again: it goes on where it stopped.",
-        )  # fmt: skip
-    return Retryable(
-        "association_down", where, f"does not answer, or fails ({text}).",
-        "see to the database, and run again: it goes on where it stopped.",
-    )  # fmt: skip
-
-
-def _holders(path: Path) -> str:
-    """Return the numbers of the processes that have locks on a file, as far as Linux tells."""
-    with suppress(OSError, IndexError):
-        inode, found = str(path.stat().st_ino), set[str]()
-        for line in Path("/proc/locks").read_text().splitlines():
-            parts = line.split()
-            if parts[-3].rpartition(":")[2] == inode and parts[-4] != str(os.getpid()):
-                found.add(parts[-4])
-        return f" ({', '.join(sorted(found))})" if found else ""
-    return ""
 
 
 def _table(rows: Sequence[sa.Row[Any]]) -> pa.Table:

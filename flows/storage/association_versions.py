@@ -4,11 +4,14 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from flows.storage.association_links import EVENT, META, OBJECT, REFUSAL, SUMS, TABLES, VERSION, recount
+from flows.storage.association_links import EVENT, META, NIGHT, OBJECT, REFUSAL, SUMS, TABLES, VERSION, recount
+from flows.storage.static_links import SEEN, STATIC, STATIC_EVENT, STATIC_NIGHT
 from kernels.linking.proper_motion import ORIGIN
 
-EARLIER = (1, 2)
+EARLIER = (1, 2, 3)
 """Versions that are converted."""
+
+_OF_SCIENCE_IMAGES = (STATIC, SEEN, STATIC_NIGHT, STATIC_EVENT)  # which the first three versions had not
 
 _PART = 50_000  # objects counted at a time
 
@@ -35,7 +38,10 @@ def brought_up(connection: sa.Connection) -> int:
     elif found in EARLIER:
         if found == 1:
             _add_motions(connection)
-        _add(connection, EVENT, ("otherId",))
+        if found < 3:
+            _add(connection, EVENT, ("otherId",))
+        TABLES.create_all(connection, _OF_SCIENCE_IMAGES)
+        connection.execute(NIGHT.update().values(stamp=""))  # so that their objects are looked at
         connection.execute(META.update().values(version=VERSION))
     else:
         return found

@@ -210,7 +210,7 @@ def test_a_store_that_stays_down_is_told(tmp_path, monkeypatch):
 
 def test_a_defect_is_told_and_nothing_else_is_lost(tmp_path, monkeypatch):
     publish(tmp_path, 1, FIRST)
-    monkeypatch.setattr(association, "_digests", lambda store: 1 / 0)
+    monkeypatch.setattr(association, "_cumulated", lambda digests: 1 / 0)
     assert [one.code for one in finished(tmp_path, FIRST).night_failed] == ["ZeroDivisionError"]
 
 

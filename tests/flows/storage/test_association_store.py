@@ -17,7 +17,7 @@ from astropy_healpix import HEALPix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.storage import association_store
+from flows.storage import association_database, association_store
 from flows.storage.association_links import FILE
 from flows.storage.association_store import off_because, opened_association
 from flows.storage.bucket_path import located
@@ -252,7 +252,7 @@ def test_a_process_killed_within_an_exposure_leaves_nothing_of_it(tmp_path, give
 def test_another_version_is_refused_and_can_be_made_again(tmp_path, given_settings):
     with opened_association(tmp_path, given_settings, rebuild=True) as store:
         put(store, 1, [10.0], [0.0])
-        with store._change() as connection:
+        with store.change() as connection:
             connection.execute(sa.text("UPDATE association_meta SET version = 99"))
     with (
         pytest.raises(Misconfigured, match=r"schema version 99.*--rebuild") as caught,
@@ -283,7 +283,7 @@ def test_a_damaged_file_is_named_with_the_remedy(tmp_path, damage):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who has a lock")
 def test_a_locked_file_is_waited_for_and_its_holder_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(association_store, "WAIT_S", 0.2)
+    monkeypatch.setattr(association_database, "WAIT_S", 0.2)
     with opened_association(tmp_path, SETTINGS):
         pass
     code = (

@@ -9,7 +9,9 @@ import sqlalchemy as sa
 from flows.storage import association_versions
 from flows.storage.association_links import EVENT, OBJECT, TABLES
 from flows.storage.association_store import opened_association
+from flows.storage.static_links import SEEN, STATIC, STATIC_EVENT, STATIC_NIGHT
 from tests.support.association import ARCSEC, follow, put, source_id
+from tests.support.static import see
 
 FIRST = """
 CREATE TABLE dia_object (
@@ -36,8 +38,16 @@ def contents(store):
         }
 
 
+def make_third(store):
+    """Make a store what version 3 would have made it."""
+    with store._engine.begin() as connection:
+        TABLES.drop_all(connection, (STATIC, SEEN, STATIC_NIGHT, STATIC_EVENT))
+        connection.execute(sa.text("UPDATE association_meta SET version = 3"))
+
+
 def make_second(store):
     """Make a store what version 2 would have made it."""
+    make_third(store)
     with store._engine.begin() as connection:
         for index in EVENT.indexes:
             index.drop(connection)
@@ -92,7 +102,7 @@ def test_a_store_of_version_1_is_converted_with_all_rows(tmp_path, given_setting
         assert store.of_object(source_id(800, 0))[0] == source_id(0)  # followed
         assert store.of_object(source_id(800, 1))[0] == source_id(700)  # brought back
     with opened_association(tmp_path, given_settings) as store:
-        assert contents(store)["association_meta"] == [{"version": 3}]
+        assert contents(store)["association_meta"] == [{"version": 4}]
 
 
 def test_a_store_of_version_2_is_converted_with_all_rows(tmp_path, given_settings, filled):
@@ -105,6 +115,17 @@ def test_a_store_of_version_2_is_converted_with_all_rows(tmp_path, given_setting
         }
         put(store, 800, [70.0, 70.0], [0.0, 0.5 * ARCSEC], mjd=61500, night="20270501")
         assert store.beside(source_id(800, 0)) == [source_id(800, 1)]
+
+
+def test_a_store_of_version_3_is_converted_and_its_nights_are_looked_at_again(tmp_path, given_settings, filled):
+    filled.settle("20260101", "stamp")
+    expected = contents(filled)
+    make_third(filled)
+    with opened_association(tmp_path, given_settings) as store:
+        assert contents(store)["association_meta"] == [{"version": 4}]
+        assert {night: stamp for night, (stamp, _) in store.nights().items()} == {"20260101": ""}
+        same({**contents(store), "night": []}, {**expected, "night": []})
+        assert see(store, "20260101", [10.0], [0.0]) == (0, 1)
 
 
 def test_a_conversion_that_fails_leaves_the_store_as_it_was(tmp_path, given_settings, filled, monkeypatch):

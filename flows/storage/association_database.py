@@ -1,0 +1,141 @@
+"""Database of the association: SQLite in a file or PostgreSQL, its transactions, and its errors in our words."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from flows.storage.atomic import make_folder, require_lease, writing
+from flows.storage.file_lock import MODE
+from schemas.errors import Misconfigured, NightstrideError, Retryable
+
+WAIT_S = 30.0
+"""How long to wait for others who write, s."""
+
+ONE_WRITER = 0x6E73
+"""Key of PostgreSQL's advisory lock, which whoever writes holds."""
+
+
+class Database:
+    """Database whose changes are kept whole when their block ends, or not at all; one process writes at a time.
+
+    Parameters
+    ----------
+    engine
+        Of SQLAlchemy.
+    where
+        Name of the store in messages; an attribute, too.
+    path
+        File of SQLite, an attribute, too; None: the store is a server's.
+    """
+
+    def __init__(self, engine: sa.Engine, where: str, path: Path | None) -> None:
+        self._engine, self.where, self.path = engine, where, path
+
+    def rows(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        """Return what a query finds."""
+        with self.reading() as connection:
+            return connection.execute(statement).all()
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Yield a connection that only reads; errors as of `flows.storage.association_store.opened_association`."""
+        with _explained(self.where, self.path), self._engine.connect() as connection:
+            yield connection.execution_options(reads=True)
+
+    @contextmanager
+    def change(self) -> Iterator[sa.Connection]:
+        """Yield a connection in a transaction that writes; errors likewise."""
+        if self.path is not None:
+            require_lease(self.path)
+        with _explained(self.where, self.path), self._engine.begin() as connection:
+            if self.path is None:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ONE_WRITER)))
+            yield connection
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+
+def sqlite_engine(path: Path) -> sa.Engine:
+    """Return an engine of a file of SQLite, which is made if need be."""
+    with writing(path):
+        make_folder(path.parent)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, MODE))
+    arguments = {"timeout": WAIT_S, "isolation_level": None}
+    engine = sa.create_engine(f"sqlite:///{path.absolute()}", connect_args=arguments, poolclass=sa.NullPool)
+    # Whoever writes has the file from the beginning: two that read first and write then would wait for each other.
+    sa.event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _begin(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reads") else "BEGIN IMMEDIATE")
+
+
+def postgresql_engine(url: str) -> sa.Engine:
+    """Return an engine of a database of PostgreSQL.
+
+    Raises
+    ------
+    Misconfigured
+        The driver is not installed (``missing_extra``), or the URL is not one (``bad_url``).
+    """
+    try:
+        limits = {"connect_timeout": 10, "options": f"-c lock_timeout={int(1000 * WAIT_S)}"}
+        return sa.create_engine(url, connect_args=limits, poolclass=sa.NullPool)
+    except ImportError as error:
+        raise Misconfigured(
+            "missing_extra", "association.store", f"needs a driver of PostgreSQL: {error}.",
+            "install nightstride[postgres].",
+        ) from error  # fmt: skip
+    except sa.exc.ArgumentError as error:
+        problem = f"{url!r} is not a URL of a database: {error}."
+        raise Misconfigured("bad_url", "association.store", problem, "write it as the settings page says.") from error
+
+
+@contextmanager
+def _explained(where: str, path: Path | None) -> Iterator[None]:
+    """Convert the errors of a database to our own."""
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        raise _translated(where, path, error.orig) from error
+
+
+def _translated(where: str, path: Path | None, error: BaseException | None) -> NightstrideError:
+    text = " ".join(str(error).split())[:300]
+    kind = "_".join(getattr(error, "sqlite_errorname", "").split("_")[:2])
+    if kind in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
+        return Misconfigured(
+            "damaged_association", where, f"cannot be read ({text}).",
+            "put it back from a backup; or make it again: `nightstride associate OUT --rebuild`.",
+        )  # fmt: skip
+    if kind in ("SQLITE_READONLY", "SQLITE_CANTOPEN"):
+        return Misconfigured("not_writable", where, f"may not be written ({text}).", "make it writable.")
+    if kind in ("SQLITE_BUSY", "SQLITE_LOCKED") or getattr(error, "sqlstate", None) == "55P03":
+        holders = _holders(path) if path is not None else ""
+        return Retryable(
+            "lock_held", where, f"another process{holders} has kept it locked for {WAIT_S:g} s or more.",
+            "see what that process is, and run again: it goes on where it stopped.",
+        )  # fmt: skip
+    return Retryable(
+        "association_down", where, f"does not answer, or fails ({text}).",
+        "see to the database, and run again: it goes on where it stopped.",
+    )  # fmt: skip
+
+
+def _holders(path: Path) -> str:
+    """Return the numbers of the processes that have locks on a file, as far as Linux tells."""
+    with suppress(OSError, IndexError):
+        inode, found = str(path.stat().st_ino), set[str]()
+        for line in Path("/proc/locks").read_text().splitlines():
+            parts = line.split()
+            if parts[-3].rpartition(":")[2] == inode and parts[-4] != str(os.getpid()):
+                found.add(parts[-4])
+        return f" ({', '.join(sorted(found))})" if found else ""
+    return ""

@@ -1,0 +1,304 @@
+"""Links between the objects of a night and lasting ones, in a transaction on the tables of the association's store."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from flows.storage.association_links import BIG, SUMS, TABLES, PlacedObjects, selected
+from flows.storage.digest import digest
+from kernels.linking.association import (
+    Reach,
+    cells_near,
+    match_places,
+    pairs_beside,
+    position_sigma,
+    wide_cells_near,
+)
+from kernels.linking.proper_motion import exact_sums, motion_sums
+from kernels.sky.positions import sky_position, unit_vectors
+from kernels.sky.times import night_begin
+from schemas.settings import AssociationSettings
+from schemas.static_object import FLUXES
+
+STATIC = sa.Table(
+    "static_object",
+    TABLES,
+    sa.Column("staticObjectId", BIG, primary_key=True, autoincrement=False),
+    sa.Column("cell", BIG, nullable=False, index=True),
+    *(sa.Column(name, sa.Double, nullable=False) for name in SUMS),
+    sa.Column("nNights", sa.Integer, nullable=False),
+    sa.Column("movingCell", BIG, index=True),  # wide; null of what is at rest
+    sa.Column("firstMjd", sa.Double, nullable=False),
+    sa.Column("lastMjd", sa.Double, nullable=False),
+)
+SEEN = sa.Table(
+    "static_seen",
+    TABLES,
+    sa.Column("staticObjectId", BIG, primary_key=True, autoincrement=False),
+    sa.Column("night", sa.String(8), primary_key=True),
+    sa.Column("objectId", BIG, nullable=False),
+    *(sa.Column(name, sa.Double, nullable=False) for name in ("mjd", "x", "y", "z", "weight", "separation")),
+    *(sa.Column(name, sa.Double) for name in FLUXES),
+    sa.Index("ix_static_seen_object", "night", "objectId"),
+    sqlite_with_rowid=False,
+)
+"""Objects of each night, by the lasting ones."""
+
+STATIC_NIGHT = sa.Table(
+    "static_night",
+    TABLES,
+    sa.Column("night", sa.String(8), primary_key=True),
+    sa.Column("madeFrom", sa.String, nullable=False),
+    sa.Column("digest", sa.String, nullable=False),
+)
+"""Nights whose objects are associated: digests of these, and of what came of them."""
+
+STATIC_EVENT = sa.Table(
+    "static_event",
+    TABLES,
+    sa.Column("event", BIG, primary_key=True),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("staticObjectId", BIG, nullable=False, index=True),
+    sa.Column("otherId", BIG, index=True),  # of the object that it lies beside
+    sa.Column("night", sa.String(8), nullable=False),
+    sa.Column("at", sa.String, nullable=False),
+)
+
+_PART = 20_000  # objects in hand at a time
+_STATE = (STATIC.c.staticObjectId, *(STATIC.c[name] for name in SUMS), STATIC.c.nNights, STATIC.c.nNights,
+          STATIC.c.firstMjd, STATIC.c.lastMjd)  # fmt: skip
+"""Columns in the order of `flows.storage.association_links.STATE`: each night has an object once."""
+
+
+class PatchObjects(NamedTuple):
+    """Objects of a patch of a night, and those around it that may be matched instead of them: tables of `object`."""
+
+    own: pa.Table
+    around: pa.Table
+
+
+class _Rows(NamedTuple):
+    """Objects of a night: ids, places in deg, directions, errors in arcsec, and which of them are the patch's own."""
+
+    ids: NDArray[np.int64]
+    ra: NDArray[np.float64]
+    dec: NDArray[np.float64]
+    vectors: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+    own: NDArray[np.bool_]
+
+
+def midnight_of(night: str) -> float:
+    """Return the midnight by Greenwich within a night, MJD: half a day from any of its exposures at most."""
+    return night_begin(datetime.strptime(night, "%Y%m%d").date(), 0.0) + 0.5
+
+
+class StaticLinks:
+    """Links of the objects of a night, in a transaction.
+
+    Whatever patches the night is divided into, the links are the same: objects are matched with those that were there
+    before the night, and those around a patch take part.
+
+    Parameters
+    ----------
+    connection
+        In a transaction that writes.
+    night
+        Label.
+    """
+
+    def __init__(self, connection: sa.Connection, night: str) -> None:
+        self._connection, self._night, self._mjd = connection, night, midnight_of(night)
+        self._now = datetime.now(UTC).isoformat(timespec="seconds")
+
+    def associate(
+        self, made_from: str, patches: Iterable[PatchObjects], settings: AssociationSettings
+    ) -> tuple[int, int]:
+        """Associate the objects of the night, and replace what it had.
+
+        Parameters
+        ----------
+        made_from
+            Digest of its objects.
+        patches
+            Its objects, each in one patch.
+        settings
+            How near objects of different nights have to be.
+
+        Returns
+        -------
+        known, new : int
+            Objects that were there, and those that the night began.
+        """
+        before = self._taken_out()
+        known, new = set[int](), set[int]()
+        for patch in patches:
+            found, begun = self._linked(_rows(patch), patch.own, settings, new)
+            known |= found
+            new |= begun
+        self._note("restored", self._emptied(known - before))
+        self._join(sorted(known), sorted(new))
+        self._note_beside(new, settings.max_arcsec)
+        self._note("removed", self._emptied(before))
+        rows = self._connection.execute(
+            sa.select(SEEN.c.objectId, SEEN.c.staticObjectId, SEEN.c.separation)
+            .where(SEEN.c.night == self._night)
+            .order_by(SEEN.c.objectId)
+        )
+        links = digest(made_from, *(digest(repr([tuple(one) for one in part])) for part in rows.partitions(_PART)))
+        self._connection.execute(STATIC_NIGHT.insert().values(night=self._night, madeFrom=made_from, digest=links))
+        return len(known), len(new)
+
+    def withdraw(self) -> None:
+        """Take the night out."""
+        self._note("removed", self._emptied(self._taken_out()))
+
+    def _taken_out(self) -> set[int]:
+        """Remove the night's objects; return the lasting ones that they were, which are as without them."""
+        of_night = SEEN.c.night == self._night
+        before = sorted(self._connection.scalars(sa.select(SEEN.c.staticObjectId).where(of_night)))
+        self._connection.execute(SEEN.delete().where(of_night))
+        self._connection.execute(STATIC_NIGHT.delete().where(STATIC_NIGHT.c.night == self._night))
+        for first in range(0, len(before), _PART):
+            self._recount(before[first : first + _PART])
+        return set(before)
+
+    def _recount(self, ids: Sequence[int]) -> None:
+        """Work out again, from their nights, what is known of objects; one without any stays where it was."""
+        left = self._counted(ids)
+        self._put(left)
+        self._update([{"of": one, "nNights": 0} for one in sorted({*ids}.difference(left.ids.tolist()))])
+
+    def _counted(self, ids: Sequence[int], also: sa.ColumnElement[bool] | None = None) -> PlacedObjects:
+        """Return what some nights tell of objects, those that have any by their ids; ``also``: which nights."""
+        names = ("staticObjectId", "mjd", "weight", "x", "y", "z")
+        rows = selected(self._connection, [SEEN.c[name] for name in names], SEEN.c.staticObjectId, ids, also=also)
+        found, group = np.unique(np.array([one[0] for one in rows], np.int64), return_inverse=True)
+        mjd, weight, *place = np.array([tuple(one[1:]) for one in rows], np.float64).reshape(-1, 5).T
+        sums, count = np.zeros((len(found), 9)), np.bincount(group, minlength=len(found))
+        first, last = np.full(len(found), np.inf), np.full(len(found), -np.inf)
+        np.add.at(sums, group, exact_sums(motion_sums(np.stack(place, axis=1), weight, mjd)))
+        np.minimum.at(first, group, mjd)
+        np.maximum.at(last, group, mjd)
+        return PlacedObjects(found, sums, count, count, first, last)
+
+    def _linked(
+        self, rows: _Rows, table: pa.Table, settings: AssociationSettings, taken: Collection[int]
+    ) -> tuple[set[int], set[int]]:
+        """Put the own objects of a patch into the store; return the lasting ones that they are, known and new."""
+        near = self._near(rows.ra, rows.dec, settings.max_arcsec)
+        motions, moving = near.motions()
+        reach = Reach(settings.sigmas, settings.min_arcsec, settings.max_arcsec)
+        pairs = match_places(rows.vectors, rows.sigma, *motions.at(self._mjd, moving), near.number, reach)
+        lasting, apart = np.full(len(rows.ids), -1, np.int64), np.zeros(len(rows.ids))
+        lasting[pairs.rows] = near.ids[pairs.which]
+        apart[pairs.rows] = np.where(near.number[pairs.which] > 0, pairs.separation, 0.0)  # else it begins again
+        new = np.flatnonzero((lasting < 0) & rows.own)
+        lasting[new] = self._free(rows.ids[new].tolist(), taken)
+        fluxes = table.select(FLUXES).to_pylist()
+        columns = (lasting, rows.ids, *rows.vectors.T, rows.sigma**-2, apart)
+        own = zip(*(one[rows.own].tolist() for one in columns), strict=True)
+        names = ("staticObjectId", "objectId", "x", "y", "z", "weight", "separation")
+        label = {"night": self._night, "mjd": self._mjd}
+        made = [{**dict(zip(names, row, strict=True)), **label, **flux} for row, flux in zip(own, fluxes, strict=True)]
+        if made:
+            self._connection.execute(SEEN.insert(), made)
+        begun = set(lasting[new].tolist())
+        return set(lasting[rows.own].tolist()) - begun, begun
+
+    def _near(self, ra: NDArray[np.float64], dec: NDArray[np.float64], arcsec: float) -> PlacedObjects:
+        """Return the objects about places in deg, and those that move not far away, by their ids."""
+        if not len(ra):
+            return PlacedObjects.read([])
+        found, moving = dict[int, Sequence[Any]](), wide_cells_near(ra, dec)
+        for column, cells in ((STATIC.c.cell, cells_near(ra, dec, arcsec)), (STATIC.c.movingCell, moving)):
+            found |= {one[0]: one for one in selected(self._connection, _STATE, column, cells)}
+        return PlacedObjects.read([found[one] for one in sorted(found)])
+
+    def _free(self, wanted: list[int], taken: Collection[int]) -> list[int]:
+        """Return ids for new objects: those of the night, or the next that is free where a lasting object has it."""
+        used, found = {*taken, *self._known(wanted)}, list[int]()
+        for one in wanted:
+            identity = one
+            while identity in used or (identity != one and (identity in wanted or self._known([identity]))):
+                identity += 1
+            if identity != one:
+                self._note("renamed", [identity])
+            used.add(identity)
+            found.append(identity)
+        return found
+
+    def _known(self, ids: Collection[int]) -> set[int]:
+        """Return those of some ids that lasting objects have."""
+        return {one[0] for one in selected(self._connection, _STATE[:1], STATIC.c.staticObjectId, ids)}
+
+    def _join(self, known: Sequence[int], new: Sequence[int]) -> None:
+        """Add the night to what is known of lasting objects, and begin those that are new."""
+        tonight = SEEN.c.night == self._night
+        for first in range(0, len(new), _PART):
+            self._connection.execute(STATIC.insert(), _values(self._counted(new[first : first + _PART], tonight)))
+        for first in range(0, len(known), _PART):
+            part = known[first : first + _PART]
+            rows = selected(self._connection, _STATE, STATIC.c.staticObjectId, part)
+            added = self._counted(part, tonight)
+            there = PlacedObjects.read(sorted((tuple(one) for one in rows), key=lambda one: one[0]))
+            self._put(there.joined(np.arange(len(part)), added.sums, added.first))
+
+    def _put(self, objects: PlacedObjects) -> None:
+        self._update([{"of": one.pop("staticObjectId"), **one} for one in _values(objects)])
+
+    def _update(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        if rows:
+            self._connection.execute(STATIC.update().where(STATIC.c.staticObjectId == sa.bindparam("of")), list(rows))
+
+    def _emptied(self, ids: Collection[int]) -> list[int]:
+        """Return those of some objects that no night has any more, sorted."""
+        empty = STATIC.c.nNights == 0
+        return sorted(
+            one[0] for one in selected(self._connection, _STATE[:1], STATIC.c.staticObjectId, ids, also=empty)
+        )
+
+    def _note_beside(self, new: Collection[int], arcsec: float) -> None:
+        """Note which new objects lie so near to another that both may be one, split or blended on one of the nights."""
+        every = sorted(new)
+        for first in range(0, len(every), _PART):
+            part = set(every[first : first + _PART])
+            begun = selected(self._connection, _STATE, STATIC.c.staticObjectId, part)
+            near = self._near(*sky_position(PlacedObjects.read(begun).motions()[0].place), arcsec)
+            alive = np.flatnonzero(near.number > 0)
+            ids = near.ids[alive]
+            touched = np.isin(ids, list(part))
+            for one, other in zip(*pairs_beside(near.motions()[0].place[alive], touched, arcsec), strict=True):
+                earlier, later = sorted((int(ids[one]), int(ids[other])), key=lambda n: (n in new, n))
+                if later in part:  # else in that of the later one
+                    self._note("beside", [later], earlier)
+
+    def _note(self, kind: str, ids: Iterable[int], other: int | None = None) -> None:
+        label = {"kind": kind, "night": self._night, "at": self._now, "otherId": other}
+        if rows := [{**label, "staticObjectId": one} for one in ids]:
+            self._connection.execute(STATIC_EVENT.insert(), rows)
+
+
+def _rows(patch: PatchObjects) -> _Rows:
+    """Return the objects of a patch, and those around it after them."""
+    found = pa.concat_tables(one.select(["objectId", "ra", "dec", "posErr"]) for one in patch)
+    ra, dec, error = (found[name].to_numpy().astype(np.float64) for name in ("ra", "dec", "posErr"))
+    sigma = position_sigma(error / 3600, error / 3600)
+    own = np.arange(len(found)) < len(patch.own)
+    return _Rows(found["objectId"].to_numpy(), ra, dec, unit_vectors(ra, dec), sigma, own)
+
+
+def _values(objects: PlacedObjects) -> list[dict[str, Any]]:
+    """Return objects as rows of the table."""
+    same = ("cell", *SUMS, "movingCell")
+    names = {"staticObjectId": "diaObjectId", "nNights": "nDiaSources"}
+    names |= {"firstMjd": "firstDiaSourceMjdTai", "lastMjd": "lastDiaSourceMjdTai"}
+    return [
+        {**{name: one[name] for name in same}, **{ours: one[theirs] for ours, theirs in names.items()}}
+        for one in objects.values()
+    ]

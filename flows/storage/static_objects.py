@@ -1,0 +1,115 @@
+"""Store of lasting objects: those of the science images, what they were in each night, and what became of them."""
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from flows.storage.association_database import Database
+from flows.storage.static_links import SEEN, STATIC, STATIC_EVENT, STATIC_NIGHT, PatchObjects, StaticLinks
+from schemas.patch import PatchKey
+from schemas.settings import AssociationSettings
+from schemas.static_object import STATIC_ASSOCIATION
+
+_PART = 50_000  # rows read at a time
+_ID_ORDER = 29  # of the HEALPix index that the id of an object in a night is
+
+
+class StaticObjects:
+    """Part of the association's store that has the objects of the science images.
+
+    A night is associated as a whole, in one transaction. Each method raises as
+    `flows.storage.association_store.opened_association` does.
+
+    Parameters
+    ----------
+    database
+        Of the store.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def nights(self) -> dict[str, tuple[str, str]]:
+        """Return night -> digests of its objects when they were associated, and of what came of it."""
+        rows = self._database.rows(sa.select(STATIC_NIGHT).order_by(STATIC_NIGHT.c.night))
+        return {one.night: (one.madeFrom, one.digest) for one in rows}
+
+    def associate(
+        self, night: str, made_from: str, patches: Iterable[PatchObjects], settings: AssociationSettings
+    ) -> tuple[int, int]:
+        """Associate the objects of a night, as `StaticLinks.associate` does."""
+        with self._database.change() as connection:
+            return StaticLinks(connection, night).associate(made_from, patches, settings)
+
+    def withdraw(self, night: str) -> None:
+        """Take a night whose objects are not published any more out of the lasting ones."""
+        with self._database.change() as connection:
+            StaticLinks(connection, night).withdraw()
+
+    def history(self, key: PatchKey) -> pa.Table:
+        """Return what the objects of a patch of a night were on all nights up to it, of `STATIC_ASSOCIATION`."""
+        columns = [SEEN.c[name] for name in STATIC_ASSOCIATION.schema.names]
+        wanted = sa.select(*columns).where(SEEN.c.staticObjectId.in_(_seen_in(key)), SEEN.c.night <= key.night)
+        wanted = wanted.order_by(SEEN.c.staticObjectId, SEEN.c.night).execution_options(stream_results=True)
+        with self._database.reading() as connection:
+            # Rows of a database take ten times the memory of a table.
+            parts = [static_table(rows) for rows in connection.execute(wanted).partitions(_PART)]
+        return pa.concat_tables([STATIC_ASSOCIATION.empty(), *parts])
+
+    def history_rows(self, key: PatchKey) -> int:
+        """Return the number of rows, of all nights, of which `history` has some."""
+        total = sa.select(sa.func.coalesce(sa.func.sum(STATIC.c.nNights), 0))
+        return int(self._database.rows(total.where(STATIC.c.staticObjectId.in_(_seen_in(key))))[0][0])
+
+    def of_object(self, identity: int) -> tuple[int, pa.Table] | None:
+        """Return a lasting object and what it was by nights, by its id or that of a night; None: neither is known."""
+        columns = [SEEN.c[name] for name in STATIC_ASSOCIATION.schema.names]
+        wanted = sa.select(*columns).where(SEEN.c.staticObjectId == identity).order_by(SEEN.c.night)
+        if rows := self._database.rows(wanted):
+            return identity, static_table(rows)
+        nights = sa.select(STATIC_NIGHT.c.night)
+        of_night = sa.select(SEEN.c.staticObjectId).where(SEEN.c.night.in_(nights), SEEN.c.objectId == identity)
+        found = self._database.rows(of_night.order_by(SEEN.c.night))
+        return self.of_object(found[-1][0]) if found else None
+
+    def beside(self, identity: int) -> list[int]:
+        """Return the objects so near to another that both may be one; sorted."""
+        one, other = STATIC_EVENT.c.staticObjectId, STATIC_EVENT.c.otherId
+        found = [
+            self._database.rows(sa.select(theirs).where(own == identity, STATIC_EVENT.c.kind == "beside"))
+            for own, theirs in ((one, other), (other, one))
+        ]
+        return sorted({int(row[0]) for rows in found for row in rows})
+
+    def events(self) -> list[tuple[str, int]]:
+        """Return what became of objects, in order: kind (removed, restored, renamed, beside) and staticObjectId."""
+        wanted = sa.select(STATIC_EVENT.c.kind, STATIC_EVENT.c.staticObjectId).order_by(STATIC_EVENT.c.event)
+        return [(one.kind, one.staticObjectId) for one in self._database.rows(wanted)]
+
+    def contradictions(self) -> dict[str, int]:
+        """Return what is wrong with the tables by themselves, and of how many objects; all of them are read."""
+        seen = sa.select(SEEN.c.staticObjectId, sa.func.count().label("n")).group_by(SEEN.c.staticObjectId).subquery()
+        joined = STATIC.outerjoin(seen, seen.c.staticObjectId == STATIC.c.staticObjectId)
+        wrong = sa.select(sa.func.count()).select_from(joined)
+        wrong = wrong.where(STATIC.c.nNights != sa.func.coalesce(seen.c.n, 0))
+        lost = sa.select(sa.func.count()).select_from(SEEN)
+        lost = lost.where(SEEN.c.staticObjectId.not_in(sa.select(STATIC.c.staticObjectId)))
+        return {
+            "lasting objects do not have as many nights as they say": self._database.rows(wrong)[0][0],
+            "objects of nights are of no lasting one": self._database.rows(lost)[0][0],
+        }
+
+
+def _seen_in(key: PatchKey) -> sa.Select[tuple[int]]:
+    """Return the lasting objects that were seen in a patch of a night: ids of objects are those of pixels in it."""
+    first, shift = key.pixel, 2 * (_ID_ORDER - key.order)
+    inside = SEEN.c.objectId.between(first << shift, (first + 1 << shift) - 1)
+    return sa.select(SEEN.c.staticObjectId).where(SEEN.c.night == key.night, inside)
+
+
+def static_table(rows: Iterable[sa.Row[tuple[object, ...]]]) -> pa.Table:
+    """Return rows of the table of nights as one of `STATIC_ASSOCIATION`."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(STATIC_ASSOCIATION.schema)
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, STATIC_ASSOCIATION.schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=STATIC_ASSOCIATION.schema)

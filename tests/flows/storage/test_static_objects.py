@@ -1,0 +1,178 @@
+"""Lasting objects of the science images, on both databases: ids, statistics of places, splits, and any order."""
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flows.storage.association_store import opened_association
+from flows.storage.static_links import SEEN, STATIC, PatchObjects, midnight_of
+from kernels.sky.positions import object_ids
+from schemas.objects import OBJECT
+from schemas.patch import PatchKey
+from tests.support.association import ARCSEC
+from tests.support.static import SETTINGS, objects, see
+
+NIGHTS = [f"2026{month:02}{day:02}" for month in range(1, 13) for day in range(1, 28, 9)]
+
+
+def lasting(store, night):
+    """objectId -> staticObjectId of a night."""
+    rows = store.rows(sa.select(SEEN.c.objectId, SEEN.c.staticObjectId).where(SEEN.c.night == night))
+    return {one[0]: one[1] for one in rows}
+
+
+def everything(store):
+    return [
+        [tuple(one) for one in store.rows(sa.select(table).order_by(*table.primary_key))] for table in (STATIC, SEEN)
+    ]
+
+
+def test_an_object_of_two_nights_has_the_id_of_the_first_that_was_published(store):
+    assert see(store, "20260102", [10.0, 10.1], [0.0, 0.0]) == (0, 2)
+    assert see(store, "20260101", [10.1, 10.2], [0.3 * ARCSEC, 0.0]) == (1, 1)
+    first, earlier = lasting(store, "20260102"), lasting(store, "20260101")
+    assert first == {one: one for one in object_ids(np.array([10.0, 10.1]), np.zeros(2)).tolist()}
+    (joined,) = {*first.values()} & {*earlier.values()}
+    identity, nights = store.static.of_object(joined)
+    assert (identity, nights["night"].to_pylist()) == (joined, ["20260101", "20260102"])
+    assert store.static.of_object(min(earlier, key=lambda one: earlier[one] != joined))[0] == joined
+    assert store.static.of_object(12345) is None
+    assert nights["separation"].to_numpy() == pytest.approx([0.3, 0.0], abs=1e-6)
+
+
+def test_a_night_that_is_made_again_keeps_the_ids_of_what_lies_at_its_places(store):
+    see(store, "20260101", [10.0, 10.1], [0.0, 0.0])
+    before = lasting(store, "20260101")
+    assert see(store, "20260101", [10.0 + 0.2 * ARCSEC, 20.0], [0.0, 0.0], "e") == (1, 1)
+    after = lasting(store, "20260101")
+    (kept,) = {*after.values()} & {*before.values()}
+    (lost,) = {*before.values()} - {kept}
+    assert store.static.events() == [("removed", lost)]
+    assert see(store, "20260102", [10.1], [0.0]) == (1, 0)
+    assert [*lasting(store, "20260102").values()] == [lost]
+    assert store.static.events()[-1] == ("restored", lost)
+    store.static.withdraw("20260102")
+    assert store.static.events()[-1] == ("removed", lost)
+    assert list(store.static.nights()) == ["20260101"]
+
+
+def test_two_objects_of_a_night_are_never_one(store):
+    see(store, "20260101", [10.0], [0.0])
+    assert see(store, "20260102", [10.0, 10.0], [0.4 * ARCSEC, -0.2 * ARCSEC]) == (1, 1)
+    (known,) = lasting(store, "20260101").values()
+    found = lasting(store, "20260102")
+    (near,) = object_ids(np.array([10.0]), np.array([-0.2 * ARCSEC])).tolist()
+    assert found[near] == known
+    assert len({*found.values()}) == 2
+
+
+def test_what_splits_or_is_blended_is_noted_once(store):
+    """Two stars 2 arcsec apart are one on a night of bad seeing, half way between them."""
+    see(store, "20260101", [10.0], [0.0])
+    see(store, "20260102", [10.0, 10.0], [1.0 * ARCSEC, -1.0 * ARCSEC])
+    (blend,) = lasting(store, "20260101").values()
+    parts = sorted(lasting(store, "20260102").values())
+    assert store.static.events() == [("beside", one) for one in parts]
+    assert store.static.beside(blend) == parts
+    see(store, "20260103", [10.0, 10.0], [1.0 * ARCSEC, -1.0 * ARCSEC])
+    see(store, "20260102", [10.0, 10.0], [1.0 * ARCSEC, -1.0 * ARCSEC], "again")
+    assert len(store.static.events()) == 2
+
+
+def test_a_star_that_moves_by_arcseconds_a_year_keeps_its_id(store):
+    for n, night in enumerate(NIGHTS):
+        years = (midnight_of(night) - midnight_of(NIGHTS[0])) / 365.25
+        see(store, night, [10.0, 10.0 + 20 * ARCSEC], [5.0 * ARCSEC * years, 0.0], str(n))
+    assert {len({*lasting(store, night).values()}) for night in NIGHTS} == {2}
+    assert len({one for night in NIGHTS for one in lasting(store, night).values()}) == 2
+
+
+def test_the_id_of_another_object_is_not_given_again(store):
+    see(store, "20260101", [10.0], [0.0])
+    (identity,) = lasting(store, "20260101")
+    with store.change() as connection:  # it has wandered off, and something new appears where it began
+        far = {"cell": 1, "x": 0.0, "y": 1.0, "z": 0.0, "tx": 0.0, "ty": 0.0, "tz": 0.0}
+        connection.execute(STATIC.update().values(far))
+    see(store, "20260102", [10.0], [0.0])
+    assert lasting(store, "20260102") == {identity: identity + 1}
+    assert store.static.events() == [("renamed", identity + 1)]
+
+
+def test_the_history_is_that_of_the_objects_of_a_patch(store):
+    for night, shift in (("20260101", 0.0), ("20260102", 0.2), ("20260103", 0.1)):
+        see(store, night, [10.0, 190.0], [shift * ARCSEC, 45.0], r_psfFlux=[1.0, 2.0], r_psfFluxErr=[0.1, 0.2])
+    ids = object_ids(np.array([10.0]), np.array([0.2 * ARCSEC]))
+    key = PatchKey(night="20260102", order=5, pixel=int(ids[0] >> 48))
+    found = store.static.history(key)
+    assert found["night"].to_pylist() == ["20260101", "20260102"]
+    assert found["r_psfFlux"].to_pylist() == [1.0, 1.0]
+    assert found["g_psfFlux"].null_count == 2
+    assert store.static.history_rows(key) == 3
+    assert len(store.static.history(PatchKey(night="20260104", order=5, pixel=key.pixel))) == 0
+
+
+def test_contradictions_are_counted(store):
+    see(store, "20260101", [10.0, 11.0], [0.0, 0.0])
+    assert store.contradictions() == []
+    lost = min(lasting(store, "20260101"))
+    with store.change() as connection:
+        connection.execute(STATIC.delete().where(STATIC.c.staticObjectId == lost))
+        connection.execute(STATIC.update().values(nNights=3))
+    assert store.contradictions() == [
+        "1 lasting objects do not have as many nights as they say", "1 objects of nights are of no lasting one",
+    ]  # fmt: skip
+
+
+CROWD = st.integers(0, 2**32 - 1)
+
+
+def crowd(seed, shift=0.2, count=60, nights=2):
+    """Places in a field of 40 arcsec on some nights; each is there on most of them."""
+    rng = np.random.default_rng(seed)
+    place = rng.uniform(-20, 20, (count, 2)) * ARCSEC + [10.0, 0.0]
+    there = rng.random((nights, count)) < 0.9
+    return [(place + rng.normal(0, shift * ARCSEC, place.shape))[one] for one in there]
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=CROWD)
+def test_neither_the_order_of_patches_nor_where_their_borders_lie_plays_a_part(tmp_path_factory, seed):
+    """Patches with all around them; against the night as one."""
+    found = []
+    rng = np.random.default_rng(seed)
+    for parts in (1, 5):
+        with opened_association(tmp_path_factory.mktemp("crowd"), SETTINGS) as store:
+            for night, place in zip(NIGHTS, crowd(seed), strict=False):
+                owner = rng.integers(parts, size=len(place))
+                tables = [[objects(*place[owner == n].T), objects(*place[owner != n].T)] for n in range(parts)]
+                patches = [PatchObjects(*tables[n]) for n in rng.permutation(parts)]
+                store.static.associate(night, "d", patches, SETTINGS)
+            found.append(everything(store))
+    assert found[0] == found[1]
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=CROWD)
+def test_a_night_that_was_taken_out_and_put_back_leaves_no_trace(tmp_path_factory, seed):
+    with opened_association(tmp_path_factory.mktemp("crowd"), SETTINGS) as store:
+        nights = [*zip(NIGHTS, crowd(seed, nights=4), strict=False)]
+        for night, place in nights:
+            see(store, night, *place.T)
+        before = everything(store)
+        see(store, nights[-1][0], *nights[-1][1].T, "again")
+        assert everything(store) == before
+
+
+def test_a_night_that_fails_leaves_the_store_as_it_was(store):
+    see(store, "20260101", [10.0], [0.0])
+    before = everything(store)
+
+    def broken():
+        yield PatchObjects(objects([10.0, 11.0], [0.0, 0.0]), OBJECT.empty())
+        raise OSError("the disk")
+
+    with pytest.raises(OSError, match="the disk"):
+        store.static.associate("20260102", "d", broken(), SETTINGS)
+    assert everything(store) == before
