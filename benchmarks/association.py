@@ -8,6 +8,9 @@ objects are known, so that pure and whole ones can be counted.
 `python -m benchmarks.association --stars [--detections 400] [--years 3] [--seed 1]`: as many stars with proper motions
 of 0.05 to 10 arcsec / yr as objects at rest, seen every three days in seasons of 200 days, four times of five, among
 false detections: how many keep one id, and what the catalogue says of their motions.
+
+`python -m benchmarks.association --static [--objects 192000] [--nights 5]`: objects of the science images, 3,000 in a
+quadrant of ZTF, associated night by night, and their histories read patch by patch.
 """
 
 import argparse
@@ -22,20 +25,26 @@ import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 
-from flows.storage.association_links import SOURCE
 from flows.storage.association_store import opened_association
+from flows.storage.association_tables import SOURCE
+from flows.storage.static_links import PatchObjects
+from flows.storage.static_objects import StaticObjects
 from kernels.linking.association import Reach, match_places
 from kernels.sky.patches import Patch, pixels_at
 from kernels.sky.positions import along_great_circle, sky_position, unit_vectors
 from schemas.dia_object import ASSOCIATION
 from schemas.exposure import ExposureKey
+from schemas.objects import OBJECT
+from schemas.patch import PatchKey
 from schemas.settings import AssociationSettings, PatchesSettings
 from schemas.stage import Context
 from stages.gather_dia_objects import STAGE
 from tests.support.association import detections
+from tests.support.static import objects as static_objects
 
 ERROR = 0.1 / 3600  # deg
 FIELD = 0.86  # deg: a quadrant of ZTF
+PATCH = PatchesSettings().order
 
 
 def matching(rng, count, seen=10_000):
@@ -192,16 +201,47 @@ def told(links, owner, place):
         print(json.dumps(report | {name: np.round(value, 2).tolist() for name, value in spread.items()}))
 
 
+def lasting(rng, folder, settings, objects, nights):
+    """Print what a night of objects of the science images costs, and how many keep their ids."""
+    side = np.sqrt(objects / 3000) * FIELD
+    ra, dec = 150 + rng.uniform(0, side, objects), rng.uniform(0, side, objects)
+    with opened_association(folder, settings, rebuild=True) as store:
+        for night in range(nights):
+            label = f"202601{night + 1:02}"
+            seen = [place + rng.normal(0, ERROR, objects) for place in (ra, dec)]
+            tables, pixels = static_objects(*seen, r_psfFlux=1e4, r_psfFluxErr=1e2), pixels_at(seen[0], seen[1], PATCH)
+            owner = pixels_at(tables["ra"].to_numpy(), tables["dec"].to_numpy(), PATCH)
+            patches = [PatchObjects(tables.filter(pa.array(owner == one)), OBJECT.empty()) for one in np.unique(pixels)]
+            start, busy = time.perf_counter(), time.process_time()
+            known, new = StaticObjects(store).associate(label, "d", patches, settings)
+            spent, worked = time.perf_counter() - start, time.process_time() - busy
+            start, most = time.perf_counter(), 0
+            for one in np.unique(pixels):
+                most = max(most, len(StaticObjects(store).history(PatchKey(night=label, order=PATCH, pixel=int(one)))))
+            row = {
+                "associate_s": spent,
+                "processor_us": 1e6 * worked / objects,
+                "history_s": time.perf_counter() - start,
+            }
+            counts = {"patches": len(patches), "most_rows": most, "known": known, "new": new}
+            sizes = {"MB": sum(path.stat().st_size for path in folder.glob("*.sqlite")) / 1e6}
+            print(
+                json.dumps({"night": night + 1, **{n: round(v, 1) for n, v in (row | sizes).items()}, **counts}),
+                flush=True,
+            )
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--objects", type=int, default=1_000_000)
+    parser.add_argument("--objects", type=int)
     parser.add_argument("--visits", type=int, default=700)
     parser.add_argument("--detections", type=int)
-    parser.add_argument("--nights", type=int, default=7)
+    parser.add_argument("--nights", type=int)
     parser.add_argument("--fields", type=int, help="default: half as many as visits")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--store", default="auto")
     parser.add_argument("--stars", action="store_true")
+    parser.add_argument("--static", action="store_true")
     parser.add_argument("--years", type=float, default=3.0)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
@@ -210,8 +250,13 @@ if __name__ == "__main__":
         with tempfile.TemporaryDirectory(dir=given.folder) as folder:
             stars(rng, Path(folder), AssociationSettings(store=given.store), given.detections or 400, given.years)
         raise SystemExit
-    given.detections = given.detections or 100
-    print(json.dumps(matching(rng, given.objects)))
+    if given.static:
+        with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+            settings = AssociationSettings(store=given.store)
+            lasting(rng, Path(folder), settings, given.objects or 192_000, given.nights or 5)
+        raise SystemExit
+    given.detections, given.nights = given.detections or 100, given.nights or 7
+    print(json.dumps(matching(rng, given.objects or 1_000_000)))
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         settings = AssociationSettings(store=given.store)
         print(json.dumps(week(rng, Path(folder), settings, given.visits, given.detections, given.nights, given.fields)))

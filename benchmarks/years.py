@@ -38,7 +38,7 @@ from flows.pipeline.models import model_digests
 from flows.pipeline.outcome import Item
 from flows.pipeline.provenance import provenance_of
 from flows.results.verify import OURS
-from flows.storage.association_links import FILE
+from flows.storage.association_tables import FILE
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
 from flows.storage.ledger_local import Database

@@ -162,6 +162,10 @@ class Night:
         """Return the objects on the science images of each night (``object``)."""
         return self.dataset("object", columns, where, patches)
 
+    def static_objects(self, columns: Sequence[str] | None = None, where: Any = None, patches: Patches = None) -> Table:
+        """Return the lasting ids and histories of the objects on the science images, by night (``static_object``)."""
+        return self.dataset("static_object", columns, where, patches)
+
     def dia_objects(self, columns: Sequence[str] | None = None, where: Any = None, patches: Patches = None) -> Table:
         """Return the objects at rest as they were known after each night (``dia_object``)."""
         return self.dataset("dia_object", columns, where, patches)

@@ -14,7 +14,7 @@ from benchmarks.moto_server import free_port
 from flows.nights.services.folder import DATABASE, made
 from flows.nights.services.processes import Postgres
 from flows.storage.association_database import ONE_WRITER
-from flows.storage.association_links import NIGHT, TABLES, VISIT
+from flows.storage.association_tables import NIGHT, TABLES, VISIT
 
 
 def _server(lab: Lab) -> Postgres:

@@ -9,7 +9,7 @@ from benchmarks.faults.fault import Fault
 from benchmarks.faults.inputs import WATCHING, deliver
 from benchmarks.faults.kafka_broker import Broker
 from benchmarks.faults.scene import Scene
-from flows.storage.association_links import VISIT
+from flows.storage.association_tables import VISIT
 
 TOPIC, GROUP = "exposures", "night"
 

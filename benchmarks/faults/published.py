@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from flows.results.verify import verify_output
-from flows.storage.association_links import FILE
-from flows.storage.association_links import TABLES as ASSOCIATED
+from flows.storage.association_tables import FILE
+from flows.storage.association_tables import TABLES as ASSOCIATED
 from flows.storage.atomic import leftovers
 from flows.storage.ledger import Ledger
 from schemas.dataset import TableOf

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from benchmarks.faults.lab import BOTH_WAYS, ROOT, Lab, count, environment
 from benchmarks.faults.published import associated, differences, left_behind, problems, published, using
-from flows.storage.association_links import FILE
+from flows.storage.association_tables import FILE
 
 POLL_S = 0.02
 ATTEMPTS = 3

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from flows.results.explain import Explanation
+    from flows.results.explain_static import StaticHistory
     from flows.results.model_use import ModelUse
     from schemas.quality import Gate
 
@@ -47,7 +48,9 @@ def explain(
     source_id: Annotated[
         int,
         typer.Argument(
-            metavar="ID", autocompletion=complete.ids, help="diaSourceId of a published detection, or diaObjectId."
+            metavar="ID",
+            autocompletion=complete.ids,
+            help="diaSourceId of a published detection, diaObjectId, or staticObjectId or objectId.",
         ),
     ],
     picture: Annotated[
@@ -59,19 +62,29 @@ def explain(
 ) -> None:
     """Show which pixels, models, settings and code a detection comes from, its tracklet, and its object over nights.
 
+    Of an object on the science images, show what it was in each night.
+
     Exit code 0: the file still has the bytes that were searched; 1: it has others, or cannot be reached; 2: there is no
-    such detection.
+    such detection or object.
     """
     from flows.results.explain import explain_detection as follow
+    from flows.results.explain_static import explain_static
     from flows.runtime.settings import load_settings
     from flows.storage.object_store import configure
+    from schemas.errors import Misconfigured
 
     with refusals(as_json):
         if picture is not None:
             _require_png(picture)
         settings = load_settings(config)
         configure(settings.store)
-        found = follow(out, source_id, settings.association)
+        try:
+            found = follow(out, source_id, settings.association)
+        except Misconfigured as error:
+            lasting = explain_static(out, source_id, settings.association) if error.code == "no_detection" else None
+            if lasting is None:
+                raise
+            _show_lasting(lasting, picture, as_json)
         if picture is not None:
             _write_picture(out, found, picture)
     _show(found, err=as_json)
@@ -80,6 +93,18 @@ def explain(
     if as_json:
         typer.echo(json.dumps(found.values()))
     raise typer.Exit(0 if found.source_state == "unchanged" else 1)
+
+
+def _show_lasting(found: "StaticHistory", picture: Path | None, as_json: bool) -> NoReturn:
+    if picture is not None:
+        from schemas.errors import Misconfigured
+
+        problem = "draws detections, and ID is an object on the science images."
+        raise Misconfigured("no_detection", "--picture", problem, "leave it out.")
+    say(str(found), err=as_json)
+    if as_json:
+        typer.echo(json.dumps(found.values()))
+    raise typer.Exit(0)
 
 
 def _show(found: "Explanation", err: bool) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from flows.nights.static_association import bring_up_static
 from flows.runtime.words import counted
 from flows.storage.digest import digest
 from flows.storage.ledger import Ledger
@@ -195,7 +194,9 @@ class _Work:
                 self._bring_up(store, night)
             objects, sources = store.counts()
             summary = self.summary().model_copy(update={"objects": objects, "sources": sources})
-            nights, static = store.nights(), store.static.nights()
+            from flows.storage.static_objects import StaticObjects
+
+            nights, static = store.nights(), StaticObjects(store).nights()
             digests = _cumulated({night: own for night, (_, own) in nights.items()})
             of_static = _cumulated({night: static.get(night, ("", ""))[1] for night in nights})
             return Association(summary, digests, None if self._refused_nights else of_static, left=left)
@@ -203,6 +204,8 @@ class _Work:
     def _bring_up(self, store: "AssociationStore", night: str) -> None:
         """Associate the exposures of a night that are due, and note that it is known; raises if the store fails."""
         stamp, refused = Ledger(self._out).stamp(night), self._refused
+        from flows.storage.static_objects import bring_up_static
+
         due = self._associate_due(store, night, None)
         try:
             bring_up_static(self._out, store, night, self._settings)

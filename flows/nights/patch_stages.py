@@ -204,10 +204,12 @@ class StaticStages(PatchStages):
     def _found(self, dataset: TableOf) -> pa.Table | None:
         if dataset.name == STATIC_ASSOCIATION.name:
             from flows.storage.association_store import opened_association
+            from flows.storage.static_objects import StaticObjects
 
             with opened_association(self._out, self._settings.association) as store:
-                require_history_fit(self._unit.key.name, store.static.history_rows(self._unit.key))
-                return store.static.history(self._unit.key)
+                static, key = StaticObjects(store), self._unit.key
+                require_history_fit(key.name, static.history_rows(key))
+                return static.history(key)
         if dataset.name == OBJECT.name and self._objects is not None:
             return self._tables.read_path(self._out / self._objects, OBJECT)
         return super()._found(dataset)

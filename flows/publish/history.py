@@ -14,8 +14,9 @@ from flows.publish.avro_rows import Encoded, ids_or_null
 from flows.publish.published import PublishedExposures
 from flows.publish.rubin_object import encode_objects
 from flows.publish.rubin_source import encode_sources
-from flows.storage.association_links import FILE, source_ids
+from flows.storage.association_links import source_ids
 from flows.storage.association_store import digest_of, off_because, opened_association
+from flows.storage.association_tables import FILE
 from flows.storage.catalog_store import CatalogStore, read_table
 from flows.storage.digest import digest
 from kernels.sky.positions import unit_vectors

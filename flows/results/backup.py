@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.results.verify import Verification, verify_output
-from flows.storage.association_links import FILE
+from flows.storage.association_tables import FILE
 from flows.storage.atomic import STAGED, make_folder, publish_file, writing
 from flows.storage.bucket_path import BucketPath, files_below
 from flows.storage.catalog_parts import PREFIX, Held, read_from_part

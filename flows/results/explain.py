@@ -164,7 +164,7 @@ def explain_detection(out: Path, source_id: int, association: AssociationSetting
     raise Misconfigured(
         "no_detection",
         str(out),
-        f"holds no detection {source_id}, nor an object of that diaObjectId.",
+        f"holds no detection {source_id}, nor an object of that id.",
         "give the diaSourceId of a published row; `nightstride status OUT` says what there is.",
     )
 

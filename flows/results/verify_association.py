@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 from flows.results.verify import Problem, Verification
 from flows.storage.association_store import association_as_it_is, digest_of
 from flows.storage.ledger import Ledger
+from flows.storage.static_objects import StaticObjects, objects_digest
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import NightstrideError
+from schemas.ledger import PatchRecord
 from schemas.night_range import NightRange
+from schemas.objects import OBJECT
 from schemas.settings import AssociationSettings
 
 if TYPE_CHECKING:
@@ -45,18 +48,33 @@ def with_store_checked(
 
 
 def _problems(out: Path, store: "AssociationStore", nights: NightRange) -> Iterator[Problem]:
-    if not nights and (said := store.contradictions()):
+    if not nights and (said := [*store.contradictions(), *StaticObjects(store).contradictions()]):
         yield Problem("damaged_association", store.where, f"contradicts itself: {'; '.join(said)}.", _AGAIN)
-    ledger, known = Ledger(out), store.nights()
+    ledger, known, static = Ledger(out), store.nights(), StaticObjects(store).nights()
     for label in (one for one in sorted(known) if one in nights):
         stamp = ledger.stamp(label)
         if not stamp or known[label][0] != stamp:
             continue
+        if _static_differs(ledger, static.get(label), label):
+            named = f"objects of night {label} on the science images are not associated as they are published"
+            yield Problem("not_as_recorded", store.where, f"{named}, though it says to know the night.", _AGAIN)
         missing, gone = _differences(ledger, store, label)
         for which, what in ((missing, "are published and not associated"), (gone, "are associated and not published")):
             if which:
                 named = f"{len(which)} exposures of night {label} {what}: {which[0]} ..."
                 yield Problem("not_as_recorded", store.where, f"{named}, though it says to know the night.", _AGAIN)
+
+
+def _static_differs(ledger: Ledger, known: tuple[str, str] | None, night: str) -> bool:
+    """Return whether the objects of the science images of a night are published and not associated so, or not at all.
+
+    That cannot be told where a record of the night cannot be read.
+    """
+    records = [*ledger.patches(night)]
+    if any(isinstance(one, NightstrideError) for one in records):
+        return False
+    own = [one for one in records if isinstance(one, PatchRecord) and OBJECT.name in one.datasets]
+    return (objects_digest(own) if own else None) != (known[0] if known else None)
 
 
 def _differences(ledger: Ledger, store: "AssociationStore", night: str) -> tuple[list[str], list[str]]:

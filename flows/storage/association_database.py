@@ -19,7 +19,7 @@ ONE_WRITER = 0x6E73
 """Key of PostgreSQL's advisory lock, which whoever writes holds."""
 
 
-class Database:
+class AssociationDatabase:
     """Database whose changes are kept whole when their block ends, or not at all; one process writes at a time.
 
     Parameters

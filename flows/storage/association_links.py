@@ -9,113 +9,34 @@ import pyarrow as pa
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from flows.storage.association_tables import (
+    EVENT,
+    OBJECT,
+    SOURCE,
+    STATE,
+    VISIT,
+    PlacedObjects,
+    recount,
+    selected,
+    update_objects,
+)
 from kernels.linking.association import (
     PlaceMatches,
     Reach,
     cells_near,
-    cells_of,
     is_trail,
     match_places,
     pairs_beside,
     position_sigma,
     wide_cells_near,
-    wide_cells_of,
 )
-from kernels.linking.proper_motion import ORIGIN, Motions, fit_motions, motion_sums
-from kernels.sky.positions import sky_position, unit_vectors
+from kernels.linking.proper_motion import ORIGIN, motion_sums
+from kernels.sky.positions import unit_vectors
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey
 from schemas.settings import AssociationSettings
 
-FILE = "association.sqlite"
-"""Below the output folder."""
-
-VERSION = 4
-"""Of the tables; `flows.storage.association_versions` converts those of earlier ones."""
-
-_AT_ONCE = 1000  # values in one query
 _RANKS = 1 << 12
-BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
-"""Type of ids."""
-
-SUMS = ("x", "y", "z", "weight", "tx", "ty", "tz", "t", "tt")
-"""Columns of what `kernels.linking.proper_motion.motion_sums` gives."""
-
-TABLES = sa.MetaData()
-"""Of the store, a table for each name below."""
-
-META = sa.Table("association_meta", TABLES, sa.Column("version", sa.Integer, primary_key=True))
-OBJECT = sa.Table(
-    "dia_object",
-    TABLES,
-    sa.Column("diaObjectId", BIG, primary_key=True, autoincrement=False),
-    sa.Column("cell", BIG, nullable=False, index=True),
-    sa.Column("ra", sa.Double, nullable=False),
-    sa.Column("dec", sa.Double, nullable=False),
-    *(sa.Column(name, sa.Double, nullable=False) for name in SUMS),
-    sa.Column("nDiaSources", sa.Integer, nullable=False),
-    sa.Column("nights", sa.Integer, nullable=False),  # with a detection, at least
-    sa.Column("movingCell", BIG, index=True),  # wide; null of what is at rest
-    sa.Column("firstDiaSourceMjdTai", sa.Double, nullable=False),
-    sa.Column("lastDiaSourceMjdTai", sa.Double, nullable=False),
-    sa.Column("createdBy", BIG, nullable=False),
-)
-SOURCE = sa.Table(
-    "dia_source",
-    TABLES,
-    sa.Column("diaSourceId", BIG, primary_key=True, autoincrement=False),
-    sa.Column("diaObjectId", BIG, nullable=False, index=True),
-    sa.Column("night", sa.String(8), nullable=False, index=True),
-    *(sa.Column(name, sa.Double, nullable=False) for name in ("x", "y", "z", "weight", "separation", "midpointMjdTai")),
-    sa.Column("band", sa.String, nullable=False),
-    sa.Column("psfFlux", sa.Double),
-    sa.Column("psfFluxErr", sa.Double),
-)
-VISIT = sa.Table(
-    "visit",
-    TABLES,
-    sa.Column("visit", BIG, primary_key=True, autoincrement=False),
-    sa.Column("detector", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("night", sa.String(8), nullable=False, index=True),
-    sa.Column("digest", sa.String, nullable=False),
-    sa.Column("associatedAt", sa.String, nullable=False),
-)
-NIGHT = sa.Table(
-    "night",
-    TABLES,
-    sa.Column("night", sa.String(8), primary_key=True),
-    sa.Column("stamp", sa.String, nullable=False),
-    sa.Column("digest", sa.String, nullable=False),
-)
-REFUSAL = sa.Table(
-    "refusal",
-    TABLES,
-    sa.Column("visit", BIG, primary_key=True, autoincrement=False),
-    sa.Column("detector", sa.Integer, primary_key=True, autoincrement=False),
-    *(sa.Column(name, sa.String, nullable=False) for name in ("digest", "code", "where", "problem", "remedy")),
-)
-"""Exposures that cannot be associated as they are, and why."""
-
-EVENT = sa.Table(
-    "event",
-    TABLES,
-    sa.Column("event", BIG, primary_key=True),
-    sa.Column("kind", sa.String, nullable=False),
-    sa.Column("diaObjectId", BIG, nullable=False, index=True),
-    sa.Column("otherId", BIG, index=True),  # of the object that it lies beside
-    sa.Column("visit", BIG, nullable=False),
-    sa.Column("detector", sa.Integer, nullable=False),
-    sa.Column("at", sa.String, nullable=False),
-)
-
-
-def _counted() -> tuple[sa.ColumnElement[Any], ...]:
-    """Return what `STATE` has of an object, as a query by objects finds it from their detections."""
-    weight, mjd = SOURCE.c.weight, SOURCE.c.midpointMjdTai
-    place, t = [SOURCE.c[axis] for axis in "xyz"], mjd - ORIGIN
-    terms = (*place, 1.0, *(t * axis for axis in place), t, t * t)
-    counts = sa.func.count(), sa.func.count(sa.distinct(SOURCE.c.night)), sa.func.min(mjd), sa.func.max(mjd)
-    return SOURCE.c.diaObjectId, *(sa.func.sum(weight * term) for term in terms), *counts
 
 
 class Associated(NamedTuple):
@@ -164,71 +85,10 @@ def usable_detections(found: pa.Table, least_trail: float) -> UsableDetections:
     return UsableDetections(kept["diaSourceId"].to_numpy(), ra, dec, vectors, sigma, mjd, values)
 
 
-STATE = ("diaObjectId", *SUMS, "nDiaSources", "nights", "firstDiaSourceMjdTai", "lastDiaSourceMjdTai")
-"""Columns of what is known of an object."""
-
-_APART_D = 0.5  # between detections of two nights, at least
-
-
 def source_ids(key: ExposureKey) -> tuple[int, int]:
     """Return the first and the last diaSourceId that detections of an exposure may have."""
     first = (key.visit << 21) | (key.detector << 12)
     return first, first + _RANKS - 1
-
-
-class PlacedObjects(NamedTuple):
-    """Objects: ids, (n, 9) sums of their detections, number of these and of their nights, first and last time."""
-
-    ids: NDArray[np.int64]
-    sums: NDArray[np.float64]
-    number: NDArray[np.int64]
-    nights: NDArray[np.int64]
-    first: NDArray[np.float64]
-    last: NDArray[np.float64]
-
-    @classmethod
-    def read(cls, rows: Sequence[Sequence[Any]]) -> "PlacedObjects":
-        """Return those of rows with the columns of `STATE`."""
-        ids = np.array([row[0] for row in rows], np.int64)  # which float64 does not hold
-        columns = np.array([tuple(row[1:]) for row in rows], np.float64).reshape(-1, len(STATE) - 1).T
-        number, nights = columns[-4:-2].astype(np.int64)
-        return cls(ids, columns[:-4].T, number, nights, columns[-2], columns[-1])
-
-    def motions(self) -> tuple[Motions, NDArray[np.bool_]]:
-        """Return how they move, and which of them do."""
-        found = fit_motions(self.sums, self.number)
-        return found, found.moving(self.nights)
-
-    def joined(self, which: NDArray[np.int64], sums: NDArray[np.float64], mjd: NDArray[np.float64]) -> "PlacedObjects":
-        """Return some of them with a further detection each; one that had none begins again."""
-        had = self.number[which] > 0
-        apart = (mjd > self.last[which] + _APART_D) | (mjd < self.first[which] - _APART_D)
-        return PlacedObjects(
-            self.ids[which],
-            self.sums[which] * had[:, None] + sums,
-            self.number[which] + 1,
-            np.where(had, self.nights[which] + apart, 1),
-            np.where(had, np.minimum(self.first[which], mjd), mjd),
-            np.where(had, np.maximum(self.last[which], mjd), mjd),
-        )
-
-    def values(self) -> list[dict[str, Any]]:
-        """Return their rows, without who began them."""
-        if not len(self.ids):
-            return []
-        ra, dec = sky_position(self.sums[:, :3])
-        columns = {
-            **dict(zip(STATE, (self.ids, *self.sums.T, *self[2:]), strict=True)),
-            "ra": ra,
-            "dec": dec,
-            "cell": cells_of(ra, dec),
-        }
-        wide = np.where(self.motions()[1], wide_cells_of(ra, dec), -1).tolist()
-        rows = zip(*(one.tolist() for one in columns.values()), strict=True)
-        return [
-            {**dict(zip(columns, row, strict=True)), "movingCell": None if cell < 0 else cell}
-            for row, cell in zip(rows, wide, strict=True)
-        ]
 
 
 class ExposureLinks:
@@ -354,7 +214,7 @@ class ExposureLinks:
     def _join(self, rows: UsableDetections, pairs: PlaceMatches, near: "PlacedObjects") -> None:
         """Add detections to the objects that they are; one that had none begins again."""
         changed = near.joined(pairs.which, rows.sums[pairs.rows], rows.mjd[pairs.rows])
-        _update(self._connection, [{"of": one.pop("diaObjectId"), **one} for one in changed.values()])
+        update_objects(self._connection, [{"of": one.pop("diaObjectId"), **one} for one in changed.values()])
 
     def _begun(self, rows: UsableDetections, new: NDArray[np.int64]) -> list[int]:
         """Begin an object for each of some detections; return their ids."""
@@ -387,7 +247,7 @@ class ExposureLinks:
     def _refresh(self, ids: Collection[int]) -> None:
         """Recount objects that have lost a detection; one without stays where it was."""
         left = recount(self._connection, ids)
-        _update(self._connection, [{"of": one, "nDiaSources": 0} for one in sorted(set(ids) - left)])
+        update_objects(self._connection, [{"of": one, "nDiaSources": 0} for one in sorted(set(ids) - left)])
 
     def _empty(self, ids: Collection[int]) -> set[int]:
         """Return those of some objects that have no detection."""
@@ -410,32 +270,3 @@ class ExposureLinks:
     def _insert(self, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
         if rows:
             self._connection.execute(table.insert(), list(rows))
-
-
-def recount(connection: sa.Connection, ids: Collection[int]) -> set[int]:
-    """Work out again, from their detections, what is known of some objects; return those that have any."""
-    found = selected(connection, _counted(), SOURCE.c.diaObjectId, ids, group=SOURCE.c.diaObjectId)
-    _update(connection, [{"of": one.pop("diaObjectId"), **one} for one in PlacedObjects.read(found).values()])
-    return {one[0] for one in found}
-
-
-def _update(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    if rows:
-        connection.execute(OBJECT.update().where(OBJECT.c.diaObjectId == sa.bindparam("of")), list(rows))
-
-
-def selected(
-    connection: sa.Connection,
-    columns: Sequence[Any],
-    column: sa.Column[Any],
-    values: Collection[int] | NDArray[np.int64],
-    group: Any = None,
-    also: sa.ColumnElement[bool] | None = None,
-) -> list[sa.Row[Any]]:
-    """Return columns of the rows in which one has some values, not too many in one query; ``also``: a condition."""
-    wanted, found = sorted(int(one) for one in values), list[sa.Row[Any]]()
-    for first in range(0, len(wanted), _AT_ONCE):
-        statement = sa.select(*columns).where(column.in_(wanted[first : first + _AT_ONCE]))
-        statement = statement if also is None else statement.where(also)
-        found += connection.execute(statement if group is None else statement.group_by(group)).all()
-    return found

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -12,26 +11,12 @@ import pyarrow as pa
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from flows.storage.association_database import Database, postgresql_engine, sqlite_engine
-from flows.storage.association_links import (
-    EVENT,
-    FILE,
-    NIGHT,
-    OBJECT,
-    REFUSAL,
-    SOURCE,
-    TABLES,
-    VERSION,
-    VISIT,
-    Associated,
-    ExposureLinks,
-    source_ids,
-    usable_detections,
-)
+from flows.storage.association_database import AssociationDatabase, postgresql_engine, sqlite_engine
+from flows.storage.association_links import Associated, ExposureLinks, source_ids, usable_detections
+from flows.storage.association_tables import EVENT, FILE, NIGHT, OBJECT, REFUSAL, SOURCE, TABLES, VERSION, VISIT
 from flows.storage.association_versions import EARLIER, brought_up, version_of
 from flows.storage.bucket_path import BucketPath
 from flows.storage.digest import digest
-from flows.storage.static_objects import StaticObjects
 from kernels.linking.association import CELLS
 from kernels.sky.patches import Patch, neighbours
 from schemas.dia_object import ASSOCIATION
@@ -48,20 +33,15 @@ _FINER = 4  # orders: pixels around a patch of at most 16 by 16 pixels are few
 _AT_REST = 30.0  # arcsec: more than the mean position of what does not move changes by
 
 
-class AssociationStore(Database):
+class AssociationStore(AssociationDatabase):
     """Objects, their detections, the exposures that these are of, and what became of objects.
 
     A change is kept whole when its block ends, or not at all; one process writes at a time. An object that loses its
     last detection stays, with none, at its place: it is no longer published, and its id comes back with a detection
     there, or never. Each method raises as `opened_association` does.
 
-    Parameters are those of `flows.storage.association_database.Database`.
+    Parameters are those of `flows.storage.association_database.AssociationDatabase`.
     """
-
-    @cached_property
-    def static(self) -> StaticObjects:
-        """Return the part of it that has the objects of the science images."""
-        return StaticObjects(self)
 
     def nights(self) -> dict[str, tuple[str, str]]:
         """Return night -> stamp of the ledger when it was last associated, and digest of its association."""
@@ -209,7 +189,6 @@ class AssociationStore(Database):
         found = {
             "objects do not have as many detections as they say": self.rows(wrong)[0][0],
             "detections are of no object": self.rows(lost)[0][0],
-            **self.static.contradictions(),
         }
         said = [f"{number:,} {what}" for what, number in found.items() if number]
         if self.path is not None:

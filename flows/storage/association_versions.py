@@ -4,8 +4,21 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from flows.storage.association_links import EVENT, META, NIGHT, OBJECT, REFUSAL, SUMS, TABLES, VERSION, recount
-from flows.storage.static_links import SEEN, STATIC, STATIC_EVENT, STATIC_NIGHT
+from flows.storage.association_tables import (
+    EVENT,
+    META,
+    NIGHT,
+    OBJECT,
+    REFUSAL,
+    SEEN,
+    STATIC,
+    STATIC_EVENT,
+    STATIC_NIGHT,
+    SUMS,
+    TABLES,
+    VERSION,
+    recount,
+)
 from kernels.linking.proper_motion import ORIGIN
 
 EARLIER = (1, 2, 3)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from flows.storage.association_links import BIG, SUMS, TABLES, PlacedObjects, selected
+from flows.storage.association_tables import SEEN, STATIC, STATIC_EVENT, STATIC_NIGHT, SUMS, PlacedObjects, selected
 from flows.storage.digest import digest
 from kernels.linking.association import (
     Reach,
@@ -24,50 +24,6 @@ from kernels.sky.positions import sky_position, unit_vectors
 from kernels.sky.times import night_begin
 from schemas.settings import AssociationSettings
 from schemas.static_object import FLUXES
-
-STATIC = sa.Table(
-    "static_object",
-    TABLES,
-    sa.Column("staticObjectId", BIG, primary_key=True, autoincrement=False),
-    sa.Column("cell", BIG, nullable=False, index=True),
-    *(sa.Column(name, sa.Double, nullable=False) for name in SUMS),
-    sa.Column("nNights", sa.Integer, nullable=False),
-    sa.Column("movingCell", BIG, index=True),  # wide; null of what is at rest
-    sa.Column("firstMjd", sa.Double, nullable=False),
-    sa.Column("lastMjd", sa.Double, nullable=False),
-)
-SEEN = sa.Table(
-    "static_seen",
-    TABLES,
-    sa.Column("staticObjectId", BIG, primary_key=True, autoincrement=False),
-    sa.Column("night", sa.String(8), primary_key=True),
-    sa.Column("objectId", BIG, nullable=False),
-    *(sa.Column(name, sa.Double, nullable=False) for name in ("mjd", "x", "y", "z", "weight", "separation")),
-    *(sa.Column(name, sa.Double) for name in FLUXES),
-    sa.Index("ix_static_seen_object", "night", "objectId"),
-    sqlite_with_rowid=False,
-)
-"""Objects of each night, by the lasting ones."""
-
-STATIC_NIGHT = sa.Table(
-    "static_night",
-    TABLES,
-    sa.Column("night", sa.String(8), primary_key=True),
-    sa.Column("madeFrom", sa.String, nullable=False),
-    sa.Column("digest", sa.String, nullable=False),
-)
-"""Nights whose objects are associated: digests of these, and of what came of them."""
-
-STATIC_EVENT = sa.Table(
-    "static_event",
-    TABLES,
-    sa.Column("event", BIG, primary_key=True),
-    sa.Column("kind", sa.String, nullable=False),
-    sa.Column("staticObjectId", BIG, nullable=False, index=True),
-    sa.Column("otherId", BIG, index=True),  # of the object that it lies beside
-    sa.Column("night", sa.String(8), nullable=False),
-    sa.Column("at", sa.String, nullable=False),
-)
 
 _PART = 20_000  # objects in hand at a time
 _STATE = (STATIC.c.staticObjectId, *(STATIC.c[name] for name in SUMS), STATIC.c.nNights, STATIC.c.nNights,

@@ -1,12 +1,20 @@
 """Store of lasting objects: those of the science images, what they were in each night, and what became of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import sqlalchemy as sa
 
-from flows.storage.association_database import Database
-from flows.storage.static_links import SEEN, STATIC, STATIC_EVENT, STATIC_NIGHT, PatchObjects, StaticLinks
+from flows.storage.association_database import AssociationDatabase
+from flows.storage.association_tables import SEEN, STATIC, STATIC_EVENT, STATIC_NIGHT
+from flows.storage.catalog_store import CatalogStore
+from flows.storage.digest import digest
+from flows.storage.ledger import Ledger
+from flows.storage.static_links import PatchObjects, StaticLinks
+from schemas.ledger import PatchRecord
+from schemas.objects import OBJECT
 from schemas.patch import PatchKey
 from schemas.settings import AssociationSettings
 from schemas.static_object import STATIC_ASSOCIATION
@@ -24,10 +32,10 @@ class StaticObjects:
     Parameters
     ----------
     database
-        Of the store.
+        The store.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: AssociationDatabase) -> None:
         self._database = database
 
     def nights(self) -> dict[str, tuple[str, str]]:
@@ -87,18 +95,64 @@ class StaticObjects:
         wanted = sa.select(STATIC_EVENT.c.kind, STATIC_EVENT.c.staticObjectId).order_by(STATIC_EVENT.c.event)
         return [(one.kind, one.staticObjectId) for one in self._database.rows(wanted)]
 
-    def contradictions(self) -> dict[str, int]:
-        """Return what is wrong with the tables by themselves, and of how many objects; all of them are read."""
+    def contradictions(self) -> list[str]:
+        """Return what is wrong with the tables by themselves, a phrase each; all of them are read."""
         seen = sa.select(SEEN.c.staticObjectId, sa.func.count().label("n")).group_by(SEEN.c.staticObjectId).subquery()
         joined = STATIC.outerjoin(seen, seen.c.staticObjectId == STATIC.c.staticObjectId)
         wrong = sa.select(sa.func.count()).select_from(joined)
         wrong = wrong.where(STATIC.c.nNights != sa.func.coalesce(seen.c.n, 0))
         lost = sa.select(sa.func.count()).select_from(SEEN)
         lost = lost.where(SEEN.c.staticObjectId.not_in(sa.select(STATIC.c.staticObjectId)))
-        return {
+        found = {
             "lasting objects do not have as many nights as they say": self._database.rows(wrong)[0][0],
             "objects of nights are of no lasting one": self._database.rows(lost)[0][0],
         }
+        return [f"{number:,} {what}" for what, number in found.items() if number]
+
+
+AROUND = replace(OBJECT, name="object_margin")
+"""Objects around a patch, of which it has a file, too."""
+
+
+def bring_up_static(out: Path, database: AssociationDatabase, night: str, settings: AssociationSettings) -> None:
+    """Associate the published objects of a night, if they have changed since they were.
+
+    Parameters
+    ----------
+    out, database, night, settings
+        Output folder, its store, which night, and how near objects of different nights have to be.
+
+    Raises
+    ------
+    BadInput
+        A catalogue of objects is damaged, or of another version.
+    NightstrideError
+        The store fails.
+    """
+    patches = (one for one in Ledger(out).patches(night) if isinstance(one, PatchRecord))
+    records = [one for one in patches if OBJECT.name in one.datasets]
+    static = StaticObjects(database)
+    known, made_from = static.nights().get(night), objects_digest(records)
+    if not records:
+        if known is not None:
+            static.withdraw(night)
+    elif known is None or known[0] != made_from:
+        static.associate(night, made_from, _published(out, records), settings)
+
+
+def _published(out: Path, records: Sequence[PatchRecord]) -> Iterator[PatchObjects]:
+    tables = CatalogStore(out)
+    for one in sorted(records, key=lambda record: record.name):
+        around = one.datasets.get(AROUND.name)
+        yield PatchObjects(
+            tables.read_path(out / one.datasets[OBJECT.name].path, OBJECT),
+            OBJECT.empty() if around is None else tables.read_path(out / around.path, AROUND),
+        )
+
+
+def objects_digest(records: Sequence[PatchRecord]) -> str:
+    """Return the digest of the objects of a night, of its patches that have any."""
+    return digest({one.name: one.datasets[OBJECT.name].sha256 for one in records})
 
 
 def _seen_in(key: PatchKey) -> sa.Select[tuple[int]]:

@@ -21,11 +21,13 @@ def test_every_block_of_the_page_runs(linked, capsys):
 
 @pytest.mark.parametrize("page", ["association.md", "linking.md"])
 def test_snippets_of_other_pages_run(linked, page, capsys):
-    (snippet,) = re.findall(r"^```python\n(.*?)^```$", (PAGE.parent / page).read_text(), re.MULTILINE | re.DOTALL)
+    snippets = re.findall(r"^```python\n(.*?)^```$", (PAGE.parent / page).read_text(), re.MULTILINE | re.DOTALL)
     names = {"out": str(linked[0].out)}
-    exec(compile(snippet, page, "exec"), names)
+    for snippet in snippets:
+        exec(compile(snippet, page, "exec"), names)
     if page == "association.md":
         assert names["light_curves"].collect().height == 3
+        assert names["objects"] is not None
     else:
         assert len(names["members"]) == names["best"]["nSources"].sum()
 

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from benchmarks.faults import published as module
 from benchmarks.faults.fault import Outcome
 from benchmarks.faults.published import Published, associated, differences, left_behind, published
-from flows.storage.association_links import FILE
 from flows.storage.association_store import opened_association
+from flows.storage.association_tables import FILE
 from schemas.settings import AssociationSettings
 from tests.support.association import detections, key
 from tests.support.wait import until

@@ -19,8 +19,8 @@ from flows.pipeline.graph import declared_tables
 from flows.results.backup import backup_output, restore_output
 from flows.results.explain import explain_detection
 from flows.results.verify import verify_output
-from flows.storage.association_links import FILE
 from flows.storage.association_store import AssociationStore, opened_association
+from flows.storage.association_tables import FILE
 from flows.storage.bucket_path import located
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger, unpublish

@@ -18,8 +18,8 @@ from flows.nights.patch_stages import margin_of
 from flows.nights.patches import run_nights
 from flows.pipeline.night_plan import plan_nights
 from flows.results.verify import verify_output
-from flows.storage.association_links import FILE
 from flows.storage.association_store import AssociationStore, opened_association
+from flows.storage.association_tables import FILE
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
 from kernels.sky.patches import Patch, neighbours, pixels_at

@@ -2,18 +2,21 @@
 
 import io
 import shutil
+import sqlite3
+from contextlib import closing
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+import nightstride as ns
 from flows.nights import patches
 from flows.nights.associate import associate_output
 from flows.nights.catalogues import with_catalogues
 from flows.nights.progress import Progress
 from flows.pipeline.graph import declared_tables
 from flows.results.verify import verify_output
-from flows.storage.association_links import FILE
+from flows.storage.association_tables import FILE
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger, unpublish
 from schemas.night_range import EVERY_NIGHT, NightRange
@@ -21,6 +24,7 @@ from schemas.objects import OBJECT
 from schemas.settings import AssociationSettings, PatchesSettings, Settings
 from schemas.static_object import STATIC_OBJECT
 from schemas.summary import ExposureCounts, RunSummary
+from tests.support.cli import nightstride
 from tests.support.patch_night import INFOS, places, publish
 
 NIGHTS = ("20260101", "20260102", "20260103")
@@ -213,3 +217,32 @@ def test_a_damaged_catalogue_is_told_and_the_other_nights_go_on(made, tmp_path):
     assert any(NIGHTS[0] in one.message for one in summary.failed)
     finished(out, NIGHTS[0])  # the file is made again
     assert associate_output(out, settings(), NightRange.of(NIGHTS[0]), False, print).exit_code == 0
+
+
+def test_explain_tells_what_an_object_was_in_each_night(made):
+    (row,) = [one for one in rows(made, NIGHTS[2]) if one["nNights"] == 3][:1]
+    for identity in (row["staticObjectId"], row["objectId"]):
+        told = nightstride("explain", made, identity, "--json")
+        assert (told.code, told.summary["staticObjectId"]) == (0, row["staticObjectId"])
+        assert [one["night"] for one in told.summary["nights"]] == [*NIGHTS]
+        assert f"object {row['objectId']}, {row['separation']:.2f} arcsec away" in told.stderr
+    refused = nightstride("explain", made, row["objectId"], "--picture", made / "a.png")
+    assert (refused.code, "draws detections" in refused.stderr) == (2, True)
+    assert nightstride("explain", made, 12345).code == 2
+
+
+def test_verify_tells_of_a_night_that_is_associated_otherwise(made, tmp_path):
+    out = shutil.copytree(made, tmp_path / "out")
+    with closing(sqlite3.connect(out / FILE)) as connection, connection:
+        connection.execute("UPDATE static_night SET madeFrom = 'x' WHERE night = ?", [NIGHTS[1]])
+        connection.execute("DELETE FROM static_seen WHERE night = ?", [NIGHTS[0]])
+    told = nightstride("verify", out, "--json")
+    said = " ".join(one["problem"] for one in told.summary["problems"])
+    assert f"objects of night {NIGHTS[1]} on the science images are not associated as they are published" in said
+    assert "lasting objects do not have as many nights as they say" in said
+
+
+def test_python_has_them(made):
+    found = ns.open(made).static_objects(["staticObjectId", "nNights", "r_psfFluxMean"], "nNights == 3")
+    assert set(found["nNights"].tolist()) == {3}
+    assert set(found["staticObjectId"].tolist()) <= {*ids(made, NIGHTS[0])} | {*ids(made, NIGHTS[2]).values()}

@@ -12,7 +12,7 @@ import pytest
 
 from flows.nights.association import associate
 from flows.publish.published import PublishedExposures
-from flows.storage.association_links import FILE
+from flows.storage.association_tables import FILE
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
 from schemas.dia_source import DIA_SOURCE, DetectionFlag

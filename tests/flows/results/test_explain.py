@@ -9,7 +9,7 @@ from astropy.io import fits
 
 from flows.results.explain import cutout_of, explain_detection, explanation_words, settings_changes
 from flows.results.page.words import measured
-from flows.storage.association_links import FILE
+from flows.storage.association_tables import FILE
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.digest import file_digest
 from flows.storage.ledger import Ledger
@@ -112,7 +112,7 @@ def test_without_tiles_and_provenance_the_rest_is_told(published, uninterrupted,
 
 @pytest.mark.parametrize("other", [lambda number: number + 4095, lambda number: 7])
 def test_an_id_that_nothing_has_is_refused(published, uninterrupted, other):
-    with pytest.raises(Misconfigured, match=r"holds no detection \d+, nor an object of that diaObjectId\."):
+    with pytest.raises(Misconfigured, match=r"holds no detection \d+, nor an object of that id\."):
         explain_detection(uninterrupted[1], other(published[0]["diaSourceId"] & ~0xFFF), AssociationSettings())
 
 

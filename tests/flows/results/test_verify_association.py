@@ -7,8 +7,8 @@ from contextlib import closing
 import pytest
 
 from flows.nights.association import associate
-from flows.storage.association_links import FILE
 from flows.storage.association_store import association_as_it_is, object_of
+from flows.storage.association_tables import FILE
 from flows.storage.ledger import Ledger
 from schemas.settings import AssociationSettings
 from tests.support.alert_night import NIGHT, info_of, make_night, places, put, rows_of, visit_of

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.storage import association_database, association_store
-from flows.storage.association_links import FILE
 from flows.storage.association_store import off_because, opened_association
+from flows.storage.association_tables import FILE
 from flows.storage.bucket_path import located
 from flows.storage.fence import Fence, behind
 from kernels.sky.patches import Patch, pixels_at

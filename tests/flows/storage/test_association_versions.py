@@ -7,9 +7,8 @@ import pytest
 import sqlalchemy as sa
 
 from flows.storage import association_versions
-from flows.storage.association_links import EVENT, OBJECT, TABLES
 from flows.storage.association_store import opened_association
-from flows.storage.static_links import SEEN, STATIC, STATIC_EVENT, STATIC_NIGHT
+from flows.storage.association_tables import EVENT, OBJECT, SEEN, STATIC, STATIC_EVENT, STATIC_NIGHT, TABLES
 from tests.support.association import ARCSEC, follow, put, source_id
 from tests.support.static import see
 

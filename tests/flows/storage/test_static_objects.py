@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.storage.association_store import opened_association
-from flows.storage.static_links import SEEN, STATIC, PatchObjects, midnight_of
+from flows.storage.association_tables import SEEN, STATIC
+from flows.storage.static_links import PatchObjects, midnight_of
+from flows.storage.static_objects import StaticObjects
 from kernels.sky.positions import object_ids
 from schemas.objects import OBJECT
 from schemas.patch import PatchKey
@@ -35,10 +37,10 @@ def test_an_object_of_two_nights_has_the_id_of_the_first_that_was_published(stor
     first, earlier = lasting(store, "20260102"), lasting(store, "20260101")
     assert first == {one: one for one in object_ids(np.array([10.0, 10.1]), np.zeros(2)).tolist()}
     (joined,) = {*first.values()} & {*earlier.values()}
-    identity, nights = store.static.of_object(joined)
+    identity, nights = StaticObjects(store).of_object(joined)
     assert (identity, nights["night"].to_pylist()) == (joined, ["20260101", "20260102"])
-    assert store.static.of_object(min(earlier, key=lambda one: earlier[one] != joined))[0] == joined
-    assert store.static.of_object(12345) is None
+    assert StaticObjects(store).of_object(min(earlier, key=lambda one: earlier[one] != joined))[0] == joined
+    assert StaticObjects(store).of_object(12345) is None
     assert nights["separation"].to_numpy() == pytest.approx([0.3, 0.0], abs=1e-6)
 
 
@@ -49,13 +51,13 @@ def test_a_night_that_is_made_again_keeps_the_ids_of_what_lies_at_its_places(sto
     after = lasting(store, "20260101")
     (kept,) = {*after.values()} & {*before.values()}
     (lost,) = {*before.values()} - {kept}
-    assert store.static.events() == [("removed", lost)]
+    assert StaticObjects(store).events() == [("removed", lost)]
     assert see(store, "20260102", [10.1], [0.0]) == (1, 0)
     assert [*lasting(store, "20260102").values()] == [lost]
-    assert store.static.events()[-1] == ("restored", lost)
-    store.static.withdraw("20260102")
-    assert store.static.events()[-1] == ("removed", lost)
-    assert list(store.static.nights()) == ["20260101"]
+    assert StaticObjects(store).events()[-1] == ("restored", lost)
+    StaticObjects(store).withdraw("20260102")
+    assert StaticObjects(store).events()[-1] == ("removed", lost)
+    assert list(StaticObjects(store).nights()) == ["20260101"]
 
 
 def test_two_objects_of_a_night_are_never_one(store):
@@ -74,11 +76,11 @@ def test_what_splits_or_is_blended_is_noted_once(store):
     see(store, "20260102", [10.0, 10.0], [1.0 * ARCSEC, -1.0 * ARCSEC])
     (blend,) = lasting(store, "20260101").values()
     parts = sorted(lasting(store, "20260102").values())
-    assert store.static.events() == [("beside", one) for one in parts]
-    assert store.static.beside(blend) == parts
+    assert StaticObjects(store).events() == [("beside", one) for one in parts]
+    assert StaticObjects(store).beside(blend) == parts
     see(store, "20260103", [10.0, 10.0], [1.0 * ARCSEC, -1.0 * ARCSEC])
     see(store, "20260102", [10.0, 10.0], [1.0 * ARCSEC, -1.0 * ARCSEC], "again")
-    assert len(store.static.events()) == 2
+    assert len(StaticObjects(store).events()) == 2
 
 
 def test_a_star_that_moves_by_arcseconds_a_year_keeps_its_id(store):
@@ -97,7 +99,7 @@ def test_the_id_of_another_object_is_not_given_again(store):
         connection.execute(STATIC.update().values(far))
     see(store, "20260102", [10.0], [0.0])
     assert lasting(store, "20260102") == {identity: identity + 1}
-    assert store.static.events() == [("renamed", identity + 1)]
+    assert StaticObjects(store).events() == [("renamed", identity + 1)]
 
 
 def test_the_history_is_that_of_the_objects_of_a_patch(store):
@@ -105,22 +107,22 @@ def test_the_history_is_that_of_the_objects_of_a_patch(store):
         see(store, night, [10.0, 190.0], [shift * ARCSEC, 45.0], r_psfFlux=[1.0, 2.0], r_psfFluxErr=[0.1, 0.2])
     ids = object_ids(np.array([10.0]), np.array([0.2 * ARCSEC]))
     key = PatchKey(night="20260102", order=5, pixel=int(ids[0] >> 48))
-    found = store.static.history(key)
+    found = StaticObjects(store).history(key)
     assert found["night"].to_pylist() == ["20260101", "20260102"]
     assert found["r_psfFlux"].to_pylist() == [1.0, 1.0]
     assert found["g_psfFlux"].null_count == 2
-    assert store.static.history_rows(key) == 3
-    assert len(store.static.history(PatchKey(night="20260104", order=5, pixel=key.pixel))) == 0
+    assert StaticObjects(store).history_rows(key) == 3
+    assert len(StaticObjects(store).history(PatchKey(night="20260104", order=5, pixel=key.pixel))) == 0
 
 
 def test_contradictions_are_counted(store):
     see(store, "20260101", [10.0, 11.0], [0.0, 0.0])
-    assert store.contradictions() == []
+    assert StaticObjects(store).contradictions() == []
     lost = min(lasting(store, "20260101"))
     with store.change() as connection:
         connection.execute(STATIC.delete().where(STATIC.c.staticObjectId == lost))
         connection.execute(STATIC.update().values(nNights=3))
-    assert store.contradictions() == [
+    assert StaticObjects(store).contradictions() == [
         "1 lasting objects do not have as many nights as they say", "1 objects of nights are of no lasting one",
     ]  # fmt: skip
 
@@ -148,7 +150,7 @@ def test_neither_the_order_of_patches_nor_where_their_borders_lie_plays_a_part(t
                 owner = rng.integers(parts, size=len(place))
                 tables = [[objects(*place[owner == n].T), objects(*place[owner != n].T)] for n in range(parts)]
                 patches = [PatchObjects(*tables[n]) for n in rng.permutation(parts)]
-                store.static.associate(night, "d", patches, SETTINGS)
+                StaticObjects(store).associate(night, "d", patches, SETTINGS)
             found.append(everything(store))
     assert found[0] == found[1]
 
@@ -174,5 +176,5 @@ def test_a_night_that_fails_leaves_the_store_as_it_was(store):
         raise OSError("the disk")
 
     with pytest.raises(OSError, match="the disk"):
-        store.static.associate("20260102", "d", broken(), SETTINGS)
+        StaticObjects(store).associate("20260102", "d", broken(), SETTINGS)
     assert everything(store) == before

@@ -227,6 +227,7 @@ from schemas.known_object import SS_SOURCE
 from schemas.settings import Settings
 from schemas.objects import SOURCE
 from schemas.stage import Context
+from schemas.static_object import STATIC_ASSOCIATION
 from stages import PIPELINE
 from tests.support.science_night import FakeNight
 
@@ -255,7 +256,7 @@ def night(count, visits):
     empty = {one.name: one.empty() for one in (DIA_SOURCE, SS_SOURCE, ASSOCIATION)}
     inputs = {"source": sources(count, visits), **empty}
     for stage in PIPELINE:
-        if stage.per in ("patch", "night"):
+        if stage.per in ("patch", "night") and stage.name != "gather_static_objects":
             section = getattr(settings, stage.name, None)
             models = {name: quick(model) for name, model in models_of(stage, settings).items()}
             context = Context(settings=section, models=models, pixels=night, allocate=store.allocate)
@@ -278,8 +279,26 @@ def history(objects, each):  # of these detections, in parts as they are read of
         if stage.name in ("gather_dia_objects", "link_dia_objects"):
             inputs[stage.gives.name] = stage(inputs, Context()).rows
     assert len(inputs["dia_object"]) == objects
-    inputs.clear()
-    parts.clear()
+    tidy(inputs, parts)
+
+def lasting(objects, each):  # of these nights
+    parts = [STATIC_ASSOCIATION.empty()]
+    for start in range(0, objects, 50):
+        ids, count = np.repeat(np.arange(start, start + 50), each), 50 * each
+        columns = {"staticObjectId": ids, "objectId": ids, "mjd": np.tile(60000.0 + np.arange(each), 50)}
+        columns |= {"night": np.tile([str(20000101 + n) for n in range(each)], 50)}
+        columns |= {"x": np.cos(ids / 1e6), "y": np.sin(ids / 1e6)}
+        made = [pa.array(columns.get(one.name, np.ones(count))).cast(one.type) for one in STATIC_ASSOCIATION.schema]
+        parts.append(pa.Table.from_arrays(made, schema=STATIC_ASSOCIATION.schema))
+    inputs = {"static_association": pa.concat_tables(parts), "object": pa.table({"objectId": np.arange(objects)})}
+    (stage,) = (one for one in PIPELINE if one.name == "gather_static_objects")
+    inputs["made"] = stage.run(inputs, Context())
+    assert len(inputs["made"]) == objects
+    tidy(inputs, parts)
+
+def tidy(*held):
+    for one in held:
+        one.clear()
     pa.default_memory_pool().release_unused()
     ctypes.CDLL(None).malloc_trim(0)
 
@@ -300,7 +319,9 @@ def peak(night, *arguments):
 night(100, 2)  # loads and compiles
 nights = [peak(night, 1000, 4), peak(night, 120_000, 1)]
 history(50, 1000)
-print(json.dumps([*nights, peak(history, 200, 1000), peak(history, 1000, 1000)]))
+histories = [peak(history, 200, 1000), peak(history, 1000, 1000)]
+lasting(50, 1000)
+print(json.dumps([*nights, *histories, peak(lasting, 200, 1000), peak(lasting, 1000, 1000)]))
 """
 
 
@@ -309,7 +330,8 @@ print(json.dumps([*nights, peak(history, 200, 1000), peak(history, 1000, 1000)])
 def test_a_night_and_a_history_grow_no_more_than_is_projected(tmp_path):
     run = subprocess.run([sys.executable, "-c", NIGHT, str(tmp_path)], capture_output=True, check=False)
     assert run.returncode == 0, run.stderr
-    little, much, short, long = json.loads(run.stdout)
+    little, much, short, long, few, many = json.loads(run.stdout)
+    assert many - few <= HISTORY_ROW * 800_000 <= 3 * (many - few)
     assert long - short <= HISTORY_ROW * 800_000 <= 3 * (long - short)
     small, large = projected_patch_bytes((0, 0), 4000), projected_patch_bytes((0, 0), 120_000)
     assert little <= small

@@ -11,8 +11,8 @@ from flows.nights.association import associate
 from flows.results.page.curves import LEAST, MOST, curves_of, draw_light_curve, scatter_of
 from flows.results.page.page import write_report
 from flows.results.page.words import measured
-from flows.storage.association_links import FILE
 from flows.storage.association_store import opened_association
+from flows.storage.association_tables import FILE
 from flows.storage.catalog_store import CatalogStore
 from kernels.sky.patches import pixels_at
 from schemas.dia_object import ASSOCIATION, DIA_OBJECT
