@@ -58,8 +58,8 @@ class Motions(NamedTuple):
         chance = _SIGNIFICANT * self.rate_sigma * np.sqrt(self.excess)
         return np.asarray((nights >= LEAST_NIGHTS) & (speed * _YEAR <= FASTEST) & (speed > chance))
 
-    def at(self, mjd: float, moving: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-        """Return directions (n, 3) and their errors, arcsec, at a time; what is not ``moving`` stays where it is."""
+    def at(self, mjd: float | Floats, moving: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        """Return directions (n, 3) and their errors, arcsec, at a time, or each at its own; ``moving``: what moves."""
         days = np.where(moving, mjd - self.epoch, 0.0)
         place = self.place + self.rate * days[:, None]
         drift = np.where(moving, self.rate_sigma, 0.0) * days
