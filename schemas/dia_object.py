@@ -136,8 +136,8 @@ DIA_OBJECT_SOURCE = TableOf(
             column("diaSourceId", pa.int64(), "", "Detection of the night; trails and what has no place are left out."),
             column("diaObjectId", pa.int64(), "", "Its object in `dia_object`."),
             column(
-                "separation", pa.float32(), "arcsec", "From the object's place when it was associated: its mean "
-                "position, or where its proper motion brings it; 0 where it began the object.",
+                "separation", pa.float32(), "arcsec", "From the object's place by its detections before this one: "
+                "their mean position, or where its proper motion brings it; 0 of its first.",
             ),
         ]
     ),

@@ -29,7 +29,6 @@ STATIC_ASSOCIATION = TableOf(
             column("y", pa.float64(), "", "Second component."),
             column("z", pa.float64(), "", "Third component."),
             column("weight", pa.float64(), "arcsec-2", "Inverse variance of the position along each axis."),
-            column("separation", pa.float64(), "arcsec", "From the lasting object's place when they were associated."),
             *_fluxes(),
         ]
     ),
@@ -48,8 +47,8 @@ STATIC_OBJECT = TableOf(
                 "changes.", ucd="meta.id",
             ),
             column(
-                "separation", pa.float32(), "arcsec", "From the lasting object's place when they were associated; 0 "
-                "where it began it.",
+                "separation", pa.float32(), "arcsec", "From the lasting object's place by the nights before; 0 of the "
+                "first.",
             ),
             column("nNights", pa.int32(), "", "Nights up to this one in which it was seen."),
             column("firstNight", pa.string(), "", "First of these, YYYYMMDD.", ucd="time.epoch;stat.min"),

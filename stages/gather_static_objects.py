@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernels.linking.association import flux_statistics
+from kernels.linking.association import flux_statistics, separations_from_earlier
 from kernels.linking.proper_motion import LEAST_DAYS, LEAST_NIGHTS, fit_motions, motion_sums
 from kernels.sky.positions import sky_position
 from schemas.dia_object import flux_statistics_arrays, motion_arrays
@@ -53,11 +53,13 @@ def gather_static_objects(inputs: Mapping[str, Any], context: Context) -> pa.Tab
     begun = np.zeros(len(ids), "U8")
     earliest = mjd == first[group]
     begun[group[earliest]] = night[earliest]
-    which = group[own]
+    which, apart, last = group[own], np.zeros(len(found)), mjd == mjd.max(initial=0)
+    of_night = np.unique(mjd, return_inverse=True)[1]
+    apart[last] = separations_from_earlier(group, vectors, weight, mjd, of_night, last)
     columns = {
         "objectId": found["objectId"].to_numpy()[own],
         "staticObjectId": ids[which],
-        "separation": pa.array(found["separation"].to_numpy()[own], pa.float32()),
+        "separation": pa.array(apart[own], pa.float32()),
         "nNights": pa.array(count[which], pa.int32()),
         "firstNight": begun[which],
         "lastNight": night[own],

@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kernels.linking.association import separations_from_earlier
 from schemas.dia_object import ASSOCIATION, DIA_OBJECT, DIA_OBJECT_SOURCE
 from schemas.stage import Context, Stage
+
+_READ = ("diaSourceId", "diaObjectId", "night", "x", "y", "z", "weight", "midpointMjdTai")
 
 
 def link_dia_objects(inputs: Mapping[str, Any], context: Context) -> pa.Table:
@@ -16,24 +20,33 @@ def link_dia_objects(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     Parameters
     ----------
     inputs
-        ``association``: detections up to the night, which is the last of those in it; and ``dia_object`` of the patch.
+        ``association``: detections up to the night, which is the last of those in it, by object and diaSourceId; and
+        ``dia_object`` of the patch.
     context
         Nothing of it is used.
 
     Returns
     -------
     pyarrow.Table
-        Of `DIA_OBJECT_SOURCE`, the detections of these objects, wherever they lie.
+        Of `DIA_OBJECT_SOURCE`, the detections of these objects, wherever they lie. Separations depend on what the
+        objects are, not on the order in which exposures were associated.
     """
     found = inputs[ASSOCIATION.name]
     here = pc.is_in(found["diaObjectId"], value_set=inputs[DIA_OBJECT.name]["diaObjectId"].combine_chunks())
-    own = found.filter(pc.and_(here, pc.equal(found["night"], pc.max(found["night"])))).sort_by("diaSourceId")
-    return own.select(DIA_OBJECT_SOURCE.schema.names).cast(DIA_OBJECT_SOURCE.schema)
+    own = found.select(_READ).filter(here)
+    last = pc.equal(own["night"], pc.max(found["night"])).to_numpy().astype(np.bool_)
+    _, group = np.unique(own["diaObjectId"].to_numpy(), return_inverse=True)
+    vectors = np.stack([own[axis].to_numpy() for axis in "xyz"], axis=1)
+    weight, mjd = own["weight"].to_numpy(), own["midpointMjdTai"].to_numpy()
+    night = own["night"].combine_chunks().dictionary_encode().indices.to_numpy()
+    apart = separations_from_earlier(group, vectors, weight, mjd, night, last)
+    links = own.select(["diaSourceId", "diaObjectId"]).filter(last).append_column("separation", pa.array(apart))
+    return links.sort_by("diaSourceId").cast(DIA_OBJECT_SOURCE.schema)
 
 
 STAGE = Stage(
     name="link_dia_objects",
-    version="1",
+    version="2",
     per="patch",
     needs=(ASSOCIATION, DIA_OBJECT),
     gives=DIA_OBJECT_SOURCE,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from flows.storage.association_store import AssociationStore
 
 CATCH_UP = 30
-"""Other nights that a run associates besides its own; more are for the command, which takes its time."""
+"""Earlier nights that a run associates besides its own; more are for the command, which takes its time."""
 
 
 STORE = "association"
@@ -93,7 +93,8 @@ def associate(
     nights
         Nights to associate; None: all.
     others
-        Largest number of other nights that are brought up to date, too; if there are more, none of them is.
+        Largest number of earlier nights that are brought up to date, too; if there are more, none of them is. Later
+        ones never are: a run that was cut off in one of them is to go on before its exposures are associated.
     rebuild
         Forget all first.
     tell
@@ -140,8 +141,10 @@ def _due(
     due = [night for night in there if not stamps[night] or known.get(night, ("",))[0] != stamps[night]]
     if nights is None:
         return due, ()
+    # Of a later night a part may be published, by a run that was cut off: the objects would be those of this part.
+    earlier = [night for night in due if night not in nights and night < max(nights, default="")]
     # In a bucket a night may have no stamp for long: its changes are seen when it is in a run.
-    rest = tuple(night for night in due if night not in nights and (stamps[night] or night not in known))
+    rest = tuple(night for night in earlier if stamps[night] or night not in known)
     own = [night for night in due if night in nights]
     return (own, rest) if len(rest) > others else (sorted([*own, *rest]), ())
 

@@ -17,7 +17,7 @@ from distributed.client import FutureCancelledError
 from flows.inputs.fits_header import exposure_end
 from flows.inputs.source import name_of
 from flows.nights.cluster.cluster import Cluster
-from flows.nights.cluster.worker_check import WorkerTerms, admitted
+from flows.nights.cluster.worker_check import WorkerTerms, task_call
 from flows.nights.exposure_work import (
     Left,
     Published,
@@ -38,9 +38,9 @@ from flows.nights.recorder import Recorder
 from flows.pipeline.graph import OF_EXPOSURE, PLANES, resolve
 from flows.pipeline.lineage import Stored
 from flows.pipeline.outcome import Item, Outcome, trouble_of
-from flows.runtime.log import observed, origin
+from flows.runtime.log import origin
 from flows.runtime.traces import bound, note, of_exposure, span, wanted
-from flows.storage.fence import Fence, fenced_task
+from flows.storage.fence import Fence
 from flows.storage.layout import tile_path
 from schemas.dataset import TableOf
 from schemas.dia_source import DIA_SOURCE
@@ -370,27 +370,6 @@ def _begun(
     given = (path, whole or found, stored.lineage, out, settings, left.kept, ())
     published = submit("finish", _FINISH, finish_exposure, *given).result()
     return worked(stored, item.record, left, found, [published], whole)
-
-
-def task_call(
-    name: str, task: Callable[..., Any], fence: Fence | None, terms: WorkerTerms | None
-) -> tuple[Callable[..., Any], ...]:
-    """Return what a worker is to call instead of a task, and its first arguments.
-
-    Parameters
-    ----------
-    name, task
-        Name in logs and traces, and the task.
-    fence, terms
-        What has to be there whenever it publishes, and what the worker must meet; None: nothing.
-    """
-    came = origin()
-    call: tuple[Any, ...] = (task,) if came is None else (observed, came, name, task)
-    if fence is not None:
-        call = (fenced_task, fence, *call)
-    if terms is not None:
-        call = (admitted, terms, *call)
-    return call
 
 
 def _lost(item: Item) -> Retryable:

@@ -14,14 +14,12 @@ from typing import Any
 
 from flows.nights.cluster.local import METHOD
 from flows.runtime.log import log_as_json, observed, origin, run_name
-from flows.runtime.parallel import Caller, end_with_parent, here
+from flows.runtime.parallel import Caller, end_with_parent, tell_to
 from flows.runtime.traces import start_traces, stop_traces, wanted
 from flows.storage.fence import fenced_task
-from flows.storage.lease import own_fence
+from flows.storage.holder import own_fence
 from flows.storage.object_store import configure
 from schemas.settings import Settings, StoreSettings
-
-_to_run: Connection | None = None
 
 
 @contextmanager
@@ -36,7 +34,7 @@ def night_process(out: Path, settings: Settings, say: Callable[[str], object]) -
     out, settings
         Of the run, which holds the lease.
     say
-        Receives the lines that functions `tell_run`.
+        Receives the lines that functions tell: see `flows.runtime.parallel.teller`.
     """
     context = get_context(METHOD if settings.cluster.kind == "local" else "spawn")
     heard, told = context.Pipe(duplex=False)
@@ -95,20 +93,8 @@ def _name(function: Callable[..., Any]) -> str:
     return str(called.__name__).strip("_")
 
 
-def tell_run(line: str) -> None:
-    """Show a line of progress; to be called in a process beside that of a run, and elsewhere without effect."""
-    if _to_run is not None:
-        _to_run.send(line)
-
-
-def teller(call: Caller, say: Callable[[str], object]) -> Callable[[str], object]:
-    """Return what a function that is called by ``call`` is to tell its lines to, so that ``say`` receives them."""
-    return say if call is here else tell_run
-
-
 def _begin(store: StoreSettings, run: str | None, traced: bool, told: Connection) -> None:
-    global _to_run
-    _to_run = told
+    tell_to(told)
     told.send(os.getpid())
     end_with_parent()
     configure(store)

@@ -133,6 +133,27 @@ class StagesResult:
     idle: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
+@dataclass
+class NightResult:
+    """Result of a night: of its patches and its stages as a whole; fields as in `StagesResult`.
+
+    Attributes
+    ----------
+    rows
+        Of what is published now, by dataset.
+    patches, patches_failed
+        Number of patches, and of those in which something has failed.
+    """
+
+    not_run: dict[str, str]
+    rows: dict[str, int]
+    datasets: dict[str, DatasetRecord]
+    failed: list[Trouble] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    patches: int = 0
+    patches_failed: int = 0
+
+
 class UnitStages:
     """Stages of a night or patch, run one after the other in this process.
 

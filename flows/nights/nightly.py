@@ -27,7 +27,7 @@ from flows.nights.recorder import Recorder
 from flows.nights.totals import NightTotals
 from flows.pipeline.outcome import Item, Outcome
 from flows.runtime.traces import Fields, bound, span
-from flows.storage.lease import own_fence
+from flows.storage.holder import own_fence
 from schemas.exposure import ExposureKey
 from schemas.settings import Settings
 from schemas.summary import CLUSTER_LOST, Trouble

@@ -15,7 +15,7 @@ from uuid import uuid4
 from flows.inputs.packet_files import read_records
 from flows.inputs.source import Source
 from flows.inputs.ztf_packets import identify, read_packet
-from flows.nights.exposure_run import task_call
+from flows.nights.cluster.worker_check import task_call
 from flows.nights.joined_catalogues import compacted, take_apart
 from flows.nights.packet_plan import ListedPacket, PacketCatalogue, PacketPlan, plan_packets
 from flows.nights.progress import Progress
@@ -23,7 +23,7 @@ from flows.nights.totals import NightTotals, rounded_seconds, summarise_run
 from flows.pipeline.outcome import Item, Outcome, Plan, PublishedExposure
 from flows.pipeline.packet_search import PacketResult, search_packet
 from flows.runtime.traces import span
-from flows.storage.lease import own_fence
+from flows.storage.holder import own_fence
 from flows.storage.ledger import Ledger
 from flows.storage.night_sums import settle
 from schemas.errors import BadInput, Misconfigured, NightstrideError

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import version
 from itertools import islice
@@ -12,8 +12,16 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from flows.inputs.source import Source
-from flows.nights.exposure_run import task_call
-from flows.nights.night_stages import StagesResult, ledger_seconds, make_night, now, record_night, trouble_with
+from flows.nights.cluster.worker_check import task_call
+from flows.nights.night_stages import (
+    NightResult,
+    StagesResult,
+    ledger_seconds,
+    make_night,
+    now,
+    record_night,
+    trouble_with,
+)
 from flows.nights.patch_stages import Around, has_place, make_associated, make_patch, make_static, margin_of
 from flows.nights.patch_tiles import exposures_without_tiles, left_with, restore_tiles, tiles_lost
 from flows.pipeline.night_work import MARGIN, NightWork, PatchWork
@@ -22,8 +30,8 @@ from flows.runtime.traces import bound
 from flows.storage.atomic import remove
 from flows.storage.digest import digest
 from flows.storage.hats import write_hats
+from flows.storage.holder import own_fence
 from flows.storage.layout import patch_paths
-from flows.storage.lease import own_fence
 from flows.storage.ledger import Ledger
 from kernels.sky.patches import Division
 from schemas.dataset import TableOf
@@ -72,27 +80,6 @@ class _Task:
 
     def __call__(self, out: Path, settings: Settings) -> StagesResult:
         return self.make(self.work, out, settings, *self.more)
-
-
-@dataclass
-class NightResult:
-    """Result of a night: of its patches and its stages as a whole; fields as in `StagesResult`.
-
-    Attributes
-    ----------
-    rows
-        Of what is published now, by dataset.
-    patches, patches_failed
-        Number of patches, and of those in which something has failed.
-    """
-
-    not_run: dict[str, str]
-    rows: dict[str, int]
-    datasets: dict[str, DatasetRecord]
-    failed: list[Trouble] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-    patches: int = 0
-    patches_failed: int = 0
 
 
 def run_nights(

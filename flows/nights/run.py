@@ -1,7 +1,7 @@
 """Run of a night: plan, search on a cluster, stages of the whole night, pages."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, nullcontext, suppress
 from datetime import UTC, datetime
@@ -9,11 +9,11 @@ from functools import cache, partial
 from pathlib import Path
 from threading import Thread
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flows.inputs.source import Source
 from flows.inputs.source_state import sha256_of
-from flows.nights.catalogues import with_catalogues
+from flows.nights.catalogues import associated_again, former_source, joined_results, with_association, with_rows
 from flows.nights.cluster.startup import import_engines, start_services
 from flows.nights.joined_catalogues import compacted, take_apart
 from flows.nights.night_process import night_process
@@ -21,6 +21,8 @@ from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
 from flows.nights.totals import rounded_seconds, summarise_run
 from flows.pipeline.models import require_weights
+from flows.pipeline.night_plan import plan_nights
+from flows.pipeline.night_work import NightWork
 from flows.pipeline.outcome import Outcome, Plan, unfinished
 from flows.results.page.due import note_drawn, page_is_due
 from flows.results.quality.assess import assess
@@ -29,8 +31,8 @@ from flows.runtime.collector import resume_collector
 from flows.runtime.parallel import Caller, here
 from flows.runtime.traces import span
 from flows.storage.fence import fenced_task
+from flows.storage.holder import own_fence
 from flows.storage.layout import page_path
-from flows.storage.lease import own_fence
 from flows.storage.ledger import Ledger
 from flows.storage.night_sums import settle
 from schemas.errors import Misconfigured, first_of
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from flows.nights.cluster.cluster import Cluster
     from flows.nights.exposure_work import Worked
     from flows.nights.meter import Meter
+    from flows.nights.night_stages import NightResult
     from flows.nights.nightly import NightRun, Outlet
     from flows.pipeline.plan import Planner
 
@@ -270,6 +273,61 @@ def nothing_to_search(
             return with_reports(summary, out, settings, progress, call, due)
     pages = (page_path(out, night) for night in reversed(summary.nights))
     return summary.model_copy(update={"report": next((str(page) for page in pages if page.exists()), None)})
+
+
+def with_catalogues(
+    summary: RunSummary, out: Path, settings: Settings, progress: Progress, workers: "Cluster | None" = None,
+    call: Caller = here, sources: Mapping[ExposureKey, Source] | None = None,
+) -> RunSummary:  # fmt: skip
+    """Bring the datasets of patches and whole nights up to date, and add them to the summary of a run.
+
+    Objects of the science images are associated with those of other nights when they are published; what is known of
+    them by then is made afterwards.
+
+    Parameters
+    ----------
+    summary, out, settings, progress
+        Of the run.
+    workers
+        Cluster that is up, if one is.
+    call
+        Calls what needs the store of the association.
+    sources
+        Where exposures are now, as far as it is known: tiles that are gone are made from them, or from where the ledger
+        has the files.
+
+    Raises
+    ------
+    Misconfigured
+        A model or the ledger cannot be used, or nothing may be written.
+    """
+    summary, found = with_association(summary, out, settings, progress, call)
+    nights = sorted({*summary.nights, *found.summary.nights})
+    works = plan_nights(nights, out, settings, PIPELINE, found.digests, found.static)
+    results: dict[str, NightResult] = {}
+    if outdated := [work for work in works if work.outdated]:
+        start = perf_counter()
+        progress.say(f"Combining night {', '.join(work.night for work in outdated)}.")
+        find = partial(former_source, sources or {}, Ledger(out), settings)
+        run = partial(_run, out=out, settings=settings, workers=workers, say=progress.say, call=call, find=find)
+        with span("objects", {"nights": " ".join(work.night for work in outdated)}):
+            results = run(outdated)
+            after = associated_again(found, list(results), out, settings, call)
+            if after.static != found.static:
+                works = plan_nights(nights, out, settings, PIPELINE, after.digests, after.static)
+                again = run([work for work in works if work.outdated])
+                results |= {night: joined_results(results.get(night), one) for night, one in again.items()}
+                associated_again(after, list(again), out, settings, call)
+        failed = dict.fromkeys((*summary.night_failed, *after.summary.failed))
+        seconds = {**summary.seconds, "objects": round(perf_counter() - start, 3)}
+        summary = summary.model_copy(update={"night_failed": tuple(failed), "seconds": seconds})
+    return with_rows(summary, works, results, found.off, progress)
+
+
+def _run(works: Sequence[NightWork], *, say: Callable[[str], object], **more: Any) -> dict[str, "NightResult"]:
+    from flows.nights.patches import run_nights  # a rerun with nothing to do should not pay for it
+
+    return run_nights(works, say=say, **more)
 
 
 def with_reports(

@@ -5,9 +5,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from flows.runtime.words import counted
 from flows.storage.association_store import association_as_it_is
 from flows.storage.static_objects import StaticObjects
+from kernels.sky.positions import sky_position
 from schemas.errors import NightstrideError
 from schemas.objects import BANDS
 from schemas.settings import AssociationSettings
@@ -15,7 +19,10 @@ from schemas.settings import AssociationSettings
 
 @dataclass(frozen=True)
 class StaticHistory:
-    """Object, what it was by nights (rows of `schemas.static_object.STATIC_ASSOCIATION`), and what may be the same."""
+    """Object, what it was by nights (rows of `schemas.static_object.STATIC_ASSOCIATION`), and what may be the same.
+
+    The rows have ``ra`` and ``dec``, deg, too.
+    """
 
     staticObjectId: int  # noqa: N815
     nights: list[dict[str, Any]]
@@ -30,7 +37,7 @@ class StaticHistory:
         for one in self.nights:
             fluxes = (f"{band} {one[f'{band}_psfFlux']:,.0f}" for band in BANDS if one[f"{band}_psfFlux"] is not None)
             lines.append(
-                f"  {one['night']}  object {one['objectId']}, {one['separation']:.2f} arcsec away"
+                f"  {one['night']}  object {one['objectId']} at {one['ra']:.6f}, {one['dec']:.6f} deg"
                 f", psfFlux in nJy: {', '.join(fluxes) or 'not known'}"
             )
         if self.beside:
@@ -45,5 +52,7 @@ def explain_static(out: Path, identity: int, settings: AssociationSettings) -> S
     with suppress(NightstrideError), association_as_it_is(out, settings) as store:
         static = None if store is None else StaticObjects(store)
         if static is not None and (found := static.of_object(identity)) is not None:
-            return StaticHistory(found[0], found[1].to_pylist(), static.beside(found[0]))
+            ra, dec = sky_position(np.stack([found[1][axis].to_numpy() for axis in "xyz"], axis=1))
+            nights = found[1].append_column("ra", pa.array(ra)).append_column("dec", pa.array(dec)).to_pylist()
+            return StaticHistory(found[0], nights, static.beside(found[0]))
     return None

@@ -14,8 +14,9 @@ from flows.pipeline.provenance import night_models, search_models
 from flows.results.quality.judge import told
 from flows.runtime.words import counted
 from flows.storage.bucket_path import BucketPath
+from flows.storage.holder import Holder
 from flows.storage.layout import require_output
-from flows.storage.lease import Holder, dead_holder_of, holder_of
+from flows.storage.lease import dead_holder_of, holder_of
 from flows.storage.ledger import Brief, Ledger
 from flows.storage.night_sums import night_sums
 from flows.storage.quarantine import Quarantine, is_gone

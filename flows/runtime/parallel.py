@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from threading import Thread
 from typing import Any, Protocol, TypeVar
 
@@ -16,6 +16,8 @@ Found = TypeVar("Found")
 
 SIDE_BY_SIDE = 16
 """Requests on their way at a time."""
+
+_caller: Connection | None = None  # of a process beside a run
 
 
 class Caller(Protocol):
@@ -28,6 +30,22 @@ class Caller(Protocol):
 def here(function: Callable[..., Found], *arguments: Any) -> Found:
     """Call a function in this process."""
     return function(*arguments)
+
+
+def tell_to(caller: Connection | None) -> None:
+    """Send the lines that functions called in this process tell to a process that called them."""
+    global _caller
+    _caller = caller
+
+
+def _tell(line: str) -> None:
+    if _caller is not None:
+        _caller.send(line)
+
+
+def teller(call: Caller, say: Callable[[str], object]) -> Callable[[str], object]:
+    """Return what a function that is called by ``call`` is to tell its lines to, so that ``say`` receives them."""
+    return say if call is here else _tell
 
 
 def map_in_processes(function: Callable[[Given], Found], items: Iterable[Given], workers: int) -> Iterator[Found]:

@@ -156,7 +156,7 @@ class AssociationStore(AssociationDatabase):
 
     def settle(self, night: str, stamp: str) -> None:
         """Note that a night is associated as the ledger has it at a stamp."""
-        columns = (SOURCE.c.diaSourceId, SOURCE.c.diaObjectId, SOURCE.c.separation)
+        columns = (SOURCE.c.diaSourceId, SOURCE.c.diaObjectId)
         links = self.rows(sa.select(*columns).where(SOURCE.c.night == night).order_by(SOURCE.c.diaSourceId))
         visits = sorted((key.name, made_from) for key, made_from in self.visits(night).items())
         with self.change() as connection:

@@ -110,7 +110,7 @@ SEEN = sa.Table(
     sa.Column("staticObjectId", BIG, primary_key=True, autoincrement=False),
     sa.Column("night", sa.String(8), primary_key=True),
     sa.Column("objectId", BIG, nullable=False),
-    *(sa.Column(name, sa.Double, nullable=False) for name in ("mjd", "x", "y", "z", "weight", "separation")),
+    *(sa.Column(name, sa.Double, nullable=False) for name in ("mjd", "x", "y", "z", "weight")),
     *(sa.Column(name, sa.Double) for name in FLUXES),
     sa.Index("ix_static_seen_object", "night", "objectId"),
     sqlite_with_rowid=False,

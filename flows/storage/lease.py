@@ -2,17 +2,13 @@
 
 import logging
 import os
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic, sleep
 from uuid import uuid4
-
-import psutil
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.storage.atomic import (
     WriteConditions,
@@ -27,47 +23,13 @@ from flows.storage.atomic import (
     writing,
 )
 from flows.storage.bucket_path import BucketPath
-from flows.storage.fence import Fence, taken_over
 from flows.storage.file_lock import MODE, file_lock
 from flows.storage.folder import writable_folder
+from flows.storage.holder import Holder, myself, parsed_holder, runs
 from flows.storage.layout import refuse_release, staging_folder
 from flows.storage.ledger import Ledger
 from flows.storage.night_sums import settle
 from schemas.errors import HELD, Misconfigured, NightstrideError, Retryable
-
-
-class Holder(BaseModel):
-    """Process that holds a lease, distinguished from a later one with the same number."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    host: str
-    boot: str = Field(description="Boot and process namespace: within one, process numbers can be compared.")
-    pid: int
-    started: float = Field(description="Start of the process, s since 1970.")
-    since: str = Field(description="When it took the lease, UTC.")
-
-
-def myself() -> Holder:
-    """Return this process, as of now."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    names = Path("/proc/self/ns/pid")
-    return Holder(
-        host=socket.gethostname(),
-        boot=f"{boot.read_text().strip()} {names.readlink()}" if boot.exists() else str(psutil.boot_time()),
-        pid=os.getpid(),
-        started=psutil.Process().create_time(),
-        since=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-
-
-def runs(holder: Holder) -> bool:
-    """Return whether a holder on this host is alive."""
-    try:
-        process = psutil.Process(holder.pid)
-        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - holder.started) < 2.0
-    except psutil.NoSuchProcess:
-        return False
 
 
 def locked(out: Path, holder: Holder) -> Misconfigured:
@@ -154,7 +116,7 @@ class BucketLease:
             found = self._path.read_versioned()
         except FileNotFoundError:
             return None, None
-        holder = _parsed(found.content)
+        holder = parsed_holder(found.content)
         if holder is None:
             return None, found.version
         me = myself()
@@ -219,13 +181,6 @@ def _beat(held: BucketLease, me: Holder, heartbeat_s: float, stale_s: float, end
                 logger.warning("No sign of life could be given for %.0f s: %s", monotonic() - last, error)
 
 
-def _parsed(content: bytes) -> Holder | None:
-    try:
-        return Holder.model_validate_json(content)
-    except ValidationError:
-        return None
-
-
 LOCK_WAIT_S = 30.0
 """How long to wait for others who look at the lease, which takes them moments, s."""
 
@@ -286,25 +241,6 @@ def lease(out: Path, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S)
         os.close(descriptor)
 
 
-def own_fence(out: Path) -> Fence | None:
-    """Return the fence of this process's lease of ``out``; None if nobody holds it.
-
-    Raises
-    ------
-    Misconfigured
-        Another process has taken it over (``taken_over``), or the store refuses.
-    """
-    path = out / "lease.json"
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    holder, me = _parsed(content), myself()
-    if holder is None or (holder.host, holder.boot, holder.pid) != (me.host, me.boot, me.pid):
-        raise taken_over(path)
-    return Fence(path, content)
-
-
 def holder_of(out: Path) -> Holder | None:
     """Return the living holder of ``out``; None if there is none."""
     if isinstance(out, BucketPath):
@@ -326,7 +262,7 @@ def dead_holder_of(out: Path) -> Holder | None:
 def _last(out: Path) -> Holder | None:
     """Return the process that took the lease and has not given it back, whether it runs or not."""
     try:
-        return _parsed((out / "lease.json").read_bytes())
+        return parsed_holder((out / "lease.json").read_bytes())
     except FileNotFoundError:
         return None
 

@@ -19,7 +19,7 @@ from kernels.linking.association import (
     position_sigma,
     wide_cells_near,
 )
-from kernels.linking.proper_motion import exact_sums, motion_sums
+from kernels.linking.proper_motion import motion_sums
 from kernels.sky.positions import sky_position, unit_vectors
 from kernels.sky.times import night_begin
 from schemas.settings import AssociationSettings
@@ -102,7 +102,7 @@ class StaticLinks:
         self._note_beside(new, settings.max_arcsec)
         self._note("removed", self._emptied(before))
         rows = self._connection.execute(
-            sa.select(SEEN.c.objectId, SEEN.c.staticObjectId, SEEN.c.separation)
+            sa.select(SEEN.c.objectId, SEEN.c.staticObjectId)
             .where(SEEN.c.night == self._night)
             .order_by(SEEN.c.objectId)
         )
@@ -138,7 +138,7 @@ class StaticLinks:
         mjd, weight, *place = np.array([tuple(one[1:]) for one in rows], np.float64).reshape(-1, 5).T
         sums, count = np.zeros((len(found), 9)), np.bincount(group, minlength=len(found))
         first, last = np.full(len(found), np.inf), np.full(len(found), -np.inf)
-        np.add.at(sums, group, exact_sums(motion_sums(np.stack(place, axis=1), weight, mjd)))
+        np.add.at(sums, group, motion_sums(np.stack(place, axis=1), weight, mjd))
         np.minimum.at(first, group, mjd)
         np.maximum.at(last, group, mjd)
         return PlacedObjects(found, sums, count, count, first, last)
@@ -151,15 +151,14 @@ class StaticLinks:
         motions, moving = near.motions()
         reach = Reach(settings.sigmas, settings.min_arcsec, settings.max_arcsec)
         pairs = match_places(rows.vectors, rows.sigma, *motions.at(self._mjd, moving), near.number, reach)
-        lasting, apart = np.full(len(rows.ids), -1, np.int64), np.zeros(len(rows.ids))
+        lasting = np.full(len(rows.ids), -1, np.int64)
         lasting[pairs.rows] = near.ids[pairs.which]
-        apart[pairs.rows] = np.where(near.number[pairs.which] > 0, pairs.separation, 0.0)  # else it begins again
         new = np.flatnonzero((lasting < 0) & rows.own)
         lasting[new] = self._free(rows.ids[new].tolist(), taken)
         fluxes = table.select(FLUXES).to_pylist()
-        columns = (lasting, rows.ids, *rows.vectors.T, rows.sigma**-2, apart)
+        columns = (lasting, rows.ids, *rows.vectors.T, rows.sigma**-2)
         own = zip(*(one[rows.own].tolist() for one in columns), strict=True)
-        names = ("staticObjectId", "objectId", "x", "y", "z", "weight", "separation")
+        names = ("staticObjectId", "objectId", "x", "y", "z", "weight")
         label = {"night": self._night, "mjd": self._mjd}
         made = [{**dict(zip(names, row, strict=True)), **label, **flux} for row, flux in zip(own, fluxes, strict=True)]
         if made:

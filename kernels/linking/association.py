@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.linking.detections import arc, chord
+from kernels.linking.proper_motion import fit_motions, motion_sums
 from kernels.sky.patches import neighbours
 from kernels.sky.positions import along_great_circle, healpix_cells
 
@@ -126,7 +127,62 @@ def match_places(
             chosen.append(pair)
     kept = np.array(chosen, np.int64)
     kept = kept[np.argsort(rows[kept])]
-    return PlaceMatches(rows[kept], which[kept], np.where(apart[kept] < _SAME, 0.0, apart[kept]))
+    return PlaceMatches(rows[kept], which[kept], _unlike(apart[kept]))
+
+
+def _unlike(apart: Floats) -> Floats:
+    return np.where(apart < _SAME, 0.0, apart)
+
+
+def separations_from_earlier(
+    group: Integers, vectors: Floats, weight: Floats, mjd: Floats, night: Integers, last: NDArray[np.bool_]
+) -> Floats:
+    """Return how far detections are from the place of their object by those before them, arcsec; 0 of the first.
+
+    That depends on the detections of the object alone, to the last digit: not on the order in which they were
+    associated, nor on other objects.
+
+    Parameters
+    ----------
+    group : (k,)
+        Number of each one's object, from 0; rows are in an order that does not change, as that of the ids.
+    vectors : (k, 3)
+        Directions, unit vectors.
+    weight, mjd : (k,)
+        As of `kernels.linking.proper_motion.motion_sums`.
+    night : (k,)
+        Numbers of the nights.
+    last : (k,)
+        Which are of the last night: of n of these separations are returned, in their order. All others were before;
+        among these it is the time that counts.
+    """
+    known, rows = _known_before(group, vectors, weight, mjd, night, last), np.flatnonzero(last)
+    rows = rows[np.lexsort((mjd[rows], group[rows]))]
+    of = group[rows]
+    rank = np.arange(len(of)) - np.searchsorted(of, of)
+    added = np.column_stack([motion_sums(vectors[rows], weight[rows], mjd[rows]), np.ones(len(of)), rank == 0])
+    before = np.zeros_like(added)
+    for same in np.split(np.argsort(rank, kind="stable"), np.cumsum(np.bincount(rank))):
+        before[same] = known[of[same]]
+        known[of[same]] += added[same]
+    some = before[:, -2] > 0
+    rows, before = rows[some], before[some]
+    number, nights = before[:, -2:].astype(np.int64).T
+    motions, apart = fit_motions(before[:, :-2], number), np.zeros(len(group))
+    places, _ = motions.at(mjd[rows], motions.moving(nights))
+    apart[rows] = _unlike(arc(np.linalg.norm(vectors[rows] - places, axis=1)))
+    return np.asarray(apart[last])
+
+
+def _known_before(
+    group: Integers, vectors: Floats, weight: Floats, mjd: Floats, night: Integers, last: NDArray[np.bool_]
+) -> Floats:
+    """Return sums, number and nights of the detections of each object before the last night, (objects, 11)."""
+    objects, nights = int(group.max(initial=-1)) + 1, int(night.max(initial=0)) + 1
+    sums = [np.bincount(group, np.where(last, 0.0, term), objects) for term in motion_sums(vectors, weight, mjd).T]
+    seen = np.unique((group * nights + night)[~last]) // nights
+    counts = [np.bincount(one, minlength=objects) for one in (group[~last], seen)]
+    return np.stack([*sums, *counts], axis=1).astype(np.float64, copy=False)
 
 
 def pairs_beside(places: Floats, touched: NDArray[np.bool_], arcsec: float) -> tuple[Integers, Integers]:

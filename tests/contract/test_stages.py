@@ -23,6 +23,7 @@ from schemas.objects import CUTOUTS, SIDE
 from schemas.pixels import SearchGrid
 from schemas.settings import DetectSettings, InjectSettings, Settings
 from schemas.stage import Context
+from schemas.static_object import STATIC_ASSOCIATION
 from stages import PIPELINE
 from tests.support.models import tile_of, write_cells, write_reliability
 from tests.support.orbits import asteroids
@@ -89,6 +90,8 @@ def value(dataset, rows):
     for field in dataset.schema:
         numbers = 2 + np.arange(rows)
         given = numbers if not pa.types.is_string(field.type) else ["r"] * rows
+        if dataset == STATIC_ASSOCIATION and field.name == "mjd":
+            given = [61000.0] * rows  # all of the night whose objects they are
         if pa.types.is_fixed_size_list(field.type):
             given = [[0.0] * field.type.list_size] * rows
         columns[field.name] = pa.array(given).cast(field.type)

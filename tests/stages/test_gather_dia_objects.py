@@ -153,12 +153,36 @@ def test_links_are_those_of_the_last_night_and_of_objects_that_are_given():
     found = association(
         (9, 1, "20260101", 10.0, 0.0, 100, 61000.0, "r", 1.0),
         (8, 5, "20260102", 11.0, 0.0, 100, 61001.0, "r", 1.0),
-        (7, 1, "20260102", 10.0, 0.0, 100, 61001.0, "r", 1.0),
+        (7, 1, "20260102", 10.0, 0.5 * ARCSEC, 100, 61001.0, "r", 1.0),
     )
     objects = STAGE({ASSOCIATION.name: found}, Context()).rows
     made = LINK({ASSOCIATION.name: found, DIA_OBJECT.name: objects}, Context()).rows
     assert made.schema.equals(DIA_OBJECT_SOURCE.schema)
-    assert made.to_pydict() == {"diaSourceId": [7, 8], "diaObjectId": [1, 5], "separation": [0.25, 0.25]}
+    assert made.to_pydict() == {"diaSourceId": [7, 8], "diaObjectId": [1, 5], "separation": [0.5, 0.0]}
     some = LINK({ASSOCIATION.name: found, DIA_OBJECT.name: objects[1:]}, Context()).rows
     assert some["diaSourceId"].to_pylist() == [8]
     assert len(LINK({ASSOCIATION.name: found, DIA_OBJECT.name: DIA_OBJECT.empty()}, Context()).rows) == 0
+
+
+def test_separations_depend_on_the_objects_of_the_links_alone():
+    """Not on other objects, on later detections of the night, or on those that the store has."""
+    rng = np.random.default_rng(3)
+    rows = [
+        (
+            10 * n + k, n, f"2026010{1 + k // 2}", 10 + n, rng.normal(0, 0.2) * ARCSEC, 100, 61000 + k // 2 + k / 48,
+            "r", 1.0,
+        )
+        for n in range(4)
+        for k in range(6)
+    ]  # fmt: skip
+
+    def links(some):
+        found = association(*some)
+        objects = STAGE({ASSOCIATION.name: found}, Context()).rows
+        made = LINK({ASSOCIATION.name: found, DIA_OBJECT.name: objects}, Context()).rows
+        return {row["diaSourceId"]: row for row in made.to_pylist()}
+
+    expected = links(rows)
+    assert expected.keys() == {10 * n + k for n in range(4) for k in (4, 5)}
+    assert links(rows[:6] + rows[18:]) == {one: expected[one] for one in (4, 5, 34, 35)}
+    assert links([row for row in rows if row[0] % 10 != 5]) == {one: expected[one] for one in (4, 14, 24, 34)}

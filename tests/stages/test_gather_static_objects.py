@@ -17,13 +17,13 @@ DAYS = (0, 1, 40, 41, 90)
 NIGHTS = ("20260101", "20260102", "20260210", "20260211", "20260401")
 
 
-def seen(static, night, ra, dec, weight=100.0, separation=0.0, **fluxes):
+def seen(static, night, ra, dec, weight=100.0, **fluxes):
     """Row of an object on the n-th night."""
     vector = unit_vectors(np.array([ra]), np.array([dec]))[0]
     (identity,) = objects([ra], [dec])["objectId"].to_pylist()
     return {
         "staticObjectId": static, "objectId": identity, "night": NIGHTS[night], "mjd": 61000.0 + DAYS[night],
-        **dict(zip("xyz", vector.tolist(), strict=True)), "weight": weight, "separation": separation,
+        **dict(zip("xyz", vector.tolist(), strict=True)), "weight": weight,
         **dict.fromkeys(FLUXES), **fluxes,
     }  # fmt: skip
 
@@ -45,11 +45,16 @@ def test_statistics_are_those_of_the_nights_with_a_flux():
     rows = [
         seen(7, n, 10.0, 0.0, r_psfFlux=float(flux[n]), r_psfFluxErr=float(error[n]), g_psfFlux=3.0) for n in range(4)
     ]
-    rows += [seen(7, 4, 10.0, 0.0, separation=0.25), seen(3, 4, 11.0, 0.0, r_psfFlux=1.0, r_psfFluxErr=2.0)]
+    rows += [seen(7, 4, 10.0, 0.25 * ARCSEC), seen(3, 4, 11.0, 0.0, r_psfFlux=1.0, r_psfFluxErr=2.0)]
     found = gathered(rows)
     one = found[7]
     mean = np.average(flux, weights=error**-2.0)
-    assert (one["nNights"], one["firstNight"], one["lastNight"], one["separation"]) == (5, NIGHTS[0], NIGHTS[4], 0.25)
+    assert (one["nNights"], one["firstNight"], one["lastNight"], one["separation"]) == (
+        5,
+        NIGHTS[0],
+        NIGHTS[4],
+        pytest.approx(0.25),
+    )
     assert (one["r_psfFluxNdata"], one["g_psfFluxNdata"], one["g_psfFluxMean"]) == (4, 0, None)
     assert one["r_psfFluxMean"] == pytest.approx(mean)
     assert one["r_psfFluxChi2"] == pytest.approx((((flux - mean) / error) ** 2).sum())

@@ -1,4 +1,4 @@
-"""Conditions on workers: our software, and access to the output folder."""
+"""Conditions on workers: our software, and access to the output folder; and what they are to call under these."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -15,8 +15,10 @@ from distributed import Client
 from distributed.worker import get_worker
 from packaging.version import Version
 
+from flows.runtime.log import observed, origin
 from flows.storage.atomic import write_file
 from flows.storage.digest import our_code
+from flows.storage.fence import Fence, fenced_task
 from flows.storage.layout import staging_folder
 from flows.storage.object_store import configure
 from schemas.errors import Misconfigured, NightstrideError
@@ -169,3 +171,24 @@ _SAME_SOFTWARE = (
     "install the same version of nightstride with deploy/constraints.txt, or the same image, "
     "on the workers and here, and start the workers again."
 )
+
+
+def task_call(
+    name: str, task: Callable[..., Any], fence: Fence | None, terms: WorkerTerms | None
+) -> tuple[Callable[..., Any], ...]:
+    """Return what a worker is to call instead of a task, and its first arguments.
+
+    Parameters
+    ----------
+    name, task
+        Name in logs and traces, and the task.
+    fence, terms
+        What has to be there whenever it publishes, and what the worker must meet; None: nothing.
+    """
+    came = origin()
+    call: tuple[Any, ...] = (task,) if came is None else (observed, came, name, task)
+    if fence is not None:
+        call = (fenced_task, fence, *call)
+    if terms is not None:
+        call = (admitted, terms, *call)
+    return call

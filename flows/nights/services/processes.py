@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from flows.nights.services.folder import DATABASE, ServiceFolder
 from flows.runtime.settings import require_there
 from flows.storage.atomic import STAGED, publish_file, write_file, writing
-from flows.storage.lease import Holder, myself, runs
+from flows.storage.holder import Holder, myself, runs
 from schemas.errors import Misconfigured
 
 

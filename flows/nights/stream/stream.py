@@ -19,7 +19,6 @@ from prefect import flow
 from flows.inputs.folder_arrivals import Arrivals
 from flows.inputs.source import name_of
 from flows.inputs.source_state import sha256_of
-from flows.nights.catalogues import with_catalogues
 from flows.nights.cluster.cluster import Cluster
 from flows.nights.cluster.startup import start_services
 from flows.nights.joined_catalogues import compacted, take_apart
@@ -27,7 +26,7 @@ from flows.nights.meter import StreamMeter
 from flows.nights.nightly import NightRun, Outlet, Shutdown, turn
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
-from flows.nights.run import planner, with_report
+from flows.nights.run import planner, with_catalogues, with_report
 from flows.nights.stream.intake import Intake
 from flows.nights.stream.stop import Stop
 from flows.nights.totals import NightTotals, combined, summarise_run

@@ -36,6 +36,7 @@ from schemas.settings import AssociationSettings, ExecutionSettings, Settings
 from schemas.summary import ExposureCounts, RunSummary
 from tests.support.association import detections, key
 from tests.support.cli import nightstride
+from tests.support.night import catalogues
 
 SETTINGS = Settings()
 ARCSEC = 1 / 3600
@@ -248,6 +249,28 @@ def test_many_nights_of_before_are_left_to_the_command(tmp_path, monkeypatch):
     found = associate(tmp_path, SETTINGS.association, [THIRD], others=1)
     assert (found.summary.nights, found.left) == ((THIRD,), (FIRST, SECOND))
     assert associate(tmp_path, SETTINGS.association, [THIRD], others=2).summary.nights == (FIRST, SECOND)
+
+
+def test_a_night_in_which_a_backfill_was_killed_has_the_bytes_of_an_undisturbed_one(tmp_path):
+    """The second visit was published before the first; begun again, the backfill looks at the night before first."""
+    places = {1: (10.0, 0.0), 2: (10.0, 0.1 * ARCSEC), 3: (10.0, 0.3 * ARCSEC), 4: (10.0, 0.6 * ARCSEC)}
+    nights = {1: FIRST, 2: FIRST, 3: SECOND, 4: SECOND}
+
+    def searched(out, *visits):
+        for visit in visits:
+            ra, dec = places[visit]
+            publish(out, visit, nights[visit], (ra, 20.0), (dec, 0.0001 * visit))
+
+    for out, before_the_kill, after in ((tmp_path / "killed", [4], [3]), (tmp_path / "undisturbed", [], [3, 4])):
+        searched(out, 1, 2)
+        finished(out, FIRST)
+        searched(out, *before_the_kill)
+        finished(out, FIRST)
+        searched(out, *after)
+        finished(out, SECOND)
+    killed, undisturbed = (catalogues(tmp_path / name) for name in ("killed", "undisturbed"))
+    assert killed == undisturbed
+    assert len(objects(tmp_path / "killed", SECOND)) == 2
 
 
 def test_the_command_catches_up_and_associates_again_in_order_of_time(tmp_path):

@@ -30,8 +30,9 @@ from flows.pipeline.stage_run import gathered
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.digest import file_digest
 from flows.storage.fence import behind, fenced_task
+from flows.storage.holder import own_fence
 from flows.storage.layout import tile_path
-from flows.storage.lease import lease, own_fence
+from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore
 from schemas.dataset import TableOf, column

@@ -7,10 +7,10 @@ import pytest
 from rich.console import Console
 
 from flows.nights import run
-from flows.nights.night_process import night_process, teller
+from flows.nights.night_process import night_process
 from flows.nights.run import nothing_to_search
 from flows.pipeline.outcome import Plan, PublishedExposure
-from flows.runtime.parallel import here
+from flows.runtime.parallel import here, teller
 from schemas.cluster_settings import ClusterSettings
 from schemas.exposure import ExposureKey
 from schemas.settings import Settings
@@ -19,7 +19,8 @@ from schemas.summary import Trouble
 SCRIPT = """
 import os, sys
 from pathlib import Path
-from flows.nights.night_process import night_process, teller
+from flows.nights.night_process import night_process
+from flows.runtime.parallel import teller
 from flows.nights.run import load
 from flows.runtime.parallel import here
 from schemas.errors import BadInput

@@ -96,7 +96,7 @@ def test_each_line_is_json_with_time_level_event_and_run(seen):
     assert not [line for line in seen.lines if line["logger"].startswith("distributed") and line["level"] == "info"]
 
 
-BESIDE = {"associate", "note_published", "make_associated", "recoveries", "measured", "page"}
+BESIDE = {"associate", "note_published", "make_associated", "make_static", "recoveries", "measured", "page"}
 """What the process beside that of the run does."""
 
 
@@ -143,6 +143,7 @@ def test_spans_of_workers_are_children_of_those_of_the_flow(seen):
             (part, "objects"),
             (part, "patch"),
             (part, "make_associated"),
+            (part, "make_static"),
             (part, "night"),
         }
     assert parents["patch", "objects"] >= 1

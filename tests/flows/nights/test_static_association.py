@@ -1,9 +1,11 @@
 """Lasting objects within an output folder: ids over nights and reprocessing, in any patches; failures; the command."""
 
 import io
+import re
 import shutil
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +14,8 @@ from rich.console import Console
 import nightstride as ns
 from flows.nights import patches
 from flows.nights.associate import associate_output
-from flows.nights.catalogues import with_catalogues
 from flows.nights.progress import Progress
+from flows.nights.run import with_catalogues
 from flows.pipeline.graph import declared_tables
 from flows.results.verify import verify_output
 from flows.storage.association_tables import FILE
@@ -225,10 +227,22 @@ def test_explain_tells_what_an_object_was_in_each_night(made):
         told = nightstride("explain", made, identity, "--json")
         assert (told.code, told.summary["staticObjectId"]) == (0, row["staticObjectId"])
         assert [one["night"] for one in told.summary["nights"]] == [*NIGHTS]
-        assert f"object {row['objectId']}, {row['separation']:.2f} arcsec away" in told.stderr
+        assert f"object {row['objectId']} at {row['meanRa']:.1f}" in told.stderr
     refused = nightstride("explain", made, row["objectId"], "--picture", made / "a.png")
     assert (refused.code, "draws detections" in refused.stderr) == (2, True)
     assert nightstride("explain", made, 12345).code == 2
+
+
+def test_light_curves_are_joined_as_the_page_says(made):
+    page = (Path(__file__).parents[3] / "docs/use/association.md").read_text()
+    (snippet,) = (
+        one for one in re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL) if "static_object" in one
+    )
+    names = {"out": str(made)}
+    exec(compile(snippet, "association.md", "exec"), names)
+    found = names["by_night"].collect()
+    assert len(found) == sum(len(ids(made, night)) for night in NIGHTS)
+    assert found["staticObjectId"].n_unique() == len({one for night in NIGHTS for one in ids(made, night).values()})
 
 
 def test_verify_tells_of_a_night_that_is_associated_otherwise(made, tmp_path):

@@ -11,7 +11,8 @@ from rich.console import Console
 from flows.pipeline.provenance import provenance_of
 from flows.results.status import MOST, UNKNOWN, NightStatus, Space, Status, read_status, show_status
 from flows.runtime.lag import LATEST, Lag, lag_since, percentiles
-from flows.storage.lease import lease, myself
+from flows.storage.holder import myself
+from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
 from flows.storage.night_sums import keep_sums, lag_of, state_of
 from flows.storage.quarantine import Quarantine

@@ -1,10 +1,15 @@
 """Objects that move, in the store of the association: stars keep their ids, on both databases."""
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 
 from kernels.sky.positions import along_great_circle
-from tests.support.association import ARCSEC, follow, links, put, source_id, star
+from schemas.dia_object import ASSOCIATION, DIA_OBJECT
+from schemas.stage import Context
+from stages.gather_dia_objects import STAGE as GATHER
+from stages.link_dia_objects import STAGE as LINK
+from tests.support.association import ARCSEC, follow, key, links, put, source_id, star
 
 
 def test_a_star_of_high_proper_motion_keeps_its_id(store):
@@ -59,3 +64,37 @@ def test_a_clock_that_is_wrong_on_one_visit_changes_no_id(store, minutes):
     moving, still = follow(store, np.arange(0, 200, 10.0), 5.0, late={7: minutes / 1440})
     assert (set(moving), set(still)) == ({source_id(0, 0)}, {source_id(0, 1)})
     assert store.counts() == (2, 40)
+
+
+def published(store, night):
+    """What a night's catalogues of objects are, and the digest that they are made from."""
+    found = {ASSOCIATION.name: store.history(night)}
+    objects = GATHER(found, Context()).rows
+    store.settle(night, "")
+    return objects, LINK({**found, DIA_OBJECT.name: objects}, Context()).rows, store.nights()[night]
+
+
+def test_the_catalogues_of_a_night_are_the_same_in_whatever_order_its_visits_came(store):
+    """Stars and what rests; visits are withdrawn, published again in any order, and searched again."""
+    rng, tonight, visits = np.random.default_rng(6), "20260701", range(10, 16)
+    ra, speed, angle = 10 + np.arange(24) * 0.01, np.repeat([0, 3, 8], 8), rng.uniform(0, 360, 24)
+    places = {}
+    for visit, day in [*enumerate(range(0, 100, 20)), *((n, 120 + n / 48) for n in visits)]:
+        lon, lat, _ = along_great_circle(ra, np.zeros(24), angle, speed * day / 365.25 * ARCSEC)
+        noise = rng.normal(0, 0.1 * ARCSEC, (2, 24))
+        places[visit] = {"ra": lon + noise[0], "dec": lat + noise[1], "mjd": 61000 + day}
+        put(store, visit, **places[visit], night=tonight if visit in visits else f"2026{visit + 1:02}01")
+    expected = published(store, tonight)
+    own = store.history(tonight).filter(pc.field("night") == tonight).sort_by("diaSourceId")
+    np.testing.assert_allclose(expected[1]["separation"], own["separation"], atol=1e-7)
+    assert len(expected[1]) == 24 * len(visits)
+    for _ in range(4):
+        out = rng.permutation(visits)[: rng.integers(1, 6)].tolist()
+        for visit in out:
+            store.withdraw(key(visit, tonight))
+        again = rng.permutation(visits)[:2].tolist()
+        for visit, digest in (*((one, "d") for one in rng.permutation(out).tolist()), *((one, "e") for one in again)):
+            put(store, visit, **places[visit], night=tonight, digest=digest)
+        for visit in again:
+            put(store, visit, **places[visit], night=tonight)
+        assert published(store, tonight) == expected

@@ -12,7 +12,8 @@ from benchmarks.faults.fault_proxy import FaultProxy, Faults
 from flows.storage import lease as module
 from flows.storage.atomic import write_record
 from flows.storage.bucket_path import Versioned, files_below, located
-from flows.storage.lease import BucketLease, holder_of, lease, myself
+from flows.storage.holder import myself
+from flows.storage.lease import BucketLease, holder_of, lease
 from flows.storage.object_store import configure
 from schemas.errors import Misconfigured, Retryable
 from schemas.settings import StoreSettings

@@ -12,17 +12,8 @@ import pytest
 
 from flows.storage import lease as module
 from flows.storage.atomic import write_record
-from flows.storage.lease import (
-    Holder,
-    dead_holder_of,
-    holder_of,
-    lease,
-    locked,
-    myself,
-    patient_lease,
-    require_free,
-    runs,
-)
+from flows.storage.holder import Holder, myself, runs
+from flows.storage.lease import dead_holder_of, holder_of, lease, locked, patient_lease, require_free
 from schemas.errors import Misconfigured
 from tests.support.wait import until
 
@@ -248,7 +239,7 @@ def test_a_process_is_the_same_if_it_started_less_than_two_seconds_apart(seconds
 
 
 def test_a_process_that_has_ended_does_not_run():
-    code = "from flows.storage.lease import myself; print(myself().model_dump_json())"
+    code = "from flows.storage.holder import myself; print(myself().model_dump_json())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not runs(type(myself()).model_validate_json(done.stdout))
 

@@ -20,6 +20,7 @@ from kernels.linking.association import (
     match_places,
     pairs_beside,
     position_sigma,
+    separations_from_earlier,
 )
 from kernels.sky.positions import along_great_circle, unit_vectors
 
@@ -85,6 +86,46 @@ def test_a_detection_at_the_place_of_an_object_is_not_apart_from_it_by_last_digi
         assert match_places(place, sigmas(1), mean, sigmas(1), np.ones(1), REACH).separation.tolist() == [0.0]
     apart = match_places(at([1e-5]), sigmas(1), at([0.0]), sigmas(1), np.ones(1), REACH).separation
     np.testing.assert_allclose(apart, 1e-5, rtol=1e-3)
+
+
+def from_earlier(ra, dec, weight, mjd, night, group=None):
+    """Of the detections of the last night; ra and dec in deg."""
+    group = np.zeros(len(ra), np.int64) if group is None else group
+    last = night == night.max(initial=0)
+    return separations_from_earlier(group, unit_vectors(ra, dec), weight, mjd, night, last)
+
+
+def test_separations_are_from_the_mean_of_earlier_detections_as_astropy_measures_it():
+    rng = np.random.default_rng(7)
+    group, night = rng.permutation(np.repeat(np.arange(5), 8)), rng.integers(0, 2, 40)
+    ra, dec = 20.0 * group + rng.normal(0, 1e-4, 40), 70 + rng.normal(0, 3e-5, 40)
+    weight, mjd = rng.uniform(1, 400, 40), 61000 + night + rng.permutation(40) / 100  # two nights: nothing moves
+    found = from_earlier(ra, dec, weight, mjd, night, group)
+    for n, apart in zip(np.flatnonzero(night == 1), found, strict=True):
+        before = np.flatnonzero((group == group[n]) & (mjd < mjd[n]))
+        mean = SkyCoord(*(np.average(one[before], weights=weight[before]) * units.deg for one in (ra, dec)))
+        assert apart == pytest.approx(mean.separation(SkyCoord(ra[n], dec[n], unit="deg")).arcsec, rel=1e-4)
+    assert len(found) > 15
+
+
+@pytest.mark.parametrize("number", [2, 5, 9])
+def test_separations_of_what_moves_are_from_where_a_line_through_earlier_detections_leads(number):
+    """The last night has two detections; of two nights no motion is known."""
+    rng, last = np.random.default_rng(8), 30.0 * number
+    days = np.array([*np.arange(0, last, 30.0), last, last + 0.02])
+    dec = (5.0 * days / 365.25 + rng.normal(0, 0.05, len(days))) / 3600
+    found = from_earlier(np.full(len(days), 30.0), dec, np.full(len(days), 100.0), 61000 + days, days.astype(np.int64))
+    for n, apart in zip((number, number + 1), found, strict=True):
+        known = np.polyfit(days[:n], dec[:n], 1 if n > 2 else 0)
+        assert apart == pytest.approx(3600 * abs(dec[n] - np.polyval(known, days[n])), abs=1e-5)
+
+
+def test_separations_of_nothing_are_none_and_those_of_one_place_are_0():
+    none = np.zeros(0)
+    assert len(from_earlier(none, none, none, none, none.astype(np.int64), none.astype(np.int64))) == 0
+    place, night = (np.full(9, 123.4), np.full(9, -56.7), np.full(9, 33.3)), np.repeat([0, 1, 2], 3)
+    assert from_earlier(*place, 61000.0 + night, night).tolist() == [0.0] * 3
+    assert from_earlier(*place, 61000.0 + night, np.zeros(9, np.int64)).tolist() == [0.0] * 9
 
 
 def test_nothing_matches_nothing():

@@ -1,0 +1,72 @@
+"""Holder of an output folder's lease: a process, told from a later one with the same number, and its fence."""
+
+import os
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from flows.storage.fence import Fence, taken_over
+
+
+class Holder(BaseModel):
+    """Process that holds a lease, distinguished from a later one with the same number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str
+    boot: str = Field(description="Boot and process namespace: within one, process numbers can be compared.")
+    pid: int
+    started: float = Field(description="Start of the process, s since 1970.")
+    since: str = Field(description="When it took the lease, UTC.")
+
+
+def myself() -> Holder:
+    """Return this process, as of now."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    names = Path("/proc/self/ns/pid")
+    return Holder(
+        host=socket.gethostname(),
+        boot=f"{boot.read_text().strip()} {names.readlink()}" if boot.exists() else str(psutil.boot_time()),
+        pid=os.getpid(),
+        started=psutil.Process().create_time(),
+        since=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def runs(holder: Holder) -> bool:
+    """Return whether a holder on this host is alive."""
+    try:
+        process = psutil.Process(holder.pid)
+        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - holder.started) < 2.0
+    except psutil.NoSuchProcess:
+        return False
+
+
+def parsed_holder(content: bytes) -> Holder | None:
+    """Return the holder that a lease file names; None if it cannot be read."""
+    try:
+        return Holder.model_validate_json(content)
+    except ValidationError:
+        return None
+
+
+def own_fence(out: Path) -> Fence | None:
+    """Return the fence of this process's lease of ``out``; None if nobody holds it.
+
+    Raises
+    ------
+    Misconfigured
+        Another process has taken it over (``taken_over``), or the store refuses.
+    """
+    path = out / "lease.json"
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    holder, me = parsed_holder(content), myself()
+    if holder is None or (holder.host, holder.boot, holder.pid) != (me.host, me.boot, me.pid):
+        raise taken_over(path)
+    return Fence(path, content)
