@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,13 +69,14 @@ class Tracklet(NamedTuple):
 class _Epoch(NamedTuple):
     """Detections of one exposure, by their indices, with the density around each, per deg^2.
 
-    All lie within ``radius``, arcsec, of ``centre``.
+    All lie within ``radius``, arcsec, of ``centre``; ``sigma`` is the median error of their positions.
     """
 
     rows: Indices
     vectors: Floats
     density: Floats
     mjd: float
+    sigma: float
     tree: Any
     centre: Floats
     radius: float
@@ -213,7 +215,8 @@ def _epoch(detections: SkyDetections, index: Indices) -> _Epoch:
     centre = vectors.sum(axis=0) + 1e-9 * vectors[0]
     centre /= np.linalg.norm(centre)
     radius = float(arc(float(np.linalg.norm(vectors - centre, axis=1).max())))
-    return _Epoch(index, vectors, density, float(mjd.mean()), tree, centre, radius)
+    sigma = float(np.median(detections.sigma[index]))
+    return _Epoch(index, vectors, density, float(mjd.mean()), sigma, tree, centre, radius)
 
 
 _Candidate = tuple[tuple[int, ...], float]
@@ -261,7 +264,7 @@ def _between(
         member, share = _completed(detections, i, j, way, epoch)
         members.append(member)
         count += member >= 0
-        chance = np.where(member >= 0, chance * share, chance)
+        chance *= share
     chance = chance * _choices(visits, len(others))[count - 2]
     enough = (count >= 3) | ((trails < 1) & _has_trail(detections, i) & _has_trail(detections, j))
     for n in np.flatnonzero(enough & (chance <= limits.by_chance)):
@@ -293,13 +296,14 @@ def _pairs(
     reach = np.minimum(reach[close], _reach_by_chance(detections, first, close, others, limits.by_chance))
     near = last.tree.query_ball_point(first.vectors[close], chord(reach), return_sorted=True)
     one = np.repeat(close, [len(some) for some in near])
-    other = np.array([place for some in near for place in some], np.intp)
+    other = np.fromiter(chain.from_iterable(near), np.intp, len(one))
     i, j = first.rows[one], last.rows[other]
     way = arc(np.linalg.norm(first.vectors[one] - last.vectors[other], axis=1))
     rate = way / 3600 / np.maximum(detections.mjd[j] - detections.mjd[i], 1e-6)
     moved = way >= np.maximum(1.0, _MOVED * np.hypot(detections.sigma[i], detections.sigma[j]))
     possible = (rate >= np.maximum(slow[i], slow[j])) & (rate <= np.minimum(fast[i], fast[j]))
-    good = moved & possible & _agree(detections, i, j)
+    good = np.flatnonzero(moved & possible)
+    good = good[_agree(detections, i[good], j[good])]
     return one[good], other[good]
 
 
@@ -328,8 +332,7 @@ def _reach_by_chance(
     )
     for epoch in others:
         covered = epoch.away(first.vectors[close])[:, None] <= way
-        sigma = float(np.median(detections.sigma[epoch.rows]))
-        tolerance = _SIGMAS * math.sqrt(1.5) * sigma + _FLOOR + _BEND * way
+        tolerance = _tolerance(math.sqrt(1.5) * epoch.sigma, way)
         share = np.minimum(density * math.pi * np.square(tolerance / _SIGMAS / 3600), 1.0)
         expected *= np.where(covered, share, 1.0)
     allowed = (expected <= by_chance) & (len(first.rows) * partners <= _MOST_PAIRS)
@@ -338,8 +341,11 @@ def _reach_by_chance(
 
 def _has_trail(detections: SkyDetections, index: Indices) -> NDArray[np.bool_]:
     """Return which have trails with a direction: long enough, and known well enough."""
-    long = np.nan_to_num(detections.trail_length[index]) >= np.fmax(_TRAIL, _SURE * detections.length_error[index])
-    return np.asarray(long & (_angle_tolerance(detections, index) < _ANY_ANGLE))
+    found = detections.trail_length[index] >= _TRAIL
+    long = index[found]
+    sure = detections.trail_length[long] >= np.fmax(_TRAIL, _SURE * detections.length_error[long])
+    found[found] = sure & (_angle_tolerance(detections, long) < _ANY_ANGLE)
+    return np.asarray(found)
 
 
 def _angle_tolerance(detections: SkyDetections, index: Indices) -> Floats:
@@ -353,11 +359,14 @@ def _agree(detections: SkyDetections, i: Indices, j: Indices) -> NDArray[np.bool
     error = np.hypot(detections.length_error[i], detections.length_error[j])
     unlike = np.abs(one - other) > np.fmax(np.maximum(_BLUR, _ALIKE * 0.5 * (one + other)), _SIGMAS * error)
     dim = np.abs(detections.magnitude[i] - detections.magnitude[j]) > _MAGNITUDES
-    way = _position_angle(detections.vectors[i], detections.vectors[j])
     good = ~unlike & ~dim
     for index in (i, j):
-        turned = np.abs((detections.trail_angle[index] - way + 90) % 180 - 90)
-        good &= ~(_has_trail(detections, index) & (turned > _angle_tolerance(detections, index)))
+        row = np.flatnonzero(good & _has_trail(detections, index))
+        if not len(row):
+            continue
+        way = _position_angle(detections.vectors[i[row]], detections.vectors[j[row]])
+        turned = np.abs((detections.trail_angle[index[row]] - way + 90) % 180 - 90)
+        good[row] = ~(turned > _angle_tolerance(detections, index[row]))
     return np.asarray(good)
 
 
@@ -368,8 +377,9 @@ def _trail_chance(detections: SkyDetections, i: Indices, j: Indices) -> Floats:
 
 
 def _direction_chance(detections: SkyDetections, index: Indices) -> Floats:
-    share = np.minimum(_angle_tolerance(detections, index) / 90, 1.0)
-    return np.where(_has_trail(detections, index), share, 1.0)
+    share, trail = np.ones(len(index)), _has_trail(detections, index)
+    share[trail] = np.minimum(_angle_tolerance(detections, index[trail]) / 90, 1.0)
+    return share
 
 
 def _position_angle(start: Floats, end: Floats) -> Floats:
@@ -383,8 +393,14 @@ def _position_angle(start: Floats, end: Floats) -> Floats:
 
 
 def _completed(detections: SkyDetections, i: Indices, j: Indices, way: Floats, epoch: _Epoch) -> tuple[Indices, Floats]:
-    """Return the detection of an exposure where each pair puts one, -1 if there is none, and its chance."""
-    near = epoch.tree.query(_on_the_way(detections, i, j, way, np.full(len(i), epoch.mjd)))[1]
+    """Return the detection of an exposure where each pair puts one, -1 if there is none, and its chance, or 1."""
+    members, shares = np.full(len(i), -1), np.ones(len(i))
+    place = _on_the_way(detections, i, j, way, np.full(len(i), epoch.mjd))
+    near = epoch.tree.query(place, distance_upper_bound=_farthest(detections, i, j, way, epoch))[1]
+    row = np.flatnonzero(near < len(epoch.rows))
+    if not len(row):
+        return members, shares
+    i, j, way, near = i[row], j[row], way[row], near[row]
     member = epoch.rows[near]
     part = (detections.mjd[member] - detections.mjd[i]) / (detections.mjd[j] - detections.mjd[i])
     place = _on_the_way(detections, i, j, way, detections.mjd[member])
@@ -392,12 +408,24 @@ def _completed(detections: SkyDetections, i: Indices, j: Indices, way: Floats, e
     variance = (
         np.square(detections.sigma[index] * weight) for index, weight in ((i, 1 - part), (j, part), (member, 1))
     )
-    tolerance = _SIGMAS * np.sqrt(sum(variance)) + _FLOOR + _BEND * way
+    tolerance = _tolerance(np.sqrt(sum(variance)), way)
     fits = (off <= tolerance) & _agree(detections, i, member) & _agree(detections, member, j)
     closest = np.maximum(off, tolerance / _SIGMAS)
     share = np.minimum(epoch.density[near] * math.pi * np.square(closest / 3600), 1.0)
     share *= _direction_chance(detections, member)
-    return np.where(fits, member, -1), share
+    members[row[fits]], shares[row[fits]] = member[fits], share[fits]
+    return members, shares
+
+
+def _tolerance(sigma: Floats | float, way: Floats) -> Floats:
+    return np.asarray(_SIGMAS * sigma + _FLOOR + _BEND * way)
+
+
+def _farthest(detections: SkyDetections, i: Indices, j: Indices, way: Floats, epoch: _Epoch) -> float:
+    """Return how far, as a chord, what completes a pair may be from its place at the time of the exposure."""
+    sigma = np.sqrt(sum(np.square(detections.sigma[index].max()) for index in (i, j, epoch.rows)))
+    late = np.abs(detections.mjd[epoch.rows] - epoch.mjd).max() / (detections.mjd[j] - detections.mjd[i])
+    return float(chord(min(1.01 * (_tolerance(sigma, way) + way * late).max(), 180.0 * 3600)))
 
 
 def _on_the_way(detections: SkyDetections, i: Indices, j: Indices, way: Floats, mjd: Floats) -> Floats:
