@@ -68,17 +68,22 @@ def real(path):
     }
 
 
-def night(rng, visits, density, movers=MOVERS):
-    """Return ra, dec, mjd, owner, trail length and angle of a night; a mover's rate changes by 1 % an hour or so."""
+def night(rng, visits, density, movers=MOVERS, bend=0.0):
+    """Return ra, dec, mjd, owner, trail length and angle of a night; a mover's rate changes by 1 % an hour or so.
+
+    Its way bends across by ``bend`` of it or so in an hour.
+    """
     days = np.arange(visits) * 30 / 1440
     rates, angles = np.exp(rng.uniform(np.log(0.1), np.log(60), movers)), rng.uniform(0, 360, movers)
     change = rng.normal(0, 0.01 * 24, movers)
     starts = CENTRE.spherical_offsets_by(*(rng.uniform(-0.3 * SIDE, 0.3 * SIDE, (2, movers)) * u.deg))
+    bends = 24 * 4 * rates * (rng.normal(0, bend, movers) if bend else 0.0)
     parts = []
     for day in days:
         since = day - days.mean()
         way = rates * since * (1 + 0.5 * change * since)
         places = starts.directional_offset_by(angles * u.deg, way * u.deg)
+        places = places.directional_offset_by((angles + 90) * u.deg, bends * since**2 * u.deg)
         parts.append((places.ra.deg, places.dec.deg, day, np.arange(movers), rates / 24 * EXPOSURE, angles))
         count = rng.poisson(density * SIDE**2)
         false = CENTRE.spherical_offsets_by(*(rng.uniform(-SIDE / 2, SIDE / 2, (2, count)) * u.deg))
@@ -98,21 +103,25 @@ def night(rng, visits, density, movers=MOVERS):
     )
 
 
-def simulated(visits, density, nights, trails):
-    """Return completeness and purity over some nights."""
-    found = pure = total = rows = 0
+def simulated(visits, density, nights, trails, first=0, bend=0.0):
+    """Return completeness and purity over some nights, and the tracklets of as many without movers."""
+    found = pure = total = empty = rows = 0
     seconds = 0.0
-    for seed in range(nights):
-        ra, dec, mjd, owner, length, angle = night(np.random.default_rng(seed), visits, density)
+    for seed, movers in product(range(first, first + nights), (MOVERS, 0)):
+        ra, dec, mjd, owner, length, angle = night(np.random.default_rng(seed), visits, density, movers, bend)
         shape = {"trail_length": length, "trail_angle": angle, "exposure_time": np.full(len(ra), EXPOSURE)}
         tracklets, took = link(ra, dec, mjd, **(shape if trails else {}))
+        if not movers:
+            empty += len(tracklets)
+            continue
         owners = [set(owner[list(one.members)].tolist()) for one in tracklets]
         good = [next(iter(some)) for some in owners if len(some) == 1 and -1 not in some]
         found, pure, total = found + len(set(good)), pure + len(good), total + len(tracklets)
         rows, seconds = rows + len(ra), seconds + took
     return {
         "visits": visits, "false per deg2": density, "trails": trails, "detections a night": rows // nights,
-        "linked": interval(found, MOVERS * nights), "pure": interval(pure, total), "s": round(seconds / nights, 2),
+        "linked": interval(found, MOVERS * nights), "pure": interval(pure, total),
+        "tracklets without movers": empty, "s": round(seconds / nights, 2),
     }  # fmt: skip
 
 
@@ -299,6 +308,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--real")
     parser.add_argument("--nights", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="number of the first night, of others than the usual ones")
+    parser.add_argument("--bend", type=float, default=0.0, help="of ways across, in an hour, as a part of these")
     parser.add_argument("--link-nights", type=int)
     parser.add_argument("--survey", action="store_true", help="a night of 720 visits of 240 fields only")
     parser.add_argument("--rest", action="store_true")
@@ -326,7 +337,8 @@ def main():
     for trails in (True, False):
         for visits in (3, 4, 5):
             for density in (1.0, 10.0, 100.0):
-                print(json.dumps(simulated(visits, density, chosen.nights, trails)), flush=True)
+                measured = simulated(visits, density, chosen.nights, trails, chosen.first, chosen.bend)
+                print(json.dumps(measured), flush=True)
 
 
 if __name__ == "__main__":

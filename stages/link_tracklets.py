@@ -67,7 +67,7 @@ def link_tracklets(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 
 STAGE = Stage(
     name="link_tracklets",
-    version="2",
+    version="3",
     per="night",
     needs=(DIA_SOURCE,),
     gives=TRACKLET_SOURCE,

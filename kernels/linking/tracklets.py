@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ _LEAST_APART = 90.0 / 86400  # d between the ends of a tracklet
 _SIGMAS = 3.0
 _MOVED = 4.0  # standard deviations of a distance, and 1 arcsec at least, that a tracklet spans
 _FLOOR = 0.3  # arcsec: errors of astrometry that the stated ones leave out
-_BEND = 0.002  # of the way, by which a path may bend: the parallax of what is fast
+_ALONG, _ACROSS = 0.015, 0.004  # of the way and hour: bends, 3 standard deviations; see `_tolerances`
 _TRAIL = 3.0  # arcsec: shorter trails have no direction
 _ANY_ANGLE = 60.0  # deg: a direction that is known no better is not one
 _SURE = 5.0  # standard deviations of a trail's length: noise makes shorter ones, in any direction
@@ -57,7 +58,7 @@ class Tracklet(NamedTuple):
         Great circle through them.
     chance
         Number of such tracklets, or better ones, of the field in the night if all detections were unrelated; as it is
-        judged by how well they fit, those that pass a limit are up to three times as many.
+        judged by how well they fit, those that pass a limit are up to twice as many for each one between the ends.
     """
 
     members: tuple[int, ...]
@@ -68,13 +69,14 @@ class Tracklet(NamedTuple):
 class _Epoch(NamedTuple):
     """Detections of one exposure, by their indices, with the density around each, per deg^2.
 
-    All lie within ``radius``, arcsec, of ``centre``.
+    All lie within ``radius``, arcsec, of ``centre``; ``sigma`` is the median error of their positions.
     """
 
     rows: Indices
     vectors: Floats
     density: Floats
     mjd: float
+    sigma: float
     tree: Any
     centre: Floats
     radius: float
@@ -115,11 +117,11 @@ def find_tracklets(
     Any two exposures of a night may hold the first and the last detection; those in between have to lie where steady
     motion on a great circle puts them, so no position is extrapolated. Candidates are pairs as far apart as the trails
     of both allow, and no farther than chance allows: of N detections, with a density d around them, chance gives
-    N d pi m^2 pairs up to m apart, of which another exposure completes the share d pi t^2, t how far its detection is
-    off, or a third of the tolerance if that is more. That is multiplied by the number of ways to choose the exposures
-    among those of the field. What chance gives more often than ``limits.by_chance`` is not a tracklet. So crowded
-    fields link slow objects only, and empty ones fast ones too. Two detections are enough where both have trails that
-    agree with each other and with the way between them.
+    N d pi m^2 pairs up to m apart, of which another exposure completes the share d pi s^2 exp(k^2 / 2), k how far its
+    detection is off in standard deviations, s^2 their product along and across the way. That is multiplied by the
+    number of ways to choose the exposures among those of the field. What chance gives more often than
+    ``limits.by_chance`` is not a tracklet. So crowded fields link slow objects only, and empty ones fast ones too. Two
+    detections are enough where both have trails that agree with each other and with the way between them.
     """
     found: list[Tracklet] = []
     rates = _rates(detections, limits.max_rate)
@@ -213,7 +215,8 @@ def _epoch(detections: SkyDetections, index: Indices) -> _Epoch:
     centre = vectors.sum(axis=0) + 1e-9 * vectors[0]
     centre /= np.linalg.norm(centre)
     radius = float(arc(float(np.linalg.norm(vectors - centre, axis=1).max())))
-    return _Epoch(index, vectors, density, float(mjd.mean()), tree, centre, radius)
+    sigma = float(np.median(detections.sigma[index]))
+    return _Epoch(index, vectors, density, float(mjd.mean()), sigma, tree, centre, radius)
 
 
 _Candidate = tuple[tuple[int, ...], float]
@@ -261,7 +264,7 @@ def _between(
         member, share = _completed(detections, i, j, way, epoch)
         members.append(member)
         count += member >= 0
-        chance = np.where(member >= 0, chance * share, chance)
+        chance *= share
     chance = chance * _choices(visits, len(others))[count - 2]
     enough = (count >= 3) | ((trails < 1) & _has_trail(detections, i) & _has_trail(detections, j))
     for n in np.flatnonzero(enough & (chance <= limits.by_chance)):
@@ -290,16 +293,17 @@ def _pairs(
     slow, fast = rates
     reach = fast[first.rows] * (last.mjd - first.mjd) * 3600
     close = np.flatnonzero(last.away(first.vectors) <= reach)
-    reach = np.minimum(reach[close], _reach_by_chance(detections, first, close, others, limits.by_chance))
+    reach = np.minimum(reach[close], _reach_by_chance(detections, first, close, others, last, limits.by_chance))
     near = last.tree.query_ball_point(first.vectors[close], chord(reach), return_sorted=True)
     one = np.repeat(close, [len(some) for some in near])
-    other = np.array([place for some in near for place in some], np.intp)
+    other = np.fromiter(chain.from_iterable(near), np.intp, len(one))
     i, j = first.rows[one], last.rows[other]
     way = arc(np.linalg.norm(first.vectors[one] - last.vectors[other], axis=1))
     rate = way / 3600 / np.maximum(detections.mjd[j] - detections.mjd[i], 1e-6)
     moved = way >= np.maximum(1.0, _MOVED * np.hypot(detections.sigma[i], detections.sigma[j]))
     possible = (rate >= np.maximum(slow[i], slow[j])) & (rate <= np.minimum(fast[i], fast[j]))
-    good = moved & possible & _agree(detections, i, j)
+    good = np.flatnonzero(moved & possible)
+    good = good[_agree(detections, i[good], j[good])]
     return one[good], other[good]
 
 
@@ -315,7 +319,7 @@ def _rates(detections: SkyDetections, fastest: float) -> _Rates:
 
 
 def _reach_by_chance(
-    detections: SkyDetections, first: _Epoch, close: Indices, others: list[_Epoch], by_chance: float
+    detections: SkyDetections, first: _Epoch, close: Indices, others: list[_Epoch], last: _Epoch, by_chance: float
 ) -> Floats:
     """Return how far apart, arcsec, chance lets a tracklet of all exposures be, for some detections of the first.
 
@@ -328,9 +332,9 @@ def _reach_by_chance(
     )
     for epoch in others:
         covered = epoch.away(first.vectors[close])[:, None] <= way
-        sigma = float(np.median(detections.sigma[epoch.rows]))
-        tolerance = _SIGMAS * math.sqrt(1.5) * sigma + _FLOOR + _BEND * way
-        share = np.minimum(density * math.pi * np.square(tolerance / _SIGMAS / 3600), 1.0)
+        days = last.mjd - first.mjd
+        along, across = _tolerances(math.sqrt(1.5) * epoch.sigma, way, days, (epoch.mjd - first.mjd) / days)
+        share = np.minimum(density * math.pi * along * across / (_SIGMAS * 3600) ** 2, 1.0)
         expected *= np.where(covered, share, 1.0)
     allowed = (expected <= by_chance) & (len(first.rows) * partners <= _MOST_PAIRS)
     return np.where(allowed.any(axis=1), way[_STEPS - 1 - allowed[:, ::-1].argmax(axis=1)], 0.0)
@@ -338,8 +342,11 @@ def _reach_by_chance(
 
 def _has_trail(detections: SkyDetections, index: Indices) -> NDArray[np.bool_]:
     """Return which have trails with a direction: long enough, and known well enough."""
-    long = np.nan_to_num(detections.trail_length[index]) >= np.fmax(_TRAIL, _SURE * detections.length_error[index])
-    return np.asarray(long & (_angle_tolerance(detections, index) < _ANY_ANGLE))
+    found = detections.trail_length[index] >= _TRAIL
+    long = index[found]
+    sure = detections.trail_length[long] >= np.fmax(_TRAIL, _SURE * detections.length_error[long])
+    found[found] = sure & (_angle_tolerance(detections, long) < _ANY_ANGLE)
+    return np.asarray(found)
 
 
 def _angle_tolerance(detections: SkyDetections, index: Indices) -> Floats:
@@ -353,11 +360,14 @@ def _agree(detections: SkyDetections, i: Indices, j: Indices) -> NDArray[np.bool
     error = np.hypot(detections.length_error[i], detections.length_error[j])
     unlike = np.abs(one - other) > np.fmax(np.maximum(_BLUR, _ALIKE * 0.5 * (one + other)), _SIGMAS * error)
     dim = np.abs(detections.magnitude[i] - detections.magnitude[j]) > _MAGNITUDES
-    way = _position_angle(detections.vectors[i], detections.vectors[j])
     good = ~unlike & ~dim
     for index in (i, j):
-        turned = np.abs((detections.trail_angle[index] - way + 90) % 180 - 90)
-        good &= ~(_has_trail(detections, index) & (turned > _angle_tolerance(detections, index)))
+        row = np.flatnonzero(good & _has_trail(detections, index))
+        if not len(row):
+            continue
+        way = _position_angle(detections.vectors[i[row]], detections.vectors[j[row]])
+        turned = np.abs((detections.trail_angle[index[row]] - way + 90) % 180 - 90)
+        good[row] = ~(turned > _angle_tolerance(detections, index[row]))
     return np.asarray(good)
 
 
@@ -368,8 +378,9 @@ def _trail_chance(detections: SkyDetections, i: Indices, j: Indices) -> Floats:
 
 
 def _direction_chance(detections: SkyDetections, index: Indices) -> Floats:
-    share = np.minimum(_angle_tolerance(detections, index) / 90, 1.0)
-    return np.where(_has_trail(detections, index), share, 1.0)
+    share, trail = np.ones(len(index)), _has_trail(detections, index)
+    share[trail] = np.minimum(_angle_tolerance(detections, index[trail]) / 90, 1.0)
+    return share
 
 
 def _position_angle(start: Floats, end: Floats) -> Floats:
@@ -383,21 +394,61 @@ def _position_angle(start: Floats, end: Floats) -> Floats:
 
 
 def _completed(detections: SkyDetections, i: Indices, j: Indices, way: Floats, epoch: _Epoch) -> tuple[Indices, Floats]:
-    """Return the detection of an exposure where each pair puts one, -1 if there is none, and its chance."""
-    near = epoch.tree.query(_on_the_way(detections, i, j, way, np.full(len(i), epoch.mjd)))[1]
+    """Return the detection of an exposure where each pair puts one, -1 if there is none, and its chance, or 1."""
+    members, shares = np.full(len(i), -1), np.ones(len(i))
+    place = _on_the_way(detections, i, j, way, np.full(len(i), epoch.mjd))
+    near = epoch.tree.query(place, distance_upper_bound=_farthest(detections, i, j, way, epoch))[1]
+    row = np.flatnonzero(near < len(epoch.rows))
+    if not len(row):
+        return members, shares
+    i, j, way, near = i[row], j[row], way[row], near[row]
     member = epoch.rows[near]
-    part = (detections.mjd[member] - detections.mjd[i]) / (detections.mjd[j] - detections.mjd[i])
+    off, area = _misfit(detections, i, j, way, member)
+    fits = (off <= _SIGMAS**2) & _agree(detections, i, member) & _agree(detections, member, j)
+    share = np.minimum(epoch.density[near] * area * np.exp(np.minimum(off, _SIGMAS**2) / 2), 1.0)
+    share *= _direction_chance(detections, member)
+    members[row[fits]], shares[row[fits]] = member[fits], share[fits]
+    return members, shares
+
+
+def _misfit(detections: SkyDetections, i: Indices, j: Indices, way: Floats, member: Indices) -> tuple[Floats, Floats]:
+    """Return how far detections are from the way of a pair, squared, in standard deviations, and the area of one, deg2.
+
+    These differ along and across the way; the area is that of an ellipse.
+    """
+    days = detections.mjd[j] - detections.mjd[i]
+    part = (detections.mjd[member] - detections.mjd[i]) / days
     place = _on_the_way(detections, i, j, way, detections.mjd[member])
     off = arc(np.linalg.norm(place - detections.vectors[member], axis=1))
+    pole = np.cross(detections.vectors[i], detections.vectors[j])
+    pole /= np.linalg.norm(pole, axis=1, keepdims=True)
+    beside = np.degrees(np.arcsin((pole * detections.vectors[member]).sum(axis=1))) * 3600
     variance = (
         np.square(detections.sigma[index] * weight) for index, weight in ((i, 1 - part), (j, part), (member, 1))
     )
-    tolerance = _SIGMAS * np.sqrt(sum(variance)) + _FLOOR + _BEND * way
-    fits = (off <= tolerance) & _agree(detections, i, member) & _agree(detections, member, j)
-    closest = np.maximum(off, tolerance / _SIGMAS)
-    share = np.minimum(epoch.density[near] * math.pi * np.square(closest / 3600), 1.0)
-    share *= _direction_chance(detections, member)
-    return np.where(fits, member, -1), share
+    along, across = (one / _SIGMAS for one in _tolerances(np.sqrt(sum(variance)), way, days, part))
+    ahead = np.maximum(np.square(off) - np.square(beside), 0.0)
+    return ahead / np.square(along) + np.square(beside / across), math.pi * along * across / 3600**2
+
+
+def _tolerances(
+    sigma: Floats | float, way: Floats, days: Floats | float, part: Floats | float
+) -> tuple[Floats, Floats]:
+    """Return how far off, arcsec, a detection may be along and across the way, at a part of the time between its ends.
+
+    What an acceleration does is greatest halfway, and grows with the time. Along the way a rate may change by 3 % an
+    hour; across it the parallax of the Earth's turn is less for nine in ten objects that pass at 15 km / s.
+    """
+    known, bend = _SIGMAS * sigma + _FLOOR, way * days * 24 * part * (1 - part)
+    return np.asarray(known + _ALONG * bend), np.asarray(known + _ACROSS * bend)
+
+
+def _farthest(detections: SkyDetections, i: Indices, j: Indices, way: Floats, epoch: _Epoch) -> float:
+    """Return how far, as a chord, what completes a pair may be from its place at the time of the exposure."""
+    sigma = np.sqrt(sum(np.square(detections.sigma[index].max()) for index in (i, j, epoch.rows)))
+    days = detections.mjd[j] - detections.mjd[i]
+    late = np.abs(detections.mjd[epoch.rows] - epoch.mjd).max() * way / days
+    return float(chord(min(1.01 * (_tolerances(sigma, way, days, 0.5)[0] + late).max(), 180.0 * 3600)))
 
 
 def _on_the_way(detections: SkyDetections, i: Indices, j: Indices, way: Floats, mjd: Floats) -> Floats:

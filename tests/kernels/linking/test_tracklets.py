@@ -66,7 +66,7 @@ def test_chance_gives_hardly_any(trails, visits, density):
     for seed in range(4):
         ra, dec, mjd, _, *shape = night(np.random.default_rng(seed), visits, 0, density)
         count += len(linked(ra, dec, mjd, *(shape if trails else ())))
-    assert count <= 6  # of four nights 0.2 x (1 + ln 9) each at most, 2.6 in all; Poisson, 99 %
+    assert count <= 6  # of four nights 2 x 0.2 each at most with three detections, 1.6 in all; Poisson, 99.9 %
 
 
 def test_order_of_detections_does_not_matter():
@@ -100,6 +100,60 @@ def test_stars_that_are_seen_again_are_in_none():
     tracklets = linked(ra, dec, mjd)
     assert tracklets
     assert max(n for one in tracklets for n in one.members) < len(owner)
+
+
+def eighth_nearest(sky):
+    """Density about each of some positions, per deg2, by the distances of all."""
+    return 8 / (np.pi * np.sort(sky[:, None].separation(sky[None]).deg, axis=1)[:, 8] ** 2)
+
+
+def test_chances_are_those_of_the_plain_way():
+    """All triples of three exposures whose rows have times of their own, by astropy's offsets on the sphere."""
+    ra, dec, mjd, *_ = night(np.random.default_rng(6), 3, 12, 5.0)
+    visit = np.round((mjd - mjd.min()) * 48).astype(int)
+    mjd = mjd + np.random.default_rng(7).uniform(-0.3, 0.3, len(mjd)) / 86400
+    sky = SkyCoord(ra, dec, unit="deg")
+    density = np.concatenate([eighth_nearest(sky[visit == one]) for one in range(3)])
+    rows = [np.flatnonzero(visit == one) for one in range(3)]
+    i, k, j = (grid.ravel() for grid in np.meshgrid(*rows, indexing="ij"))
+    part, hours = (mjd[k] - mjd[i]) / (mjd[j] - mjd[i]), 24 * (mjd[j] - mjd[i])
+    way, heading = sky[i].separation(sky[j]), sky[i].position_angle(sky[j])
+    off, turn = sky[i].separation(sky[k]), (sky[i].position_angle(sky[k]) - heading).to_value("rad")
+    beside = np.arcsin(np.sin(off.rad) * np.sin(turn))
+    ahead = np.arctan2(np.sin(off.rad) * np.cos(turn), np.cos(off.rad)) - part * way.rad
+    known = 3 * 0.15 * np.sqrt((1 - part) ** 2 + part**2 + 1) + 0.3
+    along, across = (known + bend * way.arcsec * hours * part * (1 - part) for bend in (0.015, 0.004))
+    squared = np.square(3 * np.degrees([ahead, beside]) * 3600 / [along, across]).sum(axis=0)
+    third = density[k] * np.pi * along * across / 9 / 3600**2 * np.exp(np.minimum(squared, 9) / 2)
+    chance = len(rows[0]) * density[j] * np.pi * way.deg**2 * np.minimum(third, 1)
+    good = (squared <= 9) & (way.arcsec >= 1) & (way.deg / hours * 24 <= 70) & (chance <= 0.2)
+    plain = {(int(i[n]), int(k[n]), int(j[n])): chance[n] for n in np.flatnonzero(good)}
+    found = {one.members: one.chance for one in linked(ra, dec, mjd)}
+    assert len(found) >= 10
+    assert found == pytest.approx({members: plain[members] for members in found}, rel=1e-3)
+    used = {n for members in found for n in members}
+    for (first, middle, last), one in plain.items():
+        within_reach = one * density[first] ** 2 / (density[middle] * density[last]) < 0.05
+        assert used & {first, middle, last} or not within_reach
+
+
+def triple(along, across, minutes):
+    """Three detections of what moves by a degree to the east along the equator, the middle one off by so much."""
+    ra, dec = 150 + np.array([0, 0.5 + along / 3600, 1]), np.array([0, across / 3600, 0])
+    return ra, dec, 60000 + np.array([0, 0.5, 1]) * minutes / 1440
+
+
+@pytest.mark.parametrize(
+    ("along", "across", "minutes", "count"),
+    [
+        (12.0, 0.0, 60.0, 1),  # its rate changes by 2.7 % in the hour
+        (0.0, 4.0, 60.0, 1),  # parallax
+        (0.0, 12.0, 60.0, 0),
+        (12.0, 0.0, 30.0, 0),  # by 11 % an hour
+    ],
+)
+def test_ways_bend_along_more_than_across_and_with_the_time(along, across, minutes, count):
+    assert len(linked(*triple(along, across, minutes))) == count
 
 
 def pair(length, angle, minutes=20.0, rate=10.0):
