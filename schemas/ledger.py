@@ -152,6 +152,10 @@ class NightRecord(Record):
     drawn: Annotated[
         bool | None, Field(description="Whether its page was drawn since it was made; null: before records told.")
     ] = None
+    forced: Annotated[
+        str,
+        Field(description="Digest of the exposures and objects of which the forced photometry is made; empty: none."),
+    ] = ""
     seconds: dict[str, float] = Field(default_factory=dict, description="Time spent by stage, s.")
     provenance: Annotated[
         str | None, Field(description="Digest of the `ProvenanceRecord` of the last run that made something of it.")

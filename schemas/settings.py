@@ -325,6 +325,16 @@ class AssociationSettings(Section):
         return self
 
 
+class ForcedSettings(Section):
+    """Forced photometry of objects at rest, night by night."""
+
+    history_days: Annotated[
+        int,
+        Field(ge=0, le=366, description="Objects that begin in a night are measured on the exposures of so many days "
+        "before, and those that were seen in so many days on the exposures of the night; 0: none are."),
+    ] = 0  # fmt: skip
+
+
 class ButlerSettings(Section):
     """Datasets of a Butler repository to be searched."""
 
@@ -458,6 +468,7 @@ class Settings(BaseSettings):
     predict_known: PredictKnownSettings = PredictKnownSettings()
     match_known: MatchKnownSettings = MatchKnownSettings()
     association: AssociationSettings = AssociationSettings()
+    forced: ForcedSettings = ForcedSettings()
     ades: AdesSettings = AdesSettings()
     quality: QualitySettings = QualitySettings()
     butler: ButlerSettings = ButlerSettings()

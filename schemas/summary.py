@@ -34,7 +34,7 @@ class Causes:
 BRIGHT_UNRELIABLE = "bright_unreliable"
 """Candidates of S/N 15 at least without such a cause, which reliability alone keeps from being published."""
 
-ELAPSED = ("startup", "search", "associate", "objects", "report", "wall")
+ELAPSED = ("startup", "search", "associate", "objects", "forced", "report", "wall")
 """Keys of a summary's seconds that are elapsed time, not worker time."""
 
 QUARANTINED = 3
@@ -140,7 +140,7 @@ class RunSummary(BaseModel):
         description="Worker time, s, by what it went to: read, inspect, write tiles, read tiles, the stages, publish, "
         "other; waiting: the rest of the workers' time during the search, so that all these add up to search times "
         "the number of workers. Then elapsed time, s: startup, search, associate (detections with objects), objects "
-        "(stages of whole nights), report, wall."
+        "(stages of whole nights), forced (photometry of objects at rest), report, wall."
     )
     report: str | None = Field(description="Night page; of the last night if there are several.")
     nights: tuple[str, ...] = ()

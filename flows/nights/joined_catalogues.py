@@ -15,14 +15,17 @@ from schemas.settings import Settings
 from schemas.summary import RunSummary
 
 
-def compacted(summary: RunSummary, out: Path, settings: Settings, progress: Progress) -> RunSummary:
-    """Join the catalogues of nights that have many; that it fails is a warning."""
+def compacted(
+    summary: RunSummary, out: Path, settings: Settings, progress: Progress, nights: Sequence[str] | None = None
+) -> RunSummary:
+    """Join the catalogues of nights that have many, of those of the run or of others; that it fails is a warning."""
     if settings.catalogs.compact_from is None or summary.stopped:
         return summary
     from flows.storage.compaction import compact
 
+    least, chosen = settings.catalogs.compact_from, summary.nights if nights is None else nights
     try:
-        fewer = sum(compact(out, night, settings.catalogs.compact_from, _in_a_process) for night in summary.nights)
+        fewer = sum(compact(out, night, least, _in_a_process) for night in chosen)
     except Exception as error:
         warning = f"catalogues were not joined: {type(error).__name__}: {error}"
         return summary.model_copy(update={"warnings": (*summary.warnings, warning)})

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import uuid4
 
 from flows.inputs.source import Source
@@ -52,6 +52,24 @@ HERE = 4
 
 SAY_S = 10.0
 """How often it is said how far the patches are, s."""
+
+
+class OnWorkers(Protocol):
+    """Task that is called with the output folder and the settings."""
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Return what its logs and traces are labelled with; the last tells its kind."""
+
+    @property
+    def name(self) -> str:
+        """Return its name in messages."""
+
+    def __call__(self, out: Path, settings: Settings) -> Any:
+        """Return what it makes."""
+
+
+Given = TypeVar("Given", bound=OnWorkers)
 
 
 @dataclass(frozen=True)
@@ -120,7 +138,7 @@ def run_nights(
     """
     due = [work for work in works if work.outdated]
     here = workers is not None or _few([patch.of_exposures for work in due for patch in work.patches], out)
-    with nullcontext(workers) if here else _started(settings, out) as cluster:
+    with nullcontext(workers) if here else started_cluster(settings, out) as cluster:
         return {work.night: _Night(work, out, settings, cluster, say, call, find).run() for work in due}
 
 
@@ -130,7 +148,8 @@ def _few(parts: Sequence[PatchWork], out: Path) -> bool:
     return patches <= HERE and patches + len(exposures_without_tiles(parts, out)) <= HERE
 
 
-def _started(settings: Settings, out: Path) -> Any:
+def started_cluster(settings: Settings, out: Path) -> Any:
+    """Return the context of a cluster for the work at the end of a night."""
     from flows.nights.cluster.cluster import cluster  # takes a while, and is not needed where there is one
 
     return cluster(settings, out)
@@ -290,7 +309,10 @@ class _Night:
 
     def _made(self, tasks: list[_Task], cluster: "Cluster | None") -> Iterator[tuple[_Task, StagesResult]]:
         """Yield what becomes of each task, as soon as it is done."""
-        for task, found in self._here(tasks) if cluster is None or not tasks else self._on_workers(tasks, cluster):
+        made = self._here(tasks)
+        if cluster is not None and tasks:
+            made = on_workers(tasks, self.out, self.settings, cluster)
+        for task, found in made:
             if isinstance(found, Misconfigured):
                 raise found
             if isinstance(found, Exception):
@@ -308,39 +330,6 @@ class _Night:
             except Exception as error:
                 made = error
             yield task, made
-
-    def _on_workers(
-        self, tasks: Iterable[_Task], cluster: "Cluster"
-    ) -> Iterator[tuple[_Task, StagesResult | Exception]]:
-        """Yield as above; few more tasks than workers are on their way at a time."""
-        from distributed import KilledWorker, as_completed
-
-        fence, name = own_fence(self.out), self.settings.cluster.other_resource
-        resources = {name: 1} if name is not None else None
-        waiting, given, killed = iter(tasks), dict[Any, _Task](), set[str]()
-        with cluster.client() as client:
-
-            def submit(task: _Task) -> Any:
-                kind = [*task.labels][-1]
-                with bound(task.labels):
-                    call = task_call(kind, task, fence, cluster.terms)
-                future = client.submit(*call, self.out, self.settings, key=f"{kind}-{uuid4().hex}", resources=resources)
-                given[future.key] = task
-                return future
-
-            first = [submit(task) for task in islice(waiting, cluster.workers + 1)]
-            running = as_completed(first, loop=client.loop)
-            for future in running:
-                error, task = future.exception(), given.pop(future.key)
-                if isinstance(error, KilledWorker) and task.name not in killed:
-                    # Tasks that only waited where a worker died count as suspects, too: one more time.
-                    killed.add(task.name)
-                    running.add(submit(task))
-                    continue
-                yield task, future.result() if error is None else _explained(task, error)
-                future.release()
-                for following in islice(waiting, 1):
-                    running.add(submit(following))
 
     def _record(self, key: PatchKey, made: StagesResult) -> None:
         record = PatchRecord(
@@ -378,7 +367,44 @@ class _Night:
         return Ledger(self.out)
 
 
-def _explained(task: _Task, error: Exception) -> Exception:
+def on_workers(
+    tasks: Iterable[Given], out: Path, settings: Settings, cluster: "Cluster"
+) -> Iterator[tuple[Given, Any]]:
+    """Yield what becomes of each task on workers, or what went wrong with it, as soon as it is done.
+
+    Few more tasks than workers are on their way at a time.
+    """
+    from distributed import KilledWorker, as_completed
+
+    fence, name = own_fence(out), settings.cluster.other_resource
+    resources = {name: 1} if name is not None else None
+    waiting, given, killed = iter(tasks), dict[Any, Given](), set[str]()
+    with cluster.client() as client:
+
+        def submit(task: Given) -> Any:
+            kind = [*task.labels][-1]
+            with bound(task.labels):
+                call = task_call(kind, task, fence, cluster.terms)
+            future = client.submit(*call, out, settings, key=f"{kind}-{uuid4().hex}", resources=resources)
+            given[future.key] = task
+            return future
+
+        first = [submit(task) for task in islice(waiting, cluster.workers + 1)]
+        running = as_completed(first, loop=client.loop)
+        for future in running:
+            error, task = future.exception(), given.pop(future.key)
+            if isinstance(error, KilledWorker) and task.name not in killed:
+                # Tasks that only waited where a worker died count as suspects, too: one more time.
+                killed.add(task.name)
+                running.add(submit(task))
+                continue
+            yield task, future.result() if error is None else _explained(task, error)
+            future.release()
+            for following in islice(waiting, 1):
+                running.add(submit(following))
+
+
+def _explained(task: OnWorkers, error: Exception) -> Exception:
     """Return what went wrong with a task, in our words if it killed its workers."""
     from distributed import KilledWorker
 

@@ -15,6 +15,7 @@ from flows.inputs.source import Source
 from flows.inputs.source_state import sha256_of
 from flows.nights.catalogues import associated_again, former_source, joined_results, with_association, with_rows
 from flows.nights.cluster.startup import import_engines, start_services
+from flows.nights.forced_history import with_forced
 from flows.nights.joined_catalogues import compacted, take_apart
 from flows.nights.night_process import night_process
 from flows.nights.progress import Progress
@@ -321,7 +322,8 @@ def with_catalogues(
         failed = dict.fromkeys((*summary.night_failed, *after.summary.failed))
         seconds = {**summary.seconds, "objects": round(perf_counter() - start, 3)}
         summary = summary.model_copy(update={"night_failed": tuple(failed), "seconds": seconds})
-    return with_rows(summary, works, results, found.off, progress)
+    summary = with_rows(summary, works, results, found.off, progress)
+    return with_forced(summary, nights, out, settings, progress, workers, call, found)
 
 
 def _run(works: Sequence[NightWork], *, say: Callable[[str], object], **more: Any) -> dict[str, "NightResult"]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from flows.publish.rubin_source import encode_sources
 from flows.storage.association_links import source_ids
 from flows.storage.association_store import digest_of, off_because, opened_association
 from flows.storage.association_tables import FILE
+from flows.storage.catalog_parts import entries, is_part
 from flows.storage.catalog_store import CatalogStore, read_table
 from flows.storage.digest import digest
 from kernels.sky.positions import unit_vectors
@@ -233,6 +235,19 @@ def _by_object(found: list[tuple[int, float, Any]]) -> dict[int, list[Any]]:
     return grouped
 
 
+def _of_exposures(files: Iterable[Path], lack: Callable[[BadInput], object]) -> list[Path]:
+    """Return the paths of the catalogues of exposures, also of those in parts, each once."""
+    found = set[Path]()
+    for path in files:
+        try:
+            names = entries(path) if is_part(path.name) else (path.stem,)
+        except BadInput as error:
+            lack(error)
+            continue
+        found.update(path.parent / f"{name}.parquet" for name in names)
+    return sorted(found)
+
+
 @dataclass(frozen=True)
 class ForcedPlaces:
     """Fluxes at places that do not move, of all nights: the published `forced_source`.
@@ -241,6 +256,8 @@ class ForcedPlaces:
     ----------
     rows
         Columns of Rubin's diaForcedSource, but for the object.
+    targets
+        Names of what was measured.
     tree
         Of their directions.
     radius
@@ -248,6 +265,7 @@ class ForcedPlaces:
     """
 
     rows: dict[str, list[Any]]
+    targets: list[str]
     tree: Any
     radius: float
 
@@ -259,9 +277,8 @@ class ForcedPlaces:
         from scipy.spatial import cKDTree
 
         parts, processed = list[pa.Table](), list[float]()
-        for path in CatalogStore(published.out).list(FORCED_SOURCE):
-            key = key_of(path.parent.name.removeprefix("night="), path.stem)
-            record = published.record(key)
+        for path in _of_exposures(CatalogStore(published.out).list(FORCED_SOURCE), lack):
+            record = published.record(key_of(path.parent.name.removeprefix("night="), path.stem))
             try:
                 rows = read_table(path, FORCED_SOURCE)
             except BadInput as error:
@@ -279,22 +296,30 @@ class ForcedPlaces:
         named = zip(*(table[name].to_pylist() for name in ("visit", "detector", "targetName")), strict=True)
         columns["diaForcedSourceId"] = [_forced_id(*one) for one in named]
         tree = cKDTree(unit_vectors(table["ra"].to_numpy(), table["dec"].to_numpy()))
-        return cls(columns, tree, 2 * float(np.sin(np.radians(arcsec / 3600) / 2)))
+        return cls(columns, table["targetName"].to_pylist(), tree, 2 * float(np.sin(np.radians(arcsec / 3600) / 2)))
 
     def near(self, objects: pa.Table, since: float, until: float) -> dict[int, list[dict[str, Any]]]:
-        """Return the fluxes at the places of objects, of times since one and before another."""
+        """Return the fluxes at the places of objects, of times since one and before another.
+
+        Of an exposure on which an object was measured by its own id, no other target counts.
+        """
         places = unit_vectors(objects["ra"].to_numpy(), objects["dec"].to_numpy())
         found = list[tuple[int, float, dict[str, Any]]]()
         times, names = self.rows["midpointMjdTai"], tuple(self.rows)
         for identity, near in zip(
             objects["diaObjectId"].to_pylist(), self.tree.query_ball_point(places, self.radius), strict=True
         ):
-            chosen = [n for n in near if since <= times[n] < until]
+            chosen = self._own_first(str(identity), [n for n in near if since <= times[n] < until])
             found += [
                 (identity, times[n], {**{name: self.rows[name][n] for name in names}, "diaObjectId": identity})
                 for n in chosen
             ]
         return _by_object(found)
+
+    def _own_first(self, name: str, near: list[int]) -> list[int]:
+        on = [(self.rows["visit"][n], self.rows["detector"][n]) for n in near]
+        own = {one for n, one in zip(near, on, strict=True) if self.targets[n] == name}
+        return [n for n, one in zip(near, on, strict=True) if self.targets[n] == name or one not in own]
 
 
 def _forced_id(visit: int, detector: int, target: str) -> int:

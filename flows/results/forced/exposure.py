@@ -1,6 +1,6 @@
 """Forced photometry on one exposure, reading no more of its pixels than lie around the targets."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,9 @@ _NJY_ZERO_POINT = 31.4
 Box = tuple[int, int, int, int]
 
 
-def measure_forced(store: TileStore, targets: ForcedTargets, sigma: float) -> pa.Table:
+def measure_forced(
+    store: TileStore, targets: ForcedTargets, sigma: float, chosen: NDArray[np.bool_] | None = None
+) -> pa.Table:
     """Measure each target that an exposure covers.
 
     Parameters
@@ -39,6 +41,8 @@ def measure_forced(store: TileStore, targets: ForcedTargets, sigma: float) -> pa
         Wherever they are; one row is given for each whose place at mid-exposure lies on the image.
     sigma
         Standard errors of the upper limits, and least S/N of a detection.
+    chosen
+        Those that have rows; others are fitted where they are beside them. None: all.
 
     Returns
     -------
@@ -56,9 +60,11 @@ def measure_forced(store: TileStore, targets: ForcedTargets, sigma: float) -> pa
     sky = targets.at(info.midpoint_mjd_tai)
     length = targets.rate * info.exposure_time_s / 3600
     placed = _placed(info, sky, length)
-    covered = np.flatnonzero(np.isfinite(placed.x))
-    segments = [Segment(*(float(part[i]) for part in placed)) for i in covered]
-    fluxes = _measured(store, segments)
+    there = np.isfinite(placed.x)
+    wanted = there if chosen is None else there & chosen
+    covered = np.flatnonzero(wanted)
+    segments = [Segment(*(float(part[i]) for part in placed)) for i in np.flatnonzero(there)]
+    fluxes = _measured(store, segments, np.flatnonzero(wanted[there]).tolist())
     columns = _columns(info, fluxes, placed.length[covered], sigma) | {
         "targetName": targets.name[covered],
         "ra": sky.ra[covered],
@@ -86,13 +92,13 @@ def _placed(info: ExposureInfo, sky: Sky, length: NDArray[np.float64]) -> Placed
     return place_trails(wcs, info.shape, sky.ra, sky.dec, length, sky.angle)
 
 
-def _measured(store: TileStore, segments: Sequence[Segment]) -> list[ForcedFlux]:
-    """Return the fluxes in the order of the segments; one piece of the image is in memory at a time."""
+def _measured(store: TileStore, segments: Sequence[Segment], wanted: Sequence[int]) -> list[ForcedFlux]:
+    """Return the fluxes of some of the segments, in this order; one piece of the image is in memory at a time."""
     info = store.info
     found: dict[int, ForcedFlux] = {}
     boxes = [_box(one, info) for one in segments]
-    near = _neighbours(segments, reach(0.0, info.psf.fwhm_px))
-    for cell in _cells(segments):
+    near = _neighbours(segments, wanted, reach(0.0, info.psf.fwhm_px))
+    for cell in _cells(segments, wanted):
         whole = _union([boxes[i] for i in cell])
         pixels, mask = store.read("difference", *whole), store.read("mask", *whole)
         usable = usable_pixels(pixels, mask)
@@ -104,7 +110,7 @@ def _measured(store: TileStore, segments: Sequence[Segment]) -> list[ForcedFlux]
                 segments[j]._replace(x=segments[j].x - left, y=segments[j].y - top) for j in (i, *near[i])
             )
             found[i] = forced_flux(scene.at(place.x, place.y), mask[part], place, others)
-    return [found[i] for i in range(len(segments))]
+    return [found[i] for i in wanted]
 
 
 def _scene(
@@ -118,11 +124,11 @@ def _scene(
     return Scene(pixels, usable, psf, info.psf.fwhm_px, noise, psf_variation=of_psf, noise_variation=of_noise)
 
 
-def _cells(segments: Sequence[Segment]) -> Iterator[list[int]]:
-    """Yield the numbers of the segments, cell by cell."""
+def _cells(segments: Sequence[Segment], wanted: Iterable[int]) -> Iterator[list[int]]:
+    """Yield the numbers of some segments, cell by cell."""
     cells: dict[tuple[int, int], list[int]] = {}
-    for i, one in enumerate(segments):
-        cells.setdefault((int(one.y // _CELL), int(one.x // _CELL)), []).append(i)
+    for i in wanted:
+        cells.setdefault((int(segments[i].y // _CELL), int(segments[i].x // _CELL)), []).append(i)
     for _, members in sorted(cells.items()):
         yield members
 
@@ -144,14 +150,14 @@ def _union(boxes: Sequence[Box]) -> Box:
     return int(low[0]), int(low[1]), int(high[2]), int(high[3])
 
 
-def _neighbours(segments: Sequence[Segment], margin: int) -> list[list[int]]:
-    """Return for each segment those whose boxes, grown by half of ``margin``, touch its own."""
+def _neighbours(segments: Sequence[Segment], wanted: Iterable[int], margin: int) -> dict[int, list[int]]:
+    """Return for some segments those whose boxes, grown by half of ``margin``, touch their own."""
     ends = np.array([one.ends() for one in segments]).reshape(-1, 2, 2)
     low, high = ends.min(axis=1) - margin / 2, ends.max(axis=1) + margin / 2
-    near = []
-    for i in range(len(segments)):
+    near = {}
+    for i in wanted:
         touching = np.flatnonzero(((low <= high[i]) & (high >= low[i])).all(axis=1))
-        near.append([int(j) for j in touching if j != i])
+        near[i] = [int(j) for j in touching if j != i]
     return near
 
 

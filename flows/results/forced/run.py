@@ -89,7 +89,7 @@ def measure_night(
     asked = digest("forced", FORCED_VERSION, targets.digest, {"sigma": float(sigma)})
     for record in records:
         try:
-            store = _opened(out, record)
+            store = opened_tiles(out, record)
             table = measure_forced(store, targets, sigma)
         except NoWork as error:
             yield Measured(FORCED_SOURCE.empty(), not_run=Note.of(error))
@@ -99,7 +99,14 @@ def measure_night(
             yield Measured(table, _publish(out, record, table, digest(asked, store.digest)) if publish else None)
 
 
-def _opened(out: Path, record: ExposureRecord) -> TileStore:
+def opened_tiles(out: Path, record: ExposureRecord) -> TileStore:
+    """Open the pixels of an exposure.
+
+    Raises
+    ------
+    BadInput
+        They were removed (``no_tiles``), or cannot be read.
+    """
     path = tile_path(out, record.key)
     if not path.exists():
         raise BadInput(

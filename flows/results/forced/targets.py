@@ -1,11 +1,12 @@
 """Targets: objects to be measured, and their places at any time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from flows.results.forced.target_file import Cells, TargetFile
@@ -116,14 +117,37 @@ def object_targets(out: Path) -> ForcedTargets:
     BadInput
         One cannot be read.
     """
-    values = dict[str, tuple[Any, ...]]()
-    for path in CatalogStore(out).list(DIA_OBJECT):
-        rows = read_table(path, DIA_OBJECT).select(_OF_OBJECT)
-        values |= {str(one[0]): _of_object(*one) for one in zip(*rows.to_pydict().values(), strict=True)}
-    if not values:
+    targets = targets_in(CatalogStore(out).list(DIA_OBJECT))
+    if not len(targets):
         raise Misconfigured(
             "no_objects", str(out), "has no catalogue dia_object.", "associate it first: nightstride associate OUT."
         )
+    return targets
+
+
+def targets_in(
+    paths: Iterable[Path], lies: Callable[[Floats, Floats], NDArray[np.bool_]] | None = None
+) -> ForcedTargets:
+    """Return the objects of catalogues ``dia_object``, by their diaObjectId, each as the last of them has it.
+
+    Parameters
+    ----------
+    paths
+        The catalogues.
+    lies
+        Tells which positions (ra, dec in deg) are asked for; None: all.
+
+    Raises
+    ------
+    BadInput
+        One cannot be read.
+    """
+    values = dict[str, tuple[Any, ...]]()
+    for path in paths:
+        rows = read_table(path, DIA_OBJECT).select(_OF_OBJECT)
+        if lies is not None:
+            rows = rows.filter(pa.array(lies(rows["ra"].to_numpy(), rows["dec"].to_numpy())))
+        values |= {str(one[0]): _of_object(*one) for one in zip(*rows.to_pydict().values(), strict=True)}
     return _sorted(values)
 
 

@@ -199,17 +199,30 @@ def test_what_is_read_reaches_as_far_as_the_measurement_does(stored, monkeypatch
 
 def test_targets_are_read_together_cell_by_cell():
     places = [(1007.9, 5.0), (1008.0, 5.0), (3.0, 1007.9), (3.0, 1008.0), (2015.9, 2015.9), (0.0, 0.0)]
-    assert list(_cells([Segment(x, y, 0.0, 0.0) for x, y in places])) == [[0, 2, 5], [1], [3], [4]]
+    segments = [Segment(x, y, 0.0, 0.0) for x, y in places]
+    assert list(_cells(segments, range(6))) == [[0, 2, 5], [1], [3], [4]]
+    assert list(_cells(segments, [1, 2, 5])) == [[2, 5], [1]]
 
 
 def test_neighbours_are_those_whose_grown_boxes_touch():
     places = [(50.0, 50.0), (60.0, 50.0), (50.0, 60.0), (60.01, 39.99), (70.0, 50.0)]
-    near = _neighbours([Segment(x, y, 0.0, 0.0) for x, y in places], 10)
+    segments = [Segment(x, y, 0.0, 0.0) for x, y in places]
+    near = _neighbours(segments, range(5), 10)
     for i, (x, y) in enumerate(places):
         assert near[i] == [
             j for j, (u, v) in enumerate(places) if j != i and abs(u - x) <= 10 + 1e-9 and abs(v - y) <= 10 + 1e-9
         ]
-    assert _neighbours([], 10) == []
+    assert _neighbours(segments, [3, 1], 10) == {3: near[3], 1: near[1]}
+    assert _neighbours([], [], 10) == {}
+
+
+def test_chosen_targets_have_the_rows_that_they_have_among_all(stored):
+    known = targets(a=(100, 60, 1200.0), b=(106, 63), c=(200, 200), far=(9999.0, 0.0))
+    whole, chosen = measure_forced(stored(), known, 3.0), np.array([False, True, True, True])
+    assert measure_forced(stored(), known, 3.0, chosen).equals(whole.slice(1))
+    alone = measure_forced(stored(), targets(b=(106, 63)), 3.0)
+    assert alone["trailFlux"] != whole["trailFlux"].slice(1, 1)
+    assert len(measure_forced(stored(), known, 3.0, np.zeros(4, bool))) == 0
 
 
 def test_columns_of_the_exposure_are_those_of_every_row(stored):

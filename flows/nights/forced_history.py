@@ -1,0 +1,262 @@
+"""Forced photometry night by night: objects that begin in a night on earlier exposures, known ones on its own."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from itertools import chain, islice
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from flows.nights.association import Association, note_published
+from flows.nights.joined_catalogues import compacted
+from flows.nights.progress import Progress
+from flows.runtime.parallel import Caller
+from flows.runtime.traces import bound, span
+from flows.runtime.words import counted
+from flows.storage.digest import digest
+from flows.storage.ledger import Ledger
+from schemas.dia_object import DIA_OBJECT
+from schemas.errors import BadInput, Misconfigured, Retryable
+from schemas.exposure import ExposureKey
+from schemas.forced import FORCED_SOURCE
+from schemas.ledger import PatchRecord
+from schemas.patch import COVER_ORDER
+from schemas.settings import Settings
+from schemas.summary import RunSummary, Trouble
+
+if TYPE_CHECKING:
+    from flows.nights.cluster.cluster import Cluster
+    from flows.results.forced.objects import ObjectsAsked, ObjectsMeasured
+
+HERE = 64
+"""Largest number of exposures measured without workers where none are at hand: starting some takes longer."""
+
+HISTORY_VERSION = "1"
+"""Of what is measured where; raised when that changes."""
+
+
+def with_forced(
+    summary: RunSummary, nights: Collection[str], out: Path, settings: Settings, progress: Progress,
+    workers: "Cluster | None", call: Caller, found: Association,
+) -> RunSummary:  # fmt: skip
+    """Measure objects at rest of some nights where `ForcedSettings` has them measured, and add it to a summary.
+
+    Nights after them, which these are the history of, are looked at, too. What was measured stays; what fails is told
+    of its night, and tried again by the next run.
+
+    Parameters
+    ----------
+    summary, out, settings, progress
+        Of the run.
+    nights
+        Nights whose catalogues of objects are brought up to date.
+    workers
+        Cluster that is up, if one is.
+    call
+        Calls what measures, without workers, and what needs the store of the association.
+    found
+        What is associated.
+
+    Raises
+    ------
+    Misconfigured
+        Nothing may be written, or the ledger cannot be used.
+    """
+    if not (days := settings.forced.history_days):
+        return summary
+    if not found.digests:
+        why = () if found.off is None else (f"forced.history_days: nothing is measured, {found.off}",)
+        return summary.model_copy(update={"warnings": (*summary.warnings, *why)})
+    start = perf_counter()
+    with ExitStack() as up:
+        work = _Work(out, settings, progress, workers, call, up)
+        for night in _followed(Ledger(out).nights(), nights, days):
+            work.measure(night)
+    if not work.nights:
+        return summary
+    with suppress(BrokenProcessPool):  # then the next run looks at them again
+        call(note_published, out, settings.association, found, sorted(work.changed))
+    # Of an exposure whose catalogues were joined there is a file beside the part now.
+    summary = compacted(summary, out, settings, progress, sorted(work.changed.difference(summary.nights)))
+    return summary.model_copy(update={
+        "night_failed": (*summary.night_failed, *work.failed),
+        "warnings": (*summary.warnings, *work.warnings),
+        "seconds": {**summary.seconds, "forced": round(perf_counter() - start, 3)},
+    })  # fmt: skip
+
+
+def _before(night: str, days: int) -> str:
+    """Return the night so many days before one."""
+    return (date.fromisoformat(night) - timedelta(days)).strftime("%Y%m%d")
+
+
+def _followed(known: Iterable[str], nights: Collection[str], days: int) -> list[str]:
+    """Return the nights that some nights belong to, or are so many days before, in order."""
+    return sorted(one for one in known if any(_before(one, days) <= night <= one for night in nights))
+
+
+@dataclass(frozen=True)
+class _OnExposure:
+    """Task of a worker: objects to be measured on an exposure."""
+
+    key: ExposureKey
+    asked: "ObjectsAsked"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Return what its logs and traces are labelled with."""
+        return {"night": self.key.night, "exposure": self.key.name}
+
+    @property
+    def name(self) -> str:
+        """Return its name in messages."""
+        return f"exposure {self.key.name} of night {self.key.night}"
+
+    def __call__(self, out: Path, settings: Settings) -> "ObjectsMeasured":
+        from flows.results.forced.objects import measure_objects
+
+        return measure_objects(out, self.key, self.asked)
+
+
+@dataclass
+class _Work:
+    """Nights that are measured one after the other, and what came of them: parameters as of `with_forced`.
+
+    Attributes
+    ----------
+    up
+        Holds workers that are started because there is much to do.
+    nights, changed
+        Nights of which something was to be measured; those with an exposure that something was measured on.
+    """
+
+    out: Path
+    settings: Settings
+    progress: Progress
+    workers: "Cluster | None"
+    call: Caller
+    up: ExitStack
+    nights: list[str] = field(default_factory=list)
+    changed: set[str] = field(default_factory=set)
+    failed: list[Trouble] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._ledger, self._exposures = Ledger(self.out), dict[str, str]()
+
+    def measure(self, night: str) -> None:
+        """Measure what is due of a night, unless nothing has changed since that was done."""
+        try:
+            whole, patches = self._ledger.night(night), self._patches(night)
+            made_from = self._made_from(patches)
+            if whole is None or whole.forced == made_from:
+                return
+            self.nights.append(night)
+            with span("forced", {"night": night}):
+                complete = self._all(night, self._tasks(night, patches))
+        except (BadInput, Retryable) as error:
+            self.failed.append(_trouble(night, "", error))
+            return
+        if complete:
+            self._ledger.put_night(whole.model_copy(update={"forced": made_from}))
+            self.changed.add(night)
+
+    def _patches(self, night: str) -> dict[str, dict[tuple[int, int], tuple[str, str]]]:
+        """Return the nights of a history with its own, by time -> order and pixel -> path and digest of the objects."""
+        first, name = _before(night, self.settings.forced.history_days), DIA_OBJECT.name
+        return {
+            label: {
+                (one.order, one.pixel): (one.datasets[name].path, one.datasets[name].digest)
+                for one in self._ledger.patches(label)
+                if isinstance(one, PatchRecord) and name in one.datasets and one.datasets[name].rows
+            }
+            for label in self._ledger.nights()
+            if first <= label <= night
+        }
+
+    def _made_from(self, patches: Mapping[str, Mapping[tuple[int, int], tuple[str, str]]]) -> str:
+        """Return the digest of the exposures and objects of a history."""
+        for night in patches.keys() - self._exposures.keys():
+            known = [[one.visit, one.detector, one.status, one.finished_at] for one in self._ledger.briefs(night)]
+            self._exposures[night] = digest({"exposures": known})
+        objects = {night: [path + made for path, made in one.values()] for night, one in patches.items()}
+        days = {"days": self.settings.forced.history_days}
+        return digest(HISTORY_VERSION, days, {night: self._exposures[night] for night in patches}, objects)
+
+    def _tasks(
+        self, night: str, patches: Mapping[str, Mapping[tuple[int, int], tuple[str, str]]]
+    ) -> Iterator[_OnExposure]:
+        """Yield the exposures that objects of the night may lie on, before it, and then its own."""
+        from flows.results.forced.objects import ObjectsAsked
+
+        orders = {order for one in patches.values() for order, _ in one}
+        for label in patches:
+            # Keys, not records: of these some are replaced meanwhile.
+            there = [(one.key, one.sky) for one in self._ledger.records(label) if one.status == "done"]
+            for key, sky in there:
+                touched = {(order, pixel >> 2 * (COVER_ORDER - order)) for order in orders for pixel in sky}
+                around = {one: sorted(touched & found.keys()) for one, found in patches.items()}
+                if around[night] or (label == night and any(around.values())):
+                    paths = tuple(patches[one][place][0] for one, places in around.items() for place in places)
+                    yield _OnExposure(key, ObjectsAsked(paths, None if label == night else night))
+
+    def _all(self, night: str, tasks: Iterator[_OnExposure]) -> bool:
+        """Measure on all exposures; return whether nothing has failed."""
+        rows, exposures, lacking, failed = 0, 0, 0, len(self.failed)
+        for task, made in self._made(tasks):
+            if isinstance(made, Misconfigured):
+                raise made
+            if isinstance(made, Exception):
+                self.failed.append(_trouble(night, f", forced photometry on {task.name}", made))
+                continue
+            self._record(task.key, made)
+            rows, exposures, lacking = rows + made.rows, exposures + bool(made.rows), lacking + made.no_tiles
+        if rows:
+            where = f"{counted(rows, 'row')} on {counted(exposures, 'exposure')}"
+            self.progress.say(f"Night {night}: forced photometry, {where}.")
+        if lacking:
+            self.warnings.append(
+                f"night {night}: {counted(lacking, 'exposure')} without tiles: objects are not measured there"
+            )
+        return len(self.failed) == failed
+
+    def _made(self, tasks: Iterator[_OnExposure]) -> Iterator[tuple[_OnExposure, Any]]:
+        """Yield what becomes of each task, as soon as it is done."""
+        from flows.nights.patches import on_workers, started_cluster
+
+        first = [] if self.workers is not None else list(islice(tasks, HERE + 1))
+        if len(first) > HERE:
+            self.workers = self.up.enter_context(started_cluster(self.settings, self.out))
+        if self.workers is None:
+            yield from self._here(first)
+        else:
+            yield from on_workers(chain(first, tasks), self.out, self.settings, self.workers)
+
+    def _here(self, tasks: Iterable[_OnExposure]) -> Iterator[tuple[_OnExposure, Any]]:
+        for task in tasks:
+            made: ObjectsMeasured | Exception
+            try:
+                with bound(task.labels):
+                    made = self.call(task, self.out, self.settings)
+            except Exception as error:
+                made = error
+            yield task, made
+            if isinstance(made, BrokenProcessPool):  # the rest would fail alike
+                return
+
+    def _record(self, key: ExposureKey, made: "ObjectsMeasured") -> None:
+        """Put what was published of an exposure into its record, so that it goes where its pixels go."""
+        record = self._ledger.get(key) if made.dataset is not None else None
+        if record is None or made.dataset is None or record.digest != made.of:
+            return
+        self._ledger.put(record.model_copy(update={"datasets": {**record.datasets, FORCED_SOURCE.name: made.dataset}}))
+        self.changed.add(key.night)
+
+
+def _trouble(night: str, what: str, error: Exception) -> Trouble:
+    from flows.nights.night_stages import trouble_with
+
+    return trouble_with(night, what, error)
