@@ -29,13 +29,17 @@ from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import write_exposure
 from kernels.sky.patches import cover
 from schemas.dia_object import DIA_OBJECT
-from schemas.dia_source import DIA_SOURCE
+from schemas.dia_source import DIA_SOURCE, exposure_of
 from schemas.errors import Misconfigured
 from schemas.forced import FORCED_SOURCE
 from schemas.settings import AssociationSettings, CatalogSettings, ExecutionSettings, ForcedSettings, Settings
 from schemas.summary import ExposureCounts, RunSummary
 from tests.support.association import detections, key, source_id
+from tests.support.cli import nightstride
 from tests.support.forced import MJD, SETTINGS, SHAPE, WCS_HEADER, at_pixel, plain_info, plain_planes, record_of
+from tests.support.night import later
+
+pytest_plugins = ("tests.support.night_fixture",)
 
 FIRST, SECOND, THIRD = NIGHTS = ("20260101", "20260102", "20260103")
 A, NEAR_A, B, EDGE = (100.0, 60.0), (103.0, 63.0), (200.0, 200.0), (290.0, 5.0)
@@ -316,3 +320,30 @@ def test_catalogues_of_earlier_nights_that_were_joined_are_joined_again(tmp_path
         (visit, str(source_id(one))) for visit in (1, 2, 3) for one in (1, 3)
     )
     assert verify_output(tmp_path, declared_tables()).problems == ()
+
+
+@pytest.mark.slow
+def test_runs_measure_new_objects_on_the_night_before_as_the_command_does(nightstride_run, raw_night, tmp_path):
+    given, out = {"NIGHTSTRIDE_FORCED__HISTORY_DAYS": "3"}, tmp_path / "out"
+    second = later(raw_night, tmp_path / "second", 1)
+    files = sorted(raw_night.glob("*scimrefdiffimg*"))
+    runs = [nightstride_run.here(files[0], "--out", out, **given), nightstride_run.here(second, "--out", out, **given)]
+    assert [run.code for run in runs] == [0, 0], runs[1].stderr
+    assert runs[1].summary["seconds"]["forced"] > 0
+    first, night = (run.summary["nights"][0] for run in runs)
+    before = rows(out)
+    earlier = {one.visit for one in Ledger(out).records(first)}
+    began = {
+        str(one)
+        for one in CatalogStore(out).read_night(DIA_OBJECT, night)["diaObjectId"].to_pylist()
+        if exposure_of(one)[0] not in earlier
+    }
+    found = {(visit, name) for visit, name in before if visit in earlier and name in began}
+    assert found
+    assert nightstride("forced", out, "--dia-objects", "--json").code == 0
+    after = rows(out)
+    assert after.keys() == before.keys()
+    assert {one: after[one] for one in found} == {one: before[one] for one in found}
+    again = nightstride_run.here(second, "--out", out, **given)
+    assert (again.code, "forced" in again.summary["seconds"], rows(out) == after) == (0, False, True)
+    assert nightstride("verify", out, "--json").code == 0
