@@ -132,6 +132,7 @@ def forced(
 
     from rich.progress import track
 
+    from flows.results.forced.objects import object_targets
     from flows.results.forced.run import (
         FirstRows,
         forced_exposures,
@@ -141,7 +142,7 @@ def forced(
         tell_forced,
     )
     from flows.results.forced.target_file import read_target_file
-    from flows.results.forced.targets import forced_targets, object_targets, placed_target
+    from flows.results.forced.targets import forced_targets, placed_target
     from flows.storage.lease import lease
     from schemas.errors import BadInput
 

@@ -1,6 +1,7 @@
 """Forced photometry on one exposure, reading no more of its pixels than lie around the targets."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from flows.results.forced.targets import ForcedTargets, Sky
+from flows.storage.layout import tile_path
 from flows.storage.zarr_tiles import TileStore
 from kernels.image.noise import Noise
 from kernels.image.pixel_state import usable_pixels
@@ -21,11 +23,34 @@ from kernels.trails.scene import Scene
 from schemas.errors import BadInput, NoWork
 from schemas.exposure import ExposureInfo
 from schemas.forced import FORCED_SOURCE, ForcedFlag
+from schemas.ledger import ExposureRecord
+
+FORCED_VERSION = "2"
+"""Of the measurement; raised when its results change."""
 
 _CELL = 1008  # px; targets whose centres lie in one cell are read together
 _NJY_ZERO_POINT = 31.4
 
 Box = tuple[int, int, int, int]
+
+
+def opened_tiles(out: Path, record: ExposureRecord) -> TileStore:
+    """Open the pixels of an exposure.
+
+    Raises
+    ------
+    BadInput
+        They were removed (``no_tiles``), or cannot be read.
+    """
+    path = tile_path(out, record.key)
+    if not path.exists():
+        raise BadInput(
+            "no_tiles",
+            str(path),
+            "is not there: the pixels of this exposure were removed.",
+            "run the exposure again with --tiles.",
+        )
+    return TileStore.open(path)
 
 
 def measure_forced(

@@ -1,22 +1,23 @@
-"""Forced photometry of objects at rest on one exposure, added to what was measured there before."""
+"""Objects at rest as targets, and their forced photometry on an exposure, added to what was measured there before."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from flows.results.forced.exposure import measure_forced
-from flows.results.forced.run import FORCED_VERSION, opened_tiles
-from flows.results.forced.targets import Floats, ForcedTargets, targets_in
-from flows.storage.catalog_store import CatalogStore, read_metadata
+from flows.results.forced.exposure import FORCED_VERSION, measure_forced, opened_tiles
+from flows.results.forced.targets import Floats, ForcedTargets, sorted_targets
+from flows.storage.catalog_store import CatalogStore, read_metadata, read_table
 from flows.storage.digest import digest
 from flows.storage.ledger import Ledger
 from kernels.sky.patches import pixels_at
+from schemas.dia_object import DIA_OBJECT
 from schemas.dia_source import exposure_of
-from schemas.errors import BadInput
+from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.forced import FORCED_SOURCE
 from schemas.ledger import DatasetRecord, ExposureRecord
@@ -27,6 +28,11 @@ SIGMA = 3.0
 
 SAME_ARCSEC = 5.0
 """What was measured by the name of an object, and farther away than this, was something else."""
+
+
+_OF_OBJECT = ["diaObjectId", "ra", "dec", "radecMjdTai", "pmRa", "pmDec", "pmRaErr", "pmDecErr"]
+_MOTION_SIGMA = 5.0  # of a proper motion that is followed: others would lead away
+_MAS_A = 1000 * 365.25 * 24  # mas / a in 1 arcsec / h
 
 
 class ObjectsAsked(NamedTuple):
@@ -63,6 +69,62 @@ class ObjectsMeasured(NamedTuple):
     dataset: DatasetRecord | None = None
     rows: int = 0
     no_tiles: bool = False
+
+
+def object_targets(out: Path) -> ForcedTargets:
+    """Return the objects at rest of an output folder, by their diaObjectId, as they are known in their latest night.
+
+    Those whose proper motion is known to five sigma move along it.
+
+    Raises
+    ------
+    Misconfigured
+        It has no catalogue of them (``no_objects``).
+    BadInput
+        One cannot be read.
+    """
+    targets = targets_in(CatalogStore(out).list(DIA_OBJECT))
+    if not len(targets):
+        raise Misconfigured(
+            "no_objects", str(out), "has no catalogue dia_object.", "associate it first: nightstride associate OUT."
+        )
+    return targets
+
+
+def targets_in(
+    paths: Iterable[Path], lies: Callable[[Floats, Floats], NDArray[np.bool_]] | None = None
+) -> ForcedTargets:
+    """Return the objects of catalogues ``dia_object``, by their diaObjectId, each as the last of them has it.
+
+    Parameters
+    ----------
+    paths
+        The catalogues.
+    lies
+        Tells which positions (ra, dec in deg) are asked for; None: all.
+
+    Raises
+    ------
+    BadInput
+        One cannot be read.
+    """
+    values = dict[str, tuple[Any, ...]]()
+    for path in paths:
+        rows = read_table(path, DIA_OBJECT).select(_OF_OBJECT)
+        if lies is not None:
+            rows = rows.filter(pa.array(lies(rows["ra"].to_numpy(), rows["dec"].to_numpy())))
+        values |= {str(one[0]): _of_object(*one) for one in zip(*rows.to_pydict().values(), strict=True)}
+    return sorted_targets(values)
+
+
+def _of_object(
+    name: int, ra: float, dec: float, epoch: float, *motion: float | None
+) -> tuple[str, float, float, float, float, float]:
+    """Return the row of an object at its place of a time, moving if its proper motion and errors, mas / a, say so."""
+    east, north, east_err, north_err = (np.nan if one is None else one for one in motion)
+    if not np.hypot(east / east_err, north / north_err) >= _MOTION_SIGMA:
+        return str(name), ra, dec, 0.0, 0.0, 0.0
+    return str(name), ra, dec, epoch, np.hypot(east, north) / _MAS_A, np.degrees(np.arctan2(east, north)) % 360
 
 
 def measure_objects(out: Path, key: ExposureKey, asked: ObjectsAsked) -> ObjectsMeasured:

@@ -15,23 +15,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.results.catalogue_rows import CatalogueRows
-from flows.results.forced.exposure import measure_forced
+from flows.results.forced.exposure import FORCED_VERSION, measure_forced, opened_tiles
 from flows.results.forced.targets import ForcedTargets
 from flows.runtime.words import counted
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.digest import digest
-from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
-from flows.storage.zarr_tiles import TileStore
 from kernels.trails.geometry import Segment
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured, NoWork
 from schemas.forced import FORCED_SOURCE, ForcedFlag, ForcedSummary, Note
 from schemas.ledger import ExposureRecord
 from schemas.night_range import EVERY_NIGHT, NightRange
-
-FORCED_VERSION = "2"
-"""Of the measurement; raised when its results change."""
 
 
 @dataclass(frozen=True)
@@ -97,25 +92,6 @@ def measure_night(
             yield Measured(FORCED_SOURCE.empty(), quarantined=Note.of(error))
         else:
             yield Measured(table, _publish(out, record, table, digest(asked, store.digest)) if publish else None)
-
-
-def opened_tiles(out: Path, record: ExposureRecord) -> TileStore:
-    """Open the pixels of an exposure.
-
-    Raises
-    ------
-    BadInput
-        They were removed (``no_tiles``), or cannot be read.
-    """
-    path = tile_path(out, record.key)
-    if not path.exists():
-        raise BadInput(
-            "no_tiles",
-            str(path),
-            "is not there: the pixels of this exposure were removed.",
-            "run the exposure again with --tiles.",
-        )
-    return TileStore.open(path)
 
 
 def _publish(out: Path, record: ExposureRecord, table: pa.Table, made_from: str) -> str | None:

@@ -1,19 +1,15 @@
 """Targets: objects to be measured, and their places at any time."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from flows.results.forced.target_file import Cells, TargetFile
-from flows.storage.catalog_store import CatalogStore, read_table
 from flows.storage.digest import digest
 from kernels.sky.positions import along_great_circle
-from schemas.dia_object import DIA_OBJECT
 from schemas.errors import BadInput, Misconfigured
 
 Floats = NDArray[np.float64]
@@ -23,10 +19,6 @@ RATES = (("rate_ra_cosdec", "rate_dec"), ("rate", "position_angle"))
 
 EPOCHS = ("epoch", "epoch_utc")
 """Two ways to state when the position holds: MJD TAI and MJD UTC."""
-
-_OF_OBJECT = ["diaObjectId", "ra", "dec", "radecMjdTai", "pmRa", "pmDec", "pmRaErr", "pmDecErr"]
-_SIGMA = 5.0  # of a proper motion that is followed: others would lead away
-_MAS_A = 1000 * 365.25 * 24  # mas / a in 1 arcsec / h
 
 
 @dataclass(frozen=True)
@@ -102,63 +94,7 @@ def forced_targets(file: TargetFile) -> tuple[ForcedTargets, tuple[BadInput, ...
             values[one[0]] = one
         except BadInput as error:
             bad.append(error)
-    return _sorted(values), tuple(bad)
-
-
-def object_targets(out: Path) -> ForcedTargets:
-    """Return the objects at rest of an output folder, by their diaObjectId, as they are known in their latest night.
-
-    Those whose proper motion is known to five sigma move along it.
-
-    Raises
-    ------
-    Misconfigured
-        It has no catalogue of them (``no_objects``).
-    BadInput
-        One cannot be read.
-    """
-    targets = targets_in(CatalogStore(out).list(DIA_OBJECT))
-    if not len(targets):
-        raise Misconfigured(
-            "no_objects", str(out), "has no catalogue dia_object.", "associate it first: nightstride associate OUT."
-        )
-    return targets
-
-
-def targets_in(
-    paths: Iterable[Path], lies: Callable[[Floats, Floats], NDArray[np.bool_]] | None = None
-) -> ForcedTargets:
-    """Return the objects of catalogues ``dia_object``, by their diaObjectId, each as the last of them has it.
-
-    Parameters
-    ----------
-    paths
-        The catalogues.
-    lies
-        Tells which positions (ra, dec in deg) are asked for; None: all.
-
-    Raises
-    ------
-    BadInput
-        One cannot be read.
-    """
-    values = dict[str, tuple[Any, ...]]()
-    for path in paths:
-        rows = read_table(path, DIA_OBJECT).select(_OF_OBJECT)
-        if lies is not None:
-            rows = rows.filter(pa.array(lies(rows["ra"].to_numpy(), rows["dec"].to_numpy())))
-        values |= {str(one[0]): _of_object(*one) for one in zip(*rows.to_pydict().values(), strict=True)}
-    return _sorted(values)
-
-
-def _of_object(
-    name: int, ra: float, dec: float, epoch: float, *motion: float | None
-) -> tuple[str, float, float, float, float, float]:
-    """Return the row of an object at its place of a time, moving if its proper motion and errors, mas / a, say so."""
-    east, north, east_err, north_err = (np.nan if one is None else one for one in motion)
-    if not np.hypot(east / east_err, north / north_err) >= _SIGMA:
-        return str(name), ra, dec, 0.0, 0.0, 0.0
-    return str(name), ra, dec, epoch, np.hypot(east, north) / _MAS_A, np.degrees(np.arctan2(east, north)) % 360
+    return sorted_targets(values), tuple(bad)
 
 
 def placed_target(name: str, ra: float, dec: float) -> ForcedTargets:
@@ -171,10 +107,11 @@ def placed_target(name: str, ra: float, dec: float) -> ForcedTargets:
     ra, dec
         ICRS, deg.
     """
-    return _sorted({name: (name, ra % 360, dec, np.nan, 0.0, 0.0)})
+    return sorted_targets({name: (name, ra % 360, dec, np.nan, 0.0, 0.0)})
 
 
-def _sorted(values: Mapping[str, tuple[Any, ...]]) -> ForcedTargets:
+def sorted_targets(values: Mapping[str, tuple[Any, ...]]) -> ForcedTargets:
+    """Return targets by name, from rows by name: the columns of `ForcedTargets`."""
     rows = [values[name] for name in sorted(values)]
     names = np.array([row[0] for row in rows], str)
     return ForcedTargets(names, *(np.array([row[k] for row in rows], float) for k in range(1, 6)))

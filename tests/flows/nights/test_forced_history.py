@@ -16,9 +16,10 @@ from flows.pipeline.graph import declared_tables
 from flows.publish.history import ForcedPlaces
 from flows.publish.published import PublishedExposures
 from flows.results.forced import objects as forced_objects
+from flows.results.forced.objects import object_targets
 from flows.results.forced.run import forced_exposures, measure_night
 from flows.results.forced.target_file import read_target_file
-from flows.results.forced.targets import forced_targets, object_targets
+from flows.results.forced.targets import forced_targets
 from flows.results.verify import verify_output
 from flows.storage.association_tables import FILE
 from flows.storage.catalog_parts import is_part

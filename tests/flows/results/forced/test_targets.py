@@ -6,8 +6,9 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
+from flows.results.forced.objects import object_targets
 from flows.results.forced.target_file import TargetFile
-from flows.results.forced.targets import forced_targets, object_targets
+from flows.results.forced.targets import forced_targets
 from flows.storage.catalog_store import CatalogStore
 from schemas.dia_object import DIA_OBJECT
 from schemas.errors import Misconfigured
