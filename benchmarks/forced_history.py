@@ -14,8 +14,8 @@ import numpy as np
 from rich.console import Console
 
 from flows.nights import forced_history
-from flows.nights.catalogues import with_catalogues
 from flows.nights.progress import Progress
+from flows.nights.run import with_catalogues
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger

@@ -225,7 +225,7 @@ class _Work:
 
     def _made(self, tasks: Iterator[_OnExposure]) -> Iterator[tuple[_OnExposure, Any]]:
         """Yield what becomes of each task, as soon as it is done."""
-        from flows.nights.patches import on_workers, started_cluster
+        from flows.nights.cluster.worker_check import on_workers, started_cluster
 
         first = [] if self.workers is not None else list(islice(tasks, HERE + 1))
         if len(first) > HERE:

@@ -5,14 +5,12 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any
 
 from flows.inputs.source import Source
-from flows.nights.cluster.worker_check import task_call
+from flows.nights.cluster.worker_check import on_workers, started_cluster
 from flows.nights.night_stages import (
     NightResult,
     StagesResult,
@@ -30,12 +28,11 @@ from flows.runtime.traces import bound
 from flows.storage.atomic import remove
 from flows.storage.digest import digest
 from flows.storage.hats import write_hats
-from flows.storage.holder import own_fence
 from flows.storage.layout import patch_paths
 from flows.storage.ledger import Ledger
 from kernels.sky.patches import Division
 from schemas.dataset import TableOf
-from schemas.errors import BadInput, Misconfigured
+from schemas.errors import Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.ledger import DatasetRecord, ExposureRecord, PatchRecord
 from schemas.objects import OBJECT
@@ -52,24 +49,6 @@ HERE = 4
 
 SAY_S = 10.0
 """How often it is said how far the patches are, s."""
-
-
-class OnWorkers(Protocol):
-    """Task that is called with the output folder and the settings."""
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        """Return what its logs and traces are labelled with; the last tells its kind."""
-
-    @property
-    def name(self) -> str:
-        """Return its name in messages."""
-
-    def __call__(self, out: Path, settings: Settings) -> Any:
-        """Return what it makes."""
-
-
-Given = TypeVar("Given", bound=OnWorkers)
 
 
 @dataclass(frozen=True)
@@ -146,13 +125,6 @@ def _few(parts: Sequence[PatchWork], out: Path) -> bool:
     """Return whether there is so little to do that workers do not pay."""
     patches = sum(part.due for part in parts)
     return patches <= HERE and patches + len(exposures_without_tiles(parts, out)) <= HERE
-
-
-def started_cluster(settings: Settings, out: Path) -> Any:
-    """Return the context of a cluster for the work at the end of a night."""
-    from flows.nights.cluster.cluster import cluster  # takes a while, and is not needed where there is one
-
-    return cluster(settings, out)
 
 
 @dataclass
@@ -365,53 +337,6 @@ class _Night:
     @cached_property
     def _ledger(self) -> Ledger:
         return Ledger(self.out)
-
-
-def on_workers(
-    tasks: Iterable[Given], out: Path, settings: Settings, cluster: "Cluster"
-) -> Iterator[tuple[Given, Any]]:
-    """Yield what becomes of each task on workers, or what went wrong with it, as soon as it is done.
-
-    Few more tasks than workers are on their way at a time.
-    """
-    from distributed import KilledWorker, as_completed
-
-    fence, name = own_fence(out), settings.cluster.other_resource
-    resources = {name: 1} if name is not None else None
-    waiting, given, killed = iter(tasks), dict[Any, Given](), set[str]()
-    with cluster.client() as client:
-
-        def submit(task: Given) -> Any:
-            kind = [*task.labels][-1]
-            with bound(task.labels):
-                call = task_call(kind, task, fence, cluster.terms)
-            future = client.submit(*call, out, settings, key=f"{kind}-{uuid4().hex}", resources=resources)
-            given[future.key] = task
-            return future
-
-        first = [submit(task) for task in islice(waiting, cluster.workers + 1)]
-        running = as_completed(first, loop=client.loop)
-        for future in running:
-            error, task = future.exception(), given.pop(future.key)
-            if isinstance(error, KilledWorker) and task.name not in killed:
-                # Tasks that only waited where a worker died count as suspects, too: one more time.
-                killed.add(task.name)
-                running.add(submit(task))
-                continue
-            yield task, future.result() if error is None else _explained(task, error)
-            future.release()
-            for following in islice(waiting, 1):
-                running.add(submit(following))
-
-
-def _explained(task: OnWorkers, error: Exception) -> Exception:
-    """Return what went wrong with a task, in our words if it killed its workers."""
-    from distributed import KilledWorker
-
-    if not isinstance(error, KilledWorker):
-        return error
-    remedy = "give workers more memory (execution.worker_memory_gib), or set a smaller patches.sources."
-    return BadInput("killed_workers", task.name, "workers have died that had it.", remedy)
 
 
 def _known(work: NightWork | PatchWork) -> StagesResult:

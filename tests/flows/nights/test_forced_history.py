@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from flows.nights import forced_history, joined_catalogues
-from flows.nights.catalogues import with_catalogues
 from flows.nights.progress import Progress
+from flows.nights.run import with_catalogues
 from flows.pipeline.graph import declared_tables
 from flows.publish.history import ForcedPlaces
 from flows.publish.published import PublishedExposures
