@@ -225,15 +225,15 @@ class _Work:
 
     def _made(self, tasks: Iterator[_OnExposure]) -> Iterator[tuple[_OnExposure, Any]]:
         """Yield what becomes of each task, as soon as it is done."""
-        from flows.nights.cluster.worker_check import on_workers, started_cluster
-
         first = [] if self.workers is not None else list(islice(tasks, HERE + 1))
-        if len(first) > HERE:
-            self.workers = self.up.enter_context(started_cluster(self.settings, self.out))
-        if self.workers is None:
+        if self.workers is None and len(first) <= HERE:
             yield from self._here(first)
-        else:
-            yield from on_workers(chain(first, tasks), self.out, self.settings, self.workers)
+            return
+        from flows.nights.cluster.cluster import cluster, on_workers  # takes a while where there is none
+
+        if self.workers is None:
+            self.workers = self.up.enter_context(cluster(self.settings, self.out))
+        yield from on_workers(chain(first, tasks), self.out, self.settings, self.workers)
 
     def _here(self, tasks: Iterable[_OnExposure]) -> Iterator[tuple[_OnExposure, Any]]:
         for task in tasks:

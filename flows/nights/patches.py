@@ -10,7 +10,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from flows.inputs.source import Source
-from flows.nights.cluster.worker_check import on_workers, started_cluster
 from flows.nights.night_stages import (
     NightResult,
     StagesResult,
@@ -117,7 +116,7 @@ def run_nights(
     """
     due = [work for work in works if work.outdated]
     here = workers is not None or _few([patch.of_exposures for work in due for patch in work.patches], out)
-    with nullcontext(workers) if here else started_cluster(settings, out) as cluster:
+    with nullcontext(workers) if here else _started(settings, out) as cluster:
         return {work.night: _Night(work, out, settings, cluster, say, call, find).run() for work in due}
 
 
@@ -125,6 +124,12 @@ def _few(parts: Sequence[PatchWork], out: Path) -> bool:
     """Return whether there is so little to do that workers do not pay."""
     patches = sum(part.due for part in parts)
     return patches <= HERE and patches + len(exposures_without_tiles(parts, out)) <= HERE
+
+
+def _started(settings: Settings, out: Path) -> Any:
+    from flows.nights.cluster.cluster import cluster  # takes a while, and is not needed where there is one
+
+    return cluster(settings, out)
 
 
 @dataclass
@@ -283,6 +288,8 @@ class _Night:
         """Yield what becomes of each task, as soon as it is done."""
         made = self._here(tasks)
         if cluster is not None and tasks:
+            from flows.nights.cluster.cluster import on_workers
+
             made = on_workers(tasks, self.out, self.settings, cluster)
         for task, found in made:
             if isinstance(found, Misconfigured):

@@ -1,13 +1,15 @@
-"""Cluster of a run: workers of our own, in jobs, or elsewhere; and the resources that they need before they start."""
+"""Cluster of a run: workers of our own, in jobs, or elsewhere; what they need before they start; tasks on them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, Protocol, TypeVar
+from uuid import uuid4
 
-from distributed import Client, WorkerPlugin
+from distributed import Client, KilledWorker, WorkerPlugin, as_completed
 from distributed.security import Security
 from distributed.worker import Worker
 
@@ -17,13 +19,14 @@ from flows.nights.cluster.security import security_of
 from flows.nights.cluster.slurm import queue_state, slurm_cluster
 from flows.nights.cluster.steady_clock import keep_steady
 from flows.nights.cluster.warm_up import warm
-from flows.nights.cluster.worker_check import WorkerTerms, require_admitted, worker_terms
+from flows.nights.cluster.worker_check import WorkerTerms, require_admitted, task_call, worker_terms
 from flows.pipeline.graph import OF_EXPOSURE
 from flows.pipeline.models import models_of
 from flows.runtime.log import log_as_json, run_name
-from flows.runtime.traces import start_traces, stop_traces, wanted
+from flows.runtime.traces import bound, start_traces, stop_traces, wanted
+from flows.storage.holder import own_fence
 from flows.storage.object_store import configure
-from schemas.errors import Misconfigured, NightstrideError
+from schemas.errors import BadInput, Misconfigured, NightstrideError
 from schemas.settings import Settings
 from stages import PIPELINE
 
@@ -247,3 +250,62 @@ class Warm(WorkerPlugin):
             return self._settings
         detect = self._settings.detect.model_copy(update={"device": "cpu"})
         return self._settings.model_copy(update={"detect": detect})
+
+
+class OnWorkers(Protocol):
+    """Task that is called with the output folder and the settings."""
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Return what its logs and traces are labelled with; the last tells its kind."""
+
+    @property
+    def name(self) -> str:
+        """Return its name in messages."""
+
+    def __call__(self, out: Path, settings: Settings) -> Any:
+        """Return what it makes."""
+
+
+Given = TypeVar("Given", bound=OnWorkers)
+
+
+def on_workers(tasks: Iterable[Given], out: Path, settings: Settings, workers: Cluster) -> Iterator[tuple[Given, Any]]:
+    """Yield what becomes of each task on workers, or what went wrong with it, as soon as it is done.
+
+    Few more tasks than workers are on their way at a time.
+    """
+    fence, name = own_fence(out), settings.cluster.other_resource
+    resources = {name: 1} if name is not None else None
+    waiting, given, killed = iter(tasks), dict[Any, Given](), set[str]()
+    with workers.client() as client:
+
+        def submit(task: Given) -> Any:
+            kind = [*task.labels][-1]
+            with bound(task.labels):
+                call = task_call(kind, task, fence, workers.terms)
+            future = client.submit(*call, out, settings, key=f"{kind}-{uuid4().hex}", resources=resources)
+            given[future.key] = task
+            return future
+
+        first = [submit(task) for task in islice(waiting, workers.workers + 1)]
+        running = as_completed(first, loop=client.loop)
+        for future in running:
+            error, task = future.exception(), given.pop(future.key)
+            if isinstance(error, KilledWorker) and task.name not in killed:
+                # Tasks that only waited where a worker died count as suspects, too: one more time.
+                killed.add(task.name)
+                running.add(submit(task))
+                continue
+            yield task, future.result() if error is None else _explained(task, error)
+            future.release()
+            for following in islice(waiting, 1):
+                running.add(submit(following))
+
+
+def _explained(task: OnWorkers, error: Exception) -> Exception:
+    """Return what went wrong with a task, in our words if it killed its workers."""
+    if not isinstance(error, KilledWorker):
+        return error
+    remedy = "give workers more memory (execution.worker_memory_gib), or set a smaller patches.sources."
+    return BadInput("killed_workers", task.name, "workers have died that had it.", remedy)

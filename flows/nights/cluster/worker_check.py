@@ -1,34 +1,28 @@
-"""Conditions on workers: our software, and access to the output folder; and tasks that they are given under these."""
+"""Conditions on workers: our software, and access to the output folder; and what they are to call under these."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from itertools import islice
 from pathlib import Path
 from socket import gethostname
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any
 from uuid import uuid4
 
-from distributed import Client, KilledWorker, as_completed
+from distributed import Client
 from distributed.worker import get_worker
 from packaging.version import Version
 
 from flows.runtime.log import observed, origin
-from flows.runtime.traces import bound
 from flows.storage.atomic import write_file
 from flows.storage.digest import our_code
 from flows.storage.fence import Fence, fenced_task
-from flows.storage.holder import own_fence
 from flows.storage.layout import staging_folder
 from flows.storage.object_store import configure
-from schemas.errors import BadInput, Misconfigured, NightstrideError
-from schemas.settings import Settings, StoreSettings
-
-if TYPE_CHECKING:
-    from flows.nights.cluster.cluster import Cluster
+from schemas.errors import Misconfigured, NightstrideError
+from schemas.settings import StoreSettings
 
 CODE = "nightstride code"
 """Name under which the digest of our own files goes."""
@@ -198,71 +192,3 @@ def task_call(
     if terms is not None:
         call = (admitted, terms, *call)
     return call
-
-
-class OnWorkers(Protocol):
-    """Task that is called with the output folder and the settings."""
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        """Return what its logs and traces are labelled with; the last tells its kind."""
-
-    @property
-    def name(self) -> str:
-        """Return its name in messages."""
-
-    def __call__(self, out: Path, settings: Settings) -> Any:
-        """Return what it makes."""
-
-
-Given = TypeVar("Given", bound=OnWorkers)
-
-
-def started_cluster(settings: Settings, out: Path) -> Any:
-    """Return the context of a cluster for the work at the end of a night."""
-    from flows.nights.cluster.cluster import cluster  # takes a while, and is not needed where there is one
-
-    return cluster(settings, out)
-
-
-def on_workers(
-    tasks: Iterable[Given], out: Path, settings: Settings, cluster: "Cluster"
-) -> Iterator[tuple[Given, Any]]:
-    """Yield what becomes of each task on workers, or what went wrong with it, as soon as it is done.
-
-    Few more tasks than workers are on their way at a time.
-    """
-    fence, name = own_fence(out), settings.cluster.other_resource
-    resources = {name: 1} if name is not None else None
-    waiting, given, killed = iter(tasks), dict[Any, Given](), set[str]()
-    with cluster.client() as client:
-
-        def submit(task: Given) -> Any:
-            kind = [*task.labels][-1]
-            with bound(task.labels):
-                call = task_call(kind, task, fence, cluster.terms)
-            future = client.submit(*call, out, settings, key=f"{kind}-{uuid4().hex}", resources=resources)
-            given[future.key] = task
-            return future
-
-        first = [submit(task) for task in islice(waiting, cluster.workers + 1)]
-        running = as_completed(first, loop=client.loop)
-        for future in running:
-            error, task = future.exception(), given.pop(future.key)
-            if isinstance(error, KilledWorker) and task.name not in killed:
-                # Tasks that only waited where a worker died count as suspects, too: one more time.
-                killed.add(task.name)
-                running.add(submit(task))
-                continue
-            yield task, future.result() if error is None else _explained(task, error)
-            future.release()
-            for following in islice(waiting, 1):
-                running.add(submit(following))
-
-
-def _explained(task: OnWorkers, error: Exception) -> Exception:
-    """Return what went wrong with a task, in our words if it killed its workers."""
-    if not isinstance(error, KilledWorker):
-        return error
-    remedy = "give workers more memory (execution.worker_memory_gib), or set a smaller patches.sources."
-    return BadInput("killed_workers", task.name, "workers have died that had it.", remedy)
