@@ -1,18 +1,13 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
-from flows.results.forced.objects import object_targets
 from flows.results.forced.target_file import TargetFile
 from flows.results.forced.targets import forced_targets
-from flows.storage.catalog_store import CatalogStore
-from schemas.dia_object import DIA_OBJECT
 from schemas.errors import Misconfigured
-from schemas.patch import PatchKey
 
 PLAIN = {"name": ["b", "a"], "ra": ["10", "20"], "dec": ["-5", "60"]}
 MOVING = PLAIN | {"epoch": ["61000", "61000.5"], "rate_ra_cosdec": ["30", "0"], "rate_dec": ["-40", "0"]}
@@ -62,24 +57,6 @@ def test_bad_rows_are_left_out_and_all_told():
         "row 2, column name", "row 3, column ra", "row 4, column name", "row 6, column dec", "row 7, column epoch",
     ]  # fmt: skip
     assert "must differ from all others" in str(bad[2])
-
-
-def test_objects_move_with_a_proper_motion_that_is_known_well(tmp_path):
-    known = {"radecMjdTai": 60000.0, "pmRa": 3000.0, "pmDec": -4000.0, "pmRaErr": 400.0, "pmDecErr": 400.0}
-    rows = [
-        {"diaObjectId": 1, "ra": 10.0, "dec": 60.0} | known,
-        {"diaObjectId": 2, "ra": 10.0, "dec": 60.0} | known | {"pmRaErr": 2000.0, "pmDecErr": 2000.0},
-        {"diaObjectId": 3, "ra": 10.0, "dec": 60.0, "radecMjdTai": 60000.0},
-    ]
-    whole = [{one.name: 0 for one in DIA_OBJECT.schema if not one.nullable} | row for row in rows]
-    table = pa.Table.from_pylist(whole, DIA_OBJECT.schema)
-    CatalogStore(tmp_path).publish(DIA_OBJECT, PatchKey(night="20260101", order=0, pixel=0), table, "d")
-    sky = object_targets(tmp_path).at(60000.0 + 2 * 365.25)
-    there = SkyCoord(sky.ra, sky.dec, unit="deg")
-    start = SkyCoord(10, 60, unit="deg")
-    np.testing.assert_allclose(start.separation(there).arcsec, [10, 0, 0], atol=1e-3)
-    east, north = start.spherical_offsets_to(there[0])
-    assert (east.arcsec, north.arcsec) == pytest.approx((6, -8), abs=2e-3)
 
 
 def test_digest_is_that_of_the_targets_alone():
