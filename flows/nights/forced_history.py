@@ -75,7 +75,7 @@ def with_forced(
         work = _Work(out, settings, progress, workers, call, up)
         for night in _followed(Ledger(out).nights(), nights, days):
             work.measure(night)
-    if not work.nights:
+    if not (work.nights or work.failed):
         return summary
     with suppress(BrokenProcessPool):  # then the next run looks at them again
         call(note_published, out, settings.association, found, sorted(work.changed))

@@ -31,7 +31,7 @@ from flows.storage.zarr_tiles import write_exposure
 from kernels.sky.patches import cover
 from schemas.dia_object import DIA_OBJECT
 from schemas.dia_source import DIA_SOURCE, exposure_of
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, Retryable
 from schemas.forced import FORCED_SOURCE
 from schemas.settings import AssociationSettings, CatalogSettings, ExecutionSettings, ForcedSettings, Settings
 from schemas.summary import ExposureCounts, RunSummary
@@ -348,3 +348,12 @@ def test_runs_measure_new_objects_on_the_night_before_as_the_command_does(nights
     again = nightstride_run.here(second, "--out", out, **given)
     assert (again.code, "forced" in again.summary["seconds"], rows(out) == after) == (0, False, True)
     assert nightstride("verify", out, "--json").code == 0
+
+
+def test_a_ledger_that_does_not_answer_is_a_trouble_of_the_night(out, monkeypatch):
+    def fails(*_):
+        raise Retryable("slow_store", "ledger", "does not answer.", "run again.")
+
+    monkeypatch.setattr(forced_history._Work, "_patches", fails)
+    summary = finished(out, THIRD)
+    assert (summary.exit_code, [one.code for one in summary.night_failed]) == (1, ["slow_store"])
