@@ -101,7 +101,9 @@ def catalogues(out):
 
 def without_objects(published):
     """Leave out the catalogues that depend on the nights before, and that buckets do not have."""
-    return {name: content for name, content in published.items() if not name.startswith(("dia_object", "static_object"))}
+    return {
+        name: content for name, content in published.items() if not name.startswith(("dia_object", "static_object"))
+    }
 
 
 def of_exposures(out):
