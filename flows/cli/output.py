@@ -422,10 +422,12 @@ def associate(
 
 
 def _association_words(summary: "AssociationSummary") -> str:
+    science, new = summary.static_known + summary.static_new, summary.static_new
+    objects = f" {counted(science, 'object')} of science images associated, {new:,} of them new." if science else ""
     return (
         f"{counted(summary.exposures, 'exposure')} associated: {counted(summary.known, 'detection')} of known objects, "
         f"{summary.new:,} of new ones, {summary.left_out:,} of none; {counted(summary.objects, 'object')} of "
-        f"{counted(summary.sources, 'detection')} in all."
+        f"{counted(summary.sources, 'detection')} in all.{objects}"
     )
 
 

@@ -1,17 +1,18 @@
 """Command `nightstride associate`: objects of what is published, and their catalogues, without a search."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from flows.nights.association import AssociationSummary, associate, note_published
-from flows.pipeline.graph import following
+from flows.pipeline.graph import Graph
 from flows.pipeline.night_plan import plan_nights
+from flows.pipeline.night_work import NightWork
 from flows.storage.ledger import Ledger
-from schemas.dia_object import ASSOCIATION
 from schemas.errors import Misconfigured
+from schemas.ledger import NightRecord
 from schemas.night_range import NightRange
 from schemas.settings import Settings
-from schemas.static_object import STATIC_ASSOCIATION
 from schemas.summary import Trouble
 from stages import PIPELINE
 
@@ -21,7 +22,8 @@ def associate_output(
 ) -> AssociationSummary:
     """Associate what is published and publish the catalogues of objects, without a search; the caller holds the lease.
 
-    Nights whose other catalogues a run with these settings would make again are left to that run.
+    Nights of whose patches a run with these settings would make other catalogues again are left to that run; what is of
+    a night as a whole stays as it is.
 
     Parameters
     ----------
@@ -46,18 +48,21 @@ def associate_output(
     if found.off is not None:
         raise Misconfigured("no_association", str(out), f"has none: {found.off}.", "set association.store.")
     works = [one for one in plan_nights(nights, out, settings, PIPELINE, found.digests, found.static) if one.outdated]
-    ours = following(PIPELINE, ASSOCIATION.name) | following(PIPELINE, STATIC_ASSOCIATION.name)
-    ready = [
-        one
-        for one in works
-        if not one.digests.keys() - one.kept.keys() - one.idle.keys() - ours
-        and not any(patch.of_exposures.due for patch in one.patches)
-    ]
+    ready = [one for one in works if not any(patch.of_exposures.due for patch in one.patches)]
     failed = [*found.summary.failed, *(_left(one.night) for one in works if one not in ready)]
-    results = run_nights(ready, out, settings)
+    results = run_nights(map(_as_it_is, ready), out, settings)
     note_published(out, settings.association, found, results)
     failed += [trouble for result in results.values() for trouble in result.failed]
     return found.summary.model_copy(update={"published": tuple(results), "failed": tuple(failed)})
+
+
+def _as_it_is(work: NightWork) -> NightWork:
+    """Return the work on a night whose catalogues as a whole stay."""
+    if not isinstance(work.record, NightRecord):
+        return work
+    digests = {name: one.digest for name, one in work.record.datasets.items()}
+    digests |= {name: made_from for name, (made_from, _) in work.record.idle.items()}
+    return replace(work, graph=Graph((), work.graph.not_run), digests=digests, kept=work.record.datasets)
 
 
 def _left(night: str) -> Trouble:

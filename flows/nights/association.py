@@ -41,7 +41,11 @@ class AssociationSummary(Record):
         int, Field(ge=0, description="Their trails, detections of known objects, and those without a place.")
     ] = 0
     withdrawn: Annotated[int, Field(ge=0, description="Exposures that are not published any more.")] = 0
-    objects: Annotated[int, Field(ge=0, description="Objects in the store.")] = 0
+    static_known: Annotated[
+        int, Field(ge=0, description="Objects of science images, night by night, that were there.")
+    ] = 0
+    static_new: Annotated[int, Field(ge=0, description="Objects of science images that began.")] = 0
+    objects: Annotated[int, Field(ge=0, description="Objects at rest in the store.")] = 0
     sources: Annotated[int, Field(ge=0, description="Their detections.")] = 0
     published: Annotated[tuple[str, ...], Field(description="Nights whose catalogues were made by the command.")] = ()
     failed: Annotated[tuple[Trouble, ...], Field(description="What could not be associated or published.")] = ()
@@ -63,7 +67,7 @@ class Association:
     digests
         Night -> digest of its association and of those before it; None: the store did not say.
     static
-        Likewise of the objects of the science images; None, too: some could not be associated.
+        Likewise of the objects of the science images; None of a night whose objects could not be associated.
     off
         Why nothing is associated; None: it is.
     left
@@ -72,7 +76,7 @@ class Association:
 
     summary: AssociationSummary
     digests: Mapping[str, str] | None = None
-    static: Mapping[str, str] | None = None
+    static: Mapping[str, str | None] | None = None
     off: str | None = None
     left: tuple[str, ...] = ()
 
@@ -178,8 +182,9 @@ class _Work:
         nights: Collection[str] | None,
     ) -> None:
         self._out, self._settings, self._tell, self._asked = out, settings, tell, nights
-        self._refused = self._refused_nights = 0
-        self._counts = dict.fromkeys(("exposures", "known", "new", "left_out", "withdrawn"), 0)
+        self._refused, self._unusable = 0, set[str]()
+        names = ("exposures", "known", "new", "left_out", "withdrawn", "static_known", "static_new")
+        self._counts = dict.fromkeys(names, 0)
         self._nights: list[str] = []
         self.failed: list[Trouble] = []
 
@@ -202,26 +207,36 @@ class _Work:
             nights, static = store.nights(), StaticObjects(store).nights()
             digests = _cumulated({night: own for night, (_, own) in nights.items()})
             of_static = _cumulated({night: static.get(night, ("", ""))[1] for night in nights})
-            return Association(summary, digests, None if self._refused_nights else of_static, left=left)
+            told = {night: None if night in self._unusable else own for night, own in of_static.items()}
+            return Association(summary, digests, told, left=left)
 
     def _bring_up(self, store: "AssociationStore", night: str) -> None:
         """Associate the exposures of a night that are due, and note that it is known; raises if the store fails."""
         stamp, refused = Ledger(self._out).stamp(night), self._refused
-        from flows.storage.static_objects import bring_up_static
-
         due = self._associate_due(store, night, None)
-        try:
-            bring_up_static(self._out, store, night, self._settings)
-        except BadInput as error:
-            self._refused += 1
-            self._refused_nights += 1
-            if self._asked is None or night in self._asked:
-                self.failed.append(Trouble.of(f"night {night}", error))
+        objects = self._bring_up_static(store, night)
         # Without a stamp where something is missing, so that it is looked at again.
         store.settle(night, stamp if self._refused == refused else "")
         self._nights.append(night)
-        if due:
-            self._tell(f"Associated night {night}: {counted(due, 'exposure')}.")
+        said = ([counted(due, "exposure")] if due else []) + ([counted(objects, "object")] if objects else [])
+        if said:
+            self._tell(f"Associated night {night}: {', '.join(said)}.")
+
+    def _bring_up_static(self, store: "AssociationStore", night: str) -> int:
+        """Associate the objects of the science images of a night, if they are due; return their number."""
+        from flows.storage.static_objects import bring_up_static
+
+        try:
+            known, new = bring_up_static(self._out, store, night, self._settings)
+        except BadInput as error:
+            self._refused += 1
+            self._unusable.add(night)
+            if self._asked is None or night in self._asked:
+                self.failed.append(Trouble.of(f"night {night}", error))
+            return 0
+        self._counts["static_known"] += known
+        self._counts["static_new"] += new
+        return known + new
 
     def _associate_due(self, store: "AssociationStore", night: str, visit: int | None) -> int:
         """Associate the exposures of a night, or of a visit, that are new or have changed; return their number.

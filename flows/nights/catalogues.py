@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -14,6 +13,7 @@ from flows.inputs.source import Source
 from flows.inputs.source_state import has_bytes, named_sources
 from flows.nights.association import STORE, Association, AssociationSummary, associate, note_published
 from flows.nights.progress import Progress
+from flows.pipeline.night_plan import plan_nights
 from flows.pipeline.night_work import NightWork
 from flows.results.model_use import is_read_alike
 from flows.runtime.parallel import Caller, here, teller
@@ -34,23 +34,41 @@ if TYPE_CHECKING:
     from flows.nights.night_stages import NightResult
 
 
-def associated_again(
-    found: Association, nights: Collection[str], out: Path, settings: Settings, call: Caller
-) -> Association:
-    """Associate nights whose patches were recorded since, also the objects of these; as before where that fails."""
-    with suppress(BrokenProcessPool):  # then the next run looks at them again
-        return call(note_published, out, settings.association, found, nights) or found
-    return found
+class Again:
+    """Association of what is made of nights in the course of a run, and the plans that follow.
 
+    Parameters
+    ----------
+    found
+        What was associated before; an attribute, too: by now.
+    out, settings, call
+        Of the run.
+    """
 
-def joined_results(first: "NightResult | None", second: "NightResult") -> "NightResult":
-    """Return what became of a night that was made in two steps, the second of which tells what there is now."""
-    if first is None:
-        return second
-    seconds = {
-        name: first.seconds.get(name, 0) + second.seconds.get(name, 0) for name in {**first.seconds, **second.seconds}
-    }
-    return replace(second, failed=list(dict.fromkeys([*first.failed, *second.failed])), seconds=seconds)
+    def __init__(self, found: Association, out: Path, settings: Settings, call: Caller) -> None:
+        self.found, self._out, self._settings, self._call = found, out, settings, call
+
+    def note(self, nights: Collection[str]) -> None:
+        """Associate nights whose patches were recorded since; where that fails, the next run looks at them again."""
+        with suppress(BrokenProcessPool):
+            self.found = (
+                self._call(note_published, self._out, self._settings.association, self.found, nights) or self.found
+            )
+
+    def plan(self, nights: Collection[str]) -> tuple[NightWork, ...]:
+        """Return the plans of nights by what is associated now."""
+        return plan_nights(nights, self._out, self._settings, PIPELINE, self.found.digests, self.found.static)
+
+    def planned(self, night: str) -> NightWork | None:
+        """Associate what is published of a night, and return its plan; None: nothing is associated."""
+        if not self.found.digests:
+            return None
+        self.note([night])
+        return self.plan([night])[0]
+
+    def changed(self, before: Association) -> bool:
+        """Return whether objects of the science images are associated otherwise than before."""
+        return self.found.static is not None and self.found.static != before.static
 
 
 def with_rows(
@@ -97,7 +115,7 @@ def with_association(
             "run `nightstride associate OUT`"
         )
         update["warnings"] = (*summary.warnings, warning)
-    if found.summary.exposures:
+    if found.summary.exposures or found.summary.static_known or found.summary.static_new:
         update["seconds"] = {**summary.seconds, "associate": round(perf_counter() - start, 3)}
     return summary.model_copy(update=update), found
 

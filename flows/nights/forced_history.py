@@ -146,6 +146,7 @@ class _Work:
 
     def __post_init__(self) -> None:
         self._ledger, self._exposures = Ledger(self.out), dict[str, str]()
+        self._of_night = dict[str, dict[tuple[int, int], tuple[str, str]]]()  # nothing changes them meanwhile
 
     def measure(self, night: str) -> None:
         """Measure what is due of a night, unless nothing has changed since that was done."""
@@ -167,15 +168,14 @@ class _Work:
     def _patches(self, night: str) -> dict[str, dict[tuple[int, int], tuple[str, str]]]:
         """Return the nights of a history with its own, by time -> order and pixel -> path and digest of the objects."""
         first, name = _before(night, self.settings.forced.history_days), DIA_OBJECT.name
-        return {
-            label: {
+        wanted = [label for label in self._ledger.nights() if first <= label <= night]
+        for label in (one for one in wanted if one not in self._of_night):
+            self._of_night[label] = {
                 (one.order, one.pixel): (one.datasets[name].path, one.datasets[name].digest)
                 for one in self._ledger.patches(label)
                 if isinstance(one, PatchRecord) and name in one.datasets and one.datasets[name].rows
             }
-            for label in self._ledger.nights()
-            if first <= label <= night
-        }
+        return {label: self._of_night[label] for label in wanted}
 
     def _made_from(self, patches: Mapping[str, Mapping[tuple[int, int], tuple[str, str]]]) -> str:
         """Return the digest of the exposures and objects of a history."""

@@ -86,6 +86,7 @@ def run_nights(
     say: Callable[[str], object] = lambda text: None,
     call: Caller = here,
     find: Callable[[ExposureRecord], Source | None] = lambda record: None,
+    again: Callable[[str], NightWork | None] = lambda night: None,
 ) -> dict[str, NightResult]:
     """Run the stages of nights that are outdated: of their patches, then those of a whole night.
 
@@ -103,6 +104,8 @@ def run_nights(
         Calls what is not for workers: that follows from the association, and all where there are none.
     find
         Gives what an exposure was searched from, if that is there as it was.
+    again
+        Associates the objects of a night that are published by now, and plans it again.
 
     Returns
     -------
@@ -117,7 +120,7 @@ def run_nights(
     due = [work for work in works if work.outdated]
     here = workers is not None or _few([patch.of_exposures for work in due for patch in work.patches], out)
     with nullcontext(workers) if here else _started(settings, out) as cluster:
-        return {work.night: _Night(work, out, settings, cluster, say, call, find).run() for work in due}
+        return {work.night: _Night(work, out, settings, cluster, say, call, find, again).run() for work in due}
 
 
 def _few(parts: Sequence[PatchWork], out: Path) -> bool:
@@ -143,9 +146,11 @@ class _Night:
     say: Callable[[str], object]
     call: Caller
     find: Callable[[ExposureRecord], Source | None]
+    again: Callable[[str], NightWork | None]
 
     def run(self) -> NightResult:
         found = self._patches()
+        self._lasting(found)
         self._withdraw(found)
         self._describe({key: made.datasets for key, made in found.items()})
         result = NightResult(
@@ -178,7 +183,6 @@ class _Night:
         due = sorted((one for one in parts if one.due and one.key not in left), key=lambda one: -one.rows)
         self._make(found, [_Task(make_patch, one) for one in due], self.cluster)
         self._make(found, list(self._associated(found, left)), None)
-        self._make(found, list(self._static(found, left)), None)
         for patch in self.work.patches:
             if patch.outdated and not patch.due and patch.key not in left:
                 self._record(patch.key, found[patch.key])
@@ -258,13 +262,24 @@ class _Night:
             files = {name: tuple(one[name].path for one in there.values() if name in one) for name in read}
             yield _Task(make_associated, part, (Around(beside, files),))
 
-    def _static(self, found: Mapping[PatchKey, StagesResult], left: Collection[PatchKey]) -> Iterator[_Task]:
-        """Yield the work on lasting objects, of patches whose objects are there, or that have none."""
-        for part in (one.of_static for one in self.work.patches):
-            there = found[part.key]
-            if part.due and part.key not in left and OBJECT.name in {*there.datasets, *there.idle}:
+    def _lasting(self, found: dict[PatchKey, StagesResult]) -> None:
+        """Make what is known of lasting objects, of patches whose objects are there, or that have none.
+
+        Where objects have been made, it is planned again with what they were associated with.
+        """
+        if any(one.objects_due for one in self.work.patches):
+            self.work = self.again(self.work.night) or self.work
+        tasks = []
+        for patch in self.work.patches:
+            part, there = patch.of_static, found.get(patch.key)
+            if there is None:
+                continue
+            there.datasets.update(part.kept)
+            there.idle.update(_idle(part))
+            if part.due and not patch.objects_due:
                 entry = there.datasets.get(OBJECT.name)
-                yield _Task(make_static, part, (None if entry is None else entry.path,))
+                tasks.append(_Task(make_static, part, (None if entry is None else entry.path,)))
+        self._make(found, tasks, None)
 
     def _about(self, division: Division, number: int) -> tuple[list[int], tuple[int, ...]]:
         """Return what is about a patch, told by the process beside this one, which knows the sky already, if it can."""

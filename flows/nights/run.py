@@ -1,7 +1,7 @@
 """Run of a night: plan, search on a cluster, stages of the whole night, pages."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, nullcontext, suppress
 from datetime import UTC, datetime
@@ -9,11 +9,11 @@ from functools import cache, partial
 from pathlib import Path
 from threading import Thread
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flows.inputs.source import Source
 from flows.inputs.source_state import sha256_of
-from flows.nights.catalogues import associated_again, former_source, joined_results, with_association, with_rows
+from flows.nights.catalogues import Again, former_source, with_association, with_rows
 from flows.nights.cluster.startup import import_engines, start_services
 from flows.nights.forced_history import with_forced
 from flows.nights.joined_catalogues import compacted, take_apart
@@ -310,26 +310,24 @@ def with_catalogues(
         start = perf_counter()
         progress.say(f"Combining night {', '.join(work.night for work in outdated)}.")
         find = partial(former_source, sources or {}, Ledger(out), settings)
-        run = partial(_run, out=out, settings=settings, workers=workers, say=progress.say, call=call, find=find)
+        after = Again(found, out, settings, call)
+
+        def run(works: Sequence[NightWork]) -> "dict[str, NightResult]":
+            from flows.nights.patches import run_nights  # a rerun with nothing to do should not pay for it
+
+            return run_nights(works, out, settings, workers, progress.say, call, find, after.planned)
+
         with span("objects", {"nights": " ".join(work.night for work in outdated)}):
             results = run(outdated)
-            after = associated_again(found, list(results), out, settings, call)
-            if after.static != found.static:
-                works = plan_nights(nights, out, settings, PIPELINE, after.digests, after.static)
-                again = run([work for work in works if work.outdated])
-                results |= {night: joined_results(results.get(night), one) for night, one in again.items()}
-                associated_again(after, list(again), out, settings, call)
-        failed = dict.fromkeys((*summary.night_failed, *after.summary.failed))
+            # What is known of an object in a night changes with the nights before it.
+            rest = [night for night in nights if night not in results] if after.changed(found) else []
+            results |= run([work for work in after.plan(rest) if work.outdated])
+            after.note(list(results))
+        failed = dict.fromkeys((*summary.night_failed, *after.found.summary.failed))
         seconds = {**summary.seconds, "objects": round(perf_counter() - start, 3)}
         summary = summary.model_copy(update={"night_failed": tuple(failed), "seconds": seconds})
     summary = with_rows(summary, works, results, found.off, progress)
     return with_forced(summary, nights, out, settings, progress, workers, call, found)
-
-
-def _run(works: Sequence[NightWork], *, say: Callable[[str], object], **more: Any) -> dict[str, "NightResult"]:
-    from flows.nights.patches import run_nights  # a rerun with nothing to do should not pay for it
-
-    return run_nights(works, say=say, **more)
 
 
 def with_reports(

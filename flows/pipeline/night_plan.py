@@ -22,7 +22,7 @@ from schemas.dia_object import ASSOCIATION
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
 from schemas.ledger import DatasetRecord, ExposureRecord, NightRecord, PatchRecord
-from schemas.objects import OBJECT, SOURCE
+from schemas.objects import SOURCE
 from schemas.patch import COVER_ORDER, PatchKey
 from schemas.settings import Settings
 from schemas.stage import Stage
@@ -35,7 +35,7 @@ def plan_nights(
     settings: Settings,
     pipeline: Sequence[Stage],
     associations: Mapping[str, str] | None = None,
-    static: Mapping[str, str] | None = None,
+    static: Mapping[str, str | None] | None = None,
 ) -> tuple[NightWork, ...]:
     """Compare the published results of nights with what their exposures would give now.
 
@@ -48,8 +48,8 @@ def plan_nights(
     associations
         Night -> digest of the association up to it; None: that is not known now, and what was made of it stays.
     static
-        Likewise of that of the objects of the science images; what was made of it also stays while there are others to
-        be made.
+        Likewise of that of the objects of the science images, where a night may have None; what was made of it also
+        stays in patches whose objects are to be made.
 
     Raises
     ------
@@ -57,8 +57,12 @@ def plan_nights(
         A model or the ledger cannot be used.
     """
     models = model_digests(pipeline, settings)
-    known = {ASSOCIATION.name: associations, STATIC_ASSOCIATION.name: static}
-    return tuple(_Planned(night, out, settings, pipeline, models).work(known) for night in sorted(nights))
+    found = list[NightWork]()
+    for night in sorted(nights):
+        own = None if static is None or static.get(night, "") is None else static
+        known = {ASSOCIATION.name: associations, STATIC_ASSOCIATION.name: own}
+        found.append(_Planned(night, out, settings, pipeline, models).work(known))
+    return tuple(found)
 
 
 class _Member(NamedTuple):
@@ -80,7 +84,7 @@ class _Planned:
     pipeline: Sequence[Stage]
     models: Mapping[str, str]
 
-    def work(self, associations: Mapping[str, Mapping[str, str] | None]) -> NightWork:
+    def work(self, associations: Mapping[str, Mapping[str, str | None] | None]) -> NightWork:
         ledger = Ledger(self.out)
         members = [_member(one, self.out) for one in ledger.records(self.night) if one.status == "done"]
         made = _combined(members)
@@ -93,9 +97,14 @@ class _Planned:
         for name, association in given.items():
             if association is None:
                 continue
-            stays = associations[name] is None or (name == STATIC_ASSOCIATION.name and _objects_due(patches))
+            unknown = associations[name] is None
             made[name] = digest(association, *(one.key.name for one in patches))
-            patches = tuple(self._with_association(one, name, made, stays) for one in patches)
+            patches = tuple(
+                self._with_association(
+                    one, name, made, unknown or (name == STATIC_ASSOCIATION.name and one.objects_due)
+                )
+                for one in patches
+            )
             made |= _of_patches(patches)
         graph = resolve(self.pipeline, made, ("night",))
         digests = self._digests(graph, made, {})
@@ -107,7 +116,7 @@ class _Planned:
         )  # fmt: skip
 
     def _association(
-        self, name: str, associations: Mapping[str, str] | None, known: Mapping[PatchKey, PatchRecord]
+        self, name: str, associations: Mapping[str, str | None] | None, known: Mapping[PatchKey, PatchRecord]
     ) -> str | None:
         """Return the digest of an association; empty where only what was made of it before is known, or stays."""
         if associations is not None:
@@ -245,11 +254,6 @@ def _of_patches(patches: Sequence[PatchWork]) -> dict[str, str]:
     """Return the digest of each dataset of some patches, over all of these."""
     names = sorted({name for one in patches for name in one.digests})
     return {name: digest({one.key.name: one.digests.get(name, "") for one in patches}) for name in names}
-
-
-def _objects_due(patches: Sequence[PatchWork]) -> bool:
-    """Return whether objects of the science images have to be made, of any patch."""
-    return any(OBJECT.name in one.digests.keys() - one.kept.keys() - one.idle.keys() for one in patches)
 
 
 def _recorded(record: NightRecord | PatchRecord | None) -> dict[str, str]:

@@ -9,6 +9,7 @@ from flows.storage.digest import digest
 from schemas.dia_object import ASSOCIATION
 from schemas.exposure import ExposureKey, key_of
 from schemas.ledger import DatasetRecord, NightRecord, PatchRecord
+from schemas.objects import OBJECT
 from schemas.patch import PatchKey
 from schemas.static_object import STATIC_ASSOCIATION
 
@@ -97,6 +98,11 @@ class PatchWork(Work):
     """
 
     key: PatchKey
+
+    @property
+    def objects_due(self) -> bool:
+        """Return whether its objects of the science images have to be made."""
+        return OBJECT.name in self.digests.keys() - self.kept.keys() - self.idle.keys()
 
     @property
     def of_exposures(self) -> "PatchWork":

@@ -11,7 +11,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from flows.storage.association_database import AssociationDatabase, postgresql_engine, sqlite_engine
+from flows.storage.association_database import WAIT_S, AssociationDatabase, postgresql_engine, sqlite_engine
 from flows.storage.association_links import Associated, ExposureLinks, source_ids, usable_detections
 from flows.storage.association_tables import EVENT, FILE, NIGHT, OBJECT, REFUSAL, SOURCE, TABLES, VERSION, VISIT
 from flows.storage.association_versions import EARLIER, brought_up, version_of
@@ -291,7 +291,9 @@ def association_as_it_is(out: Path, settings: AssociationSettings) -> Iterator[A
         return
     if path is not None:  # to be written only by SQLite itself, where a run was killed in the middle of a change
         engine = sa.create_engine(
-            f"sqlite:///file:{quote(str(path.absolute()))}?mode=rw&uri=true", poolclass=sa.NullPool
+            f"sqlite:///file:{quote(str(path.absolute()))}?mode=rw&uri=true",
+            connect_args={"timeout": WAIT_S},
+            poolclass=sa.NullPool,
         )
         store = AssociationStore(engine, str(path), path)
     else:

@@ -50,7 +50,7 @@ class _Rows(NamedTuple):
 
 
 def midnight_of(night: str) -> float:
-    """Return the midnight by Greenwich within a night, MJD: half a day from any of its exposures at most."""
+    """Return the midnight by Greenwich of a night, MJD: three quarters of a day from any of its exposures at most."""
     return night_begin(datetime.strptime(night, "%Y%m%d").date(), 0.0) + 0.5
 
 
@@ -94,7 +94,7 @@ class StaticLinks:
         before = self._taken_out()
         known, new = set[int](), set[int]()
         for patch in patches:
-            found, begun = self._linked(_rows(patch), patch.own, settings, new)
+            found, begun = self._linked(_rows(patch), patch.own, settings, known, new)
             known |= found
             new |= begun
         self._note("restored", self._emptied(known - before))
@@ -144,17 +144,27 @@ class StaticLinks:
         return PlacedObjects(found, sums, count, count, first, last)
 
     def _linked(
-        self, rows: _Rows, table: pa.Table, settings: AssociationSettings, taken: Collection[int]
+        self, rows: _Rows, table: pa.Table, settings: AssociationSettings, known: Collection[int], new: Collection[int]
     ) -> tuple[set[int], set[int]]:
-        """Put the own objects of a patch into the store; return the lasting ones that they are, known and new."""
+        """Put the own objects of a patch into the store; return the lasting ones that they are, known and new.
+
+        Parameters
+        ----------
+        rows, table, settings
+            Objects of the patch and around it, its own, and how near objects of different nights have to be.
+        known, new
+            Lasting ones that the night has by now. Patches that were made of different exposures may both have an
+            object on their border: it is two then, rather than none.
+        """
         near = self._near(rows.ra, rows.dec, settings.max_arcsec)
         motions, moving = near.motions()
         reach = Reach(settings.sigmas, settings.min_arcsec, settings.max_arcsec)
         pairs = match_places(rows.vectors, rows.sigma, *motions.at(self._mjd, moving), near.number, reach)
         lasting = np.full(len(rows.ids), -1, np.int64)
         lasting[pairs.rows] = near.ids[pairs.which]
-        new = np.flatnonzero((lasting < 0) & rows.own)
-        lasting[new] = self._free(rows.ids[new].tolist(), taken)
+        lasting[np.isin(lasting, [one for one in near.ids.tolist() if one in known])] = -1
+        first = np.flatnonzero((lasting < 0) & rows.own)
+        lasting[first] = self._free(rows.ids[first].tolist(), new)
         fluxes = table.select(FLUXES).to_pylist()
         columns = (lasting, rows.ids, *rows.vectors.T, rows.sigma**-2)
         own = zip(*(one[rows.own].tolist() for one in columns), strict=True)
@@ -163,7 +173,7 @@ class StaticLinks:
         made = [{**dict(zip(names, row, strict=True)), **label, **flux} for row, flux in zip(own, fluxes, strict=True)]
         if made:
             self._connection.execute(SEEN.insert(), made)
-        begun = set(lasting[new].tolist())
+        begun = set(lasting[first].tolist())
         return set(lasting[rows.own].tolist()) - begun, begun
 
     def _near(self, ra: NDArray[np.float64], dec: NDArray[np.float64], arcsec: float) -> PlacedObjects:

@@ -114,13 +114,20 @@ AROUND = replace(OBJECT, name="object_margin")
 """Objects around a patch, of which it has a file, too."""
 
 
-def bring_up_static(out: Path, database: AssociationDatabase, night: str, settings: AssociationSettings) -> None:
+def bring_up_static(
+    out: Path, database: AssociationDatabase, night: str, settings: AssociationSettings
+) -> tuple[int, int]:
     """Associate the published objects of a night, if they have changed since they were.
 
     Parameters
     ----------
     out, database, night, settings
         Output folder, its store, which night, and how near objects of different nights have to be.
+
+    Returns
+    -------
+    known, new : int
+        As of `StaticLinks.associate`; 0, 0 where nothing has changed.
 
     Raises
     ------
@@ -137,7 +144,8 @@ def bring_up_static(out: Path, database: AssociationDatabase, night: str, settin
         if known is not None:
             static.withdraw(night)
     elif known is None or known[0] != made_from:
-        static.associate(night, made_from, _published(out, records), settings)
+        return static.associate(night, made_from, _published(out, records), settings)
+    return 0, 0
 
 
 def _published(out: Path, records: Sequence[PatchRecord]) -> Iterator[PatchObjects]:

@@ -5,6 +5,7 @@ import re
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from rich.console import Console
 
 import nightstride as ns
-from flows.nights import patches
+from flows.nights import associate, catalogues, patches, run
 from flows.nights.associate import associate_output
 from flows.nights.progress import Progress
 from flows.nights.run import with_catalogues
@@ -26,8 +27,9 @@ from schemas.objects import OBJECT
 from schemas.settings import AssociationSettings, PatchesSettings, Settings
 from schemas.static_object import STATIC_OBJECT
 from schemas.summary import ExposureCounts, RunSummary
+from stages.gather_objects import STAGE as GATHER
 from tests.support.cli import nightstride
-from tests.support.patch_night import INFOS, places, publish
+from tests.support.patch_night import CORNER, INFOS, places, publish, without
 
 NIGHTS = ("20260101", "20260102", "20260103")
 
@@ -260,3 +262,53 @@ def test_python_has_them(made):
     found = ns.open(made).static_objects(["staticObjectId", "nNights", "r_psfFluxMean"], "nNights == 3")
     assert set(found["nNights"].tolist()) == {3}
     assert set(found["staticObjectId"].tolist()) <= {*ids(made, NIGHTS[0])} | {*ids(made, NIGHTS[2]).values()}
+
+
+def test_a_patch_whose_objects_fail_withholds_those_of_no_other_and_is_tried_once(out, monkeypatch):
+    tried = []
+
+    def failing(inputs, context):
+        if context.patch.holds(*np.array(CORNER)[:, None] + 0.002).any():
+            tried.append(context.patch.pixel)
+            raise ValueError("bad luck")
+        return GATHER.run(inputs, context)
+
+    stages = tuple(replace(one, run=failing) if one is GATHER else one for one in run.PIPELINE)
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "PIPELINE", stages)
+        patch.setattr(catalogues, "PIPELINE", stages)
+        for _ in range(2):
+            summary = finished(out, *NIGHTS, given=settings(9))
+            assert {one.code for one in summary.night_failed} == {"ValueError"}
+            assert len(tried) == len(set(summary.night_failed)) == 3
+            tried.clear()
+            for night in NIGHTS:
+                assert [one["objectId"] for one in rows(out, night)] == sorted(
+                    CatalogStore(out).read_night(OBJECT, night)["objectId"].to_pylist()
+                )
+    assert finished(out, *NIGHTS, given=settings(9)).exit_code == 0
+    assert "objects" not in finished(out, *NIGHTS, given=settings(9)).seconds
+
+
+def test_an_unreadable_catalogue_of_an_earlier_night_withholds_no_later_one(made, tmp_path):
+    out = shutil.copytree(made, tmp_path / "out")
+    path = next(one for one in CatalogStore(out).list(OBJECT) if NIGHTS[0] in str(one))
+    path.write_bytes(path.read_bytes()[:-100])
+    with closing(sqlite3.connect(out / FILE)) as connection, connection:
+        connection.execute("UPDATE static_night SET madeFrom = 'x' WHERE night = ?", [NIGHTS[0]])
+        connection.execute("UPDATE night SET stamp = ''")
+    publish(out, info_of(3, "20260104"), places()[::3])
+    summary = finished(out, "20260104")
+    assert summary.night_failed == ()  # it is told to those who ask for that night
+    assert {one["nNights"] for one in rows(out, "20260104")} >= {4}
+    assert len(rows(out, NIGHTS[0])) > 0
+
+
+def test_the_command_leaves_what_is_of_a_night_as_a_whole(made, tmp_path, monkeypatch):
+    out = shutil.copytree(made, tmp_path / "out")
+    before = Ledger(out).night(NIGHTS[0]).datasets
+    (out / FILE).unlink()
+    monkeypatch.setattr(associate, "PIPELINE", without(associate.PIPELINE, "link_tracklets"))
+    assert associate_output(out, settings(), EVERY_NIGHT, False, print).exit_code == 0
+    assert Ledger(out).night(NIGHTS[0]).datasets == before != {}
+    assert rows(out, NIGHTS[2]) == rows(made, NIGHTS[2])

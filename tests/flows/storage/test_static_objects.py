@@ -1,12 +1,14 @@
 """Lasting objects of the science images, on both databases: ids, statistics of places, splits, and any order."""
 
+import time
+
 import numpy as np
 import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.storage.association_store import opened_association
+from flows.storage.association_store import association_as_it_is, opened_association
 from flows.storage.association_tables import SEEN, STATIC
 from flows.storage.static_links import PatchObjects, midnight_of
 from flows.storage.static_objects import StaticObjects
@@ -67,6 +69,33 @@ def test_two_objects_of_a_night_are_never_one(store):
     (near,) = object_ids(np.array([10.0]), np.array([-0.2 * ARCSEC])).tolist()
     assert found[near] == known
     assert len({*found.values()}) == 2
+
+
+def test_patches_that_were_made_of_different_exposures_may_both_have_an_object_on_their_border(store):
+    """It has moved by 7 mas in one of them, over the border: it is two, and the night is associated."""
+    west, east = objects([10 - 3e-6], [0.0]), objects([10 + 4e-6], [0.0])
+    none = OBJECT.empty()
+    StaticObjects(store).associate("20260101", "a", [PatchObjects(west, none), PatchObjects(none, west)], SETTINGS)
+    found = [PatchObjects(west, none), PatchObjects(east, none)]
+    assert StaticObjects(store).associate("20260101", "b", found, SETTINGS) == (1, 1)
+    assert len({*lasting(store, "20260101").values()}) == 2
+    again = [PatchObjects(west, none), PatchObjects(none, west)]
+    assert StaticObjects(store).associate("20260102", "a", again, SETTINGS) == (1, 0)
+
+
+def test_a_large_night_can_be_read_while_it_is_written(tmp_path):
+    many = np.arange(20_000)
+    with opened_association(tmp_path, SETTINGS) as store:
+        see(store, "20260101", [10.0], [0.0])
+        with store.change() as connection:
+            rows = [{"staticObjectId": int(one), "cell": 1, "x": 1.0, "y": 0.0, "z": 0.0, "weight": 1.0, "tx": 0.0,
+                     "ty": 0.0, "tz": 0.0, "t": 0.0, "tt": 0.0, "nNights": 0, "firstMjd": 0.0, "lastMjd": 0.0}
+                    for one in many]  # fmt: skip
+            connection.execute(STATIC.insert(), rows)
+            started = time.monotonic()
+            with association_as_it_is(tmp_path, SETTINGS) as other:
+                assert list(StaticObjects(other).nights()) == ["20260101"]
+            assert time.monotonic() - started < 4  # it does not wait for the end
 
 
 def test_what_splits_or_is_blended_is_noted_once(store):
