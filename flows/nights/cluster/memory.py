@@ -42,9 +42,9 @@ PATCH_ROW = 2100
 """A source of a patch, bytes: its row, and the object that it may be of, with its fluxes and verdicts (1,600 measured
 where each source is an object). Cutouts lie in a mapped file, of which little is in memory at a time."""
 
-HISTORY_ROW = 500
+HISTORY_ROW = 600
 """A detection, of any night, of an object that was seen in a night, bytes (370 measured for 2,000,000); or what an
-object of the science images was in any night (470 measured for 800,000)."""
+object of the science images was in any night (530 measured for 800,000)."""
 
 NIGHT_ROW = 1500
 """A detection of a night that is linked, bytes (1,200 measured for 200,000)."""
