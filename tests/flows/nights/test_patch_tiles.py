@@ -8,10 +8,10 @@ from astropy.io import fits
 from flows.inputs.probe import probe
 from flows.inputs.source import Source
 from flows.inputs.source_state import sha256_of
+from flows.nights.catalogues import former_source
 from flows.nights.exposure_work import search_exposure
 from flows.nights.patch_tiles import left_with, restore_tiles
 from flows.nights.recorder import Recorder
-from flows.nights.run import _former_source
 from flows.pipeline.lineage import trace
 from flows.pipeline.models import model_digests
 from flows.pipeline.outcome import Item, Outcome
@@ -57,7 +57,7 @@ def searched(source, tmp_path):
 
 def found(key, out, given=None):
     known = {} if given is None else {key: given}
-    return _former_source(known, Ledger(out), SETTINGS, Ledger(out).get(key))
+    return former_source(known, Ledger(out), SETTINGS, Ledger(out).get(key))
 
 
 def restore(key, out, given=None):

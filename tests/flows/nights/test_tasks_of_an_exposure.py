@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from flows.nights import exposure_run as module
+from flows.nights.cluster import worker_check
 from flows.nights.cluster.worker_check import admitted
 from flows.nights.exposure_run import ExposureRun
 from flows.runtime.log import observed
@@ -91,7 +92,7 @@ def test_a_task_is_observed_fenced_and_admitted_only_where_that_is_asked(waits, 
     client, terms, fence = FakeClient("done", "done", "done"), object(), object()
     submitted(client, 7)
     submitted(client, 7, terms=terms)
-    monkeypatch.setattr(module, "origin", lambda: "here")
+    monkeypatch.setattr(worker_check, "origin", lambda: "here")
     submitted(client, 7, terms=terms, fence=fence)
     plain, asked, seen = (call for call, *_ in client.calls)
     assert plain == (print, 7)
