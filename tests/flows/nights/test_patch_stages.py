@@ -215,7 +215,7 @@ def test_a_patch_whose_objects_were_seen_too_often_is_told_before_they_are_read(
     result = run(out)
     assert {one.code for one in result.failed} == {"memory"}
     assert re.search(
-        r"30,\d{3},\d{3} detections, .* take up to 14\.\d\d GiB, there are 8\.00", result.failed[0].message
+        r"30,\d{3},\d{3} detections, .* take up to 17\.\d\d GiB, there are 8\.00", result.failed[0].message
     )
     refused = {one.message.partition("patch ")[2].partition(":")[0] for one in result.failed}
     assert refused.isdisjoint(f"{patch.order}-{patch.pixel}" for patch in asked)
