@@ -42,7 +42,8 @@ def gather_static_objects(inputs: Mapping[str, Any], context: Context) -> pa.Tab
     ids, group = np.unique(found["staticObjectId"].to_numpy(), return_inverse=True)
     night = found["night"].to_numpy(zero_copy_only=False).astype("U8")
     mjd, weight = found["mjd"].to_numpy(), found["weight"].to_numpy()
-    own = _rows_of(inputs[OBJECT.name]["objectId"].to_numpy(), found["objectId"].to_numpy(), mjd)
+    last = mjd == mjd.max(initial=0)
+    own = _rows_of(inputs[OBJECT.name]["objectId"].to_numpy(), found["objectId"].to_numpy(), last)
     vectors = np.stack([found[axis].to_numpy() for axis in "xyz"], axis=1)
     sums, count = motion_sums(vectors, weight, mjd), np.bincount(group, minlength=len(ids))
     motions = fit_motions(np.stack([np.bincount(group, part, len(ids)) for part in sums.T], axis=1), count)
@@ -53,7 +54,7 @@ def gather_static_objects(inputs: Mapping[str, Any], context: Context) -> pa.Tab
     begun = np.zeros(len(ids), "U8")
     earliest = mjd == first[group]
     begun[group[earliest]] = night[earliest]
-    which, apart, last = group[own], np.zeros(len(found)), mjd == mjd.max(initial=0)
+    which, apart = group[own], np.zeros(len(found))
     of_night = np.unique(mjd, return_inverse=True)[1]
     apart[last] = separations_from_earlier(group, vectors, weight, mjd, of_night, last)
     columns = {
@@ -77,9 +78,9 @@ def gather_static_objects(inputs: Mapping[str, Any], context: Context) -> pa.Tab
     return pa.table(columns, schema=STATIC_OBJECT.schema)
 
 
-def _rows_of(wanted: NDArray[np.int64], objects: NDArray[np.int64], mjd: NDArray[np.float64]) -> NDArray[np.int64]:
+def _rows_of(wanted: NDArray[np.int64], objects: NDArray[np.int64], last: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return the rows of the association that are the objects of its last night."""
-    there = np.flatnonzero(mjd == mjd.max(initial=0))
+    there = np.flatnonzero(last)
     there = there[np.argsort(objects[there])]
     place = np.searchsorted(objects[there], wanted)
     lost = np.flatnonzero(np.append(objects[there], -1)[place] != wanted)

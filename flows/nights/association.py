@@ -191,6 +191,7 @@ class _Work:
     def done(self, others: int, rebuild: bool, visit: int | None) -> Association:
         """Return what comes of all that is due; parameters and what is raised as in `associate` and `_bring_up`."""
         from flows.storage.association_store import opened_association
+        from flows.storage.static_objects import StaticObjects
 
         with opened_association(self._out, self._settings, rebuild=rebuild) as store:
             if visit is not None:
@@ -202,8 +203,6 @@ class _Work:
                 self._bring_up(store, night)
             objects, sources = store.counts()
             summary = self.summary().model_copy(update={"objects": objects, "sources": sources})
-            from flows.storage.static_objects import StaticObjects
-
             nights, static = store.nights(), StaticObjects(store).nights()
             digests = _cumulated({night: own for night, (_, own) in nights.items()})
             of_static = _cumulated({night: static.get(night, ("", ""))[1] for night in nights})

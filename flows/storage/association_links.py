@@ -16,6 +16,7 @@ from flows.storage.association_tables import (
     STATE,
     VISIT,
     PlacedObjects,
+    objects_near,
     recount,
     selected,
     update_objects,
@@ -23,12 +24,10 @@ from flows.storage.association_tables import (
 from kernels.linking.association import (
     PlaceMatches,
     Reach,
-    cells_near,
     is_trail,
     match_places,
     pairs_beside,
     position_sigma,
-    wide_cells_near,
 )
 from kernels.linking.proper_motion import ORIGIN, motion_sums
 from kernels.sky.positions import unit_vectors
@@ -125,7 +124,9 @@ class ExposureLinks:
             No id is left for its objects (``no_id_left``).
         """
         before = self._taken_out()
-        near = self._near(rows, settings.max_arcsec)
+        near = objects_near(
+            self._connection, [OBJECT.c[name] for name in STATE], rows.ra, rows.dec, settings.max_arcsec
+        )
         reach = Reach(settings.sigmas, settings.min_arcsec, settings.max_arcsec)
         motions, moving = near.motions()
         places = motions.at(float(rows.mjd[0]) if len(rows.ids) else ORIGIN, moving)
@@ -200,16 +201,6 @@ class ExposureLinks:
     @property
     def _is_visit(self) -> sa.ColumnElement[bool]:
         return (VISIT.c.visit == self._key.visit) & (VISIT.c.detector == self._key.detector)
-
-    def _near(self, rows: UsableDetections, arcsec: float) -> "PlacedObjects":
-        """Return the objects in the cells about the detections, and those that move not far away, by their ids."""
-        if not len(rows.ids):
-            return PlacedObjects.read([])
-        columns, found = [OBJECT.c[name] for name in STATE], dict[int, Sequence[Any]]()
-        moving = wide_cells_near(rows.ra, rows.dec)
-        for column, cells in ((OBJECT.c.cell, cells_near(rows.ra, rows.dec, arcsec)), (OBJECT.c.movingCell, moving)):
-            found |= {one[0]: one for one in selected(self._connection, columns, column, cells)}
-        return PlacedObjects.read([found[one] for one in sorted(found)])
 
     def _join(self, rows: UsableDetections, pairs: PlaceMatches, near: "PlacedObjects") -> None:
         """Add detections to the objects that they are; one that had none begins again."""

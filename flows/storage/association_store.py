@@ -1,9 +1,9 @@
 """Store of the association: objects at rest, and the detections that they are, over all nights."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -28,7 +28,6 @@ from schemas.ledger import ExposureRecord
 from schemas.patch import COVER_ORDER
 from schemas.settings import AssociationSettings
 
-_PART = 50_000  # rows read at a time
 _FINER = 4  # orders: pixels around a patch of at most 16 by 16 pixels are few
 _AT_REST = 30.0  # arcsec: more than the mean position of what does not move changes by
 
@@ -99,11 +98,7 @@ class AssociationStore(AssociationDatabase):
         seen = _seen(night) if patch is None else _seen_near(night, patch)
         columns = [SOURCE.c[name] for name in ASSOCIATION.schema.names]
         wanted = sa.select(*columns).where(SOURCE.c.diaObjectId.in_(seen), SOURCE.c.night <= night)
-        wanted = wanted.order_by(SOURCE.c.diaObjectId, SOURCE.c.diaSourceId).execution_options(stream_results=True)
-        with self.reading() as connection:
-            # Rows of a database take ten times the memory of a table.
-            parts = [_table(rows) for rows in connection.execute(wanted).partitions(_PART)]
-        return pa.concat_tables([ASSOCIATION.empty(), *parts])
+        return self.table(wanted.order_by(SOURCE.c.diaObjectId, SOURCE.c.diaSourceId), ASSOCIATION)
 
     def history_rows(self, night: str, patch: Patch) -> int:
         """Return the number of detections, on all nights, of the objects of which `history` has some."""
@@ -115,7 +110,8 @@ class AssociationStore(AssociationDatabase):
         seen = sa.select(SOURCE.c.diaObjectId).where(SOURCE.c.diaSourceId.between(*source_ids(key))).distinct()
         columns = [SOURCE.c[name] for name in ASSOCIATION.schema.names]
         wanted = sa.select(*columns).where(SOURCE.c.diaObjectId.in_(seen))
-        return _table(self.rows(wanted.order_by(SOURCE.c.diaObjectId, SOURCE.c.midpointMjdTai, SOURCE.c.diaSourceId)))
+        wanted = wanted.order_by(SOURCE.c.diaObjectId, SOURCE.c.midpointMjdTai, SOURCE.c.diaSourceId)
+        return self.table(wanted, ASSOCIATION)
 
     def of_object(self, identity: int) -> tuple[int, pa.Table] | None:
         """Return an object and its detections by time, by its id or that of a detection; None: neither is known."""
@@ -123,8 +119,8 @@ class AssociationStore(AssociationDatabase):
         identity = source[0][0] if source else identity
         columns = [SOURCE.c[name] for name in ASSOCIATION.schema.names]
         wanted = sa.select(*columns).where(SOURCE.c.diaObjectId == identity)
-        found = self.rows(wanted.order_by(SOURCE.c.midpointMjdTai, SOURCE.c.diaSourceId))
-        return (identity, _table(found)) if found else None
+        found = self.table(wanted.order_by(SOURCE.c.midpointMjdTai, SOURCE.c.diaSourceId), ASSOCIATION)
+        return (identity, found) if len(found) else None
 
     def counts(self) -> tuple[int, int]:
         """Return the number of objects with detections, and of their detections."""
@@ -343,9 +339,3 @@ def _other_version(where: str, version: int) -> Misconfigured:
 def _of_server(url: str) -> AssociationStore:
     engine = postgresql_engine(url)
     return AssociationStore(engine, engine.url.render_as_string(hide_password=True), None)
-
-
-def _table(rows: Sequence[sa.Row[Any]]) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(ASSOCIATION.schema)
-    arrays = [pa.array(values, field.type) for values, field in zip(columns, ASSOCIATION.schema, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=ASSOCIATION.schema)

@@ -7,7 +7,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from kernels.linking.association import cells_of, wide_cells_of
+from kernels.linking.association import cells_near, cells_of, wide_cells_near, wide_cells_of
 from kernels.linking.proper_motion import ORIGIN, Motions, fit_motions
 from kernels.sky.positions import sky_position
 from schemas.static_object import FLUXES
@@ -226,6 +226,27 @@ def selected(
         statement = statement if also is None else statement.where(also)
         found += connection.execute(statement if group is None else statement.group_by(group)).all()
     return found
+
+
+def objects_near(
+    connection: sa.Connection, state: Sequence[Any], ra: NDArray[np.float64], dec: NDArray[np.float64], arcsec: float
+) -> PlacedObjects:
+    """Return the objects in the cells about places in deg, and those that move not far away, by their ids.
+
+    Parameters
+    ----------
+    connection, state
+        To the store, and columns of the table of the objects in the order of `STATE`.
+    ra, dec, arcsec
+        The places, and how far about them.
+    """
+    if not len(ra):
+        return PlacedObjects.read([])
+    table, found = state[0].table.c, dict[int, Sequence[Any]]()
+    moving = wide_cells_near(ra, dec)
+    for column, cells in ((table.cell, cells_near(ra, dec, arcsec)), (table.movingCell, moving)):
+        found |= {one[0]: one for one in selected(connection, state, column, cells)}
+    return PlacedObjects.read([found[one] for one in sorted(found)])
 
 
 def _counted() -> tuple[sa.ColumnElement[Any], ...]:

@@ -9,15 +9,22 @@ import pyarrow as pa
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from flows.storage.association_tables import SEEN, STATIC, STATIC_EVENT, STATIC_NIGHT, SUMS, PlacedObjects, selected
+from flows.storage.association_tables import (
+    SEEN,
+    STATIC,
+    STATIC_EVENT,
+    STATIC_NIGHT,
+    SUMS,
+    PlacedObjects,
+    objects_near,
+    selected,
+)
 from flows.storage.digest import digest
 from kernels.linking.association import (
     Reach,
-    cells_near,
     match_places,
     pairs_beside,
     position_sigma,
-    wide_cells_near,
 )
 from kernels.linking.proper_motion import motion_sums
 from kernels.sky.positions import sky_position, unit_vectors
@@ -28,7 +35,7 @@ from schemas.static_object import FLUXES
 _PART = 20_000  # objects in hand at a time
 _STATE = (STATIC.c.staticObjectId, *(STATIC.c[name] for name in SUMS), STATIC.c.nNights, STATIC.c.nNights,
           STATIC.c.firstMjd, STATIC.c.lastMjd)  # fmt: skip
-"""Columns in the order of `flows.storage.association_links.STATE`: each night has an object once."""
+"""Columns in the order of `flows.storage.association_tables.STATE`: each night has an object once."""
 
 
 class PatchObjects(NamedTuple):
@@ -156,7 +163,7 @@ class StaticLinks:
             Lasting ones that the night has by now. Patches that were made of different exposures may both have an
             object on their border: it is two then, rather than none.
         """
-        near = self._near(rows.ra, rows.dec, settings.max_arcsec)
+        near = objects_near(self._connection, _STATE, rows.ra, rows.dec, settings.max_arcsec)
         motions, moving = near.motions()
         reach = Reach(settings.sigmas, settings.min_arcsec, settings.max_arcsec)
         pairs = match_places(rows.vectors, rows.sigma, *motions.at(self._mjd, moving), near.number, reach)
@@ -175,15 +182,6 @@ class StaticLinks:
             self._connection.execute(SEEN.insert(), made)
         begun = set(lasting[first].tolist())
         return set(lasting[rows.own].tolist()) - begun, begun
-
-    def _near(self, ra: NDArray[np.float64], dec: NDArray[np.float64], arcsec: float) -> PlacedObjects:
-        """Return the objects about places in deg, and those that move not far away, by their ids."""
-        if not len(ra):
-            return PlacedObjects.read([])
-        found, moving = dict[int, Sequence[Any]](), wide_cells_near(ra, dec)
-        for column, cells in ((STATIC.c.cell, cells_near(ra, dec, arcsec)), (STATIC.c.movingCell, moving)):
-            found |= {one[0]: one for one in selected(self._connection, _STATE, column, cells)}
-        return PlacedObjects.read([found[one] for one in sorted(found)])
 
     def _free(self, wanted: list[int], taken: Collection[int]) -> list[int]:
         """Return ids for new objects: those of the night, or the next that is free where a lasting object has it."""
@@ -234,7 +232,8 @@ class StaticLinks:
         for first in range(0, len(every), _PART):
             part = set(every[first : first + _PART])
             begun = selected(self._connection, _STATE, STATIC.c.staticObjectId, part)
-            near = self._near(*sky_position(PlacedObjects.read(begun).motions()[0].place), arcsec)
+            ra, dec = sky_position(PlacedObjects.read(begun).motions()[0].place)
+            near = objects_near(self._connection, _STATE, ra, dec, arcsec)
             alive = np.flatnonzero(near.number > 0)
             ids = near.ids[alive]
             touched = np.isin(ids, list(part))

@@ -19,7 +19,6 @@ from schemas.patch import PatchKey
 from schemas.settings import AssociationSettings
 from schemas.static_object import STATIC_ASSOCIATION
 
-_PART = 50_000  # rows read at a time
 _ID_ORDER = 29  # of the HEALPix index that the id of an object in a night is
 
 
@@ -43,6 +42,11 @@ class StaticObjects:
         rows = self._database.rows(sa.select(STATIC_NIGHT).order_by(STATIC_NIGHT.c.night))
         return {one.night: (one.madeFrom, one.digest) for one in rows}
 
+    def made_from(self, night: str) -> str | None:
+        """Return the digest of the objects of a night when they were associated; None: they are not."""
+        rows = self._database.rows(sa.select(STATIC_NIGHT.c.madeFrom).where(STATIC_NIGHT.c.night == night))
+        return rows[0].madeFrom if rows else None
+
     def associate(
         self, night: str, made_from: str, patches: Iterable[PatchObjects], settings: AssociationSettings
     ) -> tuple[int, int]:
@@ -59,11 +63,7 @@ class StaticObjects:
         """Return what the objects of a patch of a night were on all nights up to it, of `STATIC_ASSOCIATION`."""
         columns = [SEEN.c[name] for name in STATIC_ASSOCIATION.schema.names]
         wanted = sa.select(*columns).where(SEEN.c.staticObjectId.in_(_seen_in(key)), SEEN.c.night <= key.night)
-        wanted = wanted.order_by(SEEN.c.staticObjectId, SEEN.c.night).execution_options(stream_results=True)
-        with self._database.reading() as connection:
-            # Rows of a database take ten times the memory of a table.
-            parts = [static_table(rows) for rows in connection.execute(wanted).partitions(_PART)]
-        return pa.concat_tables([STATIC_ASSOCIATION.empty(), *parts])
+        return self._database.table(wanted.order_by(SEEN.c.staticObjectId, SEEN.c.night), STATIC_ASSOCIATION)
 
     def history_rows(self, key: PatchKey) -> int:
         """Return the number of rows, of all nights, of which `history` has some."""
@@ -74,10 +74,10 @@ class StaticObjects:
         """Return a lasting object and what it was by nights, by its id or that of a night; None: neither is known."""
         columns = [SEEN.c[name] for name in STATIC_ASSOCIATION.schema.names]
         wanted = sa.select(*columns).where(SEEN.c.staticObjectId == identity).order_by(SEEN.c.night)
-        if rows := self._database.rows(wanted):
-            return identity, static_table(rows)
-        nights = sa.select(STATIC_NIGHT.c.night)
-        of_night = sa.select(SEEN.c.staticObjectId).where(SEEN.c.night.in_(nights), SEEN.c.objectId == identity)
+        if len(nights := self._database.table(wanted, STATIC_ASSOCIATION)):
+            return identity, nights
+        known = sa.select(STATIC_NIGHT.c.night)
+        of_night = sa.select(SEEN.c.staticObjectId).where(SEEN.c.night.in_(known), SEEN.c.objectId == identity)
         found = self._database.rows(of_night.order_by(SEEN.c.night))
         return self.of_object(found[-1][0]) if found else None
 
@@ -139,11 +139,11 @@ def bring_up_static(
     patches = (one for one in Ledger(out).patches(night) if isinstance(one, PatchRecord))
     records = [one for one in patches if OBJECT.name in one.datasets]
     static = StaticObjects(database)
-    known, made_from = static.nights().get(night), objects_digest(records)
+    known, made_from = static.made_from(night), objects_digest(records)
     if not records:
         if known is not None:
             static.withdraw(night)
-    elif known is None or known[0] != made_from:
+    elif known != made_from:
         return static.associate(night, made_from, _published(out, records), settings)
     return 0, 0
 
@@ -168,10 +168,3 @@ def _seen_in(key: PatchKey) -> sa.Select[tuple[int]]:
     first, shift = key.pixel, 2 * (_ID_ORDER - key.order)
     inside = SEEN.c.objectId.between(first << shift, (first + 1 << shift) - 1)
     return sa.select(SEEN.c.staticObjectId).where(SEEN.c.night == key.night, inside)
-
-
-def static_table(rows: Iterable[sa.Row[tuple[object, ...]]]) -> pa.Table:
-    """Return rows of the table of nights as one of `STATIC_ASSOCIATION`."""
-    columns = list(zip(*rows, strict=True)) or [()] * len(STATIC_ASSOCIATION.schema)
-    arrays = [pa.array(values, field.type) for values, field in zip(columns, STATIC_ASSOCIATION.schema, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=STATIC_ASSOCIATION.schema)

@@ -1,6 +1,5 @@
 """Association within an output folder: incremental, in both orders, with what fails; the catalogues and the command."""
 
-import io
 import json
 import re
 import shutil
@@ -8,13 +7,10 @@ import shutil
 import numpy as np
 import pyarrow as pa
 import pytest
-from rich.console import Console
 
 from flows.nights import association
 from flows.nights.associate import associate_output
 from flows.nights.association import associate
-from flows.nights.progress import Progress
-from flows.nights.run import with_catalogues
 from flows.pipeline.graph import declared_tables
 from flows.results.backup import backup_output, restore_output
 from flows.results.explain import explain_detection
@@ -33,9 +29,9 @@ from schemas.ledger import ExposureRecord
 from schemas.night_range import EVERY_NIGHT, NightRange
 from schemas.patch import COVER_ORDER
 from schemas.settings import AssociationSettings, ExecutionSettings, Settings
-from schemas.summary import ExposureCounts, RunSummary
 from tests.support.association import detections, key
 from tests.support.cli import nightstride
+from tests.support.finished import finished
 from tests.support.night import catalogues
 
 SETTINGS = Settings()
@@ -54,14 +50,6 @@ def publish(out, visit, night, ra=(10.0, 10.1), dec=(0.0, 0.0), digest=None, sta
     )  # fmt: skip
     Ledger(out).put(record)
     return record
-
-
-def finished(out, *nights, settings=SETTINGS):
-    """End a run of some nights that had nothing to search."""
-    counts = ExposureCounts(seen=0, done=0, skipped=0, quarantined=0, failed=0)
-    none = {"windows": 0, "unscored": 0, "detections": 0, "not_run": {}, "seconds": {}, "report": None}
-    summary = RunSummary(exposures=counts, nights=nights, **none)
-    return with_catalogues(summary, out, settings, Progress(Console(file=io.StringIO()), 0))
 
 
 def objects(out, night):

@@ -1,6 +1,5 @@
 """Lasting objects within an output folder: ids over nights and reprocessing, in any patches; failures; the command."""
 
-import io
 import re
 import shutil
 import sqlite3
@@ -10,13 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 import nightstride as ns
 from flows.nights import associate, catalogues, patches, run
 from flows.nights.associate import associate_output
-from flows.nights.progress import Progress
-from flows.nights.run import with_catalogues
 from flows.pipeline.graph import declared_tables
 from flows.results.verify import verify_output
 from flows.storage.association_tables import FILE
@@ -26,9 +22,9 @@ from schemas.night_range import EVERY_NIGHT, NightRange
 from schemas.objects import OBJECT
 from schemas.settings import AssociationSettings, PatchesSettings, Settings
 from schemas.static_object import STATIC_OBJECT
-from schemas.summary import ExposureCounts, RunSummary
 from stages.gather_objects import STAGE as GATHER
 from tests.support.cli import nightstride
+from tests.support.finished import finished as ended
 from tests.support.patch_night import CORNER, INFOS, places, publish, without
 
 NIGHTS = ("20260101", "20260102", "20260103")
@@ -51,11 +47,8 @@ def settings(order=7, **association):
 
 
 def finished(out, *nights, given=None):
-    """End a run of some nights that had nothing to search."""
-    counts = ExposureCounts(seen=0, done=0, skipped=0, quarantined=0, failed=0)
-    none = {"windows": 0, "unscored": 0, "detections": 0, "not_run": {}, "seconds": {}, "report": None}
-    summary = RunSummary(exposures=counts, nights=nights, **none)
-    return with_catalogues(summary, out, given or settings(), Progress(Console(file=io.StringIO()), 0))
+    """End a run of some nights in patches that have borders in the field."""
+    return ended(out, *nights, settings=given or settings())
 
 
 @pytest.fixture(autouse=True)

@@ -390,7 +390,7 @@ def test_the_history_of_a_night_is_read_in_parts(store, monkeypatch):
     whole = store.history("20260101")
     asked = []
     sa.event.listen(store._engine, "before_cursor_execute", lambda *given: asked.append(given[4].execution_options))
-    monkeypatch.setattr(association_store, "_PART", 4)
+    monkeypatch.setattr(association_database, "_PART", 4)
     assert store.history("20260101").equals(whole)
     assert [one.get("stream_results") for one in asked if "stream_results" in one] == [True]
 
