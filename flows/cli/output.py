@@ -441,10 +441,14 @@ def _linked(ids: "Sequence[Any]", one: "Tracklet") -> dict[str, Any]:
 
 
 def link(
-    table: Annotated[Path, typer.Argument(help="Detections: Parquet or CSV file, or a catalogue's folder.")],
+    table: Annotated[
+        Path,
+        typer.Argument(parser=output_folder, help="Detections: OUT of a run, Parquet or CSV file, or folder of such."),
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Parquet file to write: trackletId and id of each member.")
     ] = None,
+    night: Nights = None,
     nights: Annotated[
         int | None, typer.Option(min=3, max=30, help="Number of nights to link over, too; needs the extra link.")
     ] = None,
@@ -470,7 +474,7 @@ def link(
         if out is not None:
             require_folder(out, "--out")
         catalogue = read_orbits(orbits) if orbits is not None else None
-        detections = linking.read_detections(table, obscode)
+        detections = linking.read_detections(table, obscode, night or EVERY_NIGHT)
         summary, tracklets, stationary = linking.link_table(detections)
         if catalogue is not None:
             names = linking.name_tracklets(tracklets, linking.name_detections(detections, catalogue))

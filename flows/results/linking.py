@@ -15,17 +15,22 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from flows.results.catalogue_rows import CatalogueRows
+from flows.results.exposure_rows import ExposureRows
 from flows.runtime.settings import require_there
 from flows.runtime.words import counted
 from flows.storage.atomic import write_file
+from flows.storage.layout import is_output, require_output
 from kernels.linking.detections import SkyDetections, detections_of, find_stationary
 from kernels.linking.orbits import Link
 from kernels.linking.tracklets import Tracklet, find_tracklets
 from kernels.orbits.ephemeris import OrbitCatalogue
 from kernels.orbits.matching import match_ephemerides, near_radius
-from kernels.sky.observatories import GEOCENTRE, OBSERVATORIES, observer_at
+from kernels.sky.observatories import GEOCENTRE, OBSERVATORIES, observatory_of, observer_at
 from kernels.sky.positions import sky_position
+from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured, read_failure
+from schemas.night_range import EVERY_NIGHT, NightRange
 
 NEEDED = {
     "id": ("id", "diaSourceId"),
@@ -117,22 +122,32 @@ class DetectionTable(NamedTuple):
     left_out: dict[str, list[int]]
 
 
-def read_detections(path: Path, obscode: str = "") -> DetectionTable:
-    """Read a table of detections: a Parquet or CSV file, or a folder of Parquet files.
+def read_detections(path: Path, obscode: str = "", nights: NightRange = EVERY_NIGHT) -> DetectionTable:
+    """Read detections: a Parquet or CSV file, a folder of Parquet files, or what an output folder has published.
 
-    Rows without an observatory get the code that is given.
+    Parameters
+    ----------
+    path
+        File or folder.
+    obscode
+        Observatory of rows that have none. Those of an output folder have that of their instrument, if it is known.
+    nights
+        Of an output folder.
 
     Raises
     ------
+    BadInput
+        A published file cannot be read.
     Misconfigured
-        There is no such table, it cannot be read, lacks a column, or a column holds no numbers.
+        There is no such table, it cannot be read, lacks a column, or a column holds no numbers; nights are asked of a
+        table (``no_output``), or none of them is there (``no_night``).
     """
     require_there(path, "another table of detections.")
-    try:
+    if nights or is_output(path):
+        require_output(path)
+        table = _published(path, nights)
+    else:
         table = _table(path)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        problem = f"cannot be read as Parquet or CSV: {read_failure(error)}."
-        raise Misconfigured("unreadable_table", str(path), problem, "give a table in one of these formats.") from error
     columns = {name: _column(path, table, name, names) for name, names in (NEEDED | OPTIONAL).items()}
     numbers = {
         name: _numbers(path, name, columns[name]) for name in columns if name not in ("id", "obscode", "trailClass")
@@ -157,9 +172,28 @@ def read_detections(path: Path, obscode: str = "") -> DetectionTable:
 
 
 def _table(path: Path) -> pa.Table:
-    if path.is_dir() or path.read_bytes()[:4] == b"PAR1":
-        return pyarrow.dataset.dataset(path, format="parquet").to_table()
-    return pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True))
+    try:
+        if path.is_dir() or path.read_bytes()[:4] == b"PAR1":
+            return pyarrow.dataset.dataset(path, format="parquet").to_table()
+        return pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        problem = f"cannot be read as Parquet or CSV: {read_failure(error)}."
+        raise Misconfigured("unreadable_table", str(path), problem, "give a table in one of these formats.") from error
+
+
+def _published(out: Path, nights: NightRange) -> pa.Table:
+    """Return detections of some nights of an output folder with the code of each observatory, null if not known."""
+    exposures = ExposureRows(out)
+    chosen = nights.among(exposures.nights, str(out))
+    rows = CatalogueRows(out, DIA_SOURCE, chosen)
+    wanted = {name for names in (NEEDED | OPTIONAL).values() for name in names}
+    keys = ("night", "visit", "detector")
+    table = rows.read([name for name in rows.schema.names if name in wanted or name in keys], None)
+    told = exposures.of(chosen).read([*keys, "instrument"], None).to_pylist()
+    codes = {tuple(one[name] for name in keys): observatory_of(one["instrument"] or "") for one in told}
+    of = [codes.get(one) for one in zip(*(table[name].to_pylist() for name in keys), strict=True)]
+    known = [None if code == GEOCENTRE else code for code in of]
+    return table.drop_columns(["night"]).append_column("obscode", pa.array(known, pa.string()))
 
 
 def _column(path: Path, table: pa.Table, name: str, names: Sequence[str]) -> pa.Array:

@@ -24,6 +24,11 @@ def refuse_release(out: Path) -> None:
         raise Misconfigured("frozen", str(out), "is a data release: nothing in it changes any more.", "name an --out.")
 
 
+def is_output(out: Path) -> bool:
+    """Return whether anything of a run is in a folder."""
+    return any((out / part).is_dir() for part in PARTS)
+
+
 def require_output(out: Path) -> None:
     """Raise unless a folder is the output folder of a run.
 
@@ -32,7 +37,7 @@ def require_output(out: Path) -> None:
     Misconfigured
         It is not there, or nothing of a run is in it (``no_output``).
     """
-    if any((out / part).is_dir() for part in PARTS):
+    if is_output(out):
         return
     problem = "is not an output folder: it has neither ledger/ nor catalogs/ nor quarantine/."
     if not out.is_dir():

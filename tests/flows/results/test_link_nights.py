@@ -1,4 +1,6 @@
 import json
+import shutil
+from datetime import date, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,8 @@ from flows.results import link_nights as module
 from flows.results.link_nights import link_nights
 from flows.results.linking import link_table, read_detections
 from schemas.errors import Misconfigured
+from tests.support.ades import publish_rows
+from tests.support.tracklets import place, publish_linked, source_id, source_table
 
 
 def write(path, movers, density, **changes):
@@ -146,3 +150,55 @@ def test_any_time_shorter_than_half_a_window_lies_in_one(nights):
         last = np.searchsorted(mjd, mjd[first] + nights / 2) - 1
         assert any(start <= first and last < stop for start, stop in windows)
     assert list(module._windows(np.zeros(0), nights)) == []
+
+
+def published(out, days=3):
+    """Publish nights of two visits with movers and false detections; return their rows and labels."""
+    ra, dec, mjd, _ = several_nights(np.random.default_rng(7), 12, 0.5, side=3.0)
+    nights, rows = sorted(set(np.floor(mjd).astype(int)))[:days], {}
+    for visit, moment in enumerate(sorted(set(mjd))):
+        label = (date(1858, 11, 17) + timedelta(int(moment))).strftime("%Y%m%d")
+        if int(moment) in nights:
+            rows.setdefault(label, []).extend(
+                place(ra[n], dec[n], 0, midpointMjdTai=mjd[n], diaSourceId=source_id(visit, 5, rank), trailLength=None)
+                for rank, n in enumerate(np.flatnonzero(mjd == moment))
+            )
+    for label, own in rows.items():
+        publish_rows(out, own, night=label)
+    return rows
+
+
+def test_an_output_folder_is_linked_as_the_table_of_its_rows(tmp_path):
+    pytest.importorskip("heliolinx", reason="the extra link is not installed")
+    rows = published(tmp_path / "out")
+    first, *_, last = sorted(rows)
+    for nights in (sorted(rows), [first], [last]):
+        own = [row for night in nights for row in rows[night]]
+        pq.write_table(source_table(own), tmp_path / "table.parquet")
+        chosen = () if len(nights) > 1 else ("--night", f"{nights[0]}..{nights[0]}")
+        answers = []
+        for path, some in ((tmp_path / "out", chosen), (tmp_path / "table.parquet", ())):
+            made = tmp_path / "members.parquet"
+            result, found = run(path, "--nights", "14", "--obscode", "I41", "--out", str(made), *some)
+            assert result.exit_code == 0, result.output
+            answers.append((found, pq.read_table(made)))
+        assert answers[0][0] == answers[1][0] | {"detections": len(own)}
+        assert answers[0][1].equals(answers[1][1])
+    assert run(tmp_path / "out", "--nights", "14", "--obscode", "I41")[1]["links"] > 0
+
+
+def test_the_instrument_tells_the_observatory(tmp_path):
+    (star, *movers) = publish_linked(tmp_path, false=0)
+    table = read_detections(tmp_path, "644")
+    assert set(table.obscode) == {"I41"}
+    assert (table.scale, sorted(table.ids.to_pylist())) == ("tai", sorted([*star, *movers[0], *movers[1]]))
+    shutil.rmtree(tmp_path / "tiles")
+    assert set(read_detections(tmp_path, "644").obscode) == {"644"}
+
+
+def test_nights_are_those_of_an_output_folder(tmp_path):
+    publish_linked(tmp_path / "out")
+    write(tmp_path / "table.parquet", 1, 0.1)
+    for path, code in ((tmp_path / "out", "no_night"), (tmp_path / "table.parquet", "no_output")):
+        result, answer = run(path, "--night", "19990101")
+        assert (result.exit_code, answer["error"]["code"]) == (2, code)
