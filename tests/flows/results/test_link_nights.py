@@ -17,6 +17,8 @@ from schemas.errors import Misconfigured
 from tests.support.ades import publish_rows
 from tests.support.tracklets import place, publish_linked, source_id, source_table
 
+pytest_plugins = ("tests.support.s3_fixture",)
+
 
 def write(path, movers, density, **changes):
     """Write a table of six nights, and return who each detection is of, by its id."""
@@ -168,23 +170,23 @@ def published(out, days=3):
     return rows
 
 
-def test_an_output_folder_is_linked_as_the_table_of_its_rows(tmp_path):
+def test_an_output_folder_is_linked_as_the_table_of_its_rows(out, tmp_path):
     pytest.importorskip("heliolinx", reason="the extra link is not installed")
-    rows = published(tmp_path / "out")
+    rows = published(out)
     first, *_, last = sorted(rows)
     for nights in (sorted(rows), [first], [last]):
         own = [row for night in nights for row in rows[night]]
         pq.write_table(source_table(own), tmp_path / "table.parquet")
         chosen = () if len(nights) > 1 else ("--night", f"{nights[0]}..{nights[0]}")
         answers = []
-        for path, some in ((tmp_path / "out", chosen), (tmp_path / "table.parquet", ())):
+        for path, some in ((out, chosen), (tmp_path / "table.parquet", ())):
             made = tmp_path / "members.parquet"
             result, found = run(path, "--nights", "14", "--obscode", "I41", "--out", str(made), *some)
             assert result.exit_code == 0, result.output
             answers.append((found, pq.read_table(made)))
         assert answers[0][0] == answers[1][0] | {"detections": len(own)}
         assert answers[0][1].equals(answers[1][1])
-    assert run(tmp_path / "out", "--nights", "14", "--obscode", "I41")[1]["links"] > 0
+    assert run(out, "--nights", "14", "--obscode", "I41")[1]["links"] > 0
 
 
 def test_the_instrument_tells_the_observatory(tmp_path):
