@@ -109,7 +109,7 @@ def find_screen(name: str, threshold: float | None) -> ModelCard | None:
         There is no such network, or a card cannot be read.
     """
     network = read_card("detect", name)
-    if network.input.get("kind", "windows") != "windows":
+    if network.input.get("kind") != "windows":
         return None
     try:
         card = read_card("screen", name)

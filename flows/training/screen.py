@@ -90,7 +90,7 @@ def train_screen(out: Path, work: Path, model: str, plan: ScreenPlan, workers: i
         simulated.
     """
     card = read_card("detect", model)
-    if (kind := card.input.get("kind", "windows")) != "windows":
+    if (kind := card.input.get("kind")) != "windows":
         problem = f"{model!r} is a detector of kind {kind!r}: it has no windows that a screen could leave out."
         raise Misconfigured("screen_kind", "--model", problem, "name a network of windows, such as basic_cnn.")
     writable_folder(out)

@@ -69,10 +69,13 @@ def build_detector(weights: Weights, settings: DetectSettings) -> Detector:
     Raises
     ------
     Misconfigured
-        The card names a kind that there is not.
+        The card names no kind, or one that there is not.
     """
     card, arrays, name = weights.card, weights.arrays, settings.model
-    where, kind = choose_device(settings.device), card.input.get("kind", "windows")
+    where, kind = choose_device(settings.device), card.input.get("kind")
+    if kind is None:
+        remedy = 'add "kind" to "input" of its card: "windows" for a network of windows of 26 x 26 px.'
+        raise Misconfigured("no_kind", name, "is a detector whose card does not say of what kind.", remedy)
     if kind == "windows":
         return _window_scorer(weights, settings, where)
     if kind == "cells":

@@ -15,7 +15,7 @@ from schemas.stage import Context, Rehearsal, Result
 from stages.detect import STAGE
 from tests.support.cards import model_card
 
-CARD = model_card(input={"bands": 1, "side": 26})
+CARD = model_card(input={"kind": "windows", "bands": 1, "side": 26})
 
 
 def scorer(seed=0):

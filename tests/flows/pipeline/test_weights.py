@@ -15,7 +15,7 @@ from tests.support.models import write_reliability, write_screen
 from tests.support.torch_nets import messy_image
 
 CARD = {
-    "stage": "detect", "name": "test", "version": "1", "input": {"bands": 1, "side": 26},
+    "stage": "detect", "name": "test", "version": "1", "input": {"kind": "windows", "bands": 1, "side": 26},
     "classes": ("nothing", "asteroid"), "training": {"seed": 0}, "metrics": {}, "threshold": 0.5,
     "false_alarm_rate": "not set",
 }  # fmt: skip

@@ -76,7 +76,7 @@ def test_says_what_it_is(detector):
     assert detector.card == CARD
 
 
-CARD_SCORER = model_card(input={"bands": 1, "side": 26})
+CARD_SCORER = model_card(input={"kind": "windows", "bands": 1, "side": 26})
 
 
 def test_log_odds_are_those_of_softmax():

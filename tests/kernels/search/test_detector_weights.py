@@ -96,11 +96,11 @@ def test_only_the_network_of_two_stages_needs_one():
 def windows(side=None, hit=0.3):
     torch.manual_seed(1)
     arrays = {name: value.numpy() for name, value in BasicCnn(1, side or 26).state_dict().items()}
-    known = {"bands": 1} if side is None else {"bands": 1, "side": side}
+    known = {"kind": "windows", "bands": 1} if side is None else {"kind": "windows", "bands": 1, "side": side}
     return Weights(card(hit, **known), arrays)
 
 
-def test_windows_are_what_a_card_without_a_kind_means():
+def test_a_network_of_windows_is_built_as_settings_say():
     plain = build_detector(windows(), SETTINGS)
     assert (plain.net.side, plain.precision, plain.screen) == (26, "float32", None)
     assert plain.floor == pytest.approx(logit(0.3))
@@ -126,6 +126,13 @@ def test_regions_come_with_their_floor():
     assert isinstance(made, RegionSearch)
     assert made.floor == -3.5
     assert (made.net.channels, made.net.dilations, made.net.training) == (4, (1, 2), False)
+
+
+def test_a_card_without_a_kind_is_refused():
+    plain = windows()
+    del plain.card.input["kind"]
+    with pytest.raises(Misconfigured, match=r'does not say of what kind. To fix, add "kind" to "input"'):
+        build_detector(plain, SETTINGS)
 
 
 def test_a_kind_of_the_future_is_refused():
