@@ -183,13 +183,13 @@ def _table(path: Path) -> pa.Table:
 
 def _published(out: Path, nights: NightRange) -> pa.Table:
     """Return detections of some nights of an output folder with the code of each observatory, null if not known."""
-    exposures = ExposureRows(out)
-    chosen = nights.among(exposures.nights, str(out))
-    rows = CatalogueRows(out, DIA_SOURCE, chosen)
+    rows = CatalogueRows(out, DIA_SOURCE)
+    if nights:
+        rows = rows.of(nights.among(rows.nights, str(out)))
     wanted = {name for names in (NEEDED | OPTIONAL).values() for name in names}
     keys = ("night", "visit", "detector")
     table = rows.read([name for name in rows.schema.names if name in wanted or name in keys], None)
-    told = exposures.of(chosen).read([*keys, "instrument"], None).to_pylist()
+    told = ExposureRows(out, rows.nights).read([*keys, "instrument"], None).to_pylist()
     codes = {tuple(one[name] for name in keys): observatory_of(one["instrument"] or "") for one in told}
     of = [codes.get(one) for one in zip(*(table[name].to_pylist() for name in keys), strict=True)]
     known = [None if code == GEOCENTRE else code for code in of]
