@@ -443,7 +443,11 @@ def _linked(ids: "Sequence[Any]", one: "Tracklet") -> dict[str, Any]:
 def link(
     table: Annotated[
         Path,
-        typer.Argument(parser=output_folder, help="Detections: OUT of a run, Parquet or CSV file, or folder of such."),
+        typer.Argument(
+            metavar="TABLE",
+            parser=output_folder,
+            help="Detections: Parquet or CSV file, folder of Parquet files, or OUT of a run.",
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Parquet file to write: trackletId and id of each member.")
