@@ -20,6 +20,7 @@ from flows.results.exposure_rows import ExposureRows
 from flows.runtime.settings import require_there
 from flows.runtime.words import counted
 from flows.storage.atomic import write_file
+from flows.storage.bucket_path import BucketPath
 from flows.storage.layout import is_output, require_output
 from kernels.linking.detections import SkyDetections, detections_of, find_stationary
 from kernels.linking.orbits import Link
@@ -140,10 +141,10 @@ def read_detections(path: Path, obscode: str = "", nights: NightRange = EVERY_NI
         A published file cannot be read.
     Misconfigured
         There is no such table, it cannot be read, lacks a column, or a column holds no numbers; nights are asked of a
-        table (``no_output``), or none of them is there (``no_night``).
+        table, or it is in a bucket (``no_output``); none of the nights is there (``no_night``).
     """
     require_there(path, "another table of detections.")
-    if nights or is_output(path):
+    if nights or isinstance(path, BucketPath) or is_output(path):
         require_output(path)
         table = _published(path, nights)
     else:

@@ -13,6 +13,7 @@ from flows.cli.app import app
 from flows.results import link_nights as module
 from flows.results.link_nights import link_nights
 from flows.results.linking import link_table, read_detections
+from flows.storage.atomic import write_file
 from schemas.errors import Misconfigured
 from tests.support.ades import publish_rows
 from tests.support.tracklets import place, publish_linked, source_id, source_table
@@ -197,6 +198,13 @@ def test_the_instrument_tells_the_observatory(tmp_path):
     for folder in ("tiles", "ledger"):  # as after `prune`, and in a copy of the catalogues alone
         shutil.rmtree(tmp_path / folder)
         assert set(read_detections(tmp_path, "644").obscode) == {"644"}
+
+
+@pytest.mark.services
+def test_a_table_in_a_bucket_is_refused(bucket):
+    write_file(bucket / "table.csv", b"id,mjd,ra,dec\n", bucket)
+    with pytest.raises(Misconfigured, match="is not an output folder"):
+        read_detections(bucket / "table.csv")
 
 
 def test_nights_are_those_of_an_output_folder(tmp_path):
