@@ -8,17 +8,20 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.results.linking import DetectionTable
 from kernels.linking.nights import Window, find_links, three_nights
 from kernels.linking.orbits import Link, choose_links, without_rivals
 from kernels.linking.tracklets import PAIR_RATE, Tracklet, find_pairs
 from kernels.sky.observatories import GEOCENTRE, OBSERVATORIES, heliocentric_km
 from kernels.sky.positions import sky_position
 from schemas.errors import Misconfigured, missing_extra
+
+if TYPE_CHECKING:
+    from flows.results.linking import DetectionTable
 
 MOST_TRACKLETS = 20_000
 """In a window, with pairs."""
@@ -43,7 +46,7 @@ def require_heliolinx() -> None:
 
 
 def link_nights(
-    table: DetectionTable, tracklets: Sequence[Tracklet], stationary: NDArray[np.bool_], nights: int
+    table: "DetectionTable", tracklets: Sequence[Tracklet], stationary: NDArray[np.bool_], nights: int
 ) -> tuple[list[Link], list[str]]:
     """Link tracklets, and pairs of detections that are in none.
 
@@ -104,7 +107,7 @@ def _windows(mjd: NDArray[np.float64], nights: int) -> Iterator[tuple[int, int]]
 
 
 def _pairs(
-    table: DetectionTable, groups: Sequence[tuple[int, ...]], stationary: NDArray[np.bool_], start: int, stop: int
+    table: "DetectionTable", groups: Sequence[tuple[int, ...]], stationary: NDArray[np.bool_], start: int, stop: int
 ) -> tuple[list[tuple[int, ...]], float]:
     """Return pairs of each observatory between two places, and the fastest that were looked for, deg / day."""
     usable = ~stationary
@@ -121,7 +124,7 @@ def _pairs(
     return pairs, rate
 
 
-def _window(table: DetectionTable, groups: Sequence[tuple[int, ...]]) -> tuple[Window, NDArray[np.int64]]:
+def _window(table: "DetectionTable", groups: Sequence[tuple[int, ...]]) -> tuple[Window, NDArray[np.int64]]:
     """Return what is asked, and the places of its detections in the table."""
     flat = np.array([place for group in groups for place in group], np.int64)
     places = np.unique(flat)

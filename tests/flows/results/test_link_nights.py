@@ -1,6 +1,5 @@
 import json
 import shutil
-from datetime import date, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +13,7 @@ from flows.results import link_nights as module
 from flows.results.link_nights import link_nights
 from flows.results.linking import link_table, read_detections
 from flows.storage.atomic import write_file
+from kernels.sky.times import night_label
 from schemas.errors import Misconfigured
 from tests.support.ades import publish_rows
 from tests.support.tracklets import place, publish_linked, source_id, source_table
@@ -155,19 +155,18 @@ def test_any_time_shorter_than_half_a_window_lies_in_one(nights):
     assert list(module._windows(np.zeros(0), nights)) == []
 
 
-def published(out, days=3):
-    """Publish nights of two visits with movers and false detections; return their rows and labels."""
+def published(out):
+    """Publish three nights of two visits with movers and false detections; return their rows by night."""
     ra, dec, mjd, _ = several_nights(np.random.default_rng(7), 12, 0.5, side=3.0)
-    nights, rows = sorted(set(np.floor(mjd).astype(int)))[:days], {}
+    rows = {}
     for visit, moment in enumerate(sorted(set(mjd))):
-        label = (date(1858, 11, 17) + timedelta(int(moment))).strftime("%Y%m%d")
-        if int(moment) in nights:
-            rows.setdefault(label, []).extend(
-                place(ra[n], dec[n], 0, midpointMjdTai=mjd[n], diaSourceId=source_id(visit, 5, rank), trailLength=None)
-                for rank, n in enumerate(np.flatnonzero(mjd == moment))
-            )
-    for label, own in rows.items():
-        publish_rows(out, own, night=label)
+        rows.setdefault(night_label(moment, -116.86), []).extend(
+            place(ra[n], dec[n], 0, midpointMjdTai=mjd[n], diaSourceId=source_id(visit, 5, rank), trailLength=None)
+            for rank, n in enumerate(np.flatnonzero(mjd == moment))
+        )
+    rows = {night: rows[night] for night in sorted(rows)[:3]}
+    for night, own in rows.items():
+        publish_rows(out, own, night=night)
     return rows
 
 
