@@ -15,6 +15,9 @@ import psutil
 ENDING_S = 2.0
 """Of the time that is given, so much is kept to end all processes in, s."""
 
+HOLD_S = 60.0
+"""Longer than the end takes, s: for so long a thread that waits for the interpreter does not ask for it."""
+
 LEFT = "What is on its way is left to the next run: what is published is kept."
 
 
@@ -80,8 +83,8 @@ class Stop:
 def _end(code: int) -> NoReturn:
     """End this process and all that it has started, at once; what they write is published whole or not at all.
 
-    All are stopped first: none may tell of the others' end, and what restarts a worker when one ends, a thread of
-    this process, has no time to.
+    All are stopped first: none may tell of the others' end. From the first kill to the exit nothing gives the
+    interpreter to another thread, which might start a worker again when one ends.
     """
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
@@ -97,6 +100,7 @@ def _end(code: int) -> NoReturn:
                 with suppress(psutil.Error):
                     child.suspend()
                     stopped.append(child.pid)
+    sys.setswitchinterval(HOLD_S)  # no call from here on lets another thread run
     for pid in stopped:
         with suppress(OSError):
             os.kill(pid, signal.SIGKILL)

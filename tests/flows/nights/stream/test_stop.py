@@ -15,11 +15,15 @@ SCRIPT = """
 import subprocess, sys, threading, time
 from flows.nights.stream.stop import Stop
 child = subprocess.Popen(["sleep", "600"])
+started = threading.Event()
 def keep():
     while True:
-        subprocess.Popen(["sleep", "600"]).wait()
+        kept = subprocess.Popen(["sleep", "600"])
+        started.set()
+        kept.wait()
 if sys.argv[1] == "keeping":
     threading.Thread(target=keep, daemon=True).start()
+    started.wait()
 with Stop(3.0, lambda text, level: print(text, file=sys.stderr, flush=True)).listening() as stop:
     if sys.argv[1] == "working":
         stop.begin()
