@@ -21,7 +21,7 @@ from astropy.time import Time
 from scipy.integrate import solve_ivp
 from scipy.stats import beta
 
-from flows.results.link_nights import link_nights
+from flows.results.link_nights import link_over_nights
 from flows.results.linking import DetectionTable, link_table
 from kernels.linking.detections import detections_at, find_stationary
 from kernels.linking.tracklets import find_tracklets
@@ -264,7 +264,7 @@ def over_nights(ra, dec, mjd, owner, nights, **known):
     table = DetectionTable(pa.array(np.arange(len(ra))), own, np.full(len(ra), "I41"), "utc", len(ra), {})
     _, tracklets, still = link_table(table)
     start = time.perf_counter()
-    links, notes = link_nights(table, tracklets, still, nights)
+    links, notes = link_over_nights(table, tracklets, still, nights)
     owners = [set(owner[list(one.members)].tolist()) for one in links]
     pure = [next(iter(some)) for some in owners if len(some) == 1 and -1 not in some]
     wanted = set()

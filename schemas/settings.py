@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.ades import AdesSettings
 from schemas.alert_settings import AlertSettings
+from schemas.archive_settings import ButlerSettings, FetchSettings
 from schemas.cluster_settings import ClusterSettings
 from schemas.keyword_mapping import KeywordMapping
 from schemas.observe_settings import ObserveSettings
@@ -194,6 +195,32 @@ class LinkTrackletsSettings(Section):
     ] = 0.2
 
 
+MOST_NIGHTS = 30
+"""Nights that are linked with each other at most."""
+
+
+class LinkNightsSettings(Section):
+    """Links over nights: tracklets and pairs of detections that one orbit about the Sun explains."""
+
+    nights: Annotated[
+        int,
+        Field(
+            ge=0, le=MOST_NIGHTS, description="Each night is linked with those before it, so many in all; 0: none is."
+        ),
+    ] = 0
+    obscode: Annotated[
+        str | None,
+        Field(description="Code of the observatory, 500 for the Earth's centre; null: by the instrument."),
+    ] = None
+
+    @field_validator("nights")
+    @classmethod
+    def _enough(cls, value: int) -> int:
+        if value in (1, 2):
+            raise ValueError("must be 0, or 3 or more: a link takes three nights")
+        return value
+
+
 class StarGalaxySettings(Section):
     """Stars and galaxies."""
 
@@ -335,40 +362,6 @@ class ForcedSettings(Section):
     ] = 0  # fmt: skip
 
 
-class ButlerSettings(Section):
-    """Datasets of a Butler repository to be searched."""
-
-    where: Annotated[str, Field(description="Expression of the Butler's query language; empty: all.")] = ""
-    collections: Annotated[
-        tuple[str, ...], Field(description="Searched in this order; none: the repository's defaults, else all.")
-    ] = ()
-    dataset_types: Annotated[
-        tuple[str, ...], Field(min_length=1, description="Names of difference images; patterns with *.")
-    ] = ("*_differenceExp", "difference_image")
-
-
-class FetchSettings(Section):
-    """Downloads from an archive."""
-
-    url: Annotated[str, Field(description="Address of the archive's image service.")] = (
-        "https://irsa.ipac.caltech.edu/ibe"
-    )
-    connections: Annotated[int, Field(gt=0, le=64, description="Files at a time.")] = 4
-    max_gib: Annotated[
-        float | None, Field(gt=0, description="Most to be fetched by one call, GiB; null: no limit.")
-    ] = 100.0
-    retries: Annotated[int, Field(ge=0, description="Attempts after the first that bring nothing.")] = 5
-    backoff_s: Annotated[float, Field(ge=0, description="Wait before the first of them, s; doubled each time.")] = 1.0
-    timeout_s: Annotated[float, Field(gt=0, description="Longest silence of the archive, s.")] = 60.0
-
-    @field_validator("url")
-    @classmethod
-    def _plain(cls, value: str) -> str:
-        if not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", value):
-            raise ValueError("must be http:// or https:// and a host, without a query")
-        return value.rstrip("/")
-
-
 class ExecutionSettings(Section):
     """Execution of the work."""
 
@@ -460,6 +453,7 @@ class Settings(BaseSettings):
     link_hosts: LinkHostsSettings = LinkHostsSettings()
     patches: PatchesSettings = PatchesSettings()
     link_tracklets: LinkTrackletsSettings = LinkTrackletsSettings()
+    link_nights: LinkNightsSettings = LinkNightsSettings()
     star_galaxy: StarGalaxySettings = StarGalaxySettings()
     choose_galaxies: ChooseGalaxiesSettings = ChooseGalaxiesSettings()
     cut_pictures: CutPicturesSettings = CutPicturesSettings()

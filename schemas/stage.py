@@ -113,6 +113,9 @@ class Context:
         stage must need `source`, so that its digest does.
     allocate
         Returns an array of a shape and a dtype to be filled with a result that may be larger than the memory.
+    link
+        Returns the links of a window of nights, which another process looks for: from `kernels.linking.nights.Window`
+        to `kernels.linking.orbits.Link`.
     """
 
     exposure: ExposureInfo | None = None
@@ -124,6 +127,7 @@ class Context:
     allocate: Callable[[tuple[int, ...], str], Any] = np.zeros
     numbers: Mapping[str, Any] = field(default_factory=dict)
     patch: SkyPart | None = None
+    link: Callable[[Any], Sequence[Any]] | None = None
 
 
 class Result(NamedTuple):

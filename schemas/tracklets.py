@@ -1,8 +1,9 @@
-"""Tracklets: detections of one night that one moving object explains, and the motion of each."""
+"""Tracklets: detections of one night that one moving object explains, the motion of each, and links over nights."""
 
 import pyarrow as pa
 
 from schemas.dataset import TableOf, column, quantity
+from schemas.dia_source import DIA_SOURCE
 
 TRACKLET_SOURCE = TableOf(
     "tracklet_source",
@@ -63,3 +64,55 @@ TRACKLET = TableOf(
     ),
     ids="trackletId",
 )
+
+
+_NIGHT = column("night", pa.string(), "", "Night of the detection, YYYYMMDD.", ucd="meta.id;obs")
+_TRACKLET_ID = TRACKLET_SOURCE.schema.field("trackletId")
+_OF_DETECTIONS = (
+    "midpointMjdTai", "ra", "dec", "raErr", "decErr", "trailLength", "trailAngle", "trailLengthErr", "trailAngleErr",
+    "exposureTime", "magAB",
+)  # fmt: skip
+
+NIGHT_WINDOW = TableOf(
+    "night_window",
+    pa.schema(
+        [
+            *(DIA_SOURCE.schema.field(name) for name in ("diaSourceId", *_OF_DETECTIONS)),
+            _NIGHT,
+            column("own", pa.bool_(), "", "Whether that is the night itself, and not one before it."),
+            _TRACKLET_ID,
+            column("designation", pa.string(), "", "Known object that its tracklet is of; else empty."),
+            column("obscode", pa.string(), "", "Code of the observatory."),
+        ]
+    ),
+)
+"""Detections of a night and of some nights before it that may move; no stage makes it, and it is not published."""
+
+
+LINK_SOURCE = TableOf(
+    "link_source",
+    pa.schema(
+        [
+            column("linkId", pa.int64(), "", "diaSourceId of the first detection of the link.", ucd="meta.id"),
+            column("diaSourceId", pa.int64(), "", "Detection of the night, or of one of those before it."),
+            column("sourceNight", pa.string(), "", "Night of the detection, YYYYMMDD.", ucd="meta.id;obs"),
+            _TRACKLET_ID,
+            column("midpointMjdTai", pa.float64(), "d", "Middle of the exposure, MJD TAI."),
+            column("ra", pa.float64(), "deg", "Right ascension (ICRS)."),
+            column("dec", pa.float64(), "deg", "Declination (ICRS)."),
+            column("nSources", pa.int32(), "", "Detections of the link."),
+            column("nNights", pa.int32(), "", "Nights that they are of."),
+            column(
+                "designation", pa.string(), "", "Known object that at least half of its detections are; else empty."
+            ),
+            column(
+                "linkRms", pa.float32(), "arcsec", "Distance of the detections from the orbit: root of mean square.",
+                ucd="stat.fit.residual",
+            ),
+            column("a", pa.float64(), "AU", "Half of the major axis of the orbit.", ucd="phys.size.smajAxis"),
+            column("e", pa.float64(), "", "Its eccentricity.", ucd="src.orbital.eccentricity"),
+            column("i", pa.float64(), "deg", "Its inclination to the ecliptic.", ucd="src.orbital.inclination"),
+        ]
+    ),
+    ids="diaSourceId",
+)  # fmt: skip

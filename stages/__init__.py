@@ -20,6 +20,7 @@ REGISTRY = (
     "link_hosts",
     "link_tracklets",
     "fit_tracklets",
+    "link_nights",
     "star_galaxy",
     "spectral_class",
     "choose_galaxies",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flows.inputs.archive.client import ArchiveClient
     from flows.inputs.archive.ztf_fetch import FetchPlan
     from flows.inputs.archive.ztf_search import ZtfSearch
-    from schemas.settings import FetchSettings
+    from schemas.archive_settings import FetchSettings
     from schemas.summary import FetchSummary
 
 

@@ -468,7 +468,7 @@ def link(
     """
     from flows.inputs.orbit_file import read_orbits
     from flows.results import linking
-    from flows.results.link_nights import link_nights, require_heliolinx
+    from flows.results.link_nights import link_over_nights, require_heliolinx
     from flows.storage.folder import require_folder
 
     links, names, notes = None, None, list[str]()
@@ -484,7 +484,7 @@ def link(
             names = linking.name_tracklets(tracklets, linking.name_detections(detections, catalogue))
             summary = summary.model_copy(update={"known": sum(map(bool, names))})
         if nights is not None:
-            links, notes = link_nights(detections, tracklets, stationary, nights)
+            links, notes = link_over_nights(detections, tracklets, stationary, nights)
             summary = summary.with_links(links)
         if out is not None:
             linking.write_members(out, linking.members_of(detections, tracklets, links, names))

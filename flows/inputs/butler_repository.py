@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flows.runtime.secrets import refuse_credentials
+from schemas.archive_settings import ButlerSettings
 from schemas.errors import Misconfigured
-from schemas.settings import ButlerSettings
 
 PREFIX = "butler:"
 """Of an input that names a repository: ``butler:REPO``."""

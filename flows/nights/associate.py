@@ -41,6 +41,7 @@ def associate_output(
     Misconfigured
         Nothing is associated (``no_association``), or there is nothing of these nights (``no_night``).
     """
+    from flows.nights.night_window import OVER_NIGHTS
     from flows.nights.patches import run_nights
 
     nights = chosen.among(Ledger(out).nights(), str(out))
@@ -50,7 +51,7 @@ def associate_output(
     works = [one for one in plan_nights(nights, out, settings, PIPELINE, found.digests, found.static) if one.outdated]
     ready = [one for one in works if not any(patch.of_exposures.due for patch in one.patches)]
     failed = [*found.summary.failed, *(_left(one.night) for one in works if one not in ready)]
-    results = run_nights(map(_as_it_is, ready), out, settings)
+    results = run_nights(map(_as_it_is, ready), out, settings, before=OVER_NIGHTS)
     note_published(out, settings.association, found, results)
     failed += [trouble for result in results.values() for trouble in result.failed]
     return found.summary.model_copy(update={"published": tuple(results), "failed": tuple(failed)})

@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from datetime import date, timedelta
 from itertools import chain, islice
 from pathlib import Path
 from time import perf_counter
@@ -23,6 +22,7 @@ from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.exposure import ExposureKey
 from schemas.forced import FORCED_SOURCE
 from schemas.ledger import PatchRecord
+from schemas.night_range import days_before, nights_followed
 from schemas.patch import COVER_ORDER
 from schemas.settings import Settings
 from schemas.summary import RunSummary, Trouble
@@ -73,7 +73,7 @@ def with_forced(
     start = perf_counter()
     with ExitStack() as up:
         work = _Work(out, settings, progress, workers, call, up)
-        for night in _followed(Ledger(out).nights(), nights, days):
+        for night in nights_followed(Ledger(out).nights(), nights, days):
             work.measure(night)
     if not (work.nights or work.failed):
         return summary
@@ -86,16 +86,6 @@ def with_forced(
         "warnings": (*summary.warnings, *work.warnings),
         "seconds": {**summary.seconds, "forced": round(perf_counter() - start, 3)},
     })  # fmt: skip
-
-
-def _before(night: str, days: int) -> str:
-    """Return the night so many days before one."""
-    return (date.fromisoformat(night) - timedelta(days)).strftime("%Y%m%d")
-
-
-def _followed(known: Iterable[str], nights: Collection[str], days: int) -> list[str]:
-    """Return the nights that some nights belong to, or are so many days before, in order."""
-    return sorted(one for one in known if any(_before(one, days) <= night <= one for night in nights))
 
 
 @dataclass(frozen=True)
@@ -167,7 +157,7 @@ class _Work:
 
     def _patches(self, night: str) -> dict[str, dict[tuple[int, int], tuple[str, str]]]:
         """Return the nights of a history with its own, by time -> order and pixel -> path and digest of the objects."""
-        first, name = _before(night, self.settings.forced.history_days), DIA_OBJECT.name
+        first, name = days_before(night, self.settings.forced.history_days), DIA_OBJECT.name
         wanted = [label for label in self._ledger.nights() if first <= label <= night]
         for label in (one for one in wanted if one not in self._of_night):
             self._of_night[label] = {

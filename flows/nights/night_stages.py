@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from time import sleep
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -35,9 +35,10 @@ from schemas.exposure import ExposureInfo, ExposureKey
 from schemas.ledger import DatasetRecord, NightRecord
 from schemas.patch import PatchKey
 from schemas.pixels import SCIENCE, is_large
-from schemas.settings import Settings
+from schemas.settings import LinkNightsSettings, Settings
 from schemas.stage import Context, Stage
 from schemas.summary import Trouble
+from schemas.tracklets import NIGHT_WINDOW
 from stages import PIPELINE
 
 Given = TypeVar("Given")
@@ -152,6 +153,16 @@ class NightResult:
     seconds: dict[str, float] = field(default_factory=dict)
     patches: int = 0
     patches_failed: int = 0
+
+
+class OverNights(NamedTuple):
+    """What reads a night with those before it, and what links such a window: functions of `flows.nights.night_window`.
+
+    They are handed down, as what they read with is above this module.
+    """
+
+    read: Callable[[Path, str, LinkNightsSettings], pa.Table]
+    link: Callable[[Any], Sequence[Any]]
 
 
 class UnitStages:
@@ -304,11 +315,24 @@ class NightStages(UnitStages):
         As in `UnitStages`.
     patched
         Datasets that its patches have.
+    before
+        What links it with the nights before it, where that is wanted.
     """
 
-    def __init__(self, out: Path, settings: Settings, work: NightWork, patched: Collection[str]) -> None:
+    def __init__(
+        self,
+        out: Path,
+        settings: Settings,
+        work: NightWork,
+        patched: Collection[str],
+        before: OverNights | None = None,
+    ) -> None:
         super().__init__(out, settings, work, "", work.keys())
-        self._patched = patched
+        self._patched, self._before = patched, before
+
+    def _context(self, stage: Stage, models: Mapping[str, Any]) -> Context:
+        link = None if self._before is None else self._before.link
+        return replace(super()._context(stage, models), link=link)
 
     def run(self) -> StagesResult:
         """Run what is outdated and publish it.
@@ -324,15 +348,19 @@ class NightStages(UnitStages):
         return super().run()
 
     def _found(self, dataset: TableOf) -> pa.Table | None:
+        if dataset.name == NIGHT_WINDOW.name:
+            return self._before and self._before.read(self._out, self._work.night, self._settings.link_nights)
         columns = self._columns(dataset)
         if dataset.name in self._patched:
             return self._tables.read_night(dataset, self._work.night, columns)
         return joined(self._tables.read(dataset, key).select(columns) for key in self._work.keys(dataset.name))
 
 
-def make_night(work: NightWork, out: Path, settings: Settings, patched: Collection[str]) -> StagesResult:
+def make_night(
+    work: NightWork, out: Path, settings: Settings, patched: Collection[str], before: OverNights | None = None
+) -> StagesResult:
     """Run the stages of a whole night that are outdated, and publish what they give; parameters as of `NightStages`."""
-    return NightStages(out, settings, work, patched).run()
+    return NightStages(out, settings, work, patched, before).run()
 
 
 def record_night(

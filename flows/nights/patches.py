@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flows.inputs.source import Source
 from flows.nights.night_stages import (
     NightResult,
+    OverNights,
     StagesResult,
     ledger_seconds,
     make_night,
@@ -21,6 +22,8 @@ from flows.nights.night_stages import (
 )
 from flows.nights.patch_stages import Around, has_place, make_associated, make_patch, make_static, margin_of
 from flows.nights.patch_tiles import exposures_without_tiles, left_with, restore_tiles, tiles_lost
+from flows.pipeline.graph import following
+from flows.pipeline.night_plan import window_digest
 from flows.pipeline.night_work import MARGIN, NightWork, PatchWork
 from flows.runtime.parallel import Caller, here
 from flows.runtime.traces import bound
@@ -38,6 +41,7 @@ from schemas.objects import OBJECT
 from schemas.patch import PatchKey
 from schemas.settings import Settings
 from schemas.summary import Trouble
+from schemas.tracklets import NIGHT_WINDOW
 from stages import PIPELINE
 
 if TYPE_CHECKING:
@@ -87,6 +91,7 @@ def run_nights(
     call: Caller = here,
     find: Callable[[ExposureRecord], Source | None] = lambda record: None,
     again: Callable[[str], NightWork | None] = lambda night: None,
+    before: OverNights | None = None,
 ) -> dict[str, NightResult]:
     """Run the stages of nights that are outdated: of their patches, then those of a whole night.
 
@@ -106,6 +111,8 @@ def run_nights(
         Gives what an exposure was searched from, if that is there as it was.
     again
         Associates the objects of a night that are published by now, and plans it again.
+    before
+        What links a night with those before it, where that is wanted.
 
     Returns
     -------
@@ -120,7 +127,7 @@ def run_nights(
     due = [work for work in works if work.outdated]
     here = workers is not None or _few([patch.of_exposures for work in due for patch in work.patches], out)
     with nullcontext(workers) if here else _started(settings, out) as cluster:
-        return {work.night: _Night(work, out, settings, cluster, say, call, find, again).run() for work in due}
+        return {work.night: _Night(work, out, settings, cluster, say, call, find, again, before).run() for work in due}
 
 
 def _few(parts: Sequence[PatchWork], out: Path) -> bool:
@@ -147,6 +154,7 @@ class _Night:
     call: Caller
     find: Callable[[ExposureRecord], Source | None]
     again: Callable[[str], NightWork | None]
+    before: OverNights | None
 
     def run(self) -> NightResult:
         found = self._patches()
@@ -290,13 +298,19 @@ class _Night:
         return about()
 
     def _whole(self, patched: Mapping[str, int], failed: Sequence[str]) -> StagesResult:
-        """Return what became of the night as a whole; made without some patches it is made again with them."""
+        """Return what became of the night as a whole.
+
+        Made without some patches, or with nights before that are not as was planned, it is made again by the next run.
+        """
         if not self.work.due:
             return _known(self.work)
         work = self.work
         if failed:
             work = replace(work, digests={name: digest(one, *sorted(failed)) for name, one in work.digests.items()})
-        ((_, made),) = self._made([_Task(make_night, work, (tuple(patched),))], self.cluster)
+        if (window := window_digest(self._ledger, work.night, self.settings)) != work.window:
+            other = {name: digest(work.digests[name], window) for name in self._over_nights & work.digests.keys()}
+            work = replace(work, digests={**work.digests, **other})
+        ((_, made),) = self._made([_Task(make_night, work, (tuple(patched), self.before))], self.cluster)
         return made
 
     def _made(self, tasks: list[_Task], cluster: "Cluster | None") -> Iterator[tuple[_Task, StagesResult]]:
@@ -359,6 +373,10 @@ class _Night:
     @cached_property
     def _ledger(self) -> Ledger:
         return Ledger(self.out)
+
+    @cached_property
+    def _over_nights(self) -> set[str]:
+        return following(PIPELINE, NIGHT_WINDOW.name)
 
 
 def _known(work: NightWork | PatchWork) -> StagesResult:

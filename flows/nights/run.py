@@ -25,7 +25,6 @@ from flows.pipeline.models import require_weights
 from flows.pipeline.night_plan import plan_nights
 from flows.pipeline.night_work import NightWork
 from flows.pipeline.outcome import Outcome, Plan, unfinished
-from flows.results.page.due import note_drawn, page_is_due
 from flows.results.quality.assess import assess
 from flows.results.quality.judge import told
 from flows.runtime.collector import resume_collector
@@ -38,6 +37,7 @@ from flows.storage.ledger import Ledger
 from flows.storage.night_sums import settle
 from schemas.errors import Misconfigured, first_of
 from schemas.exposure import ExposureKey
+from schemas.night_range import nights_followed
 from schemas.recovery import Recovery
 from schemas.settings import AssociationSettings, Settings
 from schemas.summary import RunSummary, Trouble
@@ -202,6 +202,10 @@ def planner(out: Path, settings: Settings, *, dry: bool = False, tiles: bool = F
     """Return the planner of the pipeline, on real files; errors as in `flows.pipeline.plan.Planner`."""
     from flows.pipeline.plan import Planner
 
+    if settings.link_nights.nights:
+        from flows.nights.night_window import require_linkable  # reads catalogues, which few runs do
+
+        require_linkable(settings)
     return Planner(out, settings, PIPELINE, _probe, sha256_of, _examine, dry=dry, tiles=tiles)
 
 
@@ -265,7 +269,7 @@ def nothing_to_search(
     summary = compacted(summary, out, settings, progress)
     # What was published of an exposure may be withdrawn: the page must not show it any more.
     every = plan.quarantined or "objects" in summary.seconds
-    due = summary.nights if every else tuple(night for night in summary.nights if page_is_due(out, night))
+    due = summary.nights if every else tuple(night for night in summary.nights if _page_is_due(out, night))
     for night in sorted({*summary.nights}.difference(due)):
         summary = with_quality(summary, night, out, settings)
     if due:
@@ -304,7 +308,8 @@ def with_catalogues(
     """
     summary, found = with_association(summary, out, settings, progress, call)
     nights = sorted({*summary.nights, *found.summary.nights})
-    works = plan_nights(nights, out, settings, PIPELINE, found.digests, found.static)
+    planned = plan_nights(_with_later(nights, out, settings), out, settings, PIPELINE, found.digests, found.static)
+    works = [work for work in planned if work.night in nights or work.outdated]
     results: dict[str, NightResult] = {}
     if outdated := [work for work in works if work.outdated]:
         start = perf_counter()
@@ -313,9 +318,10 @@ def with_catalogues(
         after = Again(found, out, settings, call)
 
         def run(works: Sequence[NightWork]) -> "dict[str, NightResult]":
-            from flows.nights.patches import run_nights  # a rerun with nothing to do should not pay for it
+            from flows.nights.night_window import OVER_NIGHTS  # a rerun with nothing to do should not pay for these
+            from flows.nights.patches import run_nights
 
-            return run_nights(works, out, settings, workers, progress.say, call, find, after.planned)
+            return run_nights(works, out, settings, workers, progress.say, call, find, after.planned, OVER_NIGHTS)
 
         with span("objects", {"nights": " ".join(work.night for work in outdated)}):
             results = run(outdated)
@@ -328,6 +334,13 @@ def with_catalogues(
         summary = summary.model_copy(update={"night_failed": tuple(failed), "seconds": seconds})
     summary = with_rows(summary, works, results, found.off, progress)
     return with_forced(summary, nights, out, settings, progress, workers, call, found)
+
+
+def _with_later(nights: Sequence[str], out: Path, settings: Settings) -> list[str]:
+    """Return some nights with those that are linked with them."""
+    if not (count := settings.link_nights.nights):
+        return list(nights)
+    return nights_followed({*Ledger(out).nights(), *nights}, nights, count - 1)
 
 
 def with_reports(
@@ -379,12 +392,24 @@ def with_report(
             fence = own_fence(out) if call is here else None  # the process beside this one is behind it anyway
             task = (_page,) if fence is None else (fenced_task, fence, _page)
             page = call(*task, out, night, summary if of_run else None, settings.association)
-        note_drawn(out, night)
+        _note_drawn(out, night)
         settle(Ledger(out), [night])
     except Exception as error:
         warning = f"no page of night {night}: {type(error).__name__}: {error}"
         return summary.model_copy(update={"warnings": (*summary.warnings, warning)})
     return summary.model_copy(update={"report": str(page)})
+
+
+def _page_is_due(out: Path, night: str) -> bool:
+    """Return whether the page of a night is not there, or was not drawn since something of it was made."""
+    whole = Ledger(out).night(night)
+    return (whole is not None and whole.drawn is False) or not page_path(out, night).exists()
+
+
+def _note_drawn(out: Path, night: str) -> None:
+    ledger = Ledger(out)
+    if (whole := ledger.night(night)) is not None and not whole.drawn:
+        ledger.put_night(whole.model_copy(update={"drawn": True}))
 
 
 def _recoveries(out: Path, night: str) -> tuple[Recovery, ...]:

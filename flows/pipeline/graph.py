@@ -13,13 +13,17 @@ from schemas.pixels import DIFFERENCE, MASK, SCIENCE, TEMPLATE, VARIANCE
 from schemas.received_alert import RECEIVED_ALERT
 from schemas.stage import Stage
 from schemas.static_object import STATIC_ASSOCIATION
+from schemas.tracklets import NIGHT_WINDOW
 from stages import PIPELINE
 
 PLANES = frozenset(plane.name for plane in (DIFFERENCE, MASK, VARIANCE, SCIENCE, TEMPLATE))
 """Datasets that an exposure may bring, rather than a stage."""
 
-GIVEN = PLANES | {ASSOCIATION.name, STATIC_ASSOCIATION.name}
+GIVEN = PLANES | {ASSOCIATION.name, STATIC_ASSOCIATION.name, NIGHT_WINDOW.name}
 """Datasets that no stage makes: an exposure brings them, or what is known of the nights before."""
+
+ASKED = frozenset({NIGHT_WINDOW.name})
+"""Of them those that are there only if the settings ask for them."""
 
 LEVELS = ("tile", "exposure", "patch", "night")
 """What one call of a stage covers, from small to large: a stage reads from its own level or a smaller one."""
@@ -32,8 +36,8 @@ OF_EXPOSURE = ("tile", "exposure")
 class Graph:
     """Stages that run, sorted so that each comes after those it reads from, and why the others do not.
 
-    Those that need a file which the settings do not name, and what only they give to, were not asked for: of them
-    nothing is said.
+    Those that need a file which the settings do not name, or nights that they do not ask for, and what only they give
+    to, were not asked for: of them nothing is said.
     """
 
     stages: tuple[Stage, ...]
@@ -113,12 +117,12 @@ def resolve(pipeline: Sequence[Stage], present: Collection[str], levels: Collect
 def _resolved(pipeline: tuple[Stage, ...], present: frozenset[str], levels: frozenset[str]) -> Graph:
     producers = _producers(pipeline)
     ordered = _sorted(pipeline, producers)
-    available, unasked, runs, not_run = set(present), set[str](), [], dict[str, str]()
+    available, unasked, runs, not_run = set(present), set(ASKED), [], dict[str, str]()
     for stage in ordered:
         if stage.per not in levels:
             continue
         missing = {dataset.name: dataset for dataset in stage.needs if dataset.name not in available}
-        if missing and all(isinstance(one, FileOf) or one.name in unasked for one in missing.values()):
+        if any(isinstance(one, FileOf) or one.name in unasked for one in missing.values()):
             unasked.add(stage.gives.name)
         elif missing:
             not_run[stage.name] = "; ".join(_why(name, producers) for name in sorted(missing))

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,13 @@ from schemas.dia_object import ASSOCIATION
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
 from schemas.ledger import DatasetRecord, ExposureRecord, NightRecord, PatchRecord
+from schemas.night_range import nights_before
 from schemas.objects import SOURCE
 from schemas.patch import COVER_ORDER, PatchKey
 from schemas.settings import Settings
 from schemas.stage import Stage
 from schemas.static_object import STATIC_ASSOCIATION
+from schemas.tracklets import NIGHT_WINDOW, TRACKLET
 
 
 def plan_nights(
@@ -57,12 +59,35 @@ def plan_nights(
         A model or the ledger cannot be used.
     """
     models = model_digests(pipeline, settings)
-    found = list[NightWork]()
+    found, linked = list[NightWork](), dict[str, str]()
     for night in sorted(nights):
         own = None if static is None or static.get(night, "") is None else static
         known = {ASSOCIATION.name: associations, STATIC_ASSOCIATION.name: own}
-        found.append(_Planned(night, out, settings, pipeline, models).work(known))
+        found.append(_Planned(night, out, settings, pipeline, models, linked).work(known))
+        linked[night] = found[-1].digests.get(TRACKLET.name, "")
     return tuple(found)
+
+
+def window_digest(ledger: Ledger, night: str, settings: Settings, linked: Mapping[str, str] | None = None) -> str:
+    """Return the digest of the nights before one that it is linked with; empty where none are asked for.
+
+    Parameters
+    ----------
+    ledger, night, settings
+        Of the run.
+    linked
+        Night -> digest of its tracklets, where those are made before this night; else they are as published.
+    """
+    if not (count := settings.link_nights.nights):
+        return ""
+    before = [one for one in nights_before(ledger.nights(), night, count) if one != night]
+    records = {one: ledger.night(one) for one in before}
+    made = {one: record.datasets[TRACKLET.name].digest for one, record in records.items() if _linked(record)}
+    return digest(made | {one: linked[one] for one in before if linked and linked.get(one)})
+
+
+def _linked(record: NightRecord | None) -> TypeGuard[NightRecord]:
+    return record is not None and TRACKLET.name in record.datasets
 
 
 class _Member(NamedTuple):
@@ -76,13 +101,14 @@ class _Member(NamedTuple):
 
 @dataclass(frozen=True)
 class _Planned:
-    """Plan of one night: parameters as of `plan_nights`, and digests of models."""
+    """Plan of one night: parameters as of `plan_nights`, digests of models, and of the tracklets of nights before."""
 
     night: str
     out: Path
     settings: Settings
     pipeline: Sequence[Stage]
     models: Mapping[str, str]
+    linked: Mapping[str, str]
 
     def work(self, associations: Mapping[str, Mapping[str, str | None] | None]) -> NightWork:
         ledger = Ledger(self.out)
@@ -106,13 +132,15 @@ class _Planned:
                 for one in patches
             )
             made |= _of_patches(patches)
+        if window := window_digest(ledger, self.night, self.settings, self.linked):
+            made[NIGHT_WINDOW.name] = window
         graph = resolve(self.pipeline, made, ("night",))
         digests = self._digests(graph, made, {})
         graph = Graph(graph.stages, {**able.not_run, **({} if patches else _unplaced(able)), **graph.not_run})
         kept = self._kept(record.datasets if record is not None else {}, digests)
         exposures, rows = _read(members, _reads(graph))
         return NightWork(
-            self.night, self.out, graph, digests, record, kept, exposures, rows, len(members), patches
+            self.night, self.out, graph, digests, record, kept, exposures, rows, len(members), patches, window
         )  # fmt: skip
 
     def _association(

@@ -138,10 +138,13 @@ class NightWork(Work):
         Number of its exposures.
     patches
         All of its patches.
+    window
+        Digest of the nights that it is linked with; empty: with none.
     """
 
     published: int
     patches: tuple[PatchWork, ...] = ()
+    window: str = ""
 
     @property
     def patch_rows(self) -> dict[str, int]:

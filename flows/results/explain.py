@@ -358,9 +358,8 @@ def _motion_words(found: Explanation) -> dict[str, str]:
     if motion is None:
         return {"motion": "not linked"}
     if motion.tracklet is None:
-        return {
-            "motion": "at rest: seen again at its place" if motion.stationary else "neither at rest nor in a tracklet"
-        }
+        what = "at rest: seen again at its place" if motion.stationary else "neither at rest nor in a tracklet"
+        return {"motion": what, **_link_words(motion)}
     row = motion.tracklet
     told = {
         "tracklet": f"{row['trackletId']}, {count(row['nSources'], 'detection')}, {row['rate']:.4f} deg/day at "
@@ -369,4 +368,19 @@ def _motion_words(found: Explanation) -> dict[str, str]:
     for one in motion.members:
         off = f"{one['alongOffset']:+.2f} arcsec along, {one['acrossOffset']:+.2f} across"
         told[f"of it {one['diaSourceId']}"] = f"MJD {one['midpointMjdTai']:.5f} TAI, {off}"
+    return told | _link_words(motion)
+
+
+def _link_words(motion: DetectionMotion) -> dict[str, str]:
+    """Return the link over nights, and each of its detections."""
+    if not motion.link:
+        return {}
+    row = motion.link[0]
+    name = f" of {row['designation']}" if row["designation"] else ""
+    told = {
+        "link": f"{row['linkId']}{name}, {count(row['nSources'], 'detection')} in {count(row['nNights'], 'night')}, "
+        f"a {row['a']:.3f} au, e {row['e']:.3f}, i {row['i']:.2f} deg, rms {row['linkRms']:.2f} arcsec"
+    }
+    for one in motion.link:
+        told[f"linked {one['diaSourceId']}"] = f"{one['sourceNight']}, MJD {one['midpointMjdTai']:.5f} TAI"
     return told

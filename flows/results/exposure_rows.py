@@ -133,10 +133,11 @@ class ExposureRows:
 
     def _stored(self, rows: Iterable[dict[str, Any]]) -> list[ExposureInfo | None]:
         keys = [ExposureKey(night=one["night"], visit=one["visit"], detector=one["detector"]) for one in rows]
-        return side_by_side(lambda key: _info(tile_path(self.out, key)), keys, isinstance(self.out, BucketPath))
+        return side_by_side(lambda key: stored_info(tile_path(self.out, key)), keys, isinstance(self.out, BucketPath))
 
 
-def _info(path: Path) -> ExposureInfo | None:
+def stored_info(path: Path) -> ExposureInfo | None:
+    """Return what is stored with the pixels of an exposure; None if they are gone, or cannot be read."""
     from flows.storage.zarr_tiles import read_info  # zarr takes a while, and the ledger needs none
 
     try:

@@ -8,29 +8,39 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.linking.detections import SkyDetections
 from kernels.linking.nights import Window, find_links, three_nights
 from kernels.linking.orbits import Link, choose_links, without_rivals
-from kernels.linking.tracklets import PAIR_RATE, Tracklet, find_pairs
-from kernels.sky.observatories import GEOCENTRE, OBSERVATORIES, heliocentric_km
-from kernels.sky.positions import sky_position
+from kernels.linking.tracklets import PAIR_RATE, Tracklet
+from kernels.linking.windows import MOST_TRACKLETS, pairs_between, window_of
+from kernels.sky.observatories import OBSERVATORIES
 from schemas.errors import Misconfigured, missing_extra
-
-if TYPE_CHECKING:
-    from flows.results.linking import DetectionTable
-
-MOST_TRACKLETS = 20_000
-"""In a window, with pairs."""
 
 SECONDS = 900.0
 """For a window."""
 
 _BYTES = 8 * 2**30  # of memory that the process of a window may have
-_EARTH_DAYS = 5  # before and after
+
+
+class NightDetections(Protocol):
+    """Detections of some nights by time, the code of the observatory of each, and the scale of the times."""
+
+    @property
+    def detections(self) -> SkyDetections:
+        """Return the detections."""
+
+    @property
+    def obscode(self) -> NDArray[np.str_]:
+        """Return the codes."""
+
+    @property
+    def scale(self) -> Literal["utc", "tai"]:
+        """Return the scale."""
 
 
 def require_heliolinx() -> None:
@@ -45,8 +55,8 @@ def require_heliolinx() -> None:
         raise missing_extra("heliolinx", "link")
 
 
-def link_nights(
-    table: "DetectionTable", tracklets: Sequence[Tracklet], stationary: NDArray[np.bool_], nights: int
+def link_over_nights(
+    table: NightDetections, tracklets: Sequence[Tracklet], stationary: NDArray[np.bool_], nights: int
 ) -> tuple[list[Link], list[str]]:
     """Link tracklets, and pairs of detections that are in none.
 
@@ -78,11 +88,14 @@ def link_nights(
         if len(groups) > MOST_TRACKLETS:
             problem = f"{len(groups)} tracklets within {nights} days are more than {MOST_TRACKLETS}."
             raise Misconfigured("too_many_tracklets", "--nights", problem, "take fewer nights, or a part of the sky.")
-        pairs, limit = _pairs(table, groups, stationary, start, stop)
+        usable = ~stationary
+        usable[[place for group in groups for place in group]] = False
+        rows, most = np.arange(start, stop), MOST_TRACKLETS - len(groups)
+        pairs, limit = pairs_between(table.detections, table.obscode, rows, usable, most)
         rate = min(rate, limit)
         if len(three_nights(table.detections.mjd[[group[0] for group in [*groups, *pairs]]])):
-            window, places = _window(table, [*groups, *pairs])
-            links += [one._replace(members=tuple(places[list(one.members)].tolist())) for one in _linked(window)]
+            window, places = window_of(table.detections, table.obscode, [*groups, *pairs], table.scale)
+            links += [one._replace(members=tuple(places[list(one.members)].tolist())) for one in linked(window)]
     if rate < PAIR_RATE:
         notes.append(f"too many detections: of pairs only those up to {rate:.2g} deg / day were linked over nights")
     return without_rivals(links), notes
@@ -106,55 +119,14 @@ def _windows(mjd: NDArray[np.float64], nights: int) -> Iterator[tuple[int, int]]
         before, begin = (start, stop), max(begin + nights / 2, float(mjd[min(stop, len(mjd) - 1)]) - nights)
 
 
-def _pairs(
-    table: "DetectionTable", groups: Sequence[tuple[int, ...]], stationary: NDArray[np.bool_], start: int, stop: int
-) -> tuple[list[tuple[int, ...]], float]:
-    """Return pairs of each observatory between two places, and the fastest that were looked for, deg / day."""
-    usable = ~stationary
-    usable[[place for group in groups for place in group]] = False
-    pairs: list[tuple[int, ...]] = []
-    rate = PAIR_RATE
-    codes = np.unique(table.obscode[start:stop])
-    for code in codes:
-        here = start + np.flatnonzero(table.obscode[start:stop] == code)
-        most = (MOST_TRACKLETS - len(groups)) // len(codes)
-        found, limit = find_pairs(table.detections.take(here), usable[here], most)
-        pairs += [(int(i), int(j)) for i, j in here[found]]
-        rate = min(rate, limit)
-    return pairs, rate
+def linked(window: Window) -> list[Link]:
+    """Have a window linked by another process: heliolinx writes to standard output, and may crash.
 
-
-def _window(table: "DetectionTable", groups: Sequence[tuple[int, ...]]) -> tuple[Window, NDArray[np.int64]]:
-    """Return what is asked, and the places of its detections in the table."""
-    flat = np.array([place for group in groups for place in group], np.int64)
-    places = np.unique(flat)
-    mjd, codes = table.detections.mjd[places], table.obscode[places]
-    ra, dec = sky_position(table.detections.vectors[places])
-    observer = np.zeros((len(places), 3))
-    sites = np.unique(codes)
-    for code in sites:
-        times, of = np.unique(mjd[codes == code], return_inverse=True)
-        known = str(code) if str(code) in OBSERVATORIES else GEOCENTRE
-        observer[codes == code] = heliocentric_km(known, times, table.scale)[0][of]
-    days = np.arange(np.floor(mjd[0]) - _EARTH_DAYS, mjd[-1] + _EARTH_DAYS + 1)
-    earth = np.column_stack([days, *heliocentric_km(GEOCENTRE, days, table.scale)])
-    group = np.repeat(np.arange(len(groups)), [len(one) for one in groups])
-    window = Window(
-        mjd,
-        ra,
-        dec,
-        np.searchsorted(sites, codes),
-        table.detections.sigma[places],
-        observer,
-        earth,
-        np.searchsorted(places, flat),
-        group,
-    )
-    return window, places
-
-
-def _linked(window: Window) -> list[Link]:
-    """Have a window linked by another process: heliolinx writes to standard output, and may crash."""
+    Raises
+    ------
+    Misconfigured
+        heliolinx failed, or took too long.
+    """
     with TemporaryDirectory(prefix="nightstride-link-") as folder:
         asked, answered = Path(folder) / "window.npz", Path(folder) / "links.json"
         np.savez(asked, **window._asdict())

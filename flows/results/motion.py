@@ -8,9 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.storage.catalog_store import CatalogStore, read_described
+from flows.storage.ledger import Ledger
 from schemas.dia_source import DIA_SOURCE, exposure_of
 from schemas.exposure import ExposureKey
-from schemas.tracklets import TRACKLET, TRACKLET_SOURCE
+from schemas.night_range import nights_followed
+from schemas.settings import MOST_NIGHTS
+from schemas.tracklets import LINK_SOURCE, TRACKLET, TRACKLET_SOURCE
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,14 @@ class DetectionMotion:
         Row of `tracklet`; None if it is in none.
     members
         Rows of `tracklet_source` of the detections in it, each with ``midpointMjdTai``; by time.
+    link
+        Rows of `link_source` of the link over nights that it is in, of the latest night that has one; by time.
     """
 
     stationary: bool
     tracklet: dict[str, Any] | None
     members: tuple[dict[str, Any], ...]
+    link: tuple[dict[str, Any], ...] = ()
 
 
 def detection_motion(out: Path, night: str, source_id: int) -> DetectionMotion | None:
@@ -60,7 +66,16 @@ def detection_motion(out: Path, night: str, source_id: int) -> DetectionMotion |
     members = motion.sources.filter(pc.equal(motion.sources["trackletId"], row["trackletId"])).to_pylist()
     timed = [one | {"midpointMjdTai": _mjd(out, night, one["diaSourceId"])} for one in members]
     timed.sort(key=lambda one: one["midpointMjdTai"])
-    return DetectionMotion(row["stationary"], known[0] if known else None, tuple(timed))
+    return DetectionMotion(row["stationary"], known[0] if known else None, tuple(timed), _link(out, night, source_id))
+
+
+def _link(out: Path, night: str, source_id: int) -> tuple[dict[str, Any], ...]:
+    store = CatalogStore(out)
+    for later in reversed(nights_followed(Ledger(out).nights(), [night], MOST_NIGHTS - 1)):
+        table = store.read_night(LINK_SOURCE, later)
+        if table is not None and len(own := table.filter(pc.equal(table["diaSourceId"], source_id))):
+            return tuple(table.filter(pc.equal(table["linkId"], own["linkId"][0])).to_pylist())
+    return ()
 
 
 def _mjd(out: Path, night: str, source_id: int) -> float:

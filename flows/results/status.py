@@ -25,7 +25,7 @@ from schemas.ledger import NightRecord, Percentiles, ProvenanceRecord, Quarantin
 from schemas.night_range import EVERY_NIGHT, NightRange
 from schemas.quality import BandQuality
 from schemas.summary import Trouble
-from schemas.tracklets import TRACKLET
+from schemas.tracklets import LINK_SOURCE, TRACKLET
 
 UNKNOWN = "unknown"
 """Night of inputs that do not say which night they are of."""
@@ -54,6 +54,8 @@ class NightStatus:
         Verdicts on its bands.
     tracklets
         Rows of `tracklet` published; None if the night was not linked.
+    links
+        Rows of `link_source` published; None if the night was not linked with those before it.
     gone
         What was in quarantine and is not there any more; it is not among the exposures.
     """
@@ -66,6 +68,7 @@ class NightStatus:
     troubles: tuple[Trouble, ...]
     quality: tuple[BandQuality, ...] = ()
     tracklets: int | None = None
+    links: int | None = None
     gone: tuple[Trouble, ...] = ()
 
 
@@ -179,7 +182,7 @@ def _of(
     models = Counter[str]()
     for provenance, exposures in sums.searched.items():
         models.update(dict.fromkeys(_models(provenance or None, ledger, known), exposures))
-    linked = None if whole is None else whole.datasets.get(TRACKLET.name)
+    linked = {} if whole is None else {name: entry.rows for name, entry in whole.datasets.items()}
     return NightStatus(
         night,
         {state: count for state, count in sorted(states.items()) if count},
@@ -188,7 +191,8 @@ def _of(
         dict(models) | _of_night(whole, ledger),
         tuple(troubles),
         quality.judged if quality is not None else (),
-        None if linked is None else linked.rows,
+        linked.get(TRACKLET.name),
+        linked.get(LINK_SOURCE.name),
         tuple(gone),
     )
 
@@ -245,6 +249,8 @@ def show_status(status: Status, console: Console) -> None:
             _say(f"{one.night} {model}: {counted(count, 'exposure')}", console)
         if one.tracklets is not None:
             _say(f"{one.night} tracklets: {one.tracklets:,}", console)
+        if one.links is not None:
+            _say(f"{one.night} links over nights: {counted(one.links, 'detection')}", console)
         for band in one.quality:
             _say(f"{one.night} quality of {band.instrument} {band.band}: {band.verdict.replace('_', ' ')}", console)
             for line in (*band.notes, *told(band)):

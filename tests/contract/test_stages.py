@@ -24,6 +24,7 @@ from schemas.pixels import SearchGrid
 from schemas.settings import DetectSettings, InjectSettings, Settings
 from schemas.stage import Context
 from schemas.static_object import STATIC_ASSOCIATION
+from schemas.tracklets import NIGHT_WINDOW
 from stages import PIPELINE
 from tests.support.models import tile_of, write_cells, write_reliability
 from tests.support.orbits import asteroids
@@ -62,7 +63,8 @@ def context(stage, models):
     tile = tile_of(models, SHAPE) if stage.per == "tile" else None
     exposure = None if stage.per in ("patch", "night") else EXPOSURE
     numbers = {"hit": SearchCounts(5, 0, SearchGrid())}
-    return Context(exposure, tile, stage.section(settings), loaded, CopySearch(settings), Night(), numbers=numbers)
+    section, search = stage.section(settings), CopySearch(settings)
+    return Context(exposure, tile, section, loaded, search, Night(), numbers=numbers, link=lambda window: [])
 
 
 class Night:
@@ -92,6 +94,8 @@ def value(dataset, rows):
         given = numbers if not pa.types.is_string(field.type) else ["r"] * rows
         if dataset == STATIC_ASSOCIATION and field.name == "mjd":
             given = [61000.0] * rows  # all of the night whose objects they are
+        if dataset == NIGHT_WINDOW and field.name == "midpointMjdTai":
+            given = 61000.0 + numbers
         if pa.types.is_fixed_size_list(field.type):
             given = [[0.0] * field.type.list_size] * rows
         columns[field.name] = pa.array(given).cast(field.type)

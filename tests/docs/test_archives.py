@@ -7,7 +7,7 @@ from typer.main import get_command
 from flows.cli.app import app
 from flows.inputs.archive.client import PASSWORD, USER
 from flows.inputs.butler_repository import sibling_types
-from schemas.settings import ButlerSettings
+from schemas.archive_settings import ButlerSettings
 
 PAGE = (Path(__file__).parents[2] / "docs/use/archives.md").read_text()
 

@@ -1,7 +1,7 @@
 import pytest
 
 from schemas.errors import Misconfigured
-from schemas.night_range import EVERY_NIGHT, NightRange
+from schemas.night_range import EVERY_NIGHT, NightRange, nights_before, nights_followed
 
 KNOWN = ("20260301", "20260405", "unknown", "20260330")
 
@@ -33,3 +33,12 @@ def test_none_of_the_nights_is_an_error_that_names_those_that_there_are(nights, 
     with pytest.raises(Misconfigured, match=says):
         nights.among(known, "out")
     assert EVERY_NIGHT.among((), "out") == ()
+
+
+def test_nights_before_one_and_those_that_follow_some():
+    known = ("20260301", "20260227", "20260305", "20260226", "20260302")
+    assert nights_before(known, "20260301", 3) == ["20260227", "20260301"]
+    assert nights_before(known, "20260301", 4) == ["20260226", "20260227", "20260301"]
+    assert nights_followed(known, ["20260227"], 2) == ["20260227", "20260301"]
+    assert nights_followed(known, ["20260227", "20260303"], 2) == ["20260227", "20260301", "20260305"]
+    assert nights_followed(known, [], 9) == []

@@ -1,7 +1,8 @@
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from schemas.settings import CutCutoutsSettings, FetchSettings, InjectSettings, Settings
+from schemas.archive_settings import FetchSettings
+from schemas.settings import CutCutoutsSettings, InjectSettings, Settings
 from tests.schemas import documented
 
 TINY = 5e-324
@@ -23,6 +24,7 @@ LIMITS = [
     *((f"link_hosts.{key}", TINY, 0.0) for key in ("on_arcsec", "search_arcsec", "max_dlr")),
     *(("link_tracklets.max_rate", 0.03 + 1e-15, 0.03), ("link_tracklets.max_rate", 200.0, 200.0 + 1e-12)),
     *(("link_tracklets.by_chance", TINY, 0.0), ("link_tracklets.by_chance", 1.0, 1 + 2**-52)),
+    *(("link_nights.nights", 0, -1), ("link_nights.nights", 3, 2), ("link_nights.nights", 30, 31)),
     *(("forced.history_days", 0, -1), ("forced.history_days", 366, 367)),
     *(("fetch.connections", 1, 0), ("fetch.connections", 64, 65), ("fetch.retries", 0, -1)),
     *(("fetch.max_gib", TINY, 0.0), ("fetch.backoff_s", 0.0, -TINY), ("fetch.timeout_s", TINY, 0.0)),

@@ -57,7 +57,7 @@ def two_movers(**changes):
     return [row | measured(**changes) for row in rows], ids
 
 
-def publish_rows(out, rows, known=None, night=NIGHT):
+def publish_rows(out, rows, known=None, night=NIGHT, digest="d"):
     """Publish a night of detections, linked; ``known`` gives designations by diaSourceId."""
     store, ledger, known = CatalogStore(out), Ledger(out), known or {}
     for visit, detector in sorted({exposure_of(row["diaSourceId"]) for row in rows}):
@@ -66,10 +66,10 @@ def publish_rows(out, rows, known=None, night=NIGHT):
         tables = {DIA_SOURCE: source_table(here)}
         if known:
             tables[SS_SOURCE] = known_table([row["diaSourceId"] for row in here], known)
-        datasets = {one.name: store.record(store.publish(one, key, table, "d")) for one, table in tables.items()}
+        datasets = {one.name: store.record(store.publish(one, key, table, digest)) for one, table in tables.items()}
         ledger.put(
             ExposureRecord(
-                **key.model_dump(), source_uri=key.name, source_sha256="s", digest="d", datasets=datasets,
+                **key.model_dump(), source_uri=key.name, source_sha256="s", digest=digest, datasets=datasets,
                 software="0", finished_at="2026-11-04T04:00:00+00:00",
             )
         )  # fmt: skip
@@ -77,7 +77,7 @@ def publish_rows(out, rows, known=None, night=NIGHT):
     if known:
         tracklets = _with_names(links, tracklets, known)
     datasets = {
-        one.name: store.record(store.publish(one, night, table, "d"))
+        one.name: store.record(store.publish(one, night, table, digest))
         for one, table in ((TRACKLET_SOURCE, links), (TRACKLET, tracklets))
     }
     ledger.put_night(

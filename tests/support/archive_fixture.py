@@ -6,7 +6,7 @@ from astropy.io import fits
 
 from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
-from schemas.settings import FetchSettings
+from schemas.archive_settings import FetchSettings
 from tests.support.archive import Archive
 
 

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from schemas.archive_settings import FetchSettings
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
-from schemas.settings import FetchSettings
 
 
 def stated_digest(headers: Mapping[str, str], *, whole: bool) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""Ranked finds of a night: movers by their tracklets, then single detections; what is at rest comes last."""
+"""Finds of a night, ranked: movers by tracklets, single detections, what is at rest; and links over nights."""
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,11 +13,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from flows.results.page.detection import ListPlace
-from flows.results.page.words import GRADES, count
+from flows.results.page.words import GRADES, NOTHING, count, utc
 from flows.storage.catalog_store import CatalogStore
 from schemas.class_table import STAR_GALAXY
 from schemas.dia_source import CAUSES, DetectionFlag
 from schemas.objects import DIA_LINK
+from schemas.tracklets import LINK_SOURCE
 
 
 @dataclass(frozen=True)
@@ -270,3 +271,65 @@ def _numbered(kind: int, number: int) -> str:
 
 def _listed(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+LINK_HEADINGS = ("Link", "Object", "Detections", "Nights", "First", "Last seen at RA, Dec", "a, e, i", "Off the orbit")
+"""Headings of the table."""
+
+
+@dataclass(frozen=True)
+class NightLinks:
+    """What the links of a night are, and a row of cells for each, as in `LINK_HEADINGS`."""
+
+    lead: str
+    rows: tuple[tuple[str, ...], ...]
+
+
+def links_of(out: Path, night: str, most: int) -> NightLinks | None:
+    """Describe the links of a night; None if nights were not linked, or it has none.
+
+    Parameters
+    ----------
+    out, night
+        Output folder, and which night.
+    most
+        Number of rows.
+
+    Raises
+    ------
+    BadInput
+        The catalogue is damaged.
+    """
+    table = CatalogStore(out).read_night(LINK_SOURCE, night)
+    if table is None or not len(table):
+        return None
+    groups: dict[int, list[dict[str, Any]]] = {}
+    for row in table.to_pylist():
+        groups.setdefault(row["linkId"], []).append(row)
+    links = sorted(groups.values(), key=_link_rank)
+    unknown = sum(not one[0]["designation"] for one in links)
+    left = f" The first {count(most)} are listed." if len(links) > most else ""
+    lead = (
+        f"{count(len(links), 'object')} that one orbit about the Sun explains in three nights or more, "
+        f"{count(unknown)} of them unknown. Orbits of a few days are uncertain.{left}"
+    )
+    return NightLinks(lead, tuple(_link_cells(one) for one in links[:most]))
+
+
+def _link_rank(rows: Sequence[dict[str, Any]]) -> tuple[Any, ...]:
+    first = rows[0]
+    return bool(first["designation"]), -first["nNights"], -first["nSources"], first["linkRms"], first["linkId"]
+
+
+def _link_cells(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    first, last = rows[0], rows[-1]
+    return (
+        str(first["linkId"]),
+        first["designation"] or NOTHING,
+        count(first["nSources"]),
+        count(first["nNights"]),
+        utc(first["midpointMjdTai"])[:16],
+        f"{last['ra']:.5f}, {last['dec']:+.5f}".replace("-", "−"),
+        f"{first['a']:.2f} au, {first['e']:.2f}, {first['i']:.1f}°",
+        f"{first['linkRms']:.2f}″",
+    )

@@ -17,7 +17,16 @@ from flows.results.page.cards import LIMITS, LINE_HEADINGS, LIST_HEADINGS, Drawn
 from flows.results.page.completeness import Completeness, Recovered, completeness_of, recovered
 from flows.results.page.curves import NightCurves, curves_of
 from flows.results.page.detection import detections
-from flows.results.page.found import AT_REST, FoundNight, found_in, found_words, read_on_stars
+from flows.results.page.found import (
+    AT_REST,
+    LINK_HEADINGS,
+    FoundNight,
+    NightLinks,
+    found_in,
+    found_words,
+    links_of,
+    read_on_stars,
+)
 from flows.results.page.night import Exposure, PublishedNight, read_night
 from flows.results.page.objects import NightGalaxies, Objects, galaxies_of, objects_of
 from flows.results.page.panel import Panel, panel
@@ -77,6 +86,7 @@ class Content:
     parts: tuple[ListPart, ...]
     pictured: str
     panels: tuple[Panel, ...]
+    links: NightLinks | None
     recovery: Recovered | None
     truth: Completeness | None
     objects: Objects | None
@@ -96,6 +106,7 @@ class Content:
     lists: int = 0
     headings: tuple[tuple[str, str], ...] = HEADINGS
     line_headings: tuple[str, ...] = LINE_HEADINGS
+    link_headings: tuple[str, ...] = LINK_HEADINGS
     grades: tuple[tuple[str, str], ...] = tuple((letter, words) for letter, _, words in GRADES)
 
     @property
@@ -131,6 +142,7 @@ class Content:
             ("problems", "Problems", self.problems),
             ("found", "Found", self.parts),
             ("exposures", "Pictures", self.panels),
+            ("links", "Links", self.links),
             ("depth", "Depth", self.recovery),
             ("truth", "Truth", self.truth),
             ("objects", "Objects", self.objects),
@@ -339,6 +351,7 @@ class Drawing:
         infos, trouble, panels, parts = tuple(self.infos.values()), troubles(night), self.panels(), self.list.parts()
         objects = self._readable(lambda: objects_of(out, night.label))
         galaxies = self._readable(lambda: galaxies_of(out, night.label))
+        links = self._readable(lambda: links_of(out, night.label, limits.rows))
         curves = self._curves()
         look, besides = found_words(self.found)
         warnings = night.summary.warnings if night.summary else ()
@@ -356,6 +369,7 @@ class Drawing:
             parts=parts,
             pictured=_pictured(panels, night),
             panels=panels,
+            links=links,
             recovery=recovered(_recoveries(out, night), limits.rows),
             truth=None if truth is None else completeness_of(out, night, truth),
             objects=objects,

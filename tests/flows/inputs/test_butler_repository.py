@@ -16,8 +16,9 @@ from flows.inputs.probe import probe
 from flows.inputs.sources import list_sources
 from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
+from schemas.archive_settings import ButlerSettings
 from schemas.errors import BadInput, Misconfigured
-from schemas.settings import ButlerSettings, Settings
+from schemas.settings import Settings
 from tests.support.butler import ingest, insert_records, make_repository
 from tests.support.cli import forget_stores, nightstride
 from tests.support.night import catalogues, of_exposures

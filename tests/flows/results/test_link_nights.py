@@ -10,13 +10,12 @@ from typer.testing import CliRunner
 from benchmarks.linking import ERROR, findable, several_nights
 from flows.cli.app import app
 from flows.results import link_nights as module
-from flows.results.link_nights import link_nights
+from flows.results.link_nights import link_over_nights
 from flows.results.linking import link_table, read_detections
 from flows.storage.atomic import write_file
-from kernels.sky.times import night_label
 from schemas.errors import Misconfigured
-from tests.support.ades import publish_rows
-from tests.support.tracklets import place, publish_linked, source_id, source_table
+from tests.support.linked_nights import publish_nights
+from tests.support.tracklets import publish_linked, source_table
 
 pytest_plugins = ("tests.support.s3_fixture",)
 
@@ -36,7 +35,7 @@ def run(path, *options):
 
 @pytest.fixture
 def linked(tmp_path):
-    """Return what `link_nights` takes, of some bodies among false detections."""
+    """Return what `link_over_nights` takes, of some bodies among false detections."""
     write(tmp_path / "table.parquet", 4, 0.5)
     table = read_detections(tmp_path / "table.parquet")
     return table, *link_table(table)[1:]
@@ -90,10 +89,10 @@ def test_without_the_extra_it_is_refused(tmp_path, monkeypatch):
 
 def test_an_observatory_that_is_not_known_is_told(linked, monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda name: object())
-    monkeypatch.setattr(module, "_linked", lambda window: [])
+    monkeypatch.setattr(module, "linked", lambda window: [])
     table, tracklets, still = linked
     for codes, said in ((np.full(len(table.ids), "I41"), []), (np.full(len(table.ids), "Q00"), ["Q00"])):
-        notes = link_nights(table._replace(obscode=codes), tracklets, still, 14)[1]
+        notes = link_over_nights(table._replace(obscode=codes), tracklets, still, 14)[1]
         assert [name for name in said if any(f"obscode {name}" in words for words in notes)] == said
         assert len(notes) == len(said)
 
@@ -116,7 +115,7 @@ def test_limits_have_a_remedy(linked, monkeypatch, name, value, code):
     monkeypatch.setattr(module, "find_spec", lambda name: object())
     monkeypatch.setattr(module, name, value)
     with pytest.raises(Misconfigured, match="To fix, ") as raised:
-        link_nights(*linked, 14)
+        link_over_nights(*linked, 14)
     assert raised.value.code == code
 
 
@@ -127,18 +126,18 @@ def test_a_crash_has_a_remedy(linked, monkeypatch, tmp_path):
     monkeypatch.setattr(module, "find_spec", lambda name: object())
     monkeypatch.setattr(module.sys, "executable", str(program))
     with pytest.raises(Misconfigured, match=r"ended with -11.* To fix, ") as raised:
-        link_nights(*linked, 14)
+        link_over_nights(*linked, 14)
     assert raised.value.code == "linking_failed"
 
 
 def test_too_many_pairs_are_thinned_and_it_is_told(linked, monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda name: object())
     asked = []
-    monkeypatch.setattr(module, "_linked", lambda window: asked.append(window) or [])
-    link_nights(*linked, 14)
+    monkeypatch.setattr(module, "linked", lambda window: asked.append(window) or [])
+    link_over_nights(*linked, 14)
     whole = asked.pop().group[-1] + 1
     monkeypatch.setattr(module, "MOST_TRACKLETS", int(whole) - 3)
-    notes = link_nights(*linked, 14)[1]
+    notes = link_over_nights(*linked, 14)[1]
     assert asked[0].group[-1] + 1 == whole - 3
     assert "too many detections" in notes[0]
 
@@ -155,24 +154,9 @@ def test_any_time_shorter_than_half_a_window_lies_in_one(nights):
     assert list(module._windows(np.zeros(0), nights)) == []
 
 
-def published(out):
-    """Publish three nights of two visits with movers and false detections; return their rows by night."""
-    ra, dec, mjd, _ = several_nights(np.random.default_rng(7), 12, 0.5, side=3.0)
-    rows = {}
-    for visit, moment in enumerate(sorted(set(mjd))):
-        rows.setdefault(night_label(moment, -116.86), []).extend(
-            place(ra[n], dec[n], 0, midpointMjdTai=mjd[n], diaSourceId=source_id(visit, 5, rank), trailLength=None)
-            for rank, n in enumerate(np.flatnonzero(mjd == moment))
-        )
-    rows = {night: rows[night] for night in sorted(rows)[:3]}
-    for night, own in rows.items():
-        publish_rows(out, own, night=night)
-    return rows
-
-
 def test_an_output_folder_is_linked_as_the_table_of_its_rows(out, tmp_path):
     pytest.importorskip("heliolinx", reason="the extra link is not installed")
-    rows = published(out)
+    rows = publish_nights(out)
     first, *_, last = sorted(rows)
     for nights in (sorted(rows), [first], [last]):
         own = [row for night in nights for row in rows[night]]

@@ -18,8 +18,8 @@ from flows.inputs.archive.client import (
     stated_digest,
 )
 from flows.inputs.archive.ztf_search import SEARCH
+from schemas.archive_settings import FetchSettings
 from schemas.errors import BadInput, Misconfigured, Retryable
-from schemas.settings import FetchSettings
 from tests.support.archive import Archive
 
 pytest_plugins = ("tests.support.archive_fixture",)

@@ -1,0 +1,120 @@
+"""Stage: detections of a night that lie, with those of nights before, on one orbit about the Sun."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kernels.linking.detections import SkyDetections, detections_of
+from kernels.linking.nights import three_nights
+from kernels.linking.orbits import Link
+from kernels.linking.windows import MOST_TRACKLETS, pairs_between, window_of
+from schemas.errors import BadInput
+from schemas.settings import LinkNightsSettings
+from schemas.stage import Context, Stage
+from schemas.tracklets import LINK_SOURCE, NIGHT_WINDOW, TRACKLET
+
+_NUMBERS = (
+    "ra", "dec", "midpointMjdTai", "raErr", "decErr", "trailLength", "trailAngle", "trailLengthErr", "trailAngleErr",
+    "exposureTime", "magAB",
+)  # fmt: skip
+
+_OF_DETECTIONS = ("diaSourceId", "trackletId", "midpointMjdTai", "ra", "dec")
+
+
+def link_nights(inputs: Mapping[str, Any], context: Context) -> pa.Table:
+    """Link a night with those before it.
+
+    Parameters
+    ----------
+    inputs
+        ``night_window``, and ``tracklet`` of the night, which that holds, too.
+    context
+        The section `LinkNightsSettings`, and what links a window.
+
+    Returns
+    -------
+    pyarrow.Table
+        Of `LINK_SOURCE`, by linkId and time: all detections of links that end in the night, each in one link. None
+        where the night has no detection that may move, or there are not three nights of them.
+
+    Raises
+    ------
+    BadInput
+        There are too many tracklets (``too_many_tracklets``), or what ``context.link`` raises.
+    """
+    table = inputs[NIGHT_WINDOW.name].sort_by([("midpointMjdTai", "ascending"), ("diaSourceId", "ascending")])
+    own = table["own"].to_numpy()
+    detections = detections_of({name: table[name].to_numpy() for name in _NUMBERS})
+    obscode = np.array(table["obscode"].to_pylist(), np.str_)
+    groups = _groups(table, detections, obscode, context.settings.nights)
+    if not own.any() or not len(three_nights(detections.mjd[[group[0] for group in groups]])):
+        return LINK_SOURCE.empty()
+    window, places = window_of(detections, obscode, groups, "tai")
+    assert context.link is not None, "the caller passes what links a window"
+    links = [one._replace(members=tuple(places[list(one.members)].tolist())) for one in context.link(window)]
+    return _rows(table, [one for one in links if own[one.members[-1]]])
+
+
+def _groups(
+    table: pa.Table, detections: SkyDetections, obscode: NDArray[np.str_], nights: int
+) -> list[tuple[int, ...]]:
+    """Return the places of the detections of each tracklet, and of each pair that is in none."""
+    of = np.flatnonzero(table["trackletId"].is_valid().to_numpy())
+    ids = table["trackletId"].combine_chunks().drop_null().to_numpy()
+    order = np.argsort(ids, kind="stable")
+    parts = np.split(of[order], np.flatnonzero(np.diff(ids[order])) + 1) if len(of) else []
+    groups = sorted(tuple(part.tolist()) for part in parts)
+    if len(groups) > MOST_TRACKLETS:
+        problem = f"{len(groups)} tracklets within {nights} nights are more than {MOST_TRACKLETS}."
+        raise BadInput("too_many_tracklets", NIGHT_WINDOW.name, problem, "set link_nights.nights to fewer, or to 0.")
+    alone = np.ones(len(table), np.bool_)
+    alone[of] = False
+    pairs, _ = pairs_between(detections, obscode, np.arange(len(table)), alone, MOST_TRACKLETS - len(groups))
+    return [*groups, *pairs]
+
+
+def _rows(table: pa.Table, links: Sequence[Link]) -> pa.Table:
+    """Return the rows of links, whose members are places in the table, by time."""
+    ids, names = table["diaSourceId"].to_numpy(), table["designation"].to_pylist()
+    links = sorted(links, key=lambda one: int(ids[one.members[0]]))
+    count = [len(one.members) for one in links]
+    members = pa.array([place for one in links for place in one.members], pa.int64())
+    of_link = {
+        "linkId": [int(ids[one.members[0]]) for one in links],
+        "nSources": count,
+        "nNights": [one.nights for one in links],
+        "designation": [_named([names[place] for place in one.members]) for one in links],
+        "linkRms": [one.rms for one in links],
+        "a": [one.a for one in links],
+        "e": [one.e for one in links],
+        "i": [one.i for one in links],
+    }
+    each = np.repeat(np.arange(len(links)), count)
+    own = {name: table[name].take(members) for name in _OF_DETECTIONS} | {"sourceNight": table["night"].take(members)}
+    repeated = {
+        name: pa.array(values, LINK_SOURCE.schema.field(name).type).take(pa.array(each))
+        for name, values in of_link.items()
+    }
+    return pa.table(own | repeated).select(LINK_SOURCE.schema.names).cast(LINK_SOURCE.schema)
+
+
+def _named(names: Sequence[str]) -> str:
+    """Return the name that at least half of the detections of a link have."""
+    ((name, count),) = Counter(names).most_common(1)
+    return name if 2 * count >= len(names) else ""
+
+
+STAGE = Stage(
+    name="link_nights",
+    version="1",
+    per="night",
+    needs=(NIGHT_WINDOW, TRACKLET),
+    gives=LINK_SOURCE,
+    run=link_nights,
+    settings=LinkNightsSettings,
+    columns={TRACKLET.name: ("trackletId",)},
+)
