@@ -109,6 +109,10 @@ LINK_SOURCE = TableOf(
                 "linkRms", pa.float32(), "arcsec", "Distance of the detections from the orbit: root of mean square.",
                 ucd="stat.fit.residual",
             ),
+            column(
+                "pairRateMax", pa.float32(), "deg / day", "Fastest pairs of detections that were looked at: 1.5, or "
+                "less where there were too many.", ucd="phys.veloc.ang;stat.max",
+            ),
             column("a", pa.float64(), "AU", "Half of the major axis of the orbit.", ucd="phys.size.smajAxis"),
             column("e", pa.float64(), "", "Its eccentricity.", ucd="src.orbital.eccentricity"),
             column("i", pa.float64(), "deg", "Its inclination to the ecliptic.", ucd="src.orbital.inclination"),

@@ -50,19 +50,19 @@ def link_nights(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     own = table["own"].to_numpy()
     detections = detections_of({name: table[name].to_numpy() for name in _NUMBERS})
     obscode = np.array(table["obscode"].to_pylist(), np.str_)
-    groups = _groups(table, detections, obscode, context.settings.nights)
+    groups, rate = _groups(table, detections, obscode, context.settings.nights)
     if not own.any() or not len(three_nights(detections.mjd[[group[0] for group in groups]])):
         return LINK_SOURCE.empty()
     window, places = window_of(detections, obscode, groups, "tai")
     assert context.link is not None, "the caller passes what links a window"
     links = [one._replace(members=tuple(places[list(one.members)].tolist())) for one in context.link(window)]
-    return _rows(table, [one for one in links if own[one.members[-1]]])
+    return _rows(table, [one for one in links if own[one.members[-1]]], rate)
 
 
 def _groups(
     table: pa.Table, detections: SkyDetections, obscode: NDArray[np.str_], nights: int
-) -> list[tuple[int, ...]]:
-    """Return the places of the detections of each tracklet, and of each pair that is in none."""
+) -> tuple[list[tuple[int, ...]], float]:
+    """Return the places of the detections of each tracklet and pair, and the fastest of pairs, deg / day."""
     of = np.flatnonzero(table["trackletId"].is_valid().to_numpy())
     ids = table["trackletId"].combine_chunks().drop_null().to_numpy()
     order = np.argsort(ids, kind="stable")
@@ -73,11 +73,11 @@ def _groups(
         raise BadInput("too_many_tracklets", NIGHT_WINDOW.name, problem, "set link_nights.nights to fewer, or to 0.")
     alone = np.ones(len(table), np.bool_)
     alone[of] = False
-    pairs, _ = pairs_between(detections, obscode, np.arange(len(table)), alone, MOST_TRACKLETS - len(groups))
-    return [*groups, *pairs]
+    pairs, rate = pairs_between(detections, obscode, np.arange(len(table)), alone, MOST_TRACKLETS - len(groups))
+    return [*groups, *pairs], rate
 
 
-def _rows(table: pa.Table, links: Sequence[Link]) -> pa.Table:
+def _rows(table: pa.Table, links: Sequence[Link], rate: float) -> pa.Table:
     """Return the rows of links, whose members are places in the table, by time."""
     ids, names = table["diaSourceId"].to_numpy(), table["designation"].to_pylist()
     links = sorted(links, key=lambda one: int(ids[one.members[0]]))
@@ -89,6 +89,7 @@ def _rows(table: pa.Table, links: Sequence[Link]) -> pa.Table:
         "nNights": [one.nights for one in links],
         "designation": [_named([names[place] for place in one.members]) for one in links],
         "linkRms": [one.rms for one in links],
+        "pairRateMax": [rate] * len(links),
         "a": [one.a for one in links],
         "e": [one.e for one in links],
         "i": [one.i for one in links],

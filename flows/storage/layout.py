@@ -41,7 +41,8 @@ def require_output(out: Path) -> None:
         return
     problem = "is not an output folder: it has neither ledger/ nor catalogs/ nor quarantine/."
     if not out.is_dir():
-        problem = "is not an output folder: there is no folder of this name."
+        what = "it is a file" if out.is_file() else "there is no folder of this name"
+        problem = f"is not an output folder: {what}."
     raise Misconfigured("no_output", str(out), problem, "name the --out of a run.")
 
 

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from kernels.linking.orbits import Link
+from kernels.linking.tracklets import PAIR_RATE
 from schemas.errors import BadInput
 from schemas.settings import LinkNightsSettings
 from schemas.stage import Context
@@ -68,6 +69,16 @@ def test_rows_are_those_of_links_that_end_in_the_night():
 def test_a_link_has_the_name_that_half_of_its_detections_have(members, name):
     _, rows = linked(window(*THREE), [Link(members, 3, 0.2, 2.0, 0.1, 5.0)])
     assert {row["designation"] for row in rows} == {name}
+
+
+def test_the_fastest_pairs_are_told(monkeypatch):
+    answer = [Link((0, 2, 5), 3, 0.25, 2.5, 0.1, 7.0)]
+    assert {row["pairRateMax"] for row in linked(window(*THREE), answer)[1]} == {np.float32(PAIR_RATE)}
+    alone = [(41 + n, 2, 0.1 + 0.1 * n, None, "") for n in range(6)]
+    monkeypatch.setattr(module, "MOST_TRACKLETS", 4)
+    (asked,), rows = linked(window(*THREE, *alone), answer)
+    assert asked.group[-1] + 1 <= 4
+    assert all(0 < row["pairRateMax"] < PAIR_RATE for row in rows)
 
 
 @pytest.mark.parametrize("rows", [THREE[:4], THREE[:2], [(*row[:1], 0, *row[2:]) for row in THREE]])

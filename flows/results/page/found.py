@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from flows.results.page.detection import ListPlace
 from flows.results.page.words import GRADES, NOTHING, count, utc
 from flows.storage.catalog_store import CatalogStore
+from kernels.linking.tracklets import PAIR_RATE
 from schemas.class_table import STAR_GALAXY
 from schemas.dia_source import CAUSES, DetectionFlag
 from schemas.objects import DIA_LINK
@@ -309,9 +310,11 @@ def links_of(out: Path, night: str, most: int) -> NightLinks | None:
     links = sorted(groups.values(), key=_link_rank)
     unknown = sum(not one[0]["designation"] for one in links)
     left = f" The first {count(most)} are listed." if len(links) > most else ""
+    rate = links[0][0]["pairRateMax"]
+    few = f" Of too many pairs those up to {rate:.2g} °/day were linked." if rate < PAIR_RATE else ""
     lead = (
         f"{count(len(links), 'object')} that one orbit about the Sun explains in three nights or more, "
-        f"{count(unknown)} of them unknown. Orbits of a few days are uncertain.{left}"
+        f"{count(unknown)} of them unknown. Orbits of a few days are uncertain.{few}{left}"
     )
     return NightLinks(lead, tuple(_link_cells(one) for one in links[:most]))
 

@@ -89,10 +89,16 @@ def test_one_part_is_enough(tmp_path, part):
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [(".", "it has neither ledger/ nor catalogs/"), ("absent", "there is no folder of this name")]
+    ("name", "says"),
+    [
+        (".", "it has neither ledger/ nor catalogs/"),
+        ("absent", "there is no folder of this name"),
+        ("file", "it is a file"),
+    ],
 )
 def test_anything_else_is_none(tmp_path, name, says):
     (tmp_path / "images").mkdir()
+    (tmp_path / "file").touch()
     with pytest.raises(
         Misconfigured, match=f"is not an output folder: {says}.*To fix, name the --out of a run"
     ) as caught:
