@@ -274,7 +274,16 @@ def _listed(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-LINK_HEADINGS = ("Link", "Object", "Detections", "Nights", "First", "Last seen at RA, Dec", "a, e, i", "Off the orbit")
+LINK_HEADINGS = (
+    "Link",
+    "Object",
+    "Detections",
+    "Nights",
+    "First seen",
+    "Last seen at RA, Dec",
+    "a, e, i",
+    "Off the orbit",
+)
 """Headings of the table."""
 
 
