@@ -81,7 +81,7 @@ NIGHT_WINDOW = TableOf(
             _NIGHT,
             column("own", pa.bool_(), "", "Whether that is the night itself, and not one before it."),
             _TRACKLET_ID,
-            column("designation", pa.string(), "", "Known object that its tracklet is of; else empty."),
+            column("designation", pa.string(), "", "Known object that it is; else empty."),
             column("obscode", pa.string(), "", "Code of the observatory."),
         ]
     ),

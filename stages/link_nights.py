@@ -48,10 +48,12 @@ def link_nights(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     """
     table = inputs[NIGHT_WINDOW.name].sort_by([("midpointMjdTai", "ascending"), ("diaSourceId", "ascending")])
     own = table["own"].to_numpy()
+    if not own.any():
+        return LINK_SOURCE.empty()
     detections = detections_of({name: table[name].to_numpy() for name in _NUMBERS})
     obscode = np.array(table["obscode"].to_pylist(), np.str_)
     groups, rate = _groups(table, detections, obscode, context.settings.nights)
-    if not own.any() or not len(three_nights(detections.mjd[[group[0] for group in groups]])):
+    if not len(three_nights(detections.mjd[[group[0] for group in groups]])):
         return LINK_SOURCE.empty()
     window, places = window_of(detections, obscode, groups, "tai")
     assert context.link is not None, "the caller passes what links a window"
@@ -105,7 +107,7 @@ def _rows(table: pa.Table, links: Sequence[Link], rate: float) -> pa.Table:
 
 def _named(names: Sequence[str]) -> str:
     """Return the name that at least half of the detections of a link have."""
-    ((name, count),) = Counter(names).most_common(1)
+    ((name, count),) = Counter(filter(None, names)).most_common(1) or [("", 0)]
     return name if 2 * count >= len(names) else ""
 
 

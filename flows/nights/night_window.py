@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from flows.nights.cluster.memory import require_night_fit
 from flows.nights.night_stages import OverNights
 from flows.results.catalogue_rows import CatalogueRows
 from flows.results.exposure_rows import stored_info
 from flows.results.link_nights import linked, require_heliolinx
+from flows.runtime.parallel import side_by_side
+from flows.storage.bucket_path import BucketPath
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
@@ -21,9 +23,10 @@ from kernels.sky.observatories import GEOCENTRE, OBSERVATORIES, observatory_of
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
+from schemas.known_object import SS_SOURCE
 from schemas.night_range import nights_before
 from schemas.settings import LinkNightsSettings, Settings
-from schemas.tracklets import NIGHT_WINDOW, TRACKLET, TRACKLET_SOURCE
+from schemas.tracklets import NIGHT_WINDOW, TRACKLET_SOURCE
 
 _ADDED = ("night", "own", "trackletId", "designation", "obscode")
 _OF_DETECTIONS = tuple(name for name in NIGHT_WINDOW.schema.names if name not in _ADDED)
@@ -61,34 +64,37 @@ def read_window(out: Path, night: str, settings: LinkNightsSettings) -> pa.Table
     Raises
     ------
     BadInput
-        The place of an observatory is not known (``unknown_observatory``), or a catalogue cannot be read.
+        The place of an observatory is not known (``unknown_observatory``), there are too many detections for the memory
+        (``memory``), or a catalogue cannot be read.
     """
-    wanted = nights_before(Ledger(out).nights(), night, settings.nights)
-    parts = [part for one in wanted for part in _of_night(out, one, one == night, settings.obscode)]
-    return pa.concat_tables([NIGHT_WINDOW.empty(), *parts])
+    parts, found = [NIGHT_WINDOW.empty()], 0
+    for one in nights_before(Ledger(out).nights(), night, settings.nights):
+        for part in _of_night(out, one, one == night, settings.obscode):
+            found += len(part)
+            require_night_fit(night, found)
+            parts.append(part)
+    return _with_observatory(pa.concat_tables(parts), night)
 
 
 def _of_night(out: Path, night: str, own: bool, obscode: str | None) -> Iterator[pa.Table]:
-    store = CatalogStore(out)
-    links = store.read_night(TRACKLET_SOURCE, night, ["diaSourceId", "stationary", "trackletId"])
+    """Yield what may move in a night, if it was linked; the observatory is empty where it is not known."""
+    links = CatalogStore(out).read_night(TRACKLET_SOURCE, night, ["diaSourceId", "stationary", "trackletId"])
     if links is None:
         return
     links = links.filter(pc.invert(links["stationary"]))
-    wanted = pc.field("diaSourceId").isin(links["diaSourceId"].combine_chunks()) & (pc.field("trailClass") == "")
+    moving = pc.field("diaSourceId").isin(links["diaSourceId"].combine_chunks())
+    wanted = moving & (pc.field("trailClass") == "")
     rows = CatalogueRows(out, DIA_SOURCE, (night,)).read([*_OF_DETECTIONS, "visit", "detector"], wanted)
     if not len(rows):
         return
-    tracklet = links["trackletId"].take(pc.index_in(rows["diaSourceId"], value_set=links["diaSourceId"]))
-    named = store.read_night(TRACKLET, night, ["trackletId", "designation"])
-    known = TRACKLET.empty() if named is None else named
-    designation = known["designation"].take(pc.index_in(tracklet, value_set=known["trackletId"], skip_nulls=True))
-    codes = [obscode] * len(rows) if obscode is not None else _codes(out, night, rows)
+    known = CatalogueRows(out, SS_SOURCE, (night,)).read(["diaSourceId", "designation"], moving)
+    of = pc.index_in(rows["diaSourceId"], value_set=known["diaSourceId"])
     added = {
         "night": [night] * len(rows),
         "own": [own] * len(rows),
-        "trackletId": tracklet,
-        "designation": pc.fill_null(designation, ""),
-        "obscode": codes,
+        "trackletId": links["trackletId"].take(pc.index_in(rows["diaSourceId"], value_set=links["diaSourceId"])),
+        "designation": pc.fill_null(known["designation"].take(of), ""),
+        "obscode": [obscode] * len(rows) if obscode is not None else _codes(out, night, rows),
     }
     columns = {name: rows[name] for name in _OF_DETECTIONS} | added
     yield pa.table({name: columns[name] for name in NIGHT_WINDOW.schema.names}, schema=NIGHT_WINDOW.schema)
@@ -97,17 +103,33 @@ def _of_night(out: Path, night: str, own: bool, obscode: str | None) -> Iterator
 def _codes(out: Path, night: str, rows: pa.Table) -> list[str]:
     """Return the observatory of each detection: that of the instrument which its visit was taken with."""
     visit, detector = (rows[name].to_numpy() for name in ("visit", "detector"))
-    known = {one: _code(out, night, one, np.unique(detector[visit == one])) for one in np.unique(visit).tolist()}
-    return [known[one] for one in visit.tolist()]
+    visits, first, of = np.unique(visit, return_index=True, return_inverse=True)
+    keys = [
+        ExposureKey(night=night, visit=one, detector=int(detector[place]))
+        for one, place in zip(visits.tolist(), first.tolist(), strict=True)
+    ]
+    infos = side_by_side(lambda key: stored_info(tile_path(out, key)), keys, isinstance(out, BucketPath))
+    codes = [GEOCENTRE if info is None else observatory_of(info.instrument) for info in infos]
+    return ["" if codes[n] == GEOCENTRE else codes[n] for n in of.tolist()]
 
 
-def _code(out: Path, night: str, visit: int, detectors: NDArray[np.int64]) -> str:
-    for detector in detectors.tolist():
-        info = stored_info(tile_path(out, ExposureKey(night=night, visit=visit, detector=detector)))
-        if info is not None and (code := observatory_of(info.instrument)) != GEOCENTRE:
-            return code
-    problem = f"the place of the observatory of visit {visit} is not known."
-    raise BadInput("unknown_observatory", f"night {night}", problem, "set link_nights.obscode.")
+def _with_observatory(window: pa.Table, night: str) -> pa.Table:
+    """Return a window with the one observatory of all whose tiles are there also where they are pruned.
+
+    Raises
+    ------
+    BadInput
+        There are none, or several, and some are not known.
+    """
+    codes = pc.unique(window["obscode"]).to_pylist()
+    if "" not in codes:
+        return window
+    if len(codes) != 2:
+        problem = "the place of the observatory is not known for all detections."
+        raise BadInput("unknown_observatory", f"night {night}", problem, "set link_nights.obscode.")
+    (code,) = set(codes) - {""}
+    place = NIGHT_WINDOW.schema.get_field_index("obscode")
+    return window.set_column(place, NIGHT_WINDOW.schema.field(place), pa.array([code] * len(window)))
 
 
 def link_window(window: Window) -> list[Link]:

@@ -22,7 +22,8 @@ from flows.nights.night_stages import (
 )
 from flows.nights.patch_stages import Around, has_place, make_associated, make_patch, make_static, margin_of
 from flows.nights.patch_tiles import exposures_without_tiles, left_with, restore_tiles, tiles_lost
-from flows.pipeline.graph import following
+from flows.pipeline.graph import Graph, following
+from flows.pipeline.lineage import is_whole
 from flows.pipeline.night_plan import window_digest
 from flows.pipeline.night_work import MARGIN, NightWork, PatchWork
 from flows.runtime.parallel import Caller, here
@@ -36,12 +37,12 @@ from kernels.sky.patches import Division
 from schemas.dataset import TableOf
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureKey
-from schemas.ledger import DatasetRecord, ExposureRecord, PatchRecord
+from schemas.ledger import DatasetRecord, ExposureRecord, NightRecord, PatchRecord
 from schemas.objects import OBJECT
 from schemas.patch import PatchKey
 from schemas.settings import Settings
 from schemas.summary import Trouble
-from schemas.tracklets import NIGHT_WINDOW
+from schemas.tracklets import NIGHT_WINDOW, TRACKLET
 from stages import PIPELINE
 
 if TYPE_CHECKING:
@@ -130,6 +131,52 @@ def run_nights(
         return {work.night: _Night(work, out, settings, cluster, say, call, find, again, before).run() for work in due}
 
 
+def relink_nights(
+    works: Iterable[NightWork],
+    out: Path,
+    settings: Settings,
+    workers: "Cluster | None",
+    call: Caller,
+    before: OverNights,
+) -> list[Trouble]:
+    """Link nights again whose links are not of the nights before them as these are now; all else of them stays.
+
+    What was not linked, or has tracklets that these settings would not make, is left to a run of its own; what cannot
+    be linked stays as it was.
+
+    Parameters
+    ----------
+    works, out, settings, workers, call, before
+        Plans of nights, and as of `run_nights`.
+
+    Returns
+    -------
+    list
+        What went wrong.
+
+    Raises
+    ------
+    Misconfigured
+        Nothing of this kind could succeed.
+    """
+    failed, after = [], following(PIPELINE, NIGHT_WINDOW.name)
+    for work in works:
+        record, digests = work.record, {name: one for name, one in work.digests.items() if name in after}
+        if not isinstance(record, NightRecord) or TRACKLET.name not in work.kept or not after & record.datasets.keys():
+            continue
+        kept = {name: one for name, one in work.kept.items() if name in after | {TRACKLET.name}}
+        graph = Graph(tuple(one for one in work.graph.stages if one.gives.name in after), {})
+        own = replace(work, graph=graph, digests={TRACKLET.name: kept[TRACKLET.name].digest, **digests}, kept=kept)
+        if not own.due:
+            continue
+        night = _Night(own, out, settings, workers, lambda text: None, call, lambda one: None, lambda one: None, before)
+        made = night.whole({}, ())
+        failed += made.failed
+        datasets = {**record.datasets, **made.datasets}
+        Ledger(out).put_night(record.model_copy(update={"datasets": datasets, "drawn": False}))
+    return failed
+
+
 def _few(parts: Sequence[PatchWork], out: Path) -> bool:
     """Return whether there is so little to do that workers do not pay."""
     patches = sum(part.due for part in parts)
@@ -168,7 +215,7 @@ class _Night:
             result.failed += made.failed
             _add(result.seconds, made.seconds)
             _add(result.rows, {name: one.rows for name, one in made.datasets.items() if not name.endswith(MARGIN)})
-        whole = self._whole(result.rows, [key.name for key, made in found.items() if made.failed])
+        whole = self.whole(result.rows, [key.name for key, made in found.items() if made.failed])
         record_night(self.work, self.out, self.settings, whole, result.rows, result.failed)
         _add(result.seconds, whole.seconds)
         result.datasets, result.failed = whole.datasets, [*result.failed, *whole.failed]
@@ -297,7 +344,7 @@ class _Night:
             return near, beside
         return about()
 
-    def _whole(self, patched: Mapping[str, int], failed: Sequence[str]) -> StagesResult:
+    def whole(self, patched: Mapping[str, int], failed: Sequence[str]) -> StagesResult:
         """Return what became of the night as a whole.
 
         Made without some patches, or with nights before that are not as was planned, it is made again by the next run.
@@ -309,7 +356,9 @@ class _Night:
             work = replace(work, digests={name: digest(one, *sorted(failed)) for name, one in work.digests.items()})
         if (window := window_digest(self._ledger, work.night, self.settings)) != work.window:
             other = {name: digest(work.digests[name], window) for name in self._over_nights & work.digests.keys()}
-            work = replace(work, digests={**work.digests, **other})
+            work = replace(work, digests={**work.digests, **other}, kept={**work.kept, **_as_recorded(work, other)})
+            if not work.due:
+                return _known(work)
         ((_, made),) = self._made([_Task(make_night, work, (tuple(patched), self.before))], self.cluster)
         return made
 
@@ -377,6 +426,16 @@ class _Night:
     @cached_property
     def _over_nights(self) -> set[str]:
         return following(PIPELINE, NIGHT_WINDOW.name)
+
+
+def _as_recorded(work: NightWork, digests: Mapping[str, str]) -> dict[str, DatasetRecord]:
+    """Return what an earlier run has made of a night of the same, though it was not as planned then, either."""
+    known = work.record.datasets if work.record is not None else {}
+    return {
+        name: known[name]
+        for name, one in digests.items()
+        if name in known and known[name].digest == one and is_whole(work.out / known[name].path, known[name].sha256)
+    }
 
 
 def _known(work: NightWork | PatchWork) -> StagesResult:

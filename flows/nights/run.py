@@ -308,8 +308,7 @@ def with_catalogues(
     """
     summary, found = with_association(summary, out, settings, progress, call)
     nights = sorted({*summary.nights, *found.summary.nights})
-    planned = plan_nights(_with_later(nights, out, settings), out, settings, PIPELINE, found.digests, found.static)
-    works = [work for work in planned if work.night in nights or work.outdated]
+    works = plan_nights(nights, out, settings, PIPELINE, found.digests, found.static)
     results: dict[str, NightResult] = {}
     if outdated := [work for work in works if work.outdated]:
         start = perf_counter()
@@ -333,14 +332,24 @@ def with_catalogues(
         seconds = {**summary.seconds, "objects": round(perf_counter() - start, 3)}
         summary = summary.model_copy(update={"night_failed": tuple(failed), "seconds": seconds})
     summary = with_rows(summary, works, results, found.off, progress)
+    if settings.link_nights.nights:
+        summary = _with_later_links(summary, nights, out, settings, workers, call)
     return with_forced(summary, nights, out, settings, progress, workers, call, found)
 
 
-def _with_later(nights: Sequence[str], out: Path, settings: Settings) -> list[str]:
-    """Return some nights with those that are linked with them."""
-    if not (count := settings.link_nights.nights):
-        return list(nights)
-    return nights_followed({*Ledger(out).nights(), *nights}, nights, count - 1)
+def _with_later_links(
+    summary: RunSummary, nights: Sequence[str], out: Path, settings: Settings, workers: "Cluster | None", call: Caller
+) -> RunSummary:
+    """Link nights again that were linked with some nights, and nothing else of them."""
+    later = nights_followed(Ledger(out).nights(), nights, settings.link_nights.nights - 1)
+    works = plan_nights([one for one in later if one not in nights], out, settings, PIPELINE)
+    if not works:
+        return summary
+    from flows.nights.night_window import OVER_NIGHTS
+    from flows.nights.patches import relink_nights
+
+    failed = relink_nights(works, out, settings, workers, call, OVER_NIGHTS)
+    return summary.model_copy(update={"night_failed": (*summary.night_failed, *failed)})
 
 
 def with_reports(

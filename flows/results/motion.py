@@ -70,8 +70,11 @@ def detection_motion(out: Path, night: str, source_id: int) -> DetectionMotion |
 
 
 def _link(out: Path, night: str, source_id: int) -> tuple[dict[str, Any], ...]:
-    store = CatalogStore(out)
-    for later in reversed(nights_followed(Ledger(out).nights(), [night], MOST_NIGHTS - 1)):
+    store, ledger = CatalogStore(out), Ledger(out)
+    for later in reversed(nights_followed(ledger.nights(), [night], MOST_NIGHTS - 1)):
+        record = ledger.night(later)
+        if record is None or LINK_SOURCE.name not in record.datasets:
+            continue
         table = store.read_night(LINK_SOURCE, later)
         if table is not None and len(own := table.filter(pc.equal(table["diaSourceId"], source_id))):
             return tuple(table.filter(pc.equal(table["linkId"], own["linkId"][0])).to_pylist())

@@ -21,8 +21,8 @@ from flows.results.verify import verify_output
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
 from kernels.linking.orbits import Link
-from schemas.errors import Misconfigured
-from schemas.settings import AssociationSettings, LinkNightsSettings, Settings
+from schemas.errors import BadInput, Misconfigured
+from schemas.settings import AssociationSettings, LinkNightsSettings, LinkTrackletsSettings, Settings
 from schemas.summary import ExposureCounts, RunSummary
 from schemas.tracklets import LINK_SOURCE, TRACKLET
 from stages import link_tracklets
@@ -158,7 +158,7 @@ def test_an_earlier_night_that_comes_later_is_linked_with_those_after_it(three, 
     assert links(out) == []
     searched(out, SECOND)
     summary = finished(out, SECOND)
-    assert (summary.exit_code, summary.catalogues["link_source"]) == (0, len(links(three)))
+    assert (summary.exit_code, summary.catalogues["link_source"]) == (0, 0)  # of the night that was asked for
     assert links(out) == links(three)
     records = [Ledger(one).night(THIRD).datasets[LINK_SOURCE.name] for one in (out, three)]
     assert records[0] == records[1]
@@ -177,6 +177,8 @@ def test_a_night_that_was_linked_with_what_was_not_as_planned_is_linked_again(th
     with monkeypatch.context() as patch:
         patch.setattr(link_tracklets, "find_tracklets", failing)
         assert [trouble.uri for trouble in finished(out, *NIGHTS).night_failed] == [f"night {FIRST}"]
+        patch.setattr(night_window, "linked", None)  # not once more while nothing changes
+        assert [trouble.uri for trouble in finished(out, *NIGHTS).night_failed] == [f"night {FIRST}"]
     assert finished(out, *NIGHTS).exit_code == 0
     assert links(out) == links(three)
 
@@ -188,6 +190,56 @@ def test_a_night_before_that_changes_is_looked_at_again(out, monkeypatch):
     monkeypatch.setattr(night_window, "linked", lambda window: asked.append(window) or [])
     assert finished(out, FIRST).exit_code == 0
     assert (len(asked), links(out)) == (1, [])
+
+
+@needs_heliolinx
+def test_of_later_nights_nothing_but_links_is_made_again(out):
+    publish_rows(out, ROWS[FIRST][:-5], night=FIRST, digest="other")
+    before = Ledger(out).night(THIRD)
+    other = ON.model_copy(update={"link_tracklets": LinkTrackletsSettings(by_chance=0.1)})
+    assert finished(out, FIRST, settings=other).exit_code == 0
+    assert Ledger(out).night(THIRD) == before  # its tracklets would be others, too: that is for a run of it
+    assert finished(out, FIRST).exit_code == 0
+    after = Ledger(out).night(THIRD)
+    assert after.drawn is False
+    assert {name for name, entry in after.datasets.items() if entry != before.datasets[name]} == {LINK_SOURCE.name}
+    assert finished(out, THIRD).exit_code == 0
+    assert Ledger(out).night(THIRD).datasets == after.datasets
+
+
+@needs_heliolinx
+def test_a_later_night_that_cannot_be_linked_again_stays_as_it_was(out, monkeypatch):
+    def failing(window):
+        raise Misconfigured("too_slow", "heliolinx", "took too long.", "wait.")
+
+    publish_rows(out, ROWS[FIRST][:-5], night=FIRST, digest="other")
+    monkeypatch.setattr(night_window, "linked", failing)
+    before = links(out)
+    summary = finished(out, FIRST)
+    assert (summary.exit_code, links(out)) == (1, before)
+    assert [trouble.message.partition(":")[0] for trouble in summary.night_failed] == [
+        f"night {THIRD}, stage link_nights"
+    ]
+
+
+def test_known_objects_have_their_names_in_tracklets_and_alone(tmp_path):
+    known = {row["diaSourceId"]: f"object {BODIES[row['diaSourceId']]}" for row in ROWS[FIRST][::2]}
+    publish_rows(tmp_path, ROWS[FIRST], known, FIRST)
+    window = night_window.read_window(tmp_path, FIRST, ON.link_nights)
+    ids, names = window["diaSourceId"].to_pylist(), window["designation"].to_pylist()
+    assert len(ids) > 20
+    assert names == [known.get(one, "") for one in ids]
+    centre = LinkNightsSettings(nights=3, obscode="500")
+    assert set(night_window.read_window(tmp_path, FIRST, centre)["obscode"].to_pylist()) == {"500"}
+
+
+def test_more_than_the_memory_holds_is_refused(tmp_path, monkeypatch):
+    searched(tmp_path, *NIGHTS)
+    counts = []
+    monkeypatch.setattr(night_window, "require_night_fit", lambda night, rows: counts.append((night, rows)))
+    window = night_window.read_window(tmp_path, THIRD, ON.link_nights)
+    assert [night for night, _ in counts] == [THIRD] * 3
+    assert counts[-1][1] == len(window) > counts[0][1]
 
 
 def test_nothing_is_linked_unless_it_is_asked_for_and_links_go_with_the_setting(tmp_path, monkeypatch):
@@ -226,6 +278,13 @@ def test_the_instrument_tells_the_observatory_as_long_as_tiles_are_there(tmp_pat
     tracklets = CatalogStore(tmp_path).read_night(TRACKLET, night)["trackletId"].to_pylist()
     assert sorted(set(window["trackletId"].to_pylist())) == sorted(tracklets)
     assert not {*star} & {*window["diaSourceId"].to_pylist()}
+    tiles = sorted((tmp_path / "tiles" / night).iterdir())
+    shutil.rmtree(tiles[0])  # the others tell
+    assert night_window.read_window(tmp_path, night, LinkNightsSettings(nights=3)).equals(window)
+    for path in tiles[1:]:
+        shutil.rmtree(path)
+    with pytest.raises(BadInput, match=r"is not known for all detections\. To fix, set link_nights\.obscode"):
+        night_window.read_window(tmp_path, night, LinkNightsSettings(nights=3))
 
 
 def test_what_cannot_be_linked_is_refused_before_anything_is_searched(tmp_path, monkeypatch):
