@@ -64,7 +64,7 @@ def test_some_nights_may_be_chosen(out, nights, visits):
 
 
 def test_tiles_are_looked_at_only_for_what_they_tell(out, monkeypatch):
-    monkeypatch.setattr("flows.results.exposure_rows._info", None)
+    monkeypatch.setattr("flows.results.exposure_rows.stored_info", None)
     assert ExposureRows(out).read(["visit", "status"], None).num_rows == 4
     with pytest.raises(TypeError):
         ExposureRows(out).read(["visit", "band"], None)

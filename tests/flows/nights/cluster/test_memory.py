@@ -228,6 +228,7 @@ from schemas.settings import Settings
 from schemas.objects import SOURCE
 from schemas.stage import Context
 from schemas.static_object import STATIC_ASSOCIATION
+from schemas.tracklets import NIGHT_WINDOW
 from stages import PIPELINE
 from tests.support.science_night import FakeNight
 
@@ -253,7 +254,7 @@ def quick(model):  # memory does not depend on how many trees there are, nor on 
 
 def night(count, visits):
     settings, night, store = Settings(), FakeNight({}, []), ArrayStore(Path(sys.argv[1]))
-    empty = {one.name: one.empty() for one in (DIA_SOURCE, SS_SOURCE, ASSOCIATION)}
+    empty = {one.name: one.empty() for one in (DIA_SOURCE, SS_SOURCE, ASSOCIATION, NIGHT_WINDOW)}
     inputs = {"source": sources(count, visits), **empty}
     for stage in PIPELINE:
         if stage.per in ("patch", "night") and stage.name != "gather_static_objects":
