@@ -62,20 +62,15 @@ EVERY_NIGHT = NightRange()
 """However early or late."""
 
 
-def days_before(night: str, days: int) -> str:
-    """Return the label of the night so many days before one.
-
-    >>> days_before("20260301", 2)
-    '20260227'
-    """
+def _days_before(night: str, days: int) -> str:
     return (date.fromisoformat(night) - timedelta(days)).strftime("%Y%m%d")
 
 
 def nights_before(known: Iterable[str], night: str, count: int) -> list[str]:
     """Return those of known nights that are a night, or fewer than so many days before it, in order."""
-    return sorted(one for one in known if days_before(night, count - 1) <= one <= night)
+    return sorted(one for one in known if _days_before(night, count - 1) <= one <= night)
 
 
 def nights_followed(known: Iterable[str], nights: Collection[str], days: int) -> list[str]:
     """Return those of known nights that some nights are, or are at most so many days before, in order."""
-    return sorted(one for one in known if any(days_before(one, days) <= night <= one for night in nights))
+    return sorted(one for one in known if any(_days_before(one, days) <= night <= one for night in nights))

@@ -68,16 +68,17 @@ TRACKLET = TableOf(
 
 _NIGHT = column("night", pa.string(), "", "Night of the detection, YYYYMMDD.", ucd="meta.id;obs")
 _TRACKLET_ID = TRACKLET_SOURCE.schema.field("trackletId")
-_OF_DETECTIONS = (
+LINKED_BY = (
     "midpointMjdTai", "ra", "dec", "raErr", "decErr", "trailLength", "trailAngle", "trailLengthErr", "trailAngleErr",
     "exposureTime", "magAB",
 )  # fmt: skip
+"""Columns of `dia_source` that detections are linked by: `kernels.linking.detections.detections_of` takes them."""
 
 NIGHT_WINDOW = TableOf(
     "night_window",
     pa.schema(
         [
-            *(DIA_SOURCE.schema.field(name) for name in ("diaSourceId", *_OF_DETECTIONS)),
+            *(DIA_SOURCE.schema.field(name) for name in ("diaSourceId", *LINKED_BY)),
             _NIGHT,
             column("own", pa.bool_(), "", "Whether that is the night itself, and not one before it."),
             _TRACKLET_ID,

@@ -15,12 +15,7 @@ from kernels.linking.windows import MOST_TRACKLETS, pairs_between, window_of
 from schemas.errors import BadInput
 from schemas.settings import LinkNightsSettings
 from schemas.stage import Context, Stage
-from schemas.tracklets import LINK_SOURCE, NIGHT_WINDOW, TRACKLET
-
-_NUMBERS = (
-    "ra", "dec", "midpointMjdTai", "raErr", "decErr", "trailLength", "trailAngle", "trailLengthErr", "trailAngleErr",
-    "exposureTime", "magAB",
-)  # fmt: skip
+from schemas.tracklets import LINK_SOURCE, LINKED_BY, NIGHT_WINDOW, TRACKLET
 
 _OF_DETECTIONS = ("diaSourceId", "trackletId", "midpointMjdTai", "ra", "dec")
 
@@ -50,7 +45,7 @@ def link_nights(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     own = table["own"].to_numpy()
     if not own.any():
         return LINK_SOURCE.empty()
-    detections = detections_of({name: table[name].to_numpy() for name in _NUMBERS})
+    detections = detections_of({name: table[name].to_numpy() for name in LINKED_BY})
     obscode = np.array(table["obscode"].to_pylist(), np.str_)
     groups, rate = _groups(table, detections, obscode, context.settings.nights)
     if not len(three_nights(detections.mjd[[group[0] for group in groups]])):

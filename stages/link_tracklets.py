@@ -13,12 +13,7 @@ from kernels.linking.tracklets import find_tracklets
 from schemas.dia_source import DIA_SOURCE
 from schemas.settings import LinkTrackletsSettings
 from schemas.stage import Context, Stage
-from schemas.tracklets import TRACKLET_SOURCE
-
-_OF_DETECTIONS = (
-    "ra", "dec", "midpointMjdTai", "raErr", "decErr", "trailLength", "trailAngle", "trailLengthErr",
-    "trailAngleErr", "exposureTime", "magAB",
-)  # fmt: skip
+from schemas.tracklets import LINKED_BY, TRACKLET_SOURCE
 
 
 def link_tracklets(inputs: Mapping[str, Any], context: Context) -> pa.Table:
@@ -41,7 +36,7 @@ def link_tracklets(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     table = table.filter(pc.and_(pc.is_finite(table["ra"]), pc.is_finite(table["dec"]))).sort_by("diaSourceId")
     ids, count = table["diaSourceId"].to_numpy(), len(table)
     usable = np.flatnonzero(pc.equal(table["trailClass"], "").to_numpy())
-    detections = detections_of({name: table[name].to_numpy() for name in _OF_DETECTIONS}).take(usable)
+    detections = detections_of({name: table[name].to_numpy() for name in LINKED_BY}).take(usable)
     still = find_stationary(detections)
     stationary = np.zeros(count, np.bool_)
     stationary[usable] = still
@@ -73,5 +68,5 @@ STAGE = Stage(
     gives=TRACKLET_SOURCE,
     run=link_tracklets,
     settings=LinkTrackletsSettings,
-    columns={DIA_SOURCE.name: ("diaSourceId", "trailClass", *_OF_DETECTIONS)},
+    columns={DIA_SOURCE.name: ("diaSourceId", "trailClass", *LINKED_BY)},
 )

@@ -22,7 +22,7 @@ from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.exposure import ExposureKey
 from schemas.forced import FORCED_SOURCE
 from schemas.ledger import PatchRecord
-from schemas.night_range import days_before, nights_followed
+from schemas.night_range import nights_before, nights_followed
 from schemas.patch import COVER_ORDER
 from schemas.settings import Settings
 from schemas.summary import RunSummary, Trouble
@@ -157,8 +157,8 @@ class _Work:
 
     def _patches(self, night: str) -> dict[str, dict[tuple[int, int], tuple[str, str]]]:
         """Return the nights of a history with its own, by time -> order and pixel -> path and digest of the objects."""
-        first, name = days_before(night, self.settings.forced.history_days), DIA_OBJECT.name
-        wanted = [label for label in self._ledger.nights() if first <= label <= night]
+        wanted = nights_before(self._ledger.nights(), night, self.settings.forced.history_days + 1)
+        name = DIA_OBJECT.name
         for label in (one for one in wanted if one not in self._of_night):
             self._of_night[label] = {
                 (one.order, one.pixel): (one.datasets[name].path, one.datasets[name].digest)
