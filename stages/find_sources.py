@@ -1,6 +1,7 @@
 """Stage: sources on the science image of an exposure."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from kernels.image.science_image import ScienceImage, block_pixels, science_image
 from kernels.measure.photometry import njy_per_unit
-from kernels.objects.source_photometry import psf_fluxes
+from kernels.objects.source_photometry import Fluxes, psf_fluxes
 from kernels.objects.source_shapes import Shapes, any_in_boxes, find_shapes
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.sky.projection import celestial_wcs, pixel_scale, sky_trails
@@ -21,6 +22,7 @@ from schemas.settings import FindSourcesSettings
 from schemas.stage import EXPOSURE_PIXEL, Context, Stage, as_found, piecewise_memory
 
 _PLACE, _PHASE = 1.1, 0.05  # of a windowed centre: in FWHM / snr; px, by where it lies between pixels
+_NEARLY = 0.8  # of the least S/N, at the centre of the pixels above the threshold: worth a centre of its own
 _WHOLE = 0.98  # share of a point source's light; with less on usable pixels a source is MASKED
 
 
@@ -50,17 +52,29 @@ def find_sources(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     image = science_image(inputs[SCIENCE.name], inputs[MASK.name], settings.mesh, context.allocate)
     if image is None:
         return SOURCE.empty()
-    found = find_shapes(image, info.psf.fwhm_px, settings.threshold, settings.min_area, settings.contrast)
+    worth = partial(_is_worth, info, _NEARLY * settings.min_snr)
+    found = find_shapes(image, info.psf.fwhm_px, settings.threshold, settings.min_area, settings.contrast, worth)
     columns = _columns(image, inputs[MASK.name], found, info)
     arrays = [pa.array(columns[field.name], field.type, from_pandas=True) for field in SOURCE.schema]
     table = pa.Table.from_arrays(arrays, schema=SOURCE.schema)
     return table.filter(pa.array(np.nan_to_num(columns["snr"]) >= settings.min_snr))
 
 
-def _columns(image: ScienceImage, mask: NDArray[np.uint16], found: Shapes, info: ExposureInfo) -> dict[str, Any]:
+def _fluxes(info: ExposureInfo, image: ScienceImage, x: NDArray[np.float64], y: NDArray[np.float64]) -> Fluxes:
     psf = moffat_mixture(info.psf.fwhm_px, info.psf.beta)
     gain = np.inf if info.gain is None else info.gain
-    flux = psf_fluxes(image, found.x, found.y, psf, info.psf.fwhm_px, np.array(info.noise_correlation), gain)
+    return psf_fluxes(image, x, y, psf, info.psf.fwhm_px, np.array(info.noise_correlation), gain)
+
+
+def _is_worth(
+    info: ExposureInfo, least: float, image: ScienceImage, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    flux = _fluxes(info, image, x, y)
+    return np.asarray(np.nan_to_num(flux.value / flux.error) >= least, np.bool_)
+
+
+def _columns(image: ScienceImage, mask: NDArray[np.uint16], found: Shapes, info: ExposureInfo) -> dict[str, Any]:
+    flux = _fluxes(info, image, found.x, found.y)
     scale = np.nan if info.ab_zero_point is None else njy_per_unit(info.ab_zero_point)
     count = len(found.x)
     snr = flux.value / flux.error
@@ -126,7 +140,7 @@ def _memory(shape: tuple[int, int], settings: FindSourcesSettings) -> int:
 
 STAGE = Stage(
     name="find_sources",
-    version="2",
+    version="3",
     per="exposure",
     needs=(SCIENCE, MASK),
     gives=SOURCE,

@@ -1,6 +1,5 @@
 """Stage: motion of tracklets."""
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from kernels.linking.detections import arc, detections_of
+from kernels.linking.detections import arc, detections_of, name_of_half
 from kernels.linking.motion import PositionErrors, fit_motion, motion_errors
 from schemas.dia_source import DIA_SOURCE
 from schemas.known_object import SS_SOURCE
@@ -42,7 +41,7 @@ def fit_tracklets(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     order = np.lexsort((columns["midpointMjdTai"], tracklet))
     groups = np.split(order, np.flatnonzero(np.diff(tracklet[order])) + 1)
     rows = [
-        {"trackletId": tracklet[members[0]], "chance": chance[members[0]], "designation": _named(names[members])}
+        {"trackletId": tracklet[members[0]], "chance": chance[members[0]], "designation": name_of_half(names[members])}
         | _row({name: values[members] for name, values in columns.items()})
         for members in groups
         if len(members) > 1
@@ -62,12 +61,6 @@ def _names(known: pa.Table, ids: pa.ChunkedArray) -> NDArray[np.object_]:
     """Return the designations of detections; empty where they are of no known object."""
     place = pc.index_in(ids, value_set=known["diaSourceId"])
     return np.asarray(pc.fill_null(known["designation"].take(place), "").to_numpy(), object)
-
-
-def _named(names: NDArray[np.object_]) -> str:
-    """Return the name that at least half of a tracklet's detections have."""
-    ((name, count),) = Counter(names.tolist()).most_common(1)
-    return name if 2 * count >= len(names) else ""
 
 
 def _row(columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
@@ -103,7 +96,7 @@ def _row(columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
 
 STAGE = Stage(
     name="fit_tracklets",
-    version="2",
+    version="3",
     per="night",
     needs=(DIA_SOURCE, TRACKLET_SOURCE),
     optional=(SS_SOURCE,),

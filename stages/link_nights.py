@@ -1,6 +1,5 @@
 """Stage: detections of a night that lie, with those of nights before, on one orbit about the Sun."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernels.linking.detections import SkyDetections, detections_of
+from kernels.linking.detections import SkyDetections, detections_of, name_of_half
 from kernels.linking.nights import three_nights
 from kernels.linking.orbits import Link
 from kernels.linking.windows import MOST_TRACKLETS, pairs_between, window_of
@@ -84,7 +83,7 @@ def _rows(table: pa.Table, links: Sequence[Link], rate: float) -> pa.Table:
         "linkId": [int(ids[one.members[0]]) for one in links],
         "nSources": count,
         "nNights": [one.nights for one in links],
-        "designation": [_named([names[place] for place in one.members]) for one in links],
+        "designation": [name_of_half([names[place] for place in one.members]) for one in links],
         "linkRms": [one.rms for one in links],
         "pairRateMax": [rate] * len(links),
         "a": [one.a for one in links],
@@ -100,15 +99,9 @@ def _rows(table: pa.Table, links: Sequence[Link], rate: float) -> pa.Table:
     return pa.table(own | repeated).select(LINK_SOURCE.schema.names).cast(LINK_SOURCE.schema)
 
 
-def _named(names: Sequence[str]) -> str:
-    """Return the name that at least half of the detections of a link have."""
-    ((name, count),) = Counter(filter(None, names)).most_common(1) or [("", 0)]
-    return name if 2 * count >= len(names) else ""
-
-
 STAGE = Stage(
     name="link_nights",
-    version="1",
+    version="2",
     per="night",
     needs=(NIGHT_WINDOW, TRACKLET),
     gives=LINK_SOURCE,

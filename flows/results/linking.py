@@ -1,7 +1,6 @@
 """Tracklets of a table of detections: read, linked, written."""
 
 import io
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -22,7 +21,7 @@ from flows.runtime.words import counted
 from flows.storage.atomic import write_file
 from flows.storage.bucket_path import BucketPath
 from flows.storage.layout import is_output, require_output
-from kernels.linking.detections import SkyDetections, detections_of, find_stationary
+from kernels.linking.detections import SkyDetections, detections_of, find_stationary, name_of_half
 from kernels.linking.orbits import Link
 from kernels.linking.tracklets import Tracklet, find_tracklets
 from kernels.orbits.ephemeris import OrbitCatalogue
@@ -294,11 +293,7 @@ def name_detections(table: DetectionTable, catalogue: OrbitCatalogue) -> list[st
 
 def name_tracklets(tracklets: Sequence[Tracklet], names: Sequence[str]) -> list[str]:
     """Return the name that at least half of the detections of each tracklet have; empty where none has."""
-    found = []
-    for one in tracklets:
-        ((name, count),) = Counter(names[place] for place in one.members).most_common(1)
-        found.append(name if 2 * count >= len(one.members) else "")
-    return found
+    return [name_of_half(names[place] for place in one.members) for one in tracklets]
 
 
 def members_of(

@@ -1,7 +1,8 @@
 """Detections as linking sees them, and the ones that stay where they are."""
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -126,3 +127,16 @@ def find_stationary(detections: SkyDetections) -> NDArray[np.bool_]:
     limit = np.maximum(_AT_REST, _SIGMAS * np.hypot(detections.sigma[:, None], detections.sigma[other]))
     days = np.abs(detections.mjd[:, None] - detections.mjd[other])
     return np.asarray((found & (arc(apart) <= limit) & (days >= limit / 3600 / SLOWEST)).any(axis=1))
+
+
+def name_of_half(names: Iterable[str | None]) -> str:
+    """Return the name that at least half of some detections have; empty if there is none, or two have half each.
+
+    Parameters
+    ----------
+    names
+        Of all of the detections; empty or None for those without one.
+    """
+    counts = Counter(names)
+    named = [name for name, count in counts.items() if name and 2 * count >= counts.total()]
+    return named[0] if len(named) == 1 else ""

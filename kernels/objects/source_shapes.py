@@ -1,6 +1,7 @@
 """Sources on a science image: their places and shapes."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,10 @@ _FIRST, _STEPS = 0.5, 14  # their first, in half-light radii, and their number
 _PETROSIAN = 0.2  # Petrosian ratio of SDSS
 _TRIES = 6
 _WINDOW = 5.0  # FWHM: the widest half-light radius that sets the window of a centre
+_WINGS = 10.0  # of the sum of two major axes: how far from a source its wings are looked at
+
+Worth = Callable[[ScienceImage, NDArray[np.float64], NDArray[np.float64]], NDArray[np.bool_]]
+"""Returns which places (x, y), (n,) each, of an image are to be measured; (n,)."""
 
 
 class Shapes(NamedTuple):
@@ -50,7 +55,13 @@ class Shapes(NamedTuple):
     truncated: NDArray[np.bool_]
 
 
-def find_shapes(image: ScienceImage, fwhm_px: float, threshold: float, min_area: int, contrast: float) -> Shapes:
+def _all(_image: ScienceImage, x: NDArray[np.float64], _y: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.ones(len(x), np.bool_)
+
+
+def find_shapes(
+    image: ScienceImage, fwhm_px: float, threshold: float, min_area: int, contrast: float, worth: Worth = _all
+) -> Shapes:
     """Find sources and measure their shapes, with `sep`.
 
     Parameters
@@ -65,10 +76,13 @@ def find_shapes(image: ScienceImage, fwhm_px: float, threshold: float, min_area:
         Least number of such pixels.
     contrast
         Least share of the light of a source that is taken apart from it (32 levels).
+    worth
+        Which sources are measured: the others are noise, whose pixels are those of the sky.
 
     Notes
     -----
-    `sep`'s ``filter_type="matched"`` is not used: with it, cleaning removes isolated stars of S/N 6 to 12.
+    `sep`'s ``filter_type="matched"`` is not used: with it, cleaning removes isolated stars of S/N 6 to 12. Its cleaning
+    compares all sources, of which most are noise, with each other; here those that are worth it are cleaned.
 
     Pixels of other sources do not count, and are made up for by those about (`sep`'s segmentation map).
     Half-light radius: of the light in an ellipse of 2.5 Kron (1980, ApJS 43, 305) radii. Petrosian radius: where the
@@ -78,13 +92,14 @@ def find_shapes(image: ScienceImage, fwhm_px: float, threshold: float, min_area:
     it would be on the whole image unless it reaches farther than `kernels.image.science_image.MARGIN` from there.
     """
     if not is_large(image.pixels.shape):
-        return _shapes(image, fwhm_px, threshold, min_area, contrast)
+        return _shapes(image, fwhm_px, _sources(image, fwhm_px, threshold, min_area, contrast, worth))
     parts = []
     for block in blocks(image.pixels.shape, BLOCK, MARGIN):
         where = block.outer
         piece = ScienceImage(np.array(image.pixels[where]), np.array(image.bad[where]), np.array(image.noise[where]))
         if not piece.bad.all():
-            parts.append(_shapes(piece, fwhm_px, threshold, min_area, contrast, block))
+            sources = _sources(piece, fwhm_px, threshold, min_area, contrast, worth)
+            parts.append(_shapes(piece, fwhm_px, sources, block))
     whole: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in Shapes._fields}
     order = np.lexsort((whole["x"], whole["y"]))
     return Shapes(**{name: column[order] for name, column in whole.items()})
@@ -93,13 +108,11 @@ def find_shapes(image: ScienceImage, fwhm_px: float, threshold: float, min_area:
 def _shapes(
     image: ScienceImage,
     fwhm_px: float,
-    threshold: float,
-    min_area: int,
-    contrast: float,
+    sources: tuple[NDArray[np.void], NDArray[np.int32]],
     block: ImageBlock | None = None,
 ) -> Shapes:
-    """Return the sources of an image, or those of a block of one, of which ``image`` is the outer pixels."""
-    found, segments = _extracted(image, fwhm_px, threshold, min_area, contrast)
+    """Return the shapes of sources of an image, or of a block of one, of which ``image`` is the outer pixels."""
+    found, segments = sources
     top, left = (0, 0) if block is None else (block.top, block.left)
     order = np.lexsort((found["x"], found["y"]))
     if block is not None:
@@ -131,10 +144,60 @@ def _shapes(
     )  # fmt: skip
 
 
+def _sources(
+    image: ScienceImage, fwhm_px: float, threshold: float, min_area: int, contrast: float, worth: Worth
+) -> tuple[NDArray[np.void], NDArray[np.int32]]:
+    """Find the sources that are worth measuring, and whose each pixel is (from 1 on); 0: of none of them."""
+    found, segments = _extracted(image, fwhm_px, threshold, min_area, contrast)
+    kept = np.flatnonzero(worth(image, found["x"].astype(float), found["y"].astype(float)))
+    kept = kept[~in_wings(found[kept])]
+    number = np.zeros(len(found) + 1, np.int32)
+    number[kept + 1] = np.arange(1, len(kept) + 1)
+    return found[kept], number[segments]
+
+
+def in_wings(found: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Return which sources are no more than the wings of a brighter one.
+
+    Parameters
+    ----------
+    found : (n,)
+        As of `sep.extract` without cleaning.
+
+    Notes
+    -----
+    SExtractor's cleaning (Bertin & Arnouts 1996, A&AS 117, 393): a brighter source has the profile 1 / (1 + k r^2)
+    along the axes of its moments, with its own flux and area above the threshold. One whose peak is less above the
+    threshold than that profile is at its place is a part of it. What is a part has no wings of its own.
+    """
+    from scipy.spatial import cKDTree
+
+    if not len(found):
+        return np.zeros(0, np.bool_)
+    one = {name: found[name].astype(np.float64) for name in ("x", "y", "a", "b", "cflux", "thresh", "npix")}
+    places, area = np.column_stack([one["x"], one["y"]]), math.pi * one["a"] * one["b"]
+    near = cKDTree(places).query_ball_point(places, 2 * _WINGS * one["a"])
+    big = np.repeat(np.arange(len(found)), [len(each) for each in near])
+    small = np.concatenate([np.array(each, np.intp) for each in near])
+    brighter = one["cflux"][big] > one["cflux"][small]
+    big, small = big[brighter], small[brighter]
+    x, y = one["x"][big] - one["x"][small], one["y"][big] - one["y"][small]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        height = one["cflux"] / (2 * area)
+        steep = (height / one["thresh"] - 1) * area / one["npix"]
+        at = 1 + steep[big] * (found["cxx"][big] * x * x + found["cyy"][big] * y * y + found["cxy"][big] * x * y)
+        part = (at > 1) & (height[big] / at > (found["cpeak"] - found["thresh"])[small])
+    part &= np.hypot(x, y) < _WINGS * (one["a"][big] + one["a"][small])
+    gone = np.zeros(len(found), np.bool_)
+    for n in np.flatnonzero(part)[np.argsort(-one["cflux"][big[part]], kind="stable")]:
+        gone[small[n]] |= not gone[big[n]]
+    return gone
+
+
 def _extracted(
     image: ScienceImage, fwhm_px: float, threshold: float, min_area: int, contrast: float
 ) -> tuple[NDArray[np.void], NDArray[np.int32]]:
-    """Find sources, and whose each pixel is (from 1 on).
+    """Find all that is above the threshold, and whose each pixel is (from 1 on).
 
     Where more pixels are above the threshold than there is memory for, it is doubled.
     """
@@ -147,7 +210,7 @@ def _extracted(
             return sep.extract(
                 image.pixels, threshold * 2**attempt, err=image.noise, mask=image.bad, minarea=min_area,
                 filter_kernel=kernel, filter_type="conv", deblend_nthresh=32, deblend_cont=contrast,
-                segmentation_map=True,
+                segmentation_map=True, clean=False,
             )  # fmt: skip
         except Exception as error:  # sep raises nothing more special
             if attempt == _TRIES - 1 or not any(word in str(error) for word in ("full", "overflow")):

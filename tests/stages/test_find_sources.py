@@ -10,6 +10,7 @@ from schemas.objects import SourceFlag
 from schemas.pixels import MaskPlane
 from schemas.settings import FindSourcesSettings
 from schemas.stage import Context
+from stages import find_sources
 from stages.find_sources import STAGE, _flags
 from tests.support.science_night import SHAPE, ZERO_POINT, exposure, science, sky_grid
 
@@ -48,6 +49,16 @@ def test_every_bright_source_has_its_place_on_the_sky_and_its_flux(info, pixels)
     np.testing.assert_allclose(error * snr, table["psfFlux"].to_numpy(), rtol=1e-5)  # of one unit
     sizes = table["halfLightRadius"].to_numpy()[nearest]
     assert sizes[::2].max() < sizes[1::2].min()
+
+
+def test_what_is_too_faint_at_first_would_not_be_bright_enough_in_the_end(info, pixels, monkeypatch):
+    rng = np.random.default_rng(4)
+    faint = pixels + rng.normal(0, 3 * float(np.std(pixels[:40, :40])), SHAPE).astype(np.float32)
+    some = found(info, faint)
+    monkeypatch.setattr(find_sources, "_NEARLY", 0.0)
+    every = found(info, faint)
+    assert len(every) > 10
+    assert some.select(["x", "y", "snr"]).equals(every.select(["x", "y", "snr"]))
 
 
 def test_flags_say_what_is_wrong_with_a_source(info, pixels):

@@ -3,7 +3,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels.linking.detections import SLOWEST, arc, chord, detections_at, detections_of, find_stationary
+from kernels.linking.detections import (
+    SLOWEST,
+    arc,
+    chord,
+    detections_at,
+    detections_of,
+    find_stationary,
+    name_of_half,
+)
 
 
 def at(ra, dec, mjd, sigma=0.2):
@@ -69,3 +77,20 @@ def test_what_is_not_stated_is_not_known():
     found = detections_of(place | {"exposureTime": np.array([0.0]), "trailLengthErr": np.array([0.5])})
     assert np.isnan([found.exposure_time[0], found.trail_length[0], found.angle_error[0], found.magnitude[0]]).all()
     assert found.length_error[0] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("names", "half"),
+    [
+        (("7", "7", ""), "7"),
+        (("", "7"), "7"),
+        ((None, "7", None, "7"), "7"),
+        (("", "", "7"), ""),
+        (("7", "8"), ""),
+        (("7", "8", "", "8"), "8"),
+        ((), ""),
+    ],
+)
+def test_a_name_is_that_of_half_of_the_detections_if_no_other_is(names, half):
+    assert name_of_half(names) == half
+    assert name_of_half(reversed(names)) == half

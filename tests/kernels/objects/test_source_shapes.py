@@ -10,8 +10,10 @@ from kernels.objects.source_shapes import (
     _crossing,
     _extracted,
     _gaussian,
+    _sources,
     any_in_boxes,
     find_shapes,
+    in_wings,
     petrosian_radii,
 )
 from tests.support.science import FWHM, SIGMA, bare, drawn
@@ -98,6 +100,46 @@ def test_faint_stars_are_found_among_bright_ones(seed):
     away = np.hypot(shapes.x[:, None] - places[:, 0], shapes.y[:, None] - places[:, 1])
     assert (away.min(axis=0)[snr < 100] < 1.5).mean() >= 0.95
     assert (away.min(axis=1) > 3).sum() <= 20  # noise, in 138,000 independent places
+
+
+def extracted(pixels, clean):
+    return sep.extract(
+        pixels, 3.0, err=np.full(pixels.shape, SIGMA, np.float32), minarea=3, clean=clean, deblend_cont=0.0005
+    )
+
+
+@pytest.mark.parametrize("seed", [5, 6])
+def test_what_lies_in_the_wings_of_a_brighter_source_is_what_sep_cleans(seed):
+    """Here at least: for sep the third brightest of its pixels has to rise above the wings, not the brightest."""
+    rng = np.random.default_rng(seed)
+    stars = [(*place, flux, 0, 1, 0) for *place, flux in rng.uniform((20, 20, 1e6), (380, 380, 4e6), (12, 3))]
+    galaxies = [(*place, 2e5, 15.0, 0.7, 40.0) for place in rng.uniform(40, 360, (4, 2))]
+    pixels = drawn([*stars, *galaxies], (400, 400), seed=seed)
+    every, cleaned = extracted(pixels, False), extracted(pixels, True)
+    kept = np.isin(every["x"] + 1j * every["y"], cleaned["x"] + 1j * cleaned["y"])
+    ours = in_wings(every)
+    assert (~kept).sum() > 20
+    np.testing.assert_array_equal(ours, ~kept)
+    assert not ours[every["cpeak"] > 100 * SIGMA].any()
+    assert in_wings(every[:0]).shape == (0,)
+
+
+def test_what_is_not_worth_it_is_not_measured_and_its_pixels_are_of_the_sky():
+    image = bare(drawn([(80.0, 80.0, 4e4, 0, 1, 0), (88.0, 80.0, 4e3, 0, 1, 0)], (160, 180)))
+    asked = []
+
+    def brighter(asked_of, x, y):
+        asked.append((asked_of is image, sorted(np.rint(x)), list(np.rint(y))))
+        return x < 84
+
+    both, every = _sources(image, FWHM, 6.0, 3, 0.005, lambda image, x, y: x > 0)
+    one, segments = _sources(image, FWHM, 6.0, 3, 0.005, brighter)
+    assert asked == [(True, [80, 88], [80, 80])]
+    assert (len(both), len(one)) == (2, 1)
+    assert both["x"][every[80, 80] - 1] == one["x"][0] == pytest.approx(80, abs=0.1)
+    np.testing.assert_array_equal(segments, every == every[80, 80])
+    shapes = find_shapes(image, FWHM, 6.0, 3, 0.005, brighter)
+    assert len(shapes.x) == 1
 
 
 def test_boxes_hold_what_they_hold():
