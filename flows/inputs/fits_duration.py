@@ -23,6 +23,12 @@ _NAMES: Mapping[str, str] = {
     "hours": "h", "d": "d", "day": "d", "days": "d",
 }  # fmt: skip
 _SHORT = frozenset({"s", "ms", "us", "min", "h", "d"})
+_PART = re.compile(
+    r"(\bper|/|\beach|\bof (one|a single)|\bsingle|\bindividual) ?(co-?add|sub-?(exp|int|frame)|frame|read|ramp)",
+    re.IGNORECASE,
+)
+"""In a comment: the time is that of one of several parts of the exposure."""
+
 _WORD = re.compile(r"(?P<before>\bin |\()?\b(?P<name>[a-z]+)\b")
 
 
@@ -30,7 +36,7 @@ def exposure_time_of(words: Keywords, mapping: KeywordMapping) -> tuple[float, H
     """Return the exposure time, s.
 
     Its unit is that of the settings, else that in brackets at the head of the comment, else that which the comment
-    names in words, with a flag, else s.
+    names in words, with a flag, else s. A time of one part of the exposure, by the comment, has a flag.
 
     Raises
     ------
@@ -60,7 +66,12 @@ def exposure_time_of(words: Keywords, mapping: KeywordMapping) -> tuple[float, H
             f"{given.keyword} is {value:g} {unit}, must be from 0 to {_LONGEST_S:g} s.",
             f"correct {given.keyword} in the header, or name its unit in the settings, fits.exposure_time.unit.",
         )
-    if told > _USUAL_S and not note:
+    if given.unit is None and _PART.search(comment):
+        note = (
+            f"of one part by the comment, {comment!r}: if there are several, give fits.exposure_time.value, else unit"
+        )
+        flag = AMBIGUOUS_TIME
+    elif told > _USUAL_S and not note:
         note, flag = f"longer than {_USUAL_S:g} s: if it is not in s, give fits.exposure_time.unit", AMBIGUOUS_TIME
     return told, HeaderOrigin("exposure_time", given.keyword, "" if note == "in s by the comment" else note, flag)
 

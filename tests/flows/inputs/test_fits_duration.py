@@ -44,6 +44,22 @@ def test_a_unit_in_words_or_a_long_time_has_a_flag(value, comment, seconds):
     assert (sure, origin.flag) == (pytest.approx(value / 1000), "")
 
 
+@pytest.mark.parametrize(
+    "comment",
+    ["exposure time per coadd", "[s] time/frame", "Time of each sub-exposure", "of a single read"],
+)
+def test_the_time_of_one_part_has_a_flag(comment):
+    found, origin = told(60.0, comment)
+    assert (found, origin.flag) == (60.0, "ambiguous_time")
+    assert "fits.exposure_time.value" in origin.note
+    assert told(60.0, comment, unit="s")[1].flag == ""
+
+
+@pytest.mark.parametrize("comment", ["of the frame", "[s] all coadds", "persistent frame", "each night", "at the end"])
+def test_the_time_of_the_whole_has_none(comment):
+    assert told(60.0, comment)[1].flag == ""
+
+
 @pytest.mark.parametrize("comment", ["[adu]", "[deg] exposure", "[furlong]"])
 def test_a_unit_that_is_not_of_time_is_refused(comment):
     with pytest.raises(BadInput, match="must be a unit of time") as caught:
