@@ -318,11 +318,11 @@ def peak(night, *arguments):
     return max(seen)
 
 night(100, 2)  # loads and compiles
-nights = [peak(night, 1000, 4), peak(night, 120_000, 1)]
+nights = [peak(night, 1000, 4), peak(night, 60_000, 1)]
 history(50, 1000)
-histories = [peak(history, 200, 1000), peak(history, 1000, 1000)]
+histories = [peak(history, 200, 1000), peak(history, 600, 1000)]
 lasting(50, 1000)
-print(json.dumps([*nights, *histories, peak(lasting, 200, 1000), peak(lasting, 1000, 1000)]))
+print(json.dumps([*nights, *histories, peak(lasting, 200, 1000), peak(lasting, 600, 1000)]))
 """
 
 
@@ -332,9 +332,9 @@ def test_a_night_and_a_history_grow_no_more_than_is_projected(tmp_path):
     run = subprocess.run([sys.executable, "-c", NIGHT, str(tmp_path)], capture_output=True, check=False)
     assert run.returncode == 0, run.stderr
     little, much, short, long, few, many = json.loads(run.stdout)
-    assert many - few <= HISTORY_ROW * 800_000 <= 3 * (many - few)
-    assert long - short <= HISTORY_ROW * 800_000 <= 3 * (long - short)
-    small, large = projected_patch_bytes((0, 0), 4000), projected_patch_bytes((0, 0), 120_000)
+    assert many - few <= HISTORY_ROW * 400_000 <= 3 * (many - few)
+    assert long - short <= HISTORY_ROW * 400_000 <= 3 * (long - short)
+    small, large = projected_patch_bytes((0, 0), 4000), projected_patch_bytes((0, 0), 60_000)
     assert little <= small
     assert much <= large
     assert much - little <= large - small <= 3 * (much - little)
