@@ -67,10 +67,8 @@ def exposure_time_of(words: Keywords, mapping: KeywordMapping) -> tuple[float, H
             f"correct {given.keyword} in the header, or name its unit in the settings, fits.exposure_time.unit.",
         )
     if given.unit is None and _PART.search(comment):
-        note = (
-            f"of one part by the comment, {comment!r}: if there are several, give fits.exposure_time.value, else unit"
-        )
-        flag = AMBIGUOUS_TIME
+        part = f"of one part by the comment, {comment!r}: give that of all in fits.exposure_time.value"
+        note, flag = "; ".join(filter(None, (note, f"{part}, or its unit if it is that"))), AMBIGUOUS_TIME
     elif told > _USUAL_S and not note:
         note, flag = f"longer than {_USUAL_S:g} s: if it is not in s, give fits.exposure_time.unit", AMBIGUOUS_TIME
     return told, HeaderOrigin("exposure_time", given.keyword, "" if note == "in s by the comment" else note, flag)
