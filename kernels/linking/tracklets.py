@@ -365,7 +365,8 @@ def _agree(detections: SkyDetections, i: Indices, j: Indices) -> NDArray[np.bool
         row = np.flatnonzero(good & _has_trail(detections, index))
         if not len(row):
             continue
-        way = _position_angle(detections.vectors[i[row]], detections.vectors[j[row]])
+        onward = detections.vectors[j[row]] - detections.vectors[i[row]]
+        way = _position_angle(detections.vectors[index[row]], onward)
         turned = np.abs((detections.trail_angle[index[row]] - way + 90) % 180 - 90)
         good[row] = ~(turned > _angle_tolerance(detections, index[row]))
     return np.asarray(good)
@@ -383,13 +384,10 @@ def _direction_chance(detections: SkyDetections, index: Indices) -> Floats:
     return share
 
 
-def _position_angle(start: Floats, end: Floats) -> Floats:
-    """Return the position angle at the middle of the way, deg, modulo 180."""
-    middle = start + end
-    middle /= np.linalg.norm(middle, axis=1, keepdims=True)
-    east = np.stack([-middle[:, 1], middle[:, 0], np.zeros(len(middle))], axis=1)
-    north = np.cross(middle, east)
-    onward = end - start
+def _position_angle(place: Floats, onward: Floats) -> Floats:
+    """Return the position angle of a way at a place on it, deg, modulo 180: near a pole it turns along the way."""
+    east = np.stack([-place[:, 1], place[:, 0], np.zeros(len(place))], axis=1)
+    north = np.cross(place, east)
     return np.asarray(np.degrees(np.arctan2((onward * east).sum(1), (onward * north).sum(1))) % 180)
 
 

@@ -182,6 +182,18 @@ def test_two_detections_are_linked_by_their_trails(length, angle, count):
     assert len(linked(*pair(length, angle))) == count
 
 
+@pytest.mark.parametrize("dec", [89.8, -89.95])
+def test_directions_near_a_pole_are_those_at_each_place(dec):
+    rng, days = np.random.default_rng(4), np.array([0.0, 1 / 48, 1 / 24])
+    start = SkyCoord(rng.uniform(0, 360, 15) * u.deg, np.full(15, dec) * u.deg)
+    rate, onward = rng.uniform(10, 30, 15), rng.uniform(0, 360, 15) * u.deg
+    places = [start.directional_offset_by(onward, rate * day * u.deg) for day in (*days, 1.0)]
+    angle = np.concatenate([one.position_angle(places[-1]).deg for one in places[:-1]]) % 180
+    ra, dec = (np.concatenate([getattr(one, name).deg for one in places[:-1]]) for name in ("ra", "dec"))
+    found = linked(ra, dec, 60000.2 + np.repeat(days, 15), np.tile(rate / 24 * EXPOSURE, 3), angle)
+    assert {one.members for one in found} == {(n, n + 15, n + 30) for n in range(15)}
+
+
 def test_nights_are_linked_apart_and_simultaneous_detections_never():
     ra, dec, mjd, _, length, angle = night(np.random.default_rng(5), 3, 5, 0.0)
     both = [np.tile(x, 2) for x in (ra, dec, length, angle)]
