@@ -71,6 +71,36 @@ def test_point_source_has_an_upper_limit_and_no_direction(snr):
     assert np.median(angle_err) > 15
 
 
+@pytest.mark.parametrize("shape", ["plane", "disc", "middle"])
+def test_errors_hold_where_unusable_pixels_hide_an_end(shape):
+    rng, (y, x) = np.random.default_rng(3), np.mgrid[:SIDE, :SIDE]
+    rows = []
+    for n in range(60):
+        truth = Segment(*rng.uniform(43, 47, 2), rng.uniform(15, 40), rng.uniform(0, 180))
+        hidden = rng.uniform(0.05, 0.35) * truth.length
+        theta = np.radians(truth.angle)
+        on = (x - truth.x) * np.cos(theta) + (y - truth.y) * np.sin(theta)
+        off = (y - truth.y) * np.cos(theta) - (x - truth.x) * np.sin(theta)
+        half = truth.length / 2
+        usable = {
+            "plane": on < half - hidden,
+            "disc": np.hypot(on - half, off) > hidden,
+            "middle": abs(on) > hidden / 2,
+        }
+        pixels = field(n) + 400 * truth.length * trail_image((SIDE, SIDE), *truth, PSF)
+        shown = truth.length - hidden
+        start = Segment(
+            truth.x - 0.5 * hidden * np.cos(theta), truth.y - 0.5 * hidden * np.sin(theta), shown, truth.angle
+        )
+        fit = fit_trail(scene(pixels, usable[shape]), start)
+        if fit.converged:
+            found = fit.flux, fit.segment.x, fit.segment.y, fit.segment.length
+            rows.append((np.array(found) - (400 * truth.length, *truth[:3])) / fit.errors[:4])
+            assert shape != "middle" or fit.errors[3] < 0.6
+    assert len(rows) >= 40
+    assert np.abs(rows).max() < 4
+
+
 def test_length_error_shrinks_with_signal():
     errors = [one(np.random.default_rng(2), 12.0, snr)[0].errors[3] for snr in (10, 20, 40)]
     assert errors[0] > 1.7 * errors[1] > 2.5 * errors[2]
