@@ -21,7 +21,7 @@ author = project_copyright = "the nightstride developers"
 version = release = installed("nightstride")
 root_doc = "docs/index"
 include_patterns = ["docs/**.md", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
-exclude_patterns = ["docs/site/**"]
+exclude_patterns = ["docs/site/**", *(one.name for one in ROOT.iterdir() if one.is_dir() and one.name != "docs")]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["tasklist"]
