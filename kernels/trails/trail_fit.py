@@ -195,8 +195,8 @@ def fit_trail(scene: Scene, start: Segment) -> TrailFit:
     2 is up to 2.6, such that its length lies within two errors of 0 in 19 of 20 cases. A line adds a twelfth of its
     length squared to the variance along it, so an error e of the PSF's ellipticity is one of 12 sigma^2 e of q. Errors
     of the angle end at 90 degrees. Where unusable pixels hide an end, or lie within two errors of it, all places among
-    them are as likely to be the end, up to as far again as the trail is long: flux, centre and length have the errors
-    of that. The ends of a faint trail wander from one peak of the noise to the next, which no linear error sees: the
+    them are as likely to be the end, up to as far again as the trail is long: centre and length have the errors of
+    that, the flux is that of what is seen. The ends of a faint trail wander from one peak of the noise to the next, which no linear error sees: the
     errors of the length and of the centre along the trail are raised by sqrt(1 + 8 / s^2), s the S/N of one FWHM of the
     trail; 8 is measured on simulated trails (``benchmarks/pulls.py``).
     """
@@ -293,7 +293,7 @@ def _result(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> TrailF
         flux=float(parameters[0]),
         segment=segment,
         level=float(parameters[5]),
-        covariance=known + _hidden(scene, float(parameters[0]), segment, float(np.sqrt(known[3, 3]))),
+        covariance=known + _hidden(scene, segment, float(np.sqrt(known[3, 3]))),
         level_err=float(np.sqrt(covariance[5, 5])),
         chi2=float(squares.sum()),
         ndata=int(seen.use.sum()),
@@ -330,7 +330,7 @@ def _honest(
     return stretch
 
 
-def _hidden(scene: Scene, flux: float, segment: Segment, length_err: float) -> NDArray[np.float64]:
+def _hidden(scene: Scene, segment: Segment, length_err: float) -> NDArray[np.float64]:
     """Return what unusable pixels at its ends, where a trail may end unseen, add to the covariance of its fit.
 
     Each place among them is as likely as any other to be the end, up to as far again as the trail is long.
@@ -348,7 +348,7 @@ def _hidden(scene: Scene, flux: float, segment: Segment, length_err: float) -> N
         first, last = _run(_unusable(scene.usable, places).sum(axis=1) >= 2, steps, close)
         if last > first:
             squares = (last**3 - first**3) / (3 * (last - first))
-            change = np.array([flux / farthest, *(onward / 2), 1.0, 0.0])
+            change = np.array([0.0, *(onward / 2), 1.0, 0.0])
             added += squares * np.outer(change, change)
     return added
 

@@ -322,9 +322,9 @@ def peak(night, *arguments):
 night(100, 2)  # loads and compiles
 nights = [peak(night, 1000, 4), peak(night, 100_000, 1)]
 history(50, 1000)
-histories = [peak(history, 200, 1000), peak(history, 600, 1000)]
+histories = [peak(history, 200, 1000), peak(history, 1000, 1000)]
 lasting(50, 1000)
-print(json.dumps([*nights, *histories, peak(lasting, 200, 1000), peak(lasting, 600, 1000)]))
+print(json.dumps([*nights, *histories, peak(lasting, 200, 1000), peak(lasting, 1000, 1000)]))
 """
 
 
@@ -334,8 +334,8 @@ def test_a_night_and_a_history_grow_no_more_than_is_projected(tmp_path):
     run = subprocess.run([sys.executable, "-c", NIGHT, str(tmp_path)], capture_output=True, check=False)
     assert run.returncode == 0, run.stderr
     little, much, short, long, few, many = json.loads(run.stdout)
-    assert many - few <= HISTORY_ROW * 400_000 <= 3 * (many - few)
-    assert long - short <= HISTORY_ROW * 400_000 <= 3 * (long - short)
+    assert many - few <= HISTORY_ROW * 800_000 <= 3 * (many - few)
+    assert long - short <= HISTORY_ROW * 800_000 <= 3 * (long - short)
     small, large = projected_patch_bytes((0, 0), 4000), projected_patch_bytes((0, 0), 100_000)
     assert little <= small
     assert much <= large
