@@ -10,6 +10,7 @@ from kernels.compiled import njit
 from kernels.image.noise import variance
 from kernels.image.order_statistic import median, quantile
 from kernels.trails.geometry import Segment, grow
+from kernels.trails.hidden_ends import as_seen, hidden_covariance
 from kernels.trails.least_squares import fit_covariance, jacobian, minimise, vector
 from kernels.trails.scene import Scene, View, trail_shape, view
 from kernels.trails.trail_model import PARAMETERS, trail_rows
@@ -125,8 +126,6 @@ _BLUR_FWHM = 0.8  # a model blurred at first is drawn in from further off
 _PER_SIGMA = 2.3548  # FWHM of a Gaussian
 _FREE_DIRECTION = 0.6  # a point's length is the greatest of all directions: 2.4 errors of q once in 20 times, not 2
 _WANDER = 8.0  # see the notes of `fit_trail`
-_CLOSE = 2.0  # errors of the length; unusable pixels further off show that the trail has ended before them
-_STRIDE = 0.5  # px; of the search for unusable pixels beyond the ends
 
 
 @dataclass(frozen=True)
@@ -194,11 +193,11 @@ def fit_trail(scene: Scene, start: Segment) -> TrailFit:
     and half of length - sqrt(q - 2 err(q)): the usual one for a resolved trail. For a point, whose direction is free,
     2 is up to 2.6, such that its length lies within two errors of 0 in 19 of 20 cases. A line adds a twelfth of its
     length squared to the variance along it, so an error e of the PSF's ellipticity is one of 12 sigma^2 e of q. Errors
-    of the angle end at 90 degrees. Where unusable pixels hide an end, or lie within two errors of it, all places among
-    them are as likely to be the end, up to as far again as the trail is long: centre and length have the errors of
-    that, the flux is that of what is seen. The ends of a faint trail wander from one peak of the noise to the next, which no linear error sees: the
-    errors of the length and of the centre along the trail are raised by sqrt(1 + 8 / s^2), s the S/N of one FWHM of the
-    trail; 8 is measured on simulated trails (``benchmarks/pulls.py``).
+    of the angle end at 90 degrees. A trail is cut off where unusable pixels hide its end; where that may be so, within
+    two errors, the errors of its centre and its length count it (`kernels.trails.hidden_ends`). The ends of a faint
+    trail wander from one peak of the noise to the next, which no linear error sees: the errors of the length and of the
+    centre along the trail are raised by sqrt(1 + 8 / s^2), s the S/N of one FWHM of the trail; 8 is measured on
+    simulated trails (``benchmarks/pulls.py``).
     """
     seen = view(scene, start, _radius(scene))
     if seen.use.sum() < _LEAST_PIXELS:
@@ -219,7 +218,7 @@ def fit_trail(scene: Scene, start: Segment) -> TrailFit:
         if converged and not growing and not ahead and _moved(before, after) < still:
             if after.distance(start.x, start.y) > max(_STRAY_FWHM * scene.fwhm_px, 6.0):
                 break
-            return _result(scene, seen, parameters)
+            return _result(scene, seen, _cut(scene, parameters))
         ahead = max(2 * ahead, 2 * _radius(scene)) if growing else 0.0
     return unfitted(scene, start)
 
@@ -266,6 +265,16 @@ def _segment(parameters: NDArray[np.float64]) -> Segment:
     return Segment(x, y, abs(length), math.degrees(theta) % 180)
 
 
+def _cut(scene: Scene, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the parameters of the part of a trail that is seen, as bright as the whole per px."""
+    whole = _segment(parameters)
+    part = as_seen(scene.usable, scene.fwhm_px, whole)
+    if part == whole:
+        return parameters
+    flux, level = parameters[[0, 5]].tolist()
+    return vector(flux * part.length / whole.length, part, level)
+
+
 def _moved(one: Segment, other: Segment) -> float:
     """Return the largest displacement of an end point, px; segments have no direction."""
     a, b, c, d = one.ends()
@@ -293,7 +302,7 @@ def _result(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> TrailF
         flux=float(parameters[0]),
         segment=segment,
         level=float(parameters[5]),
-        covariance=known + _hidden(scene, segment, float(np.sqrt(known[3, 3]))),
+        covariance=known + hidden_covariance(scene.usable, scene.fwhm_px, segment, float(np.sqrt(known[3, 3]))),
         level_err=float(np.sqrt(covariance[5, 5])),
         chi2=float(squares.sum()),
         ndata=int(seen.use.sum()),
@@ -328,49 +337,6 @@ def _honest(
     along = np.array([math.cos(theta), math.sin(theta)])
     stretch[1:3, 1:3] += (wander - 1) * np.outer(along, along)
     return stretch
-
-
-def _hidden(scene: Scene, segment: Segment, length_err: float) -> NDArray[np.float64]:
-    """Return what unusable pixels at its ends, where a trail may end unseen, add to the covariance of its fit.
-
-    Each place among them is as likely as any other to be the end, up to as far again as the trail is long.
-    """
-    theta = math.radians(segment.angle)
-    along, sides = np.array([math.cos(theta), math.sin(theta)]), scene.fwhm_px / 2 * np.array([-1.0, 0.0, 1.0])
-    x1, y1, x2, y2 = segment.ends()
-    farthest = max(segment.length, scene.fwhm_px)
-    count = math.ceil(farthest / _STRIDE)
-    steps = np.arange(-count // 2, count + 1, dtype=np.float64) * _STRIDE
-    close = min(_CLOSE * length_err, scene.fwhm_px / 2)
-    added = np.zeros((5, 5))
-    for end, onward in (((x1, y1), -along), ((x2, y2), along)):
-        places = end + steps[:, None, None] * onward + sides[:, None] * onward[::-1] * (-1.0, 1.0)
-        first, last = _run(_unusable(scene.usable, places).sum(axis=1) >= 2, steps, close)
-        if last > first:
-            squares = (last**3 - first**3) / (3 * (last - first))
-            change = np.array([0.0, *(onward / 2), 1.0, 0.0])
-            added += squares * np.outer(change, change)
-    return added
-
-
-def _unusable(usable: NDArray[np.bool_], places: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which places, px (x, y), have an unusable pixel; beyond the image there is nothing to be seen."""
-    x, y = np.floor(places + 0.5).astype(int).transpose(-1, *range(places.ndim - 1))
-    ny, nx = usable.shape
-    inside = (x >= 0) & (y >= 0) & (x < nx) & (y < ny)
-    return np.asarray(inside & ~usable[np.clip(y, 0, ny - 1), np.clip(x, 0, nx - 1)])
-
-
-def _run(hidden: NDArray[np.bool_], steps: NDArray[np.float64], close: float) -> tuple[float, float]:
-    """Return from where to where an end may be: it is in, or close to, pixels in a row that hide it; else (0, 0)."""
-    near = np.flatnonzero(hidden & (np.abs(steps) <= max(close, _STRIDE)))
-    if not len(near):
-        return 0.0, 0.0
-    seen = steps[~hidden]
-    before, after = seen[seen < steps[near[0]]], seen[seen > steps[near[-1]]]
-    first = before[-1] if len(before) else steps[0]
-    last = after[0] if len(after) else steps[-1]
-    return min(float(first), 0.0), max(float(last), 0.0)
 
 
 def unfitted(scene: Scene, start: Segment) -> TrailFit:
