@@ -41,7 +41,13 @@ _PLACES = {
 }  # fmt: skip
 """Columns of the table that S-PLUS has published, by their place: its first line, written by hand, is not a header."""
 
-_BRIGHTEST, _FAINTEST = 0.0, 40.0
+_HIGHEST = 12.0
+_GIVEN = dict.fromkeys(("g", "r", "z"), (0.0, 40.0)) | {
+    "zphot": (-0.1, _HIGHEST), "zphot_err": (0.0, _HIGHEST), "radius": (-1e-9, 1e4), "cluster_z": (0.0, _HIGHEST),
+    "redshift": (-0.1, _HIGHEST),
+}  # fmt: skip
+"""Columns -> between what values lie; what is beyond counts as not given."""
+
 STAR_BELOW = 0.01
 """Redshift below which a row is taken for a star."""
 
@@ -86,7 +92,8 @@ def read_clusters(path: Path) -> ClusterTable:
         CSV, FITS, ECSV or Parquet with the columns ``g``, ``r``, ``z`` (AB mag), ``zphot``, ``cluster_z`` and
         ``radius_r200`` (distance from the centre in units of R200), and, if there are, ``zphot_err``, ``redshift`` (of
         a spectrum), ``member`` (1, 0 or empty), ``cluster``, ``ra`` and ``dec`` (degrees). Or the table of 44 columns
-        that S-PLUS has published. Magnitudes beyond 0 to 40 count as not given.
+        that S-PLUS has published. What is beyond the limits of a column counts as not given: magnitudes 0 to 40,
+        redshifts -0.1 to 12, errors and distances below 0.
 
     Returns
     -------
@@ -99,14 +106,15 @@ def read_clusters(path: Path) -> ClusterTable:
     Misconfigured
         There is no such file.
     BadInput
-        It cannot be read, a column is missing or holds no numbers, or there is no row.
+        It cannot be read, a column is missing or holds no numbers, or there is no row; ``member`` is neither 1 nor 0
+        (``bad_class``), redshifts of clusters are velocities (``wrong_units``).
     """
     require_there(path, "another table.")
     rows = _published(path)
     columns, cluster = _of_rows(rows, path) if rows is not None else _of_names(_table(path), path)
-    for band in ("g", "r", "z"):
-        given = (columns[band] > _BRIGHTEST) & (columns[band] < _FAINTEST)
-        columns[band] = np.where(given, columns[band], np.nan)
+    _require_usable(columns, path)
+    for name, (low, high) in _GIVEN.items():
+        columns[name] = np.where((columns[name] > low) & (columns[name] < high), columns[name], np.nan)
     truth = "the table" if np.isfinite(columns["member"]).any() else "redshifts"
     if truth == "redshifts":
         columns["member"] = redshift_member(columns["redshift"], columns["cluster_z"])
@@ -114,6 +122,19 @@ def read_clusters(path: Path) -> ClusterTable:
     star = columns["redshift"] < STAR_BELOW
     kept = {name: values[~star] for name, values in columns.items()}
     return ClusterTable(kept, cluster[~star], truth, int(star.sum()))
+
+
+def _require_usable(columns: Mapping[str, Floats], path: Path) -> None:
+    for name in ("member", "published"):
+        values = columns[name]
+        for row in np.flatnonzero(np.isfinite(values) & (values != 0) & (values != 1))[:1]:
+            problem = f"row {row + 1} of column {name} is {values[row]:g}, which is neither 1 (member) nor 0."
+            raise BadInput("bad_class", str(path), problem, "leave empty what is not known.")
+    for name in ("cluster_z", "redshift", "zphot"):
+        given = columns[name][np.isfinite(columns[name])]
+        if len(given) and np.median(given) >= _HIGHEST:
+            problem = f"column {name} holds {np.median(given):g} in the median, which is no redshift."
+            raise BadInput("wrong_units", str(path), problem, "divide velocities in km/s by 299792.458.")
 
 
 def redshift_member(redshift: Floats, cluster_z: Floats) -> Floats:

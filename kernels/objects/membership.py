@@ -21,6 +21,9 @@ FEATURES = ("offset", "distance", "deviation", "error", "radius", "cluster_z", "
 _MISSING = 9.0
 """Stands for a number that is not given: beyond all that are."""
 
+TYPICAL_ERROR = 0.013
+"""Median error of photometric redshifts over 1 + Z, of the galaxies that the shipped model has learnt from."""
+
 _VALLEY = (-2.0, -5.0)
 """Scatters below the red sequence at which the green valley begins and ends."""
 
@@ -85,10 +88,12 @@ def membership_features(columns: Mapping[str, Floats], sequence: RedSequence) ->
     Notes
     -----
     ``offset`` is that of the photometric redshift in units of 1 + Z, ``distance`` its size, ``deviation`` its size over
-    its error, ``red`` the `redness`. Redshifts that were measured in spectra are not among them.
+    its error, ``red`` the `redness`. An error that is not given is taken as `TYPICAL_ERROR`. Redshifts that were measured in spectra are not among them.
     """
     offset, red = photometric_offset(columns), redness(columns, sequence)
-    error = columns["zphot_err"] / (1 + columns["cluster_z"])
+    error = np.where(
+        np.isfinite(columns["zphot_err"]), columns["zphot_err"] / (1 + columns["cluster_z"]), TYPICAL_ERROR
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         deviation = np.abs(offset) / error
     parts = (

@@ -14,6 +14,7 @@ from kernels.objects.cutout_features import band_views, make_planes
 from kernels.objects.star_galaxy_model import StarGalaxyModel
 from kernels.objects.star_galaxy_weights import Baselines, build_baselines, build_star_galaxy
 from kernels.statistics.class_scores import binary_scores
+from schemas.errors import BadInput
 
 BASELINES = ("locus_cut", "boosted_moments")
 
@@ -36,15 +37,15 @@ def evaluate_star_galaxy(path: Path, model: str | None = None) -> dict[str, Any]
     -------
     dict
         Those of `kernels.statistics.class_scores.binary_scores` with star as class 1
-        (``confusion`` is ``[truth][said]`` in the
-        order galaxy, star), ``classes``, ``unknown``: cutouts beyond the limits of the training data (scored all the
-        same), ``unjudged``: without a usable band (they count as galaxies), ``trained_on``: whether the model, and the
-        baselines, learnt from this very file, ``baselines``: the same scores for each, ``model``.
+        (``confusion`` is ``[truth][said]`` in the order galaxy, star) over the cutouts that were judged, ``classes``,
+        ``unknown``: cutouts beyond the limits of the training data (scored all the same), ``unjudged``: without a
+        usable band (in no score), ``trained_on``: whether the model, and the baselines, learnt from this very file,
+        ``baselines``: the same scores for each, ``model``.
 
     Raises
     ------
     BadInput
-        The file cannot be read, or the model cannot take its cutouts.
+        The file cannot be read, the model cannot take its cutouts, or none has a usable band (``no_pixels``).
     Misconfigured
         There is no such model.
     """
@@ -53,15 +54,20 @@ def evaluate_star_galaxy(path: Path, model: str | None = None) -> dict[str, Any]
     net, baselines = build_star_galaxy(card, arrays), build_baselines(arrays)
     verdicts = net(data.cutouts)
     star = verdicts.probability[:, 0].astype(np.float64)
-    unjudged = np.isnan(star)
-    scores = binary_scores(np.where(unjudged, 0.0, star), data.label)
+    judged = np.isfinite(star)
+    if not judged.any():
+        problem = "has no cutout with enough usable pixels in any band."
+        raise BadInput(
+            "no_pixels", str(path), problem, "give cutouts with finite pixels, in the planes that the model takes."
+        )
+    scores = binary_scores(star[judged], data.label[judged])
     others = baseline_odds(net, baselines, data.cutouts)
     return scores | {
         "classes": ["galaxy", "star"],
         "unknown": int((np.nan_to_num(verdicts.outlier, nan=0.0) > 1).sum()),
-        "unjudged": int(unjudged.sum()),
+        "unjudged": int((~judged).sum()),
         "trained_on": _trained_on(path, card.training),
-        "baselines": {name: binary_scores(expit(odds), data.label) for name, odds in others.items()},
+        "baselines": {name: binary_scores(expit(odds)[judged], data.label[judged]) for name, odds in others.items()},
         "model": net.version,
     }
 

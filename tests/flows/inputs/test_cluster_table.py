@@ -73,6 +73,20 @@ def test_classes_may_be_words_and_may_be_missing(tmp_path):
     assert str(read_clusters(tmp_path / "t.csv").columns["member"].tolist()) == "[1.0, 0.0, nan, 1.0, 0.0]"
 
 
+def test_values_beyond_the_limits_of_their_column_are_not_given(tmp_path):
+    table = named(zphot_err=[0.0, -99.0, 0.01], redshift=[-99.0, 0.2, 0.3], member=[1, 0, 1])
+    for name, values in {"zphot": [-99, 0.2, 99], "cluster_z": [0.1, -9, 99], "radius_r200": [-1, 0.0, 0.3]}.items():
+        table[name] = np.array(values, float)
+    table.write(tmp_path / "t.csv", format="ascii.csv")
+    found = read_clusters(tmp_path / "t.csv")
+    assert found.star_redshifts == 0, "a sentinel is not the redshift of a star"
+    given = {name: np.isfinite(found.columns[name]).tolist() for name in ("zphot", "zphot_err", "radius", "cluster_z")}
+    assert given == {
+        "zphot": [False, True, False], "zphot_err": [False, False, True],
+        "radius": [False, True, True], "cluster_z": [True, False, False],
+    }  # fmt: skip
+
+
 def test_members_by_redshift_move_no_faster_than_3000_km_per_s():
     cluster = np.full(4, 0.05)
     fast = 0.05 + np.array([2990, 3010, -2990, np.nan]) / 299_792.458 * 1.05
@@ -83,6 +97,12 @@ def test_members_by_redshift_move_no_faster_than_3000_km_per_s():
     ("text", "code", "told"),
     [
         ("g,r,zphot\n1,2,3\n", "missing_columns", "['z', 'cluster_z', 'radius_r200']"),
+        (
+            "g,r,z,zphot,cluster_z,radius_r200,member\n17,16,15,0.1,0.1,1,-99\n",
+            "bad_class",
+            "row 1 of column member is -99",
+        ),
+        ("g,r,z,zphot,cluster_z,radius_r200\n17,16,15,0.1,30000,1\n", "wrong_units", "cluster_z holds 30000"),
         ("g,r,z,zphot,cluster_z,radius_r200\n", "no_rows", "no rows"),
         ("g,r,z,zphot,cluster_z,radius_r200\n17,16,x,1,1,1\n", "not_a_number", "row 1 of column z is 'x'"),
         (HEADER + "1 2 3\n", "unreadable_table", "row 1 has 3 columns, not 44"),

@@ -8,6 +8,7 @@ from flows.pipeline.weights import read_weights
 from flows.training.membership import _trees
 from kernels.objects.membership import (
     FEATURES,
+    TYPICAL_ERROR,
     RedSequence,
     colour_region,
     membership_features,
@@ -46,12 +47,19 @@ def test_regions_follow_redness_and_what_is_not_known_has_none():
 
 
 def test_features_have_the_names_that_are_told_and_hide_what_is_missing():
-    columns = galaxies(3, zphot_err=np.nan, zphot=0.16, cluster_z=0.1)
+    columns = galaxies(3, zphot_err=0.022, zphot=0.16, cluster_z=0.1, radius=np.nan)
     found = dict(zip(FEATURES, membership_features(columns, SEQUENCE).T, strict=True))
     assert found["offset"] == pytest.approx(np.full(3, 0.06 / 1.1))
-    assert (found["deviation"] == found["error"]).all()
-    assert (found["error"] > 5).all(), "not given"
+    assert found["deviation"] == pytest.approx(np.full(3, 0.06 / 0.022))
+    assert (found["radius"] > 5).all(), "not given"
     assert np.isfinite(np.stack(list(found.values()))).all()
+
+
+def test_an_error_that_is_not_given_is_a_typical_one():
+    unknown = membership_features(galaxies(zphot_err=np.nan), SEQUENCE)
+    typical = galaxies()
+    typical["zphot_err"] = TYPICAL_ERROR * (1 + typical["cluster_z"])
+    assert unknown == pytest.approx(membership_features(typical, SEQUENCE))
 
 
 @given(st.integers(0, 1000))

@@ -37,13 +37,18 @@ def test_scores_the_model_and_each_baseline(tmp_path, folder, planes):
     assert figures["accuracy"] > 0.7
 
 
-def test_cutouts_that_cannot_be_judged_are_counted(tmp_path, folder):
+def test_cutouts_that_cannot_be_judged_are_counted_and_not_scored(tmp_path, folder):
     data = cutouts(1, 20)
     given = data.cutouts[:, 2].copy()
     given[:3] = np.nan
     figures = evaluate_star_galaxy(save(tmp_path / "a.npz", given, data.label), str(folder))
     assert figures["unjudged"] == 3
-    assert figures["n"] == len(data)
+    rest = evaluate_star_galaxy(save(tmp_path / "b.npz", given[3:], data.label[3:]), str(folder))
+    assert figures["n"] == rest["n"] == len(data) - 3
+    assert {name: figures[name] for name in KEYS} == {name: rest[name] for name in KEYS}
+    assert figures["baselines"] == rest["baselines"]
+    with pytest.raises(BadInput, match="no cutout with enough usable pixels"):
+        evaluate_star_galaxy(save(tmp_path / "c.npz", given[:3], data.label[:3]), str(folder))
 
 
 def test_a_model_with_psfs_scores_pairs_of_planes(tmp_path):
