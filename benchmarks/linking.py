@@ -261,7 +261,7 @@ def over_nights(ra, dec, mjd, owner, nights, **known):
     order = np.argsort(mjd, kind="stable")
     ra, dec, mjd, owner = (column[order] for column in (ra, dec, mjd, owner))
     own = detections_at(ra, dec, mjd, np.full(len(ra), ERROR), **{name: some[order] for name, some in known.items()})
-    table = DetectionTable(pa.array(np.arange(len(ra))), own, np.full(len(ra), "I41"), "utc", len(ra), {})
+    table = DetectionTable(pa.array(np.arange(len(ra))), own, np.full(len(ra), "I41"), "utc", len(ra), {}, {})
     _, tracklets, still = link_table(table)
     start = time.perf_counter()
     links, notes = link_over_nights(table, tracklets, still, nights)

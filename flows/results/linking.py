@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -55,6 +56,13 @@ OPTIONAL = {
 }
 
 _RANGES = {"mjd": (15020.0, 88069.0), "ra": (0.0, 360.0), "dec": (-90.0, 90.0)}  # 1900 to 2100
+_PLAUSIBLE = {
+    "posErr": (0.0, np.inf), "raErr": (0.0, 1.0), "decErr": (0.0, 1.0), "trailLength": (0.0, 36_000.0),
+    "trailAngle": (-360.0, 360.0), "trailLengthErr": (0.0, 36_000.0), "trailAngleErr": (0.0, 180.0),
+    "exposureTime": (0.0, 86_400.0), "mag": (-30.0, 40.0),
+}  # fmt: skip
+"""Columns -> between what values lie; what is beyond, as -999 is, counts as not given."""
+_LARGEST_ERROR = 60.0  # arcsec; a position less certain than that leads nowhere
 _MATCH_RADIUS, _MATCH_MOST = 2.0, 30.0  # arcsec: of known objects
 _TOLD = 5  # rows named for each reason
 _UNITS = {"rate": "deg / day", "positionAngle": "deg", "rms": "arcsec", "linkRms": "arcsec", "a": "AU", "i": "deg"}
@@ -73,6 +81,8 @@ class LinkSummary(BaseModel):
         SkyDetections that are seen again at their place.
     left_out
         Rows that were not used, by reason.
+    not_given
+        Values that were taken for missing, by column; None if there are none.
     known
         Tracklets of known objects; None where no orbits were given.
     links, linked_nights
@@ -84,6 +94,7 @@ class LinkSummary(BaseModel):
     linked: int
     stationary: int
     left_out: dict[str, int]
+    not_given: dict[str, int] | None = None
     known: int | None = None
     links: int | None = None
     linked_nights: int | None = None
@@ -112,7 +123,10 @@ SATELLITE = "a satellite"
 
 
 class DetectionTable(NamedTuple):
-    """Rows of a table that can be used, sorted by time and id, the scale of the times, and why others cannot."""
+    """Rows of a table that can be used, sorted by time and id, the scale of the times, and why others cannot.
+
+    ``not_given`` counts the values, by column, that were taken for missing.
+    """
 
     ids: pa.Array
     detections: SkyDetections
@@ -120,6 +134,7 @@ class DetectionTable(NamedTuple):
     scale: Literal["utc", "tai"]
     rows: int
     left_out: dict[str, list[int]]
+    not_given: dict[str, int]
 
 
 def read_detections(path: Path, obscode: str = "", nights: NightRange = EVERY_NIGHT) -> DetectionTable:
@@ -139,8 +154,9 @@ def read_detections(path: Path, obscode: str = "", nights: NightRange = EVERY_NI
     BadInput
         A published file cannot be read.
     Misconfigured
-        There is no such table, it cannot be read, lacks a column, or a column holds no numbers; nights are asked of a
-        table, or it is in a bucket (``no_output``); none of the nights is there (``no_night``).
+        There is no such table, it cannot be read, lacks a column or has one twice, a column holds no numbers, ids that
+        are neither text nor numbers (``bad_id``) or times in single precision (``imprecise_times``); nights are asked
+        of a table, or it is in a bucket (``no_output``); none of the nights is there (``no_night``).
     """
     require_there(path, "another table of detections.")
     if nights or isinstance(path, BucketPath) or is_output(path):
@@ -152,6 +168,8 @@ def read_detections(path: Path, obscode: str = "", nights: NightRange = EVERY_NI
     numbers = {
         name: _numbers(path, name, columns[name]) for name in columns if name not in ("id", "obscode", "trailClass")
     }
+    columns["id"] = _ids(path, columns["id"])
+    numbers, not_given = _plausible(numbers)
     left_out = _unusable(columns["id"], numbers, columns["trailClass"])
     wrong = {row for rows in left_out.values() for row in rows}
     good = np.array([row for row in range(len(table)) if row not in wrong], np.intp)
@@ -168,17 +186,41 @@ def read_detections(path: Path, obscode: str = "", nights: NightRange = EVERY_NI
         scale,
         len(table),
         left_out,
+        not_given,
     )
 
 
 def _table(path: Path) -> pa.Table:
     try:
-        if path.is_dir() or path.read_bytes()[:4] == b"PAR1":
+        for one in path.rglob("[!._]*") if path.is_dir() else ():
+            if one.is_file() and not _is_parquet(one):
+                problem = "is not Parquet, as all files of the folder have to be."
+                raise Misconfigured("unreadable_table", str(one), problem, "take it away, or mend it.")
+        if path.is_dir() or _is_parquet(path):
             return pyarrow.dataset.dataset(path, format="parquet").to_table()
-        return pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True))
+        words = dict.fromkeys((*NEEDED["id"], *OPTIONAL["obscode"]), pa.string())  # 0001 is not 1, nor 033 33
+        options = pyarrow.csv.ConvertOptions(strings_can_be_null=True, column_types=words)
+        return _with_numbers(pyarrow.csv.read_csv(path, convert_options=options))
     except (OSError, ValueError, pa.ArrowException) as error:
         problem = f"cannot be read as Parquet or CSV: {read_failure(error)}."
         raise Misconfigured("unreadable_table", str(path), problem, "give a table in one of these formats.") from error
+
+
+def _is_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
+def _with_numbers(table: pa.Table) -> pa.Table:
+    """Return a table of text with its ids as integers, if they are and nothing of them is lost."""
+    for place, name in enumerate(table.column_names):
+        if name in NEEDED["id"]:
+            for kind in (pa.int64(), pa.uint64()):
+                with suppress(pa.ArrowInvalid):
+                    numbers = table.column(place).cast(kind)
+                    if numbers.cast(pa.string()).equals(table.column(place)):
+                        return table.set_column(place, name, numbers)
+    return table
 
 
 def _published(out: Path, nights: NightRange) -> pa.Table:
@@ -198,8 +240,13 @@ def _published(out: Path, nights: NightRange) -> pa.Table:
 
 def _column(path: Path, table: pa.Table, name: str, names: Sequence[str]) -> pa.Array:
     for one in names:
+        if table.column_names.count(one) > 1:
+            problem = f"has the column {one!r} more than once."
+            raise Misconfigured("unreadable_table", str(path), problem, "leave one of them.")
         if one in table.column_names:
             column = table[one].combine_chunks()
+            if pa.types.is_dictionary(column.type):
+                column = column.dictionary_decode()
             return column.cast(pa.string()) if pa.types.is_null(column.type) else column
     if name in NEEDED:
         problem = f"has no column {name!r} among {', '.join(table.column_names)}."
@@ -207,12 +254,36 @@ def _column(path: Path, table: pa.Table, name: str, names: Sequence[str]) -> pa.
     return pa.nulls(len(table), pa.string() if name in ("obscode", "trailClass") else pa.float64())
 
 
+def _ids(path: Path, ids: pa.Array) -> pa.Array:
+    """Return ids, null where a number is none."""
+    if pa.types.is_floating(ids.type):
+        return pc.if_else(pc.is_finite(ids), ids, None)
+    if pa.types.is_nested(ids.type):
+        problem = f"column 'id' holds {ids.type}."
+        raise Misconfigured("bad_id", str(path), problem, "give text or a number that names the detection.")
+    return ids
+
+
 def _numbers(path: Path, name: str, column: pa.Array) -> NDArray[np.float64]:
+    if name == "mjd" and column.type in (pa.float32(), pa.float16()):
+        problem = f"column {name!r} is in single precision, which tells a time to six minutes."
+        raise Misconfigured("imprecise_times", str(path), problem, "write it in double precision (float64).")
     try:
         return np.asarray(column.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False), np.float64)
     except pa.ArrowException as error:
         problem = f"column {name!r} holds {column.type}: {error}."
         raise Misconfigured("not_a_number", str(path), problem, "give numbers there.") from error
+
+
+def _plausible(numbers: dict[str, NDArray[np.float64]]) -> tuple[dict[str, NDArray[np.float64]], dict[str, int]]:
+    """Return numbers, NaN where they cannot be what their column holds, and how many of each are not."""
+    kept, count = dict(numbers), dict[str, int]()
+    for name, (low, high) in _PLAUSIBLE.items():
+        wrong = (numbers[name] < low) | (numbers[name] > high)
+        kept[name] = np.where(wrong, np.nan, numbers[name])
+        if wrong.any():
+            count[name] = int(wrong.sum())
+    return kept, count
 
 
 def _unusable(ids: pa.Array, numbers: dict[str, NDArray[np.float64]], classes: pa.Array) -> dict[str, list[int]]:
@@ -222,10 +293,11 @@ def _unusable(ids: pa.Array, numbers: dict[str, NDArray[np.float64]], classes: p
         reasons[f"{name} is not a number from {low:g} to {high:g}"] = ~(
             (numbers[name] >= low) & (numbers[name] <= high)
         )
+    reasons[f"posErr is above {_LARGEST_ERROR:g} arcsec"] = numbers["posErr"] > _LARGEST_ERROR
     first: dict[Any, int] = {}
     again = [first.setdefault(value, row) != row for row, value in enumerate(ids.to_pylist())]
     reasons["the id of an earlier row"] = np.array(again, np.bool_)
-    reasons[SATELLITE] = np.array([bool(value) for value in classes.to_pylist()], np.bool_)
+    reasons[SATELLITE] = np.array([bool(value) and value == value for value in classes.to_pylist()], np.bool_)
     known: NDArray[np.bool_] = np.zeros(len(ids), np.bool_)
     found = {}
     for reason, wrong in reasons.items():
@@ -260,6 +332,7 @@ def link_table(table: DetectionTable) -> tuple[LinkSummary, list[Tracklet], NDAr
         linked=sum(len(one.members) for one in tracklets),
         stationary=int(stationary.sum()),
         left_out={reason: len(rows) for reason, rows in table.left_out.items()},
+        not_given=table.not_given or None,
     )
     return summary, tracklets, stationary
 
@@ -353,9 +426,12 @@ def write_members(path: Path, members: pa.Table) -> None:
 
 
 def left_out_words(table: DetectionTable) -> list[str]:
-    """Return a sentence for each reason why rows were left out, with the first of them, from 1."""
+    """Return a sentence for each reason why rows were left out, with the first of them, from 1; and for odd values."""
     words = []
     for reason, rows in table.left_out.items():
         shown = ", ".join(str(row + 1) for row in rows[:_TOLD]) + (", ..." if len(rows) > _TOLD else "")
         words.append(f"{counted(len(rows), 'row')} left out: {reason} (rows {shown})")
+    for name, count in table.not_given.items():
+        low, high = _PLAUSIBLE[name]
+        words.append(f"{counted(count, 'value')} of {name} beyond {low:g} to {high:g}: taken as not given")
     return words

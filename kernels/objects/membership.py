@@ -88,7 +88,8 @@ def membership_features(columns: Mapping[str, Floats], sequence: RedSequence) ->
     Notes
     -----
     ``offset`` is that of the photometric redshift in units of 1 + Z, ``distance`` its size, ``deviation`` its size over
-    its error, ``red`` the `redness`. An error that is not given is taken as `TYPICAL_ERROR`. Redshifts that were measured in spectra are not among them.
+    its error, ``red`` the `redness`. An error that is not given is taken as `TYPICAL_ERROR`. Redshifts that were
+    measured in spectra are not among them.
     """
     offset, red = photometric_offset(columns), redness(columns, sequence)
     error = np.where(

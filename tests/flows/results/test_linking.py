@@ -81,6 +81,35 @@ def test_rows_that_cannot_be_used_are_named_and_the_others_linked(table):
     assert "1 row left out: the id of an earlier row (rows 18)" in result.stderr
 
 
+def test_values_that_cannot_be_are_taken_as_not_given(table):
+    odd = {"mag": [99.0] * 12 + [20.0], "trailLength": [-999.0] * 13, "posErr": [-1.0] * 13}
+    result, found = link(table(rows(**odd)))
+    assert (result.exit_code, found["tracklets"], found["left_out"]) == (0, 2, {})
+    assert found["not_given"] == {"posErr": 13, "trailLength": 13, "mag": 12}
+    assert "12 values of mag beyond -30 to 40: taken as not given" in result.stderr
+    result, found = link(table(rows(posErr=[0.1] * 12 + [3600.0])))
+    assert (result.exit_code, found["left_out"]) == (1, {"posErr is above 60 arcsec": 1})
+
+
+def test_ids_are_what_they_are_in_the_table(tmp_path):
+    texts = {"zeros": [f"{n:04d}" for n in range(13)], "large": [str(2**63 + n) for n in range(13)]}
+    for name, ids in texts.items():
+        pyarrow.csv.write_csv(pa.table(rows(id=ids, obscode=["033"] * 13)), tmp_path / f"{name}.csv")
+        found = read_detections(tmp_path / f"{name}.csv")
+        assert sorted(map(str, found.ids.to_pylist())) == ids
+        assert set(found.obscode) == {"033"}
+    assert found.ids.type == pa.uint64()
+    coded = pa.table(rows(id=pa.array(rows()["id"]).dictionary_encode()))
+    pq.write_table(coded, tmp_path / "coded.parquet")
+    assert link(tmp_path / "coded.parquet")[1]["tracklets"] == 2
+
+
+def test_a_number_that_is_none_is_no_id_and_no_class(tmp_path):
+    columns = rows(id=[float(n) for n in range(12)] + [np.nan], trailClass=[np.nan] * 13)
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    assert link(tmp_path / "t.parquet")[1]["left_out"] == {"no id": 1}
+
+
 def test_observatories_are_linked_apart(table):
     codes = ["I41"] * 2 + ["W84"] + ["I41"] * 10
     assert link(table(rows(obscode=codes)))[1]["tracklets"] == 1
@@ -111,6 +140,36 @@ def test_tables_that_say_too_little_are_refused(table, columns, code):
     with pytest.raises(Misconfigured, match="To fix, ") as raised:
         read_detections(table(columns))
     assert raised.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("columns", "code"),
+    [
+        (rows(mjd=pa.array(rows()["mjd"], pa.float32())), "imprecise_times"),
+        (rows(id=[[n] for n in range(13)]), "bad_id"),
+        (rows(id=[{"n": n} for n in range(13)]), "bad_id"),
+    ],
+)
+def test_columns_of_the_wrong_type_are_refused(tmp_path, columns, code):
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    result, found = link(tmp_path / "t.parquet")
+    assert (result.exit_code, found["error"]["code"]) == (2, code)
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("id,mjd,ra,dec,ra\n1,60000.2,10,10,10\n")
+    result, found = link(tmp_path / "t.csv")
+    assert (result.exit_code, found["error"]["code"]) == (2, "unreadable_table")
+    assert "the column 'ra' more than once" in found["error"]["problem"]
+
+
+def test_a_file_in_a_folder_that_is_no_table_is_named(tmp_path):
+    pq.write_table(pa.table(rows()), tmp_path / "t.parquet")
+    (tmp_path / "_SUCCESS").touch()
+    assert link(tmp_path)[1]["tracklets"] == 2
+    (tmp_path / "notes.txt").write_text("of the night")
+    result, found = link(tmp_path)
+    assert (result.exit_code, found["error"]["where"]) == (2, str(tmp_path / "notes.txt"))
 
 
 def test_what_is_no_table_is_refused(tmp_path):
