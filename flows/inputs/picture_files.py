@@ -47,8 +47,8 @@ def list_pictures(*sources: Path, say: Callable[[str], None] = lambda line: None
     ----------
     sources
         Folder: the label of a picture is the name of the folder that holds it; directly in the source it has none.
-        Hidden files, symbolic links to folders and files that are not pictures by their suffix are left out. Or CSV
-        with the columns ``location`` (relative to its folder) and ``label`` (empty: to be classified).
+        Symbolic links are followed. Hidden files and files that are not pictures by their suffix are left out, as is
+        what cannot be read: links to nothing or to a folder around them, pipes. Or CSV with the columns ``location`` (relative to its folder) and ``label`` (empty: to be classified).
     say
         Receives a line if files of other kinds are left out: how many, and their suffixes.
 
@@ -86,16 +86,23 @@ def _of_source(source: Path, others: Counter[str]) -> tuple[PictureFile, ...]:
     raise BadInput("no_pictures", str(source), problem, "name a folder of pictures, or a CSV of location and label.")
 
 
-def _of_folder(folder: Path, label: str, others: Counter[str]) -> Iterator[PictureFile]:
+def _of_folder(
+    folder: Path, label: str, others: Counter[str], within: frozenset[Path] = frozenset()
+) -> Iterator[PictureFile]:
+    within |= {folder.resolve()}
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
-        if path.is_dir() and not path.is_symlink():
-            yield from _of_folder(path, path.name, others)
+        if path.is_dir() and path.resolve() in within:
+            others["link to a folder around it"] += 1
+        elif path.is_dir():
+            yield from _of_folder(path, path.name, others, within)
         elif path.is_file() and path.name.lower().endswith(SUFFIXES):
             yield PictureFile(path, label)
         elif path.is_file() and path.name.lower() not in _SIDE:
             others[path.suffix.lower() or "without an ending"] += 1
+        elif not path.is_file():
+            others["link to nothing" if path.is_symlink() else "pipe or socket"] += 1
 
 
 def _of_table(source: Path) -> tuple[PictureFile, ...]:
@@ -116,9 +123,14 @@ def _of_table(source: Path) -> tuple[PictureFile, ...]:
         ) from error
     if not found:
         raise BadInput("no_pictures", str(source), "has no rows.", "give a row for each picture.")
+    if unnamed := [row for row, one in enumerate(found, 1) if one.path == source.parent]:
+        problem = f"has no location in row {unnamed[0]}" + (
+            f", and in {len(unnamed) - 1} more." if unnamed[1:] else "."
+        )
+        raise BadInput("missing_files", str(source), problem, "name a file, or leave the row out.")
     if missing := [one.path for one in found if not one.path.is_file()]:
         named = ", ".join(map(str, missing[:3]))
-        problem = f"names {len(missing)} of {len(found)} files that are not there: {named}."
+        problem = f"names {len(missing)} of {len(found)} files that are not there, or are folders: {named}."
         raise BadInput(
             "missing_files", str(source), problem, f"put them below {source.parent}, or leave their rows out."
         )

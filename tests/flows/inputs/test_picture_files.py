@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -41,7 +42,6 @@ def test_files_of_other_kinds_are_told_in_one_line(tmp_path):
     written(tmp_path / "a/1.png")
     for name in (".hidden.txt", "Thumbs.db", "README"):
         (tmp_path / "a" / name).write_text("x")
-    (tmp_path / "loop.tiff").symlink_to(tmp_path / "a")
     list_pictures(tmp_path, say=lines.append)
     assert lines == []
     (tmp_path / "one.TIFF").write_text("x")
@@ -63,6 +63,21 @@ def test_files_of_other_kinds_are_told_in_one_line(tmp_path):
     assert lines[-1] == f"21 files of other kinds are left out: {kinds}, ..."
 
 
+def test_links_are_followed_and_what_cannot_be_read_is_told(tmp_path):
+    lines = []
+    written(tmp_path / "elsewhere/set/1.png")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/spirals").symlink_to(tmp_path / "elsewhere/set")
+    (tmp_path / "in/loop").symlink_to(tmp_path / "in")
+    (tmp_path / "in/gone.png").symlink_to(tmp_path / "none")
+    os.mkfifo(tmp_path / "in/pipe.png")
+    found = list_pictures(tmp_path / "in", say=lines.append)
+    assert found == (PictureFile(tmp_path / "in/spirals/1.png", "spirals"),)
+    assert lines == [
+        "3 files of other kinds are left out: link to a folder around it, link to nothing, pipe or socket."
+    ]
+
+
 @pytest.mark.parametrize("header", ["location,label", "Path,Class", "note,image,label"])
 def test_a_table_names_files_and_labels(tmp_path, header):
     written(tmp_path / "in/1.png")
@@ -79,6 +94,7 @@ def test_a_table_names_files_and_labels(tmp_path, header):
         ("name,label\n1.png,a\n", "missing_columns", r"\['label', 'name'\]"),
         ("location,label\n", "no_pictures", "no rows"),
         ("location,label\n1.png,a\n2.png,b\n", "missing_files", r"2 of 2 files.*1.png.*2.png"),
+        ("location,label\n,a\n,b\n", "missing_files", "no location in row 1, and in 1 more"),
         (b"location,label\n\xff\xfe,a\n", "unreadable_table", "is not CSV"),
     ],
 )
