@@ -48,7 +48,8 @@ def list_pictures(*sources: Path, say: Callable[[str], None] = lambda line: None
     sources
         Folder: the label of a picture is the name of the folder that holds it; directly in the source it has none.
         Symbolic links are followed. Hidden files and files that are not pictures by their suffix are left out, as is
-        what cannot be read: links to nothing or to a folder around them, pipes. Or CSV with the columns ``location`` (relative to its folder) and ``label`` (empty: to be classified).
+        what cannot be read: links to nothing or to a folder around them, pipes. Or CSV with the columns ``location``
+        (relative to its folder) and ``label`` (empty: to be classified).
     say
         Receives a line if files of other kinds are left out: how many, and their suffixes.
 
