@@ -94,7 +94,7 @@ def test_a_table_names_files_and_labels(tmp_path, header):
         ("name,label\n1.png,a\n", "missing_columns", r"\['label', 'name'\]"),
         ("location,label\n", "no_pictures", "no rows"),
         ("location,label\n1.png,a\n2.png,b\n", "missing_files", r"2 of 2 files.*1.png.*2.png"),
-        ("location,label\n,a\n,b\n", "missing_files", "no location in row 1 and 1 others"),
+        ("location,label\n,a\n,b\n", "missing_files", "no location in row 1, and in 1 more"),
         (b"location,label\n\xff\xfe,a\n", "unreadable_table", "is not CSV"),
     ],
 )
