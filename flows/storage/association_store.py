@@ -122,6 +122,10 @@ class AssociationStore(AssociationDatabase):
         found = self.table(wanted.order_by(SOURCE.c.midpointMjdTai, SOURCE.c.diaSourceId), ASSOCIATION)
         return (identity, found) if len(found) else None
 
+    def identities(self) -> frozenset[int]:
+        """Return the ids of all objects, those without detections among them."""
+        return frozenset(row[0] for row in self.rows(sa.select(OBJECT.c.diaObjectId)))
+
     def counts(self) -> tuple[int, int]:
         """Return the number of objects with detections, and of their detections."""
         objects = sa.select(sa.func.count()).select_from(OBJECT).where(OBJECT.c.nDiaSources > 0)

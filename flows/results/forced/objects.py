@@ -1,6 +1,6 @@
 """Objects at rest as targets, and their forced photometry on an exposure, added to what was measured there before."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from flows.results.forced.exposure import FORCED_VERSION, measure_forced, opened_tiles
 from flows.results.forced.targets import Floats, ForcedTargets, sorted_targets
+from flows.runtime.words import counted
 from flows.storage.catalog_store import CatalogStore, read_metadata, read_table
 from flows.storage.digest import digest
 from flows.storage.ledger import Ledger
@@ -177,6 +178,39 @@ def measure_objects(out: Path, key: ExposureKey, asked: ObjectsAsked) -> Objects
     catalogues = CatalogStore(out)
     dataset = catalogues.record(catalogues.publish(FORCED_SOURCE, key, rows, made_from))
     return ObjectsMeasured(record.digest, dataset, len(added))
+
+
+def forget_objects(out: Path, gone: Collection[int], tell: Callable[[str], object]) -> None:
+    """Take objects whose ids are no longer in use out of what was measured; the caller holds the lease of ``out``.
+
+    Parameters
+    ----------
+    out, gone
+        Output folder, and ids of objects.
+    tell
+        Receives a line, if there were rows of them.
+
+    Raises
+    ------
+    BadInput
+        Catalogues cannot be read.
+    Retryable, Misconfigured
+        A catalogue cannot be written: see `flows.storage.atomic.write_file`.
+    """
+    ledger, catalogues, lost = Ledger(out), CatalogStore(out), 0
+    names = pa.array(sorted(map(str, gone)), pa.string())
+    for record in (one for night in ledger.nights() for one in ledger.records(night)):
+        if FORCED_SOURCE.name not in record.datasets:
+            continue
+        former, there, before = _former(out, record)
+        kept = there.filter(pc.invert(pc.is_in(there["targetName"], value_set=names)))
+        if len(kept) < len(there):
+            made_from = digest("without objects", before, kept["targetName"].to_pylist())
+            former = catalogues.record(catalogues.publish(FORCED_SOURCE, record.key, kept, made_from))
+            ledger.put(record.model_copy(update={"datasets": {**record.datasets, FORCED_SOURCE.name: former}}))
+            lost += len(there) - len(kept)
+    if lost:
+        tell(f"Forced photometry: {counted(lost, 'row')} of objects that are no more left out.")
 
 
 def _began(out: Path, known: ForcedTargets, night: str) -> NDArray[np.bool_]:

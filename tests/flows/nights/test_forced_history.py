@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from flows.nights import forced_history, joined_catalogues
+from flows.nights.associate import associate_output
 from flows.nights.progress import Progress
 from flows.nights.run import with_catalogues
 from flows.pipeline.graph import declared_tables
@@ -19,7 +20,7 @@ from flows.results.forced import objects as forced_objects
 from flows.results.forced.objects import object_targets
 from flows.results.forced.run import forced_exposures, measure_night
 from flows.results.forced.target_file import read_target_file
-from flows.results.forced.targets import forced_targets
+from flows.results.forced.targets import forced_targets, sorted_targets
 from flows.results.verify import verify_output
 from flows.storage.association_tables import FILE
 from flows.storage.catalog_parts import is_part
@@ -33,6 +34,7 @@ from schemas.dia_object import DIA_OBJECT
 from schemas.dia_source import DIA_SOURCE, exposure_of
 from schemas.errors import Misconfigured, Retryable
 from schemas.forced import FORCED_SOURCE
+from schemas.night_range import EVERY_NIGHT
 from schemas.settings import AssociationSettings, CatalogSettings, ExecutionSettings, ForcedSettings, Settings
 from schemas.summary import ExposureCounts, RunSummary
 from tests.support.association import detections, key, source_id
@@ -165,6 +167,22 @@ def test_a_night_that_is_searched_later_has_the_objects_of_those_after_it(tmp_pa
         publish(tmp_path, visit)
         finished(tmp_path, SEEN[visit][0])
     assert {visit: len(found) for visit, found in measured(tmp_path).items()} == dict.fromkeys(SEEN, 4)
+
+
+def test_objects_that_a_new_association_knows_no_more_are_forgotten(three, tmp_path):
+    for visit in (3, 4, 5, 1, 2):
+        publish(tmp_path, visit)
+        if visit == 3:
+            mine = sorted_targets({"mine": ("mine", *at_pixel(*A), 0.0, 0.0, 0.0)})
+            tuple(measure_night(tmp_path, mine, forced_exposures(tmp_path), 5.0))
+        finished(tmp_path, SEEN[visit][0])
+    old, told = {one for _, one in rows(tmp_path)}, []
+    associate_output(tmp_path, GIVEN, EVERY_NIGHT, True, told.append)
+    assert told[-1] == "Forced photometry: 5 rows of objects that are no more left out."
+    assert finished(tmp_path, *NIGHTS).exit_code == 0
+    now = {one for _, one in rows(tmp_path)}
+    assert now == {one for _, one in rows(three)} | {"mine"} != old
+    assert verify_output(tmp_path, declared_tables()).problems == ()
 
 
 def test_a_list_of_targets_stays_and_alerts_take_the_object(out, tmp_path):
