@@ -78,15 +78,20 @@ def with_rows(
     off: str | None,
     progress: Progress,
 ) -> RunSummary:
-    """Return the summary of a run with what there is of its nights; ``off``: why nothing is associated."""
+    """Return the summary of a run with what there is of its nights; ``off``: why nothing is associated.
+
+    Rows of other nights, which were brought up to date beside them, are not counted.
+    """
     rows, not_run, failed = Counter[str](), dict(summary.not_run), list(summary.night_failed)
     for work in works:
         if work.night in results:
             continue
-        rows.update({name: entry.rows for name, entry in work.kept.items()} | work.patch_rows)
+        if work.night in summary.nights:
+            rows.update({name: entry.rows for name, entry in work.kept.items()} | work.patch_rows)
         not_run |= work.not_run
-    for result in results.values():
-        rows.update(result.rows)
+    for night, result in results.items():
+        if night in summary.nights:
+            rows.update(result.rows)
         not_run |= result.not_run
         failed += result.failed
     if results:

@@ -112,6 +112,13 @@ def test_a_second_run_does_nothing(tmp_path, monkeypatch):
     assert (tmp_path / FILE).read_bytes() == before
 
 
+def test_a_night_that_is_caught_up_with_is_not_counted_as_one_of_the_run(tmp_path):
+    publish(tmp_path, 1, FIRST)
+    publish(tmp_path, 2, SECOND)
+    assert finished(tmp_path, SECOND).catalogues["dia_object"] == 2
+    assert len(objects(tmp_path, FIRST)) == len(objects(tmp_path, SECOND)) == 2
+
+
 def test_an_earlier_night_that_comes_later_changes_no_id(tmp_path):
     publish(tmp_path, 5, SECOND)
     finished(tmp_path, SECOND)
