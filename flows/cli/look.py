@@ -31,7 +31,7 @@ def status(
     """Count the done, outdated, quarantined and failed exposures of each night, with their lag and models.
 
     Exit code 0: nothing is outdated, quarantined or failed; 1: something is, or the last run was killed; 2: there is no
-    such folder or night, or it cannot be read.
+    such folder or night, or one cannot be read.
     """
     from flows.results.status import read_status, show_status
 

@@ -20,7 +20,7 @@ from flows.storage.lease import dead_holder_of, holder_of
 from flows.storage.ledger import Brief, Ledger
 from flows.storage.night_sums import night_sums
 from flows.storage.quarantine import Quarantine, is_gone
-from schemas.errors import printable
+from schemas.errors import Misconfigured, printable
 from schemas.ledger import NightRecord, Percentiles, ProvenanceRecord, QuarantineRecord, WatchRecord
 from schemas.night_range import EVERY_NIGHT, NightRange
 from schemas.quality import BandQuality
@@ -91,7 +91,7 @@ class Status:
     """Status of an output folder: its nights, who holds it, the stream that watches for it, if any.
 
     ``space`` is that of its file system; None in a bucket. ``dead`` held the folder, and ended without giving it back:
-    it was killed, and the next run does the rest.
+    it was killed, and the next run does the rest. ``unreadable`` are nights whose records are damaged.
     """
 
     nights: tuple[NightStatus, ...]
@@ -99,11 +99,12 @@ class Status:
     watch: WatchRecord | None
     space: Space | None = None
     dead: Holder | None = None
+    unreadable: tuple[Trouble, ...] = ()
 
     @property
     def exit_code(self) -> int:
-        """Return 1 if something is outdated, quarantined or failed, or the last run was killed; else 0."""
-        return int(self.dead is not None or any(one.troubles for one in self.nights))
+        """Return 2 if a night cannot be read; 1 if something is not done, or the last run was killed; else 0."""
+        return 2 if self.unreadable else int(self.dead is not None or any(one.troubles for one in self.nights))
 
     def values(self) -> dict[str, Any]:
         """Return everything as JSON-serialisable values."""
@@ -114,7 +115,8 @@ class Status:
         ]
         known = {name: _values(getattr(self, name)) for name in ("holder", "dead", "watch")}
         known["space"] = None if self.space is None else asdict(self.space)
-        return {"nights": nights, **known}
+        unreadable = {"unreadable": list(map(_values, self.unreadable))} if self.unreadable else {}
+        return {"nights": nights, **known, **unreadable}
 
 
 def read_status(out: Path, nights: NightRange = EVERY_NIGHT) -> Status:
@@ -130,19 +132,27 @@ def read_status(out: Path, nights: NightRange = EVERY_NIGHT) -> Status:
     Raises
     ------
     Misconfigured
-        It is not an output folder, holds none of these nights, or was written by another version.
+        It is not an output folder, holds none of these nights, none of them can be read, or it was written by another
+        version.
     """
     require_output(out)
-    ledger = Ledger(out)
+    ledger, found, unreadable = Ledger(out), list[NightStatus](), list[Trouble]()
     held = set(ledger.nights())
     unusable: dict[str, list[QuarantineRecord]] = {}
     for one in Quarantine(out).list():
         unusable.setdefault(one.key.night if one.key else UNKNOWN, []).append(one)
     labels = nights.among(held | unusable.keys(), str(out))
     known: dict[str | None, ProvenanceRecord | None] = {}
-    found = tuple(_of(label, unusable.get(label, ()), ledger, known) for label in labels)
+    for label in labels:
+        try:
+            found.append(_of(label, unusable.get(label, ()), ledger, known))
+        except Misconfigured as error:  # its file is damaged: the others are told
+            if len(unreadable) == len(labels) - 1:
+                raise
+            unreadable.append(Trouble.of(f"night {label}", error))
     holder = holder_of(out)
-    return Status(found, holder, _watched(ledger.watch(), holder), _space(out), dead_holder_of(out))
+    watched = _watched(ledger.watch(), holder)
+    return Status(tuple(found), holder, watched, _space(out), dead_holder_of(out), tuple(unreadable))
 
 
 def _watched(watch: WatchRecord | None, holder: Holder | None) -> WatchRecord | None:
@@ -262,6 +272,8 @@ def show_status(status: Status, console: Console) -> None:
                 "`nightstride prune` forgets it",
                 console,
             )
+    for trouble in status.unreadable:
+        _say(f"{trouble.uri}: {trouble.message}", console)
     if status.dead is not None:
         who = f"process {status.dead.pid} on {status.dead.host}, since {status.dead.since}"
         _say(f"the last run did not end: {who}, was killed; run again: the next one does the rest", console)

@@ -142,7 +142,8 @@ class Ledger:
     def damage(self, night: str | None = None) -> Iterator[BadInput]:
         """Yield an error for each file of the ledger that is damaged: of a night, or all."""
         for where, what in self._records.damage(night):
-            yield BadInput("damaged_ledger", where, f"is damaged: {what}.", "put it back from a backup.")
+            remedy = "put it back from a backup; or move it away and run its nights again: they are searched again."
+            yield BadInput("damaged_ledger", where, f"is damaged: {what.removesuffix('.')}.", remedy)
 
     def named_nights(self) -> list[str]:
         """Return the nights with a record of the whole night, sorted."""

@@ -23,6 +23,7 @@ from schemas.night_range import NightRange
 from schemas.settings import Settings
 from schemas.summary import ExposureCounts, Trouble
 from stages import PIPELINE
+from tests.support.cli import nightstride
 
 NIGHT = "20260101"
 
@@ -84,6 +85,22 @@ def test_one_night_alone(out):
     assert [one.night for one in read_status(out, NightRange.of("20260103")).nights] == ["20260103"]
     with pytest.raises(Misconfigured, match=r"nothing of night 2026-01-03\. To fix, write '20260103'; known are"):
         read_status(out, NightRange.of("2026-01-03"))
+
+
+def test_a_night_that_is_damaged_is_told_beside_the_others(out):
+    (out / "ledger/20260103.sqlite").write_bytes(b"no database" * 1000)
+    done = nightstride("status", out, "--json")
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert done.code == 2
+    assert [one["night"] for one in found["nights"]] == ["unknown", NIGHT]
+    (one,) = found["unreadable"]
+    assert one["uri"] == "night 20260103"
+    assert "20260103.sqlite: cannot be read" in one["message"]
+    assert nightstride("status", out, "--night", "20260103").code == 2
+    told = [str(error) for error in Ledger(out).damage()]
+    assert len(told) == 1
+    assert ".." not in told[0]
+    assert "run its nights again" in told[0]
 
 
 def test_what_is_no_output_folder_is_refused(tmp_path):
