@@ -92,7 +92,7 @@ def test_a_night_that_is_damaged_is_told_beside_the_others(out):
     done = nightstride("status", out, "--json")
     found = json.loads(done.stdout.splitlines()[-1])
     assert done.code == 2
-    assert [one["night"] for one in found["nights"]] == ["unknown", NIGHT]
+    assert [one["night"] for one in found["nights"]] == [NIGHT, "unknown"]
     (one,) = found["unreadable"]
     assert one["uri"] == "night 20260103"
     assert "20260103.sqlite: cannot be read" in one["message"]
