@@ -33,6 +33,21 @@ LISTED = 20
 """Nights that a notebook lists."""
 
 
+def identity_of(value: object) -> int:
+    """Return an id as an integer; text of digits will do.
+
+    Raises
+    ------
+    Misconfigured
+        It is none (``bad_id``). A float is not: it may have lost the last digits.
+    """
+    try:
+        return int(value) if isinstance(value, str) else index(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        remedy = "give an integer, as the column of the ids has it: floats lose the last digits."
+        raise Misconfigured("bad_id", repr(value), "is no id.", remedy) from error
+
+
 def open(out: str | Path, nights: Chosen = None, settings: str | Path | None = None) -> "Night":
     """Open what runs have published: an output folder, or a data release; nothing is written.
 
@@ -234,7 +249,7 @@ class Night:
         from flows.storage.zarr_tiles import TileStore
         from nightstride.pictures import Cutout, ccd_data
 
-        key, row = find_detection(self.out, self.nights, int(source_id))
+        key, row = find_detection(self.out, self.nights, identity_of(source_id))
         find_exposure(self.out, (key.night,), key.visit, key.detector)
         store = TileStore.open(tile_path(self.out, key))
         side = max(int(1.4 * row["bboxSize"]), 41) | 1 if size is None else size
@@ -254,7 +269,7 @@ class Night:
         from flows.results.explain import explain_detection
         from flows.runtime.settings import load_settings
 
-        return explain_detection(self.out, int(source_id), load_settings(self.settings).association)
+        return explain_detection(self.out, identity_of(source_id), load_settings(self.settings).association)
 
     def lightcurve(self, identity: int, of: Literal["object", "tracklet", "detection"] | None = None) -> "LightCurve":
         """Return a light curve by time: ``time``, ``band``, ``flux``, ``fluxErr``, ``visit`` and more.
@@ -270,7 +285,7 @@ class Night:
         Raises
         ------
         Misconfigured
-            There is none in these nights.
+            There is none in these nights, or the id is none.
         """
         from astropy.time import Time
 
@@ -278,7 +293,7 @@ class Night:
         from flows.storage.catalog_store import qtable_of
         from nightstride.light_curve import LightCurve
 
-        found = light_curve(self.out, self.nights, int(identity), of)
+        found = light_curve(self.out, self.nights, identity_of(identity), of)
         table = LightCurve(qtable_of(found.rows))
         table.add_column(Time(found.rows["midpointMjdTai"].to_numpy(), format="mjd", scale="tai"), 0, "time")
         table.meta |= {"of": found.kind, "id": found.identity}
@@ -296,7 +311,7 @@ class Night:
         """
         from flows.results.light_curve import light_curve, light_curve_features
 
-        return light_curve_features(light_curve(self.out, self.nights, int(identity), of).rows)
+        return light_curve_features(light_curve(self.out, self.nights, identity_of(identity), of).rows)
 
     def __repr__(self) -> str:
         labels = self.nights

@@ -250,16 +250,11 @@ def _prune(
 ) -> dict[str, Any]:
     from datetime import UTC, datetime
 
-    from flows.results.prune import kept_tiles, nights_to_prune, removals, room_of, total
-    from flows.storage.bucket_path import BucketPath
-    from flows.storage.folder import writable_folder
-    from flows.storage.layout import refuse_release
+    from flows.results.prune import kept_tiles, nights_to_prune, removals, require_prunable, room_of, total
 
     nights = nights_to_prune(out, keep, older_than, datetime.now(UTC).date())
     if not dry_run:  # before anything is listed as to be removed
-        refuse_release(out)
-        if not isinstance(out, BucketPath):
-            writable_folder(out)
+        require_prunable(out)
     listed = removals(out, nights, settings, irreplaceable)
     kept = [] if irreplaceable else kept_tiles(out, nights, settings)
     rooms = [room_of(out, one) for one in listed]

@@ -16,17 +16,20 @@ from flows.runtime.words import counted
 from flows.storage.atomic import leftovers, remove
 from flows.storage.bucket_path import BucketPath, file_sizes
 from flows.storage.catalog_parts import withdraw
+from flows.storage.folder import writable_folder
 from flows.storage.hats import METADATA, remove_hats
 from flows.storage.layout import (
     catalogs_folder,
     outbox_path,
     patch_folders,
     patch_paths,
+    refuse_release,
     reports_folder,
     require_output,
     tile_path,
     tiles_folder,
 )
+from flows.storage.lease import require_free
 from flows.storage.ledger import Ledger, unpublish
 from flows.storage.night_sums import drop_provenance
 from flows.storage.quarantine import Quarantine
@@ -62,6 +65,14 @@ class Removal:
     kind: Literal["tiles", "leftover", "exposure", "night", "quarantine", "report", "memory"]
     reproducible: bool
     why: str
+
+
+def require_prunable(out: Path) -> None:
+    """Raise `Misconfigured` unless something may be removed: ``out`` is no release, nobody holds it, it is writable."""
+    refuse_release(out)
+    require_free(out)
+    if not isinstance(out, BucketPath):
+        writable_folder(out)
 
 
 def nights_to_prune(out: Path, keep: int | None, older_than: int | None, today: date) -> tuple[str, ...]:

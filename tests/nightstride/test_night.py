@@ -235,6 +235,11 @@ def test_a_light_curve_is_of_what_was_seen_more_than_once(linked):
         night.lightcurve(mover[0], of="object")
     with pytest.raises(ns.Misconfigured, match="holds no detection 5 "):
         night.lightcurve(5)
+    assert len(night.lightcurve(str(star[1]))) == len(curve)
+    for identity in ("abc", float(star[1]), None, np.nan):
+        for method in (night.lightcurve, night.cutout, night.explain):
+            with pytest.raises(ns.Misconfigured, match="is no id"):
+                method(identity)
 
 
 def test_a_night_of_an_older_version_is_looked_at_too(linked, tmp_path):

@@ -284,6 +284,13 @@ def test_a_release_is_refused_before_anything_is_listed(out_prune):
     assert "remove exposure" in run_prune(out_prune, "--keep", "0", "--irreplaceable", "--dry-run").stderr
 
 
+def test_a_folder_that_a_run_holds_is_refused_before_anything_is_listed(out_prune):
+    with lease(out_prune):
+        refused = run_prune(out_prune, "--keep", "0", "--irreplaceable", "--yes-really")
+    (line,) = refused.stderr.splitlines()
+    assert (refused.exit_code, "another run holds it" in line) == (4, True)
+
+
 def test_what_cannot_be_made_again_needs_consent(out_prune):
     listed = run_prune(out_prune, "--keep", "0", "--irreplaceable", "--json")
     assert listed.exit_code == 2
