@@ -1,4 +1,4 @@
-"""Tables of SDSS as SkyServer and CasJobs give them, CSV or FITS."""
+"""Tables of SDSS as SkyServer and CasJobs give them, CSV, FITS or Parquet."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -8,18 +8,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import csv
 
 from flows.runtime.settings import require_there
 from schemas.archive_columns import BANDS, WORDS, locate_columns
-from schemas.errors import BadInput
+from schemas.errors import BadInput, read_failure
 
 _BLOCK = 1 << 22  # bytes of CSV at a time
 _RANGES = {"petroRad_r": (0.0, 1000.0), "redshift": (-1.0, 20.0), "plate": (0.0, 1e6)}
 _SENTINELS = (-9999.0, -999.0, -99.0, 9999.0, 999.0, 99.0, 99.99)
 _BRIGHTEST, _FAINTEST = 0.0, 35.0  # of a magnitude; asinh magnitudes of no flux at all are 22 to 29
 _STRAY = 0.05  # a larger share beyond these bounds means another unit
+_NO_ID = (None, "", "0", "-1", "-999", "-9999")
 _ROUNDED = re.compile(r"^\d\.\d+[eE]\+?\d+$")
 
 
@@ -62,7 +64,7 @@ def read_archive(path: Path, wanted: Collection[str], optional: Collection[str] 
     Parameters
     ----------
     path
-        CSV (with or without a first line ``#Table1``; may be compressed) or FITS, recognised by the content.
+        CSV (with or without a first line ``#Table1``; may be compressed), FITS or Parquet, recognised by the content.
     wanted, optional
         Of `schemas.archive_columns.NAMES`.
 
@@ -80,9 +82,10 @@ def read_archive(path: Path, wanted: Collection[str], optional: Collection[str] 
             begin = stream.read(1024)
     except (OSError, pa.ArrowException) as error:
         raise BadInput(
-            "unreadable_table", str(path), f"cannot be read: {error}.", "give a CSV or FITS table."
+            "unreadable_table", str(path), f"cannot be read: {error}.", "give a CSV, FITS or Parquet table."
         ) from error
-    blocks, columns, units = (_fits if begin.startswith(b"SIMPLE") else _csv)(path, begin, wanted, optional)
+    read = _fits if begin.startswith(b"SIMPLE") else _parquet if begin.startswith(b"PAR1") else _csv
+    blocks, columns, units = read(path, begin, wanted, optional)
     parts: list[dict[str, Any]] = []
     try:
         parts.extend({name: _typed(name, block[column]) for name, column in columns.items()} for block in blocks)
@@ -154,6 +157,23 @@ def _fits(
     return iter([values]), columns, units
 
 
+def _parquet(
+    path: Path, begin: bytes, wanted: Collection[str], optional: Collection[str]
+) -> tuple[Iterator[Any], dict[str, str], Mapping[str, str]]:
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        problem = f"cannot be read: {read_failure(error)}."
+        raise BadInput("unreadable_table", str(path), problem, "give a Parquet table.") from error
+    columns = locate_columns(file.schema_arrow.names, wanted, optional)
+    kinds = {column: pa.string() if _is_text(name) else pa.float32() for name, column in columns.items()}
+    blocks = (
+        {column: batch[column].cast(kind) for column, kind in kinds.items()}
+        for batch in file.iter_batches(columns=list(kinds))
+    )
+    return blocks, columns, {}
+
+
 def _is_text(name: str) -> bool:
     return name in WORDS or name == "objid"
 
@@ -207,9 +227,11 @@ def _ids(parts: list[pa.Array]) -> tuple[NDArray[np.int64] | None, bool]:
         return None, True
     try:
         if not any(part.null_count for part in parts):
-            return np.concatenate([part.cast(pa.int64()).to_numpy() for part in parts]), False
+            found = np.concatenate([part.cast(pa.int64()).to_numpy() for part in parts])
+            return np.where(found > 0, found, -1 - np.arange(len(found))), False  # 0 and less: nothing was matched
     except pa.ArrowInvalid:
         pass  # ids of letters and digits
     texts = [text for part in parts for text in part.to_pylist()]
-    named = np.array([text or f"row {n}" for n, text in enumerate(texts)])  # a row without id is itself alone
+    # A row without id is itself alone.
+    named = np.array([f"row {n}" if text in _NO_ID else text for n, text in enumerate(texts)])
     return np.unique(named, return_inverse=True)[1], False

@@ -1,6 +1,8 @@
 import gzip
 
 import numpy as np
+import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 from astropy.table import Table
@@ -75,6 +77,28 @@ def test_ids_may_be_words_and_may_be_missing(tmp_path):
     rows = [row.replace("1237648720693755", "id") for row in ROWS]
     lines = [*rows, rows[0], f",{ROWS[0].split(',', 1)[1]}", f",{ROWS[0].split(',', 1)[1]}"]
     assert read_archive(write(tmp_path, HEADER, *lines), WANTED, ("objid",)).duplicates == 1
+
+
+@pytest.mark.parametrize("none", ["0", "-9999"])
+def test_rows_that_were_matched_with_nothing_are_no_duplicates(tmp_path, none):
+    rows = [row.replace(row.split(",")[0], none, 1) for row in (*ROWS, *ROWS)]
+    for more in ((), ("sky-1,18,17,16,15,14,STAR,0",)):  # ids that are numbers, and ids with letters
+        assert read_archive(write(tmp_path, HEADER, *rows, *more), WANTED, ("objid",)).duplicates == 0
+
+
+def test_parquet_is_read_as_the_same_rows_in_csv(tmp_path):
+    path = write(tmp_path, HEADER, *ROWS)
+    expected = read_archive(path, WANTED, ("redshift", "objid"))
+    table = pyarrow.csv.read_csv(path)
+    coded = table.set_column(6, "class", table["class"].combine_chunks().dictionary_encode())
+    pq.write_table(coded, tmp_path / "t.parquet")
+    found = read_archive(tmp_path / "t.parquet", WANTED, ("redshift", "objid"))
+    assert found.words["class"].to_pylist() == expected.words["class"].to_pylist()
+    for name, values in expected.numbers.items():
+        np.testing.assert_array_equal(found.numbers[name], values)
+    (tmp_path / "cut.parquet").write_bytes((tmp_path / "t.parquet").read_bytes()[:-20])
+    with pytest.raises(BadInput, match="cannot be read"):
+        read_archive(tmp_path / "cut.parquet", WANTED)
 
 
 def test_ids_that_a_spreadsheet_has_rounded_are_of_no_use(tmp_path):
