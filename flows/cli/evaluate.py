@@ -56,7 +56,9 @@ def detect(
 
 @app.command("spectral-class")
 def spectral_class(
-    data: Annotated[Path, typer.Option(help="CSV or FITS of SDSS with u, g, r, i, z, class and perhaps redshift.")],
+    data: Annotated[
+        Path, typer.Option(help="CSV, FITS or Parquet of SDSS with u, g, r, i, z, class and perhaps redshift.")
+    ],
     system: Annotated[
         SystemName, typer.Option(help="Photometric system of the magnitudes; of others than sdss u may be missing.")
     ] = "sdss",

@@ -126,7 +126,8 @@ def screen(
 @app.command("spectral-class")
 def spectral_class(
     table: Annotated[
-        Path | None, typer.Argument(help="CSV or FITS of SDSS, or a table of stars or galaxies; none: simulated stars.")
+        Path | None,
+        typer.Argument(help="CSV, FITS or Parquet of SDSS, or a table of stars or galaxies; none: simulated stars."),
     ] = None,
     task: Annotated[
         str, typer.Option(help="superclass, star, galaxy; kind: types in a table of stars or galaxies.")
