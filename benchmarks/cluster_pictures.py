@@ -51,7 +51,7 @@ class Field(NamedTuple):
     def take(self, rows: NDArray[np.bool_]) -> "Field":
         """Return some of them."""
         columns = {name: values[rows] for name, values in self.table.columns.items()}
-        table = ClusterTable(columns, self.table.cluster[rows], self.table.truth, 0)
+        table = ClusterTable(columns, self.table.cluster[rows], self.table.truth, 0, {})
         return Field(table, self.pictures[torch.from_numpy(rows)], self.truth[rows])
 
 

@@ -70,12 +70,15 @@ class ClusterTable:
         Where ``member`` is from: ``the table``, ``redshifts`` or ``none``.
     star_redshifts
         Rows left out: their redshift is that of a star.
+    not_given
+        Column -> number of its values that count as not given: they are beyond its limits.
     """
 
     columns: Mapping[str, Floats]
     cluster: NDArray[np.str_]
     truth: str
     star_redshifts: int
+    not_given: Mapping[str, int]
 
     @property
     def rows(self) -> int:
@@ -113,15 +116,18 @@ def read_clusters(path: Path) -> ClusterTable:
     rows = _published(path)
     columns, cluster = _of_rows(rows, path) if rows is not None else _of_names(_table(path), path)
     _require_usable(columns, path)
+    not_given = dict[str, int]()
     for name, (low, high) in _GIVEN.items():
-        columns[name] = np.where((columns[name] > low) & (columns[name] < high), columns[name], np.nan)
+        beyond = (columns[name] <= low) | (columns[name] >= high)
+        columns[name] = np.where(beyond, np.nan, columns[name])
+        not_given |= {name: int(beyond.sum())} if beyond.any() else {}
     truth = "the table" if np.isfinite(columns["member"]).any() else "redshifts"
     if truth == "redshifts":
         columns["member"] = redshift_member(columns["redshift"], columns["cluster_z"])
         truth = "redshifts" if np.isfinite(columns["member"]).any() else "none"
     star = columns["redshift"] < STAR_BELOW
     kept = {name: values[~star] for name, values in columns.items()}
-    return ClusterTable(kept, cluster[~star], truth, int(star.sum()))
+    return ClusterTable(kept, cluster[~star], truth, int(star.sum()), not_given)
 
 
 def _require_usable(columns: Mapping[str, Floats], path: Path) -> None:

@@ -192,8 +192,9 @@ def read_detections(path: Path, obscode: str = "", nights: NightRange = EVERY_NI
 
 def _table(path: Path) -> pa.Table:
     try:
-        for one in path.rglob("[!._]*") if path.is_dir() else ():
-            if one.is_file() and not _is_parquet(one):
+        for one in path.rglob("*") if path.is_dir() else ():
+            hidden = any(part.startswith((".", "_")) for part in one.relative_to(path).parts)
+            if one.is_file() and not hidden and not _is_parquet(one):
                 problem = "is not Parquet, as all files of the folder have to be."
                 raise Misconfigured("unreadable_table", str(one), problem, "take it away, or mend it.")
         if path.is_dir() or _is_parquet(path):

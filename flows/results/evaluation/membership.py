@@ -39,8 +39,9 @@ def evaluate_membership(path: Path, model: str = "default", *, unseen: bool = Fa
     dict
         As of `membership_figures`, with ``truth`` (where the class is from), ``unjudged`` (rows with a class, but
         without a photometric redshift), ``unlabelled`` (rows without a class), ``assumed_errors`` (rows judged whose
-        photometric redshift has no error: a typical one was taken), ``star_redshifts`` (rows left out), ``trained_on``
-        (rows that the model has learnt from, whose figures are not a test), and, if the table has another
+        photometric redshift has no error: a typical one was taken), ``star_redshifts`` (rows left out), ``not_given``
+        (values beyond the limits of their column), ``trained_on`` (rows that the model has learnt from, whose figures
+        are not a test), and, if the table has another
         classification, the same under ``published``.
 
     Raises
@@ -82,6 +83,7 @@ def evaluate_membership(path: Path, model: str = "default", *, unseen: bool = Fa
         "unlabelled": int((chosen & ~known).sum()),
         "assumed_errors": int((judged & ~np.isfinite(table.columns["zphot_err"])).sum()),
         "star_redshifts": table.star_redshifts,
+        "not_given": dict(table.not_given),
         "trained_on": int(seen.sum()),
         "published": scored(table.columns["published"], other) if other.any() else None,
     }

@@ -85,6 +85,7 @@ def test_values_beyond_the_limits_of_their_column_are_not_given(tmp_path):
         "zphot": [False, True, False], "zphot_err": [False, False, True],
         "radius": [False, True, True], "cluster_z": [True, False, False],
     }  # fmt: skip
+    assert found.not_given == {"z": 1, "zphot": 2, "zphot_err": 2, "radius": 1, "cluster_z": 2, "redshift": 1}
 
 
 def test_members_by_redshift_move_no_faster_than_3000_km_per_s():

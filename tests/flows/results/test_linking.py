@@ -166,6 +166,8 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path):
 def test_a_file_in_a_folder_that_is_no_table_is_named(tmp_path):
     pq.write_table(pa.table(rows()), tmp_path / "t.parquet")
     (tmp_path / "_SUCCESS").touch()
+    (tmp_path / "_delta_log").mkdir()
+    (tmp_path / "_delta_log/0.json").write_text("{}")
     assert link(tmp_path)[1]["tracklets"] == 2
     (tmp_path / "notes.txt").write_text("of the night")
     result, found = link(tmp_path)

@@ -57,6 +57,22 @@ def test_the_figures_of_the_folds_hold_on_clusters_of_another_draw(made):
     assert sum(one["n"] for one in found["regions"].values()) == found["n"]
 
 
+def test_what_is_not_given_is_told(made, tmp_path):
+    folder, table = made[0], field(2)
+    members = table["member"].astype(str)
+    members[:10] = ""
+    table["member"] = members
+    table["zphot_err"] = -99.0
+    table["zphot"][10:15] = np.nan
+    table.write(tmp_path / "t.csv", format="ascii.csv")
+    found = evaluate_membership(tmp_path / "t.csv", str(folder / "model"))
+    counts = {name: found[name] for name in ("n", "unlabelled", "unjudged", "assumed_errors", "not_given")}
+    assert counts == {
+        "n": 345, "unlabelled": 10, "unjudged": 5, "assumed_errors": 345, "not_given": {"zphot_err": 360}
+    }  # fmt: skip
+    assert found["accuracy"] > 0.75
+
+
 def test_rows_that_were_learnt_from_are_told_and_left_out(made):
     folder, _ = made
     assert evaluate_membership(folder / "seen.csv", str(folder / "model"))["trained_on"] == 360
