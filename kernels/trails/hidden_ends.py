@@ -10,6 +10,7 @@ from kernels.trails.geometry import Segment
 
 _STRIDE = 0.5  # px; between the places that are looked at
 _CLOSE = 2.0  # errors of the length; unusable pixels further off show that the trail has ended before them
+_WIDE_FWHM = 1.0  # across less, the light of an end shows on the other side
 
 
 class HiddenEnd(NamedTuple):
@@ -32,9 +33,9 @@ class HiddenEnd(NamedTuple):
 
 
 def as_seen(usable: NDArray[np.bool_], fwhm_px: float, segment: Segment) -> Segment:
-    """Return a trail less what ends among unusable pixels."""
+    """Return a trail less what ends among unusable pixels; the trail as it is if less than a FWHM would be left."""
     cuts = [end.first if end.inside else 0.0 for end in hidden_ends(usable, fwhm_px, segment, 0.0)]
-    if not any(cuts) or segment.length + sum(cuts) <= 0:
+    if not any(cuts) or segment.length + sum(cuts) < fwhm_px:
         return segment
     theta, shift = math.radians(segment.angle), (cuts[1] - cuts[0]) / 2
     x, y = segment.x + shift * math.cos(theta), segment.y + shift * math.sin(theta)
@@ -46,8 +47,9 @@ def hidden_covariance(
 ) -> NDArray[np.float64]:
     """Return what ends that are not seen add to the covariance of (flux, x, y, length, angle) of a trail's fit, (5, 5).
 
-    Each place among the unusable pixels is as likely as any other to be the end, up to as far again as the trail is
-    long. The flux is that of what is seen.
+    An end is not seen that lies among unusable pixels, or within two errors of the length, half a FWHM at most, of
+    them. Each place there is as likely as any other to be the end, up to as far again as the trail is long. The flux is
+    that of what is seen.
     """
     added = np.zeros((5, 5))
     for end in hidden_ends(usable, fwhm_px, segment, min(_CLOSE * length_err, fwhm_px / 2)):
@@ -73,7 +75,7 @@ def hidden_ends(usable: NDArray[np.bool_], fwhm_px: float, segment: Segment, clo
     theta = math.radians(segment.angle)
     along, sides = np.array([math.cos(theta), math.sin(theta)]), fwhm_px / 2 * np.array([-1.0, 0.0, 1.0])
     count = math.ceil(max(segment.length, fwhm_px) / _STRIDE)
-    steps = np.arange(-count // 2, count + 1, dtype=np.float64) * _STRIDE
+    steps = np.arange(-count, count + 1, dtype=np.float64) * _STRIDE
     x1, y1, x2, y2 = segment.ends()
     found = []
     for end, onward in (((x1, y1), -along), ((x2, y2), along)):
@@ -81,7 +83,8 @@ def hidden_ends(usable: NDArray[np.bool_], fwhm_px: float, segment: Segment, clo
         hidden = _unusable(usable, places).sum(axis=1) >= 2
         near = np.flatnonzero(hidden & (np.abs(steps) <= max(close, _STRIDE)))
         first, last = _run(hidden, steps, near) if len(near) else (0.0, 0.0)
-        found.append(HiddenEnd(onward, first, last, bool(hidden[steps == 0].all())))
+        wide = last - first >= _WIDE_FWHM * fwhm_px
+        found.append(HiddenEnd(onward, *((first, last) if wide else (0.0, 0.0)), wide and bool(hidden[count])))
     return found
 
 

@@ -1,7 +1,7 @@
 """Fit of a trail with its PSF to an image, with errors that hold in correlated noise."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -193,10 +193,10 @@ def fit_trail(scene: Scene, start: Segment) -> TrailFit:
     and half of length - sqrt(q - 2 err(q)): the usual one for a resolved trail. For a point, whose direction is free,
     2 is up to 2.6, such that its length lies within two errors of 0 in 19 of 20 cases. A line adds a twelfth of its
     length squared to the variance along it, so an error e of the PSF's ellipticity is one of 12 sigma^2 e of q. Errors
-    of the angle end at 90 degrees. A trail is cut off where unusable pixels hide its end; where that may be so, within
-    two errors, the errors of its centre and its length count it (`kernels.trails.hidden_ends`). The ends of a faint
-    trail wander from one peak of the noise to the next, which no linear error sees: the errors of the length and of the
-    centre along the trail are raised by sqrt(1 + 8 / s^2), s the S/N of one FWHM of the trail; 8 is measured on
+    of the angle end at 90 degrees. A trail is cut off where unusable pixels hide its end and leave its length open;
+    where they may hide it the errors of centre and length count that (`kernels.trails.hidden_ends`). The ends of a
+    faint trail wander from one peak of the noise to the next, which no linear error sees: the errors of the length and
+    of the centre along the trail are raised by sqrt(1 + 8 / s^2), s the S/N of one FWHM of the trail; 8 is measured on
     simulated trails (``benchmarks/pulls.py``).
     """
     seen = view(scene, start, _radius(scene))
@@ -218,7 +218,7 @@ def fit_trail(scene: Scene, start: Segment) -> TrailFit:
         if converged and not growing and not ahead and _moved(before, after) < still:
             if after.distance(start.x, start.y) > max(_STRAY_FWHM * scene.fwhm_px, 6.0):
                 break
-            return _result(scene, seen, _cut(scene, parameters))
+            return _as_seen(scene, seen, parameters)
         ahead = max(2 * ahead, 2 * _radius(scene)) if growing else 0.0
     return unfitted(scene, start)
 
@@ -265,14 +265,19 @@ def _segment(parameters: NDArray[np.float64]) -> Segment:
     return Segment(x, y, abs(length), math.degrees(theta) % 180)
 
 
-def _cut(scene: Scene, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the parameters of the part of a trail that is seen, as bright as the whole per px."""
-    whole = _segment(parameters)
+def _as_seen(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> "TrailFit":
+    """Return the fit of a trail; where the pixels leave open how far it goes, that of the part that is seen.
+
+    That is as bright per px as the whole, whose light in the pixels it keeps.
+    """
+    fit, whole = _result(scene, seen, parameters), _segment(parameters)
     part = as_seen(scene.usable, scene.fwhm_px, whole)
-    if part == whole:
-        return parameters
-    flux, level = parameters[[0, 5]].tolist()
-    return vector(flux * part.length / whole.length, part, level)
+    if part == whole or (fit.converged and fit.errors[3] < whole.length - part.length):
+        return fit
+    share = part.length / whole.length
+    cut = _result(scene, seen, vector(float(parameters[0]) * share, part, float(parameters[5])))
+    light = trail_shape(scene, seen.footprint, whole) / share
+    return replace(cut, shape=light, chi2=_chi2(scene, seen, cut.flux * light, cut.level)) if cut.converged else cut
 
 
 def _moved(one: Segment, other: Segment) -> float:
@@ -296,7 +301,6 @@ def _result(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> TrailF
         return unfitted(scene, segment)
     lengthened = 12 * (scene.fwhm_px / _PER_SIGMA) ** 2 * scene.ellipticity_err
     stretch = _honest(covariance, parameters, resolved[3], scene.fwhm_px, lengthened)
-    squares = seen.use * np.square(seen.values - model - parameters[5]) / variance(model, scene.noise, seen.added)
     known = stretch @ covariance[:5, :5] @ stretch.T
     return TrailFit(
         flux=float(parameters[0]),
@@ -304,12 +308,17 @@ def _result(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> TrailF
         level=float(parameters[5]),
         covariance=known + hidden_covariance(scene.usable, scene.fwhm_px, segment, float(np.sqrt(known[3, 3]))),
         level_err=float(np.sqrt(covariance[5, 5])),
-        chi2=float(squares.sum()),
+        chi2=_chi2(scene, seen, model, float(parameters[5])),
         ndata=int(seen.use.sum()),
         converged=True,
         seen=seen,
         shape=shape,
     )
+
+
+def _chi2(scene: Scene, seen: View, model: NDArray[np.float64], level: float) -> float:
+    squares = seen.use * np.square(seen.values - model - level) / variance(model, scene.noise, seen.added)
+    return float(squares.sum())
 
 
 def _honest(

@@ -48,6 +48,19 @@ def test_nothing_is_hidden_beyond_the_image():
     assert not hidden_covariance(OPEN, FWHM, trail, 1.0).any()
 
 
+def test_a_column_hides_no_end():
+    usable = OPEN.copy()
+    usable[:, 50] = False
+    trail = Segment(40.0, 30.0, 20.0, 0.0)
+    assert as_seen(usable, FWHM, trail) == trail
+    assert not hidden_covariance(usable, FWHM, trail, 1.0).any()
+
+
+def test_a_trail_of_which_most_is_hidden_is_cut_where_it_is_seen():
+    part = as_seen(hidden_beyond(35), FWHM, Segment(40.0, 30.0, 20.0, 0.0))
+    assert part.ends()[::2] == pytest.approx([30, 34.5], abs=0.51)
+
+
 def test_a_trail_that_is_hidden_whole_stays_as_it_is():
     trail = Segment(70.0, 30.0, 8.0, 0.0)
     assert as_seen(hidden_beyond(40), FWHM, trail).length == pytest.approx(8.0)

@@ -74,7 +74,7 @@ def test_point_source_has_an_upper_limit_and_no_direction(snr):
 @pytest.mark.parametrize("shape", ["plane", "disc", "middle"])
 def test_errors_hold_where_unusable_pixels_hide_an_end(shape):
     rng, (y, x) = np.random.default_rng(3), np.mgrid[:SIDE, :SIDE]
-    rows, sure = [], []
+    rows, light = [], []
     for n in range(60):
         truth = Segment(*rng.uniform(43, 47, 2), rng.uniform(15, 40), rng.uniform(0, 180))
         hidden = rng.uniform(0.05, 0.35) * truth.length
@@ -95,11 +95,32 @@ def test_errors_hold_where_unusable_pixels_hide_an_end(shape):
         fit = fit_trail(scene(pixels, usable[shape]), start)
         if fit.converged:
             rows.append((np.array(fit.segment[:3]) - truth[:3]) / fit.errors[1:4])
-            sure.append(fit.flux / fit.errors[0])
+            light.append((fit.flux / fit.segment.length - 400) * fit.segment.length / fit.errors[0])
             assert shape != "middle" or fit.errors[3] < 0.6
+            assert fit.chi2 / fit.ndata < 1.5
     assert len(rows) >= 57
-    assert np.abs(rows).max() < 4
-    assert np.median(sure) > 20  # what is seen is as sure as ever
+    assert 0.2 < np.abs(rows).mean() < np.abs(rows).max() < 4
+    assert np.abs(np.median(light)) < 1.5  # what is seen is as bright per px as the whole
+
+
+@pytest.mark.parametrize(
+    ("length", "usable"),
+    [
+        (0.0, lambda x, y: np.hypot(x - 45, y - 45) > 1.6),
+        (3.0, lambda x, y: x != 47),
+        (20.0, lambda x, y: x != 55),
+    ],
+)
+def test_a_core_or_a_column_that_is_masked_costs_a_short_trail_no_light(length, usable):
+    y, x = np.mgrid[:SIDE, :SIDE]
+    truth, pulls = Segment(45.0, 45.0, length, 0.0), []
+    for seed in range(20):
+        pixels = field(seed) + 5000 * trail_image((SIDE, SIDE), *truth, PSF)
+        fit = fit_trail(scene(pixels, usable(x, y)), truth._replace(x=45.3))
+        assert fit.converged
+        assert fit.chi2 / fit.ndata < 1.5
+        pulls.append((fit.flux - 5000) / fit.errors[0])
+    assert np.abs(pulls).max() < 4
 
 
 def test_length_error_shrinks_with_signal():
