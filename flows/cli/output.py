@@ -384,7 +384,7 @@ def associate(
     out: Out,
     night: Nights = None,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Forget all objects, and associate again in the order of time.")
+        bool, typer.Option("--rebuild", help="Forget all objects and photometry by their ids; associate again by time.")
     ] = False,
     config: RunConfig = None,
     as_json: AsJson = False,

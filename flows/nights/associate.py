@@ -1,7 +1,6 @@
 """Command `nightstride associate`: objects of what is published, and their catalogues, without a search."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +8,10 @@ from flows.nights.association import AssociationSummary, associate, note_publish
 from flows.pipeline.graph import Graph
 from flows.pipeline.night_plan import plan_nights
 from flows.pipeline.night_work import NightWork
-from flows.results.forced.objects import forget_objects
-from flows.storage.association_store import association_as_it_is
+from flows.results.forced.objects import forget_objects, published_objects
+from flows.storage.association_store import opened_association
 from flows.storage.ledger import Ledger
-from schemas.errors import Misconfigured, NightstrideError
+from schemas.errors import Misconfigured
 from schemas.ledger import NightRecord
 from schemas.night_range import NightRange
 from schemas.settings import Settings
@@ -48,26 +47,23 @@ def associate_output(
     from flows.nights.patches import run_nights
 
     nights = chosen.among(Ledger(out).nights(), str(out))
-    before = _identities(out, settings) if rebuild else frozenset[int]()
+    before = published_objects(out) if rebuild else frozenset[int]()
     found = associate(out, settings.association, nights if chosen else None, others=0, rebuild=rebuild, tell=tell)
     if found.off is not None:
         raise Misconfigured("no_association", str(out), f"has none: {found.off}.", "set association.store.")
-    if before and (gone := before - _identities(out, settings)):
-        forget_objects(out, gone, tell)
+    failed = [*found.summary.failed]
+    if before and (found.digests is None or failed):
+        tell("Forced photometry by ids that are no more stays: --rebuild again when all can be associated.")
+    elif before:  # and before the catalogues that know these ids are made again
+        with opened_association(out, settings.association) as store:
+            failed += forget_objects(out, before - store.identities(), tell)
     works = [one for one in plan_nights(nights, out, settings, PIPELINE, found.digests, found.static) if one.outdated]
     ready = [one for one in works if not any(patch.of_exposures.due for patch in one.patches)]
-    failed = [*found.summary.failed, *(_left(one.night) for one in works if one not in ready)]
+    failed += [_left(one.night) for one in works if one not in ready]
     results = run_nights(map(_as_it_is, ready), out, settings, before=OVER_NIGHTS)
     note_published(out, settings.association, found, results)
     failed += [trouble for result in results.values() for trouble in result.failed]
     return found.summary.model_copy(update={"published": tuple(results), "failed": tuple(failed)})
-
-
-def _identities(out: Path, settings: Settings) -> frozenset[int]:
-    """Return the ids of all objects; none where the store cannot be read, which is why it is made again."""
-    with suppress(NightstrideError), association_as_it_is(out, settings.association) as store:
-        return frozenset[int]() if store is None else store.identities()
-    return frozenset()
 
 
 def _as_it_is(work: NightWork) -> NightWork:

@@ -1,6 +1,7 @@
 """Objects at rest as targets, and their forced photometry on an exposure, added to what was measured there before."""
 
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +19,12 @@ from flows.storage.ledger import Ledger
 from kernels.sky.patches import pixels_at
 from schemas.dia_object import DIA_OBJECT
 from schemas.dia_source import exposure_of
-from schemas.errors import BadInput, Misconfigured
+from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.exposure import ExposureKey
 from schemas.forced import FORCED_SOURCE
 from schemas.ledger import DatasetRecord, ExposureRecord
 from schemas.patch import COVER_ORDER
+from schemas.summary import Trouble
 
 SIGMA = 3.0
 """Standard errors of the upper limits, and least S/N of a detection: as of the command, unless that is told another."""
@@ -180,7 +182,16 @@ def measure_objects(out: Path, key: ExposureKey, asked: ObjectsAsked) -> Objects
     return ObjectsMeasured(record.digest, dataset, len(added))
 
 
-def forget_objects(out: Path, gone: Collection[int], tell: Callable[[str], object]) -> None:
+def published_objects(out: Path) -> frozenset[int]:
+    """Return the ids of all objects at rest that are published; of a catalogue that cannot be read none."""
+    found: set[int] = set()
+    for path in CatalogStore(out).list(DIA_OBJECT):
+        with suppress(BadInput):
+            found.update(read_table(path, DIA_OBJECT)["diaObjectId"].to_pylist())
+    return frozenset(found)
+
+
+def forget_objects(out: Path, gone: Collection[int], tell: Callable[[str], object]) -> list[Trouble]:
     """Take objects whose ids are no longer in use out of what was measured; the caller holds the lease of ``out``.
 
     Parameters
@@ -190,27 +201,37 @@ def forget_objects(out: Path, gone: Collection[int], tell: Callable[[str], objec
     tell
         Receives a line, if there were rows of them.
 
-    Raises
-    ------
-    BadInput
-        Catalogues cannot be read.
-    Retryable, Misconfigured
-        A catalogue cannot be written: see `flows.storage.atomic.write_file`.
+    Returns
+    -------
+    list of Trouble
+        Exposures whose rows cannot be read or written now.
     """
-    ledger, catalogues, lost = Ledger(out), CatalogStore(out), 0
+    ledger, lost, failed = Ledger(out), 0, list[Trouble]()
     names = pa.array(sorted(map(str, gone)), pa.string())
-    for record in (one for night in ledger.nights() for one in ledger.records(night)):
-        if FORCED_SOURCE.name not in record.datasets:
-            continue
-        former, there, before = _former(out, record)
-        kept = there.filter(pc.invert(pc.is_in(there["targetName"], value_set=names)))
-        if len(kept) < len(there):
-            made_from = digest("without objects", before, kept["targetName"].to_pylist())
-            former = catalogues.record(catalogues.publish(FORCED_SOURCE, record.key, kept, made_from))
-            ledger.put(record.model_copy(update={"datasets": {**record.datasets, FORCED_SOURCE.name: former}}))
-            lost += len(there) - len(kept)
+    for record in (one for night in (ledger.nights() if gone else ()) for one in ledger.records(night)):
+        if FORCED_SOURCE.name in record.datasets:
+            try:
+                lost += _forget(out, ledger, record, names)
+            except (BadInput, Retryable) as error:
+                failed.append(Trouble.of(f"exposure {record.name} of night {record.night}", error))
     if lost:
-        tell(f"Forced photometry: {counted(lost, 'row')} of objects that are no more left out.")
+        tell(
+            f"Forced photometry: {counted(lost, 'row')} of objects that are no more left out. To measure those that "
+            "took their place, run their nights again with forced.history_days, or nightstride forced --dia-objects."
+        )
+    return failed
+
+
+def _forget(out: Path, ledger: Ledger, record: ExposureRecord, names: pa.Array) -> int:
+    """Publish what was measured on an exposure without some names; return how many rows had them."""
+    former, there, before = _former(out, record)
+    kept = there.filter(pc.invert(pc.is_in(there["targetName"], value_set=names)))
+    if len(kept) == len(there):
+        return 0
+    catalogues, made_from = CatalogStore(out), digest("without objects", before, kept["targetName"].to_pylist())
+    former = catalogues.record(catalogues.publish(FORCED_SOURCE, record.key, kept, made_from))
+    ledger.put(record.model_copy(update={"datasets": {**record.datasets, FORCED_SOURCE.name: former}}))
+    return len(there) - len(kept)
 
 
 def _began(out: Path, known: ForcedTargets, night: str) -> NDArray[np.bool_]:

@@ -3,14 +3,15 @@
 import io
 import shutil
 from concurrent.futures.process import BrokenProcessPool
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from flows.nights import forced_history, joined_catalogues
-from flows.nights.associate import associate_output
+from flows.nights import associate, forced_history, joined_catalogues
+from flows.nights.association import Association, AssociationSummary
 from flows.nights.progress import Progress
 from flows.nights.run import with_catalogues
 from flows.pipeline.graph import declared_tables
@@ -36,7 +37,7 @@ from schemas.errors import Misconfigured, Retryable
 from schemas.forced import FORCED_SOURCE
 from schemas.night_range import EVERY_NIGHT
 from schemas.settings import AssociationSettings, CatalogSettings, ExecutionSettings, ForcedSettings, Settings
-from schemas.summary import ExposureCounts, RunSummary
+from schemas.summary import ExposureCounts, RunSummary, Trouble
 from tests.support.association import detections, key, source_id
 from tests.support.cli import nightstride
 from tests.support.forced import MJD, SETTINGS, SHAPE, WCS_HEADER, at_pixel, plain_info, plain_planes, record_of
@@ -169,7 +170,7 @@ def test_a_night_that_is_searched_later_has_the_objects_of_those_after_it(tmp_pa
     assert {visit: len(found) for visit, found in measured(tmp_path).items()} == dict.fromkeys(SEEN, 4)
 
 
-def test_objects_that_a_new_association_knows_no_more_are_forgotten(three, tmp_path):
+def test_objects_that_a_new_association_knows_no_more_are_forgotten(three, tmp_path, monkeypatch):
     for visit in (3, 4, 5, 1, 2):
         publish(tmp_path, visit)
         if visit == 3:
@@ -177,8 +178,21 @@ def test_objects_that_a_new_association_knows_no_more_are_forgotten(three, tmp_p
             tuple(measure_night(tmp_path, mine, forced_exposures(tmp_path), 5.0))
         finished(tmp_path, SEEN[visit][0])
     old, told = {one for _, one in rows(tmp_path)}, []
-    associate_output(tmp_path, GIVEN, EVERY_NIGHT, True, told.append)
-    assert told[-1] == "Forced photometry: 5 rows of objects that are no more left out."
+
+    def again():
+        return associate.associate_output(tmp_path, GIVEN, EVERY_NIGHT, True, told.append)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(associate, "forget_objects", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            again()
+        down = Trouble(uri="store", code="association_down", message="does not answer.")
+        patch.setattr(associate, "associate", lambda *_, **__: Association(AssociationSummary(failed=(down,))))
+        assert again().failed == (down,)
+    assert "stays: --rebuild again" in told[-1]
+    assert {one for _, one in rows(tmp_path)} == old
+    again()
+    assert "5 rows of objects that are no more left out" in told[-1]
     assert finished(tmp_path, *NIGHTS).exit_code == 0
     now = {one for _, one in rows(tmp_path)}
     assert now == {one for _, one in rows(three)} | {"mine"} != old
