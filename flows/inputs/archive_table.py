@@ -21,7 +21,7 @@ _RANGES = {"petroRad_r": (0.0, 1000.0), "redshift": (-1.0, 20.0), "plate": (0.0,
 _SENTINELS = (-9999.0, -999.0, -99.0, 9999.0, 999.0, 99.0, 99.99)
 _BRIGHTEST, _FAINTEST = 0.0, 35.0  # of a magnitude; asinh magnitudes of no flux at all are 22 to 29
 _STRAY = 0.05  # a larger share beyond these bounds means another unit
-_NO_ID = (None, "", "0", "-1", "-999", "-9999")
+_NO_ID = re.compile(r"(-\d+|0*)(\.0*)?")  # nothing was matched
 _ROUNDED = re.compile(r"^\d\.\d+[eE]\+?\d+$")
 
 
@@ -89,6 +89,9 @@ def read_archive(path: Path, wanted: Collection[str], optional: Collection[str] 
     parts: list[dict[str, Any]] = []
     try:
         parts.extend({name: _typed(name, block[column]) for name, column in columns.items()} for block in blocks)
+    except OSError as error:
+        problem = f"cannot be read: {read_failure(error)}."
+        raise BadInput("unreadable_table", str(path), problem, "give it as it was written.") from error
     except (pa.ArrowException, ValueError) as error:
         problem = f"holds what is not a number: {error}."
         raise BadInput("unreadable_table", str(path), problem, "correct the row, or take it out.") from error
@@ -165,7 +168,12 @@ def _parquet(
     except (OSError, pa.ArrowException) as error:
         problem = f"cannot be read: {read_failure(error)}."
         raise BadInput("unreadable_table", str(path), problem, "give a Parquet table.") from error
-    columns = locate_columns(file.schema_arrow.names, wanted, optional)
+    names = file.schema_arrow.names
+    columns = locate_columns(names, wanted, optional)
+    if twice := [column for column in columns.values() if names.count(column) > 1]:
+        raise BadInput(
+            "unreadable_table", str(path), f"has the column {twice[0]!r} more than once.", "leave one of them."
+        )
     kinds = {column: pa.string() if _is_text(name) else pa.float32() for name, column in columns.items()}
     blocks = (
         {column: batch[column].cast(kind) for column, kind in kinds.items()}
@@ -233,5 +241,5 @@ def _ids(parts: list[pa.Array]) -> tuple[NDArray[np.int64] | None, bool]:
         pass  # ids of letters and digits
     texts = [text for part in parts for text in part.to_pylist()]
     # A row without id is itself alone.
-    named = np.array([f"row {n}" if text in _NO_ID else text for n, text in enumerate(texts)])
+    named = np.array([f"row {n}" if _NO_ID.fullmatch(text or "") else text for n, text in enumerate(texts)])
     return np.unique(named, return_inverse=True)[1], False

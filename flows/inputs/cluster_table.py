@@ -42,6 +42,7 @@ _PLACES = {
 """Columns of the table that S-PLUS has published, by their place: its first line, written by hand, is not a header."""
 
 _HIGHEST = 12.0
+_SENTINELS = (9.0, 99.0, 99.99, 999.0, 9999.0, 99999.0)
 _GIVEN = dict.fromkeys(("g", "r", "z"), (0.0, 40.0)) | {
     "zphot": (-0.1, _HIGHEST), "zphot_err": (0.0, _HIGHEST), "radius": (-1e-9, 1e4), "cluster_z": (0.0, _HIGHEST),
     "redshift": (-0.1, _HIGHEST),
@@ -95,8 +96,8 @@ def read_clusters(path: Path) -> ClusterTable:
         CSV, FITS, ECSV or Parquet with the columns ``g``, ``r``, ``z`` (AB mag), ``zphot``, ``cluster_z`` and
         ``radius_r200`` (distance from the centre in units of R200), and, if there are, ``zphot_err``, ``redshift`` (of
         a spectrum), ``member`` (1, 0 or empty), ``cluster``, ``ra`` and ``dec`` (degrees). Or the table of 44 columns
-        that S-PLUS has published. What is beyond the limits of a column counts as not given: magnitudes 0 to 40,
-        redshifts -0.1 to 12, errors and distances below 0.
+        that S-PLUS has published. What is beyond the limits of a column counts as not given: magnitudes between 0 and
+        40, redshifts between -0.1 and 12 (of clusters above 0), errors above 0 and below 12, distances from 0 on.
 
     Returns
     -------
@@ -137,7 +138,7 @@ def _require_usable(columns: Mapping[str, Floats], path: Path) -> None:
             problem = f"row {row + 1} of column {name} is {values[row]:g}, which is neither 1 (member) nor 0."
             raise BadInput("bad_class", str(path), problem, "leave empty what is not known.")
     for name in ("cluster_z", "redshift", "zphot"):
-        given = columns[name][np.isfinite(columns[name])]
+        given = columns[name][np.isfinite(columns[name]) & ~np.isin(np.abs(columns[name]), _SENTINELS)]
         if len(given) and np.median(given) >= _HIGHEST:
             problem = f"column {name} holds {np.median(given):g} in the median, which is no redshift."
             raise BadInput("wrong_units", str(path), problem, "divide velocities in km/s by 299792.458.")

@@ -57,7 +57,7 @@ OPTIONAL = {
 
 _RANGES = {"mjd": (15020.0, 88069.0), "ra": (0.0, 360.0), "dec": (-90.0, 90.0)}  # 1900 to 2100
 _PLAUSIBLE = {
-    "posErr": (0.0, np.inf), "raErr": (0.0, 1.0), "decErr": (0.0, 1.0), "trailLength": (0.0, 36_000.0),
+    "posErr": (0.0, np.inf), "raErr": (0.0, np.inf), "decErr": (0.0, np.inf), "trailLength": (0.0, 36_000.0),
     "trailAngle": (-360.0, 360.0), "trailLengthErr": (0.0, 36_000.0), "trailAngleErr": (0.0, 180.0),
     "exposureTime": (0.0, 86_400.0), "mag": (-30.0, 40.0),
 }  # fmt: skip
@@ -177,7 +177,7 @@ def read_detections(path: Path, obscode: str = "", nights: NightRange = EVERY_NI
     good = good[np.lexsort((pc.rank(ids, tiebreaker="first").to_numpy(), numbers["mjd"][good]))]
     some = {name: values[good] for name, values in numbers.items()}
     detections = detections_of(some | {"midpointMjdTai": some["mjd"], "magAB": some["mag"]})
-    codes = columns["obscode"].cast(pa.string()).take(pa.array(good)).to_pylist()
+    codes = _text(path, "obscode", columns["obscode"]).take(pa.array(good)).to_pylist()
     scale: Literal["utc", "tai"] = "utc" if "mjd" in table.column_names else "tai"
     return DetectionTable(
         columns["id"].take(pa.array(good)),
@@ -214,13 +214,12 @@ def _is_parquet(path: Path) -> bool:
 
 def _with_numbers(table: pa.Table) -> pa.Table:
     """Return a table of text with its ids as integers, if they are and nothing of them is lost."""
-    for place, name in enumerate(table.column_names):
-        if name in NEEDED["id"]:
-            for kind in (pa.int64(), pa.uint64()):
-                with suppress(pa.ArrowInvalid):
-                    numbers = table.column(place).cast(kind)
-                    if numbers.cast(pa.string()).equals(table.column(place)):
-                        return table.set_column(place, name, numbers)
+    for place, (name, text) in enumerate(zip(table.column_names, table.columns, strict=True)):
+        for kind in (pa.uint64(), pa.int64()) if name in NEEDED["id"] else ():
+            with suppress(pa.ArrowInvalid):
+                numbers = text.cast(kind)
+                if numbers.cast(pa.string()).equals(text):
+                    table = table.set_column(place, name, numbers)
     return table
 
 
@@ -257,12 +256,24 @@ def _column(path: Path, table: pa.Table, name: str, names: Sequence[str]) -> pa.
 
 def _ids(path: Path, ids: pa.Array) -> pa.Array:
     """Return ids, null where a number is none."""
-    if pa.types.is_floating(ids.type):
+    kind = ids.type
+    if pa.types.is_floating(kind):
+        ids = ids.cast(pa.float64())
         return pc.if_else(pc.is_finite(ids), ids, None)
-    if pa.types.is_nested(ids.type):
+    if pa.types.is_string_view(kind):
+        return ids.cast(pa.string())
+    if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         problem = f"column 'id' holds {ids.type}."
         raise Misconfigured("bad_id", str(path), problem, "give text or a number that names the detection.")
     return ids
+
+
+def _text(path: Path, name: str, column: pa.Array) -> pa.Array:
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowException as error:
+        problem = f"column {name!r} holds {column.type}: {error}."
+        raise Misconfigured("no_text", str(path), problem, "give text there.") from error
 
 
 def _numbers(path: Path, name: str, column: pa.Array) -> NDArray[np.float64]:
@@ -294,7 +305,9 @@ def _unusable(ids: pa.Array, numbers: dict[str, NDArray[np.float64]], classes: p
         reasons[f"{name} is not a number from {low:g} to {high:g}"] = ~(
             (numbers[name] >= low) & (numbers[name] <= high)
         )
-    reasons[f"posErr is above {_LARGEST_ERROR:g} arcsec"] = numbers["posErr"] > _LARGEST_ERROR
+    both = 3600 * np.hypot(numbers["raErr"], numbers["decErr"]) / np.sqrt(2)
+    error = np.where(numbers["posErr"] > 0, numbers["posErr"], both)
+    reasons[f"the error of its position is above {_LARGEST_ERROR:g} arcsec"] = error > _LARGEST_ERROR
     first: dict[Any, int] = {}
     again = [first.setdefault(value, row) != row for row, value in enumerate(ids.to_pylist())]
     reasons["the id of an earlier row"] = np.array(again, np.bool_)

@@ -147,7 +147,7 @@ def read_status(out: Path, nights: NightRange = EVERY_NIGHT) -> Status:
         try:
             found.append(_of(label, unusable.get(label, ()), ledger, known))
         except Misconfigured as error:  # its file is damaged: the others are told
-            if len(unreadable) == len(labels) - 1:
+            if error.code != "damaged_ledger" or len(unreadable) == len(labels) - 1:
                 raise
             unreadable.append(Trouble.of(f"night {label}", error))
     holder = holder_of(out)

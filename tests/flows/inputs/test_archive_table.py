@@ -79,7 +79,7 @@ def test_ids_may_be_words_and_may_be_missing(tmp_path):
     assert read_archive(write(tmp_path, HEADER, *lines), WANTED, ("objid",)).duplicates == 1
 
 
-@pytest.mark.parametrize("none", ["0", "-9999"])
+@pytest.mark.parametrize("none", ["0", "-99", "-9999"])
 def test_rows_that_were_matched_with_nothing_are_no_duplicates(tmp_path, none):
     rows = [row.replace(row.split(",")[0], none, 1) for row in (*ROWS, *ROWS)]
     for more in ((), ("sky-1,18,17,16,15,14,STAR,0",)):  # ids that are numbers, and ids with letters
@@ -96,9 +96,14 @@ def test_parquet_is_read_as_the_same_rows_in_csv(tmp_path):
     assert found.words["class"].to_pylist() == expected.words["class"].to_pylist()
     for name, values in expected.numbers.items():
         np.testing.assert_array_equal(found.numbers[name], values)
-    (tmp_path / "cut.parquet").write_bytes((tmp_path / "t.parquet").read_bytes()[:-20])
-    with pytest.raises(BadInput, match="cannot be read"):
-        read_archive(tmp_path / "cut.parquet", WANTED)
+    whole = (tmp_path / "t.parquet").read_bytes()
+    for damaged in (whole[:-20], whole[:4] + bytes(200) + whole[204:]):
+        (tmp_path / "damaged.parquet").write_bytes(damaged)
+        with pytest.raises(BadInput, match=r"cannot be read|not a number"):
+            read_archive(tmp_path / "damaged.parquet", WANTED)
+    pq.write_table(table.append_column("u", table["u"]), tmp_path / "twice.parquet")
+    with pytest.raises(BadInput, match="the column 'u' more than once"):
+        read_archive(tmp_path / "twice.parquet", WANTED)
 
 
 def test_ids_that_a_spreadsheet_has_rounded_are_of_no_use(tmp_path):

@@ -88,7 +88,10 @@ def test_values_that_cannot_be_are_taken_as_not_given(table):
     assert found["not_given"] == {"posErr": 13, "trailLength": 13, "mag": 12}
     assert "12 values of mag beyond -30 to 40: taken as not given" in result.stderr
     result, found = link(table(rows(posErr=[0.1] * 12 + [3600.0])))
-    assert (result.exit_code, found["left_out"]) == (1, {"posErr is above 60 arcsec": 1})
+    uncertain = {"the error of its position is above 60 arcsec": 1}
+    assert (result.exit_code, found["left_out"]) == (1, uncertain)
+    degrees = [1e-5] * 12 + [2.0]  # arcsec, where deg is asked
+    assert link(table(rows(raErr=degrees, decErr=degrees)))[1]["left_out"] == uncertain
 
 
 def test_ids_are_what_they_are_in_the_table(tmp_path):
@@ -99,6 +102,9 @@ def test_ids_are_what_they_are_in_the_table(tmp_path):
         assert sorted(map(str, found.ids.to_pylist())) == ids
         assert set(found.obscode) == {"033"}
     assert found.ids.type == pa.uint64()
+    both = {"diaSourceId": list(range(13))} | rows(id=[str(n) for n in range(13)])
+    pyarrow.csv.write_csv(pa.table(both), tmp_path / "both.csv")
+    assert read_detections(tmp_path / "both.csv").ids.type == pa.int64()
     coded = pa.table(rows(id=pa.array(rows()["id"]).dictionary_encode()))
     pq.write_table(coded, tmp_path / "coded.parquet")
     assert link(tmp_path / "coded.parquet")[1]["tracklets"] == 2
@@ -148,6 +154,8 @@ def test_tables_that_say_too_little_are_refused(table, columns, code):
         (rows(mjd=pa.array(rows()["mjd"], pa.float32())), "imprecise_times"),
         (rows(id=[[n] for n in range(13)]), "bad_id"),
         (rows(id=[{"n": n} for n in range(13)]), "bad_id"),
+        (rows(id=[n > 3 for n in range(13)]), "bad_id"),
+        (rows(obscode=[["I41"]] * 13), "no_text"),
     ],
 )
 def test_columns_of_the_wrong_type_are_refused(tmp_path, columns, code):
