@@ -186,14 +186,14 @@ def _end_forced(
 
 
 def _place(text: str) -> tuple[float, float]:
-    """Return right ascension and declination, deg, of ``RA,DEC`` in degrees or sexagesimal."""
-    ra, _, dec = text.partition(",")
+    """Return right ascension and declination, deg, of ``RA,DEC`` or ``RA DEC`` in degrees or sexagesimal."""
     try:
+        ra, dec = text.replace(",", " ").split()
         found = _angle(ra) * (15 if ":" in ra else 1), _angle(dec)
         if not (0 <= found[0] <= 360 and -90 <= found[1] <= 90):
             raise ValueError(text)
     except ValueError as error:
-        problem = f"{text!r} is not a place: RA is 0 to 360 degrees or h:m:s, Dec -90 to 90 degrees or d:m:s."
+        problem = f"{text!r} is not RA,DEC: RA is 0 to 360 degrees or h:m:s, Dec -90 to 90 degrees or d:m:s."
         raise typer.BadParameter(f"--at: {problem}") from error
     return found
 

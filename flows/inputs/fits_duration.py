@@ -36,7 +36,7 @@ def exposure_time_of(words: Keywords, mapping: KeywordMapping) -> tuple[float, H
     """Return the exposure time, s.
 
     Its unit is that of the settings, else that in brackets at the head of the comment, else that which the comment
-    names in words, with a flag, else s. A time of one part of the exposure, by the comment, has a flag.
+    names in words, with a flag, else s. A time of one part of the exposure, by the comment, has a flag, and so has 0.
 
     Raises
     ------
@@ -69,6 +69,8 @@ def exposure_time_of(words: Keywords, mapping: KeywordMapping) -> tuple[float, H
     if given.unit is None and _PART.search(comment):
         part = f"of one part by the comment, {comment!r}: give that of all in fits.exposure_time.value"
         note, flag = "; ".join(filter(None, (note, f"{part}, or its unit if it is that"))), AMBIGUOUS_TIME
+    elif told == 0:
+        note, flag = "0 s, as of a bias: give fits.exposure_time.value if it is not", AMBIGUOUS_TIME
     elif told > _USUAL_S and not note:
         note, flag = f"longer than {_USUAL_S:g} s: if it is not in s, give fits.exposure_time.unit", AMBIGUOUS_TIME
     return told, HeaderOrigin("exposure_time", given.keyword, "" if note == "in s by the comment" else note, flag)

@@ -126,6 +126,8 @@ def _image(given: ArrayLike, name: str) -> NDArray[np.float32]:
         raise _bad("not_an_array", name, f"is not an array: {error}", "give a numpy array of two axes") from error
     if found.ndim != 2:
         raise _bad("wrong_dimensions", name, f"has the shape {found.shape}, must be (ny, nx)", "give one image")
+    if found.dtype.kind not in "fiub":
+        raise _bad("not_floating", name, f"is {found.dtype}, must be of real numbers", "give floating-point numbers")
     if found.dtype.kind != "f":
         raise _bad(
             "not_floating", name, f"is {found.dtype}: integers may have wrapped round, and have no NaN",

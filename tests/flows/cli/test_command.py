@@ -111,7 +111,7 @@ def test_out_after_other_arguments_is_the_last(tmp_path, out):
         (("forced", "OUT", "--at", "1,1", "--sigma", "99"), "usage", "--sigma: must be at most 10."),
         (("simulate", "--size", "640,640", "-o", "x"), "usage", "--size: 2 numbers are wanted, with a space between"),
         (("forced", "OUT"), "usage", "give a list of targets, one with --at RA,DEC, or --dia-objects."),
-        (("forced", "OUT", "--at", "400,1"), "usage", "'400,1' is not a place"),
+        (("forced", "OUT", "--at", "400,1"), "usage", "'400,1' is not RA,DEC"),
         (("export", "OUT", "--to", "x", "--format", "word"), "usage", "--format: 'word' is not one of 'csv', '"),
         (("status", "OUT", NIGHT, "more"), "usage", "There is no place for more."),
         (("run", "x", "--out", "y", "--wokers", "1"), "usage", "No such option: --wokers. To fix, write --workers"),

@@ -44,6 +44,12 @@ def test_a_unit_in_words_or_a_long_time_has_a_flag(value, comment, seconds):
     assert (sure, origin.flag) == (pytest.approx(value / 1000), "")
 
 
+def test_no_time_at_all_has_a_flag():
+    found, origin = told(0.0, "[s] exposure time")
+    assert (found, origin.flag) == (0.0, "ambiguous_time")
+    assert "fits.exposure_time.value" in origin.note
+
+
 @pytest.mark.parametrize(
     "comment",
     ["exposure time per coadd", "[s] time/frame", "Time of each sub-exposure", "of a single read"],
