@@ -35,7 +35,8 @@ def refusal(array=IMAGE, **facts):
     ("array", "code"),
     [
         (np.zeros((3, 4, 5)), "wrong_dimensions"), (np.zeros(9), "wrong_dimensions"),
-        (np.zeros(SHAPE, int), "not_floating"), (np.zeros(SHAPE, complex), "not_floating"), ([[1.0, 2.0], [3.0]], "not_an_array"),
+        (np.zeros(SHAPE, int), "not_floating"), (np.zeros(SHAPE, complex), "not_floating"),
+        ([[1.0, 2.0], [3.0]], "not_an_array"),
     ],
 )  # fmt: skip
 def test_what_is_no_image_is_refused(array, code):
