@@ -21,8 +21,7 @@ ASSUMPTIONS = {
     "assumed_psf": "no star and no header tells the PSF: 2.5 px were assumed; fluxes and lengths are rough, and trails "
     "may be missed",
     "assumed_site": "the longitude of the site was assumed: the night may be split or named after another day",
-    "high_background": "the background is far from 0, as of an image that nothing was subtracted from: is it a science "
-    "image?",
+    "high_background": "the background is far from 0, as of a science image that nothing was subtracted from",
     "no_time": "no time: 2000-01-01 was assumed",
     "no_wcs": "no WCS: places on the sky are null",
     "no_zero_point": "no zero point: fluxes are null",

@@ -278,7 +278,10 @@ def real_image(pixels: NDArray[Any], where: str) -> NDArray[np.float32]:
 def _require_flat(shape: tuple[int, ...], where: str) -> None:
     if len(shape) != 2:
         raise BadInput(
-            "wrong_dimensions", where, f"the image has {len(shape)} axes {shape}, must have 2.", "cut it out."
+            "wrong_dimensions",
+            where,
+            f"the image has {len(shape)} axes {shape}, must have 2.",
+            "write the plane to be searched as an image of two.",
         )
 
 

@@ -215,7 +215,12 @@ def _read(source: Source, headers: Headers, settings: Settings) -> tuple[_Read, 
         except NightstrideError as error:
             first = first or error
         except IndexError:
-            axes = BadInput("wrong_dimensions", uri, "the image has not two axes.", "cut it out.")
+            axes = BadInput(
+                "wrong_dimensions",
+                uri,
+                "the image has not two axes.",
+                "write the plane to be searched as an image of two.",
+            )
             first = first or axes
         if not known.layout:
             return _of_first_image(known, source, mapping), first

@@ -77,7 +77,7 @@ def _meaning(key: str, unit: str, comment: str) -> tuple[str, str]:
     if key in _TIMES or key.startswith("TIME-") or key in ("TIME", "EXPSTART"):
         return (
             "time",
-            "another keyword tells the time, and this one is compared at most; name it in [fits.time] if it should",
+            "it is at most compared with the keyword of the time; if it tells that, name it in [fits.time]",
         )
     if key in NAMED:
         return "longitude_deg", "the site is told otherwise; if it is wrong, give fits.longitude_deg"
