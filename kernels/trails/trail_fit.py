@@ -265,19 +265,31 @@ def _segment(parameters: NDArray[np.float64]) -> Segment:
     return Segment(x, y, abs(length), math.degrees(theta) % 180)
 
 
-def _as_seen(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> "TrailFit":
+def _as_seen(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> TrailFit:
     """Return the fit of a trail; where the pixels leave open how far it goes, that of the part that is seen.
 
     That is as bright per px as the whole, whose light in the pixels it keeps.
     """
     fit, whole = _result(scene, seen, parameters), _segment(parameters)
+    if scene.usable[seen.footprint.y, seen.footprint.x].all():
+        return fit
+    fit = _with_hidden_ends(scene, fit)
     part = as_seen(scene.usable, scene.fwhm_px, whole)
     if part == whole or (fit.converged and fit.errors[3] < whole.length - part.length):
         return fit
     share = part.length / whole.length
     cut = _result(scene, seen, vector(float(parameters[0]) * share, part, float(parameters[5])))
+    cut = _with_hidden_ends(scene, cut)
     light = trail_shape(scene, seen.footprint, whole) / share
     return replace(cut, shape=light, chi2=_chi2(scene, seen, cut.flux * light, cut.level)) if cut.converged else cut
+
+
+def _with_hidden_ends(scene: Scene, fit: TrailFit) -> TrailFit:
+    """Return a fit whose errors count what unusable pixels hide of its ends."""
+    if not fit.converged:
+        return fit
+    hidden = hidden_covariance(scene.usable, scene.fwhm_px, fit.segment, float(fit.errors[3]))
+    return replace(fit, covariance=fit.covariance + hidden)
 
 
 def _moved(one: Segment, other: Segment) -> float:
@@ -301,12 +313,11 @@ def _result(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> TrailF
         return unfitted(scene, segment)
     lengthened = 12 * (scene.fwhm_px / _PER_SIGMA) ** 2 * scene.ellipticity_err
     stretch = _honest(covariance, parameters, resolved[3], scene.fwhm_px, lengthened)
-    known = stretch @ covariance[:5, :5] @ stretch.T
     return TrailFit(
         flux=float(parameters[0]),
         segment=segment,
         level=float(parameters[5]),
-        covariance=known + hidden_covariance(scene.usable, scene.fwhm_px, segment, float(np.sqrt(known[3, 3]))),
+        covariance=stretch @ covariance[:5, :5] @ stretch.T,
         level_err=float(np.sqrt(covariance[5, 5])),
         chi2=_chi2(scene, seen, model, float(parameters[5])),
         ndata=int(seen.use.sum()),

@@ -41,8 +41,7 @@ def evaluate_membership(path: Path, model: str = "default", *, unseen: bool = Fa
         without a photometric redshift), ``unlabelled`` (rows without a class), ``assumed_errors`` (rows judged whose
         photometric redshift has no error: a typical one was taken), ``star_redshifts`` (rows left out), ``not_given``
         (values beyond the limits of their column), ``trained_on`` (rows that the model has learnt from, whose figures
-        are not a test), and, if the table has another
-        classification, the same under ``published``.
+        are not a test), and, if the table has another classification, the same under ``published``.
 
     Raises
     ------
