@@ -22,7 +22,7 @@ from flows.runtime.words import counted
 from flows.storage.atomic import write_file
 from flows.storage.bucket_path import BucketPath
 from flows.storage.layout import is_output, require_output
-from kernels.linking.detections import SkyDetections, detections_of, find_stationary, name_of_half
+from kernels.linking.detections import SkyDetections, detections_of, find_stationary, name_of_half, position_error
 from kernels.linking.orbits import Link
 from kernels.linking.tracklets import Tracklet, find_tracklets
 from kernels.orbits.ephemeris import OrbitCatalogue
@@ -305,9 +305,8 @@ def _unusable(ids: pa.Array, numbers: dict[str, NDArray[np.float64]], classes: p
         reasons[f"{name} is not a number from {low:g} to {high:g}"] = ~(
             (numbers[name] >= low) & (numbers[name] <= high)
         )
-    both = 3600 * np.hypot(numbers["raErr"], numbers["decErr"]) / np.sqrt(2)
-    error = np.where(numbers["posErr"] > 0, numbers["posErr"], both)
-    reasons[f"the error of its position is above {_LARGEST_ERROR:g} arcsec"] = error > _LARGEST_ERROR
+    uncertain = position_error(numbers) > _LARGEST_ERROR
+    reasons[f"the error of its position is above {_LARGEST_ERROR:g} arcsec"] = uncertain
     first: dict[Any, int] = {}
     again = [first.setdefault(value, row) != row for row, value in enumerate(ids.to_pylist())]
     reasons["the id of an earlier row"] = np.array(again, np.bool_)

@@ -77,16 +77,24 @@ def detections_of(columns: Mapping[str, Floats]) -> SkyDetections:
     """
     absent = np.full(len(columns["ra"]), np.nan)
     names = ("trailLength", "trailAngle", "trailLengthErr", "trailAngleErr", "exposureTime", "magAB")
-    stated, ra_err, dec_err, length, angle, length_err, angle_err, exposure, magnitude = (
-        np.asarray(columns.get(name, absent), np.float64) for name in ("posErr", "raErr", "decErr", *names)
+    length, angle, length_err, angle_err, exposure, magnitude = (
+        np.asarray(columns.get(name, absent), np.float64) for name in names
     )
-    sigma = np.where(stated > 0, stated, 3600 * np.hypot(ra_err, dec_err) / math.sqrt(2))
-    sigma = np.where(np.isfinite(sigma) & (sigma > 0), sigma, _ERROR)
     return detections_at(
-        columns["ra"], columns["dec"], columns["midpointMjdTai"], sigma,
+        columns["ra"], columns["dec"], columns["midpointMjdTai"], position_error(columns),
         trail_length=length, trail_angle=angle, length_error=length_err, angle_error=angle_err,
         exposure_time=np.where(exposure > 0, exposure, np.nan), magnitude=magnitude,
     )  # fmt: skip
+
+
+def position_error(columns: Mapping[str, Floats]) -> Floats:
+    """Return the standard error of positions along each axis, arcsec; parameters as of `detections_of`."""
+    absent = np.full(len(columns["ra"]), np.nan)
+    stated, ra_err, dec_err = (
+        np.asarray(columns.get(name, absent), np.float64) for name in ("posErr", "raErr", "decErr")
+    )
+    sigma = np.where(stated > 0, stated, 3600 * np.hypot(ra_err, dec_err) / math.sqrt(2))
+    return np.where(np.isfinite(sigma) & (sigma > 0), sigma, _ERROR)
 
 
 def chord(arcsec: Floats | float) -> Floats:
