@@ -141,8 +141,7 @@ class Ledger:
 
     def damage(self, night: str | None = None) -> Iterator[BadInput]:
         """Yield an error for each file of the ledger that is damaged: of a night, or all."""
-        for where, what in self._records.damage(night):
-            remedy = "put it back from a backup; or move it away and run its nights again: they are searched again."
+        for where, what, remedy in self._records.damage(night):
             yield BadInput("damaged_ledger", where, f"is damaged: {what.removesuffix('.')}.", remedy)
 
     def named_nights(self) -> list[str]:

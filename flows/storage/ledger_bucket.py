@@ -174,13 +174,13 @@ class BucketRecords:
         """Return what messages call a document, or the record of an exposure where ``kind`` is its night."""
         return f"{self._root} {kind} {name}"
 
-    def damage(self, night: str | None) -> Iterator[tuple[str, str]]:
-        """Yield each group whose segments cannot be read, and why: of a night, or all."""
+    def damage(self, night: str | None) -> Iterator[tuple[str, str, str]]:
+        """Yield each group whose segments cannot be read, why, and the remedy: of a night, or all."""
         for group in sorted(self._state().head.groups) if night is None else (INDEX, night):
             try:
                 self._steadily(lambda state, group=group: self._names(state, group, EXPOSURE))  # type: ignore[misc]
             except Misconfigured as error:
-                yield error.where, error.problem.removesuffix(".")
+                yield error.where, error.problem, error.remedy
 
     def settle(self) -> list[str]:
         """Put all single objects into one segment a group; return the nights that this has changed.

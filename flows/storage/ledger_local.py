@@ -25,6 +25,9 @@ _ERRNO = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EACCES, "SQLITE_
 
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
+PUT_BACK = "put it back from a backup; or move it away and run its nights again: they are searched again."
+"""Remedy of a file of the ledger that is damaged."""
+
 
 class Database:
     """SQLite file, which is made with its tables by the first change.
@@ -185,7 +188,7 @@ def _explained(path: Path, kind: str, text: str) -> NightstrideError:
             "damaged_ledger",
             str(path),
             f"cannot be read ({text}).",
-            "put it back from a backup; or move it away and run its nights again: they are searched again.",
+            PUT_BACK,
         )
     return Retryable("io_error", str(path), f"could not be read or written ({text}).", "see the disk, and run again.")
 
@@ -394,15 +397,15 @@ class LocalRecords:
         """Return what messages call a document, or the record of an exposure where ``kind`` is its night."""
         return f"{self._root}/{f'{kind}.sqlite' if kind.isdigit() else f'index.sqlite {kind}'} {name}"
 
-    def damage(self, night: str | None) -> Iterator[tuple[str, str]]:
-        """Yield each file that SQLite finds damaged, and in what: of a night, or all."""
+    def damage(self, night: str | None) -> Iterator[tuple[str, str, str]]:
+        """Yield each file that SQLite finds damaged, in what, and the remedy: of a night, or all."""
         for file in (self._index, *map(self._night, self.nights())) if night is None else (self._night(night),):
             try:
                 found = file.damage()
             except Misconfigured as error:
                 found = error.problem
             if found is not None:
-                yield str(file.path), found
+                yield str(file.path), found, PUT_BACK
 
     def _night(self, night: str) -> Database:
         if night in self._nights:
