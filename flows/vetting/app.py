@@ -54,9 +54,9 @@ class Said(_Strict):
 
 
 class Undone(_Strict):
-    """Verdict to take back."""
+    """Verdict to take back; by default the last one."""
 
-    record: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    record: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
 
 
 Known = Annotated[str, Cookie(alias=USER)]
@@ -229,7 +229,8 @@ def _verdicts(app: FastAPI, place: Workplace, key: bytes) -> None:
     def undo(given: Annotated[Undone, Body()], vetter: Known = "") -> Response:
         found = place.verdicts.undo(_user(vetter), given.record)
         if found is None:
-            return JSONResponse({"error": "There is no such verdict of yours."}, 404)
+            nothing = "There is nothing to undo." if given.record is None else "There is no such verdict of yours."
+            return JSONResponse({"error": nothing}, 404)
         made = ticket(key, found.user, found.diaSourceId, found.blind)
         return JSONResponse({"back": {"id": str(found.diaSourceId), "t": made}})
 

@@ -14,10 +14,21 @@ from markupsafe import Markup
 
 from flows.pipeline.provenance import search_models
 from flows.results.light_curve import light_curve as curve_of
-from flows.results.page.cards import direction_words, has_angle, rate_words
+from flows.results.page.cards import direction_words, has_angle, length_words, rate_words
 from flows.results.page.curves import draw_light_curve
 from flows.results.page.detection import PageDetection, detections
-from flows.results.page.words import NOTHING, count, expected, measured, number, place_error, probability, seen
+from flows.results.page.found import AT_REST, POINT
+from flows.results.page.words import (
+    NOTHING,
+    count,
+    expected,
+    file_name,
+    measured,
+    number,
+    place_error,
+    probability,
+    seen,
+)
 from flows.storage.association_store import object_of
 from flows.storage.bucket_path import change_of
 from flows.storage.catalog_store import CatalogStore
@@ -132,21 +143,22 @@ def read_candidate(out: Path, index: CandidateIndex, row: int, association: Asso
     place = None if values["ra"] is None else (values["ra"], values["dec"])
     stamps, visits = _pictures(out, index, key, detection, place, values["midpointMjdTai"], notes)
     known = _tolerant(notes, lambda: _known_objects(out, record, source_id, place))
-    static = _tolerant(notes, lambda: _static_objects(out, key.night, source_id, place))
+    resting = index.columns["kind"][row] in (POINT, AT_REST)
+    static = _tolerant(notes, lambda: _static_objects(out, key.night, source_id, place, hosts=resting))
     tracklet, tracklet_id, sky = _motion(index, row, source_id)
     history, of = _history(out, key.night, source_id, tracklet_id, association, notes)
     return CandidateContent(
         key=key,
         detection=detection,
         title=f"{values['band']} · {seen(values)} UTC · visit {key.visit}, detector {key.detector}",
-        facts=_facts(values, detection),
+        facts=_facts(values, detection, _known_as(index, row, record), file_name(record.source_uri)),
         columns=tuple(_columns(values)),
         stamps=stamps,
         visits=visits,
         tracklet=tracklet,
         tracklet_id=tracklet_id,
         sky=Markup(sky),
-        curve=Markup(draw_light_curve(history, source_id)),
+        curve=Markup(draw_light_curve(history, source_id) if len(history) > 1 else ""),
         seen=f"{count(len(history), 'detection')} of its {of}",
         shares=tuple((name, float(values[column])) for name, column in _SHARES if values[column] is not None),
         known=known,
@@ -187,8 +199,12 @@ def _pictures(
     return tuple(stamps), tuple(other_visits(out, chain(*index.exposures.values()), key, detection, place, mjd))
 
 
-def _facts(values: Mapping[str, Any], detection: PageDetection) -> tuple[Fact, ...]:
-    trail = ("trailLength", "″") if values["trailLength"] is not None else ("trailLengthPx", " px")
+def _known_as(index: CandidateIndex, row: int, record: ExposureRecord) -> str:
+    name = index.designations[index.columns["known"][row]]
+    return name or ("nothing known" if SS_SOURCE.name in record.datasets else "not compared with known objects")
+
+
+def _facts(values: Mapping[str, Any], detection: PageDetection, known: str, file: str) -> tuple[Fact, ...]:
     magnitude = measured(values["magAB"], values["magABErr"], 2)
     at = [measured(values[axis], values[f"{axis}Err"], 2) for axis in "xy"]
     place = f"{number(values['ra'], 6)}, {number(values['dec'], 6)} deg"
@@ -196,11 +212,13 @@ def _facts(values: Mapping[str, Any], detection: PageDetection) -> tuple[Fact, .
         Fact("Reliability", probability(values["reliability"], 3), "Calibrated probability of being real."),
         Fact("S/N", number(values["snr"])),
         Fact(f"Magnitude, {values['band']}", magnitude + ("" if magnitude == NOTHING else " AB")),
-        Fact("Trail", f"{measured(values[trail[0]], values[f'{trail[0]}Err'])}{trail[1]}"),
+        Fact("Known as", known),
+        Fact("Length", length_words(values)),
         Fact("Angle", _angle(values)),
         Fact("RA, Dec", ", ".join(filter(None, (place, place_error(values)))), "ICRS."),
         Fact("x, y", f"{at[0]}, {at[1]} px", "0-based."),
         Fact("Flags", ", ".join(detection.flags) or "none"),
+        Fact("File", file),
     )
 
 
@@ -234,7 +252,7 @@ def _motion(index: CandidateIndex, row: int, source_id: int) -> tuple[tuple[Fact
     tracklet = int(index.columns["tracklet"][row])
     if tracklet < 0:
         rest = bool(index.columns["stationary"][row])
-        return ((Fact("Motion", "at rest: seen again at its place"),) if rest else ()), None, ""
+        return ((Fact("Seen", "again at its place: at rest"),) if rest else ()), None, ""
     members = index.members(tracklet)
     ids, ra, dec, mjd = (index.columns[name][members] for name in ("diaSourceId", "ra", "dec", "midpointMjdTai"))
     drawn = tracklet_chart(ids.tolist(), ra, dec, mjd, source_id)
@@ -244,7 +262,6 @@ def _motion(index: CandidateIndex, row: int, source_id: int) -> tuple[tuple[Fact
     one = of[0]
     return (
         (
-            Fact("Known as", one["designation"] or "nothing known"),
             Fact("Detections", f"{one['nSources']} on {one['nVisits']} visits"),
             Fact("Rate", rate_words(one)),
             Fact("Towards", direction_words(one)),
@@ -309,8 +326,10 @@ def _known_objects(out: Path, record: ExposureRecord, source_id: int, place: tup
 _OBJECT_COLUMNS = ("objectId", "ra", "dec", "nSources", "refBand", "snr", "halfLightRadius")
 
 
-def _static_objects(out: Path, night: str, source_id: int, place: tuple[float, float] | None) -> list[Near]:
-    """Return the object that a detection sits on and its host candidate, as `dia_link` has them."""
+def _static_objects(
+    out: Path, night: str, source_id: int, place: tuple[float, float] | None, *, hosts: bool
+) -> list[Near]:
+    """Return the object that a detection sits on and, if asked for, its host candidate, as `dia_link` has them."""
     if place is None:
         return []
     links = _rows_about(out, DIA_LINK, night, place, tuple(DIA_LINK.schema.names))
@@ -321,10 +340,11 @@ def _static_objects(out: Path, night: str, source_id: int, place: tuple[float, f
     for role, name, apart in (
         ("sits on", "objectId", "separation"), ("host candidate", "hostObjectId", "hostSeparation"),
     ):  # fmt: skip
-        if link[name] is None or (name == "hostObjectId" and link[name] == link["objectId"]):
+        host = name == "hostObjectId"
+        if link[name] is None or (host and (not hosts or link[name] == link["objectId"])):
             continue
         facts = [Fact("Separation", number(link[apart], 2, "″"))]
-        if name == "hostObjectId":
+        if host:
             facts.append(Fact("Directional distance", f"{number(link['hostDlr'], 2)} light radii"))
         facts += _object_facts(out, night, place, link[name])
         found.append(Near(f"{role}: object {link[name]}", tuple(facts), name == "objectId"))
@@ -342,11 +362,15 @@ def _object_facts(out: Path, night: str, place: tuple[float, float], object_id: 
             facts.append(Fact("Seen", "on one exposure only: it may be the detection itself"))
         facts.append(Fact("S/N", f"{number(one['snr'])} in {one['refBand']}"))
         facts.append(Fact("Half-light radius", number(one["halfLightRadius"], 2, "″")))
-    for dataset, words, classes in ((STAR_GALAXY, "Image", CLASSES), (SPECTRAL_CLASS, "Colours", SUPERCLASSES)):
+    verdicts = (
+        (STAR_GALAXY, "Image", CLASSES, "Verdict on the cutout alone."),
+        (SPECTRAL_CLASS, "Superclass", SUPERCLASSES, "By image, colours where there are two bands, and sky counts."),
+    )
+    for dataset, words, classes, doc in verdicts:
         names = [probability_column(label) for label in classes]
         if (one := row(dataset, ("objectId", "classLabel", *names))) is not None:
-            shares = ", ".join(f"{label} {number(one[name], 2)}" for label, name in zip(classes, names, strict=True))
-            facts.append(Fact(words, f"{one['classLabel']} ({shares})"))
+            shares = ", ".join(f"{label} {probability(one[name])}" for label, name in zip(classes, names, strict=True))
+            facts.append(Fact(words, f"{one['classLabel']} ({shares})", doc))
     return facts
 
 

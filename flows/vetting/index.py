@@ -1,11 +1,11 @@
 """Index of the candidates of some nights: columns in memory, made once, chosen from and sorted by numpy."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from flows.results.motion import read_motion
+from flows.results.page.found import FoundNight, found_in, has_length, read_on_stars
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
 from schemas.dia_source import DIA_SOURCE, KINDS
@@ -23,12 +24,14 @@ from schemas.ledger import ExposureRecord
 from schemas.tracklets import TRACKLET
 from schemas.vetting import SAME_PX, VerdictRecord
 
+Read = TypeVar("Read")
+
 CLASSES = (*KINDS, "artefact", "glint_trail", "unclassed")
 """Classes that a candidate may have: the search's own, else the most probable."""
 
 _NUMBERS = (
-    "diaSourceId", "visit", "detector", "x", "y", "ra", "dec", "midpointMjdTai", "snr", "magAB", "trailLengthPx",
-    "reliability", "flags",
+    "diaSourceId", "visit", "detector", "x", "y", "ra", "dec", "midpointMjdTai", "snr", "magAB", "magABErr",
+    "trailLengthPx", "trailLengthPxErr", "reliability", "flags",
 )  # fmt: skip
 _SHARES = ("pTrail", "pPoint", "pSatellite", "pArtefact")
 _READ = (*_NUMBERS, *_SHARES, "band", "trailClass")
@@ -43,7 +46,8 @@ class CandidateIndex:
     ----------
     columns
         Name -> (n,): those of `dia_source`, and ``night`` (a number), ``klass`` (place in `CLASSES`), ``band`` (place
-        in ``bands``), ``tracklet`` (-1: none), ``known`` (place in ``designations``, 0: none), ``stationary``.
+        in ``bands``), ``tracklet`` (-1: none), ``known`` (place in ``designations``, 0: none), ``stationary``; and
+        where the night's page has them: ``kind`` (place in `KINDS_FOUND`), ``place`` (of the entry among these).
     bands, designations
         Names that the columns point to.
     tracklets
@@ -118,18 +122,21 @@ def read_index(out: Path, nights: Sequence[str]) -> CandidateIndex:
     Misconfigured
         Something was written by a later version.
     """
-    damaged, parts, tracklets = list[str](), list[pa.Table](), list[pa.Table]()
+    damaged, parts, tracklets = list[str](), [_placed(_NOTHING, "0")], [_NO_TRACKLETS]
     exposures = {}
     for night in nights:
         records = tuple(one for one in Ledger(out).records(night) if one.status == "done")
         exposures[night] = records
-        rows = pa.concat_tables([_EMPTY, *_read(out, records, damaged)])
-        parts.append(_with_motion(out, night, rows, tracklets, damaged))
-    table = pa.concat_tables(parts).combine_chunks() if parts else _with_motion(out, "", _EMPTY, [], [])
+        rows = pa.concat_tables([_EMPTY, *_read(out, records, damaged)]).combine_chunks()
+        found = _ranked(out, night, rows, records, damaged)
+        parts.append(_placed(found, night))
+        linked = pa.Table.from_pylist(list(found.tracklets.values()), TRACKLET.schema)
+        tracklets.append(linked.append_column("night", pa.array([night] * len(linked), pa.string())))
+    table = pa.concat_tables(parts).combine_chunks()
     order = np.argsort(table["diaSourceId"].to_numpy(), kind="stable")
     return CandidateIndex(
         *_columns(table.take(order)),
-        tracklets=pa.concat_tables(tracklets) if tracklets else _NO_TRACKLETS,
+        tracklets=pa.concat_tables(tracklets),
         exposures=exposures,
         damaged=tuple(damaged),
     )
@@ -139,6 +146,7 @@ _EMPTY = pa.schema(
     [*(DIA_SOURCE.schema.field(name) for name in _READ), pa.field("designation", pa.string())]
 ).empty_table()
 _NO_TRACKLETS = TRACKLET.empty().append_column("night", pa.array([], pa.string()))
+_NOTHING = found_in(_EMPTY.drop_columns("designation"), {}, None)
 
 
 def _read(out: Path, records: Sequence[ExposureRecord], damaged: list[str]) -> Iterator[pa.Table]:
@@ -167,37 +175,35 @@ def _designations(store: CatalogStore, record: ExposureRecord, rows: pa.Table) -
     return pa.array([names.get(one, "") for one in rows["diaSourceId"].to_pylist()], pa.string())
 
 
-def _with_motion(out: Path, night: str, rows: pa.Table, tracklets: list[pa.Table], damaged: list[str]) -> pa.Table:
-    """Return rows with their night and what moves; the tracklets go to a list."""
-    ids = rows["diaSourceId"].to_numpy()
-    tracklet, stationary = np.full(len(ids), -1, np.int64), np.zeros(len(ids), bool)
-    try:
-        motion = read_motion(out, night) if night else None
-    except BadInput as error:
-        damaged.append(str(error))
-        motion = None
-    if motion is not None and len(ids):
-        linked = motion.sources["diaSourceId"].to_numpy()
-        order = np.argsort(linked)
-        place = np.minimum(np.searchsorted(linked, ids, sorter=order), max(len(linked) - 1, 0))
-        if len(linked):
-            found = order[place]
-            same = linked[found] == ids
-            tracklet[same] = pc.fill_null(motion.sources["trackletId"], -1).to_numpy()[found[same]]
-            stationary[same] = motion.sources["stationary"].to_numpy()[found[same]]
-    if motion is not None:
-        tracklets.append(
-            motion.tracklets.append_column("night", pa.array([night] * len(motion.tracklets), pa.string()))
-        )
-    return (
-        rows.append_column("night", pa.array(np.full(len(ids), int(night or 0))))
-        .append_column("tracklet", pa.array(tracklet))
-        .append_column("stationary", pa.array(stationary))
-    )
+def _ranked(out: Path, night: str, rows: pa.Table, records: Sequence[ExposureRecord], damaged: list[str]) -> FoundNight:
+    """Return the rows of a night as its page ranks them; without what cannot be read."""
+
+    def readable(read: Callable[[Path, str], Read]) -> Read | None:
+        try:
+            return read(out, night)
+        except BadInput as error:
+            damaged.append(str(error))
+            return None
+
+    motion, on_stars = readable(read_motion), readable(read_on_stars)
+    ids, names = rows["diaSourceId"].to_pylist(), rows["designation"].to_pylist()
+    known = {one: name for one, name in zip(ids, names, strict=True) if name}
+    moving = None if motion is None else (motion.sources, motion.tracklets)
+    compared = any(SS_SOURCE.name in record.datasets for record in records)
+    return found_in(rows.drop_columns("designation"), known, moving, on_stars or (), compared=compared)
+
+
+def _placed(found: FoundNight, night: str) -> pa.Table:
+    """Return the rows of a night with ``night`` and ``place``: that of their entry in the part of the list."""
+    first = np.array([found.ranks[found.kinds == kind].min(initial=1 << 60) for kind in range(len(found.parts))])
+    place = found.ranks - first[found.kinds] if len(found.kinds) else found.ranks
+    table = found.table.append_column("place", pa.array(place, pa.int64()))
+    return table.append_column("night", pa.array(np.full(len(table), int(night))))
 
 
 def _columns(table: pa.Table) -> tuple[dict[str, NDArray[Any]], tuple[str, ...], tuple[str, ...]]:
-    found = {name: table[name].to_numpy() for name in (*_NUMBERS, "night", "tracklet", "stationary")}
+    found = {name: table[name].to_numpy() for name in (*_NUMBERS, "night", "kind", "place", "stationary")}
+    found["tracklet"] = table["trackletId"].to_numpy()
     band, known = (pc.dictionary_encode(table[name]).combine_chunks() for name in ("band", "designation"))
     names = known.dictionary.to_pylist()
     ordered = ("", *sorted(set(names) - {""}))
@@ -209,9 +215,10 @@ def _columns(table: pa.Table) -> tuple[dict[str, NDArray[Any]], tuple[str, ...],
 
 
 def _classes(table: pa.Table) -> NDArray[np.int64]:
-    """Return the place in `CLASSES` of the class of each row."""
+    """Return the place in `CLASSES` of the class of each row; a trail without a length is a point."""
     shares = np.stack([table[name].to_numpy() for name in _SHARES], axis=1) if len(table) else np.zeros((0, 4))
     unknown = np.isnan(shares).any(1)
     klass = np.where(unknown, CLASSES.index("unclassed"), np.nan_to_num(shares).argmax(1))
+    klass = np.where((klass == CLASSES.index("trail")) & ~has_length(table), CLASSES.index("point"), klass)
     own = table["trailClass"].to_pylist()
     return np.array([CLASSES.index(name) if name in CLASSES else n for name, n in zip(own, klass, strict=True)], int)

@@ -107,8 +107,10 @@ class Agreement:
 
     @property
     def words(self) -> str:
-        """Return kappa with its error, or a dash."""
-        return "–" if math.isnan(self.kappa) else f"{self.kappa:.2f} ± {self.error:.2f}".replace("-", "−")
+        """Return kappa with its error, where it has one; or a dash."""
+        if math.isnan(self.kappa):
+            return "–"
+        return (f"{self.kappa:.2f}" + (f" ± {self.error:.2f}" if self.error else "")).replace("-", "−")
 
 
 def agreements(records: Sequence[VerdictRecord]) -> tuple[list[Agreement], list[Agreement]]:

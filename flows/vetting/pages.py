@@ -10,8 +10,9 @@ import numpy as np
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
+from flows.results.page.cards import length_words
 from flows.results.page.found import ranked_tracklets
-from flows.results.page.words import NOTHING, grade, night_words, number, probability, seen, utc
+from flows.results.page.words import NOTHING, grade, measured, night_words, number, probability, seen, utc
 from flows.vetting.candidate import CandidateContent
 from flows.vetting.index import CLASSES, CandidateIndex
 from flows.vetting.labels import Agreement
@@ -144,6 +145,7 @@ class Pages:
             name, f"Candidate {found.detection.id}", user,
             one=found, wanted=wanted, ticket=ticket, said=said, mine=mine[-1] if mine else None, keys=KEYS,
             night=night_words(found.key.night), pictures=[*found.stamps, *found.visits], data=asdict_ranges,
+            probability=probability,
         )  # fmt: skip
 
     def explanation(self, source_id: int, text: str, user: str) -> str:
@@ -217,8 +219,8 @@ def _list_row(index: CandidateIndex, row: int, known: JudgedRows) -> ListRow:
         snr=number(float(columns["snr"])),
         reliability=probability(float(columns["reliability"])),
         grade=grade(float(columns["reliability"])),
-        magnitude=number(float(columns["magAB"]), 2),
-        length=number(float(columns["trailLengthPx"])),
+        magnitude=measured(float(columns["magAB"]), float(columns["magABErr"]), 2),
+        length=length_words({name: float(columns[name]) for name in ("trailLengthPx", "trailLengthPxErr")}, ""),
         tracklet=str(tracklet) if tracklet >= 0 else "at rest" if columns["stationary"] else NOTHING,
         known=index.designations[columns["known"]] or NOTHING,
         mine=row in known.mine,

@@ -29,7 +29,7 @@ STATES = {
     "judged": "judged by anyone",
     "unjudged": "judged by nobody",
     "disputed": "vetters disagree",
-    **{str(one): f"{one}, by anyone" for one in Verdict},
+    **{str(one): f"{one} by anyone, judged by me" for one in Verdict},
 }
 
 PAGE = 50
@@ -139,7 +139,7 @@ class JudgedRows:
     mine, anyone
         Rows judged by a user, and by anybody.
     by_verdict
-        Verdict -> rows of which somebody says so.
+        Verdict -> rows of which somebody says so, of those that the user has judged: what others say is hidden before.
     disputed
         Rows of which two users say different things.
     """
@@ -159,10 +159,11 @@ def sorted_verdicts(index: CandidateIndex, records: Sequence[VerdictRecord], use
     said: dict[int, set[str]] = {}
     for (row, _), verdict in last.items():
         said.setdefault(row, set()).add(verdict)
+    mine = frozenset(row for row, who in last if who == user)
     return JudgedRows(
-        frozenset(row for row, who in last if who == user),
+        mine,
         frozenset(said),
-        {str(name): frozenset(row for row, names in said.items() if name in names) for name in Verdict},
+        {str(name): frozenset(row for row in mine if name in said[row]) for name in Verdict},
         frozenset(row for row, names in said.items() if len(names) > 1),
     )
 
@@ -210,18 +211,13 @@ def _in_state(rows: int, state: str, known: JudgedRows) -> NDArray[np.bool_]:
     return ~found if state in ("open", "unjudged") else found
 
 
-def _interest(index: CandidateIndex) -> NDArray[np.float64]:
-    """Return what is first in the list: unknown movers, trails, points, known objects, then what is at rest.
+def _interest(index: CandidateIndex) -> NDArray[np.int64]:
+    """Return the place of each candidate from the end of the list of the night's page: unknown movers are first.
 
-    Within each of these the more reliable, then the brighter come first.
+    Of several nights those of one place stand together.
     """
     columns = index.columns
-    linked, known = columns["tracklet"] >= 0, columns["known"] > 0
-    trail = columns["klass"] == CLASSES.index("trail")
-    group = np.select(
-        [linked & ~known, trail & ~known & ~columns["stationary"], ~known & ~columns["stationary"], known],
-        [4, 3, 2, 1],
-        0,
-    )
-    brightness = np.clip(np.nan_to_num(columns["snr"]), 0, 1e4) / 1e4
-    return group * 10.0 + np.nan_to_num(columns["reliability"]) + 0.1 * brightness
+    order = np.lexsort([columns[name] for name in ("midpointMjdTai", "night", "place", "kind")])
+    place = np.empty(len(index), np.int64)
+    place[order] = np.arange(len(index))[::-1]
+    return place

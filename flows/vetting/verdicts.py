@@ -1,6 +1,7 @@
 """Record of verdicts: lines that are only ever added, by any number of servers at once."""
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from flows.storage.bucket_path import BucketPath
 from flows.storage.file_lock import file_lock
 from flows.storage.layout import refuse_release, verdict_log
 from schemas.errors import Misconfigured, Retryable
-from schemas.vetting import Verdict, VerdictRecord
+from schemas.vetting import SAME_PX, Verdict, VerdictRecord
 
 WAIT_S = 5.0
 """How long a verdict waits for others that are being written."""
@@ -49,7 +50,7 @@ class VerdictStore:
     def add(
         self, user: str, night: str, source_id: int, place: tuple[float, float], verdict: Verdict, *, blind: bool
     ) -> VerdictRecord:
-        """Write a verdict.
+        """Write a verdict, unless it is what the user says of that detection already; return its line.
 
         Parameters
         ----------
@@ -66,6 +67,10 @@ class VerdictStore:
             It cannot be written (a full disk, no permission, a data release, a store that does not answer or does not
             know conditions), or others keep the file locked.
         """
+        last = self.last_of(user, night, source_id)
+        same = last is not None and not last.blind and not blind and last.verdict == verdict
+        if last is not None and same and math.dist((last.x, last.y), place) <= SAME_PX:
+            return last
         x, y = place
         return self._append(
             VerdictRecord(
@@ -74,8 +79,20 @@ class VerdictStore:
             )
         )  # fmt: skip
 
-    def undo(self, user: str, record_id: str) -> VerdictRecord | None:
-        """Take a verdict back; return it, or None if this user has none of that id that stands."""
+    def last_of(self, user: str, night: str | None = None, source_id: int | None = None) -> VerdictRecord | None:
+        """Return the last standing verdict of a user, of all or on one detection; None without one."""
+        for one in reversed(self.standing()):
+            if one.user == user and (source_id is None or (one.night, one.diaSourceId) == (night, source_id)):
+                return one
+        return None
+
+    def undo(self, user: str, record_id: str | None = None) -> VerdictRecord | None:
+        """Take a verdict back, by default the last one of the user; return it.
+
+        None if this user has none of that id that stands.
+        """
+        last = self.last_of(user) if record_id is None else None
+        record_id = record_id or (last.id if last is not None else "")
         self.refresh()
         found = self._by_id.get(record_id)
         if found is None or found.user != user or record_id in self._undone:

@@ -228,8 +228,8 @@ def cohen_kappa(table: NDArray[np.integer]) -> tuple[float, float]:
     Returns
     -------
     kappa, error : float
-        1: they always agree, 0: as often as by chance. NaN where chance alone explains all: both always say the same
-        one thing, or there is nothing.
+        1: they always agree, 0: as often as by chance. NaN where one of both always says the same: kappa is 0 then,
+        however often they agree. The error is 0, which says nothing, where they always agree.
 
     Notes
     -----
@@ -239,13 +239,11 @@ def cohen_kappa(table: NDArray[np.integer]) -> tuple[float, float]:
     """
     counts = np.asarray(table, np.float64)
     total = counts.sum()
-    if total == 0:
+    if min(np.count_nonzero(counts.sum(axis)) for axis in (0, 1)) < 2:
         return float("nan"), float("nan")
     share = counts / total
     first, second, agreed = share.sum(1), share.sum(0), float(np.trace(share))
     chance = float(first @ second)
-    if 1 - chance < 1e-12:
-        return float("nan"), float("nan")
     kappa = (agreed - chance) / (1 - chance)
     rest = 1 - kappa
     on = float(np.sum(np.diag(share) * (1 - (first + second) * rest) ** 2))

@@ -130,7 +130,7 @@ def card(entry: Entry, exposures: Sequence[Exposure], cutouts: tuple[DetectionCu
     """Describe an entry; ``exposures`` are those of the night."""
     row, tracklet = entry.rows[0], entry.tracklet
     best = max(one["reliability"] for one in entry.rows)
-    title = row["designation"] if entry.kind == KNOWN else KINDS_FOUND[entry.kind].one.capitalize()
+    title = row["designation"] if entry.kind == KNOWN else entry.what.capitalize()
     moving = tracklet is not None
     ra, dec, mjd = ((tracklet or row)[name] for name in ("ra", "dec", "midpointMjdTai"))
     return Card(
@@ -158,8 +158,8 @@ def _tracklet_facts(entry: Entry, exposures: Sequence[Exposure]) -> tuple[Told, 
     return (
         Told("Rate", rate_words(row)),
         Told("Towards", direction_words(row)),
-        Told(f"mag {', '.join(bands)}", _mean(row), _rests_on(entry.rows, "PSF")),
-        Told("Seen", seen, _rests_on(entry.rows, "time")),
+        _told(f"mag {', '.join(bands)}", _mean(row), entry.rows, "PSF"),
+        _told("Seen", seen, entry.rows, "time"),
         *([Told("Scatter", f"{number(row['rms'], 2, '″')} rms about its path")] if row["nSources"] > 2 else []),
         Told("Chance", f"{expected(row['chance'])} such expected"),
         Told("File", files[0] + (f" and {len(files) - 1} more" if len(files) > 1 else "")),
@@ -187,16 +187,15 @@ def direction_words(row: Mapping[str, Any]) -> str:
 
 
 def _facts(row: Mapping[str, Any], exposures: Sequence[Exposure]) -> tuple[Told, ...]:
-    psf, rows = _rests_on((row,), "PSF"), (row,)
-    length, angle = _length(row), _angle(row)
+    rows, angle = (row,), _angle(row)
     at = measured(row["x"], None, 1), measured(row["y"], None, 1)
     clock = seen(row)[-8:]
     when = "at a time not known" if clock == NOTHING else f"{clock} UTC"
     return (
-        Told("Seen", f"{when}, {row['band']}", _rests_on(rows, "time")),
-        Told(f"mag {row['band']}", measured(row["magAB"], row["magABErr"], 2), psf),
-        Told("S/N", number(row["snr"]), _rests_on(rows, "gain")),
-        Told("Length", length, psf),
+        _told("Seen", f"{when}, {row['band']}", rows, "time"),
+        _told(f"mag {row['band']}", measured(row["magAB"], row["magABErr"], 2), rows, "PSF"),
+        _told("S/N", number(row["snr"]), rows, "gain"),
+        _told("Length", length_words(row), rows, "PSF"),
         *([Told("Angle", angle)] if angle else []),
         Told("Position", _certainty(row)),
         Told("x, y", f"{at[0]}, {at[1]} px"),
@@ -210,15 +209,15 @@ def _has_length(row: Mapping[str, Any]) -> bool:
     return bool(math.isfinite(length) and length >= max(LEAST_PX, CERTAIN * (error or 0.0)))
 
 
-def _length(row: Mapping[str, Any]) -> str:
+def length_words(row: Mapping[str, Any], unit: str = " px") -> str:
     """Return the length of a trail, with its error; of a point, that it is one."""
     length, error = row["trailLengthPx"], row["trailLengthPxErr"]
     if not math.isfinite(length):
         return NOTHING
     if not _has_length(row):
-        return "none" if not length else f"none: {measured(length, error, 1, ' px')}"
-    told = measured(length, error, 1, " px")
-    if row["trailLength"] is not None:
+        return "none" if not length else f"none: {measured(length, error, 1, unit)}"
+    told = measured(length, error, 1, unit)
+    if row.get("trailLength") is not None:
         told += f", {measured(row['trailLength'], row['trailLengthErr'], 1, '″')}"
     return told
 
@@ -244,9 +243,10 @@ def _certainty(row: Mapping[str, Any]) -> str:
     return place_error(row) or "error not known"
 
 
-def _rests_on(rows: Sequence[Mapping[str, Any]], what: str) -> str:
-    """Return ``what`` if one of the rows rests on an assumption of it."""
-    return what if any(row["flags"] & flag for row in rows for flag, name in _ASSUMED.items() if name == what) else ""
+def _told(name: str, value: str, rows: Sequence[Mapping[str, Any]], what: str) -> Told:
+    """Return a value, which is marked if there is one and one of the rows rests on an assumption of ``what``."""
+    assumed = any(row["flags"] & flag for row in rows for flag, other in _ASSUMED.items() if other == what)
+    return Told(name, value, what if assumed and value != NOTHING else "")
 
 
 def _flags(flags: int) -> tuple[str, ...]:
@@ -266,7 +266,7 @@ def line(row: Mapping[str, Any], exposures: Sequence[Exposure]) -> tuple[str, ..
         seen(row)[-8:],
         f"{measured(row['magAB'], row['magABErr'], 2)} {row['band']}",
         number(row["snr"]),
-        _length(row),
+        length_words(row),
         probability(row["reliability"]),
         NOTHING if row["ra"] is None else f"{row['ra']:.5f} {row['dec']:+.5f}",
         file_name(exposures[row["exposure"]].record.source_uri),
@@ -313,7 +313,7 @@ class DrawnList:
     def parts(self) -> tuple[ListPart, ...]:
         """Return the parts that have entries."""
         cards, parts, pages = self._cards(), [], self.pages
-        for kind, one in enumerate(KINDS_FOUND):
+        for kind, one in enumerate(self.found.parts):
             if not (number := self.found.entries(kind)):
                 continue
             entries = self.entries[kind]
@@ -368,15 +368,17 @@ def list_pages(found: FoundNight, exposures: Sequence[Exposure], shown: Mapping[
         rows = found.table.slice(start, LINES).to_pylist()
         parts = []
         for kind in sorted({row["kind"] for row in rows}):
-            lines = tuple(_list_line(row, exposures, shown) for row in rows if row["kind"] == kind)
+            lines = tuple(_list_line(row, found, exposures, shown) for row in rows if row["kind"] == kind)
             begins = _page_of(found, kind) == start // LINES + 1
-            parts.append((KINDS_FOUND[kind].anchor if begins else "", KINDS_FOUND[kind].heading, lines))
+            parts.append((found.parts[kind].anchor if begins else "", found.parts[kind].heading, lines))
         yield ListPage(start // LINES + 1, tuple(parts))
 
 
-def _list_line(row: Mapping[str, Any], exposures: Sequence[Exposure], shown: Mapping[int, str]) -> ListLine:
+def _list_line(
+    row: Mapping[str, Any], found: FoundNight, exposures: Sequence[Exposure], shown: Mapping[int, str]
+) -> ListLine:
     when, *middle, file, one = line(row, exposures)
-    what = row["designation"] or KINDS_FOUND[row["kind"]].one
+    what = row["designation"] or found.parts[row["kind"]].one
     address = f"../index.html#{shown[row['rank']]}" if row["rank"] in shown else ""
     cells = (f"{row['rank']:,}", what, when, *middle, ", ".join(flag_words(row["flags"])), file, one)
     return f"d{one}", address, cells

@@ -42,6 +42,9 @@ KINDS_FOUND = (
 )
 """Parts of the list, in order."""
 
+_UNCOMPARED = (Kind("unknown", "Movers", "mover"), *KINDS_FOUND[1:])
+"""The same of a night that is not compared with known objects."""
+
 UNKNOWN, KNOWN, TRAIL, POINT, AT_REST, SATELLITE = range(6)
 
 _SUSPECT = int(
@@ -67,8 +70,8 @@ class Entry:
 
     Attributes
     ----------
-    kind
-        Place in `KINDS_FOUND`.
+    kind, what
+        Place in `KINDS_FOUND`, and the words for it.
     tracklet
         Row of `tracklet`; None of a single detection.
     rows
@@ -77,6 +80,7 @@ class Entry:
 
     rank: int
     kind: int
+    what: str
     tracklet: Mapping[str, Any] | None
     rows: tuple[Mapping[str, Any], ...]
 
@@ -98,11 +102,19 @@ class FoundNight:
         trackletId -> row of `tracklet`.
     linked
         Whether tracklets were looked for.
+    compared
+        Whether known objects were.
     """
 
     table: pa.Table
     tracklets: Mapping[int, Mapping[str, Any]]
     linked: bool
+    compared: bool = True
+
+    @property
+    def parts(self) -> tuple[Kind, ...]:
+        """Return the parts of the list, as `KINDS_FOUND` has them."""
+        return KINDS_FOUND if self.compared else _UNCOMPARED
 
     @cached_property
     def kinds(self) -> NDArray[np.int64]:
@@ -136,8 +148,9 @@ class FoundNight:
         ranks = self.ranks[start:end]
         cuts = [0, *(np.flatnonzero(np.diff(ranks)) + 1).tolist(), len(rows)]
         for low, high in itertools.pairwise(cuts):
-            first = rows[low]
-            yield Entry(first["rank"], first["kind"], self.tracklets.get(first["trackletId"]), tuple(rows[low:high]))
+            first, members = rows[low], tuple(rows[low:high])
+            what = self.parts[first["kind"]].one
+            yield Entry(first["rank"], first["kind"], what, self.tracklets.get(first["trackletId"]), members)
 
     def places(self, exposure: int, shown: Mapping[int, str]) -> dict[int, ListPlace]:
         """Return diaSourceId -> place in the list, of an exposure; ``shown`` has the anchors of ranks on the page."""
@@ -151,6 +164,8 @@ def found_in(
     known: Mapping[int, str],
     moving: tuple[pa.Table, pa.Table] | None,
     on_stars: Collection[int] = (),
+    *,
+    compared: bool = True,
 ) -> FoundNight:
     """Rank what was found in a night.
 
@@ -168,6 +183,8 @@ def found_in(
         Its rows of `tracklet_source` and of `tracklet`; None: it was not linked.
     on_stars
         Detections that lie on stars.
+    compared
+        Whether known objects were looked for.
     """
     ids = table["diaSourceId"].to_numpy()
     tracklet, still = _motion(ids, None if moving is None else moving[0])
@@ -188,11 +205,12 @@ def found_in(
     entry[single[_by_interest(table.take(single))]] = len(order) + np.arange(len(single))
     lined = np.lexsort((ids, table["midpointMjdTai"].to_numpy(), entry, kind))
     rank = np.cumsum(np.diff(entry[lined], prepend=-1) != 0) if len(ids) else np.zeros(0, np.int64)
-    added = {"designation": designation, "stationary": still, "trackletId": tracklet, "kind": kind}
+    added = {"stationary": still, "trackletId": tracklet, "kind": kind}
+    table = table.append_column("designation", pa.array(designation, pa.string()))
     for name, values in added.items():
         table = table.append_column(name, pa.array(values))
     table = table.take(lined).append_column("rank", pa.array(rank, pa.int64())).combine_chunks()
-    return FoundNight(table, rows, moving is not None)
+    return FoundNight(table, rows, moving is not None, compared)
 
 
 def _motion(ids: NDArray[np.int64], links: pa.Table | None) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -212,13 +230,17 @@ def _motion(ids: NDArray[np.int64], links: pa.Table | None) -> tuple[NDArray[np.
 def _kinds(table: pa.Table, linked: NDArray[np.bool_], named: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return the kind of each row, but for what is at rest."""
     trail, point, satellite = (_values(table, name) for name in ("pTrail", "pPoint", "pSatellite"))
-    length, error = _values(table, "trailLengthPx"), np.nan_to_num(_values(table, "trailLengthPxErr"))
-    long = (length >= LEAST_PX) & (length >= CERTAIN * error)
-    kind = np.where(long & ~(trail <= point), TRAIL, POINT)
+    kind = np.where(has_length(table) & ~(trail <= point), TRAIL, POINT)
     own = pc.not_equal(pc.fill_null(table["trailClass"], ""), "").to_numpy(zero_copy_only=False)
     with np.errstate(invalid="ignore"):
         kind = np.where(own | (satellite > np.fmax(trail, point)), SATELLITE, kind)
     return np.where(named, KNOWN, np.where(linked, UNKNOWN, kind))
+
+
+def has_length(table: pa.Table) -> NDArray[np.bool_]:
+    """Return whether each row of `dia_source` is longer than a point, as far as its error tells."""
+    length, error = _values(table, "trailLengthPx"), np.nan_to_num(_values(table, "trailLengthPxErr"))
+    return np.asarray((length >= LEAST_PX) & (length >= CERTAIN * error))
 
 
 def _by_interest(table: pa.Table) -> NDArray[np.int64]:
@@ -253,7 +275,8 @@ def found_words(found: FoundNight) -> tuple[str, str]:
     """Return the sentence that leads to the list, and what else was found."""
     numbers = {kind: found.entries(kind) for kind in range(len(KINDS_FOUND))}
     movers = numbers[UNKNOWN] + numbers[KNOWN]
-    told = f"{count(movers, 'mover')}, {count(numbers[UNKNOWN])} unknown: look here"
+    unknown = f"{count(numbers[UNKNOWN])} unknown" if found.compared else "not compared with known objects"
+    told = f"{count(movers, 'mover')}, {unknown}: look here"
     if not movers:
         told = "" if not found.table.num_rows else "No mover was found: look at the single detections"
         if told and not found.linked:

@@ -45,10 +45,13 @@ class Exposure:
         Of the ledger, without what it is made from and where it lies on the sky.
     known
         Detection -> known object that it is, as `ss_source` has it.
+    compared
+        Whether known objects were looked for.
     """
 
     record: ExposureRecord
     known: Mapping[int, str] = field(default_factory=dict)
+    compared: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,11 @@ class PublishedNight:
     def known(self) -> dict[int, str]:
         """Return the detections that are known objects, and which."""
         return {one: name for exposure in self.exposures for one, name in exposure.known.items()}
+
+    @property
+    def compared(self) -> bool:
+        """Return whether known objects were looked for on any exposure."""
+        return any(exposure.compared for exposure in self.exposures)
 
     @property
     def reliability_versions(self) -> list[str]:
@@ -157,7 +165,8 @@ def read_night(out: Path, label: str, summary: RunSummary | None) -> PublishedNi
                 tables.append(rows.append_column(_EMPTY.field("exposure"), pa.array([len(exposures)] * len(rows))))
         except BadInput as error:
             damaged.append(str(error))
-        exposures.append(Exposure(record.model_copy(update=_UNUSED), known))
+        compared = SS_SOURCE.name in record.datasets
+        exposures.append(Exposure(record.model_copy(update=_UNUSED), known, compared))
         if len(tables) > _AT_ONCE:
             tables = [pa.concat_tables(tables).combine_chunks()]
     sources = pa.concat_tables(tables).combine_chunks()

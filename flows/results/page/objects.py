@@ -81,15 +81,21 @@ def objects_of(out: Path, night: str) -> Objects | None:
         for name, table in found.items()
         if table is not None and table["objectId"].equals(objects["objectId"])
     }
-    known = {STAR_GALAXY.name: ("Star or galaxy", CLASSES), SPECTRAL_CLASS.name: ("Superclass", SUPERCLASSES)}
+    bands = _bands(objects)
+    colours = ", colours" if len(bands) > 1 else ""
     verdicts = tuple(
-        _verdicts(known[name][0], label, known[name][1], _reasons(found[name], label)) for name, label in labels.items()
+        _verdicts(title, labels[name], classes, f"{by} {_reasons(found[name], labels[name])}".strip())
+        for name, title, classes, by in (
+            (STAR_GALAXY.name, "Star or galaxy", CLASSES, "By the cutouts alone."),
+            (SPECTRAL_CLASS.name, "Superclass", SUPERCLASSES, f"By the cutouts{colours} and the counts of the sky."),
+        )
+        if name in labels
     )
     label = labels.get(STAR_GALAXY.name, labels.get(SPECTRAL_CLASS.name))
     picture, caption = _picture(objects, label)
     drawn = [] if label is None else [one for one in _STYLES if (label == one).any()]
     return Objects(
-        lead=_lead(objects),
+        lead=_lead(objects, bands),
         figures=_figures(objects),
         verdicts=verdicts,
         picture=picture,
@@ -98,8 +104,11 @@ def objects_of(out: Path, night: str) -> Objects | None:
     )
 
 
-def _lead(objects: pa.Table) -> str:
-    bands = [band for band in BANDS if objects[f"{band}_apMag"].null_count < len(objects)]
+def _bands(objects: pa.Table) -> list[str]:
+    return [band for band in BANDS if objects[f"{band}_apMag"].null_count < len(objects)]
+
+
+def _lead(objects: pa.Table, bands: Sequence[str]) -> str:
     seen = f" in {', '.join(bands)}" if bands else ""
     return f"{count(len(objects), 'object')} on the science images{seen}."
 
@@ -117,7 +126,7 @@ def _reasons(table: pa.Table | None, label: NDArray[np.object_]) -> str:
     if table is None or "unknownReason" not in table.column_names:
         return ""
     reasons = Counter(np.array(table["unknownReason"].to_pylist(), dtype=object)[label == UNKNOWN].tolist())
-    told = [f"{reason} {count(number)}" for reason, number in reasons.most_common() if reason]
+    told = [f"{reason.replace('_', ' ')} {count(number)}" for reason, number in reasons.most_common() if reason]
     return f"Unknown: {', '.join(told)}." if told else ""
 
 
@@ -141,6 +150,8 @@ def _picture(objects: pa.Table, label: NDArray[np.object_] | None) -> tuple[str,
         if certain.sum() >= _FEWEST:
             x, y = _values(objects, _name(blue, middle)), _values(objects, _name(middle, red))
             return _drawn(x, y, f"{blue} - {middle}", f"{middle} - {red}", certain, objects, middle, label)
+    if not colours and len(_bands(objects)) < 2:
+        return "", ""
     if not colours:
         return "", f"Fewer than {_FEWEST} objects have a colour with an error up to {_WORST} mag."
     blue, red = colours[0]

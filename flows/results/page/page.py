@@ -286,7 +286,7 @@ class Drawing:
         motion = self._readable(lambda: read_motion(self.out, label))
         moving = None if motion is None else (motion.sources, motion.tracklets)
         on_stars = self._readable(lambda: read_on_stars(self.out, label)) or ()
-        return found_in(self.night.sources, self.night.known, moving, on_stars)
+        return found_in(self.night.sources, self.night.known, moving, on_stars, compared=self.night.compared)
 
     @cached_property
     def _stores(self) -> dict[int, TileStore | None]:

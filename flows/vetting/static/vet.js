@@ -11,11 +11,12 @@ const BLINK_MS = 500;
 
 function tell(text, bad) {
   told.replaceChildren();
-  if (!text) return;
+  if (!text) return null;
   const line = document.createElement("p");
   line.className = bad ? "note" : "quiet";
   line.textContent = text;
   told.append(line);
+  return line;
 }
 
 async function post(path, body) {
@@ -168,10 +169,10 @@ function prefetch() {
   ahead.catch(() => {});
 }
 
-function show(found) {
+function show(found, again) {
   still();
   holder.replaceChildren(found.article);
-  history.pushState(null, "", found.address);
+  if (!again) history.pushState(null, "", found.address);
   document.title = `Candidate ${found.article.dataset.id} · nightstride`;
   view.shot = 0;
   view.zoom = 0;
@@ -187,8 +188,14 @@ async function advance() {
     found = await ahead;
   } catch { found = await following(); }
   if (found) show(found);
-  else tell("Nothing is left in this list.", true);
   return Boolean(found);
+}
+
+function ended(said = "") {
+  const line = tell(`${said}Nothing else is left to judge in this list. `, false), link = document.createElement("a");
+  link.href = `/?${article().dataset.query}`;
+  link.textContent = "Back to the list";
+  line.append(link);
 }
 
 // One action at a time: a key that comes meanwhile would judge what is not seen yet.
@@ -204,10 +211,15 @@ function judge(verdict) {
     const entry = { article: one, address: location.pathname + location.search };
     tell("");
     entry.said = post("/verdict", { id, verdict, ticket: one.dataset.ticket });
+    entry.said.then(({ record }) => { entry.record = record; }, () => {});
     waiting = entry.said.catch(() => {});
     given.push(entry);
     const moved = await advance();
-    entry.said.then(() => { if (moved) tell(`${id}: ${verdict}`); }, (error) => lost(entry, error));
+    if (!moved) {
+      await waiting;
+      show(await fetched({ id, t: one.dataset.ticket }), true);
+    }
+    entry.said.then(() => (moved ? tell(`${id}: ${verdict}`) : ended(`${id}: ${verdict}. `)), (error) => lost(entry, error));
   });
 }
 
@@ -221,15 +233,15 @@ async function lost(entry, error) {
 function undo() {
   return act(async () => {
     const last = given.pop();
-    const record = last ? (await last.said).record : article().dataset.record;
-    if (!record) { tell("There is nothing to undo.", true); return; }
+    const record = last ? (await last.said).record : article().dataset.record || null;
     const { back } = await post("/undo", { record });
+    given.splice(0, given.length, ...given.filter((one) => one.record !== record)); // said twice: one line
     show(await fetched(back));
     tell(`The verdict on ${back.id} is taken back.`);
   });
 }
 
-function skip() { return act(advance); }
+function skip() { return act(async () => { if (!await advance()) ended(); }); }
 
 function press(key) {
   const button = holder.querySelector(`[aria-keyshortcuts="${CSS.escape(key)}"]`);

@@ -81,7 +81,7 @@ def test_the_page_of_a_mover(client):
 
 def test_what_is_at_rest_has_a_light_curve_and_objects(client):
     text = client.get(f"/candidate/{STAR}").text
-    assert "at rest: seen again at its place" in text
+    assert "again at its place: at rest" in text
     assert "Light curve of 3 detections" in text
     assert "host candidate: object 77" in text
     assert "sits on: object 77" in client.get(f"/candidate/{HOSTED}").text
@@ -173,6 +173,9 @@ def test_a_verdict_is_kept_and_undone(client, place):
     assert client.post("/undo", json={"record": made}).json()["back"]["id"] == str(MOVER)
     assert place.verdicts.standing() == []
     assert client.post("/undo", json={"record": made}).status_code == 404
+    judge(client, MOVER, "bogus")
+    assert client.post("/undo", json={}).json()["back"]["id"] == str(MOVER)
+    assert client.post("/undo", json={}).json() == {"error": "There is nothing to undo."}
 
 
 def test_nobody_undoes_what_another_said(client, place):

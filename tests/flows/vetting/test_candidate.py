@@ -46,7 +46,6 @@ def test_a_mover_has_its_tracklet_and_no_object(content, vet_night):
     found, row = content(MOVER), row_of(vet_night, MOVER)
     assert found.tracklet_id == source_id(101, 0)
     motion = words(found.tracklet)
-    assert motion["Known as"] == "nothing known"
     assert motion["Detections"] == "3 on 3 visits"
     assert motion["Rate"] == "3.300 ± 0.010 °/day, 8.25″/min"
     assert (motion["Towards"], motion["RMS about it"]) == ("PA 270.0 ± 0.3°", "0.10″")
@@ -57,7 +56,8 @@ def test_a_mover_has_its_tracklet_and_no_object(content, vet_night):
     assert found.curve.count('class="seen') == 3
     assert found.curve.count("2500 ± 100 nJy") == 3
     facts = words(found.facts)
-    assert facts["Trail"] == "9.0 ± 0.4″"
+    assert (facts["Known as"], facts["File"]) == ("nothing known", "script>.fits")
+    assert facts["Length"] == "9.0 px, 9.0 ± 0.4″"
     assert facts["Angle"] == "PA 90 deg"
     assert facts["x, y"] == f"{measured(row['x'], row['xErr'], 2)}, {measured(row['y'], row['yErr'], 2)} px"
     assert facts["RA, Dec"] == f"{row['ra']:.6f}, {row['dec']:.6f} deg, ± 0.072″ in RA, ± 0.072″ in Dec"
@@ -86,7 +86,7 @@ def test_a_tracklet_that_cannot_be_read_costs_its_light_curve_alone(content, mon
 def test_what_is_at_rest_has_a_light_curve_and_a_host(content):
     found = content(REST)
     assert (found.tracklet, found.tracklet_id, found.sky) == (
-        (Fact("Motion", "at rest: seen again at its place"),), None, "",
+        (Fact("Seen", "again at its place: at rest"),), None, "",
     )  # fmt: skip
     assert found.seen.startswith("3 detections of its object")
     assert found.curve.count('class="seen') == 3

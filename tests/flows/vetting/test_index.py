@@ -8,6 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flows.results.page.cards import LIMITS
+from flows.results.page.night import read_night
+from flows.results.page.page import Drawing
 from flows.storage.layout import dataset_folder
 from flows.vetting.index import CLASSES, CandidateIndex, read_index
 from flows.vetting.selection import JudgedRows, Selection, parse_selection, select, sorted_verdicts
@@ -32,7 +35,7 @@ def made_index(n, seed=0):
         "reliability": rng.random(n), "flags": np.zeros(n, int), "night": rng.choice([20260101, 20260102], n),
         "tracklet": np.where(rng.random(n) < 0.3, rng.integers(0, 9, n), -1), "stationary": rng.random(n) < 0.2,
         "band": rng.integers(0, 3, n), "known": np.where(rng.random(n) < 0.2, 1, 0),
-        "klass": rng.integers(0, len(CLASSES), n),
+        "klass": rng.integers(0, len(CLASSES), n), "kind": rng.integers(0, 6, n), "place": rng.integers(0, 50, n),
     }  # fmt: skip
     nothing = TRACKLET.empty().append_column("night", pa.array([], pa.string()))
     return CandidateIndex(columns, ("g", "r", "i"), ("", "Ceres"), nothing, {"20260101": (), "20260102": ()}, ())
@@ -55,7 +58,9 @@ def test_the_index_has_every_row_of_the_catalogues(vet_night):
     assert index.designations == ("", KNOWN)
     assert index.columns["known"].sum() == 1
     assert index.columns["stationary"].sum() == 3
-    assert {CLASSES[n] for n in index.columns["klass"]} == {"trail"}
+    lengths = index.columns["trailLengthPx"]
+    assert {CLASSES[n] for n in index.columns["klass"][lengths == 0]} == {"point"}
+    assert {CLASSES[n] for n in index.columns["klass"][lengths > 5]} == {"trail"}
     assert index.row_of(12345) is None
     assert index.row_of(2**70) is None
 
@@ -121,10 +126,14 @@ def test_the_address_of_a_selection_gives_it_again(wanted):
     assert parse_selection(dict(parse_qsl(wanted.query))) == wanted
 
 
-def test_unknown_movers_come_first_and_what_is_at_rest_last(vet_index):
+def test_the_most_interesting_come_first_as_on_the_page_of_the_night(vet_night, vet_index):
     rows = select(vet_index, Selection(), NOBODY)
     assert (rows[:3] == vet_index.members(source_id(101, 0))).all()
     assert vet_index.columns["stationary"][rows[-3:]].all()
+    night = read_night(vet_night, NIGHT, None)
+    found = Drawing(vet_night, night, LIMITS).found
+    assert vet_index.columns["diaSourceId"][rows].tolist() == found.table["diaSourceId"].to_pylist()
+    assert select(vet_index, Selection(ascending=True), NOBODY).tolist() == rows[::-1].tolist()
 
 
 def test_a_verdict_is_not_on_another_detection_that_got_its_id(vet_index):
@@ -143,6 +152,13 @@ def test_the_last_verdict_of_each_counts_and_rechecks_do_not():
     assert (found.mine, found.anyone, found.disputed) == ({3, 4}, {3, 4}, {4})
     assert found.by_verdict["bogus"] == {3, 4}
     assert found.by_verdict["real"] == {4}
+
+
+def test_what_others_say_of_what_one_has_not_judged_selects_nothing():
+    index = made_index(50)
+    records = [record(index, 3, "bogus", "b"), record(index, 4, "bogus", "b"), record(index, 4, "real")]
+    assert sorted_verdicts(index, records, "a").by_verdict["bogus"] == {4}
+    assert sorted_verdicts(index, records, "").by_verdict["bogus"] == set()
 
 
 def test_next_skips_what_is_judged_and_turns_round():

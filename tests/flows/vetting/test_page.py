@@ -11,6 +11,7 @@ from flows.vetting.server import Workplace
 from schemas.vetting import Verdict
 from tests.support.browser import barriers, chromium
 from tests.support.vetting import DOORS, KNOWN, TOKEN, source_id
+from tests.support.wait import until
 
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 MOVER, STAR = source_id(101, 0), source_id(101, 1)
@@ -163,11 +164,42 @@ def test_a_verdict_that_is_lost_comes_back(visit, place):
     assert "503" in visit.complaints.pop()  # the browser's own word of it
 
 
-def test_the_end_of_a_list_is_told(visit):
+def test_the_end_of_a_list_is_told(visit, place):
     tab = visit(f"/candidate/{source_id(102, 3)}?known=yes")
     assert KNOWN in tab.locator("main").inner_text()
     tab.keyboard.press("r")
-    tab.wait_for_function("() => document.getElementById('told').textContent.includes('Nothing is left')")
+    told_of_the_end(tab)
+    with tab.expect_response("**/verdict"):
+        tab.keyboard.press("r")
+    told_of_the_end(tab)
+    assert len(standing(place)) == 1
+    tab.keyboard.press("z")
+    tab.wait_for_selector(".said", state="detached")
+    assert standing(place) == []
+    tab.keyboard.press("r")
+    tab.get_by_role("link", name="Back to the list").click()
+    assert tab.url.endswith("/?known=yes")
+
+
+def told_of_the_end(tab):
+    """Wait until the last candidate of a list shows its verdict, and that it is the last."""
+    tab.wait_for_selector("button[data-verdict=real][aria-pressed=true]")
+    tab.wait_for_function("() => document.getElementById('told').textContent.includes('real. Nothing else is left')")
+
+
+def test_the_last_verdict_is_taken_back_after_a_page_is_loaded_again(visit, place):
+    tab = visit(f"/candidate/{MOVER}")
+    press(tab, "r")
+    press(tab, "b")
+    tab.reload()
+    for left in (1, 0):
+        tab.keyboard.press("z")
+        tab.wait_for_function("() => document.getElementById('told').textContent.includes('taken back')")
+        until(lambda left=left: len(standing(place)) == left)
+        tab.reload()
+    tab.keyboard.press("z")
+    tab.wait_for_function("() => document.getElementById('told').textContent.includes('nothing to undo')")
+    assert "404" in visit.complaints.pop()
 
 
 def test_without_a_name_no_verdict_counts(visit, place):

@@ -56,6 +56,26 @@ def test_two_servers_see_each_other(tmp_path):
     assert first.undo("b", add(first, 2).id) is None
 
 
+def test_what_is_said_twice_is_one_line(tmp_path):
+    store = VerdictStore(tmp_path)
+    first = add(store, 1, "bogus")
+    assert add(store, 1, "bogus").id == first.id
+    assert len(lines(tmp_path)) == 1
+    other = add(store, 1, "bogus", "b")
+    blind, changed = add(store, 1, "bogus", blind=True), add(store, 1, "real")
+    assert len({first.id, other.id, blind.id, changed.id}) == 4
+    assert store.undo("a", changed.id) is not None
+    assert store.undo("a", blind.id) is not None
+    assert add(store, 1, "bogus").id == first.id  # it stands again
+
+
+def test_the_last_verdict_of_a_user_is_undone_where_none_is_named(tmp_path):
+    store = VerdictStore(tmp_path)
+    made = [add(store, n, user=user) for n, user in enumerate("aab")]
+    assert [store.undo("a"), store.undo("a"), store.undo("a")] == [made[1], made[0], None]
+    assert store.standing() == [made[2]]
+
+
 def test_many_vetters_at_once_lose_nothing(tmp_path):
     context = multiprocessing.get_context("spawn")  # what other tests have in this process is not theirs
     workers = [context.Process(target=work, args=(tmp_path, f"user {n}")) for n in range(4)]
@@ -211,12 +231,15 @@ def test_agreement_is_of_pairs_and_of_rechecks(tmp_path):
         add(store, n, "real" if n < 5 else "bogus", "a")
         add(store, n, "real" if n < 4 else "bogus", "b")
     add(store, 3, "bogus", "a", blind=True)
+    add(store, 2, "real", "a", blind=True)
     add(store, 8, "bogus", "a", blind=True)
-    add(store, 99, "real", "c")
-    (between,), (within,) = agreements(store.standing())
+    for n in range(4, 7):
+        add(store, n, "real", "c")
+    (between, one_sided, _), (within,) = agreements(store.standing())
     assert (between.first, between.second, between.both, between.agreed) == ("a", "b", 10, 9)
     assert between.table[0, 1] == 1
     assert between.kappa == pytest.approx(0.8)
-    assert (within.first, within.both, within.agreed) == ("a", 2, 1)
+    assert (one_sided.both, one_sided.agreed, one_sided.words) == (3, 1, "–")  # c always says the same
+    assert (within.first, within.both, within.agreed) == ("a", 3, 2)
     assert within.table[0, 1] == within.table[1, 1] == 1
     assert np.isfinite(within.kappa)

@@ -42,7 +42,7 @@ def told(kit, tmp_path):
         kit.publish(tmp_path, info, [row], 1)
         night = read_night(tmp_path, kit.NIGHT, None)
         (found,) = found_in(night.sources, night.known, None).table.to_pylist()
-        return card(Entry(1, found["kind"], None, (found | changes,)), night.exposures, ())
+        return card(Entry(1, found["kind"], "single trail", None, (found | changes,)), night.exposures, ())
 
     return describe
 

@@ -152,6 +152,9 @@ def test_points_on_stars_are_folded_away_and_trails_across_them_are_not(single, 
 def test_the_sentence_leads_to_the_movers(linked, single):
     look, besides = found_words(found_in(linked.night.sources, {}, linked.moving))
     assert look == "2 movers, 2 unknown: look here"
+    alone = found_in(linked.night.sources, {}, linked.moving, compared=False)
+    assert found_words(alone)[0] == "2 movers, not compared with known objects: look here"
+    assert (alone.parts[0].heading, alone.first(0, 1)[0].what) == ("Movers", "mover")
     assert besides.startswith("Besides ")
     assert besides.endswith("and 3 detections at rest or on stars.")
     still, _ = single([{}, {"trailLengthPx": 9.0}])

@@ -56,9 +56,9 @@ def test_says_why_objects_are_unknown_most_first(tmp_path):
     reasons = ["no_colour", None, "outlier", "colour_range", "colour_range", None]
     put_objects(tmp_path, NIGHT, object_table(magnitudes(6)), spectral=spectral_table(labels, reasons))
     (verdicts,) = objects_of(tmp_path, NIGHT).verdicts
-    assert verdicts.note == "Unknown: colour_range 2, outlier 1."
+    assert verdicts.note == "By the cutouts, colours and the counts of the sky. Unknown: colour range 2, outlier 1."
     put_objects(tmp_path, NIGHT, object_table(magnitudes(2)), spectral=spectral_table(["star"] * 2))
-    assert objects_of(tmp_path, NIGHT).verdicts[0].note == ""
+    assert "Unknown" not in objects_of(tmp_path, NIGHT).verdicts[0].note
 
 
 def test_two_bands_make_a_colour_and_a_magnitude_the_brightest_on_top(tmp_path):
@@ -77,12 +77,19 @@ def test_colours_with_a_gap_between_them_make_a_colour_and_a_magnitude(tmp_path)
     assert ">g, mag</text>" in found.picture
 
 
-@pytest.mark.parametrize(("bands", "n", "error"), [("r", 30, 0.02), ("gri", 5, 0.02), ("gri", 30, 0.4)])
-def test_without_colours_there_are_counts_and_the_reason(tmp_path, bands, n, error):
-    put_objects(tmp_path, NIGHT, object_table(magnitudes(n, bands), error))
+@pytest.mark.parametrize(("n", "error"), [(5, 0.02), (30, 0.4)])
+def test_without_colours_there_are_counts_and_the_reason(tmp_path, n, error):
+    put_objects(tmp_path, NIGHT, object_table(magnitudes(n, "gri"), error))
     found = objects_of(tmp_path, NIGHT)
     assert found.picture == ""
     assert found.caption.startswith("Fewer than 10 objects have a colour")
+
+
+def test_of_one_band_nothing_is_said_of_colours(tmp_path):
+    put_objects(tmp_path, NIGHT, object_table(magnitudes(30, "r")), spectral=spectral_table(["star"] * 30))
+    found = objects_of(tmp_path, NIGHT)
+    assert (found.picture, found.caption) == ("", "")
+    assert [one.note for one in found.verdicts] == ["By the cutouts and the counts of the sky."]
 
 
 def test_a_crowd_is_drawn_in_part_and_says_so(tmp_path, monkeypatch):
