@@ -191,7 +191,7 @@ def _pictures(task: str, data: list[Path], model: str, unseen: bool, pictures: P
 
 def _night(out: Path | None, truth: list[Path], pictures: Path | None, quiet: bool) -> dict[str, Any]:
     from flows.results.evaluation.evaluate import evaluate
-    from flows.results.evaluation.published import read_image, require_common, searched_exposures
+    from flows.results.evaluation.published import nights_judged, read_image, searched_exposures
     from flows.results.evaluation.summary import night_tables, summarise
     from flows.results.evaluation.truth_table import read_truth
 
@@ -200,10 +200,12 @@ def _night(out: Path | None, truth: list[Path], pictures: Path | None, quiet: bo
             "no_truth", "evaluate detect", "needs a run and its truth.", "give OUT and --truth FILE, or --stamps PATH."
         )
     known, keys = read_truth(truth), searched_exposures(out)
-    require_common(known, keys, out)
-    evaluation = evaluate(read_image(out, key, known) for key in keys)
+    nights = nights_judged(known, keys, out)
+    evaluation = evaluate(read_image(out, key, known) for key in keys if key.night in nights)
+    if others := sorted({key.night for key in keys} - nights):
+        tell(f"Left out, as the truth holds none of their images: night{'s' * (len(others) > 1)} {', '.join(others)}.")
     missed = known.images - {(key.visit, key.detector) for key in keys}
-    figures = summarise(evaluation) | {"images_with_truth_not_searched": len(missed)}
+    figures = summarise(evaluation) | {"images_with_truth_not_searched": len(missed), "nights_without_truth": others}
     if not quiet:
         _print(night_tables(figures))
     if pictures is not None:

@@ -294,7 +294,7 @@ def report(
 
     The path of each page is printed. Exit code 2: there is no such night in OUT, or it is a data release.
     """
-    from flows.results.evaluation.published import require_common, searched_exposures
+    from flows.results.evaluation.published import nights_judged, searched_exposures
     from flows.results.evaluation.truth_table import read_truth
     from flows.results.page.night import chosen_nights
     from flows.results.page.page import write_report
@@ -306,7 +306,7 @@ def report(
         refuse_release(out)
         nights = (night or EVERY_NIGHT).among(chosen_nights(out, None), str(out))
         known = read_truth(truth) if truth else None
-        if known is not None:
-            require_common(known, searched_exposures(out), out)
+        judged = nights_judged(known, searched_exposures(out), out) if known is not None else frozenset[str]()
         for label in nights:
-            say(str(write_report(out, label, truth=known, association=association)), err=False)
+            of_night = known if label in judged else None
+            say(str(write_report(out, label, truth=of_night, association=association)), err=False)

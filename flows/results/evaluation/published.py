@@ -131,15 +131,18 @@ def _cutout(
     return pixels, usable, (x - box[1], y - box[0])
 
 
-def require_common(truth: Truth, keys: Collection[ExposureKey], out: Path) -> None:
-    """Refuse a truth table without any of the images that were searched.
+def nights_judged(truth: Truth, keys: Collection[ExposureKey], out: Path) -> frozenset[str]:
+    """Return the nights that a truth table has an image of: what was found in others cannot be judged by it.
+
+    An image of these nights without a row has nothing on it. An empty table is of every night.
 
     Raises
     ------
     Misconfigured
         Truth and night have no image in common.
     """
-    if truth.images and truth.images.isdisjoint({(key.visit, key.detector) for key in keys}):
+    nights = frozenset(key.night for key in keys if not truth.images or (key.visit, key.detector) in truth.images)
+    if not nights:
         visit, detector = min(truth.images)
         raise Misconfigured(
             "other_truth",
@@ -147,3 +150,4 @@ def require_common(truth: Truth, keys: Collection[ExposureKey], out: Path) -> No
             f"holds none of the {len(keys)} images of {out}; its first is visit {visit}, detector {detector}.",
             "give the truth of this night; files of the LLNL challenge belong together by the number in their names.",
         )
+    return nights

@@ -75,6 +75,15 @@ def test_json(night, tmp_path):
     assert evaluate(night, "--truth", files[0], files[1], "--json").stdout == result.stdout
 
 
+def test_a_night_that_the_truth_does_not_know_is_left_out(night, tmp_path):
+    (record, *_) = Ledger(night).records()
+    Ledger(night).put(record.model_copy(update={"night": "20991231", "visit": 77}))
+    result = evaluate(night, "--truth", truth(tmp_path / "a", 1, [50.0, 150.0]), "--json")
+    figures = json.loads(result.stdout.splitlines()[-1])
+    assert (figures["images"], figures["nights_without_truth"]) == (2, ["20991231"])
+    assert "the truth holds none of their images: night 20991231." in result.stderr
+
+
 def test_table_and_pictures(night, tmp_path):
     result = evaluate(night, "--truth", truth(tmp_path / "a", 1, [50.0, 150.0]), "--pictures", tmp_path / "pictures")
     assert result.exit_code == 0
