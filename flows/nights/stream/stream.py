@@ -33,7 +33,7 @@ from flows.nights.totals import NightTotals, combined, summarise_run
 from flows.pipeline.outcome import Item, Outcome, Plan
 from flows.runtime.lag import Lag, lag_since
 from flows.storage.ledger import Ledger
-from flows.storage.quarantine import Quarantine
+from flows.storage.quarantine import Quarantine, is_gone
 from schemas.errors import NightstrideError, Retryable, first_of
 from schemas.exposure import ExposureKey
 from schemas.ledger import WatchRecord
@@ -99,7 +99,9 @@ class StreamRecorder:
             self._progress.say(
                 f"quarantined: {trouble.message}", logging.WARNING, code=trouble.code, problem=trouble.message
             )
-        self._mended({trouble.uri for trouble in plan.quarantined} | {name_of(one.source) for one in plan.todo})
+        refused = {trouble.uri for trouble in plan.quarantined}
+        self._forgotten({name_of(one.source) for one in plan.todo} - refused, "is searched now")
+        self._forgotten(refused)
         self._put_aside(plan.quarantined)
         self._add(summarise_run(replace(plan, todo=(), published=(), withdrawn=()), NightTotals()))
         self._touched |= {record.night for item in plan.todo for record in item.superseded}
@@ -125,6 +127,7 @@ class StreamRecorder:
 
     def settle(self, after_s: float = SETTLED_S) -> None:
         """Count in the metrics the files that have been in quarantine for so long, each once."""
+        self._forgotten({one.uri for one in self._totals.quarantined if is_gone(one.uri, one.code)}, "is gone")
         now = monotonic()
         final = [uri for uri, (since, _) in self._unsettled.items() if now - since >= after_s]
         self._progress.planned(replace(NOTHING, quarantined=tuple(self._unsettled.pop(uri)[1] for uri in final)))
@@ -185,8 +188,14 @@ class StreamRecorder:
             turnaround_s=self._turnaround.percentiles(),
         )
 
-    def _mended(self, names: set[str]) -> None:
-        """Forget troubles with files that arrived once more: they are counted by what comes of them now."""
+    def _forgotten(self, names: set[str], why: str = "") -> None:
+        """Forget troubles with files that are gone, or arrived once more: what comes of them now counts.
+
+        ``why`` is said of those that were in quarantine.
+        """
+        for trouble in self._totals.quarantined if why else ():
+            if trouble.uri in names:
+                self._progress.say(f"out of quarantine: {trouble.uri} {why}")
         for name in names:
             self._unsettled.pop(name, None)
         totals = self._totals

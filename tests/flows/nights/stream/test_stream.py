@@ -334,6 +334,23 @@ def test_quarantines_are_said_as_they_happen_and_forgotten_when_they_are_mended(
     assert summary.exposures.model_dump() == {"seen": 2, "done": 1, "skipped": 0, "quarantined": 1, "failed": 0}
     assert summary.quarantined == bad[1:]
     assert recorder.record("running", 0, 0).exposures.quarantined == 1
+    assert text.getvalue().splitlines()[3:] == ["out of quarantine: 1.fits is searched now"]
+
+
+def test_a_file_in_quarantine_that_is_deleted_does_not_count(tmp_path):
+    text = io.StringIO()
+    recorder = StreamRecorder("in", tmp_path, Settings(), StreamProgress(Console(file=text, width=400)))
+    files = [tmp_path / f"{n}.fits" for n in (1, 2)]
+    for file in files:
+        file.write_text("no image")
+    bad = tuple(Trouble(uri=str(file), code="bad", message="is bad.") for file in files)
+    recorder.planned(Plan((), (), 0, bad))
+    recorder.settle()
+    assert recorder.summary().exposures.quarantined == 2
+    files[0].unlink()
+    recorder.settle()
+    assert (recorder.summary().exposures.quarantined, recorder.summary().quarantined) == (1, bad[1:])
+    assert text.getvalue().splitlines()[2:] == [f"out of quarantine: {files[0]} is gone"]
 
 
 def counted(meter):
