@@ -15,12 +15,13 @@ from flows.results.quality.judge import told
 from flows.runtime.words import counted
 from flows.storage.bucket_path import BucketPath
 from flows.storage.holder import Holder
-from flows.storage.layout import require_output
+from flows.storage.layout import catalogs_folder, ledger_folder, require_output
 from flows.storage.lease import dead_holder_of, holder_of
 from flows.storage.ledger import Brief, Ledger
 from flows.storage.night_sums import night_sums
 from flows.storage.quarantine import Quarantine, is_gone
-from schemas.errors import Misconfigured, printable
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import BadInput, Misconfigured, printable
 from schemas.ledger import NightRecord, Percentiles, ProvenanceRecord, QuarantineRecord, WatchRecord
 from schemas.night_range import EVERY_NIGHT, NightRange
 from schemas.quality import BandQuality
@@ -91,7 +92,7 @@ class Status:
     """Status of an output folder: its nights, who holds it, the stream that watches for it, if any.
 
     ``space`` is that of its file system; None in a bucket. ``dead`` held the folder, and ended without giving it back:
-    it was killed, and the next run does the rest. ``unreadable`` are nights whose records are damaged.
+    it was killed, and the next run does the rest. ``unreadable`` are nights whose records are damaged or gone.
     """
 
     nights: tuple[NightStatus, ...]
@@ -141,7 +142,10 @@ def read_status(out: Path, nights: NightRange = EVERY_NIGHT) -> Status:
     unusable: dict[str, list[QuarantineRecord]] = {}
     for one in Quarantine(out).list():
         unusable.setdefault(one.key.night if one.key else UNKNOWN, []).append(one)
-    labels = nights.among(held | unusable.keys(), str(out))
+    holder = holder_of(out)
+    # A run publishes catalogues before their records.
+    lost = _published(out) - held if holder is None else set[str]()
+    labels = [one for one in nights.among(held | unusable.keys() | lost, str(out)) if one not in lost - unusable.keys()]
     known: dict[str | None, ProvenanceRecord | None] = {}
     for label in labels:
         try:
@@ -150,9 +154,20 @@ def read_status(out: Path, nights: NightRange = EVERY_NIGHT) -> Status:
             if error.code != "damaged_ledger" or len(unreadable) == len(labels) - 1:
                 raise
             unreadable.append(Trouble.of(f"night {label}", error))
-    holder = holder_of(out)
+    unreadable += [_unlisted(out, label) for label in sorted(lost) if label in nights]
     watched = _watched(ledger.watch(), holder)
     return Status(tuple(found), holder, watched, _space(out), dead_holder_of(out), tuple(unreadable))
+
+
+def _published(out: Path) -> set[str]:
+    """Return the nights that have a folder of detections."""
+    return {path.name.removeprefix("night=") for path in (catalogs_folder(out) / DIA_SOURCE.name).glob("night=*")}
+
+
+def _unlisted(out: Path, night: str) -> Trouble:
+    problem = f"has catalogues, and no record in the ledger, {ledger_folder(out)}."
+    remedy = "put the ledger back from a backup, or search the night again: `nightstride run`."
+    return Trouble.of(f"night {night}", BadInput("lost_ledger", f"night {night}", problem, remedy))
 
 
 def _watched(watch: WatchRecord | None, holder: Holder | None) -> WatchRecord | None:

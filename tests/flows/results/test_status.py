@@ -103,6 +103,20 @@ def test_a_night_that_is_damaged_is_told_beside_the_others(out):
     assert "run its nights again" in told[0]
 
 
+def test_a_night_whose_records_are_gone_is_told(out):
+    (out / "ledger/20260103.sqlite").unlink()
+    (out / "catalogs/dia_source/night=20260103").mkdir(parents=True, exist_ok=True)
+    found = read_status(out)
+    assert [one.night for one in found.nights] == [NIGHT, "unknown"]
+    (one,) = found.unreadable
+    assert (one.uri, one.code, found.exit_code) == ("night 20260103", "lost_ledger", 2)
+    assert "has catalogues, and no record in the ledger" in one.message
+    assert [one.code for one in read_status(out, NightRange.of("20260103")).unreadable] == ["lost_ledger"]
+    assert not read_status(out, NightRange.of(NIGHT)).unreadable
+    with lease(out):
+        assert not read_status(out).unreadable  # it may be about to write them
+
+
 def test_what_is_no_output_folder_is_refused(tmp_path):
     with pytest.raises(Misconfigured, match="not an output folder"):
         read_status(tmp_path / "none")
