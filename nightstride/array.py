@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import ArrayLike
 
 from flows.results.catalogue_rows import MemoryRows
+from nightstride.arguments import path_of
 from nightstride.table import Table
 from schemas.errors import BadInput
 from schemas.exposure import PsfModel
@@ -81,7 +82,8 @@ def search(
     ------
     BadInput
         The array is not two-dimensional, holds integers (which may have wrapped round), is smaller than 26 px or larger
-        than 37,748,736 px, or has no usable pixel; something given with it has another shape or makes no sense.
+        than 37,748,736 px, or has no usable pixel; something given with it has another shape or makes no sense; the PSF
+        is wider than a quarter of the shorter side.
     Misconfigured
         The settings are wrong, or a model is missing.
     """
@@ -108,7 +110,7 @@ def search(
         band=band,
         pixel_unit=_one_unit(unit, found_unit, PIXEL_UNITS),
     )
-    found = search_array(pixels, facts, load_settings(None if settings is None else Path(settings)))
+    found = search_array(pixels, facts, load_settings(None if settings is None else path_of(settings, "settings")))
     if found.info.psf.source == "assumed":
         lost = f"; {found.unreliable} bright candidates were left out as unreliable" if found.unreliable else ""
         warnings.warn(

@@ -16,6 +16,7 @@ from flows.storage.bucket_path import located
 from flows.storage.layout import RELEASE, catalogs_folder, require_output
 from flows.storage.ledger import Ledger
 from flows.storage.release_note import ReleaseNote, read_note
+from nightstride.arguments import identity_of, path_of, whole_number
 from nightstride.table import Table
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured, NightstrideError, choice
@@ -31,21 +32,6 @@ Patches = Sequence[tuple[int, int]] | None
 
 LISTED = 20
 """Nights that a notebook lists."""
-
-
-def identity_of(value: object) -> int:
-    """Return an id as an integer; text of digits will do.
-
-    Raises
-    ------
-    Misconfigured
-        It is none (``bad_id``). A float is not: it may have lost the last digits.
-    """
-    try:
-        return int(value) if isinstance(value, str) else index(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        remedy = "give an integer, as the column of the ids has it: floats lose the last digits."
-        raise Misconfigured("bad_id", repr(value), "is no id.", remedy) from error
 
 
 def open(out: str | Path, nights: Chosen = None, settings: str | Path | None = None) -> "Night":
@@ -68,15 +54,15 @@ def open(out: str | Path, nights: Chosen = None, settings: str | Path | None = N
     from flows.runtime.settings import load_settings
     from flows.storage.object_store import PROTOCOL, configure
 
-    place = located(str(out))
+    place, file = located(str(out)), None if settings is None else path_of(settings, "settings")
     if not str(place).startswith(PROTOCOL):
         place = place.expanduser()
     else:
-        configure(load_settings(None if settings is None else Path(settings)).store)
+        configure(load_settings(file).store)
     require_output(place)
     files = {path.name.removeprefix("night=") for path in catalogs_folder(place).glob("*/night=*")}
     labels = tuple(sorted({*Ledger(place).nights(), *files}))
-    whole = Night(place, labels, None if settings is None else Path(settings))
+    whole = Night(place, labels, file)
     return whole if nights is None else whole[nights]
 
 
@@ -155,6 +141,7 @@ class Night:
         """
         from flows.pipeline.graph import declared_arrays
 
+        name = str(name)  # what is no text is no name that is known
         tables = known_tables(self.out, name)
         if name in declared_arrays():
             remedy = "read its Zarr stores: docs/use/catalogues.md#arrays."
@@ -212,14 +199,16 @@ class Night:
         Raises
         ------
         Misconfigured
-            There are no such pixels or no such plane; the image is large and no section is given.
+            There are no such pixels or no such plane; the image is large and no section is given; an argument is of
+            another type.
         BadInput
             The stored pixels are damaged.
         """
         from flows.results.pixel_piece import find_exposure, image_piece
         from nightstride.pictures import ccd_data
 
-        key = find_exposure(self.out, self.nights, int(visit), int(detector))
+        numbers = whole_number(visit, "visit"), whole_number(detector, "detector")
+        key = find_exposure(self.out, self.nights, *numbers)
         return ccd_data(image_piece(self.out, key, plane, section))
 
     def cutout(self, source_id: int, size: int | None = None) -> "Cutout":
@@ -239,7 +228,8 @@ class Night:
         Raises
         ------
         Misconfigured
-            There is no such detection, its pixels are not kept (pruned, or a release), or the size is not 1 to 6144.
+            There is no such detection, its pixels are not kept (pruned, or a release), or the size is no
+            whole number of 1 to 6144.
         BadInput
             The stored pixels are damaged.
         """
@@ -252,7 +242,7 @@ class Night:
         key, row = find_detection(self.out, self.nights, identity_of(source_id))
         find_exposure(self.out, (key.night,), key.visit, key.detector)
         store = TileStore.open(tile_path(self.out, key))
-        side = max(int(1.4 * row["bboxSize"]), 41) | 1 if size is None else size
+        side = max(int(1.4 * row["bboxSize"]), 41) | 1 if size is None else whole_number(size, "size")
         planes = [one for one in ("difference", "science", "template") if one in store.planes]
         return Cutout(row, {one: ccd_data(square_piece(store, one, row["y"], row["x"], side)) for one in planes})
 
@@ -358,7 +348,11 @@ def _chosen(out: Path, known: tuple[str, ...], chosen: Chosen) -> tuple[str, ...
             return found
         problem = f"has no night from {first or known[:1]} to {last or known[-1:]}."
         raise Misconfigured("no_night", str(out), problem, "write nights['20260101':'20260131'], both included.")
-    wanted = [chosen] if isinstance(chosen, str | int | Integral | date) else list(() if chosen is None else chosen)
+    try:
+        wanted = [chosen] if isinstance(chosen, str | int | Integral | date) else list(chosen)  # type: ignore[arg-type]
+    except TypeError as error:
+        problem = "is no label (YYYYMMDD), nor a list or a slice of labels."
+        raise Misconfigured("no_night", f"night {chosen!r}", problem, "choose among `.nights`.") from error
     labels = [_label(one) for one in wanted]
     for label in labels:
         if label not in known:

@@ -1,6 +1,6 @@
 """Tables with units that are read when they are converted, looked at or counted."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from flows.results.catalogue_rows import RowSource
 from flows.results.row_filter import FLAGS, cone_condition, flag_names, row_condition
+from nightstride.arguments import path_of, whole_number
 from schemas.dataset import column
 from schemas.errors import Misconfigured, choice
 
@@ -71,10 +72,10 @@ class Table:
         Misconfigured
             There is no such column, or it is not a condition.
         """
-        if isinstance(columns, str):
-            columns = (columns,)
+        one = isinstance(columns, str) or not isinstance(columns, Iterable)
+        chosen: Any = self._columns if columns is None else (columns,) if one else tuple(columns)
         known = self.schema.names
-        for name in columns or ():
+        for name in chosen or ():
             if name not in known:
                 raise Misconfigured("no_column", self.name, f"has no column {name!r}.", choice(name, known))
         condition = self._condition(where)
@@ -82,7 +83,7 @@ class Table:
             condition = self._where
         elif self._where is not None:
             condition = self._where & condition
-        return Table(self._rows, self._columns if columns is None else columns, condition)
+        return Table(self._rows, chosen, condition)
 
     def near(self, ra: Any, dec: Any, radius: Any) -> "Table":
         """Return the rows within a circle on the sky, its rim included; those without a place are left out.
@@ -176,10 +177,16 @@ class Table:
         return self([name]).to_astropy()[name]
 
     def head(self, rows: int = LOOK) -> "QTable":
-        """Return the first rows, with units."""
+        """Return the first rows, with units.
+
+        Raises
+        ------
+        Misconfigured
+            It is no number of rows.
+        """
         from flows.storage.catalog_store import qtable_of
 
-        return qtable_of(self._rows.read(self.columns, self._where, rows))
+        return qtable_of(self._rows.read(self.columns, self._where, whole_number(rows, "rows", 0)))
 
     def to_arrow(self, *, decode: bool = False) -> pa.Table:
         """Return a pyarrow table; the metadata of its fields hold unit, meaning and UCD.
@@ -257,7 +264,7 @@ class Table:
         from flows.results.export_formats import export_format, write_rows
         from flows.storage.folder import require_folder
 
-        target = Path(path)
+        target = path_of(path, "path")
         form = export_format(target, None, "path")
         require_folder(target, "path")
         return write_rows(target, form, self.name, self.to_arrow())

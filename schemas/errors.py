@@ -109,7 +109,7 @@ NEAR = 0.65
 """Least likeness of two names of which one may be meant by the other, as of `difflib.get_close_matches`."""
 
 
-def choice(given: str, known: Iterable[str]) -> str:
+def choice(given: object, known: Iterable[str]) -> str:
     """Return the end of the sentence "To fix, ..." for a name that is not known: the nearest one, and all.
 
     >>> choice("ztg", ["llnl", "ztf"])
@@ -120,7 +120,7 @@ def choice(given: str, known: Iterable[str]) -> str:
     'choose one of ades, detect.'
     """
     names = list(known)
-    near = get_close_matches(given, names, 1, NEAR)
+    near = get_close_matches(str(given), names, 1, NEAR)
     return f"write {near[0]!r}; known are {', '.join(names)}." if near else f"choose one of {', '.join(names)}."
 
 

@@ -85,7 +85,7 @@ def checked_facts(facts: ArrayFacts) -> ArrayFacts:
     )
     error = _number(facts.zero_point_err, "zero_point_err", (0.0, 100.0), "must be magnitudes, from 0 to 100", "mag")
     gain = _number(
-        facts.gain, "gain", (_LEAST, np.inf), f"must be electrons per {per}, more than 0",
+        facts.gain, "gain", (_LEAST, np.finfo(float).max), f"must be electrons per {per}, more than 0 and finite",
         "" if per == "electron" else f"electron/{per}",
     )  # fmt: skip
     saturation = _number(facts.saturation, "saturation", (_LEAST, np.inf), f"must be in {unit}, more than 0", unit)
@@ -111,7 +111,7 @@ def _number(given: Any, name: str, bounds: tuple[float, float], rule: str, *unit
     if given is None:
         return None
     number = np.nan
-    for unit in units:
+    for unit in () if isinstance(given, bool | np.bool_) else units:
         try:
             number = float(given.to_value(unit) if hasattr(given, "to_value") else given)
             break

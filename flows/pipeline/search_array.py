@@ -25,6 +25,7 @@ from schemas.settings import Settings
 from schemas.summary import BRIGHT_UNRELIABLE
 
 _NO_TIME = 0.0
+_SIDE = 0.25  # of an image: FWHM of a PSF at most
 
 
 class ArraySearch(NamedTuple):
@@ -65,7 +66,9 @@ def search_array(array: ArrayLike, facts: ArrayFacts, settings: Settings) -> Arr
     planes: dict[str, Any] = {"difference": difference, "mask": _mask(facts.mask, difference.shape)}
     if facts.science is not None:
         planes["science"] = _same_shape(_image(facts.science, "science"), difference.shape, "science")
-    info, pixels = described(_raw(planes, facts))
+    raw = _raw(planes, facts)
+    _require_narrow(raw.psf, difference.shape)
+    info, pixels = described(raw)
     rows, causes = search_pixels(pixels, info, settings)[DIA_SOURCE.name]
     if facts.mjd_tai is None:
         name = "midpointMjdTai"
@@ -180,6 +183,8 @@ def _psf(given: Any) -> PsfModel | None:
         return None
     try:
         stamp = np.asarray(given)
+        if stamp.dtype == np.bool_:
+            raise ValueError("it is true or false")
         if stamp.ndim == 0:
             width = float(stamp)
             if not 0 < width <= WIDEST:
@@ -193,6 +198,16 @@ def _psf(given: Any) -> PsfModel | None:
             "bad_psf", "psf", f"is not valid: {error}", "give its FWHM in pixels, a stamp of it, or nothing"
         ) from error
     return PsfModel(fwhm_px=fwhm, beta=beta, source="stamp")
+
+
+def _require_narrow(psf: PsfModel | None, shape: tuple[int, int]) -> None:
+    """Refuse a PSF beside which the image holds too little sky to measure background and noise."""
+    if psf is not None and psf.fwhm_px > _SIDE * min(shape):
+        raise _bad(
+            "bad_psf", "psf",
+            f"has a FWHM of {psf.fwhm_px:g} px, must be {_SIDE:g} of the shorter side at most, of {min(shape)} px",
+            "give its FWHM in pixels, or a larger image",
+        )  # fmt: skip
 
 
 def _cards(given: Any, shape: tuple[int, int]) -> str | None:

@@ -173,6 +173,11 @@ OK = np.random.default_rng(1).normal(0, 1, (64, 64)).astype(np.float32)
         (OK, {"psf": -1.0}, "give its FWHM in pixels"),
         (OK, {"psf": 1e9}, "psf: is not valid: a FWHM of 1e.09 px"),
         (OK, {"psf": np.zeros((9, 9))}, "psf: is not valid"),
+        (OK, {"psf": 17.0}, "psf: has a FWHM of 17 px, must be 0.25 of the shorter side at most, of 64 px"),
+        (OK, {"psf": ns.PsfModel(fwhm_px=17)}, "psf: has a FWHM of 17 px"),
+        (OK, {"psf": True}, "psf: is not valid: it is true or false"),
+        (OK, {"gain": np.inf}, "gain: is inf, must be electrons per adu, more than 0 and finite"),
+        (OK, {"gain": True}, "gain: is True"),
         (OK, {"zero_point": np.nan}, "zero_point: is nan"),
         (OK, {"saturation": -1.0}, "saturation: is -1.0"),
         (OK, {"time": np.nan}, "time: is nan"),
@@ -183,7 +188,7 @@ OK = np.random.default_rng(1).normal(0, 1, (64, 64)).astype(np.float32)
         (
             OK,
             {"gain": -3.0},
-            "gain: is -3.0, must be electrons per adu, more than 0. To fix, correct it, or leave it out",
+            "gain: is -3.0, must be electrons per adu, more than 0 and finite. To fix, correct it, or leave it out",
         ),
         (OK, {"exposure_time": -3}, "exposure_time: is -3, must be seconds"),
         (OK, {"band": 3}, "band: is 3, must be a text"),
@@ -199,3 +204,8 @@ OK = np.random.default_rng(1).normal(0, 1, (64, 64)).astype(np.float32)
 def test_what_makes_no_sense_is_refused(array, options, says):
     with pytest.raises(ns.BadInput, match=says):
         ns.search(array, **options)
+
+
+def test_settings_are_a_file():
+    with pytest.raises(ns.Misconfigured, match="settings: is 5, no path"):
+        ns.search(OK, settings=5)

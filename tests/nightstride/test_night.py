@@ -64,6 +64,20 @@ def test_a_night_that_is_not_there_is_refused(tmp_path, nights, says):
         ns.open(tmp_path).dataset("objct")
 
 
+@pytest.mark.parametrize("chosen", [1.5, None])
+def test_what_is_no_night_is_refused(tmp_path, chosen):
+    publish(tmp_path)
+    with pytest.raises(ns.Misconfigured, match=rf"night {chosen}: is no label \(YYYYMMDD\), nor a list or a slice"):
+        _ = ns.open(tmp_path)[chosen]
+
+
+@pytest.mark.parametrize("name", [None, 5, ["object"]])
+def test_what_is_no_name_of_a_dataset_is_refused(tmp_path, name):
+    publish(tmp_path)
+    with pytest.raises(ns.Misconfigured, match="is not known here"):
+        ns.open(tmp_path).dataset(name)
+
+
 def test_a_bucket_is_opened_like_a_folder(bucket, s3, monkeypatch):
     monkeypatch.setenv("NIGHTSTRIDE_STORE__ENDPOINT", s3.endpoint)
     info = plain_info()
@@ -163,6 +177,9 @@ def test_distortion_moves_with_the_section(tmp_path):
         ({"detector": 6}, "holds no pixels of visit 100, detector 6"),
         ({"detector": 1000}, "holds no pixels of visit 100, detector 1000"),
         ({"visit": -1}, "holds no pixels of visit -1"),
+        ({"visit": "x"}, "visit: is 'x', must be a whole number"),
+        ({"visit": 100.7}, "visit: is 100.7, must be a whole number"),
+        ({"detector": None}, "detector: is None, must be a whole number"),
     ],
 )
 def test_pixels_that_are_not_there_are_refused(linked, ask, says):
@@ -193,6 +210,9 @@ def test_a_cutout_has_its_detection_in_the_middle(linked):
     assert cutout.science is cutout.template is None
     for size in (0, -3, 100_000):
         with pytest.raises(ns.Misconfigured, match=f"size {size}: is not 1 to 6144 px"):
+            night.cutout(mover[0], size)
+    for size in ("a", 5.5):
+        with pytest.raises(ns.Misconfigured, match=f"size: is {size!r}, must be a whole number"):
             night.cutout(mover[0], size)
     for nobody in (12345, -1, 10**30):
         for ask in (night.cutout, night.explain, night.lightcurve):

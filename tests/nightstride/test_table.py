@@ -133,11 +133,27 @@ def test_a_text_from_a_catalogue_is_no_markup():
 
 @pytest.mark.parametrize(
     ("columns", "where", "says"),
-    [(["snrr"], None, "has no column 'snrr'. To fix, write 'snr'"), (None, [("snr", "~", 3)], "where: ")],
+    [
+        (["snrr"], None, "has no column 'snrr'. To fix, write 'snr'"),
+        ([1], None, "has no column 1. To fix, choose one"),
+        (5, None, "has no column 5"),
+        (None, [("snr", "~", 3)], "where: "),
+    ],
 )
 def test_what_is_not_there_is_refused_before_anything_is_read(nights, columns, where, says):
     with pytest.raises(ns.Misconfigured, match=says):
         nights.detections(columns, where)
+
+
+def test_rows_and_columns_are_asked_for_by_number_and_name(nights):
+    table = nights.detections()
+    assert len(table.head(0)) == 0
+    for rows in ("a", -1, 1.5):
+        with pytest.raises(ns.Misconfigured, match=f"rows: is {rows!r}, must be a whole number, 0 or more"):
+            table.head(rows)
+    for name in (0, ["ra", "dec"]):
+        with pytest.raises(ns.Misconfigured, match="has no column"):
+            _ = table[name]
 
 
 def test_a_missing_library_is_named(nights, monkeypatch):
