@@ -10,7 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.results.catalogue_rows import RowSource
-from flows.results.row_filter import FLAGS, cone_condition, flag_names, row_condition
+from flows.results.row_filter import (
+    FLAGS,
+    cone_condition,
+    flag_names,
+    listed_condition,
+    require_condition,
+    row_condition,
+)
 from nightstride.arguments import path_of, whole_number
 from schemas.dataset import column
 from schemas.errors import Misconfigured, choice
@@ -106,21 +113,13 @@ class Table:
         return Table(self._rows, self._columns, inside if self._where is None else self._where & inside)
 
     def _condition(self, where: Any) -> pc.Expression | None:
-        if where is None or isinstance(where, pc.Expression):
-            return where
-        if isinstance(where, tuple) and len(where) == 3 and isinstance(where[0], str):
-            where = [where]  # one condition of a list
+        if where is None:
+            return None
         if isinstance(where, str):
             return row_condition(where, self._rows.schema, FLAGS.get(self.name))
-        import pyarrow.parquet as pq
-
-        try:
-            return pq.filters_to_expression(list(where))
-        except (TypeError, ValueError) as error:
-            problem = f"{error}." if isinstance(error, ValueError) else "is not a condition, nor a list of them."
-            raise Misconfigured(
-                "bad_condition", f"where: {where!r}", problem, "write e.g. \"snr > 10 and band == 'r'\"."
-            ) from error
+        found = where if isinstance(where, pc.Expression) else listed_condition(where)
+        require_condition(found, self._rows.schema, where)
+        return found
 
     @property
     def name(self) -> str:

@@ -129,7 +129,7 @@ _REASONS = (
         r"Parquet (file size|magic bytes)|[Pp]arquet.*footer|metadata size in footer",
         "it is cut off, or no Parquet file",
     ),
-    (r"Couldn't deserialize thrift|TProtocolException|Corrupt|corrupt", "it is damaged"),
+    (r"Couldn't deserialize thrift|TProtocolException|Corrupt|corrupt|page integrity|Invalid base64", "it is damaged"),
     (r"allow_pickle|pickled|unpickl", "it holds Python objects, which are not read, or is something else altogether"),
     (r"Empty CSV file|No data|Input is empty", "it is empty"),
     (r"File is not a zip file|BadZipFile|Bad magic number|Bad CRC", "it is cut off, or of another kind"),

@@ -1,6 +1,7 @@
 """Rows of a published dataset over nights and patches of the sky: nothing is read before it is asked for."""
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from flows.storage.catalog_parts import CATALOG_VERSION, EXPOSURES, PREFIX, VERS
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import catalogs_folder, other_version
 from schemas.dataset import TableOf, column
-from schemas.errors import BadInput
+from schemas.errors import BadInput, Misconfigured, read_failure
 
 Found = TypeVar("Found")
 
@@ -30,6 +31,7 @@ NIGHT = column("night", pa.string(), "", "Night, YYYYMMDD of the local evening."
 _PARQUET = ds.ParquetFileFormat(
     default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 )
+_TOO_LARGE = re.compile("overflow|Integer value .* not in range")  # of a condition, not of a file
 _AT_ONCE = 256
 """Objects of a bucket that are in memory at a time."""
 
@@ -98,7 +100,8 @@ class MemoryRows:
 
     def count(self, where: pc.Expression | None) -> int:
         """Return the number of rows that meet a condition."""
-        return len(self.table) if where is None else int(ds.dataset(self.table).count_rows(filter=where))
+        with _readable(None):
+            return len(self.table) if where is None else int(ds.dataset(self.table).count_rows(filter=where))
 
 
 @dataclass(frozen=True)
@@ -410,9 +413,12 @@ def _readable(path: Path | None) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        where = "the catalogues" if path is None else str(path)
-        text = str(error).splitlines()[0]
+        if _TOO_LARGE.match(str(error)):
+            problem = "whole numbers of it are too large to be computed with, or compared with fractions."
+            raise Misconfigured("bad_condition", "where", problem, "compare them with whole numbers.") from error
+        named = re.search("input source '(/[^']+)'", str(error))
+        where = str(path or (named[1] if named else "the catalogues"))
         raise BadInput(
-            "unreadable_catalogue", where, f"cannot be read as Parquet: {text}.",
+            "unreadable_catalogue", where, f"cannot be read as Parquet: {read_failure(error)}.",
             "run `nightstride verify OUT`, which names the file, and the night again: it is made again.",
         ) from error  # fmt: skip

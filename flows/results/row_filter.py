@@ -1,6 +1,7 @@
 """Choice of rows by a text such as ``snr > 10 and not flags.EDGE``, and the names of flags."""
 
 import ast
+import re
 from collections.abc import Callable, Mapping
 from enum import IntFlag
 from types import MappingProxyType
@@ -44,8 +45,9 @@ _COMPUTED: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: lambda a, b: a + b,
     ast.Sub: lambda a, b: a - b,
     ast.Mult: lambda a, b: a * b,
-    # Of whole numbers, too, as in Python; by 0 it is infinite, or NaN, for which no comparison holds.
-    ast.Div: lambda a, b: pc.divide(a.cast(pa.float64()), b.cast(pa.float64())),
+    # Of whole numbers, too, as in Python; by 0 it is infinite, or NaN, for which no comparison holds. Of texts, which
+    # could be cast, there is no product.
+    ast.Div: lambda a, b: pc.divide((a * 1).cast(pa.float64()), (b * 1).cast(pa.float64())),
 }
 
 
@@ -74,13 +76,75 @@ def row_condition(text: str, schema: pa.Schema, flags: type[IntFlag] | None = No
         raise _bad(text, f"cannot be read{_place(error)}") from error
     try:
         found = _Reader(text, schema, flags).condition(tree)
-    except (OverflowError, RecursionError) as error:
-        raise _bad(text, str(error)) from error
-    try:  # types that cannot be compared are found here rather than in the first file
-        pa.dataset.dataset(_nullable(schema).empty_table()).scanner(filter=found).to_table()
-    except (pa.ArrowException, TypeError) as error:
-        raise _bad(text, str(error).splitlines()[0]) from error
+    except OverflowError as error:
+        raise _bad(text, "a number in it is too large") from error
+    except RecursionError as error:
+        raise _bad(text, "its brackets are too deep") from error
+    require_condition(found, schema, text)
     return found
+
+
+def listed_condition(where: Any) -> pc.Expression:
+    """Return the condition that (column, sign, value), or a list of such, describes.
+
+    Raises
+    ------
+    Misconfigured
+        It is none (``bad_condition``).
+    """
+    import pyarrow.parquet as pq
+
+    try:  # one of them has a text in front
+        return pq.filters_to_expression(
+            [where] if isinstance(where, tuple) and isinstance(where[0], str) else list(where)
+        )
+    except (TypeError, ValueError, IndexError, pa.ArrowException) as error:
+        remedy = 'give ("snr", ">", 10), with one of < <= == != >= > in, or a list of such; or "snr > 10".'
+        problem = "is not a condition, nor a list of them."
+        raise Misconfigured("bad_condition", f"where: {where!r}", problem, remedy) from error
+
+
+def require_condition(found: pc.Expression, schema: pa.Schema, where: object) -> None:
+    """Refuse, before the first file is read, what is no condition of these columns.
+
+    Parameters
+    ----------
+    found, schema
+        Expression, and the columns that there are.
+    where
+        As it was given.
+
+    Raises
+    ------
+    Misconfigured
+        It is of a column that there is not (``no_column``), is neither true nor false, or compares or computes what
+        does not go together (``bad_condition``).
+    """
+    nothing = pa.dataset.dataset(_nullable(schema).empty_table())
+    try:
+        kind = nothing.scanner(columns={"found": found}).to_table().schema.field("found").type
+    except (pa.ArrowException, TypeError) as error:
+        if missing := re.match(r"No match for FieldRef.Name\((.*?)\) in", str(error)):
+            problem, known = f"there is no column {missing[1]!r}.", choice(missing[1], schema.names)
+            raise Misconfigured("no_column", f"where: {where}", problem, known) from error
+        kinds = [f"{one} holds {_holds(schema.field(one).type)}" for one in _columns(where, schema)]
+        together = ", ".join(kinds) or "texts and numbers"
+        raise _bad(str(where), f"compares or computes what does not go together: {together}") from error
+    if not pa.types.is_boolean(kind):
+        raise _bad(str(where), "is neither true nor false")
+
+
+def _columns(where: object, schema: pa.Schema) -> list[str]:
+    """Return the columns that a condition names, each once."""
+    return [one for one in dict.fromkeys(re.findall(r"\w+", str(where))) if one in schema.names]
+
+
+def _holds(kind: pa.DataType) -> str:
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return "numbers"
+    if pa.types.is_boolean(kind):
+        return "true or false"
+    return "texts" if pa.types.is_string(kind) else "lists" if pa.types.is_nested(kind) else str(kind)
 
 
 def _place(error: Exception) -> str:
@@ -143,7 +207,7 @@ class _Reader:
                         choice(name, self._schema.names),
                     )  # fmt: skip
                 return pc.field(name)
-            case ast.Constant(value=value):
+            case ast.Constant(value=str() | int() | float() | None as value):
                 return pc.scalar(value)
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return pc.scalar(0) - self._number(operand)

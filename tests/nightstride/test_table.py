@@ -223,6 +223,9 @@ def test_one_condition_may_be_given_without_a_list(nights):
     assert len(table(where=("snr", ">", 10))) == len(table(where="snr > 10"))
     with pytest.raises(ns.Misconfigured, match="is not a condition, nor a list of them"):
         table(where=5)
+    for where in (("snr", ">", "a"), pc.field("snr") > "a", "snr > 'a'"):
+        with pytest.raises(ns.Misconfigured, match="does not go together: snr holds numbers"):
+            table(where=where)
 
 
 def test_arrays_are_neither_listed_nor_opened(tmp_path):

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.pipeline.graph import declared_tables
-from flows.results.catalogue_rows import CatalogueRows, known_tables, published_tables
+from flows.results.catalogue_rows import CatalogueRows, MemoryRows, known_tables, published_tables
 from flows.storage.bucket_path import located
 from flows.storage.catalog_parts import VERSION, own_metadata
 from flows.storage.catalog_store import CatalogStore
@@ -90,8 +90,19 @@ def test_no_more_is_read_than_asked_for(tmp_path):
     (tmp_path / f"catalogs/dia_source/night={NEW}/2-3.parquet").write_bytes(b"damaged")
     rows = CatalogueRows(tmp_path, DIA_SOURCE)
     assert rows.read(["visit"], None, limit=2)["visit"].to_pylist() == [1, 1]
-    with pytest.raises(BadInput, match="cannot be read as Parquet"):
+    with pytest.raises(BadInput, match=r"2-3.parquet: cannot be read as Parquet: it is cut off, or no Parquet file"):
         rows.read(["visit"], None)
+
+
+def test_numbers_that_are_too_large_for_a_condition_are_no_damage(tmp_path):
+    publish(tmp_path, NEW, 2**40)
+    rows = CatalogueRows(tmp_path, DIA_SOURCE)
+    for source in (rows, MemoryRows("dia_source", all_of(rows))):
+        for where in (pc.field("diaSourceId") > 1.5, pc.field("diaSourceId") + (2**63 - 1) > 0):
+            for ask in (source.count, lambda where, source=source: source.read(["visit"], where)):
+                with pytest.raises(Misconfigured, match="are too large to be computed with") as error:
+                    ask(where)
+                assert error.value.code == "bad_condition"
 
 
 def test_a_damaged_page_is_noticed(tmp_path):
@@ -100,7 +111,7 @@ def test_a_damaged_page_is_noticed(tmp_path):
     column = pq.read_metadata(path).row_group(0).column(DIA_SOURCE.schema.get_field_index("raErr"))
     content[column.data_page_offset + column.total_compressed_size - 2] ^= 0xFF
     path.write_bytes(bytes(content))
-    with pytest.raises(BadInput):
+    with pytest.raises(BadInput, match="cannot be read as Parquet: it is damaged"):
         CatalogueRows(tmp_path, DIA_SOURCE).read(["raErr"], None)
 
 

@@ -1,10 +1,11 @@
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.results.row_filter import FLAGS, flag_names, row_condition
+from flows.results.row_filter import FLAGS, flag_names, listed_condition, require_condition, row_condition
 from schemas.dia_source import DIA_SOURCE, DetectionFlag
 from schemas.errors import Misconfigured
 
@@ -39,6 +40,7 @@ def chosen(text, flags=DetectionFlag):
         ("snr * 2 - 1 > 20 / 2", [1, 3, 4]),
         ("n / 2 > 1.2 and n / 2 < 1.6", [3]),  # not whole division
         ("flags / 8 > 0.4", [2, 3, 4]),
+        ("(n + 2000000000) / 2 == 1000000001.5", [3]),  # nor in single precision
         ("n / 0 > 1", [1, 2, 3, 4, 5]),  # infinite; 0 / 0 is not a number
         ("snr / flags > 20", [0]),
         ("flags.EDGE", [1, 3]),
@@ -73,7 +75,15 @@ def test_it_agrees_with_python_on_what_is_not_null(limit, sign, joint, least):
         ("flags.EDG", "write 'EDGE'"),
         ("snr", "is neither true nor false"),
         ("snr > 3 and 4", "'4' is neither true nor false"),
-        ("snr > 'a'", "write it as e.g."),
+        ("snr > 'a'", "does not go together: snr holds numbers. To fix, write it as e.g."),
+        (
+            "at_rest > 3 and band + 1 > n",
+            "does not go together: at_rest holds true or false, band holds texts, n holds",
+        ),
+        ("band / 2 > 3", "does not go together: band holds texts"),
+        ("band in [1]", "does not go together: band holds texts"),
+        ("snr == b'1'", "is neither a column nor a value"),
+        ("snr == 1j", "is neither a column nor a value"),
         ("snr is 3", "must be None"),
         ("band in 3", "is not a list of values"),
         ("snr ** 2 > 3", "is neither a column nor a value"),
@@ -88,6 +98,38 @@ def test_it_agrees_with_python_on_what_is_not_null(limit, sign, joint, least):
 def test_what_is_no_condition_is_refused(text, says):
     with pytest.raises(Misconfigured, match=says):
         row_condition(text, SCHEMA, DetectionFlag)
+
+
+def test_brackets_may_not_be_too_deep():
+    with pytest.raises(Misconfigured, match=r"its brackets are too deep|cannot be read"):
+        row_condition(f"{'-' * 3000}n > 1", SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [("snr", ">"), ("snr", "~", 3), [("snr", "in", 3)], [], (), [5], 5, {"snr": 3}, b"snr > 3"],
+    ids=str,
+)
+def test_what_is_no_list_of_conditions_is_refused(where):
+    with pytest.raises(Misconfigured, match=r"is not a condition, nor a list of them. To fix, give .*with one of <"):
+        listed_condition(where)
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "says"),
+    [
+        (pc.field("snrr") > 3, "no_column", "there is no column 'snrr'. To fix, write 'snr'"),
+        (pc.field("snr") > "a", "bad_condition", "does not go together: snr holds numbers"),
+        (pc.field("snr"), "bad_condition", "is neither true nor false"),
+        (listed_condition(("band", "in", [3])), "bad_condition", "does not go together: band holds texts"),
+    ],
+    ids=str,
+)
+def test_an_expression_is_a_condition_of_its_columns(found, code, says):
+    with pytest.raises(Misconfigured, match=says) as error:
+        require_condition(found, SCHEMA, found)
+    assert error.value.code == code
+    require_condition(pc.field("snr") > 3, SCHEMA, "")
 
 
 def test_flags_of_a_dataset_without_any_are_refused():
