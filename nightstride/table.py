@@ -253,18 +253,18 @@ class Table:
         """Write it in the format that the suffix of the file says; return the number of rows.
 
         CSV (``.csv``), Parquet (``.parquet``), VOTable (``.vot``, ``.xml``), FITS table (``.fits``), or regions for DS9
-        (``.reg``).
+        (``.reg``). A HATS catalogue, which is a folder of a whole dataset, is written by ``nightstride export`` alone.
 
         Raises
         ------
         Misconfigured
             The suffix says none of them, or the folder is not there.
         """
-        from flows.results.export_formats import export_format, write_rows
+        from flows.results.export_formats import file_format, write_rows
         from flows.storage.folder import require_folder
 
         target = path_of(path, "path")
-        form = export_format(target, None, "path")
+        form = file_format(target)
         require_folder(target, "path")
         return write_rows(target, form, self.name, self.to_arrow())
 

@@ -56,6 +56,24 @@ def export_format(path: Path, given: str | None, option: str) -> str:
     return given or found or ""
 
 
+def file_format(path: Path) -> str:
+    """Return the format of one file, by its ending.
+
+    Raises
+    ------
+    Misconfigured
+        The ending says none (``no_format``); a HATS catalogue is a folder, of all rows that are published.
+    """
+    found = SUFFIXES.get(path.suffix.lower(), "")
+    if found in _WRITERS:
+        return found
+    endings = ", ".join(suffix for suffix, name in SUFFIXES.items() if name in _WRITERS)
+    if found:
+        remedy = f"run `nightstride export OUT --dataset NAME --to {path.name}`, or end it in {endings}."
+        raise Misconfigured("no_format", f"path {path}", f"is {found}, a folder of a whole dataset.", remedy)
+    raise Misconfigured("no_format", f"path {path}", "does not say in which format.", f"end it in {endings}.")
+
+
 def _endings(form: str) -> str:
     return " or ".join(suffix for suffix, name in SUFFIXES.items() if name == form)
 
@@ -74,7 +92,7 @@ def write_rows(path: Path, form: str, name: str, table: pa.Table) -> int:
     Raises
     ------
     Misconfigured
-        There is a folder of that name (``not_a_file``), no such format, or no row with a place for regions.
+        There is a folder of that name (``not_a_file``), no such format, or of rows none has a place for regions.
     Retryable, Misconfigured
         It cannot be written: see `flows.storage.atomic.write_file`.
     """
@@ -186,14 +204,15 @@ def region_content(name: str, table: pa.Table) -> tuple[bytes, int]:
     """Return rows as regions of DS9 (ICRS): a line along each trail, a circle about what has none.
 
     A trail has a length and an angle by the rule of the night page (`flows.results.page.cards.has_angle`). Rows without
-    a position are left out; the number returned is that of regions. Each has the id as its text.
+    a position are left out; the number returned is that of regions. Each has the id as its text. Without rows there is
+    a header alone.
 
     Raises
     ------
     Misconfigured
-        There are no columns ra and dec, or no row has a position (``no_position``).
+        There are no columns ra and dec, or there are rows and none has a position (``no_position``).
     """
-    if not {"ra", "dec"} <= set(table.schema.names) or not table["ra"].drop_null():
+    if not {"ra", "dec"} <= set(table.schema.names) or (len(table) and not table["ra"].drop_null()):
         raise Misconfigured("no_position", name, "has no row with a position on the sky.", "choose another format.")
     names = [one for one in ("ra", "dec", *_TRAIL, *_TRAIL_PX) if one in table.schema.names]
     identity = next((one for one in table.schema.names if one.endswith("Id")), None)

@@ -175,8 +175,15 @@ def test_it_writes_what_its_file_is_called(nights, tmp_path):
     table = nights.detections(["night", "ra", "dec"])
     assert table.write(tmp_path / "t.parquet") == 12
     assert pq.read_table(tmp_path / "t.parquet").equals(table.to_arrow())
-    with pytest.raises(ns.Misconfigured, match=r"end it in \.csv"):
+    with pytest.raises(ns.Misconfigured, match=r"end it in \.csv, .*\.reg\.$"):
         table.write(tmp_path / "t.doc")
+    with pytest.raises(
+        ns.Misconfigured, match=r"is hats, a folder of a whole dataset. .*export OUT --dataset NAME --to t.hats"
+    ):
+        table.write(tmp_path / "t.hats")
+    with pytest.raises(ns.Misconfigured, match="path: is 5, no path"):
+        table.write(5)
+    assert table(where="ra > 400").write(tmp_path / "none.reg") == 0
 
 
 @pytest.mark.parametrize(

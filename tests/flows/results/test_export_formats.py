@@ -183,11 +183,19 @@ def test_without_its_length_in_pixels_a_trail_is_what_is_longer_than_three_error
     assert shapes == ["line", "circle"]
 
 
-@pytest.mark.parametrize("rows", [filled(DIA_LINK), DIA_SOURCE.empty()], ids=["no columns", "no rows"])
+@pytest.mark.parametrize(
+    "rows", [filled(DIA_LINK), pa.table({"ra": pa.nulls(2, pa.float64()), "dec": pa.nulls(2, pa.float64())})],
+    ids=["no columns", "no places"],
+)  # fmt: skip
 def test_regions_need_a_place(tmp_path, rows):
     with pytest.raises(Misconfigured, match="has no row with a position"):
         write_rows(tmp_path / "t.reg", "region", "x", rows)
     assert not list(tmp_path.iterdir())
+
+
+def test_without_rows_regions_are_a_header(tmp_path):
+    assert write_rows(tmp_path / "t.reg", "region", "dia_source", DIA_SOURCE.empty()) == 0
+    assert (tmp_path / "t.reg").read_text().splitlines()[1:] == ["# dia_source, nightstride", "icrs"]
 
 
 def test_the_ending_says_the_format(tmp_path):
