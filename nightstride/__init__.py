@@ -44,6 +44,11 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    """Return what is meant to be used."""
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     """Load what shows pixels and light curves when it is first asked for: astropy takes longer than all the rest."""
     if name in ("Cutout", "PlaneImage"):

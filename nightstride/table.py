@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -157,9 +157,18 @@ class Table:
         for night in self.nights:
             yield night, Table(self._rows.of((night,)), self._columns, self._where)
 
-    def __iter__(self) -> "Iterator[tuple[str, Table]]":
-        """Yield each night and its rows, as `by_night` does; of columns and rows, convert the table first."""
-        return self.by_night()
+    def __iter__(self) -> NoReturn:
+        """Refuse: it has rows, columns and nights, and which of them is to be said.
+
+        Raises
+        ------
+        Misconfigured
+            Always (``not_iterable``).
+        """
+        remedy = "convert it for its rows: .to_arrow().to_pylist(); or write .columns, or .by_night()."
+        raise Misconfigured(
+            "not_iterable", self.name, "does not say whether rows, columns or nights are meant.", remedy
+        )
 
     def __len__(self) -> int:
         return self._rows.count(self._where)

@@ -36,6 +36,7 @@ def test_it_is_imported_without_what_takes_long():
     assert issubclass(ns.PlaneImage, CCDData)
     assert ns.__version__ == version("nightstride")
     assert all(hasattr(ns, name) for name in ns.__all__)
+    assert dir(ns) == sorted(ns.__all__)
     with pytest.raises(AttributeError, match="nothing"):
         _ = ns.nothing
 

@@ -111,8 +111,11 @@ def test_flags_have_names(nights):
 
 
 def test_nights_can_be_walked_through(nights):
-    assert [(night, len(table)) for night, table in nights.detections()] == [(one, 6) for one in NIGHTS]
+    assert [(night, len(table)) for night, table in nights.detections().by_night()] == [(one, 6) for one in NIGHTS]
     assert [(one.nights, len(one.detections())) for one in nights] == [((one,), 6) for one in NIGHTS]
+    for walk in (list, iter, set):
+        with pytest.raises(ns.Misconfigured, match=r"whether rows, columns or nights are meant. To fix, .*by_night"):
+            walk(nights.detections())
 
 
 def test_a_notebook_sees_names_units_and_flags(nights):
@@ -258,7 +261,7 @@ def test_patches_choose_files_of_the_sky(nights):
     assert nights.dia_objects(patches=[(5, 700)])["diaObjectId"].tolist() == [0, 1, 20, 21]
     chosen = nights.dia_objects(["diaObjectId"], "ra > 10.5", patches=nights.patches)
     assert chosen.to_arrow()["diaObjectId"].to_pylist() == [1, 11, 21]
-    assert [len(rows) for _, rows in nights.dia_objects(patches=[(5, 701)])] == [2]
+    assert [len(rows) for _, rows in nights.dia_objects(patches=[(5, 701)]).by_night()] == [2]
     with pytest.raises(ns.Misconfigured, match=r"has no patch \(5, 9\)"):
         nights.dia_objects(patches=[(5, 9)])
     with pytest.raises(ns.Misconfigured, match=r"does not lie in patches"):
