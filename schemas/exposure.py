@@ -20,6 +20,8 @@ ASSUMPTIONS = {
     "assumed_pixel_unit": "no BUNIT: pixels were taken as adu",
     "assumed_psf": "no star and no header tells the PSF: 2.5 px were assumed; fluxes and lengths are rough, and trails "
     "may be missed",
+    "assumed_psf_unit": "neither the settings nor brackets in the comment tell the unit of the keyword of the PSF: px, "
+    "or what the comment names, was taken",
     "assumed_site": "the longitude of the site was assumed: the night may be split or named after another day",
     "high_background": "the background is far from 0, as of a science image that nothing was subtracted from",
     "no_time": "no time: 2000-01-01 was assumed",
@@ -38,6 +40,7 @@ TOLD_BY = {
     "assumed_gain": "[fits.gain]",
     "assumed_pixel_unit": "pixel_unit in [fits]",
     "assumed_psf": "[fits.psf_fwhm]; or its science image: `planes` in [fits], or a manifest",
+    "assumed_psf_unit": "unit in [fits.psf_fwhm]",
     "assumed_site": "longitude_deg in [fits]",
     "no_time": "[fits.time]",
     "no_zero_point": "[fits.zero_point]",

@@ -9,6 +9,9 @@ TimeScale = Literal["utc", "tai", "tt", "tdb", "gps"]
 Instant = Literal["start", "middle", "end"]
 """Instant of an exposure that a keyword tells the time of."""
 
+WidthUnit = Literal["px", "arcsec", "deg"]
+"""Unit of the width of a PSF."""
+
 PixelUnit = Literal["adu", "adu/s", "electron", "electron/s", "nJy", "uJy", "mJy", "Jy", "MJy/sr", "nmgy", "unknown"]
 """Unit of pixels; ``nmgy`` is the nanomaggy, 3.631 uJy."""
 
@@ -70,7 +73,10 @@ class FwhmFromHeader(BaseModel):
 
     keywords: Annotated[tuple[str, ...], Field(description="Several, e.g. one per axis: their mean.")] = ()
     value: Annotated[float | None, Field(gt=0, description="The same for every file.")] = None
-    unit: Annotated[Literal["px", "arcsec"], Field(description="arcsec needs a WCS.")] = "px"
+    unit: Annotated[
+        WidthUnit | None,
+        Field(description="Null: by brackets in the keyword's comment, else px, with a flag; on the sky needs a WCS."),
+    ] = None
 
 
 class KeywordMapping(BaseModel):

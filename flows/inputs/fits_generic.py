@@ -20,11 +20,11 @@ from flows.inputs.fits_header import (
     as_number,
 )
 from flows.inputs.fits_layout import detector_of, layout_of, left_out
+from flows.inputs.fits_psf import fwhm_of
 from flows.inputs.fits_site import site_of
 from flows.inputs.fits_times import moment_of
 from flows.inputs.fits_units import ASSUMED_GAIN, LEAST_GAIN, Gain, Unit, electrons_per_adu, gain_of, unit_of
 from flows.inputs.mask_bits import plain_mask
-from flows.inputs.wcs_cards import pixel_scale_arcsec
 from kernels.psf.flux_error import UNKNOWN_FLATNESS
 from kernels.sky.times import night_label
 from schemas.errors import BadInput, Misconfigured
@@ -121,11 +121,11 @@ def _calibration(headers: Headers, where: str, mapping: KeywordMapping, wcs: str
     zero_point, by = _zero_point(words, mapping, unit, wcs)
     gain = _gain(words, mapping, unit)
     known = {name: getattr(mapping, name) for name in ("zero_point_err", "saturation")}
-    psf = _psf(words, mapping, wcs)
+    psf, by_psf = _psf(words, mapping, wcs)
     origins = [unit.origin, by, gain.origin, *left_out(headers, layout_of(headers, where, mapping))]
     origins += [_origin(field, name) for name, field in known.items() if field != FromHeader()]
     if psf is not None:
-        origins.append(HeaderOrigin("psf_fwhm", ", ".join(mapping.psf_fwhm.keywords), "before the pixels blur it"))
+        origins.append(by_psf)
     return HeaderCalibration(
         unit.name,
         zero_point,
@@ -176,25 +176,14 @@ def _gain(words: Keywords, mapping: KeywordMapping, unit: Unit) -> Gain:
     return Gain(found.value, found.origin._replace(note=note))
 
 
-def _psf(words: Keywords, mapping: KeywordMapping, wcs: str | None) -> PsfModel | None:
-    given = mapping.psf_fwhm
-    widths = [words.number(name, least=1e-3) for name in given.keywords] or ([given.value] if given.value else [])
-    if not widths:
-        return None
-    fwhm = math.fsum(widths) / len(widths)
-    if given.unit == "arcsec":
-        if wcs is None:
-            raise BadInput(
-                "missing_wcs",
-                words.where,
-                "a PSF width in arcsec needs a WCS.",
-                'give it with fits.psf_fwhm.unit="px".',
-            )
-        fwhm /= pixel_scale_arcsec(wcs)
+def _psf(words: Keywords, mapping: KeywordMapping, wcs: str | None) -> tuple[PsfModel | None, HeaderOrigin]:
+    fwhm, origin = fwhm_of(words, mapping.psf_fwhm, wcs)
+    if fwhm is None:
+        return None, origin
     beta = _number(mapping.psf_beta, words, "psf_beta", least=1.1)
     if beta is None:
-        return PsfModel(fwhm_px=fwhm, source="header", flatness_err=UNKNOWN_FLATNESS)
-    return PsfModel(fwhm_px=fwhm, beta=beta, source="header")
+        return PsfModel(fwhm_px=fwhm, source="header", flatness_err=UNKNOWN_FLATNESS), origin
+    return PsfModel(fwhm_px=fwhm, beta=beta, source="header"), origin
 
 
 def _number(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from flows.inputs.fits_damage import value_of
 from flows.inputs.fits_header import HeaderOrigin, Keywords
 from flows.inputs.fits_layout import DETECTORS, PLANES
+from flows.inputs.fits_psf import unit_of_width
 from flows.inputs.fits_times import STANDARD
 from flows.results.inspection import Extension, Inspection
 from flows.results.likely_keywords import DAY_NUMBERS, SATURATIONS, VISITS, ZERO_POINTS
@@ -313,7 +314,13 @@ def _saturation(one: Inspection) -> Iterator[str]:
 
 
 def _psf(one: Inspection) -> Iterator[str]:
-    yield "\n# [fits.psf_fwhm]  # stars are measured without it\n# keywords = []  # or value = ..., px"
+    yield "\n# [fits.psf_fwhm]  # stars are measured without it"
+    told = ((row, unit_of_width(_words(one).comment(row.keyword))) for row in one.unused if row.quantity == "psf_fwhm")
+    row, unit = next(((row, unit) for row, unit in told if unit and "SIGMA" not in row.keyword), (None, None))
+    if row is not None:
+        yield f'# keywords = [{_quoted(row.keyword)}]  # {row.value}\n# unit = "{unit}"  # by its comment'
+    else:
+        yield "# keywords = []  # or value = ..., px"
     if (fwhm := one.value("psf_fwhm")) is not None:
         beta, how = one.value("psf_beta"), "assumed" if "assumed_psf" in one.flags else "found"
         yield f"# {how} here: {fwhm_with_pixels(fwhm, beta):.5g} px as seen in the image, beta {beta}"

@@ -93,7 +93,11 @@ def _meaning(key: str, unit: str, comment: str) -> tuple[str, str]:
     if _GAINS.fullmatch(key) and gain_unit(comment) == "other":
         return "gain", f"by its comment {comment!r} it is not in electrons per adu; if these are known, give fits.gain"
     for pattern, quantity, why in (
-        (_WIDTHS, "psf_fwhm", "stars are measured where there are any; name it in [fits.psf_fwhm] to be used instead"),
+        (
+            _WIDTHS,
+            "psf_fwhm",
+            "stars are measured where there are any; name it, with its unit, in [fits.psf_fwhm] to be used instead",
+        ),
         (
             _GAINS,
             "gain",

@@ -164,6 +164,7 @@ _NOTES = {
     "assumed_detector": "detector assumed",
     "assumed_gain": "gain assumed",
     "assumed_pixel_unit": "unit assumed",
+    "assumed_psf_unit": "unit of PSF assumed",
     "assumed_site": "site assumed",
     "ambiguous_time": "time in doubt",
     "planes_left_out": "extensions not used",

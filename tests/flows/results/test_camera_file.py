@@ -235,3 +235,20 @@ def test_the_instant_is_that_of_the_comment(cameras, tmp_path, comment, line):
         file.writeto(tmp_path / "x.fits")
     found = inspect_source(Source(str(tmp_path / "x.fits")), Settings())
     assert line in settings_text([found])
+
+
+@pytest.mark.parametrize(
+    ("cards", "lines"),
+    [
+        ({"SEEING": (1.1, "[arcsec] FWHM")}, ['# keywords = ["SEEING"]  # 1.1', '# unit = "arcsec"  # by its comment']),
+        ({"SEEING": (1.1, "FWHM")}, ["# keywords = []  # or value = ..., px"]),
+        (
+            {"FWHM": 3.0, "SEEING": (3.2, "[pix]")},
+            ['# keywords = ["SEEING"]  # 3.2', '# unit = "px"  # by its comment'],
+        ),
+    ],
+)
+def test_a_width_is_proposed_with_the_unit_that_its_comment_has(cameras, tmp_path, cards, lines):
+    (one,) = copies(cameras, tmp_path, [cards])
+    text = settings_text([one])
+    assert "\n".join(["# [fits.psf_fwhm]  # stars are measured without it", *lines]) in text
