@@ -1,6 +1,6 @@
 """Mapping of FITS keywords of an unknown instrument."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -21,8 +21,18 @@ class FromHeader(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    usual: ClassVar[str | None] = None
+    """Keyword where other entries are given, and neither keyword nor value."""
+
     keyword: Annotated[str | None, Field(description="Keyword of the image's header, else of the primary one.")] = None
     value: Annotated[float | str | None, Field(description="Constant that holds for every file.")] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_usual(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given and not given.keys() & {"keyword", "value"}:
+            return {"keyword": cls.usual, **given}
+        return given
 
     @model_validator(mode="after")
     def _not_both(self) -> Self:
@@ -34,11 +44,15 @@ class FromHeader(BaseModel):
 class BandFromHeader(FromHeader):
     """Filter band."""
 
+    usual = "FILTER"
+
     aliases: Annotated[dict[str, str], Field(description="Header value -> band; others stay as they are.")] = {}
 
 
 class DurationFromHeader(FromHeader):
     """Exposure time."""
+
+    usual = "EXPTIME"
 
     unit: Annotated[
         Literal["s", "ms", "us", "min", "h", "d"] | None,
@@ -48,6 +62,8 @@ class DurationFromHeader(FromHeader):
 
 class TimeFromHeader(FromHeader):
     """Time of the exposure."""
+
+    usual = "DATE-OBS"
 
     format: Annotated[Literal["mjd", "jd", "isot"], Field(description="Day number or ISO 8601 text.")] = "isot"
     scale: Annotated[
@@ -108,9 +124,9 @@ class KeywordMapping(BaseModel):
         FromHeader, Field(description="Not given: tenths of a second from MJD 0 to mid-exposure, TAI.")
     ] = FromHeader()
     detector: Annotated[FromHeader, Field(description="Not given: `CCDNUM` and the like, else 0.")] = FromHeader()
-    band: BandFromHeader = BandFromHeader(keyword="FILTER")
-    time: TimeFromHeader = TimeFromHeader(keyword="DATE-OBS")
-    exposure_time: DurationFromHeader = DurationFromHeader(keyword="EXPTIME")
+    band: BandFromHeader = BandFromHeader(keyword=BandFromHeader.usual)
+    time: TimeFromHeader = TimeFromHeader(keyword=TimeFromHeader.usual)
+    exposure_time: DurationFromHeader = DurationFromHeader(keyword=DurationFromHeader.usual)
     pixel_unit: Annotated[
         PixelUnit | None, Field(description="Null: `BUNIT`, adu without it; Jy and its like have their zero point.")
     ] = None

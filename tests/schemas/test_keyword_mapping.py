@@ -63,3 +63,20 @@ def test_defaults_are_those_that_users_are_told():
     assert documented.given(KeywordMapping) == documented.defaults("`[fits]`")
     for kind, name in ((BandFromHeader, "band"), (TimeFromHeader, "time"), (FwhmFromHeader, "psf_fwhm")):
         assert documented.given(kind) == documented.defaults(f"`[fits.{name}]`")
+
+
+@pytest.mark.parametrize(
+    ("section", "entry", "usual"),
+    [
+        ("time", {"scale": "utc"}, "DATE-OBS"), ("time", {"at": "end"}, "DATE-OBS"),
+        ("time", {"clock": "UT"}, "DATE-OBS"), ("time", {"contradictions": "ignore"}, "DATE-OBS"),
+        ("exposure_time", {"unit": "ms"}, "EXPTIME"), ("band", {"aliases": {"r_prime": "r"}}, "FILTER"),
+    ],
+)  # fmt: skip
+def test_other_entries_alone_are_of_the_usual_keyword(section, entry, usual):
+    (name,) = entry
+    found = getattr(KeywordMapping.model_validate({section: entry}), section)
+    assert (found.keyword, found.value, getattr(found, name)) == (usual, None, entry[name])
+    given = getattr(KeywordMapping.model_validate({section: {"value": 1.0, **entry}}), section)
+    assert (given.keyword, given.value) == (None, 1.0)
+    assert getattr(KeywordMapping.model_validate({section: {"keyword": "X", **entry}}), section).keyword == "X"
