@@ -73,11 +73,9 @@ def _parts(headers: Headers, where: str, mapping: KeywordMapping) -> IdentityPar
         return values[name]
 
     exposure_time = tell("exposure_time_s", lambda: exposure_time_of(words, mapping))
-    tai = (
-        tell("midpoint_mjd_tai", lambda: moment_of(words, mapping, exposure_time))
-        if exposure_time is not None
-        else None
-    )
+    tai = tell("midpoint_mjd_tai", lambda: _moment(words, mapping, exposure_time))
+    if tai is None:
+        values.pop("midpoint_mjd_tai", None)
     utc = None if tai is None else _utc(tai)
     longitude = tell("longitude_deg", lambda: site_of(words, mapping, utc))
     tell("detector", lambda: detector_of(words, mapping))
@@ -88,6 +86,16 @@ def _parts(headers: Headers, where: str, mapping: KeywordMapping) -> IdentityPar
     if utc is not None:
         values["night"] = night_label(utc, longitude)
     return IdentityParts(values, tuple(origins))
+
+
+def _moment(words: Keywords, mapping: KeywordMapping, exposure_time: float | None) -> tuple[float | None, HeaderOrigin]:
+    """Return the middle of an exposure; if it is not known how long it was, only where a keyword is of the middle."""
+    if exposure_time is not None:
+        return moment_of(words, mapping, exposure_time)
+    time = mapping.time.model_copy(update={"contradictions": "ignore"})
+    alone = mapping.model_copy(update={"time": time})
+    moment, other = (moment_of(words, alone, seconds) for seconds in (0.0, 60.0))
+    return moment.mjd_tai if moment.mjd_tai == other.mjd_tai else None, moment.origin
 
 
 def _utc(mjd_tai: float) -> float:
@@ -161,7 +169,7 @@ def _gain(words: Keywords, mapping: KeywordMapping, unit: Unit) -> Gain:
     given = mapping.gain
     if given.value is not None or (given.keyword is not None and unit.is_flux and mapping.pixel_unit is not None):
         return Gain(_number(given, words, "gain", LEAST_GAIN), _origin(given, "gain"))
-    exposure_time, by = exposure_time_of(words, mapping)
+    exposure_time, by = exposure_time_of(words, mapping) if unit.is_rate else (0.0, HeaderOrigin("exposure_time"))
     if unit.is_rate and not exposure_time > 0:
         raise BadInput(
             "invalid_keyword",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from flows.inputs.comment_words import head_unit
 from flows.inputs.fits_damage import value_of
 from flows.inputs.fits_header import HeaderOrigin, Keywords
 from flows.inputs.fits_layout import DETECTORS, PLANES
@@ -16,7 +17,6 @@ from flows.results.inspection import Extension, Inspection
 from flows.results.likely_keywords import DAY_NUMBERS, SATURATIONS, VISITS, ZERO_POINTS
 from kernels.psf.gaussian_mixture import fwhm_with_pixels
 from schemas.errors import Misconfigured
-from schemas.keyword_mapping import KeywordMapping
 
 CHECK = "CHECK"
 """Marks in the file what only its reader can know."""
@@ -114,8 +114,8 @@ def settings_text(found: Sequence[Inspection]) -> str:
     refused = [one.error for one in found if one.error is not None]
     number = "1 file" if len(read) == 1 else f"{len(read)} files"
     parts = (
-        _extension, _site, _unit, _time, _exposure_time, partial(_named, name="instrument"),
-        partial(_named, name="band"), partial(_detector, apart=apart), _visit, _zero_point, _gain, _saturation, _psf,
+        _extension, _site, _unit, _time, _exposure_time, partial(_named, name="instrument"), _band,
+        partial(_detector, apart=apart), _visit, _zero_point, _gain, _saturation, _psf,
     )  # fmt: skip
     lines = [
         f"# Settings for {read[0].value('instrument') or 'a camera'}, from {number}, the first {read[0].uri}.",
@@ -240,10 +240,25 @@ def _exposure_time(one: Inspection) -> Iterator[str]:
     if origin.flag:
         told = re.match(r"in (\w+) by", origin.note)
         yield f"unit = {_quoted(told[1] if told else 's')}  # {CHECK}: {origin.note}"
-    timed = _words(one).has(str(KeywordMapping().exposure_time.keyword))
-    for row in one.unused:
-        if row.quantity == "exposure_time" and not timed:
-            yield f"\n# [fits.exposure_time]\n# keyword = {_quoted(row.keyword)}  # {CHECK}: {row.value} s?"
+    yield from _asked(one, "exposure_time", "30.0", "the exposure time, s")
+
+
+def _band(one: Inspection) -> Iterator[str]:
+    yield from _named(one, "band")
+    yield from _asked(one, "band", '"r"', "the band")
+
+
+def _asked(one: Inspection, name: str, value: str, what: str) -> Iterator[str]:
+    """Yield, behind #, the keywords that may tell what is not known; where there are none, a value to be changed."""
+    if one.value(name) is not None:
+        return
+    rows = [row for row in one.unused if row.quantity == name]
+    yield f"\n# [fits.{name}]"
+    for row in rows:
+        unit = f" {head_unit(_words(one).comment(row.keyword)) or 's'}" if name == "exposure_time" else ""
+        yield f"# keyword = {_quoted(row.keyword)}  # {CHECK}: {row.value}{unit}?"
+    if not rows:
+        yield f"# value = {value}  # {CHECK}: {what}; no keyword that is known here tells it"
 
 
 def _named(one: Inspection, name: str) -> Iterator[str]:

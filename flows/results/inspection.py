@@ -246,7 +246,8 @@ def _of_first_image(known: _Read, source: Source, mapping: KeywordMapping) -> _R
 
 def _named(mapping: KeywordMapping) -> frozenset[str]:
     told = (mapping.time.keyword, mapping.time.clock, mapping.exposure_time.keyword, mapping.band.keyword)
-    return frozenset(name for name in (*told, mapping.instrument.keyword, mapping.visit.keyword) if name)
+    unit = "BUNIT" if mapping.pixel_unit is None else None
+    return frozenset(name for name in (*told, mapping.instrument.keyword, mapping.visit.keyword, unit) if name)
 
 
 def _layout(known: _Read, source: Source, mapping: KeywordMapping) -> _Read:
@@ -286,13 +287,13 @@ def _inspection(
     measured = info is not None and info.psf.source != "header"
     origins, words = _origins(known, {"psf_fwhm"} if measured else set()), known.words
     if info is None:
-        rows = [*_identity_rows(known.parts.values, ()), *_header_rows(known)]
+        rows = [*_identity_rows(known.parts.values, ()), *_untimed(known.parts), *_header_rows(known)]
     else:
         rows = [*_identity_rows({**known.parts.values, **_told_by(info)}, info.flags)]
         constant = any(one.quantity == "psf_fwhm" and not one.keyword for one in origins)
         rows += [*_described_rows(info), *_pixel_rows(info, stars, "settings" if constant else "header")]
     told = tuple(_told(row, origins, words) for row in rows)
-    used = {word for one in origins for word in one.keyword.replace("+", ",").replace(" ", "").split(",")}
+    used = {key for one in origins for key in _keys(one)}
     asked = known.form.asked.items()
     used |= {key for name, keys in asked if not (measured and name == "psf_fwhm") for key in keys}
     used |= known.named if error is not None else frozenset()
@@ -349,7 +350,7 @@ def _told(row: Quantity, origins: tuple[HeaderOrigin, ...], words: Keywords) -> 
     origin = next((one for one in origins if one.quantity == name), None)
     if origin is None:
         return row
-    keys = [key.strip() for key in origin.keyword.replace("+", ",").split(",") if key.strip()]
+    keys = _keys(origin)
     present = {key: str(found[1]).strip() for key in keys if (found := words.find(key)) is not None}
     note = "; ".join(part for part in (row.note, origin.note) if part)
     keyword, said = " + ".join(present), ", ".join(present.values())
@@ -358,6 +359,10 @@ def _told(row: Quantity, origins: tuple[HeaderOrigin, ...], words: Keywords) -> 
     return row._replace(
         keyword=keyword, said=said, note=note, assumed=row.assumed or bool(origin.flag) or origin.assumed
     )
+
+
+def _keys(origin: HeaderOrigin) -> list[str]:
+    return [key.strip() for key in origin.keyword.replace("+", ",").split(",") if key.strip()]
 
 
 def _told_by(known: ExposureInfo | Identity) -> dict[str, Any]:
@@ -385,6 +390,11 @@ def _identity_rows(values: Mapping[str, Any], flags: tuple[str, ...]) -> Iterato
         yield Quantity("night", values["night"], note="date of the local evening", assumed=unsure)
     if "longitude_deg" in values:
         yield Quantity("longitude_deg", round(values["longitude_deg"], 4), "deg east")
+
+
+def _untimed(parts: IdentityParts) -> Iterator[Quantity]:
+    if "midpoint_mjd_tai" not in parts.values and any(one.quantity == "time" for one in parts.origins):
+        yield Quantity("mid_exposure_utc", None, "UTC", note="half the exposure time is missing")
 
 
 def _described_rows(info: ExposureInfo) -> Iterator[Quantity]:

@@ -22,7 +22,7 @@ _WIDTHS = re.compile(r"(PSF_?)?FWHM\w{0,3}|SEEING\w?|PSF_?SIGMA|IQ\w{0,5}")
 _GAINS = re.compile(r"E?GAIN\w?|CCDGAIN")
 _READ_NOISES = re.compile(r"RD?NOISE\w?|READNOI\w*|ENOISE")
 _BANDS = re.compile(r"FILT(ER)?\w{0,4}|BAND|PHOTBAND")
-_DURATIONS = re.compile(r"EXP_?TIME\w?|EXPOSURE|T_?EXP\w{0,4}|ITIME|INT_?TIME|ELAPTIME|DURATION")
+_DURATIONS = re.compile(r"EXP_?TIME\w?|EXPOSURE|T_?EXP\w{0,4}|ITIME|INT_?TIME|ELAPTIME|DURATION|XPOSURE|TELAPSE")
 DAY_NUMBERS = {
     "MJD": "mjd", "OBSMJD": "mjd", "MJDOBS": "mjd", "MJD-STRT": "mjd", "MJDSTART": "mjd", "MJD-MID": "mjd", "JD": "jd",
     "OBSJD": "jd", "JD-OBS": "jd", "JDOBS": "jd", "JD-STRT": "jd", "JDSTART": "jd", "JD-MID": "jd", "JDMID": "jd",

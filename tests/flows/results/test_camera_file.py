@@ -252,3 +252,43 @@ def test_a_width_is_proposed_with_the_unit_that_its_comment_has(cameras, tmp_pat
     (one,) = copies(cameras, tmp_path, [cards])
     text = settings_text([one])
     assert "\n".join(["# [fits.psf_fwhm]  # stars are measured without it", *lines]) in text
+
+
+@pytest.mark.parametrize(
+    ("cards", "lines"),
+    [
+        ({"FILTER": None, "FILTNAM": "r"}, ["# [fits.band]", '# keyword = "FILTNAM"  # CHECK: r?']),
+        ({"FILTER": ""}, ["# [fits.band]", '# value = "r"  # CHECK: the band; no keyword that is known here tells it']),
+        (
+            {"EXPTIME": None, "XPOSURE": 45.0, "TELAPSE": (46e3, "[ms]")},
+            [
+                "# [fits.exposure_time]",
+                '# keyword = "XPOSURE"  # CHECK: 45.0 s?',
+                '# keyword = "TELAPSE"  # CHECK: 46000.0 ms?',
+            ],
+        ),
+        (
+            {"EXPTIME": None},
+            [
+                "# [fits.exposure_time]",
+                "# value = 30.0  # CHECK: the exposure time, s; no keyword that is known here tells it",
+            ],
+        ),
+    ],
+)
+def test_what_no_file_can_do_without_is_asked_for(cameras, tmp_path, cards, lines):
+    (one,) = copies(cameras, tmp_path, [cards])
+    assert one.error is not None
+    text = settings_text([one])
+    assert "\n".join(lines) + "\n" in text
+    Settings(**tomllib.loads(text))
+
+
+def test_without_an_exposure_time_the_rest_is_written(cameras, tmp_path):
+    path = rewritten(cameras["sip"].path, tmp_path / "x.fits", EXPTIME=None)
+    given, whole = (
+        Settings(**tomllib.loads(settings_text(inspected(one)))).fits for one in (path, cameras["sip"].path)
+    )
+    assert given.exposure_time == Settings().fits.exposure_time
+    for name in ("time", "gain", "pixel_unit", "zero_point", "band", "longitude_deg"):
+        assert getattr(given, name) == getattr(whole, name)

@@ -270,3 +270,53 @@ def test_a_width_that_was_measured_on_a_stamp_is_not_of_a_keyword(write_ztf, tmp
     (width,) = (row for row in found.quantities if row.name == "psf_fwhm")
     assert ("of the PSF image" in width.note, width.keyword) == (True, "")
     assert "SEEING" in {row.keyword for row in found.unused}
+
+
+def without_exposure_time(cameras, folder, **cards):
+    with fits.open(cameras["sip"].path) as file:
+        header = file[0].header
+        del header["EXPTIME"]
+        header.update({key.replace("_", "-"): value for key, value in cards.items()})
+        file.writeto(folder / "x.fits")
+    return inspect_source(Source(str(folder / "x.fits")), Settings())
+
+
+def test_a_missing_exposure_time_hides_nothing_else(cameras, tmp_path):
+    whole = {row.name: row for row in inspected(cameras["sip"]).quantities}
+    found = without_exposure_time(cameras, tmp_path, XPOSURE=45.0)
+    rows = {row.name: row for row in found.quantities}
+    assert found.error.code == "missing_keyword"
+    for name in ("pixel_unit", "gain", "zero_point", "centre", "band", "longitude_deg"):
+        assert rows[name] == whole[name]
+    middle = rows["mid_exposure_utc"]
+    assert (middle.value, middle.keyword) == (None, "DATE-OBS")
+    assert "exposure time is missing" in middle.note
+    assert {row.keyword for row in found.unused if "this may be why" in row.why} == {"XPOSURE"}
+
+
+def test_a_time_of_the_middle_needs_no_exposure_time(cameras, tmp_path):
+    middle = cameras["sip"].middle
+    date = middle.tai.isot if fits.getval(cameras["sip"].path, "TIMESYS") == "TAI" else middle.utc.isot
+    found = without_exposure_time(cameras, tmp_path, DATE_OBS=(date, "mid-exposure"))
+    assert Time(found.value("mid_exposure_utc"), scale="utc").mjd == pytest.approx(middle.mjd, abs=1e-7)
+
+
+def test_what_is_used_is_not_called_unused(cameras, tmp_path):
+    with fits.open(cameras["sip"].path) as file:
+        for key in [key for key in file[0].header if key.startswith("OBSGEO")]:
+            del file[0].header[key]
+        file[0].header["HIERARCH ESO TEL GEOLON"] = -70.7
+        file.writeto(tmp_path / "x.fits")
+    found = inspect_source(Source(str(tmp_path / "x.fits")), Settings())
+    assert next(row for row in found.quantities if row.name == "longitude_deg").keyword == "ESO TEL GEOLON"
+    assert "ESO TEL GEOLON" not in {row.keyword for row in found.unused}
+
+
+def test_only_settings_of_the_unit_are_said_to_tell_it(cameras, tmp_path):
+    path = tmp_path / "x.fits"
+    with fits.open(cameras["rates"].path) as file:
+        file[0].header["EXPTIME"] = -1.0  # the gain of rates takes it
+        file.writeto(path)
+    for given, told in (({}, False), ({"pixel_unit": "adu/s"}, True)):
+        unused = {row.keyword for row in inspect_source(Source(str(path)), Settings(fits=given)).unused}
+        assert ("BUNIT" in unused) == told
