@@ -2,19 +2,23 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 
 from astropy import units
 
 from flows.inputs.comment_words import head_unit
 from flows.inputs.fits_header import AMBIGUOUS_TIME, HeaderOrigin, Keywords, as_number, unmapped
 from schemas.errors import BadInput
-from schemas.keyword_mapping import KeywordMapping
+from schemas.keyword_mapping import DurationFromHeader, KeywordMapping
 
 _LONGEST_S = 1e7
 """Exposure time at most, s: a stack may have that of all its images."""
 
 _USUAL_S = 7200.0
 """Exposure time at most that nobody doubts, s."""
+
+_SAME_S = 1.0
+"""Difference of two headers at most that nobody doubts, s."""
 
 _NAMES: Mapping[str, str] = {
     "s": "s", "sec": "s", "secs": "s", "second": "s", "seconds": "s", "ms": "ms", "msec": "ms", "millisec": "ms",
@@ -36,7 +40,8 @@ def exposure_time_of(words: Keywords, mapping: KeywordMapping) -> tuple[float, H
     """Return the exposure time, s.
 
     Its unit is that of the settings, else that in brackets at the head of the comment, else that which the comment
-    names in words, with a flag, else s. A time of one part of the exposure, by the comment, has a flag, and so has 0.
+    names in words, with a flag, else s. A time of one part of the exposure, by the comment, has a flag, and so have 0,
+    and one that differs from that of the primary header by more than a second.
 
     Raises
     ------
@@ -51,11 +56,24 @@ def exposure_time_of(words: Keywords, mapping: KeywordMapping) -> tuple[float, H
             raise unmapped("fits.exposure_time")
         value = as_number(given.value, "fits.exposure_time.value", words.where, 0, _LONGEST_S)
         return value * _seconds(given.unit or "s"), HeaderOrigin("exposure_time", note="of the settings")
-    value, comment = words.number(given.keyword, least=0), words.comment(given.keyword)
+    told, origin = _by_keyword(words, given, given.keyword)
+    turned = words.primary_first()
+    if turned is None or mapping.time.contradictions == "ignore":
+        return told, origin
+    with suppress(BadInput):
+        other, _ = _by_keyword(turned, given, given.keyword)
+        if abs(other - told) > _SAME_S:
+            note = f'{given.keyword} of the primary header is {other:g} s: fits.time.contradictions = "ignore" is sure'
+            return told, origin._replace(note="; ".join(filter(None, (origin.note, note))), flag=AMBIGUOUS_TIME)
+    return told, origin
+
+
+def _by_keyword(words: Keywords, given: DurationFromHeader, keyword: str) -> tuple[float, HeaderOrigin]:
+    value, comment = words.number(keyword, least=0), words.comment(keyword)
     if given.unit is not None:
         unit, note, flag = str(given.unit), f"in {given.unit} by the settings", ""
     elif head := head_unit(comment):
-        unit, note, flag = _known(head, given.keyword, words.where), f"in {head} by the comment", ""
+        unit, note, flag = _known(head, keyword, words.where), f"in {head} by the comment", ""
     else:
         unit, note, flag = _worded(comment)
     told = value * _seconds(unit)
@@ -63,8 +81,8 @@ def exposure_time_of(words: Keywords, mapping: KeywordMapping) -> tuple[float, H
         raise BadInput(
             "invalid_keyword",
             words.where,
-            f"{given.keyword} is {value:g} {unit}, must be from 0 to {_LONGEST_S:g} s.",
-            f"correct {given.keyword} in the header, or name its unit in the settings, fits.exposure_time.unit.",
+            f"{keyword} is {value:g} {unit}, must be from 0 to {_LONGEST_S:g} s.",
+            f"correct {keyword} in the header, or name its unit in the settings, fits.exposure_time.unit.",
         )
     if given.unit is None and _PART.search(comment):
         part = f"of one part by the comment, {comment!r}: give that of all in fits.exposure_time.value"
@@ -73,7 +91,7 @@ def exposure_time_of(words: Keywords, mapping: KeywordMapping) -> tuple[float, H
         note, flag = "0 s, as of a bias: give fits.exposure_time.value if it is not", AMBIGUOUS_TIME
     elif told > _USUAL_S and not note:
         note, flag = f"longer than {_USUAL_S:g} s: if it is not in s, give fits.exposure_time.unit", AMBIGUOUS_TIME
-    return told, HeaderOrigin("exposure_time", given.keyword, "" if note == "in s by the comment" else note, flag)
+    return told, HeaderOrigin("exposure_time", keyword, "" if note == "in s by the comment" else note, flag)
 
 
 def _known(head: str, keyword: str, where: str) -> str:

@@ -216,6 +216,11 @@ class Keywords:
         header = next((one for one in self.headers if Keywords(self.where, (one,)).has(name)), None)
         return "" if header is None else str(header.comments[name])
 
+    def primary_first(self) -> "Keywords | None":
+        """Return the same, with the primary header asked first; None where the image's own is the primary one."""
+        own, primary = self.headers[0], self.headers[-1]
+        return None if own is primary else Keywords(self.where, (primary, own))
+
     def _found(self, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
         for name in names:
             for header in self.headers:

@@ -69,6 +69,13 @@ class _Found(NamedTuple):
     scale: _Scale
 
 
+class _Apart(NamedTuple):
+    """What another keyword says, and how much later that is, s."""
+
+    said: str
+    seconds: float
+
+
 class _Asked(NamedTuple):
     """Header and settings that tell the time."""
 
@@ -174,15 +181,22 @@ def moment_of(words: Keywords, mapping: KeywordMapping, exposure_time_s: float) 
         constant = asked.middle(given.value, "time", given.format, given.at or "start", asked.scale())
         return Moment(constant, HeaderOrigin("time", note="of the settings"))
     usual = given.keyword == "DATE-OBS" and given.format == "isot"
-    if usual and not words.has("DATE-OBS"):
-        return _agreed(asked, _standard(asked))
+    if usual:
+        return _agreed(asked, _usual(asked))
     if given.format != "isot":
         value = words.number(given.keyword)
         return _moment(asked.found(given.keyword, value, given.format, (given.keyword,)))
-    text = words.text(given.keyword)
-    dated = _DATE.fullmatch(text)
-    found = _dated(asked, text) if dated else asked.found(given.keyword, text, "isot", (given.keyword,))
-    return _agreed(asked, found) if usual else _moment(found)
+    return _moment(_written(asked, given.keyword))
+
+
+def _usual(asked: _Asked) -> _Found:
+    return _written(asked, "DATE-OBS") if asked.words.has("DATE-OBS") else _standard(asked)
+
+
+def _written(asked: _Asked, keyword: str) -> _Found:
+    """Return what a keyword of a date tells."""
+    text = asked.words.text(keyword)
+    return _dated(asked, text) if _DATE.fullmatch(text) else asked.found(keyword, text, "isot", (keyword,))
 
 
 def _standard(asked: _Asked) -> _Found:
@@ -213,12 +227,16 @@ def _dated(asked: _Asked, date: str) -> _Found:
 
 
 def _no_clock(asked: _Asked, keyword: str, date: str) -> NoReturn:
-    names = asked.given.clock or f"{', '.join(CLOCKS[:-1])} or {CLOCKS[-1]}"
+    tried = CLOCKS if asked.given.clock is None else (asked.given.clock,)
+    held = [f"{found[0]} is {found[1]!r}" for name in tried if (found := asked.words.find(name)) is not None]
+    names = f"{', '.join(tried[:-1])} or {tried[-1]}" if tried[1:] else tried[0]
+    told = f": {', '.join(held)}" if held else ""
+    remedy = "write it so in the header, or name another keyword" if held else "name the keyword"
     raise BadInput(
         "missing_time",
         asked.words.where,
-        f"{keyword} is {date!r}, a date without a time of day, and no keyword {names} holds one (hh:mm:ss).",
-        "name the keyword of the time of day in the settings, fits.time.clock, or another one in [fits.time].",
+        f"{keyword} is {date!r}, a date without a time of day, and no keyword {names} holds one (hh:mm:ss){told}.",
+        f"{remedy} of the time of day in the settings, fits.time.clock, or another one in [fits.time].",
     )
 
 
@@ -253,26 +271,38 @@ def _agreed(asked: _Asked, found: _Found) -> Moment:
     """Compare the time with what other keywords say, unless the settings are sure of it."""
     if asked.given.contradictions == "ignore":
         return _moment(found)
-    apart = {other.keyword: (other.middle - found.middle) * 86400 for other in _others(asked)}
-    for clock in CLOCKS:
-        with suppress(BadInput):
-            if clock not in found.keyword.split(" + ") and (off := _off_clock(asked, found.middle, clock)) is not None:
-                apart[clock] = off
-    wrong = {name: off for name, off in apart.items() if abs(off) > _SAME_S}
+    wrong = {name: one for name, one in _apart(asked, found) if abs(one.seconds) > _SAME_S}
     if not wrong:
         return _moment(found)
-    worst = max(wrong, key=lambda name: abs(wrong[name]))
-    values = f"{worst} ({asked.words.text(worst)}) differs from {found.keyword} by {wrong[worst]:+,.1f} s"
-    if abs(wrong[worst]) > asked.exposure_time_s + _ALLOWANCE_S:
+    name, worst = max(wrong.items(), key=lambda one: abs(one[1].seconds))
+    values = f"{name} ({worst.said}) differs from {found.keyword} by {worst.seconds:+,.1f} s"
+    if abs(worst.seconds) > asked.exposure_time_s + _ALLOWANCE_S:
         raise BadInput(
             "contradicting_times",
             asked.words.where,
             f"{values}.",
-            'name the one that is right in the settings, [fits.time], with contradictions = "ignore"; or correct it.',
+            'name the one that is right in the settings, [fits.time], with contradictions = "ignore"; or correct it. '
+            "The image's own header goes before the primary one.",
         )
     mjd, origin = _moment(found)
     note = f"{values}: {found.keyword} is taken; {origin.note}"
     return Moment(mjd, origin._replace(note=note, flag=AMBIGUOUS_TIME))
+
+
+def _apart(asked: _Asked, found: _Found) -> Iterator[tuple[str, _Apart]]:
+    """Yield what other keywords of the time, and the same ones of the primary header, say: names and differences."""
+    words = asked.words
+    for other in _others(asked):
+        yield other.keyword, _Apart(words.text(other.keyword), (other.middle - found.middle) * 86400)
+    for clock in CLOCKS:
+        with suppress(BadInput):
+            if clock not in found.keyword.split(" + ") and (off := _off_clock(asked, found.middle, clock)) is not None:
+                yield clock, _Apart(words.text(clock), off)
+    if (turned := words.primary_first()) is not None:
+        with suppress(BadInput):
+            other = _usual(asked._replace(words=turned))
+            said = turned.text(other.keyword.partition(" + ")[0])
+            yield f"{other.keyword} of the primary header", _Apart(said, (other.middle - found.middle) * 86400)
 
 
 def _off_clock(asked: _Asked, middle: float, clock: str) -> float | None:

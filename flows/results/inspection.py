@@ -352,13 +352,22 @@ def _told(row: Quantity, origins: tuple[HeaderOrigin, ...], words: Keywords) -> 
         return row
     keys = _keys(origin)
     present = {key: str(found[1]).strip() for key in keys if (found := words.find(key)) is not None}
-    note = "; ".join(part for part in (row.note, origin.note) if part)
+    note = "; ".join(part for part in (row.note, origin.note, *_primary(keys, words, origin.note)) if part)
     keyword, said = " + ".join(present), ", ".join(present.values())
     if keys and not present:
         note = f"no {origin.keyword}"
     return row._replace(
         keyword=keyword, said=said, note=note, assumed=row.assumed or bool(origin.flag) or origin.assumed
     )
+
+
+def _primary(keys: list[str], words: Keywords, told: str) -> Iterator[str]:
+    """Yield what the primary header says otherwise than the image's own, as far as that is not told."""
+    turned = words.primary_first() or words
+    for key in keys:
+        own, other = words.find(key), turned.find(key)
+        if own is not None and other is not None and own[1] != other[1] and "of the primary header" not in told:
+            yield f"the primary header has {key} = {other[1]}"
 
 
 def _keys(origin: HeaderOrigin) -> list[str]:

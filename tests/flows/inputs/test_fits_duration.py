@@ -84,3 +84,27 @@ def test_a_constant_is_in_seconds_unless_its_unit_is_given():
     assert exposure_time_of(words, KeywordMapping(exposure_time={"value": 2.0, "unit": "min"}))[0] == 120.0
     with pytest.raises(Misconfigured):
         exposure_time_of(words, KeywordMapping(exposure_time={}))
+
+
+def of_two_headers(own, primary, **mapping):
+    words = Keywords("x.fits", (fits.Header({"EXPTIME": own}), fits.Header([("EXPTIME", *primary)])))
+    return exposure_time_of(words, KeywordMapping(**mapping))
+
+
+@pytest.mark.parametrize(
+    ("primary", "flag"),
+    [
+        ((60.0, ""), ""),
+        ((60.9, ""), ""),
+        ((60000.0, "[ms]"), ""),
+        (("", ""), ""),
+        (("a minute", ""), ""),
+        ((62.0, ""), "ambiguous_time"),
+        ((60.0, "[min]"), "ambiguous_time"),
+    ],
+)
+def test_the_image_goes_before_the_primary_header_and_a_difference_has_a_flag(primary, flag):
+    found, origin = of_two_headers(60.0, primary)
+    assert (found, origin.flag) == (60.0, flag)
+    assert ("of the primary header" in origin.note) == bool(flag)
+    assert of_two_headers(60.0, primary, time={"contradictions": "ignore"})[1].flag == ""

@@ -293,3 +293,50 @@ def test_what_nobody_says_is_told_and_is_no_doubt():
     note = identity(DATE_OBS=START).origins[0].note
     assert note == "taken as the start; in UTC, without TIMESYS"
     assert identity(DATE_AVG=START, TIMESYS="TAI").origins[0].note == "the middle; in TAI by TIMESYS"
+
+
+def in_two_headers(own, primary, mapping=None):
+    headers = [fits.Header({key.replace("_", "-"): one for key, one in cards.items()}) for cards in (primary, own)]
+    headers[1] = fits.Header({**CARDS, "XTENSION": "IMAGE", **headers[1]})
+    return GENERIC.identity(tuple(headers), "x.fits", KeywordMapping(**(mapping or {})))
+
+
+@pytest.mark.parametrize(
+    ("own", "primary"),
+    [
+        ({"DATE_OBS": START}, {"DATE_OBS": START}),
+        ({"DATE_OBS": START}, {}),
+        ({}, {"DATE_OBS": START}),
+        ({"DATE_OBS": START}, {"DATE_OBS": "2026-03-02T06:36:00.9"}),
+        ({"DATE_OBS": START}, {"DATE_OBS": "2026-03-02"}),
+        ({"DATE_OBS": "2026-03-02", "UT": "06:36:00"}, {"DATE_OBS": START}),
+        ({"DATE_OBS": "2026-03-02T06:37:09.184", "TIMESYS": "TT"}, {"DATE_OBS": "2026-03-02T06:37:09.184"}),
+    ],
+)
+def test_two_headers_that_agree_have_no_flag(own, primary):
+    found = in_two_headers(own, primary)
+    assert (flags(found), seconds_off(found)) == ([], pytest.approx(0, abs=1e-3))
+
+
+@pytest.mark.parametrize("primary", [{"DATE_OBS": "2026-03-02T06:36:05"}, {"DATE_OBS": "2026-03-02", "UT": "06:36:05"}])
+def test_the_image_goes_before_the_primary_header_and_a_difference_is_told(primary):
+    found = in_two_headers({"DATE_OBS": START}, primary)
+    assert (flags(found), seconds_off(found)) == (["ambiguous_time"], pytest.approx(0, abs=1e-3))
+    (note,) = [one.note for one in found.origins if one.quantity == "time"]
+    assert "differs from DATE-OBS by +5.0 s" in note
+
+
+def test_an_hour_between_two_headers_is_refused_unless_the_settings_are_sure():
+    own, primary = {"DATE_OBS": START}, {"DATE_OBS": "2026-03-02T07:36:00"}
+    with pytest.raises(BadInput, match=r"DATE-OBS of the primary header \(2026-03-02T07:36:00\) differs") as caught:
+        in_two_headers(own, primary)
+    assert caught.value.code == "contradicting_times"
+    sure = in_two_headers(own, primary, {"time": {"contradictions": "ignore"}})
+    assert (flags(sure), seconds_off(sure)) == ([], pytest.approx(0, abs=1e-3))
+
+
+@pytest.mark.parametrize(("mapping", "value"), [({}, 4.0), ({"time": {"clock": "UT"}}, "4 hours")])
+def test_a_clock_that_cannot_be_read_is_told(mapping, value):
+    error = refused("missing_time", mapping, DATE_OBS="2026-03-02", UT=value)
+    assert f"holds one (hh:mm:ss): UT is {value!r}." in error.problem
+    assert "another keyword of the time of day" in error.remedy

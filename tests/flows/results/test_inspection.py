@@ -320,3 +320,15 @@ def test_only_settings_of_the_unit_are_said_to_tell_it(cameras, tmp_path):
     for given, told in (({}, False), ({"pixel_unit": "adu/s"}, True)):
         unused = {row.keyword for row in inspect_source(Source(str(path)), Settings(fits=given)).unused}
         assert ("BUNIT" in unused) == told
+
+
+def test_what_the_primary_header_says_otherwise_is_told(cameras, tmp_path):
+    with fits.open(cameras["jansky"].path) as file:
+        own = file[0].header
+        primary = fits.PrimaryHDU(header=fits.Header({"EXPTIME": own["EXPTIME"] + 30, "FILTER": "other"}))
+        fits.HDUList([primary, fits.ImageHDU(file[0].data, own)]).writeto(tmp_path / "x.fits")
+    found = inspect_source(Source(str(tmp_path / "x.fits")), Settings())
+    rows = {row.name: row for row in found.quantities}
+    assert (rows["band"].value, rows["band"].note) == (own["FILTER"], "the primary header has FILTER = other")
+    assert "of the primary header" in rows["exposure_time"].note
+    assert "ambiguous_time" in found.flags
