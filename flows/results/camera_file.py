@@ -101,7 +101,8 @@ def settings_text(found: Sequence[Inspection]) -> str:
     Raises
     ------
     Misconfigured
-        ``nothing_to_write``: no file is of a format that needs settings.
+        ``nothing_to_write``: no file is of a format that needs settings. ``several_instruments``: they are of cameras
+        with names that differ.
     """
     generic = [one for one in found if one.form == "generic"]
     if not generic:
@@ -110,6 +111,7 @@ def settings_text(found: Sequence[Inspection]) -> str:
             "nothing_to_write", where, "no file needs settings: known formats have none, others cannot be read.",
             "inspect FITS files of a camera that is not known here.",
         )  # fmt: skip
+    _require_one_instrument(generic)
     read, apart = [one for one in generic if one.error is None] or generic, varying(generic)
     refused = [one.error for one in found if one.error is not None]
     number = "1 file" if len(read) == 1 else f"{len(read)} files"
@@ -128,6 +130,21 @@ def settings_text(found: Sequence[Inspection]) -> str:
         *([f"# Differ from visit to visit: {', '.join(apart.per_visit)}"] if apart.per_visit else []),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _require_one_instrument(found: Sequence[Inspection]) -> None:
+    first: dict[str, Inspection] = {}
+    for one in found:
+        first.setdefault(str(one.value("instrument") or "unknown").strip().casefold(), one)
+    first.pop("unknown", None)
+    if len(first) > 1:
+        told = ", ".join(f"{one.value('instrument')} ({one.uri})" for one in list(first.values())[:_MOST_NAMES])
+        raise Misconfigured(
+            "several_instruments",
+            "--write",
+            f"the files are of {len(first)} instruments, must be of one: {told}.",
+            "write a file of settings for each, from its images alone.",
+        )
 
 
 def _agreed(read: Sequence[Inspection], part: Callable[[Inspection], Iterator[str]]) -> Iterator[str]:

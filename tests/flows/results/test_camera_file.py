@@ -292,3 +292,12 @@ def test_without_an_exposure_time_the_rest_is_written(cameras, tmp_path):
     assert given.exposure_time == Settings().fits.exposure_time
     for name in ("time", "gain", "pixel_unit", "zero_point", "band", "longitude_deg"):
         assert getattr(given, name) == getattr(whole, name)
+
+
+def test_files_of_several_instruments_are_refused(cameras, tmp_path):
+    names = ("Cam", "cam ", "", "Other")
+    found = copies(cameras, tmp_path, [{"INSTRUME": name} for name in names])
+    assert "# Settings for Cam, " in settings_text(found[:3])
+    with pytest.raises(Misconfigured, match=r"of 2 instruments, must be of one: Cam .*, Other ") as caught:
+        settings_text(found)
+    assert caught.value.code == "several_instruments"
