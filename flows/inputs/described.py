@@ -20,13 +20,14 @@ from kernels.image.pixel_state import PixelState, filled, pixel_state, usual_sca
 from kernels.psf.flux_error import UNKNOWN_FLATNESS
 from kernels.psf.gaussian_mixture import fwhm_before_pixels, moffat_mixture
 from kernels.psf.psf_field import fit_psf_field, variation_of
-from kernels.psf.seeing import Star, StarsPsf, bright_stars, psf_of
+from kernels.psf.seeing import BRIGHT, Star, StarsPsf, bright_stars, psf_of
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.pixels import WINDOW, is_large
 
 _ASSUMED_FWHM, _ASSUMED_ERR = 2.5, 1.0
 _PEDESTAL = 10.0  # times the noise: subtraction leaves less, and a sky has more
+_FAINT = 8.0  # peak of what is seen as a star at all, times the noise
 _FIELD_STARS = 200  # that tell how the PSF changes over the image
 _SAME_WIDTH = 0.25  # a header may well tell the seeing of another moment, no more
 
@@ -198,8 +199,24 @@ def stars_psf(planes: Mapping[str, Any], usable: NDArray[np.bool_], saturation: 
     return None
 
 
-def _stars(pixels: NDArray[np.float32], usable: NDArray[np.bool_], saturation: float | None) -> Sequence[Star]:
-    """Return the bright stars of an image; none where it has no noise."""
+class FewStars(NamedTuple):
+    """Stars that are round and alone on a plane, and how many of them are bright enough for `stars_psf`."""
+
+    seen: int
+    bright: int
+
+
+def few_stars(planes: Mapping[str, Any], usable: NDArray[np.bool_], saturation: float | None) -> FewStars:
+    """Return the stars of the plane that shows most of them."""
+    shown = [planes[name] for name in ("science", "template", "image") if planes.get(name) is not None]
+    counts = (FewStars(*(len(_stars(one, usable, saturation, least)) for least in (_FAINT, BRIGHT))) for one in shown)
+    return max(counts, key=lambda one: (one.bright, one.seen))
+
+
+def _stars(
+    pixels: NDArray[np.float32], usable: NDArray[np.bool_], saturation: float | None, least: float = BRIGHT
+) -> Sequence[Star]:
+    """Return the stars of an image with peaks above so many times the noise; none where it has no noise."""
     seen = usable & np.isfinite(pixels)
     if seen.sum() < WINDOW * WINDOW:
         return []
@@ -207,7 +224,7 @@ def _stars(pixels: NDArray[np.float32], usable: NDArray[np.bool_], saturation: f
     if not noise > 0:
         return []
     level = np.float32(background)
-    return bright_stars(np.where(seen, pixels, level), seen, background, noise, saturation, _FIELD_STARS)
+    return bright_stars(np.where(seen, pixels, level), seen, background, noise, saturation, _FIELD_STARS, least)
 
 
 def _info(raw: RawExposure, **computed: Any) -> ExposureInfo:

@@ -11,7 +11,7 @@ from astropy.io import fits
 from astropy.time import Time
 from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
 
-from flows.inputs.described import described, stars_psf
+from flows.inputs.described import FewStars, described, few_stars, stars_psf
 from flows.inputs.files import open_part
 from flows.inputs.fits_damage import damage
 from flows.inputs.fits_generic import GENERIC
@@ -33,7 +33,7 @@ from flows.inputs.source import Source, name_of
 from flows.inputs.wcs_cards import wcs_cards, world_of
 from flows.results.likely_keywords import Unused, unused_keywords
 from kernels.image.pixel_state import usable_pixels
-from kernels.psf.seeing import StarsPsf
+from kernels.psf.seeing import BRIGHT, LEAST_STARS, StarsPsf
 from kernels.sky.projection import local_scales
 from schemas.errors import BadInput, NightstrideError
 from schemas.exposure import ASSUMPTIONS, ExposureInfo
@@ -47,6 +47,8 @@ _REFUSED = "the file is refused, and this may be why; if it tells what is missin
 
 
 _NOTHING = IdentityParts({}, ())
+
+_Stars = StarsPsf | FewStars | None
 
 
 class Quantity(NamedTuple):
@@ -271,18 +273,19 @@ def _calibration(known: _Read, source: Source, mapping: KeywordMapping) -> _Read
     return replace(known, calibration=changed_calibration(found, source))
 
 
-def _pixels(source: Source, settings: Settings) -> tuple[ExposureInfo, StarsPsf | None]:
+def _pixels(source: Source, settings: Settings) -> tuple[ExposureInfo, _Stars]:
     """Describe the pixels as a run does, and measure the PSF on stars, whether it needs that or not."""
     info, planes = described(read(source, settings))
     if is_large(info.shape):
         return info, None
     image = planes["difference"]
-    seen = stars_psf({**planes, "image": image}, usable_pixels(image, planes["mask"]), info.saturation)
-    return info, None if seen is None else seen.psf
+    shown = {**planes, "image": image}, usable_pixels(image, planes["mask"]), info.saturation
+    seen = stars_psf(*shown)
+    return info, few_stars(*shown) if seen is None else seen.psf
 
 
 def _inspection(
-    source: Source, known: _Read, info: ExposureInfo | None, stars: StarsPsf | None, error: NightstrideError | None
+    source: Source, known: _Read, info: ExposureInfo | None, stars: _Stars, error: NightstrideError | None
 ) -> Inspection:
     measured = info is not None and info.psf.source != "header"
     origins, words = _origins(known, {"psf_fwhm"} if measured else set()), known.words
@@ -452,19 +455,22 @@ def _sky_rows(cards: str | None, shape: tuple[int, int]) -> Iterator[Quantity]:
     yield Quantity("parity", "as on the sky" if handed else "mirrored", note="east is left of north" if handed else "")
 
 
-def _pixel_rows(info: ExposureInfo, stars: StarsPsf | None, teller: str = "header") -> Iterator[Quantity]:
+def _pixel_rows(info: ExposureInfo, stars: _Stars, teller: str = "header") -> Iterator[Quantity]:
     psf, unit, guess = info.psf, info.pixel_unit, info.psf.source == "assumed"
     yield Quantity("background", _rounded(info.background), unit)
     yield Quantity("noise", _rounded(info.noise), unit, note="standard deviation of a pixel")
     yield Quantity("masked_fraction", _rounded(info.masked_fraction))
     sources = {"image": "the difference image", "header": f"the {teller}", "stamp": "the PSF image"}
-    of = "no star and no header tells it" if guess else f"of {sources.get(psf.source, f'the {psf.source} image')}"
+    of = "no header and too few stars tell it" if guess else f"of {sources.get(psf.source, f'the {psf.source} image')}"
     yield Quantity("psf_fwhm", _rounded(psf.fwhm_px), "px", note=f"+- {psf.fwhm_err:.2g} px, {of}", assumed=guess)
     profile = "as good as Gaussian" if psf.beta > 15 else "Moffat"
     unsure = guess or psf.flatness_err >= 0.1
     note = f"{profile}; 1/beta +- {psf.flatness_err:.2g}" + (", not measured" if unsure else "")
     yield Quantity("psf_beta", _rounded(psf.beta), note=note, assumed=unsure)
-    if stars is not None:
+    if isinstance(stars, FewStars):
+        note = f"of {stars.seen} that are alone have peaks above {BRIGHT:g} times the noise; {LEAST_STARS} tell it"
+        yield Quantity("stars", stars.bright, note=note)
+    elif stars is not None:
         yield Quantity("stars", stars.stars, note=f"FWHM {stars.fwhm_px:.2f} px, beta {stars.beta:.1f}")
         note = f"major axis at {stars.angle_deg:.0f} deg from +x to +y"
         yield Quantity("psf_ellipticity", round(stars.ellipticity, 3), note=note)

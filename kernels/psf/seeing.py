@@ -110,7 +110,11 @@ _SIGMA = math.sqrt(8 * math.log(2))
 _HALF = 10  # half the side of a stamp, px
 _STARS = 25
 _PIXELS = 300_000  # above the threshold that sep holds at a time
-_LEAST = 3  # stars, for a median to mean something
+LEAST_STARS = 3
+"""For a median to mean something."""
+
+BRIGHT = 20.0
+"""Peak of a star that tells the PSF at least, times the noise."""
 
 
 def psf_of(found: Sequence[Star]) -> StarsPsf | None:
@@ -130,7 +134,7 @@ def psf_of(found: Sequence[Star]) -> StarsPsf | None:
     fits = np.array([fit_moffat(stamp) for stamp in stars]) if stars else np.empty((0, 2))
     # Narrower than a pixel: a cosmic ray or a hot pixel; as wide as the stamp: a galaxy or a ghost.
     kept = np.flatnonzero((fits[:, 0] > 0.9) & (fits[:, 0] < _HALF))
-    if len(kept) < _LEAST:
+    if len(kept) < LEAST_STARS:
         return None
     fwhm, beta = (float(value) for value in np.median(fits[kept], axis=0))
     own = np.stack([fits[kept, 0], 1 / fits[kept, 1]])
@@ -170,6 +174,7 @@ def bright_stars(
     noise: float,
     saturation: float | None,
     most: int,
+    least: float = BRIGHT,
 ) -> list[Star]:
     """Return the brightest round, positive, isolated sources, brightest first.
 
@@ -183,12 +188,14 @@ def bright_stars(
         Sources that reach 0.8 of it are left out; unit of ``image``.
     most
         Sources to return at most.
+    least
+        Their peaks at least, times the noise.
     """
     data = np.where(usable, image - np.float32(background), np.float32(0))
     found = _extracted(data, usable, noise)
     limit = np.inf if saturation is None else 0.8 * saturation - background
     elongation = found["a"] / np.maximum(found["b"], 1e-3)
-    found = found[(found["flag"] == 0) & (elongation < 1.4) & (found["peak"] > 20 * noise) & (found["peak"] < limit)]
+    found = found[(found["flag"] == 0) & (elongation < 1.4) & (found["peak"] > least * noise) & (found["peak"] < limit)]
     stars = []
     for source in np.sort(found, order="peak")[::-1]:
         y, x = round(float(source["y"])), round(float(source["x"]))

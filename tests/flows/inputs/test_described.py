@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flows.inputs.described import described
+from flows.inputs.described import described, few_stars, stars_psf
 from flows.pipeline.search_array import ArrayFacts, _raw
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.trail_model import trail_image
@@ -37,3 +37,15 @@ def test_a_background_far_from_zero_is_in_doubt_unless_the_science_image_is_anot
     given = {"difference": difference + np.float32(40), "mask": np.zeros(SHAPE, np.uint16)}
     info, _ = described(_raw(given | ({beside: stars} if beside else {}), ArrayFacts()))
     assert ("high_background" in info.flags) == (beside != "science")
+
+
+def test_stars_that_are_too_few_are_counted():
+    rng = np.random.default_rng(5)
+    image = rng.normal(0, 2, SHAPE).astype(np.float32)
+    for number, peak in enumerate((16, 17, 18, 18, 40, 60)):
+        star = trail_image(SHAPE, 30.0 + 35 * number, 100.0, 0.0, 0.0, moffat_mixture(3.0, 3.0))
+        image += (peak * 2 / star.max() * star).astype(np.float32)
+    usable = np.ones(SHAPE, bool)
+    assert stars_psf({"image": image}, usable, None) is None
+    assert few_stars({"image": image}, usable, None) == (6, 2)
+    assert few_stars({"image": image, "science": np.zeros(SHAPE, np.float32)}, usable, None) == (6, 2)

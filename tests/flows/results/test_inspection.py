@@ -332,3 +332,13 @@ def test_what_the_primary_header_says_otherwise_is_told(cameras, tmp_path):
     assert (rows["band"].value, rows["band"].note) == (own["FILTER"], "the primary header has FILTER = other")
     assert "of the primary header" in rows["exposure_time"].note
     assert "ambiguous_time" in found.flags
+
+
+def test_stars_that_are_too_few_for_the_psf_are_told(cameras, tmp_path):
+    with fits.open(cameras["jansky"].path) as file:
+        noise = np.random.default_rng(1).normal(0, 1, file[0].data.shape).astype("f4")
+        fits.writeto(tmp_path / "x.fits", noise, file[0].header)
+    found = inspect_source(Source(str(tmp_path / "x.fits")), Settings())
+    (stars,) = [row for row in found.quantities if row.name == "stars"]
+    assert "assumed_psf" in found.flags
+    assert (stars.value, stars.note) == (0, "of 0 that are alone have peaks above 20 times the noise; 3 tell it")
