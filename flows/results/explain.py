@@ -28,6 +28,9 @@ from schemas.known_object import SS_SOURCE
 from schemas.ledger import ExposureRecord, ProvenanceRecord
 from schemas.settings import AssociationSettings, Settings
 
+SHOWN_PX = 160
+"""Side of each picture in a notebook at most, px."""
+
 
 @dataclass(frozen=True)
 class PixelCutout:
@@ -91,6 +94,8 @@ class Explanation:
         Row of `ss_source`; None if it is of no known object, or they were not looked for.
     history
         The object at rest that it is of; None: of none, or that is not known.
+    out
+        The output folder, which a notebook shows its pixels from; None: it shows none.
     """
 
     detection: dict[str, Any]
@@ -107,6 +112,7 @@ class Explanation:
     known: dict[str, Any] | None = None
     history: DetectionHistory | None = None
     source_files: dict[str, ExplainedFile] = field(default_factory=dict)
+    out: Path | None = field(default=None, repr=False)
 
     @property
     def flags(self) -> list[str]:
@@ -118,7 +124,9 @@ class Explanation:
         made = self.provenance.model_dump(mode="json") if self.provenance else None
         given = {**self.__dict__, "record": None, "provenance": None}
         record = self.record.model_dump(mode="json")
-        return {**asdict(Explanation(**given)), "flags": self.flags, "record": record, "provenance": made}
+        told = asdict(Explanation(**given))
+        del told["out"]
+        return {**told, "flags": self.flags, "record": record, "provenance": made}
 
     def __str__(self) -> str:
         words = explanation_words(self)
@@ -131,7 +139,21 @@ class Explanation:
         rows = (
             f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in explanation_words(self).items()
         )
-        return f'<table style="text-align: left">{"".join(rows)}</table>'
+        return f'<div>{self._picture()}<table style="text-align: left">{"".join(rows)}</table></div>'
+
+    def _picture(self) -> str:
+        """Return difference, science image and template side by side; "" where the tiles are gone or not known."""
+        from flows.results.explain_picture import detection_levels
+        from flows.results.page.picture import png
+
+        levels = None if self.out is None else detection_levels(self.out, self, SHOWN_PX)
+        if levels is None:
+            return ""
+        picture = png(levels)
+        larger = max(1, SHOWN_PX // picture.height)
+        size = f'width="{larger * picture.width}" height="{larger * picture.height}"'
+        told = f"pixels of {self.detection['diaSourceId']}: as stored, its difference first"
+        return f'<img alt="{told}" src="{picture.uri}" {size} style="image-rendering: pixelated"/>'
 
 
 def explain_detection(out: Path, source_id: int, association: AssociationSettings) -> Explanation:
@@ -192,6 +214,7 @@ def _in(out: Path, ledger: Ledger, night: str, visit: int, detector: int, source
         source_sha256=record.source_sha256,
         source_state=_state_of(record, files, settings),
         source_files=files,
+        out=out,
         cutout=cutout_of(rows[0]["x"], rows[0]["y"], rows[0]["bboxSize"]),
         tiles=tiles.relative_to(out).as_posix(),
         tiles_digest=_tiles_digest(tiles),

@@ -1,4 +1,6 @@
+import base64
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -15,6 +17,7 @@ from astropy.nddata import CCDData
 from PIL import Image as Picture
 
 import nightstride as ns
+from flows.results.explain import SHOWN_PX
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore, write_exposure
@@ -237,6 +240,20 @@ def test_pictures_are_png(linked):
         with Picture.open(io.BytesIO(shown._repr_png_())) as picture:
             assert (picture.format, picture.size) == ("PNG", size)
             assert len(picture.getcolors()) > 20
+
+
+def test_an_explanation_is_shown_with_its_pixels_as_long_as_they_are_kept(linked, tmp_path):
+    out, mover = shutil.copytree(linked[0].out, tmp_path / "out"), linked[1][1]
+    found = ns.open(out).explain(mover[0])
+    shown = found._repr_html_()
+    uri = re.search(r'<img alt="pixels of \d+[^"]*" src="data:image/png;base64,([^"]+)"', shown)[1]
+    with Picture.open(io.BytesIO(base64.b64decode(uri))) as picture:
+        assert max(picture.size) <= SHOWN_PX
+        assert len(picture.getcolors()) > 20
+    assert len(shown) < 100_000
+    assert "out" not in json.loads(json.dumps(found.values(), default=str))
+    shutil.rmtree(out / "tiles")
+    assert found._repr_html_().startswith("<div><table")
 
 
 def test_a_light_curve_is_of_what_was_seen_more_than_once(linked):
