@@ -28,7 +28,8 @@ class DetectionFlag(IntFlag):
     - HOT_COLUMN (4096): its column or row is bright beyond its ends too.
     - GHOST (8192): hardly brighter than its surroundings on either side.
     - SATELLITE (16384): is, or lies across, the trail of a satellite or aeroplane.
-    - ASSUMED_PSF (32768): no header and no star told the PSF: fluxes, lengths and reliability rest on a guess.
+    - ASSUMED_PSF (32768): no header and no star told the PSF, or the unit of its width: fluxes, lengths and reliability
+      rest on a guess.
     - ASSUMED_TIME (65536): keywords of the time contradict each other by up to an exposure and a minute.
     - ASSUMED_GAIN (131072): of the header's GAIN, or EGAIN without BUNIT: errors of bright sources rest on it.
     - ASSUMED_SITE (262144): longitude of the site: the night may be another one.

@@ -36,6 +36,7 @@ _LENGTH = 3  # its place among the parameters of a fit
 _ASSUMED = {
     "ambiguous_time": DetectionFlag.ASSUMED_TIME,
     "assumed_gain": DetectionFlag.ASSUMED_GAIN,
+    "assumed_psf_unit": DetectionFlag.ASSUMED_PSF,
     "assumed_site": DetectionFlag.ASSUMED_SITE,
     "high_background": DetectionFlag.HIGH_BACKGROUND,
     "no_time": DetectionFlag.NO_TIME,

@@ -426,13 +426,14 @@ def test_the_width_of_an_assumed_psf_is_part_of_the_errors_of_lengths():
         (("ambiguous_time",), DetectionFlag.ASSUMED_TIME),
         (("assumed_gain", "unknown_unit"), DetectionFlag.ASSUMED_GAIN | DetectionFlag.UNKNOWN_UNIT),
         (("assumed_site", "no_time"), DetectionFlag.ASSUMED_SITE | DetectionFlag.NO_TIME),
+        (("assumed_psf_unit",), DetectionFlag.ASSUMED_PSF),
         (("high_background", "psf_differs"), DetectionFlag.HIGH_BACKGROUND | DetectionFlag.PSF_DIFFERS),
         ((), 0),
     ],
 )
 def test_rows_tell_what_was_assumed_of_their_exposure(flags, expected):
     found = STAGE(inputs(), context(exposure(flags=flags))).rows["flags"].to_numpy()
-    exposure_wide = -int(DetectionFlag.ASSUMED_TIME)  # all bits from there on
+    exposure_wide = -int(DetectionFlag.ASSUMED_PSF)  # all bits from there on
     assert len(found)
     assert (found & exposure_wide == int(expected)).all()
 
