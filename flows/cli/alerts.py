@@ -58,8 +58,10 @@ def publish(
 ) -> None:
     """Send an alert for each published detection that has a place on the sky, once.
 
-    A folder gets an Avro object container <visit>.avro for each visit. Exit code 0: all have arrived; 1: some wait, or
-    could not be made, each with its reason; 2: bad usage; 3: all have arrived but for dead letters.
+    A folder gets an Avro object container <visit>.avro for each visit, and is made if its parent is there.
+
+    Exit code 0: all have arrived; 1: some wait, or could not be made, each with its reason; 2: bad usage; 3: all have
+    arrived but for dead letters.
     """
     from time import perf_counter
 
@@ -77,10 +79,19 @@ def publish(
         if (target := to or settings.alerts.to) is None:
             raise Misconfigured("no_target", "--to", "is not given.", "say where alerts go, or set alerts.to.")
         require_output(out)
+        _require_place(target, "alerts.to" if to is None else "--to")
         with opened_sink(target, out, settings.alerts, again=again) as sink:
             schema = form or settings.alerts.form
             sent = send_published(sink, out, settings, schema, totals, night or EVERY_NIGHT, visit)
     _conclude(sent, totals, perf_counter() - begun, as_json)
+
+
+def _require_place(target: str, option: str) -> None:
+    """Refuse a folder whose parent is not there; the folder itself is made."""
+    from flows.storage.folder import require_folder
+
+    if "://" not in target and not Path(target).is_dir():
+        require_folder(Path(target), option)
 
 
 def _conclude(sent: "Sent", totals: "PublishTotals", seconds: float, as_json: bool) -> None:

@@ -42,6 +42,16 @@ def test_a_folder_gets_a_container_for_each_visit(night, tmp_path, version):
     assert judged.summary == {"files": 3, "valid": 15, "invalid": 0, "schemas": {version: 15}, "reasons": {}}
 
 
+def test_a_folder_whose_parent_is_not_there_is_refused(night, tmp_path):
+    done = nightstride("alerts", "publish", night, "--to", tmp_path / "none" / "alerts", "--json")
+    assert (done.code, done.summary["error"]["code"]) == (2, "no_folder")
+    assert f"--to {tmp_path}/none/alerts" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "nightstride.toml").write_text(f'[alerts]\nto = "{tmp_path}/none/alerts"\n')
+    done = nightstride("alerts", "publish", night, cwd=tmp_path)
+    assert (done.code, f"alerts.to {tmp_path}/none/alerts" in done.stderr) == (2, True)
+
+
 def test_rubins_own_reader_reads_the_container(night, tmp_path):
     from lsst.alert.packet import Schema, get_path_to_latest_schema
 
