@@ -58,7 +58,7 @@ def report(
             "--dry-run/--submit", " /--no-dry-run", help="Only show what is new; or record it as submitted, once."
         ),
     ] = True,
-    to: Annotated[Path | None, typer.Option("--to", "--out", "-o", help="Also write the report to this file.")] = None,
+    to: Annotated[Path | None, typer.Option(help="Also write the report to this file.")] = None,
     corrections: Annotated[
         bool, typer.Option("--corrections", help="Report what was submitted and whose measurements have changed.")
     ] = False,

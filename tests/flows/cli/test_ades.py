@@ -51,7 +51,7 @@ def test_a_submission_is_written_once(tmp_path, config, option):
     out = tmp_path / "out"
     publish_rows(out, two_movers()[0])
     arguments = ("ades", out, "--night", NIGHT, "--config", config, "--json", option)
-    first = nightstride(*arguments, "--format", "psv", "--out", tmp_path / "copy.psv")
+    first = nightstride(*arguments, "--format", "psv", "--to", tmp_path / "copy.psv")
     assert first.code == 0
     path = out / "reports" / "ades" / NIGHT / "001.psv"
     assert (first.summary["path"], first.summary["observations"]) == (str(path), 6)
@@ -59,7 +59,7 @@ def test_a_submission_is_written_once(tmp_path, config, option):
     assert nightstride("ades", "validate", path).code == 0
     before = files(tmp_path)
     for form in ("psv", "xml"):
-        again = nightstride(*arguments, "--format", form, "--out", tmp_path / "again.psv")
+        again = nightstride(*arguments, "--format", form, "--to", tmp_path / "again.psv")
         assert (again.code, again.summary["path"], again.summary["submitted_before"]) == (0, None, 6)
         assert "nothing new to report" in again.stderr
     assert files(tmp_path) == before
@@ -72,9 +72,17 @@ def test_a_submission_is_written_once(tmp_path, config, option):
 
 def test_a_draft_goes_to_a_file_on_request(out, config, tmp_path):
     to = tmp_path / "one.txt"
-    done = nightstride("ades", out, "--night", NIGHT, "--format", "obs80", "--config", config, "--out", to, "--json")
+    done = nightstride("ades", out, "--night", NIGHT, "--format", "obs80", "--config", config, "--to", to, "--json")
     assert (done.code, done.summary["path"], len(done.stdout.splitlines())) == (0, str(to), 1)
     assert [len(line) for line in to.read_text().splitlines()[-6:]] == [80] * 6
+
+
+def test_out_is_the_output_folder_as_in_other_commands(out, config):
+    said = nightstride("ades", out, "--night", NIGHT, "--config", config).stdout
+    for words in (("ades", "report", "--out", out), ("ades", "-o", out), ("ades", "--night", NIGHT, f"--out={out}")):
+        more = () if "--night" in words else ("--night", NIGHT)
+        again = nightstride(*words, *more, "--config", config)
+        assert (again.code, len(again.stdout.splitlines())) == (0, len(said.splitlines())), again.stderr
 
 
 def test_validate_names_the_line(out, config, tmp_path):
