@@ -70,12 +70,13 @@ def explain(
     from flows.results.explain import explain_detection as follow
     from flows.results.explain_static import explain_static
     from flows.runtime.settings import load_settings
+    from flows.storage.folder import require_ending
     from flows.storage.object_store import configure
     from schemas.errors import Misconfigured
 
     with refusals(as_json):
         if picture is not None:
-            _require_png(picture)
+            require_ending(picture, "--picture", ".png", "pictures", "cutouts")
         settings = load_settings(config)
         configure(settings.store)
         try:
@@ -109,14 +110,6 @@ def _show_lasting(found: "StaticHistory", picture: Path | None, as_json: bool) -
 
 def _show(found: "Explanation", err: bool) -> None:
     say(str(found), err=err)
-
-
-def _require_png(path: Path) -> None:
-    from schemas.errors import Misconfigured
-
-    if path.suffix.lower() != ".png":
-        problem = "does not end in .png, and pictures are written as PNG alone."
-        raise Misconfigured("other_format", f"--picture {path}", problem, f"name it {path.stem or 'cutouts'}.png.")
 
 
 def _write_picture(out: Path, found: "Explanation", path: Path) -> None:

@@ -445,7 +445,7 @@ def link(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Parquet file to write: trackletId and id of each member.")
+        Path | None, typer.Option("--out", "-o", metavar="FILE.parquet", help="Gets trackletId and id of each member.")
     ] = None,
     night: Nights = None,
     nights: Annotated[
@@ -459,19 +459,21 @@ def link(
 ) -> None:
     """Link the detections of each night that one moving object explains; docs/use/linking.md says which.
 
-    Exit code 0: done; 1: some rows could not be used; 2: bad usage or table, or linking over nights failed.
+    Exit code 0: done, also if satellites were left out; 1: other rows were left out, each reason is told; 2: bad usage
+    or table, or linking over nights failed.
     """
     from flows.inputs.orbit_file import read_orbits
     from flows.results import linking
     from flows.results.link_nights import link_over_nights, require_heliolinx
-    from flows.storage.folder import require_folder
+    from flows.storage.folder import require_ending, require_folder
 
     links, names, notes = None, None, list[str]()
     with refusals(as_json):
+        if out is not None:
+            require_ending(out, "--out", ".parquet", "tracklets", "tracklets")
+            require_folder(out, "--out")
         if nights is not None:
             require_heliolinx()
-        if out is not None:
-            require_folder(out, "--out")
         catalogue = read_orbits(orbits) if orbits is not None else None
         detections = linking.read_detections(table, obscode, night or EVERY_NIGHT)
         summary, tracklets, stationary = linking.link_table(detections)

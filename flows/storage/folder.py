@@ -57,6 +57,17 @@ def require_folder(path: Path, option: str) -> None:
     writable_folder(folder, option)
 
 
+def require_ending(path: Path, option: str, ending: str, what: str, usual: str) -> None:
+    """Raise ``other_format`` unless the name of a file ends as the one format does that ``what`` is written in.
+
+    ``usual`` is the name, without its ending, for a file that has none.
+    """
+    if path.suffix.lower() != ending:
+        form = {".png": "PNG", ".parquet": "Parquet"}[ending]
+        problem = f"does not end in {ending}, and {what} are written as {form} alone."
+        raise Misconfigured("other_format", f"{option} {path}", problem, f"name it {path.stem or usual}{ending}.")
+
+
 def _refused(path: Path, what: str, error: OSError, option: str) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return error  # `writing` says how much is free

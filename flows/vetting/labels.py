@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from flows.storage.atomic import publish_file, writing
-from flows.storage.folder import require_folder
+from flows.storage.folder import require_ending, require_folder
 from flows.vetting.verdicts import VerdictStore
 from kernels.statistics.class_scores import cohen_kappa
 from schemas.dia_source import exposure_of
@@ -57,9 +57,7 @@ def export_labels(out: Path, to: Path, night: str | None = None) -> int:
     Retryable
         The disk is full.
     """
-    if to.suffix.lower() != ".parquet":
-        problem = "does not end in .parquet, and labels are written as Parquet alone."
-        raise Misconfigured("other_format", f"--export {to}", problem, f"name it {to.stem or 'labels'}.parquet.")
+    require_ending(to, "--export", ".parquet", "labels", "labels")
     table = label_table(VerdictStore(out).standing(), night)
     if not len(table):
         of = "" if night is None else f" on night {night}"

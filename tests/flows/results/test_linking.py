@@ -53,6 +53,13 @@ def test_movers_are_linked_and_stars_are_at_rest(table, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["members.parquet"]
 
 
+def test_a_name_of_another_format_is_refused_before_anything_is_read(tmp_path):
+    result, found = link(tmp_path / "none.csv", "--out", str(tmp_path / "members.csv"))
+    assert (result.exit_code, found["error"]["code"]) == (2, "other_format")
+    assert found["error"]["where"] == f"--out {tmp_path / 'members.csv'}"
+    assert found["error"]["remedy"] == "name it members.parquet."
+
+
 def test_our_own_catalogue_is_a_table_and_satellites_are_left_out(tmp_path):
     own = rows()
     own = {"diaSourceId": list(range(13)), "midpointMjdTai": own["mjd"], "ra": own["ra"], "dec": own["dec"]}
