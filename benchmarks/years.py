@@ -229,9 +229,9 @@ def measure(folder: Path, exposures: int, nights: int) -> list[Taken]:
             add_night(out, number)
         kept = max(kept, wanted)
         found.append(run("status", wanted, "status", out))
-        found.append(run("status NIGHT", wanted, "status", out, FIRST))
+        found.append(run("status NIGHT", wanted, "status", out, "--night", FIRST))
         found.append(run("start", wanted, "run", new, "--out", out, until="exposures to be searched"))
-    found.append(run("verify NIGHT", nights, "verify", out, FIRST))
+    found.append(run("verify NIGHT", nights, "verify", out, "--night", FIRST))
     run("run, nothing to do", nights, "run", raw, "--out", out)  # makes the page of the night, which no other has
     found.append(run("run, nothing to do", nights, "run", raw, "--out", out))
     return found

@@ -92,11 +92,11 @@ def measure_s3(folder: Path, exposures: int, nights: int, new: int, command: Com
                     counted("prepared", 0, "run", raw / first, "--out", out)
                 kept = wanted
                 found.append(counted("status", wanted, "status", out))
-                found.append(counted("status NIGHT", wanted, "status", out, first))
+                found.append(counted("status NIGHT", wanted, "status", out, "--night", first))
                 found.append(counted("start", wanted, arrived, out, by=start_of_run, exposures=new, each=NEW_EACH))
                 many = {"exposures": exposures, "each": PUBLISHED_EACH}
                 found.append(counted("run, nothing to do", wanted, "run", raw / first, "--out", out, **many))
-                found.append(counted("verify NIGHT", wanted, "verify", out, first, **many))
+                found.append(counted("verify NIGHT", wanted, "verify", out, "--night", first, **many))
         return found
     finally:
         os.environ.clear()

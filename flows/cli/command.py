@@ -258,6 +258,8 @@ def _refuse(error: Any, as_json: bool) -> int:
         problem = f"{param.opts[0]}: {param.nargs} numbers are wanted, with a space between them: {wanted}."
     known = [name for one in error.ctx.command.params for name in one.opts] if error.ctx is not None else []
     close = get_close_matches(getattr(error, "option_name", ""), known, 1) if "No such option" in problem else []
+    if "--night" in known and (night := re.match(r"There is no place for (\d{8})\b", problem)):
+        close = [f"--night {night[1]}"]
     remedy = f"write {close[0]}, or see" if close else "see"
     typer.echo(f"{command}: {problem} To fix, {remedy} {command} --help.", err=True)
     if as_json:

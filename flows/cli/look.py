@@ -8,7 +8,7 @@ import typer
 
 from flows.cli import complete
 from flows.cli.command import console, say, tell
-from flows.cli.options import AsJson, Config, Nights, NightsBefore, Out, RunConfig, either, refusals
+from flows.cli.options import AsJson, Config, Nights, Out, RunConfig, refusals
 from flows.cli.tables import show_rows
 from flows.runtime.words import counted
 from schemas.night_range import EVERY_NIGHT
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 def status(
     out: Out,
-    night_before: NightsBefore = None,
     night: Nights = None,
     as_json: AsJson = False,
 ) -> None:
@@ -36,7 +35,7 @@ def status(
     from flows.results.status import read_status, show_status
 
     with refusals(as_json):
-        found = read_status(out, either(night, night_before))
+        found = read_status(out, night or EVERY_NIGHT)
     show_status(found, console(stderr=as_json))
     if as_json:
         typer.echo(json.dumps(found.values()))
@@ -155,7 +154,6 @@ def _show_blocks(out: Path, found: "Explanation", shown: "Console") -> None:
 
 def quality(
     out: Out,
-    night_before: NightsBefore = None,
     night: Nights = None,
     config: Config = None,
     as_json: AsJson = False,
@@ -176,7 +174,7 @@ def quality(
     with refusals(as_json):
         settings = load_settings(config)
         configure(settings.store)
-        nights = either(night, night_before).among(chosen_nights(out, None), str(out))
+        nights = (night or EVERY_NIGHT).among(chosen_nights(out), str(out))
         with patient_lease(out, 0, tell):
             found = [assess(out, label, settings.quality, again=True) for label in nights]
     judged = {record.night: record.judged for record in found if record is not None}
@@ -209,7 +207,6 @@ def _gate_row(gate: "Gate") -> dict[str, Any]:
 
 def verify(
     out: Out,
-    night_before: NightsBefore = None,
     night: Nights = None,
     config: RunConfig = None,
     as_json: AsJson = False,
@@ -225,7 +222,7 @@ def verify(
     from flows.results.verify_association import with_store_checked
     from flows.runtime.settings import load_settings
 
-    nights = either(night, night_before)
+    nights = night or EVERY_NIGHT
     with refusals(as_json):
         result = with_manifest(out, check(out, declared_tables(), nights))
         result = with_store_checked(out, load_settings(config).association, result, nights)
@@ -297,7 +294,7 @@ def report(
     with refusals():
         association = load_settings(config).association
         refuse_release(out)
-        nights = (night or EVERY_NIGHT).among(chosen_nights(out, None), str(out))
+        nights = (night or EVERY_NIGHT).among(chosen_nights(out), str(out))
         known = read_truth(truth) if truth else None
         judged = nights_judged(known, searched_exposures(out), out) if known is not None else frozenset[str]()
         for label in nights:

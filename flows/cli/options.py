@@ -13,7 +13,7 @@ import typer
 from flows.cli import complete
 from flows.cli.command import is_quiet, is_verbose
 from schemas.errors import Misconfigured, NightstrideError, exit_code
-from schemas.night_range import EVERY_NIGHT, NightRange
+from schemas.night_range import NightRange
 
 if TYPE_CHECKING:
     from schemas.summary import RunSummary
@@ -121,13 +121,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object as the las
 Config = Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")]
 RunConfig = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML), as that of the run.")]
 Out = Annotated[Path, typer.Argument(metavar="OUT", parser=output_folder, help="Output folder or s3:// URL of a run.")]
-Night = Annotated[
-    str | None,
-    typer.Option(
-        "--night", parser=night_argument, metavar="YYYYMMDD", autocompletion=complete.nights,
-        help="By default every night in OUT.",
-    ),
-]  # fmt: skip
 Nights = Annotated[
     NightRange | None,
     typer.Option(
@@ -135,23 +128,6 @@ Nights = Annotated[
         help="Night, or first and last; default: all.",
     ),
 ]  # fmt: skip
-NightsBefore = Annotated[
-    NightRange | None, typer.Argument(parser=night_range, metavar="NIGHT", hidden=True, autocompletion=complete.nights)
-]
-"""Nights as an argument, as they once were given."""
-
-
-def either(nights: NightRange | None, before: NightRange | None) -> NightRange:
-    """Return the nights of an option, or of an argument; every night if neither is given.
-
-    Raises
-    ------
-    typer.BadParameter
-        They differ.
-    """
-    if nights and before and nights != before:
-        raise typer.BadParameter(f"--night says {nights}, the argument {before}: give one of them.")
-    return nights or before or EVERY_NIGHT
 
 
 def complain(error: NightstrideError) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.command import say
-from flows.cli.options import AsJson, Night, Out, RunConfig, refusals
+from flows.cli.options import AsJson, Nights, Out, RunConfig, refusals
 from flows.runtime.words import counted
+from schemas.night_range import EVERY_NIGHT, NightRange
 
 if TYPE_CHECKING:
     from schemas.settings import Settings
@@ -21,7 +22,7 @@ PORT = 8462
 
 def vet(
     out: Out,
-    night: Night = None,
+    night: Nights = None,
     export: Annotated[
         Path | None,
         typer.Option(metavar="FILE.parquet", help="Write the verdicts as labels, as Parquet alone, and end."),
@@ -57,17 +58,17 @@ def vet(
         if export is not None:
             from flows.vetting.labels import export_labels
 
-            count = export_labels(out, export, night)
+            count = export_labels(out, export, night or EVERY_NIGHT)
             say(f"{counted(count, 'label')}: {export}", err=as_json)
             if as_json:
                 typer.echo(json.dumps({"labels": count, "path": str(export)}))
             return
-        _serve(out, night, (host, port), name or [], recheck, settings, as_json)
+        _serve(out, night or EVERY_NIGHT, (host, port), name or [], recheck, settings, as_json)
 
 
 def _serve(
     out: Path,
-    night: str | None,
+    nights: NightRange,
     address: tuple[str, int],
     names: list[str],
     recheck: float,
@@ -79,7 +80,7 @@ def _serve(
     from flows.vetting.server import Workplace, listen, make_server
 
     doors(*address, names, os.environ)  # refuses before anything is read
-    place = Workplace(out, night, settings.association, recheck)
+    place = Workplace(out, nights, settings.association, recheck)
     listening = listen(*address)
     let_in = doors(address[0], listening.getsockname()[1], names, os.environ)
     found = counted(len(place.index()), "candidate")

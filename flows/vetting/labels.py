@@ -18,24 +18,21 @@ from flows.vetting.verdicts import VerdictStore
 from kernels.statistics.class_scores import cohen_kappa
 from schemas.dia_source import exposure_of
 from schemas.errors import Misconfigured
+from schemas.night_range import EVERY_NIGHT, NightRange
 from schemas.vetting import LABEL, Verdict, VerdictRecord
 
 
-def label_table(records: Sequence[VerdictRecord], night: str | None = None) -> pa.Table:
+def label_table(records: Sequence[VerdictRecord], nights: NightRange = EVERY_NIGHT) -> pa.Table:
     """Return the last verdict of each user on each detection, re-checks left out, by detection and user.
 
     Parameters
     ----------
     records
         Standing verdicts, in the order in which they were given.
-    night
-        Only of this night.
+    nights
+        Only of these.
     """
-    last = {
-        (one.night, one.diaSourceId, one.user): one
-        for one in records
-        if not one.blind and (night is None or one.night == night)
-    }
+    last = {(one.night, one.diaSourceId, one.user): one for one in records if not one.blind and one.night in nights}
     rows = []
     for (_, source_id, _), one in sorted(last.items()):
         visit, detector = exposure_of(source_id)
@@ -46,7 +43,7 @@ def label_table(records: Sequence[VerdictRecord], night: str | None = None) -> p
     return pa.Table.from_pylist(rows, schema=LABEL.schema)
 
 
-def export_labels(out: Path, to: Path, night: str | None = None) -> int:
+def export_labels(out: Path, to: Path, nights: NightRange = EVERY_NIGHT) -> int:
     """Write the labels of an output folder to a Parquet file; return how many.
 
     Raises
@@ -58,9 +55,9 @@ def export_labels(out: Path, to: Path, night: str | None = None) -> int:
         The disk is full.
     """
     require_ending(to, "--export", ".parquet", "labels", "labels")
-    table = label_table(VerdictStore(out).standing(), night)
+    table = label_table(VerdictStore(out).standing(), nights)
     if not len(table):
-        of = "" if night is None else f" on night {night}"
+        of = f" of {nights}" if nights else ""
         raise Misconfigured("no_verdict", str(out), f"holds no verdict{of}.", "give some: `nightstride vet OUT`.")
     require_folder(to, "--export")
     staged = to.with_name(f".{to.name}.staging")

@@ -26,6 +26,7 @@ from flows.vetting.turn import RECHECK, next_row
 from flows.vetting.verdicts import VerdictStore
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
+from schemas.night_range import EVERY_NIGHT, NightRange
 from schemas.settings import AssociationSettings
 from schemas.tracklets import TRACKLET
 
@@ -47,8 +48,8 @@ class Workplace:
     ----------
     out
         Output folder.
-    night
-        The only night; None: all.
+    nights
+        Only these.
     association
         Where objects are kept.
     recheck
@@ -56,7 +57,7 @@ class Workplace:
     """
 
     out: Path
-    night: str | None = None
+    nights: NightRange = EVERY_NIGHT
     association: AssociationSettings = field(default_factory=AssociationSettings)
     recheck: float = RECHECK
 
@@ -70,7 +71,7 @@ class Workplace:
         self._judged: dict[tuple[int, int, str], JudgedRows] = {}
 
     def _nights(self) -> Sequence[str]:
-        return chosen_nights(self.out, self.night)
+        return self.nights.among(chosen_nights(self.out), str(self.out))
 
     def _now(self) -> tuple[object, ...]:
         """Return what changes when a night gets another exposure or its tracklets."""

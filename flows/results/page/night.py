@@ -17,7 +17,7 @@ from flows.storage.layout import require_output
 from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine
 from schemas.dia_source import DIA_SOURCE
-from schemas.errors import BadInput, Misconfigured, choice
+from schemas.errors import BadInput, Misconfigured
 from schemas.known_object import SS_SOURCE
 from schemas.ledger import ExposureRecord, QuarantineRecord
 from schemas.summary import RunSummary
@@ -126,23 +126,19 @@ def known_nights(out: Path) -> tuple[str, ...]:
     )
 
 
-def chosen_nights(out: Path, night: str | None) -> tuple[str, ...]:
-    """Return the nights of an output folder, or the requested one.
+def chosen_nights(out: Path) -> tuple[str, ...]:
+    """Return the nights of an output folder, to choose from.
 
     Raises
     ------
     Misconfigured
-        It is not an output folder, or it has no night, or not this one.
+        It is not an output folder, or it has no night.
     """
     require_output(out)
     nights = known_nights(out)
     if not nights:
         raise Misconfigured("no_night", str(out), "holds no night.", "make one with `nightstride run`.")
-    if night is None:
-        return nights
-    if night not in nights:
-        raise Misconfigured("no_night", str(out), f"holds no night {night}.", choice(night, nights))
-    return (night,)
+    return nights
 
 
 def read_night(out: Path, label: str, summary: RunSummary | None) -> PublishedNight:

@@ -44,7 +44,7 @@ def run(*arguments):
 
 
 def test_all_well_is_0(out):
-    ended = run(out, "20260101", "--json")
+    ended = run(out, "--night", "20260101", "--json")
     assert ended.exit_code == 0
     assert json.loads(ended.stdout.splitlines()[-1])["nights"][0]["exposures"] == {"done": 1}
 
@@ -172,7 +172,7 @@ def run_quality(*arguments):
 
 def test_a_night_that_passes_is_0_and_one_that_fails_is_1(out_quality):
     assert run_quality(out_quality).exit_code == 0
-    ended = run_quality(out_quality, NIGHT, "--config", out_quality.parent / "limits.toml", "--json")
+    ended = run_quality(out_quality, "--night", NIGHT, "--config", out_quality.parent / "limits.toml", "--json")
     assert ended.exit_code == 1
     (band,) = json.loads(ended.stdout.splitlines()[-1])["nights"][NIGHT]
     assert (band["band"], band["verdict"]) == ("r", "fail")
@@ -188,7 +188,7 @@ def test_a_night_that_passes_is_0_and_one_that_fails_is_1(out_quality):
 
 
 def test_no_such_night_is_2(out_quality):
-    assert run_quality(out_quality, "20300101").exit_code == 2
+    assert run_quality(out_quality, "--night", "20300101").exit_code == 2
 
 
 KEY = ExposureKey(night="20260101", visit=5, detector=0)

@@ -7,7 +7,6 @@ from flows.cli.options import (
     NoNight,
     cluster_overrides,
     conclude,
-    either,
     night_range,
     observe_overrides,
     output_folder,
@@ -16,7 +15,7 @@ from flows.cli.options import (
 from flows.runtime.settings import load_settings
 from flows.storage.bucket_path import BucketPath
 from schemas.errors import BadInput, Misconfigured, NoWork, Retryable
-from schemas.night_range import EVERY_NIGHT, NightRange
+from schemas.night_range import NightRange
 from schemas.summary import RunSummary, Trouble
 from tests.support.log import lines_of
 
@@ -35,14 +34,6 @@ def test_options_go_before_the_environment_and_what_is_not_given_does_not(monkey
     monkeypatch.setenv("NIGHTSTRIDE_OBSERVE__LOG_FORMAT", "json")
     found = load_settings(overrides=observe_overrides("2222", None, None)).observe
     assert (found.address, found.metrics_file, found.log_format) == (("127.0.0.1", 2222), None, "json")
-
-
-def test_a_night_given_twice_is_one_night():
-    first, other = NightRange.of("20260101"), NightRange.of("20260102")
-    assert [either(*given) for given in ((first, None), (None, first), (first, first))] == [first] * 3
-    assert either(None, None) == EVERY_NIGHT
-    with pytest.raises(typer.BadParameter, match="--night says night 20260101, the argument night 20260102"):
-        either(first, other)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,9 @@ def test_labels_are_exported(out, tmp_path):
     table = pq.read_table(to)
     assert table.schema.equals(LABEL.schema)
     assert table["label"].to_pylist() == ["artefact"]
+    assert nightstride("vet", folder, "--export", to, "--night", f"..{NIGHT}").code == 0
+    none = nightstride("vet", folder, "--export", to, "--night", "20200101..20200103", "--json")
+    assert "no verdict of nights 20200101 to 20200103" in none.summary["error"]["problem"]
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "labels", "labels.parquet.gz"])
@@ -53,6 +56,7 @@ def test_labels_into_another_format_are_refused_before_anything_is_written(out, 
         (("--host", "0.0.0.0"), {}, "no_token"),
         (("--host", "0.0.0.0"), {"NIGHTSTRIDE_VET_TOKEN": "short"}, "short_token"),
         (("--night", "20200101"), {}, "no_night"),
+        (("--night", "20200101..20200103"), {}, "no_night"),
         (("--host", "192.0.2.77"), {"NIGHTSTRIDE_VET_TOKEN": TOKEN}, "bad_host"),
     ],
 )

@@ -20,6 +20,7 @@ from flows.vetting.labels import agreements, export_labels, label_table
 from flows.vetting.server import Workplace
 from flows.vetting.verdicts import VerdictStore
 from schemas.errors import Misconfigured
+from schemas.night_range import NightRange
 from schemas.settings import StoreSettings
 from schemas.vetting import LABEL
 from tests.support.cli import nightstride
@@ -221,8 +222,8 @@ def test_labels_are_the_last_verdicts(tmp_path):
         assert (tmp_path / name).read_text() == "mine"
     with pytest.raises(Misconfigured, match=r"name it labels\.parquet"):
         export_labels(tmp_path, Path())
-    with pytest.raises(Misconfigured, match="holds no verdict on night"):
-        export_labels(tmp_path, tmp_path / "labels.parquet", "20200101")
+    with pytest.raises(Misconfigured, match="holds no verdict of night 20200101"):
+        export_labels(tmp_path, tmp_path / "labels.parquet", NightRange.of("20200101"))
 
 
 def test_agreement_is_of_pairs_and_of_rechecks(tmp_path):

@@ -7,6 +7,7 @@ from flows.storage.quarantine import Quarantine
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
+from schemas.night_range import NightRange
 
 
 def test_tells_what_is_published(kit, tmp_path):
@@ -54,11 +55,11 @@ def test_an_empty_folder(tmp_path, kit):
 
 def test_a_night_that_is_not_there_is_told_with_those_that_are(kit, tmp_path):
     with pytest.raises(Misconfigured, match="no folder of this name"):
-        chosen_nights(tmp_path / "absent", None)
+        chosen_nights(tmp_path / "absent")
     (tmp_path / "ledger").mkdir()
     with pytest.raises(Misconfigured, match=r"holds no night\."):
-        chosen_nights(tmp_path, None)
+        chosen_nights(tmp_path)
     kit.night(tmp_path, visits=1)
-    assert chosen_nights(tmp_path, None) == chosen_nights(tmp_path, kit.NIGHT) == (kit.NIGHT,)
-    with pytest.raises(Misconfigured, match=f"holds no night 19991231.*{kit.NIGHT}"):
-        chosen_nights(tmp_path, "19991231")
+    assert chosen_nights(tmp_path) == (kit.NIGHT,)
+    with pytest.raises(Misconfigured, match=f"holds nothing of night 19991231.*{kit.NIGHT}"):
+        NightRange.of("19991231").among(chosen_nights(tmp_path), str(tmp_path))
