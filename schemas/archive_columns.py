@@ -61,10 +61,11 @@ def locate_columns(columns: Sequence[str], wanted: Collection[str], optional: Co
         if name not in found and (column := _first(columns, patterns)):
             found[name] = column
     if missing := [name for name in wanted if name not in found]:
+        names = "; ".join(" or ".join(_patterns(name)) for name in missing)
         raise BadInput(
             "missing_columns",
-            f"columns {missing}",
-            f"the table has none of the names {[list(_patterns(name)) for name in missing]}; it has {list(columns)}.",
+            f"column{'s' * (len(missing) > 1)} {', '.join(missing)}",
+            f"not in the table under any name: {names}. It has {', '.join(columns)}.",
             "ask the archive for them, or rename the columns.",
         )
     return found

@@ -77,13 +77,14 @@ def read_archive(path: Path, wanted: Collection[str], optional: Collection[str] 
         another unit (``wrong_units``).
     """
     require_there(path, "another table.")
+    remedy = "give a CSV, FITS or Parquet table."
+    if path.is_dir():
+        raise BadInput("unreadable_table", str(path), "is a folder, not a file.", remedy)
     try:
         with pa.input_stream(str(path), compression="detect") as stream:
             begin = stream.read(1024)
     except (OSError, pa.ArrowException) as error:
-        raise BadInput(
-            "unreadable_table", str(path), f"cannot be read: {error}.", "give a CSV, FITS or Parquet table."
-        ) from error
+        raise BadInput("unreadable_table", str(path), f"cannot be read: {read_failure(error)}.", remedy) from error
     read = _fits if begin.startswith(b"SIMPLE") else _parquet if begin.startswith(b"PAR1") else _csv
     blocks, columns, units = read(path, begin, wanted, optional)
     parts: list[dict[str, Any]] = []

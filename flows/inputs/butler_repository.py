@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from flows.inputs.files import failure_words
 from flows.runtime.secrets import refuse_credentials
 from schemas.archive_settings import ButlerSettings
 from schemas.errors import Misconfigured
@@ -126,9 +127,15 @@ def _opened(repository: str) -> Any:
         raise Misconfigured(
             "no_such_repository",
             PREFIX + repository,
-            f"no Butler repository can be opened there: {type(error).__name__}: {error}.",
+            f"no Butler repository can be opened there: {_why_not(error)}.",
             "name the folder or URL that holds its butler.yaml, or an alias in DAF_BUTLER_REPOSITORY_INDEX.",
         ) from error
+
+
+def _why_not(error: Exception) -> str:
+    """Return why a repository cannot be opened: Butler's words of what is not there are of its own settings."""
+    missing = "there is no butler.yaml, and no alias of this name"
+    return missing if isinstance(error, FileNotFoundError) else failure_words(error)
 
 
 def _datasets(butler: Any, types: Sequence[str], wanted: ButlerSettings, given: str) -> list[Any]:

@@ -42,8 +42,9 @@ def outside() -> tuple[type[Exception], ...]:
     return OSError, *(error for error in loaded if error is not None)
 
 
+_NO_CREDENTIALS = r"NoCredentials|PartialCredentials"
 _REASONS = (
-    (r"NoCredentials|PartialCredentials", "there are no credentials for it"),
+    (_NO_CREDENTIALS, "there are no credentials for it"),
     (r"ConnectorDNSError|gaierror|[Nn]ame or service not known|name resolution", "its host has no known address"),
     (r"Certificate|SSL", "its certificate is not accepted"),
     (r"Connect call failed|ConnectionRefused|EndpointConnection", "its host does not accept the connection"),
@@ -61,6 +62,11 @@ def failure_words(error: Exception) -> str:
     said = f"{type(error).__name__}: {error}"
     words = next((words for pattern, words in _REASONS if re.search(pattern, said)), None)
     return words or (error.strerror if isinstance(error, OSError) and error.strerror else said)
+
+
+def no_credentials(error: Exception) -> bool:
+    """Return whether a place cannot be read because nobody has said as whom."""
+    return re.match(_NO_CREDENTIALS, type(error).__name__) is not None
 
 
 def file_system(uri: str) -> tuple[Any, str]:

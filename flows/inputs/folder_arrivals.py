@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from flows.inputs.files import file_system, outside
+from flows.inputs.files import failure_words, file_system, no_credentials, outside
 from flows.inputs.siblings import Beside, archive_plane, beside, siblings
 from flows.inputs.source import uri_of
 from flows.inputs.sources import SUFFIXES
@@ -86,6 +86,7 @@ class FolderArrivals:
         self._fs, self._path = file_system(uri)
         self._seen: dict[str, _Seen] = {}
         self._waiting = 0
+        self._listed = False
         if "://" not in uri and not self._fs.isdir(self._path):
             raise Misconfigured("no_such_input", uri, "there is no such folder.", "make it, or correct the path.")
 
@@ -101,6 +102,8 @@ class FolderArrivals:
         ------
         Retryable
             It cannot be listed.
+        Misconfigured
+            It cannot be listed for want of credentials, and never was (``unreadable_input``).
         """
         files, now = self._files(), self._clock()
         self._seen = {path: self._look(path, signature, now) for path, signature in files.items()}
@@ -127,9 +130,14 @@ class FolderArrivals:
             self._fs.invalidate_cache()
             found = self._fs.find(self._path, detail=True)
         except outside() as error:
+            problem = f"cannot be listed: {failure_words(error)}."
+            if not self._listed and no_credentials(error):
+                remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or those of another way to log in."
+                raise Misconfigured("unreadable_input", self._uri, problem, remedy) from error
             raise Retryable(
-                "io_error", self._uri, f"cannot be listed: {type(error).__name__}: {error}.", "check the place."
+                "io_error", self._uri, problem, "check the permissions, the connection and the credentials."
             ) from error
+        self._listed = True
         return {
             path: _signature(entry) for path, entry in found.items() if not posixpath.basename(path).startswith(".")
         }

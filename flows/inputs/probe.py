@@ -39,7 +39,7 @@ from kernels.psf.flux_error import UNKNOWN_FLATNESS
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.psf.psf_field import stamp_ellipticity
 from kernels.psf.seeing import fit_moffat
-from schemas.errors import BadInput, Retryable
+from schemas.errors import BadInput, Retryable, read_failure
 from schemas.exposure import ExposureKey, PsfModel
 from schemas.keyword_mapping import KeywordMapping
 from schemas.pixels import UNUSABLE
@@ -120,10 +120,11 @@ def _refuse_folder(uri: str) -> NoReturn:
             fs, path = file_system(uri)
             fs.ls(path)
     except BadInput as error:
+        why = read_failure(error.__cause__ or error)
         raise BadInput(
             "unreadable_folder",
             uri,
-            f"the folder cannot be listed, so its exposures are not searched: {error.__cause__}.",
+            f"the folder cannot be listed, so its exposures are not searched: {why}.",
             "permit reading it (chmod u+rx), or leave it out.",
         ) from error
     raise Retryable("io_error", uri, "the folder could not be listed at first.", "run again.")

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from flows.inputs.files import failure_words
 from schemas.archive_settings import FetchSettings
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 
@@ -239,8 +240,9 @@ class ArchiveClient:
                 _require_success(response, url)
                 yield response
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
-            problem = f"the connection failed: {type(error).__name__}: {error}."
-            raise TryAgain(Retryable("archive_error", url, problem, "run the command again; it goes on.")) from error
+            problem = f"the connection failed: {failure_words(error)}."
+            remedy = "check the network, and run the command again; it goes on."
+            raise TryAgain(Retryable("archive_error", url, problem, remedy)) from error
 
 
 class _NotThere(Exception):

@@ -59,7 +59,7 @@ def test_something_failed_is_1(out):
 
 def test_no_such_folder_or_night_is_2(out):
     assert run(out / "none").exit_code == 2
-    assert run(out, "20300101").exit_code == 2
+    assert run(out, "--night", "20300101").exit_code == 2
 
 
 def run_explain(*arguments):

@@ -86,6 +86,11 @@ def test_rows_that_were_matched_with_nothing_are_no_duplicates(tmp_path, none):
         assert read_archive(write(tmp_path, HEADER, *rows, *more), WANTED, ("objid",)).duplicates == 0
 
 
+def test_a_folder_is_no_table(tmp_path):
+    with pytest.raises(BadInput, match=r"is a folder, not a file.*give a CSV, FITS or Parquet table"):
+        read_archive(tmp_path, ["u"])
+
+
 def test_parquet_is_read_as_the_same_rows_in_csv(tmp_path):
     path = write(tmp_path, HEADER, *ROWS)
     expected = read_archive(path, WANTED, ("redshift", "objid"))
@@ -132,7 +137,7 @@ def test_units_of_a_fits_column_are_believed(tmp_path):
 
 
 def test_names_every_missing_column(tmp_path):
-    with pytest.raises(BadInput, match=r"columns \['i', 'z', 'class'\]"):
+    with pytest.raises(BadInput, match=r"columns i, z, class: not in the table"):
         read_archive(write(tmp_path, "u,g,r", "1,2,3"), WANTED)
 
 

@@ -202,7 +202,9 @@ def test_a_datastore_may_point_into_a_bucket(rubin_night, tmp_path, monkeypatch)
 
 
 def test_errors_say_what_is_wrong_and_what_to_do(repository, tmp_path):
-    assert "butler.yaml" in refused("no_such_repository", tmp_path / "nowhere")
+    nowhere = refused("no_such_repository", tmp_path / "nowhere")
+    assert "there is no butler.yaml, and no alias of this name. To fix, name the folder" in nowhere
+    assert "Error" not in nowhere
     assert "butler.yaml" in refused("no_such_repository", tmp_path)
     assert "secret" not in refused("credentials_in_url", "https://ann:secret@host/repo")
     assert "No collection with name 'nope'" in refused("bad_query", repository, collections=("nope",))

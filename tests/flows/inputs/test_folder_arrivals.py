@@ -183,6 +183,24 @@ def test_a_folder_that_is_not_there_is_refused_and_one_that_goes_is_waited_for(t
         arrivals.poll(9)
 
 
+def test_without_credentials_it_is_refused_at_once_and_waited_for_later(monkeypatch, clock):
+    class NoCredentialsError(OSError):
+        pass
+
+    def nobody(*_, **__):
+        raise NoCredentialsError("Unable to locate credentials")
+
+    for lists_first, kind in ((False, Misconfigured), (True, Retryable)):
+        arrivals = FolderArrivals("memory://nobodys", 2.0, clock=clock)
+        with monkeypatch.context() as patch:
+            if lists_first:
+                patch.setattr(arrivals._fs, "find", lambda *_, **__: {})
+                arrivals.poll(9)
+            patch.setattr(arrivals._fs, "find", nobody)
+            with pytest.raises(kind, match="cannot be listed: there are no credentials for it"):
+                arrivals.poll(9)
+
+
 def test_a_prefix_of_another_store_is_watched_alike(clock):
     import fsspec
 

@@ -67,6 +67,8 @@ def test_what_does_not_pass_is_an_error(archive, settings, one):
     assert code_of(Retryable, settings, lambda client: client.probe(one[0])) == "archive_error"
     gone = settings.model_copy(update={"url": "http://127.0.0.1:1/ibe"})
     assert code_of(Retryable, gone, lambda client: client.text(SEARCH, QUERY)) == "archive_error"
+    with pytest.raises(Retryable, match=r"failed: its host does not accept the connection\. To fix, check"):
+        with_client(gone, lambda client: client.text(SEARCH, QUERY))
 
 
 def test_waits_as_long_as_asked_or_ever_longer(settings, monkeypatch):
