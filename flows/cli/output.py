@@ -137,6 +137,7 @@ def forced(
         FirstRows,
         forced_exposures,
         measure_night,
+        require_no_release,
         show_forced,
         summarise_targets,
         tell_forced,
@@ -146,10 +147,13 @@ def forced(
     from flows.storage.lease import lease
     from schemas.errors import BadInput
 
-    if (targets is not None) + objects + (at is not None) != 1:
+    if (ways := (targets is not None) + objects + (at is not None)) > 1:
+        raise typer.BadParameter("a list of targets, --at and --dia-objects exclude each other: give one of them.")
+    if not ways:
         raise typer.BadParameter("give a list of targets, one with --at RA,DEC, or --dia-objects.")
     shown, rows, nights = console(stderr=True), FirstRows(), night or EVERY_NIGHT
     with refusals(as_json):
+        require_no_release(out)
         if at is not None:
             ra, dec = _place(at)
             known, left_out = placed_target(f"{ra:.5f},{dec:+.5f}", ra, dec), tuple[BadInput, ...]()

@@ -80,13 +80,13 @@ def freeze_release(
     Raises
     ------
     Misconfigured
-        The name has other signs; ``to`` is there, or its parent is not; there is no such night; a run goes on
-        (``locked``); what is published is not whole (``not_whole``).
+        The name has other signs; ``to`` is there or in ``out``, or its parent is not; there is no such night; a run
+        goes on (``locked``); what is published is not whole (``not_whole``).
     Retryable
         The disk is full.
     """
     require_output(out)
-    _require_place(to, name)
+    _require_place(out, to, name)
     with lease(out.resolve()):
         labels = _nights(out, nights)
         with new_folder(to) as staged:
@@ -104,7 +104,7 @@ def freeze_release(
             return _sealed(staged, note)
 
 
-def _require_place(to: Path, name: str) -> None:
+def _require_place(out: Path, to: Path, name: str) -> None:
     if not _NAME.fullmatch(name):
         raise Misconfigured("bad_name", "--name", f"is {name!r}.", "use letters, digits, '.', '_' and '-', as in DR1.")
     if isinstance(to, BucketPath):
@@ -113,6 +113,8 @@ def _require_place(to: Path, name: str) -> None:
         raise Misconfigured(
             "folder_exists", str(to), "is there already; a release never changes.", "name another --to."
         )
+    if not isinstance(out, BucketPath) and to.resolve().is_relative_to(out.resolve()):
+        raise Misconfigured("in_output", f"--to {to}", f"is inside {out}, which changes.", "name another --to.")
     if not to.absolute().parent.is_dir():
         raise Misconfigured(
             "no_folder",

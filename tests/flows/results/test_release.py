@@ -112,6 +112,9 @@ def test_nobody_writes_to_it(out, tmp_path):
     answer = nightstride("report", tmp_path / "dr1")
     assert answer.code == 2
     assert "nothing in it changes" in answer.stderr
+    for words in (("--at", "150,20"), ("none.csv",), ("--dia-objects",)):
+        answer = nightstride("forced", tmp_path / "dr1", *words)
+        assert (answer.code, "no pixels to measure on. To fix, measure in the output" in answer.stderr) == (2, True)
     assert not with_manifest(tmp_path / "dr1", verify_output(tmp_path / "dr1", TABLES)).problems
 
 
@@ -121,6 +124,7 @@ def test_nobody_writes_to_it(out, tmp_path):
         ("DR 1", "dr1", (), "bad_name"),
         ("DR1", "out", (), "folder_exists"),
         ("DR1", "none/dr1", (), "no_folder"),
+        ("DR1", "out/dr1", (), "in_output"),
         ("DR1", "dr1", (NightRange("20270101"),), "no_night"),
     ],
 )
@@ -129,6 +133,7 @@ def test_bad_usage_leaves_nothing(out, tmp_path, name, to, span, says):
         freeze_release(out, tmp_path / to, name, TABLES, *span)
     assert raised.value.code == says
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert not (out / "dr1").exists()
 
 
 def test_what_is_not_whole_is_not_released(out, tmp_path):
