@@ -23,7 +23,7 @@ class _ReportByDefault(TyperGroup):
     """Group in which what is not a name of a command is an argument of `report`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] != "--help":
+        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
             args = ["report", *args]
         return super().parse_args(ctx, args)
 

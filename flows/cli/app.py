@@ -79,7 +79,8 @@ def _flushed(stream: TextIO | None) -> bool:
     return True
 
 
-app = Commands(name="nightstride", invoke_without_command=True, pretty_exceptions_enable=False)
+_HELP = {"help_option_names": ["--help", "-h"]}
+app = Commands(name="nightstride", context_settings=_HELP, invoke_without_command=True, pretty_exceptions_enable=False)
 
 
 @app.callback()

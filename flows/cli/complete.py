@@ -1,6 +1,6 @@
 """Completion of arguments on the command line: cheap, and silent where there is nothing to complete from."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,28 @@ PRESETS = ("llnl", "ztf", "rubin", "decam", "star-galaxy", "cluster")
 
 PICTURE_KINDS = ("morphology", "scene", "cluster", "anomaly")
 """Of `classify`."""
+
+DETECTORS = ("streak_net", "basic_cnn", "region_proposal", "two_stage", "boosted", "matched_filter")
+"""That are shipped."""
+
+LOG_FORMATS = ("text", "json")
+"""Of `--log-format`."""
+
+ARRAYS = ("cutouts", "galaxy_picture")
+"""Published datasets that are no tables."""
+
+
+def _one_of(names: tuple[str, ...]) -> Callable[[str], list[str]]:
+    """Return a function that returns those of some names that begin like what is typed."""
+
+    def begun(incomplete: str) -> list[str]:
+        return [one for one in names if one.startswith(incomplete)]
+
+    return begun
+
+
+presets, picture_kinds = _one_of(PRESETS), _one_of(PICTURE_KINDS)
+detectors, log_formats = _one_of(DETECTORS), _one_of(LOG_FORMATS)
 
 
 def _out(ctx: Any) -> Path | None:
@@ -46,18 +68,8 @@ def night_ranges(ctx: Any, incomplete: str) -> list[str]:
 def datasets(ctx: Any, incomplete: str) -> list[str]:
     """Return the names of the tables that are published in OUT and begin like this."""
     found = {path.parent.name for path in _published(ctx, "*")}
-    margins = {f"{one}_margin" for one in found}
-    return sorted(one for one in found - margins if one.startswith(incomplete))
-
-
-def presets(incomplete: str) -> list[str]:
-    """Return the presets of simulated exposures that begin like this."""
-    return [one for one in PRESETS if one.startswith(incomplete)]
-
-
-def picture_kinds(incomplete: str) -> list[str]:
-    """Return the kinds of pictures that begin like this."""
-    return [one for one in PICTURE_KINDS if one.startswith(incomplete)]
+    no_tables = {f"{one}_margin" for one in found} | set(ARRAYS)
+    return sorted(one for one in found - no_tables if one.startswith(incomplete))
 
 
 def ids(ctx: Any, incomplete: str) -> list[str]:

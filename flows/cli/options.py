@@ -37,7 +37,12 @@ MetricsFile = Annotated[
     str | None, typer.Option(metavar="FILE.prom", help="Written at the end, for node_exporter's textfile collector.")
 ]
 LogFormat = Annotated[
-    str | None, typer.Option(metavar="text|json", help="What is written to standard error: words, or JSON lines.")
+    str | None,
+    typer.Option(
+        metavar="text|json",
+        autocompletion=complete.log_formats,
+        help="What is written to standard error: words, or JSON lines.",
+    ),
 ]
 
 

@@ -67,9 +67,13 @@ def simulate(
         return
     from flows.simulation.night import SimulatedNight
     from flows.simulation.presets import find_preset, usual_subtraction
+    from schemas.errors import Misconfigured, choice
 
     started = time.monotonic()
     with refusals(as_json):
+        if preset not in complete.PRESETS:
+            problem = f"{preset!r} is not a preset."
+            raise Misconfigured("unknown_preset", "--preset", problem, choice(preset, complete.PRESETS))
         several = tuple(bands.split(",")) if bands else None
         chosen = find_preset(preset, streaks, size, several, subtract or usual_subtraction(preset))
         night = SimulatedNight(chosen, seed, visits, detectors, out, science, template, form)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.cli import complete
 from flows.cli.command import Commands, console, tell
 from flows.cli.options import AsJson, output_folder, refusals
 from flows.cli.tables import show_figures
@@ -35,8 +36,9 @@ def detect(
     model: Annotated[
         str,
         typer.Option(
+            autocompletion=complete.detectors,
             help="streak_net, basic_cnn, region_proposal, two_stage, boosted or matched_filter; "
-            "any other, by name or folder, gets a reliability model alone."
+            "any other, by name or folder, gets a reliability model alone.",
         ),
     ] = "streak_net",
     reliability_only: Annotated[

@@ -55,6 +55,12 @@ def test_every_command_has_the_same_short_options(path):
         assert own["--night"].metavar == f"YYYYMMDD{several}"
 
 
+@pytest.mark.parametrize("words", [(), ("status",), ("ades",), ("ades", "report"), ("train", "detect")], ids=" ".join)
+def test_h_is_help(words):
+    short, long = (nightstride(*words, name) for name in ("-h", "--help"))
+    assert (short.code, short.stdout, long.code) == (0, long.stdout, 0)
+
+
 WITH_OUT = [path for path, one in COMMANDS.items() if any("--out" in given.opts for given in one.params)]
 
 
@@ -110,6 +116,7 @@ def test_out_after_other_arguments_is_the_last(tmp_path, out):
         (("forced", "OUT", "--at", "1,1", "--sigma", "99"), "usage", "--sigma: must be at most 10."),
         (("simulate", "--size", "640,640", "-o", "x"), "usage", "--size: 2 numbers are wanted, with a space between"),
         (("forced", "OUT"), "usage", "give a list of targets, one with --at RA,DEC, or --dia-objects."),
+        (("forced", "OUT", "--at", "1,1", "--dia-objects"), "usage", "exclude each other: give one of them."),
         (("forced", "OUT", "--at", "400,1"), "usage", "'400,1' is not RA,DEC"),
         (("export", "OUT", "--to", "x", "--format", "word"), "usage", "--format: 'word' is not one of 'csv', '"),
         (("status", "OUT", "more"), "usage", "There is no place for more."),

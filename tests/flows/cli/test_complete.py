@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from flows.cli.app import app
-from flows.cli.complete import MOST, PRESETS
+from flows.cli.complete import ARRAYS, DETECTORS, LOG_FORMATS, MOST, PRESETS
+from flows.pipeline.graph import declared_arrays
+from flows.pipeline.weights import _shipped
 from flows.results.classify import TASKS
 from flows.simulation.presets import PRESETS as CAMERAS
+from schemas.observe_settings import ObserveSettings
 from tests.flows.results.page.conftest import NIGHT, make_info, make_rows, publish
 
 
@@ -44,9 +47,7 @@ def test_presets_are_those_that_there_are(monkeypatch):
     assert offered(monkeypatch, "nightstride simulate --preset ru") == ["rubin"]
 
 
-@pytest.mark.parametrize(
-    "command", ["status OUT --night", "report -o OUT --night", "status OUT", "ades report OUT --night"]
-)
+@pytest.mark.parametrize("command", ["status OUT --night", "report -o OUT --night", "ades report OUT --night"])
 def test_nights_are_those_of_the_folder_on_the_line_the_latest_first(monkeypatch, out, command):
     line = f"nightstride {command.replace('OUT', str(out))} "
     assert offered(monkeypatch, line) == [NIGHT, "20261102"]
@@ -58,6 +59,13 @@ def test_datasets_are_those_that_are_published(monkeypatch, out):
     assert "dia_source" in published
     assert offered(monkeypatch, f"nightstride export {out} --dataset ") == published
     assert offered(monkeypatch, f"nightstride export {out} --dataset dia_s") == ["dia_source"]
+
+
+def test_arrays_are_not_offered_since_export_refuses_them(monkeypatch, tmp_path):
+    assert set(ARRAYS) == declared_arrays()
+    for name in ("cutouts", "dia_source"):
+        (tmp_path / "catalogs" / name / "night=20261102").mkdir(parents=True)
+    assert offered(monkeypatch, f"nightstride export {tmp_path} --dataset ") == ["dia_source"]
 
 
 def test_a_margin_is_not_offered_since_no_command_takes_it(monkeypatch, tmp_path):
@@ -76,6 +84,14 @@ def test_the_last_of_several_nights_is_completed_too(monkeypatch, out, command):
 def test_kinds_of_pictures_are_those_that_there_are(monkeypatch):
     assert sorted(offered(monkeypatch, "nightstride classify ")) == sorted(TASKS)
     assert offered(monkeypatch, "nightstride classify mo") == ["morphology"]
+
+
+def test_forms_of_the_log_and_detectors_are_those_that_there_are(monkeypatch):
+    for name in LOG_FORMATS:
+        assert ObserveSettings(log_format=name).log_format == name
+    assert offered(monkeypatch, "nightstride run --log-format ") == list(LOG_FORMATS)
+    assert offered(monkeypatch, "nightstride train detect --model b") == ["basic_cnn", "boosted"]
+    assert sorted(DETECTORS) == sorted(path.stem for path in (_shipped() / "detect").glob("*.json"))
 
 
 def test_ids_are_those_of_detections_and_begin_as_typed(monkeypatch, out):

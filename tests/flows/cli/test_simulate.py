@@ -40,7 +40,8 @@ def test_words_for_people(tmp_path: Path) -> None:
 def test_bad_usage_says_so_and_exits_with_2(tmp_path: Path) -> None:
     result = simulate("--preset", "lsst", "--out", str(tmp_path / "out"))
     assert result.exit_code == 2
-    assert "'lsst' is not a preset. To fix, choose one of llnl, ztf, rubin, decam." in result.stderr
+    every = "llnl, ztf, rubin, decam, star-galaxy, cluster"
+    assert f"'lsst' is not a preset. To fix, choose one of {every}." in result.stderr
     assert not (tmp_path / "out").exists()
 
 
