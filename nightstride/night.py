@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from html import escape
 from numbers import Integral
 from operator import index
@@ -258,8 +259,10 @@ class Night:
         """
         from flows.results.explain import explain_detection
         from flows.runtime.settings import load_settings
+        from nightstride.pictures import explanation_picture
 
-        return explain_detection(self.out, identity_of(source_id), load_settings(self.settings).association)
+        found = explain_detection(self.out, identity_of(source_id), load_settings(self.settings).association)
+        return replace(found, picture=partial(explanation_picture, self.out, found))
 
     def lightcurve(self, identity: int, of: Literal["object", "tracklet", "detection"] | None = None) -> "LightCurve":
         """Return a light curve by time: ``time``, ``band``, ``flux``, ``fluxErr``, ``visit`` and more.

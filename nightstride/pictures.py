@@ -3,12 +3,15 @@
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy import units
 from astropy.nddata import CCDData, StdDevUncertainty, VarianceUncertainty
 
+from flows.results.explain import Explanation
+from flows.results.explain_picture import detection_levels
 from flows.results.page.picture import bin_mean, png, stretch
 from flows.results.pixel_piece import PixelPiece
 from schemas.exposure import ExposureInfo
@@ -16,6 +19,9 @@ from schemas.pixels import UNUSABLE
 
 WIDEST = 640
 """Side of a picture in a notebook, px, beyond which pixels are averaged."""
+
+SHOWN_PX = 160
+"""Side of each picture of an explanation at most, px."""
 
 
 class PlaneImage(CCDData):
@@ -115,6 +121,18 @@ class Cutout:
         row = np.hstack(levels[:-1])
         enlarged = np.kron(row, np.ones((max(1, 160 // row.shape[0]),) * 2))
         return _png(enlarged, ~np.isfinite(enlarged), 0.0, 1.0)
+
+
+def explanation_picture(out: Path, found: Explanation) -> str:
+    """Return a detection on difference, science image and template as an HTML image; "" where its tiles are gone."""
+    levels = detection_levels(out, found, SHOWN_PX)
+    if levels is None:
+        return ""
+    picture = png(levels)
+    larger = max(1, SHOWN_PX // picture.height)
+    size = f'width="{larger * picture.width}" height="{larger * picture.height}"'
+    told = f"pixels of {found.detection['diaSourceId']}: as stored, its difference first"
+    return f'<img alt="{told}" src="{picture.uri}" {size} style="image-rendering: pixelated"/>'
 
 
 def _png(data: Any, mask: Any, background: float, noise: float) -> bytes:

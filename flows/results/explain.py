@@ -1,7 +1,7 @@
 """Explanation of a detection: its pixels, models, settings and code."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from pathlib import Path
@@ -27,9 +27,6 @@ from schemas.exposure import ExposureKey
 from schemas.known_object import SS_SOURCE
 from schemas.ledger import ExposureRecord, ProvenanceRecord
 from schemas.settings import AssociationSettings, Settings
-
-SHOWN_PX = 160
-"""Side of each picture in a notebook at most, px."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +91,8 @@ class Explanation:
         Row of `ss_source`; None if it is of no known object, or they were not looked for.
     history
         The object at rest that it is of; None: of none, or that is not known.
-    out
-        The output folder, which a notebook shows its pixels from; None: it shows none.
+    picture
+        What draws its pixels for a notebook, as HTML; None: nothing does.
     """
 
     detection: dict[str, Any]
@@ -112,7 +109,7 @@ class Explanation:
     known: dict[str, Any] | None = None
     history: DetectionHistory | None = None
     source_files: dict[str, ExplainedFile] = field(default_factory=dict)
-    out: Path | None = field(default=None, repr=False)
+    picture: Callable[[], str] | None = field(default=None, repr=False, compare=False)
 
     @property
     def flags(self) -> list[str]:
@@ -122,10 +119,10 @@ class Explanation:
     def values(self) -> dict[str, Any]:
         """Return everything as JSON-serialisable values."""
         made = self.provenance.model_dump(mode="json") if self.provenance else None
-        given = {**self.__dict__, "record": None, "provenance": None}
+        given = {**self.__dict__, "record": None, "provenance": None, "picture": None}
         record = self.record.model_dump(mode="json")
         told = asdict(Explanation(**given))
-        del told["out"]
+        del told["picture"]
         return {**told, "flags": self.flags, "record": record, "provenance": made}
 
     def __str__(self) -> str:
@@ -139,21 +136,8 @@ class Explanation:
         rows = (
             f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in explanation_words(self).items()
         )
-        return f'<div>{self._picture()}<table style="text-align: left">{"".join(rows)}</table></div>'
-
-    def _picture(self) -> str:
-        """Return difference, science image and template side by side; "" where the tiles are gone or not known."""
-        from flows.results.explain_picture import detection_levels
-        from flows.results.page.picture import png
-
-        levels = None if self.out is None else detection_levels(self.out, self, SHOWN_PX)
-        if levels is None:
-            return ""
-        picture = png(levels)
-        larger = max(1, SHOWN_PX // picture.height)
-        size = f'width="{larger * picture.width}" height="{larger * picture.height}"'
-        told = f"pixels of {self.detection['diaSourceId']}: as stored, its difference first"
-        return f'<img alt="{told}" src="{picture.uri}" {size} style="image-rendering: pixelated"/>'
+        picture = "" if self.picture is None else self.picture()
+        return f'<div>{picture}<table style="text-align: left">{"".join(rows)}</table></div>'
 
 
 def explain_detection(out: Path, source_id: int, association: AssociationSettings) -> Explanation:
@@ -214,7 +198,6 @@ def _in(out: Path, ledger: Ledger, night: str, visit: int, detector: int, source
         source_sha256=record.source_sha256,
         source_state=_state_of(record, files, settings),
         source_files=files,
-        out=out,
         cutout=cutout_of(rows[0]["x"], rows[0]["y"], rows[0]["bboxSize"]),
         tiles=tiles.relative_to(out).as_posix(),
         tiles_digest=_tiles_digest(tiles),

@@ -17,10 +17,10 @@ from astropy.nddata import CCDData
 from PIL import Image as Picture
 
 import nightstride as ns
-from flows.results.explain import SHOWN_PX
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore, write_exposure
+from nightstride.pictures import SHOWN_PX
 from nightstride.sky_picture import CERTAIN
 from schemas.exposure import ExposureKey
 from schemas.pixels import UNUSABLE
@@ -251,7 +251,7 @@ def test_an_explanation_is_shown_with_its_pixels_as_long_as_they_are_kept(linked
         assert max(picture.size) <= SHOWN_PX
         assert len(picture.getcolors()) > 20
     assert len(shown) < 100_000
-    assert "out" not in json.loads(json.dumps(found.values(), default=str))
+    assert "picture" not in json.loads(json.dumps(found.values(), default=str))
     shutil.rmtree(out / "tiles")
     assert found._repr_html_().startswith("<div><table")
 
