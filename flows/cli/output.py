@@ -134,14 +134,8 @@ def forced(
 
     from flows.results.forced.objects import object_targets
     from flows.results.forced.run import (
-        FirstRows,
-        forced_exposures,
-        measure_night,
-        require_no_release,
-        show_forced,
-        summarise_targets,
-        tell_forced,
-    )
+        FirstRows, forced_exposures, measure_night, require_no_release, show_forced, summarise_targets, tell_forced,
+    )  # fmt: skip
     from flows.results.forced.target_file import read_target_file
     from flows.results.forced.targets import forced_targets, placed_target
     from flows.storage.lease import lease

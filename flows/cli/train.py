@@ -15,6 +15,14 @@ from flows.cli.options import AsJson, output_folder, refusals
 from flows.cli.tables import show_figures
 from flows.runtime.words import counted
 
+Detector = Annotated[
+    str,
+    typer.Option(
+        autocompletion=complete.detectors,
+        help="streak_net, basic_cnn, region_proposal, two_stage, boosted or matched_filter; "
+        "any other, by name or folder, gets a reliability model alone.",
+    ),
+]
 NightOuts = Annotated[
     list[Path] | None,
     typer.Option(
@@ -33,14 +41,7 @@ def _group() -> None:
 
 @app.command("detect")
 def detect(
-    model: Annotated[
-        str,
-        typer.Option(
-            autocompletion=complete.detectors,
-            help="streak_net, basic_cnn, region_proposal, two_stage, boosted or matched_filter; "
-            "any other, by name or folder, gets a reliability model alone.",
-        ),
-    ] = "streak_net",
+    model: Detector = "streak_net",
     reliability_only: Annotated[
         bool, typer.Option("--reliability-only", help="Take the shipped detector as it is; train what judges it.")
     ] = False,
