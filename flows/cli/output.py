@@ -132,10 +132,8 @@ def forced(
 
     from rich.progress import track
 
+    from flows.results.forced import run as forcing
     from flows.results.forced.objects import object_targets
-    from flows.results.forced.run import (
-        FirstRows, forced_exposures, measure_night, require_no_release, show_forced, summarise_targets, tell_forced,
-    )  # fmt: skip
     from flows.results.forced.target_file import read_target_file
     from flows.results.forced.targets import forced_targets, placed_target
     from flows.storage.lease import lease
@@ -145,9 +143,9 @@ def forced(
         raise typer.BadParameter("a list of targets, --at and --dia-objects exclude each other: give one of them.")
     if not ways:
         raise typer.BadParameter("give a list of targets, one with --at RA,DEC, or --dia-objects.")
-    shown, rows, nights = console(stderr=True), FirstRows(), night or EVERY_NIGHT
+    shown, rows, nights = console(stderr=True), forcing.FirstRows(), night or EVERY_NIGHT
     with refusals(as_json):
-        require_no_release(out)
+        forcing.require_no_release(out)
         if at is not None:
             ra, dec = _place(at)
             known, left_out = placed_target(f"{ra:.5f},{dec:+.5f}", ra, dec), tuple[BadInput, ...]()
@@ -155,14 +153,14 @@ def forced(
             known, left_out = object_targets(out), ()
         else:
             known, left_out = forced_targets(read_target_file(cast(Path, targets)))
-        forced_exposures(out, nights)  # before the lease, which would make the folder
+        forcing.forced_exposures(out, nights)  # before the lease, which would make the folder
         with nullcontext() if at is not None else lease(out.resolve()):
-            records = forced_exposures(out, nights)
-            measured = measure_night(out, known, records, sigma, publish=at is None)
+            records = forcing.forced_exposures(out, nights)
+            measured = forcing.measure_night(out, known, records, sigma, publish=at is None)
             bar = track(measured, "exposures", len(records), console=shown, disable=not shown.is_terminal)
-            summary = summarise_targets(known, left_out, bar, rows)
-    tell_forced(summary, shown)
-    show_forced(summary, rows.table, shown if as_json else console())
+            summary = forcing.summarise_targets(known, left_out, bar, rows)
+    forcing.tell_forced(summary, shown)
+    forcing.show_forced(summary, rows.table, shown if as_json else console())
     _end_forced(summary, rows.table, None if at is None else (out, nights, ra, dec), as_json)
 
 
