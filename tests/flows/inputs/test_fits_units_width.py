@@ -2,7 +2,7 @@ import pytest
 from astropy.io import fits
 
 from flows.inputs.fits_header import Keywords
-from flows.inputs.fits_psf import fwhm_of, unit_of_width
+from flows.inputs.fits_units import fwhm_of, unit_of_width
 from schemas.errors import BadInput
 from schemas.keyword_mapping import FwhmFromHeader
 
