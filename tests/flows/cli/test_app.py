@@ -140,7 +140,7 @@ def test_a_place_that_takes_no_folder_is_said_at_once(tmp_path, command):
 )
 def test_no_folder_of_a_file_is_made_unasked(tmp_path, command):
     (tmp_path / "file.csv").write_text("mine")
-    place = tmp_path / "none" / "x"
+    place = tmp_path / "none" / "x.parquet"
     named = {"FILE": str(tmp_path / "file.csv"), "PLACE": str(place), "GOOD": str(tmp_path)}
     result = CliRunner().invoke(app, [named.get(word, word) for word in command.split()])
     assert result.exit_code == 2

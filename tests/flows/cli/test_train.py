@@ -47,7 +47,7 @@ def test_a_table_that_cannot_be_used_is_said_in_one_line(tmp_path):
     table.write_text("u,g,r\n18,17,16\n")
     result = CliRunner().invoke(app, ["train", "spectral-class", str(table), "--out", str(tmp_path / "out")])
     assert result.exit_code == 2
-    assert "columns ['i', 'z', 'redshift', 'class']" in result.stderr
+    assert "columns i, z, redshift, class: not in the table under any name: i or modelMag_i" in result.stderr
     wrong = CliRunner().invoke(app, ["train", "spectral-class", str(table), "--rebalance", "adasyn"])
     assert wrong.exit_code == 2
 
