@@ -18,7 +18,7 @@ ASSUMPTIONS = {
     "assumed_gain": "the header's GAIN, of which no comment tells the unit, or EGAIN without a BUNIT, was taken as "
     "electrons per adu",
     "assumed_pixel_unit": "no BUNIT: pixels were taken as adu",
-    "assumed_psf": "no header tells the PSF, and there are no or too few bright stars: 2.5 px were assumed; fluxes and "
+    "assumed_psf": "no header tells the PSF, and there are no or too few stars: 2.5 px were assumed; fluxes and "
     "lengths are rough, and trails may be missed",
     "assumed_psf_unit": "neither the settings nor brackets in the comment tell the unit of the keyword of the PSF: px, "
     "or what the comment names, was taken",

@@ -25,9 +25,13 @@ from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.pixels import WINDOW, is_large
 
+FAINT_STARS = 5
+"""That tell the PSF where there are not three bright ones."""
+
 _ASSUMED_FWHM, _ASSUMED_ERR = 2.5, 1.0
 _PEDESTAL = 10.0  # times the noise: subtraction leaves less, and a sky has more
 _FAINT = 8.0  # peak of what is seen as a star at all, times the noise
+_UNSURE = 0.05  # of the width, relative, and of 1 / beta by few faint stars, whose scatter is not well known
 _FIELD_STARS = 200  # that tell how the PSF changes over the image
 _SAME_WIDTH = 0.25  # a header may well tell the seeing of another moment, no more
 
@@ -136,7 +140,7 @@ def _psf(planes: Mapping[str, Any], usable: NDArray[np.bool_], raw: RawExposure)
     if given is not None and given.flatness_err < UNKNOWN_FLATNESS:
         stars = _stars(planes["science"], usable, raw.saturation) if "science" in planes else []
         return _varying(_as_defined(given), stars, raw, given), ()
-    seen = stars_psf(planes, usable, raw.saturation)
+    seen = stars_psf(planes, usable, raw.saturation, faint=given is None)
     if given is not None:
         if seen is None:
             return _as_defined(given), ()
@@ -176,10 +180,13 @@ class SeenPsf(NamedTuple):
     stars: Sequence[Star]
 
 
-def stars_psf(planes: Mapping[str, Any], usable: NDArray[np.bool_], saturation: float | None) -> SeenPsf | None:
+def stars_psf(
+    planes: Mapping[str, Any], usable: NDArray[np.bool_], saturation: float | None, *, faint: bool = True
+) -> SeenPsf | None:
     """Measure the PSF on stars of the science image, else of the template, else on what is bright in the difference.
 
-    Where a sharper template was convolved to match, the difference image has the PSF of the science image.
+    Where a sharper template was convolved to match, the difference image has the PSF of the science image. Where no
+    plane has three bright stars, five or more with peaks from 8 times the noise tell it, to 5 % and their scatter.
 
     Parameters
     ----------
@@ -189,18 +196,26 @@ def stars_psf(planes: Mapping[str, Any], usable: NDArray[np.bool_], saturation: 
         Pixels with a value that is to be trusted.
     saturation
         Pixel units.
+    faint
+        Whether faint stars will do.
     """
-    for plane in ("science", "template", "image"):
-        pixels = planes.get(plane)
-        if pixels is not None:
-            stars = _stars(pixels, usable, saturation)
-            if (found := psf_of(stars)) is not None:
-                return SeenPsf(found, plane, stars)
+    shown = {name: planes[name] for name in ("science", "template", "image") if planes.get(name) is not None}
+    for plane, pixels in shown.items():
+        stars = _stars(pixels, usable, saturation)
+        if (found := psf_of(stars)) is not None:
+            return SeenPsf(found, plane, stars)
+    for plane, pixels in shown.items() if faint else ():
+        found = psf_of(_stars(pixels, usable, saturation, _FAINT))
+        if found is not None and found.stars >= FAINT_STARS:
+            width, flatness = np.hypot(
+                (found.fwhm_err, found.flatness_err), (_UNSURE * found.fwhm_px, _UNSURE)
+            ).tolist()
+            return SeenPsf(found._replace(fwhm_err=width, flatness_err=flatness), plane, ())
     return None
 
 
 class FewStars(NamedTuple):
-    """Stars that are round and alone on a plane, and how many of them are bright enough for `stars_psf`."""
+    """Stars that are round and alone on a plane, and how many of them are bright."""
 
     seen: int
     bright: int

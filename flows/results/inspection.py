@@ -11,7 +11,7 @@ from astropy.io import fits
 from astropy.time import Time
 from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
 
-from flows.inputs.described import FewStars, described, few_stars, stars_psf
+from flows.inputs.described import FAINT_STARS, FewStars, described, few_stars, stars_psf
 from flows.inputs.files import open_part
 from flows.inputs.fits_damage import damage
 from flows.inputs.fits_generic import GENERIC
@@ -468,7 +468,7 @@ def _pixel_rows(info: ExposureInfo, stars: _Stars, teller: str = "header") -> It
     note = f"{profile}; 1/beta +- {psf.flatness_err:.2g}" + (", not measured" if unsure else "")
     yield Quantity("psf_beta", _rounded(psf.beta), note=note, assumed=unsure)
     if isinstance(stars, FewStars):
-        note = f"of {stars.seen} that are alone have peaks above {BRIGHT:g} times the noise; {LEAST_STARS} tell it"
+        note = f"of {stars.seen} have peaks above {BRIGHT:g} sigma: {LEAST_STARS} or {FAINT_STARS} in all tell it"
         yield Quantity("stars", stars.bright, note=note)
     elif stars is not None:
         yield Quantity("stars", stars.stars, note=f"FWHM {stars.fwhm_px:.2f} px, beta {stars.beta:.1f}")

@@ -39,13 +39,33 @@ def test_a_background_far_from_zero_is_in_doubt_unless_the_science_image_is_anot
     assert ("high_background" in info.flags) == (beside != "science")
 
 
-def test_stars_that_are_too_few_are_counted():
-    rng = np.random.default_rng(5)
-    image = rng.normal(0, 2, SHAPE).astype(np.float32)
-    for number, peak in enumerate((16, 17, 18, 18, 40, 60)):
-        star = trail_image(SHAPE, 30.0 + 35 * number, 100.0, 0.0, 0.0, moffat_mixture(3.0, 3.0))
+def image_with(peaks, seed=5, length=0.0):
+    """An image with stars, or trails, of some S/N at their peaks."""
+    image = np.random.default_rng(seed).normal(0, 2, SHAPE).astype(np.float32)
+    for number, peak in enumerate(peaks):
+        place = 30.0 + 33 * (number % 6), 40.0 + 60 * (number // 6)
+        star = trail_image(SHAPE, *place, length, 0.0, moffat_mixture(3.0, 3.0))
         image += (peak * 2 / star.max() * star).astype(np.float32)
-    usable = np.ones(SHAPE, bool)
-    assert stars_psf({"image": image}, usable, None) is None
-    assert few_stars({"image": image}, usable, None) == (6, 2)
-    assert few_stars({"image": image, "science": np.zeros(SHAPE, np.float32)}, usable, None) == (6, 2)
+    return image
+
+
+USABLE = np.ones(SHAPE, bool)
+
+
+def test_stars_that_are_too_few_are_counted():
+    image = image_with((16, 17, 40, 60))
+    assert stars_psf({"image": image}, USABLE, None) is None
+    assert few_stars({"image": image}, USABLE, None) == (4, 2)
+    assert few_stars({"image": image, "science": np.zeros(SHAPE, np.float32)}, USABLE, None) == (4, 2)
+    assert stars_psf({"image": image_with([15.0] * 12, length=8.0)}, USABLE, None) is None  # trails are not round
+
+
+def test_faint_stars_tell_the_psf_within_its_error_where_there_are_no_bright_ones():
+    found = [stars_psf({"image": image_with(np.linspace(12, 18, 8), seed)}, USABLE, None) for seed in range(20)]
+    pulls = np.array([(one.psf.fwhm_px - 3) / one.psf.fwhm_err for one in found])
+    assert np.abs(pulls).max() < 3
+    assert 0.2 < np.sqrt(np.mean(pulls**2)) < 1.3
+    assert stars_psf({"image": image_with(np.linspace(12, 18, 8))}, USABLE, None, faint=False) is None
+    mask = np.zeros(SHAPE, np.uint16)
+    info, _ = described(_raw({"difference": image_with(np.linspace(12, 18, 8)), "mask": mask}, ArrayFacts()))
+    assert (info.psf.source, "assumed_psf" in info.flags) == ("image", False)
