@@ -39,7 +39,8 @@ def whole_number(value: Any, name: str, least: int | None = None) -> int:
     """
     try:
         found = int(value)
-        if (isinstance(value, str) or found == value) and (least is None or found >= least):
+        whole = value.isdecimal() if isinstance(value, str) else found == value and not isinstance(value, bool)
+        if whole and (least is None or found >= least):
             return found
     except (TypeError, ValueError, OverflowError):
         pass

@@ -299,4 +299,6 @@ def report(
         judged = nights_judged(known, searched_exposures(out), out) if known is not None else frozenset[str]()
         for label in nights:
             of_night = known if label in judged else None
+            if known is not None and of_night is None:
+                tell(f"Night {label} is drawn without the truth, which holds none of its images.")
             say(str(write_report(out, label, truth=of_night, association=association)), err=False)

@@ -62,8 +62,10 @@ def exposure_time_of(words: Keywords, mapping: KeywordMapping) -> tuple[float, H
         return told, origin
     with suppress(BadInput):
         other, _ = _by_keyword(turned, given, given.keyword)
-        if abs(other - told) > _SAME_S:
-            note = f'{given.keyword} of the primary header is {other:g} s: fits.time.contradictions = "ignore" is sure'
+        if other > 0 and abs(other - told) > _SAME_S:  # 0: of a header without an image
+            note = (
+                f'{given.keyword} of the primary header is {other:g} s; fits.time.contradictions = "ignore" settles it'
+            )
             return told, origin._replace(note="; ".join(filter(None, (origin.note, note))), flag=AMBIGUOUS_TIME)
     return told, origin
 

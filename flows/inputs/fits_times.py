@@ -301,8 +301,10 @@ def _apart(asked: _Asked, found: _Found) -> Iterator[tuple[str, _Apart]]:
     if (turned := words.primary_first()) is not None:
         with suppress(BadInput):
             other = _usual(asked._replace(words=turned))
-            said = turned.text(other.keyword.partition(" + ")[0])
-            yield f"{other.keyword} of the primary header", _Apart(said, (other.middle - found.middle) * 86400)
+            keywords = other.keyword.split(" + ")
+            if Keywords(words.where, turned.headers[:1]).has(keywords[0]):
+                said = " ".join(map(turned.text, keywords))
+                yield f"{other.keyword} of the primary header", _Apart(said, (other.middle - found.middle) * 86400)
 
 
 def _off_clock(asked: _Asked, middle: float, clock: str) -> float | None:

@@ -204,8 +204,8 @@ def fwhm_of(words: Keywords, given: FwhmFromHeader, wcs: str | None) -> tuple[fl
     Raises
     ------
     BadInput
-        ``missing_keyword``; ``invalid_keyword``: no such number, or a unit that is not one of a width or contradicts
-        that of the settings; ``missing_wcs``: a width on the sky needs one.
+        ``missing_keyword``; ``invalid_keyword``: no such number, or brackets that hold no unit of a width;
+        ``missing_wcs``: a width on the sky needs one.
     """
     widths, notes, flag = list[float](), ["before the pixels blur it"], ""
     for keyword in given.keywords:
@@ -214,8 +214,9 @@ def fwhm_of(words: Keywords, given: FwhmFromHeader, wcs: str | None) -> tuple[fl
         if unit is None:
             unit, flag = _worded(comment), ASSUMED_PSF_UNIT
             notes.append(f"{keyword} taken as {unit}: give fits.psf_fwhm.unit")
-        elif unit != "px":
-            notes.append(f"{keyword} is in {unit}")
+        elif unit != "px" or given.unit is not None:
+            by = f" by the settings, and its comment is {comment!r}" if given.unit and head_unit(comment) else ""
+            notes.append(f"{keyword} is in {unit}{by}")
         value = words.number(keyword, least=1e-6 if unit == "deg" else 1e-3)
         widths.append(_pixels(value, unit, wcs, words.where))
     if not widths and given.value is not None:
@@ -232,13 +233,6 @@ def _width_unit(keyword: str, comment: str, given: WidthUnit | None, where: str)
             where,
             f"the comment of {keyword} gives it in [{head}], must be px, arcsec or deg.",
             "correct the comment in the header, or name the unit in the settings, fits.psf_fwhm.unit.",
-        )
-    if given is not None and unit is not None and unit != given:
-        raise BadInput(
-            "invalid_keyword",
-            where,
-            f"fits.psf_fwhm.unit is {given}, and the comment of {keyword} gives it in [{head}].",
-            "leave fits.psf_fwhm.unit out; if the comment is wrong, correct it, or give fits.psf_fwhm.value.",
         )
     return given or unit
 

@@ -92,7 +92,7 @@ def write_rows(path: Path, form: str, name: str, table: pa.Table) -> int:
     Raises
     ------
     Misconfigured
-        There is a folder of that name (``not_a_file``), no such format, or of rows none has a place for regions.
+        There is a folder of that name (``not_a_file``), no such format, or no row has a place for regions.
     Retryable, Misconfigured
         It cannot be written: see `flows.storage.atomic.write_file`.
     """

@@ -461,14 +461,14 @@ def _pixel_rows(info: ExposureInfo, stars: _Stars, teller: str = "header") -> It
     yield Quantity("noise", _rounded(info.noise), unit, note="standard deviation of a pixel")
     yield Quantity("masked_fraction", _rounded(info.masked_fraction))
     sources = {"image": "the difference image", "header": f"the {teller}", "stamp": "the PSF image"}
-    of = "no header and too few stars tell it" if guess else f"of {sources.get(psf.source, f'the {psf.source} image')}"
+    of = "neither a header nor stars tell it" if guess else f"of {sources.get(psf.source, f'the {psf.source} image')}"
     yield Quantity("psf_fwhm", _rounded(psf.fwhm_px), "px", note=f"+- {psf.fwhm_err:.2g} px, {of}", assumed=guess)
     profile = "as good as Gaussian" if psf.beta > 15 else "Moffat"
     unsure = guess or psf.flatness_err >= 0.1
     note = f"{profile}; 1/beta +- {psf.flatness_err:.2g}" + (", not measured" if unsure else "")
     yield Quantity("psf_beta", _rounded(psf.beta), note=note, assumed=unsure)
     if isinstance(stars, FewStars):
-        note = f"of {stars.seen} have peaks above {BRIGHT:g} sigma: {LEAST_STARS} or {FAINT_STARS} in all tell it"
+        note = f"of {stars.seen} are above {BRIGHT:g} sigma; {LEAST_STARS}, or {FAINT_STARS} in all, would tell the PSF"
         yield Quantity("stars", stars.bright, note=note)
     elif stars is not None:
         yield Quantity("stars", stars.stars, note=f"FWHM {stars.fwhm_px:.2f} px, beta {stars.beta:.1f}")

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -142,9 +142,9 @@ def read_status(out: Path, nights: NightRange = EVERY_NIGHT) -> Status:
     unusable: dict[str, list[QuarantineRecord]] = {}
     for one in Quarantine(out).list():
         unusable.setdefault(one.key.night if one.key else UNKNOWN, []).append(one)
-    holder = holder_of(out)
+    holder, dead = holder_of(out), dead_holder_of(out)
     # A run publishes catalogues before their records.
-    lost = _published(out) - held if holder is None else set[str]()
+    lost = set[str]() if holder is not None or dead is not None else set(_unlisted(out, held))
     labels = [one for one in nights.among(held | unusable.keys() | lost, str(out)) if one not in lost - unusable.keys()]
     known: dict[str | None, ProvenanceRecord | None] = {}
     for label in labels:
@@ -154,17 +154,20 @@ def read_status(out: Path, nights: NightRange = EVERY_NIGHT) -> Status:
             if error.code != "damaged_ledger" or len(unreadable) == len(labels) - 1:
                 raise
             unreadable.append(Trouble.of(f"night {label}", error))
-    unreadable += [_unlisted(out, label) for label in sorted(lost) if label in nights]
+    unreadable += [_lost(out, label) for label in sorted(lost) if label in nights]
     watched = _watched(ledger.watch(), holder)
-    return Status(tuple(found), holder, watched, _space(out), dead_holder_of(out), tuple(unreadable))
+    return Status(tuple(found), holder, watched, _space(out), dead, tuple(unreadable))
 
 
-def _published(out: Path) -> set[str]:
-    """Return the nights that have a folder of detections."""
-    return {path.name.removeprefix("night=") for path in (catalogs_folder(out) / DIA_SOURCE.name).glob("night=*")}
+def _unlisted(out: Path, held: Set[str]) -> Iterator[str]:
+    """Yield the nights with detections that are not among those of the ledger; an empty folder has none."""
+    for folder in (catalogs_folder(out) / DIA_SOURCE.name).glob("night=*"):
+        night = folder.name.removeprefix("night=")
+        if night not in held and any(folder.iterdir()):
+            yield night
 
 
-def _unlisted(out: Path, night: str) -> Trouble:
+def _lost(out: Path, night: str) -> Trouble:
     problem = f"has catalogues, and no record in the ledger, {ledger_folder(out)}."
     remedy = "put the ledger back from a backup, or search the night again: `nightstride run`."
     return Trouble.of(f"night {night}", BadInput("lost_ledger", f"night {night}", problem, remedy))

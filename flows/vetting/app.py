@@ -227,7 +227,9 @@ def _verdicts(app: FastAPI, place: Workplace, key: bytes) -> None:
 
     @app.post("/undo")
     def undo(given: Annotated[Undone, Body()], vetter: Known = "") -> Response:
-        found = place.verdicts.undo(_user(vetter), given.record)
+        user = _user(vetter)
+        record = given.record or place.last_verdict(place.index(), user)
+        found = place.verdicts.undo(user, record)
         if found is None:
             nothing = "There is nothing to undo." if given.record is None else "There is no such verdict of yours."
             return JSONResponse({"error": nothing}, 404)

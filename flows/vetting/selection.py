@@ -28,7 +28,7 @@ STATES = {
     "mine": "judged by me",
     "judged": "judged by anyone",
     "unjudged": "judged by nobody",
-    "disputed": "vetters disagree",
+    "disputed": "judged by me, vetters disagree",
     **{str(one): f"{one} by anyone, judged by me" for one in Verdict},
 }
 
@@ -141,7 +141,7 @@ class JudgedRows:
     by_verdict
         Verdict -> rows of which somebody says so, of those that the user has judged: what others say is hidden before.
     disputed
-        Rows of which two users say different things.
+        Rows of which two users say different things, of those as well.
     """
 
     mine: frozenset[int]
@@ -164,7 +164,7 @@ def sorted_verdicts(index: CandidateIndex, records: Sequence[VerdictRecord], use
         mine,
         frozenset(said),
         {str(name): frozenset(row for row in mine if name in said[row]) for name in Verdict},
-        frozenset(row for row, names in said.items() if len(names) > 1),
+        frozenset(row for row in mine if len(said[row]) > 1),
     )
 
 

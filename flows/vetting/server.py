@@ -127,6 +127,12 @@ class Workplace:
         row, blind = next_row(index, rows, after, self.verdicts.standing(), user, self.recheck)
         return None if row is None else (int(index.columns["diaSourceId"][row]), blind)
 
+    def last_verdict(self, index: CandidateIndex, user: str) -> str:
+        """Return the id of the last standing verdict of a user on one of the candidates; "" without one."""
+        own = [one for one in self.verdicts.standing() if one.user == user]
+        rows = np.flatnonzero(index.rows_of(own) >= 0)
+        return own[int(rows[-1])].id if len(rows) else ""
+
     def row(self, index: CandidateIndex, source_id: int) -> int:
         """Return the row of a detection.
 

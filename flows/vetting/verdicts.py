@@ -68,7 +68,7 @@ class VerdictStore:
             know conditions), or others keep the file locked.
         """
         last = self.last_of(user, night, source_id)
-        same = last is not None and not last.blind and not blind and last.verdict == verdict
+        same = last is not None and last.blind == blind and last.verdict == verdict
         if last is not None and same and math.dist((last.x, last.y), place) <= SAME_PX:
             return last
         x, y = place
@@ -79,20 +79,14 @@ class VerdictStore:
             )
         )  # fmt: skip
 
-    def last_of(self, user: str, night: str | None = None, source_id: int | None = None) -> VerdictRecord | None:
-        """Return the last standing verdict of a user, of all or on one detection; None without one."""
-        for one in reversed(self.standing()):
-            if one.user == user and (source_id is None or (one.night, one.diaSourceId) == (night, source_id)):
-                return one
-        return None
+    def last_of(self, user: str, night: str, source_id: int) -> VerdictRecord | None:
+        """Return the last standing verdict of a user on a detection; None without one."""
+        wanted = user, night, source_id
+        own = (one for one in reversed(self.standing()) if (one.user, one.night, one.diaSourceId) == wanted)
+        return next(own, None)
 
-    def undo(self, user: str, record_id: str | None = None) -> VerdictRecord | None:
-        """Take a verdict back, by default the last one of the user; return it.
-
-        None if this user has none of that id that stands.
-        """
-        last = self.last_of(user) if record_id is None else None
-        record_id = record_id or (last.id if last is not None else "")
+    def undo(self, user: str, record_id: str) -> VerdictRecord | None:
+        """Take a verdict back; return it, or None if this user has none of that id that stands."""
         self.refresh()
         found = self._by_id.get(record_id)
         if found is None or found.user != user or record_id in self._undone:

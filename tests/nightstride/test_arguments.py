@@ -10,7 +10,7 @@ def test_what_is_whole_is_a_whole_number(value):
     assert whole_number(value, "size") == 41
 
 
-@pytest.mark.parametrize("value", ["a", "4.5", 5.5, None, [1], np.nan, np.inf, 66814000.7])
+@pytest.mark.parametrize("value", ["a", "4.5", "1_0", True, 5.5, None, [1], np.nan, np.inf, 66814000.7])
 def test_what_is_not_whole_is_refused_by_its_name(value):
     with pytest.raises(Misconfigured, match=r"^size: is .*, must be a whole number\. To fix") as error:
         whole_number(value, "size")

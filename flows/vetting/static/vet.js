@@ -215,11 +215,12 @@ function judge(verdict) {
     waiting = entry.said.catch(() => {});
     given.push(entry);
     const moved = await advance();
-    if (!moved) {
-      await waiting;
-      show(await fetched({ id, t: one.dataset.ticket }), true);
-    }
-    entry.said.then(() => (moved ? tell(`${id}: ${verdict}`) : ended(`${id}: ${verdict}. `)), (error) => lost(entry, error));
+    entry.said.then(() => { if (moved) tell(`${id}: ${verdict}`); }, (error) => lost(entry, error));
+    if (moved) return;
+    await waiting;
+    if (!entry.record) return;
+    ended(`${id}: ${verdict}. `);
+    show(await fetched({ id, t: one.dataset.ticket }), true);
   });
 }
 

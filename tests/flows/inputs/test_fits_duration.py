@@ -98,6 +98,7 @@ def of_two_headers(own, primary, **mapping):
         ((60.9, ""), ""),
         ((60000.0, "[ms]"), ""),
         (("", ""), ""),
+        ((0.0, "no image here"), ""),
         (("a minute", ""), ""),
         ((62.0, ""), "ambiguous_time"),
         ((60.0, "[min]"), "ambiguous_time"),

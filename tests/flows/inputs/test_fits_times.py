@@ -306,6 +306,7 @@ def in_two_headers(own, primary, mapping=None):
     [
         ({"DATE_OBS": START}, {"DATE_OBS": START}),
         ({"DATE_OBS": START}, {}),
+        ({"DATE_OBS": START, "TIMESYS": "UTC"}, {"TIMESYS": "TAI"}),
         ({}, {"DATE_OBS": START}),
         ({"DATE_OBS": START}, {"DATE_OBS": "2026-03-02T06:36:00.9"}),
         ({"DATE_OBS": START}, {"DATE_OBS": "2026-03-02"}),

@@ -49,20 +49,21 @@ def test_a_unit_in_words_or_none_has_a_flag(value, comment, pixels):
     assert "fits.psf_fwhm.unit" in origin.note
 
 
-@pytest.mark.parametrize(
-    ("comment", "unit", "problem", "remedy"),
-    [
-        ("[adu]", None, "must be px, arcsec or deg", "fits.psf_fwhm.unit"),
-        ("[arcsec]", "px", "unit is px, and the comment of SEEING gives it in [arcsec]", "fits.psf_fwhm.value"),
-        ("[pix]", "arcsec", "gives it in [pix]", "leave fits.psf_fwhm.unit out"),
-    ],
-)
-def test_a_unit_that_is_not_known_or_contradicts_the_settings_is_refused(comment, unit, problem, remedy):
+def test_a_unit_that_is_not_known_is_refused():
     with pytest.raises(BadInput) as caught:
-        told(1.2, comment, unit=unit)
+        told(1.2, "[adu]")
     assert caught.value.code == "invalid_keyword"
-    assert problem in caught.value.problem
-    assert remedy in caught.value.remedy
+    assert "must be px, arcsec or deg" in caught.value.problem
+    assert "fits.psf_fwhm.unit" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("comment", "unit", "pixels"), [("[arcsec]", "px", 1.2), ("[pix]", "arcsec", 1.2 / 0.36), ("[median]", "px", 1.2)]
+)
+def test_the_unit_of_the_settings_goes_before_that_of_the_comment(comment, unit, pixels):
+    found, origin = told(1.2, comment, unit=unit)
+    assert (found, origin.flag) == (pytest.approx(pixels, rel=1e-6), "")
+    assert f"in {unit} by the settings, and its comment is {comment!r}" in origin.note
 
 
 def test_a_width_on_the_sky_needs_a_wcs():

@@ -341,4 +341,4 @@ def test_stars_that_are_too_few_for_the_psf_are_told(cameras, tmp_path):
     found = inspect_source(Source(str(tmp_path / "x.fits")), Settings())
     (stars,) = [row for row in found.quantities if row.name == "stars"]
     assert "assumed_psf" in found.flags
-    assert (stars.value, stars.note) == (0, "of 0 have peaks above 20 sigma: 3 or 5 in all tell it")
+    assert (stars.value, stars.note) == (0, "of 0 are above 20 sigma; 3, or 5 in all, would tell the PSF")

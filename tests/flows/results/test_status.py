@@ -105,7 +105,10 @@ def test_a_night_that_is_damaged_is_told_beside_the_others(out):
 
 def test_a_night_whose_records_are_gone_is_told(out):
     (out / "ledger/20260103.sqlite").unlink()
-    (out / "catalogs/dia_source/night=20260103").mkdir(parents=True, exist_ok=True)
+    folder = out / "catalogs/dia_source/night=20260103"
+    folder.mkdir(parents=True, exist_ok=True)
+    assert not read_status(out).unreadable  # all of it was withdrawn
+    (folder / "1-0.parquet").write_bytes(b"PAR1")
     found = read_status(out)
     assert [one.night for one in found.nights] == [NIGHT, "unknown"]
     (one,) = found.unreadable

@@ -174,6 +174,7 @@ def test_a_verdict_is_kept_and_undone(client, place):
     assert place.verdicts.standing() == []
     assert client.post("/undo", json={"record": made}).status_code == 404
     judge(client, MOVER, "bogus")
+    place.verdicts.add("Henrietta", "20200101", 5, (1.0, 1.0), Verdict.REAL, blind=False)  # of a night that is not here
     assert client.post("/undo", json={}).json()["back"]["id"] == str(MOVER)
     assert client.post("/undo", json={}).json() == {"error": "There is nothing to undo."}
 

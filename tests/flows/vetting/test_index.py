@@ -157,7 +157,9 @@ def test_the_last_verdict_of_each_counts_and_rechecks_do_not():
 def test_what_others_say_of_what_one_has_not_judged_selects_nothing():
     index = made_index(50)
     records = [record(index, 3, "bogus", "b"), record(index, 4, "bogus", "b"), record(index, 4, "real")]
+    records.append(record(index, 3, "real", "c"))
     assert sorted_verdicts(index, records, "a").by_verdict["bogus"] == {4}
+    assert sorted_verdicts(index, records, "a").disputed == {4}
     assert sorted_verdicts(index, records, "").by_verdict["bogus"] == set()
 
 
