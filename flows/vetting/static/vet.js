@@ -219,8 +219,8 @@ function judge(verdict) {
     if (moved) return;
     await waiting;
     if (!entry.record) return;
-    ended(`${id}: ${verdict}. `);
     show(await fetched({ id, t: one.dataset.ticket }), true);
+    ended(`${id}: ${verdict}. `);
   });
 }
 

@@ -105,7 +105,7 @@ def test_a_table_of_another_system_is_taken_to_sdss(tmp_path):
     without_u = path.with_name("griz.csv")
     header, *lines = path.read_text().splitlines()[1:]
     without_u.write_text("\n".join([header.replace("u,", "-,"), *lines]))
-    with pytest.raises(BadInput, match="'u'"):
+    with pytest.raises(BadInput, match="column u: not in the table"):
         evaluate_spectral(without_u)
     assert there["system"] == "ps1"
     assert there["untransformed"] == {}

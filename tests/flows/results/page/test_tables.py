@@ -308,7 +308,7 @@ def test_what_was_assumed_is_told_once_for_each_kind(kit, exposure):
         flags=("assumed_psf", "assumed_site", "no_zero_point"), psf=PsfModel(fwhm_px=2.5, source="assumed")
     )
     first, second, third, remedy = assumed_notes([unsure, unsure, kit.info(flags=("assumed_site",))], 3)
-    assert first.startswith("Assumed or not known, 2 exposures: no star and no header tells the PSF")
+    assert first.startswith("Assumed or not known, 2 exposures: no header tells the PSF, and there are no")
     assert second.startswith("Assumed or not known, 3 exposures: the longitude")
     assert third.startswith("Assumed or not known, 2 exposures: no zero point")
     assert remedy.startswith("nightstride inspect FILE tells")
