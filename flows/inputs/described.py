@@ -199,7 +199,7 @@ def stars_psf(
     faint
         Whether faint stars will do.
     """
-    shown = {name: planes[name] for name in ("science", "template", "image") if planes.get(name) is not None}
+    shown = _shown(planes)
     for plane, pixels in shown.items():
         stars = _stars(pixels, usable, saturation)
         if (found := psf_of(stars)) is not None:
@@ -223,9 +223,14 @@ class FewStars(NamedTuple):
 
 def few_stars(planes: Mapping[str, Any], usable: NDArray[np.bool_], saturation: float | None) -> FewStars:
     """Return the stars of the plane that shows most of them."""
-    shown = [planes[name] for name in ("science", "template", "image") if planes.get(name) is not None]
+    shown = _shown(planes).values()
     counts = (FewStars(*(len(_stars(one, usable, saturation, least)) for least in (_FAINT, BRIGHT))) for one in shown)
     return max(counts, key=lambda one: (one.bright, one.seen))
+
+
+def _shown(planes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the planes that may show stars, in the order in which they are asked."""
+    return {name: planes[name] for name in ("science", "template", "image") if planes.get(name) is not None}
 
 
 def _stars(
