@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,8 +16,7 @@ from schemas.settings import MOST_NIGHTS
 from schemas.tracklets import LINK_SOURCE, TRACKLET, TRACKLET_SOURCE
 
 
-@dataclass(frozen=True)
-class NightMotion:
+class NightMotion(NamedTuple):
     """Rows of `tracklet_source` and of `tracklet` of a night."""
 
     sources: pa.Table

@@ -188,9 +188,8 @@ def _ranked(out: Path, night: str, rows: pa.Table, records: Sequence[ExposureRec
     motion, on_stars = readable(read_motion), readable(read_on_stars)
     ids, names = rows["diaSourceId"].to_pylist(), rows["designation"].to_pylist()
     known = {one: name for one, name in zip(ids, names, strict=True) if name}
-    moving = None if motion is None else (motion.sources, motion.tracklets)
     compared = any(SS_SOURCE.name in record.datasets for record in records)
-    return found_in(rows.drop_columns("designation"), known, moving, on_stars or (), compared=compared)
+    return found_in(rows.drop_columns("designation"), known, motion, on_stars or (), compared=compared)
 
 
 def _placed(found: FoundNight, night: str) -> pa.Table:

@@ -284,9 +284,8 @@ class Drawing:
         """Return what was found, ranked."""
         label = self.night.label
         motion = self._readable(lambda: read_motion(self.out, label))
-        moving = None if motion is None else (motion.sources, motion.tracklets)
         on_stars = self._readable(lambda: read_on_stars(self.out, label)) or ()
-        return found_in(self.night.sources, self.night.known, moving, on_stars, compared=self.night.compared)
+        return found_in(self.night.sources, self.night.known, motion, on_stars, compared=self.night.compared)
 
     @cached_property
     def _stores(self) -> dict[int, TileStore | None]:

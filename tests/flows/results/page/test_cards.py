@@ -126,8 +126,7 @@ def vetted(kit, tmp_path_factory):
     """A night with science images and templates, a mover, a known object and a star at rest."""
     out = build(tmp_path_factory.mktemp("vetted") / "out")
     night = read_night(out, kit.NIGHT, None)
-    motion = read_motion(out, kit.NIGHT)
-    return out, night, found_in(night.sources, night.known, (motion.sources, motion.tracklets))
+    return out, night, found_in(night.sources, night.known, read_motion(out, kit.NIGHT))
 
 
 @pytest.mark.parametrize(

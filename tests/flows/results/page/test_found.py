@@ -31,8 +31,7 @@ def linked(kit, tmp_path_factory):
     """A night of three visits with a star at rest, two movers and six false detections."""
     out = tmp_path_factory.mktemp("out")
     ids = publish_linked(out)
-    motion = read_motion(out, kit.NIGHT)
-    return SimpleNamespace(ids=ids, night=read_night(out, kit.NIGHT, None), moving=(motion.sources, motion.tracklets))
+    return SimpleNamespace(ids=ids, night=read_night(out, kit.NIGHT, None), moving=read_motion(out, kit.NIGHT))
 
 
 @pytest.fixture
