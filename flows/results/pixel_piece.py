@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.storage.layout import RELEASE, tile_path
+from flows.storage.layout import is_release, tile_path
 from flows.storage.zarr_tiles import PLANES, TileStore
 from schemas.errors import Misconfigured, choice
 from schemas.exposure import ExposureInfo, ExposureKey
@@ -81,7 +81,7 @@ def find_exposure(out: Path, nights: Sequence[str], visit: int, detector: int) -
     if not found:
         problem = f"holds no pixels of visit {visit}, detector {detector}."
         remedy = "choose one of `.exposures`; one whose tiles were pruned has pixels again after a run on its file."
-        if (out / RELEASE).is_file():
+        if is_release(out):
             remedy = "open the output folder that the release was made from: releases keep no pixels."
         raise Misconfigured("no_pixels", str(out), problem, remedy)
     if len(found) > 1:

@@ -28,7 +28,7 @@ from flows.storage.atomic import new_folder
 from flows.storage.bucket_path import BucketPath, files_below
 from flows.storage.compaction import compact
 from flows.storage.digest import file_digest
-from flows.storage.layout import RELEASE, ledger_folder, require_output
+from flows.storage.layout import RELEASE, is_release, ledger_folder, require_output
 from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
 from flows.storage.release_note import ReleaseNote
@@ -254,7 +254,7 @@ def _read_sums(path: Path) -> dict[str, str]:
 
 def with_manifest(out: Path, found: Verification) -> Verification:
     """Add to a verification what differs from the manifest, if the folder is that of a release."""
-    if not (out / RELEASE).is_file() and not (out / SUMS).is_file():
+    if not is_release(out) and not (out / SUMS).is_file():
         return found
     differences = tuple(_differences(out))
     told = {one.where for one in differences}  # once, with what helps of a release

@@ -18,9 +18,14 @@ RELEASE = "release.json"
 """In the folder of a data release, which nobody writes to any more: see `flows.results.release`."""
 
 
+def is_release(out: Path) -> bool:
+    """Return whether a folder is a data release."""
+    return (out / RELEASE).is_file()
+
+
 def refuse_release(out: Path) -> None:
     """Raise `Misconfigured` (``frozen``) if a folder is a data release."""
-    if (out / RELEASE).is_file():
+    if is_release(out):
         raise Misconfigured("frozen", str(out), "is a data release: nothing in it changes any more.", "name an --out.")
 
 

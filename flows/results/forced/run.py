@@ -20,7 +20,7 @@ from flows.results.forced.targets import ForcedTargets
 from flows.runtime.words import counted
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.digest import digest
-from flows.storage.layout import RELEASE
+from flows.storage.layout import is_release
 from flows.storage.ledger import Ledger
 from kernels.trails.geometry import Segment
 from schemas.dia_source import DIA_SOURCE
@@ -42,7 +42,7 @@ class Measured:
 
 def require_no_release(out: Path) -> None:
     """Raise `Misconfigured` (``frozen``) if a folder is a data release, which has no pixels."""
-    if (out / RELEASE).is_file():
+    if is_release(out):
         remedy = "measure in the output folder that it was made of: nightstride forced OUT."
         raise Misconfigured("frozen", str(out), "is a data release, and has no pixels to measure on.", remedy)
 
