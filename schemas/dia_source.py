@@ -218,8 +218,8 @@ DIA_SOURCE = TableOf(
                 "trailClass",
                 pa.string(),
                 "",
-                "satellite (too long for an asteroid, across the image, or pSatellite above 0.5), glint_trail (flashes "
-                "in line), else empty.",
+                "satellite (too long for an asteroid, across the image, or of 60 px and pSatellite above 0.5), "
+                "glint_trail (flashes in line), else empty.",
             ),
             quantity("logitSum", "", "Summed logits of the candidate.", nullable=False),
             quantity("logitPeak", "", "Largest logit of the candidate.", nullable=False),

@@ -19,7 +19,7 @@ from kernels.measure.vetoes.evidence import count_causes, refused
 from kernels.psf.flux_error import psf_flux_error, psf_length_error
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.sky.projection import celestial_wcs, sky_trails
-from kernels.trails.geometry import DetectedSegment, first_of_each
+from kernels.trails.geometry import LONG, DetectedSegment, first_of_each
 from kernels.trails.scene import Scene
 from schemas.dia_source import CAUSES, DIA_SOURCE, KINDS, RESIDUALS, STREAK, DetectionFlag
 from schemas.errors import BadInput, Misconfigured
@@ -64,7 +64,7 @@ def measure(inputs: Mapping[str, Any], context: Context) -> Result:
     Result
         `DIA_SOURCE` rows, and how many candidates had which known cause of false streaks
         (`kernels.measure.vetoes.evidence`), or were bright and not reliable enough. What is fainter than ``min_snr`` or
-        refused there is not given; trails with a class are, if they are rather real than not. What is rather a
+        refused there is not given; trails with a class are, if they are rather real than not. What is long and rather a
         satellite than not has its class.
 
     Raises
@@ -107,8 +107,8 @@ def _publishable(table: pa.Table, context: Context) -> NDArray[np.bool_]:
 
 
 def _classified(table: pa.Table) -> pa.Table:
-    """Set the class of a satellite where there is none and that is more probable than all else together."""
-    satellite = np.nan_to_num(table["pSatellite"].to_numpy()) > _RATHER
+    """Set the class of a satellite where there is none and a long trail is more probably one than all else together."""
+    satellite = (np.nan_to_num(table["pSatellite"].to_numpy()) > _RATHER) & (table["trailLengthPx"].to_numpy() >= LONG)
     names = [
         name or ("satellite" if one else "")
         for name, one in zip(table["trailClass"].to_pylist(), satellite, strict=True)

@@ -45,7 +45,6 @@ from kernels.measure.reliability_net import (
     KindShares,
     ReliabilityNet,
     kind_shares,
-    of_columns,
     reliability_of,
 )
 from kernels.statistics.completeness import binomial_interval
@@ -356,7 +355,7 @@ def with_prior(shares: KindShares, known: Sequence[Labelled], columns: tuple[int
     """
     features, kind = _real(known)
     even = shares._replace(shift=np.zeros(len(KINDS)))
-    return shares._replace(shift=_prior_shift(kind_shares(of_columns(features, columns), even), kind))
+    return shares._replace(shift=_prior_shift(kind_shares(features, even, columns), kind))
 
 
 def _prior_shift(shares: NDArray[np.float64], kind: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -378,7 +377,7 @@ def kind_figures(
     The baseline calls a trail what was fitted with half of the FWHM or more, a point all else.
     """
     features, kind = _real(scored)
-    stated = kind_shares(of_columns(features, columns), shares)
+    stated = kind_shares(features, shares, columns)
     right, fitted = stated.argmax(1) == kind, np.expm1(features[:, FEATURES.index("log_length")])
     frequency = np.bincount(_real(prior)[1], minlength=len(KINDS)) / max(len(_real(prior)[1]), 1)
     top = stated.max(1)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kernels.nets.candidate_nets import ReliabilityCnn
 from kernels.nets.tree_ensemble import TreeEnsemble, tree_ensemble, tree_logits
-from schemas.dia_source import FEATURES, KINDS
+from schemas.dia_source import FEATURES, KINDS, STATIC, UNKNOWN
 from schemas.errors import Misconfigured
 from schemas.model_card import ModelCard
 from schemas.stage import Weights
@@ -29,8 +29,11 @@ FURTHEST = 5.0
 """Spreads from the mean at which `kind_shares` cuts a measurement."""
 
 
+_TRAIL, _POINT, _SATELLITE = (KINDS.index(name) for name in ("trail", "point", "satellite"))
+
+
 class KindShares(NamedTuple):
-    """Multinomial logistic regression: what kind of light a candidate is, if it is real.
+    """Logistic regressions: what kind of light a candidate is, if it is real; see `kind_shares`.
 
     Attributes
     ----------
@@ -56,10 +59,40 @@ def of_columns(features: NDArray[np.float32], columns: tuple[int, ...] | None) -
     return features if columns is None else np.ascontiguousarray(features[:, list(columns)])
 
 
-def kind_shares(features: NDArray[np.float32], of: KindShares) -> NDArray[np.float64]:
-    """Return the probability of each of `KINDS` for candidates that are real, (n, features) -> (n, len(KINDS))."""
+def kind_shares(
+    features: NDArray[np.float32], of: KindShares, columns: tuple[int, ...] | None = None
+) -> NDArray[np.float64]:
+    """Return the probability of each of `KINDS` for candidates that are real.
+
+    Whether a source moved is told by all measurements. Whether what moved is a satellite is told without `STATIC`, as
+    where no science image is given: asteroids cross stars, too.
+
+    Parameters
+    ----------
+    features : (n, len(FEATURES)) float32
+        See `schemas.dia_source.FEATURES`.
+    of
+        Fitted log odds.
+    columns
+        Of `FEATURES`, those that ``of`` was fitted to; None: all.
+
+    Returns
+    -------
+    (n, len(KINDS)) float64
+        Sum 1.
+    """
+    hidden = features.copy()
+    hidden[:, [FEATURES.index(name) for name in STATIC]] = UNKNOWN
+    odds, without = (_log_odds(of_columns(seen, columns), of) for seen in (features, hidden))
+    still = odds[:, _POINT] - np.logaddexp(odds[:, _TRAIL], odds[:, _SATELLITE])
+    fast = without[:, _SATELLITE] - without[:, _TRAIL]
+    point, moved, satellite, trail = (scipy.special.expit(one) for one in (still, -still, fast, -fast))
+    return np.stack([moved * trail, point, moved * satellite], axis=1)
+
+
+def _log_odds(features: NDArray[np.float32], of: KindShares) -> NDArray[np.float64]:
     standard = np.clip((features - of.mean) / of.scale, -FURTHEST, FURTHEST)
-    return scipy.special.softmax(standard @ of.weight.T + of.bias + of.shift, axis=1).astype(np.float64)
+    return np.asarray(standard @ of.weight.T + of.bias + of.shift, np.float64)
 
 
 @dataclass(frozen=True)
@@ -112,7 +145,7 @@ class ReliabilityNet:
         if self.kinds is None:
             return np.full((len(features), len(KINDS) + 1), np.nan)
         real = reliability[:, None].astype(np.float64)
-        return np.concatenate([real * kind_shares(of_columns(features, self.columns), self.kinds), 1 - real], axis=1)
+        return np.concatenate([real * kind_shares(features, self.kinds, self.columns), 1 - real], axis=1)
 
     def log_odds(self, features: NDArray[np.float32], stamps: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the mean of the trees' log odds and of the networks' mean, before calibration, (n,)."""

@@ -322,9 +322,10 @@ def test_what_is_given_is_reliable_and_bright_and_not_refused_or_has_a_class(mon
         (good | {"ghostEvidence": 1.5}, False),
         (good | {"reliability": 0.5, "snr": 1.0, "ghostEvidence": 2.0, "trailClass": "satellite"}, True),
         (good | {"reliability": 0.4999, "trailClass": "satellite"}, False),  # rather not real
-        (good | {"reliability": 0.9, "pSatellite": 0.51}, True),
-        (good | {"reliability": 0.9, "pSatellite": 0.5}, True),
-        (good | {"reliability": 0.9, "ghostEvidence": 1.5, "pSatellite": 0.9}, False),
+        (good | {"reliability": 0.9, "pSatellite": 0.51, "trailLengthPx": 60.0}, True),
+        (good | {"reliability": 0.9, "pSatellite": 0.5, "trailLengthPx": 60.0}, True),
+        (good | {"reliability": 0.9, "ghostEvidence": 1.5, "pSatellite": 0.9, "trailLengthPx": 60.0}, False),
+        (good | {"reliability": 0.9, "pSatellite": 0.9, "trailLengthPx": 59.9}, True),  # asteroids are as long
     ]
     rows = [row | {"nHits": n} for n, (row, _) in enumerate(cases)]
     table = pa.Table.from_pylist(rows, schema=DIA_SOURCE.schema)
@@ -336,7 +337,7 @@ def test_what_is_given_is_reliable_and_bright_and_not_refused_or_has_a_class(mon
     flagged = {n for n, value in flags.items() if value & DetectionFlag.SATELLITE}
     assert {n for n, name in classes.items() if name} == flagged == {4, 6}
     lower = STAGE(inputs(), context(settings=MeasureSettings(min_snr=6.0, min_reliability=0.0))).rows
-    assert lower["nHits"].to_pylist() == [0, 1, 4, 5, 6, 7]
+    assert lower["nHits"].to_pylist() == [0, 1, 4, 5, 6, 7, 9]
 
 
 def test_an_exposure_holds_4096_detections(monkeypatch):

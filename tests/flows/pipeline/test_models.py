@@ -234,11 +234,12 @@ def test_a_verdict_looks_at_the_measurements_that_it_has_learnt_from(tmp_path):
     verdict = build_reliability(Weights(card, arrays))
     features = rng.normal(size=(3, len(FEATURES_VERDICTS))).astype(np.float32)
     stamps = rng.normal(size=(3, STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE)).astype(np.float32)
-    seen = features[:, [*range(4, len(FEATURES_VERDICTS)), 1]]
+    columns = (*range(4, len(FEATURES_VERDICTS)), 1)
+    seen = features[:, list(columns)]
     with torch.no_grad():
         odds = (net(torch.from_numpy(stamps), torch.from_numpy(seen)).numpy() + 0.75) / 2
     np.testing.assert_allclose(verdict.log_odds(features, stamps), odds, atol=1e-5)
-    shares = kind_shares(seen, verdict.kinds)
+    shares = kind_shares(features, verdict.kinds, columns)
     np.testing.assert_allclose(verdict.classes(features, np.ones(3))[:, :3], shares, atol=1e-6)
 
 

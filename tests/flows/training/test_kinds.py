@@ -9,12 +9,13 @@ from sklearn.linear_model import LogisticRegression
 from flows.pipeline.weights import read_weights
 from flows.training.reliability import fit_kinds, kind_figures, with_prior
 from kernels.measure.reliability_net import SHARES, KindShares, build_reliability, kind_shares
-from schemas.dia_source import FEATURES, KINDS
+from schemas.dia_source import FEATURES, KINDS, STATIC, UNKNOWN
 from schemas.stage import Weights
 from tests.support.candidates import exposure
 from tests.support.models import write_reliability
 
 LENGTH, FWHM = FEATURES.index("log_length"), FEATURES.index("log_fwhm")
+STARS = [FEATURES.index(name) for name in STATIC]
 
 
 def sky(seed, counts=(60, 200, 15)):
@@ -25,6 +26,7 @@ def sky(seed, counts=(60, 200, 15)):
     features = rng.normal(size=one.features.shape).astype(np.float32)
     features[:, FWHM] = np.log(2.0)
     features[:, LENGTH] = rng.normal(np.select([label == 1, label == 2], [1.0, 3.0], 0.0), 0.5)
+    features[np.ix_(rng.random(len(label)) < 0.4, STARS)] = UNKNOWN
     return replace(one, features=features, label=label)
 
 
@@ -35,17 +37,35 @@ def test_kinds_follow_label_and_length():
     assert one.kind.tolist() == [1, 0, 0, 1, 1, 2] + [-1] * 50
 
 
-def test_shares_are_those_of_a_softmax():
-    of = KindShares(
-        np.array([1.0, 2.0]),
-        np.array([2.0, 4.0]),
-        np.array([[1.0, 0], [0, 1], [0, 0]]),
-        np.array([0.0, 0.5, 1]),
-        np.array([0.0, -0.5, 0]),
-    )
-    found = kind_shares(np.array([[3.0, 2.0], [1e9, 2.0]], np.float32), of)
-    for row, odds in zip(found, ([1.0, 0, 1], [5.0, 0, 1]), strict=True):
-        np.testing.assert_allclose(row, np.exp(odds) / np.exp(odds).sum(), rtol=1e-6)
+def fitted():
+    rng, count = np.random.default_rng(0), len(FEATURES)
+    mean, scale = rng.normal(size=count), rng.uniform(0.5, 2.0, count)
+    return KindShares(mean, scale, rng.normal(0, 0.4, (3, count)), rng.normal(size=3), np.array([0.0, -0.5, -1.0]))
+
+
+def softmax(features, of):
+    """Shares of a softmax of all measurements, each cut at five spreads."""
+    standard = ((features - of.mean) / of.scale).clip(-5, 5)
+    odds = np.exp(standard @ of.weight.T + of.bias + of.shift)
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
+def test_shares_without_a_science_image_are_those_of_a_softmax():
+    features = np.random.default_rng(1).normal(0, 3, (50, len(FEATURES))).astype(np.float32)
+    features[0, LENGTH] = 1e9
+    features[:, STARS] = UNKNOWN
+    np.testing.assert_allclose(kind_shares(features, fitted()), softmax(features, fitted()), rtol=1e-6)
+
+
+def test_a_star_beneath_a_trail_makes_no_satellite_of_it():
+    features = np.random.default_rng(2).normal(size=(50, len(FEATURES))).astype(np.float32)
+    hidden = features.copy()
+    hidden[:, STARS] = UNKNOWN
+    seen, without = kind_shares(features, fitted()), kind_shares(hidden, fitted())
+    np.testing.assert_allclose(seen[:, 1], softmax(features, fitted())[:, 1], rtol=1e-6)  # points are told by all
+    assert np.abs(seen[:, 1] - without[:, 1]).max() > 0.1
+    np.testing.assert_allclose(seen[:, 2] / seen[:, 0], without[:, 2] / without[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(seen.sum(axis=1), 1.0, rtol=1e-12)
 
 
 def test_the_prior_is_that_of_the_exposures_it_is_set_on():
@@ -74,11 +94,11 @@ def test_they_tell_apart_as_well_as_a_joint_fit():
 def test_kinds_that_were_fitted_before_a_measurement_was_added_look_at_their_own():
     learn, columns = [sky(n) for n in range(4)], tuple(range(len(FEATURES) - 1))
     fitted = fit_kinds(learn)
+    fitted.weight[:, -1] = 0.0  # as if the last were not there
     fewer = fitted._replace(**{name: getattr(fitted, name)[..., :-1] for name in ("mean", "scale", "weight")})
-    cut = [replace(one, features=one.features[:, :-1]) for one in learn]
     ready = with_prior(fewer, learn, columns)
-    np.testing.assert_array_equal(ready.shift, with_prior(fewer, cut).shift)
-    assert kind_figures(learn, ready, learn, columns) == kind_figures(cut, ready, cut)
+    np.testing.assert_allclose(ready.shift, with_prior(fitted, learn).shift, rtol=1e-9)
+    assert kind_figures(learn, ready, learn, columns) == kind_figures(learn, with_prior(fitted, learn), learn)
 
 
 def test_a_kind_that_is_not_there_is_next_to_impossible():
