@@ -406,6 +406,8 @@ def associate(
             summary = associate_output(out.resolve(), settings, night or EVERY_NIGHT, rebuild, tell)
     for trouble in summary.failed:
         tell(trouble.message)
+    for warning in summary.warnings:
+        tell(f"warning: {warning}")
     say(_association_words(summary), err=as_json)
     if as_json:
         typer.echo(summary.model_dump_json())

@@ -61,9 +61,11 @@ def associate_output(
     ready = [one for one in works if not any(patch.of_exposures.due for patch in one.patches)]
     failed += [_left(one.night) for one in works if one not in ready]
     results = run_nights(map(_as_it_is, ready), out, settings, before=OVER_NIGHTS)
-    note_published(out, settings.association, found, results)
+    after = note_published(out, settings.association, found, results)
+    warnings = dict.fromkeys((*found.summary.warnings, *found.changed, *(after.changed if after else ())))
     failed += [trouble for result in results.values() for trouble in result.failed]
-    return found.summary.model_copy(update={"published": tuple(results), "failed": tuple(failed)})
+    made = {"published": tuple(results), "failed": tuple(failed), "warnings": tuple(warnings)}
+    return found.summary.model_copy(update=made)
 
 
 def _as_it_is(work: NightWork) -> NightWork:

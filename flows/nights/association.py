@@ -49,6 +49,9 @@ class AssociationSummary(Record):
     sources: Annotated[int, Field(ge=0, description="Their detections.")] = 0
     published: Annotated[tuple[str, ...], Field(description="Nights whose catalogues were made by the command.")] = ()
     failed: Annotated[tuple[Trouble, ...], Field(description="What could not be associated or published.")] = ()
+    warnings: Annotated[
+        tuple[str, ...], Field(description="Settings that objects are matched with, that were others for earlier ones.")
+    ] = ()
 
     @property
     def exit_code(self) -> int:
@@ -72,6 +75,9 @@ class Association:
         Why nothing is associated; None: it is.
     left
         Nights that the command has to catch up on.
+    changed
+        Settings that objects were matched with for the first time, and with others before: to be told at once. The
+        warnings of the summary have them whenever their nights are looked at.
     """
 
     summary: AssociationSummary
@@ -79,6 +85,7 @@ class Association:
     static: Mapping[str, str | None] | None = None
     off: str | None = None
     left: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
 
 def associate(
@@ -123,7 +130,7 @@ def associate(
         return work.done(others, rebuild, visit)
     except Exception as error:  # the database is down or damaged, or a defect: all else goes on
         work.failed.append(Trouble.of(STORE, error))
-        return Association(work.summary())
+        return Association(work.summary(), changed=tuple(work.changed))
 
 
 def note_published(
@@ -186,28 +193,42 @@ class _Work:
         names = ("exposures", "known", "new", "left_out", "withdrawn", "static_known", "static_new")
         self._counts = dict.fromkeys(names, 0)
         self._nights: list[str] = []
+        self._warnings: tuple[str, ...] = ()
         self.failed: list[Trouble] = []
+        self.changed: list[str] = []
 
     def done(self, others: int, rebuild: bool, visit: int | None) -> Association:
         """Return what comes of all that is due; parameters and what is raised as in `associate` and `_bring_up`."""
         from flows.storage.association_store import opened_association
-        from flows.storage.static_objects import StaticObjects
 
         with opened_association(self._out, self._settings, rebuild=rebuild) as store:
-            if visit is not None:
+            try:
+                if visit is None:
+                    return self._all(store, others)
                 for night in self._asked or ():
                     self._associate_due(store, night, visit)
-                return Association(self.summary())
-            due, left = _due(Ledger(self._out), store, self._asked, others)
-            for night in due:
-                self._bring_up(store, night)
-            objects, sources = store.counts()
-            summary = self.summary().model_copy(update={"objects": objects, "sources": sources})
-            nights, static = store.nights(), StaticObjects(store).nights()
-            digests = _cumulated({night: own for night, (_, own) in nights.items()})
-            of_static = _cumulated({night: static.get(night, ("", ""))[1] for night in nights})
-            told = {night: None if night in self._unusable else own for night, own in of_static.items()}
-            return Association(summary, digests, told, left=left)
+            finally:
+                self.changed += map(str, store.changed)
+            return Association(self.summary(), changed=tuple(self.changed))
+
+    def _all(self, store: "AssociationStore", others: int) -> Association:
+        """Return what comes of all nights that are due."""
+        from flows.storage.static_objects import StaticObjects
+
+        due, left = _due(Ledger(self._out), store, self._asked, others)
+        for night in due:
+            self._bring_up(store, night)
+        objects, sources = store.counts()
+        looked_at = None if self._asked is None else {*self._asked, *self._nights}
+        changes = store.setting_changes()
+        self._warnings = tuple(str(one) for one in changes if looked_at is None or one.night in looked_at)
+        summary = self.summary().model_copy(update={"objects": objects, "sources": sources})
+        nights, static = store.nights(), StaticObjects(store).nights()
+        digests = _cumulated({night: own for night, (_, own) in nights.items()})
+        of_static = _cumulated({night: static.get(night, ("", ""))[1] for night in nights})
+        told = {night: None if night in self._unusable else own for night, own in of_static.items()}
+        changed = tuple(map(str, store.changed))
+        return Association(summary, digests, told, left=left, changed=(*self.changed, *changed))
 
     def _bring_up(self, store: "AssociationStore", night: str) -> None:
         """Associate the exposures of a night that are due, and note that it is known; raises if the store fails."""
@@ -293,4 +314,4 @@ class _Work:
     def summary(self) -> AssociationSummary:
         """Return the counts so far."""
         nights, failed = (tuple(dict.fromkeys(one)) for one in (self._nights, self.failed))  # tried again: twice there
-        return AssociationSummary(nights=nights, failed=failed, **self._counts)
+        return AssociationSummary(nights=nights, failed=failed, warnings=self._warnings, **self._counts)

@@ -1,5 +1,6 @@
 """What goes before and after the patches of nights are made: association, files of tiles, what a run tells of them."""
 
+import logging
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -43,17 +44,24 @@ class Again:
         What was associated before; an attribute, too: by now.
     out, settings, call
         Of the run.
+
+    Attributes
+    ----------
+    told
+        As `Association.changed`, of all that is associated through this.
     """
 
     def __init__(self, found: Association, out: Path, settings: Settings, call: Caller) -> None:
         self.found, self._out, self._settings, self._call = found, out, settings, call
+        self.told: list[str] = []
 
     def note(self, nights: Collection[str]) -> None:
         """Associate nights whose patches were recorded since; where that fails, the next run looks at them again."""
         with suppress(BrokenProcessPool):
-            self.found = (
-                self._call(note_published, self._out, self._settings.association, self.found, nights) or self.found
-            )
+            found = self._call(note_published, self._out, self._settings.association, self.found, nights)
+            if found is not None:
+                self.found = found
+                self.told += found.changed
 
     def plan(self, nights: Collection[str]) -> tuple[NightWork, ...]:
         """Return the plans of nights by what is associated now."""
@@ -122,7 +130,14 @@ def with_association(
         update["warnings"] = (*summary.warnings, warning)
     if found.summary.exposures or found.summary.static_known or found.summary.static_new:
         update["seconds"] = {**summary.seconds, "associate": round(perf_counter() - start, 3)}
-    return summary.model_copy(update=update), found
+    return with_changes(summary.model_copy(update=update), found.changed, found.summary.warnings, progress), found
+
+
+def with_changes(summary: RunSummary, changed: Sequence[str], known: Sequence[str], progress: Progress) -> RunSummary:
+    """Say with which other settings objects have begun to be matched, and warn of it, and of what is known of that."""
+    for text in changed:
+        progress.say(f"warning: {text}", logging.WARNING)
+    return summary.model_copy(update={"warnings": tuple(dict.fromkeys((*summary.warnings, *known, *changed)))})
 
 
 def former_source(

@@ -223,7 +223,10 @@ class NightRun:
         Of the night all is associated that was published before, the first time, and where the store has failed since.
         """
         visit = key.visit if key.night in self.caught_up else None
-        found = associate(self.out, self.settings.association, {key.night}, others=0, visit=visit).summary
+        made = associate(self.out, self.settings.association, {key.night}, others=0, visit=visit)
+        for text in made.changed:  # the summary has it, with the catalogues of the night
+            self.progress.say(f"warning: {text}", logging.WARNING)
+        found = made.summary
         failed = any(one.uri == STORE for one in found.failed)
         (self.caught_up.discard if failed else self.caught_up.add)(key.night)
         self.progress.associated(found.known, found.new, found.left_out)

@@ -9,10 +9,12 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
+from flows.storage.association_tables import MATCHING, SETTING, SettingChange, note_settings
 from flows.storage.atomic import make_folder, require_lease, writing
 from flows.storage.file_lock import MODE
 from schemas.dataset import TableOf
 from schemas.errors import Misconfigured, NightstrideError, Retryable
+from schemas.settings import AssociationSettings
 
 WAIT_S = 30.0
 """How long to wait for others who write, s."""
@@ -37,10 +39,17 @@ class AssociationDatabase:
         Name of the store in messages; an attribute, too.
     path
         File of SQLite, an attribute, too; None: the store is a server's.
+
+    Attributes
+    ----------
+    changed
+        Settings that objects are matched with, that were others before, of all that was associated through this.
     """
 
     def __init__(self, engine: sa.Engine, where: str, path: Path | None) -> None:
         self._engine, self.where, self.path = engine, where, path
+        self.changed: list[SettingChange] = []
+        self._noted: dict[str, float] | None = None
 
     def rows(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         """Return what a query finds."""
@@ -69,6 +78,24 @@ class AssociationDatabase:
             if self.path is None:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ONE_WRITER)))
             yield connection
+
+    @contextmanager
+    def matching(self, settings: AssociationSettings, night: str) -> Iterator[sa.Connection]:
+        """Yield a connection as `change` does, in which objects of a night are matched; with what, is noted."""
+        given = {name: float(getattr(settings, name)) for name in MATCHING}
+        with self.change() as connection:
+            changed = [] if given == self._noted else note_settings(connection, given, night)
+            yield connection
+        self._noted = given
+        self.changed += changed
+
+    def setting_changes(self) -> list[SettingChange]:
+        """Return the changes of what objects were matched with, in order; none where the first is not known."""
+        with self.reading() as connection:
+            if not sa.inspect(connection).has_table(SETTING.name):
+                return []
+            wanted = sa.select(*(SETTING.c[name] for name in SettingChange._fields)).order_by(SETTING.c.setting)
+            return [SettingChange(*one) for one in connection.execute(wanted.where(SETTING.c.before.is_not(None)))]
 
     def close(self) -> None:
         """Close the connections."""

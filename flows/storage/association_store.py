@@ -145,7 +145,7 @@ class AssociationStore(AssociationDatabase):
             How near a detection has to be.
         """
         rows = usable_detections(found, settings.min_trail_arcsec)
-        with self.change() as connection:
+        with self.matching(settings, key.night) as connection:
             connection.execute(REFUSAL.delete().where(_is_refusal(key)))
             return ExposureLinks(connection, key).associate(made_from, rows, len(found), settings)
 

@@ -1,6 +1,7 @@
 """Tables of the store of the association, and what is known of an object by its row."""
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,6 +94,18 @@ EVENT = sa.Table(
     sa.Column("at", sa.String, nullable=False),
 )
 
+SETTING = sa.Table(
+    "association_setting",
+    TABLES,
+    sa.Column("setting", BIG, primary_key=True),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("value", sa.Double, nullable=False),
+    sa.Column("before", sa.Double),  # null of the first
+    sa.Column("night", sa.String(8), nullable=False),  # that was the first to be associated so
+    sa.Column("at", sa.String, nullable=False),
+)
+"""Settings that objects were matched with, and each change of them; stores without it get it when they are written."""
+
 STATIC = sa.Table(
     "static_object",
     TABLES,
@@ -137,10 +150,29 @@ STATIC_EVENT = sa.Table(
     sa.Column("at", sa.String, nullable=False),
 )
 
+MATCHING = ("sigmas", "min_arcsec", "max_arcsec", "min_trail_arcsec")
+"""Settings that say which detections are of an object."""
+
 STATE = ("diaObjectId", *SUMS, "nDiaSources", "nights", "firstDiaSourceMjdTai", "lastDiaSourceMjdTai")
 """Columns of what is known of an object."""
 
 _APART_D = 0.5  # between detections of two nights, at least
+
+
+class SettingChange(NamedTuple):
+    """Change of a setting that objects are matched with: its value before and since, and the first night of that."""
+
+    name: str
+    before: float
+    value: float
+    night: str
+
+    def __str__(self) -> str:
+        return (
+            f"association.{self.name} was {self.before:g}, and is {self.value:g} since night {self.night} was "
+            "associated: objects of before were matched by other rules. To match all by the same ones, in the order of "
+            "time: `nightstride associate OUT --rebuild`"
+        )
 
 
 class PlacedObjects(NamedTuple):
@@ -196,6 +228,29 @@ class PlacedObjects(NamedTuple):
             {**dict(zip(columns, row, strict=True)), "movingCell": None if cell < 0 else cell}
             for row, cell in zip(rows, wide, strict=True)
         ]
+
+
+def note_settings(connection: sa.Connection, given: Mapping[str, float], night: str) -> list[SettingChange]:
+    """Note what objects of a night are matched with from now on; return what has changed since it was last noted.
+
+    A store in which nothing is noted is taken as made with what is given.
+
+    Parameters
+    ----------
+    connection
+        In a transaction that writes.
+    given, night
+        Values by the names of `MATCHING`, and the night that is associated.
+    """
+    SETTING.create(connection, checkfirst=True)
+    noted = connection.execute(sa.select(SETTING.c.name, SETTING.c.value).order_by(SETTING.c.setting))
+    before = {one.name: one.value for one in noted}
+    own = {"night": night, "at": datetime.now(UTC).isoformat(timespec="seconds")}
+    new = {name: value for name, value in given.items() if before.get(name) != value}
+    if new:
+        rows = [{"name": name, "value": value, "before": before.get(name), **own} for name, value in new.items()]
+        connection.execute(SETTING.insert(), rows)
+    return [SettingChange(name, before[name], value, night) for name, value in new.items() if name in before]
 
 
 def recount(connection: sa.Connection, ids: Collection[int]) -> set[int]:

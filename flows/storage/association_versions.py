@@ -11,6 +11,7 @@ from flows.storage.association_tables import (
     OBJECT,
     REFUSAL,
     SEEN,
+    SETTING,
     STATIC,
     STATIC_EVENT,
     STATIC_NIGHT,
@@ -53,7 +54,7 @@ def brought_up(connection: sa.Connection) -> int:
             _add_motions(connection)
         if found < 3:
             _add(connection, EVENT, ("otherId",))
-        TABLES.create_all(connection, _OF_SCIENCE_IMAGES)
+        TABLES.create_all(connection, (*_OF_SCIENCE_IMAGES, SETTING))
         connection.execute(NIGHT.update().values(stamp=""))  # so that their objects are looked at
         connection.execute(META.update().values(version=VERSION))
     else:

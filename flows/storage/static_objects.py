@@ -51,7 +51,7 @@ class StaticObjects:
         self, night: str, made_from: str, patches: Iterable[PatchObjects], settings: AssociationSettings
     ) -> tuple[int, int]:
         """Associate the objects of a night, as `StaticLinks.associate` does."""
-        with self._database.change() as connection:
+        with self._database.matching(settings, night) as connection:
             return StaticLinks(connection, night).associate(made_from, patches, settings)
 
     def withdraw(self, night: str) -> None:

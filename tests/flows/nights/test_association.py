@@ -1,5 +1,6 @@
 """Association within an output folder: incremental, in both orders, with what fails; the catalogues and the command."""
 
+import io
 import json
 import re
 import shutil
@@ -7,6 +8,7 @@ import shutil
 import numpy as np
 import pyarrow as pa
 import pytest
+from rich.console import Console
 
 from flows.nights import association
 from flows.nights.associate import associate_output
@@ -389,3 +391,29 @@ def test_visits_one_by_one_give_the_catalogues_of_a_whole_night(tmp_path):
         assert finished(tmp_path / name, FIRST).night_failed == ()
     assert objects(tmp_path / "one by one", FIRST) == objects(tmp_path / "at once", FIRST)
     assert links(tmp_path / "one by one", FIRST) == links(tmp_path / "at once", FIRST)
+
+
+def test_other_settings_than_those_that_objects_were_matched_with_are_told(tmp_path):
+    def run(night, text=None, **association):
+        given, said = Settings(association=AssociationSettings(**association)), io.StringIO()
+        summary = finished(tmp_path, night, settings=given, console=Console(file=said))
+        assert summary.exit_code == 0
+        assert summary.warnings == (() if text is None else (text,))
+        return said.getvalue().count("warning: association.")
+
+    publish(tmp_path, 1, FIRST)
+    assert run(FIRST) == 0
+    assert run(FIRST, max_arcsec=2.0, min_arcsec=1.0) == 0  # nothing is matched with them
+    publish(tmp_path, 2, SECOND)
+    told = (
+        "association.max_arcsec was 1.5, and is 2 since night 20260102 was associated: objects of before were matched "
+        "by other rules. To match all by the same ones, in the order of time: `nightstride associate OUT --rebuild`"
+    )
+    assert run(SECOND, told, max_arcsec=2.0) == 1
+    assert run(SECOND, told, max_arcsec=2.0) == 0  # in the summary of the night, and not again as news
+    publish(tmp_path, 3, THIRD)
+    assert run(THIRD, max_arcsec=2.0) == 0
+    assert f"warning: {told}" in nightstride("associate", tmp_path, "--night", SECOND).stderr
+    done = nightstride("associate", tmp_path, "--rebuild", "--json", NIGHTSTRIDE_ASSOCIATION__MAX_ARCSEC="2")
+    assert (done.code, done.summary["warnings"]) == (0, [])
+    assert run(SECOND, max_arcsec=2.0) == 0

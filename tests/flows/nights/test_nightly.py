@@ -244,10 +244,12 @@ def test_the_first_visit_of_a_night_and_those_after_a_failure_associate_all_that
     def associate(out, settings, nights, *, others, visit):
         asked.append((*nights, visit))
         trouble = Trouble(uri=failed[0], code="c", message="m") if failed else None
-        return Association(AssociationSummary(failed=() if trouble is None else (trouble,)))
+        changed = ("other settings",) if len(asked) == 2 else ()
+        return Association(AssociationSummary(failed=() if trouble is None else (trouble,)), changed=changed)
 
     monkeypatch.setattr(nightly, "associate", associate)
-    night = NightRun((), tmp_path, Settings(), None, Progress(Console(file=io.StringIO()), 0), lambda: None)
+    said = io.StringIO()
+    night = NightRun((), tmp_path, Settings(), None, Progress(Console(file=said), 0), lambda: None)
     for label, visit, trouble in (
         ("a", 1, ""), ("a", 2, ""), ("b", 3, ""), ("a", 4, "exposure 4-0 of night a"), ("a", 5, "association"),
         ("a", 6, ""), ("a", 7, ""),
@@ -255,6 +257,7 @@ def test_the_first_visit_of_a_night_and_those_after_a_failure_associate_all_that
         failed[:] = [trouble] if trouble else []
         night.send_alerts(SimpleNamespace(night=label, visit=visit), None)
     assert asked == [("a", None), ("a", 2), ("b", None), ("a", 4), ("a", 5), ("a", None), ("a", 7)]
+    assert said.getvalue() == "warning: other settings\n"
 
 
 @pytest.mark.parametrize(("each", "times"), [(True, 1), (False, 0)])

@@ -8,8 +8,18 @@ import sqlalchemy as sa
 
 from flows.storage import association_versions
 from flows.storage.association_store import opened_association
-from flows.storage.association_tables import EVENT, OBJECT, SEEN, STATIC, STATIC_EVENT, STATIC_NIGHT, TABLES
-from tests.support.association import ARCSEC, follow, put, source_id
+from flows.storage.association_tables import (
+    EVENT,
+    MATCHING,
+    OBJECT,
+    SEEN,
+    SETTING,
+    STATIC,
+    STATIC_EVENT,
+    STATIC_NIGHT,
+    TABLES,
+)
+from tests.support.association import ARCSEC, SETTINGS, detections, follow, key, put, source_id
 from tests.support.static import see
 
 FIRST = """
@@ -27,20 +37,21 @@ DAYS = np.arange(0, 400, 20)
 
 
 def contents(store):
-    """Rows of all tables by their keys, as column -> value."""
+    """Rows of all tables but that of the settings by their keys, as column -> value."""
     with store._engine.connect() as connection:
         return {
             table.name: [
                 dict(row._mapping) for row in connection.execute(sa.select(table).order_by(*table.primary_key))
             ]
             for table in TABLES.sorted_tables
+            if table is not SETTING  # which earlier ones had not
         }
 
 
 def make_third(store):
     """Make a store what version 3 would have made it."""
     with store._engine.begin() as connection:
-        TABLES.drop_all(connection, (STATIC, SEEN, STATIC_NIGHT, STATIC_EVENT))
+        TABLES.drop_all(connection, (STATIC, SEEN, STATIC_NIGHT, STATIC_EVENT, SETTING))
         connection.execute(sa.text("UPDATE association_meta SET version = 3"))
 
 
@@ -167,3 +178,31 @@ def test_two_that_open_a_store_at_once_convert_it_once(tmp_path, given_settings,
         one.join()
     assert errors == []
     same(contents(filled), expected)
+
+
+def test_settings_that_objects_are_matched_with_are_noted_and_each_change_of_them(tmp_path, given_settings, filled):
+    wide = given_settings.model_copy(update={"max_arcsec": 2.0, "each_visit": True})
+    with filled._engine.begin() as connection:
+        SETTING.drop(connection)  # as stores were that noted nothing
+    with opened_association(tmp_path, given_settings) as store:
+        assert store.setting_changes() == store.changed == []
+        put(store, 800, [10.0], [0.0], night="20270501")
+        assert store.setting_changes() == store.changed == []
+        noted = store.rows(sa.select(SETTING))
+        assert {one.name: one.value for one in noted} == {name: getattr(SETTINGS, name) for name in MATCHING}
+    change = ("max_arcsec", 1.5, 2.0, "20270502")
+    with opened_association(tmp_path, wide) as store:
+        with pytest.raises(ZeroDivisionError), store.matching(wide, "20270502"):
+            raise ZeroDivisionError
+        assert store.setting_changes() == store.changed == []  # nothing was matched
+        for visit in (801, 802):
+            found = detections(visit, [10.0], [0.0])
+            store.associate(key(visit, "20270502"), "d", found, wide)
+        assert store.setting_changes() == store.changed == [change]
+    with opened_association(tmp_path, given_settings) as store:
+        assert see(store, "20270503", [10.0], [0.0]) == (0, 1)
+        assert store.changed == [("max_arcsec", 2.0, 1.5, "20270503")]
+        assert store.setting_changes() == [change, *store.changed]
+    with opened_association(tmp_path, wide, rebuild=True) as store:
+        put(store, 800, [10.0], [0.0])
+        assert store.setting_changes() == store.changed == []
