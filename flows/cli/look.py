@@ -1,6 +1,7 @@
 """Commands that look at an output folder."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -13,12 +14,16 @@ from flows.cli.tables import show_rows
 from flows.runtime.words import counted
 from schemas.night_range import EVERY_NIGHT
 
+MOST = 20
+"""Largest number of former objects that are shown."""
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from flows.results.explain import Explanation
     from flows.results.explain_static import StaticHistory
     from flows.results.model_use import ModelUse
+    from flows.results.verify import Verification
     from schemas.quality import Gate
 
 
@@ -81,7 +86,8 @@ def explain(
         try:
             found = follow(out, source_id, settings.association)
         except Misconfigured as error:
-            lasting = explain_static(out, source_id, settings.association) if error.code == "no_detection" else None
+            other = error.code in ("no_detection", "object_ended")
+            lasting = explain_static(out, source_id, settings.association) if other else None
             if lasting is None:
                 raise
             _show_lasting(lasting, picture, as_json)
@@ -230,14 +236,31 @@ def verify(
         tell(f"A run holds {out}: {result.running}. What it is writing is left out of account.")
     for problem in result.problems:
         say(str(problem), err=as_json)
+    for line in _noted(result):
+        say(line, err=as_json)
     verdict = counted(len(result.problems), "problem") if result.problems else "all is well"
     named = {"exposure": result.exposures, "night": result.nights, "file": result.files, "tile store": result.tiles}
     counts = ", ".join(counted(count, name) for name, count in named.items())
     counts += f", {result.quarantined} quarantined" if result.quarantined else ""
+    counts += f", {counted(len(result.former), 'former object')}" if result.former else ""
     say(f"{counts}: {verdict}.", err=as_json)
     if as_json:
         typer.echo(json.dumps(result.summary()))
     raise typer.Exit(1 if result.problems else 0)
+
+
+def _noted(result: "Verification") -> Iterator[str]:
+    """Yield what a verification has found that is no problem, and what may be done about it."""
+    yield from (f"note: {one}." for one in result.notes)
+    yield from (f"former object: {one}." for one in result.former[:MOST])
+    if len(result.former) > MOST:
+        yield f"former objects: {len(result.former) - MOST:,} more, see --json."
+    if result.former:
+        yield (
+            "Such rows stay, and an id that has ended comes back with a detection at its place. To be without them, "
+            "measure the objects of now in place of all rows, `nightstride forced OUT --dia-objects`; `nightstride "
+            "associate OUT --rebuild` takes out those of ended objects, and may change ids."
+        )
 
 
 def models(

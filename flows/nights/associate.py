@@ -1,6 +1,7 @@
 """Command `nightstride associate`: objects of what is published, and their catalogues, without a search."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,10 @@ from flows.pipeline.graph import Graph
 from flows.pipeline.night_plan import plan_nights
 from flows.pipeline.night_work import NightWork
 from flows.results.forced.objects import forget_objects, published_objects
-from flows.storage.association_store import opened_association
+from flows.storage.association_store import AssociationStore, association_as_it_is, opened_association
 from flows.storage.ledger import Ledger
-from schemas.errors import Misconfigured
+from schemas.dia_source import DIA_SOURCE, exposure_of
+from schemas.errors import Misconfigured, NightstrideError
 from schemas.ledger import NightRecord
 from schemas.night_range import NightRange
 from schemas.settings import Settings
@@ -47,16 +49,16 @@ def associate_output(
     from flows.nights.patches import run_nights
 
     nights = chosen.among(Ledger(out).nights(), str(out))
-    before = published_objects(out) if rebuild else frozenset[int]()
+    before = _objects(out, settings) if rebuild else frozenset[int]()
     found = associate(out, settings.association, nights if chosen else None, others=0, rebuild=rebuild, tell=tell)
     if found.off is not None:
         raise Misconfigured("no_association", str(out), f"has none: {found.off}.", "set association.store.")
     failed = [*found.summary.failed]
-    if before and (found.digests is None or failed):
+    if before and found.digests is None:
         tell("Forced photometry by ids that are no more stays: --rebuild again when all can be associated.")
     elif before:  # and before the catalogues that know these ids are made again
         with opened_association(out, settings.association) as store:
-            failed += forget_objects(out, before - store.identities(), tell)
+            failed += forget_objects(out, _gone(out, before, store), tell)
     works = [one for one in plan_nights(nights, out, settings, PIPELINE, found.digests, found.static) if one.outdated]
     ready = [one for one in works if not any(patch.of_exposures.due for patch in one.patches)]
     failed += [_left(one.night) for one in works if one not in ready]
@@ -66,6 +68,29 @@ def associate_output(
     failed += [trouble for result in results.values() for trouble in result.failed]
     made = {"published": tuple(results), "failed": tuple(failed), "warnings": tuple(warnings)}
     return found.summary.model_copy(update=made)
+
+
+def _objects(out: Path, settings: Settings) -> frozenset[int]:
+    """Return the ids of all objects at rest, as they are published and as the store has them, ended ones too."""
+    found = published_objects(out)
+    with suppress(NightstrideError), association_as_it_is(out, settings.association) as store:
+        return found if store is None else found | store.identities()
+    return found
+
+
+def _gone(out: Path, before: Collection[int], store: AssociationStore) -> set[int]:
+    """Return those of some ids that no object has, nor may have when exposures that were refused are associated."""
+    ledger, gone = Ledger(out), {*before} - store.identities()
+    of_exposure = {exposure_of(one) for one in gone}
+    waiting = {
+        (record.visit, record.detector)
+        for night in (ledger.nights() if gone else ())
+        for record in ledger.records(night)
+        if (record.visit, record.detector) in of_exposure
+        and DIA_SOURCE.name in record.datasets
+        and store.made_from(record.key) is None
+    }
+    return {one for one in gone if exposure_of(one) not in waiting}
 
 
 def _as_it_is(work: NightWork) -> NightWork:

@@ -15,7 +15,7 @@ from flows.pipeline.provenance import recorded_settings, search_models
 from flows.results.motion import DetectionMotion, detection_motion
 from flows.results.page.words import count, measured, sexagesimal
 from flows.runtime.settings import settings_class
-from flows.storage.association_store import object_of
+from flows.storage.association_store import ending_of, object_of
 from flows.storage.catalog_parts import held
 from flows.storage.catalog_store import CatalogStore, read_described
 from flows.storage.layout import require_output, tile_path
@@ -155,7 +155,7 @@ def explain_detection(out: Path, source_id: int, association: AssociationSetting
     Raises
     ------
     Misconfigured
-        It is not an output folder, or there is no such detection.
+        It is not an output folder, there is no such detection, or the object has none any more (``object_ended``).
     BadInput
         A catalogue cannot be read.
     """
@@ -167,6 +167,11 @@ def explain_detection(out: Path, source_id: int, association: AssociationSetting
         for night in ledger.nights() if possible else ():
             if found := _in(out, ledger, night, visit, detector, wanted):
                 return replace(found, history=history)
+    if possible and (why := ending_of(out, source_id, association)) is not None:
+        raise Misconfigured(
+            "object_ended", str(out), f"has no object {source_id} any more: it {why}.",
+            "give another id; it comes back with a detection at its place, and its forced photometry stays.",
+        )  # fmt: skip
     raise Misconfigured(
         "no_detection",
         str(out),

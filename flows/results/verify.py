@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from flows.runtime.words import counted
 from flows.storage.array_store import read_attributes
 from flows.storage.atomic import leftovers
 from flows.storage.bucket_path import folder_digest
@@ -44,6 +45,30 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class FormerObject:
+    """Id in ``forced_source`` that no object has now, which is no problem.
+
+    Attributes
+    ----------
+    diaObjectId
+        The id, as its rows are named.
+    rows, nights
+        How many there are, and in which nights.
+    why
+        What became of it.
+    """
+
+    diaObjectId: int  # noqa: N815
+    rows: int
+    nights: tuple[str, ...]
+    why: str
+
+    def __str__(self) -> str:
+        named = self.nights[0] if len(self.nights) == 1 else f"{self.nights[0]} to {self.nights[-1]}"
+        return f"{counted(self.rows, 'row')} of forced photometry, {named}, of {self.diaObjectId}, which {self.why}"
+
+
+@dataclass(frozen=True)
 class Verification:
     """Result of the verification: what was checked, and what is wrong.
 
@@ -57,6 +82,10 @@ class Verification:
         Who holds the folder at the moment; None if nobody does. What a run is writing is left out of account.
     problems
         In the order in which they were found.
+    former
+        Objects of before, of which forced photometry still has rows.
+    notes
+        What else is worth knowing, and no problem.
     """
 
     exposures: int
@@ -66,6 +95,8 @@ class Verification:
     quarantined: int
     running: str | None
     problems: tuple[Problem, ...]
+    former: tuple[FormerObject, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """Return everything as JSON-serialisable values."""

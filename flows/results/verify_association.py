@@ -1,16 +1,24 @@
 """Verification of the store of the association: by itself, and against the ledger."""
 
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.results.verify import Problem, Verification
+from flows.results.verify import FormerObject, Problem, Verification
+from flows.runtime.words import counted
 from flows.storage.association_store import association_as_it_is, digest_of
+from flows.storage.catalog_store import CatalogStore
+from flows.storage.layout import dataset_folder
 from flows.storage.ledger import Ledger
 from flows.storage.static_objects import StaticObjects, objects_digest
-from schemas.dia_source import DIA_SOURCE
+from schemas.dia_source import DIA_SOURCE, exposure_of
 from schemas.errors import NightstrideError
+from schemas.exposure import ExposureKey
+from schemas.forced import FORCED_SOURCE
 from schemas.ledger import PatchRecord
 from schemas.night_range import NightRange
 from schemas.objects import OBJECT
@@ -21,6 +29,10 @@ if TYPE_CHECKING:
 
 _AGAIN = "make it again: `nightstride associate OUT --rebuild`."
 
+_ID = re.compile("[1-9][0-9]{0,18}")  # as ids are written: other names are those of a list
+
+_LISTED = "is a detection, by which no object is named: in a list of targets, or before objects were associated anew"
+
 
 def with_store_checked(
     out: Path, settings: AssociationSettings, found: Verification, nights: NightRange
@@ -28,7 +40,7 @@ def with_store_checked(
     """Add to a verification what is wrong with the store of the association, where there is one; nothing is changed.
 
     Nights whose records have changed since they were associated are left to the next run, and so is a store of an
-    earlier version.
+    earlier version. Of forced photometry by ids that no object has now it is told what became of these.
 
     Parameters
     ----------
@@ -41,10 +53,15 @@ def with_store_checked(
     """
     try:
         with association_as_it_is(out, settings) as store:
-            problems = () if store is None else tuple(_problems(out, store, nights))
+            if store is None:
+                return found
+            former, unknown = _of_no_object(out, store, nights)
+            problems = (*_problems(out, store, nights), *unknown)
+            notes = tuple(str(one) for one in store.setting_changes() if one.night in nights)
     except NightstrideError as error:
-        problems = (Problem(error.code, error.where, error.problem, error.remedy),)
-    return replace(found, problems=(*found.problems, *problems))
+        problem = Problem(error.code, error.where, error.problem, error.remedy)
+        return replace(found, problems=(*found.problems, problem))
+    return replace(found, problems=(*found.problems, *problems), former=former, notes=notes)
 
 
 def _problems(out: Path, store: "AssociationStore", nights: NightRange) -> Iterator[Problem]:
@@ -87,3 +104,73 @@ def _differences(ledger: Ledger, store: "AssociationStore", night: str) -> tuple
         if associated.pop(record.key, None) != made_from and store.refusal(record.key, made_from) is None:
             missing.append(record.name)
     return missing, sorted(key.name for key in associated)
+
+
+def _of_no_object(
+    out: Path, store: "AssociationStore", nights: NightRange
+) -> tuple[tuple[FormerObject, ...], tuple[Problem, ...]]:
+    """Return the ids in forced photometry that are of no object now, and the nights with some that never were."""
+    ledger, rows = Ledger(out), dict[int, dict[str, int]]()
+    for label in (one for one in ledger.nights() if one in nights):
+        names = _forced_names(out, ledger, label)
+        known = store.detections_of(names)
+        for identity in (one for one in names if not known.get(one)):
+            rows.setdefault(identity, {})[label] = names[identity]
+    why = store.endings(rows)
+    listed, unknown = _named_by_exposures(out, ledger, store, rows.keys() - why.keys())
+    why |= dict.fromkeys(listed, _LISTED)
+    former = (FormerObject(one, sum(rows[one].values()), tuple(rows[one]), why[one]) for one in sorted(why))
+    by_night = dict[str, dict[int, int]]()
+    for one in unknown:
+        for label, count in rows[one].items():
+            by_night.setdefault(label, {})[one] = count
+    return tuple(former), tuple(_unknown(out, label, by_night[label]) for label in sorted(by_night))
+
+
+def _forced_names(out: Path, ledger: Ledger, night: str) -> Counter[int]:
+    """Return the names in the forced photometry of a night that may be ids, with the numbers of their rows."""
+    found = Counter[int]()
+    for record in ledger.entries(night):
+        if isinstance(record, NightstrideError) or FORCED_SOURCE.name not in record.datasets:
+            continue
+        with suppress(NightstrideError):  # a problem of the file, which is told as such
+            names = CatalogStore(out).read(FORCED_SOURCE, record.key)["targetName"].to_pylist()
+            numbers = (int(one) for one in names if _ID.fullmatch(one))
+            found.update(one for one in numbers if one < 1 << 63)
+    return found
+
+
+def _named_by_exposures(
+    out: Path, ledger: Ledger, store: "AssociationStore", ids: Collection[int]
+) -> tuple[set[int], list[int]]:
+    """Return which of some ids that no object has are those of detections, and which are of exposures without such.
+
+    All others are names that a list has given, or of exposures that are to be associated by the next run.
+    """
+    of_exposure = dict[tuple[int, int], list[int]]()
+    for one in sorted(ids):
+        of_exposure.setdefault(exposure_of(one), []).append(one)
+    listed, unknown = set[int](), list[int]()
+    for label in ledger.nights() if ids else ():
+        for brief in ledger.briefs(label):
+            named = of_exposure.get((brief.visit, brief.detector), [])
+            if not named or brief.status != "done":
+                continue
+            record = ledger.get(ExposureKey(night=label, visit=brief.visit, detector=brief.detector))
+            if record is None or DIA_SOURCE.name not in record.datasets:
+                continue
+            with suppress(NightstrideError):
+                there = {*CatalogStore(out).read(DIA_SOURCE, record.key)["diaSourceId"].to_pylist()}
+                listed |= there.intersection(named)
+                if store.made_from(record.key) == digest_of(record):
+                    unknown += [one for one in named if one not in there]
+    return listed, sorted(unknown)
+
+
+def _unknown(out: Path, night: str, rows: Mapping[int, int]) -> Problem:
+    return Problem(
+        "unknown_object",
+        str(dataset_folder(out, FORCED_SOURCE.name, night)),
+        f"holds {counted(sum(rows.values()), 'row')} of diaObjectIds that no object has, nor had: {min(rows)} ...",
+        "measure the objects again: `nightstride forced OUT --dia-objects`; if a list gave these names, other ones.",
+    )

@@ -1,6 +1,6 @@
 """Store of the association: objects at rest, and the detections that they are, over all nights."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,18 @@ from numpy.typing import NDArray
 
 from flows.storage.association_database import WAIT_S, AssociationDatabase, postgresql_engine, sqlite_engine
 from flows.storage.association_links import Associated, ExposureLinks, source_ids, usable_detections
-from flows.storage.association_tables import EVENT, FILE, NIGHT, OBJECT, REFUSAL, SOURCE, TABLES, VERSION, VISIT
+from flows.storage.association_tables import (
+    EVENT,
+    FILE,
+    NIGHT,
+    OBJECT,
+    REFUSAL,
+    SOURCE,
+    TABLES,
+    VERSION,
+    VISIT,
+    selected,
+)
 from flows.storage.association_versions import EARLIER, brought_up, version_of
 from flows.storage.bucket_path import BucketPath
 from flows.storage.digest import digest
@@ -125,6 +136,26 @@ class AssociationStore(AssociationDatabase):
     def identities(self) -> frozenset[int]:
         """Return the ids of all objects, those without detections among them."""
         return frozenset(row[0] for row in self.rows(sa.select(OBJECT.c.diaObjectId)))
+
+    def detections_of(self, ids: Collection[int]) -> dict[int, int]:
+        """Return those of some ids that objects have, or had, with their numbers of detections; 0: it has ended."""
+        columns = (OBJECT.c.diaObjectId, OBJECT.c.nDiaSources)
+        with self.reading() as connection:
+            return {one[0]: one[1] for one in selected(connection, columns, OBJECT.c.diaObjectId, ids)}
+
+    def endings(self, ids: Collection[int]) -> dict[int, str]:
+        """Return how those of some objects that have no detection any more have lost the last one."""
+        ended = [one for one, number in self.detections_of(ids).items() if not number]
+        columns = [EVENT.c[name] for name in ("event", "diaObjectId", "visit", "detector", "at")]
+        with self.reading() as connection:
+            found = selected(connection, columns, EVENT.c.diaObjectId, ended, also=EVENT.c.kind == "removed")
+            own, visits = (VISIT.c.visit, VISIT.c.detector), {one.visit for one in found}
+            there = {(one.visit, one.detector) for one in selected(connection, own, VISIT.c.visit, visits)}
+        said = dict.fromkeys(ended, "ended; when is not noted")
+        for one in sorted(found, key=lambda one: one.event):
+            how = "searched again" if (one.visit, one.detector) in there else "withdrawn"
+            said[one.diaObjectId] = f"ended at {one.at}, when exposure {one.visit}-{one.detector} was {how}"
+        return said
 
     def counts(self) -> tuple[int, int]:
         """Return the number of objects with detections, and of their detections."""
@@ -330,6 +361,13 @@ def object_of(out: Path, identity: int, settings: AssociationSettings) -> Object
         found = None if store is None else store.of_object(identity)
         if store is not None and found is not None:
             return ObjectSeen(*found, store.beside(found[0]))
+    return None
+
+
+def ending_of(out: Path, identity: int, settings: AssociationSettings) -> str | None:
+    """Return how an object has lost its last detection; None where it has some, or no store says."""
+    with suppress(NightstrideError), association_as_it_is(out, settings) as store:
+        return None if store is None else store.endings([identity]).get(identity)
     return None
 
 

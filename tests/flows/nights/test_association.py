@@ -414,6 +414,10 @@ def test_other_settings_than_those_that_objects_were_matched_with_are_told(tmp_p
     publish(tmp_path, 3, THIRD)
     assert run(THIRD, max_arcsec=2.0) == 0
     assert f"warning: {told}" in nightstride("associate", tmp_path, "--night", SECOND).stderr
+    seen = nightstride("verify", tmp_path, "--json")
+    assert (seen.code, seen.summary["problems"], seen.summary["notes"]) == (0, [], [told])
+    assert f"note: {told}." in nightstride("verify", tmp_path).stdout
     done = nightstride("associate", tmp_path, "--rebuild", "--json", NIGHTSTRIDE_ASSOCIATION__MAX_ARCSEC="2")
     assert (done.code, done.summary["warnings"]) == (0, [])
+    assert nightstride("verify", tmp_path, "--json").summary["notes"] == []
     assert run(SECOND, max_arcsec=2.0) == 0

@@ -1,8 +1,11 @@
 """Forced photometry night by night, against the command that measures all objects on all exposures."""
 
 import io
+import re
 import shutil
+import sqlite3
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from unittest.mock import Mock
 
 import numpy as np
@@ -28,7 +31,7 @@ from flows.storage.catalog_parts import is_part
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.compaction import compact
 from flows.storage.layout import tile_path
-from flows.storage.ledger import Ledger
+from flows.storage.ledger import Ledger, unpublish
 from flows.storage.zarr_tiles import write_exposure
 from kernels.sky.patches import cover
 from schemas.dia_object import DIA_OBJECT
@@ -197,6 +200,85 @@ def test_objects_that_a_new_association_knows_no_more_are_forgotten(three, tmp_p
     now = {one for _, one in rows(tmp_path)}
     assert now == {one for _, one in rows(three)} | {"mine"} != old
     assert verify_output(tmp_path, declared_tables()).problems == ()
+
+
+def search_again(out, visit, places):
+    """Search a visit again, as runs do: its forced photometry goes, and its night is associated and measured anew."""
+    night, ledger, store = SEEN[visit][0], Ledger(out), CatalogStore(out)
+    (out / ledger.get(key(visit, night)).datasets[FORCED_SOURCE.name].path).unlink()
+    publish(out, visit, night, places)
+    record, found = ledger.get(key(visit, night)), store.read(DIA_SOURCE, key(visit, night))
+    entry = store.record(store.publish(DIA_SOURCE, record.key, found, f"{visit} again"))
+    ledger.put(record.model_copy(update={"datasets": {DIA_SOURCE.name: entry}, "finished_at": "2026-11-29T00:00:00Z"}))
+    assert finished(out, *NIGHTS).exit_code == 0
+
+
+def verified(out):
+    done = nightstride("verify", out, "--json")
+    assert done.code == int(bool(done.summary["problems"]))
+    former = {one["diaObjectId"]: one for one in done.summary["former"]}
+    return former, [(one["code"], one["where"].rpartition("=")[2], one["problem"]) for one in done.summary["problems"]]
+
+
+def test_rows_of_an_object_that_has_ended_are_its_history_until_all_is_associated_anew(out):
+    assert verified(out) == ({}, [])
+    search_again(out, 5, [NEAR_A, EDGE])
+    assert verified(out) == ({}, [])
+    search_again(out, 3, [])
+    (former,), problems = verified(out)[0].values(), verified(out)[1]
+    assert problems == []
+    assert (former["diaObjectId"], former["rows"], former["nights"]) == (source_id(3), 4, list(NIGHTS))
+    assert re.fullmatch(r"ended at 20[-0-9T:+]+, when exposure 3-3 was searched again", former["why"])
+    text = nightstride("verify", out).stdout
+    assert f"4 rows of forced photometry, {FIRST} to {THIRD}, of {source_id(3)}, which {former['why']}." in text
+    assert "`nightstride forced OUT --dia-objects`" in text
+    assert "1 former object: all is well" in text
+    of_night = nightstride("verify", out, "--night", FIRST, "--json").summary["former"]
+    assert of_night == [{**former, "rows": 2, "nights": [FIRST]}]
+    gone = nightstride("explain", out, source_id(3))
+    assert (gone.code, f"has no object {source_id(3)} any more: it {former['why']}." in gone.stderr) == (2, True)
+    told = []
+    assert associate.associate_output(out, GIVEN, EVERY_NIGHT, True, told.append).failed == ()
+    assert "9 rows of objects that are no more left out" in told[-1]  # with those of one that is named otherwise now
+    assert verified(out) == ({}, [])
+
+
+def test_an_exposure_that_is_withdrawn_ends_objects_and_the_command_measures_those_of_now(out):
+    unpublish(Ledger(out).get(key(1, FIRST)), out)
+    unpublish(Ledger(out).get(key(4, SECOND)), out)
+    search_again(out, 5, [B, EDGE])
+    why = verified(out)[0][source_id(1)]["why"]
+    assert why.endswith(("when exposure 1-3 was withdrawn", "when exposure 4-3 was withdrawn"))
+    tuple(measure_night(out, object_targets(out), forced_exposures(out), forced_objects.SIGMA))
+    assert verified(out) == ({}, [])
+
+
+def test_ids_that_never_were_are_problems_and_names_of_lists_are_none(out, tmp_path):
+    never, detection, elsewhere = source_id(2, 7), source_id(4), source_id(77)
+    names = [never, detection, elsewhere, f"0{never}", "9" * 5000, 2**63, "mine", source_id(3)]
+    path = tmp_path / "targets.csv"
+    path.write_text("name,ra,dec\n" + "".join(f"{one},{a},{b}\n" for one in names for a, b in [at_pixel(*B)]))
+    known, _ = forced_targets(read_target_file(path))
+    of_night = [one for one in forced_exposures(out) if one.night == SECOND]
+    tuple(measure_night(out, known, of_night, 3.0))
+    former, ((code, night, problem),) = verified(out)
+    assert {one: (row["rows"], row["why"][:14]) for one, row in former.items()} == {detection: (2, "is a detection")}
+    assert (code, night) == ("unknown_object", SECOND)
+    assert problem == f"holds 2 rows of diaObjectIds that no object has, nor had: {never} ..."
+    with closing(sqlite3.connect(out / FILE)) as connection, connection:
+        connection.execute("DELETE FROM visit WHERE visit = 2")  # the next run may begin it
+        connection.execute("UPDATE night SET stamp = ''")
+    assert verified(out)[1] == []
+
+
+def test_ids_of_exposures_that_cannot_be_associated_anew_keep_their_rows(out):
+    search_again(out, 5, [NEAR_A, B])  # what began at the edge has ended
+    CatalogStore(out).path(DIA_SOURCE, key(3, SECOND)).write_bytes(b"no Parquet")
+    before = rows(out)
+    found = associate.associate_output(out, GIVEN, EVERY_NIGHT, True, lambda _: None)
+    assert [one.code for one in found.failed] == ["unreadable_catalogue"]
+    lost = {name for _, name in before.keys() - rows(out).keys()}
+    assert lost == {str(source_id(5, 2))}  # B, which visit 3 began, may have its id again
 
 
 def test_a_list_of_targets_stays_and_alerts_take_the_object(out, tmp_path):
