@@ -12,7 +12,7 @@ from flows.runtime.words import counted
 from flows.storage.association_store import association_as_it_is
 from flows.storage.static_objects import StaticObjects
 from kernels.sky.positions import sky_position
-from schemas.errors import NightstrideError
+from schemas.errors import Misconfigured, NightstrideError
 from schemas.objects import BANDS
 from schemas.settings import AssociationSettings
 
@@ -46,13 +46,26 @@ class StaticHistory:
 
 
 def explain_static(out: Path, identity: int, settings: AssociationSettings) -> StaticHistory | None:
-    """Return the lasting object of an id, its own or that of its row in `object` of a night; None: none is known."""
+    """Return the lasting object of an id, its own or that of its row in `object` of a night; None: none is known.
+
+    Raises
+    ------
+    Misconfigured
+        The object is in no night any more (``object_ended``).
+    """
     if not 0 <= identity < 2**63:
         return None
+    why = None
     with suppress(NightstrideError), association_as_it_is(out, settings) as store:
         static = None if store is None else StaticObjects(store)
         if static is not None and (found := static.of_object(identity)) is not None:
             ra, dec = sky_position(np.stack([found[1][axis].to_numpy() for axis in "xyz"], axis=1))
             nights = found[1].append_column("ra", pa.array(ra)).append_column("dec", pa.array(dec)).to_pylist()
             return StaticHistory(found[0], nights, static.beside(found[0]))
+        why = None if static is None else static.ending(identity)
+    if why is not None:
+        raise Misconfigured(
+            "object_ended", str(out), f"has no object {identity} on the science images any more: it {why}.",
+            "give another id; it comes back with an object at its place.",
+        )  # fmt: skip
     return None

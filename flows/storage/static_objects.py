@@ -81,6 +81,16 @@ class StaticObjects:
         found = self._database.rows(of_night.order_by(SEEN.c.night))
         return self.of_object(found[-1][0]) if found else None
 
+    def ending(self, identity: int) -> str | None:
+        """Return how a lasting object has lost its last night; None where it has one, or is not known."""
+        ended = sa.select(STATIC.c.staticObjectId).where(STATIC.c.staticObjectId == identity, STATIC.c.nNights == 0)
+        if not self._database.rows(ended):
+            return None
+        removed = (STATIC_EVENT.c.staticObjectId == identity, STATIC_EVENT.c.kind == "removed")
+        wanted = sa.select(STATIC_EVENT.c.at, STATIC_EVENT.c.night).where(*removed)
+        found = self._database.rows(wanted.order_by(STATIC_EVENT.c.event))
+        return f"ended at {found[-1].at}, with night {found[-1].night}" if found else "ended; when is not noted"
+
     def beside(self, identity: int) -> list[int]:
         """Return the objects so near to another that both may be one; sorted."""
         one, other = STATIC_EVENT.c.staticObjectId, STATIC_EVENT.c.otherId

@@ -177,6 +177,13 @@ def test_a_night_that_is_withdrawn_takes_its_objects_with_it(made, tmp_path):
     assert {one["nNights"] for one in left} == {1, 2}
     assert CatalogStore(out).read_night(STATIC_OBJECT, NIGHTS[0]) is None
     assert verify_output(out, declared_tables()).problems == ()
+    for record in [*Ledger(out).records(NIGHTS[2])]:
+        unpublish(record, out)
+    finished(out, *NIGHTS)
+    ended = min({*ids(made, NIGHTS[0]).values()} - {*ids(out, NIGHTS[1]).values()})
+    told = nightstride("explain", out, ended)
+    pattern = rf"has no object {ended} on the science images any more: it ended at \S+, with night {NIGHTS[2]}\. "
+    assert (told.code, bool(re.search(pattern, told.stderr))) == (2, True)
 
 
 def test_the_command_makes_later_nights_again_and_begins_again_in_the_order_of_time(backwards, made):

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from flows.storage import association_database, association_store
 from flows.storage.association_store import off_because, opened_association
-from flows.storage.association_tables import FILE
+from flows.storage.association_tables import EVENT, FILE
 from flows.storage.bucket_path import located
 from flows.storage.fence import Fence, behind
 from kernels.sky.patches import Patch, pixels_at
@@ -135,6 +135,26 @@ def test_an_exposure_that_is_withdrawn_takes_its_detections_along(store):
     assert links(store) == {source_id(2): source_id(1, 0)}
     assert list(store.visits("20260101")) == [key(2)]
     assert store.events() == [("removed", source_id(1, 1))]
+
+
+def test_what_has_ended_objects_is_known(store):
+    put(store, 1, [10.0, 11.0, 12.0, 13.0], [0.0, 0.0, 0.0, 0.0])
+    ids = [source_id(1, rank) for rank in range(5)]
+    assert (store.detections_of(ids), store.endings(ids)) == (dict.fromkeys(ids[:4], 1), {})
+    put(store, 1, [10.0, 12.0, 13.0], [0.0, 0.0, 0.0], digest="e")
+    put(store, 2, [12.0], [0.0])
+    store.withdraw(key(1))
+    put(store, 3, [13.0], [0.0])  # back again
+    assert store.detections_of(ids) == dict(zip(ids, (0, 0, 1, 1), strict=False))
+    how, found = "when exposure 1-3 was", store.endings(ids)
+    assert list(found) == ids[:2]
+    assert all(why.endswith(f"{how} withdrawn") for why in found.values())
+    put(store, 1, [14.0], [0.0], digest="f")
+    with store.change() as connection:
+        connection.execute(EVENT.delete().where(EVENT.c.diaObjectId == ids[0]))
+    found = store.endings(ids)
+    assert found[ids[0]] == "ended; when is not noted"
+    assert found[ids[1]].endswith(f"{how} searched again")
 
 
 def test_an_exposure_that_moves_to_another_night_is_there_once(store):
