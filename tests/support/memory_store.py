@@ -52,9 +52,17 @@ def down_from(first):
     return fail
 
 
+KNOWN = (
+    (ledger_bucket, "_states", dict), (ledger_bucket, "_loaded", OrderedDict), (ledger_bucket, "_lock", RLock),
+    (atomic, "_terms", Counter), (atomic, "_held", set), (atomic, "_lost", set),
+)  # fmt: skip
+
+
 def bucket_in_memory(monkeypatch, name="memory"):
-    """Return an output folder in an empty store, and the store; nothing is waited for."""
+    """Return an output folder in an empty store of which nothing is known, and the store; nothing is waited for."""
     store = WatchedStore()
+    for module, known, make in KNOWN:  # else of the store of an earlier test, by the same name and the same versions
+        monkeypatch.setattr(module, known, make())
     monkeypatch.setattr(bucket_path, "store_of", lambda bucket: store)
     for module in (bucket_path, ledger_bucket):  # one request after the other: their number tells the moment
         monkeypatch.setattr(module, "side_by_side", lambda function, items, remote: [function(one) for one in items])
@@ -63,12 +71,6 @@ def bucket_in_memory(monkeypatch, name="memory"):
     monkeypatch.setattr(atomic, "write_conditions", lambda out: atomic.WriteConditions(enforced=True))
     configure(StoreSettings(patience_s=0))
     return located(f"s3://{name}/out"), store
-
-
-KNOWN = (
-    (ledger_bucket, "_states", dict), (ledger_bucket, "_loaded", OrderedDict), (ledger_bucket, "_lock", RLock),
-    (atomic, "_terms", Counter), (atomic, "_held", set), (atomic, "_lost", set),
-)  # fmt: skip
 
 
 @contextmanager
