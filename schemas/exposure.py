@@ -11,6 +11,9 @@ SCHEMA_VERSION = 1
 """Of the exposure record in a tile store. A reader refuses a later one."""
 
 
+SIMULATED = "simulated"
+"""Flag of exposures that are not of the sky: their header has SIMULATE = T, as those of `nightstride simulate` have."""
+
 ASSUMPTIONS = {
     "ambiguous_time": "keywords of the time or of the exposure time, or the words of their comments, contradict each "
     "other or leave it open: one reading was taken",

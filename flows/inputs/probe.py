@@ -40,7 +40,7 @@ from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.psf.psf_field import stamp_ellipticity
 from kernels.psf.seeing import fit_moffat
 from schemas.errors import BadInput, Retryable, read_failure
-from schemas.exposure import ExposureKey, PsfModel
+from schemas.exposure import SIMULATED, ExposureKey, PsfModel
 from schemas.keyword_mapping import KeywordMapping
 from schemas.pixels import UNUSABLE
 from schemas.settings import Settings
@@ -230,6 +230,8 @@ def _read_fits(source: Source, reading: _Reading) -> RawExposure:
         if plane != "difference":
             planes[plane] = _plane(plane, content.image(index), headers[index], form, source.uri)
     extra, psf, flags = _siblings(source, reading, wcs, shape)
+    if any(header.get("SIMULATE") is True for header in own):
+        flags = (*flags, SIMULATED)
     _require_narrow(psf or calibration.psf, source.uri)
     reference = _reference(source, reading)
     raw = _assembled(source, identity, calibration, wcs, psf, planes | extra, flags, reading.digests)

@@ -21,7 +21,7 @@ from kernels.sky.projection import celestial_wcs, pixel_scale
 from schemas.ades import BANDS, UNKNOWN_CATALOGUE, AdesSettings, AdesTelescope
 from schemas.dia_source import DIA_SOURCE, exposure_of
 from schemas.errors import BadInput, Misconfigured, choice
-from schemas.exposure import ExposureInfo, ExposureKey
+from schemas.exposure import SIMULATED, ExposureInfo, ExposureKey
 from schemas.known_object import SS_SOURCE
 from schemas.tracklets import TRACKLET, TRACKLET_SOURCE
 
@@ -115,6 +115,10 @@ def reportable_night(out: Path, night: str, settings: AdesSettings) -> Reportabl
     rows = _rows(store, night, wanted | set(singles))
     exposures = _exposures(out, night, rows.values())
     found = ReportableNight(_station(settings, exposures))
+    simulated = {(one.visit, one.detector) for one in Ledger(out).records(night) if SIMULATED in (one.flags or ())}
+    found.notes["detections on simulated images, not for the Minor Planet Center"] = sum(
+        _key(row) in simulated for row in rows.values()
+    )
     keys = {_key(row) for row in rows.values()}
     reductions = {key: _reduction(settings, found.station, exposures.get(key)) for key in sorted(keys)}
     members: dict[int, list[int]] = {}

@@ -29,7 +29,7 @@ from flows.results.page.words import (
 from flows.results.quality.measure import compass, depth, spread
 from flows.storage.ledger import Ledger
 from schemas.dia_source import DetectionFlag
-from schemas.exposure import ASSUMPTIONS, ExposureInfo
+from schemas.exposure import ASSUMPTIONS, SIMULATED, ExposureInfo
 from schemas.quality import METRICS, BandQuality, Drift, Gate, QualityRecord, Verdict
 from schemas.summary import ELAPSED, CauseCount, ExposureCounts
 
@@ -311,6 +311,9 @@ def lead(night: PublishedNight, infos: Sequence[ExposureInfo]) -> tuple[str, ...
     if not infos:
         return ("No exposure was published.",)
     instruments = " and ".join(sorted({info.instrument for info in infos}))
+    simulated = sum(SIMULATED in info.flags for info in infos)
+    if simulated:
+        instruments += ", simulated" if simulated == len(infos) else f", {count(simulated, 'exposure')} simulated"
     bands = ", ".join(sorted({info.band for info in infos}))
     visits = len({exposure.record.visit for exposure in night.exposures})
     detectors = len({exposure.record.detector for exposure in night.exposures})

@@ -286,6 +286,11 @@ def test_an_exposure_may_last_no_time():
         identity(EXPTIME=-5e-324)
 
 
+@pytest.mark.parametrize(("value", "flagged"), [(True, True), (False, False), ("T", False), (None, False)])
+def test_images_that_say_they_are_simulated_are_flagged(write, value, flagged):
+    assert ("simulated" in info_of(write(SIMULATE=value)).flags) == flagged
+
+
 def test_planes_that_are_left_out_are_flagged(write, sky):
     mask = fits.ImageHDU(np.zeros(sky.shape, np.int16), name="MASK")
     small = fits.ImageHDU(np.zeros((9, 9), np.float32), name="SCI")

@@ -250,6 +250,20 @@ def test_detections_without_errors_and_with_an_unknown_band_are_told(tmp_path):
     assert {one["band"] for one in rows_of(draft_report(tmp_path, NIGHT, given, "psv"))} == {"C"}
 
 
+def test_detections_on_simulated_images_are_told(tmp_path):
+    rows, _ = two_movers()
+    publish_rows(tmp_path, rows)
+    told = "detections on simulated images, not for the Minor Planet Center"
+    assert told not in draft_report(tmp_path, NIGHT, SETTINGS, "psv").summary.notes
+    first, *_ = ledger = [*Ledger(tmp_path).records(NIGHT)]
+    Ledger(tmp_path).put(first.model_copy(update={"flags": ("simulated",)}))
+    there = sum(exposure_of(row["diaSourceId"]) == (first.visit, first.detector) for row in rows)
+    assert draft_report(tmp_path, NIGHT, SETTINGS, "psv").summary.notes[told] == there < len(rows)
+    for one in ledger:
+        Ledger(tmp_path).put(one.model_copy(update={"flags": ("simulated",)}))
+    assert draft_report(tmp_path, NIGHT, SETTINGS, "psv").summary.notes[told] == len(rows)
+
+
 def test_a_damaged_catalogue_leaves_out_its_tracklets(tmp_path):
     rows, ids = two_movers()
     publish_rows(tmp_path, rows)
