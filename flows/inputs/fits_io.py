@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flows.inputs import source as given
 from flows.inputs.files import FITS, GZIP, content_kind
 from flows.inputs.fits_damage import bad_checksum, damage, gzip_damage, truncated
-from flows.inputs.fits_header import MOST_AXES, Headers, blank_as_nan, image_shape, no_image, one_image
+from flows.inputs.fits_header import Headers, blank_as_nan, image_shape, no_image, one_image
 from flows.inputs.fits_tiles import require_tiles
 from schemas.errors import BadInput
 
@@ -112,7 +112,7 @@ def _stored_bytes(header: fits.Header) -> int:
     sides = [int(header[f"NAXIS{axis}"]) for axis in range(1, int(header["NAXIS"]) + 1)]
     if not sides:
         return 0
-    if min(sides) < 0 or len(sides) > MOST_AXES:
+    if min(sides) < 0:
         raise ValueError(f"axes {sides}")
     if header.get("GROUPS") is True and sides[:1] == [0]:
         sides = sides[1:]

@@ -423,10 +423,6 @@ def _assembled(
     flags: tuple[str, ...],
     digests: FileDigests,
 ) -> RawExposure:
-    shape = planes["difference"].shape
-    for plane, pixels in planes.items():
-        if pixels.shape != shape:
-            raise _other_shape(plane, dict(source.siblings).get(plane, source.uri), pixels.shape, shape)
     missing = [flag for flag, value in (("no_wcs", wcs), ("no_zero_point", calibration.zero_point)) if value is None]
     doubts = [one.doubt for one in (*identity.origins, *calibration.origins) if one.doubt]
     return RawExposure(

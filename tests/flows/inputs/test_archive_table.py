@@ -1,6 +1,7 @@
 import gzip
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
@@ -241,3 +242,17 @@ def test_the_first_hundred_ids_tell_whether_a_spreadsheet_rounded_them(tmp_path,
     table = read_archive(write(tmp_path, "objid,u,g,r,i,z,class", *lines), WANTED, ("objid",))
     assert table.ids_rounded is rounded
     assert (table.rows, table.duplicates) == (rows + 1, 0)
+
+
+def test_ids_that_are_null_are_each_a_row_of_their_own(tmp_path):
+    columns = {band: [17.0] * 4 for band in BANDS} | {"class": ["STAR"] * 4, "objid": [7, None, 7, None]}
+    pq.write_table(pa.table(columns), tmp_path / "table.parquet")
+    table = read_archive(tmp_path / "table.parquet", WANTED, ("objid",))
+    assert (table.rows, table.duplicates) == (3, 1)
+
+
+def test_a_fits_file_without_a_table_is_refused(tmp_path):
+    fits.writeto(tmp_path / "image.fits", np.zeros((2, 3), np.float32))
+    with pytest.raises(BadInput, match="has no binary table") as caught:
+        read_archive(tmp_path / "image.fits", WANTED)
+    assert caught.value.code == "unreadable_table"

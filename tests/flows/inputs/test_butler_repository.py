@@ -3,14 +3,16 @@
 import sqlite3
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import boto3
 import pytest
 from astropy.io import fits
 from lsst.daf.butler import Butler
+from lsst.resources import ResourcePath
 from moto.server import ThreadedMotoServer
 
-from flows.inputs.butler_repository import sibling_types
+from flows.inputs.butler_repository import _address, sibling_types
 from flows.inputs.ingest import prepare
 from flows.inputs.probe import probe
 from flows.inputs.sources import list_sources
@@ -235,3 +237,16 @@ def test_options_of_a_repository_without_one_are_refused(rubin_night, tmp_path):
     assert done.code == 2
     assert "none is among" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_in_parts_or_behind_addresses_that_expire_is_refused():
+    ref = SimpleNamespace(datasetType=SimpleNamespace(name="difference_image"))
+    for uri, code in (
+        (None, "disassembled"),
+        (ResourcePath("https://server/a.fits"), "remote_butler"),
+        (ResourcePath("http://server/a.fits"), "remote_butler"),
+    ):
+        with pytest.raises(Misconfigured, match="retrieve-artifacts") as caught:
+            _address(uri, ref, "butler:repo")
+        assert (caught.value.code, caught.value.where) == (code, "butler:repo")
+    assert _address(ResourcePath("s3://bucket/a.fits"), ref, "butler:repo") == "s3://bucket/a.fits"

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
+from flows.inputs import described as module
 from flows.inputs.described import described, few_stars, stars_psf
 from flows.pipeline.search_array import ArrayFacts, _raw
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.trail_model import trail_image
+from schemas.errors import BadInput
+from schemas.pixels import UNUSABLE, WINDOW
 
 SHAPE = (260, 240)
 
@@ -69,3 +72,26 @@ def test_faint_stars_tell_the_psf_within_its_error_where_there_are_no_bright_one
     mask = np.zeros(SHAPE, np.uint16)
     info, _ = described(_raw({"difference": image_with(np.linspace(12, 18, 8)), "mask": mask}, ArrayFacts()))
     assert (info.psf.source, "assumed_psf" in info.flags) == ("image", False)
+
+
+def test_stars_are_sought_where_as_much_as_a_window_is_usable_and_there_is_noise(monkeypatch):
+    image, usable = image_with((40, 60))[:240], np.ones((240, 240), bool)
+    monkeypatch.setattr(module, "WINDOW", 240)
+    assert few_stars({"image": image}, usable, None) == (2, 2)
+    usable[0, 0] = False
+    assert few_stars({"image": image}, usable, None) == (0, 0)
+    monkeypatch.undo()
+    assert few_stars({"image": np.full(SHAPE, 7, np.float32)}, USABLE, None) == (0, 0)
+
+
+@pytest.mark.parametrize(("least", "code"), [(WINDOW * WINDOW, None), (WINDOW * WINDOW - 1, "all_masked")])
+def test_an_image_with_the_pixels_of_one_window_is_described(planes, least, code):
+    mask = np.full(SHAPE, UNUSABLE, np.uint16)
+    mask.flat[:least] = 0
+    raw = _raw({"difference": planes[0], "mask": mask}, ArrayFacts())
+    if code is None:
+        assert described(raw)[0].noise == pytest.approx(2, rel=0.2)
+        return
+    with pytest.raises(BadInput) as caught:
+        described(raw)
+    assert caught.value.code == code

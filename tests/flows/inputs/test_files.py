@@ -1,11 +1,13 @@
 import errno
+from types import SimpleNamespace
 
 import aiohttp
 import botocore.exceptions
 import fsspec
 import pytest
 
-from flows.inputs.files import failure_words, open_part, read_bytes, read_failures
+from flows.inputs import files
+from flows.inputs.files import failure_words, open_part, patient, read_bytes, read_failures
 from flows.inputs.source import LARGEST, require_size
 from schemas.errors import BadInput, Retryable
 
@@ -81,3 +83,22 @@ def test_the_limit_itself_is_allowed_and_a_byte_more_is_not():
     with pytest.raises(BadInput, match=r"x\.fits: HDU 1 unpacks to 4\.0 GiB or more, the limit is 4 GiB") as caught:
         require_size(LARGEST + 1, "x.fits", "HDU 1")
     assert caught.value.code == "too_large"
+
+
+@pytest.mark.parametrize(
+    ("uri", "patience", "waits"),
+    [("s3://bucket/x", 1.5, [0.5, 1.0]), ("s3://bucket/x", 1.4, [0.5]), ("s3://bucket/x", 0.4, []), ("/x", 9.0, [])],
+)
+def test_an_object_store_is_asked_again_while_the_next_wait_ends_within_the_patience(monkeypatch, uri, patience, waits):
+    waited, asked = [], []
+
+    def fail():
+        asked.append(1)
+        raise Retryable("store", uri, "no answer.", "wait.")
+
+    monkeypatch.setattr(files, "configured", lambda: SimpleNamespace(patience_s=patience))
+    monkeypatch.setattr(files, "monotonic", lambda: sum(waited))
+    monkeypatch.setattr(files, "sleep", waited.append)
+    with pytest.raises(Retryable):
+        patient(uri, fail)
+    assert (waited, len(asked)) == (waits, len(waits) + 1)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from flows.inputs import fits_io
 from flows.inputs import source as content_limit
 from flows.inputs.files import content_kind
 from flows.inputs.fits_header import is_image
@@ -249,3 +250,50 @@ def test_a_few_zeros_behind_the_last_image_do_no_harm(write_ztf):
     data = Path(write_ztf()).read_bytes()
     headers = read_headers(io.BytesIO(data), "x.fits")
     assert len(read_headers(io.BytesIO(data + bytes(10 * 2880)), "x.fits")) == len(headers)
+
+
+def group(**cards):
+    """A primary header, as bytes."""
+    made = fits.Header([("SIMPLE", True), ("BITPIX", -32), *cards.items()])
+    return made.tostring(padding=True).encode()
+
+
+@pytest.mark.parametrize(
+    ("cards", "good"),
+    [
+        ({"NAXIS": 2, "NAXIS1": 0, "NAXIS2": 3}, True),
+        ({"NAXIS": 2, "NAXIS1": -1, "NAXIS2": 3}, False),
+        ({"NAXIS": 2, "NAXIS1": 2, "NAXIS2": -1}, False),
+        ({"NAXIS": 1, "NAXIS1": 1, "GCOUNT": 0, "PCOUNT": 0}, True),
+        ({"NAXIS": 1, "NAXIS1": 1, "GCOUNT": -1}, False),
+        ({"NAXIS": 1, "NAXIS1": 1, "PCOUNT": -1}, False),
+        ({"NAXIS": 999, **{f"NAXIS{n + 1}": 1 for n in range(999)}}, True),
+        ({"NAXIS": 1000, **{f"NAXIS{n + 1}": 1 for n in range(999)}}, False),
+    ],
+    ids=lambda one: "",
+)
+def test_sizes_that_no_file_can_have(cards, good):
+    data = group(**cards) + bytes(2880)
+    if good:
+        assert read_headers(io.BytesIO(data), "x.fits")[0]["NAXIS"] == cards["NAXIS"]
+    else:
+        refused("damaged", lambda: read_headers(io.BytesIO(data), "x.fits"))
+
+
+def test_headers_take_no_more_than_their_limit(monkeypatch, write_ztf):
+    data = Path(write_ztf(compressed=False)).read_bytes()
+    file = Watched(data)
+    read_headers(file, "x.fits")
+    count = file.count - 9  # the first bytes tell gzip from FITS
+    monkeypatch.setattr(fits_io, "MOST_HEADER_BYTES", count)
+    read_headers(io.BytesIO(data), "x.fits")
+    monkeypatch.setattr(fits_io, "MOST_HEADER_BYTES", count - 1)
+    refused("too_large", lambda: read_headers(io.BytesIO(data), "x.fits"))
+
+
+def test_a_table_is_no_image():
+    sink = io.BytesIO()
+    table = fits.BinTableHDU.from_columns([fits.Column("a", "E", array=np.zeros(3))])
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(sink)
+    for index in (0, 1):
+        refused("no_image", lambda index=index: FitsContent(sink.getvalue(), "x.fits").image(index))

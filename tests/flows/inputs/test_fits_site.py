@@ -26,6 +26,10 @@ def site(mjd=MIDNIGHT_HAWAII, mapping=None, comment="", **cards):
         ({"SITELONG": "155 28 12 W"}, -155.47),
         ({"SITELONG": 204.53}, -155.47),
         ({"OBSGEO_L": 204.53}, -155.47),
+        ({"SITELONG": "W 155"}, -155.0),
+        ({"SITELONG": -180}, -180.0),
+        ({"SITELONG": 360, "OBSERVAT": "CFHT"}, 0.0),
+        ({"GEOLON": 0}, 0.0),
         ({"OBSERVAT": "CFHT"}, -155.471),
         ({"OBSERVAT": "Mauna Kea"}, -155.472),
     ],
@@ -64,8 +68,13 @@ def test_a_sign_that_may_be_either_is_flagged_where_the_night_depends_on_it():
 
 
 @pytest.mark.parametrize(
-    "cards", [{}, {"SITELONG": "far"}, {"SITELONG": 500.0}, {"OBSERVAT": "my garden"}, {"OBSGEO_X": 0.0}]
-)
+    "cards",
+    [
+        {}, {"SITELONG": "far"}, {"SITELONG": 500.0}, {"OBSERVAT": "my garden"}, {"OBSGEO_X": 0.0}, {"SITELONG": ""},
+        {"SITELONG": "E"}, {"SITELONG": "1:2:3:4"}, {"SITELONG": "inf"}, {"SITELONG": "nan"}, {"SITELONG": "10:-5:0"},
+        {"SITELONG": 360.1}, {"SITELONG": -180.1}, {"OBSGEO_X": 1e5, "OBSGEO_Y": 0.0}, {"OBSGEO_X": 6e6},
+    ],
+)  # fmt: skip
 def test_without_it_greenwich_is_assumed_and_said(cards):
     found = site(**cards)
     assert (found.longitude_deg, found.origin.flag) == (0.0, "assumed_site")
@@ -105,3 +114,9 @@ def test_observatories_lie_where_the_minor_planet_center_has_them(name, code):
     """Telescopes of one mountain are less than a tenth of a degree apart; those of Lowell are on two."""
     east = (OBSERVATORIES[code][0] + 180) % 360 - 180
     assert site(OBSERVAT=name).longitude_deg == pytest.approx(east, abs=0.3 if name == "lowell" else 0.1)
+
+
+def test_where_it_is_day_with_either_sign_the_header_is_followed_and_flagged():
+    found = site(mjd=61101.5, SITELONG=3.0)  # noon at Greenwich
+    assert (found.longitude_deg, found.origin.flag) == (3.0, "assumed_site")
+    assert found.origin.note == "the image was taken by day"

@@ -341,3 +341,9 @@ def test_a_clock_that_cannot_be_read_is_told(mapping, value):
     error = refused("missing_time", mapping, DATE_OBS="2026-03-02", UT=value)
     assert f"holds one (hh:mm:ss): UT is {value!r}." in error.problem
     assert "another keyword of the time of day" in error.remedy
+
+
+def test_a_keyword_of_the_settings_may_hold_an_instant_in_words():
+    found = identity({"time": {"keyword": "BEGUN", "at": "start"}}, BEGUN="2026-03-02T06:36:00", EXPTIME=60.0)
+    usual = identity(DATE_OBS="2026-03-02T06:36:00", EXPTIME=60.0)
+    assert found.midpoint_mjd_tai == usual.midpoint_mjd_tai

@@ -5,7 +5,8 @@ from astropy import units
 from astropy.io import fits
 
 from flows.inputs.fits_generic import GENERIC
-from flows.inputs.fits_units import unit_named
+from flows.inputs.fits_header import HeaderOrigin
+from flows.inputs.fits_units import Unit, gain_of, unit_named
 from schemas.errors import BadInput
 from schemas.keyword_mapping import KeywordMapping
 
@@ -143,3 +144,12 @@ def test_a_unit_that_settings_know_not_is_refused():
     with pytest.raises(ValueError, match="pixel_unit"):
         KeywordMapping(pixel_unit="furlong")
     assert math.isclose(calibration(mapping={"pixel_unit": "nmgy"}).zero_point, 22.5, abs_tol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "exposure_time", "gain"),
+    [("electron/s", 0.0, None), ("electron/s", -1.0, None), ("electron/s", 0.5, 0.5), ("electron", 0.0, 1.0)],
+)
+def test_rates_hold_as_many_electrons_as_the_exposure_is_long(name, exposure_time, gain):
+    unit = Unit(name, HeaderOrigin("pixel_unit"))
+    assert gain_of(None, "", "", unit, exposure_time).value == gain

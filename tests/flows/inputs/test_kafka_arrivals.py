@@ -2,6 +2,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from queue import Queue
 from threading import Event
+from types import SimpleNamespace
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -171,3 +172,19 @@ def test_alerts_among_announcements_are_all_one(broker, topic):
     name, read = topic
     broker.send(name, b"\0\0\0\x04\x4d and an alert", b"\0another", b"Obj\x01 a container", "/data/a.fits")
     assert take(read(), 4) == [AN_ALERT, AN_ALERT, AN_ALERT, "/data/a.fits"]
+
+
+def test_an_error_among_messages_is_told_once_they_are_all_taken(monkeypatch):
+    def message(offset=0, value=b"", error=None):
+        told = {"partition": 0, "offset": offset, "value": value, "error": error}
+        return SimpleNamespace(**{name: lambda one=one: one for name, one in told.items()})
+
+    end, down = (KafkaError(code, "words") for code in (KafkaError._PARTITION_EOF, KafkaError._ALL_BROKERS_DOWN))
+    batches = [[message(error=down), message(3, b"/a.fits")], [], [message(error=end)]]
+    arrivals = KafkaArrivals("kafka://localhost:1/topic")
+    arrivals.close()
+    monkeypatch.setattr(arrivals, "_consumer", SimpleNamespace(consume=lambda room, timeout: batches.pop(0)))
+    assert arrivals.poll(2) == ["/a.fits"]
+    with pytest.raises(Retryable, match="words"):
+        arrivals.poll(2)
+    assert arrivals.poll(2) == []  # to be at the end is no error

@@ -237,3 +237,14 @@ def test_a_stack_without_pixels(shape):
     with pytest.raises(BadInput, match="no image") as caught:
         stack_form(file, "x.npz")
     assert caught.value.code == "wrong_dimensions"
+
+
+def test_a_member_that_ends_before_the_image_that_its_header_promises():
+    file, member = io.BytesIO(), io.BytesIO()
+    npy.write_array_header_1_0(member, {"descr": "<f4", "fortran_order": False, "shape": (9, 30, 33)})
+    member.write(stack_npz_stack().tobytes())
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data.npy", member.getvalue())
+    np.testing.assert_array_equal(stack_image(file, "x.npz", 3), stack_npz_stack()[3])
+    for index in (4, 5, 8):
+        refused("truncated", lambda index=index: stack_image(file, "x.npz", index))

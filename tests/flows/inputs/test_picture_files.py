@@ -1,3 +1,4 @@
+import gzip
 import os
 import subprocess
 import sys
@@ -312,3 +313,34 @@ def test_the_stretch_of_fits_is_that_of_a_hyperbolic_sine_between_two_percentile
     assert (found[997:] == 255).all()
     # asinh of 1 and of 5 over that of 10: 0.8814, 2.3124 and 2.9982
     assert (found[109], found[504]) == (75, 197)
+
+
+def test_a_fits_file_without_a_picture_is_refused(tmp_path):
+    for number, shape in enumerate([(5,), (2, 8, 9), (4, 8, 9), (1, 3, 8, 9)]):
+        fits.writeto(tmp_path / f"{number}.fits", np.arange(np.prod(shape), dtype=np.float32).reshape(shape))
+        with pytest.raises(BadInput, match="has no image of two dimensions") as refused:
+            read_picture(tmp_path / f"{number}.fits", 100)
+        assert refused.value.code == "unreadable_picture"
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "good"), [("a.fits.gz", 10, True), ("a.FITS.GZ", 11, False), ("a.fits", 11, True)]
+)
+def test_fits_that_is_gzipped_may_not_be_too_large(tmp_path, monkeypatch, name, rows, good):
+    monkeypatch.setattr(picture_files, "LARGEST", 100)
+    fits.PrimaryHDU(np.arange(10.0 * rows).reshape(rows, 10)).writeto(tmp_path / "whole.fits")
+    content = (tmp_path / "whole.fits").read_bytes()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.lower().endswith("gz") else content)
+    if good:
+        assert read_picture(tmp_path / name, 100).shape == (rows, 10, 3)
+        return
+    with pytest.raises(BadInput, match="10 x 11 px, 100 px at most") as refused:
+        read_picture(tmp_path / name, 100)
+    assert refused.value.code == "too_large"
+
+
+def test_a_colour_without_a_number_stays_dark(tmp_path):
+    planes = np.stack([np.full((8, 9), np.nan), np.arange(72.0).reshape(8, 9), np.full((8, 9), 3.0)])
+    fits.writeto(tmp_path / "a.fits", planes)
+    picture = read_picture(tmp_path / "a.fits", 100)
+    assert picture.max((0, 1)).tolist() == [0, 255, 0]

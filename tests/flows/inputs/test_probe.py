@@ -5,7 +5,7 @@ import pytest
 from astropy.io import fits
 
 from flows.inputs.probe import _aligned, fits_identity, probe, read, read_fits, real_image
-from flows.inputs.source import Source
+from flows.inputs.source import REFERENCE, Source
 from flows.inputs.sources import FIELDS
 from flows.inputs.wcs_cards import wcs_cards
 from schemas.errors import BadInput, Retryable
@@ -158,3 +158,39 @@ def test_a_template_lies_on_the_grid_unless_its_wcs_says_otherwise():
         (known, same, True), (known, other, False), (known, bare, True), (None, other, True), (None, bare, True),
     ):  # fmt: skip
         assert _aligned(wcs, (theirs,), "x", (30, 40)) is aligned
+
+
+def test_from_an_image_of_a_stack_no_template_is_subtracted(tmp_path):
+    path = tmp_path / "asteroid_difference_images_7.npz"
+    np.savez(path, data=np.zeros((2, 30, 30), np.float32))
+    for siblings, refused in (((("mask", "m.fits"),), False), (((REFERENCE, "t.fits"),), True)):
+        source = Source(str(path), siblings, index=0)
+        if not refused:
+            assert read(source, SETTINGS).key.visit == 7000
+            continue
+        with pytest.raises(BadInput, match="leave out --template") as caught:
+            read(source, SETTINGS)
+        assert caught.value.code == "no_template"
+
+
+def test_planes_of_one_file_have_one_shape(tmp_path):
+    path = tmp_path / "a.fits"
+    cards = fits.Header({"DATE-OBS": "2026-03-04T05:06:07", "EXPTIME": 30.0, "FILTER": "r"})
+    mapping = KeywordMapping(planes={"variance": "VAR"}, extension="SCI")
+    for shape, good in (((8, 9), True), ((9, 8), False), ((8, 8), False)):
+        images = [fits.ImageHDU(np.ones((8, 9)), cards, "SCI"), fits.ImageHDU(np.ones(shape), name="VAR")]
+        fits.HDUList([fits.PrimaryHDU(), *images]).writeto(path, overwrite=True)
+        if good:
+            assert read_fits(Source(str(path)), mapping).planes["variance"].shape == shape
+            continue
+        with pytest.raises(BadInput, match="variance") as caught:
+            read_fits(Source(str(path)), mapping)
+        assert caught.value.code == "wrong_dimensions"
+
+
+@pytest.mark.parametrize("plane", ["mask", "science", "psf", "template"])
+def test_a_sibling_without_an_image_is_named(write_ztf, tmp_path, plane):
+    fits.PrimaryHDU().writeto(tmp_path / "empty.fits")
+    with pytest.raises(BadInput) as caught:
+        read_fits(Source(write_ztf(), ((plane, str(tmp_path / "empty.fits")),)), MAPPING)
+    assert (caught.value.code, caught.value.where) == ("no_image", str(tmp_path / "empty.fits"))

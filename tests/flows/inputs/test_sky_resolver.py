@@ -12,6 +12,7 @@ from astropy.coordinates import Angle
 from astropy.time import Time
 from pydantic import ValidationError
 
+from flows.inputs import sky_resolver
 from flows.inputs.sky_resolver import ATTEMPTS, WAITS_S, SkyResolver
 from flows.pipeline.models import file_digests, file_paths, setting_files
 from kernels.orbits.ephemeris import observe
@@ -221,3 +222,14 @@ def test_settings_name_one_source_of_objects_at_most():
     assert file_paths((PREDICT,), one) == {"orbits": url}
     assert file_digests((PREDICT,), one) != file_digests((PREDICT,), other)
     assert file_paths((PREDICT,), Settings()) == {}
+
+
+def test_an_answer_may_be_so_long_and_no_longer(monkeypatch):
+    text = answer(CERES)
+    with service(text) as (url, _):
+        monkeypatch.setattr(sky_resolver, "MOST_BYTES", len(text.encode()))
+        assert ask(url).names == ["(1) Ceres"]
+        monkeypatch.setattr(sky_resolver, "MOST_BYTES", len(text.encode()) - 1)
+        with pytest.raises(Retryable, match="has more than") as caught:
+            ask(url)
+    assert caught.value.code == "resolver_answer"

@@ -191,3 +191,11 @@ def test_a_file_is_digested_in_pieces(tmp_path):
     tracemalloc.stop()
     assert found == sha256(path.read_bytes()).hexdigest()
     assert peak < 12 * 2**20
+
+
+def test_the_sum_of_an_image_of_a_stack_is_its_own(tmp_path):
+    path = tmp_path / "asteroid_difference_images_7.npz"
+    np.savez(path, data=np.arange(1800.0).reshape(2, 30, 30))
+    sums = {sha256_of(Source(str(path), index=index), Settings()) for index in (0, 1)}
+    assert sums == {read(Source(str(path), index=index), Settings()).source_sha256 for index in (0, 1)}
+    assert len(sums) == 2

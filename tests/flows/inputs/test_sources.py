@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
+from flows.inputs import sources
 from flows.inputs.files import read_bytes
 from flows.inputs.probe import probe
 from flows.inputs.source import Source
 from flows.inputs.source_state import stat_of
-from flows.inputs.sources import list_sources, read_manifest
+from flows.inputs.sources import MANIFEST, files_of, list_sources, read_manifest
 from schemas.errors import BadInput, Misconfigured
 from schemas.settings import Settings
 
@@ -343,3 +344,21 @@ def test_a_row_of_a_manifest_with_a_password_is_refused_without_it(tmp_path, sec
     assert (bad.refusal.code, bad.siblings) == ("credentials_in_url", ())
     assert "hunter2" not in f"{bad} {bad.refusal}"
     assert good.refusal is None
+
+
+def test_the_files_of_an_input_are_all_that_is_not_hidden(tmp_path):
+    place(tmp_path, "b/2.fits", "a.txt", ".hidden", "b/.hidden.fits")
+    assert list(files_of(str(tmp_path))) == [f"{tmp_path}/a.txt", f"{tmp_path}/b/2.fits"]
+    assert list(files_of(f"{tmp_path}/[ab]*")) == [f"{tmp_path}/a.txt", f"{tmp_path}/b/2.fits"]
+    assert list(files_of(f"{tmp_path}/a.txt")) == [f"{tmp_path}/a.txt"]
+    assert list(files_of(f"{tmp_path}/gone")) == []
+    (tmp_path / "b" / MANIFEST).write_text("difference\n")
+    assert list(files_of(f"{tmp_path}/b")) == []
+
+
+def test_a_folder_within_that_cannot_be_listed_is_a_source_of_its_own(tmp_path, monkeypatch):
+    place(tmp_path, "a.fits")
+    found = [(f"{tmp_path}/a.fits", "file"), (f"{tmp_path}/locked", "unlisted"), (f"{tmp_path}/pipe", "special")]
+    monkeypatch.setattr(sources, "_walk", lambda fs, path: iter(found))
+    assert [one.uri for one in list_sources([str(tmp_path)], SETTINGS)] == [f"{tmp_path}/a.fits", f"{tmp_path}/locked/"]
+    assert list(files_of(str(tmp_path))) == [f"{tmp_path}/a.fits", f"{tmp_path}/locked/"]

@@ -9,9 +9,11 @@ import pytest
 from astropy.io import fits
 
 from flows.inputs import template as module
+from flows.inputs import template_choice
 from flows.inputs.ingest import prepare
+from flows.inputs.source import Source
 from flows.inputs.sources import list_sources
-from flows.inputs.template import Reference
+from flows.inputs.template import LEAST_OVERLAP, WORST_RESIDUAL, Reference
 from flows.inputs.template_choice import ImageArea, choose_template, image_area
 from flows.pipeline.search_array import ArrayFacts, _raw
 from kernels.psf.gaussian_mixture import moffat_mixture
@@ -191,3 +193,80 @@ def test_what_a_subtraction_finds_becomes_the_exposure(monkeypatch, beta, kept):
     np.testing.assert_array_equal(found.planes["template"], science)  # in the unit of the science image
     np.testing.assert_array_equal(found.planes["difference"], science - 100)
     assert found.planes["mask"][0, :4].tolist() == [UNUSABLE, MaskPlane.NO_DATA, MaskPlane.NO_DATA, 0]
+
+
+class Subtraction:
+    """Stands for the package that subtracts, which is an extra."""
+
+    def __init__(self, monkeypatch, **made):
+        fields = {"unusable": np.zeros(SHAPE, bool), "psf": (2.5, 3.0), "scale": 2.0, "residual": 0.01, "stars": 20}
+        self.fields, self.seen = fields | made, []
+        monkeypatch.setattr(module, "subtract_template", self)
+        monkeypatch.setattr(module, "require_subtraction", lambda: None)
+
+    def __call__(self, science, template, usable):
+        self.seen.append(usable)
+        return Subtracted(science - 100, **self.fields)
+
+
+def images(usable=1.0, shape=SHAPE, **facts):
+    """A science image, and a template of which the first pixels are not usable."""
+    science, seen = np.random.default_rng(1).normal(100, 2, SHAPE).astype(np.float32), np.ones(shape, bool)
+    seen.ravel()[: round((1 - usable) * seen.size)] = False
+    planes = {"difference": science, "mask": np.zeros(SHAPE, np.uint16)}
+    raw = _raw(planes, ArrayFacts(mjd_tai=61000.5, zero_point=25.0, **facts))
+    return raw, Reference(np.full(shape, 50, np.float32), seen, None, "template.fits")
+
+
+@pytest.mark.parametrize(
+    ("given", "made", "code"),
+    [
+        ({"usable": LEAST_OVERLAP}, {}, None),
+        ({"usable": LEAST_OVERLAP - 0.001}, {}, "no_overlap"),
+        ({"shape": (SHAPE[0] + 1, SHAPE[1])}, {}, "not_aligned"),
+        ({"shape": (SHAPE[0], SHAPE[1] - 1)}, {}, "not_aligned"),
+        ({}, {"residual": WORST_RESIDUAL}, None),
+        ({}, {"residual": WORST_RESIDUAL + 0.001}, "bad_subtraction"),
+        ({}, {"residual": np.nan}, "bad_subtraction"),
+        ({}, {"stars": 1}, None),
+        ({}, {"stars": 0}, "bad_subtraction"),
+    ],
+)
+def test_a_subtraction_is_used_if_it_is_good(monkeypatch, given, made, code):
+    Subtraction(monkeypatch, **made)
+    if code is None:
+        assert "subtracted" in module.subtracted(*images(**given)).flags
+        return
+    with pytest.raises(BadInput, match="less template") as caught:
+        module.subtracted(*images(**given))
+    assert caught.value.code == code
+
+
+def test_a_large_image_is_not_subtracted(monkeypatch):
+    Subtraction(monkeypatch)
+    raw, reference = images()
+    for large in (SHAPE, reference.pixels[:-1].shape):
+        monkeypatch.setattr(module, "is_large", lambda shape, large=large: shape == large)
+        with pytest.raises(BadInput) as caught:
+            module.subtracted(raw, replace(reference, pixels=reference.pixels[:-1]))
+        assert caught.value.code == "too_large"
+
+
+def test_saturated_pixels_of_the_science_image_are_not_compared(monkeypatch):
+    subtraction = Subtraction(monkeypatch)
+    for saturation in (None, 103.0):
+        raw, reference = images(saturation=saturation)
+        raw.planes["difference"][0, :2], raw.planes["mask"][0, 5] = (103, 102.9), UNUSABLE
+        module.subtracted(raw, reference)
+        usable = subtraction.seen[-1][0][0]
+        assert usable[:2].tolist() == [saturation is None, True]
+        assert not usable[5]
+    assert 0.8 < subtraction.seen[-1][0].mean() < 0.99
+    assert subtraction.seen[0][0].sum() == np.prod(SHAPE) - 1
+
+
+def test_what_is_refused_already_is_given_no_template():
+    gone = Source("/gone/")
+    refused = Source("/x.fits", refusal=BadInput("not_fits", "/x.fits", "is none.", "leave it out."))
+    area = ImageArea("a.fits", None, SHAPE, "r")
+    assert [template_choice._chosen(one, [area], SETTINGS) for one in (gone, refused)] == [gone, refused]

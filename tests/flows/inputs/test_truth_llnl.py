@@ -1,8 +1,14 @@
+import io
+import pickle
+import zipfile
+
 import galsim
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.lib import format as npy
 
+from flows.inputs import truth_llnl
 from flows.inputs.npz_llnl import stack_key
 from flows.inputs.truth_llnl import read_llnl_truth
 from schemas.errors import BadInput
@@ -71,3 +77,17 @@ class Evil:
 def test_malice_is_refused(tmp_path):
     with pytest.raises(BadInput, match=r"eval, which is not allowed"):
         read_llnl_truth(write(tmp_path, [Evil()]))
+
+
+def test_a_pickle_of_something_else_or_of_too_much_is_refused(tmp_path, monkeypatch):
+    header = io.BytesIO()
+    npy.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": ()})
+    path = tmp_path / "asteroid_injected_information_1.npz"
+    content = pickle.dumps([1, 2], 2)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data.npy", header.getvalue() + content)
+    for most, said in ((len(content), "'data' is list"), (len(content) - 1, "take more than")):
+        monkeypatch.setattr(truth_llnl, "_LARGEST", most)
+        with pytest.raises(BadInput, match=said) as caught:
+            read_llnl_truth(str(path))
+        assert caught.value.code == "bad_truth"

@@ -160,6 +160,10 @@ def test_a_header_that_promises_more_than_there_is_takes_no_memory():
         ({"pid": -3}, "pid"),
         ({"xpos": -40.0}, "not on its stamp"),
         ({"candid": -1}, "candid"),
+        ({"candid": True}, "candid"),
+        ({"candid": 1.0}, "candid"),
+        ({"xpos": True}, "xpos"),
+        ({"xpos": "10"}, "xpos"),
     ],
 )
 def test_a_field_that_cannot_be_used(fields, named):
@@ -219,3 +223,10 @@ def test_real_packets_agree_with_their_index_and_with_fastavro():
             assert (packet.x + 1, packet.ra) == pytest.approx((candidate["xpos"], candidate["ra"]))
             assert packet.key.visit == int(str(candidate["pid"])[:8])
             assert packet.key.detector == candidate["rcid"]
+
+
+@pytest.mark.parametrize("candidate", [None, [], "x"])
+def test_a_record_without_a_candidate(candidate):
+    with pytest.raises(BadInput, match="has no candidate") as raised:
+        read_packet(record() | {"candidate": candidate}, "a.avro")
+    assert raised.value.code == "bad_packet"

@@ -231,3 +231,43 @@ def test_the_first_error_stops_all():
     with pytest.raises(ValueError, match="two"):
         asyncio.run(few_at_a_time(range(9), work, 3))
     assert begun == [0, 1, 2]
+
+
+class Once:
+    """An archive that answers each time from the byte of its choice, with a state of its own of the whole."""
+
+    def __init__(self, start, content=b""):
+        self.start, self.content, self.asked = start, content, []
+
+    def read(self, file, start):
+        self.asked.append(start)
+
+        @asynccontextmanager
+        async def answer():
+            yield Answer(self.start, None, self.chunks())
+
+        return answer()
+
+    async def chunks(self):
+        yield self.content
+
+
+@pytest.mark.parametrize(("there", "start", "code"), [(5, 6, "bad_answer"), (5, 5, "cut"), (5, 0, "cut")])
+def test_an_answer_may_begin_where_the_file_ends_or_before_and_a_cut_leaves_what_came(tmp_path, there, start, code):
+    part, told = tmp_path / "x.part", []
+    part.write_bytes(bytes(there))
+    client = Once(start, b"ab")
+    with pytest.raises((BadInput, TryAgain)) as caught:
+        asyncio.run(_go_on(client, RemoteFile("https://there/x.fits", 9, None), part, told.append))
+    error = caught.value if code == "bad_answer" else caught.value.__cause__
+    assert error.code == code
+    assert client.asked == [there]
+    assert part.read_bytes() == (bytes(there) if code == "bad_answer" else bytes(start) + b"ab")
+    assert sum(told) == part.stat().st_size - there
+
+
+def test_what_is_there_whole_is_checked_and_not_asked_for(large, tmp_path):
+    part, client = tmp_path / "x.part", Once(0)
+    part.write_bytes(large)
+    asyncio.run(_go_on(client, RemoteFile("https://there/x.fits", len(large), None), part, lambda count: None))
+    assert client.asked == []

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from flows.inputs.archive import ztf_fetch
 from flows.inputs.archive.client import ArchiveClient
 from flows.inputs.archive.ztf_fetch import FetchPlan, Piece, ToFetch, fetch, listed, plan_fetch, require_room
 from flows.inputs.archive.ztf_search import ZtfSearch
 from flows.inputs.ingest import prepare
 from flows.inputs.sources import list_sources
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, Retryable
 from schemas.settings import Settings
 
 pytest_plugins = ("tests.support.archive_fixture",)
@@ -212,3 +213,30 @@ def test_too_much_is_refused_with_both_figures(settings, tmp_path):
     with pytest.raises(Misconfigured, match="are free") as caught:
         require_room(FetchPlan((ToFetch(plan.todo[0].quadrant, (huge,)),), 0, 0, ()), tmp_path, None)
     assert caught.value.code == "disk_full"
+
+
+@pytest.mark.parametrize("product", ["refimg.fits", "sciimg.fits"])
+def test_a_full_disk_stops_all(settings, tmp_path, monkeypatch, product):
+    async def full(client, file, target, tell):
+        if target.name.endswith(product):
+            raise Retryable("disk_full", str(target), "no room.", "make room.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(b"whole")
+
+    monkeypatch.setattr(ztf_fetch, "download", full)
+    with pytest.raises(Retryable) as caught:
+        fetched(settings, tmp_path)
+    assert caught.value.code == "disk_full"
+
+
+def test_what_has_come_since_it_was_planned_is_not_fetched_again(archive, settings, tmp_path):
+    plan = planned(settings, tmp_path)
+    planned_bytes = plan.bytes
+
+    async def run():
+        async with ArchiveClient(settings) as client:
+            return await fetch(client, plan, tmp_path, lambda count: None), client.received
+
+    assert asyncio.run(run())[1] == planned_bytes
+    done, received = asyncio.run(run())
+    assert (done.whole, done.files, received) == (4, [], 0)
