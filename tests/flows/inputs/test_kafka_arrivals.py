@@ -8,6 +8,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from benchmarks.faults.kafka_broker import Broker
+from flows.inputs import kafka_arrivals
 from flows.inputs.kafka_arrivals import KafkaArrivals
 from flows.inputs.source import AN_ALERT
 from schemas.errors import Misconfigured, Retryable
@@ -181,9 +182,9 @@ def test_an_error_among_messages_is_told_once_they_are_all_taken(monkeypatch):
 
     end, down = (KafkaError(code, "words") for code in (KafkaError._PARTITION_EOF, KafkaError._ALL_BROKERS_DOWN))
     batches = [[message(error=down), message(3, b"/a.fits")], [], [message(error=end)]]
+    consumer = SimpleNamespace(consume=lambda room, timeout: batches.pop(0), subscribe=lambda *_, **__: None)
+    monkeypatch.setattr(kafka_arrivals, "consumer_of", lambda *_: consumer)
     arrivals = KafkaArrivals("kafka://localhost:1/topic")
-    arrivals.close()
-    monkeypatch.setattr(arrivals, "_consumer", SimpleNamespace(consume=lambda room, timeout: batches.pop(0)))
     assert arrivals.poll(2) == ["/a.fits"]
     with pytest.raises(Retryable, match="words"):
         arrivals.poll(2)
