@@ -102,9 +102,8 @@ class _Each:
         for one, rows, columns in zip(found, row, column, strict=True):
             (y0, y1), (x0, x1) = (np.clip((first[0], first[-1] + 1), 0, most).tolist()
                                   for first, most in ((rows, ny), (columns, nx)))  # fmt: skip
-            if y0 < y1 and x0 < x1:
-                top, left = y0 - int(rows[0]), x0 - int(columns[0])
-                one[top : top + y1 - y0, left : left + x1 - x0] = self._store.read(plane, y0, x0, y1, x1)
+            top, left = y0 - int(rows[0]), x0 - int(columns[0])
+            one[top : top + y1 - y0, left : left + x1 - x0] = self._store.read(plane, y0, x0, y1, x1)
         return found
 
 

@@ -166,3 +166,28 @@ def test_columns_of_a_line(changes, columns, text):
 def test_what_80_columns_cannot_hold_is_refused(changes):
     with pytest.raises(BadInput, match="psv or xml"):
         line_of(**changes)
+
+
+@pytest.mark.parametrize(("ra", "text"), [(359.99999, "359.999990"), (359.9999999, "0.000000"), (360.0, "0.000000")])
+def test_a_right_ascension_that_is_rounded_up_to_the_whole_circle_is_0(ra, text):
+    assert made(ra=ra).ra == text
+
+
+@pytest.mark.parametrize(
+    ("error", "mag", "spread"),
+    [
+        (None, "20.00", ""),
+        (0.0, "20.00", ""),
+        (float("nan"), "20.00", ""),
+        (0.2, "20.00", "0.200"),
+        (9.0, "20.0", "9.00"),
+    ],
+)
+def test_a_magnitude_has_the_digits_that_its_error_is_worth(error, mag, spread):
+    one = made(magABErr=error)
+    assert (one.mag, one.rmsMag, one.band) == (mag, spread, "Pr")
+
+
+@pytest.mark.parametrize(("mag", "told"), [(-5.0, True), (-5.01, False), (35.0, True), (35.01, False)])
+def test_magnitudes_that_nothing_has_are_not_told(mag, told):
+    assert (made(magAB=mag).mag != "") == told

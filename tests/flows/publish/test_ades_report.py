@@ -3,6 +3,7 @@ import random
 from collections import Counter
 from dataclasses import replace
 from itertools import islice
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import numpy as np
@@ -486,3 +487,22 @@ def test_places_are_as_far_apart_as_on_the_sky():
     """Seconds of arc, also across 0 h; a degree of right ascension is half of one at 60 degrees."""
     places = np.array([[359.9995, 60.0], [0.0005, 60.0], [0.0005, 60.001], [0.5005, 60.0]])
     assert submissions._apart(places, 0.0005, 60.0) == pytest.approx([1.8, 0, 3.6, 900], rel=1e-6)
+
+
+def test_exposures_of_two_observatories_need_a_setting():
+    exposures = {n: SimpleNamespace(instrument=name) for n, name in enumerate(("ztf", "decam", "unheard of"))}
+    settings = SETTINGS.model_copy(update={"mpc_code": None})
+    codes = [ades_night._station(settings, {n: one}) for n, one in exposures.items()]
+    assert codes == ["I41", "W84", ""]
+    with pytest.raises(Misconfigured, match="I41 and W84") as caught:
+        ades_night._station(settings, exposures)
+    assert (caught.value.code, caught.value.where) == ("two_stations", "ades.mpc_code")
+    assert ades_night._station(SETTINGS, exposures) == SETTINGS.mpc_code
+
+
+def test_a_single_detection_of_an_object_without_designation_is_left_out(tmp_path):
+    rows, _ = two_movers()
+    alone, _ = numbered([mover(150.5, 20.4, 0.4, 10.0, range(1))], first=200)
+    publish_rows(tmp_path, [*rows, *(row | measured() for row in alone)], {alone[0]["diaSourceId"]: "Planet Nine"})
+    summary = draft_report(tmp_path, NIGHT, SETTINGS.model_copy(update={"known_singles": True}), "psv").summary
+    assert (summary.observations, summary.left_out) == (6, {"no_designation": 1})

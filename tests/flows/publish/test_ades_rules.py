@@ -186,3 +186,26 @@ def test_a_header_that_lacks_something_is_told(texts, line):
 def test_cells_without_a_column_are_told(texts):
     lines = texts["psv"].splitlines()
     assert any("column" in text for text in said("\n".join([*lines[:-1], lines[-1] + "|more"])))
+
+
+def test_a_report_without_observations_is_not_written():
+    for form in ("psv", "xml", "obs80"):
+        with pytest.raises(BadInput) as caught:
+            written(block()[0], [], form)
+        assert caught.value.code == "no_observations"
+
+
+def test_another_version_of_the_standard_is_told(texts):
+    for form, old in (("psv", "version=2022"), ("xml", 'version="2022"')):
+        assert old in texts[form]
+        assert said(texts[form].replace(old, old.replace("2022", "2017"), 1)) == ["version is '2017', must be 2022"]
+
+
+def test_columns_may_change_within_a_block_and_tell_the_kind_of_an_observation():
+    text = (
+        "# version=2022\n# observatory\n! mpcCode I41\npermID|stn|trx\n433|253|251\npermID|raStar\n433|10.5\n"
+        "permID|stn|obsCenter\n433|I41|10\npermID|stn|ra\n433|I41|10.5\n"
+    )
+    (found,) = read_text("a report", text).blocks
+    assert [one.name for one in found.parts[1].parts] == ["radar", "occultation", "offset", "optical"]
+    assert [one.name for one in found.parts] == ["obsContext", "obsData"]

@@ -2,6 +2,7 @@
 
 import math
 
+import fastavro
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -83,3 +84,11 @@ def test_bytes_are_shown_in_words_and_nothing_is_left_out():
         "id": 5, "cutout": words, "raw": "1,234 bytes", "source": {"b": [1, None, words]},
     }  # fmt: skip
     assert shown({"bare": FITS[:2880].replace(b"NAXIS1", b"NOXIS1")}) == {"bare": "2,880 bytes"}
+
+
+def test_a_container_of_numbers_holds_no_alerts(tmp_path):
+    with (tmp_path / "numbers.avro").open("wb") as file:
+        fastavro.writer(file, {"type": "long"}, [5])
+    with pytest.raises(BadInput, match="holds no records") as caught:
+        list(read_alerts(tmp_path / "numbers.avro"))
+    assert caught.value.code == "damaged_alert"

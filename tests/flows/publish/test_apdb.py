@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 import pytest
 
 from flows.nights.association import associate
+from flows.publish.apdb import joined_columns
+from flows.publish.avro_rows import Column
 from flows.publish.published import PublishedExposures
 from flows.storage.association_tables import FILE
 from flows.storage.catalog_store import CatalogStore
@@ -296,3 +298,12 @@ def test_reading_back_ids_and_times_of_all_exposures(tmp_path, sqlite):
         here = sources[(sources["visit"] == record.visit) & (sources["detector"] == record.detector)]
         assert sorted(here["diaSourceId"]) == sorted(rows["diaSourceId"].to_pylist())
         np.testing.assert_allclose(here["timeProcessedMjdTai"], published.processed(record), atol=1e-9)
+
+
+def test_an_exposure_that_lacks_a_column_has_null_there():
+    ids = Column(np.arange(2))
+    full = {"diaSourceId": ids, "n": Column(np.array([7, 8])), "band": Column(["r", "g"])}
+    found = joined_columns([full, {"diaSourceId": ids}])
+    assert found["band"].values == ["r", "g", "", ""]
+    assert found["n"].values.tolist() == [7, 8, 0, 0]
+    assert found["n"].valid.tolist() == [True, True, False, False]

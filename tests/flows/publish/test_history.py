@@ -3,13 +3,16 @@ import pyarrow as pa
 import pytest
 
 from flows.nights.association import associate
+from flows.publish.history import ForcedPlaces, ObjectsSeen, opened_history
 from flows.publish.publish import PublishTotals, alert_packets
+from flows.publish.published import PublishedExposures
 from flows.publish.rubin_object import KnownOrbits
 from flows.publish.rubin_schema import deserialise
 from flows.storage.association_store import opened_association
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.digest import file_digest
 from flows.storage.ledger import Ledger
+from schemas.errors import Retryable
 from schemas.forced import FORCED_SOURCE
 from schemas.ledger import ProvenanceRecord
 from schemas.settings import AssociationSettings, Settings
@@ -128,3 +131,33 @@ def test_orbits_of_another_file_are_left_out(tmp_path):
         assert set(KnownOrbits(provenance).record("2026 TA3")) == {
             "id", "designation", "packed_primary_provisional_designation", "unpacked_primary_provisional_designation"
         }  # fmt: skip
+
+
+def test_an_exposure_that_is_not_associated_has_no_objects_or_has_to_wait(tmp_path):
+    out, info = make_night(tmp_path / "out", visits=1, count=3, planes=()), info_of(1, planes=())
+    put(out, info, rows_of(info, np.array([60.0]), np.array([70.0])))
+    published = PublishedExposures(out)
+    record = published.record(info)
+    with opened_history(published, AssociationSettings(), 365.0, "11.1") as found:
+        assert found.of(record, info.midpoint_mjd_tai) == ObjectsSeen()
+    with (
+        opened_history(published, AssociationSettings(), 365.0, "11.1", complete=True) as found,
+        pytest.raises(Retryable) as caught,
+    ):
+        found.of(record, info.midpoint_mjd_tai)
+    assert caught.value.code == "not_associated"
+
+
+def test_forced_fluxes_of_what_is_published_no_more_are_none(tmp_path):
+    out, info = make_night(tmp_path / "out", visits=2, count=3, planes=()), info_of(0)
+    for one in (info, info_of(1)):
+        rows = forced_rows(one, ["a", "b"], [150.0, 150.1], [20.0, 20.0], [0.0, 9.0])
+        CatalogStore(out).publish(FORCED_SOURCE, one, rows, "d")
+    lacking = []
+    both = ForcedPlaces.of(PublishedExposures(out), 1.0, lacking.append)
+    assert sorted(both.rows["visit"]) == [visit_of(0), visit_of(1)]  # points alone, not trails
+    Ledger(out).remove(info)
+    assert ForcedPlaces.of(PublishedExposures(out), 1.0, lacking.append).rows["visit"] == [visit_of(1)]
+    Ledger(out).remove(info_of(1))
+    assert ForcedPlaces.of(PublishedExposures(out), 1.0, lacking.append) is None
+    assert lacking == []

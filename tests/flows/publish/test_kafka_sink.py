@@ -14,9 +14,10 @@ from itertools import islice
 
 import fastavro
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from benchmarks.alert_kills import FIRST, killed_again_and_again, marked_sent
+from flows.publish import kafka_sink
 from flows.publish.kafka_sink import KafkaSink, _librdkafka, _Transfer
 from flows.publish.outbox import opened_outbox
 from flows.publish.packet import Packet
@@ -384,3 +385,64 @@ def test_sizes_of_the_settings_reach_librdkafka_in_its_units():
     found = _librdkafka("host:9092", KafkaSettings(batch_kib=3, queue_mib=5, max_message_kib=7))
     named = {name: found[name] for name in ("batch.size", "queue.buffering.max.kbytes", "message.max.bytes")}
     assert named == {"batch.size": 3072, "queue.buffering.max.kbytes": 5120, "message.max.bytes": 7168}
+
+
+class Faulty:
+    """Producer that is full at first, then refuses to take some messages, and delivers none."""
+
+    def __init__(self, code=None):
+        self.code, self.full, self.taken, self.purged = code, 1, [], 0
+
+    def produce(self, topic, value, key, headers, on_delivery):
+        if self.full:
+            self.full -= 1
+            raise BufferError
+        if self.code is not None:
+            raise KafkaException(KafkaError(self.code, "words"))
+        self.taken.append((value, key, on_delivery))
+
+    def poll(self, _):
+        return 0
+
+    def purge(self):
+        self.purged += 1
+        for value, key, told in self.taken:
+            told(KafkaError(KafkaError._PURGE_QUEUE), Answered(value, key))
+        self.taken = []
+
+    def __len__(self):
+        return len(self.taken)
+
+
+@pytest.mark.parametrize(
+    ("code", "dead", "left", "trouble"),
+    [
+        (KafkaError.MSG_SIZE_TOO_LARGE, 2, 0, None),
+        (KafkaError._STATE, 0, 2, "kafka_down"),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, 0, 2, "kafka_refuses"),
+    ],
+)
+def test_what_is_not_taken_is_dead_if_it_is_too_large_and_else_left(code, dead, left, trouble):
+    letters = []
+    transfer = _Transfer("t", "kafka://h/t", lambda **_: Faulty(code), 5.0, lambda _, some: letters.extend(some))
+    for name in "ab":
+        transfer.put((name, b""), name.encode(), b"x", name)
+    sent = transfer.finished()
+    assert (sent.alerts, sent.dead, sent.left, sent.trouble and sent.trouble.code) == (0, dead, left, trouble)
+    assert [letter.code for letter in letters] == ["too_large"] * dead
+
+
+def test_who_is_silent_for_twice_the_time_of_a_delivery_is_given_up(monkeypatch):
+    clock, producer = [0.0], Faulty()
+
+    def tick():
+        clock[0] += 1.0
+        return clock[0]
+
+    monkeypatch.setattr(kafka_sink, "monotonic", tick)
+    transfer = _Transfer("t", "kafka://h/t", lambda **_: producer, 2.0, lambda *_: None)
+    transfer.put(("a", b""), b"a", b"x", "a")
+    sent = transfer.finished()
+    assert (sent.alerts, sent.left, producer.purged) == (0, 1, 1)
+    assert sent.trouble.code == "kafka_down"
+    assert clock[0] == 6.0  # begun at 1, and over from 5 on

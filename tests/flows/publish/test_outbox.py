@@ -266,3 +266,11 @@ def test_a_visit_is_given_up_with_its_reason_until_it_is_sent_or_owed_again(tmp_
     box.settle(route, *visit, 0, error)
     box.forget("20260102")
     assert box.given_up() == []
+
+
+def test_a_letter_that_was_no_packet_of_ours_is_forgotten_when_it_arrives(box, route):
+    box.record(route, [], [Letter(name, "no_alert", "why", None, b"raw") for name in ("0/1", "0/2")])
+    first, second = box.letters()
+    assert first.mark is None
+    box.revive(first, 2.0)
+    assert box.letters() == [second]

@@ -9,6 +9,7 @@ import sys
 import tarfile
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import fastavro
 import numpy as np
@@ -16,14 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
+from flows.publish import receive as module
 from flows.publish.container import write_container
 from flows.publish.outbox import opened_outbox
-from flows.publish.receive import AlertCatalogue, AlertTopic, receive
+from flows.publish.receive import AlertCatalogue, AlertTopic, ReceivedSummary, receive
 from flows.publish.registry import SchemaRegistry
 from flows.publish.row_filter import RowFilter
-from flows.publish.wire import ReceivedAlert, alerts_of, message_of, row_of
+from flows.publish.wire import MOST_RECORDS, ReceivedAlert, alerts_of, message_of, row_of
 from schemas.errors import BadInput, Retryable
 from schemas.received_alert import RECEIVED_ALERT
 from tests.support.packets import packet
@@ -358,3 +360,94 @@ def test_a_reader_that_is_killed_or_stopped_misses_nothing(broker, topic, tmp_pa
     summary = json.loads(said.splitlines()[-1])
     assert summary["alerts"] == summary["kept"] + summary["repeated"]
     assert pc.sum(pq.read_table(next((tmp_path / "out").rglob("70.parquet")))["detector"]).as_py() > 0
+
+
+def container(schema, *records, codec="null"):
+    file = io.BytesIO()
+    fastavro.writer(file, schema, records, codec=codec)
+    return file.getvalue()
+
+
+SMALL = {"type": "record", "name": "one", "fields": [{"name": "candid", "type": "long"}]}
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (container(SMALL, *[{"candid": n} for n in range(MOST_RECORDS)]), ""),
+        (container(SMALL, *[{"candid": n} for n in range(MOST_RECORDS + 1)]), "too many alerts"),
+        (container({"type": "long"}, 5), "holds no records"),
+        (container(SMALL, {"candid": 1}, codec="deflate"), "its codec is deflate"),
+    ],
+    ids=["most", "too many", "numbers", "deflate"],
+)
+def test_a_container_of_alerts_is_small_and_of_records(message, said):
+    if not said:
+        assert {tuple(one.record) for one in alerts_of(message, None)} == {("candid",)}
+        return
+    with pytest.raises(BadInput, match=said) as caught:
+        alerts_of(message, None)
+    assert caught.value.code == "damaged_alert"
+
+
+@pytest.mark.parametrize("message", [b"\0" * 4, b"Obx", b"", b"\1" * 9])
+def test_what_is_no_alert_is_told(message):
+    with pytest.raises(BadInput) as caught:
+        alerts_of(message, None)
+    assert caught.value.code == "no_alert"
+
+
+@pytest.mark.parametrize(("kept", "good"), [(2, True), (1, False), (3, False)])
+def test_every_alert_is_kept_filtered_or_repeated(kept, good):
+    counts = {"alerts": 5, "kept": kept, "filtered": 2, "repeated": 1}
+    if good:
+        assert ReceivedSummary(**counts).kept == kept
+    else:
+        with pytest.raises(ValueError, match="kept \\+ filtered \\+ repeated"):
+            ReceivedSummary(**counts)
+
+
+class Told:
+    """A message, or an error of a partition."""
+
+    def __init__(self, offset=0, error=None, partition=0):
+        self.partition, self.offset, self.error = (lambda one=one: one for one in (partition, offset, error))
+
+
+def test_a_topic_is_read_to_the_ends_that_its_partitions_had(monkeypatch):
+    failures = (KafkaError._NO_OFFSET, KafkaError._ALL_BROKERS_DOWN)
+    none, down = (KafkaError(code, "words") for code in failures)
+    eof = KafkaError(KafkaError._PARTITION_EOF)
+    batches = [[Told(3)], [Told(4), Told(error=none, partition=1)], [Told(error=eof, partition=1)], [Told(error=down)]]
+    consumer = SimpleNamespace(consume=lambda *_, **__: batches.pop(0), subscribe=lambda *_, **__: None)
+    monkeypatch.setattr(module, "consumer_of", lambda *_: consumer)
+    source = AlertTopic("kafka://127.0.0.1:9/t")
+    source._ends, source.joined = {0: 5, 1: None}, True
+    seen = []
+    for count_ in (1, 1, 0):
+        assert len(source.take()) == count_
+        seen.append(source.finished)
+    assert seen == [False, False, True]
+    with pytest.raises(Retryable, match="words"):
+        source.take()
+
+
+def test_it_is_said_at_times_how_far_it_is_and_it_ends_when_it_is_asked_to(monkeypatch):
+    clock, said, taken = [0.0], [], []
+
+    class Topic:
+        joined, finished = True, False
+
+        def take(self):
+            clock[0] += 15.0
+            return ["message"]
+
+        def commit(self):
+            taken.append(clock[0])
+
+    monkeypatch.setattr(module, "monotonic", lambda: clock[0])
+    found = SimpleNamespace(add=lambda messages: None, summary=ReceivedSummary(), registry=SimpleNamespace(warnings=[]))
+    ended = receive(Topic(), found, lambda: len(taken) == 5, None, lambda text, level: said.append((clock[0], level)))
+    assert taken == [15.0, 30.0, 45.0, 60.0, 75.0]
+    assert said == [(30.0, logging.INFO), (60.0, logging.INFO)]
+    assert ended.seconds == 75.0

@@ -1,6 +1,9 @@
+import json
+
 import fastavro
 import pytest
 
+from flows.publish import registry as module
 from flows.publish.registry import SchemaRegistry
 from flows.publish.rubin_schema import parsed
 from schemas.errors import BadInput, Misconfigured, Retryable
@@ -100,3 +103,24 @@ def test_nothing_is_sent_by_a_number_that_stands_for_another_schema():
         found = SchemaRegistry(url)
         found.require_same("11.1")
         assert len(found.warnings) == 1
+
+
+def test_a_schema_has_a_length_that_schemas_have(monkeypatch):
+    answer = len(json.dumps({"schema": json.dumps(OWN)}).encode())
+    with registry({77: OWN}) as (url, _):
+        monkeypatch.setattr(module, "LONGEST", answer)
+        assert SchemaRegistry(url).schema(77)["name"] == "theirs"
+        monkeypatch.setattr(module, "LONGEST", answer - 1)
+        with pytest.raises(BadInput, match="is longer than") as caught:
+            SchemaRegistry(url).schema(77)
+    assert caught.value.code == "bad_schema"
+
+
+def test_without_the_package_it_is_the_extra_that_is_named(monkeypatch):
+    def missing(version):
+        raise Misconfigured("missing_extra", "alerts", "is not installed.", "install it.")
+
+    monkeypatch.setattr(module, "packaged", missing)
+    with pytest.raises(Misconfigured) as caught:
+        SchemaRegistry().schema(1101)
+    assert caught.value.code == "missing_extra"

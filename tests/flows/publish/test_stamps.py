@@ -51,3 +51,14 @@ def test_squares_are_what_a_padded_image_has(stored, count):
 
 def test_no_places_have_no_squares(stored):
     assert list(cut_stamps(stored[0], np.zeros(0), np.zeros(0), np.zeros(0, np.int64))) == []
+
+
+@pytest.mark.parametrize("count", [2, 400], ids=["read one by one", "planes in memory"])
+@pytest.mark.parametrize(
+    ("x", "y"), [(-40.0, 50.0), (50.0, -40.0), (SHAPE[1] + 40.0, 50.0), (50.0, SHAPE[0] + 40.0), (-16.0, 50.0)]
+)
+def test_a_square_beyond_the_image_has_no_pixel(stored, count, x, y):
+    for stamps in cut_stamps(stored[0], np.full(count, x), np.full(count, y), np.full(count, 31)):
+        assert (stamps.outside == 31 * 31).all()
+        assert (stamps.planes["mask"] == int(MaskPlane.EDGE | MaskPlane.NO_DATA)).all()
+        assert np.isnan(stamps.planes["difference"]).all()

@@ -428,3 +428,20 @@ def test_visits_whose_time_runs_back_have_the_alerts_they_would_have_in_order(tm
         assert all(one < alert["diaSource"]["midpointMjdTai"] for one in times)
     assert len({alert["diaObject"]["diaObjectId"] for alert in found}) == 6
     assert run_of(out, settings).added_to(EMPTY).alerts == AlertCounts()
+
+
+def test_the_first_time_that_a_visit_ended_counts(alerts):
+    made, _ = alerts(Sent(left=1, trouble=DOWN), Sent(1, times=(130.0,)))
+    made.visit("20260101", 1, 100.0)
+    made.visit("20260101", 1, 120.0)
+    assert made.added_to(EMPTY).alerts.lag_s.p50 == 30.0
+
+
+def test_alerts_in_ztfs_form_need_no_schema_of_rubins(tmp_path, monkeypatch):
+    def unread(version):
+        raise AssertionError(version)
+
+    monkeypatch.setattr(module, "parsed", unread)
+    VisitAlerts(tmp_path, Settings(alerts={"to": str(tmp_path / "sent"), "form": "ztf"}), lambda *_: None)
+    with pytest.raises(AssertionError, match=r"11\.1"):
+        VisitAlerts(tmp_path, Settings(alerts={"to": str(tmp_path / "sent")}), lambda *_: None)

@@ -22,6 +22,7 @@ from flows.storage.zarr_tiles import TileStore
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureKey
 from schemas.settings import Settings
+from tests.flows.publish.test_rubin_alert import known_table
 from tests.support.alert_night import FLUX, NIGHT, exposure_planes, info_of, make_night, put, rows_of, visit_of
 from tests.support.cli import nightstride
 from tests.support.ztf import ARCHIVES, FOLDER, members, real_packets
@@ -203,3 +204,35 @@ def test_the_nearest_edge_of_the_image_is_that_of_its_outer_pixels(night, sent):
     assert {int(one.argmin()) for one in nearest} >= {0, 1}
     found = [one["candidate"]["mindtoedge"] for one in alerts(sent)]
     np.testing.assert_allclose(found, [one.min() for one in nearest], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("known", "told"),
+    [
+        (None, [(None, None)] * 2),  # nobody has looked
+        ((), [("null", -999.0)] * 2),
+        (("(433) Eros",), [("(433) Eros", 1.5), ("null", -999.0)]),
+    ],
+)
+def test_known_objects_are_named_where_somebody_has_looked_for_them(tmp_path, known, told):
+    info = info_of(0, planes=())
+    rows = rows_of(info, np.array([60.0, 120.0]), np.array([70.0, 150.0]), band=["g", "g"])
+    ids = rows["diaSourceId"].to_pylist()
+    table = None if known is None else known_table(ids[: len(known)], list(known))
+    put(tmp_path, info, rows, known=table)
+    found = [record_of(one) for one in alert_packets(tmp_path, Settings(), "ztf", PublishTotals())]
+    assert [(one["candidate"]["ssnamenr"], one["candidate"]["ssdistnr"]) for one in found] == told
+
+
+def test_an_exposure_without_detections_has_no_packets_and_one_without_a_zero_point_no_limit(tmp_path):
+    for n, count, changes in ((0, 0, {}), (1, 1, {"zero_point": None}), (2, 1, {})):
+        info = info_of(n, planes=(), **changes)
+        x, y = np.full(count, 60.0), np.full(count, 70.0)
+        fluxes = {name: np.full(count, 900.0) for name in ("psfFlux", "psfFluxErr", "apFlux", "apFluxErr")}
+        put(tmp_path, info, rows_of(info, x, y, band=["g"] * count, **fluxes), exposure_planes(info, x, y, 1))
+    found = [record_of(one) for one in alert_packets(tmp_path, Settings(), "ztf", PublishTotals())]
+    assert [one["candidate"]["diffmaglim"] is None for one in found] == [True, False]
+
+
+def record_of(packet):
+    return fastavro.schemaless_reader(io.BytesIO(packet.body), dict(ztf_schema()), None)
