@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults.fault_proxy import FaultProxy, Faults
+from flows.storage import atomic as module
 from flows.storage.array_store import ArrayStore
 from flows.storage.atomic import (
     WriteConditions,
+    fenced,
     forbid,
     leftovers,
     new_folder,
@@ -390,3 +392,80 @@ def test_what_is_removed_is_gone_whole_and_may_be_gone_before(out, name):
     if not isinstance(out, BucketPath):
         assert files(out) == ["catalogs/other/1-2.parquet"]
         assert leftovers(out) == []
+
+
+class Conditional:
+    """Object of a store that heeds some conditions, and knows its versions in quotes or without."""
+
+    def __init__(self, creates, replaces, quoted):
+        self.creates, self.replaces, self.quoted, self.there = creates, replaces, quoted, False
+
+    def write(self, content, replaces=None, *, create=False):
+        version = '"1"' if self.quoted else "1"
+        if (create and self.creates and self.there) or (replaces not in (None, version) and self.replaces):
+            raise FileExistsError
+        self.there = True
+        return '"1"'
+
+    def unlink(self):
+        self.there = False
+
+
+@pytest.mark.parametrize(
+    ("heeds", "found"),
+    [
+        ((True, True, True), WriteConditions(True, True)),
+        ((True, True, False), WriteConditions(True, False)),
+        ((False, True, True), WriteConditions()),
+        ((True, False, True), WriteConditions()),
+    ],
+)
+def test_a_store_is_trusted_that_heeds_all_conditions(monkeypatch, heeds, found):
+    class Folder(dict):
+        def __truediv__(self, name):
+            return self.setdefault("path", Conditional(*heeds))
+
+    folder = Folder()
+    monkeypatch.setattr(module, "staging_folder", lambda out: folder)
+    assert probe_store(None) == found
+    assert not folder["path"].there
+
+
+def test_a_store_that_takes_no_version_of_its_own_is_not_trusted(monkeypatch):
+    monkeypatch.setattr(module, "staging_folder", lambda out: Path("/nowhere"))
+    monkeypatch.setattr(Path, "write", lambda *_: '"1"', raising=False)
+    monkeypatch.setattr(module, "_refused", lambda *_, **__: True)
+    monkeypatch.setattr(Path, "unlink", lambda *_: None)
+    assert probe_store(None) == WriteConditions()
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_a_folder_is_exchanged_for_another_on_every_system(tmp_path, monkeypatch, platform):
+    monkeypatch.setattr(sys, "platform", platform)
+    for content in ("old", "new"):
+        with new_folder(tmp_path / "made") as staged:
+            (staged / content).write_text(content)
+    assert files(tmp_path) == ["made/new"]
+
+
+def test_a_folder_that_cannot_be_moved_for_another_reason_is_not_exchanged(tmp_path, monkeypatch):
+    def refuse(self, target):
+        raise OSError(errno.EIO, "x")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="x"), new_folder(tmp_path / "made"):
+        pass
+    assert not (tmp_path / "made").exists()
+
+
+def test_the_lease_of_who_came_later_stays(tmp_path):
+    lease = tmp_path / "lease"
+    for name in ("one", "other"):
+        (tmp_path / name).write_bytes(b"")
+    with (tmp_path / "one").open() as first, (tmp_path / "other").open() as second:
+        with fenced(tmp_path, lease, first.fileno()):
+            with fenced(tmp_path, lease, second.fileno()):
+                later = module._leases[lease]
+            assert lease not in module._leases
+            module._leases[lease] = later
+        assert module._leases.pop(lease) == later

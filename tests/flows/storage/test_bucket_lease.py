@@ -10,13 +10,14 @@ import pytest
 
 from benchmarks.faults.fault_proxy import FaultProxy, Faults
 from flows.storage import lease as module
-from flows.storage.atomic import write_record
+from flows.storage.atomic import WriteConditions, write_record
 from flows.storage.bucket_path import Versioned, files_below, located
 from flows.storage.holder import myself
 from flows.storage.lease import BucketLease, holder_of, lease
 from flows.storage.object_store import configure
 from schemas.errors import Misconfigured, Retryable
 from schemas.settings import StoreSettings
+from tests.support.memory_store import bucket_in_memory
 from tests.support.wait import until
 
 pytest_plugins = ("tests.support.s3_fixture",)
@@ -246,4 +247,57 @@ def test_a_store_without_conditions_is_warned_about_and_keeps_late_comers_out(mo
                 pass
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         assert contest(contenders(out, 2)) == ["held", "locked"]
+    configure(StoreSettings())
+
+
+def test_in_memory_a_lease_is_taken_renewed_lost_and_given_back(monkeypatch):
+    out, _ = bucket_in_memory(monkeypatch)
+    conditions = WriteConditions(enforced=True)
+    monkeypatch.setattr(module, "write_conditions", lambda out: conditions)
+    held = BucketLease(out, 60.0)
+    me = held.take()
+    assert held.beat(me)
+    assert held.beat(me)
+    with pytest.raises(Misconfigured, match="another run") as caught:
+        BucketLease(out, 60.0).take()
+    assert caught.value.code == "locked"
+    other = plant_bucket_lease(out, host="elsewhere")
+    assert not held.beat(me)
+    held.give_back(me)
+    assert module._last(out) == other
+    (out / "lease.json").unlink()
+    me = held.take()
+    held.give_back(me)
+    assert not (out / "lease.json").is_file()
+    configure(StoreSettings())
+
+
+@pytest.mark.parametrize("comer", [None, "elsewhere"])
+def test_without_conditions_the_one_who_wrote_last_has_the_lease(monkeypatch, caplog, comer):
+    out, _ = bucket_in_memory(monkeypatch)
+    monkeypatch.setattr(module, "write_conditions", lambda out: WriteConditions())
+    monkeypatch.setattr(module, "sleep", lambda _: comer and plant_bucket_lease(out, host=comer))
+    if comer is None:
+        me = BucketLease(out, 60.0).take()
+        assert module._last(out) == me
+    else:
+        with pytest.raises(Misconfigured, match="on elsewhere"):
+            BucketLease(out, 60.0).take()
+    assert "ignores conditions" in caplog.text
+    configure(StoreSettings())
+
+
+def test_who_is_outrun_looks_again(monkeypatch):
+    out, _ = bucket_in_memory(monkeypatch)
+
+    class Outrun:
+        enforced = True
+
+        def write(self, path, content, version):
+            plant_bucket_lease(out, host="elsewhere")
+            raise FileExistsError
+
+    monkeypatch.setattr(module, "write_conditions", lambda out: Outrun())
+    with pytest.raises(Misconfigured, match="on elsewhere"):
+        BucketLease(out, 60.0).take()
     configure(StoreSettings())

@@ -2,8 +2,10 @@ import pickle
 
 import pytest
 
+from flows.storage.atomic import remove, write_file
 from flows.storage.bucket_path import (
     BucketPath,
+    change_of,
     file_sizes,
     files_below,
     local_copy,
@@ -12,7 +14,10 @@ from flows.storage.bucket_path import (
     read_files,
     remove_group,
 )
+from flows.storage.object_store import configure
 from schemas.errors import Misconfigured, Retryable
+from schemas.settings import StoreSettings
+from tests.support.memory_store import bucket_in_memory
 
 pytest_plugins = ("tests.support.s3_fixture",)
 
@@ -171,3 +176,71 @@ def test_group_that_cannot_be_written_is_missing(bucket, group, monkeypatch):
 def test_a_local_folder_is_its_own_copy(group):
     with local_copy(group) as folder:
         assert folder == group
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    yield bucket_in_memory(monkeypatch)
+    configure(StoreSettings())
+
+
+def test_in_memory_root_is_first_to_go_and_last_to_come(memory, group):
+    out, store = memory
+    path, key = out / "x.zarr", "out/x.zarr/"
+    publish_group(group, path)
+    assert not [name for name, *_ in store.names if name == "delete"]  # there was no root
+    (group / "plane/c/0/1").unlink()
+    store.names.clear()
+    publish_group(group, path)
+    changes = [(one[0], one[1].removeprefix(key)) for one in store.names if one[0] in ("put", "delete")]
+    assert changes[0] == ("delete", "zarr.json")
+    assert changes[-2:] == [("delete", "plane/c/0/1"), ("put", "zarr.json")]
+    with local_copy(path) as folder:
+        found = {one.relative_to(folder).as_posix(): one.read_text() for one in files_below(folder)}
+    assert found == {name: name for name in ("zarr.json", "plane/zarr.json", "plane/c/0/0")}
+    assert not folder.exists()
+    store.names.clear()
+    remove(path)
+    assert next(one for one in store.names if one[0] == "delete") == ("delete", key + "zarr.json")
+    assert files_below(path) == []
+
+
+def test_what_is_removed_is_an_object_or_all_below(memory):
+    out, _ = memory
+    for name in ("a.json", "b/1.json", "b/c/2.json", "d.json"):
+        (out / name).write(b"x")
+    for name in ("a.json", "b", "gone.json", "gone"):
+        remove(out / name)
+    assert [one.name for one in files_below(out)] == ["d.json"]
+
+
+@pytest.mark.parametrize("where", ["folder", "bucket"])
+def test_a_change_of_a_file_or_folder_shows(memory, tmp_path, where):
+    out = memory[0] if where == "bucket" else tmp_path
+
+    def write(name, content):
+        (out / name).write(content) if where == "bucket" else write_file(out / name, content, tmp_path)
+
+    write("a/b.json", b"one")
+    of = (out / "a/b.json", out / "a")
+    before = [change_of(path) for path in of]
+    assert before == [change_of(path) for path in of]
+    write("a/c.json", b"two")
+    assert change_of(of[0]) == before[0]
+    assert change_of(of[1]) != before[1]
+    write("a/b.json", b"other")
+    assert change_of(of[0]) != before[0]
+    with pytest.raises(FileNotFoundError):
+        change_of(out / "gone")
+
+
+def test_an_object_is_opened_to_read_bytes_and_listed_by_one_pattern(memory):
+    out, _ = memory
+    (out / "a").write(b"content")
+    with (out / "a").open("rb") as file:
+        assert file.read() == b"content"
+    assert list(out.rglob("*")) == [out / "a"]
+    with pytest.raises(ValueError, match="'rb', not 'r'"):
+        (out / "a").open()
+    with pytest.raises(ValueError, match="not 'a'"):
+        list(out.rglob("a"))

@@ -350,3 +350,16 @@ def test_the_ledger_of_an_earlier_version_is_refused(memory):
     with pytest.raises(Misconfigured, match="earlier version") as caught:
         Ledger(out).nights()
     assert caught.value.code == "other_version"
+
+
+def test_what_has_a_reason_is_troubled_in_a_bucket_as_in_a_folder(memory, tmp_path):
+    found = []
+    for out in (memory[0], tmp_path):
+        permit(out)
+        ledger = Ledger(out)
+        for visit, reason in ((1, None), (2, "no_wcs"), (3, None)):
+            ledger.put(record(visit).model_copy(update={"reason": reason}))
+        found.append([(one.visit, one.reason) for one in ledger.troubled(NIGHTS[0])])
+        assert [one.visit for one in ledger.of_visit(NIGHTS[0], 2)] == [2]
+        release(out)
+    assert found == [[(2, "no_wcs")]] * 2

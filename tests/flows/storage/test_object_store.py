@@ -1,14 +1,17 @@
 import logging
 import os
+from datetime import timedelta
 
 import pytest
+from obstore.exceptions import AlreadyExistsError, GenericError, NotFoundError, PermissionDeniedError
 
 from benchmarks.faults.fault_proxy import FaultProxy, Faults
 from benchmarks.moto_server import KEY, SECRET, free_port
 from flows.inputs.sources import list_sources
 from flows.runtime.secrets import refuse_credentials
+from flows.storage import object_store as module
 from flows.storage.bucket_path import BucketPath, located
-from flows.storage.object_store import _store, configure, configured, store_failures
+from flows.storage.object_store import _store, configure, configured, patiently, store_failures
 from schemas.errors import Misconfigured, Retryable
 from schemas.settings import Settings, StoreSettings
 
@@ -186,3 +189,57 @@ def test_failures_of_other_kinds_pass(bucket):
     with pytest.raises(KeyError), store_failures("s3://bucket/x"):
         _ = {}["x"]
     assert isinstance(bucket, BucketPath)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "code"),
+    [
+        (NotFoundError("<Code>NoSuchKey</Code>"), FileNotFoundError, None),
+        (NotFoundError("<Code>NoSuchBucket</Code>"), Misconfigured, "no_bucket"),
+        (GenericError("404 <Code>NoSuchBucket</Code>"), Misconfigured, "no_bucket"),
+        (GenericError("403 Forbidden"), Misconfigured, "access_denied"),
+        (GenericError("503 Slow Down"), Retryable, "object_store"),
+        (AlreadyExistsError("x"), FileExistsError, None),
+        (PermissionDeniedError("x"), Misconfigured, "access_denied"),
+    ],
+)
+def test_failures_of_a_store_are_told_by_their_kind(error, kind, code):
+    with pytest.raises(kind) as caught, store_failures("s3://bucket/x"):
+        raise error
+    assert getattr(caught.value, "code", None) == code
+
+
+@pytest.mark.parametrize(("patience", "waits"), [(1, [1.0]), (0, []), (3, [1.0, 2.0]), (2, [1.0])])
+def test_what_may_pass_is_tried_again_while_the_next_wait_ends_within_the_patience(monkeypatch, patience, waits):
+    waited = []
+
+    def fail():
+        raise GenericError("cut")
+
+    monkeypatch.setattr(module, "monotonic", lambda: sum(waited))
+    monkeypatch.setattr(module, "sleep", waited.append)
+    monkeypatch.setattr(module, "_FIRST_WAIT", timedelta(seconds=1))
+    configure(StoreSettings(patience_s=patience))
+    with pytest.raises(Retryable):
+        patiently("s3://bucket/x", fail)
+    assert waited == waits
+    assert patiently("s3://bucket/x", lambda: 5) == 5
+    configure(StoreSettings())
+
+
+def test_the_endpoint_is_that_of_the_settings_then_of_the_environment(monkeypatch):
+    def place(**given):
+        found = _store.__wrapped__("bucket", StoreSettings(**given)).config
+        return found.get("endpoint"), found.get("virtual_hosted_style_request")
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    assert place() == (None, None)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1/")
+    assert place()[0] == "http://127.0.0.1:1"
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:2")
+    assert place()[0] == "http://127.0.0.1:2"
+    assert place(endpoint="http://127.0.0.1:3")[0] == "http://127.0.0.1:3"
+    assert str(place()[1]).lower() == "false"

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -371,3 +372,14 @@ def test_full_disk_leaves_the_old_exposure(tmp_path):
         assert list(path.parent.iterdir()) == [path]
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.parametrize(("shape", "plane"), [((60, 61), "difference"), ((61, 60), "difference"), ((60, 60), "mask")])
+def test_a_plane_of_another_shape_or_type_is_damage(tmp_path, shape, plane):
+    for name, sides in (("x.zarr", (60, 60)), ("y.zarr", shape)):
+        write_exposure(tmp_path / name, info(sides), pixels(sides), SMALL, "d")
+    shutil.rmtree(tmp_path / "x.zarr" / "difference")
+    (tmp_path / "y.zarr" / plane).rename(tmp_path / "x.zarr" / "difference")
+    with pytest.raises(BadInput, match=r"plane difference is .* not float32 \(60, 60\)") as caught:
+        TileStore.open(tmp_path / "x.zarr").read_all("difference")
+    assert caught.value.code == "damaged_tiles"
