@@ -301,3 +301,18 @@ def test_files_of_several_instruments_are_refused(cameras, tmp_path):
     with pytest.raises(Misconfigured, match=r"of 2 instruments, must be of one: Cam .*, Other ") as caught:
         settings_text(found)
     assert caught.value.code == "several_instruments"
+
+
+@pytest.mark.parametrize(
+    ("cards", "lines", "absent"),
+    [
+        ({"SATURATE": 5e4}, ["[fits.saturation]  # CHECK: 50000.0, in", '# keyword = "SATURATE"'], []),
+        ({"BUNIT": "odd"}, ['# pixel_unit = "adu"  # CHECK: BUNIT is not known here'], ['\npixel_unit = "']),
+        ({"MAGZERO": 25.5, "BUNIT": "adu"}, ["[fits.zero_point]"], ["fluxes are null without it"]),
+    ],
+)
+def test_what_an_image_may_tell_is_proposed(cameras, tmp_path, cards, lines, absent):
+    text = settings_text(copies(cameras, tmp_path, [cards]))
+    assert all(line in text for line in lines)
+    assert not any(line in text for line in absent)
+    assert ("[fits.saturation]" in text) == ("SATURATE" in cards)

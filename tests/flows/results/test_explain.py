@@ -8,6 +8,7 @@ import pytest
 from astropy.io import fits
 
 from flows.results.explain import cutout_of, explain_detection, explanation_words, settings_changes
+from flows.results.explain_static import explain_static
 from flows.results.page.words import measured
 from flows.storage.association_tables import FILE
 from flows.storage.catalog_store import CatalogStore
@@ -173,3 +174,8 @@ def test_the_object_is_told_where_the_association_is_kept_and_nothing_is_made_wh
     (out / FILE).unlink()
     assert explain_detection(out, ids[0], kept).history is None
     assert not (out / FILE).exists()
+
+
+@pytest.mark.parametrize("identity", [-1, 2**63])
+def test_no_lasting_object_has_an_id_that_no_column_holds(tmp_path, identity):
+    assert explain_static(tmp_path, identity, None) is None

@@ -216,3 +216,21 @@ def test_a_folder_in_the_place_of_the_file_is_refused(tmp_path):
     with pytest.raises(Misconfigured, match="is a folder; csv is one file"):
         write_rows(tmp_path, "csv", "x", filled(DIA_LINK))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trail_lies_about_its_own_place_if_it_has_both_numbers_of_it(tmp_path):
+    columns = {"trailLength": [36.0] * 4, "trailAngle": [0.0] * 4, "trailLengthPx": [36.0] * 4}
+    rows = detections(
+        1, [150.0] * 4, [20.0] * 4, trailRa=[151.0, 151.0, None, None], trailDec=[21.0, None, 21.0, None], **columns
+    )
+    write_rows(tmp_path / "t.reg", "region", "dia_source", rows)
+    starts = [line.partition("(")[2].split(",")[0] for line in (tmp_path / "t.reg").read_text().splitlines()[3:]]
+    assert starts == ["151.0000000", "150.0000000", "150.0000000", "150.0000000"]
+
+
+def test_a_format_that_there_is_not_is_refused_with_those_that_there_are(tmp_path):
+    with pytest.raises(Misconfigured, match="is not a format of one file") as caught:
+        write_rows(tmp_path / "t.x", "excel", "dia_source", detections(1, [1.0], [2.0]))
+    assert caught.value.code == "no_format"
+    assert "csv" in caught.value.remedy
+    assert not list(tmp_path.iterdir())

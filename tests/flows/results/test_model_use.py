@@ -18,7 +18,7 @@ from flows.pipeline.models import model_digests
 from flows.pipeline.outcome import Item, Outcome
 from flows.pipeline.plan import Planner
 from flows.pipeline.provenance import provenance_of
-from flows.results.model_use import model_uses, recorded_sources, searched_with
+from flows.results.model_use import is_read_alike, model_uses, recorded_sources, searched_with
 from flows.storage.catalog_store import read_table
 from flows.storage.ledger import Ledger
 from schemas.dia_source import DIA_SOURCE
@@ -280,3 +280,7 @@ def test_what_is_asked_for_and_cannot_be_read_or_found_fails(tmp_path, monkeypat
     summary = Backfill(out, Settings(), Console(file=io.StringIO()), 0.0).run(replace(found, nights={}))
     assert (summary.exit_code, summary.exposures.seen, summary.exposures.failed) == (1, 3, 3)
     assert summary.failed == found.missing
+
+
+def test_how_a_record_was_read_is_not_known_without_its_provenance():
+    assert not is_read_alike(Source("/a.fits"), None, None, None)

@@ -364,3 +364,10 @@ def test_the_space_of_the_file_system_is_told(out):
     assert "2.0 of 10.0 GiB free, 5,000 of 70,000 files" in told
     assert str(Space(2**30, 2**29, 0, 0)) == "0.5 of 1.0 GiB free"
     assert shown(Status((), None, None)).count("GiB") == 0
+
+
+def test_who_holds_it_is_shown():
+    me = myself()
+    for holder in (None, me):
+        text = shown(Status((), holder, None))
+        assert (f"held by process {me.pid} on {me.host}, since {me.since}" in text) == (holder is not None)

@@ -9,7 +9,7 @@ from flows.results.evaluation.recovery import recoveries
 from flows.results.summary_table import LINES, MOST, show_night, show_summary, show_troubles
 from flows.storage.catalog_store import CatalogStore
 from schemas.quality import BandQuality
-from schemas.summary import ExposureCounts, RunSummary, Trouble
+from schemas.summary import AlertCounts, AlertLag, ExposureCounts, RunSummary, Trouble
 from schemas.tracklets import TRACKLET
 from tests.flows.results.evaluation.test_recovery import injection
 
@@ -253,3 +253,15 @@ def test_a_rerun_of_what_is_done_says_so():
     assert lines[:2] == [
         "Nothing to do: every exposure is published already.", "Night 1: 2 exposures: 2 published before or copies.",
     ]  # fmt: skip
+
+
+def test_alerts_are_told_with_their_lag_where_any_was_sent():
+    lag = AlertLag(n=2, p50=1.5, p95=12.0, p99=1234.5)
+    told = shown(alerts=AlertCounts(sent=1200, dead=3, lag_s=lag))
+    rows = {line.strip("│ ").split("  ")[0]: line.split()[-2:] for line in told.splitlines() if "lert" in line}
+    assert "1,200" in told
+    assert "1.5, 12.0, 1,234.5" in told
+    assert {"alerts sent", "alerts dead"} <= rows.keys()
+    assert "median, 95 %, 99 %" not in shown(alerts=AlertCounts(sent=0))
+    assert "alerts" not in shown()
+    assert any(line.startswith("Alerts: 1,200 sent") for line in in_short(alerts=AlertCounts(sent=1200, dead=3)))

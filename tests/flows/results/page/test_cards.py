@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from flows.results.motion import read_motion
+from flows.results.page import cards
 from flows.results.page.cards import (
     LIST_HEADINGS,
     DrawnList,
@@ -18,7 +19,7 @@ from flows.results.page.cards import (
 from flows.results.page.found import Entry, found_in
 from flows.results.page.night import read_night
 from flows.results.page.page import write_report
-from flows.results.page.words import links
+from flows.results.page.words import NOTHING, links
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
@@ -273,3 +274,17 @@ def test_lists_that_are_not_needed_any_more_are_removed(kit, tmp_path):
     write_report(tmp_path, kit.NIGHT)
     assert not folder.exists()
     assert "pages/" not in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("mag", "spread", "words"),
+    [
+        (None, None, NOTHING),
+        (None, 0.1, NOTHING),
+        (19.5, None, "19.50"),
+        (19.5, 0.01, "19.50, spread 0.01"),
+        (19.5, 0.0099, "19.50, spread 0.010"),
+    ],
+)
+def test_the_magnitude_of_a_mover_has_its_spread_where_that_is_known(mag, spread, words):
+    assert cards._mean({"magAB": mag, "magABStd": spread}) == words

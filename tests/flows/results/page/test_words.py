@@ -10,6 +10,7 @@ from flows.results.page.words import (
     GRADES,
     count,
     duration,
+    expected,
     file_name,
     flag_words,
     grade,
@@ -178,3 +179,19 @@ def test_what_is_absent_is_named_once_without_what_follows_from_it():
         "find_sources, subtract: no science in the input", "other: no dia_source: stage measure did not run",
     )  # fmt: skip
     assert idle_words({}) == ()
+
+
+@pytest.mark.parametrize(
+    ("chance", "words"),
+    [
+        (0.0, "0"),
+        (2.3e-6, "2×10⁻⁶"),
+        (9.4e-4, "9×10⁻⁴"),
+        (9.6e-4, "1×10⁻³"),
+        (1e-3, "0.001"),
+        (0.0123, "0.01"),
+        (1.4, "1"),
+    ],
+)
+def test_a_small_expected_number_is_a_power_of_ten(chance, words):
+    assert expected(chance) == words

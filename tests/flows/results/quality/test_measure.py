@@ -426,3 +426,7 @@ def test_known_objects_count_that_nobody_should_miss():
     measure = measure_quality(exposures, ())[0].measure("known_recovered")
     assert (measure.value, measure.n) == (0.9, 10)
     assert measure.error == pytest.approx((11 * 3 / 14**3) ** 0.5)
+
+
+def test_of_an_exposure_without_provenance_the_search_is_not_known():
+    assert exposures._search(None) == ("", ())
