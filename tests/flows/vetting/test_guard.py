@@ -1,5 +1,6 @@
 """Attempts to get in."""
 
+import asyncio
 import inspect
 import re
 from urllib.parse import parse_qs, urlsplit
@@ -162,3 +163,27 @@ def test_secrets_are_compared_in_constant_time():
     assert not same("abd", "abc")
     assert "compare_digest" in inspect.getsource(guard.same)
     assert not re.search(r"(token|_csrf|_session)\s*[!=]=", inspect.getsource(guard.Guard))
+
+
+def test_a_name_is_this_machine_s_only_if_it_says_so():
+    assert "localhost" in doors("localhost", 1, (), {}).names
+    for host in ("here", "localhost.example", "192.0.2.1", "0.0.0.0"):
+        with pytest.raises(Misconfigured) as caught:
+            doors(host, 1, (), {})
+        assert caught.value.code == "no_token"
+    token = {guard.TOKEN_VARIABLE: "x" * guard.LEAST_TOKEN}
+    assert doors("here", 1, (), token).names[0] == "here"
+    assert "0.0.0.0" not in doors("0.0.0.0", 1, (), token).names
+    with pytest.raises(Misconfigured, match="printable ASCII"):
+        doors("here", 1, (), {guard.TOKEN_VARIABLE: "x" * (guard.LEAST_TOKEN - 1)})
+
+
+@pytest.mark.parametrize(("kind", "handed_on"), [("lifespan", True), ("websocket", False)])
+def test_no_other_protocol_is_spoken(kind, handed_on):
+    seen = []
+
+    async def application(scope, receive, send):
+        seen.append(scope["type"])
+
+    asyncio.run(guard.Guard(application, DOORS)({"type": kind}, None, None))
+    assert seen == [kind] * handed_on

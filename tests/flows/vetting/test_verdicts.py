@@ -19,7 +19,7 @@ from flows.vetting import verdicts
 from flows.vetting.labels import agreements, export_labels, label_table
 from flows.vetting.server import Workplace
 from flows.vetting.verdicts import VerdictStore
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, Retryable
 from schemas.night_range import NightRange
 from schemas.settings import StoreSettings
 from schemas.vetting import LABEL
@@ -243,3 +243,64 @@ def test_agreement_is_of_pairs_and_of_rechecks(tmp_path):
     assert (within.first, within.both, within.agreed) == ("a", 3, 2)
     assert within.table[0, 1] == within.table[1, 1] == 1
     assert np.isfinite(within.kappa)
+
+
+class Contested:
+    """Conditions of a store in which somebody else writes first, so often."""
+
+    enforced = True
+
+    def __init__(self, losses, clock):
+        self.losses, self.clock = losses, clock
+
+    def write(self, path, content, version):
+        self.clock[0] += 1.0
+        if self.losses:
+            self.losses -= 1
+            raise FileExistsError
+        path.write(content)
+
+
+@pytest.mark.parametrize(("losses", "lost"), [(0, False), (3, False), (4, True)])
+def test_a_verdict_in_a_bucket_is_tried_again_for_a_while(monkeypatch, losses, lost):
+    (out, _), clock = bucket_in_memory(monkeypatch), [0.0]
+    contested = Contested(losses, clock)
+    monkeypatch.setattr(verdicts, "write_conditions", lambda _: contested)
+    monkeypatch.setattr(verdicts, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(verdicts, "WAIT_S", 3.0)
+    if lost:
+        with pytest.raises(Retryable, match="again and again for 3 s") as caught:
+            add(VerdictStore(out), 1)
+        assert caught.value.code == "lock_held"
+    else:
+        made = add(VerdictStore(out), 1)
+        assert [one.id for one in VerdictStore(out).standing()] == [made.id]
+    configure(StoreSettings())
+
+
+def test_a_verdict_whose_answer_was_lost_is_written_once(monkeypatch):
+    out, _ = bucket_in_memory(monkeypatch)
+
+    class Lossy:
+        enforced, written = True, 0
+
+        def write(self, path, content, version):
+            path.write(content)
+            self.written += 1
+            raise FileExistsError
+
+    lossy = Lossy()
+    monkeypatch.setattr(verdicts, "write_conditions", lambda _: lossy)
+    add(VerdictStore(out), 1)
+    assert lossy.written == 1
+    assert len((out / "vetting" / "verdicts.jsonl").read_bytes().splitlines()) == 1
+    configure(StoreSettings())
+
+
+def test_a_recheck_before_any_verdict_is_compared_with_nothing(tmp_path):
+    store = VerdictStore(tmp_path)
+    add(store, 1, "real", blind=True)
+    assert agreements(store.standing()) == ([], [])
+    add(store, 1, "real")
+    add(store, 1, "bogus", blind=True)
+    assert [(one.first, one.second) for one in agreements(store.standing())[1]] == [("a", "a")]
