@@ -334,3 +334,11 @@ def test_a_night_that_was_run(uninterrupted):
     assert len(night.lightcurve(rows[0]["diaSourceId"])) >= 1
     assert len(night.objects()) > 0
     assert night.exposures.to_pandas()["nDetections"].sum() == len(rows)
+
+
+def test_a_night_without_labels_is_still_something(tmp_path):
+    """``if night`` asks whether there is one, not how many labels it has."""
+    publish(tmp_path)
+    night = ns.open(tmp_path)
+    assert len(night) == len(NIGHTS)
+    assert bool(ns.Night(tmp_path, ()))

@@ -27,3 +27,9 @@ def test_a_registry_is_a_plain_url(registry):
 def test_a_setting_that_does_not_exist_is_refused():
     with pytest.raises(ValidationError, match="too"):
         AlertSettings(too="alerts")
+
+
+def test_the_least_side_of_a_cutout_is_not_above_the_largest():
+    assert AlertSettings(cutout_min=40, cutout_max=40).cutout_min == 40
+    with pytest.raises(ValidationError, match="must not be above cutout_max, got 41 and 40"):
+        AlertSettings(cutout_min=41, cutout_max=40)

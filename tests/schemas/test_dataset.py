@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 from astropy.io.votable.ucd import check_ucd
 
-from schemas.dataset import ArrayOf, DatasetError, TableOf, column, ucd_of
+from schemas.dataset import ArrayOf, DatasetError, FileOf, TableOf, column, ucd_of
 from schemas.forced import FORCED_SOURCE
 from schemas.truth import TRUTH_OBJECT
 from stages import PIPELINE
@@ -117,3 +117,11 @@ def test_errors_and_bands_follow_from_what_they_are_of():
     assert ucd_of("pStar") == "stat.probability"
     assert ucd_of("psfFlux") == "phot.flux.density;em.opt"
     assert ucd_of("unheardOf") == ""
+
+
+def test_a_file_that_nobody_has_set_is_missing():
+    orbits = FileOf("orbits", "predict_known.orbits")
+    orbits.check("a file")
+    orbits.check("")
+    with pytest.raises(DatasetError, match=r"'orbits' is missing. To fix, set predict_known\.orbits"):
+        orbits.check(None)

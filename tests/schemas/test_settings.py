@@ -114,3 +114,10 @@ def test_frozen():
 @pytest.mark.parametrize("name", [name for name, _ in sections(Settings)])
 def test_defaults_are_those_that_users_are_told(name):
     assert documented.given(dict(sections(Settings))[name]) == documented.defaults(f"`[{name}]`")
+
+
+def test_hosts_are_sought_no_further_than_patches_know_of():
+    margin = Settings().patches.margin_arcsec
+    assert Settings(link_hosts={"search_arcsec": margin}).link_hosts.search_arcsec == margin
+    with pytest.raises(ValidationError, match="hosts further away would not be known to a patch"):
+        Settings(link_hosts={"search_arcsec": margin * 1.001})

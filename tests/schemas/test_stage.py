@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from pydantic import BaseModel
 
+from schemas import stage as module
 from schemas.dataset import ArrayOf, DatasetError, TableOf, column
 from schemas.errors import Misconfigured
 from schemas.stage import Context, Model, Result, Stage
@@ -115,3 +116,12 @@ def test_a_model_is_named_by_a_setting_or_by_the_one_it_is_left_to():
     settings.own.model = "ours"
     assert model.named(settings) == "ours"
     assert model.section(settings) is settings.own
+
+
+def test_what_a_package_brings_must_be_a_stage(monkeypatch):
+    point = SimpleNamespace(name="mine", value="a:b", group="g", dist=None, load=lambda: "text")
+    monkeypatch.setattr(module, "entry_points", lambda group: [point])
+    monkeypatch.setattr(module, "place_of", lambda one: ("a:b", "correct it."))
+    with pytest.raises(Misconfigured, match="is str, not a Stage") as caught:
+        module.registered_stages.__wrapped__()
+    assert caught.value.code == "bad_stage"

@@ -303,3 +303,22 @@ def test_the_filter_is_as_wide_as_the_psf(fwhm, half):
     expected = 0.5 ** (np.add.outer(offset**2, offset**2) / (fwhm / 2) ** 2)
     np.testing.assert_allclose(kernel, expected, rtol=1e-6, atol=1e-30)
     assert kernel.dtype == np.float32
+
+
+def test_a_block_without_a_good_pixel_has_no_sources(monkeypatch):
+    image = bare(drawn([(200.3, 60.4, 3e4, 0, 1, 0)], (120, 300)))
+    image.bad[:, :120] = True
+    image.pixels[image.bad] = 0
+    monkeypatch.setattr("schemas.pixels.WHOLE_PIXELS", 1000)
+    monkeypatch.setattr(source_shapes, "BLOCK", 100)
+    monkeypatch.setattr(source_shapes, "MARGIN", 10)
+    looked, real = [], source_shapes._sources
+
+    def sources(piece, *settings):
+        looked.append(piece.bad.all())
+        return real(piece, *settings)
+
+    monkeypatch.setattr(source_shapes, "_sources", sources)
+    shapes = find_shapes(image, FWHM, 6.0, 3, 0.005)
+    np.testing.assert_allclose([shapes.x, shapes.y], [[200.3], [60.4]], atol=0.1)
+    assert not any(looked)

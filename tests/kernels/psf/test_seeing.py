@@ -386,3 +386,22 @@ def test_a_fit_begins_at_the_brightest_pixel_and_stays_near_it(monkeypatch):
     single[4, 5] = 0.5  # half is not above it
     fit_moffat(single)
     assert given["start"][4] == pytest.approx(2 / np.sqrt(np.pi))
+
+
+@pytest.mark.parametrize(("words", "told"), [("internal pixel buffer full", False), ("memory", True)])
+def test_more_pixels_than_sep_holds_are_no_stars_and_what_else_fails_is_told(monkeypatch, words, told):
+    calls, extract = [], sep.extract
+
+    def fail(data, *arguments, **options):
+        calls.append(data)
+        if len(calls) == 1:
+            raise RuntimeError(words)
+        return extract(data, *arguments, **options)
+
+    monkeypatch.setattr(sep, "extract", fail)
+    image = field(3.0, 3.0, side=100)
+    if told:
+        with pytest.raises(RuntimeError, match="memory"):
+            seeing._extracted(image, np.ones(image.shape, bool), 5.0)
+    else:
+        assert len(seeing._extracted(image, np.ones(image.shape, bool), 5.0)) == 0
