@@ -1,6 +1,6 @@
 """Stages of the pipeline, and what they declare."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache
@@ -79,6 +79,9 @@ class NightPixels(Protocol):
 
     def read(self, exposure: ExposureInfo, plane: str) -> Any:
         """Return a plane of one of them, (ny, nx): an array; of a large one what reads ``plane[y0:y1, x0:x1]``."""
+
+    def identity(self, exposure: ExposureInfo) -> Hashable | None:
+        """Return what tells the pixels of one of them from all others that there are or were; None: nothing does."""
 
     def room(self, exposure: ExposureInfo) -> AbstractContextManager[Callable[[tuple[int, ...], str], Any]]:
         """Return a context of what makes arrays of a shape and a dtype, even larger than the memory; they end with it.

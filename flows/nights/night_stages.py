@@ -95,6 +95,11 @@ class StoredNight:
         store = self._open(exposure)
         return StoredPlane(store, plane) if is_large(store.info.shape) else store.read_all(plane)
 
+    def identity(self, exposure: ExposureInfo) -> tuple[str, str]:
+        """Return where its tiles lie, and the digest of what they were made from; errors as in `exposures`."""
+        store = self._open(exposure)
+        return str(store.path), store.digest
+
     @contextmanager
     def room(self, exposure: ExposureInfo) -> Iterator[Allocate]:
         """Yield what makes arrays for the planes of an exposure; those of a large one are mapped from files."""

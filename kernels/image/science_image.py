@@ -1,7 +1,8 @@
 """Science image without its sky."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -18,6 +19,11 @@ _TINY = np.finfo(np.float32).tiny
 
 BLOCK, MARGIN = 3072, 512
 """Side of the blocks in which a large image is worked on, and how far around each is looked at, px."""
+
+_KEPT, _SQUARES = 32, 2**14
+"""Skies that are kept, and squares of the largest: 16 bytes each."""
+
+_SKIES: OrderedDict[Hashable, sep.Background] = OrderedDict()
 
 _MESHES, _WIDEST = 8, 1024  # squares of the sky around a block, to 3e-5 of whose change the spline forgets others; px
 
@@ -109,6 +115,7 @@ def science_image(
     mesh: int,
     allocate: Callable[[tuple[int, ...], str], Any] = np.zeros,
     near: NeededPlaces | None = None,
+    identity: Hashable | None = None,
 ) -> ScienceImage | None:
     """Subtract the sky from a science image; from a large one block by block.
 
@@ -123,6 +130,8 @@ def science_image(
         Returns an array of a shape and a dtype, for a large image.
     near
         Of a large image only blocks on which these need pixels are done; the others stay 0. None: all.
+    identity
+        What tells the image from all others: its sky is kept for the next call. None: nothing is kept.
 
     Returns
     -------
@@ -137,13 +146,13 @@ def science_image(
     """
     shape = science.shape
     if not is_large(shape):
-        return _without_sky(science, mask, mesh)
+        return _without_sky(science, mask, mesh, identity)
     made = ScienceImage(*(allocate(shape, dtype) for dtype in ("float32", "bool", "float32")))
     anything = False
     for block in blocks(shape, *_sides(mesh)):
         if near is not None and not block.holds(near.x, near.y, near.reach).any():
             continue
-        part = _without_sky(science[block.outer], mask[block.outer], mesh)
+        part = _without_sky(science[block.outer], mask[block.outer], mesh, identity and (identity, block))
         made.bad[block.inner] = part is None or part.bad[block.inside]
         made.noise[block.inner] = _TINY if part is None else part.noise[block.inside]
         if part is not None:
@@ -152,20 +161,30 @@ def science_image(
     return made if anything else None
 
 
-def _without_sky(science: NDArray[np.float32], mask: NDArray[np.uint16], mesh: int) -> ScienceImage | None:
+def _without_sky(
+    science: NDArray[np.float32], mask: NDArray[np.uint16], mesh: int, identity: Hashable | None
+) -> ScienceImage | None:
     bad = ~np.isfinite(science) | ((mask & _NO_LIGHT) != 0)
-    least, most = (
-        getattr(science, what)(where=~bad, initial=start) for what, start in (("min", np.inf), ("max", -np.inf))
-    )
-    if not least < most:
+    pixels = np.where(bad, science[np.unravel_index(bad.argmin(), bad.shape)], science)
+    if not pixels.min() < pixels.max():
         return None
-    pixels = np.where(bad, np.float32(0), science)
-    side = {"bw": min(mesh, science.shape[1]), "bh": min(mesh, science.shape[0])}
-    sky = sep.Background(pixels, mask=bad, fw=3, fh=3, **side)
+    sky = _sky(pixels, bad, mesh, identity and (identity, mesh))
     sky.subfrom(pixels)
     pixels[bad] = 0
     noise = sky.rms(dtype=np.float32)
     return ScienceImage(pixels, bad, np.maximum(noise, _TINY, out=noise))
+
+
+def _sky(pixels: NDArray[np.float32], bad: NDArray[np.bool_], mesh: int, key: Hashable | None) -> sep.Background:
+    """Return the sky of an image, that of an earlier call with the same key if it is kept; the last ones used are."""
+    if (sky := _SKIES.pop(key, None)) is None:
+        down, across = (min(mesh, side) for side in pixels.shape)
+        sky = sep.Background(pixels, mask=bad, fw=3, fh=3, bw=across, bh=down)
+    if key is not None and pixels.size <= _SQUARES * mesh**2:
+        _SKIES[key] = sky
+        if len(_SKIES) > _KEPT:
+            _SKIES.popitem(last=False)
+    return sky
 
 
 @contextmanager
@@ -174,4 +193,5 @@ def image_of(
 ) -> Iterator[ScienceImage | None]:
     """Yield the science image of an exposure of a night, less its sky; parameters as of `science_image`."""
     with pixels.room(exposure) as allocate:
-        yield science_image(pixels.read(exposure, SCIENCE.name), pixels.read(exposure, MASK.name), mesh, allocate, near)
+        science, mask = (pixels.read(exposure, one.name) for one in (SCIENCE, MASK))
+        yield science_image(science, mask, mesh, allocate, near, pixels.identity(exposure))

@@ -12,6 +12,7 @@ import numba
 import numpy as np
 import pyarrow as pa
 import pytest
+import sep
 import torch
 import zarr
 
@@ -256,7 +257,7 @@ def test_synthetic_ids_are_refused(out):
     assert "synthetic row" in result.failed[0].message
 
 
-def stored(out, visit, planes):
+def stored(out, visit, planes, digest="d"):
     info = ExposureInfo(
         night="20260101", visit=visit, detector=0, instrument="test", band="r", midpoint_mjd_tai=61000.0,
         exposure_time_s=30, shape=(40, 50), psf=PsfModel(fwhm_px=2.2), background=0.0, noise=1.0,
@@ -264,7 +265,8 @@ def stored(out, visit, planes):
     )  # fmt: skip
     pixels = {name: np.full(info.shape, visit, np.float32) for name in ("difference", *planes)}
     pixels["mask"] = np.zeros(info.shape, np.uint16)
-    write_exposure(out / "tiles" / info.night / f"{info.name}.zarr", info, pixels, TileSettings(tile=56, chunk=28), "d")
+    path = out / "tiles" / info.night / f"{info.name}.zarr"
+    write_exposure(path, info, pixels, TileSettings(tile=56, chunk=28), digest)
     return ExposureKey(night="20260101", visit=visit, detector=0)
 
 
@@ -283,6 +285,19 @@ def test_missing_tiles_are_bad_input(tmp_path):
         night.exposures()
 
 
+def test_pixels_are_told_apart_by_their_tiles_and_what_these_were_made_from(tmp_path):
+    """What is kept of pixels is not taken for what would be made of others."""
+    key = stored(tmp_path, 1, ("science",))
+    first = StoredNight(tmp_path, [key]).identity(key)
+    assert StoredNight(tmp_path, [key]).identity(key) == first
+    other = stored(tmp_path, 2, ("science",))
+    assert StoredNight(tmp_path, [key, other]).identity(other) != first
+    stored(tmp_path / "elsewhere", 1, ("science",))
+    assert StoredNight(tmp_path / "elsewhere", [key]).identity(key) != first
+    stored(tmp_path, 1, ("science",), "other settings")
+    assert StoredNight(tmp_path, [key]).identity(key) != first
+
+
 def science_night(out, infos):
     """Exposures of stars, stored as tiles, and their sources."""
     places, found = [(ra, dec, 2e4, 0.0) for ra, dec in zip(*sky_grid(), strict=True)], []
@@ -295,6 +310,16 @@ def science_night(out, infos):
         CatalogStore(out).publish(SOURCE, key, rows, "d")
         found.append((key, rows))
     return StoredNight(out, [key for key, _ in found]), pa.concat_tables([rows for _, rows in found])
+
+
+def test_stages_of_a_night_estimate_the_sky_of_an_exposure_once(tmp_path, monkeypatch):
+    night, sources = science_night(tmp_path, [exposure(1, "g", 10.0), exposure(2, "r", 40.0)])
+    made, real = [], sep.Background
+    monkeypatch.setattr(sep, "Background", lambda *given, **more: made.append(1) or real(*given, **more))
+    context = Context(settings=GatherObjectsSettings(), pixels=night)
+    objects = gather_objects.STAGE({"source": sources}, context).rows
+    cut_cutouts.STAGE({"object": objects, "source": sources}, Context(settings=CutCutoutsSettings(), pixels=night))
+    assert len(made) == 2
 
 
 def test_what_is_made_of_large_exposures_is_what_is_made_of_others(tmp_path, monkeypatch):

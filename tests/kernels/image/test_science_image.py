@@ -1,3 +1,5 @@
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import sep
@@ -130,3 +132,47 @@ def test_a_block_without_values_spoils_no_other(monkeypatch):
     assert (found.noise > 0).all()
     assert np.median(found.noise[:, :200]) == pytest.approx(5, rel=0.05)
     assert science_image(np.full((420, 500), np.nan, np.float32), np.zeros((420, 500), np.uint16), 32) is None
+
+
+def counted(monkeypatch):
+    """Nothing is kept yet; the skies that are estimated are listed."""
+    made, real = [], sep.Background
+    monkeypatch.setattr("kernels.image.science_image._SKIES", OrderedDict())
+    monkeypatch.setattr(sep, "Background", lambda *given, **more: made.append(1) or real(*given, **more))
+    return made
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_the_sky_of_an_image_is_estimated_once_and_is_what_it_would_be_again(large, monkeypatch):
+    pixels = drawn([], (100, 110)) + sky((100, 110)).astype(np.float32)
+    pixels[3, 4] = np.nan
+    mask = np.zeros(pixels.shape, np.uint16)
+    mask[10:20, 30:50] = MaskPlane.BAD
+    if large:
+        in_blocks(monkeypatch)
+    made = counted(monkeypatch)
+    once = science_image(pixels, mask, 32)
+    count = len(made)
+    assert (count > 1) == large
+    for name, more in (("one", count), ("one", 0), ("another", count), ("one", 0), (None, count), (None, count)):
+        made.clear()
+        found = science_image(pixels, mask, 32, identity=name)
+        assert len(made) == more
+        for own, known in zip(found, once, strict=True):
+            np.testing.assert_array_equal(own, known)
+    made.clear()
+    science_image(pixels, mask, 16, identity="one")
+    assert made
+
+
+def test_few_skies_are_kept_those_used_last_and_no_large_ones(monkeypatch):
+    pixels, mask = drawn([], (64, 80)) + 300, np.zeros((64, 80), np.uint16)
+    monkeypatch.setattr("kernels.image.science_image._KEPT", 2)
+    monkeypatch.setattr("kernels.image.science_image._SQUARES", 20)
+    made = counted(monkeypatch)
+    for name, expected in (("a", 1), ("b", 2), ("a", 2), ("c", 3), ("a", 3), ("b", 4)):
+        science_image(pixels, mask, 16, identity=name)
+        assert len(made) == expected, name
+    for expected in (5, 6):
+        science_image(pixels, mask, 15, identity="a")
+        assert len(made) == expected
