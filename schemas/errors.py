@@ -132,6 +132,8 @@ _REASONS = (
     (r"Couldn't deserialize thrift|TProtocolException|Corrupt|corrupt|page integrity|Invalid base64", "it is damaged"),
     (r"allow_pickle|pickled|unpickl", "it holds Python objects, which are not read, or is something else altogether"),
     (r"Empty CSV file|No data|Input is empty", "it is empty"),
+    (r"cannot reshape array of size|buffer is too small for requested array", "it is cut off"),
+    (r"Format could not be identified", "neither its name nor its first bytes say what it is"),
     (r"File is not a zip file|BadZipFile|Bad magic number|Bad CRC", "it is cut off, or of another kind"),
 )
 """What libraries say of files -> our words."""

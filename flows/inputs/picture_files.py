@@ -1,6 +1,7 @@
 """Files of pictures: which there are, what they are labelled with, and their pixels."""
 
 import csv
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from schemas.errors import BadInput, read_failure
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".fits", ".fits.gz", ".fits.fz")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".fits", ".fits.gz", ".fits.fz", ".fit", ".fit.gz", ".fts")
 
 LARGEST = 100_000_000
 """Pixels of a picture that has to be unpacked as a whole: with those of a copy 0.8 GiB at most. A JPEG is unpacked at
@@ -30,6 +31,13 @@ _MOST_KINDS = 12
 
 _LOCATION = ("location", "path", "file", "image")
 _LABEL = ("label", "class")
+_SEPARATORS = ",;\t"
+
+_STARTS = {
+    b"SIMPLE": "FITS", b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"\x1f\x8b": "gzip", b"GIF8": "GIF", b"RIFF": "WebP",
+    b"II*\0": "TIFF", b"MM\0*": "TIFF", b"BM": "BMP", b"%PDF": "PDF",
+}  # fmt: skip
+"""First bytes of a file -> what it is, whatever its name says."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +56,16 @@ def list_pictures(*sources: Path, say: Callable[[str], None] = lambda line: None
     sources
         Folder: the label of a picture is the name of the folder that holds it; directly in the source it has none.
         Symbolic links are followed. Hidden files and files that are not pictures by their suffix are left out, as is
-        what cannot be read: links to nothing or to a folder around them, pipes. Or CSV with the columns ``location``
-        (relative to its folder) and ``label`` (empty: to be classified).
+        what cannot be read: links to nothing or to a folder around them, pipes, folders that may not be opened. Or CSV
+        (commas, semicolons or tabs) with the columns ``location`` (relative to its folder) and ``label`` (empty: to be
+        classified); files that are not there are listed all the same, unless none is.
     say
         Receives a line if files of other kinds are left out: how many, and their suffixes.
 
     Raises
     ------
     BadInput
-        There is nothing of that kind, there are no pictures, a column is missing, or files are.
+        There is nothing of that kind, there are no pictures, a column is missing, or all files are.
     """
     others = Counter[str]()
     found = tuple(file for source in sources for file in _of_source(source, others))
@@ -91,7 +100,12 @@ def _of_folder(
     folder: Path, label: str, others: Counter[str], within: frozenset[Path] = frozenset()
 ) -> Iterator[PictureFile]:
     within |= {folder.resolve()}
-    for path in sorted(folder.iterdir()):
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        others[f"folder that cannot be opened ({read_failure(error)})"] += 1
+        return
+    for path in entries:
         if path.name.startswith("."):
             continue
         if path.is_dir() and path.resolve() in within:
@@ -109,7 +123,9 @@ def _of_folder(
 def _of_table(source: Path) -> tuple[PictureFile, ...]:
     try:
         with source.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
+            first = file.readline()
+            file.seek(0)
+            rows = csv.DictReader(file, delimiter=max(_SEPARATORS, key=first.count))
             header = {name.strip().lower(): name for name in rows.fieldnames or ()}
             location, label = (
                 next((header[one] for one in names if one in header), None) for names in (_LOCATION, _LABEL)
@@ -117,25 +133,44 @@ def _of_table(source: Path) -> tuple[PictureFile, ...]:
             if location is None or label is None:
                 problem = f"has the columns {sorted(header)}; location and label are needed."
                 raise BadInput("missing_columns", str(source), problem, "name the columns location and label.")
-            found = [PictureFile(source.parent / row[location].strip(), (row[label] or "").strip()) for row in rows]
-    except (UnicodeDecodeError, csv.Error, AttributeError) as error:
+            given = [((row[location] or "").strip(), (row[label] or "").strip()) for row in rows]
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise BadInput(
             "unreadable_table", str(source), f"is not CSV: {read_failure(error)}.", "write it as UTF-8, with commas."
         ) from error
+    return _of_rows(source, given)
+
+
+def _of_rows(source: Path, given: Sequence[tuple[str, str]]) -> tuple[PictureFile, ...]:
+    """Return the pictures that the rows of a table name; empty rows are no rows."""
+    found = [PictureFile(source.parent / location, label) for location, label in given if location or label]
     if not found:
         raise BadInput("no_pictures", str(source), "has no rows.", "give a row for each picture.")
-    if unnamed := [row for row, one in enumerate(found, 1) if one.path == source.parent]:
+    if unnamed := [row for row, (location, label) in enumerate(given, 1) if label and not location]:
         problem = f"has no location in row {unnamed[0]}" + (
             f", and in {len(unnamed) - 1} more." if unnamed[1:] else "."
         )
         raise BadInput("missing_files", str(source), problem, "name a file, or leave the row out.")
-    if missing := [one.path for one in found if not one.path.is_file()]:
-        named = ", ".join(map(str, missing[:3]))
-        problem = f"names {len(missing)} of {len(found)} files that are not there, or are folders: {named}."
+    if not any(_is_there(one.path) for one in found):
+        named = ", ".join(_short(one.path) for one in found[:3])
+        problem = f"names {len(found)} files, of which none is there: {named}."
         raise BadInput(
-            "missing_files", str(source), problem, f"put them below {source.parent}, or leave their rows out."
+            "missing_files", str(source), problem, f"put them below {source.parent}, or name them by their whole path."
         )
     return tuple(found)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long a name, or one with a zero
+        return False
+
+
+def _short(path: Path) -> str:
+    """Return a path in one line, of 200 characters at most."""
+    line = " ".join(str(path).split())
+    return line if len(line) <= 200 else f"{line[:197]}..."
 
 
 def read_picture(path: Path, longest: int) -> NDArray[np.uint8]:
@@ -147,7 +182,8 @@ def read_picture(path: Path, longest: int) -> NDArray[np.uint8]:
     Parameters
     ----------
     path
-        JPEG, PNG, or FITS with an image of two dimensions, or of three planes for red, green and blue.
+        JPEG, PNG, or FITS with an image of two dimensions, or of three planes for red, green and blue; leading axes of
+        one are none. What it is, its first bytes say, not its name.
     longest
         At least 1.
 
@@ -157,8 +193,9 @@ def read_picture(path: Path, longest: int) -> NDArray[np.uint8]:
         It cannot be read, is not such a picture, shows nothing since all its pixels are of one value or no number, or
         is too large (``unreadable_picture``, ``too_large``).
     """
-    if path.name.lower().endswith(SUFFIXES[3:]):
-        return _read_fits(path, longest)
+    kind = _kind(path)
+    if kind in ("FITS", "gzip"):
+        return _read_fits(path, longest, packed=kind == "gzip")
     from PIL import Image, ImageOps
 
     Image.MAX_IMAGE_PIXELS = None  # `LARGEST` is the limit, of what is unpacked
@@ -167,8 +204,8 @@ def read_picture(path: Path, longest: int) -> NDArray[np.uint8]:
         image.draft(image.mode, (int(nx / factor) or 1, int(ny / factor) or 1))
         if image.size[0] * image.size[1] > LARGEST:
             raise _too_large(path, image.size)
-        shrunk = ImageOps.exif_transpose(image)
-        shrunk = _eight_bits(shrunk)
+        ImageOps.exif_transpose(image, in_place=True)
+        shrunk = _eight_bits(image)
         _require_content(path, shrunk.getextrema())
         factor = max(shrunk.size) / longest
         if factor > 1:
@@ -177,40 +214,67 @@ def read_picture(path: Path, longest: int) -> NDArray[np.uint8]:
         return np.asarray(shrunk)
 
 
+def _kind(path: Path) -> str:
+    """Return FITS, gzip, JPEG or PNG, by the first bytes of a file; other kinds are refused."""
+    with _explained(path), path.open("rb") as file:
+        start = file.read(16)
+    if not start:
+        raise BadInput("unreadable_picture", str(path), "is empty: 0 bytes.", "write the file again from its source.")
+    kind = next((name for first, name in _STARTS.items() if start.startswith(first)), None)
+    if kind not in ("FITS", "gzip", "JPEG", "PNG"):
+        problem = f"is {kind}, not JPEG, PNG or FITS." if kind else "is neither JPEG, PNG nor FITS by its first bytes."
+        raise BadInput("unreadable_picture", str(path), problem, "write the file again, as JPEG, PNG or FITS.")
+    return kind
+
+
 def _eight_bits(image: Any) -> Any:
     """Return an image of Pillow as RGB."""
     from PIL import Image
 
-    if image.mode.startswith(("I", "F")):
-        values = np.asarray(image, np.float64) / 257.0
-        return Image.fromarray(np.clip(np.round(values), 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        small = np.empty(values.shape, np.uint8)
+        for y in range(0, len(values), BLOCK):  # rows at a time: wider numbers of all of them take much memory
+            small[y : y + BLOCK] = (np.clip(values[y : y + BLOCK], 0, 65535).astype(np.uint32) + 128) // 257
+        return Image.fromarray(small).convert("RGB")
     if "A" in image.mode or "transparency" in image.info:
         whole = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", whole.size, (0, 0, 0, 255)), whole).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _read_fits(path: Path, longest: int) -> NDArray[np.uint8]:
+def _read_fits(path: Path, longest: int, packed: bool) -> NDArray[np.uint8]:
     from astropy.io import fits
+    from astropy.utils.exceptions import AstropyWarning
 
-    with _explained(path), path.open("rb") as file, fits.open(file, memmap=True) as hdus:
-        images = [hdu for hdu in hdus if hdu.is_image and _is_picture(hdu.shape)]
-        if not images:
-            problem = "has no image of two dimensions, or of three planes."
-            raise BadInput("unreadable_picture", str(path), problem, "put one image, or red, green and blue, into it.")
-        image = images[0]
-        ny, nx = image.shape[-2:]
-        if path.suffix.lower() == ".gz" and ny * nx > LARGEST:  # it is unpacked whole
-            raise _too_large(path, (nx, ny))
-        planes = range(3) if len(image.shape) == 3 else (None,)
-        read = [_rows(image, plane, max(1, -(-max(ny, nx) // longest))) for plane in planes]
+    # Without a map of the file: astropy scales no integers in one, and rows are read as they are asked for anyway.
+    with _explained(path), warnings.catch_warnings(), path.open("rb") as file:
+        warnings.simplefilter("ignore", AstropyWarning)  # real headers break rules that do not matter here
+        with fits.open(file, memmap=False) as hdus:
+            shapes = [hdu.shape for hdu in hdus if hdu.is_image and len(hdu.shape)]
+            images = [hdu for hdu in hdus if hdu.is_image and _is_picture(hdu.shape)]
+            if not images:
+                raise _no_picture(path, shapes)
+            image = images[0]
+            ny, nx = image.shape[-2:]
+            if packed and ny * nx > LARGEST:  # it is unpacked whole
+                raise _too_large(path, (nx, ny))
+            planes = range(3) if image.shape[-3:-2] == (3,) else (None,)
+            read = [_rows(image, plane, max(1, -(-max(ny, nx) // longest))) for plane in planes]
     _require_content(path, [extremes for _, extremes in read])
     shrunk = [means for means, _ in read]
     return np.stack([_stretched(one) for one in (shrunk * 3 if len(shrunk) == 1 else shrunk)], -1)
 
 
+def _no_picture(path: Path, shapes: Sequence[tuple[int, ...]]) -> BadInput:
+    has = f"images of {', '.join(' x '.join(map(str, one)) for one in shapes[:3])}, none" if shapes else "no image"
+    problem = f"has {has} of two dimensions, or of three planes."
+    return BadInput("unreadable_picture", str(path), problem, "put one image, or red, green and blue, into it.")
+
+
 def _is_picture(shape: tuple[int, ...]) -> bool:
-    return (len(shape) == 2 or (len(shape) == 3 and shape[0] == 3)) and min(shape, default=0) > 0
+    *leading, planes = (1, *shape[:-2])
+    return len(shape) >= 2 and set(leading) <= {1} and planes in (1, 3) and min(shape) > 0
 
 
 def _rows(image: Any, plane: int | None, factor: int) -> tuple[NDArray[np.float64], tuple[float, float]]:
@@ -219,12 +283,13 @@ def _rows(image: Any, plane: int | None, factor: int) -> tuple[NDArray[np.float6
     Some rows are read at a time. Without a number the least is infinite, and the largest minus that.
     """
     ny, nx = image.shape[-2:]
+    place = tuple(0 if one == 1 else plane for one in image.shape[:-2])
     step = factor * max(1, BLOCK // factor)
     across = np.arange(0, nx, factor)
     parts, least, largest = [], np.inf, -np.inf
     for y in range(0, ny, step):
         where = (slice(y, min(y + step, ny)), slice(0, nx))
-        block = np.asarray(image.section[where if plane is None else (plane, *where)], np.float64)
+        block = np.asarray(image.section[(*place, *where)], np.float64)
         down = np.arange(0, len(block), factor)
         known = np.isfinite(block)
         least = min(least, float(block.min(initial=np.inf, where=known)))
@@ -271,7 +336,7 @@ def _explained(path: Path) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:
-        text = " ".join(str(error).split())[:200] or type(error).__name__
+        text = " ".join(read_failure(error).split())[:200].rstrip(".") or type(error).__name__
         problem = f"cannot be read as a picture: {text}."
         raise BadInput(
             "unreadable_picture", str(path), problem, "write the file again, as JPEG, PNG or FITS."

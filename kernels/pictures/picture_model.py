@@ -43,6 +43,10 @@ class PictureModel:
         """Return name and version."""
         return f"{self.card.name} {self.card.version}"
 
+    def seen(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return what the network sees of a picture, (ny, nx, 3) -> (3, side, side)."""
+        return np.asarray(squared(picture, self._crop, self._side).numpy())
+
     def __call__(self, pictures: Iterable[NDArray[np.uint8]], *, whole: bool = False) -> NDArray[np.float32]:
         """Return the probability of each class, (n, classes), of pictures (ny, nx, 3) of any size.
 

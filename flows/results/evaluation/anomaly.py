@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from flows.inputs.picture_files import list_pictures
@@ -67,13 +68,15 @@ def evaluate_anomaly(
     card, arrays = read_weights("anomaly", model)
     judge = AnomalyModel(card, arrays)
     files = list_pictures(*data, say=say)
-    pictures, labels, unreadable, trained_on = read_unseen([one for one in files if one.label], arrays, unseen=unseen)
+    labelled = [one for one in files if one.label]
+    pictures, labels, unreadable, trained_on, _ = read_unseen(labelled, arrays, unseen=unseen, seen=judge.seen)
     normal = list(normal) or sorted({label for label in labels if stands_for_real(label)})
     if not any(label in normal for label in labels):
         found = sorted({file.label for file in files if file.label})[:10]
-        problem = f"has no readable picture that is labelled {normal or 'real or normal'}; labels are {found}."
+        left = f"; {len(unreadable)} files cannot be read" if unreadable else ""
+        problem = f"has no readable picture that is labelled {normal or 'real or normal'}; labels are {found}{left}."
         raise BadInput("no_normal", ", ".join(map(str, data)), problem, "name one of them by --normal.")
-    scores = judge(pictures)
+    scores = judge.scores(torch.from_numpy(np.stack(pictures)))
     figures = anomaly_figures(scores, judge.verdicts(scores), labels, normal)
     if draw is not None:
         draw_scores(draw, scores, labels, judge.card.calibration["limits"])

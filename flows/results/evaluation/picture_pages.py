@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ WORST = 24
 def draw_verdicts(
     folder: Path,
     figures: dict[str, Any],
-    pictures: Sequence[NDArray[np.uint8]],
+    pictures: Sequence[NDArray[np.uint8]] | Mapping[int, NDArray[np.uint8]],
     said: Sequence[tuple[float, str]],
 ) -> list[Path]:
     """Write ``confusion.png`` and ``mistakes.png`` into a folder, which is made if need be.
@@ -32,7 +32,7 @@ def draw_verdicts(
     figures
         Of the verdicts, see `flows.results.evaluation.picture_scores.picture_figures`.
     pictures
-        Those that were judged, (ny, nx, 3).
+        Those that were judged, (ny, nx, 3), by place; `worst_mistakes` are enough.
     said
         Of each the probability of what its label stands for, and what is written above it.
     """

@@ -11,7 +11,7 @@ from flows.inputs.picture_files import PictureFile, list_pictures, read_picture
 from flows.pipeline.weights import read_weights
 from flows.storage.digest import file_digest
 from kernels.statistics.class_scores import binary_calibration_error, class_scores, macro_area, rounded
-from schemas.errors import BadInput
+from schemas.errors import BadInput, read_failure
 from schemas.picture_classes import PICTURE_TASKS
 
 if TYPE_CHECKING:
@@ -69,21 +69,22 @@ def evaluate_pictures(
     Misconfigured
         There is no such model.
     """
+    import torch
+
     from kernels.pictures.picture_model import build_picture_model
 
     card, arrays = read_weights(task, model)
     net = build_picture_model(card, arrays)
     files = list_pictures(*data, say=say)
     labels, without = label_sets(task, files)
-    read = read_unseen([file for file in files if file.label in labels], arrays, unseen=unseen)
-    pictures, known = read.pictures, [labels[one] for one in read.labels]
+    read = read_unseen([file for file in files if file.label in labels], arrays, unseen=unseen, seen=net.seen)
+    known = [labels[one] for one in read.labels]
     if not known:
-        problem = f"has no readable picture with a label of {list(card.classes)}."
-        raise BadInput("no_labels", ", ".join(map(str, data)), problem, "name folders or labels by their class.")
-    probability = net(pictures)
+        raise _no_labels(data, card.classes, without, read)
+    probability = net.probability(torch.from_numpy(np.stack(read.pictures)))
     figures = picture_figures(probability, known, card.classes)
     if draw is not None:
-        _draw(draw, net, figures, pictures, probability, known)
+        _draw(draw, net, figures, read.paths, probability, known)
     return {
         **figures,
         "model": net.version,
@@ -94,37 +95,69 @@ def evaluate_pictures(
     }
 
 
+def _no_labels(
+    data: Sequence[Path], classes: Sequence[str], without: Mapping[str, int], read: "ReadPictures"
+) -> BadInput:
+    """Return the error of pictures of which none can be judged: why not."""
+    problem, remedy = (
+        f"has no readable picture with a label of {list(classes)}",
+        "name folders or labels by their class",
+    )
+    if read.unreadable:
+        first = next(iter(read.unreadable.values())).partition(" To fix, ")[0].rstrip(".")
+        problem, remedy = f"{problem}: {len(read.unreadable)} cannot be read, the first: {first}", "mend these files"
+    elif read.trained_on:
+        problem = f"{problem} that the model has not learnt from: {read.trained_on} are left out"
+        remedy = "give others, or leave out --unseen"
+    elif without:
+        problem = f"{problem}; labels are {sorted(without)[:10]}"
+    else:
+        problem, remedy = f"{problem}: none has a label", f"{remedy}, or use nightstride classify"
+    return BadInput("no_labels", ", ".join(map(str, data)), f"{problem}.", f"{remedy}.")
+
+
 class ReadPictures(NamedTuple):
-    """Pictures (ny, nx, 3), their labels, files that cannot be read and why, and how many a model has learnt from."""
+    """Pictures, their labels, files that cannot be read and why, how many a model has learnt from, and their paths."""
 
     pictures: list[NDArray[np.uint8]]
     labels: list[str]
     unreadable: dict[str, str]
     trained_on: int
+    paths: list[Path]
 
 
-def read_unseen(files: Sequence[PictureFile], arrays: Mapping[str, NDArray[Any]], *, unseen: bool) -> ReadPictures:
-    """Read pictures; with ``unseen`` those are left out that the model with these ``arrays`` has learnt from."""
+def read_unseen(
+    files: Sequence[PictureFile],
+    arrays: Mapping[str, NDArray[Any]],
+    *,
+    unseen: bool,
+    seen: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] = lambda picture: picture,
+) -> ReadPictures:
+    """Read pictures; with ``unseen`` those are left out that the model with these ``arrays`` has learnt from.
+
+    Of each is kept what ``seen`` returns: by default all of it, (ny, nx, 3), so that many take much memory.
+    """
     learnt = {int(one) for one in arrays.get(LEARNT, ())}
-    pictures, labels, unreadable, trained_on = list[NDArray[np.uint8]](), list[str](), dict[str, str](), 0
+    pictures, labels, paths = list[NDArray[np.uint8]](), list[str](), list[Path]()
+    unreadable, trained_on = dict[str, str](), 0
     for file in files:
-        if content_number(file.path) in learnt:
-            trained_on += 1
-            if unseen:
-                continue
         try:
-            pictures.append(read_picture(file.path, LONGEST))
-            labels.append(file.label)
+            known = content_number(file.path) in learnt
+            if not (known and unseen):
+                pictures.append(seen(read_picture(file.path, LONGEST)))
+                labels.append(file.label)
+                paths.append(file.path)
+            trained_on += known
         except BadInput as error:
             unreadable[str(file.path)] = str(error)
-    return ReadPictures(pictures, labels, unreadable, trained_on)
+    return ReadPictures(pictures, labels, unreadable, trained_on, paths)
 
 
 def _draw(
     folder: Path,
     net: "PictureModel",
     figures: dict[str, Any],
-    pictures: Sequence[NDArray[np.uint8]],
+    paths: Sequence[Path],
     probability: NDArray[np.float32],
     known: Sequence[Label],
 ) -> None:
@@ -135,9 +168,11 @@ def _draw(
     probability = np.where(asked, probability, 0)
     probability = probability / np.maximum(probability.sum(1, keepdims=True), 1e-12)
     said = verdict_labels(probability, known, classes)
+    mistakes = worst_mistakes(said)
+    pictures = {n: read_picture(paths[n], LONGEST) for n in mistakes}
     draw_verdicts(folder, figures, pictures, said)
     draw_curves(folder, probability, known, classes)
-    worst = worst_mistakes(said)[:EXPLAINED]
+    worst = mistakes[:EXPLAINED]
     shown = [(*net.attribution(pictures[n], classes[int(probability[n].argmax())]), said[n][1]) for n in worst]
     draw_attribution(folder, shown)
 
@@ -155,8 +190,19 @@ def verdict_labels(
 
 
 def content_number(path: Path) -> int:
-    """Return the first 63 bits of the SHA-256 of a file."""
-    return int(file_digest(path)[:16], 16) >> 1
+    """Return the first 63 bits of the SHA-256 of a file.
+
+    Raises
+    ------
+    BadInput
+        It cannot be read: it is not there, say, or may not be (``unreadable_picture``).
+    """
+    try:
+        return int(file_digest(path)[:16], 16) >> 1
+    except (OSError, ValueError) as error:
+        problem = f"cannot be read: {read_failure(error)}."
+        remedy = "put the file there, with the right to read it, or leave it out."
+        raise BadInput("unreadable_picture", str(path), problem, remedy) from error
 
 
 def read_small(crop: float, side: int, path: Path) -> tuple[NDArray[np.uint8], int] | str:

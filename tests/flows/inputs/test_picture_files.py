@@ -94,7 +94,7 @@ def test_a_table_names_files_and_labels(tmp_path, header):
         ("", "missing_columns", "location and label are needed"),
         ("name,label\n1.png,a\n", "missing_columns", r"\['label', 'name'\]"),
         ("location,label\n", "no_pictures", "no rows"),
-        ("location,label\n1.png,a\n2.png,b\n", "missing_files", r"2 of 2 files.*1.png.*2.png"),
+        ("location,label\n1.png,a\n2.png,b\n", "missing_files", r"2 files, of which none is there: .*1.png.*2.png"),
         ("location,label\n,a\n,b\n", "missing_files", "no location in row 1, and in 1 more"),
         (b"location,label\n\xff\xfe,a\n", "unreadable_table", "is not CSV"),
     ],
@@ -104,6 +104,40 @@ def test_a_table_that_cannot_be_used_is_refused(tmp_path, content, code, said):
     with pytest.raises(BadInput, match=said) as refused:
         list_pictures(tmp_path / "t.csv")
     assert refused.value.code == code
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_table_may_have_semicolons_or_tabs_and_empty_rows(tmp_path, mark):
+    written(tmp_path / "a,b.png")
+    (tmp_path / "t.csv").write_text(f"id{mark}Location{mark}Label\r\n1{mark}a,b.png{mark}spiral\r\n{mark}{mark}\r\n")
+    assert list_pictures(tmp_path / "t.csv") == (PictureFile(tmp_path / "a,b.png", "spiral"),)
+
+
+def test_files_that_are_not_there_do_not_take_the_others_down(tmp_path):
+    written(tmp_path / "1.png")
+    names = ["1.png", "gone.png", "x" * 300 + ".png", "zero\0.png", "."]
+    (tmp_path / "t.csv").write_text("location,label\n" + "".join(f"{name},a\n" for name in names))
+    there, *others = list_pictures(tmp_path / "t.csv")
+    assert read_picture(there.path, 99).shape == PIXELS.shape
+    for one in others:
+        with pytest.raises(BadInput, match="cannot be read as a picture"):
+            read_picture(one.path, 99)
+
+
+def test_a_folder_that_may_not_be_opened_is_told(tmp_path, monkeypatch):
+    lines = []
+    written(tmp_path / "in/1.png")
+    (tmp_path / "in/locked").mkdir()
+    opened = type(tmp_path).iterdir
+
+    def refused(path):
+        if path.name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return opened(path)
+
+    monkeypatch.setattr(type(tmp_path), "iterdir", refused)
+    assert list_pictures(tmp_path / "in", say=lines.append) == (PictureFile(tmp_path / "in/1.png", ""),)
+    assert lines == ["1 file of another kind is left out: folder that cannot be opened (Permission denied)."]
 
 
 def test_an_empty_folder_and_what_is_not_there_are_refused(tmp_path):
@@ -174,6 +208,79 @@ def test_fits_is_stretched_and_what_is_no_number_is_black(tmp_path):
     three = read_picture(tmp_path / "3.fits", 100)
     np.testing.assert_array_equal(three[..., 0], found[..., 0])
     np.testing.assert_array_equal(three[..., 2], found[::-1, :, 0])
+
+
+RAMP = np.arange(50 * 60, dtype=np.float64).reshape(50, 60)
+
+
+def stored_as(kind, path):
+    """Write `RAMP` as FITS keeps it in one of its ways."""
+    image = fits.PrimaryHDU(RAMP.astype(np.float32))
+    if kind == "unsigned":
+        image = fits.PrimaryHDU(RAMP.astype(np.uint16))
+    elif kind == "scaled":
+        image.scale("int16", bscale=0.5, bzero=100)
+    elif kind == "blank":
+        image = fits.PrimaryHDU(RAMP.astype(np.int16))
+        image.header["BLANK"] = -1
+    elif kind == "axes of one":
+        image = fits.PrimaryHDU(RAMP[None, None])
+    elif kind == "compressed":
+        image = fits.CompImageHDU(RAMP.astype(np.uint16))
+    image.writeto(path)
+
+
+@pytest.mark.parametrize("kind", ["unsigned", "scaled", "blank", "axes of one", "compressed"])
+def test_fits_shows_the_same_however_its_numbers_are_kept(tmp_path, kind):
+    stored_as("float", tmp_path / "1.fits")
+    stored_as(kind, tmp_path / "2.fits")
+    for longest in (20, 100):
+        first, second = (read_picture(tmp_path / name, longest).astype(int) for name in ("1.fits", "2.fits"))
+        assert np.abs(first - second).max() <= 1
+
+
+def test_three_planes_below_an_axis_of_one_are_colours(tmp_path):
+    fits.writeto(tmp_path / "1.fits", np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]])[None])
+    found = read_picture(tmp_path / "1.fits", 100)
+    np.testing.assert_array_equal(found[..., 1], found[::-1, :, 0])
+    np.testing.assert_array_equal(found[..., 2], found[:, ::-1, 0])
+
+
+def test_what_a_file_is_its_first_bytes_say(tmp_path):
+    stored_as("float", tmp_path / "1.fits")
+    expected = read_picture(tmp_path / "1.fits", 100)
+    for name in ("1.png", "1.fit", "1.FTS"):
+        (tmp_path / name).write_bytes((tmp_path / "1.fits").read_bytes())
+        np.testing.assert_array_equal(read_picture(tmp_path / name, 100), expected)
+    written(tmp_path / "a.png").rename(tmp_path / "a.fits")
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.fits", 100), PIXELS)
+    assert [one.path.name for one in list_pictures(tmp_path)] == ["1.FTS", "1.fit", "1.fits", "1.png", "a.fits"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("x.tiff", "is TIFF, not JPEG, PNG or FITS"), ("x.gif", "is GIF, not"), ("x.webp", "is WebP, not"),
+        ("x.bmp", "is BMP, not"),
+    ],
+)  # fmt: skip
+def test_another_kind_is_named(tmp_path, name, said):
+    written(tmp_path / name).rename(tmp_path / "x.png")
+    with pytest.raises(BadInput, match=said):
+        read_picture(tmp_path / "x.png", 100)
+
+
+def test_a_cube_is_refused_with_its_shape_and_cut_pixels_are_told(tmp_path):
+    fits.writeto(tmp_path / "1.fits", np.stack([RAMP] * 5))
+    with pytest.raises(BadInput, match="has images of 5 x 50 x 60, none of two dimensions, or of three planes"):
+        read_picture(tmp_path / "1.fits", 100)
+    stored_as("float", tmp_path / "2.fits")
+    (tmp_path / "2.fits").write_bytes((tmp_path / "2.fits").read_bytes()[:6000])
+    with pytest.raises(BadInput, match=r"cannot be read as a picture: it is cut off\. To fix, "):
+        read_picture(tmp_path / "2.fits", 100)
+    (tmp_path / "3.fits").touch()
+    with pytest.raises(BadInput, match="is empty: 0 bytes"):
+        read_picture(tmp_path / "3.fits", 100)
 
 
 def test_fits_shrinks_in_rows_to_the_means_of_its_parts(tmp_path, monkeypatch):

@@ -2,14 +2,24 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.metrics import classification_report, confusion_matrix
 from typer.testing import CliRunner
 
 from flows.cli.app import app
-from flows.pipeline.weights import write_model
-from flows.results.evaluation.picture_scores import LEARNT, content_number, evaluate_pictures, picture_figures
+from flows.inputs.picture_files import list_pictures
+from flows.pipeline.weights import read_weights, write_model
+from flows.results.evaluation.picture_scores import (
+    LEARNT,
+    content_number,
+    evaluate_pictures,
+    picture_figures,
+    read_unseen,
+)
+from flows.storage.digest import file_digest
 from kernels.pictures.compact_net import PictureNet
+from kernels.pictures.picture_model import build_picture_model
 from schemas.errors import BadInput
 from schemas.picture_classes import MORPHOLOGIES, SCENES
 
@@ -117,5 +127,58 @@ def test_the_command_says_the_same(pictures, model, tmp_path):
 def test_no_label_of_the_task_is_refused(pictures, model, tmp_path):
     (tmp_path / "cats").mkdir()
     (tmp_path / "cats" / "1.png").write_bytes((pictures / "cats" / "1.png").read_bytes())
-    with pytest.raises(BadInput, match="no readable picture with a label of"):
+    with pytest.raises(BadInput, match=r"no readable picture with a label of .*; labels are \['cats'\]\."):
         evaluate_pictures("scene", [tmp_path], str(model))
+
+
+def test_why_no_picture_can_be_judged_is_told(pictures, model, tmp_path):
+    def refused(*rows, unseen=False):
+        (tmp_path / "t.csv").write_text("\n".join(["location,label", *rows]))
+        with pytest.raises(BadInput) as error:
+            evaluate_pictures("scene", [tmp_path / "t.csv"], str(model), unseen=unseen)
+        assert error.value.code == "no_labels"
+        return error.value.problem, error.value.remedy
+
+    problem, remedy = refused(f"{pictures}/none.png,", "gone.png,")
+    assert problem.endswith(": none has a label.")
+    assert "nightstride classify" in remedy
+    problem, remedy = refused(f"{pictures}/none.png,", "gone.png,planet")
+    assert problem.endswith(
+        f": 1 cannot be read, the first: {tmp_path}/gone.png: cannot be read: No such file or directory."
+    )
+    assert remedy == "mend these files."
+    problem, remedy = refused(f"{pictures}/planets/0.png,planet", unseen=True)
+    assert problem.endswith(" that the model has not learnt from: 1 are left out.")
+    assert "--unseen" in remedy
+
+
+@pytest.mark.parametrize("kind", ["gone", "locked"])
+def test_one_file_that_cannot_be_opened_is_told_with_the_others_judged(pictures, model, tmp_path, monkeypatch, kind):
+    bad = tmp_path / "bad.png"
+    if kind == "locked":
+        bad.write_bytes(b"x")
+        monkeypatch.setattr("flows.results.evaluation.picture_scores.file_digest", _locked(bad))
+    (tmp_path / "t.csv").write_text(f"location,label\n{pictures}/planets/3.png,planet\nbad.png,planet\n")
+    found = evaluate_pictures("scene", [tmp_path / "t.csv"], str(model))
+    assert found["n"] == 1
+    assert list(found["unreadable"]) == [str(bad)]
+    assert {"gone": "No such file", "locked": "Permission denied"}[kind] in found["unreadable"][str(bad)]
+
+
+def _locked(path):
+    def digest(one):
+        if one == path:
+            raise PermissionError(13, "Permission denied")
+        return file_digest(one)
+
+    return digest
+
+
+def test_of_each_picture_only_what_the_network_sees_is_kept(pictures, model):
+    card, arrays = read_weights("scene", str(model))
+    net = build_picture_model(card, arrays)
+    files = [one for one in list_pictures(pictures) if one.label == "planets"]
+    whole, small = (read_unseen(files, arrays, unseen=False, **more) for more in ({}, {"seen": net.seen}))
+    assert {one.shape for one in small.pictures} == {(3, 32, 32)}
+    assert small.paths == whole.paths
+    np.testing.assert_array_equal(net(whole.pictures), net.probability(torch.from_numpy(np.stack(small.pictures))))
