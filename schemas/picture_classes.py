@@ -11,16 +11,27 @@ SCENES = ("solar system", "nebula", "galaxy")
 MEMBERSHIPS = ("not member", "member")
 
 _MORPHOLOGY = {
-    "elliptical": ("elliptical", "early type", "smooth", "round", "cigar", "e0", "lenticular", "s0"),
-    "spiral": ("spiral", "barred spiral", "late type", "face on", "clockwise", "anticlockwise", "cw", "acw", "ccw"),
-    "edge-on": ("edge on", "edgeon", "edge on disk", "edge on spiral", "disk edge on"),
-    "merger": ("merger", "merging", "interacting", "merging pair"),
-}
+    "elliptical": (
+        "elliptical", "early type", "smooth", "round", "cigar", "e0", "lenticular", "s0", "etg", "round smooth",
+        "in between round smooth", "cigar shaped smooth",
+    ),
+    "spiral": (
+        "spiral", "barred spiral", "unbarred spiral", "late type", "ltg", "face on", "clockwise", "anticlockwise",
+        "counterclockwise", "cw", "acw", "ccw", "unbarred tight spiral", "unbarred loose spiral",
+    ),
+    "edge-on": (
+        "edge on", "edgeon", "edge on disk", "edge on disc", "edge on spiral", "disk edge on", "disc edge on",
+        "edge on galaxies with bulge", "edge on galaxies without bulge",
+    ),
+    "merger": ("merger", "merging", "interacting", "merging pair", "galaxy merger"),
+}  # fmt: skip
 _SCENE = {
-    "solar system": ("solar system", "planet", "sun", "moon", "comet", "asteroid"),
-    "nebula": ("nebula", "nebulae", "planetary nebula", "supernova remnant"),
+    "solar system": ("solar system", "planet", "dwarf planet", "sun", "moon", "comet", "asteroid"),
+    "nebula": (
+        "nebula", "planetary nebula", "emission nebula", "reflection nebula", "dark nebula", "supernova remnant",
+    ),
     "galaxy": ("galaxy", "galaxies"),
-}
+}  # fmt: skip
 _MEMBERSHIP = {
     "not member": (
         "not member", "non member", "background", "cluster or background ltg",
@@ -29,6 +40,13 @@ _MEMBERSHIP = {
     ),
     "member": ("member", "cluster member", "likely de/etg cluster candidate", "possible de/etg cluster candidate"),
 }  # fmt: skip
+_HUBBLE = {
+    "elliptical": re.compile(r"E[0-7]?|S(A|B|AB)?0"),
+    "spiral": re.compile(r"S(A|B|AB)?(a|ab|b|bc|c|cd|d)"),
+}
+"""Types of Hubble's sequence, in their own letters; lenticular galaxies are with the ellipticals."""
+
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")
 _NOT = re.compile(r"^(?:non|not|no)\s+(?:an?\s+)?(.+)$")
 
 
@@ -38,12 +56,16 @@ def morphologies(label: str) -> frozenset[str] | None:
     Parameters
     ----------
     label
-        A name (``Spirals``, ``edge_on``, ``anticlockwise spiral``, ``merging``), what it is not (``non_spirals``), or a
-        ``gz2class`` of Galaxy Zoo 2 (``SBb``, ``Ser``, ``Ei``), see `schemas.classes.galaxy_class`. Lenticular galaxies
-        count as elliptical, as Galaxy Zoo 1 has it.
+        A name (``Spirals``, ``edge_on``, ``EdgeOn``, ``anticlockwise spiral``, ``merging``), what it is not
+        (``non_spirals``), a ``gz2class`` of Galaxy Zoo 2 (``SBb``, ``Ser``, ``Ei``), see
+        `schemas.classes.galaxy_class`, a type of Hubble's sequence (``E3``, ``Sab``), or a class of Galaxy10, but for
+        disturbed galaxies, which are none of ours. Lenticular galaxies count as elliptical, as Galaxy Zoo 1 has it.
     """
     if kind := galaxy_class(label):
         return frozenset({"elliptical" if kind[0] == "E" else "edge-on" if kind[:2] == "Se" else "spiral"})
+    for name, types in _HUBBLE.items():
+        if types.fullmatch(label.strip()):
+            return frozenset({name})
     return _classes(label, _MORPHOLOGY, MORPHOLOGIES)
 
 
@@ -79,7 +101,7 @@ PICTURE_TASKS: Mapping[str, PictureTask] = {
 
 
 def _classes(label: str, names: Mapping[str, tuple[str, ...]], classes: tuple[str, ...]) -> frozenset[str] | None:
-    plain = re.sub(r"[\s_-]+", " ", label.strip().lower())
+    plain = re.sub(r"[\s_\u2010-\u2015-]+", " ", _CAMEL.sub(" ", label.strip()).lower())
     known = {_singular(alias): name for name, aliases in names.items() for alias in aliases}
     if found := known.get(_singular(plain)):
         return frozenset({found})
@@ -93,7 +115,9 @@ def _singular(name: str) -> str:
     words = name.split(" ")
     if len(words) > 1 and words[-1] in ("galaxy", "galaxies"):
         words = words[:-1]
-    if len(words) > 1 and words[0] in ("clockwise", "anticlockwise", "cw", "acw", "ccw"):
+    if words[0] in ("anti", "counter") and words[1:2] == ["clockwise"]:
+        words = [words[0] + words[1], *words[2:]]
+    if len(words) > 1 and words[0] in ("clockwise", "anticlockwise", "counterclockwise", "cw", "acw", "ccw"):
         words = words[:1]
-    last = words[-1]
+    last = "nebula" if words[-1] == "nebulae" else words[-1]
     return " ".join([*words[:-1], last.removesuffix("s") if len(last) > 2 else last])

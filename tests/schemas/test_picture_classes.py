@@ -12,19 +12,41 @@ from schemas.picture_classes import MEMBERSHIPS, MORPHOLOGIES, PICTURE_TASKS, SC
         ("elliptical", "elliptical"), ("Ellipticals", "elliptical"), ("elliptical galaxies", "elliptical"),
         ("early-type", "elliptical"), ("smooth", "elliptical"), ("lenticular", "elliptical"), ("Er", "elliptical"),
         ("edge-on", "edge-on"), ("edge_on_disk", "edge-on"), ("EdgeOn", "edge-on"), ("Ser", "edge-on"),
-        ("merger", "merger"), ("Mergers", "merger"), ("merging", "merger"), ("interacting galaxies", "merger"),
+        ("E", "elliptical"), ("E7", "elliptical"), ("SB0", "elliptical"), ("ETGs", "elliptical"), ("Sab", "spiral"),
+        ("SABbc", "spiral"), ("FaceOn", "spiral"), ("BarredSpirals", "spiral"), ("anti-clockwise spirals", "spiral"),
+        ("counterclockwise", "spiral"), ("LTG", "spiral"), ("edge\u2013on", "edge-on"), ("Edge-on discs", "edge-on"),
+        ("merger", "merger"), ("Mergers", "merger"), ("galaxy_mergers", "merger"),
+        ("merging", "merger"), ("interacting galaxies", "merger"),
     ],
 )  # fmt: skip
 def test_what_people_call_a_galaxy(label, classes):
     assert morphologies(label) == {classes}
 
 
-@pytest.mark.parametrize("label", ["non_spirals", "not spiral", "No Spirals", "non-spiral galaxies"])
+GALAXY10 = {
+    "Disturbed Galaxies": None, "Merging Galaxies": "merger", "Round Smooth Galaxies": "elliptical",
+    "In-between Round Smooth Galaxies": "elliptical", "Cigar Shaped Smooth Galaxies": "elliptical",
+    "Barred Spiral Galaxies": "spiral", "Unbarred Tight Spiral Galaxies": "spiral",
+    "Unbarred Loose Spiral Galaxies": "spiral", "Edge-on Galaxies without Bulge": "edge-on",
+    "Edge-on Galaxies with Bulge": "edge-on",
+}  # fmt: skip
+"""The classes of Galaxy10 DECaLS, as its documentation writes them (astroNN, Leung & Bovy)."""
+
+
+@pytest.mark.parametrize("label", GALAXY10)
+def test_classes_of_galaxy10_are_ours_but_for_disturbed_ones(label):
+    expected = GALAXY10[label] and {GALAXY10[label]}
+    assert morphologies(label) == morphologies(label.replace(" ", "_")) == expected
+
+
+@pytest.mark.parametrize("label", ["non_spirals", "NonSpirals", "not spiral", "No Spirals", "non-spiral galaxies"])
 def test_what_it_is_not_leaves_the_others(label):
     assert morphologies(label) == set(MORPHOLOGIES) - {"spiral"}
 
 
-@pytest.mark.parametrize("label", ["", "irregular", "unknown", "S", "star", "A", "non cats", "7"])
+@pytest.mark.parametrize(
+    "label", ["", "irregular", "Irr", "unknown", "S", "star", "A", "e", "E8", "SX0", "non cats", "7"]
+)
 def test_what_is_in_no_mapping_is_none(label):
     assert morphologies(label) is None
 
@@ -34,6 +56,8 @@ def test_what_is_in_no_mapping_is_none(label):
     [
         ("planets", "solar system"), ("Planet", "solar system"), ("solar_system", "solar system"),
         ("nebula", "nebula"), ("Nebulae", "nebula"), ("nebulas", "nebula"), ("planetary nebula", "nebula"),
+        ("SolarSystem", "solar system"), ("dwarf planets", "solar system"), ("planetary_nebulae", "nebula"),
+        ("PlanetaryNebula", "nebula"), ("supernova-remnants", "nebula"), ("dark nebulas", "nebula"),
         ("galaxy", "galaxy"), ("galaxies", "galaxy"),
     ],
 )  # fmt: skip
