@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kernels.linking.detections import SLOWEST, SkyDetections, arc, chord
 from kernels.linking.motion import Motion, fit_motion
+from kernels.linking.way import SELDOM, SIGMAS, on_the_way, room, tolerances
 from schemas.settings import LinkTrackletsSettings
 
 Floats = NDArray[np.float64]
@@ -24,10 +25,8 @@ PAIR_RATE = 1.5
 _NIGHT_GAP = 0.25  # d without detections
 _EPOCH_GAP = 1.0 / 86400  # d between detections of one exposure
 _LEAST_APART = 90.0 / 86400  # d between the ends of a tracklet
-_SIGMAS = 3.0
 _MOVED = 4.0  # standard deviations of a distance, and 1 arcsec at least, that a tracklet spans
-_FLOOR = 0.3  # arcsec: errors of astrometry that the stated ones leave out
-_ALONG, _ACROSS = 0.015, 0.004  # of the way and hour: bends, 3 standard deviations; see `_tolerances`
+_NEAREST = 4  # detections of an exposure that are tried for a pair
 _TRAIL = 3.0  # arcsec: shorter trails have no direction
 _ANY_ANGLE = 60.0  # deg: a direction that is known no better is not one
 _SURE = 5.0  # standard deviations of a trail's length: noise makes shorter ones, in any direction
@@ -259,9 +258,11 @@ def _between(
     way = arc(np.linalg.norm(detections.vectors[i] - detections.vectors[j], axis=1))
     trails = _trail_chance(detections, i, j)
     chance = len(first.rows) * last.density[other] * math.pi * np.square(way / 3600) * trails
+    least = [_least_wide(detections, i, j, way, epoch) for epoch in others]
     members, count = [i], np.full(len(i), 2)
-    for epoch in others:
-        member, share = _completed(detections, i, j, way, epoch)
+    for place, epoch in enumerate(others):
+        wide = chance * math.prod(least[place:]) <= limits.by_chance
+        member, share = _completed(detections, i, j, way, epoch, wide)
         members.append(member)
         count += member >= 0
         chance *= share
@@ -312,7 +313,7 @@ def _rates(detections: SkyDetections, fastest: float) -> _Rates:
     length, known = detections.trail_length, np.isfinite(detections.exposure_time)
     shortest, longest = (np.where(known, detections.exposure_time, other) for other in _EXPOSURE)
     per_day = 86400 / 3600  # arcsec / s in deg / day
-    blur = np.fmax(np.fmax(_BLUR, _ALIKE * length), _SIGMAS * detections.length_error)
+    blur = np.fmax(np.fmax(_BLUR, _ALIKE * length), SIGMAS * detections.length_error)
     slow = np.where(np.isfinite(length), (length - blur) / longest * per_day, 0.0)
     fast = np.where(np.isfinite(length), (length + blur) / shortest * per_day, fastest)
     return _Rates(np.maximum(slow, SLOWEST), np.minimum(fast, fastest))
@@ -333,8 +334,8 @@ def _reach_by_chance(
     for epoch in others:
         covered = epoch.away(first.vectors[close])[:, None] <= way
         days = last.mjd - first.mjd
-        along, across = _tolerances(math.sqrt(1.5) * epoch.sigma, way, days, (epoch.mjd - first.mjd) / days)
-        share = np.minimum(density * math.pi * along * across / (_SIGMAS * 3600) ** 2, 1.0)
+        along, across = tolerances(math.sqrt(1.5) * epoch.sigma, way, days, (epoch.mjd - first.mjd) / days)
+        share = np.minimum(density * math.pi * along * across / (SIGMAS * 3600) ** 2, 1.0)
         expected *= np.where(covered, share, 1.0)
     allowed = (expected <= by_chance) & (len(first.rows) * partners <= _MOST_PAIRS)
     return np.where(allowed.any(axis=1), way[_STEPS - 1 - allowed[:, ::-1].argmax(axis=1)], 0.0)
@@ -351,14 +352,14 @@ def _has_trail(detections: SkyDetections, index: Indices) -> NDArray[np.bool_]:
 
 def _angle_tolerance(detections: SkyDetections, index: Indices) -> Floats:
     by_length = np.degrees(1.5 / np.maximum(detections.trail_length[index], 1.0))
-    return np.fmax(np.fmax(5.0, by_length), _SIGMAS * detections.angle_error[index])
+    return np.fmax(np.fmax(5.0, by_length), SIGMAS * detections.angle_error[index])
 
 
 def _agree(detections: SkyDetections, i: Indices, j: Indices) -> NDArray[np.bool_]:
     """Return whether trails point along the way, are alike in length, and magnitudes alike."""
     one, other = detections.trail_length[i], detections.trail_length[j]
     error = np.hypot(detections.length_error[i], detections.length_error[j])
-    unlike = np.abs(one - other) > np.fmax(np.maximum(_BLUR, _ALIKE * 0.5 * (one + other)), _SIGMAS * error)
+    unlike = np.abs(one - other) > np.fmax(np.maximum(_BLUR, _ALIKE * 0.5 * (one + other)), SIGMAS * error)
     dim = np.abs(detections.magnitude[i] - detections.magnitude[j]) > _MAGNITUDES
     good = ~unlike & ~dim
     for index in (i, j):
@@ -391,71 +392,47 @@ def _position_angle(place: Floats, onward: Floats) -> Floats:
     return np.asarray(np.degrees(np.arctan2((onward * east).sum(1), (onward * north).sum(1))) % 180)
 
 
-def _completed(detections: SkyDetections, i: Indices, j: Indices, way: Floats, epoch: _Epoch) -> tuple[Indices, Floats]:
+def _least_wide(detections: SkyDetections, i: Indices, j: Indices, way: Floats, epoch: _Epoch) -> Floats:
+    """Return the share of unrelated pairs that an exposure completes widely, at the best."""
+    days = detections.mjd[j] - detections.mjd[i]
+    part = (epoch.mjd - detections.mjd[i]) / days
+    along, across = tolerances(math.sqrt(1.5) * epoch.sigma, way, days, part, wide=True)
+    share = SELDOM * np.median(epoch.density) * math.pi * along * across / (SIGMAS * 3600) ** 2
+    return np.minimum(share, 1.0) * _direction_chance(detections, i)
+
+
+def _completed(
+    detections: SkyDetections, i: Indices, j: Indices, way: Floats, epoch: _Epoch, wide: NDArray[np.bool_]
+) -> tuple[Indices, Floats]:
     """Return the detection of an exposure where each pair puts one, -1 if there is none, and its chance, or 1."""
     members, shares = np.full(len(i), -1), np.ones(len(i))
-    place = _on_the_way(detections, i, j, way, np.full(len(i), epoch.mjd))
-    near = epoch.tree.query(place, distance_upper_bound=_farthest(detections, i, j, way, epoch))[1]
-    row = np.flatnonzero(near < len(epoch.rows))
-    if not len(row):
-        return members, shares
-    i, j, way, near = i[row], j[row], way[row], near[row]
-    member = epoch.rows[near]
-    off, area = _misfit(detections, i, j, way, member)
-    fits = (off <= _SIGMAS**2) & _agree(detections, i, member) & _agree(detections, member, j)
-    share = np.minimum(epoch.density[near] * area * np.exp(np.minimum(off, _SIGMAS**2) / 2), 1.0)
-    share *= _direction_chance(detections, member)
-    members[row[fits]], shares[row[fits]] = member[fits], share[fits]
+    for widely in (False, True):
+        some = np.flatnonzero(wide == widely)
+        if not len(some):
+            continue
+        ranks = np.arange(1, min(_NEAREST if widely else 1, len(epoch.rows)) + 1)
+        place = on_the_way(detections, i[some], j[some], way[some], np.full(len(some), epoch.mjd))
+        bound = _farthest(detections, i[some], j[some], way[some], epoch, widely)
+        near = epoch.tree.query(place, k=ranks, distance_upper_bound=bound)[1]
+        at, rank = np.nonzero(near < len(epoch.rows))
+        near, row = near[at, rank], some[at]
+        member, one, other = epoch.rows[near], i[row], j[row]
+        share = np.minimum(epoch.density[near] * room(detections, one, other, way[row], member, widely), 1.0)
+        share *= _direction_chance(detections, member)
+        fits = (share < 1) & _agree(detections, one, member) & _agree(detections, member, other)
+        order = np.flatnonzero(fits)[np.lexsort((share[fits], row[fits]))]
+        best = order[np.unique(row[order], return_index=True)[1]]
+        members[row[best]], shares[row[best]] = member[best], share[best]
     return members, shares
 
 
-def _misfit(detections: SkyDetections, i: Indices, j: Indices, way: Floats, member: Indices) -> tuple[Floats, Floats]:
-    """Return how far detections are from the way of a pair, squared, in standard deviations, and the area of one, deg2.
-
-    These differ along and across the way; the area is that of an ellipse.
-    """
-    days = detections.mjd[j] - detections.mjd[i]
-    part = (detections.mjd[member] - detections.mjd[i]) / days
-    place = _on_the_way(detections, i, j, way, detections.mjd[member])
-    off = arc(np.linalg.norm(place - detections.vectors[member], axis=1))
-    pole = np.cross(detections.vectors[i], detections.vectors[j])
-    pole /= np.linalg.norm(pole, axis=1, keepdims=True)
-    beside = np.degrees(np.arcsin((pole * detections.vectors[member]).sum(axis=1))) * 3600
-    variance = (
-        np.square(detections.sigma[index] * weight) for index, weight in ((i, 1 - part), (j, part), (member, 1))
-    )
-    along, across = (one / _SIGMAS for one in _tolerances(np.sqrt(sum(variance)), way, days, part))
-    ahead = np.maximum(np.square(off) - np.square(beside), 0.0)
-    return ahead / np.square(along) + np.square(beside / across), math.pi * along * across / 3600**2
-
-
-def _tolerances(
-    sigma: Floats | float, way: Floats, days: Floats | float, part: Floats | float
-) -> tuple[Floats, Floats]:
-    """Return how far off, arcsec, a detection may be along and across the way, at a part of the time between its ends.
-
-    What an acceleration does is greatest halfway, and grows with the time. Along the way a rate may change by 3 % an
-    hour; across it the parallax of the Earth's turn is less for nine in ten objects that pass at 15 km / s.
-    """
-    known, bend = _SIGMAS * sigma + _FLOOR, way * days * 24 * part * (1 - part)
-    return np.asarray(known + _ALONG * bend), np.asarray(known + _ACROSS * bend)
-
-
-def _farthest(detections: SkyDetections, i: Indices, j: Indices, way: Floats, epoch: _Epoch) -> float:
+def _farthest(detections: SkyDetections, i: Indices, j: Indices, way: Floats, epoch: _Epoch, widely: bool) -> float:
     """Return how far, as a chord, what completes a pair may be from its place at the time of the exposure."""
     sigma = np.sqrt(sum(np.square(detections.sigma[index].max()) for index in (i, j, epoch.rows)))
     days = detections.mjd[j] - detections.mjd[i]
     late = np.abs(detections.mjd[epoch.rows] - epoch.mjd).max() * way / days
-    return float(chord(min(1.01 * (_tolerances(sigma, way, days, 0.5)[0] + late).max(), 180.0 * 3600)))
-
-
-def _on_the_way(detections: SkyDetections, i: Indices, j: Indices, way: Floats, mjd: Floats) -> Floats:
-    """Return where steady motion from one detection to another is at a time, unit vectors (n, 3)."""
-    angle = np.radians(way / 3600)
-    part = (mjd - detections.mjd[i]) / (detections.mjd[j] - detections.mjd[i])
-    weights = np.sin((1 - part) * angle), np.sin(part * angle)
-    both = weights[0][:, None] * detections.vectors[i] + weights[1][:, None] * detections.vectors[j]
-    return np.asarray(both / np.sin(angle)[:, None])
+    most = np.maximum(*tolerances(sigma, way, days, 0.5, widely))
+    return float(chord(min(1.01 * (most + late).max(), 180.0 * 3600)))
 
 
 def _without_rivals(detections: SkyDetections, candidates: Iterable[_Candidate]) -> list[Tracklet]:

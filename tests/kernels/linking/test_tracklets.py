@@ -122,11 +122,14 @@ def test_chances_are_those_of_the_plain_way():
     beside = np.arcsin(np.sin(off.rad) * np.sin(turn))
     ahead = np.arctan2(np.sin(off.rad) * np.cos(turn), np.cos(off.rad)) - part * way.rad
     known = 3 * 0.15 * np.sqrt((1 - part) ** 2 + part**2 + 1) + 0.3
-    along, across = (known + bend * way.arcsec * hours * part * (1 - part) for bend in (0.015, 0.004))
-    squared = np.square(3 * np.degrees([ahead, beside]) * 3600 / [along, across]).sum(axis=0)
-    third = density[k] * np.pi * along * across / 9 / 3600**2 * np.exp(np.minimum(squared, 9) / 2)
+    third = np.full(len(i), np.inf)
+    for often, bends in ((1, (0.015, 0.004)), (5, (np.hypot(0.015, 3 * way.rad / hours), 0.012))):
+        along, across = (known + bend * way.arcsec * hours * part * (1 - part) for bend in bends)
+        squared = np.square(3 * np.degrees([ahead, beside]) * 3600 / [along, across]).sum(axis=0)
+        area = often * np.pi * along * across / 9 / 3600**2 * np.exp(np.minimum(squared, 9) / 2)
+        third = np.where(squared <= 9, np.minimum(third, density[k] * area), third)
     chance = len(rows[0]) * density[j] * np.pi * way.deg**2 * np.minimum(third, 1)
-    good = (squared <= 9) & (way.arcsec >= 1) & (way.deg / hours * 24 <= 70) & (chance <= 0.2)
+    good = (third < 1) & (way.arcsec >= 1) & (way.deg / hours * 24 <= 70) & (chance <= 0.2)
     plain = {(int(i[n]), int(k[n]), int(j[n])): chance[n] for n in np.flatnonzero(good)}
     found = {one.members: one.chance for one in linked(ra, dec, mjd)}
     assert len(found) >= 10
@@ -149,11 +152,43 @@ def triple(along, across, minutes):
         (12.0, 0.0, 60.0, 1),  # its rate changes by 2.7 % in the hour
         (0.0, 4.0, 60.0, 1),  # parallax
         (0.0, 12.0, 60.0, 0),
-        (12.0, 0.0, 30.0, 0),  # by 11 % an hour
+        (12.0, 0.0, 30.0, 1),  # by 11 % an hour: at 48 deg / day what comes nearer may
+        (60.0, 0.0, 30.0, 0),  # by 53 %
     ],
 )
 def test_ways_bend_along_more_than_across_and_with_the_time(along, across, minutes, count):
     assert len(linked(*triple(along, across, minutes))) == count
+
+
+def passing(rng, count):
+    """Four visits of what passes the Earth at 10 to 25 km / s in any direction, and at 5 to 60 deg / day."""
+    centre = CENTRE.cartesian.xyz.value
+    place = centre + rng.uniform(-0.05, 0.05, (count, 3))
+    place /= np.linalg.norm(place, axis=1, keepdims=True)
+    motion = rng.normal(size=(count, 3))
+    motion *= (rng.uniform(10, 25, count) / np.linalg.norm(motion, axis=1))[:, None]
+    across = np.linalg.norm(motion - (motion * place).sum(axis=1, keepdims=True) * place, axis=1)
+    rate = np.exp(rng.uniform(np.log(5), np.log(60), count))
+    distance = across * 86400 / np.radians(rate)  # km
+    parts = []
+    for minutes in (-60, -20, 20, 60):
+        ends = [distance[:, None] * place + motion * (60 * minutes + late) for late in (0, EXPOSURE / 2, -EXPOSURE / 2)]
+        sky, head, tail = (SkyCoord(*one.T, unit="km", representation_type="cartesian") for one in ends)
+        sky, head, tail = (SkyCoord(one.spherical.lon, one.spherical.lat) for one in (sky, head, tail))
+        length, angle = tail.separation(head).arcsec, tail.position_angle(head).deg % 180
+        parts.append(
+            (sky.ra.deg, sky.dec.deg, np.full(count, 60000.25 + minutes / 1440), np.arange(count), length, angle)
+        )
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+
+def test_what_comes_nearer_or_goes_is_linked_with_all_its_detections():
+    """Straight ways past the Earth: their rates change by up to twice the angle they move, and more."""
+    rng = np.random.default_rng(5)
+    ra, dec, mjd, owner, length, angle = passing(rng, 150)
+    ra, dec = (values + rng.normal(0, 0.15 / 3600, len(ra)) for values in (ra, dec))
+    whole = [one for one in linked(ra, dec, mjd, length, angle) if len(set(owner[list(one.members)])) == 1]
+    assert sum(len(one.members) == 4 for one in whole) >= 0.95 * 150
 
 
 def pair(length, angle, minutes=20.0, rate=10.0):
