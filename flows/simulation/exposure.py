@@ -12,7 +12,6 @@ from flows.simulation.galaxies import draw_galaxies, galaxies_on
 from flows.simulation.presets import Preset, find_preset
 from flows.simulation.psf import moffat
 from flows.simulation.stars import add_residuals, mismatch_of, stars_on
-from flows.simulation.subtraction.rendered import render
 from schemas.pixels import UNUSABLE, MaskPlane
 
 
@@ -40,6 +39,8 @@ def simulate_exposure(preset: Preset | str, seed: int, visit_index: int = 0, det
     stars = stars_on(conditions, conditions.first)
     blank = np.uint16(UNUSABLE if preset.layout == "ztf" else MaskPlane.NO_DATA)
     if preset.subtract != "none":
+        from flows.simulation.subtraction.rendered import render  # SciPy's signals, and numba, take a while
+
         made = render(conditions)
         made.difference[(made.mask & blank) != 0] = np.nan
         planes = {"science": made.science, "template": made.template}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from ctypes import CDLL
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,11 +22,12 @@ from flows.simulation.presets import Preset
 from flows.simulation.star_colours import RUBIN_BANDS, star_colours
 from flows.simulation.stars import stars_on
 from flows.storage.folder import writable_folder
-from kernels.subtraction.sfft import require_sfft
 from schemas.errors import Misconfigured
 from schemas.truth import TRUTH_OBJECT
 
 Result = TypeVar("Result")
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 TRUTH_FILE = "truth.parquet"
 """What is on the images."""
@@ -108,6 +110,8 @@ def simulate_night(
             "ask for fewer.",
         )
     if night.preset.subtract == "sfft":
+        from kernels.subtraction.sfft import require_sfft  # SciPy's signals take a while
+
         require_sfft()
     writable_folder(night.folder)
     cases = [(night, visit, detector) for visit in range(night.visits) for detector in range(night.detectors)]
@@ -162,8 +166,15 @@ def _run(task: Callable[[Case], Result], cases: list[Case], workers: int) -> Ite
         yield from map(task, cases)
         return
     # Started afresh rather than forked: the caller may hold threads and locks.
-    with ProcessPoolExecutor(min(workers, len(cases)), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(min(workers, len(cases)), get_context("spawn"), initializer=_keep_memory) as pool:
         yield from pool.map(task, cases)
+
+
+def _keep_memory() -> None:
+    """Keep what planes leave behind for the next ones, where the C library can: it is fetched page by page."""
+    libc = CDLL(None)
+    if hasattr(libc, "mallopt") and libc.mallopt(_M_MMAP_THRESHOLD, 2**26):
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**27)
 
 
 def _write_fits(case: Case) -> tuple[tuple[Path, ...], pa.Table]:

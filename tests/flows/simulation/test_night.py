@@ -1,6 +1,9 @@
+import subprocess
+import sys
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -207,10 +210,28 @@ class Pool:
 )
 def test_processes_are_started_for_several_cases_and_no_more_than_those(monkeypatch, workers, count, processes) -> None:
     asked = []
-    monkeypatch.setattr(module, "ProcessPoolExecutor", lambda workers, mp_context: asked.append(workers) or Pool())
+    monkeypatch.setattr(module, "ProcessPoolExecutor", lambda workers, *_, **__: asked.append(workers) or Pool())
     cases = [(None, visit, 0) for visit in range(count)]
     assert list(_run(lambda case: case[1], cases, workers)) == list(range(count))
     assert asked == processes
+
+
+@pytest.mark.parametrize(
+    ("library", "told"), [(1, [(-3, 2**26), (-1, 2**27)]), (0, [(-3, 2**26)]), (None, [])], ids=["yes", "no", "other"]
+)
+def test_processes_keep_the_memory_of_planes_where_the_library_can(monkeypatch, library, told) -> None:
+    """Told to trim late alone, it would never keep what a plane has left: the other threshold stays as it is then."""
+    asked = []
+    known = {} if library is None else {"mallopt": lambda *given: asked.append(given) or library}
+    monkeypatch.setattr(module, "CDLL", lambda name: SimpleNamespace(**known))
+    module._keep_memory()
+    assert asked == told
+
+
+def test_a_night_that_is_not_subtracted_imports_nothing_of_subtraction() -> None:
+    code = "import sys, flows.simulation.night; print({'numba', 'scipy.signal', 'scipy.stats'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "set()\n"
 
 
 @pytest.mark.parametrize("form", ["fits", "npz"])
