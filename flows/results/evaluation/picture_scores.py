@@ -99,21 +99,17 @@ def _no_labels(
     data: Sequence[Path], classes: Sequence[str], without: Mapping[str, int], read: "ReadPictures"
 ) -> BadInput:
     """Return the error of pictures of which none can be judged: why not."""
-    problem, remedy = (
-        f"has no readable picture with a label of {list(classes)}",
-        "name folders or labels by their class",
-    )
+    why, remedy = ": none has a label", "name folders or labels by their class, or use nightstride classify"
     if read.unreadable:
         first = next(iter(read.unreadable.values())).partition(" To fix, ")[0].rstrip(".")
-        problem, remedy = f"{problem}: {len(read.unreadable)} cannot be read, the first: {first}", "mend these files"
+        why, remedy = f": {len(read.unreadable)} cannot be read, the first: {first}", "mend these files"
     elif read.trained_on:
-        problem = f"{problem} that the model has not learnt from: {read.trained_on} are left out"
+        why = f" that the model has not learnt from: {read.trained_on} are left out"
         remedy = "give others, or leave out --unseen"
     elif without:
-        problem = f"{problem}; labels are {sorted(without)[:10]}"
-    else:
-        problem, remedy = f"{problem}: none has a label", f"{remedy}, or use nightstride classify"
-    return BadInput("no_labels", ", ".join(map(str, data)), f"{problem}.", f"{remedy}.")
+        why, remedy = f"; labels are {sorted(without)[:10]}", "name folders or labels by their class"
+    problem = f"has no readable picture with a label of {', '.join(classes)}{why}."
+    return BadInput("no_labels", ", ".join(map(str, data)), problem, f"{remedy}.")
 
 
 class ReadPictures(NamedTuple):
