@@ -1,9 +1,11 @@
 """Tables of galaxies in the direction of clusters."""
 
+import gzip
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.table import Table
@@ -20,9 +22,9 @@ NUMBERS = ("g", "r", "z", "zphot", "zphot_err", "radius", "cluster_z", "redshift
 _NEEDED = ("g", "r", "z", "zphot", "cluster_z", "radius")
 
 _NAMES = {
-    "g": ("g", "gmag", "mag_g", "gsdss"),
-    "r": ("r", "rmag", "mag_r", "rsdss"),
-    "z": ("z", "zmag", "mag_z", "zsdss"),
+    "g": ("g", "gmag", "mag_g", "g_mag", "gsdss"),
+    "r": ("r", "rmag", "mag_r", "r_mag", "rsdss"),
+    "z": ("z", "zmag", "mag_z", "z_mag", "zsdss"),
     "zphot": ("zphot", "photoz", "z_phot", "photo_z", "zml"),
     "zphot_err": ("zphot_err", "photoz_err", "z_phot_err", "e_zphot"),
     "radius": ("radius_r200", "r_r200", "radius/r200", "r/r200"),
@@ -43,7 +45,9 @@ _PLACES = {
 
 _HIGHEST = 12.0
 _SENTINELS = (9.0, 99.0, 99.99, 999.0, 9999.0, 99999.0)
-_GIVEN = dict.fromkeys(("g", "r", "z"), (0.0, 40.0)) | {
+_FAINTEST = 40.0
+_OF_FLUX = "convert fluxes: m = 8.90 - 2.5 log10(f / Jy), or 22.5 - 2.5 log10(f / nanomaggy)."
+_GIVEN = dict.fromkeys(("g", "r", "z"), (0.0, _FAINTEST)) | {
     "zphot": (-0.1, _HIGHEST), "zphot_err": (0.0, _HIGHEST), "radius": (-1e-9, 1e4), "cluster_z": (0.0, _HIGHEST),
     "redshift": (-0.1, _HIGHEST),
 }  # fmt: skip
@@ -111,9 +115,11 @@ def read_clusters(path: Path) -> ClusterTable:
         There is no such file.
     BadInput
         It cannot be read, a column is missing or holds no numbers, or there is no row; ``member`` is neither 1 nor 0
-        (``bad_class``), redshifts of clusters are velocities (``wrong_units``).
+        (``bad_class``), redshifts are velocities, magnitudes fluxes, or distances not in R200 (``wrong_units``).
     """
     require_there(path, "another table.")
+    if path.is_dir():
+        raise BadInput("unreadable_table", str(path), "is a folder.", "name one table in it.")
     rows = _published(path)
     columns, cluster = _of_rows(rows, path) if rows is not None else _of_names(_table(path), path)
     _require_usable(columns, path)
@@ -137,6 +143,11 @@ def _require_usable(columns: Mapping[str, Floats], path: Path) -> None:
         for row in np.flatnonzero(np.isfinite(values) & (values != 0) & (values != 1))[:1]:
             problem = f"row {row + 1} of column {name} is {values[row]:g}, which is neither 1 (member) nor 0."
             raise BadInput("bad_class", str(path), problem, "leave empty what is not known.")
+    for name in ("g", "r", "z"):
+        given = columns[name][np.isfinite(columns[name]) & ~np.isin(np.abs(columns[name]), _SENTINELS)]
+        if len(given) and not 0 < (middle := float(np.median(given))) < _FAINTEST:
+            problem = f"column {name} holds {middle:g} in the median, which is no magnitude."
+            raise BadInput("wrong_units", str(path), problem, _OF_FLUX)
     for name in ("cluster_z", "redshift", "zphot"):
         given = columns[name][np.isfinite(columns[name]) & ~np.isin(np.abs(columns[name]), _SENTINELS)]
         if len(given) and np.median(given) >= _HIGHEST:
@@ -175,17 +186,42 @@ def _of_rows(rows: list[list[str]], path: Path) -> tuple[dict[str, Floats], NDAr
 
 
 def _table(path: Path) -> Table:
-    suffix = path.suffix.lower()
+    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     kind = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv", ".parquet": "parquet"}.get(suffix)
     try:
+        if kind == "ascii.csv":
+            return Table.read(path, format=kind, delimiter=_separator(path))
         return Table.read(path, format=kind) if kind else Table.read(path)
     except Exception as error:
         problem = f"cannot be read: {read_failure(error)}."
         raise BadInput("unreadable_table", str(path), problem, "give CSV, ECSV, FITS or Parquet.") from error
 
 
+def _separator(path: Path) -> str:
+    """Return what parts the names in the first line of a CSV: commas, semicolons or tabs."""
+    with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        first = file.readline(1 << 16)
+    return max((",", ";", "\t"), key=lambda mark: first.count(mark.encode()))
+
+
+def _require_kind(column: Any, name: str, path: Path) -> None:
+    """Refuse a column that holds several numbers in a row, or by its unit something else than its name says."""
+    if len(column.shape) > 1:
+        problem = f"column {column.name} holds {column.shape[1]} values in each row."
+        raise BadInput("not_a_number", str(path), problem, "give one number in each row.")
+    unit = str(column.unit or "").strip()
+    magnitude = name in ("g", "r", "z")
+    if magnitude and unit and "mag" not in unit.lower().replace("maggy", ""):
+        problem, remedy = f"column {column.name} is in {unit}, not in mag.", _OF_FLUX
+    elif name == "radius" and unit:
+        problem, remedy = f"column {column.name} is in {unit}, not in units of R200.", "divide it by R200."
+    else:
+        return
+    raise BadInput("wrong_units", str(path), problem, remedy)
+
+
 def _of_names(table: Table, path: Path) -> tuple[dict[str, Floats], NDArray[np.str_]]:
-    lower = {str(name).strip().lower(): name for name in table.colnames}
+    lower = {str(name).lstrip("\ufeff").strip().lower(): name for name in table.colnames}
     places = {
         name: next((lower[one] for one in (*names, f"{name}_") if one in lower), None) for name, names in _NAMES.items()
     }
@@ -194,6 +230,9 @@ def _of_names(table: Table, path: Path) -> tuple[dict[str, Floats], NDArray[np.s
         raise BadInput("missing_columns", str(path), problem, f"name them {', '.join(missing)}.")
     if not len(table):
         raise BadInput("no_rows", str(path), "has no rows.", "give a row for each galaxy.")
+    for name in NUMBERS:
+        if places.get(name) is not None:
+            _require_kind(table[places[name]], name, path)
     none = np.full(len(table), np.nan)
     columns = {
         name: none.copy()
@@ -211,7 +250,16 @@ def _filled(column: Table) -> list[object]:
     return ["" if masked else value for value, masked in zip(column.tolist(), np.ma.getmaskarray(column), strict=True)]
 
 
-_WORDS = {"": np.nan, "true": 1.0, "false": 0.0, "member": 1.0, "not member": 0.0, "yes": 1.0, "no": 0.0}
+_WORDS = {
+    "": np.nan,
+    "true": 1.0,
+    "false": 0.0,
+    "member": 1.0,
+    "not member": 0.0,
+    "non-member": 0.0,
+    "yes": 1.0,
+    "no": 0.0,
+}
 
 
 def _numbers(values: list[object] | list[str], name: str, path: Path) -> Floats:

@@ -1,3 +1,4 @@
+import gzip
 import re
 
 import numpy as np
@@ -87,6 +88,51 @@ def test_values_beyond_the_limits_of_their_column_are_not_given(tmp_path):
         "radius": [False, True, True], "cluster_z": [True, False, False],
     }  # fmt: skip
     assert found.not_given == {"z": 1, "zphot": 2, "zphot_err": 2, "radius": 1, "cluster_z": 2, "redshift": 2}
+
+
+@pytest.mark.parametrize("form", ["semicolons", "tabs", "mark of Windows", "packed", "g_mag"])
+def test_csv_is_read_however_it_was_saved(tmp_path, form):
+    text = "g,r,z,zphot,cluster_z,radius_r200,member\r\n17,16,15,0.1,0.1,0.3,non-member\r\n"
+    path = tmp_path / ("t.csv.gz" if form == "packed" else "t.csv")
+    text = text.replace(",", {"semicolons": ";", "tabs": "\t"}.get(form, ","))
+    text = text.replace("g,r,z", "g_mag,R_MAG,z_mag") if form == "g_mag" else text
+    content = text.encode("utf-8-sig" if form == "mark of Windows" else "utf-8")
+    path.write_bytes(gzip.compress(content) if form == "packed" else content)
+    columns = read_clusters(path).columns
+    assert [columns[name].tolist() for name in ("g", "r", "z", "radius", "member")] == [[17], [16], [15], [0.3], [0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "told"),
+    [
+        ("g", "nJy", "column g is in nJy, not in mag"), ("r", "mag", ""), ("z", "mag(AB)", ""),
+        ("radius_r200", "Mpc", "column radius_r200 is in Mpc, not in units of R200"), ("zphot", "", ""),
+    ],
+)  # fmt: skip
+def test_units_that_do_not_fit_are_refused(tmp_path, name, unit, told):
+    table = named(member=[1, 0, 1])
+    table[name].unit = unit or None
+    table.write(tmp_path / "t.ecsv", format="ascii.ecsv")
+    if not told:
+        assert read_clusters(tmp_path / "t.ecsv").rows == 3
+        return
+    with pytest.raises(BadInput, match=told) as error:
+        read_clusters(tmp_path / "t.ecsv")
+    assert error.value.code == "wrong_units"
+
+
+def test_fluxes_folders_and_several_numbers_in_a_row_are_refused(tmp_path):
+    table = named(member=[1, 0, 1])
+    table["r"] = 10 ** (-0.4 * (np.asarray(table["r"]) - 22.5))  # nanomaggies
+    table.write(tmp_path / "t.csv", format="ascii.csv")
+    with pytest.raises(BadInput, match=r"column r holds .* which is no magnitude"):
+        read_clusters(tmp_path / "t.csv")
+    table["r"] = np.full((3, 2), 17.0)
+    table.write(tmp_path / "t.fits")
+    with pytest.raises(BadInput, match="column r holds 2 values in each row"):
+        read_clusters(tmp_path / "t.fits")
+    with pytest.raises(BadInput, match="is a folder"):
+        read_clusters(tmp_path)
 
 
 def test_members_by_redshift_move_no_faster_than_3000_km_per_s():
