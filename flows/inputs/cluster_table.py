@@ -47,6 +47,8 @@ _HIGHEST = 12.0
 _SENTINELS = (9.0, 99.0, 99.99, 999.0, 9999.0, 99999.0)
 _FAINTEST = 40.0
 _OF_FLUX = "convert fluxes: m = 8.90 - 2.5 log10(f / Jy), or 22.5 - 2.5 log10(f / nanomaggy)."
+_FLUX = re.compile("jy|magg|mgy|erg|watt|count|adu|electron", re.IGNORECASE)
+_DISTANCE = re.compile("pc|deg|arc|rad|km", re.IGNORECASE)
 _GIVEN = dict.fromkeys(("g", "r", "z"), (0.0, _FAINTEST)) | {
     "zphot": (-0.1, _HIGHEST), "zphot_err": (0.0, _HIGHEST), "radius": (-1e-9, 1e4), "cluster_z": (0.0, _HIGHEST),
     "redshift": (-0.1, _HIGHEST),
@@ -144,7 +146,7 @@ def _require_usable(columns: Mapping[str, Floats], path: Path) -> None:
             problem = f"row {row + 1} of column {name} is {values[row]:g}, which is neither 1 (member) nor 0."
             raise BadInput("bad_class", str(path), problem, "leave empty what is not known.")
     for name in ("g", "r", "z"):
-        given = columns[name][np.isfinite(columns[name]) & ~np.isin(np.abs(columns[name]), _SENTINELS)]
+        given = columns[name][np.isfinite(columns[name]) & ~np.isin(np.abs(columns[name]), (0.0, *_SENTINELS))]
         if len(given) and not 0 < (middle := float(np.median(given))) < _FAINTEST:
             problem = f"column {name} holds {middle:g} in the median, which is no magnitude."
             raise BadInput("wrong_units", str(path), problem, _OF_FLUX)
@@ -210,10 +212,9 @@ def _require_kind(column: Any, name: str, path: Path) -> None:
         problem = f"column {column.name} holds {column.shape[1]} values in each row."
         raise BadInput("not_a_number", str(path), problem, "give one number in each row.")
     unit = str(column.unit or "").strip()
-    magnitude = name in ("g", "r", "z")
-    if magnitude and unit and "mag" not in unit.lower().replace("maggy", ""):
+    if name in ("g", "r", "z") and _FLUX.search(unit):
         problem, remedy = f"column {column.name} is in {unit}, not in mag.", _OF_FLUX
-    elif name == "radius" and unit:
+    elif name == "radius" and _DISTANCE.search(unit):
         problem, remedy = f"column {column.name} is in {unit}, not in units of R200.", "divide it by R200."
     else:
         return

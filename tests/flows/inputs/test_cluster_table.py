@@ -106,7 +106,8 @@ def test_csv_is_read_however_it_was_saved(tmp_path, form):
     ("name", "unit", "told"),
     [
         ("g", "nJy", "column g is in nJy, not in mag"), ("r", "mag", ""), ("z", "mag(AB)", ""),
-        ("radius_r200", "Mpc", "column radius_r200 is in Mpc, not in units of R200"), ("zphot", "", ""),
+        ("radius_r200", "Mpc", "column radius_r200 is in Mpc, not in units of R200"), ("radius_r200", "R200", ""),
+        ("zphot", "", ""), ("g", "AB", ""),
     ],
 )  # fmt: skip
 def test_units_that_do_not_fit_are_refused(tmp_path, name, unit, told):
