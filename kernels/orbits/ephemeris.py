@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.orbits.matching import ROUNDING
 from kernels.orbits.motion import GAUSS, LIGHT, Orbits, perturbed, two_body
 from kernels.sky.observatories import Observer
 from kernels.sky.positions import sky_position, unit_vectors
@@ -22,6 +23,8 @@ _MOST_DAYS = 3653.0  # since the epoch
 _U = 5.0  # where it is not known
 _OURS = 0.06  # arcsec / year at 1 AU: of our integration
 _CLOCK = 1.0  # s
+_ANOMALY = 5e-6  # deg: half of the last digit of a mean anomaly in MPCORB
+_PASSAGE = 5e-5  # d: of a comet's time at perihelion
 _BLOCK = 65536
 
 
@@ -180,13 +183,14 @@ class OrbitCatalogue:
         -----
         By the uncertainty parameter U of the Minor Planet Center: an orbit's runoff in longitude is at most
         4.43^U arcsec in ten years, U from 0 to 9, 5 if it is not known; seen from the observer's distance instead of
-        the Sun's. And by what we add: 0.03 arcsec in half a year at 1 AU, a clock that is 1 s off, and the parallax
-        that is not known.
+        the Sun's. And by what we add: 0.03 arcsec in half a year at 1 AU, a clock that is 1 s off, the parallax that is
+        not known, and the last digit of the mean anomaly, which is long on wide orbits.
         """
-        years = np.abs(observer.mjd - self.orbits.epoch[index]) / 365.25
-        runoff = _runoff(self.orbits.uncertainty[index], years)
+        some = self.orbits.take(index)
+        years = np.abs(observer.mjd - some.epoch) / 365.25
+        runoff = _runoff(some.uncertainty, years)
         ours = observer.parallax + _OURS * years + _CLOCK * seen.rate * seen.distance / 24
-        return np.asarray((runoff * seen.sun_distance + ours) / seen.distance)
+        return np.asarray((runoff * seen.sun_distance + ours + _rounding(some, seen)) / seen.distance)
 
     def _of_day(self, observer: Observer) -> "_Day":
         """Return where all objects are about a time."""
@@ -228,6 +232,19 @@ def _slack(orbits: Orbits, mjd: float, distance: Floats, moved: float) -> Floats
 def _runoff(uncertainty: Floats, years: Floats) -> Floats:
     """Return the error in longitude after some years, arcsec."""
     return np.asarray(np.power(4.43, np.where(np.isfinite(uncertainty), uncertainty, _U)) * years / 10)
+
+
+def _rounding(orbits: Orbits, seen: Ephemeris) -> Floats:
+    """Return how far objects move in the time that the last digit of their orbits leaves open, arcsec at 1 AU.
+
+    Above `ROUNDING`, which any place is granted, and 2 arcmin at most. The speed is that of the vis-viva equation.
+    """
+    inverse = (1 - orbits.eccentricity) / orbits.nearest
+    with np.errstate(divide="ignore"):
+        anomaly = math.radians(_ANOMALY) * np.power(np.abs(inverse), -1.5) / GAUSS
+    speed = GAUSS * np.sqrt(np.maximum(2 / seen.sun_distance - inverse, 0.0))
+    moved = np.degrees(np.where(orbits.comet, _PASSAGE, anomaly) * speed) * 3600
+    return np.clip(moved - ROUNDING, 0.0, _MOST_ERROR)
 
 
 def _is_known(orbits: Orbits, mjd: float, distance: Floats, spare: float = 0.0) -> NDArray[np.bool_]:

@@ -12,7 +12,8 @@ from kernels.sky.projection import tangent_offsets
 Floats = NDArray[np.float64]
 
 _SIGMAS = 3.0
-_ROUNDING = 0.15  # arcsec at 1 AU: what elements with the digits of MPCORB leave open of a place
+ROUNDING = 0.15
+"""What elements with the digits of MPCORB leave open of a place, arcsec at 1 AU."""
 
 
 def near_radius(radius: float, distance: Floats, most: float) -> Floats:
@@ -26,7 +27,7 @@ def near_radius(radius: float, distance: Floats, most: float) -> Floats:
         From the observer, AU: elements are rounded, which shifts what is near by more, ``most`` arcsec at most. NaN
         where it is not known.
     """
-    return np.asarray(radius + np.minimum(np.nan_to_num(_ROUNDING / distance), most))
+    return np.asarray(radius + np.minimum(np.nan_to_num(ROUNDING / distance), most))
 
 
 class Match(NamedTuple):

@@ -174,6 +174,28 @@ def test_an_orbit_is_as_uncertain_as_its_parameter_says():
     np.testing.assert_allclose(OrbitCatalogue(orbits).uncertainty(index, observer._replace(mjd=EPOCH), far), 1.0)
 
 
+def test_wide_orbits_are_as_uncertain_as_their_last_digit():
+    """Mean anomalies as MPCORB rounds them, to 1e-5 deg: a minute and more where a turn takes centuries."""
+    rng = np.random.default_rng(4)
+    count, axis, nearest = 300, np.exp(rng.uniform(np.log(3), np.log(100), 300)), rng.uniform(0.5, 1.5, 300)
+    anomaly = np.degrees(GAUSS * rng.uniform(-90, 90, count) / axis**1.5) % 360
+    shape = {
+        "epoch": np.full(count, EPOCH), "eccentricity": 1 - nearest / axis, "designation": np.full(count, b"x"),
+        "inclination": rng.uniform(0, 60, count), "node": rng.uniform(0, 360, count), "magnitude": np.zeros(count),
+        "perihelion": rng.uniform(0, 360, count), "slope": np.full(count, 0.15), "uncertainty": np.zeros(count),
+    }  # fmt: skip
+    observer = observer_at(EPOCH, OBSERVATORIES["I41"])
+    true, rounded = (Orbits.elliptic(axis, one, **shape) for one in (anomaly, np.round(anomaly, 5)))
+    seen, predicted = observe(true, observer), observe(rounded, observer)
+    off = separation(seen.ra, seen.dec, predicted.ra, predicted.dec) * 3600 * predicted.distance
+    allowed = OrbitCatalogue(rounded).uncertainty(np.arange(count), observer, predicted) * predicted.distance
+    assert (off <= 0.15 + allowed).all()
+    wide = axis > 30
+    assert (off[wide] > 0.3).mean() > 0.5
+    assert np.median(off[wide] / allowed[wide]) > 0.2  # no more than it takes
+    assert allowed[axis < 4].max() < 1.2  # a clock that is 1 s off, above all
+
+
 def test_orbits_that_tell_nothing_any_more_are_left_out():
     """U of 9 is 2 arcmin after a day, of 5 after most of a year; and ten years are too long for any."""
     base = asteroids(1, EPOCH)
