@@ -112,7 +112,7 @@ def test_the_rows_of_both_stores_are_read_without_times(tmp_path):
         found.append(published(out).associated)
     assert found[0] == found[1]
     assert Counter(table for table, *_ in found[0]) == {
-        "association_meta": 1, "visit": 1, "night": 1, "dia_object": 2, "dia_source": 2,
+        "association_meta": 1, "association_setting": 4, "visit": 1, "night": 1, "dia_object": 2, "dia_source": 2,
     }  # fmt: skip
     with closing(sqlite3.connect(out / FILE)) as file:
         file.execute("UPDATE dia_object SET ra = ra + 1e-12 WHERE ra < 15")

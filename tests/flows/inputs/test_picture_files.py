@@ -423,9 +423,9 @@ def test_the_stretch_of_fits_is_that_of_a_hyperbolic_sine_between_two_percentile
 
 
 def test_a_fits_file_without_a_picture_is_refused(tmp_path):
-    for number, shape in enumerate([(5,), (2, 8, 9), (4, 8, 9), (1, 3, 8, 9)]):
+    for number, shape in enumerate([(5,), (2, 8, 9), (4, 8, 9), (2, 3, 8, 9)]):
         fits.writeto(tmp_path / f"{number}.fits", np.arange(np.prod(shape), dtype=np.float32).reshape(shape))
-        with pytest.raises(BadInput, match="has no image of two dimensions") as refused:
+        with pytest.raises(BadInput, match="none of two dimensions") as refused:
             read_picture(tmp_path / f"{number}.fits", 100)
         assert refused.value.code == "unreadable_picture"
 
