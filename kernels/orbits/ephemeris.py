@@ -6,8 +6,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.orbits.matching import ROUNDING
-from kernels.orbits.motion import GAUSS, LIGHT, Orbits, perturbed, two_body
+from kernels.orbits.motion import GAUSS, LIGHT, ROUNDING, Orbits, perturbed, two_body
 from kernels.sky.observatories import Observer
 from kernels.sky.positions import sky_position, unit_vectors
 

@@ -6,14 +6,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.orbits.motion import ROUNDING
 from kernels.sky.positions import unit_vectors
 from kernels.sky.projection import tangent_offsets
 
 Floats = NDArray[np.float64]
 
 _SIGMAS = 3.0
-ROUNDING = 0.15
-"""What elements with the digits of MPCORB leave open of a place, arcsec at 1 AU."""
 
 
 def near_radius(radius: float, distance: Floats, most: float) -> Floats:
