@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.crossing_stars import Planes, exposures
-from benchmarks.veto_trails import scene_of
 from flows.pipeline.models import load_model
 from flows.pipeline.search_pixels import search_pixels
 from flows.simulation import artefacts, defects
@@ -37,7 +36,7 @@ from schemas.dia_source import CAUSES
 from schemas.exposure import ExposureInfo
 from schemas.settings import MeasureSettings, Settings
 from schemas.stage import Context
-from stages.measure import describe, measure
+from stages.measure import describe, measure, scene_of
 
 LEAST_SHARE = 1 / 3
 NOISE = "nothing but noise"
@@ -97,7 +96,7 @@ def look(tally: Tally, info: ExposureInfo, planes: Planes, conditions: Condition
     streak = search_pixels(planes, info, Settings(), until="streak", whole=True)["streak"].rows
     given, context = {"streak": streak, **planes}, Context(info, None, MeasureSettings(), {"reliability": model})
     found, rows = describe(given, context), measure(given, context).rows
-    labels, scene, light = label_candidates(found, truth).label, scene_of(info, planes), layers(conditions)
+    labels, scene, light = label_candidates(found, truth).label, scene_of(planes, info, np.zeros), layers(conditions)
     flagged = np.any([found.table[f"{name}Evidence"].to_numpy() >= 1 for name, _, _ in CAUSES], axis=0)
     stopped, places = refused(found.table), zip(rows["x"].to_pylist(), rows["y"].to_pylist(), strict=True)
     published = set(places)

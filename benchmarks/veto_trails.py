@@ -19,12 +19,8 @@ from benchmarks.crossing_stars import Planes, exposures
 from flows.inputs.packet_files import read_packets
 from flows.pipeline.packet_search import packet_exposure, packet_planes, place_on_canvas
 from flows.results.evaluation.stamps import group
-from kernels.image.noise import Noise
-from kernels.image.pixel_state import usable_pixels
 from kernels.measure.detection import measure_candidate
-from kernels.measure.vetoes.crosstalk import crosstalk_ghosts
 from kernels.measure.vetoes.evidence import LEAST_EVIDENCE, REFUSING, Evidence
-from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.statistics.matching import LEAST_VISIBLE
 from kernels.trails.geometry import DetectedSegment, Segment
 from kernels.trails.injection import TrailStamp, add_light, draw_trails, flux_of, trail_stamp, visible_stamp_share
@@ -32,6 +28,7 @@ from kernels.trails.scene import Scene
 from schemas.dia_source import CAUSES
 from schemas.exposure import ExposureInfo
 from schemas.settings import MeasureSettings
+from stages.measure import scene_of
 
 LENGTHS, SNRS = (1.0, 60.0), (5.0, 50.0)
 NAMES = [name for name, _, _ in CAUSES]
@@ -46,23 +43,6 @@ class Measured(NamedTuple):
     length: float
     fwhm: float
     evidence: Evidence
-
-
-def scene_of(info: ExposureInfo, planes: Planes) -> Scene:
-    """Return an exposure as measurement sees it."""
-    pixels, mask = planes["difference"], planes["mask"]
-    scene = Scene(
-        pixels=pixels,
-        usable=usable_pixels(pixels, mask),
-        psf=moffat_mixture(info.psf.fwhm_px, info.psf.beta),
-        fwhm_px=info.psf.fwhm_px,
-        noise=Noise(info.noise, np.array(info.noise_correlation), np.inf if info.gain is None else info.gain),
-        background=info.background,
-        ellipticity_err=info.psf.ellipticity_err,
-        psf_variation=info.psf.variation,
-        noise_variation=info.noise_variation,
-    )
-    return scene if info.is_part else scene._replace(ghosts=crosstalk_ghosts(scene, planes.get("science")))
 
 
 def rough(trail: DetectedSegment, rng: np.random.Generator) -> Segment:
@@ -88,7 +68,7 @@ def evidence_on(
 
 def drawn(info: ExposureInfo, planes: Planes, count: int, seed: int) -> Iterator[Measured]:
     """Draw trails into an exposure and measure each."""
-    scene, rng = scene_of(info, planes), np.random.default_rng([seed, info.visit, info.detector])
+    scene, rng = scene_of(planes, info, np.zeros), np.random.default_rng([seed, info.visit, info.detector])
     left = count
     while left:
         (trail,) = draw_trails(rng, 1, (0, 0, *info.shape), LENGTHS, SNRS, 0.0)
@@ -129,7 +109,7 @@ def report_stamps(paths: list[Path]) -> None:
         info = packet_exposure(packet)
         planes = packet_planes(packet, info)
         start = Segment(*place_on_canvas(packet), 0.0, 0.0)
-        found = measure_candidate(scene_of(info, planes), planes["mask"], start, APERTURE * info.psf.fwhm_px)
+        found = measure_candidate(scene_of(planes, info, np.zeros), planes["mask"], start, APERTURE * info.psf.fwhm_px)
         rows.setdefault(group(packet), []).append(found.evidence)
     print("\n| alerts | number | " + " | ".join(flag.name for _, flag, _ in CAUSES) + " | any | refused |")
     print("|---|---|" + "---|" * (len(CAUSES) + 2))

@@ -173,7 +173,7 @@ def describe(inputs: Mapping[str, Any], context: Context) -> Described:
     `kernels.trails.geometry`). Parameters are those of `measure`; no model is needed.
     """
     info, streaks = _exposure(context), inputs["streak"]
-    scene = _scene(inputs, info, context.allocate)
+    scene = scene_of(inputs, info, context.allocate)
     half_width = context.settings.aperture_fwhm * info.psf.fwhm_px
     order = np.argsort(-streaks["logitSum"].to_numpy(), kind="stable")
     streaks = streaks.take(pa.array(order.astype(np.int64)))
@@ -206,7 +206,18 @@ def _exposure(context: Context) -> ExposureInfo:
     return context.exposure
 
 
-def _scene(inputs: Mapping[str, Any], info: ExposureInfo, allocate: Callable[..., Any]) -> Scene:
+def scene_of(inputs: Mapping[str, Any], info: ExposureInfo, allocate: Callable[..., Any]) -> Scene:
+    """Return an exposure as it is measured.
+
+    Parameters
+    ----------
+    inputs
+        ``difference`` and ``mask``; and, if there are any, ``science`` and ``variance``.
+    info
+        Its noise, PSF, gain and background.
+    allocate
+        As of `Context`.
+    """
     pixels, variance = inputs[DIFFERENCE.name], inputs.get(VARIANCE.name)
     usable = usable_pixels(pixels, inputs[MASK.name], allocate)
     scale = np.nan if variance is None else variance_scale(variance, usable, info.noise, info.noise_variation)
