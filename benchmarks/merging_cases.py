@@ -10,24 +10,23 @@ import math
 from collections import Counter
 
 import numpy as np
-import pyarrow as pa
 from scipy.signal import fftconvolve
 
 from kernels.image.noise import filtered_noise
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.trail_model import trail_image
-from schemas.dia_source import HIT, SearchCounts
+from schemas.dia_source import SearchCounts
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.pixels import MaskPlane, SearchGrid
 from schemas.settings import MergeSettings
 from schemas.stage import Context
 from stages.merge import STAGE
+from tests.support.merging import hit_table, hits_over, middles
 
-SIDE, STRIDE, SIGMA, FWHM, WITHIN = 420, 7, 10.0, 2.3, 9.0
+SIDE, SIGMA, FWHM = 420, 10.0, 2.3
 KERNEL = np.outer(*(np.array([0.1, 0.8, 0.1]),) * 2)
 KERNEL /= np.sqrt(np.square(KERNEL).sum())
 CORRELATION = fftconvolve(KERNEL, KERNEL)
-MIDDLES = np.arange(1 + (SIDE - 26) // STRIDE) * STRIDE + 12.5
 
 
 def image(trails, fwhm, rng):
@@ -38,24 +37,6 @@ def image(trails, fwhm, rng):
         light = trail_image((SIDE, SIDE), x, y, length, angle, psf)
         pixels += snr * filtered_noise(light, SIGMA, CORRELATION) / np.square(light).sum() * light
     return pixels.astype(np.float32)
-
-
-def hits_over(trails):
-    """Return the windows that have a piece of a trail near their centre."""
-    apart = np.full((len(MIDDLES), len(MIDDLES)), np.inf)
-    for x, y, length, angle, _ in trails:
-        for t in np.arange(-length / 2, length / 2 + 0.5):
-            dx = abs(MIDDLES - x - t * math.cos(math.radians(angle)))
-            dy = abs(MIDDLES - y - t * math.sin(math.radians(angle)))
-            apart = np.minimum(apart, np.maximum(dx[None, :], dy[:, None]))
-    row, column = np.nonzero(apart <= WITHIN)
-    return hit_table(row, column, 4 - apart[row, column] / 4)
-
-
-def hit_table(row, column, logit):
-    """Return rows of `HIT`."""
-    columns = {"row": np.int32(row), "column": np.int32(column), "logit": np.float32(logit)}
-    return pa.table(columns, schema=HIT.schema)
 
 
 def merged(pixels, hits, fwhm=FWHM, disc=0.0, **chosen):
@@ -135,7 +116,7 @@ def report_cases(draws, seed):
         for n in range(draws):
             rng = np.random.default_rng([seed, number, n])
             trails = draw(rng, SIDE / 2 + rng.uniform(-4, 4, 2))
-            counts[len(merged(image(trails, FWHM, rng), hits_over(trails), FWHM * factor, disc))] += 1
+            counts[len(merged(image(trails, FWHM, rng), hits_over(trails, (SIDE, SIDE)), FWHM * factor, disc))] += 1
         others = ", ".join(f"{count} ({n})" for count, n in sorted(counts.items()) if count != right)
         print(f"| {name} | {right} | {counts[right]} of {draws} | {others} |")
 
@@ -148,7 +129,7 @@ def report_estimates(draws, seed):
         for n in range(draws):
             rng = np.random.default_rng([seed, 1000 + int(length), n])
             ((x, y, _, angle, _),) = trails = single((length, length), (10, 100))(rng, SIDE / 2 + rng.uniform(-4, 4, 2))
-            found = merged(image(trails, FWHM, rng), hits_over(trails))
+            found = merged(image(trails, FWHM, rng), hits_over(trails, (SIDE, SIDE)))
             if len(found) == 1:
                 (one,) = found
                 turn = abs((one["angle"] - angle + 90) % 180 - 90)
@@ -161,7 +142,7 @@ def report_estimates(draws, seed):
 
 def report_noise(images, seed):
     """Print the share of single hits on pure noise that give a candidate."""
-    row, column = (part.ravel() for part in np.meshgrid(*(np.arange(3, len(MIDDLES), 6),) * 2))
+    row, column = (part.ravel() for part in np.meshgrid(*(np.arange(3, len(middles(SIDE)), 6),) * 2))
     hits = hit_table(row, column, np.full(len(row), 3.0))
     for least in (5.0, 4.5, 4.0):
         pixels = (image([], FWHM, np.random.default_rng([seed, 2000, n])) for n in range(images))

@@ -29,12 +29,12 @@ from schemas.settings import MergeSettings
 from schemas.stage import Context
 from stages import merge as merge_stage
 from stages.merge import STAGE, _crop, _extended, _is_wing, _pieces, _pixel_scale, _read_hits, _table, _windows
+from tests.support.merging import SHAPE, STRIDE, hit_table, hits_over
 from tests.support.science_night import exposure as science_night_exposure
 
-WINDOW, STRIDE, SIGMA, SMOOTHING = 26, 7, 5.0, 0.6
+SIGMA, SMOOTHING = 5.0, 0.6
 KERNEL = gaussian_filter(np.pad([[1.0]], 10), SMOOTHING)
 CORRELATION = (fftconvolve(KERNEL, KERNEL, mode="same") / np.sum(KERNEL**2))[7:14, 7:14]
-SHAPE = (260, 280)
 
 
 def exposure(shape, fwhm=2.3, noise=SIGMA, background=0.0, correlation=CORRELATION):
@@ -60,24 +60,6 @@ def scene(trails, seed=0, fwhm=2.3, shape=SHAPE):
         flux = snr * filtered_noise(own, SIGMA, CORRELATION) / np.sum(own**2)
         image += flux * trail_image(image.shape, x, y, length, angle, psf)
     return image.astype(np.float32)
-
-
-def hit_table(row, column, logit):
-    columns = {"row": np.int32(row), "column": np.int32(column), "logit": np.float32(logit)}
-    return pa.table(columns, schema=HIT.schema)
-
-
-def hits_over(trails, shape=SHAPE, within=9.0):
-    """Windows that have a piece of a trail near their centre, with logits that fall away from it."""
-    y, x = (np.arange(1 + (size - WINDOW) // STRIDE) * STRIDE + 12.5 for size in shape)
-    apart = np.full((len(y), len(x)), np.inf)
-    for x0, y0, length, angle, *_ in trails:
-        for t in np.arange(-length / 2, length / 2 + 0.5):
-            dx = abs(x - x0 - t * math.cos(math.radians(angle)))
-            dy = abs(y - y0 - t * math.sin(math.radians(angle)))
-            apart = np.minimum(apart, np.maximum(dx[None, :], dy[:, None]))
-    row, column = np.nonzero(apart <= within)
-    return hit_table(row, column, 4 - apart[row, column] / 4)
 
 
 def merge(image, hits, info=None, mask=None, grid=SearchGrid(), **chosen):  # noqa: B008
