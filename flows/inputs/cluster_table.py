@@ -11,6 +11,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from flows.inputs.files import csv_separator
 from flows.runtime.settings import require_there
 from schemas.errors import BadInput, read_failure
 
@@ -200,10 +201,8 @@ def _table(path: Path) -> Table:
 
 
 def _separator(path: Path) -> str:
-    """Return what parts the names in the first line of a CSV: commas, semicolons or tabs."""
     with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
-        first = file.readline(1 << 16)
-    return max((",", ";", "\t"), key=lambda mark: first.count(mark.encode()))
+        return csv_separator(file.readline(1 << 16).decode("latin-1"))
 
 
 def _require_kind(column: Any, name: str, path: Path) -> None:

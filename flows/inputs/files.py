@@ -197,3 +197,8 @@ def content_kind(start: bytes, where: str) -> str:
         "is neither FITS, gzip-compressed FITS nor npz, by its first bytes.",
         "name an image file.",
     )
+
+
+def csv_separator(first: str) -> str:
+    """Return what parts the names in the first line of a CSV: commas, semicolons or tabs."""
+    return max(",;\t", key=first.count)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.inputs.files import csv_separator
 from schemas.errors import BadInput, read_failure
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".fits", ".fits.gz", ".fits.fz", ".fit", ".fit.gz", ".fts")
@@ -31,7 +32,6 @@ _MOST_KINDS = 12
 
 _LOCATION = ("location", "path", "file", "image")
 _LABEL = ("label", "class")
-_SEPARATORS = ",;\t"
 
 _STARTS = {
     b"SIMPLE": "FITS", b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"\x1f\x8b": "gzip", b"GIF8": "GIF", b"RIFF": "WebP",
@@ -125,7 +125,7 @@ def _of_table(source: Path) -> tuple[PictureFile, ...]:
         with source.open(newline="", encoding="utf-8-sig") as file:
             first = file.readline()
             file.seek(0)
-            rows = csv.DictReader(file, delimiter=max(_SEPARATORS, key=first.count))
+            rows = csv.DictReader(file, delimiter=csv_separator(first))
             header = {name.strip().lower(): name for name in rows.fieldnames or ()}
             location, label = (
                 next((header[one] for one in names if one in header), None) for names in (_LOCATION, _LABEL)
