@@ -1,7 +1,7 @@
 """Association of what is published with objects: what is new or has changed, night by night, in the order of time."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING, Annotated
@@ -203,13 +203,16 @@ class _Work:
 
         with opened_association(self._out, self._settings, rebuild=rebuild) as store:
             try:
-                if visit is None:
-                    return self._all(store, others)
-                for night in self._asked or ():
-                    self._associate_due(store, night, visit)
+                found = self._all(store, others) if visit is None else self._of_visit(store, visit)
             finally:
                 self.changed += map(str, store.changed)
-            return Association(self.summary(), changed=tuple(self.changed))
+        return replace(found, changed=tuple(self.changed))
+
+    def _of_visit(self, store: "AssociationStore", visit: int) -> Association:
+        """Return what comes of a visit."""
+        for night in self._asked or ():
+            self._associate_due(store, night, visit)
+        return Association(self.summary())
 
     def _all(self, store: "AssociationStore", others: int) -> Association:
         """Return what comes of all nights that are due."""
@@ -227,8 +230,7 @@ class _Work:
         digests = _cumulated({night: own for night, (_, own) in nights.items()})
         of_static = _cumulated({night: static.get(night, ("", ""))[1] for night in nights})
         told = {night: None if night in self._unusable else own for night, own in of_static.items()}
-        changed = tuple(map(str, store.changed))
-        return Association(summary, digests, told, left=left, changed=(*self.changed, *changed))
+        return Association(summary, digests, told, left=left)
 
     def _bring_up(self, store: "AssociationStore", night: str) -> None:
         """Associate the exposures of a night that are due, and note that it is known; raises if the store fails."""
