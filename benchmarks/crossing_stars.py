@@ -34,7 +34,7 @@ from schemas.exposure import ExposureInfo
 from schemas.pixels import UNUSABLE
 from schemas.settings import MeasureSettings, Settings
 from schemas.stage import Context
-from stages.measure import Described, describe, measure_all
+from stages.measure import describe, measure_all
 
 ACROSS, OFF, APART = 40, 30, 150
 """Trails per exposure, and the least distance between any two, px."""
@@ -78,12 +78,11 @@ def _free(mask: NDArray[Any], taken: list[tuple[float, float]], x: float, y: flo
     return inside and apart and not (mask[int(y) - 20 : int(y) + 21, int(x) - 20 : int(x) + 21] & UNUSABLE).any()
 
 
-def described(info: ExposureInfo, planes: Planes) -> tuple[Described, pl.DataFrame]:
-    """Return the measured candidates of an exposure, and the same judged by the default model."""
+def searched(info: ExposureInfo, planes: Planes) -> tuple[dict[str, Any], Context]:
+    """Return the inputs of the measurement of an exposure, and its context with the default model."""
     streak = search_pixels(planes, info, Settings(), until="streak", whole=True)["streak"].rows
-    context = Context(info, None, MeasureSettings(), models={"reliability": load_model("reliability", "streak_net")})
-    given = {"streak": streak, **planes}
-    return describe(given, context), pl.DataFrame(pl.from_arrow(measure_all(given, context)))
+    models = {"reliability": load_model("reliability", "streak_net")}
+    return {"streak": streak, **planes}, Context(info, None, MeasureSettings(), models=models)
 
 
 def crossed(info: ExposureInfo, planes: Planes, length: float, snr: float, seed: int) -> list[dict[str, Any]]:
@@ -102,9 +101,8 @@ def crossed(info: ExposureInfo, planes: Planes, length: float, snr: float, seed:
             add_light(image, stamp, flux, info.gain, np.random.default_rng([seed, n]))
     rows = []
     for science in (True, False):
-        _, table = described(
-            info, {**planes, **seen} if science else {"difference": seen["difference"], "mask": planes["mask"]}
-        )
+        given = {**planes, **seen} if science else {"difference": seen["difference"], "mask": planes["mask"]}
+        table = pl.DataFrame(pl.from_arrow(measure_all(*searched(info, given))))
         for n, one in enumerate(trails):
             near = table.filter(((pl.col("x") - one.x) ** 2 + (pl.col("y") - one.y) ** 2).sqrt() < length / 2 + 3)
             best = near.sort("reliability").tail(1).to_dicts()
@@ -131,11 +129,13 @@ def report_kinds(night: str) -> None:
     truth, true, stated = pq.read_table(Path(night) / "truth.parquet"), [], []
     for info, planes in exposures(night):
         of = (pc.field("visit") == info.visit) & (pc.field("detector") == info.detector)
-        candidates, table = described(info, planes)
+        given, context = searched(info, planes)
+        candidates, model = describe(given, context), context.models["reliability"]
         kind = label_candidates(candidates, truth.filter(of)).kind
-        asked = (kind >= 0) & (table["reliability"].to_numpy() >= RATHER)
+        reliability = model(candidates.features, candidates.stamps)
+        asked = (kind >= 0) & (reliability >= RATHER)
         true.append(kind[asked])
-        stated.append(table.select("pTrail", "pPoint", "pSatellite").to_numpy()[asked].argmax(axis=1))
+        stated.append(model.classes(candidates.features, reliability)[asked, : len(KINDS)].argmax(axis=1))
     kinds, called = np.concatenate(true), np.concatenate(stated)
     right = int((kinds == called).sum())
     low, high = binomial_interval(right, len(kinds))

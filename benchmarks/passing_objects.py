@@ -22,6 +22,7 @@ from benchmarks.linking import ERROR, EXPOSURE, MOVERS, PALOMAR, SIDE, interval,
 FIELDS = ((150.0, 12.0), (40.0, 87.0), (0.05, 0.5), (95.0, -48.0))
 MIDDLE = 61000.3  # MJD, UTC
 MISSING = 0.05
+HALF = EXPOSURE / 2 / 86400  # d
 FALSE = -1
 
 
@@ -67,7 +68,7 @@ def night(seed, centre, visits, density):
     parts = []
     for mjd in MIDDLE + (np.concatenate([[0], inner, [1]]) - 0.5) * hours / 24:
         there = np.flatnonzero(rng.uniform(size=MOVERS) >= MISSING)
-        sky, tail, head = (seen(place[there], motion[there], mjd + late) for late in (0, -half(), half()))
+        sky, tail, head = (seen(place[there], motion[there], mjd + late) for late in (0, -HALF, HALF))
         length = np.abs(tail.separation(head).arcsec + rng.normal(0, 0.5, len(there)))
         turned = rng.normal(0, 1, len(there)) * np.degrees(0.4 / np.maximum(length, 1))
         count = rng.poisson(density * SIDE**2)
@@ -83,11 +84,6 @@ def night(seed, centre, visits, density):
             np.concatenate([bright[there] + rng.normal(0, 0.1, len(there)), rng.uniform(16, 20.5, count)]),
         ))  # fmt: skip
     return [np.concatenate(column) for column in zip(*parts, strict=True)], rate
-
-
-def half():
-    """Return half of an exposure, d."""
-    return EXPOSURE / 2 / 86400
 
 
 def measured(density, trails, nights, first):

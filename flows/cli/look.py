@@ -14,9 +14,6 @@ from flows.cli.tables import show_rows
 from flows.runtime.words import counted
 from schemas.night_range import EVERY_NIGHT
 
-MOST = 20
-"""Largest number of former objects that are shown."""
-
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -25,6 +22,9 @@ if TYPE_CHECKING:
     from flows.results.model_use import ModelUse
     from flows.results.verify import Verification
     from schemas.quality import Gate
+
+MOST = 20
+"""Largest number of former objects that are shown."""
 
 
 def status(

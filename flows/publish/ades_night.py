@@ -115,7 +115,7 @@ def reportable_night(out: Path, night: str, settings: AdesSettings) -> Reportabl
     rows = _rows(store, night, wanted | set(singles))
     exposures = _exposures(out, night, rows.values())
     found = ReportableNight(_station(settings, exposures))
-    simulated = {(one.visit, one.detector) for one in Ledger(out).records(night) if SIMULATED in (one.flags or ())}
+    simulated = {(one.visit, one.detector) for one in Ledger(out).records(night) if SIMULATED in one.flags}
     found.notes["detections on simulated images, not for the Minor Planet Center"] = sum(
         _key(row) in simulated for row in rows.values()
     )

@@ -6,17 +6,13 @@ from itertools import islice
 from types import SimpleNamespace
 from unittest.mock import patch
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
-from flows.pipeline.graph import declared_tables
 from flows.publish import ades_files, ades_night, submissions
 from flows.publish.ades_night import reportable_night, require_good, trails_agree
 from flows.publish.ades_report import draft_report, submit_report, tracklet_names
 from flows.publish.submissions import Submissions
-from flows.results.backup import backup_output, restore_output
-from flows.results.prune import removals, take_out
 from flows.storage.atomic import WriteConditions
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import submissions_folder
@@ -26,7 +22,7 @@ from schemas.ades import AdesSettings
 from schemas.dia_source import DIA_SOURCE, DetectionFlag, exposure_of
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.exposure import ExposureKey
-from schemas.settings import Settings, StoreSettings
+from schemas.settings import StoreSettings
 from schemas.tracklets import TRACKLET
 from tests.support.ades import (
     NIGHT,
@@ -467,26 +463,6 @@ def test_in_a_bucket_who_comes_second_is_refused(memory):
     with patch.object(Submissions, "add", overtaken), pytest.raises(Retryable, match="somebody else meanwhile"):
         submit_report(out, NIGHT, SETTINGS, "xml")
     assert [one.form for one in Submissions(out).all()] == ["psv"]
-
-
-def test_submissions_are_backed_up_and_not_pruned(tmp_path):
-    out, copy = tmp_path / "out", tmp_path / "copy"
-    publish_rows(out, two_movers()[0])
-    _, path = submit_report(out, NIGHT, SETTINGS, "psv")
-    backup_output(out, copy)
-    for one in (path, path.with_suffix(".json")):
-        assert (copy / one.relative_to(out)).read_bytes() == one.read_bytes()
-    take_out(out, removals(out, (NIGHT,), Settings(), irreplaceable=True))
-    assert Ledger(out).nights() == []
-    assert [one.number for one in Submissions(out).records(NIGHT)] == [1]
-    restore_output(copy, tmp_path / "again", declared_tables())
-    assert submit_report(tmp_path / "again", NIGHT, SETTINGS, "xml")[1] is None
-
-
-def test_places_are_as_far_apart_as_on_the_sky():
-    """Seconds of arc, also across 0 h; a degree of right ascension is half of one at 60 degrees."""
-    places = np.array([[359.9995, 60.0], [0.0005, 60.0], [0.0005, 60.001], [0.5005, 60.0]])
-    assert submissions._apart(places, 0.0005, 60.0) == pytest.approx([1.8, 0, 3.6, 900], rel=1e-6)
 
 
 def test_exposures_of_two_observatories_need_a_setting():
