@@ -207,7 +207,8 @@ def _clean(values: NDArray[np.float32], name: str, path: Path, column: str, unit
         It is a magnitude by name, and by its unit or its values something else.
     """
     low, high = _RANGES.get(name, (_BRIGHTEST, _FAINTEST))
-    absent = ~np.isfinite(values) | np.isin(values, np.array(_SENTINELS, np.float32))
+    sentinels = () if name == "plate" else _SENTINELS  # plates have the numbers 99, 999 and 9999, too
+    absent = ~np.isfinite(values) | np.isin(values, np.array(sentinels, np.float32))
     beyond = ~absent & ((values <= low) | (values >= high))
     if name in BANDS:
         given = values[~absent]

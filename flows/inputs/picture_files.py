@@ -39,6 +39,9 @@ _STARTS = {
 }  # fmt: skip
 """First bytes of a file -> what it is, whatever its name says."""
 
+_COLOURS = (("red", "green", "blue"), ("r", "g", "b"), ("i", "r", "g"))
+"""Names of three HDUs that hold red, green and blue; bands are in the order of their wavelengths."""
+
 
 @dataclass(frozen=True)
 class PictureFile:
@@ -182,8 +185,8 @@ def read_picture(path: Path, longest: int) -> NDArray[np.uint8]:
     Parameters
     ----------
     path
-        JPEG, PNG, or FITS with an image of two dimensions, or of three planes for red, green and blue; leading axes of
-        one are none. What it is, its first bytes say, not its name.
+        JPEG, PNG, or FITS with an image of two dimensions, or of three planes or HDUs (`_COLOURS`) for red, green and
+        blue; leading axes of one are none. What it is, its first bytes say, not its name.
     longest
         At least 1.
 
@@ -255,15 +258,26 @@ def _read_fits(path: Path, longest: int, packed: bool) -> NDArray[np.uint8]:
             images = [hdu for hdu in hdus if hdu.is_image and _is_picture(hdu.shape)]
             if not images:
                 raise _no_picture(path, shapes)
-            image = images[0]
-            ny, nx = image.shape[-2:]
+            ny, nx = images[0].shape[-2:]
             if packed and ny * nx > LARGEST:  # it is unpacked whole
                 raise _too_large(path, (nx, ny))
-            planes = range(3) if image.shape[-3:-2] == (3,) else (None,)
-            read = [_rows(image, plane, max(1, -(-max(ny, nx) // longest))) for plane in planes]
+            factor = max(1, -(-max(ny, nx) // longest))
+            read = [_rows(image, plane, factor) for image, plane in _planes(images)]
     _require_content(path, [extremes for _, extremes in read])
     shrunk = [means for means, _ in read]
     return np.stack([_stretched(one) for one in (shrunk * 3 if len(shrunk) == 1 else shrunk)], -1)
+
+
+def _planes(images: Sequence[Any]) -> list[tuple[Any, int | None]]:
+    """Return the HDUs of red, green and blue, or the first one, each with its plane, if it has three.
+
+    HDUs are colours where three of one size are named so (`_COLOURS`): others may be errors or masks.
+    """
+    first, named = images[0], {hdu.name.strip().lower(): hdu for hdu in images if hdu.shape == images[0].shape}
+    for names in _COLOURS:
+        if set(names) <= set(named):
+            return [(named[name], None) for name in names]
+    return [(first, plane) for plane in (range(3) if first.shape[-3:-2] == (3,) else (None,))]
 
 
 def _no_picture(path: Path, shapes: Sequence[tuple[int, ...]]) -> BadInput:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from flows.inputs.picture_files import PictureFile, list_pictures, split_pictures
 from flows.pipeline.weights import read_weights, write_model
-from flows.results.evaluation.anomaly import anomaly_figures, draw_scores, verdict_table
+from flows.results.evaluation.anomaly import anomaly_figures, draw_scores, tell_absent, verdict_table
 from flows.results.evaluation.picture_scores import LEARNT, read_small
 from flows.runtime.parallel import map_in_processes
 from flows.simulation.galaxy_pictures import LEVELS
@@ -188,6 +188,7 @@ def train_anomaly(
     """
     check_plan(plan.svdd)
     files, origin = (list_pictures(*data, say=say), [one.name for one in data]) if data else _of_environment()
+    tell_absent(normal, files, say)
     files = [file for file in files if file.label] if normal else files
     waiting = list_pictures(*apply, say=say)
     found = _read_all(files, plan, workers)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flows.inputs.picture_files import list_pictures
+from flows.inputs.picture_files import PictureFile, list_pictures
 from flows.pipeline.weights import read_weights
 from flows.results.evaluation.picture_scores import read_unseen
 from flows.results.evaluation.pictures import new_figure, save
@@ -50,7 +50,7 @@ def evaluate_anomaly(
     draw
         Folder for `draw_scores`.
     say
-        Receives which files are left out.
+        Receives which files are left out, and which of ``normal`` no picture has.
 
     Returns
     -------
@@ -68,6 +68,7 @@ def evaluate_anomaly(
     card, arrays = read_weights("anomaly", model)
     judge = AnomalyModel(card, arrays)
     files = list_pictures(*data, say=say)
+    tell_absent(normal, files, say)
     labelled = [one for one in files if one.label]
     pictures, labels, unreadable, trained_on, _ = read_unseen(labelled, arrays, unseen=unseen, seen=judge.seen)
     normal = list(normal) or sorted({label for label in labels if stands_for_real(label)})
@@ -89,6 +90,14 @@ def evaluate_anomaly(
         "unlabelled": sum(not file.label for file in files),
         "trained_on": trained_on,
     }
+
+
+def tell_absent(normal: Sequence[str], files: Sequence[PictureFile], say: Callable[[str], None]) -> None:
+    """Tell which labels of ``--normal`` no picture has: they may be misspelt."""
+    labels = {file.label for file in files}
+    if absent := sorted(set(normal) - labels):
+        names = ", ".join(sorted(label for label in labels if label)[:10])
+        say(f"No picture has the label {', '.join(absent)} of --normal; labels are {names}.")
 
 
 def stands_for_real(label: str) -> bool:

@@ -171,6 +171,12 @@ def test_values_come_back_as_float32(tmp_path_factory, magnitudes):
 PLAIN = "17,17,17,17,17,STAR"
 
 
+@pytest.mark.parametrize(("plate", "kept"), [("99", 99), ("999", 999), ("9999", 9999), ("-999", np.nan), ("0", np.nan)])
+def test_plates_may_have_numbers_that_stand_for_no_value_elsewhere(tmp_path, plate, kept):
+    table = read_archive(write(tmp_path, "u,g,r,i,z,class,plate", f"{PLAIN},{plate}"), WANTED, ("plate",))
+    assert np.array_equal(table.numbers["plate"], [kept], equal_nan=True)
+
+
 @pytest.mark.parametrize(
     ("name", "low", "high"), [("petroRad_r", 0.0, 1000.0), ("redshift", -1.0, 20.0), ("plate", 0.0, 1e6)]
 )

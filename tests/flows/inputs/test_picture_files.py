@@ -246,6 +246,27 @@ def test_three_planes_below_an_axis_of_one_are_colours(tmp_path):
     np.testing.assert_array_equal(found[..., 2], found[:, ::-1, 0])
 
 
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [("RED GREEN BLUE", (0, 1, 2)), ("G I R", (1, 2, 0)), ("b g r", (2, 1, 0)), ("SCI ERR DQ", (0, 0, 0))],
+)
+def test_three_hdus_are_colours_if_they_are_named_so(tmp_path, names, order):
+    planes = np.random.default_rng(3).normal(size=(3, 40, 50)).astype(np.float32)
+    hdus = [fits.ImageHDU(plane, name=name) for plane, name in zip(planes, names.split(), strict=True)]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(tmp_path / "hdus.fits")
+    fits.PrimaryHDU(planes[list(order)]).writeto(tmp_path / "cube.fits")
+    assert np.array_equal(read_picture(tmp_path / "hdus.fits", 64), read_picture(tmp_path / "cube.fits", 64))
+
+
+def test_hdus_of_other_sizes_are_no_colours(tmp_path):
+    planes = [np.arange(12.0 * n).reshape(3 * n, 4) for n in (1, 1, 2)]
+    hdus = [fits.ImageHDU(plane, name=name) for plane, name in zip(planes, "RGB", strict=True)]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(tmp_path / "hdus.fits")
+    picture = read_picture(tmp_path / "hdus.fits", 64)
+    assert picture.shape == (3, 4, 3)
+    assert (picture == picture[..., :1]).all()
+
+
 def test_what_a_file_is_its_first_bytes_say(tmp_path):
     stored_as("float", tmp_path / "1.fits")
     expected = read_picture(tmp_path / "1.fits", 100)

@@ -95,11 +95,17 @@ def test_the_model_is_scored_again_by_the_command_and_knows_what_it_has_seen(fol
 @pytest.mark.parametrize("objective", ["one-class", "soft-boundary"])
 def test_deep_svdd_trains_and_tells_the_error_of_its_autoencoder(folder, tmp_path, objective):
     plan = replace(SVDD, svdd=replace(SVDD.svdd, objective=objective))
-    figures = train_anomaly([folder / "labelled.csv"], ["whole"], [], tmp_path, plan, 1, 1, lambda line: None)
+    normal, absent = ["whole", "hole"], "No picture has the label hole of --normal; labels are"
+    told = list[str]()
+    figures = train_anomaly([folder / "labelled.csv"], normal, [], tmp_path, plan, 1, 1, told.append)
     assert 0 <= figures["auc"] <= 1
     assert "error of the autoencoder" in figures["rivals"]
-    again = evaluate_anomaly([folder / "labelled.csv"], ["whole"], str(tmp_path), unseen=True)
+    assert sum(line.startswith(absent) for line in told) == 1
+    told.clear()
+    again = evaluate_anomaly([folder / "labelled.csv"], normal, str(tmp_path), unseen=True, say=told.append)
     assert again["auc"] == pytest.approx(figures["auc"], abs=0.02)
+    assert len(told) == 1
+    assert told[0].startswith(absent)
     with pytest.raises(Misconfigured, match="other codes"):
         train_anomaly([folder / "labelled.csv"], [], [], tmp_path / "x", PLAN, 1, 1, print, begin_with=str(tmp_path))
 
