@@ -39,6 +39,7 @@ _MAGNITUDES = 2.5  # by which two detections may differ, in any two bands
 _DENSITY_OF = 8  # neighbours that the local density is measured by
 _MOST_PAIRS = 2_000_000  # looked at between two exposures
 _STEPS = 60  # of the distances that are tried
+_MOST_WAYS = 10**300  # of choosing exposures: of more than a thousand there are more than a float holds
 _SKY = 4 * math.pi * math.degrees(1) ** 2  # deg^2
 _PAIR_DAYS = 0.1  # d between two detections of a pair
 _PAIR_BLUR = 40.0  # arcsec / day: an error of the rate that leaves a pair of use
@@ -279,7 +280,8 @@ def _choices(visits: int, between: int) -> Floats:
     exposures between, any hold the others.
     """
     ends = [max(1, math.comb(visits - (count > 0), 2)) for count in range(between + 1)]
-    return np.array([pairs * math.comb(between, count) for count, pairs in enumerate(ends)], np.float64)
+    ways = (pairs * math.comb(between, count) for count, pairs in enumerate(ends))
+    return np.array([min(one, _MOST_WAYS) for one in ways], np.float64)
 
 
 def _pairs(
@@ -343,7 +345,7 @@ def _reach_by_chance(
 
 def _has_trail(detections: SkyDetections, index: Indices) -> NDArray[np.bool_]:
     """Return which have trails with a direction: long enough, and known well enough."""
-    found = detections.trail_length[index] >= _TRAIL
+    found = (detections.trail_length[index] >= _TRAIL) & np.isfinite(detections.trail_angle[index])
     long = index[found]
     sure = detections.trail_length[long] >= np.fmax(_TRAIL, _SURE * detections.length_error[long])
     found[found] = sure & (_angle_tolerance(detections, long) < _ANY_ANGLE)

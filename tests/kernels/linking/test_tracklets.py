@@ -4,7 +4,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 
 from kernels.linking.detections import detections_at, find_stationary
-from kernels.linking.tracklets import PAIR_RATE, find_pairs, find_tracklets
+from kernels.linking.tracklets import PAIR_RATE, _choices, find_pairs, find_tracklets
 
 EXPOSURE = 30.0  # s
 CENTRE = SkyCoord(150 * u.deg, 20 * u.deg)
@@ -335,3 +335,22 @@ def test_a_mover_is_followed_into_the_next_field():
     ra, dec, mjd = (np.concatenate([*(part[n] for part in parts), mover[n]]) for n in range(3))
     (found,) = linked(ra, dec, mjd)
     assert found.members == (40, 41, 42, 43)
+
+
+def test_lengths_without_angles_have_no_direction():
+    """Of lengths without angles two agree always: that is no reason to link unrelated detections."""
+    ra, dec, mjd, owner, length, _ = night(np.random.default_rng(3), 3, 0, 10.0)
+    assert len(linked(ra, dec, mjd, np.maximum(length, 30.0), np.full(len(ra), np.nan))) == 0
+    ra, dec, mjd, owner, length, angle = night(np.random.default_rng(4), 4, 20, 1.0)
+    known, unknown = (linked(ra, dec, mjd, length, one) for one in (angle, np.full(len(ra), np.nan)))
+    assert all(len(one.members) >= 3 for one in unknown)
+    chance = {one.members: one.chance for one in known}
+    assert all(one.chance >= chance.get(one.members, 0.0) for one in unknown)
+    assert len(scored(unknown, owner)[0]) >= 18
+
+
+def test_a_field_may_be_seen_in_more_than_a_thousand_exposures():
+    """The number of ways to choose these is more than a float holds."""
+    ways = _choices(1100, 1090)
+    assert np.isfinite(ways).all()
+    assert ways[1] == 1090 * 1099 * 1098 / 2
