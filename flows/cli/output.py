@@ -463,13 +463,14 @@ def link(
     from flows.inputs.orbit_file import read_orbits
     from flows.results import linking
     from flows.results.link_nights import link_over_nights, require_heliolinx
-    from flows.storage.folder import require_ending, require_folder
+    from flows.storage.folder import require_apart, require_ending, require_folder
 
     links, names, notes = None, None, list[str]()
     with refusals(as_json):
         if out is not None:
             require_ending(out, "--out", ".parquet", "tracklets", "tracklets")
             require_folder(out, "--out")
+            require_apart(table, out)
         if nights is not None:
             require_heliolinx()
         catalogue = read_orbits(orbits) if orbits is not None else None

@@ -1,6 +1,7 @@
 """Tracklets of a table of detections: read, linked, written."""
 
 import io
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -169,6 +170,7 @@ def read_detections(path: Path, obscode: str = "", nights: NightRange = EVERY_NI
         name: _numbers(path, name, columns[name]) for name in columns if name not in ("id", "obscode", "trailClass")
     }
     columns["id"] = _ids(path, columns["id"])
+    _require_mjd(path, numbers["mjd"])
     numbers, not_given = _plausible(numbers)
     left_out = _unusable(columns["id"], numbers, columns["trailClass"])
     wrong = {row for rows in left_out.values() for row in rows}
@@ -197,14 +199,41 @@ def _table(path: Path) -> pa.Table:
             if one.is_file() and not hidden and not _is_parquet(one):
                 problem = "is not Parquet, as all files of the folder have to be."
                 raise Misconfigured("unreadable_table", str(one), problem, "take it away, or mend it.")
-        if path.is_dir() or _is_parquet(path):
+        if path.is_dir():
+            return _folder(path)
+        if _is_parquet(path):
             return pyarrow.dataset.dataset(path, format="parquet").to_table()
+        _require_commas(path)
         words = dict.fromkeys((*NEEDED["id"], *OPTIONAL["obscode"]), pa.string())  # 0001 is not 1, nor 033 33
         options = pyarrow.csv.ConvertOptions(strings_can_be_null=True, column_types=words)
         return _with_numbers(pyarrow.csv.read_csv(path, convert_options=options))
     except (OSError, ValueError, pa.ArrowException) as error:
         problem = f"cannot be read as Parquet or CSV: {read_failure(error)}."
         raise Misconfigured("unreadable_table", str(path), problem, "give a table in one of these formats.") from error
+
+
+def _require_commas(path: Path) -> None:
+    with pa.input_stream(path) as file:
+        first = (file.read(1 << 16).decode("utf-8", "replace").lstrip().splitlines() or [""])[0]
+    if "," not in first and len(re.split(r"[;\t| ]+", first)) >= len(NEEDED):
+        problem = f"has no commas in its first line, {first[:60]!r}, which should name the columns of a CSV."
+        raise Misconfigured("unreadable_table", str(path), problem, "separate names and values by commas.")
+
+
+def _folder(path: Path) -> pa.Table:
+    """Return the rows of all files of a folder, with the columns of each, in a type that holds the values of all."""
+    files = pyarrow.dataset.dataset(path, format="parquet").files
+    schemas = {file: pq.read_schema(file) for file in files}
+    kinds: dict[str, set[pa.DataType]] = {}
+    for file, schema in schemas.items():
+        for field in schema:
+            kinds.setdefault(field.name, set()).add(field.type)
+            _require_double(file, field.name, field.type)
+    used = {name for names in (NEEDED | OPTIONAL).values() for name in names}
+    odd = {name for name, some in kinds.items() if len(some) > 1 and name not in used}
+    own = [pa.schema([field for field in schema if field.name not in odd]) for schema in schemas.values()]
+    schema = pa.unify_schemas(own, promote_options="permissive")
+    return pyarrow.dataset.dataset(files, schema=schema, format="parquet").to_table()
 
 
 def _is_parquet(path: Path) -> bool:
@@ -255,14 +284,20 @@ def _column(path: Path, table: pa.Table, name: str, names: Sequence[str]) -> pa.
 
 
 def _ids(path: Path, ids: pa.Array) -> pa.Array:
-    """Return ids, null where a number is none."""
+    """Return ids, null where a number is none, or a text empty."""
     kind = ids.type
     if pa.types.is_floating(kind):
-        ids = ids.cast(pa.float64())
-        return pc.if_else(pc.is_finite(ids), ids, None)
+        exact = 2**24 if kind == pa.float32() else 2**53
+        ids = pc.if_else(pc.is_finite(ids.cast(pa.float64())), ids.cast(pa.float64()), None)
+        if (pc.max(pc.abs(ids)).as_py() or 0) > exact:
+            problem = f"column 'id' holds {kind} above {exact}, which have lost digits."
+            raise Misconfigured("bad_id", str(path), problem, "write ids as integers or text.")
+        return ids
     if pa.types.is_string_view(kind):
-        return ids.cast(pa.string())
-    if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        ids, kind = ids.cast(pa.string()), pa.string()
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return pc.if_else(pc.equal(pc.utf8_trim_whitespace(ids), ""), None, ids)
+    if not pa.types.is_integer(kind):
         problem = f"column 'id' holds {ids.type}."
         raise Misconfigured("bad_id", str(path), problem, "give text or a number that names the detection.")
     return ids
@@ -277,14 +312,26 @@ def _text(path: Path, name: str, column: pa.Array) -> pa.Array:
 
 
 def _numbers(path: Path, name: str, column: pa.Array) -> NDArray[np.float64]:
-    if name == "mjd" and column.type in (pa.float32(), pa.float16()):
-        problem = f"column {name!r} is in single precision, which tells a time to six minutes."
-        raise Misconfigured("imprecise_times", str(path), problem, "write it in double precision (float64).")
+    _require_double(str(path), name, column.type)
     try:
         return np.asarray(column.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False), np.float64)
     except pa.ArrowException as error:
         problem = f"column {name!r} holds {column.type}: {error}."
         raise Misconfigured("not_a_number", str(path), problem, "give numbers there.") from error
+
+
+def _require_double(path: str, name: str, kind: pa.DataType) -> None:
+    if name in NEEDED["mjd"] and kind in (pa.float32(), pa.float16()):
+        problem = f"column {name!r} is in single precision, which tells a time to six minutes."
+        raise Misconfigured("imprecise_times", path, problem, "write it in double precision (float64).")
+
+
+def _require_mjd(path: Path, mjd: NDArray[np.float64]) -> None:
+    """Raise ``no_mjd`` if there are times and none of them can be a Modified Julian Date."""
+    told, (low, high) = mjd[np.isfinite(mjd)], _RANGES["mjd"]
+    if len(told) and not ((told >= low) & (told <= high)).any():
+        problem = f"column 'mjd' holds {float(told[0])!r}, and no time from {low:g} to {high:g}."
+        raise Misconfigured("no_mjd", str(path), problem, "give Modified Julian Dates: Julian Dates less 2400000.5.")
 
 
 def _plausible(numbers: dict[str, NDArray[np.float64]]) -> tuple[dict[str, NDArray[np.float64]], dict[str, int]]:
@@ -306,6 +353,8 @@ def _unusable(ids: pa.Array, numbers: dict[str, NDArray[np.float64]], classes: p
             (numbers[name] >= low) & (numbers[name] <= high)
         )
     uncertain = position_error(numbers) > _LARGEST_ERROR
+    for name in ("posErr", "raErr", "decErr"):
+        uncertain |= np.isposinf(numbers[name])
     reasons[f"the error of its position is above {_LARGEST_ERROR:g} arcsec"] = uncertain
     first: dict[Any, int] = {}
     again = [first.setdefault(value, row) != row for row, value in enumerate(ids.to_pylist())]

@@ -5,6 +5,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from flows.storage.atomic import writing
+from flows.storage.bucket_path import BucketPath
+from flows.storage.layout import is_output
 from schemas.errors import Misconfigured
 
 
@@ -55,6 +57,21 @@ def require_folder(path: Path, option: str) -> None:
         remedy = f"make it first (mkdir -p {folder}), or choose another {option}."
         raise Misconfigured("no_folder", f"{option} {path}", f"{folder} {what}.", remedy)
     writable_folder(folder, option)
+
+
+def require_apart(path: Path, out: Path) -> None:
+    """Raise ``overwrites_input`` if a file to be written is the table that is read, or would be a part of its folder.
+
+    A folder is refused, too (``not_writable``). Anything may be written into the output folder of a run.
+    """
+    if out.is_dir():
+        raise Misconfigured("not_writable", f"--out {out}", "is a folder, no file.", "choose another --out.")
+    if isinstance(path, BucketPath) or is_output(path):
+        return
+    table, written = path.resolve(), out.resolve()
+    if table == written or table in written.parents:
+        problem = f"would be written over, or into, the table {path}."
+        raise Misconfigured("overwrites_input", f"--out {out}", problem, "choose another --out.")
 
 
 def require_ending(path: Path, option: str, ending: str, what: str, usual: str) -> None:

@@ -162,6 +162,9 @@ def test_tables_that_say_too_little_are_refused(table, columns, code):
         (rows(id=[[n] for n in range(13)]), "bad_id"),
         (rows(id=[{"n": n} for n in range(13)]), "bad_id"),
         (rows(id=[n > 3 for n in range(13)]), "bad_id"),
+        (rows(id=[1e18 + 1000.0 * n for n in range(13)]), "bad_id"),
+        (rows(id=pa.array([2.0**25 + 4 * n for n in range(13)], pa.float32())), "bad_id"),
+        (rows(mjd=[2460000.7] * 13), "no_mjd"),
         (rows(obscode=[["I41"]] * 13), "no_text"),
     ],
 )
@@ -187,6 +190,58 @@ def test_a_file_in_a_folder_that_is_no_table_is_named(tmp_path):
     (tmp_path / "notes.txt").write_text("of the night")
     result, found = link(tmp_path)
     assert (result.exit_code, found["error"]["where"]) == (2, str(tmp_path / "notes.txt"))
+
+
+def test_the_table_that_is_read_is_not_written_over(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for source, out in (("t.parquet", "t.parquet"), ("folder", "folder/out.parquet")):
+        written = tmp_path / ("folder/t.parquet" if source == "folder" else source)
+        pq.write_table(pa.table(rows()), written)
+        before = written.read_bytes()
+        result, found = link(tmp_path / source, "--out", str(tmp_path / out))
+        assert (result.exit_code, found["error"]["code"]) == (2, "overwrites_input")
+        assert written.read_bytes() == before
+    (tmp_path / "o.parquet").mkdir()
+    result, found = link(tmp_path / "t.parquet", "--out", str(tmp_path / "o.parquet"))
+    assert (result.exit_code, found["error"]["code"]) == (2, "not_writable")
+
+
+def test_columns_and_types_are_those_of_all_files_of_a_folder(tmp_path):
+    whole = pa.table(rows(id=[2**40 + n for n in range(13)], mag=[20.5] * 13, note=["a"] * 13))
+    first = pa.table({"id": range(6), "mag": pa.array([20] * 6, pa.int64()), "note": range(6)})
+    first = first.set_column(0, "id", first["id"].cast(pa.int32()))
+    for name in ("mjd", "ra", "dec"):
+        first = first.append_column(name, whole[name][:6])
+    (tmp_path / "t").mkdir()
+    pq.write_table(first, tmp_path / "t" / "1.parquet")
+    second = whole.append_column("obscode", pa.array(["I41"] * 13)).slice(6)
+    pq.write_table(second, tmp_path / "t" / "2.parquet")
+    table = read_detections(tmp_path / "t")
+    assert sorted(table.ids.to_pylist()) == [*range(6), *(2**40 + n for n in range(6, 13))]
+    assert sorted(table.detections.magnitude) == [20] * 6 + [20.5] * 7
+    assert sorted(table.obscode) == [""] * 6 + ["I41"] * 7
+    single = second.set_column(second.column_names.index("mjd"), "mjd", second["mjd"].cast(pa.float32()))
+    pq.write_table(single, tmp_path / "t" / "2.parquet")
+    with pytest.raises(Misconfigured, match="single precision") as raised:
+        read_detections(tmp_path / "t")
+    assert raised.value.where == str(tmp_path / "t" / "2.parquet")
+
+
+def test_ids_without_text_are_none_and_infinite_errors_are_not_small(tmp_path):
+    blank = pa.table(rows(id=["", " ", *rows()["id"][2:]], posErr=[0.1] * 12 + [np.inf]))
+    pq.write_table(blank, tmp_path / "t.parquet")
+    left_out = {"no id": 2, "the error of its position is above 60 arcsec": 1}
+    assert link(tmp_path / "t.parquet")[1]["left_out"] == left_out
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|", " "])
+def test_columns_without_commas_are_refused_with_the_remedy(tmp_path, separator):
+    lines = [rows(), *(dict(zip(rows(), one, strict=True)) for one in zip(*rows().values(), strict=True))]
+    text = "\n".join(separator.join(map(str, line if line is lines[0] else line.values())) for line in lines)
+    (tmp_path / "t.csv").write_text(text)
+    result, found = link(tmp_path / "t.csv")
+    assert (result.exit_code, found["error"]["code"]) == (2, "unreadable_table")
+    assert found["error"]["remedy"] == "separate names and values by commas."
 
 
 def test_what_is_no_table_is_refused(tmp_path):
