@@ -133,7 +133,7 @@ def object_id(designation: str) -> int:
 
 STAGE = Stage(
     name="predict_known",
-    version="4",
+    version="5",
     per="exposure",
     needs=(MASK, ORBITS),
     gives=SS_EPHEMERIS,

@@ -15,6 +15,7 @@ Floats = NDArray[np.float64]
 _DRIFT = 2e-7  # AU / d^2 by which planets move what stays away from them off its two-body orbit: 1.2e-7 at most of 500
 _FASTEST = 0.025  # AU in half a day, relative to the Earth
 _MARGIN = math.radians(0.3)  # for what the planets do besides
+_CLOSE = 0.05  # AU: the Earth may have bent the way of what is so near, by any angle
 _SLOPE = 0.15  # G where it is not known
 _COMET_SLOPE = 4.0  # K1 likewise
 _MOST_ERROR = 120.0  # arcsec: an orbit that is less certain tells nothing
@@ -146,21 +147,23 @@ class OrbitCatalogue:
         Notes
         -----
         Of all objects those are chosen that an unperturbed orbit brings near the field, given what planets do to
-        objects that they do not meet (2e-7 AU / d^2 since the epoch), 0.3 deg, and the error of the orbit; their orbits
-        are then integrated with the planets. What has met a planet since its epoch may be missed. Orbits that may be
-        wrong by more than 2 arcmin, or are more than ten years old, are left out.
+        objects that they do not meet (2e-7 AU / d^2 since the epoch), 0.3 deg, and the error of the orbit, or to within
+        0.05 AU of the observer, in whatever direction, as the Earth bends the ways of these; their orbits are then
+        integrated with the planets. What has met a planet since its epoch and is farther away may be missed. Orbits
+        that may be wrong by more than 2 arcmin, or are more than ten years old, are left out.
         """
         day = self._of_day(observer)
         cosine = day.toward @ toward.astype(np.float32)
-        bright = ~(day.magnitude > faintest + 0.5)
+        bright = ~(day.magnitude > faintest + 0.5) | (day.slack >= np.float32(np.pi))  # what is close fades in hours
         apart = np.arccos(np.clip(cosine, -1, 1))
         index = np.flatnonzero(bright & (apart <= math.radians(radius) + day.slack))
         some = self.orbits.take(index)
-        away = two_body(some, observer.mjd)[0] - observer.position
+        place = two_body(some, observer.mjd)[0]
+        away = place - observer.position
         distance = np.linalg.norm(away, axis=1)
         slack = _slack(some, observer.mjd, distance, 0.0)
         near = np.arccos(np.clip(away @ toward / distance, -1, 1)) <= math.radians(radius) + slack
-        near &= _is_known(some, observer.mjd, distance)
+        near &= _is_known(some, observer.mjd, distance) & ~(_magnitude(some, place, away) > faintest + 1)
         index, some = index[near], some.take(near)
         seen = observe(some, observer)
         error = np.radians(np.minimum(self.uncertainty(index, observer, seen), _MOST_ERROR) / 3600)
@@ -223,9 +226,8 @@ def _slack(orbits: Orbits, mjd: float, distance: Floats, moved: float) -> Floats
     """Return how far from its unperturbed place, rad, an object may be seen that may also have moved, AU."""
     days = np.abs(mjd - orbits.epoch)
     off = (moved + _DRIFT * days * days) / distance
-    return np.asarray(
-        _MARGIN + math.radians(_MOST_ERROR / 3600) + np.where(off < 1, np.arcsin(np.minimum(off, 1)), np.pi)
-    )
+    wide = np.where((off < 1) & (distance > _CLOSE + moved), np.arcsin(np.minimum(off, 1)), np.pi)
+    return np.asarray(_MARGIN + math.radians(_MOST_ERROR / 3600) + wide)
 
 
 def _runoff(uncertainty: Floats, years: Floats) -> Floats:

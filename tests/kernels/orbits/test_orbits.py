@@ -161,6 +161,37 @@ def test_a_field_holds_whatever_is_in_it():
     assert set(bright) == {n for n in index if everything.magnitude[n] <= 16.0}
 
 
+# Elements of the epoch 60743 that passes the Earth, as MPCORB rounds them; MJD TAI, place and V that another program
+# has for Palomar: DOP853 about the Sun, planets and Moon of astropy, light time by iteration.
+PASSING = [
+    ((40.19247, 106.90965, 353.87949, 0.10534, 0.2803058, 1.1796010, 29.64), 60747.29676515,
+     (171.172018, 4.27937), 18.6),
+    ((0.94927, 352.76974, 172.60360, 6.97897, 0.3732326, 1.5908362, 26.58), 60747.30565015,
+     (171.121404, 4.070195), 15.438),
+    ((325.34769, 50.52566, 171.60053, 7.70068, 0.2315026, 1.2075888, 27.9), 60746.29264605,
+     (171.115558, 4.134002), 15.073),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("elements", "when", "place", "magnitude"), PASSING)
+def test_a_field_holds_what_passes_the_earth(elements, when, place, magnitude):
+    """Bent by more than the field within days, at 1 to 2.2 times the distance of the Moon, and brighter by the hour."""
+    names = ("anomaly", "perihelion", "node", "inclination", "eccentricity", "axis", "magnitude")
+    ra, dec = place
+    orbits = Orbits.elliptic(
+        designation=np.array([b"2025 AA"]), epoch=np.array([60743.0]), slope=np.array([0.15]), uncertainty=np.zeros(1),
+        **{name: np.array([value]) for name, value in zip(names, elements, strict=True)},
+    )  # fmt: skip
+    catalogue, toward = OrbitCatalogue(orbits), unit_vectors(np.array([ra]), np.array([dec]))[0]
+    catalogue.seen(observer_at(when - 0.45, OBSERVATORIES["I41"]), toward, 1.0)  # its day serves the exposure too
+    _, seen = catalogue.seen(observer_at(when, OBSERVATORIES["I41"]), toward, 0.3, faintest=magnitude + 0.05)
+    assert len(seen.ra) == 1
+    assert 3600 * separation(seen.ra, seen.dec, ra, dec)[0] < 0.1
+    assert seen.magnitude[0] == pytest.approx(magnitude, abs=0.01)
+    assert not len(catalogue.seen(observer_at(when, OBSERVATORIES["I41"]), toward, 0.3, magnitude - 0.05)[0])
+    assert not len(catalogue.seen(observer_at(when, OBSERVATORIES["I41"]), -toward, 0.3)[0])
+
+
 def test_an_orbit_is_as_uncertain_as_its_parameter_says():
     """U = 5 is a runoff of 1692 arcsec in ten years at most, says the Minor Planet Center."""
     orbits = asteroids(10, EPOCH)._replace(uncertainty=np.arange(10.0))
