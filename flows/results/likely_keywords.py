@@ -80,7 +80,7 @@ def _meaning(key: str, unit: str, comment: str) -> tuple[str, str]:
             "it is at most compared with the keyword of the time; if it tells that, name it in [fits.time]",
         )
     if key in NAMED:
-        return "longitude_deg", "the site is told otherwise; if it is wrong, give fits.longitude_deg"
+        return "longitude_deg", "the site is not taken from it; if that is assumed or wrong, give fits.longitude_deg"
     if key in DETECTORS or key in ("CHIP", "EXTVER", "AMP", "AMPID", "CCDNAME", "DETSER", "IMAGEID"):
         return "detector", "no whole number, or not sure to be a detector's; name it in [fits.detector] if it is"
     if key in SATURATIONS:

@@ -54,3 +54,8 @@ def test_the_reason_names_the_unit_and_the_form():
     assert "in pixel unit, name it" in unknown.why
     (ours,) = told(form="ztf", MAGZP=25.0)
     assert ours.why == "what is known of files of ztf goes before it"
+
+
+def test_a_site_whose_name_is_unknown_does_not_pass_for_one_that_is_told():
+    (site,) = told(OBSERVAT="Somewhere")
+    assert site.why == "the site is not taken from it; if that is assumed or wrong, give fits.longitude_deg"
