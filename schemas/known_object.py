@@ -53,7 +53,7 @@ SS_EPHEMERIS = TableOf(
     ),
     product=True,
 )
-"""A row for each known object that is bright enough and predicted to be on the image or within its uncertainty."""
+"""A row for each known object that is bright enough, and whose trail may be on the image, within its uncertainty."""
 
 SS_SOURCE = TableOf(
     "ss_source",

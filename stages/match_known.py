@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kernels.orbits.designations import is_comet
 from kernels.orbits.matching import Match, match_ephemerides, near_radius
-from schemas.dia_source import DIA_SOURCE
+from schemas.dia_source import DIA_SOURCE, DetectionFlag
 from schemas.known_object import SS_EPHEMERIS, SS_SOURCE
 from schemas.settings import MatchKnownSettings
 from schemas.stage import Context, Stage
@@ -46,7 +46,8 @@ def match_known(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     what is near, what rounded elements leave open (`kernels.orbits.matching.near_radius`);
     along it by the uncertainty of the orbit as well, up to the settings' limit. A trail has to agree with the predicted
     motion in direction and length, and the magnitude within 2.5 mag; a detection of a comet may be fainter by any,
-    as the predicted magnitude is that of the whole coma.
+    as the predicted magnitude is that of the whole coma. What touches the border of the image (``EDGE``) may be a part
+    of a trail: shorter, fainter by any, and up to half the trail from the predicted place along the motion.
     """
     detections, known = inputs[DIA_SOURCE.name], inputs[SS_EPHEMERIS.name]
     detections = detections.filter(pa.array(np.isfinite(_numbers(detections, "ra"))))
@@ -54,22 +55,24 @@ def match_known(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     exposure_time = context.exposure.exposure_time_s if context.exposure is not None else np.nan
     error = 3600 * np.fmax(_numbers(detections, "raErr"), _numbers(detections, "decErr"))
     ra, dec, angle, further = (_numbers(known, name) for name in ("ephRa", "ephDec", "ephRateAngle", "ephUncertainty"))
-    most = settings.max_arcsec
+    most, edge = settings.max_arcsec, (_numbers(detections, "flags").astype(np.int64) & DetectionFlag.EDGE) > 0
     found = match_ephemerides(
         (_numbers(detections, "ra"), _numbers(detections, "dec"), error),
         (ra, dec, angle, np.minimum(further, most)),
         near_radius(settings.radius_arcsec, _numbers(known, "topoRange"), most),
-        lambda n, k: _alike(detections, n, known, k, exposure_time),
+        lambda n, k: _alike(detections, n, known, k, exposure_time, bool(edge[n])),
+        cut=(edge, _numbers(known, "ephRate") * exposure_time / 24),
     )
     return _table(detections, known, found)
 
 
-def _alike(detections: pa.Table, n: int, known: pa.Table, k: int, exposure_time: float) -> bool:
-    """Return whether trail and magnitude are what the object would have."""
+def _alike(detections: pa.Table, n: int, known: pa.Table, k: int, exposure_time: float, cut: bool) -> bool:
+    """Return whether trail and magnitude are what the object, or a part of its trail (``cut``), would have."""
     magnitude, predicted = detections["magAB"][n].as_py(), known["ephVmag"][k].as_py()
     if magnitude is not None and predicted is not None:
         fainter = magnitude - predicted
-        if fainter < -_MAGNITUDES or (fainter > _MAGNITUDES and not is_comet(known["designation"][k].as_py())):
+        partial = cut or is_comet(known["designation"][k].as_py())
+        if fainter < -_MAGNITUDES or (fainter > _MAGNITUDES and not partial):
             return False
     length, trail = detections["trailLength"][n].as_py(), known["ephRate"][k].as_py() * exposure_time / 24
     if length is None or not np.isfinite(trail):
@@ -78,6 +81,8 @@ def _alike(detections: pa.Table, n: int, known: pa.Table, k: int, exposure_time:
     if min(length, trail) >= _TRAIL and turned > _TURNED:
         return False
     error = detections["trailLengthErr"][n].as_py() or 0.0
+    if cut and length < trail:
+        return True
     return bool(abs(length - trail) <= max(_BLUR, _ALIKE * (length + trail) / 2, _SIGMAS * error))
 
 
@@ -103,7 +108,7 @@ def _numbers(table: pa.Table, name: str) -> Floats:
 
 STAGE = Stage(
     name="match_known",
-    version="3",
+    version="4",
     per="exposure",
     needs=(DIA_SOURCE, SS_EPHEMERIS),
     gives=SS_SOURCE,

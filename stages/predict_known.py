@@ -21,12 +21,13 @@ from schemas.stage import Context, Stage
 
 _SNR = 5.0  # of the magnitude that the limit is told from
 _PSF_PIXELS = 2.27  # noise pixels of a round Gaussian PSF, in FWHM^2: 4 pi / 2.355^2
+_BEYOND = 0.02  # deg: half of a trail whose middle is off the image, while a part is on it
 
 Floats = NDArray[np.float64]
 
 
 def predict_known(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Return the known objects on an exposure.
+    """Return the known objects of which an exposure may show at least a part of the trail.
 
     Parameters
     ----------
@@ -58,9 +59,10 @@ def predict_known(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     radius = float(np.degrees(np.arccos(np.clip(np.stack(corners) @ middle, -1, 1)).max()))
     code, place = _observatory(settings, exposure)
     observer, faintest = observer_at(exposure.midpoint_mjd_tai, place), _faintest(exposure, settings.fainter)
-    known, seen, uncertainty = catalogue.in_field(observer, code, middle, 1.01 * radius, faintest)
+    known, seen, uncertainty = catalogue.in_field(observer, code, middle, 1.01 * radius + _BEYOND, faintest)
     x, y = wcs.world_to_pixel_values(seen.ra, seen.dec)
-    reach = uncertainty / pixel_scale(wcs)
+    half = seen.rate * exposure.exposure_time_s / 48  # of the trail, arcsec
+    reach = (uncertainty + half) / pixel_scale(wcs)
     on = (x >= -0.5 - reach) & (x < nx - 0.5 + reach) & (y >= -0.5 - reach) & (y < ny - 0.5 + reach)
     kept = np.flatnonzero(on)
     kept = kept[np.argsort(np.array(known, str)[kept], kind="stable")]

@@ -54,6 +54,7 @@ def match_ephemerides(
     known: tuple[Floats, Floats, Floats, Floats],
     radius: float | Floats,
     agree: Callable[[int, int], bool] = lambda detection, known: True,
+    cut: tuple[NDArray[np.bool_], Floats] | None = None,
 ) -> list[Match]:
     """Match detections and objects one to one.
 
@@ -67,6 +68,9 @@ def match_ephemerides(
         How far off it may be besides, arcsec, one number or (m,); three times the error of the detection comes on top.
     agree
         Whether a detection and an object, by their numbers, are alike in what else is known.
+    cut : (n,), (m,)
+        Which detections are perhaps only a part of a trail, and the length of each object's trail, arcsec: the middle
+        of a part may be half of that from the middle of the whole, along the motion. None: no detection is.
 
     Returns
     -------
@@ -79,7 +83,8 @@ def match_ephemerides(
     if not len(ra) or not len(ra0):
         return []
     wide, further = np.broadcast_to(radius, ra0.shape), _SIGMAS * np.nan_to_num(error)
-    reach = np.radians((further.max() + wide + uncertainty) / 3600)
+    partial, half = (cut[0], np.nan_to_num(cut[1]) / 2) if cut else (np.zeros(len(ra), bool), np.zeros(len(ra0)))
+    reach = np.radians((further.max() + wide + uncertainty + partial.any() * half) / 3600)
     near = cKDTree(unit_vectors(ra, dec)).query_ball_point(unit_vectors(ra0, dec0), 2 * np.sin(reach / 2))
     which = np.array([k for k, some in enumerate(near) for _ in some], np.intp)
     found = np.array([n for some in near for n in some], np.intp)
@@ -88,7 +93,7 @@ def match_ephemerides(
     along = 3600 * (east * np.sin(turn) + north * np.cos(turn))
     across = 3600 * (east * np.cos(turn) - north * np.sin(turn))
     allowed = wide[which] + further[found]
-    apart = np.hypot(along / (allowed + uncertainty[which]), across / allowed)
+    apart = np.hypot(along / (allowed + uncertainty[which] + partial[found] * half[which]), across / allowed)
     columns = (column.tolist() for column in (apart, found, which, along, across))
     pairs = [Match(*row) for row in zip(*columns, strict=True) if row[0] <= 1 and agree(row[1], row[2])]
     chosen: list[Match] = []

@@ -6,7 +6,7 @@ import pytest
 
 from kernels.orbits.ephemeris import OrbitCatalogue, observe
 from kernels.sky.observatories import OBSERVATORIES, observer_at
-from schemas.dia_source import DIA_SOURCE
+from schemas.dia_source import DIA_SOURCE, DetectionFlag
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.known_object import SS_EPHEMERIS
@@ -91,6 +91,18 @@ def test_only_what_is_on_the_image_or_may_be_is_listed(sky):
     (row,) = predicted(vague, north).to_pylist()
     assert row["ephUncertainty"] > 2
     assert not row["usable"]
+
+
+@pytest.mark.parametrize(("seconds", "listed"), [(30.0, False), (30000.0, True)])
+def test_an_object_is_listed_if_a_part_of_its_trail_may_be_on_the_image(sky, seconds, listed):
+    """It moves by a quarter of a degree a day or so: 100 arcsec in 30,000 s, half of them to each side."""
+    orbits, seen = sky
+    assert 0.05 < seen.rate[0] < 1
+    away = np.radians(seen.angle[0])
+    place = moved(seen.ra[0], seen.dec[0], 310 * np.sin(away), 310 * np.cos(away))
+    exposure = around(*place, exposure_time_s=seconds)
+    rows = predicted(orbits.take(slice(0, 1)), exposure).to_pylist()
+    assert [row["usable"] for row in rows] == [False] * listed
 
 
 def test_what_is_too_faint_is_left_out(sky):
@@ -188,14 +200,41 @@ def test_a_comet_is_as_bright_as_its_coma_at_most(fainter, agrees):
     assert bool(matched(found, known, exposure)) is agrees
 
 
-def test_a_fast_object_has_to_move_as_its_trail_does(sky):
-    """A trail of 30 arcsec in 30 s is 24 deg / day."""
+def fast(sky):
+    """Return an exposure of 30 s and an object whose trail on it is 30 arcsec long (24 deg / day), at 40 deg."""
     orbits, seen = sky
     exposure = around(seen.ra[0], seen.dec[0])
     known = predicted(orbits.take(slice(0, 1)), exposure)
     for name, value in (("ephRate", 24.0), ("ephRateAngle", 40.0)):
         place = SS_EPHEMERIS.schema.get_field_index(name)
         known = known.set_column(place, SS_EPHEMERIS.schema.field(name), pa.array([value], pa.float32()))
+    return exposure, known, seen
+
+
+@pytest.mark.parametrize(
+    ("length", "along", "across", "fainter", "flags", "agrees"),
+    [
+        (6, 12, 0, 1.8, DetectionFlag.EDGE, True), (6, -12, 0, 4.0, DetectionFlag.EDGE, True),
+        (6, 12, 0, 1.8, 0, False), (6, 12, 4, 1.8, DetectionFlag.EDGE, False),
+        (6, 18, 0, 1.8, DetectionFlag.EDGE, False),
+        (45, 0, 0, 0.0, DetectionFlag.EDGE, False), (30, 0, 0, -2.6, DetectionFlag.EDGE, False),
+        (6, 12, 0, 1.8, DetectionFlag.EDGE | 8, True), (6, 12, 0, 1.8, 8, False),
+    ],
+)  # fmt: skip
+def test_what_touches_the_border_may_be_a_part_of_a_trail(sky, length, along, across, fainter, flags, agrees):
+    exposure, known, seen = fast(sky)
+    angle = np.radians(40.0)
+    east = along * np.sin(angle) + across * np.cos(angle)
+    north = along * np.cos(angle) - across * np.sin(angle)
+    found = detections(
+        [moved(seen.ra[0], seen.dec[0], east, north)], trailLength=[float(length)], trailAngle=[40.0],
+        magAB=[seen.magnitude[0] + fainter], flags=[int(flags)],
+    )  # fmt: skip
+    assert bool(matched(found, known, exposure)) is agrees
+
+
+def test_a_fast_object_has_to_move_as_its_trail_does(sky):
+    exposure, known, seen = fast(sky)
     for angle, length, agrees in ((41, 30, True), (221, 28, True), (80, 30, False), (41, 3, False)):
         found = detections([(seen.ra[0], seen.dec[0])], trailLength=[float(length)], trailAngle=[float(angle)])
         assert bool(matched(found, known, exposure)) is agrees, (angle, length)
