@@ -224,6 +224,13 @@ def test_a_malformed_verdict_is_refused(client, body):
     assert client.post("/verdict", json=body).status_code == 422
 
 
+def test_a_verdict_on_what_is_no_candidate_is_refused_in_the_form_that_the_page_reads(client):
+    answer = client.post("/verdict", json={"id": "5", "verdict": "real", "ticket": "x"})
+    assert (answer.status_code, "To fix" in answer.json()["error"]) == (404, True)
+    page = client.get("/candidate/5")
+    assert (page.status_code, page.headers["content-type"].split(";")[0]) == (404, "text/html")
+
+
 def test_who_has_no_name_gives_no_verdict(stranger, place):
     stranger.get("/", params={"token": TOKEN})
     stranger.headers["X-CSRF-Token"] = DOORS.secret("csrf")

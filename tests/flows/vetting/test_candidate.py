@@ -11,16 +11,21 @@ import pytest
 from flows.results.page.words import NOTHING, measured
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
+from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import write_exposure
 from flows.vetting import candidate
-from flows.vetting.candidate import Fact, _motion, read_candidate
-from flows.vetting.stamps import open_tiles, other_visits, place_stamps
+from flows.vetting.candidate import Fact, _file_facts, _motion, _object_facts, read_candidate
+from flows.vetting.stamps import _ranges, open_tiles, other_visits, place_stamps
+from schemas.class_table import STAR_GALAXY
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey
-from schemas.objects import OBJECT
+from schemas.known_object import SS_EPHEMERIS, SS_SOURCE
+from schemas.ledger import SourceFile
+from schemas.objects import DIA_LINK, OBJECT
+from schemas.patch import PatchKey
 from schemas.settings import AssociationSettings, Settings
-from tests.support.vetting import EACH, KNOWN, NIGHT, VISITS, source_id
+from tests.support.vetting import EACH, KNOWN, NIGHT, VISITS, filled, source_id
 
 MOVER, REST, ON_OBJECT, MATCHED = (source_id(102, rank) for rank in (0, 1, 2, 3))
 
@@ -158,9 +163,110 @@ def test_where_it_comes_from(content, vet_night):
     assert next(one.value for one in found if one.name == "SHA-256 of it") == "0" * 64
 
 
-def test_a_detection_that_is_gone_is_refused(vet_night, vet_index, tmp_path):
+def test_a_detection_that_is_gone_is_refused(vet_night, vet_index, tmp_path, monkeypatch):
+    row = vet_index.row_of(MOVER)
     with pytest.raises(BadInput):
-        read_candidate(tmp_path, vet_index, vet_index.row_of(MOVER), AssociationSettings())
+        read_candidate(tmp_path, vet_index, row, AssociationSettings())
+    others = vet_index.columns | {"diaSourceId": vet_index.columns["diaSourceId"] + 1000}
+    with pytest.raises(BadInput, match="not a published detection any more") as caught:
+        read_candidate(vet_night, replace(vet_index, columns=others), row, AssociationSettings())
+    assert caught.value.code == "no_candidate"
+    monkeypatch.setattr(Ledger, "get", lambda *_: None)  # its catalogue is still there
+    with pytest.raises(BadInput, match="not a published detection any more"):
+        read_candidate(vet_night, vet_index, row, AssociationSettings())
+
+
+@pytest.fixture
+def changed(monkeypatch):
+    """Return a function that changes the records of exposures as they are read."""
+
+    def change(**fields):
+        get = Ledger.get
+        monkeypatch.setattr(Ledger, "get", lambda ledger, key: get(ledger, key).model_copy(update=fields))
+
+    return change
+
+
+def test_without_tiles_there_are_no_pictures_and_all_else(content, monkeypatch):
+    before = content(MATCHED)
+    monkeypatch.setattr(candidate, "open_tiles", lambda *_: None)
+    found = content(MATCHED)
+    assert (found.stamps, found.visits) == ((), ())
+    assert [note for note in found.notes if "not there any more" in note]
+    assert (found.known, found.curve, found.facts) == (before.known, before.curve, before.facts)
+
+
+def test_a_detection_without_a_place_has_its_stamps_and_nothing_about_the_place(content, monkeypatch):
+    read, before = CatalogStore.read, content(ON_OBJECT)
+
+    def placeless(self, dataset, key):
+        table = read(self, dataset, key)
+        nothing = pa.nulls(len(table), pa.float64())
+        for name in ("ra", "dec") if dataset is DIA_SOURCE else ():
+            table = table.set_column(table.column_names.index(name), table.schema.field(name), nothing)
+        return table
+
+    monkeypatch.setattr(CatalogStore, "read", placeless)
+    found = content(ON_OBJECT)
+    assert found.stamps == before.stamps
+    assert (found.visits, found.known, found.static) == ((), (), ())
+    assert before.visits
+    assert before.known
+    assert before.static
+
+
+@pytest.mark.parametrize(
+    ("there", "names", "match"),
+    [((SS_EPHEMERIS, SS_SOURCE), [KNOWN], True), ((SS_EPHEMERIS,), [KNOWN], False), ((SS_SOURCE,), [], None),
+     ((), [], None)],
+)  # fmt: skip
+def test_known_objects_are_told_where_they_were_predicted(content, vet_night, changed, there, names, match):
+    datasets = Ledger(vet_night).get(ExposureKey(night=NIGHT, visit=102, detector=3)).datasets
+    kept = {DIA_SOURCE.name, *(one.name for one in there)}
+    changed(datasets={name: entry for name, entry in datasets.items() if name in kept})
+    found = content(MATCHED)
+    assert [(one.name, one.match) for one in found.known] == [(name, match) for name in names]
+
+
+@pytest.mark.parametrize("dataset", [DIA_LINK, OBJECT])
+def test_what_nobody_has_linked_sits_on_nothing_that_is_known(content, monkeypatch, dataset):
+    table = CatalogStore.list
+    monkeypatch.setattr(
+        CatalogStore, "list", lambda self, one, *night: [] if one is dataset else table(self, one, *night)
+    )
+    found = [(one.name, list(words(one.facts))) for one in content(ON_OBJECT).static]
+    assert found == ([] if dataset is DIA_LINK else [("sits on: object 77", ["Separation"])])
+
+
+def test_of_patches_that_is_read_in_which_the_place_lies(tmp_path):
+    place = 150.0, 20.0
+    own = int(candidate.pixels_at(np.array([place[0]]), np.array([place[1]]), 5)[0])
+    for pixel, label, share in ((own, "star", 0.9), (own + 1, "galaxy", 0.1)):
+        key = PatchKey(night=NIGHT, order=5, pixel=pixel)
+        row = {"objectId": 5, "classLabel": label, "pStar": share, "pGalaxy": 1 - share}
+        CatalogStore(tmp_path).publish(STAR_GALAXY, key, filled(STAR_GALAXY, [row]), "d")
+    found = words(_object_facts(tmp_path, NIGHT, place, 5))
+    assert list(found) == ["Image"]  # no other dataset has it
+    assert found["Image"].startswith("star (")
+    assert _object_facts(tmp_path, NIGHT, place, 6) == []
+    assert _object_facts(tmp_path, NIGHT, (150.0, -20.0), 5) == []
+
+
+def test_each_plane_that_has_a_file_of_its_own_is_named(vet_night):
+    record = Ledger(vet_night).get(ExposureKey(night=NIGHT, visit=101, detector=3))
+    files = {"difference": SourceFile(uri="a.fits", sha256="1" * 64), "science": SourceFile(uri="b.fits")}
+    told = [(one.name, one.value) for one in _file_facts(record.model_copy(update={"source_files": files}))]
+    assert told == [
+        ("File, difference", "a.fits"), ("SHA-256 of it", "1" * 64), ("File, science", "b.fits"),
+        ("SHA-256 of it", NOTHING),
+    ]  # fmt: skip
+    assert [one.value for one in _file_facts(record)] == [record.source_uri, record.source_sha256]
+
+
+def test_a_tracklet_that_the_night_does_not_list_is_drawn(vet_index):
+    unlisted = replace(vet_index, tracklets=vet_index.tracklets.slice(0, 0))
+    facts, identity, drawn = _motion(unlisted, unlisted.row_of(MOVER), MOVER)
+    assert (facts, identity, bool(drawn)) == ((), source_id(101, 0), True)
 
 
 def test_stamps_are_the_planes_about_it_and_the_other_visits_by_time(content, vet_night, vet_index):
@@ -213,6 +319,17 @@ def test_a_place_that_is_not_on_an_exposure_has_no_picture_of_it(content, vet_ni
     records = vet_index.exposures[NIGHT]
     assert other_visits(vet_night, records, found.key, found.detection, (10.0, -40.0), 0.0) == []
     assert open_tiles(vet_night, ExposureKey(night=NIGHT, visit=999, detector=3)) is None
+    row = row_of(vet_night, MOVER)
+    pruned = [one.model_copy(update={"visit": 900 + one.visit}) for one in records]
+    assert other_visits(vet_night, pruned, found.key, found.detection, (row["ra"], row["dec"]), 0.0) == []
+
+
+def test_a_picture_without_a_value_has_ranges_that_can_be_drawn():
+    for one in _ranges(np.full((3, 3), np.nan, np.float32), 10.0, 2.0, 8.0).values():
+        assert np.isfinite([one.low, one.high]).all()
+        assert one.low < one.high
+    flat = _ranges(np.full((3, 3), 7.0, np.float32), 10.0, 2.0, 8.0)
+    assert [(flat[name].low, flat[name].high) for name in ("zscale", "linear")] == [(7.0, 9.0)] * 2
 
 
 def test_a_tracklet_may_have_the_number_0(vet_index):

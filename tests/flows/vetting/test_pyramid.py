@@ -75,6 +75,13 @@ def test_memory_is_bounded_and_tiles_are_kept(vet_night, monkeypatch):
         tiles.tile(KEY, "difference", 0, 0, 0)
 
 
+def test_a_tile_that_two_have_made_at_once_is_kept_and_counted_once(vet_night):
+    tiles = TilePyramid(vet_night, most_bytes=5)
+    for name, content, held in (("a", b"12", 2), ("a", b"12", 2), ("b", b"345", 5), ("c", b"6", 4)):
+        tiles._keep((name,), content)
+        assert tiles.held == held
+
+
 @given(ny=st.integers(1, 70000), nx=st.integers(1, 70000))
 def test_the_last_level_is_one_tile(ny, nx):
     last = levels((ny, nx)) - 1
