@@ -3,18 +3,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from pyarrow.dataset import FileSystemDataset
 
 from flows.pipeline.graph import declared_tables
+from flows.results import catalogue_rows
 from flows.results.catalogue_rows import CatalogueRows, MemoryRows, known_tables, published_tables
 from flows.storage.bucket_path import located
 from flows.storage.catalog_parts import VERSION, own_metadata
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.compaction import compact
+from flows.storage.object_store import configure
 from schemas.dataset import TableOf
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
+from schemas.settings import StoreSettings
 from tests.support.association import detections
+from tests.support.memory_store import bucket_in_memory
 
 pytest_plugins = ("tests.support.s3_fixture",)
 OLD, NEW = "20250101", "20260101"
@@ -155,3 +160,25 @@ def test_published_tables_are_those_that_have_rows(tmp_path):
     for name in ("object_margin", "cutouts/night=20260101", "pictures_of_a_package/night=20260101/dataset/Npix=3.zarr"):
         (tmp_path / "catalogs" / name).mkdir(parents=True)
     assert published_tables(tmp_path) == ("bright_pixels", "dia_source")
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 256])
+def test_parts_and_objects_of_a_bucket_are_read_each_row_once(tmp_path, monkeypatch, at_once):
+    out, _ = bucket_in_memory(monkeypatch, "rows")
+    for visit in range(1, 6):
+        publish(tmp_path, NEW, visit, count=visit)
+    compact(tmp_path, NEW, 2, lambda fill, one, other: fill(one, other))
+    for visit in (2, 7, 8, 9):  # of which the first is in the part, too
+        publish(tmp_path, NEW, visit, count=visit)
+    for path in CatalogStore(tmp_path).list(DIA_SOURCE):
+        (out / path.relative_to(tmp_path).as_posix()).write(path.read_bytes())
+    monkeypatch.setattr(catalogue_rows, "_AT_ONCE", at_once)
+    monkeypatch.setattr(catalogue_rows, "_TAIL", 64)  # no footer is so short
+    here, there = CatalogueRows(tmp_path, DIA_SOURCE), CatalogueRows(out, DIA_SOURCE)
+    order = [("diaSourceId", "ascending")]
+    assert all_of(there).sort_by(order).to_pydict() == all_of(here).sort_by(order).to_pydict()
+    several = [one for one in there._datasets() if isinstance(one, FileSystemDataset)]
+    assert max(len(list(one.get_fragments())) for one in several) <= at_once  # in memory together
+    assert there.count(None) == 1 + 2 + 3 + 4 + 5 + 7 + 8 + 9
+    assert len(there.read(["visit"], None, limit=4)) == 4
+    configure(StoreSettings())

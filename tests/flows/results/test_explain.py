@@ -1,12 +1,14 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 
+from flows.results import explain
 from flows.results.explain import cutout_of, explain_detection, explanation_words, settings_changes
 from flows.results.explain_static import explain_static
 from flows.results.page.words import measured
@@ -179,3 +181,18 @@ def test_the_object_is_told_where_the_association_is_kept_and_nothing_is_made_wh
 @pytest.mark.parametrize("identity", [-1, 2**63])
 def test_no_lasting_object_has_an_id_that_no_column_holds(tmp_path, identity):
     assert explain_static(tmp_path, identity, None) is None
+
+
+@pytest.mark.parametrize(("magnitude", "told"), [(None, ""), (18.25, ", V 18.2")])
+def test_a_known_object_is_told_with_its_magnitude_where_there_is_one(magnitude, told):
+    row = {"designation": "(433) Eros", "ephVmag": magnitude, "ephRate": 0.4, "ephOffsetAlongTrack": 0.1}
+    found = SimpleNamespace(known=row | {"ephOffsetCrossTrack": -0.25})
+    words = f"(433) Eros{told}, 0.4000 deg/day, +0.10 arcsec along, -0.25 across from its ephemeris"
+    assert explain._known_words(found) == {"known object": words}
+    assert explain._known_words(SimpleNamespace(known=None)) == {}
+
+
+@pytest.mark.parametrize("place", [{}, {"ra": 10.0, "dec": None}, {"ra": None, "dec": 10.0}])
+def test_a_detection_without_a_place_on_the_sky_is_said_to_have_none(place):
+    assert explain._sky_words(place) == {"sky": "not known: the image has no WCS"}
+    assert explain._sky_words({"ra": 10.0, "dec": -0.5})["sky"].startswith("RA 10.000000, Dec -0.500000 deg")

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -6,8 +8,10 @@ from astropy.wcs import WCS
 
 from flows.inputs.ingest import prepare
 from flows.inputs.source import Source
+from flows.results import inspection
 from flows.results.camera_file import settings_text
 from flows.results.inspection import inspect_source
+from schemas.errors import BadInput
 from schemas.settings import Settings
 
 
@@ -342,3 +346,37 @@ def test_stars_that_are_too_few_for_the_psf_are_told(cameras, tmp_path):
     (stars,) = [row for row in found.quantities if row.name == "stars"]
     assert "assumed_psf" in found.flags
     assert (stars.value, stars.note) == (0, "of 0 are above 20 sigma; 3, or 5 in all, would tell the PSF")
+
+
+NEEDED = {"exposure_time": "exposure_time_s", "time": "midpoint_mjd_tai", "detector": "detector", "band": "band"}
+CALIBRATION = {"pixel_unit", "gain", "zero_point", "saturation"}
+
+
+@pytest.mark.parametrize(
+    ("lacking", "seconds", "calibrated", "missing"),
+    [
+        ((), 30.0, True, set()), ((), 30.0, False, CALIBRATION), ((), 0.0, False, set()),
+        (("band",), 30.0, False, {"band"} | CALIBRATION), (("time",), 30.0, True, {"time"}),
+        (("exposure_time",), 0.0, False, {"exposure_time"}),
+        (("exposure_time", "time", "band"), 0.0, False, {"exposure_time", "band"}),
+    ],
+)  # fmt: skip
+def test_what_may_be_why_a_file_is_refused_is_what_no_header_tells(lacking, seconds, calibrated, missing):
+    values = {field: 1.0 for name, field in NEEDED.items() if name not in lacking}
+    values |= {"exposure_time_s": seconds} if "exposure_time" not in lacking else {}
+    parts = SimpleNamespace(values=values, origins=[SimpleNamespace(quantity="gain")])
+    known = SimpleNamespace(parts=parts, calibration=object() if calibrated else None, layout={"difference": 0})
+    assert inspection._missing(known) == missing - {"gain"}
+
+
+def test_of_a_file_without_values_everything_may_be_why_if_it_has_an_image():
+    for layout, missing in (({"difference": 0}, set(NEEDED)), ({}, set())):
+        known = SimpleNamespace(parts=SimpleNamespace(values={}, origins=[]), calibration=None, layout=layout)
+        assert inspection._missing(known) == missing
+
+
+def test_a_file_that_was_refused_before_it_was_opened_is_told_so(tmp_path):
+    path = tmp_path / "stack.npz"
+    path.write_bytes(b"not FITS")
+    why = BadInput("wrong_number", str(path), "is one of two.", "choose.")
+    assert inspect_source(Source(str(path), refusal=why), Settings()).error is why

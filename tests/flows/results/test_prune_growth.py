@@ -8,22 +8,26 @@ from datetime import date
 import numpy as np
 import pytest
 
-from flows.results.prune import nights_to_prune, prune_by_policy, removals, take_out
+from flows.publish.outbox import opened_outbox
+from flows.results.prune import Room, nights_to_prune, prune_by_policy, removals, room_of, take_out, total
 from flows.results.verify import verify_output
 from flows.storage.atomic import write_file
 from flows.storage.bucket_path import BucketPath, files_below
 from flows.storage.catalog_store import CatalogStore
+from flows.storage.layout import outbox_path
 from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
 from flows.storage.night_sums import settle
+from flows.storage.object_store import configure
 from flows.storage.quarantine import Quarantine
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord, NightRecord, Previous, ProvenanceRecord, SourceMemo
 from schemas.quality import QualityRecord
-from schemas.settings import PruneSettings, Settings
+from schemas.settings import PruneSettings, Settings, StoreSettings
 from tests.support.ledger import overwrite_document
+from tests.support.memory_store import bucket_in_memory
 
 pytest_plugins = ("tests.support.s3_fixture",)
 
@@ -141,3 +145,37 @@ def test_provenance_stays_while_a_record_cannot_say_what_it_refers_to(tmp_path):
         overwrite_document(tmp_path, "night", NIGHTS[0], b"{")
         prune_by_policy(tmp_path, Settings(prune=PruneSettings(keep_nights=1)), LATER)
     assert Ledger(tmp_path).provenances() == sorted([*before, unused])
+
+
+def test_what_was_sent_of_a_pruned_night_is_forgotten_and_of_others_kept(tmp_path):
+    add_night(tmp_path, NIGHTS[0])
+    (memory,) = [one for one in removals(tmp_path, NIGHTS[:1], Settings(), True) if one.kind == "memory"]
+    take_out(tmp_path, [memory])
+    assert not outbox_path(tmp_path).exists()  # nothing was sent, and nothing is made to forget it
+    with opened_outbox(tmp_path) as box:
+        route = box.route("somewhere", "11.1")
+        for night in NIGHTS[:2]:
+            box.owe(route, night, 1)
+    take_out(tmp_path, [memory])
+    with opened_outbox(tmp_path) as box:
+        assert box.owed(route) == {(NIGHTS[1], 1)}
+
+
+@pytest.mark.parametrize("where", ["folder", "memory"])
+def test_what_is_gone_already_costs_nothing_and_takes_no_room(tmp_path, monkeypatch, where):
+    """As two prunes would do that listed the same, one after the other."""
+    out = tmp_path / "out" if where == "folder" else bucket_in_memory(monkeypatch, "pruned")[0]
+    with lease(out):
+        add_night(out, NIGHTS[0])
+        add_night(out, NIGHTS[1])
+    listed = removals(out, NIGHTS[:1], Settings(), irreplaceable=True)
+    assert {one.kind for one in listed} == {"exposure", "night", "quarantine", "report", "memory"}
+    assert all(room_of(out, one).bytes > 0 for one in listed if one.kind in ("report", "quarantine"))
+    with lease(out):
+        for _ in range(2):
+            take_out(out, listed)
+    assert total(room_of(out, one) for one in listed) == Room()
+    assert removals(out, NIGHTS[:1], Settings(), irreplaceable=True) == []
+    assert {path.name for path in (out / "reports").iterdir()} == {NIGHTS[1]}
+    assert len(CatalogStore(out).list(DIA_SOURCE)) == 2
+    configure(StoreSettings())

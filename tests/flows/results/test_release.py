@@ -1,6 +1,7 @@
 import json
 import shutil
 import subprocess
+from hashlib import sha256
 
 import pytest
 
@@ -8,6 +9,7 @@ import nightstride as ns
 from flows.pipeline.graph import declared_tables
 from flows.publish.outbox import opened_outbox
 from flows.publish.submissions import Submissions
+from flows.results import release
 from flows.results.release import SUMS, freeze_release, with_manifest
 from flows.results.verify import verify_output
 from flows.storage.catalog_store import CatalogStore
@@ -18,10 +20,12 @@ from flows.vetting.verdicts import VerdictStore
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureKey
-from schemas.ledger import ExposureRecord
+from schemas.ledger import ExposureRecord, ProvenanceRecord
 from schemas.night_range import NightRange
+from schemas.settings import Settings
 from schemas.vetting import Verdict
 from tests.support.association import detections
+from tests.support.cards import model_card
 from tests.support.cli import nightstride
 from tests.support.tracklets import publish_linked
 
@@ -206,3 +210,32 @@ def test_many_exposures_are_joined(tmp_path):
     assert both[0].sort_by("visit").equals(both[1].sort_by("visit"))
     assert ns.open(tmp_path / "dr1").lightcurve(5 << 21 | 3 << 12)["visit"].tolist() == [5]
     assert problems(tmp_path / "dr1") == []
+
+
+def test_models_are_there_once_and_weights_only_if_they_are_those_that_searched(tmp_path, monkeypatch):
+    weights = tmp_path / "own.safetensors"
+    weights.write_bytes(b"the weights")
+    own, other = (model_card(sha256=sha256(text).hexdigest(), name=name) for name, text in
+                  (("own", b"the weights"), ("other", b"others")))  # fmt: skip
+    monkeypatch.setattr(release, "location_of", lambda *_: str(tmp_path / "own"))
+    made = [
+        ProvenanceRecord(settings={"of": n}, models={"detect": card}, stages={}, software="1", code="c")
+        for n, card in enumerate((own, own, other))
+    ]
+    (tmp_path / "staged").mkdir()
+    models, missing = release._copy_models(tmp_path / "staged", {f"d{n}": one for n, one in enumerate(made)})
+    names = [f"detect/{card.name}-{card.sha256[:12]}" for card in (own, other)]
+    assert models == {name: card.sha256 for name, card in zip(names, (own, other), strict=True)}
+    assert missing == (names[1],)
+    assert sorted(path.relative_to(tmp_path / "staged").as_posix() for path in (tmp_path / "staged").rglob("*.*")) == [
+        f"models/{names[1]}/detect.json", f"models/{names[0]}/detect.json", f"models/{names[0]}/detect.safetensors",
+        "settings/d0.json", "settings/d1.json", "settings/d2.json",
+    ]  # fmt: skip
+    weights.unlink()
+    assert release._weights("detect", own, Settings()) is None
+
+
+def test_of_a_folder_without_a_night_there_is_nothing_to_release(tmp_path):
+    with pytest.raises(Misconfigured, match="holds no night") as caught:
+        release._nights(tmp_path, NightRange.of("20260101"))
+    assert caught.value.code == "no_night"

@@ -7,10 +7,14 @@ from contextlib import closing
 import pytest
 
 from flows.nights.association import associate
+from flows.results.verify_association import _differences, _forced_names
 from flows.storage.association_store import association_as_it_is, object_of
 from flows.storage.association_tables import FILE
+from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
+from schemas.forced import FORCED_SOURCE
 from schemas.settings import AssociationSettings
+from tests.flows.publish.test_history import forced_rows
 from tests.support.alert_night import NIGHT, info_of, make_night, places, put, rows_of, visit_of
 from tests.support.cli import nightstride
 from tests.support.forced import record_of
@@ -119,3 +123,31 @@ def test_a_night_that_was_pruned_stays_in_the_history_of_its_objects(out):
         history = store.of_exposure(later)
     assert len(history) == 4 * 5
     assert set(history["night"].to_pylist()) == {NIGHT, "20260105"}
+
+
+def test_exposures_that_have_no_detections_to_associate_are_not_missing(out):
+    ledger = Ledger(out)
+    ledger.put(record_of(info_of(7), status="quarantined", reason="flood: too many"))
+    ledger.put(record_of(info_of(8)))  # searched for something else: it has no catalogue of detections
+    with association_as_it_is(out, SETTINGS) as store:
+        assert _differences(ledger, store, NIGHT) == ([], [])
+        ledger.remove(info_of(1))
+        assert _differences(ledger, store, NIGHT) == ([], [info_of(1).name])
+
+
+def test_names_of_forced_photometry_that_may_be_ids_are_counted(out):
+    ledger, names = Ledger(out), ["m31", "12", "12", "012", "0", "-5", str(2**63 - 1), str(2**63), "9" * 20]
+    assert _forced_names(out, ledger, NIGHT) == {}
+    for n in (0, 1, 2):
+        rows = forced_rows(info_of(n), names, [150.0] * 9, [20.0] * 9, [0.0] * 9)
+        path = CatalogStore(out).publish(FORCED_SOURCE, info_of(n), rows, "d")
+        record = ledger.get(info_of(n))
+        entry = CatalogStore(out).record(path)
+        ledger.put(record.model_copy(update={"datasets": record.datasets | {FORCED_SOURCE.name: entry}}))
+    path.write_bytes(b"damaged")  # which is told of the file
+    assert _forced_names(out, ledger, NIGHT) == {12: 4, 2**63 - 1: 2}
+    ledger.put(record)  # which does not name that of exposure 2 any more
+    path.unlink()
+    put(out, info_of(3), rows_of(info_of(3), *places(5, (280, 300))))
+    CatalogStore(out).publish(FORCED_SOURCE, info_of(3), forced_rows(info_of(3), ["13"], [1.0], [1.0], [0.0]), "d")
+    assert _forced_names(out, ledger, NIGHT) == {12: 4, 2**63 - 1: 2}

@@ -1,14 +1,25 @@
+from shutil import rmtree
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from astropy.coordinates import SkyCoord
 
-from flows.results.forced.objects import ObjectsAsked, ObjectsMeasured, measure_objects, object_targets, targets_in
+from flows.results.forced.objects import (
+    ObjectsAsked,
+    ObjectsMeasured,
+    forget_objects,
+    measure_objects,
+    object_targets,
+    targets_in,
+)
 from flows.storage.catalog_store import CatalogStore
+from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
 from kernels.sky.patches import cover
 from schemas.dia_object import DIA_OBJECT
 from schemas.errors import BadInput, Misconfigured
+from schemas.forced import FORCED_SOURCE
 from schemas.patch import PatchKey
 from tests.support.forced import SHAPE, WCS_HEADER, at_pixel, plain_info, plain_planes, record_of, store
 
@@ -81,3 +92,54 @@ def test_a_damaged_catalogue_of_objects_is_named(tmp_path):
     (path,) = CatalogStore(tmp_path).list(DIA_OBJECT)
     with pytest.raises(BadInput, match="cannot be read as Parquet"):
         measure_objects(tmp_path, record_of(plain_info()).key, ObjectsAsked((str(path.relative_to(tmp_path)),)))
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """Record of an exposure with three objects, recorded with what was measured of them, and the catalogue of those."""
+    store(tmp_path, plain_info(), plain_planes())
+    record = record_of(plain_info(), sky=cover(WCS_HEADER, SHAPE))
+    places = [at_pixel(50, 60), at_pixel(90, 60), at_pixel(50, 100)]
+    rows = [{"diaObjectId": n, "ra": ra, "dec": dec} for n, (ra, dec) in enumerate(places, 5)]
+    asked = ObjectsAsked((publish(tmp_path, NIGHTS[0], rows).relative_to(tmp_path).as_posix(),))
+    Ledger(tmp_path).put(record)
+    made = measure_objects(tmp_path, record.key, asked)
+    Ledger(tmp_path).put(record.model_copy(update={"datasets": {"forced_source": made.dataset}}))
+    return tmp_path, record.key, asked
+
+
+def names(out, key):
+    return CatalogStore(out).read(FORCED_SOURCE, key)["targetName"].to_pylist()
+
+
+def test_rows_of_objects_that_are_no_more_are_left_out(measured):
+    out, key, _ = measured
+    before, said = Ledger(out).get(key), []
+    for gone in ((), (4, 55)):
+        assert forget_objects(out, gone, said.append) == []
+        assert (Ledger(out).get(key), said) == (before, [])
+    assert forget_objects(out, [5, 7, 8], said.append) == []
+    assert names(out, key) == ["6"]
+    assert Ledger(out).get(key).datasets["forced_source"].rows == 1
+    assert "2 rows" in said[0]
+    CatalogStore(out).path(FORCED_SOURCE, key).write_bytes(b"no Parquet")
+    (trouble,) = forget_objects(out, [6], said.append)
+    assert (trouble.uri.split()[0], len(said)) == ("exposure", 1)
+
+
+def test_an_exposure_whose_tiles_are_gone_is_told_and_keeps_what_was_measured(measured):
+    out, key, _ = measured
+    more = publish(out, NIGHTS[1], [{"diaObjectId": 8, "ra": at_pixel(70, 70)[0], "dec": at_pixel(70, 70)[1]}])
+    rmtree(tile_path(out, key))
+    made = measure_objects(out, key, ObjectsAsked((more.relative_to(out).as_posix(),)))
+    assert (made.no_tiles, made.rows, names(out, key)) == (True, 0, ["5", "6", "7"])
+
+
+def test_what_was_published_and_not_recorded_is_recorded_by_the_next(measured):
+    """As a run leaves it that is killed between the two."""
+    out, key, asked = measured
+    ledger = Ledger(out)
+    record = ledger.get(key)
+    entry = record.datasets["forced_source"]
+    ledger.put(record.model_copy(update={"datasets": {"forced_source": entry.model_copy(update={"digest": "old"})}}))
+    assert measure_objects(out, key, asked).dataset == entry

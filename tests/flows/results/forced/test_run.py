@@ -3,8 +3,11 @@ from shutil import rmtree
 
 import pyarrow.parquet as pq
 import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
 from rich.console import Console
 
+from flows.results.forced import run as module
 from flows.results.forced.run import (
     MOST,
     FirstRows,
@@ -13,14 +16,18 @@ from flows.results.forced.run import (
     show_forced,
     summarise_targets,
     tell_forced,
+    trails_at,
 )
 from flows.results.verify import verify_output
 from flows.storage.catalog_store import CatalogStore, read_metadata
 from flows.storage.ledger import Ledger
+from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured
+from schemas.exposure import ExposureKey
 from schemas.forced import FORCED_SOURCE, ForcedSummary, Note
 from schemas.night_range import EVERY_NIGHT, NightRange
 from tests.support.forced import plain_info, plain_planes, record_of, store, targets
+from tests.support.vetting import filled
 
 TABLES = {FORCED_SOURCE.name: FORCED_SOURCE}
 TRAIL = (100.0, 60.0, 12.0, 0.0, 6000.0)
@@ -221,3 +228,53 @@ def test_what_was_left_out_is_told_with_its_remedy():
     assert lines[0] == "left out: list: row 0: is [b]. To fix, correct it."
     assert lines[MOST] == "left out: 2 more, see --json."
     assert lines[-1].startswith("not measured: list: row 0")
+
+
+@pytest.mark.parametrize("place", [(10.0, 20.0), (0.0, 20.0), (359.9999, -30.0), (10.0, 88.5), (10.0, -88.5)])
+@pytest.mark.parametrize(
+    ("north", "east", "trail", "crosses"),
+    [
+        (0.0, 0.0, (60.0, 1.0, 90.0), True),
+        (0.0, 31.0, (60.0, 1.0, 90.0), True),  # an arcsecond beyond its end
+        (0.0, -31.0, (60.0, None, 90.0), True),
+        (0.0, 34.0, (60.0, 1.0, 90.0), False),
+        (2.9, 20.0, (60.0, 1.0, 90.0), True),
+        (3.1, 20.0, (60.0, 1.0, 90.0), False),
+        (20.0, 0.0, (60.0, 1.0, 90.0), False),  # it lies along the other axis
+        (20.0, 0.0, (60.0, 1.0, 0.0), True),
+        (0.0, 0.0, (None, None, None), False),
+        (0.0, 0.0, (0.0, None, 0.0), False),
+        (0.0, 0.0, (3.0, 1.0, 0.0), False),  # three sigma, and not more
+        (0.0, 0.0, (3.01, 1.0, None), True),
+    ],
+)  # fmt: skip
+def test_trails_that_cross_a_place_are_told(tmp_path, place, north, east, trail, crosses):
+    """The trail lies so many arcsec from the place, anywhere on the sky."""
+    at = SkyCoord(*place, unit="deg").spherical_offsets_by(-east * u.arcsec, -north * u.arcsec)
+    length, error, angle = trail
+    row = {"diaSourceId": 77, "visit": 5, "detector": 1, "ra": at.ra.deg, "dec": at.dec.deg, "trailLength": length}
+    rows = filled(DIA_SOURCE, [row | {"trailLengthErr": error, "trailAngle": angle}])
+    CatalogStore(tmp_path).publish(DIA_SOURCE, ExposureKey(night="20260101", visit=5, detector=1), rows, "d")
+    found = trails_at(tmp_path, EVERY_NIGHT, *place)
+    assert [line.split(",")[0] for line in found] == ["77"] * crosses
+    assert trails_at(tmp_path, NightRange.of("20260102"), *place) == []
+
+
+@pytest.mark.parametrize("dec", [88.0, 88.5, 89.5, -89.5])
+def test_trails_beside_a_pole_are_told(tmp_path, dec):
+    row = {"diaSourceId": 77, "visit": 5, "detector": 1, "ra": 120.0, "dec": dec, "trailLength": 60.0}
+    key = ExposureKey(night="20260101", visit=5, detector=1)
+    CatalogStore(tmp_path).publish(DIA_SOURCE, key, filled(DIA_SOURCE, [row]), "d")
+    assert len(trails_at(tmp_path, EVERY_NIGHT, 120.0, dec)) == 1
+
+
+@pytest.mark.parametrize(
+    ("snr", "magnitude", "limit", "told"),
+    [
+        (-3.0, None, 21.0, "negative"), (-2.99, None, 21.0, "> 21.00"), (5.0, 20.0, 21.0, "20.00 ± 0.10"),
+        (None, None, 21.0, "> 21.00"), (None, None, None, ""), (5.0, None, None, ""),
+    ],
+)  # fmt: skip
+def test_what_is_darker_than_the_sky_is_said_to_be_negative(snr, magnitude, limit, told):
+    row = {"snr": snr, "limitSigma": 3.0, "magAB": magnitude, "magABErr": 0.1, "magABLimit": limit}
+    assert module._magnitude(row) == told
