@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from flows.storage import association_versions
-from flows.storage.association_store import opened_association
+from flows.storage import association_database, association_links, association_versions
+from flows.storage.association_store import association_as_it_is, opened_association
 from flows.storage.association_tables import (
     EVENT,
     MATCHING,
@@ -19,7 +19,9 @@ from flows.storage.association_tables import (
     STATIC_NIGHT,
     TABLES,
 )
-from tests.support.association import ARCSEC, SETTINGS, detections, follow, key, put, source_id
+from schemas.errors import BadInput, Misconfigured, Retryable
+from schemas.settings import AssociationSettings
+from tests.support.association import ARCSEC, SETTINGS, detections, follow, key, links, put, source_id
 from tests.support.static import see
 
 FIRST = """
@@ -206,3 +208,48 @@ def test_settings_that_objects_are_matched_with_are_noted_and_each_change_of_the
     with opened_association(tmp_path, wide, rebuild=True) as store:
         put(store, 800, [10.0], [0.0])
         assert store.setting_changes() == store.changed == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "code", "error"),
+    [
+        ("SQLITE_CORRUPT_INDEX", None, "damaged_association", Misconfigured),
+        ("SQLITE_NOTADB", None, "damaged_association", Misconfigured),
+        ("SQLITE_READONLY_DIRECTORY", None, "not_writable", Misconfigured),
+        ("SQLITE_CANTOPEN", None, "not_writable", Misconfigured),
+        ("SQLITE_BUSY", None, "lock_held", Retryable), ("SQLITE_LOCKED_SHAREDCACHE", None, "lock_held", Retryable),
+        (None, "55P03", "lock_held", Retryable), (None, "57P01", "association_down", Retryable),
+        ("SQLITE_FULL", None, "association_down", Retryable), (None, None, "association_down", Retryable),
+    ],
+)  # fmt: skip
+def test_each_failure_of_a_database_has_its_code(tmp_path, kind, state, code, error):
+    raised = Exception("why")
+    raised.__dict__.update({"sqlite_errorname": kind} if kind else {}, **({"sqlstate": state} if state else {}))
+    for path in (None, tmp_path / "association.sqlite"):
+        found = association_database._translated("the store", path, raised)
+        assert (type(found), found.code, found.where) == (error, code, "the store")
+        assert ("why" in found.problem) == (code != "lock_held")
+
+
+def test_where_nothing_is_associated_no_store_is_opened(tmp_path):
+    off = AssociationSettings(store="none")
+    with pytest.raises(Misconfigured, match=r"association\.store is none") as caught, opened_association(tmp_path, off):
+        pass
+    assert caught.value.code == "no_association"
+    for settings in (off, AssociationSettings()):
+        with association_as_it_is(tmp_path, settings) as store:
+            assert store is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exposure_that_was_searched_again_too_often_is_refused_and_stays_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr(association_links, "source_ids", lambda key: (source_id(key.visit), source_id(key.visit, 2)))
+    with opened_association(tmp_path, AssociationSettings()) as store:
+        for n, ra in enumerate((10.0, 12.0, 14.0)):  # each time elsewhere, by the same diaSourceId
+            put(store, 1, [ra], [0.0], digest=f"d{n}")
+            put(store, 2 + n, [ra], [0.0])
+        before = links(store)
+        assert sorted({before[source_id(n)] for n in (2, 3, 4)}) == [source_id(1, rank) for rank in (0, 1, 2)]
+        with pytest.raises(BadInput, match="no id is left") as caught:
+            put(store, 1, [16.0], [0.0], digest="e")
+        assert (caught.value.code, links(store)) == ("no_id_left", before)

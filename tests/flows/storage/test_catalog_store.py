@@ -264,3 +264,13 @@ def test_nulls_of_whole_numbers_are_masked(tmp_path):
     found = read_qtable(path)["n"]
     assert list(found.mask) == [False, True, False]
     assert list(found.compressed()) == [1, 3]
+
+
+def test_nulls_of_whole_numbers_with_a_unit_are_nan(tmp_path):
+    """A quantity has no mask."""
+    for values, expected in (([1, None, 3], [1, np.nan, 3]), ([1, 2, 3], [1, 2, 3])):
+        dataset = TableOf("other", pa.schema([column("n", pa.int32(), "d", "A time.", nullable=True)]))
+        path = CatalogStore(tmp_path).publish(dataset, KEY, pa.table({"n": values}, schema=dataset.schema), "d")
+        found = read_qtable(path)["n"]
+        np.testing.assert_array_equal(found.to_value(u.d), expected)
+        assert found.unit == u.d

@@ -1,5 +1,6 @@
 import contextlib
-from collections import Counter
+import os
+from collections import Counter, OrderedDict
 from hashlib import sha256
 
 import pyarrow as pa
@@ -16,8 +17,10 @@ from flows.storage.atomic import permit, release
 from flows.storage.catalog_parts import entries, held, parts, withdraw
 from flows.storage.catalog_store import CatalogStore, read_metadata
 from flows.storage.compaction import compact, extract
+from flows.storage.object_store import configure
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured, Retryable
+from schemas.settings import StoreSettings
 from tests.flows.storage.test_catalog_store import sources
 from tests.flows.storage.test_compaction import NIGHT, content_of, here, key, publish
 from tests.support.memory_store import bucket_in_memory, down_from
@@ -207,3 +210,24 @@ def test_one_exposure_costs_few_requests_however_many_a_part_holds(memory, holde
 
 def require_whole(made):
     assert all(is_whole(path, sha256(content).hexdigest()) for path, (content, _) in made.items())
+
+
+def test_no_more_parts_than_so_many_are_kept_here_and_the_latest_of_them(monkeypatch):
+    out, store = bucket_in_memory(monkeypatch, "copies")
+    monkeypatch.setattr(catalog_parts, "_copies", OrderedDict())
+    monkeypatch.setattr(catalog_parts, "_COPIES", 2)
+    for name in "abc":
+        (out / name).write(name.encode())
+
+    def read(name):
+        before = store.requests
+        assert catalog_parts._here(out / name).read_bytes() == name.encode()
+        return store.requests > before
+
+    fetched = [read(name) for name in "ababcacbc"]
+    assert fetched == [True, True, False, False, True, True, False, True, False]
+    descriptors = list(catalog_parts._copies.values())
+    assert len(descriptors) == 2
+    for one in descriptors:
+        os.close(one)
+    configure(StoreSettings())

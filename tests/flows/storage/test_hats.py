@@ -176,3 +176,17 @@ def test_the_end_of_an_object_in_a_bucket_is_its_footer(published, monkeypatch, 
     stored = object.__new__(Stored)
     stored.content = path.read_bytes()
     assert hats._footer(stored).equals(pq.read_metadata(path))
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_the_footers_of_too_many_patches_are_not_gathered_and_those_of_before_go(tmp_path, monkeypatch, most):
+    ra, dec = positions(40)
+    key = PatchKey(night=NIGHT, order=5, pixel=WIDE)
+    inside = Patch(5, WIDE, 0).holds(ra, dec)
+    CatalogStore(tmp_path).publish(OBJECT, key, objects(OBJECT, ra[inside], dec[inside]), "d")
+    write_hats(tmp_path, NIGHT, OBJECT, {key: int(inside.sum())})
+    assert (folder(tmp_path) / FOOTERS).exists()
+    monkeypatch.setattr(hats, "MOST_FOOTERS", most)
+    write_hats(tmp_path, NIGHT, OBJECT, {key: int(inside.sum())})
+    assert (folder(tmp_path) / FOOTERS).exists() == (most == 1)
+    assert (folder(tmp_path) / PARTITIONS).read_text() == f"Norder,Npix\n5,{WIDE}\n"

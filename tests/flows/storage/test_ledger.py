@@ -3,12 +3,14 @@ import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import sleep
+from types import SimpleNamespace
 
 import pytest
 
 from flows.storage import ledger_local
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger, unpublish
+from flows.storage.night_sums import drop_provenance
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.ledger import LEDGER_VERSION, DatasetRecord, ExposureRecord, NightRecord, SourceMemo, SourceStat
@@ -289,3 +291,41 @@ def test_the_ledger_of_an_earlier_version_is_refused(tmp_path):
         with pytest.raises(Misconfigured, match="one file per exposure") as caught:
             use(Ledger(tmp_path))
         assert caught.value.code == "other_version"
+
+
+class Nights:
+    """Ledger of nights of which sums are kept, by what they are stamped with then and now; counts what is read."""
+
+    def __init__(self, **nights):
+        self.of, self.read, self.left = nights, [], {"kept", "unused", *(f"new {night}" for night in nights)}
+
+    def nights(self):
+        return list(self.of)
+
+    def sums(self, night):
+        stamp = self.of[night][0]
+        sums = {"states": {}, "detections": 0, "lag_s": None, "searched": {}, "referred": ("kept",)}
+        return None if stamp is None else SimpleNamespace(stamp=stamp, **sums)
+
+    def stamp(self, night):
+        return self.of[night][1]
+
+    def records(self, night):
+        self.read.append(night)
+        return [SimpleNamespace(provenance=f"new {night}", previous=[SimpleNamespace(provenance=None)])]
+
+    def whole_nights(self):
+        return []
+
+    def provenances(self):
+        return sorted(self.left)
+
+    def remove_provenance(self, digest):
+        self.left.remove(digest)
+
+
+def test_sums_tell_what_a_night_refers_to_only_while_they_hold():
+    ledger = Nights(same=("1", "1"), changed=("1", "2"), unknown=("", ""), none=(None, "1"))
+    drop_provenance(ledger)
+    assert ledger.read == ["changed", "unknown", "none"]
+    assert ledger.left == {"kept", "new changed", "new unknown", "new none"}

@@ -363,3 +363,16 @@ def test_what_has_a_reason_is_troubled_in_a_bucket_as_in_a_folder(memory, tmp_pa
         assert [one.visit for one in ledger.of_visit(NIGHTS[0], 2)] == [2]
         release(out)
     assert found == [[(2, "no_wcs")]] * 2
+
+
+def test_a_source_of_two_exposures_is_known_until_both_are_gone(memory):
+    out, _ = memory
+    ledger, uri = Ledger(out), "/raw/both.fits"
+    for visit in (1, 2):
+        ledger.put(record(visit, uri=uri))
+    for gone, left in ((None, [1, 2]), (1, [2]), (2, [])):
+        if gone is not None:
+            ledger.remove(record(gone).key)
+        with another_process():
+            assert [one.visit for one in Ledger(out).from_source(uri)] == left
+    assert not [path for path in files_below(out / "ledger") if "held" in path.parts]

@@ -175,3 +175,12 @@ def test_what_was_removed_by_another_thread_in_the_meantime_is_made_again(databa
     monkeypatch.setattr(module, "file_identity", identity)
     insert(database, 2)
     assert numbers(Database(path, TABLES, 3)) == [2]
+
+
+def test_a_file_that_may_not_be_read_is_named(database, path, monkeypatch):
+    insert(database, 1)
+    database.close()
+    monkeypatch.setattr(module.os, "access", lambda name, mode: mode != os.R_OK)
+    with pytest.raises(Misconfigured, match="To fix") as caught:
+        numbers(database)
+    assert str(path) in str(caught.value)
