@@ -19,6 +19,7 @@ from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
 from schemas.dia_source import DIA_SOURCE, DetectionFlag
 from schemas.settings import AssociationSettings
+from tests.flows.publish.test_rubin_alert import known_table
 from tests.support.alert_night import NIGHT, exposure_planes, info_of, make_night, places, put, rows_of, visit_of
 from tests.support.cli import nightstride
 from tests.support.services import association_database
@@ -307,3 +308,38 @@ def test_an_exposure_that_lacks_a_column_has_null_there():
     assert found["band"].values == ["r", "g", "", ""]
     assert found["n"].values.tolist() == [7, 8, 0, 0]
     assert found["n"].valid.tolist() == [True, True, False, False]
+
+
+def test_a_visit_of_two_nights_is_told_and_not_stored_of_the_second(tmp_path, sqlite):
+    """The ids of its detections are the same in both, and objects have them of the second."""
+    out = make_night(tmp_path / "out", visits=2)
+    again = info_of(1, night="20260102")
+    put(out, again, rows_of(again, *places(COUNT, (280, 300), 5)))
+    associated(out)
+    summary = store(out, sqlite, code=1).summary
+    assert (summary["exposures"], summary["exposures_failed"]) == (1, 2)
+    assert [one for one in summary["failed"] if "is in nights 20260101 and 20260102" in one]
+    assert set(tables(sqlite)[1]["visit"]) == {visit_of(0)}
+
+
+def test_exposures_without_a_detection_that_has_a_place_are_counted_and_need_no_object(tmp_path, sqlite):
+    out = make_night(tmp_path / "out", visits=1)
+    add(out, 1, ra=np.full(COUNT, np.nan))
+    put(out, info_of(2), rows_of(info_of(2), np.zeros(0), np.zeros(0)))
+    associated(out)
+    for kept in (0, 1):
+        summary = store(out, sqlite).summary
+        assert (summary["exposures"], summary["empty"], summary["kept"]) == (1 - kept, 2, kept)
+        assert summary["skipped"] == {"no_position": COUNT}
+
+
+def test_known_objects_of_detections_are_stored_with_them(tmp_path, sqlite):
+    out, info = make_night(tmp_path / "out", visits=1), info_of(1)
+    rows = rows_of(info, *places(COUNT, (280, 300), 5))
+    known = known_table(rows["diaSourceId"].to_pylist()[:2], ["(433) Eros", "2026 TA3"])
+    put(out, info, rows, known=known)
+    associated(out)
+    store(out, sqlite)
+    _, sources, _ = tables(sqlite)
+    found = sources.set_index("diaSourceId")["ssObjectId"].dropna()
+    assert found.to_dict() == dict(zip(known["diaSourceId"].to_pylist(), known["ssObjectId"].to_pylist(), strict=True))
