@@ -175,6 +175,15 @@ def test_an_exposure_that_was_processed_again_is_told_and_stays(tmp_path, databa
     np.testing.assert_array_equal(before["psfFlux"], after["psfFlux"])
 
 
+def test_an_exposure_that_has_no_detection_with_a_place_any_more_is_told_to_have_changed(tmp_path, sqlite):
+    out = make_night(tmp_path / "out", visits=1)
+    store(out, sqlite)
+    add(out, 0, ra=np.full(COUNT, np.nan))
+    associated(out)
+    summary = store(out, sqlite).summary
+    assert (summary["kept"], summary["changed"], summary["failed"]) == (0, 1, [])
+
+
 def test_what_has_no_place_no_time_or_no_band_of_rubins_is_counted(tmp_path, sqlite):
     out = make_night(tmp_path / "out", visits=1)
     info = info_of(1)

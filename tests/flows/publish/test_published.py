@@ -1,11 +1,14 @@
 import pytest
 from astropy.time import Time
 
+from flows.publish import published
+from flows.publish.publish import PublishTotals, alert_packets
 from flows.publish.published import NO_NIGHT, PublishedExposures
 from flows.storage.ledger import Ledger
-from schemas.errors import Misconfigured
+from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.night_range import EVERY_NIGHT, NightRange
+from schemas.settings import Settings
 from tests.support.alert_night import NIGHT, info_of, places, put, rows_of
 
 LATER = "20260102"
@@ -69,3 +72,23 @@ def test_the_time_of_processing_is_that_of_the_ledger(out):
     assert found.processed(record) == pytest.approx(expected, abs=1e-9)
     other = record.model_copy(update={"finished_at": "2026-01-02T00:41:00Z"})
     assert found.processed(other) == found.processed(record)
+
+
+def test_a_visit_of_two_nights_is_sent_of_the_first_alone(out):
+    """Their alerts have the same ids, and one file."""
+    again = info_of(1, night=LATER)
+    put(out, again, rows_of(again, *places(4, (280, 300))))
+    totals = PublishTotals()
+    sent = list(alert_packets(out, Settings(association={"store": "none"}), "11.1", totals))
+    assert {(one.night, one.visit) for one in sent} == {(NIGHT, 100), (NIGHT, 101), (LATER, 109)}
+    assert "is in nights" in str(totals.failed[0])
+    of_later = alert_packets(out, Settings(association={"store": "none"}), "11.1", totals, nights=NightRange.of(LATER))
+    assert {one.visit for one in of_later} == {101, 109}
+
+
+def test_failures_are_named_once_each_and_not_without_end(monkeypatch):
+    monkeypatch.setattr(published, "MOST_NAMED", 3)
+    failed = []
+    for n in (1, 2, 1, 3, 4, 2):
+        published.name_failure(failed, BadInput("no_form", f"alert {n}", "is none.", "see to it."))
+    assert [one.where for one in failed] == ["alert 1", "alert 2", "alert 3"]

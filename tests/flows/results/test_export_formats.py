@@ -1,5 +1,6 @@
 import io
 import re
+from pathlib import Path
 
 import astropy.units as u
 import numpy as np
@@ -13,7 +14,7 @@ from astropy.io.votable import parse_single_table, validate
 from astropy.table import QTable, Table
 
 from flows.pipeline.graph import declared_tables
-from flows.results.export_formats import SUFFIXES, export_format, write_rows
+from flows.results.export_formats import SUFFIXES, export_format, file_format, write_rows
 from schemas.dataset import TableOf, column
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured
@@ -234,3 +235,21 @@ def test_a_format_that_there_is_not_is_refused_with_those_that_there_are(tmp_pat
     assert caught.value.code == "no_format"
     assert "csv" in caught.value.remedy
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("suffix", "form"), sorted(SUFFIXES.items()))
+def test_the_ending_of_a_file_says_its_format_unless_that_is_a_folder(suffix, form):
+    for name in (f"rows{suffix}", f"rows{suffix.upper()}"):
+        if form != "hats":
+            assert file_format(Path(name)) == form
+            continue
+        with pytest.raises(Misconfigured, match="a folder of a whole dataset"):
+            file_format(Path(name))
+
+
+def test_a_file_whose_ending_says_no_format_is_refused_with_those_that_do():
+    with pytest.raises(Misconfigured, match="does not say in which format") as caught:
+        file_format(Path("rows.txt"))
+    assert caught.value.code == "no_format"
+    assert ".fits" in str(caught.value)
+    assert ".hats" not in str(caught.value)
