@@ -5,6 +5,7 @@ import pytest
 
 from benchmarks.veto_images import SIDE, Picture, X, Y, asteroid, blank, bleed, masked_star, sky, spike, trail
 from kernels.image.noise import Noise
+from kernels.measure.vetoes import star_lines
 from kernels.measure.vetoes.star_lines import bleed_evidence, spike_evidence, star_on_axis
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import Segment
@@ -264,3 +265,26 @@ def test_a_spike_is_at_least_one_and_a_half_fwhm_long():
     mask = block((50, 70), (70, 90))
     assert spike_evidence(scene, mask, Segment(75.0, 80.0, 3.0, 0.0), 0.0) == 2
     assert spike_evidence(scene, mask, Segment(75.0, 80.0, 2.99, 0.0), 0.0) == 0
+
+
+MASKED = star_lines._UNUSABLE & ~star_lines._BORDER
+
+
+def test_a_place_is_of_the_nearest_pixel_and_there_is_none_beyond_the_border():
+    mask = np.zeros((3, 4), np.uint16)
+    mask[1, 2], mask[2, 3] = MASKED, star_lines._BORDER
+    for row, y in ((-1, -0.51), (0, -0.5), (0, 0.49), (1, 0.5), (1, 1.49), (2, 1.5), (2, 2.49), (3, 2.5)):
+        for column, x in ((-1, -0.51), (0, -0.5), (1, 1.0), (2, 1.5), (2, 2.49), (3, 3.49), (4, 3.5)):
+            inside = 0 <= row < 3 and 0 <= column < 4
+            expected = 2 if not inside or (row, column) == (2, 3) else int((row, column) == (1, 2))
+            assert star_lines._state(mask, x, y) == expected, (x, y)
+
+
+@pytest.mark.parametrize(
+    ("masked", "most", "steps"), [(0, 5, 0), (1, 5, 1), (3, 5, 3), (4, 5, 4), (5, 5, -1), (3, 3, -1)]
+)
+def test_masked_pixels_are_counted_to_the_first_that_is_usable(masked, most, steps):
+    mask = np.zeros((3, 12), np.uint16)
+    mask[1, 3 : 3 + masked] = MASKED
+    assert star_lines._walk(mask, 2.0, 1.0, 1.0, 0.0, most) == steps
+    assert star_lines._walk(mask[:, : 3 + masked], 2.0, 1.0, 1.0, 0.0, most) == -1  # they end at the border
