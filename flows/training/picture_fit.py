@@ -47,8 +47,8 @@ class PictureFit:
         Pictures per step, peak learning rate under a one-cycle schedule, weight decay of AdamW.
     mixup
         Pictures are mixed in pairs by a share from Beta(mixup, mixup) (Zhang et al. 2018, ICLR); 0: not.
-    balance
-        1: all classes weigh the same; 0: all pictures do; between, see `class_weights`.
+    weighted
+        Whether all classes weigh the same, whatever their numbers.
     augment
         What happens to a picture before it is learnt from.
     """
@@ -59,7 +59,7 @@ class PictureFit:
     rate: float = 3e-3
     decay: float = 0.05
     mixup: float = 0.2
-    balance: float = 1.0
+    weighted: bool = True
     augment: Augment = field(default_factory=Augment)
 
 
@@ -140,7 +140,7 @@ class _Fit:
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimiser, plan.rate, total_steps=plan.epochs * self.steps, pct_start=0.2
         )
-        self.weight = class_weights(train.targets, plan.balance)
+        self.weight = class_weights(train.targets) if plan.weighted else torch.ones(train.targets.shape[1])
         self.history: list[PictureEpoch] = []
         self.best: dict[str, Any] = {}
 
@@ -230,19 +230,11 @@ def picture_loss(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return torch.where(targets.sum(1) > 1.001, open_to, shares)
 
 
-def class_weights(targets: torch.Tensor, balance: float = 1.0) -> torch.Tensor:
-    """Return the weight of each class, (classes,), of mean 1 over the pictures; absent ones have 0.
-
-    Parameters
-    ----------
-    targets : (n, classes)
-        As of `PictureExamples`.
-    balance
-        Weights go with the inverse of a class's share of the pictures to this power.
-    """
-    share = (targets / targets.sum(1, keepdim=True)).sum(0) / len(targets)
-    weight = torch.where(share > 0, share.clamp(min=1e-9) ** -balance, 0.0)
-    return weight / (share * weight).sum()
+def class_weights(targets: torch.Tensor) -> torch.Tensor:
+    """Return weights that make all classes count the same, (classes,), of mean 1 over the pictures; absent ones 0."""
+    share = (targets / targets.sum(1, keepdim=True)).sum(0)
+    present = share > 0
+    return torch.where(present, len(targets) / (share.clamp(min=1e-9) * present.sum()), 0.0)
 
 
 def apply_net(net: nn.Module, pictures: torch.Tensor) -> torch.Tensor:

@@ -70,7 +70,7 @@ class PicturePlan:
 
 
 PLANS = {
-    "morphology": PicturePlan(crop=0.45, side=48, fit=PictureFit(epochs=140, patience=140, balance=0.5)),
+    "morphology": PicturePlan(crop=0.45, side=48, fit=PictureFit(epochs=140, patience=140)),
     "scene": PicturePlan(
         side=224, stages=6, symmetries=2, fit=PictureFit(augment=Augment(turn=15, zoom=1.4, shift=0.1))
     ),

@@ -123,14 +123,6 @@ def test_all_classes_weigh_the_same():
     assert float((targets * weights).sum() / len(targets)) == pytest.approx(1.0, rel=1e-5)
 
 
-@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
-def test_weights_go_with_a_power_of_the_share(balance):
-    targets = torch.tensor([[1.0, 0, 0]] * 9 + [[0, 1.0, 0]] * 4)
-    weights = class_weights(targets, balance)
-    assert float(weights[1] / weights[0]) == pytest.approx((9 / 4) ** balance, rel=1e-5)
-    assert float((targets * weights).sum() / len(targets)) == pytest.approx(1.0, rel=1e-5)
-
-
 def test_the_loss_of_a_pass_is_the_mean_of_its_pictures():
     fitted = _Fit(net(), TRAIN, HELD, PLAN, 3)
     losses, own = [], fitted._loss
