@@ -15,7 +15,7 @@ class DiaObjectFlag(IntFlag):
     """Bits of ``flags`` in `dia_object`."""
 
     STATIONARY = 1  # seen again on another visit, after what moves would have left the place
-    VARIABLE_STAR = 2  # a detection of the night sits on a star
+    VARIABLE_STAR = 2  # a detection of the night sits on a star of which it is not all the light
     NUCLEAR = 4  # a detection of the night sits on the core of a galaxy
 
 

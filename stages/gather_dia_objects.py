@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from kernels.linking.association import Reach, flux_statistics
 from kernels.linking.detections import SLOWEST
 from kernels.linking.proper_motion import LEAST_DAYS, LEAST_NIGHTS, fit_motions, motion_sums
+from kernels.objects.new_light import OBJECT_COLUMNS, all_is_new
 from kernels.sky.positions import sky_position
 from schemas.class_table import STAR_GALAXY
 from schemas.dia_object import ASSOCIATION, DIA_OBJECT, DiaObjectFlag, flux_statistics_arrays, motion_arrays
-from schemas.objects import BANDS, DIA_LINK
+from schemas.objects import BANDS, DIA_LINK, OBJECT
 from schemas.stage import Context, Stage
 
 _GONE_D = Reach().most / 3600 / SLOWEST
@@ -34,7 +35,8 @@ def gather_dia_objects(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     ----------
     inputs
         ``association``, the detections up to the night of objects that may lie in the patch, and, where the night has
-        them, ``dia_link`` and ``star_galaxy``: what its detections sit on, also those that lie in a patch beside.
+        them, ``dia_link``, ``star_galaxy`` and ``object``: what its detections sit on, also those that lie in a patch
+        beside.
     context
         The patch.
 
@@ -100,27 +102,48 @@ def _sits_on(inputs: Mapping[str, Any], group: NDArray[np.int64], objects: int) 
     found, links, classes = inputs[ASSOCIATION.name], inputs[DIA_LINK.name], inputs[STAR_GALAXY.name]
     labels = dict(zip(classes["objectId"].to_pylist(), classes["classLabel"].to_pylist(), strict=True))
     on = {
-        source: (labels.get(one), apart)
+        source: (labels.get(one), one, apart)
         for source, one, apart in zip(*(links[name].to_pylist() for name in _LINK), strict=True)
         if one is not None
     }
     reach = _ON.of(1 / np.sqrt(found["weight"].to_numpy()))
-    bits = {"star": DiaObjectFlag.VARIABLE_STAR, "galaxy": DiaObjectFlag.NUCLEAR}
+    rows, stars = list[int](), list[int]()
     for row, source in enumerate(found["diaSourceId"].to_pylist()):
-        label, apart = on.get(source, (None, np.inf))
-        if label in bits and apart <= reach[row]:
-            flags[group[row]] |= bits[label]
+        label, one, apart = on.get(source, (None, -1, np.inf))
+        if apart > reach[row]:
+            continue
+        if label == "galaxy":
+            flags[group[row]] |= DiaObjectFlag.NUCLEAR
+        elif label == "star":
+            rows.append(row)
+            stars.append(one)
+    where = np.array(rows, np.int64)
+    varies = ~_itself(inputs.get(OBJECT.name), found.take(pa.array(where)), group[where], np.array(stars, np.int64))
+    flags[group[where[varies]]] |= DiaObjectFlag.VARIABLE_STAR
     return flags
+
+
+def _itself(
+    objects: pa.Table | None, found: pa.Table, group: NDArray[np.int64], stars: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Return which detections on stars are these themselves."""
+    if objects is None:
+        return np.zeros(len(found), bool)
+    return all_is_new(objects, group, stars, found["band"].to_pylist(), found["psfFlux"].to_numpy())
 
 
 STAGE = Stage(
     name="gather_dia_objects",
-    version="2",
+    version="3",
     per="patch",
     needs=(ASSOCIATION,),
-    optional=(DIA_LINK, STAR_GALAXY),
+    optional=(DIA_LINK, STAR_GALAXY, OBJECT),
     gives=DIA_OBJECT,
     run=gather_dia_objects,
     margin=True,
-    columns={DIA_LINK.name: _LINK, STAR_GALAXY.name: ("objectId", "classLabel")},
+    columns={
+        DIA_LINK.name: _LINK,
+        STAR_GALAXY.name: ("objectId", "classLabel"),
+        OBJECT.name: OBJECT_COLUMNS,
+    },
 )

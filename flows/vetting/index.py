@@ -34,7 +34,7 @@ _NUMBERS = (
     "trailLengthPx", "trailLengthPxErr", "reliability", "flags",
 )  # fmt: skip
 _SHARES = ("pTrail", "pPoint", "pSatellite", "pArtefact")
-_READ = (*_NUMBERS, *_SHARES, "band", "trailClass")
+_READ = (*_NUMBERS, *_SHARES, "band", "trailClass", "psfFlux")
 _WORKERS = 4
 
 
@@ -178,14 +178,15 @@ def _designations(store: CatalogStore, record: ExposureRecord, rows: pa.Table) -
 def _ranked(out: Path, night: str, rows: pa.Table, records: Sequence[ExposureRecord], damaged: list[str]) -> FoundNight:
     """Return the rows of a night as its page ranks them; without what cannot be read."""
 
-    def readable(read: Callable[[Path, str], Read]) -> Read | None:
+    def readable(read: Callable[[], Read]) -> Read | None:
         try:
-            return read(out, night)
+            return read()
         except BadInput as error:
             damaged.append(str(error))
             return None
 
-    motion, on_stars = readable(read_motion), readable(read_on_stars)
+    motion = readable(lambda: read_motion(out, night))
+    on_stars = readable(lambda: read_on_stars(out, night, rows))
     ids, names = rows["diaSourceId"].to_pylist(), rows["designation"].to_pylist()
     known = {one: name for one, name in zip(ids, names, strict=True) if name}
     compared = any(SS_SOURCE.name in record.datasets for record in records)

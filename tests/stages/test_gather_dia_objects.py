@@ -8,7 +8,7 @@ from kernels.sky.patches import Patch, pixels_at
 from kernels.sky.positions import unit_vectors
 from schemas.class_table import STAR_GALAXY
 from schemas.dia_object import ASSOCIATION, DIA_OBJECT, DIA_OBJECT_SOURCE, DiaObjectFlag
-from schemas.objects import DIA_LINK
+from schemas.objects import DIA_LINK, OBJECT, SourceFlag
 from schemas.stage import Context
 from stages.gather_dia_objects import STAGE
 from stages.link_dia_objects import STAGE as LINK
@@ -93,6 +93,42 @@ def test_flags_say_what_detections_sit_on():
     # The fifth is not within its reach, the sixth has no class, the seventh no link.
     assert [rows[n]["flags"] for n in ids] == [star, core, 0, 0, 0, 0, 0]
     assert {row["flags"] for row in gathered(found, dia_link=on).values()} == {0}
+
+
+def photometry(rows):
+    """What is read of `object`: objectId -> (exposures, flux in r, flags)."""
+    form = OBJECT.only(STAGE.columns[OBJECT.name]).schema
+    made = [
+        {one.name: None if one.nullable else 0 for one in form}
+        | {"objectId": name, "r_nExposures": count, "r_psfFlux": flux, "flags": int(flags)}
+        for name, (count, flux, flags) in rows.items()
+    ]
+    return pa.Table.from_pylist(made, schema=form)
+
+
+def test_a_new_source_that_is_a_star_of_its_own_night_is_no_variable_star():
+    """Nights before say nothing of this one; a star beside it, and a core, have theirs."""
+    sat, star, core = SourceFlag.SATURATED, DiaObjectFlag.VARIABLE_STAR, DiaObjectFlag.NUCLEAR
+    objects = {
+        11: (2, 1050.0, 0), 12: (2, 1800.0, 0), 13: (2, 1000.0, sat), 14: (2, None, 0), 15: (2, 900.0, 0),
+        17: (2, 1000.0, 0),
+    }  # fmt: skip
+    rows = [
+        (10 * n + visit, n, "20260101", 10.0 + n, 0.0, 100, 61000.0 + visit, "r", -1000.0 if n == 5 else 1000.0 + visit)
+        for n in range(1, 8)
+        for visit in range(2)
+    ]
+    before = (5, 1, "20251230", 11.0, 0.0, 100, 60998.0, "r", 20.0)
+    inputs = {
+        "dia_link": linked([(row[0], 10 + row[1], 0.2) for row in rows]),
+        "star_galaxy": labelled(dict.fromkeys(range(11, 17), "star") | {17: "galaxy"}),
+    }
+    found = association(before, *rows)
+    with_fluxes = gathered(found, **inputs, object=photometry(objects))
+    # A new source, a variable star, a saturated one, one without a flux, one that faded, one that is not there, a core.
+    assert [with_fluxes[n]["flags"] & ~1 for n in range(1, 8)] == [0, star, star, star, star, star, core]
+    without = gathered(found, **inputs)
+    assert [without[n]["flags"] & ~1 for n in range(1, 8)] == [star] * 6 + [core]
 
 
 def motion_of(*places):

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from flows.results.page.detection import ListPlace
 from flows.results.page.words import GRADES, NOTHING, count, utc
-from flows.storage.catalog_store import CatalogStore
+from flows.storage.catalog_store import CatalogStore, joined
 from kernels.linking.tracklets import PAIR_RATE
+from kernels.objects.new_light import OBJECT_COLUMNS, all_is_new
 from schemas.class_table import STAR_GALAXY
 from schemas.dia_source import CAUSES, DetectionFlag
-from schemas.objects import DIA_LINK
+from schemas.objects import DIA_LINK, OBJECT
 from schemas.tracklets import LINK_SOURCE
 
 
@@ -254,8 +255,15 @@ def _values(table: pa.Table, name: str) -> NDArray[np.float64]:
     return np.asarray(table[name].to_numpy(), np.float64)
 
 
-def read_on_stars(out: Path, night: str) -> set[int]:
-    """Return the detections that `dia_link` puts on objects that are stars by `star_galaxy`.
+def read_on_stars(out: Path, night: str, sources: pa.Table) -> set[int]:
+    """Return the detections that `dia_link` puts on objects that are stars by `star_galaxy`, unless all light is new.
+
+    Parameters
+    ----------
+    out, night
+        Output folder, and label.
+    sources
+        Its detections: ``diaSourceId``, ``band`` and ``psfFlux``.
 
     Raises
     ------
@@ -268,7 +276,21 @@ def read_on_stars(out: Path, night: str) -> set[int]:
     if links is None or classes is None:
         return set()
     stars = classes.filter(pc.equal(classes["classLabel"], "star"))["objectId"]
-    return set(links.filter(pc.is_in(links["objectId"], stars.combine_chunks()))["diaSourceId"].to_pylist())
+    on = links.filter(pc.is_in(links["objectId"], stars.combine_chunks()))
+    seen = sources.select(["diaSourceId", "band", "psfFlux"]).join(on, "diaSourceId", join_type="inner")
+    ids = on["diaSourceId"].to_pylist()
+    return set(ids).difference(_new_sources(store, night, seen) if len(seen) else ())
+
+
+def _new_sources(store: CatalogStore, night: str, seen: pa.Table) -> list[int]:
+    """Return which detections on stars are these themselves, as `all_is_new` says; all on a star are of one source."""
+    wanted, on = seen["objectId"].combine_chunks(), seen["objectId"].to_numpy()
+    tables = (store.read_path(path, OBJECT).select(OBJECT_COLUMNS) for path in store.list(OBJECT, night))
+    objects = joined(one.filter(pc.is_in(one["objectId"], wanted)) for one in tables)
+    if objects is None:
+        return []
+    new = all_is_new(objects, np.zeros(len(on), np.int64), on, seen["band"].to_pylist(), seen["psfFlux"].to_numpy())
+    return seen["diaSourceId"].filter(pa.array(new)).to_pylist()
 
 
 def found_words(found: FoundNight) -> tuple[str, str]:

@@ -26,7 +26,7 @@ COLUMNS = (
     "diaSourceId", "visit", "detector", "x", "y", "ra", "dec", "raErr", "decErr", "midpointMjdTai", "band", "magAB",
     "magABErr", "snr", "trailLength", "trailLengthErr", "trailAngle", "trailAngleErr", "trailLengthPx",
     "trailLengthPxErr", "trailAnglePx", "trailAnglePxErr", "trailClass", "reliability", "reliabilityVersion", "pTrail",
-    "pPoint", "pSatellite", "pArtefact", "flags", "bboxSize",
+    "pPoint", "pSatellite", "pArtefact", "flags", "bboxSize", "psfFlux",
 )  # fmt: skip
 """Columns of `dia_source` that the page reads."""
 

@@ -284,7 +284,7 @@ class Drawing:
         """Return what was found, ranked."""
         label = self.night.label
         motion = self._readable(lambda: read_motion(self.out, label))
-        on_stars = self._readable(lambda: read_on_stars(self.out, label)) or ()
+        on_stars = self._readable(lambda: read_on_stars(self.out, label, self.night.sources)) or ()
         return found_in(self.night.sources, self.night.known, motion, on_stars, compared=self.night.compared)
 
     @cached_property

@@ -25,14 +25,15 @@ from flows.storage.ledger import Ledger
 from kernels.sky.patches import Patch, neighbours, pixels_at
 from schemas.class_table import STAR_GALAXY
 from schemas.dia_object import ASSOCIATION, DIA_OBJECT, DIA_OBJECT_SOURCE, DiaObjectFlag
+from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Retryable
 from schemas.ledger import NightRecord
-from schemas.objects import DIA_LINK
+from schemas.objects import DIA_LINK, OBJECT
 from schemas.patch import COVER_ORDER
 from schemas.settings import AssociationSettings, ExecutionSettings, PatchesSettings, Settings
-from schemas.stage import Context
+from schemas.stage import Context, Stage
 from stages.gather_dia_objects import STAGE as GATHER
-from tests.support.associated_night import LINKING, PIPELINE, STARS, make_night, pipeline, publish
+from tests.support.associated_night import LINKING, PIPELINE, STARS, make_night, pipeline, publish, table
 from tests.support.association import detections, key
 from tests.support.night import catalogues
 from tests.support.patch_night import NIGHT
@@ -179,6 +180,25 @@ def test_what_detections_sit_on_is_looked_at_again_when_it_changes(out):
     result = run(out, stages=pipeline(replace(LINKING, version="another")))
     assert result.seconds.keys() >= {"link_hosts", "gather_dia_objects"}
     assert rows(out, DIA_OBJECT).equals(of_whole_night(out)[0])
+
+
+def test_fluxes_of_objects_are_read_of_the_patches_around(out):
+    """All stars have the flux of their detections, and lie north of them, some in another patch."""
+
+    def measure(inputs, context):
+        found = inputs[DIA_SOURCE.name]
+        ra, dec = found["ra"].to_numpy(), found["dec"].to_numpy() + ARCSEC
+        own = found.filter(pa.array(context.patch.holds(ra, dec)))
+        columns = {"objectId": own["diaSourceId"], "ra": own["ra"], "dec": pc.add(own["dec"], ARCSEC)}
+        return table(OBJECT, columns | {"r_nExposures": [1] * len(own), "r_psfFlux": own["psfFlux"]}, len(own))
+
+    measuring = Stage("gather_objects", "t", "patch", (DIA_SOURCE,), OBJECT, measure, margin=True)
+    used = (DIA_LINK, STAR_GALAXY, DIA_OBJECT, DIA_OBJECT_SOURCE)
+    others = [stage for stage in PIPELINE if stage.per != "patch" or stage.gives in used]
+    assert run(out, 9, (measuring, *others)).failed == []
+    assert len(rows(out, OBJECT)) == len(rows(out, DIA_LINK))
+    flags = rows(out, DIA_OBJECT)["flags"].to_numpy()
+    assert np.bitwise_or.reduce(flags) == DiaObjectFlag.STATIONARY | DiaObjectFlag.NUCLEAR
 
 
 def test_without_its_store_what_there_is_stays_and_the_rest_waits(out, monkeypatch):

@@ -1,5 +1,6 @@
 """Index, selection and what comes next, against plain loops over rows."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,17 +10,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.results.page.cards import LIMITS
+from flows.results.page.found import AT_REST, POINT
 from flows.results.page.night import read_night
 from flows.results.page.page import Drawing
+from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import dataset_folder
 from flows.vetting.index import CLASSES, CandidateIndex, read_index
 from flows.vetting.selection import JudgedRows, Selection, parse_selection, select, sorted_verdicts
 from flows.vetting.server import LOOK_S, Workplace
 from flows.vetting.turn import REST, next_row
+from schemas.class_table import STAR_GALAXY
+from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
+from schemas.exposure import ExposureKey
+from schemas.objects import DIA_LINK, OBJECT
 from schemas.tracklets import TRACKLET
 from schemas.vetting import Verdict, VerdictRecord
-from tests.support.vetting import KNOWN, NIGHT, VISITS, source_id
+from tests.support.vetting import KNOWN, NIGHT, VISITS, filled, source_id
 
 NOBODY = JudgedRows(frozenset(), frozenset(), {}, frozenset())
 
@@ -65,9 +72,26 @@ def test_the_index_has_every_row_of_the_catalogues(vet_night):
     assert index.row_of(2**70) is None
 
 
-def test_a_catalogue_that_cannot_be_read_is_named(vet_night, tmp_path):
-    import shutil
+@pytest.mark.parametrize(("share", "kind"), [(1.0, POINT), (0.5, AT_REST)])
+def test_a_point_on_a_star_is_folded_away_unless_the_star_is_the_point_itself(vet_night, tmp_path, share, kind):
+    """On the night page and in the index alike."""
+    out, store = shutil.copytree(vet_night, tmp_path / "out"), CatalogStore(tmp_path / "out")
+    rows = store.read(DIA_SOURCE, ExposureKey(night=NIGHT, visit=103, detector=3)).to_pylist()
+    points = read_index(out, [NIGHT]).columns["kind"] == POINT
+    alone = read_index(out, [NIGHT]).columns["diaSourceId"][points].tolist()
+    one = next(row for row in rows if row["diaSourceId"] in alone)
+    star = {"objectId": 5, "ra": one["ra"], "dec": one["dec"], "r_nExposures": 1, "r_psfFlux": one["psfFlux"] / share}
+    store.publish(OBJECT, NIGHT, filled(OBJECT, [star]), "0" * 64)
+    store.publish(STAR_GALAXY, NIGHT, filled(STAR_GALAXY, [{"objectId": 5, "classLabel": "star"}]), "0" * 64)
+    link = {"diaSourceId": one["diaSourceId"], "objectId": 5, "separation": 0.1}
+    store.publish(DIA_LINK, NIGHT, filled(DIA_LINK, [link]), "0" * 64)
+    index, page = read_index(out, [NIGHT]), Drawing(out, read_night(out, NIGHT, None), LIMITS).found
+    assert index.columns["kind"][index.row_of(one["diaSourceId"])] == kind
+    place = page.table["diaSourceId"].to_pylist().index(one["diaSourceId"])
+    assert (page.kinds[place], index.damaged) == (kind, ())
 
+
+def test_a_catalogue_that_cannot_be_read_is_named(vet_night, tmp_path):
     shutil.copytree(vet_night, tmp_path / "out")
     (dataset_folder(tmp_path / "out", "dia_source", NIGHT) / "102-3.parquet").write_bytes(b"junk")
     index = read_index(tmp_path / "out", [NIGHT])

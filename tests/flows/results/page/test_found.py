@@ -142,10 +142,32 @@ def test_points_on_stars_are_folded_away_and_trails_across_them_are_not(single, 
     found, places = single([{}, {"trailLengthPx": 9.0}, {}], on_stars=(0, 1))
     assert order(found, places) == [(TRAIL, 1), (POINT, 2), (AT_REST, 0)]
     put_objects(tmp_path, kit.NIGHT, object_table({"r": [19.0] * 3}), star_galaxy_table([0.9, 0.1, 0.9]))
-    assert read_on_stars(tmp_path, kit.NIGHT) == set()
+    sources = pa.table({"diaSourceId": [70, 71, 72], "band": ["r"] * 3, "psfFlux": [100.0] * 3})
+    assert read_on_stars(tmp_path, kit.NIGHT, sources) == set()
     links = [{"diaSourceId": 70, "objectId": 0}, {"diaSourceId": 71, "objectId": 1}, {"diaSourceId": 72}]
     CatalogStore(tmp_path).publish(DIA_LINK, kit.NIGHT, filled(DIA_LINK, links), "f" * 64)
-    assert read_on_stars(tmp_path, kit.NIGHT) == {70}
+    assert read_on_stars(tmp_path, kit.NIGHT, sources) == {70}
+
+
+def test_points_whose_light_is_all_of_a_star_are_not_on_it(kit, tmp_path):
+    """Of the first all is new; of the second in another band not, of the third neither."""
+    ids = [70, 71, 72]
+    sources = pa.table({"diaSourceId": ids, "band": ["r", "g", "r"], "psfFlux": [1000.0, 1000.0, 1000.0]})
+    links = [{"diaSourceId": one, "objectId": place} for place, one in enumerate(ids)]
+    CatalogStore(tmp_path).publish(DIA_LINK, kit.NIGHT, filled(DIA_LINK, links), "f" * 64)
+    objects = object_table({"r": [19.0] * 3})
+    for name, values in {
+        "r_psfFlux": [1040.0, 1040.0, 2000.0], "g_psfFlux": [2500.0] * 3, "r_nExposures": [1] * 3,
+        "g_nExposures": [1] * 3,
+    }.items():  # fmt: skip
+        place = objects.schema.get_field_index(name)
+        objects = objects.set_column(
+            place, objects.schema.field(name), pa.array(values, objects.schema.field(name).type)
+        )
+    put_objects(tmp_path, kit.NIGHT, None, star_galaxy_table([0.9] * 3))
+    assert read_on_stars(tmp_path, kit.NIGHT, sources) == {70, 71, 72}
+    put_objects(tmp_path, kit.NIGHT, objects)
+    assert read_on_stars(tmp_path, kit.NIGHT, sources) == {71, 72}
 
 
 def test_the_sentence_leads_to_the_movers(linked, single):
