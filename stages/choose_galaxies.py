@@ -51,7 +51,7 @@ def choose_galaxies(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 
 STAGE = Stage(
     name="choose_galaxies",
-    version="1",
+    version="2",
     per="patch",
     needs=(OBJECT, STAR_GALAXY),
     gives=GALAXY,

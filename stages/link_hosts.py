@@ -99,7 +99,7 @@ def _ids(ids: NDArray[np.int64], which: NDArray[np.int_]) -> pa.Array:
 
 STAGE = Stage(
     name="link_hosts",
-    version="3",
+    version="4",
     per="patch",
     needs=(DIA_SOURCE, OBJECT),
     gives=DIA_LINK,

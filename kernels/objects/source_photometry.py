@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from kernels.compiled import njit
 from kernels.image.science_image import ScienceImage
 from kernels.psf.gaussian_mixture import GaussianMixture, brightness
-from schemas.archive_columns import BANDS
+from schemas.archive_columns import BANDS as UGRIZ
+from schemas.objects import BANDS
 
 _LEAST_SEEN = 0.5  # share of the light on pixels with a value; of less no flux is given
 
@@ -233,7 +234,7 @@ def object_photometry(objects: pa.Table) -> tuple[dict[str, NDArray[np.float32]]
         Band -> (n,) float32; NaN where there is no magnitude, or none with an error up to 0.3 mag. Aperture
         magnitudes, as seen through the dust: what the models were trained on is that, too.
     """
-    errors = {band: _values(objects, f"{band}_apMagErr") for band in BANDS}
+    errors = {band: _values(objects, f"{band}_apMagErr") for band in UGRIZ}
     magnitudes = {
         band: np.where(error <= WORST, _values(objects, f"{band}_apMag"), np.nan).astype(np.float32)
         for band, error in errors.items()

@@ -104,12 +104,13 @@ def test_directions_of_east_and_west_differ_for_an_oblique_host():
             assert found["hostDlr"] == pytest.approx(2.0, rel=1e-4)
 
 
-def linked_once(separation, length=None, sources=1, exposures=(1, 1)):
-    """Link of a detection to an object north of it that is of some sources on exposures in g and r."""
+def linked_once(separation, length=None, sources=1, exposures=(1, 1), bands="gr"):
+    """Link of a detection to an object north of it that is of some sources on exposures in two bands."""
     (ra, dec), (ra0, dec0) = at([(separation, 0)]), at([(0.0, 0)])
     found = rows(DIA_SOURCE, diaSourceId=[100], ra=ra0, dec=dec0, trailLength=[length])
     shape = {"halfLightRadius": [3.0], "elongation": [1.0], "positionAngle": [0.0]}
-    counts = {"nSources": [sources], "g_nExposures": exposures[:1], "r_nExposures": exposures[1:]}
+    of_bands = {f"{band}_nExposures": [count] for band, count in zip(bands, exposures, strict=True)}
+    counts = {"nSources": [sources], **of_bands}
     known = rows(OBJECT, objectId=[5], ra=ra, dec=dec, **shape, **counts)
     (link,) = STAGE({"dia_source": found, "object": known}, Context(settings=LinkHostsSettings())).rows.to_pylist()
     return link["objectId"], link["hostObjectId"]
@@ -120,6 +121,7 @@ def test_what_was_seen_once_in_the_light_of_the_detection_is_the_detection(separ
     on = 5 if separation < 1.5 else None
     assert linked_once(separation, length) == (None, None)
     assert linked_once(separation, length, exposures=(0, 2)) == (None, None)
+    assert linked_once(separation, length, exposures=(2, 0), bands="yu") == (None, None)
     assert linked_once(separation, length, sources=2) == (on, 5)  # seen again: it is at rest
     assert linked_once(separation, length, exposures=(0, 1)) == (on, 5)  # no other exposure could have shown it
     assert linked_once(separation, length, exposures=(0, 0)) == (on, 5)  # not known: no zero point
