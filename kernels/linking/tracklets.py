@@ -3,14 +3,16 @@
 import math
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kernels.linking.detections import SLOWEST, SkyDetections, arc, chord
+from kernels.linking.exposures import SkyEpoch, combs_of, epoch_numbers, epochs_of, seen_often, split_nights
 from kernels.linking.motion import Motion, fit_motion
-from kernels.linking.way import SELDOM, SIGMAS, on_the_way, room, tolerances
+from kernels.linking.trails import ALIKE, BLUR, chance_of_direction, chance_of_trails, has_direction, look_alike
+from kernels.linking.way import SELDOM, SIGMAS, fitting_neighbours, on_the_way, room, tolerances
 from schemas.settings import LinkTrackletsSettings
 
 Floats = NDArray[np.float64]
@@ -22,25 +24,17 @@ USUAL = LinkTrackletsSettings()
 PAIR_RATE = 1.5
 """deg / day, of pairs that only other nights tell from chance."""
 
-_NIGHT_GAP = 0.25  # d without detections
-_EPOCH_GAP = 1.0 / 86400  # d between detections of one exposure
 _LEAST_APART = 90.0 / 86400  # d between the ends of a tracklet
 _MOVED = 4.0  # standard deviations of a distance, and 1 arcsec at least, that a tracklet spans
 _NEAREST = 4  # detections of an exposure that are tried for a pair
-_TRAIL = 3.0  # arcsec: shorter trails have no direction
-_ANY_ANGLE = 60.0  # deg: a direction that is known no better is not one
-_SURE = 5.0  # standard deviations of a trail's length: noise makes shorter ones, in any direction
-_BLUR = 2.5  # arcsec of a trail's length that seeing may make or hide
 _EXPOSURE = (10.0, 1200.0)  # s, where it is not known
-_ALIKE = 0.35  # by which lengths of trails may differ
-_LENGTHS_ALIKE = 0.5  # share of unrelated trails that are alike in length
 _TRAILS_ALIKE = 1e-4  # the least chance that the trails of a tracklet all agree
-_MAGNITUDES = 2.5  # by which two detections may differ, in any two bands
-_DENSITY_OF = 8  # neighbours that the local density is measured by
 _MOST_PAIRS = 2_000_000  # looked at between two exposures
 _STEPS = 60  # of the distances that are tried
+_CLEAR, _CLOSER = 60.0, 4.0  # arcsec: a way that is linked in exposures this many times closer
+_STEPS_OUT, _AT_ONCE = 8, 20_000
+_BESIDE = 0.2  # share of unrelated pairs that an exposure completes as well, of what counts as a detection
 _MOST_WAYS = 10**300  # of choosing exposures: of more than a thousand there are more than a float holds
-_SKY = 4 * math.pi * math.degrees(1) ** 2  # deg^2
 _PAIR_DAYS = 0.1  # d between two detections of a pair
 _PAIR_BLUR = 40.0  # arcsec / day: an error of the rate that leaves a pair of use
 _PAIRS_SEEN = 5_000_000  # in a night, before any is dropped for its rate
@@ -64,26 +58,6 @@ class Tracklet(NamedTuple):
     members: tuple[int, ...]
     motion: Motion
     chance: float
-
-
-class _Epoch(NamedTuple):
-    """Detections of one exposure, by their indices, with the density around each, per deg^2.
-
-    All lie within ``radius``, arcsec, of ``centre``; ``sigma`` is the median error of their positions.
-    """
-
-    rows: Indices
-    vectors: Floats
-    density: Floats
-    mjd: float
-    sigma: float
-    tree: Any
-    centre: Floats
-    radius: float
-
-    def away(self, vectors: Floats) -> Floats:
-        """Return how far outside of it directions are, arcsec; below 0 within."""
-        return np.asarray(arc(np.linalg.norm(vectors - self.centre, axis=-1)) - self.radius)
 
 
 class _Rates(NamedTuple):
@@ -122,11 +96,23 @@ def find_tracklets(
     number of ways to choose the exposures among those of the field. What chance gives more often than
     ``limits.by_chance`` is not a tracklet. So crowded fields link slow objects only, and empty ones fast ones too. Two
     detections are enough where both have trails that agree with each other and with the way between them.
+
+    Of fields that are seen too often for that, six exposures at a time are linked so: those that follow each other, and
+    every 4th, 16th, ... What is found is followed as far as steady motion leads, and judged in all exposures.
     """
     found: list[Tracklet] = []
     rates = _rates(detections, limits.max_rate)
-    for night in _nights(detections.mjd, usable):
-        found += _without_rivals(detections, _candidates(detections, _epochs(detections, night), rates, limits))
+    for night in split_nights(detections.mjd, usable):
+        epochs = epochs_of(detections, night)
+        often = seen_often(epochs)
+        seldom = [epoch for epoch, many in zip(epochs, often, strict=True) if not many]
+        candidates = [*_candidates(detections, seldom, rates, limits)]
+        if often.any():
+            seeds = _seeds(detections, epochs, often, rates, limits)
+            pairs = _grown(detections, epochs, seeds)
+            for some in np.array_split(pairs, len(pairs) // _AT_ONCE + 1):
+                candidates += _judged(detections, epochs, some, limits)
+        found += _without_rivals(detections, candidates)
     return sorted(found, key=lambda one: (one.motion.mjd, one.members))
 
 
@@ -155,7 +141,7 @@ def find_pairs(detections: SkyDetections, usable: NDArray[np.bool_], most: int) 
     minutes with 0.2 arcsec.
     """
     found, rate = [np.zeros((0, 2), np.intp)], PAIR_RATE
-    for night in _nights(detections.mjd, usable):
+    for night in split_nights(detections.mjd, usable):
         pairs, limit = _pairs_of_night(detections, night)
         found.append(pairs)
         rate = min(rate, limit)
@@ -181,7 +167,7 @@ def _pairs_of_night(detections: SkyDetections, night: Indices) -> tuple[Indices,
     speed = _rate(detections, i, j)
     moved = speed * (detections.mjd[j] - detections.mjd[i]) * 3600 >= np.maximum(1.0, _MOVED * sigma[good])
     possible = (speed >= np.maximum(slow[i], slow[j])) & (speed <= np.minimum(fast[i], fast[j]))
-    good = moved & possible & _agree(detections, i, j)
+    good = moved & possible & look_alike(detections, i, j)
     return np.stack([i[good], j[good]], axis=1), rate
 
 
@@ -191,40 +177,12 @@ def _rate(detections: SkyDetections, i: Indices, j: Indices) -> Floats:
     return np.asarray(way / (detections.mjd[j] - detections.mjd[i]))
 
 
-def _nights(mjd: Floats, usable: NDArray[np.bool_]) -> list[Indices]:
-    order = np.flatnonzero(usable)
-    order = order[np.argsort(mjd[order], kind="stable")]
-    return [part for part in np.split(order, np.flatnonzero(np.diff(mjd[order]) > _NIGHT_GAP) + 1) if len(part) > 1]
-
-
-def _epochs(detections: SkyDetections, night: Indices) -> list[_Epoch]:
-    mjd = detections.mjd[night]
-    parts = np.split(night, np.flatnonzero(np.diff(mjd) > _EPOCH_GAP) + 1)
-    return [_epoch(detections, part) for part in parts]
-
-
-def _epoch(detections: SkyDetections, index: Indices) -> _Epoch:
-    from scipy.spatial import cKDTree
-
-    vectors, mjd = detections.vectors[index], detections.mjd[index]
-    density, tree = np.full(len(index), len(index) / _SKY), cKDTree(vectors)
-    nearest = min(_DENSITY_OF, len(index) - 1)
-    if nearest:
-        reach = arc(tree.query(vectors, k=nearest + 1)[0][:, -1]) / 3600
-        density = np.maximum(density, nearest / (math.pi * np.square(np.maximum(reach, 1e-6))))
-    centre = vectors.sum(axis=0) + 1e-9 * vectors[0]
-    centre /= np.linalg.norm(centre)
-    radius = float(arc(float(np.linalg.norm(vectors - centre, axis=1).max())))
-    sigma = float(np.median(detections.sigma[index]))
-    return _Epoch(index, vectors, density, float(mjd.mean()), sigma, tree, centre, radius)
-
-
 _Candidate = tuple[tuple[int, ...], float]
 """Members, and the chance."""
 
 
 def _candidates(
-    detections: SkyDetections, epochs: list[_Epoch], rates: _Rates, limits: LinkTrackletsSettings
+    detections: SkyDetections, epochs: list[SkyEpoch], rates: _Rates, limits: LinkTrackletsSettings
 ) -> Iterator[_Candidate]:
     """Yield all candidates of a night; exposures that nothing can have moved between are not looked at."""
     mjd, centres = np.array([one.mjd for one in epochs]), np.array([one.centre for one in epochs])
@@ -245,9 +203,9 @@ def _candidates(
 def _between(
     detections: SkyDetections,
     rates: _Rates,
-    first: _Epoch,
-    others: list[_Epoch],
-    last: _Epoch,
+    first: SkyEpoch,
+    others: list[SkyEpoch],
+    last: SkyEpoch,
     limits: LinkTrackletsSettings,
     visits: int,
 ) -> Iterator[_Candidate]:
@@ -257,7 +215,7 @@ def _between(
         return
     i, j = first.rows[one], last.rows[other]
     way = arc(np.linalg.norm(detections.vectors[i] - detections.vectors[j], axis=1))
-    trails = _trail_chance(detections, i, j)
+    trails = chance_of_trails(detections, i, j)
     chance = len(first.rows) * last.density[other] * math.pi * np.square(way / 3600) * trails
     least = [_least_wide(detections, i, j, way, epoch) for epoch in others]
     members, count = [i], np.full(len(i), 2)
@@ -268,7 +226,7 @@ def _between(
         count += member >= 0
         chance *= share
     chance = chance * _choices(visits, len(others))[count - 2]
-    enough = (count >= 3) | ((trails < 1) & _has_trail(detections, i) & _has_trail(detections, j))
+    enough = (count >= 3) | ((trails < 1) & has_direction(detections, i) & has_direction(detections, j))
     for n in np.flatnonzero(enough & (chance <= limits.by_chance)):
         yield tuple(int(part[n]) for part in (*members, j) if part[n] >= 0), float(chance[n])
 
@@ -287,9 +245,9 @@ def _choices(visits: int, between: int) -> Floats:
 def _pairs(
     detections: SkyDetections,
     rates: _Rates,
-    first: _Epoch,
-    others: list[_Epoch],
-    last: _Epoch,
+    first: SkyEpoch,
+    others: list[SkyEpoch],
+    last: SkyEpoch,
     limits: LinkTrackletsSettings,
 ) -> tuple[Indices, Indices]:
     """Return pairs, as places in both exposures, that one object may have moved between."""
@@ -306,7 +264,7 @@ def _pairs(
     moved = way >= np.maximum(1.0, _MOVED * np.hypot(detections.sigma[i], detections.sigma[j]))
     possible = (rate >= np.maximum(slow[i], slow[j])) & (rate <= np.minimum(fast[i], fast[j]))
     good = np.flatnonzero(moved & possible)
-    good = good[_agree(detections, i[good], j[good])]
+    good = good[look_alike(detections, i[good], j[good])]
     return one[good], other[good]
 
 
@@ -315,14 +273,14 @@ def _rates(detections: SkyDetections, fastest: float) -> _Rates:
     length, known = detections.trail_length, np.isfinite(detections.exposure_time)
     shortest, longest = (np.where(known, detections.exposure_time, other) for other in _EXPOSURE)
     per_day = 86400 / 3600  # arcsec / s in deg / day
-    blur = np.fmax(np.fmax(_BLUR, _ALIKE * length), SIGMAS * detections.length_error)
+    blur = np.fmax(np.fmax(BLUR, ALIKE * length), SIGMAS * detections.length_error)
     slow = np.where(np.isfinite(length), (length - blur) / longest * per_day, 0.0)
     fast = np.where(np.isfinite(length), (length + blur) / shortest * per_day, fastest)
     return _Rates(np.maximum(slow, SLOWEST), np.minimum(fast, fastest))
 
 
 def _reach_by_chance(
-    detections: SkyDetections, first: _Epoch, close: Indices, others: list[_Epoch], last: _Epoch, by_chance: float
+    detections: SkyDetections, first: SkyEpoch, close: Indices, others: list[SkyEpoch], last: SkyEpoch, by_chance: float
 ) -> Floats:
     """Return how far apart, arcsec, chance lets a tracklet of all exposures be, for some detections of the first.
 
@@ -331,7 +289,7 @@ def _reach_by_chance(
     way, density = np.geomspace(1.0, 3600 * 90.0, _STEPS), first.density[close, None]
     partners = density * math.pi * np.square(way / 3600)
     expected = (
-        len(first.rows) * partners * np.where(_has_trail(detections, first.rows[close]), _TRAILS_ALIKE, 1.0)[:, None]
+        len(first.rows) * partners * np.where(has_direction(detections, first.rows[close]), _TRAILS_ALIKE, 1.0)[:, None]
     )
     for epoch in others:
         covered = epoch.away(first.vectors[close])[:, None] <= way
@@ -343,68 +301,17 @@ def _reach_by_chance(
     return np.where(allowed.any(axis=1), way[_STEPS - 1 - allowed[:, ::-1].argmax(axis=1)], 0.0)
 
 
-def _has_trail(detections: SkyDetections, index: Indices) -> NDArray[np.bool_]:
-    """Return which have trails with a direction: long enough, and known well enough."""
-    found = (detections.trail_length[index] >= _TRAIL) & np.isfinite(detections.trail_angle[index])
-    long = index[found]
-    sure = detections.trail_length[long] >= np.fmax(_TRAIL, _SURE * detections.length_error[long])
-    found[found] = sure & (_angle_tolerance(detections, long) < _ANY_ANGLE)
-    return np.asarray(found)
-
-
-def _angle_tolerance(detections: SkyDetections, index: Indices) -> Floats:
-    by_length = np.degrees(1.5 / np.maximum(detections.trail_length[index], 1.0))
-    return np.fmax(np.fmax(5.0, by_length), SIGMAS * detections.angle_error[index])
-
-
-def _agree(detections: SkyDetections, i: Indices, j: Indices) -> NDArray[np.bool_]:
-    """Return whether trails point along the way, are alike in length, and magnitudes alike."""
-    one, other = detections.trail_length[i], detections.trail_length[j]
-    error = np.hypot(detections.length_error[i], detections.length_error[j])
-    unlike = np.abs(one - other) > np.fmax(np.maximum(_BLUR, _ALIKE * 0.5 * (one + other)), SIGMAS * error)
-    dim = np.abs(detections.magnitude[i] - detections.magnitude[j]) > _MAGNITUDES
-    good = ~unlike & ~dim
-    for index in (i, j):
-        row = np.flatnonzero(good & _has_trail(detections, index))
-        if not len(row):
-            continue
-        onward = detections.vectors[j[row]] - detections.vectors[i[row]]
-        way = _position_angle(detections.vectors[index[row]], onward)
-        turned = np.abs((detections.trail_angle[index[row]] - way + 90) % 180 - 90)
-        good[row] = ~(turned > _angle_tolerance(detections, index[row]))
-    return np.asarray(good)
-
-
-def _trail_chance(detections: SkyDetections, i: Indices, j: Indices) -> Floats:
-    """Return the share of unrelated pairs whose trails would agree as well: each by its direction, both by length."""
-    chance = _direction_chance(detections, i) * _direction_chance(detections, j)
-    return np.where(_has_trail(detections, i) & _has_trail(detections, j), _LENGTHS_ALIKE * chance, chance)
-
-
-def _direction_chance(detections: SkyDetections, index: Indices) -> Floats:
-    share, trail = np.ones(len(index)), _has_trail(detections, index)
-    share[trail] = np.minimum(_angle_tolerance(detections, index[trail]) / 90, 1.0)
-    return share
-
-
-def _position_angle(place: Floats, onward: Floats) -> Floats:
-    """Return the position angle of a way at a place on it, deg, modulo 180: near a pole it turns along the way."""
-    east = np.stack([-place[:, 1], place[:, 0], np.zeros(len(place))], axis=1)
-    north = np.cross(place, east)
-    return np.asarray(np.degrees(np.arctan2((onward * east).sum(1), (onward * north).sum(1))) % 180)
-
-
-def _least_wide(detections: SkyDetections, i: Indices, j: Indices, way: Floats, epoch: _Epoch) -> Floats:
+def _least_wide(detections: SkyDetections, i: Indices, j: Indices, way: Floats, epoch: SkyEpoch) -> Floats:
     """Return the share of unrelated pairs that an exposure completes widely, at the best."""
     days = detections.mjd[j] - detections.mjd[i]
     part = (epoch.mjd - detections.mjd[i]) / days
     along, across = tolerances(math.sqrt(1.5) * epoch.sigma, way, days, part, wide=True)
     share = SELDOM * np.median(epoch.density) * math.pi * along * across / (SIGMAS * 3600) ** 2
-    return np.minimum(share, 1.0) * _direction_chance(detections, i)
+    return np.minimum(share, 1.0) * chance_of_direction(detections, i)
 
 
 def _completed(
-    detections: SkyDetections, i: Indices, j: Indices, way: Floats, epoch: _Epoch, wide: NDArray[np.bool_]
+    detections: SkyDetections, i: Indices, j: Indices, way: Floats, epoch: SkyEpoch, wide: NDArray[np.bool_]
 ) -> tuple[Indices, Floats]:
     """Return the detection of an exposure where each pair puts one, -1 if there is none, and its chance, or 1."""
     members, shares = np.full(len(i), -1), np.ones(len(i))
@@ -420,30 +327,124 @@ def _completed(
         near, row = near[at, rank], some[at]
         member, one, other = epoch.rows[near], i[row], j[row]
         share = np.minimum(epoch.density[near] * room(detections, one, other, way[row], member, widely), 1.0)
-        share *= _direction_chance(detections, member)
-        fits = (share < 1) & _agree(detections, one, member) & _agree(detections, member, other)
+        share *= chance_of_direction(detections, member)
+        fits = (share < 1) & look_alike(detections, one, member) & look_alike(detections, member, other)
         order = np.flatnonzero(fits)[np.lexsort((share[fits], row[fits]))]
         best = order[np.unique(row[order], return_index=True)[1]]
         members[row[best]], shares[row[best]] = member[best], share[best]
     return members, shares
 
 
-def _farthest(detections: SkyDetections, i: Indices, j: Indices, way: Floats, epoch: _Epoch, widely: bool) -> float:
+def _farthest(detections: SkyDetections, i: Indices, j: Indices, way: Floats, epoch: SkyEpoch, widely: bool) -> float:
     """Return how far, as a chord, what completes a pair may be from its place at the time of the exposure."""
     sigma = np.sqrt(sum(np.square(detections.sigma[index].max()) for index in (i, j, epoch.rows)))
     days = detections.mjd[j] - detections.mjd[i]
+    part = (epoch.mjd - detections.mjd[i]) / days
+    inside = (part >= 0) & (part <= 1)
+    sigma *= np.where(inside, 1.0, np.abs(2 * part - 1))
     late = np.abs(detections.mjd[epoch.rows] - epoch.mjd).max() * way / days
-    most = np.maximum(*tolerances(sigma, way, days, 0.5, widely))
+    most = np.maximum(*tolerances(sigma, way, days, np.where(inside, 0.5, part), widely))
     return float(chord(min(1.01 * (most + late).max(), 180.0 * 3600)))
 
 
-def _without_rivals(detections: SkyDetections, candidates: Iterable[_Candidate]) -> list[Tracklet]:
-    """Choose the tracklets of most members, then of least chance, none with a detection that another has."""
+def _seeds(
+    detections: SkyDetections,
+    epochs: list[SkyEpoch],
+    often: NDArray[np.bool_],
+    rates: _Rates,
+    limits: LinkTrackletsSettings,
+) -> Indices:
+    """Return the ends of what is linked in a few exposures at a time of fields that are seen often, (n, 2).
+
+    What is fast enough to be linked in exposures that follow closer is not looked for in those farther apart.
+    """
+    seeds = [np.zeros((0, 2), np.intp)]
+    for comb, apart in combs_of(epochs, often):
+        closer, some = (comb[-1].mjd - comb[0].mjd) / _CLOSER, rates
+        if apart and closer >= 2 * _LEAST_APART:
+            some = _Rates(rates.slow, np.minimum(rates.fast, _CLEAR / 3600 / closer))
+        chosen = _disjoint(_candidates(detections, comb, some, limits))
+        seeds += [np.array([[members[0], members[-1]]]) for members, _ in chosen]
+    return np.concatenate(seeds)
+
+
+def _grown(detections: SkyDetections, epochs: list[SkyEpoch], pairs: Indices) -> Indices:
+    """Return pairs, and those of the farthest detections that steady motion leads to beyond, as far again each time."""
+    of, found = epoch_numbers(detections, epochs), [pairs]
+    for _ in range(_STEPS_OUT):
+        i, j = pairs.T
+        ends, way = pairs.copy(), arc(np.linalg.norm(detections.vectors[i] - detections.vectors[j], axis=1))
+        days = detections.mjd[j] - detections.mjd[i]
+        for place, epoch in enumerate(epochs):
+            part = (epoch.mjd - detections.mjd[i]) / days
+            early, late = (place < of[i]) & (part >= -1) & (ends[:, 0] == i), (place > of[j]) & (part <= 2)
+            some = np.flatnonzero(early | late)
+            if not len(some):
+                continue
+            member, share = _completed(detections, i[some], j[some], way[some], epoch, np.zeros(len(some), np.bool_))
+            sure = (member >= 0) & (share < _BESIDE)
+            ends[some[sure], late[some[sure]].astype(np.intp)] = member[sure]
+        ends = np.unique(ends, axis=0)
+        if np.array_equal(ends, pairs):
+            break
+        found.append(ends)
+        pairs = ends
+    return np.unique(np.concatenate(found), axis=0)
+
+
+def _judged(
+    detections: SkyDetections, epochs: list[SkyEpoch], pairs: Indices, limits: LinkTrackletsSettings
+) -> Iterator[_Candidate]:
+    """Yield the candidates between pairs of detections of any exposures, with their chance, as `_between` does."""
+    of, (i, j) = epoch_numbers(detections, epochs), pairs.T
+    way, shape = arc(np.linalg.norm(detections.vectors[i] - detections.vectors[j], axis=1)), (len(epochs), len(i))
+    members, shares, covered = np.full(shape, -1), np.ones(shape), np.zeros(shape, np.bool_)
+    for place, epoch in enumerate(epochs):
+        some = np.flatnonzero((of[i] < place) & (place < of[j]))
+        at = on_the_way(detections, i[some], j[some], way[some], np.full(len(some), epoch.mjd))
+        some = some[epoch.away(at) <= 0]
+        if len(some):
+            covered[place, some], wide = True, np.ones(len(some), np.bool_)
+            member, share = _completed(detections, i[some], j[some], way[some], epoch, wide)
+            members[place, some] = np.where(share < _BESIDE, member, -1)
+            shares[place, some] = np.where(share < _BESIDE, share, 1.0)
+    members[of[i], np.arange(len(i))], members[of[j], np.arange(len(j))] = i, j
+    chance, visits = _chance_of_ends(detections, epochs, i, j)
+    for n in np.flatnonzero((members >= 0).sum(axis=0) >= 3):
+        some, between = members[members[:, n] >= 0, n], int(covered[:, n].sum())
+        some = some[fitting_neighbours(detections, some)]
+        ways = _choices(int(visits[n]), between)[min(len(some) - 2, between)]
+        whole = float(chance[n] * shares[of[some], n].prod() * ways)
+        if whole <= limits.by_chance:
+            yield tuple(some.tolist()), whole
+
+
+def _chance_of_ends(
+    detections: SkyDetections, epochs: list[SkyEpoch], i: Indices, j: Indices
+) -> tuple[Floats, Indices]:
+    """Return the number of pairs by chance up to as far apart, and the visits of the field of the first."""
+    of, density = epoch_numbers(detections, epochs), np.zeros(len(detections.mjd))
+    centres, radii = np.array([one.centre for one in epochs]), np.array([one.radius for one in epochs])
+    for epoch in epochs:
+        density[epoch.rows] = epoch.density
+    size = np.array([len(one.rows) for one in epochs])[of[i]]
+    visits = np.array([(one.away(centres) <= radii).sum() for one in epochs])[of[i]]
+    way = arc(np.linalg.norm(detections.vectors[i] - detections.vectors[j], axis=1)) / 3600
+    return size * density[j] * math.pi * np.square(way) * chance_of_trails(detections, i, j), visits
+
+
+def _disjoint(candidates: Iterable[_Candidate]) -> Iterator[_Candidate]:
+    """Yield the candidates of most members, then of least chance, none with a detection that another has."""
     taken: set[int] = set()
-    chosen = []
     for members, chance in sorted(candidates, key=lambda one: (-len(one[0]), one[1], one[0])):
         if taken.isdisjoint(members):
             taken.update(members)
-            some = detections.take(np.array(members))
-            chosen.append(Tracklet(members, fit_motion(some.vectors, some.mjd, some.sigma), chance))
+            yield members, chance
+
+
+def _without_rivals(detections: SkyDetections, candidates: Iterable[_Candidate]) -> list[Tracklet]:
+    chosen = []
+    for members, chance in _disjoint(candidates):
+        some = detections.take(np.array(members))
+        chosen.append(Tracklet(members, fit_motion(some.vectors, some.mjd, some.sigma), chance))
     return chosen

@@ -28,6 +28,22 @@ def room(detections: SkyDetections, i: Indices, j: Indices, way: Floats, member:
     comes or goes, or is slow for its distance, times `SELDOM`, if that is less.
     """
     days = detections.mjd[j] - detections.mjd[i]
+    part, ahead, beside, sigma = _off(detections, i, j, way, member)
+    least = np.full(len(i), np.inf)
+    for wide in (False, True)[: 1 + widely]:
+        along, across = (one / SIGMAS for one in tolerances(sigma, way, days, part, wide))
+        square = ahead / np.square(along) + np.square(beside / across)
+        often = SELDOM if wide else 1.0
+        area = often * math.pi * along * across / 3600**2 * np.exp(np.minimum(square, SIGMAS**2) / 2)
+        least = np.where(square <= SIGMAS**2, np.minimum(least, area), least)
+    return least
+
+
+def _off(
+    detections: SkyDetections, i: Indices, j: Indices, way: Floats, member: Indices
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return the part of the time, how far off along, squared, and across the way, and the error of that; arcsec."""
+    days = detections.mjd[j] - detections.mjd[i]
     part = (detections.mjd[member] - detections.mjd[i]) / days
     place = on_the_way(detections, i, j, way, detections.mjd[member])
     off = arc(np.linalg.norm(place - detections.vectors[member], axis=1))
@@ -38,14 +54,30 @@ def room(detections: SkyDetections, i: Indices, j: Indices, way: Floats, member:
     variance = (
         np.square(detections.sigma[index] * weight) for index, weight in ((i, 1 - part), (j, part), (member, 1))
     )
-    sigma, least = np.sqrt(sum(variance)), np.full(len(i), np.inf)
-    for wide in (False, True)[: 1 + widely]:
-        along, across = (one / SIGMAS for one in tolerances(sigma, way, days, part, wide))
-        square = ahead / np.square(along) + np.square(beside / across)
-        often = SELDOM if wide else 1.0
-        area = often * math.pi * along * across / 3600**2 * np.exp(np.minimum(square, SIGMAS**2) / 2)
-        least = np.where(square <= SIGMAS**2, np.minimum(least, area), least)
-    return least
+    return part, ahead, beside, np.sqrt(sum(variance))
+
+
+def fitting_neighbours(detections: SkyDetections, members: Indices) -> NDArray[np.bool_]:
+    """Return which detections, by time, fit between their neighbours, or beyond these at the ends; three at least do.
+
+    The one that fits worst is taken out until all fit.
+    """
+    kept = np.arange(len(members))
+    while len(kept) > 3:
+        some, at = members[kept], np.arange(len(kept))
+        i, j = np.clip(at - 1, 0, None), np.clip(at + 1, None, len(at) - 1)
+        i[0], j[0], i[-1], j[-1] = 1, 2, len(at) - 3, len(at) - 2
+        i, j = some[i], some[j]
+        way = arc(np.linalg.norm(detections.vectors[i] - detections.vectors[j], axis=1))
+        way = np.maximum(way, 1e-3)
+        with np.errstate(invalid="ignore"):
+            part, ahead, beside, sigma = _off(detections, i, j, way, some)
+            along, across = tolerances(sigma, way, detections.mjd[j] - detections.mjd[i], part)
+            worse = np.nan_to_num(ahead / np.square(along) + np.square(beside / across))
+        if worse.max() <= 1:
+            break
+        kept = np.delete(kept, worse.argmax())
+    return np.isin(np.arange(len(members)), kept)
 
 
 def tolerances(
@@ -57,7 +89,7 @@ def tolerances(
     hour; across it the parallax of the Earth's turn is less for nine in ten objects that pass at 15 km / s. Widely,
     what passes nearby and comes or goes as fast as it moves across changes its rate by twice the angle it moves.
     """
-    known, bend = SIGMAS * sigma + _FLOOR, way * days * 24 * part * (1 - part)
+    known, bend = SIGMAS * sigma + _FLOOR, np.abs(way * days * 24 * part * (1 - part))
     turn = np.radians(way / 3600) / (days * 24)
     along = np.hypot(_ALONG, _TURN * turn) if wide else _ALONG
     across = _WIDER * _ACROSS if wide else _ACROSS

@@ -354,3 +354,36 @@ def test_a_field_may_be_seen_in_more_than_a_thousand_exposures():
     ways = _choices(1100, 1090)
     assert np.isfinite(ways).all()
     assert ways[1] == 1090 * 1099 * 1098 / 2
+
+
+@pytest.mark.parametrize("trails", [True, False])
+@pytest.mark.parametrize(("visits", "minutes"), [(30, 13.0), (100, 1.0)])
+def test_a_field_that_is_seen_all_night_is_linked_in_seconds(visits, minutes, trails):
+    """All exposures with each other would take minutes."""
+    ra, dec, mjd, owner, length, angle = night(np.random.default_rng(8), visits, 30, 10.0, 4.0, minutes)
+    seen = (owner < 0) | ((np.abs(ra - 150) < 2) & (np.abs(dec - 20) < 2))
+    ra, dec, mjd, owner, length, angle = (one[seen] for one in (ra, dec, mjd, owner, length, angle))
+    tracklets = linked(ra, dec, mjd, *((length, angle) if trails else ()))
+    movers, pure = scored(tracklets, owner)
+    often = {mover for mover in range(30) if (owner == mover).sum() >= 8}
+    assert len(movers & often) >= 0.95 * len(often) > 15
+    assert pure >= 0.98 * len(tracklets)
+    longest = [
+        max((len(one.members) for one in tracklets if owner[one.members[0]] == mover), default=0) for mover in often
+    ]
+    assert np.mean(np.array(longest) / [(owner == mover).sum() for mover in often]) >= 0.85
+
+
+def test_detections_with_times_of_their_own_are_linked_by_parts_of_the_night():
+    ra, dec, mjd, owner, *_ = night(np.random.default_rng(9), 4, 20, 8.0)
+    rng = np.random.default_rng(10)
+    way = CENTRE.spherical_offsets_by(*(rng.uniform(-1, 1, (2, 20)) * u.deg))
+    times = 60000.2 + np.sort(rng.uniform(0, 0.15, (4, 20)), axis=0)
+    places = way.directional_offset_by(rng.uniform(0, 360, 20) * u.deg, 2 * (times - 60000.2) * u.deg)
+    false = owner < 0
+    ra = np.concatenate([ra[false], places.ra.deg.ravel()])
+    dec = np.concatenate([dec[false], places.dec.deg.ravel()])
+    mjd = np.concatenate([60000.2 + rng.uniform(0, 0.15, false.sum()), times.ravel()])
+    owner = np.concatenate([owner[false], np.tile(np.arange(20), 4)])
+    tracklets = linked(ra, dec, mjd)
+    assert len(scored(tracklets, owner)[0]) >= 16

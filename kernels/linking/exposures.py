@@ -1,0 +1,123 @@
+"""Exposures of a night, as linking sees them, and which of them show one field so often that not all can be tried."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.linking.detections import SkyDetections, arc
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+_NIGHT_GAP = 0.25  # d without detections
+_EPOCH_GAP = 1.0 / 86400  # d between detections of one exposure
+_DENSITY_OF = 8  # neighbours that the local density is measured by
+_SPARSE, _PARTS = 40, 24  # exposures of one detection or so that are told apart; parts of the night that more are
+_VISITS, _WORK = 8, 5e7  # of a field that are all tried; more are where the work is less
+_LEAST_ROWS = 50  # detections that an exposure counts for in the work
+_SAME_FIELD = 0.75  # of the radius: how far apart the centres may be
+_COMB, _STEP, _STRIDE = 6, 4, 4  # exposures tried with each other; how far to the next; by how many times sparser
+_SKY = 4 * math.pi * math.degrees(1) ** 2  # deg^2
+
+
+class SkyEpoch(NamedTuple):
+    """Detections of one exposure, by their indices, with the density around each, per deg^2.
+
+    All lie within ``radius``, arcsec, of ``centre``; ``sigma`` is the median error of their positions.
+    """
+
+    rows: Indices
+    vectors: Floats
+    density: Floats
+    mjd: float
+    sigma: float
+    tree: Any
+    centre: Floats
+    radius: float
+
+    def away(self, vectors: Floats) -> Floats:
+        """Return how far outside of it directions are, arcsec; below 0 within."""
+        return np.asarray(arc(np.linalg.norm(vectors - self.centre, axis=-1)) - self.radius)
+
+
+def split_nights(mjd: Floats, usable: NDArray[np.bool_]) -> list[Indices]:
+    """Return the detections that may move of each night, by time: six hours without any part two nights."""
+    order = np.flatnonzero(usable)
+    order = order[np.argsort(mjd[order], kind="stable")]
+    return [part for part in np.split(order, np.flatnonzero(np.diff(mjd[order]) > _NIGHT_GAP) + 1) if len(part) > 1]
+
+
+def epochs_of(detections: SkyDetections, night: Indices) -> list[SkyEpoch]:
+    """Return the exposures of a night, by time.
+
+    Where nearly all of many detections have times of their own, equal parts of the night stand for exposures.
+    """
+    mjd = detections.mjd[night]
+    starts = np.flatnonzero(np.diff(mjd) > _EPOCH_GAP) + 1
+    if len(starts) >= _SPARSE and len(night) < 2 * len(starts):
+        ends = np.linspace(mjd[0], mjd[-1], _PARTS + 1)[1:-1]
+        starts = np.unique(np.searchsorted(mjd, ends, side="right"))
+    return [_epoch(detections, part) for part in np.split(night, starts) if len(part)]
+
+
+def epoch_numbers(detections: SkyDetections, epochs: list[SkyEpoch]) -> Indices:
+    """Return the number of the exposure of each detection, -1 of those in none."""
+    of = np.full(len(detections.mjd), -1)
+    for place, epoch in enumerate(epochs):
+        of[epoch.rows] = place
+    return of
+
+
+def seen_often(epochs: list[SkyEpoch]) -> NDArray[np.bool_]:
+    """Return which exposures are of fields with more of them than can all be tried with each other."""
+    size = np.array([len(one.rows) for one in epochs])
+    often = np.zeros(len(epochs), np.bool_)
+    for place in range(len(epochs)):
+        field = _field(epochs, place)
+        visits, rows = int(field.sum()), max(float(size[field].mean()), _LEAST_ROWS)
+        often[place] = visits > _VISITS and visits**3 * rows**2 > _WORK
+    return often
+
+
+def combs_of(epochs: list[SkyEpoch], often: NDArray[np.bool_]) -> Iterator[tuple[list[SkyEpoch], bool]]:
+    """Yield a few exposures of one field each, that follow each other or are as far apart, and whether these are.
+
+    Each exposure is in one of each distance, or in two: the number of all grows as that of the exposures.
+    """
+    left = often.copy()
+    while left.any():
+        field = np.flatnonzero(left & _field(epochs, int(left.argmax())))
+        left[field] = False
+        stride = 1
+        while stride == 1 or 2 * stride < len(field):
+            for first in range(stride):
+                comb = field[first::stride]
+                for start in range(0, max(len(comb) - _COMB + _STEP, 1), _STEP):
+                    yield [epochs[place] for place in comb[start : start + _COMB]], stride > 1
+            stride *= _STRIDE
+
+
+def _field(epochs: list[SkyEpoch], place: int) -> NDArray[np.bool_]:
+    """Return which exposures are of the field of one."""
+    centres, radii = np.array([one.centre for one in epochs]), np.array([one.radius for one in epochs])
+    apart = arc(np.linalg.norm(centres - centres[place], axis=1))
+    return np.asarray(apart <= _SAME_FIELD * np.maximum(radii, radii[place]))
+
+
+def _epoch(detections: SkyDetections, index: Indices) -> SkyEpoch:
+    from scipy.spatial import cKDTree
+
+    vectors, mjd = detections.vectors[index], detections.mjd[index]
+    density, tree = np.full(len(index), len(index) / _SKY), cKDTree(vectors)
+    nearest = min(_DENSITY_OF, len(index) - 1)
+    if nearest:
+        reach = arc(tree.query(vectors, k=nearest + 1)[0][:, -1]) / 3600
+        density = np.maximum(density, nearest / (math.pi * np.square(np.maximum(reach, 1e-6))))
+    centre = vectors.sum(axis=0) + 1e-9 * vectors[0]
+    centre /= np.linalg.norm(centre)
+    radius = float(arc(float(np.linalg.norm(vectors - centre, axis=1).max())))
+    sigma = float(np.median(detections.sigma[index]))
+    return SkyEpoch(index, vectors, density, float(mjd.mean()), sigma, tree, centre, radius)
