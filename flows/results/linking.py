@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from flows.results.catalogue_rows import CatalogueRows
 from flows.results.exposure_rows import ExposureRows
+from flows.results.link_nights import misnamed_words, observatory_codes
 from flows.runtime.settings import require_there
 from flows.runtime.words import counted
 from flows.storage.atomic import write_file
@@ -126,7 +127,7 @@ SATELLITE = "a satellite"
 class DetectionTable(NamedTuple):
     """Rows of a table that can be used, sorted by time and id, the scale of the times, and why others cannot.
 
-    ``not_given`` counts the values, by column, that were taken for missing.
+    ``not_given`` counts the values, by column, that were taken for missing; ``notes`` are sentences about columns.
     """
 
     ids: pa.Array
@@ -136,6 +137,7 @@ class DetectionTable(NamedTuple):
     rows: int
     left_out: dict[str, list[int]]
     not_given: dict[str, int]
+    notes: Sequence[str] = ()
 
 
 def read_detections(path: Path, obscode: str = "", nights: NightRange = EVERY_NIGHT) -> DetectionTable:
@@ -179,16 +181,22 @@ def read_detections(path: Path, obscode: str = "", nights: NightRange = EVERY_NI
     good = good[np.lexsort((pc.rank(ids, tiebreaker="first").to_numpy(), numbers["mjd"][good]))]
     some = {name: values[good] for name, values in numbers.items()}
     detections = detections_of(some | {"midpointMjdTai": some["mjd"], "magAB": some["mag"]})
-    codes = _text(path, "obscode", columns["obscode"]).take(pa.array(good)).to_pylist()
+    given = [code or obscode for code in observatory_codes(path, columns["obscode"])]
+    notes = misnamed_words(table.column_names, (NEEDED | OPTIONAL).values())
+    if any(given) and (none := given.count("")):
+        notes.append(
+            f"{counted(none, 'row')} without an obscode: linked apart from the others; --obscode CODE gives one"
+        )
     scale: Literal["utc", "tai"] = "utc" if "mjd" in table.column_names else "tai"
     return DetectionTable(
         columns["id"].take(pa.array(good)),
         detections,
-        np.array([code or obscode for code in codes], np.str_),
+        np.array([given[row] for row in good], np.str_),
         scale,
         len(table),
         left_out,
         not_given,
+        notes,
     )
 
 
@@ -301,14 +309,6 @@ def _ids(path: Path, ids: pa.Array) -> pa.Array:
         problem = f"column 'id' holds {ids.type}."
         raise Misconfigured("bad_id", str(path), problem, "give text or a number that names the detection.")
     return ids
-
-
-def _text(path: Path, name: str, column: pa.Array) -> pa.Array:
-    try:
-        return column.cast(pa.string())
-    except pa.ArrowException as error:
-        problem = f"column {name!r} holds {column.type}: {error}."
-        raise Misconfigured("no_text", str(path), problem, "give text there.") from error
 
 
 def _numbers(path: Path, name: str, column: pa.Array) -> NDArray[np.float64]:
@@ -489,7 +489,7 @@ def write_members(path: Path, members: pa.Table) -> None:
 
 def left_out_words(table: DetectionTable) -> list[str]:
     """Return a sentence for each reason why rows were left out, with the first of them, from 1; and for odd values."""
-    words = []
+    words = list(table.notes)
     for reason, rows in table.left_out.items():
         shown = ", ".join(str(row + 1) for row in rows[:_TOLD]) + (", ..." if len(rows) > _TOLD else "")
         words.append(f"{counted(len(rows), 'row')} left out: {reason} (rows {shown})")

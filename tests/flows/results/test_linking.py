@@ -271,3 +271,29 @@ def test_orbits_that_cannot_be_read_are_refused(table, tmp_path):
     result = CliRunner().invoke(app, ["link", str(table(rows())), "--orbits", str(tmp_path / "none")])
     assert result.exit_code == 2
     assert "cannot be read" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("traillength", "trailLength"), ("trail_length", "trailLength"), ("poserr", "posErr"), ("Mag", "mag")],
+)
+def test_columns_that_are_named_nearly_right_are_told(table, name, meant):
+    result, found = link(table(rows(**{name: [0.2] * 13, "mags": [20.0] * 13})))
+    assert (result.exit_code, found["tracklets"]) == (0, 2)
+    assert f"column {name!r} is not used: name it {meant!r}, if it is that" in result.stderr
+    assert result.stderr.count("is not used") == 1
+    assert "is not used" not in link(table(rows(**{name: [0.2] * 13, meant: [0.2] * 13})))[0].stderr
+
+
+@pytest.mark.parametrize("codes", [[703.0] * 12 + [np.nan], ["703.0"] * 12 + [""], [703] * 12 + [None]])
+def test_codes_are_three_digits_and_rows_without_are_told(table, codes):
+    path = table(rows(obscode=codes))
+    assert sorted(set(read_detections(path).obscode)) == ["", "703"]
+    assert "1 row without an obscode: linked apart from the others" in link(path)[0].stderr
+    assert "without an obscode" not in link(path, "--obscode", "703")[0].stderr
+    assert "without an obscode" not in link(table(rows()))[0].stderr
+
+
+def test_codes_of_small_numbers_get_their_zeros(tmp_path):
+    pq.write_table(pa.table(rows(obscode=[33.0] * 13)), tmp_path / "t.parquet")
+    assert set(read_detections(tmp_path / "t.parquet").obscode) == {"033"}
