@@ -55,26 +55,27 @@ def match_known(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     exposure_time = context.exposure.exposure_time_s if context.exposure is not None else np.nan
     error = 3600 * np.fmax(_numbers(detections, "raErr"), _numbers(detections, "decErr"))
     ra, dec, angle, further = (_numbers(known, name) for name in ("ephRa", "ephDec", "ephRateAngle", "ephUncertainty"))
-    most, edge = settings.max_arcsec, (_numbers(detections, "flags").astype(np.int64) & DetectionFlag.EDGE) > 0
+    trail = _numbers(known, "ephRate") * exposure_time / 24
+    most, edge = settings.max_arcsec, (detections["flags"].to_numpy() & DetectionFlag.EDGE) > 0
     found = match_ephemerides(
         (_numbers(detections, "ra"), _numbers(detections, "dec"), error),
         (ra, dec, angle, np.minimum(further, most)),
         near_radius(settings.radius_arcsec, _numbers(known, "topoRange"), most),
-        lambda n, k: _alike(detections, n, known, k, exposure_time, bool(edge[n])),
-        cut=(edge, _numbers(known, "ephRate") * exposure_time / 24),
+        lambda n, k: _alike(detections, n, known, k, float(trail[k]), bool(edge[n])),
+        cut=(edge, trail),
     )
     return _table(detections, known, found)
 
 
-def _alike(detections: pa.Table, n: int, known: pa.Table, k: int, exposure_time: float, cut: bool) -> bool:
-    """Return whether trail and magnitude are what the object, or a part of its trail (``cut``), would have."""
+def _alike(detections: pa.Table, n: int, known: pa.Table, k: int, trail: float, cut: bool) -> bool:
+    """Return whether trail and magnitude are what the object, or a part of its ``trail`` (``cut``), would have."""
     magnitude, predicted = detections["magAB"][n].as_py(), known["ephVmag"][k].as_py()
     if magnitude is not None and predicted is not None:
         fainter = magnitude - predicted
         partial = cut or is_comet(known["designation"][k].as_py())
         if fainter < -_MAGNITUDES or (fainter > _MAGNITUDES and not partial):
             return False
-    length, trail = detections["trailLength"][n].as_py(), known["ephRate"][k].as_py() * exposure_time / 24
+    length = detections["trailLength"][n].as_py()
     if length is None or not np.isfinite(trail):
         return True
     turned = abs((detections["trailAngle"][n].as_py() - known["ephRateAngle"][k].as_py() + 90) % 180 - 90)

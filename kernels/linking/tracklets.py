@@ -32,7 +32,7 @@ _TRAILS_ALIKE = 1e-4  # the least chance that the trails of a tracklet all agree
 _MOST_PAIRS = 2_000_000  # looked at between two exposures
 _STEPS = 60  # of the distances that are tried
 _CLEAR, _CLOSER = 60.0, 4.0  # arcsec: a way that is linked in exposures this many times closer
-_STEPS_OUT, _AT_ONCE = 8, 20_000
+_STEPS_OUT, _AT_ONCE = 8, 20_000  # times that a way is made longer; ways that are judged at a time
 _BESIDE = 0.2  # share of unrelated pairs that an exposure completes as well, of what counts as a detection
 _MOST_WAYS = 10**300  # of choosing exposures: of more than a thousand there are more than a float holds
 _PAIR_DAYS = 0.1  # d between two detections of a pair
@@ -409,7 +409,7 @@ def _judged(
             members[place, some] = np.where(share < _BESIDE, member, -1)
             shares[place, some] = np.where(share < _BESIDE, share, 1.0)
     members[of[i], np.arange(len(i))], members[of[j], np.arange(len(j))] = i, j
-    chance, visits = _chance_of_ends(detections, epochs, i, j)
+    chance, visits = _chance_of_ends(detections, epochs, of, pairs)
     for n in np.flatnonzero((members >= 0).sum(axis=0) >= 3):
         some, between = members[members[:, n] >= 0, n], int(covered[:, n].sum())
         some = some[fitting_neighbours(detections, some)]
@@ -420,10 +420,13 @@ def _judged(
 
 
 def _chance_of_ends(
-    detections: SkyDetections, epochs: list[SkyEpoch], i: Indices, j: Indices
+    detections: SkyDetections, epochs: list[SkyEpoch], of: Indices, pairs: Indices
 ) -> tuple[Floats, Indices]:
-    """Return the number of pairs by chance up to as far apart, and the visits of the field of the first."""
-    of, density = epoch_numbers(detections, epochs), np.zeros(len(detections.mjd))
+    """Return the number of pairs by chance up to as far apart, and the visits of the field of the first.
+
+    ``of`` is the exposure of each detection.
+    """
+    (i, j), density = pairs.T, np.zeros(len(detections.mjd))
     centres, radii = np.array([one.centre for one in epochs]), np.array([one.radius for one in epochs])
     for epoch in epochs:
         density[epoch.rows] = epoch.density
@@ -443,6 +446,7 @@ def _disjoint(candidates: Iterable[_Candidate]) -> Iterator[_Candidate]:
 
 
 def _without_rivals(detections: SkyDetections, candidates: Iterable[_Candidate]) -> list[Tracklet]:
+    """Return the tracklets that `_disjoint` chooses."""
     chosen = []
     for members, chance in _disjoint(candidates):
         some = detections.take(np.array(members))
