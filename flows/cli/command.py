@@ -258,8 +258,10 @@ def _refuse(error: Any, as_json: bool) -> int:
         problem = f"{param.opts[0]}: {param.nargs} numbers are wanted, with a space between them: {wanted}."
     known = [name for one in error.ctx.command.params for name in one.opts] if error.ctx is not None else []
     close = get_close_matches(getattr(error, "option_name", ""), known, 1) if "No such option" in problem else []
-    if "--night" in known and (night := re.match(r"There is no place for (\d{8})\b", problem)):
-        close = [f"--night {night[1]}"]
+    if extra := re.fullmatch(r"Unexpected argument: (\S+)\.", problem):
+        name = "night" if re.fullmatch(r"\d{8}", extra[1]) else "out"
+        given = getattr(error.ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
+        close = [f"--{name} {extra[1]}"] if f"--{name}" in known and name not in known and not given else []
     remedy = f"write {close[0]}, or see" if close else "see"
     typer.echo(f"{command}: {problem} To fix, {remedy} {command} --help.", err=True)
     if as_json:
@@ -283,7 +285,7 @@ _WORDS = (
     (r"Input should be less than or equal to (\S+)", r"must be at most \1"),
     (r"Input should be ", "must be "),
     (r"Value error, ", ""),
-    (r"^Got unexpected extra arguments?(?:\(s\))? \((.*)\)$", r"There is no place for \1."),
+    (r"^Got unexpected extra arguments?(?:\(s\))? \((.*)\)$", r"Unexpected argument: \1."),
     (r"^No such option: (\S+)( \(Possible options: .*\))?$", r"No such option: \1."),
 )
 """Words of Typer and Pydantic -> ours."""
