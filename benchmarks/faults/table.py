@@ -46,7 +46,16 @@ def summary(lab: Lab, seed: int, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return {"seed": seed, "night": night, "faults": rows, "survived": all(one.survived for one in outcomes)}
 
 
+def damage(outcome: Outcome) -> str:
+    """Return the counts above 0 with their headings, ``none``, or ``?`` of a fault that did not take place."""
+    if outcome.failure is not None:
+        return "?"
+    counts = list(zip(HEADINGS, cells(outcome), strict=True))[1:9]
+    return ", ".join(f"{heading}: {count}" for heading, count in counts if count != "0") or "none"
+
+
 def markdown(outcomes: Sequence[Outcome]) -> str:
-    """Return the tables of the page: the figures, and how each fault was done."""
-    how = table(("fault", "what is done", "what shows that it was"), [(o.name, o.how, o.evidence) for o in outcomes])
-    return f"{table(HEADINGS, [cells(one) for one in outcomes])}\n\n{how.replace('---: |', '--- |')}"
+    """Return the table of the page: how each fault was done, the evidence, and what it did."""
+    headings = ("fault", "what is done", "what shows that it was", "damage", *HEADINGS[9:])
+    rows = [(o.name, o.how, o.evidence, damage(o), *cells(o)[9:]) for o in outcomes]
+    return table(headings, rows).replace("---: |", "--- |", 3)

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from benchmarks.faults.fault import Outcome
-from benchmarks.faults.table import HEADINGS, cells, markdown
+from benchmarks.faults.table import HEADINGS, cells, damage, markdown
 
 WHOLE = Outcome("fault", "how", exit_codes=(-9, 0), recovery_s=1.25, elapsed_s=7.0, evidence="it is gone")
 
@@ -18,10 +18,13 @@ def test_each_figure_stands_under_its_heading():
 
 
 def test_a_fault_that_did_not_happen_has_no_figures():
-    assert cells(replace(WHOLE, failure="no workers"))[1:9] == ["?"] * 8
+    missed = replace(WHOLE, failure="no workers")
+    assert cells(missed)[1:9] == ["?"] * 8
+    assert damage(missed) == "?"
 
 
-def test_the_page_says_how_and_with_what_evidence():
-    said = markdown([WHOLE])
-    assert "| fault | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | -9, 0 | 1.2 | 7.0 |" in said
-    assert "| fault | how | it is gone |" in said
+def test_the_page_names_the_evidence_and_what_is_not_0():
+    bad = replace(WHOLE, rows_lost=3, problems=2)
+    said = markdown([WHOLE, bad])
+    assert "| fault | how | it is gone | none | -9, 0 | 1.2 | 7.0 |" in said
+    assert "| rows lost: 3, verify: 2 |" in said
