@@ -1,11 +1,9 @@
 """Photometric systems, and the relations that take their magnitudes to those of SDSS."""
 
 from collections.abc import Iterable
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 SystemName = Literal["sdss", "ps1", "ztf", "decam", "lsst"]
-
-SYSTEM_NAMES: tuple[SystemName, ...] = get_args(SystemName)
 
 INSTRUMENTS: dict[str, SystemName] = {
     "sdss": "sdss",

@@ -167,17 +167,6 @@ def _signed(dec: float) -> str:
 
 
 KINDS = ("optical", "offset", "occultation", "radar")
-_GROUPS = (
-    "observatory",
-    "submitter",
-    "observers",
-    "measurers",
-    "telescope",
-    "software",
-    "coinvestigators",
-    "collaborators",
-)
-"""Elements of the header that have elements of their own; `comment` does, too, and `fundingSource` a text."""
 
 
 @dataclass

@@ -1,3 +1,5 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,9 +7,10 @@ from hypothesis import strategies as st
 
 from kernels.objects.colour_terms import to_sdss
 from kernels.objects.source_photometry import WORST
-from schemas.photometric_systems import INSTRUMENTS, RELATIONS, SYSTEM_NAMES, system_of
+from schemas.photometric_systems import INSTRUMENTS, RELATIONS, SystemName, system_of
 
 SMALL = 0.01
+SYSTEM_NAMES = get_args(SystemName)
 
 
 def transformed(system, error=SMALL, **magnitudes):
