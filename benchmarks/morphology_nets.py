@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.published_nets import GalaxyCnn, GalaxyLstm, GalaxyMlp, ResNet50
 from flows.inputs.picture_files import list_pictures, read_picture, split_pictures
 from flows.results.evaluation.picture_scores import LONGEST, content_number, label_sets, picture_figures
 from flows.training.picture_fit import PictureExamples, PictureFit, apply_net, fit_pictures
 from kernels.pictures.compact_net import PictureNet
 from kernels.pictures.picture_model import squared
-from kernels.pictures.published_nets import GalaxyCnn, GalaxyLstm, GalaxyMlp, ResNet50
 from schemas.picture_classes import MORPHOLOGIES
 
 CROP = 0.45

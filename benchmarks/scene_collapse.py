@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.published_nets import SceneCnn
 from flows.inputs.picture_files import list_pictures, read_picture, split_pictures
 from flows.results.evaluation.picture_scores import label_sets
 from flows.results.evaluation.pictures import new_figure, save
 from flows.storage.digest import file_digest
 from kernels.pictures.picture_model import squared
-from kernels.pictures.published_nets import SceneCnn
 from schemas.picture_classes import SCENES
 
 

@@ -1,4 +1,4 @@
-"""Cost of the search of one tile store in a fresh process: ``python -m benchmarks.size_pass STORE THREADS``."""
+"""Cost of the search of one tile store in a fresh process: ``python -m benchmarks.size_pass SMALL STORE THREADS``."""
 
 import json
 import sys

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks.satellite_images import Sky, blinking, exposure
 from schemas.dia_source import DetectionFlag, SearchCounts
 from schemas.pixels import MaskPlane, SearchGrid
 from schemas.settings import MeasureSettings, MergeSettings
 from schemas.stage import Context
 from stages.measure import STAGE as MEASURE
 from stages.merge import STAGE as MERGE
+from tests.support.satellite_images import Sky, blinking, exposure
 
 
 class Verdict:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from kernels.pictures.published_nets import GalaxyCnn, GalaxyLstm, GalaxyMlp, ResNet50, SceneCnn
+from benchmarks.published_nets import GalaxyCnn, GalaxyLstm, GalaxyMlp, ResNet50, SceneCnn
 
 
 def parameters(net):
