@@ -272,13 +272,14 @@ class ClassModel:
 
     def __call__(self, columns: Mapping[str, NDArray[np.float32]]) -> ClassVerdict:
         """Judge rows given as columns (`schemas.archive_columns`); one that is not given has no values."""
-        matrix = self.matrix(columns)
         bands = np.minimum(bands_present(columns), _MOST_BANDS)
-        probability = calibrated(class_logits(matrix, self.trees), bands, self.calibration)
-        outlier = novelty(matrix, self.reference, self.scale) / self.calibration.limit[bands]
-        silent = bands < LEAST_BANDS
-        probability[silent] = np.nan
-        return ClassVerdict(probability, np.where(silent, np.nan, outlier))
+        heard = bands >= LEAST_BANDS
+        matrix, count = self.matrix(columns)[heard], bands[heard]
+        probability = np.full((len(bands), len(self.trees.base)), np.nan)
+        probability[heard] = calibrated(class_logits(matrix, self.trees), count, self.calibration)
+        outlier = np.full(len(bands), np.nan)
+        outlier[heard] = novelty(matrix, self.reference, self.scale) / self.calibration.limit[count]
+        return ClassVerdict(probability, outlier)
 
     def matrix(self, columns: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return the features of rows, (n, features) float32."""

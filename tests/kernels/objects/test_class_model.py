@@ -88,6 +88,23 @@ def test_one_band_says_nothing(model):
     assert np.isfinite(probability[1]).all()
 
 
+def test_only_rows_with_a_colour_go_through_the_trees(model, monkeypatch):
+    rng = np.random.default_rng(4)
+    given = {band: np.where(rng.random(40) < 0.5, rng.uniform(15, 21, 40), np.nan) for band in "gr"}
+    seen = []
+    monkeypatch.setattr(
+        "kernels.objects.class_model.class_logits",
+        lambda rows, trees: seen.append(len(rows)) or class_logits(rows, trees),
+    )
+    together = model(magnitudes(**given))
+    both = np.isfinite(given["g"]) & np.isfinite(given["r"])
+    assert seen == [both.sum()]
+    alone = [model(magnitudes(g=[g], r=[r])) for g, r in zip(given["g"], given["r"], strict=True)]
+    np.testing.assert_array_equal(together.probability, np.concatenate([one.probability for one in alone]))
+    np.testing.assert_array_equal(together.outlier, np.concatenate([one.outlier for one in alone]))
+    np.testing.assert_array_equal(np.isnan(together.outlier), ~both)
+
+
 def test_calibration_depends_on_the_number_of_bands():
     logits = np.array([[2.0, 0.0], [2.0, 0.0]])
     offset = np.zeros((6, 2))
