@@ -137,7 +137,7 @@ class StarGalaxyModel(ABC):
         found = Verdicts(np.full((len(cutouts), 2), np.nan, np.float32), np.full(len(cutouts), np.nan, np.float32))
         for first in range(0, len(cutouts), _BATCH):
             part = slice(first, first + _BATCH)
-            planes = make_planes(cutouts[part], bands, self.side)
+            planes = make_planes(*self.of_interest(cutouts[part], bands), self.side)
             seen = np.asarray(planes.usable.any(1))
             if not seen.any():
                 continue
@@ -151,6 +151,10 @@ class StarGalaxyModel(ABC):
     @abstractmethod
     def raw(self, planes: Planes, views: BandViews) -> Raw:
         """Judge objects that have a usable band each, by their images or by what is measured on them."""
+
+    def of_interest(self, cutouts: NDArray[np.float32], bands: int) -> tuple[NDArray[np.float32], int]:
+        """Return the planes of the bands that the verdict depends on, and their number: here of all."""
+        return cutouts, bands
 
     def bands_of(self, cutouts: NDArray[np.float32]) -> int:
         """Return the number of bands of cutouts; raise `BadInput` where they cannot be judged."""
@@ -213,6 +217,11 @@ class StarGalaxyNet(StarGalaxyModel):
     def raw(self, planes: Planes, views: BandViews) -> Raw:
         """Apply networks and trees to objects that have a usable band each."""
         return with_trees(apply_nets(self.nets, views), views, self.trees, self.share)
+
+    def of_interest(self, cutouts: NDArray[np.float32], bands: int) -> tuple[NDArray[np.float32], int]:
+        """Return the planes of the bands that any of the cutouts has, and their number."""
+        there = np.isfinite(cutouts[:, :bands]).any((0, 2, 3))
+        return (cutouts, bands) if there.all() else (cutouts[:, np.resize(there, cutouts.shape[1])], int(there.sum()))
 
 
 def with_trees(said: Raw, views: BandViews, trees: MomentTrees, share: float) -> Raw:

@@ -175,6 +175,23 @@ def test_neither_order_nor_number_of_absent_bands_matters(share):
     np.testing.assert_allclose(net(absent).probability, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("present", [[], [2], [0, 3], [0, 1, 2, 3]])
+def test_bands_that_no_object_has_are_not_measured(net, data, present, monkeypatch):
+    given = data.cutouts.copy()
+    given[:, [band for band in range(8) if band % 4 not in present]] = np.nan
+    measured = []
+    monkeypatch.setattr(
+        "kernels.objects.star_galaxy_model.band_views",
+        lambda planes: measured.append(planes.image.shape[1]) or band_views(planes),
+    )
+    fast = net(given)
+    assert measured == ([len(present)] if present else [])
+    monkeypatch.setattr(type(net), "of_interest", StarGalaxyModel.of_interest)
+    plain = net(given)
+    np.testing.assert_array_equal(fast.probability, plain.probability)
+    np.testing.assert_array_equal(fast.outlier, plain.outlier)
+
+
 CARD = model_card(stage="star_galaxy", name="basic_cnn", classes=("star", "galaxy"))
 
 
