@@ -112,16 +112,14 @@ def science_and_template(exposure: SimulatedExposure) -> dict[str, NDArray[np.fl
 
 
 def _draw_stars(image: NDArray[np.float32], exposure: SimulatedExposure) -> None:
-    psf, stars = exposure.conditions.psf, exposure.stars
-    limit = np.float32(exposure.conditions.preset.saturation)
-    zero = np.zeros(1)
-    for x, y, flux in zip(stars.x, stars.y, stars.flux, strict=True):
-        edges = flux * moffat(np.array(_REACH, float) * psf.fwhm / 2, zero, np.array(psf.fwhm), psf.beta, zero, zero)
-        step = min(int(np.sum(edges > 0.1 * exposure.conditions.noise.sigma)), len(_REACH) - 1)
+    psf, stars, preset = exposure.conditions.psf, exposure.stars, exposure.conditions.preset
+    zero, limit = np.zeros(1), np.float32(preset.saturation)
+    edges = moffat(np.array(_REACH, float) * psf.fwhm / 2, zero, np.array(psf.fwhm), psf.beta, zero, zero)
+    seen = np.sum(stars.flux[:, None] * edges > 0.1 * exposure.conditions.noise.sigma, axis=1)
+    steps = np.minimum(seen, len(_REACH) - 1)
+    widths, shears = psf.fwhm_at(stars.x, stars.y), psf.shear_at(stars.x, stars.y)
+    for x, y, flux, step, fwhm, g1, g2 in zip(stars.x, stars.y, stars.flux, steps, widths, *shears, strict=True):
         half = int(np.ceil(_REACH[step] * psf.fwhm / 2))
         offset = np.arange(-half, half + 1.0)
-        g1, g2 = psf.shear_at(x, y)
-        star = moffat(
-            offset[None, :] + round(x) - x, offset[:, None] + round(y) - y, psf.fwhm_at(x, y), psf.beta, g1, g2
-        )
+        star = moffat(offset[None, :] + round(x) - x, offset[:, None] + round(y) - y, fwhm, psf.beta, g1, g2)
         add_stamp(image, np.minimum(flux * star, limit).astype(np.float32), round(y) - half, round(x) - half)
