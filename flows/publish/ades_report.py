@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -16,7 +16,8 @@ from flows.publish.ades_files import FORMS, read_text, written
 from flows.publish.ades_night import TELESCOPES, ReportableNight, ReportableTracklet, reportable_night, require_night
 from flows.publish.ades_record import MEASURED, AdesContext, AdesObservation
 from flows.publish.ades_rules import problems_of
-from flows.publish.submissions import Submissions, Submitted
+from flows.publish.submissions import Submissions, Submitted, nights_beside
+from flows.storage.ledger import Ledger
 from kernels.orbits.designations import tracklet_name
 from kernels.sky.observatories import GEOCENTRE
 from schemas.ades import AdesSettings, AdesTelescope, ReportedDetection, SubmissionRecord
@@ -43,7 +44,7 @@ class ReportSummary(BaseModel):
     changed
         Those of them whose measurements have changed since.
     withdrawn
-        Detections that were submitted, and are not in a tracklet that can be reported any more.
+        Detections of the night that were submitted, and are not in a tracklet that can be reported any more.
     left_out
         Reason -> tracklets that cannot be reported.
     notes
@@ -96,8 +97,8 @@ def draft_report(out: Path, night: str, settings: AdesSettings, form: str, corre
         As in `reportable_night` and `Submissions.records`; or the observatory is not known.
     """
     found = reportable_night(out, night, settings)
-    submitted = Submitted.of(Submissions(out).records(night))
-    chosen, counts = _new(found, submitted, corrections)
+    records = Submissions(out).records(night)
+    chosen, counts = _new(found, Submitted.of(records), _exposures_of(out, night, records), corrections)
     observations = [one for tracklet in chosen for one in tracklet.observations]
     context, missing = _context(settings, found.station, corrections)
     summary = ReportSummary(
@@ -158,8 +159,15 @@ def submit_report(
     return replace(report, summary=summary), path
 
 
+def _exposures_of(out: Path, night: str, records: Sequence[SubmissionRecord]) -> set[tuple[int, int]]:
+    """Return the exposures of a night, also those that were submitted as such, and are of no night beside it now."""
+    now = {label: {(one.visit, one.detector) for one in Ledger(out).briefs(label)} for label in nights_beside(night)}
+    submitted = {(one.visit, one.detector) for record in records if record.night == night for one in record.detections}
+    return now.pop(night) | submitted.difference(*now.values())
+
+
 def _new(
-    found: ReportableNight, submitted: Submitted, corrections: bool
+    found: ReportableNight, submitted: Submitted, exposures: Set[tuple[int, int]], corrections: bool
 ) -> tuple[list[ReportableTracklet], dict[str, int]]:
     """Return what of each tracklet is to be reported, under its name, and counts of the rest."""
     rows = [row for tracklet in found.tracklets for row in tracklet.rows]
@@ -181,7 +189,8 @@ def _new(
         name = names.most_common(1)[0][0] if names else _name(tracklet, taken)
         taken.add(name)
         chosen.append(_part(tracklet, wanted, name))
-    counts["withdrawn"] = sum(map(len, submitted.by_exposure.values())) - len(known)
+    matched = set(map(id, known.values()))
+    counts["withdrawn"] = sum(id(one) not in matched for key in exposures for one in submitted.by_exposure.get(key, ()))
     return chosen, {name: counts[name] for name in ("submitted_before", "changed", "withdrawn")}
 
 

@@ -66,8 +66,7 @@ class Submissions:
         Misconfigured
             It was written by another version.
         """
-        day = date(int(night[:4]), int(night[4:6]), int(night[6:]))
-        nights = [(day + timedelta(days=step)).strftime("%Y%m%d") for step in (-1, 0, 1)]
+        nights = nights_beside(night)
         paths = [path for one in nights for path in sorted(submissions_folder(self._out, one).glob("*.json"))]
         return [_read(path) for path in paths]
 
@@ -107,6 +106,12 @@ class Submissions:
         if not path.exists():
             write_file(path, record.text.encode(), staging_folder(self._out))
         return path
+
+
+def nights_beside(night: str) -> list[str]:
+    """Return the labels of the night before a night, of itself, and of the one after it."""
+    day = date(int(night[:4]), int(night[4:6]), int(night[6:]))
+    return [(day + timedelta(days=step)).strftime("%Y%m%d") for step in (-1, 0, 1)]
 
 
 def _read(path: Path) -> SubmissionRecord:

@@ -380,6 +380,22 @@ def test_the_label_of_the_night_does_not_matter(tmp_path):
     assert submit_report(tmp_path, "20261104", SETTINGS, "psv")[1] is None
 
 
+def test_what_was_submitted_of_the_night_before_is_not_withdrawn(tmp_path):
+    """What goes is told of its own night alone; an exposure that changes its night is of the one that it is in."""
+    groups, nights = [mover(150.0, 20.0, 0.5, 40.0, range(3))], (NIGHT, "20261104")
+    made = [[row | measured() for row in numbered(groups, first=first)[0]] for first in (100, 200)]
+    for night, rows in zip(nights, made, strict=True):
+        publish_rows(tmp_path, rows, night=night)
+    told = [submit_report(tmp_path, night, SETTINGS, "psv")[0].summary for night in (*nights, NIGHT)]
+    assert [(one.observations, one.submitted_before) for one in told] == [(3, 0), (3, 0), (0, 3)]
+    assert [one.withdrawn for one in told] == [0, 0, 0]
+    Ledger(tmp_path).remove(ExposureKey(night=NIGHT, visit=100, detector=5))
+    publish_rows(tmp_path, made[0][1:], night=NIGHT)
+    assert [draft_report(tmp_path, night, SETTINGS, "psv").summary.withdrawn for night in nights] == [3, 0]
+    publish_rows(tmp_path, made[0][:1], night=nights[1])
+    assert [draft_report(tmp_path, night, SETTINGS, "psv").summary.withdrawn for night in nights] == [2, 4]
+
+
 def test_a_crash_at_any_write_submits_once(tmp_path):
     """The record is the submission; a report whose writing failed is written by the next call."""
     publish_rows(tmp_path, two_movers()[0])
