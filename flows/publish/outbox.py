@@ -4,7 +4,7 @@ import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -464,9 +464,11 @@ def opened_outbox(out: Path, elsewhere: Path | None = None, *, alone: bool = Tru
         )  # fmt: skip
     if elsewhere is None:
         refuse_release(out)
-    with writing(path):
-        make_folder(path.parent)
-    with file_lock(path.with_suffix(".lock"), WAIT_S) if alone else nullcontext():
+    with ExitStack() as stack:
+        with writing(path):
+            make_folder(path.parent)
+            if alone:
+                stack.enter_context(file_lock(path.with_suffix(".lock"), WAIT_S))
         outbox = Outbox(path)
         try:
             yield outbox

@@ -254,6 +254,18 @@ def copy_database(path: Path, target: Path) -> int | None:
 
 def _copy_between_changes(path: Path, to: Path) -> None:
     """Copy a database in parts, so that who writes to it waits for moments; each change of it begins the copy again."""
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    try:
+        _copy_in_parts(uri, to)
+    except sqlite3.OperationalError as error:
+        # SQLite reads an outbox with files beside it, which it cannot make on a file system that is read only.
+        cannot = getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))
+        if not cannot or path.with_name(f"{path.name}-wal").exists():
+            raise
+        _copy_in_parts(f"{uri}&immutable=1", to)
+
+
+def _copy_in_parts(uri: str, to: Path) -> None:
     steps = 0
 
     def count(_: int, left: int, total: int) -> None:
@@ -262,7 +274,6 @@ def _copy_between_changes(path: Path, to: Path) -> None:
         if steps > ROUNDS * (total // PAGES + 1) and left:
             raise _Restless
 
-    uri = f"{path.absolute().as_uri()}?mode=rw"
     with closing(sqlite3.connect(uri, uri=True)) as one, closing(sqlite3.connect(to)) as other:
         try:
             one.backup(other, pages=PAGES, progress=count, sleep=PAUSE_S)

@@ -1,3 +1,4 @@
+import errno
 import os
 import sqlite3
 import threading
@@ -136,6 +137,16 @@ def test_one_process_sends_at_a_time(tmp_path, monkeypatch):
     ):
         pass
     assert caught.value.code == "lock_held"
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    def refused(path, wait_s):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr("flows.publish.outbox.file_lock", refused)
+    with pytest.raises(Misconfigured, match=r"outbox\.sqlite: could not be written") as caught, opened_outbox(tmp_path):
+        pass
+    assert caught.value.code == "not_writable"
 
 
 def test_readers_do_not_wait_for_the_sender(tmp_path):

@@ -1,12 +1,16 @@
+import os
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import sleep
 
 import numpy as np
 import pytest
 
-from flows.results.backup import Copied, _copy_files, _Totals, backup_output, restore_output
+from flows.publish.outbox import opened_outbox
+from flows.results.backup import Copied, _copy_files, _Totals, backup_output, copy_database, restore_output
 from flows.results.verify import verify_output
 from flows.storage.array_store import ArrayStore
 from flows.storage.bucket_path import located
@@ -120,6 +124,34 @@ def test_a_ledger_in_the_middle_of_a_change_is_copied_as_before_it(out, tmp_path
         backup_output(out, tmp_path / "to")
         other.execute("ROLLBACK")
     assert Ledger(tmp_path / "to").count() == ALL
+
+
+@contextmanager
+def nobody_may_write(folder):
+    """Within the block this process may not write to a folder, even where it is that of root."""
+    was = os.geteuid()
+    folder.chmod(0o555)
+    try:
+        os.seteuid(was or 65534)
+        yield
+    finally:
+        os.seteuid(was)
+        folder.chmod(0o755)
+
+
+def test_an_outbox_is_copied_from_where_nothing_can_be_written():
+    with TemporaryDirectory() as top:  # that of pytest is its user's alone
+        there, to = Path(top, "alerts"), Path(top, "to")
+        to.mkdir()
+        for folder in (Path(top), to):
+            folder.chmod(0o777)
+        with opened_outbox(Path(top), there / "outbox.sqlite") as box:
+            route = box.route("folder", "11.1")
+        (there / "outbox.sqlite").chmod(0o644)
+        with nobody_may_write(there):
+            assert copy_database(there / "outbox.sqlite", to / "outbox.sqlite")
+        with opened_outbox(Path(top), to / "outbox.sqlite") as box:
+            assert box.route("folder", "11.1") == route
 
 
 def test_damage_of_a_backup_is_told(out, tmp_path):
