@@ -3,7 +3,8 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from flows.storage.ledger import Brief, Ledger
 from flows.storage.night_sums import night_sums
 from flows.storage.quarantine import Quarantine, is_gone
 from schemas.dia_source import DIA_SOURCE
-from schemas.errors import BadInput, Misconfigured, printable
+from schemas.errors import BadInput, Misconfigured, NightstrideError, printable
 from schemas.ledger import NightRecord, Percentiles, ProvenanceRecord, QuarantineRecord, WatchRecord
 from schemas.night_range import EVERY_NIGHT, NightRange
 from schemas.quality import BandQuality
+from schemas.settings import AssociationSettings
 from schemas.summary import Trouble
 from schemas.tracklets import LINK_SOURCE, TRACKLET
 
@@ -93,6 +95,7 @@ class Status:
 
     ``space`` is that of its file system; None in a bucket. ``dead`` held the folder, and ended without giving it back:
     it was killed, and the next run does the rest. ``unreadable`` are nights whose records are damaged or gone.
+    ``notes`` tell with which other settings objects have begun to be matched, and are nothing that failed.
     """
 
     nights: tuple[NightStatus, ...]
@@ -101,6 +104,7 @@ class Status:
     space: Space | None = None
     dead: Holder | None = None
     unreadable: tuple[Trouble, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -117,7 +121,7 @@ class Status:
         known = {name: _values(getattr(self, name)) for name in ("holder", "dead", "watch")}
         known["space"] = None if self.space is None else asdict(self.space)
         unreadable = {"unreadable": list(map(_values, self.unreadable))} if self.unreadable else {}
-        return {"nights": nights, **known, **unreadable}
+        return {"nights": nights, **known, **unreadable, "notes": list(self.notes)}
 
 
 def read_status(out: Path, nights: NightRange = EVERY_NIGHT) -> Status:
@@ -143,20 +147,47 @@ def read_status(out: Path, nights: NightRange = EVERY_NIGHT) -> Status:
     for one in Quarantine(out).list():
         unusable.setdefault(one.key.night if one.key else UNKNOWN, []).append(one)
     holder, dead = holder_of(out), dead_holder_of(out)
-    # A run publishes catalogues before their records.
-    lost = set[str]() if holder is not None or dead is not None else set(_unlisted(out, held))
+    # A run publishes catalogues before their records, and brings nights together last.
+    ended = holder is None and dead is None
+    lost = set(_unlisted(out, held)) if ended else set[str]()
     labels = [one for one in nights.among(held | unusable.keys() | lost, str(out)) if one not in lost - unusable.keys()]
     known: dict[str | None, ProvenanceRecord | None] = {}
     for label in labels:
         try:
-            found.append(_of(label, unusable.get(label, ()), ledger, known))
+            night = _of(label, unusable.get(label, ()), ledger, known)
+            found.append(_with_unfinished(night, out, ledger) if ended else night)
         except Misconfigured as error:  # its file is damaged: the others are told
             if error.code != "damaged_ledger" or len(unreadable) == len(labels) - 1:
                 raise
             unreadable.append(Trouble.of(f"night {label}", error))
     unreadable += [_lost(out, label) for label in sorted(lost) if label in nights]
     watched = _watched(ledger.watch(), holder)
-    return Status(tuple(found), holder, watched, _space(out), dead, tuple(unreadable))
+    return Status(tuple(found), holder, watched, _space(out), dead, tuple(unreadable), _settings_changed(out, nights))
+
+
+def _with_unfinished(status: NightStatus, out: Path, ledger: Ledger) -> NightStatus:
+    """Return the status of a night, with a trouble where exposures were published after it was brought together."""
+    published = sum(status.exposures.get(state, 0) for state in ("done", "outdated"))
+    whole = ledger.night(status.night) if published else None
+    together = whole.exposures if whole is not None else 0
+    if together == published or not (catalogs_folder(out) / DIA_SOURCE.name / f"night={status.night}").exists():
+        return status  # or it is a night of alert packets, of which nothing is made
+    problem = f"has {counted(published, 'published exposure')}, and what is made of it as a whole is of {together}."
+    remedy = "run it again, to its end: `nightstride run` with its images."
+    error = BadInput("unfinished_night", f"night {status.night}", problem, remedy)
+    return replace(status, troubles=(*status.troubles, Trouble.of(f"night {status.night}", error)))
+
+
+def _settings_changed(out: Path, nights: NightRange) -> tuple[str, ...]:
+    """Return with which other settings objects have begun to be matched, as the store in an output folder knows.
+
+    Where it cannot be read there are none: `verify` tells what is wrong with it.
+    """
+    from flows.storage.association_store import association_as_it_is
+
+    with suppress(NightstrideError), association_as_it_is(out, AssociationSettings()) as store:
+        return () if store is None else tuple(str(one) for one in store.setting_changes() if one.night in nights)
+    return ()
 
 
 def _unlisted(out: Path, held: Set[str]) -> Iterator[str]:
@@ -292,6 +323,8 @@ def show_status(status: Status, console: Console) -> None:
             )
     for trouble in status.unreadable:
         _say(f"{trouble.uri}: {trouble.message}", console)
+    for note in status.notes:
+        _say(f"note: {note}.", console)
     if status.dead is not None:
         who = f"process {status.dead.pid} on {status.dead.host}, since {status.dead.since}"
         _say(f"the last run did not end: {who}, was killed; run again: the next one does the rest", console)

@@ -11,6 +11,7 @@ from rich.console import Console
 from flows.pipeline.provenance import provenance_of
 from flows.results.status import MOST, UNKNOWN, NightStatus, Space, Status, read_status, show_status
 from flows.runtime.lag import LATEST, Lag, lag_since, percentiles
+from flows.storage.association_store import opened_association
 from flows.storage.holder import myself
 from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
@@ -18,9 +19,9 @@ from flows.storage.night_sums import keep_sums, lag_of, state_of
 from flows.storage.quarantine import Quarantine
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
-from schemas.ledger import ExposureRecord, Percentiles, WatchRecord
+from schemas.ledger import ExposureRecord, NightRecord, Percentiles, WatchRecord
 from schemas.night_range import NightRange
-from schemas.settings import Settings
+from schemas.settings import AssociationSettings, Settings
 from schemas.summary import ExposureCounts, Trouble
 from stages import PIPELINE
 from tests.support.cli import nightstride
@@ -118,6 +119,43 @@ def test_a_night_whose_records_are_gone_is_told(out):
     assert not read_status(out, NightRange.of(NIGHT)).unreadable
     with lease(out):
         assert not read_status(out).unreadable  # it may be about to write them
+
+
+def test_a_night_that_a_run_did_not_bring_together_is_told_when_the_run_has_ended(out):
+    """Where a signal ended it, nothing else tells; a night of other catalogues, as of alert packets, has no such."""
+    assert [one.code for one in read_status(out).nights[1].troubles] == []
+    published(out, "20260103")
+    with lease(out):
+        assert read_status(out).nights[1].troubles == ()
+    found = read_status(out)
+    (told,) = found.nights[1].troubles
+    assert (told.uri, told.code, found.exit_code) == ("night 20260103", "unfinished_night", 1)
+    assert "has 1 published exposure, and what is made of it as a whole is of 0" in told.message
+    whole = NightRecord(night="20260103", exposures=1, software="0", finished_at="2026-01-03T04:00:00+00:00")
+    Ledger(out).put_night(whole)
+    assert read_status(out).nights[1].troubles == ()
+    Ledger(out).put(record(2, night="20260103"))
+    assert "has 2 published exposures" in read_status(out).nights[1].troubles[0].message
+
+
+def published(out, night):
+    folder = out / "catalogs" / "dia_source" / f"night={night}"
+    folder.mkdir(parents=True)
+
+
+def test_other_settings_of_the_association_are_told_and_are_no_failure(tmp_path):
+    Ledger(tmp_path).put(record(1))
+    where = AssociationSettings()
+    for night, sigmas in ((NIGHT, 4.0), ("20260103", 5.0)):
+        given = where.model_copy(update={"sigmas": sigmas})
+        with lease(tmp_path), opened_association(tmp_path, where) as store, store.matching(given, night):
+            pass
+    found = read_status(tmp_path)
+    (note,) = found.notes
+    assert note.startswith("association.sigmas was 4, and is 5 since night 20260103")
+    assert (found.exit_code, found.values()["notes"]) == (0, [note])
+    assert f"note: {note}." in shown(found)
+    assert read_status(tmp_path, NightRange.of(NIGHT)).notes == ()
 
 
 def test_what_is_no_output_folder_is_refused(tmp_path):
