@@ -48,10 +48,11 @@ def show_night(summary: RunSummary, console: Console, out: Path | None = None) -
     wrong = list(_wrong(summary))
     room = LINES - len(found) - len(following)
     if len(wrong) > room:
-        wrong = [
-            *wrong[: room - 1],
-            f"{len(wrong) - room + 1:,} troubles more: see --verbose, or nightstride status OUT",
-        ]
+        every = f"nightstride status {'OUT' if out is None else shlex.quote(str(out))} --json"
+        more = (
+            f"{len(wrong) - room + 1:,} troubles more: {every} has those of all exposures; --verbose tells of warnings"
+        )
+        wrong = [*wrong[: room - 1], more]
     for line in (*found, *wrong, *following):
         style = "bold yellow" if line.startswith("ASSUMED") else ""
         console.print(line, highlight=False, markup=False, soft_wrap=True, style=style)
