@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
-from functools import wraps
+from functools import partial, wraps
 from itertools import pairwise
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -215,6 +215,7 @@ def _ended_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    hook, sys.unraisablehook = sys.unraisablehook, _lost
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     before = {number: one for number, one in handlers.items() if one not in (signal.SIG_IGN, None)}
     for number in before:
@@ -227,6 +228,7 @@ def _ended_by_signals() -> Iterator[None]:
                 sys.exit(128 + number)
         raise
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -243,6 +245,26 @@ def _ended(number: int, _: Any) -> None:
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     sys.exit(128 + number)
+
+
+_AGAIN_S = 0.05
+"""From an end that was lost to the next attempt, s."""
+
+
+def _lost(found: Any) -> None:
+    """Raise the end of the process again that was raised where Python drops it: as an object was removed."""
+    error, main = found.exc_value, threading.current_thread() is threading.main_thread()
+    if not (main and isinstance(error, SystemExit | KeyboardInterrupt)):
+        sys.__unraisablehook__(found)
+        return
+    signal.signal(signal.SIGALRM, partial(_raise, error))
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+
+
+def _raise(error: BaseException, *_: Any) -> None:
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(_ENDED_WITHIN_S)
+    raise error
 
 
 def _refuse(error: Any, as_json: bool) -> int:

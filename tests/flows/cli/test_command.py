@@ -204,6 +204,31 @@ def test_a_signal_ends_a_command_by_its_own_hand_and_without_a_word(number):
     assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == before
 
 
+LOST = """
+import signal, time, weakref
+from flows.cli import command
+
+class Thing:
+    pass
+
+with command._ended_by_signals():
+    thing = Thing()
+    watched = weakref.ref(thing, lambda _: signal.raise_signal(signal.NUMBER))
+    del thing
+    print("goes on", flush=True)
+    time.sleep(30)
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", -signal.SIGINT)])
+def test_a_signal_that_python_drops_as_an_object_is_removed_ends_a_command_all_the_same(name, code):
+    told = subprocess.run(
+        [sys.executable, "-c", LOST.replace("NUMBER", name)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (told.stdout, told.returncode) == ("goes on\n", code)
+    assert "ignored" not in told.stderr
+
+
 HANGS = """
 import logging, signal, threading
 from flows.cli import command
