@@ -421,12 +421,17 @@ _DIFFERENCE = re.compile(r"diff|(?<![a-z])sub(?![a-z])|subtracted")
 def _first(hashed: Sequence[Item], record: ExposureRecord | None) -> str:
     """Return the name of the first source whose bytes are not in quarantine by the ledger; of the first if all are.
 
-    What is named like a difference image goes before what is not.
+    What is named like a difference image goes before what is not, and of these what has more files beside it: a copy
+    without the science image would be searched without it.
     """
     bad = record.source_sha256 if record is not None and record.status == "quarantined" else None
-    named = [item for item in hashed if _DIFFERENCE.search(PurePath(item.source.uri).name.lower())]
-    ordered = [*named, *(item for item in hashed if item not in named)]
+    ordered = sorted(hashed, key=_rank)
     return name_of(next((item for item in ordered if item.sha256 != bad), ordered[0]).source)
+
+
+def _rank(item: Item) -> tuple[bool, int]:
+    named = _DIFFERENCE.search(PurePath(item.source.uri).name.lower())
+    return named is None, -len(item.source.siblings)
 
 
 def _conflict(item: Item, holder: str) -> BadInput:

@@ -322,6 +322,16 @@ def test_what_is_there_takes_the_place_of_a_file_that_is_gone(world, tmp_path, o
     assert names(plan.todo) == (["b"] if other == "1 0 x" else [])
 
 
+def test_of_copies_the_one_with_most_beside_it_is_searched(world):
+    mask, science = world.source("mask", "mask"), world.source("science", "science")
+    beside = {"a": (), "b": (("mask", mask.uri),), "c": (("mask", mask.uri), ("science", science.uri)), "d": ()}
+    sources = [Source(world.source(name, "1 0 x").uri, siblings=planes) for name, planes in beside.items()]
+    plan = world.plan(*sources)
+    assert (names(plan.todo), plan.skipped, codes(plan)) == (["c"], 3, [])
+    named = world.source("e_diff", "1 0 x")
+    assert names(world.plan(*sources, named).todo) == ["e_diff"]
+
+
 def test_a_copy_without_what_lay_beside_the_original_is_a_copy(world):
     original = world.source("a", "1 0 x")
     mask = world.source("mask", "mask")
