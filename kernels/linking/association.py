@@ -107,9 +107,6 @@ def match_places(
     """
     from scipy.spatial import cKDTree
 
-    none = np.zeros(0, np.int64)
-    if not len(vectors) or not len(places):
-        return PlaceMatches(none, none, np.zeros(0))
     # Of the many, a tree that is made fast: each is looked up once.
     tree = cKDTree(places, balanced_tree=False, compact_nodes=False)
     near = cKDTree(vectors).sparse_distance_matrix(tree, float(chord(reach.most)), output_type="ndarray")
@@ -182,7 +179,7 @@ def _known_before(
     sums = [np.bincount(group, np.where(last, 0.0, term), objects) for term in motion_sums(vectors, weight, mjd).T]
     seen = np.unique((group * nights + night)[~last]) // nights
     counts = [np.bincount(one, minlength=objects) for one in (group[~last], seen)]
-    return np.stack([*sums, *counts], axis=1).astype(np.float64, copy=False)
+    return np.stack([*sums, *counts], axis=1, dtype=np.float64)
 
 
 def pairs_beside(places: Floats, touched: NDArray[np.bool_], arcsec: float) -> tuple[Integers, Integers]:

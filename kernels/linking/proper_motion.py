@@ -117,7 +117,7 @@ def fit_motions(sums: Floats, count: NDArray[np.int64]) -> Motions:
     weight, first, second = sums[:, 3], sums[:, 7], sums[:, 8]
     place, mean = sums[:, :3] / weight[:, None], first / weight
     spread = second - first * mean
-    several = (count > 1) & (spread > weight * _SPREAD**2)
+    several = spread > weight * _SPREAD**2  # of one detection it is nothing
     spread = np.where(several, spread, 1.0)
     rate = np.where(several[:, None], (sums[:, 4:7] - sums[:, :3] * mean[:, None]) / spread[:, None], 0.0)
     length = np.linalg.norm(place, axis=1)

@@ -188,8 +188,8 @@ def test_places_at_the_corners_of_cells_see_all_cells_there():
 
 
 def test_trails_are_long_and_not_by_chance():
-    length, error = np.array([1.9, 5.0, 5.0, 5.0, np.nan]), np.array([0.1, 1.0, 2.0, np.nan, 1.0])
-    assert is_trail(length, error, 2.0).tolist() == [False, True, False, True, False]
+    length, error = np.array([1.9, 2.0, 3.0, 5.0, 5.0, 5.0, np.nan]), np.array([0.1, 0.1, 1.0, 1.0, 2.0, np.nan, 1.0])
+    assert is_trail(length, error, 2.0).tolist() == [False, False, True, True, False, True, False]
 
 
 def test_errors_of_positions_are_in_arcsec_and_never_vanish():
@@ -249,3 +249,10 @@ def test_pairs_beside_each_other_are_those_that_astropy_finds(seed, count, arcse
     }  # fmt: skip
     first, second = pairs_beside(unit_vectors(ra, dec), touched, arcsec)
     assert list(zip(first.tolist(), second.tolist(), strict=True)) == sorted(expected)
+
+
+def test_two_places_alone_lie_beside_each_other():
+    first, second = pairs_beside(at([0.0, 0.5]), np.array([False, True]), 1.0)
+    assert (first.tolist(), second.tolist()) == ([0], [1])
+    assert [len(one) for one in pairs_beside(at([0.0]), np.array([True]), 1.0)] == [0, 0]
+    assert [len(one) for one in pairs_beside(at([0.0, 0.5]), np.zeros(2, bool), 1.0)] == [0, 0]

@@ -40,6 +40,12 @@ def test_what_is_seen_again_at_its_place_rests(apart, days, sigma, rests):
     assert found.tolist() == [rests, rests]
 
 
+def test_what_has_had_the_time_to_move_by_an_arcsecond_rests():
+    days = 1 / 3600 / SLOWEST
+    assert find_stationary(at([10.0, 10.0], [0.0, 0.0], [0.0, days])).all()
+    assert not find_stationary(at([10.0, 10.0], [0.0, 0.0], [0.0, np.nextafter(days, 0)])).any()
+
+
 def test_the_slowest_mover_does_not_rest():
     days = np.arange(0, 0.2, 0.01)
     assert not find_stationary(at(10 + 1.2 * SLOWEST * days, 0 * days, 60000 + days)).any()
@@ -61,6 +67,8 @@ def test_one_alone_does_not_rest_and_a_place_seen_often_does():
         ({"posErr": 0.4, "raErr": 1.0, "decErr": 1.0}, 0.4),
         ({"posErr": np.nan, "raErr": 1 / 3600, "decErr": 1 / 3600}, 1.0),
         ({"posErr": 0.0}, 0.2),
+        ({"posErr": 0.0, "raErr": 0.3 / 3600, "decErr": 0.4 / 3600}, 0.5 / np.sqrt(2)),
+        ({"raErr": 0.0, "decErr": 0.0}, 0.2),
         ({"raErr": np.nan, "decErr": 1.0}, 0.2),
         ({}, 0.2),
     ],

@@ -36,6 +36,16 @@ def test_two_detections_are_a_motion():
     assert found.rms < 1e-4
 
 
+def test_the_circle_goes_between_detections_that_lie_beside_it():
+    """The middle of three lies 3 arcsec beside the ends: a line leaves 1, -2 and 1, or 3, 0 and 3 if it counts."""
+    east = np.array([0.0, 0.01, 0.02])
+    vectors, days = unit_vectors(50 + east, np.array([0.0, 3 / 3600, 0.0])), np.array([0.0, 0.01, 0.02])
+    found = fit_motion(vectors, days, np.full(3, 0.2))
+    assert track_offsets(found, vectors, days)[1] == pytest.approx([1.0, -2.0, 1.0], abs=1e-3)
+    assert found.rms == pytest.approx(np.sqrt(2), abs=1e-3)
+    assert fit_motion(vectors, days, np.array([0.2, 1e-3, 0.2])).rms == pytest.approx(np.sqrt(6), abs=1e-3)
+
+
 def test_errors_are_those_of_the_detections():
     rng, days, sigma = np.random.default_rng(4), np.linspace(0, 0.1, 6), np.full(6, 0.3)
     chi2 = []

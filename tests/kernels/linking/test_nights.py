@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kernels.linking.nights import Window, _with_probe, ecliptic, hypotheses, nights_of, three_nights
+from kernels.linking.nights import Window, _with_probe, ecliptic, find_links, hypotheses, nights_of, three_nights
 from kernels.sky.observatories import AU_KM
 
 
@@ -32,11 +32,14 @@ def test_hypotheses_cover_the_main_belt():
 def test_nights_are_told_by_gaps():
     assert nights_of(np.array([])) == 0
     assert nights_of(np.array([60000.2, 60000.3, 60001.2, 60003.3, 60003.1])) == 3
+    assert nights_of(np.array([0.0, 0.25, 0.5, 0.75])) == 1  # six hours are none
+    assert nights_of(np.array([0.0, 0.26, 0.5])) == 2
 
 
 def test_three_nights_are_found_among_many_and_not_among_two():
     sites = np.arange(0, 6, 0.1)  # all around the Earth: there is no gap
-    for mjd in (sites, np.array([0.0, 0.3, 1.2, 13.0, 13.3]), np.array([13.0, 12.0, 0.3, 0.0])):
+    some = [[0.0, 0.3, 1.2, 13.0, 13.3], [13.0, 12.0, 0.3, 0.0], [0.0, 0.5, 1.0]]
+    for mjd in (sites, *map(np.array, some)):
         first, middle, last = mjd[three_nights(mjd)]
         assert (first, last) == (mjd.min(), mjd.max())
         assert min(middle - first, last - middle) >= 0.5
@@ -49,20 +52,57 @@ def test_the_sun_stays_in_the_ecliptic():
     assert ecliptic(north) == pytest.approx(np.array([[0.0, 0.0, 1.0]]), abs=1e-7)
 
 
-def test_the_mover_that_is_put_in_goes_round_the_sun_by_its_law_against_the_planets():
-    gauss, radius = 0.01720209895, 0.9 * 1.015**81  # au
-    mjd = 61000 + np.array([0.1, 0.15, 5.1, 5.15, 9.1, 9.15])
-    days = np.arange(60995.0, 61016.0)
+def earth(time):
+    """Place, km, and velocity, km / d, of a body that goes round the Sun as the Earth does."""
+    gauss = 0.01720209895
+    angle = gauss * (np.asarray(time) - 61000)
+    place = AU_KM * np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
+    return place, gauss * np.stack([-place[:, 1], place[:, 0], 0 * angle], axis=1)
 
-    def earth(time):
-        angle = gauss * (np.asarray(time) - 61000)
-        place = AU_KM * np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
-        return place, gauss * np.stack([-place[:, 1], place[:, 0], 0 * angle], axis=1)
 
-    window = Window(
+def three_pairs():
+    """Window of a pair in each of three nights."""
+    mjd, days = 61000 + np.array([0.1, 0.15, 5.1, 5.15, 9.1, 9.15]), np.arange(60995.0, 61016.0)
+    return Window(
         mjd, np.zeros(6), np.zeros(6), np.arange(6), np.ones(6), earth(mjd)[0],
         np.column_stack([days, *earth(days)]), np.arange(6), np.array([0, 0, 1, 1, 2, 2]),
     )  # fmt: skip
+
+
+def answer(monkeypatch, *candidates):
+    """Have heliolinx find these candidates whatever it is asked."""
+    library = pytest.importorskip("heliolinx")
+    pairs = library.create_longpair(sum(map(len, candidates)))
+    pairs["i1"] = np.repeat(np.arange(len(candidates)), [len(one) for one in candidates])
+    pairs["i2"] = np.concatenate(candidates)
+    monkeypatch.setattr(library, "heliolinc", lambda *asked: (None, pairs))
+    return library
+
+
+def test_candidates_are_those_of_heliolinx_without_the_mover_that_is_put_in(monkeypatch):
+    answer(monkeypatch, [4, 0, 2, 2], [6, 8, 10], [5, 1, 3])
+    assert [rows.tolist() for rows in find_links(three_pairs())] == [[0, 2, 4], [1, 3, 5]]
+    answer(monkeypatch, [5, 1, 3], [0, 2, 6])
+    assert [rows.tolist() for rows in find_links(three_pairs())] == [[1, 3, 5]]
+
+
+def test_an_answer_without_the_mover_that_is_put_in_is_not_believed(monkeypatch):
+    answer(monkeypatch, [4, 0, 2], [5, 1, 3])
+    with pytest.raises(ValueError, match="mover that was put in"):
+        find_links(three_pairs())
+
+
+def test_tables_with_rows_of_another_size_cannot_be_read(monkeypatch):
+    library = answer(monkeypatch, [0, 2, 6])
+    monkeypatch.setattr(library, "create_longpair", lambda count: np.zeros(count, "i4, i4"))
+    with pytest.raises(ValueError, match="cannot be read"):
+        find_links(three_pairs())
+
+
+def test_the_mover_that_is_put_in_goes_round_the_sun_by_its_law_against_the_planets():
+    gauss, radius = 0.01720209895, 0.9 * 1.015**81  # au
+    window = three_pairs()
+    mjd = window.mjd
     found = _with_probe(window)
     assert found.mjd.tolist() == [*mjd, *mjd]
     assert (found.members.tolist(), found.group.tolist()) == (list(range(12)), [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5])

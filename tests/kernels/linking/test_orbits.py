@@ -84,6 +84,12 @@ def test_halves_of_two_bodies_are_no_link():
     assert {one.members for one in links} == {tuple(own), tuple(theirs)}
 
 
+def test_three_nights_of_two_detections_are_enough():
+    link = fit_link(window(MAIN_BELT, mjd=MJD[:6]), np.arange(6))
+    assert (link.members, link.nights) == ((0, 1, 2, 3, 4, 5), 3)
+    assert fit_link(window(MAIN_BELT, mjd=MJD[:6]), np.arange(5)) is None
+
+
 def test_two_nights_are_not_enough():
     seen = window(MAIN_BELT, mjd=np.array([60200.3, 60200.32, 60200.34, 60202.3, 60202.32, 60202.34]))
     assert fit_link(seen, np.arange(6)) is None

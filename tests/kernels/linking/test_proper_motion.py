@@ -77,6 +77,25 @@ def test_errors_are_larger_where_detections_do_not_lie_on_a_line():
     assert found.excess[0] == pytest.approx(1.2 / 0.01 / 6, rel=1e-3)  # squares about the mean of 0.4, without a slope
 
 
+def test_two_detections_lie_on_a_line_however_well_they_are_known():
+    rng = np.random.default_rng(2)
+    for ra, dec in zip(rng.uniform(0, 360, 20), rng.uniform(-60, 60, 20), strict=True):
+        found = fitted(ra + rng.uniform(0, 1e-3, 2), dec + rng.uniform(0, 1e-3, 2), [60100.0, 61100.0], 1e-4)
+        assert found.excess.tolist() == [1.0]
+
+
+def test_objects_are_each_at_their_own_place():
+    mjd, one, other = 61000 + 100.0 * np.arange(4), np.radians(3 / 3600) / YEAR, np.radians(1 / 3600) / YEAR
+    both = Motions(
+        mjd[:2], np.eye(3)[:2], np.array([[0, one, 0], [0, 0, other]]), np.full(2, 0.1), np.full(2, 1e-3), np.ones(2)
+    )
+    places, errors = both.at(mjd[:2] + 2 * YEAR, np.array([True, False]))
+    assert np.linalg.norm(places, axis=1) == pytest.approx([1.0, 1.0])
+    assert 3600 * np.degrees(places[0, 1]) == pytest.approx(6.0, rel=1e-6)
+    assert places[1].tolist() == [0.0, 1.0, 0.0]
+    assert errors == pytest.approx([np.hypot(0.1, 2e-3 * YEAR), 0.1])
+
+
 def test_sums_add_up_in_any_order():
     rng = np.random.default_rng(0)
     vectors, weight, mjd = unit_vectors(rng.uniform(0, 1e-3, 50), rng.uniform(0, 1e-3, 50)), rng.uniform(9, 99, 50), (
