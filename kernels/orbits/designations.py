@@ -144,7 +144,7 @@ def packed_provisional(provisional: str) -> str:
         if century and cycle < _CYCLES:
             return f"{century}{year % 100:02d}{half}{_DIGITS[cycle // 10]}{cycle % 10}{order}"
         rank = (cycle - _CYCLES) * len(_ORDER) + _ORDER.index(order)
-        if 2000 <= year < 2062 and 0 <= rank < 62**4:
+        if 2000 <= year < 2062 and rank < 62**4:  # with fewer cycles it was packed above
             return f"_{_DIGITS[year - 2000]}{half}{_base62(rank, 4)}"
     raise ValueError(f"{provisional!r} is not a designation of an asteroid that can be packed")
 

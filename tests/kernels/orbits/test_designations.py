@@ -11,6 +11,7 @@ from kernels.orbits.designations import (
     is_comet,
     mistakable,
     packed,
+    packed_designation,
     packed_number,
     packed_provisional,
     read_designation,
@@ -22,12 +23,12 @@ PROVISIONAL = {
     "J98SC7V": "1998 SV127", "J98SG2S": "1998 SS162", "K99AJ3Z": "2099 AZ193", "K08Aa0A": "2008 AA360",
     "K07Tf8A": "2007 TA418", "PLS2040": "2040 P-L", "T1S3138": "3138 T-1", "T2S1010": "1010 T-2",
     "T3S4101": "4101 T-3", "_QC0000": "2026 CA620", "_QC0aEM": "2026 CZ6190", "_QCzzzz": "2026 CL591673",
-    "_AH9fZ7": "2010 HJ92809",
+    "_AH9fZ7": "2010 HJ92809", "_0A0000": "2000 AA620", "_zY000P": "2061 YA621", "K26Cz9Z": "2026 CZ619",
 }  # fmt: skip
 NUMBERS = {
     "03202": "3202", "50000": "50000", "A0345": "100345", "a0017": "360017", "K3289": "203289", "G4060": "164060",
     "n1415": "491415", "z9999": "619999", "~0000": "620000", "~000z": "620061", "~000a": "620036", "~AZaz": "3140113",
-    "~zzzz": "15396335", "00433": "433", "0001P": "1P",
+    "~zzzz": "15396335", "00433": "433", "0001P": "1P", "9999P": "9999P",
 }  # fmt: skip
 
 
@@ -42,7 +43,7 @@ def test_provisional_designations_are_packed_as_published(short, long):
 def test_numbers_are_packed_as_published(short, long):
     assert packed_number(long) == short
     assert packed(Designation(permanent=long)) == f"{short}       "
-    if long != "1P":
+    if not long.endswith("P"):
         assert read_designation(short) == Designation(permanent=long)
 
 
@@ -67,13 +68,16 @@ def test_what_is_no_designation_has_none(text):
     assert read_designation(text) is None
 
 
-@pytest.mark.parametrize(
-    "one", [Designation(provisional="1799 AA"), Designation(provisional="2100 AA"), Designation(permanent="15396336"),
-            Designation(provisional="1999 AA620"), Designation(provisional="C/1995 O1"), Designation(permanent="0")]
-)  # fmt: skip
-def test_what_cannot_be_packed_is_an_error(one):
+@pytest.mark.parametrize("text", ["1799 AA", "2100 AA", "1999 AA620", "2062 AA620", "2026 CM591673", "C/1995 O1"])
+def test_provisional_designations_that_cannot_be_packed_are_errors(text):
     with pytest.raises(ValueError, match="can be packed"):
-        packed(one)
+        packed(Designation(provisional=text))
+
+
+@pytest.mark.parametrize("permanent", ["0", "15396336", "10000P"])
+def test_numbers_that_cannot_be_packed_are_errors(permanent):
+    with pytest.raises(ValueError, match="can be packed"):
+        packed(Designation(permanent=permanent))
 
 
 @given(st.integers(1, 62**4 + 619_999))
@@ -127,3 +131,11 @@ def test_comets_are_told_by_their_names():
     comets = ["1P/Halley", "2I/Borisov", "C/1995 O1 (Hale-Bopp)", "73P-BT/Schwassmann", "P/2010 V1", "3D/Biela", "1P"]
     others = ["(1) Ceres", "A/2019 G4", "2026 TA3", "00001", "PLS2040", "C", "Ceres"]
     assert [is_comet(name) for name in comets + others] == [True] * len(comets) + [False] * len(others)
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [("2008 AB", "K08A00B"), ("(433) Eros", "00433"), ("1P/Halley", "0001P"), ("C/1995 O1", None), ("Ceres", None)],
+)
+def test_the_designation_in_a_name_is_packed_if_it_can_be(name, short):
+    assert packed_designation(name) == short
