@@ -128,6 +128,14 @@ def test_says_why_there_is_nothing():
     assert found("lsst", g=16.0, r=16.1, i=16.2) == ({}, "colour_range")
 
 
+def test_a_colour_at_the_limit_of_a_relation_is_out_of_range():
+    """DECam: g by g - i from -1 to 3.5; r and i by r - i from -0.4 to 2."""
+    assert found("decam", g=16.0, i=17.0) == ({}, "colour_range")
+    assert found("decam", g=16.0625, i=17.0) == ({}, "colour_term")
+    assert found("decam", r=18.0, i=16.0) == ({}, "colour_range")
+    assert found("decam", r=17.9375, i=16.0)[1] == ""
+
+
 def test_a_band_without_a_relation_is_left_out():
     magnitudes, reason = found("ztf", u=18.0, g=17.0, r=16.5, z=16.1)
     assert (set(magnitudes), reason) == ({"g", "r"}, "")

@@ -43,7 +43,16 @@ def test_redness_is_the_distance_from_the_ridge_in_scatters():
 
 
 def test_regions_follow_redness_and_what_is_not_known_has_none():
-    assert colour_region(np.array([4.0, -1.9, -2.1, -4.9, -5.1, np.nan])).tolist() == [0, 0, 1, 1, 2, -1]
+    assert colour_region(np.array([4.0, -1.9, -2.0, -2.1, -4.9, -5.0, -5.1, np.nan])).tolist() == [
+        0,
+        0,
+        1,
+        1,
+        1,
+        2,
+        2,
+        -1,
+    ]
 
 
 def test_features_have_the_names_that_are_told_and_hide_what_is_missing():
@@ -86,3 +95,15 @@ def test_the_shipped_model_wants_a_photometric_redshift_near_the_clusters():
     assert near > 0.85
     assert far < 0.1
     assert np.isnan(none)
+
+
+def test_the_simplest_rules_take_what_is_nearer_than_their_limit():
+    card, arrays = read_weights("membership", "default")
+    limits = card.calibration | {"photometric_redshift_cut": 0.05, "red_sequence_cut": 2.0}
+    arrays = arrays | {"ridge": np.zeros(4), "scatter": np.ones(1)}  # redness is g - z
+    model = membership_model(card.model_copy(update={"calibration": limits}), arrays)
+    zphot = np.array([0.05, 0.0499, -0.05, -0.0499, 0.3, np.nan])
+    found = model.by_photometric_redshift(galaxies(6, cluster_z=0.0) | {"zphot": zphot})
+    assert found.tolist() == [0, 1, 0, 1, 0, 0]
+    g = np.array([18.0, 17.99, 14.0, 14.01, 20.0, np.nan])
+    assert model.by_red_sequence(galaxies(6, z=16.0) | {"g": g}).tolist() == [0, 1, 0, 1, 0, 0]

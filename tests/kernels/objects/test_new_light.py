@@ -88,3 +88,14 @@ def test_without_detections_or_objects_nothing_is_said():
     none = np.zeros(0, np.int64)
     assert all_is_new(objects((1, 0, {})), none, none, [], np.zeros(0)).tolist() == []
     assert judged(objects(), (1, 1, "r", 100.0)) == [False]
+
+
+@pytest.mark.parametrize(("flux", "new"), [(85.0, True), (84.9, False)])
+def test_the_share_of_light_that_is_new_may_be_the_least(flux, new):
+    assert judged(objects((1, 0, {"r": (1, 100.0)})), (5, 1, "r", flux)) == [new]
+
+
+def test_nothing_is_new_where_there_is_no_light():
+    assert judged(objects((1, 0, {"r": (1, 0.0)})), (5, 1, "r", 100.0)) == [False]
+    assert judged(objects((1, 0, {"r": (2, 100.0)})), (5, 1, "r", 0.0), (5, 1, "r", 200.0)) == [False, False]
+    assert judged(objects((1, 0, {"r": (2, 100.0)})), (5, 1, "r", 1.0), (5, 1, "r", 200.0)) == [True, True]

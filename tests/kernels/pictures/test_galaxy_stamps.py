@@ -3,6 +3,7 @@ import pyarrow as pa
 import pytest
 
 from kernels.image.science_image import ScienceImage
+from kernels.pictures import galaxy_stamps
 from kernels.pictures.galaxy_stamps import CROP_RADII, coloured, size_over_psf, stamp
 
 
@@ -94,3 +95,43 @@ def test_the_unit_does_not_matter_and_colours_are_kept():
 
 def test_nothing_but_zeros_is_no_picture():
     assert not coloured(np.zeros((2, 64, 64), np.float32)).any()
+
+
+@pytest.mark.parametrize(("usable", "cut"), [(722, True), (721, False)])
+def test_the_least_share_of_pixels_is_enough(usable, cut):
+    """A radius of 5 px is cut out with 38 x 38 px."""
+    bad = np.ones((61, 61), np.bool_)
+    y, x = np.mgrid[11:49, 11:49]
+    nearest = np.argsort((y - 30).ravel() ** 2 + (x - 30).ravel() ** 2, kind="stable")[:usable]
+    bad[y.ravel()[nearest], x.ravel()[nearest]] = False
+    assert (stamp(science(np.ones((61, 61), np.float32), bad), 30, 30, 5.0, 16, 0.5) is not None) == cut
+
+
+def test_four_fifths_of_the_middle_are_enough():
+    bad = np.zeros((61, 61), np.bool_)
+    bad[30, 31] = True  # of five pixels within 1 px
+    assert stamp(science(np.ones((61, 61), np.float32), bad), 30, 30, 1.0, 16, 0.5) is not None
+    bad[31, 30] = True
+    assert stamp(science(np.ones((61, 61), np.float32), bad), 30, 30, 1.0, 16, 0.5) is None
+
+
+def test_pixels_at_the_half_light_radius_are_within_it():
+    """A circle of radius 5 about a point of a lattice holds 81 points (Gauss)."""
+    image = np.zeros((61, 61), np.float32)
+    image[30, 35] = image[34, 33] = 81.0
+    assert stamp(science(image), 30, 30, 5.0, 16).snr == pytest.approx(2)
+
+
+@pytest.mark.parametrize(("largest", "cut"), [(38, True), (37, False)])
+def test_a_galaxy_is_cut_out_up_to_the_largest_side(largest, cut, monkeypatch):
+    monkeypatch.setattr(galaxy_stamps, "LARGEST", largest)
+    assert (stamp(science(np.ones((61, 61), np.float32)), 30, 30, 5.0, 16) is not None) == cut
+
+
+def test_a_smaller_picture_lies_at_the_same_place_and_is_a_mean():
+    """76 px to 19: a slope keeps its values at the middles of pixels, and noise becomes less."""
+    slope = np.broadcast_to(np.arange(101, dtype=np.float32), (101, 101)).copy()
+    found = stamp(science(slope), 50, 50, 10.0, 19).pixels
+    np.testing.assert_allclose(found[:, 2:-2], np.broadcast_to(12 + 4 * np.arange(2, 17) + 1.5, (19, 15)), atol=1e-3)
+    noise = np.random.default_rng(3).normal(size=(101, 101)).astype(np.float32)
+    assert stamp(science(noise), 50, 50, 10.0, 19).pixels.std() < 0.3

@@ -26,6 +26,15 @@ def test_the_decoder_gives_back_a_picture_of_the_same_form():
     assert ((back >= 0) & (back <= 1)).all()
 
 
+def test_the_decoder_has_no_bias_and_no_norm_behind_its_last_layer():
+    net = SvddDecoder()
+    assert not [name for name, _ in net.named_parameters() if "bias" in name]
+    filters = 25 * (64 * 32 + 32 * 16 + 16 * 8 + 8 * 4 + 4 * 2 + 2 * 1)
+    assert sum(value.numel() for value in net.parameters()) == filters + 256 * 64 + 64 * 16 * 256
+    assert sum(isinstance(layer, nn.BatchNorm2d) for layer in net.modules()) == 5
+    assert [type(layer) for layer in list(net.maps)[-2:]] == [nn.Conv2d, nn.Sigmoid]
+
+
 def test_contrast_does_not_depend_on_brightness_and_scale():
     pictures = torch.rand(3, 3, 32, 32) * 100
     seen = contrast_normalised(pictures)
