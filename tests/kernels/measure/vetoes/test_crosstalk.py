@@ -75,6 +75,10 @@ def test_a_hundred_pixels_are_needed_to_tell():
     assert ghosts(*images(5.0, bleeds=small)) is None
     assert ghosts(*images(5.0, bleeds=((slice(20, 54), slice(50, 53)),))) is not None
     difference, science = images(5.0)
+    for count, told in ((100, True), (99, False)):
+        usable = np.zeros(SHAPE, bool)
+        usable[tuple(np.argwhere((science == FULL)[:, ::-1])[:count].T)] = True
+        assert (ghosts(difference, science, usable) is not None) == told
     usable = np.zeros(SHAPE, bool)
     usable[:60] = True
     assert ghosts(difference, science, usable) is not None
@@ -87,6 +91,7 @@ def test_nothing_tells_without_a_science_image_and_spoilt_pixels_do_not_count():
     assert ghosts(difference, None) is None
     assert ghosts(difference, np.full(SHAPE, np.nan, np.float32)) is None
     science[0, :50] = np.nan
+    science[1, :50] = FULL / 2  # no brighter than half of the brightest
     assert ghosts(difference, science).sum() == 3 * (40 + 80)
 
 
