@@ -46,3 +46,12 @@ def test_holes_are_filled_as_asked_and_backgrounds_are_gone() -> None:
         assert abs(np.median(one.image[:, :100])) < 1
         assert abs(np.median(one.image[:, 200:])) < 1
         np.testing.assert_allclose(one.sigmas, 2, rtol=0.3)
+
+
+@pytest.mark.parametrize(("seen", "level"), [(50, 0.0), (51, 7.0)])
+def test_a_background_is_known_of_more_than_fifty_pixels(seen, level):
+    image, holes = np.full((20, 20), 7, np.float32), np.ones((20, 20), bool)
+    row, column = np.unravel_index(np.arange(seen), (10, 10))
+    holes[2 * row, 2 * column] = False  # every second pixel is looked at
+    found = flattened(image, holes, blocks_of(image.shape), "nothing").image
+    np.testing.assert_allclose(found, 7 - level, atol=0.2)
