@@ -46,7 +46,7 @@ def cut_pixels(
     steps = np.arange(side) - side // 2
     row, column = (np.floor(place).astype(np.int64)[:, None] + steps for place in (y, x))
     for place, count in ((row, cells.shape[0]), (column, cells.shape[1])):
-        if place.size and not 0 <= place.min() <= place.max() < count * CELL:
+        if place.size and (place.min() < 0 or place.max() >= count * CELL):
             raise ValueError(f"squares of pixels {place.min()} to {place.max()} on {count} cells of {CELL} px")
     row, column = row[:, None, :, None], column[:, None, None, :]
     plane = np.arange(PLANES)[:, None, None] * CELL**2

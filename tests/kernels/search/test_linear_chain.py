@@ -131,3 +131,17 @@ def test_either_unit_for_bfloat16_will_do(names, monkeypatch):
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.delattr(torch.cpu, name)
     assert not has_bfloat16()
+
+
+@pytest.mark.parametrize(
+    ("told", "intel"), [("vendor_id : GenuineIntel\n", True), ("vendor_id : AuthenticAMD\n", False), (None, False)]
+)
+def test_a_processor_is_of_intel_where_the_system_says_so(told, intel, monkeypatch):
+    def read_text(path):
+        assert str(path) == "/proc/cpuinfo"
+        if told is None:
+            raise FileNotFoundError(path)
+        return told
+
+    monkeypatch.setattr(linear_chain.Path, "read_text", read_text)
+    assert linear_chain._is_of_intel() is intel
