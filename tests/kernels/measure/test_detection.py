@@ -15,6 +15,7 @@ from kernels.measure.detection import (
     measure_candidate,
     measure_candidates,
 )
+from kernels.measure.photometry import Flux, point_or_trail
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import DetectedSegment, Segment
 from kernels.trails.scene import Scene
@@ -245,7 +246,7 @@ def test_an_aperture_that_reaches_over_the_border_is_at_the_edge(turned, far):
 def test_a_trail_that_ends_within_half_a_fwhm_of_the_border_crosses_it(turned, far):
     ny, nx = SHAPE
     size = ny if turned else nx
-    for distance, length, crosses in ((0.99, 4.2, True), (1.01, 4.2, False), (0.5, 4.0, False), (0.99, 4.01, True)):
+    for distance, length, crosses in ((0.99, 5.0, True), (1.0, 5.0, False), (0.5, 4.0, False), (0.99, 4.01, True)):
         middle = size - 1 - distance - length / 2 if far else distance + length / 2
         place = Segment(50.0, middle, length, 90.0) if turned else Segment(middle, 50.0, length, 0.0)
         assert (DetectionFlag.CROSSES_DETECTOR in footprint(place)[1]) == crosses
@@ -330,3 +331,25 @@ def test_a_satellite_whose_fit_keeps_little_of_its_length_has_failed(share, kept
     image = Picture(asteroid(*light, 60000.0).pixels, blank(), LINE)
     (found,) = measured(image, [LINE], [9.0])
     assert found.fit.converged is kept
+
+
+def test_the_signal_is_the_larger_one_that_has_an_error():
+    found, nothing = measure(), Flux(9.0, math.nan)
+    for matched, psf, snr in (
+        (Flux(9.0, 1.0), Flux(8.0, 2.0), 9.0),
+        (Flux(9.0, 3.0), Flux(8.0, 2.0), 4.0),
+        (Flux(9.0, 0.0), Flux(8.0, 2.0), 4.0),
+        (nothing, Flux(8.0, 2.0), 4.0),
+        (nothing, nothing, 0.0),
+    ):
+        assert replace(found, matched=matched, psf=psf).snr == snr
+
+
+def test_the_light_is_that_of_point_or_trail_as_far_as_they_are_known():
+    found = measure()
+    assert found.light == point_or_trail(found.psf, found.trail)
+    for error in (0.0, math.nan):
+        assert replace(found, psf=found.psf._replace(error=error)).light == found.trail
+    failed = replace(found, fit=replace(found.fit, converged=False)).light
+    assert failed.value == found.trail.value
+    assert math.isnan(failed.error)
