@@ -18,6 +18,7 @@ from kernels.trails.geometry import (
     grow,
     in_line,
     lies_on,
+    near_any,
     outshines,
     overlap,
     place,
@@ -317,3 +318,19 @@ def test_an_axis_parallel_stadium_holds_what_lies_on_its_rim():
         np.testing.assert_array_equal(inside[clear], apart[clear] <= 4)
         outside = stadium(shape, Segment(center[0], -4.01, 0.0, angle), 4.0)
         assert (len(outside.y), len(stadium(shape, Segment(center[0], 99.0, 5.0, angle), 4.0).y)) == (0, 0)
+
+
+def test_points_are_near_a_segment_within_the_radius_and_not_at_it():
+    segments = [DetectedSegment(50.0, 50.0, 80.0, 0.0, 1.0), DetectedSegment(200.0, 50.0, 0.0, 0.0, 1.0)]
+    x, y = np.array([95.0, 94.9, 50.0, 205.0, 204.9]), np.array([50.0, 50.0, 45.1, 50.0, 50.0])
+    assert near_any(x, y, segments, 5.0).tolist() == [False, True, True, False, True]
+    assert near_any(x, y, segments, np.array([5.1, 4.8, 4.8, 9.0, 1.0])).tolist() == [True, False, False, True, False]
+    assert not near_any(x, y, [], 5.0).any()
+
+
+@pytest.mark.parametrize(
+    ("snr", "point", "apart"), [(45.0, 99.0, False), (44.9, 99.0, True), (10.0, 3.0, False), (10.0, 3.01, True)]
+)
+def test_limits_of_what_outshines_a_line_do_not_belong_to_it(snr, point, apart):
+    line = fitted(100.0, 100.0, 200.0, 0.0, snr)  # one FWHM of 2 px has a tenth of that
+    assert outshines(fitted(90.0, 100.0, 0.0, 0.0, point), line, 2.0) == apart

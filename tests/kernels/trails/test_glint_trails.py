@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kernels.trails.geometry import DetectedSegment
-from kernels.trails.glint_trails import _is_no_chance, _Others, _turned, find_glint_trails
+from kernels.trails.glint_trails import _is_no_chance, _is_set, _Others, _turned, find_glint_trails
 
 FWHM = 2.3
 
@@ -226,7 +226,7 @@ def test_flashes_point_along_their_line_to_a_degree_and_half_a_fwhm(turn, found)
     assert any(len(one.members) == 3 for one in find_glint_trails(trails, 2.0, 4000.0**2)) == found
 
 
-@pytest.mark.parametrize(("snr", "found"), [(8.01, True), (7.99, False), (12.49, True), (12.51, False)])
+@pytest.mark.parametrize(("snr", "found"), [(8.0, True), (7.99, False), (12.5, True), (12.51, False)])
 def test_two_flashes_are_as_bright_as_each_other(snr, found):
     one, other = pieces((0, 10.0), (100, 10.0))
     assert len(find_glint_trails([one, other._replace(snr=snr)], 2.0, 4000.0**2)) == found
@@ -299,9 +299,9 @@ def in_row(*places):
 @pytest.mark.parametrize(
     ("places", "area", "found"),
     [
-        ((0, 15.01, 30.02), 1e7, True),  # px from one flash to the next
+        ((0, 15, 30), 1e7, True),  # px from one flash to the next
         ((0, 14.99, 29.98), 1e7, False),
-        ((0, 449.9, 899.8), 1e7, True),
+        ((0, 450, 900), 1e7, True),
         ((0, 450.1, 900.2), 1e7, False),
         ((0, 100, 201.99), 1e7, True),
         ((0, 100, 202.01), 1e7, False),
@@ -322,12 +322,12 @@ def test_limits_of_points_in_a_row(places, area, found):
 @pytest.mark.parametrize(
     ("at", "beside", "belongs"),
     [
-        (312.9, 0.0, True),  # 1.2 times the mean gap of 90 px beyond the end
+        (313.0, 0.0, True),  # 1.2 times the mean gap of 90 px beyond the end
         (313.1, 0.0, False),
-        (-112.9, 0.0, True),
+        (-113.0, 0.0, True),
         (-113.1, 0.0, False),
-        (150.0, 1.49, True),
-        (150.0, -1.49, True),
+        (150.0, 1.5, True),
+        (150.0, -1.5, True),
         (150.0, 1.51, False),
         (150.0, -1.51, False),
     ],
@@ -350,3 +350,58 @@ def test_directions_turn_by_90_degrees_at_most():
         for half in (0.0, 180.0, -180.0):
             assert _turned(np.array([angle]), other + half) == pytest.approx(turn)
             assert _turned(np.array([other]), angle + half) == pytest.approx(turn)
+
+
+@pytest.mark.parametrize(("length", "found"), [(100.0, True), (99.9, False)])
+def test_two_pieces_are_enough_among_many_where_one_is_long(length, found):
+    """Two others as bright would lie and point so by chance."""
+    others = [one._replace(x=one.x + 3000) for one in crowd(150, 3, (8.0, 40.0))]
+    glints = find_glint_trails([*others, *pieces((0.0, length), (300.0, 30.0))], FWHM, AREA)
+    assert ([sorted(one.members) for one in glints] == [[150, 151]]) == found
+
+
+@pytest.mark.parametrize(("length", "belongs"), [(4.0, False), (3.9, True)])
+def test_what_has_a_direction_belongs_to_flashes_only_along_it(length, belongs):
+    trails = [DetectedSegment(300.0 + each, 400.0, 10.0, 0.0, 9.0) for each in (0, 100, 200)]
+    trails.append(DetectedSegment(450.0, 400.0, length, 90.0, 9.0))
+    (found,) = find_glint_trails(trails, 2.0, 4000.0**2)
+    assert (3 in found.members) == belongs
+
+
+@pytest.mark.parametrize(
+    ("lengths", "snr", "line", "is_set"),
+    [
+        ((10.0, 20.0, 40.0), (9.0, 1.0, 99.0), 3000.0, True),  # three, of whatever brightness and distance
+        ((10.0, 20.0, 40.1), (9.0, 9.0, 9.0), 400.0, False),
+        ((100.0, 30.0), (9.0, 99.0), 630.0, True),  # 500 px dark
+        ((100.0, 30.0), (9.0, 99.0), 630.1, False),
+        ((99.9, 30.0), (9.0, 9.0), 400.0, False),
+        ((100.0, 20.0, 30.0), (9.0, 9.0, 9.0), 650.0, True),
+        ((10.0, 12.5), (8.0, 10.0), 450.0, True),
+        ((10.0, 12.5), (8.0, 10.0), 450.1, False),
+        ((10.0, 12.6), (8.0, 10.0), 450.0, False),
+        ((10.0, 12.5), (8.0, 10.1), 450.0, False),
+    ],
+)
+def test_limits_of_sets_of_flashes(lengths, snr, line, is_set):
+    assert _is_set(np.array(lengths), np.array(snr), DetectedSegment(0.0, 0.0, line, 0.0, 9.0)) == is_set
+
+
+@pytest.mark.parametrize(("length", "found"), [(4.0, 0), (3.9, 1)])
+def test_what_has_a_direction_is_in_a_row_only_along_it(length, found):
+    points = in_row(0, 100, 200)
+    points[1] = points[1]._replace(length=length, angle=143.13)  # across the row
+    assert len(find_glint_trails(points, 2.0, 1e7)) == found
+
+
+@pytest.mark.parametrize(("snr", "found"), [(36.0, 1), (36.1, 0)])
+def test_two_in_a_row_differ_by_a_factor_of_four_at_most(snr, found):
+    first, second, third = in_row(0, 100, 200)
+    assert len(find_glint_trails([first, second, third._replace(snr=snr)], 2.0, 1e7)) == found
+
+
+@pytest.mark.parametrize(("off", "found"), [(2.0, 1), (2.01, 0)])
+def test_a_flash_is_two_px_off_its_place_at_most(off, found):
+    for at in (700.0 + off, 700.0 - off):
+        points = [DetectedSegment(x, 500.0, 0.0, 0.0, 9.0) for x in (500.0, 600.0, at)]
+        assert len(find_glint_trails(points, 2.0, 1e7)) == found

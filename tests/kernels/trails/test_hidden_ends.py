@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from kernels.trails.geometry import Segment
-from kernels.trails.hidden_ends import as_seen, hidden_covariance, hidden_ends
+from kernels.trails.hidden_ends import _unusable, as_seen, hidden_covariance, hidden_ends
 
 FWHM = 2.3
 OPEN = np.ones((60, 80), bool)
@@ -64,3 +64,42 @@ def test_a_trail_of_which_most_is_hidden_is_cut_where_it_is_seen():
 def test_a_trail_that_is_hidden_whole_stays_as_it_is():
     trail = Segment(70.0, 30.0, 8.0, 0.0)
     assert as_seen(hidden_beyond(40), FWHM, trail).length == pytest.approx(8.0)
+
+
+def test_a_fwhm_that_is_seen_is_enough_of_a_trail():
+    trail = Segment(40.0, 30.0, 20.0, 0.0)  # from x = 30 to 50
+    for hidden, length in ((33, 2.0), (32, 20.0)):
+        assert as_seen(hidden_beyond(hidden), 2.0, trail).length == length
+
+
+@pytest.mark.parametrize(("columns", "wide"), [(2, True), (1, False)])
+def test_unusable_pixels_a_fwhm_wide_hide_an_end(columns, wide):
+    usable = OPEN.copy()
+    usable[:, 50 : 50 + columns] = False
+    _, right = hidden_ends(usable, 2.5, Segment(40.0, 30.0, 20.0, 0.0), 1.0)
+    assert (right.first, right.last) == ((-1.0, 1.5) if wide else (0.0, 0.0))
+    assert right.inside == wide
+
+
+@pytest.mark.parametrize(("rows", "hidden"), [((29, 31), True), ((30, 32), True), ((31, 32), False), ((30, 31), False)])
+def test_two_of_three_places_across_a_trail_must_be_unusable(rows, hidden):
+    usable = OPEN.copy()
+    usable[rows[0] : rows[1], 45:] = False  # the places are in rows 29, 30 and 31
+    trail = Segment(40.0, 30.0, 20.0, 0.0)
+    assert (as_seen(usable, FWHM, trail).length < 20) == hidden
+
+
+@pytest.mark.parametrize(("close", "found"), [(1.0, False), (1.5, True), (0.0, False)])
+def test_an_end_as_near_to_unusable_pixels_as_it_may_be_off_is_hidden(close, found):
+    _, right = hidden_ends(hidden_beyond(52), FWHM, Segment(40.0, 30.0, 20.0, 0.0), close)
+    assert (right.last > 0) == found
+    assert not right.inside
+
+
+def test_pixels_at_the_border_may_be_unusable_and_there_are_none_beyond():
+    usable = np.zeros((3, 4), bool)
+    usable[1, 1] = True
+    for row in range(-1, 4):
+        for column in range(-1, 5):
+            inside = 0 <= row < 3 and 0 <= column < 4
+            assert _unusable(usable, np.array([column, row])) == (inside and (row, column) != (1, 1))

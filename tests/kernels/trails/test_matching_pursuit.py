@@ -177,6 +177,10 @@ def bridged(first, second, alive=None):
         ((50, 50, 20, 0), (65, 52.41, 6, 0), 2),
         ((50, 50, 20, 0), (65, 47.59, 6, 0), 2),
         ((141, 50, 18, 0), (200, 50, 18, 0), 1),  # what lies between is beyond the image
+        ((50, 0, 20, 0), (80, 0, 20, 0), 2),  # or in its outermost pixels
+        ((50, 149, 20, 0), (80, 149, 20, 0), 2),
+        ((0, 50, 20, 90), (0, 80, 20, 90), 2),
+        ((149, 50, 20, 90), (149, 80, 20, 90), 2),
     ],
 )
 def test_pieces_are_one_trail_if_less_than_two_fwhm_can_be_seen_between_them(first, second, count):
@@ -247,7 +251,7 @@ def test_across_a_bright_trail_a_tenth_of_its_light_is_its_residue():
 
 @pytest.mark.parametrize(
     ("length", "even", "is_line"),
-    [(6.89, 0.1, True), (6.9, 0.59, False), (6.9, 0.6, True), (30.0, 0.0, False), (30.0, 0.9, True)],
+    [(6.89, 0.1, True), (3 * 2.3, 0.59, False), (3 * 2.3, 0.6, True), (30.0, 0.0, False), (30.0, 0.9, True)],
 )
 def test_what_is_not_even_is_the_brightest_of_its_spots(monkeypatch, length, even, is_line):
     line, spot = DetectedSegment(50.0, 50.0, length, 20.0, 9.0), DetectedSegment(53.0, 51.0, 0.0, 20.0, 8.0)
@@ -257,6 +261,17 @@ def test_what_is_not_even_is_the_brightest_of_its_spots(monkeypatch, length, eve
     monkeypatch.setattr(matching_pursuit, "refine_point", lambda snr, lags, start: start._replace(snr=10.0))
     found = matching_pursuit._refined(np.zeros((9, 9), np.float32), line, OPTICS)
     assert found == (line if is_line else spot._replace(snr=10.0))
+
+
+@pytest.mark.parametrize(("snr", "taken"), [(9.0, True), (8.9, False)])
+def test_a_piece_that_has_four_fifths_of_the_signal_squared_is_the_trail(monkeypatch, snr, taken):
+    line = DetectedSegment(50.0, 50.0, 30.0, 20.0, 10.0)
+    piece = line._replace(length=12.0, snr=snr)
+    monkeypatch.setattr(matching_pursuit, "refine_trail", lambda snr, lags, start: start)
+    monkeypatch.setattr(matching_pursuit, "evenness", lambda snr, trail: 1.0)
+    monkeypatch.setattr(matching_pursuit, "brightest_part", lambda snr, lags, trail: piece)
+    found = matching_pursuit._refined(np.zeros((9, 9), np.float32), line, OPTICS)
+    assert found == (piece if taken else line)
 
 
 @pytest.mark.parametrize(

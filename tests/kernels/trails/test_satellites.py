@@ -32,6 +32,22 @@ def test_longer_than_any_asteroid():
     assert not is_satellite(DetectedSegment(250, 200, 240, 30, 50), MASK, 250.0, 2.3)
 
 
+def test_a_trail_as_long_as_the_longest_asteroids_is_none_of_a_satellite():
+    assert not is_satellite(DetectedSegment(250, 200, 250, 30, 50), MASK, 250.0, 2.3)
+
+
+@pytest.mark.parametrize(("length", "found"), [(20.0, True), (19.9, False)])
+def test_ten_fwhm_are_enough_to_cross(length, found):
+    mask = MASK.copy()
+    mask[:, :241] = mask[:, 260:] = MaskPlane.EDGE
+    assert is_satellite(DetectedSegment(250, 200, length, 0, 50), mask, 250.0, 2.0) == found
+
+
+@pytest.mark.parametrize("trail", [(250, 0, 60, 0), (250, 399, 60, 0), (0, 200, 60, 90), (499, 200, 60, 90)])
+def test_along_the_last_pixels_nothing_enters_or_leaves(trail):
+    assert not is_satellite(DetectedSegment(*trail, 50), MASK, 250.0, 2.3)
+
+
 def test_across_a_corner():
     assert is_satellite(from_ends(0, 60, 45, 0, 50), MASK, 250.0, 2.3)
     assert is_satellite(from_ends(499, 360, 455, 399, 50), MASK, 250.0, 2.3)
