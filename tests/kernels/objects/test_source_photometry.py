@@ -17,8 +17,10 @@ from kernels.objects.source_photometry import (
     encircled,
     object_photometry,
     psf_fluxes,
+    seen_once,
 )
 from kernels.psf.gaussian_mixture import brightness, moffat_mixture
+from schemas.objects import BANDS
 from tests.support.science import BETA, FWHM, SIGMA, bare, drawn
 
 PSF = moffat_mixture(FWHM, BETA)
@@ -313,3 +315,10 @@ def test_light_that_is_missing_adds_no_photon_noise(image):
     quiet, poisson = (psf_fluxes(dark, X, Y, PSF, FWHM, WHITE, gain) for gain in (np.inf, 1e-3))
     assert (quiet.value < 0).all()
     np.testing.assert_array_equal(poisson.error, quiet.error)
+
+
+def test_what_was_seen_once_is_of_one_source_on_two_exposures_or_more():
+    exposures = {f"{band}_nExposures": [0] * 6 for band in BANDS}
+    exposures["g_nExposures"], exposures["y_nExposures"] = [1, 1, 2, 0, 3, 0], [0, 1, 0, 2, 3, 0]
+    table = pa.table(exposures | {"nSources": [1, 1, 1, 1, 2, 0]})
+    assert seen_once(table).tolist() == [False, True, True, True, False, False]

@@ -12,6 +12,7 @@ from kernels.trails.geometry import (
     between,
     comes_near,
     core_radius,
+    detected_segments,
     distance,
     first_of_each,
     from_ends,
@@ -334,3 +335,9 @@ def test_points_are_near_a_segment_within_the_radius_and_not_at_it():
 def test_limits_of_what_outshines_a_line_do_not_belong_to_it(snr, point, apart):
     line = fitted(100.0, 100.0, 200.0, 0.0, snr)  # one FWHM of 2 px has a tenth of that
     assert outshines(fitted(90.0, 100.0, 0.0, 0.0, point), line, 2.0) == apart
+
+
+def test_segments_of_columns_are_their_rows_and_nothing_is_0():
+    columns = (1.0, 2.0), (3.0, 4.0), (5.0, None), (6.0, 7.0), (None, 9.0)
+    assert detected_segments(*columns) == [(1, 3, 5, 6, 0), (2, 4, 0, 7, 9)]
+    assert detected_segments((), (), (), (), ()) == []
