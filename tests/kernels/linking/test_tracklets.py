@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 
+from kernels.linking import tracklets as module
 from kernels.linking.detections import detections_at, find_stationary
 from kernels.linking.tracklets import PAIR_RATE, _choices, find_pairs, find_tracklets
 
@@ -280,6 +281,39 @@ def test_of_too_many_pairs_the_slow_ones_are_kept():
     whole, some = pairs(ra, dec, mjd), pairs(ra, dec, mjd, most=50)
     assert (len(some[0]), len(whole[0]) > 100, some[1] < PAIR_RATE) == (50, True, True)
     assert set(map(tuple, some[0])) < set(map(tuple, whole[0]))
+
+
+def test_as_many_pairs_as_are_allowed_are_all_kept():
+    ra, dec, mjd = 150 + np.arange(4) * 0.003, np.zeros(4), np.array([0.0, 0.02, 0.04, 0.06])
+    whole, rate = pairs(ra, dec, mjd)
+    assert (len(whole), rate) == (6, PAIR_RATE)
+    same, rate = pairs(ra, dec, mjd, most=6)
+    assert (same.tolist(), rate) == (whole.tolist(), PAIR_RATE)
+    assert len(pairs(ra, dec, mjd, most=5)[0]) < 6
+
+
+@pytest.mark.parametrize(
+    ("days", "count"),
+    [(0.1, 1), (0.1001, 0), (90 / 86400, 1), (89.9 / 86400, 0)],
+    ids=["2.4 h", "more", "90 s", "less"],
+)
+def test_pairs_are_90_s_to_2_4_hours_apart(days, count):
+    ra, mjd = np.array([150.0, 150.0 + days]), np.array([0.0, days])
+    assert len(pairs(ra, np.zeros(2), mjd, sigma=0.01)[0]) == count
+
+
+@pytest.mark.parametrize(("seen", "rate"), [(8, PAIR_RATE), (7, 0.8 * PAIR_RATE)])
+def test_where_there_are_too_many_pairs_to_be_looked_at_the_fast_ones_are_not(seen, rate, monkeypatch):
+    """Four detections near each other are sixteen pairs, with each one's own and both orders."""
+    monkeypatch.setattr(module, "_PAIRS_SEEN", seen)
+    ra = 150 + np.array([0.0, 0.01, 0.02, 0.13])  # the last is within 0.15 deg, but not within 0.12
+    assert pairs(ra, np.zeros(4), np.array([0.0, 0.02, 0.04, 0.06]))[1] == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(90.0, 1), (89.9, 0)])
+def test_the_ends_of_a_tracklet_are_90_s_apart(seconds, count):
+    ra, mjd = np.array([150.0, 150.0 + seconds / 8640]), np.array([0.0, seconds / 86400])  # 10 deg / day
+    assert len(linked(ra, np.zeros(2), mjd, np.full(2, 12.5), np.full(2, 90.0))) == count
 
 
 def test_pairs_agree_in_brightness_and_trails():
