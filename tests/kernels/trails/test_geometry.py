@@ -341,3 +341,11 @@ def test_segments_of_columns_are_their_rows_and_nothing_is_0():
     columns = (1.0, 2.0), (3.0, 4.0), (5.0, None), (6.0, 7.0), (None, 9.0)
     assert detected_segments(*columns) == [(1, 3, 5, 6, 0), (2, 4, 0, 7, 9)]
     assert detected_segments((), (), (), (), ()) == []
+
+
+def test_the_first_and_the_last_pixel_of_a_footprint_are_grown_into_as_well():
+    f = stadium((40, 40), Segment(20.0, 18.0, 9.0, 0.0), 3.0)
+    for beside, place_of in ((1, 0), (-2, -1)):
+        marked = np.zeros(len(f.y), bool)
+        marked[beside] = True
+        assert grow(marked, f, 1)[place_of]
