@@ -283,6 +283,9 @@ def test_of_two_of_one_length_the_first_gives_the_direction():
     short, long = Segment(50, 50, 30, 0), Segment(50, 50, 30, 4)
     assert same_trail(short, long, 1.05)
     assert not same_trail(short, long, 1.04)
+    first, second = Segment(50, 50, 30, 0), Segment(60, 50, 30, 10)  # 10.5 px from the second, which is 10.1 from it
+    assert not same_trail(first, second, 10.3)
+    assert same_trail(second, first, 10.3)
 
 
 def test_where_segments_overlap_the_gap_is_at_the_end_of_the_longer():
