@@ -241,7 +241,8 @@ def test_the_gap_between_two_pieces_begins_and_ends_at_theirs(angle, side, flipp
 @pytest.mark.parametrize(("fwhm", "tolerance"), [(2.0, 3.0), (4.0, 6.0), (7.0, 6.0)])
 def test_fits_within_1_5_fwhm_and_6_px_repeat_each_other(fwhm, tolerance):
     long = fitted(50.0, 50.0, 40.0, 0.0)
-    for repeat in (fitted(50.0, 50 + tolerance, 0.0, 0.0), fitted(60 + tolerance, 50.0, 20.0, 0.0)):
+    beyond = fitted(70 + tolerance, 50.0, 0.0, 0.0)
+    for repeat in (fitted(50.0, 50 + tolerance, 0.0, 0.0), fitted(60 + tolerance, 50.0, 20.0, 0.0), beyond):
         for fits in ([long, repeat], [repeat, long]):
             assert first_of_each(fits, fwhm) == [0]
     for other in (fitted(50.0, 50.01 + tolerance, 0.0, 0.0), fitted(60.01 + tolerance, 50.0, 20.0, 0.0)):
