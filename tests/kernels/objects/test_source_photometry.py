@@ -162,10 +162,10 @@ def test_takes_off_what_the_table_says_and_keeps_what_is_not_known():
     assert np.isnan(found[1])
 
 
-def test_variance_in_correlated_noise_is_that_of_the_sum():
+@pytest.mark.parametrize("radius", [3.2, 3.0])  # of the latter some pixels are just as far away
+def test_variance_in_correlated_noise_is_that_of_the_sum(radius):
     """Of sum(psf * noise): psf' C psf, with the covariance of each pair of pixels written out."""
     rho = np.array([[0.0, 0.12, 0.3], [0.25, 1.0, 0.25], [0.3, 0.12, 0.0]])
-    radius = 3.2
     side = np.arange(-4, 5)
     shape = np.where(np.add.outer(side**2, side**2) <= radius**2, brightness(PSF, np.add.outer(side**2, side**2)), 0)
     pixels = [(y, x) for y in range(9) for x in range(9)]
