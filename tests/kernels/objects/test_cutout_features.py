@@ -212,6 +212,16 @@ def test_half_of_the_pixels_of_a_band_are_enough():
     assert not usable(hide(339))
 
 
+def test_a_dark_middle_of_a_border_without_spread_tells_no_noise():
+    def change(image):
+        image[9:18, 9:18] -= 50
+        border = np.ones(image.shape, bool)
+        border[9:18, 9:18] = False
+        image[border] = 7.0
+
+    assert not usable(change)
+
+
 def test_all_of_the_middle_three_by_three_must_be_known():
     for y in range(10, 17):
         for x in range(10, 17):
