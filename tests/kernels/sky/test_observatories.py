@@ -4,7 +4,15 @@ from astropy import units as u
 from astropy.coordinates import EarthLocation, get_body_barycentric_posvel
 from astropy.time import Time
 
-from kernels.sky.observatories import AU_KM, GEOCENTRE, OBSERVATORIES, geocentric_km, heliocentric_km, place_on_earth
+from kernels.sky.observatories import (
+    AU_KM,
+    GEOCENTRE,
+    OBSERVATORIES,
+    geocentric_km,
+    heliocentric_km,
+    observer_at,
+    place_on_earth,
+)
 
 MJD = np.array([51544.5, 58000.3, 60000.7])
 # Geodetic longitude, latitude, deg, and height, m, as the observatories state them.
@@ -54,3 +62,9 @@ def test_a_place_on_the_earth_is_that_of_the_ellipsoid(code):
     found = place_on_earth(longitude, latitude, height)
     assert found[0] == longitude
     assert found[1:] == pytest.approx(expected, abs=2e-6)
+
+
+def test_the_parallax_of_what_is_1_au_away_is_in_doubt_where_the_place_on_the_earth_is_not_known():
+    radius = np.degrees(6378.137 / AU_KM) * 3600
+    assert observer_at(60000.0, OBSERVATORIES[GEOCENTRE]).parallax == pytest.approx(radius, rel=1e-4)
+    assert observer_at(60000.0, OBSERVATORIES["I41"]).parallax == 0
