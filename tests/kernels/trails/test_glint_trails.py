@@ -6,7 +6,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kernels.trails.geometry import DetectedSegment
-from kernels.trails.glint_trails import _is_no_chance, _is_set, _Others, _turned, find_glint_trails
+from kernels.trails.glint_trails import (
+    _dark,
+    _is_no_chance,
+    _is_set,
+    _once,
+    _Others,
+    _turned,
+    find_glint_trails,
+)
 
 FWHM = 2.3
 
@@ -405,3 +413,15 @@ def test_a_flash_is_two_px_off_its_place_at_most(off, found):
     for at in (700.0 + off, 700.0 - off):
         points = [DetectedSegment(x, 500.0, 0.0, 0.0, 9.0) for x in (500.0, 600.0, at)]
         assert len(find_glint_trails(points, 2.0, 1e7)) == found
+
+
+@pytest.mark.parametrize(("apart", "kept"), [(10.0, [0]), (-10.0, [0]), (10.1, [0, 1])])
+def test_a_piece_half_the_longer_length_away_repeats_another(apart, kept):
+    assert _once(np.array([3.0, 3.0 + apart]), np.array([16.0, 20.0])) == kept
+    assert _once(np.array([3.0, 3.0 + apart]), np.array([20.0, 16.0])) == kept
+
+
+@pytest.mark.parametrize(("length", "dark"), [(120.0, 0.0), (120.1, 30.1)])
+def test_a_line_of_which_a_quarter_is_dark_is_one_trail_in_pieces(length, dark):
+    three = [DetectedSegment(at, 0.0, 30.0, 0.0, 9.0) for at in (0.0, 45.0, 90.0)]
+    assert _dark(three, (0, 1, 2), DetectedSegment(45.0, 0.0, length, 0.0, 9.0)) == pytest.approx(dark)
