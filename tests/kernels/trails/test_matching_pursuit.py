@@ -177,6 +177,8 @@ def bridged(first, second, alive=None):
         ((50, 50, 20, 0), (65, 52.41, 6, 0), 2),
         ((50, 50, 20, 0), (65, 47.59, 6, 0), 2),
         ((141, 50, 18, 0), (200, 50, 18, 0), 1),  # what lies between is beyond the image
+        ((50, 150, 20, 0), (80, 150, 20, 0), 1),
+        ((150, 50, 20, 90), (150, 80, 20, 90), 1),
         ((50, 0, 20, 0), (80, 0, 20, 0), 2),  # or in its outermost pixels
         ((50, 149, 20, 0), (80, 149, 20, 0), 2),
         ((0, 50, 20, 90), (0, 80, 20, 90), 2),
@@ -234,6 +236,12 @@ BRIGHT = (75.0, 75.0, 30.0, 0.0, 1000.0)
 def test_peaks_near_a_bright_trail_are_its_residue(snr, x, y, is_residue):
     assert residue((x, y, 0.0, 0.0, snr), BRIGHT) == is_residue
     assert not _is_residue(DetectedSegment(x, y, 0.0, 0.0, snr), [], [], OPTICS)
+
+
+@pytest.mark.parametrize(("y", "is_residue"), [(84.5, False), (83.5, True)])
+def test_what_is_near_a_bright_trail_for_no_more_than_half_is_no_residue(y, is_residue):
+    """Two points 1 px apart, of which one lies within 4 FWHM, or both."""
+    assert residue((75.0, y, 1.0, 90.0, 19.9), BRIGHT) == is_residue
 
 
 def test_across_a_bright_trail_a_tenth_of_its_light_is_its_residue():
