@@ -9,6 +9,7 @@ from astropy.io.fits import getdata
 
 from kernels.image.cutouts import cut
 from kernels.image.science_image import ScienceImage, science_image
+from kernels.image.variation import varied
 from kernels.objects.source_shapes import find_shapes
 from kernels.psf import psf_field
 from kernels.psf.gaussian_mixture import brightness, moffat_mixture
@@ -417,6 +418,36 @@ def test_a_strong_change_about_an_elliptic_psf_stays_a_psf():
     assert np.hypot(*np.array(found.values)[1:]).max() < 0.61
     for x, y in ((0.0, 0.0), (SHAPE[1] - 1.0, 0.0), (SHAPE[1] - 1.0, SHAPE[0] - 1.0)):
         assert np.isfinite(PsfShape.at(found, x, y).stretch()).all()
+
+
+SLOPED = PsfField(np.array([[-0.1, 0.05], [0.1, 0.02], [-0.05, 0.03]]), (81, 161), 40, np.array([[-1.0, -1], [1, 1]]))
+OVAL = Variation(values=(((0.0,),), ((0.2,),), ((-0.1,),)), y=(0.0, 1.0), x=(0.0, 1.0))
+
+
+def told(given=None):
+    """What is held of a field that has a slope along x, at five places along it: ln width, e1, e2."""
+    found = variation_of(SLOPED, given)
+    return varied(found, np.linspace(0, 160, 5), np.full(5, 33.0))
+
+
+def test_where_no_star_tells_the_psf_is_as_it_is_given():
+    assert variation_of(constant(SHAPE)) is None
+    assert variation_of(constant(SHAPE), PsfModel(fwhm_px=FWHM)) is None
+    assert variation_of(constant(SHAPE), PsfModel(fwhm_px=FWHM, variation=OVAL)) == OVAL
+
+
+def test_what_is_held_of_a_field_is_that_of_its_places():
+    shape = SLOPED.at(np.linspace(0, 160, 5), np.full(5, 33.0))
+    np.testing.assert_allclose(told(), [np.log(shape.width), shape.e1, shape.e2], atol=1e-5)
+    assert told()[0] == pytest.approx(-0.1 + 0.05 * np.linspace(-1, 1, 5), abs=1e-5)
+
+
+@pytest.mark.parametrize(("given", "e1", "e2"), [(None, 0.1, -0.05), (OVAL, 0.2, -0.1)])
+def test_a_psf_that_is_given_is_that_of_the_middle_and_wider_ones_change_less(given, e1, e2):
+    slope, less = np.linspace(-1, 1, 5), np.exp(-0.2)  # the science image is narrower by exp(-0.1)
+    found = told(PsfModel(fwhm_px=FWHM, variation=given))
+    expected = [0.05 * less * slope, e1 + 0.02 * less * slope, e2 + 0.03 * less * slope]
+    np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("shape", [(41, 41), (41, 47), (48, 41)])
