@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kernels.image.noise import Noise
-from kernels.measure.star_residue import share_left
+from kernels.measure.star_residue import _above_sky, share_left
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.scene import Scene
 from kernels.trails.trail_model import trail_image
@@ -102,3 +102,18 @@ def test_the_formula():
     noise = 7 * SIGMA / (1e6 * STAMP[17:24, 17:24].sum() - 49 * STAMP[14:27, 14].mean() * 1e6)
     expected = 0.025 + math.sqrt((1.4826 * 0.015) ** 2 - noise**2)
     assert found(difference, science) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "missing", "light"), [(0, 0, 100.0), (1, 1, 100.0), (12, 4, 100.0), (13, 4, 0.0), (16, 0, 100.0)]
+)
+def test_the_sky_about_a_star_is_that_of_the_rim_of_a_box_if_half_of_it_is_seen(hidden, missing, light):
+    """A star of 100 on light of 4, in 5 by 5 px; the rim, 4 px away, has 32 pixels."""
+    pixels, science, usable = np.ones((21, 21), np.float32), np.full((21, 21), 5, np.float32), np.ones((21, 21), bool)
+    science[10, 10] += 100
+    away = np.maximum(*np.abs(np.indices((21, 21)) - 10))
+    science[(away == 3) | (away > 4)] = 900  # neither star nor sky
+    rim = np.argwhere(away == 4)
+    science[tuple(rim[:hidden].T)], usable[tuple(rim[:hidden].T)] = 1e6, False
+    science[tuple(rim[hidden : hidden + missing].T)] = np.nan
+    assert _above_sky.py_func(pixels, usable, science, 10, 10, 2) == pytest.approx((light, 0.0))
