@@ -133,3 +133,13 @@ def test_neighbours_touch_and_are_none_of_those_that_they_touch():
     with np.errstate(invalid="ignore"):  # eight pixels have seven neighbours
         of_every = HEALPix(2**5, "nested").neighbours(every)
     np.testing.assert_array_equal(found, every[np.isin(of_every, inside).any(0)])
+
+
+def test_the_first_pixel_of_the_sky_is_a_neighbour_as_well():
+    assert 0 in neighbours(np.array([1, 2, 3]), 5)
+
+
+@pytest.mark.parametrize(("most", "order"), [(2.0, COVER_ORDER - 1), (1.9, COVER_ORDER)])
+def test_a_patch_may_have_just_the_load_that_is_allowed(most, order):
+    found = divided(np.array([4, 5]), np.ones(2), COVER_ORDER - 1, most)
+    assert found == ([(order, 1)] if order < COVER_ORDER else [(order, 4), (order, 5)])
