@@ -99,3 +99,11 @@ def test_what_has_no_weight_does_not_count(told):
     leave_weightless(usable, variance, 49.0)
     assert np.argwhere(~usable).tolist() == [[0, 0], [1, 2]]
     leave_weightless(usable, variance, 1e38)  # no warning where the limit is more than such a number can be
+
+
+def test_what_has_no_weight_says_nothing_of_the_scale_of_variances():
+    variance = np.full((4, 5), np.inf, np.float32)
+    variance[:2, :3] = 50.0
+    variance[3, 4], variance[3, 3] = np.nan, -1.0
+    assert variance_scale(variance, np.ones(variance.shape, np.bool_), 10.0, None) == pytest.approx(2)
+    assert np.isnan(variance_scale(variance[2:], np.ones((2, 5), np.bool_), 10.0, None))
