@@ -187,6 +187,14 @@ def test_a_night_that_passes_is_0_and_one_that_fails_is_1(out_quality):
     assert json.loads(status.stdout.splitlines()[-1])["nights"][0]["quality"][0]["verdict"] == "fail"
 
 
+def test_of_a_night_without_published_exposures_it_says_so(out_quality):
+    ledger = Ledger(out_quality)
+    (record,) = ledger.records(NIGHT)
+    ledger.put(record.model_copy(update={"status": "quarantined", "reason": "flood: too many"}))
+    ended = run_quality(out_quality, "--night", NIGHT)
+    assert (ended.exit_code, ended.output) == (0, f"{NIGHT}: no exposure of it is published\n")
+
+
 def test_no_such_night_is_2(out_quality):
     assert run_quality(out_quality, "--night", "20300101").exit_code == 2
 
