@@ -21,8 +21,9 @@ from astropy.time import Time
 from scipy.integrate import solve_ivp
 from scipy.stats import beta
 
+from flows.results.detection_table import DetectionTable
 from flows.results.link_nights import link_over_nights
-from flows.results.linking import DetectionTable, link_table
+from flows.results.linking import link_table
 from kernels.linking.detections import detections_at, find_stationary
 from kernels.linking.tracklets import find_tracklets
 

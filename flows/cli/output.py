@@ -462,6 +462,7 @@ def link(
     """
     from flows.inputs.orbit_file import read_orbits
     from flows.results import linking
+    from flows.results.detection_table import left_out_words, read_detections
     from flows.results.link_nights import link_over_nights, require_heliolinx
     from flows.storage.folder import require_apart, require_ending, require_folder
 
@@ -474,7 +475,7 @@ def link(
         if nights is not None:
             require_heliolinx()
         catalogue = read_orbits(orbits) if orbits is not None else None
-        detections = linking.read_detections(table, obscode, night or EVERY_NIGHT)
+        detections = read_detections(table, obscode, night or EVERY_NIGHT)
         summary, tracklets, stationary = linking.link_table(detections)
         if catalogue is not None:
             names = linking.name_tracklets(tracklets, linking.name_detections(detections, catalogue))
@@ -484,7 +485,7 @@ def link(
             summary = summary.with_links(links)
         if out is not None:
             linking.write_members(out, linking.members_of(detections, tracklets, links, names))
-    for words in [*linking.left_out_words(detections), *notes]:
+    for words in [*left_out_words(detections), *notes]:
         tell(words)
     show_rows(console(stderr=as_json), (_linked(detections.ids, one) for one in tracklets[:MOST]))
     if len(tracklets) > MOST:

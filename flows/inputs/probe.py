@@ -10,8 +10,17 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from flows.inputs.file_digests import FileDigests
-from flows.inputs.files import PROBE, STREAM, content_kind, file_system, open_part, patient, read_bytes, read_failures
+from flows.inputs.files import (
+    PROBE,
+    STREAM,
+    FileDigests,
+    content_kind,
+    file_system,
+    open_part,
+    patient,
+    read_bytes,
+    read_failures,
+)
 from flows.inputs.fits_damage import damage
 from flows.inputs.fits_generic import GENERIC
 from flows.inputs.fits_header import (

@@ -1,18 +1,16 @@
 """Links over nights: windows of a table, each linked by heliolinx in a process of its own."""
 
 import json
-import re
 import resource
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, Protocol
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from kernels.linking.detections import SkyDetections
@@ -101,37 +99,6 @@ def link_over_nights(
     if rate < PAIR_RATE:
         notes.append(f"too many detections: of pairs only those up to {rate:.2g} deg / day were linked over nights")
     return without_rivals(links), notes
-
-
-def observatory_codes(path: Path, column: pa.Array) -> list[str]:
-    """Return the codes that a column holds, empty where there is none; three digits where they are whole numbers.
-
-    Raises
-    ------
-    Misconfigured
-        The column cannot be text (``no_text``).
-    """
-    kind = column.type
-    try:
-        texts = column.cast(pa.string()).to_pylist()
-    except pa.ArrowException as error:
-        problem = f"column 'obscode' holds {kind}: {error}."
-        raise Misconfigured("no_text", str(path), problem, "give text there.") from error
-    number = r"\d+(\.0*)?" if pa.types.is_integer(kind) or pa.types.is_floating(kind) else r"\d+\.0*"
-    codes = ["" if (text or "").strip().lower() in ("", "nan") else text.strip() for text in texts]
-    return [code.split(".")[0].zfill(3) if re.fullmatch(number, code) else code for code in codes]
-
-
-def misnamed_words(columns: Sequence[str], known: Iterable[Sequence[str]]) -> list[str]:
-    """Return a sentence for each column whose name is a known one but for case and underscores."""
-    words = []
-    for names in known:
-        alike = {name.lower() for name in names}
-        for column in columns if not set(names) & set(columns) else ():
-            if column.lower().replace("_", "") in alike:
-                meant = next(name for name in names if name.lower() == column.lower().replace("_", ""))
-                words.append(f"column {column!r} is not used: name it {meant!r}, if it is that")
-    return words
 
 
 def _unknown(codes: NDArray[np.str_]) -> list[str]:

@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 from benchmarks.linking import ERROR, findable, several_nights
 from flows.cli.app import app
 from flows.results import link_nights as module
+from flows.results.detection_table import read_detections
 from flows.results.link_nights import link_over_nights
-from flows.results.linking import link_table, read_detections
+from flows.results.linking import link_table
 from flows.storage.atomic import write_file
 from schemas.errors import Misconfigured
 from tests.support.linked_nights import publish_nights

@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli.app import app
-from flows.results.linking import link_table, read_detections
+from flows.results.detection_table import read_detections
+from flows.results.linking import link_table
 from schemas.errors import Misconfigured
 from tests.support.orbits import PALOMAR, asteroids, integrated, write_mpcorb
 
