@@ -31,7 +31,7 @@ class DetectionFlag(IntFlag):
     - ASSUMED_PSF (32768): no header and no star told the PSF, or the unit of its width: fluxes, lengths and reliability
       rest on a guess.
     - ASSUMED_TIME (65536): keywords of the time contradict each other by up to an exposure and a minute.
-    - ASSUMED_GAIN (131072): of the header's GAIN, or EGAIN without BUNIT: errors of bright sources rest on it.
+    - ASSUMED_GAIN (131072): its unit, or that of the pixels: errors of bright sources rest on it.
     - ASSUMED_SITE (262144): longitude of the site: the night may be another one.
     - NO_TIME (524288): nothing told it: midpointMjdTai is that of 2000-01-01, null of arrays.
     - UNKNOWN_UNIT (1048576): of the pixels: their Poisson noise is left out of the errors.

@@ -18,8 +18,8 @@ ASSUMPTIONS = {
     "ambiguous_time": "keywords of the time or of the exposure time, or the words of their comments, contradict each "
     "other or leave it open: one reading was taken",
     "assumed_detector": "no keyword tells the detector: 0 was assumed",
-    "assumed_gain": "the header's GAIN, of which no comment tells the unit, or EGAIN without a BUNIT, was taken as "
-    "electrons per adu",
+    "assumed_gain": "the header's gain was taken as electrons per adu, though no comment tells its unit, or no BUNIT "
+    "that of the pixels",
     "assumed_pixel_unit": "no BUNIT: pixels were taken as adu",
     "assumed_psf": "no header tells the PSF, and there are no or too few stars: 2.5 px were assumed; fluxes and "
     "lengths are rough, and trails may be missed",

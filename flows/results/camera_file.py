@@ -14,7 +14,7 @@ from flows.inputs.fits_layout import DETECTORS, PLANES
 from flows.inputs.fits_times import STANDARD
 from flows.inputs.fits_units import unit_of_width
 from flows.results.inspection import Extension, Inspection
-from flows.results.likely_keywords import DAY_NUMBERS, SATURATIONS, VISITS, ZERO_POINTS
+from flows.results.likely_keywords import DAY_NUMBERS, FLUX_OF_ZERO, SATURATIONS, VISITS, ZERO_POINTS, zero_point_of
 from kernels.psf.gaussian_mixture import fwhm_with_pixels
 from schemas.errors import Misconfigured
 
@@ -324,8 +324,11 @@ def _zero_point(one: Inspection) -> Iterator[str]:
             yield f"\n{sure}[fits.zero_point]"
             yield f"{sure}keyword = {_quoted(row.keyword)}  # {CHECK}: {row.value}, the AB magnitude of 1 {unit}?"
         if not likely:
+            fluxes = (zero_point_of(row.value) for row in one.unused if row.keyword == FLUX_OF_ZERO)
+            known = next((zero for zero in fluxes if zero is not None), None)
+            by = "" if known is None else f", if it is 2.5 log10 of {FLUX_OF_ZERO}, and that the same in all images"
             yield f"\n# [fits.zero_point]  # {CHECK}: fluxes are null without it"
-            yield f"# value = 25.0  # AB magnitude of 1 {unit}"
+            yield f"# value = {25.0 if known is None else round(known, 5)}  # AB magnitude of 1 {unit}{by}"
 
 
 def _gain(one: Inspection) -> Iterator[str]:

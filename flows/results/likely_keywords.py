@@ -1,6 +1,8 @@
 """Keywords that may well tell what a search needs, and why they are not used."""
 
+import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 from flows.inputs.comment_words import gain_unit
@@ -11,9 +13,12 @@ from flows.inputs.fits_times import CLOCKS, STANDARD
 
 ZERO_POINTS = re.compile(
     r"P?MAGZ(PT?|ERO|PNT|RO|EROP)|MAG_?ZERO\w?|MAG_?0|M_?ZERO|MZP|PH?O?T_?ZPT?|PHOT0|ZER?O?_?(PT|POINT)\w*|ZERO_?P(NT)?|Z_?P?MAG\w*|"
-    r"(AB_?)?ZP(T|AB|MAG|AVE|AVG|MED|\d)?|ZPT?_?(MAG|AUTO|APER?|PSF|CAL|[UGRIZYBVW])"
+    r"(AB_?)?ZP(T|AB|MAG|AVE|AVG|MED|\d)?|ZPT?_?(MAG|AUTO|APER?|PSF|CAL|OBS|[UGRIZYBVW])"
 )
 """Names of zero points."""
+
+FLUX_OF_ZERO = "FLUXMAG0"
+"""Keyword of the counts of magnitude 0, as the LSST stack writes it."""
 
 SATURATIONS = ("SATURATE", "SATLEVEL", "SATUR", "MAXLIN", "DATAMAX")
 VISITS = ("EXPNUM", "EXPID", "VISIT", "OBSNUM", "IMGNUM", "FRAMEID", "SEQNUM")
@@ -61,6 +66,10 @@ def unused_keywords(words: Keywords, used: set[str], form: str, unit: str | None
             if key in used or key in found or not (value := words.find(key)):
                 continue
             quantity, why = _meaning(key, unit or "pixel unit", words.comment(key))
+            if key == FLUX_OF_ZERO and (zero := zero_point_of(value[1])) is not None:
+                why = (
+                    f"the zero point is 2.5 log10 of it, {zero:.6g}, if it is AB; if it is, give fits.zero_point.value"
+                )
             if quantity:
                 if form != "generic":
                     why = f"what is known of files of {form} goes before it"
@@ -68,7 +77,17 @@ def unused_keywords(words: Keywords, used: set[str], form: str, unit: str | None
     return tuple(found.values())
 
 
+def zero_point_of(flux: object) -> float | None:
+    """Return the magnitude of one unit, by the flux of magnitude 0; None for what is no such flux."""
+    with suppress(TypeError, ValueError, OverflowError):
+        zero = 2.5 * math.log10(float(str(flux)))
+        return zero if math.isfinite(zero) else None
+    return None
+
+
 def _meaning(key: str, unit: str, comment: str) -> tuple[str, str]:
+    if key == FLUX_OF_ZERO:
+        return "zero_point", "it is no flux of magnitude 0"
     if ZERO_POINTS.fullmatch(key):
         why = f"it may not be the AB magnitude of 1 {unit} of this image; if it is, name it in [fits.zero_point]"
         return "zero_point", why

@@ -309,6 +309,8 @@ def test_files_of_several_instruments_are_refused(cameras, tmp_path):
         ({"SATURATE": 5e4}, ["[fits.saturation]  # CHECK: 50000.0, in", '# keyword = "SATURATE"'], []),
         ({"BUNIT": "odd"}, ['# pixel_unit = "adu"  # CHECK: BUNIT is not known here'], ['\npixel_unit = "']),
         ({"MAGZERO": 25.5, "BUNIT": "adu"}, ["[fits.zero_point]"], ["fluxes are null without it"]),
+        ({"FLUXMAG0": 3.5e5, "BUNIT": "adu"}, ["# value = 13.86017  # AB magnitude of 1 adu, if it is 2.5 log10"], []),
+        ({"FLUXMAG0": 0.0, "BUNIT": "adu"}, ["# value = 25.0  # AB magnitude of 1 adu\n"], []),
     ],
 )
 def test_what_an_image_may_tell_is_proposed(cameras, tmp_path, cards, lines, absent):

@@ -219,6 +219,19 @@ def test_pixels_without_a_unit_leave_the_gain_in_doubt(cameras, tmp_path):
     assert "assumed_gain" not in sure.flags
 
 
+@pytest.mark.parametrize("doubt", ["BUNIT", "comment"])
+def test_what_is_said_of_a_gain_in_doubt_is_so(cameras, tmp_path, doubt):
+    with fits.open(cameras["sip"].path) as file:
+        file[0].header["GAIN"] = (1.6, "" if doubt == "comment" else "[e-/adu] of both amplifiers")
+        file[0].header["BUNIT"] = "adu"
+        if doubt == "BUNIT":
+            del file[0].header["BUNIT"]
+        file.writeto(tmp_path / "x.fits")
+    said = inspect_source(Source(str(tmp_path / "x.fits")), Settings()).values()["flags"]
+    assert "no comment tells its unit, or no BUNIT that of the pixels" in said["assumed_gain"]
+    assert ("assumed_pixel_unit" in said) == (doubt == "BUNIT")
+
+
 def test_what_is_no_image_is_told(tmp_path):
     path = tmp_path / "x.fits"
     path.write_bytes(b"nothing")

@@ -17,7 +17,8 @@ def told(form="generic", used=(), unit="adu", **cards):
     [
         ("MAGZP", "zero_point"), ("MAGZERO", "zero_point"), ("ZEROPNT", "zero_point"), ("ZEROPT", "zero_point"),
         ("ZP", "zero_point"), ("PHOTZP", "zero_point"), ("ZP3", "zero_point"), ("ZMAG", "zero_point"),
-        ("MAG0", "zero_point"), ("ZPTMAG", "zero_point"), ("MAGZEROP", "zero_point"), ("ZEPHYR", ""), ("HJD", "time"),
+        ("MAG0", "zero_point"), ("ZPTMAG", "zero_point"), ("ZPT_OBS", "zero_point"),
+        ("FLUXMAG0", "zero_point"), ("MAGZEROP", "zero_point"), ("ZEPHYR", ""), ("HJD", "time"),
         ("BJD_TDB", "time"), ("MJDOBS", "time"), ("ZPX", ""), ("JD", "time"),
         ("EXPSTART", "time"), ("LST", "time"), ("SITELONG", "longitude_deg"), ("OBSERVAT", "longitude_deg"),
         ("EXPOSURE", "exposure_time"), ("TEXP", "exposure_time"), ("EXP_TIME", "exposure_time"),
@@ -54,6 +55,26 @@ def test_the_reason_names_the_unit_and_the_form():
     assert "in pixel unit, name it" in unknown.why
     (ours,) = told(form="ztf", MAGZP=25.0)
     assert ours.why == "what is known of files of ztf goes before it"
+
+
+@pytest.mark.parametrize(
+    ("flux", "told_zero"),
+    [
+        (63095734448.0194, "2.5 log10 of it, 27, "),
+        ("1e10", "2.5 log10 of it, 25, "),
+        (3.5e5, "2.5 log10 of it, 13.8602, "),
+    ],
+)
+def test_a_flux_of_magnitude_zero_tells_the_zero_point(flux, told_zero):
+    """27 mag: of the coadds of Hyper Suprime-Cam (Aihara et al. 2018)."""
+    (found,) = told(FLUXMAG0=flux)
+    assert told_zero in found.why
+    assert "fits.zero_point.value" in found.why
+
+
+@pytest.mark.parametrize("flux", [0.0, -1.0, "nan", "inf", "bright", True])
+def test_what_is_no_flux_of_magnitude_zero_tells_none(flux):
+    assert [one.why for one in told(FLUXMAG0=flux)] == ["it is no flux of magnitude 0"]
 
 
 def test_a_site_whose_name_is_unknown_does_not_pass_for_one_that_is_told():
