@@ -87,6 +87,7 @@ def test_where_each_comes_from_and_what_is_assumed(cameras):
     assert (rows["mid_exposure_utc"].keyword, rows["longitude_deg"].keyword) == ("DATE-OBS", "OBSGEO-X")
     assert "TAI by TIMESYS" in rows["mid_exposure_utc"].note
     assert (rows["gain"].keyword, rows["gain"].said, rows["gain"].assumed) == ("GAIN", "1.6", True)
+    assert not any(rows[name].assumed for name in ("band", "exposure_time", "centre", "noise", "background"))
     rows = {row.name: row for row in inspected(cameras["sixteen_bits"]).quantities}
     assert rows["mid_exposure_utc"].keyword == "DATE-OBS + TIME-OBS"
     rows = {row.name: row for row in inspected(cameras["jansky"]).quantities}
