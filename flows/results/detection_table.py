@@ -14,6 +14,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from flows.inputs.files import csv_separator
 from flows.results.catalogue_rows import CatalogueRows
 from flows.results.exposure_rows import ExposureRows
 from flows.runtime.settings import require_there
@@ -57,6 +58,7 @@ _PLAUSIBLE = {
 """Columns -> between what values lie; what is beyond, as -999 is, counts as not given."""
 _LARGEST_ERROR = 60.0  # arcsec; a position less certain than that leads nowhere
 _TOLD = 5  # rows named for each reason
+_SEVERAL, _PLAIN_STEP = 3, 1 / 32  # times that tell their precision; d: many steps of it are written so on purpose
 
 SATELLITE = "a satellite"
 """Why rows are left out that nothing is wrong with."""
@@ -96,8 +98,8 @@ def read_detections(path: Path, obscode: str = "", nights: NightRange = EVERY_NI
         A published file cannot be read.
     Misconfigured
         There is no such table, it cannot be read, lacks a column or has one twice, a column holds no numbers, ids that
-        are neither text nor numbers (``bad_id``) or times in single precision (``imprecise_times``); nights are asked
-        of a table, or it is in a bucket (``no_output``); none of the nights is there (``no_night``).
+        are neither text nor numbers (``bad_id``) or times that are or were in single precision (``imprecise_times``);
+        nights are asked of a table, or it is in a bucket (``no_output``); none of the nights is there (``no_night``).
     """
     require_there(path, "another table of detections.")
     if nights or isinstance(path, BucketPath) or is_output(path):
@@ -105,14 +107,18 @@ def read_detections(path: Path, obscode: str = "", nights: NightRange = EVERY_NI
         table = _published(path, nights)
     else:
         table = _table(path)
-    columns = {name: _column(path, table, name, names) for name, names in (NEEDED | OPTIONAL).items()}
+    own = _own_names(path, table)
+    columns = {name: _column(table, name, own[name]) for name in own}
     numbers = {
-        name: _numbers(path, name, columns[name]) for name in columns if name not in ("id", "obscode", "trailClass")
+        name: _numbers(path, own[name], columns[name])
+        for name in columns
+        if name not in ("id", "obscode", "trailClass")
     }
-    columns["id"] = _ids(path, columns["id"])
-    _require_mjd(path, numbers["mjd"])
-    numbers, not_given = _plausible(numbers)
-    left_out = _unusable(columns["id"], numbers, columns["trailClass"])
+    columns["id"] = _ids(path, own["id"], columns["id"])
+    _require_mjd(path, own["mjd"], numbers["mjd"])
+    _require_precise(path, own["mjd"], numbers["mjd"])
+    numbers, not_given = _plausible(numbers, own)
+    left_out = _unusable(columns["id"], numbers, columns["trailClass"], own)
     wrong = {row for rows in left_out.values() for row in rows}
     good = np.array([row for row in range(len(table)) if row not in wrong], np.intp)
     ids = columns["id"].take(pa.array(good))
@@ -149,26 +155,31 @@ def _table(path: Path) -> pa.Table:
             return _folder(path)
         if _is_parquet(path):
             return pyarrow.dataset.dataset(path, format="parquet").to_table()
-        _require_commas(path)
+        parse = pyarrow.csv.ParseOptions(delimiter=_separator(path))
         words = dict.fromkeys((*NEEDED["id"], *OPTIONAL["obscode"]), pa.string())  # 0001 is not 1, nor 033 33
         options = pyarrow.csv.ConvertOptions(strings_can_be_null=True, column_types=words)
-        return _with_numbers(pyarrow.csv.read_csv(path, convert_options=options))
+        return _with_numbers(pyarrow.csv.read_csv(path, parse_options=parse, convert_options=options))
     except (OSError, ValueError, pa.ArrowException) as error:
         problem = f"cannot be read as Parquet or CSV: {read_failure(error)}."
         raise Misconfigured("unreadable_table", str(path), problem, "give a table in one of these formats.") from error
 
 
-def _require_commas(path: Path) -> None:
+def _separator(path: Path) -> str:
+    """Return what parts the names of a CSV: commas, semicolons or tabs; refuse other signs."""
     with pa.input_stream(path) as file:
         first = (file.read(1 << 16).decode("utf-8", "replace").lstrip().splitlines() or [""])[0]
-    if "," not in first and len(re.split(r"[;\t| ]+", first)) >= len(NEEDED):
+    found = csv_separator(first)
+    if found not in first and len(re.split(r"[| ]+", first)) >= len(NEEDED):
         problem = f"has no commas in its first line, {first[:60]!r}, which should name the columns of a CSV."
         raise Misconfigured("unreadable_table", str(path), problem, "separate names and values by commas.")
+    return found
 
 
 def _folder(path: Path) -> pa.Table:
     """Return the rows of all files of a folder, with the columns of each, in a type that holds the values of all."""
     files = pyarrow.dataset.dataset(path, format="parquet").files
+    if not files:
+        raise Misconfigured("unreadable_table", str(path), "holds no Parquet file.", "name a folder with some.")
     schemas = {file: pq.read_schema(file) for file in files}
     kinds: dict[str, set[pa.DataType]] = {}
     for file, schema in schemas.items():
@@ -213,30 +224,37 @@ def _published(out: Path, nights: NightRange) -> pa.Table:
     return table.drop_columns(["night"]).append_column("obscode", pa.array(known, pa.string()))
 
 
-def _column(path: Path, table: pa.Table, name: str, names: Sequence[str]) -> pa.Array:
-    for one in names:
-        if table.column_names.count(one) > 1:
-            problem = f"has the column {one!r} more than once."
+def _own_names(path: Path, table: pa.Table) -> dict[str, str]:
+    """Return the name that the table has for each column, its first one for one that the table does not have."""
+    own = {}
+    for name, names in (NEEDED | OPTIONAL).items():
+        own[name] = next((one for one in names if one in table.column_names), name)
+        if table.column_names.count(own[name]) > 1:
+            problem = f"has the column {own[name]!r} more than once."
             raise Misconfigured("unreadable_table", str(path), problem, "leave one of them.")
-        if one in table.column_names:
-            column = table[one].combine_chunks()
-            if pa.types.is_dictionary(column.type):
-                column = column.dictionary_decode()
-            return column.cast(pa.string()) if pa.types.is_null(column.type) else column
-    if name in NEEDED:
-        problem = f"has no column {name!r} among {', '.join(table.column_names)}."
-        raise Misconfigured("missing_column", str(path), problem, f"name it {' or '.join(names)}.")
-    return pa.nulls(len(table), pa.string() if name in ("obscode", "trailClass") else pa.float64())
+        if name in NEEDED and own[name] not in table.column_names:
+            problem = f"has no column {name!r} among {', '.join(table.column_names)}."
+            raise Misconfigured("missing_column", str(path), problem, f"name it {' or '.join(names)}.")
+    return own
 
 
-def _ids(path: Path, ids: pa.Array) -> pa.Array:
+def _column(table: pa.Table, name: str, own: str) -> pa.Array:
+    if own not in table.column_names:
+        return pa.nulls(len(table), pa.string() if name in ("obscode", "trailClass") else pa.float64())
+    column = table[own].combine_chunks()
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return column.cast(pa.string()) if pa.types.is_null(column.type) else column
+
+
+def _ids(path: Path, name: str, ids: pa.Array) -> pa.Array:
     """Return ids, null where a number is none, or a text empty."""
     kind = ids.type
     if pa.types.is_floating(kind):
         exact = 2**24 if kind == pa.float32() else 2**53
         ids = pc.if_else(pc.is_finite(ids.cast(pa.float64())), ids.cast(pa.float64()), None)
         if (pc.max(pc.abs(ids)).as_py() or 0) > exact:
-            problem = f"column 'id' holds {kind} above {exact}, which have lost digits."
+            problem = f"column {name!r} holds {kind} above {exact}, which have lost digits."
             raise Misconfigured("bad_id", str(path), problem, "write ids as integers or text.")
         return ids
     if pa.types.is_string_view(kind):
@@ -244,7 +262,7 @@ def _ids(path: Path, ids: pa.Array) -> pa.Array:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return pc.if_else(pc.equal(pc.utf8_trim_whitespace(ids), ""), None, ids)
     if not pa.types.is_integer(kind):
-        problem = f"column 'id' holds {ids.type}."
+        problem = f"column {name!r} holds {ids.type}."
         raise Misconfigured("bad_id", str(path), problem, "give text or a number that names the detection.")
     return ids
 
@@ -264,30 +282,43 @@ def _require_double(path: str, name: str, kind: pa.DataType) -> None:
         raise Misconfigured("imprecise_times", path, problem, "write it in double precision (float64).")
 
 
-def _require_mjd(path: Path, mjd: NDArray[np.float64]) -> None:
+def _require_mjd(path: Path, name: str, mjd: NDArray[np.float64]) -> None:
     """Raise ``no_mjd`` if there are times and none of them can be a Modified Julian Date."""
     told, (low, high) = mjd[np.isfinite(mjd)], _RANGES["mjd"]
     if len(told) and not ((told >= low) & (told <= high)).any():
-        problem = f"column 'mjd' holds {float(told[0])!r}, and no time from {low:g} to {high:g}."
+        problem = f"column {name!r} holds {float(told[0])!r}, and no time from {low:g} to {high:g}."
         raise Misconfigured("no_mjd", str(path), problem, "give Modified Julian Dates: Julian Dates less 2400000.5.")
 
 
-def _plausible(numbers: dict[str, NDArray[np.float64]]) -> tuple[dict[str, NDArray[np.float64]], dict[str, int]]:
-    """Return numbers, NaN where they cannot be what their column holds, and how many of each are not."""
+def _require_precise(path: Path, name: str, mjd: NDArray[np.float64]) -> None:
+    """Raise ``imprecise_times`` if three times or more all are such as single precision has, and not every 45 min."""
+    low, high = _RANGES["mjd"]
+    times = np.unique(mjd[(mjd >= low) & (mjd <= high)])
+    if len(times) >= _SEVERAL and (times == times.astype(np.float32)).all() and (times % _PLAIN_STEP).any():
+        problem = f"column {name!r} was in single precision once: all {len(times)} times are such as that has."
+        raise Misconfigured("imprecise_times", str(path), problem, "take times that never were in single precision.")
+
+
+def _plausible(
+    numbers: dict[str, NDArray[np.float64]], own: dict[str, str]
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, int]]:
+    """Return numbers, NaN where they cannot be what their column holds, and how many are not by the table's names."""
     kept, count = dict(numbers), dict[str, int]()
     for name, (low, high) in _PLAUSIBLE.items():
         wrong = (numbers[name] < low) | (numbers[name] > high)
         kept[name] = np.where(wrong, np.nan, numbers[name])
         if wrong.any():
-            count[name] = int(wrong.sum())
+            count[own[name]] = int(wrong.sum())
     return kept, count
 
 
-def _unusable(ids: pa.Array, numbers: dict[str, NDArray[np.float64]], classes: pa.Array) -> dict[str, list[int]]:
+def _unusable(
+    ids: pa.Array, numbers: dict[str, NDArray[np.float64]], classes: pa.Array, own: dict[str, str]
+) -> dict[str, list[int]]:
     """Return the rows that cannot be used, from 1, by reason; each has one."""
-    reasons: dict[str, NDArray[np.bool_]] = {"no id": ids.is_null().to_numpy(zero_copy_only=False)}
+    reasons: dict[str, NDArray[np.bool_]] = {f"no {own['id']}": ids.is_null().to_numpy(zero_copy_only=False)}
     for name, (low, high) in _RANGES.items():
-        reasons[f"{name} is not a number from {low:g} to {high:g}"] = ~(
+        reasons[f"{own[name]} is not a number from {low:g} to {high:g}"] = ~(
             (numbers[name] >= low) & (numbers[name] <= high)
         )
     uncertain = position_error(numbers) > _LARGEST_ERROR
@@ -296,7 +327,7 @@ def _unusable(ids: pa.Array, numbers: dict[str, NDArray[np.float64]], classes: p
     reasons[f"the error of its position is above {_LARGEST_ERROR:g} arcsec"] = uncertain
     first: dict[Any, int] = {}
     again = [first.setdefault(value, row) != row for row, value in enumerate(ids.to_pylist())]
-    reasons["the id of an earlier row"] = np.array(again, np.bool_)
+    reasons[f"the {own['id']} of an earlier row"] = np.array(again, np.bool_)
     reasons[SATELLITE] = np.array([bool(value) and value == value for value in classes.to_pylist()], np.bool_)
     known: NDArray[np.bool_] = np.zeros(len(ids), np.bool_)
     found = {}
@@ -315,7 +346,7 @@ def left_out_words(table: DetectionTable) -> list[str]:
         shown = ", ".join(str(row + 1) for row in rows[:_TOLD]) + (", ..." if len(rows) > _TOLD else "")
         words.append(f"{counted(len(rows), 'row')} left out: {reason} (rows {shown})")
     for name, count in table.not_given.items():
-        low, high = _PLAUSIBLE[name]
+        low, high = next(_PLAUSIBLE[one] for one, names in OPTIONAL.items() if name in names)
         words.append(f"{counted(count, 'value')} of {name} beyond {low:g} to {high:g}: taken as not given")
     return words
 

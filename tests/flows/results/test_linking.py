@@ -175,6 +175,54 @@ def test_columns_of_the_wrong_type_are_refused(tmp_path, columns, code):
     assert (result.exit_code, found["error"]["code"]) == (2, code)
 
 
+def test_times_that_were_in_single_precision_once_are_refused(table):
+    told = {"diaSourceId" if name == "id" else name: values for name, values in rows().items()}
+    told["midpointMjdTai"] = np.array(told.pop("mjd"), np.float32).astype(float)
+    told["midpointMjdTai"][-1] = np.nan
+    result, found = link(table(told))
+    assert (result.exit_code, found["error"]["code"]) == (2, "imprecise_times")
+    assert "column 'midpointMjdTai' was in single precision once: all 3 times" in found["error"]["problem"]
+
+
+@pytest.mark.parametrize("step", [1.0, 1 / 32])
+def test_times_that_are_written_in_plain_steps_are_no_single_precision(table, step):
+    days = dict(zip(sorted(set(rows()["mjd"])), 60000.0 + step * np.arange(3), strict=True))
+    assert link(table(rows(mjd=[days[one] for one in rows()["mjd"]])))[0].exit_code == 0
+
+
+def test_messages_name_the_columns_of_the_table(table):
+    told = rows(mjd=[*rows()["mjd"][:12], 5.0], mag=[99.0] * 13)
+    names = {"id": "diaSourceId", "mjd": "midpointMjdTai", "mag": "magAB"}
+    told = {names.get(name, name): values for name, values in told.items()}
+    told["diaSourceId"] = [None, "a", *told["diaSourceId"][1:11], "a"]
+    told["diaSourceId"][3] = "a"
+    result, found = link(table(told))
+    assert found["left_out"].keys() == {
+        "no diaSourceId", "the diaSourceId of an earlier row", "midpointMjdTai is not a number from 15020 to 88069"
+    }  # fmt: skip
+    assert found["not_given"] == {"magAB": 13}
+    assert "13 values of magAB beyond -30 to 40: taken as not given" in result.stderr
+    late = link(table(told | {"midpointMjdTai": [2460000.7] * 13}))[1]["error"]
+    assert (late["code"], "column 'midpointMjdTai'" in late["problem"]) == ("no_mjd", True)
+
+
+def test_ids_are_named_as_the_table_has_them(tmp_path):
+    told = {"diaSourceId" if name == "id" else name: values for name, values in rows().items()}
+    for ids, problem in (
+        ([[1]] * 13, "column 'diaSourceId' holds list"),
+        ([1e17] * 13, "column 'diaSourceId' holds d"),
+    ):
+        pq.write_table(pa.table(told | {"diaSourceId": ids}), tmp_path / "t.parquet")
+        assert problem in link(tmp_path / "t.parquet")[1]["error"]["problem"]
+
+
+def test_a_folder_without_a_table_is_refused(tmp_path):
+    (tmp_path / "_SUCCESS").touch()
+    result, found = link(tmp_path)
+    assert (result.exit_code, found["error"]["code"]) == (2, "unreadable_table")
+    assert found["error"]["problem"] == "holds no Parquet file."
+
+
 def test_a_column_that_is_there_twice_is_refused(tmp_path):
     (tmp_path / "t.csv").write_text("id,mjd,ra,dec,ra\n1,60000.2,10,10,10\n")
     result, found = link(tmp_path / "t.csv")
@@ -235,12 +283,20 @@ def test_ids_without_text_are_none_and_infinite_errors_are_not_small(tmp_path):
     assert link(tmp_path / "t.parquet")[1]["left_out"] == left_out
 
 
-@pytest.mark.parametrize("separator", [";", "\t", "|", " "])
+def separated(path, separator):
+    path.write_text("\n".join(separator.join(map(str, line)) for line in (rows(), *zip(*rows().values(), strict=True))))
+    return path
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_columns_may_be_parted_by_commas_semicolons_or_tabs(tmp_path, separator):
+    result, found = link(separated(tmp_path / "t.csv", separator))
+    assert (result.exit_code, found["tracklets"], found["stationary"]) == (0, 2, 6)
+
+
+@pytest.mark.parametrize("separator", ["|", " "])
 def test_columns_without_commas_are_refused_with_the_remedy(tmp_path, separator):
-    lines = [rows(), *(dict(zip(rows(), one, strict=True)) for one in zip(*rows().values(), strict=True))]
-    text = "\n".join(separator.join(map(str, line if line is lines[0] else line.values())) for line in lines)
-    (tmp_path / "t.csv").write_text(text)
-    result, found = link(tmp_path / "t.csv")
+    result, found = link(separated(tmp_path / "t.csv", separator))
     assert (result.exit_code, found["error"]["code"]) == (2, "unreadable_table")
     assert found["error"]["remedy"] == "separate names and values by commas."
 
