@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
@@ -46,8 +47,9 @@ def classify_pictures(
     data
         Folders, or CSV files of ``location, label``; labels may be empty, and are copied.
     out
-        The CSV: ``location``, ``label``, ``verdict``, and the probability of each class or the ``score``; of scenes
-        ``tiles``, too: how many tiles of a large one have which verdict.
+        The CSV: ``location`` (as given, where that is absolute; else relative to the folder of the CSV), ``label``,
+        ``verdict``, and the probability of each class or the ``score``; of scenes ``tiles``, too: how many tiles of a
+        large one have which verdict.
     model
         Shipped name, or folder.
     overviews
@@ -85,12 +87,19 @@ def classify_pictures(
         first = next(iter(unreadable.values())).partition(" To fix, ")[0]
         problem = f"none of {len(files)} pictures can be read; of the first: {first}"
         raise BadInput("unreadable", ", ".join(map(str, data)), problem, "give JPEG, PNG or FITS that show something.")
+    for row in rows:
+        row["location"] = _from(out.parent, row["location"])
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
     write_file(out, text.getvalue().encode("utf-8", "surrogateescape"), out.parent)
     return {"n": len(rows), "verdicts": dict(Counter(str(one["verdict"]) for one in rows)), "unreadable": unreadable}
+
+
+def _from(folder: Path, location: str) -> str:
+    """Return a place as a table in the folder has to name it, so that it is found from wherever the table is read."""
+    return location if Path(location).is_absolute() else os.path.relpath(location, folder.resolve())
 
 
 def _judged(

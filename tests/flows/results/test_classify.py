@@ -11,6 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from flows.cli.app import app
+from flows.inputs.picture_files import list_pictures
 from flows.pipeline.weights import read_weights
 from flows.results import classify as module
 from flows.results.classify import classify_pictures
@@ -110,6 +111,19 @@ def test_the_command_writes_the_table_and_says_what_is_in_it(folder, tmp_path):
     assert run.exit_code == 0, run.output
     assert json.loads(run.stdout.strip().splitlines()[-1])["n"] == 2
     assert [row["label"] for row in rows_of(tmp_path / "v.csv")] == ["", "spiral"]
+
+
+def test_the_table_can_be_read_again_wherever_it_is(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    (tmp_path / "made" / "here").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "made" / "here")
+    whole = {path.resolve() for path in folder.glob("*.png")}
+    for place in (Path("v.csv"), tmp_path / "made" / "v.csv", tmp_path / "link" / "v.csv"):
+        for given in (Path(folder.name), folder):
+            classify_pictures("morphology", [given], place)
+            monkeypatch.chdir(tmp_path)
+            assert {one.path.resolve() for one in list_pictures(folder.parent / place)} == whole
+            monkeypatch.chdir(folder.parent)
 
 
 def test_what_cannot_be_is_refused_and_nothing_is_written(folder, tmp_path):
