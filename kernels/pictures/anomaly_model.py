@@ -66,10 +66,6 @@ class AnomalyModel:
         """Return name and version."""
         return f"{self.card.name} {self.card.version}"
 
-    def seen(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return what the network sees of a picture, (ny, nx, 3) -> (3, side, side)."""
-        return np.asarray(squared(picture, self._crop, self._side).numpy())
-
     def __call__(self, pictures: Iterable[NDArray[np.uint8]], *, whole: bool = False) -> NDArray[np.float32]:
         """Return the score of each picture, (n,), of pictures (ny, nx, 3) of any size.
 

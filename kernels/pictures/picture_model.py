@@ -43,10 +43,6 @@ class PictureModel:
         """Return name and version."""
         return f"{self.card.name} {self.card.version}"
 
-    def seen(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return what the network sees of a picture, (ny, nx, 3) -> (3, side, side)."""
-        return np.asarray(squared(picture, self._crop, self._side).numpy())
-
     def __call__(self, pictures: Iterable[NDArray[np.uint8]], *, whole: bool = False) -> NDArray[np.float32]:
         """Return the probability of each class, (n, classes), of pictures (ny, nx, 3) of any size.
 
@@ -89,6 +85,11 @@ def squared(picture: NDArray[np.uint8], crop: float, side: int) -> torch.Tensor:
     part = torch.from_numpy(picture[y : y + cut, x : x + cut].copy()).permute(2, 0, 1)[None]
     small = interpolate(part.float(), (side, side), mode="bilinear", antialias=True, align_corners=False)
     return small.round().clamp(0, 255).to(torch.uint8)[0]
+
+
+def shown_picture(card: ModelCard, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return what the network of a model of pictures sees of one, (ny, nx, 3) -> (3, side, side)."""
+    return np.asarray(squared(picture, float(card.input["crop"]), int(card.input["side"])).numpy())
 
 
 def symmetric_scores(net: torch.nn.Module, pictures: torch.Tensor, symmetries: int) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from flows.pipeline.weights import read_weights
 from flows.results.evaluation.picture_scores import read_unseen
 from flows.results.evaluation.pictures import new_figure, save
 from kernels.pictures.anomaly_model import VERDICTS, AnomalyModel
+from kernels.pictures.picture_model import shown_picture
 from kernels.statistics.class_scores import area_under_roc, binary_scores
 from schemas.errors import BadInput
 from schemas.picture_classes import morphologies
@@ -70,7 +72,8 @@ def evaluate_anomaly(
     files = list_pictures(*data, say=say)
     tell_absent(normal, files, say)
     labelled = [one for one in files if one.label]
-    pictures, labels, unreadable, trained_on, _ = read_unseen(labelled, arrays, unseen=unseen, seen=judge.seen)
+    seen = partial(shown_picture, card)
+    pictures, labels, unreadable, trained_on, _ = read_unseen(labelled, arrays, unseen=unseen, seen=seen)
     normal = list(normal) or sorted({label for label in labels if stands_for_real(label)})
     if not any(label in normal for label in labels):
         found = sorted({file.label for file in files if file.label})[:10]

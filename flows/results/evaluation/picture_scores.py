@@ -1,6 +1,7 @@
 """Evaluation of models of pictures on labelled ones."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -71,13 +72,14 @@ def evaluate_pictures(
     """
     import torch
 
-    from kernels.pictures.picture_model import build_picture_model
+    from kernels.pictures.picture_model import build_picture_model, shown_picture
 
     card, arrays = read_weights(task, model)
     net = build_picture_model(card, arrays)
     files = list_pictures(*data, say=say)
     labels, without = label_sets(task, files)
-    read = read_unseen([file for file in files if file.label in labels], arrays, unseen=unseen, seen=net.seen)
+    labelled = [file for file in files if file.label in labels]
+    read = read_unseen(labelled, arrays, unseen=unseen, seen=partial(shown_picture, card))
     known = [labels[one] for one in read.labels]
     if not known:
         raise _no_labels(data, card.classes, without, read)

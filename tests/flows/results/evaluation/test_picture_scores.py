@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from flows.results.evaluation.picture_scores import (
 )
 from flows.storage.digest import file_digest
 from kernels.pictures.compact_net import PictureNet
-from kernels.pictures.picture_model import build_picture_model
+from kernels.pictures.picture_model import build_picture_model, shown_picture
 from schemas.errors import BadInput
 from schemas.picture_classes import MORPHOLOGIES, SCENES
 
@@ -178,7 +179,8 @@ def test_of_each_picture_only_what_the_network_sees_is_kept(pictures, model):
     card, arrays = read_weights("scene", str(model))
     net = build_picture_model(card, arrays)
     files = [one for one in list_pictures(pictures) if one.label == "planets"]
-    whole, small = (read_unseen(files, arrays, unseen=False, **more) for more in ({}, {"seen": net.seen}))
+    kept = {"seen": partial(shown_picture, card)}
+    whole, small = (read_unseen(files, arrays, unseen=False, **more) for more in ({}, kept))
     assert {one.shape for one in small.pictures} == {(3, 32, 32)}
     assert small.paths == whole.paths
     np.testing.assert_array_equal(net(whole.pictures), net.probability(torch.from_numpy(np.stack(small.pictures))))
