@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.linking.detections import SkyDetections
+from kernels.linking.detections import SkyDetections, first_copies
 from kernels.linking.nights import Window, find_links, three_nights
 from kernels.linking.orbits import Link, choose_links, without_rivals
 from kernels.linking.tracklets import PAIR_RATE, Tracklet
@@ -83,12 +83,13 @@ def link_over_nights(
     notes = _unknown(table.obscode)
     links: list[Link] = []
     rate = PAIR_RATE
+    single, alone = _without_copies(table, tracklets)
     for start, stop in _windows(table.detections.mjd, nights):
-        groups = [one.members for one in tracklets if start <= one.members[0] and one.members[-1] < stop]
+        groups = [one for one in single if start <= one[0] and one[-1] < stop]
         if len(groups) > MOST_TRACKLETS:
             problem = f"{len(groups)} tracklets within {nights} days are more than {MOST_TRACKLETS}."
             raise Misconfigured("too_many_tracklets", "--nights", problem, "take fewer nights, or a part of the sky.")
-        usable = ~stationary
+        usable = alone & ~stationary
         usable[[place for group in groups for place in group]] = False
         rows, most = np.arange(start, stop), MOST_TRACKLETS - len(groups)
         pairs, limit = pairs_between(table.detections, table.obscode, rows, usable, most)
@@ -99,6 +100,17 @@ def link_over_nights(
     if rate < PAIR_RATE:
         notes.append(f"too many detections: of pairs only those up to {rate:.2g} deg / day were linked over nights")
     return without_rivals(links), notes
+
+
+def _without_copies(
+    table: NightDetections, tracklets: Sequence[Tracklet]
+) -> tuple[list[tuple[int, ...]], NDArray[np.bool_]]:
+    """Return the members of tracklets that are not copies of others, and which detections stand for themselves."""
+    inside = np.zeros(len(table.obscode), np.bool_)
+    inside[[place for one in tracklets for place in one.members]] = True
+    first = first_copies(table.detections, table.obscode, inside)
+    groups = dict.fromkeys(tuple(sorted({int(first[place]) for place in one.members})) for one in tracklets)
+    return list(groups), first == np.arange(len(first))
 
 
 def _unknown(codes: NDArray[np.str_]) -> list[str]:

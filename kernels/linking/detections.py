@@ -137,6 +137,46 @@ def find_stationary(detections: SkyDetections) -> NDArray[np.bool_]:
     return np.asarray((found & (arc(apart) <= limit) & (days >= limit / 3600 / SLOWEST)).any(axis=1))
 
 
+def first_copies(
+    detections: SkyDetections, obscode: NDArray[np.str_], preferred: NDArray[np.bool_]
+) -> NDArray[np.intp]:
+    """Return for each detection the one that stands for all copies of it: of one observatory, time and place.
+
+    Parameters
+    ----------
+    detections, obscode : (n,)
+        Detections, and the code of the observatory of each.
+    preferred : (n,) bool
+        Which rather stand for copies; among alike ones the first does.
+
+    Returns
+    -------
+    (n,) int
+        Of a detection without copies itself. Copies lie within 1 arcsec, or 3 standard deviations of their distance if
+        that is more.
+    """
+    from scipy.spatial import cKDTree
+
+    first = np.arange(len(detections.mjd))
+    if not len(first):
+        return first
+    _, exposure = np.unique(
+        np.stack([np.unique(obscode, return_inverse=True)[1], detections.mjd]), axis=1, return_inverse=True
+    )
+    reach = max(_AT_REST, _SIGMAS * math.sqrt(2) * float(detections.sigma.max()))
+    apart = np.column_stack([detections.vectors, 4.0 * exposure.ravel()])  # farther than any two places
+    i, j = cKDTree(apart).query_pairs(float(chord(reach)), output_type="ndarray").reshape(-1, 2).T
+    distance = arc(np.linalg.norm(detections.vectors[i] - detections.vectors[j], axis=1))
+    near = distance <= np.maximum(_AT_REST, _SIGMAS * np.hypot(detections.sigma[i], detections.sigma[j]))
+    i, j = i[near], j[near]
+    later = (preferred[j] > preferred[i]) | ((preferred[j] == preferred[i]) & (j < i))
+    i, j = np.where(later, j, i), np.where(later, i, j)
+    for one, other in sorted(zip(i.tolist(), j.tolist(), strict=True), key=lambda pair: (not preferred[pair[0]], pair)):
+        if first[one] == one and first[other] == other:
+            first[other] = one
+    return first
+
+
 def name_of_half(names: Iterable[str | None]) -> str:
     """Return the name that at least half of some detections have; empty if there is none, or two have half each.
 

@@ -143,6 +143,24 @@ def test_too_many_pairs_are_thinned_and_it_is_told(linked, monkeypatch):
     assert "too many detections" in notes[0]
 
 
+def test_what_is_in_a_table_twice_is_linked_over_nights_once(linked, tmp_path, monkeypatch):
+    """As where detectors overlap: copies once were pairs and tracklets of their own, which no orbit explains."""
+    monkeypatch.setattr(module, "find_spec", lambda name: object())
+    asked = []
+    monkeypatch.setattr(module, "linked", lambda window: asked.append(window) or [])
+    link_over_nights(*linked, 14)
+    table = pq.read_table(tmp_path / "table.parquet")
+    near = table["dec"].to_numpy() + np.random.default_rng(1).normal(0, 0.1 / 3600, len(table))
+    copies = table.set_column(0, "id", pa.array(np.arange(len(table)) + 10_000)).set_column(3, "dec", pa.array(near))
+    assert copies.column_names == table.column_names
+    pq.write_table(pa.concat_tables([table, copies]), tmp_path / "twice.parquet")
+    twice = read_detections(tmp_path / "twice.parquet")
+    link_over_nights(twice, *link_table(twice)[1:], 14)
+    once, again = asked
+    assert abs(int(again.group[-1]) - int(once.group[-1])) <= 3  # places differ by errors: so may a tracklet or pair
+    assert len(again.mjd) <= len(once.mjd) + 3
+
+
 @pytest.mark.parametrize("nights", [3, 7, 14])
 def test_any_time_shorter_than_half_a_window_lies_in_one(nights):
     rng = np.random.default_rng(nights)

@@ -10,6 +10,7 @@ from kernels.linking.detections import (
     detections_at,
     detections_of,
     find_stationary,
+    first_copies,
     name_of_half,
 )
 
@@ -49,6 +50,24 @@ def test_what_has_had_the_time_to_move_by_an_arcsecond_rests():
 def test_the_slowest_mover_does_not_rest():
     days = np.arange(0, 0.2, 0.01)
     assert not find_stationary(at(10 + 1.2 * SLOWEST * days, 0 * days, 60000 + days)).any()
+
+
+@pytest.mark.parametrize("sigma", [0.1, 1.0])
+def test_copies_are_of_one_observatory_time_and_place(sigma):
+    """Of 400 detections within 40 arcsec, against all pairs of them."""
+    rng = np.random.default_rng(3)
+    ra, dec = 30 + rng.uniform(0, 40, 400) / 3600, rng.uniform(0, 40, 400) / 3600
+    mjd, codes = 60000 + rng.integers(0, 3, 400) / 100, rng.choice(["I41", "W84"], 400)
+    preferred = rng.random(400) < 0.3
+    first = first_copies(detections_at(ra, dec, mjd, np.full(400, sigma)), codes, preferred)
+    apart = np.hypot(ra[:, None] - ra, dec[:, None] - dec) * 3600
+    alike = (apart <= max(1.0, 3 * np.sqrt(2) * sigma)) & (mjd[:, None] == mjd) & (codes[:, None] == codes)
+    expected = np.full(400, -1)
+    for one in sorted(range(400), key=lambda n: (not preferred[n], n)):
+        if expected[one] < 0:
+            expected[alike[one] & (expected < 0)] = one
+    assert (first == expected).all()
+    assert 50 < len(np.unique(first)) < 390
 
 
 def test_one_alone_does_not_rest_and_a_place_seen_often_does():
