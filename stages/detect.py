@@ -96,7 +96,7 @@ def _memory(shape: tuple[int, int], settings: DetectSettings) -> int:
 
 STAGE = Stage(
     name="detect",
-    version="5",
+    version="6",
     per="tile",
     needs=(DIFFERENCE, MASK),
     gives=HIT,

@@ -1,5 +1,6 @@
 """Log odds of every cell of an image, by a `StreakNet`."""
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from schemas.pixels import SearchGrid
 _ALIKE = 0.15  # correlation of neighbours
 _SMOOTH = np.outer((_ALIKE, 1.0, _ALIKE), (_ALIKE, 1.0, _ALIKE))
 _LEAST_UNIT = 1 / 3  # a correlation measured on little sky may be anything
+_SHARPEST = 1.6  # px, FWHM of the PSF before the pixels: no network has learnt from sharper images
 _BAND = 16  # rows of cells that one thread fills at a time: its pixels stay in the cache
 
 
@@ -51,18 +53,26 @@ def dense_input(plane: SearchImage, y: int, x: int, rows: int, columns: int) -> 
     the noise of a pixel than where neighbours have noise of their own, as after optimal subtraction (Zackay, Ofek &
     Gal-Yam 2016, ApJ 830, 27), or contrary noise. So where neighbours are correlated by less than 0.15, the unit of the
     first number is smaller, down to a third: a source of some S/N is as bright as in noise that is so correlated.
+
+    Of a PSF narrower than 1.6 px, which puts most of a point on one pixel as a cosmic ray does, the first number is of
+    the image smoothed until its PSF has 1.6 px; the second is not, and holds all that the image tells of a point.
     """
-    taps = filter_taps(plane.fwhm_px)
-    kernel = np.outer(taps, taps)
-    learnt = filtered_noise(kernel, 1.0, _SMOOTH)
-    filtered = max(filtered_noise(kernel, 1.0, plane.correlation), _LEAST_UNIT * learnt)
-    unit = min(filtered / learnt, 1.0)
+    taps = seen = filter_taps(plane.fwhm_px)
+    kernel, blur, spread = np.outer(taps, taps), np.ones(1, np.float32), 1.0
+    if plane.fwhm_px < _SHARPEST:
+        seen, blur = filter_taps(_SHARPEST), _smoothing(_SHARPEST**2 - plane.fwhm_px**2)
+        spread = filtered_noise(np.outer(blur, blur), 1.0, plane.correlation)
+    learnt = filtered_noise(np.outer(seen, seen), 1.0, _SMOOTH)
+    fainter = float((np.square(seen).sum() / np.square(taps).sum()) ** 2)  # share of its light in what filters a point
+    filtered = max(filtered_noise(kernel, 1.0, plane.correlation), _LEAST_UNIT * learnt / fainter)
+    unit = min(filtered * fainter / learnt, spread)
     out = np.empty((rows, columns, PLANES * CELL**2), np.float32)
     _fill(
         plane.pixels,
         plane.usable,
         np.float32(plane.background),
         np.float32(1 / (unit * plane.noise)),
+        blur,
         taps,
         np.float32(unit / filtered),
         y,
@@ -72,12 +82,19 @@ def dense_input(plane: SearchImage, y: int, x: int, rows: int, columns: int) -> 
     return out
 
 
+def _smoothing(added: float) -> NDArray[np.float32]:
+    """Return a filter, (3,), that adds so much, px2, to the square of a Gaussian's FWHM."""
+    side = added / (8 * math.log(2)) / 2
+    return np.array((side, 1 - 2 * side, side), np.float32)
+
+
 @njit(**FAST, parallel=True)
 def _fill(
     pixels: NDArray[np.float32],
     usable: NDArray[np.bool_],
     background: np.float32,
     per_noise: np.float32,
+    blur: NDArray[np.float32],
     taps: NDArray[np.float32],
     scale: np.float32,
     y: int,
@@ -91,17 +108,18 @@ def _fill(
         top, tall, wide = y + first * CELL, count * CELL, columns * CELL
         value = np.zeros((tall + 2 * RADIUS, wide + 2 * RADIUS), np.float32)
         _take(pixels, usable, background, per_noise, top - RADIUS, x - RADIUS, value)
-        found = np.zeros((tall, wide), np.float32)
+        shown, found = np.zeros((tall, wide), np.float32), np.zeros((tall, wide), np.float32)
+        _filter(value, blur, np.float32(1), shown)
         _filter(value, taps, scale, found)
+        squash(shown)
         squash(found)
-        squash(value)
         for r in range(count):
             for c in range(columns):
                 cell = out[first + r, c]
                 for dy in range(CELL):
                     for dx in range(CELL):
                         j, i = r * CELL + dy, c * CELL + dx
-                        cell[dy * CELL + dx] = value[j + RADIUS, i + RADIUS]
+                        cell[dy * CELL + dx] = shown[j, i]
                         cell[16 + dy * CELL + dx] = found[j, i]
                         cell[32 + dy * CELL + dx] = _hidden(usable, top + j, x + i)
 
@@ -136,18 +154,18 @@ def _take(
 def _filter(
     value: NDArray[np.float32], taps: NDArray[np.float32], scale: np.float32, found: NDArray[np.float32]
 ) -> None:
-    """Filter along columns, then along rows."""
-    width = found.shape[1]
+    """Filter along columns, then along rows; ``value`` reaches `RADIUS` farther than ``found`` to all sides."""
+    width, first = found.shape[1], RADIUS - taps.shape[0] // 2
     line = np.empty(value.shape[1], np.float32)
     for j in range(found.shape[0]):
         line[:] = 0
         for k in range(taps.shape[0]):
-            tap, row = taps[k] * scale, value[j + k]
+            tap, row = taps[k] * scale, value[j + first + k]
             for i in range(line.shape[0]):
                 line[i] += tap * row[i]
         target = found[j]
         for k in range(taps.shape[0]):
-            tap, row = taps[k], line[k : k + width]
+            tap, row = taps[k], line[first + k : first + k + width]
             for i in range(width):
                 target[i] += tap * row[i]
 

@@ -43,8 +43,14 @@ def by_scipy(plane):
         return np.sign(s) * size * (1 + size / 64) / (1 + size / 4)
 
     flat = np.outer((0.15, 1, 0.15), (0.15, 1, 0.15))
-    noise = [filtered_noise(np.outer(taps, taps), 1.0, np.array(c, float)) for c in (plane.correlation, flat)]
-    return np.stack([level(value * max(noise[1] / noise[0], 1)), level(smooth), ~plane.usable])
+    wide = filter_taps(max(plane.fwhm_px, 1.6)).astype(np.float64)
+    here = filtered_noise(np.outer(taps, taps), 1.0, plane.correlation) / np.square(taps).sum() ** 2
+    learnt = filtered_noise(np.outer(wide, wide), 1.0, flat) / np.square(wide).sum() ** 2
+    side = max(1.6**2 - plane.fwhm_px**2, 0) / (8 * np.log(2)) / 2  # half of what it adds to the variance
+    blur = np.array([side, 1 - 2 * side, side])
+    own = filtered_noise(np.outer(blur, blur), 1.0, plane.correlation)
+    shown = correlate1d(correlate1d(value, blur, 0, mode="constant"), blur, 1, mode="constant")
+    return np.stack([level(shown / min(here / learnt, own)), level(smooth), ~plane.usable])
 
 
 def in_cells(planes):
@@ -89,7 +95,37 @@ def test_smoother_noise_changes_nothing_but_the_signal_to_noise():
     assert np.abs(other[..., 16:32]).sum() < np.abs(one[..., 16:32]).sum()
 
 
-def test_against_scipy(plane):
+def undersampled(snr):
+    """Return a point of some S/N in white noise, seen through a PSF of 1.0 px."""
+    psf, taps = moffat_mixture(1.0, 3.0), filter_taps(1.0)
+    point = trail_image((64, 64), 30.0, 33.0, 0.0, 0.0, psf)
+    kernel = np.outer(taps, taps)
+    flux = snr * filtered_noise(kernel, 1.0, np.ones((1, 1))) / (point[25:42, 22:39] * kernel).sum()
+    return SearchImage((flux * point).astype(np.float32), np.ones((64, 64), bool), 0.0, 1.0, np.ones((1, 1)), 1.0)
+
+
+def test_a_point_of_an_undersampled_image_looks_like_one_of_the_sharpest_that_were_learnt():
+    cells = dense_input(undersampled(20.0), 0, 0, 16, 16)
+    flat, taps = np.outer((0.15, 1.0, 0.15), (0.15, 1.0, 0.15)), filter_taps(1.6)
+    kernel, point = np.outer(taps, taps), trail_image((64, 64), 30.0, 33.0, 0.0, 0.0, moffat_mixture(1.6, 3.0))
+    flux = 20 * filtered_noise(kernel, 1.0, flat) / (point[25:42, 22:39] * kernel).sum()
+    learnt = SearchImage((flux * point).astype(np.float32), np.ones((64, 64), bool), 0.0, 1.0, flat, 1.6)
+    expected = dense_input(learnt, 0, 0, 16, 16)
+    assert cells[8, 7, :16].max() == pytest.approx(expected[8, 7, :16].max(), rel=0.1)
+    # One pixel from the middle, where an image that is not smoothed has a third as much.
+    assert cells[8, 7, 5] == pytest.approx(expected[8, 7, 5], rel=0.1)
+    assert cells[8, 7, 16:32].max() == pytest.approx(20 * (1 + 20 / 64) / (1 + 20 / 4), rel=0.01)
+
+
+def test_an_image_is_smoothed_where_it_is_undersampled_and_by_no_step(plane):
+    value = dense_input(plane._replace(fwhm_px=1.6), 0, 0, 24, 30)
+    np.testing.assert_allclose(dense_input(plane._replace(fwhm_px=1.5999), 0, 0, 24, 30), value, atol=2e-3)
+    assert np.abs(dense_input(plane._replace(fwhm_px=1.2), 0, 0, 24, 30) - value)[..., :16].max() > 0.3
+
+
+@pytest.mark.parametrize("fwhm", [2.2, 1.6, 1.1])
+def test_against_scipy(plane, fwhm):
+    plane = plane._replace(fwhm_px=fwhm)
     expected = in_cells(by_scipy(plane))
     np.testing.assert_allclose(dense_input(plane, 0, 0, 24, 30), expected, atol=2e-4)
 
