@@ -185,7 +185,7 @@ def quality(
             found = [assess(out, label, settings.quality, again=True) for label in nights]
     judged = {record.night: record.judged for record in found if record is not None}
     for label in (one for one in nights if one not in judged):
-        say(f"{label}: no exposure of it is published", err=as_json)
+        say(f"{label}: it has no published exposures", err=as_json)
     shown = console(stderr=as_json)
     for label, bands in judged.items():
         for band in bands:

@@ -392,7 +392,7 @@ def record_night(
     for entry in before.values():
         if entry.path not in there:
             remove(out / entry.path)
-    if not (made.datasets or made.idle or work.patches):
+    if not (made.datasets or made.idle or made.failed or work.patches):
         ledger.remove_night(work.night)
         return
     ledger.put_night(

@@ -421,8 +421,8 @@ _DIFFERENCE = re.compile(r"diff|(?<![a-z])sub(?![a-z])|subtracted")
 def _first(hashed: Sequence[Item], record: ExposureRecord | None) -> str:
     """Return the name of the first source whose bytes are not in quarantine by the ledger; of the first if all are.
 
-    What is named like a difference image goes before what is not, and of these what has more files beside it: a copy
-    without the science image would be searched without it.
+    What is named like a difference image goes before what is not, then what has more files beside it: without its
+    science image it would be searched without that.
     """
     bad = record.source_sha256 if record is not None and record.status == "quarantined" else None
     ordered = sorted(hashed, key=_rank)

@@ -99,7 +99,8 @@ def classify_pictures(
 
 def _from(folder: Path, location: str) -> str:
     """Return a place as a table in the folder has to name it, so that it is found from wherever the table is read."""
-    return location if Path(location).is_absolute() else os.path.relpath(location, folder.resolve())
+    place = Path(location)
+    return location if place.is_absolute() else os.path.relpath(place.parent.resolve() / place.name, folder.resolve())
 
 
 def _judged(

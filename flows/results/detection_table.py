@@ -116,7 +116,6 @@ def read_detections(path: Path, obscode: str = "", nights: NightRange = EVERY_NI
     }
     columns["id"] = _ids(path, own["id"], columns["id"])
     _require_mjd(path, own["mjd"], numbers["mjd"])
-    _require_precise(path, own["mjd"], numbers["mjd"])
     numbers, not_given = _plausible(numbers, own)
     left_out = _unusable(columns["id"], numbers, columns["trailClass"], own)
     wrong = {row for rows in left_out.values() for row in rows}
@@ -127,6 +126,7 @@ def read_detections(path: Path, obscode: str = "", nights: NightRange = EVERY_NI
     detections = detections_of(some | {"midpointMjdTai": some["mjd"], "magAB": some["mag"]})
     given = [code or obscode for code in _codes(path, columns["obscode"])]
     notes = _misnamed_words(table.column_names, (NEEDED | OPTIONAL).values())
+    notes += _imprecise_words(own["mjd"], numbers["mjd"])
     if any(given) and (none := given.count("")):
         notes.append(
             f"{counted(none, 'row')} without an obscode: linked apart from the others; --obscode CODE gives one"
@@ -170,8 +170,8 @@ def _separator(path: Path) -> str:
         first = (file.read(1 << 16).decode("utf-8", "replace").lstrip().splitlines() or [""])[0]
     found = csv_separator(first)
     if found not in first and len(re.split(r"[| ]+", first)) >= len(NEEDED):
-        problem = f"has no commas in its first line, {first[:60]!r}, which should name the columns of a CSV."
-        raise Misconfigured("unreadable_table", str(path), problem, "separate names and values by commas.")
+        problem = f"has no commas, semicolons or tabs in its first line, {first[:60]!r}, which should name the columns."
+        raise Misconfigured("unreadable_table", str(path), problem, "separate names and values by one of them.")
     return found
 
 
@@ -290,13 +290,13 @@ def _require_mjd(path: Path, name: str, mjd: NDArray[np.float64]) -> None:
         raise Misconfigured("no_mjd", str(path), problem, "give Modified Julian Dates: Julian Dates less 2400000.5.")
 
 
-def _require_precise(path: Path, name: str, mjd: NDArray[np.float64]) -> None:
-    """Raise ``imprecise_times`` if three times or more all are such as single precision has, and not every 45 min."""
+def _imprecise_words(name: str, mjd: NDArray[np.float64]) -> list[str]:
+    """Return a sentence if three times or more all are such as single precision has, and not every 45 min."""
     low, high = _RANGES["mjd"]
     times = np.unique(mjd[(mjd >= low) & (mjd <= high)])
     if len(times) >= _SEVERAL and (times == times.astype(np.float32)).all() and (times % _PLAIN_STEP).any():
-        problem = f"column {name!r} was in single precision once: all {len(times)} times are such as that has."
-        raise Misconfigured("imprecise_times", str(path), problem, "take times that never were in single precision.")
+        return [f"all {len(times)} times of {name!r} are such as single precision has, to six minutes: are they right?"]
+    return []
 
 
 def _plausible(

@@ -2,9 +2,9 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -147,35 +147,34 @@ def read_status(out: Path, nights: NightRange = EVERY_NIGHT) -> Status:
     for one in Quarantine(out).list():
         unusable.setdefault(one.key.night if one.key else UNKNOWN, []).append(one)
     holder, dead = holder_of(out), dead_holder_of(out)
-    # A run publishes catalogues before their records, and brings nights together last.
+    # A run publishes catalogues before their records, and makes what is of whole nights last.
     ended = holder is None and dead is None
-    lost = set(_unlisted(out, held)) if ended else set[str]()
+    searched = _searched(out) if ended else {}
+    lost = {night for night, folder in searched.items() if night not in held and any(folder.iterdir())}
     labels = [one for one in nights.among(held | unusable.keys() | lost, str(out)) if one not in lost - unusable.keys()]
     known: dict[str | None, ProvenanceRecord | None] = {}
     for label in labels:
         try:
-            night = _of(label, unusable.get(label, ()), ledger, known)
-            found.append(_with_unfinished(night, out, ledger) if ended else night)
+            found.append(_of(label, unusable.get(label, ()), ledger, known, label in searched))
         except Misconfigured as error:  # its file is damaged: the others are told
             if error.code != "damaged_ledger" or len(unreadable) == len(labels) - 1:
                 raise
             unreadable.append(Trouble.of(f"night {label}", error))
     unreadable += [_lost(out, label) for label in sorted(lost) if label in nights]
     watched = _watched(ledger.watch(), holder)
-    return Status(tuple(found), holder, watched, _space(out), dead, tuple(unreadable), _settings_changed(out, nights))
+    changed = _settings_changed(out, nights) if ended else ()
+    return Status(tuple(found), holder, watched, _space(out), dead, tuple(unreadable), changed)
 
 
-def _with_unfinished(status: NightStatus, out: Path, ledger: Ledger) -> NightStatus:
-    """Return the status of a night, with a trouble where exposures were published after it was brought together."""
-    published = sum(status.exposures.get(state, 0) for state in ("done", "outdated"))
-    whole = ledger.night(status.night) if published else None
-    together = whole.exposures if whole is not None else 0
-    if together == published or not (catalogs_folder(out) / DIA_SOURCE.name / f"night={status.night}").exists():
-        return status  # or it is a night of alert packets, of which nothing is made
-    problem = f"has {counted(published, 'published exposure')}, and what is made of it as a whole is of {together}."
+def _unfinished(night: str, exposures: int, whole: NightRecord | None) -> Iterator[Trouble]:
+    """Yield a trouble if a night has other published exposures than its tracklets and objects were made from."""
+    made_from = whole.exposures if whole is not None else 0
+    if made_from == exposures:
+        return
+    published = counted(exposures, "published exposure")
+    problem = f"has {published}, but its tracklets and objects were made from {made_from}."
     remedy = "run it again, to its end: `nightstride run` with its images."
-    error = BadInput("unfinished_night", f"night {status.night}", problem, remedy)
-    return replace(status, troubles=(*status.troubles, Trouble.of(f"night {status.night}", error)))
+    yield Trouble.of(f"night {night}", BadInput("unfinished_night", f"night {night}", problem, remedy))
 
 
 def _settings_changed(out: Path, nights: NightRange) -> tuple[str, ...]:
@@ -190,12 +189,10 @@ def _settings_changed(out: Path, nights: NightRange) -> tuple[str, ...]:
     return ()
 
 
-def _unlisted(out: Path, held: Set[str]) -> Iterator[str]:
-    """Yield the nights with detections that are not among those of the ledger; an empty folder has none."""
-    for folder in (catalogs_folder(out) / DIA_SOURCE.name).glob("night=*"):
-        night = folder.name.removeprefix("night=")
-        if night not in held and any(folder.iterdir()):
-            yield night
+def _searched(out: Path) -> dict[str, Path]:
+    """Return the folder of the detections of each night that has one; those of alert packets are elsewhere."""
+    folders = (catalogs_folder(out) / DIA_SOURCE.name).glob("night=*")
+    return {folder.name.removeprefix("night="): folder for folder in folders}
 
 
 def _lost(out: Path, night: str) -> Trouble:
@@ -224,6 +221,7 @@ def _of(
     unusable: Sequence[QuarantineRecord],
     ledger: Ledger,
     known: dict[str | None, ProvenanceRecord | None],
+    searched: bool,
 ) -> NightStatus:
     sums = night_sums(ledger, night)
     troubled = list(ledger.troubled(night)) if sums.states.keys() - {"done"} else []
@@ -238,6 +236,8 @@ def _of(
     states["quarantined"] -= len(gone)
     troubles = [one for one, _ in told if one not in gone]
     troubles += whole.failed if whole is not None else ()
+    if searched:
+        troubles += _unfinished(night, states["done"] + states["outdated"], whole)
     models = Counter[str]()
     for provenance, exposures in sums.searched.items():
         models.update(dict.fromkeys(_models(provenance or None, ledger, known), exposures))

@@ -50,7 +50,7 @@ def show_night(summary: RunSummary, console: Console, out: Path | None = None) -
     if len(wrong) > room:
         every = f"nightstride status {'OUT' if out is None else shlex.quote(str(out))} --json"
         more = (
-            f"{len(wrong) - room + 1:,} troubles more: {every} has those of all exposures; --verbose tells of warnings"
+            f"{len(wrong) - room + 1:,} more troubles: {every} lists those of all exposures; --verbose shows warnings"
         )
         wrong = [*wrong[: room - 1], more]
     for line in (*found, *wrong, *following):

@@ -152,8 +152,7 @@ def first_copies(
     Returns
     -------
     (n,) int
-        Of a detection without copies itself. Copies lie within 1 arcsec, or 3 standard deviations of their distance if
-        that is more.
+        Of a detection without copies itself. Copies lie within 1 arcsec of each other.
     """
     from scipy.spatial import cKDTree
 
@@ -163,12 +162,8 @@ def first_copies(
     _, exposure = np.unique(
         np.stack([np.unique(obscode, return_inverse=True)[1], detections.mjd]), axis=1, return_inverse=True
     )
-    reach = max(_AT_REST, _SIGMAS * math.sqrt(2) * float(detections.sigma.max()))
     apart = np.column_stack([detections.vectors, 4.0 * exposure.ravel()])  # farther than any two places
-    i, j = cKDTree(apart).query_pairs(float(chord(reach)), output_type="ndarray").reshape(-1, 2).T
-    distance = arc(np.linalg.norm(detections.vectors[i] - detections.vectors[j], axis=1))
-    near = distance <= np.maximum(_AT_REST, _SIGMAS * np.hypot(detections.sigma[i], detections.sigma[j]))
-    i, j = i[near], j[near]
+    i, j = cKDTree(apart).query_pairs(float(chord(_AT_REST)), output_type="ndarray").reshape(-1, 2).T
     later = (preferred[j] > preferred[i]) | ((preferred[j] == preferred[i]) & (j < i))
     i, j = np.where(later, j, i), np.where(later, i, j)
     for one, other in sorted(zip(i.tolist(), j.tolist(), strict=True), key=lambda pair: (not preferred[pair[0]], pair)):

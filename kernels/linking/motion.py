@@ -59,7 +59,7 @@ def fit_motion(vectors: Floats, mjd: Floats, sigma: Floats) -> Motion:
     weight = 1 / np.square(sigma)
     middle = (weight[:, None] * vectors).sum(axis=0)
     middle /= np.linalg.norm(middle)
-    pole = np.linalg.svd(vectors / sigma[:, None])[2][2]
+    pole = np.linalg.svd(vectors / sigma[:, None])[2][2] if len(vectors) > 2 else np.cross(vectors[0], vectors[-1])
     pole -= (pole @ middle) * middle
     pole /= np.linalg.norm(pole)
     onward = np.cross(pole, middle)

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import weakref
 
 import pytest
 from typer.main import get_command
@@ -185,6 +186,14 @@ def compiled(number):
         raise ValueError("another error") from error
 
 
+def dropped(number):
+    """Raise a signal where Python drops what it raises: as an object is removed."""
+    thing = type("Thing", (), {})()
+    watched = weakref.ref(thing, lambda _: signal.raise_signal(number))
+    del thing
+    assert watched() is None
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_command_by_its_own_hand_and_without_a_word(number):
     before = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
@@ -196,6 +205,9 @@ def test_a_signal_ends_a_command_by_its_own_hand_and_without_a_word(number):
         with pytest.raises(SystemExit) as ended, _ended_by_signals():
             compiled(number)
         assert ended.value.code == 128 + number
+        with pytest.raises((SystemExit, KeyboardInterrupt)), _ended_by_signals():
+            dropped(number)  # and the block is over before it is raised again
+        assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
         with pytest.raises(ValueError, match="another"), _ended_by_signals():
             raise ValueError("another")
     finally:

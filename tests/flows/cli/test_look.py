@@ -192,7 +192,7 @@ def test_of_a_night_without_published_exposures_it_says_so(out_quality):
     (record,) = ledger.records(NIGHT)
     ledger.put(record.model_copy(update={"status": "quarantined", "reason": "flood: too many"}))
     ended = run_quality(out_quality, "--night", NIGHT)
-    assert (ended.exit_code, ended.output) == (0, f"{NIGHT}: no exposure of it is published\n")
+    assert (ended.exit_code, ended.output) == (0, f"{NIGHT}: it has no published exposures\n")
 
 
 def test_no_such_night_is_2(out_quality):

@@ -148,6 +148,17 @@ def test_what_needs_a_failed_stage_is_not_run(out):
     assert set(result.datasets) == {"thing"}
 
 
+def test_a_night_of_which_nothing_could_be_made_keeps_the_reason(out):
+    def fails(*_):
+        raise BadInput("store", "thing", "cannot be made.", "wait.")
+
+    run(out, (PIPELINE[0], replace(PIPELINE[1], run=fails)))
+    record = Ledger(out).night(NIGHT)
+    assert ([one.code for one in record.failed], record.exposures, record.datasets) == (["store"], 2, {})
+    assert run(out, PIPELINE[:2]).failed == []  # tried again
+    assert Ledger(out).night(NIGHT).datasets.keys() == {"thing"}
+
+
 def test_what_would_read_a_failed_stage_waits_for_it(out):
     """Made without, it would have the digest of what is made with it, and never be made again."""
 

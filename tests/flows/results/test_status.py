@@ -130,7 +130,7 @@ def test_a_night_that_a_run_did_not_bring_together_is_told_when_the_run_has_ende
     found = read_status(out)
     (told,) = found.nights[1].troubles
     assert (told.uri, told.code, found.exit_code) == ("night 20260103", "unfinished_night", 1)
-    assert "has 1 published exposure, and what is made of it as a whole is of 0" in told.message
+    assert "has 1 published exposure, but its tracklets and objects were made from 0" in told.message
     whole = NightRecord(night="20260103", exposures=1, software="0", finished_at="2026-01-03T04:00:00+00:00")
     Ledger(out).put_night(whole)
     assert read_status(out).nights[1].troubles == ()

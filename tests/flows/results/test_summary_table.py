@@ -231,9 +231,9 @@ def test_the_lines_are_ten_at_most_whatever_went_wrong(kind, count):
     )  # fmt: skip
     assert len(lines) <= LINES
     told = sum("is bad" in line for line in lines)
-    beyond = [int(line.split()[0]) for line in lines if "troubles more" in line]
+    beyond = [int(line.split()[0]) for line in lines if "more troubles" in line]
     assert told + sum(beyond) == count
-    where = "troubles more: nightstride status out --json has those of all exposures"
+    where = "more troubles: nightstride status out --json lists those of all exposures"
     assert sum(where in line for line in lines) == len(beyond)
     assert sum(line.startswith("ASSUMED: ") for line in lines) == 1
     assert lines[0] == "2 nights, 1 to 2: 1 exposure: 1 searched."
