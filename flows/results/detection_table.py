@@ -98,8 +98,8 @@ def read_detections(path: Path, obscode: str = "", nights: NightRange = EVERY_NI
         A published file cannot be read.
     Misconfigured
         There is no such table, it cannot be read, lacks a column or has one twice, a column holds no numbers, ids that
-        are neither text nor numbers (``bad_id``) or times that are or were in single precision (``imprecise_times``);
-        nights are asked of a table, or it is in a bucket (``no_output``); none of the nights is there (``no_night``).
+        are neither text nor numbers (``bad_id``) or times in single precision (``imprecise_times``); nights are asked
+        of a table, or it is in a bucket (``no_output``); none of the nights is there (``no_night``).
     """
     require_there(path, "another table of detections.")
     if nights or isinstance(path, BucketPath) or is_output(path):

@@ -65,11 +65,7 @@ def unused_keywords(words: Keywords, used: set[str], form: str, unit: str | None
         for key in header:
             if key in used or key in found or not (value := words.find(key)):
                 continue
-            quantity, why = _meaning(key, unit or "pixel unit", words.comment(key))
-            if key == FLUX_OF_ZERO and (zero := zero_point_of(value[1])) is not None:
-                why = (
-                    f"the zero point is 2.5 log10 of it, {zero:.6g}, if it is AB; if it is, give fits.zero_point.value"
-                )
+            quantity, why = _meaning(key, value[1], unit or "pixel unit", words.comment(key))
             if quantity:
                 if form != "generic":
                     why = f"what is known of files of {form} goes before it"
@@ -85,9 +81,12 @@ def zero_point_of(flux: object) -> float | None:
     return None
 
 
-def _meaning(key: str, unit: str, comment: str) -> tuple[str, str]:
+def _meaning(key: str, value: object, unit: str, comment: str) -> tuple[str, str]:
     if key == FLUX_OF_ZERO:
-        return "zero_point", "it is no flux of magnitude 0"
+        if (zero := zero_point_of(value)) is None:
+            return "zero_point", "it is no flux of magnitude 0"
+        why = f"the zero point is 2.5 log10 of it, {zero:.6g}, if it is AB; if it is, give fits.zero_point.value"
+        return "zero_point", why
     if ZERO_POINTS.fullmatch(key):
         why = f"it may not be the AB magnitude of 1 {unit} of this image; if it is, name it in [fits.zero_point]"
         return "zero_point", why
