@@ -3,7 +3,7 @@
 Simulates exposures that no training has seen, searches them with every detector of ``stages/weights/detect``, and
 prints completeness at equal numbers of false positions per image: by the detector's own scores, and by the reliability
 model on what the stages behind it make of them. Writes ``docs/measured/detectors.json``, its tables in
-``docs/measured/detection.md`` and, for each preset, ``docs/images/detectors_PRESET.png``.
+``docs/measured/detection.md`` and, for each sky, ``docs/images/detectors_SKY.png``.
 """
 
 import argparse
@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
-from scipy.optimize import linear_sum_assignment
 from scipy.stats import binomtest, norm
 
 from benchmarks.page import IMAGES, ROOT, publish, table
@@ -33,6 +32,7 @@ from flows.pipeline.search_pixels import search_pixels
 from flows.results.evaluation.pictures import new_figure, save
 from flows.storage.zarr_tiles import TileStore
 from flows.training.cells import RecoveryCurve, level_at, share_found
+from flows.training.detect import MOVING
 from flows.training.example_sets import make_examples
 from flows.training.examples import Example, Wanted, truth_targets
 from kernels.measure.vetoes.evidence import refused
@@ -45,10 +45,8 @@ from stages.measure import measure_all
 
 NAMES = sorted(card.stem for card in (ROOT / "stages" / "weights" / "detect").glob("*.json"))
 RATES = (0.5, 1.0)
-ENSEMBLE = ("streak_net", "two_stage")
 REFERENCE = "streak_net"
 SETTINGS = Settings.model_validate({})  # whatever the environment says
-_NEAR = 3.0  # px between detections of the same
 
 
 Detections = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
@@ -59,23 +57,22 @@ Detections = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]
 class Found:
     """Detections of a detector: by its own scores, by the reliability model with and without science images.
 
-    ``published_false`` is counted at the threshold of the card; seconds are processor time of the detector, per image.
+    ``published_false``, per image, is counted at the threshold of the card; seconds are processor time of the detector,
+    per image.
     """
 
     own: list[RecoveryCurve]
     judged: list[RecoveryCurve]
     blind: list[RecoveryCurve]
-    detections: list[Detections]
     seconds: list[float]
-    published_false: int | None
+    published_false: float
 
 
 def look(name: str, examples: Sequence[Example]) -> Found:
     """Search exposures with a detector, one tile each."""
     detector: Detector = load_model("detect", name, precision="auto")
     verdict = load_model("reliability", name)
-    found = Found([], [], [], [], [], 0)
-    false = 0
+    found, false = Found([], [], [], [], 0.0), 0
     for example in examples:
         store = TileStore.open(example.store)
         planes = {plane: store.read_all(plane) for plane in ("difference", "mask", "science")}
@@ -86,11 +83,10 @@ def look(name: str, examples: Sequence[Example]) -> Found:
             "streak"
         ].rows
         found.own.append(recovered(spots(hits.rows, detector), example))
-        found.detections.append(judge(planes, store.info, verdict))
-        found.judged.append(recovered(found.detections[-1], example))
+        found.judged.append(recovered(judge(planes, store.info, verdict), example))
         found.blind.append(recovered(judge(planes | {"science": None}, store.info, verdict), example))
         false += int((found.judged[-1].false >= verdict.card.threshold).sum())
-    return replace(found, published_false=false)
+    return replace(found, published_false=false / len(examples))
 
 
 def judge(planes: Mapping[str, Any], info: ExposureInfo, verdict: Any) -> Detections:
@@ -110,20 +106,6 @@ def recovered(found: Detections, example: Example) -> RecoveryCurve:
     return RecoveryCurve.of(*found, truth_targets(example.truth), example.truth["snr"].to_numpy().astype(np.float64))
 
 
-def together(one: Detections, other: Detections) -> Detections:
-    """Join what two detectors found: the mean score where both did, within 3 px; half of what one found alone."""
-    (x, y, score), (x2, y2, score2) = one, other
-    apart = np.hypot(x[:, None] - x2, y[:, None] - y2)
-    pairs = [
-        (i, k) for i, k in zip(*linear_sum_assignment(np.minimum(apart, _NEAR)), strict=True) if apart[i, k] < _NEAR
-    ]
-    sums, alone = score / 2, np.ones(len(x2), bool)
-    for i, k in pairs:
-        sums[i] += score2[k] / 2
-        alone[k] = False
-    return np.append(x, x2[alone]), np.append(y, y2[alone]), np.append(sums, score2[alone] / 2)
-
-
 def spots(hits: pa.Table, detector: Detector) -> tuple[NDArray[np.float64], ...]:
     """Join neighbouring hits: centre of each group, weighted, px, and the sum of its log odds above the floor."""
     grid = detector.grid
@@ -137,16 +119,6 @@ def spots(hits: pa.Table, detector: Detector) -> tuple[NDArray[np.float64], ...]
     centre = np.array(ndimage.center_of_mass(odds, label, index)).reshape(-1, 2)
     y, x = (centre * grid.stride + (grid.window - 1) / 2).T
     return x, y, np.asarray(ndimage.sum(odds, label, index))
-
-
-def ensemble(found: Sequence[Found], examples: Sequence[Example]) -> Found:
-    """Combine the detections of two detectors."""
-    pairs = zip(*(one.detections for one in found), strict=True)
-    both = [together(*pair) for pair in pairs]
-    seconds = [sum(parts) for parts in zip(*(one.seconds for one in found), strict=True)]
-    return Found(
-        [], [recovered(each, example) for each, example in zip(both, examples, strict=True)], [], both, seconds, None
-    )
 
 
 def paired(reference: Sequence[RecoveryCurve], other: Sequence[RecoveryCurve], false: float = 0.5) -> dict[str, float]:
@@ -181,7 +153,7 @@ def main() -> None:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=4321)
-    parser.add_argument("--exposures", type=int, default=16, help="like ztf; half as many like llnl")
+    parser.add_argument("--exposures", type=int, default=16, help="like ztf; half as many of each other sky")
     parser.add_argument("--names", nargs="+", default=NAMES)
     parser.add_argument("--work", type=Path)
     parser.add_argument("--threads", type=int, default=1)
@@ -189,12 +161,15 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     figures: dict[str, dict[str, object]] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        for n, preset in enumerate(("ztf", "llnl")):
-            folder = (options.work or Path(scratch)) / preset
-            examples = make_examples(
-                folder, Wanted(preset, options.exposures // (n + 1)), options.seed + n, options.threads
-            )
-            figures[preset] = compare(preset, options.names, examples)
+        half = options.exposures // 2
+        skies = {
+            "ztf": Wanted("ztf", options.exposures),
+            "llnl": Wanted("llnl", half),
+            "zogy": Wanted("ztf", half, subtract="zogy", lengths=MOVING),
+        }
+        for n, (sky, wanted) in enumerate(skies.items()):
+            folder = (options.work or Path(scratch)) / sky
+            figures[sky] = compare(sky, options.names, make_examples(folder, wanted, options.seed + n, options.threads))
     (ROOT / "docs" / "measured" / "detectors.json").write_text(json.dumps(figures, indent=1) + "\n")
     weights = [f"{kind}/{name}" for name in options.names for kind in ("detect", "reliability")]
     by = "python -m benchmarks.detectors"
@@ -206,35 +181,41 @@ KINDS = {"own": "its own", "verdict": "reliability", "verdict, no science": "rel
 
 def tables(figures: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the Markdown of all figures: completeness, and which streaks only one of two detectors finds."""
-    ztf, llnl = figures["ztf"], figures["llnl"]
+    ztf, llnl, zogy = (figures[sky] for sky in ("ztf", "llnl", "zogy"))
     names = [name.removesuffix(", verdict") for name in ztf if name.endswith(", verdict")]
     names.sort(key=lambda name: (-ztf[f"{name}, verdict"]["shares"][0][0], name))
     rows = []
     for name in names:
         for kind, words in KINDS.items():
-            if (one := ztf.get(f"{name}, {kind}")) is None:
-                continue
-            half, seconds = one["s50_at_1_false"], f"{one['seconds']:.2f}"
-            published = one["false_per_image_published"]
+            one, dark, subtracted = (sky[f"{name}, {kind}"] for sky in (ztf, llnl, zogy))
+            half = one["s50_at_1_false"]
+            published = (f"{sky['false_per_image_published']:.2f}" for sky in (one, subtracted))
             rows.append((
                 f"`{name}`", words, *(shown(Share(*one["shares"][place])) for place in (0, 1)),
-                "-" if half is None else f"{half:.1f}", shown(Share(*llnl[f"{name}, {kind}"]["shares"][0])),
-                *(("-" if published is None else f"{published:.2f}", seconds) if kind == "verdict" else ("", "")),
+                "-" if half is None else f"{half:.1f}", shown(Share(*dark["shares"][0])),
+                shown(Share(*subtracted["shares"][0])),
+                *((*published, f"{one['seconds']:.2f}") if kind == "verdict" else ("", "", "")),
             ))  # fmt: skip
     headings = (
-        "detector", "scores", "`ztf`, S/N ≥ 7", "S/N ≥ 10", "S/N of half", "`llnl`, S/N ≥ 7", "false at its threshold",
-        "s per image",
+        "detector", "scores", "`ztf`, S/N ≥ 7", "S/N ≥ 10", "S/N of half", "`llnl`, S/N ≥ 7", "`zogy`, S/N ≥ 7",
+        "false at its threshold, `ztf`", "`zogy`", "s per image",
     )  # fmt: skip
-    pairs = [(name, ztf[f"{name}, against {REFERENCE}"]) for name in names if name != REFERENCE]
-    found = [(f"`{name}`", one["only_reference"], one["only_other"], f"{one['chance']:.2g}") for name, one in pairs]
+    pairs = [
+        (name, sky, figures[sky][f"{name}, against {REFERENCE}"])
+        for name in names if name != REFERENCE for sky in ("ztf", "zogy")
+    ]  # fmt: skip
+    found = [
+        (f"`{name}`", f"`{sky}`", one["only_reference"], one["only_other"], f"{one['chance']:.2g}")
+        for name, sky, one in pairs
+    ]
     return (
-        f"{table(headings, rows)}\n\nStreaks of S/N ≥ 7 on the images like ZTF's that only one of two finds, by "
-        f"reliability at 0.5 false per image\n(exact McNemar test):\n\n"
-        f"{table(('', f'only `{REFERENCE}`', 'only this', 'chance'), found)}"
+        f"{table(headings, rows)}\n\nStreaks of S/N ≥ 7 that only one of two finds, by reliability at 0.5 false per "
+        f"image (exact McNemar test):\n\n"
+        f"{table(('', 'sky', f'only `{REFERENCE}`', 'only this', 'chance'), found)}"
     )
 
 
-def compare(preset: str, names: Sequence[str], examples: Sequence[Example]) -> dict[str, object]:
+def compare(sky: str, names: Sequence[str], examples: Sequence[Example]) -> dict[str, object]:
     """Search with every detector; print the table, draw the picture, return the figures."""
     console = Table(
         "detector", "score", *(f"c{least} at {rate:g}" for rate in RATES for least in (7, 10)), "S/N 50 %", "s"
@@ -242,13 +223,9 @@ def compare(preset: str, names: Sequence[str], examples: Sequence[Example]) -> d
     figures: dict[str, object] = {}
     curves = {}
     everything = {name: look(name, examples) for name in names}
-    if set(ENSEMBLE) <= set(names):
-        everything[" + ".join(ENSEMBLE)] = ensemble([everything[name] for name in ENSEMBLE], examples)
     for name, found in everything.items():
         kinds = {"own": found.own, "verdict": found.judged, "verdict, no science": found.blind}
         for kind, several in kinds.items():
-            if not several:
-                continue
             shares = [share_found(several, level_at(several, rate), least) for rate in RATES for least in (7.0, 10.0)]
             half = half_complete(several, 1.0)
             seconds = float(np.median(found.seconds))
@@ -257,20 +234,18 @@ def compare(preset: str, names: Sequence[str], examples: Sequence[Example]) -> d
                 "shares": [[share.found, share.n] for share in shares],
                 "s50_at_1_false": half,
                 "seconds": seconds,
-                "false_per_image_published": None
-                if found.published_false is None
-                else found.published_false / len(examples),
+                "false_per_image_published": found.published_false,
             }
         if REFERENCE in everything:
             figures[f"{name}, against {REFERENCE}"] = paired(everything[REFERENCE].judged, found.judged)
         level = level_at(found.judged, 1.0)
         curves[name] = [share_found(found.judged, level, low, high) for low, high in pairwise(SNR_EDGES)]
-    Console(width=150).print(f"{preset}: {len(examples)} exposures", console)
-    draw(preset, curves)
+    Console(width=150).print(f"{sky}: {len(examples)} exposures", console)
+    draw(sky, curves)
     return figures
 
 
-def draw(preset: str, curves: dict[str, list[Share]]) -> None:
+def draw(sky: str, curves: dict[str, list[Share]]) -> None:
     """Draw completeness against S/N at 1 false position per image."""
     figure, (axis,) = new_figure()
     middle = np.sqrt(np.array(SNR_EDGES[:-1]) * np.array(SNR_EDGES[1:]))
@@ -285,9 +260,9 @@ def draw(preset: str, curves: dict[str, list[Share]]) -> None:
     ticks = [3, 5, 7, 10, 15, 25, 50]
     axis.set_xticks(ticks, [str(tick) for tick in ticks])
     axis.set_xticks([], minor=True)
-    axis.set_title(f"{preset}: at 1 false detection per image, behind the verdict")
+    axis.set_title(f"{sky}: at 1 false detection per image, behind the verdict")
     axis.legend(frameon=False, fontsize=8)
-    save(figure, IMAGES / f"detectors_{preset}.png")
+    save(figure, IMAGES / f"detectors_{sky}.png")
 
 
 if __name__ == "__main__":

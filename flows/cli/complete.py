@@ -14,7 +14,7 @@ PRESETS = ("llnl", "ztf", "rubin", "decam", "star-galaxy", "cluster")
 PICTURE_KINDS = ("morphology", "scene", "cluster", "anomaly")
 """Of `classify`."""
 
-DETECTORS = ("streak_net", "basic_cnn", "region_proposal", "two_stage", "boosted", "matched_filter")
+DETECTORS = ("streak_net", "basic_cnn", "region_proposal", "matched_filter")
 """That are shipped."""
 
 LOG_FORMATS = ("text", "json")

@@ -19,8 +19,8 @@ Detector = Annotated[
     str,
     typer.Option(
         autocompletion=complete.detectors,
-        help="streak_net, basic_cnn, region_proposal, two_stage, boosted or matched_filter; "
-        "any other, by name or folder, gets a reliability model alone.",
+        help="streak_net, basic_cnn, region_proposal or matched_filter; any other, by name or folder, gets a "
+        "reliability model alone.",
     ),
 ]
 NightOuts = Annotated[

@@ -202,7 +202,22 @@ def train_cells(
 ) -> dict[str, Any]:
     """Train a `StreakNet`, and write ``detect.*`` to a folder.
 
-    Parameters as of `flows.training.boosted.train_boosted`, with exposures to learn from and to measure on.
+    Parameters
+    ----------
+    out
+        Gets weights and card.
+    train, validation
+        Exposures to learn from and to measure on; no field is in both.
+    plan
+        What to do.
+    about
+        What the card says of the training data.
+    seed
+        Random seed.
+    workers
+        Processes of a search, threads of a fit.
+    say
+        Called with a line for every step.
 
     Returns
     -------

@@ -10,15 +10,13 @@ from typing import Any, Literal
 from flows.inputs.ztf_packets import SIDE
 from flows.pipeline.weights import read_card
 from flows.storage.folder import writable_folder
-from flows.training.boosted import BOOSTED, Examples, train_boosted
-from flows.training.candidate_set import write_matched_filter
 from flows.training.cell_fit import CellFit
 from flows.training.cells import CellPlan, train_cells
 from flows.training.challenge import CHALLENGE, challenge_examples, share_challenge
 from flows.training.example_sets import make_sets
 from flows.training.examples import Example, Wanted
-from flows.training.fits import TreeFit
 from flows.training.labels import NightLabels
+from flows.training.matched_filter import write_matched_filter
 from flows.training.region_fit import RegionFit
 from flows.training.regions import RegionPlan, train_region
 from flows.training.reliability import (
@@ -29,7 +27,6 @@ from flows.training.reliability import (
     train_reliability,
 )
 from flows.training.reliability_fit import ReliabilityFit
-from flows.training.two_stage import NetFit, TwoStagePlan, train_two_stage
 from flows.training.windows import WindowPlan, train_windows
 from kernels.subtraction.sfft import require_sfft
 
@@ -44,7 +41,7 @@ CONTRARY = (-0.12, 0.0)
 Part = Literal["all", "reliability", "calibration"]
 """What to make: detector and reliability model; that alone; or only its calibration and thresholds."""
 
-DETECTORS = ("streak_net", "basic_cnn", "region_proposal", "two_stage", "boosted", "matched_filter")
+DETECTORS = ("streak_net", "basic_cnn", "region_proposal", "matched_filter")
 """Detectors that `train_detect` makes; the reliability model is trained for any."""
 
 
@@ -57,7 +54,7 @@ class TrainPlan:
     train, verdict, validation, test
         Exposures per sky: for the detector and for the reliability model to learn from; to choose calibration and
         threshold on; to report on. The first two also hold crowded fields, for what looks like a trail is rare.
-    cells, windows, regions, two_stage, boosted
+    cells, windows, regions
         Settings of the training of a detector of each kind.
     judge
         Settings of the training of the reliability model.
@@ -82,8 +79,6 @@ class TrainPlan:
     cells: CellPlan = field(default_factory=CellPlan)
     windows: WindowPlan = field(default_factory=WindowPlan)
     regions: RegionPlan = field(default_factory=RegionPlan)
-    two_stage: TwoStagePlan = field(default_factory=TwoStagePlan)
-    boosted: TreeFit = BOOSTED
     judge: ReliabilityPlan = field(default_factory=ReliabilityPlan)
     seed: int = 1
 
@@ -146,8 +141,7 @@ def quick_search_plan(seed: int) -> TrainPlan:
     cells = CellPlan(first=fit, later=fit)
     judge = ReliabilityPlan(ReliabilityFit(networks=1, epochs=2))
     regions = RegionPlan(0.5, RegionFit(20), RegionFit(20), mined=1)
-    stages = TwoStagePlan(net=NetFit(epochs=1))
-    return TrainPlan(few, few, few, few, cells, WindowPlan(rounds=1), regions, stages, judge=judge, seed=seed)
+    return TrainPlan(few, few, few, few, cells, WindowPlan(rounds=1), regions, judge, seed)
 
 
 def train_detect(
@@ -243,7 +237,7 @@ def _train_detector(
     say: Say,
 ) -> dict[str, Any]:
     train, validation, test = (sets[name] for name in ("train", "validation", "test"))
-    common, split = (about, seed, workers, say), Examples(train, validation, test)
+    common = (about, seed, workers, say)
     match model:
         case "streak_net":
             return train_cells(out, train, validation, plan.cells, *common)
@@ -251,10 +245,6 @@ def _train_detector(
             return train_windows(out, train, validation, test, plan.windows, *common)
         case "region_proposal":
             return train_region(out, _by_sky(train), plan.regions, *common)
-        case "two_stage":
-            return train_two_stage(out, split, plan.two_stage, *common)
-        case "boosted":
-            return train_boosted(out, split, plan.boosted, *common)
     return dict(write_matched_filter(out).metrics)
 
 

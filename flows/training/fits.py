@@ -18,17 +18,13 @@ SCAN = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 2.0, 3.0, 5.0, 10.0)
 
 @dataclass(frozen=True)
 class TreeFit:
-    """Number of trees, learning rate, leaves of each, fewest examples in a leaf, and ridge on its value.
-
-    Of the false candidates, ``false_per_streak`` for each streak are drawn, weighted by what they stand for; None: all.
-    """
+    """Number of trees, learning rate, leaves of each, fewest examples in a leaf, and ridge on its value."""
 
     trees: int = 300
     rate: float = 0.06
     leaves: int = 31
     least: int = 40
     ridge: float = 1.0
-    false_per_streak: int | None = None
 
 
 def fit_trees(features: NDArray[np.float32], label: NDArray[np.int64], plan: TreeFit, seed: int) -> TreeEnsemble:
@@ -49,13 +45,7 @@ def fit_model(
         early_stopping=False,
         random_state=seed,
     )
-    if plan.false_per_streak is None:
-        return model.fit(features, label)
-    false = np.flatnonzero(label == 0)
-    drawn = np.random.default_rng(seed).permutation(false)[: plan.false_per_streak * int(label.sum())]
-    weight = np.where(label == 0, len(false) / max(len(drawn), 1), 1.0)
-    kept = np.sort(np.concatenate([np.flatnonzero(label), drawn]))
-    return model.fit(features[kept], label[kept], weight[kept])
+    return model.fit(features, label)
 
 
 def taken_from(model: Any) -> TreeEnsemble:

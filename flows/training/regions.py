@@ -181,7 +181,7 @@ def train_region(
 ) -> dict[str, Any]:
     """Train the network on a part of the exposures and report on the rest.
 
-    Parameters as of `flows.training.boosted.train_boosted`, with exposures per preset.
+    Parameters as of `flows.training.cells.train_cells`, with exposures per preset.
 
     Returns
     -------

@@ -120,7 +120,7 @@ def train_reliability(
     sets
         Exposures that the detector has not learnt from.
     plan, about, seed, workers, say
-        As of `flows.training.boosted.train_boosted`.
+        As of `flows.training.cells.train_cells`.
 
     Returns
     -------

@@ -17,7 +17,7 @@ from torch import nn
 
 from flows.training.candidates import Labelled, candidate_completeness, candidate_threshold
 from flows.training.fits import SCAN, turned
-from kernels.nets.candidate_nets import ReliabilityCnn
+from kernels.nets.reliability_cnn import ReliabilityCnn
 from kernels.search.detector import choose_device
 from kernels.statistics.class_scores import reliability_diagram
 from kernels.statistics.completeness import binomial_interval

@@ -177,7 +177,7 @@ def train_windows(
 ) -> dict[str, Any]:
     """Train a `BasicCnn`, and write ``detect.*`` and a picture of the training to a folder.
 
-    Parameters as of `flows.training.boosted.train_boosted`, with exposures to learn from, to watch and to report on.
+    Parameters as of `flows.training.cells.train_cells`, with exposures to learn from, to watch and to report on.
 
     Returns
     -------

@@ -79,7 +79,7 @@ STAMP_SIDE = 32
 """Side of a picture; two max-pools of 2 must divide it."""
 
 STAMP_CHANNELS = 7
-"""Pictures of a candidate; `kernels.nets.candidate_nets.ReliabilityCnn` takes the first 6 or all."""
+"""Pictures of a candidate; `kernels.nets.reliability_cnn.ReliabilityCnn` takes the first 6 or all."""
 
 COARSE = 3
 """Side of the squares that the coarse pictures add up, px."""

@@ -8,7 +8,7 @@ import scipy
 import torch
 from numpy.typing import NDArray
 
-from kernels.nets.candidate_nets import ReliabilityCnn
+from kernels.nets.reliability_cnn import ReliabilityCnn
 from kernels.nets.tree_ensemble import TreeEnsemble, tree_ensemble, tree_logits
 from schemas.dia_source import FEATURES, KINDS, STATIC, UNKNOWN
 from schemas.errors import Misconfigured

@@ -9,51 +9,23 @@ import torch
 from numpy.typing import NDArray
 
 from kernels.nets.basic_cnn import BasicCnn
-from kernels.nets.candidate_nets import CandidateCnn
 from kernels.nets.region_net import RegionNet
 from kernels.nets.streak_net import StreakNet
-from kernels.nets.tree_ensemble import tree_ensemble
-from kernels.search.candidate_search import CandidateSearch, Judge, TreeJudge, TwoStageJudge, line_score
 from kernels.search.dense_search import DenseSearch
 from kernels.search.detector import Detector, WindowScorer, choose_device
 from kernels.search.fused_search import Screen, screen_layers
 from kernels.search.linear_chain import Precision, convolves_bfloat16, has_bfloat16
+from kernels.search.matched_filter_search import MatchedFilterSearch
 from kernels.search.region_search import RegionSearch
 from schemas.errors import Misconfigured
-from schemas.model_card import ModelCard
 from schemas.settings import DetectSettings
 from schemas.stage import Weights, place_of
 
 Arrays = Mapping[str, NDArray[Any]]
 
-KINDS = ("matched_filter", "boosted", "two_stage")
-"""What the card's input may name as ``kind``."""
-
 DETECTORS = "nightstride.detectors"
 """Group of the entry points by which installed packages name detectors of their own: kind -> function of `Weights`,
 `DetectSettings` and a torch device that builds it."""
-
-NET = "net."
-"""Prefix of the network's arrays beside those of the trees."""
-
-
-def candidate_detector(card: ModelCard, arrays: Mapping[str, NDArray[Any]], device: torch.device) -> CandidateSearch:
-    """Make a detector of one of `KINDS`."""
-    return CandidateSearch(_judge(card, arrays, device), float(arrays["floor"][0]), card)
-
-
-def _judge(card: ModelCard, arrays: Mapping[str, NDArray[Any]], device: torch.device) -> Judge:
-    kind = card.input["kind"]
-    if kind == "matched_filter":
-        return line_score
-    trees = tree_ensemble(arrays)
-    if kind == "boosted":
-        return TreeJudge(trees)
-    state = {name.removeprefix(NET): value for name, value in arrays.items() if name.startswith(NET)}
-    net = CandidateCnn(len(state["mean"]))
-    net.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state.items()})
-    share = float(card.input["share"])
-    return TwoStageJudge(trees, float(card.input["tree_floor"]), net.eval().to(device), share, device)
 
 
 def build_detector(weights: Weights, settings: DetectSettings) -> Detector:
@@ -87,8 +59,8 @@ def build_detector(weights: Weights, settings: DetectSettings) -> Detector:
         regions = RegionNet(int(card.input["channels"]), card.input["dilations"])
         net = _with_weights(regions, arrays).to(where, memory_format=torch.channels_last)
         return RegionSearch(net, where, card, float(card.input["floor"]))
-    if kind in KINDS:
-        return candidate_detector(card, arrays, where)
+    if kind == "matched_filter":
+        return MatchedFilterSearch(float(arrays["floor"][0]), card)
     return _registered(kind, name)(weights, settings, where)
 
 

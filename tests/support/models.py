@@ -8,7 +8,7 @@ from flows.pipeline.weights import write_model
 from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
 from kernels.measure.reliability_net import TREES
 from kernels.nets.basic_cnn import BasicCnn
-from kernels.nets.candidate_nets import ReliabilityCnn
+from kernels.nets.reliability_cnn import ReliabilityCnn
 from kernels.nets.streak_net import CELL, PLANES, StreakNet
 from kernels.nets.tree_ensemble import TreeEnsemble
 from kernels.search.dense_search import dense_grid

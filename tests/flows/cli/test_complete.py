@@ -90,7 +90,7 @@ def test_forms_of_the_log_and_detectors_are_those_that_there_are(monkeypatch):
     for name in LOG_FORMATS:
         assert ObserveSettings(log_format=name).log_format == name
     assert offered(monkeypatch, "nightstride run --log-format ") == list(LOG_FORMATS)
-    assert offered(monkeypatch, "nightstride train detect --model b") == ["basic_cnn", "boosted"]
+    assert offered(monkeypatch, "nightstride train detect --model b") == ["basic_cnn"]
     assert sorted(DETECTORS) == sorted(path.stem for path in (_shipped() / "detect").glob("*.json"))
 
 

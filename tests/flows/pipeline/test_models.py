@@ -5,18 +5,17 @@ from scipy.special import logit
 
 from flows.pipeline.models import load_model, model_digests, model_name, models_of, require_weights
 from flows.pipeline.weights import find_screen, read_card, read_weights, write_model
-from flows.training.candidate_set import candidate_card
+from flows.training.matched_filter import write_matched_filter
 from kernels.image.search_image import Places, SearchImage
 from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
 from kernels.measure.reliability_net import TREES, build_reliability, kind_shares
-from kernels.nets.candidate_nets import CandidateCnn, ReliabilityCnn
-from kernels.search.candidate_search import CANDIDATE_GRID
+from kernels.nets.reliability_cnn import ReliabilityCnn
 from kernels.search.dense_search import DenseSearch, dense_grid
 from kernels.search.detector import WindowScorer
-from kernels.search.detector_weights import KINDS, NET, build_detector
+from kernels.search.detector_weights import build_detector
 from kernels.search.linear_chain import convolves_bfloat16, has_bfloat16
-from kernels.search.shape_features import FEATURES
-from schemas.dia_source import FEATURES as FEATURES_VERDICTS
+from kernels.search.matched_filter_search import CANDIDATE_GRID
+from schemas.dia_source import FEATURES
 from schemas.errors import Misconfigured
 from schemas.pixels import SearchGrid
 from schemas.settings import DetectSettings, MeasureSettings, Settings
@@ -164,37 +163,15 @@ def test_a_kind_of_the_future_is_refused(tmp_path):
         build_detector(Weights(card, {}), DetectSettings(model="folder"))
 
 
-ARRAYS = {
-    "root": np.array([0], np.int32),
-    "feature": np.array([-1], np.int16),
-    "limit": np.zeros(1),
-    "left": np.zeros(1, np.int32),
-    "right": np.zeros(1, np.int32),
-    "value": np.array([2.0]),
-    "base": np.array([0.5]),
-    "floor": np.array([4.5]),
-}
-
-
-def arrays():
-    torch.manual_seed(1)
-    return ARRAYS | {NET + key: value.numpy() for key, value in CandidateCnn(len(FEATURES)).state_dict().items()}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_detector_made_of_its_files_searches(tmp_path, kind):
-    card = candidate_card(kind, {"kind": kind, "share": 0.0, "tree_floor": 0.0}, {}, {}, 0.5)
-    write_model(tmp_path, arrays(), card)
+def test_a_matched_filter_made_of_its_files_searches(tmp_path):
+    written = write_matched_filter(tmp_path)
     detector = load_model("detect", str(tmp_path))
-    assert detector.grid == CANDIDATE_GRID
-    assert detector.card.name == kind
+    assert (detector.grid, detector.card) == (CANDIDATE_GRID, written)
     image = np.zeros((120, 120), np.float32)
     image[58:61, 60:63] = 12
     plane = SearchImage(image, np.ones(image.shape, bool), 0.0, 1.0, np.array([[1.0]]), 2.3)
     logits, _ = detector.search(plane, Places(0, 0, 30, 30, 4))
     assert np.isfinite(logits).sum() >= 1
-    if kind != "matched_filter":
-        assert logits.max() == pytest.approx(2.5)
 
 
 @pytest.mark.parametrize("known", [{"centred": True}, {}])
@@ -202,16 +179,16 @@ def test_members_and_calibration_come_back(tmp_path, known):
     nets = []
     for seed in range(2):
         torch.manual_seed(seed)
-        nets.append(ReliabilityCnn(len(FEATURES_VERDICTS), centred=bool(known)).eval())
+        nets.append(ReliabilityCnn(len(FEATURES), centred=bool(known)).eval())
     arrays = {f"{n}.{name}": value.numpy() for n, net in enumerate(nets) for name, value in net.state_dict().items()}
     arrays |= {f"{TREES}{name}": value for name, value in one_leaf(0.75)._asdict().items()}
-    given = {"stage": "reliability", "input": {"features": list(FEATURES_VERDICTS)}, "threshold": 0.4}
+    given = {"stage": "reliability", "input": {"features": list(FEATURES)}, "threshold": 0.4}
     given["input"] |= {"networks": 2, "stamps": [STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE]} | known
     card = write_model(tmp_path, arrays, CARD | given | {"calibration": {"slope": 0.5, "offset": 1.5}})
     verdict = build_reliability(Weights(card, arrays))
     assert (verdict.slope, verdict.offset, verdict.card) == (0.5, 1.5, card)
     rng = np.random.default_rng(0)
-    features = rng.normal(size=(5, len(FEATURES_VERDICTS))).astype(np.float32)
+    features = rng.normal(size=(5, len(FEATURES))).astype(np.float32)
     stamps = rng.normal(size=(5, STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE)).astype(np.float32)
     with torch.no_grad():
         odds = sum(net(torch.from_numpy(stamps), torch.from_numpy(features)).numpy() for net in nets) / 2
@@ -222,7 +199,7 @@ def test_members_and_calibration_come_back(tmp_path, known):
 
 def test_a_verdict_looks_at_the_measurements_that_it_has_learnt_from(tmp_path):
     """In their own order, whatever is measured since."""
-    own, rng = (*FEATURES_VERDICTS[4:], FEATURES_VERDICTS[1]), np.random.default_rng(0)
+    own, rng = (*FEATURES[4:], FEATURES[1]), np.random.default_rng(0)
     net = ReliabilityCnn(len(own)).eval()
     arrays = {f"0.{name}": value.numpy() for name, value in net.state_dict().items()}
     arrays |= {f"{TREES}{name}": value for name, value in one_leaf(0.75)._asdict().items()}
@@ -232,9 +209,9 @@ def test_a_verdict_looks_at_the_measurements_that_it_has_learnt_from(tmp_path):
     known = {"stage": "reliability", "input": given, "threshold": 0.4}
     card = write_model(tmp_path, arrays, CARD | known | {"calibration": {"slope": 1.0, "offset": 0.0}})
     verdict = build_reliability(Weights(card, arrays))
-    features = rng.normal(size=(3, len(FEATURES_VERDICTS))).astype(np.float32)
+    features = rng.normal(size=(3, len(FEATURES))).astype(np.float32)
     stamps = rng.normal(size=(3, STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE)).astype(np.float32)
-    columns = (*range(4, len(FEATURES_VERDICTS)), 1)
+    columns = (*range(4, len(FEATURES)), 1)
     seen = features[:, list(columns)]
     with torch.no_grad():
         odds = (net(torch.from_numpy(stamps), torch.from_numpy(seen)).numpy() + 0.75) / 2

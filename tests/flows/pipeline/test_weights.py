@@ -172,7 +172,7 @@ def test_the_shipped_screen_belongs_to_the_shipped_network():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-@pytest.mark.parametrize("name", ["streak_net", "basic_cnn", "region_proposal", "two_stage"])
+@pytest.mark.parametrize("name", ["streak_net", "basic_cnn", "region_proposal"])
 def test_shipped_detectors_score_the_same_on_a_gpu(name):
     image, usable, background = messy_image((400, 420))
     plane = SearchImage(np.where(usable, image[0], 0), usable, background, 5.0, np.ones((1, 1)), 2.5)

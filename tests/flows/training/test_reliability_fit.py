@@ -19,7 +19,7 @@ from flows.training.reliability_fit import (
     summed_logit,
 )
 from kernels.measure.reliability_net import reliability_of
-from kernels.nets.candidate_nets import ReliabilityCnn
+from kernels.nets.reliability_cnn import ReliabilityCnn
 from kernels.statistics.class_scores import reliability_diagram
 from kernels.statistics.completeness import binomial_interval
 from schemas.dia_source import FEATURES

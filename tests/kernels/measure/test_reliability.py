@@ -9,7 +9,7 @@ from kernels.image.noise import Noise
 from kernels.image.search_image import squash
 from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE, FittedTrail, candidate_stamps, feature_matrix
 from kernels.measure.reliability_net import ReliabilityNet, reliability_of
-from kernels.nets.candidate_nets import ReliabilityCnn
+from kernels.nets.reliability_cnn import ReliabilityCnn
 from kernels.nets.tree_ensemble import TreeEnsemble
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import Segment

@@ -3,94 +3,29 @@ import pytest
 import torch
 from scipy.special import logit
 
-from kernels.image.search_image import Places, SearchImage
 from kernels.nets.basic_cnn import BasicCnn
-from kernels.nets.candidate_nets import CandidateCnn
 from kernels.nets.region_net import RegionNet
 from kernels.nets.streak_net import StreakNet
-from kernels.nets.tree_ensemble import TreeEnsemble
-from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.search import detector_weights
-from kernels.search.candidate_search import CELL, TreeJudge, TwoStageJudge, find_candidates, line_score
-from kernels.search.detector_weights import NET, build_detector
+from kernels.search.detector_weights import build_detector
+from kernels.search.matched_filter_search import MatchedFilterSearch
 from kernels.search.region_search import RegionSearch
-from kernels.search.shape_features import FEATURES
-from kernels.trails.trail_model import trail_image
 from schemas.errors import Misconfigured
 from schemas.settings import DetectSettings
 from schemas.stage import Weights
 from tests.support.cards import model_card
 
 SETTINGS = DetectSettings(model="ours", device="cpu", precision="float32")
-SHAPE = (120, 140)
-FLOOR, SHARE = 4.0, 0.75
-TREES = TreeEnsemble(
-    np.array([0], np.int32),
-    np.array([2, -1, -1], np.int16),
-    np.array([6.0, 0, 0]),
-    np.array([1, 0, 0], np.int32),
-    np.array([2, 0, 0], np.int32),
-    np.array([0, -8.0, 3.0]),
-    np.zeros(1),
-)
 
 
 def card(hit=0.5, **known):
     return model_card(input=known, threshold=hit)
 
 
-def network():
-    torch.manual_seed(3)
-    return CandidateCnn(len(FEATURES)).eval()
-
-
-@pytest.fixture(scope="module")
-def plane():
-    image = np.random.default_rng(1).normal(size=SHAPE)
-    image += 100 * trail_image(SHAPE, 70.0, 60.0, 25.0, 40.0, moffat_mixture(2.3, 3.0))
-    return SearchImage(image.astype(np.float32), np.ones(SHAPE, bool), 0.0, 1.0, np.array([[1.0]]), 2.3)
-
-
-def candidates_detector(kind):
-    arrays = TREES._asdict() | {"floor": np.array([FLOOR])}
-    arrays |= {NET + name: value.numpy() for name, value in network().state_dict().items()}
-    given = {"kind": kind, "share": SHARE, "tree_floor": 0.0}
-    return build_detector(Weights(card(**given), arrays), SETTINGS)
-
-
-JUDGES = {
-    "matched_filter": line_score,
-    "boosted": TreeJudge(TREES),
-    "two_stage": TwoStageJudge(TREES, 0.0, network(), SHARE, torch.device("cpu")),
-}
-
-
-@pytest.mark.parametrize("kind", JUDGES)
-def test_each_kind_scores_candidates_by_its_own_judge(plane, kind):
-    """The best candidate of each cell, as the judge, made by hand of the same weights, scores it."""
-    rows, columns = (size // CELL for size in SHAPE)
-    logits, unscored = candidates_detector(kind).search(plane, Places(0, 0, rows, columns, CELL))
-    snr, peaks = find_candidates(plane, FLOOR)
-    expected = np.full((rows, columns), -np.inf, np.float32)
-    for y, x, score in zip(peaks.y, peaks.x, JUDGES[kind](plane, snr, peaks), strict=True):
-        expected[y // CELL, x // CELL] = max(expected[y // CELL, x // CELL], score)
-    assert unscored == 0
-    assert np.isfinite(expected).sum() > 3
-    np.testing.assert_array_equal(logits.reshape(rows, columns), expected)
-
-
-def test_the_judges_of_the_kinds_differ(plane):
-    places = Places(0, 0, SHAPE[0] // CELL, SHAPE[1] // CELL, CELL)
-    found = {kind: candidates_detector(kind).search(plane, places)[0] for kind in JUDGES}
-    assert len({scores.tobytes() for scores in found.values()}) == len(JUDGES)
-
-
-def test_only_the_network_of_two_stages_needs_one():
-    bare = dict(TREES._asdict()) | {"floor": np.array([FLOOR])}
-    for kind in ("matched_filter", "boosted"):
-        assert build_detector(Weights(card(kind=kind), bare), SETTINGS).floor == FLOOR
-    with pytest.raises(KeyError):
-        build_detector(Weights(card(kind="two_stage", share=SHARE, tree_floor=0.0), bare), SETTINGS)
+def test_the_matched_filter_begins_at_its_floor():
+    made = build_detector(Weights(card(kind="matched_filter"), {"floor": np.array([4.2])}), SETTINGS)
+    assert isinstance(made, MatchedFilterSearch)
+    assert (made.floor, made.card.input["kind"]) == (4.2, "matched_filter")
 
 
 def windows(side=None, hit=0.3):

@@ -3,9 +3,8 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from kernels.psf.gaussian_mixture import GaussianMixture
-from kernels.search import line_peaks as module
-from kernels.search.line_peaks import APART, BEYOND, COVER_PX, PEAK_REACH, line_peaks, refine_lines
-from kernels.search.line_search import LENGTHS, STEPS, Peaks, best_lines, every_line, line_bank, point_map
+from kernels.search.line_peaks import APART, COVER_PX, PEAK_REACH, line_peaks
+from kernels.search.line_search import LENGTHS, STEPS, best_lines, every_line, line_bank, point_map
 from kernels.trails.matched_filter import false_alarms, template_snr
 from kernels.trails.trail_model import trail_image
 
@@ -122,29 +121,6 @@ def test_the_same_wherever_the_image_is_cut():
     assert len(inner(whole, 0, 0)) > 10
 
 
-def refined(image):
-    snr = point_map(image.astype(np.float32), np.ones(image.shape, bool), 0.0, 1.0, BANK)
-    peaks = line_peaks(*best_lines(snr, BANK, 6.0), snr, BANK.scale, 4.5)
-    return peaks, refine_lines(snr, peaks, BANK, 6.0)
-
-
-@pytest.mark.parametrize("length", [20.0, 37.0, 55.0])
-@pytest.mark.parametrize("angle", [3.0, 41.0, 86.0, 128.0])
-def test_line_is_nearer_to_the_trail_than_the_bank_has_it(length, angle):
-    peaks, lines = refined(8 * length * trail_image((180, 180), 91.3, 88.6, length, angle, PSF))
-    best = int(peaks.snr.argmax())
-    dx, dy, size, turn, snr = lines[best]
-    assert np.hypot(peaks.x[best] + dx - 91.3, peaks.y[best] + dy - 88.6) < 1.5
-    assert abs((turn - angle + 90) % 180 - 90) < 1.5
-    assert abs(size - length) < 4
-    assert snr >= peaks.snr[best] * 0.95
-
-
-def test_no_candidates_no_lines():
-    _, lines = refined(np.zeros((100, 100)))
-    assert lines.shape == (0, 5)
-
-
 def of(values, point=5.0, shape=(60, 90)):
     """Peaks of a map that is 0 but for some pixels: (y, x) -> value and code; S/N of all points is the same."""
     value, code = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
@@ -194,109 +170,6 @@ def test_a_line_of_any_direction_covers_to_its_ends(frame, rise):
         assert of({line: (50.0, code), other: (60.0, 0)}, 1.0, (110, 120)) == sorted([line, other])
 
 
-def by_trying(snr, y, x, line, bank, clip):
-    """The best segment about a candidate, by trying all that the description names; S/N of a point between pixels."""
-    dx, dy, length, angle = line
-    known = bank.scale[0, 0].astype(float) ** -2
-    half = int(np.ceil(length / 2)) + 10
-    turns = np.arange(-4, 5) * 1.25 if length >= 14 else np.arange(-8, 8) * 180 / 16
-    steps = np.arange(-half, half + 1)
-    first, last = (ends.ravel() for ends in np.meshgrid(np.arange(-half, half + 1), np.arange(-half, half + 1)))
-    # Of two px between the ends that are tried, one falls on the middle.
-    tried = (first % 2 == 0) & (first <= 0) & (last >= 0) & (last % 2 == 0)
-    tried &= abs(first + last) / 2 <= 2 + length / 8
-    first, last = first[tried], last[tried]
-    count = last - first + 1
-    slope = (known[-1] - known[-2]) / (LENGTHS[-1] - LENGTHS[-2])
-    variance = np.where(count <= 48, np.interp(count, LENGTHS, known), known[-1] + (count - 48) * slope)
-    best = None
-    for turn in turns:
-        direction = np.radians(angle + turn)
-        ux, uy = np.cos(direction), np.sin(direction)
-        for shift in (-1, -0.5, 0, 0.5, 1):
-            px, py = x + dx - shift * uy + steps * ux, y + dy + shift * ux + steps * uy
-            i, j = np.floor(px).astype(int), np.floor(py).astype(int)
-            inside = (i >= 0) & (j >= 0) & (i + 1 < snr.shape[1]) & (j + 1 < snr.shape[0])
-            i, j, p, q = *(np.where(inside, one, 0) for one in (i, j)), px - i, py - j
-            value = (snr[j, i] * (1 - p) + snr[j, i + 1] * p) * (1 - q)
-            value += (snr[j + 1, i] * (1 - p) + snr[j + 1, i + 1] * p) * q
-            total = np.concatenate([[0], np.cumsum(np.where(inside, value, 0).clip(-clip, clip))])
-            found = (total[last + half + 1] - total[first + half]) / np.sqrt(variance)
-            n = found.argmax()
-            if best is None or found[n] > best[-1]:
-                middle, size = (first[n] + last[n]) / 2, count[n] if count[n] > 1 else 0
-                away = dx - shift * uy + middle * ux, dy + shift * ux + middle * uy
-                best = (*away, size, np.degrees(direction) % 180, found[n])
-    return best
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_a_refined_line_is_the_best_of_all_that_are_tried(seed):
-    rng = np.random.default_rng(seed)
-    snr = gaussian_filter(rng.normal(size=(70, 80)), 1.0).astype(np.float32) * 3
-    for length, slope, y, x in ((48, 0.4, 30, 20), (60, 0.0, 50, 10), (9, 1.0, 20, 60)):
-        t = np.arange(length)
-        snr[np.clip((y + slope * (t - length / 2)).astype(int), 0, 69), np.clip(x + t, 0, 79)] += 4
-    codes = np.flatnonzero(BANK.scale.ravel() > 0)
-    code = rng.choice(codes, 40).astype(np.int32)
-    code[:3] = codes[every_line()[codes][:, 2].argmax()], 0, codes[(abs(every_line()[codes][:, 2] - 14)).argmin()]
-    y, x = rng.integers(0, 70, 40), rng.integers(0, 80, 40)
-    (y[3], x[3]), (y[4], x[4]) = (0, 0), (69, 79)
-    peaks = Peaks(y, x, code, np.zeros(40, np.float32))
-    found = refine_lines(snr, peaks, BANK, 3.0)
-    lines = every_line()[code]
-    expected = np.array([by_trying(snr, *one, 3.0) for one in zip(y, x, lines, [BANK] * 40, strict=True)])
-    np.testing.assert_allclose(found[:, 4], expected[:, 4], rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(found[:, :4], expected[:, :4], atol=1e-5)
-    assert {0.0, 1.0} & set(found[:, 2]) == {0.0}
-    assert BEYOND == 10
-
-
 def test_the_reach_of_a_peak_is_what_its_line_its_rivals_and_their_lines_see():
     """24 px of a sum and 8 px of the filter, twice 3 px of rivals, the longest line that covers it, and 4 px."""
     assert PEAK_REACH == (24 + 8) + 2 * 3 + 36 + 4
-
-
-def test_refinement_reads_nothing_beyond_the_image_or_its_sums(monkeypatch):
-    """As plain Python, which checks bounds: of the longest line, part of it beyond the image."""
-    snr = np.random.default_rng(3).normal(1, 2, (100, 110)).astype(np.float32)
-    longest = int(np.where(BANK.scale.ravel() > 0, every_line()[:, 2], 0).argmax())
-    peaks = Peaks(np.array([85]), np.array([100]), np.array([longest], np.int32), np.zeros(1))
-    compiled = refine_lines(snr, peaks, BANK, 6.0)
-    monkeypatch.setattr(module, "_between", module._between.py_func)
-    monkeypatch.setattr(module, "_refine", module._refine.py_func)
-    np.testing.assert_allclose(refine_lines(snr, peaks, BANK, 6.0), compiled, rtol=1e-6, atol=1e-6)
-
-
-def test_of_equal_segments_the_first_that_is_tried_is_taken():
-    peaks = Peaks(np.array([30]), np.array([40]), np.array([6], np.int32), np.zeros(1, np.float32))
-    dx, dy, length, angle, snr = refine_lines(np.zeros((60, 80), np.float32), peaks, BANK, 6.0)[0]
-    # Turned by -5 deg and moved up by 1 px; 32 px, half 26 px with what lies beyond: from -26 px to 14 px.
-    assert snr == 0
-    assert angle == 175
-    assert length == 41
-    across = np.array([np.cos(np.radians(-5)), np.sin(np.radians(-5))])
-    middle = every_line()[6][:2] + 1 * across[::-1] * [1, -1] - 6 * across
-    np.testing.assert_allclose([dx, dy], middle, atol=1e-9)
-
-
-@pytest.mark.parametrize(("size", "turned"), [(12, True), (16, False)])
-def test_a_short_line_may_point_anywhere_and_a_longer_one_nowhere_else(size, turned):
-    code = list(LENGTHS).index(size)  # along x
-    snr = np.zeros((80, 80), np.float32)
-    snr[25:56, 40] = 5  # a trail along y
-    peaks = Peaks(np.array([40]), np.array([40]), np.array([code], np.int32), np.zeros(1, np.float32))
-    angle = refine_lines(snr, peaks, BANK, 6.0)[0, 3]
-    assert (abs(angle - 90) < 6) == turned
-    assert turned or min(angle, 180 - angle) <= 5 + 1e-9
-
-
-def test_a_line_of_14_px_is_not_short(monkeypatch):
-    lines = every_line().copy()
-    snr = np.zeros((80, 80), np.float32)
-    snr[25:56, 40] = 5
-    peaks = Peaks(np.array([40]), np.array([40]), np.array([3], np.int32), np.zeros(1, np.float32))
-    for length, turned in ((13.99, True), (14.0, False)):
-        lines[3, 2] = length
-        monkeypatch.setattr(module, "every_line", lambda: lines)
-        assert (abs(refine_lines(snr, peaks, BANK, 6.0)[0, 3] - 90) < 6) == turned

@@ -155,5 +155,5 @@ def test_an_installation_compiles_for_the_detectors_that_are_named(monkeypatch):
     done = []
     monkeypatch.setattr(warm_up, "warm_up_worker", lambda settings: done.append(settings.detect.model))
     warm_up.main([])
-    warm_up.main(["boosted", "two_stage"])
-    assert done == [DetectSettings().model, "boosted", "two_stage"]
+    warm_up.main(["basic_cnn", "matched_filter"])
+    assert done == [DetectSettings().model, "basic_cnn", "matched_filter"]

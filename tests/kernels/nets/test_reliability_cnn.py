@@ -3,26 +3,7 @@ import torch
 from torch.nn import functional as f
 
 from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
-from kernels.nets.candidate_nets import LINE_CHANNELS, CandidateCnn, ReliabilityCnn
-from kernels.search.candidate_search import LONG, WIDE
-
-
-def test_is_small_and_gives_one_number_per_candidate():
-    net = CandidateCnn(63).eval()
-    assert 20_000 < sum(weight.numel() for weight in net.parameters()) < 32_000
-    generator = torch.Generator().manual_seed(1)
-    pictures = torch.randn(5, LINE_CHANNELS, WIDE, LONG, generator=generator)
-    features = torch.randn(5, 63, generator=generator)
-    odds = net(pictures, features)
-    assert odds.shape == (5,)
-    torch.testing.assert_close(net(pictures[2:3], features[2:3]), odds[2:3], rtol=1e-4, atol=1e-5)
-
-
-def test_a_wild_feature_counts_no_more_than_five_spreads():
-    net = CandidateCnn(4).eval()
-    picture = torch.zeros(2, LINE_CHANNELS, WIDE, LONG)
-    odds = net(picture, torch.tensor([[1e9, 0, 0, 0], [5.0, 0, 0, 0]]))
-    torch.testing.assert_close(odds[0], odds[1])
+from kernels.nets.reliability_cnn import ReliabilityCnn
 
 
 def test_both_pictures_and_measurements_count():
@@ -70,7 +51,7 @@ def pooled(maps):
     return [maps.mean((2, 3)), maps.flatten(2).max(2).values]
 
 
-POOLED = {"body": (0, 5), "fine": (2, 7), "coarse": (2, 7)}  # convolutions with a pool of 2 behind
+POOLED = {"fine": (2, 7), "coarse": (2, 7)}  # convolutions with a pool of 2 behind
 
 
 def linear(values, weights, steps):
@@ -79,26 +60,6 @@ def linear(values, weights, steps):
             values.relu() if n else values, weights[f"joined.{step}.weight"], weights[f"joined.{step}.bias"]
         )
     return values[:, 0]
-
-
-def test_a_candidate_is_judged_by_the_layers_that_are_described():
-    torch.manual_seed(3)
-    net = CandidateCnn(7).eval()
-    assert (net.mean == 0).all()
-    assert (net.scale == 1).all()
-    net.mean.copy_(torch.randn(7))
-    net.scale.copy_(torch.rand(7) + 0.5)
-    cutouts, features = torch.randn(4, 3, WIDE, LONG), 4 * torch.randn(4, 7)
-    features[0, :4] = torch.tensor([40.0, -40, 5.5, -5.5]) * net.scale[:4] + net.mean[:4]
-    shape = ((features - net.mean) / net.scale).clip(-5, 5)
-    weights = net.state_dict()
-    joined = torch.cat([*pooled(body(cutouts, weights, "body", (0, 3, 5, 8))), shape], 1)
-    torch.testing.assert_close(net(cutouts, features), linear(joined, weights, (0, 3)))
-    assert shapes(net) == {
-        "body.0.weight": (16, 3, 3, 3), "body.3.weight": (16, 16, 3, 3), "body.5.weight": (32, 16, 3, 3),
-        "body.8.weight": (32, 32, 3, 3), "joined.0.weight": (48, 71), "joined.3.weight": (1, 48),
-    }  # fmt: skip
-    assert dropped(net) == [0.2]
 
 
 @pytest.mark.parametrize(("pictures", "centred"), [(6, False), (7, False), (7, True)])
