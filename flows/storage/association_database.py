@@ -108,7 +108,8 @@ def sqlite_engine(path: Path) -> sa.Engine:
         make_folder(path.parent)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, MODE))
     arguments = {"timeout": WAIT_S, "isolation_level": None}
-    engine = sa.create_engine(f"sqlite:///{path.absolute()}", connect_args=arguments, poolclass=sa.NullPool)
+    url = sa.URL.create("sqlite", database=str(path.absolute()))
+    engine = sa.create_engine(url, connect_args=arguments, poolclass=sa.NullPool)
     # Whoever writes has the file from the beginning: two that read first and write then would wait for each other.
     sa.event.listen(engine, "begin", _begin)
     return engine

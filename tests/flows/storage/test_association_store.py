@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.storage import association_database, association_store
-from flows.storage.association_store import off_because, opened_association
+from flows.storage.association_store import association_as_it_is, off_because, opened_association
 from flows.storage.association_tables import EVENT, FILE
 from flows.storage.bucket_path import located
 from flows.storage.fence import Fence, behind
@@ -41,6 +41,16 @@ def test_the_first_detection_gives_its_id_and_later_ones_join_it(store):
     assert identity == source_id(5, 1)
     assert rows["separation"].to_pylist() == pytest.approx([0.0, 0.2])
     assert store.of_object(99) is None
+
+
+@pytest.mark.parametrize("name", ["night?mode=ro", "100 % of Größe #1", "[a]&b=c;d::e"])
+def test_whatever_a_folder_is_called_its_store_lies_in_it(tmp_path, name):
+    out = tmp_path / name
+    with opened_association(out, SETTINGS) as store:
+        put(store, 5, [10.0], [0.0])
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == [name, f"{name}/{FILE}"]
+    with association_as_it_is(out, SETTINGS) as read:
+        assert read.counts() == (1, 1)
 
 
 def test_across_0_h_and_at_the_pole_objects_are_one(store):
