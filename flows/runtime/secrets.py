@@ -64,5 +64,5 @@ def without_secrets(text: str) -> str:
 @lru_cache(4)
 def _values(values: tuple[str, ...]) -> tuple[str, ...]:
     """Return them with what they are made of (user:password) and as HTTP carries them (RFC 7617), the longest first."""
-    forms = {form for one in values for form in (one, one.partition(":")[2], b64encode(one.encode()).decode())}
+    forms = {form for one in values for form in (one, one.partition(":")[2], b64encode(os.fsencode(one)).decode())}
     return tuple(sorted((form for form in forms if len(form) >= _SHORTEST), key=lambda form: (-len(form), form)))

@@ -1,3 +1,6 @@
+import os
+from base64 import b64encode
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,6 +79,12 @@ def test_no_value_of_a_secret_variable_is_left(name, monkeypatch):
     assert without_secrets("refused: wJalrXUtnFEMI!") == "refused: ***!"
     monkeypatch.setenv(name, "ab")
     assert without_secrets("a table") == "a table"
+
+
+def test_a_secret_that_is_not_utf_8_is_one_like_others(monkeypatch):
+    monkeypatch.setenv("SITE_PASSWORD", os.fsdecode(b"k\xf6ln-am-rhein"))
+    carried = b64encode(b"k\xf6ln-am-rhein").decode()
+    assert without_secrets(f"refused: {carried}, {os.fsdecode(bytes([107, 246]))}ln-am-rhein") == "refused: ***, ***"
 
 
 def test_neither_a_part_of_it_is_left_nor_what_http_makes_of_it(monkeypatch):
