@@ -156,12 +156,13 @@ def search_scheduled(
         if error.code in NOTHING:
             return str(error)
         raise
-    with patient_lease(place, wait_s, console.print):
+    say = partial(report_line, console)
+    with patient_lease(place, wait_s, say):
         outlet = None
         if settings.alerts.to is not None:
             from flows.publish.publish import VisitAlerts
 
-            outlet = VisitAlerts(place, settings, partial(report_line, console))
+            outlet = VisitAlerts(place, settings, say)
         summary = search_exposures(sources, place, settings, console, outlet=outlet)
         if outlet is not None:
             summary = outlet.added_to(summary)

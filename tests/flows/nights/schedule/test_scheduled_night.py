@@ -95,6 +95,15 @@ def test_a_night_without_exposures_ends_without_an_error(tmp_path, monkeypatch):
         search_scheduled.fn([str(bad)], str(tmp_path / "out"), None, None, None)
 
 
+def test_who_holds_the_folder_is_said_whatever_it_is_called(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(scheduled_night, "get_run_logger", lambda: logging.getLogger("night"))
+    out, raw = tmp_path / "[ztf][" / "r]", tmp_path / "raw.fits"
+    raw.touch()
+    with lease(out), caplog.at_level(logging.INFO), pytest.raises(Misconfigured, match="another run holds it"):
+        search_scheduled.fn([str(raw)], str(out), None, 0.5, None)
+    assert f"Waiting: {out}: another run holds it" in caplog.text
+
+
 @pytest.mark.slow
 @pytest.mark.services
 class TestDeployment:
