@@ -1,6 +1,7 @@
-"""An HTTP server that keeps what it is told."""
+"""An HTTP server that keeps what it is told, and a program that knows no HTTP."""
 
 import json
+import socket
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -27,4 +28,28 @@ def webhook(answers=()):
             yield f"http://127.0.0.1:{server.server_port}/secret-token", told
         finally:
             server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def other_program(says=b"SSH-2.0-OpenSSH_9.6\r\n"):
+    """Give the port of a program that says the same to whoever connects."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:  # closed
+                    return
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(says)
+
+        thread = Thread(target=serve)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
             thread.join()

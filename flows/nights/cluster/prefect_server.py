@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import cache
+from http.client import HTTPException
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from secrets import token_urlsafe
@@ -126,7 +127,7 @@ class PrefectServer:
                 with urlopen(f"{self.url}/health", timeout=5) as answer:
                     if answer.status == 200:
                         return True
-            except (URLError, OSError):
+            except (URLError, HTTPException, OSError, ValueError):  # no server, another program's, no URL
                 time.sleep(0.02)
         return False
 

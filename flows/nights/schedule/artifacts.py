@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -179,5 +180,5 @@ def _post(url: str, message: Mapping[str, str | None]) -> str | None:
     except HTTPError as error:
         error.close()
         return f"answered with {error.code}"
-    except (URLError, OSError, ValueError) as error:
+    except (URLError, HTTPException, OSError, ValueError) as error:
         return type(error).__name__

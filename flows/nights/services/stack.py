@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from http.client import HTTPException
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Literal, Protocol
@@ -154,7 +155,7 @@ def _answer(folder: ServiceFolder, path: str, body: Mapping[str, Any] | None = N
     try:
         with urlopen(Request(f"{folder.api}/{path}", data, headers), timeout=ANSWER_S) as answer:
             return json.load(answer)
-    except (URLError, OSError, ValueError):
+    except (URLError, HTTPException, OSError, ValueError):  # another program may have the port
         return None
 
 

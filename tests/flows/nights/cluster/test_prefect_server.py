@@ -11,6 +11,7 @@ import pytest
 from flows.nights.cluster import prefect_server
 from flows.nights.cluster.prefect_server import PrefectServer, default_home
 from schemas.errors import Misconfigured
+from tests.support.webhook import other_program
 
 pytest_plugins = ("tests.support.night_fixture",)
 
@@ -118,6 +119,15 @@ def test_a_server_of_the_users_is_honoured(monkeypatch):
     assert caught.value.where == server.url
     server.stop()
     assert os.environ["PREFECT_API_URL"] == server.url
+
+
+def test_a_url_of_no_prefect_server_is_named(monkeypatch):
+    monkeypatch.setattr(prefect_server, "ANSWER_S", 0.05)
+    with other_program() as port:
+        for url in (f"http://127.0.0.1:{port}/api", "no URL"):
+            monkeypatch.setenv("PREFECT_API_URL", url)
+            with pytest.raises(Misconfigured, match="no Prefect server answers"):
+                PrefectServer().wait()
 
 
 def test_home_is_a_cache_folder(monkeypatch, tmp_path):

@@ -15,7 +15,7 @@ from flows.nights.schedule.artifacts import WEBHOOK, _plain, depth_plot, leave, 
 from flows.nights.schedule.scheduled_night import NO_EXPOSURES, QUARANTINED, scheduled_night
 from schemas.recovery import Limit, RecoveredShare, Recovery
 from schemas.summary import RunSummary, Trouble
-from tests.support.webhook import webhook
+from tests.support.webhook import other_program, webhook
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,14 @@ def test_it_is_tried_again_and_the_address_is_never_logged(run, monkeypatch, cap
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:9/secret-token", "secret-token", "http://[secret-token", "ftp://secret-token/x"]
+    "url",
+    [
+        "http://127.0.0.1:9/secret-token",
+        "secret-token",
+        "http://[secret-token",
+        "ftp://secret-token/x",
+        "http://127.0.0.1:9/of us/secret-token",
+    ],
 )
 def test_a_webhook_that_is_not_there_hurts_nobody(run, monkeypatch, caplog, url):
     logging.getLogger("prefect").propagate = True
@@ -113,6 +120,14 @@ def test_a_webhook_that_is_not_there_hurts_nobody(run, monkeypatch, caplog, url)
         notify(scheduled_night, run, Failed())
     assert caplog.text.count(WEBHOOK) == notification.ATTEMPTS
     assert "secret-token" not in caplog.text
+
+
+def test_a_webhook_that_is_no_http_hurts_nobody(run, monkeypatch, caplog):
+    logging.getLogger("prefect").propagate = True
+    with other_program() as port, caplog.at_level(logging.WARNING):
+        monkeypatch.setenv(WEBHOOK, f"http://127.0.0.1:{port}/secret-token")
+        notify(scheduled_night, run, Failed())
+    assert caplog.text.count("BadStatusLine") == notification.ATTEMPTS
 
 
 def test_without_a_webhook_nobody_is_told(run, monkeypatch, caplog):

@@ -8,7 +8,9 @@ from sqlalchemy.engine import make_url
 
 from flows.nights.services import processes
 from flows.nights.services.folder import Addresses, ServiceFolder, made, opened, private_file
+from flows.nights.services.stack import _answer
 from schemas.errors import Misconfigured, Retryable
+from tests.support.webhook import other_program
 
 
 def test_what_is_made_once_stays(tmp_path):
@@ -20,6 +22,12 @@ def test_what_is_made_once_stays(tmp_path):
     )  # fmt: skip
     assert opened(tmp_path / "s").auth == folder.auth
     assert made(tmp_path / "other", {}).database_password != folder.database_password
+
+
+@pytest.mark.parametrize("says", [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", b""])
+def test_what_another_program_says_on_the_port_is_no_answer(tmp_path, says):
+    with other_program(says) as port:
+        assert _answer(made(tmp_path, {"port": port}), "ready") is None
 
 
 def test_other_addresses_are_refused_afterwards(tmp_path):
