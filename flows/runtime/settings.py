@@ -225,7 +225,7 @@ def _from_file(config: Path | None) -> dict[str, Any]:
         return {}
     require_there(path, "another settings file (TOML) with --config.")
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise Misconfigured(
             "settings_file",

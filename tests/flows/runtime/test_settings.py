@@ -1,4 +1,7 @@
+import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 from pydantic import ValidationError
@@ -173,6 +176,14 @@ def test_what_is_not_there_is_named_with_what_to_do(tmp_path):
 )
 def test_the_nearest_name_comes_first(given, says):
     assert choice(given, ("window", "stride")) == says
+
+
+def test_a_file_is_utf_8_whatever_the_locale_and_may_have_a_mark_of_it(tmp_path):
+    (tmp_path / "nightstride.toml").write_bytes(b"\xef\xbb\xbf# Gr\xc3\xb6\xc3\x9fe\n[tiles]\ntile = 504\n")
+    code = "from flows.runtime.settings import load_settings; print(load_settings().tiles.tile)"
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=plain, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("504\n", "")
 
 
 def test_a_file_that_is_no_text(tmp_path):
