@@ -10,7 +10,7 @@ import fsspec
 import numpy as np
 from pydantic import ValidationError
 
-from schemas.errors import Misconfigured, choice
+from schemas.errors import Misconfigured, choice, read_failure
 from schemas.model_card import ModelCard
 
 
@@ -51,6 +51,8 @@ def read_card(stage: str, name: str) -> ModelCard:
     except ValidationError as error:
         remedy = "correct it, or restore the card that belongs to the weights."
         raise Misconfigured("bad_card", location, f"is not a model card: {_wrong(error)}.", remedy) from error
+    except (OSError, ValueError, ImportError) as error:
+        raise _unreadable(location, error) from error
     if card.stage != stage:
         raise Misconfigured(
             "wrong_model", location, f"is a model for stage {card.stage!r}, not {stage!r}.", "name another model."
@@ -64,7 +66,7 @@ def read_weights(stage: str, name: str) -> tuple[ModelCard, dict[str, np.ndarray
     Raises
     ------
     Misconfigured
-        A file is missing, or the weights are not those that the card describes.
+        A file is missing or cannot be read, or the weights are not those that the card describes.
     """
     card = read_card(stage, name)
     location = location_of(stage, name) + ".safetensors"
@@ -75,6 +77,8 @@ def read_weights(stage: str, name: str) -> tuple[ModelCard, dict[str, np.ndarray
         raise Misconfigured(
             "missing_model", location, "the weights of this model are missing.", "put them beside their card."
         ) from error
+    except (OSError, ValueError, ImportError) as error:
+        raise _unreadable(location, error) from error
     if (found := hashlib.sha256(data).hexdigest()) != card.sha256:
         raise Misconfigured(
             "model_mismatch",
@@ -120,6 +124,12 @@ def find_screen(name: str, threshold: float | None) -> ModelCard | None:
     known = card.input.get("threshold", 1.0)
     fits = card.input.get("detect_sha256") == network.sha256
     return card if fits and (network.threshold if threshold is None else threshold) >= known else None
+
+
+def _unreadable(location: str, error: Exception) -> Misconfigured:
+    """Return the error of a file that may be there: what has its folder's name is a file, its protocol is not known."""
+    remedy = "name a shipped model, or a folder, or the URL of one, that this user may read."
+    return Misconfigured("unreadable_model", location, f"cannot be read: {read_failure(error)}.", remedy)
 
 
 def _remedy(stage: str, name: str) -> str:

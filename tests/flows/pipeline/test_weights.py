@@ -98,6 +98,27 @@ def test_a_card_that_cannot_be_read_says_why(model, text, says):
         read_card("detect", str(folder))
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("{folder}/detect.json", "Not a directory"),
+        ("{folder}/folders", "Is a directory"),
+        ("nonsense://{folder}", "Protocol not known: nonsense"),
+    ],
+)
+def test_a_model_that_cannot_be_read_is_named(model, name, says):
+    folder, _ = model
+    for suffix in ("json", "safetensors"):
+        (folder / f"folders/detect.{suffix}").mkdir(parents=True)
+    with pytest.raises(Misconfigured, match=rf"detect\.json: cannot be read: {says}\. To fix, name a") as caught:
+        read_card("detect", name.format(folder=folder))
+    assert caught.value.code == "unreadable_model"
+    (folder / "detect.safetensors").unlink()
+    (folder / "detect.safetensors").mkdir()
+    with pytest.raises(Misconfigured, match=r"detect\.safetensors: cannot be read: Is a directory\."):
+        read_weights("detect", str(folder))
+
+
 def test_card_of_another_stage_is_refused(model):
     folder, _ = model
     for suffix in ("json", "safetensors"):
