@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from pathlib import Path
 from signal import SIGKILL
-from stat import S_IFDIR
+from stat import S_IFDIR, S_ISGID
 from tempfile import gettempdir, mkdtemp
 from typing import TYPE_CHECKING
 
@@ -207,7 +207,8 @@ def _scratch() -> Path:
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
     found = path.lstat()
-    if (found.st_uid, found.st_mode) == (os.getuid(), S_IFDIR | 0o700):
+    # Where files have the group of their folder, it has a bit that says so.
+    if (found.st_uid, found.st_mode & ~S_ISGID) == (os.getuid(), S_IFDIR | 0o700):
         return path
     return Path(mkdtemp(prefix="nightstride-"))  # somebody else was there first
 

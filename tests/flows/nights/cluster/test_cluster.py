@@ -239,6 +239,12 @@ class Recorder(SchedulerPlugin):
             self.ran.setdefault(key.rpartition("-")[0], set()).add(self.scheduler.workers[worker].name)
 
 
+def test_scratch_files_lie_in_one_folder_where_files_have_the_group_of_their_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    tmp_path.chmod(0o2777)
+    assert local._scratch() == local._scratch() == tmp_path / f"nightstride-{os.getuid()}"
+
+
 def test_scratch_files_lie_in_a_folder_of_ours_and_of_nobody_else(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     ours = tmp_path / f"nightstride-{os.getuid()}"
