@@ -295,11 +295,11 @@ class _Work:
         from flows.storage.catalog_store import CatalogStore  # and Arrow
 
         try:
-            catalogues = CatalogStore(self._out)
+            catalogues, of_known = CatalogStore(self._out), 0
             table = catalogues.read(DIA_SOURCE, record.key)
             if SS_SOURCE.name in record.datasets:
                 known = catalogues.read(SS_SOURCE, record.key)["diaSourceId"]
-                self._counts["left_out"] += len(known)
+                of_known = len(known)
                 table = table.filter(pc.invert(pc.is_in(table["diaSourceId"], value_set=known)))
             made = store.associate(record.key, digest_of(record), table, self._settings)
         except BadInput as error:
@@ -312,6 +312,7 @@ class _Work:
             return
         for name, count in {"exposures": 1, **made._asdict()}.items():
             self._counts[name] += count
+        self._counts["left_out"] += of_known
 
     def summary(self) -> AssociationSummary:
         """Return the counts so far."""

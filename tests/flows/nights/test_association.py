@@ -54,6 +54,16 @@ def publish(out, visit, night, ra=(10.0, 10.1), dec=(0.0, 0.0), digest=None, sta
     return record
 
 
+def publish_known(out, record, identity):
+    """Publish that a detection of an exposure is of a known object."""
+    store, columns = CatalogStore(out), {}
+    for field in SS_SOURCE.schema:
+        value = "Ceres" if field.name == "designation" else identity
+        columns[field.name] = pa.array([value]).cast(field.type)
+    entry = store.record(store.publish(SS_SOURCE, record.key, pa.table(columns, schema=SS_SOURCE.schema), "orbits"))
+    Ledger(out).put(record.model_copy(update={"datasets": {**record.datasets, "ss_source": entry}}))
+
+
 def objects(out, night):
     return CatalogStore(out).read_night(DIA_OBJECT, night).to_pylist()
 
@@ -69,14 +79,9 @@ def source_id(visit, rank=0):
 
 def test_a_detection_of_a_known_object_is_of_no_object_at_rest(tmp_path):
     record = publish(tmp_path, 1, FIRST)
-    store, columns = CatalogStore(tmp_path), {}
-    for field in SS_SOURCE.schema:
-        value = "Ceres" if field.name == "designation" else source_id(1, 1)
-        columns[field.name] = pa.array([value]).cast(field.type)
-    known = store.publish(SS_SOURCE, record.key, pa.table(columns, schema=SS_SOURCE.schema), "orbits")
     finished(tmp_path, FIRST)
     assert links(tmp_path, FIRST).keys() == {source_id(1, 0), source_id(1, 1)}
-    Ledger(tmp_path).put(record.model_copy(update={"datasets": {**record.datasets, "ss_source": store.record(known)}}))
+    publish_known(tmp_path, record, source_id(1, 1))
     finished(tmp_path, FIRST)
     assert links(tmp_path, FIRST).keys() == {source_id(1, 0)}
 
@@ -178,7 +183,8 @@ def test_a_store_that_fails_fails_no_night_and_the_next_run_catches_up(tmp_path,
 def test_a_store_that_is_restarted_goes_on_where_it_stopped(tmp_path, monkeypatch):
     publish(tmp_path, 1, FIRST)
     for visit in (2, 3):
-        publish(tmp_path, visit, FIRST)
+        record = publish(tmp_path, visit, FIRST)
+    publish_known(tmp_path, record, source_id(3, 1))
     CatalogStore(tmp_path).path(DIA_SOURCE, key(1, FIRST)).write_bytes(b"no Parquet")
     really, tried, waits = AssociationStore.associate, [], []
     monkeypatch.setattr(association, "sleep", waits.append)
@@ -192,7 +198,7 @@ def test_a_store_that_is_restarted_goes_on_where_it_stopped(tmp_path, monkeypatc
     monkeypatch.setattr(AssociationStore, "associate", shaky)
     found = associate(tmp_path, SETTINGS.association, [FIRST], retries=2).summary
     assert (tried, waits) == ([2, 3, 3, 3], [0.5, 1.0])
-    assert (found.exposures, found.new, found.known, found.nights) == (2, 2, 2, (FIRST,))
+    assert (found.exposures, found.new, found.known, found.left_out, found.nights) == (2, 2, 1, 1, (FIRST,))
     assert [one.code for one in found.failed] == ["unreadable_catalogue"]  # told once, tried three times
 
 
