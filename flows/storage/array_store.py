@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from math import prod
 from mmap import MADV_DONTNEED, mmap
 from pathlib import Path
-from tempfile import TemporaryFile, gettempdir
+from tempfile import TemporaryDirectory, TemporaryFile, gettempdir
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from flows.runtime.parallel import side_by_side
 from flows.storage.atomic import new_folder, writing
-from flows.storage.bucket_path import BucketPath, folder_digest, local_copy
+from flows.storage.bucket_path import BucketPath, files_below, folder_digest
 from flows.storage.layout import dataset_folder, patch_path, staging_folder
 from flows.storage.zarr_tiles import compressors
 from kernels.compiled import njit
@@ -284,6 +285,30 @@ class ArrayStore:
             except (OSError, ValueError, KeyError, RuntimeError) as error:
                 raise _damaged(path, f"cannot be read: {type(error).__name__}: {error}.") from error
         return found
+
+
+@contextmanager
+def local_copy(path: Path) -> Iterator[Path]:
+    """Return a folder on this machine with the files below ``path``: itself, or a copy that goes with the block.
+
+    Raises
+    ------
+    OSError, Misconfigured, Retryable
+        It cannot be read; there is no room for the copy.
+    """
+    if not isinstance(path, BucketPath):
+        yield path
+        return
+    with TemporaryDirectory(prefix="nightstride-") as folder:
+
+        def fetch(file: Path) -> None:
+            there, content = Path(folder) / file.relative_to(path).as_posix(), file.read_bytes()
+            with writing(there):
+                there.parent.mkdir(parents=True, exist_ok=True)
+                there.write_bytes(content)
+
+        side_by_side(fetch, files_below(path), remote=True)
+        yield Path(folder)
 
 
 def read_attributes(path: Path) -> ArrayAttributes:

@@ -1,12 +1,11 @@
 """Places in a bucket, with the methods of `pathlib.Path` by which the output folder is read and written."""
 
 import posixpath
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 
 from flows.runtime.parallel import side_by_side
@@ -147,17 +146,22 @@ class BucketPath(_Path):
         patiently(str(self), lambda: store.put(key, file))
 
     def download(self, file: IO[bytes]) -> None:
-        """Write the object into an open file, a piece at a time; errors as in `read_bytes`."""
+        """Write the object into an open file, a piece at a time; errors as in `read_bytes`, and those of the file."""
         store, key = self._object()
 
-        def once() -> None:
+        def once() -> OSError | None:
             file.seek(0)
             file.truncate()
             for piece in store.get(key).stream():
-                file.write(piece)
-            file.flush()
+                try:
+                    file.write(piece)
+                    file.flush()
+                except OSError as error:  # of this machine's disk, not of the store
+                    return error
+            return None
 
-        patiently(str(self), once)
+        if (error := patiently(str(self), once)) is not None:
+            raise error
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Remove the object. One that is not there is removed already."""
@@ -325,29 +329,6 @@ def remove_group(path: BucketPath) -> None:
     """Remove all objects below ``path``, the root of the group first; errors as in `BucketPath.unlink`."""
     (path / ROOT).unlink()
     remove_objects(files_below(path))
-
-
-@contextmanager
-def local_copy(path: Path) -> Iterator[Path]:
-    """Return a folder on this machine with the files below ``path``: itself, or a copy that goes with the block.
-
-    Raises
-    ------
-    OSError, Misconfigured, Retryable
-        It cannot be read.
-    """
-    if not isinstance(path, BucketPath):
-        yield path
-        return
-    with TemporaryDirectory(prefix="nightstride-") as folder:
-
-        def fetch(file: Path) -> None:
-            there = Path(folder) / file.relative_to(path).as_posix()
-            there.parent.mkdir(parents=True, exist_ok=True)
-            there.write_bytes(file.read_bytes())
-
-        side_by_side(fetch, files_below(path), remote=True)
-        yield Path(folder)
 
 
 def folder_digest(folder: Path) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile, gettempdir
 from threading import Lock
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -238,7 +238,7 @@ def _here(part: Path) -> Path:
         return part
     with _lock:
         if part not in _copies:
-            with TemporaryFile(prefix="nightstride-") as copy:
+            with writing(Path(gettempdir())), TemporaryFile(prefix="nightstride-") as copy:
                 part.download(copy)
                 _copies[part] = os.dup(copy.fileno())  # it has no name: nothing is left of it when the process ends
         _copies.move_to_end(part)

@@ -1,19 +1,25 @@
+import errno
+import io
+import os
 import pickle
+from pathlib import Path
 
 import pytest
 
+from flows.storage import catalog_parts, object_store
+from flows.storage.array_store import local_copy
 from flows.storage.atomic import remove, write_file
 from flows.storage.bucket_path import (
     BucketPath,
     change_of,
     file_sizes,
     files_below,
-    local_copy,
     located,
     publish_group,
     read_files,
     remove_group,
 )
+from flows.storage.catalog_parts import entries
 from flows.storage.object_store import configure
 from schemas.errors import Misconfigured, Retryable
 from schemas.settings import StoreSettings
@@ -203,6 +209,33 @@ def test_in_memory_root_is_first_to_go_and_last_to_come(memory, group):
     remove(path)
     assert next(one for one in store.names if one[0] == "delete") == ("delete", key + "zarr.json")
     assert files_below(path) == []
+
+
+def test_a_disk_without_room_for_a_copy_is_told_as_it_is(memory, group, monkeypatch):
+    out, store = memory
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    publish_group(group, out / "x.zarr")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(Retryable, match="No space left on device") as caught, local_copy(out / "x.zarr"):
+            pass
+    assert caught.value.code == "disk_full"
+    copy, patience = io.BytesIO(), []
+    copy.write = full
+    monkeypatch.setattr(object_store, "sleep", patience.append)
+    configure(StoreSettings(patience_s=60))
+    store.names.clear()
+    with pytest.raises(OSError, match="No space left on device"):
+        (out / "x.zarr/zarr.json").download(copy)
+    assert ([name for name, *_ in store.names], patience) == (["get"], [])
+    (out / "part-0000-00.parquet").write(b"1")
+    monkeypatch.setattr(catalog_parts, "TemporaryFile", lambda **_: copy)
+    with pytest.raises(Retryable, match="No space left on device") as caught:
+        entries(out / "part-0000-00.parquet")  # not that the part is damaged
+    assert caught.value.code == "disk_full"
 
 
 def test_what_is_removed_is_an_object_or_all_below(memory):
