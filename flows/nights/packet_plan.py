@@ -127,6 +127,7 @@ def plan_packets(files: Sequence[str], settings: Settings, catalogue: "PacketCat
                 plan.published.append(one._replace(detected=detected))
             else:
                 plan.todo[one.name] = one
+    catalogue.up_to_date({one.name for one in plan.published}.difference(one.uri for one in plan.quarantined))
     return plan
 
 
@@ -267,6 +268,10 @@ class PacketCatalogue:
                 finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
             )
         )
+
+    def up_to_date(self, names: Iterable[str]) -> None:
+        """Take packets out of quarantine that could not be used once, and whose rows are published."""
+        self._quarantine.clear_all(names)
 
     def done(self, name: str) -> None:
         """Take a packet out of quarantine, now that its row is published; or a tarball that is read to its end."""

@@ -214,9 +214,11 @@ class Planner:
         return self._applied(decided, [*unnamed, *decided.refused])
 
     def _applied(self, decided: "Decided", refused: Sequence[Rejected | Unread]) -> Plan:
-        """Quarantine what cannot be used; return that, and what is to be done of the rest."""
+        """Quarantine what cannot be used, and nothing else; return that, and what is to be done of the rest."""
         superseded = Superseded(self._ledger, decided.claimed, self._settings.fits.extension)
         away = [self._put_away(one, superseded) for one in refused if isinstance(one, Rejected)]
+        if not self._dry:  # what could not be read, or was refused with other settings, and is up to date
+            self._quarantine.clear_all(name_of(one.source) for one in decided.published if one.source is not None)
         # Only now that it is known who stands for what can be said what a source stood for before.
         todo = self._side_by_side(
             lambda one: replace(one, superseded=superseded.by(name_of(one.source), one.key)), decided.todo

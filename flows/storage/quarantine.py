@@ -1,6 +1,7 @@
 """Inputs that cannot be used, each with the reason and the remedy."""
 
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -60,6 +61,13 @@ class Quarantine:
         for file in gone:
             file.unlink(missing_ok=True)
         return len(gone)
+
+    def clear_all(self, source_uris: Iterable[str]) -> None:
+        """Remove the records of sources, of which few have any: their folder is listed once."""
+        there = {file.name for file in self._root.glob("*.json")}
+        for uri in source_uris if there else ():
+            if self.path(uri).name in there:
+                self.clear(uri)
 
     def gone(self) -> "list[QuarantineRecord]":
         """Return the records of files that are not there any more, by source; see `is_gone`."""

@@ -9,6 +9,7 @@ from flows.nights.packet_plan import PacketCatalogue, plan_packets
 from flows.pipeline.packet_search import row_digest, search_digest
 from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine
+from schemas.errors import BadInput
 from schemas.exposure import ExposureKey
 from schemas.packet_source import ZTF_PACKET_SOURCE
 from schemas.settings import Settings
@@ -69,6 +70,11 @@ def test_packets_of_an_exposure_that_was_searched_as_an_image_are_not_published(
     assert len(plan.failed) == 2
 
 
+def kept(folder):
+    """Names of what is in quarantine."""
+    return [one.source_uri for one in Quarantine(folder / "out").list()]
+
+
 def test_each_packet_is_to_be_searched_published_a_copy_or_refused(catalogue, tmp_path):
     settings, files = Settings(), [str(tmp_path / name) for name in ("a.avro", "b.avro", "c.avro")]
     one, two, other = record(CANDID), record(CANDID + 1), record(CANDID, np.ones((63, 63)) * np.arange(63))
@@ -87,3 +93,8 @@ def test_each_packet_is_to_be_searched_published_a_copy_or_refused(catalogue, tm
     assert len(plan.quarantined) == len(Quarantine(tmp_path / "out").list()) == 2
     write(tmp_path / "b.avro", two)
     assert plan_packets(files[:2], settings, catalogue).quarantined == []
+    catalogue.quarantine(there.name, BadInput("unreadable_file", there.name, "is not there.", "find it."), KEY)
+    assert there.name in kept(tmp_path)
+    plan_packets(files, settings, catalogue)
+    assert there.name not in kept(tmp_path)
+    assert files[2] in kept(tmp_path)

@@ -417,6 +417,23 @@ def test_what_was_published_of_a_file_that_other_settings_refuse_stays(world, mo
     assert Ledger(world.out).count() == 1
 
 
+@pytest.mark.parametrize("dry", [True, False])
+@pytest.mark.parametrize("code", ["unreadable_file", "ambiguous_image"])
+def test_what_is_up_to_date_is_not_in_quarantine(world, monkeypatch, code, dry):
+    source, other = world.source("a", "1 0 x"), world.source("b", "no 0 x")
+    world.publish(world.plan(source, other).todo[0])
+
+    def refused(source, settings):
+        raise BadInput(code, source.uri, "may not be read, or not so.", "see to it.")
+
+    os.utime(source.uri)
+    with monkeypatch.context() as patch:
+        patch.setattr(world, "probe", refused)
+        assert codes(world.plan(source)) == [("a", code)]
+    assert world.plan(source, dry=dry).skipped == 1
+    assert world.kept() == ([code] if dry else []) + ["missing_keyword"]
+
+
 def test_what_was_published_of_a_file_that_cannot_be_reached_stays(world, monkeypatch):
     source = world.source("a", "1 0 x")
     catalogue = world.publish(world.plan(source).todo[0])
