@@ -101,6 +101,7 @@ class StreamRecorder:
             )
         refused = {trouble.uri for trouble in plan.quarantined}
         self._forgotten({name_of(one.source) for one in plan.todo} - refused, "is searched now")
+        self._forgotten({name_of(one.source) for one in plan.published if one.source} - refused, "is published")
         self._forgotten(refused)
         self._put_aside(plan.quarantined)
         self._add(summarise_run(replace(plan, todo=(), published=(), withdrawn=()), NightTotals()))

@@ -11,7 +11,7 @@ from flows.nights.meter import Meter
 from flows.nights.progress import StreamProgress
 from flows.nights.stream import stream
 from flows.nights.stream.stream import StreamRecorder
-from flows.pipeline.outcome import Item, Outcome, Plan
+from flows.pipeline.outcome import Item, Outcome, Plan, PublishedExposure
 from schemas.errors import Misconfigured, Retryable
 from schemas.exposure import ExposureKey
 from schemas.settings import Settings
@@ -67,6 +67,10 @@ def test_quarantines_are_said_as_they_happen_and_forgotten_when_they_are_mended(
     assert summary.quarantined == bad[1:]
     assert recorder.record("running", 0, 0).exposures.quarantined == 1
     assert text.getvalue().splitlines()[3:] == ["out of quarantine: 1.fits is searched now"]
+    recorder.planned(Plan((), (PublishedExposure(item(2).key, "2.fits", source=item(2).source),), 1))  # as it was
+    summary = recorder.summary()
+    assert summary.exposures.model_dump() == {"seen": 2, "done": 1, "skipped": 1, "quarantined": 0, "failed": 0}
+    assert text.getvalue().splitlines()[4:] == ["out of quarantine: 2.fits is published"]
 
 
 def test_a_file_in_quarantine_that_is_deleted_does_not_count(tmp_path):
@@ -170,7 +174,7 @@ def test_nights_are_brought_together_once_and_pages_drawn_where_something_change
 
 
 def of_night(night):
-    return SimpleNamespace(night=night, key=SimpleNamespace(night=night))
+    return SimpleNamespace(night=night, key=SimpleNamespace(night=night), source=None)
 
 
 def test_nights_that_lose_or_replace_an_exposure_are_changed_and_those_that_are_as_before_only_looked_at(
