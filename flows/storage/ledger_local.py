@@ -5,7 +5,7 @@ import os
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -86,13 +86,16 @@ class Database:
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+                self.close()  # there may be nothing in it
                 raise
 
     def _begun(self) -> sqlite3.Connection:
         """Return a connection in a transaction on the file that has the name: another thread may have removed it."""
         while True:
-            connection = self._connection() or self._make()
-            connection.execute("BEGIN IMMEDIATE")
+            if (connection := self._connection()) is not None:
+                connection.execute("BEGIN IMMEDIATE")
+            else:
+                connection = self._make()
             if file_identity(self.path) == self._file:
                 return connection
             connection.execute("ROLLBACK")
@@ -136,14 +139,14 @@ class Database:
         return connection
 
     def _make(self) -> sqlite3.Connection:
+        """Return a connection to a new file in the transaction that makes its tables: they are there with a row."""
         require_lease(self.path)
         make_folder(self.path.parent)
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, MODE))
         sync(self.path.parent)
         connection = self._connect()
         try:
-            statements = f"BEGIN IMMEDIATE; {self._tables} PRAGMA user_version = {self._version}; COMMIT;"
-            connection.executescript(statements)
+            connection.executescript(f"BEGIN IMMEDIATE; {self._tables} PRAGMA user_version = {self._version};")
         except BaseException:
             connection.close()
             raise
@@ -165,6 +168,13 @@ def named(path: Path) -> Iterator[None]:
             yield
         except sqlite3.Error as error:
             raise _translated(path, error) from error
+
+
+def _holds_anything(path: Path) -> bool:
+    """Return whether a file was written to: not where its first record had no room, or who made it was killed."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_size > 0
+    return False
 
 
 def _translated(path: Path, error: sqlite3.Error) -> Exception:
@@ -246,7 +256,7 @@ class LocalRecords:
     def nights(self) -> list[str]:
         """Return the nights with records of exposures, sorted."""
         self._refuse_earlier()
-        return sorted(path.stem for path in self._root.glob(f"{'[0-9]' * 8}.sqlite"))
+        return sorted(path.stem for path in self._root.glob(f"{'[0-9]' * 8}.sqlite") if _holds_anything(path))
 
     def get(self, key: ExposureKey) -> bytes | None:
         """Return the record of an exposure; None if there is none. Errors as in `Database.rows`."""

@@ -10,8 +10,9 @@ import pytest
 
 from flows.storage import ledger_local as module
 from flows.storage.lease import lease
-from flows.storage.ledger_local import Database
+from flows.storage.ledger_local import Database, LocalRecords
 from schemas.errors import Misconfigured, Retryable
+from tests.flows.storage.test_ledger import record
 
 TABLES = "CREATE TABLE IF NOT EXISTS t (n INTEGER PRIMARY KEY, text TEXT);"
 
@@ -98,6 +99,25 @@ def test_a_full_disk_drops_the_change_and_says_so(database, path):
         insert(database, *range(2, 5000))
     assert (caught.value.code, caught.value.where) == ("disk_full", str(path))
     assert numbers(Database(path, TABLES, 3)) == [1]
+
+
+def test_a_night_whose_first_record_has_no_room_is_none(tmp_path, monkeypatch):
+    records, one = LocalRecords(tmp_path), record()
+
+    def full(database):
+        connection = original(database)
+        if database.path.stem == one.night:
+            connection.execute("PRAGMA max_page_count = 8")
+        return connection
+
+    original = Database._connect
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "_connect", full)
+        with pytest.raises(Retryable, match="No space left"):
+            records.put(one, bytes(50_000))
+    assert (records.nights(), records.count(one.night), records.get(one.key)) == ([], 0, None)
+    records.put(one, bytes(50_000))
+    assert (records.nights(), records.get(one.key)) == ([one.night], bytes(50_000))
 
 
 @pytest.mark.parametrize("content", [b"no database " * 99, b"SQLite format 3\x00" + bytes(4096)])
