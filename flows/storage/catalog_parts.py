@@ -4,6 +4,7 @@ import json
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
@@ -214,10 +215,10 @@ def entries(part: Path) -> Mapping[str, Held]:
 
 @lru_cache(maxsize=64)
 def _entries(part: Path, _: tuple[int, int, int]) -> Mapping[str, Held]:
-    file = _here(part)
-    if (named := part.stem.rpartition("-")[2]) != (sha256 := file_digest(file))[: len(named)] or not named:
-        raise _damaged(part, f"its SHA-256 is {sha256}, not that of its name")
-    metadata = pq.read_metadata(file).metadata
+    with _here(part) as file:
+        if (named := part.stem.rpartition("-")[2]) != (sha256 := file_digest(file))[: len(named)] or not named:
+            raise _damaged(part, f"its SHA-256 is {sha256}, not that of its name")
+        metadata = pq.read_metadata(file).metadata
     dataset, first, found = metadata[DATASET].decode(), 0, {}
     for name, rows, made_from, own in json.loads(metadata[EXPOSURES]):
         found[name] = Held(part, name, first, rows, dataset, made_from, own)
@@ -232,10 +233,15 @@ _copies: OrderedDict[Path, int] = OrderedDict()
 _lock = Lock()
 
 
-def _here(part: Path) -> Path:
-    """Return a part as a file on this machine: itself, or a copy, which is kept; errors as of `BucketPath.download`."""
+@contextmanager
+def _here(part: Path) -> Iterator[Path]:
+    """Return a part as a file on this machine: itself, or a copy, which is kept; errors as of `BucketPath.download`.
+
+    Within the block the file stays, and stays that of the part, whatever others ask for meanwhile.
+    """
     if not isinstance(part, BucketPath):
-        return part
+        yield part
+        return
     with _lock:
         if part not in _copies:
             with writing(Path(gettempdir())), TemporaryFile(prefix="nightstride-") as copy:
@@ -244,7 +250,11 @@ def _here(part: Path) -> Path:
         _copies.move_to_end(part)
         while len(_copies) > _COPIES:
             os.close(_copies.popitem(last=False)[1])
-        return Path(f"/proc/self/fd/{_copies[part]}")
+        own = os.dup(_copies[part])
+    try:
+        yield Path(f"/proc/self/fd/{own}")
+    finally:
+        os.close(own)
 
 
 def _damaged(part: Path, problem: str) -> BadInput:
@@ -261,14 +271,18 @@ def read_held(one: Held) -> pa.Table:
     metadata, bounds = _footer(one.part, _identity(one.part))
     first, last = np.searchsorted(bounds, (one.first, max(one.first, one.first + one.rows - 1)), side="right") - 1
     groups = list(range(first, last + 1)) if one.rows else []
-    with pq.ParquetFile(_here(one.part), metadata=metadata, page_checksum_verification=True) as file:
+    with (
+        _here(one.part) as here,
+        pq.ParquetFile(here, metadata=metadata, page_checksum_verification=True) as file,
+    ):
         rows = file.read_row_groups(groups) if groups else file.schema_arrow.empty_table()
     return rows.slice(one.first - int(bounds[first]) if groups else 0, one.rows)
 
 
 @lru_cache(maxsize=8)
 def _footer(part: Path, _: tuple[int, int, int]) -> tuple[pq.FileMetaData, NDArray[np.int64]]:
-    metadata = pq.read_metadata(_here(part))
+    with _here(part) as here:
+        metadata = pq.read_metadata(here)
     rows = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
     return metadata, np.concatenate([[0], np.cumsum(rows, dtype=int)])
 

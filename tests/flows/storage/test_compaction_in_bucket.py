@@ -221,11 +221,16 @@ def test_no_more_parts_than_so_many_are_kept_here_and_the_latest_of_them(monkeyp
 
     def read(name):
         before = store.requests
-        assert catalog_parts._here(out / name).read_bytes() == name.encode()
+        with catalog_parts._here(out / name) as file:
+            assert file.read_bytes() == name.encode()
         return store.requests > before
 
     fetched = [read(name) for name in "ababcacbc"]
     assert fetched == [True, True, False, False, True, True, False, True, False]
+    with catalog_parts._here(out / "a") as file:
+        read("b")
+        read("c")  # in another thread, say: that of the first goes
+        assert file.read_bytes() == b"a"
     descriptors = list(catalog_parts._copies.values())
     assert len(descriptors) == 2
     for one in descriptors:
