@@ -58,8 +58,8 @@ class ServiceFolder:
     @property
     def api(self) -> str:
         """Return the address of Prefect's API, from this machine."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.addresses.host, self.addresses.host)
-        return f"http://{host}:{self.addresses.port}/api"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.addresses.host, self.addresses.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.addresses.port}/api"
 
     @cached_property
     def database_password(self) -> str:

@@ -74,7 +74,15 @@ def test_the_database_has_a_url_that_sqlalchemy_reads(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("host", "seen"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("10.0.0.7", "10.0.0.7")]
+    ("host", "seen"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("::", "[::1]"),
+        ("::1", "[::1]"),
+        ("fd00::5", "[fd00::5]"),
+        ("10.0.0.7", "10.0.0.7"),
+    ],
 )
 def test_the_api_has_an_address_that_can_be_called(tmp_path, host, seen):
     assert ServiceFolder(tmp_path, Addresses(host=host)).api == f"http://{seen}:4200/api"
