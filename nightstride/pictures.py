@@ -23,6 +23,8 @@ WIDEST = 640
 SHOWN_PX = 160
 """Side of each picture of an explanation at most, px."""
 
+_UNKNOWN = units.def_unit("unknown")  # of pixels whose header names none that is known
+
 
 class PlaneImage(CCDData):
     """Piece of a plane: an astropy `CCDData`, which a notebook shows as a picture.
@@ -32,6 +34,17 @@ class PlaneImage(CCDData):
     difference image: its variance plane if it has one, else the noise of the sky.
     """
 
+    def _slice(self, item: Any) -> dict[str, Any]:
+        """Return what a part of it is made of: the bits and the place go with the pixels, which astropy forgets."""
+        found: dict[str, Any] = super()._slice(item) | {"flags": None if self.flags is None else self.flags[item]}
+        parts = item if isinstance(item, tuple) else (item,)
+        moved = {
+            name: self.meta[name] + part.indices(side)[0]
+            for name, part, side in zip(("y0", "x0"), parts, self.shape, strict=False)
+            if name in self.meta and isinstance(part, slice)
+        }
+        return found | {"meta": {**self.meta, **moved}}
+
     def _repr_png_(self) -> bytes:
         return _png(np.asarray(self.data), np.asarray(self.mask), self.meta["background"], self.meta["noise"])
 
@@ -39,7 +52,8 @@ class PlaneImage(CCDData):
 def ccd_data(piece: PixelPiece) -> PlaneImage:
     """Return a piece of a plane as astropy has it."""
     info = piece.info
-    unit = units.dimensionless_unscaled if piece.plane == "mask" else units.Unit(info.pixel_unit)
+    own = _UNKNOWN if info.pixel_unit == _UNKNOWN.name else units.Unit(info.pixel_unit)
+    unit = {"mask": units.dimensionless_unscaled, "variance": own**2}.get(piece.plane, own)
     mask = (piece.bits & np.uint16(UNUSABLE)) != 0
     if piece.data.dtype.kind == "f":
         mask |= ~np.isfinite(piece.data)
@@ -47,7 +61,7 @@ def ccd_data(piece: PixelPiece) -> PlaneImage:
         piece.data, unit=unit, wcs=piece.wcs, mask=mask, flags=piece.bits, uncertainty=_uncertainty(piece, unit),
         meta=_facts(info) | {"plane": piece.plane, "x0": piece.x0, "y0": piece.y0},
     )  # fmt: skip
-    if piece.plane not in ("difference", "variance", "mask"):  # other planes have a sky of their own
+    if piece.plane not in ("difference", "mask"):  # other planes have a sky of their own
         good = np.asarray(piece.data)[~mask]
         if good.size:
             low, middle, high = np.percentile(good, (15.9, 50, 84.1))

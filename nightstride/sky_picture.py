@@ -29,8 +29,8 @@ def sky_picture(rows: RowSource) -> str:
     rows
         Of `dia_source`; the first `MOST` are read.
     """
-    found = rows.read(["ra", "dec", "reliability"], None, MOST)
-    found = found.filter(found["ra"].is_valid())
+    read = rows.read(["ra", "dec", "reliability"], None, MOST + 1)
+    found = read[:MOST].filter(read[:MOST]["ra"].is_valid())
     if not len(found):
         return ""
     ra, dec, reliability = (_numbers(found, name) for name in found.schema.names)
@@ -41,8 +41,8 @@ def sky_picture(rows: RowSource) -> str:
     dots = [Dots(style, ra[chosen], dec[chosen]) for style, chosen in (("rest", ~sure), ("sure", sure))]
     told = f"{counted(len(found), 'detection')} on the sky"
     chart = scatter_chart(Axis(east.name, east.high, east.low), upward, dots, told)
-    first = "The first " if len(found) == MOST else ""
-    return f'{_STYLE}<div class="ns-sky">{chart}<p>{first}{told}; in colour: reliability {CERTAIN} and more.</p></div>'
+    first = f", of the first {MOST:,}" if len(read) > MOST else ""
+    return f'{_STYLE}<div class="ns-sky">{chart}<p>{told}{first}; in colour: reliability {CERTAIN} and more.</p></div>'
 
 
 def _numbers(table: pa.Table, name: str) -> np.ndarray:

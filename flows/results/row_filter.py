@@ -59,7 +59,8 @@ def row_condition(text: str, schema: pa.Schema, flags: type[IntFlag] | None = No
     text
         Columns, numbers and texts in quotes, compared by ``< <= == != >= >``, ``in [...]`` and ``is None``; joined by
         ``and``, ``or``, ``not`` (or ``&``, ``|``, ``~`` with brackets), computed by ``+ - * /``; ``flags.NAME`` is
-        true where that bit is set. A row for which a comparison is of a null is left out.
+        true where that bit is set. A row for which a comparison is of a null is left out; but no list holds a null, so
+        that ``not in`` keeps it.
     schema
         With the columns that there are.
     flags

@@ -51,6 +51,28 @@ def test_its_facts_are_those_of_the_exposure_and_the_place():
     assert (meta["background"], meta["noise"], meta["shape"]) == (3.0, NOISE, INFO.shape)
 
 
+def test_variances_have_the_square_of_the_unit_and_a_picture_of_their_own():
+    data = np.random.default_rng(5).normal(900, 5, (40, 40)).astype(np.float32)
+    image = ccd_data(piece("variance", data))
+    assert image.unit == u.nJy**2
+    assert np.ptp(shades(image)) > 100  # by the levels of the difference all would be white
+
+
+def test_a_unit_that_is_not_known_stays_so():
+    info = INFO.model_copy(update={"pixel_unit": "unknown"})
+    image = ccd_data(piece(info=info, variance=np.ones((4, 6), np.float32)))
+    assert (str(image.unit), str(image.uncertainty.unit)) == ("unknown", "unknown2")
+
+
+def test_a_part_of_an_image_keeps_its_bits_and_knows_its_place():
+    bits = np.arange(24, dtype=np.uint16).reshape(4, 6)
+    whole = ccd_data(piece(bits=bits))
+    part = whole[1:3, 2:]
+    assert [(one.meta["y0"], one.meta["x0"]) for one in (whole, part, whole[2:])] == [(11, -2), (12, 0), (13, -2)]
+    np.testing.assert_array_equal(part.flags, bits[1:3, 2:])
+    np.testing.assert_array_equal(part.mask, (part.flags & UNUSABLE) != 0)
+
+
 @pytest.mark.parametrize("plane", ["science", "template"])
 def test_other_planes_have_a_sky_of_their_own(plane):
     data = np.random.default_rng(3).normal(500, 7, (80, 90)).astype(np.float32)

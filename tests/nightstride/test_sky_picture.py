@@ -27,7 +27,10 @@ def test_east_is_to_the_left_and_north_up_across_the_first_hour_too():
 def test_no_more_is_drawn_than_the_limit_and_that_is_said():
     svg = shown([float(n % 300) for n in range(MOST + 5)], [1.0] * (MOST + 5))
     assert len(places(svg)) == MOST
-    assert "The first 2,000 detections" in svg
+    assert "<p>2,000 detections on the sky, of the first 2,000;" in svg
+    assert "<p>2,000 detections on the sky;" in shown([5.0] * MOST, [1.0] * MOST)
+    some = shown([5.0] * 9 + [None] * MOST, [1.0] * (MOST + 9))
+    assert "<p>9 detections on the sky, of the first 2,000;" in some
 
 
 @pytest.mark.parametrize("ra", [[], [None]])
