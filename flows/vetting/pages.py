@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flows.results.page.cards import length_words
 from flows.results.page.found import ranked_tracklets
-from flows.results.page.words import NOTHING, grade, measured, night_words, number, probability, seen, utc
+from flows.results.page.words import NOTHING, exposed, grade, measured, night_words, number, probability, seen, utc
 from flows.vetting.candidate import CandidateContent
 from flows.vetting.index import CLASSES, CandidateIndex
 from flows.vetting.labels import Agreement
@@ -184,7 +184,7 @@ class Pages:
         return self._filled(
             "exposure.html.j2", f"Exposure {info.name}", user,
             info=info, marks=marks, planes=planes, side=SIDE, levels=levels(info.shape), nx=nx, ny=ny, at=at,
-            when=utc(info.midpoint_mjd_tai), night=night_words(info.night),
+            when=exposed(info), night=night_words(info.night),
         )  # fmt: skip
 
 

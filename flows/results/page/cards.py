@@ -133,6 +133,7 @@ def card(entry: Entry, exposures: Sequence[Exposure], cutouts: tuple[DetectionCu
     title = row["designation"] if entry.kind == KNOWN else entry.what.capitalize()
     moving = tracklet is not None
     ra, dec, mjd = ((tracklet or row)[name] for name in ("ra", "dec", "midpointMjdTai"))
+    when = None if row["flags"] & DetectionFlag.NO_TIME else mjd
     return Card(
         anchor=entry.anchor,
         rank=entry.rank,
@@ -141,7 +142,7 @@ def card(entry: Entry, exposures: Sequence[Exposure], cutouts: tuple[DetectionCu
         reliability=probability(best),
         facts=_tracklet_facts(entry, exposures) if moving else _facts(row, exposures),
         place=_place(ra, dec),
-        links=() if ra is None or dec is None else links(ra, dec, mjd, row["designation"]),
+        links=() if ra is None or dec is None else links(ra, dec, when, row["designation"]),
         flags=tuple(dict.fromkeys(flag for one in entry.rows for flag in _flags(one["flags"]))),
         lines=tuple(line(one, exposures) for one in entry.rows) if moving else (),
         cutouts=cutouts,

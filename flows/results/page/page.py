@@ -74,7 +74,7 @@ class Content:
     """Content of the template `night.html.j2`: text only, except for SVG and pictures."""
 
     title: str
-    night_assumed: bool
+    night_assumed: str
     lead: tuple[str, ...]
     made_at: str
     headline: tuple[Told, ...]
@@ -356,7 +356,7 @@ class Drawing:
         warnings = night.summary.warnings if night.summary else ()
         return Content(
             title=night_words(night.label),
-            night_assumed=any({"assumed_site", "no_time"} & set(info.flags) for info in infos),
+            night_assumed=_night_assumed(infos),
             lead=lead(night, infos),
             made_at=f"As of {night.made_at[:19].replace('T', ' ')} UTC" if night.made_at else "",
             headline=headline(night, infos),
@@ -387,6 +387,12 @@ class Drawing:
             colophon=_colophon(night),
             lists=self.list.pages,
         )
+
+
+def _night_assumed(infos: Sequence[ExposureInfo]) -> str:
+    """Return why it may be another night; "" where nothing tells that."""
+    flags = {flag for info in infos for flag in info.flags}
+    return "time not known" if "no_time" in flags else "site assumed" if "assumed_site" in flags else ""
 
 
 def _recoveries(out: Path, night: PublishedNight) -> tuple[Recovery, ...]:

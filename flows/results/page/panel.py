@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from flows.results.page.detection import Mark, PageDetection, place_mark
 from flows.results.page.picture import Picture, bin_mean, jpeg, level_and_noise, stretch, usable
-from flows.results.page.words import utc
+from flows.results.page.words import count, exposed
 from flows.results.quality.measure import Compass, compass
 from schemas.exposure import ExposureInfo
 from schemas.pixels import BAND
@@ -56,7 +56,7 @@ class Overview:
         """Return in words what the picture shows."""
         scale = "full resolution" if self.factor == 1 else f"means over {self.factor} × {self.factor} px"
         left_out = f"; {self.unmarked} more are not marked" if self.unmarked else ""
-        marked = f"{len(self.marks)} detections marked{left_out}" if self.marks else "nothing was detected"
+        marked = f"{count(len(self.marks), 'detection')} marked{left_out}" if self.marks else "nothing was detected"
         return f"{self.width} × {self.height} px, {scale}; {marked}."
 
 
@@ -120,7 +120,7 @@ def panel(
     return Panel(
         name=info.name,
         title=f"Visit {info.visit}, detector {info.detector}",
-        subtitle=f"{info.band} · {utc(info.midpoint_mjd_tai)} UTC",
+        subtitle=f"{info.band} · {exposed(info)}",
         source=info.source_uri,
         overview=overview(difference, mask, found, compass(info), of),
     )

@@ -308,19 +308,21 @@ class Counts:
 
 def lead(night: PublishedNight, infos: Sequence[ExposureInfo]) -> tuple[str, ...]:
     """Return instrument, bands, size and times of a night."""
-    if not infos:
+    if not night.exposures:
         return ("No exposure was published.",)
+    visits = len({exposure.record.visit for exposure in night.exposures})
+    detectors = len({exposure.record.detector for exposure in night.exposures})
+    size = f"{count(visits, 'visit')} of {count(detectors, 'detector')}"
+    if not infos:
+        return size, "tiles are gone"
     instruments = " and ".join(sorted({info.instrument for info in infos}))
     simulated = sum(SIMULATED in info.flags for info in infos)
     if simulated:
         instruments += ", simulated" if simulated == len(infos) else f", {count(simulated, 'exposure')} simulated"
     bands = ", ".join(sorted({info.band for info in infos}))
-    visits = len({exposure.record.visit for exposure in night.exposures})
-    detectors = len({exposure.record.detector for exposure in night.exposures})
-    times = [info.midpoint_mjd_tai for info in infos]
-    span = _span(utc(min(times))[:16], utc(max(times))[:16])
-    size = f"{count(visits, 'visit')} of {count(detectors, 'detector')}"
-    return instruments, bands, size, f"{span} UTC"
+    times = [info.midpoint_mjd_tai for info in infos if "no_time" not in info.flags]
+    span = f"{_span(utc(min(times))[:16], utc(max(times))[:16])} UTC" if times else "time not known"
+    return instruments, bands, size, span
 
 
 def _span(first: str, last: str) -> str:

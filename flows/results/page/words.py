@@ -14,6 +14,7 @@ from astropy.time import Time
 
 from flows.runtime.words import counted
 from schemas.dia_source import DetectionFlag
+from schemas.exposure import ExposureInfo
 
 NOTHING = "–"
 """Stands for a value that is not known."""
@@ -193,6 +194,11 @@ def seen(row: Mapping[str, Any]) -> str:
     return NOTHING if row["flags"] & DetectionFlag.NO_TIME else utc(row["midpointMjdTai"])
 
 
+def exposed(info: ExposureInfo) -> str:
+    """Return the middle of an exposure, UTC; that it is not known, if nothing told it."""
+    return "time not known" if "no_time" in info.flags else f"{utc(info.midpoint_mjd_tai)} UTC"
+
+
 _FOLLOWS = re.compile(r"no \w+: stage (?P<stage>\w+) did not run")
 
 
@@ -229,16 +235,33 @@ class Told(NamedTuple):
     assumed: str = ""
 
 
-def links(ra: float, dec: float, mjd_tai: float, designation: str = "") -> tuple[tuple[str, str], ...]:
-    """Return name and address of pages about a place (deg) at a time, of the services that astronomers ask first."""
+def links(ra: float, dec: float, mjd_tai: float | None, designation: str = "") -> tuple[tuple[str, str], ...]:
+    """Return name and address of pages about a place (deg) at a time, of the services that astronomers ask first.
+
+    Without a time those of what moves are left out, but for the page of a ``designation``.
+    """
+    place = f"{ra:.6f} {dec:+.6f}"
+    simbad = {"Coord": place, "CooFrame": "ICRS", "Radius": 10, "Radius.unit": "arcsec"}
+    moving = () if mjd_tai is None else _moving_links(ra, dec, mjd_tai)
+    if designation:
+        name = designation.strip("()").split(")")[0] if designation.startswith("(") else designation
+        mpc = f"https://www.minorplanetcenter.net/db_search/show_object?object_id={quote(name)}"
+        moving = (("MPC", mpc), *moving[1:])
+    return (
+        *moving,
+        ("SIMBAD", f"https://simbad.cds.unistra.fr/simbad/sim-coo?{urlencode(simbad)}"),
+        ("Aladin", f"https://aladin.cds.unistra.fr/AladinLite/?{urlencode({'target': place, 'fov': 0.05})}"),
+    )
+
+
+def _moving_links(ra: float, dec: float, mjd_tai: float) -> tuple[tuple[str, str], ...]:
     told = utc(mjd_tai)
     hours, minutes, seconds = (int(part) for part in told[11:].split(":"))
     # Of the last minute of a month it must not become the day after, of which there is none.
     day = int(told[8:10]) + min((hours + (minutes + seconds / 60) / 60) / 24, 0.999)
     right, north = sexagesimal(ra, dec)
-    place, around = f"{ra:.6f} {dec:+.6f}", {"radius": 15, "limit": "24.0", "oc": 500, "sort": "d", "mot": "h"}
+    around = {"radius": 15, "limit": "24.0", "oc": 500, "sort": "d", "mot": "h"}
     checker = {"year": told[:4], "month": told[5:7], "day": f"{day:.3f}", "which": "pos", "ra": right, "decl": north}
-    simbad = {"Coord": place, "CooFrame": "ICRS", "Radius": 10, "Radius.unit": "arcsec"}
     skybot = {
         "-ep": told.replace(" ", "T"),
         "-ra": f"{ra:.6f}",
@@ -247,13 +270,7 @@ def links(ra: float, dec: float, mjd_tai: float, designation: str = "") -> tuple
         "-mime": "html",
         "-loc": 500,
     }
-    mpc = f"https://www.minorplanetcenter.net/cgi-bin/mpcheck.cgi?{urlencode(checker | around)}"
-    if designation:
-        name = designation.strip("()").split(")")[0] if designation.startswith("(") else designation
-        mpc = f"https://www.minorplanetcenter.net/db_search/show_object?object_id={quote(name)}"
     return (
-        ("MPC", mpc),
-        ("SkyBoT", f"https://ssp.imcce.fr/webservices/skybot/api/conesearch.php?{urlencode(skybot | {'-loc': 500})}"),
-        ("SIMBAD", f"https://simbad.cds.unistra.fr/simbad/sim-coo?{urlencode(simbad)}"),
-        ("Aladin", f"https://aladin.cds.unistra.fr/AladinLite/?{urlencode({'target': place, 'fov': 0.05})}"),
+        ("MPC", f"https://www.minorplanetcenter.net/cgi-bin/mpcheck.cgi?{urlencode(checker | around)}"),
+        ("SkyBoT", f"https://ssp.imcce.fr/webservices/skybot/api/conesearch.php?{urlencode(skybot)}"),
     )

@@ -83,6 +83,7 @@ def test_a_time_that_nothing_told_is_not_shown(told, kit, tmp_path):
     made = told(flags=int(DetectionFlag.NO_TIME))
     assert facts(made)["Seen"] == "at a time not known, r"
     assert "no time" in made.flags
+    assert [name for name, _ in made.links] == ["SIMBAD", "Aladin"]  # what moves was elsewhere then
     row = {**kit.rows(kit.info(), 1, 7)[0], "exposure": 0}
     night = read_night(tmp_path, kit.NIGHT, None)
     times = [line(row | {"flags": flag}, night.exposures)[0] for flag in (0, int(DetectionFlag.NO_TIME))]
@@ -118,6 +119,7 @@ def test_links_ask_for_the_place_at_the_time():
     assert dict(links(1.0, 2.0, 60697.0, "(99942) Apophis"))["MPC"].endswith("object_id=99942")
     assert dict(links(1.0, 2.0, 60697.0, "2004 MN4"))["MPC"].endswith("object_id=2004%20MN4")
     assert "<" not in dict(links(1.0, 2.0, 60697.0, "<x>"))["MPC"]
+    assert list(dict(links(1.0, 2.0, None, "2004 MN4"))) == ["MPC", "SIMBAD", "Aladin"]
     end = urlparse(dict(links(1.0, 2.0, 60707.0 + 20 / 86400))["MPC"])  # 2025-01-31 23:59:43 UTC
     assert (parse_qs(end.query)["month"], parse_qs(end.query)["day"]) == (["01"], ["31.999"])
 

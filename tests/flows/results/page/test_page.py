@@ -456,6 +456,15 @@ def test_tiles_may_be_gone(kit, tmp_path, gone):
     assert len(page.rows) == 2
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [((), ""), (("assumed_site",), "site assumed"), (("no_time",), "time not known"), (("no_wcs",), "")],
+)
+def test_why_it_may_be_another_night(kit, tmp_path, flags, said):
+    kit.publish(tmp_path, kit.info(flags=flags), [], 1)
+    assert made(kit, tmp_path).night_assumed == said
+
+
 def test_what_was_not_run_and_warnings_are_told(kit, tmp_path):
     kit.night(tmp_path, visits=1)
     summary = kit.summary(1, 0).model_copy(update={"not_run": {"vet": "no template."}, "warnings": ("Slow disk.",)})

@@ -77,6 +77,9 @@ def test_a_panel_names_its_file_and_marks_by_the_list_of_the_night(kit):
     assert (drawn.title, drawn.subtitle) == ("Visit 101, detector 3", "r · 2026-11-03 07:12:49 UTC")
     assert drawn.source == "file:///data/101_3.fits.fz"
     assert drawn.overview.caption == "380 × 420 px, full resolution; 3 detections marked."
+    untimed = kit.info(flags=("no_time",))
+    alone = panel(untimed, *kit.pixels(info.shape, 4), detections(kit.table(rows[:1])))
+    assert (alone.subtitle, alone.overview.caption[-21:]) == ("r · time not known", "; 1 detection marked.")
 
 
 def test_many_panels_share_the_room(kit):

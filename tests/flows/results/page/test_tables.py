@@ -185,7 +185,12 @@ def test_lead_says_who_what_and_when(kit, tmp_path, infos):
     assert lead(night, infos[:1])[-1] == "2026-11-03 07:12 UTC"
     over_midnight = [infos[0], kit.info(midpoint_mjd_tai=61348.1)]
     assert lead(night, over_midnight)[-1] == "2026-11-03 07:12 to 2026-11-04 02:23 UTC"
-    assert lead(night, []) == ("No exposure was published.",)
+    unknown = kit.info(midpoint_mjd_tai=51544.5, flags=("no_time",))
+    assert [lead(night, some)[-1] for some in ([unknown], [unknown, infos[0]])] == [
+        "time not known", "2026-11-03 07:12 UTC",
+    ]  # fmt: skip
+    assert lead(night, []) == ("3 visits of 1 detector", "tiles are gone")
+    assert lead(replace(night, exposures=()), []) == ("No exposure was published.",)
     simulated = [kit.info(visit=one.visit, flags=("simulated",)) for one in infos]
     assert lead(night, simulated)[0] == "ZTF, simulated"
     assert lead(night, [*infos[:2], simulated[0]])[0] == "ZTF, 1 exposure simulated"
