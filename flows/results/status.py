@@ -288,7 +288,7 @@ def _values(model: Any) -> Any:
 
 STATES = ("done", "outdated", "quarantined", "failed")
 MOST = 20
-"""Largest number of troubles of a night that are listed; the rest are counted."""
+"""Largest number of troubles of a night, and of what is gone, that are listed; the rest are counted."""
 
 LIVE_S = 7 * 86400.0
 """Exposures of which half became catalogues later than this after their shutter closed count as an archive, s."""
@@ -314,13 +314,9 @@ def show_status(status: Status, console: Console) -> None:
             _say(f"{one.night} quality of {band.instrument} {band.band}: {band.verdict.replace('_', ' ')}", console)
             for line in (*band.notes, *told(band)):
                 _say(f"{one.night} {band.band} {line}", console)
-        _list(one.night, one.troubles, console)
-        for trouble in one.gone[:MOST]:
-            _say(
-                f"{one.night} gone: {trouble.uri} was quarantined ({trouble.code}), and is not there any more; "
-                "`nightstride prune` forgets it",
-                console,
-            )
+        _list(one.night, [f"{trouble.code}: {trouble.message}" for trouble in one.troubles], console)
+        gone = "gone: {} was quarantined ({}), and is not there any more; `nightstride prune` forgets it"
+        _list(one.night, [gone.format(trouble.uri, trouble.code) for trouble in one.gone], console)
     for trouble in status.unreadable:
         _say(f"{trouble.uri}: {trouble.message}", console)
     for note in status.notes:
@@ -366,11 +362,11 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
-def _list(night: str, troubles: Sequence[Trouble], console: Console) -> None:
-    for trouble in troubles[:MOST]:
-        _say(f"{night} {trouble.code}: {trouble.message}", console)
-    if len(troubles) > MOST:
-        _say(f"{night}: {len(troubles) - MOST} more, see --json", console)
+def _list(night: str, lines: Sequence[str], console: Console) -> None:
+    for line in lines[:MOST]:
+        _say(f"{night} {line}", console)
+    if len(lines) > MOST:
+        _say(f"{night}: {len(lines) - MOST} more, see --json", console)
 
 
 def _say(text: str, console: Console) -> None:

@@ -228,6 +228,12 @@ def test_what_was_in_quarantine_and_is_not_there_any_more_is_told_and_counts_no_
     assert f"{NIGHT} gone: {files[0]} was quarantined (flood), and is not there any more" in shown(status)
 
 
+def test_of_what_is_gone_the_rest_is_counted():
+    gone = tuple(Trouble(uri=f"{n}.fits", code="flood", message="too many") for n in range(MOST + 3))
+    said = shown(Status((NightStatus(NIGHT, {}, 0, None, {}, (), gone=gone),), None, None))
+    assert (said.count("was quarantined (flood)"), f"{NIGHT}: 3 more, see --json" in said) == (MOST, True)
+
+
 def shown(status):
     console = Console(file=io.StringIO(), width=200)
     show_status(status, console)
