@@ -107,7 +107,7 @@ def spread(exposures: Sequence[Exposure], most: int | None = None) -> list[Expos
 
 
 def look_at_exposures(out: Path, records: Sequence[ExposureRecord]) -> list[Looked]:
-    """Read exposures of a night; those whose tiles or detections cannot be read are left out."""
+    """Read exposures of a night; those of which something that is wanted cannot be read are left out."""
     chosen, ledger = spread(records), Ledger(out)
     digests = sorted({record.provenance for record in chosen if record.provenance})
     known = {one: _search(ledger.provenance(one)) for one in digests}
@@ -118,11 +118,11 @@ def look_at_exposures(out: Path, records: Sequence[ExposureRecord]) -> list[Look
             info = TileStore.open(tile_path(out, record.key)).info
             sources = CatalogStore(out).read(DIA_SOURCE, record.key)
             turned = CatalogStore(out).read(NEGATIVE, record.key) if NEGATIVE.name in record.datasets else None
+            around, there = rings(record, info, unclassed(sources)), known_objects(record, info)
         except BadInput:
             return None
         made = known.get(record.provenance or "", ("", ()))
-        around = rings(record, info, unclassed(sources))
-        return Looked(record, info, sources, *made, *around, _negative(turned), known_objects(record, info))
+        return Looked(record, info, sources, *made, *around, _negative(turned), there)
 
     def known_objects(record: ExposureRecord, info: ExposureInfo) -> KnownCount | None:
         if not {SS_EPHEMERIS.name, SS_SOURCE.name} <= record.datasets.keys():

@@ -31,6 +31,7 @@ from schemas.exposure import PsfModel
 from schemas.known_object import SS_EPHEMERIS, SS_SOURCE
 from schemas.ledger import ExposureRecord
 from schemas.negative import NEGATIVE
+from schemas.objects import SOURCE
 from schemas.recovery import Limit, MagnitudeLimit, Recovery
 from schemas.settings import Settings
 from schemas.summary import CauseCount
@@ -118,6 +119,13 @@ def test_exposures_without_tiles_are_left_out(tmp_path):
     records = night(tmp_path)
     shutil.rmtree(tmp_path / "tiles" / NIGHT / "102-3.zarr")
     assert len(look_at_exposures(tmp_path, records)) == 5
+
+
+@pytest.mark.parametrize("lost", [(SOURCE,), (SS_EPHEMERIS, SS_SOURCE)])
+def test_exposures_of_which_a_catalogue_cannot_be_read_are_left_out(tmp_path, lost):
+    first, *others = night(tmp_path)
+    there = first.datasets | {one.name: first.datasets[DIA_SOURCE.name] for one in lost}
+    assert len(look_at_exposures(tmp_path, [first.model_copy(update={"datasets": there}), *others])) == 5
 
 
 def test_search_is_known_by_models_settings_and_stages(tmp_path):
