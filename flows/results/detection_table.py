@@ -315,7 +315,7 @@ def _plausible(
 def _unusable(
     ids: pa.Array, numbers: dict[str, NDArray[np.float64]], classes: pa.Array, own: dict[str, str]
 ) -> dict[str, list[int]]:
-    """Return the rows that cannot be used, from 1, by reason; each has one."""
+    """Return the rows that cannot be used, from 0, by reason; each has one."""
     reasons: dict[str, NDArray[np.bool_]] = {f"no {own['id']}": ids.is_null().to_numpy(zero_copy_only=False)}
     for name, (low, high) in _RANGES.items():
         reasons[f"{own[name]} is not a number from {low:g} to {high:g}"] = ~(

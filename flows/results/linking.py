@@ -112,6 +112,8 @@ def name_detections(table: DetectionTable, catalogue: OrbitCatalogue) -> list[st
     arcsec at most.
     """
     own, names = table.detections, np.full(len(table.ids), "", object)
+    if not len(names):
+        return []
     ra, dec = sky_position(own.vectors)
     _, exposure = np.unique(
         np.stack([np.unique(table.obscode, return_inverse=True)[1], own.mjd]), axis=1, return_inverse=True

@@ -143,6 +143,12 @@ def test_empty_tables_give_nothing(table):
     assert (result.exit_code, found["tracklets"], found["detections"]) == (0, 0, 0)
 
 
+def test_where_no_row_can_be_used_nothing_is_named(table, tmp_path):
+    orbits = write_mpcorb(tmp_path / "MPCORB.DAT", asteroids(2, 61000.0))
+    result, found = link(table(rows(ra=[-1.0] * 13)), "--orbits", str(orbits))
+    assert (result.exit_code, found["tracklets"], found["known"]) == (1, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("columns", "code"),
     [
