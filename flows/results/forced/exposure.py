@@ -29,7 +29,6 @@ FORCED_VERSION = "2"
 """Of the measurement; raised when its results change."""
 
 _CELL = 1008  # px; targets whose centres lie in one cell are read together
-_NJY_ZERO_POINT = 31.4
 
 Box = tuple[int, int, int, int]
 
@@ -191,8 +190,7 @@ def _columns(
 ) -> dict[str, Any]:
     """Return fluxes with their errors, of the noise and of the PSF, and what follows from them."""
     count = len(fluxes)
-    zero_point = _NJY_ZERO_POINT if info.zero_point is None and info.pixel_unit == "nJy" else info.zero_point
-    scale = np.nan if zero_point is None else njy_per_unit(zero_point)
+    scale = np.nan if info.ab_zero_point is None else njy_per_unit(info.ab_zero_point)
     trail, psf = (np.array([getattr(one, kind) for one in fluxes], float).reshape(-1, 3) for kind in ("trail", "psf"))
     known = (info.psf.fwhm_px, info.psf.beta, info.psf.fwhm_err, info.psf.flatness_err)
     flux, snr = scale * trail[:, 0], trail[:, 0] / trail[:, 1]
@@ -202,7 +200,7 @@ def _columns(
     with np.errstate(invalid="ignore"):
         seen = np.where(snr >= sigma, flux, np.nan)
     magnitude, magnitude_err = ab_magnitude(seen, error)
-    absent = ForcedFlag.NO_ZERO_POINT if zero_point is None else ForcedFlag(0)
+    absent = ForcedFlag.NO_ZERO_POINT if info.ab_zero_point is None else ForcedFlag(0)
     return {
         "visit": np.full(count, info.visit),
         "detector": np.full(count, info.detector),
