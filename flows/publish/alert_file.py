@@ -49,7 +49,7 @@ def read_alerts(path: Path) -> Iterator[AlertRead]:
     Misconfigured
         It is not there or may not be read (``no_file``), or the extra ``rubin`` is missing.
     BadInput
-        It is neither (``no_alerts``), or damaged (``damaged_alert``); after the alerts that can be read.
+        It is neither, or holds none (``no_alerts``), or is damaged (``damaged_alert``): after those that can be read.
     """
     try:
         with path.open("rb") as file:
@@ -75,12 +75,15 @@ def _container(path: Path, file: IO[bytes]) -> Iterator[AlertRead]:
 
     try:
         found = reader(file)
+        record: Any = None
         require_bounded(parse_schema(found.writer_schema))
         name = str(dict(found.writer_schema or {}).get("name", ""))
         for record in found:
             if not isinstance(record, dict):
                 raise ValueError("holds no records")
             yield AlertRead(_version(name), record)
+        if record is None:
+            raise BadInput("no_alerts", str(path), "holds no alerts.", "give a file that does.")
     except OSError:
         raise
     except BadInput:
@@ -133,7 +136,6 @@ def validate_alerts(paths: Sequence[Path]) -> Validation:
     found = Validation()
     for path in paths:
         found.files += 1
-        before = found.schemas.total()
         try:
             for one in read_alerts(path):
                 found.schemas[one.schema] += 1
@@ -142,8 +144,6 @@ def validate_alerts(paths: Sequence[Path]) -> Validation:
                 if reason is not None:
                     found.invalid += 1
                     found.reasons[reason] += 1
-            if found.schemas.total() == before:
-                raise BadInput("no_alerts", str(path), "holds no alerts.", "give a file that does.")
         except BadInput as error:
             found.invalid += 1
             found.reasons[f"{error.code}: {error.problem}"] += 1

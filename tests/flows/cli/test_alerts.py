@@ -212,6 +212,8 @@ def test_a_container_of_no_alerts_is_invalid(tmp_path):
     done = nightstride("alerts", "validate", tmp_path / "empty.avro", "--json")
     assert (done.code, done.summary["invalid"]) == (1, 1)
     assert done.summary["reasons"] == {"no_alerts: holds no alerts.": 1}
+    shown = nightstride("alerts", "show", tmp_path / "empty.avro", "--json")
+    assert (shown.code, shown.summary["error"]["code"]) == (2, "no_alerts")
 
 
 def test_messages_of_each_version_are_valid(tmp_path):
