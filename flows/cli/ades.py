@@ -162,7 +162,8 @@ def list_submitted(
     with refusals(as_json):
         require_output(out)
         for one in (one for one in Submissions(out).all() if one.night in (night or EVERY_NIGHT)):
-            count = len({detection.trkSub or detection.values["obsTime"] for detection in one.detections})
+            names = [detection.trkSub for detection in one.detections]  # none: a known object's single detection
+            count = len(set(names) - {""}) + names.count("")
             found.append(
                 {
                     **one.model_dump(include={"night", "number", "submitted_at", "form", "correction"}),

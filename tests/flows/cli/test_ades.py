@@ -2,6 +2,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from flows.publish.submissions import Submissions
+from schemas.ades import ReportedDetection, SubmissionRecord
 from tests.support.ades import CONFIG, NIGHT, publish_rows, two_movers
 from tests.support.cli import nightstride
 
@@ -68,6 +70,19 @@ def test_a_submission_is_written_once(tmp_path, config, option):
     assert (one["night"], one["number"], one["form"], one["tracklets"], one["detections"]) == (NIGHT, 1, "psv", 2, 6)
     assert listed.stderr.splitlines()[1].split()[:3] == [NIGHT, "001", "psv"]
     assert nightstride("ades", "list", out, "--night", "20260101").stdout == "Nothing was submitted.\n"
+
+
+def test_each_detection_that_was_submitted_alone_counts_as_a_tracklet(tmp_path):
+    publish_rows(tmp_path, two_movers()[0])
+    place = {"visit": 1, "detector": 2, "ra": 3.0, "values": {"obsTime": "2026-11-03T04:05:06Z"}}
+    detections = [
+        ReportedDetection(dec=float(n), trkSub=name, **place) for n, name in enumerate(("", "", "nsA", "nsA"))
+    ]  # fmt: skip
+    record = {"night": NIGHT, "number": 1, "form": "psv", "correction": False, "text": "", "software": "0"}
+    record = SubmissionRecord(detections=tuple(detections), submitted_at="2026-11-04T00:00:00+00:00", **record)
+    Submissions(tmp_path).add(record, "psv")
+    (one,) = nightstride("ades", "list", tmp_path, "--json").summary["submissions"]
+    assert (one["tracklets"], one["detections"]) == (3, 4)
 
 
 def test_a_draft_goes_to_a_file_on_request(out, config, tmp_path):
