@@ -57,7 +57,7 @@ class CutoutPixels(NamedTuple):
     name
         Of the plane.
     unit
-        As FITS spells it: nJy or adu.
+        As FITS spells it: nJy, adu, electron/s; empty if it is not known.
     data, variance : (n, side, side)
         Pixels, and their variances.
     mask : (n, side, side) uint16
@@ -204,7 +204,8 @@ def _mask_head(side: int) -> Bytes:
 
 @lru_cache(512)
 def _variance_head(side: int, unit: str) -> Bytes:
-    return _extension(-32, side, side, "UNCERT", UTYPE="VarianceUncertainty", BUNIT=f"{unit}2")
+    squared = "/".join(f"{part}2" for part in unit.split("/") if part)
+    return _extension(-32, side, side, "UNCERT", UTYPE="VarianceUncertainty", BUNIT=squared)
 
 
 @lru_cache(64)

@@ -138,7 +138,7 @@ class ExposurePixels:
         data = stamps.planes[plane].astype(np.float32, copy=False)
         return CutoutPixels(
             plane,
-            self.info.pixel_unit if scale is None else "nJy",
+            "nJy" if scale is not None else self.info.pixel_unit.replace("unknown", ""),
             data * factor,
             _variance(plane, stamps, self.info) * factor**2,
             stamps.planes[MASK.name].astype(np.uint16, copy=False),

@@ -95,6 +95,15 @@ def test_the_files_keep_to_the_standard():
             }  # fmt: skip
 
 
+@pytest.mark.parametrize("unit", ["nJy", "adu", "electron/s", ""])
+def test_variances_have_the_square_of_the_unit(unit):
+    (content, *_) = files(picture(unit=unit))
+    found = read(content)
+    assert (found.unit, found.uncertainty.unit) == (u.Unit(unit), u.Unit(unit) ** 2)
+    with fits.open(io.BytesIO(content)) as hdus:
+        assert u.Unit(hdus["UNCERT"].header["BUNIT"]) == found.uncertainty.unit
+
+
 def test_it_is_what_astropy_would_write():
     made, n = picture(), 1
     written = io.BytesIO()
