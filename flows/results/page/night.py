@@ -71,6 +71,8 @@ class PublishedNight:
         Of the run that asked for the page; None if the page is made afterwards.
     damaged
         What is wrong with catalogues that the ledger lists and that cannot be read.
+    failed
+        Files of exposures that were given up on, and of which nothing is published.
     """
 
     label: str
@@ -79,6 +81,7 @@ class PublishedNight:
     quarantined: tuple[QuarantineRecord, ...]
     summary: RunSummary | None
     damaged: tuple[str, ...]
+    failed: tuple[str, ...] = ()
 
     def sources_of(self, exposure: int) -> pa.Table:
         """Return the rows of an exposure, by its place."""
@@ -150,7 +153,9 @@ def read_night(out: Path, label: str, summary: RunSummary | None) -> PublishedNi
         Something in it was written by a later version.
     """
     store, exposures, damaged, tables = CatalogStore(out), list[Exposure](), list[str](), [_EMPTY]
+    failed = list[str]()
     for record in Ledger(out).records(label):
+        failed += [record.source_uri] if record.status == "failed" else []
         if record.status != "done":
             continue
         known = dict[int, str]()
@@ -167,7 +172,8 @@ def read_night(out: Path, label: str, summary: RunSummary | None) -> PublishedNi
             tables = [pa.concat_tables(tables).combine_chunks()]
     sources = pa.concat_tables(tables).combine_chunks()
     quarantined = [record for record in Quarantine(out).list() if record.key is None or record.key.night == label]
-    return PublishedNight(label, tuple(exposures), sources, tuple(quarantined), summary, tuple(damaged))
+    told = tuple(exposures), sources, tuple(quarantined), summary, tuple(damaged), tuple(failed)
+    return PublishedNight(label, *told)
 
 
 def _known(store: CatalogStore, record: ExposureRecord) -> dict[int, str]:

@@ -288,13 +288,21 @@ def _searched(night: PublishedNight) -> tuple[Told, ...]:
     published = {exposure.record.key for exposure in night.exposures}
     refused = [record.key for record in night.quarantined]
     lost = {key for key in refused if key is not None and key not in published}
-    known = len(published) + len(lost) + (len(night.summary.failed) if night.summary else 0)
+    known = len(published) + len(lost) + len(_failed(night))
     told = [Told("searched", f"{count(len(published))} of {count(known, 'exposure')} searched")]
     if nowhere := refused.count(None):
         told.append(Told("of no known night", f"{count(nowhere, 'file')} of no known night in quarantine"))
     if further := len(refused) - nowhere - len(lost):
         told.append(Told("further files", f"{count(further, 'further file')} of these exposures in quarantine"))
     return tuple(told)
+
+
+def _failed(night: PublishedNight) -> set[str]:
+    """Return the files of exposures of a night of which nothing is published, as each was given up on or not begun."""
+    summary = night.summary
+    of_run = summary.failed if summary is not None and {*summary.nights} <= {night.label} else ()
+    done = {exposure.record.source_uri for exposure in night.exposures}
+    return {*night.failed, *(trouble.uri for trouble in of_run)} - done
 
 
 @dataclass(frozen=True)

@@ -346,6 +346,18 @@ def test_the_first_sentence_says_what_was_searched_how_deep_and_how_sharp(kit, t
     ]  # fmt: skip
 
 
+def test_what_failed_is_counted_once_and_with_its_own_night(kit, tmp_path):
+    kit.night(tmp_path, visits=2)
+    first = next(iter(Ledger(tmp_path).records(kit.NIGHT)))
+    given_up = {"visit": 999, "source_uri": "lost.fits", "status": "failed", "reason": "deadline: late", "datasets": {}}
+    Ledger(tmp_path).put(first.model_copy(update=given_up))
+    failed = tuple(Failure(uri=uri, code="deadline", message="late") for uri in (first.source_uri, "lost.fits", "x"))
+    run = kit.summary(5, 0).model_copy(update={"failed": failed})
+    two = run.model_copy(update={"nights": (kit.NIGHT, "20261104")})
+    told = [sentence(read_night(tmp_path, kit.NIGHT, one), [])[0][0] for one in (run, two, None)]
+    assert told == ["2 of 4 exposures searched", "2 of 3 exposures searched", "2 of 3 exposures searched"]
+
+
 def test_files_in_quarantine_that_are_of_no_lost_exposure_are_told_by_themselves(kit, tmp_path):
     kit.night(tmp_path, visits=2)
     night = read_night(tmp_path, kit.NIGHT, None)
