@@ -143,7 +143,9 @@ def forced(
         raise typer.BadParameter("a list of targets, --at and --dia-objects exclude each other: give one of them.")
     if not ways:
         raise typer.BadParameter("give a list of targets, one with --at RA,DEC, or --dia-objects.")
-    shown, rows, nights = console(stderr=True), forcing.FirstRows(), night or EVERY_NIGHT
+    # Of --at all: nothing of it is published.
+    rows = forcing.FirstRows() if at is None else forcing.FirstRows(None)
+    shown, nights = console(stderr=True), night or EVERY_NIGHT
     with refusals(as_json):
         forcing.require_no_release(out)
         if at is not None:

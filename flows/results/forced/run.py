@@ -181,14 +181,15 @@ MOST = 50
 
 
 class FirstRows:
-    """First rows of many tables: memory does not grow with the night."""
+    """First rows of many tables: memory does not grow with the night. ``most`` of them; None: all."""
 
-    def __init__(self) -> None:
-        self.table = FORCED_SOURCE.empty()
+    def __init__(self, most: int | None = MOST) -> None:
+        self.table, self._most = FORCED_SOURCE.empty(), most
 
     def __call__(self, table: pa.Table) -> None:
         """Add rows while there is room."""
-        self.table = pa.concat_tables([self.table, table.slice(0, MOST - len(self.table))])
+        room = None if self._most is None else self._most - len(self.table)
+        self.table = pa.concat_tables([self.table, table.slice(0, room)])
 
 
 def show_forced(summary: ForcedSummary, rows: pa.Table, console: Console) -> None:

@@ -212,6 +212,10 @@ def test_first_rows_are_kept_and_the_rest_counted(measured):
     assert first.table.slice(0, 3).equals(rows)
     text = printed(show_forced, ForcedSummary(targets=3, exposures=MOST, rows=3 * MOST), first.table)
     assert f"{2 * MOST} rows more" in text
+    every = FirstRows(None)
+    for _ in range(MOST):
+        every(rows)
+    assert len(every.table) == 3 * MOST
 
 
 def test_without_rows_there_is_no_table():
