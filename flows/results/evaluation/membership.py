@@ -122,7 +122,8 @@ def membership_figures(
         ``n``, ``accuracy``, ``accuracy_interval``, ``auc``, ``macro_f1``, ``confusion`` ``[truth][said]`` in the order
         of ``classes``, ``ece``, ``per_class``; the same by colour under ``regions``, and of the rules under
         ``baselines``, where ``gain`` is the accuracy that the model has beyond the rule's, and ``gain_interval`` its
-        95 % interval over resampled clusters, ``outside_red_sequence`` the same for what is not on the red sequence.
+        95 % interval over resampled clusters, null of one cluster; ``outside_red_sequence`` the same for what is not on
+        the red sequence.
     """
     figures = _scores(probability, truth)
     outside = region > 0
@@ -153,6 +154,9 @@ def _gain(
     better = ((probability >= 0.5) == truth).astype(float) - (rule == truth)
     _, code = np.unique(cluster, return_inverse=True)
     total, rows = (np.bincount(code, weights) for weights in (better, None))
+    gain = round(float(better.mean()), 5)
+    if len(rows) < 2:  # which says nothing of how clusters differ
+        return {"gain": gain, "gain_interval": None}
     drawn = np.random.default_rng(1).integers(0, len(rows), (_DRAWS, len(rows)))
     low, high = np.quantile(total[drawn].sum(1) / rows[drawn].sum(1), [0.025, 0.975])
-    return {"gain": round(float(better.mean()), 5), "gain_interval": [round(float(low), 5), round(float(high), 5)]}
+    return {"gain": gain, "gain_interval": [round(float(low), 5), round(float(high), 5)]}

@@ -102,6 +102,8 @@ def test_figures_count_what_is_right_against_a_rule():
     assert found["baselines"]["none"]["gain"] == 0.25
     assert found["baselines"]["none"]["gain_interval"] == [0.0, 0.5], "two clusters: one gains 0.5, the other nothing"
     assert found["baselines"]["none"]["outside_red_sequence"]["gain"] == 0.0
+    alone = membership_figures(probability, truth, {"none": rule}, region, np.full(4, "a"))
+    assert alone["baselines"]["none"]["gain_interval"] is None
     assert found["regions"]["red sequence"]["n"] == 1
 
 
