@@ -24,6 +24,11 @@ def test_east_is_to_the_left_and_north_up_across_the_first_hour_too():
     assert places(shown([359.9, 0.1], [10.0, 10.1])) == places(shown([150.0, 150.2], [10.0, 10.1]))
 
 
+def test_ticks_of_a_narrow_field_differ():
+    ticks = re.findall(r'class="tick"[^>]*>([^<]*)<', shown([150.1234567, 150.1234667], [-30.1234567, -30.1234467]))
+    assert len(set(ticks)) == len(ticks) > 3
+
+
 def test_no_more_is_drawn_than_the_limit_and_that_is_said():
     svg = shown([float(n % 300) for n in range(MOST + 5)], [1.0] * (MOST + 5))
     assert len(places(svg)) == MOST

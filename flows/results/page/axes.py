@@ -61,9 +61,9 @@ def draw_axes(across: Axis, upward: Axis) -> list[str]:
     for tick in upward.ticks:
         y = y_of(upward, tick)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:,.6g}</text>')
+        parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:,.10g}</text>')
     parts.extend(
-        f'<text class="tick" x="{x_of(across, tick):.1f}" y="{base + 17}" text-anchor="middle">{tick:.6g}</text>'
+        f'<text class="tick" x="{x_of(across, tick):.1f}" y="{base + 17}" text-anchor="middle">{tick:.10g}</text>'
         for tick in across.ticks
     )
     parts.append(f'<line class="base" x1="{LEFT}" x2="{right}" y1="{base}" y2="{base}"/>')

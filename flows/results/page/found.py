@@ -300,7 +300,8 @@ def found_words(found: FoundNight) -> tuple[str, str]:
     unknown = f"{count(numbers[UNKNOWN])} unknown" if found.compared else "not compared with known objects"
     told = f"{count(movers, 'mover')}, {unknown}: look here"
     if not movers:
-        told = "" if not found.table.num_rows else "No mover was found: look at the single detections"
+        single = ": look at the single detections" if numbers[TRAIL] + numbers[POINT] else ""
+        told = "" if not found.table.num_rows else f"No mover was found{single}"
         if told and not found.linked:
             told = f"{count(found.table.num_rows, 'detection')}, not linked to movers: look here"
     others = (TRAIL, POINT, AT_REST, SATELLITE)

@@ -45,10 +45,10 @@ def _axes(across: Axis, upward: Axis) -> Iterator[str]:
     for tick in upward.ticks:
         y = float(_y(upward.share(tick)))
         yield f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        yield f'<text class="tick" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:.6g}</text>'
+        yield f'<text class="tick" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:.10g}</text>'
     for tick in across.ticks:
         x = float(_x(across.share(tick)))
-        yield f'<text class="tick" x="{x:.1f}" y="{base + 17}" text-anchor="middle">{tick:.6g}</text>'
+        yield f'<text class="tick" x="{x:.1f}" y="{base + 17}" text-anchor="middle">{tick:.10g}</text>'
     middle = (left + right) / 2
     yield f'<text class="axis" x="{middle:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(across.name)}</text>'
     yield (

@@ -119,7 +119,7 @@ def measured(value: float | None, error: float | None, digits: int | None = 1, u
     if error is None or not 0 < error < math.inf:
         return f"{value:.5g}{unit}".replace("-", "−") if digits is None else number(value, digits, unit)
     power = math.floor(math.log10(error))
-    places = min(max((1 if error * 10.0**-power < 3 else 0) - power, 0), 6)
+    places = min(max((1 if error * 10.0**-power < 3 else 0) - power, 0), 9)
     return f"{value:.{places}f} ± {error:.{places}f}{unit}".replace("-", "−")
 
 

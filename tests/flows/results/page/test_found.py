@@ -184,5 +184,8 @@ def test_the_sentence_leads_to_the_movers(linked, single):
         "There are 1 single trail and 1 single point.",
     )
     assert found_words(replace(still, linked=True))[0] == "No mover was found: look at the single detections"
+    kinds = still.table.schema.get_field_index("kind"), "kind", pa.array([AT_REST, AT_REST])
+    resting = replace(still, table=still.table.set_column(*kinds), linked=True)
+    assert found_words(resting) == ("No mover was found", "There are 2 detections at rest or on stars.")
     nothing, _ = single([])
     assert found_words(nothing) == ("", "")
