@@ -45,14 +45,15 @@ def match_known(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     Across the predicted motion a detection may be off by the radius of the settings, three times its own error and, of
     what is near, what rounded elements leave open (`kernels.orbits.matching.near_radius`);
     along it by the uncertainty of the orbit as well, up to the settings' limit. A trail has to agree with the predicted
-    motion in direction and length, and the magnitude within 2.5 mag; a detection of a comet may be fainter by any,
+    motion in direction and length, where the exposure time is known (not 0), and the magnitude within 2.5 mag; a
+    detection of a comet may be fainter by any,
     as the predicted magnitude is that of the whole coma. What touches the border of the image (``EDGE``) may be a part
     of a trail: shorter, fainter by any, and up to half the trail from the predicted place along the motion.
     """
     detections, known = inputs[DIA_SOURCE.name], inputs[SS_EPHEMERIS.name]
     detections = detections.filter(pa.array(np.isfinite(_numbers(detections, "ra"))))
     settings: MatchKnownSettings = context.settings
-    exposure_time = context.exposure.exposure_time_s if context.exposure is not None else np.nan
+    exposure_time = (context.exposure.exposure_time_s if context.exposure is not None else 0.0) or np.nan
     error = 3600 * np.fmax(_numbers(detections, "raErr"), _numbers(detections, "decErr"))
     ra, dec, angle, further = (_numbers(known, name) for name in ("ephRa", "ephDec", "ephRateAngle", "ephUncertainty"))
     trail = _numbers(known, "ephRate") * exposure_time / 24
@@ -109,7 +110,7 @@ def _numbers(table: pa.Table, name: str) -> Floats:
 
 STAGE = Stage(
     name="match_known",
-    version="4",
+    version="5",
     per="exposure",
     needs=(DIA_SOURCE, SS_EPHEMERIS),
     gives=SS_SOURCE,

@@ -15,7 +15,7 @@ from kernels.sky.projection import celestial_wcs, pixel_scale
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureInfo
 from schemas.known_object import ORBITS, SS_EPHEMERIS
-from schemas.pixels import MASK
+from schemas.pixels import MASK, UNUSABLE
 from schemas.settings import PredictKnownSettings
 from schemas.stage import Context, Stage
 
@@ -48,6 +48,8 @@ def predict_known(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     Retryable, Misconfigured
         As of the catalogue.
     """
+    from astropy.coordinates import SkyCoord  # takes a while, and every plan of a run imports the stages
+
     exposure, settings = context.exposure, context.settings
     if exposure is None or exposure.wcs_header is None:
         return SS_EPHEMERIS.empty()
@@ -60,7 +62,7 @@ def predict_known(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     code, place = _observatory(settings, exposure)
     observer, faintest = observer_at(exposure.midpoint_mjd_tai, place), _faintest(exposure, settings.fainter)
     known, seen, uncertainty = catalogue.in_field(observer, code, middle, 1.01 * radius + _BEYOND, faintest)
-    x, y = wcs.world_to_pixel_values(seen.ra, seen.dec)
+    x, y = wcs.world_to_pixel(SkyCoord(seen.ra, seen.dec, unit="deg"))
     half = seen.rate * exposure.exposure_time_s / 48  # of the trail, arcsec
     reach = (uncertainty + half) / pixel_scale(wcs)
     on = (x >= -0.5 - reach) & (x < nx - 0.5 + reach) & (y >= -0.5 - reach) & (y < ny - 0.5 + reach)
@@ -100,7 +102,7 @@ def _table(
     ny, nx = exposure.shape
     row, column = np.rint(y).astype(int), np.rint(x).astype(int)
     inside = (row >= 0) & (row < ny) & (column >= 0) & (column < nx)
-    usable = [bool(here and mask[r, c] == 0) for here, r, c in zip(inside, row, column, strict=True)]
+    usable = [bool(here and not mask[r, c] & UNUSABLE) for here, r, c in zip(inside, row, column, strict=True)]
     count = len(names)
     columns = {
         "ssObjectId": [object_id(name) for name in names],
@@ -135,7 +137,7 @@ def object_id(designation: str) -> int:
 
 STAGE = Stage(
     name="predict_known",
-    version="5",
+    version="6",
     per="exposure",
     needs=(MASK, ORBITS),
     gives=SS_EPHEMERIS,

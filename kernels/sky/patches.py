@@ -175,7 +175,8 @@ def cover(wcs_header: str, shape: tuple[int, int]) -> tuple[int, ...]:
     wcs = celestial_wcs(wcs_header)
     step = max(1.0, _STEP / pixel_scale(wcs))
     y, x = (np.linspace(-0.5, size - 0.5, 2 + int(size / step)) for size in shape)
-    ra, dec = (np.asarray(one, np.float64) for one in wcs.all_pix2world(*(one.ravel() for one in np.meshgrid(x, y)), 0))
+    sky = wcs.pixel_to_world(*(one.ravel() for one in np.meshgrid(x, y))).icrs
+    ra, dec = sky.ra.deg, sky.dec.deg
     seen = np.isfinite(ra) & np.isfinite(dec)
     fine = np.unique(pixels_at(ra[seen], dec[seen], _FINE))
     every = np.concatenate([fine, neighbours(fine, _FINE)])

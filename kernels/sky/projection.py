@@ -289,9 +289,11 @@ def _pixels(wcs: "WCS", ra: Floats, dec: Floats) -> tuple[Floats, Floats]:
         return np.empty(0), np.empty(0)
     sky = SkyCoord(ra, dec, unit="deg").transform_to(wcs_to_celestial_frame(wcs)).spherical
     lon, lat = sky.lon.deg, sky.lat.deg
+    order = [wcs.wcs.lng, wcs.wcs.lat]  # the latitude may come first
     with np.errstate(all="ignore"):
-        x, y = wcs.all_world2pix(lon, lat, 0, tolerance=1e-6, maxiter=50, quiet=True)
-        back = wcs.all_pix2world(x, y, 0)
+        world = np.stack([lon, lat])[order]
+        x, y = wcs.all_world2pix(*world, 0, tolerance=1e-6, maxiter=50, quiet=True)
+        back = np.stack(wcs.all_pix2world(x, y, 0))[order]
         east = ((back[0] - lon + 180) % 360 - 180) * np.cos(np.radians(lat))
         scale = np.sqrt(np.abs(np.linalg.det(wcs.pixel_scale_matrix)))
         lost = ~(np.hypot(east, back[1] - lat) < _CLOSE * scale)

@@ -10,11 +10,12 @@ from schemas.dia_source import DIA_SOURCE, DetectionFlag
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.known_object import SS_EPHEMERIS
+from schemas.pixels import UNUSABLE, MaskPlane
 from schemas.settings import MatchKnownSettings, PredictKnownSettings
 from schemas.stage import Context
 from stages.match_known import STAGE as MATCH
 from stages.predict_known import STAGE as PREDICT
-from tests.support.cards import as_text, gnomonic
+from tests.support.cards import as_text, elsewise, gnomonic
 from tests.support.orbits import PALOMAR, asteroids, comets
 
 SHAPE, WHEN = (600, 500), 61020.3
@@ -83,6 +84,14 @@ def test_an_object_is_where_the_middle_of_its_image_is(sky):
         assert row["usable"]
 
 
+@pytest.mark.parametrize("kind", [0, 1])
+def test_an_object_is_there_whatever_the_axes(sky, kind):
+    orbits, seen = sky
+    wcs = elsewise(gnomonic([seen.ra[0], seen.dec[0]], [250.5, 300.5]))[kind]
+    (row,) = predicted(orbits.take(slice(0, 1)), around(0, 0, wcs_header=as_text(wcs))).to_pylist()
+    assert (row["x"], row["y"]) == pytest.approx((249.5, 299.5), abs=1e-3)
+
+
 def test_only_what_is_on_the_image_or_may_be_is_listed(sky):
     orbits, seen = sky
     north = around(seen.ra[0], seen.dec[0] + 301 / 3600)  # 1 px below the image
@@ -116,12 +125,13 @@ def test_what_is_too_faint_is_left_out(sky):
     assert len(predicted(at_limit, exposure.model_copy(update={"zero_point": None}), fainter=-0.01)) == 1
 
 
-def test_masked_pixels_are_not_usable(sky):
+@pytest.mark.parametrize("plane", MaskPlane)
+def test_masked_pixels_are_not_usable_unless_the_search_takes_them(sky, plane):
     orbits, seen = sky
     mask = np.zeros(SHAPE, np.uint16)
-    mask[300, 250] = mask[299, 249] = mask[300, 249] = mask[299, 250] = 1
+    mask[299:301, 249:251] = plane | MaskPlane.DETECTED
     (row,) = predicted(orbits.take(slice(0, 1)), around(seen.ra[0], seen.dec[0]), mask).to_pylist()
-    assert not row["usable"]
+    assert row["usable"] is (plane not in UNUSABLE)
 
 
 def test_the_observatory_is_told_by_instrument_code_or_site(sky):
@@ -186,6 +196,14 @@ def test_trail_and_magnitude_have_to_agree(sky, columns, agrees):
     if "magAB" in columns:
         columns = {"magAB": [seen.magnitude[0] + columns["magAB"][0]]}
     found = detections([(seen.ra[0], seen.dec[0])], **columns)
+    assert bool(matched(found, predicted(orbits.take(slice(0, 1)), exposure), exposure)) is agrees
+
+
+@pytest.mark.parametrize(("seconds", "agrees"), [(0.0, True), (30.0, False)])
+def test_where_the_exposure_time_is_not_known_any_length_agrees(sky, seconds, agrees):
+    orbits, seen = sky
+    exposure = around(seen.ra[0], seen.dec[0], exposure_time_s=seconds)
+    found = detections([(seen.ra[0], seen.dec[0])], trailLength=[9.0], trailAngle=[seen.angle[0]])
     assert bool(matched(found, predicted(orbits.take(slice(0, 1)), exposure), exposure)) is agrees
 
 

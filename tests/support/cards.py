@@ -1,6 +1,7 @@
 """Cards: of models, and of the WCS of images."""
 
 import numpy as np
+from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
 
 from schemas.model_card import ModelCard
@@ -30,6 +31,19 @@ def gnomonic(place, pixel, scale=1.0, rotation=0.0):
     c, s = np.cos(np.radians(rotation)), np.sin(np.radians(rotation))
     wcs.wcs.cd = scale * np.array([[-c, s], [s, c]]) / 3600
     return wcs
+
+
+def elsewise(wcs):
+    """Return two others that touch the sky at the same place: in galactic coordinates, and with the declination first.
+
+    North up is that of the Galaxy in the first.
+    """
+    place = SkyCoord(*wcs.wcs.crval, unit="deg").galactic
+    galactic, swapped = wcs.deepcopy(), wcs.deepcopy()
+    galactic.wcs.ctype, galactic.wcs.crval = ["GLON-TAN", "GLAT-TAN"], [place.l.deg, place.b.deg]
+    swapped.wcs.ctype, swapped.wcs.crval = ["DEC--TAN", "RA---TAN"], wcs.wcs.crval[::-1]
+    swapped.wcs.cd = wcs.wcs.cd[::-1]
+    return galactic, swapped
 
 
 def as_text(wcs):

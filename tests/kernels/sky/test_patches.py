@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kernels.sky.patches import Division, Patch, cover, divided, neighbours, pixels_at
 from schemas.patch import COVER_ORDER
-from tests.support.cards import as_text, gnomonic
+from tests.support.cards import as_text, elsewise, gnomonic
 
 SHAPE = (200, 300)
 
@@ -56,6 +56,16 @@ def test_an_exposure_covers_every_pixel_that_it_touches_or_comes_near(ra, dec, s
         SkyCoord(ra, dec, unit="deg")
     )
     assert away.arcmin.max() < np.hypot(*SHAPE) / 2 * scale / 60 + 7 + 7
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_what_an_exposure_covers_is_told_in_icrs(kind):
+    wcs = elsewise(gnomonic([150.0, 20.0], [150.5, 100.5]))[kind]
+    x, y = np.random.default_rng(5).uniform(0, 1, (2, 500)) * np.array(SHAPE[::-1])[:, None]
+    sky = wcs.pixel_to_world(x, y).icrs
+    covered = cover(as_text(wcs), SHAPE)
+    assert set(pixels_at(sky.ra.deg, sky.dec.deg, COVER_ORDER).tolist()) <= set(covered)
+    assert len(covered) < 12
 
 
 def test_pixels_far_from_an_exposure_are_none_of_its():

@@ -16,6 +16,7 @@ from kernels.sky.projection import (
     sky_trails,
     tangent_offsets,
 )
+from tests.support.cards import elsewise, gnomonic
 
 SCALE = 1.01 / 3600
 
@@ -235,6 +236,15 @@ def test_other_frames_than_icrs_are_converted():
     placed = place_trails(galactic, (100, 100), ends[0], ends[1], np.array([0.0, 1.0]), ends[2])
     assert (placed.x[0], placed.y[0]) == pytest.approx((49.5, 49.5), abs=1e-3)
     assert np.hypot(placed.x[1] - 49.5, placed.y[1] - 49.5) == pytest.approx(20, abs=1e-2)
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_trails_are_placed_where_the_sky_came_from_whatever_the_axes(kind):
+    wcs = elsewise(gnomonic([150.0, 20.0], [150.5, 100.5]))[kind]
+    x, y, length, angle = np.array([[10.0, 250.0], [150.0, 30.0], [12.0, 7.0], [25.0, 110.0]])
+    sky = sky_trails(wcs, x, y, length, angle, np.zeros((2, 4, 4)))
+    placed = place_trails(wcs, (200, 300), sky.ra, sky.dec, sky.length, sky.angle)
+    np.testing.assert_allclose(np.stack(placed), [x, y, length, angle], atol=1e-3)
 
 
 PLAIN = header(SCALE * np.array([[-1.0, 0.0], [0.0, 1.0]])).replace("TPV", "TAN").split("PV1_0")[0]
