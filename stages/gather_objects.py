@@ -179,7 +179,7 @@ def _of_kind(name: str, band: str, flux: BandFlux, ebv: NDArray[np.float64]) -> 
 
 STAGE = Stage(
     name="gather_objects",
-    version="2",
+    version="3",
     per="patch",
     needs=(SOURCE,),
     gives=OBJECT,

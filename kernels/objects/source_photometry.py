@@ -108,8 +108,9 @@ def aperture_fluxes(
     seen = np.clip(1 - hidden / area, 0, 1)
     gone = (flag & (sep.APER_ALLMASKED | sep.APER_TRUNC)) != 0
     value = np.where(gone | (seen < _LEAST_SEEN), np.nan, sums / inside)
-    sky = _noise_at(image, x, y) * math.sqrt(area * max(float(correlation.sum()), 0.1)) / inside
-    error = np.sqrt(np.square(sky) + np.maximum(np.nan_to_num(value), 0) / gain)
+    with np.errstate(divide="ignore", invalid="ignore"):  # what is seen stands for all of the light, noise and all
+        sky = _noise_at(image, x, y) * np.sqrt(area * max(float(correlation.sum()), 0.1) / seen) / inside
+        error = np.sqrt(np.square(sky) + np.maximum(np.nan_to_num(value), 0) / (gain * inside * seen))
     nothing = ~np.isfinite(value)
     return Fluxes(value, np.where(nothing, np.nan, error), np.where(nothing, np.nan, sky), np.where(gone, 0.0, seen))
 

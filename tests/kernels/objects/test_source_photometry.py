@@ -20,6 +20,7 @@ from kernels.objects.source_photometry import (
     seen_once,
 )
 from kernels.psf.gaussian_mixture import brightness, moffat_mixture
+from kernels.trails.trail_model import trail_image
 from schemas.objects import BANDS
 from tests.support.science import BETA, FWHM, SIGMA, bare, drawn
 
@@ -241,6 +242,25 @@ def test_encircled_light_is_the_integral_of_the_psf():
         assert encircled(PSF, radius) == pytest.approx(integral, rel=1e-9)
 
 
+def test_fluxes_in_apertures_scatter_as_their_errors_say():
+    rng, places = (
+        np.random.default_rng(6),
+        np.stack(np.meshgrid(np.arange(10.2, 600, 12), np.arange(10.7, 600, 12)), -1),
+    )
+    sky, bad = rng.normal(0, SIGMA, (600, 600)), rng.random((600, 600)) < 0.35
+    found = aperture_fluxes(bare(sky, bad), *places.reshape(-1, 2).T, 4.0, PSF, WHITE, np.inf)
+    assert np.nanstd(found.value / found.error) == pytest.approx(0.96, abs=0.04)  # a pixel at the border counts in part
+    light = trail_image((31, 31), 15.2, 14.7, 0.0, 0.0, PSF) * 2e4
+    seen = np.array([
+        [one.value[0], one.error[0]]
+        for one in (
+            aperture_fluxes(bare(rng.poisson(light)), np.array([15.2]), np.array([14.7]), FWHM, PSF, WHITE, 1.0)
+            for _ in range(1000)
+        )
+    ])  # fmt: skip
+    assert seen[:, 0].std() == pytest.approx(seen[:, 1].mean(), rel=0.07)
+
+
 def test_an_aperture_counts_noise_gain_and_what_is_hidden():
     rng = np.random.default_rng(9)
     bad = rng.random((60, 60)) < 0.1
@@ -254,15 +274,16 @@ def test_an_aperture_counts_noise_gain_and_what_is_hidden():
         cover = circle.to_mask(method="subpixel", subpixels=5).to_image((60, 60))
         mean = (cover * image.pixels * ~bad).sum() / (cover * ~bad).sum()
         assert found.value[n] * inside == pytest.approx(mean * area, rel=0.01)
-        sky = image.noise[round(y[n]), round(x[n])] * math.sqrt(area * 1.6) / inside
-        assert found.sky_error[n] == pytest.approx(sky)
-        assert found.error[n] == pytest.approx(math.sqrt(sky**2 + found.value[n] / 1.5))
         hidden = np.hypot(np.arange(60)[:, None] - y[n], np.arange(60) - x[n]) < radius
-        assert found.seen[n] == pytest.approx(1 - (bad & hidden).sum() / area, abs=1e-6)
+        seen = 1 - (bad & hidden).sum() / area
+        assert found.seen[n] == pytest.approx(seen, abs=1e-6)
+        sky = image.noise[round(y[n]), round(x[n])] * math.sqrt(area * 1.6 / seen) / inside
+        assert found.sky_error[n] == pytest.approx(sky)
+        assert found.error[n] == pytest.approx(math.sqrt(sky**2 + found.value[n] / (1.5 * inside * seen)))
     dark = aperture_fluxes(image._replace(pixels=-image.pixels), x, y, radius, PSF, -correlation, 1.5)
     np.testing.assert_allclose(dark.error, dark.sky_error)
     noise = image.noise[np.rint(y).astype(int), np.rint(x).astype(int)]
-    np.testing.assert_allclose(dark.sky_error, noise * math.sqrt(area * 0.1) / inside)  # a tenth at least
+    np.testing.assert_allclose(dark.sky_error, noise * np.sqrt(area * 0.1 / found.seen) / inside)  # a tenth at least
     cut = aperture_fluxes(image, np.array([2.0, 30.0]), np.array([30.0, 58.0]), radius, PSF, WHITE, 1.5)
     assert not cut.seen.any()
     assert np.isnan([cut.value, cut.error, cut.sky_error]).all()
