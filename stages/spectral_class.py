@@ -182,7 +182,7 @@ def _class_model(weights: Weights, settings: SpectralClassSettings) -> ClassMode
 
 STAGE = Stage(
     name="spectral_class",
-    version="6",
+    version="7",
     per="patch",
     needs=(OBJECT,),
     optional=(STAR_GALAXY,),

@@ -23,8 +23,8 @@ class SdssMagnitudes(NamedTuple):
     Attributes
     ----------
     magnitudes, errors
-        Band -> (n,) float32, mag; NaN where there is none. An error holds that of the magnitude, that of the colour,
-        and the scatter of the relation.
+        Band -> (n,) float32, mag; NaN where there is none. An error holds those of the magnitude and of the colour,
+        which have a band in common or not, and the scatter of the relation.
     reason : (n,) object
         Why none is given, of `schemas.class_table.Reason`; "" where some are, or fewer than two bands were measured.
     """
@@ -93,8 +93,12 @@ def _transformed(
         inside = mine & (colour > relation.between[0]) & (colour < relation.between[1])
         polynomial = np.polynomial.Polynomial(relation.coefficients)
         magnitude[inside] = (given + polynomial(colour))[inside]
-        variance = np.square(polynomial.deriv()(colour)) * (np.square(errors[blue]) + np.square(errors[red]))
-        error[inside] = np.sqrt(np.square(errors[band]) + variance + relation.scatter**2)[inside]
+        slope = polynomial.deriv()(colour)
+        parts = (
+            np.square(errors[one] * ((one == band) + ((one == blue) - (one == red)) * slope))
+            for one in dict.fromkeys((band, blue, red))
+        )
+        error[inside] = np.sqrt(sum(parts, relation.scatter**2))[inside]
         beyond |= mine & ~inside
         open_ &= ~mine
     return magnitude, error, beyond

@@ -144,9 +144,20 @@ def test_a_band_without_a_relation_is_left_out():
 def test_the_error_holds_colour_and_scatter():
     out = transformed("ps1", error=0.02, g=17.0, r=16.5)
     slope = 0.145 + 2 * 0.019 * 0.5
-    assert out.errors["g"][0] == pytest.approx(np.sqrt(0.02**2 + 2 * (slope * 0.02) ** 2 + 0.02**2), rel=1e-5)
+    expected = np.sqrt(((1 + slope) ** 2 + slope**2 + 1) * 0.02**2)
+    assert out.errors["g"][0] == pytest.approx(expected, rel=1e-5)
     assert np.isnan(transformed("ps1", error=WORST - 1e-4, g=17.0, r=16.5).magnitudes["g"][0])
     assert np.isnan(transformed("ps1", g=19.0, r=16.5).errors["g"][0])
+
+
+@pytest.mark.parametrize("system", ["ps1", "ztf", "decam", "lsst"])
+def test_magnitudes_scatter_as_their_errors_say(system):
+    rng, true = np.random.default_rng(4), {"g": 17.3, "r": 16.8, "i": 16.6, "z": 16.5}
+    seen = {band: rng.normal(value, 0.1, 20000).astype(np.float32) for band, value in true.items()}
+    found = to_sdss(seen, {band: np.full(20000, 0.1, np.float32) for band in true}, system)
+    for band, (relation, *_) in RELATIONS[system].items():
+        scatter = np.hypot(np.nanstd(found.magnitudes[band]), relation.scatter)
+        assert scatter == pytest.approx(np.nanmean(found.errors[band]), rel=0.02)
 
 
 def test_an_error_may_be_the_worst_there_is():
