@@ -101,7 +101,7 @@ def _rows(table: pa.Table, links: Sequence[Link], rate: float) -> pa.Table:
 
 STAGE = Stage(
     name="link_nights",
-    version="2",
+    version="3",
     per="night",
     needs=(NIGHT_WINDOW, TRACKLET),
     gives=LINK_SOURCE,

@@ -186,8 +186,8 @@ def fit_link(window: Window, rows: Indices) -> Link | None:
     window
         Its detections.
     rows : (n,)
-        Those of the candidate. The worst of those that share a time go, then the worst of all, one or an eighth of
-        them, and again, while the rest does not fit: a third of them at most.
+        Those of the candidate. Of those that share a time all but the best go, then the worst of all, one or an eighth
+        of them at a time, while the rest does not fit: a third of them at most.
     """
     rows, fewest = np.sort(rows), max(_LEAST, math.ceil((1 - _DROPPED) * len(rows)))
     while len(rows) >= fewest and nights_of(window.mjd[rows]) >= NIGHTS:
@@ -196,12 +196,14 @@ def fit_link(window: Window, rows: Indices) -> Link | None:
             return None
         off = np.square(orbit.residuals).sum(axis=1)
         size = off / (np.square(window.sigma[rows]) + _FLOOR**2)
-        twice = (np.diff(window.mjd[rows], prepend=-np.inf) == 0) | (np.diff(window.mjd[rows], append=np.inf) == 0)
-        if not twice.any() and size.sum() <= _WORST**2 * (2 * len(rows) - 6):
+        order = np.lexsort((size, window.mjd[rows]))
+        again = order[1:][np.diff(window.mjd[rows][order]) == 0]
+        if not len(again) and size.sum() <= _WORST**2 * (2 * len(rows) - 6):
             members = tuple(rows.tolist())
             return Link(members, nights_of(window.mjd[rows]), math.sqrt(off.mean()), *elements(orbit.state))
-        worst = np.argsort(np.where(twice | ~twice.any(), -size, 1.0), kind="stable")
-        rows = np.sort(rows[worst[max(1, len(rows) // _AT_ONCE) :]])
+        doubtful = again if len(again) else np.arange(len(rows))
+        worst = doubtful[np.argsort(-size[doubtful], kind="stable")]
+        rows = np.delete(rows, worst[: max(1, len(rows) // _AT_ONCE)])
     return None
 
 

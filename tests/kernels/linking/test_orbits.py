@@ -73,6 +73,18 @@ def test_of_two_at_one_time_one_is_taken_out():
     assert link.members == tuple(range(8))
 
 
+@pytest.mark.parametrize(("times", "twins"), [(4, [9]), (6, [9]), (6, [0, 9, 12]), (6, [0, 5, 9, 12, 20])])
+def test_of_many_only_those_are_taken_out_that_share_a_time(times, twins):
+    mjd = np.add.outer([60200.3, 60202.3, 60205.3, 60209.3], 0.012 * np.arange(times)).ravel()
+    seen = window(MAIN_BELT, MAIN_BELT, error=0.1, mjd=mjd)
+    dec = seen.dec + np.repeat([0.0, 1.5 / 3600], len(mjd))
+    rows = np.sort(np.concatenate([np.arange(len(mjd)), len(mjd) + np.array(twins)]))
+    order = rows[np.argsort(seen.mjd[rows], kind="stable")]
+    one_by_one = Window(*(part[order] for part in seen._replace(dec=dec)[:6]), *seen[6:])
+    link = fit_link(one_by_one, np.arange(len(order)))
+    assert order[list(link.members)].tolist() == list(range(len(mjd)))
+
+
 def test_halves_of_two_bodies_are_no_link():
     other = MAIN_BELT + np.array([0, 0.01, 0.01, 0, 2e-4, -1e-4])
     seen = window(MAIN_BELT, other, error=0.15)
