@@ -44,8 +44,8 @@ SOURCE = TableOf(
             quantity("elongation", "", "Major over minor axis of the second moments."),
             quantity("anglePx", "deg", "Of the major axis, from +x towards +y, modulo 180."),
             quantity("positionAngle", "deg", "Of the major axis on the sky, north through east, modulo 180."),
-            quantity("pixelScale", "arcsec/pix", "Side of a pixel at the centre of the image."),
-            quantity("fwhm", "pix", "Full width at half maximum of the PSF, as seen in the image."),
+            quantity("pixelScale", "arcsec/pix", "Side of a pixel at the reference point of the WCS."),
+            quantity("fwhm", "pix", "Full width at half maximum of the PSF before the pixels blur it."),
             column("flags", pa.int32(), "", FLAGS_DOC),
         ]
     ),

@@ -18,7 +18,7 @@ _MARGIN = math.radians(0.3)  # for what the planets do besides
 _CLOSE = 0.05  # AU: the Earth may have bent the way of what is so near, by any angle
 _SLOPE = 0.15  # G where it is not known
 _COMET_SLOPE = 4.0  # K1 likewise
-_MOST_ERROR = 120.0  # arcsec: an orbit that is less certain tells nothing
+_MOST_ERROR = 120.0  # arcsec, of the runoff at 1 AU: an orbit that is less certain tells nothing
 _MOST_DAYS = 3653.0  # since the epoch
 _U = 5.0  # where it is not known
 _OURS = 0.06  # arcsec / year at 1 AU: of our integration
@@ -150,7 +150,7 @@ class OrbitCatalogue:
         objects that they do not meet (2e-7 AU / d^2 since the epoch), 0.3 deg, and the error of the orbit, or to within
         0.05 AU of the observer, in whatever direction, as the Earth bends the ways of these; their orbits are then
         integrated with the planets. What has met a planet since its epoch and is farther away may be missed. Orbits
-        that may be wrong by more than 2 arcmin, or are more than ten years old, are left out.
+        whose runoff is more than 2 arcmin times the distance in AU, or that are more than ten years old, are left out.
         """
         day = self._of_day(observer)
         cosine = day.toward @ toward.astype(np.float32)
