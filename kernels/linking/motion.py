@@ -74,7 +74,7 @@ def fit_motion(vectors: Floats, mjd: Floats, sigma: Floats) -> Motion:
     heading = onward * math.cos(start) - middle * math.sin(start)
     ra, dec = (float(value[0]) for value in sky_position(place[None]))
     east = np.array([-math.sin(math.radians(ra)), math.cos(math.radians(ra)), 0.0])
-    angle = math.degrees(math.atan2(heading @ east, heading @ np.cross(place, east))) % 360
+    angle = math.degrees(math.atan2(heading @ east, heading @ np.cross(place, east))) % 360 % 360  # 360 is 0
     motion = Motion(mean, ra, dec, math.degrees(rate), angle, 0.0, 0.0)
     left = np.hypot(*track_offsets(motion, vectors, mjd))
     return motion._replace(rms=math.sqrt(float(np.mean(np.square(left)))), chi2=float(np.square(left / sigma).sum()))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from kernels.orbits.motion import GAUSS, LIGHT, ROUNDING, Orbits, perturbed, two_body
 from kernels.sky.observatories import Observer
-from kernels.sky.positions import sky_position, unit_vectors
+from kernels.sky.positions import sky_position, unit_vectors, whole_turn
 
 Floats = NDArray[np.float64]
 
@@ -271,7 +271,7 @@ def observe(orbits: Orbits, observer: Observer) -> Ephemeris:
     east = -np.sin(lon) * across[:, 0] + np.cos(lon) * across[:, 1]
     north = -np.sin(lat) * (np.cos(lon) * across[:, 0] + np.sin(lon) * across[:, 1]) + np.cos(lat) * across[:, 2]
     return Ephemeris(
-        ra, dec, np.degrees(np.hypot(east, north)), np.degrees(np.arctan2(east, north)) % 360,
+        ra, dec, np.degrees(np.hypot(east, north)), whole_turn(east, north),
         _magnitude(orbits, place, away), distance, np.linalg.norm(place, axis=1), _phase(place, away),
         _between(-np.broadcast_to(observer.position, away.shape), away),
     )  # fmt: skip

@@ -33,10 +33,15 @@ def along_great_circle(ra: Floats, dec: Floats, angle: Floats, arc: Floats) -> t
     """
     start, way, s = _unit(ra, dec), _tangent(ra, dec, angle), np.radians(arc)
     end, onward = start * np.cos(s) + way * np.sin(s), way * np.cos(s) - start * np.sin(s)
-    ra_end = np.degrees(np.arctan2(end[1], end[0])) % 360
+    ra_end = whole_turn(end[1], end[0])
     dec_end = np.degrees(np.arctan2(end[2], np.hypot(end[0], end[1])))
     east, north = (np.sum(onward * _tangent(ra_end, dec_end, np.full_like(s, side)), axis=0) for side in (90.0, 0.0))
-    return ra_end, dec_end, np.degrees(np.arctan2(east, north)) % 360
+    return ra_end, dec_end, whole_turn(east, north)
+
+
+def whole_turn(y: Floats, x: Floats) -> Floats:
+    """Return the angles from x towards y, deg, in [0, 360)."""
+    return np.asarray(np.degrees(np.arctan2(y, x)) % 360 % 360)  # the first leaves 360 of what is hardly below 0
 
 
 def separation(ra: Floats, dec: Floats, ra0: float, dec0: float) -> Floats:
@@ -66,9 +71,9 @@ def unit_vectors(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[n
 
 
 def sky_position(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return (ra, dec), deg, of directions (n, 3) of any length but 0."""
+    """Return (ra, dec), deg, of directions (n, 3) of any length but 0; ra in [0, 360)."""
     x, y, z = np.moveaxis(vectors, -1, 0)
-    return np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(z, np.hypot(x, y)))
+    return whole_turn(y, x), np.degrees(np.arctan2(z, np.hypot(x, y)))
 
 
 def merge_positions(

@@ -30,6 +30,15 @@ def test_steady_motion_is_found_wherever_it_is(ra, dec, rate, angle):
     assert np.degrees(np.linalg.norm(truth - unit_vectors(ahead.ra.deg, ahead.dec.deg))) < 1e-3
 
 
+def test_directions_are_less_than_a_whole_turn():
+    days = np.array([0.0, 0.01, 0.02])
+    starts = np.random.default_rng(3).uniform([0, -60], [360, 60], (300, 2))
+    north = [unit_vectors(np.full(3, ra), dec + days) for ra, dec in starts]
+    angles = np.array([fit_motion(places, 60000 + days, np.full(3, 0.1)).angle for places in north])
+    assert (angles < 360).all()
+    assert np.minimum(angles, 360 - angles).max() < 1e-9
+
+
 def test_two_detections_are_a_motion():
     found = fit_motion(moved(10.0, 20.0, 0.5, 70.0, [0, 0.04]), np.array([60000.0, 60000.04]), np.full(2, 0.2))
     assert found.rate == pytest.approx(0.5, rel=1e-6)

@@ -148,6 +148,12 @@ def test_positions_go_there_and_back():
     assert back.separation(SkyCoord(ra, dec, unit="deg")).arcsec.max() < 1e-6
 
 
+def test_what_is_hardly_short_of_a_whole_turn_is_at_its_beginning():
+    assert sky_position(unit_vectors(np.array([360.0, -1e-15]), np.array([10.0, -60.0])))[0].tolist() == [0.0, 0.0]
+    ra, _, angle = along_great_circle(np.zeros(2), np.array([10.0, -60.0]), np.array([360.0, -1e-15]), np.full(2, 5.0))
+    assert np.abs([ra, angle]).max() < 1e-12
+
+
 def test_ids_are_those_of_another_library():
     from astropy.coordinates import Latitude, Longitude
 
