@@ -228,7 +228,7 @@ def status(out: Out, config: Config = None, as_json: AsJson = False) -> None:
     Exit code 0: nothing waits and nothing is dead; 1: something waits; 3: there are dead letters, or visits that are
     given up, only; 2: bad usage.
     """
-    from flows.publish.outbox import Outbox
+    from flows.publish.delivery import outbox_to_read
     from flows.runtime.settings import load_settings
     from flows.storage.bucket_path import BucketPath
     from flows.storage.layout import outbox_path
@@ -243,7 +243,7 @@ def status(out: Out, config: Config = None, as_json: AsJson = False) -> None:
                 "is not there: no alert was sent from here.",
                 "send some: nightstride alerts publish.",
             )
-        outbox = Outbox(path)
+        outbox = outbox_to_read(path)
         try:
             counts, letters, given_up = outbox.counts(), outbox.reasons(), outbox.given_up()
         finally:

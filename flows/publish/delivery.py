@@ -39,6 +39,16 @@ class ReplaySummary(Record):
     left: Annotated[int, Field(ge=0, description="That were not tried, as the broker was gone.")]
 
 
+def outbox_to_read(path: Path) -> Outbox:
+    """Return an outbox that is there, to be read, also where nothing may be written; errors as of `Outbox`."""
+    try:
+        return Outbox(path)
+    except Misconfigured as error:
+        if error.code != "not_writable":
+            raise
+    return Outbox(path, write=False)
+
+
 @contextmanager
 def opened_sink(
     to: str, out: Path, settings: AlertSettings, *, again: bool = False, alone: bool = True

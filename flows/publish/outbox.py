@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from time import time
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 from flows.publish.packet import Packet
 from flows.storage.atomic import make_folder, writing
 from flows.storage.bucket_path import BucketPath
 from flows.storage.file_lock import MODE, file_lock
 from flows.storage.layout import other_version, outbox_path, refuse_release
+from flows.storage.ledger_local import as_it_is
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
 
@@ -30,7 +31,6 @@ Standing = Literal["waiting", "sent", "dead", "held"]
 
 _STATES: tuple[Standing, ...] = ("waiting", "sent", "dead")
 _AT_ONCE = 500  # values in one query
-_Value = TypeVar("_Value")
 
 _TABLES = """
 CREATE TABLE meta (version INTEGER NOT NULL);
@@ -54,14 +54,12 @@ CREATE TABLE IF NOT EXISTS owed (
 )
 """
 
-
 _GIVEN_UP = """
 CREATE TABLE IF NOT EXISTS given_up (
     route INTEGER NOT NULL, night TEXT NOT NULL, visit INTEGER NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL,
     made_from TEXT NOT NULL, since REAL NOT NULL, PRIMARY KEY (route, night, visit)
 ) WITHOUT ROWID
 """
-
 
 _FORGIVE = "DELETE FROM given_up WHERE route = ? AND night = ? AND visit = ?"
 
@@ -143,6 +141,8 @@ class Outbox:
     ----------
     path
         File; is made if need be.
+    write
+        False: it is there, and is only read.
 
     Raises
     ------
@@ -152,8 +152,13 @@ class Outbox:
         Another process keeps it locked, or the disk is full. So does each method.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, write: bool = True) -> None:
         self._path, self._routes = path, dict[tuple[str, str], int]()
+        if not write:
+            with self._explained():
+                self._base = as_it_is(path, _to_read)
+            self._require_version()
+            return
         with writing(path):
             make_folder(path.parent)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, MODE))
@@ -385,7 +390,11 @@ class Outbox:
                 base.execute("INSERT INTO meta VALUES (?)", (VERSION,))
             base.execute(_OWED)
             base.execute(_GIVEN_UP)
-            version = int(base.execute("SELECT version FROM meta").fetchone()[0])
+        self._require_version()
+
+    def _require_version(self) -> None:
+        with self._explained():
+            version = int(self._base.execute("SELECT version FROM meta").fetchone()[0])
         if version != VERSION:
             raise other_version(self._path, version, VERSION)
 
@@ -406,6 +415,20 @@ class Outbox:
             yield
         except sqlite3.Error as error:
             raise _translated(self._path, error) from error
+
+
+def _to_read(uri: str) -> sqlite3.Connection:
+    """Return a connection that changes nothing, with the tables that an outbox of before lacks."""
+    base = sqlite3.connect(uri, WAIT_S, isolation_level=None, uri=True)
+    try:
+        there = {name for (name,) in base.execute("SELECT name FROM sqlite_master")}
+        for name, table in (("owed", _OWED), ("given_up", _GIVEN_UP)):
+            if name not in there:
+                base.execute(table.replace("CREATE", "CREATE TEMP", 1))
+    except BaseException:
+        base.close()
+        raise
+    return base
 
 
 def _standing(mark: EntryMark, known: Mapping[bytes, Standing], *, again: bool) -> Standing:

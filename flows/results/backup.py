@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from flows.results.verify import Verification, verify_output
@@ -18,7 +19,7 @@ from flows.storage.hats import METADATA
 from flows.storage.layout import PARTS, catalogs_folder, ledger_folder, outbox_path, require_output
 from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
-from flows.storage.ledger_local import INDEX, named
+from flows.storage.ledger_local import INDEX, as_it_is, named
 from schemas.dataset import TableOf
 from schemas.errors import BadInput, Misconfigured, NightstrideError
 from schemas.received_alert import RECEIVED_ALERT
@@ -245,27 +246,15 @@ def copy_database(path: Path, target: Path) -> int | None:
     staged.unlink(missing_ok=True)
     os.close(os.open(staged, os.O_CREAT | os.O_RDWR, MODE))
     with named(path):
-        _copy_between_changes(path, staged)
+        as_it_is(path, partial(_copy_in_parts, to=staged))
     # Of before: what has changed since is copied by the next backup.
     os.utime(staged, ns=(found.st_atime_ns, found.st_mtime_ns))
     publish_file(staged, target)
     return found.st_size
 
 
-def _copy_between_changes(path: Path, to: Path) -> None:
-    """Copy a database in parts, so that who writes to it waits for moments; each change of it begins the copy again."""
-    uri = f"{path.absolute().as_uri()}?mode=rw"
-    try:
-        _copy_in_parts(uri, to)
-    except sqlite3.OperationalError as error:
-        # SQLite reads an outbox with files beside it, which it cannot make on a file system that is read only.
-        cannot = getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))
-        if not cannot or path.with_name(f"{path.name}-wal").exists():
-            raise
-        _copy_in_parts(f"{uri}&immutable=1", to)
-
-
 def _copy_in_parts(uri: str, to: Path) -> None:
+    """Copy a database in parts, so that who writes to it waits for moments; each change of it begins the copy again."""
     steps = 0
 
     def count(_: int, left: int, total: int) -> None:

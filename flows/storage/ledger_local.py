@@ -4,11 +4,11 @@ import errno
 import os
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import Any, TypeVar
 
 from flows.storage.atomic import file_identity, make_folder, require_lease, sync, writing
 from flows.storage.file_lock import MODE
@@ -23,6 +23,7 @@ WAIT_S = 30.0
 _ERRNO = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EACCES, "SQLITE_CANTOPEN": errno.EACCES}
 """Failures that the file system explains, by the first two words of their name."""
 
+_Read = TypeVar("_Read")
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 PUT_BACK = "put it back from a backup; or move it away and run its nights again: they are searched again."
@@ -175,6 +176,19 @@ def _holds_anything(path: Path) -> bool:
     with suppress(FileNotFoundError):
         return path.stat().st_size > 0
     return False
+
+
+def as_it_is(path: Path, read: Callable[[str], _Read]) -> _Read:
+    """Return what a function makes of a database, given by a URI, also where nothing can be written beside it."""
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    try:
+        return read(uri)
+    except sqlite3.OperationalError as error:
+        # SQLite reads an outbox with files beside it, which it cannot make on a file system that is read only.
+        cannot = getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))
+        if not cannot or path.with_name(f"{path.name}-wal").exists():
+            raise
+        return read(f"{uri}&immutable=1")
 
 
 def _translated(path: Path, error: sqlite3.Error) -> Exception:

@@ -1,16 +1,21 @@
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import fastavro
 import pytest
 
-from flows.publish.delivery import opened_sink, replay
+from flows.publish.delivery import opened_sink, outbox_to_read, replay
 from flows.publish.outbox import opened_outbox
 from flows.storage.bucket_path import located
+from flows.storage.layout import outbox_path
 from schemas.alert_settings import AlertSettings
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 from tests.support.memory_store import bucket_in_memory
 from tests.support.packets import packets
+from tests.support.unwritable import nobody_may_write
 
 
 def read(folder):
@@ -111,3 +116,24 @@ def test_what_was_never_made_into_a_message_is_not_replayed(tmp_path, code):
     assert (found.letters, found.sent, found.left, sent.trouble) == (0, 0, 0, None)
     with opened_outbox(tmp_path) as outbox:
         assert [letter.code for letter in outbox.letters()] == [code]
+
+
+@pytest.mark.parametrize("missing", [None, "given_up"])
+def test_an_outbox_is_read_where_nothing_can_be_written(missing):
+    with TemporaryDirectory() as top:  # that of pytest is its user's alone
+        Path(top).chmod(0o755)
+        send(Path(top, "sink"), Path(top), 3)
+        path = outbox_path(Path(top))
+        if missing:
+            with closing(sqlite3.connect(path)) as base:
+                base.execute(f"DROP TABLE {missing}")
+        path.chmod(0o444)
+        before = path.read_bytes()
+        with nobody_may_write(path.parent), closing(outbox_to_read(path)) as box:
+            (counts,) = box.counts().values()
+            assert (counts, box.reasons(), box.given_up()) == ({"sent": 3}, {}, [])
+            with pytest.raises(Misconfigured, match="may not be written") as caught:
+                box.forget("20260102")
+            assert caught.value.code == "not_writable"
+        assert path.read_bytes() == before
+        assert sorted(one.name for one in path.parent.iterdir()) == ["outbox.lock", "outbox.sqlite"]

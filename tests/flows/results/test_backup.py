@@ -1,7 +1,6 @@
-import os
 import shutil
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import sleep
@@ -24,6 +23,7 @@ from schemas.injection import INJECTION
 from schemas.ledger import NightRecord
 from schemas.negative import NEGATIVE
 from tests.support.night import DETECTORS, VISITS, catalogues
+from tests.support.unwritable import nobody_may_write
 
 pytest_plugins = ("tests.support.night_fixture",)
 TABLES = {"dia_source": DIA_SOURCE, "injection": INJECTION, "negative": NEGATIVE}
@@ -124,19 +124,6 @@ def test_a_ledger_in_the_middle_of_a_change_is_copied_as_before_it(out, tmp_path
         backup_output(out, tmp_path / "to")
         other.execute("ROLLBACK")
     assert Ledger(tmp_path / "to").count() == ALL
-
-
-@contextmanager
-def nobody_may_write(folder):
-    """Within the block this process may not write to a folder, even where it is that of root."""
-    was = os.geteuid()
-    folder.chmod(0o555)
-    try:
-        os.seteuid(was or 65534)
-        yield
-    finally:
-        os.seteuid(was)
-        folder.chmod(0o755)
 
 
 def test_an_outbox_is_copied_from_where_nothing_can_be_written():
