@@ -35,7 +35,7 @@ def status(
     """Count the done, outdated, quarantined and failed exposures of each night, with their lag and models.
 
     Exit code 0: nothing is outdated, quarantined or failed; 1: something is, a night was not brought together, or the
-    last run was killed; 2: there is no such folder or night, or one cannot be read.
+    last run did not end; 2: there is no such folder or night, or one cannot be read.
     """
     from flows.results.status import read_status, show_status
 

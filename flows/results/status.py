@@ -94,8 +94,9 @@ class Status:
     """Status of an output folder: its nights, who holds it, the stream that watches for it, if any.
 
     ``space`` is that of its file system; None in a bucket. ``dead`` held the folder, and ended without giving it back:
-    it was killed, and the next run does the rest. ``unreadable`` are nights whose records are damaged or gone.
-    ``notes`` tell with which other settings objects have begun to be matched, and are nothing that failed.
+    it was killed, or its time to stop was over, and the next run does the rest. ``unreadable`` are nights whose records
+    are damaged or gone. ``notes`` tell with which other settings objects have begun to be matched, and are nothing that
+    failed.
     """
 
     nights: tuple[NightStatus, ...]
@@ -108,7 +109,7 @@ class Status:
 
     @property
     def exit_code(self) -> int:
-        """Return 2 if a night cannot be read; 1 if something is not done, or the last run was killed; else 0."""
+        """Return 2 if a night cannot be read; 1 if something is not done, or the last run did not end; else 0."""
         return 2 if self.unreadable else int(self.dead is not None or any(one.troubles for one in self.nights))
 
     def values(self) -> dict[str, Any]:
@@ -205,8 +206,16 @@ def _watched(watch: WatchRecord | None, holder: Holder | None) -> WatchRecord | 
     """Return the state of the last stream; it was killed if it has not ended and does not hold the folder."""
     if watch is None or watch.state == "ended":
         return watch
-    runs = holder is not None and (holder.host, holder.pid) == (watch.host, watch.pid)
-    return watch if runs else watch.model_copy(update={"state": "killed"})
+    return watch if _is_of(watch, holder) else watch.model_copy(update={"state": "killed"})
+
+
+def _is_of(watch: WatchRecord, holder: Holder | None) -> bool:
+    return holder is not None and (holder.host, holder.pid) == (watch.host, watch.pid)
+
+
+def _gave_up(dead: Holder, watch: WatchRecord | None) -> bool:
+    """Return whether who has not given the folder back is a stream that wrote down its end: its time was over."""
+    return watch is not None and watch.state == "ended" and _is_of(watch, dead)
 
 
 def _space(out: Path) -> Space | None:
@@ -323,7 +332,8 @@ def show_status(status: Status, console: Console) -> None:
         _say(f"note: {note}.", console)
     if status.dead is not None:
         who = f"process {status.dead.pid} on {status.dead.host}, since {status.dead.since}"
-        _say(f"the last run did not end: {who}, was killed; run again: the next one does the rest", console)
+        why = "gave up what was on its way" if _gave_up(status.dead, status.watch) else "was killed"
+        _say(f"the last run did not end: {who}, {why}; run again: the next one does the rest", console)
     if status.holder is not None:
         _say(f"held by process {status.holder.pid} on {status.holder.host}, since {status.holder.since}", console)
     if status.space is not None:

@@ -15,6 +15,9 @@ import psutil
 ENDING_S = 2.0
 """Of the time that is given, so much is kept to end all processes in, s."""
 
+LAST_S = 1.0
+"""Of that, what is written down last may take so much, s."""
+
 HOLD_S = 60.0
 """Longer than the end takes, s: for so long a thread that waits for the interpreter does not ask for it."""
 
@@ -36,6 +39,7 @@ class Stop:
         self._within_s, self._say = within_s, say
         self._heard, self._working = False, False
         self._timer: threading.Timer | None = None
+        self._last: Callable[[], object] | None = None
 
     @contextmanager
     def listening(self) -> Iterator["Stop"]:
@@ -57,9 +61,12 @@ class Stop:
         """Return whether it has been asked to stop."""
         return self._heard
 
-    def begin(self) -> None:
-        """Take note that work may be on its way from now on; before, the first signal ends the process."""
-        self._working = True
+    def begin(self, last: Callable[[], object] | None = None) -> None:
+        """Take note that work may be on its way from now on; before, the first signal ends the process.
+
+        ``last`` is called, for a moment, before the process ends because its time is over.
+        """
+        self._working, self._last = True, last
 
     def heard(self, number: int, frame: FrameType | None = None) -> None:
         """Take note of a signal."""
@@ -73,11 +80,20 @@ class Stop:
 
     def _give_up(self) -> None:
         self._tell(f"Not finished within {self._within_s:g} s. {LEFT}", logging.WARNING)
+        if self._last is not None:
+            writer = threading.Thread(target=_tried, args=(self._last,), daemon=True)
+            writer.start()
+            writer.join(LAST_S)
         _end(1)
 
     def _tell(self, text: str, level: int = logging.INFO) -> None:
         with suppress(Exception):  # a stream that is being written to when the signal arrives
             self._say(text, level)
+
+
+def _tried(step: Callable[[], object]) -> None:
+    with suppress(Exception):  # a disk that is full, or a store that does not answer
+        step()
 
 
 def _end(code: int) -> NoReturn:

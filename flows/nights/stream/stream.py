@@ -413,7 +413,7 @@ def run_stream(
         night = StreamNight(intake, stream_recorder, bounds, out, settings, recorder, progress, workers, outlet, stop)
         server.wait()
         if stop is not None:
-            stop.begin()
+            stop.begin(partial(night.record, "ended"))
         progress.say(f"Watching {source} with {workers.workers} workers.")
         startup = perf_counter() - start
         try:

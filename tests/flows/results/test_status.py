@@ -207,6 +207,27 @@ def test_a_stream_or_run_that_was_killed_is_told(tmp_path):
     assert read_status(tmp_path).watch.state == "ended"
 
 
+def test_a_stream_whose_time_to_stop_was_over_is_not_called_killed(tmp_path):
+    with lease(tmp_path) as me:
+        dead = me.model_copy(update={"started": me.started - 100.0})
+    (tmp_path / "lease.json").write_text(dead.model_dump_json())
+    counts = ExposureCounts(seen=0, done=0, skipped=0, quarantined=0, failed=0)
+    watch = WatchRecord(
+        state="ended", source="in", host=dead.host, pid=dead.pid, since="then", updated_at="now", on_the_way=1,
+        waiting=2, exposures=counts,
+    )  # fmt: skip
+    Ledger(tmp_path).put(record(1))
+    Ledger(tmp_path).put_watch(watch)
+    status = read_status(tmp_path)
+    assert (status.dead, status.watch.state, status.exit_code) == (dead, "ended", 1)
+    text = shown(status)
+    assert "gave up what was on its way; run again: the next one does the rest" in text
+    assert "watch of in: ended at now; 1 in progress, 2 waiting" in text
+    assert "killed" not in text
+    Ledger(tmp_path).put_watch(watch.model_copy(update={"pid": 1}))  # an earlier one
+    assert "was killed; run again" in shown(read_status(tmp_path))
+
+
 def test_what_was_in_quarantine_and_is_not_there_any_more_is_told_and_counts_no_more(tmp_path):
     out, raw = tmp_path / "out", tmp_path / "raw"
     raw.mkdir()

@@ -27,6 +27,12 @@ if sys.argv[1] == "keeping":
 with Stop(3.0, lambda text, level: print(text, file=sys.stderr, flush=True)).listening() as stop:
     if sys.argv[1] == "working":
         stop.begin()
+    elif sys.argv[1] == "telling":
+        stop.begin(lambda: print("the last word", file=sys.stderr, flush=True))
+    elif sys.argv[1] == "failing":
+        stop.begin(lambda: 1 / 0)
+    elif sys.argv[1] == "hanging":
+        stop.begin(lambda: time.sleep(600))
     print(child.pid, flush=True)
     while True:
         time.sleep(0.05)
@@ -71,6 +77,13 @@ def test_the_first_signal_gives_time_which_is_bounded():
     first, last = said.splitlines()
     assert first.startswith("Asked to stop: what is on its way has 3 s")
     assert last.startswith("Not finished within 3 s.")
+
+
+@pytest.mark.parametrize(("what", "lines"), [("telling", ["the last word"]), ("failing", []), ("hanging", [])])
+def test_what_is_to_be_written_down_last_is_before_it_ends_and_holds_up_nothing(what, lines):
+    code, seconds, said, left = ended(what, signal.SIGTERM)
+    assert (code, left, said.splitlines()[2:]) == (1, False, lines)
+    assert seconds < 10
 
 
 def test_another_signal_ends_it_at_once():

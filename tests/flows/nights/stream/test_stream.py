@@ -1,5 +1,6 @@
 import asyncio
 import io
+import json
 import shutil
 import signal
 from contextlib import suppress
@@ -136,6 +137,8 @@ def test_it_ends_soon_after_a_signal_whenever_and_however_often_it_is_signalled(
     assert "Traceback" not in stderr
     if (out / "ledger").exists():
         assert {one.code for one in verify_output(out, TABLES).problems} <= {"leftover", "unknown_file"}
+    if moment == "the search":
+        assert json.loads((out / "ledger" / "watch.json").read_text())["state"] == "ended"
 
 
 @pytest.mark.slow
