@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from flows.inputs.files import failure_words, file_system, no_credentials, outside
-from flows.inputs.siblings import Beside, archive_plane, beside, siblings
+from flows.inputs.siblings import Beside, archive_plane, beside, siblings, stem_of
 from flows.inputs.source import uri_of
 from flows.inputs.sources import SUFFIXES
 from schemas.errors import Misconfigured, Retryable
@@ -56,9 +56,9 @@ class FolderArrivals:
     """Arrivals in a folder, with all below it, found by listing it.
 
     A file is ready when neither its size nor its time has changed for ``still_s``, and so are the files that go with it
-    by the archive's names; or, with ``done_suffix``, as soon as there is a file of its name and that suffix. Hidden
-    files, and such whose suffix is not that of an image, are left alone: a file may be written as ``name.part`` and
-    renamed. One that changes after it was handed over is handed over again.
+    by the archive's names, and copies of it by that name elsewhere; or, with ``done_suffix``, as soon as there is a
+    file of its name and that suffix. Hidden files, and such whose suffix is not that of an image, are left alone: a
+    file may be written as ``name.part`` and renamed. One that changes after it was handed over is handed over again.
 
     Parameters
     ----------
@@ -111,8 +111,7 @@ class FolderArrivals:
         new = [path for path in sorted(files) if _is_image(path) and not self._seen[path].taken]
         if self._done is not None:
             new = [path for path in new if path not in unready]
-        behind = self._behind(unready)
-        ready = [path for path in new if path not in unready and not _waits_for(path, behind)]
+        ready = self._complete(new, unready)
         taken, self._waiting = ready[:room], len(new) - len(ready[:room])
         for path in taken:
             self._seen[path] = replace(self._seen[path], taken=True)
@@ -151,6 +150,16 @@ class FolderArrivals:
         if self._done is not None:
             return {path for path in files if path + self._done not in files}
         return {path for path, seen in self._seen.items() if not seen.taken and now - seen.since < self._still_s}
+
+    def _complete(self, new: list[str], unready: set[str]) -> list[str]:
+        """Return the new images of which nothing is still being written: no file beside them, and no copy elsewhere.
+
+        Of two copies the planner takes the one that more files go with: it has to see both.
+        """
+        behind = self._behind(unready)
+        late = {path for path in new if path in unready or _waits_for(path, behind)}
+        copies = {stem for path in late if (stem := stem_of(path)) is not None}
+        return [path for path in new if path not in late and stem_of(path) not in copies]
 
     def _behind(self, unready: set[str]) -> dict[str, Beside]:
         """Return folder -> files that may go with an image and are still being written; with a suffix that decides."""

@@ -47,6 +47,12 @@ def archive_plane(path: str) -> str | None:
     return None if parts is None else "difference" if parts.is_difference else parts.plane or "other"
 
 
+def stem_of(path: str) -> Stem | None:
+    """Return what tells the exposure of a difference image by its archive's name; None: it has no such name."""
+    parts = _parts(path)
+    return (parts.survey, parts.stem) if parts is not None and parts.is_difference else None
+
+
 def beside(names: Iterable[str]) -> Beside:
     """Sort the file names of a folder by the difference images that they go with, once for all of these."""
     found: dict[Stem, list[tuple[str, str]]] = {}

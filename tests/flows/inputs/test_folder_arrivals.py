@@ -107,6 +107,31 @@ def test_an_image_waits_for_what_goes_with_it(tmp_path, arrivals, clock):
     assert arrivals.poll(9) == [image]  # and the mask is not an exposure of its own
 
 
+def test_an_image_waits_for_a_copy_that_arrives_elsewhere_and_what_goes_with_it(tmp_path, arrivals, clock):
+    bare = write(tmp_path, f"a/{STEM}_scimrefdiffimg.fits.fz")
+    another = write(tmp_path, f"a/{STEM.replace('c15', 'c16')}_scimrefdiffimg.fits.fz")
+    arrivals.poll(9)
+    clock.now = 1.0
+    copy = write(tmp_path, f"b/{STEM}_scimrefdiffimg.fits")
+    arrivals.poll(9)
+    clock.now = 2.0
+    assert arrivals.poll(9) == [another]
+    assert arrivals.waiting == 2
+    write(tmp_path, f"b/{STEM}_mskimg.fits")
+    clock.now = 3.5
+    assert arrivals.poll(9) == []
+    clock.now = 6.0
+    assert arrivals.poll(9) == [bare, copy]
+
+
+def test_images_of_one_name_that_no_archive_gives_do_not_wait_for_each_other(tmp_path, arrivals, clock):
+    first = write(tmp_path, "visit1/diff.fits")
+    arrivals.poll(9)
+    clock.now = 2.0
+    write(tmp_path, "visit2/diff.fits")
+    assert arrivals.poll(9) == [first]
+
+
 def test_what_is_hidden_temporary_or_no_image_is_left_alone(tmp_path, arrivals, clock):
     for name in (".a.fits", "a.fits.part", "a.fits.tmp", "notes.txt", "exposures.csv"):
         write(tmp_path, name)
@@ -135,6 +160,7 @@ def test_with_a_suffix_an_image_waits_for_nothing_else(tmp_path, clock):
     arrivals = FolderArrivals(str(tmp_path), 2.0, ".done", clock)
     image = write(tmp_path, f"{STEM}_scimrefdiffimg.fits.fz")
     write(tmp_path, f"{STEM}_mskimg.fits")
+    write(tmp_path, f"elsewhere/{STEM}_scimrefdiffimg.fits.fz")
     write(tmp_path, f"{STEM}_scimrefdiffimg.fits.fz.done")
     assert arrivals.poll(9) == [image]
 
