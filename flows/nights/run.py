@@ -26,7 +26,7 @@ from flows.pipeline.night_plan import plan_nights
 from flows.pipeline.night_work import NightWork
 from flows.pipeline.outcome import Outcome, Plan, unfinished
 from flows.results.quality.assess import assess
-from flows.results.quality.judge import told
+from flows.results.quality.judge import failure, told
 from flows.runtime.collector import resume_collector
 from flows.runtime.parallel import Caller, here
 from flows.runtime.traces import span
@@ -463,7 +463,7 @@ def with_quality(
     if record is None:
         return summary
     failed = [
-        Trouble(uri=f"night {night}", code="quality", message=f"night {night}, {one.instrument} {one.band}: {line}")
+        Trouble(uri=f"night {night}", code="quality", message=failure(night, one, line))
         for one in record.judged
         if settings.quality.fail_night and one.verdict == "fail"
         for line in told(one)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.results.page.words import count as how_many
-from flows.results.quality.judge import told
+from flows.results.quality.judge import failure, told
 from flows.storage.bucket_path import located
 from flows.storage.layout import catalogs_folder
 from schemas.errors import NightstrideError
@@ -134,8 +134,7 @@ def _wrong(summary: RunSummary) -> Iterator[str]:
         yield f"ASSUMED: {most}. nightstride inspect FILE says what a file tells, and writes the settings."
     for title, troubles in _troubles(summary):
         yield from (f"{title}: {one.message}" for one in troubles)
-    for night, bands in summary.quality.items():
-        yield from (f"quality of {night}: {line}" for band in bands for line in told(band))
+    yield from _of_quality(summary)
     yield from (f"warning: {warning}" for warning in summary.warnings)
 
 
@@ -153,6 +152,14 @@ def _troubles(summary: RunSummary) -> Iterator[tuple[str, tuple[Trouble, ...]]]:
     yield "quarantined", summary.quarantined
     yield from (("failed", one) for one in (summary.failed, summary.night_failed, summary.quality_failed))
     yield "not sent", summary.alerts_failed
+
+
+def _of_quality(summary: RunSummary) -> Iterator[str]:
+    """Yield what is wrong in the bands, but for what the nights failed by, which is among the troubles."""
+    failed = {one.message for one in summary.quality_failed}
+    for night, bands in summary.quality.items():
+        for band in bands:
+            yield from (f"quality of {night}: {one}" for one in told(band) if failure(night, band, one) not in failed)
 
 
 def show_troubles(summary: RunSummary, console: Console) -> None:
@@ -173,9 +180,8 @@ def show_summary(summary: RunSummary, console: Console) -> None:
         table.add_row(name, value)
     console.print(table)
     show_troubles(summary, console)
-    for night, bands in summary.quality.items():
-        for line in (line for band in bands for line in told(band)):
-            console.print(f"quality of {night}: {line}", highlight=False, markup=False, soft_wrap=True)
+    for line in _of_quality(summary):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     for words in assumed_words(summary):
         console.print(words, highlight=False, markup=False, soft_wrap=True, style="bold yellow")
     for warning in summary.warnings:

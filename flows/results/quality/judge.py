@@ -253,3 +253,8 @@ def told(quality: BandQuality) -> list[str]:
     lines = [f"{one.verdict} {one.metric}: {one.problem} To fix, {one.remedy}" for one in quality.gates if one.problem]
     features = [one for one in quality.drifts if one.problem]
     return lines + [f"warn drift of {one.feature}: {one.problem} To fix, {one.remedy}" for one in features]
+
+
+def failure(night: str, quality: BandQuality, line: str) -> str:
+    """Return how a line of `told` is said of a night that fails by it."""
+    return f"night {night}, {quality.instrument} {quality.band}: {line}"

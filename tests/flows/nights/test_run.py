@@ -18,6 +18,7 @@ from flows.nights.run import _search, nothing_to_search, with_catalogues, with_q
 from flows.pipeline.outcome import Item, Plan, PublishedExposure
 from flows.results.evaluation.recovery import read_recoveries
 from flows.results.status import read_status
+from flows.results.summary_table import show_night, show_summary, show_troubles
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
 from schemas.errors import Misconfigured
@@ -235,6 +236,17 @@ def test_it_fails_the_night_where_the_settings_say_so(tmp_path):
     assert summary.exit_code == 1
     assert f"night {QUALITY_NIGHT}, ZTF r: fail seeing" in summary.quality_failed[0].message
     assert judged(tmp_path, fail_night=True).exit_code == 0
+
+
+@pytest.mark.parametrize("show", [show_night, show_summary, show_troubles])
+@pytest.mark.parametrize("fails", [True, False])
+def test_what_a_night_fails_by_is_said_once(tmp_path, fails, show):
+    summary = judged(tmp_path, limits=LIMITS, fail_night=fails)
+    console = Console(file=io.StringIO(), width=400)
+    show(summary, console)
+    said = [line for line in console.file.getvalue().splitlines() if "fail seeing" in line]
+    assert len(said) == int(fails or show is not show_troubles)
+    assert all(line.startswith(f"failed: night {QUALITY_NIGHT}, ZTF r:" if fails else "quality of") for line in said)
 
 
 def test_what_cannot_be_judged_is_a_warning(tmp_path):
