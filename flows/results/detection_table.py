@@ -59,6 +59,7 @@ _PLAUSIBLE = {
 _LARGEST_ERROR = 60.0  # arcsec; a position less certain than that leads nowhere
 _TOLD = 5  # rows named for each reason
 _SEVERAL, _PLAIN_STEP = 3, 1 / 32  # times that tell their precision; d: many steps of it are written so on purpose
+_COARSE = 0.01  # d
 
 SATELLITE = "a satellite"
 """Why rows are left out that nothing is wrong with."""
@@ -291,10 +292,18 @@ def _require_mjd(path: Path, name: str, mjd: NDArray[np.float64]) -> None:
 
 
 def _imprecise_words(name: str, mjd: NDArray[np.float64]) -> list[str]:
-    """Return a sentence if three times or more all are such as single precision has, and not every 45 min."""
+    """Return a sentence if three times or more all have two decimals at most, or are such as single precision has.
+
+    Not where they are those of every 45 min, which single precision has, too.
+    """
     low, high = _RANGES["mjd"]
     times = np.unique(mjd[(mjd >= low) & (mjd <= high)])
-    if len(times) >= _SEVERAL and (times == times.astype(np.float32)).all() and (times % _PLAIN_STEP).any():
+    if len(times) < _SEVERAL:
+        return []
+    if np.allclose(times / _COARSE, np.round(times / _COARSE), rtol=0, atol=1e-6):
+        told = f"all {len(times)} times of {name!r} are multiples of {_COARSE} d, which tells a time to 14 minutes"
+        return [f"{told}: hardly anything that moves is linked; unless they are right, give five decimals or more"]
+    if (times == times.astype(np.float32)).all() and (times % _PLAIN_STEP).any():
         return [f"all {len(times)} times of {name!r} are such as single precision has, to six minutes: are they right?"]
     return []
 

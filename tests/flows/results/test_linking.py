@@ -190,6 +190,17 @@ def test_times_that_seem_to_have_been_in_single_precision_are_told(table):
     assert "all 3 times of 'midpointMjdTai' are such as single precision has, to six minutes" in result.stderr
 
 
+@pytest.mark.parametrize(("decimals", "told"), [(0, True), (1, True), (2, True), (3, False), (5, False)])
+def test_times_of_two_decimals_are_told(table, decimals, told):
+    days = dict(
+        zip(sorted(set(rows()["mjd"])), np.round(60000.1234567 + 1.2345678 * np.arange(3), decimals), strict=True)
+    )
+    mjd = [days[one] for one in rows()["mjd"]]
+    said = link(table(rows(mjd=mjd)))[0].stderr
+    assert ("all 3 times of 'mjd' are multiples of 0.01 d, which tells a time to 14 minutes" in said) is told
+    assert "multiples" not in link(table(rows(mjd=[*mjd[:-1], mjd[-1] + 1e-4])))[0].stderr
+
+
 @pytest.mark.parametrize("step", [1.0, 1 / 32])
 def test_times_that_are_written_in_plain_steps_are_no_single_precision(table, step):
     days = dict(zip(sorted(set(rows()["mjd"])), 60000.0 + step * np.arange(3), strict=True))
