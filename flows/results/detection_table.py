@@ -22,7 +22,7 @@ from flows.runtime.words import counted
 from flows.storage.bucket_path import BucketPath
 from flows.storage.layout import is_output, require_output
 from kernels.linking.detections import SkyDetections, detections_of, position_error
-from kernels.sky.observatories import GEOCENTRE, observatory_of
+from kernels.sky.observatories import GEOCENTRE, known_code, observatory_of
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured, read_failure
 from schemas.night_range import EVERY_NIGHT, NightRange
@@ -125,7 +125,7 @@ def read_detections(path: Path, obscode: str = "", nights: NightRange = EVERY_NI
     good = good[np.lexsort((pc.rank(ids, tiebreaker="first").to_numpy(), numbers["mjd"][good]))]
     some = {name: values[good] for name, values in numbers.items()}
     detections = detections_of(some | {"midpointMjdTai": some["mjd"], "magAB": some["mag"]})
-    given = [code or obscode for code in _codes(path, columns["obscode"])]
+    given = [known_code(code or obscode) for code in _codes(path, columns["obscode"])]
     notes = _misnamed_words(table.column_names, (NEEDED | OPTIONAL).values())
     notes += _imprecise_words(own["mjd"], numbers["mjd"])
     if any(given) and (none := given.count("")):

@@ -118,7 +118,8 @@ def _unknown(codes: NDArray[np.str_]) -> list[str]:
     if not unknown:
         return []
     names = ", ".join(code or "none" for code in unknown)
-    return [f"obscode {names}: the place is not known, and taken to be the centre of the Earth"]
+    remedy = "" if unknown[0] else "; --obscode CODE gives one to rows that have none"
+    return [f"obscode {names}: the place is not known, and taken to be the centre of the Earth{remedy}"]
 
 
 def _windows(mjd: NDArray[np.float64], nights: int) -> Iterator[tuple[int, int]]:

@@ -134,6 +134,11 @@ class Observer(NamedTuple):
     parallax: float
 
 
+def known_code(code: str) -> str:
+    """Return a code as it is known: in capitals, where it is not known as it is written."""
+    return code.upper() if code not in OBSERVATORIES and code.upper() in OBSERVATORIES else code
+
+
 def observatory_of(instrument: str) -> str:
     """Return the code of the observatory of an instrument; `GEOCENTRE` if it is not known."""
     known = (code for name, code in _INSTRUMENTS.items() if instrument.upper().startswith(name))

@@ -96,6 +96,10 @@ def test_an_observatory_that_is_not_known_is_told(linked, monkeypatch):
         notes = link_over_nights(table._replace(obscode=codes), tracklets, still, 14)[1]
         assert [name for name in said if any(f"obscode {name}" in words for words in notes)] == said
         assert len(notes) == len(said)
+    for codes, remedy in ((["Q00", ""], True), (["Q00", "I41"], False)):
+        some = np.resize(np.array(codes), len(table.ids))
+        (note,) = link_over_nights(table._replace(obscode=some), tracklets, still, 14)[1]
+        assert ("--obscode CODE gives one to rows that have none" in note) is remedy
 
 
 def test_rows_without_an_observatory_get_the_one_that_is_given(tmp_path):

@@ -368,6 +368,12 @@ def test_codes_are_three_digits_and_rows_without_are_told(table, codes):
     assert "without an obscode" not in link(table(rows()))[0].stderr
 
 
+def test_codes_are_read_in_small_letters(table):
+    path = table(rows(obscode=["i41"] * 6 + ["I41"] * 6 + [None]))
+    assert set(read_detections(path, "w84").obscode) == {"I41", "W84"}
+    assert set(read_detections(table(rows(obscode=["q1x"] * 13))).obscode) == {"q1x"}  # no code that is known
+
+
 def test_codes_of_small_numbers_get_their_zeros(tmp_path):
     pq.write_table(pa.table(rows(obscode=[33.0] * 13)), tmp_path / "t.parquet")
     assert set(read_detections(tmp_path / "t.parquet").obscode) == {"033"}
