@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from flows.results.detection_table import SATELLITE, DetectionTable
 from flows.runtime.words import counted
 from flows.storage.atomic import write_file
-from kernels.linking.detections import find_stationary, name_of_half
+from kernels.linking.detections import find_stationary, first_copies, name_of_half
 from kernels.linking.orbits import Link
 from kernels.linking.tracklets import Tracklet, find_tracklets
 from kernels.orbits.ephemeris import OrbitCatalogue
@@ -76,7 +76,7 @@ class LinkSummary(BaseModel):
 
 
 def link_table(table: DetectionTable) -> tuple[LinkSummary, list[Tracklet], NDArray[np.bool_]]:
-    """Link the detections of each observatory, night by night.
+    """Link the detections of each observatory, night by night; of copies of one, of one time and place, the first.
 
     Returns
     -------
@@ -90,7 +90,8 @@ def link_table(table: DetectionTable) -> tuple[LinkSummary, list[Tracklet], NDAr
         own = table.detections.take(here)
         still = find_stationary(own)
         stationary[here] = still
-        found = find_tracklets(own, ~still)
+        itself = first_copies(own, table.obscode[here], ~still) == np.arange(len(here))
+        found = find_tracklets(own, ~still & itself)
         tracklets += [one._replace(members=tuple(int(here[n]) for n in one.members)) for one in found]
     tracklets.sort(key=lambda one: (one.motion.mjd, one.members))
     summary = LinkSummary(

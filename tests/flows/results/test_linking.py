@@ -347,6 +347,23 @@ def test_orbits_that_cannot_be_read_are_refused(table, tmp_path):
     assert "cannot be read" in result.stderr
 
 
+@pytest.mark.parametrize("apart", [0.0, 0.2, 0.9])
+def test_copies_of_a_detection_are_linked_once(table, apart):
+    """As where detectors overlap, or a table holds two reductions of an image."""
+    alone = rows()
+    twice = {name: [*values, *values] for name, values in alone.items()}
+    twice["id"] = [*alone["id"], *(f"{one}, again" for one in alone["id"])]
+    twice["dec"] = [*alone["dec"], *(dec + apart / 3600 for dec in alone["dec"])]
+    twice["obscode"] = ["I41"] * 26
+    found = read_detections(table(twice))
+    summary, tracklets, _ = link_table(found)
+    assert (summary.detections, summary.stationary) == (26, 12)
+    own = [[found.ids[place].as_py() for place in one.members] for one in tracklets]
+    assert own == [["a0", "a1", "a2"], ["b0", "b1", "b2"]]
+    twice["obscode"] = ["I41"] * 13 + ["W84"] * 13  # of two observatories they are no copies
+    assert len(link_table(read_detections(table(twice)))[1]) == 4
+
+
 @pytest.mark.parametrize(
     ("name", "meant"),
     [("traillength", "trailLength"), ("trail_length", "trailLength"), ("poserr", "posErr"), ("Mag", "mag")],
