@@ -144,6 +144,9 @@ class NightRecord(Record):
         default_factory=dict, description="Dataset -> digest of what it would be made from, and why it is not made."
     )
     exposures: Annotated[int, Field(ge=0, description="Published exposures that it was made from.")]
+    made_from: Annotated[
+        str, Field(description="Digest of which those were, and when they were finished; empty: before records told.")
+    ] = ""
     rows: dict[str, int] = Field(default_factory=dict, description="Dataset of its patches -> rows of all of them.")
     patches: Annotated[str, Field(description="Digest of what its patches are made from; empty if it has none.")] = ""
     failed: Annotated[
@@ -196,6 +199,9 @@ class NightSums(Record):
     referred: Annotated[
         tuple[str, ...] | None, Field(description="Each `ProvenanceRecord` that a record refers to; null: not known.")
     ] = None
+    published: Annotated[
+        str, Field(description="As `made_from` of `NightRecord`, of the exposures now; empty: before sums told.")
+    ] = ""
 
 
 class WatchRecord(Record):

@@ -99,7 +99,10 @@ def _as_it_is(work: NightWork) -> NightWork:
         return work
     digests = {name: one.digest for name, one in work.record.datasets.items()}
     digests |= {name: made_from for name, (made_from, _) in work.record.idle.items()}
-    return replace(work, graph=Graph((), work.graph.not_run), digests=digests, kept=work.record.datasets)
+    return replace(
+        work, graph=Graph((), work.graph.not_run), digests=digests, kept=work.record.datasets,
+        published=work.record.exposures, made_from=work.record.made_from,
+    )  # fmt: skip
 
 
 def _left(night: str) -> Trouble:

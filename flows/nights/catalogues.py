@@ -22,7 +22,7 @@ from flows.storage.ledger import Ledger
 from schemas.dia_object import ASSOCIATION
 from schemas.errors import BadInput, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
-from schemas.ledger import ExposureRecord
+from schemas.ledger import ExposureRecord, NightRecord
 from schemas.settings import Settings
 from schemas.static_object import STATIC_ASSOCIATION
 from schemas.summary import RunSummary, Trouble
@@ -108,6 +108,14 @@ def with_rows(
     if off is not None:
         not_run |= dict.fromkeys(not_run.keys() & _OF_STORE, off)
     return summary.model_copy(update={"catalogues": dict(rows), "not_run": not_run, "night_failed": tuple(failed)})
+
+
+def note_exposures(out: Path, works: Sequence[NightWork], made: Collection[str]) -> None:
+    """Note that nights of which nothing had to be made, unlike others, are of their exposures as these are now."""
+    for work in works:
+        record, now = work.record, {"exposures": work.published, "made_from": work.made_from}
+        if work.night not in made and isinstance(record, NightRecord) and record.made_from != work.made_from:
+            Ledger(out).put_night(record.model_copy(update=now))
 
 
 def with_association(

@@ -401,6 +401,7 @@ def record_night(
             datasets=dict(made.datasets),
             idle=made.idle,
             exposures=work.published,
+            made_from=work.made_from,
             rows=dict(rows),
             patches=work.patch_digest,
             failed=(*failed, *made.failed),

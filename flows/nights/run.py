@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from flows.inputs.source import Source
 from flows.inputs.source_state import sha256_of
-from flows.nights.catalogues import Again, former_source, with_association, with_changes, with_rows
+from flows.nights.catalogues import Again, former_source, note_exposures, with_association, with_changes, with_rows
 from flows.nights.cluster.startup import import_engines, start_services
 from flows.nights.forced_history import with_forced
 from flows.nights.joined_catalogues import compacted, take_apart
@@ -332,6 +332,7 @@ def with_catalogues(
         seconds = {**summary.seconds, "objects": round(perf_counter() - start, 3)}
         summary = summary.model_copy(update={"night_failed": tuple(failed), "seconds": seconds})
         summary = with_changes(summary, after.told, (), progress)
+    note_exposures(out, works, results)
     summary = with_rows(summary, works, results, found.off, progress)
     if settings.link_nights.nights:
         summary = _with_later_links(summary, nights, out, settings, workers, call)

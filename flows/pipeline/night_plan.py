@@ -17,6 +17,7 @@ from flows.pipeline.night_work import MARGIN, NightWork, PatchWork
 from flows.storage.digest import digest
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
+from flows.storage.night_sums import published_digest
 from kernels.sky.patches import cover, divided
 from schemas.dia_object import ASSOCIATION
 from schemas.dia_source import DIA_SOURCE
@@ -112,7 +113,8 @@ class _Planned:
 
     def work(self, associations: Mapping[str, Mapping[str, str | None] | None]) -> NightWork:
         ledger = Ledger(self.out)
-        members = [_member(one, self.out) for one in ledger.records(self.night) if one.status == "done"]
+        published = [one for one in ledger.records(self.night) if one.status == "done"]
+        members = [_member(one, self.out) for one in published]
         made = _combined(members)
         record = ledger.night(self.night)
         known = {one.key: one for one in ledger.patches(self.night) if isinstance(one, PatchRecord)}
@@ -140,7 +142,8 @@ class _Planned:
         kept = self._kept(record.datasets if record is not None else {}, digests)
         exposures, rows = _read(members, _reads(graph))
         return NightWork(
-            self.night, self.out, graph, digests, record, kept, exposures, rows, len(members), patches, window
+            self.night, self.out, graph, digests, record, kept, exposures, rows, len(members), patches, window,
+            published_digest(published),
         )  # fmt: skip
 
     def _association(

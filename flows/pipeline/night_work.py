@@ -140,11 +140,14 @@ class NightWork(Work):
         All of its patches.
     window
         Digest of the nights that it is linked with; empty: with none.
+    made_from
+        As in `schemas.ledger.NightRecord`, of its exposures now.
     """
 
     published: int
     patches: tuple[PatchWork, ...] = ()
     window: str = ""
+    made_from: str = ""
 
     @property
     def patch_rows(self) -> dict[str, int]:

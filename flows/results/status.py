@@ -167,13 +167,15 @@ def read_status(out: Path, nights: NightRange = EVERY_NIGHT) -> Status:
     return Status(tuple(found), holder, watched, _space(out), dead, tuple(unreadable), changed)
 
 
-def _unfinished(night: str, exposures: int, whole: NightRecord | None) -> Iterator[Trouble]:
+def _unfinished(night: str, exposures: int, published: str, whole: NightRecord | None) -> Iterator[Trouble]:
     """Yield a trouble if a night has other published exposures than its tracklets and objects were made from."""
-    made_from = whole.exposures if whole is not None else 0
-    if made_from == exposures:
+    count, made_from = (whole.exposures, whole.made_from) if whole is not None else (0, "")
+    known = "" not in (made_from, published)
+    if count == exposures and (made_from == published or not known):
         return
-    published = counted(exposures, "published exposure")
-    problem = f"has {published}, but its tracklets and objects were made from {made_from}."
+    problem = f"has {counted(exposures, 'published exposure')}, but its tracklets and objects were made from {count}."
+    if count == exposures:
+        problem = "has exposures that were searched again after its tracklets and objects were made."
     remedy = "run it again, to its end: `nightstride run` with its images."
     yield Trouble.of(f"night {night}", BadInput("unfinished_night", f"night {night}", problem, remedy))
 
@@ -246,7 +248,7 @@ def _of(
     troubles = [one for one, _ in told if one not in gone]
     troubles += whole.failed if whole is not None else ()
     if searched:
-        troubles += _unfinished(night, states["done"] + states["outdated"], whole)
+        troubles += _unfinished(night, states["done"] + states["outdated"], sums.published, whole)
     models = Counter[str]()
     for provenance, exposures in sums.searched.items():
         models.update(dict.fromkeys(_models(provenance or None, ledger, known), exposures))

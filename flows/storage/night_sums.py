@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from flows.runtime.lag import percentiles
+from flows.storage.digest import digest
 from flows.storage.ledger import Brief, Ledger
 from schemas.errors import NightstrideError
-from schemas.ledger import NightSums
+from schemas.ledger import ExposureRecord, NightSums
 
 
 def night_sums(ledger: Ledger, night: str) -> NightSums:
@@ -37,9 +38,9 @@ def drop_provenance(ledger: Ledger) -> None:
         if isinstance(record, NightstrideError):  # nobody knows what it refers to
             return
         referred.add(record.provenance)
-    for digest in ledger.provenances():
-        if digest not in referred:
-            ledger.remove_provenance(digest)
+    for one in ledger.provenances():
+        if one not in referred:
+            ledger.remove_provenance(one)
 
 
 def _referred(ledger: Ledger, night: str) -> tuple[str, ...]:
@@ -73,7 +74,14 @@ def lag_of(record: Brief) -> float | None:
     return (_time(record.finished_at) - _time(record.shutter_closed_at)).total_seconds()
 
 
-def _added(records: Iterable[Brief], stamp: str) -> NightSums:
+def published_digest(records: Iterable[Brief | ExposureRecord]) -> str:
+    """Return a digest of which exposures of a night are published, and of when they were finished."""
+    done = sorted((one.visit, one.detector, one.finished_at) for one in records if one.status == "done")
+    return digest({"exposures": done})
+
+
+def _added(given: Iterable[Brief], stamp: str) -> NightSums:
+    records = list(given)
     states, searched, lags, detections = Counter[str](), Counter[str](), list[float](), 0
     for record in records:
         states[state_of(record)] += 1
@@ -84,8 +92,9 @@ def _added(records: Iterable[Brief], stamp: str) -> NightSums:
         if (lag := lag_of(record)) is not None:
             lags.append(lag)
     return NightSums(
-        stamp=stamp, states=dict(states), detections=detections, lag_s=percentiles(lags), searched=dict(searched)
-    )
+        stamp=stamp, states=dict(states), detections=detections, lag_s=percentiles(lags), searched=dict(searched),
+        published=published_digest(records),
+    )  # fmt: skip
 
 
 def _time(text: str) -> datetime:

@@ -21,6 +21,7 @@ from flows.results.status import read_status
 from flows.results.summary_table import show_night, show_summary, show_troubles
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
+from flows.storage.night_sums import published_digest
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.injection import INJECTION
@@ -140,6 +141,24 @@ def brought(tmp_path, monkeypatch):
         return with_catalogues(EMPTY, tmp_path, Settings(), Progress(Console(file=io.StringIO()), 0))
 
     return bring
+
+
+def test_a_night_knows_which_exposures_it_is_of_also_where_nothing_had_to_be_made(brought, tmp_path):
+    def known():
+        (published,) = Ledger(tmp_path).nights()
+        whole = Ledger(tmp_path).night(published)
+        assert whole.made_from == published_digest(Ledger(tmp_path).briefs(published))
+        return whole
+
+    brought([1.0, 2.0], [3.0])
+    first = known()
+    record = Ledger(tmp_path).get(ExposureKey(night=NIGHT, visit=1, detector=0))
+    Ledger(tmp_path).put(record.model_copy(update={"finished_at": "later"}))  # searched again, with the same result
+    assert Ledger(tmp_path).night(NIGHT) == first
+    assert brought().seconds == {}
+    again = known()
+    assert again == first.model_copy(update={"made_from": again.made_from})
+    assert again != first
 
 
 def test_counts_what_is_published_now_and_what_is_kept(brought):

@@ -15,7 +15,7 @@ from flows.storage.association_store import opened_association
 from flows.storage.holder import myself
 from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
-from flows.storage.night_sums import keep_sums, lag_of, state_of
+from flows.storage.night_sums import keep_sums, lag_of, published_digest, state_of
 from flows.storage.quarantine import Quarantine
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
@@ -136,6 +136,32 @@ def test_a_night_that_a_run_did_not_bring_together_is_told_when_the_run_has_ende
     assert read_status(out).nights[1].troubles == ()
     Ledger(out).put(record(2, night="20260103"))
     assert "has 2 published exposures" in read_status(out).nights[1].troubles[0].message
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_night_that_was_searched_again_and_not_brought_together_is_told(out, kept):
+    published(out, NIGHT)
+    ledger, made_from = Ledger(out), published_digest(Ledger(out).briefs(NIGHT))
+    whole = NightRecord(
+        night=NIGHT, exposures=3, made_from=made_from, software="0", finished_at="2026-01-02T04:00:00+00:00"
+    )
+
+    def told():
+        if kept:
+            keep_sums(ledger, NIGHT)
+        return [one.message for one in read_status(out).nights[0].troubles if one.code == "unfinished_night"]
+
+    ledger.put_night(whole)
+    assert told() == []
+    ledger.put(record(4, status="quarantined", reason="flood: too many", detections=0))  # nothing that was published
+    assert told() == []
+    ledger.put(record(2, finished_at="2026-01-02T05:00:00+00:00"))
+    (message,) = told()
+    assert "has exposures that were searched again after its tracklets and objects were made" in message
+    ledger.put_night(whole.model_copy(update={"made_from": ""}))  # before records told
+    assert told() == []
+    ledger.put_night(whole.model_copy(update={"made_from": published_digest(ledger.briefs(NIGHT))}))
+    assert told() == []
 
 
 def published(out, night):
