@@ -69,11 +69,11 @@ def find_detection(out: Path, nights: Sequence[str], source_id: int) -> tuple[Ex
     BadInput
         A catalogue cannot be read.
     """
-    visit, detector = exposure_of(source_id) if source_id >= 0 else (0, 0)
+    visit, detector = exposure_of(source_id)
     ledger = Ledger(out)
-    for night in nights:
-        key = ExposureKey(night=night, visit=visit, detector=detector) if detector < 2**9 and visit < 2**42 else None
-        if key is None or (record := ledger.get(key)) is None or DIA_SOURCE.name not in record.datasets:
+    for night in nights if 0 <= source_id < 2**63 else ():
+        key = ExposureKey(night=night, visit=visit, detector=detector)
+        if (record := ledger.get(key)) is None or DIA_SOURCE.name not in record.datasets:
             continue
         if rows := _rows_of(out, key, [source_id]).to_pylist():
             return key, rows[0]

@@ -1,4 +1,4 @@
-"""Features of light curves, by the package that the extra `features` brings, against their formulas."""
+"""Light curves of published detections, and their features, by the package of the extra `features`, by formulas."""
 
 import sys
 
@@ -7,8 +7,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.results.light_curve import LIGHT_CURVE, light_curve_features
+from flows.results.light_curve import LIGHT_CURVE, find_detection, light_curve, light_curve_features
+from flows.storage.catalog_store import CatalogStore
+from flows.storage.ledger import Ledger
+from schemas.dia_object import DIA_OBJECT_SOURCE
 from schemas.errors import Misconfigured
+from schemas.ledger import ExposureRecord
+from schemas.patch import PatchKey
+from tests.support.ades import publish_rows
+from tests.support.tracklets import MJD, STEP, mover, numbered, place
 
 TIMES, FLUXES = [61000.0, 61001.0, 61003.5, 61004.0, 61009.0], [300.0, 420.0, 150.0, 500.0, 220.0]
 
@@ -71,3 +78,67 @@ def test_what_a_detection_lacks_is_kept_as_missing(tmp_path):
     assert lacks == set(LIGHT_CURVE.names) - {"band", LIGHT_CURVE.field(1).name}
     pq.write_table(table.cast(LIGHT_CURVE), tmp_path / "curve.parquet")
     assert pq.read_table(tmp_path / "curve.parquet").equals(table)
+
+
+NIGHT = "20261103"
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """An output folder, and the ids of a star, of a mover whose first is an object of its own, and of one alone."""
+    out = tmp_path_factory.mktemp("out")
+    star = [place(150.01, 20.02, visit, psfFlux=100.0 + visit, psfFluxErr=3.0, trailFlux=7.0) for visit in range(3)]
+    moving = mover(150.0, 20.0, 0.5, 40.0, range(3), psfFlux=7.0, trailFlux=300.0, trailFluxErr=4.0)
+    rows, (star, moving, alone) = numbered([star, moving, [place(151.0, 21.0, 1, psfFlux=50.0, psfFluxErr=5.0)]])
+    publish_rows(out, rows, night=NIGHT)
+    ids = [*star, moving[0]]
+    columns = {
+        "diaSourceId": np.array(ids),
+        "diaObjectId": np.array([star[0]] * 3 + [moving[0]]),
+        "separation": np.array([0.0, 0.1, 0.2, 0.0], np.float32),
+    }
+    table = pa.table(columns, schema=DIA_OBJECT_SOURCE.schema)
+    CatalogStore(out).publish(DIA_OBJECT_SOURCE, PatchKey(night=NIGHT, order=0, pixel=0), table, "d")
+    unsearched = {"visit": 200, "detector": 5, "source_uri": "s", "source_sha256": "s", "digest": "d", "datasets": {}}
+    ended = {"software": "0", "finished_at": "2026-11-04T04:00:00+00:00"}
+    Ledger(out).put(ExposureRecord(night=NIGHT, **unsearched, **ended))
+    return out, star, moving, alone[0]
+
+
+def told(found):
+    return found.kind, found.identity, found.rows["diaSourceId"].to_pylist(), found.rows["flux"].to_pylist()
+
+
+def test_a_light_curve_is_of_what_its_id_or_that_of_a_detection_names(published):
+    out, star, moving, alone = published
+    for one in star:
+        found = light_curve(out, [NIGHT], one)
+        assert told(found) == ("object", star[0], star, [100.0, 101.0, 102.0])
+        assert found.rows["fluxErr"].to_pylist() == [3.0] * 3
+        assert found.rows["midpointMjdTai"].to_pylist() == [MJD + STEP * visit for visit in range(3)]
+        assert found.rows["offset"].to_pylist() == pytest.approx([0.0, 0.1, 0.2])
+    for one in moving:  # also by the first, which is an object that was seen once
+        assert told(light_curve(out, [NIGHT], one)) == ("tracklet", moving[0], moving, [300.0] * 3)
+    found = light_curve(out, [NIGHT], alone)
+    assert (*told(found), found.rows["offset"].to_pylist()) == ("detection", alone, [alone], [50.0], [0.0])
+
+
+def test_a_light_curve_is_of_what_is_asked_for_alone(published):
+    out, star, moving, alone = published
+    assert told(light_curve(out, [NIGHT], star[1], "detection")) == ("detection", star[1], [star[1]], [101.0])
+    assert told(light_curve(out, [NIGHT], moving[0], "object")) == ("object", moving[0], [moving[0]], [7.0])
+    assert told(light_curve(out, [NIGHT], moving[0], "tracklet"))[:2] == ("tracklet", moving[0])
+    for identity, of in ((star[1], "tracklet"), (moving[1], "object"), (alone, "object"), (alone, "tracklet")):
+        with pytest.raises(Misconfigured, match=f"knows no {of} {identity}"):
+            light_curve(out, [NIGHT], identity, of)
+
+
+def test_ids_that_nothing_has_are_told(published):
+    out, star, _, _ = published
+    assert find_detection(out, ["20261102", NIGHT], star[1])[1]["psfFlux"] == 101.0
+    unknown = (star[0] + 4000, 200 << 21 | 5 << 12, -1, 2**63 - 1, 2**63, 10**30)  # of a night, an exposure unsearched
+    for identity in unknown:
+        with pytest.raises(Misconfigured, match=f"holds no detection {identity} "):
+            light_curve(out, [NIGHT], identity)
+        with pytest.raises(Misconfigured, match=f"knows no object {identity} "):
+            light_curve(out, [NIGHT], identity, "object")
