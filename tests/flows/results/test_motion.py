@@ -1,5 +1,6 @@
 import json
 
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
@@ -10,11 +11,14 @@ from flows.results.prune import removals, take_out
 from flows.results.status import read_status
 from flows.results.verify import verify_output
 from flows.storage.catalog_store import CatalogStore
+from flows.storage.ledger import Ledger
 from schemas.errors import BadInput
+from schemas.ledger import ExposureRecord, NightRecord
 from schemas.settings import Settings
-from schemas.tracklets import TRACKLET, TRACKLET_SOURCE
+from schemas.tracklets import LINK_SOURCE, TRACKLET, TRACKLET_SOURCE
 from tests.flows.results.page.conftest import NIGHT, make_info, make_rows, publish
-from tests.support.tracklets import MJD, STEP, publish_linked
+from tests.support.ades import publish_rows
+from tests.support.tracklets import MJD, STEP, mover, numbered, publish_linked
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +69,52 @@ def test_a_night_that_was_not_linked_has_no_motion(tmp_path):
     assert read_motion(tmp_path, NIGHT) is None
     assert "not linked" in explain(tmp_path, rows[0]["diaSourceId"]).stderr
     assert read_status(tmp_path).nights[0].tracklets is None
+
+
+def publish_links(out, night, links):
+    """Publish a night, without pixels, and the links of some detections, by their ids; None: it was not linked."""
+    datasets = {}
+    if links is not None:
+        given = {"diaSourceId": [*links], "linkId": [*links.values()], "midpointMjdTai": range(len(links))}
+        columns = [
+            pa.array(given.get(field.name, ["" if pa.types.is_string(field.type) else 0] * len(links)), field.type)
+            for field in LINK_SOURCE.schema
+        ]
+        table = pa.Table.from_arrays(columns, schema=LINK_SOURCE.schema)
+        store = CatalogStore(out)
+        datasets[LINK_SOURCE.name] = store.record(store.publish(LINK_SOURCE, night, table, "d" * 64))
+    ended = {"software": "0", "finished_at": "2026-11-12T04:00:00+00:00"}
+    exposure = {"visit": 1, "detector": 1, "source_uri": "s", "source_sha256": "s", "digest": "d", "datasets": {}}
+    Ledger(out).put(ExposureRecord(night=night, **exposure, **ended))
+    Ledger(out).put_night(NightRecord(night=night, datasets=datasets, exposures=1, **ended))
+
+
+def test_the_link_of_a_detection_is_that_of_the_latest_night_that_has_one(tmp_path):
+    rows, (ids,) = numbered([mover(150.0, 20.0, 0.5, 40.0, range(3))])
+    publish_rows(tmp_path, rows, night=NIGHT)
+
+    def link():
+        found = detection_motion(tmp_path, NIGHT, ids[0]).link
+        return [(one["linkId"], one["diaSourceId"]) for one in found]
+
+    assert link() == []  # the night itself names no links
+    publish_links(tmp_path, "20261104", {1: 8, ids[0]: 9, 2: 9})
+    publish_links(tmp_path, "20261105", None)
+    publish_links(tmp_path, "20261106", {3: 10})
+    publish_links(tmp_path, "20261107", {})
+    assert link() == [(9, ids[0]), (9, 2)]
+    publish_links(tmp_path, "20261108", {ids[0]: 11, 4: 11})
+    assert link() == [(11, ids[0]), (11, 4)]
+    CatalogStore(tmp_path).night_path(LINK_SOURCE, "20261108").unlink()
+    assert link() == [(9, ids[0]), (9, 2)]
+    Ledger(tmp_path).remove_night("20261104")  # as while it is linked again
+    assert link() == []
+
+
+def test_a_night_without_one_of_its_catalogues_counts_as_not_linked(tmp_path):
+    publish_rows(tmp_path, numbered([mover(150.0, 20.0, 0.5, 40.0, range(3))])[0], night=NIGHT)
+    CatalogStore(tmp_path).night_path(TRACKLET, NIGHT).unlink()
+    assert read_motion(tmp_path, NIGHT) is None
 
 
 def test_a_damaged_catalogue_is_named(tmp_path):
