@@ -147,10 +147,11 @@ def find_pairs(detections: SkyDetections, usable: NDArray[np.bool_], most: int) 
         rate = min(rate, limit)
     i, j = np.concatenate(found).T
     speed = _rate(detections, i, j)
-    if (speed <= rate).sum() > most:
+    slow = speed <= rate
+    if slow.sum() > most:
         rate = float(np.partition(speed, most)[most])
-        return np.stack([i, j], axis=1)[speed < rate], rate
-    return np.stack([i, j], axis=1)[speed <= rate], rate
+        slow = speed < rate
+    return np.stack([i[slow], j[slow]], axis=1), rate
 
 
 def _pairs_of_night(detections: SkyDetections, night: Indices) -> tuple[Indices, float]:

@@ -292,6 +292,13 @@ def test_as_many_pairs_as_are_allowed_are_all_kept():
     assert len(pairs(ra, dec, mjd, most=5)[0]) < 6
 
 
+def test_pairs_at_just_the_rate_are_looked_at(monkeypatch):
+    ra, dec, mjd = 150 + np.arange(4) ** 2 * 0.003, np.zeros(4), np.array([0.0, 0.02, 0.04, 0.06])
+    _, rate = pairs(ra, dec, mjd, most=5)  # that of the fastest of six
+    monkeypatch.setattr(module, "PAIR_RATE", rate)
+    assert [len(pairs(ra, dec, mjd, most)[0]) for most in (5, 6)] == [5, 6]
+
+
 @pytest.mark.parametrize(
     ("days", "count"),
     [(0.1, 1), (0.1001, 0), (90 / 86400, 1), (89.9 / 86400, 0)],
