@@ -47,7 +47,7 @@ def distance_p(value: float, n: int, m: int) -> float:
 
     Asymptotic (Smirnov 1948, Ann. Math. Statist. 19, 279).
     """
-    return float(scipy.stats.kstwobign.sf(value * np.sqrt(n * m / (n + m)))) if n and m else 1.0
+    return float(scipy.stats.kstwobign.sf(value * np.sqrt(n * m / max(n + m, 1))))
 
 
 def adjusted(p: NDArray[np.float64]) -> NDArray[np.float64]:

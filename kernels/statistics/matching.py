@@ -103,8 +103,6 @@ def _pairs_in_reach(x: Floats, y: Floats, targets: Targets) -> dict[int, list[in
     from scipy.spatial import KDTree
 
     streaks = np.flatnonzero(targets.counted)
-    if not len(x) or not len(streaks):
-        return {}
     tree = KDTree(np.column_stack([x, y]))
     centres = np.column_stack([targets.x[streaks], targets.y[streaks]])
     near: dict[int, list[tuple[float, int]]] = {}

@@ -250,6 +250,7 @@ def test_least_distance_is_the_quantile_of_kolmogorov(alpha, features, n):
 def test_p_values_of_distances_by_hand():
     assert distance_p(0.2, 30, 70) == pytest.approx(kstwobign.sf(0.2 * math.sqrt(21)))
     assert distance_p(0.4, 2, 1) == pytest.approx(kstwobign.sf(0.4 * math.sqrt(2 / 3)))
+    assert distance_p(0.4, 0, 3) == distance_p(0.4, 3, 0) == distance_p(0.0, 0, 0) == 1.0
     assert adjusted(np.array([0.02])).tolist() == [0.02]
 
 
