@@ -146,12 +146,11 @@ def light_curve_features(rows: pa.Table) -> dict[str, dict[str, float]]:
         raise missing_extra(str(error.name), "features", "extra", "features") from error
     kinds = [getattr(package, name)(*values) for name, values in _FEATURES.items()]
     extract, found = package.Extractor(*kinds), dict[str, dict[str, float]]()
-    usable = pc.and_(rows["flux"].is_valid(), pc.fill_null(pc.greater(rows["fluxErr"], 0.0), False))
-    rows = rows.filter(usable)
+    rows = rows.filter(pc.and_(rows["flux"].is_valid(), pc.greater(rows["fluxErr"], 0.0)))
     for band in sorted(set(rows["band"].to_pylist())):
         own = rows.filter(pc.equal(rows["band"], band))
         columns = (np.asarray(own[name].to_numpy(), np.float64) for name in ("midpointMjdTai", "flux", "fluxErr"))
-        values = extract(*columns, sorted=True, check=True, fill_value=np.nan)
+        values = extract(*columns, sorted=True, fill_value=np.nan)
         found[band] = dict(zip(extract.names, map(float, values), strict=True))
     return found
 

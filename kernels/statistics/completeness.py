@@ -71,7 +71,7 @@ class Logistic:
         if self.ceiling <= 0.5:
             return None
         log_snr = self.centre - np.log(2 * self.ceiling - 1) / self.slope
-        return float(np.exp(log_snr)) if log_snr < np.log(1e300) else None
+        return float(np.exp(log_snr)) if log_snr <= np.log(1e300) else None
 
 
 def binomial_interval(found: int, n: int) -> tuple[float, float]:

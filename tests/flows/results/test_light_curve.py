@@ -85,24 +85,27 @@ NIGHT = "20261103"
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """An output folder, and the ids of a star, of a mover whose first is an object of its own, and of one alone."""
+    """An output folder, and ids: of a star, of a mover whose first is an object of its own, of one whose first two are
+    one, and of what is seen once; as is the first detection that an exposure may have, an object.
+    """
     out = tmp_path_factory.mktemp("out")
     star = [place(150.01, 20.02, visit, psfFlux=100.0 + visit, psfFluxErr=3.0, trailFlux=7.0) for visit in range(3)]
     moving = mover(150.0, 20.0, 0.5, 40.0, range(3), psfFlux=7.0, trailFlux=300.0, trailFluxErr=4.0)
-    rows, (star, moving, alone) = numbered([star, moving, [place(151.0, 21.0, 1, psfFlux=50.0, psfFluxErr=5.0)]])
-    publish_rows(out, rows, night=NIGHT)
-    ids = [*star, moving[0]]
+    slow = mover(150.5, 20.5, 0.05, 90.0, range(3), psfFlux=8.0)
+    once = [place(151.0, 21.0, 1, psfFlux=50.0, psfFluxErr=5.0)]
+    rows, (star, moving, slow, alone) = numbered([star, moving, slow, once])
+    publish_rows(out, [*rows, place(152.0, 21.0, 0, psfFlux=9.0, diaSourceId=0)], night=NIGHT)
     columns = {
-        "diaSourceId": np.array(ids),
-        "diaObjectId": np.array([star[0]] * 3 + [moving[0]]),
-        "separation": np.array([0.0, 0.1, 0.2, 0.0], np.float32),
+        "diaSourceId": np.array([*star, moving[0], *slow[:2], 0]),
+        "diaObjectId": np.array([star[0]] * 3 + [moving[0]] + [slow[0]] * 2 + [0]),
+        "separation": np.array([0.0, 0.1, 0.2, 0.0, 0.0, 0.0, 0.0], np.float32),
     }
     table = pa.table(columns, schema=DIA_OBJECT_SOURCE.schema)
     CatalogStore(out).publish(DIA_OBJECT_SOURCE, PatchKey(night=NIGHT, order=0, pixel=0), table, "d")
     unsearched = {"visit": 200, "detector": 5, "source_uri": "s", "source_sha256": "s", "digest": "d", "datasets": {}}
     ended = {"software": "0", "finished_at": "2026-11-04T04:00:00+00:00"}
     Ledger(out).put(ExposureRecord(night=NIGHT, **unsearched, **ended))
-    return out, star, moving, alone[0]
+    return out, star, moving, slow, alone[0]
 
 
 def told(found):
@@ -110,7 +113,7 @@ def told(found):
 
 
 def test_a_light_curve_is_of_what_its_id_or_that_of_a_detection_names(published):
-    out, star, moving, alone = published
+    out, star, moving, slow, alone = published
     for one in star:
         found = light_curve(out, [NIGHT], one)
         assert told(found) == ("object", star[0], star, [100.0, 101.0, 102.0])
@@ -119,12 +122,15 @@ def test_a_light_curve_is_of_what_its_id_or_that_of_a_detection_names(published)
         assert found.rows["offset"].to_pylist() == pytest.approx([0.0, 0.1, 0.2])
     for one in moving:  # also by the first, which is an object that was seen once
         assert told(light_curve(out, [NIGHT], one)) == ("tracklet", moving[0], moving, [300.0] * 3)
+    assert told(light_curve(out, [NIGHT], slow[0])) == ("object", slow[0], slow[:2], [8.0] * 2)  # seen twice as such
+    assert told(light_curve(out, [NIGHT], slow[2]))[:3] == ("tracklet", slow[0], slow)
+    assert told(light_curve(out, [NIGHT], 0)) == ("object", 0, [0], [9.0])
     found = light_curve(out, [NIGHT], alone)
     assert (*told(found), found.rows["offset"].to_pylist()) == ("detection", alone, [alone], [50.0], [0.0])
 
 
 def test_a_light_curve_is_of_what_is_asked_for_alone(published):
-    out, star, moving, alone = published
+    out, star, moving, _, alone = published
     assert told(light_curve(out, [NIGHT], star[1], "detection")) == ("detection", star[1], [star[1]], [101.0])
     assert told(light_curve(out, [NIGHT], moving[0], "object")) == ("object", moving[0], [moving[0]], [7.0])
     assert told(light_curve(out, [NIGHT], moving[0], "tracklet"))[:2] == ("tracklet", moving[0])
@@ -134,8 +140,8 @@ def test_a_light_curve_is_of_what_is_asked_for_alone(published):
 
 
 def test_ids_that_nothing_has_are_told(published):
-    out, star, _, _ = published
-    assert find_detection(out, ["20261102", NIGHT], star[1])[1]["psfFlux"] == 101.0
+    out, star, *_ = published
+    assert [find_detection(out, ["20261102", NIGHT], one)[1]["psfFlux"] for one in (star[1], 0)] == [101.0, 9.0]
     unknown = (star[0] + 4000, 200 << 21 | 5 << 12, -1, 2**63 - 1, 2**63, 10**30)  # of a night, an exposure unsearched
     for identity in unknown:
         with pytest.raises(Misconfigured, match=f"holds no detection {identity} "):

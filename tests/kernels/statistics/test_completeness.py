@@ -106,6 +106,8 @@ def test_no_s50_where_the_data_do_not_define_it(snr, found):
 def test_a_curve_that_never_reaches_half_has_no_s50():
     assert Logistic(0.4, 5.0, 2.0).s50 is None
     assert Logistic(0.5 + 1e-7, 2e-7, 3.0).s50 is None  # at a S/N beyond any number
+    assert Logistic(1.0, 1.0, float(np.log(1e300))).s50 == pytest.approx(1e300)
+    assert Logistic(1.0, 1.0, float(np.log(1.001e300))).s50 is None
 
 
 def test_a_step_is_found_where_it_is():
@@ -161,6 +163,15 @@ def test_says_nothing_of_what_was_not_tried():
         point = half_point(brightness, found)
         assert (point.value, point.low, point.high) == (None, None, None)
         assert point.reason in ("its interval reaches beyond the streaks put in", "none was recovered")
+
+
+def test_an_interval_may_end_at_the_faintest_or_the_brightest():
+    """Two lost there are as likely as a quarter: no surprise. Three, an eighth, are beyond 2 (ln 8 > 1.92)."""
+    ends = np.array([9.0, 9 * np.e])
+    for lost, found in ((2, 30), (30, 2)):
+        assert half_point(np.repeat(ends, [lost, found]), np.repeat([False, True], [lost, found])).value is None
+    assert half_point(np.repeat(ends, [3, 30]), np.repeat([False, True], [3, 30])).low == pytest.approx(ends[0])
+    assert half_point(np.repeat(ends, [30, 3]), np.repeat([False, True], [30, 3])).high == pytest.approx(ends[1])
 
 
 @pytest.mark.parametrize("curve", [Logistic(0.9, 4.0, 2.0), Logistic(1.0, 10.0, 1.5), Logistic(0.6, 2.0, 2.5)])
