@@ -1,8 +1,8 @@
 """Night as read from the output folder; nothing is computed."""
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from flows.storage.catalog_store import CatalogStore
+from flows.storage.catalog_store import CatalogStore, joined
 from flows.storage.layout import require_output
 from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine
@@ -30,9 +30,9 @@ COLUMNS = (
 )  # fmt: skip
 """Columns of `dia_source` that the page reads."""
 
-_EMPTY = pa.schema([*map(DIA_SOURCE.schema.field, COLUMNS), pa.field("exposure", pa.int64())]).empty_table()
+_EXPOSURE = pa.field("exposure", pa.int64())
+_EMPTY = pa.schema([*map(DIA_SOURCE.schema.field, COLUMNS), _EXPOSURE]).empty_table()
 _UNUSED: Mapping[str, Any] = {"datasets": {}, "sky": (), "previous": ()}  # half of a record, of thousands
-_AT_ONCE = 256  # tables of exposures that are held before they become one: each takes 40 kB without a row
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Exposure:
     """
 
     record: ExposureRecord
-    known: Mapping[int, str] = field(default_factory=dict)
-    compared: bool = False
+    known: Mapping[int, str]
+    compared: bool
 
 
 @dataclass(frozen=True)
@@ -152,25 +152,25 @@ def read_night(out: Path, label: str, summary: RunSummary | None) -> PublishedNi
     Misconfigured
         Something in it was written by a later version.
     """
-    store, exposures, damaged, tables = CatalogStore(out), list[Exposure](), list[str](), [_EMPTY]
-    failed = list[str]()
-    for record in Ledger(out).records(label):
-        failed += [record.source_uri] if record.status == "failed" else []
-        if record.status != "done":
-            continue
-        known = dict[int, str]()
-        try:
-            rows = store.read(DIA_SOURCE, record.key).select(COLUMNS)
-            known = _known(store, record)
-            if len(rows):
-                tables.append(rows.append_column(_EMPTY.field("exposure"), pa.array([len(exposures)] * len(rows))))
-        except BadInput as error:
-            damaged.append(str(error))
-        compared = SS_SOURCE.name in record.datasets
-        exposures.append(Exposure(record.model_copy(update=_UNUSED), known, compared))
-        if len(tables) > _AT_ONCE:
-            tables = [pa.concat_tables(tables).combine_chunks()]
-    sources = pa.concat_tables(tables).combine_chunks()
+    store, exposures, damaged, failed = CatalogStore(out), list[Exposure](), list[str](), list[str]()
+
+    def tables() -> Iterator[pa.Table]:
+        for record in Ledger(out).records(label):
+            if record.status == "failed":
+                failed.append(record.source_uri)
+            if record.status != "done":
+                continue
+            known = dict[int, str]()
+            try:
+                rows = store.read(DIA_SOURCE, record.key).select(COLUMNS)
+                known = _known(store, record)
+                yield rows.append_column(_EXPOSURE, pa.array([len(exposures)] * len(rows), _EXPOSURE.type))
+            except BadInput as error:
+                damaged.append(str(error))
+            compared = SS_SOURCE.name in record.datasets
+            exposures.append(Exposure(record.model_copy(update=_UNUSED), known, compared))
+
+    sources = (joined(tables()) or _EMPTY).combine_chunks()
     quarantined = [record for record in Quarantine(out).list() if record.key is None or record.key.night == label]
     told = tuple(exposures), sources, tuple(quarantined), summary, tuple(damaged), tuple(failed)
     return PublishedNight(label, *told)

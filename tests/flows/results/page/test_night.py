@@ -7,7 +7,9 @@ from flows.storage.quarantine import Quarantine
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
+from schemas.known_object import SS_SOURCE
 from schemas.night_range import NightRange
+from tests.support.ades import known_table
 
 
 def test_tells_what_is_published(kit, tmp_path):
@@ -45,6 +47,23 @@ def test_a_damaged_catalogue_is_told_and_does_not_end_the_page(kit, tmp_path):
     night = read_night(tmp_path, kit.NIGHT, None)
     assert [len(night.sources_of(place)) for place in range(len(night.exposures))] == [9, 0]
     assert str(path) in night.damaged[0]
+
+
+def test_known_objects_are_those_of_the_exposures_that_were_compared(kit, tmp_path):
+    kit.night(tmp_path, visits=3, each=2)
+    ledger, store = Ledger(tmp_path), CatalogStore(tmp_path)
+    plain, none, some = ledger.records(kit.NIGHT)
+    one = some.visit << 21 | some.detector << 12
+    for record, known in ((none, {}), (some, {one: "(433) Eros"})):
+        path = store.publish(SS_SOURCE, record.key, known_table([*known], known), "d" * 64)
+        ledger.put(record.model_copy(update={"datasets": {**record.datasets, "ss_source": store.record(path)}}))
+        assert read_night(tmp_path, kit.NIGHT, None).compared
+    night = read_night(tmp_path, kit.NIGHT, None)
+    assert [exposure.compared for exposure in night.exposures] == [False, True, True]
+    assert night.known == {one: "(433) Eros"}
+    ledger.remove(some.key)
+    ledger.put(none.model_copy(update={"datasets": plain.datasets}))
+    assert not read_night(tmp_path, kit.NIGHT, None).compared
 
 
 def test_an_empty_folder(tmp_path, kit):
