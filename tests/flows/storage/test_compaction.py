@@ -21,6 +21,7 @@ from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 from tests.flows.storage.test_catalog_store import sources
+from tests.support.memory_store import bucket_in_memory
 
 NIGHT = "20260101"
 
@@ -103,8 +104,9 @@ def test_few_are_left_alone_and_other_nights_too(tmp_path):
     assert all(path.read_bytes() == content for path, (content, _) in made.items())
 
 
-def test_full_parts_stay_as_they_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(catalog_parts, "MOST_EXPOSURES", 3)
+@pytest.mark.parametrize(("limit", "most"), [("MOST_EXPOSURES", 3), ("MOST_ROWS", 6)])
+def test_full_parts_stay_as_they_are(tmp_path, monkeypatch, limit, most):
+    monkeypatch.setattr(catalog_parts, limit, most)
     folder = next(iter(publish(tmp_path, [1, 2, 3, 4]))).parent
     compact(tmp_path, NIGHT, 2, here)
     full, rest = parts(folder)
@@ -241,3 +243,27 @@ def test_parts_are_read_a_group_of_rows_at_a_time(tmp_path, monkeypatch):
         assert [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)] == [12] * 6
     said = json.loads(pq.read_metadata(part).metadata[b"nightstride.exposures"])
     assert np.sum([rows for _, rows, _, _ in said]) == 72
+
+
+def test_in_a_bucket_parts_take_the_place_of_what_is_in_them(monkeypatch):
+    out, _ = bucket_in_memory(monkeypatch)
+    made = publish(out, [2, 3, 4])
+    tables = [table for _, table in made.values()]
+    folder = next(iter(made)).parent
+    assert compact(out, NIGHT, 2, here) == 2
+    (first,) = folder.iterdir()
+    store = CatalogStore(out)
+    store.publish(DIA_SOURCE, key(1), tables[2], "made again")
+    assert compact(out, NIGHT, 1000, here) == 1  # the new part holds just what the old one did
+    (second,) = folder.iterdir()
+    assert second != first
+    assert [len(store.read(DIA_SOURCE, key(number))) for number in range(3)] == [2, 4, 4]
+    monkeypatch.setattr(catalog_parts, "MOST_EXPOSURES", 3)  # it is full, and stays
+    store.publish(DIA_SOURCE, key(3), tables[0], "late")
+    (folder / "7-0.parquet").write(b"PAR1 no more")  # it stays, too
+    assert compact(out, NIGHT, 2, here) == 0
+    assert {second.name, "7-0.parquet"} < {path.name for path in folder.iterdir()}
+    assert [[*entries(part)] for part in sorted(parts(folder), key=lambda one: one != second)] == [
+        ["0-0", "0-1", "0-2"], ["1-0"],
+    ]  # fmt: skip
+    assert [len(store.read(DIA_SOURCE, key(number))) for number in range(4)] == [2, 4, 4, 2]
