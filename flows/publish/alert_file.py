@@ -179,7 +179,7 @@ def _oddities(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def shown(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an alert with a few words in place of bytes, and without what is null."""
+    """Return an alert with a few words in place of bytes, texts for nan and inf as JSON has neither, and no nulls."""
     return {name: value for name, value in ((name, _plain(one)) for name, one in record.items()) if value is not None}
 
 
@@ -188,6 +188,8 @@ def _plain(value: Any) -> Any:
         return _of_bytes(value)
     if isinstance(value, Mapping):
         return shown(value)
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)
     return [_plain(one) for one in value] if isinstance(value, list) else value
 
 

@@ -1,5 +1,6 @@
 """Files of alerts; the commands on them: tests/flows/cli/test_alerts.py."""
 
+import json
 import math
 
 import fastavro
@@ -83,6 +84,8 @@ def test_bytes_are_shown_in_words_and_nothing_is_left_out():
     assert shown(record) == {
         "id": 5, "cutout": words, "raw": "1,234 bytes", "source": {"b": [1, None, words]},
     }  # fmt: skip
+    odd = json.dumps(shown({"a": math.nan, "b": [-math.inf], "c": {"d": 1.5}}), allow_nan=False)
+    assert json.loads(odd) == {"a": "nan", "b": ["-inf"], "c": {"d": 1.5}}
     assert shown({"bare": FITS[:2880].replace(b"NAXIS1", b"NOXIS1")}) == {"bare": "2,880 bytes"}
 
 
