@@ -377,8 +377,12 @@ def _of_images(exposures: list[Looked]) -> Iterator[Measure]:
         yield _median("seeing", "arcsec", widths, "the PSFs are assumed")
     depths = [deep for info in infos if (deep := depth(info)) is not None]
     yield _median("depth", "mag", depths, "no zero point")
-    yield _median("zero_point", "mag", [info.zero_point for info in infos if info.zero_point is not None], "not given")
-    yield _median("noise", infos[0].pixel_unit, [info.noise for info in infos], "")
+    alike, zeros = infos, "not given"
+    if len({info.pixel_unit for info in infos}) > 1:
+        alike, zeros = [], "the pixels are in several units"
+    zero_points = [info.zero_point for info in alike if info.zero_point is not None]
+    yield _median("zero_point", "mag", zero_points, zeros)
+    yield _median("noise", infos[0].pixel_unit, [info.noise for info in alike], zeros)
     left = [info.subtraction_residual for info in infos if info.subtraction_residual is not None]
     yield _median("subtraction_residual", "", left, "not subtracted here")
 

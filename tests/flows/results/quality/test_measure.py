@@ -258,6 +258,15 @@ def test_seeing_is_in_pixels_where_one_exposure_has_no_sky_and_leaves_out_what_i
         assert (seeing.error is None) is (n == 1)
 
 
+def test_noise_and_zero_point_are_of_pixels_in_one_unit():
+    infos = [make_info((60, 70), visit, pixel_unit=unit) for visit, unit in ((1, "adu"), (2, "adu"), (3, "nJy"))]
+    for some, known in ((infos[:2], True), (infos, False)):
+        (band,) = measure_quality([looked(info) for info in some], ())
+        values = [band.measure(name) for name in ("noise", "zero_point")]
+        assert [one.value is not None for one in values] == [known, known]
+    assert {one.reason for one in values} == {"the pixels are in several units"}
+
+
 def test_a_median_has_the_error_of_that_of_a_gaussian_sample():
     exposures = [looked(make_info(noise=noise)) for noise in (1.0, 2.0, 4.0, 9.0)]
     noise = measure_quality(exposures, ())[0].measure("noise")
