@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from flows.results.page.words import count as how_many
 from flows.results.quality.judge import failure, told
@@ -177,7 +178,7 @@ def show_summary(summary: RunSummary, console: Console) -> None:
     table.add_column(justify="left")
     table.add_column(justify="right")
     for name, value in lines(summary):
-        table.add_row(name, value)
+        table.add_row(Text(name), Text(value))  # brackets of a band are no style
     console.print(table)
     show_troubles(summary, console)
     for line in _of_quality(summary):

@@ -51,6 +51,11 @@ def test_shows_counts_times_and_page():
     assert "Nothing to do" not in text
 
 
+def test_brackets_are_shown_as_they_are():
+    text = shown(not_run={"gather": "name it in [fits.band]", "link": "of [/oiii]"})
+    assert ("name it in [fits.band]" in text, "of [/oiii]" in text) == (True, True)
+
+
 def test_bands_keep_their_case():
     judged = tuple(
         BandQuality(instrument="X", band=one, verdict="pass", gates=(), drifts=(), reference=()) for one in ("R", "r")
