@@ -69,7 +69,7 @@ class Table:
         Parameters
         ----------
         columns
-            Names, in the order that they are to have.
+            Names, in the order that they are to have; one that is there again counts once.
         where
             Text such as ``"snr > 10 and band == 'r' and not flags.EDGE"``; a pyarrow expression; or one (column, sign,
             value), or a list of them.
@@ -90,7 +90,7 @@ class Table:
             condition = self._where
         elif self._where is not None:
             condition = self._where & condition
-        return Table(self._rows, chosen, condition)
+        return Table(self._rows, None if chosen is None else tuple(dict.fromkeys(chosen)), condition)
 
     def near(self, ra: Any, dec: Any, radius: Any) -> "Table":
         """Return the rows within a circle on the sky, its rim included; those without a place are left out.

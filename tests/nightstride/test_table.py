@@ -154,6 +154,7 @@ def test_rows_and_columns_are_asked_for_by_number_and_name(nights):
     for rows in ("a", -1, 1.5):
         with pytest.raises(ns.Misconfigured, match=f"rows: is {rows!r}, must be a whole number, 0 or more"):
             table.head(rows)
+    assert nights.detections(["ra", "detector", "ra"]).columns == ["ra", "detector"]
     for name in (0, ["ra", "dec"]):
         with pytest.raises(ns.Misconfigured, match="has no column"):
             _ = table[name]
