@@ -52,7 +52,7 @@ def search(
     mask : (ny, nx)
         True, or the bits of `MaskPlane`, where a pixel is not to be trusted.
     science : (ny, nx)
-        Science image that the template was subtracted from: tells stars and saturated pixels.
+        Science image that the template was subtracted from, in the unit of ``array``: tells stars and saturated pixels.
     zero_point, zero_point_err
         AB magnitude of one pixel unit, and its error. None: fluxes and magnitudes are null, unless ``unit`` is nJy,
         whose zero point is 31.4: another is refused.
@@ -96,11 +96,12 @@ def search(
         wcs = given.wcs if wcs is None else wcs
         mask = _mask_of(given) if mask is None else mask
     pixels, found_unit = _plain(given)
+    pixel_unit = _one_unit(unit, found_unit, PIXEL_UNITS)
     facts = ArrayFacts(
         wcs=wcs,
         psf=psf,
         mask=mask,
-        science=None if science is None else _plain(science)[0],
+        science=None if science is None else _science(science, pixel_unit),
         zero_point=zero_point,
         zero_point_err=zero_point_err,
         gain=gain,
@@ -108,7 +109,7 @@ def search(
         mjd_tai=_mjd_tai(time),
         exposure_time_s=exposure_time,
         band=band,
-        pixel_unit=_one_unit(unit, found_unit, PIXEL_UNITS),
+        pixel_unit=pixel_unit,
     )
     found = search_array(pixels, facts, load_settings(None if settings is None else path_of(settings, "settings")))
     if found.info.psf.source == "assumed":
@@ -132,6 +133,15 @@ def _one_unit(given: str | None, found: str | None, known: Sequence[str]) -> str
         else f"is {given}, that of the array {found}."
     )
     raise BadInput("bad_unit", "array in memory: unit", problem, "convert the array, or leave the unit out.")
+
+
+def _science(science: Any, unit: str) -> Any:
+    """Return the numbers of the science image, which may have no other unit than the difference image."""
+    numbers, found = _plain(science)
+    if found not in (None, unit):
+        problem = f"is in {found}, the difference image in {unit}."
+        raise BadInput("bad_unit", "array in memory: science", problem, "convert one of them.")
+    return numbers
 
 
 def _is_image(array: Any) -> bool:

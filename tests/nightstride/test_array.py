@@ -198,6 +198,7 @@ OK = np.random.default_rng(1).normal(0, 1, (64, 64)).astype(np.float32)
         (OK, {"gain": 1.5, "unit": "adu/s"}, "gain: of pixels that are rates needs the exposure time"),
         (OK * u.m, {}, "has the unit m"),
         (OK * u.nJy, {"unit": "adu"}, "unit: is adu, that of the array nJy"),
+        (OK * u.nJy, {"science": OK * u.adu}, "science: is in adu, the difference image in nJy"),
         (OK, {"unit": "counts"}, "unit: is counts, must be one of adu, adu/s, electron"),
     ],
 )
