@@ -299,9 +299,8 @@ def _searched(night: PublishedNight) -> tuple[Told, ...]:
 
 def _failed(night: PublishedNight) -> set[str]:
     """Return the files of exposures of a night of which nothing is published, as each was given up on or not begun."""
-    summary = night.summary
+    summary, done = night.summary, {exposure.record.source_uri for exposure in night.exposures}
     of_run = summary.failed if summary is not None and {*summary.nights} <= {night.label} else ()
-    done = {exposure.record.source_uri for exposure in night.exposures}
     return {*night.failed, *(trouble.uri for trouble in of_run)} - done
 
 
@@ -318,8 +317,7 @@ def lead(night: PublishedNight, infos: Sequence[ExposureInfo]) -> tuple[str, ...
     """Return instrument, bands, size and times of a night."""
     if not night.exposures:
         return ("No exposure was published.",)
-    visits = len({exposure.record.visit for exposure in night.exposures})
-    detectors = len({exposure.record.detector for exposure in night.exposures})
+    visits, detectors = (len({getattr(one.record, name) for one in night.exposures}) for name in ("visit", "detector"))
     size = f"{count(visits, 'visit')} of {count(detectors, 'detector')}"
     if not infos:
         return size, "tiles are gone"
