@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from obstore.exceptions import PermissionDeniedError
 
 from benchmarks.faults.fault_proxy import FaultProxy, Faults
 from flows.storage import lease as module
@@ -285,6 +286,23 @@ def test_without_conditions_the_one_who_wrote_last_has_the_lease(monkeypatch, ca
             BucketLease(out, 60.0).take()
     assert "ignores conditions" in caplog.text
     configure(StoreSettings())
+
+
+def test_who_may_only_read_sees_who_holds_it_and_does_not_get_it(monkeypatch):
+    out, store = bucket_in_memory(monkeypatch)
+    other = plant_bucket_lease(out, host="elsewhere")
+
+    def may_not_write(number):
+        if store.names[-1][0] == "put":
+            raise PermissionDeniedError("403 Forbidden")
+
+    store.before = may_not_write
+    assert holder_of(out) == other
+    monkeypatch.setattr(module, "STALE_S", -60.0)
+    assert holder_of(out) is None
+    with pytest.raises(Misconfigured) as caught, lease(out, stale_s=-60.0):
+        pass
+    assert caught.value.code == "access_denied"
 
 
 def test_who_is_outrun_looks_again(monkeypatch):
