@@ -68,9 +68,10 @@ class Daemon:
         """End it: SIGTERM, and SIGKILL when that takes too long; then SIGKILL to all that it has started."""
         process = self.process
         if process is not None:
-            family = {process, *process.children(recursive=True)}
-            process.terminate()
-            with suppress(psutil.TimeoutExpired):
+            family = {process}
+            with suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):  # it may end by itself at any moment
+                family.update(process.children(recursive=True))
+                process.terminate()
                 process.wait(patience_s)
             for one in tuple(family):
                 with suppress(psutil.NoSuchProcess):

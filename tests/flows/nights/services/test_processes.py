@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -36,6 +37,21 @@ def test_it_outlives_who_starts_it_and_is_found_again(tmp_path):
     assert daemon.log.stat().st_mode & 0o777 == 0o600
     daemon.stop(10)
     assert daemon.process is None
+
+
+def test_what_ends_by_itself_as_it_is_stopped_is_forgotten(tmp_path):
+    class Ending(Daemon):
+        @property
+        def process(self):
+            found = super().process
+            found.kill()
+            os.waitpid(found.pid, 0)
+            return found
+
+    daemon = Ending(tmp_path / "record", tmp_path / "log")
+    daemon.start(["sleep", "600"], {"PATH": "/usr/bin:/bin"})
+    daemon.stop(10)
+    assert not daemon.record.exists()
 
 
 def test_what_does_not_end_is_killed_with_all_it_has_started(tmp_path):
