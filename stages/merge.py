@@ -325,7 +325,7 @@ def _table(classified: Sequence[Classified]) -> pa.Table:
 
 STAGE = Stage(
     name="merge",
-    version="10",
+    version="11",
     per="exposure",
     needs=(HIT, DIFFERENCE, MASK),
     gives=STREAK,

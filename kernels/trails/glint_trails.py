@@ -51,11 +51,12 @@ def find_glint_trails(trails: Sequence[DetectedSegment], fwhm_px: float, area_px
     -------
     list of GlintTrail
         No candidate belongs to two. Pieces: three or more of 2 FWHM at least, alike in length, on one line and along
-        it, of which chance gives fewer than 0.01 sets of as bright ones in an image; two of which one is 100 px long;
-        or two alike in length and brightness, if chance gives fewer than 0.01 such pairs. Points: so many, one after
-        the other at equal steps, that chance gives fewer than 0.001 such rows of as bright ones in an image; pieces may
-        be among them where they lie along the row. A line that is lit over more than three quarters of its length is
-        one trail in pieces, and is not given.
+        it, of which chance gives fewer than 0.01 sets of as bright ones in an image; two of which one is 100 px long,
+        the closest where a third is in line and chance gives more sets of these; or two alike in length and brightness,
+        if chance gives fewer than 0.01 such pairs. Points: so many, one after the other at equal steps, that chance
+        gives fewer than 0.001 such rows of as bright ones in an image; pieces may be among them where they lie along
+        the row. A line that is lit over more than three quarters of its length is one trail in pieces, and is not
+        given.
     """
     strongest = sorted(range(len(trails)), key=lambda i: -trails[i].snr)[:_MOST]
     directed = [i for i in strongest if trails[i].length >= _DIRECTED_FWHM * fwhm_px]
@@ -88,6 +89,7 @@ def _lines(
     join = np.degrees(np.arctan2(y[other] - y[one], x[other] - x[one]))
     aligned = (_turned(angle[one], join) <= allowed[one]) & (_turned(angle[other], join) <= allowed[other])
     sets: set[tuple[int, ...]] = set()
+    pairs: dict[tuple[int, ...], float] = {}
     for a, b in zip(one[aligned], other[aligned], strict=True):
         line = _through([trails[directed[a]], trails[directed[b]]])
         near = _across(x, y, line) <= 0.75 * fwhm_px + 0.01 * np.minimum(length, 300)
@@ -96,7 +98,8 @@ def _lines(
         if len(chosen) < 2:  # the line through a long trail and a piece beside its end may lie on neither
             continue
         members = [directed[i] for i in chosen]
-        distinct = chosen[_once(_along(x[chosen], y[chosen], line), length[chosen])]
+        along = _along(x, y, line)
+        distinct = chosen[_once(along[chosen], length[chosen])]
         flashes = distinct if _dark(trails, members, _through([trails[i] for i in members])) > 0 else chosen
         as_bright = snr >= snr[flashes].min()
         rivals, like = int(as_bright.sum()), int((as_bright & (_turned(angle, line.angle) <= allowed)).sum())
@@ -104,7 +107,22 @@ def _lines(
         anchored = len(flashes) < _LEAST and length[flashes].max() >= _ANCHOR
         if _is_set(length[flashes], snr[flashes], line) and (anchored or _is_no_chance(allowed[flashes], line, others)):
             sets.add(tuple(members))
-    return sorted(sets, key=lambda one: (-len(one), one))
+        elif two := _anchored(a, b, chosen, along, length):
+            pairs[tuple(directed[i] for i in two)] = abs(along[a] - along[b])
+    closest = sorted(pairs.keys() - sets, key=lambda one: (pairs[one], one))
+    return [*sorted(sets, key=lambda one: (-len(one), one)), *closest]
+
+
+def _anchored(
+    a: int, b: int, line: NDArray[np.intp], along: NDArray[np.float64], length: NDArray[np.float64]
+) -> list[int]:
+    """Return two pieces of a line, one of them long, with those that repeat them; none if the two alone are no set."""
+    repeats = [[i for i in line if abs(along[i] - along[k]) <= 0.5 * max(length[i], length[k])] for k in (a, b)]
+    if a not in repeats[0] or b not in repeats[1] or a in repeats[1] or max(length[a], length[b]) < _ANCHOR:
+        return []
+    span = abs(along[a] - along[b]) + 0.5 * (length[a] + length[b])
+    dark = span - length[a] - length[b]
+    return sorted({*repeats[0], *repeats[1]}) if (1 - _FULL) * span < dark <= _ANCHOR_GAP else []
 
 
 def _dark(trails: Sequence[DetectedSegment], members: Sequence[int], line: DetectedSegment) -> float:

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kernels.trails.geometry import DetectedSegment
@@ -366,6 +366,31 @@ def test_two_pieces_are_enough_among_many_where_one_is_long(length, found):
     others = [one._replace(x=one.x + 3000) for one in crowd(150, 3, (8.0, 40.0))]
     glints = find_glint_trails([*others, *pieces((0.0, length), (300.0, 30.0))], FWHM, AREA)
     assert ([sorted(one.members) for one in glints] == [[150, 151]]) == found
+
+
+@given(
+    st.floats(100, 200), st.floats(150, 450), st.floats(8, 40),
+    st.floats(-1500, 1500), st.floats(8, 40), st.floats(5, 60),
+)  # fmt: skip
+@example(100.0, 200.0, 25.0, 520.0, 22.0, 9.0)
+@example(100.0, 150.0, 8.0, 0.0, 8.0, 11.0)  # on the long one, and stronger
+@example(100.0, 150.0, 8.0, 51.0, 8.0, 5.0)  # at its end: with it one trail in pieces
+@settings(max_examples=20, deadline=None)
+def test_what_two_pieces_are_alone_they_are_beside_any_third(length, gap, dash, at, third, snr):
+    """Chance gives sets of three among so many faint pieces; two of which one is long are a set all the same."""
+    others = [one._replace(x=one.x + 6000) for one in crowd(110, 3, (8.0, 40.0))]
+    long, near = pieces((0.0, length), (0.5 * length + gap + 0.5 * dash, dash))
+    assert [sorted(one.members) for one in find_glint_trails([*others, long, near], FWHM, AREA)] == [[110, 111]]
+    beside = pieces((at, third))[0]._replace(snr=snr)
+    found = [set(one.members) for one in find_glint_trails([*others, long, near, beside], FWHM, AREA)]
+    assert any(110 in one and one & {111, 112} for one in found)
+
+
+@pytest.mark.parametrize(("gap", "which"), [(190.0, [150, 152]), (210.0, [150, 151])])
+def test_of_two_pieces_beside_a_long_one_the_closer_belongs_to_it(gap, which):
+    others = [one._replace(x=one.x + 6000) for one in crowd(150, 3, (8.0, 40.0))]
+    (found,) = find_glint_trails([*others, *pieces((0.0, 120.0), (270.0, 20.0), (-70.0 - gap, 20.0))], FWHM, AREA)
+    assert sorted(found.members) == which
 
 
 @pytest.mark.parametrize(("length", "belongs"), [(4.0, False), (3.9, True)])
