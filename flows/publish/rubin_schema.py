@@ -234,7 +234,7 @@ def _problems(value: Any, kind: Any, names: Mapping[str, Any], path: str = "") -
     from fastavro import validate
 
     if isinstance(kind, list):
-        if value is None and "null" in kind:
+        if value is None:
             return
         kind = next(one for one in kind if one != "null")
     schema = names.get(kind, {"type": kind}) if isinstance(kind, str) else kind

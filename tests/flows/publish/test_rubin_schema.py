@@ -99,6 +99,8 @@ WRONG = {
     "diaSource.ra is null": lambda source: {"diaSource": source | {"ra": None}},
     "diaSource.band is 3 (int), must be string": lambda source: {"diaSource": source | {"band": 3}},
     "diaObject.nDiaSources is missing": lambda _: {"diaObject": _without(filled("diaObject", "11.1"), "nDiaSources")},
+    "diaSource.ra is {} (dict), must be double": lambda source: {"diaSource": source | {"ra": {}}},
+    "diaSource is 3 (int), must be record": lambda _: {"diaSource": 3},
     "prvDiaSources is 3 (int), must be array": lambda _: {"prvDiaSources": 3},
     "cutoutScience is 'x' (str), must be bytes": lambda _: {"cutoutScience": "x"},
 }
