@@ -82,7 +82,7 @@ def _read_ecsv(content: bytes) -> pa.Table:
     return pa.table({name: table[name].tolist() for name in table.colnames if isinstance(table[name], Column)})
 
 
-def truth_of(where: str, table: pa.Table, with_snr: bool = True) -> Truth:
+def truth_of(where: str, table: pa.Table, with_snr: bool) -> Truth:
     """Return the truth of a table; ``where`` names it in messages, ``with_snr`` says whether streaks have their S/N.
 
     Raises

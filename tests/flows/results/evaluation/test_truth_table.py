@@ -160,6 +160,12 @@ def test_names_the_column_of_a_bad_value(tmp_path, name, value):
     assert raised.value.code == "bad_value"
 
 
+@pytest.mark.parametrize("how", ["parquet", "csv", "ecsv"])
+def test_a_streak_without_a_signal_to_noise_is_refused_in_every_format(tmp_path, how):
+    with pytest.raises(Misconfigured, match="snr: has a value that cannot be used"):
+        read_truth([written(tmp_path / "t", COLUMNS | {"snr": [np.nan, 5.0, 80.0]}, how)])
+
+
 @pytest.mark.parametrize("content", [b"PAR1 no more", b"", b"# %ECSV 1.0\n# nothing"])
 def test_unreadable_file(tmp_path, content):
     path = tmp_path / "t"
