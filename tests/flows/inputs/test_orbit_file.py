@@ -196,3 +196,45 @@ def test_a_file_without_orbits_is_refused(tmp_path, content):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(Misconfigured, match="cannot be read"):
         read_orbits(tmp_path / "none")
+
+
+@pytest.mark.parametrize(("damaged", "named"), [(3, "5, 6, 7"), (4, "5, 6, 7, ...")])
+def test_the_first_three_damaged_lines_are_named_by_their_numbers_in_the_file(tmp_path, caplog, damaged, named):
+    path = write_mpcorb(tmp_path / "MPCORB.DAT", asteroids(1, 61000.0))  # below three lines of heading
+    path.write_text(path.read_text() + "damaged\n" * damaged)
+    with caplog.at_level(logging.WARNING):
+        assert len(read_orbits(path).orbits.epoch) == 1
+    assert f"{damaged} lines are not orbits and were left out (lines {named})" in caplog.text
+
+
+def test_a_line_may_end_with_the_semi_major_axis(tmp_path):
+    orbits, path = asteroids(1, 61000.0), tmp_path / "o.dat"
+    line = mpcorb_line(orbits, 0)
+    path.write_text(line[:103])
+    found = read_orbits(path).orbits
+    assert found.designation.tolist() == [line[:7].encode()]
+    np.testing.assert_allclose(found.axis, orbits.axis, atol=1e-7)
+    path.write_text(line[:102])
+    with pytest.raises(Misconfigured, match="holds no orbit in 1 lines"):
+        read_orbits(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "place", "value", "read"),
+    [
+        (CERES, 92, "  0.0000000", False), (CERES, 70, "0.0000000", True), (CERES, 70, "1.0000000", False),
+        (COMETS["1P/Halley"], 30, " 0.000000", False), (COMETS["1P/Halley"], 41, "0.000000", True),
+        (COMETS["1P/Halley"], 41, "1.000000", True),
+    ],
+    ids=["no axis", "circle", "parabola of an asteroid", "into the Sun", "circle of a comet", "parabola"],
+)  # fmt: skip
+def test_orbits_have_a_size_and_those_of_asteroids_are_closed(tmp_path, line, place, value, read):
+    path = tmp_path / "o.dat"
+    path.write_text(f"{line[:place]}{value}{line[place + len(value) :]}\n{COMETS['3I/ATLAS']}\n")
+    assert len(read_orbits(path).orbits.epoch) == 1 + read
+
+
+def test_a_name_of_28_letters_is_kept_whole(tmp_path):
+    path, line = tmp_path / "some.txt", COMETS["1P/Halley"][:102]
+    path.write_text(f"{line}C/2021 S3 (PANSTARRS-and-so)\n{line}C/2021 S3 (PANSTARRS-and-son)\n")
+    assert read_orbits(path).orbits.designation.tolist() == [b"C/2021 S3 (PANSTARRS-and-so)", b"C/2021 S3"]

@@ -61,6 +61,15 @@ def test_a_night_that_is_made_again_keeps_the_ids_of_what_lies_at_its_places(sto
     assert list(StaticObjects(store).nights()) == ["20260101"]
 
 
+def test_the_digest_of_a_night_is_of_its_own_links(store):
+    digests = []
+    for night, ra in (("20260102", 10.1), ("20260101", 10.0), ("20260102", 10.1), ("20260102", 10.2)):
+        see(store, night, [ra], [0.0], "made from")
+        digests.append(StaticObjects(store).nights()[night][1])
+    assert digests[0] == digests[2]  # whatever other nights have
+    assert len({*digests}) == 3
+
+
 def test_two_objects_of_a_night_are_never_one(store):
     see(store, "20260101", [10.0], [0.0])
     assert see(store, "20260102", [10.0, 10.0], [0.4 * ARCSEC, -0.2 * ARCSEC]) == (1, 1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flows.results.evaluation.evaluate import Truth, evaluate
-from flows.results.evaluation.published import read_image, searched_exposures
+from flows.results.evaluation.published import nights_judged, read_image, searched_exposures
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import write_exposure
@@ -98,6 +98,21 @@ def test_every_exposure_that_is_done_is_an_image(tmp_path):
     assert found.found.tolist() == [True, False, False, False]
     assert found.false_per_image == 0.5
     assert np.isnan(found.oracle_snr).all()  # there are no tiles
+
+
+def test_what_has_a_class_is_classed(tmp_path):
+    classes = ["asteroid", "", "satellite"]
+    publish(tmp_path, key_of(1), [{"trailClass": one} for one in classes])
+    assert read_image(tmp_path, key_of(1), truth_of()).detections.classed.tolist() == [True, False, True]
+
+
+def test_nights_of_which_the_truth_has_an_image_are_judged(tmp_path):
+    keys = [key_of(1), key_of(2), ExposureKey(night="20260102", visit=1, detector=4)]
+    assert nights_judged(truth_of(), keys, tmp_path) == {"20260101"}
+    assert nights_judged(truth_of().take(slice(0)), keys, tmp_path) == {"20260101", "20260102"}
+    with pytest.raises(Misconfigured, match=r"none of the 2 images of .*; its first is visit 1, detector 3") as other:
+        nights_judged(truth_of(), keys[1:], tmp_path)
+    assert other.value.code == "other_truth"
 
 
 def test_nothing_searched(tmp_path):
