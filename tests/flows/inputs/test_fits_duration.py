@@ -19,7 +19,7 @@ def told(value, comment="", **given):
         (60000.0, "[ms] exposure time", 60.0), (1.0, "[min] exposure", 60.0), (1.0, "[Minutes]", 60.0),
         (0.5, "[h]", 1800.0), (0.06, "[ks]", 60.0), (60.0, "hours, minutes, seconds: in s", 60.0),
         (60.0, "minimum of all", 60.0), (60.0, "d and h are not units here", 60.0),
-        (9000.0, "[s] of all images", 9000.0),
+        (9000.0, "[s] of all images", 9000.0), (7200.0, "", 7200.0),
     ],
 )  # fmt: skip
 def test_the_unit_is_that_at_the_head_of_the_comment(value, comment, seconds):
@@ -76,6 +76,7 @@ def test_a_unit_that_is_not_of_time_is_refused(comment):
 def test_more_than_a_stack_has_is_refused_in_its_own_unit():
     with pytest.raises(BadInput, match="is 300 d, must be from 0 to 1e"):
         told(300.0, "[d]")
+    assert told(1e7, "[s]")[0] == 1e7
 
 
 def test_a_constant_is_in_seconds_unless_its_unit_is_given():
@@ -95,7 +96,7 @@ def of_two_headers(own, primary, **mapping):
     ("primary", "flag"),
     [
         ((60.0, ""), ""),
-        ((60.9, ""), ""),
+        ((61.0, ""), ""),
         ((60000.0, "[ms]"), ""),
         (("", ""), ""),
         ((0.0, "no image here"), ""),
