@@ -207,6 +207,27 @@ def _integer(field: FromHeader, words: Keywords, name: str, below: int) -> int |
     return None if field.value is None else as_integer(field.value, f"fits.{name}.value", words.where, below)
 
 
+def _band(headers: Headers, where: str, mapping: KeywordMapping) -> str:
+    return band_of(_keywords(headers, where, mapping), mapping.band)[0]
+
+
+def _saturation(headers: Headers, where: str, mapping: KeywordMapping) -> float | None:
+    """Return the saturation of a template: the keyword that the settings name for science images may not be there."""
+    words = _keywords(headers, where, mapping)
+    if mapping.saturation.keyword is not None:
+        return words.optional(mapping.saturation.keyword, least=0)
+    return _number(mapping.saturation, words, "saturation", least=0)
+
+
 GENERIC = FitsFormat(
-    "generic", _matches, layout_of, _identity, _calibration, plain_mask, wcs_required=False, parts=_parts
+    "generic",
+    _matches,
+    layout_of,
+    _identity,
+    _calibration,
+    plain_mask,
+    _band,
+    _saturation,
+    wcs_required=False,
+    parts=_parts,
 )

@@ -104,6 +104,8 @@ class FitsFormat:
         Headers, uri, mapping, WCS cards -> `HeaderCalibration`.
     mask_bits
         A mask of this kind and its header -> bits of `MaskPlane`.
+    band, saturation
+        Headers, uri, mapping -> what is known of a template, which may have neither a time nor a zero point.
     wcs_required
         Whether an image without WCS is bad input, or just flagged.
     asked
@@ -118,6 +120,8 @@ class FitsFormat:
     identity: Callable[[Headers, str, KeywordMapping], Identity]
     calibration: Callable[[Headers, str, KeywordMapping, str | None], HeaderCalibration]
     mask_bits: Callable[[NDArray[Any], fits.Header], NDArray[Any]]
+    band: Callable[[Headers, str, KeywordMapping], str]
+    saturation: Callable[[Headers, str, KeywordMapping], float | None]
     wcs_required: bool
     asked: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     parts: Callable[[Headers, str, KeywordMapping], IdentityParts] = lambda *_: IdentityParts({}, ())

@@ -17,12 +17,12 @@ DIFFERENCE_NAMES = frozenset(
 
 _OTHER = re.compile(
     r".*(MASK|FLAG|VAR|ERR|SIGMA|UNCERT|WEIGHT|WHT|IVAR|WMAP|RMS|NOISE|BKG|BACKGROUND|SKY|PSF|KERNEL|TEMPL|EXPMAP).*"
-    r"|DQ\d*|BPM|REF|REFERENCE|CON|CTX|SAMP|TIME|EXP"
+    r"|MSK|WGT|DQ\d*|BPM|REF|REFERENCE|CON|CTX|SAMP|TIME|EXP"
 )
 """Names of what goes with an image and is not one."""
 
 PLANES = {
-    "mask": re.compile(r".*(MASK|FLAG)|DQ|BPM"),
+    "mask": re.compile(r".*(MASK|FLAG)|MSK|DQ|BPM"),
     "science": re.compile(r"SCI|OBJ|NEW"),
     "template": re.compile(r"REF|TEMPL"),
     "variance": re.compile(r"VAR"),
@@ -55,6 +55,14 @@ def layout_of(headers: Headers, where: str, mapping: KeywordMapping) -> Mapping[
         if not is_image(headers[index]):
             raise no_image(where)
     return {"difference": index, **planes}
+
+
+def mapping_for(headers: Headers, mapping: KeywordMapping) -> KeywordMapping:
+    """Return settings of science images as they hold for a template: without the extensions that it has not."""
+    there = {*range(len(headers)), *map(extension_name, headers)}
+    kept = {plane: name for plane, name in mapping.planes.items() if name in there}
+    extension = mapping.extension if mapping.extension in there else None
+    return mapping.model_copy(update={"planes": kept, "extension": extension})
 
 
 def _image(headers: Headers, where: str, others: set[int]) -> int:

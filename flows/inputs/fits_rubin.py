@@ -20,7 +20,7 @@ from flows.inputs.fits_units import Unit, gain_of, unit_named
 from flows.inputs.mask_bits import rubin_mask
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey, PsfModel
-from schemas.keyword_mapping import KeywordMapping
+from schemas.keyword_mapping import KeywordMapping, PixelUnit
 
 PACHON_LONGITUDE = -70.7494
 NANOJANSKY_ZERO_POINT = 31.4
@@ -68,9 +68,13 @@ def _identity(headers: Headers, where: str, _mapping: KeywordMapping) -> Identit
     key = ExposureKey(
         night=when.night, visit=words.integer(*_VISIT, below=2**42), detector=words.integer(*_DETECTOR, below=2**9)
     )
-    band = words.text(*_BAND).split("_")[0]
+    band = _band(words)
     found = words.find("INSTRUMENT", "INSTRUME", "LSST BUTLER DATAID INSTRUMENT")
     return Identity(key, str(found[1]) if found else "LSSTCam", band, when.midpoint_mjd_tai, exposure_time)
+
+
+def _band(words: Keywords) -> str:
+    return words.text(*_BAND).split("_")[0]
 
 
 def _when(words: Keywords, exposure_time: float) -> When:
@@ -92,7 +96,7 @@ def _when(words: Keywords, exposure_time: float) -> When:
 
 def _calibration(headers: Headers, where: str, _mapping: KeywordMapping, _wcs: str | None) -> HeaderCalibration:
     words = _keywords(headers, where)
-    unit = unit_named(str((words.find("BUNIT") or ("", "adu"))[1]))
+    unit = _unit(words)
     nano, counts = unit == "nJy", unit.startswith(("adu", "electron"))
     # GAIN and SATURATE are of the raw counts (e-/ADU, ADU) also where the pixels are nJy.
     gain = words.optional("GAINNJY" if nano else "GAIN", least=0)
@@ -104,9 +108,26 @@ def _calibration(headers: Headers, where: str, _mapping: KeywordMapping, _wcs: s
         NANOJANSKY_ZERO_POINT if nano else _zero_point(words),
         0.0 if nano else words.optional("MAGZPUNC", least=-1e-9),
         gain,
-        words.optional(*(("SATNJY",) if nano else ("SATURATE", "SATLEVEL")), least=0),
+        _saturated_from(words, unit),
         _psf(words),
     )
+
+
+def _unit(words: Keywords) -> PixelUnit:
+    return unit_named(str((words.find("BUNIT") or ("", "adu"))[1]))
+
+
+def _saturated_from(words: Keywords, unit: str) -> float | None:
+    return words.optional(*(("SATNJY",) if unit == "nJy" else ("SATURATE", "SATLEVEL")), least=0)
+
+
+def _band_of(headers: Headers, where: str, _mapping: KeywordMapping) -> str:
+    return _band(_keywords(headers, where))
+
+
+def _saturation(headers: Headers, where: str, _mapping: KeywordMapping) -> float | None:
+    words = _keywords(headers, where)
+    return _saturated_from(words, _unit(words))
 
 
 def _zero_point(words: Keywords) -> float:
@@ -145,4 +166,15 @@ _ASKED = {
     "psf_fwhm": (*_FWHM, "PSFSIGMA", "PSF_SIGMA"),
 }
 
-RUBIN = FitsFormat("Rubin", _matches, _layout, _identity, _calibration, rubin_mask, wcs_required=True, asked=_ASKED)
+RUBIN = FitsFormat(
+    "Rubin",
+    _matches,
+    _layout,
+    _identity,
+    _calibration,
+    rubin_mask,
+    _band_of,
+    _saturation,
+    wcs_required=True,
+    asked=_ASKED,
+)

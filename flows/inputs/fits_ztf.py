@@ -23,6 +23,7 @@ from schemas.keyword_mapping import KeywordMapping
 
 PALOMAR_LONGITUDE = -116.8597
 _OWN = ("OBSMJD", "OBSJD", "CCDID", "QID", "RCID", "EXPID", "FILTERID", "PROGRMID")
+_SATURATION = "SATURATE"
 BANDS = {1: "g", 2: "r", 3: "i"}
 
 
@@ -102,9 +103,17 @@ def _calibration(headers: Headers, where: str, mapping: KeywordMapping, _wcs: st
         zero_point,
         words.optional("MAGZPUNC", least=-1e-9),
         words.optional("GAIN", least=0),
-        words.optional("SATURATE", least=0),
+        words.optional(_SATURATION, least=0),
         PsfModel(fwhm_px=seeing, source="header") if seeing else None,
     )
+
+
+def _band_of(headers: Headers, where: str, mapping: KeywordMapping) -> str:
+    return _band(_keywords(headers, where, mapping))
+
+
+def _saturation(headers: Headers, where: str, mapping: KeywordMapping) -> float | None:
+    return _keywords(headers, where, mapping).optional(_SATURATION, least=0)
 
 
 def is_ztf_mask(header: fits.Header) -> bool:
@@ -121,8 +130,19 @@ _ASKED = {
     "zero_point": ("MAGZP",),
     "zero_point_err": ("MAGZPUNC",),
     "gain": ("GAIN",),
-    "saturation": ("SATURATE",),
+    "saturation": (_SATURATION,),
     "psf_fwhm": ("SEEING",),
 }
 
-ZTF = FitsFormat("ZTF", _matches, _layout, _identity, _calibration, ztf_mask, wcs_required=True, asked=_ASKED)
+ZTF = FitsFormat(
+    "ZTF",
+    _matches,
+    _layout,
+    _identity,
+    _calibration,
+    ztf_mask,
+    _band_of,
+    _saturation,
+    wcs_required=True,
+    asked=_ASKED,
+)

@@ -36,6 +36,7 @@ from flows.inputs.fits_header import (
     no_image,
 )
 from flows.inputs.fits_io import MOST_BEHIND, Extent, FitsContent, read_extent, read_headers, unzipped
+from flows.inputs.fits_layout import mapping_for
 from flows.inputs.fits_rows import FitsRows
 from flows.inputs.fits_rubin import RUBIN
 from flows.inputs.fits_ztf import ZTF, is_ztf_mask
@@ -259,12 +260,12 @@ def _reference(source: Source, reading: _Reading) -> "Reference | None":
     from flows.inputs.template import Reference
 
     content = reading.content(uri)
-    form = format_of(content.headers)
-    layout = form.layout(content.headers, uri, reading.mapping)
+    form, mapping = format_of(content.headers), mapping_for(content.headers, reading.mapping)
+    layout = form.layout(content.headers, uri, mapping)
     index = layout["difference"]
     pixels = real_image(content.image(index)[:], uri)
     wcs = wcs_cards((content.headers[index], content.headers[0]), uri, (pixels.shape[0], pixels.shape[1]))
-    saturation = form.calibration(content.headers, uri, reading.mapping, wcs).saturation
+    saturation = form.saturation(content.headers, uri, mapping)
     usable = np.isfinite(pixels) & (pixels < (np.inf if saturation is None else saturation))
     if "mask" in layout:
         mask = _plane("mask", content.image(layout["mask"]), content.headers[layout["mask"]], form, uri)

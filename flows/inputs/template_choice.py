@@ -9,6 +9,7 @@ from flows.inputs.files import open_part
 from flows.inputs.fits_damage import damage
 from flows.inputs.fits_header import image_shape
 from flows.inputs.fits_io import read_headers
+from flows.inputs.fits_layout import mapping_for
 from flows.inputs.probe import format_of
 from flows.inputs.source import REFERENCE, Source
 from flows.inputs.template import LEAST_OVERLAP
@@ -49,8 +50,15 @@ def choose_template(science: ImageArea, among: Sequence[ImageArea]) -> str | Non
     return None if best is None else best[1]
 
 
-def image_area(uri: str, settings: Settings) -> ImageArea:
+def image_area(uri: str, settings: Settings, *, template: bool = False) -> ImageArea:
     """Return where the image of a FITS file lies on the sky, and its band, from its headers.
+
+    Parameters
+    ----------
+    uri, settings
+        The file, and how its headers are to be read.
+    template
+        Whether extensions that the settings name may be absent, as they are of science images.
 
     Raises
     ------
@@ -60,10 +68,11 @@ def image_area(uri: str, settings: Settings) -> ImageArea:
     with damage(uri), open_part(uri) as file:
         headers = read_headers(file, uri)
         form = format_of(headers)
-        index = form.layout(headers, uri, settings.fits)["difference"]
+        mapping = mapping_for(headers, settings.fits) if template else settings.fits
+        index = form.layout(headers, uri, mapping)["difference"]
         ny, nx = image_shape(headers[index])
         wcs = wcs_cards((headers[index], headers[0]), uri, (ny, nx))
-        return ImageArea(uri, wcs, (ny, nx), form.identity(headers, uri, settings.fits).band)
+        return ImageArea(uri, wcs, (ny, nx), form.band(headers, uri, mapping))
 
 
 def attach_templates(sources: Sequence[Source], templates: Sequence[str], settings: Settings) -> list[Source]:
@@ -86,7 +95,7 @@ def attach_templates(sources: Sequence[Source], templates: Sequence[str], settin
     if len(templates) == 1:
         return [_with_template(source, templates[0]) for source in sources]
     try:
-        among = [image_area(uri, settings) for uri in templates]
+        among = [image_area(uri, settings, template=True) for uri in templates]
     except NightstrideError as error:
         remedy = "correct the header, or leave the file out of the folder of templates."
         raise Misconfigured("bad_template", error.where, error.problem, remedy) from error
@@ -103,8 +112,19 @@ def _chosen(source: Source, among: Sequence[ImageArea], settings: Settings) -> S
     uri = choose_template(science, among)
     if uri is not None:
         return _with_template(source, uri)
-    problem = f"none of {len(among)} templates of band {science.band} covers {LEAST_OVERLAP:.0%} of it."
-    return replace(source, refusal=BadInput("no_template", source.uri, problem, "add one of its field and band."))
+    return replace(source, refusal=_none_fits(science, among))
+
+
+def _none_fits(science: ImageArea, among: Sequence[ImageArea]) -> BadInput:
+    if science.wcs_header is None:
+        problem, remedy = "it has no WCS, by which one could be chosen.", "solve its astrometry, or name one template."
+    elif science.band not in (bands := sorted({one.band for one in among})):
+        problem = f"none of {len(among)} templates is of band {science.band}: they are of {', '.join(bands)}."
+        remedy = "add one; where the same band has two names, give aliases in the settings, section [fits.band]."
+    else:
+        problem = f"of {len(among)} templates none of band {science.band} covers {LEAST_OVERLAP:.0%} of it."
+        remedy = "add one of its field and band."
+    return BadInput("no_template", science.uri, problem, remedy)
 
 
 def _with_template(source: Source, uri: str) -> Source:

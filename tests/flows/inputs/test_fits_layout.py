@@ -25,6 +25,7 @@ def headers(*names, primary=False):
         (headers("SCI", "ERR", "DQ"), 1),
         (headers("", primary=False), 1),
         (headers("MASK", "VAR", "WEIGHT_MAP", "PSF", primary=True), 0),
+        (headers("SCI", "MSK", "WGT"), 1),  # of the Dark Energy Survey
     ],
 )
 def test_the_image_is_the_one_named_difference_or_the_only_one(given, index):

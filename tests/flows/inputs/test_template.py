@@ -136,6 +136,50 @@ def test_of_several_the_one_that_covers_most_in_the_band_is_taken(tmp_path, scie
     assert caught.value.code == "bad_template"
 
 
+@pytest.mark.parametrize("made", [{}, {"FIELDID": 632, "CCDID": 5, "QID": 1, "FILTERID": 2}], ids=["coadd", "ZTF"])
+def test_a_template_has_neither_a_time_nor_an_exposure(tmp_path, science, made):
+    header = wcs(20.0).to_header()
+    header.update({"FILTER": "r"} | made)
+    fits.writeto(tmp_path / "coadd.fits", np.zeros(SHAPE, np.float32), header)
+    area = image_area(str(tmp_path / "coadd.fits"), SETTINGS, template=True)
+    assert (area.band, area.shape) == ("r", SHAPE)
+    assert choose_template(image_area(science, SETTINGS), [area]) == area.uri
+
+
+def test_settings_of_science_images_need_not_fit_the_template(tmp_path, science, monkeypatch):
+    """They name extensions, a saturation and a zero point that the template has not; those that it has are used."""
+    seen = Subtraction(monkeypatch).seen
+    pixels, header = fits.getdata(science), fits.getheader(science)
+    several, bad = tmp_path / "several.fits", np.zeros(SHAPE, np.int16)
+    bad[40, 50] = 1
+    layers = [fits.ImageHDU(pixels, header, name="SCI"), fits.ImageHDU(bad, name="MSK")]
+    layers[0].header["ZP"] = 26.0
+    fits.HDUList([fits.PrimaryHDU(), *layers]).writeto(several)
+    plain = tmp_path / "plain.fits"
+    fits.writeto(plain, pixels, wcs().to_header())
+    named = {"extension": "SCI", "planes": {"mask": "MSK"}, "zero_point": {"keyword": "ZP"}}
+    settings = Settings(fits=KeywordMapping.model_validate(MAPPING | named))
+    for path, masked in ((plain, 0), (several, 1)):
+        (source,) = list_sources([str(several)], settings, str(path))
+        prepare(source, settings)
+        assert (~seen[-1][1]).sum() == masked + (0 if path == plain else (pixels >= 50_000).sum())
+    with pytest.raises(BadInput) as caught:
+        image_area(str(plain), settings)
+    assert caught.value.code == "missing_extension"
+
+
+def test_why_no_template_fits_is_said():
+    there, cards = ImageArea("a.fits", wcs().to_header().tostring(sep="\n"), SHAPE, "r"), wcs(ra=151.0).to_header()
+    away = ImageArea("s.fits", cards.tostring(sep="\n"), SHAPE, "r")
+    for one, said in (
+        (replace(away, wcs_header=None), "no WCS"),
+        (replace(away, band="R"), "they are of r."),
+        (away, "covers 20%"),
+    ):
+        error = template_choice._none_fits(one, [there])
+        assert (error.code, said in error.problem) == ("no_template", True)
+
+
 def test_coverage_is_that_of_the_sky(tmp_path, science):
     here = image_area(science, SETTINGS)
     cards = wcs(200.0).to_header().tostring(sep="\n")
