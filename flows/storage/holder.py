@@ -19,7 +19,7 @@ class Holder(BaseModel):
     host: str
     boot: str = Field(description="Boot and process namespace: within one, process numbers can be compared.")
     pid: int
-    started: float = Field(description="Start of the process, s since 1970.")
+    started: float = Field(description="Start of the process, s since the boot; s since 1970 by earlier checkouts.")
     since: str = Field(description="When it took the lease, UTC.")
 
 
@@ -31,16 +31,22 @@ def myself() -> Holder:
         host=socket.gethostname(),
         boot=f"{boot.read_text().strip()} {names.readlink()}" if boot.exists() else str(psutil.boot_time()),
         pid=os.getpid(),
-        started=psutil.Process().create_time(),
+        started=start_of(psutil.Process()),
         since=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def start_of(process: psutil.Process) -> float:
+    """Return when a process started, s since the boot: setting the clock moves both ends."""
+    return process.create_time() - psutil.boot_time()
 
 
 def runs(holder: Holder) -> bool:
     """Return whether a holder on this host is alive."""
     try:
         process = psutil.Process(holder.pid)
-        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - holder.started) < 2.0
+        starts = start_of(process), process.create_time()
+        return process.status() != psutil.STATUS_ZOMBIE and min(abs(one - holder.started) for one in starts) < 2.0
     except psutil.NoSuchProcess:
         return False
 

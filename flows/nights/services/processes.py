@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from flows.nights.services.folder import DATABASE, ServiceFolder
 from flows.runtime.settings import require_there
 from flows.storage.atomic import STAGED, publish_file, write_file, writing
-from flows.storage.holder import Holder, myself, runs
+from flows.storage.holder import Holder, myself, runs, start_of
 from schemas.errors import Misconfigured
 
 
@@ -54,7 +54,7 @@ class Daemon:
                 cwd=self.record.parent, preexec_fn=_hear_interrupts,
             )  # fmt: skip
         try:
-            started = psutil.Process(process.pid).create_time()
+            started = start_of(psutil.Process(process.pid))
             known = myself().model_copy(update={"pid": process.pid, "started": started})
             write_file(self.record, known.model_dump_json(indent=1).encode(), self.record.parent)
         except BaseException:

@@ -12,7 +12,7 @@ import pytest
 
 from flows.storage import lease as module
 from flows.storage.atomic import write_record
-from flows.storage.holder import Holder, myself, runs
+from flows.storage.holder import Holder, myself, runs, start_of
 from flows.storage.lease import dead_holder_of, holder_of, lease, locked, patient_lease, require_free
 from schemas.errors import Misconfigured
 from tests.support.wait import until
@@ -234,8 +234,16 @@ def test_a_number_used_again_is_another_process():
 
 @pytest.mark.parametrize(("seconds", "same"), [(-2.0, False), (-1.75, True), (0.0, True), (1.75, True), (2.0, False)])
 def test_a_process_is_the_same_if_it_started_less_than_two_seconds_apart(seconds, same):
-    """The system's clock is set now and then, and the start is counted from that of the system."""
-    assert runs(myself().model_copy(update={"started": psutil.Process().create_time() + seconds})) is same
+    """Boot and start are told in whole seconds and hundredths; earlier checkouts counted from 1970."""
+    for started in (start_of(psutil.Process()), psutil.Process().create_time()):
+        assert runs(myself().model_copy(update={"started": started + seconds})) is same
+
+
+@pytest.mark.parametrize("hours", [-5, 0, 5])
+def test_a_process_is_the_same_when_the_clock_was_set(hours, monkeypatch):
+    me, booted = myself(), psutil._psplatform.boot_time
+    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: booted() + 3600 * hours)
+    assert runs(me)
 
 
 def test_a_process_that_has_ended_does_not_run():
