@@ -351,7 +351,7 @@ def _chosen(out: Path, known: tuple[str, ...], chosen: Chosen) -> tuple[str, ...
             return found
         problem = f"has no night from {first or 'the first'} to {last or 'the last'}."
         if chosen.step is not None:
-            problem = f"gives all nights of a slice, and takes no step, {chosen.step!r}."
+            problem = f"takes no step in a slice of nights: {chosen.step!r}."
         raise Misconfigured("no_night", str(out), problem, "write nights['20260101':'20260131'], both included.")
     try:
         wanted = [chosen] if isinstance(chosen, str | int | Integral | date) else list(chosen)  # type: ignore[arg-type]

@@ -44,11 +44,11 @@ def match_known(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     -----
     Across the predicted motion a detection may be off by the radius of the settings, three times its own error and, of
     what is near, what rounded elements leave open (`kernels.orbits.matching.near_radius`);
-    along it by the uncertainty of the orbit as well, up to the settings' limit. A trail has to agree with the predicted
-    motion in direction and length, where the exposure time is known (not 0), and the magnitude within 2.5 mag; a
-    detection of a comet may be fainter by any,
-    as the predicted magnitude is that of the whole coma. What touches the border of the image (``EDGE``) may be a part
-    of a trail: shorter, fainter by any, and up to half the trail from the predicted place along the motion.
+    along it by the uncertainty of the orbit as well, up to the settings' limit. Where the exposure time is known (not
+    0), a trail has to agree with the predicted motion in direction and length. The magnitude has to agree within 2.5
+    mag; a detection of a comet may be fainter by any, as the predicted magnitude is that of the whole coma. What
+    touches the border of the image (``EDGE``) may be a part of a trail: shorter, fainter by any, and up to half the
+    trail from the predicted place along the motion.
     """
     detections, known = inputs[DIA_SOURCE.name], inputs[SS_EPHEMERIS.name]
     detections = detections.filter(pa.array(np.isfinite(_numbers(detections, "ra"))))

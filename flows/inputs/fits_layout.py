@@ -58,9 +58,16 @@ def layout_of(headers: Headers, where: str, mapping: KeywordMapping) -> Mapping[
 
 
 def mapping_for(headers: Headers, mapping: KeywordMapping) -> KeywordMapping:
-    """Return settings of science images as they hold for a template: without the extensions that it has not."""
-    there = {*range(len(headers)), *map(extension_name, headers)}
-    kept = {plane: name for plane, name in mapping.planes.items() if name in there}
+    """Return settings of science images as they hold for a template: without the extensions that it has not.
+
+    In place of one that it has not stands the only extension that is such a plane by its name; of several none does.
+    """
+    names = [*map(extension_name, headers)]
+    there, kept = {*range(len(headers)), *names}, dict[str, str | int]()
+    for plane, name in mapping.planes.items():
+        likely = [other for other in names if plane in PLANES and PLANES[plane].match(other.upper())]
+        if name in there or likely:
+            kept[plane] = likely[0] if name not in there and len(likely) == 1 else name
     extension = mapping.extension if mapping.extension in there else None
     return mapping.model_copy(update={"planes": kept, "extension": extension})
 

@@ -14,6 +14,7 @@ from flows.inputs.probe import format_of
 from flows.inputs.source import REFERENCE, Source
 from flows.inputs.template import LEAST_OVERLAP
 from flows.inputs.wcs_cards import wcs_cards, world_of
+from kernels.sky.projection import pixels_at
 from schemas.errors import BadInput, Misconfigured, NightstrideError
 from schemas.settings import Settings
 
@@ -37,12 +38,12 @@ def choose_template(science: ImageArea, among: Sequence[ImageArea]) -> str | Non
         return None
     sides = (np.linspace(0, side - 1, 11) for side in science.shape)
     y, x = (part.ravel() for part in np.meshgrid(*sides, indexing="ij"))
-    ra, dec = world_of(science.wcs_header).all_pix2world(x, y, 0)
+    sky = world_of(science.wcs_header).pixel_to_world(x, y).icrs
     best: tuple[float, str] | None = None
     for one in sorted(among, key=lambda template: template.uri):
         if one.band != science.band or one.wcs_header is None:
             continue
-        tx, ty = world_of(one.wcs_header).all_world2pix(ra, dec, 0, quiet=True)
+        tx, ty = pixels_at(world_of(one.wcs_header), sky.ra.deg, sky.dec.deg)
         inside = (tx >= 0) & (ty >= 0) & (tx <= one.shape[1] - 1) & (ty <= one.shape[0] - 1)
         covered = float((inside & np.isfinite(tx)).mean())
         if covered > LEAST_OVERLAP and (best is None or covered > best[0]):
@@ -117,14 +118,14 @@ def _chosen(source: Source, among: Sequence[ImageArea], settings: Settings) -> S
 
 def _none_fits(science: ImageArea, among: Sequence[ImageArea]) -> BadInput:
     if science.wcs_header is None:
-        problem, remedy = "it has no WCS, by which one could be chosen.", "solve its astrometry, or name one template."
-    elif science.band not in (bands := sorted({one.band for one in among})):
-        problem = f"none of {len(among)} templates is of band {science.band}: they are of {', '.join(bands)}."
-        remedy = "add one; where the same band has two names, give aliases in the settings, section [fits.band]."
-    else:
-        problem = f"of {len(among)} templates none of band {science.band} covers {LEAST_OVERLAP:.0%} of it."
-        remedy = "add one of its field and band."
-    return BadInput("no_template", science.uri, problem, remedy)
+        known = "it has no WCS, by which one could be chosen."
+        return BadInput("no_template", science.uri, known, "solve its astrometry, or name one template.")
+    if science.band not in (bands := sorted({one.band for one in among})):
+        others = f"none of {len(among)} templates is of band {science.band}: they are of {', '.join(bands)}."
+        aliases = "add one; where the same band has two names, give aliases in the settings, section [fits.band]."
+        return BadInput("no_template", science.uri, others, aliases)
+    problem = f"of {len(among)} templates none of band {science.band} covers {LEAST_OVERLAP:.0%} of it."
+    return BadInput("no_template", science.uri, problem, "add one of its field and band.")
 
 
 def _with_template(source: Source, uri: str) -> Source:

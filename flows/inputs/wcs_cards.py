@@ -46,9 +46,10 @@ def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, in
     BadInput
         ``missing_wcs``: only some of the keywords; ``invalid_keyword``: one cannot be read, is not finite, or has no
         value and is needed; ``singular_wcs``: the matrix cannot be inverted, or the image has
-        no place on the sky, or one that is neither equatorial nor galactic.
+        no place on the sky, or one that is neither equatorial nor galactic, or of a frame that is not known.
     """
     from astropy.wcs import WCS  # who only plans reads no WCS
+    from astropy.wcs.utils import wcs_to_celestial_frame
 
     header = next((one for one in headers if "CTYPE1" in one), None)
     if header is None:
@@ -78,6 +79,11 @@ def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, in
         raise _singular(where, f"CTYPE1 is {header['CTYPE1']!r}, no celestial axis")
     if world.wcs.lngtyp.strip() not in ("RA", "GLON"):  # astropy would take ecliptic longitudes for right ascensions
         raise _singular(where, f"CTYPE1 is {header['CTYPE1']!r}, neither equatorial nor galactic")
+    try:
+        wcs_to_celestial_frame(world)
+    except ValueError as error:
+        told = ", ".join(f"{key} is {cards[key]!r}" for key in ("RADESYS", "EQUINOX") if key in cards)
+        raise _singular(where, f"its reference frame is not known: {told}") from error
     if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) <= _SINGULAR * np.sum(np.square(matrix)):
         raise _singular(where, f"the matrix {matrix.tolist()} from pixels to degrees cannot be inverted")
     if not np.isfinite(centre).all():
@@ -94,9 +100,12 @@ def pixel_scale_arcsec(cards: str) -> float:
 
 def same_grid(cards: str, others: str, shape: tuple[int, int], within: float = 0.5) -> bool:
     """Return whether two WCS put the corners and the centre of an image (ny, nx) within ``within`` px of each other."""
+    from kernels.sky.projection import pixels_at  # who only plans reads no WCS
+
     far_y, far_x = shape[0] - 1, shape[1] - 1
     points = np.array([(0, 0), (far_x, 0), (0, far_y), (far_x, far_y), (far_x / 2, far_y / 2)], float)
-    there = world_of(cards).all_world2pix(world_of(others).all_pix2world(points, 0), 0, quiet=True)
+    sky = world_of(others).pixel_to_world(*points.T).icrs
+    there = np.stack(pixels_at(world_of(cards), sky.ra.deg, sky.dec.deg), 1)
     return bool(np.nanmax(np.abs(there - points), initial=0) < within and np.isfinite(there).all())
 
 

@@ -10,7 +10,7 @@ import fsspec
 import numpy as np
 from pydantic import ValidationError
 
-from schemas.errors import Misconfigured, choice, read_failure
+from schemas.errors import Misconfigured, Retryable, choice, read_failure
 from schemas.model_card import ModelCard
 
 
@@ -67,6 +67,8 @@ def read_weights(stage: str, name: str) -> tuple[ModelCard, dict[str, np.ndarray
     ------
     Misconfigured
         A file is missing or cannot be read, or the weights are not those that the card describes.
+    Retryable
+        A file cannot be reached.
     """
     card = read_card(stage, name)
     location = location_of(stage, name) + ".safetensors"
@@ -126,10 +128,13 @@ def find_screen(name: str, threshold: float | None) -> ModelCard | None:
     return card if fits and (network.threshold if threshold is None else threshold) >= known else None
 
 
-def _unreadable(location: str, error: Exception) -> Misconfigured:
-    """Return the error of a file that may be there: what has its folder's name is a file, its protocol is not known."""
+def _unreadable(location: str, error: Exception) -> Misconfigured | Retryable:
+    """Return the error of a file that may be there: one that lasts, or, as of a network, one that may pass."""
+    problem = f"cannot be read: {read_failure(error)}."
+    if isinstance(error, OSError) and not isinstance(error, PermissionError | NotADirectoryError | IsADirectoryError):
+        return Retryable("unreadable_model", location, problem, "see that it can be reached.")
     remedy = "name a shipped model, or a folder, or the URL of one, that this user may read."
-    return Misconfigured("unreadable_model", location, f"cannot be read: {read_failure(error)}.", remedy)
+    return Misconfigured("unreadable_model", location, problem, remedy)
 
 
 def _remedy(stage: str, name: str) -> str:

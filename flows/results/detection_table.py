@@ -294,7 +294,7 @@ def _require_mjd(path: Path, name: str, mjd: NDArray[np.float64]) -> None:
 def _imprecise_words(name: str, mjd: NDArray[np.float64]) -> list[str]:
     """Return a sentence if three times or more all have two decimals at most, or are such as single precision has.
 
-    Not where they are those of every 45 min, which single precision has, too.
+    Of those of every 45 min, which single precision has, too, the second is not said.
     """
     low, high = _RANGES["mjd"]
     times = np.unique(mjd[(mjd >= low) & (mjd <= high)])

@@ -10,6 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.storage.fence import Fence, taken_over
 
+_COUNTED = "started since boot"
+"""At the end of `Holder.boot`. Earlier checkouts, whose `Holder.started` is in s since 1970, then see another boot than
+theirs, and ask the heartbeat."""
+
 
 class Holder(BaseModel):
     """Process that holds a lease, distinguished from a later one with the same number."""
@@ -19,7 +23,7 @@ class Holder(BaseModel):
     host: str
     boot: str = Field(description="Boot and process namespace: within one, process numbers can be compared.")
     pid: int
-    started: float = Field(description="Start of the process, s since the boot; s since 1970 by earlier checkouts.")
+    started: float = Field(description="Start of the process, s since the boot; by earlier checkouts since 1970.")
     since: str = Field(description="When it took the lease, UTC.")
 
 
@@ -29,7 +33,7 @@ def myself() -> Holder:
     names = Path("/proc/self/ns/pid")
     return Holder(
         host=socket.gethostname(),
-        boot=f"{boot.read_text().strip()} {names.readlink()}" if boot.exists() else str(psutil.boot_time()),
+        boot=f"{boot.read_text().strip()} {names.readlink()} {_COUNTED}" if boot.exists() else str(psutil.boot_time()),
         pid=os.getpid(),
         started=start_of(psutil.Process()),
         since=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -39,6 +43,16 @@ def myself() -> Holder:
 def start_of(process: psutil.Process) -> float:
     """Return when a process started, s since the boot: setting the clock moves both ends."""
     return process.create_time() - psutil.boot_time()
+
+
+def is_here(holder: Holder) -> bool:
+    """Return whether a holder is of this host, boot and process namespace: `runs` can tell of it."""
+    me = myself()
+    return (holder.host, _bare(holder.boot)) == (me.host, _bare(me.boot))
+
+
+def _bare(boot: str) -> str:
+    return boot.removesuffix(f" {_COUNTED}")
 
 
 def runs(holder: Holder) -> bool:

@@ -25,7 +25,7 @@ from flows.storage.atomic import (
 from flows.storage.bucket_path import BucketPath
 from flows.storage.file_lock import MODE, file_lock
 from flows.storage.folder import writable_folder
-from flows.storage.holder import Holder, myself, parsed_holder, runs
+from flows.storage.holder import Holder, is_here, myself, parsed_holder, runs
 from flows.storage.layout import refuse_release, staging_folder
 from flows.storage.ledger import Ledger
 from flows.storage.night_sums import settle
@@ -119,8 +119,7 @@ class BucketLease:
         holder = parsed_holder(found.content)
         if holder is None:
             return None, found.version
-        me = myself()
-        if (holder.host, holder.boot) == (me.host, me.boot):
+        if is_here(holder):
             return (holder if runs(holder) else None), found.version
         age = (self._now() - found.written).total_seconds()
         return (holder if age < self._stale_s else None), found.version
@@ -284,8 +283,7 @@ def _living(path: Path, now: float, stale_s: float) -> Holder | None:
     holder = _last(path.parent)
     if holder is None:
         return None
-    me = myself()
-    if (holder.host, holder.boot) == (me.host, me.boot):
+    if is_here(holder):
         return holder if runs(holder) else None
     return holder if now - path.stat().st_mtime < stale_s else None
 

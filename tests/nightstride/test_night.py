@@ -61,7 +61,7 @@ def test_nights_are_chosen_by_label_list_or_slice(tmp_path):
         ("20260103", "write '20260102'"),
         (slice("2027", None), "from 2027 to the last"),
         (slice(None, "2020"), "from the first to 2020"),
-        (slice(None, None, 2), "takes no step, 2"),
+        (slice(None, None, 2), "takes no step in a slice of nights: 2"),
     ],
 )
 def test_a_night_that_is_not_there_is_refused(tmp_path, nights, says):

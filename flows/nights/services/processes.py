@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from flows.nights.services.folder import DATABASE, ServiceFolder
 from flows.runtime.settings import require_there
 from flows.storage.atomic import STAGED, publish_file, write_file, writing
-from flows.storage.holder import Holder, myself, runs, start_of
+from flows.storage.holder import Holder, is_here, myself, runs, start_of
 from schemas.errors import Misconfigured
 
 
@@ -44,7 +44,7 @@ class Daemon:
         except (OSError, ValidationError):
             return None
         # Numbers mean nothing after a reboot, or in another container.
-        return psutil.Process(known.pid) if known.boot == myself().boot and runs(known) else None
+        return psutil.Process(known.pid) if is_here(known) and runs(known) else None
 
     def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         """Start it, in a session of its own; the caller has checked that it does not run."""

@@ -24,6 +24,7 @@ from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore
 from kernels.image.noise import filtered_noise
 from kernels.psf.gaussian_mixture import brightness, moffat_mixture
+from kernels.sky.projection import pixels_at
 from kernels.statistics.drift import FEATURES
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
@@ -276,10 +277,10 @@ def compass(info: ExposureInfo) -> Compass | None:
         wcs = _wcs(info.wcs_header)
         if not wcs.has_celestial:
             return None
-        ra, dec = (float(angle) for angle in wcs.all_pix2world(centre[None], 0)[0])
-        step = 1.0 / 3600
-        ends = [[ra, dec], [ra, dec + step], [ra + step / np.cos(np.radians(dec)), dec]]
-        origin, north, east = wcs.all_world2pix(ends, 0, quiet=True)
+        sky = wcs.pixel_to_world(*centre).icrs
+        ra, dec, step = float(sky.ra.deg), float(sky.dec.deg), 1.0 / 3600
+        ends = np.array([[ra, dec], [ra, dec + step], [ra + step / np.cos(np.radians(dec)), dec]])
+        origin, north, east = np.stack(pixels_at(wcs, *ends.T), 1)
     except (ValueError, KeyError, ArithmeticError):  # what astropy raises for headers of every sort of wrong
         return None
     toward_north, toward_east = north - origin, east - origin

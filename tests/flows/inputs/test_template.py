@@ -10,11 +10,13 @@ from astropy.io import fits
 
 from flows.inputs import template as module
 from flows.inputs import template_choice
+from flows.inputs.fits_layout import mapping_for
 from flows.inputs.ingest import prepare
 from flows.inputs.source import Source
 from flows.inputs.sources import list_sources
 from flows.inputs.template import LEAST_OVERLAP, WORST_RESIDUAL, Reference
 from flows.inputs.template_choice import ImageArea, choose_template, image_area
+from flows.inputs.wcs_cards import same_grid
 from flows.pipeline.search_array import ArrayFacts, _raw
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.subtraction.sfft import Subtracted
@@ -23,7 +25,7 @@ from schemas.errors import BadInput, Misconfigured
 from schemas.keyword_mapping import KeywordMapping
 from schemas.pixels import UNUSABLE, MaskPlane
 from schemas.settings import Settings
-from tests.support.cards import gnomonic
+from tests.support.cards import as_text, elsewise, gnomonic
 from tests.support.cli import nightstride
 
 installed = pytest.mark.skipif(
@@ -166,6 +168,26 @@ def test_settings_of_science_images_need_not_fit_the_template(tmp_path, science,
     with pytest.raises(BadInput) as caught:
         image_area(str(plain), settings)
     assert caught.value.code == "missing_extension"
+
+
+def test_a_template_is_chosen_whatever_the_frame_and_the_order_of_its_coordinates():
+    plain = wcs()
+    galactic, swapped = elsewise(plain)  # the first is turned, too
+    for one in (plain, galactic, swapped):
+        science = ImageArea("s.fits", as_text(one), SHAPE, "r")
+        for other in (plain, galactic, swapped):
+            assert choose_template(science, [ImageArea("t.fits", as_text(other), SHAPE, "r")]) == "t.fits"
+            assert same_grid(as_text(one), as_text(other), SHAPE) == ((one is galactic) == (other is galactic))
+
+
+def test_another_mask_stands_for_the_one_that_is_named():
+    layers = [fits.PrimaryHDU(), fits.ImageHDU(name="SCI"), fits.ImageHDU(name="BPM"), fits.ImageHDU(name="WGT")]
+    headers = [layer.header for layer in layers]
+    named = KeywordMapping.model_validate(MAPPING | {"extension": "SCI", "planes": {"mask": "MSK"}})
+    found = mapping_for(headers, named)
+    assert (found.extension, found.planes) == ("SCI", {"mask": "BPM"})
+    assert mapping_for(headers[:2], named).planes == {}
+    assert mapping_for([*headers, fits.ImageHDU(name="MASK").header], named).planes == {"mask": "MSK"}  # to be refused
 
 
 def test_why_no_template_fits_is_said():

@@ -149,6 +149,8 @@ def test_a_missing_keyword_is_named(key):
         {"CTYPE1": "RA---TAN", "CTYPE2": "RA---TAN"},
         {"CRVAL2": 200.0},
         {"CTYPE1": "ELON-TAN", "CTYPE2": "ELAT-TAN"},
+        {"RADESYS": "GAPPT"},
+        {"RADESYS": "J2000"},
         {"CTYPE1": "RA---SIN", "CTYPE2": "DEC--SIN", "CD1_1": 0.1, "CD2_2": 0.1},  # the middle is beyond the horizon
     ],
 )

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from flows.pipeline import weights
 from flows.pipeline.models import load_model
 from flows.pipeline.weights import find_screen, read_card, read_weights, write_model
 from kernels.image.search_image import Places, SearchImage
 from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
 from kernels.nets.basic_cnn import BasicCnn
 from schemas.dia_source import FEATURES
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, Retryable
 from tests.support.models import write_reliability, write_screen
 from tests.support.torch_nets import messy_image
 
@@ -117,6 +118,17 @@ def test_a_model_that_cannot_be_read_is_named(model, name, says):
     (folder / "detect.safetensors").mkdir()
     with pytest.raises(Misconfigured, match=r"detect\.safetensors: cannot be read: Is a directory\."):
         read_weights("detect", str(folder))
+
+
+def test_a_model_that_cannot_be_reached_may_be_tried_again(model, monkeypatch):
+    def late(*given, **options):
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(weights.fsspec, "open", late)
+    with pytest.raises(
+        Retryable, match=r"detect\.json: cannot be read: timed out\. To fix, see that it can be reached"
+    ):
+        read_card("detect", str(model[0]))
 
 
 def test_card_of_another_stage_is_refused(model):

@@ -12,7 +12,7 @@ import pytest
 
 from flows.storage import lease as module
 from flows.storage.atomic import write_record
-from flows.storage.holder import Holder, myself, runs, start_of
+from flows.storage.holder import Holder, is_here, myself, runs, start_of
 from flows.storage.lease import dead_holder_of, holder_of, lease, locked, patient_lease, require_free
 from schemas.errors import Misconfigured
 from tests.support.wait import until
@@ -244,6 +244,20 @@ def test_a_process_is_the_same_when_the_clock_was_set(hours, monkeypatch):
     me, booted = myself(), psutil._psplatform.boot_time
     monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: booted() + 3600 * hours)
     assert runs(me)
+
+
+def test_a_holder_of_an_earlier_checkout_is_known_and_sees_another_boot_than_its_own(tmp_path):
+    me, process = myself(), psutil.Process()
+    before = me.model_copy(
+        update={"boot": me.boot.removesuffix(" started since boot"), "started": process.create_time()}
+    )
+    assert before.boot != me.boot
+    assert is_here(before)
+    assert is_here(me)
+    (tmp_path / "lease.json").write_text(before.model_dump_json())
+    assert holder_of(tmp_path) == before
+    assert not is_here(me.model_copy(update={"boot": "another"}))
+    assert not is_here(me.model_copy(update={"host": "another"}))
 
 
 def test_a_process_that_has_ended_does_not_run():

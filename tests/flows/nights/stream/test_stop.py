@@ -9,11 +9,16 @@ from time import monotonic, sleep
 import psutil
 import pytest
 
+from flows.nights.stream import stop as module
 from flows.nights.stream.stop import Stop
+
+module.LAST_S = 0.2
 
 SCRIPT = """
 import subprocess, sys, threading, time
+from flows.nights.stream import stop as module
 from flows.nights.stream.stop import Stop
+module.LAST_S = 0.2
 child = subprocess.Popen(["sleep", "600"])
 started = threading.Event()
 def keep():

@@ -37,7 +37,7 @@ from schemas.settings import Settings
 from schemas.summary import CauseCount
 from stages import PIPELINE
 from tests.flows.results.page.conftest import NIGHT, make_info, make_rows, publish, put_in, wcs_cards
-from tests.support.cards import as_text, gnomonic
+from tests.support.cards import as_text, elsewise, gnomonic
 
 CAUSES = {"cosmic_ray": CauseCount(refused=6, published=1), "spike": CauseCount(refused=2)}
 
@@ -185,6 +185,16 @@ def test_correlated_noise_costs_depth(rho):
 
 def test_no_depth_without_a_zero_point():
     assert depth(make_info(zero_point=None)) is None
+
+
+def test_north_and_east_are_those_of_the_equator_in_any_frame():
+    for wcs in elsewise(gnomonic([200.0, 40.0], [180.0, 220.0], 1.0, 30.0)):
+        found = compass(make_info(wcs_header=as_text(wcs)))
+        middle = wcs.pixel_to_world(*((side - 1) / 2 for side in make_info().shape[::-1]))
+        for way, angle in ((found.north, 0), (found.east, 90)):
+            there = middle.icrs.directional_offset_by(angle * u.deg, 10 * u.arcsec)
+            step = np.array(wcs.world_to_pixel(there)) - (np.array(make_info().shape[::-1]) - 1) / 2
+            np.testing.assert_allclose(way, step / np.hypot(*step), atol=1e-4)
 
 
 def test_the_compass_stands_in_the_middle_of_the_image():
