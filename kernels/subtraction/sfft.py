@@ -25,6 +25,7 @@ STAMP = 15
 """Half the side of the stamps about stars, px."""
 
 _SOURCE, _FREE = 10.0, 1.8  # sigma above which a pixel is of a source; FWHM: half the side of the kernels
+_LEAST_PIXELS = 4  # about sources, for each pixel of a kernel
 
 
 def sfft_grid(pair: list[Flattened], usable: NDArray[np.bool_], psfs: Image, blocks: tuple[Block, ...]) -> KernelGrid:
@@ -42,16 +43,43 @@ def sfft_grid(pair: list[Flattened], usable: NDArray[np.bool_], psfs: Image, blo
     turned, fwhm = sharper(psfs)
     source, target = pair[:: 1 if turned else -1]
     whole = clear(usable, 2 * STAMP, "nearest")  # of what saturated stars leave beside their holes
-    bright = (target.image > _SOURCE * np.median(target.sigmas)) & whole
-    half, sides = int(np.ceil(_FREE * fwhm)), [max(b.y1 - b.y0 for b in blocks), max(b.x1 - b.x0 for b in blocks)]
+    bright = _sources(source, target, whole, turned)
+    half = int(np.ceil(_FREE * fwhm))
     made = []
     for block in blocks:
-        y0, x0 = max(block.y1 - sides[0], 0), max(block.x1 - sides[1], 0)
-        here = np.s_[y0 : y0 + sides[0], x0 : x0 + sides[1]]
-        inside = _about_sources(bright[here]) & whole[here]
+        for here in _windows(block, blocks):
+            inside = _about_sources(bright[here]) & whole[here]
+            if inside.sum() >= _LEAST_PIXELS * (2 * half + 1) ** 2:
+                break
         pieces = [np.where(inside, one.image[here], 0).astype(float) for one in (source, target)]
         made.append(_solved_by_sfft(pieces[0], pieces[1], half))
     return one_sided(turned, np.array(made), psfs, blocks)
+
+
+def _sources(source: Flattened, target: Flattened, whole: Mask, turned: bool) -> Mask:
+    """Return where sources are bright: on the less sharp image; where the science image is convolved, on both.
+
+    The noise of what is convolved would make the kernel too weak.
+    """
+    bright = (target.image > _SOURCE * np.median(target.sigmas)) & whole
+    return bright & (source.image > _SOURCE * np.median(source.sigmas)) if turned else bright
+
+
+def _windows(block: Block, blocks: tuple[Block, ...]) -> Iterator[tuple[slice, slice]]:
+    """Yield the areas by which the kernel of a block may be told, each tried if the one before holds too little.
+
+    The first is as large as the largest block, the others are twice and four times as wide, as far as the image goes.
+    """
+    sides = max(b.y1 - b.y0 for b in blocks), max(b.x1 - b.x0 for b in blocks)
+    ends = (block.y1, block.x1), (max(b.y1 for b in blocks), max(b.x1 for b in blocks))
+    for wider in (1, 2, 4):
+        lengths = [min(wider * side, most) for side, most in zip(sides, ends[1], strict=True)]
+        lasts = [
+            min(max(end + (length - side) // 2, length), most)
+            for end, length, side, most in zip(ends[0], lengths, sides, ends[1], strict=True)
+        ]
+        y, x = (slice(last - length, last) for last, length in zip(lasts, lengths, strict=True))
+        yield y, x
 
 
 def _about_sources(bright: Mask) -> Mask:
@@ -90,7 +118,7 @@ def _solved_by_sfft(source: Floats, target: Floats, half: int) -> Floats:
     side = 2 * half + 1
     kernel = np.zeros((side, side))
     kernel[half, half] = 1
-    if min(np.count_nonzero(source), np.count_nonzero(target)) < 4 * side**2:
+    if min(np.count_nonzero(source), np.count_nonzero(target)) < _LEAST_PIXELS * side**2:
         return kernel
     with _kept_in_bounds():
         solution = ElementalSFFTSubtract.ESS(
@@ -161,6 +189,7 @@ _PSF_REACH = 4.5  # FWHM: half the side of the stamps of PSFs
 _CORE = 0.7  # FWHM: radius of the circle in which what is left of a star is added up
 _BRIGHT = 100.0  # S/N of stars that tell how good the subtraction is
 _MOST = 200  # such stars
+_LANCZOS = 3  # order of what moves an image by less than a pixel
 
 
 class Subtracted(NamedTuple):
@@ -219,22 +248,85 @@ def subtract_template(science: Image, template: Image, usable: tuple[Mask, Mask]
         flattened(np.where(np.isfinite(image), image, np.float32(0)), holes, blocks, "neighbours")
         for image in (science, template)
     ]
-    shapes = [_stars_psf(one, ~holes, name) for one, name in zip(pair, ("science image", "template"), strict=True)]
+    stars = [_stars_of(one, ~holes, name) for one, name in zip(pair, ("science image", "template"), strict=True)]
+    shapes = [(float(fwhm), float(beta)) for fwhm, beta in (np.median(one[:, 2:], axis=0) for one in stars)]
     reach = int(np.ceil(_PSF_REACH * max(fwhm for fwhm, _ in shapes)))
     stamps = np.repeat(np.array([[_stamp(*shape, reach) for shape in shapes]], np.float32), len(blocks), 0)
     grid = sfft_grid(pair, ~holes, stamps, blocks)
     turned = bool(np.count_nonzero(grid.science[0]) > 1)
-    scale = float(np.median(grid.science.sum((1, 2)) if turned else grid.template.sum((1, 2))))
+    scale = float(np.median(grid.template.sum((1, 2))))
     if turned:
-        scale = 1 / max(scale, 1e-9)
-        grid = KernelGrid(blocks, grid.science * np.float32(scale), grid.template * np.float32(scale), grid.psf)
+        grid, scale = _as_science(grid, pair, stars[1], shapes)
     image = grid.difference(pair[0].image, pair[1].image)
     unusable = binary_dilation(holes, iterations=max(1, round(shapes[turned][0] / 2)))
     unusable[_border(holes.shape, grid.template.shape[-1] // 2)] = True
     image[unusable] = 0
     psf = shapes[1 if turned else 0]
-    residual, stars = _residual(image, pair[0].image, unusable, psf[0], float(np.median(pair[0].sigmas)))
-    return Subtracted(image, unusable, psf, scale, residual, stars)
+    residual, bright = _residual(image, pair[0].image, unusable, psf[0], float(np.median(pair[0].sigmas)))
+    return Subtracted(image, unusable, psf, scale, residual, bright)
+
+
+def _as_science(
+    grid: KernelGrid, pair: list[Flattened], stars: Floats, shapes: list[tuple[float, float]]
+) -> tuple[KernelGrid, float]:
+    """Return kernels that convolve the science image and leave fluxes and places as they are on it, and the scale.
+
+    Solved for, a kernel also moves the science image to where the template has the stars, as far as their WCS differ,
+    and it is too weak, because of the noise in what it convolves: it is strengthened by the median ratio of the stars
+    of the block, of all if it has fewer than `LEAST_STARS`.
+    """
+    light = [
+        _core_light(image, stars, shapes[1][0])
+        for image in (grid.difference(pair[0].image, np.zeros_like(pair[0].image)), pair[1].image)
+    ]
+    ratios = np.divide(light[1], light[0], where=light[0] > 0, out=np.full(len(stars), np.nan))
+    of_block = np.array([grid.at(x, y) for x, y in stars[:, :2]])
+    stamp = _stamp(*shapes[0], grid.psf.shape[-1] // 2)
+    made, sums = [], []
+    for number, kernel in enumerate(grid.science.astype(float)):
+        own = ratios[of_block == number]
+        ratio = np.nanmedian(own if np.isfinite(own).sum() >= LEAST_STARS else ratios)
+        sums.append(max(float(ratio * kernel.sum()), 1e-9))
+        back = _shift(-_centroid(fftconvolve(stamp, kernel, "same"), shapes[1][0]), kernel.shape[0] // 2)
+        moved = fftconvolve(kernel, back, "same")
+        made.append((moved / moved.sum(), back / sums[-1]))
+    science, template = (np.array(part, np.float32) for part in zip(*made, strict=True))
+    return KernelGrid(grid.blocks, science, template, grid.psf), float(1 / np.median(sums))
+
+
+def _centroid(image: Floats, fwhm: float) -> Floats:
+    """Return (x, y) of a source from the middle of a stamp, px, under a round Gaussian weight as wide as it."""
+    half = image.shape[0] // 2
+    y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(float)
+    at = np.zeros(2)
+    for _ in range(10):
+        weight = image * np.exp(-4 * np.log(2) * ((x - at[0]) ** 2 + (y - at[1]) ** 2) / fwhm**2)
+        at = at + 2 * np.array([((x - at[0]) * weight).sum(), ((y - at[1]) * weight).sum()]) / weight.sum()
+    return np.clip(at, -half, half)
+
+
+def _shift(by: Floats, half: int) -> Floats:
+    """Return the kernel of (2 half + 1)^2 px that moves an image by (x, y) px: Lanczos of order `_LANCZOS`."""
+    offsets = np.arange(-half, half + 1)
+    x, y = (np.sinc(offsets - d) * np.sinc((offsets - d) / _LANCZOS) * (abs(offsets - d) < _LANCZOS) for d in by)
+    kernel = np.outer(y, x)
+    return kernel / kernel.sum()
+
+
+def _core_light(image: Image, stars: Floats, fwhm: float) -> Floats:
+    """Return the light in the cores of stars."""
+    disc = _core(fwhm)
+    radius = disc.shape[0] // 2
+    places = np.rint(stars[:, :2]).astype(int)
+    boxes = (np.s_[y - radius : y + radius + 1, x - radius : x + radius + 1] for x, y in places)
+    return np.array([float(image[box][disc].sum()) for box in boxes])
+
+
+def _core(fwhm: float) -> Mask:
+    """Return the pixels of a square that are of the core of a star in its middle."""
+    radius = max(1, round(_CORE * fwhm))
+    offsets = np.arange(-radius, radius + 1)
+    return np.asarray(np.hypot(*np.meshgrid(offsets, offsets)) <= _CORE * fwhm + 0.5)
 
 
 def _border(shape: tuple[int, ...], width: int) -> Mask:
@@ -244,12 +336,11 @@ def _border(shape: tuple[int, ...], width: int) -> Mask:
     return border
 
 
-def _stars_psf(flat: Flattened, usable: Mask, name: str) -> tuple[float, float]:
+def _stars_of(flat: Flattened, usable: Mask, name: str) -> Floats:
     stars = fit_stars(flat.image, usable, 0.0, float(np.median(flat.sigmas)))
     if len(stars) < LEAST_STARS:
         raise ValueError(f"the {name} has {len(stars)} stars that are bright, round and alone, of {LEAST_STARS} needed")
-    fwhm, beta = np.median(stars[:, 2:], axis=0)
-    return float(fwhm), float(beta)
+    return stars
 
 
 def _stamp(fwhm: float, beta: float, reach: int) -> Floats:
@@ -260,13 +351,8 @@ def _stamp(fwhm: float, beta: float, reach: int) -> Floats:
 def _residual(image: Image, science: Image, unusable: Mask, fwhm: float, sigma: float) -> tuple[float, int]:
     """Return the median share of light that is left of bright stars, whatever its sign, and how many there are."""
     stars = fit_stars(science, ~unusable, 0.0, sigma)[:_MOST]
-    radius = max(1, round(_CORE * fwhm))
-    offsets = np.arange(-radius, radius + 1)
-    disc = np.hypot(*np.meshgrid(offsets, offsets)) <= _CORE * fwhm + 0.5
-    left = []
-    for x, y in np.rint(stars[:, :2]).astype(int):
-        box = np.s_[y - radius : y + radius + 1, x - radius : x + radius + 1]
-        light = float(science[box][disc].sum())
-        if light > _BRIGHT * sigma * np.sqrt(disc.sum()):
-            left.append(abs(float(image[box][disc].sum())) / light)
-    return (float(np.median(left)), len(left)) if left else (float("nan"), 0)
+    light, left = (_core_light(one, stars, fwhm) for one in (science, image))
+    bright = light > _BRIGHT * sigma * np.sqrt(_core(fwhm).sum())
+    return (
+        (float(np.median(abs(left[bright]) / light[bright])), int(bright.sum())) if bright.any() else (float("nan"), 0)
+    )

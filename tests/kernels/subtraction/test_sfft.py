@@ -49,13 +49,13 @@ SHAPE, SIGMA = (300, 320), 2.0
 NEW = (140.3, 160.6, 9000.0)
 
 
-def image(fwhm, scale, level, sigma, *, new=False, seed=0):
+def image(fwhm, scale, level, sigma, *, new=False, seed=0, offset=(0.0, 0.0)):
     """Forty stars on a sloping sky, with or without a new one; a pixel's light is that of its middle part."""
     rng = np.random.default_rng(7)
     out = level + np.linspace(0, 3 * sigma, SHAPE[1])[None, :] + np.zeros(SHAPE)
     stars = [(*rng.uniform(15, 285, 2), rng.uniform(2e3, 6e4)) for _ in range(40)]
     for x, y, flux in [*stars, *([NEW] if new else [])]:
-        out += scale * flux * trail_image(SHAPE, x, y, 0.0, 0.0, moffat_mixture(fwhm, 3.5))
+        out += scale * flux * trail_image(SHAPE, x + offset[0], y + offset[1], 0.0, 0.0, moffat_mixture(fwhm, 3.5))
     return (out + np.random.default_rng(seed).normal(0, sigma, SHAPE)).astype(np.float32)
 
 
@@ -127,3 +127,77 @@ def test_pixels_about_what_stands_out_of_the_noise_count(monkeypatch):
     (used,) = seen
     assert (used[70:91, 70:91] != 0).all()
     assert (used[200:241, 200:241] == 0).all()
+
+
+def turned_pair(sigma, offset=(0.0, 0.0), line=0.0):
+    """A science image of 2.4 px, with a new star and a bright line, and a template of 3.4 px that lies elsewhere."""
+    science = image(2.4, 1.0, 300.0, sigma, new=True, seed=1)
+    template = image(3.4, 0.4, 90.0, 0.3, seed=2, offset=offset)
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    science += (line * sigma * np.exp(-(((x - 0.7 * y - 60) / 1.5) ** 2))).astype(np.float32)
+    return science, template
+
+
+@installed
+@pytest.mark.parametrize(
+    ("sigma", "offset", "line"), [(2.0, (0.45, -0.3), 0), (25.0, (0.0, 0.0), 0), (8.0, (0.2, 0.1), 40)]
+)
+def test_what_is_convolved_keeps_its_places_and_fluxes(sigma, offset, line):
+    """Where the WCS of the template is off, the science image is noisy, or a satellite crosses it."""
+    science, template = turned_pair(sigma, offset, line)
+    found = subtract_template(science, template, (all_of(science), all_of(science)))
+    assert found.scale == pytest.approx(2.5, rel=0.07)
+    assert found.residual < 0.03
+    box = np.s_[150:172, 130:152]
+    fits = [
+        (np.square(found.image[box] - flux * shape).sum(), x, y, flux)
+        for x in np.arange(NEW[0] - 0.6, NEW[0] + 0.61, 0.1)
+        for y in np.arange(NEW[1] - 0.6, NEW[1] + 0.61, 0.1)
+        for shape in [trail_image(SHAPE, x, y, 0.0, 0.0, moffat_mixture(*found.psf))[box]]
+        for flux in [(found.image[box] * shape).sum() / np.square(shape).sum()]
+    ]
+    _, x, y, flux = min(fits)
+    assert (x, y) == pytest.approx(NEW[:2], abs=0.16)
+    assert flux == pytest.approx(NEW[2], rel=0.06)
+
+
+def test_a_kernel_that_moves_and_weakens_is_set_right():
+    """Of a known kernel; no package is asked."""
+    by = (0.4, -0.7)
+    science, template = (one - np.float32(level) for one, level in zip(turned_pair(0.1, by), (300, 90), strict=True))
+    weak = 0.3 * fftconvolve(psf(2.2, 6), sfft._shift(np.array(by), 6), "same")
+    grid = sfft.one_sided(True, np.array([weak]), np.array([[psf(2.4), psf(3.4)]], np.float32), blocks_of(SHAPE))
+    stars = sfft.fit_stars(template, all_of(template), 0.0, 0.3)
+    pair = [Flattened(one, np.ones(1)) for one in (science, template)]
+    made, _ = sfft._as_science(grid, pair, stars, [(2.4, 3.5), (3.4, 3.5)])
+    assert made.science.sum() == pytest.approx(1, abs=1e-5)
+    spread = fftconvolve(psf(2.4), made.science[0], "same")
+    assert sfft._centroid(spread, 3.4) == pytest.approx([0, 0], abs=0.03)
+    left = sfft._core_light(made.difference(science, template), stars, 3.4) / sfft._core_light(science, stars, 3.4)
+    assert abs(np.median(left)) < 0.02
+
+
+@pytest.mark.parametrize("by", [(0.0, 0.0), (0.3, -0.4), (1.2, 0.5)])
+def test_an_image_is_moved_by_less_than_a_pixel(by):
+    here = trail_image((41, 41), 20.0, 20.0, 0.0, 0.0, moffat_mixture(2.5, 3.0))
+    there = trail_image((41, 41), 20 + by[0], 20 + by[1], 0.0, 0.0, moffat_mixture(2.5, 3.0))
+    moved = fftconvolve(here, sfft._shift(np.array(by), 5), "same")
+    assert np.abs(moved - there).max() < 0.02 * there.max()
+
+
+def test_a_block_with_few_sources_is_told_by_a_wider_area():
+    blocks = blocks_of((1024, 1536))
+    first, second, third = sfft._windows(blocks[4], blocks)
+    assert first == (slice(512, 1024), slice(512, 1024))
+    assert second == (slice(0, 1024), slice(256, 1280))
+    assert third == (slice(0, 1024), slice(0, 1536))
+    assert next(sfft._windows(blocks[0], blocks)) == (slice(0, 512), slice(0, 512))
+
+
+def test_of_a_science_image_that_is_convolved_only_what_both_show_counts():
+    science, template = np.zeros((9, 9), np.float32), np.zeros((9, 9), np.float32)
+    science[5, 4:7], template[5, 4:7] = (50, 5, 50), (50, 50, 1)
+    pair, whole = [Flattened(one, np.ones(1)) for one in (science, template)], np.ones(science.shape, bool)
+    for turned, seen in ((True, [4]), (False, [4, 6])):
+        bright = sfft._sources(*pair[:: 1 if turned else -1], whole, turned)
+        assert np.flatnonzero(bright[5]).tolist() == seen
