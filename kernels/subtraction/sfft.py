@@ -28,11 +28,26 @@ _SOURCE, _FREE = 10.0, 1.8  # sigma above which a pixel is of a source; FWHM: ha
 _LEAST_PIXELS = 4  # about sources, for each pixel of a kernel
 
 
-def sfft_grid(pair: list[Flattened], usable: NDArray[np.bool_], psfs: Image, blocks: tuple[Block, ...]) -> KernelGrid:
+def sfft_grid(
+    pair: list[Flattened],
+    usable: NDArray[np.bool_],
+    psfs: Image,
+    blocks: tuple[Block, ...],
+    *,
+    on_both: bool = False,
+) -> KernelGrid:
     """Return the kernels of a subtraction in which the sharper image is convolved; SFFT solves for that of each block.
 
     Hu et al. 2022 (ApJ 936, 157): each pixel of the kernel is free. The pixels about sources count, the others are 0 in
     both images.
+
+    Parameters
+    ----------
+    pair, usable, psfs, blocks
+        Science image and template; pixels of both that count; their PSFs in each block; the blocks.
+    on_both
+        Whether, of a science image that is convolved, sources count that are bright on both images, not on the template
+        alone: its noise would make the kernel too weak.
 
     Raises
     ------
@@ -43,7 +58,9 @@ def sfft_grid(pair: list[Flattened], usable: NDArray[np.bool_], psfs: Image, blo
     turned, fwhm = sharper(psfs)
     source, target = pair[:: 1 if turned else -1]
     whole = clear(usable, 2 * STAMP, "nearest")  # of what saturated stars leave beside their holes
-    bright = _sources(source, target, whole, turned)
+    bright = (target.image > _SOURCE * np.median(target.sigmas)) & whole
+    if turned and on_both:
+        bright &= source.image > _SOURCE * np.median(source.sigmas)
     half = int(np.ceil(_FREE * fwhm))
     made = []
     for block in blocks:
@@ -54,15 +71,6 @@ def sfft_grid(pair: list[Flattened], usable: NDArray[np.bool_], psfs: Image, blo
         pieces = [np.where(inside, one.image[here], 0).astype(float) for one in (source, target)]
         made.append(_solved_by_sfft(pieces[0], pieces[1], half))
     return one_sided(turned, np.array(made), psfs, blocks)
-
-
-def _sources(source: Flattened, target: Flattened, whole: Mask, turned: bool) -> Mask:
-    """Return where sources are bright: on the less sharp image; where the science image is convolved, on both.
-
-    The noise of what is convolved would make the kernel too weak.
-    """
-    bright = (target.image > _SOURCE * np.median(target.sigmas)) & whole
-    return bright & (source.image > _SOURCE * np.median(source.sigmas)) if turned else bright
 
 
 def _windows(block: Block, blocks: tuple[Block, ...]) -> Iterator[tuple[slice, slice]]:
@@ -252,7 +260,7 @@ def subtract_template(science: Image, template: Image, usable: tuple[Mask, Mask]
     shapes = [(float(fwhm), float(beta)) for fwhm, beta in (np.median(one[:, 2:], axis=0) for one in stars)]
     reach = int(np.ceil(_PSF_REACH * max(fwhm for fwhm, _ in shapes)))
     stamps = np.repeat(np.array([[_stamp(*shape, reach) for shape in shapes]], np.float32), len(blocks), 0)
-    grid = sfft_grid(pair, ~holes, stamps, blocks)
+    grid = sfft_grid(pair, ~holes, stamps, blocks, on_both=True)
     turned = bool(np.count_nonzero(grid.science[0]) > 1)
     scale = float(np.median(grid.template.sum((1, 2))))
     if turned:
