@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from flows.inputs.source import Source, name_of
+from flows.inputs.source import REFERENCE, Source, name_of
 from flows.pipeline.graph import OF_EXPOSURE, PLANES, Graph, resolve
 from flows.pipeline.outcome import NEW, Item, Stale
 from flows.storage.bucket_path import folder_digest
@@ -25,6 +25,8 @@ from stages import PIPELINE
 INGEST_VERSION = "8"
 """Changes whenever the same file would be stored as other pixels or other metadata."""
 
+SUBTRACTION_VERSION = "2"
+"""Changes whenever the same template would leave another difference."""
 
 KNOWN = 1000
 """Ways to read a file, and stages with their settings, whose digests are kept."""
@@ -100,7 +102,14 @@ def _reading(source: Source, settings: Settings) -> str:
     """Return the digest of what decides how a file is read, beside its bytes; most files of a night share it."""
     planes = tuple(sorted(plane for plane, _ in source.siblings))  # not where they are: a night may move
     key = source.index, source.overrides, planes
-    said = {"fits": settings.fits, "index": source.index, "overrides": list(source.overrides), "planes": planes}
+    said: dict[str, Any] = {
+        "fits": settings.fits,
+        "index": source.index,
+        "overrides": list(source.overrides),
+        "planes": planes,
+    }
+    if REFERENCE in planes:
+        said["subtraction"] = SUBTRACTION_VERSION
     return _kept_digest(settings.fits, ("reading", *key), said)
 
 

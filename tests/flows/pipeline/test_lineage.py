@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 
 from flows.inputs.source import Source
+from flows.pipeline import lineage
 from flows.pipeline.lineage import damaged, is_whole, memo_name, outdated, remaining, trace, up_to_date, verdict_digest
 from flows.pipeline.models import model_digests
 from flows.pipeline.outcome import NEW
@@ -229,6 +230,20 @@ def test_a_source_read_otherwise_is_remembered_apart():
         memo_name(Source(SOURCE_LINEAGE.uri, ((plane, uri),)), Settings()) for plane in ("mask", "psf") for uri in "bc"
     }
     assert len(names) == 8
+
+
+def test_another_way_to_subtract_concerns_what_has_a_template_alone(monkeypatch):
+    def tiles():
+        return [
+            trace(Source("a", ((plane, "b"),)), "pixels", PIPELINE, MODELS_LINEAGE, Settings()).tiles
+            for plane in ("reference", "mask")
+        ]
+
+    before = tiles()
+    monkeypatch.setattr(lineage, "SUBTRACTION_VERSION", "another")
+    lineage._known.clear()
+    after = tiles()
+    assert (before[0] == after[0], before[1] == after[1]) == (False, True)
 
 
 def test_planes_that_moved_are_made_from_the_same():
