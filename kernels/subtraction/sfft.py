@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, maximum_filter, minimum_filter
+from scipy.ndimage import binary_dilation, label, maximum_filter, minimum_filter
 from scipy.signal import fftconvolve
 
 from kernels.psf.gaussian_mixture import moffat_mixture
@@ -25,6 +25,7 @@ STAMP = 15
 """Half the side of the stamps about stars, px."""
 
 _SOURCE, _FREE = 10.0, 1.8  # sigma above which a pixel is of a source; FWHM: half the side of the kernels
+_SEEN = 3.0  # sigma: what is fainter is not there
 _LEAST_PIXELS = 4  # about sources, for each pixel of a kernel
 
 
@@ -46,8 +47,8 @@ def sfft_grid(
     pair, usable, psfs, blocks
         Science image and template; pixels of both that count; their PSFs in each block; the blocks.
     on_both
-        Whether, of a science image that is convolved, sources count that are bright on both images, not on the template
-        alone: its noise would make the kernel too weak.
+        Whether, of a science image that is convolved, only sources count that are bright on both images, as its noise
+        would make the kernel too weak, and none beside light that the template lacks, as of a satellite.
 
     Raises
     ------
@@ -59,18 +60,25 @@ def sfft_grid(
     source, target = pair[:: 1 if turned else -1]
     whole = clear(usable, 2 * STAMP, "nearest")  # of what saturated stars leave beside their holes
     bright = (target.image > _SOURCE * np.median(target.sigmas)) & whole
-    if turned and on_both:
-        bright &= source.image > _SOURCE * np.median(source.sigmas)
+    both, alone = _on_both(source, target) if turned and on_both else (bright, np.zeros_like(bright))
+    bright &= both
     half = int(np.ceil(_FREE * fwhm))
     made = []
     for block in blocks:
         for here in _windows(block, blocks):
-            inside = _about_sources(bright[here]) & whole[here]
+            inside = _without(_about_sources(bright[here]), alone[here]) & whole[here]
             if inside.sum() >= _LEAST_PIXELS * (2 * half + 1) ** 2:
                 break
         pieces = [np.where(inside, one.image[here], 0).astype(float) for one in (source, target)]
         made.append(_solved_by_sfft(pieces[0], pieces[1], half))
     return one_sided(turned, np.array(made), psfs, blocks)
+
+
+def _on_both(source: Flattened, target: Flattened) -> tuple[Mask, Mask]:
+    """Return where the first image is bright: with what the other shows at all within 2 px, and alone."""
+    bright = source.image > _SOURCE * np.median(source.sigmas)
+    seen = maximum_filter(target.image, 5) > _SEEN * np.median(target.sigmas)
+    return bright & seen, bright & ~seen
 
 
 def _windows(block: Block, blocks: tuple[Block, ...]) -> Iterator[tuple[slice, slice]]:
@@ -99,6 +107,12 @@ def _about_sources(bright: Mask) -> Mask:
     kept = maximum_filter(bright & inner, 2 * STAMP + 1) & ~maximum_filter(bright & ~inner, 2 * STAMP + 1)
     every = maximum_filter(bright, 2 * STAMP + 1)
     return kept if 4 * kept.sum() >= every.sum() else every
+
+
+def _without(areas: Mask, light: Mask) -> Mask:
+    """Return the areas, connected ones as a whole, on which a light does not shine, as of a satellite."""
+    number, _ = label(areas)
+    return areas & ~np.isin(number, np.unique(number[light & areas]))
 
 
 def require_sfft() -> None:
@@ -266,7 +280,8 @@ def subtract_template(science: Image, template: Image, usable: tuple[Mask, Mask]
     if turned:
         grid, scale = _as_science(grid, pair, stars[1], shapes)
     image = grid.difference(pair[0].image, pair[1].image)
-    unusable = binary_dilation(holes, iterations=max(1, round(shapes[turned][0] / 2)))
+    beside = max(1, round(shapes[turned][0] / 2), _LANCZOS if turned else 0)
+    unusable = binary_dilation(holes, iterations=beside)
     unusable[_border(holes.shape, grid.template.shape[-1] // 2)] = True
     image[unusable] = 0
     psf = shapes[1 if turned else 0]
