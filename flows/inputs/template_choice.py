@@ -14,7 +14,7 @@ from flows.inputs.probe import format_of
 from flows.inputs.source import REFERENCE, Source
 from flows.inputs.template import LEAST_OVERLAP
 from flows.inputs.wcs_cards import wcs_cards, world_of
-from kernels.sky.projection import pixels_at
+from kernels.sky.projection import positions_in_pixels
 from schemas.errors import BadInput, Misconfigured, NightstrideError
 from schemas.settings import Settings
 
@@ -43,7 +43,7 @@ def choose_template(science: ImageArea, among: Sequence[ImageArea]) -> str | Non
     for one in sorted(among, key=lambda template: template.uri):
         if one.band != science.band or one.wcs_header is None:
             continue
-        tx, ty = pixels_at(world_of(one.wcs_header), sky.ra.deg, sky.dec.deg)
+        tx, ty = positions_in_pixels(world_of(one.wcs_header), sky.ra.deg, sky.dec.deg)
         inside = (tx >= 0) & (ty >= 0) & (tx <= one.shape[1] - 1) & (ty <= one.shape[0] - 1)
         covered = float((inside & np.isfinite(tx)).mean())
         if covered > LEAST_OVERLAP and (best is None or covered > best[0]):

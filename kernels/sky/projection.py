@@ -255,13 +255,14 @@ def place_trails(
     """
     placed = PlacedTrails(*(np.full(len(ra), np.nan) for _ in range(4)))
     near = np.flatnonzero(_near(wcs, shape, ra, dec))
-    x, y = pixels_at(wcs, ra[near], dec[near])
+    x, y = positions_in_pixels(wcs, ra[near], dec[near])
     with np.errstate(invalid="ignore"):
         inside = (x >= -0.5) & (x < shape[1] - 0.5) & (y >= -0.5) & (y < shape[0] - 0.5)
     here, x, y = near[inside], x[inside], y[inside]
     half = np.full(len(here), _STEP / 2)
     (x0, y0), (x1, y1) = (
-        pixels_at(wcs, *along_great_circle(ra[here], dec[here], angle[here], side * half)[:2]) for side in (-1, 1)
+        positions_in_pixels(wcs, *along_great_circle(ra[here], dec[here], angle[here], side * half)[:2])
+        for side in (-1, 1)
     )
     placed.x[here], placed.y[here] = x, y
     placed.length[here] = length[here] / 3600 / _STEP * np.hypot(x1 - x0, y1 - y0)
@@ -280,7 +281,7 @@ def _near(wcs: "WCS", shape: tuple[int, int], ra: Floats, dec: Floats) -> NDArra
     return separation(ra, dec, *middle) <= _FARTHEST * radius
 
 
-def pixels_at(wcs: "WCS", ra: Floats, dec: Floats) -> tuple[Floats, Floats]:
+def positions_in_pixels(wcs: "WCS", ra: Floats, dec: Floats) -> tuple[Floats, Floats]:
     """Return the pixels of ICRS positions, deg; NaN where the distortion cannot be undone."""
     from astropy.coordinates import SkyCoord
     from astropy.wcs.utils import wcs_to_celestial_frame

@@ -24,7 +24,7 @@ from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore
 from kernels.image.noise import filtered_noise
 from kernels.psf.gaussian_mixture import brightness, moffat_mixture
-from kernels.sky.projection import pixels_at
+from kernels.sky.projection import positions_in_pixels
 from kernels.statistics.drift import FEATURES
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
@@ -280,7 +280,7 @@ def compass(info: ExposureInfo) -> Compass | None:
         sky = wcs.pixel_to_world(*centre).icrs
         ra, dec, step = float(sky.ra.deg), float(sky.dec.deg), 1.0 / 3600
         ends = np.array([[ra, dec], [ra, dec + step], [ra + step / np.cos(np.radians(dec)), dec]])
-        origin, north, east = np.stack(pixels_at(wcs, *ends.T), 1)
+        origin, north, east = np.stack(positions_in_pixels(wcs, *ends.T), 1)
     except (ValueError, KeyError, ArithmeticError):  # what astropy raises for headers of every sort of wrong
         return None
     toward_north, toward_east = north - origin, east - origin

@@ -333,7 +333,7 @@ def test_the_first_border_is_of_the_image_and_the_last_is_not(monkeypatch):
     assert which.tolist() == INSIDE
     assert (x.tolist(), y.tolist()) == ([BORDER_X[n] for n in INSIDE], [BORDER_Y[n] for n in INSIDE])
     places = iter([(told.x, told.y), (np.zeros(4), np.zeros(4)), (np.ones(4), np.ones(4))])
-    monkeypatch.setattr("kernels.sky.projection._pixels", lambda *_: next(places))
+    monkeypatch.setattr("kernels.sky.projection.positions_in_pixels", lambda *_: next(places))
     placed = place_trails(celestial_wcs(PLAIN), (4, 6), sky.ra.deg, sky.dec.deg, np.ones(8), np.zeros(8))
     assert np.flatnonzero(np.isfinite(placed.x)).tolist() == INSIDE
     np.testing.assert_allclose(placed.angle[INSIDE], 45)
