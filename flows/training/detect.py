@@ -7,8 +7,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from scipy.special import expit
+
 from flows.inputs.ztf_packets import SIDE
-from flows.pipeline.weights import read_card
+from flows.pipeline.weights import read_card, write_model
 from flows.storage.folder import writable_folder
 from flows.training.cell_fit import CellFit
 from flows.training.cells import CellPlan, train_cells
@@ -16,7 +19,6 @@ from flows.training.challenge import CHALLENGE, challenge_examples, share_challe
 from flows.training.example_sets import make_sets
 from flows.training.examples import Example, Wanted
 from flows.training.labels import NightLabels
-from flows.training.matched_filter import write_matched_filter
 from flows.training.region_fit import RegionFit
 from flows.training.regions import RegionPlan, train_region
 from flows.training.reliability import (
@@ -28,7 +30,10 @@ from flows.training.reliability import (
 )
 from flows.training.reliability_fit import ReliabilityFit
 from flows.training.windows import WindowPlan, train_windows
+from kernels.search.matched_filter_search import CANDIDATE_GRID
 from kernels.subtraction.sfft import require_sfft
+from schemas.model_card import ModelCard
+from schemas.settings import NOISE_ALONE
 
 Say = Callable[[str], None]
 
@@ -246,6 +251,34 @@ def _train_detector(
         case "region_proposal":
             return train_region(out, _by_sky(train), plan.regions, *common)
     return dict(write_matched_filter(out).metrics)
+
+
+_FLOOR = 4.4  # least S/N of a candidate: noise alone has about 400 such peaks per 3080 x 3072 px
+_LEAST_SNR = 10.0  # of a hit
+
+
+def write_matched_filter(out: Path) -> ModelCard:
+    """Write ``detect.*`` of the matched filter, which has nothing to learn, into a folder and return the card.
+
+    Its threshold is S/N 10: an image has 150 to 500 such peaks; at 7, stars and cosmic rays bring 1,000 to 2,000, more
+    than the stages behind it can look at in the time of an exposure.
+    """
+    card = {
+        "stage": "detect",
+        "name": "matched_filter",
+        "version": "1",
+        "input": {"grid": asdict(CANDIDATE_GRID), "kind": "matched_filter"},
+        "classes": ("nothing", "streak"),
+        "training": {
+            "data": "none",
+            "licence": "BSD-3-Clause",
+            "command": "nightstride train detect --model matched_filter",
+        },
+        "metrics": {},
+        "threshold": float(expit(0.5 * (_LEAST_SNR**2 - NOISE_ALONE**2))),
+        "false_alarm_rate": f"S/N {_LEAST_SNR:g}: 150 to 500 stars and cosmic rays per image",
+    }
+    return write_model(out, {"floor": np.array([_FLOOR])}, card)
 
 
 def _simulated(wanted: Sequence[Wanted]) -> list[Wanted]:

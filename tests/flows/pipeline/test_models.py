@@ -5,7 +5,7 @@ from scipy.special import logit
 
 from flows.pipeline.models import load_model, model_digests, model_name, models_of, require_weights
 from flows.pipeline.weights import find_screen, read_card, read_weights, write_model
-from flows.training.matched_filter import write_matched_filter
+from flows.training.detect import write_matched_filter
 from kernels.image.search_image import Places, SearchImage
 from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
 from kernels.measure.reliability_net import TREES, build_reliability, kind_shares

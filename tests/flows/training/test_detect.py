@@ -2,7 +2,9 @@ import hashlib
 import json
 from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
+from scipy.special import logit
 
 from flows.pipeline.models import load_model
 from flows.pipeline.weights import read_card, read_weights, write_model
@@ -12,7 +14,7 @@ from flows.training import detect
 from flows.training.cell_fit import CellFit
 from flows.training.cells import CellPlan
 from flows.training.challenge import CHALLENGE
-from flows.training.detect import TrainPlan, quick_search_plan, subtracted_plan, train_detect
+from flows.training.detect import TrainPlan, quick_search_plan, subtracted_plan, train_detect, write_matched_filter
 from flows.training.examples import Example, Wanted
 from flows.training.fits import TreeFit
 from flows.training.region_fit import RegionFit
@@ -23,6 +25,8 @@ from flows.training.window_fit import FitPlan
 from flows.training.windows import WindowPlan
 from kernels.subtraction import sfft
 from schemas.errors import Misconfigured
+from schemas.pixels import SearchGrid
+from schemas.settings import NOISE_ALONE
 
 TWO, SMALL = ((Wanted("ztf", count, 15, (300, 330), crowding=3),) for count in (2, 1))
 WINDOWS = FitPlan(epochs=1, device="cpu")
@@ -125,6 +129,18 @@ def test_a_verdict_of_another_detector_is_told_before_anything_is_simulated(tmp_
     with pytest.raises(Misconfigured, match=r"train one: .*--reliability-only"):
         train_detect(tmp_path / "out", tmp_path / "work", str(tmp_path / "mixed"), PLAN, 1, print, part="calibration")
     assert not (tmp_path / "work").exists()
+
+
+def test_matched_filter_needs_no_learning(tmp_path):
+    write_matched_filter(tmp_path)
+    card, arrays = read_weights("detect", str(tmp_path))
+    assert list(arrays) == ["floor"]
+    threshold = read_card("detect", str(tmp_path)).threshold
+    assert np.sqrt(2 * logit(threshold) + NOISE_ALONE**2) == pytest.approx(10, abs=0.01)
+    assert card.input["kind"] == "matched_filter"
+    assert SearchGrid(**card.input["grid"]).stride == 4
+    assert arrays["floor"].tolist() == [4.4]
+    assert card.false_alarm_rate.startswith("S/N 10: ")
 
 
 def plan_of(stage, name):
