@@ -66,8 +66,10 @@ def mapping_for(headers: Headers, mapping: KeywordMapping) -> KeywordMapping:
     there, kept = {*range(len(headers)), *names}, dict[str, str | int]()
     for plane, name in mapping.planes.items():
         likely = [other for other in names if plane in PLANES and PLANES[plane].match(other.upper())]
-        if name in there or likely:
-            kept[plane] = likely[0] if name not in there and len(likely) == 1 else name
+        if name in there or len(likely) > 1:
+            kept[plane] = name
+        elif likely:
+            kept[plane] = likely[0]
     extension = mapping.extension if mapping.extension in there else None
     return mapping.model_copy(update={"planes": kept, "extension": extension})
 

@@ -217,8 +217,7 @@ def _is_of(watch: WatchRecord, holder: Holder | None) -> bool:
 
 def _gave_up(dead: Holder, watch: WatchRecord | None) -> bool:
     """Return whether who has not given the folder back is a stream that wrote down what it left as its time ran out."""
-    left = watch is not None and watch.state == "ended" and watch.on_the_way + watch.waiting > 0
-    return left and watch is not None and _is_of(watch, dead)
+    return watch is not None and watch.state == "ended" and watch.on_the_way + watch.waiting > 0 and _is_of(watch, dead)
 
 
 def _space(out: Path) -> Space | None:

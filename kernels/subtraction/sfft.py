@@ -60,8 +60,10 @@ def sfft_grid(
     source, target = pair[:: 1 if turned else -1]
     whole = clear(usable, 2 * STAMP, "nearest")  # of what saturated stars leave beside their holes
     bright = (target.image > _SOURCE * np.median(target.sigmas)) & whole
-    both, alone = _on_both(source, target) if turned and on_both else (bright, np.zeros_like(bright))
-    bright &= both
+    alone = np.zeros_like(bright)
+    if turned and on_both:
+        both, alone = _on_both(source, target)
+        bright &= both
     half = int(np.ceil(_FREE * fwhm))
     made = []
     for block in blocks:
