@@ -456,13 +456,11 @@ def test_tiles_may_be_gone(kit, tmp_path, gone):
     assert len(page.rows) == 2
 
 
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [((), ""), (("assumed_site",), "site assumed"), (("no_time",), "time not known"), (("no_wcs",), "")],
-)
-def test_why_it_may_be_another_night(kit, tmp_path, flags, said):
-    kit.publish(tmp_path, kit.info(flags=flags), [], 1)
-    assert made(kit, tmp_path).night_assumed == said
+@pytest.mark.parametrize("flag", ["", "assumed_site", "no_time", "no_wcs"])
+def test_why_it_may_be_another_night(kit, tmp_path, flag):
+    kit.publish(tmp_path, kit.info(flags=(flag,) if flag else ()), [], 1)
+    said = {"": "", "assumed_site": "site assumed", "no_time": "time not known", "no_wcs": ""}
+    assert made(kit, tmp_path).night_assumed == said[flag]
 
 
 def test_what_was_not_run_and_warnings_are_told(kit, tmp_path):
@@ -488,9 +486,8 @@ def test_sections_are_those_that_are_there(kit, tmp_path):
     kit.quarantine(tmp_path)
     assert [anchor for anchor, _ in made(kit, tmp_path).sections] == ["problems"]
     kit.night(tmp_path, visits=1)
-    assert [anchor for anchor, _ in made(kit, tmp_path).sections] == [
-        "problems", "found", "exposures", "detections", "table", "timing",
-    ]  # fmt: skip
+    anchors = [anchor for anchor, _ in made(kit, tmp_path).sections]
+    assert anchors == ["problems", "found", "exposures", "detections", "table", "timing"]
 
 
 def test_a_damaged_catalogue_of_motion_is_a_note(kit, tmp_path):
