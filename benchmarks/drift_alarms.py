@@ -52,12 +52,12 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args()
-    print("detections  scatter  shift  warned  any warned  no verdict")
+    print("| detections | scatter | shift | reliability warned | any warning | no verdict |\n|---|---|---|---|---|---|")
     for detections in (10, 20, 40):
         for scatter in (0.0, 0.2, 0.5):
             for shift in (0.0, 1.0, 1.5, 2.0):
                 warned, some, none = alarms(detections, shift, scatter, given.trials, given.seed)
-                print(f"{detections:10}  {scatter:7}  {shift:5}  {warned:6}  {some:10}  {none:10}", flush=True)
+                print(f"| {detections} | {scatter} | {shift} | {warned} | {some} | {none} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,8 @@ def main() -> None:
     options.add_argument("--named", action="store_true")
     given = options.parse_args()
     if given.named:
+        print("| days from the epoch | known | linked | named | 95 % | linked of all | named wrongly |")
+        print("|---|---|---|---|---|---|---|")
         for days in (-180, -60, 10, 90, 180):
             _named(days, given.objects or 300)
         return
@@ -51,6 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = write_mpcorb(Path(folder) / "MPCORB.DAT", asteroids(given.objects, EPOCH))
         _cost(path)
+    print("\n| days from the epoch | median, arcsec | 99 % | largest of 200 objects |\n|---|---|---|---|")
     for days in (10, 30, 90, 180, -180, 365):
         _accuracy(days)
 
@@ -84,8 +87,9 @@ def _accuracy(days: float) -> None:
     ra, dec = integrated(orbits, [EPOCH + days], PALOMAR)
     off = np.linalg.norm(unit_vectors(seen.ra, seen.dec) - unit_vectors(ra[:, 0], dec[:, 0]), axis=1)
     arcsec = np.degrees(off) * 3600
-    print(f"{days:+.0f} days: median {np.median(arcsec):.3f}, 99 % {np.quantile(arcsec, 0.99):.3f}, largest "
-          f"{arcsec.max():.3f} arcsec of {len(arcsec)} objects")  # fmt: skip
+    print(
+        f"| {days:+.0f} | {np.median(arcsec):.3f} | {np.quantile(arcsec, 0.99):.3f} | {arcsec.max():.3f} |", flush=True
+    )
 
 
 def _named(days: float, count: int) -> None:
@@ -117,8 +121,8 @@ def _named(days: float, count: int) -> None:
     linked, right = sum(n in said for n in asked), sum(said.get(n) == true[n] for n in asked)
     wrong = sum(bool(name) and not (known[n] and name == true[n]) for n, name in said.items())
     low, high = binomtest(right, len(asked)).proportion_ci(method="exact")
-    print(f"{days:+.0f} days: of {len(asked)} known {linked} linked, {right} named ({low:.4f} to {high:.4f}); of all "
-          f"{count}, slow ones too, {len(said)} linked, {wrong} named wrongly", flush=True)  # fmt: skip
+    cells = (f"{days:+.0f}", len(asked), linked, right, f"{low:.4f} to {high:.4f}", f"{len(said)} of {count}", wrong)
+    print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 if __name__ == "__main__":

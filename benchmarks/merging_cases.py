@@ -144,10 +144,11 @@ def report_noise(images, seed):
     """Print the share of single hits on pure noise that give a candidate."""
     row, column = (part.ravel() for part in np.meshgrid(*(np.arange(3, len(middles(SIDE)), 6),) * 2))
     hits = hit_table(row, column, np.full(len(row), 3.0))
+    print("\n| `merge.min_snr` | hits on noise | candidates |\n|---|---|---|")
     for least in (5.0, 4.5, 4.0):
         pixels = (image([], FWHM, np.random.default_rng([seed, 2000, n])) for n in range(images))
         found = sum(len(merged(one, hits, min_snr=least)) for one in pixels)
-        print(f"min_snr {least}: {found} of {images * len(row)} hits on noise give a candidate")
+        print(f"| {least} | {images * len(row)} | {found} |")
 
 
 def main():
@@ -158,7 +159,6 @@ def main():
     given = parser.parse_args()
     report_cases(given.draws, given.seed)
     report_estimates(given.draws, given.seed)
-    print()
     report_noise(given.draws, given.seed)
 
 

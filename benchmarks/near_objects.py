@@ -149,23 +149,13 @@ def main():
             off.append((seen.distance[0], 3600 * np.hypot(east * np.cos(np.radians(dec)), exact.dec[0] - dec)))
     for group, found in sorted(counts.items()):
         low, high = binomtest(sum(found), len(found)).proportion_ci(method="exact")
-        print(
-            json.dumps(
-                {"deg / d": group, "bodies": len(found), "named": sum(found), "95 %": [round(low, 4), round(high, 4)]}
-            )
-        )
+        named = {"deg / d": group, "bodies": len(found), "named": sum(found)}
+        print(json.dumps(named | {"95 %": [round(low, 4), round(high, 4)]}))
     distance, apart = np.array(off).T
     for low, high in ((0.003, 0.01), (0.01, 0.03), (0.03, 0.5)):
         own = apart[(distance >= low) & (distance < high)]
-        print(
-            json.dumps(
-                {
-                    "AU": [low, high],
-                    "bodies": len(own),
-                    "off, arcsec: median, 99 %, most": np.quantile(own, [0.5, 0.99, 1]).round(3).tolist(),
-                }
-            )
-        )
+        off = dict(zip(("median, arcsec", "99 %", "largest"), np.quantile(own, [0.5, 0.99, 1]).round(3), strict=True))
+        print(json.dumps({"AU": [low, high], "bodies": len(own)} | off))
 
 
 if __name__ == "__main__":

@@ -44,12 +44,14 @@ def main():
     true = truth.iloc[index].reset_index(drop=True)
     star = (true["kind"] == "star") & (offset.arcsec < NEAR) & (true["r_mag"] > 15)
     flux = 10 ** (-0.4 * (true["r_mag"] - 31.4))
+    print("| nearest object, FWHM away | stars | `r_psfMag` less true | pull of `r_psfFlux` |\n|---|---|---|---|")
     for low, high in pairwise(APART):
         fwhm = nearest.arcsec / objects["r_fwhm"]
         rows = star & (fwhm > low) & (fwhm <= high)
         off = spread((objects["r_psfMag"] - true["r_mag"])[rows])
         pull = spread(((objects["r_psfFlux"] - flux) / objects["r_psfFluxErr"])[rows])
-        print(f"nearest object {low:g} to {high:g} FWHM away: r_psfMag {off}, pull {pull}")
+        cells = (f"{one['median']:.3f} ± {one['sigma']:.3f}" for one in (off, pull))
+        print(f"| {low:g} to {high:g} | {off['n']} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -79,9 +79,10 @@ def main():
     density, power = fit(counts, area)
     print(f"{options.fields} fields, {sum(ANGLES.values())} templates, {time.perf_counter() - start:.0f} s")
     print(f"false alarms = {density:.4g} * area_px * t**{power:.3f} * exp(-t**2 / 2)")
+    print("| threshold, sigma | peaks | per 3080 x 3072 px | fitted |\n|---|---|---|---|")
     for threshold, count in zip(THRESHOLDS, counts, strict=True):
         model = density * IMAGE_PX * threshold**power * np.exp(-(threshold**2) / 2)
-        print(f"t {threshold:.1f}  peaks {count:6d}  per image {count * IMAGE_PX / area:9.3f}  model {model:9.3f}")
+        print(f"| {threshold:.1f} | {count} | {count * IMAGE_PX / area:.3g} | {model:.3g} |")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,117 @@
+"""Tables of docs/measured that commands write: ``python -m benchmarks.measured [PAGE ...] [--only WORD]``.
+
+A page names the command of a table around it:
+
+    <!-- measured by: python -m benchmarks.pulls --trails 3000 -->
+    Measured 2026-11-30.
+
+    | trails | n | flux |
+    ...
+    <!-- end -->
+
+The command runs again, and the tables among what it prints replace those of the page, with today's date and, where
+the block names weights, their digests. JSON objects with the same keys on lines below each other are a table, too.
+Paths outside the repository are environment variables in the command. A command that fails or prints no table leaves
+its block as it is.
+"""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from itertools import groupby
+from pathlib import Path
+
+from benchmarks.page import ROOT, measured_with, table
+
+PAGES = ROOT / "docs" / "measured"
+BLOCK = re.compile(r"<!-- measured by: (?P<command>.*?) -->\n(?P<held>.*?)<!-- end -->", re.DOTALL)
+WEIGHTS = re.compile(r"([\w/]+) sha256:[0-9a-f]{12}\b")
+
+
+def headings(line):
+    """Return what makes lines below each other one table: "|", or the keys of a JSON object; None for other lines."""
+    if line.startswith("|"):
+        return "|"
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return None
+    return tuple(said) if isinstance(said, dict) else None
+
+
+def words(value):
+    """Return a value of a JSON object as a cell."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: ""}[value]
+    return " to ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def tables(output):
+    """Return the tables in a text as Markdown, with an empty line between two."""
+    found = []
+    for named, run_of in groupby(output.splitlines(), headings):
+        if named == "|":
+            found.append("\n".join(run_of))
+        elif named:
+            found.append(table(named, [[words(value) for value in json.loads(line).values()] for line in run_of]))
+    return "\n\n".join(found)
+
+
+def run(command):
+    """Run a command of a page at the root of the repository, and return its tables.
+
+    Raises
+    ------
+    RuntimeError
+        The command fails, or prints no table.
+    """
+    program, *rest = shlex.split(os.path.expandvars(command))
+    done = subprocess.run(
+        [sys.executable if program == "python" else program, *rest], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    found = tables(done.stdout)
+    if done.returncode or not found:
+        raise RuntimeError(f"{command}: exit code {done.returncode}, {'some' if found else 'no'} tables.")
+    return found
+
+
+def measure(page, only=""):
+    """Run the commands of a page that hold a word, and write what they print into it, each as it ends.
+
+    Returns
+    -------
+    list of str
+        What failed.
+    """
+    failed = []
+    for block in list(BLOCK.finditer(page.read_text())):
+        if only not in block["command"]:
+            continue
+        print(f"{page.name}: {block['command']}", flush=True)
+        try:
+            found = run(block["command"])
+        except RuntimeError as error:
+            failed.append(str(error))
+            continue
+        heading = measured_with(WEIGHTS.findall(block["held"]))
+        held = f"<!-- measured by: {block['command']} -->\n{heading}\n\n{found}\n<!-- end -->"
+        page.write_text(page.read_text().replace(block[0], held))
+    return failed
+
+
+def main():
+    """Measure again what the pages name."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pages", nargs="*", type=Path, help="pages; all of docs/measured by default")
+    parser.add_argument("--only", default="", help="of commands that hold this word")
+    given = parser.parse_args()
+    failed = [one for page in given.pages or sorted(PAGES.glob("*.md")) for one in measure(page, given.only)]
+    sys.exit("\n".join(failed) or None)
+
+
+if __name__ == "__main__":
+    main()
