@@ -33,6 +33,8 @@ ASSUMPTIONS = {
     "planes_left_out": "extensions of the file are by name and sides its mask, science image or the like, and were not "
     "used",
     "psf_differs": "the PSF of the header differs from that of the stars by more than 25 %",
+    "template_band": "the header of the template that was subtracted has another band: stars of other colours may be "
+    "left",
     "unknown_unit": "BUNIT names no unit known here: the gain was left out",
 }
 """Flags of exposures of which something was assumed, is in doubt or is not known, and what that means."""
@@ -48,6 +50,7 @@ TOLD_BY = {
     "no_time": "[fits.time]",
     "no_zero_point": "[fits.zero_point]",
     "planes_left_out": "planes in [fits]",
+    "template_band": "a template of the same band, or aliases in [fits.band]",
     "unknown_unit": "pixel_unit in [fits]",
 }
 """Settings by which files of any camera are told what such a flag says is missing."""

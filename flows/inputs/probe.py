@@ -270,7 +270,11 @@ def _reference(source: Source, reading: _Reading) -> "Reference | None":
     if "mask" in layout:
         mask = _plane("mask", content.image(layout["mask"]), content.headers[layout["mask"]], form, uri)
         usable &= (mask[:] & np.uint16(UNUSABLE)) == 0
-    return Reference(pixels, usable, wcs, uri)
+    try:
+        band = form.band(content.headers, uri, mapping)
+    except BadInput:  # a coadd need not tell it
+        band = None
+    return Reference(pixels, usable, wcs, uri, band)
 
 
 def real_image(pixels: NDArray[Any], where: str) -> NDArray[np.float32]:

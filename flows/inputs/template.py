@@ -28,12 +28,13 @@ _FINER = 0.75  # pixels of the template over those of the science image, below w
 
 @dataclass(frozen=True)
 class Reference:
-    """Template as it was read: pixels (ny, nx), which of them are usable, its WCS cards, band and uri."""
+    """Template as it was read: pixels (ny, nx), which of them are usable, its WCS cards, uri, and band, if any."""
 
     pixels: NDArray[np.float32]
     usable: NDArray[np.bool_]
     wcs_header: str | None
     uri: str
+    band: str | None = None
 
 
 def require_subtraction() -> None:
@@ -63,13 +64,14 @@ def subtracted(raw: RawExposure, reference: Reference) -> RawExposure:
     -------
     RawExposure
         With the planes ``difference``, ``science``, ``template`` (aligned, in the flux unit of the science image) and
-        ``mask`` (NO_DATA, too, where either image has no value), and the flag ``subtracted``.
+        ``mask`` (NO_DATA, too, where either image has no value), and the flags ``subtracted`` and, if the header of
+        the template has another band, ``template_band``.
 
     Raises
     ------
     BadInput
-        ``too_large``, ``no_overlap``, ``not_aligned``: without WCS and of another shape; ``bad_subtraction``: too few
-        stars, or more than `WORST_RESIDUAL` of their light is left.
+        ``too_large``, ``no_overlap``, ``not_aligned``: without WCS and of another shape; ``bad_subtraction``: the same
+        image, too few stars, or more than `WORST_RESIDUAL` of their light is left.
     Misconfigured
         As in `require_subtraction`.
     """
@@ -79,6 +81,9 @@ def subtracted(raw: RawExposure, reference: Reference) -> RawExposure:
         raise _bad("too_large", raw, reference, "an image is too large to be subtracted whole.", "cut it into parts.")
     science = raw.planes["difference"]
     template, seen = _on_grid(raw, reference)
+    if np.array_equal(template, science, equal_nan=True):
+        problem = "both have the same pixels, so nothing would be left."
+        raise _bad("bad_subtraction", raw, reference, problem, "give a template of another time.")
     usable = (raw.planes["mask"] & np.uint16(UNUSABLE)) == 0
     if raw.saturation is not None:
         usable &= science < raw.saturation
@@ -101,7 +106,8 @@ def subtracted(raw: RawExposure, reference: Reference) -> RawExposure:
     }
     fwhm, beta = found.psf
     psf = PsfModel(fwhm_px=fwhm, beta=float(np.clip(beta, 1.1, 100)), source="science")
-    flags = tuple(sorted({*raw.flags, "subtracted"}))
+    other = {"template_band"} if reference.band not in (None, raw.band) else set()
+    flags = tuple(sorted({*raw.flags, "subtracted", *other}))
     return replace(raw, planes=planes, psf=psf, flags=flags, subtraction_residual=found.residual)
 
 

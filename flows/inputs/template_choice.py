@@ -110,10 +110,11 @@ def _chosen(source: Source, among: Sequence[ImageArea], settings: Settings) -> S
         science = image_area(source.uri, settings)
     except NightstrideError as error:
         return replace(source, refusal=BadInput(error.code, error.where, error.problem, error.remedy))
-    uri = choose_template(science, among)
+    others = [one for one in among if one.uri != science.uri]
+    uri = choose_template(science, others)
     if uri is not None:
         return _with_template(source, uri)
-    return replace(source, refusal=_none_fits(science, among))
+    return replace(source, refusal=_none_fits(science, others))
 
 
 def _none_fits(science: ImageArea, among: Sequence[ImageArea]) -> BadInput:
@@ -121,7 +122,9 @@ def _none_fits(science: ImageArea, among: Sequence[ImageArea]) -> BadInput:
         known = "it has no WCS, by which one could be chosen."
         return BadInput("no_template", science.uri, known, "solve its astrometry, or name one template.")
     if science.band not in (bands := sorted({one.band for one in among})):
-        others = f"none of {len(among)} templates is of band {science.band}: they are of {', '.join(bands)}."
+        others = (
+            f"none of {len(among)} other templates is of band {science.band}: they are of {', '.join(bands) or '-'}."
+        )
         aliases = "add one; where the same band has two names, give aliases in the settings, section [fits.band]."
         return BadInput("no_template", science.uri, others, aliases)
     problem = f"of {len(among)} templates none of band {science.band} covers {LEAST_OVERLAP:.0%} of it."

@@ -170,6 +170,7 @@ _NOTES = {
     "planes_left_out": "extensions not used",
     "psf_differs": "PSF of header and stars differ",
     "high_background": "background far from 0",
+    "template_band": "template of another band",
     "unknown_unit": "unit not known",
 }
 

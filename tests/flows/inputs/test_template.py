@@ -12,10 +12,10 @@ from flows.inputs import template as module
 from flows.inputs import template_choice
 from flows.inputs.fits_layout import mapping_for
 from flows.inputs.ingest import prepare
-from flows.inputs.source import Source
+from flows.inputs.source import REFERENCE, Source
 from flows.inputs.sources import list_sources
 from flows.inputs.template import LEAST_OVERLAP, WORST_RESIDUAL, Reference
-from flows.inputs.template_choice import ImageArea, choose_template, image_area
+from flows.inputs.template_choice import ImageArea, attach_templates, choose_template, image_area
 from flows.inputs.wcs_cards import same_grid
 from flows.pipeline.search_array import ArrayFacts, _raw
 from kernels.psf.gaussian_mixture import moffat_mixture
@@ -158,13 +158,15 @@ def test_settings_of_science_images_need_not_fit_the_template(tmp_path, science,
     layers[0].header["ZP"] = 26.0
     fits.HDUList([fits.PrimaryHDU(), *layers]).writeto(several)
     plain = tmp_path / "plain.fits"
-    fits.writeto(plain, pixels, wcs().to_header())
+    fits.writeto(plain, pixels + 1, wcs().to_header())
+    layers[0].data = pixels + 1
+    fits.HDUList([fits.PrimaryHDU(), *layers]).writeto(tmp_path / "coadd.fits")
     named = {"extension": "SCI", "planes": {"mask": "MSK"}, "zero_point": {"keyword": "ZP"}}
     settings = Settings(fits=KeywordMapping.model_validate(MAPPING | named))
-    for path, masked in ((plain, 0), (several, 1)):
+    for path, masked in ((plain, 0), (tmp_path / "coadd.fits", 1)):
         (source,) = list_sources([str(several)], settings, str(path))
         prepare(source, settings)
-        assert (~seen[-1][1]).sum() == masked + (0 if path == plain else (pixels >= 50_000).sum())
+        assert (~seen[-1][1]).sum() == masked + (0 if path == plain else (pixels + 1 >= 50_000).sum())
     with pytest.raises(BadInput) as caught:
         image_area(str(plain), settings)
     assert caught.value.code == "missing_extension"
@@ -210,7 +212,6 @@ def test_coverage_is_that_of_the_sky(tmp_path, science):
     larger = ImageArea("larger", cards, (SHAPE[0], SHAPE[1] + 400), "r")
     assert choose_template(here, [half, larger]) == "larger"
     assert choose_template(ImageArea("none", None, SHAPE, "r"), [here]) is None
-    assert choose_template(here, [here]) == science
 
 
 @installed
@@ -306,6 +307,25 @@ def test_a_subtraction_is_used_if_it_is_good(monkeypatch, given, made, code):
     with pytest.raises(BadInput, match="less template") as caught:
         module.subtracted(*images(**given))
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(("band", "told"), [("r", False), ("i", True), (None, False)])
+def test_a_template_of_another_band_is_told(tmp_path, science, monkeypatch, band, told):
+    Subtraction(monkeypatch)
+    template = write(tmp_path / "template.fits", 3.2, wcs(), band=band)
+    (source,) = list_sources([science], SETTINGS, template)
+    assert ("template_band" in prepare(source, SETTINGS)[0].flags) is told
+
+
+def test_an_image_is_not_its_own_template(tmp_path, monkeypatch, science):
+    other = write(tmp_path / "other.fits", 3.2, wcs())
+    found = attach_templates([Source(science), Source(other)], [science, other], SETTINGS)
+    assert [dict(one.siblings)[REFERENCE] for one in found] == [other, science]
+    Subtraction(monkeypatch)
+    raw, reference = images()
+    with pytest.raises(BadInput, match="same pixels") as caught:
+        module.subtracted(raw, replace(reference, pixels=raw.planes["difference"].copy()))
+    assert caught.value.code == "bad_subtraction"
 
 
 def test_a_large_image_is_not_subtracted(monkeypatch):
