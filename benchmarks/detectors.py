@@ -261,7 +261,7 @@ def draw(sky: str, curves: dict[str, list[Share]]) -> None:
     ticks = [3, 5, 7, 10, 15, 25, 50]
     axis.set_xticks(ticks, [str(tick) for tick in ticks])
     axis.set_xticks([], minor=True)
-    axis.set_title(f"{sky}: at 1 false detection per image, behind the verdict")
+    axis.set_title(f"{sky}: at 1 false detection per image, with the reliability model")
     axis.legend(frameon=False, fontsize=8)
     save(figure, IMAGES / f"detectors_{sky}.png")
 

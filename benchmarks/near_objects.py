@@ -147,7 +147,8 @@ def main():
             exact = observe(orbit, observer)
             east = (exact.ra[0] - ra + 180) % 360 - 180
             off.append((seen.distance[0], 3600 * np.hypot(east * np.cos(np.radians(dec)), exact.dec[0] - dec)))
-    for group, found in sorted(counts.items()):
+    for group in (one for one in ("below 1", "1 to 10", "10 to 60", "above 60") if one in counts):
+        found = counts[group]
         low, high = binomtest(sum(found), len(found)).proportion_ci(method="exact")
         named = {"deg / d": group, "bodies": len(found), "named": sum(found)}
         print(json.dumps(named | {"95 %": [round(low, 4), round(high, 4)]}))

@@ -93,7 +93,7 @@ def main() -> None:
             drawn = [image(weight, fwhm, snr) for fwhm in FWHM_PX]
             correlation = np.array(drawn[0].info.noise_correlation)
             cells = " | ".join("{:.2f}, {:.2f}".format(*shares(one, given.model)) for one in drawn)
-            print(f"| {correlation[2, 3]:.2f} | {snr:g} | {cells} |", flush=True)
+            print(f"| {round(correlation[2, 3], 2) + 0.0:.2f} | {snr:g} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":
