@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 
 _CARD = re.compile(
     r"RADESYS|RADECSYS|EQUINOX|LONPOLE|LATPOLE|"
-    r"(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA)[12]|(CD|PC)[12]_[12]|(PV|PS)[12]_\d+|(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)"
+    r"(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA)[12]|(CD|PC)[12]_[12]|PC00[12]00[12]|(PV|PS)[12]_\d+|"
+    r"(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)"
 )
+"""PC00i00j is how PCi_j was written before the standard, by Pan-STARRS to this day."""
+
+_IRAF = re.compile(r"WAT[12]_\d+")
 _ESSENTIAL = ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2")
 _SINGULAR = 1e-8  # determinant over squared norm; a pixel 10,000 times as long as wide has 1e-4
 _SCALE = ("CD1_1", "CD1_2", "CD2_1", "CD2_2", "CDELT1", "CDELT2")
@@ -46,7 +50,8 @@ def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, in
     BadInput
         ``missing_wcs``: only some of the keywords; ``invalid_keyword``: one cannot be read, is not finite, or has no
         value and is needed; ``singular_wcs``: the matrix cannot be inverted, or the image has
-        no place on the sky, or one that is neither equatorial nor galactic, or of a frame that is not known.
+        no place on the sky, or one that is neither equatorial nor galactic, or of a frame that is not known; it has a
+        distortion that is not computed here.
     """
     from astropy.wcs import WCS  # who only plans reads no WCS
     from astropy.wcs.utils import wcs_to_celestial_frame
@@ -75,6 +80,8 @@ def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, in
         except Exception as error:  # wcslib's errors share no base class with each other
             told = ", ".join(f"{key} is {header[key]!r}" for key in _ESSENTIAL)
             raise _singular(where, f"it cannot be computed with {told}") from error
+    if str(cards["CTYPE1"]).endswith("-TNX") and any(map(_IRAF.fullmatch, header)):
+        raise _singular(where, f"CTYPE1 is {cards['CTYPE1']!r}, IRAF's distortion (WAT1_001, ...) is not computed")
     if not world.has_celestial:
         raise _singular(where, f"CTYPE1 is {header['CTYPE1']!r}, no celestial axis")
     if world.wcs.lngtyp.strip() not in ("RA", "GLON"):  # astropy would take ecliptic longitudes for right ascensions

@@ -68,6 +68,28 @@ def test_scale_and_rotation_do_in_place_of_a_matrix():
     assert pixel_scale_arcsec(cards) == pytest.approx(0.36)
 
 
+def test_a_matrix_written_as_before_the_standard_is_that_of_the_standard():
+    """Pan-STARRS writes PC001001 = -1 with two positive CDELT: without it the sky is mirrored."""
+    keys = {key: value for key, value in TAN.items() if not key.startswith("CD")} | {"CDELT1": 7e-5, "CDELT2": 7e-5}
+    turn = {"1": {"1": -0.8, "2": 0.6}, "2": {"1": 0.6, "2": 0.8}}
+    cards, standard = (
+        cards_of(keys, **{form.format(i, j): value for i, row in turn.items() for j, value in row.items()})
+        for form in ("PC00{}00{}", "PC{}_{}")
+    )
+    assert same_grid(cards, standard, SHAPE, within=1e-6)
+    assert not same_grid(cards, cards_of(keys), SHAPE)
+
+
+def test_the_distortion_of_iraf_is_not_passed_over():
+    tnx = {**TAN, "CTYPE1": "RA---TNX", "CTYPE2": "DEC--TNX"}
+    assert same_grid(cards_of(tnx), cards_of(TAN), SHAPE)  # without one it is TAN
+    with pytest.raises(BadInput, match="'RA---TNX', IRAF's distortion") as caught:
+        cards_of(
+            tnx, WAT0_001="system=image", WAT1_001='wtype=tnx axtype=ra lngcor = "3. 4. 4. 2. -0.3 0.3 -0.3 0.3 1"'
+        )
+    assert caught.value.code == "singular_wcs"
+
+
 def test_no_keyword_at_all_is_no_wcs():
     assert cards_of({"EXPTIME": 30.0}) is None
 
