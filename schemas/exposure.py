@@ -17,6 +17,8 @@ SIMULATED = "simulated"
 ASSUMPTIONS = {
     "ambiguous_time": "keywords of the time or of the exposure time, or the words of their comments, contradict each "
     "other or leave it open: one reading was taken",
+    "asinh_pixels": "BSOFTEN and BOFFSET say that pixels are inverse hyperbolic sines of the flux, as in stacks of "
+    "Pan-STARRS: they were made linear",
     "assumed_detector": "no keyword tells the detector: 0 was assumed",
     "assumed_gain": "the header's gain was taken as electrons per adu, though no comment tells its unit, or no BUNIT "
     "that of the pixels",

@@ -18,6 +18,7 @@ from flows.inputs.fits_header import (
     Keywords,
     as_integer,
     as_number,
+    is_asinh,
 )
 from flows.inputs.fits_layout import detector_of, layout_of, left_out
 from flows.inputs.fits_site import site_of
@@ -29,6 +30,9 @@ from kernels.sky.times import night_label
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey, PsfModel
 from schemas.keyword_mapping import FromHeader, KeywordMapping
+
+ASINH_PIXELS = "asinh_pixels"
+"""Flag of an exposure."""
 
 _TENTHS_PER_DAY = 864_000
 
@@ -131,6 +135,8 @@ def _calibration(headers: Headers, where: str, mapping: KeywordMapping, wcs: str
     psf, by_psf = _psf(words, mapping, wcs)
     origins = [unit.origin, by, gain.origin, *left_out(headers, layout_of(headers, where, mapping))]
     origins += [_origin(field, name) for name, field in known.items() if field != FromHeader()]
+    if is_asinh(words.headers[0]):
+        origins.append(HeaderOrigin("pixels", "BSOFTEN", "made linear with BOFFSET", ASINH_PIXELS))
     if psf is not None:
         origins.append(by_psf)
     return HeaderCalibration(

@@ -448,9 +448,26 @@ def has_large_image(headers: Headers) -> bool:
     return any(is_image(header) and is_large(image_shape(header)) for header in headers)
 
 
-def blank_as_nan(pixels: NDArray[Any], header: fits.Header) -> NDArray[Any]:
-    """Return pixels as stored, with NaN where whole numbers have the value of ``BLANK``."""
-    blank = header.get("BLANK")
-    if blank is None or pixels.dtype.kind not in "iu":
+def true_pixels(pixels: NDArray[Any], header: fits.Header) -> NDArray[Any]:
+    """Return pixels with NaN where whole numbers have the value of ``BLANK``, linear in the flux.
+
+    ``BLANK`` is of the numbers in the file, before ``BZERO`` makes unsigned ones of them (FITS 4.0, 4.4.2.5).
+    """
+    blank = value_of(header, "BLANK")
+    if isinstance(blank, int | float) and pixels.dtype.kind in "iu":
+        pixels = np.where(pixels == blank + int(header.get("BZERO", 0)), np.float32(np.nan), pixels)
+    if not is_asinh(header):
         return pixels
-    return np.where(pixels == blank, np.float32(np.nan), pixels)
+    with np.errstate(over="ignore"):  # what has no finite value is masked as such
+        return np.asarray(header["BOFFSET"] + 2 * header["BSOFTEN"] * np.sinh(pixels / _ASINH))
+
+
+_ASINH = 2.5 * math.log10(math.e)
+
+
+def is_asinh(header: fits.Header) -> bool:
+    """Return whether pixels are inverse hyperbolic sines of the flux, as in the stacks of Pan-STARRS.
+
+    Its rule is http://svn.pan-starrs.ifa.hawaii.edu/trac/ipp/wiki/asinh_compression.
+    """
+    return all(isinstance(value_of(header, name), int | float) for name in ("BSOFTEN", "BOFFSET"))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flows.inputs import source as given
 from flows.inputs.files import FITS, GZIP, content_kind
 from flows.inputs.fits_damage import bad_checksum, damage, gzip_damage, truncated
-from flows.inputs.fits_header import Headers, blank_as_nan, image_shape, no_image, one_image
+from flows.inputs.fits_header import Headers, image_shape, no_image, one_image, true_pixels
 from flows.inputs.fits_tiles import require_tiles
 from schemas.errors import BadInput
 
@@ -265,7 +265,7 @@ class FitsContent:
         if pixels is None:
             raise no_image(self._where)
         pixels = pixels[one_image(pixels.ndim, image_shape(self.headers[index]))]
-        return blank_as_nan(pixels, self.headers[index])
+        return true_pixels(pixels, self.headers[index])
 
     def check(self) -> None:
         """Compare CHECKSUM and DATASUM of every HDU that has them; no pixel is decoded.

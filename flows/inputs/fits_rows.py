@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from flows.inputs.files import STREAM, content_kind, file_system, open_part, patient, read_failures
 from flows.inputs.fits_damage import bad_checksum, damage, gzip_damage
-from flows.inputs.fits_header import Headers, blank_as_nan, image_shape, is_image, no_image, one_image
+from flows.inputs.fits_header import Headers, image_shape, is_image, no_image, one_image, true_pixels
 from flows.inputs.fits_tiles import require_tiles
 from flows.inputs.image_rows import PlaneRows
 from flows.inputs.source import require_size
@@ -80,7 +80,7 @@ class FitsRows:
         with damage(self._where), fits.open(self._path, memmap=False) as file:
             image = file[index]
             rows = (*one_image(len(image.shape), image_shape(self.headers[index])), slice(y0, y1))
-            return blank_as_nan(np.asarray(image.section[rows]), self.headers[index])
+            return true_pixels(np.asarray(image.section[rows]), self.headers[index])
 
     def _verify_sums(self, index: int) -> None:
         """Compare the sums of the bytes on disk, as `FitsContent` does."""

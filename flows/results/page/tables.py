@@ -167,6 +167,7 @@ _NOTES = {
     "assumed_psf_unit": "unit of PSF assumed",
     "assumed_site": "site assumed",
     "ambiguous_time": "time in doubt",
+    "asinh_pixels": "pixels made linear",
     "planes_left_out": "extensions not used",
     "psf_differs": "PSF of header and stars differ",
     "high_background": "background far from 0",

@@ -97,6 +97,10 @@ def test_with_no_mapping_the_usual_keywords_do(write):
     assert info.visit == round(info.midpoint_mjd_tai * 864000)
 
 
+def test_pixels_that_were_made_linear_are_told(write):
+    assert "asinh_pixels" in info_of(write(BSOFTEN=1.0, BOFFSET=0.0)).flags
+
+
 def test_a_sky_that_was_not_subtracted_is_asked_about(write, sky):
     source = write()
     with fits.open(source.uri, mode="update") as file:

@@ -1,5 +1,6 @@
 import math
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flows.inputs.fits_generic import GENERIC
-from flows.inputs.fits_header import Keywords, as_integer, as_number, blank_as_nan, exposure_end, is_image, middle
+from flows.inputs.fits_header import Keywords, as_integer, as_number, exposure_end, is_image, middle, true_pixels
+from flows.inputs.fits_io import FitsContent, read_headers
+from flows.inputs.fits_rows import FitsRows
 from flows.inputs.fits_rubin import RUBIN
 from flows.inputs.fits_ztf import ZTF
 from schemas.errors import BadInput
@@ -218,5 +221,36 @@ def test_it_is_half_an_exposure_after_the_middle_in_utc():
 def test_only_whole_numbers_have_a_blank(kind, left):
     """FITS 4.0, 4.4.2.5: BLANK is of images with whole numbers alone."""
     pixels = np.array([1, 7], kind)
-    np.testing.assert_array_equal(blank_as_nan(pixels, fits.Header({"BLANK": 7})), left)
-    assert blank_as_nan(pixels, fits.Header()) is pixels
+    np.testing.assert_array_equal(true_pixels(pixels, fits.Header({"BLANK": 7})), left)
+    assert true_pixels(pixels, fits.Header()) is pixels
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("bits", [16, 32])
+def test_a_blank_is_of_the_numbers_in_the_file(tmp_path, bits, compressed):
+    """FITS 4.0, 4.4.2.5: not of the unsigned ones that BZERO makes of them, where it is 0 here."""
+    pixels, path = np.arange(1000, 1012, dtype=f"u{bits // 8}").reshape(3, 4), tmp_path / "x.fits"
+    pixels[1] = 0
+    hdu = fits.CompImageHDU(pixels, compression_type="RICE_1") if compressed else fits.ImageHDU(pixels)
+    hdu.header["BLANK"] = -(2 ** (bits - 1))
+    hdu.writeto(path)
+    found = FitsContent(path.read_bytes(), "x").image(1)
+    np.testing.assert_array_equal(found, np.where(pixels == 0, np.nan, pixels))
+    np.testing.assert_array_equal(opened_by_rows(path).image(1)[1:3], found[1:3])
+
+
+def opened_by_rows(path):
+    with path.open("rb") as file:
+        headers = read_headers(file, "x")
+    return FitsRows(str(path), headers, 10**6, sha256(), path.parent)
+
+
+def test_pixels_of_a_stack_of_pan_starrs_are_made_linear(tmp_path):
+    """L = BOFFSET + BSOFTEN (exp(C / alpha) - exp(-C / alpha)), alpha = 1.0857362 (the project's asinh_compression)."""
+    stored, path, soften, offset = np.array([[-7.5, 0.0, 2.0, np.nan, 12.0]], "f4"), tmp_path / "x.fits", 12.3, -0.7
+    fits.PrimaryHDU(stored, fits.Header({"BSOFTEN": soften, "BOFFSET": offset})).writeto(path)
+    linear = offset + soften * (np.exp(stored / 1.0857362) - np.exp(-stored / 1.0857362))
+    np.testing.assert_allclose(FitsContent(path.read_bytes(), "x").image(0), linear, rtol=2e-6)
+    np.testing.assert_allclose(opened_by_rows(path).image(0)[0:1], linear, rtol=2e-6)
+    for kept in ({"BSOFTEN": soften}, {"BSOFTEN": "12.3", "BOFFSET": offset}):
+        assert true_pixels(stored, fits.Header(kept)) is stored
