@@ -52,7 +52,7 @@ def area_under_roc(positive: NDArray[np.floating], negative: NDArray[np.floating
     variance = float(np.var(above, ddof=1) / n if n > 1 else 0.25) + float(np.var(below, ddof=1) / m if m > 1 else 0.25)
     reach = _Z95 * math.sqrt(variance) / (value * (1 - value))
     middle = math.log(value / (1 - value))
-    low, high = (1 / (1 + math.exp(-(middle + sign * reach))) for sign in (-1, 1))
+    low, high = (float(scipy.special.expit(middle + sign * reach)) for sign in (-1, 1))
     return Area(value, low, high)
 
 

@@ -184,8 +184,8 @@ class Bins:
         low, high = self.low, self.high
         if self.log:
             given, low, high = np.log(np.maximum(given, self.low)), np.log(self.low), np.log(self.high)
-        place = np.clip(((given - low) / (high - low) * self.count).astype(np.int64), 0, self.count - 1)
-        return np.bincount(place, minlength=self.count)
+        place = np.clip((given - low) / (high - low) * self.count, 0, self.count - 1)
+        return np.bincount(place.astype(np.int64), minlength=self.count)
 
 
 FEATURES = {

@@ -8,6 +8,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+from astropy.io import fits
 from fsspec.implementations.local import LocalFileSystem
 
 from flows.inputs import sources
@@ -75,6 +76,42 @@ def test_gzip_and_zip_files_count_if_they_hold_images(tmp_path):
         np.savez(tmp_path / "made.npz", **arrays)
         (tmp_path / "made.npz").rename(tmp_path / name)
     assert names(tmp_path) == ["exposure"]
+
+
+def test_tables_beside_a_solved_image_are_no_images(tmp_path):
+    """As solve-field of astrometry.net leaves them: field.wcs is a header alone, the others are tables."""
+    fits.PrimaryHDU(np.zeros((9, 9), np.float32)).writeto(tmp_path / "field.new")
+    table = fits.BinTableHDU.from_columns([fits.Column("X", "E", array=np.arange(5.0))])
+    for name in ("axy", "corr", "match", "rdls"):
+        table.writeto(tmp_path / f"field.{name}")
+    fits.PrimaryHDU().writeto(tmp_path / "field.wcs")
+    place(tmp_path, "damaged")
+    assert names(tmp_path) == ["damaged", "field.new"]
+    assert names(tmp_path / "field.axy") == ["field.axy"]  # who names it hears why not
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("a.fits.bz2", b"BZh9"),
+        ("b.FITS.Z", b"\x1f\x9d\x90"),
+        ("c.fits.xz", b"\xfd7zXZ\0"),
+        ("d.fits.zst", b"(\xb5/\xfd"),
+    ],
+)
+def test_an_image_packed_in_another_way_is_not_passed_over(tmp_path, name, start):
+    (tmp_path / name).write_bytes(start + bytes(90))
+    (source,) = list_sources([str(tmp_path)], SETTINGS)
+    with pytest.raises(BadInput, match=r"To fix, unpack it, or pack it with gzip or fpack\.") as caught:
+        probe(source, SETTINGS)
+    assert caught.value.code == "not_fits"
+
+
+def test_a_pattern_finds_hidden_files_only_if_it_asks_for_them(tmp_path):
+    place(tmp_path, "a.fits", "._a.fits")
+    assert names(tmp_path / "*.fits") == ["a.fits"]
+    assert list(files_of(f"{tmp_path}/*")) == [f"{tmp_path}/a.fits"]
+    assert names(tmp_path / ".*.fits") == ["._a.fits"]
 
 
 def test_files_globs_and_repetitions(tmp_path):
@@ -312,12 +349,22 @@ def test_rows_with_planes_and_fields(tmp_path):
         ("science\ns.fits\n", "must have 'difference'"),
         ("", "must have 'difference'"),
         ("difference,band\nd.fits,g\n,r\n", "line 3"),
+        ("difference,gain,gain,psf_fwhm_px\nd.fits,1,1,2.5\n", "more than once"),
+        ("difference,band\n\nd, 1.fits,g\n", "line 3 has 3 cells for 2 columns"),
+        ("difference\n" + "d" * 200_000 + "\n", "cannot be read: line 2: field larger"),
     ],
 )
 def test_errors_name_the_fault(tmp_path, text, words):
     with pytest.raises(Misconfigured, match=words) as caught:
         read_manifest(manifest(tmp_path, text))
     assert caught.value.code == "bad_manifest"
+
+
+def test_lines_may_end_in_any_way_and_with_a_comma(tmp_path):
+    (tmp_path / "m.csv").write_bytes(b"difference,band\ra.fits,g,\r\nb.fits\n")
+    first, second = read_manifest(str(tmp_path / "m.csv"))
+    assert (first.difference, first.overrides) == (f"{tmp_path}/a.fits", (("band", "g"),))
+    assert (second.difference, second.overrides) == (f"{tmp_path}/b.fits", ())
 
 
 def test_a_manifest_that_is_no_text(tmp_path):
