@@ -17,6 +17,7 @@ from schemas.archive_columns import BANDS, WORDS, locate_columns
 from schemas.errors import BadInput, read_failure
 
 _BLOCK = 1 << 22  # bytes of CSV at a time
+_HEAD = 1 << 20  # bytes that hold the names of all columns: a view of SDSS has 500 and more
 _RANGES = {"petroRad_r": (0.0, 1000.0), "redshift": (-1.0, 20.0), "plate": (0.0, 1e6)}
 _SENTINELS = (-9999.0, -999.0, -99.0, 9999.0, 999.0, 99.0, 99.99)
 _BRIGHTEST, _FAINTEST = 0.0, 35.0  # of a magnitude; asinh magnitudes of no flux at all are 22 to 29
@@ -82,7 +83,7 @@ def read_archive(path: Path, wanted: Collection[str], optional: Collection[str] 
         raise BadInput("unreadable_table", str(path), "is a folder, not a file.", remedy)
     try:
         with pa.input_stream(str(path), compression="detect") as stream:
-            begin = stream.read(1024)
+            begin = stream.read(_HEAD)
     except (OSError, pa.ArrowException) as error:
         raise BadInput("unreadable_table", str(path), f"cannot be read: {read_failure(error)}.", remedy) from error
     read = _fits if begin.startswith(b"SIMPLE") else _parquet if begin.startswith(b"PAR1") else _csv
@@ -156,8 +157,11 @@ def _fits(
             columns = locate_columns(table.columns.names, wanted, optional)
             units = {name: table.columns[column].unit or "" for name, column in columns.items()}
             values = {column: np.array(table.data[column]) for column in set(columns.values())}
-    except OSError as error:
-        raise BadInput("unreadable_table", str(path), f"cannot be read: {error}.", "give a FITS table.") from error
+    except BadInput:
+        raise
+    except Exception as error:  # damaged bytes make astropy raise errors of every kind
+        problem = f"cannot be read: {read_failure(error)}."
+        raise BadInput("unreadable_table", str(path), problem, "give a FITS table.") from error
     return iter([values]), columns, units
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import zlib
 from collections.abc import Iterator
 from datetime import date
 from functools import lru_cache
@@ -89,7 +90,7 @@ def read_orbits(path: Path) -> OrbitCatalogue:
                 orbits, good = _comets([lines[n] for n in others.tolist()])
                 parts.append(orbits.take(np.flatnonzero(good)))
                 damaged += (others[~good] + first).tolist()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise Misconfigured("bad_orbits", str(path), f"cannot be read: {error}.", _REMEDY) from error
     if not sum(len(part.epoch) for part in parts):
         raise Misconfigured("bad_orbits", str(path), f"holds no orbit in {len(damaged)} lines.", _REMEDY)

@@ -44,6 +44,30 @@ def test_csv_that_is_compressed(tmp_path):
     assert read_archive(path, WANTED).rows == 3
 
 
+def test_a_table_may_have_all_columns_of_a_view(tmp_path):
+    more, values = ",".join(f"petroR50Err_{n}" for n in range(500)), ",".join(["1.5"] * 500)
+    path = write(tmp_path, f"{more},{HEADER}", *(f"{values},{row}" for row in ROWS))
+    np.testing.assert_allclose(read_archive(path, WANTED).numbers["z"], [16.8, 16.8, 18.1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("whole", "damaged"),
+    [
+        (b"TFORM1  = 'E ", b"TFORM1  = 'Q "),
+        (b"TFIELDS =                    5", b"TFIELDS =                   50"),
+        (b"", b""),
+    ],
+)
+def test_a_damaged_fits_table_is_refused(tmp_path, whole, damaged):
+    path = tmp_path / "table.fits"
+    fits.BinTableHDU.from_columns([fits.Column(band, "E", array=np.full(999, 18.0)) for band in BANDS]).writeto(path)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(whole, damaged) if whole else data[:8000])
+    with pytest.raises(BadInput, match="cannot be read") as caught:
+        read_archive(path, BANDS)
+    assert caught.value.code == "unreadable_table"
+
+
 def test_fits_as_casjobs_gives_it(tmp_path):
     rows = [row.split(",") for row in ROWS]
     columns = {f"psfMag_{band}": np.array([row[n + 1] for row in rows], ">f4") for n, band in enumerate(BANDS)}

@@ -185,7 +185,11 @@ def test_without_a_readable_designation_the_packed_one_counts(tmp_path):
     assert read_orbits(path).orbits.designation.tolist() == [b"00001"]
 
 
-@pytest.mark.parametrize("content", [b"", b"no orbits\n" * 3, b"\x1f\x8bnot gzip"])
+_DAMAGED = gzip.compress(CERES.encode() * 50)
+_DAMAGED = _DAMAGED[:20] + bytes(one ^ 0x5A for one in _DAMAGED[20:60]) + _DAMAGED[60:]
+
+
+@pytest.mark.parametrize("content", [b"", b"no orbits\n" * 3, b"\x1f\x8bnot gzip", _DAMAGED])
 def test_a_file_without_orbits_is_refused(tmp_path, content):
     path = tmp_path / "file.gz" if content.startswith(b"\x1f") else tmp_path / "file.dat"
     path.write_bytes(content)
