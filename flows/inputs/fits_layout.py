@@ -45,7 +45,8 @@ def layout_of(headers: Headers, where: str, mapping: KeywordMapping) -> Mapping[
     Raises
     ------
     BadInput
-        ``no_image``, ``missing_extension``; ``ambiguous_image``: several may be the difference image.
+        ``no_image``, ``missing_extension``; ``ambiguous_image``: several may be the difference image, or have the name
+        that the settings give.
     """
     planes: dict[str, int] = {plane: _extension(headers, name, where) for plane, name in mapping.planes.items()}
     if mapping.extension is None:
@@ -63,7 +64,8 @@ def mapping_for(headers: Headers, mapping: KeywordMapping) -> KeywordMapping:
     In place of one that it has not stands the only extension that is such a plane by its name; of several none does.
     """
     names = [*map(extension_name, headers)]
-    there, kept = {*range(len(headers)), *names}, dict[str, str | int]()
+    numbers = range(len(headers))
+    there, kept = {*numbers, *map(str, numbers), *names}, dict[str, str | int]()
     for plane, name in mapping.planes.items():
         likely = [other for other in names if plane in PLANES and PLANES[plane].match(other.upper())]
         if name in there or len(likely) > 1:
@@ -133,9 +135,19 @@ def extension_name(header: fits.Header) -> str:
 
 
 def _extension(headers: Headers, wanted: int | str, where: str) -> int:
-    for index, header in enumerate(headers):
-        if wanted == index or wanted == extension_name(header):
-            return index
+    found = [index for index, header in enumerate(headers) if wanted in (index, extension_name(header))]
+    if not found and str(wanted).isdecimal() and int(wanted) < len(headers):  # text of an environment variable
+        return int(wanted)
+    images = [index for index in found if is_image(headers[index])]
+    if len(images) > 1:
+        raise BadInput(
+            "ambiguous_image",
+            where,
+            f"{len(images)} extensions are named {wanted!r}: {', '.join(map(str, images))}.",
+            "name one of them by its number in the settings, section [fits].",
+        )
+    if found:
+        return (images or found)[0]
     names = [extension_name(header) or str(index) for index, header in enumerate(headers)]
     raise BadInput(
         "missing_extension",

@@ -2,7 +2,7 @@ import pytest
 from astropy.io import fits
 
 from flows.inputs.fits_header import Keywords
-from flows.inputs.fits_layout import detector_of, layout_of
+from flows.inputs.fits_layout import detector_of, layout_of, mapping_for
 from schemas.errors import BadInput
 from schemas.keyword_mapping import KeywordMapping
 
@@ -39,6 +39,28 @@ def test_several_that_may_be_it_are_refused_with_the_setting(given):
     assert caught.value.code == "ambiguous_image"
     assert "fits.extension" in caught.value.remedy
     assert layout_of(given, "x", KeywordMapping(extension=2)) == {"difference": 2}
+
+
+@pytest.mark.parametrize(
+    "mapping", [KeywordMapping(extension="SCI"), KeywordMapping(extension=1, planes={"mask": "SCI"})]
+)
+def test_a_name_that_two_images_have_is_refused_and_a_number_is_not(mapping):
+    """As in files of two chips (HST), with one extension SCI for each."""
+    given = headers("SCI", "ERR", "SCI")
+    with pytest.raises(BadInput, match="2 extensions are named 'SCI': 1, 3") as caught:
+        layout_of(given, "x", mapping)
+    assert caught.value.code == "ambiguous_image"
+    assert layout_of(given, "x", KeywordMapping(extension=3)) == {"difference": 3}
+    given[1]["XTENSION"] = "BINTABLE"
+    assert layout_of(given, "x", KeywordMapping(extension="SCI")) == {"difference": 3}
+
+
+def test_a_number_may_be_text_unless_that_is_a_name():
+    assert layout_of(headers("A", "B"), "x", KeywordMapping(extension="2")) == {"difference": 2}
+    assert layout_of(headers("2", "B"), "x", KeywordMapping(extension="2")) == {"difference": 1}
+    assert mapping_for(headers("A", "B"), KeywordMapping(extension="2")).extension == "2"
+    with pytest.raises(BadInput, match="no extension '3'"):
+        layout_of(headers("A", "B"), "x", KeywordMapping(extension="3"))
 
 
 def test_planes_of_the_settings_are_not_the_image():
