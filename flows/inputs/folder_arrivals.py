@@ -1,9 +1,12 @@
 """Exposures that arrive: in a folder, or under a prefix of an object store."""
 
+import os
 import posixpath
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Any, Protocol
 
 from flows.inputs.files import failure_words, file_system, no_credentials, outside
@@ -53,7 +56,7 @@ class _Seen:
 
 
 class FolderArrivals:
-    """Arrivals in a folder, with all below it, found by listing it.
+    """Arrivals in a folder, with all below it and behind links to folders, found by listing it.
 
     A file is ready when neither its size nor its time has changed for ``still_s``, and so are the files that go with it
     by the archive's names, and copies of it by that name elsewhere; or, with ``done_suffix``, as soon as there is a
@@ -127,7 +130,7 @@ class FolderArrivals:
         """Return path -> signature of all files, hidden ones excepted."""
         try:
             self._fs.invalidate_cache()
-            found = self._fs.find(self._path, detail=True)
+            found = _found(self._fs, self._path)
         except outside() as error:
             problem = f"cannot be listed: {failure_words(error)}."
             if not self._listed and no_credentials(error):
@@ -168,6 +171,29 @@ class FolderArrivals:
             folder, name = posixpath.split(path)
             names.setdefault(folder, []).append(name)
         return {folder: beside(found) for folder, found in names.items()}
+
+
+def _found(fs: Any, top: str) -> dict[str, dict[str, Any]]:
+    """Return path -> entry of the files below a folder, and behind links to folders there; a folder counts once."""
+    files: dict[str, dict[str, Any]] = fs.find(top, detail=True)
+    if not (left := _links(files)):
+        return files
+    real, entered = cache(os.path.realpath), {os.path.realpath(top)}
+    known = {real(posixpath.dirname(path)) for path in files}
+    while left:
+        link = left.pop(0)
+        if real(link) in entered:
+            continue
+        entered.add(real(link))
+        behind = fs.find(link, detail=True)
+        files |= {path: entry for path, entry in behind.items() if real(posixpath.dirname(path)) not in known}
+        known |= {real(posixpath.dirname(path)) for path in behind}
+        left += _links(behind)
+    return files
+
+
+def _links(files: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return sorted(path for path, entry in files.items() if entry.get("islink") and Path(path).is_dir())
 
 
 def _waits_for(path: str, behind: dict[str, Beside]) -> bool:

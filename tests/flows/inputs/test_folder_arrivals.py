@@ -45,6 +45,23 @@ def write(folder, name, text="x"):
     return str(path)
 
 
+def test_links_to_folders_are_followed_and_each_folder_counts_once(tmp_path, arrivals, clock):
+    """A disk that is mounted elsewhere, a link to it behind that, one in circles, and one to what is there anyway."""
+    disk, other, night = (tmp_path.with_name(f"{tmp_path.name}-{name}") for name in ("disk", "other", "night"))
+    paths = [write(tmp_path, "a.fits"), write(tmp_path, "sub/b.fits")]
+    write(disk, "c.fits")
+    write(other, "deep/d.fits")
+    (tmp_path / "link").symlink_to(disk)
+    (disk / "more").symlink_to(other)
+    (other / "round").symlink_to(tmp_path)
+    (tmp_path / "twice").symlink_to(tmp_path / "sub")
+    (tmp_path / "nowhere").symlink_to(night)
+    arrivals.poll(9)
+    clock.now = 9.0
+    behind = [f"{tmp_path}/link/c.fits", f"{tmp_path}/link/more/deep/d.fits"]
+    assert arrivals.poll(9) == sorted([*paths, *behind])
+
+
 def test_a_file_is_given_once_when_it_has_been_still(tmp_path, arrivals, clock):
     path = write(tmp_path, "night/a.fits")
     assert arrivals.poll(9) == []
