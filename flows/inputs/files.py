@@ -65,6 +65,11 @@ def failure_words(error: Exception) -> str:
     return words or (error.strerror if isinstance(error, OSError) and error.strerror else said)
 
 
+def no_parts(error: Exception) -> bool:
+    """Return whether fsspec says that a server of HTTP sends whole files alone."""
+    return isinstance(error, ValueError) and re.search("range requests|streaming HTTP file", str(error)) is not None
+
+
 def no_credentials(error: Exception) -> bool:
     """Return whether a place cannot be read because nobody has said as whom."""
     return re.match(_NO_CREDENTIALS, type(error).__name__) is not None
@@ -95,8 +100,8 @@ def read_failures(uri: str) -> Iterator[None]:
     Raises
     ------
     BadInput
-        ``unreadable_file``: there is no such file, or it may not be read. ``not_a_file``: it is a pipe, a socket or a
-        device, which nobody may ever write to.
+        ``unreadable_file``: there is no such file, it may not be read, or not in parts. ``not_a_file``: it is a pipe, a
+        socket or a device, which nobody may ever write to.
     Retryable
         ``io_error``: anything else, e.g. a time-out or a broken connection.
     """
@@ -112,6 +117,11 @@ def read_failures(uri: str) -> Iterator[None]:
                 "check that the file exists and may be read.",
             ) from error
         raise Retryable("io_error", uri, f"reading failed: {failure_words(error)}.", "try again later.") from error
+    except ValueError as error:
+        if not no_parts(error):
+            raise
+        problem = "cannot be read: its server sends whole files alone, not parts of them."
+        raise BadInput("unreadable_file", uri, problem, "fetch it, and name the copy.") from error
 
 
 def read_bytes(uri: str) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
+from flows.inputs.files import no_parts
 from schemas.errors import BadInput, NightstrideError
 
 
@@ -26,7 +27,7 @@ def damage(where: str) -> Iterator[None]:
         except NightstrideError:
             raise
         except Exception as error:  # damaged bytes make astropy and its decoders raise errors of every kind
-            if _is_of_network(error) or (isinstance(error, OSError) and not _is_about_bytes(error)):
+            if _is_of_network(error) or no_parts(error) or (isinstance(error, OSError) and not _is_about_bytes(error)):
                 raise
             if isinstance(error, fits.VerifyError):
                 problem = f"its header breaks the standard: {_said(error)}."

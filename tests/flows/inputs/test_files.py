@@ -1,15 +1,23 @@
+import contextlib
 import errno
+import io
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from types import SimpleNamespace
 
 import aiohttp
 import botocore.exceptions
 import fsspec
+import numpy as np
 import pytest
+from astropy.io import fits
 
 from flows.inputs import files
 from flows.inputs.files import failure_words, open_part, patient, read_bytes, read_failures
-from flows.inputs.source import LARGEST, require_size
+from flows.inputs.probe import probe, read
+from flows.inputs.source import LARGEST, Source, require_size
 from schemas.errors import BadInput, Retryable
+from schemas.settings import Settings
 
 
 @pytest.fixture
@@ -102,3 +110,38 @@ def test_an_object_store_is_asked_again_while_the_next_wait_ends_within_the_pati
     with pytest.raises(Retryable):
         patient(uri, fail)
     assert (waited, len(asked)) == (waits, len(waits) + 1)
+
+
+@pytest.mark.parametrize("length", [True, False])
+@pytest.mark.parametrize("look", [probe, read])
+def test_a_server_of_whole_files_alone_is_told(length, look):
+    """As archives do that make a file when it is asked for, and Python's own http.server."""
+    sink = io.BytesIO()
+    image = fits.ImageHDU(np.zeros((300, 300), np.float32))
+    fits.HDUList([fits.PrimaryHDU(), image, image]).writeto(sink)
+
+    class Whole(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(200)
+            if length:
+                self.send_header("Content-Length", str(sink.tell()))
+            self.end_headers()
+
+        def do_GET(self):
+            self.do_HEAD()
+            self.wfile.write(sink.getvalue())
+
+        def log_message(self, *_):
+            return
+
+        def finish(self):
+            with contextlib.suppress(OSError):
+                super().finish()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Whole) as server:
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        uri = f"http://127.0.0.1:{server.server_port}/a.fits"
+        with pytest.raises(BadInput, match=r"whole files alone, .* To fix, fetch it, and name the copy") as caught:
+            look(Source(uri), Settings())
+        server.shutdown()
+    assert (caught.value.code, caught.value.where) == ("unreadable_file", uri)
