@@ -58,6 +58,12 @@ def value_of(header: fits.Header, name: str) -> Any:
         return None
 
 
+def is_stated(header: fits.Header, name: str) -> bool:
+    """Return whether a keyword has a value: a blank CHECKSUM or DATASUM is one not known (FITS 4.0, 4.4.2.7)."""
+    value = value_of(header, name)
+    return value is not None and bool(str(value).strip())
+
+
 def _is_of_network(error: Exception) -> bool:
     """Return whether an error is aiohttp's, which is loaded by what reads over HTTP alone: it takes a while."""
     aiohttp = sys.modules.get("aiohttp")

@@ -15,7 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
 from flows.inputs.files import STREAM, content_kind, file_system, open_part, patient, read_failures
-from flows.inputs.fits_damage import bad_checksum, damage, gzip_damage
+from flows.inputs.fits_damage import bad_checksum, damage, gzip_damage, is_stated
 from flows.inputs.fits_header import Headers, image_shape, is_image, no_image, one_image, true_pixels
 from flows.inputs.fits_tiles import require_tiles
 from flows.inputs.image_rows import PlaneRows
@@ -89,9 +89,9 @@ class FitsRows:
         start, data, end = place["hdrLoc"], place["datLoc"], place["datLoc"] + place["datSpan"]
         with self._path.open("rb") as opened:
             head, body = _sum(opened, start, data), _sum(opened, data, end)
-        stated = str(header.get("DATASUM", body)).strip()
+        stated = str(header["DATASUM"] if is_stated(header, "DATASUM") else body).strip()
         wrong = ["DATASUM"] if not stated.isdigit() or int(stated) != body else []
-        if "CHECKSUM" in header and _folded(head + body) not in (0, 2**32 - 1):
+        if is_stated(header, "CHECKSUM") and _folded(head + body) not in (0, 2**32 - 1):
             wrong.append("CHECKSUM")
         if wrong:
             raise bad_checksum(self._where, f"{' and '.join(wrong)} of HDU {index}")

@@ -71,6 +71,16 @@ def test_an_axis_of_length_1_is_taken_off(tmp_path, compressed):
 
 
 @pytest.mark.parametrize("key", ["DATASUM", "CHECKSUM"])
+def test_a_blank_sum_is_one_not_known(tmp_path, key):
+    """FITS 4.0, 4.4.2.7."""
+    path = tmp_path / "x.fits"
+    fits.PrimaryHDU(np.ones((9, 9), np.int16), fits.Header({key: "UNKNOWN!"})).writeto(path)
+    path.write_bytes(path.read_bytes().replace(b"UNKNOWN!", b"        "))
+    assert FitsContent(path.read_bytes(), "x").image(0).sum() == 81
+    assert opened(str(path), tmp_path / "scratch")[0].image(0)[0:9].sum() == 81
+
+
+@pytest.mark.parametrize("key", ["DATASUM", "CHECKSUM"])
 @pytest.mark.parametrize("compressed", [False, True])
 def test_checksums_are_compared_without_reading_the_file_at_once(write_ztf, tmp_path, key, compressed):
     path, index = write_ztf(compressed=compressed), int(compressed)
