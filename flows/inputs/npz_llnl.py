@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from lzma import LZMAError
 from pathlib import PurePosixPath
 from tokenize import TokenError
 from typing import IO, Any
@@ -110,7 +111,7 @@ def zip_damage(where: str) -> Iterator[None]:
     try:
         yield
     except (
-        zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, NotImplementedError, TokenError, OSError,
+        zipfile.BadZipFile, zlib.error, LZMAError, EOFError, ValueError, KeyError, RuntimeError, TokenError, OSError,
     ) as error:  # fmt: skip
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # but for a place before the file's beginning
             raise
@@ -138,7 +139,10 @@ def _archive(file: IO[bytes], where: str) -> Iterator[zipfile.ZipFile]:
 def _form(start: IO[bytes], where: str) -> StackForm:
     version = npy.read_magic(start)
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, by_columns, dtype = read(start)
+    try:
+        shape, by_columns, dtype = read(start)
+    except MemoryError as error:  # of Python's parser, which has a stack of its own
+        raise ValueError("the header of its array is nested too deep") from error
     if len(shape) != 3 or by_columns:
         raise BadInput(
             "wrong_dimensions",

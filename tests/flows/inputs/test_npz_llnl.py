@@ -180,6 +180,29 @@ def test_other_archives():
     refused("missing_member", lambda: stack_form(file, "x.npz"))
 
 
+def zipped(data, kind=zipfile.ZIP_STORED):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", kind) as archive:
+        archive.writestr("data.npy", data)
+    return bytearray(file.getvalue())
+
+
+def in_numpys_form(header):
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+
+
+def test_an_archive_that_nothing_can_be_read_of_ends_no_listing(tmp_path):
+    """One with a password, one of which LZMA cannot make anything, and one whose header exhausts Python's parser."""
+    locked, packed = zipped(bytes(100)), zipped(in_numpys_form(b"{}"), zipfile.ZIP_LZMA)
+    locked[6] |= 1
+    locked[locked.find(b"PK\x01\x02") + 8] |= 1
+    packed[45:60] = bytes(one ^ 0x55 for one in packed[45:60])
+    for data in (locked, packed, zipped(in_numpys_form(b"-" * 9000 + b"1"))):
+        (tmp_path / "x.npz").write_bytes(data)
+        refused("damaged", lambda: image_count(str(tmp_path / "x.npz")))
+        assert len(list_sources([str(tmp_path)], Settings())) == 1
+
+
 @pytest.mark.parametrize("deflated", [False, True])
 def test_damaged_archives(deflated):
     good = packed(stack_npz_stack(), deflated=deflated).getvalue()
