@@ -84,7 +84,7 @@ def attach_templates(sources: Sequence[Source], templates: Sequence[str], settin
     sources
         Science images.
     templates
-        Uris. A single one is that of all; of several, `choose_template` tells.
+        Uris. A single one is that of all; of several, `choose_template` tells. None is its own.
     settings
         Of the run.
 
@@ -110,7 +110,7 @@ def _chosen(source: Source, among: Sequence[ImageArea], settings: Settings) -> S
         science = image_area(source.uri, settings)
     except NightstrideError as error:
         return replace(source, refusal=BadInput(error.code, error.where, error.problem, error.remedy))
-    others = [one for one in among if one.uri != science.uri]
+    others = [one for one in among if one.uri != source.uri]  # which would leave nothing of it
     uri = choose_template(science, others)
     if uri is not None:
         return _with_template(source, uri)
@@ -133,5 +133,8 @@ def _none_fits(science: ImageArea, among: Sequence[ImageArea]) -> BadInput:
 
 def _with_template(source: Source, uri: str) -> Source:
     """Return a source whose image is a science image, with the template that is to be subtracted."""
+    if uri == source.uri and source.refusal is None:
+        own = BadInput("no_template", uri, "it is the template itself.", "leave it out, or name another template.")
+        return replace(source, refusal=own)
     siblings = tuple(one for one in source.siblings if one[0] in ("mask", "variance"))
     return replace(source, siblings=(*siblings, (REFERENCE, uri)))

@@ -356,3 +356,11 @@ def test_what_is_refused_already_is_given_no_template():
     refused = Source("/x.fits", refusal=BadInput("not_fits", "/x.fits", "is none.", "leave it out."))
     area = ImageArea("a.fits", None, SHAPE, "r")
     assert [template_choice._chosen(one, [area], SETTINGS) for one in (gone, refused)] == [gone, refused]
+
+
+def test_no_image_is_its_own_template(science):
+    source, here = Source(science), image_area(science, SETTINGS)
+    (alone,) = template_choice.attach_templates([source], [science], SETTINGS)
+    assert (alone.refusal.code, alone.siblings) == ("no_template", ())
+    found = template_choice._chosen(source, [here, replace(here, uri="other.fits")], SETTINGS)
+    assert found.siblings == (("reference", "other.fits"),)
