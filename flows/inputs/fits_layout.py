@@ -29,6 +29,8 @@ PLANES = {
 }
 """Planes of an exposure, and what the names of their HDUs begin with."""
 
+_NO_VARIANCE = re.compile(r"(.*[_ -])?(WEIGHTS?|WGT|WHT|WMAP|IVAR|INVVAR|ERR|ERRORS?|SIGMA|STD|RMS)([_ -]?MAP)?")
+
 PLANES_LEFT_OUT = "planes_left_out"
 """Flag of an exposure."""
 
@@ -46,9 +48,11 @@ def layout_of(headers: Headers, where: str, mapping: KeywordMapping) -> Mapping[
     ------
     BadInput
         ``no_image``, ``missing_extension``; ``ambiguous_image``: several may be the difference image, or have the name
-        that the settings give.
+        that the settings give; ``not_a_variance``.
     """
     planes: dict[str, int] = {plane: _extension(headers, name, where) for plane, name in mapping.planes.items()}
+    if "variance" in planes:
+        require_variance(headers[planes["variance"]], where)
     if mapping.extension is None:
         index = _image(headers, where, set(planes.values()))
     else:
@@ -56,6 +60,24 @@ def layout_of(headers: Headers, where: str, mapping: KeywordMapping) -> Mapping[
         if not is_image(headers[index]):
             raise no_image(where)
     return {"difference": index, **planes}
+
+
+def require_variance(header: fits.Header, where: str) -> None:
+    """Refuse for the variance what by its name is weights or standard deviations: large where it is small, or its root.
+
+    Raises
+    ------
+    BadInput
+        ``not_a_variance``.
+    """
+    name = extension_name(header)
+    if _NO_VARIANCE.fullmatch(name.upper()):
+        raise BadInput(
+            "not_a_variance",
+            where,
+            f"extension {name} is given for the variance, and by its name holds weights or standard deviations.",
+            "write the variance of each pixel (1 / weight, or the square of the error), or leave it out.",
+        )
 
 
 def mapping_for(headers: Headers, mapping: KeywordMapping) -> KeywordMapping:

@@ -36,7 +36,7 @@ from flows.inputs.fits_header import (
     no_image,
 )
 from flows.inputs.fits_io import MOST_BEHIND, Extent, FitsContent, read_extent, read_headers, unzipped
-from flows.inputs.fits_layout import mapping_for
+from flows.inputs.fits_layout import mapping_for, require_variance
 from flows.inputs.fits_rows import FitsRows
 from flows.inputs.fits_rubin import RUBIN
 from flows.inputs.fits_ztf import ZTF, is_ztf_mask
@@ -352,6 +352,8 @@ def _siblings(
             flags = ("template_not_aligned",)
             continue
         require(content.headers)
+        if plane == "variance":
+            require_variance(header, uri)
         pixels = content.image(index)
         if plane == "psf":
             fwhm, beta = _stamp(real_image(pixels[:], uri), uri)

@@ -63,6 +63,31 @@ def test_a_number_may_be_text_unless_that_is_a_name():
         layout_of(headers("A", "B"), "x", KeywordMapping(extension="3"))
 
 
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("VAR", True),
+        ("VARIANCE", True),
+        ("", True),
+        ("PLANE_2", True),
+        ("WGT", False),
+        ("err", False),
+        ("inv_IVAR", False),
+        ("WEIGHT MAP", False),
+        ("RMS", False),
+    ],
+)
+def test_weights_and_errors_are_no_variances(name, right):
+    """As the extensions WGT of the Dark Energy Survey and ERR of Hubble's images, which settings name by mistake."""
+    given, mapping = headers("SCI", name), KeywordMapping(extension=1, planes={"variance": 2})
+    if right:
+        assert layout_of(given, "x", mapping) == {"difference": 1, "variance": 2}
+        return
+    with pytest.raises(BadInput, match=f"extension {name} is given for the variance") as caught:
+        layout_of(given, "x", mapping)
+    assert caught.value.code == "not_a_variance"
+
+
 def test_planes_of_the_settings_are_not_the_image():
     given = headers("A", "B")
     assert layout_of(given, "x", KeywordMapping(planes={"science": "A"})) == {"difference": 2, "science": 1}

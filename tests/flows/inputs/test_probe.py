@@ -188,6 +188,14 @@ def test_planes_of_one_file_have_one_shape(tmp_path):
         assert caught.value.code == "wrong_dimensions"
 
 
+def test_weights_beside_an_image_are_no_variances(write_ztf, tmp_path):
+    with fits.open(write_ztf()) as file:
+        fits.PrimaryHDU(np.ones(file[1].shape), fits.Header({"EXTNAME": "WEIGHT"})).writeto(tmp_path / "w.fits")
+    with pytest.raises(BadInput, match="extension WEIGHT is given for the variance") as caught:
+        read_fits(Source(write_ztf(), (("variance", str(tmp_path / "w.fits")),)), MAPPING)
+    assert (caught.value.code, caught.value.where) == ("not_a_variance", str(tmp_path / "w.fits"))
+
+
 @pytest.mark.parametrize("plane", ["mask", "science", "psf", "template"])
 def test_a_sibling_without_an_image_is_named(write_ztf, tmp_path, plane):
     fits.PrimaryHDU().writeto(tmp_path / "empty.fits")
