@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial, wraps
 from itertools import pairwise
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -126,11 +127,14 @@ def _given(parameter: inspect.Parameter | None) -> Any:
 
 
 class Command(TyperCommand):
-    """Command in which ``-o OUT`` is OUT wherever that is an argument, and old spellings keep their meaning."""
+    """Command in which ``-o OUT`` is OUT wherever that is an argument, and ``~/`` is home, as in inputs.
+
+    Old spellings keep their meaning.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments, once they are as the command has them now."""
-        args = list(args)
+        args = list(map(_at_home, args))
         names = {name for one in self.params for name in one.opts}
         if "--combine-after" in names:
             args = _numbered_quiet(args)
@@ -140,6 +144,12 @@ class Command(TyperCommand):
             places = [one.name for one in self.params if one.param_type_name == "argument"]
             args = _out_in_place(args, first=places[0] == "out")
         return list(super().parse_args(ctx, args))
+
+
+def _at_home(word: str) -> str:
+    """Return a word with ``~/`` as the home folder, which systemd leaves as it is, and bash behind ``--out=``."""
+    found = re.match(r"((?:--[\w-]+=|-o)?)(~/.*)", word, re.DOTALL)
+    return word if found is None else f"{found[1]}{Path(found[2]).expanduser()}"
 
 
 def _numbered_quiet(args: list[str]) -> list[str]:

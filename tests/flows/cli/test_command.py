@@ -74,6 +74,16 @@ def test_an_empty_out_is_refused_before_anything_is_written_into_this_folder(pat
         assert "is empty: name a folder" in refused.stderr
 
 
+@pytest.mark.parametrize("words", [["~/gone"], ["--out=~/gone"], ["-o~/gone"], ["-o", "~/gone"]])
+def test_home_is_home_where_the_shell_leaves_it(words, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert f"{tmp_path}/gone: " in nightstride("status", *words).stderr
+
+
+def test_a_folder_may_be_called_like_home():
+    assert "~/gone" in nightstride("status", "./~/gone").stderr
+
+
 @pytest.mark.parametrize("words", [["status"], ["verify"], ["explain", "5"], ["forced", "targets.csv"], ["vet"]])
 def test_an_empty_argument_out_is_refused(words):
     refused = nightstride(words[0], "", *words[1:])
