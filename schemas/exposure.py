@@ -28,6 +28,7 @@ ASSUMPTIONS = {
     "assumed_psf_unit": "neither the settings nor brackets in the comment tell the unit of the keyword of the PSF: px, "
     "or what the comment names, was taken",
     "assumed_site": "the longitude of the site was assumed: the night may be split or named after another day",
+    "colour_mosaic": "BAYERPAT says that pixels lie behind filters of three colours in turn: there is no one band",
     "high_background": "the background is far from 0, as of a science image that nothing was subtracted from",
     "no_time": "no time: 2000-01-01 was assumed",
     "no_wcs": "no WCS: places on the sky are null",

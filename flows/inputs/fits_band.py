@@ -1,5 +1,7 @@
 """Band by a header, of one filter or of several wheels of them."""
 
+import re
+
 from flows.inputs.fits_header import HeaderOrigin, Keywords, unmapped
 from schemas.errors import BadInput
 from schemas.keyword_mapping import BandFromHeader
@@ -10,8 +12,16 @@ _EMPTY = frozenset({"CLEAR", "CLR", "OPEN", "NONE", "EMPTY", "AIR", "BLANK", "NO
 _WHEELS = ("FILTER", *(f"FILTER{number}" for number in range(1, 7)), *(f"FILTER0{number}" for number in range(1, 7)))
 
 
+COLOUR_MOSAIC = "colour_mosaic"
+"""Flag of an exposure."""
+
+_BAYER = re.compile("[RGB]{4}")
+
+
 def band_of(words: Keywords, given: BandFromHeader) -> tuple[str, HeaderOrigin]:
     """Return the band: by the settings or by the keyword; where that names no filter, by the wheel that has one.
+
+    Pixels behind filters of their own, by BAYERPAT, have a flag.
 
     Raises
     ------
@@ -20,6 +30,15 @@ def band_of(words: Keywords, given: BandFromHeader) -> tuple[str, HeaderOrigin]:
     Misconfigured
         The settings name neither a keyword nor a band.
     """
+    band, origin = _filter_of(words, given)
+    pattern = str((words.find("BAYERPAT") or ("", ""))[1]).strip().upper()
+    if not _BAYER.fullmatch(pattern):
+        return band, origin
+    note = f"BAYERPAT is {pattern}: separate the colours first, if that was not done"
+    return band, origin._replace(note="; ".join(filter(None, (origin.note, note))), flag=COLOUR_MOSAIC)
+
+
+def _filter_of(words: Keywords, given: BandFromHeader) -> tuple[str, HeaderOrigin]:
     if given.keyword is None:
         if given.value is None:
             raise unmapped("fits.band")

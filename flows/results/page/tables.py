@@ -168,6 +168,7 @@ _NOTES = {
     "assumed_site": "site assumed",
     "ambiguous_time": "time in doubt",
     "asinh_pixels": "pixels made linear",
+    "colour_mosaic": "pixels of three colours",
     "planes_left_out": "extensions not used",
     "psf_differs": "PSF of header and stars differ",
     "high_background": "background far from 0",

@@ -38,3 +38,12 @@ def test_settings_go_before_it():
     assert told(cards, keyword="FILTER", aliases={"CLEAR": "w"})[0] == "w"
     assert told(cards, keyword="FILTER2")[0] == "r"
     assert told(cards, value="white")[0] == "white"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "flag"), [("RGGB", "colour_mosaic"), ("gbrg ", "colour_mosaic"), ("NONE", ""), ("", "")]
+)
+def test_colours_in_turn_are_told(pattern, flag):
+    for given in ({"keyword": "FILTER"}, {"value": "G"}):
+        band, origin = told({"FILTER": "L", "BAYERPAT": pattern}, **given)
+        assert (band, origin.flag) == ("L" if "keyword" in given else "G", flag)
