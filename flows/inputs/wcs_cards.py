@@ -10,6 +10,7 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
+from flows.inputs.fits_damage import value_of
 from schemas.errors import BadInput
 
 if TYPE_CHECKING:
@@ -98,6 +99,18 @@ def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, in
     return cards.tostring(sep="\n", endcard=False, padding=False)
 
 
+def equinox_of_epoch(headers: tuple[fits.Header, ...]) -> float | None:
+    """Return the equinox that EPOCH tells, as it did before the standard, where no keyword of now does.
+
+    None for 2000, too: that is as good as ICRS, which is taken where nothing tells.
+    """
+    header = next((one for one in headers if "CTYPE1" in one), None)
+    if header is None or "EQUINOX" in header or "ICRS" in (value_of(header, "RADESYS"), value_of(header, "RADECSYS")):
+        return None
+    epoch = value_of(header, "EPOCH")
+    return float(epoch) if isinstance(epoch, int | float) and epoch != 2000 and 1850 < epoch < 2150 else None
+
+
 def pixel_scale_arcsec(cards: str) -> float:
     """Return the side of a pixel at the reference point, arcsec, from the cards of `wcs_cards`."""
     from astropy.wcs.utils import proj_plane_pixel_scales
@@ -138,8 +151,9 @@ def _cards(header: fits.Header, where: str) -> fits.Header:
     if any(key.startswith("CD1_") for key in keys):
         # IRAF leaves CROTA and CDELT beside the CD matrix; the standard forbids both together.
         keys = [key for key in keys if not key.startswith(("CDELT", "CROTA", "PC"))]
-    found = ((key, _value(header, key, where)) for key in dict.fromkeys(keys))
-    return fits.Header([(key, value) for key, value in found if value is not None])
+    found = {key: _value(header, key, where) for key in dict.fromkeys(keys)}
+    found.setdefault("EQUINOX", equinox_of_epoch((header,)))
+    return fits.Header([(key, value) for key, value in found.items() if value is not None])
 
 
 def _value(header: fits.Header, key: str, where: str) -> Any:

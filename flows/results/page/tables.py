@@ -162,6 +162,7 @@ _NOTES = {
     "no_zero_point": "no zero point",
     "assumed_psf": "PSF assumed",
     "assumed_detector": "detector assumed",
+    "assumed_equinox": "equinox assumed",
     "assumed_gain": "gain assumed",
     "assumed_pixel_unit": "unit assumed",
     "assumed_psf_unit": "unit of PSF assumed",

@@ -97,8 +97,11 @@ def test_with_no_mapping_the_usual_keywords_do(write):
     assert info.visit == round(info.midpoint_mjd_tai * 864000)
 
 
-def test_pixels_that_were_made_linear_are_told(write):
-    assert "asinh_pixels" in info_of(write(BSOFTEN=1.0, BOFFSET=0.0)).flags
+@pytest.mark.parametrize(
+    ("cards", "flag"), [({"BSOFTEN": 1.0, "BOFFSET": 0.0}, "asinh_pixels"), ({"EPOCH": 1950.0}, "assumed_equinox")]
+)
+def test_what_the_header_leaves_to_others_is_told(write, cards, flag):
+    assert flag in info_of(write(**cards)).flags
 
 
 def test_a_sky_that_was_not_subtracted_is_asked_about(write, sky):

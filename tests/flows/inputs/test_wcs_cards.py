@@ -5,7 +5,7 @@ from astropy.wcs import WCS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.inputs.wcs_cards import pixel_scale_arcsec, same_grid, wcs_cards
+from flows.inputs.wcs_cards import equinox_of_epoch, pixel_scale_arcsec, same_grid, wcs_cards, world_of
 from schemas.errors import BadInput
 
 SHAPE = (3080, 3072)
@@ -78,6 +78,31 @@ def test_a_matrix_written_as_before_the_standard_is_that_of_the_standard():
     )
     assert same_grid(cards, standard, SHAPE, within=1e-6)
     assert not same_grid(cards, cards_of(keys), SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("cards", "equinox"),
+    [
+        ({"EPOCH": 1950.0}, 1950),
+        ({"EPOCH": 2024.3}, 2024.3),
+        ({"EPOCH": 1975.0, "RADESYS": "FK5"}, 1975),
+        ({"EPOCH": 2000.0}, None),  # as good as ICRS
+        ({"EPOCH": 1950.0, "EQUINOX": 2000.0}, None),
+        ({"EPOCH": 1950.0, "RADECSYS": "ICRS"}, None),
+        ({"EPOCH": 2460000.5}, None),
+        ({"EPOCH": "J2000"}, None),
+    ],
+)
+def test_where_nothing_else_tells_the_equinox_epoch_does(cards, equinox):
+    """As it was before EQUINOX, and as astropy reads it: 1950 for 2000 is half a degree."""
+    header = fits.Header({**TAN, **cards})
+    assert equinox_of_epoch((fits.Header(), header)) == equinox
+    ours = cards_of(TAN, **cards)
+    if equinox is None:
+        assert ours == cards_of({**TAN, **cards, "EPOCH": None})
+    else:
+        there, whole = (world.pixel_to_world(9, 9).icrs for world in (world_of(ours), WCS(header)))
+        assert there.separation(whole).arcsec < 0.1
 
 
 def test_the_distortion_of_iraf_is_not_passed_over():
