@@ -89,7 +89,7 @@ def mapping_for(headers: Headers, mapping: KeywordMapping) -> KeywordMapping:
     numbers = range(len(headers))
     there, kept = {*numbers, *map(str, numbers), *names}, dict[str, str | int]()
     for plane, name in mapping.planes.items():
-        likely = [other for other in names if plane in PLANES and PLANES[plane].match(other.upper())]
+        likely = [other for other in names if PLANES[plane].match(other.upper())]
         if name in there or len(likely) > 1:
             kept[plane] = name
         elif likely:

@@ -44,9 +44,7 @@ class FitsRows:
         The file cannot be read, or copied.
     """
 
-    def __init__(
-        self, uri: str, headers: Headers, size: int, digest: Any, scratch: Path, *, verify: bool = True
-    ) -> None:
+    def __init__(self, uri: str, headers: Headers, size: int, digest: Any, scratch: Path, *, verify: bool) -> None:
         self.headers, self._where, self._verify = headers, uri, verify
         copy = _copied(uri, scratch)
         self._path = Path(str(file_system(uri)[1])) if copy is None else self._kept(copy)
@@ -84,7 +82,7 @@ class FitsRows:
 
     def _verify_sums(self, index: int) -> None:
         """Compare the sums of the bytes on disk, as `FitsContent` does."""
-        with fits.open(self._path, memmap=False, disable_image_compression=True) as file:
+        with fits.open(self._path, disable_image_compression=True) as file:
             header, place = file[index].header, file[index].fileinfo()
         start, data, end = place["hdrLoc"], place["datLoc"], place["datLoc"] + place["datSpan"]
         with self._path.open("rb") as opened:
@@ -101,7 +99,7 @@ def _sum(file: IO[bytes], start: int, end: int) -> int:
     """Return the ones' complement sum of the 32-bit words of a part of a file (FITS 4.0, appendix J)."""
     file.seek(start)
     total = 0
-    while start < end and (piece := file.read(min(STREAM, end - start))):
+    while piece := file.read(min(STREAM, end - start)):
         start += len(piece)
         total += int(np.frombuffer(piece + b"\0" * (-len(piece) % 4), ">u4").sum(dtype=np.uint64))
     return _folded(total)

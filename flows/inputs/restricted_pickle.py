@@ -21,8 +21,10 @@ _ALLOWED = {
     ("galsim.position", "PositionD"),
     ("__builtin__", "slice"),  # as protocol 2 calls it
     ("__builtin__", "bytearray"),
+    ("__builtin__", "bytes"),  # without any, as of an empty array
     ("builtins", "slice"),
     ("builtins", "bytearray"),
+    ("builtins", "bytes"),
     ("_codecs", "encode"),  # how protocols 0 to 2 write bytes
     ("pandas", "DataFrame"),
     ("pandas.core.frame", "DataFrame"),
@@ -100,7 +102,7 @@ class _Unpickler(_Python):
     def load_build(self) -> None:
         """Set the state of an object, if both are of a kind that is known to be harmless."""
         made, state = self.stack[-2:]
-        if isinstance(made, type) or callable(made) or type(made).__module__.split(".")[0] not in _STATEFUL:
+        if callable(made) or type(made).__module__.split(".")[0] not in _STATEFUL:
             raise pickle.UnpicklingError(f"it sets the state of {_named(made)}, which is not allowed")
         if isinstance(made, np.dtype):
             _require_own_state(made, state)
@@ -112,7 +114,7 @@ class _Unpickler(_Python):
 
 
 def _named(made: Any) -> str:
-    kind = made if isinstance(made, type) or callable(made) else type(made)
+    kind = made if callable(made) else type(made)
     return f"{getattr(kind, '__module__', '')}.{getattr(kind, '__name__', kind)}"
 
 

@@ -64,7 +64,7 @@ def _entries(uri: str) -> list[Any]:
 
 def _records(table: Any, uri: str) -> list[dict[str, Any]]:
     """Return the rows of one image's table: a DataFrame, a mapping of columns, or rows in order."""
-    if hasattr(table, "to_dict") and hasattr(table, "columns"):
+    if hasattr(table, "columns"):
         records = table.to_dict("records")
     elif isinstance(table, dict):
         records = [dict(zip(table, cells, strict=True)) for cells in zip(*table.values(), strict=True)]

@@ -6,7 +6,7 @@ import fastavro
 import pytest
 
 from flows.inputs import avro_container
-from flows.inputs.avro_container import MOST_BLOCK, open_container
+from flows.inputs.avro_container import MOST_BLOCK, MOST_DEEP, open_container, require_bounded
 from flows.publish.avro_rows import avro_long
 from schemas.errors import BadInput, Misconfigured
 
@@ -96,6 +96,17 @@ def test_a_block_may_unpack_to_the_most_there_may_be(monkeypatch, most, read_who
             read(content)
 
 
+@pytest.mark.parametrize(("most", "read_whole"), [(1000, True), (999, False)])
+def test_a_block_may_have_the_most_bytes_there_may_be(monkeypatch, most, read_whole):
+    content = written(records=[{"n": 1, "text": "x" * 997}])
+    monkeypatch.setattr(avro_container, "MOST_BLOCK", most)
+    if read_whole:
+        assert read(content)[1] == [{"n": 1, "text": "x" * 997}]
+    else:
+        with pytest.raises(BadInput, match="a block has 1000 bytes, the limit is 999"):
+            read(content)
+
+
 def test_needs_fastavro(monkeypatch):
     monkeypatch.setitem(sys.modules, "fastavro", None)
     with pytest.raises(Misconfigured, match="pip install 'fastavro"):
@@ -151,6 +162,12 @@ def test_a_schema_without_bounds_is_refused_before_any_record_is_read(kind, said
     assert raised.value.code == "bad_avro"
 
 
+def test_a_schema_may_be_as_deep_as_there_may_be():
+    require_bounded(_nested(MOST_DEEP))
+    with pytest.raises(ValueError, match=f"more than {MOST_DEEP} types deep"):
+        require_bounded(_nested(MOST_DEEP + 1))
+
+
 def test_types_are_used_again_by_their_names():
     kind = {"type": "record", "name": "c", "fields": [{"name": "i", "type": "int"}]}
     fields = [{"name": "a", "type": ["null", kind]}, {"name": "b", "type": ["null", "c"]}]
@@ -169,6 +186,7 @@ def test_types_are_used_again_by_their_names():
     ("count", "rest", "code"),
     [
         (b"", b"", 0),  # no further block
+        (b"\x00", b"\x00" + b"M" * 16, 0),  # a block of none
         (b"\x80\x01", b"\x80\x03" + b"\x02\x02x" * 64 + b"M" * 16, 64),  # numbers of two bytes, the first 128
         (b"\x80" * 9 + b"\x02", b"", "truncated"),  # the tenth byte belongs to the number
         (b"\x80" * 10, b"\x00" * 40, "bad_avro"),  # a length has more than 64 bits

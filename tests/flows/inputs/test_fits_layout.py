@@ -2,7 +2,7 @@ import pytest
 from astropy.io import fits
 
 from flows.inputs.fits_header import Keywords
-from flows.inputs.fits_layout import detector_of, layout_of, mapping_for
+from flows.inputs.fits_layout import detector_of, layout_of, left_out, likely_planes, mapping_for
 from schemas.errors import BadInput
 from schemas.keyword_mapping import KeywordMapping
 
@@ -93,6 +93,46 @@ def test_planes_of_the_settings_are_not_the_image():
     assert layout_of(given, "x", KeywordMapping(planes={"science": "A"})) == {"difference": 2, "science": 1}
 
 
+def test_an_extension_that_is_not_there_is_told_with_those_that_are():
+    with pytest.raises(BadInput, match=r"no extension 'DIFF', only 0, SCI, 2\.") as caught:
+        layout_of(headers("SCI", ""), "x", KeywordMapping(extension="DIFF"))
+    assert caught.value.code == "missing_extension"
+
+
+@pytest.mark.parametrize(
+    ("names", "planes", "expected"),
+    [
+        (("SCI", "MASK"), {"mask": "MASK"}, {"mask": "MASK"}),  # as in the science image
+        (("SCI", "MASK"), {"mask": 2}, {"mask": 2}),
+        (("SCI", "MSK", "WGT"), {"mask": "MASK"}, {"mask": "MSK"}),  # the only mask
+        (("SCI", "msk"), {"mask": "MASK"}, {"mask": "msk"}),
+        (("SCI", "MSK", "DQ"), {"mask": "MASK"}, {"mask": "MASK"}),  # of two masks none, and that is refused
+        (("SCI", "MASK", "DQ"), {"mask": "MASK"}, {"mask": "MASK"}),
+        (("SCI", "WGT"), {"mask": "MASK"}, {}),  # without a mask
+    ],
+)
+def test_planes_of_a_template_are_those_that_it_has(names, planes, expected):
+    found = mapping_for(headers(*names), KeywordMapping(planes=planes, extension="SCI"))
+    assert found.planes == expected
+    assert found.extension == "SCI"
+
+
+def test_a_template_without_the_extension_is_read_where_its_image_is():
+    assert mapping_for(headers("IMAGE"), KeywordMapping(extension="SCI")).extension is None
+
+
+def test_likely_planes_are_as_large_as_the_image_and_not_used():
+    given = headers("DIFF", "MASK", "SCI", "OBJECT", "VARIANCE", "CATALOG", "REF")
+    given[5]["NAXIS1"] = 8
+    del given[6]["NAXIS1"], given[6]["NAXIS2"]
+    given[6]["XTENSION"], given[6]["NAXIS"] = "BINTABLE", 0
+    layout = {"difference": 1, "science": 3}
+    assert likely_planes(given, layout) == {2: "mask", 7: "template"}  # 4: there is a science image
+    assert likely_planes(given, {}) == {}
+    assert [one.note for one in left_out(given, layout)] == ["MASK (mask), REF (template)"]
+    assert left_out(given, {"difference": 1, "science": 3, "mask": 2, "template": 7}) == ()
+
+
 def detector(mapping=None, **cards):
     header = fits.Header()
     for key, value in cards.items():
@@ -110,13 +150,18 @@ def detector(mapping=None, **cards):
         ({"CCDNUM": 12, "EXTNAME": "CCD13"}, 12),
         ({"CCDNUM": 12, "DETECTOR": "S3-98_123"}, 12),
         ({"CCDNUM": 12, "DETECTOR": 12}, 12),
-        ({"CCDNUM": 700}, 0),
+        ({"CCDNUM": 511}, 511),
+        ({"CCDNUM": 512}, 0),
+        ({"EXTNAME": "CCD511"}, 511),
+        ({"EXTNAME": "CCD512"}, 0),
         ({"CCD": -1, "EXTNAME": "SCI"}, 0),
         ({}, 0),
     ],
 )
 def test_well_known_keywords_tell_the_detector(cards, number):
-    assert detector(**cards)[0] == number
+    found, origin = detector(**cards)
+    assert found == number
+    assert origin.assumed is (number == 0)
 
 
 def test_keywords_that_differ_are_refused_with_the_setting():

@@ -44,7 +44,7 @@ def test_rows_are_those_of_the_file_in_memory(write_ztf, tmp_path, kind, where):
     if where == "elsewhere":
         uri = f"memory://{kind}.fits"
         fsspec.filesystem("memory").pipe_file(f"/{kind}.fits", data)
-    scratch = tmp_path / "scratch"
+    scratch = tmp_path / "of the night" / "scratch"
     content, digest = opened(uri, scratch)
     assert digest == sha256(Path(uri).read_bytes() if where == "gzip" else data).hexdigest()
     expected, image = FitsContent(data, path).image(index), content.image(index)
@@ -102,6 +102,26 @@ def test_checksums_are_compared_without_reading_the_file_at_once(write_ztf, tmp_
     assert opened(path, tmp_path, verify=False)[0].image(index).shape == (200, 220)
 
 
+def test_a_sum_of_just_the_range_of_its_words_is_folded(tmp_path):
+    """-1 and 1 make 2^32, of which ones' complement leaves 1."""
+    path = tmp_path / "sum.fits"
+    fits.PrimaryHDU(np.array([[-1, 1]], np.int32)).writeto(path, checksum=True)
+    assert fits.getval(path, "DATASUM") == "1"
+    np.testing.assert_array_equal(opened(str(path), tmp_path)[0].image(0)[:], [[-1, 1]])
+
+
+def test_a_gzip_file_is_read_to_its_own_sum(tmp_path):
+    data = Path(whole_numbers(tmp_path / "counts.fits", np.int16)).read_bytes()
+    packed = bytearray(gzip.compress(data, 1))
+    packed[-8] ^= 1  # RFC 1952: the sum stands before the length
+    path, headers = tmp_path / "counts.fits.gz", FitsContent(data, "x").headers
+    path.write_bytes(packed)
+    with pytest.raises(BadInput) as caught:
+        FitsRows(str(path), headers, len(data), sha256(), tmp_path / "scratch", verify=True)
+    assert caught.value.where == str(path)
+    assert not list((tmp_path / "scratch").iterdir())
+
+
 def test_what_is_no_image_is_refused(write_ztf, tmp_path):
     with pytest.raises(BadInput) as caught:
         opened(write_ztf(), tmp_path)[0].image(0)
@@ -112,7 +132,8 @@ def test_no_more_is_unpacked_than_may_be(write_ztf, tmp_path):
     path = write_ztf(compressed=False)
     Path(path + ".gz").write_bytes(gzip.compress(Path(path).read_bytes() + b"\0" * 20 * 2**20, 1))
     headers, scratch = FitsContent(Path(path).read_bytes(), path).headers, tmp_path / "scratch"
-    content = FitsRows(path + ".gz", headers, 2**20, sha256(), scratch)
+    scratch.mkdir()
+    content = FitsRows(path + ".gz", headers, 2**20, sha256(), scratch, verify=True)
     (copy,) = scratch.iterdir()
     assert copy.stat().st_size < 6 * 2**20
     assert content.image(0).shape == (200, 220)

@@ -51,12 +51,20 @@ def test_inputs_without_packets(tmp_path):
     assert packet_files([str(tmp_path), str(tmp_path / "absent"), "butler:repo"]) == []
 
 
-@pytest.mark.parametrize("other", ["a.fits", "absent"])
+def test_a_file_whose_name_says_otherwise_is_no_packet(folder, tmp_path):
+    shutil.copy(folder / "2.avro", tmp_path / "a.fits")
+    (folder / "2.avro").rename(folder / "2")
+    assert packet_files([str(tmp_path / "a.fits")]) == []
+    assert packet_files([str(folder)]) == [str(folder / "b" / "1.avro")]  # only what is named is looked into
+
+
+@pytest.mark.parametrize("other", ["a.fits", "absent", "butler:repo"])
 def test_packets_and_images_are_not_searched_together(folder, tmp_path, other):
     (tmp_path / "a.fits").write_bytes(fits_bytes([[1.0, 2.0]]))
+    named = other if ":" in other else str(tmp_path / other)
     with pytest.raises(Misconfigured) as raised:
-        packet_files([str(folder), str(tmp_path / other)])
-    assert raised.value.code == "mixed_inputs"
+        packet_files([str(folder), named])
+    assert (raised.value.code, raised.value.where) == ("mixed_inputs", named)
     shutil.copy(tmp_path / "a.fits", folder)
     with pytest.raises(Misconfigured, match=r"a\.fits"):
         packet_files([str(folder)])

@@ -16,8 +16,9 @@ def test_tables_come_back(protocol):
     box = galsim.BoundsI(3, 40, 5, 60)
     frame = pd.DataFrame({"magnitude": [16.5, 17.25], "length": [1, 2], "box": [box, box]})
     day, words = np.datetime64("2020-01-02"), np.array(["ab", "c"])
-    array = np.array([np.arange(3.0), frame, [box, (1, 2.5, "x")], np.float64(2.5), day, words], dtype=object)
-    numbers, table, rows, scalar, when, text = load_restricted(pickle.dumps(array, protocol), "x")
+    none = np.zeros((2, 0))
+    array = np.array([np.arange(3.0), frame, [box, (1, 2.5, "x")], np.float64(2.5), day, words, none], dtype=object)
+    numbers, table, rows, scalar, when, text, nothing = load_restricted(pickle.dumps(array, protocol), "x")
     np.testing.assert_array_equal(numbers, [0, 1, 2])
     assert table["magnitude"].tolist() == [16.5, 17.25]
     assert table["box"][1] == box
@@ -25,6 +26,7 @@ def test_tables_come_back(protocol):
     assert scalar == 2.5
     assert when == day
     assert text.tolist() == ["ab", "c"]
+    assert nothing.shape == (2, 0)
 
 
 class Evil:
@@ -102,6 +104,7 @@ def test_the_arrays_of_these_attacks_are_otherwise_sound():
         (array(dtype(b"i8", NUMBER), EIGHT, b"(I2\nt"), "fills an array"),
         (array(dtype(b"V8", b"I3\nV|\nN(Va\nt(dVa\n(" + dtype(b"O8", OBJECT) + b"I0\ntsI8\nI1\nI63\n"), EIGHT),
          "the state of another dtype"),
+        (array(dtype(b"i8", NUMBER + b"N"), EIGHT), "the state of another dtype"),  # longer than its own
         (b"cnumpy\ndtype\n((l(Va\nVO\ntatR.", "structured dtype"),
         (b"cnumpy\ndtype\n(Vi4,i4\ntR.", "structured dtype"),
         (b"cnumpy\ndtype\n(V3i4\ntR.", "structured dtype"),
@@ -127,3 +130,7 @@ def test_an_arrow_array_longer_than_its_buffers_is_refused():
     with pytest.raises(BadInput, match="ArrowInvalid") as caught:
         load_restricted(pickle.dumps(Evil(restore, (parts[0], 10**6, *parts[2:])), 5), "x")
     assert caught.value.code == "damaged"
+    beyond = pa.py_buffer(np.array([0, 10**6, 2], np.int32))  # only the last offset lies in the text
+    buffers = [beyond if one is not None and one.size == 12 else one for one in parts[4]]
+    with pytest.raises(BadInput, match="ArrowInvalid"):
+        load_restricted(pickle.dumps(Evil(restore, (*parts[:4], buffers, *parts[5:])), 5), "x")

@@ -1,7 +1,7 @@
 import pytest
 
 from flows.inputs import siblings as module
-from flows.inputs.siblings import archive_plane, beside, siblings
+from flows.inputs.siblings import archive_plane, beside, siblings, stem_of
 
 STEM = "ztf_20190922290868_000397_zi_c15_o_q4"
 
@@ -24,6 +24,14 @@ STEM = "ztf_20190922290868_000397_zi_c15_o_q4"
 )
 def test_tells_exposures_from_what_goes_with_them(name, expected):
     assert archive_plane(name) == expected
+    assert (stem_of(name) is not None) is (expected == "difference")
+
+
+def test_copies_of_a_difference_image_share_what_tells_its_exposure():
+    """Packed or not, and wherever they lie; another quadrant's is another."""
+    plain, packed = f"{STEM}_scimrefdiffimg.fits", f"s3://bucket/{STEM}_scimrefdiffimg.fits.fz"
+    assert stem_of(plain) == stem_of(packed) == ("ztf", STEM)
+    assert stem_of(f"{STEM[:-1]}3_scimrefdiffimg.fits") != stem_of(plain)
 
 
 def test_only_the_same_exposure_counts():

@@ -2,13 +2,15 @@ import os
 import pickle
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from flows.runtime import settings as module
 from flows.runtime.settings import load_settings, misconfigured, require_there
 from schemas.errors import Misconfigured, choice
-from schemas.settings import Settings
+from schemas.settings import Section, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -190,3 +192,58 @@ def test_a_file_that_is_no_text(tmp_path):
     (tmp_path / "bad.toml").write_bytes(b"# \xff\n")
     with pytest.raises(Misconfigured, match="cannot be read: byte 2 is not UTF-8"):
         load_settings(tmp_path / "bad.toml")
+
+
+class Inner(Section):
+    level: float = 1.0
+
+
+class Own(Section):
+    inner: Inner | None = None
+
+
+class Needed(Section):
+    level: float
+
+
+def extended(monkeypatch, *sections):
+    """Return the class of settings where other packages have stages of these names and settings."""
+    stages = [SimpleNamespace(name=name, settings=settings) for name, settings in sections]
+    monkeypatch.setattr(module, "entry_points", lambda group: stages)
+    monkeypatch.setattr("schemas.stage.registered_stages", lambda: stages)
+    return module.settings_class.__wrapped__()
+
+
+def test_stages_of_other_packages_bring_their_sections(monkeypatch):
+    assert extended(monkeypatch) is extended(monkeypatch, ("bare", None)) is Settings
+    made = extended(monkeypatch, ("bare", None), ("mine", Own), ("theirs", Inner))
+    assert made.model_fields.keys() - Settings.model_fields.keys() == {"mine", "theirs"}
+    assert made(mine={"inner": {"level": 2}}).mine == Own(inner=Inner(level=2.0))
+    assert made().theirs == Inner()
+    monkeypatch.setattr(module, "settings_class", lambda: made)
+    assert module.ExtendedSettings is made  # where pickle looks for it
+    with pytest.raises(AttributeError, match="no attribute 'Others'"):
+        _ = module.Others
+    with pytest.raises(ValidationError) as caught:
+        made(mine={"inner": {"levl": 2}})
+    assert "To fix, write 'level'" in str(misconfigured(caught.value.errors()))
+
+
+@pytest.mark.parametrize(
+    ("sections", "says"),
+    [
+        ([("detect", Own)], r"stage 'detect': there is a section \[detect\] already"),
+        ([("mine", Own), ("mine", Inner)], r"stage 'mine': there is a section \[mine\] already"),
+        ([("mine", BaseModel)], r"its settings BaseModel are not a schemas\.settings\.Section"),
+        ([("mine", Needed)], "its settings need a default each"),
+    ],
+)
+def test_sections_of_other_packages_must_be_such(monkeypatch, sections, says):
+    with pytest.raises(Misconfigured, match=says) as caught:
+        extended(monkeypatch, *sections)
+    assert caught.value.code == "bad_stage"
+
+
+def test_the_system_says_why_a_file_cannot_be_read(tmp_path):
+    with pytest.raises(Misconfigured, match="cannot be read: Is a directory"):
+        load_settings(tmp_path)
