@@ -29,7 +29,9 @@ def test_of_a_chain_the_first_counts_and_of_authorities_the_last_to_end(tmp_path
         days_left(tmp_path / "new.key", END)
 
 
-@pytest.mark.parametrize(("days", "warned"), [(-1e-4, None), (0.5, True), (29.9, True), (30.0, False), (400, False)])
+@pytest.mark.parametrize(
+    ("days", "warned"), [(-1e-4, None), (0.0, True), (0.5, True), (29.9, True), (30.0, False), (400, False)]
+)
 def test_what_has_ended_is_refused_and_what_will_soon_is_warned_of(tmp_path, caplog, days, warned):
     path, _ = certificate(tmp_path, END)
     now = END - timedelta(days=days)

@@ -22,6 +22,14 @@ def test_words_go_to_the_console_without_passwords():
     assert run_name() is None
 
 
+def test_a_quiet_console_tells_warnings_only():
+    console = Console(file=io.StringIO(), quiet=True)
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
+        report_line(console, logging.getLevelName(level), level)
+    assert console.file.getvalue().split() == ["WARNING", "ERROR"]
+    assert console.quiet
+
+
 def test_a_line_says_when_what_where_and_who():
     (line,) = lines_of(
         START + "from flows.runtime.traces import bound\n"
@@ -106,6 +114,12 @@ def test_a_task_gives_what_it_gives_and_its_end_is_logged(caplog):
     assert (done.levelname, done.message, done.task) == ("INFO", "double done", "double")
     assert (failed.levelname, failed.message) == ("WARNING", "fail failed: disk")
     assert where() == {}
+
+
+@pytest.mark.parametrize("run", ["abc", None])
+def test_a_task_knows_its_run_if_there_is_one(run):
+    known = {} if run is None else {"run": run}
+    assert observed(Origin(run, {"visit": 7}, None), "where", lambda: dict(where())) == {"visit": 7} | known
 
 
 def test_a_task_is_a_span_of_what_handed_it_out(monkeypatch):

@@ -4,6 +4,7 @@ import socket
 import ssl
 import subprocess
 import time
+from types import SimpleNamespace
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -14,7 +15,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from flows.nights.totals import NightTotals, summarise_run
 from flows.pipeline.outcome import Plan
 from flows.pipeline.provenance import provenance_of
-from flows.runtime.metrics import add_build_info, metrics_server, require_writable, run_figures, token_in, write_figures
+from flows.runtime.metrics import (
+    GPU,
+    WorkerMemory,
+    add_build_info,
+    families,
+    metrics_server,
+    require_writable,
+    run_figures,
+    token_in,
+    write_figures,
+)
 from schemas.errors import Misconfigured
 from schemas.ledger import Percentiles
 from schemas.observe_settings import ObserveSettings
@@ -96,6 +107,13 @@ def test_with_an_authority_nobody_gets_in_without_a_certificate(registry, keys):
         assert answer(f"https://127.0.0.1:{port}/metrics", context) == {"nightstride_answer": 42}
 
 
+def test_without_an_authority_whoever_trusts_the_certificate_gets_in(registry, keys):
+    settings = ObserveSettings(metrics="0", metrics_cert=keys / "node.pem", metrics_key=keys / "node.key")
+    with metrics_server(settings, registry) as port:
+        context = ssl.create_default_context(cafile=keys / "ca.pem")
+        assert answer(f"https://127.0.0.1:{port}/metrics", context) == {"nightstride_answer": 42}
+
+
 def test_with_a_token_nobody_gets_in_without_it(registry, tmp_path):
     path = tmp_path / "token"
     settings = ObserveSettings(metrics="127.0.0.1:0", metrics_token_file=path)
@@ -135,6 +153,41 @@ def test_a_certificate_that_is_none_is_told(registry, tmp_path):
     bad = ObserveSettings(metrics="0", metrics_cert=tmp_path / "no.pem", metrics_key=tmp_path / "no.pem")
     with pytest.raises(Misconfigured, match="cannot be served"), metrics_server(bad, registry):
         pass
+
+
+WORKERS = {
+    "tcp://a": {"name": 0, "metrics": {"memory": 5, GPU: 7}, "memory_limit": 9},
+    "tcp://b": {"name": 1, "metrics": {"memory": 6, GPU: None}, "memory_limit": 0},
+}
+"""As a scheduler describes them: the second has neither a limit nor a GPU."""
+
+
+def test_memory_of_each_worker_as_far_as_it_is_known():
+    found = {
+        family.name: {one.labels.get("worker"): one.value for one in family.samples} for family in families(WORKERS)
+    }
+    assert found == {
+        "nightstride_workers": {None: 2},
+        "nightstride_worker_memory_bytes": {"0": 5, "1": 6},
+        "nightstride_worker_memory_limit_bytes": {"0": 9},
+        "nightstride_worker_gpu_memory_bytes": {"0": 7},
+    }
+    assert "nightstride_worker_gpu_memory_bytes" not in {one.name for one in families({"tcp://b": WORKERS["tcp://b"]})}
+
+
+def test_a_scheduler_that_does_not_answer_tells_nothing():
+    def sync(identity, **_):
+        return identity()
+
+    def silent():
+        raise OSError("closed")
+
+    for scheduler, count in (
+        (None, 0),
+        (SimpleNamespace(identity=silent), 0),
+        (SimpleNamespace(identity=lambda: {"workers": {}}), 3),
+    ):
+        assert len(list(WorkerMemory(SimpleNamespace(scheduler=scheduler, sync=sync)).collect())) == count
 
 
 TROUBLE = Trouble(uri="a.fits", code="nan", message="a.fits: all pixels are NaN.")

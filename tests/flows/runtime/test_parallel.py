@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from flows.runtime import parallel
-from flows.runtime.parallel import map_in_processes, side_by_side, single_thread
+from flows.runtime.parallel import here, map_in_processes, side_by_side, single_thread, tell_to, teller
 
 
 def thread(_):
@@ -23,6 +23,19 @@ def test_calls_that_wait_for_others_are_made_side_by_side(count, remote, apart):
     assert all((one is not here) is apart for one in side_by_side(thread, range(count), remote))
     assert side_by_side(lambda n: n * n, range(40), remote) == [n * n for n in range(40)]
     assert side_by_side(thread, [], remote) == []
+
+
+def test_lines_are_told_here_or_to_the_process_that_called():
+    lines, sent = [], []
+    teller(here, lines.append)("of this process")
+    apart = teller(lambda function, *arguments: function(*arguments), lines.append)
+    apart("nobody has called")
+    tell_to(SimpleNamespace(send=sent.append))
+    try:
+        apart("of another")
+    finally:
+        tell_to(None)
+    assert (lines, sent) == (["of this process"], ["of another"])
 
 
 @pytest.mark.parametrize(("count", "threads"), [(5, 5), (16, 16), (40, 16)])
