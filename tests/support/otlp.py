@@ -20,6 +20,7 @@ class Received:
     start: int
     end: int
     error: str
+    events: list
     attributes: dict
     resource: dict
 
@@ -68,6 +69,7 @@ def _received(span, resource):
         span.start_time_unix_nano,
         span.end_time_unix_nano,
         span.status.message,
+        [one.name for one in span.events],
         _values(span.attributes),
         resource,
     )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from flows.publish.avro_rows import Column, Encoded, encode_rows
+from flows.publish.avro_rows import Column, Encoded, avro_long, encode_rows, ids_or_null
 from schemas.errors import BadInput
 
 KINDS = {
@@ -60,10 +60,22 @@ def _plain(column, n):
 
 def test_what_is_no_number_is_null():
     form = schema(("a", ["null", "float"]), ("b", "int"))
-    columns = {"a": Column(np.array([np.nan, np.inf, 2.5])), "b": Column(np.arange(3))}
-    rows = [{"a": None, "b": 0}, {"a": None, "b": 1}, {"a": 2.5, "b": 2}]
+    columns = {"a": Column(np.array([np.nan, np.inf, 2.5])), "b": Column(np.array([-(1 << 31), 0, (1 << 31) - 1]))}
+    rows = [{"a": None, "b": -(1 << 31)}, {"a": None, "b": 0}, {"a": 2.5, "b": (1 << 31) - 1}]
     assert encode_rows(form, columns, 3) == by_fastavro(form, rows)
     assert all(isinstance(one, Encoded) for one in encode_rows(form, columns, 3))
+
+
+@pytest.mark.parametrize("number", [0, 1, 63, 64, 127, 8191, 8192, (1 << 62) - 1])
+def test_numbers_from_0_on_are_those_of_fastavro(number):
+    file = BytesIO()
+    fastavro.schemaless_writer(file, "long", number)
+    assert avro_long(number) == file.getvalue()
+
+
+def test_ids_that_are_not_there_are_null():
+    form, ids = schema(("id", ["null", "long"])), [3, None, 0, (1 << 63) - 1]
+    assert encode_rows(form, {"id": ids_or_null(ids)}, 4) == by_fastavro(form, [{"id": one} for one in ids])
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,10 @@ def test_blocks_end(tmp_path):
     blocks = list(fastavro.block_reader(file))
     assert len(blocks) == 3
     assert sum(block.num_records for block in blocks) == count
+    file = BytesIO()
+    write_container(file, parsed("11.1"), (bytes(BLOCK // 2) for _ in range(4)))
+    file.seek(0)
+    assert [block.num_records for block in fastavro.block_reader(file)] == [2, 2]  # as soon as they are full
 
 
 def test_the_same_alerts_give_the_same_bytes():

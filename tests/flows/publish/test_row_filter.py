@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.publish.row_filter import RowFilter
+from flows.publish.row_filter import LONGEST, RowFilter
 from schemas.errors import Misconfigured
 from schemas.received_alert import RECEIVED_ALERT
 
@@ -43,6 +43,12 @@ def rows():
 )
 def test_rows_are_taken_for_which_it_is_true(rows, text, visits):
     assert RowFilter(text, RECEIVED_ALERT).taken(rows)["visit"].to_pylist() == visits
+
+
+def test_an_expression_is_as_long_as_one_may_be(rows):
+    assert len(RowFilter("snr > 4".ljust(LONGEST), RECEIVED_ALERT).taken(rows)) == 3
+    with pytest.raises(Misconfigured, match=f"longer than {LONGEST} characters"):
+        RowFilter("snr > 4".ljust(LONGEST + 1), RECEIVED_ALERT)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,17 @@ def test_spans_lie_within_each_other_and_say_where(collector):
     assert visit.resource["service.name"] == "nightstride"
 
 
+def test_what_has_been_started_is_not_started_again(collector):
+    assert traces.start_traces() is None
+    with traces.span("night", {}):
+        assert traces.start_traces() is None
+        with traces.span("visit", {}):
+            pass
+    traces.stop_traces()
+    (night,), (visit,) = map(collector.named, ("night", "visit"))
+    assert visit.parent == night.id
+
+
 def test_another_process_goes_on_with_a_trace(collector):
     traces.start_traces()
     with traces.span("here", {}):
@@ -63,7 +74,8 @@ def test_an_error_marks_its_span_without_secrets(collector):
     with pytest.raises(OSError, match="hunter22"), traces.span("read", {}):
         raise OSError("no answer from s3://me:hunter22@host")
     traces.stop_traces()
-    assert collector.named("read")[0].error == "OSError: no answer from s3://host"
+    (read,) = collector.named("read")
+    assert (read.error, read.events) == ("OSError: no answer from s3://host", [])
 
 
 def test_a_lap_of_nothing_that_is_traced_is_no_trace(collector):
