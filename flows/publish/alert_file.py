@@ -77,7 +77,7 @@ def _container(path: Path, file: IO[bytes]) -> Iterator[AlertRead]:
         found = reader(file)
         record: Any = None
         require_bounded(parse_schema(found.writer_schema))
-        name = str(dict(found.writer_schema or {}).get("name", ""))
+        name = str(dict(found.writer_schema).get("name", ""))
         for record in found:
             if not isinstance(record, dict):
                 raise ValueError("holds no records")

@@ -9,7 +9,8 @@ import pytest
 from astropy.io import fits
 
 from flows.publish.alert_file import read_alerts, shown, validate_alerts
-from flows.publish.rubin_schema import deserialise
+from flows.publish.container import write_container
+from flows.publish.rubin_schema import deserialise, parsed
 from flows.publish.wire import message_of
 from schemas.errors import BadInput
 from tests.support.packets import packet
@@ -87,6 +88,19 @@ def test_bytes_are_shown_in_words_and_nothing_is_left_out():
     odd = json.dumps(shown({"a": math.nan, "b": [-math.inf], "c": {"d": 1.5}}), allow_nan=False)
     assert json.loads(odd) == {"a": "nan", "b": ["-inf"], "c": {"d": 1.5}}
     assert shown({"bare": FITS[:2880].replace(b"NAXIS1", b"NOXIS1")}) == {"bare": "2,880 bytes"}
+
+
+def test_a_container_holds_alerts_of_the_schema_that_it_names(tmp_path):
+    path = tmp_path / "7.avro"
+    write_container(path, parsed("11.1"), [packet(n).body for n in (5, 6)])
+    found = list(read_alerts(path))
+    assert [one.schema for one in found] == ["11.1"] * 2
+    assert [one.record for one in found] == [deserialise(packet(n).body, "11.1") for n in (5, 6)]
+    write_container(path, parsed("11.1"), [])
+    with pytest.raises(BadInput, match="holds no alerts") as caught:
+        list(read_alerts(path))
+    assert caught.value.code == "no_alerts"
+    assert validate_alerts([path]).values()["invalid"] == 1
 
 
 def test_a_container_of_numbers_holds_no_alerts(tmp_path):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from flows.publish import stamps as module
 from flows.publish.stamps import cut_stamps
 from flows.storage.zarr_tiles import TileStore, write_exposure
 from schemas.pixels import MaskPlane
@@ -37,6 +38,7 @@ def test_squares_are_what_a_padded_image_has(stored, count):
     seen = []
     for stamps in cut_stamps(store, x, y, side, at_once=64):
         assert len(stamps.which) <= 64
+        assert (side[stamps.which] == stamps.side).all()
         for n, which in enumerate(stamps.which):
             y0, x0 = stamps.y0[n], stamps.x0[n]
             assert abs(x[which] - (x0 + (stamps.side - 1) / 2)) <= 0.5
@@ -62,3 +64,13 @@ def test_a_square_beyond_the_image_has_no_pixel(stored, count, x, y):
         assert (stamps.outside == 31 * 31).all()
         assert (stamps.planes["mask"] == int(MaskPlane.EDGE | MaskPlane.NO_DATA)).all()
         assert np.isnan(stamps.planes["difference"]).all()
+
+
+@pytest.mark.parametrize(("count", "large", "whole"), [(47, False, False), (48, False, True), (400, True, False)])
+def test_planes_are_read_whole_where_squares_need_as_much(stored, monkeypatch, count, large, whole):
+    """The image has 8 x 9 chunks, of which a square needs 1.5; one too large for memory is never read whole."""
+    read, read_all = [], TileStore.read_all
+    monkeypatch.setattr(TileStore, "read_all", lambda store, name: read.append(name) or read_all(store, name))
+    monkeypatch.setattr(module, "is_large", lambda shape: large)
+    assert list(cut_stamps(stored[0], *places(count), np.full(count, 31)))
+    assert (read != []) is whole

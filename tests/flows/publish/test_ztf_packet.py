@@ -54,9 +54,10 @@ def published(out, n):
     return CatalogStore(out).read(DIA_SOURCE, key).to_pylist()
 
 
-def pixels(alert, name):
+def pixels(alert, name, unit="DN"):
     with fits.open(io.BytesIO(gzip.decompress(alert[name]["stampData"]))) as units:
         units.verify("exception")
+        assert units[0].header["BUNIT"] == unit
         return units[0].data
 
 
