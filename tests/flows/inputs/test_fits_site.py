@@ -42,13 +42,26 @@ def test_the_header_tells_the_longitude(cards, longitude):
 
 def test_a_place_in_metres_is_a_longitude():
     place = EarthLocation.from_geodetic(-155.47, 19.8, 4200)
-    found = site(OBSGEO_X=place.x.value, OBSGEO_Y=place.y.value, SITELONG=10.0)
-    assert found.longitude_deg == pytest.approx(-155.47, abs=1e-6)
+    for mjd in (MIDNIGHT_HAWAII, MIDNIGHT_HAWAII + 0.5):  # at noon, too: its sign is sure
+        found = site(mjd, OBSGEO_X=place.x.value, OBSGEO_Y=place.y.value, SITELONG=10.0)
+        assert (found.longitude_deg, found.origin.flag) == (pytest.approx(-155.47, abs=1e-6), "")
 
 
 def test_the_comment_tells_west():
-    found = site(LONGITUD="155:28:12", comment="degrees West of Greenwich")
-    assert (found.longitude_deg, found.origin.flag) == (pytest.approx(-155.47), "")
+    for mjd in (MIDNIGHT_HAWAII, MIDNIGHT_HAWAII + 0.5):
+        found = site(mjd, LONGITUD="155:28:12", comment="degrees West of Greenwich")
+        assert (found.longitude_deg, found.origin.flag) == (pytest.approx(-155.47), "")
+
+
+def test_the_place_of_a_named_site_is_sure_by_day_too():
+    found = site(MIDNIGHT_HAWAII + 0.5, OBSERVAT="CFHT")
+    assert (found.longitude_deg, found.origin.flag) == (pytest.approx(-155.471), "")
+
+
+@pytest.mark.parametrize(("hour", "longitude"), [(7.5, 90.0), (7.51, -90.0), (16.49, -90.0), (16.5, 90.0)])
+def test_it_is_day_between_the_twilights_of_the_longest_nights(hour, longitude):
+    """At 90 deg east local time is six hours ahead; at 90 deg west it is night whenever it is day there."""
+    assert site(61101 + (hour - 6) / 24, SITELONG=90.0).longitude_deg == longitude
 
 
 def test_a_sign_by_which_it_was_day_is_reversed_with_a_flag():

@@ -76,6 +76,7 @@ def test_surface_brightness_has_that_of_a_pixel():
 def test_electrons_per_unit_follow_the_unit(bunit, gain, given):
     found = calibration(mapping=given, BUNIT=bunit)
     assert found.gain == (None if gain is None else pytest.approx(gain))
+    assert [one.assumed for one in found.origins if one.quantity == "pixel_unit"] == [bunit is None]
     flags = {origin.flag for origin in found.origins} - {""}
     assert (
         flags == {"unknown_unit"}
