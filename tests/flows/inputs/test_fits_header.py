@@ -9,7 +9,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flows.inputs.fits_generic import GENERIC
-from flows.inputs.fits_header import Keywords, as_integer, as_number, exposure_end, is_image, middle, true_pixels
+from flows.inputs.fits_header import (
+    HeaderOrigin,
+    Keywords,
+    as_integer,
+    as_number,
+    exposure_end,
+    has_large_image,
+    image_shape,
+    is_image,
+    middle,
+    time_scale,
+    true_pixels,
+)
 from flows.inputs.fits_io import FitsContent, read_headers
 from flows.inputs.fits_rows import FitsRows
 from flows.inputs.fits_rubin import RUBIN
@@ -254,3 +266,75 @@ def test_pixels_of_a_stack_of_pan_starrs_are_made_linear(tmp_path):
     np.testing.assert_allclose(opened_by_rows(path).image(0)[0:1], linear, rtol=2e-6)
     for kept in ({"BSOFTEN": soften}, {"BSOFTEN": "12.3", "BOFFSET": offset}):
         assert true_pixels(stored, fits.Header(kept)) is stored
+
+
+def test_a_guess_has_the_flag_of_its_quantity():
+    assert HeaderOrigin("gain", "GAIN").doubt == ""
+    assert HeaderOrigin("gain", assumed=True).doubt == "assumed_gain"
+    assert HeaderOrigin("time", flag="no_time", assumed=True).doubt == "no_time"
+
+
+def test_a_comment_is_that_of_the_value():
+    """The image's own header has the keyword, but no value of it."""
+    own = [("GAIN", "  ", "of the image"), ("RON", 4.0, "of the image")]
+    found = words(own, [("GAIN", 1.0, "of the whole")])
+    assert [found.comment(name) for name in ("GAIN", "RON", "ZP")] == ["of the whole", "of the image", ""]
+
+
+def test_the_primary_header_may_be_asked_first():
+    both = words({"GAIN": 2.0}, {"GAIN": 1.0})
+    assert both.primary_first().number("GAIN") == 1
+    assert Keywords("x", both.headers[:1]).primary_first() is None
+
+
+@pytest.mark.parametrize(
+    ("given", "scale"), [(None, "tai"), ("UTC", "utc"), ("utc(NIST)", "utc"), (" TDT ", "tt"), ("GPS", "gps")]
+)
+def test_the_header_names_the_time_scale(given, scale):
+    assert time_scale(words({} if given is None else {"TIMESYS": given}), "tai") == scale
+
+
+@pytest.mark.parametrize("given", ["UT1", "LOCAL", "TCB"])
+def test_times_of_other_scales_are_refused(given):
+    assert given in refused("unknown_time_scale", lambda: time_scale(words({"TIMESYS": given}), "utc"))
+
+
+def sides(*lengths, prefix=""):
+    cards = {f"{prefix}NAXIS{axis}": length for axis, length in enumerate(lengths, 1)}
+    return fits.Header({f"{prefix}NAXIS": len(lengths), **cards})
+
+
+@pytest.mark.parametrize(
+    ("lengths", "shape"),
+    [
+        ((), ()),
+        ((7,), (7,)),
+        ((9, 0), (0, 9)),
+        ((9, 7), (7, 9)),
+        ((9, 1), (1, 9)),
+        ((1, 1), (1, 1)),
+        ((9, 7, 1), (7, 9)),
+        ((9, 7, 1, 1), (7, 9)),
+        ((9, 7, 2), (2, 7, 9)),
+        ((9, 7, 1, 2), (2, 1, 7, 9)),
+    ],
+)
+def test_sides_are_those_of_numpy_without_axes_of_1_beyond_the_second(lengths, shape):
+    assert image_shape(sides(*lengths)) == shape
+    packed = sides(*lengths, prefix="Z")
+    packed.update({"ZIMAGE": True, "NAXIS": 2, "NAXIS1": 8, "NAXIS2": 99})
+    assert image_shape(packed) == shape
+
+
+def test_an_image_has_no_more_axes_than_a_header_can_number():
+    assert image_shape(fits.Header({"NAXIS": 999})) == (0,) * 999
+    for cards in ({"NAXIS": 1000}, {"NAXIS": -1}, {"NAXIS": 1, "NAXIS1": -1}):
+        with pytest.raises(ValueError, match="NAXIS = |negative axis"):
+            image_shape(fits.Header(cards))
+
+
+def test_a_file_is_large_where_one_of_its_images_is():
+    small, large = sides(9, 7), sides(2**14, 2**14)
+    table = fits.Header({"XTENSION": "BINTABLE", **sides(2**14, 2**14)})
+    assert not has_large_image((small, table))
+    assert has_large_image((small, table, large))
