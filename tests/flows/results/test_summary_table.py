@@ -63,6 +63,18 @@ def test_bands_keep_their_case():
     assert "Quality R pass, r pass." in in_short(quality={"20260101": judged})
 
 
+def _passed(*instruments):
+    return tuple(
+        BandQuality(instrument=one, band="r", verdict="pass", gates=(), drifts=(), reference=()) for one in instruments
+    )
+
+
+def test_bands_of_several_instruments_and_nights_are_told_apart():
+    assert "Quality X r pass, Y r pass." in in_short(quality={"1": _passed("X", "Y")})
+    assert "Quality 1 r pass, 2 r pass." in in_short(quality={"1": _passed("X"), "2": _passed("X")})
+    assert "Quality 1 X r pass, 2 Y r pass." in in_short(quality={"1": _passed("X"), "2": _passed("Y")})
+
+
 @pytest.mark.parametrize(("count", "told"), [(1, True), (MOST, True), (MOST + 1, False)])
 def test_bands_are_named_unless_they_are_too_many(count, told):
     names = [f"b{number}" for number in range(count)]
@@ -82,7 +94,33 @@ def test_tells_how_deep_the_night_saw_or_why_that_is_not_known():
     assert "synthetic" not in shown()
 
 
+@pytest.mark.parametrize(
+    ("done", "windows", "told"), [(1, 0, "none again"), (1, 1200, "1,200"), (0, 0, "0"), (0, 7, "7")]
+)
+def test_what_is_done_without_a_search_was_searched_before(done, windows, told):
+    counts = {"seen": 1, "done": done, "skipped": 0, "quarantined": 0, "failed": 1 - done}
+    assert rows(exposures=counts, windows=windows)["places searched"] == told
+
+
+@pytest.mark.parametrize(
+    ("change", "following"),
+    [
+        ({"detections": 0, "exposures": {"skipped": 1}}, []),
+        ({"detections": 0, "exposures": {"quarantined": 1}}, ["status out"]),
+        ({"detections": 0, "exposures": {"failed": 1}}, ["status out"]),
+        ({"detections": 3, "exposures": {"failed": 1}}, ["explain out ID, nightstride vet out"]),
+    ],
+)
+def test_what_to_do_next_follows_from_what_was_found(change, following):
+    counts = {"seen": 2, "done": 1, "skipped": 0, "quarantined": 0, "failed": 0} | change["exposures"]
+    lines = [one for one in in_short(Path("out"), **change | {"exposures": counts}) if one.startswith("Next")]
+    assert lines == [f"Next: nightstride {one}; --verbose shows all figures." for one in following]
+    assert not any(one.startswith("Next") for one in in_short(None, **change | {"exposures": counts}))
+
+
 def test_says_when_there_was_nothing_to_do():
+    none = dict.fromkeys(ExposureCounts.model_fields, 0)
+    assert in_short(exposures=none)[0] == "Nothing to do: no exposure came."
     counts = {"seen": 2, "done": 0, "skipped": 2, "quarantined": 0, "failed": 0}
     assert shown(exposures=counts).startswith("Nothing to do: every exposure is published already.")
 

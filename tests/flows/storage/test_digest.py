@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from flows.pipeline.lineage import stage_digest
-from flows.storage.digest import ROOT, code_digest, digest, file_digest, our_code
+from flows.storage.digest import KEPT, ROOT, code_digest, digest, file_digest, our_code
 from schemas.dia_source import HIT
 from schemas.pixels import DIFFERENCE
 from schemas.settings import DetectSettings, MergeSettings, Settings
@@ -146,3 +146,21 @@ def test_a_model_counts_as_its_values_however_many_there_were_before():
     assert digest(model) == digest({"value": 1})
     model.value = 2
     assert digest(model) == digest({"value": 2})
+
+
+def test_of_models_that_cannot_change_the_last_ones_are_not_encoded_again():
+    asked = []
+
+    class Counted(BaseModel, frozen=True):
+        number: int
+
+        def model_dump(self, **given):
+            asked.append(self.number)
+            return super().model_dump(**given)
+
+    models = [Counted(number=number) for number in range(KEPT + 1)]
+    once = [digest(one) for one in models]
+    assert [digest(one) for one in models[1:]] == once[1:]
+    assert asked == list(range(KEPT + 1))
+    assert digest(models[0]) == once[0]
+    assert asked[-1] == 0

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flows.storage import folder as module
-from flows.storage.folder import require_folder, writable_folder
+from flows.storage.folder import require_apart, require_ending, require_folder, writable_folder
 from flows.storage.layout import PARTS, require_output
 from flows.storage.lease import lease
 from schemas.errors import Misconfigured, Retryable
@@ -104,3 +104,32 @@ def test_anything_else_is_none(tmp_path, name, says):
     ) as caught:
         require_output(tmp_path / name)
     assert caught.value.code == "no_output"
+
+
+@pytest.mark.parametrize(
+    ("out", "code"),
+    [("table", "overwrites_input"), ("table/a/x.csv", "overwrites_input"), ("x.csv", None), ("table.csv", None),
+     (".", "not_writable")],
+)  # fmt: skip
+def test_a_table_is_not_written_over(tmp_path, monkeypatch, out, code):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "table"  # whether a file, or a folder
+    if code is None:
+        require_apart(path, Path(out))
+        return
+    with pytest.raises(Misconfigured) as caught:
+        require_apart(path, Path(out))
+    assert (caught.value.code, caught.value.where) == (code, f"--out {Path(out)}")
+
+
+def test_anything_may_be_written_into_the_output_of_a_run(tmp_path):
+    (tmp_path / PARTS[0]).mkdir()
+    require_apart(tmp_path, tmp_path / "x.csv")
+
+
+def test_the_name_of_a_file_ends_as_its_format_does():
+    require_ending(Path("a.PNG"), "--to", ".png", "pictures", "picture")
+    for name, usual in (("a.jpg", "a.png"), ("a", "a.png")):
+        with pytest.raises(Misconfigured, match=rf"does not end in \.png, .* as PNG alone.* name it {usual}") as caught:
+            require_ending(Path(name), "--to", ".png", "pictures", "picture")
+        assert caught.value.code == "other_format"
