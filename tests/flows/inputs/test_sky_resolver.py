@@ -123,6 +123,11 @@ def test_faint_objects_are_left_out_and_those_of_unknown_magnitude_are_not():
         assert ask(url, faintest=21.0).names == ["(1) Ceres", "2008 GA36"]
 
 
+def test_an_object_may_stand_at_the_pole():
+    with service(answer(CERES.replace("-00 00 50.055", "-90 00 00.000"))) as (url, _):
+        assert ask(url).seen.dec.tolist() == [-90.0]
+
+
 def test_a_field_without_objects_has_none():
     with service(NOBODY) as (url, _):
         assert ask(url).names == []
@@ -138,7 +143,9 @@ DAMAGED = {
     "no column": answer(CERES).replace("Err(arcsec)", "Error"),
     "no number": answer(CERES.replace("71.5717", "fast")),
     "no place": answer(CERES.replace("23 59 45.7861", "23 59")),
-    "no such minute": answer(CERES.replace("23 59 45.7861", "23 61 45.7861")),
+    "no such minute": answer(CERES.replace("23 59 45.7861", "23 60 45.7861")),
+    "no such second": answer(CERES.replace("23 59 45.7861", "23 59 60.0000")),
+    "no distance": answer(CERES.replace("| 2.5 |", "| 0.0 |")),
     "no such place": answer(CERES.replace("-00 00 50.055", "-97 00 50.055")),
     "not finite": answer(CERES.replace("| 2.5 |", "| nan |")),
 }
