@@ -253,6 +253,14 @@ def test_what_is_not_mapped_is_not_known():
     assert calibration(mapped(zero_point={"value": "27.5"})).zero_point == 27.5
 
 
+def test_what_is_mapped_is_said_to_come_from_there():
+    origins = calibration(mapped(zero_point={"value": 27.5})).origins
+    found = {one.quantity: (one.keyword, one.note) for one in origins}
+    assert found["saturation"] == ("SATLEVEL", "")
+    assert found["zero_point"] == ("", "of the settings")
+    assert "zero_point_err" not in found
+
+
 def test_a_width_is_above_nothing_and_in_arcsec_only_with_astrometry():
     with pytest.raises(BadInput, match=r"FWHM is 0\.0009"):
         calibration(mapped(), FWHM=0.0009)
@@ -268,6 +276,37 @@ def test_a_width_is_above_nothing_and_in_arcsec_only_with_astrometry():
 def identity(mapping=UNMAPPED, **cards):
     given = {key: value for key, value in {**IMAGE, "DATE-OBS": "2024-03-01T22:00:00", **cards}.items() if value != ""}
     return GENERIC.identity((fits.Header(given),), "x", mapping)
+
+
+def parts(mapping=UNMAPPED, **cards):
+    given = {key: value for key, value in {**IMAGE, "DATE-OBS": "2024-03-01T22:00:00", **cards}.items() if value != ""}
+    return GENERIC.parts((fits.Header(given),), "x", mapping)
+
+
+@pytest.mark.parametrize("mapping", [UNMAPPED, KeywordMapping(visit={"value": 7})])
+def test_parts_of_an_identity_that_is_known_are_those_of_the_whole(mapping):
+    whole, found = identity(mapping), parts(mapping)
+    assert found.values == {
+        "exposure_time_s": whole.exposure_time_s, "midpoint_mjd_tai": whole.midpoint_mjd_tai,
+        "longitude_deg": whole.longitude_deg, "detector": whole.key.detector, "visit": whole.key.visit,
+        "night": whole.key.night, "band": whole.band, "instrument": whole.instrument,
+    }  # fmt: skip
+    assert sorted(found.origins) == sorted(whole.origins)
+
+
+def test_without_a_time_neither_night_nor_a_visit_by_time_is_known():
+    gone = {"DATE-OBS": "nonsense"}
+    assert parts(**gone).values.keys() & {"midpoint_mjd_tai", "visit", "night"} == set()
+    found = parts(KeywordMapping(visit={"value": 7}), **gone).values
+    assert (found["visit"], found.keys() & {"midpoint_mjd_tai", "night"}) == (7, set())
+
+
+def test_without_its_duration_only_the_middle_of_an_exposure_is_a_time():
+    assert parts(EXPTIME="").values.keys() & {"exposure_time_s", "midpoint_mjd_tai", "night"} == set()
+    known = parts(**{"EXPTIME": "", "DATE-OBS": "", "DATE-AVG": "2024-03-01T22:00:00"}).values
+    expected = Time("2024-03-01T22:00:00", scale="utc").tai.mjd
+    assert known["midpoint_mjd_tai"] == pytest.approx(expected, abs=1e-9)
+    assert "exposure_time_s" not in known
 
 
 def test_an_instrument_is_a_name_only():
