@@ -45,7 +45,7 @@ def choose_template(science: ImageArea, among: Sequence[ImageArea]) -> str | Non
             continue
         tx, ty = positions_in_pixels(world_of(one.wcs_header), sky.ra.deg, sky.dec.deg)
         inside = (tx >= 0) & (ty >= 0) & (tx <= one.shape[1] - 1) & (ty <= one.shape[0] - 1)
-        covered = float((inside & np.isfinite(tx)).mean())
+        covered = float(inside.mean())  # what is no place on it is not inside
         if covered > LEAST_OVERLAP and (best is None or covered > best[0]):
             best = covered, one.uri
     return None if best is None else best[1]

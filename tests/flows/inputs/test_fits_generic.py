@@ -253,12 +253,20 @@ def test_what_is_not_mapped_is_not_known():
     assert calibration(mapped(zero_point={"value": "27.5"})).zero_point == 27.5
 
 
+def test_a_zero_point_that_is_mapped_counts_but_of_nanojansky():
+    for unit, zero_point in (("adu", 28.25), ("uJy", 28.25), ("nJy", 31.4)):
+        assert calibration(mapped(pixel_unit=unit)).zero_point == zero_point
+    assert calibration(mapped(pixel_unit="uJy"), ZP="none").zero_point == pytest.approx(23.9)
+
+
 def test_what_is_mapped_is_said_to_come_from_there():
     origins = calibration(mapped(zero_point={"value": 27.5})).origins
     found = {one.quantity: (one.keyword, one.note) for one in origins}
     assert found["saturation"] == ("SATLEVEL", "")
     assert found["zero_point"] == ("", "of the settings")
     assert "zero_point_err" not in found
+    assert found["psf_fwhm"][0] == "FWHM"
+    assert "psf_fwhm" not in {one.quantity for one in calibration(UNMAPPED).origins}
 
 
 def test_a_width_is_above_nothing_and_in_arcsec_only_with_astrometry():
