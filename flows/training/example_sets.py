@@ -33,19 +33,20 @@ def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list
     Raises
     ------
     Misconfigured
-        What is there was made for another plan or by an earlier version.
+        What is there was made for another plan, if only in part, or by an earlier version.
     """
-    raw, done = folder / "raw", folder / "done"
+    raw, begun, done = folder / "raw", folder / "begun", folder / "done"
     asked = json.dumps(asdict(wanted) | {"seed": seed, "ingest": INGEST_VERSION})
-    if done.exists():
-        if done.read_text() != asked:
-            raise Misconfigured(
-                "other_exposures",
-                str(folder),
-                f"holds other exposures than {asked}, or some that an earlier version made.",
-                "remove it, or name another --work folder.",
-            )
-    else:
+    if any(one.exists() and one.read_text() != asked for one in (begun, done)):
+        raise Misconfigured(
+            "other_exposures",
+            str(folder),
+            f"holds other exposures than {asked}, or some that an earlier version made.",
+            "remove it, or name another --work folder.",
+        )
+    if not done.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        begun.write_text(asked)  # what an interrupted simulation leaves is of this plan alone
         preset = crowded(
             find_preset(wanted.preset, wanted.streaks, wanted.shape, subtract=wanted.subtract), wanted.crowding
         )

@@ -1,5 +1,6 @@
 """Fit of a network to pictures: early stopping, checkpoints, labels that leave a choice, shares of votes."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -204,7 +205,7 @@ class _Fit:
     def resume(self, path: Path) -> None:
         state = torch.load(path, map_location=self.device, weights_only=True)
         if state["fit"] != self._about():
-            problem = "is the checkpoint of another fit: network, pictures, settings or seed differ."
+            problem = "is the checkpoint of another fit: network, pictures, labels, settings or seed differ."
             raise Misconfigured("other_fit", str(path), problem, "name another --work folder, or remove the file.")
         self.net.load_state_dict(state["net"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -214,8 +215,10 @@ class _Fit:
 
     def _about(self) -> str:
         shapes = [tuple(value.shape) for value in self.net.state_dict().values()]
-        sums = [int(one.pictures.sum(dtype=torch.int64)) for one in (self.train, self.validation)]
-        return repr((shapes, sums, self.plan, self.seed))
+        digest = hashlib.sha256()
+        for part in (*self.train, *self.validation):
+            digest.update(part.numpy())
+        return repr((shapes, digest.hexdigest(), self.plan, self.seed))
 
 
 def picture_loss(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -63,6 +63,18 @@ def test_exposures_of_another_plan_are_refused(tmp_path, wanted):
             make_examples(tmp_path, made, 5, 1)
 
 
+def test_what_an_interrupted_simulation_left_is_not_taken_for_another_plan(tmp_path, monkeypatch):
+    begun = Wanted("ztf", 2, 2, (150, 170))
+    with monkeypatch.context() as patch:
+        patch.setattr(example_sets, "as_tiles", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            make_examples(tmp_path, begun, 5, 1)
+    for other in (replace(begun, count=1), replace(begun, streaks=9)):  # images without truth; other images than tiles
+        with pytest.raises(Misconfigured, match="holds other exposures than"):
+            make_examples(tmp_path, other, 5, 1)
+    assert [len(one.truth) > 0 for one in make_examples(tmp_path, begun, 5, 1)] == [True, True]
+
+
 def test_processes_have_one_thread_and_keep_order(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert list(map_in_processes(compiled_threads, range(20), 2)) == [(n, "1", 1, 1) for n in range(20)]

@@ -84,6 +84,8 @@ def test_a_fit_that_was_interrupted_ends_as_one_that_was_not(tmp_path):
         fit_pictures(net(), TRAIN, HELD, PLAN, 4, path)
     with pytest.raises(Misconfigured, match="of another fit"):
         fit_pictures(net(), HELD, HELD, PLAN, 3, path)
+    with pytest.raises(Misconfigured, match="of another fit"):  # the same pictures, with labels that were corrected
+        fit_pictures(net(), *(one._replace(targets=one.targets.flip(1)) for one in (TRAIN, HELD)), PLAN, 3, path)
 
 
 def test_one_class_teaches_nothing():
