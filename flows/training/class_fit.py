@@ -1,6 +1,5 @@
 """Fit, calibration and description of the classifier of catalogue rows."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +8,11 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.model_selection import StratifiedGroupKFold
 
-from flows.training.spectral_sample import Sample
+from flows.training.spectral_sample import Sample, folded_rows
 from kernels.objects.class_model import LEAST_BANDS, ClassTrees, bands_present, class_logits, class_means, novelty
 from schemas.archive_columns import BANDS
+from schemas.errors import BadInput
 
 _BANDS = len(BANDS)
 
@@ -62,9 +61,15 @@ def fit_class_model(sample: Sample, features: tuple[str, ...], plan: ClassFit, s
     -------
     dict
         Of `kernels.objects.class_model.class_model`.
+
+    Raises
+    ------
+    BadInput
+        The rows, or those of a class, are of too few plates to be divided (``few_plates``).
     """
     codes, bands, logits, far = [], [], [], []
-    for fit, judge in _folds(sample, seed):
+    for fit, judge in folded_rows(sample, seed):
+        _require_classes(sample, sample.code[fit])
         part, other = sample.take(fit), thinned(sample.take(judge), plan, seed + 1)
         trees = _fit(part, features, plan, seed)
         reference, scale = _familiar(part, features, plan, seed)
@@ -101,8 +106,14 @@ def thinned(sample: Sample, plan: ClassFit, seed: int) -> Sample:
     return Sample(columns, whole.code, whole.classes, whole.group, whole.notes)
 
 
-def _folds(sample: Sample, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    return StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(sample.code, sample.code, sample.group)
+def _require_classes(sample: Sample, fitted: NDArray[np.int16]) -> None:
+    if absent := [name for k, name in enumerate(sample.classes) if not (fitted == k).any()]:
+        raise BadInput(
+            "few_plates",
+            f"class {', '.join(absent)}",
+            "is on so few spectroscopic plates, whose rows stay together, that none is left to learn from.",
+            "give rows of more plates, or leave the column plate out: each row is then by itself.",
+        )
 
 
 def _fit(sample: Sample, features: tuple[str, ...], plan: ClassFit, seed: int) -> ClassTrees:

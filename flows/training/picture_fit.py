@@ -217,7 +217,7 @@ class _Fit:
         shapes = [tuple(value.shape) for value in self.net.state_dict().values()]
         digest = hashlib.sha256()
         for part in (*self.train, *self.validation):
-            digest.update(part.numpy())
+            digest.update(part.numpy().tobytes())
         return repr((shapes, digest.hexdigest(), self.plan, self.seed))
 
 

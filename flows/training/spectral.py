@@ -177,12 +177,14 @@ def _compare(sample: Sample, features: tuple[str, ...], plan: SpectralPlan, out:
 def regress_colour(path: Path, out: Path) -> dict[str, Any]:
     """Fit colour = a x + b, x the temperature or 5040 K over it, by least squares; draw ``temperature.png``.
 
-    The interval of R squared is that of 1,000 bootstrap draws.
+    The interval of R squared is that of 1,000 bootstrap draws. Where nothing varies there is no line, and no picture.
     """
     from flows.training.spectral_pictures import draw_regression
 
     temperature, colour, what = temperature_and_colour(path)
     figures: dict[str, Any] = {"stars": len(colour), "colour": what}
+    if min(len(np.unique(temperature)), len(np.unique(colour))) < 2:
+        return figures
     for name, x in (("temperature", temperature), ("5040/temperature", 5040 / temperature)):
         figures[name] = _r_squared(x, colour)
     line = np.polyfit(5040 / temperature, colour, 1)

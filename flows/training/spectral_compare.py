@@ -19,14 +19,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import SimpleImputer
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
-from flows.training.spectral_sample import Sample, held_out_rows
+from flows.training.spectral_sample import FOLDS, Sample, folded_rows, held_out_rows
 from kernels.statistics.class_scores import ClassScores, class_scores, rounded
 from schemas.errors import BadInput
 
@@ -104,9 +103,9 @@ MODELS: dict[str, Callable[[int, int], Any]] = {
     "majority": lambda rows, seed: DummyClassifier(),
     "nearest_colour": lambda rows, seed: NearestCentroid(),
     "k_means": lambda rows, seed: ClusterLabels(seed=seed),
-    "knn_5": lambda rows, seed: Thinned(KNeighborsClassifier(5), seed=seed),
-    "knn_20": lambda rows, seed: Thinned(KNeighborsClassifier(20), seed=seed),
-    "knn_100": lambda rows, seed: Thinned(KNeighborsClassifier(100), seed=seed),
+    "knn_5": lambda rows, seed: Thinned(KNeighborsClassifier(min(5, rows)), seed=seed),
+    "knn_20": lambda rows, seed: Thinned(KNeighborsClassifier(min(20, rows)), seed=seed),
+    "knn_100": lambda rows, seed: Thinned(KNeighborsClassifier(min(100, rows)), seed=seed),
     "logistic": lambda rows, seed: LogisticRegression(max_iter=500),
     "svm": _svm,
     "tree": lambda rows, seed: DecisionTreeClassifier(min_samples_leaf=3, random_state=seed),
@@ -173,7 +172,6 @@ def smote_neighbours(smallest: int) -> int:
     return min(_NEIGHBOURS, smallest - 1)
 
 
-_FOLDS = 5
 _FOLDED = 50_000  # rows up to which every row is validated, by folds; beyond, a fifth is held out
 _SCORED = 50_000  # rows at most that a classifier is scored on, of the training rows and of the others
 
@@ -235,7 +233,7 @@ def compare(
     Raises
     ------
     BadInput
-        SMOTE is asked for where a class is too small for it.
+        SMOTE is asked for where a class is too small for it, or the rows are of too few plates (`folded_rows`).
     """
     matrix, splits = sample.matrix(features), list(split(sample, seed))
     found = []
@@ -248,15 +246,12 @@ def compare(
 
 
 def split(sample: Sample, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Return rows to fit and rows to validate: five folds, or of more than 50,000 rows one fifth held out."""
+    """Return rows to fit and rows to validate: `folded_rows`, or of more than 50,000 rows one fifth held out."""
     if len(sample.code) > _FOLDED:
-        held = held_out_rows(sample, 1 / _FOLDS, seed)
+        held = held_out_rows(sample, 1 / FOLDS, seed)
         yield np.flatnonzero(~held), np.flatnonzero(held)
         return
-    folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        yield from folds.split(sample.code, sample.code, sample.group)
+    yield from folded_rows(sample, seed)
 
 
 def _one(

@@ -1,6 +1,7 @@
 """Rows to learn spectral classes from."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -179,10 +180,37 @@ def with_stars(sample: Sample, count: int, seed: int) -> Sample:
     return replace(sample, columns=columns, code=code, group=group, notes={**sample.notes, "simulated_stars": count})
 
 
+FOLDS = 5
+
+
+def folded_rows(sample: Sample, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Divide rows into five folds, which divide no group; yield the rows outside of each fold, and those in it.
+
+    Raises
+    ------
+    BadInput
+        There are fewer groups (``few_plates``).
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    if (found := len(np.unique(sample.group))) < FOLDS:
+        raise BadInput(
+            "few_plates",
+            "the rows to learn from",
+            f"are of {found} spectroscopic plates, whose rows stay together: there are no {FOLDS} folds of them.",
+            "give rows of more plates, or leave the column plate out: each row is then by itself.",
+        )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+        yield from folds.split(sample.code, sample.code, sample.group)
+
+
 def held_out_rows(sample: Sample, share: float, seed: int) -> NDArray[np.bool_]:
     """Mark the groups that training never sees, about ``share`` of the rows, (n,) bool."""
     groups, place, size = np.unique(sample.group, return_inverse=True, return_counts=True)
     order = np.random.default_rng(seed).permutation(len(groups))
     taken = np.zeros(len(groups), np.bool_)
     taken[order[np.cumsum(size[order]) <= share * len(place)]] = True
+    taken[size.argmin()] |= not taken.any()  # the first by lot is larger than the share
     return np.asarray(taken[place], np.bool_)

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +41,10 @@ _GIANTS = (
 )  # fmt: skip
 """The same of giants: Cox 2000, Allen's Astrophysical Quantities, and van Belle et al. 1999 (AJ 117, 521), rounded."""
 
+_MEASURED = ("Temperature", "Luminosity", "Radius", "AbsoluteMagnitude")
+_OF_SMALL = (*_MEASURED, "StarType", "StarColor", "SpectralClass")
+_OF_LARGE = ("B-V", "Vmag", "Plx", "Amag", "SpType", "TargetClass")
+
 _TYPE = re.compile(r"^([OBAFGKM])(\d(?:\.\d)?)")
 
 
@@ -64,32 +69,51 @@ def star_sample(path: Path, task: str) -> tuple[Sample, tuple[str, ...]]:
     -------
     sample, features
         Logarithms of temperature, luminosity and radius, and the absolute magnitude; or B-V, V, parallax and
-        the magnitude made of both.
+        the magnitude made of both. Rows whose label is of no class are counted and left out.
+
+    Raises
+    ------
+    BadInput
+        Another task, the table cannot be read, columns are missing, or one is not of numbers.
     """
-    table = csv.read_csv(path)
-    small = "Temperature" in table.column_names
+    table, small = _star_table(path)
+    classes: tuple[str, ...] = STAR_TYPES if small else ("giant", "dwarf")
     if small:
-        names = ("Temperature", "Luminosity", "Radius", "AbsoluteMagnitude")
-        values = [_number(table, name) for name in names]
-        columns = {f"log{name}": np.log10(one) for name, one in zip(names[:3], values, strict=False)}
+        values = [_number(table, name) for name in _MEASURED]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            columns = {f"log{name}": np.log10(one) for name, one in zip(_MEASURED[:3], values, strict=False)}
         columns["absMag"] = values[3]
-        label, codes = "SpectralClass", table["StarType"].to_numpy()
+        label, kind = "SpectralClass", "StarType"
     else:
         columns = {"colourBV": _number(table, "B-V"), "V": _number(table, "Vmag"), "parallax": _number(table, "Plx")}
         columns["reducedMag"] = _number(table, "Amag")
-        label, codes = "SpType", table["TargetClass"].to_numpy()
+        label, kind = "SpType", "TargetClass"
     columns = {name: value.astype(np.float32) for name, value in columns.items()}
-    notes = {"table": path.name, "rows": len(table), "split_by": "row"}
-    group = np.arange(len(table))
+    notes: dict[str, Any] = {"table": path.name, "rows": len(table), "split_by": "row"}
     if task == "kind":
-        return Sample(
-            columns, codes.astype(np.int16), STAR_TYPES if small else ("giant", "dwarf"), group, notes
-        ), tuple(columns)
-    if task != "star":
+        given = _number(table, kind)
+        code = np.where(np.isin(given, range(len(classes))), np.nan_to_num(given), -1).astype(np.int16)
+    elif task == "star":
+        mapped, classes = map_labels(table[label].cast(pa.string()), stellar_class, STELLAR_CLASSES), STELLAR_CLASSES
+        code, notes["labels_without_class"] = mapped.code, mapped.unknown
+    else:
         raise BadInput("wrong_task", str(path), f"has no labels for {task!r}.", "use --task star or --task kind.")
-    mapped = map_labels(table[label].cast(pa.string()), stellar_class, STELLAR_CLASSES)
-    notes |= {"labels_without_class": mapped.unknown, "rows_without_class": int((mapped.code < 0).sum())}
-    return Sample(columns, mapped.code, STELLAR_CLASSES, group, notes).take(mapped.code >= 0), tuple(columns)
+    notes["rows_without_class"] = int((code < 0).sum())
+    return Sample(columns, code, classes, np.arange(len(table)), notes).take(code >= 0), tuple(columns)
+
+
+def _star_table(path: Path) -> tuple[pa.Table, bool]:
+    """Read one of the two tables, and say whether it is that of 240 stars."""
+    try:
+        table = csv.read_csv(path)
+    except (OSError, pa.ArrowException) as error:
+        problem = f"cannot be read: {read_failure(error)}."
+        raise BadInput("unreadable_table", str(path), problem, "give it as it was written.") from error
+    small = _MEASURED[0] in table.column_names
+    if missing := [name for name in (_OF_SMALL if small else _OF_LARGE) if name not in table.column_names]:
+        problem = f"the table has {table.column_names}."
+        raise BadInput("missing_columns", f"columns {missing}", problem, "give a whole table.")
+    return table, small
 
 
 def temperature_and_colour(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
@@ -100,14 +124,14 @@ def temperature_and_colour(path: Path) -> tuple[NDArray[np.float64], NDArray[np.
     Of the table of 240 stars: its temperature, and the rank of the colour it names (0 blue, 6 red). Of the
     other: the temperature of the spectral type, by the scale of dwarfs or of giants, and B-V.
     """
-    table = csv.read_csv(path)
-    if "Temperature" in table.column_names:
-        rank = np.array([_rank(name) for name in table["StarColor"].to_pylist()])
+    table, small = _star_table(path)
+    if small:
+        rank = np.array([_rank(name or "") for name in table["StarColor"].cast(pa.string()).to_pylist()])
         known = rank >= 0
         return _number(table, "Temperature")[known], rank[known].astype(float), "rank of the colour"
-    dwarf = table["TargetClass"].to_numpy() == 1
-    types = table["SpType"].to_pylist()
-    hot = np.array([type_temperature(one, giant=not small) for one, small in zip(types, dwarf, strict=True)])
+    dwarf = _number(table, "TargetClass") == 1
+    types = table["SpType"].cast(pa.string()).to_pylist()
+    hot = np.array([type_temperature(one or "", giant=not main) for one, main in zip(types, dwarf, strict=True)])
     colour = _number(table, "B-V")
     known = np.isfinite(hot) & np.isfinite(colour)
     return hot[known], colour[known], "B-V, mag"
@@ -138,10 +162,10 @@ def _rank(name: str) -> int:
 
 
 def _number(table: pa.Table, name: str) -> NDArray[np.float64]:
-    if name not in table.column_names:
-        problem = f"the table has {table.column_names}."
-        raise BadInput("missing_columns", f"columns {[name]}", problem, "give a whole table.")
-    return table[name].to_numpy().astype(np.float64)
+    try:
+        return table[name].cast(pa.float64()).to_numpy()
+    except pa.ArrowException as error:
+        raise BadInput("bad_columns", f"columns {[name]}", "are not numbers.", "save them as numbers.") from error
 
 
 def _header(path: Path) -> list[str]:

@@ -12,6 +12,7 @@ from flows.training.spectral import SIMULATED_STARS
 from flows.training.spectral_sample import Sample
 from kernels.objects.class_model import class_model
 from schemas.archive_columns import FEATURE_SETS
+from schemas.errors import BadInput
 from tests.support.cards import model_card
 
 CLASSES = ("A", "G", "K", "M")
@@ -31,6 +32,13 @@ def model():
     rows = replace(rows, columns=rounded)
     card = model_card(stage="star_subclass", classes=CLASSES, input={"features": FEATURE_SETS["photometry"]})
     return class_model(card, fit_class_model(rows, FEATURE_SETS["photometry"], plan, 1))
+
+
+def test_a_class_of_one_plate_cannot_be_learnt():
+    rows = stars(120, 1)
+    rows = replace(rows, group=np.where(rows.code == 3, 99, np.arange(120) % 20))
+    with pytest.raises(BadInput, match="class M: is on so few spectroscopic plates"):
+        fit_class_model(rows, FEATURE_SETS["photometry"], replace(PLAN, rounds=1, reference=20), 1)
 
 
 def test_tells_unseen_stars_apart(model):

@@ -92,6 +92,21 @@ def test_refuses_tables_without_the_columns(tmp_path):
         train_spectral(path, tmp_path / "out", SpectralPlan(task="galaxy", features="n5"), print)
 
 
+@pytest.mark.parametrize("plan", [SpectralPlan(models=FAST), SpectralPlan(models=(), name="superclass")])
+def test_too_few_plates_are_said(tmp_path, plan):
+    path = table(tmp_path, rows=60)
+    first, header, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([first, f"{header},plate", *(f"{row},{1000 + n % 4}" for n, row in enumerate(rows))]))
+    with pytest.raises(BadInput, match=r"are of [34] spectroscopic plates") as error:
+        train_spectral(path, tmp_path / "out", plan, lambda _: None)
+    assert error.value.code == "few_plates"
+
+
+def test_colours_that_are_all_alike_have_no_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(spectral, "temperature_and_colour", lambda path: (np.array([4e3, 5e3]), np.ones(2), "B-V, mag"))
+    assert spectral.regress_colour(tmp_path, tmp_path) == {"stars": 2, "colour": "B-V, mag"}
+
+
 def test_stars_regress_colour_on_temperature(tmp_path):
     path = tmp_path / "stars.csv"
     rng = np.random.default_rng(1)

@@ -87,6 +87,15 @@ def test_every_classifier_tells_what_is_apart(name):
     assert (model.predict(unseen) == truth).mean() > (0.85 if name == "knn_100" else 0.95)
 
 
+@pytest.mark.parametrize(("rebalance", "fitted"), [("none", 60), ("rarest", 12)])
+def test_neighbours_are_as_many_as_there_are_rows(rebalance, fitted):
+    rows, code = blobs()
+    kept = np.r_[np.flatnonzero(code == 0)[:28], np.flatnonzero(code == 1)[:28], np.flatnonzero(code == 2)[:4]]
+    model = pipeline("knn_100", code[kept], rebalance, 0).fit(rows[kept], code[kept])
+    assert model["model"].inner.n_neighbors == fitted
+    assert len(model.predict(rows)) == len(rows)
+
+
 def test_the_network_is_that_of_the_study():
     rows, code = blobs()
     model = pipeline("ffnn", code, "none", 0)
@@ -230,7 +239,7 @@ def test_one_fifth_is_held_out_of_more_than_fifty_thousand_rows(monkeypatch):
 
 
 def test_fifty_thousand_rows_are_folded_and_scored_at_most(monkeypatch):
-    assert (spectral_compare._FOLDED, spectral_compare._SCORED, spectral_compare._FOLDS) == (50_000, 50_000, 5)
+    assert (spectral_compare._FOLDED, spectral_compare._SCORED, spectral_compare.FOLDS) == (50_000, 50_000, 5)
     monkeypatch.setattr(spectral_compare, "_SCORED", 40)
     (found,) = compare(stars(150, 150), FEATURE_SETS["photometry"], "none", 1, lambda _: None, ("majority",))
     assert (found.train.n, found.validation.n) == (5 * 40, 5 * 30)

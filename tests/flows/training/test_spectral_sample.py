@@ -153,3 +153,9 @@ def test_added_stars_have_groups_of_their_own_behind_those_of_the_table():
 def test_the_share_of_the_rows_that_is_held_out_is_reached():
     assert held_out_rows(sample(np.zeros(10, int)), 0.2, 1).sum() == 2
     assert held_out_rows(sample(np.zeros(11, int)), 0.2, 1).sum() == 2
+
+
+def test_some_rows_are_held_out_where_every_plate_is_larger_than_the_share():
+    groups = np.array([1] * 40 + [2] * 30 + [3] * 30)
+    for seed in range(5):
+        assert set(groups[held_out_rows(sample(np.zeros(100, int), group=groups), 0.2, seed)].tolist()) == {2}

@@ -65,6 +65,31 @@ def test_other_labels_are_not_there(tmp_path):
         star_sample(write(tmp_path, SMALL), "superclass")
 
 
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        (SMALL.replace("StarType", "Type"), "missing_columns", r"columns \['StarType'\]"),
+        (SMALL.replace("Temperature", "Teff").replace("SpectralClass", "SpType"), "missing_columns", "'B-V'"),
+        (SMALL.replace("10.6", "large"), "bad_columns", r"columns \['Radius'\].*not numbers"),
+        (SMALL + "1,2,3\n", "unreadable_table", "a line has 3 values"),
+    ],
+)
+def test_what_is_wrong_with_a_table_of_stars_is_said(tmp_path, text, code, words):
+    path = write(tmp_path, text)
+    assert is_star_table(path)
+    for task in ("kind", "star"):
+        with pytest.raises(BadInput, match=words) as error:
+            star_sample(path, task)
+        assert error.value.code == code
+
+
+def test_a_star_without_a_known_type_is_none_of_the_first(tmp_path):
+    rows = SMALL.replace(",0,Red", ",,Red") + "5800,1,1,5,6,Yellow,G\n"
+    sample, _ = star_sample(write(tmp_path, rows), "kind")
+    assert sample.code.tolist() == [3, 3]
+    assert sample.notes["rows_without_class"] == 2
+
+
 def test_archive_tables_are_others(tmp_path):
     assert not is_star_table(write(tmp_path, "u,g,r,i,z,class\n"))
 
