@@ -221,6 +221,9 @@ def variance(model: NDArray[np.float64], noise: Noise, added: NDArray[np.float64
 LEAST_SHARE = 0.1
 """Of what a filter leaves of white noise: so much it leaves of any."""
 
+LEAST_VARIANCE = 0.1
+"""Of a sum along a line, for each of its points: a measured correlation need not be that of any process."""
+
 
 def filtered_noise(template: NDArray[np.floating], noise: float, correlation: NDArray[np.floating]) -> float:
     """Return the standard deviation of stationary, correlated noise filtered by ``template``.

@@ -9,7 +9,7 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from kernels.image.gaussian import FAST
-from kernels.image.noise import convolve, filtered_noise
+from kernels.image.noise import LEAST_VARIANCE, convolve, filtered_noise
 from kernels.psf.gaussian_mixture import RADIUS, filter_taps
 
 LENGTHS = np.array([1, 4, 8, 12, 16, 24, 32, 48])
@@ -71,7 +71,7 @@ def _line_bank(fwhm_px: float, correlation: bytes, side: int) -> LineBank:
             for n, length in enumerate(LENGTHS):
                 dx, dy = middle_pixels(frame, rise, int(length))
                 pairs = lags[reach + dy[:, None] - dy, reach + dx[:, None] - dx]
-                scale[frame, rise, n] = 1 / math.sqrt(pairs.sum())
+                scale[frame, rise, n] = 1 / math.sqrt(max(pairs.sum(), LEAST_VARIANCE * length))
     return LineBank(taps, 1 / noise, scale)
 
 

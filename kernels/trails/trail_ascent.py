@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.compiled import njit
+from kernels.image.noise import LEAST_VARIANCE
 from kernels.trails.geometry import DetectedSegment, from_ends
 
 _PARTS = (0.0, 0.1, 0.2, 0.3, 0.4)  # lengths of pieces that a trail's light may come from, over its own
@@ -107,7 +108,8 @@ def trail_snr(snr: NDArray[np.float32], lags: NDArray[np.float64], x1: float, y1
 def line_noise(lags: NDArray[np.float64], dx: float, dy: float) -> float:
     """Return standard deviation of the mean along a line (dx, dy) of noise with autocorrelation ``lags`` (compiled).
 
-    Variance of a mean of a stationary process: 2 / L^2 times the integral of (L - tau) c(tau) over 0 < tau < L.
+    Variance of a mean of a stationary process: 2 / L^2 times the integral of (L - tau) c(tau) over 0 < tau < L. It
+    is at least as large as a trail of the bank has it, whose sum runs over L + 1 px.
     """
     length = math.hypot(dx, dy)
     reach = lags.shape[0] // 2
@@ -120,7 +122,7 @@ def line_noise(lags: NDArray[np.float64], dx: float, dy: float) -> float:
         weight = 0.5 if k in (0, n) else 1.0
         tau = span * k / n
         total += weight * (1 - tau / length) * _interpolated(lags, reach + dy * tau / length, reach + dx * tau / length)
-    return math.sqrt(max(2 * total * span / n / length, 1e-12))
+    return math.sqrt(max(2 * total * span / n / length, LEAST_VARIANCE / (length + 1)))
 
 
 @njit(cache=True, nogil=True)

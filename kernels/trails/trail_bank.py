@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kernels.compiled import njit
 from kernels.image.gaussian import FAST
-from kernels.image.noise import convolve, filtered_noise
+from kernels.image.noise import LEAST_VARIANCE, convolve, filtered_noise
 from kernels.psf.gaussian_mixture import GaussianMixture
 from kernels.trails.geometry import DetectedSegment
 from kernels.trails.trail_model import trail_image
@@ -19,8 +19,6 @@ HALVES = np.array([0, 2, 4, 7, 11, 16, 22, 30])
 
 ANGLES = 24
 """Angles of its longest trails: 7.5 deg apart, so that no end is more than 2 px off the line."""
-
-_LEAST_VARIANCE = 0.1  # of a trail's noise, for each of its points: a measured correlation need not be of any process
 
 
 class TrailBank(NamedTuple):
@@ -80,7 +78,7 @@ def trail_bank(psf: GaussianMixture, fwhm_px: float, noise: float, correlation: 
         step = max(1, int(ANGLES / max(1.0, 0.8 * math.pi * half)))
         for angle in range(0, ANGLES, step):
             pixels = np.concatenate([-offsets[angle, :half], [[0, 0]], offsets[angle, :half]])
-            scale[angle, i] = 1 / math.sqrt(max(_covariance(pixels, lags), _LEAST_VARIANCE * len(pixels)))
+            scale[angle, i] = 1 / math.sqrt(max(_covariance(pixels, lags), LEAST_VARIANCE * len(pixels)))
     return TrailBank(stamp.astype(np.float32), point_noise, lags, offsets, scale)
 
 

@@ -38,6 +38,15 @@ def test_noise_of_each_line_is_that_of_its_template(correlation, frame, rise, le
     assert bank.scale[frame, rise, list(LENGTHS).index(length)] == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_line_has_noise_where_lags_cut_off_leave_it_none():
+    """Noise that alternates from pixel to pixel: its lags -5..5 alone leave sums along rows a negative variance."""
+    along = (-0.9) ** np.abs(np.arange(-5, 6))
+    scale = line_bank(1.3, np.outer(along, along)).scale
+    most = 1 / np.sqrt(0.1 * LENGTHS)
+    assert (scale <= most * (1 + 1e-6)).all()
+    assert np.isclose(scale[0, 0], most)[2:].all()
+
+
 def test_a_point_has_the_gain_of_its_filter():
     taps = filter_taps(2.3)
     assert line_bank(2.3, NEAR).gain == pytest.approx(1 / filtered_noise(np.outer(taps, taps), 1.0, NEAR))
