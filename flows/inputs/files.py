@@ -22,6 +22,9 @@ Found = TypeVar("Found")
 FITS, GZIP, _ZIP = b"SIMPLE  =", b"\x1f\x8b", b"PK\x03\x04"
 """First bytes of files."""
 
+_FOREIGN = (b"BZh", b"\x1f\x9d", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+"""First bytes of what bzip2, compress, xz and zstd have packed."""
+
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 10.0
 
 PROBE = 2**16
@@ -240,7 +243,7 @@ def content_kind(start: bytes, where: str) -> str:
         "not_fits",
         where,
         "is neither FITS, gzip-compressed FITS nor npz, by its first bytes.",
-        "name an image file.",
+        "unpack it, or pack it with gzip or fpack." if start.startswith(_FOREIGN) else "name an image file.",
     )
 
 

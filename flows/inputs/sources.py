@@ -29,8 +29,9 @@ PLANES = ("science", "template", "mask", "variance", "psf")
 FIELDS = ("visit", "detector", "band", "zero_point", "gain", "saturation", "psf_fwhm_px")
 """Columns beside the planes; they take the place of what the header says."""
 
-SUFFIXES = (".fits", ".fits.fz", ".fits.gz", ".fit", ".fit.gz", ".fts", ".fz", ".npz")
-"""Endings of the names of image files."""
+_FOREIGN = (".fits.bz2", ".fits.z", ".fits.xz", ".fits.zst")
+SUFFIXES = (".fits", ".fits.fz", ".fits.gz", ".fit", ".fit.gz", ".fts", ".fz", ".npz", *_FOREIGN)
+"""Endings of the names of image files, those among them that are packed as is not read here, and refused."""
 _START = 9  # bytes that identify the kind of a file
 _GLOB = ("*", "?", "[")
 
@@ -96,7 +97,7 @@ def _sources(given: str, wanted: str) -> Iterator[Source]:
             yield from _folder(fs, path, given, wanted)
         elif fs.isfile(path):
             yield from _file(fs, path, given, wanted)
-        elif any(sign in path for sign in _GLOB) and (matches := sorted(fs.glob(path))):
+        elif any(sign in path for sign in _GLOB) and (matches := _matches(fs, path)):
             for match in matches:
                 yield from _sources(uri_of(fs, match, given), wanted)
         else:
@@ -129,10 +130,16 @@ def files_of(given: str) -> Iterator[str]:
         elif fs.isfile(path):
             yield uri_of(fs, path, given)
         elif any(sign in path for sign in _GLOB):
-            for match in sorted(fs.glob(path)):
+            for match in _matches(fs, path):
                 yield from files_of(uri_of(fs, match, given))
     except outside():
         return
+
+
+def _matches(fs: Any, pattern: str) -> list[str]:
+    """Return what a pattern matches, in order: as in a shell, no hidden files unless it begins with a dot."""
+    hidden = posixpath.basename(pattern).startswith(".")
+    return [path for path in sorted(fs.glob(pattern)) if hidden or not posixpath.basename(path).startswith(".")]
 
 
 def _located(given: str) -> tuple[Any, str]:
@@ -303,14 +310,28 @@ def _kind(uri: str) -> str | None:
 
 
 def _holds_images(uri: str) -> bool:
-    """Return whether a file whose name says nothing holds images; other gzip and zip files are left alone."""
+    """Return whether a file whose name says nothing holds images; other gzip and zip files are left alone.
+
+    So are tables in FITS, as beside an image whose astrometry is solved; of a damaged file nobody knows: it counts.
+    """
     kind = _kind(uri)
     try:
         if kind == "gzip":
             with open_part(uri) as file, gzip.GzipFile(fileobj=file) as plain:
                 return content_kind(plain.read(_START), uri) == "fits"
-        return kind == "fits" or (kind == "zip" and image_count(uri) > 0)
+        return (kind == "fits" and not _is_table(uri)) or (kind == "zip" and image_count(uri) > 0)
     except (NightstrideError, EOFError, zlib.error):
+        return False
+
+
+def _is_table(uri: str) -> bool:
+    from flows.inputs.fits_header import is_image  # few nights have such files
+    from flows.inputs.fits_io import read_headers
+
+    try:
+        with open_part(uri) as file:
+            return not any(map(is_image, read_headers(file, uri)))
+    except NightstrideError:
         return False
 
 
@@ -330,7 +351,8 @@ def read_manifest(uri: str) -> list[Row]:
     Raises
     ------
     Misconfigured
-        ``bad_manifest``: unreadable, an unknown column, or a row without a difference image.
+        ``bad_manifest``: unreadable, an unknown column or one that is there twice, a row without a difference image or
+        with more cells than there are columns.
     Retryable
         Reading failed in a way that may pass.
     """
@@ -338,18 +360,26 @@ def read_manifest(uri: str) -> list[Row]:
         text = read_bytes(uri).decode("utf-8-sig")
     except (BadInput, UnicodeDecodeError) as error:
         raise _bad(uri, f"cannot be read: {error}") from error
-    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
-    columns = [name.strip() for name in reader.fieldnames or ()]
+    lines = csv.reader(io.StringIO(text, newline=None), skipinitialspace=True)
+    try:
+        rows = [(lines.line_num, cells) for cells in lines if cells]
+    except csv.Error as error:
+        raise _bad(uri, f"cannot be read: line {lines.line_num}: {error}") from error
+    columns = [name.strip() for name in (rows[0][1] if rows else ())]
     known = {"difference", *PLANES, *FIELDS}
     if "difference" not in columns or not known.issuperset(columns):
         raise _bad(
             uri, f"has the columns {columns}, must have 'difference' and may have {sorted(known - {'difference'})}"
         )
-    return [_row(uri, line, dict(zip(columns, cells.values(), strict=False))) for line, cells in enumerate(reader, 2)]
+    if len(set(columns)) < len(columns):
+        raise _bad(uri, f"has the columns {columns}, some of them more than once")
+    return [_row(uri, line, columns, cells) for line, cells in rows[1:]]
 
 
-def _row(uri: str, line: int, cells: dict[str, str | None]) -> Row:
-    given = {name: cell.strip() for name, cell in cells.items() if cell and cell.strip()}
+def _row(uri: str, line: int, columns: Sequence[str], cells: Sequence[str]) -> Row:
+    if any(map(str.strip, cells[len(columns) :])):
+        raise _bad(uri, f"line {line} has {len(cells)} cells for {len(columns)} columns: quote a name with a comma")
+    given = {name: cell.strip() for name, cell in zip(columns, cells, strict=False) if cell.strip()}
     if "difference" not in given:
         raise _bad(uri, f"line {line} names no difference image")
     folder = posixpath.dirname(uri)

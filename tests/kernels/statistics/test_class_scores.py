@@ -93,6 +93,12 @@ def test_agrees_with_scikit_learn(seed, n):
     assert ours["micro"]["f1"] == pytest.approx(theirs["accuracy"], abs=1e-5)
 
 
+def test_one_object_against_thousands_leaves_its_area_open():
+    area = area_under_roc(np.array([0.5]), np.append(np.full(999, 0.4), 0.6))
+    assert area.value == pytest.approx(0.999)
+    assert (area.low, area.high) == (pytest.approx(0, abs=1e-9), pytest.approx(1))
+
+
 def test_one_class_alone_has_no_area():
     scores = binary_scores(np.array([0.9, 0.8, 0.2]), np.ones(3, np.int64))
     assert scores["auc"] is None

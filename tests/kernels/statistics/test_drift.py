@@ -163,6 +163,7 @@ def test_bins_are_those_of_numpy():
 
 def test_what_lies_beyond_is_in_the_end_bins():
     assert Bins(0, 1, 4).histogram([-3, 0.1, 7, 8]).tolist() == [2, 0, 0, 2]
+    assert Bins(0, 1, 4).histogram([-1e300, 1e20, 1e300]).tolist() == [1, 0, 0, 2]
 
 
 def test_one_empty_histogram_is_no_difference_of_distributions():
