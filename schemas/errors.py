@@ -143,6 +143,11 @@ _CSV_FIELDS = re.compile(r"CSV parse error: .*?Expected (\d+) columns, got (\d+)
 _NOT_TEXT = re.compile(r"[\ufffd\x00-\x08\x0e-\x1f]")
 
 
+def no_parts(error: BaseException) -> bool:
+    """Return whether fsspec says that a server of HTTP sends whole files alone."""
+    return isinstance(error, ValueError) and re.search("range requests|streaming HTTP file", str(error)) is not None
+
+
 def read_failure(error: BaseException) -> str:
     """Return why a file cannot be read, in our words where we have some; the library's are those of the error's cause.
 

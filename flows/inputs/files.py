@@ -15,7 +15,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from flows.storage.object_store import PROTOCOL, configured
-from schemas.errors import BadInput, Retryable
+from schemas.errors import BadInput, Retryable, no_parts
 
 Found = TypeVar("Found")
 
@@ -66,11 +66,6 @@ def failure_words(error: Exception) -> str:
     said = f"{type(error).__name__}: {error}"
     words = next((words for pattern, words in _REASONS if re.search(pattern, said)), None)
     return words or (error.strerror if isinstance(error, OSError) and error.strerror else said)
-
-
-def no_parts(error: Exception) -> bool:
-    """Return whether fsspec says that a server of HTTP sends whole files alone."""
-    return isinstance(error, ValueError) and re.search("range requests|streaming HTTP file", str(error)) is not None
 
 
 def no_credentials(error: Exception) -> bool:

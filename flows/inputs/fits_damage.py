@@ -12,8 +12,7 @@ from typing import Any
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
-from flows.inputs.files import no_parts
-from schemas.errors import BadInput, NightstrideError
+from schemas.errors import BadInput, NightstrideError, no_parts
 
 
 @contextmanager

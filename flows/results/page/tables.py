@@ -158,24 +158,14 @@ HEADINGS = (
 """Names of the columns, and what they are measured in."""
 
 _NOTES = {
-    "no_wcs": "no WCS",
-    "no_zero_point": "no zero point",
-    "assumed_psf": "PSF assumed",
-    "assumed_detector": "detector assumed",
-    "assumed_equinox": "equinox assumed",
-    "assumed_gain": "gain assumed",
-    "assumed_pixel_unit": "unit assumed",
-    "assumed_psf_unit": "unit of PSF assumed",
-    "assumed_site": "site assumed",
-    "ambiguous_time": "time in doubt",
-    "asinh_pixels": "pixels made linear",
-    "colour_mosaic": "pixels of three colours",
-    "planes_left_out": "extensions not used",
-    "psf_differs": "PSF of header and stars differ",
-    "high_background": "background far from 0",
-    "template_band": "template of another band",
-    "unknown_unit": "unit not known",
-}
+    "no_wcs": "no WCS", "no_zero_point": "no zero point", "assumed_psf": "PSF assumed",
+    "assumed_detector": "detector assumed", "assumed_equinox": "equinox assumed", "assumed_gain": "gain assumed",
+    "assumed_pixel_unit": "unit assumed", "assumed_psf_unit": "unit of PSF assumed", "assumed_site": "site assumed",
+    "ambiguous_time": "time in doubt", "asinh_pixels": "pixels made linear",
+    "colour_mosaic": "pixels of three colours", "planes_left_out": "extensions not used",
+    "psf_differs": "PSF of header and stars differ", "high_background": "background far from 0",
+    "template_band": "template of another band", "unknown_unit": "unit not known",
+}  # fmt: skip
 
 
 def assumed_notes(infos: Sequence[ExposureInfo], exposures: int) -> tuple[str, ...]:
