@@ -225,7 +225,7 @@ def test_an_extension_goes_by_its_number_or_its_name():
     for wanted, index in ((None, 1), (1, 1), ("SCI", 1), (2, 2), ("ERR", 2), (3, 3)):
         found = GENERIC.layout(headers, "x", KeywordMapping(extension=wanted, planes={"variance": 3}))
         assert found == {"difference": index, "variance": 3}
-    for wanted, code in ((0, "no_image"), (4, "missing_extension"), ("1", "missing_extension")):
+    for wanted, code in ((0, "no_image"), (4, "missing_extension"), ("4", "missing_extension")):
         with pytest.raises(BadInput) as caught:
             GENERIC.layout(headers, "x", KeywordMapping(extension=wanted))
         assert caught.value.code == code
