@@ -73,6 +73,20 @@ def test_numbers_from_0_on_are_those_of_fastavro(number):
     assert avro_long(number) == file.getvalue()
 
 
+def test_numbers_and_texts_take_as_many_bytes_as_they_need():
+    """Seven bits of a number in a byte, its sign among them: the last numbers of one, two and nine, and the next."""
+    numbers = [0, 63, -64, 64, -65, 8191, -8192, 8192, -8193, (1 << 63) - 1, -(1 << 63)]
+    texts = ["x" * (1000 if n == 3 else n) for n in range(len(numbers))]
+    form = schema(("number", "long"), ("text", "string"))
+    rows = [{"number": number, "text": text} for number, text in zip(numbers, texts, strict=True)]
+    columns = {"number": Column(np.array(numbers)), "text": Column(texts)}
+    assert encode_rows(form, columns, len(rows)) == by_fastavro(form, rows)
+    alone = schema(("text", "string"))
+    assert encode_rows(alone, {"text": Column(texts)}, len(texts)) == by_fastavro(
+        alone, [{"text": one} for one in texts]
+    )
+
+
 def test_ids_that_are_not_there_are_null():
     form, ids = schema(("id", ["null", "long"])), [3, None, 0, (1 << 63) - 1]
     assert encode_rows(form, {"id": ids_or_null(ids)}, 4) == by_fastavro(form, [{"id": one} for one in ids])
