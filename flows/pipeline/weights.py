@@ -153,9 +153,14 @@ def write_model(
     Raises
     ------
     Misconfigured
-        The card lacks a field, or has one of another kind (``bad_card``); nothing is written.
+        The card lacks a field, or has one of another kind (``bad_card``), and nothing is written; or the folder cannot
+        be written.
+    Retryable
+        The disk is full.
     """
     import safetensors.numpy
+
+    from flows.storage.atomic import writing
 
     data = safetensors.numpy.save({key: np.ascontiguousarray(value) for key, value in sorted(arrays.items())})
     try:
@@ -165,10 +170,11 @@ def write_model(
         raise Misconfigured(
             "bad_card", f"card of {folder}", f"is not a model card: {_wrong(error)}.", remedy
         ) from error
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = name or made.stage
-    (folder / f"{stem}.safetensors").write_bytes(data)
-    (folder / f"{stem}.json").write_text(json.dumps(made.model_dump(mode="json"), indent=2, sort_keys=True) + "\n")
+    stem, text = name or made.stage, json.dumps(made.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{stem}.safetensors").write_bytes(data)
+        (folder / f"{stem}.json").write_text(text)
     return made
 
 

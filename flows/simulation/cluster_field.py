@@ -16,6 +16,7 @@ from PIL import Image
 from flows.runtime.parallel import map_in_processes
 from flows.simulation.galaxy_pictures import GalaxyShape, shaped, spiral_arms
 from flows.simulation.presets import random_stream
+from flows.storage.atomic import writing
 from flows.storage.folder import writable_folder
 from schemas.errors import Misconfigured
 
@@ -92,6 +93,8 @@ def write_cluster_field(
     ------
     Misconfigured
         The number is not positive, or the folder cannot be written.
+    Retryable
+        The disk is full.
 
     Notes
     -----
@@ -104,6 +107,11 @@ def write_cluster_field(
     if field.count < 1:
         raise Misconfigured("bad_count", "--count", f"{field.count} is not a number of galaxies.", "ask for 1000, say.")
     writable_folder(field.folder / "pictures")
+    with writing(field.folder):
+        return _write(field, workers, progress)
+
+
+def _write(field: ClusterField, workers: int, progress: Callable[[int], None]) -> Path:
     table = field.folder / TABLE
     table.unlink(missing_ok=True)  # of what was there, which is being overwritten
     rows = catalogue(field)

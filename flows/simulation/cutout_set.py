@@ -15,6 +15,7 @@ import safetensors.numpy
 from flows.runtime.parallel import map_in_processes
 from flows.simulation.cutout_field import draw_field
 from flows.simulation.cutout_survey import DEEP, CutoutSurvey
+from flows.storage.atomic import writing
 from flows.storage.folder import writable_folder
 from schemas.errors import Misconfigured
 
@@ -68,11 +69,18 @@ def write_cutout_set(wanted: CutoutSet, workers: int = 1, progress: Callable[[in
     ------
     Misconfigured
         The number is not a positive multiple of 100, or the folder cannot be written.
+    Retryable
+        The disk is full.
     """
     if wanted.count < PER_FIELD or wanted.count % PER_FIELD:
         problem = f"{wanted.count} is not a positive multiple of {PER_FIELD}, the cutouts of a field."
         raise Misconfigured("bad_count", "--count", problem, "ask for 1000, say.")
     writable_folder(wanted.folder)
+    with writing(wanted.folder):
+        return _write(wanted, workers, progress)
+
+
+def _write(wanted: CutoutSet, workers: int, progress: Callable[[int], None]) -> Path:
     (wanted.folder / "truth.parquet").unlink(missing_ok=True)  # of what was there, which is being overwritten
     fields = wanted.count // PER_FIELD
     tables: list[pa.Table] = []

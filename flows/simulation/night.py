@@ -21,8 +21,9 @@ from flows.simulation.galaxies import galaxies_on
 from flows.simulation.presets import Preset
 from flows.simulation.star_colours import RUBIN_BANDS, star_colours
 from flows.simulation.stars import stars_on
+from flows.storage.atomic import writing
 from flows.storage.folder import writable_folder
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, read_failure
 from schemas.truth import TRUTH_OBJECT
 
 Result = TypeVar("Result")
@@ -94,6 +95,8 @@ def simulate_night(
     Misconfigured
         There is nothing to simulate, the camera has fewer detectors, the folder cannot be written or holds another
         simulated night, or the package that subtracts is not installed.
+    Retryable
+        The disk is full.
     """
     if min(night.visits, night.detectors) < 1:
         raise Misconfigured(
@@ -116,6 +119,13 @@ def simulate_night(
     writable_folder(night.folder)
     cases = [(night, visit, detector) for visit in range(night.visits) for detector in range(night.detectors)]
     _require_same_night(night, cases)
+    with writing(night.folder):
+        return _simulated(night, cases, workers, progress)
+
+
+def _simulated(night: SimulatedNight, cases: "list[Case]", workers: int, progress: Callable[[int], None]) -> Written:
+    target = night.folder / TRUTH_FILE
+    target.unlink(missing_ok=True)  # of what was there, which is being overwritten
     paths: list[tuple[Path, ...]] = []
     tables: list[pa.Table] = []
     for files, truth in _written(night, cases, workers):
@@ -123,10 +133,11 @@ def simulate_night(
         tables.append(truth)
         progress(len(paths))
     table = pa.concat_tables(tables)
-    target = night.folder / TRUTH_FILE
-    pq.write_table(table, target)
     if night.preset.field_bands:
         pq.write_table(night_objects(night.preset, night.seed, night.visits, night.detectors), night.folder / OBJECTS)
+    staged = target.with_suffix(".partial")
+    pq.write_table(table, staged)
+    staged.replace(target)  # last: with it the night is complete
     streaks = sum(kind == "streak" for kind in table["kind"].to_pylist())
     everything = tuple(path for files in paths for path in files)
     return Written(tuple(files[0] for files in paths if files), everything, target, len(cases), streaks)
@@ -139,7 +150,11 @@ def _require_same_night(night: SimulatedNight, cases: list[Case]) -> None:
     """Refuse a folder with a truth table of other images: they would stay, and their truth would not."""
     if not (path := night.folder / TRUTH_FILE).exists():
         return
-    table = pq.read_table(path, columns=["visit", "detector"])
+    try:
+        table = pq.read_table(path, columns=["visit", "detector"])
+    except (OSError, pa.ArrowException) as error:
+        problem = f"cannot be read as a table of a simulated night: {read_failure(error)}."
+        raise Misconfigured("other_night", str(path), problem, "give another folder, or remove the file.") from error
     there = set(zip(table["visit"].to_pylist(), table["detector"].to_pylist(), strict=True))
     if night.form == "fits":
         ours = {(conditions_of(night.preset, night.seed, *at).visit, at[1]) for _, *at in cases}

@@ -208,6 +208,8 @@ def _translate(path: Path, error: Exception) -> NightstrideError | None:
 
 
 def _errno(error: Exception) -> int | None:
+    if isinstance(error, OSError) and "Not enough space on disk" in str(error):
+        return errno.ENOSPC  # astropy's words, without a number
     if isinstance(error, OSError):
         return error.errno
     # zarrs reports a failed system call as a RuntimeError that ends in "(os error 28)".

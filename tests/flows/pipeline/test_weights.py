@@ -49,6 +49,12 @@ def test_a_card_that_lacks_a_field_is_refused_in_our_words_and_nothing_is_writte
     assert not (tmp_path / "mine").exists()
 
 
+def test_where_nothing_can_be_written_is_said_in_our_words(tmp_path):
+    (tmp_path / "mine").touch()
+    with pytest.raises(Misconfigured, match="mine: could not be written: File exists"):
+        write_model(tmp_path / "mine", {"a": np.zeros(1, np.float32)}, CARD)
+
+
 def test_who_has_a_detector_without_a_verdict_is_told_how_to_train_it(model):
     with pytest.raises(Misconfigured, match=f"train detect --model {model[0]} --reliability-only --out {model[0]}"):
         read_card("reliability", str(model[0]))

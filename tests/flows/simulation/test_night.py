@@ -17,7 +17,7 @@ from flows.simulation.night import SimulatedNight, _run, night_objects, simulate
 from flows.simulation.presets import find_preset
 from flows.simulation.psf import PsfStamp
 from flows.simulation.stars import Stars
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, Retryable
 from schemas.pixels import MaskPlane
 from schemas.truth import TRUTH, TRUTH_OBJECT
 from tests.support.summary import summary
@@ -247,3 +247,26 @@ def test_a_folder_with_another_night_is_left_alone(tmp_path: Path, form) -> None
         simulate_night(other)
     assert digests(tmp_path) == before
     simulate_night(replace(night, visits=3))  # the same, and one more
+
+
+def test_images_that_are_overwritten_have_no_truth_until_all_are_there(tmp_path: Path, monkeypatch) -> None:
+    night = SimulatedNight(find_preset("ztf", streaks=2, shape=(128, 150)), 3, 2, 1, tmp_path, science=False)
+    simulate_night(night)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_written", lambda *_: iter([1 / 0]))
+        with pytest.raises(ZeroDivisionError):
+            simulate_night(replace(night, preset=replace(night.preset, streaks=5)))
+    assert not (tmp_path / "truth.parquet").exists()
+    (tmp_path / "truth.parquet").write_bytes(b"PAR1")
+    with pytest.raises(Misconfigured, match=r"truth\.parquet: cannot be read as a table of a simulated night"):
+        simulate_night(night)
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch) -> None:
+    def full(*_) -> None:
+        raise OSError("Not enough space on disk: requested 9, available 2. 9 requested and 2 written")  # astropy's
+
+    monkeypatch.setattr(module, "_write_fits", full)
+    with pytest.raises(Retryable, match=f"{tmp_path}: could not be written: No space left on device") as error:
+        simulate_night(SimulatedNight(find_preset("ztf", streaks=2, shape=(128, 150)), 3, 1, 1, tmp_path))
+    assert error.value.code == "disk_full"
