@@ -31,6 +31,9 @@ NightOuts = Annotated[
     ),
 ]
 
+_SEED = Annotated[int, typer.Option(min=0, max=4_000_000_000, help="Random seed.")]
+_WORKERS = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")]
+
 app = Commands(help="Train the models of a stage; weights, cards and pictures go to a folder.", no_args_is_help=True)
 
 
@@ -67,8 +70,8 @@ def detect(
         typer.Option(help="Labels of `nightstride vet OUT --export FILE`: the reliability model learns them."),
     ] = None,
     night_out: NightOuts = None,
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
-    workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
+    seed: _SEED = 1,
+    workers: _WORKERS = None,
     quick: Annotated[bool, typer.Option(help="A few small rounds, to see that it runs; weak weights.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -111,8 +114,8 @@ def screen(
     work: Annotated[
         Path | None, typer.Option(help="Folder for the simulated exposures (about 3 GB); used again if it is there.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
-    workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
+    seed: _SEED = 1,
+    workers: _WORKERS = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a screen for the network of the search, which leaves few windows to it; no data are needed.
@@ -146,7 +149,7 @@ def spectral_class(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for tables, pictures, weights and card.")] = Path(
         "models/spectral_class"
     ),
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
+    seed: _SEED = 1,
     as_json: AsJson = False,
 ) -> None:
     """Compare classifiers of catalogue rows, and make the one that the pipeline uses.
@@ -176,8 +179,8 @@ def star_galaxy(
     galstar: Annotated[
         Path | None, typer.Option(help="The challenge's galstar.csv, in place of the deep simulated cutouts.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
-    workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
+    seed: _SEED = 1,
+    workers: _WORKERS = None,
     quick: Annotated[bool, typer.Option(help="A little of everything, to see that it runs; weak weights.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -211,7 +214,6 @@ _DATA = Annotated[
 _REPEATS = Annotated[int, typer.Option(min=1, help="Trainings with seeds and splits of their own.")]
 _FOLDER = Annotated[Path, typer.Option("--out", "-o", help="Folder for weights, card and pictures.")]
 _WORK = Annotated[Path | None, typer.Option(help="Folder of checkpoints, from which an interrupted training goes on.")]
-_SEED = Annotated[int, typer.Option(help="Random seed.")]
 _QUICK = Annotated[bool, typer.Option(help="Two passes, to see that it runs; weak weights.")]
 
 

@@ -21,6 +21,7 @@ from flows.results.evaluation.anomaly import anomaly_figures, draw_scores, tell_
 from flows.results.evaluation.picture_scores import LEARNT, read_small
 from flows.runtime.parallel import map_in_processes
 from flows.simulation.galaxy_pictures import LEVELS
+from flows.storage.folder import writable_folder
 from flows.training.shape_codes import OUTPUTS, CodesPlan, fit_shape_codes, simulated_galaxies
 from flows.training.svdd_fit import (
     SvddPlan,
@@ -184,7 +185,7 @@ def train_anomaly(
     BadInput
         Fewer than 20 pictures are normal.
     Misconfigured
-        There are no pictures, or the plan cannot be.
+        There are no pictures, the plan cannot be, or ``out`` cannot be written.
     """
     check_plan(plan.svdd)
     files, origin = (list_pictures(*data, say=say), [one.name for one in data]) if data else _of_environment()
@@ -196,6 +197,7 @@ def train_anomaly(
     if is_normal.sum() < FEWEST:
         problem = f"{int(is_normal.sum())} readable pictures are labelled {list(normal)}, of {len(files)}."
         raise BadInput("too_few", "train anomaly", problem, f"give {FEWEST} normal pictures or more.")
+    writable_folder(out)
     start = perf_counter()
     rows = np.flatnonzero(is_normal)
     parts = split_pictures([f"{one:016x}" for one in found.digests[rows]], [0] * len(rows), plan.shares, seed)
@@ -369,7 +371,6 @@ def _write(
 ) -> None:  # fmt: skip
     digests = np.sort(np.concatenate([one.digests for one in learnt]))
     counts = [len(one.labels) for one in learnt]
-    out.mkdir(parents=True, exist_ok=True)
     card = _card(plan, seed, normal, origin, limits, figures, [*counts, figures["n"]])
     write_model(out, arrays | {LEARNT: digests}, card)
     (out / "results.json").write_text(json.dumps(figures, indent=2) + "\n")

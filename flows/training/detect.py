@@ -221,7 +221,7 @@ def train_detect(
     about = _about(plan, model, sets, part, challenge is not None)
     if labels is not None:
         about |= {"labels": labels.summary, "command": f"{about['command']} --labels FILE --night-out OUT"}
-        about["data"] = f"{about['data'].removesuffix('no real data')}and labels that people gave"
+        about["data"] = f"{about['data'].removesuffix(', no real data')}, and labels that people gave"
     judged = Sets(sets.get("verdict", []), sets["validation"], _by_sky(sets["test"]), labels)
     if part == "calibration":
         return {"detections": calibrate_reliability(out, model, judged, plan.judge, about, workers, say)}

@@ -15,6 +15,7 @@ from scipy.special import logit
 from flows.inputs.cluster_table import ClusterTable, read_clusters
 from flows.pipeline.weights import write_model
 from flows.results.evaluation.membership import CLASSES, LEARNT, membership_figures, place_numbers
+from flows.storage.folder import writable_folder
 from kernels.nets.tree_ensemble import TreeEnsemble
 from kernels.objects.membership import (
     FEATURES,
@@ -76,9 +77,9 @@ def train_membership(path: Path | None, out: Path, plan: MembershipPlan, seed: i
     Raises
     ------
     BadInput
-        Fewer clusters have galaxies of both classes than there are folds.
+        There are fewer clusters than folds, or galaxies of one class alone.
     Misconfigured
-        There is no table.
+        There is no table, or ``out`` cannot be written.
 
     Notes
     -----
@@ -95,6 +96,7 @@ def train_membership(path: Path | None, out: Path, plan: MembershipPlan, seed: i
         raise BadInput(
             "too_few", str(path), problem, f"give {plan.folds} clusters or more, with galaxies of both classes."
         )
+    writable_folder(out)
     start = perf_counter()
     repeats = []
     for number in range(plan.repeats):

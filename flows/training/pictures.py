@@ -26,6 +26,7 @@ from flows.results.evaluation.picture_scores import (
     verdict_labels,
 )
 from flows.runtime.parallel import map_in_processes
+from flows.storage.folder import writable_folder
 from flows.training.picture_fit import PictureEpoch, PictureExamples, PictureFit, fit_pictures, picture_loss
 from flows.training.pretrained import ORIGIN_OF_WEIGHTS, fit_last, pretrained_net
 from kernels.pictures.augment import Augment
@@ -137,9 +138,9 @@ def train_pictures(
     Raises
     ------
     BadInput
-        There are no pictures with labels of the task.
+        There are no pictures with labels of the task, none of them can be read, or they are too few.
     Misconfigured
-        No data are named, or all are of one class.
+        No data are named, all are of one class, or ``out`` cannot be written.
     """
     classes = PICTURE_TASKS[task].classes
     if not data and task == "cluster":
@@ -147,6 +148,7 @@ def train_pictures(
     files, origin = (list_pictures(*data, say=say), [str(one) for one in data]) if data else _of_environment(task)
     found = _labelled(task, files, plan, workers)
     say(f"{len(found.known)} pictures with labels; {_left_out(found.notes)}")
+    writable_folder(out)
     start = perf_counter()
     trainings = [
         _trained(found, classes, plan, seed + number, work / f"{task}-{seed + number}.pt", say)
@@ -165,7 +167,6 @@ def train_pictures(
         "parameters": sum(value.numel() for value in kept.net.parameters()),
         "notes": found.notes,
     }
-    out.mkdir(parents=True, exist_ok=True)
     write_model(out, _arrays(kept, found), _card(task, classes, plan, seed, origin, kept, found, figures), task)
     test = kept.parts[2]
     shown = [found.pictures[n].permute(1, 2, 0).numpy() for n in test]
@@ -227,6 +228,8 @@ def _labelled(task: str, files: Sequence[PictureFile], plan: PicturePlan, worker
     read = list(map_in_processes(partial(read_small, plan.crop, plan.side), [file.path for file in wanted], workers))
     good = [n for n, one in enumerate(read) if not isinstance(one, str)]
     bad = {str(wanted[n].path): one for n, one in enumerate(read) if isinstance(one, str)}
+    if not good:
+        raise BadInput("unreadable", f"train {task}", "none of the pictures can be read.", "give JPEG, PNG or FITS.")
     return LabelledPictures(
         torch.from_numpy(np.stack([read[n][0] for n in good])),
         [labels[wanted[n].label] for n in good],
@@ -258,6 +261,9 @@ def _trained(
     kinds = sorted({tuple(sorted(one)) for one in found.known})
     code = [kinds.index(tuple(sorted(one))) for one in found.known]
     parts = split_pictures([f"{one:016x}" for one in found.digests], code, plan.shares, seed)
+    if not all(map(len, parts)):
+        problem = f"{len(code)} pictures are too few to learn from, to stop by and to test on."
+        raise BadInput("too_few", "training pictures", problem, "give 5 different pictures of each class or more.")
     every = PictureExamples(found.pictures, torch.from_numpy(_targets(found.known, classes)))
     train, validation, test = (every.take(part) for part in parts)
     net, history = _fitted(train, validation, classes, plan, seed, checkpoint, say)
@@ -308,18 +314,23 @@ def _temperature(scores: torch.Tensor, targets: torch.Tensor) -> float:
 def _baseline(
     found: LabelledPictures, classes: Sequence[str], parts: tuple[NDArray[np.int64], ...], seed: int
 ) -> dict[str, Any]:
-    """Score a logistic regression on thumbnails of 8 x 8 px, learnt from what names one class."""
+    """Score a logistic regression on thumbnails of 8 x 8 px, learnt from what names one class.
+
+    Where all that do name the same, it always gives that.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     small = torch.nn.functional.adaptive_avg_pool2d(found.pictures.float() / 255, 8).flatten(1).numpy()
     rows = [n for n in parts[0] if len(found.known[n]) == 1]
-    code = np.array([classes.index(next(iter(found.known[n]))) for n in rows])
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.03, max_iter=2000, random_state=seed))
-    model.fit(small[rows], code)
+    code = np.array([classes.index(next(iter(found.known[n]))) for n in rows], np.int64)
     probability = np.zeros((len(parts[2]), len(classes)))
-    probability[:, model[-1].classes_] = model.predict_proba(small[parts[2]])
+    probability[:, code[:1]] = 1
+    if len(np.unique(code)) > 1:
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.03, max_iter=2000, random_state=seed))
+        model.fit(small[rows], code)
+        probability[:, model[-1].classes_] = model.predict_proba(small[parts[2]])
     return {
         "name": "logistic regression on 8 x 8 px",
         **picture_figures(probability, [found.known[n] for n in parts[2]], classes),

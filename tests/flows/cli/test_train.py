@@ -24,6 +24,16 @@ def test_training_and_calibrating_exclude_each_other():
     assert "exclude each other" in result.stderr
 
 
+@pytest.mark.parametrize("given", [["--seed", "-1"], ["--seed", "5000000000"], ["--workers", "0"]])
+def test_numbers_out_of_range_are_bad_usage(given):
+    commands = ["detect", "screen", "star-galaxy"]
+    commands += ["spectral-class", "morphology", "anomaly", "membership"] if given[0] == "--seed" else []
+    for command in commands:
+        result = CliRunner().invoke(app, ["train", command, *given], env={"COLUMNS": "160"})
+        assert result.exit_code == 2
+        assert "must be at " in result.stderr
+
+
 def test_help_of_the_screen_names_the_options():
     result = CliRunner().invoke(app, ["train", "screen", "--help"], env={"COLUMNS": "160"})
     assert result.exit_code == 0

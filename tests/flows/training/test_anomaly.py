@@ -181,6 +181,8 @@ def test_too_few_normal_pictures_no_data_and_a_file_that_is_no_plan_are_refused(
     (tmp_path / "config.json").write_text('{"kind": "codes"}')
     with pytest.raises(BadInput, match="is not a plan of a training"):
         read_plan(tmp_path / "config.json")
+    with pytest.raises(Misconfigured, match="the folder cannot be made there"):
+        train_anomaly([folder / "labelled.csv"], [], [], tmp_path / "config.json", PLAN, 1, 1, print)
 
 
 def test_the_shipped_model_calls_simulated_galaxies_anomalous(tmp_path):

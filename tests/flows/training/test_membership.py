@@ -123,6 +123,10 @@ def test_too_few_clusters_and_no_table_are_refused(made, tmp_path, monkeypatch):
     monkeypatch.delenv("NIGHTSTRIDE_DATA", raising=False)
     with pytest.raises(Misconfigured, match="no galaxies to learn from"):
         train_membership(None, tmp_path, MembershipPlan(), 1, print)
+    (tmp_path / "file").touch()
+    field(3).write(tmp_path / "seen.csv", format="ascii.csv")
+    with pytest.raises(Misconfigured, match="the folder cannot be made there"):
+        train_membership(tmp_path / "seen.csv", tmp_path / "file", MembershipPlan(), 1, lambda line: 1 / 0)
 
 
 def test_the_time_is_told_in_minutes_to_two_digits(tmp_path, monkeypatch):

@@ -97,3 +97,37 @@ def test_no_data_and_no_labels_are_refused(tmp_path, monkeypatch):
     with pytest.raises(BadInput, match="none of 1 pictures has a label of"):
         train_pictures("scene", [tmp_path / "data"], *given)
     assert not (tmp_path / "out").exists()
+
+
+def _pictures(folder, labels, count):
+    rng = np.random.default_rng(6)
+    for label in labels:
+        (folder / label).mkdir(parents=True)
+        for n in range(count):
+            Image.fromarray(galaxy(rng, 0.8, 0.0)).save(folder / label / f"{n}.png")
+    return folder
+
+
+def test_pictures_that_cannot_be_learnt_from_and_no_place_to_write_to_are_said_first(tmp_path):
+    few, many = (
+        _pictures(tmp_path / "few", ("ellipticals", "spirals"), 2),
+        _pictures(tmp_path / "many", ("spirals",), 6),
+    )
+    (tmp_path / "bad/spirals").mkdir(parents=True)
+    (tmp_path / "bad/spirals/1.png").write_bytes(b"no picture")
+    given = (tmp_path, PLAN, 1, 1, lambda line: None)
+    with pytest.raises(BadInput, match="4 pictures are too few to learn from"):
+        train_pictures("morphology", [few], tmp_path / "out", *given)
+    with pytest.raises(BadInput, match="none of the pictures can be read"):
+        train_pictures("morphology", [tmp_path / "bad"], tmp_path / "out", *given)
+    with pytest.raises(Misconfigured, match="the folder cannot be made there"):
+        train_pictures("morphology", [many], tmp_path / "bad/spirals/1.png", *given)
+
+
+def test_labels_of_which_one_class_alone_is_named_have_a_baseline(tmp_path):
+    """What is no spiral may be anything else: there is nothing that a regression could learn to tell spirals from."""
+    data = _pictures(tmp_path / "data", ("spirals", "non_spirals"), 6)
+    plan = replace(PLAN, fit=replace(PLAN.fit, epochs=1))
+    figures = train_pictures("morphology", [data], tmp_path / "out", tmp_path, plan, 1, 1, lambda line: None)
+    assert figures["baseline"]["confusion"][0] == [sum(figures["confusion"][0]), 0]
+    assert figures["baseline"]["n"] == figures["n"]
