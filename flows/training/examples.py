@@ -14,6 +14,7 @@ from flows.inputs.ingest import prepare
 from flows.inputs.probe import probe
 from flows.inputs.source import Source
 from flows.runtime.parallel import map_in_processes
+from flows.storage.atomic import writing
 from flows.storage.zarr_tiles import TileStore, write_exposure
 from kernels.image.variation import evened
 from kernels.statistics.matching import LEAST_VISIBLE, Targets
@@ -83,11 +84,20 @@ def open_field(example: Example) -> TrainingField:
     store = TileStore.open(example.store)
     paths = [example.store.with_suffix(f".{name}.npy") for name in ("pixels", "usable")]
     if not paths[1].exists():
-        np.save(paths[0], _searched(store))
-        np.save(paths[1], (store.read_all("mask") & np.uint16(UNUSABLE)) == 0)
+        with writing(example.store):
+            _save(paths[0], _searched(store))
+            _save(paths[1], (store.read_all("mask") & np.uint16(UNUSABLE)) == 0)
     pixels, usable = (np.load(path, mmap_mode="r") for path in paths)
     targets, snr = truth_targets(example.truth), example.truth["snr"].to_numpy().astype(np.float64)
     return TrainingField(example.store.stem, store.info, pixels, usable, targets, snr)
+
+
+def _save(path: Path, plane: NDArray[np.generic]) -> None:
+    """Write a plane in one step: a full disk leaves nothing that is taken for it later."""
+    staged = path.with_suffix(".partial")
+    with staged.open("wb") as file:
+        np.save(file, plane)
+    staged.replace(path)
 
 
 def pixels(example: Example) -> tuple[NDArray[np.float32], NDArray[np.bool_], float]:

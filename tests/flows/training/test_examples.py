@@ -1,3 +1,4 @@
+import errno
 import json
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from flows.training import example_sets
 from flows.training.example_sets import make_examples, make_sets
 from flows.training.examples import Wanted, open_field
 from kernels.image.variation import evened
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, Retryable
 from schemas.pixels import UNUSABLE
 from tests.support.field import field_of
 from tests.support.threads import compiled_threads, variable
@@ -108,6 +109,24 @@ def test_they_are_unpacked_once(tmp_path):
     open_field(example)
     assert len(files) == 2
     assert [path.stat().st_mtime_ns for path in files] == before
+
+
+def test_what_a_full_disk_has_cut_short_is_unpacked_again(tmp_path, monkeypatch):
+    (example,) = make_examples(tmp_path, Wanted("ztf", 1, 2, (120, 130)), 5, 1)
+    whole, calls = np.save, []
+
+    def full(place, plane):
+        whole(place, plane)
+        calls.append(place)
+        if len(calls) == 2:
+            (place if hasattr(place, "truncate") else place.open("r+b")).truncate(200)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", full)
+        with pytest.raises(Retryable, match="No space left on device"):
+            open_field(example)
+    assert open_field(example).usable.shape == (120, 130)
 
 
 @pytest.mark.parametrize(
