@@ -39,7 +39,7 @@ def blocks_of(shape: tuple[int, int], side: int = BLOCK) -> tuple[Block, ...]:
 
 
 class Flattened(NamedTuple):
-    """Image without its background, its holes filled, and its noise in each block."""
+    """Image without its background, its holes filled, and its noise in each block; the usual one where none is seen."""
 
     image: Image
     sigmas: NDArray[np.float64]
@@ -139,8 +139,10 @@ def flattened(image: Image, holes: Mask, blocks: tuple[Block, ...], fill: str) -
         weight = gaussian_filter((~holes).astype(np.float32), _FILL)
         around = gaussian_filter(flat, _FILL)[holes]
         flat[holes] = np.where(weight[holes] > 1e-3, around / np.maximum(weight[holes], 1e-3), 0)
-    floor = 1e-3 * max(float(np.abs(flat).max()), 1e-9)
-    return Flattened(flat, np.array([max(_noise(flat, holes, block), min(floor, 0.01)) for block in blocks]))
+    sigmas = np.array([_noise(flat, holes, block) for block in blocks])
+    known = sigmas > 0
+    usual = np.median(sigmas[known]) if known.any() else min(1e-3 * max(float(np.abs(flat).max()), 1e-9), 0.01)
+    return Flattened(flat, np.where(known, sigmas, usual))
 
 
 def _noise(flat: Image, holes: Mask, block: Block) -> float:

@@ -66,7 +66,10 @@ def sfft_grid(
         bright &= both
     half = int(np.ceil(_FREE * fwhm))
     made = []
-    for block in blocks:
+    for block, seen in zip(blocks, _with_pixels(usable, blocks), strict=True):
+        if not seen:
+            made.append(_single(half))
+            continue
         for here in _windows(block, blocks):
             inside = _without(_about_sources(bright[here]), alone[here]) & whole[here]
             if inside.sum() >= _LEAST_PIXELS * (2 * half + 1) ** 2:
@@ -74,6 +77,11 @@ def sfft_grid(
         pieces = [np.where(inside, one.image[here], 0).astype(float) for one in (source, target)]
         made.append(_solved_by_sfft(pieces[0], pieces[1], half))
     return one_sided(turned, np.array(made), psfs, blocks)
+
+
+def _with_pixels(usable: NDArray[np.bool_], blocks: tuple[Block, ...]) -> NDArray[np.bool_]:
+    """Return which blocks have a pixel that counts, (blocks,)."""
+    return np.array([usable[one.y0 : one.y1, one.x0 : one.x1].any() for one in blocks], np.bool_)
 
 
 def _on_both(source: Flattened, target: Flattened) -> tuple[Mask, Mask]:
@@ -134,16 +142,21 @@ def require_sfft() -> None:
         )
 
 
+def _single(half: int) -> Floats:
+    """Return the kernel that leaves an image as it is."""
+    kernel = np.zeros((2 * half + 1, 2 * half + 1))
+    kernel[half, half] = 1
+    return kernel
+
+
 def _solved_by_sfft(source: Floats, target: Floats, half: int) -> Floats:
     """Return the kernel that turns one image into another; a single pixel where nothing tells it."""
     from sfft.sfftcore.SFFTSubtract import ElementalSFFTSubtract
     from sfft.utils.SFFTSolutionReader import Read_SFFTSolution, SVKDict_SFFT2ST
 
     side = 2 * half + 1
-    kernel = np.zeros((side, side))
-    kernel[half, half] = 1
     if min(np.count_nonzero(source), np.count_nonzero(target)) < _LEAST_PIXELS * side**2:
-        return kernel
+        return _single(half)
     with _kept_in_bounds():
         solution = ElementalSFFTSubtract.ESS(
             source, target, _sfft_functions(source.shape, half), BACKEND_4SUBTRACT="Numpy",
@@ -277,10 +290,10 @@ def subtract_template(science: Image, template: Image, usable: tuple[Mask, Mask]
     reach = int(np.ceil(_PSF_REACH * max(fwhm for fwhm, _ in shapes)))
     stamps = np.repeat(np.array([[_stamp(*shape, reach) for shape in shapes]], np.float32), len(blocks), 0)
     grid = sfft_grid(pair, ~holes, stamps, blocks, on_both=True)
-    turned = bool(np.count_nonzero(grid.science[0]) > 1)
-    scale = float(np.median(grid.template.sum((1, 2))))
+    (turned, _), seen = sharper(stamps), _with_pixels(~holes, blocks)
+    scale = float(np.median(grid.template[seen].sum((1, 2))))
     if turned:
-        grid, scale = _as_science(grid, pair, stars[1], shapes)
+        grid, scale = _as_science(grid, pair, stars[1], shapes, seen)
     image = grid.difference(pair[0].image, pair[1].image)
     beside = max(1, round(shapes[turned][0] / 2), _LANCZOS if turned else 0)
     unusable = binary_dilation(holes, iterations=beside)
@@ -292,13 +305,17 @@ def subtract_template(science: Image, template: Image, usable: tuple[Mask, Mask]
 
 
 def _as_science(
-    grid: KernelGrid, pair: list[Flattened], stars: Floats, shapes: list[tuple[float, float]]
+    grid: KernelGrid,
+    pair: list[Flattened],
+    stars: Floats,
+    shapes: list[tuple[float, float]],
+    seen: NDArray[np.bool_],
 ) -> tuple[KernelGrid, float]:
     """Return kernels that convolve the science image and leave fluxes and places as they are on it, and the scale.
 
     Solved for, a kernel also moves the science image to where the template has the stars, as far as their WCS differ,
     and it is too weak, because of the noise in what it convolves: it is strengthened by the median ratio of the stars
-    of the block, of all if it has fewer than `LEAST_STARS`.
+    of the block, of all if it has fewer than `LEAST_STARS`. The scale is that of the blocks that are ``seen``.
     """
     light = [
         _core_light(image, stars, shapes[1][0])
@@ -316,7 +333,7 @@ def _as_science(
         moved = fftconvolve(kernel, back, "same")
         made.append((moved / moved.sum(), back / sums[-1]))
     science, template = (np.array(part, np.float32) for part in zip(*made, strict=True))
-    return KernelGrid(grid.blocks, science, template, grid.psf), float(1 / np.median(sums))
+    return KernelGrid(grid.blocks, science, template, grid.psf), float(1 / np.median(np.array(sums)[seen]))
 
 
 def _centroid(image: Floats, fwhm: float) -> Floats:

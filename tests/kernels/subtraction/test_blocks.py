@@ -48,6 +48,19 @@ def test_holes_are_filled_as_asked_and_backgrounds_are_gone() -> None:
         np.testing.assert_allclose(one.sigmas, 2, rtol=0.3)
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-6])
+def test_the_noise_of_blocks_is_their_own_in_any_unit_and_the_usual_one_where_nothing_is_seen(unit):
+    """Of a star of 20,000 times the noise, and of four blocks of which three have no pixel."""
+    image = (np.random.default_rng(6).normal(0, 2, (120, 100)) * unit).astype(np.float32)
+    image[20, 20], holes = 4e4 * unit, np.zeros(image.shape, bool)
+    holes[30:] = True
+    found = flattened(image, holes, blocks_of(image.shape, 30), "neighbours").sigmas
+    np.testing.assert_allclose(found[:3], 2 * unit, rtol=0.15)
+    assert set(found[3:]) == {np.median(found[:3])}
+    holes[:] = True
+    assert (flattened(image, holes, blocks_of(image.shape, 30), "sky").sigmas > 0).all()
+
+
 @pytest.mark.parametrize(("seen", "level"), [(50, 0.0), (51, 7.0)])
 def test_a_background_is_known_of_more_than_fifty_pixels(seen, level):
     image, holes = np.full((20, 20), 7, np.float32), np.ones((20, 20), bool)
