@@ -41,6 +41,7 @@ _SEED_SNR = 6.0  # of 60 px of a long trail, stars clipped
 _SEED_CLIP = 4.0  # S/N of a pixel at which stars are clipped
 _EVEN = 0.6  # share of those 60 px that must be bright
 _SEEDS = 4  # places to try in a cell
+_MOST = 1e9  # times the noise: of what is beside more, as a value that stands for none, float32 sums keep nothing
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,8 @@ def _crop(scene: _Scene, hits: _Hits) -> Crop:
         int(x.min()) - half - margin,
         int(x.max()) + half + margin + 2,
     )
-    return cut_crop(scene.frame.image, scene.frame.usable, scene.background, box)
+    most = _MOST * scene.frame.noise
+    return cut_crop(scene.frame.image, scene.frame.usable, scene.background, box, most)
 
 
 def _windows(crop: Crop, hits: _Hits) -> NDArray[np.bool_]:
@@ -325,7 +327,7 @@ def _table(classified: Sequence[Classified]) -> pa.Table:
 
 STAGE = Stage(
     name="merge",
-    version="11",
+    version="12",
     per="exposure",
     needs=(HIT, DIFFERENCE, MASK),
     gives=STREAK,

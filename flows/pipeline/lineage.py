@@ -25,7 +25,7 @@ from stages import PIPELINE
 INGEST_VERSION = "8"
 """Changes whenever the same file would be stored as other pixels or other metadata."""
 
-SUBTRACTION_VERSION = "2"
+SUBTRACTION_VERSION = "3"
 """Changes whenever the same template would leave another difference."""
 
 KNOWN = 1000

@@ -29,7 +29,11 @@ class Crop(NamedTuple):
 
 
 def cut_crop(
-    image: NDArray[np.float32], usable: NDArray[np.bool_], background: float, box: tuple[int, int, int, int]
+    image: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    background: float,
+    box: tuple[int, int, int, int],
+    most: float = np.inf,
 ) -> Crop:
     """Cut out a box and subtract its sky.
 
@@ -41,15 +45,17 @@ def cut_crop(
         Sky where too little of the box is usable for a median of its own (less than a quarter), pixel units.
     box
         (y0, y1, x0, x1), half open, px; may reach beyond the image.
+    most
+        What lies this far from ``background``, or farther, is not usable, pixel units.
     """
     y0, y1, x0, x1 = box
     low_y, low_x = max(y0, 0), max(x0, 0)
     high_y, high_x = max(low_y, min(y1, image.shape[0])), max(low_x, min(x1, image.shape[1]))
     inside = (slice(low_y - y0, high_y - y0), slice(low_x - x0, high_x - x0))
     known = np.zeros((y1 - y0, x1 - x0), np.bool_)
-    known[inside] = usable[low_y:high_y, low_x:high_x]
     data = np.zeros(known.shape, np.float32)
     data[inside] = image[low_y:high_y, low_x:high_x]
+    known[inside] = usable[low_y:high_y, low_x:high_x] & (np.abs(data[inside].astype(np.float64) - background) < most)
     values = data[known].astype(np.float64)
     sky = median(values) if 4 * len(values) >= known.size else background
     return Crop(x0, y0, np.where(known, data - np.float32(sky), np.float32(0)), known)

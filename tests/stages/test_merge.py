@@ -102,6 +102,18 @@ def test_crossing_trails_are_two(turn):
     assert len(merge(scene(trails), hits_over(trails))) == 2
 
 
+@pytest.mark.parametrize("value", [3e38, -3e38, 1e20])
+def test_a_value_that_stands_for_none_hides_no_trail_beside_it(value):
+    trails = [(140.0, 130.0, 40.0, 30.0, 25.0)]
+    image = scene(trails)
+    plain = merge(image, hits_over(trails))
+    image[160, 150] = value
+    (found,) = merge(image, hits_over(trails))
+    assert [found[name] for name in ("x", "y", "length", "snr")] == pytest.approx(
+        [plain[0][name] for name in ("x", "y", "length", "snr")], rel=1e-3
+    )
+
+
 def test_point_sources_15_px_apart_stay_two():
     trails = [(140.0, 130.0, 0.0, 0.0, 14.0), (151.0, 140.0, 0.0, 0.0, 10.0)]
     found = merge(scene(trails), hits_over(trails))
@@ -408,7 +420,7 @@ def test_pixels_and_mask_are_those_of_the_exposure():
 
 def test_a_group_is_searched_in_its_windows_with_the_reach_of_the_templates_about_them():
     image = np.random.default_rng(1).normal(7, 1, (120, 140)).astype(np.float32)
-    frame = SimpleNamespace(image=image, usable=np.ones(image.shape, bool))
+    frame = SimpleNamespace(image=image, usable=np.ones(image.shape, bool), noise=1.0)
     scene_ = SimpleNamespace(frame=frame, background=0.0, optics=SimpleNamespace(bank=SimpleNamespace(reach=9)))
     rows, columns = [3, 4, 6], [5, 2, 2]
     hits = hits_at(rows, columns)

@@ -34,6 +34,15 @@ def test_unusable_pixels_are_zero_and_do_not_count_for_the_sky():
     assert np.median(crop.data[usable]) == pytest.approx(0, abs=1e-4)
 
 
+def test_what_is_too_far_from_the_background_is_not_usable():
+    image = IMAGE.copy()
+    image[20, 30], image[20, 31], image[20, 32] = 3e38, 90 - 1e6, 90 + 0.9e6
+    crop = cut_crop(image, np.ones(IMAGE.shape, bool), 90.0, (10, 30, 20, 45), 1e6)
+    assert np.argwhere(~crop.usable).tolist() == [[10, 10], [10, 11]]
+    assert (crop.data[10, 10:12] == 0).all()
+    assert crop.data[10, 12] == pytest.approx(0.9e6, rel=1e-3)
+
+
 def test_background_of_the_exposure_where_too_little_is_known():
     usable = np.zeros(IMAGE.shape, bool)
     usable[3, 3] = True
