@@ -96,7 +96,7 @@ def _memory(shape: tuple[int, int], settings: DetectSettings) -> int:
 
 STAGE = Stage(
     name="detect",
-    version="6",
+    version="7",
     per="tile",
     needs=(DIFFERENCE, MASK),
     gives=HIT,

@@ -160,7 +160,7 @@ def write_model(
     """
     import safetensors.numpy
 
-    from flows.storage.atomic import writing
+    from flows.storage.write_errors import writing
 
     data = safetensors.numpy.save({key: np.ascontiguousarray(value) for key, value in sorted(arrays.items())})
     try:

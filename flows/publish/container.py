@@ -10,8 +10,9 @@ from typing import IO, Any
 from uuid import uuid4
 
 from flows.publish.avro_rows import avro_long
-from flows.storage.atomic import STAGED, make_folder, publish_file, writing
+from flows.storage.atomic import STAGED, make_folder, publish_file
 from flows.storage.bucket_path import BucketPath
+from flows.storage.write_errors import writing
 from schemas.errors import BadInput
 
 MAGIC = b"Obj\x01"

@@ -12,11 +12,12 @@ from time import time
 from typing import Any, Literal, NamedTuple
 
 from flows.publish.packet import Packet
-from flows.storage.atomic import make_folder, writing
+from flows.storage.atomic import make_folder
 from flows.storage.bucket_path import BucketPath
 from flows.storage.file_lock import MODE, file_lock
 from flows.storage.layout import other_version, outbox_path, refuse_release
 from flows.storage.ledger_local import as_it_is
+from flows.storage.write_errors import writing
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
 

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from flows.storage.atomic import make_folder, write_conditions, write_file, writing
+from flows.storage.atomic import make_folder, write_conditions, write_file
 from flows.storage.bucket_path import BucketPath
 from flows.storage.file_lock import file_lock
 from flows.storage.layout import other_version, refuse_release, staging_folder, submissions_folder
+from flows.storage.write_errors import writing
 from schemas.ades import SUBMISSION_VERSION, ReportedDetection, SubmissionRecord
 from schemas.errors import BadInput, Retryable
 

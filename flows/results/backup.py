@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flows.results.verify import Verification, verify_output
 from flows.storage.association_tables import FILE
-from flows.storage.atomic import STAGED, make_folder, publish_file, writing
+from flows.storage.atomic import STAGED, make_folder, publish_file
 from flows.storage.bucket_path import BucketPath, files_below
 from flows.storage.catalog_parts import PREFIX, Held, read_from_part
 from flows.storage.file_lock import MODE
@@ -20,6 +20,7 @@ from flows.storage.layout import PARTS, catalogs_folder, ledger_folder, outbox_p
 from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
 from flows.storage.ledger_local import INDEX, as_it_is, named
+from flows.storage.write_errors import writing
 from schemas.dataset import TableOf
 from schemas.errors import BadInput, Misconfigured, NightstrideError
 from schemas.received_alert import RECEIVED_ALERT

@@ -16,8 +16,8 @@ from PIL import Image
 from flows.runtime.parallel import map_in_processes
 from flows.simulation.galaxy_pictures import GalaxyShape, shaped, spiral_arms
 from flows.simulation.presets import random_stream
-from flows.storage.atomic import writing
 from flows.storage.folder import writable_folder
+from flows.storage.write_errors import writing
 from schemas.errors import Misconfigured
 
 SIDE, SCALE = 64, 0.4

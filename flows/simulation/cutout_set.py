@@ -15,8 +15,8 @@ import safetensors.numpy
 from flows.runtime.parallel import map_in_processes
 from flows.simulation.cutout_field import draw_field
 from flows.simulation.cutout_survey import DEEP, CutoutSurvey
-from flows.storage.atomic import writing
 from flows.storage.folder import writable_folder
+from flows.storage.write_errors import writing
 from schemas.errors import Misconfigured
 
 PER_FIELD = 100

@@ -21,8 +21,8 @@ from flows.simulation.galaxies import galaxies_on
 from flows.simulation.presets import Preset
 from flows.simulation.star_colours import RUBIN_BANDS, star_colours
 from flows.simulation.stars import stars_on
-from flows.storage.atomic import writing
 from flows.storage.folder import writable_folder
+from flows.storage.write_errors import writing
 from schemas.errors import Misconfigured, read_failure
 from schemas.truth import TRUTH_OBJECT
 

@@ -3,7 +3,6 @@
 import ctypes
 import errno
 import os
-import re
 import shutil
 import sys
 from collections import Counter
@@ -21,7 +20,8 @@ from flows.storage.bucket_path import BucketPath, files_below, publish_group, re
 from flows.storage.fence import require_held, taken_over
 from flows.storage.layout import staging_folder
 from flows.storage.object_store import configured
-from schemas.errors import Misconfigured, NightstrideError, Retryable
+from flows.storage.write_errors import writing
+from schemas.errors import Misconfigured, Retryable
 from schemas.settings import StoreSettings
 
 ATTEMPTS, WAIT_S = 5, 0.5
@@ -165,62 +165,6 @@ def leftovers(out: Path) -> list[Path]:
     staged = sorted(staging.iterdir()) if staging.is_dir() else []
     folders = ("tiles/*", "catalogs/*", "catalogs/*/*", "catalogs/*/*/dataset/*/*", "reports", "reports/*")
     return staged + [entry for folder in folders for entry in sorted(out.glob(f"{folder}/.*{STAGED}"))]
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Convert the errors of a full disk and of a folder without write permission to our own, which name ``path``."""
-    try:
-        yield
-    except NightstrideError:
-        raise
-    except Exception as error:
-        translated = _translate(path, error)
-        if translated is None:
-            raise
-        raise translated from error
-
-
-def _translate(path: Path, error: Exception) -> NightstrideError | None:
-    code = _errno(error)
-    if code in (errno.ENOSPC, errno.EDQUOT):
-        return Retryable(
-            "disk_full",
-            str(path),
-            f"could not be written: {os.strerror(code)}; {_free(path)} bytes are free. Nothing of it was published.",
-            "free space there or choose another --out, and run again: it goes on where it stopped.",
-        )
-    if code == errno.EFBIG:
-        return Misconfigured(
-            "file_size_limit",
-            str(path),
-            "could not be written: the file would be larger than this process or file system allows.",
-            "raise the limit (`ulimit -f unlimited`) or choose another --out, and run again.",
-        )
-    if code in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-        return Misconfigured(
-            "not_writable",
-            str(path),
-            f"could not be written: {os.strerror(code)}.",
-            "make the folder writable or choose another --out.",
-        )
-    return None
-
-
-def _errno(error: Exception) -> int | None:
-    if isinstance(error, OSError) and "Not enough space on disk" in str(error):
-        return errno.ENOSPC  # astropy's words, without a number
-    if isinstance(error, OSError):
-        return error.errno
-    # zarrs reports a failed system call as a RuntimeError that ends in "(os error 28)".
-    found = re.search(r"\(os error (\d+)\)", str(error))
-    return int(found[1]) if found else None
-
-
-def _free(path: Path) -> int:
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return shutil.disk_usage(path).free
 
 
 def make_folder(path: Path) -> None:

@@ -18,9 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from flows.storage.atomic import STAGED, holds, publish_file, remove, require_lease, sync, term_of, writing
+from flows.storage.atomic import STAGED, holds, publish_file, remove, require_lease, sync, term_of
 from flows.storage.bucket_path import BucketPath
 from flows.storage.digest import digest, file_digest
+from flows.storage.write_errors import writing
 from schemas.errors import BadInput, read_failure
 
 PREFIX = "part-"

@@ -4,9 +4,9 @@ import errno
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from flows.storage.atomic import writing
 from flows.storage.bucket_path import BucketPath
 from flows.storage.layout import is_output
+from flows.storage.write_errors import writing
 from schemas.errors import Misconfigured
 
 

@@ -12,9 +12,10 @@ from struct import Struct
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flows.storage.atomic import write_file, writing
+from flows.storage.atomic import write_file
 from flows.storage.bucket_path import BucketPath
 from flows.storage.layout import dataset_folder, patch_path, staging_folder
+from flows.storage.write_errors import writing
 from schemas.dataset import TableOf
 from schemas.patch import PatchKey
 

@@ -20,7 +20,6 @@ from flows.storage.atomic import (
     sweep,
     write_conditions,
     write_file,
-    writing,
 )
 from flows.storage.bucket_path import BucketPath
 from flows.storage.file_lock import MODE, file_lock
@@ -29,6 +28,7 @@ from flows.storage.holder import Holder, is_here, myself, parsed_holder, runs
 from flows.storage.layout import refuse_release, staging_folder
 from flows.storage.ledger import Ledger
 from flows.storage.night_sums import settle
+from flows.storage.write_errors import writing
 from schemas.errors import HELD, Misconfigured, NightstrideError, Retryable
 
 

@@ -8,11 +8,12 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from flows.storage.atomic import remove, write_file, writing
+from flows.storage.atomic import remove, write_file
 from flows.storage.bucket_path import BucketPath
 from flows.storage.layout import ledger_folder, other_version, staging_folder, tile_path
 from flows.storage.ledger_bucket import BucketRecords
 from flows.storage.ledger_local import COLUMNS, LocalRecords
+from flows.storage.write_errors import writing
 from schemas.errors import BadInput, NightstrideError
 from schemas.exposure import ExposureKey
 from schemas.ledger import (

@@ -14,7 +14,7 @@ from flows.inputs.ingest import prepare
 from flows.inputs.probe import probe
 from flows.inputs.source import Source
 from flows.runtime.parallel import map_in_processes
-from flows.storage.atomic import writing
+from flows.storage.write_errors import writing
 from flows.storage.zarr_tiles import TileStore, write_exposure
 from kernels.image.variation import evened
 from kernels.statistics.matching import LEAST_VISIBLE, Targets

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from flows.storage.atomic import publish_file, writing
+from flows.storage.atomic import publish_file
 from flows.storage.folder import require_ending, require_folder
+from flows.storage.write_errors import writing
 from flows.vetting.verdicts import VerdictStore
 from kernels.statistics.class_scores import cohen_kappa
 from schemas.dia_source import exposure_of

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from flows.inputs.archive.client import Answer, ArchiveClient, RemoteFile, TryAgain
 from flows.inputs.fits_io import FitsContent
-from flows.storage.atomic import publish_file, writing
+from flows.storage.atomic import publish_file
+from flows.storage.write_errors import writing
 from schemas.errors import BadInput
 
 PART = ".part"

@@ -13,9 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.nights.cluster.prefect_server import PRIVATE
 from flows.runtime.settings import require_there
-from flows.storage.atomic import write_file, writing
+from flows.storage.atomic import write_file
 from flows.storage.file_lock import file_lock
 from flows.storage.folder import writable_folder
+from flows.storage.write_errors import writing
 from schemas.errors import Misconfigured
 
 POOL = "nightstride"

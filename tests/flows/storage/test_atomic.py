@@ -24,10 +24,10 @@ from flows.storage.atomic import (
     write_conditions,
     write_file,
     write_record,
-    writing,
 )
 from flows.storage.bucket_path import BucketPath, Versioned, files_below, located
 from flows.storage.object_store import configure
+from flows.storage.write_errors import writing
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.objects import CUTOUTS
 from schemas.patch import PatchKey
