@@ -39,12 +39,8 @@ def background_and_noise(image: NDArray[np.float32], usable: NDArray[np.bool_]) 
     values: NDArray[np.floating] = sampled if sampled.size > 1000 else image[usable]
     if not values.size:
         raise ValueError("no pixel is usable")
-    if (values == np.rint(values)).all():
-        # Counts: their median and MAD come in whole numbers, too coarse for a noise of a few. Spread over the unit
-        # that each stands for (always alike), they do not.
-        values = values + np.random.default_rng(0).uniform(-0.5, 0.5, values.size)
     # Sorted once, medians and what lies within a limit are a matter of a few looks.
-    ordered = np.sort(values).astype(np.float64)
+    ordered = np.sort(without_steps(values)).astype(np.float64)
     centre, spread = _moments(ordered)
     for _ in range(10):
         kept = _within(ordered, centre, _CLIP * spread)
@@ -53,6 +49,32 @@ def background_and_noise(image: NDArray[np.float32], usable: NDArray[np.bool_]) 
         ordered = kept
         centre, spread = _moments(ordered)
     return centre, spread
+
+
+_LOOKED_AT = 4096  # values that tell whether all come in steps
+_FEW = 64  # steps in the middle half of these: of more, a median and a MAD are good to 1 %
+_OFF = 0.05  # of a step: float32 numbers are rounded
+
+
+def without_steps(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return values, (n,), with each spread over the step that it stands for, always alike, if they come in steps.
+
+    The median and the MAD of counts, or of counts times a gain, come in steps, too, and are too coarse for a noise of a
+    few.
+    """
+    step = 1.0 if (values == np.rint(values)).all() else _step(values)
+    return values + step * np.random.default_rng(0).uniform(-0.5, 0.5, values.size) if step else values
+
+
+def _step(values: NDArray[np.floating]) -> float:
+    """Return the step of values that lie a few steps apart; 0 of others."""
+    some = np.sort(values[:: max(1, values.size // _LOOKED_AT)]).astype(np.float64)
+    middle = some[len(some) // 4 : len(some) - len(some) // 4]
+    gaps = np.diff(middle)[np.diff(middle) > 0]
+    if not 0 < len(gaps) <= min(_FEW, len(middle) // 8):
+        return 0.0
+    steps = gaps / gaps.min()
+    return float(gaps.min()) if np.abs(steps - np.rint(steps)).max() < _OFF else 0.0
 
 
 def _within(ordered: NDArray[np.float64], centre: float, reach: float) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.image.noise import MAD_TO_SIGMA
+from kernels.image.noise import MAD_TO_SIGMA, without_steps
 from kernels.image.order_statistic import median
 from schemas.exposure import Variation
 
@@ -71,12 +71,15 @@ def _middle(plane: NDArray[np.float32], usable: NDArray[np.bool_]) -> float:
 
 def _spread(image: NDArray[np.float32], usable: NDArray[np.bool_]) -> float:
     """Return the noise of a cell; NaN where too little of it counts, or where it has none."""
-    values = image[usable]
+    values = image[usable & np.isfinite(image)]
+    if not values.size or values.min() == values.max():
+        return np.nan
+    values = without_steps(values)
     spread = _median(np.abs(values - np.float32(_median(values, usable.size))), usable.size)
     return spread * MAD_TO_SIGMA if spread > 0 else np.nan
 
 
-def _median(values: NDArray[np.float32], pixels: int) -> float:
+def _median(values: NDArray[np.floating], pixels: int) -> float:
     """Return the median of what is finite of a cell; NaN where that is too little of its ``pixels``."""
     values = values[np.isfinite(values)]
     return median(values.astype(np.float64)) if values.size >= max(1, min(_LEAST, pixels // 4)) else np.nan

@@ -16,6 +16,7 @@ from kernels.image.noise import (
     filtered_noise,
     noise_correlation,
     variance,
+    without_steps,
 )
 
 
@@ -62,6 +63,21 @@ def test_whole_numbers_do_not_coarsen_the_answer(sigma):
     background, noise = background_and_noise(counts, np.ones(counts.shape, bool))
     assert background == pytest.approx(293.4, abs=0.05)
     assert noise == pytest.approx(np.hypot(sigma, 12**-0.5), rel=0.04)
+
+
+@pytest.mark.parametrize("step", [1.6, 1 / 30, 1e-9])
+@pytest.mark.parametrize("sigma", [1.0, 2.2, 4.0])
+def test_nor_do_whole_numbers_times_a_gain(sigma, step):
+    counts = np.rint(sky(3, 0.3, sigma))
+    counts[::40, ::50] = 900
+    usable = np.ones(counts.shape, bool)
+    scaled = background_and_noise((counts * step).astype(np.float32), usable)
+    assert np.array(scaled) / step == pytest.approx(background_and_noise(counts, usable), rel=1e-3, abs=1e-3)
+
+
+def test_few_numbers_that_repeat_now_and_then_are_left_as_they_are():
+    values = np.random.default_rng(1).normal(size=300).astype(np.float32).repeat(2)
+    np.testing.assert_array_equal(without_steps(values), values)
 
 
 def test_few_usable_pixels_between_the_sampled_ones_are_found():

@@ -40,6 +40,15 @@ def test_a_cell_without_noise_has_that_of_its_neighbour():
     assert found[0] == found[1] == pytest.approx(2, rel=0.03)
 
 
+@pytest.mark.parametrize("step", [1.0, 1.6])
+@pytest.mark.parametrize("sigma", [2.2, 3.7])
+def test_even_noise_of_counts_is_even(sigma, step):
+    """The MAD of whole numbers is 1 or 2 at a deviation of 2.2, 2 or 3 at one of 3.7."""
+    counts = np.rint(np.random.default_rng(3).normal(0.3, sigma, (1024, 1024))) * step
+    usable = np.ones(counts.shape, np.bool_)
+    assert noise_variation(counts.astype(np.float32), usable, sigma * step) is None
+
+
 @pytest.mark.parametrize(("seen", "known"), [(1000, True), (999, False)])
 def test_a_thousand_pixels_tell_the_noise_of_a_cell(seen, known):
     usable = np.ones(SHAPE, np.bool_)
