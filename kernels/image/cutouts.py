@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.compiled import njit
+from kernels.image.noise import without_steps
 from kernels.image.order_statistic import median
 
 
@@ -56,7 +57,7 @@ def cut_crop(
     data = np.zeros(known.shape, np.float32)
     data[inside] = image[low_y:high_y, low_x:high_x]
     known[inside] = usable[low_y:high_y, low_x:high_x] & (np.abs(data[inside].astype(np.float64) - background) < most)
-    values = data[known].astype(np.float64)
+    values = without_steps(data[known]).astype(np.float64)
     sky = median(values) if 4 * len(values) >= known.size else background
     return Crop(x0, y0, np.where(known, data - np.float32(sky), np.float32(0)), known)
 

@@ -34,6 +34,13 @@ def test_unusable_pixels_are_zero_and_do_not_count_for_the_sky():
     assert np.median(crop.data[usable]) == pytest.approx(0, abs=1e-4)
 
 
+@pytest.mark.parametrize("step", [1.0, 1.6])
+def test_the_sky_of_counts_may_lie_between_two_of_them(step):
+    counts = np.rint(np.random.default_rng(5).normal(100.4, 1.5, (150, 160))) * step
+    crop = cut_crop(counts.astype(np.float32), np.ones(counts.shape, bool), 0.0, (0, 150, 0, 160))
+    assert crop.data.mean() == pytest.approx(0, abs=0.05 * step)
+
+
 def test_what_is_too_far_from_the_background_is_not_usable():
     image = IMAGE.copy()
     image[20, 30], image[20, 31], image[20, 32] = 3e38, 90 - 1e6, 90 + 0.9e6
