@@ -68,8 +68,10 @@ def fit_class_model(sample: Sample, features: tuple[str, ...], plan: ClassFit, s
         The rows, or those of a class, are of too few plates to be divided (``few_plates``).
     """
     codes, bands, logits, far = [], [], [], []
-    for fit, judge in folded_rows(sample, seed):
+    folds = list(folded_rows(sample, seed))
+    for fit, _ in folds:
         _require_classes(sample, sample.code[fit])
+    for fit, judge in folds:
         part, other = sample.take(fit), thinned(sample.take(judge), plan, seed + 1)
         trees = _fit(part, features, plan, seed)
         reference, scale = _familiar(part, features, plan, seed)
