@@ -99,6 +99,21 @@ def test_what_a_process_of_a_pool_has_loaded_has_one_thread_and_what_it_loads_wi
     assert parallel.os.environ == told | {"NUMBA_NUM_THREADS": "1"}
 
 
+def test_what_waits_for_the_parent_does_not_hold_up_the_end(monkeypatch):
+    ended, waited, before = threading.Event(), [], set(threading.enumerate())
+    monkeypatch.setattr(parallel, "_end_after", lambda sentinel: waited.append(sentinel) or ended.wait())
+    monkeypatch.setattr(parallel, "signal", SimpleNamespace(signal=lambda *_: None, SIGINT=2, SIG_IGN=1))
+    monkeypatch.setattr(parallel, "parent_process", lambda: None)
+    parallel.end_with_parent()
+    assert set(threading.enumerate()) == before
+    monkeypatch.setattr(parallel, "parent_process", lambda: SimpleNamespace(sentinel=7))
+    parallel.end_with_parent()
+    (thread,) = set(threading.enumerate()) - before
+    ended.set()
+    thread.join()
+    assert (waited, thread.daemon) == ([7], True)
+
+
 POOL = """
 import sys
 from concurrent.futures import ProcessPoolExecutor

@@ -2,6 +2,7 @@ import asyncio
 import itertools
 import subprocess
 import sys
+import threading
 from threading import Event
 from types import SimpleNamespace
 
@@ -117,8 +118,10 @@ def test_a_collector_that_does_not_answer_holds_nothing_up(monkeypatch):
     answered = Event()
     monkeypatch.setattr(traces, "_provider", SimpleNamespace(shutdown=answered.wait))
     monkeypatch.setattr(traces, "LAST_S", 0.01)
+    before = set(threading.enumerate())
     traces.stop_traces()  # would not return
     assert traces.traceparent() is None
+    assert [one.daemon for one in set(threading.enumerate()) - before] == [True]  # nor does it hold up the end
     answered.set()
 
 
