@@ -149,7 +149,10 @@ class Command(TyperCommand):
 def _at_home(word: str) -> str:
     """Return a word with ``~/`` as the home folder, which systemd leaves as it is, and bash behind ``--out=``."""
     found = re.match(r"((?:--[\w-]+=|-o)?)(~/.*)", word, re.DOTALL)
-    return word if found is None else f"{found[1]}{Path(found[2]).expanduser()}"
+    try:
+        return word if found is None else f"{found[1]}{Path(found[2]).expanduser()}"
+    except RuntimeError:  # an account without a home, as in containers
+        return word
 
 
 def _numbered_quiet(args: list[str]) -> list[str]:

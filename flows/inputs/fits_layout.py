@@ -29,7 +29,10 @@ PLANES = {
 }
 """Planes of an exposure, and what the names of their HDUs begin with."""
 
-_NO_VARIANCE = re.compile(r"(.*[_ -])?(WEIGHTS?|WGT|WHT|WMAP|IVAR|INVVAR|ERR|ERRORS?|SIGMA|STD|RMS)([_ -]?MAP)?")
+_NO_VARIANCE = re.compile(
+    r"(.*[_ -])?(WEIGHTS?|WGT|WHT|WMAP|IVAR|INV(ERSE)?[_ -]?VAR(IANCE)?|ERR|ERRORS?|SIGMA|STD([_ -]?DEV)?|STDEV|RMS|"
+    r"UNC(ERT(AINTY)?)?)([_ -]?(MAP|IMAGE))?[_ -]?\d*"
+)
 
 PLANES_LEFT_OUT = "planes_left_out"
 """Flag of an exposure."""

@@ -325,11 +325,12 @@ def _holds_images(uri: str) -> bool:
 
 
 def _is_table(uri: str) -> bool:
-    from flows.inputs.fits_header import is_image  # few nights have such files
+    from flows.inputs.fits_damage import damage  # few nights have such files
+    from flows.inputs.fits_header import is_image
     from flows.inputs.fits_io import read_headers
 
     try:
-        with open_part(uri) as file:
+        with damage(uri), open_part(uri) as file:
             return not any(map(is_image, read_headers(file, uri)))
     except NightstrideError:
         return False

@@ -121,10 +121,11 @@ def _none_fits(science: ImageArea, among: Sequence[ImageArea]) -> BadInput:
     if science.wcs_header is None:
         known = "it has no WCS, by which one could be chosen."
         return BadInput("no_template", science.uri, known, "solve its astrometry, or name one template.")
+    if not among:
+        own = "there is no other image to be its template."
+        return BadInput("no_template", science.uri, own, "add one of its field and band.")
     if science.band not in (bands := sorted({one.band for one in among})):
-        others = (
-            f"none of {len(among)} other templates is of band {science.band}: they are of {', '.join(bands) or '-'}."
-        )
+        others = f"none of {len(among)} templates is of band {science.band}: they are of {', '.join(bands)}."
         aliases = "add one; where the same band has two names, give aliases in the settings, section [fits.band]."
         return BadInput("no_template", science.uri, others, aliases)
     problem = f"of {len(among)} templates none of band {science.band} covers {LEAST_OVERLAP:.0%} of it."

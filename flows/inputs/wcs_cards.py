@@ -105,7 +105,12 @@ def equinox_of_epoch(headers: tuple[fits.Header, ...]) -> float | None:
     None for 2000, too: that is as good as ICRS, which is taken where nothing tells.
     """
     header = next((one for one in headers if "CTYPE1" in one), None)
-    if header is None or "EQUINOX" in header or "ICRS" in (value_of(header, "RADESYS"), value_of(header, "RADECSYS")):
+    if (
+        header is None
+        or not str(value_of(header, "CTYPE1")).startswith(("RA", "DEC"))
+        or "EQUINOX" in header
+        or "ICRS" in (value_of(header, "RADESYS"), value_of(header, "RADECSYS"))
+    ):
         return None
     epoch = value_of(header, "EPOCH")
     return float(epoch) if isinstance(epoch, int | float) and epoch != 2000 and 1850 < epoch < 2150 else None

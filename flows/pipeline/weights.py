@@ -171,10 +171,15 @@ def write_model(
             "bad_card", f"card of {folder}", f"is not a model card: {_wrong(error)}.", remedy
         ) from error
     stem, text = name or made.stage, json.dumps(made.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
-    with writing(folder):
+    with writing(folder, "free space there, and train again."):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{stem}.safetensors").write_bytes(data)
-        (folder / f"{stem}.json").write_text(text)
+        staged = {
+            folder / f".{stem}.{kind}": content for kind, content in (("safetensors", data), ("json", text.encode()))
+        }
+        for path, content in staged.items():
+            path.write_bytes(content)
+        for path in staged:
+            path.replace(folder / path.name[1:])
     return made
 
 

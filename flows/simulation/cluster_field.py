@@ -17,7 +17,7 @@ from flows.runtime.parallel import map_in_processes
 from flows.simulation.galaxy_pictures import GalaxyShape, shaped, spiral_arms
 from flows.simulation.presets import random_stream
 from flows.storage.folder import writable_folder
-from flows.storage.write_errors import writing
+from flows.storage.write_errors import BEGINS_AGAIN, writing
 from schemas.errors import Misconfigured
 
 SIDE, SCALE = 64, 0.4
@@ -107,7 +107,7 @@ def write_cluster_field(
     if field.count < 1:
         raise Misconfigured("bad_count", "--count", f"{field.count} is not a number of galaxies.", "ask for 1000, say.")
     writable_folder(field.folder / "pictures")
-    with writing(field.folder):
+    with writing(field.folder, BEGINS_AGAIN):
         return _write(field, workers, progress)
 
 

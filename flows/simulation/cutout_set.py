@@ -16,7 +16,7 @@ from flows.runtime.parallel import map_in_processes
 from flows.simulation.cutout_field import draw_field
 from flows.simulation.cutout_survey import DEEP, CutoutSurvey
 from flows.storage.folder import writable_folder
-from flows.storage.write_errors import writing
+from flows.storage.write_errors import BEGINS_AGAIN, writing
 from schemas.errors import Misconfigured
 
 PER_FIELD = 100
@@ -76,7 +76,7 @@ def write_cutout_set(wanted: CutoutSet, workers: int = 1, progress: Callable[[in
         problem = f"{wanted.count} is not a positive multiple of {PER_FIELD}, the cutouts of a field."
         raise Misconfigured("bad_count", "--count", problem, "ask for 1000, say.")
     writable_folder(wanted.folder)
-    with writing(wanted.folder):
+    with writing(wanted.folder, BEGINS_AGAIN):
         return _write(wanted, workers, progress)
 
 

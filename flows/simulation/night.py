@@ -22,7 +22,7 @@ from flows.simulation.presets import Preset
 from flows.simulation.star_colours import RUBIN_BANDS, star_colours
 from flows.simulation.stars import stars_on
 from flows.storage.folder import writable_folder
-from flows.storage.write_errors import writing
+from flows.storage.write_errors import BEGINS_AGAIN, writing
 from schemas.errors import Misconfigured, read_failure
 from schemas.truth import TRUTH_OBJECT
 
@@ -119,7 +119,7 @@ def simulate_night(
     writable_folder(night.folder)
     cases = [(night, visit, detector) for visit in range(night.visits) for detector in range(night.detectors)]
     _require_same_night(night, cases)
-    with writing(night.folder):
+    with writing(night.folder, BEGINS_AGAIN):
         return _simulated(night, cases, workers, progress)
 
 

@@ -10,29 +10,37 @@ from pathlib import Path
 
 from schemas.errors import Misconfigured, NightstrideError, Retryable
 
+_GOES_ON = "free space there or choose another --out, and run again: it goes on where it stopped."
+
+BEGINS_AGAIN = "free space there or choose another --out, and run again: it begins from the beginning."
+"""What to do where the disk is full, of what keeps nothing that was begun."""
+
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Convert the errors of a full disk and of a folder without write permission to our own, which name ``path``."""
+def writing(path: Path, full: str = _GOES_ON) -> Iterator[None]:
+    """Convert the errors of a full disk and of a folder without write permission to our own, which name ``path``.
+
+    ``full`` tells what to do where the disk is full.
+    """
     try:
         yield
     except NightstrideError:
         raise
     except Exception as error:
-        translated = _translate(path, error)
+        translated = _translate(path, error, full)
         if translated is None:
             raise
         raise translated from error
 
 
-def _translate(path: Path, error: Exception) -> NightstrideError | None:
+def _translate(path: Path, error: Exception, full: str) -> NightstrideError | None:
     code = _errno(error)
     if code in (errno.ENOSPC, errno.EDQUOT):
         return Retryable(
             "disk_full",
             str(path),
             f"could not be written: {os.strerror(code)}; {_free(path)} bytes are free. Nothing of it was published.",
-            "free space there or choose another --out, and run again: it goes on where it stopped.",
+            full,
         )
     if code == errno.EFBIG:
         return Misconfigured(

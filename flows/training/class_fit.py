@@ -113,7 +113,7 @@ def _require_classes(sample: Sample, fitted: NDArray[np.int16]) -> None:
         raise BadInput(
             "few_plates",
             f"class {', '.join(absent)}",
-            "is on so few spectroscopic plates, whose rows stay together, that none is left to learn from.",
+            "has so few rows, or spectroscopic plates, whose rows stay together, that none is left to learn from.",
             "give rows of more plates, or leave the column plate out: each row is then by itself.",
         )
 

@@ -84,7 +84,9 @@ def open_field(example: Example) -> TrainingField:
     store = TileStore.open(example.store)
     paths = [example.store.with_suffix(f".{name}.npy") for name in ("pixels", "usable")]
     if not paths[1].exists():
-        with writing(example.store):
+        with writing(
+            example.store, "free space there or choose another --work, and run again: it goes on where it stopped."
+        ):
             _save(paths[0], _searched(store))
             _save(paths[1], (store.read_all("mask") & np.uint16(UNUSABLE)) == 0)
     pixels, usable = (np.load(path, mmap_mode="r") for path in paths)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -194,7 +195,7 @@ class _Fit:
 
     def save(self, path: Path) -> None:
         state = {
-            "fit": self._about(), "net": self.net.state_dict(), "best": self.best,
+            "fit": self.about, "net": self.net.state_dict(), "best": self.best,
             "optimiser": self.optimiser.state_dict(), "schedule": self.schedule.state_dict(),
             "history": [asdict(one) for one in self.history],
         }  # fmt: skip
@@ -204,7 +205,7 @@ class _Fit:
 
     def resume(self, path: Path) -> None:
         state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["fit"] != self._about():
+        if state["fit"] != self.about:
             problem = "is the checkpoint of another fit: network, pictures, labels, settings or seed differ."
             raise Misconfigured("other_fit", str(path), problem, "name another --work folder, or remove the file.")
         self.net.load_state_dict(state["net"])
@@ -213,7 +214,9 @@ class _Fit:
         self.best = state["best"]
         self.history = [PictureEpoch(**one) for one in state["history"]]
 
-    def _about(self) -> str:
+    @cached_property
+    def about(self) -> str:
+        """What tells this fit from others: network, pictures, labels, settings and seed."""
         shapes = [tuple(value.shape) for value in self.net.state_dict().values()]
         digest = hashlib.sha256()
         for part in (*self.train, *self.validation):

@@ -15,7 +15,16 @@ from flows.simulation.star_colours import star_table
 from flows.storage.folder import writable_folder
 from flows.training.class_fit import ClassFit, fit_class_model
 from flows.training.spectral_compare import MODELS, REBALANCING, Compared, compare, table
-from flows.training.spectral_sample import Sample, archive_sample, filtered, held_out_rows, large_classes, with_stars
+from flows.training.spectral_sample import (
+    FOLDS,
+    Sample,
+    archive_sample,
+    filtered,
+    held_out_rows,
+    large_classes,
+    require_plates,
+    with_stars,
+)
 from flows.training.tables import galaxy_sample, is_galaxy_table, is_star_table, star_sample, temperature_and_colour
 from kernels.objects.class_model import ClassModel, class_model
 from kernels.statistics.class_scores import calibration_error, class_scores, macro_area, rounded
@@ -100,6 +109,7 @@ def train_spectral(path: Path | None, out: Path, plan: SpectralPlan, say: Say) -
     sample = large_classes(sample, plan.least_class, path.name if path else "simulated stars")
     if plan.stars:
         sample = with_stars(sample, plan.stars, plan.seed)
+    require_plates(sample, FOLDS + (plan.name is not None))  # a model is judged on plates that none of its folds has
     count = np.bincount(sample.code, minlength=len(sample.classes))
     rows = dict(zip(sample.classes, count.tolist(), strict=True))
     if plan.name is not None:

@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
-from flows.training.spectral_sample import FOLDS, Sample, folded_rows, held_out_rows
+from flows.training.spectral_sample import FOLDS, Sample, folded_rows, held_out_rows, require_plates
 from kernels.statistics.class_scores import ClassScores, class_scores, rounded
 from schemas.errors import BadInput
 
@@ -247,6 +247,7 @@ def compare(
 
 def split(sample: Sample, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Return rows to fit and rows to validate: `folded_rows`, or of more than 50,000 rows one fifth held out."""
+    require_plates(sample, FOLDS)
     if len(sample.code) > _FOLDED:
         held = held_out_rows(sample, 1 / FOLDS, seed)
         yield np.flatnonzero(~held), np.flatnonzero(held)

@@ -183,6 +183,23 @@ def with_stars(sample: Sample, count: int, seed: int) -> Sample:
 FOLDS = 5
 
 
+def require_plates(sample: Sample, least: int) -> None:
+    """Raise unless rows are of enough plates to be divided.
+
+    Raises
+    ------
+    BadInput
+        There are fewer (``few_plates``).
+    """
+    if (found := len(np.unique(sample.group))) < least:
+        raise BadInput(
+            "few_plates",
+            "the rows to learn from",
+            f"are of {found} spectroscopic plates, whose rows stay together: {least} are needed.",
+            "give rows of more plates, or leave the column plate out: each row is then by itself.",
+        )
+
+
 def folded_rows(sample: Sample, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Divide rows into five folds, which divide no group; yield the rows outside of each fold, and those in it.
 
@@ -193,13 +210,7 @@ def folded_rows(sample: Sample, seed: int) -> Iterator[tuple[NDArray[np.int64], 
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    if (found := len(np.unique(sample.group))) < FOLDS:
-        raise BadInput(
-            "few_plates",
-            "the rows to learn from",
-            f"are of {found} spectroscopic plates, whose rows stay together: there are no {FOLDS} folds of them.",
-            "give rows of more plates, or leave the column plate out: each row is then by itself.",
-        )
+    require_plates(sample, FOLDS)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import weakref
+from pathlib import Path
 
 import pytest
 from typer.main import get_command
@@ -78,6 +79,16 @@ def test_an_empty_out_is_refused_before_anything_is_written_into_this_folder(pat
 def test_home_is_home_where_the_shell_leaves_it(words, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert f"{tmp_path}/gone: " in nightstride("status", *words).stderr
+
+
+def test_an_account_may_have_no_home(monkeypatch):
+    """As in containers, whose accounts have no entry."""
+
+    def unknown(_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", unknown)
+    assert "~/gone" in nightstride("status", "~/gone").stderr
 
 
 def test_a_folder_may_be_called_like_home():

@@ -75,6 +75,11 @@ def test_a_number_may_be_text_unless_that_is_a_name():
         ("inv_IVAR", False),
         ("WEIGHT MAP", False),
         ("RMS", False),
+        ("UNCERT", False),
+        ("STDDEV", False),
+        ("WEIGHT_1", False),
+        ("INVERSE_VARIANCE", False),
+        ("VAR_2", True),
     ],
 )
 def test_weights_and_errors_are_no_variances(name, right):

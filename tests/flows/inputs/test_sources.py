@@ -86,7 +86,11 @@ def test_tables_beside_a_solved_image_are_no_images(tmp_path):
         table.writeto(tmp_path / f"field.{name}")
     fits.PrimaryHDU().writeto(tmp_path / "field.wcs")
     place(tmp_path, "damaged")
-    assert names(tmp_path) == ["damaged", "field.new"]
+    card = b"ZIMAGE  = abc".ljust(80)
+    (tmp_path / "odd.new").write_bytes(
+        (tmp_path / "field.new").read_bytes().replace(b"END".ljust(80), card + b"END".ljust(80), 1)
+    )
+    assert names(tmp_path) == ["damaged", "field.new", "odd.new"]
     assert names(tmp_path / "field.axy") == ["field.axy"]  # who names it hears why not
 
 

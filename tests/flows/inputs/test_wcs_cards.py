@@ -91,6 +91,7 @@ def test_a_matrix_written_as_before_the_standard_is_that_of_the_standard():
         ({"EPOCH": 1950.0, "RADECSYS": "ICRS"}, None),
         ({"EPOCH": 2460000.5}, None),
         ({"EPOCH": "J2000"}, None),
+        ({"EPOCH": 1950.0, "CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"}, None),  # which have no equinox
     ],
 )
 def test_where_nothing_else_tells_the_equinox_epoch_does(cards, equinox):

@@ -37,7 +37,7 @@ def model():
 def test_a_class_of_one_plate_cannot_be_learnt():
     rows = stars(120, 1)
     rows = replace(rows, group=np.where(rows.code == 3, 99, np.arange(120) % 20))
-    with pytest.raises(BadInput, match="class M: is on so few spectroscopic plates"):
+    with pytest.raises(BadInput, match="class M: has so few rows, or spectroscopic plates"):
         fit_class_model(rows, FEATURE_SETS["photometry"], replace(PLAN, rounds=1, reference=20), 1)
 
 

@@ -92,12 +92,15 @@ def test_refuses_tables_without_the_columns(tmp_path):
         train_spectral(path, tmp_path / "out", SpectralPlan(task="galaxy", features="n5"), print)
 
 
-@pytest.mark.parametrize("plan", [SpectralPlan(models=FAST), SpectralPlan(models=(), name="superclass")])
-def test_too_few_plates_are_said(tmp_path, plan):
+@pytest.mark.parametrize(
+    ("plan", "plates"), [(SpectralPlan(models=FAST), 4), (SpectralPlan(models=(), name="superclass"), 5)]
+)
+def test_too_few_plates_are_said(tmp_path, plan, plates):
     path = table(tmp_path, rows=60)
     first, header, *rows = path.read_text().splitlines()
-    path.write_text("\n".join([first, f"{header},plate", *(f"{row},{1000 + n % 4}" for n, row in enumerate(rows))]))
-    with pytest.raises(BadInput, match=r"are of [34] spectroscopic plates") as error:
+    told = (f"{row},{1000 + n % plates}" for n, row in enumerate(rows))
+    path.write_text("\n".join([first, f"{header},plate", *told]))
+    with pytest.raises(BadInput, match=rf"are of {plates} spectroscopic plates.*: {plates + 1} are needed") as error:
         train_spectral(path, tmp_path / "out", plan, lambda _: None)
     assert error.value.code == "few_plates"
 
