@@ -54,6 +54,7 @@ def test_options_and_their_defaults_are_those_that_users_are_told(name):
     assert found == told
 
 
+SEED = (0, 4_000_000_000)  # and what is added to it is below 2^32, beyond which numpy takes none
 LIMITS = {
     "alerts show": {"limit": (1, None), "skip": (0, None)},
     "alerts tail": {"idle_exit": (0, None), "most": (1, None)},
@@ -65,9 +66,10 @@ LIMITS = {
     "run": {"wait": (0, None)},
     "deploy": {"retries": (0, None), "retry_delay": (0, None), "wait": (0, None)},
     "simulate": {"seed": (0, None), "workers": (1, None)},
-    "train anomaly": {"batch": (1, None), "epochs": (1, None), "milestone": (1, None)},
-    **{f"train {one}": {"repeats": (1, None)} for one in ("cluster", "membership", "morphology", "scene")},
-    "train spectral-class": {"stars": (0, None)},
+    "train anomaly": {"batch": (1, None), "epochs": (1, None), "milestone": (1, None), "seed": SEED},
+    **{f"train {one}": {"repeats": (1, None), "seed": SEED} for one in ("cluster", "membership", "morphology", "scene")},
+    **{f"train {one}": {"seed": SEED, "workers": (1, None)} for one in ("detect", "screen", "star-galaxy")},
+    "train spectral-class": {"seed": SEED, "stars": (0, None)},
     "vet": {"port": (0, 65535), "recheck": (0.0, 0.5)},
     "watch": {
         "still": (0, None), "poll": (0.05, None), "queue": (1, None), "combine_after": (0, None),
