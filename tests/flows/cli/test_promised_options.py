@@ -54,6 +54,7 @@ def test_options_and_their_defaults_are_those_that_users_are_told(name):
     assert found == told
 
 
+PICTURES = ("cluster", "membership", "morphology", "scene")
 SEED = (0, 4_000_000_000)  # and what is added to it is below 2^32, beyond which numpy takes none
 LIMITS = {
     "alerts show": {"limit": (1, None), "skip": (0, None)},
@@ -67,7 +68,7 @@ LIMITS = {
     "deploy": {"retries": (0, None), "retry_delay": (0, None), "wait": (0, None)},
     "simulate": {"seed": (0, None), "workers": (1, None)},
     "train anomaly": {"batch": (1, None), "epochs": (1, None), "milestone": (1, None), "seed": SEED},
-    **{f"train {one}": {"repeats": (1, None), "seed": SEED} for one in ("cluster", "membership", "morphology", "scene")},
+    **{f"train {one}": {"repeats": (1, None), "seed": SEED} for one in PICTURES},
     **{f"train {one}": {"seed": SEED, "workers": (1, None)} for one in ("detect", "screen", "star-galaxy")},
     "train spectral-class": {"seed": SEED, "stars": (0, None)},
     "vet": {"port": (0, 65535), "recheck": (0.0, 0.5)},
