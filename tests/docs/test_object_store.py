@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from s3fs import S3FileSystem
 
 from flows.inputs.files import read_bytes
 from flows.inputs.sources import list_sources
@@ -45,8 +46,10 @@ def bucket(ceph, monkeypatch):
     keys = {"AWS_ACCESS_KEY_ID": WORKER_KEY, "AWS_SECRET_ACCESS_KEY": WORKER_SECRET}
     for variable, value in (ceph.environment | keys).items():
         monkeypatch.setenv(variable, value)
+    S3FileSystem.clear_instance_cache()  # those of the same endpoint have the keys of other tests
     configure(StoreSettings(endpoint=ceph.endpoint, patience_s=10))
     yield name
+    S3FileSystem.clear_instance_cache()
     configure(StoreSettings())
 
 
