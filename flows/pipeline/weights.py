@@ -160,7 +160,7 @@ def write_model(
     """
     import safetensors.numpy
 
-    from flows.storage.write_errors import writing
+    from flows.storage.writing import replacing, writing
 
     data = safetensors.numpy.save({key: np.ascontiguousarray(value) for key, value in sorted(arrays.items())})
     try:
@@ -173,13 +173,9 @@ def write_model(
     stem, text = name or made.stage, json.dumps(made.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
     with writing(folder, "free space there, and train again."):
         folder.mkdir(parents=True, exist_ok=True)
-        staged = {
-            folder / f".{stem}.{kind}": content for kind, content in (("safetensors", data), ("json", text.encode()))
-        }
-        for path, content in staged.items():
-            path.write_bytes(content)
-        for path in staged:
-            path.replace(folder / path.name[1:])
+        with replacing(folder / f"{stem}.json") as described, replacing(folder / f"{stem}.safetensors") as weights:
+            weights.write_bytes(data)
+            described.write_text(text)
     return made
 
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 from flows.publish.avro_rows import avro_long
 from flows.storage.atomic import STAGED, make_folder, publish_file
 from flows.storage.bucket_path import BucketPath
-from flows.storage.write_errors import writing
+from flows.storage.writing import writing
 from schemas.errors import BadInput
 
 MAGIC = b"Obj\x01"

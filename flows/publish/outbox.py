@@ -17,7 +17,7 @@ from flows.storage.bucket_path import BucketPath
 from flows.storage.file_lock import MODE, file_lock
 from flows.storage.layout import other_version, outbox_path, refuse_release
 from flows.storage.ledger_local import as_it_is
-from flows.storage.write_errors import writing
+from flows.storage.writing import writing
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
 

@@ -15,7 +15,7 @@ from flows.storage.atomic import make_folder, write_conditions, write_file
 from flows.storage.bucket_path import BucketPath
 from flows.storage.file_lock import file_lock
 from flows.storage.layout import other_version, refuse_release, staging_folder, submissions_folder
-from flows.storage.write_errors import writing
+from flows.storage.writing import writing
 from schemas.ades import SUBMISSION_VERSION, ReportedDetection, SubmissionRecord
 from schemas.errors import BadInput, Retryable
 

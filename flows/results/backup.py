@@ -20,7 +20,7 @@ from flows.storage.layout import PARTS, catalogs_folder, ledger_folder, outbox_p
 from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
 from flows.storage.ledger_local import INDEX, as_it_is, named
-from flows.storage.write_errors import writing
+from flows.storage.writing import writing
 from schemas.dataset import TableOf
 from schemas.errors import BadInput, Misconfigured, NightstrideError
 from schemas.received_alert import RECEIVED_ALERT

@@ -17,7 +17,7 @@ from flows.runtime.parallel import map_in_processes
 from flows.simulation.galaxy_pictures import GalaxyShape, shaped, spiral_arms
 from flows.simulation.presets import random_stream
 from flows.storage.folder import writable_folder
-from flows.storage.write_errors import BEGINS_AGAIN, writing
+from flows.storage.writing import BEGINS_AGAIN, replacing, writing
 from schemas.errors import Misconfigured
 
 SIDE, SCALE = 64, 0.4
@@ -117,12 +117,10 @@ def _write(field: ClusterField, workers: int, progress: Callable[[int], None]) -
     rows = catalogue(field)
     for done, _ in enumerate(map_in_processes(partial(_write_picture, field), rows, workers), 1):
         progress(done)
-    staged = table.with_suffix(".partial")
-    with staged.open("w", newline="") as file:
+    with replacing(table) as staged, staged.open("w", newline="") as file:  # last: with it the field is complete
         writer = csv.DictWriter(file, [name for name in rows[0] if not name.startswith("_")], extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-    staged.replace(table)  # last: with it the field is complete
     return table
 
 

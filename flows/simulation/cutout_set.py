@@ -16,7 +16,7 @@ from flows.runtime.parallel import map_in_processes
 from flows.simulation.cutout_field import draw_field
 from flows.simulation.cutout_survey import DEEP, CutoutSurvey
 from flows.storage.folder import writable_folder
-from flows.storage.write_errors import BEGINS_AGAIN, writing
+from flows.storage.writing import BEGINS_AGAIN, replacing, writing
 from schemas.errors import Misconfigured
 
 PER_FIELD = 100
@@ -93,9 +93,8 @@ def _write(wanted: CutoutSet, workers: int, progress: Callable[[int], None]) -> 
     about = description(wanted)
     (wanted.folder / "README.md").write_text(_README.format(**about))
     (wanted.folder / "dataset.json").write_text(json.dumps(about, indent=2) + "\n")
-    staged = target.with_suffix(".partial")
-    pq.write_table(pa.concat_tables(tables), staged)
-    staged.replace(target)  # last: with it the set is complete
+    with replacing(target) as staged:  # last: with it the set is complete
+        pq.write_table(pa.concat_tables(tables), staged)
     return target
 
 

@@ -22,7 +22,7 @@ from flows.simulation.presets import Preset
 from flows.simulation.star_colours import RUBIN_BANDS, star_colours
 from flows.simulation.stars import stars_on
 from flows.storage.folder import writable_folder
-from flows.storage.write_errors import BEGINS_AGAIN, writing
+from flows.storage.writing import BEGINS_AGAIN, replacing, writing
 from schemas.errors import Misconfigured, read_failure
 from schemas.truth import TRUTH_OBJECT
 
@@ -135,9 +135,8 @@ def _simulated(night: SimulatedNight, cases: "list[Case]", workers: int, progres
     table = pa.concat_tables(tables)
     if night.preset.field_bands:
         pq.write_table(night_objects(night.preset, night.seed, night.visits, night.detectors), night.folder / OBJECTS)
-    staged = target.with_suffix(".partial")
-    pq.write_table(table, staged)
-    staged.replace(target)  # last: with it the night is complete
+    with replacing(target) as staged:  # last: with it the night is complete
+        pq.write_table(table, staged)
     streaks = sum(kind == "streak" for kind in table["kind"].to_pylist())
     everything = tuple(path for files in paths for path in files)
     return Written(tuple(files[0] for files in paths if files), everything, target, len(cases), streaks)

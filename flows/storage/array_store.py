@@ -24,7 +24,7 @@ from flows.runtime.parallel import side_by_side
 from flows.storage.atomic import new_folder
 from flows.storage.bucket_path import BucketPath, files_below, folder_digest
 from flows.storage.layout import dataset_folder, patch_path, staging_folder
-from flows.storage.write_errors import writing
+from flows.storage.writing import writing
 from flows.storage.zarr_tiles import compressors
 from kernels.compiled import njit
 from schemas.dataset import ArrayOf

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from flows.storage.association_tables import MATCHING, SETTING, SettingChange, note_settings
 from flows.storage.atomic import make_folder, require_lease
 from flows.storage.file_lock import MODE
-from flows.storage.write_errors import writing
+from flows.storage.writing import writing
 from schemas.dataset import TableOf
 from schemas.errors import Misconfigured, NightstrideError, Retryable
 from schemas.settings import AssociationSettings

@@ -20,7 +20,7 @@ from flows.storage.bucket_path import BucketPath, files_below, publish_group, re
 from flows.storage.fence import require_held, taken_over
 from flows.storage.layout import staging_folder
 from flows.storage.object_store import configured
-from flows.storage.write_errors import writing
+from flows.storage.writing import writing
 from schemas.errors import Misconfigured, Retryable
 from schemas.settings import StoreSettings
 

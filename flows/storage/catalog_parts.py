@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from flows.storage.atomic import STAGED, holds, publish_file, remove, require_lease, sync, term_of
 from flows.storage.bucket_path import BucketPath
 from flows.storage.digest import digest, file_digest
-from flows.storage.write_errors import writing
+from flows.storage.writing import writing
 from schemas.errors import BadInput, read_failure
 
 PREFIX = "part-"

@@ -6,7 +6,7 @@ from tempfile import TemporaryFile
 
 from flows.storage.bucket_path import BucketPath
 from flows.storage.layout import is_output
-from flows.storage.write_errors import writing
+from flows.storage.writing import writing
 from schemas.errors import Misconfigured
 
 

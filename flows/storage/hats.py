@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from flows.storage.atomic import write_file
 from flows.storage.bucket_path import BucketPath
 from flows.storage.layout import dataset_folder, patch_path, staging_folder
-from flows.storage.write_errors import writing
+from flows.storage.writing import writing
 from schemas.dataset import TableOf
 from schemas.patch import PatchKey
 

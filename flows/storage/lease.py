@@ -28,7 +28,7 @@ from flows.storage.holder import Holder, is_here, myself, parsed_holder, runs
 from flows.storage.layout import refuse_release, staging_folder
 from flows.storage.ledger import Ledger
 from flows.storage.night_sums import settle
-from flows.storage.write_errors import writing
+from flows.storage.writing import writing
 from schemas.errors import HELD, Misconfigured, NightstrideError, Retryable
 
 

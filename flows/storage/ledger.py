@@ -13,7 +13,7 @@ from flows.storage.bucket_path import BucketPath
 from flows.storage.layout import ledger_folder, other_version, staging_folder, tile_path
 from flows.storage.ledger_bucket import BucketRecords
 from flows.storage.ledger_local import COLUMNS, LocalRecords
-from flows.storage.write_errors import writing
+from flows.storage.writing import writing
 from schemas.errors import BadInput, NightstrideError
 from schemas.exposure import ExposureKey
 from schemas.ledger import (

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from flows.storage.atomic import file_identity, make_folder, require_lease, sync
 from flows.storage.file_lock import MODE
 from flows.storage.layout import ledger_folder, other_version
-from flows.storage.write_errors import writing
+from flows.storage.writing import writing
 from schemas.errors import Misconfigured, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
 from schemas.ledger import LEDGER_VERSION, ExposureRecord, SourceMemo

@@ -14,7 +14,7 @@ from flows.inputs.ingest import prepare
 from flows.inputs.probe import probe
 from flows.inputs.source import Source
 from flows.runtime.parallel import map_in_processes
-from flows.storage.write_errors import writing
+from flows.storage.writing import replacing, writing
 from flows.storage.zarr_tiles import TileStore, write_exposure
 from kernels.image.variation import evened
 from kernels.statistics.matching import LEAST_VISIBLE, Targets
@@ -95,11 +95,9 @@ def open_field(example: Example) -> TrainingField:
 
 
 def _save(path: Path, plane: NDArray[np.generic]) -> None:
-    """Write a plane in one step: a full disk leaves nothing that is taken for it later."""
-    staged = path.with_suffix(".partial")
-    with staged.open("wb") as file:
+    """Write a plane: a full disk leaves nothing that is taken for it later."""
+    with replacing(path) as staged, staged.open("wb") as file:
         np.save(file, plane)
-    staged.replace(path)
 
 
 def pixels(example: Example) -> tuple[NDArray[np.float32], NDArray[np.bool_], float]:

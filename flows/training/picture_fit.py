@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from flows.storage.writing import replacing
 from kernels.pictures.augment import Augment, augmented
 from kernels.search.detector import choose_device
 from schemas.errors import Misconfigured
@@ -199,9 +200,8 @@ class _Fit:
             "optimiser": self.optimiser.state_dict(), "schedule": self.schedule.state_dict(),
             "history": [asdict(one) for one in self.history],
         }  # fmt: skip
-        part = path.with_suffix(".part")
-        torch.save(state, part)
-        part.replace(path)
+        with replacing(path) as staged:
+            torch.save(state, staged)
 
     def resume(self, path: Path) -> None:
         state = torch.load(path, map_location=self.device, weights_only=True)

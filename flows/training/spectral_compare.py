@@ -247,8 +247,8 @@ def compare(
 
 def split(sample: Sample, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Return rows to fit and rows to validate: `folded_rows`, or of more than 50,000 rows one fifth held out."""
-    require_plates(sample, FOLDS)
     if len(sample.code) > _FOLDED:
+        require_plates(sample, FOLDS)
         held = held_out_rows(sample, 1 / FOLDS, seed)
         yield np.flatnonzero(~held), np.flatnonzero(held)
         return

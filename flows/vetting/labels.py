@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from flows.storage.atomic import publish_file
 from flows.storage.folder import require_ending, require_folder
-from flows.storage.write_errors import writing
+from flows.storage.writing import writing
 from flows.vetting.verdicts import VerdictStore
 from kernels.statistics.class_scores import cohen_kappa
 from schemas.dia_source import exposure_of

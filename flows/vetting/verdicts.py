@@ -17,7 +17,7 @@ from flows.storage.atomic import write_conditions
 from flows.storage.bucket_path import BucketPath
 from flows.storage.file_lock import file_lock
 from flows.storage.layout import refuse_release, verdict_log
-from flows.storage.write_errors import writing
+from flows.storage.writing import writing
 from schemas.errors import Misconfigured, Retryable
 from schemas.vetting import SAME_PX, Verdict, VerdictRecord
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 from flows.inputs.archive.client import Answer, ArchiveClient, RemoteFile, TryAgain
 from flows.inputs.fits_io import FitsContent
 from flows.storage.atomic import publish_file
-from flows.storage.write_errors import writing
+from flows.storage.writing import writing
 from schemas.errors import BadInput
 
 PART = ".part"

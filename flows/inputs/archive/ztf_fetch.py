@@ -10,7 +10,7 @@ from flows.inputs.archive.client import ArchiveClient, RemoteFile
 from flows.inputs.archive.download import download, few_at_a_time
 from flows.inputs.archive.ztf_search import SEARCH, ZtfQuadrant, ZtfSearch, read_answer
 from flows.storage.atomic import publish_file
-from flows.storage.write_errors import writing
+from flows.storage.writing import writing
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.summary import Trouble
 

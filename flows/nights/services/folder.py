@@ -16,7 +16,7 @@ from flows.runtime.settings import require_there
 from flows.storage.atomic import write_file
 from flows.storage.file_lock import file_lock
 from flows.storage.folder import writable_folder
-from flows.storage.write_errors import writing
+from flows.storage.writing import writing
 from schemas.errors import Misconfigured
 
 POOL = "nightstride"

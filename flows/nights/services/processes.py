@@ -18,7 +18,7 @@ from flows.nights.services.folder import DATABASE, ServiceFolder
 from flows.runtime.settings import require_there
 from flows.storage.atomic import STAGED, publish_file, write_file
 from flows.storage.holder import Holder, is_here, myself, runs, start_of
-from flows.storage.write_errors import writing
+from flows.storage.writing import writing
 from schemas.errors import Misconfigured
 
 

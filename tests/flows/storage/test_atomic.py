@@ -27,7 +27,7 @@ from flows.storage.atomic import (
 )
 from flows.storage.bucket_path import BucketPath, Versioned, files_below, located
 from flows.storage.object_store import configure
-from flows.storage.write_errors import writing
+from flows.storage.writing import replacing, writing
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.objects import CUTOUTS
 from schemas.patch import PatchKey
@@ -75,6 +75,22 @@ def test_other_failures_stay_what_they_are(tmp_path, error):
     with pytest.raises(type(error)) as caught, writing(tmp_path):
         raise error
     assert caught.value is error
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "x.json"
+    with replacing(path) as staged:
+        staged.write_text("one")
+        assert not path.exists()
+
+    def cut_short():
+        with replacing(path) as staged:
+            staged.write_text("tw")
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        cut_short()
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("x.json", "one")]
 
 
 def test_who_has_lost_a_folder_writes_no_record_in_it_and_any_other(tmp_path):

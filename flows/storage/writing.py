@@ -1,4 +1,4 @@
-"""Errors of a full disk and of a folder that may not be written, in our words."""
+"""Writing to this machine: files that are complete or absent; a full disk and a refusal in our words."""
 
 import errno
 import os
@@ -31,6 +31,20 @@ def writing(path: Path, full: str = _GOES_ON) -> Iterator[None]:
         if translated is None:
             raise
         raise translated from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Return a hidden path beside ``path`` for a file; when the block ends well it becomes ``path`` in one step.
+
+    Nothing is flushed to disk, and no lease is asked for: what a run publishes is written by `flows.storage.atomic`.
+    """
+    staged = path.with_name(f".{path.name}.partial")
+    try:
+        yield staged
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
 
 
 def _translate(path: Path, error: Exception, full: str) -> NightstrideError | None:
