@@ -1,18 +1,15 @@
 """Exposures that arrive: in a folder, or under a prefix of an object store."""
 
-import os
 import posixpath
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
 from typing import Any, Protocol
 
 from flows.inputs.files import failure_words, file_system, no_credentials, outside
+from flows.inputs.folder_walk import SUFFIXES, is_local, walk
 from flows.inputs.siblings import Beside, archive_plane, beside, siblings, stem_of
 from flows.inputs.source import uri_of
-from flows.inputs.sources import SUFFIXES
 from schemas.errors import Misconfigured, Retryable
 
 
@@ -60,8 +57,9 @@ class FolderArrivals:
 
     A file is ready when neither its size nor its time has changed for ``still_s``, and so are the files that go with it
     by the archive's names, and copies of it by that name elsewhere; or, with ``done_suffix``, as soon as there is a
-    file of its name and that suffix. Hidden files, and such whose suffix is not that of an image, are left alone: a
-    file may be written as ``name.part`` and renamed. One that changes after it was handed over is handed over again.
+    file of its name and that suffix. Hidden files and folders, and files whose suffix is not that of an image, are left
+    alone: a file may be written as ``name.part`` and renamed. One that changes after it was handed over is handed over
+    again. A folder below that cannot be listed is handed over with ``/`` at its end.
 
     Parameters
     ----------
@@ -111,7 +109,7 @@ class FolderArrivals:
         files, now = self._files(), self._clock()
         self._seen = {path: self._look(path, signature, now) for path, signature in files.items()}
         unready = self._unready(files, now)
-        new = [path for path in sorted(files) if _is_image(path) and not self._seen[path].taken]
+        new = [path for path in sorted(files) if _is_wanted(path) and not self._seen[path].taken]
         if self._done is not None:
             new = [path for path in new if path not in unready]
         ready = self._complete(new, unready)
@@ -127,7 +125,7 @@ class FolderArrivals:
         """Do nothing: no resource is held."""
 
     def _files(self) -> dict[str, Signature]:
-        """Return path -> signature of all files, hidden ones excepted."""
+        """Return path -> signature of all files, and of the folders that cannot be listed."""
         try:
             self._fs.invalidate_cache()
             found = _found(self._fs, self._path)
@@ -140,9 +138,7 @@ class FolderArrivals:
                 "io_error", self._uri, problem, "check the permissions, the connection and the credentials."
             ) from error
         self._listed = True
-        return {
-            path: _signature(entry) for path, entry in found.items() if not posixpath.basename(path).startswith(".")
-        }
+        return {path: _signature(entry) for path, entry in found.items()}
 
     def _look(self, path: str, signature: Signature, now: float) -> _Seen:
         before = self._seen.get(path)
@@ -151,7 +147,7 @@ class FolderArrivals:
     def _unready(self, files: dict[str, Signature], now: float) -> set[str]:
         """Return the files that may still be being written."""
         if self._done is not None:
-            return {path for path in files if path + self._done not in files}
+            return {path for path in files if path + self._done not in files and not path.endswith("/")}
         return {path for path, seen in self._seen.items() if not seen.taken and now - seen.since < self._still_s}
 
     def _complete(self, new: list[str], unready: set[str]) -> list[str]:
@@ -173,27 +169,23 @@ class FolderArrivals:
         return {folder: beside(found) for folder, found in names.items()}
 
 
-def _found(fs: Any, top: str) -> dict[str, dict[str, Any]]:
-    """Return path -> entry of the files below a folder, and behind links to folders there; a folder counts once."""
-    files: dict[str, dict[str, Any]] = fs.find(top, detail=True)
-    if not (left := _links(files)):
-        return files
-    real, entered = cache(os.path.realpath), {os.path.realpath(top)}
-    known = {real(posixpath.dirname(path)) for path in files}
-    while left:
-        link = left.pop(0)
-        if real(link) in entered:
-            continue
-        entered.add(real(link))
-        behind = fs.find(link, detail=True)
-        files |= {path: entry for path, entry in behind.items() if real(posixpath.dirname(path)) not in known}
-        known |= {real(posixpath.dirname(path)) for path in behind}
-        left += _links(behind)
-    return files
+def _found(fs: Any, top: str) -> dict[str, Mapping[str, Any]]:
+    """Return path -> entry of the files below a folder; the path of a folder that cannot be listed ends in a slash.
 
+    Of another store one listing has all, however many folders there are.
 
-def _links(files: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    return sorted(path for path, entry in files.items() if entry.get("islink") and Path(path).is_dir())
+    Raises
+    ------
+    OSError
+        The folder itself cannot be listed.
+    """
+    if not is_local(fs):
+        found: dict[str, Mapping[str, Any]] = fs.find(top, detail=True)
+        below = len(top.rstrip("/"))
+        return {path: entry for path, entry in found.items() if "/." not in path[below:]}
+    fs.ls(top, detail=False)
+    there = {"file": "", "special": "", "unlisted": "/"}
+    return {path + there[kind]: entry for path, kind, entry in walk(fs, top) if kind in there}
 
 
 def _waits_for(path: str, behind: dict[str, Beside]) -> bool:
@@ -202,10 +194,11 @@ def _waits_for(path: str, behind: dict[str, Beside]) -> bool:
     return bool(siblings(name, behind.get(folder, {})))
 
 
-def _is_image(path: str) -> bool:
-    return path.lower().endswith(SUFFIXES) and archive_plane(path) in (None, "difference")
+def _is_wanted(path: str) -> bool:
+    """Return whether a path is that of an image, or of a folder that cannot be listed."""
+    return path.endswith("/") or (path.lower().endswith(SUFFIXES) and archive_plane(path) in (None, "difference"))
 
 
-def _signature(entry: dict[str, Any]) -> Signature:
+def _signature(entry: Mapping[str, Any]) -> Signature:
     changed = entry.get("mtime") or entry.get("LastModified") or entry.get("last_modified") or entry.get("created")
     return int(entry.get("size") or 0), f"{changed} {entry.get('ETag', '')}"

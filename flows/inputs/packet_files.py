@@ -8,7 +8,8 @@ from typing import IO, Any, NamedTuple
 from flows.inputs.avro_container import MAGIC, open_container
 from flows.inputs.butler_repository import is_repository
 from flows.inputs.files import STREAM, open_part
-from flows.inputs.sources import SUFFIXES, files_of
+from flows.inputs.folder_walk import SUFFIXES
+from flows.inputs.sources import files_of
 from flows.inputs.ztf_packets import ZtfPacket, read_packet, require_ztf
 from flows.runtime.settings import require_there
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable, read_failure

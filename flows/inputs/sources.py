@@ -9,11 +9,11 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from flows.inputs.butler_repository import butler_exposures, is_repository
 from flows.inputs.files import content_kind, failure_words, file_system, open_part, outside, read_bytes
+from flows.inputs.folder_walk import SUFFIXES, is_hidden, walk
 from flows.inputs.npz_llnl import MOST_IMAGES, image_count, is_truth
 from flows.inputs.siblings import Beside, archive_plane, beside, siblings
 from flows.inputs.source import Source, uri_of
@@ -29,9 +29,6 @@ PLANES = ("science", "template", "mask", "variance", "psf")
 FIELDS = ("visit", "detector", "band", "zero_point", "gain", "saturation", "psf_fwhm_px")
 """Columns beside the planes; they take the place of what the header says."""
 
-_FOREIGN = (".fits.bz2", ".fits.z", ".fits.xz", ".fits.zst")
-SUFFIXES = (".fits", ".fits.fz", ".fits.gz", ".fit", ".fit.gz", ".fts", ".fz", ".npz", *_FOREIGN)
-"""Endings of the names of image files, those among them that are packed as is not read here, and refused."""
 _START = 9  # bytes that identify the kind of a file
 _GLOB = ("*", "?", "[")
 
@@ -123,9 +120,8 @@ def files_of(given: str) -> Iterator[str]:
     try:
         if fs.isdir(path):
             if not fs.isfile(posixpath.join(path, MANIFEST)):
-                for file, kind in _walk(fs, path):
-                    hidden = posixpath.basename(file).startswith(".")
-                    if kind in ("file", "unlisted") and _is_text(file) and not hidden:
+                for file, kind, _ in walk(fs, path):
+                    if kind in ("file", "unlisted") and _is_text(file):
                         yield uri_of(fs, file, given) + ("/" if kind == "unlisted" else "")
         elif fs.isfile(path):
             yield uri_of(fs, path, given)
@@ -138,8 +134,7 @@ def files_of(given: str) -> Iterator[str]:
 
 def _matches(fs: Any, pattern: str) -> list[str]:
     """Return what a pattern matches, in order: as in a shell, no hidden files unless it begins with a dot."""
-    hidden = posixpath.basename(pattern).startswith(".")
-    return [path for path in sorted(fs.glob(pattern)) if hidden or not posixpath.basename(path).startswith(".")]
+    return [path for path in sorted(fs.glob(pattern)) if is_hidden(pattern) or not is_hidden(path)]
 
 
 def _located(given: str) -> tuple[Any, str]:
@@ -161,76 +156,13 @@ def _folder(fs: Any, path: str, given: str, wanted: str) -> Iterator[Source]:
     if fs.isfile(manifest):
         yield from _file(fs, manifest, given, wanted)
         return
-    for file, kind in _walk(fs, path):
-        name = posixpath.basename(file)
+    for file, kind, _ in walk(fs, path):
         if kind == "unlisted":
             yield Source(f"{uri_of(fs, file, given)}/") if _is_text(file) else _unnameable(file)
         elif kind == "hollow" and _is_text(file) and archive_plane(file) in (None, wanted):
             yield _hollow(uri_of(fs, file, given))
-        elif name.startswith("."):
-            continue
-        elif name.lower().endswith(SUFFIXES) or (kind == "file" and _holds_images(uri_of(fs, file, given))):
+        elif file.lower().endswith(SUFFIXES) or (kind == "file" and _holds_images(uri_of(fs, file, given))):
             yield from _file(fs, file, given, wanted)
-
-
-_Kind = Literal["file", "special", "unlisted", "hollow"]
-"""Of what is in a folder; hollow: a folder with the name of an image, and without one in it."""
-
-
-def _walk(fs: Any, folder: str) -> Iterator[tuple[str, _Kind]]:
-    """Yield what is in a folder and those below it, in order; then what is behind links to other folders.
-
-    fsspec's own find and walk pass over folders below the first that they may not read, and over links to folders; a
-    night must not lack exposures without notice. Each folder is entered once, so that no link leads round in circles.
-    """
-    entered: set[str] = set()
-    left = [folder.rstrip("/") or "/"]
-    while left:
-        links: list[str] = []
-        for top in left:
-            yield from _below(fs, top, entered, links)
-        left = links
-
-
-def _below(fs: Any, folder: str, entered: set[str], links: list[str]) -> Iterator[tuple[str, _Kind]]:
-    real = os.path.realpath(folder) if _is_local(fs) else folder
-    if real in entered:
-        return
-    entered.add(real)
-    images = not folder.lower().endswith(SUFFIXES)
-    for path, kind in _entries(fs, folder, entered, links):
-        images = images or path.lower().endswith(SUFFIXES)
-        yield path, kind
-    if not images:
-        yield folder, "hollow"
-
-
-def _entries(fs: Any, folder: str, entered: set[str], links: list[str]) -> Iterator[tuple[str, _Kind]]:
-    try:
-        entries = sorted(fs.ls(folder, detail=True), key=lambda entry: entry["name"].rstrip("/"))
-    except outside():
-        yield folder, "unlisted"
-        return
-    folders = []
-    for entry in entries:
-        path = entry["name"].rstrip("/")
-        if entry["type"] == "directory":
-            folders += [path] if path != folder else []
-        elif entry.get("islink") and Path(path).is_dir():
-            links.append(path)
-        else:
-            yield path, "special" if _is_special(entry, path) else "file"
-    for path in folders:
-        yield from _below(fs, path, entered, links)
-
-
-def _is_local(fs: Any) -> bool:
-    return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
-
-
-def _is_special(entry: dict[str, Any], path: str) -> bool:
-    """Return whether an entry is a pipe, a socket or a device, or a link to one: opening it may wait for ever."""
-    return entry["type"] == "other" and Path(path).exists() and not Path(path).is_file()
 
 
 def _is_text(path: str) -> bool:

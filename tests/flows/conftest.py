@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from fsspec.implementations.local import LocalFileSystem
 
 from flows.inputs.source import Source
 from tests.support.cameras import write_cameras
@@ -97,3 +98,17 @@ def cameras(tmp_path_factory):
         (folder / "cameras.pickle").write_bytes(pickle.dumps(write_cameras(folder / "raw")))
 
     return pickle.loads((made_once(tmp_path_factory, "cameras", make) / "cameras.pickle").read_bytes())
+
+
+@pytest.fixture
+def unlisted(monkeypatch):
+    """Path of a local folder -> error that listing it raises: root may list what others may not."""
+    errors, ls = {}, LocalFileSystem.ls
+
+    def listed(fs, path, *args, **kwargs):
+        if path in errors:
+            raise errors[path]
+        return ls(fs, path, *args, **kwargs)
+
+    monkeypatch.setattr(LocalFileSystem, "ls", listed)
+    return errors

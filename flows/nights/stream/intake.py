@@ -9,8 +9,9 @@ from threading import Lock
 
 from flows.inputs.butler_repository import is_repository
 from flows.inputs.folder_arrivals import Arrivals
+from flows.inputs.folder_walk import SUFFIXES
 from flows.inputs.source import AN_ALERT, Source, name_of
-from flows.inputs.sources import SUFFIXES, list_sources
+from flows.inputs.sources import list_sources
 from flows.pipeline.outcome import Item, Plan
 from flows.pipeline.plan import Planner
 from flows.pipeline.superseded import Name, name_tuple

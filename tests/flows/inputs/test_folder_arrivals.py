@@ -62,6 +62,34 @@ def test_links_to_folders_are_followed_and_each_folder_counts_once(tmp_path, arr
     assert arrivals.poll(9) == sorted([*paths, *behind])
 
 
+def test_a_folder_below_that_cannot_be_listed_is_given_and_its_images_when_it_can_be(
+    tmp_path, arrivals, clock, unlisted
+):
+    paths = [write(tmp_path, "a.fits"), write(tmp_path, "locked/b.fits")]
+    unlisted[f"{tmp_path}/locked"] = PermissionError("denied")
+    with_suffix = FolderArrivals(str(tmp_path), 2.0, ".done", clock)
+    assert arrivals.poll(9) == []
+    clock.now = 2.0
+    assert arrivals.poll(9) == [paths[0], f"{tmp_path}/locked/"]
+    assert with_suffix.poll(9) == [f"{tmp_path}/locked/"]
+    unlisted.clear()
+    assert arrivals.poll(9) == []
+    clock.now = 4.0
+    assert arrivals.poll(9) == paths[1:]
+
+
+def test_hidden_folders_are_left_alone_in_every_store(tmp_path, arrivals, clock):
+    import fsspec
+
+    write(tmp_path, ".Trash-0/files/a.fits")
+    fsspec.filesystem("memory").pipe("/.under/dots/.hidden/b.fits", b"x")
+    fsspec.filesystem("memory").pipe("/.under/dots/c.fits", b"x")
+    elsewhere = FolderArrivals("memory://.under/dots", 2.0, clock=clock)
+    assert (arrivals.poll(9), elsewhere.poll(9)) == ([], [])
+    clock.now = 9.0
+    assert (arrivals.poll(9), elsewhere.poll(9)) == ([], ["memory://.under/dots/c.fits"])
+
+
 def test_a_file_is_given_once_when_it_has_been_still(tmp_path, arrivals, clock):
     path = write(tmp_path, "night/a.fits")
     assert arrivals.poll(9) == []
@@ -202,16 +230,16 @@ def test_what_there_is_no_room_for_waits(tmp_path, arrivals, clock, room, taken)
 
 
 @pytest.mark.parametrize("key", ["mtime", "LastModified", "last_modified", "created", "ETag", "size"])
-def test_any_sign_of_a_change_counts(tmp_path, monkeypatch, arrivals, clock, key):
-    entry = {"size": 5}
-    monkeypatch.setattr(arrivals._fs, "find", lambda *_, **__: {str(tmp_path / "a.fits"): dict(entry)})
+def test_any_sign_of_a_change_counts(monkeypatch, clock, key):
+    arrivals, entry = FolderArrivals("memory://changing", 2.0, clock=clock), {"size": 5}
+    monkeypatch.setattr(arrivals._fs, "find", lambda *_, **__: {"/changing/a.fits": dict(entry)})
     assert arrivals.poll(9) == []
     for value in (7, 8):
         clock.now += 1.5
         entry[key] = value
         assert arrivals.poll(9) == []
     clock.now += 2.0
-    assert arrivals.poll(9) == [str(tmp_path / "a.fits")]
+    assert arrivals.poll(9) == ["memory://changing/a.fits"]
 
 
 def test_a_folder_that_is_not_there_is_refused_and_one_that_goes_is_waited_for(tmp_path, monkeypatch, arrivals):
@@ -221,7 +249,7 @@ def test_a_folder_that_is_not_there_is_refused_and_one_that_goes_is_waited_for(t
     def broken(*_, **__):
         raise ConnectionError("cut")
 
-    monkeypatch.setattr(arrivals._fs, "find", broken)
+    monkeypatch.setattr(arrivals._fs, "ls", broken)
     with pytest.raises(Retryable, match="cut"):
         arrivals.poll(9)
 

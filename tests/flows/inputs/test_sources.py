@@ -11,7 +11,6 @@ import pytest
 from astropy.io import fits
 from fsspec.implementations.local import LocalFileSystem
 
-from flows.inputs import sources
 from flows.inputs.files import read_bytes
 from flows.inputs.probe import probe
 from flows.inputs.source import Source
@@ -44,7 +43,7 @@ def refused(code, *inputs):
 
 
 def test_a_folder_is_searched_to_its_depth_in_order(tmp_path):
-    place(tmp_path, "b/2.fits", "b/deep/1.fits.fz", "a/3.fit", "a/.hidden.fits")
+    place(tmp_path, "b/2.fits", "b/deep/1.fits.fz", "a/3.fit", "a/.hidden.fits", ".Trash-0/files/4.fits")
     (tmp_path / "a" / "notes.txt").write_text("clouds at midnight")
     (tmp_path / "a" / "truth.parquet").write_bytes(b"PAR1")
     assert names(tmp_path) == ["3.fit", "2.fits", "1.fits.fz"]
@@ -407,9 +406,11 @@ def test_the_files_of_an_input_are_all_that_is_not_hidden(tmp_path):
     assert list(files_of(f"{tmp_path}/b")) == []
 
 
-def test_a_folder_within_that_cannot_be_listed_is_a_source_of_its_own(tmp_path, monkeypatch):
-    place(tmp_path, "a.fits")
-    found = [(f"{tmp_path}/a.fits", "file"), (f"{tmp_path}/locked", "unlisted"), (f"{tmp_path}/pipe", "special")]
-    monkeypatch.setattr(sources, "_walk", lambda fs, path: iter(found))
-    assert [one.uri for one in list_sources([str(tmp_path)], SETTINGS)] == [f"{tmp_path}/a.fits", f"{tmp_path}/locked/"]
-    assert list(files_of(str(tmp_path))) == [f"{tmp_path}/a.fits", f"{tmp_path}/locked/"]
+def test_a_folder_within_that_cannot_be_listed_is_a_source_of_its_own(tmp_path, unlisted):
+    place(tmp_path, "a.fits", "locked/b.fits", "gone/c.fits", "disk/lost+found/d.fits", ".hidden/e.fits")
+    for name in ("locked", "disk/lost+found", ".hidden"):
+        unlisted[f"{tmp_path}/{name}"] = PermissionError("denied")
+    unlisted[f"{tmp_path}/gone"] = FileNotFoundError("renamed meanwhile")
+    wanted = [f"{tmp_path}/a.fits", f"{tmp_path}/locked/"]
+    assert [one.uri for one in list_sources([str(tmp_path)], SETTINGS)] == wanted
+    assert list(files_of(str(tmp_path))) == wanted
