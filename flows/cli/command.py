@@ -300,6 +300,8 @@ def _refuse(error: Any, as_json: bool) -> int:
         name = "night" if re.fullmatch(r"\d{8}", extra[1]) else "out"
         given = getattr(error.ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
         close = [f"--{name} {extra[1]}"] if f"--{name}" in known and name not in known and not given else []
+    if close and not close[0].startswith("-"):  # an argument
+        close = [f"its value without {error.option_name}"]
     remedy = f"write {close[0]}, or see" if close else "see"
     typer.echo(f"{command}: {problem} To fix, {remedy} {command} --help.", err=True)
     if as_json:

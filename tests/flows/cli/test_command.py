@@ -144,6 +144,7 @@ def test_out_after_other_arguments_is_the_last(tmp_path, out):
         (("status", "OUT", "more"), "usage", "Unexpected argument: more. To fix, see"),
         (("simulate", "night"), "usage", "Unexpected argument: night. To fix, write --out night, or see"),
         (("run", "x", "--out", "y", "--wokers", "1"), "usage", "No such option: --wokers. To fix, write --workers"),
+        (("backup", "OUT", "--to", "x"), "usage", "No such option: --to. To fix, write its value without --to, or see"),
         (("statsu", "OUT"), "usage", "Did you mean 'status'?"),
     ],
 )  # fmt: skip
