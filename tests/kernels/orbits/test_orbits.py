@@ -7,7 +7,7 @@ from astropy.time import Time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.orbits.ephemeris import OrbitCatalogue, observe
+from kernels.orbits.ephemeris import OrbitCatalogue, _is_known, _slack, observe
 from kernels.orbits.motion import GAUSS, Orbits, _planets, perturbed, two_body
 from kernels.sky.observatories import GEOCENTRE, OBSERVATORIES, observatory_of, observer_at
 from kernels.sky.positions import separation, unit_vectors
@@ -249,3 +249,51 @@ def test_observatories_are_told_by_the_instrument():
 
 def test_orbits_can_be_taken():
     assert isinstance(asteroids(4, EPOCH).take(np.array([2])), Orbits)
+
+
+def test_an_object_that_is_exactly_as_faint_as_allowed_is_seen():
+    orbits, observer = asteroids(1, EPOCH), observer_at(EPOCH + 1, OBSERVATORIES["I41"])
+    seen = observe(orbits, observer)
+    toward, magnitude = unit_vectors(seen.ra, seen.dec)[0], float(seen.magnitude[0])
+    for faintest, count in ((magnitude, 1), (np.nextafter(magnitude, 0), 0)):
+        assert len(OrbitCatalogue(orbits).seen(observer, toward, 1.0, faintest)[0]) == count
+
+
+def test_a_catalogue_that_knew_another_day_finds_the_same():
+    """What is worked out for one time serves half a day, either way, and no more."""
+    orbits = asteroids(500, EPOCH)
+    catalogue, days = OrbitCatalogue(orbits), (0.0, 40.0, 40.5, 41.25, 39.0)
+    for day in days:
+        observer = observer_at(EPOCH + day, OBSERVATORIES["I41"])
+        place = observe(orbits.take(np.array([7])), observer)
+        toward = unit_vectors(place.ra, place.dec)[0]
+        index, _ = catalogue.seen(observer, toward, 8.0)
+        assert 7 in index
+        assert index.tolist() == OrbitCatalogue(orbits).seen(observer, toward, 8.0)[0].tolist()
+    worked_out = [catalogue._of_day(observer._replace(mjd=EPOCH + day)).mjd - EPOCH for day in days]
+    assert worked_out == [0.0, 40.0, 40.0, 41.25, 39.0]
+
+
+def test_how_far_planets_may_move_what_they_do_not_meet():
+    """2e-7 AU / d^2 since the epoch, as an angle; any angle for what is nearer than that, or than 0.05 AU."""
+    margin = np.radians(0.3 + 120 / 3600)
+    orbits = asteroids(5, EPOCH)
+    for days in (-1000.0, 1000.0):
+        away = 2e-7 * 1000 * 1000 * np.array([1.0, 0.9, 2.0, 0.3, np.inf])
+        found = _slack(orbits, EPOCH + days, away, 0.0) - margin
+        np.testing.assert_allclose(found, [np.pi, np.pi, np.pi / 6, np.pi, 0.0], atol=1e-12)
+    close = np.array([0.05, 0.050001, 0.074, 0.076, 1.0])
+    np.testing.assert_allclose(_slack(orbits, EPOCH, close, 0.0) - margin, [np.pi, 0, 0, 0, 0], atol=1e-12)
+    moved = [np.pi, np.pi, np.pi, np.arcsin(0.025 / 0.076), np.arcsin(0.025)]
+    np.testing.assert_allclose(_slack(orbits, EPOCH, close, 0.025) - margin, moved, rtol=1e-12)
+
+
+def test_orbits_are_known_for_ten_years_and_while_their_runoff_is_at_most_2_arcmin():
+    orbits = asteroids(3, EPOCH)
+    away = np.full(3, 1 / 120)  # AU, from where a runoff of 1 arcsec is 2 arcmin: of U = 0 after ten years
+    for sign in (-1, 1):
+        assert _is_known(orbits, EPOCH + sign * 3653, 2 * away).all()
+        assert not _is_known(orbits, EPOCH + sign * 3653.01, 2 * away).any()
+        assert _is_known(orbits, EPOCH + sign * 3654, 2 * away, 1.0).all()
+        assert _is_known(orbits, EPOCH + sign * 3652.5, away).all()
+        assert not _is_known(orbits, EPOCH + sign * 3652.6, away).any()

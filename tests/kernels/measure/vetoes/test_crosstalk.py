@@ -112,3 +112,11 @@ def test_the_evidence_is_the_share_of_a_trail_on_ghosts(trail, evidence):
     assert crosstalk_evidence(scene, trail) == 0
     scene = scene._replace(ghosts=ghosts(difference, science))
     assert crosstalk_evidence(scene, trail) == pytest.approx(evidence, abs=0.15)
+
+
+def test_ghosts_are_ten_standard_errors_bright_in_the_mean():
+    science = np.zeros(SHAPE, np.float32)
+    science[50:60, 20:60] = FULL  # 400 pixels, whose mean has a standard error of 0.05
+    for strength, told in ((0.5, True), (0.499, False)):
+        difference = np.full(SHAPE, LEVEL + strength * SIGMA, np.float32)
+        assert (ghosts(difference, science) is not None) == told

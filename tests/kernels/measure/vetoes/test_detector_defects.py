@@ -8,7 +8,13 @@ from scipy.stats import norm
 
 from benchmarks.veto_images import SIGMA, Picture, asteroid, blank, cosmic_ray, hot_column, sky, trail
 from kernels.image.noise import Noise
-from kernels.measure.vetoes.detector_defects import _excess, cosmic_ray_evidence, hot_column_evidence, neighbour_share
+from kernels.measure.vetoes.detector_defects import (
+    _excess,
+    _sharp_light,
+    cosmic_ray_evidence,
+    hot_column_evidence,
+    neighbour_share,
+)
 from kernels.psf.gaussian_mixture import fwhm_before_pixels, moffat_mixture
 from kernels.trails.geometry import Segment
 from kernels.trails.scene import Scene
@@ -194,6 +200,14 @@ def test_a_pixel_at_the_border_has_only_the_pairs_along_it():
         inner = (min(max(y, 1), ny - 2), min(max(x, 1), nx - 2))  # its outer neighbours are in the outermost row
         hidden = all_but(inner, *beside(inner, *across))
         assert ray({inner: 3000.0}, Segment(inner[1], inner[0], 2.0, 0.0), masked=hidden) == 2.5
+
+
+def test_nothing_is_read_beyond_the_image():
+    """Not compiled, as compiled code would read on."""
+    pixels = np.full((3, 4), 100.0, np.float32)
+    rows, columns = (one.ravel().astype(np.int32) for one in np.indices(pixels.shape))
+    light = _sharp_light.py_func(pixels, np.ones((3, 4), bool), rows, columns, 0.0, 10.0, np.inf, 0.5, 0.3)
+    assert light == (1200.0, 0.0)
 
 
 @pytest.mark.parametrize("gain", [0.5, np.inf])

@@ -9,7 +9,7 @@ from scipy.signal import convolve2d
 
 from benchmarks.veto_images import SIDE, Picture, asteroid, blank, dipole, edge, sky, trail
 from kernels.image.noise import Noise
-from kernels.measure.vetoes.subtraction import Lobes, dipole_evidence, edge_evidence, lobes
+from kernels.measure.vetoes.subtraction import Lobes, _compared, dipole_evidence, edge_evidence, lobes
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import Segment
 from kernels.trails.scene import Scene
@@ -182,3 +182,10 @@ def test_the_border_is_what_lies_beyond_the_last_pixel(side):
     for place, found in ((3, 2.0), (4, 0.0), ((ny, nx)[side] - 5, 0.0), ((ny, nx)[side] - 4, 2.0)):
         trail = Segment(20.0, place, 12.0, 0.0) if side == 0 else Segment(place, 20.0, 12.0, 90.0)
         assert edge_evidence(scene, mask, trail) == found
+
+
+def test_what_is_exactly_2_sigma_dark_is_not_dark():
+    image = np.float32([[-6.0, -6.001, 0.0]])
+    ends = np.zeros(3, np.int32), np.arange(3, dtype=np.int32)
+    found = _compared(image, np.ones((1, 3), bool), *ends, np.ones((1, 1)), 0.0, 3.0, (1.0, 0.0, 3.0, 0.0), 3)
+    assert found == pytest.approx((0.0, 0.001 / 3, -6.001 / 3, 1), rel=1e-3)
