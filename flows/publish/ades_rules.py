@@ -25,6 +25,11 @@ class BrokenRule(NamedTuple):
     text: str
 
 
+def _fullmatch(pattern: str, text: str) -> re.Match[str] | None:
+    """Return the match of all of a text; digits are those of ASCII."""
+    return re.fullmatch(pattern, text, re.ASCII)
+
+
 @dataclass(frozen=True)
 class _Text:
     """Form of a text: a pattern that all of it matches, and the most characters."""
@@ -34,7 +39,7 @@ class _Text:
     said: str = "a text that is not blank, without |"
 
     def fault(self, text: str) -> str | None:
-        if re.fullmatch(self.pattern, text) is None or not text.strip():
+        if _fullmatch(self.pattern, text) is None or not text.strip():
             return f"must be {self.said}"
         return f"must have {self.most} characters at most" if len(text) > self.most else None
 
@@ -50,7 +55,7 @@ class _Number:
 
     def fault(self, text: str) -> str | None:
         text = text.strip()
-        if re.fullmatch(r"[+-]?(\d+(\.\d*)?|\.\d+)", text) is None or re.fullmatch(self.pattern, text) is None:
+        if _fullmatch(r"[+-]?(\d+(\.\d*)?|\.\d+)", text) is None or _fullmatch(self.pattern, text) is None:
             return f"must be a decimal number of the form {self.pattern}"
         value = float(text)
         inside = self.least < value < self.most if self.open else self.least <= value <= self.most
@@ -72,7 +77,7 @@ def _positive(width: int) -> _Number:
 class _Time:
     """Form of a time: UTC, ISO 8601 to 1e-6 s at most; 60 s only at the end of June or December."""
 
-    _form = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d{1,6})?Z")
+    _form = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d{1,6})?Z", re.ASCII)
     _leap = re.compile(r"\d{4}-(06-30|12-31)T23:59:60(\.\d+)?Z")
 
     def fault(self, text: str) -> str | None:

@@ -27,6 +27,15 @@ def said(text):
     return [one.text for one in problems_of(read_text("a report", text))]
 
 
+@pytest.mark.parametrize("name", ["permID", "obsTime", "ra", "dec", "rmsRA", "mag", "aperture"])
+def test_digits_are_those_of_ascii(texts, name):
+    root = ElementTree.fromstring(texts["xml"])
+    one = next(root.iter(name))
+    one.text = one.text.translate({ord("1"): "\u0661", ord("2"): "\u0662", ord("3"): "\u0663"})
+    assert not one.text.isascii()
+    assert [text.split()[0] for text in said(ElementTree.tostring(root, encoding="unicode"))] == [name]
+
+
 def test_our_reports_are_valid(texts):
     assert said(texts["psv"]) == said(texts["xml"]) == []
 
