@@ -217,7 +217,7 @@ def _of_block(block: Element, ordered: bool) -> Iterator[BrokenRule]:
     context, data = block.parts
     yield from _of_context(context)
     kinds = {one.name for one in data.parts}
-    if len(kinds) != 1 or not kinds <= set(KINDS):
+    if len(kinds) != 1 or kinds - set(KINDS):
         yield BrokenRule(
             data.line, f"must have observations, all of one kind of {', '.join(KINDS)}; has {sorted(kinds)}"
         )
@@ -280,7 +280,7 @@ def _of_observation(one: Element, ordered: bool) -> Iterator[BrokenRule]:
     said = [*_missing(one.name, names), *_broken_groups(names)]
     order = re.findall(r"\w+", SEQUENCES[one.name])
     there = names if ordered else sorted(names, key=lambda name: order.index(name) if name in order else 0)
-    if not said and set(names) <= set(order):
+    if not said and set(order).issuperset(names):
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             said.append(f"{repeated[0]} is there more than once")
         elif re.fullmatch(SEQUENCES[one.name], "".join(f"{name} " for name in there)) is None:
@@ -305,10 +305,11 @@ def _broken_groups(names: Sequence[str]) -> Iterator[str]:
         yield "mag needs a band"
     if "mag" not in names and (alone := {"rmsMag", "band", "fltr", "photCat", "photAp"} & set(names)):
         yield f"{', '.join(sorted(alone))} without mag"
-    for pair in (("rmsRA", "rmsDec"), ("rmsDist", "rmsPA")):
+    pairs = (("rmsRA", "rmsDec"), ("rmsDist", "rmsPA"))
+    for pair in pairs:
         if len(set(pair) & set(names)) == 1:
             yield f"{pair[0]} and {pair[1]} go together"
-    if "rmsCorr" in names and not ({"rmsRA", "rmsDec"} <= set(names) or {"rmsDist", "rmsPA"} <= set(names)):
+    if "rmsCorr" in names and not any(set(pair).issubset(names) for pair in pairs):
         yield "rmsCorr without the errors that it is the correlation of"
 
 
@@ -335,8 +336,9 @@ def _of_tracklets(observations: Sequence[Element]) -> Iterator[BrokenRule]:
         if name and known.setdefault(name, designation) != designation:
             yield BrokenRule(one.line, f"trkSub {name!r} stands for two objects")
         key = name, *designation, text(one, "stn"), text(one, "obsTime"), *_placed(one)
-        if first.setdefault(key, one.line) != one.line:
+        if key in first:  # on the same line, in XML without breaks
             yield BrokenRule(one.line, f"the observation of line {first[key]} again")
+        first.setdefault(key, one.line)
 
 
 def _placed(one: Element) -> tuple[str, ...]:

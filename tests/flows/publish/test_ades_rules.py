@@ -1,10 +1,11 @@
 import random
+import re
 from xml.etree import ElementTree
 
 import pytest
 
 from flows.publish.ades_files import as_psv, as_xml, read_document, read_text, written
-from flows.publish.ades_rules import problems_of
+from flows.publish.ades_rules import SEQUENCES, problems_of
 from schemas.errors import BadInput, Misconfigured
 from tests.support.ades import REAL, needs_schema
 from tests.support.ades_blocks import block
@@ -121,6 +122,118 @@ def test_orders_and_presence_are_those_of_the_schema(schema, texts):
         else:
             assert ours
     assert 50 < refused < 290
+
+
+_HEAD, _TAIL = "mode=CCD stn=I41 obsTime=2026-11-03T04:05:06Z", "disc=* uncTime=0.1 notes=t remarks=x"
+_PLACE = "deltaRA=1 deltaDec=-1 rmsRA=0.1 rmsDec=0.1 rmsCorr=0.1"
+_POLAR = "dist=1 pa=30 rmsDist=0.1 rmsPA=0.1 rmsCorr=0.1"
+_LIGHT = "mag=20 rmsMag=0.1 band=V fltr=V photCat=Gaia2 photAp=1 logSNR=1"
+_STAR = "raStar=1 decStar=2"
+_RADAR = "permID=433 trkSub=abc trx=251 rcv=251 obsTime=2026-11-03T04:05:06Z"
+OTHERS = [
+    ("offset", f"permID=433 provID=1898_DQ trkSub=abc {_HEAD} obsCenter=Mars {_PLACE} {_LIGHT} seeing=1 exp=1 {_TAIL}"),
+    ("offset", f"artSat=x {_HEAD} obsCenter=Mars {_POLAR} mag=20 band=V seeing=1 exp=1 rmsFit=0.1 nStars=5 {_TAIL}"),
+    ("occultation", f"permID=433 {_HEAD} {_STAR} {_POLAR} astCat=Gaia2 {_LIGHT} shapeOcc=1 seeing=1 {_TAIL}"),
+    ("occultation", f"provID=1898_DQ {_HEAD} {_STAR} {_PLACE} astCat=Gaia2 mag=20 band=V {_TAIL}"),
+    ("radar", f"{_RADAR} doppler=-1.5 rmsDoppler=0.1 logSNR=1 com=1 frq=2380 remarks=x"),
+    ("radar", f"{_RADAR} delay=1.5 rmsDelay=0.1 frq=2380"),
+]
+"""Observations that are not optical: their kind, and elements with values."""
+
+
+def with_observations(text, *observations):
+    """Report in XML with other observations in place of its own: the kind of each, and its elements."""
+    root = ElementTree.fromstring(text)
+    data = next(root.iter("obsData"))
+    data.clear()
+    for kind, elements in observations:
+        one = ElementTree.SubElement(data, kind)
+        for name, value in elements:
+            ElementTree.SubElement(one, name).text = value.replace("_", " ")
+    return root
+
+
+def elements_of(text):
+    return [tuple(pair.split("=")) for pair in text.split()]
+
+
+@needs_schema
+@pytest.mark.parametrize(("kind", "text"), OTHERS)
+def test_what_is_not_optical_has_the_orders_of_the_schema(schema, texts, kind, text):
+    """Elements dropped, swapped, repeated, at random; one of two errors alone is ours to refuse."""
+    rng, refused = random.Random(len(text)), 0
+    assert said(ElementTree.tostring(with_observations(texts["xml"], (kind, elements_of(text))), "unicode")) == []
+    for _ in range(40):
+        elements = elements_of(text)
+        for _ in range(rng.randrange(4)):
+            n, other = rng.randrange(len(elements)), rng.randrange(len(elements))
+            match rng.randrange(6):
+                case 0:
+                    elements[n], elements[other] = elements[other], elements[n]
+                case 1:
+                    elements.insert(n, elements[other])
+                case _:
+                    del elements[n]
+        root = with_observations(texts["xml"], (kind, elements))
+        ours, valid = told_of(texts, (kind, elements)), schema.is_valid(root)
+        if valid and {"rmsRA and rmsDec go together", "rmsDist and rmsPA go together"}.isdisjoint(ours):
+            ours = [one for one in ours if "without the errors" not in one]
+            assert not ours, elements
+        assert valid or ours, elements
+        refused += not valid
+    assert 5 < refused < 40
+
+
+def told_of(texts, *observations):
+    return said(ElementTree.tostring(with_observations(texts["xml"], *observations), "unicode"))
+
+
+def test_observations_of_a_block_are_of_one_kind(texts):
+    offset, radar = ((kind, elements_of(text)) for kind, text in (OTHERS[1], OTHERS[5]))
+    assert "all of one kind" in told_of(texts, offset, radar)[0]
+    assert "all of one kind" in told_of(texts, ("photometry", []))[0]
+    assert "all of one kind" in told_of(texts)[0]
+    assert told_of(texts, offset) == told_of(texts, radar) == []
+
+
+def test_a_frequency_is_above_0(texts):
+    assert [one.split()[0] for one in told_of(texts, ("radar", elements_of(OTHERS[5][1].replace("2380", "0"))))] == [
+        "frq"
+    ]
+
+
+def test_errors_along_both_axes_have_a_correlation_those_along_one_have_not(texts):
+    for kind, text in OTHERS[:3]:
+        for name in ("rmsRA", "rmsDec", "rmsDist", "rmsPA"):
+            elements = [one for one in elements_of(text) if one[0] != name]
+            found = told_of(texts, (kind, elements))
+            assert len(found) == (2 if name in text else 0)
+            assert all("rmsCorr without" in one or "go together" in one for one in found)
+
+
+def test_one_thing_is_said_of_one_fault(texts):
+    kind, text = OTHERS[5]
+    assert told_of(texts, (kind, [*elements_of(text), ("nothing", "1")])) == ["'nothing' is not an element of radar"]
+    assert told_of(texts, (kind, [one for one in elements_of(text) if one[0] != "frq"])) == ["there is no frq"]
+
+
+def test_all_elements_at_once_do_not_go_together(texts):
+    elements = dict(elements_of(" ".join(text for kind, text in OTHERS if kind == "radar")))
+    every = [(name, elements.get(name, "1")) for name in dict.fromkeys(re.findall(r"\w+", SEQUENCES["radar"]))]
+    found = told_of(texts, ("radar", [(name, "433" if name == "permID" else value) for name, value in every]))
+    assert any("do not go together" in one for one in found)
+
+
+def test_places_apart_are_different_observations(texts):
+    one = "permID=433 mode=CCD stn=I41 obsTime=2026-11-03T04:05:06Z ra=10 dec=20 astCat=Gaia2"
+    for other in (one.replace("=10", "=11"), one.replace("=20", "=21"), one.replace(":06", ":07")):
+        assert told_of(texts, ("optical", elements_of(one)), ("optical", elements_of(other))) == []
+    again = one.replace("CCD", "CMO").replace("Gaia2", "Gaia3")
+    assert (
+        "the observation of line" in told_of(texts, ("optical", elements_of(one)), ("optical", elements_of(again)))[0]
+    )
+    radar = OTHERS[5][1]
+    assert told_of(texts, ("radar", elements_of(radar)), ("radar", elements_of(radar.replace("1.5", "1.6")))) == []
 
 
 @pytest.mark.parametrize(
