@@ -169,7 +169,7 @@ def row_of(alert: ReceivedAlert) -> tuple[str, dict[str, Any]]:
         if not (0 <= row["ra"] < 360 and -90 <= row["dec"] <= 90):
             raise ValueError("ra and dec are not a place on the sky")
         return night_label(row["midpointMjdTai"], longitude), row
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise BadInput(
             "incomplete_alert",
             "alert",

@@ -191,3 +191,41 @@ def test_a_magnitude_has_the_digits_that_its_error_is_worth(error, mag, spread):
 @pytest.mark.parametrize(("mag", "told"), [(-5.0, True), (-5.01, False), (35.0, True), (35.01, False)])
 def test_magnitudes_that_nothing_has_are_not_told(mag, told):
     assert (made(magAB=mag).mag != "") == told
+
+
+def test_the_first_detection_of_the_first_exposure_is_one():
+    first = made(diaSourceId=source_id(0, 0, 0), visit=0, detector=0)
+    assert first.obsSubID == "0"
+    with pytest.raises(BadInput, match="as it was taken"):
+        made(diaSourceId=-1, visit=-1, detector=511)
+
+
+@pytest.mark.parametrize("snr", [0.0, -3.0, float("nan")])
+def test_without_light_there_is_no_logarithm_of_the_signal(snr):
+    assert made(snr=snr).logSNR == ""
+
+
+@pytest.mark.parametrize("changes", [{"raErr": 0.0}, {"decErr": 0.0}, {"raErr": -1e-5}, {"decErr": float("nan")}])
+def test_an_error_of_0_is_not_known(changes):
+    one = made(**changes)
+    assert (one.rmsRA, one.rmsDec, one.rmsCorr, one.ra) == ("", "", "", "150.00000")
+
+
+@pytest.mark.parametrize(
+    ("length", "error", "angle", "sure"),
+    [
+        (9.0, 3.0, 45.0, False), (9.01, 3.0, 45.0, True), (2.0, 0.1, 45.0, True), (1.99, 0.1, 45.0, False),
+        (9.0, 1.0, None, False), (None, 1.0, 45.0, False), (9.0, None, 45.0, True), (9.0, 1.0, float("nan"), False),
+    ],
+)  # fmt: skip
+def test_a_trail_is_at_least_2_arcsec_and_more_than_3_sigma_long(length, error, angle, sure):
+    one = row(trailLength=length, trailLengthErr=error, trailAngle=angle)
+    assert trail_of(one) == ((length, angle) if sure else None)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.001, "0.001"), (0.00099, ""), (99999.0, "99999"), (99999.1, ""), (None, "")]
+)
+def test_an_exposure_has_a_time_that_ades_can_hold(seconds, text):
+    assert made(exposureTime=seconds).exp == text
+    assert not text or FORMS["exp"].fault(text) is None
