@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from io import BytesIO
 from math import isfinite, log10, sqrt
@@ -142,7 +143,7 @@ class _Alert:
             "objectId": str(source["diaSourceId"] if owner is None else owner),
             "candid": source["diaSourceId"],
             "candidate": candidate,
-            "prv_candidates": [self._previous(one) for one in before] or None,
+            "prv_candidates": list(_earlier(before)) or None,
             **dict.fromkeys(CUTOUTS.values()),
             **{name: value for name, value in cutouts.items() if name in CUTOUTS.values()},
         }
@@ -180,8 +181,12 @@ class _Alert:
             "jdendhist": now,
         }
 
-    def _previous(self, source: Mapping[str, Any]) -> dict[str, Any]:
-        return {**_measured(source, None), "ranr": None, "decnr": None}
+
+def _earlier(before: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield earlier detections in ZTF's terms, but for those in other bands or without a magnitude."""
+    for source in before:
+        with suppress(BadInput):
+            yield {**_measured(source, None), "ranr": None, "decnr": None}
 
 
 def _decoded(source: bytes) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from astropy.time import Time
 
 from flows.inputs.packet_files import packet_files, read_packets, read_records
 from flows.inputs.ztf_packets import identify
+from flows.nights.association import associate
 from flows.publish.publish import PublishTotals, alert_packets
 from flows.publish.sinks import FolderSink
 from flows.publish.ztf_schema import stamp_record, ztf_schema
@@ -21,7 +22,7 @@ from flows.storage.layout import tile_path
 from flows.storage.zarr_tiles import TileStore
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureKey
-from schemas.settings import Settings
+from schemas.settings import AssociationSettings, Settings
 from tests.flows.publish.test_rubin_alert import known_table
 from tests.support.alert_night import FLUX, NIGHT, exposure_planes, info_of, make_night, put, rows_of, visit_of
 from tests.support.cli import nightstride
@@ -172,6 +173,22 @@ def test_what_has_no_form_in_ztfs_schema_is_refused(tmp_path):
     assert tally.refused == 1
     alert = fastavro.schemaless_reader(io.BytesIO(one.body), dict(ztf_schema()), None)
     assert [alert[name] for name in STAMPS] == [None] * 3  # its pixels were removed
+
+
+def test_earlier_detections_that_have_no_form_in_ztfs_schema_are_left_out(tmp_path):
+    """The later one is an alert all the same, and counts them."""
+    x, y = np.array([60.0, 120.0]), np.array([70.0, 150.0])
+    for n, changes in enumerate(({"band": ["z", "z"]}, {"psfFlux": np.array([-5.0, 900.0])}, {})):
+        info = info_of(n, planes=())
+        put(tmp_path, info, rows_of(info, x, y, **{"band": ["r", "r"], **changes}))
+    assert not associate(tmp_path, AssociationSettings(), None).summary.failed
+    tally = PublishTotals()
+    found = [record_of(one) for one in alert_packets(tmp_path, Settings(), "ztf", tally)]
+    assert tally.refused == 3  # those in z, and the one without a magnitude
+    told = [[one["candid"] >> 21 for one in alert["prv_candidates"] or ()] for alert in found]
+    assert [alert["candid"] >> 21 for alert in found] == [visit_of(1), visit_of(2), visit_of(2)]
+    assert told == [[], [], [visit_of(1)]]
+    assert [alert["candidate"]["ndethist"] for alert in found] == [2, 3, 3]
 
 
 @real_packets
