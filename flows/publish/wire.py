@@ -192,11 +192,12 @@ def _fitting(value: Any, name: str) -> Any:
         raise ValueError(f"{name} is {value}, which takes more bits than there are")
     if name in ("visit", "detector") and value < 0:
         raise ValueError(f"{name} is {value}, below 0")
-    return value
+    return float(value) if kind is _NUMBER else value  # pyarrow takes no large whole number for one
 
 
+_NUMBER = int | float
 _KINDS: Mapping[str, tuple[Any, int | None]] = {
-    "int64": (int, -(1 << 63)), "int32": (int, -(1 << 31)), "double": (int | float, None), "float": (int | float, None),
+    "int64": (int, -(1 << 63)), "int32": (int, -(1 << 31)), "double": (_NUMBER, None), "float": (_NUMBER, None),
     "string": (str, None),
 }  # fmt: skip
 """Type of a column -> that of its values, and the least whole number."""

@@ -4,10 +4,12 @@ import io
 import math
 
 import fastavro
+import pyarrow as pa
 import pytest
 
 from flows.publish.wire import HEADER, MOST_RECORDS, ReceivedAlert, alerts_of, kind_of, message_key, message_of, row_of
 from schemas.errors import BadInput
+from schemas.received_alert import RECEIVED_ALERT
 from tests.support.packets import packet, record
 from tests.support.ztf import CANDID, GOOD
 
@@ -158,8 +160,8 @@ def test_the_middle_of_an_exposure_of_ztf_is_half_of_its_time_later():
 
 
 _ODD = [
-    None, 0, 0.0, -0.0, -1, 1e300, -1e300, math.nan, math.inf, -math.inf, 2**70, -(2**70), 1e10, 1e-320, "", "x", "1",
-    [], {}, [1], {"a": 1}, True, False, b"x",
+    None, 0, 0.0, -0.0, -1, 2**24 + 1, 2**53 + 1, 2**70, -(2**70), 1e10, 1e300, -1e300, 1e-320, math.nan, math.inf,
+    -math.inf, "", "x", "1", [], {}, [1], {"a": 1}, True, False, b"x",
 ]  # fmt: skip
 
 
@@ -173,10 +175,11 @@ def test_whatever_a_field_holds_it_is_a_row_or_bad_input():
     for row, where, name in given:
         for value in _ODD:
             try:
-                row({name: value}) if where == "outside" else row(**{name: value})
+                found = row({name: value}) if where == "outside" else row(**{name: value})
                 rows += 1
             except BadInput:
                 continue
+            pa.Table.from_pylist([found | {"topicPartition": 0, "topicOffset": 1}], RECEIVED_ALERT.schema)
     assert rows > len(given)
 
 
