@@ -12,7 +12,7 @@ from flows.publish.outbox import Letter, Outbox, mark_of, opened_outbox
 from flows.publish.packet import Packet
 from flows.storage.bucket_path import located
 from flows.storage.layout import outbox_path
-from schemas.errors import BadInput, Misconfigured
+from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.exposure import ExposureKey
 
 SINK = "kafka://host/topic"
@@ -126,6 +126,22 @@ def test_a_change_is_kept_whole_or_not_at_all(box, route):
     with pytest.raises(AttributeError):
         box.record(route, [(mark_of(packet(1)), 1.0)], [None])
     assert box.enter(route, [packet(1)]) == ["waiting"]
+
+
+def test_a_full_disk_is_named_and_what_is_there_is_kept(box, route):
+    box.enter(route, [packet(1)])
+    base = box._base
+    base.execute(f"PRAGMA max_page_count = {base.execute('PRAGMA page_count').fetchone()[0]}")
+    packets = [packet(source) for source in range(2, 2000)]
+    letters = [Letter("t/0/1", "damaged_alert", "x", None, bytes(1 << 16))]
+    for fill in (lambda: box.record(route, [], letters), lambda: box.enter(route, packets)):
+        with pytest.raises(Retryable) as caught:
+            fill()
+        assert caught.value.code == "disk_full"
+    base.execute("PRAGMA max_page_count = 10000")
+    assert box.enter(route, [packet(1)]) == ["waiting"]
+    assert box.letters() == []
+    assert box.counts()[SINK, "11.1"] == {"waiting": 1}
 
 
 def test_one_process_sends_at_a_time(tmp_path, monkeypatch):
