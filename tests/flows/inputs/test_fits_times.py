@@ -4,7 +4,7 @@ from astropy.time import Time
 
 from flows.inputs.fits_generic import GENERIC
 from flows.inputs.fits_ztf import ZTF
-from schemas.errors import BadInput
+from schemas.errors import BadInput, Misconfigured
 from schemas.keyword_mapping import KeywordMapping
 
 CARDS = {"NAXIS": 2, "EXPTIME": 60.0, "FILTER": "r", "SITELONG": -155.5}
@@ -347,3 +347,42 @@ def test_a_keyword_of_the_settings_may_hold_an_instant_in_words():
     found = identity({"time": {"keyword": "BEGUN", "at": "start"}}, BEGUN="2026-03-02T06:36:00", EXPTIME=60.0)
     usual = identity(DATE_OBS="2026-03-02T06:36:00", EXPTIME=60.0)
     assert found.midpoint_mjd_tai == usual.midpoint_mjd_tai
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        ({"value": START}, 0), ({"value": START, "at": "middle"}, -30), ({"value": START, "at": "end"}, -60),
+        ({"value": START, "scale": "tai"}, -37), ({"value": 61101.275, "format": "mjd"}, 0),
+        ({"value": 2461101.775, "format": "jd"}, 0),
+    ],
+)  # fmt: skip
+def test_a_time_of_the_settings_is_that_of_each_file(given, seconds):
+    for cards in ({}, {"DATE_OBS": "2020-01-01T00:00:00"}):
+        found = identity({"time": given}, **cards)
+        assert seconds_off(found) == pytest.approx(seconds, abs=1e-4)
+        assert (found.origins[0].note, flags(found)) == ("of the settings", [])
+
+
+def test_settings_without_keyword_and_time_are_refused():
+    with pytest.raises(Misconfigured, match=r"fits\.time"):
+        identity({"time": {"keyword": None}}, DATE_OBS=START)
+
+
+@pytest.mark.parametrize(
+    ("clock", "there"),
+    [
+        ("23:59:59.999", True), ("00:00:00", True), ("24:00:00", False), ("12:59:00", True), ("12:60:00", False),
+        ("12:00:60", False), ("12:00:60.0", False), ("6:36:0", True), ("6:36", False), ("-06:36:00", False),
+    ],
+)  # fmt: skip
+def test_a_time_of_day_is_within_a_day(clock, there):
+    cards = {"DATE_OBS": "2026-03-02", "UT": clock}
+    if there:
+        hours, minutes, seconds = map(float, clock.split(":"))
+        day = Time("2026-03-02", scale="utc").tai.mjd + 30 / 86400
+        assert (identity(**cards).midpoint_mjd_tai - day) * 24 == pytest.approx(
+            hours + minutes / 60 + seconds / 3600, abs=1e-6
+        )
+    else:
+        refused("missing_time", **cards)
