@@ -10,6 +10,7 @@ from sqlalchemy.schema import CreateTable
 
 from flows.storage.association_tables import (
     MATCHING,
+    OBJECT,
     SETTING,
     STATE,
     STATIC_NIGHT,
@@ -19,7 +20,9 @@ from flows.storage.association_tables import (
     PlacedObjects,
     SettingChange,
     note_settings,
+    objects_near,
     selected,
+    update_objects,
 )
 from kernels.linking.association import cells_of, wide_cells_of
 from kernels.linking.proper_motion import ORIGIN, motion_sums
@@ -108,15 +111,47 @@ def test_objects_are_read_from_rows_and_written_as_such():
     assert PlacedObjects.read([]).sums.shape == (0, len(SUMS))
 
 
+def mover(ra, dec):
+    """10 arcsec a year over three, from a place."""
+    return [(ra, dec + n / 3600, 1e4, ORIGIN + 36.5 * n, str(n)) for n in range(30)]
+
+
 def test_what_moves_has_a_wide_cell():
-    """10 arcsec a year over three."""
-    path = [(10.0, 20.0 + n / 3600, 1e4, ORIGIN + 36.5 * n, str(n)) for n in range(30)]
     still = [(30.0, 20.0, 1e4, ORIGIN + 36.5 * n, str(n)) for n in range(30)]
-    found = PlacedObjects.read(rows_of({1: path, 2: still}))
-    assert found.motions()[1].tolist() == [True, False]
-    moving, resting = found.values()
+    found = PlacedObjects.read(rows_of({1: mover(10.0, 20.0), 2: still, 3: mover(45.0, 0.02)}))
+    assert found.motions()[1].tolist() == [True, False, True]
+    moving, resting, first = found.values()
     assert moving["movingCell"] == wide_cells_of(np.array([moving["ra"]]), np.array([moving["dec"]]))[0]
-    assert resting["movingCell"] is None
+    assert (resting["movingCell"], first["movingCell"]) == (None, 0)
+
+
+def kept(connection, places):
+    """Keep objects in their table."""
+    values = PlacedObjects.read(rows_of(places)).values()
+    connection.execute(OBJECT.insert(), [one | {"createdBy": 1} for one in values])
+
+
+def test_objects_near_are_those_of_the_cells_about_and_those_that_move_not_far_away(connection):
+    kept(connection, {1: SEEN[7], 2: [(200.0, -45.0 + 60 / 3600, 1.0, 61003.0, "b")], 3: mover(10.0, 20.0)})
+    state = [OBJECT.c[name] for name in STATE]
+
+    def near(*places):
+        ra, dec = np.array(places).reshape(-1, 2).T
+        return objects_near(connection, state, ra, dec, 1.0).ids.tolist()
+
+    assert near((200.0, -45.0)) == near((200.0, -45.0), (0.0, 0.0)) == [1]
+    assert near((200.0, -45.0 + 60 / 3600), (200.0, -45.0)) == [1, 2]
+    assert near((10.0, 20.0 + 100 / 3600)) == [3]  # which moves
+    assert near((100.0, 20.0)) == near() == []
+
+
+def test_an_object_is_changed_and_no_other(connection):
+    kept(connection, {1: SEEN[7], 2: SEEN[(1 << 60) + 1]})
+    (row,) = PlacedObjects.read(rows_of({1: mover(10.0, 20.0)})).values()
+    update_objects(connection, [{"of": row.pop("diaObjectId"), **row}])
+    update_objects(connection, [])
+    found = connection.execute(sa.select(OBJECT.c.diaObjectId, OBJECT.c.nDiaSources).order_by(OBJECT.c.diaObjectId))
+    assert [tuple(one) for one in found] == [(1, 30), (2, 2)]
 
 
 @pytest.mark.parametrize(

@@ -113,3 +113,23 @@ def test_those_that_are_gone_are_listed(tmp_path):
         quarantine.put(ERROR, str(tmp_path / name))
     (tmp_path / "a.fits").touch()
     assert [record.source_uri for record in quarantine.gone()] == [str(tmp_path / "b.fits")]
+
+
+def test_records_of_several_sources_are_cleared_and_no_others(tmp_path):
+    quarantine = Quarantine(tmp_path)
+    for name in "abc":
+        quarantine.put(ERROR, f"/data/{name}.fits")
+    quarantine.clear_all([])
+    quarantine.clear_all(["/data/a.fits", "/data/c.fits", "/data/none.fits"])
+    assert [record.source_uri for record in quarantine.list()] == ["/data/b.fits"]
+
+
+def test_a_record_that_another_process_clears_meanwhile_is_no_error(tmp_path, monkeypatch):
+    quarantine = Quarantine(tmp_path)
+    quarantine.put(ERROR, "/data/a.fits")
+    found, path = quarantine._found(), quarantine.path("/data/a.fits")
+    path.unlink()
+    monkeypatch.setattr(quarantine, "_found", lambda: found)
+    assert quarantine.clear("/data/a.fits") == 1
+    monkeypatch.setattr(type(path), "glob", lambda *_: iter([path]))
+    quarantine.clear_all(["/data/a.fits"])
