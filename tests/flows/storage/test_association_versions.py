@@ -12,6 +12,7 @@ from flows.storage.association_tables import (
     EVENT,
     MATCHING,
     OBJECT,
+    REFUSAL,
     SEEN,
     SETTING,
     STATIC,
@@ -115,6 +116,16 @@ def test_a_store_of_version_1_is_converted_with_all_rows(tmp_path, given_setting
         assert store.of_object(source_id(800, 1))[0] == source_id(700)  # brought back
     with opened_association(tmp_path, given_settings) as store:
         assert contents(store)["association_meta"] == [{"version": 4}]
+
+
+def test_refusals_of_later_stores_of_version_1_are_kept(tmp_path, given_settings, filled):
+    make_first(filled)
+    refusal = {"visit": 5, "detector": 3, "digest": "d", "code": "c", "where": "w", "problem": "p", "remedy": "r"}
+    with filled._engine.begin() as connection:
+        REFUSAL.create(connection)
+        connection.execute(REFUSAL.insert().values(refusal))
+    with opened_association(tmp_path, given_settings) as store:
+        assert contents(store)["refusal"] == [refusal]
 
 
 def test_a_store_of_version_2_is_converted_with_all_rows(tmp_path, given_settings, filled):
