@@ -58,13 +58,14 @@ def _absolute(given: str) -> str:
 
 def _read_environment(config: Path | None, services: Path | None) -> None:
     """Set the variables of the server, and refuse settings that a run would refuse."""
-    from flows.nights.cluster.prefect_server import PRIVATE
+    from flows.nights.cluster.prefect_server import PRIVATE, past_proxies
     from flows.nights.services.folder import opened
     from flows.runtime.settings import load_settings
     from schemas.errors import Misconfigured
 
     load_settings(config)
     os.environ.update(PRIVATE if services is None else opened(services).client)
+    os.environ.update(past_proxies(os.environ))
     if "PREFECT_API_URL" not in os.environ:
         raise Misconfigured(
             "prefect",

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from http.client import HTTPException
 from multiprocessing import get_context, parent_process
@@ -21,6 +22,7 @@ from pathlib import Path
 from secrets import token_urlsafe
 from typing import IO, Any, NamedTuple
 from urllib.error import URLError
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from schemas.errors import Misconfigured
@@ -93,6 +95,7 @@ class PrefectServer:
             words = tempfile.TemporaryFile()  # noqa: SIM115, open as long as the server is
             self._own = _Own(listener, words, {**LIGHT, _PASSWORD: password})
             self._process = _forked(self._own) if _alone() else _started(self._own)
+        os.environ |= past_proxies(os.environ)
 
     def begin(self) -> None:
         """Let a forked server begin: it waits until the processor is not needed for what takes longer."""
@@ -224,6 +227,18 @@ def _forked(own: _Own) -> _Process:
 def prefect_server() -> PrefectServer:
     """Return this process's server, started on the first call; it answers only after `PrefectServer.wait`."""
     return PrefectServer()
+
+
+def past_proxies(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables by which no library asks a proxy for the server of ``PREFECT_API_URL``, if that is here."""
+    host = None
+    with suppress(ValueError):  # no URL: that is told where it does not answer
+        host = urlsplit(environment.get("PREFECT_API_URL", "")).hostname
+    said = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    known = {one.strip() for one in said.split(",")}
+    if host not in ("127.0.0.1", "localhost", "::1") or known & {host, "*"}:
+        return {}
+    return dict.fromkeys(("no_proxy", "NO_PROXY"), f"{said},{host}".lstrip(","))
 
 
 def default_home() -> Path:

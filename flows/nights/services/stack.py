@@ -13,11 +13,11 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Literal, Protocol
 from urllib.error import URLError
-from urllib.request import Request, urlopen
+from urllib.request import ProxyHandler, Request, build_opener
 
 from dotenv import dotenv_values
 
-from flows.nights.cluster.prefect_server import PRIVATE
+from flows.nights.cluster.prefect_server import PRIVATE, past_proxies
 from flows.nights.services.folder import POOL, ServiceFolder, alone
 from flows.nights.services.processes import Daemon, Postgres
 from schemas.errors import Misconfigured
@@ -120,9 +120,9 @@ class Worker:
         given = {name: value for name, value in dotenv_values(self.folder.path / "worker.env").items() if value}
         # Runs are processes of its own; none imports what lies in the folder where it is started.
         safe = {"PREFECT_HOME": str(self.folder.home), "PREFECT_CLI_PROMPT": "false", "PYTHONSAFEPATH": "1"}
-        own = {**self.folder.client, **PATIENT, **safe}
+        environment = {**ours, **given, **self.folder.client, **PATIENT, **safe}
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
-        self.daemon.start([*command, "--name", socket.gethostname()], {**ours, **given, **own})
+        self.daemon.start([*command, "--name", socket.gethostname()], {**environment, **past_proxies(environment)})
 
     def stop(self) -> None:
         """End it, and with it the runs that it has started."""
@@ -153,7 +153,9 @@ def _answer(folder: ServiceFolder, path: str, body: Mapping[str, Any] | None = N
     }
     data = None if body is None else json.dumps(body).encode()
     try:
-        with urlopen(Request(f"{folder.api}/{path}", data, headers), timeout=ANSWER_S) as answer:
+        # It is on this machine: no proxy of the environment is asked.
+        asked = Request(f"{folder.api}/{path}", data, headers)
+        with build_opener(ProxyHandler({})).open(asked, timeout=ANSWER_S) as answer:
             return json.load(answer)
     except (URLError, HTTPException, OSError, ValueError):  # another program may have the port
         return None

@@ -6,10 +6,11 @@ from unittest.mock import patch
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+import httpx
 import pytest
 
 from flows.nights.cluster import prefect_server
-from flows.nights.cluster.prefect_server import PrefectServer, default_home
+from flows.nights.cluster.prefect_server import PrefectServer, default_home, past_proxies
 from schemas.errors import Misconfigured
 from tests.support.webhook import other_program
 
@@ -128,6 +129,35 @@ def test_a_url_of_no_prefect_server_is_named(monkeypatch):
             monkeypatch.setenv("PREFECT_API_URL", url)
             with pytest.raises(Misconfigured, match="no Prefect server answers"):
                 PrefectServer().wait()
+
+
+def test_no_proxy_is_asked_for_a_server_on_this_machine(monkeypatch):
+    """Sites set one for all of HTTP: neither we nor Prefect's client ask it for what only this machine can reach."""
+    monkeypatch.setattr(prefect_server, "ANSWER_S", 1.0)
+    proxies = dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
+    with other_program(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ntrue") as port, patch.dict(os.environ, proxies):
+        os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+        for name in ("no_proxy", "NO_PROXY"):
+            os.environ.pop(name, None)
+        PrefectServer().wait()
+        assert httpx.get(f"http://127.0.0.1:{port}/api/health").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("url", "said", "names"),
+    [
+        ("http://127.0.0.1:4200/api", {}, "127.0.0.1"),
+        ("http://localhost:4200/api", {"NO_PROXY": ".survey.org"}, ".survey.org,localhost"),
+        ("http://127.0.0.1:4200/api", {"no_proxy": "a", "NO_PROXY": "b"}, "a,127.0.0.1"),  # as Python reads them
+        ("http://127.0.0.1:4200/api", {"no_proxy": "*"}, None),
+        ("http://127.0.0.1:4200/api", {"no_proxy": "a, 127.0.0.1"}, None),
+        ("https://prefect.survey.org/api", {}, None),
+        ("http://[::1", {}, None),
+    ],
+)
+def test_what_else_is_reached_without_a_proxy_stays(url, said, names):
+    found = past_proxies({"PREFECT_API_URL": url, **said})
+    assert found == ({} if names is None else {"no_proxy": names, "NO_PROXY": names})
 
 
 def test_home_is_a_cache_folder(monkeypatch, tmp_path):

@@ -8,7 +8,8 @@ from sqlalchemy.engine import make_url
 
 from flows.nights.services import processes
 from flows.nights.services.folder import Addresses, ServiceFolder, made, opened, private_file
-from flows.nights.services.stack import _answer
+from flows.nights.services.processes import Daemon
+from flows.nights.services.stack import Worker, _answer
 from schemas.errors import Misconfigured, Retryable
 from tests.support.webhook import other_program
 
@@ -28,6 +29,19 @@ def test_what_is_made_once_stays(tmp_path):
 def test_what_another_program_says_on_the_port_is_no_answer(tmp_path, says):
     with other_program(says) as port:
         assert _answer(made(tmp_path, {"port": port}), "ready") is None
+
+
+def test_no_proxy_is_asked_for_what_the_services_say(tmp_path, monkeypatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with other_program(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ntrue") as port:
+        folder = made(tmp_path, {"port": port})
+        assert _answer(folder, "ready") is True
+        given = []
+        monkeypatch.setattr(Daemon, "start", lambda self, command, environment: given.append(environment))
+        Worker(folder).start()
+    assert (given[0]["no_proxy"], given[0]["http_proxy"]) == ("127.0.0.1", "http://127.0.0.1:9")
 
 
 def test_other_addresses_are_refused_afterwards(tmp_path):
