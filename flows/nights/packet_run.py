@@ -214,15 +214,17 @@ class _PacketWork:
         return list(dict.fromkeys(one.file for one in self._plan.todo.values()))
 
     def _of_file(self, uri: str) -> Iterator[Record]:
+        given = set[str]()  # a tarball may hold a member twice
         for name, content in read_records(uri):
             planned = self._plan.todo.get(name)
-            if planned is None or isinstance(content, NightstrideError):
+            if planned is None or name in given or isinstance(content, NightstrideError):
                 continue
             try:
                 same = identify(content, name).digest == planned.content
             except BadInput:
                 same = False
             if same:
+                given.add(name)
                 yield name, content
 
     def _on_workers(self, batches: Iterator[list[Record]]) -> None:

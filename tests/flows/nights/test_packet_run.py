@@ -105,6 +105,14 @@ def test_a_rerun_does_what_is_left(run, archive, tmp_path):
     assert not rows(tmp_path / "out")[CANDID]["detected"]
 
 
+def test_a_member_that_was_added_to_a_tarball_twice_is_a_copy(run, archive, tmp_path):
+    with tarfile.open(tmp_path / "all.tar", "w") as packed:
+        for path in (archive / "0.avro", archive / "3.avro", archive / "0.avro"):
+            packed.add(path, path.name)
+    assert run(tmp_path / "all.tar").counts == (3, 2, 1, 0, 0)
+    assert sorted(rows(tmp_path / "out")) == [CANDID, CANDID + 3]
+
+
 def test_the_same_packets_give_the_same_bytes_however_they_are_packed(run, archive, tmp_path, config):
     run(archive)
     with tarfile.open(tmp_path / "all.tar.gz", "w:gz") as packed:
