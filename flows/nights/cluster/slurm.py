@@ -58,6 +58,8 @@ def queue_state() -> str:
         answer = subprocess.run(asked, capture_output=True, text=True, timeout=ANSWER_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"no answer ({type(error).__name__})"
+    if answer.returncode != 0:
+        return f"no answer ({' '.join(answer.stderr.split())})"
     return "; ".join(sorted(set(answer.stdout.split("\n")) - {""})) or "no job in the queue"
 
 

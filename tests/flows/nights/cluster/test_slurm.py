@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from flows.nights.cluster.cluster import cluster
+from flows.nights.cluster.slurm import queue_state
 from schemas.errors import Misconfigured
 from schemas.settings import Settings
 from tests.support.cluster import PAGE, ask, require_slurm, slurm
@@ -115,6 +116,16 @@ def test_without_slurm_there_is_a_remedy(monkeypatch, tmp_path):
         cluster(configured(tmp_path / "shared"), tmp_path / "out"),
     ):
         pass
+
+
+def test_a_queue_that_cannot_be_asked_is_not_told_as_empty(monkeypatch, tmp_path):
+    squeue = tmp_path / "squeue"
+    squeue.write_text("#!/bin/sh\necho 'slurm_load_jobs error:  Unable to contact slurm controller' >&2\nexit 1\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert queue_state() == "no answer (slurm_load_jobs error: Unable to contact slurm controller)"
+    squeue.write_text("#!/bin/sh\n")
+    assert queue_state() == "no job in the queue"
 
 
 def _nothing():
