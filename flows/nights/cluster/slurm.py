@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import dask
 from distributed.security import Security
+from distributed.utils import get_ip_interface
 
 from flows.nights.cluster.local import NOTHING_BY_HTTP, PATIENCE, exports, warnings_alone
 from flows.nights.cluster.security import made_for_a_run, security_of
@@ -35,8 +36,10 @@ def slurm_cluster(settings: ClusterSettings) -> Iterator[tuple[str, Security]]:
     Raises
     ------
     Misconfigured
-        dask-jobqueue is not installed, SLURM is not there or would not accept the job, or a certificate is unfit.
+        dask-jobqueue is not installed, SLURM is not there or would not accept the job, there is no such interface, or a
+        certificate is unfit.
     """
+    _require_interface(settings.slurm.interface)
     folder = (settings.slurm.folder or default_folder()).expanduser().resolve()
     writable_folder(folder / "logs", "cluster.slurm.folder")
     given = security_of(settings)
@@ -91,6 +94,15 @@ def default_folder() -> Path:
     """Return a folder in the user's home, which the nodes of most sites share."""
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "nightstride" / "slurm"
+
+
+def _require_interface(name: str | None) -> None:
+    try:
+        if name is not None:
+            get_ip_interface(name)
+    except ValueError as error:
+        remedy = "name one that this machine and the nodes have, or leave it out for the host's own."
+        raise Misconfigured("slurm", "cluster.slurm.interface", f"{error}.", remedy) from error
 
 
 def _require_accepted(script: str) -> None:

@@ -109,6 +109,14 @@ def test_jobs_that_do_not_start_are_told_of_with_what_slurm_says(here, batch, tm
     _until(lambda: _states(batch) == set())
 
 
+def test_an_interface_that_is_not_there_is_named_with_those_that_are(tmp_path):
+    with (
+        pytest.raises(Misconfigured, match=r"cluster\.slurm\.interface: 'ib9' is not a valid .*'lo'.*To fix, name one"),
+        cluster(configured(tmp_path / "shared", interface="ib9"), tmp_path / "out"),
+    ):
+        pass
+
+
 def test_without_slurm_there_is_a_remedy(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with (
