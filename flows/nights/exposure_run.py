@@ -17,6 +17,7 @@ from distributed.client import FutureCancelledError
 from flows.inputs.fits_header import exposure_end
 from flows.inputs.source import name_of
 from flows.nights.cluster.cluster import Cluster
+from flows.nights.cluster.memory import more_memory
 from flows.nights.cluster.worker_check import WorkerTerms, task_call
 from flows.nights.exposure_work import (
     Left,
@@ -135,7 +136,7 @@ class ExposureRun:
                 # Tasks that only waited where a worker died count as suspects too: one more time.
                 killed += error.allowed_failures + 1
                 if killed > error.allowed_failures + 1:
-                    return self._quarantined(item, _deadly(item, killed))
+                    return self._quarantined(item, _deadly(item, killed, self.settings))
             except FutureCancelledError:
                 return self.recorder.failed(item, trouble_of(item, _lost(item)))
             except Exception as error:  # a full disk, or a defect: this exposure fails, the night goes on
@@ -377,13 +378,12 @@ def _lost(item: Item) -> Retryable:
     return Retryable(CLUSTER_LOST, name_of(item.source), "was being searched when the cluster was lost.", remedy)
 
 
-def _deadly(item: Item, workers: int) -> BadInput:
+def _deadly(item: Item, workers: int, settings: Settings) -> BadInput:
     return BadInput(
         "killed_workers",
         name_of(item.source),
         f"{workers} workers in turn have died that had it.",
-        "see whether the file unpacks to more than it says; else give workers more memory "
-        "(execution.worker_memory_gib): then it is tried again.",
+        f"see whether the file unpacks to more than it says; else {more_memory(settings)}: then it is tried again.",
     )
 
 

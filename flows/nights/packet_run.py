@@ -329,17 +329,14 @@ class _Tasks:
             return batch, found
         ((name, _),) = batch
         if isinstance(error, KilledWorker):
-            return batch, [_deadly(name)]
+            return batch, [_deadly(name, self._settings)]
         return batch, [Trouble.of(name, error)]
 
 
-def _deadly(name: str) -> BadInput:
-    return BadInput(
-        "killed_workers",
-        name,
-        "workers have died that had it.",
-        "give workers more memory (execution.worker_memory_gib).",
-    )
+def _deadly(name: str, settings: Settings) -> BadInput:
+    from flows.nights.cluster.memory import more_memory
+
+    return BadInput("killed_workers", name, "workers have died that had it.", f"{more_memory(settings)}.")
 
 
 class _PacketProgress(Progress):

@@ -14,7 +14,7 @@ from distributed.security import Security
 from distributed.worker import Worker
 
 from flows.nights.cluster.local import local_cluster, local_memory, local_workers, without_failures_of_tasks
-from flows.nights.cluster.memory import host_memory, tell_gpu_memory
+from flows.nights.cluster.memory import host_memory, more_memory, tell_gpu_memory
 from flows.nights.cluster.security import security_of
 from flows.nights.cluster.slurm import queue_state, slurm_cluster
 from flows.nights.cluster.steady_clock import keep_steady
@@ -297,15 +297,15 @@ def on_workers(tasks: Iterable[Given], out: Path, settings: Settings, workers: C
                 killed.add(task.name)
                 running.add(submit(task))
                 continue
-            yield task, future.result() if error is None else _explained(task, error)
+            yield task, future.result() if error is None else _explained(task, error, settings)
             future.release()
             for following in islice(waiting, 1):
                 running.add(submit(following))
 
 
-def _explained(task: OnWorkers, error: Exception) -> Exception:
+def _explained(task: OnWorkers, error: Exception, settings: Settings) -> Exception:
     """Return what went wrong with a task, in our words if it killed its workers."""
     if not isinstance(error, KilledWorker):
         return error
-    remedy = "give workers more memory (execution.worker_memory_gib), or set a smaller patches.sources."
+    remedy = f"{more_memory(settings)}, or set a smaller patches.sources."
     return BadInput("killed_workers", task.name, "workers have died that had it.", remedy)

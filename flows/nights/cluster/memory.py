@@ -179,7 +179,7 @@ def require_night_fit(night: str, rows: int) -> None:
         f"night {night}",
         f"{rows:,} detections",
         BASE + SPARE + rows * NIGHT_ROW,
-        "give workers {} GiB (execution.worker_memory_gib), or set a larger measure.min_snr.",
+        "give workers {} GiB, or set a larger measure.min_snr.",
     )
 
 
@@ -269,6 +269,16 @@ def _where(settings: Settings) -> str:
     if settings.cluster.kind == "address":
         return str(settings.cluster.address)
     return "execution.worker_memory_gib" if settings.cluster.kind == "local" else "cluster.slurm.memory_gib"
+
+
+def more_memory(settings: Settings) -> str:
+    """Return the remedy where workers have died, as it begins: more memory for them, and where that is set.
+
+    A quarantine for that lasts as long as the setting: see `flows.pipeline.lineage.verdict_digest`.
+    """
+    if settings.cluster.kind == "address":
+        return f"start the workers of {_where(settings)} with more memory, and name it in execution.worker_memory_gib"
+    return f"give workers more memory ({_where(settings)})"
 
 
 def _remedy(task: str, projected: Mapping[str, int], settings: Settings) -> str:

@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,17 +11,20 @@ import numpy as np
 import pytest
 import torch
 from astropy.io import fits
-from distributed import Client, LocalCluster
+from distributed import Client, KilledWorker, LocalCluster
 from prometheus_client import CollectorRegistry
 
 from flows.inputs.described import SourceSize, size_of
 from flows.inputs.source import Source
+from flows.nights import exposure_run, packet_run
 from flows.nights.cluster import memory
+from flows.nights.cluster.cluster import _explained
 from flows.nights.cluster.local import WORKERS
 from flows.nights.cluster.memory import (
     BASE,
     HISTORY_ROW,
     host_memory,
+    more_memory,
     projected_bytes,
     projected_patch_bytes,
     require_fit,
@@ -28,6 +32,7 @@ from flows.nights.cluster.memory import (
     require_patch_fit,
     tell_gpu_memory,
 )
+from flows.pipeline.lineage import verdict_digest
 from flows.runtime.metrics import GPU, WorkerMemory, families
 from schemas import pixels
 from schemas import stage as stages
@@ -35,6 +40,12 @@ from schemas.cluster_settings import ClusterSettings, SlurmSettings
 from schemas.errors import BadInput, Misconfigured
 from schemas.settings import DetectSettings, FindSourcesSettings, InjectSettings, NegateSettings, Settings, TileSettings
 from stages import PIPELINE
+
+KINDS = {
+    "local": "give workers more memory (execution.worker_memory_gib)",
+    "slurm": "give workers more memory (cluster.slurm.memory_gib)",
+    "address": "start the workers of tcp://there:8786 with more memory, and name it in execution.worker_memory_gib",
+}
 
 QUADRANT, SMALL = (3080, 3072), (320, 330)
 
@@ -116,6 +127,33 @@ def test_grows_with_what_a_task_holds():
     assert base.keys() - projected_bytes(QUADRANT, 0, Settings(inject=InjectSettings(share=0))).keys() == {"inject"}
     assert base["negate"] == base["inject"]
     assert projected_bytes((10, 10), 0, Settings())["detect"] >= BASE
+
+
+@pytest.mark.parametrize(("kind", "remedy"), KINDS.items())
+def test_more_memory_is_given_where_it_is_set_and_lifts_the_quarantine(kind, remedy):
+    address = {"address": "tcp://there:8786"} if kind == "address" else {}
+    settings = Settings(cluster=ClusterSettings(kind=kind, **address))
+    assert more_memory(settings) == remedy
+    name = re.search(r"[a-z_.]+_gib", remedy)[0]
+    *sections, field = name.split(".")
+    more = {field: 64.0}
+    for section in reversed(sections):
+        more = {section: more}
+    raised = Settings.model_validate({**settings.model_dump(), **_merged(settings.model_dump(), more)})
+    verdicts = {verdict_digest("made", one, "killed_workers") for one in (settings, raised)}
+    assert len(verdicts) == 2
+    tasks = (
+        _explained(SimpleNamespace(name="patch 3"), KilledWorker("t", None, 3), settings),
+        exposure_run._deadly(SimpleNamespace(source=Source("a.fits")), 8, settings),
+        packet_run._deadly("a.avro", settings),
+    )
+    assert all(remedy in str(error) for error in tasks)
+
+
+def _merged(given, more):
+    return {name: _merged(given[name], value) if isinstance(value, dict) else value for name, value in more.items()} | {
+        name: value for name, value in given.items() if name not in more
+    }
 
 
 @pytest.mark.parametrize(
