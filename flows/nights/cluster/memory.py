@@ -14,6 +14,7 @@ from distributed.worker import Worker, get_worker
 from flows.inputs.described import size_of
 from flows.inputs.image_rows import BLOCK, BLOCKS
 from flows.inputs.source import Source, name_of
+from flows.nights.cluster.local import gpu_host_bytes
 from flows.pipeline.graph import OF_EXPOSURE
 from flows.pipeline.stage_run import search_grid
 from flows.runtime.metrics import GPU
@@ -191,10 +192,20 @@ def _require(where: str, what: str, projected: int, remedy: str) -> None:
 
 
 def _memory_here() -> int:
+    return _share() or host_memory()
+
+
+def _share(of_no_task: int = 0) -> int | None:
+    """Return the memory of each thread of this worker, bytes, but for what no task has; None: no limit, or no worker.
+
+    As `flows.nights.cluster.cluster.Cluster` has it before a run starts.
+    """
     try:
-        return get_worker().memory_manager.memory_limit or host_memory()
+        worker = get_worker()
     except ValueError:
-        return host_memory()
+        return None
+    limit = worker.memory_manager.memory_limit
+    return (limit - of_no_task) // worker.state.nthreads if limit else None
 
 
 LOOKED_AT = 16
@@ -228,11 +239,8 @@ def require_fit_here(source: Source, settings: Settings) -> None:
     BadInput
         Both figures and the remedy are in the message (``memory``).
     """
-    try:
-        limit = get_worker().memory_manager.memory_limit
-    except ValueError:
-        return
-    if limit and (misfit := _misfit(source, settings, limit)) is not None:
+    limit = _share(gpu_host_bytes(settings) if settings.cluster.kind == "local" else 0)
+    if limit is not None and (misfit := _misfit(source, settings, limit)) is not None:
         raise BadInput("memory", name_of(source), misfit.problem, misfit.remedy)
 
 

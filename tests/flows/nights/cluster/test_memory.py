@@ -3,6 +3,7 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ from flows.inputs.source import Source
 from flows.nights import exposure_run, packet_run
 from flows.nights.cluster import memory
 from flows.nights.cluster.cluster import _explained
-from flows.nights.cluster.local import WORKERS
+from flows.nights.cluster.local import GPU_HOST, WORKERS
 from flows.nights.cluster.memory import (
     BASE,
     HISTORY_ROW,
@@ -195,10 +196,10 @@ def test_a_worker_reads_nothing_that_would_not_fit_it(write_ztf):
     source = Source(write_ztf())
     require_fit_here(source, Settings())  # in no worker
     needed = max(projected_bytes((200, 220), 0, Settings()).values())
-    given = {"processes": False, "n_workers": 1, "dashboard_address": "127.0.0.1:0", "set_as_default": False}
+    given = {"processes": False, "n_workers": 1, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
     for limit, enough in ((needed, True), (needed - 1, False)):
         # as our workers do, this one goes on however much memory its process holds, here with all tests before
-        with dask.config.set(WORKERS), Client(**given, memory_limit=limit) as client:
+        with dask.config.set(WORKERS), Client(**given, memory_limit=limit, set_as_default=False) as client:
             future = client.submit(require_fit_here, source, Settings())
             if enough:
                 future.result()
@@ -206,6 +207,22 @@ def test_a_worker_reads_nothing_that_would_not_fit_it(write_ztf):
             with pytest.raises(BadInput, match="a worker has") as caught:
                 future.result()
             assert (caught.value.code, caught.value.where) == ("memory", source.uri)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_worker_counts_what_a_task_may_have_as_the_start_of_a_run_does(write_ztf, monkeypatch, threads):
+    """Not what its other threads need, nor the libraries of a GPU, for which local workers have some more."""
+    source, needed = Source(write_ztf()), max(projected_bytes((200, 220), 0, Settings()).values())
+    for name, device, more in (("local", "cuda", GPU_HOST), ("local", "cpu", 0), ("address", "cuda", 0)):
+        kind = {"kind": name} | ({"address": "tcp://there:8786"} if name == "address" else {})
+        settings = Settings(cluster=ClusterSettings(**kind), detect=DetectSettings(device=device))
+        for enough in (0, 1):
+            limit = SimpleNamespace(memory_limit=threads * needed + more + enough - 1)
+            worker = SimpleNamespace(memory_manager=limit, state=SimpleNamespace(nthreads=threads))
+            monkeypatch.setattr(memory, "get_worker", lambda worker=worker: worker)
+            with nullcontext() if enough else pytest.raises(BadInput, match="a worker has"):
+                require_fit_here(source, settings)
+            assert memory._memory_here() == limit.memory_limit // threads
 
 
 def with_table(path, rows):
