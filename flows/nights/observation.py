@@ -69,16 +69,28 @@ def observation(settings: Settings, console: "Console") -> Iterator[Observation]
         report_line(console, problem, logging.WARNING)
     with ExitStack() as stack:
         stack.callback(stop_traces)
-        if settings.observe.metrics_file is not None:
-            from flows.runtime.metrics import require_writable
+        yield stack.enter_context(figures(settings, console, _meter(settings, stack)))
 
-            require_writable(settings.observe.metrics_file)
-        seen = Observation(settings, console, _meter(settings, stack))
-        try:
-            yield seen
-        except NightstrideError as error:
-            seen.ended(None, exit_code(error))
-            raise
+
+@contextmanager
+def figures(settings: Settings, console: "Console", meter: Meter | None = None) -> Iterator[Observation]:
+    """Yield what writes the figures of a run at its end; of one that ends in an error they are written here.
+
+    Raises
+    ------
+    Misconfigured
+        There is no folder for their file.
+    """
+    if settings.observe.metrics_file is not None:
+        from flows.runtime.metrics import require_writable
+
+        require_writable(settings.observe.metrics_file)
+    seen = Observation(settings, console, meter)
+    try:
+        yield seen
+    except NightstrideError as error:
+        seen.ended(None, exit_code(error))
+        raise
 
 
 def _meter(settings: Settings, stack: ExitStack) -> "Meter | None":

@@ -6,7 +6,7 @@ import logging
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from prefect import flow, get_run_logger, runtime, task
@@ -19,8 +19,14 @@ from rich.console import Console
 from flows.nights.schedule.artifacts import leave, notify
 from flows.nights.schedule.deployment import Deployment, inputs_of, observing_night
 from flows.nights.services.folder import POOL
-from schemas.errors import HELD, Misconfigured, Retryable
+from schemas.errors import HELD, Misconfigured, Retryable, exit_code
 from schemas.summary import RunSummary
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flows.inputs.source import Source
+    from schemas.settings import Settings
 
 
 class RunLog(io.StringIO):
@@ -138,7 +144,7 @@ def search_scheduled(
         Why there is no exposure, as a text: Prefect would log an exception as an error, at length.
     """
     from flows.inputs.sources import list_sources
-    from flows.nights.run import search_exposures
+    from flows.nights.observation import figures
     from flows.runtime.log import report_line
     from flows.runtime.settings import load_settings
     from flows.storage.bucket_path import located
@@ -150,22 +156,17 @@ def search_scheduled(
     place = located(out).resolve()
     settings = load_settings(None if config is None else Path(config))
     configure(settings.store)
-    try:
-        sources = list_sources(inputs, settings)
-    except Misconfigured as error:
-        if error.code in NOTHING:
-            return str(error)
-        raise
-    say = partial(report_line, console)
-    with patient_lease(place, wait_s, say):
-        outlet = None
-        if settings.alerts.to is not None:
-            from flows.publish.publish import VisitAlerts
-
-            outlet = VisitAlerts(place, settings, say)
-        summary = search_exposures(sources, place, settings, console, outlet=outlet)
-        if outlet is not None:
-            summary = outlet.added_to(summary)
+    with figures(settings, console) as seen:
+        try:
+            sources = list_sources(inputs, settings)
+        except Misconfigured as error:
+            if error.code in NOTHING:
+                seen.ended(None, exit_code(error))
+                return str(error)
+            raise
+        with patient_lease(place, wait_s, partial(report_line, console)):
+            summary = _searched(sources, place, settings, console)
+        seen.ended(summary, summary.exit_code, place)
     try:
         leave(summary, runtime.deployment.name or "night", pages)
     except Exception as error:  # the night is published, whatever Prefect's pages show of it
@@ -176,6 +177,19 @@ def search_scheduled(
         first = (*summary.failed, *whole)[0]
         raise Retryable("failed", f"{place}", f"{failed} failed, the first: {first.message}", "run it again.")
     return summary
+
+
+def _searched(sources: "Sequence[Source]", place: Path, settings: "Settings", console: Console) -> RunSummary:
+    """Search exposures, and send their alerts where the settings say so."""
+    from flows.nights.run import search_exposures
+    from flows.runtime.log import report_line
+
+    if settings.alerts.to is None:
+        return search_exposures(sources, place, settings, console)
+    from flows.publish.publish import VisitAlerts
+
+    outlet = VisitAlerts(place, settings, partial(report_line, console))
+    return outlet.added_to(search_exposures(sources, place, settings, console, outlet=outlet))
 
 
 def verdict(summary: RunSummary) -> State[Any]:

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -93,6 +94,25 @@ def test_a_night_without_exposures_ends_without_an_error(tmp_path, monkeypatch):
     bad.write_text("no,columns\n")
     with pytest.raises(Misconfigured, match="has the columns"):
         search_scheduled.fn([str(bad)], str(tmp_path / "out"), None, None, None)
+
+
+@pytest.mark.parametrize(("failed", "code"), [(0, 0), (2, 1), (None, 2)])
+def test_the_figures_of_a_night_are_written_however_it_ends(tmp_path, monkeypatch, failed, code):
+    """With no exposures, too: `NightstrideNightMissing` tells of schedules that stand still, not of closed domes."""
+    monkeypatch.setattr(scheduled_night, "get_run_logger", lambda: logging.getLogger("night"))
+    monkeypatch.setattr(scheduled_night, "leave", lambda *_: None)
+    if failed is not None:
+        bad = tuple(Trouble(uri=f"{n}.fits", code="deadline", message=f"{n}.fits: is late.") for n in range(failed))
+        given = summary(counts={"done": 3 - failed, "failed": failed}, failed=bad)
+        monkeypatch.setattr("flows.inputs.sources.list_sources", lambda inputs, settings: inputs)
+        monkeypatch.setattr("flows.nights.run.search_exposures", lambda *_, **__: given)
+    config, path = tmp_path / "night.toml", tmp_path / "nightstride.prom"
+    config.write_text(f'[observe]\nmetrics_file = "{path}"\n')
+    with pytest.raises(Retryable) if failed else nullcontext():
+        search_scheduled.fn([str(tmp_path / "none")], str(tmp_path / "out"), str(config), None, None)
+    told = path.read_text()
+    assert f"nightstride_run_exit_code {code}.0" in told
+    assert ('nightstride_run_exposures{state="done"}' in told) == (failed is not None)
 
 
 def test_who_holds_the_folder_is_said_whatever_it_is_called(tmp_path, monkeypatch, caplog):
