@@ -143,6 +143,7 @@ def search_scheduled(
     RunSummary or str
         Why there is no exposure, as a text: Prefect would log an exception as an error, at length.
     """
+    from flows.inputs.packet_files import packet_files
     from flows.inputs.sources import list_sources
     from flows.nights.observation import figures
     from flows.runtime.log import report_line
@@ -158,38 +159,49 @@ def search_scheduled(
     configure(settings.store)
     with figures(settings, console) as seen:
         try:
-            sources = list_sources(inputs, settings)
+            packets = packet_files(inputs)
+            sources = [] if packets else list_sources(inputs, settings)
         except Misconfigured as error:
             if error.code in NOTHING:
                 seen.ended(None, exit_code(error))
                 return str(error)
             raise
         with patient_lease(place, wait_s, partial(report_line, console)):
-            summary = _searched(sources, place, settings, console)
+            summary = _searched(packets, sources, place, settings, console)
         seen.ended(summary, summary.exit_code, place)
     try:
         leave(summary, runtime.deployment.name or "night", pages)
     except Exception as error:  # the night is published, whatever Prefect's pages show of it
         logger.warning("no artifacts: %s: %s", type(error).__name__, error)
-    whole = (*summary.night_failed, *summary.alerts_failed)
-    failed = summary.exposures.failed + len(whole)
-    if failed and not summary.stopped:
-        first = (*summary.failed, *whole)[0]
-        raise Retryable("failed", f"{place}", f"{failed} failed, the first: {first.message}", "run it again.")
-    return summary
+    return _complete(summary, place)
 
 
-def _searched(sources: "Sequence[Source]", place: Path, settings: "Settings", console: Console) -> RunSummary:
-    """Search exposures, and send their alerts where the settings say so."""
+def _searched(
+    packets: "Sequence[str]", sources: "Sequence[Source]", place: Path, settings: "Settings", console: Console
+) -> RunSummary:
+    """Search alert packets; or exposures, and send their alerts where the settings say so."""
+    from flows.nights.packet_run import search_packets
     from flows.nights.run import search_exposures
     from flows.runtime.log import report_line
 
+    if packets:
+        return search_packets(packets, place, settings, console)
     if settings.alerts.to is None:
         return search_exposures(sources, place, settings, console)
     from flows.publish.publish import VisitAlerts
 
     outlet = VisitAlerts(place, settings, partial(report_line, console))
     return outlet.added_to(search_exposures(sources, place, settings, console, outlet=outlet))
+
+
+def _complete(summary: RunSummary, place: Path) -> RunSummary:
+    """Return the summary of a night; raise `Retryable` if something of it failed that is to be tried again."""
+    whole = (*summary.night_failed, *summary.alerts_failed)
+    failed = summary.exposures.failed + len(whole)
+    if failed and not summary.stopped:
+        first = (*summary.failed, *whole)[0]
+        raise Retryable("failed", f"{place}", f"{failed} failed, the first: {first.message}", "run it again.")
+    return summary
 
 
 def verdict(summary: RunSummary) -> State[Any]:

@@ -3,10 +3,12 @@
 import json
 import logging
 import shutil
+import tarfile
 from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +29,7 @@ from tests.support.cli import nightstride
 from tests.support.deployed import asked, start
 from tests.support.night import DETECTORS, VISITS, catalogues
 from tests.support.wait import until
+from tests.support.ztf import CANDID, record, write
 
 pytest_plugins = (
     "tests.support.night_fixture",
@@ -113,6 +116,24 @@ def test_the_figures_of_a_night_are_written_however_it_ends(tmp_path, monkeypatc
     told = path.read_text()
     assert f"nightstride_run_exit_code {code}.0" in told
     assert ('nightstride_run_exposures{state="done"}' in told) == (failed is not None)
+
+
+def test_alert_packets_are_searched_as_by_a_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(scheduled_night, "get_run_logger", lambda: logging.getLogger("night"))
+    monkeypatch.setattr(scheduled_night, "leave", lambda *_: None)
+    write(tmp_path / "20250121" / "0.avro", record(CANDID, np.zeros((63, 63))))
+    with tarfile.open(tmp_path / "20250121.tar.gz", "w:gz") as packed:
+        packed.add(tmp_path / "20250121" / "0.avro", "0.avro")
+    searched = []
+
+    def search(packets, place, settings, console):
+        searched.extend(packets)
+        return summary()
+
+    monkeypatch.setattr("flows.nights.packet_run.search_packets", search)
+    for name in ("20250121", "20250121.tar.gz"):
+        assert search_scheduled.fn([str(tmp_path / name)], str(tmp_path / "out"), None, None, None) == summary()
+    assert searched == [str(tmp_path / "20250121" / "0.avro"), str(tmp_path / "20250121.tar.gz")]
 
 
 def test_who_holds_the_folder_is_said_whatever_it_is_called(tmp_path, monkeypatch, caplog):
