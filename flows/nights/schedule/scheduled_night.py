@@ -54,7 +54,7 @@ class RunLog(io.StringIO):
 NOTHING = ("no_such_input", "no_exposures")
 """Codes of inputs that hold no exposure: the dome was closed, or the transfer failed."""
 
-LATER = ("prefect", HELD)
+LATER = ("prefect", HELD, "lock_held", "scheduler", "slurm")
 """Codes of `Misconfigured` for somebody at the keyboard, which a later attempt may not meet."""
 
 QUARANTINED, NO_EXPOSURES, POOR, STOPPED = "Quarantined", "NoExposures", "PoorQuality", "Stopped"

@@ -18,12 +18,16 @@ from hypothesis import strategies as st
 from prefect.states import Failed
 from rich.console import Console
 
+from flows.nights.cluster.cluster import Cluster, _no_workers
 from flows.nights.schedule import scheduled_night
 from flows.nights.schedule.deployment import Deployment, inputs_of, observing_night
 from flows.nights.schedule.scheduled_night import RunLog, _may_succeed_later, register, search_scheduled, verdict
 from flows.nights.services.stack import Worker, down, up
+from flows.storage.file_lock import file_lock
 from flows.storage.lease import lease
+from schemas.cluster_settings import ClusterSettings, SlurmSettings
 from schemas.errors import Misconfigured, Retryable
+from schemas.settings import Settings
 from schemas.summary import ExposureCounts, RunSummary, Trouble
 from tests.support.cli import nightstride
 from tests.support.deployed import asked, start
@@ -71,6 +75,19 @@ def test_only_what_may_succeed_later_is_tried_again():
     assert tried(MemoryError())
     assert not tried(Misconfigured("setting", "detect.threshold", "is 7.", "correct it."))
     assert tried(Misconfigured("prefect", "http://127.0.0.1:4200/api", "does not answer.", "start it."))
+
+
+def test_a_cluster_that_is_not_there_in_time_is_tried_again(tmp_path):
+    """Queues are full, and schedulers restarted: as a broken Prefect server, that may be over in ten minutes."""
+    slurm = SlurmSettings(start_timeout_s=0.01, interface="lo")
+    for kind, more in (("slurm", {"slurm": slurm}), ("address", {"address": "tcp://127.0.0.1:9"})):
+        settings = Settings(cluster=ClusterSettings(kind=kind, **more))
+        error = _no_workers(Cluster("tcp://127.0.0.1:9", 0, 0), settings, TimeoutError("no answer"))
+        assert _may_succeed_later(search_scheduled, None, Failed(data=error))
+    locked = tmp_path / "lock"
+    with file_lock(locked, 1.0), pytest.raises(Misconfigured) as held, file_lock(locked, 0.01):
+        pass
+    assert _may_succeed_later(search_scheduled, None, Failed(data=held.value))
 
 
 @pytest.mark.parametrize(("failed", "stopped"), [(0, False), (2, False), (2, True)])
