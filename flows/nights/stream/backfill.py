@@ -198,8 +198,8 @@ class Backfill:
             self._searched += done
             if done:
                 self._say(f"night {night} done; {left} exposures left, {self._time_left(left)}")
-                if left:
-                    self.pause(self.pause_s)
+            if number < len(portions) and (is_open or "objects" in summaries[-1].seconds):
+                self.pause(self.pause_s)
         return combined([*summaries, summarise_run(Plan((), (), 0, failed=archive.missing), NightTotals())])
 
     def _one(self, sources: Sequence[Source]) -> "RunSummary":

@@ -199,6 +199,26 @@ def test_between_nights_another_run_gets_the_folder(monkeypatch, tmp_path):
     assert "night 20250101 (1 of 2): 1 of 1 exposures to do" in console.file.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("is_open", "counts", "seconds", "pauses"),
+    [
+        (1, {"failed": 1}, {}, 2),
+        (1, {"quarantined": 1}, {}, 2),
+        (0, {"skipped": 1}, {"objects": 60.0}, 2),  # other settings of what is made of whole nights
+        (0, {"skipped": 1}, {}, 0),
+    ],
+)
+def test_another_run_gets_in_after_each_night_that_took_its_time(
+    monkeypatch, tmp_path, is_open, counts, seconds, pauses
+):
+    made = _summary(seconds=seconds, counts={"done": 0, **counts})
+    monkeypatch.setattr("flows.nights.stream.backfill.search_exposures", lambda *_: made)
+    nights = {f"2025010{day}": (Source(f"{day}"),) for day in (1, 2, 3)}
+    archive, rests = Archive(nights, (), dict.fromkeys(nights, is_open)), []
+    Backfill(tmp_path, Settings(), Console(file=io.StringIO()), 7.0, rests.append).run(archive)
+    assert rests == [7.0] * pauses
+
+
 def test_a_night_that_a_signal_ended_is_the_last(monkeypatch, tmp_path):
     done = []
 
@@ -213,10 +233,11 @@ def test_a_night_that_a_signal_ended_is_the_last(monkeypatch, tmp_path):
     assert (total.stopped, total.exit_code) == (True, 1)
 
 
-def _summary(**given):
-    counts = ExposureCounts(seen=1, done=1, skipped=0, quarantined=0, failed=0)
+def _summary(counts=None, **given):
+    counts = {"seen": 1, "done": 1, "skipped": 0, "quarantined": 0, "failed": 0} | (counts or {})
+    given = {"seconds": {}, **given}
     return RunSummary(
-        exposures=counts, windows=1, unscored=0, detections=1, not_run={}, seconds={}, report=None, **given
+        exposures=ExposureCounts(**counts), windows=1, unscored=0, detections=1, not_run={}, report=None, **given
     )
 
 
