@@ -92,8 +92,7 @@ def backfill(
             if dry_run:
                 _forecast(nights, out, settings, shown if as_json else console(), as_json)
                 return
-            if any(nights.open.values()):
-                _give_way(nice)
+            _give_way(nice)  # what is made of whole nights takes its time, too, where all exposures are searched
             outlet = None
             if settings.alerts.to is not None:
                 from flows.publish.publish import VisitAlerts

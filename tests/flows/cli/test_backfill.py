@@ -4,6 +4,7 @@ import os
 import pytest
 
 from flows.cli.backfill import _give_way
+from schemas.summary import ExposureCounts, RunSummary
 from tests.support.cli import nightstride
 
 
@@ -54,6 +55,19 @@ def test_a_range_of_nights_is_searched(tmp_path, write_ztf, night, there):
     ended = run(tmp_path, "--out", tmp_path / "out", "--night", night, "--dry-run", "--json", cwd=tmp_path)
     assert ended.code == (0 if there else 2)
     assert len(ended.summary.get("exposures", ())) == there
+
+
+def test_it_gives_way_where_only_whole_nights_are_to_be_made_again(tmp_path, monkeypatch, write_ztf):
+    write_ztf()
+    given, searched = [], RunSummary(
+        exposures=ExposureCounts(seen=1, done=0, skipped=1, quarantined=0, failed=0), windows=0, unscored=0,
+        detections=0, not_run={}, seconds={"objects": 60.0}, report=None,
+    )  # fmt: skip
+    monkeypatch.setattr("flows.cli.backfill._give_way", given.append)
+    monkeypatch.setattr("flows.nights.stream.backfill.search_exposures", lambda *_: searched)
+    monkeypatch.setattr("flows.pipeline.plan.Planner.outdated", lambda *_: None)  # published and up to date
+    ended = run(tmp_path, "--out", tmp_path / "out", "--nice", "3", cwd=tmp_path)
+    assert (ended.code, given) == (0, [3]), ended.stderr
 
 
 def test_it_gives_way_to_other_processes():
