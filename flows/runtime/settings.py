@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError, create_model
 from pydantic_core import ErrorDetails
-from pydantic_settings import EnvSettingsSource
+from pydantic_settings import EnvSettingsSource, SettingsError
 
 from flows.runtime.secrets import without_passwords
 from schemas.errors import Misconfigured, choice
@@ -211,7 +211,30 @@ def load_store_settings() -> StoreSettings:
 
 
 def _without_command_line(config: Path | None) -> dict[str, Any]:
-    return _merged(_from_file(config), EnvSettingsSource(settings_class())())
+    return _merged(_from_file(config), _from_environment())
+
+
+def _from_environment() -> dict[str, Any]:
+    source = EnvSettingsSource(settings_class())
+    try:
+        return source()
+    except SettingsError as error:
+        wrong = [name for name in os.environ if name.startswith(_PREFIX) and not _is_read(source, name)]
+        raise Misconfigured(
+            "setting",
+            ", ".join(sorted(wrong)),
+            "cannot be read as what this setting is: a list or a table is JSON in the environment.",
+            """write a list as '["…", "…"]', and a table as '{"key": …}'.""",
+        ) from error
+
+
+def _is_read(source: EnvSettingsSource, name: str) -> bool:
+    source.env_vars = {name.lower(): os.environ[name]}
+    try:
+        source()
+    except SettingsError:
+        return False
+    return True
 
 
 def _file(config: Path | None) -> Path | None:

@@ -67,6 +67,18 @@ def test_a_misspelt_section_in_the_environment(monkeypatch):
         load_settings()
 
 
+def test_a_list_in_the_environment_is_json_and_the_variable_at_fault_is_named(monkeypatch):
+    monkeypatch.setenv("NIGHTSTRIDE_WATCH__STOP_S", "20")
+    monkeypatch.setenv("NIGHTSTRIDE_WATCH__ALLOW", '["/data"]')
+    assert (load_settings().watch.allow, load_settings().watch.stop_s) == (("/data",), 20.0)
+    for name, value in (("WATCH__ALLOW", "/data"), ("CLUSTER__SLURM__DIRECTIVES", "--mem=0"), ("TILES", "{1")):
+        with monkeypatch.context() as changed:
+            changed.setenv(f"NIGHTSTRIDE_{name}", value)
+            with pytest.raises(Misconfigured, match=rf"^NIGHTSTRIDE_{name}: cannot be read .* JSON") as caught:
+                load_settings()
+            assert value not in str(caught.value)
+
+
 def test_settings_travel_to_a_worker_as_they_are(monkeypatch):
     settings = load_settings(overrides={"detect": {"batch": 7}})
     monkeypatch.setenv("NIGHTSTRIDE_DETECT__BATCH", "9")
