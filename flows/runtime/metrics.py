@@ -107,7 +107,8 @@ def metrics_server(settings: ObserveSettings, registry: CollectorRegistry) -> It
     try:
         if certificate is not None:  # before the port is taken, which would stay so
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate, key)
+            # A key under a passphrase would be asked for on the terminal, where there may be nobody.
+            context.load_cert_chain(certificate, key, password=lambda: b"")
             context.load_verify_locations(authority or certificate)
             require_valid("observe.metrics_cert", Path(certificate))
         # Figures only once they are guarded.
@@ -119,7 +120,7 @@ def metrics_server(settings: ObserveSettings, registry: CollectorRegistry) -> It
             "metrics",
             "observe.metrics",
             f"figures cannot be served at {settings.metrics}: {error}.",
-            "name a free port of this machine, certificates that fit each other, or leave it out.",
+            "name a free port of this machine, certificates and keys (without a passphrase) that fit, or leave it out.",
         ) from error
     figures = make_wsgi_app(registry)
     server.set_app(figures if token is None else _guarded(figures, token))

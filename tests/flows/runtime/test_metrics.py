@@ -3,6 +3,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from types import SimpleNamespace
 from urllib.error import HTTPError, URLError
@@ -153,6 +154,28 @@ def test_a_certificate_that_is_none_is_told(registry, tmp_path):
     bad = ObserveSettings(metrics="0", metrics_cert=tmp_path / "no.pem", metrics_key=tmp_path / "no.pem")
     with pytest.raises(Misconfigured, match="cannot be served"), metrics_server(bad, registry):
         pass
+
+
+def test_nobody_is_asked_for_the_passphrase_of_a_key(keys, tmp_path):
+    """A stream begins where there is no terminal; elsewhere OpenSSL would wait for what somebody types."""
+    key = tmp_path / "locked.key"
+    words = ["-in", keys / "node.key", "-aes256", "-passout", "pass:geheim", "-out", key]
+    subprocess.run(["openssl", "ec", *words], check=True, capture_output=True)
+    code = (
+        "import sys\nfrom prometheus_client import CollectorRegistry as Registry\n"
+        "from flows.runtime.metrics import metrics_server\n"
+        "from schemas.observe_settings import ObserveSettings\n"
+        "given = ObserveSettings(metrics='0', metrics_cert=sys.argv[1], metrics_key=sys.argv[2])\n"
+        "with metrics_server(given, Registry()): print('served')\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, keys / "node.pem", key], input="geheim\n" * 4, capture_output=True, text=True,
+        start_new_session=True, check=False,
+    )  # fmt: skip
+    assert run.stdout == ""
+    assert "figures cannot be served at 127.0.0.1:0" in run.stderr
+    assert "(without a passphrase)" in run.stderr
+    assert "Enter PEM" not in run.stderr
 
 
 WORKERS = {
