@@ -283,8 +283,8 @@ def on_workers(tasks: Iterable[Given], out: Path, settings: Settings, workers: C
         def submit(task: Given) -> Any:
             kind = [*task.labels][-1]
             with bound(task.labels):
-                call = task_call(kind, task, fence, workers.terms)
-            future = client.submit(*call, out, settings, key=f"{kind}-{uuid4().hex}", resources=resources)
+                call = task_call(kind, _reaching_stores, fence, workers.terms)
+            future = client.submit(*call, task, out, settings, key=f"{kind}-{uuid4().hex}", resources=resources)
             given[future.key] = task
             return future
 
@@ -301,6 +301,12 @@ def on_workers(tasks: Iterable[Given], out: Path, settings: Settings, workers: C
             future.release()
             for following in islice(waiting, 1):
                 running.add(submit(following))
+
+
+def _reaching_stores(task: OnWorkers, out: Path, settings: Settings) -> Any:
+    """Run a task in a worker that may not have been warmed up, where nothing is searched: it is told of stores here."""
+    configure(settings.store)
+    return task(out, settings)
 
 
 def _explained(task: OnWorkers, error: Exception, settings: Settings) -> Exception:

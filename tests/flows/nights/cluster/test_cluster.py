@@ -2,6 +2,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +13,15 @@ from distributed import Client, LocalCluster, SchedulerPlugin, get_worker
 from distributed.system import MEMORY_LIMIT
 
 from flows.nights.cluster import local
-from flows.nights.cluster.cluster import Warm, cluster, warm_up_workers
+from flows.nights.cluster.cluster import Warm, cluster, on_workers, warm_up_workers
 from flows.nights.cluster.local import MALLOC, THREADS
 from flows.nights.cluster.security import security_of
 from flows.pipeline.weights import write_model
+from flows.storage import object_store
+from flows.storage.object_store import configured
 from schemas.cluster_settings import ClusterSettings
 from schemas.errors import Misconfigured
-from schemas.settings import DetectSettings, ExecutionSettings, Settings
+from schemas.settings import DetectSettings, ExecutionSettings, Settings, StoreSettings
 from tests.support.cluster import commands, make_certificates, scheduler, worker
 from tests.support.models import CARD
 from tests.support.night import DETECTORS, VISITS, catalogues
@@ -38,6 +42,25 @@ def looks():
 
     given = {name: os.environ.get(name) for name in THREADS | MALLOC}
     return given, torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS, _loaded.cache_info().currsize
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Task that says how its process reaches object stores."""
+
+    name: str = "patch 5-1"
+    labels: Mapping[str, str] = field(default_factory=lambda: {"night": "20250121"})
+
+    def __call__(self, out, settings):
+        return configured().endpoint
+
+
+def test_workers_that_nobody_warmed_up_know_the_stores_of_the_settings(tmp_path, monkeypatch):
+    """Where nothing is searched, and much of the sky is to be made again, they are started for that alone."""
+    monkeypatch.setattr(object_store, "_current", None)
+    settings = Settings(store=StoreSettings(endpoint="http://127.0.0.1:9"), execution=ExecutionSettings(workers=1))
+    with cluster(settings, tmp_path) as running:
+        assert [found for _, found in on_workers([Asked()], tmp_path, settings, running)] == ["http://127.0.0.1:9"]
 
 
 def at(address, **files):
