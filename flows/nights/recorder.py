@@ -1,6 +1,6 @@
 """Recorder of the exposures of a run. One process writes: the holder of the lease."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,7 +16,7 @@ from flows.storage.catalog_parts import withdraw
 from flows.storage.ledger import Ledger, unpublish
 from flows.storage.quarantine import Quarantine
 from schemas.errors import BadInput, Misconfigured, Retryable
-from schemas.ledger import PREVIOUS, DatasetRecord, ExposureRecord, Previous, SourceFile
+from schemas.ledger import PREVIOUS, DatasetRecord, ExposureRecord, Previous, SourceFile, file_of_source
 from schemas.settings import Settings
 from schemas.stage import Stage
 from schemas.summary import Trouble
@@ -68,8 +68,9 @@ class Recorder:
         more = {"datasets": dict(datasets), "sky": stored.sky, "source_files": files, "flags": flags}
         self._ledger.put(record.model_copy(update=more))
         self._withdraw(item, keep={dataset.path for dataset in datasets.values()})
-        if self._quarantine.path(name_of(item.source)).exists():
-            self._quarantine.clear(name_of(item.source))
+        for name in (name_of(item.source), *_replaced(item)):
+            if self._quarantine.path(name).exists():
+                self._quarantine.clear(name)
 
     def quarantined(self, item: Item, error: BadInput) -> Outcome:
         """Quarantine an exposure, and withdraw what was published of an earlier content of its file.
@@ -176,3 +177,14 @@ def _previous(record: ExposureRecord | None, digest: str) -> tuple[Previous, ...
 
 def _text(time: datetime | None) -> str | None:
     return None if time is None else time.isoformat(timespec="milliseconds")
+
+
+def _replaced(item: Item) -> Iterator[str]:
+    """Yield the file in quarantine whose place an exposure takes from another file, if that is not there any more.
+
+    With its folder, too: the exposure is published, wherever the file was moved to.
+    """
+    if item.record is not None and item.record.status == "quarantined":
+        uri = item.record.source_uri
+        if "://" not in uri and not Path(file_of_source(uri)).exists():
+            yield uri

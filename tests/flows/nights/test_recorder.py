@@ -66,6 +66,22 @@ def test_records_what_is_done_and_withdraws_what_is_not_published_any_more(recor
     assert [path.name for path in (tmp_path / "out" / "catalogs").iterdir()] == ["kept"]
 
 
+@pytest.mark.parametrize("is_moved", [True, False])
+def test_a_file_in_quarantine_that_was_moved_is_forgotten_once_its_exposure_is_published(
+    recorder, item, tmp_path, is_moved
+):
+    """Its folder is gone, so that the file alone does not say whether a disk is not mounted."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "b.fits").write_text("half")
+    bad = replace(item, source=Source(str(tmp_path / "old" / "b.fits")))
+    recorder.quarantined(bad, BadInput("truncated", bad.source.uri, "the file ends too early.", "fetch it again."))
+    if is_moved:
+        (tmp_path / "old").rename(tmp_path / "new")
+    item = replace(item, record=Ledger(tmp_path / "out").get(KEY))
+    recorder.done(item, stored(item), {}, Outcome(item, "done", windows=1))
+    assert [one.source_uri for one in recorder._quarantine.list()] == ([] if is_moved else [bad.source.uri])
+
+
 def test_files_of_an_exposure_are_recorded_by_plane_and_kept_with_its_tiles(recorder, item, tmp_path):
     ledger, whole = Ledger(tmp_path / "out"), stored(item)
     recorder.done(item, replace(whole, file_sha256=((item.source.uri, "1"),)), {}, Outcome(item, "done"))
