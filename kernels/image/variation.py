@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.compiled import njit
 from schemas.exposure import Variation
 
 _SAMPLE = 20_000  # pixels of a plane of variances that are looked at, about
@@ -54,10 +55,21 @@ def evened(
     values, (ny, nx) = np.array(noise.values[0]), image.shape
     column, after, right = _between(np.arange(nx) + x0, noise.x, values.shape[1])
     lines = values[:, column] * (1 - right) + values[:, after] * right  # those of the nodes, at each column
-    out, level = np.empty_like(image), np.float32(background)
-    for here, upper, lower, down in zip(range(ny), *_between(np.arange(ny) + y0, noise.y, len(values)), strict=True):
-        relative = (lines[upper] * (1 - down) + lines[lower] * down).astype(np.float32)
-        out[here] = (image[here] - level) / relative + level
+    below, above, down = _between(np.arange(ny) + y0, noise.y, len(values))
+    return _over_noise(image, np.float32(background), lines, below, above, down)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _over_noise(
+    image: NDArray[np.float32], level: np.float32, lines: Floats, below: Places, above: Places, down: Floats
+) -> NDArray[np.float32]:
+    """Divide each row's light above a level by the noise between the lines before and after it."""
+    out = np.empty_like(image)
+    for y in range(image.shape[0]):
+        first, second, share = lines[below[y]], lines[above[y]], down[y]
+        for x in range(image.shape[1]):
+            relative = np.float32(first[x] * (1 - share) + second[x] * share)
+            out[y, x] = (image[y, x] - level) / relative + level
     return out
 
 

@@ -83,6 +83,9 @@ def stadium(shape: tuple[int, int], segment: Segment, radius: float) -> Footprin
 
 def comes_near(segment: Segment, other: Segment, radius: float) -> bool:
     """Return whether any point of a segment lies within ``radius`` px of another."""
+    reach = 0.5 * (segment.length + other.length) + radius
+    if math.hypot(other.x - segment.x, other.y - segment.y) > reach:
+        return False
     theta = math.radians(segment.angle)
     steps = max(1, math.ceil(segment.length))
     return any(
