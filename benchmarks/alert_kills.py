@@ -6,7 +6,6 @@ alert once, and the outbox must never call an alert sent that the topic has not.
 cluster, or that of ``NIGHTSTRIDE_TEST_KAFKA``. Exit code 1 if an alert was lost.
 """
 
-import argparse
 import json
 import random
 import signal
@@ -18,6 +17,7 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
+from benchmarks.command_line import command_line
 from flows.publish.delivery import opened_sink
 from flows.storage.layout import outbox_path
 from schemas.alert_settings import AlertSettings
@@ -95,13 +95,8 @@ def _read(reader, found, seconds):
 
 def main():
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=KILLS)
-    parser.add_argument("--alerts", type=int, default=ALERTS)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--send", metavar="URL", help="Only send, as the process that is killed does.")
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
+    only = "Only send, to this URL, as the process that is killed does."
+    given = command_line(__doc__, kills=KILLS, alerts=ALERTS, seed=1, send=(str, only), out=Path)
     if given.send is not None:
         return send(given.out, given.send, given.alerts)
     with tempfile.TemporaryDirectory(prefix="nightstride-") as folder:

@@ -7,7 +7,6 @@ run does; that is not counted. Then `nightstride alerts publish` is run in a pro
 `alerts validate`.
 """
 
-import argparse
 import json
 import resource
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.command_line import command_line
 from flows.nights.association import associate
 from schemas.settings import AssociationSettings
 from tests.support.alert_night import exposure_planes, info_of, put, rows_of, visit_of
@@ -73,14 +73,9 @@ def publish_visit(out, to, visit, schema, validate):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, default in {"alerts": 10_000, "detectors": 20, "size": 1008, "earlier": 3}.items():
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--schema", default="11.1")
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--to")
-    parser.add_argument("--validate", action="store_true")
-    given = parser.parse_args()
+    given = command_line(
+        __doc__, alerts=10_000, detectors=20, size=1008, earlier=3, schema="11.1", folder=Path, to=str, validate=False
+    )
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         out = Path(folder) / "out"
         make_visits(out, given.alerts, given.detectors, given.size, given.earlier)

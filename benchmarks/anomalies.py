@@ -5,7 +5,6 @@ fifths of it, and is judged on another fifth and on the pictures of all other cl
 network and settings, but for the size of the pictures and the number of passes.
 """
 
-import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.command_line import command_line
 from flows.inputs.picture_files import list_pictures
 from flows.results.evaluation.pictures import new_figure, save
 from flows.training.anomaly import AnomalyPlan, anomaly_plan, train_anomaly
@@ -21,14 +21,10 @@ from flows.training.anomaly import AnomalyPlan, anomaly_plan, train_anomaly
 
 def main() -> None:
     """Train, print a line for each normal class, and draw."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("table", type=Path)
-    parser.add_argument("--classes", nargs="+", help="Normal classes; default: all of the table with 100 pictures.")
-    parser.add_argument("--side", type=int, default=128, help="Px that Deep SVDD sees.")
-    parser.add_argument("--epochs", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--docs", type=Path, help="Picture of the areas.")
-    asked = parser.parse_args()
+    asked = command_line(
+        __doc__, "table", classes=([str], "Normal classes; default: all of the table with 100 pictures."),
+        side=(128, "Px that Deep SVDD sees."), epochs=50, seed=1, docs=(Path, "Picture of the areas."),
+    )  # fmt: skip
     labels = [file.label for file in list_pictures(asked.table)]
     classes = asked.classes or [one for one in sorted(set(labels)) if one and labels.count(one) >= 100]
     rows = {}

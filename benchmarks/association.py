@@ -13,7 +13,6 @@ false detections: how many keep one id, and what the catalogue says of their mot
 quadrant of ZTF, associated night by night, and their histories read patch by patch.
 """
 
-import argparse
 import json
 import tempfile
 import time
@@ -25,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 
+from benchmarks.command_line import command_line
 from flows.storage.association_store import opened_association
 from flows.storage.association_tables import SOURCE
 from flows.storage.static_links import PatchObjects
@@ -232,19 +232,10 @@ def lasting(rng, folder, settings, objects, nights):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--objects", type=int)
-    parser.add_argument("--visits", type=int, default=700)
-    parser.add_argument("--detections", type=int)
-    parser.add_argument("--nights", type=int)
-    parser.add_argument("--fields", type=int, help="default: half as many as visits")
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--store", default="auto")
-    parser.add_argument("--stars", action="store_true")
-    parser.add_argument("--static", action="store_true")
-    parser.add_argument("--years", type=float, default=3.0)
-    parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
+    given = command_line(
+        __doc__, objects=int, visits=700, detections=int, nights=int, fields=(int, "default: half as many as visits"),
+        folder=Path, store="auto", stars=False, static=False, years=3.0, seed=1,
+    )  # fmt: skip
     rng = np.random.default_rng(given.seed)
     if given.stars:
         with tempfile.TemporaryDirectory(dir=given.folder) as folder:

@@ -6,7 +6,6 @@ everything, and to read a 200 x 200 cutout; best of several rounds in which all 
 `quantised` rounds the pixels to an eighth of the noise first, which loses information: for comparison only.
 """
 
-import argparse
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.ndimage import gaussian_filter
 
+from benchmarks.command_line import command_line
 from flows.storage.zarr_tiles import compressors
 from schemas.settings import TileSettings
 
@@ -106,9 +106,7 @@ def compare(shape: tuple[int, int], rounds: int, layout: TileSettings) -> Iterat
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    rounds = command_line(__doc__, rounds=5).rounds
     table = Table(title=f"3080 x 3072 px, best of {rounds}, {platform.machine()}, zarr {zarr.__version__}")
     for name in ("data", "codec", "pipeline", "ratio", "write ms", "read ms", "cutout ms"):
         table.add_column(name, justify="left" if name in ("data", "codec", "pipeline") else "right")

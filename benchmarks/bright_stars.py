@@ -4,8 +4,6 @@ Prints, for a simulated night that was searched, how many detections lie around 
 were spread evenly (`flows.results.quality.measure.around_bright`), and how many of its false detections are there.
 """
 
-import argparse
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from benchmarks.command_line import command_line
 from flows.results.quality.measure import around_bright, look_at_exposures, unclassed
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
@@ -43,10 +42,7 @@ def counted(rows, sources, info, truth):
 
 def main():
     """Print the counts of a night."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="Output folder of a run.")
-    parser.add_argument("truth", type=Path, help="Its truth table.")
-    given = parser.parse_args()
+    given = command_line(__doc__, ("out", "Output folder of a run."), ("truth", "Its truth table."))
     ledger, truth, found = Ledger(given.out), pq.read_table(given.truth), []
     for night in ledger.nights():
         for one in look_at_exposures(given.out, [one for one in ledger.records(night) if one.status == "done"]):

@@ -6,7 +6,6 @@ r = 19.4 and no redder than the red sequence, 15 rotations of each, a learning r
 without colour. Prints JSON, a line for each way.
 """
 
-import argparse
 import csv
 import json
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import logit
 from torch import nn
 
+from benchmarks.command_line import command_line
 from flows.inputs.cluster_table import STAR_BELOW, ClusterTable, read_clusters
 from flows.inputs.picture_files import read_picture
 from flows.pipeline.weights import read_weights
@@ -115,10 +115,7 @@ def grey(field: Field) -> Field:
 
 def main() -> None:
     """Compare the ways and print them."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--epochs", type=int, default=12, help="passes of the published way; its rate is 5e-5 by then")
-    asked = parser.parse_args()
+    asked = command_line(__doc__, "work", epochs=(12, "passes of the published way; its rate is 5e-5 by then"))
     asked.work.mkdir(parents=True, exist_ok=True)
     learnt = read_field(cluster_fields(asked.work, PLANS["cluster"].fields, 1, 2), asked.work / "learnt.csv")
     joined, test = (

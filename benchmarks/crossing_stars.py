@@ -7,7 +7,6 @@ Onto each exposure 40 trails are put across stars of its science image, and 30 o
 measured with the science image and without. Then the candidates of the night as it is, if its truth is there.
 """
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import sep
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
+from benchmarks.command_line import command_line
 from flows.inputs.ingest import prepare
 from flows.inputs.sources import list_sources
 from flows.pipeline.models import load_model
@@ -45,9 +45,9 @@ RATHER = 0.5
 Planes = dict[str, NDArray[Any]]
 
 
-def exposures(night: str) -> Iterator[tuple[ExposureInfo, Planes]]:
+def exposures(night: Path) -> Iterator[tuple[ExposureInfo, Planes]]:
     """Yield the exposures of a night with their planes."""
-    for source in list_sources([night], Settings()):
+    for source in list_sources([str(night)], Settings()):
         info, planes = prepare(source, Settings())
         yield info, {name: plane for name, plane in planes.items() if name in ("difference", "science", "mask")}
 
@@ -124,9 +124,9 @@ def report_crossed(rows: list[dict[str, Any]]) -> None:
             print("| " + " | ".join(map(str, (*words, len(some), len(found), len(likely), classed))) + " |")
 
 
-def report_kinds(night: str) -> None:
+def report_kinds(night: Path) -> None:
     """Print the confusion matrix of the kinds of a night's real candidates of reliability 0.5 and more."""
-    truth, true, stated = pq.read_table(Path(night) / "truth.parquet"), [], []
+    truth, true, stated = pq.read_table(night / "truth.parquet"), [], []
     for info, planes in exposures(night):
         of = (pc.field("visit") == info.visit) & (pc.field("detector") == info.detector)
         given, context = searched(info, planes)
@@ -145,15 +145,16 @@ def report_kinds(night: str) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("night", help="folder of images with science images")
-    parser.add_argument("--length", type=float, default=25.0, help="of the trails, px")
-    parser.add_argument("--snr", type=float, default=40.0, help="of the trails")
-    parser.add_argument("--seed", type=int, default=5)
-    given = parser.parse_args()
+    given = command_line(
+        __doc__,
+        ("night", "folder of images with science images"),
+        length=(25.0, "of the trails, px"),
+        snr=(40.0, "of the trails"),
+        seed=5,
+    )
     night = enumerate(exposures(given.night))
     report_crossed([row for n, one in night for row in crossed(*one, given.length, given.snr, given.seed + n)])
-    if (Path(given.night) / "truth.parquet").exists():
+    if (given.night / "truth.parquet").exists():
         report_kinds(given.night)
 
 

@@ -6,7 +6,6 @@ model on what the stages behind it make of them. Writes ``docs/measured/detector
 ``docs/measured/detection.md`` and, of the first and the last sky, ``docs/images/detectors_SKY.png``.
 """
 
-import argparse
 import json
 import tempfile
 import time
@@ -26,6 +25,7 @@ from rich.table import Table
 from scipy import ndimage
 from scipy.stats import binomtest, norm
 
+from benchmarks.command_line import command_line
 from benchmarks.page import IMAGES, ROOT, publish, table
 from flows.pipeline.models import load_model
 from flows.pipeline.search_pixels import search_pixels
@@ -151,13 +151,14 @@ def shown(share: Share) -> str:
 
 def main() -> None:
     """Run the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=4321)
-    parser.add_argument("--exposures", type=int, default=16, help="like ztf; half as many of each other sky")
-    parser.add_argument("--names", nargs="+", default=NAMES)
-    parser.add_argument("--work", type=Path)
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
+    options = command_line(
+        __doc__,
+        seed=4321,
+        exposures=(16, "like ztf; half as many of each other sky"),
+        names=NAMES,
+        work=Path,
+        threads=1,
+    )
     torch.set_num_threads(options.threads)
     figures: dict[str, dict[str, object]] = {}
     with tempfile.TemporaryDirectory() as scratch:

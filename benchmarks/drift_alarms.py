@@ -6,11 +6,11 @@ whose centre scatters from night to night by a share of that width. In the night
 shifted. Printed are, out of a number of trials, warnings of the reliability, nights with any warning, and no verdicts.
 """
 
-import argparse
 from itertools import product
 
 import numpy as np
 
+from benchmarks.command_line import command_line
 from flows.results.quality.judge import drifts
 from kernels.statistics.drift import FEATURES
 from schemas.quality import BandMeasures, QualitySettings, Sketch
@@ -49,10 +49,7 @@ def alarms(detections, shift, scatter, trials, seed):
 
 def main() -> None:
     """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=7)
-    given = parser.parse_args()
+    given = command_line(__doc__, trials=100, seed=7)
     shifts = (1.0, 1.5, 2.0)
     named = " | ".join(f"shift {shift:g}: reliability warned" for shift in shifts)
     print(f"| detections | scatter | no shift: any warning | no verdict | {named} |\n|---|---|---|---|---|---|---|")

@@ -5,11 +5,11 @@ drawn by GalSim as in benchmarks/pulls.py, in noise correlated as by resampling 
 place, length, angle and PSF are known.
 """
 
-import argparse
 import time
 
 import numpy as np
 
+from benchmarks.command_line import command_line
 from benchmarks.pulls import GAIN, SIGMA, correlated_noise, galsim_trail
 from kernels.image.noise import Noise
 from kernels.measure.forced import forced_flux, reach, upper_limit
@@ -44,10 +44,7 @@ def one(rng, snr, length):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--trails", type=int, default=600, help="Of each S/N and length.")
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
+    options = command_line(__doc__, trails=(600, "Of each S/N and length."), seed=1)
     rng = np.random.default_rng(options.seed)
     one(rng, 1.0, 5.0)  # compiles
     found = {

@@ -4,7 +4,6 @@
 docs/measured/measurement.md: of exposures of one field, and of a last night whose objects are measured on all nights.
 """
 
-import argparse
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +12,7 @@ from time import process_time
 import numpy as np
 from rich.console import Console
 
+from benchmarks.command_line import command_line
 from flows.nights import forced_history
 from flows.nights.progress import Progress
 from flows.nights.run import with_catalogues
@@ -67,11 +67,9 @@ def rows(out):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--nights", type=int, default=4)
-    parser.add_argument("--exposures", type=int, default=5, help="Of each night.")
-    parser.add_argument("--new", type=int, default=100, help="Detections of each that are of no known object.")
-    options = parser.parse_args()
+    options = command_line(
+        __doc__, nights=4, exposures=(5, "Of each night."), new=(100, "Detections of each that are of no known object.")
+    )
     forced_history.HERE = 10**6  # one process
     rng = np.random.default_rng(1)
     mask = np.zeros(SHAPE, np.uint16)

@@ -4,7 +4,6 @@ Galaxies of half-light radii of 8 to 20 px on images in three bands: cutting, th
 shipped models, as the stages `cut_pictures`, `morphology` and `anomaly` call them.
 """
 
-import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.command_line import command_line
 from flows.pipeline.weights import read_weights
 from kernels.image.science_image import ScienceImage
 from kernels.pictures.anomaly_model import AnomalyModel
@@ -65,9 +65,7 @@ def measure(count: int, rng: np.random.Generator) -> dict[str, float]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--galaxies", type=int, default=2000)
-    count = parser.parse_args().galaxies
+    count = command_line(__doc__, galaxies=2000).galaxies
     seconds = measure(count, np.random.default_rng(1))
     for name, one in seconds.items():
         print(f"{name}: {1000 * one / count:.2f} ms a galaxy")

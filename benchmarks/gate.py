@@ -6,7 +6,6 @@ on the machine nor the number of its cores matters; the kind of processor does, 
 nothing fails. Exit code 1: a ratio fell by more than a quarter.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from time import process_time
 import numpy as np
 from scipy.special import logit
 
+from benchmarks.command_line import command_line
 from benchmarks.page import processor
 from flows.training.bench.exposure import shipped_net, use_threads
 from flows.training.bench.search import search_variants
@@ -62,9 +62,7 @@ def lost(found, recorded):
 
 def main():
     """Compare with the record, or write it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--record", action="store_true", help="write gate.json again")
-    chosen = parser.parse_args()
+    chosen = command_line(__doc__, record=(False, "write gate.json again"))
     found, here = ratios(), processor()
     records = json.loads(RECORD.read_text())
     if chosen.record:

@@ -8,7 +8,6 @@ integration of all bodies about the barycentre, at several times from the epoch.
 links them with orbits of all but every fourth, whose epochs are 10 to 180 days off, and counts whose names they get.
 """
 
-import argparse
 import resource
 import tempfile
 import time
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 from scipy.stats import binomtest
 from typer.testing import CliRunner
 
+from benchmarks.command_line import command_line
 from flows.cli.app import app
 from flows.inputs.orbit_file import read_orbits
 from kernels.orbits.ephemeris import observe
@@ -38,10 +38,7 @@ RADIUS = 0.62
 
 def main() -> None:
     """Print the figures."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--objects", type=int)
-    options.add_argument("--named", action="store_true")
-    given = options.parse_args()
+    given = command_line(__doc__, objects=int, named=False)
     if given.named:
         print("| days from the epoch | known | linked | named | 95 % | linked of all | named wrongly |")
         print("|---|---|---|---|---|---|---|")

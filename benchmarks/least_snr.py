@@ -4,12 +4,12 @@ Simulates exposures that no training has seen, searches them with the default de
 passes the threshold on the card of its reliability model, is not refused, and has the least S/N or more.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.command_line import command_line
 from flows.pipeline.models import load_model
 from flows.training.candidates import candidate_completeness, candidates, publishable
 from flows.training.example_sets import make_sets
@@ -54,12 +54,7 @@ def report(preset, count, seed, folder, workers, model):
 
 def main():
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ztf", type=int, default=12, help="exposures")
-    parser.add_argument("--llnl", type=int, default=4, help="exposures")
-    parser.add_argument("--seed", type=int, default=88001)
-    parser.add_argument("--workers", type=int, default=1)
-    given = parser.parse_args()
+    given = command_line(__doc__, ztf=(12, "exposures"), llnl=(4, "exposures"), seed=88001, workers=1)
     model = load_model("reliability", DETECTOR)
     with tempfile.TemporaryDirectory(prefix="nightstride-least-") as scratch:
         for preset, count in (("ztf", given.ztf), ("llnl", given.llnl)):

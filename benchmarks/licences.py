@@ -6,7 +6,6 @@ prints a table. Exit code 1: a package may be had under the GPL alone, whose ter
 no such licence: it is that of a library which is used as it is.
 """
 
-import argparse
 import importlib.metadata
 import re
 import sys
@@ -16,6 +15,8 @@ from typing import Any, cast
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from benchmarks.command_line import command_line
 
 _GPL = re.compile(r"(?<!L)(?<!Lesser )(GPL|General Public License)", re.IGNORECASE)
 _OTHERS = re.compile(r"LGPL|Lesser|BSD|MIT|Apache|Artistic|MPL|Mozilla|Python Software|PSF|ISC|zlib", re.IGNORECASE)
@@ -72,9 +73,7 @@ def licences(names: Collection[str]) -> Iterator[Licensed]:
 
 def main() -> int:
     """Print the table, and return the exit code."""
-    parser = argparse.ArgumentParser(description="Licences of what nightstride needs to run.")
-    parser.add_argument("--extras", default="", help="of nightstride, with commas between")
-    chosen = parser.parse_args()
+    chosen = command_line(__doc__, extras=("", "of nightstride, with commas between"))
     found = list(licences(needed("nightstride", [one for one in chosen.extras.split(",") if one])))
     print("| package | version | licence |\n| --- | --- | --- |")
     for one in found:

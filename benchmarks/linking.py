@@ -7,7 +7,6 @@ integrated numerically. `--rest` adds sources at rest to the nights, and counts 
 gives each visit of a night another time, and each detection of the real table, so that what is linked is by chance.
 """
 
-import argparse
 import json
 import os
 from itertools import product
@@ -21,6 +20,7 @@ from astropy.time import Time
 from scipy.integrate import solve_ivp
 from scipy.stats import beta
 
+from benchmarks.command_line import command_line
 from flows.results.detection_table import DetectionTable
 from flows.results.link_nights import link_over_nights
 from flows.results.linking import link_table
@@ -311,16 +311,17 @@ def survey(visits=720, rows=47):
 
 def main():
     """Print a JSON object for each measurement."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--real")
-    parser.add_argument("--nights", type=int, default=5)
-    parser.add_argument("--first", type=int, default=0, help="number of the first night, of others than the usual ones")
-    parser.add_argument("--bend", type=float, default=0.0, help="of ways across, in an hour, as a part of these")
-    parser.add_argument("--link-nights", type=int)
-    parser.add_argument("--survey", action="store_true", help="a night of 720 visits of 240 fields only")
-    parser.add_argument("--rest", action="store_true")
-    parser.add_argument("--scrambled", action="store_true")
-    chosen = parser.parse_args()
+    chosen = command_line(
+        __doc__,
+        real=str,
+        nights=5,
+        first=(0, "number of the first night, of others than the usual ones"),
+        bend=(0.0, "of ways across, in an hour, as a part of these"),
+        link_nights=int,
+        survey=(False, "a night of 720 visits of 240 fields only"),
+        rest=False,
+        scrambled=False,
+    )
     if chosen.scrambled and chosen.real:
         print(json.dumps(real_scrambled(chosen.real)), flush=True)
     if chosen.rest or chosen.scrambled:

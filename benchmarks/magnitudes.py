@@ -4,11 +4,11 @@
 as in `benchmarks.pulls`, each measured as a night measures it.
 """
 
-import argparse
 import itertools
 
 import numpy as np
 
+from benchmarks.command_line import command_line
 from benchmarks.pulls import SIDE, drawn
 from kernels.measure.detection import measure_candidate
 
@@ -36,10 +36,7 @@ def figures(count, seed, length, snr):
 
 def main():
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sources", type=int, default=300, help="Sources of each length and S/N.")
-    parser.add_argument("--seed", type=int, default=0, help="Random seed.")
-    given = parser.parse_args()
+    given = command_line(__doc__, sources=(300, "Sources of each length and S/N."), seed=(0, "Random seed."))
     print(f"stamps of {SIDE} x {SIDE} px")
     print("| length, px | S/N | sources | as a trail | as a point | magAB | pulls |\n|---|---|---|---|---|---|---|")
     for length, snr in itertools.product(LENGTHS, SNRS):

@@ -15,7 +15,6 @@ Paths outside the repository are environment variables in the command. A command
 its block as it is.
 """
 
-import argparse
 import json
 import os
 import re
@@ -23,8 +22,8 @@ import shlex
 import subprocess
 import sys
 from itertools import groupby
-from pathlib import Path
 
+from benchmarks.command_line import command_line
 from benchmarks.page import ROOT, measured_with, table
 
 PAGES = ROOT / "docs" / "measured"
@@ -105,10 +104,9 @@ def measure(page, only=""):
 
 def main():
     """Measure again what the pages name."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pages", nargs="*", type=Path, help="pages; all of docs/measured by default")
-    parser.add_argument("--only", default="", help="of commands that hold this word")
-    given = parser.parse_args()
+    given = command_line(
+        __doc__, ("pages*", "pages; all of docs/measured by default"), only=("", "of commands that hold this word")
+    )
     failed = [one for page in given.pages or sorted(PAGES.glob("*.md")) for one in measure(page, given.only)]
     sys.exit("\n".join(failed) or None)
 

@@ -5,13 +5,13 @@ the share of the draws that gives as many candidates as there are sources; the e
 hits at random places on pure noise give a candidate, by `merge.min_snr`.
 """
 
-import argparse
 import math
 from collections import Counter
 
 import numpy as np
 from scipy.signal import fftconvolve
 
+from benchmarks.command_line import command_line
 from kernels.image.noise import filtered_noise
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.trail_model import trail_image
@@ -153,10 +153,7 @@ def report_noise(images, seed):
 
 def main():
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
+    given = command_line(__doc__, draws=50, seed=1)
     report_cases(given.draws, given.seed)
     report_estimates(given.draws, given.seed)
     report_noise(given.draws, given.seed)

@@ -6,7 +6,6 @@ With ``--full``, for a GPU, the large ones make 100 passes over pictures of 224 
 checkpoint takes longer than a pass.
 """
 
-import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.command_line import command_line
 from benchmarks.published_nets import GalaxyCnn, GalaxyLstm, GalaxyMlp, ResNet50
 from flows.inputs.picture_files import list_pictures, read_picture, split_pictures
 from flows.results.evaluation.picture_scores import LONGEST, content_number, label_sets, picture_figures
@@ -90,13 +90,7 @@ def measure(
 
 def main() -> None:
     """Train each and print its figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("data", type=Path, nargs="+")
-    parser.add_argument("--only", nargs="+", default=[entry.name for entry in ENTRIES])
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--full", action="store_true")
-    asked = parser.parse_args()
+    asked = command_line(__doc__, "work", "data+", only=[entry.name for entry in ENTRIES], seed=1, full=False)
     asked.work.mkdir(parents=True, exist_ok=True)
     work = None if asked.full else asked.work
     for entry in ENTRIES:

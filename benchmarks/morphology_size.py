@@ -6,7 +6,6 @@ stretched and of 8 bits, and are degraded as they are; they have a seeing of the
 of the few that allow it.
 """
 
-import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch.nn.functional import interpolate
 
+from benchmarks.command_line import command_line
 from flows.inputs.picture_files import list_pictures
 from flows.pipeline.weights import read_weights
 from flows.results.evaluation.picture_scores import Label, label_sets, picture_figures, read_unseen
@@ -175,12 +175,9 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     """Measure, print a line for each survey and size, and draw."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path, nargs="+")
-    parser.add_argument("--snr", type=float, default=10.0, help="Of a pixel, see `degraded`.")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--docs", type=Path, help="Picture of the accuracies.")
-    asked = parser.parse_args()
+    asked = command_line(
+        __doc__, "data+", snr=(10.0, "Of a pixel, see `degraded`."), seed=1, docs=(Path, "Picture of the accuracies.")
+    )
     rows = measure(asked.data, asked.snr, asked.seed)
     for one in rows:
         print(json.dumps(one), flush=True)

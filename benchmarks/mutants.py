@@ -8,7 +8,6 @@ without the change as well, it is left out and the rest are run. Prints progress
 fewer than `LEAST` of the changes are noticed, or too many are listed as equivalent.
 """
 
-import argparse
 import ast
 import json
 import os
@@ -28,6 +27,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any, Literal
 
+from benchmarks.command_line import command_line
 from benchmarks.mutations import Kind, Mutation, mutations
 from benchmarks.structure import ROOT, imports, modules
 
@@ -354,13 +354,14 @@ def _say(text: str) -> None:
 
 def main() -> int:
     """Run the mutants."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=200, help="how many changes")
-    parser.add_argument("--seed", default=release(), help="of the draw (default: the version, so it changes with each)")
-    parser.add_argument("--skip", type=int, default=0, help="how many of the first to leave out: to go on with a draw")
-    parser.add_argument("--limit", type=float, default=300, help="time for the tests of a change, s, twice")
-    parser.add_argument("--only", default="", help="how the paths of the changed files begin")
-    given = parser.parse_args()
+    given = command_line(
+        __doc__,
+        count=(200, "how many changes"),
+        seed=(release(), "of the draw (default: the version, so it changes with each)"),
+        skip=(0, "how many of the first to leave out: to go on with a draw"),
+        limit=(300.0, "time for the tests of a change, s, twice"),
+        only=("", "how the paths of the changed files begin"),
+    )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # tests under way and the copy go with it
     mutants = draw(given.count, given.seed, only=given.only)[given.skip :]
     results: list[Result] = []

@@ -8,7 +8,6 @@ memory that the good file takes. What is found is printed with its seed; ``--onl
 its traceback.
 """
 
-import argparse
 import json
 import os
 import select
@@ -20,6 +19,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.command_line import command_line
 
 SLOW_S, MORE = 5.0, 4.0
 """Processor time that a file may take, s; its memory as a multiple of the good file's."""
@@ -177,11 +178,7 @@ def searched(forms: list[Form], count: int, seed: int) -> Iterator[tuple[Form, i
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--count", type=int, default=20000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only")
-    given = parser.parse_args()
+    given = command_line(__doc__, count=20000, seed=1, only=str)
     os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     os.environ["NUMBA_THREADING_LAYER"] = "workqueue"  # after OpenMP's has begun, no process can be forked
     wrong: Counter[str] = Counter()

@@ -6,7 +6,6 @@ with detections that have errors of 0.15 arcsec. The integration is in the baryc
 and Moon from astropy's built-in ephemeris and the Sun's relativistic term; the product's is about the Sun.
 """
 
-import argparse
 import json
 import tempfile
 from pathlib import Path
@@ -20,6 +19,7 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation
 from scipy.stats import binomtest
 
+from benchmarks.command_line import command_line
 from flows.inputs.orbit_file import read_orbits
 from kernels.orbits.ephemeris import observe
 from kernels.orbits.matching import match_ephemerides, near_radius
@@ -128,9 +128,7 @@ def drawn(rng, count, massive):
 
 def main():
     """Print, by the rate of motion, how many of the bodies have their own name."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--objects", type=int, default=500)
-    given = parser.parse_args()
+    given = command_line(__doc__, objects=500)
     rng, massive, counts, off = np.random.default_rng(1), bodies(181), {}, []
     with tempfile.TemporaryDirectory() as folder:
         for orbit, mjd, (ra, dec), rate in drawn(rng, given.objects, massive):

@@ -3,7 +3,6 @@
 `python -m benchmarks.neighbours [--times 8] [--seed 5]`
 """
 
-import argparse
 import tempfile
 from dataclasses import replace
 from itertools import pairwise
@@ -12,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from astropy.coordinates import SkyCoord
 
+from benchmarks.command_line import command_line
 from benchmarks.objects_accuracy import objects_of, spread
 from flows.simulation.night import OBJECTS, SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
@@ -30,10 +30,7 @@ def simulate(folder, times, seed):
 
 def main():
     """Print medians and spreads of magnitude and pull by the distance of the nearest object."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--times", type=float, default=8.0)
-    parser.add_argument("--seed", type=int, default=5)
-    chosen = parser.parse_args()
+    chosen = command_line(__doc__, times=8.0, seed=5)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         simulate(folder, chosen.times, chosen.seed)

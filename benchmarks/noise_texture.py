@@ -7,7 +7,6 @@ texture and each width of the PSF 100 point sources of one S/N lie on 1008 x 100
 autocorrelation of the noise known. Prints a table: share that becomes a candidate, and share that is published.
 """
 
-import argparse
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import convolve
 from scipy.signal import fftconvolve
 
+from benchmarks.command_line import command_line
 from flows.pipeline.search_pixels import search_pixels
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.matched_filter import template_snr
@@ -81,10 +81,7 @@ def shares(drawn: Image, model: str) -> tuple[float, float]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--snr", type=float, nargs="+", default=[8.0, 12.0, 20.0])
-    parser.add_argument("--model", default=DetectSettings().model)
-    given = parser.parse_args()
+    given = command_line(__doc__, snr=[8.0, 12.0, 20.0], model=DetectSettings().model)
     print(f"{given.model}: candidates, published, by FWHM in px\n")
     print("| neighbours | S/N | " + " | ".join(f"{fwhm}" for fwhm in FWHM_PX) + " |")
     print("| --- | --- |" + " --- |" * len(FWHM_PX))

@@ -3,7 +3,6 @@
 `python -m benchmarks.objects [--quadrant]`
 """
 
-import argparse
 import json
 import tempfile
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.command_line import command_line
 from kernels.image.cutouts import cut
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.psf.psf_field import PsfField, draw_psfs
@@ -92,10 +92,9 @@ def quadrant(folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quadrant", action="store_true", help="also time the stages on a simulated quadrant")
+    asked = command_line(__doc__, quadrant=(False, "also time the stages on a simulated quadrant"))
     result = {"cutouts": cutting()}
-    if parser.parse_args().quadrant:
+    if asked.quadrant:
         with tempfile.TemporaryDirectory() as folder:
             result["quadrant"] = quadrant(Path(folder))
     print(json.dumps(result, indent=1))

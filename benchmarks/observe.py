@@ -6,7 +6,6 @@ thread that sends spans included, so other work on the machine hardly matters. H
 each exposure, in a worker once: what is found is an upper limit.
 """
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from time import process_time
 
+from benchmarks.command_line import command_line
 from flows.inputs.probe import probe
 from flows.inputs.sources import list_sources
 from flows.nights.exposure_run import shared_out
@@ -76,10 +76,7 @@ def observed_exposure(source, out, settings):
 
 def main():
     """Measure, and print one line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--side", type=int, default=3072, help="px")
-    given = parser.parse_args()
+    given = command_line(__doc__, rounds=9, side=(3072, "px"))
     use_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

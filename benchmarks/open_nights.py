@@ -8,7 +8,6 @@ a run would. The nights besides it have the same files under other labels. Each 
 the files in the system's cache; the first two lines are those that a limit holds for. Exit code 1: one is slower.
 """
 
-import argparse
 import os
 import sys
 import tempfile
@@ -22,6 +21,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 import nightstride as ns
+from benchmarks.command_line import command_line
 from benchmarks.years import DETECTORS, FIRST, _unflushed, add_night, make_night
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.compaction import compact
@@ -122,11 +122,12 @@ def looks(out: Path) -> list[Looked]:
 
 def main() -> int:
     """Measure, print a table, and return the exit code."""
-    parser = argparse.ArgumentParser(description="Time to open nights in Python.")
-    parser.add_argument("--exposures", type=int, default=64, help="of a night")
-    parser.add_argument("--nights", type=int, default=100)
-    parser.add_argument("--rows", type=int, default=30, help="detections of an exposure")
-    chosen = parser.parse_args()
+    chosen = command_line(
+        __doc__,
+        exposures=(64, "of a night"),
+        nights=100,
+        rows=(30, "detections of an exposure"),
+    )
     with tempfile.TemporaryDirectory() as folder:
         out = make_nights(Path(folder), chosen.exposures, chosen.nights, chosen.rows)
         files = sum(1 for _ in out.glob(f"catalogs/{DIA_SOURCE.name}/*/*"))

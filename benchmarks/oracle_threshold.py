@@ -4,7 +4,6 @@
 and the two constants of `kernels.trails.matched_filter.false_alarms` that fit them.
 """
 
-import argparse
 import time
 
 import numpy as np
@@ -12,6 +11,7 @@ from scipy.fft import irfft2, rfft2
 from scipy.ndimage import gaussian_filter, maximum_filter
 from scipy.optimize import minimize
 
+from benchmarks.command_line import command_line
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.trail_model import trail_image
 
@@ -64,13 +64,12 @@ def fit(counts, area):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fields", type=int, default=500, help="fields of 1024 x 1024 px")
-    parser.add_argument("--fwhm", type=float, default=2.45, help="of the PSF, px")
-    parser.add_argument(
-        "--smoothing", type=float, default=0.6, help="sigma of the kernel that correlates the noise, px"
+    options = command_line(
+        __doc__,
+        fields=(500, "fields of 1024 x 1024 px"),
+        fwhm=(2.45, "of the PSF, px"),
+        smoothing=(0.6, "sigma of the kernel that correlates the noise, px"),
     )
-    options = parser.parse_args()
     start = time.perf_counter()
     batches = [range(first, min(first + BATCH, options.fields)) for first in range(0, options.fields, BATCH)]
     heights = np.concatenate([peaks(seeds, options.fwhm, options.smoothing) for seeds in batches])

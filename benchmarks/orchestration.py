@@ -8,7 +8,6 @@ published is what stages, reading and writing report of it, and the rest: digest
 task. Exit code 1: the rest is more than `LIMIT`.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.command_line import command_line
 from benchmarks.dask_cluster import dask_cluster
 from benchmarks.night_runs import quadrants
 from flows.nights.cluster.prefect_server import PrefectServer
@@ -114,10 +114,7 @@ def _prefect() -> Iterator[dict[str, str]]:
 
 def main() -> int:
     """Measure, print, judge."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--exposures", type=int, default=12)
-    parser.add_argument("--workers", type=int, default=2)
-    chosen = parser.parse_args()
+    chosen = command_line(__doc__, exposures=12, workers=2)
     with tempfile.TemporaryDirectory(prefix="nightstride-bench-") as name:
         found = measure(Path(name), chosen.exposures, chosen.workers)
     Console().print_json(json.dumps(asdict(found)))

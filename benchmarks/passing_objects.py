@@ -8,7 +8,6 @@ missing, in fields at the ecliptic, a pole, the south and RA 0. Of those with th
 many are in one tracklet with three of them, and with all; and how many tracklets are of several objects.
 """
 
-import argparse
 from collections import Counter
 from itertools import product
 
@@ -17,6 +16,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.time import Time
 
+from benchmarks.command_line import command_line
 from benchmarks.linking import ERROR, EXPOSURE, MOVERS, PALOMAR, SIDE, interval, link
 
 FIELDS = ((150.0, 12.0), (40.0, 87.0), (0.05, 0.5), (95.0, -48.0))
@@ -107,10 +107,9 @@ def measured(density, trails, nights, first):
 
 def main():
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nights", type=int, default=4, help="of each number of visits and field")
-    parser.add_argument("--first", type=int, default=0, help="seed of the first night")
-    given = parser.parse_args()
+    given = command_line(
+        __doc__, nights=(4, "of each number of visits and field"), first=(0, "seed of the first night")
+    )
     print(
         "| false per deg2 and visit | trails | three linked | all | above 15 deg / day: three | tracklets of several |"
     )

@@ -8,7 +8,6 @@ fewer visits, and of fewer quadrants. Printed as JSON: seconds, the highest memo
 process, rows, and the exponents with which time grows with visits and with area (1: linear).
 """
 
-import argparse
 import json
 import shutil
 import tempfile
@@ -23,6 +22,7 @@ import numpy as np
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from benchmarks.command_line import command_line
 from flows.nights.cluster.cluster import cluster
 from flows.nights.patches import run_nights
 from flows.pipeline.night_plan import plan_nights
@@ -149,12 +149,7 @@ def memory(name: str) -> int:
 
 def main() -> None:
     """Publish, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("quadrants", 64), ("visits", 10), ("sources", 3000), ("workers", 2)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--scale", type=float, default=2.0)
-    parser.add_argument("--out", type=Path)
-    asked = parser.parse_args()
+    asked = command_line(__doc__, quadrants=64, visits=10, sources=3000, workers=2, scale=2.0, out=Path)
     side = round(asked.quadrants**0.5)
     with tempfile.TemporaryDirectory() as folder:
         out = asked.out or Path(folder) / "out"

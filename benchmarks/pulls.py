@@ -5,13 +5,13 @@ drawn by GalSim (a Moffat profile convolved with a line, integrated over pixels)
 as by resampling, with the Poisson noise of the trail itself; fits start from estimates as rough as those of a search.
 """
 
-import argparse
 import time
 
 import galsim
 import numpy as np
 from scipy.signal import fftconvolve
 
+from benchmarks.command_line import command_line
 from kernels.image.noise import Noise
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import Segment
@@ -81,10 +81,7 @@ def pulls(trails, seed, lengths=(4.0, 60.0), snrs=(8.0, 50.0)):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--trails", type=int, default=3000)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
+    options = command_line(__doc__, trails=3000, seed=1)
     began = time.perf_counter()
     rows, failed = pulls(options.trails, options.seed)
     seconds = time.perf_counter() - began

@@ -3,7 +3,6 @@
 Without ``--check`` the pages are written; with it nothing is, and the exit code is 1 if a page differs.
 """
 
-import argparse
 import json
 import re
 import sys
@@ -20,6 +19,7 @@ from pydantic.fields import FieldInfo
 from typer.main import get_command
 
 import nightstride
+from benchmarks.command_line import command_line
 from benchmarks.error_codes import errors_page
 from flows.cli.app import app
 from schemas.dataset import ArrayOf, Dataset
@@ -255,9 +255,7 @@ def is_error(name: str) -> bool:
 
 def main() -> None:
     """Write the pages, or say which differ."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a page differs")
-    check = parser.parse_args().check
+    check = command_line(__doc__, check=(False, "write nothing; exit code 1 if a page differs")).check
     stale = [name for name, text in pages().items() if not same(FOLDER / name, text)]
     if check and stale:
         sys.exit(f"differ from the code: {', '.join(stale)}; python -m benchmarks.reference writes them.")

@@ -5,13 +5,13 @@
 adds its own. Fits start at the true places, so nothing here depends on a network.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.command_line import command_line
 from flows.inputs.ingest import prepare
 from flows.inputs.source import Source
 from schemas.dia_source import STREAK
@@ -79,10 +79,7 @@ def figures(pairs):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--files", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
+    options = command_line(__doc__, files=3, seed=1)
     print("| sources | known | n | magAB, mag | its pull | flux, pull | length, pull | length within 2 errors |")
     print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:

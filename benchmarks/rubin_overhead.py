@@ -8,7 +8,6 @@ Processor time hardly depends on what else the machine does. Exit code 1: an exp
 of the scheduler than `SCHEDULER_MS`, or memory grows.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -22,6 +21,7 @@ import psutil
 from scipy.stats import theilslopes
 
 from benchmarks.capacity_constants import record
+from benchmarks.command_line import command_line
 from benchmarks.dask_cluster import DaskCluster, dask_cluster
 from benchmarks.page import machine
 from benchmarks.rubin_visits import write_visits
@@ -185,12 +185,9 @@ def too_much(found: Overhead) -> list[str]:
 
 def main() -> int:
     """Run the visits and report the result."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--visits", type=int, default=20)
-    parser.add_argument("--detectors", type=int, default=189)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--record", action="store_true", help="write what was found to capacity.json")
-    chosen = parser.parse_args()
+    chosen = command_line(
+        __doc__, visits=20, detectors=189, workers=2, record=(False, "write what was found to capacity.json")
+    )
     with tempfile.TemporaryDirectory(prefix="nightstride-bench-") as name:
         folder = Path(name)
         found = run(write_visits(folder, chosen.visits, chosen.detectors), folder, chosen.workers)

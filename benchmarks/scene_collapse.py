@@ -4,7 +4,6 @@ A published network of five convolutions gave one class for every picture, by SG
 thing of it; learnt from four fifths of the pictures, judged on the others, split by content.
 """
 
-import argparse
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.command_line import command_line
 from benchmarks.published_nets import SceneCnn
 from flows.inputs.picture_files import list_pictures, read_picture, split_pictures
 from flows.results.evaluation.picture_scores import label_sets
@@ -127,12 +127,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     """Train with each setting, print a line of JSON for each."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--side", type=int, default=224)
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--docs", type=Path, help="picture of the losses")
-    chosen = parser.parse_args()
+    chosen = command_line(__doc__, "folder", side=224, epochs=30, docs=(Path, "picture of the losses"))
     pictures, code, digests = read(chosen.folder, chosen.side)
     parts = split_pictures(digests, code.tolist(), (0.8, 0.2), 1)
     rows = []

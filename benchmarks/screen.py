@@ -6,7 +6,6 @@ Both search the same tiles, in turns, in this process; both are merged, measured
 exposure is new: training used other seeds. Only a search of windows can have a screen.
 """
 
-import argparse
 import os
 from dataclasses import dataclass, replace
 from statistics import median
@@ -14,6 +13,7 @@ from time import perf_counter, process_time
 
 import pyarrow as pa
 
+from benchmarks.command_line import command_line
 from benchmarks.page import machine, publish, table
 from benchmarks.peers.scenes import true_scenes
 from flows.pipeline.models import load_model
@@ -166,14 +166,15 @@ def report(rows, threads):
 
 def main():
     """Measure and print; exit status 1 if the screen costs a detected streak."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--streaks", type=int, default=2000, help="injected streaks to look at, at least")
-    parser.add_argument("--model", default="basic_cnn", help="shipped name, folder or URL")
-    parser.add_argument("--per-image", type=int, default=100, help="streaks on each exposure")
-    parser.add_argument("--seed", type=int, default=SEED, help="of the first exposure")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--write", action="store_true", help="into docs/measured/performance.md")
-    chosen = parser.parse_args()
+    chosen = command_line(
+        __doc__,
+        streaks=(2000, "injected streaks to look at, at least"),
+        model=("basic_cnn", "shipped name, folder or URL"),
+        per_image=(100, "streaks on each exposure"),
+        seed=(SEED, "of the first exposure"),
+        threads=len(os.sched_getaffinity(0)),
+        write=(False, "into docs/measured/performance.md"),
+    )
     threads = use_threads(chosen.threads)
     rows = []
     for row in measure(chosen.model, chosen.streaks, chosen.per_image, chosen.seed):

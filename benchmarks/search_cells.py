@@ -5,13 +5,13 @@ on two threads the least time of all rounds by the clock on the wall. Then the c
 in float32 on some exposures: how far they move near the threshold, and how many hits come or go.
 """
 
-import argparse
 from time import perf_counter, process_time
 
 import numpy as np
 from scipy.special import logit
 
 from benchmarks.bench_windows import cell_ways
+from benchmarks.command_line import command_line
 from benchmarks.page import machine, table
 from flows.pipeline.models import load_model
 from flows.training.bench.exposure import bench_exposure, shipped_net, use_threads
@@ -60,10 +60,7 @@ def moved(exposures):
 
 def main():
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--exposures", type=int, default=4)
-    given = parser.parse_args()
+    given = command_line(__doc__, repeats=7, exposures=4)
     variants = ways(bench_exposure())
     one, two = (seconds(variants, threads, given.repeats) for threads in (1, 2))
     rows = [

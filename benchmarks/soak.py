@@ -6,7 +6,6 @@ delivers copies of one simulated exposure, each as a visit of its own, never mor
 second at the processes. Exit code 1 if an exposure is missing, or memory or open files grow.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import psutil
 from astropy.io import fits
 from scipy.stats import theilslopes
 
+from benchmarks.command_line import command_line
 from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
 from flows.storage.ledger import Ledger
@@ -127,9 +127,7 @@ def is_flat(memory: Growth, files: Growth) -> bool:
 
 def main() -> None:
     """Run the soak test and report the result."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--exposures", type=int, default=500)
-    exposures = parser.parse_args().exposures
+    exposures = command_line(__doc__, exposures=500).exposures
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         small = SimulatedNight(find_preset("ztf", 3, (200, 210)), 11, 1, 1, folder / "raw", science=False)

@@ -5,7 +5,6 @@ train spectral-class` does, one process each, so that its peak of resident memor
 colours of each class are normal about means like those of SDSS, so the accuracies say nothing of the sky.
 """
 
-import argparse
 import multiprocessing
 import resource
 import sys
@@ -15,6 +14,7 @@ from time import perf_counter
 
 import numpy as np
 
+from benchmarks.command_line import command_line
 from benchmarks.page import machine, table
 from flows.training.spectral_compare import MODELS, compare
 from flows.training.spectral_sample import archive_sample
@@ -69,11 +69,7 @@ def _peak():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=2_000_000)
-    parser.add_argument("--models", default=",".join(MODELS))
-    parser.add_argument("--rebalance", default="none")
-    options = parser.parse_args()
+    options = command_line(__doc__, rows=2_000_000, models=",".join(MODELS), rebalance="none")
     context = multiprocessing.get_context("spawn")
     lines = []
     with tempfile.TemporaryDirectory() as folder:

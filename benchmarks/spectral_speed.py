@@ -4,13 +4,13 @@ Times the stage `spectral_class`, both its models and the table it gives, on sim
 left out, for a worker does them once a night.
 """
 
-import argparse
 from statistics import median
 from time import perf_counter
 
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.command_line import command_line
 from benchmarks.page import machine, table
 from flows.pipeline.models import load_model
 from flows.simulation.star_colours import star_table
@@ -41,9 +41,7 @@ def objects(count):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--objects", type=int, default=10_000)
-    count = parser.parse_args().objects
+    count = command_line(__doc__, objects=10_000).objects
     context = Context(
         models={
             "superclass": load_model("superclass", "colours"),

@@ -5,13 +5,13 @@ the clock for cutouts of four bands with their PSFs, and of which steps they are
 busy machine too. With ``--device cuda`` the networks run on the GPU, the measurements on the processor.
 """
 
-import argparse
 import time
 
 import numba
 import numpy as np
 import torch
 
+from benchmarks.command_line import command_line
 from flows.pipeline.models import load_model
 from flows.simulation.cutout_field import draw_field
 from flows.simulation.cutout_survey import DEEP
@@ -29,11 +29,7 @@ def timed(work, parts):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--objects", type=int, default=10_000)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda: of the networks.")
-    options = parser.parse_args()
+    options = command_line(__doc__, objects=10_000, threads=1, device=("cpu", "cpu or cuda: of the networks."))
     torch.set_num_threads(options.threads)
     numba.set_num_threads(options.threads)
     cutouts = draw_field(DEEP, 1, 0, PART).cutouts

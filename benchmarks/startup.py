@@ -10,7 +10,6 @@ all processes, s. The first run, which compiles, is not counted. Exit code 1: a 
 quiet cores.
 """
 
-import argparse
 import ctypes
 import json
 import os
@@ -26,6 +25,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
+
+from benchmarks.command_line import command_line
 
 RUN_S, RERUN_S = 7.0, 1.5
 """From the prompt to the catalogue, and of a rerun with nothing to do, s."""
@@ -138,9 +139,7 @@ def part(code: str) -> Took:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=3, help="Runs that count; the best of them is told.")
-    given = parser.parse_args()
+    given = command_line(__doc__, runs=(3, "Runs that count; the best of them is told."))
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), given.runs)
     print(json.dumps(found, indent=2))

@@ -152,11 +152,13 @@ def report(tally: Tally) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("night", help="folder of simulated images with science images, one detector, --subtract none")
+    parser.add_argument(
+        "night", type=Path, help="folder of simulated images with science images, one detector, --subtract none"
+    )
     parser.add_argument("--seed", type=int, required=True, help="of the simulation")
     parser.add_argument("--preset", default="ztf", help="of the simulation")
     given = parser.parse_args()
-    truth, tally = pq.read_table(Path(given.night) / "truth.parquet"), Tally()
+    truth, tally = pq.read_table(given.night / "truth.parquet"), Tally()
     preset, model = find_preset(given.preset), load_model("reliability", "streak_net")
     visits = sorted(set(truth["visit"].to_pylist()))
     drawn = {one.visit: one for one in (conditions_of(preset, given.seed, n, 0) for n in range(len(visits)))}

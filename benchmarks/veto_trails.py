@@ -8,13 +8,13 @@ usable pixels, and measured from first estimates as rough as those of a search. 
 flag, per cent, by S/N, length and PSF; in brackets, for the causes that refuse, the share that is refused for it.
 """
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.command_line import command_line
 from benchmarks.crossing_stars import Planes, exposures
 from flows.inputs.packet_files import read_packets
 from flows.pipeline.packet_search import packet_exposure, packet_planes, place_on_canvas
@@ -119,12 +119,10 @@ def report_stamps(paths: list[Path]) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("night", help="folder of simulated images with science images")
-    parser.add_argument("--trails", type=int, default=400, help="on each exposure")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--stamps", type=Path, nargs="*", default=[], help="folders or tarballs of ZTF alert packets")
-    given = parser.parse_args()
+    given = command_line(
+        __doc__, ("night", "folder of simulated images with science images"), trails=(400, "on each exposure"), seed=1,
+        stamps=([Path], "folders or tarballs of ZTF alert packets"),
+    )  # fmt: skip
     report([one for info, planes in exposures(given.night) for one in drawn(info, planes, given.trails, given.seed)])
     if given.stamps:
         report_stamps(given.stamps)

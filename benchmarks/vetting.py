@@ -8,7 +8,6 @@ in Chromium where that is installed, the time from the key of a verdict to the n
 1: a list takes 2 s or more, or a verdict 150 ms or more (the median).
 """
 
-import argparse
 import os
 import shutil
 import sys
@@ -21,6 +20,7 @@ import httpx
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.command_line import command_line
 from benchmarks.page import machine
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
@@ -45,10 +45,7 @@ PRESSED = """() => new Promise(resolve => {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--detections", type=int, default=50_000)
-    parser.add_argument("--verdicts", type=int, default=60)
-    chosen = parser.parse_args()
+    chosen = command_line(__doc__, detections=50_000, verdicts=60)
     print(machine(1))
     with tempfile.TemporaryDirectory(prefix="nightstride-vetting-") as folder:
         out = fill(Path(folder) / "out", chosen.detections)

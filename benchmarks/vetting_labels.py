@@ -10,7 +10,6 @@ streaks per image where both find as many of the streaks of S/N 7 and more, with
 exposures.
 """
 
-import argparse
 import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from benchmarks.command_line import command_line
 from benchmarks.page import machine, measured_with, table
 from flows.runtime.parallel import map_in_processes
 from flows.storage.layout import tile_path
@@ -52,10 +52,7 @@ PLAN = ReliabilityPlan(ReliabilityFit(networks=2, epochs=8))
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, help="folder for the exposures; used again if they are there")
-    parser.add_argument("--workers", type=int, default=1)
-    chosen = parser.parse_args()
+    chosen = command_line(__doc__, work=(Path, "folder for the exposures; used again if they are there"), workers=1)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="nightstride-labels-") as scratch:
         work, workers = chosen.work or Path(scratch), chosen.workers

@@ -8,7 +8,6 @@ visit's first file to its acknowledgement. Exit code 1 if an exposure was lost, 
 deadline.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import time
 from itertools import groupby
 from pathlib import Path
 
+from benchmarks.command_line import command_line
 from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
 
@@ -51,10 +51,7 @@ def watch(raw, arriving, out, config, every):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, value in {"visits": 6, "detectors": 20, "size": 1000, "every": 40, "deadline": 60, "seed": 5}.items():
-        parser.add_argument(f"--{name}", type=int, default=value)
-    given = parser.parse_args()
+    given = command_line(__doc__, visits=6, detectors=20, size=1000, every=40, deadline=60, seed=5)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         arriving, raw = folder / "arriving", folder / "raw"

@@ -13,7 +13,6 @@ Exit code 1: one is slower or larger than its limit, or grows with the nights.
 does so in a bucket, and counts requests (`benchmarks.years_s3`).
 """
 
-import argparse
 import shutil
 import sqlite3
 import subprocess
@@ -27,6 +26,7 @@ from threading import Thread
 from time import perf_counter, sleep
 from unittest.mock import patch
 
+from benchmarks.command_line import command_line
 from benchmarks.rubin_visits import write_visits
 from benchmarks.years_s3 import report
 from flows.inputs.source import name_of
@@ -246,14 +246,13 @@ def growth_mb(found: list[Taken]) -> float:
 
 def main() -> int:
     """Measure, print a table, and return the exit code."""
-    parser = argparse.ArgumentParser(description="Cost of the nights that are kept.")
-    parser.add_argument(
-        "--s3", action="store_true", help="count the requests to a bucket, with half the nights and all"
+    chosen = command_line(
+        __doc__,
+        s3=(False, "count the requests to a bucket, with half the nights and all"),
+        exposures=(44_800, "of a night"),
+        nights=30,
+        folder=(Path, "empty; by default a temporary one"),
     )
-    parser.add_argument("--exposures", type=int, default=44_800, help="of a night")
-    parser.add_argument("--nights", type=int, default=30)
-    parser.add_argument("--folder", type=Path, help="empty; by default a temporary one")
-    chosen = parser.parse_args()
     if chosen.s3:
         return report(chosen.exposures, chosen.nights, NEW)
     with tempfile.TemporaryDirectory() as temporary:
