@@ -132,11 +132,11 @@ services-status: setup  ## Say how they are
 
 bench: setup  ## Measure search, stages, peers and scaling; write tables and pictures into the docs (15 minutes)
 	$(call install,.[bench])
-	env -u OMP_NUM_THREADS $(BIN)/python -m benchmarks
+	env -u OMP_NUM_THREADS $(BIN)/python -m benchmarks.measured docs/measured/performance.md --only benchmarks.bench_
 	$(BIN)/python -m benchmarks.bench_codecs
 	$(BIN)/python -m benchmarks.capacity_constants
 	-$(BIN)/python -m benchmarks.rubin_overhead --record
-	$(BIN)/python -m benchmarks.capacity --write
+	$(BIN)/python -m benchmarks.measured docs/measured/capacity.md
 
 bench-suite: setup  ## Small timings by pytest-benchmark, to compare versions with
 	$(BIN)/python -m pytest -q benchmarks --benchmark-enable --benchmark-columns=median,iqr,rounds --benchmark-sort=name

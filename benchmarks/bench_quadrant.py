@@ -7,7 +7,7 @@ from statistics import median
 from time import perf_counter
 
 from benchmarks.exposure_pass import SETTINGS, Clock, finish, ingest, search
-from benchmarks.page import IMAGES, machine, options, publish, table
+from benchmarks.page import IMAGES, machine, options, show, table
 from flows.inputs.sources import list_sources
 from flows.results.evaluation.pictures import new_figure, save
 from flows.simulation.night import SimulatedNight, simulate_night
@@ -70,7 +70,7 @@ def draw(steps, plain):
 
 
 def main():
-    """Measure, print and write."""
+    """Measure and print."""
     chosen = options(__doc__, repeats=5)
     steps, (hits, streaks, sources), plain = measure(chosen.repeats)
     total = sum(steps.values())
@@ -87,9 +87,9 @@ def main():
         + f"\n\nPeak memory of the process, with the plain way's: {peak:.2f} GiB.\n\n"
         "![Seconds of each step](../images/bench_quadrant.png)"
     )
-    if chosen.write:
+    if chosen.draw:
         draw(steps, plain)
-    publish("quadrant", text, chosen.write)
+    show(text)
 
 
 if __name__ == "__main__":

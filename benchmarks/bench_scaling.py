@@ -17,7 +17,7 @@ from statistics import median
 import numpy as np
 
 from benchmarks.night_runs import quadrants, searching_seconds
-from benchmarks.page import IMAGES, machine, options, publish, table
+from benchmarks.page import IMAGES, machine, options, show, table
 from benchmarks.plot import log_axes, panels
 from benchmarks.power_law import fit_power_law
 from flows.results.evaluation.pictures import save
@@ -174,7 +174,7 @@ def describe(found, counts, workers, chosen):
 
 
 def main():
-    """Measure, print and write."""
+    """Measure and print."""
     chosen = options(__doc__, repeats=3)
     workers = list(range(1, chosen.threads + 1))
     with tempfile.TemporaryDirectory(prefix="nightstride-bench-") as scratch:
@@ -182,9 +182,9 @@ def main():
         found = sizes(folder, chosen.threads, chosen.repeats)
         speed = per_quadrant(folder, workers, chosen.repeats)
         counts = many_quadrants(folder, max(workers))
-    if chosen.write:
+    if chosen.draw:
         draw(found, counts, speed)
-    publish("scaling", describe(found, counts, speed, chosen), chosen.write)
+    show(describe(found, counts, speed, chosen))
 
 
 if __name__ == "__main__":

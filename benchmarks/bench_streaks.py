@@ -12,7 +12,7 @@ from time import perf_counter
 
 import numpy as np
 
-from benchmarks.page import IMAGES, machine, options, publish, table
+from benchmarks.page import IMAGES, machine, options, show, table
 from benchmarks.peers.astride_method import astride_streaks
 from benchmarks.peers.findsat import findsat_streaks
 from benchmarks.peers.ours import ours
@@ -116,7 +116,7 @@ def draw(found):
 
 
 def main():
-    """Measure, print and write."""
+    """Measure and print."""
     chosen = options(__doc__, repeats=1)
     scenes = {preset: true_scenes(preset, count, SEED) for preset, count in SCENES.items()}
     everyone = peers(chosen.threads)
@@ -131,9 +131,9 @@ def main():
         + table((*headings, "satellites"), [row(name, outcomes) for name, outcomes in found.items()])
         + "\n\n![Completeness against false streaks, and time](../images/bench_streaks.png)"
     )
-    if chosen.write:
+    if chosen.draw:
         draw(found)
-    publish("streaks", text, chosen.write)
+    show(text)
 
 
 if __name__ == "__main__":

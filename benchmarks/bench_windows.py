@@ -8,7 +8,7 @@ from functools import partial
 
 from scipy.special import logit
 
-from benchmarks.page import IMAGES, machine, options, publish, table
+from benchmarks.page import IMAGES, machine, options, show, table
 from benchmarks.ways.dask_way import dask_logits
 from benchmarks.ways.numpy_way import numpy_logits
 from benchmarks.ways.skimage_way import skimage_logits
@@ -92,7 +92,7 @@ def draw(medians, limits):
 
 
 def main():
-    """Measure, print and write."""
+    """Measure and print."""
     chosen = options(__doc__, repeats=5)
     net, card = shipped_net()
     exposure = bench_exposure()
@@ -126,9 +126,9 @@ def main():
         f"{TOLERANCE:.0e}, or the benchmark fails.\n\n"
         "![Seconds of each way](../images/bench_windows.png)"
     )
-    if chosen.write:
+    if chosen.draw:
         draw(medians, limits)
-    publish("windows", text, chosen.write, weights=("detect/basic_cnn", "detect/streak_net"))
+    show(text, weights=("detect/basic_cnn", "detect/streak_net"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Capacity for a survey, in bytes, seconds and workers: ``python -m benchmarks.capacity [--write]``.
+"""Capacity for a survey, in bytes, seconds and workers: ``python -m benchmarks.capacity``.
 
 Computed from capacity.json, which `benchmarks.capacity_constants` and `benchmarks.rubin_overhead --record` measure.
 """
@@ -20,10 +20,9 @@ from benchmarks.capacity_model import (
     worker_bytes,
     workers_for,
 )
-from benchmarks.page import ROOT, publish, table
+from benchmarks.page import show, table
 from schemas.settings import Settings
 
-PAGE = ROOT / "docs" / "measured" / "capacity.md"
 WITHIN_S = (60, 300, 780)
 """Rubin's alerts, five minutes, and what ZTF's own alerts take."""
 
@@ -120,7 +119,7 @@ def measured_on() -> str:
 
 
 def main() -> None:
-    """Print, and if wanted write, the figures."""
+    """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--survey", choices=SURVEYS, help="default: all")
     parser.add_argument("--visits", type=int, help="of a night; default: the survey's")
@@ -130,16 +129,13 @@ def main() -> None:
         "--core-hour", type=float, help="price of a core for an hour, in any currency: costs are printed in the same"
     )
     parser.add_argument("--gib-month", type=float, help="price of keeping a GiB for a month, in the same")
-    parser.add_argument("--write", action="store_true", help="put the figures into docs/measured/capacity.md")
     chosen = parser.parse_args()
     names = [chosen.survey] if chosen.survey else list(SURVEYS)
     prices = (chosen.core_hour, chosen.gib_month)
     given = {"visits": chosen.visits, "detectors": chosen.detectors, "shape": chosen.side and tuple(chosen.side)}
     own = {name: value for name, value in given.items() if value is not None}
-    if own and chosen.write:
-        parser.error("--write is for the surveys as they are")
     texts = [section(replace(SURVEYS[name], **own), science, prices) for name in names for science in (False, True)]
-    publish("capacity", "\n\n".join((measured_on(), *texts)), chosen.write, PAGE, weights=())
+    show("\n\n".join((measured_on(), *texts)), weights=None)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 Simulates exposures that no training has seen, searches them with every detector of ``stages/weights/detect``, and
 prints completeness at equal numbers of false positions per image: by the detector's own scores, and by the reliability
-model on what the stages behind it make of them. Writes ``docs/measured/detectors.json``, its tables in
-``docs/measured/detection.md`` and, of the first and the last sky, ``docs/images/detectors_SKY.png``.
+model on what the stages behind it make of them. Writes ``docs/measured/detectors.json`` and, of the first and the last
+sky, ``docs/images/detectors_SKY.png``; its tables are of ``docs/measured/detection.md``.
 """
 
 import json
@@ -26,7 +26,7 @@ from scipy import ndimage
 from scipy.stats import binomtest, norm
 
 from benchmarks.command_line import command_line
-from benchmarks.page import IMAGES, ROOT, publish, table
+from benchmarks.page import IMAGES, ROOT, show, table
 from flows.pipeline.models import load_model
 from flows.pipeline.search_pixels import search_pixels
 from flows.results.evaluation.pictures import new_figure, save
@@ -173,8 +173,7 @@ def main() -> None:
             figures[sky] = compare(sky, options.names, make_examples(folder, wanted, options.seed + n, options.threads))
     (ROOT / "docs" / "measured" / "detectors.json").write_text(json.dumps(figures, indent=1) + "\n")
     weights = [f"{kind}/{name}" for name in options.names for kind in ("detect", "reliability")]
-    by = "python -m benchmarks.detectors"
-    publish("detectors", tables(figures), True, ROOT / "docs" / "measured" / "detection.md", weights, by)
+    show(tables(figures), weights)
 
 
 KINDS = {"own": "its own", "verdict": "reliability", "verdict, no science": "reliability, no science images"}

@@ -1,6 +1,6 @@
-"""Tables of docs/measured that commands write: ``python -m benchmarks.measured [PAGE ...] [--only WORD]``.
+"""Tables and sections of docs/measured that commands write: ``python -m benchmarks.measured [PAGE ...] [--only WORD]``.
 
-A page names the command of a table around it:
+A page names the command around what it wrote:
 
     <!-- measured by: python -m benchmarks.pulls --trails 3000 -->
     Measured 2026-11-30.
@@ -11,8 +11,9 @@ A page names the command of a table around it:
 
 The command runs again, and the tables among what it prints replace those of the page, with today's date and, where
 the block names weights, their digests. JSON objects with the same keys on lines below each other are a table, too.
-Paths outside the repository are environment variables in the command. A command that fails or prints no table leaves
-its block as it is.
+Of a command that prints a section by `benchmarks.page.show`, all of that section goes into the page as it is. Paths
+outside the repository are environment variables in the command. A command that fails or prints no table leaves its
+block as it is.
 """
 
 import json
@@ -24,7 +25,7 @@ import sys
 from itertools import groupby
 
 from benchmarks.command_line import command_line
-from benchmarks.page import ROOT, measured_with, table
+from benchmarks.page import ROOT, SECTION, measured_with, table
 
 PAGES = ROOT / "docs" / "measured"
 BLOCK = re.compile(r"<!-- measured by: (?P<command>.*?) -->\n(?P<held>.*?)<!-- end -->", re.DOTALL)
@@ -60,8 +61,8 @@ def tables(output):
     return "\n\n".join(found)
 
 
-def run(command):
-    """Run a command of a page at the root of the repository, and return its tables.
+def run(command, weights):
+    """Run a command of a page at the root of the repository, and return its section, or its tables below a heading.
 
     Raises
     ------
@@ -72,10 +73,10 @@ def run(command):
     done = subprocess.run(
         [sys.executable if program == "python" else program, *rest], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
-    found = tables(done.stdout)
+    found, section = tables(done.stdout), done.stdout.partition(f"{SECTION}\n")[2].strip()
     if done.returncode or not found:
         raise RuntimeError(f"{command}: exit code {done.returncode}, {'some' if found else 'no'} tables.")
-    return found
+    return section or f"{measured_with(weights)}\n\n{found}"
 
 
 def measure(page, only=""):
@@ -92,12 +93,12 @@ def measure(page, only=""):
             continue
         print(f"{page.name}: {block['command']}", flush=True)
         try:
-            found = run(block["command"])
+            found = run(block["command"], WEIGHTS.findall(block["held"]))
         except RuntimeError as error:
             failed.append(str(error))
             continue
-        heading = measured_with(WEIGHTS.findall(block["held"]))
-        held = f"<!-- measured by: {block['command']} -->\n{heading}\n\n{found}\n<!-- end -->"
+        print(f"\n{found}\n", flush=True)
+        held = f"<!-- measured by: {block['command']} -->\n{found}\n<!-- end -->"
         page.write_text(page.read_text().replace(block[0], held))
     return failed
 

@@ -1,42 +1,35 @@
-"""Sections of the pages in docs/measured that the benchmarks write, between their markers."""
+"""Markdown of the pages in docs/measured, and what figures were measured with."""
 
-import argparse
 import hashlib
 import os
 import platform
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numba
 import torch
 
+from benchmarks.command_line import command_line
 from flows.training.bench.exposure import use_threads
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "measured" / "performance.md"
 IMAGES = ROOT / "docs" / "images"
 DEFAULT = ("detect/streak_net", "reliability/streak_net")
 """Weights of the default detector and its verdict, on which most figures depend."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """Options that every section has."""
-
-    threads: int
-    repeats: int
-    write: bool
+SECTION = "<!-- section -->"
+"""Line of a command's output below which everything goes into a page; see `benchmarks.measured`."""
 
 
 def options(description, repeats):
     """Read the command line of a section and set the threads."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--repeats", type=int, default=repeats, help="rounds; medians are reported")
-    parser.add_argument("--no-write", action="store_true", help="print only, leave docs/ as they are")
-    chosen = parser.parse_args()
-    return Options(use_threads(chosen.threads), chosen.repeats, not chosen.no_write)
+    chosen = command_line(
+        description, threads=len(os.sched_getaffinity(0)), repeats=(repeats, "rounds; medians are reported"),
+        draw=(False, "write the picture in docs/images, too"),
+    )  # fmt: skip
+    chosen.threads = use_threads(chosen.threads)
+    return chosen
 
 
 def measured_with(weights):
@@ -47,27 +40,10 @@ def measured_with(weights):
     return "\n\n".join([f"Measured {datetime.now(UTC).date()}.", *lines])
 
 
-def publish(name, text, write, path=PAGE, weights=DEFAULT, by="make bench"):
-    """Print the Markdown of a section and, if wanted, put it between its markers in a page, which name the command.
-
-    Date and digests of ``weights`` come first; without any the text stands alone.
-
-    Raises
-    ------
-    ValueError
-        The page has no such markers.
-    """
-    text = f"{measured_with(weights)}\n\n{text}" if weights else text
-    print(f"\n## {name}\n\n{text}\n", flush=True)
-    if not write:
-        return
-    start, end = f"<!-- {name}: written by {by} -->", f"<!-- {name}: end -->"
-    page = path.read_text()
-    if page.count(start) != 1 or page.count(end) != 1:
-        raise ValueError(f"{path} needs the markers {start!r} and {end!r} once each.")
-    before, _, rest = page.partition(start)
-    _, _, after = rest.partition(end)
-    path.write_text(f"{before}{start}\n{text}\n{end}{after}")
+def show(text, weights=DEFAULT):
+    """Print the Markdown of a section; date and digests of ``weights`` come first, unless these are None."""
+    heading = [] if weights is None else [measured_with(weights), ""]
+    print(f"\n{SECTION}", *heading, text, sep="\n", flush=True)
 
 
 def table(headings, rows):

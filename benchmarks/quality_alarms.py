@@ -1,23 +1,22 @@
 """Rate of quality alarms on equal nights, and on nights in which something is wrong.
 
-``python -m benchmarks.quality_alarms --work FOLDER [--visits 8] [--trials 200] [--write]`` simulates exposures of 1008
+``python -m benchmarks.quality_alarms FOLDER [--visits 8] [--trials 200]`` simulates exposures of 1008
 x 1008 px like ZTF's, and searches them. Nights are then drawn from these, so many exposures each, with replacement, and
 with the synthetic streaks put into them. What is wrong is put into drawn exposures: a zero point, a width of the PSF,
 the number of candidates refused as cosmic rays. That tests the gates, not the search: it is not run on worse pixels.
 """
 
-import argparse
 import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.page import ROOT, publish, table
+from benchmarks.command_line import command_line
+from benchmarks.page import show, table
 from flows.results.evaluation.recovery import recoveries
 from flows.results.quality import measure as measuring
 from flows.results.quality.judge import judge
@@ -95,13 +94,9 @@ def judged(rng, pool, earlier, size, trials, settings):
 
 def main():
     """Print how many nights raise an alarm, by what is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--visits", type=int, default=8, help="Of three exposures each.")
-    parser.add_argument("--size", type=int, default=24, help="Exposures of a night.")
-    parser.add_argument("--trials", type=int, default=200)
-    parser.add_argument("--write", action="store_true", help="into docs/measured/quality.md")
-    given = parser.parse_args()
+    given = command_line(
+        __doc__, "work", visits=(8, "Of three exposures each."), size=(24, "Exposures of a night."), trials=200
+    )
     # Nights share exposures: what is computed of one is computed once.
     measuring.depth, measuring.compass = cache(measuring.depth), cache(measuring.compass)
     settings, rng = QualitySettings(), np.random.default_rng(7)
@@ -121,9 +116,7 @@ def main():
     }
     rows = [(kind, *judged(rng, pool, earlier, given.size, given.trials, settings)) for kind, pool in pools.items()]
     headings = (f"{given.trials} nights", "a gate warns", "a gate fails", "a feature drifts", "of what")
-    text = f"Nights of {given.size} exposures out of {len(ordinary)}:\n\n{table(headings, rows)}"
-    by = f"python -m benchmarks.quality_alarms --visits {given.visits} --trials {given.trials} --write"
-    publish("alarms", text, given.write, ROOT / "docs/measured/quality.md", by=by)
+    show(f"Nights of {given.size} exposures out of {len(ordinary)}:\n\n{table(headings, rows)}")
 
 
 if __name__ == "__main__":

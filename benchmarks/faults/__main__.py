@@ -12,19 +12,15 @@ import os
 import shutil
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 
 from benchmarks.faults.driver import FAULTS, suffer
 from benchmarks.faults.fault import Outcome
-from benchmarks.faults.lab import LARGE, ROOT, SMALL, Lab, lab
+from benchmarks.faults.lab import LARGE, SMALL, Lab, lab
 from benchmarks.faults.table import markdown, summary, terminal
-from benchmarks.page import processor
-
-PAGE = ROOT / "docs" / "measured" / "faults.md"
-START, END = "<!-- written by python -m benchmarks.faults --docs -->", "<!-- end -->"
+from benchmarks.page import processor, show
 
 
 def options() -> argparse.Namespace:
@@ -36,23 +32,21 @@ def options() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"one of: {'; '.join(names)}")
     parser.add_argument("--postgres", action="store_true", help="keep the association in PostgreSQL, not in SQLite")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
-    parser.add_argument("--docs", action="store_true", help="write the tables into docs/measured/faults.md")
+    parser.add_argument("--docs", action="store_true", help="print what docs/measured/faults.md holds, too")
     return parser.parse_args()
 
 
-def write_page(night: Lab, outcomes: list[Outcome]) -> None:
-    """Write the tables between their markers in the page."""
+def section(night: Lab, outcomes: list[Outcome]) -> str:
+    """Return the Markdown of the page."""
     size, known, where = night.size, night.expected, "PostgreSQL" if night.postgres else "SQLite"
     machine = f"{processor()}, {len(os.sched_getaffinity(0))} cores"
     said = (
-        f"Measured {datetime.now(UTC).date()}: {size.exposures} exposures of {size.shape[1]} x {size.shape[0]} px, "
+        f"{size.exposures} exposures of {size.shape[1]} x {size.shape[0]} px, "
         f"{night.parts['patches']} patches of the sky, {known.rows.total()} rows, {len(known.files)} published files, "
         f"{known.associated.total()} rows of the association's store in {where}; "
         f"undisturbed {night.elapsed_s:.1f} s. {machine}."
     )
-    before, _, rest = PAGE.read_text().partition(START)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{START}\n{said}\n\n{markdown(outcomes)}\n{END}{after}")
+    return f"{said}\n\n{markdown(outcomes)}"
 
 
 def main() -> None:
@@ -70,10 +64,10 @@ def main() -> None:
                 console.print(f"{one.name}: {verdict} ({one.elapsed_s:.1f} s; {one.evidence})", highlight=False)
     console.print(terminal(outcomes))
     console.print(f"undisturbed: {night.elapsed_s:.1f} s for {night.size.exposures} exposures")
-    if given.docs:
-        write_page(night, outcomes)
     if given.json:
         print(json.dumps(summary(night, given.seed, outcomes)))
+    if given.docs:
+        show(section(night, outcomes), weights=())
     if not all(one.survived for one in outcomes):
         console.print(f"What is left of the nights that did not survive is in {folder}.")
         sys.exit(1)

@@ -1,6 +1,7 @@
 """Tables that commands write into pages."""
 
 import re
+from importlib.util import find_spec
 
 import pytest
 
@@ -45,6 +46,18 @@ def test_what_a_command_prints_replaces_what_a_page_holds(tmp_path):
     assert "\nkept\n" in second
 
 
+def test_a_section_is_held_as_it_is(tmp_path):
+    show = "from benchmarks.page import show; print('progress'); show('Words.\\n\\n| a |\\n\\n![x](x.png)', {})"
+    dated, plain = (f'python -c "{show.format(weights)}"' for weights in ("()", "None"))
+    path = page(tmp_path, (dated, "old"), (plain, "older"))
+    assert measure(path) == []
+    first, second = path.read_text().split("after\n")[:2]
+    assert re.search(
+        r"-->\nMeasured 20\d\d-\d\d-\d\d\.\n\nWords\.\n\n\| a \|\n\n!\[x\]\(x\.png\)\n<!-- end -->$", first.strip()
+    )
+    assert "-->\nWords.\n\n| a |\n" in second
+
+
 def test_weights_that_a_block_names_get_their_digests(tmp_path):
     path = page(tmp_path, (printing(TABLE.format(1)), "weights: detect/streak_net sha256:000000000000\n\n| a |"))
     assert measure(path) == []
@@ -64,4 +77,4 @@ def test_a_command_that_fails_leaves_the_page_and_lets_others_run(tmp_path, comm
 def test_commands_of_the_pages_are_of_this_repository(name, command):
     found = re.match(r"python -m (benchmarks\.\w+)\b", command)
     assert found, name
-    assert (PAGES.parents[1] / found[1].replace(".", "/")).with_suffix(".py").exists()
+    assert find_spec(found[1]) is not None
