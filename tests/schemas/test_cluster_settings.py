@@ -2,7 +2,6 @@ import pytest
 from pydantic import ValidationError
 
 from schemas.cluster_settings import ClusterSettings, SlurmSettings
-from tests.schemas import documented
 
 BAD_ADDRESSES = ("udp://there:8786", "tcp://:8786", "tcp://there:port", "tcp://there:", "tcp:there:8786")
 FILES = {"tls_ca": "ca.pem", "tls_cert": "node.pem", "tls_key": "node.key"}
@@ -99,8 +98,3 @@ def test_the_range_of_jobs_goes_up():
 def test_every_setting_says_what_it_is():
     for section in (ClusterSettings, SlurmSettings):
         assert all(field.description or name == "slurm" for name, field in section.model_fields.items())
-
-
-def test_defaults_are_those_that_users_are_told():
-    assert documented.given(ClusterSettings) == documented.defaults("`[cluster]`")
-    assert documented.given(SlurmSettings) == documented.defaults("`[cluster.slurm]`")

@@ -14,12 +14,10 @@ from schemas.dia_source import (
     STATIC,
     STREAK,
     UNKNOWN,
-    DetectionFlag,
     SearchCounts,
     exposure_of,
 )
 from schemas.pixels import SearchGrid, Tiling
-from tests.schemas import documented
 
 RUBIN = {
     "diaSourceId", "visit", "detector", "midpointMjdTai", "ra", "dec", "x", "y", "raErr", "decErr", "ra_dec_Cov",
@@ -39,13 +37,6 @@ def test_units_are_astropys():
     for field in DIA_SOURCE.schema:
         assert isinstance(field_unit(field.metadata[b"unit"].decode()), u.UnitBase | u.FunctionUnitBase)
     assert DIA_SOURCE.schema.field("trailFlux").metadata[b"unit"] == b"nJy"
-
-
-def test_flags_are_distinct_bits_and_explained():
-    values = [flag.value for flag in DetectionFlag]
-    assert all(value & (value - 1) == 0 for value in values)
-    doc = DIA_SOURCE.schema.field("flags").metadata[b"doc"].decode()
-    assert all(f"{flag.value} {flag.name}" in doc for flag in DetectionFlag)
 
 
 def test_what_a_missing_wcs_or_zero_point_leaves_open_may_be_null():
@@ -72,15 +63,6 @@ def test_rows_of_the_largest_camera_fit():
     assert table["row"].to_pylist() == [rows]
 
 
-@pytest.mark.parametrize("dataset", [DIA_SOURCE, STREAK, HIT], ids=lambda one: one.name)
-def test_columns_are_those_that_readers_are_told(dataset):
-    assert documented.typed(dataset) == documented.columns(dataset)
-
-
-def test_bits_are_those_that_readers_are_told():
-    assert {flag.name: flag.value for flag in DetectionFlag} == documented.bits("`dia_source.flags`")
-
-
 def test_an_id_holds_visit_detector_and_rank():
     for visit, detector, rank in ((0, 0, 0), (7, 511, 4095), (2**42 - 1, 3, 1), (1, 256, 0), (99429086, 59, 2048)):
         assert exposure_of((visit * 512 + detector) * 4096 + rank) == (visit, detector)
@@ -103,8 +85,3 @@ def test_counts_of_one_grid_add_up_and_of_two_do_not():
     assert total == SearchCounts(15, 4, SearchGrid())
     with pytest.raises(DatasetError, match="two grids"):
         _ = total + SearchCounts(5, 1, SearchGrid(stride=4))
-
-
-def test_help_gives_the_meaning_of_every_bit():
-    for one in DetectionFlag:
-        assert f"- {one.name} ({one.value}): " in DetectionFlag.__doc__

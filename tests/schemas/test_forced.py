@@ -5,8 +5,7 @@ from pydantic import ValidationError
 from flows.storage.catalog_store import field_unit
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
-from schemas.forced import FORCED_SOURCE, ForcedFlag, ForcedSummary, Note
-from tests.schemas import documented
+from schemas.forced import FORCED_SOURCE, ForcedSummary, Note
 
 RUBIN = {"visit", "detector", "band", "midpointMjdTai", "ra", "dec", "psfFlux", "psfFluxErr"}
 """Columns of Rubin's DiaForcedSource (APDB schema) that need no object of our own."""
@@ -23,13 +22,6 @@ def test_columns_of_both_catalogues_have_one_unit():
         if field.name in DIA_SOURCE.schema.names:
             other = DIA_SOURCE.schema.field(field.name)
             assert (unit, field.type) == (other.metadata[b"unit"], other.type)
-
-
-def test_flags_are_distinct_bits_and_explained():
-    values = [flag.value for flag in ForcedFlag]
-    assert all(value & (value - 1) == 0 for value in values)
-    doc = FORCED_SOURCE.schema.field("flags").metadata[b"doc"].decode()
-    assert all(f"{flag.value} {flag.name}" in doc for flag in ForcedFlag)
 
 
 def test_only_what_is_measured_may_be_null():
@@ -58,11 +50,6 @@ def test_exit_code_tells_what_needs_attention(notes, code):
 def test_survives_json():
     summary = ForcedSummary(targets=2, exposures=1, rows=1, limits=1, not_covered=("a",), left_out=(NOTE,))
     assert ForcedSummary.model_validate_json(summary.model_dump_json()) == summary
-
-
-def test_columns_and_bits_are_those_that_readers_are_told():
-    assert documented.typed(FORCED_SOURCE) == documented.columns(FORCED_SOURCE)
-    assert {flag.name: flag.value for flag in ForcedFlag} == documented.bits("`forced_source.flags`")
 
 
 COUNTS = ("targets", "exposures", "rows", "detections", "limits", "not_measured")

@@ -4,7 +4,6 @@ import pytest
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured
 from schemas.injection import INJECTION, MOST, injection_ids
-from tests.schemas import documented
 
 
 def test_its_rows_are_not_of_the_sky_and_look_like_no_detection():
@@ -37,10 +36,6 @@ def test_what_was_measured_is_null_where_nothing_was():
     assert nullable == {
         "flux", "magAB", "reliability", "measuredSnr", "fluxRatio", "xOffset", "yOffset", "lengthOffset", "angleOffset",
     }  # fmt: skip
-
-
-def test_columns_are_those_that_readers_are_told():
-    assert documented.typed(INJECTION) == documented.columns(INJECTION)
 
 
 def test_as_many_as_twelve_bits_hold_are_taken():

@@ -1,9 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from schemas.keyword_mapping import BandFromHeader, FromHeader, FwhmFromHeader, KeywordMapping, TimeFromHeader
+from schemas.keyword_mapping import FromHeader, FwhmFromHeader, KeywordMapping
 from schemas.settings import Settings
-from tests.schemas import documented
 
 
 def test_keyword_and_value_exclude_each_other():
@@ -57,12 +56,6 @@ def test_is_a_section_of_the_settings():
 def test_can_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("NIGHTSTRIDE_FITS__GAIN__KEYWORD", "EGAIN")
     assert Settings().fits.gain.keyword == "EGAIN"
-
-
-def test_defaults_are_those_that_users_are_told():
-    assert documented.given(KeywordMapping) == documented.defaults("`[fits]`")
-    for kind, name in ((BandFromHeader, "band"), (TimeFromHeader, "time"), (FwhmFromHeader, "psf_fwhm")):
-        assert documented.given(kind) == documented.defaults(f"`[fits.{name}]`")
 
 
 @pytest.mark.parametrize(

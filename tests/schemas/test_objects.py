@@ -3,8 +3,7 @@ import pyarrow as pa
 import pytest
 
 from schemas.dataset import DatasetError
-from schemas.objects import BANDS, CENTRE, CUTOUTS, DIA_LINK, OBJECT, SIDE, SOURCE, SourceFlag
-from tests.schemas import documented
+from schemas.objects import BANDS, CENTRE, CUTOUTS, DIA_LINK, OBJECT, SIDE, SOURCE
 
 
 def test_every_band_has_the_same_columns():
@@ -28,13 +27,6 @@ def test_a_missing_band_is_null_and_an_object_always_has_a_place():
 def test_flags_are_those_of_the_sources():
     ours, theirs = (one.schema.field("flags").metadata[b"doc"].decode() for one in (OBJECT, SOURCE))
     assert ours.startswith(theirs)
-
-
-def test_flags_are_distinct_bits_and_the_column_names_them():
-    values = [flag.value for flag in SourceFlag]
-    assert sorted(values) == [1 << n for n in range(len(values))]
-    doc = SOURCE.schema.field("flags").metadata[b"doc"].decode()
-    assert all(f"{flag.value} {flag.name}" in doc for flag in SourceFlag)
 
 
 def test_is_published_although_objects_are_made_of_it():
@@ -61,15 +53,6 @@ def test_refuses_synthetic_detections():
     row = dict.fromkeys(DIA_LINK.schema.names) | {"diaSourceId": -5}
     with pytest.raises(DatasetError, match="synthetic row"):
         DIA_LINK.check(pa.Table.from_pylist([row], DIA_LINK.schema))
-
-
-@pytest.mark.parametrize("dataset", [SOURCE, OBJECT, DIA_LINK], ids=lambda one: one.name)
-def test_columns_are_those_that_readers_are_told(dataset):
-    assert documented.typed(dataset) == documented.columns(dataset)
-
-
-def test_bits_are_those_that_readers_are_told():
-    assert {flag.name: flag.value for flag in SourceFlag} == documented.bits("`source.flags`, `object.flags`")
 
 
 def test_links_are_published_only_where_no_later_stage_reads_them():

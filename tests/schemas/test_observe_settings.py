@@ -4,7 +4,6 @@ import pytest
 from pydantic import ValidationError
 
 from schemas.observe_settings import ObserveSettings
-from tests.schemas import documented
 
 
 @pytest.mark.parametrize(
@@ -75,7 +74,3 @@ def test_nothing_is_told_unless_asked():
     plain = ObserveSettings()
     assert (plain.address, plain.metrics_file, plain.log_format) == (None, None, "text")
     assert ObserveSettings(metrics_file="a/b.prom").metrics_file == Path("a/b.prom")
-
-
-def test_defaults_are_those_that_users_are_told():
-    assert documented.given(ObserveSettings) == documented.defaults("`[observe]`")

@@ -18,7 +18,6 @@ from schemas.quality import (
     worst,
 )
 from schemas.settings import Settings
-from tests.schemas import documented
 
 
 def test_worst_of_verdicts():
@@ -130,10 +129,6 @@ def test_a_night_is_eight_digits(night):
 def test_limits_that_mean_nothing_are_refused(limits, words):
     with pytest.raises(ValidationError, match=words):
         QualitySettings(limits=limits)
-
-
-def test_defaults_are_those_that_users_are_told():
-    assert documented.given(QualitySettings) == documented.defaults("`[quality]`")
 
 
 def test_a_record_says_which_version_it_is_of():

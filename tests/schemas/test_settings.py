@@ -3,7 +3,6 @@ from pydantic import BaseModel, ValidationError
 
 from schemas.archive_settings import FetchSettings
 from schemas.settings import CutCutoutsSettings, InjectSettings, Settings
-from tests.schemas import documented
 
 TINY = 5e-324
 """The least number above 0."""
@@ -109,11 +108,6 @@ def test_frozen():
         Settings().detect.batch = 3
     with pytest.raises(ValidationError, match="frozen"):
         Settings().detect = Settings().detect
-
-
-@pytest.mark.parametrize("name", [name for name, _ in sections(Settings)])
-def test_defaults_are_those_that_users_are_told(name):
-    assert documented.given(dict(sections(Settings))[name]) == documented.defaults(f"`[{name}]`")
 
 
 def test_hosts_are_sought_no_further_than_patches_know_of():

@@ -4,7 +4,6 @@ from flows.simulation.exposure import simulate_exposure
 from flows.simulation.presets import find_preset
 from schemas.objects import BANDS
 from schemas.truth import TRUTH, TRUTH_OBJECT
-from tests.schemas import documented
 
 
 def test_simulator_fills_it_within_the_stated_ranges():
@@ -20,8 +19,3 @@ def test_simulator_fills_it_within_the_stated_ranges():
 
 def test_has_a_magnitude_in_every_band_that_objects_have():
     assert [name.removesuffix("_mag") for name in TRUTH_OBJECT.schema.names if name.endswith("_mag")] == list(BANDS)
-
-
-def test_columns_are_those_that_readers_are_told():
-    for dataset in (TRUTH, TRUTH_OBJECT):
-        assert documented.typed(dataset) == documented.columns(dataset)
