@@ -1,16 +1,13 @@
 import io
 import json
 import shutil
-from datetime import UTC, datetime, timedelta
 from time import sleep
 
-import numpy as np
 import pytest
 from rich.console import Console
 
 from flows.pipeline.provenance import provenance_of
 from flows.results.status import MOST, UNKNOWN, NightStatus, Space, Status, read_status, show_status
-from flows.runtime.lag import LATEST, Lag, lag_since, percentiles
 from flows.storage.association_store import opened_association
 from flows.storage.holder import myself
 from flows.storage.lease import lease
@@ -398,33 +395,6 @@ def test_a_night_of_quarantined_files_alone_is_found(tmp_path):
     assert [one.night for one in read_status(tmp_path).nights] == [NIGHT, "20260102", "20260103"]
     with pytest.raises(Misconfigured, match="nothing of night 20260104"):
         read_status(tmp_path, NightRange.of("20260104"))
-
-
-def test_they_are_those_of_numpy_by_nearest_rank():
-    values = np.random.default_rng(4).exponential(10.0, 1234)
-    found = percentiles(values.tolist())
-    for share, value in ((50, found.p50), (99, found.p99)):
-        assert value == pytest.approx(np.percentile(values, share, method="inverted_cdf"), abs=5e-4)
-    assert found.n == 1234
-
-
-def test_of_one_and_of_none():
-    assert (percentiles([3.0]).p50, percentiles([3.0]).p99) == (3.0, 3.0)
-    assert percentiles([]) is None
-    assert Lag().percentiles() is None
-
-
-def test_only_the_latest_count():
-    lag = Lag()
-    for value in [1000.0] * 10 + [1.0] * LATEST:
-        lag.add(value)
-    assert lag.percentiles().p99 == 1.0
-    assert lag.percentiles().n == LATEST
-
-
-def test_it_is_counted_until_now_wherever_the_clock_stands():
-    east = (datetime.now(UTC) - timedelta(hours=1)).astimezone()
-    assert 3600 <= lag_since(east) < 3700
 
 
 def test_sums_that_were_kept_are_used_as_long_as_they_hold(out, monkeypatch):

@@ -30,5 +30,6 @@ def test_only_the_latest_count():
     assert (lag.percentiles().n, lag.percentiles().p99) == (10_000, 1.0)
 
 
-def test_a_lag_is_counted_from_the_end_of_the_exposure_until_now():
-    assert lag_since(datetime.now(UTC) - timedelta(seconds=90)) == pytest.approx(90, abs=5)
+def test_a_lag_is_counted_from_the_end_of_the_exposure_until_now_wherever_the_clock_stands():
+    for zone in (UTC, None):
+        assert lag_since((datetime.now(UTC) - timedelta(seconds=90)).astimezone(zone)) == pytest.approx(90, abs=5)
