@@ -403,16 +403,22 @@ def test_what_was_published_of_a_file_that_went_bad_is_withdrawn(world):
     assert Ledger(world.out).count() == 0
 
 
-def test_what_was_published_of_a_file_that_other_settings_refuse_stays(world, monkeypatch):
+@pytest.mark.parametrize(
+    ("code", "change"),
+    [("ambiguous_image", os.utime), ("unreadable_file", os.unlink)],  # copied back, say: its bytes are the same; gone
+)
+def test_what_was_published_of_a_file_that_is_refused_now_or_gone_stays(
+    world, monkeypatch, code, change
+):
     source = world.source("a", "1 0 x")
     catalogue = world.publish(world.plan(source).todo[0])
+    change(source.uri)
 
     def refused(source, settings):
-        raise BadInput("ambiguous_image", source.uri, "it holds several images.", "name one.")
+        raise BadInput(code, source.uri, "holds several images, or is not there.", "see to it.")
 
     monkeypatch.setattr(world, "probe", refused)
-    os.utime(source.uri)  # copied back, say: its bytes are the same
-    assert codes(world.plan(source)) == [("a", "ambiguous_image")]
+    assert codes(world.plan(source)) == [("a", code)]
     assert catalogue.exists()
     assert Ledger(world.out).count() == 1
 
@@ -432,20 +438,6 @@ def test_what_is_up_to_date_is_not_in_quarantine(world, monkeypatch, code, dry):
         assert codes(world.plan(source)) == [("a", code)]
     assert world.plan(source, dry=dry).skipped == 1
     assert world.kept() == ([code] if dry else []) + ["missing_keyword"]
-
-
-def test_what_was_published_of_a_file_that_cannot_be_reached_stays(world, monkeypatch):
-    source = world.source("a", "1 0 x")
-    catalogue = world.publish(world.plan(source).todo[0])
-    Path(source.uri).unlink()
-
-    def gone(source, settings):
-        raise BadInput("unreadable_file", source.uri, "is not there.", "find it.")
-
-    monkeypatch.setattr(world, "probe", gone)
-    assert codes(world.plan(source)) == [("a", "unreadable_file")]
-    assert catalogue.exists()
-    assert Ledger(world.out).count() == 1
 
 
 def test_a_reason_that_cannot_be_written_fails_its_source_alone(world, monkeypatch):

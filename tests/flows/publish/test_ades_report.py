@@ -214,14 +214,18 @@ def test_two_detections_are_reported_if_they_are_trails_that_agree():
         require_good(motion | {"chance": 0.2}, rows, 0.05)
 
 
-def test_single_detections_of_known_objects_are_reported_on_request(tmp_path):
+def test_single_detections_of_known_objects_with_a_designation_are_reported_on_request(tmp_path):
     rows, _ = two_movers()
     alone, _ = numbered([mover(150.5, 20.4, 0.4, 10.0, range(1))], first=200)
-    publish_rows(tmp_path, [*rows, *(row | measured() for row in alone)], {alone[0]["diaSourceId"]: "2014 AA360"})
-    assert draft_report(tmp_path, NIGHT, SETTINGS, "psv").summary.observations == 6
-    report = draft_report(tmp_path, NIGHT, SETTINGS.model_copy(update={"known_singles": True}), "psv")
+    asked = SETTINGS.model_copy(update={"known_singles": True})
+    for out, name in ((tmp_path / "one", "2014 AA360"), (tmp_path / "other", "Planet Nine")):
+        publish_rows(out, [*rows, *(row | measured() for row in alone)], {alone[0]["diaSourceId"]: name})
+    assert draft_report(tmp_path / "one", NIGHT, SETTINGS, "psv").summary.observations == 6
+    report = draft_report(tmp_path / "one", NIGHT, asked, "psv")
     single = rows_of(report)[-1]
     assert (report.summary.observations, single["provID"], "trkSub" in single) == (7, "2014 AA360", False)
+    summary = draft_report(tmp_path / "other", NIGHT, asked, "psv").summary
+    assert (summary.observations, summary.left_out) == (6, {"no_designation": 1})
 
 
 def test_objects_under_one_tracklet_are_not_mixed(tmp_path):
@@ -490,11 +494,3 @@ def test_exposures_of_two_observatories_need_a_setting():
         ades_night._station(settings, exposures)
     assert (caught.value.code, caught.value.where) == ("two_stations", "ades.mpc_code")
     assert ades_night._station(SETTINGS, exposures) == SETTINGS.mpc_code
-
-
-def test_a_single_detection_of_an_object_without_designation_is_left_out(tmp_path):
-    rows, _ = two_movers()
-    alone, _ = numbered([mover(150.5, 20.4, 0.4, 10.0, range(1))], first=200)
-    publish_rows(tmp_path, [*rows, *(row | measured() for row in alone)], {alone[0]["diaSourceId"]: "Planet Nine"})
-    summary = draft_report(tmp_path, NIGHT, SETTINGS.model_copy(update={"known_singles": True}), "psv").summary
-    assert (summary.observations, summary.left_out) == (6, {"no_designation": 1})

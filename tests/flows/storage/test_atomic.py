@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults.fault_proxy import FaultProxy, Faults
 from flows.storage import atomic as module
 from flows.storage.array_store import ArrayStore
 from flows.storage.atomic import (
@@ -25,29 +24,15 @@ from flows.storage.atomic import (
     write_file,
     write_record,
 )
-from flows.storage.bucket_path import BucketPath, Versioned, files_below, located
-from flows.storage.object_store import configure
+from flows.storage.bucket_path import BucketPath, Versioned, files_below
 from flows.storage.writing import replacing, writing
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.objects import CUTOUTS
 from schemas.patch import PatchKey
-from schemas.settings import StoreSettings
 
 KEY = PatchKey(night="20260101", order=5, pixel=281)
 
 DRIVER = Path(__file__).with_name("kill_driver.py")
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """Give a file system of 2 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True, text=True)
-    if mount.returncode:
-        pytest.skip(f"no small disk can be mounted here: {mount.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
 
 
 def files(folder):
@@ -301,18 +286,6 @@ def test_kill_at_any_moment_leaves_whole_files_only(tmp_path, what):
 
 
 pytest_plugins = ("tests.support.s3_fixture",)
-
-
-@pytest.fixture
-def unconditional(moto, monkeypatch):
-    """A folder in a store that ignores conditions."""
-    for name, value in moto.environment.items():
-        monkeypatch.setenv(name, value)
-    out = located(f"s3://{moto.new_bucket()}/out")
-    with FaultProxy("127.0.0.1", moto.port, Faults(unconditional=True)) as proxy:
-        configure(StoreSettings(endpoint=proxy.endpoint, patience_s=20))
-        yield out
-    configure(StoreSettings())
 
 
 def test_finds_out_and_leaves_nothing(bucket):

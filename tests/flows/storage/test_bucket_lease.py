@@ -9,10 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from obstore.exceptions import PermissionDeniedError
 
-from benchmarks.faults.fault_proxy import FaultProxy, Faults
 from flows.storage import lease as module
 from flows.storage.atomic import WriteConditions, write_record
-from flows.storage.bucket_path import Versioned, files_below, located
+from flows.storage.bucket_path import Versioned, files_below
 from flows.storage.holder import myself
 from flows.storage.lease import BucketLease, holder_of, lease
 from flows.storage.object_store import configure
@@ -236,19 +235,12 @@ def test_a_damaged_lease_is_nobodys(bucket):
         assert holder_of(bucket) == me
 
 
-def test_a_store_without_conditions_is_warned_about_and_keeps_late_comers_out(moto, monkeypatch, caplog):
-    for name, value in moto.environment.items():
-        monkeypatch.setenv(name, value)
-    out = located(f"s3://{moto.new_bucket()}/out")
-    with FaultProxy("127.0.0.1", moto.port, Faults(unconditional=True)) as proxy:
-        configure(StoreSettings(endpoint=proxy.endpoint, patience_s=20))
-        with lease(out):
-            assert "ignores conditions" in caplog.text
-            with pytest.raises(Misconfigured, match="another run"), lease(out):
-                pass
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        assert contest(contenders(out, 2)) == ["held", "locked"]
-    configure(StoreSettings())
+def test_a_store_without_conditions_is_warned_about_and_keeps_late_comers_out(unconditional, caplog):
+    with lease(unconditional):
+        assert "ignores conditions" in caplog.text
+        with pytest.raises(Misconfigured, match="another run"), lease(unconditional):
+            pass
+    assert contest(contenders(unconditional, 2)) == ["held", "locked"]
 
 
 def test_in_memory_a_lease_is_taken_renewed_lost_and_given_back(monkeypatch):

@@ -115,12 +115,15 @@ def test_what_is_recorded_of_a_night_is_no_other_nights(tmp_path):
     assert [one.code for one in ledger.qualities(["20260101", "20260102"])] == ["damaged_record"]
 
 
-def test_a_memo_under_the_name_of_another_source_is_not_believed(tmp_path):
+@pytest.mark.parametrize(
+    "change", [lambda content: content.replace(b'"uri":"a"', b'"uri":"c"'), lambda content: content[:-3]]
+)
+def test_a_memo_under_the_name_of_another_source_or_damaged_is_not_believed(tmp_path, change):
     ledger = Ledger(tmp_path)
     ledger.remember(None)
     assert not (tmp_path / "ledger").exists()
     ledger.remember(SourceMemo(uri="a", sha256="b", size=1, mtime_ns=2, key=record().key))
-    overwrite_memo(tmp_path, "a", lambda content: content.replace(b'"uri":"a"', b'"uri":"c"'))
+    overwrite_memo(tmp_path, "a", change)
     assert ledger.remembered("a") is None
 
 
@@ -199,13 +202,6 @@ def test_remembers_sources_by_their_uri(tmp_path):
     newer = memos[0].model_copy(update={"size": 7})
     ledger.remember(newer)
     assert ledger.remembered("/data/a.fits") == newer
-
-
-def test_damaged_memory_is_forgotten(tmp_path):
-    ledger = Ledger(tmp_path)
-    ledger.remember(SourceMemo(uri="a", sha256="b", size=1, mtime_ns=2, key=record().key))
-    overwrite_memo(tmp_path, "a", lambda content: content[:-3])
-    assert ledger.remembered("a") is None
 
 
 def test_the_record_of_a_whole_night_is_no_exposure(tmp_path):

@@ -17,19 +17,13 @@ EPOCH = 61000.0
 
 
 @pytest.mark.parametrize("days", [0.3, 180.0, -180.0])
-def test_places_are_those_of_an_independent_integration(days):
-    """All bodies about the barycentre, light time and the observatory by astropy: half an arcsec after half a year."""
-    orbits, when = asteroids(8, EPOCH), EPOCH + days
-    seen = observe(orbits, observer_at(when, OBSERVATORIES["I41"]))
-    ra, dec = integrated(orbits, [when], PALOMAR)
-    off = np.linalg.norm(unit_vectors(seen.ra, seen.dec) - unit_vectors(ra[:, 0], dec[:, 0]), axis=1)
-    assert np.degrees(off.max()) * 3600 < (0.05 if days == 0.3 else 0.5)
+@pytest.mark.parametrize("orbits", [asteroids(8, EPOCH), comets(EPOCH)], ids=["asteroids", "comets"])
+def test_places_are_those_of_an_independent_integration(orbits, days):
+    """All bodies about the barycentre, light time and the observatory by astropy: half an arcsec after half a year.
 
-
-@pytest.mark.parametrize("days", [0.3, 150.0, -150.0])
-def test_places_of_comets_are_those_of_an_independent_integration(days):
-    """Any conic, through perihelion and away from it."""
-    orbits, when = comets(EPOCH), EPOCH + days
+    Of comets any conic, through perihelion and away from it.
+    """
+    when = EPOCH + days
     seen = observe(orbits, observer_at(when, OBSERVATORIES["I41"]))
     ra, dec = integrated(orbits, [when], PALOMAR)
     off = np.linalg.norm(unit_vectors(seen.ra, seen.dec) - unit_vectors(ra[:, 0], dec[:, 0]), axis=1)
