@@ -2,34 +2,17 @@ import json
 import shutil
 import subprocess
 import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from types import SimpleNamespace
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.support.http import Handler, serving
+
 ROOT = Path(__file__).parents[2]
 PINS = [line for line in (ROOT / "deploy/constraints.txt").read_text().splitlines() if not line.startswith("#")]
-
-
-class Advisories(BaseHTTPRequestHandler):
-    """Answers like https://google.github.io/osv.dev/post-v1-query/; packages in ``bad`` have a vulnerability."""
-
-    def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        name, version = asked["package"]["name"], asked["version"]
-        self.server.asked.append(f"{name}=={version}")
-        found = {"vulns": [advisory(name, version)]} if name in self.server.bad else {}
-        body = json.dumps(found).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
 
 
 def advisory(name, version):
@@ -46,12 +29,18 @@ def advisory(name, version):
 
 @pytest.fixture
 def service():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Advisories)
-    server.asked, server.bad = [], set()
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    """Answers like https://google.github.io/osv.dev/post-v1-query/; packages in ``bad`` have a vulnerability."""
+    made = SimpleNamespace(asked=[], bad=set())
+
+    class Advisories(Handler):
+        def post(self):
+            asked = json.loads(self.body())
+            name, version = asked["package"]["name"], asked["version"]
+            made.asked.append(f"{name}=={version}")
+            self.answer(200, json.dumps({"vulns": [advisory(name, version)]} if name in made.bad else {}).encode())
+
+    with serving(Advisories) as made.url:
+        yield made
 
 
 def audit(url):
@@ -62,7 +51,7 @@ def audit(url):
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make")
 def test_every_pin_is_asked_for_and_a_known_vulnerability_fails(service):
-    url = f"http://127.0.0.1:{service.server_port}/v1/query"
+    url = f"{service.url}/v1/query"
     clean = audit(url)
     assert clean.returncode == 0, clean.stderr
     assert set(service.asked) == {f"{canonicalize_name(one.name)}{one.specifier}" for one in map(Requirement, PINS)}

@@ -1,12 +1,12 @@
 """A receiver of OTLP over HTTP."""
 
 import gzip
-import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass, field
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.support.http import Handler, serving
 
 
 @dataclass(frozen=True)
@@ -25,39 +25,17 @@ class Received:
     resource: dict
 
 
-class Receiver(ThreadingHTTPServer):
-    """Takes spans in, as a collector does."""
+@dataclass
+class Receiver:
+    """What a collector took in, and its address."""
 
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.spans, self.paths, self.headers = [], set(), []
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}"
+    spans: list = field(default_factory=list)
+    paths: set = field(default_factory=set)
+    headers: list = field(default_factory=list)
+    url: str = ""
 
     def named(self, name):
         return [one for one in self.spans if one.name == name]
-
-
-class _Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.headers.get("Content-Encoding") == "gzip":
-            body = gzip.decompress(body)
-        message = ExportTraceServiceRequest.FromString(body)
-        self.server.paths.add(self.path)
-        self.server.headers.append(dict(self.headers))
-        for group in message.resource_spans:
-            resource = _values(group.resource.attributes)
-            for scope in group.scope_spans:
-                self.server.spans += [_received(one, resource) for one in scope.spans]
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
 
 
 def _received(span, resource):
@@ -82,12 +60,19 @@ def _values(pairs):
 @contextmanager
 def receiver():
     """Run a receiver as long as the block lasts."""
-    server = Receiver()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    taken = Receiver()
+
+    class Collector(Handler):
+        def post(self):
+            packed = self.headers.get("Content-Encoding") == "gzip"
+            message = ExportTraceServiceRequest.FromString(gzip.decompress(self.body()) if packed else self.body())
+            taken.paths.add(self.path)
+            taken.headers.append(dict(self.headers))
+            for group in message.resource_spans:
+                resource = _values(group.resource.attributes)
+                for scope in group.scope_spans:
+                    taken.spans += [_received(one, resource) for one in scope.spans]
+            self.answer(200)
+
+    with serving(Collector) as taken.url:
+        yield taken

@@ -3,8 +3,8 @@
 import base64
 import json
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+
+from tests.support.http import Handler, serving
 
 
 @contextmanager
@@ -15,8 +15,8 @@ def registry(schemas, user=None, password=None, status=None):
     """
     asked = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
+    class Registry(Handler):
+        def get(self):
             asked.append(self.path)
             if status is not None:
                 return self._answer(status, {"error_code": 50001, "message": "Error in the backend data store"})
@@ -30,22 +30,7 @@ def registry(schemas, user=None, password=None, status=None):
             return self._answer(200, found if "schema" in found else {"schema": json.dumps(found)})
 
         def _answer(self, code, value):
-            content = json.dumps(value).encode()
-            self.send_response(code)
-            self.send_header("Content-Type", "application/vnd.schemaregistry.v1+json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            self.answer(code, json.dumps(value).encode(), Content_Type="application/vnd.schemaregistry.v1+json")
 
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(Registry) as url:
+        yield url, asked

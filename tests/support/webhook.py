@@ -3,8 +3,9 @@
 import json
 import socket
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+
+from tests.support.http import Handler, serving
 
 
 @contextmanager
@@ -12,23 +13,13 @@ def webhook(answers=()):
     """Give its address and a list of what it was told; it answers with the given codes first, and then with 204."""
     told, codes = [], list(answers)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(codes.pop(0) if codes else 204)
-            self.end_headers()
+    class Webhook(Handler):
+        def post(self):
+            told.append(json.loads(self.body()))
+            self.answer(codes.pop(0) if codes else 204)
 
-        def log_message(self, *arguments):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/secret-token", told
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Webhook) as url:
+        yield f"{url}/secret-token", told
 
 
 @contextmanager

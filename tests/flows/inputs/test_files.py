@@ -1,8 +1,6 @@
 import contextlib
 import errno
 import io
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from types import SimpleNamespace
 
 import aiohttp
@@ -18,6 +16,7 @@ from flows.inputs.probe import probe, read
 from flows.inputs.source import LARGEST, Source, require_size
 from schemas.errors import BadInput, Retryable
 from schemas.settings import Settings
+from tests.support.http import Handler, serving
 
 
 @pytest.fixture
@@ -120,28 +119,24 @@ def test_a_server_of_whole_files_alone_is_told(length, look):
     image = fits.ImageHDU(np.zeros((300, 300), np.float32))
     fits.HDUList([fits.PrimaryHDU(), image, image]).writeto(sink)
 
-    class Whole(BaseHTTPRequestHandler):
-        def do_HEAD(self):
+    class Whole(Handler):
+        def head(self):
             self.send_response(200)
             if length:
                 self.send_header("Content-Length", str(sink.tell()))
             self.end_headers()
 
-        def do_GET(self):
-            self.do_HEAD()
+        def get(self):
+            self.head()
             self.wfile.write(sink.getvalue())
-
-        def log_message(self, *_):
-            return
 
         def finish(self):
             with contextlib.suppress(OSError):
                 super().finish()
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Whole) as server:
-        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        uri = f"http://127.0.0.1:{server.server_port}/a.fits"
-        with pytest.raises(BadInput, match=r"whole files alone, .* To fix, fetch it, and name the copy") as caught:
-            look(Source(uri), Settings())
-        server.shutdown()
+    with (
+        serving(Whole) as url,
+        pytest.raises(BadInput, match=r"whole files alone, .* To fix, fetch it, and name the copy") as caught,
+    ):
+        look(Source(uri := f"{url}/a.fits"), Settings())
     assert (caught.value.code, caught.value.where) == ("unreadable_file", uri)

@@ -1,8 +1,7 @@
 """Known objects from a service, against one on this machine that answers as SkyBoT does."""
 
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
+from threading import Event
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -23,6 +22,7 @@ from schemas.settings import PredictKnownSettings, Settings
 from schemas.stage import Context
 from stages.predict_known import STAGE as PREDICT
 from tests.stages.test_known_objects import SHAPE, WHEN, around
+from tests.support.http import Handler, serving
 from tests.support.orbits import asteroids
 
 COLUMNS = (
@@ -51,37 +51,23 @@ def service(*answers):
     """Serve answers one after the other, the last again and again: text, (status, headers), or an event to wait for."""
     left, asked = list(answers), []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
+    class Service(Handler):
+        def get(self):
             asked.append({name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()})
             given = left.pop(0) if len(left) > 1 else left[0]
             if isinstance(given, Event):
                 given.wait(20)
                 return
             status, headers = given if isinstance(given, tuple) else (200, {})
-            content = b"" if isinstance(given, tuple) else given.encode()
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            self.answer(status, b"" if isinstance(given, tuple) else given.encode(), **headers)
 
-        def log_message(self, *_):
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/conesearch.php", asked
-    finally:
-        for one in answers:
-            if isinstance(one, Event):
-                one.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(Service) as url:
+        try:
+            yield f"{url}/conesearch.php", asked
+        finally:
+            for one in answers:
+                if isinstance(one, Event):
+                    one.set()
 
 
 def ask(url, *, code="I41", faintest=np.inf, waits=None, timeout_s=5.0):

@@ -407,9 +407,7 @@ def test_what_was_published_of_a_file_that_went_bad_is_withdrawn(world):
     ("code", "change"),
     [("ambiguous_image", os.utime), ("unreadable_file", os.unlink)],  # copied back, say: its bytes are the same; gone
 )
-def test_what_was_published_of_a_file_that_is_refused_now_or_gone_stays(
-    world, monkeypatch, code, change
-):
+def test_what_was_published_of_a_file_that_is_refused_now_or_gone_stays(world, monkeypatch, code, change):
     source = world.source("a", "1 0 x")
     catalogue = world.publish(world.plan(source).todo[0])
     change(source.uri)
