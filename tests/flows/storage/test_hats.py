@@ -178,6 +178,24 @@ def test_the_end_of_an_object_in_a_bucket_is_its_footer(published, monkeypatch, 
     assert hats._footer(stored).equals(pq.read_metadata(path))
 
 
+@pytest.mark.parametrize(("less", "whole"), [(0, 0), (1, 1)])
+def test_an_object_is_read_whole_only_if_its_footer_is_longer_than_the_end(published, monkeypatch, less, whole):
+    path, read = CatalogStore(published[0]).list(OBJECT)[0], []
+    content = path.read_bytes()
+
+    class Stored(hats.BucketPath):
+        def read_end(self, wanted):
+            return len(content), content[-wanted:]
+
+        def read_bytes(self):
+            read.append(self)
+            return content
+
+    monkeypatch.setattr(hats, "FOOTER", int.from_bytes(content[-8:-4], "little") + 8 - less)
+    assert hats._footer(object.__new__(Stored)).equals(pq.read_metadata(path))
+    assert len(read) == whole
+
+
 @pytest.mark.parametrize("most", [0, 1])
 def test_the_footers_of_too_many_patches_are_not_gathered_and_those_of_before_go(tmp_path, monkeypatch, most):
     ra, dec = positions(40)
