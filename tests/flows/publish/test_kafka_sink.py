@@ -19,7 +19,7 @@ from confluent_kafka import KafkaError, KafkaException
 from benchmarks.alert_kills import FIRST, killed_again_and_again, marked_sent
 from flows.publish import kafka_sink
 from flows.publish.kafka_sink import KafkaSink, _librdkafka, _Transfer
-from flows.publish.outbox import opened_outbox
+from flows.publish.outbox import Letter, opened_outbox
 from flows.publish.packet import Packet
 from flows.publish.registry import SchemaRegistry
 from flows.publish.rubin_schema import deserialise
@@ -385,6 +385,7 @@ def test_sizes_of_the_settings_reach_librdkafka_in_its_units():
     found = _librdkafka("host:9092", KafkaSettings(batch_kib=3, queue_mib=5, max_message_kib=7))
     named = {name: found[name] for name in ("batch.size", "queue.buffering.max.kbytes", "message.max.bytes")}
     assert named == {"batch.size": 3072, "queue.buffering.max.kbytes": 5120, "message.max.bytes": 7168}
+    assert found["enable.idempotence"] is True  # no message twice, and none before an earlier one
 
 
 class Faulty:
@@ -430,6 +431,22 @@ def test_what_is_not_taken_is_dead_if_it_is_too_large_and_else_left(code, dead, 
     sent = transfer.finished()
     assert (sent.alerts, sent.dead, sent.left, sent.trouble and sent.trouble.code) == (0, dead, left, trouble)
     assert [letter.code for letter in letters] == ["too_large"] * dead
+
+
+@pytest.mark.parametrize(("code", "tried"), [(None, 1), (KafkaError.MSG_SIZE_TOO_LARGE, 2)])
+def test_after_a_failure_messages_of_another_schema_are_not_tried(box, url, monkeypatch, code, tried):
+    monkeypatch.setattr(kafka_sink, "monotonic", iter(range(1000)).__next__)
+    made, settings = [], KafkaSettings(delivery_timeout_s=2.0)
+    monkeypatch.setattr(kafka_sink, "_producer", lambda *_, **__: made.append(Faulty(code)) or made[-1])
+    sink, both = KafkaSink(url, settings, box, SchemaRegistry()), [packet(1), packet(2, version="10.0")]
+    sent = sink.send(iter(both))
+    assert (len(made), sent.trouble is None) == (tried, code is not None)
+    assert sum(counts(sent)) == tried
+    for one in both:
+        box.record(box.route(sink.name, one.schema), [], [Letter(str(one.source_id), "refused", "x", b"1", one.body)])
+    made.clear()
+    sent = sink.send_letters(iter(box.letters()[-2:]))
+    assert (len(made), sent.trouble is None) == (tried, code is not None)
 
 
 def test_who_is_silent_for_twice_the_time_of_a_delivery_is_given_up(monkeypatch):
