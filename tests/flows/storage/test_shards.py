@@ -2,7 +2,9 @@ import json
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
+import google_crc32c
 import numpy as np
 import pytest
 import zarr
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec
 
+from flows.storage import shards
 from flows.storage.shards import ShardedArray
 
 EMPTY = 60_000
@@ -162,3 +165,43 @@ def test_only_the_shards_and_chunks_that_a_range_touches_are_read(tmp_path):
             opened.read(*box)
     for box in ((3, 3, 3, 9), (3, 3, 9, 3)):
         assert opened.read(*box).size == 0
+
+
+class Stored(type(Path())):
+    """Path of a store, as far as shards are read from it; counts what is asked for."""
+
+    asked: ClassVar[list] = []
+
+    def read_end(self, length):
+        self.asked.append("end")
+        content = self.read_bytes()
+        return len(content), content[-length:]
+
+    def read_ranges(self, ranges):
+        self.asked.append(len(ranges))
+        content = self.read_bytes()
+        return [content[start:end] for start, end in ranges]
+
+
+def test_the_index_of_a_shard_in_a_bucket_is_asked_for_once(tmp_path, monkeypatch):
+    pixels = noise((64, 32))
+    write(tmp_path / "a", pixels)
+    monkeypatch.setattr(shards, "BucketPath", Stored)
+    Stored.asked.clear()
+    array, other = (ShardedArray.open(Stored(tmp_path / "a")) for _ in range(2))
+    np.testing.assert_array_equal(array.read(0, 0, 20, 32), pixels[:20])
+    np.testing.assert_array_equal(array.read(16, 0, 64, 16), pixels[16:, :16])
+    assert Stored.asked == ["end", 4, 1, "end", 2]
+    assert array == other  # whatever was read from either
+
+
+def test_a_shard_of_an_index_alone_has_no_chunks(tmp_path):
+    path = write(tmp_path / "a", noise((32, 32)))
+    shard = path / "c" / "0" / "0"
+    index = b"\xff" * 64
+    shard.write_bytes(index + google_crc32c.value(index).to_bytes(4, "little"))
+    with pytest.raises(ValueError, match="chunk 0, 0 of a shard is not in its file"):
+        ShardedArray.open(path).read(0, 0, 1, 1)
+    shard.write_bytes(shard.read_bytes()[1:])
+    with pytest.raises(ValueError, match="shorter than its index"):
+        ShardedArray.open(path).read(0, 0, 1, 1)
