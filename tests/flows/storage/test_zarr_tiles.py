@@ -12,6 +12,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from flows.storage import zarr_tiles
 from flows.storage.zarr_tiles import TileStore, shard_shape, write_block, write_exposure
@@ -229,6 +230,25 @@ def test_writes_whole_shards_only(y0, x0, height, width):
     with pytest.raises(Exception) as caught:  # noqa: PT011
         write_block(array, y0, x0, np.zeros((height, width), np.float32))
     assert (getattr(caught.value, "code", "") == "partial_shard") != legal
+
+
+@pytest.mark.parametrize("shards", [None, (8, 8)])
+def test_of_an_array_without_shards_chunks_are_written_whole(shards):
+    array = zarr.create_array({}, shape=(16, 16), chunks=(4, 4), shards=shards, dtype="float32")
+    for y0, height in ((0, 8), (8, 8), (0, 4), (4, 4), (4, 12), (2, 4), (0, 6)):
+        block = np.full((height, 16), y0 + 1, np.float32)
+        if y0 % (4 if shards is None else 8) or height % (4 if shards is None else 8):
+            with pytest.raises(Misconfigured, match="whole shards"):
+                write_block(array, y0, 0, block)
+        else:
+            write_block(array, y0, 0, block)
+            np.testing.assert_array_equal(array[y0 : y0 + height], block)
+
+
+def test_attributes_do_not_change():
+    attributes = zarr_tiles.TileAttributes(digest="d", exposure=info((301, 250)))
+    with pytest.raises(ValidationError, match="frozen"):
+        attributes.digest = "e"
 
 
 def test_several_writers_of_whole_shards_lose_nothing(tmp_path):
