@@ -6,15 +6,15 @@ from tempfile import TemporaryDirectory
 import fastavro
 import pytest
 
-from flows.publish.delivery import opened_sink, outbox_to_read, replay
-from flows.publish.outbox import opened_outbox
+from flows.publish.delivery import kafka_sink, opened_sink, outbox_to_read, replay
+from flows.publish.outbox import mark_of, opened_outbox
 from flows.storage.bucket_path import located
 from flows.storage.layout import outbox_path
 from schemas.alert_settings import AlertSettings
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 from tests.support.memory_store import bucket_in_memory
-from tests.support.packets import packets
+from tests.support.packets import packet, packets
 from tests.support.unwritable import nobody_may_write
 
 
@@ -63,6 +63,10 @@ def test_a_visit_that_is_searched_again_replaces_its_container(tmp_path):
     renewed = send(sink, tmp_path / "out", 2, made_from="another search", snr=8.0)
     assert (renewed.alerts, renewed.kept, renewed.held) == (2, 0, 0)
     assert read(sink) == {"77.avro": [1, 2]}
+    with opened_outbox(tmp_path / "out") as box:
+        assert list(box.counts().values()) == [{"sent": 5}]
+    again = send(sink, tmp_path / "out", 2, made_from="another search", snr=8.0)
+    assert (again.alerts, again.kept) == (0, 2)
 
 
 def test_a_container_that_cannot_be_finished_leaves_the_one_before_and_marks_nothing(tmp_path):
@@ -99,6 +103,21 @@ def test_without_an_outbox_folders_are_written_and_topics_are_refused(tmp_path):
 def test_a_sink_that_is_none_is_refused(tmp_path, to):
     with pytest.raises(Misconfigured), opened_sink(to, tmp_path, AlertSettings()):
         pass
+
+
+def test_a_topic_gets_what_another_search_had_found_before_only_if_asked(tmp_path):
+    url, settings = "kafka://localhost:9/t", AlertSettings()
+    before, later = (packet(1, made_from=name) for name in ("one search", "another search"))
+    with opened_outbox(tmp_path) as box:
+        route = box.route(url, "11.1")
+        box.enter(route, [before])
+        box.record(route, [(mark_of(before), 1.0)])
+    key = ExposureKey(night=later.night, visit=later.visit, detector=later.detector)
+    for options, wanted in (({}, [False]), ({"again": False}, [False]), ({"again": True}, [True])):
+        with opened_sink(url, tmp_path, settings, **options) as sink:
+            assert sink.wanted(key, "11.1", "another search", [1]) == wanted
+        with opened_outbox(tmp_path) as box:
+            assert kafka_sink(url, settings, box, **options).wanted(key, "11.1", "another search", [1]) == wanted
 
 
 def test_letters_go_to_topics_only(tmp_path):

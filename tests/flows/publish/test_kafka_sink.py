@@ -18,7 +18,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from benchmarks.alert_kills import FIRST, killed_again_and_again, marked_sent
 from flows.publish import kafka_sink
-from flows.publish.kafka_sink import KafkaSink, _librdkafka, _Transfer
+from flows.publish.kafka_sink import KafkaSink, _librdkafka, _Transfer, _untrusted
 from flows.publish.outbox import Letter, opened_outbox
 from flows.publish.packet import Packet
 from flows.publish.registry import SchemaRegistry
@@ -386,6 +386,17 @@ def test_sizes_of_the_settings_reach_librdkafka_in_its_units():
     named = {name: found[name] for name in ("batch.size", "queue.buffering.max.kbytes", "message.max.bytes")}
     assert named == {"batch.size": 3072, "queue.buffering.max.kbytes": 5120, "message.max.bytes": 7168}
     assert found["enable.idempotence"] is True  # no message twice, and none before an earlier one
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "untrusted"),
+    [
+        (KafkaError._SSL, "certificate verify failed", True), (KafkaError._SSL, "wrong version number", False),
+        (KafkaError._TRANSPORT, "certificate verify failed", False),
+    ],
+)  # fmt: skip
+def test_a_certificate_is_not_trusted_if_it_could_not_be_verified(code, words, untrusted):
+    assert _untrusted(KafkaError(code, words)) is untrusted
 
 
 class Faulty:

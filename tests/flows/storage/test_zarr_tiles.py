@@ -235,9 +235,10 @@ def test_writes_whole_shards_only(y0, x0, height, width):
 @pytest.mark.parametrize("shards", [None, (8, 8)])
 def test_of_an_array_without_shards_chunks_are_written_whole(shards):
     array = zarr.create_array({}, shape=(16, 16), chunks=(4, 4), shards=shards, dtype="float32")
-    for y0, height in ((0, 8), (8, 8), (0, 4), (4, 4), (4, 12), (2, 4), (0, 6)):
+    for y0, height in ((0, 8), (8, 8), (0, 4), (4, 4), (4, 12), (2, 4), (0, 6), (8, 0)):
         block = np.full((height, 16), y0 + 1, np.float32)
-        if y0 % (4 if shards is None else 8) or height % (4 if shards is None else 8):
+        side = 4 if shards is None else 8
+        if y0 % side or height % side or not height:
             with pytest.raises(Misconfigured, match="whole shards"):
                 write_block(array, y0, 0, block)
         else:
