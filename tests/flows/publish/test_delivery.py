@@ -6,8 +6,8 @@ from tempfile import TemporaryDirectory
 import fastavro
 import pytest
 
-from flows.publish.delivery import kafka_sink, opened_sink, outbox_to_read, replay
-from flows.publish.outbox import mark_of, opened_outbox
+from flows.publish.delivery import _messages, kafka_sink, opened_sink, outbox_to_read, replay
+from flows.publish.outbox import Letter, mark_of, opened_outbox
 from flows.storage.bucket_path import located
 from flows.storage.layout import outbox_path
 from schemas.alert_settings import AlertSettings
@@ -135,6 +135,22 @@ def test_what_was_never_made_into_a_message_is_not_replayed(tmp_path, code):
     assert (found.letters, found.sent, found.left, sent.trouble) == (0, 0, 0, None)
     with opened_outbox(tmp_path) as outbox:
         assert [letter.code for letter in outbox.letters()] == [code]
+
+
+def test_letters_that_are_messages_are_read_once_each_also_where_they_are_forgotten_meanwhile(tmp_path):
+    mark = mark_of(packet(1))
+    with opened_outbox(tmp_path) as box:
+        route = box.route("kafka://h:1/t", "11.1")
+        for n in range(150):
+            for name, key, of in (("received", None, None), ("made", None, mark), ("sent", b"1", mark)):
+                own = None if of is None else of._replace(source=1000 * n + len(name))
+                box.record(route, [], [Letter(f"{name} {n}", "x", "x", key, b"v", own)])
+        found = []
+        for letter in _messages(box):
+            found.append(letter.name)
+            box.revive(letter, 1.0)
+        assert found == [f"{name} {n}" for n in range(150) for name in ("received", "sent")]
+        assert {letter.name.split()[0] for letter in box.letters()} == {"made"}
 
 
 @pytest.mark.parametrize("missing", [None, "given_up"])
