@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
@@ -240,12 +241,19 @@ def require_allowed(uri: str, allow: Sequence[str]) -> None:
     if not plain or is_repository(uri) or ".." in rest.split("/"):
         raise _not_allowed(uri, "is not a plain name of an image file")
     path = os.path.realpath(rest if separator else uri) if local else uri
-    if not path.lower().endswith(SUFFIXES) or (local and Path(path).is_dir()):
+    if not path.lower().endswith(SUFFIXES) or (local and _is_folder(Path(path))):
         raise _not_allowed(uri, "is not an image file by its name")
     if not allow and not local and protocol != "s3":
         raise _not_allowed(uri, f"would be fetched by {protocol}")
     if allow and not any(_is_below(path, os.path.realpath(one) if "://" not in one else one) for one in allow):
         raise _not_allowed(uri, "lies in no place that watch.allow names")
+
+
+def _is_folder(path: Path) -> bool:
+    """Return whether there is a folder, and it may be looked at; nothing can have a name that is too long."""
+    with suppress(OSError):
+        return path.is_dir()
+    return False
 
 
 def _is_below(path: str, folder: str) -> bool:

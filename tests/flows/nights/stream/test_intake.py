@@ -296,6 +296,20 @@ def test_a_message_may_name_what_begins_with_a_place_of_the_settings(tmp_path):
         assert caught.value.code == "not_allowed"
 
 
+def test_a_message_that_names_what_no_file_can_be_called_ends_no_stream(tmp_path):
+    stream = Intake(Place(announced=True), Planned(), Quarantine(tmp_path), Settings())
+    (trouble,) = arrive(stream, f"{tmp_path}/{'1' * 300}.fits").quarantined
+    assert trouble.code == "no_such_input"
+
+
+def test_whether_a_file_is_a_folder_need_not_be_known(monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(module.os, "stat", refuse)
+    module.require_allowed("/secret/night/1-0.fits", ())
+
+
 def test_what_waits_takes_room(stream):
     stream.planner.unreadable |= {"1-0.fits", "2-0.fits"}
     arrive(stream, "1-0.fits", "2-0.fits", "3-0.fits", room=2)
