@@ -1,22 +1,28 @@
+import io
+
+import fastavro
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.spatial import cKDTree
 
 from flows.nights.association import associate
-from flows.publish.history import ForcedPlaces, ObjectsSeen, opened_history
+from flows.publish.history import ForcedPlaces, History, ObjectsSeen, opened_history, visit_digests
 from flows.publish.publish import PublishTotals, alert_packets
 from flows.publish.published import PublishedExposures
 from flows.publish.rubin_object import KnownOrbits
-from flows.publish.rubin_schema import deserialise
+from flows.publish.rubin_schema import deserialise, record_schema
 from flows.storage.association_store import opened_association
+from flows.storage.association_tables import FILE
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.digest import file_digest
 from flows.storage.ledger import Ledger
+from kernels.sky.positions import unit_vectors
 from schemas.errors import Retryable
 from schemas.forced import FORCED_SOURCE
 from schemas.ledger import ProvenanceRecord
 from schemas.settings import AssociationSettings, Settings
-from tests.support.alert_night import info_of, make_night, put, rows_of, visit_of
+from tests.support.alert_night import NIGHT, info_of, make_night, put, rows_of, visit_of
 from tests.support.forced import MJD
 from tests.support.orbits import asteroids, write_mpcorb
 
@@ -161,3 +167,98 @@ def test_forced_fluxes_of_what_is_published_no_more_are_none(tmp_path):
     Ledger(out).remove(info_of(1))
     assert ForcedPlaces.of(PublishedExposures(out), 1.0, lacking.append) is None
     assert lacking == []
+
+
+def test_nothing_is_made_where_nothing_was_associated(tmp_path):
+    info = info_of(0, planes=())
+    put(tmp_path, info, rows_of(info, np.array([60.0]), np.array([70.0])))
+    published = PublishedExposures(tmp_path)
+    for store in ("auto", "none"):
+        with opened_history(published, AssociationSettings(store=store), 365.0, "11.1") as found:
+            assert found.of(published.record(info), info.midpoint_mjd_tai) == ObjectsSeen()
+    assert not (tmp_path / FILE).exists()
+
+
+def test_the_digest_of_a_visit_changes_with_its_exposures_and_their_association(tmp_path):
+    visits, digests = [(NIGHT, visit_of(n)) for n in range(2)], []
+
+    def note(settings=AssociationSettings()):  # noqa: B008
+        found = visit_digests(PublishedExposures(tmp_path), settings, visits)
+        assert list(found) == visits
+        digests.append(tuple(found.values()))
+
+    for n in range(2):
+        info = info_of(n, planes=())
+        put(tmp_path, info, rows_of(info, np.array([60.0]), np.array([70.0])))
+        if not n:
+            assert not associate(tmp_path, AssociationSettings(), None).summary.failed
+            note()
+    note()
+    note(AssociationSettings(store="none"))
+    assert not associate(tmp_path, AssociationSettings(), None).summary.failed
+    note()
+    first, second = zip(*digests, strict=True)
+    assert first[0] == first[1] == first[3] != first[2]  # it was associated, and stays so
+    assert second[0] != second[1] == second[2] != second[3] != second[0]
+    assert first[2] != second[2]
+
+
+@pytest.fixture
+def overlapping(tmp_path):
+    """An object on three visits, the last of which has two detectors that show it; ids are the last of exposures."""
+    for n, detector in ((0, 0), (1, 0), (2, 0), (2, 1)):
+        info = info_of(n, planes=(), wcs_header=info_of(0).wcs_header).model_copy(update={"detector": detector})
+        ids = np.array([(info.visit << 21) | (detector << 12) | 4095])
+        put(tmp_path, info, rows_of(info, np.array([60.0]), np.array([70.0]), diaSourceId=ids))
+    assert not associate(tmp_path, AssociationSettings(), None).summary.failed
+    return PublishedExposures(tmp_path)
+
+
+def test_what_another_detector_sees_at_the_same_time_is_not_earlier(overlapping):
+    info = info_of(2, planes=())
+    with opened_association(overlapping.out, AssociationSettings()) as store:
+        history = History(overlapping, store, None, 365.0, "11.1", pytest.fail)
+        found = history.of(overlapping.record(info), info.midpoint_mjd_tai)
+    assert list(found.of_source) == [info.visit << 21 | 4095]
+    (identity,) = found.of_source.values()
+    assert list(found.records) == [identity]
+    assert len(found.sources[identity]) == 2
+    assert read_object(found.records[identity])["nDiaSources"] == 3
+
+
+@pytest.mark.parametrize(("more", "count"), [(0.0, 2), (-1e-6, 1), (-1.0, 0)])
+def test_a_history_begins_so_many_days_before(overlapping, more, count):
+    info, first = info_of(2, planes=()), info_of(0)
+    days = max(info.midpoint_mjd_tai - first.midpoint_mjd_tai + more, 0.0)
+    with opened_history(overlapping, AssociationSettings(), days, "11.1") as history:
+        found = history.of(overlapping.record(info), info.midpoint_mjd_tai)
+    assert sum(map(len, found.sources.values())) == count
+    (record,) = found.records.values()
+    assert read_object(record)["nDiaSources"] == 3  # whatever the history has
+
+
+def read_object(record):
+    return dict(fastavro.schemaless_reader(io.BytesIO(record), record_schema("diaObject", "11.1"), None))
+
+
+def test_an_exposure_need_not_be_associated_unless_it_is_asked_for(overlapping):
+    info = info_of(3, planes=())
+    put(overlapping.out, info, rows_of(info, np.array([60.0]), np.array([70.0])))
+    with opened_association(overlapping.out, AssociationSettings()) as store:
+        history = History(overlapping, store, None, 365.0, "11.1", pytest.fail)
+        assert history.of(overlapping.record(info), info.midpoint_mjd_tai) == ObjectsSeen()
+
+
+def test_fluxes_at_a_place_are_of_the_times_asked_for_and_first_those_of_the_object_itself():
+    names, visits = ["7", "other", "other", "7", "other"], [1, 1, 2, 3, 4]
+    rows = {"visit": visits, "detector": [0] * 5, "midpointMjdTai": [1.0, 1.0, 2.0, 3.0, 4.0], "psfFlux": [*range(5)]}
+    place = unit_vectors(np.full(5, 10.0), np.full(5, 20.0))
+    forced = ForcedPlaces(rows, names, cKDTree(place), 1e-6)
+    objects = pa.table({"diaObjectId": [7, 8], "ra": [10.0, 10.0], "dec": [20.0, 20.0]})
+
+    def fluxes(since, until):
+        return {one: [row["psfFlux"] for row in rows] for one, rows in forced.near(objects, since, until).items()}
+
+    assert fluxes(0.0, 9.0) == {7: [0, 2, 3, 4], 8: [0, 1, 2, 3, 4]}
+    assert fluxes(1.0, 4.0) == {7: [0, 2, 3], 8: [0, 1, 2, 3]}
+    assert fluxes(1.5, 3.0) == {7: [2], 8: [2]}
