@@ -95,7 +95,7 @@ class RowFilter:
             case ast.Compare() if all(type(one) in _COMPARISON for one in node.ops):
                 values = [self._value(one, rows) for one in (node.left, *node.comparators)]
                 pairs = zip(node.ops, values, values[1:], strict=False)
-                return reduce(pc.and_kleene, [_COMPARISON[type(op)](left, right) for op, left, right in pairs])
+                return reduce(pc.and_kleene, [_COMPARISON[type(op)](*_alike(*both)) for op, *both in pairs])
         raise self._bad(f"has {ast.unparse(node)[:80]!r}, which it may not")
 
     def _column(self, name: str, rows: pa.Table) -> pa.ChunkedArray:
@@ -115,4 +115,11 @@ def _real(value: Any) -> Any:
     """Return a value in double precision: whole numbers would overflow, and divide without a rest."""
     if not (pa.types.is_integer(value.type) or pa.types.is_floating(value.type)):
         raise pa.ArrowNotImplementedError(f"{value.type} is not a number")  # which casts of no rows do not see
-    return value.cast(pa.float64())
+    return pc.cast(value, pa.float64(), safe=False)  # ids have more digits
+
+
+def _alike(left: Any, right: Any) -> tuple[Any, Any]:
+    """Return two values to be compared: a whole number and a real one both in double precision."""
+    whole = [pa.types.is_integer(one.type) for one in (left, right)]
+    real = [pa.types.is_floating(one.type) for one in (left, right)]
+    return (_real(left), _real(right)) if any(whole) and any(real) else (left, right)

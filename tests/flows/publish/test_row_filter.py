@@ -36,6 +36,11 @@ def rows():
         ("-dec * 2 > 9.5 and visit != 0", [1, 2, 3, 4]),
         ("trailLength / 0 > 1", [1, 3, 4]),
         ("diaSourceId == 9007199254740993", [1]),  # to the last digit
+        ("diaSourceId > 1.5", [0, 1, 2, 3, 4]),  # ids that double precision does not hold
+        ("diaSourceId / 2 > 4503599627370496.5", [2, 3, 4]),
+        ("diaSourceId != snr", [1, 2, 3, 4]),
+        ("visit < snr and 9007199254740993 > snr", [1, 2, 3, 4]),
+        ("0.5 < visit < 2.5", [1, 2]),
         ("True", [0, 1, 2, 3, 4]),
         ("1 > 2", []),
         (" snr\t>4 ", [2, 3, 4]),
