@@ -209,7 +209,7 @@ def _measured(source: Mapping[str, Any], info: ExposureInfo | None) -> dict[str,
         remedy = "publish it in Rubin's form: --schema 11.1."
         raise BadInput("no_ztf_form", where, f"is in band {band!r}, ZTF has {', '.join(_FIDS)}.", remedy)
     magnitude, error = _magnitude(source["psfFlux"], source["psfFluxErr"])
-    if magnitude is None or error is None:
+    if magnitude is None:
         remedy = "publish it in Rubin's form: --schema 11.1."
         raise BadInput("no_ztf_form", where, f"has the flux {source['psfFlux']} nJy, of no magnitude.", remedy)
     aperture, aperture_error = _magnitude(source["apFlux"], source["apFluxErr"])

@@ -7,6 +7,7 @@ import json
 
 import fastavro
 import numpy as np
+import pyarrow as pa
 import pytest
 from astropy.io import fits
 from astropy.time import Time
@@ -173,6 +174,17 @@ def test_what_has_no_form_in_ztfs_schema_is_refused(tmp_path):
     assert tally.refused == 1
     alert = fastavro.schemaless_reader(io.BytesIO(one.body), dict(ztf_schema()), None)
     assert [alert[name] for name in STAMPS] == [None] * 3  # its pixels were removed
+
+
+def test_times_of_an_object_and_the_chi_of_its_fit(tmp_path):
+    info = info_of(0, planes=())
+    x, chi2, pixels = np.array([60.0, 120.0, 180.0]), [97 * 4.0, None, 8.0], [97, 97, 0]
+    put(tmp_path, info, rows_of(info, x, x, band=["g"] * 3, psfChi2=pa.array(chi2, pa.float32()), trailNdata=pixels))
+    found = [record_of(one)["candidate"] for one in alert_packets(tmp_path, Settings(), "ztf", PublishTotals())]
+    start = Time(info.midpoint_mjd_tai, format="mjd", scale="tai").utc.jd - info.exposure_time_s / 2 / 86400
+    for name in ("jd", "jdstarthist", "jdendhist"):
+        assert [one[name] for one in found] == pytest.approx([start] * 3, abs=1e-8)
+    assert [one["chipsf"] for one in found] == [2.0, None, None]
 
 
 def test_earlier_detections_that_have_no_form_in_ztfs_schema_are_left_out(tmp_path):
