@@ -17,12 +17,15 @@ from flows.inputs.ztf_packets import identify
 from flows.nights.association import associate
 from flows.publish.publish import PublishTotals, alert_packets
 from flows.publish.sinks import FolderSink
+from flows.publish.stamps import Stamps
+from flows.publish.ztf_packet import _cutouts, _magnitude
 from flows.publish.ztf_schema import stamp_record, ztf_schema
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
 from flows.storage.zarr_tiles import TileStore
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureKey
+from schemas.pixels import MaskPlane
 from schemas.settings import AssociationSettings, Settings
 from tests.flows.publish.test_rubin_alert import known_table
 from tests.support.alert_night import FLUX, NIGHT, exposure_planes, info_of, make_night, put, rows_of, visit_of
@@ -266,3 +269,25 @@ def test_an_exposure_without_detections_has_no_packets_and_one_without_a_zero_po
 
 def record_of(packet):
     return fastavro.schemaless_reader(io.BytesIO(packet.body), dict(ztf_schema()), None)
+
+
+@pytest.mark.parametrize(
+    ("flux", "error"),
+    [(None, 1.0), (1.0, None), (None, None), (0.0, 1.0), (-1.0, 1.0), (np.nan, 1.0), (1.0, np.inf), (1.0, np.nan)],
+)
+def test_there_is_no_magnitude_without_light_or_its_error(flux, error):
+    assert _magnitude(flux, error) == (None, None)
+    assert _magnitude(10.0, 1.0) == pytest.approx((31.4 - 2.5, 0.108574), abs=1e-5)
+
+
+def test_dark_and_unusable_pixels_are_counted_within_two_of_the_middle():
+    difference, mask = np.zeros((1, 63, 63), np.float32), np.zeros((1, 63, 63), np.uint16)
+    for row, column in ((29, 29), (33, 33), (31, 30), (28, 31), (31, 34), (0, 0)):
+        difference[0, row, column] = -1.0
+    mask[0, 31, 31], mask[0, 29, 33], mask[0, 31, 28] = MaskPlane.BAD, MaskPlane.SAT, MaskPlane.BAD
+    stamps = Stamps(np.array([0]), 63, np.array([0]), np.array([0]), {"difference": difference, "mask": mask}, None)
+    found = _cutouts(stamps, 0, {"diaSourceId": 1}, "DN")
+    assert (found["nneg"], found["nbad"]) == (3, 2)
+    difference[0, 31, 30], mask[0, 33, 33] = np.nan, MaskPlane.NO_DATA
+    found = _cutouts(stamps, 0, {"diaSourceId": 1}, "DN")
+    assert (found["nneg"], found["nbad"]) == (1, 3)  # what was not seen is not dark
