@@ -100,6 +100,14 @@ def test_a_header_has_what_is_given():
     assert context == CONTEXT
 
 
+def test_names_of_80_columns_are_short_unless_the_object_is_known():
+    context, rows = block()
+    for name in ("ab_c", "abcdefgh", "1a", ""):
+        assert code_of(as_obs80, context, [replace(rows[0], trkSub=name)]) == "no_80_columns"
+        assert as_obs80(context, [replace(rows[3], trkSub=name)]).splitlines()[-1].startswith("00433 ")
+    assert as_obs80(context, [replace(rows[0], trkSub="abcdefg")]).splitlines()[-1].startswith("     abcdefg ")
+
+
 def test_bars_are_read_by_lines():
     text = (
         HEAD

@@ -321,13 +321,16 @@ def test_names_are_the_same_always_and_the_next_one_where_one_is_taken(night):
 def test_nothing_is_submitted_twice(tmp_path):
     rows, _ids = two_movers()
     publish_rows(tmp_path, rows)
+    assert draft_report(tmp_path, NIGHT, SETTINGS, "psv").summary.dry_run is True
     report, path = submit_report(tmp_path, NIGHT, SETTINGS, "psv")
     assert path == submissions_folder(tmp_path, NIGHT) / "001.psv"
+    assert (report.summary.dry_run, report.summary.path) == (False, str(path))
     assert path.read_text() == report.text == draft_report_text(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     for form in ("psv", "xml", "obs80"):
         again, nothing = submit_report(tmp_path, NIGHT, SETTINGS, form)
         assert (again.text, nothing, again.summary.submitted_before, again.summary.changed) == ("", None, 6, 0)
+        assert (again.summary.dry_run, again.summary.path) == (False, None)
     assert sorted(tmp_path.rglob("*")) == before
 
 
