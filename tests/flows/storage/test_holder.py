@@ -6,13 +6,14 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
+from flows.storage import holder
 from flows.storage.fence import Fence
 from flows.storage.holder import Holder, is_here, myself, own_fence, parsed_holder, runs, start_of
 from schemas.errors import Misconfigured
 
 
-def written(out, holder):
-    content = holder if isinstance(holder, bytes) else holder.model_dump_json().encode()
+def written(out, one):
+    content = one if isinstance(one, bytes) else one.model_dump_json().encode()
     (out / "lease.json").write_bytes(content)
     return content
 
@@ -65,3 +66,9 @@ def test_a_holder_runs_until_its_process_has_ended_and_is_told_from_a_later_one(
     assert not runs(its)  # a zombie
     process.wait()
     assert not runs(its)
+
+
+@pytest.mark.parametrize(("started", "alive"), [(98.0, False), (98.001, True), (101.999, True), (102.0, False)])
+def test_a_start_is_told_to_2_seconds(monkeypatch, started, alive):
+    monkeypatch.setattr(holder, "start_of", lambda _: 100.0)
+    assert runs(myself().model_copy(update={"started": started})) is alive
