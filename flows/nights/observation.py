@@ -69,11 +69,11 @@ def observation(settings: Settings, console: "Console") -> Iterator[Observation]
         report_line(console, problem, logging.WARNING)
     with ExitStack() as stack:
         stack.callback(stop_traces)
-        yield stack.enter_context(figures(settings, console, _meter(settings, stack)))
+        yield stack.enter_context(figures_written(settings, console, _meter(settings, stack)))
 
 
 @contextmanager
-def figures(settings: Settings, console: "Console", meter: Meter | None = None) -> Iterator[Observation]:
+def figures_written(settings: Settings, console: "Console", meter: Meter | None = None) -> Iterator[Observation]:
     """Yield what writes the figures of a run at its end; of one that ends in an error they are written here.
 
     Raises

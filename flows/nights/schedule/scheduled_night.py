@@ -145,7 +145,7 @@ def search_scheduled(
     """
     from flows.inputs.packet_files import packet_files
     from flows.inputs.sources import list_sources
-    from flows.nights.observation import figures
+    from flows.nights.observation import figures_written
     from flows.runtime.log import report_line
     from flows.runtime.settings import load_settings
     from flows.storage.bucket_path import located
@@ -157,7 +157,7 @@ def search_scheduled(
     place = located(out).resolve()
     settings = load_settings(None if config is None else Path(config))
     configure(settings.store)
-    with figures(settings, console) as seen:
+    with figures_written(settings, console) as seen:
         try:
             packets = packet_files(inputs)
             sources = [] if packets else list_sources(inputs, settings)
