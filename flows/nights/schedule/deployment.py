@@ -73,7 +73,7 @@ class Deployment:
     Attributes
     ----------
     name
-        Tells deployments apart; one of the same name is replaced.
+        Tells deployments apart; one of the same name is replaced. Prefect allows none of ``/ % & < >`` in it.
     inputs, out, config, timezone, retries, retry_delay_s, wait_s, pages
         Parameters of `flows.nights.schedule.scheduled_night.scheduled_night`.
     cron
@@ -84,7 +84,7 @@ class Deployment:
     Raises
     ------
     Misconfigured
-        Time zone or inputs make no sense.
+        Name, time zone or inputs make no sense.
     """
 
     name: str
@@ -100,6 +100,10 @@ class Deployment:
     tags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.name or set(self.name) & set("/%&<>"):
+            raise Misconfigured(
+                "deployment", f"--name {self.name!r}", "is no name for Prefect.", "leave out / % & < >, as in: nightly."
+            )
         zone(self.timezone)
         inputs_of(self.inputs, date(2025, 1, 1))
 

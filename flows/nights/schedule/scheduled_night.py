@@ -25,6 +25,8 @@ from schemas.summary import RunSummary
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from prefect.deployments.runner import RunnerDeployment
+
     from flows.inputs.source import Source
     from schemas.settings import Settings
 
@@ -235,9 +237,8 @@ def register(deployment: Deployment) -> UUID:
     Raises
     ------
     Misconfigured
-        The schedule makes no sense, or the server does not answer.
+        The schedule makes no sense, or the server does not answer, or has no work pool for it.
     """
-    from httpx import HTTPError
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.client.schemas.schedules import CronSchedule
     from prefect.deployments.runner import RunnerDeployment
@@ -259,8 +260,24 @@ def register(deployment: Deployment) -> UUID:
         work_pool_name=POOL,
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
+    return _taken(made)
+
+
+def _taken(made: "RunnerDeployment") -> UUID:
+    """Give a deployment to the server; return its id."""
+    from httpx import HTTPError
+    from prefect.deployments.runner import DeploymentApplyError
+
     try:
         return asyncio.run(made.aapply())
+    except DeploymentApplyError as error:
+        raise Misconfigured(
+            "prefect",
+            "PREFECT_API_URL",
+            f"its server refuses the deployment: {' '.join(str(error).split())}",
+            "start its worker, which makes the pool: `nightstride services up`, or `prefect worker start --pool "
+            f"{POOL} --type process`.",
+        ) from error
     except (HTTPError, OSError) as error:
         raise Misconfigured(
             "prefect",

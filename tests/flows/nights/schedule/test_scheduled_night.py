@@ -2,7 +2,11 @@
 
 import json
 import logging
+import os
+import re
 import shutil
+import subprocess
+import sys
 import tarfile
 from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
@@ -369,6 +373,27 @@ def test_what_is_no_zone_is_refused():
     for timezone in ("Palomar", "", "../etc/passwd", "/etc/localtime"):
         with pytest.raises(Misconfigured, match="is not a time zone of the IANA"):
             observing_night(datetime.now(UTC), timezone)
+
+
+@pytest.mark.parametrize("name", ["", "ztf/nightly", "100 %"])
+def test_a_name_that_prefect_refuses_is_refused_before(name):
+    with pytest.raises(Misconfigured, match=r"is no name for Prefect\. To fix, leave out / % & < >"):
+        Deployment(name, ("/data/{night}",), "/out", "America/Los_Angeles", "0 9 * * *")
+
+
+def test_a_server_without_the_work_pool_is_told(prefect_api):
+    """In a process of its own: Prefect reads the environment as it is imported."""
+    code = (
+        "from tests.flows.nights.schedule.test_scheduled_night import GIVEN\n"
+        "from flows.nights.schedule.scheduled_night import register\nregister(GIVEN)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **prefect_api}, check=False
+    )
+    assert re.search(
+        r"Misconfigured: PREFECT_API_URL: its server refuses .*\"nightstride\" not found.* To fix, start its worker",
+        run.stderr,
+    ), run.stderr
 
 
 GIVEN = Deployment("nightly", ("/data/{night}",), "/out", "America/Los_Angeles", "0 9 * * *")
