@@ -11,6 +11,7 @@ import pytest
 from typer.main import get_command
 
 from flows.cli.app import app
+from flows.nights.services import processes, stack
 
 UNITS = sorted((Path(__file__).parents[2] / "deploy/systemd").iterdir())
 PROGRAM = "/opt/nightstride/.venv/bin/nightstride"
@@ -37,6 +38,14 @@ def test_every_service_that_ends_by_itself_says_when_it_is_started():
     for unit in UNITS:
         installed = "[Install]" in unit.read_text()
         assert installed or unit.with_suffix(".timer").name in names, unit.name
+
+
+def test_systemd_waits_for_the_services_as_long_as_their_commands_do():
+    """Killed before, `down` would leave PostgreSQL running, and `up` one that still makes its tables."""
+    text = (UNITS[0].parent / "nightstride-services.service").read_text()
+    minutes = {name: int(one) for name, one in re.findall(r"^Timeout(\w+)Sec=(\d+)min$", text, re.MULTILINE)}
+    assert minutes["Start"] * 60 > processes.START_S + 3 * stack.HEALTHY_S
+    assert minutes["Stop"] * 60 > stack.SHUTDOWN_S + stack.STOP_S + processes.START_S
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
