@@ -66,7 +66,7 @@ def _read_environment(config: Path | None, services: Path | None) -> None:
     load_settings(config)
     os.environ.update(PRIVATE if services is None else opened(services).client)
     os.environ.update(past_proxies(os.environ))
-    if "PREFECT_API_URL" not in os.environ:
+    if not os.environ.get("PREFECT_API_URL"):
         raise Misconfigured(
             "prefect",
             "PREFECT_API_URL",

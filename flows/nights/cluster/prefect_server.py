@@ -82,7 +82,7 @@ class PrefectServer:
         self._process: _Process | None = None
         self._own: _Own | None = None
         self._patience = ANSWER_S
-        self.url = os.environ.get("PREFECT_API_URL")
+        self.url = os.environ.get("PREFECT_API_URL") or None  # empty is not set, for Prefect too
         if self.url is None:
             self._patience = START_S
             listener = _bound()

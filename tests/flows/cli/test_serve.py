@@ -16,8 +16,11 @@ def run(*arguments):
     return CliRunner().invoke(app, ["deploy", "/data/{night}", "--timezone", "UTC", *map(str, arguments)])
 
 
-def test_without_a_server_there_is_a_remedy(tmp_path, monkeypatch):
+@pytest.mark.parametrize("url", [None, ""])
+def test_without_a_server_there_is_a_remedy(tmp_path, monkeypatch, url):
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    if url is not None:
+        monkeypatch.setenv("PREFECT_API_URL", url)
     refused = run("--out", tmp_path)
     assert refused.exit_code == 2
     assert "PREFECT_API_URL: is not set" in refused.stderr

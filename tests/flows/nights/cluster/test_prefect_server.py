@@ -59,10 +59,12 @@ def test_who_does_not_know_its_password_gets_nothing(prefect_api):
         assert answer == status
 
 
-def test_each_server_has_a_password_of_its_own(prefect_api, tmp_path):
+@pytest.mark.parametrize("url", [None, ""])  # as `${PREFECT_API_URL:-}` of a file of Compose is
+def test_each_server_has_a_password_of_its_own(prefect_api, tmp_path, url):
     known = {"PREFECT_API_AUTH_STRING": "nightstride:mine", "PREFECT_HOME": str(tmp_path)}
     with patch.dict(os.environ, known):
         os.environ.pop("PREFECT_API_URL", None)
+        os.environ.update({} if url is None else {"PREFECT_API_URL": url})
         PrefectServer().stop()
         made = os.environ["PREFECT_API_AUTH_STRING"]
     assert made not in ("nightstride:mine", prefect_api["PREFECT_API_AUTH_STRING"])
