@@ -52,8 +52,15 @@ def deploy(
 
 
 def _absolute(given: str) -> str:
-    """Return an input as it is found from every working folder."""
-    return given if "://" in given or ":" in given.partition("/")[0] else str(Path(given).absolute())
+    """Return an input as it is found from every working folder; of a Butler repository an alias stays."""
+    from flows.inputs.butler_repository import PREFIX, is_repository
+
+    if "://" in given:
+        return given
+    if is_repository(given):
+        place = Path(given.removeprefix(PREFIX))
+        return f"{PREFIX}{place.absolute()}" if place.exists() else given
+    return str(Path(given).absolute())
 
 
 def _read_environment(config: Path | None, services: Path | None) -> None:

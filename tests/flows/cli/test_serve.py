@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -59,8 +58,13 @@ def test_what_can_be_found_from_everywhere_stays_as_it_is(given):
     assert _absolute(given) == given
 
 
-def test_a_folder_beside_us_is_found_from_everywhere():
-    assert _absolute("raw/{night}") == str(Path.cwd() / "raw/{night}")
+def test_what_lies_beside_us_is_found_from_everywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "repo").mkdir()
+    for given in ("raw/{night}", "run:2/{night}"):
+        assert _absolute(given) == str(tmp_path / given)
+    assert _absolute("butler:repo") == f"butler:{tmp_path / 'repo'}"
+    assert _absolute("butler:an_alias") == "butler:an_alias"
 
 
 def run_services(*arguments):
