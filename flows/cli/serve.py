@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.command import Commands, console, tell
-from flows.cli.options import AsJson, output_folder, refusals
+from flows.cli.options import AsJson, Config, output_folder, refusals
 from flows.cli.tables import show_rows
 
 
@@ -19,7 +19,7 @@ def deploy(
     timezone: Annotated[str, typer.Option(help="Time zone of the observatory, e.g. America/Los_Angeles.")],
     cron: Annotated[str, typer.Option(help="Schedule by its clock: minute, hour, day, month, weekday.")] = "0 9 * * *",
     name: Annotated[str, typer.Option(help="Name of the deployment; one of the same name is replaced.")] = "nightly",
-    config: Annotated[Path | None, typer.Option(help="Settings file (TOML).")] = None,
+    config: Config = None,
     retries: Annotated[int, typer.Option(min=0, help="Retries of a night of which something failed.")] = 2,
     retry_delay: Annotated[float, typer.Option(min=0, help="Time before each retry, s.")] = 600.0,
     wait: Annotated[
@@ -37,8 +37,11 @@ def deploy(
     The night of a run is from noon to noon by the clock of the observatory, named by its evening.
     """
     from flows.nights.schedule.deployment import Deployment
+    from flows.runtime.settings import DEFAULT_FILE
 
     with refusals():
+        if config is None and DEFAULT_FILE.exists():  # the nights run elsewhere
+            config = DEFAULT_FILE
         made = Deployment(
             name, tuple(_absolute(one) for one in inputs), str(out.resolve()), timezone, cron,
             None if config is None else str(config.resolve()), retries, retry_delay, wait, pages, tuple(tag or ()),

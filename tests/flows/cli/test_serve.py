@@ -47,6 +47,19 @@ def test_settings_are_checked_before_anything_is_registered(tmp_path):
     assert "detect.threshold" in refused.stderr
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_the_settings_of_the_working_folder_are_those_of_the_nights(tmp_path, monkeypatch, there):
+    """The nights run in a folder of their own, in which there are none."""
+    monkeypatch.chdir(tmp_path)
+    if there:
+        (tmp_path / "nightstride.toml").write_text("[detect]\nbatch = 7\n")
+    made = []
+    monkeypatch.setattr("flows.nights.schedule.scheduled_night.register", made.append)
+    monkeypatch.setattr("flows.cli.serve._read_environment", lambda *_: None)
+    assert run("--out", tmp_path).exit_code == 0
+    assert made[0].config == (str(tmp_path / "nightstride.toml") if there else None)
+
+
 def test_services_that_are_not_there_are_named(tmp_path):
     refused = run("--out", tmp_path, "--services", tmp_path / "none")
     assert refused.exit_code == 2
