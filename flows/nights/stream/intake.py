@@ -48,7 +48,7 @@ class Intake:
     Attributes
     ----------
     unread
-        What could not be looked at the last time; it is tried again the next.
+        What could not be looked at the last time, the place itself among it; it is tried again the next.
     """
 
     arrivals: Arrivals
@@ -85,7 +85,7 @@ class Intake:
         """
         free = room - len(set().union(self._unlisted, *self._waiting.values()))
         if free > 0:
-            self._unlisted = [*self._unlisted, *self.arrivals.poll(free)]
+            self._unlisted = [*self._unlisted, *self._polled(free)]
         arrived = set(self._unlisted).union(*self._waiting.values())
         refused = self._list()
         # Before planning: what is finished meanwhile may or may not have been in the ledger when that was read.
@@ -116,6 +116,14 @@ class Intake:
             if not any(name[:2] == visit for name in self._flying):
                 self._since.pop(visit, None)
         self._settle(sorted(arrived))
+
+    def _polled(self, room: int) -> list[str]:
+        try:
+            return self.arrivals.poll(room)
+        except Retryable as error:
+            place = _trouble(error.where, error)
+            self.unread = (*(one for one in self.unread if one.uri != place.uri), place)
+            raise
 
     def _list(self) -> list[Trouble]:
         """List exposures in what has arrived; return what contains none and is quarantined."""

@@ -92,6 +92,25 @@ def test_what_arrives_is_planned_and_the_place_told_when_it_is_finished(stream):
     assert (stream.on_the_way, stream.arrivals.told) == (1, ["1-0.fits"])
 
 
+def test_a_place_that_cannot_be_looked_at_is_told_as_long_as_it_is_so(stream, monkeypatch):
+    """A stream that ends then has not seen all: what is unread at its end counts as failed."""
+
+    def poll(room):
+        raise Retryable("io_error", "s3://there", "cannot be listed.", "check the connection.")
+
+    arrive(stream, "away/1-0.fits")
+    with monkeypatch.context() as broken:
+        broken.setattr(stream.arrivals, "poll", poll)
+        for _ in range(2):
+            with pytest.raises(Retryable, match="cannot be listed"):
+                stream.take(9)
+            assert [(one.uri, one.code) for one in stream.unread] == [
+                ("away/1-0.fits", "unreadable_input"), ("s3://there", "io_error")
+            ]  # fmt: skip
+    stream.take(9)
+    assert [one.uri for one in stream.unread] == ["away/1-0.fits"]
+
+
 def test_what_is_published_is_told_at_once(stream):
     stream.planner.published.add((1, 0))
     assert arrive(stream, "1-0.fits").skipped == 1
