@@ -20,6 +20,10 @@ class Arrivals(Protocol):
     """Whether messages name the files: a message may name anything."""
 
     @property
+    def ready(self) -> bool:
+        """Return whether what arrives would be seen, or it is known why not: before, silence says nothing."""
+
+    @property
     def waiting(self) -> int:
         """Return the number of files known to be ready and not taken yet; 0 where that is not known."""
 
@@ -79,6 +83,7 @@ class FolderArrivals:
     """
 
     announced = False
+    ready = True
 
     def __init__(
         self, uri: str, still_s: float, done_suffix: str | None = None, clock: Callable[[], float] = time.monotonic

@@ -44,14 +44,19 @@ class KafkaArrivals:
 
     def __init__(self, url: str) -> None:
         _, self._topic, _ = topic_of(url)
-        self._url, self._error = url, ""
+        self._url, self._error, self._joined = url, "", False
         self._open: dict[int, dict[int, str]] = {}
         self._next: dict[int, int] = {}
         # One thread polls, one finishes, one asks what waits. Not held where librdkafka calls back.
         self._lock = Lock()
         # Nothing is fetched while the workers are busy; heartbeats show that the process lives.
         self._consumer = consumer_of(url, self._failed, {"max.poll.interval.ms": 86_400_000})
-        self._consumer.subscribe([self._topic], on_revoke=self._revoked)
+        self._consumer.subscribe([self._topic], on_assign=self._given, on_revoke=self._revoked)
+
+    @property
+    def ready(self) -> bool:
+        """Return whether the group has given this reader its part of the topic, or it is known why it does not."""
+        return self._joined or bool(self._error)
 
     @property
     def waiting(self) -> int:
@@ -79,7 +84,9 @@ class KafkaArrivals:
             else:
                 found.append(self._taken(message))
         if self._error and not found:
-            text, self._error = self._error, ""
+            text = self._error
+            if self._joined:  # before, nothing can have been read
+                self._error = ""
             raise Retryable("kafka", self._url, f"cannot be read: {text}.", "check brokers and topic.")
         return found
 
@@ -116,6 +123,7 @@ class KafkaArrivals:
     def _taken(self, message: Message) -> str:
         partition, offset, uri = message.partition() or 0, message.offset() or 0, _uri(message.value() or b"")
         with self._lock:
+            self._joined = True
             self._open.setdefault(partition, {})[offset] = uri
             self._next[partition] = offset + 1
         return uri
@@ -123,6 +131,9 @@ class KafkaArrivals:
     def _committable(self, partition: int) -> TopicPartition:
         offset = min(self._open.get(partition) or [self._next[partition]])
         return TopicPartition(self._topic, partition, offset)
+
+    def _given(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._joined = True
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         """Forget partitions that another reader has now: it commits their offsets."""

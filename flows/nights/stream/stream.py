@@ -324,7 +324,8 @@ async def _serve(night: StreamNight, slots: asyncio.Semaphore, group: asyncio.Ta
         if plan.todo:
             await asyncio.to_thread(take_apart, plan.todo, night.out)
             await _hand_out(night, plan.todo, slots, group)
-        if plan.seen or night.intake.on_the_way or night.intake.arrivals.waiting:
+        arrivals = night.intake.arrivals
+        if plan.seen or night.intake.on_the_way or arrivals.waiting or not arrivals.ready:
             busy = monotonic()
         quiet = monotonic() - busy
         if quiet >= night.bounds.quiet_s:

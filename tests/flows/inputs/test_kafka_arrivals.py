@@ -59,6 +59,15 @@ def test_messages_name_files_plainly_or_as_json(broker, topic):
     assert take(read(), 6) == ["/data/a.fits", "s3://bucket/b.fits", "{broken", '{"uri": 5}', "[1]", DEEP]
 
 
+def test_silence_says_nothing_before_the_group_has_given_partitions(broker, topic):
+    name, read = topic
+    broker.send(name, "/data/a.fits")
+    arrivals = read()
+    assert not arrivals.ready
+    assert take(arrivals, 1) == ["/data/a.fits"]
+    assert arrivals.ready
+
+
 def test_no_more_than_there_is_room_for_is_taken(broker, topic):
     name, read = topic
     broker.send(name, *map(str, range(7)))
@@ -165,6 +174,9 @@ def test_a_broker_that_is_not_there_is_waited_for():
     arrivals = KafkaArrivals("kafka://localhost:1/topic")
     with pytest.raises(Retryable, match="cannot be read"):
         take(arrivals, 1)
+    assert arrivals.ready  # with that as the reason
+    with pytest.raises(Retryable, match="cannot be read"):  # as long as it is so
+        arrivals.poll(1)
     arrivals.close()
 
 

@@ -232,6 +232,28 @@ def test_how_it_goes_is_written_down_again_after_a_failure(monkeypatch, error):
     assert states == ["running"] * 3
 
 
+def test_it_does_not_end_for_silence_before_it_can_hear(monkeypatch):
+    """A Kafka group gives its partitions after seconds, and after most of a minute where a reader was killed."""
+    looks = []
+
+    async def take(night):
+        looks.append(night.intake.arrivals.ready)
+        night.intake.arrivals.ready = len(looks) >= 5
+        return stream.NOTHING
+
+    async def rest(seconds):
+        await asyncio.sleep(0.02)
+
+    monkeypatch.setattr(stream, "_take", take)
+    night = SimpleNamespace(
+        intake=SimpleNamespace(arrivals=SimpleNamespace(ready=False, waiting=0), on_the_way=0),
+        shutdown=SimpleNamespace(asked=False, sleep=rest), bounds=Bounds(1, 0.0, 9.0, 0.01),
+        stream_recorder=SimpleNamespace(settle=lambda: None),
+    )  # fmt: skip
+    asyncio.run(asyncio.wait_for(stream._serve(night, None, None), 60))
+    assert looks == [False] * 5
+
+
 COUNTS = ExposureCounts(seen=0, done=0, skipped=0, quarantined=0, failed=0)
 
 
