@@ -45,10 +45,11 @@ def run_stages(
     loaded
         Models by name: a stage all of whose models are among them gets these, others those that the settings name.
     """
-    found = dict(inputs)
+    found, ready = dict(inputs), loaded or {}
     for stage in stages:
         # Loading a model is paid once per worker, and is not part of the stage's time.
-        models = _models(stage, settings, loaded or {})
+        names = {model.name for model in stage.models}
+        models = ready if ready.keys() >= names else models_of(stage, settings)
         timer.lap("other")
         rows = {name: result.rows for name, result in found.items()}
         numbers = {name: result.numbers for name, result in found.items()}
@@ -57,11 +58,6 @@ def run_stages(
             found[stage.gives.name] = stage(rows, context)
         timer.lap(stage.name)
     return found
-
-
-def _models(stage: Stage, settings: Settings, loaded: Mapping[str, Any]) -> Mapping[str, Any]:
-    is_loaded = loaded.keys() >= {model.name for model in stage.models}
-    return loaded if is_loaded else models_of(stage, settings)
 
 
 @contextmanager
@@ -109,11 +105,8 @@ def run_on_tiles(
     """
     found: dict[str, list[Result]] = {stage.gives.name: [] for stage in stages}
     rows = dict.fromkeys(found, 0)
-    ready = dict(loaded or {})
-    for stage in stages:  # once, not for each tile: whether they are the right ones takes longer than to read a tile
-        ready |= _models(stage, settings, ready)
     for tile in tiles:
-        results = run_stages(stages, as_results(read(tile)), info, tile, settings, timer, loaded=ready)
+        results = run_stages(stages, as_results(read(tile)), info, tile, settings, timer, loaded=loaded)
         for name, parts in found.items():
             parts.append(results[name])
             rows[name] += len(results[name].rows)

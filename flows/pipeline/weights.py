@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def read_card(stage: str, name: str) -> ModelCard:
     location = location_of(stage, name) + ".json"
     try:
         with fsspec.open(location, "rb") as file:
-            card = ModelCard.model_validate_json(file.read())
+            card = _parsed(file.read())
     except FileNotFoundError as error:
         raise Misconfigured(
             "missing_model",
@@ -58,6 +59,12 @@ def read_card(stage: str, name: str) -> ModelCard:
             "wrong_model", location, f"is a model for stage {card.stage!r}, not {stage!r}.", "name another model."
         )
     return card
+
+
+@lru_cache(64)
+def _parsed(content: bytes) -> ModelCard:
+    """Return a card; the same object for the same bytes, of which `flows.storage.digest` keeps the encoding."""
+    return ModelCard.model_validate_json(content)
 
 
 def read_weights(stage: str, name: str) -> tuple[ModelCard, dict[str, np.ndarray[Any, Any]]]:
