@@ -90,9 +90,8 @@ def many_quadrants(folder, workers):
     return [searching_seconds(files[:count], folder / f"out-{count}", workers) for count in COUNTS]
 
 
-def per_quadrant(folder, workers, repeats):
+def per_quadrant(files, folder, workers, repeats):
     """Return the seconds for one more full quadrant, by number of workers; medians over rounds that take turns."""
-    files = quadrants(folder / "full", MANY)
     searching_seconds(files[:1], folder / "warm", 1)  # compiles, fills the page cache
     rounds = {count: [] for count in workers}
     for turn in range(repeats):
@@ -103,6 +102,15 @@ def per_quadrant(folder, workers, repeats):
             )
             rounds[count].append((many - few) / (MANY - FEW))
     return {count: median(seconds) for count, seconds in rounds.items()}
+
+
+def without_science(files, folder):
+    """Link difference images and their PSFs into a folder of their own; return the former."""
+    folder.mkdir()
+    for file in files:
+        for one in (file, file.with_name(file.name.replace("scimrefdiffimg.fits.fz", "diffimgpsf.fits"))):
+            (folder / one.name).symlink_to(one)
+    return [folder / file.name for file in files]
 
 
 def draw(found, counts, workers):
@@ -136,7 +144,7 @@ def power_line(panel, x, y, label, colour):
     panel.plot(x, law(x), color=colour, linewidth=1)
 
 
-def describe(found, counts, workers, chosen):
+def describe(found, counts, workers, with_science, chosen):
     """Return the Markdown of the section."""
     pixels = np.array(SIDES, float) ** 2
     by_size = [
@@ -148,7 +156,8 @@ def describe(found, counts, workers, chosen):
     law = fit_power_law(COUNTS, counts)
     slope = (counts[-1] - counts[-4]) / (COUNTS[-1] - COUNTS[-4])
     speed = [
-        (f"{count}", f"{seconds:.2f}", f"{workers[min(workers)] / seconds:.2f}") for count, seconds in workers.items()
+        (count, *(f"{value:.2f}" for one in (workers, with_science) for value in (one[count], one[1] / one[count])))
+        for count in workers
     ]
     return "\n\n".join(
         (
@@ -160,7 +169,13 @@ def describe(found, counts, workers, chosen):
             ),
             f"Workers of one thread each, `nightstride run` on full quadrants, seconds for one more quadrant (a run of "
             f"{MANY} less one of {FEW}, over {MANY - FEW}); medians of {chosen.repeats}:",
-            table(("workers", "s / quadrant", "times faster than 1"), speed),
+            table(
+                (
+                    *("workers", "difference image alone, s / quadrant", "times faster than 1"),
+                    *("with its science image, s / quadrant", "times faster than 1"),
+                ),
+                speed,
+            ),
             f"Quadrants, {max(workers)} workers, `nightstride run` on quadrants of {SMALL[0]} x {SMALL[1]} px (a "
             f"sixteenth of a full one), one run each, start-up and page left out "
             f"(the exponent is below 1 because the flow itself takes most of a second to begin and to end):",
@@ -180,11 +195,14 @@ def main():
     with tempfile.TemporaryDirectory(prefix="nightstride-bench-") as scratch:
         folder = Path(scratch)
         found = sizes(folder, chosen.threads, chosen.repeats)
-        speed = per_quadrant(folder, workers, chosen.repeats)
+        files = quadrants(folder / "full", MANY)
+        alone = without_science(files, folder / "alone")
+        speed = per_quadrant(alone, folder / "alone-out", workers, chosen.repeats)
+        with_science = per_quadrant(files, folder / "full-out", workers, chosen.repeats)
         counts = many_quadrants(folder, max(workers))
     if chosen.draw:
         draw(found, counts, speed)
-    show(describe(found, counts, speed, chosen))
+    show(describe(found, counts, speed, with_science, chosen))
 
 
 if __name__ == "__main__":
