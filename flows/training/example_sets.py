@@ -11,7 +11,8 @@ from flows.inputs.sources import list_sources
 from flows.pipeline.lineage import INGEST_VERSION
 from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import crowded, find_preset
-from flows.training.examples import Example, Wanted, as_tiles
+from flows.storage.writing import writing
+from flows.training.examples import WORK_IS_FULL, Example, Wanted, as_tiles
 from schemas.errors import Misconfigured
 from schemas.settings import Settings
 
@@ -45,8 +46,9 @@ def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list
             "remove it, or name another --work folder.",
         )
     if not done.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        begun.write_text(asked)  # what an interrupted simulation leaves is of this plan alone
+        with writing(folder, WORK_IS_FULL):
+            folder.mkdir(parents=True, exist_ok=True)
+            begun.write_text(asked)  # what an interrupted simulation leaves is of this plan alone
         preset = crowded(
             find_preset(wanted.preset, wanted.streaks, wanted.shape, subtract=wanted.subtract), wanted.crowding
         )
@@ -56,7 +58,8 @@ def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list
     truth = pq.read_table(raw / "truth.parquet")
     sources = list_sources([str(raw)], Settings())
     examples = as_tiles(folder, sources, truth, workers, wanted.sky)
-    done.write_text(asked)
+    with writing(folder, WORK_IS_FULL):
+        done.write_text(asked)
     return examples
 
 

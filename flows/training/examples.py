@@ -38,6 +38,9 @@ def truth_targets(truth: pa.Table) -> Targets:
     return Targets(np.array(truth["kind"].to_pylist(), dtype=np.str_), *columns)
 
 
+WORK_IS_FULL = "free space there or choose another --work, and run again: it goes on where it stopped."
+"""What to do where the disk of the simulated exposures is full."""
+
 BRIGHT_ENOUGH = 4.2
 """S/N of a source to learn from: fainter ones teach only doubt."""
 
@@ -84,9 +87,7 @@ def open_field(example: Example) -> TrainingField:
     store = TileStore.open(example.store)
     paths = [example.store.with_suffix(f".{name}.npy") for name in ("pixels", "usable")]
     if not paths[1].exists():
-        with writing(
-            example.store, "free space there or choose another --work, and run again: it goes on where it stopped."
-        ):
+        with writing(example.store, WORK_IS_FULL):
             _save(paths[0], _searched(store))
             _save(paths[1], (store.read_all("mask") & np.uint16(UNUSABLE)) == 0)
     pixels, usable = (np.load(path, mmap_mode="r") for path in paths)

@@ -1,6 +1,7 @@
 import errno
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
@@ -174,3 +175,14 @@ def test_exposures_are_detectors_of_one_visit(examples):
     assert len({info.visit for info in infos}) == 1
     assert sorted(info.detector for info in infos) == [0, 1]
     assert Wanted("ztf", 3) == Wanted("ztf", 3, None, None, 1.0)
+
+
+def test_a_full_disk_is_told_before_anything_is_simulated(tmp_path, monkeypatch):
+    def full(path, text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(Retryable, match="choose another --work") as caught:
+        make_examples(tmp_path / "set", Wanted("ztf", 1), 3, 1)
+    assert caught.value.code == "disk_full"
+    assert list((tmp_path / "set").iterdir()) == []
