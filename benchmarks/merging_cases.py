@@ -16,11 +16,11 @@ from kernels.image.noise import filtered_noise
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.trail_model import trail_image
 from schemas.dia_source import SearchCounts
-from schemas.exposure import ExposureInfo, PsfModel
 from schemas.pixels import MaskPlane, SearchGrid
 from schemas.settings import MergeSettings
 from schemas.stage import Context
 from stages.merge import STAGE
+from tests.support.exposure import exposure_info
 from tests.support.merging import hit_table, hits_over, middles
 
 SIDE, SIGMA, FWHM = 420, 10.0, 2.3
@@ -43,11 +43,7 @@ def merged(pixels, hits, fwhm=FWHM, disc=0.0, **chosen):
     """Return the candidates; with a masked disc of a radius, px, in the middle."""
     y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
     mask = np.where(np.hypot(x, y) < disc, np.uint16(MaskPlane.SAT), np.uint16(0))
-    info = ExposureInfo(
-        night="20260101", visit=1, detector=0, instrument="test", band="r", midpoint_mjd_tai=61000.0,
-        exposure_time_s=30, shape=pixels.shape, psf=PsfModel(fwhm_px=fwhm), background=0.0, noise=SIGMA,
-        noise_correlation=CORRELATION.tolist(), source_uri="", source_sha256="",
-    )  # fmt: skip
+    info = exposure_info(pixels.shape, fwhm_px=fwhm, noise=SIGMA, noise_correlation=CORRELATION.tolist())
     context = Context(info, settings=MergeSettings(**chosen), numbers={"hit": SearchCounts(len(hits), 0, SearchGrid())})
     return STAGE({"hit": hits, "difference": pixels, "mask": mask}, context).rows.to_pylist()
 

@@ -13,11 +13,11 @@ from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.trail_bank import point_snr, trail_bank
 from kernels.trails.trail_model import trail_image
 from schemas.dia_source import HIT, SearchCounts
-from schemas.exposure import ExposureInfo, PsfModel
 from schemas.pixels import MaskPlane, SearchGrid
 from schemas.settings import MergeSettings
 from schemas.stage import Context
 from stages.merge import STAGE
+from tests.support.exposure import exposure_info
 
 SIDE, STRIDE = 170, 7
 PSF = moffat_mixture(2.3, 3.0)
@@ -51,11 +51,7 @@ def panel(trails, masked, seed):
         {"row": np.int32(row), "column": np.int32(column), "logit": np.float32(np.log(peak[row, column]))},
         schema=HIT.schema,
     )
-    info = ExposureInfo(
-        night="20260101", visit=1, detector=0, instrument="test", band="r", midpoint_mjd_tai=61000.0,
-        exposure_time_s=30, shape=image.shape, psf=PsfModel(fwhm_px=2.3), background=0.0, noise=5.0,
-        source_uri="", source_sha256="",
-    )  # fmt: skip
+    info = exposure_info(image.shape, fwhm_px=2.3, noise=5.0)
     counts = SearchCounts(windows=peak.size, unscored=0, grid=SearchGrid(window=26, stride=STRIDE, claim=26))
     context = Context(exposure=info, settings=MergeSettings(), numbers={HIT.name: counts})
     found = STAGE({"hit": hits, "difference": image, "mask": mask}, context).rows.to_pylist()

@@ -19,8 +19,9 @@ from flows.pipeline.search_pixels import search_pixels
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.matched_filter import template_snr
 from kernels.trails.trail_model import trail_image
-from schemas.exposure import ExposureInfo, PsfModel
+from schemas.exposure import ExposureInfo
 from schemas.settings import DetectSettings, Settings
+from tests.support.exposure import exposure_info
 
 SIDE, STAMP, STEP, SIGMA, GAIN = 1008, 61, 100, 10.0, 6.0
 WEIGHTS = (-0.1, -0.06, -0.03, 0.0, 0.08, 0.15)
@@ -59,14 +60,8 @@ def image(weight: float, fwhm_px: float, snr: float, side: int = SIDE, seed: int
 
 
 def _described(side: int, fwhm_px: float, correlation: NDArray[np.float64]) -> ExposureInfo:
-    facts: dict[str, Any] = {
-        "night": "20260101", "visit": 1, "detector": 0, "instrument": "noise", "band": "r", "midpoint_mjd_tai": 61000.0,
-        "exposure_time_s": 30.0, "shape": (side, side), "zero_point": 26.0, "gain": GAIN,
-        "psf": PsfModel(fwhm_px=fwhm_px), "background": 0.0, "noise": SIGMA,
-        "noise_correlation": tuple(map(tuple, correlation.tolist())), "source_uri": "memory://noise",
-        "source_sha256": "0" * 64,
-    }  # fmt: skip
-    return ExposureInfo(**facts)
+    known: dict[str, Any] = {"zero_point": 26.0, "gain": GAIN, "noise": SIGMA}
+    return exposure_info((side, side), fwhm_px, noise_correlation=correlation.tolist(), **known)
 
 
 def shares(drawn: Image, model: str) -> tuple[float, float]:

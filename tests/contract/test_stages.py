@@ -16,7 +16,6 @@ from flows.storage.zarr_tiles import PLANES
 from kernels.orbits.ephemeris import OrbitCatalogue
 from schemas.dataset import ArrayOf, DatasetError, TableOf
 from schemas.dia_source import SearchCounts
-from schemas.exposure import ExposureInfo, PsfModel
 from schemas.galaxy_pictures import GALAXY_PICTURE, PICTURE_SIDE
 from schemas.known_object import ORBITS
 from schemas.objects import CUTOUTS, SIDE
@@ -26,16 +25,13 @@ from schemas.stage import Context
 from schemas.static_object import STATIC_ASSOCIATION
 from schemas.tracklets import NIGHT_WINDOW
 from stages import PIPELINE
+from tests.support.exposure import exposure_info
 from tests.support.models import tile_of, write_cells, write_reliability
 from tests.support.orbits import asteroids
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (117, 138)
-EXPOSURE = ExposureInfo(
-    night="20260101", visit=7, detector=3, instrument="test", band="r", midpoint_mjd_tai=61000.0,
-    exposure_time_s=30, shape=SHAPE, psf=PsfModel(fwhm_px=2.2), background=0.0, noise=1.0, gain=6.2,
-    zero_point=26.0, source_uri="memory://none", source_sha256="0" * 64,
-)  # fmt: skip
+EXPOSURE = exposure_info(SHAPE, visit=7, detector=3, fwhm_px=2.2, gain=6.2, zero_point=26.0)
 SHIPPED = sorted(path.stem for path in (ROOT / "stages/weights/detect").glob("*.json"))
 
 

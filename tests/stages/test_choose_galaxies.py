@@ -1,5 +1,4 @@
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from schemas.class_table import CLASSES, STAR_GALAXY, class_columns, class_table
@@ -8,6 +7,7 @@ from schemas.objects import OBJECT, SourceFlag
 from schemas.settings import ChooseGalaxiesSettings
 from schemas.stage import Context
 from stages.choose_galaxies import STAGE
+from tests.support.filled import filled
 
 SIZES = np.array([4.0, 3.5, 1.0, 9.0])
 P_GALAXY = np.array([0.9, 0.6, 0.9, 0.2])
@@ -15,14 +15,9 @@ COUNT = len(SIZES)
 
 
 def objects(**changed):
-    columns = {}
-    for field in OBJECT.schema:
-        value = "r" if pa.types.is_string(field.type) else None if field.nullable else 0
-        columns[field.name] = pa.array([changed.get(field.name, value)] * COUNT, field.type)
-    radius = np.sqrt((2 * SIZES) ** 2 + 1)
-    columns |= {"objectId": pa.array(10 + np.arange(COUNT)), "ra": pa.array(150.0 + np.arange(COUNT))}
-    columns |= {"r_fwhm": pa.array([2.0] * COUNT, pa.float32()), "halfLightRadius": pa.array(radius, pa.float32())}
-    return pa.table(columns, schema=OBJECT.schema)
+    columns = {"objectId": 10 + np.arange(COUNT), "ra": 150.0 + np.arange(COUNT), "r_fwhm": 2.0}
+    columns |= {"halfLightRadius": np.sqrt((2 * SIZES) ** 2 + 1), **changed}
+    return filled(OBJECT.schema, COUNT, **columns)
 
 
 def classes(share=P_GALAXY):

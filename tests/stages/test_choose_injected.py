@@ -1,5 +1,4 @@
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,22 +7,17 @@ from kernels.trails.geometry import DetectedSegment
 from schemas.dataset import DatasetError
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured
-from schemas.exposure import ExposureInfo, PsfModel
 from schemas.injection import INJECTED, INJECTION, MOST
 from schemas.stage import Context
 from stages.choose_injected import STAGE
+from tests.support.exposure import exposure_info
+from tests.support.filled import filled_rows
 
-EXPOSURE = ExposureInfo(
-    night="20260101", visit=7, detector=3, instrument="test", band="r", midpoint_mjd_tai=61000.0, exposure_time_s=30,
-    shape=(1000, 1000), psf=PsfModel(fwhm_px=2.2), background=0.0, noise=5.0, source_uri="memory://none",
-    source_sha256="0" * 64,
-)  # fmt: skip
+EXPOSURE = exposure_info((1000, 1000), visit=7, detector=3, fwhm_px=2.2, noise=5.0)
 
 
 def rows(form, *known):
-    empty = {pa.string(): "r", pa.bool_(): False}
-    filler = {one.name: None if one.nullable else empty.get(one.type, 0) for one in form.schema}
-    return pa.Table.from_pylist([filler | one for one in known], form.schema)
+    return filled_rows(form.schema, known)
 
 
 def streak(x, y, length=0.0, angle=0.0, **known):

@@ -1,5 +1,4 @@
 import numpy as np
-import pyarrow as pa
 import pytest
 from astropy.wcs import WCS
 
@@ -8,6 +7,7 @@ from schemas.objects import CENTRE, OBJECT, SIDE, SOURCE
 from schemas.settings import CutCutoutsSettings
 from schemas.stage import Context
 from stages.cut_cutouts import STAGE
+from tests.support.filled import filled
 from tests.support.science_night import SHAPE, FakeNight, cards_of, exposure, science
 
 NJY = 10 ** ((31.4 - 26) / 2.5)
@@ -16,12 +16,7 @@ WHERE = WCS(cards_of(exposure(1, "g").wcs_header)).all_pix2world(XY, 0)
 
 
 def objects():
-    columns = {}
-    for field in OBJECT.schema:
-        value = "r" if pa.types.is_string(field.type) else None if field.nullable else 0
-        columns[field.name] = pa.array([value] * len(XY), field.type)
-    columns |= {"objectId": pa.array(range(len(XY))), "ra": pa.array(WHERE[:, 0]), "dec": pa.array(WHERE[:, 1])}
-    return pa.table(columns, schema=OBJECT.schema)
+    return filled(OBJECT.schema, len(XY), objectId=range(len(XY)), ra=WHERE[:, 0], dec=WHERE[:, 1])
 
 
 def night(*infos):
@@ -114,14 +109,8 @@ def test_what_has_no_place_or_no_unit_is_no_exposure_and_nothing_gives_nothing(f
 
 def star_rows(info, x, y, **changed):
     """Rows of `source`: bright stars without a flag."""
-    columns = {}
-    for field in SOURCE.schema:
-        value = info.band if pa.types.is_string(field.type) else None if field.nullable else 0
-        columns[field.name] = pa.array([value] * len(x), field.type)
-    values = {"visit": info.visit, "snr": 200.0, "x": x, "y": y} | changed
-    for name, value in values.items():
-        columns[name] = pa.array(np.broadcast_to(value, len(x)), SOURCE.schema.field(name).type)
-    return pa.table(columns, schema=SOURCE.schema)
+    values = {"band": info.band, "visit": info.visit, "snr": 200.0, "x": x, "y": y} | changed
+    return filled(SOURCE.schema, len(x), **values)
 
 
 def test_the_psf_is_that_of_the_stars_not_of_the_header():

@@ -8,12 +8,12 @@ from kernels.nets.basic_cnn import BasicCnn
 from kernels.search.detector import WindowScorer
 from schemas.dataset import DatasetError
 from schemas.dia_source import SearchCounts
-from schemas.exposure import ExposureInfo, PsfModel
 from schemas.pixels import MaskPlane, SearchGrid, Tiling
 from schemas.settings import DetectSettings
 from schemas.stage import Context, Rehearsal, Result
 from stages.detect import STAGE
 from tests.support.cards import model_card
+from tests.support.exposure import exposure_info
 
 CARD = model_card(input={"kind": "windows", "bands": 1, "side": 26})
 
@@ -24,11 +24,7 @@ def scorer(seed=0):
 
 
 def exposure(shape, background=0.0):
-    return ExposureInfo(
-        night="20260101", visit=1, detector=0, instrument="test", band="r", midpoint_mjd_tai=61000.0,
-        exposure_time_s=30, shape=shape, psf=PsfModel(fwhm_px=2.0), background=background, noise=1.0,
-        source_uri="", source_sha256="",
-    )  # fmt: skip
+    return exposure_info(shape, background=background)
 
 
 def search(image, mask, tile, chosen, background=0.0, model=None):

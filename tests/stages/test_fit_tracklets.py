@@ -1,10 +1,10 @@
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from schemas.known_object import SS_SOURCE
 from schemas.stage import Context
 from stages.fit_tracklets import STAGE
+from tests.support.filled import filled
 from tests.support.tracklets import MJD, STEP, false_detections, linked, mover, numbered, place, source_table
 
 
@@ -75,12 +75,7 @@ def test_nothing_moves_among_stars():
 def test_a_tracklet_has_the_name_of_most_of_its_detections(names, called):
     rows, (ids,) = numbered([mover(150.0, 0.1, 0.8, 130.0, range(3))])
     table = source_table(rows)
-    columns = {field.name: pa.nulls(len(names), field.type) for field in SS_SOURCE.schema}
-    for field in SS_SOURCE.schema:
-        if not field.nullable:
-            columns[field.name] = pa.array([0] * len(names)).cast(field.type)
-    columns |= {"diaSourceId": pa.array(ids[: len(names)], pa.int64()), "designation": pa.array(names, pa.string())}
+    known = filled(SS_SOURCE.schema, len(names), diaSourceId=ids[: len(names)], designation=names)
     inputs = {"dia_source": table, "tracklet_source": linked(table)[0]}
-    known = pa.table(columns, schema=SS_SOURCE.schema)
     (row,) = STAGE(inputs | {"ss_source": known}, Context()).rows.to_pylist()
     assert row["designation"] == called

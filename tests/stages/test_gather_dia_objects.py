@@ -12,6 +12,7 @@ from schemas.objects import DIA_LINK, OBJECT, SourceFlag
 from schemas.stage import Context
 from stages.gather_dia_objects import STAGE
 from stages.link_dia_objects import STAGE as LINK
+from tests.support.filled import filled_rows
 
 ARCSEC = 1 / 3600
 
@@ -99,11 +100,10 @@ def photometry(rows):
     """What is read of `object`: objectId -> (exposures, flux in r, flags)."""
     form = OBJECT.only(STAGE.columns[OBJECT.name]).schema
     made = [
-        {one.name: None if one.nullable else 0 for one in form}
-        | {"objectId": name, "r_nExposures": count, "r_psfFlux": flux, "flags": int(flags)}
+        {"objectId": name, "r_nExposures": count, "r_psfFlux": flux, "flags": int(flags)}
         for name, (count, flux, flags) in rows.items()
     ]
-    return pa.Table.from_pylist(made, schema=form)
+    return filled_rows(form, made)
 
 
 def test_a_new_source_that_is_a_star_of_its_own_night_is_no_variable_star():

@@ -10,19 +10,17 @@ from kernels.trails.geometry import DetectedSegment, distance
 from kernels.trails.trail_model import trail_image
 from schemas.dataset import DatasetError
 from schemas.dia_source import DIA_SOURCE
-from schemas.exposure import ExposureInfo, PsfModel
 from schemas.injection import INJECTED
 from schemas.pixels import MaskPlane, SearchGrid
 from schemas.settings import InjectSettings
 from schemas.stage import Context
 from stages.inject import STAGE, _Injected, _number, _outcome
+from tests.support.exposure import exposure_info
 
 SHAPE, NOISE, SKY = (1400, 1100), 5.0, 2.0
-EXPOSURE = ExposureInfo(
-    night="20260101", visit=7, detector=3, instrument="test", band="r", midpoint_mjd_tai=61000.0, exposure_time_s=30,
-    shape=SHAPE, psf=PsfModel(fwhm_px=2.2), background=SKY, noise=NOISE, gain=6.2, zero_point=26.0,
-    source_uri="memory://none", source_sha256="0" * 64,
-)  # fmt: skip
+EXPOSURE = exposure_info(
+    SHAPE, visit=7, detector=3, fwhm_px=2.2, background=SKY, noise=NOISE, gain=6.2, zero_point=26.0
+)
 ALL = InjectSettings(share=1.0, streaks=10, snr=(6.0, 12.0), length=(2.0, 40.0))
 
 

@@ -8,7 +8,6 @@ from kernels.orbits.ephemeris import OrbitCatalogue, observe
 from kernels.sky.observatories import OBSERVATORIES, observer_at
 from schemas.dia_source import DIA_SOURCE, DetectionFlag
 from schemas.errors import Misconfigured
-from schemas.exposure import ExposureInfo, PsfModel
 from schemas.known_object import SS_EPHEMERIS
 from schemas.pixels import UNUSABLE, MaskPlane
 from schemas.settings import MatchKnownSettings, PredictKnownSettings
@@ -16,6 +15,8 @@ from schemas.stage import Context
 from stages.match_known import STAGE as MATCH
 from stages.predict_known import STAGE as PREDICT
 from tests.support.cards import as_text, elsewise, gnomonic
+from tests.support.exposure import exposure_info
+from tests.support.filled import filled
 from tests.support.orbits import PALOMAR, asteroids, comets
 
 SHAPE, WHEN = (600, 500), 61020.3
@@ -25,12 +26,10 @@ def around(ra, dec, **changes):
     """Return an exposure centred at a place, 1 arcsec a pixel, north up and east left."""
     header = as_text(gnomonic([ra, dec], [250.5, 300.5]))
     known = {
-        "night": "20261120", "visit": 7, "detector": 3, "instrument": "ZTF/MOSAIC", "band": "r",
-        "midpoint_mjd_tai": WHEN, "exposure_time_s": 30.0, "shape": SHAPE, "psf": PsfModel(fwhm_px=2.0),
-        "background": 0.0, "noise": 10.0, "zero_point": 26.0, "wcs_header": header, "source_uri": "a.fits",
-        "source_sha256": "0" * 64,
+        "night": "20261120", "visit": 7, "detector": 3, "instrument": "ZTF/MOSAIC", "midpoint_mjd_tai": WHEN,
+        "shape": SHAPE, "noise": 10.0, "zero_point": 26.0, "wcs_header": header, "source_uri": "a.fits",
     }  # fmt: skip
-    return ExposureInfo(**{**known, **changes})
+    return exposure_info(**{**known, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -50,18 +49,9 @@ def detections(places, **columns):
     count = len(places)
     given = {
         "diaSourceId": np.arange(count) + 100, "ra": [ra for ra, _ in places], "dec": [dec for _, dec in places],
-        "raErr": np.full(count, 1e-5), "decErr": np.full(count, 1e-5), **columns,
+        "raErr": 1e-5, "decErr": 1e-5, **columns,
     }  # fmt: skip
-    filled = {
-        field.name: pa.array(given[field.name]).cast(field.type) if field.name in given
-        else pa.nulls(count, field.type) if field.nullable else _zeros(field.type, count)
-        for field in DIA_SOURCE.schema
-    }  # fmt: skip
-    return pa.table(filled, schema=DIA_SOURCE.schema)
-
-
-def _zeros(kind, count):
-    return pa.array([""] * count if pa.types.is_string(kind) else [0] * count).cast(kind)
+    return filled(DIA_SOURCE.schema, count, **given)
 
 
 def matched(found, known, exposure, **settings):

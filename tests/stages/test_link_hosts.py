@@ -1,5 +1,4 @@
 import numpy as np
-import pyarrow as pa
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
@@ -11,17 +10,13 @@ from schemas.objects import DIA_LINK, OBJECT
 from schemas.settings import LinkHostsSettings
 from schemas.stage import Context
 from stages.link_hosts import STAGE
+from tests.support.filled import filled
 
 CENTRE = SkyCoord(10.0, 60.0, unit="deg")
 
 
 def rows(dataset, **given):
-    count = len(next(iter(given.values()), ()))
-    columns = {}
-    for field in dataset.schema:
-        value = "r" if pa.types.is_string(field.type) else None if field.nullable else 0
-        columns[field.name] = pa.array(given.get(field.name, [value] * count), field.type)
-    return pa.table(columns, schema=dataset.schema)
+    return filled(dataset.schema, len(next(iter(given.values()), ())), **given)
 
 
 def at(offsets):

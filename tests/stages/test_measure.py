@@ -16,12 +16,13 @@ from kernels.trails.matched_filter import template_snr
 from kernels.trails.trail_model import trail_image
 from schemas.dia_source import DIA_SOURCE, FEATURES, STATIC, STREAK, UNKNOWN, DetectionFlag
 from schemas.errors import BadInput, Misconfigured
-from schemas.exposure import ExposureInfo, PsfModel
+from schemas.exposure import PsfModel
 from schemas.pixels import MaskPlane
 from schemas.settings import MeasureSettings
 from schemas.stage import Context
 from schemas.summary import CauseCount
 from stages.measure import STAGE, describe, measure_all
+from tests.support.exposure import exposure_info
 
 SHAPE = (200, 220)
 PSF = moffat_mixture(2.3, 3.0)
@@ -51,12 +52,10 @@ def wcs_cards():
 
 def exposure(**fields):
     facts = {
-        "night": "20260101", "visit": 70_000, "detector": 3, "instrument": "test", "band": "r",
-        "midpoint_mjd_tai": 61000.25, "exposure_time_s": 30, "shape": SHAPE, "psf": PsfModel(fwhm_px=2.3),
-        "background": 0.0, "noise": 10.0, "gain": 6.2, "zero_point": 26.0, "noise_correlation": CORRELATION.tolist(),
-        "wcs_header": wcs_cards(), "source_uri": "memory://none", "source_sha256": "0" * 64,
+        "visit": 70_000, "detector": 3, "midpoint_mjd_tai": 61000.25, "shape": SHAPE, "fwhm_px": 2.3, "noise": 10.0,
+        "gain": 6.2, "zero_point": 26.0, "noise_correlation": CORRELATION.tolist(), "wcs_header": wcs_cards(),
     }  # fmt: skip
-    return ExposureInfo(**(facts | fields))
+    return exposure_info(**(facts | fields))
 
 
 def streaks(rows):

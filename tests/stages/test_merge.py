@@ -23,12 +23,12 @@ from kernels.trails.trail_model import trail_image
 from schemas.dataset import DatasetError
 from schemas.dia_source import HIT, SearchCounts
 from schemas.errors import BadInput
-from schemas.exposure import ExposureInfo, PsfModel
 from schemas.pixels import MaskPlane, SearchGrid
 from schemas.settings import MergeSettings
 from schemas.stage import Context
 from stages import merge as merge_stage
 from stages.merge import STAGE, _crop, _extended, _is_wing, _pieces, _pixel_scale, _read_hits, _table, _windows
+from tests.support.exposure import exposure_info
 from tests.support.merging import SHAPE, STRIDE, hit_table, hits_over
 from tests.support.science_night import exposure as science_night_exposure
 
@@ -38,11 +38,9 @@ CORRELATION = (fftconvolve(KERNEL, KERNEL, mode="same") / np.sum(KERNEL**2))[7:1
 
 
 def exposure(shape, fwhm=2.3, noise=SIGMA, background=0.0, correlation=CORRELATION):
-    return ExposureInfo(
-        night="20260101", visit=1, detector=0, instrument="test", band="r", midpoint_mjd_tai=61000.0,
-        exposure_time_s=30, shape=shape, psf=PsfModel(fwhm_px=fwhm), background=background, noise=noise,
-        noise_correlation=correlation.tolist(), source_uri="", source_sha256="",
-    )  # fmt: skip
+    return exposure_info(
+        shape, fwhm_px=fwhm, background=background, noise=noise, noise_correlation=correlation.tolist()
+    )
 
 
 def sky(shape=SHAPE, seed=0):

@@ -1,5 +1,4 @@
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +6,6 @@ from hypothesis import strategies as st
 from kernels.trails.geometry import DetectedSegment
 from schemas.dataset import DatasetError
 from schemas.dia_source import DIA_SOURCE
-from schemas.exposure import ExposureInfo, PsfModel
 from schemas.negative import NEGATED, NEGATIVE
 from schemas.objects import SOURCE
 from schemas.pixels import MaskPlane, SearchGrid
@@ -15,21 +13,18 @@ from schemas.settings import NegateSettings
 from schemas.stage import Context
 from stages import count_negated
 from stages.negate import STAGE, _may_have_faded, turn_over
+from tests.support.exposure import exposure_info
+from tests.support.filled import filled_rows
 
 SHAPE, SKY = (2016, 1100), 3.0  # two tiles, one above the other
-EXPOSURE = ExposureInfo(
-    night="20260101", visit=7, detector=3, instrument="test", band="r", midpoint_mjd_tai=61000.0, exposure_time_s=30,
-    shape=SHAPE, psf=PsfModel(fwhm_px=2.0), background=SKY, noise=5.0, gain=6.2, wcs_header="CTYPE1  = 'RA---TAN'",
-    source_uri="memory://none", source_sha256="0" * 64,
-)  # fmt: skip
+EXPOSURE = exposure_info(
+    SHAPE, visit=7, detector=3, background=SKY, noise=5.0, gain=6.2, wcs_header="CTYPE1  = 'RA---TAN'"
+)
 COUNTS = ("nSatellites", "nNearDetection", "nAtSource", "nFalse")
 
 
 def rows(table, *places):
-    filler = {
-        field.name: None if field.nullable else "" if pa.types.is_string(field.type) else 0 for field in table.schema
-    }
-    return pa.Table.from_pylist([filler | place for place in places], schema=table.schema)
+    return filled_rows(table.schema, places)
 
 
 class Copies:

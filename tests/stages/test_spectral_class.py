@@ -2,7 +2,6 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from flows.pipeline.models import load_model
@@ -11,10 +10,11 @@ from kernels.objects.sky_prior import UNMEASURED, sky_shares
 from schemas.class_table import CLASSES, SPECTRAL_CLASS, STAR_GALAXY, TYPE_COLUMNS, UNKNOWN, class_columns, class_table
 from schemas.dataset import DatasetError
 from schemas.errors import BadInput
-from schemas.objects import OBJECT
+from schemas.objects import BANDS, OBJECT
 from schemas.settings import SpectralClassSettings
 from schemas.stage import Context
 from stages.spectral_class import STAGE
+from tests.support.filled import filled
 
 SUN = {"u": 17.93, "g": 16.5, "r": 16.05, "i": 15.93, "z": 15.9}
 RED_GALAXY = {"u": 19.4, "g": 17.6, "r": 16.7, "i": 16.3, "z": 16.0}
@@ -45,20 +45,11 @@ def at_the_sky(points, r):
 
 
 def objects(*magnitudes, error=0.02):
-    columns = {}
-    for field in OBJECT.schema:
-        band, _, kind = field.name.partition("_")
-        if kind in ("apMag", "apMagErr"):
-            given = [one.get(band) for one in magnitudes]
-            values = given if kind == "apMag" else [None if one is None else error for one in given]
-        elif field.name in PLACE:
-            values = [PLACE[field.name]] * len(magnitudes)
-        elif field.nullable:
-            values = [None] * len(magnitudes)
-        else:
-            values = ["r"] * len(magnitudes) if pa.types.is_string(field.type) else list(range(len(magnitudes)))
-        columns[field.name] = pa.array(values, field.type)
-    return pa.table(columns, schema=OBJECT.schema)
+    columns = PLACE | {"objectId": range(len(magnitudes))}
+    for band in BANDS:
+        given = [one.get(band) for one in magnitudes]
+        columns |= {f"{band}_apMag": given, f"{band}_apMagErr": [None if one is None else error for one in given]}
+    return filled(OBJECT.schema, len(magnitudes), **columns)
 
 
 def image_verdicts(*points, outlier=0.3, first=0):

@@ -1,5 +1,4 @@
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from flows.pipeline.models import load_model
@@ -9,6 +8,7 @@ from schemas.errors import BadInput, Misconfigured
 from schemas.objects import OBJECT
 from schemas.stage import Context
 from stages.star_galaxy import STAGE
+from tests.support.filled import filled
 from tests.support.star_galaxy import cutouts, write_small
 
 
@@ -20,11 +20,7 @@ def context(tmp_path_factory):
 
 
 def objects(n):
-    columns = {}
-    for field in OBJECT.schema:
-        given = ["r"] * n if pa.types.is_string(field.type) else np.arange(n) + 1
-        columns[field.name] = pa.array(given).cast(field.type)
-    return pa.table(columns, schema=OBJECT.schema)
+    return filled(OBJECT.schema, n, objectId=np.arange(n) + 1)
 
 
 @pytest.mark.parametrize("n", [0, 1, 40])

@@ -16,8 +16,10 @@ from schemas.ades import AdesSettings
 from schemas.dia_source import DIA_SOURCE, exposure_of
 from schemas.exposure import ExposureKey
 from schemas.known_object import SS_SOURCE
-from schemas.ledger import ExposureRecord, NightRecord
+from schemas.ledger import NightRecord
 from schemas.tracklets import TRACKLET, TRACKLET_SOURCE
+from tests.support.exposure import exposure_record
+from tests.support.filled import filled_rows
 from tests.support.tracklets import linked, mover, numbered, source_id, source_table
 
 NIGHT = "20261103"
@@ -67,12 +69,8 @@ def publish_rows(out, rows, known=None, night=NIGHT, digest="d"):
         if known:
             tables[SS_SOURCE] = known_table([row["diaSourceId"] for row in here], known)
         datasets = {one.name: store.record(store.publish(one, key, table, digest)) for one, table in tables.items()}
-        ledger.put(
-            ExposureRecord(
-                **key.model_dump(), source_uri=key.name, source_sha256="s", digest=digest, datasets=datasets,
-                software="0", finished_at="2026-11-04T04:00:00+00:00",
-            )
-        )  # fmt: skip
+        told = {"source_uri": key.name, "digest": digest, "finished_at": "2026-11-04T04:00:00+00:00"}
+        ledger.put(exposure_record(key, datasets=datasets, **told))
     links, tracklets = linked(source_table(rows))
     if known:
         tracklets = _with_names(links, tracklets, known)
@@ -88,11 +86,8 @@ def publish_rows(out, rows, known=None, night=NIGHT, digest="d"):
 
 def known_table(ids, known):
     """Rows of `ss_source`, with nothing but the designation in them."""
-    rows = []
-    for one in filter(known.__contains__, ids):
-        row = {field.name: None if field.nullable else 0 for field in SS_SOURCE.schema}
-        rows.append(row | {"diaSourceId": one, "designation": known[one]})
-    return pa.Table.from_pylist(rows, schema=SS_SOURCE.schema)
+    rows = [{"diaSourceId": one, "designation": known[one]} for one in ids if one in known]
+    return filled_rows(SS_SOURCE.schema, rows)
 
 
 def _with_names(links, tracklets, known):

@@ -16,11 +16,12 @@ from kernels.sky.patches import cover
 from kernels.sky.positions import along_great_circle
 from schemas.class_table import STAR_GALAXY
 from schemas.dia_source import DIA_SOURCE
-from schemas.ledger import ExposureRecord
 from schemas.objects import DIA_LINK
 from schemas.settings import AssociationSettings
 from schemas.stage import Stage
 from tests.support.association import detections, key
+from tests.support.exposure import exposure_record
+from tests.support.filled import filled
 from tests.support.patch_night import INFOS, NIGHT, SHAPE, places
 from tests.support.patch_night import PIPELINE as ALL
 
@@ -55,10 +56,7 @@ def associate(store, visit, night, days, found=None):
 def publish(out, visit, found, pixels):
     store, one = CatalogStore(out), key(visit, NIGHT)
     datasets = {DIA_SOURCE.name: store.record(store.publish(DIA_SOURCE, one, found, f"{visit}"))}
-    Ledger(out).put(ExposureRecord(
-        **one.model_dump(), source_uri=str(visit), source_sha256="s", digest="d", datasets=datasets, sky=pixels,
-        software="0", finished_at="now",
-    ))  # fmt: skip
+    Ledger(out).put(exposure_record(one, source_uri=str(visit), datasets=datasets, sky=pixels))
 
 
 def label_of(days):
@@ -78,14 +76,7 @@ def make_night(out):
 
 
 def table(form, columns, count):
-    given = {
-        field.name: pa.nulls(count, field.type)
-        if field.nullable
-        else pa.array([""] * count if pa.types.is_string(field.type) else [0] * count).cast(field.type)
-        for field in form.schema
-    }
-    given |= {name: pa.array(values).cast(form.schema.field(name).type) for name, values in columns.items()}
-    return pa.table(given, schema=form.schema)
+    return filled(form.schema, count, **columns)
 
 
 def link(inputs, context):

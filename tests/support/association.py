@@ -1,11 +1,11 @@
 """Detections of objects whose places are known, as exposures publish them."""
 
 import numpy as np
-import pyarrow as pa
 
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureKey
 from schemas.settings import AssociationSettings
+from tests.support.filled import filled
 
 ARCSEC = 1 / 3600
 """In degrees."""
@@ -20,21 +20,12 @@ def detections(visit, ra, dec, *, mjd=None, detector=3, flux=1000.0, **columns):
     count = len(ra)
     first = (visit << 21) | (detector << 12)
     given = {
-        "diaSourceId": first + np.arange(count), "visit": np.full(count, visit), "detector": np.full(count, detector),
-        "ra": np.asarray(ra, float), "dec": np.asarray(dec, float), "raErr": np.full(count, 0.1 / 3600),
-        "decErr": np.full(count, 0.1 / 3600), "midpointMjdTai": np.full(count, 61000 + visit if mjd is None else mjd),
-        "band": ["r"] * count, "psfFlux": np.broadcast_to(flux, count), "psfFluxErr": np.full(count, 50.0),
-        "trailLength": np.zeros(count), "trailLengthErr": np.full(count, 0.5), **columns,
+        "diaSourceId": first + np.arange(count), "visit": visit, "detector": detector,
+        "ra": np.asarray(ra, float), "dec": np.asarray(dec, float), "raErr": 0.1 / 3600, "decErr": 0.1 / 3600,
+        "midpointMjdTai": 61000 + visit if mjd is None else mjd, "psfFlux": flux, "psfFluxErr": 50.0,
+        "trailLength": 0.0, "trailLengthErr": 0.5, **columns,
     }  # fmt: skip
-    arrays = []
-    for field in DIA_SOURCE.schema:
-        if field.name in given:
-            arrays.append(pa.array(given[field.name], from_pandas=True).cast(field.type))
-        elif field.nullable:
-            arrays.append(pa.nulls(count, field.type))
-        else:
-            arrays.append(pa.array(([""] if pa.types.is_string(field.type) else [0]) * count).cast(field.type))
-    return pa.Table.from_arrays(arrays, schema=DIA_SOURCE.schema)
+    return filled(DIA_SOURCE.schema, count, **given)
 
 
 SETTINGS = AssociationSettings()

@@ -12,9 +12,9 @@ from flows.storage.zarr_tiles import write_exposure
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.sky.projection import celestial_wcs
 from kernels.trails.trail_model import trail_image
-from schemas.exposure import ExposureInfo, PsfModel
 from schemas.ledger import ExposureRecord
 from schemas.settings import Settings, TileSettings
+from tests.support.exposure import exposure_info
 
 SETTINGS = Settings(tiles=TileSettings(tile=504, chunk=252))
 SHAPE = (280, 300)
@@ -32,11 +32,10 @@ WCS_HEADER = "\n".join(
 
 def plain_info(**changes):
     values = {
-        "night": "20260101", "visit": 7, "detector": 0, "instrument": "test", "band": "r", "midpoint_mjd_tai": MJD,
-        "exposure_time_s": 36.0, "shape": SHAPE, "zero_point": 26.0, "psf": PsfModel(fwhm_px=2.2), "background": 0.0,
-        "noise": NOISE, "wcs_header": WCS_HEADER, "source_uri": "memory", "source_sha256": "ab",
+        "visit": 7, "midpoint_mjd_tai": MJD, "exposure_time_s": 36.0, "shape": SHAPE, "zero_point": 26.0,
+        "fwhm_px": 2.2, "noise": NOISE, "wcs_header": WCS_HEADER,
     }  # fmt: skip
-    return ExposureInfo(**(values | changes))
+    return exposure_info(**(values | changes))
 
 
 def plain_planes(*trails, seed=1):

@@ -3,28 +3,24 @@
 from itertools import pairwise
 
 import numpy as np
-import pyarrow as pa
 
 from flows.storage.catalog_store import CatalogStore
 from schemas.class_table import CLASSES, SPECTRAL_CLASS, STAR_GALAXY, class_columns, class_table
 from schemas.objects import BANDS, OBJECT
+from tests.support.filled import filled
 
 
 def object_table(magnitudes, error=0.02):
     """Objects with aperture magnitudes (band -> (n,)) of one error, and the colours that follow."""
     n = len(next(iter(magnitudes.values())))
-    filled = {"refBand": ["r"] * n, "nBands": [len(magnitudes)] * n, "objectId": range(n)}
+    columns = {"nBands": len(magnitudes), "objectId": range(n)}
     for band, values in magnitudes.items():
-        filled |= {f"{band}_apMag": values, f"{band}_apMagErr": [error] * n}
+        columns |= {f"{band}_apMag": values, f"{band}_apMagErr": error}
     for blue, red in pairwise(BANDS):
         if blue in magnitudes and red in magnitudes:
             name = f"{blue}Minus{red.upper()}"
-            filled |= {name: np.subtract(magnitudes[blue], magnitudes[red]), f"{name}Err": [1.4 * error] * n}
-    columns = []
-    for field in OBJECT.schema:
-        default = [None] * n if field.nullable else [0] * n
-        columns.append(pa.array(filled.get(field.name, default), field.type))
-    return pa.Table.from_arrays(columns, schema=OBJECT.schema)
+            columns |= {name: np.subtract(magnitudes[blue], magnitudes[red]), f"{name}Err": 1.4 * error}
+    return filled(OBJECT.schema, n, **columns)
 
 
 def star_galaxy_table(point):
@@ -38,13 +34,8 @@ def star_galaxy_table(point):
 
 def spectral_table(labels, reasons=None):
     """Rows of `SPECTRAL_CLASS` with these labels, reasons why they are unknown, and little else."""
-    filled = {"classLabel": labels, "objectId": range(len(labels)), "modelVersion": ["a 1"] * len(labels)}
-    filled |= {"typeModelVersion": ["b 1"] * len(labels), "unknownReason": reasons or [None] * len(labels)}
-    columns = []
-    for field in SPECTRAL_CLASS.schema:
-        default = [None] * len(labels) if field.nullable else [0] * len(labels)
-        columns.append(pa.array(filled.get(field.name, default), field.type))
-    return pa.Table.from_arrays(columns, schema=SPECTRAL_CLASS.schema)
+    columns = {"classLabel": labels, "objectId": range(len(labels)), "unknownReason": reasons}
+    return filled(SPECTRAL_CLASS.schema, len(labels), modelVersion="a 1", typeModelVersion="b 1", **columns)
 
 
 def put_objects(out, night, objects, star_galaxy=None, spectral=None):

@@ -25,6 +25,7 @@ from stages import PIPELINE as ALL
 from stages.find_sources import STAGE as FIND_SOURCES
 from stages.link_hosts import STAGE as LINK_HOSTS
 from tests.support.cards import as_text, gnomonic
+from tests.support.filled import filled
 from tests.support.science_night import SHAPE, cards_of, exposure, science
 
 NIGHT = "20260101"
@@ -79,17 +80,8 @@ def _apart(both, arcsec):
 
 def detections(info, where):
     """Rows of ``dia_source`` at some places."""
-    columns = {}
-    for field in DIA_SOURCE.schema:
-        given = ["r"] * len(where) if pa.types.is_string(field.type) else [0] * len(where)
-        if pa.types.is_fixed_size_list(field.type):
-            given = [[0.0] * field.type.list_size] * len(where)
-        columns[field.name] = pa.array([None] * len(where) if field.nullable else given).cast(field.type)
     ids = info.visit * 1000 + np.arange(len(where))
-    own = {"diaSourceId": ids, "visit": np.full(len(where), info.visit), "ra": where[:, 0], "dec": where[:, 1]}
-    for name, values in own.items():
-        columns[name] = pa.array(values).cast(DIA_SOURCE.schema.field(name).type)
-    return pa.table(columns, schema=DIA_SOURCE.schema)
+    return filled(DIA_SOURCE.schema, len(where), diaSourceId=ids, visit=info.visit, ra=where[:, 0], dec=where[:, 1])
 
 
 def publish(out, info, where, flux=3e4, **changed):

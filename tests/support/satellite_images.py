@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.dia_source import HIT
-from schemas.exposure import ExposureInfo, PsfModel
+from tests.support.exposure import exposure_info
 
 SIGMA, FWHM = 10.0, 2.3
 WINDOW, STRIDE = 26, 7
@@ -16,10 +16,9 @@ def exposure(shape):
     """Return metadata of an exposure of 30 s with 1 arcsec per px: an asteroid's trail is at most 250 px long."""
     cards = ("CTYPE1  = 'RA---TAN'", "CTYPE2  = 'DEC--TAN'", "CRVAL1  = 150.0", "CRVAL2  = 10.0", "CRPIX1  = 1.0",
              "CRPIX2  = 1.0", f"CD1_1   = {-1 / 3600:.9f}", f"CD2_2   = {1 / 3600:.9f}")  # fmt: skip
-    return ExposureInfo(
-        night="20260101", visit=1, detector=0, instrument="test", band="r", midpoint_mjd_tai=61000.0, zero_point=26.0,
-        exposure_time_s=30, shape=shape, psf=PsfModel(fwhm_px=FWHM), background=0.0, noise=SIGMA, gain=5.0,
-        wcs_header="\n".join(card.ljust(80) for card in cards), source_uri="", source_sha256="",
+    return exposure_info(
+        shape, zero_point=26.0, fwhm_px=FWHM, noise=SIGMA, gain=5.0,
+        wcs_header="\n".join(card.ljust(80) for card in cards),
     )  # fmt: skip
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from astropy.wcs import WCS
 
-from schemas.exposure import ExposureInfo, PsfModel
+from schemas.exposure import PsfModel
 from tests.support.cards import as_text, gnomonic
+from tests.support.exposure import exposure_info
 from tests.support.science import BETA, FWHM, SIGMA, drawn
 
 SHAPE = (160, 180)
@@ -20,12 +21,9 @@ def header(rotation=0.0, shift=(0.0, 0.0)):
 
 
 def exposure(visit, band, rotation=0.0, shift=(0.0, 0.0), **changed):
-    return ExposureInfo(**{
-        "night": "20260101", "visit": visit, "detector": 0, "instrument": "test", "band": band,
-        "midpoint_mjd_tai": 61000.0, "exposure_time_s": 30, "shape": SHAPE,
-        "psf": PsfModel(fwhm_px=FWHM, beta=BETA), "background": 0.0, "noise": SIGMA, "gain": 1e6,
-        "zero_point": ZERO_POINT, "wcs_header": header(rotation, shift), "source_uri": "memory://none",
-        "source_sha256": "0" * 64, "planes": ("science",),
+    return exposure_info(**{
+        "visit": visit, "band": band, "shape": SHAPE, "psf": PsfModel(fwhm_px=FWHM, beta=BETA), "noise": SIGMA,
+        "gain": 1e6, "zero_point": ZERO_POINT, "wcs_header": header(rotation, shift), "planes": ("science",),
     } | changed)  # fmt: skip
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from threading import Thread
 
 import numpy as np
-import pyarrow as pa
 from astropy.io.fits import Header
 from astropy.wcs import WCS
 
@@ -28,6 +27,7 @@ from schemas.objects import DIA_LINK, OBJECT
 from schemas.settings import AssociationSettings, TileSettings
 from schemas.tracklets import TRACKLET, TRACKLET_SOURCE
 from tests.flows.results.page.conftest import NIGHT, make_info, make_pixels, make_rows, paint
+from tests.support.filled import filled_rows
 from tests.support.wait import until
 
 SHAPE = (420, 380)
@@ -41,19 +41,8 @@ KNOWN = "(99942) Apophis"
 
 
 def filled(dataset: TableOf, rows):
-    """Rows of a dataset; what is not given is 0, an empty text, or null."""
-    whole = []
-    for row in rows:
-        base = {
-            one.name: None
-            if one.nullable
-            else ""
-            if pa.types.is_string(one.type)
-            else pa.scalar(0).cast(one.type).as_py()
-            for one in dataset.schema
-        }
-        whole.append(base | row)
-    return pa.Table.from_pylist(whole, schema=dataset.schema)
+    """Rows of a dataset; what is not given is blank."""
+    return filled_rows(dataset.schema, rows)
 
 
 def build(out: Path) -> Path:

@@ -10,8 +10,8 @@ from flows.storage.ledger import Ledger
 from schemas.dataset import ArrayOf, TableOf, column
 from schemas.errors import NoWork
 from schemas.exposure import ExposureKey
-from schemas.ledger import ExposureRecord
 from schemas.stage import Stage
+from tests.support.exposure import exposure_record
 
 NIGHT = "20260101"
 SEEN = TableOf("seen", pa.schema([column("value", pa.float64(), "", "A number.")]), product=True)
@@ -62,8 +62,5 @@ def publish(out: Path, visit: int, values, status="done") -> None:
         table = pa.table({"value": np.array(values, float)}, schema=SEEN.schema)
         store = CatalogStore(out)
         datasets["seen"] = store.record(store.publish(SEEN, key, table, f"{values}"))
-    record = ExposureRecord(
-        **key.model_dump(), source_uri=str(visit), source_sha256="s", digest="d", datasets=datasets, status=status,
-        software="0", finished_at="now",
-    )  # fmt: skip
+    record = exposure_record(key, source_uri=str(visit), datasets=datasets, status=status)
     Ledger(out).put(record)

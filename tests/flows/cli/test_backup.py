@@ -1,15 +1,12 @@
 import json
 
 from flows.storage.ledger import Ledger
-from schemas.ledger import ExposureRecord
 from tests.support.cli import nightstride
+from tests.support.exposure import exposure_record
 
 
 def test_there_and_back(tmp_path):
-    record = ExposureRecord(
-        night="20260101", visit=1, detector=0, source_uri="1.fits", source_sha256="s", digest="d", software="0",
-        finished_at="now", status="quarantined", reason="flood: x",
-    )  # fmt: skip
+    record = exposure_record(status="quarantined", reason="flood: x")
     Ledger(tmp_path / "out").put(record)
     done = nightstride("backup", tmp_path / "out", tmp_path / "to", "--json")
     assert (done.code, done.summary["files"], done.summary["kept"]) == (0, 2, 0), done.stderr

@@ -15,7 +15,8 @@ from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureKey
-from schemas.ledger import ExposureRecord
+from tests.support.exposure import exposure_record
+from tests.support.filled import filled
 
 
 def evaluate(*arguments):
@@ -34,21 +35,9 @@ def night(tmp_path):
     }
     for visit, rows in ((1, 2), (2, 0)):
         key = ExposureKey(night="20260101", visit=visit, detector=0)
-        columns = {}
-        for field in DIA_SOURCE.schema:
-            blank = [None if field.nullable else "r" if pa.types.is_string(field.type) else 0] * rows
-            columns[field.name] = pa.array(found[field.name][:rows] if field.name in found else blank, field.type)
-        CatalogStore(tmp_path).publish(DIA_SOURCE, key, pa.table(columns, schema=DIA_SOURCE.schema), "d")
-        Ledger(tmp_path).put(
-            ExposureRecord(
-                **key.model_dump(),
-                source_uri="file",
-                source_sha256="0",
-                digest="d",
-                software="0",
-                finished_at="2026-01-01T00:00:00Z",
-            )
-        )
+        table = filled(DIA_SOURCE.schema, rows, **{name: values[:rows] for name, values in found.items()})
+        CatalogStore(tmp_path).publish(DIA_SOURCE, key, table, "d")
+        Ledger(tmp_path).put(exposure_record(key, source_uri="file", finished_at="2026-01-01T00:00:00Z"))
     return tmp_path
 
 

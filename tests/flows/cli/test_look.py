@@ -27,14 +27,12 @@ from stages import PIPELINE
 from stages.detect import STAGE as DETECT
 from tests.flows.results.page.conftest import NIGHT, make_info, make_rows, publish
 from tests.support.cli import nightstride
+from tests.support.exposure import exposure_record
 
 
 @pytest.fixture
 def out(tmp_path):
-    record = ExposureRecord(
-        night="20260101", visit=1, detector=0, source_uri="1.fits", source_sha256="s", digest="d", software="0",
-        finished_at="2026-01-02T03:00:00+00:00",
-    )  # fmt: skip
+    record = exposure_record(finished_at="2026-01-02T03:00:00+00:00")
     Ledger(tmp_path).put(record)
     return tmp_path
 
@@ -69,10 +67,7 @@ def run_explain(*arguments):
 @pytest.fixture
 def explained(monkeypatch):
     known = SimpleNamespace(state="unchanged")
-    record = ExposureRecord(
-        night="20260101", visit=1, detector=2, source_uri="1.fits", source_sha256="s", digest="d", software="0",
-        finished_at="now",
-    )  # fmt: skip
+    record = exposure_record(detector=2)
     row = {"diaSourceId": 7, "x": 10.0, "y": 20.0, "snr": 9.0, "reliability": 0.5}
 
     def explain(out, source_id, association):
@@ -263,20 +258,7 @@ def run_models(*arguments):
 def test_models_are_listed(tmp_path):
     ledger = Ledger(tmp_path)
     made = ledger.put_provenance(provenance_of(PIPELINE, Settings()))
-    ledger.put(
-        ExposureRecord(
-            night="20260101",
-            visit=1,
-            detector=0,
-            source_uri="1.fits",
-            source_sha256="s",
-            digest="d",
-            detections=7,
-            provenance=made,
-            software="0",
-            finished_at="now",
-        )
-    )
+    ledger.put(exposure_record(detections=7, provenance=made))
     ended = run_models(tmp_path, "--json")
     assert ended.exit_code == 0
     found = json.loads(ended.stdout.splitlines()[-1])["models"]
@@ -300,10 +282,7 @@ def test_a_folder_with_nothing_but_a_quarantine(tmp_path):
 def test_models_that_were_not_recorded(tmp_path):
     for night in ("20260101", "20260103"):
         Ledger(tmp_path).put(
-            ExposureRecord(
-                night=night, visit=1, detector=0, source_uri="1.fits", source_sha256="s", digest="d", software="0",
-                finished_at="now",
-            )
+            exposure_record(night=night)
         )  # fmt: skip
     (row,) = run_models(tmp_path).stdout.splitlines()[1:]
     assert row.split() == ["not", "recorded", "-", "-", "2:", "20260101", "to", "20260103", "2", "0", "0", "0", "0"]

@@ -3,7 +3,6 @@ import json
 
 import fastavro
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer
@@ -20,7 +19,7 @@ from flows.storage.ledger import Ledger
 from schemas.dia_object import ASSOCIATION, DIA_OBJECT
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureKey
-from schemas.ledger import DatasetRecord, ExposureRecord
+from schemas.ledger import DatasetRecord
 from schemas.patch import PatchKey
 from schemas.settings import AssociationSettings
 from schemas.stage import Context
@@ -28,6 +27,8 @@ from stages.gather_dia_objects import gather_dia_objects
 from tests.support.alert_night import NIGHT, exposure_planes, info_of, places, put, rows_of, visit_of
 from tests.support.cli import nightstride
 from tests.support.export import NIGHTS, publish
+from tests.support.exposure import exposure_record
+from tests.support.filled import filled_rows
 from tests.support.forced import MJD, at_pixel, plain_info, plain_planes, store
 
 
@@ -197,17 +198,13 @@ def test_a_place_on_no_exposure_and_a_trail_across_it_are_told(tmp_path, length,
     nowhere = forced(tmp_path / "out", "--at", "1,-60")
     assert (nowhere.exit_code, "1 target on none of them" in nowhere.stdout) == (1, True)
     ra, dec = at_pixel(100, 60)
-    row = dict.fromkeys(DIA_SOURCE.schema.names) | {
+    row = {
         "diaSourceId": 9, "visit": 7, "detector": 0, "midpointMjdTai": 61000.0, "band": "g", "x": 0.0, "y": 0.0,
         "ra": (ra + away / 3600 / np.cos(np.radians(dec))) % 360, "dec": dec, "trailLength": length, "trailAngle": 90.0,
         "trailLengthErr": 0.5,
     }  # fmt: skip
-    blank = {pa.types.is_string: "", pa.types.is_integer: 0, pa.types.is_floating: 0.0}
-    for field in DIA_SOURCE.schema:
-        if row[field.name] is None and not field.nullable:
-            row[field.name] = next((value for kind, value in blank.items() if kind(field.type)), [])
-    table = pa.Table.from_pylist([row], DIA_SOURCE.schema)
-    CatalogStore(tmp_path / "out").publish(DIA_SOURCE, ExposureKey(night="20260101", visit=7, detector=0), table, "d")
+    table, key = filled_rows(DIA_SOURCE.schema, [row]), ExposureKey(night="20260101", visit=7, detector=0)
+    CatalogStore(tmp_path / "out").publish(DIA_SOURCE, key, table, "d")
     assert (
         f"9, a trail of {length} arcsec on exposure 7-0, crosses the place"
         in forced(tmp_path / "out", "--at", f"{ra},{dec}").stderr
@@ -258,10 +255,7 @@ def out_prune(tmp_path):
     (tmp_path / "catalogs").mkdir()
     (tmp_path / "catalogs/x.parquet").write_bytes(b"x" * 123_000)
     file = DatasetRecord(path="catalogs/x.parquet", digest="d", rows=1, sha256="s")
-    record = ExposureRecord(
-        night="20200101", visit=1, detector=0, source_uri="1.fits", source_sha256="s", digest="d", software="0",
-        datasets={"dia_source": file}, finished_at="2020-01-02T03:00:00+00:00",
-    )  # fmt: skip
+    record = exposure_record(night="20200101", datasets={"dia_source": file}, finished_at="2020-01-02T03:00:00+00:00")
     Ledger(tmp_path).put(record)
     return tmp_path
 

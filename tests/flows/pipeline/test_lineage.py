@@ -10,7 +10,7 @@ from flows.pipeline.models import model_digests
 from flows.pipeline.outcome import NEW
 from flows.storage.digest import digest, file_digest
 from schemas.keyword_mapping import KeywordMapping
-from schemas.ledger import DatasetRecord, ExposureRecord
+from schemas.ledger import DatasetRecord
 from schemas.settings import (
     DetectSettings,
     ExecutionSettings,
@@ -24,6 +24,7 @@ from schemas.settings import (
     TileSettings,
 )
 from stages import PIPELINE
+from tests.support.exposure import exposure_record
 
 SETTINGS = Settings()
 MODELS = model_digests(PIPELINE, SETTINGS)
@@ -38,10 +39,7 @@ def record(status="done", **changed):
         name: DatasetRecord(path=f"{name}.parquet", digest=LINEAGE.datasets[name], rows=0, sha256=x)
         for name in ("dia_source", "injection", "negative")
     }
-    known = ExposureRecord(
-        night="20260101", visit=1, detector=0, source_uri="a.fits", source_sha256="bytes", digest=digest,
-        datasets=datasets, status=status, software="0", finished_at="now",
-    )  # fmt: skip
+    known = exposure_record(source_uri="a.fits", source_sha256="bytes", digest=digest, datasets=datasets, status=status)
     return known.model_copy(update=changed)
 
 

@@ -14,10 +14,10 @@ from flows.storage.zarr_tiles import write_exposure
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.exposure import ExposureKey
 from schemas.keyword_mapping import KeywordMapping
-from schemas.ledger import ExposureRecord
 from schemas.settings import ExecutionSettings, MergeSettings, Settings, TileSettings
 from schemas.summary import Trouble
 from stages import PIPELINE
+from tests.support.exposure import exposure_record
 from tests.support.forced import plain_info, plain_planes
 from tests.support.ledger import overwrite_record
 from tests.support.planned import World
@@ -469,10 +469,9 @@ KEY = ExposureKey(night="20260101", visit=1, detector=0)
 def test_what_stands_for_an_exposure_and_whether_it_is_settled(status, winner, copies, why):
     record = None
     if status is not None:
-        record = ExposureRecord(
-            **KEY.model_dump(), source_uri="a", source_sha256="s", digest="d", status=status,
-            reason=None if status == "done" else "flood: too many: 9", software="0", finished_at="now",
-        )  # fmt: skip
+        record = exposure_record(
+            KEY, source_uri="a", status=status, reason=None if status == "done" else "flood: too many: 9"
+        )
     chosen = Chosen(("20260101", 1, 0), record, Item(Source("a"), KEY, None) if winner else None, copies, (), why)
     assert chosen.claimed is (winner or copies == 1)
     if record is None:

@@ -2,15 +2,13 @@ from flows.pipeline.superseded import Superseded
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger, unpublish
 from schemas.exposure import ExposureKey
-from schemas.ledger import DatasetRecord, ExposureRecord, ProvenanceRecord
+from schemas.ledger import DatasetRecord, ProvenanceRecord
+from tests.support.exposure import exposure_record
 
 
 def record(visit, source_uri, provenance=None):
     file = DatasetRecord(path=f"catalogs/{visit}.parquet", digest="d", rows=3, sha256="s")
-    return ExposureRecord(
-        night="20260101", visit=visit, detector=0, source_uri=source_uri, source_sha256="s", digest="d",
-        datasets={"dia_source": file}, software="0", finished_at="now", provenance=provenance,
-    )  # fmt: skip
+    return exposure_record(visit=visit, source_uri=source_uri, datasets={"dia_source": file}, provenance=provenance)
 
 
 def publish(out, one):

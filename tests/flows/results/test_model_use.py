@@ -23,10 +23,11 @@ from flows.storage.catalog_store import read_table
 from flows.storage.ledger import Ledger
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured, Retryable
-from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
-from schemas.ledger import ExposureRecord, Previous
+from schemas.exposure import ExposureKey
+from schemas.ledger import Previous
 from schemas.settings import MergeSettings, Settings
 from stages import PIPELINE
+from tests.support.exposure import exposure_info, exposure_record
 from tests.support.ledger import forget_sources
 from tests.support.models import write_bright, write_reliability
 from tests.support.night import catalogues
@@ -58,17 +59,8 @@ def out(tmp_path):
         source, key = Source(str(tmp_path / f"{visit}.fits")), ExposureKey(night=night, visit=visit, detector=0)
         ledger.remember(memo_of(Item(source, key, stat_of(source)), "s", Settings()))
         ledger.put(
-            ExposureRecord(
-                night=night,
-                visit=visit,
-                detector=0,
-                source_uri=str(tmp_path / f"{visit}.fits"),
-                source_sha256="s",
-                digest="d",
-                detections=10 * visit,
-                software="0",
-                finished_at="now",
-                **given,
+            exposure_record(
+                night=night, visit=visit, source_uri=str(tmp_path / f"{visit}.fits"), detections=10 * visit, **given
             )
         )
     return tmp_path / "out"
@@ -189,10 +181,9 @@ def published(tmp_path, source, settings, visit=1):
     out, key = tmp_path / "out", ExposureKey(night="20260101", visit=visit, detector=0)
     sha256 = sha256_of(source, settings)
     lineage = trace(source, sha256, PIPELINE, model_digests(PIPELINE, settings), settings)
-    info = ExposureInfo(
-        **key.model_dump(), instrument="test", band="g", midpoint_mjd_tai=6e4, exposure_time_s=30, shape=(60, 60),
-        psf=PsfModel(fwhm_px=2), background=0, noise=1, source_uri=source.uri, source_sha256=sha256,
-    )  # fmt: skip
+    info = exposure_info(
+        **key.model_dump(), band="g", midpoint_mjd_tai=6e4, source_uri=source.uri, source_sha256=sha256
+    )
     item, recorder = Item(source, key, stat_of(source)), Recorder(out, settings, PIPELINE, sha256_of)
     stored = Stored(info, lineage, False, {})
     recorder.stored(item, stored)

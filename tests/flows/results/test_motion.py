@@ -1,6 +1,5 @@
 import json
 
-import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
@@ -18,6 +17,7 @@ from schemas.settings import Settings
 from schemas.tracklets import LINK_SOURCE, TRACKLET, TRACKLET_SOURCE
 from tests.flows.results.page.conftest import NIGHT, make_info, make_rows, publish
 from tests.support.ades import publish_rows
+from tests.support.filled import filled
 from tests.support.tracklets import MJD, STEP, mover, numbered, publish_linked
 
 
@@ -76,11 +76,7 @@ def publish_links(out, night, links):
     datasets = {}
     if links is not None:
         given = {"diaSourceId": [*links], "linkId": [*links.values()], "midpointMjdTai": range(len(links))}
-        columns = [
-            pa.array(given.get(field.name, ["" if pa.types.is_string(field.type) else 0] * len(links)), field.type)
-            for field in LINK_SOURCE.schema
-        ]
-        table = pa.Table.from_arrays(columns, schema=LINK_SOURCE.schema)
+        table = filled(LINK_SOURCE.schema, len(links), **given)
         store = CatalogStore(out)
         datasets[LINK_SOURCE.name] = store.record(store.publish(LINK_SOURCE, night, table, "d" * 64))
     ended = {"software": "0", "finished_at": "2026-11-12T04:00:00+00:00"}

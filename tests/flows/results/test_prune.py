@@ -23,6 +23,7 @@ from schemas.injection import INJECTION
 from schemas.ledger import ExposureRecord, NightRecord
 from schemas.negative import NEGATIVE
 from schemas.settings import PruneSettings
+from tests.support.exposure import exposure_record
 from tests.support.night import DETECTORS, VISITS, catalogues, settings_of
 
 pytest_plugins = ("tests.support.night_fixture",)
@@ -118,10 +119,8 @@ def test_reasons_of_files_that_are_gone_are_removed_with_the_verdict(tmp_path, s
     bad = tmp_path / "bad.fits"
     bad.touch()
     Quarantine(out).put(BadInput("flood", "bad.fits", "too many.", "look."), str(bad), key)
-    record = ExposureRecord(
-        **key.model_dump(), source_uri=str(bad), source_sha256="s", digest="d", software="0", status="quarantined",
-        reason="flood: too many", finished_at="2026-01-02T00:00:00+00:00",
-    )  # fmt: skip
+    spoilt = {"status": "quarantined", "reason": "flood: too many", "finished_at": "2026-01-02T00:00:00+00:00"}
+    record = exposure_record(key, source_uri=str(bad), **spoilt)
     Ledger(out).put(record)
     assert removals(out, [], settings, irreplaceable=False) == []
     bad.unlink()

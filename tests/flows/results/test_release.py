@@ -20,13 +20,14 @@ from flows.vetting.verdicts import VerdictStore
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureKey
-from schemas.ledger import ExposureRecord, ProvenanceRecord
+from schemas.ledger import ProvenanceRecord
 from schemas.night_range import NightRange
 from schemas.settings import Settings
 from schemas.vetting import Verdict
 from tests.support.association import detections
 from tests.support.cards import model_card
 from tests.support.cli import nightstride
+from tests.support.exposure import exposure_record
 from tests.support.tracklets import publish_linked
 
 pytest_plugins = ("tests.support.night_fixture", "tests.support.s3_fixture")
@@ -186,10 +187,7 @@ def put(out, night, visits):
     for visit in visits:
         key = ExposureKey(night=night, visit=visit, detector=3)
         entry = store.record(store.publish(DIA_SOURCE, key, detections(visit, [150.0], [20.0]), "d"))
-        ledger.put(ExposureRecord(
-            **key.model_dump(), source_uri="x", source_sha256="s", digest="d", datasets={"dia_source": entry},
-            detections=1, software="0", finished_at="now",
-        ))  # fmt: skip
+        ledger.put(exposure_record(key, source_uri="x", datasets={"dia_source": entry}, detections=1))
     ledger.settle()
 
 

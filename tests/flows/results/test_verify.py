@@ -16,9 +16,10 @@ from flows.storage.zarr_tiles import write_exposure
 from schemas.dataset import TableOf, column
 from schemas.dia_source import HIT
 from schemas.errors import BadInput, Misconfigured
-from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
+from schemas.exposure import ExposureKey
 from schemas.ledger import LEDGER_VERSION, ExposureRecord, NightRecord
 from schemas.settings import TileSettings
+from tests.support.exposure import exposure_info
 from tests.support.ledger import lose_record, overwrite_document, overwrite_record
 from tests.support.memory_store import bucket_in_memory
 
@@ -47,19 +48,7 @@ def filled(out):
         values = {"source_uri": key.name, "source_sha256": "ab", "digest": "d", "software": "0", "finished_at": "now"}
         ledger.put(ExposureRecord(**key.model_dump(), **values, datasets={"hit": store.record(path)}))
     ledger.put(ExposureRecord(**KEYS[3].model_dump(), **values, status="quarantined", reason="not FITS"))
-    info = ExposureInfo(
-        **KEYS[0].model_dump(),
-        instrument="test",
-        band="r",
-        midpoint_mjd_tai=61041.25,
-        exposure_time_s=30.0,
-        shape=(60, 60),
-        psf=PsfModel(fwhm_px=2.0),
-        background=0.0,
-        noise=1.0,
-        source_uri="5-0",
-        source_sha256="ab",
-    )
+    info = exposure_info(**KEYS[0].model_dump(), midpoint_mjd_tai=61041.25, source_uri="5-0", source_sha256="ab")
     planes = {"difference": np.ones((60, 60), np.float32), "mask": np.zeros((60, 60), np.uint16)}
     write_exposure(out / TILES, info, planes, TileSettings(tile=112, chunk=28), "d")
     return out

@@ -19,8 +19,9 @@ from flows.storage.atomic import leftovers
 from flows.storage.catalog_store import CatalogStore, read_metadata
 from flows.storage.zarr_tiles import TileStore, write_exposure
 from schemas.dia_source import HIT
-from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
+from schemas.exposure import ExposureKey
 from schemas.settings import TileSettings
+from tests.support.exposure import exposure_info
 
 KEY = ExposureKey(night="20260101", visit=1, detector=2)
 SHAPE = (300, 290)
@@ -45,19 +46,7 @@ def check_catalogue(out):
 
 
 def write_tiles(out, version):
-    info = ExposureInfo(
-        **KEY.model_dump(),
-        instrument="test",
-        band="r",
-        midpoint_mjd_tai=61000.0,
-        exposure_time_s=30.0,
-        shape=SHAPE,
-        psf=PsfModel(fwhm_px=2.0),
-        background=0.0,
-        noise=1.0,
-        source_uri="test",
-        source_sha256=str(version),
-    )
+    info = exposure_info(SHAPE, **KEY.model_dump(), source_uri="test", source_sha256=str(version))
     planes = {"difference": np.full(SHAPE, version, np.float32), "mask": np.full(SHAPE, version, np.uint16)}
     path = out / "tiles" / KEY.night / f"{KEY.name}.zarr"
     write_exposure(path, info, planes, TileSettings(tile=112, chunk=28), str(version))

@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +16,7 @@ from kernels.sky.patches import Patch
 from kernels.sky.positions import object_ids
 from schemas.objects import OBJECT
 from schemas.patch import PatchKey
+from tests.support.filled import filled
 
 NIGHT = "20260101"
 MARGIN = replace(OBJECT, name="object_margin")
@@ -44,13 +44,7 @@ def positions(count=500, seed=3):
 
 
 def objects(form, ra, dec):
-    columns = {}
-    for field in form.schema:
-        given = ["r"] * len(ra) if pa.types.is_string(field.type) else [0] * len(ra)
-        columns[field.name] = pa.array([None] * len(ra) if field.nullable else given).cast(field.type)
-    own = {"objectId": object_ids(ra, dec), "ra": ra, "dec": dec}
-    table = pa.table(columns | {name: pa.array(one) for name, one in own.items()}, schema=form.schema)
-    return table.sort_by("objectId")
+    return filled(form.schema, len(ra), objectId=object_ids(ra, dec), ra=ra, dec=dec).sort_by("objectId")
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,10 @@ from flows.storage.zarr_tiles import TileStore, write_exposure
 from schemas.dataset import ArrayOf
 from schemas.dia_source import HIT
 from schemas.errors import BadInput, Misconfigured
-from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
+from schemas.exposure import ExposureKey, PsfModel
 from schemas.ledger import ExposureRecord, SourceMemo
 from schemas.settings import TileSettings
+from tests.support.exposure import exposure_info
 
 pytest_plugins = ("tests.support.s3_fixture",)
 NIGHT = "20260101"
@@ -109,12 +110,16 @@ def test_arrays_of_nights(out):
 
 
 def test_tiles(out):
-    info = ExposureInfo(
-        **KEYS[0].model_dump(), instrument="test", band="r", midpoint_mjd_tai=61041.25, exposure_time_s=30.0,
-        shape=(500, 610), psf=PsfModel(fwhm_px=2.2, beta=3.5, source="stamp"), background=0.0, noise=7.5,
-        noise_correlation=((0.0, 0.2, 0.0), (0.2, 1.0, 0.2), (0.0, 0.2, 0.0)), source_uri="file:///é.fits",
+    info = exposure_info(
+        (500, 610),
+        **KEYS[0].model_dump(),
+        midpoint_mjd_tai=61041.25,
+        psf=PsfModel(fwhm_px=2.2, beta=3.5, source="stamp"),
+        noise=7.5,
+        noise_correlation=((0.0, 0.2, 0.0), (0.2, 1.0, 0.2), (0.0, 0.2, 0.0)),
+        source_uri="file:///é.fits",
         source_sha256="ab" * 32,
-    )  # fmt: skip
+    )
     rng, path = np.random.default_rng(3), out / "tiles" / NIGHT / f"{KEYS[0].name}.zarr"
     for _ in range(2):  # the second replaces the first
         difference = rng.normal(0, 7.5, info.shape).astype(np.float32)

@@ -17,9 +17,10 @@ from pydantic import ValidationError
 from flows.storage import zarr_tiles
 from flows.storage.zarr_tiles import TileStore, shard_shape, write_block, write_exposure
 from schemas.errors import BadInput, Misconfigured, Retryable
-from schemas.exposure import ExposureInfo, PsfModel
+from schemas.exposure import PsfModel
 from schemas.pixels import Tiling
 from schemas.settings import TileSettings
+from tests.support.exposure import exposure_info
 
 SMALL = TileSettings(tile=112, chunk=28)
 
@@ -37,10 +38,7 @@ def info(shape, **other):
         "night": "20260101",
         "visit": 5,
         "detector": 3,
-        "instrument": "test",
-        "band": "r",
         "midpoint_mjd_tai": 61041.25,
-        "exposure_time_s": 30.0,
         "shape": shape,
         "psf": PsfModel(fwhm_px=2.2, beta=3.5, source="stamp"),
         "background": -0.25,
@@ -52,7 +50,7 @@ def info(shape, **other):
         "wcs_header": "CTYPE1  = 'RA---TPV'\nCTYPE2  = 'DEC--TPV'",
         "flags": ("assumed_psf",),
     }
-    return ExposureInfo(**(values | other))
+    return exposure_info(**(values | other))
 
 
 def pixels(shape, seed=1):

@@ -18,11 +18,11 @@ from flows.training.labels import BY_VETTERS, NightLabels, label_places, labelle
 from flows.training.reliability_fit import features_and_labels
 from schemas.errors import Misconfigured
 from schemas.exposure import key_of
-from schemas.ledger import ExposureRecord
 from schemas.settings import StoreSettings
 from schemas.vetting import LABEL, Verdict
 from tests.flows.training.test_detect import PLAN
 from tests.support.cli import nightstride
+from tests.support.exposure import exposure_record
 
 pytest_plugins = ("tests.support.s3_fixture",)
 
@@ -105,9 +105,7 @@ def published(out, example):
     else:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(example.store)
-    Ledger(out).put(ExposureRecord(
-        **key.model_dump(), source_uri="x", source_sha256="x", digest="x", software="0", finished_at="x",
-    ))  # fmt: skip
+    Ledger(out).put(exposure_record(key, source_uri="x", digest="x", finished_at="x"))
     return key
 
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from kernels.image.search_image import FURTHEST, Places, SearchImage, squash
-from schemas.exposure import ExposureInfo, PsfModel
+from tests.support.exposure import exposure_info
 
 
 @pytest.fixture
@@ -20,10 +20,9 @@ def test_a_part_keeps_what_is_known_of_the_whole(plane):
 
 
 def test_a_plane_knows_what_its_exposure_does(plane):
-    info = ExposureInfo(
-        night="20260101", visit=1, detector=0, instrument="test", band="r", midpoint_mjd_tai=61000.0,
-        exposure_time_s=30, shape=(40, 50), psf=PsfModel(fwhm_px=2.7), background=-1.5, noise=3.5,
-        noise_correlation=((0.1, 0.2, 0.1), (0.3, 1.0, 0.3), (0.1, 0.2, 0.1)), source_uri="", source_sha256="",
+    info = exposure_info(
+        (40, 50), fwhm_px=2.7, background=-1.5, noise=3.5,
+        noise_correlation=((0.1, 0.2, 0.1), (0.3, 1.0, 0.3), (0.1, 0.2, 0.1)),
     )  # fmt: skip
     part = SearchImage.of(info, plane.pixels, plane.usable)
     assert (part.pixels is plane.pixels, part.usable is plane.usable) == (True, True)

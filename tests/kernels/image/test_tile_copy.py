@@ -4,15 +4,11 @@ import numpy as np
 import pytest
 
 from kernels.image.tile_copy import TileCopy, area_of, cells, copying_memory, drawn_tiles
-from schemas.exposure import ExposureInfo, PsfModel
 from schemas.settings import InjectSettings
 from schemas.stage import EXPOSURE_PIXEL
+from tests.support.exposure import exposure_info
 
-EXPOSURE = ExposureInfo(
-    night="20260101", visit=7, detector=3, instrument="test", band="r", midpoint_mjd_tai=61000.0, exposure_time_s=30,
-    shape=(3080, 3072), psf=PsfModel(fwhm_px=2.2), background=2.0, noise=5.0, source_uri="memory://none",
-    source_sha256="0" * 64,
-)  # fmt: skip
+EXPOSURE = exposure_info((3080, 3072), visit=7, detector=3, fwhm_px=2.2, background=2.0, noise=5.0)
 
 
 @pytest.mark.parametrize(

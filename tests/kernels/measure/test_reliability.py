@@ -1,5 +1,4 @@
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,15 +17,11 @@ from kernels.trails.trail_model import trail_image
 from schemas.dia_source import CAUSES, DIA_SOURCE, RESIDUALS, STATIC, DetectionFlag
 from schemas.dia_source import FEATURES as FEATURES_VERDICT
 from tests.support.cards import model_card
+from tests.support.filled import filled
 
 
 def rows(**columns):
-    count = len(next(iter(columns.values())))
-    filled = {}
-    for field in DIA_SOURCE.schema:
-        filler = "" if pa.types.is_string(field.type) else None if field.nullable else 0
-        filled[field.name] = columns.get(field.name, [filler] * count)
-    return pa.table(filled, schema=DIA_SOURCE.schema)
+    return filled(DIA_SOURCE.schema, len(next(iter(columns.values()))), **columns)
 
 
 def matrix_of(table, fwhm_px, snr=None):

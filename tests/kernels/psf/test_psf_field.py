@@ -3,7 +3,6 @@ from pathlib import Path
 
 import galsim
 import numpy as np
-import pyarrow as pa
 import pytest
 from astropy.io.fits import getdata
 
@@ -28,6 +27,7 @@ from kernels.psf.psf_field import (
 from kernels.psf.psf_shape import PsfShape
 from schemas.exposure import PsfModel, Variation
 from schemas.objects import SOURCE
+from tests.support.filled import filled
 from tests.support.science_night import exposure
 
 SHAPE = (1500, 1200)
@@ -172,20 +172,8 @@ INFO = exposure(7, "r")
 
 def sources(**changed):
     """Six sources of the exposure, by default all bright and without a flag."""
-    values = {
-        "visit": 7,
-        "detector": 0,
-        "snr": LEAST_SNR,
-        "flags": 0,
-        "x": np.arange(6.0),
-        "y": np.arange(6.0),
-    } | changed
-    columns = {}
-    for field in SOURCE.schema:
-        nothing = "r" if pa.types.is_string(field.type) else None if field.nullable else 0
-        given = values.get(field.name)
-        columns[field.name] = pa.array([nothing] * 6 if given is None else np.broadcast_to(given, 6), field.type)
-    return pa.table(columns, schema=SOURCE.schema)
+    values = {"visit": 7, "snr": LEAST_SNR, "x": np.arange(6.0), "y": np.arange(6.0)} | changed
+    return filled(SOURCE.schema, 6, **values)
 
 
 def test_bright_sources_of_the_exposure_without_a_flag_count():

@@ -13,10 +13,11 @@ from kernels.trails.matched_filter import template_snr
 from kernels.trails.trail_model import trail_image
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured
-from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
-from schemas.ledger import ExposureRecord
+from schemas.exposure import ExposureKey, PsfModel
 from schemas.pixels import MaskPlane
 from schemas.settings import TileSettings
+from tests.support.exposure import exposure_info, exposure_record
+from tests.support.filled import filled_rows
 
 SHAPE = (300, 400)
 BACKGROUND, NOISE = 12.0, 3.0
@@ -38,31 +39,16 @@ def truth_of(fwhm=2.4):
 def publish(out, key, rows=(), status="done"):
     table = DIA_SOURCE.schema.empty_table()
     if rows:
-        zeros = {field.name: 0 if not field.nullable else None for field in DIA_SOURCE.schema}
-        zeros |= {"band": "r", "reliabilityVersion": "1", "trailClass": ""}
-        table = type(table).from_pylist([zeros | row for row in rows], schema=DIA_SOURCE.schema)
+        table = filled_rows(DIA_SOURCE.schema, rows)
     CatalogStore(out).publish(DIA_SOURCE, key, table, "d")
-    Ledger(out).put(
-        ExposureRecord(
-            **key.model_dump(),
-            source_uri="file",
-            source_sha256="0",
-            digest="d",
-            status=status,
-            software="0",
-            finished_at="2026-01-01T00:00:00Z",
-        )
-    )
+    Ledger(out).put(exposure_record(key, source_uri="file", status=status, finished_at="2026-01-01T00:00:00Z"))
 
 
 def store(out, key, pixels, mask=None):
-    info = ExposureInfo(
+    info = exposure_info(
+        SHAPE,
         **key.model_dump(),
-        instrument="test",
-        band="r",
         midpoint_mjd_tai=60000.0,
-        exposure_time_s=30.0,
-        shape=SHAPE,
         psf=PsfModel(fwhm_px=2.4, beta=3.0),
         background=BACKGROUND,
         noise=NOISE,

@@ -9,7 +9,8 @@ from flows.storage.ledger import Ledger
 from kernels.statistics.completeness import binomial_interval
 from schemas.exposure import ExposureKey
 from schemas.injection import INJECTION, injection_ids
-from schemas.ledger import ExposureRecord
+from tests.support.exposure import exposure_record
+from tests.support.filled import filled
 
 NIGHT = "20261103"
 
@@ -30,9 +31,7 @@ def injection(n, seed=1, visit=101, detector=3, band="r", half=9.0, **change):
         "band": [band] * n,
         "recovered": rng.uniform(size=n) < expit(10 * np.log(snr / half)),
     } | change
-    nulls = {field.name: None if field.nullable else 0 for field in INJECTION.schema}
-    rest = {name: [value] * n for name, value in nulls.items() if name not in columns}
-    return pa.table({name: (columns | rest)[name] for name in INJECTION.schema.names}, schema=INJECTION.schema)
+    return filled(INJECTION.schema, n, **columns)
 
 
 def test_of_a_night_then_of_each_band_with_its_detectors():
@@ -129,10 +128,7 @@ def test_reads_what_the_ledger_lists(tmp_path):
     for visit in (101, 102, 103):
         key = ExposureKey(night=NIGHT, visit=visit, detector=3)
         path = store.publish(INJECTION, key, injection(25, visit=visit), "d" * 64)
-        record = ExposureRecord(
-            **key.model_dump(), source_uri=f"{visit}", source_sha256="0", digest="d",
-            datasets={"injection": store.record(path)}, software="0", finished_at="now",
-        )  # fmt: skip
+        record = exposure_record(key, source_uri=f"{visit}", datasets={"injection": store.record(path)})
         if visit != 103:
             Ledger(tmp_path).put(record)
     assert read_recoveries(tmp_path, NIGHT)[0].n == 50

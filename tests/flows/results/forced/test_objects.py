@@ -1,7 +1,6 @@
 from shutil import rmtree
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from astropy.coordinates import SkyCoord
 
@@ -21,6 +20,7 @@ from schemas.dia_object import DIA_OBJECT
 from schemas.errors import BadInput, Misconfigured
 from schemas.forced import FORCED_SOURCE
 from schemas.patch import PatchKey
+from tests.support.filled import filled_rows
 from tests.support.forced import SHAPE, WCS_HEADER, at_pixel, plain_info, plain_planes, record_of, store
 
 NIGHTS = ("20260101", "20260102")
@@ -28,8 +28,7 @@ NIGHTS = ("20260101", "20260102")
 
 def publish(out, night, rows):
     """Publish `dia_object` of a night in one patch; columns that rows lack are 0, or null."""
-    whole = [{one.name: 0 for one in DIA_OBJECT.schema if not one.nullable} | row for row in rows]
-    table = pa.Table.from_pylist(whole, DIA_OBJECT.schema)
+    table = filled_rows(DIA_OBJECT.schema, rows)
     return CatalogStore(out).publish(DIA_OBJECT, PatchKey(night=night, order=0, pixel=0), table, "d")
 
 

@@ -29,7 +29,6 @@ from kernels.trails.trail_model import trail_image
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import PsfModel
 from schemas.known_object import SS_EPHEMERIS, SS_SOURCE
-from schemas.ledger import ExposureRecord
 from schemas.negative import NEGATIVE
 from schemas.objects import SOURCE
 from schemas.recovery import Limit, MagnitudeLimit, Recovery
@@ -38,6 +37,7 @@ from schemas.summary import CauseCount
 from stages import PIPELINE
 from tests.flows.results.page.conftest import NIGHT, make_info, make_rows, publish, put_in, wcs_cards
 from tests.support.cards import as_text, elsewise, gnomonic
+from tests.support.exposure import exposure_record
 
 CAUSES = {"cosmic_ray": CauseCount(refused=6, published=1), "spike": CauseCount(refused=2)}
 
@@ -212,10 +212,7 @@ def test_the_compass_stands_in_the_middle_of_the_image():
 
 def looked(info, rows=(), causes=None, **given):
     """An exposure with its detections, without any file."""
-    record = ExposureRecord(
-        night=NIGHT, visit=info.visit, detector=info.detector, source_uri="a", source_sha256="b", digest="c",
-        software="0", finished_at="now", causes=causes or {},
-    )  # fmt: skip
+    record = exposure_record(night=NIGHT, visit=info.visit, detector=info.detector, source_uri="a", causes=causes or {})
     table = pa.Table.from_pylist(list(rows), schema=DIA_SOURCE.schema)
     return Looked(record, info, table, **({"search": "s", "models": ("m",)} | given))
 
