@@ -8,36 +8,25 @@ from statistics import median
 from time import perf_counter
 
 import numpy as np
-import pyarrow as pa
 
 from benchmarks.command_line import command_line
 from benchmarks.page import machine, table
 from flows.pipeline.models import load_model
 from flows.simulation.star_colours import star_table
 from flows.training.bench.exposure import use_threads
-from schemas.objects import OBJECT
+from schemas.objects import BANDS, OBJECT
 from schemas.settings import SpectralClassSettings
 from schemas.stage import Context
 from stages.spectral_class import STAGE
+from tests.support.filled import filled
 
 
 def objects(count):
     """Return objects with magnitudes in ugriz."""
     columns, _ = star_table(count, 1)
-    filled = []
-    for field in OBJECT.schema:
-        band, _, kind = field.name.partition("_")
-        values = columns.get(band)
-        if kind == "apMag" and values is not None:
-            filled.append(pa.array(values, field.type, from_pandas=True))
-        elif kind == "apMagErr" and values is not None:
-            filled.append(pa.array(np.full(count, 0.02), field.type))
-        elif field.nullable:
-            filled.append(pa.nulls(count, field.type))
-        else:
-            text = pa.types.is_string(field.type)
-            filled.append(pa.array(["r"] * count if text else np.arange(count), field.type))
-    return pa.Table.from_arrays(filled, schema=OBJECT.schema)
+    seen = {f"{band}_apMag": values for band, values in columns.items() if band in BANDS}
+    errors = {f"{name}Err": 0.02 for name in seen}
+    return filled(OBJECT.schema, count, objectId=np.arange(count), **seen, **errors)
 
 
 def main():

@@ -1,7 +1,7 @@
 import json
 import shutil
 import subprocess
-import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlencode
@@ -16,6 +16,7 @@ from tests.support.exported import exported
 from tests.support.night import DETECTORS, TWO_WORKERS, VISITS
 from tests.support.promql import asked, filled
 from tests.support.services import absent
+from tests.support.wait import until
 
 pytest_plugins = ("tests.support.night_fixture",)
 ROOT = Path(__file__).parents[2]
@@ -106,18 +107,14 @@ class Prometheus:
             return [float(one["value"][1]) for one in json.load(answer)["data"]["result"]]
 
 
-def until(condition, *processes):
-    end = time.monotonic() + 600
-    while time.monotonic() < end:
+def seen(condition, *processes):
+    def holds():
         for process in processes:
             assert process.poll() is None, process.communicate()
-        try:
-            if condition():
-                return
-        except OSError:
-            pass  # not up yet
-        time.sleep(0.2)
-    raise AssertionError("it did not happen within ten minutes")
+        with suppress(OSError):  # not up yet
+            return condition()
+
+    until(holds, every=0.2)
 
 
 def without_data(server):
@@ -148,15 +145,15 @@ def test_every_panel_has_data_of_a_stream_and_a_night(nightstride_run, raw_night
     started = (stream, exporter, server.process)
     try:
         # A rate needs figures from before there was anything.
-        until(lambda: server.ask("nightstride_workers") == [2] and server.ask("nightstride_run_exit_code"), *started)
+        seen(lambda: server.ask("nightstride_workers") == [2] and server.ask("nightstride_run_exit_code"), *started)
         for path in sorted(raw_night.glob("ztf_*"), key=lambda path: "scimrefdiffimg" in path.name):
             shutil.copyfile(path, arriving / f".{path.name}")
             (arriving / f".{path.name}").rename(arriving / path.name)
         done = 'nightstride_exposures_total{state="done"}'
-        until(lambda: server.ask(done) == [VISITS * DETECTORS], *started)
-        until(lambda: server.ask("nightstride_worker_memory_bytes"), *started)
+        seen(lambda: server.ask(done) == [VISITS * DETECTORS], *started)
+        seen(lambda: server.ask("nightstride_worker_memory_bytes"), *started)
         # The last figures are there one scrape after the last exposure.
-        until(lambda: without_data(server) <= WITHOUT, *started)
+        seen(lambda: without_data(server) <= WITHOUT, *started)
         assert server.ask("nightstride_run_exposures{state='done'}") == [VISITS * DETECTORS]
     finally:
         for process in started:

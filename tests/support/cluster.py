@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flows.nights.cluster.local import environment
-from tests.support.services import absent
+from tests.support.services import absent, free_ports
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/operate/clusters.md").read_text()
@@ -126,7 +126,7 @@ def slurm(folder):
     for name in ("state", "spool"):
         (folder / name).mkdir(parents=True)
     host = socket.gethostname().split(".")[0]
-    text = CONFIGURATION.format(host=host, folder=folder, ports=_free_ports(2), cores=os.cpu_count(), memory=8192)
+    text = CONFIGURATION.format(host=host, folder=folder, ports=free_ports(2), cores=os.cpu_count(), memory=8192)
     (folder / "slurm.conf").write_text(text)
     environment = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": _path()}
     key = folder / "munge.key"
@@ -175,14 +175,3 @@ def _wait_until_idle(folder, environment):
 
 def _path():
     return f"{os.environ['PATH']}:/usr/sbin:/sbin"
-
-
-def _free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()

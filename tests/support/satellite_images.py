@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.dia_source import HIT
+from tests.support.cards import as_text, gnomonic
 from tests.support.exposure import exposure_info
 
 SIGMA, FWHM = 10.0, 2.3
@@ -14,12 +15,8 @@ WINDOW, STRIDE = 26, 7
 
 def exposure(shape):
     """Return metadata of an exposure of 30 s with 1 arcsec per px: an asteroid's trail is at most 250 px long."""
-    cards = ("CTYPE1  = 'RA---TAN'", "CTYPE2  = 'DEC--TAN'", "CRVAL1  = 150.0", "CRVAL2  = 10.0", "CRPIX1  = 1.0",
-             "CRPIX2  = 1.0", f"CD1_1   = {-1 / 3600:.9f}", f"CD2_2   = {1 / 3600:.9f}")  # fmt: skip
-    return exposure_info(
-        shape, zero_point=26.0, fwhm_px=FWHM, noise=SIGMA, gain=5.0,
-        wcs_header="\n".join(card.ljust(80) for card in cards),
-    )  # fmt: skip
+    text = as_text(gnomonic([150.0, 10.0], [1.0, 1.0]))
+    return exposure_info(shape, fwhm_px=FWHM, zero_point=26.0, noise=SIGMA, gain=5.0, wcs_header=text)
 
 
 class Sky:

@@ -8,16 +8,13 @@ from flows.inputs.source import Source
 from schemas.errors import BadInput
 from schemas.settings import Settings
 from schemas.truth import TRUTH
+from tests.support.filled import filled_rows
 
 
 def truth_table(rows: list[tuple[str, float, float, float, float, float, float]]) -> pa.Table:
     """Truth of one exposure with the given (kind, x, y, length, angle, snr, visible)."""
     names = ("kind", "x", "y", "length_px", "angle_deg", "snr", "visible")
-    columns = {name: [row[n] for row in rows] for n, name in enumerate(names)}
-    filler = {"objectName": "", "ra": None, "dec": None, "magnitude": None}
-    for field in TRUTH.schema:
-        columns.setdefault(field.name, [filler.get(field.name, 0)] * len(rows))
-    return pa.table({field.name: columns[field.name] for field in TRUTH.schema}, schema=TRUTH.schema)
+    return filled_rows(TRUTH.schema, [dict(zip(names, row, strict=True)) for row in rows])
 
 
 def refused(path, code, *words):

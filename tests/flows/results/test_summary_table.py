@@ -1,7 +1,6 @@
 import io
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 from rich.console import Console
 
@@ -12,6 +11,7 @@ from schemas.quality import BandQuality
 from schemas.summary import AlertCounts, AlertLag, ExposureCounts, RunSummary, Trouble
 from schemas.tracklets import TRACKLET
 from tests.flows.results.evaluation.test_recovery import injection
+from tests.support.filled import filled_rows
 
 
 def summary_of(**change):
@@ -251,15 +251,9 @@ def test_a_folder_with_a_space_is_quoted():
 
 
 def publish_tracklets(out, night, rows):
-    values = {
-        "trackletId": range(1, len(rows) + 1), "designation": [row[0] for row in rows],
-        "nSources": [row[1] for row in rows], "rate": [row[2] for row in rows],
-    }  # fmt: skip
-    blank = {pa.string(): "", pa.int32(): 0, pa.int64(): 0, pa.float32(): 0.0, pa.float64(): 0.0, pa.bool_(): False}
-    columns = {
-        one.name: pa.array(values.get(one.name, [blank[one.type]] * len(rows)), one.type) for one in TRACKLET.schema
-    }
-    CatalogStore(out).publish(TRACKLET, night, pa.table(columns, TRACKLET.schema), "d")
+    names = ("trackletId", "designation", "nSources", "rate")
+    told = [dict(zip(names, (number, *row), strict=True)) for number, row in enumerate(rows, 1)]
+    CatalogStore(out).publish(TRACKLET, night, filled_rows(TRACKLET.schema, told), "d")
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ from stages import PIPELINE
 from tests.flows.results.page.conftest import NIGHT, make_info, make_rows, publish, put_in, wcs_cards
 from tests.support.cards import as_text, elsewise, gnomonic
 from tests.support.exposure import exposure_record
+from tests.support.filled import filled
 
 CAUSES = {"cosmic_ray": CauseCount(refused=6, published=1), "spike": CauseCount(refused=2)}
 
@@ -424,13 +425,8 @@ def test_the_excess_of_a_night_adds_up_and_has_the_error_of_counting():
 
 def ephemeris(names, **columns):
     """Return bright, certain, usable objects of `ss_ephemeris`."""
-    given = {"designation": names, "ephVmag": [15.0] * len(names), "ephUncertainty": [0.2] * len(names),
-             "usable": [True] * len(names), **columns}  # fmt: skip
-    count = len(names)
-    return pa.table(
-        {field.name: pa.array(given.get(field.name, [0] * count)).cast(field.type) for field in SS_EPHEMERIS.schema},
-        schema=SS_EPHEMERIS.schema,
-    )
+    given = {"designation": names, "ephVmag": 15.0, "ephUncertainty": 0.2, "usable": True, **columns}
+    return filled(SS_EPHEMERIS.schema, len(names), **given)
 
 
 def test_known_objects_count_that_nobody_should_miss():
@@ -442,8 +438,7 @@ def test_known_objects_count_that_nobody_should_miss():
         ephUncertainty=[0.2, 2.0, 0.2, 0.2, 0.2, 0.2],
         usable=[True, True, True, True, True, False],
     )
-    row = {field.name: pa.array([0]).cast(field.type) for field in SS_SOURCE.schema if field.name != "designation"}
-    found = pa.table({**row, "designation": ["d"]}).select(SS_SOURCE.schema.names).cast(SS_SOURCE.schema)
+    found = filled(SS_SOURCE.schema, 1, designation="d")
     assert count_known(predicted, found, info) == (2, 1)
     assert count_known(predicted, found, make_info((100, 100), zero_point=None)) is None
     exposures = [replace(looked(info), known=KnownCount(2, 1)), replace(looked(info), known=KnownCount(8, 8))]
