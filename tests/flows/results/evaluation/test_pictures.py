@@ -3,29 +3,18 @@ import pytest
 from PIL import Image
 
 from flows.results.evaluation import pictures
-from flows.results.evaluation.evaluate import Evaluation
 from flows.results.evaluation.pictures import FALSE, FOUND, ORACLE, draw, draw_stamps, new_figure, plain_ticks
 from flows.results.evaluation.summary import summarise
-from tests.support.evaluation import rows_of
+from tests.support.evaluation import evaluation_of
 
 
 def evaluation(n, oracle):
     rng = np.random.default_rng(1)
     snr = rng.uniform(3, 50, n)
     errors = {name: rng.normal(0, 1, n) for name in ("dx", "dy", "length_error", "angle_error")}
-    return Evaluation(
-        images=4,
-        snr=snr,
-        length=rng.uniform(0, 60, n),
-        score=np.where(snr > 10, rng.uniform(0.2, 1, n), -np.inf),
-        oracle_snr=snr if oracle else np.full(n, np.nan),
-        oracle_area_px=9e6,
-        false_score=rng.uniform(0, 0.5, 6),
-        false_snr=np.full(6, 7.0),
-        uncounted=0,
-        rows=rows_of(snr > 10, 6),
-        **errors,
-    )
+    known = {"length": rng.uniform(0, 60, n), "oracle_snr": snr if oracle else np.full(n, np.nan), **errors}
+    score, false = np.where(snr > 10, rng.uniform(0.2, 1, n), -np.inf), rng.uniform(0, 0.5, 6)
+    return evaluation_of(snr, score, false, 4, oracle_area_px=9e6, false_snr=np.full(6, 7.0), **known)
 
 
 @pytest.mark.parametrize(("n", "oracle"), [(300, True), (300, False), (0, False)])
@@ -226,14 +215,10 @@ def test_the_filter_is_drawn_only_where_it_has_a_share_and_no_image_counts_as_on
 
 def test_residuals_of_the_bright_and_long_stand_out(figure_of):
     """Found: bright and long at the limits; too faint; too short; without length. Missed: one."""
-    given = Evaluation(
-        images=1,
-        snr=np.array([10.0, 9.99, 10.0, 20.0, 50.0]),
-        length=np.array([8.0, 8.0, 7.99, 0.0, 30.0]),
-        score=np.array([1.0, 1.0, 1.0, 1.0, -np.inf]),
-        dx=np.arange(5.0), dy=np.arange(5.0) + 10, length_error=np.arange(5.0) + 20, angle_error=np.arange(5.0) + 30,
-        oracle_snr=np.full(5, np.nan), oracle_area_px=9e6, false_score=np.empty(0), false_snr=np.empty(0), uncounted=0,
-        rows=rows_of([1, 1, 1, 1, 0], 0),
+    given = evaluation_of(
+        [10.0, 9.99, 10.0, 20.0, 50.0], [1.0, 1.0, 1.0, 1.0, -np.inf], images=1,
+        length=np.array([8.0, 8.0, 7.99, 0.0, 30.0]), dx=np.arange(5.0), dy=np.arange(5.0) + 10,
+        length_error=np.arange(5.0) + 20, angle_error=np.arange(5.0) + 30,
     )  # fmt: skip
     position, length, angle = figure_of(draw, given, figures_of())["residuals"].axes
     assert series(position)[:2] == [[[1, 11], [2, 12], [3, 13]], [[0, 10]]]

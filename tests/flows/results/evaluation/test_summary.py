@@ -10,7 +10,6 @@ from rich.console import Console
 from scipy.special import expit
 from scipy.stats import binomtest, poisson
 
-from flows.results.evaluation.evaluate import Evaluation
 from flows.results.evaluation.summary import (
     accuracy,
     at_false_rate,
@@ -22,26 +21,7 @@ from flows.results.evaluation.summary import (
     summarise,
 )
 from kernels.trails.matched_filter import oracle_threshold
-from tests.support.evaluation import rows_of
-
-AREA = 3080 * 3072 * 0.95
-
-
-def evaluation_of(snr, score, false=(), images=2, **columns):
-    n = len(snr)
-    blank = {name: np.zeros(n) for name in ("dx", "dy", "length_error", "angle_error")}
-    known = {"length": np.full(n, 12.0), "oracle_snr": np.full(n, np.nan), "oracle_area_px": AREA} | columns
-    return Evaluation(
-        images=images,
-        snr=np.array(snr, float),
-        score=np.array(score, float),
-        false_score=np.array(false, float),
-        false_snr=np.full(len(false), 6.0),
-        uncounted=0,
-        rows=rows_of(np.isfinite(score), len(false)),
-        **(blank | known),
-    )
-
+from tests.support.evaluation import AREA, evaluation_of, rows_of
 
 SNR = np.array([4.0, 6.0, 8.0, 12.0, 20.0, 40.0])
 MISSED = -np.inf
@@ -172,19 +152,9 @@ def text_of(tables):
 
 def evaluation(n, oracle):
     errors = {name: np.full(n, 0.25) for name in ("dx", "dy", "length_error", "angle_error")}
-    return Evaluation(
-        images=2,
-        snr=np.full(n, 12.0),
-        length=np.full(n, 9.0),
-        score=np.where(np.arange(n) % 4 > 0, 0.5, -np.inf),
-        oracle_snr=np.full(n, oracle),
-        oracle_area_px=9e6,
-        false_score=np.array([0.1, 0.6]),
-        false_snr=np.array([5.0, 6.0]),
-        uncounted=0,
-        rows=rows_of(np.arange(n) % 4 > 0, 2),
-        **errors,
-    )
+    known = {"length": np.full(n, 9.0), "oracle_snr": np.full(n, oracle), "false_snr": np.array([5.0, 6.0])}
+    score = np.where(np.arange(n) % 4 > 0, 0.5, -np.inf)
+    return evaluation_of(np.full(n, 12.0), score, [0.1, 0.6], oracle_area_px=9e6, **known, **errors)
 
 
 @pytest.mark.parametrize("oracle", [12.0, np.nan])
