@@ -25,6 +25,7 @@ from benchmarks.command_line import command_line
 from benchmarks.dask_cluster import DaskCluster, dask_cluster
 from benchmarks.page import machine
 from benchmarks.rubin_visits import write_visits
+from benchmarks.soak import Growth
 from flows.storage.ledger import Ledger
 
 SCHEDULER_MS = 5.0
@@ -49,15 +50,6 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Growth:
-    """KiB for each detector: slope by Theil and Sen, and its 95 % interval."""
-
-    slope: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Overhead:
     """Cost of a run.
 
@@ -68,7 +60,7 @@ class Overhead:
     ms
         Processor time per detector, ms, by kind of process, without the start of the run.
     kib
-        Growth of memory for each detector, by kind of process.
+        Growth of memory for each detector, KiB, by kind of process.
     peak_mib
         Most memory of each kind of process, MiB.
     wall_s

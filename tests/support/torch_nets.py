@@ -1,4 +1,4 @@
-"""What the tests of the search on torch devices build from."""
+"""What the tests of networks, and of the search on torch devices, build from."""
 
 from functools import cache
 
@@ -50,3 +50,13 @@ def messy_image(shape=(131, 150), bands=1, seed=1, background=3.0):
     usable[95:130, 80:120] = False
     image[:, ~usable] = np.nan
     return image, usable, background
+
+
+def shapes(net):
+    """Of the weights of its layers, by their names."""
+    return {name: tuple(value.shape) for name, value in net.state_dict().items() if value.ndim > 1}
+
+
+def dropped(net):
+    """Shares that its layers drop in training."""
+    return [one.p for one in net.modules() if isinstance(one, torch.nn.Dropout)]

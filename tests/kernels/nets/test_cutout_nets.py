@@ -3,6 +3,7 @@ import torch
 from torch.nn import functional as f
 
 from kernels.nets.cutout_nets import WIDTH, BandSetNet, CutoutMlp, CutoutResnet
+from tests.support.torch_nets import dropped, shapes
 
 
 def test_gives_two_scores_of_any_planes():
@@ -106,14 +107,6 @@ def test_two_of_the_three_blocks_halve_the_picture():
         seen = block(seen)
         sides.append(seen.shape[-1])
     assert sides == [32, 32, 16, 8]
-
-
-def shapes(net):
-    return {name: tuple(value.shape) for name, value in net.state_dict().items() if value.ndim > 1}
-
-
-def dropped(net):
-    return [one.p for one in net.modules() if isinstance(one, torch.nn.Dropout)]
 
 
 def test_fully_connected_layers_are_those_that_are_described():

@@ -5,6 +5,7 @@ from torch.nn import functional as f
 
 from kernels.nets.region_net import ANCHORS, BINS, CUT, UNIT, RegionNet
 from kernels.search.boxes import box_overlap
+from tests.support.torch_nets import shapes
 
 
 def test_features_reach_as_far_as_it_says():
@@ -50,8 +51,7 @@ def test_an_anchor_fits_every_trail(fwhm):
 def test_layers_are_those_that_are_described():
     net = RegionNet()
     assert (net.channels, net.dilations, net.reach) == (32, (1, 1, 2, 4, 2, 1), 12)
-    shapes = {name: tuple(value.shape) for name, value in net.state_dict().items() if value.ndim > 1}
-    assert shapes == {
+    assert shapes(net) == {
         "first.weight": (32, 48, 3, 3), **{f"body.{n}.weight": (32, 32, 3, 3) for n in range(6)},
         "objectness.weight": (12, 32, 1, 1), "shift.weight": (48, 32), "pixels.0.weight": (32, 3, 5, 5),
         "pixels.2.weight": (48, 32, 3, 3), "pixels.5.weight": (96, 48 * 6 * 6), "region.1.weight": (96, 32 * 7 * 7),

@@ -4,6 +4,7 @@ from torch.nn import functional as f
 
 from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
 from kernels.nets.reliability_cnn import ReliabilityCnn
+from tests.support.torch_nets import dropped, shapes
 
 
 def test_both_pictures_and_measurements_count():
@@ -28,14 +29,6 @@ def test_measurements_are_standardised():
     net.mean.copy_(torch.tensor([3.0, 4.0]))
     net.scale.copy_(torch.tensor([2.0, 5.0]))
     torch.testing.assert_close(net(stamps, torch.tensor([[3.0 + 2 * 3.0, 4.0 + 5 * 4.0]])), first)
-
-
-def shapes(net):
-    return {name: tuple(value.shape) for name, value in net.state_dict().items() if value.ndim > 1}
-
-
-def dropped(net):
-    return [one.p for one in net.modules() if isinstance(one, torch.nn.Dropout)]
 
 
 def body(maps, weights, name, steps):

@@ -3,6 +3,7 @@ import torch
 from torch.nn import functional
 
 from kernels.nets.streak_net import CELL, PLANES, StreakNet
+from tests.support.torch_nets import shapes
 
 
 def test_sees_as_far_as_it_says_and_no_farther():
@@ -45,8 +46,7 @@ def test_layers_are_those_that_are_described():
     net = StreakNet()
     assert (CELL, PLANES) == (4, 3)
     assert (net.channels, net.dilations, net.reach) == (32, (1, 1, 2, 4, 2, 1), 12)
-    shapes = {name: tuple(value.shape) for name, value in net.state_dict().items() if value.ndim > 1}
-    assert shapes == {
+    assert shapes(net) == {
         "first.weight": (32, 48, 3, 3), **{f"body.{n}.weight": (32, 32, 3, 3) for n in range(6)},
         "head.weight": (32, 32, 1, 1), "last.weight": (1, 32, 1, 1),
     }  # fmt: skip
