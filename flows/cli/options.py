@@ -1,7 +1,9 @@
 """Options, errors and exits that commands share."""
 
+import errno
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -167,12 +169,25 @@ def refusals(as_json: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except NightstrideError as error:
+    except (NightstrideError, OSError) as caught:
+        error = _unseen(caught) if isinstance(caught, OSError) else caught
+        if error is None:
+            raise
         complain(error)
         if as_json:
             named = {name: getattr(error, name) for name in ("code", "where", "problem", "remedy")}
             typer.echo(json.dumps({"error": named}))
-        raise typer.Exit(exit_code(error)) from error
+        raise typer.Exit(exit_code(error)) from caught
+
+
+def _unseen(error: OSError) -> Misconfigured | None:
+    """Return the error of a path that may not be looked at, or that nothing can have; None of another failure."""
+    if error.filename is None or error.errno not in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG):
+        return None
+    return Misconfigured(
+        "not_readable", str(error.filename), f"cannot be looked at: {os.strerror(error.errno)}.",
+        "correct the path, or see who may enter its folder.",
+    )  # fmt: skip
 
 
 def conclude(summary: "RunSummary", as_json: bool, out: Path | None = None) -> NoReturn:

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 
 import pytest
 import typer
@@ -17,6 +19,7 @@ from flows.storage.bucket_path import BucketPath
 from schemas.errors import BadInput, Misconfigured, NoWork, Retryable
 from schemas.night_range import NightRange
 from schemas.summary import RunSummary, Trouble
+from tests.support.cli import nightstride
 from tests.support.log import lines_of
 
 
@@ -101,6 +104,30 @@ def test_machines_get_an_object_with_every_part(capsys):
     _, out, err = ended_with(Misconfigured("held", "OUT", "is held.", "wait."), True, capsys)
     assert json.loads(out) == {"error": {"code": "held", "where": "OUT", "problem": "is held.", "remedy": "wait."}}
     assert err.startswith("nightstride: OUT: is held.")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.ENAMETOOLONG])
+def test_a_path_that_cannot_be_looked_at_is_named(number, capsys):
+    code, out, err = ended_with(OSError(number, "words", "/secret/out"), True, capsys)
+    assert (code, json.loads(out)["error"]["code"]) == (2, "not_readable")
+    assert err.startswith(f"nightstride: /secret/out: cannot be looked at: {os.strerror(number)}. To fix, ")
+
+
+@pytest.mark.parametrize("command", ["status", "verify", "link", "associate"])
+def test_a_path_that_is_too_long_is_no_defect(tmp_path, command):
+    found = nightstride(command, tmp_path / ("x" * 300))
+    assert found.code == 2
+    assert "File name too long" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(errno.EACCES, "words"), OSError(errno.EIO, "words", "/a"), OSError()]
+)
+def test_other_failures_of_the_system_pass(error):
+    with pytest.raises(OSError) as caught, refusals():  # noqa: PT011
+        raise error
+    assert caught.value is error
 
 
 def test_what_is_no_error_of_ours_passes():

@@ -118,9 +118,22 @@ def test_provenance_that_anything_refers_to_is_kept(tmp_path, kept):
         settle(ledger, [NIGHT, "20260102"])
     drop_provenance(ledger)
     assert ledger.provenances() == sorted(digest for name, digest in names.items() if name != "nothing")
-    ledger.remove(record(1).key)
+    ledger.put(record(1, provenance=names["now"]))
     drop_provenance(ledger)  # sums that do not hold any more tell nothing
+    assert ledger.provenances() == sorted((names["now"], names["night"], names["other night"]))
+    ledger.remove(record(1).key)
+    drop_provenance(ledger)
     assert ledger.provenances() == sorted((names["night"], names["other night"]))
+
+
+def test_sums_of_a_night_of_which_nothing_tells_whether_it_changes_keep_no_provenance(tmp_path, monkeypatch):
+    ledger = Ledger(tmp_path)
+    own = provenance(ledger, "own")
+    ledger.put(record(1, provenance=own))
+    monkeypatch.setattr(Ledger, "stamp", lambda *_: "")
+    ledger.put_sums(NIGHT, night_sums(ledger, NIGHT).model_copy(update={"referred": ()}))
+    drop_provenance(ledger)
+    assert ledger.provenances() == [own]
 
 
 def test_nothing_is_dropped_while_the_record_of_a_night_cannot_be_read(tmp_path):
