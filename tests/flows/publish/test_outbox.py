@@ -301,3 +301,49 @@ def test_a_letter_that_was_no_packet_of_ours_is_forgotten_when_it_arrives(box, r
     assert first.mark is None
     box.revive(first, 2.0)
     assert box.letters() == [second]
+
+
+def test_threads_share_an_outbox(box, route):
+    found = []
+    thread = threading.Thread(target=lambda: found.extend(box.enter(route, [packet(1)])))
+    thread.start()
+    thread.join()
+    assert found == box.enter(route, [packet(1)]) == ["waiting"]
+
+
+def test_what_another_search_had_found_is_held_unless_asked(box, route):
+    box.enter(route, [packet(1)])
+    arrive(box, route, packet(1))
+    later = [mark_of(packet(1, "another search"))]
+    assert box.standings(route, later) == box.standings(route, later, again=False) == ["held"]
+    assert box.standings(route, later, again=True) == ["waiting"]
+
+
+def test_what_had_been_sent_of_an_exposure_and_is_published_no_more_is_counted(box, route):
+    box.enter(route, [packet(n) for n in (1, 2, 3, 4)])
+    arrive(box, route, packet(1), packet(2), packet(3))
+    box.enter(route, [packet(1, "another search")], again=True)
+    arrive(box, route, packet(1, "another search"))
+    key = ExposureKey(night="20260102", visit=77, detector=3)
+    assert box.withdraw(route, key, left=[3]) == 2  # each detection once, and not what waited
+    assert box.counts()[SINK, "11.1"] == {"sent": 4}
+
+
+@pytest.mark.parametrize("lacking", [(), ("owed",), ("given_up",), ("owed", "given_up")])
+def test_an_outbox_is_read_with_the_tables_that_it_has(tmp_path, lacking):
+    with opened_outbox(tmp_path) as box:
+        route = box.route(SINK, "11.1")
+        box.enter(route, [packet(1)])
+        box.owe(route, "20260102", 77)
+        box.settle(route, "20260102", 78, 0, BadInput("bad", "x", "is bad.", "mend it."), "d")
+    path = outbox_path(tmp_path)
+    with sqlite3.connect(path) as base:
+        for name in lacking:
+            base.execute(f"DROP TABLE {name}")
+    base.close()
+    box = Outbox(path, write=False)
+    expected = {"waiting": 1} | {name: 1 for name in ("owed", "given_up") if name not in lacking}
+    assert box.counts() == {(SINK, "11.1"): expected}
+    assert [one.visit for one in box.given_up()] == ([] if "given_up" in lacking else [78])
+    assert box.owed(route) == {("20260102", 77)}
+    box.close()
