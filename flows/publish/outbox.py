@@ -407,8 +407,7 @@ class Outbox:
                 yield self._base
                 self._base.execute("COMMIT")
             except BaseException:
-                if self._base.in_transaction:  # SQLite itself takes a change back that finds the disk full
-                    self._base.execute("ROLLBACK")
+                self._base.rollback()  # does nothing where SQLite has done so itself, as on a full disk
                 raise
 
     @contextmanager
