@@ -287,7 +287,7 @@ def _quantity(values: pa.Array, unit: str) -> Any:
         numbers = values.to_numpy(zero_copy_only=False)
     elif pa.types.is_string(values.type):
         found = values.fill_null("").dictionary_encode()  # bands and nights: few texts, many rows
-        numbers = np.array(found.dictionary.to_pylist() or [""], str)[found.indices.to_numpy(zero_copy_only=False)]
+        numbers = np.array(found.dictionary.to_pylist() or [""], str)[found.indices.to_numpy()]
     elif unit and values.null_count:  # a quantity has no mask
         numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
     else:

@@ -15,11 +15,23 @@ from hypothesis import strategies as st
 
 import schemas
 from flows.storage import catalog_store
-from flows.storage.catalog_store import CatalogStore, field_unit, joined, read_metadata, read_qtable, read_table
+from flows.storage.catalog_parts import DATASET, DIGEST, VERSION
+from flows.storage.catalog_store import (
+    CatalogStore,
+    field_unit,
+    inspect,
+    joined,
+    list_rows,
+    qtable_of,
+    read_metadata,
+    read_qtable,
+    read_table,
+)
 from schemas.dataset import DatasetError, TableOf, column
 from schemas.dia_source import DIA_SOURCE, HIT
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.exposure import ExposureKey
+from schemas.patch import PatchKey
 
 KEY = ExposureKey(night="20260101", visit=5, detector=3)
 
@@ -266,3 +278,48 @@ def test_nulls_of_whole_numbers_with_a_unit_are_nan(tmp_path):
         found = read_qtable(path)["n"]
         np.testing.assert_array_equal(found.to_value(u.d), expected)
         assert found.unit == u.d
+
+
+def test_patches_are_listed_of_one_night_or_of_all_and_read_as_one(tmp_path):
+    store, paths = CatalogStore(tmp_path), {}
+    for night, pixel in (("20260102", 1), ("20260101", 7), ("20260101", 12)):
+        key = PatchKey(night=night, order=4, pixel=pixel)
+        paths[night, pixel] = store.publish(HIT, key, hits(pixel), "d")
+    first = [paths["20260101", 7], paths["20260101", 12]]
+    assert store.list(HIT, "20260101") == sorted(first)
+    assert store.list(HIT) == [*sorted(first), paths["20260102", 1]]
+    assert store.read_night(HIT, "20260101").equals(pa.concat_tables([hits(7), hits(12)]))
+    some = store.read_night(HIT, "20260101", ["logit"])
+    assert (some.column_names, len(some)) == (["logit"], 19)
+    assert store.read_night(HIT, "20260101", []).column_names == []
+    assert store.read_night(HIT, "20260103") is None
+    store.publish(HIT, "20260101", hits(3), "d")
+    assert len(store.read_night(HIT, "20260101")) == 3  # that of the whole night goes before
+
+
+def test_what_a_catalogue_says_of_itself_is_read_with_or_without_its_form(tmp_path):
+    path = CatalogStore(tmp_path).publish(HIT, KEY, hits(4), "d")
+    content = path.read_bytes()
+    assert inspect(path, content, None) == inspect(path, content, HIT) == ("hit", "d", 4)
+    with pytest.raises(BadInput) as caught:
+        inspect(path, content, DIA_SOURCE)
+    assert caught.value.code == "catalogue_form"
+
+
+def test_words_that_were_added_when_a_file_was_closed_count(tmp_path):
+    """As those of a part, which are no words of its schema."""
+    path, schema = tmp_path / "a.parquet", hits(0).schema.with_metadata({DATASET: "hit", VERSION: "1"})
+    with pq.ParquetWriter(path, schema) as writer:
+        writer.write_table(hits(2).replace_schema_metadata(schema.metadata))
+        writer.add_key_value_metadata({DIGEST: "late"})
+    assert read_metadata(path) == ("hit", "late", 2)
+
+
+def test_truths_and_gaps_in_lists_become_columns():
+    lists = pa.array([[1.0, None], None, [3.0, 4.0]], pa.list_(pa.float64(), 2))
+    np.testing.assert_array_equal(list_rows(lists), [[1, np.nan], [np.nan, np.nan], [3, 4]])
+    found = qtable_of(pa.table({"yes": [True, None, False], "list": lists, "text": ["a", None, "a"]}))
+    assert found["yes"].mask.tolist() == [False, True, False]
+    assert found["yes"].filled(True).tolist() == [True, True, False]
+    np.testing.assert_array_equal(found["list"], list_rows(lists))
+    assert found["text"].filled("").tolist() == ["a", "", "a"]
