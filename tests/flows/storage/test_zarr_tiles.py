@@ -201,6 +201,13 @@ def test_changes_no_setting_of_others(tmp_path):
     assert "zarrs" not in before["path"]
 
 
+def test_what_the_fast_codecs_cannot_do_is_an_error():
+    with zarr_tiles._zarrs():
+        assert zarr.config.get("codec_pipeline.path").startswith("zarrs.")
+        assert zarr.config.get("codec_pipeline.strict") is True
+    assert not zarr.config.get("codec_pipeline.strict", False)
+
+
 def test_replaces_an_exposure_whole(tmp_path):
     path = tmp_path / "x.zarr"
     shape = (60, 60)
