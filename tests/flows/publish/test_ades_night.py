@@ -4,9 +4,11 @@ import pytest
 
 from flows.publish.ades_night import (
     TELESCOPES,
+    ReportableNight,
     _named,
     _reduction,
     _require_one_station,
+    _sort_out,
     _station,
     require_good,
     trails_agree,
@@ -14,7 +16,9 @@ from flows.publish.ades_night import (
 from flows.publish.ades_record import Reduction
 from kernels.orbits.designations import Designation
 from schemas.ades import BANDS, AdesSettings, AdesTelescope
+from schemas.dia_source import exposure_of
 from schemas.errors import BadInput, Misconfigured
+from tests.support.ades import two_movers
 from tests.support.alert_night import info_of
 
 MOTION = {"trackletId": 7, "rate": 24.0, "positionAngle": 30.0, "chance": 0.01}  # 1 arcsec / s
@@ -65,6 +69,25 @@ def test_three_times_or_two_trails_that_agree_and_few_by_chance(found, chance, c
         with pytest.raises(BadInput) as caught:
             judge()
         assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("designation", "chance", "count", "reason"),
+    [
+        ("", 0.01, 3, None), ("", 0.5, 3, "by_chance"), ("", 0.01, 1, "too_few"),
+        ("(433) Eros", 0.5, 3, None), ("(433) Eros", 0.5, 1, None),
+    ],
+)  # fmt: skip
+def test_how_good_a_tracklet_is_counts_unless_its_object_is_known(designation, chance, count, reason):
+    every, ids = two_movers()
+    own = [row for row in every if row["diaSourceId"] in ids[0]][:count]
+    places = [dict(zip(("visit", "detector"), exposure_of(row["diaSourceId"]), strict=True)) for row in own]
+    some = [{"trailClass": ""} | row | place for row, place in zip(own, places, strict=True)]
+    stations = {(row["visit"], row["detector"]): Reduction("I41", "CCD", "Gaia2", None, {"r": "Pr"}) for row in some}
+    found, motion = ReportableNight("I41"), MOTION | {"designation": designation, "chance": chance}
+    _sort_out(found, motion, some, {}, stations, AdesSettings(max_chance=0.1))
+    assert dict(found.left_out) == ({} if reason is None else {reason: 1})
+    assert [len(one.observations) for one in found.tracklets] == ([count] if reason is None else [])
 
 
 def test_a_tracklet_is_of_one_object_with_a_name_of_its_own():
