@@ -3,6 +3,7 @@
 import logging
 import signal
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -240,15 +241,21 @@ class _PacketWork:
                 running = as_completed(
                     [tasks.submit(batch) for batch in islice(batches, workers.workers + 1)], loop=client.loop
                 )
+                suspects, alone = deque[Record](), ""
                 for future in running:
                     batch, found = tasks.result(future)
-                    if found is None:  # again, each on its own: one of them may have killed its worker
-                        for one in batch:
-                            running.add(tasks.submit([one]))
+                    if found is None:
+                        suspects.extend(batch)
                     else:
                         self._take(batch, found)
                         for following in islice(batches, 1):
                             running.add(tasks.submit(following))
+                    alone = "" if future.key == alone else alone
+                    # One after the other: what only waited where a worker died counts as a suspect, too.
+                    if suspects and not alone:
+                        again = tasks.submit([suspects.popleft()])
+                        alone = again.key
+                        running.add(again)
 
     def _take(self, batch: Sequence[Record], found: Sequence[Found]) -> None:
         """Note what became of packets, and publish the exposures of which it was the last."""
@@ -309,6 +316,7 @@ class _Tasks:
         self._resources = {name: 1} if name is not None else None
         self._call = task_call("packets", search_batch, own_fence(out), workers.terms)
         self._given: dict[str, Sequence[Record]] = {}
+        self._killed = set[str]()
 
     def submit(self, batch: Sequence[Record]) -> Any:
         """Hand a batch to a worker."""
@@ -317,7 +325,7 @@ class _Tasks:
         return self._client.submit(*self._call, batch, self._settings, key=key, resources=self._resources)
 
     def result(self, future: Any) -> tuple[Sequence[Record], list[Found] | None]:
-        """Return a batch and what was found of it; None if its packets have to be searched one by one."""
+        """Return a batch and what was found of it; None if its packets have to be searched again, one by one."""
         from distributed import KilledWorker
 
         batch, error = self._given.pop(future.key), future.exception()
@@ -329,6 +337,9 @@ class _Tasks:
             return batch, found
         ((name, _),) = batch
         if isinstance(error, KilledWorker):
+            if name not in self._killed:
+                self._killed.add(name)
+                return batch, None
             return batch, [_deadly(name, self._settings)]
         return batch, [Trouble.of(name, error)]
 

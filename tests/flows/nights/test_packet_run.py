@@ -1,13 +1,17 @@
 """`nightstride run` over alert packets, in this process; models find what is bright."""
 
 import json
+import os
 import shutil
+import signal
 import tarfile
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from distributed import KilledWorker
 
 from flows.nights import packet_run
 from flows.nights.packet_run import search_batch
@@ -19,6 +23,7 @@ from flows.storage.quarantine import Quarantine
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.trail_model import trail_image
 from schemas.packet_source import ZTF_PACKET_SOURCE
+from schemas.settings import Settings
 from tests.support.cli import nightstride
 from tests.support.models import write_reliability, write_windows
 from tests.support.ztf import ARCHIVES, CANDID, FOLDER, container, fits_bytes, members, real_packets, record, write
@@ -237,6 +242,40 @@ def test_many_packets_are_searched_on_workers(run, tmp_path, monkeypatch):
     found = run(tmp_path / "many", "--workers", "2")
     assert found.counts == (10, 10, 0, 0, 0)
     assert len(rows(tmp_path / "out")) == 10
+
+
+def test_a_packet_whose_worker_died_is_searched_once_more_alone(tmp_path):
+    """It may only have waited there: of tasks on their way beside each other each counts as a suspect."""
+
+    def submit(*call, key, resources):
+        error = KilledWorker(key, SimpleNamespace(address="tcp://there:1"), 3)
+        return SimpleNamespace(key=key, exception=lambda: error, release=lambda: None)
+
+    tasks = packet_run._Tasks(SimpleNamespace(submit=submit), SimpleNamespace(terms=None), tmp_path, Settings())
+    two, one = [("a.avro", {}), ("b.avro", {})], [("a.avro", {})]
+    assert tasks.result(tasks.submit(two)) == (two, None)
+    assert tasks.result(tasks.submit(one)) == (one, None)
+    batch, (error,) = tasks.result(tasks.submit(one))
+    assert (batch, error.code, error.where) == (one, "killed_workers", "a.avro")
+
+
+def deadly(batch, settings):
+    """Search packets as `search_batch` does; one of them kills its worker."""
+    if any(name.endswith("[4]") for name, _ in batch):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return [packet_run._searched(name, record, settings) for name, record in batch]
+
+
+@pytest.mark.slow
+def test_a_packet_that_kills_its_workers_is_alone_in_quarantine(run, tmp_path, monkeypatch):
+    """Not with one that only waited, each time, where a worker died of it."""
+    monkeypatch.setattr(packet_run, "HERE", 0)
+    monkeypatch.setattr(packet_run, "BATCH", 6)
+    monkeypatch.setattr(packet_run, "search_batch", deadly)
+    write(tmp_path / "many" / "a.avro", *(packet(n) for n in range(10)))
+    found = run(tmp_path / "many", "--workers", "2", code=3)
+    assert found.counts == (10, 9, 0, 1, 0)
+    assert [(one["code"], one["uri"][-3:]) for one in found.summary["quarantined"]] == [("killed_workers", "[4]")]
 
 
 @real_packets
