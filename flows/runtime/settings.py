@@ -219,7 +219,7 @@ def _from_environment() -> dict[str, Any]:
     try:
         return source()
     except SettingsError as error:
-        wrong = [name for name in os.environ if name.startswith(_PREFIX) and not _is_read(source, name)]
+        wrong = [name for name in os.environ if name.upper().startswith(_PREFIX) and not _is_read(source, name)]
         raise Misconfigured(
             "setting",
             ", ".join(sorted(wrong)),

@@ -71,10 +71,12 @@ def test_a_list_in_the_environment_is_json_and_the_variable_at_fault_is_named(mo
     monkeypatch.setenv("NIGHTSTRIDE_WATCH__STOP_S", "20")
     monkeypatch.setenv("NIGHTSTRIDE_WATCH__ALLOW", '["/data"]')
     assert (load_settings().watch.allow, load_settings().watch.stop_s) == (("/data",), 20.0)
-    for name, value in (("WATCH__ALLOW", "/data"), ("CLUSTER__SLURM__DIRECTIVES", "--mem=0"), ("TILES", "{1")):
+    monkeypatch.delenv("NIGHTSTRIDE_WATCH__ALLOW")
+    names = ("NIGHTSTRIDE_WATCH__ALLOW", "nightstride_Watch__allow", "NIGHTSTRIDE_CLUSTER__SLURM__DIRECTIVES")
+    for name, value in (*((one, "/data") for one in names), ("NIGHTSTRIDE_TILES", "{1")):
         with monkeypatch.context() as changed:
-            changed.setenv(f"NIGHTSTRIDE_{name}", value)
-            with pytest.raises(Misconfigured, match=rf"^NIGHTSTRIDE_{name}: cannot be read .* JSON") as caught:
+            changed.setenv(name, value)
+            with pytest.raises(Misconfigured, match=rf"^{name}: cannot be read .* JSON") as caught:
                 load_settings()
             assert value not in str(caught.value)
 
