@@ -124,3 +124,38 @@ def test_without_the_package_it_is_the_extra_that_is_named(monkeypatch):
     with pytest.raises(Misconfigured) as caught:
         SchemaRegistry().schema(1101)
     assert caught.value.code == "missing_extra"
+
+
+def test_a_registry_that_answers_is_no_reason_for_a_warning():
+    with registry({77: OWN}) as (url, _):
+        found = SchemaRegistry(url)
+        found.schema(77)
+        found.schema(1101)  # which it lacks, and the package has
+        assert found.warnings == []
+
+
+def test_a_registry_that_is_down_is_told_once_and_left_alone_for_a_while(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(module, "monotonic", lambda: clock[0])
+    with registry({}, status=500) as (url, asked):
+        found = SchemaRegistry(url)
+        for number, seconds, times in ((1101, 0.0, 1), (1100, module.REST_S - 0.001, 1), (1000, module.REST_S, 2)):
+            clock[0] = 100.0 + seconds
+            found.schema(number)
+            assert len(asked) == times
+        assert len(found.warnings) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "read"),
+    [({}, True), ({"schemaType": "AVRO", "references": []}, True), ({"schemaType": "JSON"}, False),
+     ({"references": [{"name": "other"}]}, False)],
+)  # fmt: skip
+def test_a_schema_is_a_whole_one_of_avro(more, read):
+    with registry({77: {"schema": json.dumps(OWN), **more}}) as (url, _):
+        if read:
+            assert SchemaRegistry(url).schema(77)["name"] == "theirs"
+            return
+        with pytest.raises(BadInput) as caught:
+            SchemaRegistry(url).schema(77)
+        assert caught.value.code == "bad_schema"
