@@ -135,13 +135,13 @@ class ExposurePixels:
     def _picture(self, plane: str, stamps: Stamps) -> CutoutPixels:
         scale = self._scale(plane)
         factor = np.float32(1.0 if scale is None else scale)
-        data = stamps.planes[plane].astype(np.float32, copy=False)
+        data = np.asarray(stamps.planes[plane], np.float32)
         return CutoutPixels(
             plane,
             "nJy" if scale is not None else self.info.pixel_unit.replace("unknown", ""),
             data * factor,
             _variance(plane, stamps, self.info) * factor**2,
-            stamps.planes[MASK.name].astype(np.uint16, copy=False),
+            np.asarray(stamps.planes[MASK.name], np.uint16),
             self._psf_image,
             self.info.psf.source,
         )
@@ -153,9 +153,9 @@ def _variance(plane: str, stamps: Stamps, info: ExposureInfo) -> NDArray[np.floa
     Those of the difference image are stored, or follow from its noise and gain; of others the noise is the scatter of
     the cutout itself, to which that of their light comes where the gain is known.
     """
-    data = stamps.planes[plane].astype(np.float32, copy=False)
+    data = np.asarray(stamps.planes[plane], np.float32)
     if plane == DIFFERENCE.name and VARIANCE.name in stamps.planes:
-        return stamps.planes[VARIANCE.name].astype(np.float32, copy=False)
+        return np.asarray(stamps.planes[VARIANCE.name], np.float32)
     if plane == DIFFERENCE.name:
         level, noise = np.full(len(data), info.background), np.full(len(data), info.noise)
     else:

@@ -1,14 +1,19 @@
 """Pixels of alerts; whole alerts: test_rubin_alert.py."""
 
+import io
+
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.stats import mad_std
 
 from flows.publish.exposure_pixels import ExposurePixels, _level_and_scatter, _medians, _variance, opened_pixels
 from flows.publish.stamps import Stamps
 from flows.storage.layout import tile_path
+from kernels.measure.photometry import njy_per_unit
 from schemas.alert_settings import AlertSettings
 from schemas.exposure import ExposureKey
+from schemas.pixels import MaskPlane
 from tests.support.alert_night import FLUX, exposure_planes, info_of, put, rows_of
 
 RNG = np.random.default_rng(2)
@@ -123,3 +128,20 @@ def test_a_cutout_in_njy_has_the_signal_to_noise_of_its_pixels(night, plane):
     np.testing.assert_allclose(found.data, scale * data, rtol=1e-5)
     np.testing.assert_allclose(found.data**2 / found.variance, data**2 / _variance(plane, stamps, info), rtol=1e-5)
     assert (found.unit, scale > 1.5) == ("nJy", True)
+
+
+def test_masked_pixels_are_left_out_of_fluxes_and_are_in_cutouts(tmp_path):
+    info = info_of(0, gain=4.0)
+    planes = exposure_planes(info, X, Y, 3)
+    row, column = round(float(Y[0])), round(float(X[0]))
+    planes["mask"][row, column] = MaskPlane.SAT
+    planes["science"][row, column] = 5e4
+    rows = rows_of(info, X, Y, bboxSize=np.array([31, 31]))
+    put(tmp_path, info, rows, planes)
+    pixels = opened_pixels(tmp_path, ExposureKey(night=info.night, visit=info.visit, detector=info.detector))
+    (found,) = pixels.pictured(rows, AlertSettings(cutout_min=31, cutout_max=41))
+    assert found.values["scienceFlux"][0] == pytest.approx(found.values["scienceFlux"][1], rel=0.5)
+    with fits.open(io.BytesIO(found.cutouts["cutoutScience"][0])) as units:
+        assert np.isfinite(units[0].data).all()
+        assert units[0].data.max() == pytest.approx(5e4 * njy_per_unit(info.ab_zero_point), rel=1e-5)
+        assert units[0].header["EXTEND"] is True
