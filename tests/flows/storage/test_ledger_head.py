@@ -6,6 +6,7 @@ import sqlite3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from flows.storage.ledger_head import HEAD, TRIES, Group, Head, State, list_singles, look_up, read_head
 from flows.storage.ledger_segment import Snapshot, packed_segment
@@ -165,3 +166,10 @@ def test_a_segment_is_a_database_that_sqlite_reads():
     database.deserialize(packed_segment({("exposure", "1"): b"x", ("memo", "2"): None}))
     assert sorted(database.execute("SELECT * FROM entry")) == [("exposure", "1", b"x"), ("memo", "2", None)]
     database.close()
+
+
+def test_what_a_head_says_does_not_change():
+    group = Group(segments=("a",), records=1)
+    for one, name in ((group, "records"), (Head(groups={"night": group}), "open")):
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(one, name, ())

@@ -11,7 +11,7 @@ from flows.inputs.sources import list_sources
 from flows.runtime.secrets import refuse_credentials
 from flows.storage import object_store as module
 from flows.storage.bucket_path import BucketPath, located
-from flows.storage.object_store import _store, configure, configured, patiently, store_failures
+from flows.storage.object_store import _reason, _store, configure, configured, patiently, store_failures
 from schemas.errors import Misconfigured, Retryable
 from schemas.settings import Settings, StoreSettings
 
@@ -243,3 +243,23 @@ def test_the_endpoint_is_that_of_the_settings_then_of_the_environment(monkeypatc
     assert place()[0] == "http://127.0.0.1:2"
     assert place(endpoint="http://127.0.0.1:3")[0] == "http://127.0.0.1:3"
     assert str(place()[1]).lower() == "false"
+
+
+def test_a_gateway_may_be_without_tls_and_removes_objects_one_by_one(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    found = _store.__wrapped__("bucket", StoreSettings(endpoint="http://127.0.0.1:1"))
+    assert str(found.config["disable_bulk_delete"]).lower() == "true"
+    assert str(found.client_options["allow_http"]).lower() == "true"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Client error 403 Forbidden: <Code>AccessDenied</Code> key=abc", "403 Forbidden, AccessDenied"),
+        ("error: CONNECTION REFUSED, then operation timed out", "timed out, Connection refused"),
+        ("signature=abc", "ValueError"), ("", "ValueError"), ("<Code>Slow Down</Code>", "ValueError"),
+    ],
+)  # fmt: skip
+def test_of_a_failure_nothing_is_told_but_its_kind(text, told):
+    assert _reason(ValueError(text)) == told
