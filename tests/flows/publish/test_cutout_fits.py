@@ -62,6 +62,7 @@ def test_astropy_reads_what_went_in():
         trusted = (made.mask[n] & ~np.uint16(MaskPlane.DETECTED)) == 0
         np.testing.assert_array_equal(found.mask, ~trusted)
         assert found.header["SOURCEID"] == IDS[n]
+        assert b"EXTEND  =                    T" in content[:2880]  # as extensions follow
         assert found.header["OUTSIDE"] == OUTSIDE[n]
         assert (found.header["CUTMINX"], found.header["CUTMINY"]) == (CORNER[0][n], CORNER[1][n])
 

@@ -144,4 +144,3 @@ def test_masked_pixels_are_left_out_of_fluxes_and_are_in_cutouts(tmp_path):
     with fits.open(io.BytesIO(found.cutouts["cutoutScience"][0])) as units:
         assert np.isfinite(units[0].data).all()
         assert units[0].data.max() == pytest.approx(5e4 * njy_per_unit(info.ab_zero_point), rel=1e-5)
-        assert units[0].header["EXTEND"] is True
