@@ -3,6 +3,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -204,3 +205,77 @@ def test_a_file_that_may_not_be_read_is_named(database, path, monkeypatch):
     with pytest.raises(Misconfigured, match="To fix") as caught:
         numbers(database)
     assert str(path) in str(caught.value)
+
+
+def test_threads_share_a_file(database):
+    insert(database, 1)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda n: insert(database, n), range(2, 20)))
+        assert [len(one) for one in threads.map(lambda _: numbers(database), range(4))] == [19] * 4
+
+
+def test_the_nights_used_last_stay_open(tmp_path):
+    records = LocalRecords(tmp_path)
+    nights = [f"202601{day:02}" for day in range(1, module.OPEN + 2)]
+    for night in nights[:-1]:
+        records.put(record(night=night), b"x")
+    assert list(records._nights) == nights[:-1]
+    records.get(record(night=nights[0]).key)
+    records.put(record(night=nights[-1]), b"x")
+    assert list(records._nights) == [*nights[2:-1], nights[0], nights[-1]]
+
+
+def test_damage_is_that_of_a_night_or_of_all_files(tmp_path):
+    records = LocalRecords(tmp_path)
+    for night in ("20260101", "20260102"):
+        records.put(record(night=night), b"x")
+    assert list(records.damage(None)) == list(records.damage("20260101")) == []
+    (tmp_path / "ledger/20260102.sqlite").write_bytes(b"no database" * 1000)
+    assert list(LocalRecords(tmp_path).damage("20260101")) == []
+    for night in (None, "20260102"):
+        ((where, _, _),) = LocalRecords(tmp_path).damage(night)
+        assert where == str(tmp_path / "ledger/20260102.sqlite")
+
+
+def test_a_file_without_a_byte_is_no_night_and_one_that_goes_meanwhile_neither(tmp_path):
+    records = LocalRecords(tmp_path)
+    records.put(record(), b"x")
+    (tmp_path / "ledger/20260102.sqlite").touch()
+    assert records.nights() == [record().night]
+    assert module._holds_anything(tmp_path / "none.sqlite") is False
+
+
+def test_a_night_has_patches_or_none(tmp_path):
+    records, one = LocalRecords(tmp_path), record()
+    records.put(one, b"x")
+    assert list(records.patches(one.night)) == list(records.patches("20270101")) == []
+    for name in ("b", "a"):
+        records.put_patch(one.night, name, name.encode())
+    assert list(records.patches(one.night)) == [("a", b"a"), ("b", b"b")]
+
+
+@pytest.mark.parametrize(
+    ("name", "beside", "tries"),
+    [("SQLITE_CANTOPEN", False, 2), ("SQLITE_READONLY_DIRECTORY", False, 2), ("SQLITE_CANTOPEN", True, 1),
+     ("SQLITE_BUSY", False, 1), ("SQLITE_BUSY", True, 1)],
+)  # fmt: skip
+def test_a_file_is_read_as_it_is_where_nothing_can_be_written_beside_it(tmp_path, name, beside, tries):
+    path, asked = tmp_path / "a.sqlite", []
+    if beside:
+        path.with_name("a.sqlite-wal").touch()
+
+    def read(uri):
+        asked.append(uri)
+        if len(asked) < 2:
+            error = sqlite3.OperationalError("words")
+            error.sqlite_errorname = name
+            raise error
+        return "read"
+
+    if tries == 2:
+        assert module.as_it_is(path, read) == "read"
+        assert asked == [f"{path.as_uri()}?mode=rw", f"{path.as_uri()}?mode=rw&immutable=1"]
+    else:
+        with pytest.raises(sqlite3.OperationalError):
+            module.as_it_is(path, read)
+        assert len(asked) == 1
