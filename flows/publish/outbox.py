@@ -420,7 +420,7 @@ class Outbox:
 
 def _to_read(uri: str) -> sqlite3.Connection:
     """Return a connection that changes nothing, with the tables that an outbox of before lacks."""
-    base = sqlite3.connect(uri, WAIT_S, isolation_level=None, uri=True)
+    base = sqlite3.connect(uri, timeout=WAIT_S, isolation_level=None, uri=True)
     try:
         there = {name for (name,) in base.execute("SELECT name FROM sqlite_master")}
         for name, table in (("owed", _OWED), ("given_up", _GIVEN_UP)):

@@ -157,7 +157,7 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         uri = f"{self.path.absolute().as_uri()}?mode=rw"
-        connection = sqlite3.connect(uri, WAIT_S, isolation_level=None, check_same_thread=False, uri=True)
+        connection = sqlite3.connect(uri, timeout=WAIT_S, isolation_level=None, check_same_thread=False, uri=True)
         connection.execute("PRAGMA synchronous = EXTRA")  # also the folder, when the journal has gone
         return connection
 
