@@ -269,7 +269,7 @@ from flows.cli import command
 
 command._ENDED_WITHIN_S = 1
 with command._ended_by_signals():
-    logging._acquireLock()  # and no release, as where a signal is handled between it and the try that follows
+    logging._lock.acquire()  # and no release, as where a signal is handled between it and the try that follows
     waiting = threading.Thread(target=logging.getLogger, args=("another",))
     waiting.start()
     print("waits", flush=True)
