@@ -26,6 +26,7 @@ from schemas.dataset import ArrayOf, Dataset
 from schemas.dia_source import DetectionFlag
 from schemas.forced import FORCED_SOURCE, ForcedFlag
 from schemas.objects import BANDS, SourceFlag
+from schemas.packet_source import ZTF_PACKET_SOURCE, PacketFlag
 from schemas.pixels import MaskPlane
 from schemas.received_alert import RECEIVED_ALERT
 from schemas.settings import Settings
@@ -38,9 +39,10 @@ COMMON = 3
 """Commands that take an option in the same words, from which on it is common."""
 
 FLAGS = (
-    ("`dia_source.flags`", DetectionFlag),
+    ("`dia_source.flags`, `ztf_packet_source.flags`", DetectionFlag),
     ("`source.flags`, `object.flags`", SourceFlag),
     ("`forced_source.flags`", ForcedFlag),
+    ("`ztf_packet_source.packetFlags`", PacketFlag),
     ("the plane `mask` of the tiles", MaskPlane),
 )
 
@@ -184,6 +186,7 @@ def columns_page() -> str:
     made += [
         ("`nightstride forced`, per exposure.", FORCED_SOURCE),
         ("`nightstride watch --content alerts`, per visit.", RECEIVED_ALERT),
+        ("`nightstride run` over ZTF's alert packets, per exposure.", ZTF_PACKET_SOURCE),
         ("`nightstride simulate`: `truth.parquet`.", TRUTH),
         ("`nightstride simulate --bands`: `truth_objects.parquet`.", TRUTH_OBJECT),
     ]

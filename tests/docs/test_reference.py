@@ -1,9 +1,11 @@
+import re
 import subprocess
 import sys
 
 import pytest
 
 from benchmarks import reference
+from flows.pipeline.graph import declared_arrays, declared_tables
 
 NAMES = ("settings.md", "commands.md", "columns.md", "errors.md", "python.md")
 
@@ -65,3 +67,8 @@ def test_columns_of_bands_are_listed_once(pages):
     assert "1 EDGE, 2 SATURATED, 4 MASKED, 8 DIPOLE" in page
     for dataset in ("dia_source", "object", "cutouts", "spectral_class", "forced_source", "truth"):
         assert f"## {dataset}\n" in page
+
+
+def test_columns_of_everything_that_is_published_are_listed(pages):
+    listed = set(re.findall(r"^## (\w+)$", pages["columns.md"], re.MULTILINE))
+    assert declared_tables().keys() | declared_arrays() <= listed
