@@ -34,8 +34,9 @@ def status(
 ) -> None:
     """Count the done, outdated, quarantined and failed exposures of each night, with their lag and models.
 
-    Exit code 0: nothing is outdated, quarantined or failed; 1: something is, a night was not brought together, or the
-    last run did not end; 2: there is no such folder or night, or one cannot be read.
+    Exit code 0: nothing is outdated, quarantined or failed; 1: something is, the objects of a night were made from
+    other exposures than it has now, or the last run did not end; 2: there is no such folder or night, or one cannot be
+    read.
     """
     from flows.results.status import read_status, show_status
 

@@ -374,7 +374,7 @@ def _begun(
 
 
 def _lost(item: Item) -> Retryable:
-    remedy = "see to the scheduler, and run again: that run brings the night together."
+    remedy = "see to the scheduler, and run again: that run completes the night."
     return Retryable(CLUSTER_LOST, name_of(item.source), "was being searched when the cluster was lost.", remedy)
 
 

@@ -360,7 +360,7 @@ def test_a_lost_scheduler_is_named_and_leaves_the_night_to_the_next_run(drive, t
     lost = FutureCancelledError("store-1", "scheduler-connection-lost", "Client lost the connection")
     outcome = drive(store=(9, lost))
     assert (outcome.status, outcome.trouble.code) == ("failed", "cluster_lost")
-    assert outcome.trouble.message.endswith("run again: that run brings the night together.")
+    assert outcome.trouble.message.endswith("run again: that run completes the night.")
     night = NightRun([], tmp_path, Settings(), None, Progress(Console(quiet=True), 0), lambda: None)
     assert not night.cut_short
     night.finished(replace(outcome, trouble=outcome.trouble.model_copy(update={"code": "ZeroDivisionError"})))
