@@ -47,6 +47,9 @@ class Snapshot:
                 database.execute("DETACH new")
             database.execute(_REMOVED)
 
+    def __del__(self) -> None:
+        self._database.close()
+
     def get(self, kind: str, name: str) -> bytes | None:
         """Return an entry; None if there is none."""
         with self._named() as database:
