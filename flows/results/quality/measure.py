@@ -24,6 +24,7 @@ from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore
 from kernels.image.noise import filtered_noise
 from kernels.psf.gaussian_mixture import brightness, moffat_mixture
+from kernels.sky.positions import along_great_circle
 from kernels.sky.projection import positions_in_pixels
 from kernels.statistics.drift import FEATURES
 from schemas.dia_source import DIA_SOURCE
@@ -278,9 +279,9 @@ def compass(info: ExposureInfo) -> Compass | None:
         if not wcs.has_celestial:
             return None
         sky = wcs.pixel_to_world(*centre).icrs
-        ra, dec, step = float(sky.ra.deg), float(sky.dec.deg), 1.0 / 3600
-        ends = np.array([[ra, dec], [ra, dec + step], [ra + step / np.cos(np.radians(dec)), dec]])
-        origin, north, east = np.stack(positions_in_pixels(wcs, *ends.T), 1)
+        ra, dec = np.full(3, sky.ra.deg), np.full(3, sky.dec.deg)
+        ends = along_great_circle(ra, dec, np.array([0.0, 0.0, 90.0]), np.array([0.0, 1.0, 1.0]) / 3600)
+        origin, north, east = np.stack(positions_in_pixels(wcs, *ends[:2]), 1)
     except (ValueError, KeyError, ArithmeticError):  # what astropy raises for headers of every sort of wrong
         return None
     toward_north, toward_east = north - origin, east - origin

@@ -152,6 +152,16 @@ def test_compass_of_a_turned_field(turn):
     assert found.east == pytest.approx((-np.cos(angle), -np.sin(angle)), abs=1e-3)
 
 
+@pytest.mark.parametrize("dec", [90.0, -90.0, 89.9999, -89.99])
+def test_compass_at_the_poles(dec):
+    """North is along the meridian of the middle, which a degree of right ascension tells nothing about there."""
+    wcs = gnomonic([200.0, dec], [180.0, 220.0], 1.2, 30.0)
+    found = compass(make_info(wcs_header=as_text(wcs)))
+    assert found.scale == pytest.approx(1.2, rel=1e-4)
+    assert np.dot(found.north, found.east) == pytest.approx(0, abs=1e-3)
+    assert found.north[0] * found.east[1] - found.north[1] * found.east[0] == pytest.approx(1, abs=1e-3)
+
+
 @pytest.mark.parametrize("cards", [None, "CTYPE1  = 'RA---TAN'", "no cards at all", SINGULAR])
 def test_no_compass_without_a_sky(cards):
     assert compass(make_info(wcs_header=cards)) is None
