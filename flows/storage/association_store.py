@@ -128,10 +128,17 @@ class AssociationStore(AssociationDatabase):
         """Return an object and its detections by time, by its id or that of a detection; None: neither is known."""
         source = self.rows(sa.select(SOURCE.c.diaObjectId).where(SOURCE.c.diaSourceId == identity))
         identity = source[0][0] if source else identity
+        found = self.detections(identity)
+        return (identity, found) if len(found) else None
+
+    def detections(self, identity: int) -> pa.Table:
+        """Return the detections of an object, of `ASSOCIATION`, by time.
+
+        One of its id may be of another object: exposures that are searched again give their ids anew.
+        """
         columns = [SOURCE.c[name] for name in ASSOCIATION.schema.names]
         wanted = sa.select(*columns).where(SOURCE.c.diaObjectId == identity)
-        found = self.table(wanted.order_by(SOURCE.c.midpointMjdTai, SOURCE.c.diaSourceId), ASSOCIATION)
-        return (identity, found) if len(found) else None
+        return self.table(wanted.order_by(SOURCE.c.midpointMjdTai, SOURCE.c.diaSourceId), ASSOCIATION)
 
     def identities(self) -> frozenset[int]:
         """Return the ids of all objects, those without detections among them."""

@@ -80,8 +80,7 @@ def curves_of(out: Path, night: str, association: AssociationSettings) -> NightC
             return None
         curves, bands = list[Curve](), set[str]()
         for row, value in zip(rows.take(pa.array(chosen)).to_pylist(), scatter[chosen].tolist(), strict=True):
-            found = store.of_object(row["diaObjectId"])
-            seen = [] if found is None else [one for one in found[1].to_pylist() if one["night"] <= night]
+            seen = [one for one in store.detections(row["diaObjectId"]).to_pylist() if one["night"] <= night]
             if chart := draw_light_curve(seen):
                 bands |= {one["band"] for one in seen}
                 curves.append(_curve(row, value, seen, chart))

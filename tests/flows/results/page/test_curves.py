@@ -22,6 +22,7 @@ from schemas.stage import Context
 from stages.gather_dia_objects import gather_dia_objects
 from tests.support.alert_night import NIGHT, info_of, places, put
 from tests.support.alert_night import rows_of as found_rows
+from tests.support.association import put as put_links
 from tests.support.svg import frame, scales
 
 SETTINGS = AssociationSettings()
@@ -132,6 +133,24 @@ def test_those_that_vary_most_are_shown_up_to_the_night(out, night, visits):
         assert facts["Seen"] == f"{visits} detections on {visits // 4} night{'s' if visits > 4 else ''}"
         assert facts["Scatter"] == f"χ² {chi2[int(one.identity)]:.1f} per degree of freedom"
         assert len(list(ElementTree.fromstring(one.chart).iter("circle"))) == visits
+
+
+def test_a_curve_is_of_its_object_where_a_later_search_gave_the_id_to_a_detection_of_another(tmp_path):
+    """Two objects of one flux each; searched again, the first exposure lists them the other way round."""
+    ra, flux = np.array([10.0, 10.1]), np.array([10_000.0, 30_000.0])
+    with opened_association(tmp_path, SETTINGS) as store:
+        for visit, turn in ((1, 1), (2, 1), (3, 1), (1, -1)):
+            found = {"psfFlux": flux[::turn] + 500.0 * visit, "night": NIGHT, "digest": f"{turn}"}
+            put_links(store, visit, ra[::turn], [0.0, 0.0], **found)
+        rows = gather_dia_objects({ASSOCIATION.name: store.history(NIGHT)}, Context())
+    CatalogStore(tmp_path).publish(DIA_OBJECT, PatchKey(night=NIGHT, order=0, pixel=0), rows, "d")
+    means = dict(zip(map(str, rows["diaObjectId"].to_pylist()), rows["r_psfFluxMean"].to_pylist(), strict=True))
+    assert len(means) == 2
+    for one in curves_of(tmp_path, NIGHT, SETTINGS).curves:
+        _, upward = scales(svg := ElementTree.fromstring(one.chart))
+        drawn = [1e3 * upward(float(circle.get("cy"))) for circle in svg.iter("circle")]
+        assert len(drawn) == LEAST
+        assert np.mean(drawn) == pytest.approx(means[one.identity], rel=0.05)
 
 
 def test_scatter_is_of_the_band_in_which_it_is_largest_and_needs_three():
