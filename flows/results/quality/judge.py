@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from flows.runtime.words import counted
 from kernels.statistics.drift import (
     FEATURES,
     Counts,
@@ -235,17 +236,18 @@ def _band(now: BandMeasures, earlier: Sequence[QualityRecord], settings: Quality
 
 
 def _notes(now: BandMeasures, nights: Sequence[tuple[str, BandMeasures]]) -> tuple[str, ...]:
+    """Return in what the search differs from that of the night before, and what becomes of the reference."""
     if not now.search:
         return ("searched with several models or settings, or not known with which: the search is not compared",)
     if not nights or nights[-1][1].search == now.search:
         return ()
     night, before = nights[-1]
+    alike = sum(found.search == now.search for _, found in nights)
+    then = f"compared with {counted(alike, 'earlier night')} searched alike" if alike else "a new reference begins"
     if before.models == now.models:
-        return (f"settings or stages of the search differ from those of night {night}: a new reference begins",)
-    return (
-        f"searched with {', '.join(now.models)}; night {night} with {', '.join(before.models) or 'models not known'}: "
-        "a new reference begins",
-    )
+        return (f"settings or stages of the search differ from those of night {night}: {then}",)
+    models = ", ".join(before.models) or "models not known"
+    return (f"searched with {', '.join(now.models)}; night {night} with {models}: {then}",)
 
 
 def told(quality: BandQuality) -> list[str]:

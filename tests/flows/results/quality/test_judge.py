@@ -351,6 +351,15 @@ def test_a_change_of_model_is_named_and_begins_a_new_reference():
     assert "several models" in found.notes[0]
 
 
+def test_a_return_to_a_search_begins_no_new_reference():
+    other = record("20260121", band_judge(2.1, "t", ("detect b 2",)))
+    (found,) = judge([band_judge(2.1)], [*EARLIER, other], QualitySettings())
+    assert len(found.reference) == 20
+    assert found.notes == (
+        "searched with detect a 1; night 20260121 with detect b 2: compared with 20 earlier nights searched alike",
+    )
+
+
 def test_the_problem_of_a_drift_is_told_with_its_figures():
     now, reference = sharply_moved()
     drift = found(now, reference)["reliability"]
