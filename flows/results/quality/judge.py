@@ -231,11 +231,19 @@ def _band(now: BandMeasures, earlier: Sequence[QualityRecord], settings: Quality
         gates=gated,
         drifts=drifted,
         reference=tuple(night for night, _ in reference),
-        notes=_notes(now, nights),
+        notes=_notes(now, nights, settings),
     )
 
 
-def _notes(now: BandMeasures, nights: Sequence[tuple[str, BandMeasures]]) -> tuple[str, ...]:
+def _notes(now: BandMeasures, nights: Sequence[tuple[str, BandMeasures]], settings: QualitySettings) -> tuple[str, ...]:
+    few: tuple[str, ...] = ()
+    if settings.history_nights < settings.least_nights:
+        limits = f"quality.history_nights is {settings.history_nights}, quality.least_nights {settings.least_nights}"
+        few = (f"{limits}: no night is ever compared with earlier ones",)
+    return (*few, *_other_search(now, nights))
+
+
+def _other_search(now: BandMeasures, nights: Sequence[tuple[str, BandMeasures]]) -> tuple[str, ...]:
     """Return in what the search differs from that of the night before, and what becomes of the reference."""
     if not now.search:
         return ("searched with several models or settings, or not known with which: the search is not compared",)

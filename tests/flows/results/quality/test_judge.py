@@ -360,6 +360,13 @@ def test_a_return_to_a_search_begins_no_new_reference():
     )
 
 
+@pytest.mark.parametrize(("most", "verdict", "notes"), [(13, "no_history", 1), (14, "fail", 0)])
+def test_settings_by_which_no_night_is_ever_compared_are_told(most, verdict, notes):
+    (found,) = judge([band_judge(8.0)], EARLIER, QualitySettings(history_nights=most))
+    assert (found.verdict, len(found.notes)) == (verdict, notes)
+    assert all("quality.history_nights is 13, quality.least_nights 14" in note for note in found.notes)
+
+
 def test_the_problem_of_a_drift_is_told_with_its_figures():
     now, reference = sharply_moved()
     drift = found(now, reference)["reliability"]
