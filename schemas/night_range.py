@@ -1,5 +1,6 @@
 """Ranges of nights."""
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -68,9 +69,16 @@ def _days_before(night: str, days: int) -> str:
 
 def nights_before(known: Iterable[str], night: str, count: int) -> list[str]:
     """Return those of known nights that are a night, or fewer than so many days before it, in order."""
-    return sorted(one for one in known if _days_before(night, count - 1) <= one <= night)
+    first = _days_before(night, count - 1)
+    return sorted(one for one in known if first <= one <= night)
 
 
 def nights_followed(known: Iterable[str], nights: Collection[str], days: int) -> list[str]:
     """Return those of known nights that some nights are, or are at most so many days before, in order."""
-    return sorted(one for one in known if any(_days_before(one, days) <= night <= one for night in nights))
+    some = sorted(nights)  # the latest of them that is not after a night is the one that may be near enough
+
+    def follows(one: str) -> bool:
+        place = bisect_right(some, one)
+        return place > 0 and _days_before(one, days) <= some[place - 1]
+
+    return sorted(filter(follows, known))

@@ -1,7 +1,11 @@
+import random
+from datetime import date, timedelta
+
 import pytest
 
+from schemas import night_range
 from schemas.errors import Misconfigured
-from schemas.night_range import EVERY_NIGHT, NightRange, nights_before, nights_followed
+from schemas.night_range import EVERY_NIGHT, NightRange, _days_before, nights_before, nights_followed
 
 KNOWN = ("20260301", "20260405", "unknown", "20260330")
 
@@ -42,3 +46,18 @@ def test_nights_before_one_and_those_that_follow_some():
     assert nights_followed(known, ["20260227"], 2) == ["20260227", "20260301"]
     assert nights_followed(known, ["20260227", "20260303"], 2) == ["20260227", "20260301", "20260305"]
     assert nights_followed(known, [], 9) == []
+
+
+def test_windows_of_nights_of_many_years_are_those_of_calendar_days_and_cost_a_date_a_night(monkeypatch):
+    rng, first, asked = random.Random(3), date(2023, 12, 1), []
+    days = sorted(rng.sample(range(800), 300))
+    known = [(first + timedelta(day)).strftime("%Y%m%d") for day in days]
+    monkeypatch.setattr(
+        night_range, "_days_before", lambda night, count: asked.append(night) or _days_before(night, count)
+    )
+    for some in (rng.sample(range(300), 40), range(300), [299], []):
+        near = [n for n in range(300) if any(0 <= days[n] - days[m] <= 5 for m in some)]
+        assert nights_followed(rng.sample(known, 300), [known[m] for m in some], 5) == [known[n] for n in near]
+    for n in (0, 150, 299):
+        assert nights_before(known, known[n], 7) == [known[m] for m in range(n + 1) if days[n] - days[m] < 7]
+    assert len(asked) <= 4 * 300 + 3
