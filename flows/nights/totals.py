@@ -116,7 +116,7 @@ def combined(summaries: Iterable[RunSummary]) -> RunSummary:
         quality_failed=tuple(chain.from_iterable(one.quality_failed for one in parts)),
         alerts=sum(alerts, AlertCounts()) if alerts else None,
         alerts_failed=tuple(chain.from_iterable(one.alerts_failed for one in parts)),
-        warnings=tuple(chain.from_iterable(one.warnings for one in parts)),
+        warnings=tuple(dict.fromkeys(chain.from_iterable(one.warnings for one in parts))),
         stopped=any(one.stopped for one in parts),
     )
 

@@ -126,6 +126,13 @@ def whole_summary(number):
     )  # fmt: skip
 
 
+def test_what_each_of_many_runs_warns_of_is_told_once():
+    each = [
+        RunSummary.model_validate(combined([]).model_dump() | {"warnings": ("alike", f"of {n % 3}")}) for n in range(9)
+    ]
+    assert combined(each).warnings == ("alike", "of 0", "of 1", "of 2")
+
+
 def test_runs_add_up_field_by_field_in_any_grouping_and_one_alone_is_itself():
     one, two, three = map(whole_summary, (1, 2, 3))
     assert combined([one]) == one
