@@ -65,6 +65,7 @@ def _dots(across: Axis, upward: Axis, dots: Dots) -> str:
 
 
 _MOST_LABELS = 6
+_EQUAL = 1e-9  # share of a value: what differs by less is the same but for its last digits
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ def _ticks(nights: Sequence[TrendNight]) -> list[float]:
         if one.median is not None:
             values += [one.median - (one.sigma or 0), one.median + (one.sigma or 0)]
     low, high = min(values), max(values)
-    span = high - low or abs(high) or 1.0
+    size = max(abs(low), abs(high))
+    span = high - low if high - low > _EQUAL * size else size or 1.0
     low, high = low - 0.05 * span, high + 0.05 * span
     power = 10.0 ** math.floor(math.log10((high - low) / 4))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= (high - low) / 4)

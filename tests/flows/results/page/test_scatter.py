@@ -172,6 +172,15 @@ def test_ticks_of_a_trend_hold_all_values_with_a_margin(values, ticks):
     assert upward(trend_chart(trend(*values), "t", "u")) == ticks
 
 
+@pytest.mark.parametrize("value", [0.3, 20.0, -7.0])
+@pytest.mark.parametrize("share", [0.0, 2.0**-52, -1e-13, 1e-10])
+def test_values_that_differ_in_their_last_digits_are_drawn_as_equal_ones(value, share):
+    svg = trend_chart(trend(value, value * (1 + share)), "t", "u")
+    assert len(set(upward(svg))) == len(upward(svg)) >= 3
+    first, second = map(float, re.findall(r'cy="([\d.]+)"', svg))
+    assert first == second
+
+
 def test_ticks_of_a_trend_hold_the_medians_with_their_scatter():
     assert upward(trend_chart(trend(2.0, 3.0, median=2.0, sigma=3.0), "t", "u")) == ["−2", "0", "2", "4", "6"]
     assert upward(trend_chart(trend(2.0, 3.0, median=-1.0), "t", "u")) == ["−2", "0", "2", "4"]
