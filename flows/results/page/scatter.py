@@ -167,4 +167,4 @@ def _points(nights: Sequence[TrendNight], scale: Scale) -> Iterator[str]:
 
 
 def _round(value: float) -> str:
-    return f"{round(value, 6):,.10g}".replace("-", "−")
+    return f"{value:,.10g}".replace("-", "−")
