@@ -82,7 +82,7 @@ def curves_of(out: Path, night: str, association: AssociationSettings) -> NightC
         for row, value in zip(rows.take(pa.array(chosen)).to_pylist(), scatter[chosen].tolist(), strict=True):
             seen = [one for one in store.detections(row["diaObjectId"]).to_pylist() if one["night"] <= night]
             if chart := draw_light_curve(seen):
-                bands |= {one["band"] for one in seen}
+                bands |= {one["band"] for one in seen if one["psfFlux"] is not None}
                 curves.append(_curve(row, value, seen, chart))
     often = f"{count(len(known), 'object')} at rest seen {LEAST} times or more in a band"
     lead = f"{often}, by the scatter of psfFlux about its mean" + (f": the first {MOST}." if len(known) > MOST else ".")

@@ -153,6 +153,17 @@ def test_a_curve_is_of_its_object_where_a_later_search_gave_the_id_to_a_detectio
         assert np.mean(drawn) == pytest.approx(means[one.identity], rel=0.05)
 
 
+def test_the_key_names_the_bands_that_are_drawn(tmp_path):
+    with opened_association(tmp_path, SETTINGS) as store:
+        for visit, (band, flux) in enumerate((("r", 1e3), ("r", 2e3), ("r", 3e3), ("g", np.nan), ("i", 2e3))):
+            put_links(store, visit, [10.0], [0.0], psfFlux=flux, band=[band], night=NIGHT)
+        rows = gather_dia_objects({ASSOCIATION.name: store.history(NIGHT)}, Context())
+    CatalogStore(tmp_path).publish(DIA_OBJECT, PatchKey(night=NIGHT, order=0, pixel=0), rows, "d")
+    found = curves_of(tmp_path, NIGHT, SETTINGS)
+    assert [band for band, _ in found.bands] == ["r", "i"]
+    assert dict(found.curves[0].facts)["Seen"] == "5 detections on 1 night"
+
+
 def test_scatter_is_of_the_band_in_which_it_is_largest_and_needs_three():
     names = [f"{band}_psfFlux{end}" for band in "ugrizy" for end in ("Ndata", "Chi2")]
     rows = {name: pa.array([0, 0, 0] if name.endswith("Ndata") else [np.nan] * 3) for name in names}
