@@ -61,9 +61,11 @@ def keys(tmp_path_factory):
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    usage = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
     (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
     for command in (
-        ["req", "-x509", *curve, "-days", "2", "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem"],
+        ["req", "-x509", *curve, "-days", "2", "-subj", "/CN=authority", *usage, "-keyout", "ca.key",
+         "-out", "ca.pem"],
         ["req", *curve, "-subj", "/CN=node", "-keyout", "node.key", "-out", "node.csr"],
         ["x509", "-req", "-in", "node.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
          "-extfile", "names", "-out", "node.pem"],

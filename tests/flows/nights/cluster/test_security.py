@@ -1,4 +1,5 @@
 import ssl
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,22 @@ def test_every_part_shows_and_asks_for_a_certificate(files, role):
         assert context.verify_mode == ssl.CERT_REQUIRED
         assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
     assert security.get_connection_args(role)["ssl_context"].verify_mode == ssl.CERT_REQUIRED
+
+
+@pytest.mark.parametrize("made", [of, lambda _: temporary_security()])
+def test_certificates_pass_the_strict_checks_of_python_3_13(files, made):
+    security = made(files)
+    listens, connects = (
+        security.get_listen_args("scheduler")["ssl_context"], security.get_connection_args("worker")["ssl_context"],
+    )  # fmt: skip
+    for context in (listens, connects):
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    sides = listens.wrap_bio(to_server, to_client, server_side=True), connects.wrap_bio(to_client, to_server)
+    for side in (sides[1], sides[0], sides[1], sides[0]):
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    assert all(side.getpeercert(binary_form=True) for side in sides)
 
 
 @pytest.mark.parametrize("name", ["tls_ca", "tls_cert", "tls_key"])
