@@ -30,6 +30,9 @@ osd crush chooseleaf type = 0
 mon allow pool size one = true
 mon warn on pool no redundancy = false
 mon max pg per osd = 1000
+# A monitor stops where less than 5 % of the disk is free, whatever its size.
+mon data avail warn = 2
+mon data avail crit = 1
 [mon.a]
 mon data = $folder/mon
 [mgr.a]
