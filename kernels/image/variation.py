@@ -56,7 +56,7 @@ def evened(
     column, after, right = _between(np.arange(nx) + x0, noise.x, values.shape[1])
     lines = values[:, column] * (1 - right) + values[:, after] * right  # those of the nodes, at each column
     below, above, down = _between(np.arange(ny) + y0, noise.y, len(values))
-    return _over_noise(image, np.float32(background), lines, below, above, down)
+    return _over_noise(image, np.float32(background), np.ascontiguousarray(lines), below, above, down)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -83,7 +83,8 @@ def test_columns_are_those_that_readers_are_told(dataset):
 @pytest.mark.parametrize(
     ("flags", "what", "dataset"),
     [
-        (DetectionFlag, "`dia_source.flags`", DIA_SOURCE), (SourceFlag, "`source.flags`, `object.flags`", SOURCE),
+        (DetectionFlag, "`dia_source.flags`, `ztf_packet_source.flags`", DIA_SOURCE),
+        (SourceFlag, "`source.flags`, `object.flags`", SOURCE),
         (ForcedFlag, "`forced_source.flags`", FORCED_SOURCE), (MaskPlane, "the plane `mask` of the tiles", None),
     ],
 )  # fmt: skip

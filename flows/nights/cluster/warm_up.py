@@ -21,9 +21,10 @@ from flows.pipeline.stage_run import as_results, run_stages, search_grid
 from flows.runtime.parallel import end_with_parent
 from flows.runtime.traces import Timer
 from kernels.image.order_statistic import median
+from kernels.image.variation import evened
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.psf.psf_field import fit_psf_field
-from schemas.exposure import ExposureKey, PsfModel
+from schemas.exposure import ExposureKey, PsfModel, Variation
 from schemas.pixels import MaskPlane
 from schemas.settings import DetectSettings, Settings
 from schemas.stage import Rehearsal, Stage
@@ -82,6 +83,7 @@ def warm_up_worker(settings: Settings, stages: Sequence[Stage] = PIPELINE) -> di
     """
     info, planes = described(_exposure())
     _fit_stars(info.psf)
+    evened(planes["difference"], info.background, Variation(values=(((1.0,),),), y=(0.0, 1.0), x=(0.0, 1.0)))
     grid = search_grid(settings.detect)
     rehearsal = Rehearsal(grid, info.shape, TRAILS)
     (tile,) = grid.tiling(info.shape, SIDE * grid.stride).tiles()
