@@ -1,4 +1,4 @@
-"""Nightstride in Python: open what a run has published, look at its pixels, and search arrays in memory.
+"""Python interface of Nightstride: published tables, stored pixels and searches of arrays in memory.
 
 >>> import nightstride as ns
 >>> night = ns.open("OUT")  # doctest: +SKIP
@@ -45,12 +45,12 @@ __all__ = [
 
 
 def __dir__() -> list[str]:
-    """Return what is meant to be used."""
+    """Return the public names."""
     return __all__
 
 
 def __getattr__(name: str) -> Any:
-    """Load what shows pixels and light curves when it is first asked for: astropy takes longer than all the rest."""
+    """Return a class for pixels or light curves, imported on first use: astropy is slow to import."""
     if name in ("Cutout", "PlaneImage"):
         from nightstride import pictures
 

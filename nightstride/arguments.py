@@ -1,4 +1,4 @@
-"""Arguments that are of another type than they should be, refused by our own errors."""
+"""Checks of the types of arguments."""
 
 from operator import index
 from pathlib import Path
@@ -8,12 +8,12 @@ from schemas.errors import Misconfigured
 
 
 def identity_of(value: object) -> int:
-    """Return an id as an integer; text of digits will do.
+    """Return an id as an integer; a string of digits is accepted.
 
     Raises
     ------
     Misconfigured
-        It is none (``bad_id``). A float is not: it may have lost the last digits.
+        The value is not an id (``bad_id``). Floats are refused: they may have lost the last digits.
     """
     try:
         return int(value) if isinstance(value, str) else index(value)  # type: ignore[arg-type]
@@ -23,19 +23,19 @@ def identity_of(value: object) -> int:
 
 
 def whole_number(value: Any, name: str, least: int | None = None) -> int:
-    """Return a whole number; text of digits, and a float without a fraction, will do.
+    """Return a whole number; a string of digits or a float without a fraction is accepted.
 
     Parameters
     ----------
     value, name
-        As it was given, and the argument that it was given as.
+        The value as given, and the name of the argument.
     least
-        Smallest that it may be; None: any.
+        Smallest value allowed; None: no limit.
 
     Raises
     ------
     Misconfigured
-        It is none, or smaller (``bad_number``).
+        The value is not a whole number, or is less than ``least`` (``bad_number``).
     """
     try:
         found = int(value)
@@ -49,12 +49,12 @@ def whole_number(value: Any, name: str, least: int | None = None) -> int:
 
 
 def path_of(value: Any, name: str) -> Path:
-    """Return a path that was given as text or as a path.
+    """Return a path given as a string or a path.
 
     Raises
     ------
     Misconfigured
-        It is neither (``bad_path``).
+        The value is neither (``bad_path``).
     """
     try:
         return Path(value)

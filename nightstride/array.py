@@ -34,56 +34,56 @@ def search(
     unit: str | None = None,
     settings: str | Path | None = None,
 ) -> Table:
-    """Search a difference image in memory, by the stages that a night runs: detect, merge, measure.
+    """Search a difference image in memory with the stages of a nightly run: detect, merge, measure.
 
     Parameters
     ----------
     array : (ny, nx) floating point
-        Difference image; NaN where there is no value. Pixel (0, 0) is the centre of the first one. An astropy
+        Difference image; NaN where there is no value. Position (0, 0) is the centre of the first pixel. An astropy
         `CCDData` brings its mask, WCS and unit.
     wcs
-        astropy WCS or FITS header. None: the columns of the sky are null.
+        astropy WCS or FITS header. None: the sky columns are null.
     psf
-        FWHM as seen on the image, px, or an astropy quantity, in arcsec if there is a ``wcs``; a stamp of the PSF; or a
-        `PsfModel` (before the pixels blur it). A FWHM does not tell the wings, and errors of fluxes grow by that where
-        no star of ``science`` does: for fluxes give a stamp. None: measured on stars of ``science``, else on what
-        is bright in ``array``; where nothing tells it, 2.5 px is assumed, a warning says so, and every row has the flag
-        ASSUMED_PSF. Give it if you can: with a width that is 15 % too large all may be lost.
+        FWHM as seen on the image, px, or an astropy quantity (arcsec needs a ``wcs``); a stamp of the PSF; or a
+        `PsfModel` (before the pixels blur it). A FWHM does not determine the wings: unless stars of ``science`` do,
+        flux errors are larger, so give a stamp if you need fluxes. None: measured on stars of ``science``, or else on
+        bright sources in ``array``. If neither is possible, 2.5 px is assumed, with a warning, and every row has the
+        flag ASSUMED_PSF. Give the PSF if you can: a width that is 15 % too large may lose every detection.
     mask : (ny, nx)
-        True, or the bits of `MaskPlane`, where a pixel is not to be trusted.
+        Pixels not to be trusted: True, or the bits of `MaskPlane`.
     science : (ny, nx)
-        Science image that the template was subtracted from, in the unit of ``array``: tells stars and saturated pixels.
+        Science image before subtraction of the template, in the unit of ``array``; shows stars and saturated pixels.
     zero_point, zero_point_err
         AB magnitude of one pixel unit, and its error. None: fluxes and magnitudes are null, unless ``unit`` is nJy,
-        whose zero point is 31.4: another is refused.
+        whose zero point is 31.4; any other is refused.
     gain
-        Electrons per pixel unit, of rates per adu; what is in electrons needs none. None: the noise of the source
-        itself is left out, so errors of fluxes are too small, and ``snr`` and ``reliability`` of what is bright are
+        Electrons per pixel unit (per adu for rates); not needed for pixels in electrons. None: the Poisson noise of
+        the source is left out, so flux errors are too small, and ``snr`` and ``reliability`` of bright sources are
         higher than with a gain.
     saturation
         Level of ``science`` from which a pixel is saturated, pixel units.
     time, exposure_time
-        Middle of the exposure (astropy Time, or MJD TAI), and its length, s, by which rates are multiplied to count
-        electrons. Without a time ``midpointMjdTai`` is null.
+        Middle of the exposure (astropy Time, or MJD TAI), and its length, s, which converts rates to electrons.
+        Without a time ``midpointMjdTai`` is null.
     band
         Filter.
     unit
-        adu, adu/s, electron, electron/s or nJy. None: that of ``array`` if it has one, else adu.
+        adu, adu/s, electron, electron/s or nJy. None: the unit of ``array`` if it has one, else adu.
     settings
-        File of settings (TOML). None: ``nightstride.toml`` in the working folder if there is one, and the environment,
-        as of every command.
+        Settings file (TOML). None: ``nightstride.toml`` in the working folder, if it exists, and the environment, as
+        for every command.
 
     Returns
     -------
     Table
-        Rows of ``dia_source``, with ids that count from 0. ``Table.to_arrow()`` and the others convert it.
+        Rows of ``dia_source``, with ids that count from 0. Convert it with ``Table.to_arrow()`` or another method.
 
     Raises
     ------
     BadInput
-        The array is not two-dimensional, holds integers (which may have wrapped round), is smaller than 26 px or larger
-        than 37,748,736 px, or has no usable pixel; something given with it has another shape or makes no sense; the PSF
-        is wider than a quarter of the shorter side.
+        The array is not two-dimensional, holds integers (which may have overflowed), has a side of less than 26 px or
+        more than 37,748,736 px in all, or has no usable pixel; another argument has a different shape or an impossible
+        value; the PSF is wider than a quarter of the shorter side.
     Misconfigured
         The settings are wrong, or a model is missing.
     """
@@ -136,7 +136,7 @@ def _one_unit(given: str | None, found: str | None, known: Sequence[str]) -> str
 
 
 def _science(science: Any, unit: str) -> Any:
-    """Return the numbers of the science image, which may have no other unit than the difference image."""
+    """Return the values of the science image, whose unit, if any, must be that of the difference image."""
     numbers, found = _plain(science)
     if found not in (None, unit):
         problem = f"is in {found}, the difference image in {unit}."
@@ -145,12 +145,12 @@ def _science(science: Any, unit: str) -> Any:
 
 
 def _is_image(array: Any) -> bool:
-    """Return whether it is an astropy `CCDData`, or another image with a mask and a WCS of its own."""
+    """Return whether an array is an astropy `CCDData` or a similar image with its own mask and WCS."""
     return all(hasattr(array, name) for name in ("data", "uncertainty", "wcs", "mask"))
 
 
 def _mask_of(image: Any) -> Any:
-    """Return the mask of an image: of one of ours the bits, which say more."""
+    """Return the mask of an image: the mask bits of a `PlaneImage`, which hold more, else ``mask``."""
     from nightstride.pictures import PlaneImage
 
     return image.flags if isinstance(image, PlaneImage) else image.mask
@@ -161,7 +161,7 @@ def _mjd_tai(time: Any) -> Any:
 
 
 def _plain(array: Any) -> tuple[Any, str | None]:
-    """Return the numbers of an array that may have a unit, and the unit."""
+    """Return the values of an array and its unit; None if it has none."""
     unit, numbers = getattr(array, "unit", None), array.data if _is_image(array) else array
     if unit is None:
         return numbers, None

@@ -1,4 +1,4 @@
-"""Light curves as astropy tables, and how they look in a notebook."""
+"""Light curves as astropy tables, with pictures for notebooks."""
 
 from html import escape
 
@@ -13,10 +13,10 @@ _DRAWN = ("time", "band", "flux", "fluxErr")
 
 
 class LightCurve(QTable):
-    """Light curve by time: an astropy `QTable`, which a notebook shows with a picture of the fluxes in each band.
+    """Light curve by time: an astropy `QTable`, which a notebook shows with a plot of the fluxes in each band.
 
-    ``meta["of"]`` says what it is of (object, tracklet or detection), ``meta["id"]`` of which. The picture needs the
-    columns ``time``, ``band``, ``flux`` and ``fluxErr`` with their units, and a flux that is known.
+    ``meta["of"]`` is what was measured (object, tracklet or detection), and ``meta["id"]`` is its id. The plot needs
+    the columns ``time``, ``band``, ``flux`` and ``fluxErr`` with their units, and at least one known flux.
     """
 
     def _repr_html_(self) -> str:
@@ -33,7 +33,7 @@ class LightCurve(QTable):
         flux, error = self["flux"], self["fluxErr"]
         if not (isinstance(flux, Quantity) and isinstance(error, Quantity)) or not np.isfinite(flux.value).any():
             return None
-        from matplotlib.figure import Figure  # takes as long to import as all the rest
+        from matplotlib.figure import Figure  # slow to import
 
         figure = Figure(figsize=(6.4, 3), dpi=100, layout="constrained")
         first = int(np.floor(self["time"].mjd.min()))

@@ -36,7 +36,7 @@ LISTED = 20
 
 
 def open(out: str | Path, nights: Chosen = None, settings: str | Path | None = None) -> "Night":
-    """Open what runs have published: an output folder, or a data release; nothing is written.
+    """Open an output folder or a data release for reading.
 
     Parameters
     ----------
@@ -45,12 +45,12 @@ def open(out: str | Path, nights: Chosen = None, settings: str | Path | None = N
     nights
         Label (YYYYMMDD), list of labels, or slice of labels, both ends included; None: all.
     settings
-        File of settings (TOML), for the access to object stores. None: as of every command.
+        Settings file (TOML), for access to object stores. None: as for every command.
 
     Raises
     ------
     Misconfigured
-        It is not an output folder, or has no such night.
+        The folder is not an output folder or a data release, or has no such night.
     """
     from flows.runtime.settings import load_settings
     from flows.storage.object_store import PROTOCOL, configure
@@ -69,10 +69,10 @@ def open(out: str | Path, nights: Chosen = None, settings: str | Path | None = N
 
 @dataclass(frozen=True)
 class Night:
-    """One night or several, as published: tables, pixels, light curves, and where a detection comes from.
+    """Published data of one night or several: tables, pixels, light curves, and the origin of each detection.
 
-    ``night["20260101"]``, ``night["20260101":"20260131"]`` and ``night[["20260101", "20260105"]]`` choose among them;
-    iteration gives each by itself.
+    ``night["20260101"]``, ``night["20260101":"20260131"]`` and ``night[["20260101", "20260105"]]`` select nights;
+    iteration yields one night at a time.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class Night:
     nights
         Labels, sorted.
     settings
-        File of settings; None: as of every command.
+        Settings file; None: as for every command.
     """
 
     out: Path
@@ -89,7 +89,7 @@ class Night:
     settings: Path | None = None
 
     def __getitem__(self, chosen: Chosen) -> "Night":
-        """Return some of the nights: by a label (YYYYMMDD), a list of labels, or a slice with both ends included."""
+        """Return some of the nights, by a label (YYYYMMDD), a list of labels, or a slice with both ends included."""
         return Night(self.out, _chosen(self.out, self.nights, chosen), self.settings)
 
     def __iter__(self) -> "Iterator[Night]":
@@ -104,17 +104,17 @@ class Night:
 
     @property
     def release(self) -> ReleaseNote | None:
-        """Return what a data release says of itself; None where this is not one."""
+        """Return the description of the data release; None if this is not a release."""
         return read_note(self.out)
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        """Return the names of the published tables, for `dataset`; arrays are not among them."""
+        """Return the names of the published tables, as `dataset` takes them; arrays are not included."""
         return published_tables(self.out)
 
     @property
     def patches(self) -> tuple[tuple[int, int], ...]:
-        """Return the patches of the sky of these nights: order and number of the nested HEALPix pixel of each."""
+        """Return the patches of the sky of these nights, as order and number of nested HEALPix pixels."""
         from flows.storage.layout import patch_paths
 
         paths = (path for label in self.nights for path in patch_paths(self.out, label))
@@ -123,7 +123,7 @@ class Night:
     def dataset(
         self, name: str, columns: Sequence[str] | None = None, where: Any = None, patches: Patches = None
     ) -> Table:
-        """Return a published table by its name, over these nights and all patches of the sky.
+        """Return a published table by its name, over these nights and patches of the sky.
 
         Parameters
         ----------
@@ -132,17 +132,17 @@ class Night:
         columns, where
             See `Table`.
         patches
-            Only these patches of the sky, of `patches`; None: all. Of what does not lie in patches, detections among
-            it, `Table.near` chooses by place.
+            Patches of the sky to read, from `patches`; None: all. Datasets without patches, such as detections, can
+            be selected by position with `Table.near`.
 
         Raises
         ------
         Misconfigured
-            There is no such dataset, or patch of it; or it is an array.
+            There is no such dataset, or it has no such patch; or it is an array.
         """
         from flows.pipeline.graph import declared_arrays
 
-        name = str(name)  # what is no text is no name that is known
+        name = str(name)  # only a string can be a known name
         tables = known_tables(self.out, name)
         if name in declared_arrays():
             remedy = "read its Zarr stores: docs/use/catalogues.md#arrays."
@@ -158,7 +158,7 @@ class Night:
         return self.dataset("dia_source", columns, where)
 
     def tracklets(self, columns: Sequence[str] | None = None, where: Any = None) -> Table:
-        """Return the tracklets: what one moving object explains in a night (``tracklet``)."""
+        """Return the tracklets (``tracklet``): detections of one night explained by one moving object."""
         return self.dataset("tracklet", columns, where)
 
     def objects(self, columns: Sequence[str] | None = None, where: Any = None, patches: Patches = None) -> Table:
@@ -166,19 +166,19 @@ class Night:
         return self.dataset("object", columns, where, patches)
 
     def static_objects(self, columns: Sequence[str] | None = None, where: Any = None, patches: Patches = None) -> Table:
-        """Return the lasting ids and histories of the objects on the science images, by night (``static_object``)."""
+        """Return the permanent ids and histories of the objects on the science images, by night (``static_object``)."""
         return self.dataset("static_object", columns, where, patches)
 
     def dia_objects(self, columns: Sequence[str] | None = None, where: Any = None, patches: Patches = None) -> Table:
-        """Return the objects at rest as they were known after each night (``dia_object``)."""
+        """Return the stationary objects as known after each night (``dia_object``)."""
         return self.dataset("dia_object", columns, where, patches)
 
     @property
     def exposures(self) -> Table:
-        """Return the exposures: what the ledger says of each, and what is stored with its pixels.
+        """Return the exposures, with the columns of the ledger and the metadata stored with their pixels.
 
-        The latter takes a small file for each exposure to be read: ``exposures(["night", "visit", "detector",
-        "status"])`` needs none.
+        The metadata are read from a small file for each exposure. ``exposures(["night", "visit", "detector",
+        "status"])`` reads none of them.
         """
         return Table(ExposureRows(self.out, self.nights))
 
@@ -194,14 +194,14 @@ class Night:
         plane
             ``difference``, ``mask``, ``variance``, ``science`` or ``template``.
         section
-            Rows and columns, ``np.s_[y0:y1, x0:x1]``, 0-based; only these are read. Must be given for an image of more
-            than 37,748,736 px.
+            Rows and columns to read, ``np.s_[y0:y1, x0:x1]``, 0-based. Required for an image of more than 37,748,736
+            px.
 
         Raises
         ------
         Misconfigured
-            There are no such pixels or no such plane; the image is large and no section is given; an argument is of
-            another type.
+            There are no such pixels or no such plane; the image is large and no section is given; an argument has the
+            wrong type.
         BadInput
             The stored pixels are damaged.
         """
@@ -213,24 +213,24 @@ class Night:
         return ccd_data(image_piece(self.out, key, plane, section))
 
     def cutout(self, source_id: int, size: int | None = None) -> "Cutout":
-        """Return squares about a detection on difference image, science image and template, as far as there are any.
+        """Return cutouts around a detection from the difference image and, if stored, the science image and template.
 
-        The pixel in which the detection lies, ``round(x)`` and ``round(y)``, has the index ``size // 2`` on both axes,
-        also where the size is even. At a border ``meta["x0"]`` or ``meta["y0"]`` is negative, or the square reaches
-        beyond the last pixel; what is not on the image is NaN.
+        The pixel of the detection, ``round(x)`` and ``round(y)``, has the index ``size // 2`` on both axes, even if
+        ``size`` is even. At a border ``meta["x0"]`` or ``meta["y0"]`` is negative, or the cutout reaches beyond the
+        last pixel; pixels outside the image are NaN.
 
         Parameters
         ----------
         source_id
             ``diaSourceId``.
         size
-            Side, px; None: room for the trail, and 41 at least.
+            Side, px; None: large enough for the trail, and at least 41.
 
         Raises
         ------
         Misconfigured
-            There is no such detection, its pixels are not kept (pruned, or a release), or the size is no
-            whole number of 1 to 6144.
+            There is no such detection, its pixels are not kept (pruned, or a release), or the size is not a
+            whole number from 1 to 6144.
         BadInput
             The stored pixels are damaged.
         """
@@ -248,7 +248,7 @@ class Night:
         return Cutout(row, {one: ccd_data(square_piece(store, one, row["y"], row["x"], side)) for one in planes})
 
     def explain(self, source_id: int) -> "Explanation":
-        """Return which pixels, models, settings and code a detection comes from, its tracklet and its object.
+        """Return the pixels, models, settings and code that produced a detection, and its tracklet and object.
 
         Raises
         ------
@@ -272,13 +272,13 @@ class Night:
         identity
             ``diaObjectId``, ``trackletId``, or the ``diaSourceId`` of one of their detections.
         of
-            Which of them it is; None: the object if it was seen more than once, else the tracklet. ``meta["of"]`` of
-            the table says what it was.
+            Kind of light curve; None: of the object if it was seen more than once, else of the tracklet.
+            ``meta["of"]`` of the table holds the kind.
 
         Raises
         ------
         Misconfigured
-            There is none in these nights, or the id is none.
+            There is none in these nights, or the value is not an id.
         """
         from astropy.time import Time
 
@@ -295,12 +295,12 @@ class Night:
     def features(
         self, identity: int, of: Literal["object", "tracklet", "detection"] | None = None
     ) -> dict[str, dict[str, float]]:
-        """Return figures that summarise a light curve: band -> feature -> value. Parameters as of `lightcurve`.
+        """Return the features of a light curve: band -> feature -> value. Parameters are those of `lightcurve`.
 
         Raises
         ------
         Misconfigured
-            There is none in these nights, or the extra ``features`` is not installed.
+            There is no light curve in these nights, or the extra ``features`` is not installed.
         """
         from flows.results.light_curve import light_curve, light_curve_features
 
@@ -327,14 +327,14 @@ class Night:
         return f"<div>{about}{table}{more}{self._picture()}</div>"
 
     def _release_words(self) -> str:
-        """Return that it is a release, for what must not fail."""
+        """Return the name of the release for ``_repr_html_``; never raise."""
         try:
             return "" if self.release is None else f"release {self.release.name}, "
         except BadInput:
             return f"release, of which {RELEASE} is damaged, "
 
     def _picture(self) -> str:
-        """Return its detections on the sky; "" if there are none to draw, or they cannot be read."""
+        """Return a map of the detections on the sky; "" if there are none to draw, or they cannot be read."""
         from nightstride.sky_picture import sky_picture
 
         try:

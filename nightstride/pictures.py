@@ -1,4 +1,4 @@
-"""Pixels with their WCS, mask and unit, and how they look in a notebook."""
+"""Images with their WCS, mask and unit, and pictures of them for notebooks."""
 
 import base64
 from collections.abc import Mapping
@@ -18,24 +18,24 @@ from schemas.exposure import ExposureInfo
 from schemas.pixels import UNUSABLE
 
 WIDEST = 640
-"""Side of a picture in a notebook, px, beyond which pixels are averaged."""
+"""Largest side of a picture in a notebook, px; larger images are averaged over pixels."""
 
 SHOWN_PX = 160
-"""Side of each picture of an explanation at most, px."""
+"""Largest side of each picture of an explanation, px."""
 
-_UNKNOWN = units.def_unit("unknown")  # of pixels whose header names none that is known
+_UNKNOWN = units.def_unit("unknown")  # for pixels whose header names no known unit
 
 
 class PlaneImage(CCDData):
-    """Piece of a plane: an astropy `CCDData`, which a notebook shows as a picture.
+    """Part of a pixel plane: an astropy `CCDData`, which a notebook shows as a picture.
 
-    ``mask`` is True where a pixel is not to be trusted, ``flags`` holds the bits of `MaskPlane`, ``meta`` what is known
-    of the exposure, with the place of the first pixel (``x0``, ``y0``, 0-based). ``uncertainty`` is there for the
-    difference image: its variance plane if it has one, else the noise of the sky.
+    ``mask`` is True where a pixel is not to be trusted. ``flags`` holds the bits of `MaskPlane`. ``meta`` holds the
+    metadata of the exposure and the position of the first pixel (``x0``, ``y0``, 0-based). ``uncertainty`` is set for
+    the difference image: its variance plane if there is one, else the noise of the sky.
     """
 
     def _slice(self, item: Any) -> dict[str, Any]:
-        """Return what a part of it is made of: the bits and the place go with the pixels, which astropy forgets."""
+        """Return the arguments that build a slice; astropy alone would lose the mask bits and the position."""
         found: dict[str, Any] = super()._slice(item) | {"flags": None if self.flags is None else self.flags[item]}
         parts = item if isinstance(item, tuple) else (item,)
         moved = {
@@ -50,7 +50,7 @@ class PlaneImage(CCDData):
 
 
 def ccd_data(piece: PixelPiece) -> PlaneImage:
-    """Return a piece of a plane as astropy has it."""
+    """Return a piece of a plane as a `PlaneImage`."""
     info = piece.info
     own = _UNKNOWN if info.pixel_unit == _UNKNOWN.name else units.Unit(info.pixel_unit)
     unit = {"mask": units.dimensionless_unscaled, "variance": own**2}.get(piece.plane, own)
@@ -61,7 +61,7 @@ def ccd_data(piece: PixelPiece) -> PlaneImage:
         piece.data, unit=unit, wcs=piece.wcs, mask=mask, flags=piece.bits, uncertainty=_uncertainty(piece, unit),
         meta=_facts(info) | {"plane": piece.plane, "x0": piece.x0, "y0": piece.y0},
     )  # fmt: skip
-    if piece.plane not in ("difference", "mask"):  # other planes have a sky of their own
+    if piece.plane not in ("difference", "mask"):  # background and noise of the exposure are of the difference
         good = np.asarray(piece.data)[~mask]
         if good.size:
             low, middle, high = np.percentile(good, (15.9, 50, 84.1))
@@ -72,7 +72,7 @@ def ccd_data(piece: PixelPiece) -> PlaneImage:
 def _uncertainty(piece: PixelPiece, unit: Any) -> Any:
     if piece.variance is not None:
         return VarianceUncertainty(piece.variance, unit=unit**2)
-    if piece.plane == "difference":  # one number, however large the image
+    if piece.plane == "difference":  # a broadcast scalar takes no memory
         return StdDevUncertainty(np.broadcast_to(np.float32(piece.info.noise), piece.data.shape), unit=unit)
     return None
 
@@ -89,18 +89,18 @@ def _facts(info: ExposureInfo) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Cutout:
-    """Square about a detection on each plane of its exposure; beyond the border of the image there is NaN.
+    """Square around a detection on each plane of its exposure; pixels outside the image are NaN.
 
-    The pixel in which the detection lies, ``round(x)`` and ``round(y)``, has the index ``size // 2`` on both axes. The
-    first pixel of each plane is that at ``meta["x0"]`` and ``meta["y0"]`` of the image, 0-based; at a border they may
-    be negative.
+    The pixel of the detection, ``round(x)`` and ``round(y)``, has the index ``size // 2`` on both axes. The first
+    pixel of each plane lies at ``meta["x0"]`` and ``meta["y0"]`` of the image, 0-based; at a border they may be
+    negative.
 
     Attributes
     ----------
     detection
-        Its row of ``dia_source``.
+        Row of ``dia_source``.
     planes
-        Plane -> image; ``difference`` always, ``science`` and ``template`` where the exposure has them.
+        Plane -> image; always ``difference``, and ``science`` and ``template`` if the exposure has them.
     """
 
     detection: Mapping[str, Any]
@@ -113,12 +113,12 @@ class Cutout:
 
     @property
     def science(self) -> PlaneImage | None:
-        """Return the science image, likewise; None if there is none."""
+        """Return the science image in the same form; None if there is none."""
         return self.planes.get("science")
 
     @property
     def template(self) -> PlaneImage | None:
-        """Return the template, likewise; None if there is none."""
+        """Return the template in the same form; None if there is none."""
         return self.planes.get("template")
 
     def __repr__(self) -> str:
@@ -138,7 +138,7 @@ class Cutout:
 
 
 def explanation_picture(out: Path, found: Explanation) -> str:
-    """Return a detection on difference, science image and template as an HTML image; "" where its tiles are gone."""
+    """Return a picture of a detection on each plane as an HTML image; "" if its tiles have been removed."""
     levels = detection_levels(out, found, SHOWN_PX)
     if levels is None:
         return ""

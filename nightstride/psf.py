@@ -1,4 +1,4 @@
-"""PSF that is given to a search in memory: ``nightstride.PsfModel``."""
+"""PSF for a search in memory: ``nightstride.PsfModel``."""
 
 from typing import Any
 
@@ -9,22 +9,22 @@ from schemas.exposure import PsfModel
 
 
 class StatedPsf(PsfModel):
-    """Circular Moffat profile ``(1 + (r / alpha)^2)^-beta`` (Moffat 1969, A&A 3, 455), by its width and slope.
+    """Circular Moffat profile ``(1 + (r / alpha)^2)^-beta`` (Moffat 1969, A&A 3, 455), given by width and slope.
 
-    ``PsfModel(fwhm_px=2.2, beta=3)``; ``alpha`` follows from them: ``fwhm_px = 2 alpha (2^(1/beta) - 1)^0.5``.
+    Example: ``PsfModel(fwhm_px=2.2, beta=3)``. ``alpha`` follows from ``fwhm_px = 2 alpha (2^(1/beta) - 1)^0.5``.
 
     Attributes
     ----------
     fwhm_px
         Full width at half maximum before the pixels blur it, px.
     beta
-        Slope of the wings, above 1; 100 is as good as a Gaussian.
+        Slope of the wings, above 1; at 100 the profile is practically Gaussian.
     fwhm_err, flatness_err
-        Standard errors of the width, px, and of ``1 / beta``; 0: as good as exact.
+        Standard errors of the width, px, and of ``1 / beta``; 0: negligible.
     source
-        What told it.
+        Origin of the PSF.
     variation, ellipticity_err
-        How it differs from place to place; None: it is the same everywhere, and round.
+        Variation over the image; None: the PSF is the same everywhere, and round.
 
     Raises
     ------
@@ -44,5 +44,5 @@ class StatedPsf(PsfModel):
             raise Misconfigured("bad_psf", f"PsfModel: {name}", f"{first['msg']}.", remedy) from error
 
     def __repr_name__(self) -> str:
-        """Return the name that it is exported by."""
+        """Return the name under which the class is exported."""
         return "PsfModel"

@@ -1,4 +1,4 @@
-"""Picture of detections on the sky, for notebooks."""
+"""Map of detections on the sky, for notebooks."""
 
 import numpy as np
 import pyarrow as pa
@@ -9,10 +9,10 @@ from flows.results.page.scatter import Dots, scatter_chart
 from flows.runtime.words import counted
 
 MOST = 2000
-"""Detections that are drawn at most."""
+"""Largest number of detections drawn."""
 
 CERTAIN = 0.5
-"""Reliability from which on a detection is drawn in colour."""
+"""Least reliability of a detection drawn in colour."""
 
 _STYLE = """<style>.ns-sky {max-width: 32em} .ns-sky text {fill: currentColor; font: 13px sans-serif}
 .ns-sky line {stroke: currentColor; stroke-opacity: .3} .ns-sky .dots {stroke-width: 4; stroke-linecap: round}
@@ -20,14 +20,14 @@ _STYLE = """<style>.ns-sky {max-width: 32em} .ns-sky text {fill: currentColor; f
 
 
 def sky_picture(rows: RowSource) -> str:
-    """Return detections by right ascension and declination as inline SVG with its style; "" if none has a place.
+    """Return a map of detections in right ascension and declination as inline SVG; "" if none has a position.
 
     North is up, east to the left; the scales of both axes differ.
 
     Parameters
     ----------
     rows
-        Of `dia_source`; the first `MOST` are read.
+        Rows of `dia_source`; only the first `MOST` are drawn.
     """
     read = rows.read(["ra", "dec", "reliability"], None, MOST + 1)
     found = read[:MOST].filter(read[:MOST]["ra"].is_valid())
@@ -35,7 +35,7 @@ def sky_picture(rows: RowSource) -> str:
         return ""
     ra, dec, reliability = (_numbers(found, name) for name in found.schema.names)
     middle = np.degrees(np.angle(np.exp(1j * np.radians(ra)).sum())) % 360
-    ra = middle + (ra - middle + 180) % 360 - 180  # a field about 0 h is not torn apart
+    ra = middle + (ra - middle + 180) % 360 - 180  # keep a field around 0 h together
     east, upward = value_axis("RA, deg", ra.tolist()), value_axis("Dec, deg", dec.tolist())
     sure = reliability >= CERTAIN
     dots = [Dots(style, ra[chosen], dec[chosen]) for style, chosen in (("rest", ~sure), ("sure", sure))]

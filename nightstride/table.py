@@ -1,4 +1,4 @@
-"""Tables with units that are read when they are converted, looked at or counted."""
+"""Lazy tables with units: rows are read when a table is converted, displayed or counted."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
@@ -31,29 +31,29 @@ LOOK = 10
 """Rows that a notebook shows."""
 
 NAMED = "flagNames"
-"""Column of the names of flags."""
+"""Name of the column of flag names."""
 
 COUNTED = 200
-"""Files up to which rows are counted to say what a table is."""
+"""Largest number of files for which ``repr`` counts the rows."""
 
 _NULLABLE = {"int64": "Int64", "int32": "Int32", "int16": "Int16", "bool": "boolean"}
-"""Arrow's types whose nulls numpy cannot hold -> pandas' own."""
+"""Arrow types whose nulls numpy cannot hold -> pandas types."""
 
 
 class Table:
-    """Rows of a dataset; nothing of them is in memory before it is asked for.
+    """Rows of a dataset, read only when they are needed.
 
-    Convert it by `to_astropy`, `to_pandas`, `to_polars` or `to_arrow`. Calling it chooses columns and rows, as
-    ``detections(columns=..., where=...)`` does, and gives another such table.
+    Convert a table with `to_astropy`, `to_pandas`, `to_polars` or `to_arrow`. Calling a table, as in
+    ``detections(columns=..., where=...)``, selects columns and rows and returns another table.
 
     Parameters
     ----------
     rows
-        Where they come from.
+        Source of the rows.
     columns
-        Names of those to be read; None: all.
+        Names of the columns to read; None: all.
     where
-        Condition that rows meet.
+        Condition on the rows.
     """
 
     def __init__(
@@ -64,12 +64,12 @@ class Table:
     def __call__(
         self, columns: Sequence[str] | None = None, where: "str | pc.Expression | Sequence[Any] | None" = None
     ) -> "Table":
-        """Return some columns, and the rows that meet a condition besides those that were set before.
+        """Return a table with some of the columns, and with the rows that meet one more condition.
 
         Parameters
         ----------
         columns
-            Names, in the order that they are to have; one that is there again counts once.
+            Names, in the order wanted; repeated names count once.
         where
             Text such as ``"snr > 10 and band == 'r' and not flags.EDGE"``; a pyarrow expression; or one (column, sign,
             value), or a list of them.
@@ -77,7 +77,7 @@ class Table:
         Raises
         ------
         Misconfigured
-            There is no such column, or it is not a condition.
+            There is no such column, or ``where`` is not a condition.
         """
         one = isinstance(columns, str) or not isinstance(columns, Iterable)
         chosen: Any = self._columns if columns is None else (columns,) if one else tuple(columns)
@@ -93,7 +93,7 @@ class Table:
         return Table(self._rows, None if chosen is None else tuple(dict.fromkeys(chosen)), condition)
 
     def near(self, ra: Any, dec: Any, radius: Any) -> "Table":
-        """Return the rows within a circle on the sky, its rim included; those without a place are left out.
+        """Return the rows within a circle on the sky, edge included; rows without a position are left out.
 
         Parameters
         ----------
@@ -105,7 +105,7 @@ class Table:
         Raises
         ------
         Misconfigured
-            The dataset has no ``ra`` and ``dec``, or they are not a place on the sky.
+            The dataset has no ``ra`` and ``dec``, or the centre or radius is not valid.
         """
         if not {"ra", "dec"} <= set(self._rows.schema.names):
             raise Misconfigured("no_column", self.name, "has no ra and dec.", "choose by other columns.")
@@ -128,7 +128,7 @@ class Table:
 
     @property
     def schema(self) -> pa.Schema:
-        """Return the columns; the metadata of each hold its unit, meaning and UCD."""
+        """Return the schema; the metadata of each field hold its unit, meaning and UCD."""
         whole = self._rows.schema
         return whole if self._columns is None else pa.schema([whole.field(name) for name in self._columns])
 
@@ -144,21 +144,21 @@ class Table:
 
     @property
     def meanings(self) -> dict[str, str]:
-        """Return what each column means."""
+        """Return the meaning of each column."""
         return {one.name: _said(one, b"doc") for one in self.schema}
 
     @property
     def nights(self) -> tuple[str, ...]:
-        """Return the nights that it has files of, sorted."""
+        """Return the nights of the table's files, sorted."""
         return self._rows.nights
 
     def by_night(self) -> "Iterator[tuple[str, Table]]":
-        """Yield each night and its rows."""
+        """Yield each night with its rows."""
         for night in self.nights:
             yield night, Table(self._rows.of((night,)), self._columns, self._where)
 
     def __iter__(self) -> NoReturn:
-        """Refuse: it has rows, columns and nights, and which of them is to be said.
+        """Refuse to iterate: it is unclear whether rows, columns or nights are meant.
 
         Raises
         ------
@@ -177,11 +177,11 @@ class Table:
         return True
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        """Hand the rows to any library that knows Arrow's PyCapsule interface: DuckDB, polars, pyarrow, pandas."""
+        """Return the rows for libraries with Arrow's PyCapsule interface: DuckDB, polars, pyarrow, pandas."""
         return self.to_arrow().__arrow_c_stream__(requested_schema)
 
     def __getitem__(self, name: str) -> Any:
-        """Return a column as astropy has it: a quantity where it has a unit."""
+        """Return a column as an astropy column, or as a quantity if it has a unit."""
         return self([name]).to_astropy()[name]
 
     def head(self, rows: int = LOOK) -> "QTable":
@@ -190,7 +190,7 @@ class Table:
         Raises
         ------
         Misconfigured
-            It is no number of rows.
+            The argument is not a number of rows.
         """
         from flows.storage.catalog_store import qtable_of
 
@@ -207,7 +207,7 @@ class Table:
         Raises
         ------
         Misconfigured
-            The dataset has no flags, and they are to be decoded.
+            The dataset has no flags to decode.
         """
         found = self._rows.read(self.columns, self._where)
         if not decode:
@@ -218,9 +218,9 @@ class Table:
         return found.append_column(column(NAMED, pa.string(), "", "Names of the flags, separated by spaces."), names)
 
     def to_astropy(self, *, decode: bool = False) -> "QTable":
-        """Return an astropy table: quantities with units; nulls are NaN, or masked where there is no NaN.
+        """Return an astropy table of quantities; nulls are NaN, or masked in columns that cannot hold NaN.
 
-        ``decode`` as of `to_arrow`.
+        ``decode`` is as in `to_arrow`.
         """
         from flows.storage.catalog_store import qtable_of
 
@@ -229,9 +229,9 @@ class Table:
         return found
 
     def to_pandas(self, *, decode: bool = False) -> "pandas.DataFrame":
-        """Return a data frame; units are in its ``attrs["units"]``. Whole numbers with nulls stay whole (Int64).
+        """Return a pandas data frame with its units in ``attrs["units"]``. Integers with nulls become Int64.
 
-        ``decode`` as of `to_arrow`.
+        ``decode`` is as in `to_arrow`.
 
         Raises
         ------
@@ -249,7 +249,7 @@ class Table:
         return frame
 
     def to_polars(self, *, decode: bool = False) -> "polars.DataFrame":
-        """Return a polars frame; units are in `units`. ``decode`` as of `to_arrow`.
+        """Return a polars data frame; `units` has the units. ``decode`` is as in `to_arrow`.
 
         Raises
         ------
@@ -259,15 +259,15 @@ class Table:
         return _library("polars").from_arrow(self.to_arrow(decode=decode))
 
     def write(self, path: str | Path) -> int:
-        """Write it in the format that the suffix of the file says; return the number of rows.
+        """Write the table in the format given by the suffix of the file; return the number of rows.
 
         CSV (``.csv``), Parquet (``.parquet``), VOTable (``.vot``, ``.xml``), FITS table (``.fits``), or regions for DS9
-        (``.reg``). A HATS catalogue, which is a folder of a whole dataset, is written by ``nightstride export`` alone.
+        (``.reg``). A HATS catalogue, which is a folder of a whole dataset, needs ``nightstride export``.
 
         Raises
         ------
         Misconfigured
-            The suffix says none of them, or the folder is not there.
+            The suffix is none of these, or the folder does not exist.
         """
         from flows.results.export_formats import file_format, write_rows
         from flows.storage.folder import require_folder
@@ -279,7 +279,7 @@ class Table:
 
     @property
     def flags(self) -> "QTable":
-        """Return a column of booleans for each flag that rows of this dataset may have.
+        """Return a boolean column for each flag of this dataset.
 
         Raises
         ------
@@ -293,7 +293,7 @@ class Table:
 
     @property
     def flag_names(self) -> list[tuple[str, ...]]:
-        """Return the names of the flags of each row; errors as of `flags`."""
+        """Return the names of the flags of each row; raise as `flags` does."""
         bits, kind = self._bits()
         return [flag_names(one, kind) for one in bits.tolist()]
 
@@ -303,7 +303,7 @@ class Table:
         return self._rows.read(["flags"], self._where)["flags"].fill_null(0).to_numpy(), kind
 
     def _told(self) -> str:
-        """Return how many rows it has, unless that takes long to find out."""
+        """Return the number of rows as text; "" if counting them would take long."""
         return f"{len(self):,} rows, " if self._rows.parts <= COUNTED else ""
 
     def __repr__(self) -> str:
@@ -345,7 +345,7 @@ def _cell(name: str, value: Any, kind: Any) -> str:
 def _degrees(name: str, given: Any) -> float:
     try:
         return float(given.to_value("deg") if hasattr(given, "to_value") else given)
-    except (TypeError, ValueError) as error:  # astropy's of units are ValueErrors
+    except (TypeError, ValueError) as error:  # astropy's unit errors are ValueErrors
         said = str(given) if hasattr(given, "to_value") else repr(given)
         remedy = "give deg, or an astropy quantity of an angle."
         raise Misconfigured("bad_condition", f"near: {name}", f"is {said}, not an angle.", remedy) from error
