@@ -1,1 +1,1 @@
-"""Types and forms: datasets, tiles, exposures, stages, settings, errors, model cards."""
+"""Types and data schemas: datasets, tiles, exposures, stages, settings, errors, model cards."""

@@ -1,4 +1,4 @@
-"""Reports to the Minor Planet Center (ADES): settings, records of what was submitted, and values that it lists."""
+"""Reports to the Minor Planet Center (ADES): settings, records of submissions, and permitted values."""
 
 from collections.abc import Iterable
 from typing import Annotated
@@ -6,10 +6,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 ADES_VERSION = "2022"
-"""Of the format, as its files say in the first line or element."""
+"""Version of the format, given in the first line or element of a file."""
 
 SUBMISSION_VERSION = 1
-"""Of the records of submissions. A reader refuses a later one."""
+"""Version of the submission records. A reader refuses a later one."""
 
 MODES = ("CCD", "CMO", "VID", "PHO", "ENC", "PMT", "MIC", "MER", "TDI", "OCC", "UNK")
 """https://minorplanetcenter.net/iau/info/ADESFieldValues.html, as of 2026-09-27, as are catalogues and bands."""
@@ -24,7 +24,7 @@ CATALOGUES = (
     *("SAO1984", "SAO", "AGK3", "FK4", "ACRS", "LickGas", "Ida93", "Perth70", "COSMOS", "Yale", "ZZCAT", "IHW", "GZ"),
     UNKNOWN_CATALOGUE,
 )
-"""Values of astCat and photCat, those that are not recommended any more among them."""
+"""Values of astCat and photCat, including those no longer recommended."""
 
 BANDS = {
     "Uj": "U",
@@ -68,7 +68,7 @@ def _require_listed(names: Iterable[str], known: Iterable[str]) -> None:
 
 
 class AdesTelescope(_Frozen):
-    """Telescope; design, aperture and detector are known of some observatories, and needed of others."""
+    """Telescope; design, aperture and detector are built in for some observatories, and required for others."""
 
     name: Annotated[str | None, Field(description="Its name.")] = None
     design: Annotated[str | None, Field(description="Reflector, Schmidt, ...")] = None
@@ -141,7 +141,7 @@ class AdesSettings(_Frozen):
 
 
 class ReportedDetection(_Frozen):
-    """Detection that was submitted: what identifies it, whatever its id is by now, and what was said of it."""
+    """Submitted detection: fields that identify it even if its id has changed, and what was reported."""
 
     visit: int
     detector: int
@@ -152,7 +152,7 @@ class ReportedDetection(_Frozen):
 
 
 class SubmissionRecord(_Frozen):
-    """Report that was submitted, with its text: the file is written from here."""
+    """Submitted report with its text, from which the file is written."""
 
     schema_version: int = SUBMISSION_VERSION
     night: Annotated[str, Field(pattern=r"^\d{8}$")]

@@ -1,4 +1,4 @@
-"""Settings of alerts: where they are sent, and how."""
+"""Settings of alerts and of their destinations."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _SECRET = re.compile(r"password|secret|key\.pem|token|username|userinfo")
 
 
 class KafkaSettings(BaseModel):
-    """Messages of Kafka. Secrets come from the environment alone (``NIGHTSTRIDE_KAFKA_SASL_PASSWORD``)."""
+    """Kafka messages. Secrets are read only from the environment (``NIGHTSTRIDE_KAFKA_SASL_PASSWORD``)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,7 +48,7 @@ class KafkaSettings(BaseModel):
 
 
 class AlertSettings(BaseModel):
-    """Alerts of what a run publishes."""
+    """Alerts of the detections that a run publishes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,4 +1,4 @@
-"""Columns of SDSS tables, and those that classifiers of catalogue rows use."""
+"""Columns of SDSS tables, and the columns used by classifiers of catalogue rows."""
 
 from collections.abc import Collection, Sequence
 from itertools import combinations
@@ -23,34 +23,34 @@ WORDS = ("class", "subClass", "gz2class")
 """Columns of strings; all others but `objid` are numbers."""
 
 NAMES = (*BANDS, *(f"err_{band}" for band in BANDS), *_OTHERS)
-"""All that can be asked for."""
+"""Names that `locate_columns` accepts."""
 
 
 def locate_columns(columns: Sequence[str], wanted: Collection[str], optional: Collection[str] = ()) -> dict[str, str]:
-    """Find the name of each column in a table.
+    """Return the name that each column has in a table.
 
     Parameters
     ----------
     columns
-        Names in the table; case is ignored where no name fits exactly.
+        Names in the table; case is ignored if no name matches exactly.
     wanted, optional
-        Names of `NAMES`: required ones, and those that are used if they are there.
+        Names from `NAMES`: required ones, and those used only if present.
 
     Returns
     -------
     dict
-        Our name -> the table's.
+        Name in `NAMES` -> name in the table.
 
     Raises
     ------
     BadInput
-        Columns are missing: all of them are named.
+        Columns are missing; the message names all of them.
 
     Notes
     -----
-    Magnitudes are of one kind: the first of ``u``, ``modelMag_u``, ``cModelMag_u``, ``psfMag_u``, ``petroMag_u``,
-    ``dered_u`` of which all bands that are asked for are there. In a table whose magnitudes have other names, ``z`` is
-    the redshift of `SpecObj`; beside a magnitude ``z``, ``z1`` is.
+    All magnitudes are of one kind: the first of ``u``, ``modelMag_u``, ``cModelMag_u``, ``psfMag_u``, ``petroMag_u``,
+    ``dered_u`` for which the table has all requested bands. The redshift of `SpecObj` is ``z`` in a table whose
+    magnitudes have other names, and ``z1`` in a table with a magnitude ``z``.
     """
     asked = [*wanted, *optional]
     found = _bands(columns, [name for name in asked if name in BANDS])
@@ -98,7 +98,7 @@ def _first(columns: Sequence[str], names: Sequence[str]) -> str | None:
 
 
 COLOURS = tuple(f"{blue}-{red}" for blue, red in combinations(BANDS, 2))
-"""All ten: those of the bands that are there remain when a band is missing."""
+"""All ten colours; if a band is missing, those of the other bands are used."""
 
 FEATURE_SETS = {
     "n5": BANDS,
@@ -112,5 +112,5 @@ against; ``photometry`` needs no spectrum; ``colours`` know nothing of how brigh
 
 
 def columns_of(features: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the columns of a table that features are made of, in the order of their first use."""
+    """Return the table columns from which features are computed, in the order of first use."""
     return tuple(dict.fromkeys(column for feature in features for column in feature.split("-")))

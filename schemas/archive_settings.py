@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class ButlerSettings(BaseModel):
-    """Datasets of a Butler repository to be searched."""
+    """Datasets of a Butler repository to search."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

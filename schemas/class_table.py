@@ -1,4 +1,4 @@
-"""Verdicts on objects: class, probabilities and model."""
+"""Tables of classified objects: class, probabilities and model."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -17,13 +17,13 @@ UNKNOWN = "unknown"
 
 
 class Reason(StrEnum):
-    """Reasons of an unknown spectral class."""
+    """Reasons for an unknown spectral class."""
 
     SYSTEM = "system"  # the photometric system is not known, or not supported
-    COLOUR_TERM = "colour_term"  # without a band that the relation to SDSS needs
+    COLOUR_TERM = "colour_term"  # a band is missing that the relation to SDSS needs
     COLOUR_RANGE = "colour_range"  # outside the colours for which that relation holds
     NO_COLOUR = "no_colour"  # fewer than two bands
-    NO_IMAGE = "no_image"  # colours without u, and no verdict on the image
+    NO_IMAGE = "no_image"  # colours without u, and no classification of the image
     OUTLIER = "outlier"  # outside what the model was trained on
 
 
@@ -35,7 +35,7 @@ REASONS_DOC = (
 
 
 def probability_column(label: str) -> str:
-    """Return the name of a class's column of probabilities: ``p`` and the words of the label, each with a capital."""
+    """Return the name of a class's probability column: ``p`` and the capitalised words of the label."""
     return "p" + "".join(f"{word[:1].upper()}{word[1:]}" for word in re.split("[ -]", label))
 
 
@@ -50,26 +50,26 @@ def class_dataset(
     outlier: bool = True,
     others: Sequence[str] = (),
 ) -> TableOf:
-    """Return the dataset of the verdicts of one stage: a row per object.
+    """Return the dataset of the classifications of one stage, with a row per object.
 
     Parameters
     ----------
     name
         Name of the dataset and of its stage.
     classes
-        Labels, two at least, as in `classLabel`; ``unknown`` is not among them.
+        At least two labels, as in `classLabel`, without ``unknown``.
     more
-        Further columns, put before `modelVersion`.
+        Further columns, inserted before `modelVersion`.
     outlier
-        Whether there is a column `outlierScore`.
+        Whether to add a column `outlierScore`.
     others
-        Labels beside the classes and ``unknown``.
+        Labels besides the classes and ``unknown``.
 
     Raises
     ------
     DatasetError
-        Fewer than two classes, ``unknown`` among them, or columns whose names differ at most in case, which SQL takes
-        for one.
+        There are fewer than two classes, or ``unknown`` is one of them, or two column names differ only in case or not
+        at all (SQL ignores case).
     """
     _check(name, classes)
     fields = [
@@ -99,20 +99,20 @@ def class_columns(
     outlier: NDArray[np.floating],
     version: str,
 ) -> dict[str, pa.Array]:
-    """Fill the columns of `class_dataset`.
+    """Return the columns of `class_dataset`.
 
     Parameters
     ----------
     classes
-        Labels, as of the dataset.
+        Labels, as in the dataset.
     object_id : (n,) int64
         Ids.
     probability : (n, classes)
-        Calibrated, summing to 1 per row; a row of NaN where nothing can be said.
+        Calibrated probabilities; each row sums to 1, or is NaN if the object cannot be classified.
     outlier : (n,)
-        1 at the limit; NaN where nothing can be said.
+        Outlier score, 1 at the limit; NaN if the object cannot be classified.
     version
-        Of the model.
+        Version of the model.
 
     Returns
     -------
@@ -122,7 +122,7 @@ def class_columns(
     Raises
     ------
     DatasetError
-        Shapes that do not fit, or probabilities that are not probabilities.
+        The shapes do not match, or a probability is not valid.
     """
     shape = (len(object_id), len(classes))
     if probability.shape != shape or outlier.shape != shape[:1]:
@@ -146,7 +146,7 @@ def class_columns(
 
 
 def class_table(dataset: TableOf, columns: dict[str, Any]) -> pa.Table:
-    """Put columns into the order and form of a dataset."""
+    """Return columns as a table in the order and types of a dataset."""
     return pa.Table.from_arrays([columns[field.name] for field in dataset.schema], schema=dataset.schema)
 
 
@@ -164,7 +164,7 @@ def _nullable(values: NDArray[np.floating]) -> pa.Array:
 
 
 CLASSES = ("star", "galaxy")
-"""In the order of the columns of probabilities."""
+"""Stellar classes, in the order of the probability columns."""
 
 STAR_GALAXY = class_dataset("star_galaxy", CLASSES)
 
@@ -172,7 +172,7 @@ STAR_GALAXY = class_dataset("star_galaxy", CLASSES)
 _WORDS = {"D": "WhiteDwarf", "C": "Carbon", "d": "BrownDwarf"}
 
 TYPE_COLUMNS = {name: f"pType{_WORDS.get(name, name)}" for name in STELLAR_CLASSES}
-"""Stellar class -> column of its probability; ``D`` and ``d`` by words, for SQL tells no case apart."""
+"""Stellar class -> probability column; ``D`` and ``d`` are spelt out because SQL ignores case."""
 
 
 def _optional_float(name: str, doc: str) -> pa.Field:

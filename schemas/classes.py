@@ -1,4 +1,4 @@
-"""Classes of objects, and the labels of archives mapped to them."""
+"""Classes of objects, and the mapping of archive labels to them."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -14,14 +14,14 @@ _NAMES = {"STAR": "star", "GALAXY": "galaxy", "QSO": "quasar", "QUASAR": "quasar
 
 
 def superclass(raw: str) -> str | None:
-    """Return the superclass of an SDSS ``class`` (``STAR``, ``GALAXY``, ``QSO``, in any case); None if it has none."""
+    """Return the superclass of an SDSS ``class`` (``STAR``, ``GALAXY``, ``QSO``, case ignored); None for others."""
     return _NAMES.get(raw.strip().upper())
 
 
 STELLAR_CLASSES = ("O", "B", "A", "F", "G", "K", "M", "D", "C", "d")
 """Letters of the MK system; D white dwarf, C carbon star, d brown dwarf (L, T, Y)."""
 
-_STAR_NAME = re.compile(r"\s*\(.*")  # templates are given with their star: "F5V (30743)"
+_STAR_NAME = re.compile(r"\s*\(.*")  # templates carry the number of their star: "F5V (30743)"
 _WHITE_DWARF = re.compile(r"^(WD|D[ABCOQXZ])|WD$", re.IGNORECASE)
 _CARBON = re.compile(r"^Carbon|^C$|^C[-\d]|^[RN]\d", re.IGNORECASE)
 _BROWN_DWARF = re.compile(r"^[LTY](\d|\.|$)|^[LTY] ?dwarf", re.IGNORECASE)
@@ -29,7 +29,7 @@ _LETTER = re.compile(r"^(?:sd:?|esd|usd|d(?=[FGKM]))?([OBAFGKM])(?=B?$|\d|[IV]|[
 
 
 def stellar_class(raw: str) -> str | None:
-    """Return the class of an SDSS ``subClass`` or of an MK type; None if it names no star of the ten classes.
+    """Return the class of an SDSS ``subClass`` or of an MK type; None if it is not one of the ten stellar classes.
 
     Parameters
     ----------
@@ -38,10 +38,10 @@ def stellar_class(raw: str) -> str | None:
 
     Notes
     -----
-    Rules, the first that holds: white dwarfs (``WD…``, ``…WD``, ``DA`` and its like) are D, carbon in them or not;
-    carbon stars (``Carbon…``, ``C``, the older ``R`` and ``N``) C; L, T and Y d; otherwise the first letter of
-    the type, with or without the prefix of a subdwarf, so that ``OB`` is O and ``K2/M0`` K. Cataclysmic variables
-    (``CV``), Wolf-Rayet stars and the classes of galaxies (``AGN``, ``STARBURST``, ``BROADLINE``) have none.
+    The first rule that applies is used. White dwarfs (``WD…``, ``…WD``, ``DA`` and similar) are D, with or without
+    carbon. Carbon stars (``Carbon…``, ``C``, the older ``R`` and ``N``) are C. L, T and Y are d. All others take the
+    first letter of the type, after any subdwarf prefix: ``OB`` is O, ``K2/M0`` is K. Cataclysmic variables (``CV``),
+    Wolf-Rayet stars and galaxy classes (``AGN``, ``STARBURST``, ``BROADLINE``) have none.
     """
     name = _STAR_NAME.sub("", raw.strip())
     if _WHITE_DWARF.search(name):
@@ -65,13 +65,13 @@ _CLASS = re.compile(
 
 
 def galaxy_class(raw: str) -> str | None:
-    """Return the class of a Galaxy Zoo 2 ``gz2class``; None if it is not one, as ``A`` (a star or an artefact).
+    """Return the class of a Galaxy Zoo 2 ``gz2class``; None if it is not a galaxy, as ``A`` (a star or an artefact).
 
     Notes
     -----
     The strings are those of Willett et al. 2013 (MNRAS 435, 2835, appendix): ``E`` and roundness (``r``, ``i``,
-    ``c``); ``Se`` and the bulge seen edge-on (``r``, ``b``, ``n``); ``S`` or ``SB`` and the bulge (``a`` to ``d``),
-    then, which we leave out, number of arms (``1`` to ``4``, ``+``, ``?``), their winding (``t``, ``m``, ``l``) and an
+    ``c``); ``Se`` and the bulge seen edge-on (``r``, ``b``, ``n``); ``S`` or ``SB`` and the bulge (``a`` to ``d``).
+    The rest is ignored: the number of arms (``1`` to ``4``, ``+``, ``?``), their winding (``t``, ``m``, ``l``) and an
     odd feature in brackets.
     """
     found = _CLASS.match(raw.strip())
@@ -90,9 +90,9 @@ class Mapped(NamedTuple):
     Attributes
     ----------
     code : (n,) int16
-        Index of the class; -1 where the label has none.
+        Index of the class; -1 if the label has none.
     unknown
-        Label -> how many rows have it, of those without a class, most frequent first.
+        Label without a class -> number of rows, most frequent first.
     """
 
     code: NDArray[np.int16]
@@ -100,16 +100,16 @@ class Mapped(NamedTuple):
 
 
 def map_labels(raw: pa.Array | pa.ChunkedArray, rule: Callable[[str], str | None], classes: Sequence[str]) -> Mapped:
-    """Map labels by a rule, once per different label.
+    """Map labels to classes, applying the rule once per distinct label.
 
     Parameters
     ----------
     raw
-        Strings as the archive gives them; null counts as the empty label.
+        Labels as given by the archive; null counts as the empty label.
     rule
-        From a label without outer blanks to a class, or None.
+        Function from a stripped label to a class or None.
     classes
-        All that the rule gives, in the order of the codes.
+        All classes of the rule, in the order of the codes.
     """
     combined = raw.combine_chunks() if isinstance(raw, pa.ChunkedArray) else raw
     encoded = combined.cast(pa.string()).fill_null("").dictionary_encode()

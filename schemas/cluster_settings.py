@@ -1,4 +1,4 @@
-"""Settings of the cluster: this machine, a Dask cluster that is there, or jobs of a batch system."""
+"""Settings of the cluster: this machine, an existing Dask cluster, or jobs of a batch system."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -43,7 +43,7 @@ class SlurmSettings(BaseModel):
 
 
 class ClusterSettings(BaseModel):
-    """Place of the workers, access to them, and the work of each kind."""
+    """Location of the workers, access to them, and the tasks of each kind."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -101,5 +101,5 @@ class ClusterSettings(BaseModel):
 
     @property
     def encrypted(self) -> bool:
-        """Return whether the address requests TLS."""
+        """Return whether the address asks for TLS."""
         return self.address is not None and self.address.startswith("tls://")

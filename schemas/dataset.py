@@ -1,4 +1,4 @@
-"""Datasets that flow between stages: tables, arrays and files with a declared form, and the UCDs of columns."""
+"""Datasets passed between stages: tables, arrays and files with a declared schema, and the UCDs of columns."""
 
 import re
 from collections.abc import Collection
@@ -128,7 +128,7 @@ _NAMES = {
     "reliabilityMax": "stat.probability;stat.max",
     "reliabilityMean": "stat.probability;stat.mean",
 }
-"""By the whole name."""
+"""Full column name -> UCD."""
 
 _RULES = (
     (r"(n|num)[A-Z]\w*|\w*Ndata|\w_nExposures", "meta.number"),
@@ -140,13 +140,13 @@ _RULES = (
     (r"[a-z]+Flux|flux", "phot.flux.density;em.opt"),
     (r"[a-z]Minus[A-Z]", "phot.color"),
 )
-"""By a pattern that matches all of the name; the first that does counts."""
+"""Pattern of the full column name -> UCD; the first match counts."""
 
 
 def ucd_of(name: str) -> str:
-    """Return the UCD of a column by its name; "" if the name says nothing.
+    """Return the UCD of a column from its name; "" if the name is not known.
 
-    ``<name>Err`` is the error of ``<name>``; ``<band>_<name>`` is that of ``<name>`` in a band.
+    ``<name>Err`` is the error of ``<name>``; ``<band>_<name>`` is ``<name>`` in a band.
     """
     if name in _NAMES:
         return _NAMES[name]
@@ -162,7 +162,7 @@ def ucd_of(name: str) -> str:
 
 
 class DatasetError(TypeError):
-    """Raised when a dataset does not have its declared form."""
+    """Raised when a dataset does not match its declared schema."""
 
 
 @dataclass(frozen=True)
@@ -172,13 +172,13 @@ class TableOf:
     Attributes
     ----------
     name, schema
-        What it is called, and its columns.
+        Name and columns.
     product
-        It is published even where a later stage reads it.
+        Whether it is published even if a later stage reads it.
     synthetic
-        Its rows are of our own making, not of the sky: no stage may read it but to make another such dataset.
+        Whether its rows are simulated. Only a stage that makes another synthetic dataset may read it.
     ids
-        Column of the ids of what was seen, if there is one: never below 0, where those of synthetic rows are.
+        Column of the ids of observed rows, if there is one. They are never negative; ids of synthetic rows are.
     """
 
     name: str
@@ -204,12 +204,12 @@ class TableOf:
             raise DatasetError(f"dataset {self.name!r}: {self.ids} {least} is that of a synthetic row, not of the sky")
 
     def only(self, names: Collection[str]) -> "TableOf":
-        """Return the form of some of its columns, its ids among them.
+        """Return the dataset with some of its columns, always including its ids.
 
         Raises
         ------
         DatasetError
-            It has no such column.
+            There is no such column.
         """
         if unknown := sorted(set(names) - set(self.schema.names)):
             raise DatasetError(f"dataset {self.name!r} has no columns {unknown}, only {sorted(self.schema.names)}")
@@ -240,14 +240,14 @@ class ArrayOf:
 
 @dataclass(frozen=True)
 class FileOf:
-    """What a file holds that the settings name, beside the exposures: stages that need it do not run without.
+    """Content of a file, other than an exposure, named in the settings; stages that need it are skipped without it.
 
     Attributes
     ----------
     name, setting
-        What it is called, and the setting that names the file, as ``section.field``: null for none.
+        Name, and the setting with the path of the file, as ``section.field``; that setting is null for no file.
     service
-        Setting with the URL of a service that is asked where there is no file; empty: there is none.
+        Setting with the URL of a service that is used if there is no file; empty: no service.
     """
 
     name: str
@@ -255,7 +255,7 @@ class FileOf:
     service: str = ""
 
     def named(self, settings: Any) -> str | None:
-        """Return the file, or the URL of the service, that the settings name."""
+        """Return the file, or the URL of the service, named in the settings."""
         for place in filter(None, (self.setting, self.service)):
             section, _, field = place.partition(".")
             named: str | None = getattr(getattr(settings, section), field)
@@ -264,7 +264,7 @@ class FileOf:
         return None
 
     def check(self, value: Any) -> None:
-        """Raise `DatasetError` if there is none."""
+        """Raise `DatasetError` if the file is missing."""
         if value is None:
             raise DatasetError(f"dataset {self.name!r} is missing. To fix, set {self.setting}.")
 
@@ -278,5 +278,5 @@ def column(name: str, kind: pa.DataType, unit: str, doc: str, *, nullable: bool 
 
 
 def quantity(name: str, unit: str, doc: str, *, nullable: bool = True) -> pa.Field:
-    """Return a `column` of float32, null where there is no value."""
+    """Return a nullable float32 `column`."""
     return column(name, pa.float32(), unit, doc, nullable=nullable)

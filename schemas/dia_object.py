@@ -1,4 +1,4 @@
-"""Objects of the difference images: what was seen again at one place, night after night."""
+"""Objects of the difference images: repeated detections at one position, over nights."""
 
 from collections.abc import Iterator, Sequence
 from enum import IntFlag
@@ -14,9 +14,9 @@ from schemas.objects import BANDS
 class DiaObjectFlag(IntFlag):
     """Bits of ``flags`` in `dia_object`."""
 
-    STATIONARY = 1  # seen again on another visit, after what moves would have left the place
-    VARIABLE_STAR = 2  # a detection of the night sits on a star of which it is not all the light
-    NUCLEAR = 4  # a detection of the night sits on the core of a galaxy
+    STATIONARY = 1  # seen again on another visit, when anything moving would be elsewhere
+    VARIABLE_STAR = 2  # a detection of the night lies on a star and is only part of its light
+    NUCLEAR = 4  # a detection of the night lies on the core of a galaxy
 
 
 ASSOCIATION = TableOf(
@@ -38,16 +38,16 @@ ASSOCIATION = TableOf(
         ]
     ),
 )
-"""Detections up to a night, its own among them, of the objects that were seen in it; no stage makes it: it comes from
-the store of the association, and is not published."""
+"""Detections, up to and including a night, of the objects seen in that night. It comes from the store of the
+association, not from a stage, and is not published."""
 
 
 _STATISTICS = ("Ndata", "Mean", "MeanErr", "Sigma", "Chi2", "StetsonJ", "Min", "Max")
-"""Ends of the columns of a band, in the order of `kernels.linking.association.FluxStatistics`."""
+"""Suffixes of the columns of a band, in the order of `kernels.linking.association.FluxStatistics`."""
 
 
 def flux_statistics_arrays(band: str, statistics: Sequence[NDArray[np.generic]]) -> dict[str, pa.Array]:
-    """Return the columns of `flux_statistics_columns` of statistics in the order of these; NaN becomes null."""
+    """Return the values of `flux_statistics_columns`, in the same order; NaN becomes null."""
     types = {"Ndata": pa.int32()}
     return {
         f"{band}_psfFlux{end}": pa.array(values, types.get(end, pa.float32()), from_pandas=True)
@@ -58,7 +58,7 @@ def flux_statistics_arrays(band: str, statistics: Sequence[NDArray[np.generic]])
 def motion_arrays(
     east: NDArray[np.float64], north: NDArray[np.float64], error: NDArray[np.float64], known: NDArray[np.bool_]
 ) -> dict[str, pa.Array]:
-    """Return the columns of `motion_columns` of motions in mas / yr; null where nothing is known of them."""
+    """Return the values of `motion_columns` for motions in mas / yr; null where the motion is unknown."""
     columns = {"pmRa": east, "pmRaErr": error, "pmDec": north, "pmDecErr": error}
     return {name: pa.array(values, pa.float32(), mask=~known) for name, values in columns.items()}
 
@@ -68,7 +68,7 @@ def _float(name: str, unit: str, doc: str, ucd: str) -> pa.Field:
 
 
 def flux_statistics_columns(band: str, what: str) -> Iterator[pa.Field]:
-    """Yield the columns of the statistics of psfFlux in a band, of ``what`` in the plural."""
+    """Yield the columns of the statistics of psfFlux in a band; ``what`` is a plural noun for their descriptions."""
     flux, name = "phot.flux.density;em.opt", f"{band}_psfFlux"
     yield column(f"{name}Ndata", pa.int32(), "", f"{what} in {band} with psfFlux and its error.")
     yield _float(f"{name}Mean", "nJy", f"Mean of psfFlux in {band} by the errors.", f"{flux};stat.mean")

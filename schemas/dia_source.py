@@ -1,4 +1,4 @@
-"""Detections on a difference image: hits, candidates, measured rows, and the basis of their reliability."""
+"""Detections on a difference image: hits, candidates, measured rows, and the features behind their reliability."""
 
 from dataclasses import dataclass
 from enum import IntFlag
@@ -18,25 +18,25 @@ class DetectionFlag(IntFlag):
     - MASKED (4): other unusable pixels inside the footprint.
     - DIPOLE (8): a negative lobe of comparable strength beside the positive one.
     - NEAR_BRIGHT_STAR (16): beside a large saturated or masked area.
-    - FIT_FAILED (32): trail fit did not converge; trail columns hold the first estimate, errors are null.
+    - FIT_FAILED (32): the trail fit did not converge; trail columns hold the first estimate, and errors are null.
     - NO_WCS (64): sky columns are null.
     - NO_ZERO_POINT (128): flux columns are null.
-    - CROSSES_DETECTOR (256): a trail too long for a Solar System object, or that leaves the image.
-    - SPIKE (512): points at the middle of a masked star, and begins there.
-    - BLEED (1024): on the column of a masked star, and begins there.
+    - CROSSES_DETECTOR (256): the trail is too long for a Solar System object, or leaves the image.
+    - SPIKE (512): starts at a masked star and points at its centre.
+    - BLEED (1024): starts at a masked star and lies on its column.
     - COSMIC_RAY (2048): sharper than the PSF allows.
-    - HOT_COLUMN (4096): its column or row is bright beyond its ends too.
+    - HOT_COLUMN (4096): its column or row is also bright beyond its ends.
     - GHOST (8192): hardly brighter than its surroundings on either side.
     - SATELLITE (16384): is, or lies across, the trail of a satellite or aeroplane.
-    - ASSUMED_PSF (32768): no header and no star told the PSF, or the unit of its width: fluxes, lengths and reliability
-      rest on a guess.
-    - ASSUMED_TIME (65536): keywords of the time contradict each other by up to an exposure and a minute.
-    - ASSUMED_GAIN (131072): its unit, or that of the pixels: errors of bright sources rest on it.
-    - ASSUMED_SITE (262144): longitude of the site: the night may be another one.
-    - NO_TIME (524288): nothing told it: midpointMjdTai is that of 2000-01-01, null of arrays.
-    - UNKNOWN_UNIT (1048576): of the pixels: their Poisson noise is left out of the errors.
-    - PSF_DIFFERS (2097152): that of the header from that of the stars, which was taken, by more than 25 %.
-    - HIGH_BACKGROUND (4194304): far from 0, as of a science image: stars may be among the detections.
+    - ASSUMED_PSF (32768): neither the header nor stars gave the PSF, or the header has no unit for its width; fluxes,
+      lengths and reliability rest on a guess.
+    - ASSUMED_TIME (65536): time keywords contradict each other by up to one exposure and a minute.
+    - ASSUMED_GAIN (131072): the unit of the gain or of the pixels was assumed; it affects the errors of bright sources.
+    - ASSUMED_SITE (262144): the longitude of the site was assumed; the night may be wrong.
+    - NO_TIME (524288): the time is not known; midpointMjdTai is that of 2000-01-01, or null for arrays.
+    - UNKNOWN_UNIT (1048576): the unit of the pixels is not known; errors do not include their Poisson noise.
+    - PSF_DIFFERS (2097152): the PSF of the header differs from that of the stars, which was used, by more than 25 %.
+    - HIGH_BACKGROUND (4194304): the background is far from 0, as in a science image; stars may be among the detections.
     """
 
     EDGE = 1
@@ -112,7 +112,7 @@ commonly leaves of that light, see `kernels.measure.star_residue`.
 """
 
 UNKNOWN = (0.0, 0.0, 1.0, 0.0)
-"""`STATIC` where there is nothing to tell by."""
+"""Values of `STATIC` without a science image."""
 
 FEATURES = (
     "log_logit_sum",
@@ -282,28 +282,28 @@ HIT = TableOf(
 )
 
 MOST_HITS = 30_000
-"""Hits on an exposure at most, as many as 5,000 sources light up; on a large one, so many for each `WHOLE_PIXELS`."""
+"""Largest number of hits on an exposure, as from 5,000 sources; on a large one, for each `WHOLE_PIXELS` pixels."""
 
 
 SEGMENT_COLUMNS = ("x", "y", "trailLengthPx", "trailAnglePx", "snr")
-"""Columns of `DIA_SOURCE` that say where a trail lies, and how significant it is."""
+"""Columns of `DIA_SOURCE` with the geometry and significance of a trail."""
 
 
 def most_hits(shape: tuple[int, int]) -> int:
-    """Return how many hits an image of (ny, nx) px may have."""
+    """Return the largest number of hits that an image of (ny, nx) px may have."""
     return max(MOST_HITS, MOST_HITS * prod(shape) // WHOLE_PIXELS)
 
 
 @dataclass(frozen=True)
 class SearchCounts:
-    """Counts that belong to the hits of a tile, or of several.
+    """Counts for the hits of one tile or several.
 
     Attributes
     ----------
     windows, unscored
-        Places searched, and those of them that could not be scored (masked or without spread).
+        Number of positions searched, and number of those without a score (masked or without spread).
     grid
-        Grid of the places.
+        Grid of the positions.
     """
 
     windows: int
@@ -311,7 +311,7 @@ class SearchCounts:
     grid: SearchGrid
 
     def __add__(self, other: "SearchCounts") -> "SearchCounts":
-        """Return the counts of both; they must be of one grid."""
+        """Return the sums of two counts, which must have the same grid."""
         if self.grid != other.grid:
             raise DatasetError(f"hits of two grids cannot be joined: {self.grid} and {other.grid}")
         return SearchCounts(self.windows + other.windows, self.unscored + other.unscored, self.grid)

@@ -1,4 +1,4 @@
-"""Failures, classified by what the caller does about them, and the remedy for an unknown name."""
+"""Errors, classified by how the caller handles them, and help with unknown names."""
 
 import re
 from collections.abc import Iterable
@@ -9,9 +9,9 @@ Kind = TypeVar("Kind", bound=BaseException)
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    r"""Return a text with escapes for what steers a terminal: control characters, as names of files may have.
+    r"""Return a text with its control characters escaped; names of files may contain some.
 
-    Ends of lines are escaped, too, unless there may be several ``lines``.
+    Line ends are escaped too, unless ``lines`` is true.
 
     >>> printable("night" + chr(27) + "[2J.fits")
     'night\\x1b[2J.fits'
@@ -24,14 +24,14 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 
 class NightstrideError(Exception):
-    """Base of all our errors: a place, a problem, a remedy.
+    """Base class of all nightstride errors, with a place, a problem and a remedy.
 
     Parameters
     ----------
     code
-        Short stable name of the failure, e.g. ``"missing_keyword"``.
+        Short stable name of the error, e.g. ``"missing_keyword"``.
     where
-        File, field or setting that is at fault.
+        File, field or setting at fault.
     problem
         What is wrong with it: the value found and the rule it breaks.
     remedy
@@ -39,7 +39,7 @@ class NightstrideError(Exception):
     """
 
     def __init__(self, code: str, where: str, problem: str, remedy: str) -> None:
-        # All four go to the base class, so that the error survives pickling between processes.
+        # All four go to the base class so that the error can be pickled.
         super().__init__(code, where, problem, remedy)
         self.code, self.where, self.problem, self.remedy = code, where, problem, remedy
 
@@ -48,36 +48,36 @@ class NightstrideError(Exception):
 
 
 class NoWork(NightstrideError):
-    """Raised when there is nothing to do: listed as not run, no failure."""
+    """Raised when there is nothing to do; listed as not run, not as a failure."""
 
 
 class BadInput(NightstrideError):
-    """Raised when one exposure cannot be used: it is quarantined with the reason, the night goes on."""
+    """Raised when one exposure cannot be used; it is quarantined with the reason, and the night continues."""
 
 
 class Retryable(NightstrideError):
-    """Raised when the same call may succeed later: retried with backoff."""
+    """Raised when the same call may succeed later; it is retried with backoff."""
 
 
 BACKOFF_S = 0.5
-"""Wait before the first retry of a retryable failure, s; it doubles with each further one."""
+"""Wait before the first retry of a retryable error, s; it doubles with each further retry."""
 
 
 class Misconfigured(NightstrideError):
-    """Raised when no exposure could succeed: the run stops before any work."""
+    """Raised when no exposure could succeed; the run stops before any work."""
 
 
 def missing_extra(package: str, extra: str, code: str = "missing_extra", where: str = "") -> Misconfigured:
-    """Return the refusal of what needs a package that is not installed, of an extra of ours.
+    """Return the error for a missing package that belongs to one of nightstride's extras.
 
     Parameters
     ----------
     package, extra
-        As they are installed.
+        Names to install.
     code
-        Of the error.
+        Code of the error.
     where
-        What needs it; empty if that is plain.
+        What needs the package; may be empty.
     """
     problem = f"the package {package} is not installed." if where else "is not installed."
     return Misconfigured(code, where or package, problem, f"pip install 'nightstride[{extra}]'.")
@@ -88,7 +88,7 @@ HELD = "locked"
 
 
 def exit_code(error: NightstrideError) -> int:
-    """Return the exit code of a command that an error ends: 4: another run holds OUT; 1: it may succeed later; 2.
+    """Return the exit code for an error: 4 if another run holds OUT, 1 if a retry may succeed, else 2.
 
     >>> exit_code(Misconfigured("locked", "/out", "another run holds it.", "wait."))
     4
@@ -99,18 +99,18 @@ def exit_code(error: NightstrideError) -> int:
 
 
 def first_of(error: BaseException, kind: type[Kind]) -> Kind | None:
-    """Return the first error of a kind in a group, however deep it lies, or the error itself; None if there is none."""
+    """Return the first error of a kind in a group, at any depth, or the error itself; None if there is none."""
     if isinstance(error, BaseExceptionGroup):
         return next((found for one in error.exceptions if (found := first_of(one, kind)) is not None), None)
     return error if isinstance(error, kind) else None
 
 
 NEAR = 0.65
-"""Least likeness of two names of which one may be meant by the other, as of `difflib.get_close_matches`."""
+"""Least similarity of a name to be suggested, as in `difflib.get_close_matches`."""
 
 
 def choice(given: object, known: Iterable[str]) -> str:
-    """Return the end of the sentence "To fix, ..." for a name that is not known: the nearest one, and all.
+    """Return the end of the sentence "To fix, ..." for an unknown name: the most similar one, and all known ones.
 
     >>> choice("ztg", ["llnl", "ztf"])
     "write 'ztf'; known are llnl, ztf."
@@ -136,7 +136,7 @@ _REASONS = (
     (r"Format could not be identified", "neither its name nor its first bytes say what it is"),
     (r"File is not a zip file|BadZipFile|Bad magic number|Bad CRC", "it is cut off, or of another kind"),
 )
-"""What libraries say of files -> our words."""
+"""Pattern of a library's message about a file -> our wording."""
 
 
 _CSV_FIELDS = re.compile(r"CSV parse error: .*?Expected (\d+) columns, got (\d+)", re.DOTALL)
@@ -144,12 +144,12 @@ _NOT_TEXT = re.compile(r"[\ufffd\x00-\x08\x0e-\x1f]")
 
 
 def no_parts(error: BaseException) -> bool:
-    """Return whether fsspec says that a server of HTTP sends whole files alone."""
+    """Return whether an fsspec error means that an HTTP server sends only whole files."""
     return isinstance(error, ValueError) and re.search("range requests|streaming HTTP file", str(error)) is not None
 
 
 def read_failure(error: BaseException) -> str:
-    """Return why a file cannot be read, in our words where we have some; the library's are those of the error's cause.
+    """Return why a file cannot be read, in plain words for known errors, else in those of the library.
 
     >>> read_failure(OSError("Could not open Parquet input source '<Buffer>': Parquet file size is 12 bytes"))
     'it is cut off, or no Parquet file'

@@ -8,11 +8,11 @@ NJY_ZERO_POINT = 31.4
 """AB magnitude of 1 nJy (3631 Jy is magnitude 0)."""
 
 SCHEMA_VERSION = 1
-"""Of the exposure record in a tile store. A reader refuses a later one."""
+"""Version of the exposure record in a tile store. A reader refuses a later one."""
 
 
 SIMULATED = "simulated"
-"""Flag of exposures that are not of the sky: their header has SIMULATE = T, as those of `nightstride simulate` have."""
+"""Flag of simulated exposures: their header has SIMULATE = T, as `nightstride simulate` writes it."""
 
 ASSUMPTIONS = {
     "ambiguous_time": "keywords of the time or of the exposure time, or the words of their comments, contradict each "
@@ -42,7 +42,7 @@ ASSUMPTIONS = {
     "left",
     "unknown_unit": "BUNIT names no unit known here: the gain was left out",
 }
-"""Flags of exposures of which something was assumed, is in doubt or is not known, and what that means."""
+"""Flags of exposures with an assumed, doubtful or missing quantity -> meaning."""
 
 TOLD_BY = {
     "ambiguous_time": "[fits.time], or unit in [fits.exposure_time]",
@@ -62,7 +62,7 @@ TOLD_BY = {
 
 
 class Variation(BaseModel):
-    """Quantities at the nodes of a mesh over an image: linear in x and y between them, constant beyond."""
+    """Quantities at the nodes of a mesh over an image, interpolated linearly in x and y, constant beyond the mesh."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -71,7 +71,7 @@ class Variation(BaseModel):
     x: Annotated[tuple[float, float], Field(description="The same of the columns.")]
 
     def shifted(self, y0: float, x0: float) -> "Variation":
-        """Return it as seen on a part of the image that begins at row y0 and column x0."""
+        """Return the variation over a part of the image that starts at row y0 and column x0."""
         return self.model_copy(update={"y": (self.y[0] - y0, self.y[1]), "x": (self.x[0] - x0, self.x[1])})
 
 
@@ -97,7 +97,7 @@ class PsfModel(BaseModel):
 
 
 class ExposureKey(BaseModel):
-    """Identity of an exposure."""
+    """Key of an exposure: night, visit and detector."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -107,20 +107,20 @@ class ExposureKey(BaseModel):
 
     @property
     def name(self) -> str:
-        """Return ``<visit>-<detector>``: the stem of its files."""
+        """Return ``<visit>-<detector>``, the stem of the names of its files."""
         return f"{self.visit}-{self.detector}"
 
 
 def key_of(night: str, name: str) -> ExposureKey:
-    """Return the key of an exposure by its night and name."""
+    """Return the key of an exposure from its night and name."""
     visit, detector = name.split("-")
     return ExposureKey(night=night, visit=int(visit), detector=int(detector))
 
 
 class ExposureInfo(ExposureKey):
-    """Metadata of an exposure, as stored with its tiles and given to stages.
+    """Metadata of an exposure, as stored with its tiles and passed to stages.
 
-    Null means not known: a stage leaves the columns that depend on it null. Pixel positions are 0-based.
+    Null means not known; columns that depend on a null quantity are null. Pixel positions are 0-based.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -159,5 +159,5 @@ class ExposureInfo(ExposureKey):
 
     @property
     def ab_zero_point(self) -> float | None:
-        """Return the AB magnitude of 1 pixel unit of flux; known without a header where pixels are in nJy."""
+        """Return the AB magnitude of 1 pixel unit of flux; for pixels in nJy it does not need a header."""
         return NJY_ZERO_POINT if self.zero_point is None and self.pixel_unit == "nJy" else self.zero_point

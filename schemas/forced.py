@@ -1,4 +1,4 @@
-"""Fluxes measured at given places, and the summary of a list of targets."""
+"""Forced photometry at given positions, and the summary of a list of targets."""
 
 from enum import IntFlag
 from typing import Annotated
@@ -18,9 +18,9 @@ class ForcedFlag(IntFlag):
     SATURATED = 2  # saturated pixels under the trail
     MASKED = 4  # other unusable pixels under the trail
     NOT_MEASURED = 8  # too little of the light falls on usable pixels: flux columns are null
-    NO_ZERO_POINT = 16  # columns in nJy and magnitudes are null
-    BLENDED = 32  # another target lies at the same place: the flux is that of both
-    CONTAMINATED = 64  # there is light that is not of the trail; it was left out unless it covers most of the trail
+    NO_ZERO_POINT = 16  # no zero point: columns in nJy and magnitudes are null
+    BLENDED = 32  # another target lies at the same position: the flux is that of both
+    CONTAMINATED = 64  # other light on the trail; it was masked unless it covers most of the trail
 
 
 FORCED_SOURCE = TableOf(
@@ -70,7 +70,7 @@ FORCED_SOURCE = TableOf(
 
 
 class Note(Record):
-    """Item that was not measured, and why; the fields are those of `NightstrideError`."""
+    """Target or exposure that was not measured, with the reason; fields are those of `NightstrideError`."""
 
     code: str
     where: str
@@ -79,7 +79,7 @@ class Note(Record):
 
     @classmethod
     def of(cls, error: NightstrideError) -> "Note":
-        """Make the note of an error."""
+        """Return the note of an error."""
         return cls(code=error.code, where=error.where, problem=error.problem, remedy=error.remedy)
 
     def __str__(self) -> str:
@@ -87,7 +87,7 @@ class Note(Record):
 
 
 class ForcedSummary(Record):
-    """Counts of targets, exposures and rows, and what was left out."""
+    """Counts of targets, exposures and rows, and the items left out."""
 
     targets: Annotated[int, Field(ge=0, description="Targets that could be read.")]
     exposures: Annotated[int, Field(ge=0, description="Exposures looked at.")]
@@ -112,5 +112,5 @@ class ForcedSummary(Record):
 
     @property
     def exit_code(self) -> int:
-        """Return 0 if all is done, 1 if rows of the list or exposures could not be used."""
+        """Return 0 if everything was measured, 1 if rows of the list or exposures could not be used."""
         return 1 if self.left_out or self.quarantined else 0

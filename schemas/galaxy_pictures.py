@@ -1,4 +1,4 @@
-"""Pictures of the galaxies of a patch, and what is said of them."""
+"""Pictures of the galaxies of a patch, and their classifications."""
 
 import pyarrow as pa
 
@@ -20,17 +20,17 @@ GALAXY = TableOf(
     product=True,
     ids="objectId",
 )
-"""Galaxies that are large enough to be looked at."""
+"""Galaxies large enough to classify from a picture."""
 
 PICTURE_SIDE = 64
-"""Of a picture, px."""
+"""Side of a picture, px."""
 
 GALAXY_PICTURE = ArrayOf("galaxy_picture", "uint8", ("galaxy", "y", "x", "colour"), "")
-"""Row n is that of the n-th row of `galaxy`; red, green and blue. All 0: there is no picture, for the galaxy is too
+"""Pictures in the order of `galaxy`, in red, green and blue. All 0: there is no picture because the galaxy is too
 faint, or lies at a border or on pixels without a value."""
 
 UNRESOLVED = "unresolved"
-"""Label of what is not in `galaxy`."""
+"""Label of objects that are not in `galaxy`."""
 
 MORPHOLOGY = class_dataset("morphology", MORPHOLOGIES, outlier=False, others=[UNRESOLVED])
 

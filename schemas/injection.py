@@ -1,4 +1,4 @@
-"""Synthetic streaks put into copies of tiles, and whether they were recovered."""
+"""Synthetic streaks injected into copies of tiles, and whether they were recovered."""
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +8,7 @@ from schemas.dataset import TableOf, column, quantity
 from schemas.errors import Misconfigured
 
 MOST = 4096
-"""Streaks in one exposure: what the 12 bits of the rank hold."""
+"""Largest number of streaks in one exposure: the rank has 12 bits."""
 
 
 INJECTED = TableOf(
@@ -42,7 +42,7 @@ INJECTED = TableOf(
     ),
     synthetic=True,
 )
-"""What was put into copies of tiles, wherever something else is."""
+"""All injected streaks, including those near other sources."""
 
 INJECTION = TableOf(
     "injection",
@@ -54,16 +54,16 @@ INJECTION = TableOf(
     ),
     synthetic=True,
 )
-"""What was put in clear of detections."""
+"""Injected streaks that lie clear of detections."""
 
 
 def injection_ids(visit: int, detector: int, count: int) -> NDArray[np.int64]:
-    """Return the ids of the streaks of an exposure; none could be a ``diaSourceId``, which is never below 0.
+    """Return the ids of the streaks of an exposure; they are negative, unlike any ``diaSourceId``.
 
     Raises
     ------
     Misconfigured
-        There are more than an exposure holds.
+        There are more streaks than ids.
     """
     if count > MOST:
         raise Misconfigured(

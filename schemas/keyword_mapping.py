@@ -1,4 +1,4 @@
-"""Mapping of FITS keywords of an unknown instrument."""
+"""Mapping of the FITS keywords of an unknown instrument."""
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 TimeScale = Literal["utc", "tai", "tt", "tdb", "gps"]
 
 Instant = Literal["start", "middle", "end"]
-"""Instant of an exposure that a keyword tells the time of."""
+"""Instant of an exposure whose time a keyword holds."""
 
 WidthUnit = Literal["px", "arcsec", "deg"]
 """Unit of the width of a PSF."""
@@ -17,7 +17,7 @@ PixelUnit = Literal["adu", "adu/s", "electron", "electron/s", "nJy", "uJy", "mJy
 
 
 class FromHeader(BaseModel):
-    """Quantity by the value of a keyword, or a value given here; neither means not known."""
+    """Quantity given by a keyword, or by a value in the settings; not known without either."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -83,7 +83,7 @@ class TimeFromHeader(FromHeader):
 
 
 class FwhmFromHeader(BaseModel):
-    """Width of the PSF; neither keywords nor a value: it is estimated from the image."""
+    """Width of the PSF; without keywords and a value it is estimated from the image."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -96,7 +96,7 @@ class FwhmFromHeader(BaseModel):
 
 
 class KeywordMapping(BaseModel):
-    """Settings for generic FITS files; those of ZTF and Rubin are recognised and need none of this."""
+    """Settings for generic FITS files. ZTF and Rubin files are recognised and need none of them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,11 +1,11 @@
-"""Known objects of the Solar System on an exposure, and the detections that are theirs."""
+"""Known Solar System objects on an exposure, and the detections matched to them."""
 
 import pyarrow as pa
 
 from schemas.dataset import FileOf, TableOf, column
 
 ORBITS = FileOf("orbits", "predict_known.orbits", "predict_known.resolver")
-"""Orbits of known objects, as read from the file that the setting names: `kernels.orbits.ephemeris.OrbitCatalogue`."""
+"""Orbits of known objects, read from the file in the settings: `kernels.orbits.ephemeris.OrbitCatalogue`."""
 
 
 def _seen(name: str, unit: str, doc: str, *, nullable: bool = False) -> pa.Field:
@@ -53,7 +53,7 @@ SS_EPHEMERIS = TableOf(
     ),
     product=True,
 )
-"""A row for each known object that is bright enough, and whose trail may be on the image, within its uncertainty."""
+"""A row for each known object that is bright enough and whose trail, within its uncertainty, may be on the image."""
 
 SS_SOURCE = TableOf(
     "ss_source",
@@ -69,4 +69,4 @@ SS_SOURCE = TableOf(
     ),
     ids="diaSourceId",
 )
-"""A row for each detection of a known object; no object and no detection has two on an exposure."""
+"""A row for each detection of a known object; no object or detection appears twice on an exposure."""

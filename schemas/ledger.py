@@ -1,4 +1,4 @@
-"""Records of what was done: ledger, memory of sources, quarantine."""
+"""Records of finished work: ledger, known sources, quarantine."""
 
 from typing import Annotated, Any, Literal
 
@@ -17,7 +17,7 @@ PREVIOUS = 8
 
 
 class SourceStat(Record):
-    """State of a source in its file system; a source whose stat is unchanged is not read again."""
+    """State of a source in its file system; an unchanged source is not read again."""
 
     size: Annotated[int, Field(ge=0, description="bytes")]
     mtime_ns: Annotated[int, Field(description="Time of the last change, ns since 1970.")]
@@ -25,7 +25,7 @@ class SourceStat(Record):
 
 
 def file_of_source(source_uri: str) -> str:
-    """Return the file of a ``source_uri``: that of an image of a stack ends with its place, ``[3]``."""
+    """Return the file of a ``source_uri``; for an image of a stack, drop the index at the end, such as ``[3]``."""
     return source_uri.rpartition("[")[0] if source_uri.endswith("]") else source_uri
 
 
@@ -38,7 +38,7 @@ class SourceMemo(SourceStat):
 
 
 def _within(path: str) -> str:
-    """Refuse a path that leads out of the output folder: what a record names may be removed."""
+    """Return a path within the output folder; refuse others, since files named in records may be removed."""
     parts = path.split("/")
     if not all(parts) or "." in parts or ".." in parts or "\0" in path:
         raise ValueError("does not lie in the output folder")
@@ -57,14 +57,14 @@ class DatasetRecord(Record):
 
 
 class SourceFile(Record):
-    """File of an exposure that has several."""
+    """One of several files of an exposure."""
 
     uri: str
     sha256: Annotated[str | None, Field(description="Of its bytes; null where its tiles were kept from before.")] = None
 
 
 class Previous(Record):
-    """Replaced results of an exposure. Their files are gone; the same models and settings reproduce them."""
+    """Replaced results of an exposure. Their files are deleted; the same models and settings reproduce them."""
 
     digest: Annotated[str, Field(description="Digest of the final dataset.")]
     provenance: Annotated[str | None, Field(description="Digest of the `ProvenanceRecord`.")]
@@ -74,7 +74,7 @@ class Previous(Record):
 
 
 class ExposureRecord(ExposureKey):
-    """Outcome of one exposure. Times are allowed here; the catalogues hold none of the run's."""
+    """Outcome of one exposure. It may hold times of the run, which catalogues never do."""
 
     schema_version: int = LEDGER_VERSION
     source_uri: str
@@ -168,7 +168,7 @@ class NightRecord(Record):
 
 
 class ProvenanceRecord(Record):
-    """Provenance of exposures and nights: models, settings and code; kept once for all that share it."""
+    """Provenance of exposures and nights: models, settings and code; stored once for all that share it."""
 
     settings: dict[str, Any]
     models: Annotated[dict[str, ModelCard], Field(description="Model, as stages call it -> its card.")]
@@ -189,7 +189,7 @@ class Percentiles(Record):
 
 
 class NightSums(Record):
-    """Sums over the exposures of a night, as long as its records are as they were."""
+    """Sums over the exposures of a night, valid while its records are unchanged."""
 
     stamp: Annotated[str, Field(description="Stamp of the records that were summed.")]
     states: Annotated[dict[str, int], Field(description="State (done, outdated, quarantined, failed) -> exposures.")]
@@ -226,7 +226,7 @@ class WatchRecord(Record):
 
 
 class QuarantineRecord(Record):
-    """Reason why an input cannot be used, and the remedy."""
+    """Input that cannot be used, with the reason and the remedy."""
 
     code: str
     where: str

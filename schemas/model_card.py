@@ -1,11 +1,11 @@
-"""Card of a model: its weights and their origin."""
+"""Model cards: description of a model's weights and their origin."""
 
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 OF_PROBABILITIES = frozenset({"detect", "screen", "reliability", "star_galaxy", "membership"})
-"""Stages whose models give probabilities, and are cut at one."""
+"""Stages whose models give probabilities with a threshold."""
 
 
 class ModelCard(BaseModel):
@@ -33,8 +33,8 @@ class ModelCard(BaseModel):
         return self
 
     def least_reliability(self, science: bool) -> float:
-        """Return the threshold of a verdict on an exposure with a science image, or on one without.
+        """Return the threshold for exposures with or without a science image.
 
-        Without, more is in doubt, and as many false detections per image pass at a higher threshold.
+        Without one, a higher threshold gives the same number of false detections per image.
         """
         return self.threshold if science else float(self.calibration.get("threshold_without_science", self.threshold))

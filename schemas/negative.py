@@ -1,4 +1,4 @@
-"""Detections on negated difference images: a count of false ones that needs no truth."""
+"""Detections on negated difference images, which count false detections without a truth catalogue."""
 
 import pyarrow as pa
 
@@ -27,7 +27,7 @@ NEGATED = TableOf(
     ),
     synthetic=True,
 )
-"""What the search publishes on copied, negated tiles: a row for each tile, and one for each detection centred in it."""
+"""Detections on negated copies of tiles: a row for each tile, and one for each detection centred in it."""
 
 NEGATIVE = TableOf(
     "negative",

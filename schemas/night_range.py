@@ -7,12 +7,12 @@ from datetime import date, timedelta
 
 from schemas.errors import Misconfigured, choice
 
-_LAST = "99999999"  # words, such as that of inputs of a night not known, are after it
+_LAST = "99999999"  # words, such as the label of an unknown night, sort after it
 
 
 @dataclass(frozen=True)
 class NightRange:
-    """Nights from one to another, YYYYMMDD, both included; None: however early, or late.
+    """Nights from one to another, YYYYMMDD, both included; None: no limit.
 
     >>> "20260105" in NightRange("20260101", None), "20260105" in NightRange.of("20260101")
     (True, False)
@@ -30,7 +30,7 @@ class NightRange:
         return not self or (self.first or "") <= night <= (self.last or _LAST)
 
     def __bool__(self) -> bool:
-        """Return whether it leaves out any night."""
+        """Return whether the range excludes any night."""
         return self != EVERY_NIGHT
 
     def __str__(self) -> str:
@@ -39,12 +39,12 @@ class NightRange:
         return f"nights {self.first or 'the first'} to {self.last or 'the last'}"
 
     def among(self, known: Iterable[str], where: str) -> tuple[str, ...]:
-        """Return those of some nights that it holds, sorted; of every night there may be none.
+        """Return, sorted, the known nights within the range.
 
         Raises
         ------
         Misconfigured
-            It holds none of them (``no_night``); ``where`` is the folder that they are in.
+            A limited range has none of them (``no_night``); ``where`` is the folder of the nights.
         """
         nights = sorted(known)
         found = tuple(one for one in nights if one in self)
@@ -60,7 +60,7 @@ class NightRange:
 
 
 EVERY_NIGHT = NightRange()
-"""However early or late."""
+"""Range without limits."""
 
 
 def _days_before(night: str, days: int) -> str:
@@ -68,14 +68,14 @@ def _days_before(night: str, days: int) -> str:
 
 
 def nights_before(known: Iterable[str], night: str, count: int) -> list[str]:
-    """Return those of known nights that are a night, or fewer than so many days before it, in order."""
+    """Return, sorted, the known nights within ``count`` days that end with a night, itself included."""
     first = _days_before(night, count - 1)
     return sorted(one for one in known if first <= one <= night)
 
 
 def nights_followed(known: Iterable[str], nights: Collection[str], days: int) -> list[str]:
-    """Return those of known nights that some nights are, or are at most so many days before, in order."""
-    some = sorted(nights)  # the latest of them that is not after a night is the one that may be near enough
+    """Return, sorted, the known nights that lie 0 to ``days`` days after one of some nights."""
+    some = sorted(nights)  # only the latest of them up to a night can be near enough
 
     def follows(one: str) -> bool:
         place = bisect_right(some, one)

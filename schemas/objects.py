@@ -1,4 +1,4 @@
-"""Sources on science images, objects of all bands, their cutouts, and their links to detections."""
+"""Sources on science images, objects over all bands, cutouts of objects, and links of objects to detections."""
 
 from collections.abc import Iterator
 from enum import IntFlag
@@ -15,7 +15,7 @@ class SourceFlag(IntFlag):
     EDGE = 1  # touches the border of the image
     SATURATED = 2  # saturated pixels within it
     MASKED = 4  # other pixels without a value within it
-    BLENDED = 8  # taken apart from a neighbour it overlaps
+    BLENDED = 8  # overlaps a neighbour, and was separated from it
     NO_WCS = 16  # sky columns are null
     NO_ZERO_POINT = 32  # flux columns are null
 
@@ -106,7 +106,7 @@ OBJECT = TableOf(
 
 
 SIDE = 26
-"""Of a cutout, px."""
+"""Side of a cutout, px."""
 
 CENTRE = 13
 """Row and column of the pixel that holds the object, 0-based."""

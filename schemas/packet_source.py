@@ -1,4 +1,4 @@
-"""Result of the search of alert packets of ZTF: a row for each packet."""
+"""Results of searching ZTF alert packets: a row for each packet."""
 
 from enum import IntFlag
 
@@ -12,9 +12,9 @@ class PacketFlag(IntFlag):
     """Bits of ``packetFlags`` in `ztf_packet_source`."""
 
     TRUNCATED = 1  # the edge of the image cuts the stamp
-    FAINTER = 2  # than the reference: the packet's stamp was turned, and holds a hole
-    NOMINAL_WCS = 4  # ra and dec are the packet's, and the offset on a stamp taken for one with south up and west right
-    ASSUMED_EXPOSURE_TIME = 8  # the packet does not tell it: 30 s, and with it the middle of the exposure
+    FAINTER = 2  # fainter than the reference: the packet's stamp was negated, and holds a hole
+    NOMINAL_WCS = 4  # position of the packet plus the offset on the stamp, assuming south up and west right
+    ASSUMED_EXPOSURE_TIME = 8  # not in the packet: 30 s is assumed, also for the middle of the exposure
     NO_SCIENCE = 16  # the packet has no science stamp of the shape of the difference stamp
     EMPTY = 32  # the stamp has no usable pixels, or no noise: it was not searched
 
@@ -25,7 +25,7 @@ FOUND = (
     "trailLengthPx", "trailLengthPxErr", "trailAnglePx", "trailAnglePxErr", "trailClass", "reliability",
     "reliabilityVersion", "pTrail", "pPoint", "pSatellite", "pArtefact", "flags",
 )  # fmt: skip
-"""Columns of the detection, as in `dia_source`; null where there is none."""
+"""Columns of the detection, as in `dia_source`; null if there is none."""
 
 
 _BITS = ", ".join(f"{flag.value} {flag.name}" for flag in PacketFlag)

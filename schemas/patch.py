@@ -5,13 +5,13 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 COVER_ORDER = 9
-"""Order of the pixels by which exposures tell where they lie, and the highest of a patch."""
+"""HEALPix order of the footprints of exposures, and highest order of a patch."""
 
 
 class PatchKey(BaseModel):
     """Patch of the sky in a night.
 
-    Its rows are those whose position lies in the nested HEALPix pixel (Gorski et al. 2005, ApJ 622, 759).
+    It holds the rows whose position lies in a nested HEALPix pixel (Gorski et al. 2005, ApJ 622, 759).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,4 +1,4 @@
-"""Photometric systems, and the relations that take their magnitudes to those of SDSS."""
+"""Photometric systems, and relations that convert their magnitudes to SDSS."""
 
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
@@ -14,22 +14,22 @@ INSTRUMENTS: dict[str, SystemName] = {
     "lsstcam": "lsst",
     "lsstcomcam": "lsst",
 }
-"""Instrument, in small letters -> system."""
+"""Instrument, in lower case -> system."""
 
 
 class Relation(NamedTuple):
-    """Relation m_SDSS - m = a0 + a1 c + a2 c^2, of a band's magnitude m and a colour c of the same system.
+    """Relation m_SDSS - m = a0 + a1 c + a2 c^2 for a magnitude m and a colour c of the same system.
 
     Attributes
     ----------
     colour
-        Its two bands, the bluer first.
+        The two bands of c, bluer first.
     coefficients
         a0, a1, ..., mag.
     between
-        Colours for which it holds, mag.
+        Range of c where the relation holds, mag.
     scatter
-        Of stars about it, mag.
+        Scatter of stars around the relation, mag.
     """
 
     colour: tuple[str, str]
@@ -80,6 +80,6 @@ technical note RTN-099; LSSTCam's filters are of the same design. None has u."""
 
 
 def system_of(instruments: Iterable[str]) -> SystemName | None:
-    """Return the system of all the instruments; None if one is not known, they differ, or there is none."""
+    """Return the common system of instruments; None if there are none, one is unknown, or systems differ."""
     found = {INSTRUMENTS.get(name.strip().lower()) for name in instruments}
     return found.pop() if len(found) == 1 else None

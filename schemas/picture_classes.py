@@ -1,4 +1,4 @@
-"""Classes of pictures, and the labels that people give them."""
+"""Classes of pictures, and the common labels mapped to them."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -44,22 +44,22 @@ _HUBBLE = {
     "elliptical": re.compile(r"E[0-7]?|S(A|B|AB)?0"),
     "spiral": re.compile(r"S(A|B|AB)?(a|ab|b|bc|c|cd|d)"),
 }
-"""Types of Hubble's sequence, in their own letters; lenticular galaxies are with the ellipticals."""
+"""Types of the Hubble sequence, in their usual letters; lenticular galaxies count as elliptical."""
 
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")
 _NOT = re.compile(r"^(?:non|not|no)\s+(?:an?\s+)?(.+)$")
 
 
 def morphologies(label: str) -> frozenset[str] | None:
-    """Return the classes of `MORPHOLOGIES` that a label stands for; None if it is in no mapping.
+    """Return the classes of `MORPHOLOGIES` that a label stands for; None for an unknown label.
 
     Parameters
     ----------
     label
-        A name (``Spirals``, ``edge_on``, ``EdgeOn``, ``anticlockwise spiral``, ``merging``), what it is not
-        (``non_spirals``), a ``gz2class`` of Galaxy Zoo 2 (``SBb``, ``Ser``, ``Ei``), see
-        `schemas.classes.galaxy_class`, a type of Hubble's sequence (``E3``, ``Sab``), or a class of Galaxy10, but for
-        disturbed galaxies, which are none of ours. Lenticular galaxies count as elliptical, as Galaxy Zoo 1 has it.
+        A name (``Spirals``, ``edge_on``, ``EdgeOn``, ``anticlockwise spiral``, ``merging``), its negation
+        (``non_spirals``), a ``gz2class`` of Galaxy Zoo 2 (``SBb``, ``Ser``, ``Ei``; see
+        `schemas.classes.galaxy_class`), a type of the Hubble sequence (``E3``, ``Sab``), or a class of Galaxy10 except
+        disturbed galaxies, which have no class here. Lenticular galaxies count as elliptical, as in Galaxy Zoo 1.
     """
     if kind := galaxy_class(label):
         return frozenset({"elliptical" if kind[0] == "E" else "edge-on" if kind[:2] == "Se" else "spiral"})
@@ -70,24 +70,24 @@ def morphologies(label: str) -> frozenset[str] | None:
 
 
 def scenes(label: str) -> frozenset[str] | None:
-    """Return the classes of `SCENES` that a label stands for (``planets``, ``Nebulae``); None if in no mapping."""
+    """Return the classes of `SCENES` that a label stands for (``planets``, ``Nebulae``); None for an unknown label."""
     return _classes(label, _SCENE, SCENES)
 
 
 def memberships(label: str) -> frozenset[str] | None:
-    """Return the class of `MEMBERSHIPS` that a label stands for; None if it is in no mapping.
+    """Return the class of `MEMBERSHIPS` that a label stands for; None for an unknown label.
 
     Parameters
     ----------
     label
-        ``member``, ``not member``, or one of the classes of the catalogue of Perseus (Wittmann et al. 2019, ApJS 245,
-        10) by its name; likely mergers, and galaxies with the redshift of a star (``star``), stand for neither.
+        ``member``, ``not member``, or the name of a class in the Perseus catalogue (Wittmann et al. 2019, ApJS 245,
+        10). Likely mergers and galaxies with the redshift of a star (``star``) have neither class.
     """
     return _classes(label, _MEMBERSHIP, MEMBERSHIPS)
 
 
 class PictureTask(NamedTuple):
-    """What pictures are told apart by: the classes, and which of them a label stands for."""
+    """Classification task for pictures: its classes, and the function from a label to classes."""
 
     classes: tuple[str, ...]
     rule: Callable[[str], frozenset[str] | None]
@@ -111,7 +111,7 @@ def _classes(label: str, names: Mapping[str, tuple[str, ...]], classes: tuple[st
 
 
 def _singular(name: str) -> str:
-    """Return a label without "galaxies" at its end and without the plural."""
+    """Return a label in the singular, without "galaxies" at its end."""
     words = name.split(" ")
     if len(words) > 1 and words[-1] in ("galaxy", "galaxies"):
         words = words[:-1]

@@ -1,4 +1,4 @@
-"""Pixel planes and mask bits of an exposure, its tiles, and the grid of places searched."""
+"""Pixel planes and mask bits of an exposure, its tiles, and the grid of searched positions."""
 
 from dataclasses import dataclass
 from enum import IntFlag
@@ -9,7 +9,7 @@ from schemas.errors import Misconfigured
 
 
 class MaskPlane(IntFlag):
-    """Mask bits of pixels not to be trusted; names follow Rubin's mask planes.
+    """Mask bits of pixels; the names follow Rubin's mask planes.
 
     - BAD (1): dead or hot pixel, bad column.
     - SAT (2): saturated, or bled from a saturated pixel.
@@ -18,9 +18,9 @@ class MaskPlane(IntFlag):
     - EDGE (16): border without full coverage.
     - NO_DATA (32): no value: NaN, infinite, outside the template.
     - SUSPECT (64): close to saturation, ghost, halo.
-    - DETECTED (128): upstream saw a source here: information, not a fault.
-    - DETECTED_NEGATIVE (256): upstream saw a negative source here: information, not a fault.
-    - STREAK (512): upstream saw a satellite or aeroplane trail here.
+    - DETECTED (128): source found upstream; the pixel itself is good.
+    - DETECTED_NEGATIVE (256): negative source found upstream; the pixel itself is good.
+    - STREAK (512): satellite or aeroplane trail found upstream.
     """
 
     BAD = 1
@@ -43,11 +43,11 @@ WINDOW = 26
 """Side of a window, px; an image smaller than one cannot be searched."""
 
 WHOLE_PIXELS = 6144 * 6144
-"""An image of more pixels is large: it is never in memory as a whole. It is ingested some rows at a time, its noise and
-PSF are those of a sample, and its planes are mapped from files while it is measured."""
+"""Number of pixels above which an image is large and never wholly in memory. A large image is ingested in bands of
+rows, its noise and PSF are measured on a sample, and its planes are mapped from files during measurement."""
 
 BAND = 1008
-"""Rows of a large image that are worked on at a time, and about so many that lie in one file; fewer of a wide one."""
+"""Rows of a large image that are processed at a time, and about the number in one file; fewer for wide images."""
 
 _BAND_PIXELS, _LEAST_ROWS = 2**24, 252
 
@@ -59,7 +59,7 @@ TEMPLATE = ArrayOf("template", "float32", ("y", "x"), "pixel_unit")
 
 
 def band_rows(width: int, most: int = BAND) -> int:
-    """Return the rows of a large image of a width, px, that are worked on at a time: what they take is limited."""
+    """Return the number of rows of a large image to process at a time, for a width in px, within limited memory."""
     return min(most, max(_LEAST_ROWS, _BAND_PIXELS // max(width, 1) // _LEAST_ROWS * _LEAST_ROWS))
 
 
@@ -75,10 +75,10 @@ class Tile:
     Attributes
     ----------
     y0, x0, y1, x1
-        Padded pixel range, half open: what the task reads.
+        Pixel range that the task reads, with padding, half open.
     row0, column0, rows, columns
-        Its windows on the exposure's global grid; the first starts at pixel (row0, column0) times the stride, which
-        is (y0, x0) where the search has no reach beyond its windows.
+        Its windows on the exposure's global grid. The first starts at pixel (row0, column0) times the stride, which
+        is (y0, x0) if the search has no reach beyond its windows.
     """
 
     y0: int
@@ -95,9 +95,9 @@ class Tile:
 class Tiling:
     """Division of the windows of an image among tiles.
 
-    Windows lie on one grid for the whole image (first pixels at multiples of ``stride``); the tile that holds a
-    window's first pixel owns it, and reads ``window - stride`` px more to the right and below (or what is left of
-    the image). So no window is lost or searched twice, whatever the tile side.
+    Windows lie on one grid for the whole image (first pixels at multiples of ``stride``). The tile that holds a
+    window's first pixel owns the window, and reads ``window - stride`` px more to the right and below, up to the edge
+    of the image. So each window is searched exactly once, whatever the tile side.
 
     Parameters
     ----------
@@ -108,13 +108,12 @@ class Tiling:
     window, stride
         Side and step of the search windows, pixels.
     reach
-        Distance around its windows that a search uses, pixels; a tile reads that much more on all sides, within the
-        image.
+        Distance beyond its windows that a search uses, pixels; a tile is padded by it on all sides, within the image.
 
     Raises
     ------
     Misconfigured
-        The sizes do not fit each other.
+        The sizes are not compatible.
     """
 
     shape: tuple[int, int]
@@ -135,7 +134,7 @@ class Tiling:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Return rows and columns of windows; (0, 0) for an image smaller than a window."""
+        """Return the numbers of rows and columns of windows; (0, 0) for an image smaller than a window."""
         ny, nx = self.shape
         if min(ny, nx) < self.window:
             return 0, 0
@@ -156,14 +155,14 @@ class Tiling:
         return Tile(y0, x0, y1, x1, row, column, rows, columns)
 
     def _range(self, first: int, count: int, size: int) -> tuple[int, int]:
-        """Return the pixels that ``count`` windows from number ``first`` on need, along an axis of ``size`` px."""
+        """Return the pixel range needed by ``count`` windows from number ``first``, along an axis of ``size`` px."""
         last = (first + count - 1) * self.stride + self.window
         return max(0, first * self.stride - self.reach), min(size, last + self.reach)
 
 
 @dataclass(frozen=True)
 class SearchGrid:
-    """Grid of the places that a detector scores.
+    """Grid of the places (square windows) that a detector scores.
 
     Attributes
     ----------
@@ -172,7 +171,7 @@ class SearchGrid:
     reach
         Distance around a place that the detector uses, px.
     claim
-        Side of the square about the middle of a place in which the middle of a trail may lie that it has seen, px.
+        Side of the square at the centre of a place that holds the centre of any trail seen there, px.
     """
 
     window: int = WINDOW
@@ -191,7 +190,7 @@ class SearchGrid:
         return Tiling(shape, tile, self.window, self.stride, self.reach)
 
     def whole(self, shape: tuple[int, int]) -> Tile:
-        """Return the one tile that owns all places on an image of (ny, nx) px, at least ``window`` on each side.
+        """Return one tile with all places on an image of (ny, nx) px, which must be at least ``window`` on each side.
 
         Raises
         ------

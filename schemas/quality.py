@@ -13,28 +13,28 @@ EVERY_BAND = "all"
 Bounds = tuple[float | None, float | None]
 
 QUALITY_VERSION = 1
-"""Of the record. A reader refuses a later one."""
+"""Version of the record. A reader refuses a later one."""
 
 Verdict = Literal["pass", "warn", "fail", "no_history"]
-"""no_history: no limit is set, and there are too few earlier nights to compare with."""
+"""Verdicts. ``no_history``: no limit is set, and there are too few earlier nights for a comparison."""
 
 SEVERITY: tuple[Verdict, ...] = ("pass", "no_history", "warn", "fail")
 
 
 @dataclass(frozen=True)
 class Metric:
-    """Quantity measured of a night.
+    """Quality metric of a night.
 
     Attributes
     ----------
     words
-        Its description.
+        Description.
     worse
         Side of the usual value on which a night is worse.
     of_search
-        Whether it depends on models and settings of the search.
+        Whether the metric depends on models and settings of the search.
     remedy
-        What to check if it is off.
+        What to check if the value is unusual.
     """
 
     words: str
@@ -125,7 +125,7 @@ METRICS = {
         "look at the exposure times, and at the masks of the archive.",
     ),
 }
-"""What is measured, by the name that settings use."""
+"""Name in the settings -> metric."""
 
 
 class QualityPart(BaseModel):
@@ -135,7 +135,7 @@ class QualityPart(BaseModel):
 
 
 class Measure(QualityPart):
-    """Value of a night in a band. A missing value has a reason."""
+    """Value of a metric for a night in a band. A missing value has a reason."""
 
     metric: str
     unit: str
@@ -158,7 +158,7 @@ class Sketch(QualityPart):
 
 
 class BandMeasures(QualityPart):
-    """Measures of a night in a band of an instrument."""
+    """Metrics of a night in a band of an instrument."""
 
     instrument: str
     band: str
@@ -215,7 +215,7 @@ class BandQuality(QualityPart):
 
 
 class QualityRecord(QualityPart):
-    """Quality of a night, as the ledger keeps it."""
+    """Quality of a night, as stored in the ledger."""
 
     schema_version: int = QUALITY_VERSION
     night: Annotated[str, Field(pattern=r"^\d{8}$", description="YYYYMMDD of the local evening.")]
@@ -230,17 +230,17 @@ class QualityRecord(QualityPart):
     ] = ""
 
     def of(self, instrument: str, band: str) -> BandMeasures | None:
-        """Return what was measured in a band."""
+        """Return the metrics of a band."""
         return next((one for one in self.measured if (one.instrument, one.band) == (instrument, band)), None)
 
 
 def worst(verdicts: tuple[Verdict, ...]) -> Verdict:
-    """Return the most severe of some verdicts; `no_history` of none."""
+    """Return the most severe verdict; `no_history` if there are none."""
     return max(verdicts, key=SEVERITY.index, default="no_history")
 
 
 class QualitySettings(BaseModel):
-    """Limits of what is measured of a night, and how it is compared with earlier ones."""
+    """Limits of the quality metrics of a night, and the comparison with earlier nights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -266,7 +266,7 @@ class QualitySettings(BaseModel):
     @field_validator("limits", mode="before")
     @classmethod
     def _finite(cls, value: Any) -> Any:
-        """Return infinite bounds as none: JSON, in which settings are kept, has no infinity."""
+        """Return None for an infinite bound; settings are stored as JSON, which has no infinity."""
         if not isinstance(value, Mapping):
             return value
         return {
@@ -286,7 +286,7 @@ class QualitySettings(BaseModel):
         return value
 
     def bounds(self, band: str, metric: str) -> Bounds:
-        """Return least and largest value of a metric in a band; None: no limit."""
+        """Return the least and largest allowed value of a metric in a band; None: no limit."""
         for key in (band, EVERY_BAND):
             if metric in self.limits.get(key, {}):
                 return self.limits[key][metric]

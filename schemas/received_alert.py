@@ -1,4 +1,4 @@
-"""Alerts received from a stream: our own, Rubin's and ZTF's, in the same columns."""
+"""Alerts received from a stream, with the same columns for nightstride, Rubin and ZTF alerts."""
 
 import pyarrow as pa
 
@@ -37,4 +37,4 @@ RECEIVED_ALERT = TableOf(
         ]
     ),
 )  # fmt: skip
-"""One row per alert, by visit: what `nightstride watch --content alerts` publishes."""
+"""One row per alert, by visit, as published by `nightstride watch --content alerts`."""

@@ -14,7 +14,7 @@ class RecoveryPart(BaseModel):
 
 
 class RecoveredShare(RecoveryPart):
-    """Share of the streaks with ``lo`` <= value < ``hi`` that were recovered."""
+    """Recovered share of the streaks with ``lo`` <= value < ``hi``."""
 
     lo: float
     hi: Annotated[float | None, Field(description="Null: without end.")]
@@ -24,12 +24,12 @@ class RecoveredShare(RecoveryPart):
 
     @property
     def value(self) -> float | None:
-        """Return the share; None without streaks."""
+        """Return the share; None if there are no streaks."""
         return self.recovered / self.n if self.n else None
 
 
 class Limit(RecoveryPart):
-    """Value at which half of the streaks are recovered. A value has an interval, a missing one a reason."""
+    """Value at which half of the streaks are recovered. A value has an interval; a missing value has a reason."""
 
     n: Annotated[int, Field(ge=0, description="Streaks behind it.")]
     value: float | None = None
@@ -54,9 +54,9 @@ class MagnitudeLimit(RecoveryPart):
 
 
 class Recovery(RecoveryPart):
-    """Synthetic streaks of a night, of one of its bands, or of a detector in a band, and the shares recovered.
+    """Recovered shares of the synthetic streaks of a night, of one of its bands, or of a detector in a band.
 
-    Streaks of which less than half is on usable pixels are only counted.
+    Streaks with less than half of their light on usable pixels are only counted.
     """
 
     night: str

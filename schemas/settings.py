@@ -1,4 +1,4 @@
-"""Settings of all parts, in one frozen model."""
+"""All settings, in one frozen model."""
 
 import math
 import re
@@ -18,12 +18,12 @@ from schemas.photometric_systems import SystemName
 from schemas.quality import QualitySettings
 
 NOISE_ALONE = 5.77
-"""S/N that the highest peak of an image of noise alone has on average: `kernels.trails.matched_filter`."""
+"""Mean S/N of the highest peak in an image of pure noise; see `kernels.trails.matched_filter`."""
 
 
 STAGES = "nightstride.stages"
-"""Entry points under which other packages register stages: each names a `schemas.stage.Stage`, which may have a section
-of its own."""
+"""Group of entry points with which other packages register stages: each names a `schemas.stage.Stage`, which may have
+its own section."""
 
 
 class Section(BaseModel):
@@ -59,7 +59,7 @@ class DetectSettings(Section):
 
 
 class MergeSettings(Section):
-    """Merging of hits to candidates."""
+    """Merging of hits into candidates."""
 
     min_snr: Annotated[float, Field(gt=0, description="Smallest matched-filter S/N of a candidate.")] = 5.0
     max_candidates: Annotated[int, Field(gt=0, description="More on one detector is a flood: quarantined.")] = 4096
@@ -81,7 +81,7 @@ class MeasureSettings(Section):
 
 
 class InjectSettings(Section):
-    """Synthetic streaks in copies of some tiles, and the share of them that is recovered."""
+    """Injection of synthetic streaks into copies of some tiles, to measure the recovered share."""
 
     share: Annotated[float, Field(ge=0, le=1, description="Share of the tiles that are copied; 0: none.")] = 0.1
     streaks: Annotated[int, Field(ge=1, le=64, description="Streaks per copied tile of about 1008 x 1008 px.")] = 16
@@ -103,13 +103,13 @@ class InjectSettings(Section):
 
 
 class NegateSettings(Section):
-    """Search of negated copies of some tiles, which counts false detections."""
+    """Search of negated copies of some tiles, to count false detections."""
 
     share: Annotated[float, Field(ge=0, le=1, description="Share of the tiles that are copied; 0: none.")] = 0.1
 
 
 class SpectralClassSettings(Section):
-    """Star, galaxy or quasar, and kinds of stars."""
+    """Classification as star, galaxy or quasar, and of stars by spectral type."""
 
     model: Annotated[str, Field(description="Model of the superclass: shipped name, folder or URL.")] = "colours"
     star_model: Annotated[str, Field(description="Model of the stellar class, likewise.")] = "ugriz"
@@ -134,7 +134,7 @@ class FindSourcesSettings(Section):
 
 
 class GatherObjectsSettings(Section):
-    """Objects of the sources of all exposures of a night."""
+    """Objects built from the sources of all exposures of a night."""
 
     match_fwhm: Annotated[
         float, Field(gt=0, description="Distance, FWHM of the wider PSF of two, within which sources are one object.")
@@ -148,7 +148,7 @@ class GatherObjectsSettings(Section):
 
 
 class PatchesSettings(Section):
-    """Patches of the sky: nested HEALPix pixels, each one task. What is found does not depend on them."""
+    """Patches of the sky: nested HEALPix pixels, each one task. Results do not depend on them."""
 
     order: Annotated[int, Field(ge=0, le=COVER_ORDER, description="Order of the largest: 5 is 1.8 deg wide.")] = 5
     sources: Annotated[
@@ -184,7 +184,7 @@ class LinkHostsSettings(Section):
 
 
 class LinkTrackletsSettings(Section):
-    """Tracklets: detections of one night that one moving object explains."""
+    """Tracklets: detections of one night explained by one moving object."""
 
     max_rate: Annotated[
         float, Field(gt=0.03, le=200, description="Fastest object, deg/day; what moves less than 0.03 is at rest.")
@@ -196,11 +196,11 @@ class LinkTrackletsSettings(Section):
 
 
 MOST_NIGHTS = 30
-"""Nights that are linked with each other at most."""
+"""Largest number of nights that are linked with each other."""
 
 
 class LinkNightsSettings(Section):
-    """Links over nights: tracklets and pairs of detections that one orbit about the Sun explains."""
+    """Links over nights: tracklets and pairs of detections explained by one orbit around the Sun."""
 
     nights: Annotated[
         int,
@@ -222,13 +222,13 @@ class LinkNightsSettings(Section):
 
 
 class StarGalaxySettings(Section):
-    """Stars and galaxies."""
+    """Classification of stars and galaxies."""
 
     model: Annotated[str, Field(description="Model: shipped name, folder or URL of its weights.")] = "multi_band"
 
 
 class ChooseGalaxiesSettings(Section):
-    """Galaxies that are large enough to be looked at."""
+    """Selection of galaxies large enough to classify from a picture."""
 
     least_p_galaxy: Annotated[float, Field(ge=0, le=1, description="Least pGalaxy.")] = 0.5
     least_size: Annotated[
@@ -247,19 +247,19 @@ class CutPicturesSettings(Section):
 
 
 class MorphologySettings(Section):
-    """Morphology of galaxies."""
+    """Classification of galaxies by morphology."""
 
     model: Annotated[str, Field(description="Model: shipped name, folder or URL of its weights.")] = "default"
 
 
 class AnomalySettings(Section):
-    """Galaxies unlike others."""
+    """Search for unusual galaxies."""
 
     model: Annotated[str, Field(description="Model: shipped name, folder or URL of its weights.")] = "default"
 
 
 class PredictKnownSettings(Section):
-    """Known objects of the Solar System on each exposure."""
+    """Known Solar System objects on each exposure."""
 
     orbits: Annotated[
         str | None,
@@ -302,7 +302,7 @@ class PredictKnownSettings(Section):
 
 
 class MatchKnownSettings(Section):
-    """Detections of known objects."""
+    """Matching of detections to known objects."""
 
     radius_arcsec: Annotated[
         float, Field(gt=0, description="How far from its predicted place, the error of its orbit apart, arcsec.")
@@ -353,7 +353,7 @@ class AssociationSettings(Section):
 
 
 class ForcedSettings(Section):
-    """Forced photometry of objects at rest, night by night."""
+    """Forced photometry of stationary objects, night by night."""
 
     history_days: Annotated[
         int,
@@ -363,7 +363,7 @@ class ForcedSettings(Section):
 
 
 class ExecutionSettings(Section):
-    """Execution of the work."""
+    """Execution of tasks."""
 
     workers: Annotated[int | None, Field(gt=0, description="Worker processes on this machine; null: one per core.")] = (
         None
@@ -395,7 +395,7 @@ class WatchSettings(Section):
 
 
 class PruneSettings(Section):
-    """Tiles that a run removes when it has ended, of nights that are not needed any more, if they can be made again."""
+    """Removal, at the end of a run, of tiles of nights that are no longer needed, if they can be made again."""
 
     keep_nights: Annotated[int | None, Field(ge=1, description="All but the latest nights.")] = None
     older_than_days: Annotated[int | None, Field(ge=0, description="Nights older than this, days.")] = None
@@ -404,7 +404,7 @@ class PruneSettings(Section):
 
     @property
     def wanted(self) -> bool:
-        """Return whether anything is to be removed."""
+        """Return whether a run removes anything."""
         return any(limit is not None for limit in self.model_dump().values())
 
 
@@ -419,7 +419,7 @@ class CatalogSettings(Section):
 
 
 class StoreSettings(Section):
-    """Object stores: ``s3://`` inputs and output folders. Secrets come from the environment alone (``AWS_...``)."""
+    """Object stores: ``s3://`` inputs and output folders. Secrets are read only from the environment (``AWS_...``)."""
 
     endpoint: Annotated[str | None, Field(description="URL of the S3 service; null: AWS_ENDPOINT_URL, or AWS.")] = None
     region: Annotated[str | None, Field(description="Region; null: AWS_REGION, AWS_DEFAULT_REGION, or us-east-1.")] = (
@@ -435,7 +435,7 @@ class StoreSettings(Section):
 
 
 class Settings(BaseSettings):
-    """All settings: file < environment ``NIGHTSTRIDE_<SECTION>__<KEY>`` < command line."""
+    """All settings. Precedence: command line, environment ``NIGHTSTRIDE_<SECTION>__<KEY>``, file."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="NIGHTSTRIDE_", env_nested_delimiter="__")
 

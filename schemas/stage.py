@@ -1,4 +1,4 @@
-"""Stages of the pipeline, and what they declare."""
+"""Stages of the pipeline and their declarations."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -25,36 +25,36 @@ sources are found on its science image (23 to 31)."""
 
 
 def exposure_memory(shape: tuple[int, int], settings: Any) -> int:
-    """Return the bytes that a call takes for a whole exposure of (ny, nx) px: the `Stage.memory` of such stages."""
+    """Return the memory of a call on a whole exposure of (ny, nx) px, bytes; used as `Stage.memory`."""
     return shape[0] * shape[1] * EXPOSURE_PIXEL
 
 
 MAPPED = 800 * 2**20
-"""Bytes that a call takes for a large exposure: pages of planes that are mapped from files, and what is made of hits
-and candidates, whose number is limited. The longest trail takes most."""
+"""Memory of a call on a large exposure, bytes: mapped pages of planes, and data for hits and candidates, whose number
+is limited. The longest trail takes most."""
 
 
 def piecewise_memory(shape: tuple[int, int], settings: Any) -> int:
-    """Return the same for stages that look at an exposure piece by piece: for a large one its size does not matter."""
+    """Return the same for stages that read an exposure in pieces; it is constant for large exposures."""
     return MAPPED if is_large(shape) else exposure_memory(shape, settings)
 
 
 AUTO = "auto"
-"""Value of a setting that leaves the name of a model to another setting."""
+"""Value of a setting that takes the name of the model from another setting."""
 
 
 class Search(Protocol):
-    """Search by all of the pipeline up to `dia_source`, for a stage that has to run it on an image.
+    """Search of an image by the pipeline up to `dia_source`, for stages that run it themselves.
 
-    Stages never import each other; the caller, which knows them all, passes it in.
+    Stages never import each other, so the caller passes the search in.
     """
 
     @property
     def grid(self) -> SearchGrid:
-        """Return the grid of its scores: copies that begin at multiples of its stride are scored at the same places."""
+        """Return the grid of the scores; copies that start at multiples of its stride are scored at the same places."""
 
     def __call__(self, planes: Mapping[str, Any], exposure: ExposureInfo) -> pa.Table:
-        """Return the `DIA_SOURCE` rows of an image: of the planes by name, all of ``exposure.shape``."""
+        """Return the `DIA_SOURCE` rows of an image, given its planes by name, each of ``exposure.shape``."""
 
 
 class SkyPart(Protocol):
@@ -62,44 +62,44 @@ class SkyPart(Protocol):
 
     @property
     def margin(self) -> float:
-        """Return how far around it rows may be asked for, arcsec."""
+        """Return the largest margin around the part for which rows are available, arcsec."""
 
     def holds(self, ra: NDArray[np.float64], dec: NDArray[np.float64], margin: float = 0.0) -> NDArray[np.bool_]:
-        """Return which positions, deg, lie in it or within a margin around it, arcsec; NaN lies nowhere."""
+        """Return which positions, deg, lie in the part or within a margin around it, arcsec; False for NaN."""
 
 
 class NightPixels(Protocol):
-    """Pixels of the exposures of a night, or of a patch of it, for a stage that uses them, one exposure at a time."""
+    """Pixels of the exposures of a night or patch, for stages that use them one exposure at a time."""
 
     def exposures(self) -> Sequence[ExposureInfo]:
-        """Return the exposures that have a science image, by visit and detector: those of the patch, if it is one."""
+        """Return the exposures of the night or patch that have a science image, by visit and detector."""
 
     def rows(self, exposure: ExposureInfo, dataset: TableOf) -> pa.Table:
-        """Return all rows of a dataset of one of them, wherever they lie."""
+        """Return all rows of a dataset of one exposure, including those outside the patch."""
 
     def read(self, exposure: ExposureInfo, plane: str) -> Any:
-        """Return a plane of one of them, (ny, nx): an array; of a large one what reads ``plane[y0:y1, x0:x1]``."""
+        """Return a plane of one exposure, (ny, nx): an array, or if large a reader of ``plane[y0:y1, x0:x1]``."""
 
     def identity(self, exposure: ExposureInfo) -> Hashable | None:
-        """Return what tells the pixels of one of them from all others that there are or were; None: nothing does."""
+        """Return a unique identifier of the pixels of one exposure, also over changes; None if there is none."""
 
     def room(self, exposure: ExposureInfo) -> AbstractContextManager[Callable[[tuple[int, ...], str], Any]]:
-        """Return a context of what makes arrays of a shape and a dtype, even larger than the memory; they end with it.
+        """Return a context with a function that allocates arrays of a shape and a dtype, even larger than memory.
 
-        One exposure is in memory at a time.
+        The arrays are freed with the context. One exposure is in memory at a time.
         """
 
 
 @dataclass(frozen=True)
 class Context:
-    """Context of a stage: what it may know besides its datasets.
+    """Context of a stage: its inputs other than datasets.
 
     Attributes
     ----------
     exposure
         WCS, PSF, gain, zero point, background, times; None for a stage of a patch or a night.
     patch
-        Where rows are wanted, for a patch-level stage; None: wherever there are any.
+        Part of the sky for which rows are wanted, for a patch-level stage; None: the whole sky.
     tile
         Tile of the exposure, for a tile-level stage.
     settings
@@ -107,18 +107,18 @@ class Context:
     models
         Loaded models by name (callables with a ``card``); loaded once per worker by the caller.
     numbers
-        Numbers that came with the datasets that are given: dataset -> what the stage that made it declares.
+        Dataset -> numbers that came with it, of the class declared by the stage that made it.
     search
-        The pipeline's own search. What a stage makes with it depends on all that the search depends on: such a stage,
-        or all that read what it gives, must need `dia_source`, so that their digests do.
+        The pipeline's own search. Results made with it depend on everything that the search depends on. To have that
+        in the digests, such a stage, or every stage that reads its dataset, must need `dia_source`.
     pixels
-        Pixels of the patch or night, for a stage of those. What a stage makes with them depends on all of them: such a
-        stage must need `source`, so that its digest does.
+        Pixels of the patch or night, for stages of those levels. Results made with them depend on all of these pixels.
+        To have that in its digest, such a stage must need `source`.
     allocate
-        Returns an array of a shape and a dtype to be filled with a result that may be larger than the memory.
+        Function that returns an array of a shape and a dtype, for a result that may be larger than memory.
     link
-        Returns the links of a window of nights, which another process looks for: from `kernels.linking.nights.Window`
-        to `kernels.linking.orbits.Link`.
+        Function that returns the links of a window of nights, computed in another process: from
+        `kernels.linking.nights.Window` to `kernels.linking.orbits.Link`.
     """
 
     exposure: ExposureInfo | None = None
@@ -134,14 +134,14 @@ class Context:
 
 
 class Result(NamedTuple):
-    """Result of a stage: its dataset, and the numbers that it declares, if any."""
+    """Result of a stage: its dataset, and its declared numbers, if any."""
 
     rows: Any
     numbers: Any = None
 
 
 class Weights(NamedTuple):
-    """Weights of a model as they are stored: its card, its arrays, where they lie, and those of its companion."""
+    """Stored weights of a model: its card, its arrays, their location, and the weights of its companion."""
 
     card: ModelCard
     arrays: Mapping[str, NDArray[Any]]
@@ -156,15 +156,15 @@ class Model:
     Parameters
     ----------
     name
-        In ``Context.models``; shipped weights lie in ``stages/weights/<name>/``.
+        Name in ``Context.models``; shipped weights lie in ``stages/weights/<name>/``.
     setting
-        Setting that names it, as ``section.field``: a shipped name, a folder or a URL.
+        Setting that names the model, as ``section.field``: a shipped name, a folder or a URL.
     build
-        Module-level function that makes it of its `Weights` and the section of the setting.
+        Module-level function that makes the model from its `Weights` and the section of the setting.
     otherwise
-        Setting that names it where ``setting`` is ``auto``.
+        Setting that names the model if ``setting`` is ``auto``.
     companion
-        Weights that may lie beside it: used where they are there and fit it.
+        Weights that may lie beside those of the model; used if they exist and fit it.
     """
 
     name: str
@@ -174,12 +174,12 @@ class Model:
     companion: str = ""
 
     def named(self, settings: Any) -> str:
-        """Return the shipped name, folder or URL that the settings give for it."""
+        """Return the shipped name, folder or URL of the model in the settings."""
         name = _setting(settings, self.setting)
         return str(_setting(settings, self.otherwise) if name == AUTO and self.otherwise else name)
 
     def section(self, settings: Any) -> Any:
-        """Return the section of the settings that says how it is used."""
+        """Return the section of the settings that the model belongs to."""
         return getattr(settings, self.setting.partition(".")[0])
 
 
@@ -187,13 +187,13 @@ class Model:
 class Stage:
     """Step of the pipeline: datasets in, one dataset out.
 
-    A stage is a value: it can be compared and printed, and called in a test without Prefect, Dask or a file
-    system. Its ``run`` is a module-level function, so what travels to a worker is a name, not code.
+    A stage can be compared and printed, and called in a test without Prefect, Dask or a file system. Its ``run`` is a
+    module-level function, so workers receive a name, not code.
 
     Parameters
     ----------
     name, version
-        The file that defines it, and a string that changes whenever its results do.
+        Name of the file that defines the stage, and a string that changes whenever its results do.
     per
         Scope of one call.
     needs, optional, gives
@@ -202,27 +202,27 @@ class Stage:
         Pure function ``run(inputs, context)`` of a mapping from dataset names and a `Context`; it returns the dataset,
         or a `Result` if numbers go with it.
     settings
-        Class of its section of the settings, a `schemas.settings.Section`, which has the stage's name; None if there
-        is nothing to be set.
+        Class of its section of the settings, a `schemas.settings.Section`; the section has the name of the stage.
+        None: there are no settings.
     models
-        Models it expects in ``context.models``. The caller loads them, once per worker.
+        Models expected in ``context.models``. The caller loads them once per worker.
     numbers
         Class of the numbers that go with its dataset.
     memory
-        Bytes that a call takes for an input of (ny, nx) pixels, with the stage's section; None: next to none.
-        What ``context.search`` takes comes on top where ``searches`` says that it is used.
+        Function that returns the memory of a call, bytes, from the (ny, nx) of its input and the stage's section;
+        None: negligible. If ``searches`` is set, the memory of ``context.search`` is added.
     margin
-        Of a stage of a patch: whether it sees rows around the patch, too. Of a dataset with positions it may give rows
-        up to the patch's margin away; those of exposures it gets from twice as far.
+        For a patch-level stage: whether it also reads rows around the patch. It may return rows with positions up to
+        the patch's margin away, and receives rows of exposures from twice as far.
     searches
-        Whether it puts images through ``context.search``.
+        Whether it runs ``context.search``.
     pixels
-        Of a stage of a patch: whether it reads exposures through ``context.pixels``; others get none.
+        For a patch-level stage: whether it reads exposures through ``context.pixels``, which is None otherwise.
     columns
-        Columns that it reads of a table, by the name of that; it gets a table that is not named here whole.
+        Table name -> columns that the stage reads; tables not named here are passed whole.
     warm_up
-        Result passed on to the next stages when a worker warms up on a small exposure with trails; None: the stage
-        is left out then.
+        Function that returns the result passed to the next stages when a worker warms up on a small exposure with
+        trails; None: the warm-up skips the stage.
     """
 
     name: str
@@ -243,11 +243,11 @@ class Stage:
     warm_up: Callable[[Result, "Rehearsal"], Result] | None = None
 
     def __hash__(self) -> int:
-        """Hash what equal stages have in common; a schema takes long to hash."""
+        """Return a hash of a few fields only; schemas are slow to hash."""
         return hash((self.name, self.version, self.per))
 
     def section(self, settings: Any) -> Any:
-        """Return its section of the settings; None if it has none.
+        """Return the stage's section of the settings; None if it has none.
 
         Raises
         ------
@@ -268,12 +268,12 @@ class Stage:
         return found
 
     def __call__(self, inputs: Mapping[str, Any], context: Context) -> Result:
-        """Run, having checked what goes in; return the result, having checked that too.
+        """Check the inputs, run the stage, and return the checked result.
 
         Raises
         ------
         DatasetError
-            A dataset or a model is missing, or a dataset or the numbers have another form than declared.
+            A dataset or a model is missing, or a dataset or the numbers are not as declared.
         """
         needed = {dataset.name: dataset for dataset in self.needs}
         if missing := sorted(needed.keys() - inputs.keys()):
@@ -293,7 +293,7 @@ class Stage:
         return result
 
     def _part(self, dataset: Dataset, value: Any) -> Any:
-        """Return what is read of a dataset, having checked that."""
+        """Return the checked part of a dataset that the stage reads."""
         form = self.reads(dataset)
         if form is not dataset and isinstance(form, TableOf) and isinstance(value, pa.Table):
             value = value.select([name for name in form.schema.names if name in value.schema.names])
@@ -301,14 +301,14 @@ class Stage:
         return value
 
     def reads(self, dataset: Dataset) -> Dataset:
-        """Return what it reads of a dataset: all of it, or the columns that are named; errors as in `TableOf.only`."""
+        """Return the schema that the stage reads: all of a dataset, or some columns; raise as `TableOf.only` does."""
         if isinstance(dataset, TableOf) and dataset.name in self.columns:
             return dataset.only(self.columns[dataset.name])
         return dataset
 
 
 class Rehearsal(NamedTuple):
-    """Exposure that workers warm up on: grid of the scores, and trails.
+    """Small exposure with trails on which workers warm up.
 
     Attributes
     ----------
@@ -317,7 +317,7 @@ class Rehearsal(NamedTuple):
     shape
         (ny, nx), px.
     trails
-        (x, y), length and angle (px, radians) of each trail.
+        Centre (x, y), length and angle (px, radians) of each trail.
     """
 
     grid: SearchGrid
@@ -326,13 +326,13 @@ class Rehearsal(NamedTuple):
 
 
 def as_found(result: Result, rehearsal: Rehearsal) -> Result:
-    """Return a result as it is: the `Stage.warm_up` of a stage that only has to run."""
+    """Return a result unchanged; the `Stage.warm_up` of stages whose result needs no change."""
     return result
 
 
 @cache
 def registered_stages() -> tuple[Stage, ...]:
-    """Return the stages that installed packages register, by the names of their entry points.
+    """Return the stages registered by installed packages, by the names of their entry points.
 
     Raises
     ------
@@ -353,7 +353,7 @@ def registered_stages() -> tuple[Stage, ...]:
 
 
 def place_of(point: EntryPoint) -> tuple[str, str]:
-    """Return what messages call an entry point, and what helps where its package is at fault."""
+    """Return the description of an entry point for messages, and the remedy if its package is at fault."""
     package = point.dist.name if point.dist else point.value
     return f"entry point {point.name!r} of {point.group}", f"correct or uninstall the package {package!r}."
 

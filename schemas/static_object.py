@@ -1,4 +1,4 @@
-"""Objects of the science images over the nights: ids that last, and what is known of each up to a night."""
+"""Objects of the science images over the nights: permanent ids, and the history of each object up to a night."""
 
 from collections.abc import Iterator
 

@@ -12,7 +12,7 @@ from schemas.recovery import Recovery
 
 
 class CauseCount(BaseModel):
-    """Candidates with the flag of a cause; one with two flags counts under both."""
+    """Number of candidates with the flag of a cause; a candidate with two flags counts for both."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,7 +26,7 @@ class CauseCount(BaseModel):
 
 @dataclass(frozen=True)
 class Causes:
-    """Candidates of an exposure by known cause of false streaks: name of the flag in lower case -> counts."""
+    """Candidates of an exposure by known cause of false streaks: flag name in lower case -> counts."""
 
     counts: Mapping[str, CauseCount]
 
@@ -48,7 +48,7 @@ CLUSTER_LOST = "cluster_lost"
 
 
 class ExposureCounts(BaseModel):
-    """Exposures by outcome; they add up, or the summary is refused."""
+    """Exposures by outcome; counts that do not add up are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -66,7 +66,7 @@ class ExposureCounts(BaseModel):
 
 
 class Trouble(BaseModel):
-    """Exposure that was not searched, and why."""
+    """Exposure that was not searched, with the reason."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -76,7 +76,7 @@ class Trouble(BaseModel):
 
     @classmethod
     def of(cls, uri: str, error: BaseException) -> "Trouble":
-        """Return what an error says; an unexpected one in a line, behind the name."""
+        """Return the record of an error; an unexpected error becomes one line that starts with its class."""
         if isinstance(error, NightstrideError):
             return cls(uri=uri, code=error.code, message=str(error))
         kind = type(error).__name__
@@ -84,7 +84,7 @@ class Trouble(BaseModel):
 
 
 class AlertLag(BaseModel):
-    """Times from the end of the exposure, of a stream from the arrival of the visit, to the acknowledged alert, s."""
+    """Times to the acknowledged alert, s, from the end of the exposure, or in a stream from the visit's arrival."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -106,14 +106,14 @@ class AlertCounts(BaseModel):
     lag_s: Annotated[AlertLag | None, Field(description="Lag of those that were sent; null: none was.")] = None
 
     def __add__(self, other: "AlertCounts") -> "AlertCounts":
-        """Return the sums of both, with the lag of the part that has more."""
+        """Return the sums of both counts, with the lag of the larger part."""
         lag = max((self.lag_s, other.lag_s), key=lambda one: 0 if one is None else one.n)
         counts = {name: getattr(self, name) + getattr(other, name) for name in ("sent", "dead", "held", "left")}
         return AlertCounts(**counts, lag_s=lag)
 
 
 class RunSummary(BaseModel):
-    """Result of ``nightstride run``; the last line of its output with ``--json``."""
+    """Result of ``nightstride run``, printed as the last line with ``--json``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -172,14 +172,14 @@ class RunSummary(BaseModel):
 
     @property
     def exit_code(self) -> int:
-        """Return 0 if all is published and good enough, 3 if all but what is in quarantine, else 1."""
+        """Return 0 if all is published with good quality, 3 if all is but quarantined exposures, else 1."""
         if self.stopped or self.exposures.failed or self.night_failed or self.quality_failed or self.alerts_failed:
             return 1
         return QUARANTINED if self.exposures.quarantined else 0
 
     @property
     def worker_seconds(self) -> dict[str, float]:
-        """Return the worker time among the seconds."""
+        """Return the entries of ``seconds`` that are worker time."""
         return {part: seconds for part, seconds in self.seconds.items() if part not in ELAPSED}
 
 
@@ -190,7 +190,7 @@ class Record(BaseModel):
 
 
 class FetchSummary(Record):
-    """Counts of exposures and files; those of exposures add up, or the summary is refused."""
+    """Counts of exposures and files; counts of exposures that do not add up are refused."""
 
     nights: Annotated[int, Field(ge=0, description="Nights asked for.")]
     exposures: Annotated[int, Field(ge=0, description="Quadrants that the archive's table lists.")]
@@ -211,5 +211,5 @@ class FetchSummary(Record):
 
     @property
     def exit_code(self) -> int:
-        """Return 0 if all that the archive has is there, or was listed; 1 if some could not be fetched."""
+        """Return 0 if all exposures of the archive were fetched or listed, 1 if some could not be fetched."""
         return 1 if self.failed else 0

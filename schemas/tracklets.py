@@ -1,4 +1,4 @@
-"""Tracklets: detections of one night that one moving object explains, the motion of each, and links over nights."""
+"""Tracklets (detections of one night explained by one moving object), their motions, and links over nights."""
 
 import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""Verdicts of people on detections: a line of the record of them, and the labels that they make."""
+"""Human verdicts on detections: records, and the labels made from them."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -11,7 +11,7 @@ from schemas.summary import Record
 
 
 class Verdict(StrEnum):
-    """What somebody takes a detection for."""
+    """Human classification of a detection."""
 
     REAL = "real"
     BOGUS = "bogus"
@@ -34,7 +34,7 @@ SAME_PX = 2.0
 
 
 class VerdictRecord(Record):
-    """Line of the record: a verdict, or, with ``undoes``, that an earlier one is taken back."""
+    """Line of the record: a verdict or, with ``undoes``, the withdrawal of an earlier one."""
 
     id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="Id of this line, random.")]
     at: Annotated[str, Field(description="UTC, ISO 8601.")]
