@@ -1,4 +1,4 @@
-"""Pipeline: one file per stage, and the stages that other packages register."""
+"""Pipeline: one file per stage, plus the stages registered by other packages."""
 
 from importlib import import_module
 

@@ -1,4 +1,4 @@
-"""Stage: oddness of the galaxies of a patch of the sky."""
+"""Stage: anomaly scores of the galaxies of a patch of the sky."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,24 +14,24 @@ from schemas.stage import Context, Model, Stage, Weights
 
 
 def score(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Return how anomalous each galaxy with a picture is.
+    """Return an anomaly score for each galaxy with a picture.
 
     Parameters
     ----------
     inputs
-        ``galaxy``, n rows; and ``galaxy_picture``, as many in their order.
+        ``galaxy``, n rows, and ``galaxy_picture``, n pictures in the same order.
     context
         ``models["anomaly"]``, see `kernels.pictures.anomaly_model.AnomalyModel`.
 
     Returns
     -------
     pyarrow.Table
-        Of `ANOMALY`, in the order of the galaxies.
+        Rows of `ANOMALY`, in the order of the galaxies.
 
     Raises
     ------
     DatasetError
-        Numbers of rows differ.
+        The numbers of rows and pictures differ.
     """
     galaxies, pictures = inputs[GALAXY.name], inputs[GALAXY_PICTURE.name]
     if len(galaxies) != len(pictures):
@@ -49,7 +49,7 @@ def score(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 
 
 def _anomaly(weights: Weights, settings: AnomalySettings) -> Any:
-    from kernels.pictures.anomaly_model import AnomalyModel  # torch is for those who classify
+    from kernels.pictures.anomaly_model import AnomalyModel  # import torch only if needed
 
     return AnomalyModel(weights.card, weights.arrays)
 

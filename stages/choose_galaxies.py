@@ -1,4 +1,4 @@
-"""Stage: the galaxies of a patch of the sky that are large enough to be looked at."""
+"""Stage: galaxies of a patch of the sky that are large enough to classify from a picture."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,20 +17,20 @@ from schemas.stage import Context, Stage
 
 
 def choose_galaxies(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Return the resolved galaxies: not the bleeds of saturated stars, nor streaks and ghosts that came and went.
+    """Return the resolved galaxies, without bleeds of saturated stars and transient streaks and ghosts.
 
     Parameters
     ----------
     inputs
-        ``object``; and ``star_galaxy``, as many rows in their order.
+        ``object``, and ``star_galaxy`` with the same rows in the same order.
     context
         The section `ChooseGalaxiesSettings`.
 
     Returns
     -------
     pyarrow.Table
-        Of `GALAXY`, in the order of the objects. What touches saturated pixels or a border is left out, and what was
-        found on one exposure of several.
+        Rows of `GALAXY`, in the order of the objects. Objects that touch saturated pixels or a border are left out, as
+        are objects found on only one of several exposures.
 
     Raises
     ------

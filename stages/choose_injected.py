@@ -1,4 +1,4 @@
-"""Stage: choice of the synthetic streaks that lie clear of what is there."""
+"""Stage: selection of the synthetic streaks that lie clear of real detections."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,14 +16,14 @@ from schemas.stage import Context, Stage
 
 
 def choose_injected(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Return the synthetic streaks of an exposure that no detection disturbs.
+    """Return the synthetic streaks of an exposure that no real detection disturbs.
 
     Parameters
     ----------
     inputs
-        ``injected``, what was put into copies of its tiles; ``dia_source``, what is found on the image as it is.
+        ``injected``, streaks injected into copies of its tiles, and ``dia_source``, detections on the original image.
     context
-        Its exposure.
+        The exposure.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Stage: count of false detections on negated copies of tiles, where nothing that moves is bright."""
+"""Stage: count of false detections on negated copies of tiles, where no moving object is bright."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -24,14 +24,14 @@ Floats = NDArray[np.float64]
 
 
 def count_negated(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Return how many detections on negated tiles are false, and how many may be of what is there.
+    """Return the number of false detections on each negated tile, and the number that may be of real sources.
 
     Parameters
     ----------
     inputs
-        ``negated``; ``dia_source``, what is found on the image as it is; ``source``, if there is a science image.
+        ``negated``; ``dia_source``, detections on the original image; ``source``, if there is a science image.
     context
-        Its exposure.
+        The exposure.
 
     Returns
     -------

@@ -18,27 +18,26 @@ from schemas.objects import CENTRE, CUTOUTS, OBJECT, SIDE, SOURCE
 from schemas.settings import CutCutoutsSettings
 from schemas.stage import Context, NightPixels, Stage
 
-_ROWS = 4096  # set to NaN, or drawn, at a time
+_ROWS = 4096  # rows processed at a time
 
 
 def cut_cutouts(inputs: Mapping[str, Any], context: Context) -> NDArray[np.float32]:
-    """Cut each object out of one exposure per band.
+    """Return cutouts of each object, from one exposure per band.
 
-    Of several exposures of a band the sharpest counts on which the whole cutout lies; if there is none, the sharpest on
-    which the object's pixel lies, and what is beyond its border is NaN. Equally sharp ones go by their noise, visit and
-    detector.
+    In each band the sharpest exposure that holds the whole cutout is used. If there is none, the sharpest that holds
+    the object's pixel is used, and pixels beyond its border are NaN. Ties are broken by noise, visit and detector.
 
     Parameters
     ----------
     inputs
-        ``object``; and ``source``, whose digest covers the pixels and the stars of the exposures, which give the PSF.
+        ``object``, and ``source``, whose digest covers the pixels of the exposures and the stars that give the PSF.
     context
         The section `CutCutoutsSettings`, and the pixels of the patch.
 
     Returns
     -------
     (n, 2 * bands, SIDE, SIDE) float32
-        Of `CUTOUTS`; row n is that of the n-th object. The PSF is that of the object's place (`kernels.psf.psf_field`).
+        Array `CUTOUTS`, in the order of the objects, with the PSF at each object's position (`kernels.psf.psf_field`).
     """
     settings: CutCutoutsSettings = context.settings
     if context.pixels is None:
@@ -67,7 +66,7 @@ def _fill(
     planes: tuple[int, int],
     mesh: int,
 ) -> None:
-    """Cut objects out of one exposure, and put its PSF at their places beside."""
+    """Fill in the cutouts of objects from one exposure, and its PSF at their positions."""
     if info.ab_zero_point is None:
         return
     psf = moffat_mixture(info.psf.fwhm_px, info.psf.beta)

@@ -20,21 +20,21 @@ from schemas.stage import Context, NightPixels, Stage
 
 
 def cut_pictures(inputs: Mapping[str, Any], context: Context) -> NDArray[np.uint8]:
-    """Cut each galaxy out of one exposure per band, and make a picture like those that models have learnt from.
+    """Return a colour picture of each galaxy, in the style of the training pictures, from one exposure per band.
 
-    The sharpest exposure counts that shows all of it; if there is none, the sharpest that shows four fifths.
+    The sharpest exposure that shows all of the galaxy is used; if there is none, the sharpest that shows four fifths.
 
     Parameters
     ----------
     inputs
-        ``galaxy``; and ``source``, whose digest covers the pixels.
+        ``galaxy``, and ``source``, whose digest covers the pixels.
     context
         The section `CutPicturesSettings`, and the pixels of the patch.
 
     Returns
     -------
     (n, PICTURE_SIDE, PICTURE_SIDE, 3) uint8
-        Of `GALAXY_PICTURE`; row n is that of the n-th galaxy.
+        Array `GALAXY_PICTURE`, in the order of the galaxies.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def _placed(
     waiting: NDArray[np.bool_],
     least: float,
 ) -> list[_Place]:
-    """Return the galaxies that still wait, of whose picture at least a share lies on an exposure, in its pixels."""
+    """Return the waiting galaxies with at least a given share of their picture on an exposure, in its pixels."""
     wcs, found = celestial_wcs(info.wcs_header or ""), list[_Place]()
     rows = np.flatnonzero(waiting)
     which, x, y = pixels_of(wcs, info.shape, ra[rows], dec[rows])
@@ -99,7 +99,7 @@ def _fill(
     settings: CutPicturesSettings,
     least: float,
 ) -> None:
-    """Cut galaxies out of one exposure, in nJy; those that could be wait no longer, bright enough or not."""
+    """Fill in the galaxies of one exposure, in nJy; these stop waiting, whether bright enough or not."""
     if not places or info.ab_zero_point is None:
         return
     unit = njy_per_unit(info.ab_zero_point) * SCALES.get(info.band, 1.0)

@@ -1,4 +1,4 @@
-"""Stage: search of every place of a tile for streaks."""
+"""Stage: search for streaks at every place of a tile."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,15 +28,15 @@ def detect(inputs: Mapping[str, Any], context: Context) -> Result:
     Parameters
     ----------
     inputs
-        ``difference`` and ``mask``: the pixels of the tile with its halo, ``context.tile``'s y0:y1, x0:x1.
+        ``difference`` and ``mask``: the pixels of the tile with its padding, y0:y1, x0:x1 of ``context.tile``.
     context
         ``tile``; ``exposure`` (background, noise, PSF); ``settings`` (`DetectSettings`); ``models["detect"]``, a
-        detector: see `kernels.search.detector`.
+        detector (see `kernels.search.detector`).
 
     Returns
     -------
     Result
-        `HIT` rows in order of the grid, with `SearchCounts`.
+        Rows of `HIT` in order of the grid, with `SearchCounts`.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def detect(inputs: Mapping[str, Any], context: Context) -> Result:
 
 
 def known_hits(result: Result, rehearsal: Rehearsal) -> Result:
-    """Return places that hold a piece of a trail: what is compiled behind the search must not depend on its weights."""
+    """Return the places that hold part of a trail, so that the warm-up does not depend on the detector's weights."""
     where, side = rehearsal.grid, min(rehearsal.shape)
     grid = np.arange((side - where.window) // where.stride + 1) * where.stride + where.window / 2
     found = set()
@@ -85,7 +85,7 @@ def known_hits(result: Result, rehearsal: Rehearsal) -> Result:
 
 
 def _detector(weights: Weights, settings: DetectSettings) -> Any:
-    from kernels.search.detector_weights import build_detector  # torch is for those who search
+    from kernels.search.detector_weights import build_detector  # import torch only if needed
 
     return build_detector(weights, settings)
 

@@ -22,24 +22,24 @@ from schemas.settings import FindSourcesSettings
 from schemas.stage import EXPOSURE_PIXEL, Context, Stage, as_found, piecewise_memory
 
 _PLACE, _PHASE = 1.1, 0.05  # of a windowed centre: in FWHM / snr; px, by where it lies between pixels
-_NEARLY = 0.8  # of the least S/N, at the centre of the pixels above the threshold: worth a centre of its own
+_NEARLY = 0.8  # share of the least S/N at the pixels' centroid above which a windowed centre is computed
 _WHOLE = 0.98  # share of a point source's light; with less on usable pixels a source is MASKED
 
 
 def find_sources(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Find what is on the science image of an exposure, whether it is on the difference image or not.
+    """Return the sources on the science image of an exposure, whether or not they are on the difference image.
 
     Parameters
     ----------
     inputs
         ``science`` and ``mask``.
     context
-        Its exposure, and the section `FindSourcesSettings`.
+        The exposure, and the section `FindSourcesSettings`.
 
     Returns
     -------
     pyarrow.Table
-        Of `SOURCE`, sorted by (y, x); without rows if the image has no usable pixel.
+        Rows of `SOURCE`, sorted by (y, x); none if the image has no usable pixel.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def _flags(
 
 
 def _sky(found: Shapes, info: ExposureInfo) -> dict[str, NDArray[np.float64]]:
-    """Return the columns on the sky; NaN without a WCS."""
+    """Return the sky columns; NaN without a WCS."""
     count = len(found.x)
     if info.wcs_header is None:
         return {name: np.full(count, np.nan) for name in ("ra", "dec", "positionAngle", "pixelScale")}

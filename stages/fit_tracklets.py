@@ -19,19 +19,19 @@ _OF_MEMBERS = ("visit", "midpointMjdTai", "ra", "dec", "raErr", "decErr", "ra_de
 
 
 def fit_tracklets(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Return the motion of each tracklet, and what its detections have in common.
+    """Return the motion of each tracklet, and the summary of its detections.
 
     Parameters
     ----------
     inputs
-        ``dia_source`` of all exposures of a night, and its ``tracklet_source``; ``ss_source``, if orbits are known.
+        ``dia_source`` of all exposures of a night, its ``tracklet_source``, and ``ss_source`` if orbits are known.
     context
-        Nothing of it.
+        Not used.
 
     Returns
     -------
     pyarrow.Table
-        Of `TRACKLET`, by trackletId.
+        Rows of `TRACKLET`, by trackletId.
     """
     links = inputs[TRACKLET_SOURCE.name]
     links = links.filter(links["trackletId"].is_valid())
@@ -50,7 +50,7 @@ def fit_tracklets(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 
 
 def _joined(sources: pa.Table, ids: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """Return the columns of detections that a tracklet is described by, in the order of some ids."""
+    """Return the columns of detections that describe a tracklet, in the order of given ids."""
     known = sources["diaSourceId"].to_numpy()
     order = np.argsort(known)
     place = pa.array(order[np.searchsorted(known, ids, sorter=order)])
@@ -58,13 +58,13 @@ def _joined(sources: pa.Table, ids: NDArray[np.int64]) -> dict[str, NDArray[Any]
 
 
 def _names(known: pa.Table, ids: pa.ChunkedArray) -> NDArray[np.object_]:
-    """Return the designations of detections; empty where they are of no known object."""
+    """Return the designations of detections; empty for those of no known object."""
     place = pc.index_in(ids, value_set=known["diaSourceId"])
     return np.asarray(pc.fill_null(known["designation"].take(place), "").to_numpy(), object)
 
 
 def _row(columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """Return columns of `TRACKLET` from those of its detections, by time."""
+    """Return the values of a row of `TRACKLET` from the columns of its detections, sorted by time."""
     detections = detections_of(columns)
     motion = fit_motion(detections.vectors, detections.mjd, detections.sigma)
     ra, dec, covariance = (columns[name].astype(np.float64) for name in ("raErr", "decErr", "ra_dec_Cov"))

@@ -1,4 +1,4 @@
-"""Stage: objects of the difference images in a patch of the sky that were seen in a night, as known up to it."""
+"""Stage: objects of the difference images seen in a night in a patch of the sky, as known up to that night."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,22 +29,22 @@ _LINK = ("diaSourceId", "objectId", "separation")
 
 
 def gather_dia_objects(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Return the objects that were seen in a night, by their ids.
+    """Return the objects seen in a night, sorted by id.
 
     Parameters
     ----------
     inputs
-        ``association``, the detections up to the night of objects that may lie in the patch, and, where the night has
-        them, ``dia_link``, ``star_galaxy`` and ``object``: what its detections sit on, also those that lie in a patch
-        beside.
+        ``association``, the detections up to the night of objects that may lie in the patch. If the night has them,
+        also ``dia_link``, ``star_galaxy`` and ``object``, for the objects on which detections lie, including objects
+        in neighbouring patches.
     context
         The patch.
 
     Returns
     -------
     pyarrow.Table
-        Of `DIA_OBJECT`, those in the patch and within its margin. An object depends on its own detections alone, so
-        that it is the same in any patch.
+        Rows of `DIA_OBJECT` in the patch and its margin. An object depends only on its own detections, so it is the
+        same in every patch.
     """
     found = inputs[ASSOCIATION.name]
     ids, group = np.unique(found["diaObjectId"].to_numpy(), return_inverse=True)
@@ -82,7 +82,7 @@ def gather_dia_objects(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 
 
 def _nights(found: pa.Table, group: NDArray[np.int64], groups: int) -> NDArray[np.int64]:
-    """Return on how many nights each object was seen."""
+    """Return the number of nights on which each object was seen."""
     night = found["night"].combine_chunks().dictionary_encode()
     seen = np.unique(group * len(night.dictionary) + night.indices.to_numpy())
     return np.bincount(seen // max(len(night.dictionary), 1), minlength=groups)
@@ -95,7 +95,7 @@ def _of_band(found: pa.Table, group: NDArray[np.int64], groups: int, band: str) 
 
 
 def _sits_on(inputs: Mapping[str, Any], group: NDArray[np.int64], objects: int) -> NDArray[np.int64]:
-    """Return the flags of the stars and galaxies that detections of the night sit on."""
+    """Return the flags for detections of the night that lie on stars and galaxies."""
     flags = np.zeros(objects, np.int64)
     if DIA_LINK.name not in inputs or STAR_GALAXY.name not in inputs:
         return flags
@@ -126,7 +126,7 @@ def _sits_on(inputs: Mapping[str, Any], group: NDArray[np.int64], objects: int) 
 def _itself(
     objects: pa.Table | None, found: pa.Table, group: NDArray[np.int64], stars: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Return which detections on stars are these themselves."""
+    """Return which detections on stars are the stars themselves."""
     if objects is None:
         return np.zeros(len(found), bool)
     return all_is_new(objects, group, stars, found["band"].to_pylist(), found["psfFlux"].to_numpy())

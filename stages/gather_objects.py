@@ -1,4 +1,4 @@
-"""Stage: objects of a patch of the sky in a night, from the sources of all its exposures."""
+"""Stage: objects of a patch of the sky in a night, built from the sources of all its exposures."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -24,12 +24,12 @@ Columns = dict[str, Any]
 
 
 def gather_objects(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Merge the sources of all exposures by position, and measure each object in every band.
+    """Merge the sources of all exposures by position, and return each object measured in every band.
 
     Parameters
     ----------
     inputs
-        ``source`` of the patch and, as far as sources can matter to objects within its margin, around it. Those
+        ``source`` of the patch, and of as much of its surroundings as can affect objects within its margin. Sources
         without a sky position are left out.
     context
         The section `GatherObjectsSettings`, the pixels of the patch and, if there is a dust map,
@@ -38,8 +38,8 @@ def gather_objects(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     Returns
     -------
     pyarrow.Table
-        Of `OBJECT`, those in the patch and within its margin, sorted by objectId. An object depends on nothing but
-        sources near it and the exposures it lies on, so that it is the same in any patch.
+        Rows of `OBJECT` in the patch and its margin, sorted by objectId. An object depends only on sources near it and
+        on the exposures that show it, so it is the same in every patch.
     """
     settings: GatherObjectsSettings = context.settings
     if context.pixels is None:
@@ -65,7 +65,7 @@ def _numbers(table: pa.Table, name: str) -> NDArray[np.float64]:
 
 
 def _merged(sources: pa.Table, match_fwhm: float) -> Columns:
-    """Return the columns of the objects except those of single bands, sorted by id."""
+    """Return the columns of the objects other than those of single bands, sorted by id."""
     vectors = unit_vectors(_numbers(sources, "ra"), _numbers(sources, "dec"))
     names = np.stack([sources["visit"].to_numpy(), sources["detector"].to_numpy().astype(np.int64)], axis=1)
     _, exposure = np.unique(names, axis=0, return_inverse=True)
@@ -102,7 +102,7 @@ def _merged(sources: pa.Table, match_fwhm: float) -> Columns:
 
 
 class Seen(NamedTuple):
-    """Objects on the exposures of a band: fluxes in nJy, FWHM of the sharpest, arcsec; NaN for none."""
+    """Objects on the exposures of a band: fluxes in nJy, and FWHM of the sharpest exposure, arcsec; NaN if missing."""
 
     psf: FluxSum
     aperture: FluxSum
@@ -112,7 +112,7 @@ class Seen(NamedTuple):
 def _measured(
     ra: NDArray[np.float64], dec: NDArray[np.float64], pixels: NightPixels, settings: GatherObjectsSettings
 ) -> dict[str, Seen]:
-    """Measure all objects on all exposures, one exposure at a time."""
+    """Return the measurements of all objects on all exposures, made one exposure at a time."""
     count = len(ra)
     seen = {band: Seen(FluxSum(count), FluxSum(count), np.full(count, np.nan)) for band in BANDS}
     for info in pixels.exposures():
@@ -151,7 +151,7 @@ def _measure(
 
 
 def _photometry(seen: Mapping[str, Seen], ebv: NDArray[np.float64]) -> Columns:
-    """Return the columns of the bands, and colours."""
+    """Return the columns of the bands and the colours."""
     columns: Columns = {}
     for band, one in seen.items():
         point = one.psf.mean()

@@ -1,4 +1,4 @@
-"""Stage: lasting ids of the objects of the science images in a patch of the sky, and what is known of them by then."""
+"""Stage: permanent ids and histories of the objects of the science images in a patch of the sky."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,25 +18,25 @@ from schemas.static_object import STATIC_ASSOCIATION, STATIC_OBJECT
 
 
 def gather_static_objects(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Return what is known of each object of a night, on all nights up to it, in the order of `object`.
+    """Return the history of each object of a night up to that night, in the order of `object`.
 
     Parameters
     ----------
     inputs
-        ``object`` of the patch; ``static_association``, of all nights up to this one, the last in it, of these objects
-        at least.
+        ``object`` of the patch, and ``static_association`` of at least these objects, over all nights up to and
+        including this one.
     context
-        Nothing of it is used.
+        Not used.
 
     Returns
     -------
     pyarrow.Table
-        Of `STATIC_OBJECT`. Fluxes of a night whose error is not known do not count.
+        Rows of `STATIC_OBJECT`. Fluxes without a known error do not count.
 
     Raises
     ------
     BadInput
-        An object is not associated (``not_associated``): the two are not of the same catalogue.
+        An object is not associated (``not_associated``): the inputs belong to different catalogues.
     """
     found = inputs[STATIC_ASSOCIATION.name]
     ids, group = np.unique(found["staticObjectId"].to_numpy(), return_inverse=True)
@@ -79,7 +79,7 @@ def gather_static_objects(inputs: Mapping[str, Any], context: Context) -> pa.Tab
 
 
 def _rows_of(wanted: NDArray[np.int64], objects: NDArray[np.int64], last: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the rows of the association that are the objects of its last night."""
+    """Return the rows of the association for the objects of its last night."""
     there = np.flatnonzero(last)
     there = there[np.argsort(objects[there])]
     place = np.searchsorted(objects[there], wanted)

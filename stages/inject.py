@@ -1,4 +1,4 @@
-"""Stage: synthetic streaks in copies of a few tiles, and what the search makes of them."""
+"""Stage: injection of synthetic streaks into copies of a few tiles, and search of these copies."""
 
 import zlib
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Injected:
-    """Streak that was put in, in pixels of the exposure."""
+    """Injected streak, in pixels of the exposure."""
 
     trail: DetectedSegment
     flux: float
@@ -46,21 +46,21 @@ class _Injected:
 
 
 def inject(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Return the synthetic streaks of an exposure, each with what the search makes of it.
+    """Return the synthetic streaks of an exposure, each with its result from the search.
 
     Parameters
     ----------
     inputs
-        ``difference`` and ``mask`` of the whole exposure, and ``science`` if there is one, which are not changed.
+        ``difference`` and ``mask`` of the whole exposure, and ``science`` if there is one; none is changed.
     context
-        Its exposure, the section `InjectSettings`, and the pipeline's ``search``.
+        The exposure, the section `InjectSettings`, and the pipeline's ``search``.
 
     Returns
     -------
     table
-        `INJECTED`, sorted by (y, x); without rows if no tile was drawn. Which tiles are copied, and what is put into
-        them, follows from night, visit, detector and the settings alone: the same tiles are a part of those of a
-        larger share. Some may lie beside what is there (`stages.choose_injected`).
+        `INJECTED`, sorted by (y, x); without rows if no tile was drawn. The tiles and the streaks depend only on
+        night, visit, detector and the settings, and a larger share includes the tiles of a smaller one. Some streaks
+        may lie beside real sources (`stages.choose_injected`).
 
     Raises
     ------
@@ -83,7 +83,7 @@ def inject(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 def _searched(
     copy: TileCopy, injected: list[_Injected], exposure: ExposureInfo, search: Search
 ) -> list[dict[str, Any]]:
-    """Search a copy, and return the rows of the streaks in it without their ids."""
+    """Search a copy, and return the rows of its streaks without ids."""
     found = search(copy.planes, copy.exposure(exposure))
     x, y = (found[name].to_numpy() + start for name, start in (("x", copy.x0), ("y", copy.y0)))
     matches = match_detections(x, y, found["reliability"].to_numpy(), _targets(injected))
@@ -115,21 +115,21 @@ def _put_in(
         injected.append(_Injected(trail, flux, visible_stamp_share(usable, stamp)))
         stamps.append(stamp)
     before = image.copy()
-    for one, stamp in zip(injected, stamps, strict=True):  # all noise is measured on what is there without them
+    for one, stamp in zip(injected, stamps, strict=True):  # the noise is measured without the streaks
         add_light(image, stamp, one.flux, exposure.gain, rng)
     if SCIENCE.name in copy.planes:
-        copy.planes[SCIENCE.name][...] += image - before  # its light falls on the detector, not on the reference
+        copy.planes[SCIENCE.name][...] += image - before  # the streak is on the science image, not on the template
     return injected
 
 
 def _number(streaks: int, box: tuple[int, int, int, int]) -> int:
-    """Return a number of streaks in proportion to the area, one at least."""
+    """Return a number of streaks in proportion to the area, at least one."""
     return max(1, round(streaks * area_of(box)))
 
 
 def _targets(injected: list[_Injected]) -> Targets:
     x, y, length, angle, _ = np.array([one.trail for one in injected], float).reshape(-1, 5).T
-    # Hidden ones are looked for as well; who adds up leaves them out by `visible`.
+    # Hidden streaks are searched for as well; sums exclude them by `visible`.
     return Targets(np.full(len(x), "streak"), x, y, length, angle, np.ones(len(x)))
 
 
@@ -137,7 +137,7 @@ _REPORTED = ["reliability", "snr", "trailFlux", "trailLengthPx", "trailAnglePx"]
 
 
 def _row(one: _Injected, tile: int, exposure: ExposureInfo) -> dict[str, Any]:
-    """Return the columns of what was put in."""
+    """Return the columns of the injected streak."""
     flux = None if exposure.ab_zero_point is None else one.flux * njy_per_unit(exposure.ab_zero_point)
     return {
         "visit": exposure.visit,
@@ -165,7 +165,7 @@ def _outcome(
     y: Floats,
     exposure: ExposureInfo,
 ) -> dict[str, Any]:
-    """Return the columns of what the search reports of it."""
+    """Return the columns of the search result for a streak."""
     if finder is None:
         return {"recovered": False}
     report, zero_point = reports[finder], exposure.ab_zero_point

@@ -1,4 +1,4 @@
-"""Stage: the detections of a night and the objects, of a patch of the sky, that they are."""
+"""Stage: links from detections of a night to the objects of a patch of the sky."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,16 +20,16 @@ def link_dia_objects(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     Parameters
     ----------
     inputs
-        ``association``: detections up to the night, which is the last of those in it, by object and diaSourceId; and
+        ``association``, the detections by object and diaSourceId up to the night, which is its last; and
         ``dia_object`` of the patch.
     context
-        Nothing of it is used.
+        Not used.
 
     Returns
     -------
     pyarrow.Table
-        Of `DIA_OBJECT_SOURCE`, the detections of these objects, wherever they lie. Separations depend on what the
-        objects are, not on the order in which exposures were associated.
+        Rows of `DIA_OBJECT_SOURCE`: the detections of these objects, also those outside the patch. Separations depend
+        on the final objects, not on the order in which exposures were associated.
     """
     found = inputs[ASSOCIATION.name]
     here = pc.is_in(found["diaObjectId"], value_set=inputs[DIA_OBJECT.name]["diaObjectId"].combine_chunks())

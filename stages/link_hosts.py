@@ -1,4 +1,4 @@
-"""Stage: objects that detections sit on, and possible hosts."""
+"""Stage: objects under detections, and possible hosts."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,21 +17,21 @@ from schemas.stage import Context, Stage
 
 
 def link_hosts(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Link detections to objects.
+    """Return the links from detections to objects.
 
     Parameters
     ----------
     inputs
-        ``dia_source`` of all exposures of the patch, and ``object`` of it and its margin.
+        ``dia_source`` of all exposures of the patch, and ``object`` of the patch and its margin.
     context
         The section `LinkHostsSettings`.
 
     Returns
     -------
     pyarrow.Table
-        Of `DIA_LINK`, one row for each detection in the patch, in their order. Any object may be a host, stars
-        too: ``hostDlr`` says how well it suits. An object that was seen on one of several exposures of its place, and
-        lies where the detection's own light does, is not one: it is the detection itself.
+        Rows of `DIA_LINK`, one for each detection in the patch, in their order. Any object may be a host, even a star;
+        ``hostDlr`` tells how likely it is. An object seen on only one of several exposures, and at the position of
+        the detection's own light, is the detection itself and not a host.
     """
     settings: LinkHostsSettings = context.settings
     detections, objects = inputs[DIA_SOURCE.name], inputs[OBJECT.name]
@@ -63,7 +63,7 @@ def link_hosts(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 
 
 def _neighbours(detections: pa.Table, objects: pa.Table, settings: LinkHostsSettings) -> Any:
-    """Yield for each detection that has any: its number, the objects within reach, separations, distances in DLR."""
+    """Yield, for each detection with neighbours: its index, the objects in reach, separations, distances in DLR."""
     from scipy.spatial import cKDTree
 
     if not len(detections) or not len(objects):

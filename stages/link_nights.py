@@ -1,4 +1,4 @@
-"""Stage: detections of a night that lie, with those of nights before, on one orbit about the Sun."""
+"""Stage: links between detections of a night and earlier nights that lie on one orbit around the Sun."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,25 +20,25 @@ _OF_DETECTIONS = ("diaSourceId", "trackletId", "midpointMjdTai", "ra", "dec")
 
 
 def link_nights(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Link a night with those before it.
+    """Return the links of a night with the nights before it.
 
     Parameters
     ----------
     inputs
-        ``night_window``, and ``tracklet`` of the night, which that holds, too.
+        ``night_window``, and ``tracklet`` of the night, whose detections are also in the window.
     context
-        The section `LinkNightsSettings`, and what links a window.
+        The section `LinkNightsSettings`, and the function ``link``.
 
     Returns
     -------
     pyarrow.Table
-        Of `LINK_SOURCE`, by linkId and time: all detections of links that end in the night, each in one link. None
-        where the night has no detection that may move, or there are not three nights of them.
+        Rows of `LINK_SOURCE`, by linkId and time: all detections of links that end in the night, each in one link.
+        There are no rows if the night has no detection that may move, or fewer than three nights have such detections.
 
     Raises
     ------
     BadInput
-        There are too many tracklets (``too_many_tracklets``), or what ``context.link`` raises.
+        There are too many tracklets (``too_many_tracklets``), or ``context.link`` refuses the window.
     """
     table = inputs[NIGHT_WINDOW.name].sort_by([("midpointMjdTai", "ascending"), ("diaSourceId", "ascending")])
     own = table["own"].to_numpy()
@@ -58,7 +58,7 @@ def link_nights(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 def _groups(
     table: pa.Table, detections: SkyDetections, obscode: NDArray[np.str_], nights: int
 ) -> tuple[list[tuple[int, ...]], float]:
-    """Return the places of the detections of each tracklet and pair, and the fastest of pairs, deg / day."""
+    """Return the row numbers of the detections of each tracklet and pair, and the fastest pair, deg / day."""
     of = np.flatnonzero(table["trackletId"].is_valid().to_numpy())
     ids = table["trackletId"].combine_chunks().drop_null().to_numpy()
     order = np.argsort(ids, kind="stable")
@@ -74,7 +74,7 @@ def _groups(
 
 
 def _rows(table: pa.Table, links: Sequence[Link], rate: float) -> pa.Table:
-    """Return the rows of links, whose members are places in the table, by time."""
+    """Return the rows of links, whose members are row numbers of the table, by time."""
     ids, names = table["diaSourceId"].to_numpy(), table["designation"].to_pylist()
     links = sorted(links, key=lambda one: int(ids[one.members[0]]))
     count = [len(one.members) for one in links]

@@ -1,4 +1,4 @@
-"""Stage: detections of a night that stay where they are, and those that one moving object explains."""
+"""Stage: stationary detections of a night, and detections explained by one moving object."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ from schemas.tracklets import LINKED_BY, TRACKLET_SOURCE
 
 
 def link_tracklets(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Link the detections of a night.
+    """Return the tracklet, if any, of each detection of a night.
 
     Parameters
     ----------
@@ -29,8 +29,8 @@ def link_tracklets(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     Returns
     -------
     pyarrow.Table
-        Of `TRACKLET_SOURCE`, one row for each detection with a sky position, by diaSourceId. What is classed as a
-        satellite is neither at rest nor in a tracklet.
+        Rows of `TRACKLET_SOURCE`, one for each detection with a sky position, by diaSourceId. Detections classified as
+        satellites are neither stationary nor in a tracklet.
     """
     table = inputs[DIA_SOURCE.name]
     table = table.filter(pc.and_(pc.is_finite(table["ra"]), pc.is_finite(table["dec"]))).sort_by("diaSourceId")

@@ -16,39 +16,39 @@ from schemas.stage import Context, Stage
 
 _SIGMAS = 3.0
 _TRAIL = 3.0  # arcsec: shorter trails have no direction
-_BLUR = 2.5  # arcsec by which the length of a trail may be off, or
-_ALIKE = 0.35  # this share of it
-_TURNED = 15.0  # deg by which a trail may point elsewhere
-_MAGNITUDES = 2.5  # colours, light curves and errors of H
+_BLUR = 2.5  # largest error of a trail's length, arcsec, or
+_ALIKE = 0.35  # as a share of the length
+_TURNED = 15.0  # largest error of a trail's direction, deg
+_MAGNITUDES = 2.5  # mag: colours, light curves and errors of H
 
 Floats = NDArray[np.float64]
 
 
 def match_known(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Return the detections that known objects explain.
+    """Return the detections explained by known objects.
 
     Parameters
     ----------
     inputs
         ``dia_source`` and ``ss_ephemeris`` of one exposure.
     context
-        Its exposure, and the section `MatchKnownSettings`.
+        The exposure, and the section `MatchKnownSettings`.
 
     Returns
     -------
     table
-        `SS_SOURCE`, by diaSourceId. Of pairs that agree the closest, in units of what they may be apart, is taken
-        first, and neither has another.
+        `SS_SOURCE`, by diaSourceId. Pairs that agree are matched one to one, closest first; the separation is measured
+        in units of the largest allowed one.
 
     Notes
     -----
-    Across the predicted motion a detection may be off by the radius of the settings, three times its own error and, of
-    what is near, what rounded elements leave open (`kernels.orbits.matching.near_radius`);
-    along it by the uncertainty of the orbit as well, up to the settings' limit. Where the exposure time is known (not
-    0), a trail has to agree with the predicted motion in direction and length. The magnitude has to agree within 2.5
-    mag; a detection of a comet may be fainter by any, as the predicted magnitude is that of the whole coma. What
-    touches the border of the image (``EDGE``) may be a part of a trail: shorter, fainter by any, and up to half the
-    trail from the predicted place along the motion.
+    The largest separation across the predicted motion is the sum of the radius in the settings, three times the error
+    of the detection and, for near objects, the effect of rounded elements (`kernels.orbits.matching.near_radius`).
+    Along the motion the uncertainty of the orbit is added, up to the limit in the settings. If the exposure time is
+    known (not 0), a trail must agree with the predicted motion in direction and length. The magnitude must agree
+    within 2.5 mag; a comet may be fainter by any amount, since the predicted magnitude is that of the whole coma. A
+    detection at the border of the image (``EDGE``) may be part of a trail: shorter, fainter by any amount, and up to
+    half the trail from the predicted position along the motion.
     """
     detections, known = inputs[DIA_SOURCE.name], inputs[SS_EPHEMERIS.name]
     detections = detections.filter(pa.array(np.isfinite(_numbers(detections, "ra"))))
@@ -69,7 +69,7 @@ def match_known(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 
 
 def _alike(detections: pa.Table, n: int, known: pa.Table, k: int, trail: float, cut: bool) -> bool:
-    """Return whether trail and magnitude are what the object, or a part of its ``trail`` (``cut``), would have."""
+    """Return whether trail and magnitude fit the object, or if ``cut`` a part of its ``trail``."""
     magnitude, predicted = detections["magAB"][n].as_py(), known["ephVmag"][k].as_py()
     if magnitude is not None and predicted is not None:
         fainter = magnitude - predicted

@@ -29,10 +29,10 @@ from schemas.settings import MeasureSettings
 from schemas.stage import Context, Model, Result, Stage, Weights, as_found, piecewise_memory
 from schemas.summary import BRIGHT_UNRELIABLE, CauseCount, Causes
 
-_MOST = 4096  # what the 12 bits of the rank hold
+_MOST = 4096  # the rank of a detection has 12 bits
 _RATHER = 0.5  # probability
 _BRIGHT = 15.0  # S/N
-_LENGTH = 3  # its place among the parameters of a fit
+_LENGTH = 3  # index among the parameters of a fit
 _ASSUMED = {
     "ambiguous_time": DetectionFlag.ASSUMED_TIME,
     "assumed_gain": DetectionFlag.ASSUMED_GAIN,
@@ -52,25 +52,25 @@ def measure(inputs: Mapping[str, Any], context: Context) -> Result:
     Parameters
     ----------
     inputs
-        ``streak``, ``difference`` and ``mask``; and, if there are any, ``science``, which shows what is a star, and
-        ``variance``, which tells how much noise the light in a pixel adds.
+        ``streak``, ``difference`` and ``mask``; if available also ``science``, which shows stars, and ``variance``,
+        which gives the noise added by the light in a pixel.
     context
-        Its exposure, the section `MeasureSettings`, and ``models["reliability"]``, a callable from the (n, features)
-        float32 matrix and the stamps of n candidates to n probabilities, with its `ModelCard` as ``card``; its method
-        ``classes`` splits these (`kernels.measure.reliability_net`).
+        The exposure, the section `MeasureSettings`, and ``models["reliability"]``, a callable from the (n, features)
+        float32 matrix and the stamps of n candidates to n probabilities, with its `ModelCard` as ``card``. Its method
+        ``classes`` splits these probabilities (`kernels.measure.reliability_net`).
 
     Returns
     -------
     Result
-        `DIA_SOURCE` rows, and how many candidates had which known cause of false streaks
-        (`kernels.measure.vetoes.evidence`), or were bright and not reliable enough. What is fainter than ``min_snr`` or
-        refused there is not given; trails with a class are, if they are rather real than not. What is long and rather a
-        satellite than not has its class.
+        Rows of `DIA_SOURCE`, with the number of candidates for each known cause of false streaks
+        (`kernels.measure.vetoes.evidence`) and of bright candidates that are not reliable enough. Rows fainter than
+        ``min_snr`` or refused by a cause are left out, but trails with a class are kept if they are probably real.
+        Long trails that are probably satellites get that class.
 
     Raises
     ------
     BadInput
-        More than 4,096 detections (code ``flood``), or a WCS that cannot be read (``bad_wcs``).
+        There are more than 4,096 detections (code ``flood``), or the WCS cannot be read (``bad_wcs``).
     """
     table = measure_all(inputs, context, _publishable)
     least, least_classed = context.settings.min_reliability, context.settings.min_reliability
@@ -102,12 +102,12 @@ def _classed(table: pa.Table) -> NDArray[np.bool_]:
 
 
 def _publishable(table: pa.Table, context: Context) -> NDArray[np.bool_]:
-    """Return what is published if it is reliable enough."""
+    """Return which rows may be published if they are reliable enough."""
     return _classed(table) | ((table["snr"].to_numpy() >= context.settings.min_snr) & ~refused(table))
 
 
 def _classified(table: pa.Table) -> pa.Table:
-    """Set the class of a satellite where there is none and a long trail is more probably one than all else together."""
+    """Set the class of long trails without a class that are satellites with a probability above one half."""
     satellite = (np.nan_to_num(table["pSatellite"].to_numpy()) > _RATHER) & (table["trailLengthPx"].to_numpy() >= LONG)
     names = [
         name or ("satellite" if one else "")
@@ -118,12 +118,12 @@ def _classified(table: pa.Table) -> pa.Table:
 
 
 class Described(NamedTuple):
-    """Candidates that shine, and the inputs of the model ``reliability`` for them.
+    """Candidates with positive flux, and the inputs of the model ``reliability`` for them.
 
     Attributes
     ----------
     table
-        Of `DIA_SOURCE`, sorted by (y, x); diaSourceId and reliability are 0.
+        Rows of `DIA_SOURCE`, sorted by (y, x); diaSourceId and reliability are 0.
     features : (n, len(FEATURES)) float32
         See `schemas.model_card`.
     stamps : (n, CHANNELS, SIDE, SIDE) float32
@@ -140,19 +140,19 @@ def measure_all(
     context: Context,
     judged: Callable[[pa.Table, Context], NDArray[np.bool_]] = lambda table, _: np.ones(len(table), np.bool_),
 ) -> pa.Table:
-    """Measure every candidate that shines, and add its reliability.
+    """Return every candidate with positive flux, measured and with its reliability.
 
     Parameters
     ----------
     inputs, context
-        As of `measure`.
+        As in `measure`.
     judged
-        Returns which rows the model looks at; the others have reliability 0.
+        Function that returns which rows the model scores; the others have reliability 0.
 
     Returns
     -------
     pyarrow.Table
-        Of `DIA_SOURCE`, sorted by (y, x); diaSourceId is 0.
+        Rows of `DIA_SOURCE`, sorted by (y, x); diaSourceId is 0.
     """
     table, features, stamps = describe(inputs, context)
     if not len(table):
@@ -167,9 +167,9 @@ def measure_all(
 
 
 def describe(inputs: Mapping[str, Any], context: Context) -> Described:
-    """Measure every candidate that shines, as a network is to judge it.
+    """Return the measurements and model inputs of every candidate with positive flux.
 
-    Dark residuals are left out, and so are candidates whose fit is that of one with a greater logitSum (see
+    Dark residuals are left out, as are candidates whose fit repeats that of one with a greater logitSum (see
     `kernels.trails.geometry`). Parameters are those of `measure`; no model is needed.
     """
     info, streaks = _exposure(context), inputs["streak"]
@@ -207,16 +207,16 @@ def _exposure(context: Context) -> ExposureInfo:
 
 
 def scene_of(inputs: Mapping[str, Any], info: ExposureInfo, allocate: Callable[..., Any]) -> Scene:
-    """Return an exposure as it is measured.
+    """Return an exposure in the form used for measurements.
 
     Parameters
     ----------
     inputs
-        ``difference`` and ``mask``; and, if there are any, ``science`` and ``variance``.
+        ``difference`` and ``mask``; if available also ``science`` and ``variance``.
     info
-        Its noise, PSF, gain and background.
+        Noise, PSF, gain and background.
     allocate
-        As of `Context`.
+        As in `Context`.
     """
     pixels, variance = inputs[DIFFERENCE.name], inputs.get(VARIANCE.name)
     usable = usable_pixels(pixels, inputs[MASK.name], allocate)
@@ -240,7 +240,7 @@ def scene_of(inputs: Mapping[str, Any], info: ExposureInfo, allocate: Callable[.
 
 
 def _table(found: Sequence[Detection], streaks: pa.Table, info: ExposureInfo) -> pa.Table:
-    """Return rows of `DIA_SOURCE` in the order given, with reliability 0."""
+    """Return rows of `DIA_SOURCE` in the given order, with reliability 0."""
     count = len(found)
     covariance = _covariance(found, info)
     columns = (
@@ -275,7 +275,7 @@ def _table(found: Sequence[Detection], streaks: pa.Table, info: ExposureInfo) ->
         "trailClass": classes,
         "bboxSize": np.ceil(np.array(extent) + 4 * info.psf.fwhm_px).astype(np.int32),
     }
-    # NaN stands for what is not known: null in the catalogue.
+    # NaN means not known, and becomes null in the catalogue.
     arrays = [pa.array(columns[field.name], field.type, from_pandas=True) for field in DIA_SOURCE.schema]
     return pa.Table.from_arrays(arrays, schema=DIA_SOURCE.schema)
 
@@ -285,9 +285,9 @@ def _flags(one: Detection, trail_class: str) -> int:
 
 
 def _covariance(found: Sequence[Detection], info: ExposureInfo) -> NDArray[np.float64]:
-    """Return the (n, 5, 5) covariance of flux, x, y, length and angle: of the noise, and of an assumed PSF's width.
+    """Return the (n, 5, 5) covariance of flux, x, y, length and angle, from noise and the width of an assumed PSF.
 
-    What is not known of a measured PSF is little beside the noise.
+    The error of a measured PSF is small compared with the noise.
     """
     covariance = np.array([one.fit.covariance for one in found], float).reshape(-1, 5, 5)
     if info.psf.source == "assumed":
@@ -323,7 +323,7 @@ def _fit_columns(found: Sequence[Detection], covariance: NDArray[np.float64]) ->
 
 
 def _flux_columns(found: Sequence[Detection], info: ExposureInfo) -> dict[str, NDArray[np.float64]]:
-    """Return fluxes with their errors: of the noise, and of the fitted ones also those of the PSF."""
+    """Return fluxes with errors from the noise and, for fitted fluxes, also from the PSF."""
     scale = np.nan if info.ab_zero_point is None else njy_per_unit(info.ab_zero_point)
     lengths = np.array([one.fit.segment.length for one in found], float)
     known = (info.psf.fwhm_px, info.psf.beta, info.psf.fwhm_err, info.psf.flatness_err)
@@ -332,7 +332,7 @@ def _flux_columns(found: Sequence[Detection], info: ExposureInfo) -> dict[str, N
     for name, kind, share in (("psf", "psf", point), ("ap", "aperture", 0.0), ("trail", "trail", trail)):
         value, error = scale * np.array([getattr(one, kind)[:2] for one in found], float).reshape(-1, 2).T
         columns[f"{name}Flux"], columns[f"{name}FluxErr"] = value, np.hypot(error, share * value)
-    # A fit that failed has no errors of its own.
+    # A failed fit has no errors.
     columns["trailFluxErr"] = np.where([one.fit.converged for one in found], columns["trailFluxErr"], np.nan)
     value, error = scale * np.array([one.light[:2] for one in found], float).reshape(-1, 2).T
     columns["magAB"], columns["magABErr"] = ab_magnitude(value, np.hypot(error, trail * value))
@@ -371,7 +371,7 @@ def _with(table: pa.Table, **columns: pa.Array) -> pa.Table:
 
 
 def _reliability(weights: Weights, settings: MeasureSettings) -> Any:
-    from kernels.measure.reliability_net import build_reliability  # torch is for those who search
+    from kernels.measure.reliability_net import build_reliability  # import torch only if needed
 
     return build_reliability(weights)
 

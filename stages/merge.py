@@ -1,4 +1,4 @@
-"""Stage: one candidate for all the hits on the same streak."""
+"""Stage: merging of all hits on the same streak into one candidate."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -34,19 +34,19 @@ from schemas.settings import MergeSettings
 from schemas.stage import Context, Stage, as_found, piecewise_memory
 
 _LINK = 14.0  # px between hits of one group
-_CELL = 112.0  # px: larger groups are worked on piece by piece
-_CLAIM = 0.75  # of the side of a window: those whose centre is so close to a long trail are its own
+_CELL = 112.0  # px: larger groups are processed in pieces
+_CLAIM = 0.75  # of the side of a window: a long trail owns hits whose centre is this close
 _REPEAT = 0.75  # share of a piece
 _SEED_SNR = 6.0  # of 60 px of a long trail, stars clipped
 _SEED_CLIP = 4.0  # S/N of a pixel at which stars are clipped
-_EVEN = 0.6  # share of those 60 px that must be bright
-_SEEDS = 4  # places to try in a cell
-_MOST = 1e9  # times the noise: of what is beside more, as a value that stands for none, float32 sums keep nothing
+_EVEN = 0.6  # least share of bright pixels among those 60 px
+_SEEDS = 4  # starting points tried in a cell
+_MOST = 1e9  # times the noise: larger values, such as fill values, would swamp float32 sums
 
 
 @dataclass(frozen=True)
 class _Hits:
-    """Hits in order of the grid, with the centres of their pixels; their claim and the step of the grid, px."""
+    """Hits in order of the grid, with the centres of their windows, their claim, and the step of the grid, px."""
 
     row: NDArray[np.int32]
     column: NDArray[np.int32]
@@ -57,7 +57,7 @@ class _Hits:
     stride: int
 
     def take(self, chosen: NDArray[Any]) -> "_Hits":
-        """Return some of them."""
+        """Return the chosen hits."""
         row, column, logit = self.row[chosen], self.column[chosen], self.logit[chosen]
         return _Hits(row, column, logit, self.x[chosen], self.y[chosen], self.claim, self.stride)
 
@@ -67,7 +67,7 @@ class _Hits:
 
 
 class _Followed(NamedTuple):
-    """Line followed to its ends, how far its light reaches, px, and whether it is a trail: not, if it is in spots."""
+    """Line followed to its ends, the reach of its light on either side, px, and whether it is a trail or only spots."""
 
     segment: DetectedSegment
     width: float
@@ -75,7 +75,7 @@ class _Followed(NamedTuple):
 
 
 class _Scene(NamedTuple):
-    """Pixels of the exposure, the filters made for it, and the lines in spots that were followed."""
+    """Pixels of the exposure, the filters for it, and the rows of spots that were followed."""
 
     frame: Frame
     background: float
@@ -84,26 +84,26 @@ class _Scene(NamedTuple):
 
 
 def merge(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Return the candidates behind the hits.
+    """Return the candidates that explain the hits.
 
     Parameters
     ----------
     inputs
-        ``hit``; ``difference`` and ``mask`` of the whole exposure.
+        ``hit``, and ``difference`` and ``mask`` of the whole exposure.
     context
         ``exposure`` (PSF, noise, background), ``settings`` (`MergeSettings`), and ``numbers["hit"]`` (`SearchCounts`),
-        whose grid places the hits.
+        whose grid locates the hits.
 
     Returns
     -------
     table
-        `STREAK`, sorted by y, then x. Each hit counts for one candidate at most; candidates without hits are left out,
-        and so are hits without anything positive and significant beneath them.
+        `STREAK`, sorted by y, then x. Each hit counts for at most one candidate. Candidates without hits are left out,
+        as are hits without significant positive light beneath them.
 
     Raises
     ------
     BadInput
-        Code ``flood``: more candidates than ``max_candidates``, or hits without end.
+        Code ``flood``: there are more candidates than ``max_candidates``, or too many hits.
     DatasetError
         The pixels do not have the shape of the exposure, or the hits have no grid.
     """
@@ -169,7 +169,7 @@ def _scene(
 
 
 def _pieces(hits: _Hits) -> list[tuple[_Hits, _Hits]]:
-    """Return the groups of hits, large ones cut into cells, each piece with the group that it is of."""
+    """Return the groups of hits, with large groups cut into cells, and the group of each piece."""
     return [(piece, group) for group in _groups(hits) for piece in (_cells(group) if _is_large(group) else [group])]
 
 
@@ -206,7 +206,7 @@ def _crop(scene: _Scene, hits: _Hits) -> Crop:
 
 
 def _windows(crop: Crop, hits: _Hits) -> NDArray[np.bool_]:
-    """Return which pixels of a crop lie inside the windows of hits, wherever these lie."""
+    """Return which pixels of a crop lie inside the windows of hits; windows may lie outside the crop."""
     half, (ny, nx) = hits.claim // 2, crop.data.shape
     inside = np.zeros((ny, nx), np.bool_)
     x, y = np.floor(hits.x).astype(int) - crop.x0, np.floor(hits.y).astype(int) - crop.y0
@@ -217,7 +217,7 @@ def _windows(crop: Crop, hits: _Hits) -> NDArray[np.bool_]:
 
 
 def _take_long(scene: _Scene, hits: _Hits) -> tuple[_Scene, list[Candidate], _Hits]:
-    """Find the trails that are longer than a cell, and make their pixels unusable; return also the hits left."""
+    """Return the trails longer than a cell and the remaining hits, and make the pixels of these trails unusable."""
     followed: list[_Followed] = []
     for group in _groups(hits):
         for cell in _cells(group) if _is_large(group) else []:
@@ -233,7 +233,7 @@ def _take_long(scene: _Scene, hits: _Hits) -> tuple[_Scene, list[Candidate], _Hi
 
 
 def _seek_long(scene: _Scene, cell: _Hits, known: Sequence[_Followed]) -> list[_Followed]:
-    """Follow the long trails that begin in a cell or cross it, none twice."""
+    """Follow each long trail that starts in a cell or crosses it, once."""
     bank, fwhm = longest_only(scene.optics.bank), scene.frame.fwhm_px
     crop = _crop(scene, cell)
     allowed = _windows(crop, cell)
@@ -261,17 +261,17 @@ def _seek_long(scene: _Scene, cell: _Hits, known: Sequence[_Followed]) -> list[_
 
 
 def _repeats(piece: DetectedSegment, known: _Followed) -> bool:
-    """Return whether a piece lies on a line in spots: followed, it would end there again."""
+    """Return whether a piece lies on a known row of spots, which following it would find again."""
     return overlap(piece, known.segment, known.width) >= _REPEAT
 
 
 def _is_wing(trail: DetectedSegment, brighter: DetectedSegment, fwhm_px: float) -> bool:
-    """Return whether a trail is the residual beside a much brighter one."""
+    """Return whether a trail is a residual beside a much brighter one."""
     return trail.snr < 0.05 * brighter.snr and overlap(trail, brighter, 8 * fwhm_px) > 0.5
 
 
 def _search_piece(scene: _Scene, hits: _Hits, group: _Hits, min_snr: float) -> list[Candidate]:
-    """Search the windows of some hits, all of a group or some that are neighbours."""
+    """Search the windows of hits: a whole group, or neighbours within it."""
     crop = _crop(scene, hits)
     windows = Windows(_windows(crop, hits), _windows(crop, group))
     found = pursue_trails(crop.data, crop.usable, windows, scene.optics, min_snr, len(hits.row))
@@ -280,7 +280,7 @@ def _search_piece(scene: _Scene, hits: _Hits, group: _Hits, min_snr: float) -> l
 
 
 def _extended(scene: _Scene, trail: DetectedSegment) -> DetectedSegment:
-    """Follow a trail that may be longer than the templates know."""
+    """Follow a trail that may be longer than the longest template."""
     if trail.length < LONG or any(_repeats(trail, one) for one in scene.spotted):
         return trail
     grown = grow_trail(scene.frame, trail)
@@ -295,20 +295,20 @@ def _with_hits(trails: Sequence[DetectedSegment], hits: _Hits, owner: NDArray[np
 
 
 def _doubtful(candidates: Sequence[Candidate], seen: _Scene, mask: NDArray[np.uint16]) -> list[bool]:
-    """Return which candidates are spikes, bleeds or columns: these may be in line, and are not flashes."""
+    """Return which candidates are spikes, bleeds or columns, which may lie in line without being flashes."""
     (image, usable, noise, fwhm), white = seen.frame, np.ones((1, 1))
     scene = Scene(image, usable, seen.optics.psf, fwhm, Noise(noise, white), seen.background)
     return [is_line_artefact(scene, mask, candidate.trail.line) for candidate in candidates]
 
 
 def _pixel_scale(candidates: Sequence[Candidate], exposure: ExposureInfo) -> float | None:
-    """Return arcsec per px; None if it is not known, or not needed."""
+    """Return the pixel scale, arcsec / px; None if it is not known or not needed."""
     if exposure.wcs_header is None or all(one.trail.length < LONG for one in candidates):
         return None
     try:
         return pixel_scale(celestial_wcs(exposure.wcs_header))
     except ValueError:
-        return None  # measure says so
+        return None  # reported by measure
 
 
 def _table(classified: Sequence[Classified]) -> pa.Table:

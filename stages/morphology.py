@@ -15,25 +15,25 @@ from schemas.stage import Context, Model, Stage, Weights
 
 
 def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Return what each galaxy looks like.
+    """Return the morphology of each galaxy.
 
     Parameters
     ----------
     inputs
-        ``star_galaxy``; ``galaxy``; and ``galaxy_picture``, as many rows as galaxies, in their order.
+        ``star_galaxy``; ``galaxy``; and ``galaxy_picture``, with one picture per galaxy in the same order.
     context
         ``models["morphology"]``, see `kernels.pictures.picture_model.PictureModel`.
 
     Returns
     -------
     pyarrow.Table
-        Of `MORPHOLOGY`, in the order of ``star_galaxy``: what it calls a galaxy, and the rest of ``galaxy``. The label
-        is ``unresolved`` of what is not in ``galaxy``, and ``unknown`` of what has no picture.
+        Rows of `MORPHOLOGY`, in the order of ``star_galaxy``: its objects labelled galaxy, and all of ``galaxy``. The
+        label is ``unresolved`` for objects that are not in ``galaxy``, and ``unknown`` for those without a picture.
 
     Raises
     ------
     DatasetError
-        Numbers of galaxies and pictures differ.
+        The numbers of galaxies and pictures differ.
     """
     classes, galaxies, pictures = inputs[STAR_GALAXY.name], inputs[GALAXY.name], inputs[GALAXY_PICTURE.name]
     if len(galaxies) != len(pictures):
@@ -53,7 +53,7 @@ def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 
 
 def _morphology(weights: Weights, settings: MorphologySettings) -> Any:
-    from kernels.pictures.picture_model import build_picture_model  # torch is for those who classify
+    from kernels.pictures.picture_model import build_picture_model  # import torch only if needed
 
     return build_picture_model(weights.card, weights.arrays)
 

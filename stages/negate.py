@@ -1,4 +1,4 @@
-"""Stage: search of negated copies of a few tiles, where nothing that moves is bright."""
+"""Stage: search of negated copies of a few tiles, where no moving object is bright."""
 
 import math
 import zlib
@@ -20,26 +20,26 @@ from schemas.settings import NegateSettings
 from schemas.stage import Context, Stage
 
 _PURPOSE = zlib.crc32(b"negation")
-_LONGEST = 60.0  # px; a longer trail in the middle of a tile is still seen whole
+_LONGEST = 60.0  # px; trails up to this length in the middle of a tile are seen whole
 _CORE, _LEVEL = 1.0, (2.5, 8.0)  # FWHM from the line: light of the template, and its level
-_ENOUGH = 0.5  # of what is missing, which must be on the template of what has faded
+_ENOUGH = 0.5  # least share of the missing light that the template must have if a source has faded
 _SEEN = 3.0  # sigma of that light
 
 
 def negate(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Return what the search publishes on negated tiles of an exposure.
+    """Return the detections of the search on negated tiles of an exposure.
 
     Parameters
     ----------
     inputs
-        ``difference`` and ``mask`` of the whole exposure, and ``science`` if there is one, which are not changed.
+        ``difference`` and ``mask`` of the whole exposure, and ``science`` if there is one; none is changed.
     context
-        Its exposure, the section `NegateSettings`, and the pipeline's ``search``.
+        The exposure, the section `NegateSettings`, and the pipeline's ``search``.
 
     Returns
     -------
     table
-        `NEGATED`, of the tiles searched. Which these are follows from night, visit, detector and the settings.
+        `NEGATED` for the searched tiles, which depend only on night, visit, detector and the settings.
 
     Raises
     ------
@@ -59,9 +59,9 @@ def negate(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 
 
 def turn_over(planes: Mapping[str, Any], background: float) -> None:
-    """Negate a difference image about its background, in place, and take from the science image what that takes.
+    """Negate a difference image about its background, in place, and change the science image by the same amount.
 
-    With ``science = template + difference`` before, it is so after as well: what does not move stays.
+    If ``science = template + difference`` held before, it still holds: sources that do not move stay.
     """
     image = planes[DIFFERENCE.name]
     if SCIENCE.name in planes:
@@ -87,7 +87,7 @@ def _rows(copy: TileCopy, found: pa.Table, inputs: Mapping[str, Any], exposure: 
 
 
 def _may_have_faded(planes: Mapping[str, Any], found: DetectedSegment, fwhm_px: float, background: float) -> bool:
-    """Return whether the template, science less difference, has the light that is missing."""
+    """Return whether the template (science minus difference) has the missing light."""
     if SCIENCE.name not in planes:
         return False
     reach = _LEVEL[1] * fwhm_px + 0.5 * found.length

@@ -19,22 +19,22 @@ from schemas.pixels import MASK, UNUSABLE
 from schemas.settings import PredictKnownSettings
 from schemas.stage import Context, Stage
 
-_SNR = 5.0  # of the magnitude that the limit is told from
+_SNR = 5.0  # S/N of the limiting magnitude
 _PSF_PIXELS = 2.27  # noise pixels of a round Gaussian PSF, in FWHM^2: 4 pi / 2.355^2
-_BEYOND = 0.02  # deg: half of a trail whose middle is off the image, while a part is on it
+_BEYOND = 0.02  # deg: largest half length of a trail that is centred off the image but partly on it
 
 Floats = NDArray[np.float64]
 
 
 def predict_known(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Return the known objects of which an exposure may show at least a part of the trail.
+    """Return the known objects whose trails an exposure may show at least in part.
 
     Parameters
     ----------
     inputs
         ``mask`` of the whole exposure, and ``orbits``, a `FieldCatalogue`.
     context
-        Its exposure, and the section `PredictKnownSettings`.
+        The exposure, and the section `PredictKnownSettings`.
 
     Returns
     -------
@@ -46,9 +46,9 @@ def predict_known(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     Misconfigured
         The code of the observatory is not known.
     Retryable, Misconfigured
-        As of the catalogue.
+        Raised by the catalogue.
     """
-    from astropy.coordinates import SkyCoord  # takes a while, and every plan of a run imports the stages
+    from astropy.coordinates import SkyCoord  # slow to import, and every plan of a run imports the stages
 
     exposure, settings = context.exposure, context.settings
     if exposure is None or exposure.wcs_header is None:
@@ -73,7 +73,7 @@ def predict_known(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 
 
 def _observatory(settings: PredictKnownSettings, exposure: ExposureInfo) -> tuple[str, Place]:
-    """Return the code of the observatory, and where it is: the Earth's centre, where that is not known."""
+    """Return the code of the observatory and its position, or the Earth's centre if it is not known."""
     if settings.site is not None:
         return GEOCENTRE, place_on_earth(*settings.site)
     code = settings.obscode or observatory_of(exposure.instrument)
@@ -89,7 +89,7 @@ def _sky(wcs: Any, x: list[float], y: list[float]) -> tuple[Floats, Floats]:
 
 
 def _faintest(exposure: ExposureInfo, fainter: float) -> float:
-    """Return the magnitude down to which objects are listed; all are, where the exposure has no zero point."""
+    """Return the faintest magnitude of listed objects; without a zero point all objects are listed."""
     if exposure.ab_zero_point is None:
         return np.inf
     noise = exposure.noise * exposure.psf.fwhm_px * np.sqrt(_PSF_PIXELS)

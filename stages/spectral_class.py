@@ -1,4 +1,4 @@
-"""Stage: star, galaxy or quasar, and the type of star, from the photometry and image of each object."""
+"""Stage: classification as star, galaxy or quasar, and of stars by type, from photometry and image."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -32,32 +32,32 @@ from schemas.stage import Context, Model, Stage, Weights
 
 
 def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Return each object the probability of each superclass, and each star those of the stellar classes.
+    """Return the superclass probabilities of each object, and the stellar class probabilities of each star.
 
     Parameters
     ----------
     inputs
-        ``object``, n rows; and ``star_galaxy``, as many in their order, where there is one.
+        ``object``, n rows, and if available ``star_galaxy`` with the same rows in the same order.
     context
         ``models["superclass"]`` and ``models["star_subclass"]``, each a `kernels.objects.class_model.ClassModel` of
-        photometry alone: a night has no spectra. That of the superclass should know colours alone: how bright a
-        survey's targets were does not apply to a night. Probabilities are given at the shares of the sky, by magnitude
-        and galactic latitude. The section `SpectralClassSettings`, and the exposures of the patch: their instrument
-        tells the photometric system.
+        photometry only, since a night has no spectra. The superclass model should use only colours: the magnitudes of
+        a survey's targets do not apply to a night. Class priors are those of the sky at the object's magnitude and
+        galactic latitude. Also the section `SpectralClassSettings`, and the exposures of the patch, whose instrument
+        gives the photometric system.
 
     Returns
     -------
     pyarrow.Table
-        Of `SPECTRAL_CLASS`, in the order of the objects. Magnitudes are taken to the system of SDSS, that of the
-        models. An object is unknown that has magnitudes in two bands or more and none of SDSS (`to_sdss`); that has
-        neither a verdict on its image nor colours with u; or that is outside what the models were trained on.
+        Rows of `SPECTRAL_CLASS`, in the order of the objects. Magnitudes are converted to SDSS, the system of the
+        models. An object is unknown if it has magnitudes in two or more bands but none can be converted (`to_sdss`),
+        if it has neither a classified image nor colours with u, or if it is outside the training data of the models.
 
     Raises
     ------
     DatasetError
         The rows of ``star_galaxy`` are not those of ``object``.
     BadInput
-        The photometric system is not stated, and the exposures that would tell it cannot be read.
+        The settings do not give the photometric system, and the exposures that would give it cannot be read.
     """
     objects, models = inputs["object"], context.models
     system = _system(context)
@@ -91,7 +91,7 @@ def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 
 
 def _system(context: Context) -> SystemName | None:
-    """Return the system that the settings state, or that of the instrument of the night's exposures."""
+    """Return the photometric system of the settings, or that of the instrument of the night's exposures."""
     settings: SpectralClassSettings = context.settings
     stated = settings.photometric_system
     if stated != "auto":
@@ -116,18 +116,18 @@ def _reasons(
     verdict: ClassVerdict,
     type_outlier: NDArray[np.float64],
 ) -> pa.Array:
-    """Return why the class, or the type of a star, is unknown; null where neither is.
+    """Return why the class or the type of a star is unknown; null if neither is.
 
     Parameters
     ----------
     untransformed : (n,)
-        Why there are no magnitudes of SDSS; "" where that is not so.
+        Reason why there are no SDSS magnitudes; "" if there are.
     bands : (n,)
-        Number of those.
+        Number of SDSS magnitudes.
     verdict
-        On the superclass.
+        Result for the superclass.
     type_outlier : (n,)
-        On the type of stars; 0 of all others.
+        Outlier score of the type of stars; 0 for all others.
     """
     outlier = np.nan_to_num(verdict.outlier) > 1
     reason = np.where(outlier | (type_outlier > 1), Reason.OUTLIER, "")
@@ -139,7 +139,7 @@ def _reasons(
 
 
 def _shares(model: ClassModel, classes: tuple[str, ...]) -> NDArray[np.float64]:
-    """Return the shares of the classes among the rows that a model was trained on."""
+    """Return the shares of the classes in the training data of a model."""
     count = model.card.training["rows_per_class"]
     return np.array([count[name] for name in classes]) / sum(count.values())
 
@@ -147,7 +147,7 @@ def _shares(model: ClassModel, classes: tuple[str, ...]) -> NDArray[np.float64]:
 def _of_image(
     verdicts: pa.Table | None, ids: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], list[str]]:
-    """Return probability of a point source, how unusual the image is, and its judge; "" where that does not count."""
+    """Return the probability of a point source, the outlier score of the image, and the model; "" if it is not used."""
     if verdicts is None:
         nothing = np.full(len(ids), np.nan, np.float32)
         return nothing, nothing, [""] * len(ids)
@@ -159,7 +159,7 @@ def _of_image(
 
 
 def _types(verdict: ClassVerdict, stars: NDArray[np.bool_]) -> dict[str, pa.Array]:
-    """Fill the columns of the stellar class; null but for stars."""
+    """Return the columns of the stellar class; null except for stars."""
     probability = np.where(stars[:, None], verdict.probability, np.nan)
     outlier = np.where(stars, verdict.outlier, np.nan)
     filled = class_columns(STELLAR_CLASSES, np.zeros(len(stars), np.int64), probability, outlier, "")

@@ -1,4 +1,4 @@
-"""Stage: star or galaxy, from the cutouts of each object."""
+"""Stage: classification as star or galaxy, from the cutouts of each object."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,24 +14,24 @@ from schemas.stage import Context, Model, Stage, Weights
 
 
 def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Return the probabilities that each object is a star or a galaxy, or that the model does not know.
+    """Return the probabilities that each object is a star or a galaxy, or unknown to the model.
 
     Parameters
     ----------
     inputs
         ``object``, n rows, and ``cutouts``, (n, 2 bands, side, side) float32: an image and a PSF of each band, NaN
-        where a band is missing. The units do not matter.
+        for a missing band. The units do not matter.
     context
         ``models["star_galaxy"]``, see `kernels.objects.star_galaxy_model.StarGalaxyModel`.
 
     Raises
     ------
     DatasetError
-        Numbers of objects and cutouts differ.
+        The numbers of objects and cutouts differ.
     Misconfigured
-        The model is one for images without PSF.
+        The model is for images without PSF.
     BadInput
-        The number of planes, or the size, is not one that the model can take.
+        The model cannot use this number of planes or this size.
     """
     objects, cutouts = inputs["object"], inputs["cutouts"]
     if len(objects) != len(cutouts):
@@ -48,7 +48,7 @@ def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 
 
 def _star_galaxy(weights: Weights, settings: StarGalaxySettings) -> Any:
-    from kernels.objects.star_galaxy_weights import build_star_galaxy  # torch is for those who classify
+    from kernels.objects.star_galaxy_weights import build_star_galaxy  # import torch only if needed
 
     return build_star_galaxy(weights.card, weights.arrays)
 
