@@ -1,1 +1,1 @@
-"""Search of an image: windows, cells, boxes or lines, each with a score."""
+"""Search of an image, which scores windows, cells, boxes or lines."""

@@ -21,7 +21,7 @@ def box_overlap(first: Boxes, second: Boxes) -> NDArray[np.float64]:
 
 
 def encode(boxes: Boxes, anchors: Boxes) -> NDArray[np.float32]:
-    """Return boxes as seen from anchors: shift of the centre by the anchor's sides, log of the ratio of the sides.
+    """Return boxes relative to anchors: shifts of centres in units of the anchor's sides, and logs of side ratios.
 
     Parameters
     ----------
@@ -31,22 +31,22 @@ def encode(boxes: Boxes, anchors: Boxes) -> NDArray[np.float32]:
     Returns
     -------
     (n, 4) float32
-        In x, y, width, height (Girshick et al. 2014, CVPR, 580, eqs. 6-9).
+        Values for x, y, width, height (Girshick et al. 2014, CVPR, 580, eqs. 6-9).
     """
     (centre, sides), (origin, unit) = _centres(boxes), _centres(anchors)
     return np.concatenate([(centre - origin) / unit, np.log(sides / unit)], 1).astype(np.float32)
 
 
 def decode(shifts: NDArray[np.floating], anchors: Boxes, furthest: float, longest: float) -> NDArray[np.float64]:
-    """Undo `encode`; a centre goes no further than ``furthest``, and no side is longer than ``longest``, px.
+    """Return the boxes that `encode` encoded; shifts are limited to ``furthest`` and sides to ``longest``, px.
 
     Notes
     -----
-    Edges are rounded to 1/256 px. Their differences, and those of centres, are then exact: they do not depend on
-    where the first pixel of the image lies.
+    Edges are rounded to 1/256 px. Differences of edges and centres are then exact, and do not depend on the position
+    of the first pixel of the image.
     """
     origin, unit = _centres(anchors)
-    # Networks that err say anything.
+    # The output of a network may have any value.
     shifts = np.clip(np.nan_to_num(shifts.astype(np.float64)), -100, 100)
     sides = np.clip(unit * np.exp(np.clip(shifts[:, 2:], -4, 4)), 1.0, longest)
     moved = np.clip(shifts[:, :2] * unit, -furthest, furthest)
@@ -56,20 +56,20 @@ def decode(shifts: NDArray[np.floating], anchors: Boxes, furthest: float, longes
 
 
 def outdone(boxes: Boxes, scores: NDArray[np.floating], share: float) -> NDArray[np.bool_]:
-    """Return which boxes share more than ``share`` of their union with one of a higher score, (n,).
+    """Return which boxes overlap a box of higher score by more than ``share`` of their union, (n,).
 
     Parameters
     ----------
     boxes : (n, 4)
     scores : (n,)
-        Of equal scores none outdoes the other.
+        Boxes of equal score do not outdo each other.
     share
         Intersection over union, 0 to 1.
 
     Notes
     -----
-    Boxes that are themselves outdone count, unlike in greedy suppression of what is not a maximum. There the fate of a
-    box depends on a chain of others, however far; here on those within `rival_reach`.
+    Boxes that are themselves outdone still count, unlike in greedy non-maximum suppression. There the result for a box
+    depends on a chain of others at any distance; here it depends only on those within `rival_reach`.
     """
     found = np.zeros(len(boxes), bool)
     if len(boxes) < 2:
@@ -89,7 +89,7 @@ def outdone(boxes: Boxes, scores: NDArray[np.floating], share: float) -> NDArray
 
 
 def rival_reach(longest: float, share: float) -> float:
-    """Return how far apart, in x or y, centres of boxes with sides ``longest`` can be that overlap this much."""
+    """Return the largest distance in x or y between centres of boxes with sides ``longest`` that overlap this much."""
     return longest * (1 - share) / (1 + share)
 
 
@@ -108,28 +108,28 @@ def roi_align(maps: torch.Tensor, image: torch.Tensor, boxes: torch.Tensor, bins
     Parameters
     ----------
     maps : (n, channels, rows, columns)
-        Of cells; the first begins at pixel 0.
+        Maps of cells; the first cell starts at pixel 0.
     image : (k,) int64
-        Which of the n images a box lies on.
+        Index of the image of each box.
     boxes : (k, 4) float64
         x0, y0, x1, y1, px: the edge of the first pixel is at -0.5.
     bins
-        Along a side.
+        Number of parts along a side.
 
     Returns
     -------
     (k, channels, bins, bins)
-        Mean over 2 x 2 points of a part, between cells linear; beyond the maps they go on as at their edge.
+        Mean over 2 x 2 points of a part, interpolated linearly between cells; beyond the maps the edge values are used.
 
     Notes
     -----
-    If edges are multiples of 1/256 px, the result depends on what is in the box alone, to the bit, and not on the place
-    of the box in the maps.
+    If edges are multiples of 1/256 px, the result depends, to the bit, only on the content of the box, and not on its
+    position in the maps.
     """
     channels, rows, columns = maps.shape[1:]
     low_y, part_y = _points(boxes[:, 1], boxes[:, 3], bins)
     low_x, part_x = _points(boxes[:, 0], boxes[:, 2], bins)
-    # One row per cell: what is gathered lies side by side.
+    # One row per cell: values that are gathered together are contiguous.
     flat = maps.permute(0, 2, 3, 1).reshape(-1, channels)
     first = image[:, None, None] * (rows * columns)
     found: torch.Tensor | None = None
@@ -150,7 +150,7 @@ def roi_align(maps: torch.Tensor, image: torch.Tensor, boxes: torch.Tensor, bins
 
 
 def _points(start: torch.Tensor, end: torch.Tensor, bins: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the cell before each point along one side, and how far behind its centre the point lies."""
+    """Return the cell before each point along one side, and the distance of the point from its centre."""
     begin = (start - (CELL - 1) / 2) / CELL
     whole = torch.floor(begin)
     steps = (torch.arange(bins * SAMPLES, dtype=torch.float64, device=start.device) + 0.5) / (bins * SAMPLES)

@@ -1,4 +1,4 @@
-"""Log odds of every cell of an image, by a `StreakNet`."""
+"""Log odds of every cell of an image from a `StreakNet`."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,13 +23,13 @@ from schemas.pixels import SearchGrid
 
 _ALIKE = 0.15  # correlation of neighbours
 _SMOOTH = np.outer((_ALIKE, 1.0, _ALIKE), (_ALIKE, 1.0, _ALIKE))
-_LEAST_UNIT = 1 / 3  # a correlation measured on little sky may be anything
-_SHARPEST = 1.6  # px, FWHM of the PSF before the pixels: no network has learnt from sharper images
+_LEAST_UNIT = 1 / 3  # limit, since a correlation measured on little sky may have any value
+_SHARPEST = 1.6  # px, FWHM of the PSF before the pixels: no network was trained on sharper images
 _BAND = 16  # rows of cells that one thread fills at a time: its pixels stay in the cache
 
 
 def dense_input(plane: SearchImage, y: int, x: int, rows: int, columns: int) -> NDArray[np.float32]:
-    """Return the numbers that describe each cell of a region; the region may reach beyond the plane.
+    """Return the network input for each cell of a region, which may extend beyond the plane.
 
     Parameters
     ----------
@@ -38,24 +38,25 @@ def dense_input(plane: SearchImage, y: int, x: int, rows: int, columns: int) -> 
     y, x
         First pixel of the region on the plane.
     rows, columns
-        Of cells.
+        Numbers of rows and columns of cells.
 
     Returns
     -------
     (rows, columns, 48) float32
         For each of the 4 x 4 px of a cell, row by row: its value in units of the noise; the S/N of a point source
-        there, from a matched filter with a Gaussian of the PSF's width, in the actual noise; 1 where it does not
-        count, or is not part of the plane. Both S/N go through `kernels.image.search_image.squash`.
+        there, from a matched filter with a Gaussian of the PSF's width, in the actual noise; 1 for a pixel that is
+        unusable or outside the plane. Both S/N are passed through `kernels.image.search_image.squash`.
 
     Notes
     -----
-    Networks have learnt from resampled images, whose noise is smooth: there a source of some S/N stands out by more of
-    the noise of a pixel than where neighbours have noise of their own, as after optimal subtraction (Zackay, Ofek &
-    Gal-Yam 2016, ApJ 830, 27), or contrary noise. So where neighbours are correlated by less than 0.15, the unit of the
-    first number is smaller, down to a third: a source of some S/N is as bright as in noise that is so correlated.
+    Networks were trained on resampled images, whose noise is smooth. There, a source of given S/N is brighter, in units
+    of a pixel's noise, than in images where the noise of neighbours is independent, as after optimal subtraction
+    (Zackay, Ofek & Gal-Yam 2016, ApJ 830, 27), or anticorrelated. So if the correlation of neighbours is below 0.15,
+    the unit of the first number is reduced, down to a third, so that the source is as bright as at that correlation.
 
-    Of a PSF narrower than 1.6 px, which puts most of a point on one pixel as a cosmic ray does, the first number is of
-    the image smoothed until its PSF has 1.6 px; the second is not, and holds all that the image tells of a point.
+    A PSF narrower than 1.6 px puts most light of a point source on one pixel, as a cosmic ray does. The first number is
+    then taken from the image smoothed to a PSF of 1.6 px. The second is not smoothed, and keeps all information about
+    a point source.
     """
     taps = seen = filter_taps(plane.fwhm_px)
     kernel, blur, spread = np.outer(taps, taps), np.ones(1, np.float32), 1.0
@@ -63,7 +64,7 @@ def dense_input(plane: SearchImage, y: int, x: int, rows: int, columns: int) -> 
         seen, blur = filter_taps(_SHARPEST), _smoothing(_SHARPEST**2 - plane.fwhm_px**2)
         spread = filtered_noise(np.outer(blur, blur), 1.0, plane.correlation)
     learnt = filtered_noise(np.outer(seen, seen), 1.0, _SMOOTH)
-    fainter = float((np.square(seen).sum() / np.square(taps).sum()) ** 2)  # share of its light in what filters a point
+    fainter = float((np.square(seen).sum() / np.square(taps).sum()) ** 2)  # share of a point's light in its filter
     filtered = max(filtered_noise(kernel, 1.0, plane.correlation), _LEAST_UNIT * learnt / fainter)
     unit = min(filtered * fainter / learnt, spread)
     out = np.empty((rows, columns, PLANES * CELL**2), np.float32)
@@ -83,7 +84,7 @@ def dense_input(plane: SearchImage, y: int, x: int, rows: int, columns: int) -> 
 
 
 def _smoothing(added: float) -> NDArray[np.float32]:
-    """Return a filter, (3,), that adds so much, px2, to the square of a Gaussian's FWHM."""
+    """Return a filter, (3,), that adds a given value, px2, to the square of a Gaussian's FWHM."""
     side = added / (8 * math.log(2)) / 2
     return np.array((side, 1 - 2 * side, side), np.float32)
 
@@ -140,12 +141,12 @@ def _take(
     x: int,
     value: NDArray[np.float32],
 ) -> None:
-    """Fill ``value``, whose first pixel is (y, x) of the plane, with values in units of the noise."""
+    """Fill ``value``, whose first pixel is (y, x) on the plane, with pixel values in units of the noise."""
     left, right = max(0, -x), min(value.shape[1], pixels.shape[1] - x)
     for j in range(max(0, -y), min(value.shape[0], pixels.shape[0] - y)):
         for i in range(left, right):
             deviation = (pixels[y + j, x + i] - background) * per_noise
-            # A comparison with what is not a number is false.
+            # A comparison with NaN is false.
             known = usable[y + j, x + i] and abs(deviation) < np.float32(1e30)
             value[j, i] = deviation if known else np.float32(0)
 
@@ -154,7 +155,7 @@ def _take(
 def _filter(
     value: NDArray[np.float32], taps: NDArray[np.float32], scale: np.float32, found: NDArray[np.float32]
 ) -> None:
-    """Filter along columns, then along rows; ``value`` reaches `RADIUS` farther than ``found`` to all sides."""
+    """Filter along columns, then along rows; ``value`` extends `RADIUS` beyond ``found`` on all sides."""
     width, first = found.shape[1], RADIUS - taps.shape[0] // 2
     line = np.empty(value.shape[1], np.float32)
     for j in range(found.shape[0]):
@@ -170,7 +171,7 @@ def _filter(
                 target[i] += tap * row[i]
 
 
-_CLAIM = 16  # px: a cell lights up within 3 px of a trail, or a little farther from a bright one
+_CLAIM = 16  # px: a cell responds within 3 px of a trail, or a little farther from a bright one
 _CORE = 126
 """Cells along the side of a block: half a tile of 1008 px, so that nothing is left over, and small enough for the
 processor's cache."""
@@ -185,9 +186,9 @@ class DenseSearch:
     net
         The network, in evaluation mode, on ``device``, in float32 or bfloat16.
     device
-        Where it lies.
+        Device of the network.
     card
-        What is known of its weights.
+        Card of its weights.
     """
 
     net: StreakNet
@@ -196,9 +197,9 @@ class DenseSearch:
 
     @property
     def precision(self) -> Precision:
-        """Return the network's precision, of weights and activations.
+        """Return the precision of the network's weights and activations.
 
-        bfloat16 keeps 8 bits; log odds change by some hundredths.
+        bfloat16 keeps 8 bits; log odds change by a few hundredths.
         """
         return "bfloat16" if self._type == torch.bfloat16 else "float32"
 
@@ -212,7 +213,7 @@ class DenseSearch:
         return dense_grid(self.net.reach)
 
     def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:
-        """Return the log odds of every cell, and how many could not be scored.
+        """Return the log odds of every cell, and the number of cells without a score.
 
         Parameters and errors are those of `kernels.search.detector.Detector.search`, with cells of stride `CELL`.
 
@@ -221,13 +222,13 @@ class DenseSearch:
         logits : (rows * columns,) float32
             -inf for cells without a usable pixel.
         unscored : int
-            How many those are.
+            Number of cells without a usable pixel.
 
         Notes
         -----
-        On the processor, a cell's log odds do not depend, to the bit, on the part of the image that is searched with it
-        or on the number of threads: every block has the same size, whatever is left of the image, and is computed by
-        one thread (several that share a convolution add up in another order), without padding (`StreakNet.inside`).
+        On a CPU, a cell's log odds do not depend, to the bit, on the part of the image that is searched with it or on
+        the number of threads. Every block has the same size, even at the end of the image, and is computed without
+        padding (`StreakNet.inside`) by one thread, since several threads would sum a convolution in another order.
         """
         y, x, rows, columns, _ = places
         require_on_image(plane.pixels[None, y:, x:].shape, (rows, columns), CELL, CELL)
@@ -252,12 +253,12 @@ class DenseSearch:
 
 
 def dense_grid(reach: int) -> SearchGrid:
-    """Return the grid of a `StreakNet` that looks ``reach`` cells far."""
+    """Return the grid of a `StreakNet` that uses cells up to ``reach`` cells away."""
     return SearchGrid(CELL, CELL, reach * CELL + RADIUS, _CLAIM)
 
 
 def _share_out(work: Callable[[int, int], None], corners: Sequence[tuple[int, int]], threads: int) -> None:
-    """Run the work at all corners on several threads; torch uses one thread in each."""
+    """Run the work at all corners on several threads, in each of which torch uses one thread."""
     if threads < 2:
         for corner in corners:
             work(*corner)
@@ -266,10 +267,10 @@ def _share_out(work: Callable[[int, int], None], corners: Sequence[tuple[int, in
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             list(pool.map(work, *zip(*corners, strict=True)))
     finally:
-        # Threads that are new to torch take the number that was set last, whoever set it.
+        # A new thread takes torch's number of threads as last set by any thread.
         torch.set_num_threads(threads)
 
 
 def round_up(count: int, step: int) -> int:
-    """Return the least multiple of ``step`` that is not below ``count``."""
+    """Return the least multiple of ``step`` that is at least ``count``."""
     return -(-count // step) * step

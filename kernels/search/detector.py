@@ -20,30 +20,30 @@ from schemas.pixels import SearchGrid
 
 
 class Detector(Protocol):
-    """Detector, which scores places on an image: a network on windows or cells, or a finder of candidates."""
+    """Detector that scores places on an image: a network on windows or cells, or a finder of candidates."""
 
     @property
     def card(self) -> ModelCard:
-        """Return the card of its weights, with the threshold of a hit."""
+        """Return the card of the weights, with the threshold of a hit."""
 
     @property
     def grid(self) -> SearchGrid:
-        """Return the grid of its scores."""
+        """Return the grid of the scores."""
 
     def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:
-        """Return the log odds that a trail lies at each place, and how many places could not be scored.
+        """Return the log odds that a trail lies at each place, and the number of places without a score.
 
         Parameters
         ----------
         plane
-            Pixels of the places and ``grid.reach`` px around them, as far as the image goes.
+            Pixels of the places and, within the image, ``grid.reach`` px around them.
         places
-            Rows and columns of places, and the pixel of the plane at which the first begins.
+            Rows and columns of places, and the first pixel of the first place on the plane.
 
         Returns
         -------
         logits : (rows * columns,) float32
-            Row by row; -inf where a place cannot be scored, or nothing was found.
+            Row by row; -inf for a place that has no score or where nothing was found.
         unscored : int
 
         Raises
@@ -64,7 +64,7 @@ class WindowSearch(Protocol):
         grid: tuple[int, int],
         stride: int,
     ) -> tuple[NDArray[np.float32], int]:
-        """Return the log odds of every window, and how many could not be scored."""
+        """Return the log odds of every window, and the number of windows without a score."""
 
 
 @dataclass(frozen=True)
@@ -74,19 +74,19 @@ class WindowScorer:
     Parameters
     ----------
     net
-        Maps (n, bands, side, side) windows to (n, 2) class scores; in evaluation mode.
+        Network from (n, bands, side, side) windows to (n, 2) class scores, in evaluation mode.
     card
-        What is known of its weights.
+        Card of its weights.
     device
-        Where it lies.
+        Device of the network.
     precision
-        Of the linear layers in a search of whole images; float32 where the network is not one that can be fused.
+        Precision of the linear layers in a search of whole images; float32 if the network cannot be fused.
     floor
-        Log odds from which a window is a hit: a search promises those, and those above, in float32.
+        Least log odds of a hit; a search gives the log odds of hits in float32.
     batch
         Windows per call of the network.
     screen
-        Of a search on the processor by a network that can be fused; see `FusedSearch`.
+        Screen for a search on the CPU by a network that can be fused; see `FusedSearch`.
     stride
         Step between windows, px.
     """
@@ -109,7 +109,7 @@ class WindowScorer:
     def __call__(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the log odds of an asteroid in each window, (n, bands, side, side) float32 -> (n,) float32.
 
-        The last bit of a row may depend on the size of the batch it comes in: callers that promise equal answers send
+        The last bit of a row may depend on the size of its batch, so callers that need reproducible results use
         batches of one size.
         """
         with torch.inference_mode():
@@ -117,14 +117,14 @@ class WindowScorer:
             return (scores[:, 1] - scores[:, 0]).cpu().numpy()
 
     def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:
-        """Return the log odds of the windows at some places, (rows * columns,), and how many could not be scored."""
+        """Return the log odds of the windows at some places, (rows * columns,), and the number without a score."""
         pixels, usable = plane.pixels[places.y :, places.x :], plane.usable[places.y :, places.x :]
         grid = (places.rows, places.columns)
         return self.windows.search(pixels[None], usable, plane.background, grid, places.stride)
 
     @cached_property
     def windows(self) -> WindowSearch:
-        """Return the fastest search of whole images that the network and the device allow."""
+        """Return the fastest search of whole images for the network and the device."""
         fused = fuse(self.net)
         if fused is None:
             return WindowedSearch(self, int(self.card.input["side"]), self.batch)

@@ -1,4 +1,4 @@
-"""Detectors, made from their weights and cards."""
+"""Construction of detectors from weights and cards."""
 
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
@@ -29,19 +29,19 @@ DETECTORS = "nightstride.detectors"
 
 
 def build_detector(weights: Weights, settings: DetectSettings) -> Detector:
-    """Make a detector of the kind its card names.
+    """Return a detector of the kind named by its card.
 
     Parameters
     ----------
     weights
-        Of the detector; its companion is the screen in front of a network of windows.
+        Weights of the detector; the companion is the screen for a window network.
     settings
         Device, precision, threshold, batch and stride.
 
     Raises
     ------
     Misconfigured
-        The card names no kind, or one that there is not.
+        The card names no kind or an unknown one.
     """
     card, arrays, name = weights.card, weights.arrays, settings.model
     where, kind = choose_device(settings.device), card.input.get("kind")
@@ -65,7 +65,7 @@ def build_detector(weights: Weights, settings: DetectSettings) -> Detector:
 
 
 def _registered(kind: str, name: str) -> Callable[[Weights, DetectSettings, torch.device], Detector]:
-    """Return what builds the detectors of a kind that an installed package registers."""
+    """Return the function that builds detectors of a kind registered by an installed package."""
     found = [point for point in entry_points(group=DETECTORS) if point.name == kind]
     if not found:
         raise Misconfigured(
@@ -102,7 +102,7 @@ def _with_weights(net: torch.nn.Module, arrays: Arrays) -> Any:
 def _precision(
     wanted: Literal["auto", "float32", "bfloat16"], where: torch.device, is_fast: Callable[[], bool]
 ) -> Precision:
-    """Return the precision that is asked, or, for ``auto``, bfloat16 where a GPU or this processor is fast at it."""
+    """Return the requested precision; for ``auto``, bfloat16 if the GPU or CPU is fast at it, else float32."""
     if wanted == "auto":
         return "bfloat16" if where.type == "cuda" or is_fast() else "float32"
     return wanted

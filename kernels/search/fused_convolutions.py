@@ -1,11 +1,10 @@
 """Convolutions and max-pools of a window network over whole rows of an image.
 
-Rows of an image in columns of phase: the common work of all windows.
-Windows lie ``stride`` pixels apart, so pixel x = k * stride + phase of a block is kept at [phase, k]: what neighbouring
-windows want of their pixel number x then lies side by side, and every step runs along k, over many windows at once.
-Phases go on beyond the stride (phase ``stride`` is phase 0, one k further), so that a shift by one pixel is a shift by
-one phase and a whole plane of phases is one long loop. All loops add in one fixed order, whatever their length: a
-window's values do not depend on what is searched with it.
+Image rows are stored by phase, for the work that all windows share. Windows lie ``stride`` pixels apart, so pixel
+x = k * stride + phase of a block is stored at [phase, k]. The same pixel of neighbouring windows is then contiguous,
+and every step runs along k, over many windows at once. Phases continue beyond the stride (phase ``stride`` is phase 0,
+one k further), so a shift by one pixel is a shift by one phase, and a whole plane of phases is one long loop. All loops
+add in a fixed order, whatever their length, so a window's values do not depend on the windows searched with it.
 """
 
 import numpy as np
@@ -23,7 +22,7 @@ CONTRACT = {"contract"}
 
 @njit(cache=True)
 def scratch(size: int) -> NDArray[np.float32]:
-    """Return ``size`` zeros that begin at a cache line: vectors of 512 bits are then loaded in one piece."""
+    """Return ``size`` zeros aligned to a cache line, so that 512-bit vectors are loaded in one piece."""
     raw = np.zeros(size + 15, np.float32)
     skip = -raw.ctypes.data % 64 // 4
     return raw[skip : skip + size]
@@ -41,7 +40,7 @@ def split_row(
 ) -> None:
     """Write row ``y`` of an image, from pixel ``x0``, minus the background, to ``out`` (phases, length).
 
-    Pixels that are not usable or beyond the image are 0: they count as background.
+    Pixels that are unusable or beyond the image become 0, the background.
     """
     ny, nx = image.shape
     out[:] = 0.0
@@ -63,7 +62,7 @@ def add_weighted(
 ) -> None:
     """Add ``weights[t] * source[starts[t] : starts[t] + len(to)]``, t in order, to ``to``."""
     length, t = len(to), 0
-    # Eight taps at a time: their sum stays in a register. Views, because an index with an offset is not vectorised.
+    # Eight taps at a time keep their sum in a register. Views, because an index with an offset is not vectorised.
     while t + 8 <= len(weights):
         a = source[starts[t] : starts[t] + length]
         b = source[starts[t + 1] : starts[t + 1] + length]
@@ -89,7 +88,7 @@ def add_weighted(
 
 @njit(cache=True)
 def max_of_four(to: NDArray[np.float32], source: NDArray[np.float32], starts: tuple[int, int, int, int]) -> None:
-    """Write the greatest of ``source[start : start + len(to)]``, over four starts, to ``to``."""
+    """Write the maximum of ``source[start : start + len(to)]`` over four starts to ``to``."""
     length = len(to)
     a = source[starts[0] : starts[0] + length]
     b = source[starts[1] : starts[1] + length]
@@ -101,7 +100,7 @@ def max_of_four(to: NDArray[np.float32], source: NDArray[np.float32], starts: tu
 
 @njit(cache=True)
 def extend_phases(plane: NDArray[np.float32], stride: int) -> None:
-    """Fill the phases from ``stride`` on of a (phases, length) plane: each is an earlier phase, one k further."""
+    """Fill the phases from ``stride`` of a (phases, length) plane; each is an earlier phase, one k further."""
     length = plane.shape[1]
     for phase in range(stride, plane.shape[0]):
         plane[phase, : length - 1] = plane[phase - stride, 1:]
@@ -109,7 +108,7 @@ def extend_phases(plane: NDArray[np.float32], stride: int) -> None:
 
 @njit(cache=True)
 def convolve_rows(pixels: NDArray[np.float32], y: int, layers: Layers, out: NDArray[np.float32]) -> None:
-    """Convolve rows y, y + 1, ... of the rings of pixel rows, for every channel and band apart.
+    """Convolve rows y, y + 1, ... of the ring buffers of pixel rows, separately for every channel and band.
 
     Parameters
     ----------
@@ -118,7 +117,7 @@ def convolve_rows(pixels: NDArray[np.float32], y: int, layers: Layers, out: NDAr
     y
         First of the k1 rows.
     layers
-        Of the network.
+        Layers of the network.
     out : (channels, bands, stride * length) float32
         Receives a row of each map.
     """
@@ -141,11 +140,11 @@ def second_maps(
     Parameters
     ----------
     first : (c1, side, side, lanes) float32
-        Pooled first maps after their ReLU; windows lie along the last axis, so that every step is one for all of them.
+        Pooled first maps after their ReLU; windows lie along the last axis, so each step handles all of them.
     layers
-        Of the network.
+        Layers of the network.
     rows : (wide, wide * lanes) float32, wide = 2 * feature_side + 2
-        Receives the second maps of one channel after the other.
+        Receives the second maps, one channel after another.
     out : (windows, c2 * feature_side ** 2) float32
         Receives the features of the first ``windows`` lanes.
     """
@@ -168,7 +167,7 @@ def second_maps(
 
 @njit(cache=True)
 def _pool(rows: NDArray[np.float32], y: int, x: int, lanes: int, out: NDArray[np.float32]) -> None:
-    """Return the greatest of 0 and box (y, x) of 4 x 4 values at stride 2, for each lane."""
+    """Return the maximum of 0 and the 4 x 4 values of box (y, x) at stride 2, for each lane."""
     best = np.zeros(lanes, np.float32)
     for row in range(2 * y, 2 * y + 4):
         for column in range(2 * x, 2 * x + 4):

@@ -1,13 +1,11 @@
-"""Features of windows for the linear layers of a window network, without cutting a single window.
+"""Features of windows for the linear layers of a window network, computed without cutting windows out.
 
-Features of windows of several bands.
-Every band has its own mean and spread, so pooling no longer commutes with their sum: the first convolution is still
-shared by all windows, but each window adds up its bands before it pools.
-
-From an image to what the linear layers of a window network get, without making a single window.
 z-scoring is affine per window, and convolution followed by max-pool and ReLU commutes with a positive affine map. So
 the first convolution and its max-pool run once over the image, and a window takes its own values from the pooled map:
-relu((pool(conv(image)) - mean * sum(weights)) / std + bias). Only the second convolution is made per window.
+relu((pool(conv(image)) - mean * sum(weights)) / std + bias). Only the second convolution runs per window.
+
+With several bands, each band has its own mean and spread, so pooling does not commute with the sum over bands. The
+first convolution is still shared by all windows, but each window adds up its bands before pooling.
 """
 
 import numba as nb
@@ -33,8 +31,8 @@ def features_of_band(
 ) -> None:
     """Write the features of windows row0:row1, column0:column1 to their rows of ``out``.
 
-    Goes down the image row by row of pixels: of the first map it keeps four rows, of the pooled map as many as a row of
-    windows needs.
+    Pixel rows are processed from top to bottom. Four rows of the first map are kept, and as many rows of the pooled map
+    as a row of windows needs.
     """
     stride, k1, channels = windows.stride, layers.first_side, layers.first.shape[0]
     side, wide = layers.pooled_side, 2 * layers.feature_side + 2
@@ -54,7 +52,7 @@ def features_of_band(
         if y - top < k1 - 1:
             continue
         convolve_rows(pixels, y - k1 + 1, layers, maps[y % 4])
-        # Row `crown` of the pooled map is made of four rows of the first map.
+        # Row `crown` of the pooled map needs four rows of the first map.
         crown = y - k1 - 2
         if crown < top:
             continue
@@ -71,7 +69,7 @@ def features_of_band(
 def _pool(
     maps: NDArray[np.float32], channel: int, tall: NDArray[np.float32], stride: int, out: NDArray[np.float32]
 ) -> None:
-    """Return the greatest of 4 x 4 values at every pixel; ``maps`` are four rows, in any order."""
+    """Return the maximum of 4 x 4 values at every pixel; ``maps`` holds four rows, in any order."""
     length = tall.shape[1]
     row = maps.shape[1] * stride * length
     first = channel * stride * length
@@ -90,7 +88,7 @@ def _normalise(
     pooled: NDArray[np.float32],
     out: NDArray[np.float32],
 ) -> None:
-    """Return every window of a row its own first maps, (channels, side, side, lanes)."""
+    """Return the normalised first maps of every window of a row, (channels, side, side, lanes)."""
     ring, channels, plane = pooled.shape
     stride, side, lanes = windows.stride, out.shape[1], out.shape[3]
     length = plane // stride
@@ -114,7 +112,7 @@ def _normalise(
 def features_of_bands(
     windows: WindowGrid, layers: Layers, row0: int, row1: int, column0: int, column1: int, out: NDArray[np.float32]
 ) -> None:
-    """Write the features of windows row0:row1, column0:column1 to their rows of ``out``; any number of bands."""
+    """Write the features of windows row0:row1, column0:column1 to their rows of ``out``, for any number of bands."""
     stride, k1 = windows.stride, layers.first_side
     channels, bands = layers.first.shape[:2]
     side, wide = layers.pooled_side, 2 * layers.feature_side + 2
@@ -156,7 +154,7 @@ def _add_bands(
     maps: NDArray[np.float32],
     out: NDArray[np.float32],
 ) -> None:
-    """Add up the z-scored bands of every window, (span, span, lanes)."""
+    """Return the sum of the z-scored bands of every window, (span, span, lanes)."""
     ring, _, bands, plane = maps.shape
     stride, span, lanes = windows.stride, out.shape[0], out.shape[2]
     length = plane // stride
@@ -181,7 +179,7 @@ def _add_bands(
 
 @nb.njit(cache=True)
 def _pool_bands(summed: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-    """Return the greatest of 0 and 4 x 4 values at stride 2, for each lane."""
+    """Return the maximum of 0 and 4 x 4 values at stride 2, for each lane."""
     side, lanes = out.shape[0], out.shape[2]
     for i in range(side):
         for j in range(side):
@@ -209,12 +207,12 @@ def window_features(windows: WindowGrid, layers: Layers) -> NDArray[np.float32]:
     windows
         Image, its usable pixels, and mean and spread of each window.
     layers
-        Of the network.
+        Layers of the network.
 
     Returns
     -------
     features : (rows * columns, c2 * feature_side ** 2) float32
-        In the order of torch's flatten. Rows of windows that are not scored have no meaning.
+        Features in the order of torch's flatten. Rows of windows that are not scored have no meaning.
     """
     rows, columns = windows.mean.shape[1:]
     out = np.empty((rows * columns, layers.second.shape[0] * layers.feature_side**2), np.float32)
@@ -231,16 +229,16 @@ def crop_features(crops: NDArray[np.float32], layers: Layers) -> NDArray[np.floa
     Parameters
     ----------
     crops : (n, bands, side, side) float32
-        Mean zero, standard deviation one; all pixels count.
+        Windows with mean zero and standard deviation one; all pixels count.
     layers
-        Of the network.
+        Layers of the network.
     """
     out = np.empty((len(crops), layers.second.shape[0] * layers.feature_side**2), np.float32)
     _of_crops(crops, layers, out)
     return out
 
 
-# One function for one band and one for several: each is compiled only where it is needed.
+# Separate functions for one band and for several, so that each is compiled only if needed.
 @nb.njit(parallel=True, cache=True)
 def _of_band(windows: WindowGrid, layers: Layers, out: NDArray[np.float32]) -> None:
     rows, columns = windows.mean.shape[1:]

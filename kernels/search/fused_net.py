@@ -11,11 +11,11 @@ from torch import nn
 
 @runtime_checkable
 class TwoConvolutions(Protocol):
-    """Network that the fused search supports: it names its layers.
+    """Network that the fused search supports, with access to its layers.
 
-    Convolution, ReLU, max-pool 4 stride 2, convolution, ReLU, max-pool 4 stride 2, flatten, linear layers with ReLU
-    between them, two class scores at the end; neither padding nor stride in the convolutions. ``side`` is that of its
-    windows, pixels.
+    The layers are convolution, ReLU, max-pool 4 stride 2, convolution, ReLU, max-pool 4 stride 2, flatten, and linear
+    layers with ReLU between them, which end in two class scores. The convolutions have neither padding nor stride.
+    ``side`` is the side of its windows, pixels.
     """
 
     side: int
@@ -39,15 +39,15 @@ class FusedNet:
     Parameters
     ----------
     side
-        Of a window, pixels.
+        Side of a window, pixels.
     first_weight, first_bias : (c1, bands, k1, k1) and (c1,) float32
         First convolution (a correlation, as in torch).
     second_weight, second_bias : (c2, c1, k2, k2) and (c2,) float32
         Second convolution.
     hidden
-        Linear layers with a ReLU behind each.
+        Linear layers, each followed by a ReLU.
     last
-        The final layer, its two rows already subtracted: one output, the log odds.
+        Final layer with the difference of its two rows: one output, the log odds.
     """
 
     side: int
@@ -65,7 +65,7 @@ class FusedNet:
 
     @property
     def pooled_side(self) -> int:
-        """Return the side of that part of a window's first pooled map which the second convolution uses."""
+        """Return the side of the part of a window's first pooled map that the second convolution uses."""
         return 2 * self.feature_side + 2 + self.second_weight.shape[2] - 1
 
     @property
@@ -76,7 +76,7 @@ class FusedNet:
 
     @property
     def features(self) -> int:
-        """Return the number of values per window that the linear layers get."""
+        """Return the number of values per window that enter the linear layers."""
         return self.second_weight.shape[0] * self.feature_side**2
 
 
@@ -91,7 +91,7 @@ def fuse(net: nn.Module) -> FusedNet | None:
     Returns
     -------
     fused
-        None where the network is not of the shape that `TwoConvolutions` describes.
+        None if the network does not have the layers described in `TwoConvolutions`.
     """
     if not isinstance(net, TwoConvolutions):
         return None
@@ -162,7 +162,7 @@ class WindowGrid(NamedTuple):
 
 
 def layers_of(net: FusedNet) -> Layers:
-    """Arrange the convolutions of a network for compiled code."""
+    """Return the convolutions of a network arranged for compiled code."""
     c1, bands, k1, _ = net.first_weight.shape
     c2, _, k2, _ = net.second_weight.shape
     first = np.ascontiguousarray(net.first_weight.reshape(c1, bands, k1 * k1))

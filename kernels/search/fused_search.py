@@ -1,4 +1,4 @@
-"""Log odds of every window of an image by the fused path, on the processor."""
+"""Log odds of every window of an image from the fused search, on the CPU."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,12 +20,12 @@ class Screen:
     Parameters
     ----------
     layers
-        Linear layers with ReLU between them, from the features of a window to a guess of its log odds.
+        Linear layers with ReLU between them, from the features of a window to an estimate of its log odds.
     level
-        Windows whose guess reaches it are worth the whole network. It is at most the log odds of a hit: a guess below
-        it is not a hit.
+        Least estimate of windows that are passed to the whole network. It is at most the log odds of a hit, so an
+        estimate below it is not a hit.
     batch
-        Windows at a time.
+        Windows per batch.
     """
 
     layers: tuple[Dense, ...]
@@ -33,9 +33,9 @@ class Screen:
     batch: int = 4096
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the guessed log odds of each row of (n, features) float32, (n,) float32.
+        """Return the estimated log odds of each row of (n, features) float32, (n,) float32.
 
-        A guess does not depend, to the bit, on the rows around it.
+        An estimate does not depend, to the bit, on the other rows.
         """
         return self._chain(features)
 
@@ -45,7 +45,7 @@ class Screen:
 
 
 def screen_arrays(layers: tuple[Dense, ...]) -> dict[str, NDArray[np.float32]]:
-    """Return the arrays of a screen's layers by name, to be stored."""
+    """Return the arrays of a screen's layers by name, for storage."""
     return {
         f"{kind}{n}": values
         for n, layer in enumerate(layers)
@@ -54,7 +54,7 @@ def screen_arrays(layers: tuple[Dense, ...]) -> dict[str, NDArray[np.float32]]:
 
 
 def screen_layers(arrays: dict[str, NDArray[np.float32]]) -> tuple[Dense, ...]:
-    """Make the layers of a screen from their arrays; the inverse of `screen_arrays`."""
+    """Return the layers of a screen from their arrays; the inverse of `screen_arrays`."""
     return tuple(Dense(arrays[f"weight{n}"].copy(), arrays[f"bias{n}"].copy()) for n in range(len(arrays) // 2))
 
 
@@ -64,22 +64,22 @@ SLAB = 65536
 
 @dataclass(frozen=True)
 class FusedSearch:
-    """Search of all windows of an image that never cuts out a window.
+    """Search of all windows of an image, without cutting windows out.
 
     Parameters
     ----------
     net
         Layers of the network.
     precision
-        Of the linear layers. What comes before them is float32.
+        Precision of the linear layers; everything before them is float32.
     floor
-        Log odds of a hit. In bfloat16, windows that reach ``floor - MARGIN`` are computed again in float32, so that
-        hits and their log odds are those of float32; without a floor none are.
+        Log odds of a hit. In bfloat16, windows that reach ``floor - MARGIN`` are recomputed in float32, so that hits
+        and their log odds are those of float32; without a floor none are.
     batch
         Windows per call of the linear layers.
     screen
-        Takes windows out that are far below the floor. What it leaves is computed in float32, whatever the precision;
-        the others get the screen's guess, which is below its level, for log odds.
+        Screen that rejects windows far below the floor. The remaining windows are computed in float32, whatever the
+        precision; the log odds of rejected windows are the screen's estimates, which are below its level.
     """
 
     net: FusedNet
@@ -96,16 +96,16 @@ class FusedSearch:
         grid: tuple[int, int],
         stride: int,
     ) -> tuple[NDArray[np.float32], int]:
-        """Return the log odds of every window, and how many could not be scored.
+        """Return the log odds of every window, and the number of windows without a score.
 
         Parameters
         ----------
         image : (bands, ny, nx) float32
-            Pixels, any unit; values under ``~usable`` and those that are not finite do not count.
+            Pixels, any unit; values under ``~usable`` and non-finite values do not count.
         usable : (ny, nx) bool
             Pixels that count, the same for all bands.
         background
-            What stands in for pixels that do not count, in the unit of ``image``. Sums run about it.
+            Value that replaces pixels that do not count, in the unit of ``image``. Sums are taken relative to it.
         grid
             Rows and columns of windows; window n starts at pixel (n // columns * stride, n % columns * stride).
         stride
@@ -116,7 +116,7 @@ class FusedSearch:
         logits : (rows * columns,) float32
             -inf for windows that are more than half unusable or, in any band, without spread.
         unscored : int
-            How many those are.
+            Number of such windows.
 
         Raises
         ------
@@ -125,7 +125,7 @@ class FusedSearch:
 
         Notes
         -----
-        A window's log odds do not depend, to the bit, on the image around it, on its place in a batch, or on the
+        A window's log odds do not depend, to the bit, on the image around it, on its position in a batch, or on the
         number of threads.
         """
         require_on_image(image.shape, grid, stride, self.net.side)
@@ -150,7 +150,7 @@ class FusedSearch:
         grid: tuple[int, int],
         stride: int,
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Return what the linear layers get, (windows, features) float32, and which windows are scored, (windows,).
+        """Return the input of the linear layers, (windows, features) float32, and which windows are scored, (windows,).
 
         Parameters are those of `search`. Features of windows that are not scored have no meaning.
         """
@@ -191,7 +191,7 @@ class FusedSearch:
 
 
 def _crops(windows: WindowGrid, corners: NDArray[np.int64], side: int) -> NDArray[np.float32]:
-    """Cut windows out and z-score them, in float64, (n, bands, side, side)."""
+    """Return z-scored cutouts of windows, computed in float64, (n, bands, side, side)."""
     crops = np.empty((len(corners), len(windows.image), side, side), np.float32)
     background = np.float64(windows.background)
     for crop, (row, column) in zip(crops, corners, strict=True):

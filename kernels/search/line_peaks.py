@@ -16,7 +16,7 @@ COVER_PX = 2.5
 _EXCESS, _MARGIN = (
     2.0,
     2.0,
-)  # a point brighter than so many times the mean of a line, and so much more, is not part of it
+)  # a point brighter than this factor times the mean of a line, plus this margin, is not part of it
 
 PEAK_REACH = REACH + 2 * APART + int(1.5 * HALF) + 4
 """How far around a pixel the image decides whether it is a candidate, px."""
@@ -34,19 +34,19 @@ def line_peaks(
     Parameters
     ----------
     value, code : (ny, nx)
-        From `kernels.search.line_search.best_lines`.
+        Results of `kernels.search.line_search.best_lines`.
     snr : (ny, nx)
-        Of a point source, as given to it.
+        S/N of a point source, as passed to `best_lines`.
     scale
-        Of the `LineBank`.
+        Scale of the `LineBank`.
     floor
         Least S/N.
 
     Notes
     -----
-    Of two peaks, the higher one covers the other if that lies within `COVER_PX` of its line and is no brighter than an
-    even line would be there: a line through two stars does not cover them. Whether the higher one is itself covered by
-    a third does not matter, so what is a candidate depends on the image within `PEAK_REACH` px only.
+    The higher of two peaks covers the other if the latter lies within `COVER_PX` of its line and is no brighter than a
+    uniform line would be there, so a line through two stars does not cover them. It does not matter whether the higher
+    peak is itself covered by a third, so a candidate depends only on the image within `PEAK_REACH` px.
     """
     y, x = _highest(value, np.float32(floor))
     found = Peaks(y, x, code[y, x], value[y, x])
@@ -71,7 +71,7 @@ def _highest(value: NDArray[np.float32], floor: np.float32) -> tuple[NDArray[np.
             highest = True
             for r in range(max(j - APART, 0), min(j + APART + 1, ny)):
                 for c in range(max(i - APART, 0), min(i + APART + 1, nx)):
-                    # Of equals the first is the peak.
+                    # The first of equal values is the peak.
                     earlier = r < j or (r == j and c < i)
                     if value[r, c] > v or (earlier and value[r, c] == v):
                         highest = False
@@ -92,7 +92,7 @@ def _uncovered(
     point: NDArray[np.float32],
     ends: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
-    """Return which peaks lie on the line of no higher one; they are sorted by y."""
+    """Return which peaks do not lie on the line of a higher one; peaks are sorted by y."""
     kept = np.ones(y.shape[0], np.bool_)
     first = 0
     longest = 1.5 * HALF + COVER_PX
@@ -104,7 +104,7 @@ def _uncovered(
             dy, dx = float(y[n] - y[m]), float(x[n] - x[m])
             higher = m != n and (snr[m] > snr[n] or (snr[m] == snr[n] and m < n))
             if higher and abs(dx) <= longest and point[n] <= ends[m, 3]:
-                # Place along the line in units of its half length, kept on it.
+                # Position along the line in units of its half length, limited to the line.
                 ahead, up, size = ends[m, 0], ends[m, 1], ends[m, 2] ** 2
                 along = (dx * ahead + dy * up) / size if size > 0 else 0.0
                 along = min(max(along, -1.0), 1.0)

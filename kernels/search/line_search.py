@@ -35,8 +35,8 @@ class LineBank(NamedTuple):
     gain
         Factor from the filtered image, in units of the noise, to the S/N of a point source.
     scale : (4, STEPS + 1, len(LENGTHS)) float32
-        Factor from a sum of S/N to the S/N of the trail, for each frame and rise; 0 where that line belongs to
-        another frame.
+        Factor from a sum of S/N to the S/N of the trail, for each frame and rise; 0 if the line belongs to another
+        frame.
     """
 
     taps: NDArray[np.float32]
@@ -45,12 +45,12 @@ class LineBank(NamedTuple):
 
 
 def line_bank(fwhm_px: float, correlation: NDArray[np.float64]) -> LineBank:
-    """Prepare the filters for a PSF of ``fwhm_px`` px and noise with an autocorrelation.
+    """Return the filters for a PSF of ``fwhm_px`` px and noise with a given autocorrelation.
 
     Notes
     -----
-    A trail is a point source smeared along a line, so its matched filter is the mean of the point source's along that
-    line. Each sum is scaled by its standard deviation in the actual noise: the covariance of the filtered noise,
+    A trail is a point source smeared along a line, so its matched filter is the mean of the point source's filter along
+    that line. Each sum is scaled by its standard deviation in the actual noise: the covariance of the filtered noise,
     summed over all pairs of its pixels.
     """
     return _line_bank(fwhm_px, correlation.tobytes(), correlation.shape[0])
@@ -76,9 +76,9 @@ def _line_bank(fwhm_px: float, correlation: bytes, side: int) -> LineBank:
 
 
 def line_pixels(length: int, rise: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the pixels of a sum from its first one on: steps along and across the frame's axis, (length,) each.
+    """Return the pixels of a sum, as steps from the first along and across the frame's axis, (length,) each.
 
-    Eight pixels rise by ``rise`` px, rounded; the next eight are the same ones over again.
+    Eight pixels rise by ``rise`` px, rounded; the next eight repeat the same steps.
     """
     along = np.arange(length)
     return along, along // STEPS * rise + (along % STEPS * rise + STEPS // 2) // STEPS
@@ -87,13 +87,13 @@ def line_pixels(length: int, rise: int) -> tuple[NDArray[np.int64], NDArray[np.i
 def in_image(
     frame: int, along: NDArray[np.int64], across: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Convert steps along and across the axis of a frame to steps (dx, dy) of the image."""
+    """Return steps (dx, dy) on the image from steps along and across the axis of a frame."""
     across = -across if frame % 2 else across
     return (across, along) if frame >= 2 else (along, across)
 
 
 def middle_pixels(frame: int, rise: int, length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the pixels of a sum as steps (dx, dy) from the one on which it is centred, (length,) each."""
+    """Return the pixels of a sum, as steps (dx, dy) from its central pixel, (length,) each."""
     along, across = line_pixels(length, rise)
     return in_image(frame, along - along[length // 2], across - across[length // 2])
 
@@ -127,7 +127,7 @@ REACH = HALF + RADIUS
 CLIP = 6.0
 """S/N of a point source beyond which a detector's pixels add no more to a sum."""
 
-_CORE = 128  # px: maps of a block with its surroundings stay in the cache of one core
+_CORE = 128  # px: maps of a block and its surroundings fit in the cache of one core
 _SIDE = _CORE + 2 * HALF
 _FRAMES = np.array(FRAMES)
 
@@ -135,7 +135,7 @@ _FRAMES = np.array(FRAMES)
 def point_map(
     pixels: NDArray[np.float32], usable: NDArray[np.bool_], background: float, noise: float, bank: LineBank
 ) -> NDArray[np.float32]:
-    """Return S/N of a point source at each pixel, (ny, nx) float32; what is not usable or not finite counts as 0."""
+    """Return the S/N of a point source at each pixel, (ny, nx) float32; unusable and non-finite pixels count as 0."""
     out = np.empty(pixels.shape, np.float32)
     taps, gain = bank.taps, np.float32(bank.gain)
     _filter(pixels, usable, np.float32(background), np.float32(1 / noise), taps, gain, out)
@@ -162,7 +162,7 @@ def _filter(
             row, good, target = pixels[j], usable[j], value[j - top, RADIUS:]
             for i in range(nx):
                 deviation = (row[i] - background) * per_noise
-                # A comparison with what is not a number is false.
+                # A comparison with NaN is false.
                 target[i] = deviation if good[i] and abs(deviation) < np.float32(1e30) else np.float32(0)
         line = np.empty(nx + 2 * RADIUS, np.float32)
         for j in range(first, last):
@@ -180,17 +180,17 @@ def _filter(
 
 
 def best_lines(snr: NDArray[np.float32], bank: LineBank, clip: float) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Return the S/N of the best line centred on each pixel, and which it is.
+    """Return the S/N of the best line centred on each pixel, and its code.
 
     Parameters
     ----------
     snr : (ny, nx) float32
-        From `point_map`.
+        Result of `point_map`.
     bank
-        The lines.
+        Filters of the lines.
     clip
-        S/N of a point source beyond which a pixel adds no more to a sum: a cosmic ray or the core of a star shall not
-        make lines of the dark sky around it.
+        S/N of a point source at which pixels are clipped in a sum, so that a cosmic ray or the core of a star does not
+        create lines through the dark sky around it.
 
     Returns
     -------
@@ -246,7 +246,7 @@ def _one_frame(
     best: NDArray[np.float32],
     which: NDArray[np.int32],
 ) -> None:
-    """Find the best of the lines that rise by ``rises[0]`` to ``rises[1]`` px in eight, over the core of a block."""
+    """Find the best line that rises by ``rises[0]`` to ``rises[1]`` px in eight, at each pixel of a block's core."""
     best[:] = seen[HALF : HALF + _CORE, HALF : HALF + _CORE]
     which[:] = 0
     last = _SIDE - 1
@@ -286,7 +286,7 @@ def _compare(
     best: NDArray[np.float32],
     which: NDArray[np.int32],
 ) -> None:
-    """Compare the sums of all lengths with the best so far, over the core of a block."""
+    """Compare the sums of all lengths with the best so far, at each pixel of a block's core."""
     first, second = maps[low[1]], maps[low[3] - low[2]]
     s8, s16, s32, w = maps[2], maps[3], maps[4], _CORE
     code = np.int32(rise * scale.shape[0])
@@ -328,11 +328,11 @@ class Peaks(NamedTuple):
     Attributes
     ----------
     y, x
-        Pixel of the middle, int64.
+        Central pixel, int64.
     code
-        Which line, as in `kernels.search.line_search.best_lines`, int32.
+        Code of the line, as in `kernels.search.line_search.best_lines`, int32.
     snr
-        Of the line, float32.
+        S/N of the line, float32.
     """
 
     y: NDArray[np.int64]
@@ -342,12 +342,12 @@ class Peaks(NamedTuple):
 
     @property
     def lines(self) -> NDArray[np.float64]:
-        """Return their lines: x and y of the middle, length, px, and angle, deg; (n, 4)."""
+        """Return the lines of the peaks: x and y of the centre, length, px, and angle, deg; (n, 4)."""
         lines = every_line()[self.code]
         lines[:, 0] += self.x
         lines[:, 1] += self.y
         return lines
 
     def take(self, chosen: NDArray[np.bool_] | NDArray[np.integer]) -> "Peaks":
-        """Return some of them."""
+        """Return the chosen peaks."""
         return Peaks(self.y[chosen], self.x[chosen], self.code[chosen], self.snr[chosen])

@@ -1,4 +1,4 @@
-"""Linear layers of a window network, in batches of one size, on the processor."""
+"""Linear layers of a window network, in batches of fixed size, on the CPU."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ class LinearChain:
     Parameters
     ----------
     layers
-        In order; the last gives one value.
+        Layers in order; the last gives one value.
     precision
-        Of weights and activations; sums run in float32. bfloat16 keeps 8 bits of a number. The first layer is always
-        float32: it is small, and eight of nine parts of what bfloat16 loses it would lose there.
+        Precision of weights and activations; sums are in float32. bfloat16 keeps 8 bits of a number. The first layer
+        is always float32: it is small, and eight ninths of the loss from bfloat16 would occur there.
     batch
-        Windows at a time. A window's log odds do not depend on where in the batch it lies.
+        Windows per batch. A window's log odds do not depend on its position in the batch.
     """
 
     layers: tuple[Dense, ...]
@@ -54,8 +54,8 @@ class LinearChain:
     def _padded(self, count: int) -> int:
         """Return the number of rows of a batch that holds ``count`` windows.
 
-        oneDNN gives a row the same bits in a batch of any size. Other libraries do not promise
-        that: with them all batches have one size.
+        oneDNN gives a row the same bits in a batch of any size. Other libraries do not guarantee
+        that, so with them all batches have one size.
         """
         return -(-count // _ROWS) * _ROWS if all(layer.packed for layer in self._packed) else self.batch
 
@@ -71,14 +71,14 @@ class LinearChain:
 
 
 def has_bfloat16() -> bool:
-    """Return whether this processor multiplies bfloat16 itself: where it does not, bfloat16 is slower than float32."""
+    """Return whether this CPU multiplies bfloat16 in hardware; without that, bfloat16 is slower than float32."""
     return _supports("_is_avx512_bf16_supported") or _supports("_is_amx_tile_supported")
 
 
 def convolves_bfloat16() -> bool:
-    """Return whether this processor convolves bfloat16 faster than float32.
+    """Return whether this CPU convolves bfloat16 faster than float32.
 
-    Those of Intel do with tiles (AMX) alone: with AVX512-BF16 they take 1.6 times as long, and others 0.6 times.
+    Intel CPUs do only with AMX tiles: with AVX512-BF16 they take 1.6 times as long, and other CPUs 0.6 times.
     """
     return has_bfloat16() and (_supports("_is_amx_tile_supported") or not _is_of_intel())
 
@@ -90,16 +90,16 @@ def _is_of_intel() -> bool:
 
 
 def _supports(name: str) -> bool:
-    # Private to torch, and the only place where it tells; without it, float32 is right too.
+    # Private to torch, and the only source of this fact; float32 is correct without it.
     test = getattr(torch.cpu, name, None)
     return test is not None and bool(test())
 
 
 @dataclass(frozen=True)
 class _Linear:
-    """Linear layer with its weight laid out for oneDNN, which adds bias and ReLU as it writes.
+    """Linear layer with its weight laid out for oneDNN, which adds bias and ReLU in the same pass.
 
-    On processors other than Intel's, torch's default (MKL) keeps to vectors of 256 bits and takes twice as long.
+    On CPUs other than Intel's, torch's default (MKL) uses only 256-bit vectors and takes twice as long.
     """
 
     weight: torch.Tensor
@@ -111,7 +111,7 @@ class _Linear:
     def pack(cls, layer: Dense, activation: str, kind: torch.dtype, batch: int) -> "_Linear":
         weight, bias = torch.from_numpy(layer.weight).to(kind), torch.from_numpy(layer.bias).to(kind)
         packed = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-        if kind == torch.bfloat16:  # oneDNN refuses it on processors without AVX-512
+        if kind == torch.bfloat16:  # oneDNN does not support it on CPUs without AVX-512
             packed = packed and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
         if packed:
             weight = torch.ops.mkldnn._reorder_linear_weight(weight, batch)

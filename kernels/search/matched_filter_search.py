@@ -1,4 +1,4 @@
-"""Matched filter: places where a trail of a bank stands out, each with the log odds of a trail against noise alone."""
+"""Matched-filter search: candidates from a bank of trails, with the log odds of a trail against pure noise."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,14 +34,14 @@ CANDIDATE_GRID = SearchGrid(CELL, CELL, PEAK_REACH + 2, 16)
 
 @dataclass(frozen=True)
 class MatchedFilterSearch:
-    """Detector by the peaks of a bank of trails; it has nothing to learn.
+    """Detector from the peaks of a bank of trails; it has no trained weights.
 
     Parameters
     ----------
     floor
         Least S/N of a candidate.
     card
-        What is known of it.
+        Model card.
     """
 
     floor: float
@@ -53,14 +53,14 @@ class MatchedFilterSearch:
         return CANDIDATE_GRID
 
     def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:
-        """Return the log odds of the best candidate whose middle lies in each cell.
+        """Return the log odds of the best candidate centred in each cell.
 
         Parameters and errors are those of `kernels.search.detector.Detector.search`, with cells of stride `CELL`.
 
         Returns
         -------
         logits : (rows * columns,) float32
-            -inf where there is no candidate. They do not depend, to the bit, on the part of the image that is searched
+            -inf without a candidate. Log odds do not depend, to the bit, on the part of the image that is searched
             with a cell or on the number of threads.
         unscored : int
             Cells without a usable pixel.
@@ -89,26 +89,26 @@ def find_candidates(plane: SearchImage, floor: float) -> tuple[NDArray[np.float3
 
 
 def line_score(plane: SearchImage, snr: NDArray[np.float32], peaks: Peaks) -> NDArray[np.float32]:
-    """Return the log odds of a trail against noise alone, for each candidate.
+    """Return the log odds of a trail against pure noise, for each candidate.
 
     Parameters
     ----------
     plane
-        The image.
+        Image.
     snr : (ny, nx) float32
-        S/N of a point source at each of its pixels (`kernels.search.line_search.point_map`).
+        S/N of a point source at each pixel (`kernels.search.line_search.point_map`).
     peaks
-        The candidates.
+        Candidates.
 
     Returns
     -------
     (n,) float32
-        (S/N^2 - 5.77^2) / 2, with the S/N of the best line about the middle, nothing clipped.
+        (S/N^2 - 5.77^2) / 2, with the unclipped S/N of the best line around the centre.
 
     Notes
     -----
-    In Gaussian noise the best-fitting trail is exp(S/N^2 / 2) times as likely as none; the odds are even at the S/N
-    that noise alone reaches once per image. Of noise alone: cosmic rays and stars that do not subtract reach any S/N.
+    In Gaussian noise the best-fitting trail is exp(S/N^2 / 2) times as likely as no trail. The odds are even at the S/N
+    that pure noise reaches once per image. Cosmic rays and badly subtracted stars, which are not noise, reach any S/N.
     """
     scale = line_bank(plane.fwhm_px, plane.correlation).scale.ravel()
     best = np.empty(len(peaks.y), np.float64)
@@ -118,7 +118,7 @@ def line_score(plane: SearchImage, snr: NDArray[np.float32], peaks: Peaks) -> ND
 
 @lru_cache(maxsize=1)
 def _pixels() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return steps (dx, dy) of all lines, (codes, longest, 2), and their numbers of pixels, (codes,)."""
+    """Return the steps (dx, dy) of all lines, (codes, longest, 2), and their numbers of pixels, (codes,)."""
     count = np.tile(LENGTHS, len(FRAMES) * (STEPS + 1))
     steps = np.zeros((len(count), int(LENGTHS[-1]), 2), np.int64)
     for code, length in enumerate(count.tolist()):

@@ -1,4 +1,4 @@
-"""Boxes around the trails of an image, by a `RegionNet`, as log odds of cells."""
+"""Boxes around the trails of an image from a `RegionNet`, converted to log odds of cells."""
 
 import math
 from dataclasses import dataclass
@@ -23,16 +23,16 @@ from schemas.pixels import SearchGrid
 def cut_pixels(
     cells: NDArray[np.float32], x: NDArray[np.floating], y: NDArray[np.floating], side: int
 ) -> NDArray[np.float32]:
-    """Return ``side`` x ``side`` px about points, as `kernels.search.dense_search.dense_input` describes them.
+    """Return ``side`` x ``side`` px around points, with the channels of `kernels.search.dense_search.dense_input`.
 
     Parameters
     ----------
     cells : (rows, columns, 48) float32
-        The first begins at pixel 0.
+        Cells; the first starts at pixel 0.
     x, y : (n,)
         Points, px; rounded down to pixels.
     side
-        Even; the point's pixel is the first behind the middle.
+        Side, px, even; the point's pixel is the first after the middle.
 
     Returns
     -------
@@ -63,23 +63,23 @@ SHARE = 0.4
 """Of two boxes that share more of their union, the one of higher score is kept."""
 
 _CLAIM = 16  # px
-_CORE = 96  # cells along the side of a block whose features are kept
-_BATCH = 64  # boxes judged at a time
+_CORE = 96  # cells along the side of the kept features of a block
+_BATCH = 64  # boxes per batch of the head
 
-# Cells around a place: where proposals lie that have a say in it, and the features of their boxes.
+# Cells around a place: those whose proposals affect it, and those with the features of their boxes.
 _RIVALS = math.ceil((rival_reach(LONGEST, SHARE) + 2 * FURTHEST) / CELL) + 1
 _MARGIN = _RIVALS + math.ceil((FURTHEST + LONGEST / 2) / CELL) + 2
 
 
 class RegionHits(NamedTuple):
-    """Boxes around what may be trails.
+    """Boxes around possible trails.
 
     Attributes
     ----------
     boxes : (n, 4) float64
         x0, y0, x1, y1, px; the edge of the first pixel of the first place is at -0.5.
     logits : (n,) float32
-        Log odds that it is one.
+        Log odds of a trail.
     """
 
     boxes: NDArray[np.float64]
@@ -95,11 +95,11 @@ class RegionSearch:
     net
         The network, in evaluation mode, on ``device``.
     device
-        Where it lies.
+        Device of the network.
     card
-        What is known of its weights.
+        Card of its weights.
     floor
-        Log odds above which a proposal is judged.
+        Log odds above which a proposal is passed to the head.
     """
 
     net: RegionNet
@@ -109,25 +109,25 @@ class RegionSearch:
 
     @property
     def grid(self) -> SearchGrid:
-        """Return the grid of the middles of its boxes."""
+        """Return the grid of the centres of the boxes."""
         return region_grid(self.net.reach)
 
     def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:
-        """Return the log odds of the boxes whose middle lies in each cell, and how many cells could not be searched.
+        """Return the log odds of the boxes centred in each cell, and the number of cells that could not be searched.
 
         Parameters and errors are those of `kernels.search.detector.Detector.search`, with cells of stride `CELL`.
 
         Returns
         -------
         logits : (rows * columns,) float32
-            The highest of the boxes in a cell; -inf without one.
+            Highest log odds of the boxes in a cell; -inf without one.
         unscored : int
             Cells without a usable pixel.
 
         Notes
         -----
-        On the processor, the answer does not depend, to the bit, on the part of the image that is searched with a cell:
-        blocks and batches have one size, and boxes have no effect farther than ``grid.reach``.
+        On a CPU, the result does not depend, to the bit, on the part of the image that is searched with a cell: blocks
+        and batches have one size, and boxes have no effect beyond ``grid.reach``.
         """
         found, hidden = self.boxes(plane, places)
         logits = np.full(hidden.shape, -np.inf, np.float32)
@@ -138,7 +138,7 @@ class RegionSearch:
         return logits.ravel(), int(hidden.sum())
 
     def boxes(self, plane: SearchImage, places: Places) -> tuple[RegionHits, NDArray[np.bool_]]:
-        """Return the boxes about the cells, those a little outside too, and cells without a usable pixel."""
+        """Return the boxes around the cells, including those slightly outside, and the cells without a usable pixel."""
         y, x, rows, columns, _ = places
         require_on_image(plane.pixels[None, y:, x:].shape, (rows, columns), CELL, CELL)
         halo = self.net.reach
@@ -157,7 +157,7 @@ class RegionSearch:
         return RegionHits(found.boxes[kept] - float(_MARGIN * CELL), found.logits[kept]), place
 
     def _features(self, cells: NDArray[np.float32]) -> tuple[torch.Tensor, NDArray[np.float32]]:
-        """Return the features of all cells but the halo, (1, channels, rows, columns), and their best proposal."""
+        """Return the features of all cells except the halo, (1, channels, rows, columns), and their best proposals."""
         halo = self.net.reach
         tall, wide = (count - 2 * halo for count in cells.shape[:2])
         features = torch.empty((1, self.net.channels, tall, wide), device=self.device).contiguous(
@@ -178,12 +178,12 @@ class RegionSearch:
     def _judged(
         self, features: torch.Tensor, cells: NDArray[np.float32], row: NDArray[np.intp], column: NDArray[np.intp]
     ) -> RegionHits:
-        """Return the boxes proposed at some cells, and the results of the head for them, batch by batch."""
+        """Return the boxes proposed at some cells, and the results of the head for them, computed in batches."""
         boxes, logits = [np.empty((0, 4))], [np.empty(0, np.float32)]
         for start in range(0, len(row), _BATCH):
             part = slice(start, start + _BATCH)
             count = len(row[part])
-            # Of one size, so that sums always run in the same order.
+            # All batches have one size, so that sums always run in the same order.
             rows, columns = (np.resize(place[part], _BATCH) for place in (row, column))
             proposals = propose(self.net, features, np.zeros(_BATCH, np.int64), rows, columns)
             odds, moved = look_at_boxes(self.net, features, np.zeros(_BATCH, np.int64), [cells], proposals)
@@ -194,7 +194,7 @@ class RegionSearch:
 
 
 def region_grid(reach: int) -> SearchGrid:
-    """Return the grid of a `RegionNet` whose features look ``reach`` cells far."""
+    """Return the grid of a `RegionNet` whose features use cells up to ``reach`` cells away."""
     return SearchGrid(CELL, CELL, (_MARGIN + reach) * CELL + RADIUS, _CLAIM)
 
 
@@ -227,7 +227,7 @@ def look_at_boxes(
     cells: list[NDArray[np.float32]],
     boxes: NDArray[np.float64],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the results of the head for boxes on some images, whose cells and features both begin at pixel 0."""
+    """Return the results of the head for boxes on images whose cells and features both start at pixel 0."""
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
     pixels = np.empty((len(boxes), 3, CUT, CUT), np.float32)
     for n, one in enumerate(cells):
@@ -240,7 +240,7 @@ def look_at_boxes(
 
 
 def _peaks(proposed: NDArray[np.float32], floor: float) -> NDArray[np.bool_]:
-    """Return which cells are at least as likely as their eight neighbours, and likely enough."""
+    """Return which cells are at least as likely as their eight neighbours and above the floor."""
     around = torch.nn.functional.max_pool2d(torch.from_numpy(proposed)[None, None], 3, 1, 1)[0, 0].numpy()
     return (proposed == around) & (proposed > floor)
 

@@ -26,9 +26,9 @@ class DenseConvolution:
     Parameters
     ----------
     net
-        The network.
+        Network.
     device
-        Where to compute.
+        Device for the computation.
     """
 
     def __init__(self, net: FusedNet, device: torch.device) -> None:
@@ -38,19 +38,19 @@ class DenseConvolution:
         self._matrices = torch.stack([_banded(weight[:, band]) for band in range(net.bands)]).to(device)
 
     def __call__(self, planes: torch.Tensor, band: int) -> torch.Tensor:
-        """Convolve planes of one band.
+        """Return the convolution of planes of one band.
 
         Parameters
         ----------
         planes : (..., ny, nx) float32
             Finite pixels.
         band
-            Which weights to use.
+            Band whose weights are used.
 
         Returns
         -------
         maps : (..., ny - k + 1, columns, channels) float32
-            ``columns`` is nx - k + 1 rounded up to a multiple of `BLOCK`; what is too much holds nothing of use.
+            ``columns`` is nx - k + 1 rounded up to a multiple of `BLOCK`; the extra columns have no meaning.
         """
         side = self._side
         ny, nx = planes.shape[-2] - side + 1, planes.shape[-1] - side + 1
@@ -64,17 +64,17 @@ class DenseConvolution:
 class SecondConvolution:
     """Second convolution: from the first pooled maps of windows to the features for the linear layers, in float32.
 
-    One dense matrix from a window's maps to all its results: 486 x 108 for `BasicCnn`, five times the arithmetic of the
-    convolution and 9 % of that of the linear layers. As a convolution it has 6 channels in and 3 out, for which
-    libraries have no good kernel, and unrolled into 96 x 3 products it would copy every value seven times. On a GPU
-    reading the maps takes as long as the arithmetic, and this reads them once.
+    It is one dense matrix from a window's maps to all results: 486 x 108 for `BasicCnn`, with five times the arithmetic
+    of the convolution and 9 % of that of the linear layers. Libraries have no good kernel for a convolution with 6
+    channels in and 3 out, and unrolling it into 96 x 3 products would copy every value seven times. On a GPU reading
+    the maps takes as long as the arithmetic, and the matrix reads them once.
 
     Parameters
     ----------
     net
-        The network.
+        Network.
     device
-        Where to compute.
+        Device for the computation.
     """
 
     def __init__(self, net: FusedNet, device: torch.device) -> None:
@@ -109,13 +109,13 @@ def window_views(maps: torch.Tensor, grid: tuple[int, int], stride: int, side: i
     Parameters
     ----------
     maps : (ny, nx, channels)
-        Contiguous.
+        Contiguous map.
     grid
         Rows and columns of windows.
     stride
         Step between windows, pixels of the map.
     side, step
-        Samples of a window along y and along x, and pixels from one to the next.
+        Number of samples of a window along y and x, and their distance, pixels.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def window_views(maps: torch.Tensor, grid: tuple[int, int], stride: int, side: i
 
 
 def _banded(weight: torch.Tensor) -> torch.Tensor:
-    """Return the matrix from a block's pixels to its results.
+    """Return the matrix from a block's pixels to its convolution.
 
     (channels, k, k) -> (k * (BLOCK + k - 1), BLOCK * channels)
     """
@@ -155,12 +155,12 @@ class TorchMoments:
     Parameters
     ----------
     mean, std : (bands, rows, columns) float64
-        Less the background; std with ddof 0. Not to be read where not ``shared``.
+        Mean minus the background, and std with ddof 0. Valid only if ``shared``.
     enough : (rows, columns) bool
-        Half of the window or more is usable.
+        Whether at least half of the window is usable.
     shared : (rows, columns) bool
-        The float32 maps that windows share are good enough for this one. Where ``enough`` and not ``shared``, there may
-        be no spread at all, or a large pedestal: such windows are to be looked at one by one.
+        Whether the shared float32 maps are precise enough for the window. A window that is ``enough`` and not
+        ``shared`` may have no spread or a large pedestal, and must be computed by itself.
     """
 
     mean: torch.Tensor
@@ -172,29 +172,29 @@ class TorchMoments:
 def window_moments(
     pixels: torch.Tensor, usable: torch.Tensor, background: float, side: int, stride: int
 ) -> TorchMoments:
-    """Measure the windows of an image.
+    """Return the moments of the windows of an image.
 
     Parameters
     ----------
     pixels : (bands, ny, nx) float64
-        Less the background, zero where not usable.
+        Pixels minus the background, zero if not usable.
     usable : (ny, nx) bool
         Pixels that count.
     background
-        That was taken off, in the unit of the pixels.
+        Background that was subtracted, in the unit of the pixels.
     side, stride
-        Of the windows, pixels.
+        Side and step of the windows, pixels.
 
     Returns
     -------
     moments
-        Of as many windows as fit into the image.
+        Moments of all windows that fit into the image.
 
     Notes
     -----
-    Sums over boxes, not running sums: each window is summed in the same order wherever it lies, so that its moments do
-    not depend on the tiling, and one bright pixel costs no digits elsewhere. What cancels between the mean of the
-    squares and the square of the mean, 1e-16 (mean / std)^2, is nothing up to `FARTHEST_MEAN`.
+    The sums are over boxes, not running sums. Each window is summed in the same order wherever it lies, so its moments
+    do not depend on the tiling, and a bright pixel costs no digits elsewhere. The relative cancellation between the
+    mean of the squares and the square of the mean, 1e-16 (mean / std)^2, is negligible up to `FARTHEST_MEAN`.
     """
     count = _box_sums(usable.double()[None], side, stride)
     weight = count.clamp_min(1.0).reciprocal()
@@ -202,13 +202,13 @@ def window_moments(
     std = (_box_sums(pixels.square(), side, stride) * weight - mean.square()).clamp_min(0.0).sqrt()
     enough = 2 * count[0] >= side * side
     largest = abs(background) + mean.abs() + side * std  # no pixel of the window is larger
-    # Float32 holds the scaled maps of stds within these bounds, whatever the weights.
+    # For a std within these bounds, float32 holds the scaled maps, whatever the weights.
     fine = (std > FLAT * largest) & (mean.abs() <= FARTHEST_MEAN * std) & (std > TINY) & (std < HUGE)
     return TorchMoments(mean, std, enough, enough & fine.all(0))
 
 
 def _box_sums(planes: torch.Tensor, side: int, stride: int) -> torch.Tensor:
-    """Sum windows up, (n, ny, nx) -> (n, rows, columns): down first, then across, 2 * side additions each."""
+    """Return sums over windows, (n, ny, nx) -> (n, rows, columns): first down, then across, 2 * side additions each."""
     down = avg_pool2d(planes, (side, 1), (stride, 1), divisor_override=1)
     return avg_pool2d(down, (1, side), (1, stride), divisor_override=1)
 
@@ -216,29 +216,29 @@ def _box_sums(planes: torch.Tensor, side: int, stride: int) -> torch.Tensor:
 def shared_maps(
     net: FusedNet, dense: DenseConvolution, planes: torch.Tensor, moments: TorchMoments, stride: int
 ) -> torch.Tensor:
-    """Return the maps that the second convolution uses, all windows sharing one convolution of the image.
+    """Return the input maps of the second convolution, from one convolution of the image for all windows.
 
     Convolution, max-pool and ReLU commute with the z-score, an affine map with a positive slope per window and band.
-    With one band the windows share the max-pool, too; with several, whose slopes differ, the pool follows the sum over
-    bands, window by window.
+    With one band the windows also share the max-pool. With several bands, whose slopes differ, the pool follows the sum
+    over bands for each window.
 
     Parameters
     ----------
     net
-        The network.
+        Network.
     dense
-        Its first convolution.
+        First convolution of the network.
     planes : (bands, ny, nx) float32
-        Pixels less the background, zero where not usable.
+        Pixels minus the background, zero if not usable.
     moments
-        Of the windows.
+        Moments of the windows.
     stride
         Step between windows, pixels.
 
     Returns
     -------
     maps : (windows, side, side, channels) float32
-        Finite; without meaning where the moments are not ``shared``.
+        Finite values; without meaning if the moments are not ``shared``.
     """
     grid = (moments.shared.shape[0], moments.shared.shape[1])
     slope = torch.where(moments.shared, moments.std.reciprocal(), 0.0)

@@ -25,16 +25,16 @@ class Chain:
     Parameters
     ----------
     net
-        The network.
+        Network.
     device
-        Where to compute.
+        Device for the computation.
     dtype
-        float32 or bfloat16: type of the stored weights and activations; products are summed in float32 either way, if
-        `full_precision` is in force. The first layer is always float32: it has 0.26 % of the arithmetic, and eight of
-        nine parts of what bfloat16 loses it would lose there.
+        Type of the stored weights and activations, float32 or bfloat16; products are summed in float32 in both cases,
+        if `full_precision` is in force. The first layer is always float32: it has 0.26 % of the arithmetic, and eight
+        ninths of the loss from bfloat16 would occur there.
     batch
-        Windows that pass together. Their widest activations should stay in the device's cache; a batch of fixed size,
-        the last one padded, also makes a window's result independent of how many others there are.
+        Windows per batch. Their widest activations should fit in the device's cache. Batches have a fixed size, with
+        padding in the last, so that a window's result does not depend on the number of windows.
     """
 
     def __init__(self, net: FusedNet, device: torch.device, dtype: torch.dtype, batch: int) -> None:
@@ -60,7 +60,7 @@ class Chain:
 
 
 def _padded(layer: Dense, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return matrix (inputs, outputs) and bias, padded with zeros, which stay zero through the ReLU."""
+    """Return a matrix (inputs, outputs) and its bias, padded with zeros, which stay zero through the ReLU."""
     matrix, bias = torch.from_numpy(layer.weight).T, torch.from_numpy(layer.bias)
     down, across = (-size % ALIGNED for size in matrix.shape)
     return pad(matrix, (0, across, 0, down)).contiguous().to(device, dtype), pad(bias, (0, across)).to(device, dtype)
@@ -69,7 +69,7 @@ def _padded(layer: Dense, device: torch.device, dtype: torch.dtype) -> tuple[tor
 def single_windows(
     image: torch.Tensor, usable: torch.Tensor, background: float, origin: tuple[torch.Tensor, torch.Tensor], side: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cut windows out and z-score them in float64 in two passes, by the rules of `kernels.search.windows`.
+    """Return z-scored cutouts of windows, computed in float64 in two passes by the rules of `kernels.search.windows`.
 
     Parameters
     ----------
@@ -78,18 +78,18 @@ def single_windows(
     usable : (ny, nx) bool
         Pixels that count.
     background
-        What stands in for those that do not.
+        Value that replaces pixels that do not count.
     origin : two of (n,) int64
         y and x of the first pixel of each window.
     side
-        Of the windows, pixels.
+        Side of the windows, pixels.
 
     Returns
     -------
     windows : (n, bands, side, side) float32
-        Zero where not ``scored``.
+        Windows; zero if not ``scored``.
     scored : (n,) bool
-        In every band the usable pixels have spread.
+        Whether the usable pixels have spread in every band.
     """
     y, x = origin
     good = usable.unfold(0, side, 1).unfold(1, side, 1)[y, x][:, None]
@@ -115,16 +115,16 @@ LARGEST = 8 * 2**30
 
 
 def chunk_rows(net: FusedNet, device: torch.device, columns: int, nx: int, stride: int) -> int:
-    """Return the rows of windows to search at once, 1 or more.
+    """Return the number of rows of windows to search at once, at least 1.
 
     Parameters
     ----------
     net
-        The network.
+        Network.
     device
-        Its free memory counts, what torch holds in reserve included.
+        Device, whose free memory counts, including torch's reserve.
     columns, nx
-        Windows in a row, and the width of the image, pixels.
+        Windows in a row, and width of the image, pixels.
     stride
         Step between windows, pixels.
     """
@@ -138,7 +138,7 @@ def chunk_rows(net: FusedNet, device: torch.device, columns: int, nx: int, strid
 
 
 def pixel_bytes(net: FusedNet) -> int:
-    """Return the most that a pixel takes while its image is measured and convolved."""
+    """Return the peak memory per pixel, bytes, while an image is measured and convolved."""
     channels, _, kernel, _ = net.first_weight.shape
     moments = 8 * (2 * net.bands + 1)  # float64 pixels, their squares, the mask
     patches = 4 * kernel * (kernel + 7) // 8 + 8
@@ -147,7 +147,7 @@ def pixel_bytes(net: FusedNet) -> int:
 
 
 def window_bytes(net: FusedNet) -> int:
-    """Return the most that a window takes after the first convolution."""
+    """Return the peak memory per window, bytes, after the first convolution."""
     channels = net.first_weight.shape[0]
     values = net.pooled_side**2 * channels
     results = net.second_weight.shape[0] * (net.pooled_side - net.second_weight.shape[2] + 1) ** 2
@@ -160,10 +160,9 @@ _LOCK = threading.Lock()
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Forbid TF32 and bfloat16 in products and convolutions of float32, and anything less in sums of bfloat16 products.
+    """Context in which float32 products and convolutions, and sums of bfloat16 products, use full float32 precision.
 
-    These are choices of the whole process, so one thread at a time is let in; the process's own come back
-    at the end.
+    These settings belong to the whole process, so only one thread at a time may enter. They are restored at the end.
     """
     with _LOCK:
         rounding = [one for one in _choices() if getattr(one[0], one[1]) not in one[2]]
@@ -178,7 +177,7 @@ def full_precision() -> Iterator[None]:
 
 
 def _choices() -> list[tuple[Any, str, tuple[Any, ...]]]:
-    """Return the places and names of the settings, and the values that round nothing."""
+    """Return the owners and names of the settings, and their values for full precision."""
     backends: Any = torch.backends
     matmul = backends.cuda.matmul
     sums = matmul, "allow_bf16_reduced_precision_reduction", (False,)
@@ -188,7 +187,7 @@ def _choices() -> list[tuple[Any, str, tuple[Any, ...]]]:
 
 
 def precise_on(device: torch.device) -> AbstractContextManager[None]:
-    """Return `full_precision` on a GPU; on the processor networks are precise without it."""
+    """Return `full_precision` on a GPU; on the CPU networks are precise without it."""
     return nullcontext() if device.type == "cpu" else full_precision()
 
 
@@ -201,24 +200,24 @@ SINGLE = 2048
 
 
 class TorchSearch:
-    """Network that searches images without ever cutting windows out; see `shared_maps` for why that is exact.
+    """Search of images with a network, without cutting windows out; `shared_maps` explains why that is exact.
 
-    Threads may call it at the same time; they take turns.
+    It may be called from several threads, which then take turns.
 
     Parameters
     ----------
     net
-        The network.
+        Network.
     device
         ``cpu`` or ``cuda``.
     precision
-        Of the linear layers behind the first, where nearly all arithmetic is. Statistics are float64 and all else is
-        float32 in any case.
+        Precision of the linear layers after the first, which do nearly all arithmetic. Statistics are always float64
+        and everything else float32.
     floor
-        Log odds that matter. With bfloat16, windows that reach ``floor - MARGIN`` are scored again in float32, so that
-        what reaches the floor is what float32 finds.
+        Log odds of a hit. With bfloat16, windows that reach ``floor - MARGIN`` are scored again in float32, so that
+        the windows that reach the floor are those of float32.
     batch
-        Windows that pass the linear layers together; None chooses by device.
+        Windows per batch in the linear layers; None chooses by device.
     """
 
     def __init__(
@@ -243,7 +242,7 @@ class TorchSearch:
         grid: tuple[int, int],
         stride: int,
     ) -> tuple[NDArray[np.float32], int]:
-        """Return the log odds of every window, and how many could not be scored; see `FusedSearch.search`."""
+        """Return the log odds of every window, and the number without a score; see `FusedSearch.search`."""
         there = host_tensor(image).to(self.device), host_tensor(usable).to(self.device)
         logits = self.score(*there, background, grid, stride)
         return logits.cpu().numpy(), int(torch.isneginf(logits).sum())
@@ -252,7 +251,7 @@ class TorchSearch:
     def score(
         self, image: torch.Tensor, usable: torch.Tensor, background: float, grid: tuple[int, int], stride: int
     ) -> torch.Tensor:
-        """Score every window of an image that lies on the device already; see `search`. (rows * columns,) float32."""
+        """Return the log odds, (rows * columns,) float32, of every window of an image on the device; see `search`."""
         require_on_image(tuple(image.shape), grid, stride, self.net.side)
         rows, columns = grid
         logits = torch.empty(rows * columns, device=self.device)
@@ -271,7 +270,7 @@ class TorchSearch:
     def _chunk(
         self, image: torch.Tensor, usable: torch.Tensor, background: float, stride: int, columns: int
     ) -> torch.Tensor:
-        # An image may be wider than its windows ask for.
+        # An image may be wider than its windows need.
         width = (columns - 1) * stride + self.net.side
         image = image[:, :, :width]
         usable = usable[:, :width] & torch.isfinite(image).all(0)
@@ -293,5 +292,5 @@ class TorchSearch:
 
 
 def host_tensor(values: NDArray[Any]) -> torch.Tensor:
-    """Return an array as a tensor; a read-only one is copied, because tensors cannot be read-only."""
+    """Return an array as a tensor; a read-only array is copied, because tensors cannot be read-only."""
     return torch.from_numpy(np.require(values, requirements="W"))

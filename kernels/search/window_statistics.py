@@ -1,4 +1,4 @@
-"""Mean and standard deviation of every search window, from sums that windows share."""
+"""Mean and standard deviation of every search window, from shared sums."""
 
 from dataclasses import dataclass
 
@@ -27,9 +27,9 @@ class WindowStatistics:
     inverse : (bands, rows, columns) float64
         1 / standard deviation (ddof 0) of the usable pixels; 0 where the window is not scored.
     scored : (rows, columns) bool
-        False where more than half of the window is not usable or, in any band, there is no spread.
+        False if more than half of the window is unusable or, in any band, there is no spread.
     far : (rows, columns) bool
-        True where sums in float32 would cost digits (`FAR`); these windows are scored.
+        True if sums in float32 would lose digits (`FAR`); these windows are scored.
     """
 
     mean: NDArray[np.float64]
@@ -55,7 +55,7 @@ def window_statistics(
     usable : (ny, nx) bool
         Pixels that count, the same for all bands; finite in every band.
     background
-        Level about which is summed, in the unit of ``image``.
+        Level subtracted before summing, in the unit of ``image``.
     grid
         Rows and columns of windows; window (r, c) starts at pixel (r * stride, c * stride).
     stride, side
@@ -63,9 +63,9 @@ def window_statistics(
 
     Notes
     -----
-    Sums run in float64, always over the same pixels in the same order, so that a window's statistics do not depend on
-    the image around it. Where one pass over value and square could not tell a flat window from one with spread, the
-    window is summed again in two passes, by the rule of `kernels.search.windows`.
+    Sums are in float64, always over the same pixels in the same order, so a window's statistics do not depend on the
+    image around it. If one pass over value and square cannot distinguish a flat window from one with spread, the window
+    is summed again in two passes, by the rule of `kernels.search.windows`.
     """
     bands = len(image)
     mean = np.zeros((bands, *grid))
@@ -143,7 +143,7 @@ def _column_sums(
 def _two_passes(
     image: NDArray[np.float32], usable: NDArray[np.bool_], background: np.float32, y0: int, x0: int, side: int
 ) -> tuple[np.float64, np.float64]:
-    """Return mean minus background and standard deviation; 0 where float32 pixels of that size cannot resolve it."""
+    """Return mean minus background, and standard deviation; 0 if float32 pixels of that size cannot resolve it."""
     total, largest, count = np.float64(0.0), np.float64(0.0), 0
     for y in range(y0, y0 + side):
         for x in range(x0, x0 + side):

@@ -1,4 +1,4 @@
-"""Search windows of an image, z-scored, and their log odds one by one."""
+"""Search of an image in batches of z-scored windows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ def fill_windows(
 ) -> tuple[int, NDArray[np.bool_]]:
     """Write windows ``start``, ``start + 1``, ... of the grid, z-scored, into ``out``.
 
-    The caller reuses ``out`` for batch after batch, so the windows of an image (515 MB for a ZTF quadrant) never exist
-    at the same time.
+    The caller reuses ``out`` for each batch, so the windows of an image (515 MB for a ZTF quadrant) are never all in
+    memory.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def fill_windows(
     usable : (ny, nx) bool
         Pixels that count, the same for all bands.
     background
-        What stands in for pixels that do not count, in the unit of ``image``.
+        Value that replaces pixels that do not count, in the unit of ``image``.
     grid
         Rows and columns of windows. Window n starts at pixel (n // columns * stride, n % columns * stride).
     stride
@@ -44,20 +44,20 @@ def fill_windows(
     start
         First window to write.
     out : (batch, bands, window, window) float32
-        Receives the windows; what is left of the batch after the last window is set to zero.
+        Receives the windows; the rest of the batch after the last window is set to zero.
 
     Returns
     -------
     count : int
         Windows written.
     scored : (batch,) bool
-        False where more than half of the window is not usable or, in any band, the usable pixels have no spread;
-        such windows are zero.
+        False if more than half of the window is unusable or, in any band, the usable pixels have no spread; such
+        windows are zero.
 
     Notes
     -----
-    Per window and band z = (value - mean) / std, mean and std (ddof 0) over the usable pixels alone, in float64 and in
-    two passes: a pedestal of 10,000 on noise of 5 costs no digits. "No spread" is a std that float32 pixels of that
+    Per window and band z = (value - mean) / std, with mean and std (ddof 0) over the usable pixels, in float64 and two
+    passes, so a pedestal of 10,000 on noise of 5 costs no digits. "No spread" means a std that float32 pixels of that
     size cannot resolve.
     """
     count = min(out.shape[0], grid[0] * grid[1] - start)
@@ -68,12 +68,12 @@ def fill_windows(
 
 
 def require_on_image(shape: tuple[int, ...], grid: tuple[int, int], stride: int, side: int) -> None:
-    """Check that the windows of a grid lie on an image of (..., ny, nx): compiled code would read beyond it.
+    """Check that the windows of a grid lie on an image of (..., ny, nx); compiled code would read beyond it.
 
     Raises
     ------
     ValueError
-        They do not.
+        A window is not on the image.
     """
     ends = tuple((count - 1) * stride + side for count in grid)
     if all(grid) and any(end > pixels for end, pixels in zip(ends, shape[-2:], strict=True)):
@@ -149,9 +149,9 @@ class WindowedSearch:
     Parameters
     ----------
     score
-        Maps (batch, bands, side, side) float32 windows to (batch,) log odds.
+        Function from (batch, bands, side, side) float32 windows to (batch,) log odds.
     side
-        Of a window, pixels.
+        Side of a window, pixels.
     batch
         Windows per call.
     """
@@ -168,7 +168,7 @@ class WindowedSearch:
         grid: tuple[int, int],
         stride: int,
     ) -> tuple[NDArray[np.float32], int]:
-        """Return the log odds of every window, and how many could not be scored; see `FusedSearch.search`."""
+        """Return the log odds of every window, and the number without a score; see `FusedSearch.search`."""
         require_on_image(image.shape, grid, stride, self.side)
         good = usable & np.isfinite(image).all(0)
         batch = np.empty((self.batch, len(image), self.side, self.side), np.float32)
@@ -176,7 +176,7 @@ class WindowedSearch:
         unscored = 0
         for start in range(0, len(logits), self.batch):
             count, scored = fill_windows(image, good, background, grid, stride, start, batch)
-            # The whole batch, also its empty rest: equal sizes give equal bits whatever the tiling.
+            # Score the whole batch, including its empty rest: equal sizes give equal bits whatever the tiling.
             found = self.score(batch) if scored.any() else np.zeros(self.batch, np.float32)
             logits[start : start + count] = np.where(scored, found, -np.inf)[:count]
             unscored += count - int(scored[:count].sum())
