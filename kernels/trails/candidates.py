@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kernels.trails.geometry import DetectedSegment, between, in_line, lies_on, outshines, overlap, union
 from kernels.trails.glint_trails import find_glint_trails
 
-_INSIDE = 0.8  # share of a candidate in the light of a satellite
+_INSIDE = 0.8  # least share of a candidate that lies in the light of a satellite
 
 
 class Candidate(NamedTuple):
@@ -22,24 +22,24 @@ class Candidate(NamedTuple):
 
 
 def unite(candidates: Sequence[Candidate], fwhm_px: float) -> list[Candidate]:
-    """Make one of candidates that are the same trail, or pieces of it.
+    """Return candidates with repeats and pieces of the same trail united.
 
     Parameters
     ----------
     candidates
-        In any order.
+        Candidates in any order.
     fwhm_px
-        Of the PSF.
+        FWHM of the PSF.
 
     Returns
     -------
     list of Candidate
-        By falling S/N. Two trails become one where the weaker lies on the stronger, unless that is long and faint and
-        the weaker outshines it, and where two trails of at least
-        5 FWHM are collinear with a gap shorter than both together, as those of a blinking aeroplane.
+        Candidates by decreasing S/N. Two trails are united if the weaker lies on the stronger, unless the stronger is
+        long and faint and the weaker outshines it. They are also united if both have at least 5 FWHM and are collinear,
+        with a gap shorter than both together, like the trails of a blinking aeroplane.
     """
     united = list(candidates)
-    while True:  # what has grown may reach another now
+    while True:  # a united trail may now reach another
         before, united = len(united), _united_once(united, fwhm_px)
         if len(united) == before:
             return united
@@ -48,7 +48,7 @@ def unite(candidates: Sequence[Candidate], fwhm_px: float) -> list[Candidate]:
 def _united_once(candidates: Sequence[Candidate], fwhm_px: float) -> list[Candidate]:
     ordered = sorted(candidates, key=lambda each: (-each.trail.snr, each.trail))
     kept: list[Candidate] = []
-    reach = np.empty((len(ordered), 3))  # x, y and how far a candidate of its line may lie
+    reach = np.empty((len(ordered), 3))  # x, y, and largest distance of a candidate on the same line
     for candidate in ordered:
         trail = candidate.trail
         known = reach[: len(kept)]
@@ -68,16 +68,16 @@ def _united_once(candidates: Sequence[Candidate], fwhm_px: float) -> list[Candid
 def join_glints(
     candidates: Sequence[Candidate], doubtful: Sequence[bool], fwhm_px: float, area_px: float
 ) -> list[Candidate]:
-    """Make one of candidates that are flashes of one object; see `find_glint_trails`.
+    """Return candidates with the flashes of one object joined; see `find_glint_trails`.
 
     Parameters
     ----------
     candidates
-        In any order.
+        Candidates in any order.
     doubtful
-        Which of them are not flashes: the spikes of two stars in line are in line, too.
+        Which candidates are not flashes; for example, the spikes of two stars may also lie in line.
     fwhm_px, area_px
-        Of the PSF, px, and of the image, px^2.
+        FWHM of the PSF, px, and area of the image, px^2.
     """
     known = [i for i, doubt in enumerate(doubtful) if not doubt]
     found = find_glint_trails([candidates[i].trail for i in known], fwhm_px, area_px)
@@ -93,9 +93,9 @@ def join_glints(
 def absorb(
     spoiling: Candidate, radius: float, others: Sequence[Candidate], fwhm_px: float
 ) -> tuple[Candidate, list[Candidate]]:
-    """Merge what lies to four fifths within ``radius`` px of a satellite into it; return it and the rest.
+    """Merge candidates with four fifths within ``radius`` px of a satellite into it; return it and the rest.
 
-    What outshines a faint one, as an asteroid on the spike of a star does, is a candidate by itself.
+    A candidate that outshines a faint satellite, like an asteroid on the spike of a star, stays separate.
     """
     inside = [
         overlap(one.trail, spoiling.trail, radius) >= _INSIDE and not outshines(one.trail, spoiling.trail, fwhm_px)
@@ -111,7 +111,7 @@ def _both(stronger: Candidate, weaker: Candidate, trail: DetectedSegment) -> Can
 
 
 def _joined(known: Candidate, trail: DetectedSegment, fwhm_px: float) -> DetectedSegment | None:
-    """Return a detection joined to a stronger one, or None if they are two trails."""
+    """Return a detection joined with a stronger one, or None if they are separate trails."""
     stronger = known.trail
     # The S/N of flashes is not that of the line between them, which has no wings.
     core = stronger._replace(snr=0.0) if known.flashes else stronger
@@ -127,12 +127,12 @@ def _joined(known: Candidate, trail: DetectedSegment, fwhm_px: float) -> Detecte
 
 
 def group_hits(row: NDArray[np.integer], column: NDArray[np.integer], reach: int) -> NDArray[np.intp]:
-    """Label hits that are linked by steps of at most ``reach`` in row and column.
+    """Return a label for each hit; hits linked by steps of at most ``reach`` in row and column share a label.
 
     Parameters
     ----------
     row, column : (N,)
-        Places on the grid of windows.
+        Positions on the grid of windows.
     reach
         Longest step; 1 is 8-connected, 2 bridges a gap of one window.
 
@@ -153,7 +153,7 @@ def group_hits(row: NDArray[np.integer], column: NDArray[np.integer], reach: int
 
 
 def split_hits(row: NDArray[np.integer], column: NDArray[np.integer], side: int) -> NDArray[np.intp]:
-    """Label hits by the ``side`` x ``side`` cell of the grid they lie in, in the order of first appearance."""
+    """Return a label for each hit, the number of its ``side`` x ``side`` grid cell in order of first appearance."""
     cell = np.asarray(row, np.int64) // side * (1 << 32) + np.asarray(column, np.int64) // side
     return _renumbered(np.unique(cell, return_inverse=True)[1])
 
@@ -168,7 +168,7 @@ def _renumbered(labels: NDArray[np.integer]) -> NDArray[np.intp]:
 def assign_hits(
     x: NDArray[np.float64], y: NDArray[np.float64], window: int, trails: Sequence[DetectedSegment]
 ) -> NDArray[np.intp]:
-    """Return each window the trail that is most significant inside it.
+    """Return, for each window, the most significant trail inside it.
 
     Parameters
     ----------
@@ -177,20 +177,20 @@ def assign_hits(
     window
         Side of a window, px.
     trails
-        Candidates. A trail's S/N in a window is that of the part inside, and counts less towards the edge of the
-        window: a network sees best what is near the centre, and so two trails that share most of their windows both
-        keep those that are centred on them.
+        Candidates. A trail's S/N in a window is that of the part inside, with less weight towards the edge of the
+        window, since a network is most sensitive near the centre. So two trails that share most of their windows both
+        keep the windows centred on them.
 
     Returns
     -------
     (N,) int
-        Index of the trail, -1 where none is inside.
+        Index of the trail; -1 if none is inside.
     """
     strength = np.zeros((len(trails), len(x)))
     for i, trail in enumerate(trails):
         points = trail.points(2.0)
         apart = np.maximum(np.abs(x[:, None] - points[:, 0]), np.abs(y[:, None] - points[:, 1])) / window
-        weight = np.clip((0.56 - apart) / 0.26, 0.0, 1.0)  # whole within 0.3 of a window's side from its centre
+        weight = np.clip((0.56 - apart) / 0.26, 0.0, 1.0)  # full weight within 0.3 of a window's side from its centre
         strength[i] = trail.snr * np.sqrt(np.mean(np.square(weight), 1))
     if not len(trails):
         return np.full(len(x), -1, np.intp)

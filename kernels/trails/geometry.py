@@ -1,4 +1,4 @@
-"""Line segments in an image, the pixels near them, and repeats among them."""
+"""Line segments in an image, the pixels near them, and removal of repeated segments."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -29,13 +29,13 @@ class Segment(NamedTuple):
     angle: float
 
     def ends(self) -> tuple[float, float, float, float]:
-        """Return ``x1, y1, x2, y2`` of its end points, px."""
+        """Return the end points ``x1, y1, x2, y2``, px."""
         theta = math.radians(self.angle)
         dx, dy = 0.5 * self.length * math.cos(theta), 0.5 * self.length * math.sin(theta)
         return self.x - dx, self.y - dy, self.x + dx, self.y + dy
 
     def distance(self, x: float, y: float) -> float:
-        """Return the distance of a point from it, px."""
+        """Return the distance of a point from the segment, px."""
         theta = math.radians(self.angle)
         along = (x - self.x) * math.cos(theta) + (y - self.y) * math.sin(theta)
         across = (y - self.y) * math.cos(theta) - (x - self.x) * math.sin(theta)
@@ -43,7 +43,7 @@ class Segment(NamedTuple):
 
 
 class Footprint(NamedTuple):
-    """Pixels of a convex area, listed row by row: a box around a long oblique trail is nearly empty.
+    """Pixels of a convex area, listed row by row, since a box around a long oblique trail is mostly empty.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Footprint(NamedTuple):
     row0
         First row.
     left, first : (rows,) and (rows + 1,) int32
-        First column of each row, and the place of its pixel in the list.
+        First column of each row, and the index of its pixel in the list.
     """
 
     y: NDArray[np.int32]
@@ -63,7 +63,7 @@ class Footprint(NamedTuple):
 
 
 def stadium(shape: tuple[int, int], segment: Segment, radius: float) -> Footprint:
-    """List the pixels of an image whose centres lie within ``radius`` of a segment.
+    """Return the pixels of an image whose centres lie within ``radius`` of a segment.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def stadium(shape: tuple[int, int], segment: Segment, radius: float) -> Footprin
     Returns
     -------
     Footprint
-        Empty if the stadium lies outside of the image.
+        Empty if the area lies outside the image.
     """
     x, y, length, angle = segment
     return Footprint(*_list(*shape, float(x), float(y), float(length), math.radians(angle), float(radius)))
@@ -122,7 +122,7 @@ def _list(
 
 @njit(cache=True, nogil=True)
 def _disc(dy: float, x: float, radius: float) -> tuple[float, float]:
-    """Return the columns of a disc in a row; the empty interval (inf, -inf) where there are none."""
+    """Return the columns of a disc in a row; the empty interval (inf, -inf) if there are none."""
     if abs(dy) > radius:
         return math.inf, -math.inf
     half = math.sqrt(radius**2 - dy**2)
@@ -146,7 +146,7 @@ def _band(dy: float, x: float, length: float, theta: float, radius: float) -> tu
 
 @njit(cache=True, nogil=True)
 def place(row: int, column: int, row0: int, left: NDArray[np.int32], first: NDArray[np.int32]) -> int:
-    """Return the place of a pixel in the list of a `Footprint`, or -1 (compiled, for use in compiled loops)."""
+    """Return the index of a pixel in the list of a `Footprint`, or -1 (compiled, for use in compiled loops)."""
     r = row - row0
     if r < 0 or r >= left.shape[0]:
         return -1
@@ -158,14 +158,14 @@ def place(row: int, column: int, row0: int, left: NDArray[np.int32], first: NDAr
 
 @njit(cache=True, nogil=True)
 def grow(marked: NDArray[np.bool_], footprint: Footprint, reach: int) -> NDArray[np.bool_]:
-    """Mark all pixels within ``reach`` px, in x and y, of the marked ones.
+    """Return which pixels lie within ``reach`` px, in x and y, of a marked one.
 
     Parameters
     ----------
     marked : (n,) bool
-        In the order of the footprint's list.
+        Marked pixels, in the order of the footprint's list.
     footprint, reach
-        Pixels outside of the footprint are not there.
+        Pixels outside the footprint are ignored.
     """
     out = marked.copy()
     for i in range(marked.shape[0]):
@@ -180,7 +180,7 @@ def grow(marked: NDArray[np.bool_], footprint: Footprint, reach: int) -> NDArray
 
 
 class DetectedSegment(NamedTuple):
-    """Trail's middle line with its significance.
+    """Centre line of a trail, with its significance.
 
     Attributes
     ----------
@@ -202,21 +202,21 @@ class DetectedSegment(NamedTuple):
 
     @property
     def line(self) -> Segment:
-        """Return it without its S/N."""
+        """Return the segment without its S/N."""
         return Segment(*self[:4])
 
     @property
     def direction(self) -> tuple[float, float]:
-        """Return the unit vector (x, y) along it."""
+        """Return the unit vector (x, y) along the segment."""
         theta = math.radians(self.angle)
         return math.cos(theta), math.sin(theta)
 
     def shifted(self, dx: float, dy: float) -> "DetectedSegment":
-        """Return the same segment elsewhere."""
+        """Return the segment shifted by a given vector."""
         return self._replace(x=self.x + dx, y=self.y + dy)
 
     def points(self, step: float) -> NDArray[np.float64]:
-        """Return points (n, 2), columns x and y, spread evenly over it at ``step`` px or less; a point gives one."""
+        """Return evenly spaced points (n, 2), columns x and y, at most ``step`` px apart; one for a point."""
         n = math.ceil(self.length / step)
         if not n:
             return np.array([[self.x, self.y]], np.float64)
@@ -226,12 +226,12 @@ class DetectedSegment(NamedTuple):
         return out
 
     def ends(self) -> tuple[float, float, float, float]:
-        """Return ``x1, y1, x2, y2`` of its end points, px."""
+        """Return the end points ``x1, y1, x2, y2``, px."""
         return self.line.ends()
 
 
 def detected_segments(*columns: Iterable[float | None]) -> list[DetectedSegment]:
-    """Return segments from columns of their fields, in order; what is missing is 0."""
+    """Return segments from columns of their fields, in order; missing columns are 0."""
     return [DetectedSegment(*(value or 0.0 for value in one)) for one in zip(*columns, strict=True)]
 
 
@@ -242,7 +242,7 @@ def from_ends(x1: float, y1: float, x2: float, y2: float, snr: float) -> Detecte
 
 
 def distance(x: NDArray[np.float64], y: NDArray[np.float64], segment: DetectedSegment) -> NDArray[np.float64]:
-    """Return the distance of points from a segment, px; any shapes that broadcast."""
+    """Return the distances of points from a segment, px; the shapes must broadcast."""
     cosine, sine = segment.direction
     along = (x - segment.x) * cosine + (y - segment.y) * sine
     across = (y - segment.y) * cosine - (x - segment.x) * sine
@@ -256,7 +256,7 @@ def near_any(
     segments: Iterable[DetectedSegment],
     radius: float | NDArray[np.floating],
 ) -> NDArray[np.bool_]:
-    """Return which points lie within a radius of any of some segments, px; one radius, or one for each point."""
+    """Return which points lie within a radius of any segment, px; the radius may differ for each point."""
     near = np.zeros(len(x), np.bool_)
     for one in segments:
         near |= distance(x, y, one) < radius
@@ -276,7 +276,7 @@ def in_line(first: DetectedSegment, second: DetectedSegment, radius: float) -> b
 
 
 def between(first: DetectedSegment, second: DetectedSegment) -> DetectedSegment:
-    """Return the gap between two segments in line, along the longer; of length 0 if they overlap. Its S/N is 0."""
+    """Return the gap between two segments in line, along the longer; its length is 0 if they overlap, its S/N is 0."""
     longer = _longer(first, second)[0]
     along, _ = _along_longer(first, second)
     side = 1.0 if sum(along) >= 0 else -1.0
@@ -285,7 +285,7 @@ def between(first: DetectedSegment, second: DetectedSegment) -> DetectedSegment:
 
 
 def union(first: DetectedSegment, second: DetectedSegment) -> DetectedSegment:
-    """Return the segment along the longer one that reaches over both; its S/N is theirs added in quadrature."""
+    """Return the segment along the longer one that covers both; its S/N is the quadrature sum of both."""
     longer = _longer(first, second)[0]
     along, _ = _along_longer(first, second)
     low, high = min(-0.5 * longer.length, *along), max(0.5 * longer.length, *along)
@@ -306,13 +306,13 @@ def _along_longer(first: DetectedSegment, second: DetectedSegment) -> tuple[tupl
 
 
 def _on_line(segment: DetectedSegment, low: float, high: float, snr: float) -> DetectedSegment:
-    """Segment between two places along another, px from its centre."""
+    """Return the segment between two positions along another, px from its centre."""
     cosine, sine = segment.direction
     middle = 0.5 * (low + high)
     return DetectedSegment(segment.x + middle * cosine, segment.y + middle * sine, abs(high - low), segment.angle, snr)
 
 
-_MOST = 6.0  # px; trails further apart than this stay two, however wide the PSF
+_MOST = 6.0  # px; trails further apart than this stay separate, however wide the PSF
 
 
 def same_trail(one: Segment, other: Segment, tolerance: float) -> bool:
@@ -323,8 +323,8 @@ def same_trail(one: Segment, other: Segment, tolerance: float) -> bool:
 
 
 LONG = 60.0
-"""Length from which on a trail may be a satellite's, or longer than the templates of the search know, px."""
-_FAINT, _OUTSHINES = 4.5, 3.0  # S/N of one FWHM of a line, and how much brighter what lies on it must be
+"""Length above which a trail may be that of a satellite, or exceed the templates of the search, px."""
+_FAINT, _OUTSHINES = 4.5, 3.0  # S/N of one FWHM of a line, and least ratio of brightness for a trail on it
 
 
 def outshines(one: DetectedSegment, line: DetectedSegment, fwhm_px: float) -> bool:
@@ -334,7 +334,7 @@ def outshines(one: DetectedSegment, line: DetectedSegment, fwhm_px: float) -> bo
 
 
 def first_of_each(segments: Sequence[DetectedSegment], fwhm_px: float) -> list[int]:
-    """Drop what repeats an earlier one, unless one of the two is faint and the other outshines it.
+    """Return the segments that do not repeat an earlier one, unless one of the two is faint and the other outshines it.
 
     Parameters
     ----------
@@ -342,13 +342,13 @@ def first_of_each(segments: Sequence[DetectedSegment], fwhm_px: float) -> list[i
         Fitted trails, the best candidate first.
     fwhm_px
         FWHM of the PSF, px. Two fits are the same trail if the shorter one lies within 1.5 FWHM, and within 6 px, of
-        the longer one: so fits that converged to one place, and pieces of one long trail, become one; trails 10 px
-        apart and trails that cross stay two.
+        the longer one. So fits that converged to one position, and pieces of one long trail, are reduced to one, while
+        trails 10 px apart and crossing trails are kept.
 
     Returns
     -------
     list of int
-        Indices of those that stay, in order.
+        Indices of the kept segments, in order.
     """
     tolerance = min(1.5 * fwhm_px, _MOST)
     plain, kept = [one.line for one in segments], list[int]()
@@ -375,8 +375,8 @@ def lies_on(trail: DetectedSegment, stronger: DetectedSegment, fwhm_px: float) -
 
 
 def core_radius(snr: float, fwhm_px: float) -> float:
-    """Return how close to a trail everything is that trail, px.
+    """Return the distance from a trail within which all light belongs to it, px.
 
-    1.2 FWHM, and more above S/N 30, because the wings of the real PSF differ from those of the model.
+    The distance is 1.2 FWHM, and more above S/N 30, because the wings of the real PSF differ from those of the model.
     """
     return fwhm_px * (1.2 + 0.6 * math.log10(max(snr / 30, 1.0)))

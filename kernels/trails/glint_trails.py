@@ -12,20 +12,20 @@ from kernels.trails.geometry import DetectedSegment, from_ends
 if TYPE_CHECKING:
     from scipy.spatial import cKDTree
 
-_DIRECTED_FWHM = 2.0  # from this length on a piece has a direction
-_TURN = 1.0  # deg, besides half a FWHM over the length
+_DIRECTED_FWHM = 2.0  # least length of a piece with a direction
+_TURN = 1.0  # deg, added to the angle of half a FWHM over the length
 _LEAST = 3  # pieces in line
-_ANCHOR = 100.0  # px: to a piece as long as this, one more will do
+_ANCHOR = 100.0  # px: with a piece of this length, one other piece is enough
 _ANCHOR_GAP = 500.0  # px
 _AS_BRIGHT = 0.5  # S/N of a piece over that of two others
-_ALIKE = 4.0  # of lengths of pieces without an anchor, the longest over the shortest; of the S/N of two in a row
-_TWINS = 1.25  # of length and S/N, the greater over the less: two flashes so alike may be enough
-_FULL = 0.75  # of the line: more than this is one trail in pieces, and no flashes
+_ALIKE = 4.0  # largest ratio of lengths of pieces without an anchor, and of the S/N of two in a row
+_TWINS = 1.25  # largest ratio of length and of S/N for which two flashes may be enough
+_FULL = 0.75  # share of the line: above this it is one trail in pieces, not flashes
 _PERIOD = (15.0, 450.0)  # px
-_ON_TIME = 2.0  # px by which a flash may be off its place
-_LINES_BY_CHANCE = 1e-2  # sets of pieces that chance may give in an image
-_BY_CHANCE = 1e-3  # number of such rows of points that chance may give in an image
-_MOST = 600  # pieces looked at
+_ON_TIME = 2.0  # px: largest error of a flash's position
+_LINES_BY_CHANCE = 1e-2  # expected number of chance sets of pieces in an image
+_BY_CHANCE = 1e-3  # expected number of chance rows of points in an image
+_MOST = 600  # pieces examined
 
 
 class GlintTrail(NamedTuple):
@@ -36,27 +36,27 @@ class GlintTrail(NamedTuple):
 
 
 def find_glint_trails(trails: Sequence[DetectedSegment], fwhm_px: float, area_px: float) -> list[GlintTrail]:
-    """Find trails that are flashes of one object.
+    """Return the trails that consist of flashes of one object.
 
     Parameters
     ----------
     trails
         Candidates.
     fwhm_px
-        Of the PSF.
+        FWHM of the PSF.
     area_px
-        Of the image.
+        Area of the image.
 
     Returns
     -------
     list of GlintTrail
-        No candidate belongs to two. Pieces: three or more of 2 FWHM at least, alike in length, on one line and along
-        it, of which chance gives fewer than 0.01 sets of as bright ones in an image; two of which one is 100 px long,
-        the closest where a third is in line and chance gives more sets of these; or two alike in length and brightness,
-        if chance gives fewer than 0.01 such pairs. Points: so many, one after the other at equal steps, that chance
-        gives fewer than 0.001 such rows of as bright ones in an image; pieces may be among them where they lie along
-        the row. A line that is lit over more than three quarters of its length is one trail in pieces, and is not
-        given.
+        Each candidate belongs to at most one. Pieces have at least 2 FWHM, and lie on one line and along it. A set has
+        three or more pieces of similar length, if fewer than 0.01 sets as bright are expected by chance in an image;
+        two pieces of which one is 100 px long (the closest two, if a third is in line but such sets are more likely by
+        chance); or two pieces similar in length and brightness, if fewer than 0.01 such pairs are expected by chance.
+        Points lie at equal steps, as many as are needed for fewer than 0.001 rows as bright by chance in an image; a
+        row may include pieces that lie along it. A line that is lit over more than three quarters of its length is one
+        trail in pieces, and is not returned.
     """
     strongest = sorted(range(len(trails)), key=lambda i: -trails[i].snr)[:_MOST]
     directed = [i for i in strongest if trails[i].length >= _DIRECTED_FWHM * fwhm_px]
@@ -67,7 +67,7 @@ def find_glint_trails(trails: Sequence[DetectedSegment], fwhm_px: float, area_px
         if used.isdisjoint(members):
             line = _through([trails[i] for i in members])
             dark = _dark(trails, members, line)
-            # One more flash may follow at either end.
+            # Another flash may follow at either end.
             longer = line._replace(length=line.length + 2.4 * dark / (len(members) - 1))
             whole = (*members, *(i for i in points if i not in members and _on_line(trails[i], longer, fwhm_px)))
             if dark > 0:
@@ -80,7 +80,7 @@ def find_glint_trails(trails: Sequence[DetectedSegment], fwhm_px: float, area_px
 def _lines(
     trails: Sequence[DetectedSegment], directed: list[int], fwhm_px: float, area_px: float
 ) -> list[tuple[int, ...]]:
-    """Find sets of pieces on one line, the largest first."""
+    """Return sets of pieces on one line, the largest first."""
     if len(directed) < 2:
         return []
     x, y, length, angle, snr = np.array([trails[i] for i in directed]).T
@@ -116,7 +116,7 @@ def _lines(
 def _anchored(
     a: int, b: int, line: NDArray[np.intp], along: NDArray[np.float64], length: NDArray[np.float64]
 ) -> list[int]:
-    """Return two pieces of a line, one of them long, with those that repeat them; none if the two alone are no set."""
+    """Return two pieces of a line, one of them long, and their repeats; none if the two alone do not form a set."""
     repeats = [[i for i in line if abs(along[i] - along[k]) <= 0.5 * max(length[i], length[k])] for k in (a, b)]
     if a not in repeats[0] or b not in repeats[1] or a in repeats[1] or max(length[a], length[b]) < _ANCHOR:
         return []
@@ -126,14 +126,14 @@ def _anchored(
 
 
 def _dark(trails: Sequence[DetectedSegment], members: Sequence[int], line: DetectedSegment) -> float:
-    """Return the dark part of the line through some pieces, px; 0 where it is one trail in pieces."""
+    """Return the dark length of the line through some pieces, px; 0 if it is one trail in pieces."""
     x, y, length, *_ = np.array([trails[i] for i in members]).T
     dark = line.length - float(length[_once(_along(x, y, line), length)].sum())
     return dark if dark > (1 - _FULL) * line.length else 0.0
 
 
 def _once(along: NDArray[np.float64], length: NDArray[np.float64]) -> list[int]:
-    """Return which pieces of a line, the strongest first, do not repeat another: two groups of hits may see one."""
+    """Return which pieces of a line do not repeat a stronger one; two groups of hits may show the same piece."""
     kept: list[int] = []
     for i in range(len(along)):
         if all(abs(along[i] - along[k]) > 0.5 * max(length[i], length[k]) for k in kept):
@@ -142,7 +142,7 @@ def _once(along: NDArray[np.float64], length: NDArray[np.float64]) -> list[int]:
 
 
 class _Others(NamedTuple):
-    """Number of pieces as bright as those of a set, with these; of others with its direction; PSF and image, px."""
+    """Number of pieces as bright as a set, itself included; number of others in its direction; PSF and image, px."""
 
     rivals: int
     like: int
@@ -151,11 +151,11 @@ class _Others(NamedTuple):
 
 
 def _is_no_chance(allowed: NDArray[np.float64], line: DetectedSegment, others: _Others) -> bool:
-    """Return whether pieces as bright, which lie anywhere, would hardly ever give such a set.
+    """Return whether randomly placed pieces, as bright as these, would hardly ever form such a set.
 
-    They point anywhere, or as often along the line as those beside the set do: residuals of shifted stars and asteroids
-    of one family are alike in direction, and in length; the S/N of two are taken to spread evenly over a decade in the
-    logarithm.
+    Their directions are random, or as often along the line as those of pieces outside the set: residuals of shifted
+    stars, and asteroids of one family, are similar in direction and length. The logarithm of the S/N of two pieces is
+    taken to be uniform over a decade.
     """
     rivals, like, fwhm_px, area_px = others
     fits = np.minimum(allowed / 90, 1.0)  # share of the directions
@@ -168,7 +168,7 @@ def _is_no_chance(allowed: NDArray[np.float64], line: DetectedSegment, others: _
 
 
 def _near(area_px: float) -> float:
-    """Return the share of an image that is within the longest step of a place."""
+    """Return the share of an image that lies within the longest step of a point."""
     return min(math.pi * _PERIOD[1] ** 2 / area_px, 1.0)
 
 
@@ -184,7 +184,7 @@ def _is_set(length: NDArray[np.float64], snr: NDArray[np.float64], line: Detecte
 def _rows(
     trails: Sequence[DetectedSegment], strongest: list[int], fwhm_px: float, area_px: float
 ) -> list[tuple[int, ...]]:
-    """Find sets of points at equal steps, the largest first; pieces along the row may be among them."""
+    """Return sets of points at equal steps, the largest first; they may include pieces along the row."""
     from scipy.spatial import cKDTree
 
     if len(strongest) < _LEAST:
@@ -210,16 +210,16 @@ def _rows(
 
 
 def _row_by_chance(fitting: NDArray[np.float64], area_px: float) -> float:
-    """Return how many such rows chance gives in an image.
+    """Return the expected number of such rows by chance in an image.
 
-    ``fitting`` is, for each of the row, how many pieces of its kind are as bright, and would fit by their direction.
+    ``fitting`` is, for each member of the row, the number of pieces of its kind as bright that fit in direction.
     """
     hit = math.pi * _ON_TIME**2 / area_px
     return 0.5 * _near(area_px) * float(np.prod(fitting)) * float(hit ** (len(fitting) - 2))
 
 
 def _equal_steps(places: NDArray[np.float64], tree: "cKDTree") -> list[tuple[int, int]]:
-    """Return the pairs of points that a third follows after an equal step, in that direction."""
+    """Return the pairs of points followed by a third after an equal step in the same direction."""
     pairs = tree.query_pairs(_PERIOD[1], output_type="ndarray")
     pairs = pairs[np.hypot(*(places[pairs[:, 1]] - places[pairs[:, 0]]).T) >= _PERIOD[0]]
     both = np.concatenate([pairs, pairs[:, ::-1]])
@@ -230,7 +230,7 @@ def _equal_steps(places: NDArray[np.float64], tree: "cKDTree") -> list[tuple[int
 def _row(
     places: NDArray[np.float64], tree: "cKDTree", first: int, second: int, bright: NDArray[np.bool_]
 ) -> tuple[int, ...]:
-    """Extend a row of points from two of them at equal steps, both ways, as far as they are bright."""
+    """Return a row of points, extended from two of them at equal steps in both directions while points are bright."""
     row = [int(first), int(second)]
     for ends in ((0, 1), (-1, -2)):
         while True:
@@ -243,7 +243,7 @@ def _row(
 
 
 def _allowed(length: NDArray[np.float64], fwhm_px: float) -> NDArray[np.float64]:
-    """Return by how much pieces may be off the direction of their line, deg."""
+    """Return the largest angle between pieces and their line, deg."""
     return np.asarray(np.degrees(np.arctan2(0.5 * fwhm_px, length)) + _TURN)
 
 

@@ -1,4 +1,4 @@
-"""Ends of a trail that lie among unusable pixels, where nothing tells how far it goes."""
+"""Ends of a trail hidden by unusable pixels, which leave its length open."""
 
 import math
 from typing import NamedTuple
@@ -8,22 +8,22 @@ from numpy.typing import NDArray
 
 from kernels.trails.geometry import Segment
 
-_STRIDE = 0.5  # px; between the places that are looked at
+_STRIDE = 0.5  # px; between the examined positions
 _CLOSE = 2.0  # errors of the length; unusable pixels further off show that the trail has ended before them
 _WIDE_FWHM = 1.0  # across less, the light of an end shows on the other side
 
 
 class HiddenEnd(NamedTuple):
-    """End of a trail, and how far it may be off.
+    """End of a trail, with its possible range.
 
     Attributes
     ----------
     onward : (2,)
         Direction out of the trail, (x, y).
     first, last
-        From where to where it may be, px along that direction, 0 where the trail ends as given; both 0: it is seen.
+        Range of the end along that direction, px, from the end as given; both 0: the end is visible.
     inside
-        Whether it lies on unusable pixels.
+        Whether the end lies on unusable pixels.
     """
 
     onward: NDArray[np.float64]
@@ -33,7 +33,7 @@ class HiddenEnd(NamedTuple):
 
 
 def as_seen(usable: NDArray[np.bool_], fwhm_px: float, segment: Segment) -> Segment:
-    """Return a trail less what ends among unusable pixels; the trail as it is if less than a FWHM would be left."""
+    """Return a trail without its hidden ends; unchanged if less than a FWHM would remain."""
     cuts = [end.first if end.inside else 0.0 for end in hidden_ends(usable, fwhm_px, segment, 0.0)]
     if not any(cuts) or segment.length + sum(cuts) < fwhm_px:
         return segment
@@ -45,11 +45,11 @@ def as_seen(usable: NDArray[np.bool_], fwhm_px: float, segment: Segment) -> Segm
 def hidden_covariance(
     usable: NDArray[np.bool_], fwhm_px: float, segment: Segment, length_err: float
 ) -> NDArray[np.float64]:
-    """Return what ends that are not seen add to the covariance of (flux, x, y, length, angle) of a trail's fit, (5, 5).
+    """Return the covariance that hidden ends add to (flux, x, y, length, angle) of a trail's fit, (5, 5).
 
-    An end is not seen that lies among unusable pixels, or within two errors of the length, half a FWHM at most, of
-    them. Each place there is as likely as any other to be the end, up to as far again as the trail is long. The flux is
-    that of what is seen.
+    An end is hidden if it lies among unusable pixels, or within two errors of the length, but at most half a FWHM, of
+    them. Its position there is taken as uniform, up to one length of the trail away. The flux is that of the visible
+    part.
     """
     added = np.zeros((5, 5))
     for end in hidden_ends(usable, fwhm_px, segment, min(_CLOSE * length_err, fwhm_px / 2)):
@@ -61,16 +61,16 @@ def hidden_covariance(
 
 
 def hidden_ends(usable: NDArray[np.bool_], fwhm_px: float, segment: Segment, close: float) -> list[HiddenEnd]:
-    """Return both ends of a trail, that at its angle last.
+    """Return both ends of a trail; the last is the one in the direction of its angle.
 
     Parameters
     ----------
     usable : (ny, nx)
-        Pixels that are to be trusted.
+        Usable pixels.
     fwhm_px, segment
-        Width of the PSF, and trail before it.
+        Width of the PSF, and trail before convolution with it.
     close
-        Distance from unusable pixels, px, within which an end may as well lie among them.
+        Distance from unusable pixels, px, within which an end may lie among them.
     """
     theta = math.radians(segment.angle)
     along, sides = np.array([math.cos(theta), math.sin(theta)]), fwhm_px / 2 * np.array([-1.0, 0.0, 1.0])
@@ -89,7 +89,7 @@ def hidden_ends(usable: NDArray[np.bool_], fwhm_px: float, segment: Segment, clo
 
 
 def _unusable(usable: NDArray[np.bool_], places: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which places, px (x, y), have an unusable pixel; beyond the image there is nothing to be seen."""
+    """Return which positions, px (x, y), have an unusable pixel or lie beyond the image."""
     x, y = np.floor(places + 0.5).astype(int).transpose(-1, *range(places.ndim - 1))
     ny, nx = usable.shape
     inside = (x >= 0) & (y >= 0) & (x < nx) & (y < ny)
@@ -97,7 +97,7 @@ def _unusable(usable: NDArray[np.bool_], places: NDArray[np.float64]) -> NDArray
 
 
 def _run(hidden: NDArray[np.bool_], steps: NDArray[np.float64], near: NDArray[np.intp]) -> tuple[float, float]:
-    """Return from where to where pixels in a row are hidden, those near the end among them."""
+    """Return the range of hidden pixels in a row, including those near the end."""
     seen = steps[~hidden]
     before, after = seen[seen < steps[near[0]]], seen[seen > steps[near[-1]]]
     first = before[-1] if len(before) else steps[0]

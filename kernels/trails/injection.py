@@ -1,4 +1,4 @@
-"""Synthetic trails added to pixels, to measure how many a search recovers."""
+"""Synthetic trails added to pixels, to measure the recovery of a search."""
 
 import math
 from typing import NamedTuple
@@ -12,10 +12,10 @@ from kernels.trails.geometry import DetectedSegment, distance
 from kernels.trails.matched_filter import template_snr
 from kernels.trails.trail_model import trail_image
 
-_TRIES = 100  # of a place, until it is clear of all others
+_TRIES = 100  # tries for a position clear of all other trails
 _REACH = 6.0  # FWHM beyond the ends: 0.1 % of the light of a Moffat profile of beta 3 is further out
-_AROUND = 64  # px each way: where the noise beneath a trail is measured
-_LEAST = 2000  # usable pixels for that
+_AROUND = 64  # px in each direction: area for the noise beneath a trail
+_LEAST = 2000  # usable pixels needed for it
 
 
 STEP = 4.0
@@ -38,14 +38,14 @@ def draw_trails(
     snr: tuple[float, float],
     clearance: float,
 ) -> list[DetectedSegment]:
-    """Draw trails whose centres lie in a box, clear of each other.
+    """Return random trails whose centres lie in a box, clear of each other.
 
     Parameters
     ----------
     rng
-        Decides everything.
+        Source of all random numbers.
     count
-        How many to draw. One that finds no place in 100 tries is left out.
+        Number of trails. A trail that finds no free position in 100 tries is left out.
     box
         (y0, x0, y1, x1) of the pixels that may hold a centre, half open.
     length, snr
@@ -68,7 +68,7 @@ def draw_trails(
 
 
 def trail_stamp(trail: DetectedSegment, psf: GaussianMixture, fwhm_px: float) -> TrailStamp:
-    """Draw a trail of unit flux on pixels that hold all but a thousandth of it."""
+    """Return a unit-flux image of a trail that holds all but a thousandth of its light."""
     cosine, sine = trail.direction
     half_x, half_y = (math.ceil(abs(part) * trail.length / 2 + _REACH * fwhm_px) for part in (cosine, sine))
     x0, y0 = round(trail.x) - half_x, round(trail.y) - half_y
@@ -84,16 +84,16 @@ def flux_of(
     noise: float,
     correlation: NDArray[np.float64],
 ) -> float:
-    """Return the flux at which a trail has its S/N in the actual noise.
+    """Return the flux that gives a trail its S/N in the actual noise.
 
     Parameters
     ----------
     trail, stamp
-        The trail and its image of unit flux.
+        Trail and its unit-flux image.
     image, usable : (ny, nx)
-        Where it is to be put, and the pixels to be trusted.
+        Image that will receive the trail, and its usable pixels.
     noise
-        Of a pixel of the exposure, for places where too few around the trail are usable.
+        Noise of a pixel of the exposure, used if too few pixels around the trail are usable.
     correlation
         See `kernels.image.noise.filtered_noise`.
     """
@@ -112,13 +112,13 @@ def add_light(
     Parameters
     ----------
     image : (ny, nx) float32
-        Pixel units; what falls beyond its border is lost.
+        Image in pixel units; light beyond its border is lost.
     stamp, flux
-        The trail, and its total flux, pixel units.
+        Trail, and its total flux, pixel units.
     gain
-        Electrons per pixel unit; None if not known: then its light is without noise.
+        Electrons per pixel unit; None if not known, in which case the light has no noise.
     rng
-        Draws that noise.
+        Random numbers for that noise.
     """
     light = flux * stamp.pixels
     if gain is not None:

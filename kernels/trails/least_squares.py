@@ -1,4 +1,4 @@
-"""Least squares of a trail on a level background, compiled, and its errors in correlated noise."""
+"""Least-squares fit of a trail on a constant background, compiled, and its errors in correlated noise."""
 
 import math
 
@@ -35,7 +35,7 @@ def jacobian(
     sigmas: NDArray[np.float64],
     stretch: NDArray[np.float64] = ROUND,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Evaluate the unit-flux trail, and the derivatives of the whole model by its six parameters.
+    """Return the unit-flux trail, and the derivatives of the whole model with respect to its six parameters.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def jacobian(
     p : (6,)
         Flux, x, y, length, angle (radians), level.
     weights, sigmas, stretch
-        Of the PSF.
+        Parameters of the PSF.
 
     Returns
     -------
@@ -70,31 +70,31 @@ def minimise(
     free: int,
     tolerance: float,
 ) -> tuple[NDArray[np.float64], float, bool]:
-    """Fit by Levenberg's and Marquardt's method (Marquardt 1963, J. SIAM 11, 431).
+    """Fit a trail by the Levenberg-Marquardt method (Marquardt 1963, J. SIAM 11, 431).
 
     Parameters
     ----------
     values, use : (n,)
         Pixels of the footprint, and their weights.
     footprint
-        Which pixels they are.
+        Positions of these pixels.
     start : (6,)
         First estimate, see `jacobian`.
     weights, sigmas, stretch
-        Of the PSF.
+        Parameters of the PSF.
     shape
-        (ny, nx) of the image. Ends are kept inside: what lies beyond has no effect.
+        (ny, nx) of the image. Ends are kept inside, since the part beyond has no effect.
     reach
-        Furthest that one step may carry an end of the trail, px: further off lie false minima.
+        Largest shift of an end of the trail in one step, px; there are false minima further away.
     free
-        How many of the parameters are fitted: 6, or 5 to hold the level.
+        Number of fitted parameters: 6, or 5 to fix the level.
     tolerance
-        Relative change of the sum of squares at which it has converged.
+        Relative change of the sum of squares at convergence.
 
     Returns
     -------
     parameters, squares, converged
-        (6,); the weighted sum of squared residuals; whether it stopped by itself.
+        (6,); the weighted sum of squared residuals; whether the fit converged.
     """
     p, damping = _inside(start, shape), _DAMPING
     data = _pixels(values, use, footprint)
@@ -123,7 +123,7 @@ def minimise(
 
 @njit(cache=True, nogil=True)
 def _inside(p: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Make the length positive, and cut a trail off at the border of the image, at constant surface brightness."""
+    """Make the length positive, and cut the trail at the border of the image, at constant surface brightness."""
     length, cosine, sine = max(abs(p[3]), _SHORTEST), math.cos(p[4]), math.sin(p[4])  # the model is even in length
     low, high = -0.5 * length, 0.5 * length
     if abs(cosine) > 1e-12:
@@ -145,7 +145,7 @@ def _inside(p: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float6
 
 @njit(cache=True, nogil=True)
 def _stride(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
-    """Bound on how far the ends are carried, px."""
+    """Return an upper limit for the shift of the ends, px."""
     return math.hypot(q[1] - p[1], q[2] - p[2]) + 0.5 * (abs(q[3] - p[3]) + p[3] * abs(q[4] - p[4]))
 
 
@@ -160,7 +160,7 @@ def _pixels(values: NDArray[np.float64], use: NDArray[np.float64], footprint: Fo
             block, k = data[place // BLOCK], place % BLOCK
             block[0, k], block[1, k], block[2, k], block[3, k] = footprint.x[i], footprint.y[i], values[i], use[i]
             place += 1
-    for i in range(count, data.shape[0] * BLOCK):  # what fills up the last block has no weight
+    for i in range(count, data.shape[0] * BLOCK):  # padding of the last block has no weight
         data[-1, 0, i % BLOCK], data[-1, 1, i % BLOCK] = data[-1, 0, 0], data[-1, 1, 0]
     return data
 
@@ -175,7 +175,7 @@ def _equations(
     normal: NDArray[np.float64],
     slope: NDArray[np.float64],
 ) -> float:
-    """Fill in J'WJ (its lower triangle) and J'Wr; return r'Wr. ``data`` is that of `_pixels`."""
+    """Fill in J'WJ (its lower triangle) and J'Wr; return r'Wr. ``data`` comes from `_pixels`."""
     normal[:] = 0.0
     slope[:] = 0.0
     rows, squares = np.empty((PARAMETERS + 1, BLOCK)), 0.0
@@ -184,7 +184,7 @@ def _equations(
             squares += _add_lit(rows, block[2], block[3], p[0], p[5], normal, slope)
         else:
             squares += _add_dark(block[2], block[3], p[5], normal, slope)
-    for a in range(1, 5):  # so far of unit flux
+    for a in range(1, 5):  # for unit flux so far
         slope[a] *= p[0]
         for b in range(PARAMETERS):
             normal[a, b] *= p[0]
@@ -205,7 +205,7 @@ def _add_lit(
     normal: NDArray[np.float64],
     slope: NDArray[np.float64],
 ) -> float:
-    """Add a block of pixels to the equations; ``rows`` has room for the residuals."""
+    """Add a block of pixels to the equations; ``rows`` is a buffer for the residuals."""
     squares = 0.0
     for i in range(BLOCK):
         residual = values[i] - flux * rows[0, i] - level
@@ -232,7 +232,7 @@ def _add_dark(
     normal: NDArray[np.float64],
     slope: NDArray[np.float64],
 ) -> float:
-    """Add a block on which no light of the trail falls."""
+    """Add a block without light of the trail to the equations."""
     weight = total = squares = 0.0
     for i in range(BLOCK):
         residual = values[i] - level
@@ -248,7 +248,7 @@ def _add_dark(
 def _damped_step(
     normal: NDArray[np.float64], slope: NDArray[np.float64], damping: float, free: int
 ) -> tuple[NDArray[np.float64], bool]:
-    """Solve (N + damping diag N) step = slope by Cholesky's decomposition; N's lower triangle is read."""
+    """Solve (N + damping diag N) step = slope by Cholesky decomposition; only the lower triangle of N is read."""
     scale, low, step = np.ones(PARAMETERS), np.zeros((PARAMETERS, PARAMETERS)), np.zeros(PARAMETERS)
     for a in range(free):
         scale[a] = math.sqrt(normal[a, a]) if normal[a, a] > 0 else 1.0
@@ -291,26 +291,26 @@ def fit_covariance(
     Parameters
     ----------
     jacobian : (n, p)
-        Derivatives of the model, by pixel of the footprint and parameter.
+        Derivatives of the model, for each pixel of the footprint and each parameter.
     weights : (n,)
         Weights of the fit: 1, or 0 for pixels left out.
     model : (n,)
         Source without background, pixel units.
     footprint, noise
-        Which pixels they are, and what noise they have.
+        Positions of the pixels, and their noise.
     added : (n,)
-        Variance that a variance plane has there beyond the sky's; it holds Poisson's of the source.
+        Variance above that of the sky in a variance plane, which includes the Poisson variance of the source.
 
     Returns
     -------
     (p, p)
-        ``N^-1 (J' W V W J) N^-1`` with ``N = J' W J``; NaN where N is singular.
+        ``N^-1 (J' W V W J) N^-1`` with ``N = J' W J``; NaN if N is singular.
 
     Notes
     -----
-    The fit weighs pixels alike, as if the noise were white; the estimator gives its error in the actual noise,
-    V (Huber 1967; White 1980, Econometrica 48, 817). The Poisson noise of the source counts as white: resampling
-    smears it without changing its sum over a few pixels, which is what a flux feels.
+    The fit gives pixels equal weights, as if the noise were white. The estimator gives its error in the actual noise,
+    V (Huber 1967; White 1980, Econometrica 48, 817). The Poisson noise of the source is treated as white: resampling
+    smears it without changing its sum over a few pixels, on which a flux depends.
     """
     weighted = jacobian * weights[:, None]
     scale = np.sqrt(np.sum(np.square(weighted), axis=0))
@@ -357,9 +357,9 @@ def _add_displaced(
     footprint: Footprint,
     out: NDArray[np.float64],
 ) -> None:
-    """Add to each pixel of a footprint ``factor`` times the ``width`` values of the one (dx, dy) away, if it is there.
+    """Add to each pixel of a footprint ``factor`` times the ``width`` values of the pixel (dx, dy) away, if listed.
 
-    A row of pixels, and what lies beside it, are pieces of the list: they are added without a look at each.
+    A row of pixels and the displaced row are slices of the list, so they are added as a whole.
     """
     left, first = footprint.left, footprint.first
     for row in range(max(0, -dy), left.shape[0] - max(0, dy)):

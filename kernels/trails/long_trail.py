@@ -1,4 +1,4 @@
-"""Trails longer than any template: satellites, aeroplanes."""
+"""Trails longer than any template, such as those of satellites and aeroplanes."""
 
 import math
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from kernels.trails.geometry import DetectedSegment, from_ends
 OFFSET_STEP = 0.5
 """Step across between the rows of `cross_filtered`, px."""
 
-_SKY_BLOCK = 32  # columns that share one sky level
+_SKY_BLOCK = 32  # columns with a common sky level
 
 
 def straighten(
@@ -23,7 +23,7 @@ def straighten(
     direction: tuple[float, float],
     half: tuple[int, int],
 ) -> NDArray[np.float32]:
-    """Sample a strip along a line, by linear interpolation.
+    """Return a strip along a line, sampled by linear interpolation.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def straighten(
     Returns
     -------
     (2 half[0] + 1, 2 half[1] + 1) float32
-        At 1 px; NaN outside the image and where a pixel is unusable.
+        Samples at 1 px; NaN outside the image and at unusable pixels.
     """
     strip = np.empty((2 * half[0] + 1, 2 * half[1] + 1), np.float32)
     _sample(image, usable, *centre, *direction, strip)
@@ -59,7 +59,7 @@ def _sample(
     strip: NDArray[np.float32],
 ) -> None:
     side, length = strip.shape[0] // 2, strip.shape[1] // 2
-    for j in range(strip.shape[1]):  # along the trail once: of a large image few pages are looked at, at a time
+    for j in range(strip.shape[1]):  # one pass along the trail reads few pages of a large image at a time
         for i in range(strip.shape[0]):
             px = x + (j - length) * cosine - (i - side) * sine
             py = y + (j - length) * sine + (i - side) * cosine
@@ -82,14 +82,14 @@ def sky_level(strip: NDArray[np.float32], inner: int) -> NDArray[np.float32]:
     Parameters
     ----------
     strip : (2S + 1, n) float32
-        From `straighten`.
+        Result of `straighten`.
     inner
         Rows within this distance of the middle belong to the trail, px.
 
     Returns
     -------
     (n,) float32
-        0 where nothing is known.
+        Sky level; 0 if it is not known.
     """
     rows, columns = strip.shape
     level, known = np.zeros(columns, np.float32), np.empty(rows * _SKY_BLOCK)
@@ -112,17 +112,17 @@ def cross_filtered(strip: NDArray[np.float32], fwhm_px: float, swing: float) -> 
     Parameters
     ----------
     strip : (2S + 1, n) float32
-        Without sky.
+        Strip with the sky subtracted.
     fwhm_px
-        Of the PSF; its cross-section is taken as a Gaussian.
+        FWHM of the PSF; its cross-section is taken as a Gaussian.
     swing
         Largest offset, px.
 
     Returns
     -------
     (m, n) float32
-        Rows at `OFFSET_STEP` about the middle. Scaled so that white noise of deviation 1 keeps it; NaN where less
-        than half of the cross-section is usable.
+        Rows at `OFFSET_STEP` around the middle. Values are scaled so that white noise keeps a deviation of 1; NaN if
+        less than half of the cross-section is usable.
     """
     middle = strip.shape[0] // 2
     steps = int(swing / OFFSET_STEP)
@@ -137,16 +137,16 @@ def cross_filtered(strip: NDArray[np.float32], fwhm_px: float, swing: float) -> 
 
 
 def half_width(strip: NDArray[np.float32], offsets: NDArray[np.floating], limit: float, noise: float) -> float:
-    """Return how far across the light of a trail reaches before it falls to 2 % of its peak, or rises again.
+    """Return the distance across a trail at which its light falls to 2 % of its peak, or rises again.
 
     Parameters
     ----------
     strip : (2S + 1, n) float32
-        Columns of the trail only, without sky.
+        Only columns of the trail, with the sky subtracted.
     offsets : (n,)
-        Of the trail from the middle of the strip at each column, px.
+        Offset of the trail from the middle of the strip at each column, px.
     limit
-        Largest answer, px.
+        Largest result, px.
     noise
         Standard deviation of a pixel.
     """
@@ -163,17 +163,17 @@ def half_width(strip: NDArray[np.float32], offsets: NDArray[np.floating], limit:
 
 
 def _fall(profile: NDArray[np.floating], floor: float) -> float:
-    """Index at which a profile that starts at its peak is down to ``floor``, or at its first valley."""
+    """Return the index at which a profile that starts at its peak falls to ``floor`` or has its first minimum."""
     for i in range(2, len(profile)):
         if profile[i] < floor or profile[i] > 1.1 * profile[i - 1]:
             return float(i)
     return float(len(profile) - 1)
 
 
-_CLIP = 1.25  # a star on the trail counts as this much trail
+_CLIP = 1.25  # weight of a star on the trail, in units of the trail
 _BOX = np.ones(7)  # px of the running mean along a trail
-_SWING = 4.0  # px by which the ends of a piece may be off the line
-_MARGIN = 60.0  # px that must have been looked at beyond both ends
+_SWING = 4.0  # px: largest distance of the ends of a piece from the line
+_MARGIN = 60.0  # px that must be examined beyond both ends
 
 
 class Frame(NamedTuple):
@@ -188,7 +188,7 @@ class Frame(NamedTuple):
     noise
         Standard deviation of a pixel, times the factor by which correlation raises the noise of a sum along a trail.
     fwhm_px
-        Of the PSF.
+        FWHM of the PSF.
     """
 
     image: NDArray[np.float32]
@@ -203,9 +203,9 @@ class LongTrail(NamedTuple):
     Attributes
     ----------
     segment
-        Where it is.
+        Centre line.
     half_width
-        How far across its light reaches, px.
+        Distance across at which its light ends, px.
     coverage
         Share of its usable length that is brighter than half the typical brightness: near 1 for a trail, less for a
         row of stars.
@@ -217,32 +217,32 @@ class LongTrail(NamedTuple):
 
     @property
     def is_trail(self) -> bool:
-        """Return whether it is as continuous as a trail, not a row of stars; a long one may have gaps."""
+        """Return whether it is continuous like a trail, not a row of stars; a long trail may have gaps."""
         return self.coverage >= 0.85 - 0.25 * min(1.0, max(0.0, (self.segment.length - 75) / 150))
 
 
 def grow_trail(frame: Frame, seed: DetectedSegment) -> LongTrail:
-    """Follow a trail along its line as far as it goes.
+    """Return a trail followed along its line to both ends.
 
     Parameters
     ----------
     frame
         Image.
     seed
-        A piece of the trail.
+        Piece of the trail.
 
     Returns
     -------
     LongTrail
-        Of length 0 if nothing is there.
+        Its length is 0 if there is no trail.
 
     Notes
     -----
-    The line through the seed is looked at over a strip that doubles in length until both ends lie well inside it. In
-    each strip the path across it with the largest sum of clipped cross-sections refines the line, and the ends are
-    those of the run that maximises sum(F - A / 2), F the clipped brightness per px and A its median: for a box in
-    white noise that is the maximum-likelihood run, and it bridges a gap that is shorter than what follows it.
-    Unusable pixels count neither way.
+    The line through the seed is examined in a strip that doubles in length until both ends lie well inside it. In each
+    strip, the line is refined to the path across it with the largest sum of clipped cross-sections. The ends are those
+    of the run that maximises sum(F - A / 2), where F is the clipped brightness per px and A its median. For a box in
+    white noise that is the maximum-likelihood run, and it bridges a gap that is shorter than the part after it.
+    Unusable pixels do not count.
     """
     largest = math.hypot(*frame.image.shape)
     found = LongTrail(seed, 0.0, 0.0)
@@ -267,7 +267,7 @@ def _fit_in_strip(frame: Frame, seed: DetectedSegment, reach: int) -> LongTrail:
     first, last = max(0, reach - half), min(len(columns) - 1, reach + half)
     level = _level(profile[profile.shape[0] // 2, first : last + 1])
     for _ in range(2):
-        # A little of what lies beyond the ends, so that a path that has just left the trail is drawn back to it.
+        # Include a little beyond the ends, so that a path that has just left the trail returns to it.
         more = max(20, (last - first) // 4)
         low, high = max(0, first - more), min(len(columns) - 1, last + more)
         line = _best_path(profile[:, low : high + 1], level, low)
@@ -283,7 +283,7 @@ def _fit_in_strip(frame: Frame, seed: DetectedSegment, reach: int) -> LongTrail:
 
 
 def _placed(seed: DetectedSegment, along: tuple[int, int], across: NDArray[np.floating], snr: float) -> DetectedSegment:
-    """Segment between two points of the strip about ``seed``."""
+    """Return the segment between two points of the strip around ``seed``."""
     (cosine, sine), ends = seed.direction, zip(along, across, strict=True)
     (x1, y1), (x2, y2) = ((seed.x + t * cosine - s * sine, seed.y + t * sine + s * cosine) for t, s in ends)
     return from_ends(float(x1), float(y1), float(x2), float(y2), snr)
@@ -295,7 +295,7 @@ def _level(brightness: NDArray[np.float32]) -> float:
 
 
 def _best_path(profile: NDArray[np.float32], level: float, first: int) -> tuple[float, float]:
-    """Return slope and intercept of the line of the largest clipped sum; columns are numbered from ``first``."""
+    """Return slope and intercept of the line with the largest clipped sum; columns are numbered from ``first``."""
     clipped = np.clip(np.nan_to_num(profile, nan=0.0), -2 * level, 4 * level)
     left, right = _search_paths(np.ascontiguousarray(clipped.T))
     slope = (right - left) / max(1, profile.shape[1] - 1)

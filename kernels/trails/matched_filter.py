@@ -1,4 +1,4 @@
-"""Signal to noise of a template in correlated noise, and the filter that knows the truth."""
+"""Signal to noise of a template in correlated noise, and of a filter made from the true trail."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,22 +45,22 @@ def oracle_snr(
     Parameters
     ----------
     image : (ny, nx)
-        Pixels less the background, around the streak.
+        Pixels around the streak, background subtracted.
     usable : (ny, nx) bool
-        Pixels to be trusted; the template is cut to them.
+        Usable pixels; the template is cut to them.
     place
-        (x, y) of the streak's true centre on ``image``, 0-based px.
+        True centre (x, y) of the streak on ``image``, 0-based px.
     length, angle
         True length before convolution, px, and angle from +x towards +y, deg.
     psf
         True PSF with the response of a pixel included.
     noise, correlation
-        Of the image; see `kernels.image.noise.filtered_noise`.
+        Noise of the image; see `kernels.image.noise.filtered_noise`.
 
     Returns
     -------
     float
-        sum(m image) / std(m-filtered noise); minus infinity where no pixel is usable.
+        sum(m image) / std(m-filtered noise); minus infinity if no pixel is usable.
     """
     pixels = np.where(usable, image, 0.0)
     best = -np.inf
@@ -74,7 +74,7 @@ def oracle_snr(
 
 
 def false_alarms(threshold: float, area_px: float) -> float:
-    """Return the number of peaks above ``threshold`` that a bank of trail templates has on pure noise.
+    """Return the expected number of peaks above ``threshold`` of a bank of trail templates on pure noise.
 
     Parameters
     ----------
@@ -85,22 +85,23 @@ def false_alarms(threshold: float, area_px: float) -> float:
 
     Notes
     -----
-    ``density area t^power exp(-t^2 / 2)``: the form of the expected number of peaks of a Gaussian random field
-    (Adler 1981, *The Geometry of Random Fields*, ch. 6; the power grows with the number of parameters searched), its
-    two constants measured on correlated noise with a bank of 203 trails of 0 to 60 px: 1 per 3080 x 3072 px at 5.77.
+    ``density area t^power exp(-t^2 / 2)`` is the form of the expected number of peaks of a Gaussian random field
+    (Adler 1981, *The Geometry of Random Fields*, ch. 6; the power grows with the number of parameters searched). Its
+    two constants were measured on correlated noise with a bank of 203 trails of 0 to 60 px: 1 per 3080 x 3072 px at
+    5.77.
     """
     return ALARM_DENSITY_PER_PX * area_px * threshold**ALARM_POWER * float(np.exp(-(threshold**2) / 2))
 
 
 def oracle_threshold(false_per_image: float, area_px: float) -> float:
-    """Return the signal to noise above which the bank has ``false_per_image`` peaks on pure noise (from 4 to 12).
+    """Return the signal to noise (4 to 12) above which the bank has ``false_per_image`` peaks on pure noise.
 
     Parameters
     ----------
     false_per_image
-        Allowed, > 0.
+        Allowed number of peaks, > 0.
     area_px
-        Of one image, px.
+        Area of one image, px.
     """
     from scipy.optimize import brentq
 

@@ -1,4 +1,4 @@
-"""Trails in a small image, one after the other."""
+"""Search for trails in a small image, one after another."""
 
 import math
 from typing import NamedTuple
@@ -20,12 +20,12 @@ from kernels.trails.trail_ascent import (
 from kernels.trails.trail_bank import TrailBank, best_trail, point_snr
 from kernels.trails.trail_model import trail_image
 
-_HALO = 0.02  # share of a trail that wings unlike the model's may leave within 4 FWHM
-_EVEN = 0.6  # share of a trail that must be bright
-_ENOUGH = 0.8  # of a line's S/N squared: a piece of it that has as much is the trail
+_HALO = 0.02  # largest residual of a trail within 4 FWHM when its wings differ from the model, as a share
+_EVEN = 0.6  # least bright share of a trail
+_ENOUGH = 0.8  # share of a line's S/N squared at which a piece of the line is the trail
 _BESIDE = np.float32(4.0)  # S/N of a pixel above which light beside the windows counts as hidden
-_ALIKE = 3.0  # of pieces of one trail, the brightness of one over the other's
-_RESIDUE = 0.1  # share of a trail that its imperfect subtraction may leave
+_ALIKE = 3.0  # largest ratio of brightness of two pieces of one trail
+_RESIDUE = 0.1  # largest residual of a trail from imperfect subtraction, as a share
 
 
 class Optics(NamedTuple):
@@ -37,14 +37,14 @@ class Optics(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """Where to search, (ny, nx) bool each.
+    """Pixels to search, (ny, nx) bool each.
 
     Attributes
     ----------
     centres
-        Where a trail's centre may lie; at least ``bank.reach`` px from the borders.
+        Pixels where a trail's centre may lie, at least ``bank.reach`` px from the borders.
     lit
-        Where bright light counts: a star elsewhere is not what is sought.
+        Pixels where bright light counts; stars elsewhere are ignored.
     """
 
     centres: NDArray[np.bool_]
@@ -59,7 +59,7 @@ def pursue_trails(
     min_snr: float,
     limit: int,
 ) -> list[DetectedSegment]:
-    """Find the trails in a crop: the most significant, then, with that subtracted, the next.
+    """Return the trails in a crop: the most significant, then the next after subtracting it, and so on.
 
     Parameters
     ----------
@@ -68,19 +68,19 @@ def pursue_trails(
     usable : (ny, nx) bool
         Pixels that count.
     windows
-        Where to search.
+        Pixels to search.
     optics
         PSF and filters.
     min_snr
-        Smallest matched-filter S/N.
+        Least matched-filter S/N.
     limit
-        Most trails to try.
+        Largest number of trails to try.
 
     Returns
     -------
     list of Segment
-        In the order found. What an accepted trail's imperfect subtraction leaves is not a trail: neither peaks on its
-        line or beyond its ends, nor any that are weaker than a tenth of it at that place, or than 2 % of it nearby.
+        Trails in the order found. Residuals of an accepted trail are left out: peaks on its line or beyond its ends,
+        and peaks weaker than a tenth of it at the same position, or than 2 % of it nearby.
 
     Notes
     -----
@@ -96,7 +96,7 @@ def pursue_trails(
         if start.snr < min_snr:
             break
         trail = _refined(snr, start, optics)
-        if trail.snr <= 0:  # a place that is dark for the most part
+        if trail.snr <= 0:  # a mostly dark place
             break
         model = trail_model(trail, data.shape, optics)
         data -= model
@@ -109,7 +109,7 @@ def pursue_trails(
 
 
 def _refined(snr: NDArray[np.float32], start: DetectedSegment, optics: Optics) -> DetectedSegment:
-    """Refine a trail; if its light comes from a few spots, the brightest of these, or if from a piece, that piece."""
+    """Return the refined trail, or the brightest spot or the piece that most of its light comes from."""
     lags = optics.bank.lags
     trail = refine_trail(snr, lags, start)
     if trail.length < 3 * optics.fwhm_px:
@@ -121,7 +121,7 @@ def _refined(snr: NDArray[np.float32], start: DetectedSegment, optics: Optics) -
 
 
 def trail_model(trail: DetectedSegment, shape: tuple[int, ...], optics: Optics) -> NDArray[np.float32]:
-    """Draw a trail with the flux that its S/N stands for, pixel units; zero beyond the reach of the PSF's stamp."""
+    """Return the image of a trail with the flux of its S/N, pixel units; zero beyond the reach of the PSF stamp."""
     cosine, sine = trail.direction
     reach = optics.bank.stamp.shape[0] // 2
     half_x, half_y = (0.5 * trail.length * abs(part) + reach for part in (cosine, sine))
@@ -144,14 +144,14 @@ def _line_snr(snr: NDArray[np.float32], trail: DetectedSegment, optics: Optics) 
 def _light(
     trail: DetectedSegment, model: NDArray[np.float32], optics: Optics, min_snr: float
 ) -> NDArray[np.float32] | None:
-    """Return the S/N that a point source has on a trail's model; None if a tenth of the trail is too faint to find."""
+    """Return the S/N of a point source on a trail's model; None if a tenth of the trail is too faint to find."""
     return point_snr(model, optics.bank) if _RESIDUE * trail.snr > min_snr else None
 
 
 def _is_residue(
     trail: DetectedSegment, found: list[DetectedSegment], lights: list[NDArray[np.float32] | None], optics: Optics
 ) -> bool:
-    """Return whether a peak is what the subtraction of an earlier trail has left; for ``lights`` see `_light`."""
+    """Return whether a peak is a residual of an earlier, subtracted trail; for ``lights`` see `_light`."""
     for earlier, light in zip(found, lights, strict=True):
         if lies_on(trail, earlier, optics.fwhm_px):
             return True
@@ -163,7 +163,7 @@ def _is_residue(
 
 
 def _bridged(found: list[DetectedSegment], alive: NDArray[np.bool_], fwhm_px: float) -> list[DetectedSegment]:
-    """Join pieces of one line if hardly anything between them can be seen."""
+    """Return the union of two pieces of one line if hardly any pixels between them are usable."""
     joined: list[DetectedSegment] = []
     for trail in found:
         for i, stronger in enumerate(joined):
@@ -180,12 +180,12 @@ def _bridged(found: list[DetectedSegment], alive: NDArray[np.bool_], fwhm_px: fl
 
 
 def _brightness(trail: DetectedSegment, fwhm_px: float) -> float:
-    """Return what the S/N per root of the length is, which pieces of one trail have in common."""
+    """Return the S/N per root of the length, which is the same for all pieces of a trail."""
     return trail.snr / math.sqrt(trail.length + fwhm_px)
 
 
 def _seen(segment: DetectedSegment, alive: NDArray[np.bool_]) -> float:
-    """Return the length of the part of a segment on pixels that count, px."""
+    """Return the length of a segment on usable pixels, px."""
     column, row = np.rint(segment.points(1.0)).astype(np.intp).T
     inside = (row >= 0) & (column >= 0) & (row < alive.shape[0]) & (column < alive.shape[1])
     return segment.length * float(np.mean(alive[row[inside], column[inside]])) if inside.any() else 0.0

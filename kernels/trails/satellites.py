@@ -16,20 +16,20 @@ FASTEST_DEG_PER_DAY = 200.0
 """Faster than any asteroid but one about to hit: 2008 TC3 moved by 100 degrees a day six hours before its end. A
 geostationary satellite moves by 361 degrees a day among the stars, all lower ones faster."""
 
-_CROSSING_FWHM = 10.0  # shortest trail that can be said to enter and leave
+_CROSSING_FWHM = 10.0  # shortest trail that can be recognised as entering and leaving
 _BORDER = np.uint16(MaskPlane.EDGE)
 _WIDEST = 25.0  # px
 
 
 def longest_asteroid(exposure_time_s: float, arcsec_per_px: float | None, shape: tuple[int, int]) -> float:
-    """Return the length of the longest trail that a Solar System object leaves, px.
+    """Return the length of the longest trail of a Solar System object, px.
 
     Parameters
     ----------
     exposure_time_s
-        s; 0 if not known.
+        Exposure time, s; 0 if not known.
     arcsec_per_px
-        Pixel scale; None if not known. A quarter of the image's shorter side is the limit then.
+        Pixel scale; None if not known. If either is not known, a quarter of the image's shorter side is the limit.
     shape
         (ny, nx) of the image, px.
     """
@@ -39,18 +39,18 @@ def longest_asteroid(exposure_time_s: float, arcsec_per_px: float | None, shape:
 
 
 def is_satellite(trail: DetectedSegment, mask: NDArray[np.uint16], longest: float, fwhm_px: float) -> bool:
-    """Return whether a trail is longer than any asteroid's, or enters the image and leaves it again.
+    """Return whether a trail is longer than that of any asteroid, or enters and leaves the image.
 
     Parameters
     ----------
     trail
-        px.
+        Trail, px.
     mask : (ny, nx) uint16
         Mask plane; the border is the last pixel, or the plane EDGE.
     longest
-        From `longest_asteroid`.
+        Result of `longest_asteroid`.
     fwhm_px
-        Of the PSF.
+        FWHM of the PSF.
     """
     if trail.length > longest:
         return True
@@ -64,7 +64,7 @@ def is_satellite(trail: DetectedSegment, mask: NDArray[np.uint16], longest: floa
 
 
 def _at_border(mask: NDArray[np.uint16], x: float, y: float, dx: float, dy: float, fwhm_px: float) -> bool:
-    """Return whether the border is within 2 FWHM of a place, in a direction."""
+    """Return whether the border lies within 2 FWHM of a point in a given direction."""
     scale = 1 / math.hypot(dx, dy)
     for step in range(math.ceil(2 * fwhm_px) + 1):
         row, column = round(y + step * dy * scale), round(x + step * dx * scale)
@@ -74,32 +74,32 @@ def _at_border(mask: NDArray[np.uint16], x: float, y: float, dx: float, dy: floa
 
 
 def wing_radius(trail: DetectedSegment, psf: GaussianMixture, fwhm_px: float) -> float:
-    """Return how far from a long trail its light exceeds the noise of a pixel, px.
+    """Return the distance from a long trail within which its light exceeds the noise of a pixel, px.
 
     Parameters
     ----------
     trail
-        With its S/N.
+        Trail with its S/N.
     psf, fwhm_px
         Point-spread function, and its FWHM, px.
 
     Returns
     -------
     float
-        At least 2 FWHM, at most 25 px: so far the light of a trail of that S/N per px falls to one sigma.
+        At least 2 FWHM, at most 25 px; the light of a trail of that S/N per px falls to one sigma there.
     """
-    # A cross-section matched by a Gaussian has the S/N of its peak times the root of the Gaussian's squared sum.
+    # A cross-section filtered by a Gaussian has the S/N of its peak times the root of the Gaussian's squared sum.
     effective = math.sqrt(fwhm_px / 2.3548 * math.sqrt(math.pi))
     peak = trail.snr / math.sqrt(max(trail.length, 1.0)) / effective
     radius = np.arange(0.0, _WIDEST + 0.25, 0.25)
     ridge = psf.weights / psf.sigmas
     profile = np.exp(-0.5 * np.square(radius[:, None] / psf.sigmas)) @ ridge / ridge.sum()
-    bright = radius[peak * profile >= 1.0]  # the profile falls all the way
+    bright = radius[peak * profile >= 1.0]  # the profile is monotonic
     return float(np.clip(bright[-1] if len(bright) else 0.0, 2 * fwhm_px, _WIDEST))
 
 
 class Classified(NamedTuple):
-    """Candidate with its class, and the distance up to which its light spoils other detections, px.
+    """Candidate with its class, and the distance within which its light spoils other detections, px.
 
     The class is ``satellite``, ``glint_trail``, or empty.
     """
@@ -116,12 +116,12 @@ def classify_satellites(
     psf: GaussianMixture,
     fwhm_px: float,
 ) -> list[Classified]:
-    """Separate satellites from the rest, and merge the candidates in their light into them.
+    """Return the classified candidates, with those in the light of a satellite merged into it.
 
     Parameters
     ----------
     candidates
-        Each trail once.
+        Candidates, each trail once.
     mask : (ny, nx) uint16
         Mask plane.
     longest

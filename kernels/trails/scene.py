@@ -1,4 +1,4 @@
-"""Image with the properties that a fit needs."""
+"""Image with the properties needed for a fit."""
 
 import math
 from collections.abc import Sequence
@@ -25,19 +25,19 @@ class Scene(NamedTuple):
     pixels : (ny, nx) float32
         Pixel units.
     usable : (ny, nx) bool
-        Pixels with a value that is to be trusted.
+        Pixels with a valid value.
     psf, fwhm_px
         Point-spread function with the response of a pixel, and its FWHM, px.
     noise
-        Of the pixels.
+        Noise of the pixels.
     background
         Level of the exposure, pixel units.
     ellipticity_err
         Standard error of the PSF's ellipticity.
     psf_variation, noise_variation
-        Change of the PSF (see `psfs_at`) and of the noise over the image; None: the same everywhere.
+        Variation of the PSF (see `psfs_at`) and of the noise over the image; None: constant.
     variance, variance_scale
-        Plane of the variance of each pixel, (ny, nx), if there is one, and what takes it to the noise measured.
+        Plane of the variance of each pixel, (ny, nx), if there is one, and its factor to the measured noise.
     ghosts : (ny, nx) bool
         Pixels that hold ghosts of saturated stars; None if the image shows none.
     """
@@ -56,11 +56,11 @@ class Scene(NamedTuple):
     ghosts: NDArray[np.bool_] | None = None
 
     def at(self, x: float, y: float) -> "Scene":
-        """Return the image with the PSF and the noise of a place, px."""
+        """Return the image with the PSF and the noise at a position, px."""
         return self.at_each([(x, y)])[0]
 
     def at_each(self, places: Sequence[tuple[float, float]]) -> list["Scene"]:
-        """Return the image with the PSF and the noise of each of some places (x, y), px."""
+        """Return the image with the PSF and the noise at each of several positions (x, y), px."""
         x, y = np.reshape(np.array(places, np.float64), (-1, 2)).T
         scenes = [self] * len(places)
         if self.psf_variation is not None:
@@ -79,18 +79,18 @@ class Scene(NamedTuple):
 
 
 class View(NamedTuple):
-    """Pixels that take part in a fit.
+    """Pixels of a fit.
 
     Attributes
     ----------
     footprint
-        Which n pixels.
+        Positions of the n pixels.
     values : (n,)
-        Pixel units; 0 where not usable.
+        Pixel units; 0 for unusable pixels.
     use : (n,)
         Weights, 1 or 0.
     added : (n,)
-        Variance beyond that of the sky, by the variance plane; 0 without one.
+        Variance above that of the sky, from the variance plane; 0 without one.
     """
 
     footprint: Footprint
@@ -110,7 +110,7 @@ def _added(scene: Scene, footprint: Footprint) -> NDArray[np.float64]:
     if scene.variance is None:
         return np.zeros(len(footprint.y))
     here = scene.variance_scale * scene.variance[footprint.y, footprint.x].astype(np.float64) - scene.noise.sigma**2
-    return np.where(np.isfinite(here) & (here > 0), here, 0.0)  # the infinite is not usable anyway
+    return np.where(np.isfinite(here) & (here > 0), here, 0.0)  # infinite values are unusable in any case
 
 
 @njit(cache=True, nogil=True)

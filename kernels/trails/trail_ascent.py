@@ -9,12 +9,12 @@ from kernels.compiled import njit
 from kernels.image.noise import LEAST_VARIANCE
 from kernels.trails.geometry import DetectedSegment, from_ends
 
-_PARTS = (0.0, 0.1, 0.2, 0.3, 0.4)  # lengths of pieces that a trail's light may come from, over its own
-_POINT_GAIN = 4.0  # what two more parameters, length and angle, must add to S/N squared
+_PARTS = (0.0, 0.1, 0.2, 0.3, 0.4)  # lengths of pieces that may hold a trail's light, as shares of its length
+_POINT_GAIN = 4.0  # least gain in S/N squared from two more parameters, length and angle
 
 
 def refine_trail(snr: NDArray[np.float32], lags: NDArray[np.float64], start: DetectedSegment) -> DetectedSegment:
-    """Climb from a trail of the bank to the nearest maximum of the matched-filter S/N.
+    """Return the trail at the nearest maximum of the matched-filter S/N, starting from a trail of the bank.
 
     Parameters
     ----------
@@ -23,17 +23,18 @@ def refine_trail(snr: NDArray[np.float32], lags: NDArray[np.float64], start: Det
     lags : (M, M) float64
         Autocorrelation of its noise, see `kernels.trails.trail_bank.TrailBank`.
     start
-        Where to begin.
+        Start of the ascent.
 
     Returns
     -------
     Segment
-        Length 0 if a point does as well.
+        Its length is 0 if a point fits as well.
 
     Notes
     -----
-    With the flux free, the square of the matched filter's S/N is twice the gain in log likelihood over no source, so
-    this is the maximum-likelihood trail. Pattern search over the two ends (Hooke & Jeeves 1961, J. ACM 8, 212).
+    With a free flux, the square of the matched filter's S/N is twice the gain in log likelihood over no source, so this
+    is the maximum-likelihood trail. It is found by pattern search over the two ends (Hooke & Jeeves 1961, J. ACM 8,
+    212).
     """
     cosine, sine = start.direction
     dx, dy = 0.5 * start.length * cosine, 0.5 * start.length * sine
@@ -55,7 +56,7 @@ def refine_point(snr: NDArray[np.float32], lags: NDArray[np.float64], start: Det
 def evenness(snr: NDArray[np.float32], trail: DetectedSegment) -> float:
     """Return the share of a trail that is nearly as bright as its mean: about 1 for a trail, less for two sources.
 
-    Nearly is 0.4 of the mean, and up to 0.7 where that is 3 sigma less.
+    The limit is 0.4 of the mean, and up to 0.7 if that is 3 sigma below the mean.
     """
     values = _along(snr, trail.points(1.0))
     mean = float(values.mean())
@@ -71,7 +72,7 @@ def brightest_point(snr: NDArray[np.float32], trail: DetectedSegment) -> Detecte
 
 
 def brightest_part(snr: NDArray[np.float32], lags: NDArray[np.float64], trail: DetectedSegment) -> DetectedSegment:
-    """Return the piece of a trail with the highest S/N, up to 0.4 of its length; arguments as in `refine_trail`."""
+    """Return the piece of a trail, up to 0.4 of its length, with the highest S/N; arguments as in `refine_trail`."""
     points, (cosine, sine) = trail.points(1.0), trail.direction
     count = len(points) - 1
     sums, found = np.concatenate([[0.0], np.cumsum(_along(snr, points))]), []
@@ -106,10 +107,10 @@ def trail_snr(snr: NDArray[np.float32], lags: NDArray[np.float64], x1: float, y1
 
 @njit(cache=True, nogil=True)
 def line_noise(lags: NDArray[np.float64], dx: float, dy: float) -> float:
-    """Return standard deviation of the mean along a line (dx, dy) of noise with autocorrelation ``lags`` (compiled).
+    """Return the standard deviation of the mean along a line (dx, dy) in noise of autocorrelation ``lags`` (compiled).
 
-    Variance of a mean of a stationary process: 2 / L^2 times the integral of (L - tau) c(tau) over 0 < tau < L. It
-    is at least as large as a trail of the bank has it, whose sum runs over L + 1 px.
+    The variance of the mean of a stationary process is 2 / L^2 times the integral of (L - tau) c(tau) over
+    0 < tau < L. It is at least that of a trail of the bank, whose sum runs over L + 1 px.
     """
     length = math.hypot(dx, dy)
     reach = lags.shape[0] // 2
@@ -129,7 +130,7 @@ def line_noise(lags: NDArray[np.float64], dx: float, dy: float) -> float:
 def _interpolated(image: NDArray[np.floating], y: float, x: float) -> float:
     """Return the value between pixels by cubic convolution (Keys 1981, IEEE Trans. ASSP 29, 1153); 0 outside.
 
-    Linear interpolation would have its maxima on pixels only, and draw trails to rows and columns.
+    Linear interpolation has its maxima only on pixels, and would pull trails to rows and columns.
     """
     row, column = math.floor(y), math.floor(x)
     if row < 1 or column < 1 or row >= image.shape[0] - 2 or column >= image.shape[1] - 2:
@@ -146,7 +147,7 @@ def _interpolated(image: NDArray[np.floating], y: float, x: float) -> float:
 
 @njit(cache=True, nogil=True)
 def _keys(t: float) -> tuple[float, float, float, float]:
-    """Return the weights of the four pixels about a place ``t`` between the middle two."""
+    """Return the weights of the four pixels around a position ``t`` between the middle two."""
     return (
         0.5 * t * (t * (2 - t) - 1),
         0.5 * (t * t * (3 * t - 5) + 2),
@@ -181,9 +182,9 @@ def _climb(snr: NDArray[np.float32], lags: NDArray[np.float64], ends: NDArray[np
 
 @njit(cache=True, nogil=True)
 def _is_far(ends: NDArray[np.float64], shape: tuple[int, int]) -> bool:
-    """Return whether an end lies beyond the image by more than its size.
+    """Return whether an end lies beyond the image by more than the image's size.
 
-    In a dark place the S/N of a line rises towards 0 as it grows, without end.
+    In a dark place the S/N of a line rises towards 0 as the line grows, so the ascent would not end.
     """
     for k in range(4):
         size = shape[1] if k % 2 == 0 else shape[0]

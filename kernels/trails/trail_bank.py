@@ -24,8 +24,8 @@ ANGLES = 24
 class TrailBank(NamedTuple):
     """Trails as sums over a PSF-filtered image, each scaled to unit noise.
 
-    A trail is a point source smeared along a line, so its matched filter is the mean of the point source's along that
-    line: one convolution serves all lengths and angles.
+    A trail is a point source smeared along a line, so its matched filter is the mean of the point source's filter along
+    that line, and one convolution serves all lengths and angles.
 
     Attributes
     ----------
@@ -38,8 +38,8 @@ class TrailBank(NamedTuple):
     offsets : (ANGLES, HALVES[-1], 2) int64
         Steps (dy, dx) from the centre to the pixels of one half of the trail; the other half is their mirror image.
     scale : (ANGLES, len(HALVES)) float32
-        Factor from the sum over a trail's pixels to S/N; 0 where the bank lacks this trail, because a neighbouring
-        angle is as good for its length.
+        Factor from the sum over a trail's pixels to S/N; 0 for a trail that is not in the bank, because a neighbouring
+        angle is as good at its length.
     """
 
     stamp: NDArray[np.float32]
@@ -50,21 +50,21 @@ class TrailBank(NamedTuple):
 
     @property
     def reach(self) -> int:
-        """Return the distance from a pixel up to which its response depends on the image, px."""
+        """Return the distance around a pixel within which the image affects its response, px."""
         return int(HALVES[-1]) + self.stamp.shape[0] // 2
 
 
 def trail_bank(psf: GaussianMixture, fwhm_px: float, noise: float, correlation: NDArray[np.floating]) -> TrailBank:
-    """Prepare the filters for one exposure.
+    """Return the filters for an exposure.
 
     Parameters
     ----------
     psf
-        Point-spread function, pixel response included.
+        Point-spread function, including the pixel response.
     fwhm_px
-        Its full width at half maximum, px.
+        Full width at half maximum of the PSF, px.
     noise, correlation
-        Of the image: see `kernels.image.noise.filtered_noise`.
+        Noise of the image; see `kernels.image.noise.filtered_noise`.
     """
     radius = math.ceil(2.5 * fwhm_px) + 1
     stamp = trail_image((2 * radius + 1, 2 * radius + 1), radius, radius, 0.0, 0.0, psf)
@@ -74,7 +74,7 @@ def trail_bank(psf: GaussianMixture, fwhm_px: float, noise: float, correlation: 
     offsets = np.stack([np.rint(steps.imag), np.rint(steps.real)], -1).astype(np.int64)
     scale = np.zeros((ANGLES, len(HALVES)), np.float32)
     for i, half in enumerate(HALVES):
-        # An angle is worth a template of its own if it moves the trail's ends by more than a pixel or so.
+        # An angle has its own template if it moves the trail's ends by more than about a pixel.
         step = max(1, int(ANGLES / max(1.0, 0.8 * math.pi * half)))
         for angle in range(0, ANGLES, step):
             pixels = np.concatenate([-offsets[angle, :half], [[0, 0]], offsets[angle, :half]])
@@ -91,7 +91,7 @@ def longest_only(bank: TrailBank) -> TrailBank:
 
 @njit(cache=True, nogil=True)
 def _covariance(pixels: NDArray[np.int64], lags: NDArray[np.float64]) -> float:
-    """Return the variance of the sum over ``pixels`` of noise with autocorrelation ``lags``."""
+    """Return the variance of the sum over ``pixels`` in noise of autocorrelation ``lags``."""
     reach, total = lags.shape[0] // 2, 0.0
     for i in range(pixels.shape[0]):
         for j in range(pixels.shape[0]):
@@ -125,26 +125,26 @@ def point_snr(image: NDArray[np.float32], bank: TrailBank) -> NDArray[np.float32
 
 @lru_cache(maxsize=32)
 def _spectrum(stamp: bytes, side: int, ny: int, nx: int) -> NDArray[np.complex64]:
-    """Return the Fourier transform of a stamp, padded; groups of hits of the same shape share it."""
+    """Return the padded Fourier transform of a stamp; groups of hits of the same shape share it."""
     from scipy import fft
 
     return np.asarray(fft.rfft2(np.frombuffer(stamp, np.float32).reshape(side, side), (ny, nx)))
 
 
 def best_trail(snr: NDArray[np.float32], allowed: NDArray[np.bool_], bank: TrailBank) -> DetectedSegment:
-    """Find the trail of the bank with the highest S/N.
+    """Return the trail of the bank with the highest S/N.
 
     Parameters
     ----------
     snr : (ny, nx) float32
-        From `point_snr`.
+        Result of `point_snr`.
     allowed : (ny, nx) bool
-        Where its centre may lie; at least HALVES[-1] px from the borders.
+        Pixels where the centre may lie, at least HALVES[-1] px from the borders.
 
     Returns
     -------
     Segment
-        With S/N 0 or less if nothing positive is there.
+        Its S/N is 0 or less if there is no positive light.
     """
     rows, columns = np.flatnonzero(allowed.any(1)), np.flatnonzero(allowed.any(0))
     if not len(rows):
@@ -163,7 +163,7 @@ def _search(
     halves: NDArray[np.int64],
     scale: NDArray[np.float32],
 ) -> tuple[float, int, int, int, int]:
-    """Return the best (S/N, y, x, angle index, length index); the first of equals."""
+    """Return the best (S/N, y, x, angle index, length index), the first of equal values."""
     y0, y1, x0, x1 = box
     width, pitch, flat = x1 - x0, snr.shape[1], snr.ravel()
     closed = _barrier(allowed, box)
@@ -185,7 +185,7 @@ def _search(
                     k += 1
                 if scale[angle, i] > 0:
                     limit = best / scale[angle, i]
-                    above = np.int32(0)  # counted without a branch, as there are hardly ever any
+                    above = np.int32(0)  # counted without a branch, as they are rare
                     for j in range(width):
                         above += np.int32(1) if total[j] > limit + shut[j] else np.int32(0)
                     for j in range(width if above else 0):
@@ -197,7 +197,7 @@ def _search(
 
 @njit(cache=True, nogil=True)
 def _barrier(allowed: NDArray[np.bool_], box: tuple[int, int, int, int]) -> NDArray[np.float32]:
-    """Return what S/N has to climb over in a box: 0 where a trail's centre may lie, else infinity."""
+    """Return the barrier that S/N must exceed in a box: 0 where a trail's centre may lie, else infinity."""
     y0, y1, x0, x1 = box
     out = np.zeros((y1 - y0, x1 - x0), np.float32)
     for y in range(y0, y1):

@@ -1,4 +1,4 @@
-"""Fit of a trail with its PSF to an image, with errors that hold in correlated noise."""
+"""Fit of a PSF-convolved trail to an image, with errors for correlated noise."""
 
 import math
 from dataclasses import dataclass, replace
@@ -17,12 +17,12 @@ from kernels.trails.trail_model import PARAMETERS, trail_rows
 from schemas.pixels import WHOLE_PIXELS, is_large
 
 _OUTLIER = 5.0  # sigma
-_MISFIT = 0.5  # of the model: a wrong PSF or profile makes no outliers
+_MISFIT = 0.5  # share of the model: a wrong PSF or profile makes no outliers
 _MOST_CLIPPED = 0.4  # share of the weight: more is not a neighbour but the source itself
 
 
 def capped(seen: View, sigma: float) -> View:
-    """Cut off what is brighter than a long trail: stars. A trail fills more than a twentieth of its surroundings."""
+    """Return pixels capped above a long trail to limit stars; a trail fills over a twentieth of its surroundings."""
     known = seen.values[seen.use > 0]
     middle, high = median(known), quantile(known, 0.95)
     return seen._replace(values=np.minimum(seen.values, middle + max(_OUTLIER * sigma, 1.5 * (high - middle))))
@@ -36,7 +36,7 @@ def starts(scene: Scene, seen: View, first: Segment) -> list[NDArray[np.float64]
     scene, seen
         Image, and the pixels to be fitted.
     first
-        First estimate of the trail. Shorter than two FWHM, it may point anywhere: three directions are given.
+        First estimate of the trail. If it is shorter than two FWHM, its direction is uncertain, and three are returned.
     """
     turns = (0.0, 60.0, 120.0) if first.length < 2 * scene.fwhm_px else (0.0,)
     length, level = max(first.length, scene.fwhm_px), robust_level(seen)
@@ -45,13 +45,13 @@ def starts(scene: Scene, seen: View, first: Segment) -> list[NDArray[np.float64]
         segment = first._replace(length=length, angle=first.angle + turn)
         shape = trail_shape(scene, seen.footprint, segment) * seen.use
         flux = float(shape @ above) / max(float(shape @ shape), 1e-30)
-        # From a negative flux the fit would walk away from the trail.
+        # From a negative flux the fit would diverge from the trail.
         out.append(vector(max(flux, 5 * scene.noise.sigma * scene.fwhm_px), segment, level))
     return out
 
 
 def robust_level(seen: View) -> float:
-    """Return the median without what is above or below it by 2.5 sigma; 0 where no pixel is usable."""
+    """Return the median without values more than 2.5 sigma away; 0 if no pixel is usable."""
     return float(_clipped_median(seen.values, seen.use))
 
 
@@ -78,7 +78,7 @@ def _clipped_median(values: NDArray[np.float64], use: NDArray[np.float64]) -> fl
 
 
 def without_outliers(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> View:
-    """Leave out the pixels with something else in them than the trail, and their neighbours.
+    """Leave out the pixels that hold light other than the trail's, and their neighbours.
 
     Parameters
     ----------
@@ -105,26 +105,26 @@ def _outliers(
     for i in range(shape.shape[0]):
         dx, dy = seen.footprint.x[i] - p[1], seen.footprint.y[i] - p[2]
         along, across = dx * cosine + dy * sine, dy * cosine - dx * sine
-        # What lies straight ahead of its ends may be more of the trail.
+        # Light straight ahead of its ends may be more of the trail.
         ahead = abs(along) > p[3] / 2 - fwhm_px and abs(across) < fwhm_px
         model, excess = p[0] * shape[i], seen.values[i] - p[5]
         threshold = _OUTLIER * math.sqrt(noise + max(max(model, 0.0) / gain, seen.added[i]))
-        # A pixel below the model says that the model is wrong there; one far below nothing, that something else is.
+        # A pixel below the model means that the model is wrong there; a very negative pixel is an outlier.
         above = excess - model > max(threshold, _MISFIT * model) and not ahead
         marked[i] = seen.use[i] > 0 and (above or excess < -threshold)
     return grow(marked, seen.footprint, math.ceil(fwhm_px / 2))
 
 
-_RADIUS_FWHM = 3.5  # pixels so near the trail are fitted
+_RADIUS_FWHM = 3.5  # distance from the trail of the fitted pixels
 _LEAST_PIXELS = 12
 _PASSES = 10
 _TOLERANCE, _FIRST_TOLERANCE = 1e-6, 1e-3  # relative change of chi squared
-_STILL = 0.3  # px; ends that move less have arrived
-_STRAY_FWHM = 3.0  # a trail that passes the first estimate further off is another one
-_LONG_FWHM = 8.0  # longer trails may run over stars, and need to be steadied against them at the start
-_BLUR_FWHM = 0.8  # a model blurred at first is drawn in from further off
+_STILL = 0.3  # px; ends that move less have converged
+_STRAY_FWHM = 3.0  # a fit further than this from the first estimate is another trail
+_LONG_FWHM = 8.0  # longer trails may cross stars, which must not disturb the start of the fit
+_BLUR_FWHM = 0.8  # a blurred model converges from further away
 _PER_SIGMA = 2.3548  # FWHM of a Gaussian
-_FREE_DIRECTION = 0.6  # a point's length is the greatest of all directions: 2.4 errors of q once in 20 times, not 2
+_FREE_DIRECTION = 0.6  # a point's length is the largest over all directions: 2.4 errors of q once in 20 times, not 2
 _WANDER = 8.0  # see the notes of `fit_trail`
 
 
@@ -141,13 +141,13 @@ class TrailFit:
     level
         Local background beside the trail, pixel units.
     covariance : (5, 5)
-        Of (flux, x, y, length, angle in deg); NaN if the fit failed.
+        Covariance of (flux, x, y, length, angle in deg); NaN if the fit failed.
     level_err
         Standard error of ``level``; NaN if the fit failed.
     chi2, ndata
-        Of the fit, and its number of pixels.
+        Chi squared of the fit, and its number of pixels.
     converged
-        Whether the fit did; if not, ``segment`` is the first estimate.
+        Whether the fit converged; if not, ``segment`` is the first estimate.
     seen, shape : (n,)
         Pixels fitted, and the unit-flux trail in them.
     """
@@ -170,7 +170,7 @@ class TrailFit:
 
 
 def fit_trail(scene: Scene, start: Segment) -> TrailFit:
-    """Fit flux, centre, length and angle of a trail, and the level it lies on.
+    """Fit flux, centre, length and angle of a trail, and its background level.
 
     Parameters
     ----------
@@ -185,25 +185,28 @@ def fit_trail(scene: Scene, start: Segment) -> TrailFit:
 
     Notes
     -----
-    Model: Vereš et al. 2012 (PASP 124, 1197). Pixels weigh alike; errors: `kernels.trails.least_squares`. Pixels
-    beyond 5 sigma and beyond half the model itself (stars on and beside the trail) are left out with their
-    neighbours, and the fit is repeated until its ends rest.
-    A trail that leaves the image ends at the border. A fit that strays from the first estimate has failed.
-    The model depends on the square q of a short length, so the error given is the greater of sqrt(q + err(q)) - length
-    and half of length - sqrt(q - 2 err(q)): the usual one for a resolved trail. For a point, whose direction is free,
-    2 is up to 2.6, such that its length lies within two errors of 0 in 19 of 20 cases. A line adds a twelfth of its
-    length squared to the variance along it, so an error e of the PSF's ellipticity is one of 12 sigma^2 e of q. Errors
-    of the angle end at 90 degrees. A trail is cut off where unusable pixels hide its end and leave its length open;
-    where they may hide it the errors of centre and length count that (`kernels.trails.hidden_ends`). The ends of a
-    faint trail wander from one peak of the noise to the next, which no linear error sees: the errors of the length and
-    of the centre along the trail are raised by sqrt(1 + 8 / s^2), s the S/N of one FWHM of the trail; 8 is measured on
-    simulated trails (``benchmarks/pulls.py``).
+    The model is that of Vereš et al. 2012 (PASP 124, 1197). Pixels have equal weights; `kernels.trails.least_squares`
+    gives the errors. Pixels that deviate by more than 5 sigma and by more than half the model (stars on and beside the
+    trail) are left out with their neighbours, and the fit is repeated until its ends no longer move. A trail that
+    leaves the image ends at the border. A fit that strays from the first estimate has failed.
+
+    The model depends on the square q of a short length. The error of the length is therefore the greater of
+    sqrt(q + err(q)) - length and half of length - sqrt(q - 2 err(q)), which is the usual error for a resolved trail.
+    For a point, whose direction is free, the factor 2 rises to at most 2.6, so that its length lies within two errors
+    of 0 in 19 of 20 cases. A line adds a twelfth of its length squared to the variance along it, so an error e of the
+    PSF's ellipticity gives an error of 12 sigma^2 e in q. Errors of the angle are at most 90 degrees.
+
+    If unusable pixels hide an end and leave the length open, the trail is cut off there. If they may hide it, the
+    errors of centre and length include that (`kernels.trails.hidden_ends`). The ends of a faint trail may move from one
+    noise peak to the next, which a linear error does not include. So the errors of the length, and of the centre along
+    the trail, are multiplied by sqrt(1 + 8 / s^2), with s the S/N of one FWHM of the trail; 8 was measured on simulated
+    trails (``benchmarks/pulls.py``).
     """
     seen = view(scene, start, _radius(scene))
     if seen.use.sum() < _LEAST_PIXELS:
         return unfitted(scene, start)
     parameters = _first_fit(scene, start)
-    ahead = 0.0  # px; how far beyond its ends to look for more of the trail
+    ahead = 0.0  # px beyond its ends that are searched for more of the trail
     for turn in range(_PASSES):
         before = _segment(parameters)
         seen = view(scene, before._replace(length=before.length + 2 * ahead), _radius(scene))
@@ -213,7 +216,7 @@ def fit_trail(scene: Scene, start: Segment) -> TrailFit:
         parameters, converged = _best(scene, seen, [parameters], PARAMETERS)
         after = _segment(parameters)
         growing = after.length > before.length + _radius(scene) / 2
-        # Late in the day, ends that swing to and fro a little, as outliers come and go, will do.
+        # After many passes, accept ends that oscillate a little as outliers change.
         still = _STILL if turn < _PASSES - 3 else scene.fwhm_px
         if converged and not growing and not ahead and _moved(before, after) < still:
             if after.distance(start.x, start.y) > max(_STRAY_FWHM * scene.fwhm_px, 6.0):
@@ -237,9 +240,9 @@ def _first_fit(scene: Scene, start: Segment) -> NDArray[np.float64]:
 
 
 def _aside(scene: Scene, length: float) -> float:
-    """Return how far beside a rough estimate a long trail is looked for, px.
+    """Return the distance from a rough estimate within which a long trail is searched for, px.
 
-    On a large image the area does not grow beyond that of the longest trail on any other.
+    On a large image the searched area is limited to that for the longest trail on any other image.
     """
     longest = math.sqrt(2 * WHOLE_PIXELS)
     return 0.03 * length * (min(1.0, longest / length) ** 2 if is_large(scene.shape) else 1.0)
@@ -266,9 +269,9 @@ def _segment(parameters: NDArray[np.float64]) -> Segment:
 
 
 def _as_seen(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> TrailFit:
-    """Return the fit of a trail; where the pixels leave open how far it goes, that of the part that is seen.
+    """Return the fit of a trail, or that of its visible part if the pixels leave its length open.
 
-    That is as bright per px as the whole, whose light in the pixels it keeps.
+    The visible part has the brightness per px of the whole trail, and keeps its light in the pixels.
     """
     fit, whole = _result(scene, seen, parameters), _segment(parameters)
     if scene.usable[seen.footprint.y, seen.footprint.x].all():
@@ -285,7 +288,7 @@ def _as_seen(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> Trail
 
 
 def _with_hidden_ends(scene: Scene, fit: TrailFit) -> TrailFit:
-    """Return a fit whose errors count what unusable pixels hide of its ends."""
+    """Return a fit whose errors include ends hidden by unusable pixels."""
     if not fit.converged:
         return fit
     hidden = hidden_covariance(scene.usable, scene.fwhm_px, fit.segment, float(fit.errors[3]))
@@ -293,7 +296,7 @@ def _with_hidden_ends(scene: Scene, fit: TrailFit) -> TrailFit:
 
 
 def _moved(one: Segment, other: Segment) -> float:
-    """Return the largest displacement of an end point, px; segments have no direction."""
+    """Return the largest displacement of an end point, px, ignoring the order of the ends."""
     a, b, c, d = one.ends()
     e, f, g, h = other.ends()
     along = max(math.hypot(a - e, b - f), math.hypot(c - g, d - h))
@@ -304,7 +307,7 @@ def _result(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> TrailF
     segment = _segment(parameters)
     shape = trail_shape(scene, seen.footprint, segment)
     model = parameters[0] * shape
-    # At length 0 the derivatives by length and angle vanish: they are taken where the trail begins to show.
+    # At length 0 the derivatives by length and angle vanish, so they are taken at the shortest visible length.
     resolved = parameters.copy()
     resolved[3] = max(parameters[3], float(scene.psf.weights @ scene.psf.sigmas) / 2)
     _, derivatives = jacobian(seen.footprint, resolved, *scene.psf)
@@ -341,7 +344,7 @@ def _honest(
 ) -> NDArray[np.float64]:
     """Return the matrix from the linear errors to those of `fit_trail`'s notes, and from radians to degrees.
 
-    ``lengthened`` is the error of the square of the length that the PSF's ellipticity makes, px2.
+    ``lengthened`` is the error of the squared length from the error of the PSF's ellipticity, px2.
     """
     flux, _, _, length, theta, _ = parameters.tolist()
     errors = np.sqrt(np.diag(covariance)).tolist()
@@ -360,7 +363,7 @@ def _honest(
 
 
 def unfitted(scene: Scene, start: Segment) -> TrailFit:
-    """Return the first estimate of a trail, with its best flux, as a failed fit."""
+    """Return the first estimate of a trail, with its best-fitting flux, as a failed fit."""
     seen = view(scene, start, _radius(scene))
     shape = trail_shape(scene, seen.footprint, start)
     design = np.stack([shape, np.ones_like(shape)], axis=1) * seen.use[:, None]

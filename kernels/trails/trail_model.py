@@ -1,4 +1,4 @@
-"""Line segment of light seen through a PSF."""
+"""Model of a trail: a line segment of light convolved with the PSF."""
 
 import math
 
@@ -24,7 +24,7 @@ _SHORT = 0.05  # length over sigma below which the difference of error functions
 def trail_image(
     shape: tuple[int, int], x: float, y: float, length: float, angle: float, psf: GaussianMixture
 ) -> NDArray[np.float64]:
-    """Draw a trail of unit flux.
+    """Return the image of a unit-flux trail.
 
     Parameters
     ----------
@@ -33,15 +33,15 @@ def trail_image(
     x, y
         Centre of the trail, px; the centre of the first pixel is (0, 0).
     length, angle
-        Length before convolution with the PSF, px, and angle from +x towards +y, deg. Length 0 is a point source,
-        and the image is smooth there.
+        Length before convolution with the PSF, px, and angle from +x towards +y, deg. Length 0 is a point source;
+        the image depends smoothly on the length there.
     psf
         Point-spread function with the response of a pixel included.
 
     Returns
     -------
     (ny, nx) float64
-        Flux in each pixel; sums to 1 where all of it is inside.
+        Flux in each pixel; sums to 1 if the whole trail is inside.
 
     Notes
     -----
@@ -61,21 +61,21 @@ def trail_rows(
     sigmas: NDArray[np.float64],
     stretch: NDArray[np.float64] = ROUND,
 ) -> NDArray[np.float64]:
-    """Evaluate the unit-flux model in any number of pixels, with its derivatives.
+    """Return the unit-flux model in any number of pixels, with its derivatives.
 
     Parameters
     ----------
     dx, dy : (n,)
-        Places of the pixels from the centre of the trail, px.
+        Positions of the pixels relative to the centre of the trail, px.
     length, theta
         Length of the trail, px; its angle, radians.
     weights, sigmas, stretch
-        Of the PSF.
+        Parameters of the PSF.
 
     Returns
     -------
     (5, n)
-        The value, and its derivatives by x and y of the centre (per px), length (per px), angle (per radian).
+        Value, and its derivatives by x and y of the centre (per px), length (per px), angle (per radian).
     """
     out = np.zeros((5, len(dx)))
     _fill(dx, dy, float(length), theta, weights, sigmas, stretch, out)
@@ -127,7 +127,7 @@ def trail_gradient(
     x0, y0, length, theta
         Centre and length of the trail, px; its angle, radians.
     weights, sigmas, stretch
-        Of the PSF.
+        Parameters of the PSF.
     out : (6, BLOCK)
         Receives the value, its derivatives by x and y of the centre (per px), length (per px) and angle (per radian),
         to 1e-12 of their largest, and 1, the derivative by a level.
@@ -135,11 +135,11 @@ def trail_gradient(
     Returns
     -------
     bool
-        False if no light falls on the block; ``out`` then holds nothing of use.
+        False if no light falls on the block; ``out`` then has no meaning.
 
     Notes
     -----
-    A line stays a line when the image is stretched so that the PSF is circular: the model is evaluated there.
+    A line stays a line when the image is stretched to make the PSF circular, so the model is evaluated there.
     """
     a, b, c = stretch[0], stretch[1], stretch[2]
     cosine, sine, area = math.cos(theta), math.sin(theta), a * c - b * b
@@ -202,7 +202,7 @@ def _add_long(out: NDArray[np.float64], length: float, weight: float, sigma: flo
 
 @njit(**FAST)
 def _add_middle(out: NDArray[np.float64], length: float, weight: float, sigma: float) -> None:
-    """Add the same far from both ends."""
+    """Add one Gaussian of the PSF far from both ends of the trail."""
     far, scale, per_length = _FAR * sigma, 1 / (_SQRT2 * sigma), 1 / length
     norm, per_variance = _NORM / sigma, 1 / (sigma * sigma)
     for i in range(BLOCK):
@@ -215,7 +215,7 @@ def _add_middle(out: NDArray[np.float64], length: float, weight: float, sigma: f
 
 @njit(**FAST)
 def _add_short(out: NDArray[np.float64], length: float, weight: float, sigma: float) -> None:
-    """Add the same by the series in Hermite polynomials, to the fourth order in length over sigma."""
+    """Add one Gaussian of the PSF by a series in Hermite polynomials, to the fourth order in length over sigma."""
     far, scale, norm = _FAR * sigma, 1 / (_SQRT2 * sigma), _NORM / sigma
     t, per_sigma, per_variance = length / sigma, 1 / sigma, 1 / (sigma * sigma)
     t2 = t * t
