@@ -19,9 +19,9 @@ from kernels.trails.trail_fit import TrailFit, fit_trail, robust_level, unfitted
 from schemas.dia_source import DetectionFlag
 from schemas.pixels import MaskPlane
 
-_DARK_FRACTION = 2.0  # negative over positive light
+_DARK_FRACTION = 2.0  # ratio of negative to positive light
 _BLOB_PIXELS = 9
-_TOO_LONG = 0.25  # of the image's shorter side
+_TOO_LONG = 0.25  # share of the image's shorter side
 _EXPLAINED = np.uint16(MaskPlane.SAT | MaskPlane.EDGE)
 """Planes with a flag of their own."""
 
@@ -35,9 +35,9 @@ class Detection:
     fit
         Trail fit.
     trail
-        Its flux with error and chi squared; where the fit failed, the flux at the first estimate.
+        Flux with error and chi squared; if the fit failed, the flux at the first estimate.
     matched
-        Flux of a trail whose place, length and angle are those of the fit and count as known.
+        Flux of a trail with the position, length and angle of the fit, which are taken as known.
     psf, aperture
         Fluxes of a point-source fit at the centre and inside the aperture.
     sharpness, negative_fraction, masked_fraction
@@ -61,7 +61,7 @@ class Detection:
 
     @property
     def shines(self) -> bool:
-        """Return whether it is a source: of positive flux, and not the rim of a dark residual."""
+        """Return whether the candidate has positive flux and is not the rim of a dark residual."""
         dark = self.negative_fraction > _DARK_FRACTION
         return self.trail.value > 0 and math.isfinite(self.trail.error) and not dark
 
@@ -72,7 +72,7 @@ class Detection:
 
     @property
     def light(self) -> Flux:
-        """Return the flux of the point or trail that it is; without an error where the fit failed."""
+        """Return the flux of the source as a point or trail; without an error if the fit failed."""
         if not self.fit.converged:
             return Flux(self.trail.value, math.nan)
         return point_or_trail(self.psf, self.trail) if self.psf.error > 0 else self.trail
@@ -81,18 +81,18 @@ class Detection:
 def measure_candidate(
     scene: Scene, mask: NDArray[np.uint16], start: Segment, half_width: float, least_length: float = 0.0
 ) -> Detection:
-    """Measure one candidate.
+    """Return the measurements of one candidate.
 
     Parameters
     ----------
     scene, mask
         Image with its PSF and noise, and its mask plane, (ny, nx).
     start
-        First estimate of its place, px.
+        First estimate of the trail, px.
     half_width
-        Of the aperture, px.
+        Half width of the aperture, px.
     least_length
-        A fit that ends shorter has failed, px.
+        Least length of a successful fit, px.
     """
     return _measured(scene.at(start.x, start.y), mask, start, half_width, least_length)
 
@@ -105,10 +105,10 @@ def _measured(
     least_length: float = 0.0,
     flashes: bool = False,
 ) -> Detection:
-    """Measure a candidate on an image with the PSF and the noise of its place.
+    """Return the measurements of a candidate on an image with the PSF and the noise at its position.
 
-    The model is a line of one brightness, which flashes in line are not: where it explains less than the line from the
-    first to the last of them, the fit has left them.
+    The model is a line of uniform brightness, unlike flashes in line. If the fit explains less than the line from the
+    first to the last flash, it has moved away from them and counts as failed.
     """
     fit = fit_trail(scene, start)
     matched = shaped_flux(scene, fit.seen, fit.shape)
@@ -120,7 +120,7 @@ def _measured(
             fit, matched = line, estimate
     segment = fit.segment
     trail = Flux(fit.flux, float(fit.errors[0]), fit.chi2) if fit.converged else matched
-    # The level of the fit is drawn down by a negative lobe.
+    # A negative lobe lowers the level of the fit.
     level = robust_level(fit.seen)
     light = lobes(scene, segment, level)
     evidence = weigh(scene, mask, segment, trail.value, level, light)
@@ -143,7 +143,7 @@ def _measured(
 def _footprint_flags(
     scene: Scene, mask: NDArray[np.uint16], segment: Segment, margin: float
 ) -> tuple[float, DetectionFlag]:
-    """Return the share of unusable pixels under the aperture, and the flags that follow from them."""
+    """Return the share of unusable pixels under the aperture, and the resulting flags."""
     ny, nx = scene.shape
     x1, y1, x2, y2 = segment.ends()
     area = stadium((ny, nx), segment, margin)
@@ -167,7 +167,7 @@ def _footprint_flags(
 def _states(
     mask: NDArray[np.uint16], usable: NDArray[np.bool_], y: NDArray[np.int32], x: NDArray[np.int32]
 ) -> tuple[int, bool, int]:
-    """Return the planes that pixels have, whether one is unusable for none of `_EXPLAINED`, and how many are."""
+    """Return the mask planes of pixels, whether any is unusable without one of `_EXPLAINED`, and how many are."""
     planes, masked, unusable = 0, False, 0
     for i in range(y.shape[0]):
         here = mask[y[i], x[i]]
@@ -187,8 +187,8 @@ def _fit_flags(scene: Scene, fit: TrailFit) -> DetectionFlag:
     return flags
 
 
-_KEPT = 0.7  # of a satellite's length: a fit that keeps less has settled on a piece of it
-_WORSE = 0.9  # of the S/N of the line from the first to the last flash: a fit with less has left it
+_KEPT = 0.7  # share of a satellite's length: a shorter fit has found only a piece of it
+_WORSE = 0.9  # share of the S/N of the line from the first to the last flash: a fit with less has moved away from it
 _SHARP = DetectionFlag.COSMIC_RAY | DetectionFlag.HOT_COLUMN
 _LONG_ARTEFACTS = DetectionFlag.BLEED | DetectionFlag.GHOST | DetectionFlag.EDGE
 
@@ -201,17 +201,17 @@ def measure_candidates(
     aperture: float,
     flashes: Sequence[bool],
 ) -> list[Detection]:
-    """Measure satellites first; their light is not part of the other detections, but of those that outshine them.
+    """Return the measurements of all candidates, without the light of satellites unless a candidate outshines them.
 
     Parameters
     ----------
     scene, mask
-        Image with its PSF and noise, and its mask plane, (ny, nx). Its usable pixels change meanwhile, and are at the
-        end what they were: a copy of all would be as large as the image.
+        Image with its PSF and noise, and its mask plane, (ny, nx). Its usable pixels are changed during the call and
+        restored at the end, since a copy would be as large as the image.
     trails
         First estimates, px, with their S/N.
     widths
-        How far from each its light spoils others, px: 0 if it is not a satellite.
+        Distance from each trail within which its light spoils others, px: 0 if it is not a satellite.
     aperture
         Half width of the aperture, px.
     flashes
@@ -220,7 +220,7 @@ def measure_candidates(
     Returns
     -------
     list of Detection
-        In the order given. Those that come within one FWHM of a satellite's light have the flag SATELLITE.
+        Detections in the given order. Those within one FWHM of a satellite's light have the flag SATELLITE.
     """
     starts = [one.line for one in trails]
     scenes = scene.at_each([start[:2] for start in starts])
@@ -243,9 +243,9 @@ def measure_candidates(
 def _by_what_hides(
     trails: Sequence[DetectedSegment], spoiling: Sequence[int], fwhm_px: float
 ) -> list[tuple[tuple[int, ...], list[int]]]:
-    """Return the other trails by which of the spoiling ones, numbered from 0, hide them: all that they do not outshine.
+    """Return the other trails, grouped by the spoiling trails, numbered from 0, that hide them.
 
-    A trail outshines one that it lies on.
+    A trail is hidden by the spoiling trails that it does not outshine; it outshines only trails that it lies on.
     """
     alike: dict[tuple[int, ...], list[int]] = {}
     for i in sorted(set(range(len(trails))) - set(spoiling)):
@@ -261,7 +261,7 @@ def _by_what_hides(
 
 @contextmanager
 def _left_out(usable: NDArray[np.bool_], areas: Sequence[Footprint]) -> Iterator[None]:
-    """Make the pixels of some areas unusable while the block runs."""
+    """Context in which the pixels of some areas are unusable."""
     before = [usable[area.y, area.x] for area in areas]
     for area in areas:
         usable[area.y, area.x] = False
@@ -273,7 +273,7 @@ def _left_out(usable: NDArray[np.bool_], areas: Sequence[Footprint]) -> Iterator
 
 
 def confirmed_class(found: Detection, trail_class: str) -> str:
-    """Return the class of a candidate, or none if it is something else that is as long as a satellite's trail."""
-    # The evidence for other causes does not apply to a line that is dark for the most part.
+    """Return the class of a candidate, or none if another cause explains a trail as long as a satellite's."""
+    # The evidence for other causes does not apply to a mostly dark line.
     other = _SHARP if trail_class == "glint_trail" else _SHARP | _LONG_ARTEFACTS
     return "" if found.evidence.flags & other else trail_class

@@ -1,4 +1,4 @@
-"""Flux of a trail whose place, length and angle are given, whether it is seen or not."""
+"""Forced photometry: flux of a trail with given position, length and angle, detected or not."""
 
 import math
 from collections.abc import Sequence
@@ -15,33 +15,33 @@ from kernels.trails.trail_fit import robust_level
 from schemas.forced import ForcedFlag
 from schemas.pixels import MaskPlane
 
-_RADIUS_FWHM, _LEAST_RADIUS = 3.5, 6.0  # pixels so near the trail are fitted, as in `kernels.trails.trail_fit`
-_APERTURE_FWHM = 1.5  # flags are those of pixels so near the trail
-_MARGIN = 24  # px beyond the fit from which the noise is taken
-_LEAST_PIXELS = 500  # of fewer the noise is not known to 5 %
+_RADIUS_FWHM, _LEAST_RADIUS = 3.5, 6.0  # distance from the trail of the fitted pixels, as in `kernels.trails.trail_fit`
+_APERTURE_FWHM = 1.5  # distance from the trail of the pixels that set flags
+_MARGIN = 24  # px beyond the fit, where the noise is measured
+_LEAST_PIXELS = 500  # with fewer pixels the noise is not known to 5 %
 _LEAST_VISIBLE = 0.5  # of the light
-_LONG = 200.0  # px; the share of a longer trail's light beyond the fit radius is that of one so long, to 0.1 %
+_LONG = 200.0  # px; for longer trails the share of light beyond the fit radius is the same to 0.1 %
 _OUTLIER = 5.0  # sigma
 _MOST_CUT = 0.5  # share of the light: more is not a neighbour but the source itself
 _PASSES = 3
-_APART = 0.2  # share of a source's light, squared, that is not like any other's: less cannot be separated
+_APART = 0.2  # least squared share of a source's light that differs from all others, to separate it
 
 _NONE = Flux(math.nan, math.nan)
 
 
 class ForcedFlux(NamedTuple):
-    """Measurements at a given place, in pixel units.
+    """Measurements at a given position, in pixel units.
 
     Attributes
     ----------
     trail, psf
-        Flux of the trail, and of a point source at its centre; NaN where not measured.
+        Flux of the trail, and of a point source at its centre; NaN if not measured.
     ndata
-        Pixels fitted.
+        Number of fitted pixels.
     visible
         Share of the trail's light that falls on usable pixels.
     flags
-        Flags that follow from the pixels.
+        Flags from the pixels.
     """
 
     trail: Flux
@@ -52,23 +52,23 @@ class ForcedFlux(NamedTuple):
 
 
 def reach(length: float, fwhm_px: float) -> int:
-    """Return how far from the centre of a trail pixels matter to `forced_flux`, px."""
+    """Return the distance from the centre of a trail within which pixels affect `forced_flux`, px."""
     return math.ceil(length / 2 + _radius(fwhm_px)) + _MARGIN
 
 
 def forced_flux(
     scene: Scene, mask: NDArray[np.uint16], segment: Segment, neighbours: Sequence[Segment] = ()
 ) -> ForcedFlux:
-    """Measure the flux of a trail at a given place.
+    """Return the flux of a trail at a given position.
 
     Parameters
     ----------
     scene, mask
         Image around the trail, out to `reach` or the border of the exposure, and its mask plane, (ny, nx).
     segment
-        The trail, px.
+        Trail, px.
     neighbours
-        Other sources nearby, px; their fluxes are fitted at the same time, whatever they are.
+        Other sources nearby, px; their fluxes are fitted at the same time.
 
     Returns
     -------
@@ -76,11 +76,11 @@ def forced_flux(
 
     Notes
     -----
-    Linear least squares for the flux and the level beside the trail: nothing moves, so the flux is unbiased however
-    faint the source, and negative as often as positive where there is none. Pixels weigh alike; the error is that of
-    the estimate in the correlated noise (`kernels.trails.least_squares`), whose standard deviation is taken from the
-    surroundings. Pixels that are 5 sigma off the fit, and by more than the trail's own light, are left out with their
-    neighbours, and so on up to three times.
+    Flux and level beside the trail are fitted by linear least squares. The position is fixed, so the flux is unbiased
+    however faint the source, and negative as often as positive without a source. Pixels have equal weights. The error
+    is that of the estimate in the correlated noise (`kernels.trails.least_squares`), with the standard deviation of the
+    surroundings. Pixels that deviate from the fit by 5 sigma, and by more than the trail's own light, are left out with
+    their neighbours; this is repeated up to three times.
     """
     seen = view(scene, segment, _radius(scene.fwhm_px))
     shape = trail_shape(scene, seen.footprint, segment)
@@ -101,14 +101,14 @@ def forced_flux(
 
 
 def upper_limit(flux: NDArray[np.float64], error: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
-    """Return the flux below which the true one lies with the one-sided confidence of ``sigma`` standard errors.
+    """Return an upper limit of the true flux, with the one-sided confidence of ``sigma`` standard errors.
 
     Notes
     -----
-    ``max(flux, 0) + sigma error``: the classical upper end of a Gaussian confidence interval (an "upper bound" in
-    the words of Kashyap et al. 2010, ApJ 719, 900), with a negative flux taken for 0, so that it is never below
-    what the noise allows (Feldman & Cousins 1998, PRD 57, 3873, sect. IV B). A true flux exceeds it with
-    probability Phi(-sigma), 0.13 % for 3, or less; never if it is below ``sigma error``.
+    ``max(flux, 0) + sigma error`` is the classical upper end of a Gaussian confidence interval (an "upper bound" in
+    the words of Kashyap et al. 2010, ApJ 719, 900), with a negative flux taken as 0, so that it is never below
+    the noise limit (Feldman & Cousins 1998, PRD 57, 3873, sect. IV B). A true flux exceeds it with a probability of
+    at most Phi(-sigma), 0.13 % for 3, and never if it is below ``sigma error``.
     """
     return np.maximum(flux, 0.0) + sigma * error
 
@@ -145,7 +145,7 @@ def _flags(scene: Scene, mask: NDArray[np.uint16], segment: Segment) -> ForcedFl
 
 
 def _local_noise(scene: Scene, under: Footprint) -> float:
-    """Return the robust standard deviation of the pixels around the fit, or the exposure's where they are too few."""
+    """Return the robust standard deviation of the pixels around the fit, or the exposure's if they are too few."""
     around = scene.usable.copy()
     around[under.y, under.x] = False
     if np.count_nonzero(around) < _LEAST_PIXELS:
@@ -156,7 +156,7 @@ def _local_noise(scene: Scene, under: Footprint) -> float:
 def _told_apart(
     scene: Scene, seen: View, shape: NDArray[np.float64], neighbours: Sequence[Segment]
 ) -> tuple[list[NDArray[np.float64]], bool]:
-    """Return images of neighbours that differ from the trail and each other, and whether one is like the trail."""
+    """Return images of the neighbours that differ from the trail and each other, and whether one is like the trail."""
     kept: list[NDArray[np.float64]] = []
     basis = [_unit(shape * seen.use)]
     blended = False
@@ -183,7 +183,7 @@ def _unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _cleaned(
     scene: Scene, seen: View, shape: NDArray[np.float64], others: Sequence[NDArray[np.float64]]
 ) -> tuple[View, bool]:
-    """Leave out pixels with other light, unless they hold most of the trail; return whether there are any."""
+    """Leave out pixels with other light, unless they hold most of the trail; return whether there were any."""
     design, above = np.stack([shape, *others], axis=1), seen.values - robust_level(seen)
     cut: NDArray[np.bool_] = np.zeros(len(shape), np.bool_)
     for _ in range(_PASSES):

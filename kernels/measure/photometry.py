@@ -1,4 +1,4 @@
-"""Fluxes at a known place, and their units."""
+"""Fluxes at a known position, and their units."""
 
 import math
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from kernels.trails.geometry import Segment, stadium
 from kernels.trails.least_squares import fit_covariance
 from kernels.trails.scene import Scene, View, trail_shape
 
-_FIFTHS = 5  # a pixel at the border of an aperture counts by 5 x 5 points
+_FIFTHS = 5  # a pixel at the border of an aperture is sampled at 5 x 5 points
 _AB_OF_NJY = 31.4  # AB magnitude of 1 nJy (Oke & Gunn 1983, ApJ 266, 713)
 
 
 class Flux(NamedTuple):
-    """Flux, its standard error, and chi squared of the fit behind it (NaN without one)."""
+    """Flux, its standard error, and chi squared of its fit (NaN without a fit)."""
 
     value: float
     error: float
@@ -27,22 +27,22 @@ class Flux(NamedTuple):
 
 
 def fit_flux(scene: Scene, seen: View, segment: Segment, others: Sequence[NDArray[np.float64]] = ()) -> Flux:
-    """Fit the flux of a trail, or of a point source (length 0), at a given place, and the level it lies on.
+    """Return the flux of a trail, or of a point source (length 0), fitted with the level at a given position.
 
     Parameters
     ----------
     scene, seen
-        Image, and which of its pixels are fitted.
+        Image, and the pixels to fit.
     segment
-        Place and extent of the source, px.
+        Position and extent of the source, px.
     others : (n,) each
         Images of further sources in the pixels of ``seen``, whose fluxes are fitted at the same time.
 
     Returns
     -------
     Flux
-        Pixel units; NaN if no usable pixel lies under the source. The error alone is NaN where the correlations of the
-        noise leave it no variance, as between a few pixels whose noise is contrary.
+        Pixel units; NaN if no usable pixel lies under the source. Only the error is NaN if the noise correlations give
+        no positive variance, as for a few pixels with anticorrelated noise.
     """
     return shaped_flux(scene, seen, trail_shape(scene, seen.footprint, segment), others)
 
@@ -50,7 +50,7 @@ def fit_flux(scene: Scene, seen: View, segment: Segment, others: Sequence[NDArra
 def shaped_flux(
     scene: Scene, seen: View, shape: NDArray[np.float64], others: Sequence[NDArray[np.float64]] = ()
 ) -> Flux:
-    """Fit the flux of a source that is ``shape``, (n,), in the pixels of ``seen`` at unit flux; see `fit_flux`."""
+    """Return the fitted flux of a source with unit-flux image ``shape``, (n,), in pixels ``seen``; see `fit_flux`."""
     if not np.any(seen.use * shape > 1e-6):
         return Flux(math.nan, math.nan)
     design = np.stack([shape, np.ones_like(shape), *others], axis=1)
@@ -72,24 +72,25 @@ _FREE = (2.0, 3.0)
 
 
 def point_or_trail(psf: Flux, trail: Flux) -> Flux:
-    """Return the flux of a source of which it is not known whether it is a point or a short trail.
+    """Return the flux of a source that may be a point or a short trail.
 
     Parameters
     ----------
     psf, trail
-        Its flux as either, with chi squared of the same pixels.
+        Flux as a point and as a trail, with chi squared of the same pixels.
 
     Returns
     -------
     Flux
-        Their mean, weighted by what the two fits leave over; its error holds their difference. Where the trail is
-        significant it is that of the trail, else nearly that of the point.
+        Mean of both, weighted by the residuals of the two fits; its error includes their difference. If the trail is
+        significant, the mean is the flux of the trail, else nearly that of the point.
 
     Notes
     -----
-    Model averaging: Buckland, Burnham & Augustin 1997, Biometrics 53, 603. The greatest likelihood of p parameters of
-    place and shape lies at a flux that is too great by p / (2 S^2) (Portillo, Speagle & Finkbeiner 2020, AJ 159, 165),
-    which is taken off. The two constants are set on simulated sources of 0 to 20 px (``benchmarks/magnitudes.py``).
+    The fluxes are averaged as models in Buckland, Burnham & Augustin 1997, Biometrics 53, 603. The maximum likelihood
+    over p parameters of position and shape overestimates the flux by a share of p / (2 S^2) (Portillo, Speagle &
+    Finkbeiner 2020, AJ 159, 165), which is corrected. The two constants were set on simulated sources of 0 to 20 px
+    (``benchmarks/magnitudes.py``).
     """
     weight = 1 / (1 + math.exp(min(max((_EVEN - (psf.chi2 - trail.chi2)) / 2, -50.0), 50.0)))
     point, line = (_unbiased(one, free) for one, free in zip((psf, trail), _FREE, strict=True))
@@ -105,12 +106,12 @@ def _unbiased(flux: Flux, free: float) -> float:
 def aperture_flux(
     scene: Scene, segment: Segment, half_width: float, level: float = 0.0, level_err: float = 0.0
 ) -> Flux:
-    """Sum the light inside a rectangle along a trail.
+    """Return the sum of the light inside a rectangle along a trail.
 
     Parameters
     ----------
     scene
-        Image. A pixel that is not usable, or lies outside, adds nothing.
+        Image. Pixels that are unusable or outside add nothing.
     segment, half_width
         The rectangle is ``length + 2 half_width`` long and ``2 half_width`` wide, px.
     level, level_err
@@ -119,13 +120,13 @@ def aperture_flux(
     Returns
     -------
     Flux
-        Pixel units; the error is NaN where nothing gives the sum a variance, as without a usable pixel.
+        Pixel units; the error is NaN if the sum has no variance, as without a usable pixel.
 
     Notes
     -----
-    The border is a fifth of a pixel exact. The variance of the sum is that of the
-    correlated noise, sum over lags of rho(lag) times the area that the rectangle shares with itself displaced by the
-    lag, plus the Poisson noise of the light, plus that of the level.
+    The border is exact to a fifth of a pixel. The variance of the sum has three parts: the correlated noise, which is
+    the sum over lags of rho(lag) times the area that the rectangle shares with itself displaced by the lag; the
+    Poisson noise of the light; and the error of the level.
     """
     long, wide, theta = segment.length + 2 * half_width, 2 * half_width, math.radians(segment.angle)
     around = stadium(scene.shape, segment, math.sqrt(2) * half_width + 1)
@@ -195,18 +196,18 @@ def njy_per_unit(zero_point: float) -> float:
 def ab_magnitude(
     flux: NDArray[np.float64], error: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return AB magnitudes and their standard errors from fluxes in nJy; NaN where the flux is not positive."""
+    """Return AB magnitudes and their standard errors from fluxes in nJy; NaN if the flux is not positive."""
     positive = np.where(flux > 0, flux, np.nan)
     return _AB_OF_NJY - 2.5 * np.log10(positive), 2.5 / math.log(10) * error / positive
 
 
-_RADIUS_FWHM, _LEAST_RADIUS = 3.5, 6.0  # pixels so near the place are fitted, as in `kernels.measure.forced`
+_RADIUS_FWHM, _LEAST_RADIUS = 3.5, 6.0  # radius of the fitted pixels, as in `kernels.measure.forced`
 _LEAST_PIXELS = 12
 _LEAST_VISIBLE = 0.5  # of the light
 
 
 class StampFluxes(NamedTuple):
-    """Fluxes and their standard errors, (n,), in the unit of the pixels; NaN where they cannot be measured."""
+    """Fluxes and their standard errors, (n,), in the unit of the pixels; NaN if they cannot be measured."""
 
     value: NDArray[np.float64]
     error: NDArray[np.float64]
@@ -215,26 +216,26 @@ class StampFluxes(NamedTuple):
 def stamp_fluxes(
     stamps: NDArray[np.float32], x: NDArray[np.float64], y: NDArray[np.float64], psf: GaussianMixture, fwhm_px: float
 ) -> StampFluxes:
-    """Fit a point source at a given place, and the level that it lies on, to each of some pictures.
+    """Return the fluxes of point sources at given positions, each fitted with a level to one of several stamps.
 
     Parameters
     ----------
     stamps : (n, side, side)
-        Pixels; NaN where they do not count.
+        Pixels; NaN if unusable.
     x, y : (n,)
-        Places in the pictures, px, 0-based.
+        Positions in the stamps, px, 0-based.
     psf, fwhm_px
         Point-spread function with the response of a pixel, and its FWHM, px.
 
     Returns
     -------
     StampFluxes
-        NaN where less than half of the light falls on pixels that count.
+        NaN if less than half of the light falls on usable pixels.
 
     Notes
     -----
-    Linear least squares of two parameters, within 3.5 FWHM (6 px at least), all pixels alike; the error is that of
-    white noise of the scatter about the fit.
+    Two parameters are fitted by linear least squares, within 3.5 FWHM (at least 6 px), with equal weights. The error
+    is that of white noise with the scatter around the fit.
     """
     radius = max(_RADIUS_FWHM * fwhm_px, _LEAST_RADIUS)
     value, error = np.full(len(stamps), np.nan), np.full(len(stamps), np.nan)

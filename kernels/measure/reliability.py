@@ -1,4 +1,4 @@
-"""Reliability of a candidate: its measurements and pictures, judged by trees and small networks."""
+"""Inputs of the reliability model: measurements and stamps of candidates."""
 
 import math
 from typing import NamedTuple
@@ -23,7 +23,7 @@ def feature_matrix(
     residuals: NDArray[np.float32],
     static: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """Return what the model ``reliability`` sees of each candidate.
+    """Return the features of each candidate for the model ``reliability``.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def feature_matrix(
     fwhm_px
         FWHM of the exposure's PSF, px.
     trail_snr : (N,)
-        Flux of the trail fit over its error, place, length and angle free.
+        Flux of the trail fit over its error, with free position, length and angle.
     residuals : (N, len(RESIDUALS)) float32
         See `kernels.measure.surroundings`.
     static : (N, len(STATIC)) float32
@@ -41,7 +41,7 @@ def feature_matrix(
     Returns
     -------
     (N, len(FEATURES)) float32
-        In the order and by the rules of `schemas.model_card`.
+        Features in the order and by the rules of `schemas.model_card`.
     """
 
     def values(name: str) -> NDArray[np.float64]:
@@ -96,7 +96,7 @@ class FittedTrail(NamedTuple):
 def candidate_stamps(
     scene: Scene, found: list[FittedTrail], science: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """Draw the pictures of some candidates.
+    """Return the stamps of candidates.
 
     Parameters
     ----------
@@ -110,11 +110,11 @@ def candidate_stamps(
     Returns
     -------
     (n, CHANNELS, SIDE, SIDE) float32
-        About the pixel of the centre (row and column 16): the image less the level of the fit, in units of the noise;
-        the same less the fitted trail; that trail; 1 where a pixel does not count. Then, of squares of 3 x 3 px: the
-        sum of the first over 3, and the share that does not count. Last, at the scale of the pixels, what does not
-        move: science less difference, less its median over the picture, in units of the noise; 0 where that is not
-        known. Brightness goes through `kernels.image.search_image.squash`.
+        Channels around the central pixel (row and column 16). At the pixel scale: the image minus the level of the fit,
+        in units of the noise; the same minus the fitted trail; the fitted trail; 1 for unusable pixels. In squares of
+        3 x 3 px: the sum of the first channel over 3, and the unusable share. Last, at the pixel scale, the static
+        light: science minus difference, minus its median over the stamp, in units of the noise; 0 if it is not known.
+        Brightness is passed through `kernels.image.search_image.squash`.
     """
     out = np.zeros((len(found), STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE), np.float32)
     scenes = scene.at_each([one.segment[:2] for one in found])
@@ -141,7 +141,7 @@ def candidate_stamps(
 
 
 def _static(scene: Scene, science: NDArray[np.float32], y: int, x: int) -> NDArray[np.float32]:
-    """Return science less difference about a pixel, less its median; 0 where either does not count."""
+    """Return science minus difference around a pixel, minus its median; 0 where either is unusable."""
     half = STAMP_SIDE // 2
     rows, columns = (
         slice(max(at - half, 0), max(min(at + half, size), 0)) for at, size in zip((y, x), scene.shape, strict=True)

@@ -1,4 +1,4 @@
-"""Reliability of candidates by boosted trees on their measurements and small networks on their pictures."""
+"""Reliability of candidates from boosted trees on their measurements and small networks on their stamps."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -33,18 +33,18 @@ _TRAIL, _POINT, _SATELLITE = (KINDS.index(name) for name in ("trail", "point", "
 
 
 class KindShares(NamedTuple):
-    """Logistic regressions: what kind of light a candidate is, if it is real; see `kind_shares`.
+    """Logistic regressions for the kind of a real candidate; see `kind_shares`.
 
     Attributes
     ----------
     mean, scale : (features,)
-        That the measurements are standardised by.
+        Mean and scale that standardise the measurements.
     weight : (len(KINDS), features)
-        Of the log odds.
+        Weights of the log odds.
     bias : (len(KINDS),)
-        Of the log odds, where all kinds are as frequent as each other.
+        Bias of the log odds, for equally frequent kinds.
     shift : (len(KINDS),)
-        Added to the log odds: the prior, from the card.
+        Prior from the card, added to the log odds.
     """
 
     mean: NDArray[np.float64]
@@ -64,22 +64,22 @@ def kind_shares(
 ) -> NDArray[np.float64]:
     """Return the probability of each of `KINDS` for candidates that are real.
 
-    Whether a source moved is told by all measurements. Whether what moved is a satellite is told without `STATIC`, as
-    where no science image is given: asteroids cross stars, too.
+    All measurements decide whether a source moved. `STATIC` is not used to decide whether a moving source is a
+    satellite, as if there were no science image, because asteroids cross stars too.
 
     Parameters
     ----------
     features : (n, len(FEATURES)) float32
         See `schemas.dia_source.FEATURES`.
     of
-        Fitted log odds.
+        Fitted regressions.
     columns
-        Of `FEATURES`, those that ``of`` was fitted to; None: all.
+        Indices of the `FEATURES` that ``of`` was fitted to; None: all.
 
     Returns
     -------
     (n, len(KINDS)) float64
-        Sum 1.
+        Probabilities; each row sums to 1.
     """
     hidden = features.copy()
     hidden[:, [FEATURES.index(name) for name in STATIC]] = UNKNOWN
@@ -97,7 +97,7 @@ def _log_odds(features: NDArray[np.float32], of: KindShares) -> NDArray[np.float
 
 @dataclass(frozen=True)
 class ReliabilityNet:
-    """Trees and networks, whose log odds are averaged, with a calibration.
+    """Trees and networks with averaged log odds and a calibration.
 
     Parameters
     ----------
@@ -106,13 +106,13 @@ class ReliabilityNet:
     trees
         See `kernels.nets.tree_ensemble`.
     slope, offset
-        Of the calibrated log odds over those of `log_odds`; see `reliability_of`.
+        Calibration of the log odds; see `reliability_of`.
     card
-        What is known of the weights.
+        Card of the weights.
     kinds
-        What tells the kinds of light apart; weights of earlier versions have none.
+        Regressions for the kinds of real candidates; weights of earlier versions have none.
     columns
-        Of `FEATURES`, those that it has learnt from; None: all.
+        Indices of the `FEATURES` that the model was trained on; None: all.
     """
 
     nets: tuple[ReliabilityCnn, ...]
@@ -124,7 +124,7 @@ class ReliabilityNet:
     columns: tuple[int, ...] | None = None
 
     def __call__(self, features: NDArray[np.float32], stamps: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the probability of being real.
+        """Return the probability that each candidate is real.
 
         Parameters
         ----------
@@ -148,7 +148,7 @@ class ReliabilityNet:
         return np.concatenate([real * kind_shares(features, self.kinds, self.columns), 1 - real], axis=1)
 
     def log_odds(self, features: NDArray[np.float32], stamps: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the mean of the trees' log odds and of the networks' mean, before calibration, (n,)."""
+        """Return the mean of the log odds of the trees and of the networks' mean, before calibration, (n,)."""
         count, features = len(features), of_columns(features, self.columns)
         whole = -(-count // _BATCH) * _BATCH
         padded = [
@@ -169,19 +169,19 @@ def reliability_of(log_odds: NDArray[np.float64], slope: float, offset: float) -
 
     Notes
     -----
-    Platt 1999, *Advances in Large Margin Classifiers*, 61; with offset 0 it is the temperature scaling of Guo et al.
-    2017, ICML, 1321. Unlike isotonic regression it keeps the order of the candidates without ties.
+    The method is that of Platt 1999, *Advances in Large Margin Classifiers*, 61; with offset 0 it is the temperature
+    scaling of Guo et al. 2017, ICML, 1321. Unlike isotonic regression it keeps the order of candidates without ties.
     """
     return scipy.special.expit(slope * log_odds + offset).astype(np.float32)
 
 
 def build_reliability(weights: Weights) -> ReliabilityNet:
-    """Make the model of its weights, member by member, and the calibration on its card.
+    """Return the model built from its weights and the calibration on its card.
 
     Raises
     ------
     Misconfigured
-        It was trained on features that this version does not measure.
+        The model was trained on features that this version does not measure.
     """
     card, arrays = weights.card, weights.arrays
     trained_on = tuple(card.input.get("features", ()))

@@ -1,4 +1,4 @@
-"""Share of the light of stars that the subtraction of an exposure leaves."""
+"""Share of the light of stars that remains in a difference image."""
 
 import math
 
@@ -8,17 +8,17 @@ from numpy.typing import NDArray
 from kernels.compiled import njit
 from kernels.trails.scene import Scene
 
-_BLOCK = 16  # px: the brightest pixel of each such square may be a star
+_BLOCK = 16  # px: side of squares whose brightest pixel may be a star
 _BOX_FWHM = 1.2  # half of the side of a star's box; its sky is the rim of a box of twice the side
-_PRECISE = 0.01  # standard error of a star's share, at most
-_STARS = 20  # fewer tell nothing
+_PRECISE = 0.01  # largest standard error of a star's share
+_STARS = 20  # fewer stars are not enough
 
 
 def share_left(scene: Scene, science: NDArray[np.float32]) -> float:
-    """Return the share of a star's light that is commonly left in a difference image.
+    """Return the typical share of a star's light that remains in a difference image.
 
-    An error of the flux scale leaves the same share of each star; errors of the flat field and of the PSF, and stars
-    that vary, make a scatter. A source that lies on a star is hardly new if it is no brighter than that.
+    An error of the flux scale leaves the same share of each star. Errors of the flat field and the PSF, and variable
+    stars, add scatter. A source on a star is hardly new if it is no brighter than this share.
 
     Parameters
     ----------
@@ -30,8 +30,8 @@ def share_left(scene: Scene, science: NDArray[np.float32]) -> float:
     Returns
     -------
     float
-        Median over the stars and one standard deviation more (from the median deviation, less the noise); 0 if that is
-        negative, and where fewer than 20 stars are bright enough for shares to 1 %.
+        Median over the stars plus one standard deviation (from the median deviation, with the noise subtracted); 0 if
+        that is negative, or if fewer than 20 stars are bright enough for shares accurate to 1 %.
     """
     half = math.ceil(_BOX_FWHM * scene.fwhm_px)
     shares, errors = _shares(scene.pixels, scene.usable, science, scene.noise.sigma, half)
@@ -46,7 +46,7 @@ def share_left(scene: Scene, science: NDArray[np.float32]) -> float:
 def _shares(
     pixels: NDArray[np.float32], usable: NDArray[np.bool_], science: NDArray[np.float32], sigma: float, half: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return what is left of the stars, at most one of a block, over their light, and the standard error of that."""
+    """Return the remaining share of the light of stars, at most one per block, and its standard error."""
     ny, nx = pixels.shape
     rim = 2 * half
     shares, errors = np.empty((ny // _BLOCK) * (nx // _BLOCK)), np.empty((ny // _BLOCK) * (nx // _BLOCK))
@@ -72,7 +72,7 @@ def _shares(
 def _above_sky(
     pixels: NDArray[np.float32], usable: NDArray[np.bool_], science: NDArray[np.float32], y: int, x: int, half: int
 ) -> tuple[float, float]:
-    """Return light that does not move, and of the difference image, of a box; 0 and 0 if (y, x) is not its peak."""
+    """Return the static light and the difference-image light of a box; 0 and 0 if (y, x) is not its peak."""
     peak = science[y, x] - pixels[y, x]
     static = left = sky_static = sky_left = 0.0
     count = 0

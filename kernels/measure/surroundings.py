@@ -15,11 +15,11 @@ from kernels.trails.trail_model import trail_rows
 from schemas.dia_source import RESIDUALS, STATIC, UNKNOWN
 
 _CORE = 0.75  # px from the axis of the trail
-_BLOB = 1  # px; what is left of a masked area when so much is taken off all around is a blob, not a column or a ray
+_BLOB = 1  # px; a masked area that remains after erosion by this much is a blob, not a column or a cosmic ray
 
 
 def sharpness(scene: Scene, fit: TrailFit) -> float:
-    """Compare the light within 0.75 px of the axis of a fitted trail with that of the model there.
+    """Return the ratio of the light within 0.75 px of the axis of a fitted trail to that of the model.
 
     Returns
     -------
@@ -56,19 +56,20 @@ def _core_light(
 
 
 def blob_pixels(usable: NDArray[np.bool_], segment: Segment, radius: float) -> int:
-    """Count the pixels near a trail that lie inside large masked areas.
+    """Return the number of pixels near a trail that lie inside large masked areas.
 
     Parameters
     ----------
     usable : (ny, nx)
         Pixels that are not masked.
     segment, radius
-        The trail, and how far from it to look, px.
+        Trail, and largest distance from it, px.
 
     Returns
     -------
     int
-        Masked pixels whose eight neighbours are masked too: none in a column, a cosmic ray or a bleed of 2 px width.
+        Number of masked pixels whose eight neighbours are also masked. A column, a cosmic ray or a bleed of 2 px width
+        has none.
     """
     area = stadium((usable.shape[0], usable.shape[1]), segment, radius)
     return int(_inner(usable, area.y, area.x))
@@ -88,31 +89,31 @@ def _inner(usable: NDArray[np.bool_], y: NDArray[np.int32], x: NDArray[np.int32]
     return count
 
 
-_WIDER = (1.25, 2.5)  # times the PSF: of light that a mismatched width leaves, and of a halo
+_WIDER = (1.25, 2.5)  # width over that of the PSF: of the residual of a mismatched width, and of a halo
 _CAP = 20.0
-_RESIDUAL_FWHM = 1.0  # from the axis
+_RESIDUAL_FWHM = 1.0  # distance from the axis
 
 
 def residual_features(scene: Scene, fit: TrailFit, flux: float) -> NDArray[np.float32]:
-    """Describe the residual of a fit by what imperfect subtraction of a star would leave.
+    """Return features of the residual of a fit that show the imperfect subtraction of a star.
 
-    A star that was not subtracted cleanly may look like a point; but the light that is gone has left its photon noise
-    behind, and mismatched shift, width and pixel phase have patterns of their own (Alard & Lupton 1998, ApJ 503, 325;
-    Zackay, Ofek & Gal-Yam 2016, ApJ 830, 27, on the noise).
+    A star that was not subtracted cleanly may look like a point. But the photon noise of the subtracted light remains,
+    and errors of shift, width and pixel phase have characteristic patterns (Alard & Lupton 1998, ApJ 503, 325; Zackay,
+    Ofek & Gal-Yam 2016, ApJ 830, 27, on the noise).
 
     Parameters
     ----------
     scene
         Image with its PSF and noise.
     fit
-        The fit, and the pixels it has seen.
+        Fit with its pixels.
     flux
-        Of the trail, pixel units.
+        Flux of the trail, pixel units.
 
     Returns
     -------
     (len(RESIDUALS),) float32
-        As listed in `schemas.dia_source.RESIDUALS`; zeros if nothing was seen.
+        Features listed in `schemas.dia_source.RESIDUALS`; zeros if no pixel is usable.
     """
     footprint, use = fit.seen.footprint, fit.seen.use > 0
     if not use.any():
@@ -149,7 +150,7 @@ def _patterns(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the five mean squared residuals of `RESIDUALS`, and the six amplitudes of its patterns.
 
-    ``shapes`` are the trail and two wider ones, (3, n); ``near`` is how far from the axis is near, px.
+    ``shapes`` are the trail and two wider ones, (3, n); ``near`` is the largest distance from the axis, px.
     """
     x0, y0, length, theta = line
     cosine, sine = math.cos(theta), math.sin(theta)
@@ -186,9 +187,9 @@ def _patterns(
 def _beyond(
     left: NDArray[np.float64], pattern: NDArray[np.float64], model: NDArray[np.float64], explained: float
 ) -> float:
-    """Return the amplitude of a pattern in the residual, without what a change of the trail's flux explains.
+    """Return the amplitude of a pattern in the residual, without the part explained by a change of the trail's flux.
 
-    In standard deviations of white noise.
+    The unit is the standard deviation of white noise.
     """
     total = square = 0.0
     for i in range(left.shape[0]):
@@ -200,7 +201,7 @@ def _beyond(
 
 @njit(cache=True, nogil=True)
 def _contrast(parts: NDArray[np.float64]) -> float:
-    """Return by how much a part of the trail is brighter than the rest, in standard deviations of white noise.
+    """Return the excess brightness of a part of the trail over the rest, in standard deviations of white noise.
 
     ``parts`` are the rest and the part: sums of residual times trail, and of the trail squared.
     """
@@ -210,36 +211,36 @@ def _contrast(parts: NDArray[np.float64]) -> float:
     return excess / math.sqrt(1 / parts[1, 1] + 1 / parts[0, 1])
 
 
-_LEVEL_FWHM = 8.0  # from the axis: pixels whose median is the level of the sky
-_LIGHT_FWHM = 2.5  # and those that hold the trail
-_STATIC_CORE = 0.3  # share of the trail's brightest pixel from which on a pixel is of its core
-_UNLIKE = 0.3  # share of its own light that may be elsewhere on the science image, whose PSF is another
-_LEAST_SEEN = 0.5  # share of the trail's light whose pixels have a value
+_LEVEL_FWHM = 8.0  # distance from the axis of pixels whose median is the sky level
+_LIGHT_FWHM = 2.5  # distance of those that hold the trail
+_STATIC_CORE = 0.3  # a pixel with this share of the trail's brightest pixel belongs to its core
+_UNLIKE = 0.3  # share of its own light that a different PSF may move elsewhere on the science image
+_LEAST_SEEN = 0.5  # least share of the trail's light on pixels with a value
 
 
 def static_light(scene: Scene, science: NDArray[np.float32] | None, segments: Sequence[Segment]) -> NDArray[np.float32]:
-    """Describe the light of the science image under some trails that the difference image does not have.
+    """Return features of the light under trails that is on the science image but not on the difference image.
 
-    Subtraction leaves residues where stars are, in proportion to their light; what moves is rarely in front of one. So
-    surveys weigh a detection by what the reference image shows there (Duev et al. 2019, MNRAS 489, 3582; Masci et al.
-    2019, PASP 131, 018003, on distance to the nearest reference source). Science less difference is the reference, as
-    matched to this exposure, wherever the reference image itself is kept. The two images may differ in PSF and scale
-    (Zackay, Ofek & Gal-Yam 2016, ApJ 830, 27, give a difference image a PSF of its own), so 0.3 of a pixel's own
-    difference is granted.
+    Subtraction leaves residuals at stars, in proportion to their light, while a moving source is rarely in front of
+    one. So surveys judge a detection by the reference image at its position (Duev et al. 2019, MNRAS 489, 3582; Masci
+    et al. 2019, PASP 131, 018003, on distance to the nearest reference source). Science minus difference is the
+    reference matched to this exposure, and does not need the reference image itself. The two images may differ in PSF
+    and scale (in Zackay, Ofek & Gal-Yam 2016, ApJ 830, 27, a difference image has its own PSF), so a mismatch of 0.3
+    of a pixel's own difference is allowed.
 
     Parameters
     ----------
     scene
         Difference image with its PSF and noise.
     science : (ny, nx)
-        On the same pixels and in the same unit; may hold NaN. None if there is no science image.
+        Science image on the same pixels and in the same unit; may hold NaN. None if there is no science image.
     segments
         Fitted trails.
 
     Returns
     -------
     (n, len(STATIC)) float32
-        As listed in `schemas.dia_source.STATIC`.
+        Features listed in `schemas.dia_source.STATIC`.
     """
     if science is None:
         found = [UNKNOWN] * len(segments)
@@ -268,6 +269,6 @@ def _under(
 
 
 def _light(scene: Scene, science: NDArray[np.float32], area: Footprint) -> NDArray[np.float64]:
-    """Return science less difference; NaN where either does not count."""
+    """Return science minus difference; NaN where either is unusable."""
     light = science[area.y, area.x].astype(np.float64) - scene.pixels[area.y, area.x]
     return np.where(scene.usable[area.y, area.x] & np.isfinite(light), light, np.nan)
