@@ -1,4 +1,4 @@
-"""What is known of an array in memory, checked, and as plain numbers."""
+"""Metadata of an array in memory, checked and converted to plain numbers."""
 
 from typing import Any, NamedTuple
 
@@ -22,14 +22,14 @@ _LEAST = 1e-9  # of what must be positive
 
 
 class ArrayFacts(NamedTuple):
-    """What is known of an array; None: not known.
+    """Metadata of an array; None means not known.
 
     Attributes
     ----------
     wcs
         astropy WCS, FITS header or its cards.
     psf
-        FWHM as seen on the image, px, or an astropy quantity; a stamp (ny, nx); or a `PsfModel`, of the width before
+        FWHM as seen on the image, px, or an astropy quantity; a stamp (ny, nx); or a `PsfModel`, with the width before
         the pixels blur it.
     mask
         (ny, nx): True, or the bits of `MaskPlane`, where a pixel is not to be trusted.
@@ -38,9 +38,9 @@ class ArrayFacts(NamedTuple):
     zero_point, zero_point_err
         AB magnitude of one pixel unit of flux, and its error.
     gain
-        Electrons per pixel unit, or, where the pixels are rates, per unit of what they are rates of.
+        Electrons per pixel unit; for rates, electrons per adu, not per adu/s.
     saturation
-        Level from which pixels of the science image are saturated, pixel units.
+        Saturation level of the science image, pixel units.
     mjd_tai, exposure_time_s
         Middle of the exposure, MJD TAI, and its length, s.
     band
@@ -64,15 +64,15 @@ class ArrayFacts(NamedTuple):
 
 
 def checked_facts(facts: ArrayFacts) -> ArrayFacts:
-    """Return facts whose numbers are in their range, and plain: astropy quantities are converted.
+    """Return the facts with checked, plain numbers; astropy quantities are converted.
 
-    The PSF, the WCS and the planes are left as they are.
+    The PSF, the WCS and the planes are not changed.
 
     Raises
     ------
     BadInput
-        A number is not one, has another unit or is out of its range; the band is not a text; a zero point contradicts
-        pixels in nJy.
+        A value is not a number, has a wrong unit or is out of range; the band is not a string; a zero point
+        contradicts pixels in nJy.
     """
     unit = facts.pixel_unit
     per = unit.partition("/")[0]
@@ -107,7 +107,7 @@ def checked_facts(facts: ArrayFacts) -> ArrayFacts:
 
 
 def _number(given: Any, name: str, bounds: tuple[float, float], rule: str, *units: str) -> float | None:
-    """Return a number, of a quantity that in the first of the units that it has; None stays None."""
+    """Return a plain number; a quantity is converted to the first unit that fits it, and None stays None."""
     if given is None:
         return None
     number = np.nan

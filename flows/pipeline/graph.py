@@ -34,10 +34,10 @@ OF_EXPOSURE = ("tile", "exposure")
 
 @dataclass(frozen=True)
 class Graph:
-    """Stages that run, sorted so that each comes after those it reads from, and why the others do not.
+    """Stages that run, in dependency order, and the reasons why others do not.
 
-    Those that need a file which the settings do not name, or nights that they do not ask for, and what only they give
-    to, were not asked for: of them nothing is said.
+    No reason is given for stages that were not requested: those that need a file or nights that the settings do not
+    name, and those that only feed such stages.
     """
 
     stages: tuple[Stage, ...]
@@ -48,14 +48,14 @@ class Graph:
         return tuple(stage for stage in self.stages if stage.per == level)
 
     def results(self, level: str) -> tuple[Stage, ...]:
-        """Return the stages of a level whose dataset is published: products, or consumed by no stage of that level."""
+        """Return the stages of a level whose dataset is published: products, and datasets that no stage of it reads."""
         consumed = {dataset.name for stage in self.at(level) for dataset in stage.needs}
         return tuple(stage for stage in self.at(level) if _is_product(stage) or stage.gives.name not in consumed)
 
     def beside(self) -> tuple[frozenset[str], ...]:
-        """Return the datasets of an exposure that need nothing of those of its tiles, by what is made together.
+        """Return the datasets of an exposure that do not depend on those of its tiles, in groups made together.
 
-        Those that need nothing of each other are apart; those that search copies are together, and come last.
+        Independent datasets form separate groups; those that search copies form one group, which comes last.
         """
         made = {stage.gives.name for stage in self.at("tile")}
         after = made.union(*(following(self.stages, name) for name in made))
@@ -73,7 +73,7 @@ class Graph:
         return tuple(frozenset(stage.gives.name for stage in part) for part in parts)
 
     def towards(self, wanted: Collection[str], given: Collection[str] = ()) -> tuple[Stage, ...]:
-        """Return the stages that have to run for some datasets, in order, where others are there already."""
+        """Return the stages that must run for given datasets, in order, if other datasets already exist."""
         needed, chosen = set(wanted), []
         for stage in reversed(self.stages):
             if stage.gives.name in needed - set(given):
@@ -83,7 +83,7 @@ class Graph:
 
 
 def following(stages: Sequence[Stage], dataset: str) -> set[str]:
-    """Return the datasets that some stages, in any order, make of one, or of what is made of that."""
+    """Return the datasets that stages, in any order, make directly or indirectly from a given one."""
     found, before = {dataset}, set[str]()
     while found != before:
         before = set(found)
@@ -93,22 +93,22 @@ def following(stages: Sequence[Stage], dataset: str) -> set[str]:
 
 
 def resolve(pipeline: Sequence[Stage], present: Collection[str], levels: Collection[str] = LEVELS) -> Graph:
-    """Sort a pipeline by the inputs and outputs of its stages.
+    """Return the graph of a pipeline from the inputs and outputs of its stages.
 
     Parameters
     ----------
     pipeline
         Stages in any order.
     present
-        Names of the planes that the exposure brings, of the files that the settings name, and of the datasets that are
-        there already.
+        Names of the planes of the exposure, of the files in the settings, and of existing datasets.
     levels
-        Stages of other levels are left out, and do not count as a reason.
+        Levels to include; stages of other levels are not given as reasons.
 
     Raises
     ------
     Misconfigured
-        A stage needs what no stage makes, or reads synthetic rows; two make the same, or depend on each other.
+        A stage needs a dataset that no stage makes, or reads synthetic rows; two stages make the same dataset, or
+        depend on each other.
     """
     return _resolved(tuple(pipeline), frozenset(present), frozenset(levels))
 
@@ -170,7 +170,7 @@ def _producers(pipeline: Sequence[Stage]) -> dict[str, Stage]:
 
 
 def _refuse_synthetic(pipeline: Sequence[Stage]) -> None:
-    """Refuse a stage that makes what we report of what we put in ourselves."""
+    """Refuse a stage that would publish results from synthetic rows."""
     for stage in pipeline:
         if isinstance(stage.gives, TableOf) and stage.gives.synthetic:
             continue
@@ -189,7 +189,7 @@ def _is_product(stage: Stage) -> bool:
 
 
 def _sorted(pipeline: Sequence[Stage], producers: Mapping[str, Stage]) -> list[Stage]:
-    """Sort stages topologically and stably: of those that could come next, the first of the pipeline does."""
+    """Return the stages in topological order; of those that could come next, the first in the pipeline is taken."""
     ordered: list[Stage] = []
     waiting = list(pipeline)
     while waiting:
@@ -210,11 +210,11 @@ def _sorted(pipeline: Sequence[Stage], producers: Mapping[str, Stage]) -> list[S
 
 
 def declared_tables() -> dict[str, TableOf]:
-    """Return the declared form of each table that is published, by its name."""
+    """Return the declared schema of each published table, by name."""
     published = (*(stage.gives for stage in PIPELINE), FORCED_SOURCE, RECEIVED_ALERT, ZTF_PACKET_SOURCE)
     return {dataset.name: dataset for dataset in published if isinstance(dataset, TableOf)}
 
 
 def declared_arrays() -> frozenset[str]:
-    """Return the names of the arrays that stages publish."""
+    """Return the names of the published arrays."""
     return frozenset(stage.gives.name for stage in PIPELINE if isinstance(stage.gives, ArrayOf))

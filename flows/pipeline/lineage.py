@@ -1,4 +1,4 @@
-"""Lineage: digests of what each result is made from, and the published files that are out of date."""
+"""Lineage: digests of the inputs of each result, and detection of outdated published files."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,11 +41,11 @@ class Lineage:
     Attributes
     ----------
     tiles
-        Of the stored pixels and their metadata.
+        Digest of the stored pixels and their metadata.
     datasets
-        Of each stage's dataset.
+        Digest of each stage's dataset.
     final
-        Of everything that is published: it changes if, and only if, the exposure must be done again.
+        Digest of everything that is published; it changes if and only if the exposure must be processed again.
     """
 
     tiles: str
@@ -56,18 +56,18 @@ class Lineage:
 def trace(
     source: Source, sha256: str, pipeline: Sequence[Stage], models: Mapping[str, str], settings: Settings
 ) -> Lineage:
-    """Return the digests of an exposure's results, chained from its file to what is published.
+    """Return the digests of an exposure's results, chained from its file to the published datasets.
 
     Parameters
     ----------
     source, sha256
-        The exposure, and the SHA-256 of the bytes of its files.
+        Exposure, and SHA-256 of the bytes of its files.
     pipeline
-        All stages, also those that will have nothing to work on: what a file brings is a matter of its bytes.
+        All stages, including those that will have no input; the planes in a file are covered by its bytes.
     models
-        Digests of models and files, by the names that the stages use: `flows.pipeline.models.model_digests`.
+        Digests of models and files, by the names used in stages; see `flows.pipeline.models.model_digests`.
     settings
-        Of the run; a stage depends on the section of its own name.
+        Settings of the run; a stage depends on the section of its own name.
     """
     files = {one.name for stage in pipeline for one in stage.needs if isinstance(one, FileOf)} & models.keys()
     graph = resolve(pipeline, PLANES | files, OF_EXPOSURE)
@@ -84,7 +84,7 @@ def trace(
 def verdict_digest(final: str, settings: Settings, code: str = "") -> str:
     """Return the digest of the verdict that an exposure cannot be used.
 
-    It also depends on the flood guard, and that on a file which killed its workers on their memory.
+    It also depends on the flood guard; for a file that killed its workers, it depends on their memory.
     """
     guards: dict[str, Any] = {"max_detections": settings.execution.max_detections}
     if code == "killed_workers":
@@ -93,14 +93,14 @@ def verdict_digest(final: str, settings: Settings, code: str = "") -> str:
 
 
 def memo_name(source: Source, settings: Settings) -> str:
-    """Return the name under which the ledger keeps what a source held, as read with these settings."""
+    """Return the name under which the ledger stores the content of a source, as read with these settings."""
     files = [list(sibling) for sibling in source.siblings]
     return f"{name_of(source)} {digest(_reading(source, settings), {'siblings': files})[:16]}"
 
 
 def _reading(source: Source, settings: Settings) -> str:
-    """Return the digest of what decides how a file is read, beside its bytes; most files of a night share it."""
-    planes = tuple(sorted(plane for plane, _ in source.siblings))  # not where they are: a night may move
+    """Return the digest of the settings for reading a file, which most files of a night share."""
+    planes = tuple(sorted(plane for plane, _ in source.siblings))  # without the folder: a night may move
     key = source.index, source.overrides, planes
     said: dict[str, Any] = {
         "fits": settings.fits,
@@ -114,12 +114,12 @@ def _reading(source: Source, settings: Settings) -> str:
 
 
 def _kept_digest(settings: BaseModel | None, key: tuple[Any, ...], said: Mapping[str, Any]) -> str:
-    """Return the digest of ``said``, which the settings and a key tell, and which many exposures of a run share."""
+    """Return the cached digest of ``said``, which depends on the settings and a key that many exposures share."""
     known = _known.get((id(settings), *key))
     if known is None:
         if len(_known) >= KNOWN:
             _known.clear()
-        # As long as the settings are kept no others have their id.
+        # While the settings are referenced, no other object has their id.
         known = _known[id(settings), *key] = settings, digest(said)
     return known[1]
 
@@ -130,7 +130,7 @@ def _final(graph: Graph, datasets: Mapping[str, str]) -> str:
 
 
 def is_whole(path: Path, sha256: str) -> bool:
-    """Return whether what was published is there with the same bytes: a file, a folder of files, or a part's rows."""
+    """Return whether a published file, folder of files, or part's rows exist with unchanged bytes."""
     try:
         if path.suffix == ".zarr":
             return folder_digest(path) == sha256
@@ -141,12 +141,12 @@ def is_whole(path: Path, sha256: str) -> bool:
 
 
 def up_to_date(record: ExposureRecord | None, lineage: Lineage, out: Path) -> dict[str, DatasetRecord]:
-    """Return the published files that were made from the same, and are whole.
+    """Return the published files that are intact and were made from the same inputs.
 
     Parameters
     ----------
     record
-        What the ledger holds of the exposure.
+        Record of the exposure in the ledger.
     lineage
         Digests of its results.
     out
@@ -161,16 +161,16 @@ def up_to_date(record: ExposureRecord | None, lineage: Lineage, out: Path) -> di
 
 
 def remaining(planes: Collection[str], kept: Collection[str], made: Collection[str] = ()) -> Graph:
-    """Return the stages that have to run for what is published of an exposure.
+    """Return the stages that must run to publish the results of an exposure.
 
     Parameters
     ----------
     planes
-        Names of those that it brings, and of the files that the settings name.
+        Names of its planes, and of the files in the settings.
     kept
         Published datasets that are up to date.
     made
-        Datasets that are made already, and may have to be published.
+        Datasets that already exist and may have to be published.
     """
     graph = resolve(PIPELINE, planes, OF_EXPOSURE)
     wanted = [stage.gives.name for stage in graph.results("exposure") if stage.gives.name not in kept]
@@ -185,21 +185,21 @@ def outdated(
     models: Mapping[str, str],
     settings: Settings,
 ) -> Stale | None:
-    """Compare an exposure with its record by digests alone: no published file is looked at.
+    """Return why an exposure is out of date, from digests only; published files are not read.
 
     Parameters
     ----------
     source, sha256
-        The exposure; None if the bytes of its files are not known to be those of the last run.
+        Exposure, and SHA-256 of its files; None if the bytes of its files may differ from those of the last run.
     record
-        What the ledger holds of it.
+        Record of the exposure in the ledger.
     pipeline, models, settings
-        What it would be done with: stages, digests of the models, settings.
+        Stages, digests of the models, and settings of this run.
 
     Returns
     -------
     Stale or None
-        None if the record agrees with what would be made now.
+        None if the record agrees with the results of this run.
     """
     if record is None:
         return NEW
@@ -219,7 +219,7 @@ def outdated(
 
 
 def damaged(record: ExposureRecord, out: Path) -> Stale | None:
-    """Compare the published files of an exposure with its record; None if all are there and whole."""
+    """Return why the published files of an exposure do not match its record; None if all are intact."""
     if record.status != "done":
         return None
     broken = [entry.path for entry in record.datasets.values() if not is_whole(out / entry.path, entry.sha256)]
@@ -227,8 +227,8 @@ def damaged(record: ExposureRecord, out: Path) -> Stale | None:
 
 
 def without_tiles(record: ExposureRecord, out: Path) -> Stale | None:
-    """Compare the tiles of an exposure with its record, every chunk of them; None if all are there and whole."""
-    from flows.storage.zarr_tiles import require_whole  # zarr takes a while, and a plan hardly ever needs it
+    """Return why the tiles of an exposure do not match its record, chunk by chunk; None if all are intact."""
+    from flows.storage.zarr_tiles import require_whole  # zarr is slow to import, and a plan rarely needs it
 
     try:
         found = require_whole(tile_path(out, record.key)).source_sha256
@@ -238,18 +238,18 @@ def without_tiles(record: ExposureRecord, out: Path) -> Stale | None:
 
 
 def stage_digest(inputs: Sequence[str], stage: Stage, models: Sequence[str], settings: BaseModel | None) -> str:
-    """Return the digest of what ``stage`` makes.
+    """Return the digest of the dataset that ``stage`` makes.
 
     Parameters
     ----------
     inputs
-        Digests of the datasets it reads, in the order in which it declares them.
+        Digests of the datasets it reads, in the declared order.
     stage
-        Its name and version count, not its code: a stage whose results change gets a new version.
+        Stage; its name and version are used, not its code, since a stage whose results change gets a new version.
     models
-        Digests of the models it uses, cards and all, in the order of ``stage.models``.
+        Digests of its models, including cards, in the order of ``stage.models``.
     settings
-        Its own section of the settings.
+        The stage's own section of the settings.
     """
     said = {"stage": stage.name, "version": stage.version, "models": list(models), "settings": settings}
     recipe = _kept_digest(settings, ("stage", stage.name, stage.version, *models), said)
@@ -257,7 +257,7 @@ def stage_digest(inputs: Sequence[str], stage: Stage, models: Sequence[str], set
 
 
 def memo_of(item: Item, sha256: str, settings: Settings) -> SourceMemo | None:
-    """Return what to remember of a source, which spares a rerun from reading it; None where its files were not seen."""
+    """Return the memo of a source, which spares a rerun from reading it; None if its files were not seen."""
     if item.stat is None:
         return None
     return SourceMemo(**item.stat.model_dump(), uri=memo_name(item.source, settings), sha256=sha256, key=item.key)
@@ -265,9 +265,9 @@ def memo_of(item: Item, sha256: str, settings: Settings) -> SourceMemo | None:
 
 @dataclass(frozen=True)
 class Stored:
-    """Exposure in its tile store, the digests of its results, and where it lies: `schemas.ledger.ExposureRecord`.
+    """Exposure in its tile store, the digests of its results, and its position as in `schemas.ledger.ExposureRecord`.
 
-    ``file_sha256`` is as of `flows.inputs.source.RawExposure`, empty where the tiles were kept.
+    ``file_sha256`` is as in `flows.inputs.source.RawExposure`, and empty if the tiles were kept.
     """
 
     info: ExposureInfo

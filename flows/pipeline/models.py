@@ -1,4 +1,4 @@
-"""Models and files of the stages: named by settings, checked by digest, loaded once per process."""
+"""Models and files of the stages, named in the settings, checked by digest, and loaded once per process."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
@@ -21,7 +21,7 @@ from stages import PIPELINE
 READERS: Mapping[str, Callable[[Path], Any]] = {ORBITS.name: read_orbits}
 """Dataset of a file -> function that reads it."""
 
-_MOST = 300  # characters of what a library says
+_MOST = 300  # characters of a library's message
 
 SERVICES: Mapping[str, Callable[[str, Settings], Any]] = {
     ORBITS.name: lambda url, settings: SkyResolver(url, settings.predict_known.resolver_timeout_s)
@@ -30,31 +30,31 @@ SERVICES: Mapping[str, Callable[[str, Settings], Any]] = {
 
 
 def models_in(stages: Iterable[Stage]) -> dict[str, Model]:
-    """Return the models that stages use, by name."""
+    """Return the models of stages, by name."""
     return {model.name: model for stage in stages for model in stage.models}
 
 
 def file_paths(stages: Iterable[Stage], settings: Settings) -> dict[str, str]:
-    """Return the files, and the URLs of services, that the settings name for stages, by their datasets."""
+    """Return the files and service URLs in the settings for stages, by dataset."""
     needed = {one for stage in stages for one in stage.needs if isinstance(one, FileOf)}
     named = {one.name: one.named(settings) for one in sorted(needed, key=lambda one: one.name)}
     return {name: path for name, path in named.items() if path is not None}
 
 
 def file_digests(stages: Iterable[Stage], settings: Settings) -> dict[str, str]:
-    """Return the SHA-256 of each of these files; of a service that of its URL, as nobody knows what it will answer.
+    """Return the SHA-256 of each of these files, or of the URL of a service, whose answers are not known in advance.
 
     Raises
     ------
     Misconfigured
-        One is missing or cannot be read.
+        A file is missing or cannot be read.
     """
     named = file_paths(stages, settings).items()
     return {name: digest("service", one) if _is_service(one) else _file_digest(Path(one)) for name, one in named}
 
 
 def setting_files(stages: Iterable[Stage], settings: Settings) -> dict[str, Any]:
-    """Return these files as they are read, and what asks services; errors as in `file_digests` and of the readers."""
+    """Return the contents of these files, or clients of services; raise as `file_digests` and the readers do."""
     return {name: _opened(name, one, settings) for name, one in file_paths(stages, settings).items()}
 
 
@@ -88,15 +88,15 @@ def _read_file(name: str, path: Path, digest: str) -> Any:
 
 
 def model_digests(stages: Iterable[Stage], settings: Settings) -> dict[str, str]:
-    """Return the digest of each model of the stages: of its card, with the weights' SHA-256 and the threshold.
+    """Return the digest of the card of each model of the stages, with the SHA-256 of the weights and the threshold.
 
-    That of the search covers the card of its screen, where there is one; on a GPU too, where it is not used: what is
-    found does not depend on the device. Files that the settings name are among them, by their datasets.
+    The digest of the search includes the card of its screen, if there is one, even on a GPU, which does not use it,
+    since results do not depend on the device. The result includes the files in the settings, by dataset.
 
     Raises
     ------
     Misconfigured
-        A card is missing or cannot be read, or the reliability model is of another detector.
+        A card is missing or cannot be read, or the reliability model belongs to another detector.
     """
     stages = tuple(stages)
     models = {name: _digest(model, settings) for name, model in sorted(models_in(stages).items())}
@@ -104,12 +104,12 @@ def model_digests(stages: Iterable[Stage], settings: Settings) -> dict[str, str]
 
 
 def require_weights(stages: Iterable[Stage], settings: Settings) -> None:
-    """Raise unless the weights of each model of the stages are there, and those that its card describes.
+    """Raise unless the weights of each model of the stages exist and match its card.
 
     Raises
     ------
     Misconfigured
-        They are missing (``missing_model``), or others (``model_mismatch``).
+        Weights are missing (``missing_model``) or do not match (``model_mismatch``).
     """
     for name, model in sorted(models_in(stages).items()):
         read_weights(name, model.named(settings))
@@ -118,7 +118,7 @@ def require_weights(stages: Iterable[Stage], settings: Settings) -> None:
 
 
 def model_cards(stages: Iterable[Stage], settings: Settings) -> dict[str, ModelCard]:
-    """Return the card of each model that the stages use, and of what goes with it; errors as in `model_digests`."""
+    """Return the cards of the models of the stages and of their companions; raise as `model_digests` does."""
     found: dict[str, ModelCard] = {}
     for name, model in sorted(models_in(stages).items()):
         found[name] = read_card(name, model.named(settings))
@@ -129,7 +129,7 @@ def model_cards(stages: Iterable[Stage], settings: Settings) -> dict[str, ModelC
 
 
 def recorded_digests(cards: Mapping[str, ModelCard], stages: Iterable[Stage]) -> dict[str, str]:
-    """Return the digest of each recorded model, as `model_digests` gives them."""
+    """Return the digests of recorded models, as in `model_digests`."""
     used = models_in(stages)
     beside = {name: model.companion for name, model in used.items() if model.companion in cards}
     return {
@@ -147,7 +147,7 @@ def models_of(stage: Stage, settings: Settings) -> Mapping[str, Callable[..., An
     Misconfigured
         A model is missing, or does not match its card.
     """
-    # By digest too: a worker may outlive the weights in a folder.
+    # The digest is part of the key, since weights in a folder may change while a worker lives.
     return {
         model.name: _loaded(model, model.named(settings), model.section(settings), _digest(model, settings))
         for model in stage.models
@@ -155,22 +155,22 @@ def models_of(stage: Stage, settings: Settings) -> Mapping[str, Callable[..., An
 
 
 def load_model(model: str, name: str, **changes: Any) -> Any:
-    """Load a model ready for use.
+    """Return a model, loaded and ready for use.
 
     Parameters
     ----------
     model
-        What stages call it: ``"detect"``, ``"reliability"``, ``"star_galaxy"``, ...
+        Name in the stages: ``"detect"``, ``"reliability"``, ``"star_galaxy"``, ...
     name
         See `read_card`.
     changes
-        Fields of the section of its setting that are not as by default. A detector is loaded for the processor and in
-        float32 unless they say otherwise.
+        Fields in the section of its setting that differ from the defaults. Without them a detector is loaded for the
+        CPU and in float32.
 
     Returns
     -------
     `kernels.search.detector.Detector`, `ReliabilityNet`, `StarGalaxyModel`, `ClassModel` or what else a stage declares
-        All carry ``card``.
+        Model with a ``card``.
 
     Raises
     ------
@@ -186,7 +186,7 @@ def load_model(model: str, name: str, **changes: Any) -> Any:
 
 
 def model_name(model: str, settings: Settings) -> str:
-    """Return the shipped name, folder or URL that the settings give for a model; errors as in `load_model`."""
+    """Return the shipped name, folder or URL of a model in the settings; raise as `load_model` does."""
     return _known(model).named(settings)
 
 
@@ -201,7 +201,7 @@ def _known(name: str) -> Model:
 def _digest(model: Model, settings: Settings) -> str:
     name = model.named(settings)
     card = read_card(model.name, name)
-    if model.name == "reliability" and name == settings.detect.model:  # of another folder it was chosen on purpose
+    if model.name == "reliability" and name == settings.detect.model:  # in another folder it was chosen on purpose
         require_same_detector(name)
     companion = _companion(model, name, model.section(settings))
     return digest(card) if companion is None else digest(card, companion)
@@ -220,7 +220,7 @@ def _built(model: Model, name: str, section: Any) -> Any:
         return model.build(weights, section)
     except NightstrideError:
         raise
-    except Exception as error:  # the card may name another network than the weights are of
+    except Exception as error:  # the card may name another network than that of the weights
         said = " ".join(str(error).split())
         problem = f"cannot be built: {type(error).__name__}: {said if len(said) <= _MOST else f'{said[:_MOST]} ...'}"
         remedy = "write weights and card of one network, by flows.pipeline.weights.write_model."

@@ -1,4 +1,4 @@
-"""Plan of the work on whole nights and their patches, decided from the ledger before anything is started."""
+"""Plan of the work on whole nights and their patches, made from the ledger before any work starts."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
@@ -40,19 +40,19 @@ def plan_nights(
     associations: Mapping[str, str] | None = None,
     static: Mapping[str, str | None] | None = None,
 ) -> tuple[NightWork, ...]:
-    """Compare the published results of nights with what their exposures would give now.
+    """Return the work on nights whose published results differ from what their exposures would give now.
 
-    All published exposures of a night count, whether this run was given them or not.
+    All published exposures of a night count, including those that are not inputs of this run.
 
     Parameters
     ----------
     nights, out, settings, pipeline
         Labels, output folder, settings and stages of the run.
     associations
-        Night -> digest of the association up to it; None: that is not known now, and what was made of it stays.
+        Night -> digest of the association up to it; None: it is not known now, and results made from it are kept.
     static
-        Likewise of that of the objects of the science images, where a night may have None; what was made of it also
-        stays in patches whose objects are to be made.
+        The same for the association of the objects of the science images, where a single night may also have None.
+        Results made from it are then also kept in patches whose objects will be made.
 
     Raises
     ------
@@ -70,14 +70,14 @@ def plan_nights(
 
 
 def window_digest(ledger: Ledger, night: str, settings: Settings, linked: Mapping[str, str] | None = None) -> str:
-    """Return the digest of the nights before one that it is linked with; empty where none are asked for.
+    """Return the digest of the earlier nights with which a night is linked; empty if none are requested.
 
     Parameters
     ----------
     ledger, night, settings
-        Of the run.
+        Ledger, label of the night, and settings of the run.
     linked
-        Night -> digest of its tracklets, where those are made before this night; else they are as published.
+        Night -> digest of its tracklets, for nights made before this one; others are used as published.
     """
     if not (count := settings.link_nights.nights):
         return ""
@@ -92,7 +92,7 @@ def _linked(record: NightRecord | None) -> TypeGuard[NightRecord]:
 
 
 class _Member(NamedTuple):
-    """Published exposure: where it lies, and digests and rows of its datasets."""
+    """Published exposure: its position on the sky, and digests and row counts of its datasets."""
 
     name: str
     sky: NDArray[np.int64]
@@ -102,7 +102,7 @@ class _Member(NamedTuple):
 
 @dataclass(frozen=True)
 class _Planned:
-    """Plan of one night: parameters as of `plan_nights`, digests of models, and of the tracklets of nights before."""
+    """Plan of one night: parameters of `plan_nights`, digests of models, and digests of earlier nights' tracklets."""
 
     night: str
     out: Path
@@ -149,7 +149,7 @@ class _Planned:
     def _association(
         self, name: str, associations: Mapping[str, str | None] | None, known: Mapping[PatchKey, PatchRecord]
     ) -> str | None:
-        """Return the digest of an association; empty where only what was made of it before is known, or stays."""
+        """Return the digest of an association; empty if it is not known and earlier results made from it are kept."""
         if associations is not None:
             return associations.get(self.night)
         after = following(self.pipeline, name)
@@ -158,7 +158,7 @@ class _Planned:
     def _patches(
         self, members: Sequence[_Member], able: Graph, known: Mapping[PatchKey, PatchRecord]
     ) -> Iterator[PatchWork]:
-        """Yield the patches that exposures touch, by their place on the sky, without what the association gives."""
+        """Yield the work on patches that exposures touch, in order of position, without results of the association."""
         read = _reads(able)
         if ASSOCIATION.name in read:
             read.add(DIA_SOURCE.name)  # of which it is
@@ -191,14 +191,15 @@ class _Planned:
         return PatchWork(self.night, self.out, graph, digests, record, kept, exposures, round(load), key)
 
     def _with_association(self, patch: PatchWork, name: str, made: Mapping[str, str], stays: bool) -> PatchWork:
-        """Return the work on a patch with what an association gives, which depends on all that the night has.
+        """Return the work on a patch with the results of an association, which depend on the whole night.
 
         Parameters
         ----------
         patch, name, made
-            Without it; what it is called; digests of it, and of what exposures and patches have.
+            Work without the association; name of the association; digests of the association and of the datasets of
+            exposures and patches.
         stays
-            Whether what was made of it before stays as it is, and nothing else is made.
+            Whether earlier results made from the association are kept, and no new ones are made.
         """
         graph = resolve(self.pipeline, {*patch.exposures, *(GIVEN & made.keys())}, ("patch",))
         after = following(graph.stages, name)
@@ -212,12 +213,12 @@ class _Planned:
         )
 
     def _placed(self, made: Mapping[str, str], key: PatchKey) -> dict[str, str]:
-        """Return digests of what a patch reads of some datasets."""
+        """Return the digests of the parts of datasets that a patch reads."""
         place = f"{key.name} {self.settings.patches.margin_arcsec}"
         return {name: digest(one, place) for name, one in made.items()}
 
     def _digests(self, graph: Graph, made: dict[str, str], before: Mapping[str, str]) -> dict[str, str]:
-        """Return the digests of what stages make; those of ``made`` and ``before`` are known."""
+        """Return the digests of the datasets of stages, given those of ``made`` and ``before``."""
         for stage in graph.stages:
             if stage.gives.name in before:
                 made[stage.gives.name] = before[stage.gives.name]
@@ -228,7 +229,7 @@ class _Planned:
         return {stage.gives.name: made[stage.gives.name] for stage in graph.stages}
 
     def _kept(self, published: Mapping[str, DatasetRecord], digests: Mapping[str, str]) -> dict[str, DatasetRecord]:
-        """Return what is published and up to date; a dataset and its margin only together."""
+        """Return the published datasets that are up to date; a dataset and its margin count only together."""
         found = {
             name: entry
             for name, entry in published.items()
@@ -243,8 +244,8 @@ def _member(record: ExposureRecord, out: Path) -> _Member:
     digests = {name: entry.digest for name, entry in record.datasets.items()}
     rows = {name: entry.rows for name, entry in record.datasets.items()}
     sky = record.sky
-    if not sky and SOURCE.name in digests:  # it has no WCS, or was published before records told
-        from flows.storage.zarr_tiles import TileStore  # zarr takes a while, and is hardly ever needed
+    if not sky and SOURCE.name in digests:  # it has no WCS, or its record is older than this field
+        from flows.storage.zarr_tiles import TileStore  # zarr is slow to import, and rarely needed
 
         with suppress(BadInput):
             info = TileStore.open(tile_path(out, record.key)).info
@@ -258,7 +259,7 @@ def _reads(graph: Graph) -> set[str]:
 
 
 def _read(members: Iterable[_Member], read: Set[str]) -> tuple[dict[str, tuple[str, ...]], int]:
-    """Return the exposures that have each of some datasets, and the rows of all of these."""
+    """Return the exposures that have each of several datasets, and the total number of rows."""
     having: dict[str, list[str]] = {}
     rows = 0
     for one in members:
@@ -269,7 +270,7 @@ def _read(members: Iterable[_Member], read: Set[str]) -> tuple[dict[str, tuple[s
 
 
 def _combined(members: Iterable[_Member]) -> dict[str, str]:
-    """Return the digest of each dataset of some exposures, over those that have it."""
+    """Return the digest of each dataset over the exposures that have it."""
     made: dict[str, dict[str, str]] = {}
     for one in members:
         for name, entry in one.digests.items():
@@ -282,13 +283,13 @@ def _unplaced(able: Graph) -> dict[str, str]:
 
 
 def _of_patches(patches: Sequence[PatchWork]) -> dict[str, str]:
-    """Return the digest of each dataset of some patches, over all of these."""
+    """Return the digest of each dataset over all patches."""
     names = sorted({name for one in patches for name in one.digests})
     return {name: digest({one.key.name: one.digests.get(name, "") for one in patches}) for name in names}
 
 
 def _recorded(record: NightRecord | PatchRecord | None) -> dict[str, str]:
-    """Return the digests of what a patch has, and of what there was nothing of."""
+    """Return the digests of the datasets of a patch, and of those for which it had no input."""
     if record is None:
         return {}
     published = {name: entry.digest for name, entry in record.datasets.items() if not name.endswith(MARGIN)}

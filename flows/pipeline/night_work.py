@@ -1,4 +1,4 @@
-"""Work on whole nights and their patches: what is made of what, what of it is there, and in which parts it is done."""
+"""Work on whole nights and their patches: dependencies, existing results, and parts in which it is done."""
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
@@ -19,25 +19,25 @@ MARGIN = "_margin"
 
 @dataclass(frozen=True)
 class Work:
-    """Work to be done on a night as a whole, or on a patch of it.
+    """Work on a night as a whole, or on a patch of it.
 
     Attributes
     ----------
     night, out
         Label, and output folder.
     graph
-        Its stages in order, and why the others do not run.
+        Stages in order, and why the others do not run.
     digests
-        Digests of the datasets that those make.
+        Digests of the datasets that these stages make.
     record
-        What the ledger holds of it.
+        Record in the ledger.
     kept
-        Its published datasets that are up to date.
+        Published datasets that are up to date.
     exposures
-        Names of those that it reads from: dataset -> those that have it, by visit and detector. Of a patch those that
-        may touch it, or come near.
+        Dataset -> names of the exposures to read it from, by visit and detector. For a patch these are the exposures
+        that may touch it or its surroundings.
     rows
-        Of all that it reads of them; of a patch about.
+        Number of rows read from these exposures; approximate for a patch.
     """
 
     night: str
@@ -50,75 +50,75 @@ class Work:
     rows: int
 
     def keys(self, dataset: str | None = None) -> list[ExposureKey]:
-        """Return the exposures that have a dataset, or any of these, by visit and detector."""
+        """Return the exposures that have a dataset, or any dataset, by visit and detector."""
         names = self.exposures.values() if dataset is None else [self.exposures.get(dataset, ())]
         every = [key_of(self.night, name) for name in {name for some in names for name in some}]
         return sorted(every, key=lambda key: (key.visit, key.detector))
 
     @property
     def idle(self) -> dict[str, str]:
-        """Return datasets without input, as an earlier run found, and why."""
+        """Return the datasets without input according to an earlier run, with the reasons."""
         known = self.record.idle.items() if self.record is not None else ()
         return {name: reason for name, (digest, reason) in known if self.digests.get(name) == digest}
 
     @property
     def not_run(self) -> dict[str, str]:
-        """Return stage -> why it has nothing to work on."""
+        """Return stage -> reason why it has no input."""
         idle = self.idle
         reasons = {stage.name: idle[stage.gives.name] for stage in self.graph.stages if stage.gives.name in idle}
         return {**self.graph.not_run, **reasons}
 
     @property
     def due(self) -> bool:
-        """Return whether something has to be made."""
+        """Return whether any dataset must be made."""
         kept = {name for name in self.kept if not name.endswith(MARGIN)}
         return self.digests.keys() != kept | self.idle.keys()
 
     @property
     def reads_pixels(self) -> bool:
-        """Return whether a stage that has to run reads pixels of exposures."""
+        """Return whether a stage that must run reads pixels of exposures."""
         wanted = self.digests.keys() - self.kept.keys() - self.idle.keys()
         return any(stage.pixels for stage in Graph(self.graph.stages, {}).towards(wanted, self.kept))
 
     @property
     def outdated(self) -> bool:
-        """Return whether something has to be made or withdrawn."""
+        """Return whether any dataset must be made or withdrawn."""
         published = self.record.datasets.keys() if self.record is not None else set()
         return self.due or published != self.kept.keys()
 
 
 @dataclass(frozen=True)
 class PatchWork(Work):
-    """Work to be done on a patch of the sky.
+    """Work on a patch of the sky.
 
     Attributes
     ----------
     key
-        The patch.
+        Key of the patch.
     """
 
     key: PatchKey
 
     @property
     def objects_due(self) -> bool:
-        """Return whether its objects of the science images have to be made."""
+        """Return whether the objects of the science images must be made."""
         return OBJECT.name in self.digests.keys() - self.kept.keys() - self.idle.keys()
 
     @property
     def of_exposures(self) -> "PatchWork":
-        """Return the part that makes what follows from the exposures alone."""
+        """Return the part of the work that depends only on the exposures."""
         stages = self.graph.stages
         after = following(stages, ASSOCIATION.name) | following(stages, STATIC_ASSOCIATION.name)
         return self._part(self.digests.keys() - after)
 
     @property
     def of_association(self) -> "PatchWork":
-        """Return the part that makes what follows from the association, and from the first part of all patches."""
+        """Return the part of the work that depends on the association and on the first part of all patches."""
         return self._part(following(self.graph.stages, ASSOCIATION.name))
 
     @property
     def of_static(self) -> "PatchWork":
-        """Return the part that makes what follows from the association of its objects with lasting ones."""
+        """Return the part of the work that depends on the association of its objects with permanent ones."""
         return self._part(following(self.graph.stages, STATIC_ASSOCIATION.name))
 
     def _part(self, names: Set[str]) -> "PatchWork":
@@ -130,18 +130,18 @@ class PatchWork(Work):
 
 @dataclass(frozen=True)
 class NightWork(Work):
-    """Work to be done on a night: on its patches, and as a whole.
+    """Work on a night: on its patches, and as a whole.
 
     Attributes
     ----------
     published
-        Number of its exposures.
+        Number of its published exposures.
     patches
         All of its patches.
     window
-        Digest of the nights that it is linked with; empty: with none.
+        Digest of the nights with which it is linked; empty if there are none.
     made_from
-        As in `schemas.ledger.NightRecord`, of its exposures now.
+        As in `schemas.ledger.NightRecord`, for its current exposures.
     """
 
     published: int
@@ -151,7 +151,7 @@ class NightWork(Work):
 
     @property
     def patch_rows(self) -> dict[str, int]:
-        """Return the rows of what is kept of its patches, by dataset."""
+        """Return the number of rows of the kept datasets of its patches, by dataset."""
         found: dict[str, int] = {}
         for patch in self.patches:
             for name, entry in patch.kept.items():
@@ -160,7 +160,7 @@ class NightWork(Work):
 
     @property
     def not_run(self) -> dict[str, str]:
-        """Return stage -> why it has nothing to work on, in no patch if it is one of those."""
+        """Return stage -> reason why it has no input; a patch-level stage is included if it has none in any patch."""
         found = super().not_run
         reasons = [patch.not_run for patch in self.patches]
         everywhere = set.intersection(*(set(one) for one in reasons)) if reasons else set()
@@ -168,12 +168,12 @@ class NightWork(Work):
 
     @property
     def outdated(self) -> bool:
-        """Return whether something has to be made or withdrawn, of it or of a patch."""
+        """Return whether any dataset of the night or of a patch must be made or withdrawn."""
         known = self.record.patches if isinstance(self.record, NightRecord) else ""
         return super().outdated or self.patch_digest != known or any(patch.outdated for patch in self.patches)
 
     @property
     def patch_digest(self) -> str:
-        """Return the digest of what all its patches are made from; empty if it has none."""
+        """Return the digest of the inputs of all patches; empty if there are none."""
         made = {patch.key.name: dict(patch.digests) for patch in self.patches}
         return digest(made) if made else ""

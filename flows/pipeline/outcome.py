@@ -1,4 +1,4 @@
-"""Exposures of a run: plan and outcome."""
+"""Plan and outcomes of the exposures of a run."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from schemas.summary import STOPPED, CauseCount, Trouble
 
 @dataclass(frozen=True)
 class Stale:
-    """Reason why an exposure is to be done: a code for machines, a text for people."""
+    """Reason why an exposure must be processed: a code for programs and a text for people."""
 
     code: Literal["new", "failed", "input", "outdated", "damaged", "tiles"]
     text: str
@@ -27,22 +27,22 @@ NEW = Stale("new", "not in the ledger yet")
 
 @dataclass(frozen=True)
 class Item:
-    """Exposure to be searched.
+    """Exposure to search.
 
     Attributes
     ----------
     source, key
-        Where it is, and which it is.
+        Source and key of the exposure.
     stat
-        Of its files when the run was planned.
+        State of its files when the run was planned.
     sha256
-        Of the bytes of its files, if they are known.
+        SHA-256 of the bytes of its files, if known.
     record
-        What the ledger holds of it.
+        Record in the ledger.
     superseded
-        Records of other exposures that the source was taken for: they are withdrawn when it is done.
+        Records of other exposures that were read from the same source; they are withdrawn when this one is done.
     why
-        Why it has to be searched.
+        Reason for the search.
     """
 
     source: Source
@@ -56,16 +56,16 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class PublishedExposure:
-    """Exposure whose results are published and up to date: what a run says of it without doing anything.
+    """Exposure whose published results are up to date, as reported by a run without further work.
 
     Attributes
     ----------
     key, source_uri
-        Which it is, and where it was read from.
+        Key, and URI from which it was read.
     detections, causes, flags
         As in its record.
     source
-        That stands for it now; None: there are only copies of it.
+        Its current source; None: only copies of it were given.
     """
 
     key: ExposureKey
@@ -78,14 +78,14 @@ class PublishedExposure:
 
 @dataclass(frozen=True)
 class Plan:
-    """Plan of what becomes of each source.
+    """Plan for each source.
 
     Attributes
     ----------
     todo
-        Exposures to be searched, by night, visit and detector.
+        Exposures to search, by night, visit and detector.
     published
-        Exposures whose results are published and up to date; each once, however often it was given.
+        Exposures whose published results are up to date, each once, even if it was given several times.
     skipped
         Number of sources that need no work: published ones, and further copies of a source.
     quarantined
@@ -93,7 +93,7 @@ class Plan:
     failed
         Sources that could not be read this time.
     withdrawn
-        Records of exposures that were published, and whose source cannot be used any more.
+        Records of published exposures whose source can no longer be used.
     """
 
     todo: tuple[Item, ...]
@@ -110,12 +110,12 @@ class Plan:
 
     @property
     def sources(self) -> dict[ExposureKey, Source]:
-        """Return where the published exposures are now, as far as it is known."""
+        """Return the current sources of the published exposures, as far as they are known."""
         return {one.key: one.source for one in self.published if one.source is not None}
 
     @property
     def announcement(self) -> str:
-        """Return how many of the sources are to be searched, and how many cannot be, in words."""
+        """Return a sentence with the numbers of sources to search and of those that cannot be used."""
         told = [f"{len(self.todo)} of {self.seen} exposures to be searched"]
         for what, troubles in (("quarantined", self.quarantined), ("not readable now", self.failed)):
             codes = sorted({one.code for one in troubles})
@@ -133,21 +133,21 @@ class Outcome:
     item, status
         Exposure, and its outcome.
     windows, unscored, detections
-        Windows searched, those of them that could not be scored, rows of `dia_source` published.
+        Numbers of windows searched, of windows without a score, and of published rows of `dia_source`.
     seconds
         Stage -> worker time, s.
     not_run
-        Stage -> why it had nothing to work on.
+        Stage -> reason why it had no input.
     trouble
-        Why it is not done.
+        Reason why the exposure is not done.
     causes
-        Known cause of false streaks -> candidates that had it.
+        Known cause of false streaks -> numbers of candidates.
     searched
-        Whether this run searched its windows, or kept what was found in them before.
+        Whether this run searched its windows, rather than keeping earlier results.
     exposure_ended
         End of the exposure, UTC; None if it was not read.
     flags
-        Of the exposure; none if it was not read.
+        Flags of the exposure; empty if it was not read.
     """
 
     item: Item
@@ -165,7 +165,7 @@ class Outcome:
 
 
 def trouble_of(item: Item, error: BaseException) -> Trouble:
-    """Describe in a line what went wrong with an exposure."""
+    """Return a one-line description of the error of an exposure."""
     if isinstance(error, NightstrideError):
         return Trouble(uri=name_of(item.source), code=error.code, message=str(error))
     name, kind = name_of(item.source), type(error).__name__
@@ -175,7 +175,7 @@ def trouble_of(item: Item, error: BaseException) -> Trouble:
 
 
 def unfinished(item: Item, stopped: bool, warnings: Sequence[str]) -> Trouble:
-    """Return why an exposure has no outcome where a flow has ended: it was to stop, or something went wrong in it."""
+    """Return why an exposure has no outcome after its flow ended: the run was stopped, or the flow failed."""
     if stopped:
         name = name_of(item.source)
         message = f"{name}: was not begun, as the run was asked to stop. To fix, run again."
@@ -184,7 +184,7 @@ def unfinished(item: Item, stopped: bool, warnings: Sequence[str]) -> Trouble:
 
 
 def total_seconds(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Sum times by stage; what belongs to none comes last."""
+    """Return the total times by stage; times outside of stages come last."""
     total: Counter[str] = Counter()
     for part in parts:
         total.update(part)
@@ -194,7 +194,7 @@ def total_seconds(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def total_causes(parts: Iterable[Mapping[str, CauseCount]]) -> dict[str, CauseCount]:
-    """Sum counts by cause."""
+    """Return the total counts by cause."""
     total: dict[str, CauseCount] = {}
     for part in parts:
         for name, counted in part.items():

@@ -1,4 +1,4 @@
-"""Search of the difference stamp of an alert packet: as an exposure of its own, on a canvas of masked pixels."""
+"""Search of the difference stamp of an alert packet, treated as an exposure on a canvas of masked pixels."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -54,14 +54,14 @@ _PATCH = 64
 
 
 class PacketResult(NamedTuple):
-    """Row of a packet, and what its search took.
+    """Row of a packet, with counts and times of its search.
 
     Attributes
     ----------
     row
         Column of `ztf_packet_source` -> value.
     windows, unscored
-        Places searched, and those of them that could not be scored.
+        Numbers of places searched, and of those without a score.
     seconds
         Stage -> time, s.
     """
@@ -73,13 +73,13 @@ class PacketResult(NamedTuple):
 
 
 def least_reliability(settings: Settings) -> float:
-    """Return the least reliability of a published detection, by the settings or the model's card."""
+    """Return the least reliability of a published detection, from the settings or the model's card."""
     own = settings.measure.min_reliability
     return own if own is not None else read_card("reliability", model_name("reliability", settings)).threshold
 
 
 def search_digest(settings: Settings) -> str:
-    """Return the digest of what packets are searched with: models, settings and versions of the stages to `dia_source`.
+    """Return the digest of the search of packets: models, settings and versions of the stages up to `dia_source`.
 
     Raises
     ------
@@ -99,27 +99,27 @@ def row_digest(identity: PacketIdentity, searched_with: str) -> str:
 
 
 def search_packet(packet: ZtfPacket, identity: PacketIdentity, settings: Settings) -> PacketResult:
-    """Search the difference stamp of a packet, and describe what lies at its alert.
+    """Search the difference stamp of a packet; return the detection at its alert.
 
-    What is found depends on nothing but the packet and the settings: noise, its correlation and the PSF are those of
-    its own stamps.
+    The result depends only on the packet and the settings: noise, its correlation and the PSF are measured on the
+    packet's own stamps.
 
     Parameters
     ----------
     packet, identity
-        The packet, and which it is.
+        Packet and its identity.
     settings
-        Of a run.
+        Settings of a run.
 
     Returns
     -------
     PacketResult
-        Columns of the detection are null where none lies within 5 px of the alert.
+        Columns of the detection are null if none lies within 5 px of the alert.
 
     Raises
     ------
     BadInput
-        There is more on the stamp than on any sky.
+        There are too many candidates on the stamp.
     Misconfigured
         A model is missing.
     """
@@ -141,16 +141,16 @@ def search_packet(packet: ZtfPacket, identity: PacketIdentity, settings: Setting
 def search_stamp(
     planes: Mapping[str, Any], exposure: ExposureInfo, settings: Settings, timer: Timer | None = None
 ) -> Mapping[str, Result]:
-    """Search a stamp on its canvas, and measure what is found, whatever its reliability.
+    """Search a stamp on its canvas; return the measured candidates, whatever their reliability.
 
     Parameters
     ----------
     planes, exposure
-        As of `packet_planes` and `packet_exposure`.
+        Results of `packet_planes` and `packet_exposure`.
     settings
-        Of a run.
+        Settings of a run.
     timer
-        Takes the times of the stages.
+        Receives the times of the stages.
 
     Returns
     -------
@@ -160,7 +160,7 @@ def search_stamp(
     Raises
     ------
     BadInput, Misconfigured
-        As of `search_packet`.
+        As in `search_packet`.
     """
     measured = settings.measure.model_copy(update={"min_reliability": 0.0})
     settings = settings.model_copy(update={"measure": measured})
@@ -168,9 +168,9 @@ def search_stamp(
 
 
 def packet_exposure(packet: ZtfPacket) -> ExposureInfo:
-    """Describe the stamp of a packet as an exposure: on a canvas, its alert's pixel at `CENTRE`.
+    """Return the metadata of a packet's stamp as an exposure on a canvas, with the alert's pixel at `CENTRE`.
 
-    Noise, its correlation and the PSF are those of its own stamps (`own_psf`).
+    Noise, its correlation and the PSF are measured on the packet's own stamps (`own_psf`).
     """
     background, noise = _level(packet)
     wcs = nominal_wcs(packet)
@@ -198,7 +198,7 @@ def packet_exposure(packet: ZtfPacket) -> ExposureInfo:
 
 
 def packet_planes(packet: ZtfPacket, exposure: ExposureInfo) -> dict[str, NDArray[Any]]:
-    """Return the planes of the stamp of a packet on the canvas, as `search_pixels` wants them."""
+    """Return the planes of a packet's stamp on the canvas, in the form needed by `search_pixels`."""
     pixels, mask = on_canvas(packet, packet.pixels)
     planes: dict[str, NDArray[Any]] = {
         "difference": np.where(np.isfinite(pixels), pixels, np.float32(exposure.background)),
@@ -210,7 +210,7 @@ def packet_planes(packet: ZtfPacket, exposure: ExposureInfo) -> dict[str, NDArra
 
 
 def on_canvas(packet: ZtfPacket, cut: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-    """Return an image of the stamp on a square of masked pixels, its alert's pixel at `CENTRE`, and the mask."""
+    """Return the stamp on a square of masked pixels, with the alert's pixel at `CENTRE`, and the mask."""
     pixels = np.full((CANVAS, CANVAS), np.nan, np.float32)
     y0, x0 = CENTRE - packet.row, CENTRE - packet.column
     pixels[y0 : y0 + cut.shape[0], x0 : x0 + cut.shape[1]] = cut
@@ -218,13 +218,13 @@ def on_canvas(packet: ZtfPacket, cut: NDArray[np.float32]) -> tuple[NDArray[np.f
 
 
 def place_on_canvas(packet: ZtfPacket) -> tuple[float, float]:
-    """Return where the alert lies on the canvas, px, 0-based."""
+    """Return the position of the alert on the canvas, px, 0-based."""
     dx, dy = packet.offset
     return CENTRE + dx, CENTRE + dy
 
 
 def noise_correlation_of(packets: Sequence[ZtfPacket]) -> NDArray[np.float64]:
-    """Return the autocorrelation of the noise of all stamps together, each in units of its own noise."""
+    """Return the joint autocorrelation of the noise of all stamps, each in units of its own noise."""
     row = np.full((_PATCH, _PATCH * len(packets)), np.nan, np.float32)
     for i, packet in enumerate(packets):
         background, noise = _level(packet)
@@ -235,7 +235,7 @@ def noise_correlation_of(packets: Sequence[ZtfPacket]) -> NDArray[np.float64]:
 
 
 def _level(packet: ZtfPacket) -> tuple[float, float]:
-    """Return background and noise, which is 0 without usable pixels that differ."""
+    """Return background and noise; the noise is 0 if no usable pixels differ."""
     usable = np.isfinite(packet.pixels)
     if not usable.any() or np.ptp(packet.pixels[usable]) == 0:
         return 0.0, 0.0
@@ -243,7 +243,7 @@ def _level(packet: ZtfPacket) -> tuple[float, float]:
 
 
 def own_psf(packet: ZtfPacket) -> PsfModel:
-    """Return the PSF of a packet: of the median star on its science stamp, else as the packet tells, else assumed."""
+    """Return the PSF of a packet: from the median star on its science stamp, else from the packet, else assumed."""
     stars = stars_of(packet)
     if len(stars):
         fwhm, beta = np.median(stars, axis=0)[2:].tolist()
@@ -254,7 +254,7 @@ def own_psf(packet: ZtfPacket) -> PsfModel:
 
 
 def stars_of(packet: ZtfPacket) -> NDArray[np.float64]:
-    """Return stars on the science stamp, as `fit_stars` does."""
+    """Return the stars on the science stamp, as `fit_stars` does."""
     if packet.science is None:
         return np.empty((0, 4))
     usable = np.isfinite(packet.science)
@@ -265,10 +265,10 @@ def stars_of(packet: ZtfPacket) -> NDArray[np.float64]:
 
 
 def nominal_wcs(packet: ZtfPacket) -> str | None:
-    """Return the WCS of the canvas: tangent at the alert, with the packet's place there; None where that is no guide.
+    """Return a nominal WCS of the canvas, tangent at the packet's position of the alert; None if it cannot be used.
 
-    Stamps bring none. Images of ZTF have south up and west right: its telescope is mounted equatorially, and its camera
-    stands still on it. North turns across a field, by less than `nominal_turn`.
+    Stamps have no WCS. ZTF images have south up and west right, because the telescope has an equatorial mount and the
+    camera is fixed on it. The direction of north changes across a field by less than `nominal_turn`.
     """
     if not (math.isfinite(packet.ra) and math.isfinite(packet.dec)) or abs(packet.dec) > MOST_DEC:
         return None
@@ -285,16 +285,16 @@ def nominal_wcs(packet: ZtfPacket) -> str | None:
 
 
 def nominal_turn(dec: float) -> float:
-    """Return how far north may be from that of `nominal_wcs`, deg.
+    """Return the largest angle between north and that of `nominal_wcs`, deg.
 
-    At the rim of a field, 3.7 deg from its centre in right ascension at the equator, meridians lean by as much as they
-    converge: 3.7 tan(dec). Pairs of alerts give 1.7 deg at most at 28 deg, and 4.1 at 61.
+    At the edge of a field, 3.7 deg from its centre in right ascension at the equator, meridians are tilted by their
+    convergence, 3.7 tan(dec). Pairs of alerts give at most 1.7 deg at a declination of 28 deg, and 4.1 deg at 61 deg.
     """
     return _HALF_FIELD * math.tan(math.radians(abs(dec)))
 
 
 def _described(packet: ZtfPacket, exposure: ExposureInfo, *, empty: bool) -> dict[str, Any]:
-    """Return the columns of the packet itself."""
+    """Return the columns that come from the packet itself."""
     flags = {
         PacketFlag.TRUNCATED: packet.truncated,
         PacketFlag.FAINTER: not packet.positive,
@@ -333,7 +333,7 @@ def _described(packet: ZtfPacket, exposure: ExposureInfo, *, empty: bool) -> dic
 
 
 def _at_alert(packet: ZtfPacket, found: pa.Table, least: float) -> dict[str, Any]:
-    """Return the columns of the most reliable detection within 5 px of the alert; null where there is none."""
+    """Return the columns of the most reliable detection within 5 px of the alert; null if there is none."""
     x, y = place_on_canvas(packet)
     distance = np.hypot(found["x"].to_numpy() - x, found["y"].to_numpy() - y)
     reliability = np.where(distance <= WITHIN_PX, found["reliability"].to_numpy(), -np.inf)
@@ -355,7 +355,7 @@ def _at_alert(packet: ZtfPacket, found: pa.Table, least: float) -> dict[str, Any
 
 
 def _widened(packet: ZtfPacket, chosen: Mapping[str, Any], away: float) -> dict[str, Any]:
-    """Return the errors on the sky with what the nominal direction of north adds to them."""
+    """Return the errors on the sky, including that of the nominal direction of north."""
     if chosen["ra"] is None:
         return {}
     turn = nominal_turn(packet.dec)

@@ -1,4 +1,4 @@
-"""Plan of a run, decided from file headers, the ledger and the published files before anything is started."""
+"""Plan of a run, made from file headers, the ledger and the published files before any work starts."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -39,7 +39,7 @@ UNREAD = frozenset({"unreadable_file", "not_a_file", "bad_name", "unexpected_err
 
 
 class Rejected(NamedTuple):
-    """Source that cannot be used, and the exposure that it claims to be, if any."""
+    """Source that cannot be used, with the exposure given in its header, if any."""
 
     source: Source
     error: BadInput
@@ -54,20 +54,20 @@ class Unread(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """Exposure with sources, and the source that stands for it.
+    """Exposure with its sources, and the source chosen for it.
 
     Attributes
     ----------
     name, record
-        Which exposure, and what the ledger holds of it.
+        Name of the exposure, and its record in the ledger.
     winner
-        The source that stands for it, if one can.
+        Chosen source, if any can be used.
     copies
-        How many further copies of it there are.
+        Number of further copies of that source.
     refused
-        Sources that cannot be read, or say that they are the same exposure and are not.
+        Sources that cannot be read, or that have the identity of the exposure but different content.
     why
-        Why it has to be searched; None: it is settled.
+        Reason for a search; None: nothing needs to be done.
     """
 
     name: Name
@@ -79,7 +79,7 @@ class Chosen(NamedTuple):
 
     @property
     def claimed(self) -> bool:
-        """Return whether a source stands for the exposure."""
+        """Return whether the exposure has a chosen source."""
         return self.winner is not None or self.copies > 0
 
     @property
@@ -91,7 +91,7 @@ class Chosen(NamedTuple):
 
     @property
     def verdict(self) -> Trouble | None:
-        """Return what is wrong with the source by the ledger, if that still holds."""
+        """Return the error of the source in the ledger, if it still applies."""
         if self.record is None or self.winner is None or self.why is not None or self.published:
             return None
         code, _, message = (self.record.reason or "").partition(": ")
@@ -100,18 +100,18 @@ class Chosen(NamedTuple):
 
 @dataclass
 class Decided:
-    """Decisions on exposures as they come; of the records that they rest on nothing is kept, as nights are long.
+    """Decisions on exposures, collected one by one; their records are not kept, since nights may be large.
 
     Attributes
     ----------
     todo, published, skipped
         As in `flows.pipeline.outcome.Plan`.
     verdicts
-        What is wrong with sources by the ledger.
+        Errors of sources in the ledger.
     refused
         Sources that cannot be used or read.
     claimed
-        Exposures that a source stands for.
+        Exposures with a chosen source.
     """
 
     todo: list[Item] = field(default_factory=list)
@@ -122,7 +122,7 @@ class Decided:
     claimed: set[Name] = field(default_factory=set)
 
     def add(self, one: Chosen) -> None:
-        """Add what is decided of an exposure."""
+        """Add the decision on an exposure."""
         if one.winner is not None and one.why is not None:
             self.todo.append(replace(one.winner, why=one.why))
         if one.published and (record := one.record) is not None:
@@ -145,9 +145,9 @@ class PutAway(NamedTuple):
     Attributes
     ----------
     trouble, quarantined
-        What is wrong, and whether it is with the source: else it could not be put in quarantine.
+        Error, and whether the source is quarantined; if not, it could not be put in quarantine.
     withdrawn
-        Records of what was published of an earlier content of its file.
+        Records of results published from earlier content of its file.
     """
 
     trouble: Trouble
@@ -156,21 +156,21 @@ class PutAway(NamedTuple):
 
 
 class Planner:
-    """Planner: compares sources with what is published under ``out``.
+    """Planner that compares sources with the results published under ``out``.
 
     Parameters
     ----------
     out, settings, pipeline
-        Of the run.
+        Output folder, settings and stages of the run.
     probe, sha256_of
-        Give the identity of a source from its headers, and the digest of the bytes of its files.
+        Functions that return the identity of a source from its headers, and the digest of the bytes of its files.
     examine
-        Raises what is wrong with a source, from all its pixels; asked of up to `MOST_EXAMINED` sources of one identity
-        that differ. As it is, nothing is.
+        Function that raises an error found in the pixels of a source. It is called for up to `MOST_EXAMINED` differing
+        sources of one identity. The default raises nothing.
     dry
-        Whether to plan only: nothing is written down, put into quarantine or withdrawn.
+        Whether only to plan: nothing is recorded, quarantined or withdrawn.
     tiles
-        Whether tiles are to be there and whole: every chunk is read. Else they are made where something needs them.
+        Whether tiles must exist and be intact, for which every chunk is read. Otherwise they are made when needed.
     """
 
     def __init__(
@@ -192,7 +192,7 @@ class Planner:
         self._models = model_digests(pipeline, settings)
 
     def plan(self, sources: Iterable[Source]) -> Plan:
-        """Decide what to do with each source; keep the reasons for those that cannot be used.
+        """Return the plan for each source; record the reasons for those that cannot be used.
 
         Raises
         ------
@@ -205,7 +205,7 @@ class Planner:
             if isinstance(item, Item):
                 groups.setdefault(name_tuple(item.key), []).append(item)
         unnamed = sorted((item for item in found if not isinstance(item, Item)), key=lambda one: name_of(one.source))
-        del found  # each group goes when it is decided
+        del found  # each group is freed once it is decided
         decided, names = Decided(), sorted(groups)
         for first in range(0, len(names), PAGE):
             page = names[first : first + PAGE]
@@ -214,12 +214,12 @@ class Planner:
         return self._applied(decided, [*unnamed, *decided.refused])
 
     def _applied(self, decided: "Decided", refused: Sequence[Rejected | Unread]) -> Plan:
-        """Quarantine what cannot be used, and nothing else; return that, and what is to be done of the rest."""
+        """Quarantine the sources that cannot be used, and only those; return them, and the work on the rest."""
         superseded = Superseded(self._ledger, decided.claimed, self._settings.fits.extension)
         away = [self._put_away(one, superseded) for one in refused if isinstance(one, Rejected)]
-        if not self._dry:  # what could not be read, or was refused with other settings, and is up to date
+        if not self._dry:  # sources that could not be read, or were refused with other settings, and are up to date
             self._quarantine.clear_all(name_of(one.source) for one in decided.published if one.source is not None)
-        # Only now that it is known who stands for what can be said what a source stood for before.
+        # Former exposures of a source can be found only after every exposure has its source.
         todo = self._side_by_side(
             lambda one: replace(one, superseded=superseded.by(name_of(one.source), one.key)), decided.todo
         )
@@ -234,16 +234,16 @@ class Planner:
         )
 
     def _identified(self, sources: Sequence[Source]) -> list[Item | Rejected | Unread]:
-        """Identify the exposures; requests to an object store run side by side."""
+        """Return the identified exposures; requests to an object store run in parallel."""
         remote = isinstance(self._out, BucketPath) or any(source.uri.startswith(PROTOCOL) for source in sources)
         return side_by_side(lambda source: _attempt(source, partial(self._named, source)), sources, remote)
 
     def _side_by_side(self, function: Callable[[Given], Found], items: Sequence[Given]) -> list[Found]:
-        """Apply a function that asks the ledger; requests to one in a bucket run side by side."""
+        """Return the results of a function that reads the ledger; requests to a ledger in a bucket run in parallel."""
         return side_by_side(function, items, isinstance(self._out, BucketPath))
 
     def _judged(self, name: Name, group: list[Item]) -> Chosen:
-        """Choose among sources of one exposure, and say why it has to be searched, or that it is settled."""
+        """Return the source chosen for an exposure, and the reason for a search, if any."""
         chosen = self._chosen(name, group)
         if chosen.winner is None:
             return chosen
@@ -252,23 +252,23 @@ class Planner:
             why = damaged(chosen.record, self._out)
         if why is None and self._tiles and chosen.record is not None and chosen.record.status == "done":
             why = without_tiles(chosen.record, self._out)
-        if why is not None and why.code == "tiles":  # whatever is there is replaced
+        if why is not None and why.code == "tiles":  # existing results are replaced
             chosen = chosen._replace(winner=replace(chosen.winner, sha256=None))
         return chosen._replace(why=why)
 
     def identify(self, source: Source) -> Item:
-        """Identify the exposure in a source, reading as little as possible; nothing is written.
+        """Return the exposure in a source, reading as little as possible; nothing is written.
 
         Raises
         ------
         BadInput, Retryable
-            The source does not say which exposure it is, or cannot be read.
+            The source does not identify its exposure, or cannot be read.
         """
         item = self._named(source)
         return replace(item, record=self._ledger.get(item.key))
 
     def _named(self, source: Source) -> Item:
-        """Identify the exposure in a source; what the ledger holds of it is left out."""
+        """Return the exposure in a source, without its record in the ledger."""
         if source.refusal is not None:
             raise source.refusal
         stat = stat_of(source)
@@ -278,9 +278,9 @@ class Planner:
         return Item(source, self._probe(source, self._settings), stat)
 
     def _chosen(self, name: Name, group: list[Item]) -> Chosen:
-        """Choose among sources of one exposure; count copies, keep conflicts.
+        """Return the source chosen for an exposure, with the number of its copies and the conflicting sources.
 
-        It is the one that is published, or the first that was not put into quarantine when it was searched.
+        The published source is chosen, or else the first that was not quarantined when it was searched.
         """
         record = self._ledger.get(group[0].key)
         group = [replace(item, record=record) for item in group]
@@ -296,7 +296,7 @@ class Planner:
         holder = record.source_uri if record is not None and record.status == "done" else _first(sound, record)
         winner = next((item for item in hashed if name_of(item.source) == holder), None)
         if winner is None and record is not None:
-            # The file was moved: a copy takes its place, so that the results can be made again from it.
+            # The file was moved: a copy replaces it, so that the results can be made again.
             winner = next((item for item in hashed if item.sha256 == record.source_sha256), None)
             winner = winner or self._heir(sound, record)
         first = winner.source if winner is not None else Source(holder)
@@ -307,10 +307,10 @@ class Planner:
         return Chosen(name, record, winner, len(rest) - len(others), (*unusable, *conflicts))
 
     def _heir(self, hashed: Sequence[Item], record: ExposureRecord) -> Item | None:
-        """Return what takes the place of the file of a record, if that cannot be read any more.
+        """Return the source that replaces the file of a record, if that file can no longer be read.
 
-        It is what has its bytes as a difference image, with other files beside it; or, if the file is gone from a
-        folder that is there, the first.
+        It is a source with the same bytes of the difference image and other files beside it; or the first source, if
+        the file has disappeared from an existing folder.
         """
         gone = _is_gone(record.source_uri)
         if not gone and self._difference(Source(record.source_uri)) is not None:
@@ -322,7 +322,7 @@ class Planner:
         return same
 
     def _faults(self, hashed: Sequence[Item], record: ExposureRecord | None) -> dict[str, BadInput]:
-        """Return what is wrong with sources of one identity that differ, by name: it counts more than that they do."""
+        """Return the errors of differing sources of one identity, by name; they take precedence over the conflict."""
         published, contents, found = "", {item.sha256 for item in hashed}, dict[str, BadInput]()
         if record is not None and record.status == "done":
             published, contents = record.source_uri, contents | {record.source_sha256}
@@ -341,12 +341,12 @@ class Planner:
         return item
 
     def _is_copy(self, one: Source, other: Source) -> bool:
-        """Return whether the difference images have the same bytes, whatever lies beside them."""
+        """Return whether the difference images have the same bytes, whatever files lie beside them."""
         first = self._difference(one)
         return first is not None and first == self._difference(other)
 
     def _difference(self, source: Source) -> str | None:
-        """Return the digest of the difference image alone; None if it cannot be read."""
+        """Return the digest of only the difference image; None if it cannot be read."""
         try:
             return self._sha256_of(Source(source.uri, index=source.index), self._settings)
         except (BadInput, Retryable):
@@ -361,11 +361,11 @@ class Planner:
         return replace(item, sha256=sha256)
 
     def outdated(self, item: Item) -> Stale | None:
-        """Return why an exposure is to be done, if it is, by digests alone: see `flows.pipeline.lineage.outdated`."""
+        """Return why an exposure must be processed, if so, from digests only; see `flows.pipeline.lineage.outdated`."""
         return outdated(item.source, item.sha256, item.record, self._pipeline, self._models, self._settings)
 
     def _put_away(self, one: Rejected, superseded: Superseded) -> PutAway:
-        """Quarantine a source, and withdraw what was published of an earlier content of its file."""
+        """Quarantine a source, and withdraw results published from earlier content of its file."""
         uri = name_of(one.source)
         trouble = Trouble.of(uri, one.error)
         if self._dry:
@@ -378,12 +378,12 @@ class Planner:
                         unpublish(record, self._out)
                         withdrawn.append(record)
             self._quarantine.put(one.error, uri, one.key)
-        except Retryable as error:  # the disk is full: the next run tries again, this one goes on
+        except Retryable as error:  # the disk is full: this run continues, and the next run tries again
             return PutAway(Trouble.of(name_of(one.source), error), quarantined=False, withdrawn=tuple(withdrawn))
         return PutAway(trouble, quarantined=True, withdrawn=tuple(withdrawn))
 
     def _is_unchanged(self, source: Source, record: ExposureRecord) -> bool:
-        """Return whether a file is as it was when it was searched: other settings refuse it, not its content."""
+        """Return whether a file is unchanged since its search, so that it is refused because of other settings."""
         try:
             return has_bytes(source, record.source_sha256, self._settings, record.source_stat)
         except (BadInput, Retryable):
@@ -391,14 +391,14 @@ class Planner:
 
 
 def _attempt(source: Source, step: Callable[[], Item]) -> Item | Rejected | Unread:
-    """Run a step that reads a source, and return what it cannot do as a value: no source ends a night."""
+    """Return the result of a step that reads a source, or its error as a value, so that no source ends a night."""
     try:
         return step()
     except BadInput as error:
         return Rejected(source, error, None)
     except Retryable as error:
         return Unread(source, error)
-    except NightstrideError:  # of the settings: it holds for all of them
+    except NightstrideError:  # an error of the settings affects all sources
         raise
     except Exception as error:
         kind = f"{type(error).__name__}: {error}"
@@ -411,7 +411,7 @@ def _unexpected(where: str, what: str) -> BadInput:
 
 
 def _is_gone(uri: str) -> bool:
-    """Return whether a file is gone from a folder of this machine: where the folder is gone, too, it may come back."""
+    """Return whether a file is missing from an existing local folder; if the folder is missing too, it may return."""
     path = Path(file_of_source(uri))
     return "://" not in uri and path.parent.is_dir() and not path.exists()
 
@@ -421,10 +421,10 @@ _DIFFERENCE = re.compile(r"diff|(?<![a-z])sub(?![a-z])|subtracted")
 
 
 def _first(hashed: Sequence[Item], record: ExposureRecord | None) -> str:
-    """Return the name of the first source whose bytes are not in quarantine by the ledger; of the first if all are.
+    """Return the name of the first source that is not in quarantine according to the ledger, or of the first source.
 
-    What is named like a difference image goes before what is not, then what has more files beside it: without its
-    science image it would be searched without that.
+    Files named like a difference image come first, then those with more files beside them, since an exposure without
+    its science image would be searched without it.
     """
     bad = record.source_sha256 if record is not None and record.status == "quarantined" else None
     ordered = sorted(hashed, key=_rank)

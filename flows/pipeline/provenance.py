@@ -20,7 +20,7 @@ NIGHT_MODELS = frozenset(models_in(stage for stage in PIPELINE if stage.per in (
 
 
 def provenance_of(pipeline: Sequence[Stage], settings: Settings) -> ProvenanceRecord:
-    """Return settings, cards of the models, digests of files, versions of stages and of the code.
+    """Return the settings, model cards, digests of files, and versions of the stages and the code.
 
     Raises
     ------
@@ -38,17 +38,17 @@ def provenance_of(pipeline: Sequence[Stage], settings: Settings) -> ProvenanceRe
 
 
 def search_models(made: ProvenanceRecord) -> dict[str, ModelCard]:
-    """Return the models that take part in what is found on an exposure: not those of stages of a whole night."""
+    """Return the models that affect the detections of an exposure, without those of night-level stages."""
     return {name: card for name, card in made.models.items() if name not in NIGHT_MODELS}
 
 
 def night_models(made: ProvenanceRecord | None) -> dict[str, ModelCard]:
-    """Return the models of stages of a whole night; none where they are not known."""
+    """Return the models of night-level stages; none if they are not known."""
     return {name: card for name, card in made.models.items() if name in NIGHT_MODELS} if made else {}
 
 
 def recorded_settings(made: ProvenanceRecord) -> Settings:
-    """Return the settings of a record, as far as this version has them: an older one had others."""
+    """Return the settings of a record that this version still has."""
     sections: dict[str, Any] = {}
     for name, section in made.settings.items():
         known = settings_class().model_fields.get(name)
@@ -59,5 +59,5 @@ def recorded_settings(made: ProvenanceRecord) -> Settings:
         sections[name] = {key: value for key, value in section.items() if key in fields}
     try:
         return settings_class().model_validate(sections)
-    except ValidationError:  # a value that this version refuses
+    except ValidationError:  # this version refuses the value
         return settings_class()()

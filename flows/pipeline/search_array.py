@@ -1,4 +1,4 @@
-"""Search of one array in memory: no file, no output folder, the stages of a night."""
+"""Search of one array in memory with the stages of a night, without files or an output folder."""
 
 from collections.abc import Mapping
 from hashlib import sha256
@@ -29,10 +29,10 @@ _SIDE = 0.25  # of an image: FWHM of a PSF at most
 
 
 class ArraySearch(NamedTuple):
-    """Exposure as it was searched, with what was measured or assumed of it, and rows of `dia_source`.
+    """Searched exposure, with its measured or assumed metadata, and its rows of `dia_source`.
 
-    ``midpointMjdTai`` is null where no time was given; ``unreliable`` counts the bright candidates that only their
-    reliability keeps out.
+    ``midpointMjdTai`` is null if no time was given; ``unreliable`` counts the bright candidates that were left out only
+    for their reliability.
     """
 
     info: ExposureInfo
@@ -41,22 +41,22 @@ class ArraySearch(NamedTuple):
 
 
 def search_array(array: ArrayLike, facts: ArrayFacts, settings: Settings) -> ArraySearch:
-    """Detect, merge and measure on a difference image in memory.
+    """Return the detections on a difference image in memory, from detect, merge and measure.
 
     Parameters
     ----------
     array : (ny, nx) of floating-point numbers
-        Difference image; NaN where there is no value. Pixel (0, 0) is the centre of the first one.
+        Difference image; NaN where there is no value. Position (0, 0) is the centre of the first pixel.
     facts
-        What is known of it.
+        Metadata of the array.
     settings
-        Of every stage.
+        Settings of all stages.
 
     Raises
     ------
     BadInput
-        The array has no two axes, holds integers, is too small or too large, or no pixel of it is usable; something
-        given with it has another shape or makes no sense.
+        The array is not two-dimensional, holds integers, is too small or too large, or has no usable pixel; another
+        argument has a different shape or an impossible value.
     Misconfigured
         A model is missing.
     """
@@ -107,7 +107,7 @@ def _raw(planes: Mapping[str, NDArray[Any]], given: ArrayFacts) -> RawExposure:
 
 
 def _gain(facts: ArrayFacts) -> float | None:
-    """Return the electrons of a pixel unit; None where that is not known."""
+    """Return the electrons per pixel unit; None if not known."""
     what, per, _ = facts.pixel_unit.partition("/")
     if what == "electron" and facts.gain not in (None, 1.0):
         raise _bad("bad_gain", "gain", f"is {facts.gain!r}, and the pixels are electrons already", "leave it out")
@@ -161,7 +161,7 @@ def _same_shape(found: NDArray[Any], shape: tuple[int, ...], name: str) -> NDArr
 
 
 def _in_pixels(given: Any, cards: str | None) -> Any:
-    """Return a FWHM that has a unit in pixels, by the WCS if it is an angle; of all else what was given."""
+    """Return a FWHM with a unit in pixels, converted with the WCS if it is an angle; return other values unchanged."""
     if not hasattr(given, "to_value") or np.ndim(given):
         return given
     if given.unit.is_equivalent("pix"):
@@ -177,7 +177,7 @@ def _in_pixels(given: Any, cards: str | None) -> Any:
 
 
 def _psf(given: Any) -> PsfModel | None:
-    if isinstance(given, PsfModel):  # its width is before the pixels already, as no header states it
+    if isinstance(given, PsfModel):  # unlike that of a header, its width is already that before the pixels
         return given.model_copy(update={"source": "stamp"}) if given.source == "header" else given
     if given is None:
         return None
@@ -201,7 +201,7 @@ def _psf(given: Any) -> PsfModel | None:
 
 
 def _require_narrow(psf: PsfModel | None, shape: tuple[int, int]) -> None:
-    """Refuse a PSF beside which the image holds too little sky to measure background and noise."""
+    """Refuse a PSF so wide that the image holds too little sky to measure background and noise."""
     if psf is not None and psf.fwhm_px > _SIDE * min(shape):
         raise _bad(
             "bad_psf", "psf",

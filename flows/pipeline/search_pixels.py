@@ -1,6 +1,6 @@
-"""Search of pixels in memory: the stages that lead to detections, in the order of the pipeline's graph.
+"""Search of pixels in memory, with the stages up to detections in the order of the pipeline's graph.
 
-A night runs the same stages by the same `run_stages`, but tile by tile from its store and as several tasks
+A night runs the same stages with the same `run_stages`, but tile by tile from its store, as several tasks
 (`flows.nights.exposure_work`).
 """
 
@@ -36,37 +36,37 @@ def search_pixels(
     whole: bool = False,
     timer: Timer | None = None,
 ) -> dict[str, Result]:
-    """Detect, merge and measure.
+    """Return the results of detect, merge and measure.
 
     Parameters
     ----------
     planes
-        Pixels by name, all of ``exposure.shape``: ``difference`` and ``mask``; ``science``, where there is one.
+        Pixels by name, all of ``exposure.shape``: ``difference``, ``mask`` and, if there is one, ``science``.
     exposure
-        With the PSF and the noise to be searched with.
+        Metadata with the PSF and the noise for the search.
     settings
-        Of every stage, and of the tiles.
+        Settings of all stages and of the tiles.
     until
-        Dataset that is wanted; stages that it does not depend on are not run.
+        Last dataset that is needed; stages that it does not depend on are not run.
     given
-        Datasets that are there already, by name: what only they need is not run.
+        Existing datasets by name; stages needed only for them are not run.
     models
-        Loaded models by name, used in place of those that the settings name. A detector has to be loaded with the
-        threshold of the settings, where they give one: what it promises, it promises from there on.
+        Loaded models by name, used instead of those in the settings. A detector must be loaded with the threshold of
+        the settings, if they have one, because its results are exact only from its threshold.
     whole
-        Search the image as one tile, rather than cut as the settings say. What is found does not depend on it.
+        Whether to search the image as one tile instead of the tiles in the settings. Results do not depend on it.
     timer
         Receives the time of each stage, under its name.
 
     Returns
     -------
     dict
-        Dataset -> result, of every stage that was run and of what was given.
+        Dataset -> result, for every stage that was run and for given datasets.
 
     Raises
     ------
     BadInput
-        There is more on the image than on any sky.
+        There are too many candidates on the image.
     Misconfigured
         A model is missing; the side of a tile is not a multiple of the stride.
     """
@@ -88,7 +88,7 @@ def _of_tiles(
     whole: bool,
     timer: Timer,
 ) -> dict[str, Result]:
-    """Run the stages of a tile on all tiles, and gather the results."""
+    """Return the gathered results of the tile-level stages on all tiles."""
     stages = graph.at("tile")
     if not stages:
         return {}
@@ -105,12 +105,12 @@ def _of_tiles(
 
 @dataclass(frozen=True)
 class CopySearch:
-    """`schemas.stage.Search` by every stage that `dia_source` depends on, in order.
+    """`schemas.stage.Search` with all stages that `dia_source` depends on, in order.
 
     Parameters
     ----------
     settings
-        Of the run.
+        Settings of the run.
     """
 
     settings: Settings
@@ -121,6 +121,6 @@ class CopySearch:
         return search_grid(self.settings.detect)
 
     def __call__(self, planes: Mapping[str, Any], exposure: ExposureInfo) -> pa.Table:
-        """Return the `DIA_SOURCE` rows of ``planes``, but with ids below 0, as no ``diaSourceId`` is."""
+        """Return the `DIA_SOURCE` rows of ``planes`` with negative ids, which no real ``diaSourceId`` has."""
         found = search_pixels(planes, exposure, self.settings)[DIA_SOURCE.name].rows
         return found.set_column(0, DIA_SOURCE.schema.field(0), pa.array(-1 - found["diaSourceId"].to_numpy()))

@@ -1,4 +1,4 @@
-"""Execution of stages in order, and joining of the results of tiles."""
+"""Execution of stages in order, and merging of the results of tiles."""
 
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,22 +32,22 @@ def run_stages(
     loaded: Mapping[str, Any] | None = None,
     allocate: Callable[[tuple[int, ...], str], Any] = np.zeros,
 ) -> dict[str, Result]:
-    """Run stages in order; return the results by dataset, those that were given among them.
+    """Run stages in order; return the results by dataset, including the given ones.
 
     Parameters
     ----------
     stages, inputs
-        What to run, and what is there: dataset -> result.
+        Stages to run, and existing datasets: dataset -> result.
     info, tile, settings, search, allocate
-        For the contexts of the stages.
+        Values for the contexts of the stages.
     timer
         Receives the time of each stage, under its name.
     loaded
-        Models by name: a stage all of whose models are among them gets these, others those that the settings name.
+        Models by name, used for stages that need no other models; other stages use the models in the settings.
     """
     found, ready = dict(inputs), loaded or {}
     for stage in stages:
-        # Loading a model is paid once per worker, and is not part of the stage's time.
+        # A model is loaded once per worker, and loading is not part of the stage's time.
         names = {model.name for model in stage.models}
         models = ready if ready.keys() >= names else models_of(stage, settings)
         timer.lap("other")
@@ -62,7 +62,7 @@ def run_stages(
 
 @contextmanager
 def place_of_errors(stage: Stage) -> Iterator[None]:
-    """Note in which stage, and where in its code, an error that is not one of ours was raised."""
+    """Context that adds the stage and the code line to errors that are not nightstride errors."""
     try:
         yield
     except NightstrideError:
@@ -85,23 +85,23 @@ def run_on_tiles(
     loaded: Mapping[str, Any] | None = None,
     most: int | None = None,
 ) -> dict[str, Result]:
-    """Run the stages of a tile on each of some tiles; return the gathered results.
+    """Run tile-level stages on several tiles; return the gathered results.
 
     Parameters
     ----------
     stages, tiles
-        What to run, and where.
+        Stages to run, and tiles.
     read
-        Gives the padded planes of a tile by name.
+        Function that returns the padded planes of a tile by name.
     info, settings, timer, loaded
-        As of `run_stages`.
+        As in `run_stages`.
     most
-        Rows of a dataset at most; None: no limit.
+        Largest number of rows of a dataset; None: no limit.
 
     Raises
     ------
     BadInput
-        Code ``flood``: there are more, on the tiles so far.
+        Code ``flood``: the tiles so far have more rows.
     """
     found: dict[str, list[Result]] = {stage.gives.name: [] for stage in stages}
     rows = dict.fromkeys(found, 0)
@@ -121,12 +121,12 @@ def _flood(problem: str, info: ExposureInfo) -> BadInput:
 
 
 def gathered(stage: Stage, parts: Sequence[Result]) -> Result:
-    """Join what a stage gave of all tiles: rows in an order that does not depend on the tiling, and their numbers.
+    """Return the merged results of a stage on all tiles, with rows in an order independent of the tiling.
 
     Raises
     ------
     DatasetError
-        The stage gives pixels.
+        The stage returns pixels.
     """
     whole = pa.concat_tables([part.rows for part in parts]) if parts else table_of(stage).empty()
     rows = whole.sort_by([(column, "ascending") for column in whole.column_names])
@@ -135,17 +135,17 @@ def gathered(stage: Stage, parts: Sequence[Result]) -> Result:
 
 
 def as_results(planes: Mapping[str, Any]) -> dict[str, Result]:
-    """Return planes or catalogues, without numbers, as results."""
+    """Return planes or catalogues as results without numbers."""
     return {name: Result(rows) for name, rows in planes.items()}
 
 
 def table_of(stage: Stage) -> TableOf:
-    """Return the declared form of the table that a stage gives.
+    """Return the declared schema of the table that a stage returns.
 
     Raises
     ------
     DatasetError
-        It gives an array.
+        The stage returns an array.
     """
     if not isinstance(stage.gives, TableOf):
         raise DatasetError(f"stage {stage.name!r} gives pixels; only tables are gathered and published")
@@ -153,7 +153,7 @@ def table_of(stage: Stage) -> TableOf:
 
 
 def search_grid(settings: DetectSettings) -> SearchGrid:
-    """Return grid of the detector that the settings name: its card's, or, of a search of windows, the settings' own.
+    """Return the grid of the detector in the settings: from its card, or from the settings for a search of windows.
 
     Raises
     ------

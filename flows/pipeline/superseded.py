@@ -1,4 +1,4 @@
-"""Records whose source is now another exposure, or none."""
+"""Search for records whose source now holds another exposure, or none."""
 
 from collections.abc import Collection
 from functools import cache
@@ -12,22 +12,22 @@ Name = tuple[str, int, int]
 
 
 def name_tuple(key: ExposureKey) -> Name:
-    """Return what identifies an exposure."""
+    """Return the tuple that identifies an exposure."""
     return key.night, key.visit, key.detector
 
 
 class Superseded:
-    """Search for records whose source is now another exposure, or none.
+    """Search for records whose source now holds another exposure, or none.
 
     Parameters
     ----------
     ledger
-        Where they are.
+        Ledger with the records.
     claimed
-        Exposures that another source stands for, whatever the outcome of the source in their record.
+        Exposures with another chosen source, whatever the outcome of the source in their record.
     extension
-        Extension of files that is searched, if the settings name one. What another one of the same file gave stays:
-        it is another detector of a mosaic.
+        FITS extension in the settings, if any. Results of other extensions of the same file are kept, since they are
+        other detectors of a mosaic.
     """
 
     def __init__(self, ledger: Ledger, claimed: Collection[Name], extension: str | int | None = None) -> None:
@@ -35,14 +35,14 @@ class Superseded:
         self._searched = cache(self._extension_of)
 
     def by(self, source_uri: str, key: ExposureKey | None) -> tuple[ExposureRecord, ...]:
-        """Return the records that came from a source, other than that of the exposure which it holds now."""
+        """Return the records that came from a source, except that of the exposure it holds now."""
         own = None if key is None else name_tuple(key)
         names = ((one, name_tuple(one)) for one in self._ledger.from_source(source_uri))
         other = [one for one, name in names if name != own and name not in self._claimed]
         return tuple(one for one in other if self._searched(one.provenance) in (None, self._extension))
 
     def _extension_of(self, provenance: str | None) -> str | int | None:
-        """Return the extension that an exposure was searched in; None: its settings, if they are known, named none."""
+        """Return the extension in which an exposure was searched; None if its settings named none or are not known."""
         if self._extension is None or (made := self._ledger.provenance(provenance)) is None:
             return None
         found = (made.settings.get("fits") or {}).get("extension")

@@ -16,7 +16,7 @@ from schemas.model_card import ModelCard
 
 
 def _shipped() -> Path:
-    # Found, not imported: a rerun with nothing to do reads cards, and should not pay for importing the stages.
+    # Located without an import: a rerun with nothing to do reads cards, and should not import the stages.
     spec = importlib.util.find_spec("stages")
     assert spec is not None
     assert spec.submodule_search_locations is not None
@@ -24,14 +24,14 @@ def _shipped() -> Path:
 
 
 def read_card(stage: str, name: str) -> ModelCard:
-    """Read the card of a model.
+    """Return the card of a model.
 
     Parameters
     ----------
     stage
         Name of the model in `Stage.models`.
     name
-        Shipped name, a folder, or an fsspec URL of a folder; holds ``<stage>.json`` or, if shipped, ``<name>.json``.
+        Shipped name, a folder, or an fsspec URL of a folder with ``<stage>.json`` or, if shipped, ``<name>.json``.
 
     Raises
     ------
@@ -63,17 +63,17 @@ def read_card(stage: str, name: str) -> ModelCard:
 
 @lru_cache(64)
 def _parsed(content: bytes) -> ModelCard:
-    """Return a card; the same object for the same bytes, of which `flows.storage.digest` keeps the encoding."""
+    """Return a card, the same object for the same bytes, since `flows.storage.digest` caches its encoding."""
     return ModelCard.model_validate_json(content)
 
 
 def read_weights(stage: str, name: str) -> tuple[ModelCard, dict[str, np.ndarray[Any, Any]]]:
-    """Read a model's card and arrays.
+    """Return a model's card and arrays.
 
     Raises
     ------
     Misconfigured
-        A file is missing or cannot be read, or the weights are not those that the card describes.
+        A file is missing or cannot be read, or the weights do not match the card.
     Retryable
         A file cannot be reached.
     """
@@ -101,20 +101,20 @@ def read_weights(stage: str, name: str) -> tuple[ModelCard, dict[str, np.ndarray
 
 
 def find_screen(name: str, threshold: float | None) -> ModelCard | None:
-    """Read the card of the screen in front of a search's network, which lies where the network does.
+    """Return the card of the screen for a search's network, stored beside the network.
 
     Parameters
     ----------
     name
-        Of the network, as for `read_card`.
+        Name of the network, as in `read_card`.
     threshold
         Probability of a hit; None: the network's own.
 
     Returns
     -------
     ModelCard or None
-        None: the detector looks at no windows, there is no screen for it, the screen was made for other weights, or it
-        was calibrated at a higher threshold.
+        None: the detector does not search windows, there is no screen for it, or the screen was made for other weights
+        or calibrated at a higher threshold.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def find_screen(name: str, threshold: float | None) -> ModelCard | None:
 
 
 def _unreadable(location: str, error: Exception) -> Misconfigured | Retryable:
-    """Return the error of a file that may be there: one that lasts, or, as of a network, one that may pass."""
+    """Return the error of an unreadable file: a permanent one, or one that may pass, such as a network error."""
     problem = f"cannot be read: {read_failure(error)}."
     if isinstance(error, OSError) and not isinstance(error, PermissionError | NotADirectoryError | IsADirectoryError):
         return Retryable("unreadable_model", location, problem, "see that it can be reached.")
@@ -160,8 +160,8 @@ def write_model(
     Raises
     ------
     Misconfigured
-        The card lacks a field, or has one of another kind (``bad_card``), and nothing is written; or the folder cannot
-        be written.
+        The card lacks a field or has one of a wrong type (``bad_card``), in which case nothing is written; or the
+        folder cannot be written.
     Retryable
         The disk is full.
     """
@@ -187,18 +187,18 @@ def write_model(
 
 
 def _wrong(error: ValidationError) -> str:
-    """Return what is wrong with a card, field by field."""
+    """Return the errors of a card, field by field."""
     fields = ((".".join(map(str, one["loc"])), one["msg"]) for one in error.errors())
     return "; ".join(": ".join(filter(None, field)) for field in fields)
 
 
 def require_same_detector(name: str) -> None:
-    """Raise if the reliability model beside a detector was trained on the candidates of another; the cards tell.
+    """Raise if, according to the cards, a reliability model was trained on the candidates of another detector.
 
     Raises
     ------
     Misconfigured
-        It was (``other_detector``); there is no reliability model.
+        The model is for another detector (``other_detector``), or there is no reliability model.
     """
     own = read_card("reliability", name)
     try:
@@ -218,7 +218,7 @@ def require_same_detector(name: str) -> None:
 
 
 def location_of(stage: str, name: str) -> str:
-    """Return where the files of a model lie, without their suffix."""
+    """Return the location of the files of a model, without their suffix."""
     if (_shipped() / stage / f"{name}.json").exists() or ("/" not in name and not Path(name).exists()):
         return str(_shipped() / stage / name)
     return f"{name.rstrip('/')}/{stage}"
