@@ -1,4 +1,4 @@
-"""Backup of an output folder: what only another search could replace, and its return."""
+"""Backup and restoration of the parts of an output folder that only another search could replace."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ FOLDERS = ("catalogs", "quarantine", "reports", "vetting")
 
 @dataclass(frozen=True)
 class Copied:
-    """Files copied, their bytes, and files that were there already, unchanged: each file counts once."""
+    """Numbers of files copied, of their bytes, and of unchanged files; each file counts once."""
 
     files: int = 0
     bytes: int = 0
@@ -39,7 +39,7 @@ class Copied:
 
 
 class _Totals:
-    """Files by what became of them; one that has changed while it was copied is copied once more."""
+    """Files by outcome; a file that changed while it was copied is copied again."""
 
     def __init__(self) -> None:
         self._sizes, self._kept = dict[Path, int](), set[Path]()
@@ -55,11 +55,11 @@ class _Totals:
 
 
 def backup_output(out: Path, to: Path) -> Copied:
-    """Copy catalogues, ledger, association, outbox, quarantine, pages, verdicts; what is there and unchanged is kept.
+    """Copy catalogues, ledger, association, outbox, quarantine, pages and verdicts; unchanged files are not copied.
 
-    A run may go on meanwhile: databases are copied by SQLite, as they are between two changes, after the files and once
-    more after those that have changed since. Catalogues that were withdrawn stay in the backup; they are not restored,
-    as its ledger does not know them. Tiles are left out: a run makes them again from the images.
+    A run may continue meanwhile. SQLite copies databases in a consistent state, after the files, and again after the
+    files that have changed since. Withdrawn catalogues stay in the backup, but are not restored, because its ledger
+    does not list them. Tiles are left out; a run makes them again from the images.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def backup_output(out: Path, to: Path) -> Copied:
     Raises
     ------
     Misconfigured
-        It is not an output folder, or lies in a bucket; the backup cannot be written, or lies in the output folder.
+        ``out`` is not an output folder or lies in a bucket; the backup cannot be written, or lies in ``out``.
     Retryable
         The disk is full.
     """
@@ -81,11 +81,11 @@ def backup_output(out: Path, to: Path) -> Copied:
         totals = _Totals()
         for _ in range(2):
             _copy_files(out, to, (path for folder in FOLDERS for path in _files(out / folder)), totals)
-            # Before the ledger: what the association lacks of it the next run adds.
+            # Before the ledger: the next run adds what the association lacks.
             for path in (out / FILE, outbox_path(out)):
                 _take_database(path, to / path.relative_to(out), totals)
             _copy_ledger(ledger_folder(out), ledger_folder(to), totals)
-        # Exposures of a part that is gone are in another, or by themselves.
+        # Exposures of a missing part are in another part or in their own files.
         for part in catalogs_folder(to).glob(f"*/*/{PREFIX}*.parquet"):
             if not (out / part.relative_to(to)).exists():
                 part.unlink()
@@ -93,19 +93,19 @@ def backup_output(out: Path, to: Path) -> Copied:
 
 
 def restore_output(source: Path, out: Path, tables: dict[str, TableOf]) -> tuple[Copied, Verification]:
-    """Copy a backup to an output folder that holds nothing yet, and verify it.
+    """Copy a backup to an empty output folder, and verify it.
 
     Parameters
     ----------
     source, out
         Folder of the backup, and output folder.
     tables
-        As of `verify_output`.
+        As in `verify_output`.
 
     Raises
     ------
     Misconfigured
-        ``source`` is not a backup, or ``out`` holds something already (``not_empty``).
+        ``source`` is not a backup, or ``out`` is not empty (``not_empty``).
     Retryable
         The disk is full.
     """
@@ -117,7 +117,7 @@ def restore_output(source: Path, out: Path, tables: dict[str, TableOf]) -> tuple
         )
     totals = _Totals()
     with lease(out), writing(out):
-        # The ledger last: what is recorded is there.
+        # The ledger is copied last, so that every recorded file exists.
         _copy_files(source, out, _restorable(source), totals)
         for path in (source / FILE, outbox_path(source)):
             _take_database(path, out / path.relative_to(source), totals)
@@ -126,14 +126,14 @@ def restore_output(source: Path, out: Path, tables: dict[str, TableOf]) -> tuple
 
 
 def recorded_files(source: Path, nights: Collection[str] | None = None) -> Iterator[Path]:
-    """Yield the catalogues that a ledger names, and what makes those of patches HATS catalogues.
+    """Yield the catalogues in a ledger, and the files that make those of patches HATS catalogues.
 
     Parameters
     ----------
     source
         Output folder, or its backup.
     nights
-        Those that are wanted; None: all.
+        Nights to include; None: all.
     """
     ledger, parts = Ledger(source), set[Path]()
     labels = sorted({*ledger.nights(), *ledger.named_nights()} if nights is None else nights)
@@ -158,7 +158,7 @@ def _joined(path: Path) -> Held | None:
 
 
 def _restorable(source: Path) -> Iterator[Path]:
-    """Yield the catalogues that the ledger of a backup names, and all else."""
+    """Yield the catalogues in the ledger of a backup, and all other files."""
     yield from recorded_files(source)
     yield from _files(catalogs_folder(source) / RECEIVED_ALERT.name)  # which no record names
     for folder in FOLDERS[1:]:
@@ -217,7 +217,7 @@ PAGES, PAUSE_S, ROUNDS = 5000, 0.01, 20
 
 
 def _copy_ledger(source: Path, to: Path, totals: _Totals) -> None:
-    """Copy the ledger: nights first, then the index, which may know more sources than they have records."""
+    """Copy the ledger: first the nights, then the index, which may hold more sources than there are records."""
     there = sorted(source.glob("*.sqlite"), key=lambda path: (path.name == INDEX, path.name))
     for path in there:
         _take_database(path, to / path.name, totals)
@@ -235,7 +235,7 @@ def _take_database(path: Path, target: Path, totals: _Totals) -> None:
 
 
 def copy_database(path: Path, target: Path) -> int | None:
-    """Copy a database of SQLite as it is between two changes; return its bytes, None if it is the same or not there."""
+    """Copy an SQLite database in a consistent state; return its size, bytes, or None if unchanged or missing."""
     staged = target.with_name(f".{target.name}{STAGED}")
     try:
         found = path.stat()
@@ -255,7 +255,7 @@ def copy_database(path: Path, target: Path) -> int | None:
 
 
 def _copy_in_parts(uri: str, to: Path) -> None:
-    """Copy a database in parts, so that who writes to it waits for moments; each change of it begins the copy again."""
+    """Copy a database in parts, so that writers wait only briefly; each change of it restarts the copy."""
     steps = 0
 
     def count(_: int, left: int, total: int) -> None:
@@ -272,4 +272,4 @@ def _copy_in_parts(uri: str, to: Path) -> None:
 
 
 class _Restless(Exception):
-    """Raised in a copy that is begun again and again."""
+    """Raised when a copy is restarted too often."""

@@ -1,4 +1,4 @@
-"""Settings file of a camera, written from what its files say."""
+"""Settings file of a camera, written from the headers of its files."""
 
 import json
 import re
@@ -31,10 +31,10 @@ _STRUCTURE = re.compile(
 
 
 class Varying(NamedTuple):
-    """Keywords that differ among files: from detector to detector of a visit, and from visit to visit of a detector.
+    """Keywords that differ between the detectors of a visit, and between the visits of a detector.
 
-    A keyword is of the detector if it is the same in all files of a detector, and differs among detectors; and so with
-    visits. Files belong to one visit if their exposures have the same middle.
+    A keyword belongs to the detector if it is the same in all files of a detector and differs between detectors;
+    likewise for visits. Files belong to one visit if their exposures have the same middle.
     """
 
     per_detector: tuple[str, ...] = ()
@@ -42,10 +42,10 @@ class Varying(NamedTuple):
 
 
 def varying(found: Sequence[Inspection]) -> Varying:
-    """Tell the keywords of the detector from those of the visit.
+    """Return the keywords that vary with the detector and with the visit.
 
-    Detectors are told by the keyword that is used for them; where there is none, by whole numbers that differ among
-    the files of each visit.
+    Detectors are identified by the keyword used for them, or else by whole numbers that differ between the files of
+    each visit.
     """
     cards = [_cards(one) for one in found]
     visits = [_when(one, mine) for one, mine in zip(found, cards, strict=True)]
@@ -77,7 +77,7 @@ def _when(one: Inspection, cards: dict[str, Any]) -> Any:
 
 
 def _tells_apart(key: str, cards: Sequence[dict[str, Any]], visits: Sequence[Any]) -> bool:
-    """Return whether a keyword is a whole number that differs among the files of each visit, from a common set."""
+    """Return whether a keyword is a whole number from a common set that differs between the files of each visit."""
     of_visit: dict[Any, list[Any]] = defaultdict(list)
     for mine, visit in zip(cards, visits, strict=True):
         of_visit[visit].append(mine[key])
@@ -101,8 +101,8 @@ def settings_text(found: Sequence[Inspection]) -> str:
     Raises
     ------
     Misconfigured
-        ``nothing_to_write``: no file is of a format that needs settings. ``several_instruments``: they are of cameras
-        with names that differ.
+        ``nothing_to_write``: no file has a format that needs settings. ``several_instruments``: the files are from
+        cameras with different names.
     """
     generic = [one for one in found if one.form == "generic"]
     if not generic:
@@ -237,7 +237,7 @@ def _time(one: Inspection) -> Iterator[str]:
 
 
 def _asked_time(one: Inspection) -> Iterator[str]:
-    """Yield, behind #, the keywords that may tell the time, the likeliest first."""
+    """Yield, commented out, the keywords that may hold the time, the most likely first."""
     rows = [row for row in one.unused if row.quantity == "time"]
     numbered = next((row.keyword for row in rows if row.keyword in DAY_NUMBERS and _is_number(row.value)), "")
     written = any(row.keyword == "DATE-OBS" for row in rows)
@@ -266,7 +266,7 @@ def _band(one: Inspection) -> Iterator[str]:
 
 
 def _asked(one: Inspection, name: str, value: str, what: str) -> Iterator[str]:
-    """Yield, behind #, the keywords that may tell what is not known; where there are none, a value to be changed."""
+    """Yield, commented out, keywords that may hold an unknown quantity, or else a value to change."""
     if one.value(name) is not None:
         return
     rows = [row for row in one.unused if row.quantity == name]

@@ -1,4 +1,4 @@
-"""Rows of a published dataset over nights and patches of the sky: nothing is read before it is asked for."""
+"""Rows of a published dataset over nights and patches of the sky, read only when needed."""
 
 import json
 import re
@@ -52,11 +52,11 @@ class RowSource(Protocol):
 
     @property
     def nights(self) -> tuple[str, ...]:
-        """Return the nights that they are of, sorted."""
+        """Return the nights of the rows, sorted."""
 
     @property
     def parts(self) -> int:
-        """Return how many files a count of the rows reads."""
+        """Return the number of files that must be read to count the rows."""
 
     def of(self, nights: Sequence[str]) -> "RowSource":
         """Return the rows of some of the nights."""
@@ -82,16 +82,16 @@ class MemoryRows:
 
     @property
     def nights(self) -> tuple[str, ...]:
-        """Return none: they are of no published night."""
+        """Return no nights, since the rows are not published."""
         return ()
 
     @property
     def parts(self) -> int:
-        """Return none: a count reads no file."""
+        """Return 0, since a count reads no file."""
         return 0
 
     def of(self, nights: Sequence[str]) -> Self:
-        """Return itself."""
+        """Return the same rows."""
         return self
 
     def read(self, columns: Sequence[str], where: pc.Expression | None, limit: int | None = None) -> pa.Table:
@@ -108,19 +108,19 @@ class MemoryRows:
 class CatalogueRows:
     """Rows of a dataset as published in an output folder, with the column ``night`` in front.
 
-    Files of an older version, which lack columns or have some that this version has not, are read with the others: what
-    a file lacks is null. A run may go on meanwhile: each row is read once, from whichever file holds it.
+    Files of an older version, with missing or additional columns, are read with the others; missing columns are null.
+    A run may continue meanwhile: each row is read once, from whichever file holds it.
 
     Parameters
     ----------
     out
         Output folder, on this machine or in a bucket.
     dataset
-        Its declared form.
+        Dataset with its declared schema.
     chosen
         Nights; None: all.
     patches
-        Patches of the sky, each by order and number of its pixel; None: all, and what does not lie in patches.
+        Patches of the sky, each by order and number of its pixel; None: all, and rows that do not lie in patches.
     """
 
     out: Path
@@ -160,27 +160,27 @@ class CatalogueRows:
 
     @cached_property
     def sky(self) -> tuple[tuple[int, int], ...]:
-        """Return the patches that it has files of, sorted; none where it does not lie in patches."""
+        """Return the patches of its files, sorted; none if the dataset does not lie in patches."""
         found = {patch_of(path) for paths in self.files.values() for path in paths}
         return tuple(sorted(one for one in found if one is not None))
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """Return the columns: ``night``, those of this version, and what older nights have besides.
+        """Return the columns: ``night``, those of this version, and additional ones of older nights.
 
         Raises
         ------
         Misconfigured
             A night was written by a later version (``other_version``).
         """
-        # A night is written by one version, or made again by one: its first file tells.
+        # A night is written, or rewritten, by one version, so its first file is enough.
         firsts = [paths[0] for paths in self.files.values()]
         fields = {NIGHT.name: NIGHT} | {one.name: one.with_nullable(True) for one in self.dataset.schema}
         remote = any(isinstance(path, BucketPath) for path in firsts)
         for path, content in zip(firsts, side_by_side(_footer, firsts, remote), strict=True):
             try:
                 found = pq.read_schema(content)
-            except (OSError, pa.ArrowException):  # who reads its rows is told
+            except (OSError, pa.ArrowException):  # reading its rows raises the error
                 continue
             version = int((found.metadata or {}).get(VERSION, CATALOG_VERSION))
             if version > CATALOG_VERSION:
@@ -196,12 +196,12 @@ class CatalogueRows:
         BadInput
             A file cannot be read (``unreadable_catalogue``).
         Misconfigured
-            As of `schema`.
+            As in `schema`.
         """
 
         def once(rows: "CatalogueRows") -> pa.Table:
             parts, left = [_selected(rows.schema, columns).empty_table()], limit
-            # Of a few rows, a night at a time: the files of the others are not even listed.
+            # For a few rows, read one night at a time, so that the files of other nights are not even listed.
             sources = [rows] if limit is None else [_one_night(rows, night) for night in rows.nights]
             for one in (dataset for source in sources for dataset in source._datasets()):
                 if left is not None and left <= 0:
@@ -213,7 +213,7 @@ class CatalogueRows:
         return self._again_if_moved(once)
 
     def count(self, where: pc.Expression | None) -> int:
-        """Return the number of rows that meet a condition; errors as of `read`."""
+        """Return the number of rows that meet a condition; raise as `read` does."""
 
         def once(rows: "CatalogueRows") -> int:
             with _readable(rows.out):
@@ -222,7 +222,7 @@ class CatalogueRows:
         return self._again_if_moved(once)
 
     def _again_if_moved(self, work: Callable[["CatalogueRows"], Found]) -> Found:
-        """Do it once more where a file has gone since it was listed: a run joins the files of a night at its end."""
+        """Repeat a step if a file has disappeared since it was listed; a run merges the files of a night at its end."""
         try:
             return work(self)
         except BadInput as error:
@@ -231,7 +231,7 @@ class CatalogueRows:
         return work(replace(self))
 
     def _datasets(self) -> Iterator[ds.Dataset]:
-        """Yield what is to be scanned one after the other: all files of this machine are one."""
+        """Yield the datasets to scan one after another; all local files form one dataset."""
         if isinstance(self.out, BucketPath):
             yield from self._fetched()
             return
@@ -247,7 +247,7 @@ class CatalogueRows:
         yield ds.FileSystemDataset(fragments, self.schema, _PARQUET, local)
 
     def _fetched(self) -> Iterator[ds.Dataset]:
-        """Yield datasets of some objects of a bucket each; a part, which is large, is one of its own."""
+        """Yield datasets of several objects of a bucket; a part, which is large, is a dataset by itself."""
         waiting: list[tuple[str, Path]] = []
         for night, paths in self.files.items():
             own = {path.stem for path in paths if not path.stem.startswith(PREFIX)}
@@ -279,14 +279,14 @@ class CatalogueRows:
 
 
 def _one_night(rows: CatalogueRows, night: str) -> CatalogueRows:
-    """Return the rows of a night, with the columns and the files that are known of all."""
+    """Return the rows of one night, reusing the known columns and files of all nights."""
     found = replace(rows, chosen=(night,))
     found.__dict__.update(schema=rows.schema, files={night: rows.files[night]})  # where `cached_property` keeps them
     return found
 
 
 def _contents(paths: Sequence[Path]) -> list[Any]:
-    """Return what pyarrow reads files from: local ones by their name, those of a bucket fetched side by side."""
+    """Return the inputs for pyarrow: names of local files, or contents of bucket objects, fetched in parallel."""
     if not any(isinstance(path, BucketPath) for path in paths):
         return list(paths)
     found = read_files(paths)
@@ -298,23 +298,23 @@ def _contents(paths: Sequence[Path]) -> list[Any]:
 
 
 def night_of(path: Path) -> str:
-    """Return the night that a published file is of."""
+    """Return the night of a published file."""
     return next(part for part in path.parts if part.startswith("night=")).removeprefix("night=")
 
 
 def patch_of(path: Path) -> tuple[int, int] | None:
-    """Return order and number of the pixel of the sky that a published file is of; None: it is of none."""
+    """Return order and number of the sky pixel of a published file; None if it has none."""
     found = dict(part.split("=", 1) for part in path.parts if part.startswith(("Norder=", "Npix=")))
     return (int(found["Norder"]), int(found["Npix"].removesuffix(path.suffix))) if len(found) == 2 else None
 
 
 def known_tables(out: Path, name: str) -> dict[str, TableOf]:
-    """Return the declared form of each table, and of ``name`` that of its files where no installed package declares it.
+    """Return the declared schema of each table; for ``name``, that of its files if no installed package declares it.
 
     Raises
     ------
     BadInput
-        Such a file cannot be read.
+        A file of ``name`` cannot be read.
     """
     from flows.pipeline.graph import declared_tables  # imports all stages
 
@@ -328,7 +328,7 @@ def known_tables(out: Path, name: str) -> dict[str, TableOf]:
 
 
 def published_tables(out: Path) -> tuple[str, ...]:
-    """Return the names of the published tables, sorted; arrays, and margins of tables, are not among them."""
+    """Return the names of the published tables, sorted, without arrays and margins of tables."""
     from flows.pipeline.graph import declared_arrays, declared_tables  # imports all stages
 
     declared, there = declared_tables(), {path.name for path in catalogs_folder(out).glob("*")} - declared_arrays()
@@ -338,12 +338,12 @@ def published_tables(out: Path) -> tuple[str, ...]:
 
 
 def is_table(name: str, declared: Collection[str]) -> bool:
-    """Return whether a folder of catalogues is a table of its own, and not the margin of another."""
+    """Return whether a folder of catalogues is a table, and not the margin of one."""
     return name in declared or name.removesuffix("_margin") not in declared
 
 
 def _footer(path: Path) -> Any:
-    """Return what pyarrow reads the form of a file from: its name, or the end of an object, which has it."""
+    """Return the input for pyarrow to read the schema of a file: its name, or the end of an object."""
     if not isinstance(path, BucketPath):
         return path
     with _readable(path):
@@ -363,7 +363,7 @@ def _scanned(
 
 
 def _first(dataset: ds.Dataset, names: list[str], where: pc.Expression | None, limit: int) -> pa.Table:
-    """Return the first rows; no file is opened that is not needed, as `Dataset.head` would."""
+    """Return the first rows, opening only the files that are needed, unlike `Dataset.head`."""
     parts = [dataset.schema.empty_table().select(names)]
     for fragment in dataset.get_fragments():
         if (left := limit - sum(map(len, parts))) <= 0:
@@ -377,9 +377,9 @@ def _selected(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
 
 
 def _rest(part: Any, elsewhere: set[str]) -> pa.Table | None:
-    """Return the rows of a part but for exposures that are elsewhere, too; None: it holds none of these.
+    """Return the rows of a part without exposures that are also elsewhere; None if the part holds no such exposures.
 
-    Those that it holds are added to ``elsewhere``.
+    The exposures of the part are added to ``elsewhere``.
     """
     where = part if isinstance(part, Path) else None
     with _readable(where), pq.ParquetFile(part, page_checksum_verification=True) as file:

@@ -1,4 +1,4 @@
-"""Verdicts on pictures, labelled or not: a row for each, and overviews of large ones by tiles."""
+"""Classification of pictures, with or without labels: a row for each, and overviews of large pictures by tiles."""
 
 import csv
 import io
@@ -38,7 +38,7 @@ def classify_pictures(
     workers: int = 1,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Write a CSV with a row for each picture that can be read and shows something.
+    """Write a CSV with a row for each readable picture that is not blank.
 
     Parameters
     ----------
@@ -47,17 +47,17 @@ def classify_pictures(
     data
         Folders, or CSV files of ``location, label``; labels may be empty, and are copied.
     out
-        The CSV: ``location`` (as given, where that is absolute; else relative to the folder of the CSV), ``label``,
-        ``verdict``, and the probability of each class or the ``score``; of scenes ``tiles``, too: how many tiles of a
-        large one have which verdict.
+        The CSV, with ``location`` (as given if absolute, else relative to the folder of the CSV), ``label``,
+        ``verdict``, and the probability of each class or the ``score``; for scenes also ``tiles``, the number of
+        tiles of a large picture with each verdict.
     model
         Shipped name, or folder.
     overviews
         Folder for a picture of each large scene with the verdicts of its tiles.
     workers
-        Processes that read and judge.
+        Number of processes for reading and classification.
     say
-        Receives which files are left out, and how far it is.
+        Receives messages on files that are left out, and on progress.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def classify_pictures(
     """
     if task not in TASKS:
         raise Misconfigured("unknown_task", task, "is not a kind of verdict.", f"give one of {', '.join(TASKS)}.")
-    read_weights(task, model)  # so that a wrong name is told before anything starts
+    read_weights(task, model)  # so that a wrong name is reported before any work starts
     files = list_pictures(*data, say=say)
     step = AT_ONCE.get(task, 64)
     parts = [files[start : start + step] for start in range(0, len(files), step)]
@@ -98,7 +98,7 @@ def classify_pictures(
 
 
 def _from(folder: Path, location: str) -> str:
-    """Return a place as a table in the folder has to name it, so that it is found from wherever the table is read."""
+    """Return a location as written in a table in the folder, so that it can be found wherever the table is read."""
     place = Path(location)
     return location if place.is_absolute() else os.path.relpath(place.parent.resolve() / place.name, folder.resolve())
 
@@ -106,7 +106,7 @@ def _from(folder: Path, location: str) -> str:
 def _judged(
     task: str, model: str, overviews: Path | None, files: Sequence[PictureFile]
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Return a row for each of some pictures, and why others cannot be read."""
+    """Return a row for each readable picture, and the reasons why others cannot be read."""
     judge = _judge(task, model)
     good, bad = list[tuple[PictureFile, NDArray[np.uint8]]](), dict[str, str]()
     for file in files:
@@ -129,7 +129,7 @@ Judge = Callable[[Sequence[NDArray[np.uint8]]], list[dict[str, Any]]]
 
 @lru_cache(maxsize=2)
 def _judge(task: str, model: str) -> Judge:
-    """Return what gives each picture its row."""
+    """Return the function that makes the row of a picture."""
     from kernels.pictures.anomaly_model import AnomalyModel
     from kernels.pictures.picture_model import build_picture_model
 
@@ -156,7 +156,7 @@ def _judge(task: str, model: str) -> Judge:
 
 
 def _tiled(picture: NDArray[np.uint8], judge: Judge, overviews: Path | None, path: Path) -> str:
-    """Return how many tiles of a large picture have which verdict, and draw them if there is a folder to draw into."""
+    """Return the number of tiles of a large picture with each verdict, and draw them if a folder is given."""
     ny, nx = picture.shape[:2]
     rows, columns = ([min(start, max(n - TILE, 0)) for start in range(0, n, TILE)] for n in (ny, nx))
     corners = [(y, x) for y in rows for x in columns]  # the last ones are moved inwards: no slivers

@@ -1,4 +1,4 @@
-"""Table of detections: read, and what cannot be used of it."""
+"""Reading of a table of detections, with the reasons why rows cannot be used."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -66,9 +66,9 @@ SATELLITE = "a satellite"
 
 
 class DetectionTable(NamedTuple):
-    """Rows of a table that can be used, sorted by time and id, the scale of the times, and why others cannot.
+    """Usable rows of a table, sorted by time and id, the scale of the times, and reasons why others are unusable.
 
-    ``not_given`` counts the values, by column, that were taken for missing; ``notes`` are sentences about columns.
+    ``not_given`` counts, by column, the values taken as missing; ``notes`` are sentences about columns.
     """
 
     ids: pa.Array
@@ -82,16 +82,16 @@ class DetectionTable(NamedTuple):
 
 
 def read_detections(path: Path, obscode: str = "", nights: NightRange = EVERY_NIGHT) -> DetectionTable:
-    """Read detections: a Parquet or CSV file, a folder of Parquet files, or what an output folder has published.
+    """Return detections from a Parquet or CSV file, a folder of Parquet files, or an output folder.
 
     Parameters
     ----------
     path
         File or folder.
     obscode
-        Observatory of rows that have none. Those of an output folder have that of their instrument, if it is known.
+        Observatory of rows without one. Rows of an output folder have that of their instrument, if it is known.
     nights
-        Of an output folder.
+        Nights of an output folder.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def _table(path: Path) -> pa.Table:
 
 
 def _separator(path: Path) -> str:
-    """Return what parts the names of a CSV: commas, semicolons or tabs; refuse other signs."""
+    """Return the separator of a CSV: comma, semicolon or tab; refuse others."""
     with pa.input_stream(path) as file:
         first = (file.read(1 << 16).decode("utf-8", "replace").lstrip().splitlines() or [""])[0]
     found = csv_separator(first)
@@ -177,7 +177,7 @@ def _separator(path: Path) -> str:
 
 
 def _folder(path: Path) -> pa.Table:
-    """Return the rows of all files of a folder, with the columns of each, in a type that holds the values of all."""
+    """Return the rows of all files of a folder, with all columns, in types that hold the values of every file."""
     files = pyarrow.dataset.dataset(path, format="parquet").files
     if not files:
         raise Misconfigured("unreadable_table", str(path), "holds no Parquet file.", "name a folder with some.")
@@ -200,7 +200,7 @@ def _is_parquet(path: Path) -> bool:
 
 
 def _with_numbers(table: pa.Table) -> pa.Table:
-    """Return a table of text with its ids as integers, if they are and nothing of them is lost."""
+    """Return a table of text with its ids as integers, if that loses nothing."""
     for place, (name, text) in enumerate(zip(table.column_names, table.columns, strict=True)):
         for kind in (pa.uint64(), pa.int64()) if name in NEEDED["id"] else ():
             with suppress(pa.ArrowInvalid):
@@ -226,7 +226,7 @@ def _published(out: Path, nights: NightRange) -> pa.Table:
 
 
 def _own_names(path: Path, table: pa.Table) -> dict[str, str]:
-    """Return the name that the table has for each column, its first one for one that the table does not have."""
+    """Return the name of each column in the table, or the first of its known names if the table does not have it."""
     own = {}
     for name, names in (NEEDED | OPTIONAL).items():
         own[name] = next((one for one in names if one in table.column_names), name)
@@ -249,7 +249,7 @@ def _column(table: pa.Table, name: str, own: str) -> pa.Array:
 
 
 def _ids(path: Path, name: str, ids: pa.Array) -> pa.Array:
-    """Return ids, null where a number is none, or a text empty."""
+    """Return the ids; null for NaN or an empty string."""
     kind = ids.type
     if pa.types.is_floating(kind):
         exact = 2**24 if kind == pa.float32() else 2**53
@@ -292,9 +292,9 @@ def _require_mjd(path: Path, name: str, mjd: NDArray[np.float64]) -> None:
 
 
 def _imprecise_words(name: str, mjd: NDArray[np.float64]) -> list[str]:
-    """Return a sentence if three times or more all have two decimals at most, or are such as single precision has.
+    """Return a sentence if three or more times all have at most two decimals, or fit single precision.
 
-    Of those of every 45 min, which single precision has, too, the second is not said.
+    Times at multiples of 45 min also fit single precision, and are not reported for it.
     """
     low, high = _RANGES["mjd"]
     times = np.unique(mjd[(mjd >= low) & (mjd <= high)])
@@ -311,7 +311,7 @@ def _imprecise_words(name: str, mjd: NDArray[np.float64]) -> list[str]:
 def _plausible(
     numbers: dict[str, NDArray[np.float64]], own: dict[str, str]
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, int]]:
-    """Return numbers, NaN where they cannot be what their column holds, and how many are not by the table's names."""
+    """Return numbers, with NaN for impossible values of their column, and counts of these by the table's names."""
     kept, count = dict(numbers), dict[str, int]()
     for name, (low, high) in _PLAUSIBLE.items():
         wrong = (numbers[name] < low) | (numbers[name] > high)
@@ -324,7 +324,7 @@ def _plausible(
 def _unusable(
     ids: pa.Array, numbers: dict[str, NDArray[np.float64]], classes: pa.Array, own: dict[str, str]
 ) -> dict[str, list[int]]:
-    """Return the rows that cannot be used, from 0, by reason; each has one."""
+    """Return the unusable rows, counted from 0, by reason; each row has one reason."""
     reasons: dict[str, NDArray[np.bool_]] = {f"no {own['id']}": ids.is_null().to_numpy(zero_copy_only=False)}
     for name, (low, high) in _RANGES.items():
         reasons[f"{own[name]} is not a number from {low:g} to {high:g}"] = ~(
@@ -349,7 +349,7 @@ def _unusable(
 
 
 def left_out_words(table: DetectionTable) -> list[str]:
-    """Return a sentence for each reason why rows were left out, with the first of them, from 1; and for odd values."""
+    """Return a sentence for each reason why rows were left out, with the first rows from 1, and for odd values."""
     words = list(table.notes)
     for reason, rows in table.left_out.items():
         shown = ", ".join(str(row + 1) for row in rows[:_TOLD]) + (", ..." if len(rows) > _TOLD else "")
@@ -361,7 +361,7 @@ def left_out_words(table: DetectionTable) -> list[str]:
 
 
 def _codes(path: Path, column: pa.Array) -> list[str]:
-    """Return the codes that a column holds, empty where there is none; three digits where they are whole numbers.
+    """Return the codes of a column, empty if missing; whole numbers get three digits.
 
     Raises
     ------
@@ -380,7 +380,7 @@ def _codes(path: Path, column: pa.Array) -> list[str]:
 
 
 def _misnamed_words(columns: Sequence[str], known: Iterable[Sequence[str]]) -> list[str]:
-    """Return a sentence for each column whose name is a known one but for case and underscores."""
+    """Return a sentence for each column whose name differs from a known one only in case and underscores."""
     words = []
     for names in known:
         alike = {name.lower() for name in names}

@@ -31,7 +31,7 @@ from schemas.settings import AssociationSettings, Settings
 
 @dataclass(frozen=True)
 class PixelCutout:
-    """Pixels of a detection: first and one past the last, 0-based, in x and y; and as a FITS image section."""
+    """Pixel range of a detection, 0-based with the end excluded, in x and y; and the same as a FITS image section."""
 
     x: tuple[int, int]
     y: tuple[int, int]
@@ -40,7 +40,7 @@ class PixelCutout:
 
 @dataclass(frozen=True)
 class ExplainedFile:
-    """File of an exposure of several: SHA-256 of the bytes that were searched, None if not kept; and its state."""
+    """One of several files of an exposure: SHA-256 of its searched bytes, None if not stored; and its state."""
 
     uri: str
     sha256: str | None
@@ -49,7 +49,7 @@ class ExplainedFile:
 
 @dataclass(frozen=True)
 class DetectionHistory:
-    """Object at rest, its detections by time (rows of `schemas.dia_object.ASSOCIATION`), and what may be the same."""
+    """Stationary object, its detections by time (rows of `schemas.dia_object.ASSOCIATION`), and possible duplicates."""
 
     diaObjectId: int  # noqa: N815
     detections: list[dict[str, Any]]
@@ -68,31 +68,30 @@ class Explanation:
     Attributes
     ----------
     detection
-        Its row of `dia_source`.
+        Row of `dia_source`.
     source_uri, source_sha256, source_state
-        File of the exposure, SHA-256 of the bytes that were searched, and whether the file still has them; of an
-        exposure of several files, of the bytes of all of them in order.
+        File of the exposure, SHA-256 of the searched bytes, and whether the file still has them; for an exposure of
+        several files, of the bytes of all files in order.
     source_files
         Plane -> file, the SHA-256 of its own bytes and its state; empty for an exposure of one file.
     cutout
         Its pixels in that file.
     tiles, tiles_digest
-        The tile store, relative to the output folder, and the digest in it; None where it was pruned.
+        Tile store, relative to the output folder, and the digest in it; None if it was pruned.
     catalogues
         Dataset -> file, relative to the output folder, and digest.
     record
-        The ledger record of the exposure.
+        Record of the exposure in the ledger.
     provenance
-        Models that took part in it with their cards, settings, versions of stages and of the code; None if the ledger
-        has none.
+        Models used, with their cards, settings, versions of the stages and the code; None if not in the ledger.
     motion
-        Whether it is at rest, and its tracklet; None if it has not been linked.
+        Whether the detection is stationary, and its tracklet; None if it has not been linked.
     known
-        Row of `ss_source`; None if it is of no known object, or they were not looked for.
+        Row of `ss_source`; None if there is no known object, or known objects were not searched for.
     history
-        The object at rest that it is of; None: of none, or that is not known.
+        Stationary object of the detection; None if there is none or it is not known.
     picture
-        What draws its pixels for a notebook, as HTML; None: nothing does.
+        Function that draws its pixels as HTML for a notebook; None: no picture.
     """
 
     detection: dict[str, Any]
@@ -117,7 +116,7 @@ class Explanation:
         return [flag.name or "" for flag in DetectionFlag(self.detection.get("flags") or 0)]
 
     def values(self) -> dict[str, Any]:
-        """Return everything as JSON-serialisable values."""
+        """Return all fields as JSON-serialisable values."""
         made = self.provenance.model_dump(mode="json") if self.provenance else None
         given = {**self.__dict__, "record": None, "provenance": None, "picture": None}
         record = self.record.model_dump(mode="json")
@@ -141,16 +140,16 @@ class Explanation:
 
 
 def explain_detection(out: Path, source_id: int, association: AssociationSettings) -> Explanation:
-    """Trace a `diaSourceId` back to pixels, models, settings and code, and on to the object that it is of.
+    """Return the pixels, models, settings and code behind a `diaSourceId`, and the object of the detection.
 
     Parameters
     ----------
     out
         Output folder.
     source_id
-        Of a published detection; or a `diaObjectId`, which stands for its first detection.
+        Id of a published detection; or a `diaObjectId`, which stands for its first detection.
     association
-        Where objects are kept.
+        Settings of the store of objects.
 
     Raises
     ------
@@ -243,9 +242,9 @@ def _place(out: Path, path: str) -> str:
 
 
 def cutout_of(x: float, y: float, size: int) -> PixelCutout:
-    """Return the square of a side about a position, 0-based px; at the edge it reaches beyond the image.
+    """Return a square of a given side around a position, 0-based px; at the edge it extends beyond the image.
 
-    The FITS section counts from 1, and both its ends belong to it.
+    The FITS section counts from 1 and includes both ends.
     """
     x0, y0 = round(x - (size - 1) / 2), round(y - (size - 1) / 2)
     return PixelCutout((x0, x0 + size), (y0, y0 + size), f"[{x0 + 1}:{x0 + size},{y0 + 1}:{y0 + size}]")
@@ -281,7 +280,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def explanation_words(found: Explanation) -> dict[str, str]:
-    """Return what there is to tell of a detection, by name, in the order in which it is told."""
+    """Return the facts on a detection, by name, in the order of display."""
     record, row = found.record, found.detection
     return {
         "detection": f"{row['diaSourceId']}, x {row['x']:.2f}, y {row['y']:.2f}, S/N {row['snr']:.1f}, "
@@ -314,7 +313,7 @@ def _file_words(found: Explanation) -> dict[str, str]:
 
 
 def _origin_words(found: Explanation) -> dict[str, str]:
-    """Return models, stages, code, and the settings that are not the defaults."""
+    """Return models, stages, code, and the settings that differ from the defaults."""
     made = found.provenance
     if made is None:
         return {}
@@ -347,7 +346,7 @@ def _history_words(found: Explanation) -> dict[str, str]:
 
 
 def _sky_words(row: Mapping[str, Any]) -> dict[str, str]:
-    """Return the place on the sky in degrees, and as catalogues and telescopes are asked for it."""
+    """Return the position on the sky in degrees, and in the notations of catalogues and telescopes."""
     ra, dec = row.get("ra"), row.get("dec")
     if ra is None or dec is None:
         return {"sky": "not known: the image has no WCS"}

@@ -1,4 +1,4 @@
-"""Pictures of a detection, and of the others of its tracklet or its object: difference, science and template."""
+"""Pictures (difference, science, template) of a detection and of the others of its tracklet or object."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,14 +23,14 @@ _PAPER = 255
 
 
 def detection_levels(out: Path, found: Explanation, most: int) -> NDArray[np.uint8] | None:
-    """Return a detection on difference, science image and template, side by side, as far as they are there.
+    """Return a picture of a detection on the difference, science image and template, side by side, as available.
 
     Parameters
     ----------
     out, found
         Output folder, and the detection.
     most
-        Side of one picture, px, beyond which pixels are averaged.
+        Largest side of one picture, px; larger ones are averaged over pixels.
 
     Returns
     -------
@@ -42,18 +42,18 @@ def detection_levels(out: Path, found: Explanation, most: int) -> NDArray[np.uin
 
 
 def related_levels(out: Path, found: Explanation, most: int) -> tuple[NDArray[np.uint8], list[int]] | None:
-    """Return the detections of the tracklet, or else of the object at rest, of a detection: a row of pictures for each.
+    """Return a row of pictures for each detection of the tracklet, or else of the stationary object, of a detection.
 
     Parameters
     ----------
     out, found, most
-        As of `detection_levels`.
+        As in `detection_levels`.
 
     Returns
     -------
     levels, ids
-        As of `detection_levels`, rows of pictures by time, the earliest on top, all of one scale; and which detections
-        they are. None where none of them can be drawn.
+        Levels as in `detection_levels`, in rows of pictures by time, earliest on top, all at one scale; and the ids of
+        the detections. None if none can be drawn.
     """
     rows = dict[int, tuple[Path, Mapping[str, Any]]]()
     nights = sorted({found.record.night, *(() if found.history is None else found.history.nights)})
@@ -75,7 +75,7 @@ def related_levels(out: Path, found: Explanation, most: int) -> tuple[NDArray[np
 
 
 def related_ids(found: Explanation) -> list[int]:
-    """Return the detections of the tracklet, else of the object at rest, of a detection, by time; itself at least."""
+    """Return the detections of a detection's tracklet, else of its stationary object, by time; at least itself."""
     own = int(found.detection["diaSourceId"])
     if found.motion is not None and found.motion.tracklet is not None:
         return [int(one["diaSourceId"]) for one in found.motion.members]

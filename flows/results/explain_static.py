@@ -1,4 +1,4 @@
-"""Lasting object of the science images, explained by its id: what it was in each night."""
+"""History of a permanent object of the science images, by its id."""
 
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -29,7 +29,7 @@ class StaticHistory:
     beside: list[int]
 
     def values(self) -> dict[str, Any]:
-        """Return everything as JSON-serialisable values."""
+        """Return all fields as JSON-serialisable values."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -46,12 +46,12 @@ class StaticHistory:
 
 
 def explain_static(out: Path, identity: int, settings: AssociationSettings) -> StaticHistory | None:
-    """Return the lasting object of an id, its own or that of its row in `object` of a night; None: none is known.
+    """Return the permanent object of an id, its own or that of a row in `object` of a night; None if not known.
 
     Raises
     ------
     Misconfigured
-        The object is in no night any more (``object_ended``).
+        The object is no longer in any night (``object_ended``).
     """
     if not 0 <= identity < 2**63:
         return None

@@ -26,9 +26,9 @@ def export_hats(path: Path, dataset: TableOf, files: list[Path]) -> int:
     Parameters
     ----------
     path
-        Folder that is made, in one that is there; there must be none yet.
+        New folder in an existing one.
     dataset, files
-        Form of the catalogues, with columns ra and dec; where they are.
+        Schema of the catalogues, with columns ra and dec, and their files.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def export_hats(path: Path, dataset: TableOf, files: list[Path]) -> int:
     Raises
     ------
     Misconfigured
-        The dataset has no position on the sky, no row of it has, the folder is there, or the extra `hats` is missing.
+        The dataset, or every row of it, has no position on the sky; the folder exists; or the extra `hats` is missing.
     """
     if not {"ra", "dec"} <= set(dataset.schema.names):
         raise Misconfigured(
@@ -75,7 +75,7 @@ def export_hats(path: Path, dataset: TableOf, files: list[Path]) -> int:
 
 
 def _placed(files: list[Path], folder: Path) -> int:
-    """Write the rows that have a position to ``folder``, a file for each file; return their number."""
+    """Write the rows with a position to ``folder``, one file per input file; return the number of rows."""
     count = 0
     for number, file in enumerate(files):
         table = pq.read_table(BytesIO(file.read_bytes()))
@@ -93,21 +93,21 @@ def _placed(files: list[Path], folder: Path) -> int:
 def published_files(
     out: Path, name: str, tables: Mapping[str, TableOf], nights: NightRange = EVERY_NIGHT
 ) -> list[Path]:
-    """Return the files of a dataset, of some nights or of all.
+    """Return the files of a dataset for a range of nights.
 
     Parameters
     ----------
     out
         Output folder of a run.
     name, tables
-        Of the dataset; declared form of each that can be published.
+        Name of the dataset; declared schema of each dataset that can be published.
     nights
-        Which of them.
+        Range of nights.
 
     Raises
     ------
     Misconfigured
-        There is no such dataset, or nothing of it is published.
+        There is no such dataset, or no file of it is published.
     """
     if name not in tables:
         raise Misconfigured(
@@ -130,7 +130,7 @@ def published_files(
 
 
 def usual_dataset(out: Path) -> str:
-    """Return the name of what is exported unless told otherwise: objects, or of differences alone their detections."""
+    """Return the default dataset of an export: objects, or detections if there are only difference images."""
     return OBJECT.name if any((catalogs_folder(out) / OBJECT.name).glob("night=*")) else DIA_SOURCE.name
 
 

@@ -1,4 +1,4 @@
-"""Rows as one file that other programs read: CSV, Parquet, VOTable, FITS table, regions of DS9."""
+"""Export of rows to one file for other programs: CSV, Parquet, VOTable, FITS table, DS9 regions."""
 
 from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
@@ -30,21 +30,21 @@ SUFFIXES: Mapping[str, str] = {
 
 
 def export_format(path: Path, given: str | None, option: str) -> str:
-    """Return the format of a file, by its ending or as it is given.
+    """Return the format of a file, as given or from its suffix.
 
     Parameters
     ----------
     path
-        The file, or the folder of a HATS catalogue, whose name may have any ending if the format is given.
+        File, or folder of a HATS catalogue, whose name may have any suffix if the format is given.
     given
-        Format; None: the ending says it.
+        Format; None: from the suffix.
     option
-        What the path was given with.
+        Name of the option for the path.
 
     Raises
     ------
     Misconfigured
-        The ending says nothing (``no_format``), or another format than is given (``other_format``).
+        The suffix is not known (``no_format``), or contradicts the given format (``other_format``).
     """
     found = SUFFIXES.get(path.suffix.lower())
     if given is not None and found not in (None, given):
@@ -57,12 +57,12 @@ def export_format(path: Path, given: str | None, option: str) -> str:
 
 
 def file_format(path: Path) -> str:
-    """Return the format of one file, by its ending.
+    """Return the format of one file, from its suffix.
 
     Raises
     ------
     Misconfigured
-        The ending says none (``no_format``); a HATS catalogue is a folder, of all rows that are published.
+        The suffix is not known, or is that of a HATS catalogue, which is a folder of all rows (``no_format``).
     """
     found = SUFFIXES.get(path.suffix.lower(), "")
     if found in _WRITERS:
@@ -79,22 +79,22 @@ def _endings(form: str) -> str:
 
 
 def write_rows(path: Path, form: str, name: str, table: pa.Table) -> int:
-    """Write rows as one file, in one step; return how many are in it.
+    """Write rows as one file, in one step; return the number of rows written.
 
     Parameters
     ----------
     path, form
-        The file, and one of the formats of `SUFFIXES` but hats.
+        File, and one of the formats of `SUFFIXES` except hats.
     name, table
-        Of the dataset; rows whose fields have ``unit``, ``doc`` and ``ucd``. Which of them, and which nulls, a format
-        can keep: see the function that writes it.
+        Name of the dataset, and rows whose fields have ``unit``, ``doc`` and ``ucd``. The functions of the formats
+        document which of these, and which nulls, a format can hold.
 
     Raises
     ------
     Misconfigured
-        There is a folder of that name (``not_a_file``), no such format, or no row has a place for regions.
+        There is a folder of that name (``not_a_file``), no such format, or no row with a position for regions.
     Retryable, Misconfigured
-        It cannot be written: see `flows.storage.atomic.write_file`.
+        The file cannot be written; see `flows.storage.atomic.write_file`.
     """
     if form not in _WRITERS:
         raise Misconfigured("no_format", str(path), f"{form!r} is not a format of one file.", choice(form, _WRITERS))
@@ -106,9 +106,9 @@ def write_rows(path: Path, form: str, name: str, table: pa.Table) -> int:
 
 
 def csv_content(name: str, table: pa.Table) -> tuple[bytes, int]:
-    """Return rows as CSV: names of columns first, nulls empty, the numbers of a list in columns of their own.
+    """Return rows as CSV, with column names first, empty nulls, and a separate column for each number of a list.
 
-    CSV has no place for units: the other formats and docs/reference/columns.md say them.
+    CSV cannot hold units; the other formats and docs/reference/columns.md have them.
     """
     columns: dict[str, Any] = {}
     for field, values in zip(table.schema, table.columns, strict=True):
@@ -141,7 +141,7 @@ def votable_content(name: str, table: pa.Table) -> tuple[bytes, int]:
     """Return rows as a VOTable (1.4, BINARY2), with units, UCDs and descriptions of its columns.
 
     Nulls are NaN in floating-point columns and marked as null in others. ``mag(AB)`` becomes ``mag``; the description
-    says which magnitude.
+    gives the kind of magnitude.
     """
     from astropy.io.votable import from_table
     from astropy.table import Table
@@ -201,11 +201,11 @@ _TRAIL_PX = ("trailLengthPx", "trailLengthPxErr", "trailAnglePx", "trailAnglePxE
 
 
 def region_content(name: str, table: pa.Table) -> tuple[bytes, int]:
-    """Return rows as regions of DS9 (ICRS): a line along each trail, a circle about what has none.
+    """Return rows as DS9 regions (ICRS): a line along each trail, a circle around other detections.
 
     A trail has a length and an angle by the rule of the night page (`flows.results.page.cards.has_angle`). Rows without
-    a position are left out; the number returned is that of regions. Each has the id as its text. Without rows there is
-    a header alone.
+    a position are left out; the number returned is that of regions. The text of each region is the id. Without rows
+    there is only a header.
 
     Raises
     ------
@@ -235,7 +235,7 @@ def _region(row: Mapping[str, Any], identity: Any) -> str:
 
 
 def _is_trail(row: Mapping[str, Any]) -> bool:
-    """Return whether a row has a trail; one without columns in pixels has if its length is certain."""
+    """Return whether a row has a trail; a row without columns in pixels has one if its length is significant."""
     from flows.results.page.cards import has_angle
     from flows.results.page.found import CERTAIN
 
@@ -245,7 +245,7 @@ def _is_trail(row: Mapping[str, Any]) -> bool:
 
 
 def _ends(ra: float, dec: float, length: float, angle: float) -> Iterator[tuple[float, float]]:
-    """Yield both ends of a trail about a place; all in degrees."""
+    """Yield both ends of a trail centred on a position, in degrees."""
     from astropy import units
     from astropy.coordinates import offset_by
 

@@ -1,4 +1,4 @@
-"""Exposures of an output folder as rows: what the ledger says, and what is stored with their pixels."""
+"""Exposures of an output folder as rows, from the ledger and the metadata stored with their pixels."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -68,7 +68,7 @@ SCHEMA = pa.schema([*_RECORDED, *_STORED])
 class ExposureRows:
     """Exposures of some nights of an output folder, or of all (``chosen`` is None).
 
-    Columns that are stored with the pixels are read from a small file for each exposure, and only if they are wanted.
+    Columns stored with the pixels are read from a small file for each exposure, and only if requested.
     """
 
     out: Path
@@ -88,7 +88,7 @@ class ExposureRows:
 
     @property
     def parts(self) -> int:
-        """Return the number of nights: each has a file."""
+        """Return the number of nights, each of which has one file."""
         return len(self.nights)
 
     def of(self, nights: Sequence[str]) -> "ExposureRows":
@@ -101,7 +101,7 @@ class ExposureRows:
         Raises
         ------
         Misconfigured, Retryable
-            As of `flows.storage.ledger.Ledger`.
+            As in `flows.storage.ledger.Ledger`.
         """
         rows = self._recorded()
         if limit is not None and where is None:
@@ -116,7 +116,7 @@ class ExposureRows:
         return found if limit is None else found.slice(0, limit)
 
     def count(self, where: pc.Expression | None) -> int:
-        """Return the number of exposures that meet a condition; errors as of `read`."""
+        """Return the number of exposures that meet a condition; raise as `read` does."""
         return len(self._recorded()) if where is None else len(self.read(["visit"], where))
 
     def _recorded(self) -> list[dict[str, Any]]:
@@ -137,7 +137,7 @@ class ExposureRows:
 
 
 def stored_info(path: Path) -> ExposureInfo | None:
-    """Return what is stored with the pixels of an exposure; None if they are gone, or cannot be read."""
+    """Return the metadata stored with the pixels of an exposure; None if missing or unreadable."""
     from flows.storage.zarr_tiles import read_info  # zarr takes a while, and the ledger needs none
 
     try:

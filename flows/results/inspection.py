@@ -1,4 +1,4 @@
-"""Inspection of a file by the code that a run uses: its values, what is assumed, and keywords that are not used."""
+"""Inspection of a file with the code of a run: its values, assumptions, and unused keywords."""
 
 import math
 from collections.abc import Iterator, Mapping, Set
@@ -57,13 +57,13 @@ class Quantity(NamedTuple):
     Attributes
     ----------
     name, value, unit
-        What it is; value None: not known.
+        Name, value and unit; value None: not known.
     keyword, said
-        Keyword that tells it and what stands there; "" where none does.
+        Keyword of the quantity, and its value in the header; "" without a keyword.
     note
         How it was found.
     assumed
-        Whether it is a guess, or in doubt.
+        Whether the value is a guess or in doubt.
     """
 
     name: str
@@ -87,22 +87,22 @@ class Extension(NamedTuple):
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is known of a file.
+    """Result of the inspection of a file.
 
     Attributes
     ----------
     uri, form
         Its name, and its format.
     quantities, extensions, unused
-        What the search needs; what the file holds; keywords that may tell more, and why they are not used.
+        Quantities for the search; HDUs of the file; keywords that may hold more, and why they are not used.
     flags
-        Of the exposure.
+        Flags of the exposure.
     error
-        Why it cannot be searched; None: it can.
+        Reason why it cannot be searched; None: it can.
     headers
-        Of its image: the image's own header, then the primary one.
+        Headers of its image: the image's own header, then the primary one.
     origins
-        Where the quantities come from.
+        Origins of the quantities.
     """
 
     uri: str
@@ -120,7 +120,7 @@ class Inspection:
         return next((one.value for one in self.quantities if one.name == name), None)
 
     def values(self) -> dict[str, Any]:
-        """Return all of it for JSON."""
+        """Return all fields as JSON-serialisable values."""
         error = self.error
         return {
             "uri": self.uri,
@@ -137,22 +137,22 @@ class Inspection:
 
 @dataclass(frozen=True)
 class _Read:
-    """What the headers tell: as much of it as could be made out.
+    """Readable content of the headers.
 
     Attributes
     ----------
     form, headers, layout
-        Of the file; the layout is empty if there is none.
+        Format, headers and layout of the file; the layout is empty if there is none.
     parts
-        Of the identity.
+        Parts of the identity.
     calibration
         None: not known.
     wcs, shape
         Cards, "" if they are in error, and sides, px, of the image.
     named
-        Keywords that the settings name.
+        Keywords in the settings.
     image
-        HDU whose header is asked where there is no layout.
+        HDU whose header is used if there is no layout.
     """
 
     form: FitsFormat
@@ -171,9 +171,9 @@ class _Read:
 
 
 def inspect_source(source: Source, settings: Settings) -> Inspection:
-    """Inspect a file: read it as a run would, and keep what every step tells.
+    """Return the inspection of a file, read as in a run, with the results of every step.
 
-    An error of the file is part of the result, and what could be found before it.
+    An error of the file is part of the result, together with everything found before it.
     """
     if source.refusal is not None or source.is_folder or source.index is not None:
         return _unheaded(source, settings)
@@ -195,7 +195,7 @@ def inspect_source(source: Source, settings: Settings) -> Inspection:
 
 
 def _unheaded(source: Source, settings: Settings) -> Inspection:
-    """Inspect what is not a FITS file: an image of a stack, or what cannot be looked at."""
+    """Return the inspection of an input that is not a FITS file: an image of a stack, or an unreadable file."""
     try:
         if source.refusal is not None:
             raise source.refusal
@@ -207,7 +207,7 @@ def _unheaded(source: Source, settings: Settings) -> Inspection:
 
 
 def _read(source: Source, headers: Headers, settings: Settings) -> tuple[_Read, NightstrideError | None]:
-    """Return what can be made out of the headers, and the first error: that of a run."""
+    """Return the readable content of the headers, and the first error, which is also that of a run."""
     form, uri, mapping = format_of(headers), source.uri, settings.fits
     known, first = _Read(form, headers, _named(mapping) if form is GENERIC else frozenset()), None
     for step in (_layout, _identity, _wcs, _calibration):
@@ -233,7 +233,7 @@ def _read(source: Source, headers: Headers, settings: Settings) -> tuple[_Read, 
 
 
 def _of_first_image(known: _Read, source: Source, mapping: KeywordMapping) -> _Read:
-    """Return what the header of the first of several images tells that most likely holds for all of them."""
+    """Return the content of the headers with quantities of the first of several images that probably apply to all."""
     image = next((index for index, header in enumerate(known.headers) if is_image(header)), None)
     if image is None or known.form is not GENERIC:
         return known
@@ -274,7 +274,7 @@ def _calibration(known: _Read, source: Source, mapping: KeywordMapping) -> _Read
 
 
 def _pixels(source: Source, settings: Settings) -> tuple[ExposureInfo, _Stars]:
-    """Describe the pixels as a run does, and measure the PSF on stars, whether it needs that or not."""
+    """Return the metadata from the pixels as in a run, and the stars of the PSF, even if a run would not need them."""
     info, planes = described(read(source, settings))
     if is_large(info.shape):
         return info, None
@@ -319,7 +319,7 @@ def _inspection(
 
 
 def _missing(known: _Read) -> set[str]:
-    """Return the quantities of which a keyword may be why the file is refused: those that the headers do not tell."""
+    """Return the quantities missing in the headers, which may be why the file is refused."""
     values = known.parts.values
     if not values:
         return {"exposure_time", "time", "detector", "band"} if known.layout else set()
@@ -333,7 +333,7 @@ def _missing(known: _Read) -> set[str]:
 
 
 def _origins(known: _Read, without: Set[str]) -> tuple[HeaderOrigin, ...]:
-    """Return where each quantity comes from: as the format says, else by the keywords that it asks."""
+    """Return the origin of each quantity, from the format or else from the keywords that it uses."""
     own = [
         *known.parts.origins,
         *(known.calibration.origins if known.calibration else ()),
@@ -348,7 +348,7 @@ def _origins(known: _Read, without: Set[str]) -> tuple[HeaderOrigin, ...]:
 
 
 def _told(row: Quantity, origins: tuple[HeaderOrigin, ...], words: Keywords) -> Quantity:
-    """Add to a quantity what the header says of it."""
+    """Return a quantity with its keyword and value in the header."""
     name = {"mid_exposure_utc": "time", "mid_exposure_tai": "time"}.get(row.name, row.name)
     origin = next((one for one in origins if one.quantity == name), None)
     if origin is None:
@@ -365,7 +365,7 @@ def _told(row: Quantity, origins: tuple[HeaderOrigin, ...], words: Keywords) -> 
 
 
 def _primary(keys: list[str], words: Keywords, told: str) -> Iterator[str]:
-    """Yield what the primary header says otherwise than the image's own, as far as that is not told."""
+    """Yield values of the primary header that contradict the image's own header and are not reported elsewhere."""
     turned = words.primary_first() or words
     for key in keys:
         own, other = words.find(key), turned.find(key)
@@ -378,7 +378,7 @@ def _keys(origin: HeaderOrigin) -> list[str]:
 
 
 def _told_by(known: ExposureInfo | Identity) -> dict[str, Any]:
-    """Return what `IdentityParts` holds, of an identity that is known as a whole."""
+    """Return the values of `IdentityParts` for a complete identity."""
     key = known.key if isinstance(known, Identity) else known
     values = {name: getattr(key, name) for name in ("visit", "detector", "night")}
     values |= {name: getattr(known, name) for name in ("instrument", "band", "exposure_time_s", "midpoint_mjd_tai")}
@@ -415,10 +415,10 @@ def _described_rows(info: ExposureInfo) -> Iterator[Quantity]:
 
 
 def _header_rows(known: _Read) -> Iterator[Quantity]:
-    """Yield what the headers tell of the calibration and the sky, without the pixels."""
+    """Yield the quantities of calibration and sky from the headers, without the pixels."""
     if (one := known.calibration) is not None:
         rows = _calibration_rows(one.pixel_unit, one.zero_point, one.zero_point_err, one.gain, one.saturation)
-        unsure = known.wcs == "" and one.pixel_unit == "MJy/sr"  # its zero point is by the area of a pixel
+        unsure = known.wcs == "" and one.pixel_unit == "MJy/sr"  # its zero point depends on the area of a pixel
         yield from (row for row in rows if not (unsure and row.name == "zero_point"))
     if known.wcs != "":
         yield from _sky_rows(known.wcs, known.shape)
@@ -443,7 +443,7 @@ def _sky_rows(cards: str | None, shape: tuple[int, int]) -> Iterator[Quantity]:
         return
     world, (ny, nx) = world_of(cards).celestial, shape
     (ra,), (dec,), (matrix,) = local_scales(world, np.array([(nx - 1) / 2]), np.array([(ny - 1) / 2]))
-    along_x, along_y = matrix.T  # each to the east and to the north
+    along_x, along_y = matrix.T  # east and north components of each
     frame = wcs_to_celestial_frame(world).name
     distortion = "SIP" if "A_ORDER" in cards else "PV" if "PV1_" in cards or "PV2_" in cards else "no"
     note = f"ICRS{'' if frame == 'icrs' else f', converted from {frame}'}; {distortion} distortion"
@@ -477,7 +477,7 @@ def _pixel_rows(info: ExposureInfo, stars: _Stars, teller: str = "header") -> It
 
 
 def _known(value: float | None) -> float | None:
-    """Return a value of the header with the digits that a float32 or a keyword has, without those of a conversion."""
+    """Return a header value with the digits of a float32 or a keyword, without digits from conversion."""
     return None if value is None else float(f"{value:.9g}")
 
 

@@ -1,4 +1,4 @@
-"""Light curves: the detections of an object at rest or of a tracklet, by time."""
+"""Light curves: the detections of a stationary object or of a tracklet, by time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ _FLUX: Mapping[Kind, str] = {"object": "psfFlux", "detection": "psfFlux", "track
 
 @dataclass(frozen=True)
 class LightCurveRows:
-    """Light curve: rows of `LIGHT_CURVE` by time, and what they are of."""
+    """Light curve: rows of `LIGHT_CURVE` by time, with the kind and id of the measured group."""
 
     kind: Kind
     identity: int
@@ -65,7 +65,7 @@ def find_detection(out: Path, nights: Sequence[str], source_id: int) -> tuple[Ex
     Raises
     ------
     Misconfigured
-        There is none of this id (``no_detection``).
+        There is no detection with this id (``no_detection``).
     BadInput
         A catalogue cannot be read.
     """
@@ -84,22 +84,22 @@ def find_detection(out: Path, nights: Sequence[str], source_id: int) -> tuple[Ex
 
 
 def light_curve(out: Path, nights: Sequence[str], identity: int, of: Kind | None = None) -> LightCurveRows:
-    """Return the detections of an object, of a tracklet, or one alone.
+    """Return the detections of an object, of a tracklet, or a single detection.
 
     Parameters
     ----------
     out, nights
-        Output folder, and the nights that are looked through.
+        Output folder, and the nights to search.
     identity
         ``diaObjectId``, ``trackletId``, or the ``diaSourceId`` of any of their detections.
     of
-        Which of these it is of. None: of the object if that was seen more than once, else of the tracklet if it is in
-        one, else of the object or the detection.
+        Kind of light curve. None: of the object if it was seen more than once, else of the tracklet if there is one,
+        else of the object or the detection.
 
     Raises
     ------
     Misconfigured
-        There is none (``no_light_curve``).
+        There is no such light curve (``no_light_curve``).
     BadInput
         A catalogue cannot be read.
     """
@@ -123,17 +123,17 @@ def light_curve(out: Path, nights: Sequence[str], identity: int, of: Kind | None
 
 
 def light_curve_features(rows: pa.Table) -> dict[str, dict[str, float]]:
-    """Return what sums up the fluxes of a light curve in each band, by the package light-curve (Malanchev et al. 2021).
+    """Return the features of a light curve in each band, from the package light-curve (Malanchev et al. 2021).
 
     Parameters
     ----------
     rows
-        Of `LIGHT_CURVE`, by time. Those without a flux or its error do not count.
+        Rows of `LIGHT_CURVE`, by time. Rows without a flux or its error do not count.
 
     Returns
     -------
     dict
-        Band -> feature -> value, of fluxes in nJy and times in d; NaN where the band has too few detections for it.
+        Band -> feature -> value, for fluxes in nJy and times in d; NaN if the band has too few detections.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def light_curve_features(rows: pa.Table) -> dict[str, dict[str, float]]:
 def _linked(
     out: Path, nights: Sequence[str], dataset: TableOf, group: str, identity: int
 ) -> tuple[int, pa.Table] | None:
-    """Return the group that an id is of, or of whose detection it is, and the detections of it."""
+    """Return the group with an id, or the group of a detection with that id, and its detections."""
     if not 0 <= identity < 2**63:
         return None
     offset = "separation" if group == "diaObjectId" else "acrossOffset"

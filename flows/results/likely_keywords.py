@@ -1,4 +1,4 @@
-"""Keywords that may well tell what a search needs, and why they are not used."""
+"""Keywords that probably hold quantities for a search, and the reasons why they are not used."""
 
 import math
 import re
@@ -40,7 +40,7 @@ _OF_THE_SUN = re.compile(r"[HB]M?JD[-_]?\w{0,5}|BCJD|HELI?O?_?JD|(M?JD|DATE)[-_]
 
 @dataclass(frozen=True)
 class Unused:
-    """Keyword with its value, what it may tell (by its name in the settings), and why it is not used."""
+    """Unused keyword with its value, the quantity it may hold (by its name in the settings), and the reason."""
 
     keyword: str
     value: str
@@ -49,7 +49,7 @@ class Unused:
 
 
 def unused_keywords(words: Keywords, used: set[str], form: str, unit: str | None) -> tuple[Unused, ...]:
-    """Return the likely keywords that told nothing, in the order of the headers.
+    """Return the likely keywords that were not used, in the order of the headers.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def unused_keywords(words: Keywords, used: set[str], form: str, unit: str | None
     used
         Keywords that were used.
     form, unit
-        Format of the file: one that is known here needs no settings; unit of the pixels, if that is known.
+        Format of the file (a known format needs no settings), and unit of the pixels, if known.
     """
     found: dict[str, Unused] = {}
     for header in words.headers:
@@ -74,7 +74,7 @@ def unused_keywords(words: Keywords, used: set[str], form: str, unit: str | None
 
 
 def zero_point_of(flux: object) -> float | None:
-    """Return the magnitude of one unit, by the flux of magnitude 0; None for what is no such flux."""
+    """Return the magnitude of one unit from the flux of magnitude 0; None if the value is not such a flux."""
     with suppress(TypeError, ValueError, OverflowError):
         zero = 2.5 * math.log10(float(str(flux)))
         return zero if math.isfinite(zero) else None

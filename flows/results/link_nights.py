@@ -1,4 +1,4 @@
-"""Links over nights: windows of a table, each linked by heliolinx in a process of its own."""
+"""Links over nights: windows of a table, each linked by heliolinx in a separate process."""
 
 import json
 import resource
@@ -44,12 +44,12 @@ class NightDetections(Protocol):
 
 
 def require_heliolinx() -> None:
-    """Make sure that the package heliolinx is there.
+    """Raise unless the package heliolinx is installed.
 
     Raises
     ------
     Misconfigured
-        It is not installed.
+        The package is not installed.
     """
     if find_spec("heliolinx") is None:
         raise missing_extra("heliolinx", "link")
@@ -58,21 +58,21 @@ def require_heliolinx() -> None:
 def link_over_nights(
     table: NightDetections, tracklets: Sequence[Tracklet], stationary: NDArray[np.bool_], nights: int
 ) -> tuple[list[Link], list[str]]:
-    """Link tracklets, and pairs of detections that are in none.
+    """Return the links of tracklets, and of pairs of detections without a tracklet.
 
     Parameters
     ----------
     table, tracklets, stationary
-        As `flows.results.linking.link_table` takes and returns them.
+        Input and results of `flows.results.linking.link_table`.
     nights
-        Days from the first to the last detection of a link at most.
+        Largest number of days from the first to the last detection of a link.
 
     Returns
     -------
     list of Link
-        By their first detection; members are places in the table, and no detection is in two.
+        Links by their first detection; members are row numbers of the table, and each detection is in at most one.
     list of str
-        Sentences about what is not as it should be.
+        Warnings.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def link_over_nights(
 def _without_copies(
     table: NightDetections, tracklets: Sequence[Tracklet]
 ) -> tuple[list[tuple[int, ...]], NDArray[np.bool_]]:
-    """Return the members of tracklets that are not copies of others, and which detections stand for themselves."""
+    """Return the members of tracklets that are not copies of others, and which detections are in no tracklet."""
     inside = np.zeros(len(table.obscode), np.bool_)
     inside[[place for one in tracklets for place in one.members]] = True
     first = first_copies(table.detections, table.obscode, inside)
@@ -123,7 +123,7 @@ def _unknown(codes: NDArray[np.str_]) -> list[str]:
 
 
 def _windows(mjd: NDArray[np.float64], nights: int) -> Iterator[tuple[int, int]]:
-    """Yield first and last place + 1 of the detections of so many days, half of them in the next window, too."""
+    """Yield the row ranges (end excluded) of windows of several days that overlap by half."""
     begin, before = (float(mjd[0]) if len(mjd) else 0.0), (0, 0)
     while before[1] < len(mjd):
         start, stop = (int(place) for place in np.searchsorted(mjd, [begin, begin + nights]))
@@ -133,7 +133,7 @@ def _windows(mjd: NDArray[np.float64], nights: int) -> Iterator[tuple[int, int]]
 
 
 def linked(window: Window) -> list[Link]:
-    """Have a window linked by another process: heliolinx writes to standard output, and may crash.
+    """Return the links of a window from another process, since heliolinx writes to standard output and may crash.
 
     Raises
     ------

@@ -26,24 +26,24 @@ _UNITS = {"rate": "deg / day", "positionAngle": "deg", "rms": "arcsec", "linkRms
 
 
 class LinkSummary(BaseModel):
-    """What was linked.
+    """Summary of linking.
 
     Attributes
     ----------
     detections
-        Rows of the table.
+        Number of rows of the table.
     tracklets, linked
-        Tracklets, and the detections in them.
+        Numbers of tracklets, and of detections in them.
     stationary
-        SkyDetections that are seen again at their place.
+        Number of detections that were seen again at their position.
     left_out
         Rows that were not used, by reason.
     not_given
-        Values that were taken for missing, by column; None if there are none.
+        Values taken as missing, by column; None if there are none.
     known
-        Tracklets of known objects; None where no orbits were given.
+        Number of tracklets of known objects; None if no orbits were given.
     links, linked_nights
-        Links over nights, and the detections in them; None where none were looked for.
+        Numbers of links over nights, and of detections in them; None if links were not searched for.
     """
 
     detections: int
@@ -63,7 +63,7 @@ class LinkSummary(BaseModel):
 
     @property
     def words(self) -> str:
-        """Return the sentence that a person reads."""
+        """Return the summary as a sentence."""
         rest = f"{self.stationary} of {self.detections} are at rest"
         links, linked = counted(self.links or 0, "link"), counted(self.linked_nights or 0, "detection")
         nights = "" if self.links is None else f"; {links} of {linked} over nights"
@@ -71,17 +71,17 @@ class LinkSummary(BaseModel):
         return f"{counted(self.tracklets, 'tracklet')} of {counted(self.linked, 'detection')}{known}; {rest}{nights}"
 
     def with_links(self, links: Sequence[Link]) -> "LinkSummary":
-        """Return it with what was linked over nights."""
+        """Return the summary with the links over nights."""
         return self.model_copy(update={"links": len(links), "linked_nights": sum(len(one.members) for one in links)})
 
 
 def link_table(table: DetectionTable) -> tuple[LinkSummary, list[Tracklet], NDArray[np.bool_]]:
-    """Link the detections of each observatory, night by night; of copies of one, of one time and place, the first.
+    """Return the tracklets of each observatory, night by night, using the first of copies with one time and position.
 
     Returns
     -------
     LinkSummary, list of Tracklet, (n,) bool
-        Members of tracklets are places in the table, by time; which detections are at rest.
+        Summary; tracklets, whose members are row numbers of the table, by time; which detections are stationary.
     """
     stationary = np.zeros(len(table.ids), np.bool_)
     tracklets: list[Tracklet] = []
@@ -106,11 +106,11 @@ def link_table(table: DetectionTable) -> tuple[LinkSummary, list[Tracklet], NDAr
 
 
 def name_detections(table: DetectionTable, catalogue: OrbitCatalogue) -> list[str]:
-    """Return the designation of the known object at each detection; empty where there is none.
+    """Return the designation of the known object at each detection; empty if there is none.
 
-    Exposures are told apart by observatory and time. An object is looked for within 2 arcsec, what rounded elements
-    leave open and three times the error of the detection, and along its motion as far as its orbit is uncertain, 30
-    arcsec at most.
+    Exposures are identified by observatory and time. An object is searched for within the sum of 2 arcsec, the effect
+    of rounded elements and three times the error of the detection; along its motion the uncertainty of its orbit is
+    added, at most 30 arcsec.
     """
     own, names = table.detections, np.full(len(table.ids), "", object)
     if not len(names):
@@ -135,7 +135,7 @@ def name_detections(table: DetectionTable, catalogue: OrbitCatalogue) -> list[st
 
 
 def name_tracklets(tracklets: Sequence[Tracklet], names: Sequence[str]) -> list[str]:
-    """Return the name that at least half of the detections of each tracklet have; empty where none has."""
+    """Return the name shared by at least half of the detections of each tracklet; empty if there is none."""
     return [name_of_half(names[place] for place in one.members) for one in tracklets]
 
 
@@ -147,9 +147,9 @@ def members_of(
 ) -> pa.Table:
     """Return a row for each detection of a tracklet; tracklets are numbered from 1, by time.
 
-    Where links were looked for, their detections that are in no tracklet follow, and there are columns of the links:
-    their number, also from 1, and their orbits; null in a row that is in none. Names of known objects are those of the
-    tracklets; empty where none is known.
+    If links were searched for, their detections without a tracklet follow, and columns give the number of the link,
+    also from 1, and its orbit; null for rows without a link. Names of known objects are those of the tracklets; empty
+    if not known.
     """
     count = [len(one.members) for one in tracklets]
     places = [place for one in tracklets for place in one.members]
@@ -179,7 +179,7 @@ def members_of(
 
 
 def _of_links(places: Sequence[int], links: Sequence[Link]) -> dict[str, pa.Array]:
-    """Return the columns of links, null at places that are in none."""
+    """Return the columns of links; null for rows without a link."""
     number = {place: n for n, one in enumerate(links) for place in one.members}
     of = [number.get(place) for place in places]
     columns = {"linkId": pa.array([n if n is None else n + 1 for n in of], pa.int64())}

@@ -30,14 +30,14 @@ class ModelUse:
     model, name, version, sha256
         Name used by the stages; name, version and digest of the weights, from its card. Empty: not recorded.
     nights
-        Nights with exposures that it was the last to search; of a model of a stage of whole nights, the nights that
-        it judged last.
+        Nights with exposures that were last searched with the model; for a model of a night-level stage, the nights
+        that were last processed with it.
     exposures, detections
-        Number of them published, and their rows of `dia_source`; a model of whole nights has no detections.
+        Numbers of published exposures, and of their rows of `dia_source`; a night-level model has no detections.
     quarantined, failed
-        Numbers of them quarantined and failed: what was published before may have been withdrawn.
+        Numbers of quarantined and failed exposures, whose earlier results may have been withdrawn.
     replaced
-        Exposures of which it made results that were replaced since.
+        Number of exposures whose results from the model have since been replaced.
     """
 
     model: str
@@ -53,17 +53,17 @@ class ModelUse:
 
     @property
     def total(self) -> int:
-        """Return the number of exposures that it was the last to search."""
+        """Return the number of exposures that were last searched with the model."""
         return self.exposures + self.quarantined + self.failed
 
 
 def model_uses(out: Path) -> tuple[ModelUse, ...]:
-    """List the models that exposures were last searched with, and of what was replaced; nothing is changed.
+    """Return the models of the last search of each exposure, and those of replaced results; nothing is changed.
 
     Raises
     ------
     Misconfigured
-        It is not an output folder, or was written by a later version.
+        The folder is not an output folder, or was written by a later version.
     """
     require_output(out)
     ledger, uses = Ledger(out), dict[tuple[str, str, str, str], ModelUse]()
@@ -95,7 +95,7 @@ def model_uses(out: Path) -> tuple[ModelUse, ...]:
 
 
 def searched_with(out: Path, wanted: str) -> Callable[[ExposureRecord], bool]:
-    """Return a test of whether a model was the last to search an exposure, whatever the outcome.
+    """Return a function that tells whether an exposure was last searched with a model, whatever the outcome.
 
     Parameters
     ----------
@@ -132,12 +132,12 @@ def searched_with(out: Path, wanted: str) -> Callable[[ExposureRecord], bool]:
 
 
 def recorded_sources(out: Path, test: Callable[[ExposureRecord], bool], settings: Settings) -> list[Source]:
-    """Return the sources of exposures of the ledger, from where they were when they were searched.
+    """Return the sources of exposures of the ledger, at their locations when they were searched.
 
     Raises
     ------
     Misconfigured
-        One of them is not there any more, or was read with more than its name shows: mask, PSF, band, zero point.
+        A source no longer exists, or was read with data that its name does not show: mask, PSF, band, zero point.
     """
     ledger = Ledger(out)
     records = {record.source_uri: record for record in ledger.records() if test(record)}
@@ -162,7 +162,7 @@ def recorded_sources(out: Path, test: Callable[[ExposureRecord], bool], settings
 
 
 def is_read_alike(source: Source, record: ExposureRecord, made: ProvenanceRecord | None, ledger: Ledger) -> bool:
-    """Return whether a source was read for a record, of which ``made`` tells: same planes, same things beside."""
+    """Return whether a source was read as for a record with provenance ``made``: same planes, same files beside it."""
     if made is None:
         return False
     settings = recorded_settings(made)
@@ -170,7 +170,7 @@ def is_read_alike(source: Source, record: ExposureRecord, made: ProvenanceRecord
     if record.status == "done" and same_stages:
         used = {**recorded_digests(made.models, PIPELINE), **made.files}
         return trace(source, record.source_sha256, PIPELINE, used, settings).final == record.digest
-    # The digests cannot be had again: what is remembered of the source tells as well, unless it was read in two ways.
+    # The digests cannot be recomputed; the memo of the source is enough, unless it was read in two ways.
     memo = ledger.remembered(memo_name(source, settings))
     return memo is not None and memo.key == record.key and record.source_sha256 in ("", memo.sha256)
 

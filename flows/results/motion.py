@@ -1,4 +1,4 @@
-"""Motion of the detections of a night, as published: what is at rest, and tracklets."""
+"""Published motion of the detections of a night: stationary detections and tracklets."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ class NightMotion(NamedTuple):
 
 
 def read_motion(out: Path, night: str) -> NightMotion | None:
-    """Return what is published of a night; None if it was not linked. Errors as in `CatalogStore.read`."""
+    """Return the published motion of a night; None if it was not linked. Raise as `CatalogStore.read` does."""
     store = CatalogStore(out)
     sources, tracklets = (store.read_night(dataset, night) for dataset in (TRACKLET_SOURCE, TRACKLET))
     return None if sources is None or tracklets is None else NightMotion(sources, tracklets)
@@ -37,13 +37,13 @@ class DetectionMotion:
     Attributes
     ----------
     stationary
-        Whether it is seen again at its place.
+        Whether the detection was seen again at its position.
     tracklet
-        Row of `tracklet`; None if it is in none.
+        Row of `tracklet`; None without a tracklet.
     members
-        Rows of `tracklet_source` of the detections in it, each with ``midpointMjdTai``; by time.
+        Rows of `tracklet_source` for the detections of the tracklet, with ``midpointMjdTai``, by time.
     link
-        Rows of `link_source` of the link over nights that it is in, of the latest night that has one; by time.
+        Rows of `link_source` for the link over nights of the detection, from the latest night with one, by time.
     """
 
     stationary: bool
@@ -53,7 +53,7 @@ class DetectionMotion:
 
 
 def detection_motion(out: Path, night: str, source_id: int) -> DetectionMotion | None:
-    """Return the motion of a published detection; None if it has not been linked. Errors as in `CatalogStore.read`."""
+    """Return the motion of a published detection; None if it was not linked. Raise as `CatalogStore.read` does."""
     motion = read_motion(out, night)
     if motion is None:
         return None

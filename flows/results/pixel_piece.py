@@ -1,4 +1,4 @@
-"""Pieces of the stored planes of an exposure, with their mask and WCS; no more is read than is asked for."""
+"""Pieces of the stored planes of an exposure, with their mask and WCS; only the requested pixels are read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,17 +30,17 @@ class PixelPiece:
     Attributes
     ----------
     info
-        The exposure.
+        Metadata of the exposure.
     plane
-        Which of its planes.
+        Name of the plane.
     y0, x0
-        Place of the first pixel in the image, 0-based; may be negative.
+        Position of the first pixel in the image, 0-based; may be negative.
     data : (ny, nx)
         Pixel units (``info.pixel_unit``); NaN outside the image.
     bits : (ny, nx) uint16
-        Of `schemas.pixels.MaskPlane`; `NO_DATA` outside the image.
+        Bits of `schemas.pixels.MaskPlane`; `NO_DATA` outside the image.
     variance : (ny, nx) or None
-        Of the difference image, where the exposure has it.
+        Variance of the difference image, if the exposure has it.
     """
 
     info: ExposureInfo
@@ -53,7 +53,7 @@ class PixelPiece:
 
     @property
     def wcs(self) -> "WCS | None":
-        """Return the WCS of the piece; None where the exposure has none."""
+        """Return the WCS of the piece; None if the exposure has none."""
         if self.info.wcs_header is None:
             return None
         from astropy.io.fits import Header
@@ -61,19 +61,19 @@ class PixelPiece:
         from flows.inputs.wcs_cards import world_of
 
         cards = Header.fromstring(self.info.wcs_header, sep="\n")
-        # Distortions are about the reference pixel, and move with it.
+        # Distortions are relative to the reference pixel, and shift with it.
         cards["CRPIX1"] -= self.x0
         cards["CRPIX2"] -= self.y0
         return world_of(cards.tostring(sep="\n", endcard=False, padding=False))
 
 
 def find_exposure(out: Path, nights: Sequence[str], visit: int, detector: int) -> ExposureKey:
-    """Return the key of the exposure whose pixels are stored.
+    """Return the key of an exposure with stored pixels.
 
     Raises
     ------
     Misconfigured
-        There are none (``no_pixels``), or of more than one night (``several_nights``).
+        There are no such pixels (``no_pixels``), or in more than one night (``several_nights``).
     """
     known = nights if 0 <= visit < 2**42 and 0 <= detector < 2**9 else ()
     keys = [ExposureKey(night=night, visit=visit, detector=detector) for night in known]
@@ -94,7 +94,7 @@ def find_exposure(out: Path, nights: Sequence[str], visit: int, detector: int) -
 def image_piece(
     out: Path, key: ExposureKey, plane: str = DIFFERENCE.name, section: Section | None = None
 ) -> PixelPiece:
-    """Read a section of a plane, or all of it.
+    """Return a section of a plane, or all of it.
 
     Parameters
     ----------
@@ -103,8 +103,8 @@ def image_piece(
     plane
         ``difference``, ``mask``, ``variance``, ``science`` or ``template``.
     section
-        Rows and columns; None: the whole image, unless it is so large (`schemas.pixels.is_large`) that nobody should
-        read all of it unawares.
+        Rows and columns; None: the whole image, unless it is large (`schemas.pixels.is_large`), to avoid reading all
+        of it by mistake.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def image_piece(
 
 
 def square_piece(store: TileStore, plane: str, y: float, x: float, side: int) -> PixelPiece:
-    """Read a square about a place, 0-based px; what lies beyond the image is NaN. Errors as of `image_piece`."""
+    """Return a square around a position, 0-based px, with NaN beyond the image; raise as `image_piece` does."""
     if not 1 <= side <= _WIDEST:
         raise Misconfigured("bad_size", f"size {side}", f"is not 1 to {_WIDEST} px.", "give the side of the square.")
     y0, x0 = round(y) - side // 2, round(x) - side // 2

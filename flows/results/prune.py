@@ -47,17 +47,17 @@ class Removal:
     Attributes
     ----------
     path
-        Relative to the output folder; of an exposure and a night its place in the ledger.
+        Relative to the output folder; for an exposure and a night, the location in the ledger.
     night
         Night that it belongs to; empty for leftovers.
     kind
-        tiles, leftover, quarantine (the reason; of a file that is not there any more it is reproducible); and of those
-        that cannot be made again exposure (its catalogues, tiles and record), night (what is published of a whole
-        night), report and memory (what its sources held, its quality).
+        tiles, leftover, quarantine (the reason, which is reproducible if the file no longer exists); and, not
+        reproducible: exposure (its catalogues, tiles and record), night (the published datasets of a whole night),
+        report and memory (the content of its sources, and its quality).
     reproducible
-        Whether it can be made again from what is there.
+        Whether it can be made again from existing files.
     why
-        Of tiles: whether their source is still there.
+        For tiles: whether their source still exists.
     """
 
     path: str
@@ -68,7 +68,7 @@ class Removal:
 
 
 def require_prunable(out: Path) -> None:
-    """Raise `Misconfigured` unless something may be removed: ``out`` is no release, nobody holds it, it is writable."""
+    """Raise `Misconfigured` unless ``out`` is not a release, is held by no process, and is writable."""
     refuse_release(out)
     require_free(out)
     if not isinstance(out, BucketPath):
@@ -76,12 +76,12 @@ def require_prunable(out: Path) -> None:
 
 
 def nights_to_prune(out: Path, keep: int | None, older_than: int | None, today: date) -> tuple[str, ...]:
-    """Choose nights: all but the latest ``keep``, and of these those that are more than ``older_than`` days ago.
+    """Return all nights except the latest ``keep``, limited to those more than ``older_than`` days ago.
 
     Raises
     ------
     Misconfigured
-        It is not an output folder.
+        The folder is not an output folder.
     """
     require_output(out)
     ledger = Ledger(out)
@@ -98,29 +98,29 @@ def nights_to_prune(out: Path, keep: int | None, older_than: int | None, today: 
 def _day(night: str) -> date | None:
     try:
         return datetime.strptime(night, "%Y%m%d").date()
-    except ValueError:  # no night of ours
+    except ValueError:  # not a night label
         return None
 
 
 def prune_by_policy(out: Path, settings: Settings, today: date) -> "Room":
-    """Remove what the settings no longer want to keep, as far as it can be made again; the caller holds the lease.
+    """Remove what the settings do not keep, if it can be made again; the caller must hold the lease.
 
     Parameters
     ----------
     out, settings
         Output folder and settings of the run.
     today
-        From which nights are counted back.
+        Date from which nights are counted back.
 
     Returns
     -------
     Room
-        What has become free.
+        Freed files and bytes.
 
     Raises
     ------
     Misconfigured, Retryable
-        Something cannot be removed.
+        A file cannot be removed.
     """
     policy = settings.prune
     if not policy.wanted:
@@ -137,14 +137,14 @@ def prune_by_policy(out: Path, settings: Settings, today: date) -> "Room":
                 freed = total((freed, room_of(out, one)))
                 take_out(out, [one])
         if not isinstance(out, BucketPath):
-            with suppress(OSError):  # what cannot be made again is left in it
+            with suppress(OSError):  # items that cannot be made again stay
                 (tiles_folder(out) / night).rmdir()
     drop_provenance(ledger)
     return freed
 
 
 def _beyond(out: Path, policy: PruneSettings, chosen: Collection[str]) -> set[str]:
-    """Return the earliest nights without whose tiles, and those chosen already, the others are within the limits."""
+    """Return the earliest nights whose tiles must go, besides those already chosen, to meet the limits."""
     if policy.max_gib is None and policy.max_files is None:
         return set()
     bytes_left = inf if policy.max_gib is None else policy.max_gib * 2**30
@@ -158,16 +158,16 @@ def _beyond(out: Path, policy: PruneSettings, chosen: Collection[str]) -> set[st
 
 
 def removals(out: Path, nights: Collection[str], settings: Settings, irreplaceable: bool) -> list[Removal]:
-    """List what may be removed of some nights. Nothing is changed.
+    """Return the items of nights that may be removed. Nothing is changed.
 
     Parameters
     ----------
     out, nights
-        Output folder, and which nights.
+        Output folder and nights.
     settings
-        With which files are read.
+        Settings for reading files.
     irreplaceable
-        Whether to list what cannot be made again, too.
+        Whether to include items that cannot be made again.
     """
     found = [Removal(_relative(path, out), "", "leftover", True, "left by a killed run") for path in leftovers(out)]
     ledger, quarantine = Ledger(out), Quarantine(out)
@@ -187,7 +187,7 @@ def removals(out: Path, nights: Collection[str], settings: Settings, irreplaceab
 
 
 def kept_tiles(out: Path, nights: Collection[str], settings: Settings) -> list[Removal]:
-    """List the tiles of some nights that cannot be made again."""
+    """Return the tiles of nights that cannot be made again."""
     found, ledger = [], Ledger(out)
     for night in sorted(nights):
         found += [_tiles(path, ledger, out, settings) for path in _folders(tiles_folder(out) / night)]
@@ -195,13 +195,13 @@ def kept_tiles(out: Path, nights: Collection[str], settings: Settings) -> list[R
 
 
 def take_out(out: Path, chosen: Sequence[Removal]) -> None:
-    """Remove what was listed; the caller holds the lease, which has removed the leftovers.
+    """Remove the listed items; the caller must hold the lease, which has already removed the leftovers.
 
-    One thing after the other, each in one step or with its record last: a killed prune leaves a folder that is true,
-    and is finished by the next.
+    Items are removed one after another, each in one step or with its record last. So a killed prune leaves a
+    consistent folder, and the next prune finishes the work.
     """
     ledger = Ledger(out)
-    # Together: a part that holds several of them is written again once.
+    # Removed together, so that a part with several of them is rewritten once.
     keys = (_key(one) for one in chosen if one.kind == "exposure")
     records = (record for key in keys if (record := ledger.get(key)) is not None)
     withdraw(out / entry.path for record in records for entry in record.datasets.values())
@@ -233,7 +233,7 @@ def take_out(out: Path, chosen: Sequence[Removal]) -> None:
 
 
 def _remove_reason(path: Path, ledger: Ledger) -> None:
-    """Remove the reason of a quarantine, and before it the verdict in the ledger."""
+    """Remove the verdict of a quarantine in the ledger, and then its reason."""
     with suppress(FileNotFoundError, ValidationError):
         put = QuarantineRecord.model_validate_json(path.read_bytes())
         record = None if put.key is None else ledger.get(put.key)
@@ -243,7 +243,7 @@ def _remove_reason(path: Path, ledger: Ledger) -> None:
 
 
 def _forget_alerts(out: Path, night: str) -> None:
-    """Forget which alerts of a night were sent: they cannot be made again."""
+    """Remove the records of sent alerts of a night, which cannot be made again."""
     path = outbox_path(out)
     if not isinstance(path, BucketPath) and path.is_file():
         with opened_outbox(out) as outbox:
@@ -251,7 +251,7 @@ def _forget_alerts(out: Path, night: str) -> None:
 
 
 def _remove_empty(out: Path, night: str) -> None:
-    """Remove the folders of a night, if nothing is left in them."""
+    """Remove the empty folders of a night."""
     if not isinstance(out, BucketPath):
         for folder in (tiles_folder(out) / night, *catalogs_folder(out).glob(f"*/night={night}")):
             with suppress(OSError):
@@ -277,9 +277,9 @@ def _all_of(out: Path, night: str, records: Sequence[ExposureRecord]) -> Iterato
 
 
 def _tiles(path: Path, ledger: Ledger, out: Path, settings: Settings) -> Removal:
-    """Judge a tile store: it is reproducible if the file that it was made from still has the same bytes."""
+    """Return the removal of a tile store, which is reproducible if its source file still has the same bytes."""
     record = None
-    with suppress(ValueError):  # a name that no exposure has
+    with suppress(ValueError):  # not the name of an exposure
         record = ledger.get(key_of(path.parent.name, path.stem))
     if record is not None and record.status == "done":
         state = source_state(record.source_uri, record.source_sha256, settings, record.source_stat, record.source_files)
@@ -304,7 +304,7 @@ def _relative(path: Path, out: Path) -> str:
 
 @dataclass(frozen=True)
 class Room:
-    """Files, and the bytes in them."""
+    """Numbers of files and bytes."""
 
     files: int = 0
     bytes: int = 0
@@ -314,13 +314,13 @@ class Room:
 
 
 def room_of(out: Path, removal: Removal) -> Room:
-    """Count the files that go with a removal, and their bytes. Nothing is changed."""
+    """Return the numbers of files and bytes of a removal. Nothing is changed."""
     sizes = [size for path in _paths(out, removal) for size in file_sizes(path)]
     return Room(len(sizes), sum(sizes))
 
 
 def total(rooms: Iterable[Room]) -> Room:
-    """Add up."""
+    """Return the sum."""
     listed = list(rooms)
     return Room(sum(room.files for room in listed), sum(room.bytes for room in listed))
 

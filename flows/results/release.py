@@ -1,8 +1,8 @@
-"""Data releases: nights frozen with all that they rest on, under a name, verifiable for ever.
+"""Data releases: named, verifiable copies of nights with everything they depend on.
 
-A release is a folder of its own with copies of the catalogues and the ledger of some nights, the cards and weights of
-the models that took part, and the settings; it opens as an output folder does. ``SHA256SUMS`` lists every file, for
-``sha256sum --check`` too; its own SHA-256 stands for the release.
+A release is a separate folder with copies of the catalogues and the ledger of some nights, the cards and weights of
+the models used, and the settings; it opens like an output folder. ``SHA256SUMS`` lists every file, also for
+``sha256sum --check``; its own SHA-256 identifies the release.
 """
 
 import json
@@ -49,7 +49,7 @@ _JOINED_FROM = 16
 
 
 class Frozen(NamedTuple):
-    """A release that was made: what it says of itself, its files, and the SHA-256 that stands for it."""
+    """New release: its description, its files, and the SHA-256 that identifies it."""
 
     note: ReleaseNote
     files: int
@@ -60,28 +60,28 @@ class Frozen(NamedTuple):
 def freeze_release(
     out: Path, to: Path, name: str, tables: Mapping[str, TableOf], nights: NightRange = EVERY_NIGHT
 ) -> Frozen:
-    """Freeze nights of an output folder as a release; the folder appears whole, and only if all in it is well.
+    """Copy nights of an output folder to a release, whose folder appears only when it is complete and verified.
 
-    No run may go on meanwhile. Tiles are left out.
+    No run may be active meanwhile. Tiles are left out.
 
     Parameters
     ----------
     out
         Output folder, on this machine or in a bucket.
     to
-        Folder of the release, on this machine, which is made; there must be none yet.
+        New folder of the release, on this machine.
     name
         Letters, digits, ``.``, ``_`` and ``-``: DR1.
     tables
-        As of `flows.results.verify.verify_output`.
+        As in `flows.results.verify.verify_output`.
     nights
-        Which of them.
+        Range of nights.
 
     Raises
     ------
     Misconfigured
-        The name has other signs; ``to`` is there or in ``out``, or its parent is not; there is no such night; a run
-        goes on (``locked``); what is published is not whole (``not_whole``).
+        The name has other characters; ``to`` exists or lies in ``out``, or its parent does not exist; there is no such
+        night; a run is active (``locked``); published files are missing or damaged (``not_whole``).
     Retryable
         The disk is full.
     """
@@ -92,7 +92,7 @@ def freeze_release(
         with new_folder(to) as staged:
             _copy_catalogues(out, staged, labels)
             provenances = _copy_ledger(out, staged, labels)
-            for night in labels:  # in few files, which open at once
+            for night in labels:  # in a few files, which open quickly
                 compact(staged, night, _JOINED_FROM, lambda fill, one, other: fill(one, other))
             models, missing = _copy_models(staged, provenances)
             found = verify_output(staged, tables)
@@ -146,7 +146,7 @@ def _copy_catalogues(out: Path, staged: Path, nights: list[str]) -> None:
 
 
 def _copy_ledger(out: Path, staged: Path, nights: list[str]) -> dict[str, ProvenanceRecord]:
-    """Copy the records of some nights; return what their exposures were searched with, by its digest."""
+    """Copy the records of some nights; return the provenance of their exposures, by its digest."""
     source, target = Ledger(out), Ledger(staged)
     used = set[str]()
     for night in nights:
@@ -173,7 +173,7 @@ def _copy_ledger(out: Path, staged: Path, nights: list[str]) -> dict[str, Proven
 
 
 def _copy_models(staged: Path, provenances: Mapping[str, ProvenanceRecord]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Write settings, and cards and weights of the models; return SHA-256 by folder, and folders without weights."""
+    """Write the settings, model cards and weights; return the SHA-256 by folder, and the folders without weights."""
     models, missing = dict[str, str](), set[str]()
     (staged / "settings").mkdir()
     for digest, made in provenances.items():
@@ -196,7 +196,7 @@ def _copy_models(staged: Path, provenances: Mapping[str, ProvenanceRecord]) -> t
 
 
 def _weights(model: str, card: ModelCard, settings: Settings) -> bytes | None:
-    """Return the weights that a card describes; None where those that are there now are others."""
+    """Return the weights described by a card; None if the current ones differ."""
     beside = {one.companion: one.name for one in models_in(PIPELINE).values() if one.companion}
     try:
         location = location_of(model, model_name(beside.get(model, model), settings))
@@ -237,7 +237,7 @@ def _rows(record: ExposureRecord | NightRecord | PatchRecord) -> dict[str, int]:
 
 
 def _sealed(staged: Path, note: ReleaseNote) -> Frozen:
-    """List the digests of all files, and take the right to write to them from everybody."""
+    """Write the list of digests of all files, and make the files read-only."""
     files = files_below(staged)
     listed = "".join(f"{file_digest(path)}  {path.relative_to(staged).as_posix()}\n" for path in files)
     (staged / SUMS).write_text(listed)
@@ -253,7 +253,7 @@ def _read_sums(path: Path) -> dict[str, str]:
 
 
 def with_manifest(out: Path, found: Verification) -> Verification:
-    """Add to a verification what differs from the manifest, if the folder is that of a release."""
+    """Add differences from the manifest to a verification, if the folder is a release."""
     if not is_release(out) and not (out / SUMS).is_file():
         return found
     differences = tuple(_differences(out))

@@ -1,4 +1,4 @@
-"""Choice of rows by a text such as ``snr > 10 and not flags.EDGE``, and the names of flags."""
+"""Selection of rows by a text such as ``snr > 10 and not flags.EDGE``, and the names of flags."""
 
 import ast
 import re
@@ -52,24 +52,24 @@ _COMPUTED: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
 
 
 def row_condition(text: str, schema: pa.Schema, flags: type[IntFlag] | None = None) -> pc.Expression:
-    """Return the condition that a text describes, in the grammar of Python.
+    """Return the condition in a text with Python syntax.
 
     Parameters
     ----------
     text
-        Columns, numbers and texts in quotes, compared by ``< <= == != >= >``, ``in [...]`` and ``is None``; joined by
-        ``and``, ``or``, ``not`` (or ``&``, ``|``, ``~`` with brackets), computed by ``+ - * /``; ``flags.NAME`` is
-        true where that bit is set. A row for which a comparison is of a null is left out; but no list holds a null, so
-        that ``not in`` keeps it.
+        Columns, numbers and quoted strings, compared by ``< <= == != >= >``, ``in [...]`` and ``is None``; combined by
+        ``and``, ``or``, ``not`` (or ``&``, ``|``, ``~`` with brackets); computed by ``+ - * /``. ``flags.NAME`` is
+        true if that bit is set. A row is left out if a comparison involves a null; but a null is in no list, so
+        ``not in`` keeps it.
     schema
-        With the columns that there are.
+        Schema with the columns.
     flags
         Meaning of the bits of ``flags``; None: there is no such column.
 
     Raises
     ------
     Misconfigured
-        It is not such a condition (``bad_condition``), or of a column or flag that there is not (``no_column``).
+        The text is not a condition (``bad_condition``), or names an unknown column or flag (``no_column``).
     """
     try:
         tree = ast.parse(text.strip(), mode="eval").body
@@ -86,12 +86,12 @@ def row_condition(text: str, schema: pa.Schema, flags: type[IntFlag] | None = No
 
 
 def listed_condition(where: Any) -> pc.Expression:
-    """Return the condition that (column, sign, value), or a list of such, describes.
+    """Return the condition given as (column, sign, value), or as a list of such tuples.
 
     Raises
     ------
     Misconfigured
-        It is none (``bad_condition``).
+        The argument is not a condition (``bad_condition``).
     """
     import pyarrow.parquet as pq
 
@@ -106,20 +106,20 @@ def listed_condition(where: Any) -> pc.Expression:
 
 
 def require_condition(found: pc.Expression, schema: pa.Schema, where: object) -> None:
-    """Refuse, before the first file is read, what is no condition of these columns.
+    """Refuse an expression that is not a condition on these columns, before any file is read.
 
     Parameters
     ----------
     found, schema
-        Expression, and the columns that there are.
+        Expression, and schema with the columns.
     where
-        As it was given.
+        Condition as given.
 
     Raises
     ------
     Misconfigured
-        It is of a column that there is not (``no_column``), is neither true nor false, or compares or computes what
-        does not go together (``bad_condition``).
+        The expression names an unknown column (``no_column``), is not boolean, or combines incompatible types
+        (``bad_condition``).
     """
     nothing = pa.dataset.dataset(_nullable(schema).empty_table())
     try:
@@ -136,7 +136,7 @@ def require_condition(found: pc.Expression, schema: pa.Schema, where: object) ->
 
 
 def _columns(where: object, schema: pa.Schema) -> list[str]:
-    """Return the columns that a condition names, each once."""
+    """Return the columns in a condition, each once."""
     return [one for one in dict.fromkeys(re.findall(r"\w+", str(where))) if one in schema.names]
 
 
@@ -149,7 +149,7 @@ def _holds(kind: pa.DataType) -> str:
 
 
 def _place(error: Exception) -> str:
-    """Return where in a text Python's grammar is broken, as far as it says so."""
+    """Return the position of a syntax error in a text, if Python reports one."""
     if not isinstance(error, SyntaxError) or error.offset is None:
         return ""
     rest = (error.text or "")[error.offset - 1 :].strip() if error.offset else ""
@@ -165,7 +165,7 @@ class _Reader:
         self._text, self._schema, self._flags = text, schema, flags
 
     def condition(self, node: ast.expr) -> Any:
-        """Return a node as an expression that is true or false."""
+        """Return a node as a boolean expression."""
         match node:
             case ast.BoolOp(op=op, values=values):
                 parts = [self.condition(one) for one in values]
@@ -249,14 +249,14 @@ def flag_names(value: int, flags: type[IntFlag]) -> tuple[str, ...]:
 
 
 def cone_condition(ra: float, dec: float, radius: float) -> pc.Expression:
-    """Return the condition that ``ra`` and ``dec`` lie within a circle on the sky, its rim included.
+    """Return the condition that ``ra`` and ``dec`` lie within a circle on the sky, edge included.
 
     Parameters
     ----------
     ra, dec
-        Middle, deg.
+        Centre, deg.
     radius
-        Angular radius, deg, of 0 to 90.
+        Angular radius, deg, from 0 to 90.
 
     Raises
     ------
@@ -265,8 +265,8 @@ def cone_condition(ra: float, dec: float, radius: float) -> pc.Expression:
 
     Notes
     -----
-    Distances are chords between unit vectors, precise at any radius. By the range of ``dec`` whole files are left out,
-    by their statistics.
+    Distances are chords between unit vectors, precise at any radius. The condition on ``dec`` skips whole files by
+    their statistics.
     """
     if not (np.isfinite(ra) and abs(dec) <= 90 and 0 <= radius <= 90):
         raise Misconfigured(

@@ -41,18 +41,18 @@ class NightStatus:
     Attributes
     ----------
     night
-        Label; `UNKNOWN` of inputs that do not say.
+        Label; `UNKNOWN` for inputs without a night.
     exposures
-        State (done, outdated, quarantined, failed) -> how many exposures. Outdated: what is published is of an earlier
-        state, and the attempt to do it again failed.
+        State (done, outdated, quarantined, failed) -> number of exposures. Outdated: the published results are from an
+        earlier state, and the attempt to replace them failed.
     detections
         Rows of `dia_source` published.
     lag_s
         Lag from the end of an exposure to its catalogue, s: median and 99th percentile.
     models
-        Model and version -> exposures that were searched with it.
+        Model and version -> number of exposures searched with it.
     troubles
-        What is not as it should be, with the reason.
+        Problems with their reasons.
     quality
         Verdicts on its bands.
     tracklets
@@ -60,7 +60,7 @@ class NightStatus:
     links
         Rows of `link_source` published; None if the night was not linked with those before it.
     gone
-        What was in quarantine and is not there any more; it is not among the exposures.
+        Quarantined inputs that no longer exist; they are not counted as exposures.
     """
 
     night: str
@@ -77,7 +77,7 @@ class NightStatus:
 
 @dataclass(frozen=True)
 class Space:
-    """Space of a file system: bytes and files in all, and still free; 0 files where it does not count them."""
+    """Space of a file system: total and free bytes and files; 0 files if the file system does not count them."""
 
     bytes: int
     bytes_free: int
@@ -91,12 +91,11 @@ class Space:
 
 @dataclass(frozen=True)
 class Status:
-    """Status of an output folder: its nights, who holds it, the stream that watches for it, if any.
+    """Status of an output folder: its nights, its holder, and its stream, if any.
 
-    ``space`` is that of its file system; None in a bucket. ``dead`` held the folder, and ended without giving it back:
-    it was killed, or its time to stop was over, and the next run does the rest. ``unreadable`` are nights whose records
-    are damaged or gone. ``notes`` tell with which other settings objects have begun to be matched, and are nothing that
-    failed.
+    ``space`` is that of its file system; None in a bucket. ``dead`` held the folder and ended without releasing it,
+    because it was killed or did not stop in time; the next run does the rest. ``unreadable`` are nights whose records
+    are damaged or missing. ``notes`` report that objects were first matched with other settings; they are not errors.
     """
 
     nights: tuple[NightStatus, ...]
@@ -109,7 +108,7 @@ class Status:
 
     @property
     def exit_code(self) -> int:
-        """Return 2 if a night cannot be read; 1 if something is not done, or the last run did not end; else 0."""
+        """Return 2 if a night cannot be read, 1 if work is left or the last run did not end, else 0."""
         return 2 if self.unreadable else int(self.dead is not None or any(one.troubles for one in self.nights))
 
     def values(self) -> dict[str, Any]:
@@ -126,20 +125,20 @@ class Status:
 
 
 def read_status(out: Path, nights: NightRange = EVERY_NIGHT) -> Status:
-    """Read how it stands with an output folder. Nothing is changed, and no catalogue is opened.
+    """Return the status of an output folder. Nothing is changed, and no catalogue is opened.
 
     Parameters
     ----------
     out
         Output folder.
     nights
-        Which of them; inputs of a night that is not known are of every night alone.
+        Range of nights; inputs without a known night are included only for every night.
 
     Raises
     ------
     Misconfigured
-        It is not an output folder, holds none of these nights, none of them can be read, or it was written by another
-        version.
+        ``out`` is not an output folder, holds none of these nights, was written by another version, or none of these
+        nights can be read.
     """
     require_output(out)
     ledger, found, unreadable = Ledger(out), list[NightStatus](), list[Trouble]()
@@ -148,7 +147,7 @@ def read_status(out: Path, nights: NightRange = EVERY_NIGHT) -> Status:
     for one in Quarantine(out).list():
         unusable.setdefault(one.key.night if one.key else UNKNOWN, []).append(one)
     holder, dead = holder_of(out), dead_holder_of(out)
-    # A run publishes catalogues before their records, and makes what is of whole nights last.
+    # A run publishes catalogues before their records, and makes the datasets of whole nights last.
     ended = holder is None and dead is None
     searched = _searched(out) if ended else {}
     lost = {night for night, folder in searched.items() if night not in held and any(folder.iterdir())}
@@ -157,7 +156,7 @@ def read_status(out: Path, nights: NightRange = EVERY_NIGHT) -> Status:
     for label in labels:
         try:
             found.append(_of(label, unusable.get(label, ()), ledger, known, label in searched))
-        except Misconfigured as error:  # its file is damaged: the others are told
+        except Misconfigured as error:  # its file is damaged: the others are reported
             if error.code != "damaged_ledger" or len(unreadable) == len(labels) - 1:
                 raise
             unreadable.append(Trouble.of(f"night {label}", error))
@@ -168,7 +167,7 @@ def read_status(out: Path, nights: NightRange = EVERY_NIGHT) -> Status:
 
 
 def _unfinished(night: str, exposures: int, published: str, whole: NightRecord | None) -> Iterator[Trouble]:
-    """Yield a trouble if a night has other published exposures than its tracklets and objects were made from."""
+    """Yield a trouble if the published exposures of a night differ from those of its tracklets and objects."""
     count, made_from = (whole.exposures, whole.made_from) if whole is not None else (0, "")
     known = "" not in (made_from, published)
     if count == exposures and (made_from == published or not known):
@@ -181,9 +180,9 @@ def _unfinished(night: str, exposures: int, published: str, whole: NightRecord |
 
 
 def _settings_changed(out: Path, nights: NightRange) -> tuple[str, ...]:
-    """Return with which other settings objects have begun to be matched, as the store in an output folder knows.
+    """Return the settings, other than the current ones, with which the store of an output folder matched objects.
 
-    Where it cannot be read there are none: `verify` tells what is wrong with it.
+    The result is empty if the store cannot be read; `verify` reports its errors.
     """
     from flows.storage.association_store import association_as_it_is
 
@@ -193,7 +192,7 @@ def _settings_changed(out: Path, nights: NightRange) -> tuple[str, ...]:
 
 
 def _searched(out: Path) -> dict[str, Path]:
-    """Return the folder of the detections of each night that has one; those of alert packets are elsewhere."""
+    """Return the folder of detections of each night that has one, without the folders of alert packets."""
     folders = (catalogs_folder(out) / DIA_SOURCE.name).glob("night=*")
     return {folder.name.removeprefix("night="): folder for folder in folders}
 
@@ -205,7 +204,7 @@ def _lost(out: Path, night: str) -> Trouble:
 
 
 def _watched(watch: WatchRecord | None, holder: Holder | None) -> WatchRecord | None:
-    """Return the state of the last stream; it was killed if it has not ended and does not hold the folder."""
+    """Return the state of the last stream, which was killed if it has not ended and does not hold the folder."""
     if watch is None or watch.state == "ended":
         return watch
     return watch if _is_of(watch, holder) else watch.model_copy(update={"state": "killed"})
@@ -216,7 +215,7 @@ def _is_of(watch: WatchRecord, holder: Holder | None) -> bool:
 
 
 def _gave_up(dead: Holder, watch: WatchRecord | None) -> bool:
-    """Return whether who has not given the folder back is a stream that wrote down what it left as its time ran out."""
+    """Return whether the holder that did not release the folder is a stream that recorded its remaining work."""
     return watch is not None and watch.state == "ended" and watch.on_the_way + watch.waiting > 0 and _is_of(watch, dead)
 
 
@@ -281,7 +280,7 @@ def _models(provenance: str | None, ledger: Ledger, known: dict[str | None, Prov
 
 
 def _of_night(record: NightRecord | None, ledger: Ledger) -> dict[str, int]:
-    """Return models of stages of the whole night, each with the number of exposures it was combined from."""
+    """Return the models of night-level stages, each with the number of exposures of its night."""
     if record is None:
         return {}
     cards = night_models(ledger.provenance(record.provenance))
@@ -306,7 +305,7 @@ LIVE_S = 7 * 86400.0
 
 
 def show_status(status: Status, console: Console) -> None:
-    """Print a table of the nights, what is wrong, and what is running."""
+    """Print a table of the nights, the problems, and the active run."""
     table = Table("night", *STATES, "detections", "lag p50 / p99")
     for column in table.columns[1:6]:
         column.justify = "right"
@@ -358,7 +357,7 @@ def _stream(watch: WatchRecord) -> str:
 
 
 def _lag(lag: Percentiles | None) -> str:
-    """Return time from the end of an exposure to its catalogue; for an archive it is not a measure of our speed."""
+    """Return the time from the end of an exposure to its catalogue; for an archive it does not measure our speed."""
     return "archive" if lag is not None and lag.p50 > LIVE_S else _percentiles(lag)
 
 
@@ -367,7 +366,7 @@ def _percentiles(found: Percentiles | None) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Return a duration in the unit that suits it."""
+    """Return a duration as text in a suitable unit."""
     for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""Summary of a run on the terminal: in ten lines, and as a table of everything."""
+"""Summary of a run on the terminal, in ten lines or as a full table."""
 
 import shlex
 from collections.abc import Iterator
@@ -36,14 +36,14 @@ LINES = 10
 
 
 def show_night(summary: RunSummary, console: Console, out: Path | None = None) -> None:
-    """Print in at most `LINES` lines what was found, what went wrong, and what to do next.
+    """Print results, problems and next steps in at most `LINES` lines.
 
     Parameters
     ----------
     summary, console
-        Of the run, and where to.
+        Summary of the run, and console to print to.
     out
-        Its output folder, from which movers are named; None: they are not.
+        Output folder, used to name moving objects; None: they are not named.
     """
     found, following = list(_found(summary, out)), list(_next(summary, out))
     wrong = list(_wrong(summary))
@@ -60,7 +60,7 @@ def show_night(summary: RunSummary, console: Console, out: Path | None = None) -
 
 
 def _found(summary: RunSummary, out: Path | None) -> Iterator[str]:
-    """Yield what was searched and found, and how deep, at most five lines."""
+    """Yield at most five lines with what was searched and found, and the depth."""
     counts, nights = summary.exposures, summary.nights
     when = f"Night {nights[0]}" if len(nights) == 1 else "No night"
     if len(nights) > 1:
@@ -95,17 +95,17 @@ def _found(summary: RunSummary, out: Path | None) -> Iterator[str]:
     told += [f"synthetic streaks recovered {', '.join(back)}"] if 0 < len(back) <= MOST else []
     if told:
         line = "; ".join(told)
-        yield f"{line[0].upper()}{line[1:]}."  # of bands upper and lower case differ
+        yield f"{line[0].upper()}{line[1:]}."  # band names are case-sensitive
     if summary.alerts is not None:
         sent = (f"{number:,} {name}" for name, number in summary.alerts.model_dump(exclude={"lag_s"}).items())
         yield f"Alerts: {', '.join(sent)}."
 
 
 def _movers(out: Path | None, nights: tuple[str, ...]) -> str:
-    """Return how many tracklets are of no known object, where orbits are known, and the best of them."""
+    """Return a line with the number of tracklets without a known object, if orbits are given, and the best of them."""
     if out is None or not nights:
         return ""
-    # Imported here: most commands that import this file do without.
+    # Imported here because most commands that import this file do not need it.
     from flows.results.catalogue_rows import CatalogueRows
 
     columns = ["trackletId", "nSources", "chance", "rate", "designation"]
@@ -123,12 +123,12 @@ def _movers(out: Path | None, nights: tuple[str, ...]) -> str:
 
 
 def _predicted(out: Path, nights: tuple[str, ...]) -> bool:
-    """Return whether places of known objects were predicted in any of some nights, as where orbits are set."""
+    """Return whether positions of known objects were predicted in any of the nights, which needs orbits."""
     return any((catalogs_folder(out) / SS_EPHEMERIS.name / f"night={night}").is_dir() for night in nights)
 
 
 def _wrong(summary: RunSummary) -> Iterator[str]:
-    """Yield a line for each thing that went wrong, assumptions in one."""
+    """Yield a line for each problem, and one line for all assumptions."""
     if summary.assumed:
         told_of = ((ASSUMPTIONS.get(one, one), one, how_many(n, "exposure")) for one, n in summary.assumed.items())
         most = "; ".join(f"{words} ({flag}, {number})" for words, flag, number in told_of)
@@ -140,7 +140,7 @@ def _wrong(summary: RunSummary) -> Iterator[str]:
 
 
 def _next(summary: RunSummary, out: Path | None) -> Iterator[str]:
-    """Yield what to do next."""
+    """Yield the next steps."""
     yield from (f"page: {page}" for page in _pages(summary))
     folder = shlex.quote(str(out))
     if out is not None and summary.detections:
@@ -156,7 +156,7 @@ def _troubles(summary: RunSummary) -> Iterator[tuple[str, tuple[Trouble, ...]]]:
 
 
 def _of_quality(summary: RunSummary) -> Iterator[str]:
-    """Yield what is wrong in the bands, but for what the nights failed by, which is among the troubles."""
+    """Yield the quality problems of bands, except those that made a night fail, which are among the troubles."""
     failed = {one.message for one in summary.quality_failed}
     for night, bands in summary.quality.items():
         for band in bands:
@@ -164,7 +164,7 @@ def _of_quality(summary: RunSummary) -> Iterator[str]:
 
 
 def show_troubles(summary: RunSummary, console: Console) -> None:
-    """Print what a run could not do, and why."""
+    """Print the failures of a run, with reasons."""
     for title, troubles in _troubles(summary):
         _list(title, troubles, console)
 
@@ -178,7 +178,7 @@ def show_summary(summary: RunSummary, console: Console) -> None:
     table.add_column(justify="left")
     table.add_column(justify="right")
     for name, value in lines(summary):
-        table.add_row(Text(name), Text(value))  # brackets of a band are no style
+        table.add_row(Text(name), Text(value))  # brackets of a band are not markup
     console.print(table)
     show_troubles(summary, console)
     for line in _of_quality(summary):
@@ -192,7 +192,7 @@ def show_summary(summary: RunSummary, console: Console) -> None:
 
 
 def _pages(summary: RunSummary) -> list[str]:
-    """Return the pages of the nights of a run that are there; of many, of the last ones."""
+    """Return the existing pages of the nights of a run; if there are many, only the last ones."""
     if summary.report is None:
         return []
     reports, slash, name = summary.report.rpartition("/")
@@ -204,7 +204,7 @@ def _pages(summary: RunSummary) -> list[str]:
 
 
 def assumed_words(summary: RunSummary) -> Iterator[str]:
-    """Yield a line for each kind of assumption that exposures of the run rest on, and what tells more."""
+    """Yield a line for each kind of assumption made for exposures of the run, and where to find details."""
     for flag, count in summary.assumed.items():
         yield f"ASSUMED ({flag}), {how_many(count, 'exposure')}: {ASSUMPTIONS.get(flag, flag)}."
     if summary.assumed:
@@ -212,7 +212,7 @@ def assumed_words(summary: RunSummary) -> Iterator[str]:
 
 
 def lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
-    """Return what a run came to, line by line: what, and how much."""
+    """Return the results of a run, line by line, as names and values."""
     yield "night", " ".join(summary.nights) or "-"
     for name, count in summary.exposures.model_dump().items():
         yield f"exposures {name}", f"{count:,}"
@@ -249,7 +249,7 @@ def lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
 
 
 def _limit(limit: Limit) -> str:
-    """Return a limit with its interval, or the reason why there is none."""
+    """Return a limit with its interval, or the reason why it is missing."""
     if limit.value is None or limit.interval is None:
         return f"- ({limit.reason})"
     return f"{limit.value:.1f} ({limit.interval[0]:.1f} to {limit.interval[1]:.1f})"

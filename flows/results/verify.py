@@ -46,16 +46,16 @@ class Problem:
 
 @dataclass(frozen=True)
 class FormerObject:
-    """Id in ``forced_source`` that no object has now, which is no problem.
+    """Id in ``forced_source`` that no object has now; this is not a problem.
 
     Attributes
     ----------
     diaObjectId
-        The id, as its rows are named.
+        Id, as in the names of the rows.
     rows, nights
-        How many there are, and in which nights.
+        Number of rows, and their nights.
     why
-        What became of it.
+        Reason why no object has the id now.
     """
 
     diaObjectId: int  # noqa: N815
@@ -70,22 +70,22 @@ class FormerObject:
 
 @dataclass(frozen=True)
 class Verification:
-    """Result of the verification: what was checked, and what is wrong.
+    """Result of the verification: numbers of checked items, and problems.
 
     Attributes
     ----------
     exposures, nights, files, tiles
-        Ledger records of exposures and of whole nights, published catalogues and tile stores checked.
+        Numbers of checked ledger records of exposures and of whole nights, published catalogues, and tile stores.
     quarantined
-        Reasons of quarantines; of files without an identifiable exposure nothing else is known.
+        Number of quarantine reasons; for files without an identifiable exposure nothing else is known.
     running
-        Who holds the folder at the moment; None if nobody does. What a run is writing is left out of account.
+        Process that holds the folder; None if there is none. Files that a run is writing are not checked.
     problems
-        In the order in which they were found.
+        Problems in the order in which they were found.
     former
-        Objects of before, of which forced photometry still has rows.
+        Former objects that still have rows of forced photometry.
     notes
-        What else is worth knowing, and no problem.
+        Other information that is not a problem.
     """
 
     exposures: int
@@ -99,7 +99,7 @@ class Verification:
     notes: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
-        """Return everything as JSON-serialisable values."""
+        """Return all fields as JSON-serialisable values."""
         return asdict(self)
 
 
@@ -111,18 +111,18 @@ def verify_output(out: Path, tables: Mapping[str, TableOf], nights: NightRange =
     out
         Output folder.
     tables
-        Declared form of each dataset, by name. A dataset that is not among them is checked without its form.
+        Declared schema of each dataset, by name. Other datasets are checked without a schema.
     nights
-        Which of them.
+        Range of nights.
 
     Raises
     ------
     Misconfigured
-        ``out`` is not an output folder, or holds nothing of these nights.
+        ``out`` is not an output folder, or holds none of these nights.
     """
     require_output(out)
     ledger, holder = Ledger(out), holder_of(out)
-    # Not while somebody writes: the check reads whole files, and holds their lock as long.
+    # Only if no process is writing: the check reads whole files and holds their lock meanwhile.
     known = {*ledger.nights(), *ledger.named_nights(), *ledger.quality_nights(), *_nights_of_files(out)}
     labels = nights.among(known, str(out))
     damage = (error for label in (labels if nights else (None,)) for error in ledger.damage(label))
@@ -151,7 +151,7 @@ def verify_output(out: Path, tables: Mapping[str, TableOf], nights: NightRange =
 
 @dataclass
 class _Found:
-    """What the verification has come to so far; fields as in `Verification`."""
+    """Intermediate result of the verification; fields as in `Verification`."""
 
     problems: list[Problem]
     exposures: int = 0
@@ -168,7 +168,7 @@ def _nights_of_files(out: Path) -> set[str]:
 def _check_night(
     out: Path, night: str, ledger: Ledger, tables: Mapping[str, TableOf], found: _Found, *, look_for_strays: bool
 ) -> None:
-    """Check what is published of a night; of its records only names and digests are kept."""
+    """Check the published files of a night, keeping only names and digests of its records."""
     listed = {
         folder: frozenset(path.name for path in folder.iterdir())
         for folder in sorted(catalogs_folder(out).glob(f"*/night={night}"))
@@ -194,7 +194,7 @@ def _check_night(
         found.problems += _check_datasets(out, whole, tables, {})
     found.problems += [_problem(one) for one in ledger.qualities((night,)) if isinstance(one, NightstrideError)]
     for path in sorted(dataset_folder(out, RECEIVED_ALERT.name, night).glob("*.parquet")):
-        expected.add(path.relative_to(out).as_posix())  # from a stream of alerts: no record names it
+        expected.add(path.relative_to(out).as_posix())  # from a stream of alerts, which has no record
         try:
             if isinstance(content := read_content(path), bytes):
                 inspect(path, content, RECEIVED_ALERT)
@@ -216,12 +216,12 @@ def _parts(folder: Path, names: Iterable[str]) -> list[Path]:
 
 
 def _in_parts(out: Path, listed: Mapping[Path, Collection[str]]) -> dict[str, Held]:
-    """Return the catalogues that parts alone hold, by the path that their own file would have under ``out``."""
+    """Return the catalogues that exist only in parts, by the path that their own file would have under ``out``."""
     found = dict[str, Held]()
     for folder, names in listed.items():
         within = folder.relative_to(out).as_posix()
         for part in _parts(folder, names):
-            with suppress(NightstrideError):  # a damaged one is named with the files that no record knows
+            with suppress(NightstrideError):  # a damaged part is reported with the files without a record
                 for name, one in entries(part).items():
                     if f"{name}.parquet" not in names:
                         found[f"{within}/{name}.parquet"] = one
@@ -234,7 +234,7 @@ def _check_datasets(
     tables: Mapping[str, TableOf],
     joined: Mapping[str, Held],
 ) -> Iterator[Problem]:
-    # What this version has published had the declared form: the same bytes still have it.
+    # Files published by this version had the declared schema, so unchanged bytes still have it.
     formed = record.software == OURS
     for name, entry in record.datasets.items():
         path = out / entry.path
@@ -255,7 +255,7 @@ def _check_datasets(
 
 
 def _differences(path: Path, name: str, entry: DatasetRecord, table: TableOf | None, *, formed: bool) -> list[str]:
-    """Return in what a published file differs from its record; raise if it cannot be read."""
+    """Return the differences between a published file and its record; raise if the file cannot be read."""
     if path.suffix == ".zarr":
         found = read_attributes(path)
         return _of_catalogue(Inspected(found.dataset, found.digest, found.rows), folder_digest(path), name, entry)
@@ -269,7 +269,7 @@ def _differences(path: Path, name: str, entry: DatasetRecord, table: TableOf | N
 
 
 def _of_held(one: Held, name: str, entry: DatasetRecord) -> list[str]:
-    # Its part has been compared with its own name.
+    # Its part has already been compared with the digest in its name.
     return _of_catalogue(Inspected(one.dataset, one.digest, one.rows), one.sha256, name, entry)
 
 
@@ -287,7 +287,7 @@ def _compare(what: str, found: object, recorded: object) -> list[str]:
 
 
 def _unknown_rows(out: Path, joined: Sequence[Path], names: Collection[str], expected: set[str]) -> Iterator[Problem]:
-    """Yield parts that are damaged, or hold exposures that the ledger does not know or that have their own files."""
+    """Yield parts that are damaged, or hold exposures that are not in the ledger or have their own files."""
     for part in joined:
         try:
             held = sorted(entries(part))
@@ -306,7 +306,7 @@ def _unknown_rows(out: Path, joined: Sequence[Path], names: Collection[str], exp
 
 
 def _unknown(out: Path, folder: Path, names: Collection[str], expected: set[str]) -> Iterator[Path]:
-    """Yield files in a folder of catalogues that the ledger does not know; what it knows may be a folder, too."""
+    """Yield files in a folder of catalogues that are not in the ledger; entries of the ledger may be folders."""
     inside = (*folder.glob("dataset/_*"), *folder.glob("dataset/Norder=*/Dir=*/*"))
     for path in sorted((*(folder / name for name in names), *inside)):
         if path.relative_to(out).as_posix() in expected or path.relative_to(folder).as_posix() in {
@@ -318,7 +318,7 @@ def _unknown(out: Path, folder: Path, names: Collection[str], expected: set[str]
 
 
 def _outside(out: Path) -> Iterator[Path]:
-    """Yield files in ``catalogs/`` that lie in the folder of no night."""
+    """Yield files in ``catalogs/`` that do not lie in the folder of a night."""
     for dataset in sorted(catalogs_folder(out).glob("*")):
         for path in sorted(dataset.iterdir()) if dataset.is_dir() else (dataset,):
             if not path.name.startswith("night="):
@@ -343,7 +343,7 @@ def _leftover(path: Path) -> Problem:
 
 
 def _check_tiles(path: Path, source_sha256: str | None) -> Iterator[Problem]:
-    """Read every chunk against its checksum, and compare the attributes with the place and the ledger."""
+    """Check every chunk against its checksum, and the attributes against the path and the ledger."""
     try:
         info = require_whole(path)
     except NightstrideError as error:
@@ -366,7 +366,7 @@ def _check_tiles(path: Path, source_sha256: str | None) -> Iterator[Problem]:
 
 
 def _failed(trouble: Trouble) -> Problem:
-    """Return the problem of what could not be made of a night: it is lacking, or what is published is out of date."""
+    """Return the problem of a failed dataset of a night, which is missing or out of date."""
     problem, _, remedy = trouble.message.removeprefix(f"{trouble.uri}, ").partition(" To fix, ")
     return Problem(trouble.code, trouble.uri, problem, remedy or "run the night again; if it fails again, report this.")
 

@@ -1,4 +1,4 @@
-"""Verification of the store of the association: by itself, and against the ledger."""
+"""Verification of the store of the association, by itself and against the ledger."""
 
 import re
 from collections import Counter
@@ -37,19 +37,19 @@ _LISTED = "is a detection, by which no object is named: in a list of targets, or
 def with_store_checked(
     out: Path, settings: AssociationSettings, found: Verification, nights: NightRange
 ) -> Verification:
-    """Add to a verification what is wrong with the store of the association, where there is one; nothing is changed.
+    """Add the problems of the store of the association, if there is one, to a verification; nothing is changed.
 
-    Nights whose records have changed since they were associated are left to the next run, and so is a store of an
-    earlier version. Of forced photometry by ids that no object has now it is told what became of these.
+    Nights whose records have changed since their association are left to the next run, as is a store of an earlier
+    version. For forced photometry with ids that no object has now, the fate of these ids is reported.
 
     Parameters
     ----------
     out, settings
-        Output folder, and where its association is.
+        Output folder, and settings with the location of its association.
     found
-        Of all else.
+        Verification of everything else.
     nights
-        Which of them; of every night also the store by itself.
+        Range of nights; for every night the store itself is also checked.
     """
     try:
         with association_as_it_is(out, settings) as store:
@@ -83,9 +83,9 @@ def _problems(out: Path, store: "AssociationStore", nights: NightRange) -> Itera
 
 
 def _static_differs(ledger: Ledger, known: tuple[str, str] | None, night: str) -> bool:
-    """Return whether the objects of the science images of a night are published and not associated so, or not at all.
+    """Return whether the association of a night's objects on science images is missing or differs from the published.
 
-    That cannot be told where a record of the night cannot be read.
+    The result is False if a record of the night cannot be read.
     """
     records = [*ledger.patches(night)]
     if any(isinstance(one, NightstrideError) for one in records):
@@ -95,7 +95,7 @@ def _static_differs(ledger: Ledger, known: tuple[str, str] | None, night: str) -
 
 
 def _differences(ledger: Ledger, store: "AssociationStore", night: str) -> tuple[list[str], list[str]]:
-    """Return the exposures of a night that are published and not associated so, and the other way round."""
+    """Return the exposures of a night published but not associated as published, and those only associated."""
     associated, missing = store.visits(night), list[str]()
     for record in ledger.entries(night):
         if isinstance(record, NightstrideError) or record.status != "done" or DIA_SOURCE.name not in record.datasets:
@@ -109,7 +109,7 @@ def _differences(ledger: Ledger, store: "AssociationStore", night: str) -> tuple
 def _of_no_object(
     out: Path, store: "AssociationStore", nights: NightRange
 ) -> tuple[tuple[FormerObject, ...], tuple[Problem, ...]]:
-    """Return the ids in forced photometry that are of no object now, and the nights with some that never were."""
+    """Return the ids in forced photometry that no object has now, and the nights with ids that never existed."""
     ledger, rows = Ledger(out), dict[int, dict[str, int]]()
     for label in (one for one in ledger.nights() if one in nights):
         names = _forced_names(out, ledger, label)
@@ -128,12 +128,12 @@ def _of_no_object(
 
 
 def _forced_names(out: Path, ledger: Ledger, night: str) -> Counter[int]:
-    """Return the names in the forced photometry of a night that may be ids, with the numbers of their rows."""
+    """Return the names in the forced photometry of a night that may be ids, with their numbers of rows."""
     found = Counter[int]()
     for record in ledger.entries(night):
         if isinstance(record, NightstrideError) or FORCED_SOURCE.name not in record.datasets:
             continue
-        with suppress(NightstrideError):  # a problem of the file, which is told as such
+        with suppress(NightstrideError):  # reported as a problem of the file
             names = CatalogStore(out).read(FORCED_SOURCE, record.key)["targetName"].to_pylist()
             numbers = (int(one) for one in names if _ID.fullmatch(one))
             found.update(one for one in numbers if one < 1 << 63)
@@ -143,9 +143,9 @@ def _forced_names(out: Path, ledger: Ledger, night: str) -> Counter[int]:
 def _named_by_exposures(
     out: Path, ledger: Ledger, store: "AssociationStore", ids: Collection[int]
 ) -> tuple[set[int], list[int]]:
-    """Return which of some ids that no object has are those of detections, and which are of exposures without such.
+    """Return which ids without an object belong to detections, and which to exposures without such detections.
 
-    All others are names that a list has given, or of exposures that are to be associated by the next run.
+    All other ids are names from a list, or belong to exposures that the next run will associate.
     """
     of_exposure = dict[tuple[int, int], list[int]]()
     for one in sorted(ids):
