@@ -1,1 +1,1 @@
-"""Alert packets and their sinks, and reports to the Minor Planet Center, of what a run has published."""
+"""Alert packets and their sinks, and reports to the Minor Planet Center, for the published results of runs."""

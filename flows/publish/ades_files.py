@@ -1,4 +1,4 @@
-"""Files of a report: written in ADES (PSV: text with bars, or XML) or 80 columns; and read from ADES, with lines."""
+"""Report files: writing in ADES (PSV or XML) or in 80 columns, and reading of ADES with line numbers."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -24,20 +24,20 @@ Header = list[tuple[str, str | list[tuple[str, str]]]]
 
 
 def written(context: AdesContext, observations: Sequence[AdesObservation], form: str) -> str:
-    """Return a report.
+    """Return the text of a report.
 
     Parameters
     ----------
     context, observations
-        One block: all observations are of the observatory of the header.
+        Header and observations of one block, all from the observatory of the header.
     form
         One of `FORMS`.
 
     Raises
     ------
     BadInput
-        ``two_stations``: an observation is of another observatory; ``no_observations``: there is none, which ADES does
-        not allow; ``no_80_columns``: 80 columns cannot hold one.
+        ``two_stations``: an observation is from another observatory; ``no_observations``: there are none, which ADES
+        does not allow; ``no_80_columns``: an observation does not fit in 80 columns.
     """
     where, remedy = f"report of observatory {context.mpc_code}", "report each observatory by itself."
     if not observations:
@@ -66,7 +66,7 @@ def _header(context: AdesContext) -> Header:
 
 
 def _text(value: str | float) -> str:
-    """Return a number with four digits, in six characters at most."""
+    """Return a number with four digits, in at most six characters."""
     return value if isinstance(value, str) else f"{value:.4f}"[:6].rstrip("0").rstrip(".")
 
 
@@ -79,7 +79,7 @@ def _names(name: str, people: Sequence[str]) -> Header:
 
 
 def as_psv(context: AdesContext, observations: Sequence[AdesObservation]) -> str:
-    """Return a report as text with bars, in columns that are aligned; only those with a value."""
+    """Return a report as PSV, in aligned columns; columns without values are left out."""
     lines = [f"# version={ADES_VERSION}"]
     for name, content in _header(context):
         lines.append(f"# {name} {content}" if isinstance(content, str) else f"# {name}")
@@ -92,7 +92,7 @@ def as_psv(context: AdesContext, observations: Sequence[AdesObservation]) -> str
 
 
 def as_xml(context: AdesContext, observations: Sequence[AdesObservation]) -> str:
-    """Return a report as XML, elements in the order of the schema."""
+    """Return a report as XML, with elements in the order of the schema."""
     lines = ['<?xml version="1.0" encoding="UTF-8"?>', f'<ades version="{ADES_VERSION}">', "  <obsBlock>"]
     lines.append("    <obsContext>")
     for name, content in _header(context):
@@ -115,7 +115,7 @@ _NOTE_2 = {"CCD": "C", "CMO": "B", "VID": "n", "TDI": "C"}
 
 
 def as_obs80(context: AdesContext, observations: Sequence[AdesObservation]) -> str:
-    """Return lines of 80 columns below the lines of the header.
+    """Return a report as header lines followed by lines of 80 columns.
 
     https://minorplanetcenter.net/iau/info/OpticalObs.html and ObsDetails.html.
     """
@@ -157,7 +157,7 @@ def _day(utc: str) -> str:
 
 
 def _sexagesimal(value: float, decimals: int, turn: int) -> str:
-    """Return a value in units, of which ``turn`` are as good as none, minutes and seconds with so many decimals."""
+    """Return a value as units (modulo ``turn``), minutes, and seconds with a given number of decimals."""
     seconds, fraction = divmod(round(value * 3600 * 10**decimals), 10**decimals)
     return f"{seconds // 3600 % turn:02d} {seconds // 60 % 60:02d} {seconds % 60:02d}.{fraction:0{decimals}d}"
 
@@ -171,7 +171,7 @@ KINDS = ("optical", "offset", "occultation", "radar")
 
 @dataclass
 class Element:
-    """Element: name, text and elements in it, and the number of its line."""
+    """Element: name, text, child elements, and line number."""
 
     name: str
     line: int
@@ -179,19 +179,19 @@ class Element:
     parts: list["Element"] = field(default_factory=list)
 
     def find(self, name: str) -> "Element | None":
-        """Return the first element of a name in it; None if there is none."""
+        """Return the first child element with a name; None if there is none."""
         return next((one for one in self.parts if one.name == name), None)
 
     def texts(self, name: str) -> list[str]:
-        """Return the texts of the elements of a name in it."""
+        """Return the texts of the child elements with a name."""
         return [one.text.strip() for one in self.parts if one.name == name]
 
 
 @dataclass
 class Document:
-    """Report: its version, and its blocks as XML has them: ``obsBlock`` of ``obsContext`` and ``obsData``.
+    """Report: its version, and its blocks in the structure of XML: ``obsBlock`` with ``obsContext`` and ``obsData``.
 
-    The order of elements counts where it is ``ordered``, as XML is.
+    The order of elements matters if the report is ``ordered``, as XML is.
     """
 
     version: Element
@@ -200,14 +200,14 @@ class Document:
 
 
 def read_document(path: Path) -> Document:
-    """Read a report.
+    """Return a report read from a file.
 
     Raises
     ------
     Misconfigured
         There is no such file.
     BadInput
-        It cannot be read, or is neither XML nor PSV; ``line N`` is in the message.
+        The file cannot be read, or is neither XML nor PSV; the message has ``line N``.
     """
     require_there(path, "another report.")
     try:
@@ -218,12 +218,12 @@ def read_document(path: Path) -> Document:
 
 
 def read_text(where: str, text: str) -> Document:
-    """Read a report from its text, ``where`` in messages; errors as in `read_document`."""
+    """Return a report read from its text, called ``where`` in messages; raise as `read_document` does."""
     return _from_xml(where, text) if is_xml(text) else _from_psv(where, text)
 
 
 def is_xml(text: str) -> bool:
-    """Return whether a text is meant as XML: PSV begins otherwise."""
+    """Return whether a text starts as XML, unlike PSV."""
     return text.lstrip().startswith("<")
 
 
@@ -231,7 +231,7 @@ _REMEDY = "give a report in ADES, as XML or PSV."
 
 
 def _from_xml(where: str, text: str) -> Document:
-    """Read XML; entities of its own, which can grow without end, are refused."""
+    """Return a report read from XML; entity definitions, which can expand without limit, are refused."""
     parser = expat.ParserCreate()
     root = Element("", 0)
     stack = [root]
@@ -299,11 +299,11 @@ def _header_line(header: Element, number: int, line: str) -> None:
     elif header.parts:
         header.parts[-1].parts.append(Element(name, number, text.strip()))
     else:
-        header.parts.append(Element(name, number, text.strip()))  # rules say that there is no such element
+        header.parts.append(Element(name, number, text.strip()))  # the rules report that there is no such element
 
 
 def _row(number: int, columns: list[str], cells: list[str]) -> Element:
-    """Return an observation; its kind follows from its columns, and a column too many is one without a name."""
+    """Return an observation, whose kind follows from its columns; an extra column has no name."""
     given = [Element(name, number, cell) for name, cell in _paired(columns, cells) if cell]
     names = {one.name for one in given}
     kind = "optical"

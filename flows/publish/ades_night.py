@@ -1,4 +1,4 @@
-"""Tracklets of a night that can be reported to the Minor Planet Center, and why others cannot."""
+"""Tracklets of a night that can be reported to the Minor Planet Center, and reasons why others cannot."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,11 +68,11 @@ class ReportableTracklet:
     Attributes
     ----------
     id
-        trackletId; None of a single detection.
+        trackletId; None for a single detection.
     named
-        Designation, empty if it is not known.
+        Designation; empty if not known.
     rows, observations
-        Its detections by time: rows of `dia_source`, and what is reported of each, without the tracklet's name.
+        Detections by time: rows of `dia_source`, and observations to report, without the tracklet's name.
     """
 
     id: int | None
@@ -83,7 +83,7 @@ class ReportableTracklet:
 
 @dataclass
 class ReportableNight:
-    """Tracklets of a night that can be reported, their observatory, and reason -> how many cannot."""
+    """Tracklets of a night that can be reported, their observatory, and reason -> number that cannot."""
 
     station: str
     tracklets: list[ReportableTracklet] = field(default_factory=list)
@@ -92,13 +92,13 @@ class ReportableNight:
 
 
 def reportable_night(out: Path, night: str, settings: AdesSettings) -> ReportableNight:
-    """Read what is published of a night, and sort out what can be reported.
+    """Return the published tracklets of a night that can be reported.
 
     Raises
     ------
     Misconfigured
-        It is not an output folder, has no such night, the night was not linked (``not_linked``), or its exposures are
-        of several observatories of which the settings name none.
+        The folder is not an output folder or has no such night; the night was not linked (``not_linked``); or its
+        exposures are from several observatories and the settings name none.
     BadInput
         A catalogue cannot be read.
     """
@@ -136,7 +136,7 @@ def reportable_night(out: Path, night: str, settings: AdesSettings) -> Reportabl
 
 
 def require_night(out: Path, night: str) -> None:
-    """Raise `Misconfigured` unless it is an output folder that has this night."""
+    """Raise `Misconfigured` unless the folder is an output folder with this night."""
     require_output(out)
     if night not in (nights := Ledger(out).nights()):
         raise Misconfigured("no_night", str(out), f"holds no night {night}.", choice(night, nights))
@@ -147,7 +147,7 @@ def _key(row: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _known(store: CatalogStore, night: str) -> dict[int, str]:
-    """Return diaSourceId -> designation of the known object that it is."""
+    """Return diaSourceId -> designation of its known object."""
     names: dict[int, str] = {}
     for path in store.list(SS_SOURCE, night):
         table = store.read_path(path, SS_SOURCE)
@@ -156,7 +156,7 @@ def _known(store: CatalogStore, night: str) -> dict[int, str]:
 
 
 def _rows(store: CatalogStore, night: str, wanted: set[int]) -> dict[int, dict[str, Any]]:
-    """Return the rows of `dia_source` of some detections, but for those whose catalogue cannot be read."""
+    """Return the rows of `dia_source` for detections, except those whose catalogue cannot be read."""
     found: dict[int, dict[str, Any]] = {}
     ids = pa.array(sorted(wanted), pa.int64())
     for visit, detector in sorted({exposure_of(one) for one in wanted}):
@@ -170,7 +170,7 @@ def _rows(store: CatalogStore, night: str, wanted: set[int]) -> dict[int, dict[s
 
 
 def _exposures(out: Path, night: str, rows: Iterable[Mapping[str, Any]]) -> dict[tuple[int, int], ExposureInfo]:
-    """Return the metadata of exposures of which the tiles are still there."""
+    """Return the metadata of exposures whose tiles still exist."""
     found = {}
     for visit, detector in sorted({_key(row) for row in rows}):
         with suppress(BadInput):
@@ -180,7 +180,7 @@ def _exposures(out: Path, night: str, rows: Iterable[Mapping[str, Any]]) -> dict
 
 
 def _station(settings: AdesSettings, exposures: Mapping[Any, ExposureInfo]) -> str:
-    """Return the code of the observatory: of the settings, else of the instrument; empty if neither tells."""
+    """Return the code of the observatory from the settings, else from the instrument; empty if not known."""
     if settings.mpc_code is not None:
         return settings.mpc_code
     codes = sorted({observatory_of(one.instrument) for one in exposures.values()} - {GEOCENTRE})
@@ -191,7 +191,7 @@ def _station(settings: AdesSettings, exposures: Mapping[Any, ExposureInfo]) -> s
 
 
 def _reduction(settings: AdesSettings, station: str, info: ExposureInfo | None) -> Reduction:
-    """Return what an exposure says; one that tells of another observatory is of that one."""
+    """Return the reduction of an exposure, with its own observatory if the exposure gives another one."""
     own = GEOCENTRE if info is None else observatory_of(info.instrument)
     seeing = None
     if info is not None and info.wcs_header is not None and info.psf.source != "assumed":
@@ -216,7 +216,7 @@ def _sort_out(
     reductions: Mapping[tuple[int, int], Reduction],
     settings: AdesSettings,
 ) -> None:
-    """Add a tracklet to those that can be reported, or count the reason why it cannot."""
+    """Add a tracklet to those that can be reported, or count the reason why it cannot be."""
     rows.sort(key=lambda row: (row["midpointMjdTai"], row["diaSourceId"]))
     try:
         for row in rows:
@@ -245,7 +245,7 @@ def _single(
     name: str,
     reductions: Mapping[tuple[int, int], Reduction],
 ) -> None:
-    """Add a known object's detection that is in no tracklet, under its designation alone."""
+    """Add a detection of a known object without a tracklet, under its designation only."""
     try:
         refuse_unreportable(row)
         _require_one_station([row], reductions, found.station)
@@ -263,7 +263,7 @@ def _single(
 def _named(
     motion: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], known: Mapping[int, str]
 ) -> Designation | None:
-    """Return the designation of a tracklet, empty if it has none; None if it is not one of ADES's."""
+    """Return the designation of a tracklet; empty without one, None if ADES does not allow it."""
     others = {known[row["diaSourceId"]] for row in rows if row["diaSourceId"] in known}
     name = motion["designation"]
     if others - {name}:
@@ -287,19 +287,19 @@ def _require_one_station(
 
 
 def require_good(motion: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], max_chance: float) -> None:
-    """Raise unless a tracklet of an object that is not known can be reported.
+    """Raise unless a tracklet of an unknown object can be reported.
 
     Parameters
     ----------
     motion, rows
-        Row of `tracklet`, and rows of `dia_source` of its detections.
+        Row of `tracklet`, and rows of `dia_source` for its detections.
     max_chance
-        Largest number of such tracklets by chance.
+        Largest allowed number of such tracklets by chance.
 
     Raises
     ------
     BadInput
-        ``by_chance``; or ``too_few``: fewer than three detections of different exposures, and not two trails that agree
+        ``by_chance``; or ``too_few``: fewer than three detections on different exposures, and not two trails that agree
         with each other and with the motion.
     """
     where = f"tracklet {motion['trackletId']}"
@@ -313,9 +313,9 @@ def require_good(motion: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], m
 
 
 def trails_agree(motion: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether all detections are trails along a motion, and as long as it moved in their exposures.
+    """Return whether all detections are trails along a motion, with the length of the motion during the exposure.
 
-    By 15 deg and 35 %, or three standard errors. The rate is in deg / day, the position angle in deg.
+    Tolerances are 15 deg and 35 %, or three standard errors. The rate is in deg / day, the position angle in deg.
     """
     for row in rows:
         trail, seconds = trail_of(row), row.get("exposureTime")

@@ -1,4 +1,4 @@
-"""Records of a report to the Minor Planet Center: a detection as ADES has it, and what is never reported."""
+"""Records of a report to the Minor Planet Center: conversion of detections to ADES, and exclusion of others."""
 
 import math
 import warnings
@@ -15,14 +15,14 @@ from schemas.errors import BadInput
 
 _MJD_0 = 2400000.5
 _ARCSEC = 3600.0
-_MOST_DECIMALS, _DECIMALS = 9, 5  # of ra and dec: as ADES allows, and where no error is known
-_TRAILED = 2.0  # arcsec: shorter trails are not seen as such
+_MOST_DECIMALS, _DECIMALS = 9, 5  # decimals of ra and dec: the most in ADES, and without a known error
+_TRAILED = 2.0  # arcsec: shorter trails are not recognised
 _NEVER = DetectionFlag.SATELLITE | DetectionFlag.CROSSES_DETECTOR
 
 
 @dataclass(frozen=True)
 class AdesContext:
-    """Header of a block: one observatory, its telescope, and who stands for the observations."""
+    """Header of a block: one observatory, its telescope, and the persons responsible for the observations."""
 
     mpc_code: str
     submitter: str
@@ -36,9 +36,9 @@ class AdesContext:
 
 @dataclass(frozen=True)
 class AdesObservation:
-    """Observation: texts of the elements of ``optical``, in the order of the schema; empty ones are absent.
+    """Observation: texts of the elements of ``optical``, in the order of the schema; empty elements are absent.
 
-    https://github.com/IAU-ADES/ADES-Master (xsd/submit.xsd) and its description say what each is.
+    The elements are defined in https://github.com/IAU-ADES/ADES-Master (xsd/submit.xsd) and its description.
     """
 
     permID: str  # noqa: N815 - names are those of the elements
@@ -65,7 +65,7 @@ class AdesObservation:
     remarks: str
 
     def elements(self) -> dict[str, str]:
-        """Return the elements that are there, in order."""
+        """Return the elements with a value, in order."""
         return {name: text for name in ELEMENTS if (text := getattr(self, name))}
 
 
@@ -77,7 +77,7 @@ MEASURED = ("obsTime", "ra", "dec", "mag", "band")
 
 @dataclass(frozen=True)
 class Reduction:
-    """What the detections of an exposure share: station, catalogues, bands, width of a star (arcsec), and notes."""
+    """Common data of the detections of an exposure: station, catalogues, bands, width of a star (arcsec), notes."""
 
     stn: str
     mode: str
@@ -89,20 +89,19 @@ class Reduction:
 
 
 def refuse_unreportable(row: Mapping[str, Any]) -> None:
-    """Raise unless a row is a real detection that may be of a Solar System object.
+    """Raise unless a row is a real detection that may be a Solar System object.
 
     Parameters
     ----------
     row
-        Of `dia_source`.
+        Row of `dia_source`.
 
     Raises
     ------
     BadInput
-        ``synthetic``: the row is of an injected streak, or has no id of a detection; ``satellite``: it is, or lies
-        across, the trail of a satellite or aeroplane, is a glint, or too long for an asteroid; ``no_position``: it has
-        no place on the sky; ``no_time``: nothing told when it was seen; ``doubtful_time``: what told it contradicts
-        itself.
+        ``synthetic``: the row is an injected streak, or has no detection id; ``satellite``: the detection is, or lies
+        across, the trail of a satellite or aeroplane, is a glint, or is too long for an asteroid; ``no_position``: it
+        has no sky position; ``no_time``: its time is not known; ``doubtful_time``: time keywords contradict each other.
     """
     one = row.get("diaSourceId")
     where, remedy = f"detection {one}", "report other detections; this one never is."
@@ -121,21 +120,21 @@ def refuse_unreportable(row: Mapping[str, Any]) -> None:
 
 
 def ades_observation(row: Mapping[str, Any], named: Designation, name: str, reduction: Reduction) -> AdesObservation:
-    """Return a detection as ADES has it.
+    """Return a detection as an ADES observation.
 
     Parameters
     ----------
     row
-        Of `dia_source`.
+        Row of `dia_source`.
     named, name
-        Designation, empty for an object that is not known; and the tracklet's own name, trkSub.
+        Designation, empty for an unknown object; and the tracklet's own name, trkSub.
     reduction
-        Of its exposure.
+        Reduction of its exposure.
 
     Raises
     ------
     BadInput
-        It is not reportable; see `refuse_unreportable`.
+        The detection cannot be reported; see `refuse_unreportable`.
     """
     refuse_unreportable(row)
     errors = _errors(row)
@@ -164,7 +163,7 @@ def utc_text(mjd_tai: float) -> str:
     '2016-12-31T23:59:60.500Z'
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", erfa.ErfaWarning)  # of years whose leap seconds nobody knows yet
+        warnings.simplefilter("ignore", erfa.ErfaWarning)  # for years whose leap seconds are not known yet
         year, month, day, clock = erfa.d2dtf("UTC", 3, *erfa.taiutc(_MJD_0, mjd_tai))
     return f"{year:04d}-{month:02d}-{day:02d}T{clock['h']:02d}:{clock['m']:02d}:{clock['s']:02d}.{clock['f']:03d}Z"
 
@@ -179,19 +178,19 @@ def _errors(row: Mapping[str, Any]) -> tuple[float, float, float | None] | None:
 
 
 def _place(row: Mapping[str, Any], errors: tuple[float, float, float | None] | None) -> dict[str, str]:
-    """Return the position, to digits that its error is worth (ADES: 1 - log10 of it, rounded up), and the error."""
+    """Return the position and its error, with the digits that the error justifies (ADES: 1 - log10, rounded up)."""
     ra, dec = row["ra"] % 360.0, row["dec"]
     if errors is None:
         digits = (_DECIMALS, _DECIMALS)
         spread = {"rmsRA": "", "rmsDec": "", "rmsCorr": ""}
     else:
-        along = errors[0] / max(math.cos(math.radians(dec)), 1e-6)  # of the coordinate, which is wider at the poles
+        along = errors[0] / max(math.cos(math.radians(dec)), 1e-6)  # of the coordinate, wider at the poles
         digits = _decimals(along / _ARCSEC), _decimals(errors[1] / _ARCSEC)
         spread = {"rmsRA": _rms(errors[0], 5), "rmsDec": _rms(errors[1], 5), "rmsCorr": ""}
         if errors[2] is not None:
             spread["rmsCorr"] = f"{min(max(errors[2], -0.999), 0.999):.3f}".replace("-0.000", "0.000")
     text = f"{ra:.{digits[0]}f}"
-    if float(text) >= 360.0:  # rounded up to what is 0
+    if float(text) >= 360.0:  # rounds up to 0
         text = f"{0:.{digits[0]}f}"
     return {"ra": text, "dec": f"{dec:+.{digits[1]}f}", **spread}
 
@@ -201,13 +200,13 @@ def _decimals(error_deg: float) -> int:
 
 
 def _rms(error: float, most: int) -> str:
-    """Return an error to three digits and at most ``most`` decimals; never 0, which would be no error."""
+    """Return an error to three digits and at most ``most`` decimals; never 0."""
     decimals = min(max(2 - math.floor(math.log10(error)), 0), most)
     return f"{min(max(error, 10.0**-most), 99999.0):.{decimals}f}"
 
 
 def _photometry(row: Mapping[str, Any], reduction: Reduction) -> dict[str, str]:
-    """Return the magnitude with its band; neither where the band has no code, as ADES takes no magnitude without."""
+    """Return the magnitude with its band; neither if the band has no code, which ADES requires for a magnitude."""
     mag, error = row.get("magAB"), row.get("magABErr")
     band = reduction.bands.get(row["band"], "")
     if not band or not _known(mag) or not -5 <= mag <= 35:
@@ -219,7 +218,7 @@ def _photometry(row: Mapping[str, Any], reduction: Reduction) -> dict[str, str]:
 
 
 def trail_of(row: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Return length, arcsec, and angle, deg, of a trail that is surely one (3 sigma, 2 arcsec); else None."""
+    """Return length, arcsec, and angle, deg, of a significant trail (3 sigma, 2 arcsec); else None."""
     length, error, angle = row.get("trailLength"), row.get("trailLengthErr"), row.get("trailAngle")
     if not _known(length) or not _known(angle):
         return None
@@ -236,7 +235,7 @@ def _notes(row: Mapping[str, Any], given: str) -> dict[str, str]:
 
 
 def _positive(value: float | None) -> str:
-    """Return a positive number to three digits; empty if it is none that ADES can hold."""
+    """Return a positive number to three digits; empty if ADES cannot hold it."""
     if value is None or not 0.001 <= value <= 99999:
         return ""
     return f"{value:.{min(max(2 - math.floor(math.log10(value)), 0), 3)}f}"

@@ -1,4 +1,4 @@
-"""Report of a night to the Minor Planet Center: what is new in it, written, and submitted once."""
+"""Reports of nights to the Minor Planet Center: new observations are written and submitted once."""
 
 import re
 from collections import Counter
@@ -31,28 +31,28 @@ _CODE = re.compile(r"[0-9A-Za-z][0-9]{2}")
 
 
 class ReportSummary(BaseModel):
-    """What was reported of a night.
+    """Summary of a report of a night.
 
     Attributes
     ----------
     night, format, dry_run
-        As they were asked for; a dry run submits nothing.
+        As requested; a dry run submits nothing.
     tracklets, known, observations
-        In this report: tracklets, those of them of known objects, and observations of all.
+        Numbers in this report: tracklets, tracklets of known objects, and observations.
     submitted_before
-        Detections of the night that were submitted already, and are not in the report.
+        Number of detections of the night that were submitted before, and are not in the report.
     changed
-        Those of them whose measurements have changed since.
+        Number of these whose measurements have changed since.
     withdrawn
-        Detections of the night that were submitted, and are not in a tracklet that can be reported any more.
+        Number of submitted detections of the night that are no longer in a tracklet that can be reported.
     left_out
-        Reason -> tracklets that cannot be reported.
+        Reason -> number of tracklets that cannot be reported.
     notes
-        What is odd about some that are reported -> how many.
+        Remark on reported tracklets -> their number.
     missing
-        Settings without which nothing can be submitted.
+        Missing settings that are required for a submission.
     path
-        File that was written; None: none was.
+        Written file; None if there is none.
     """
 
     night: str
@@ -72,7 +72,7 @@ class ReportSummary(BaseModel):
 
 @dataclass(frozen=True)
 class Report:
-    """Text of a report, what is in it, and the record of its submission; the text is empty if nothing is new."""
+    """Text of a report, its summary, and the record of its submission; the text is empty if nothing is new."""
 
     summary: ReportSummary
     text: str
@@ -80,16 +80,16 @@ class Report:
 
 
 def draft_report(out: Path, night: str, settings: AdesSettings, form: str, corrections: bool = False) -> Report:
-    """Return the report of what is new in a night; nothing is written.
+    """Return the report of the new observations of a night; nothing is written.
 
     Parameters
     ----------
     out, night
-        Output folder, and which night.
+        Output folder, and label of the night.
     settings, form
-        Section ``ades``; psv, xml or obs80. What the settings lack is `NOT_SET` in the report.
+        Section ``ades``; psv, xml or obs80. Missing settings are `NOT_SET` in the report.
     corrections
-        Report, and that alone, what was submitted and whose measurements have changed.
+        Whether to report only submitted detections whose measurements have changed.
 
     Raises
     ------
@@ -123,14 +123,14 @@ def draft_report(out: Path, night: str, settings: AdesSettings, form: str, corre
 def submit_report(
     out: Path, night: str, settings: AdesSettings, form: str, corrections: bool = False
 ) -> tuple[Report, Path | None]:
-    """Record the report of what is new in a night as submitted, and write it; return it and its path.
+    """Record the report of the new observations of a night as submitted, and write it; return the report and its path.
 
-    Where nothing is new nothing is written, and there is no path. Arguments are those of `draft_report`.
+    If nothing is new, nothing is written, and there is no path. Arguments are those of `draft_report`.
 
     Raises
     ------
     Misconfigured
-        A setting is missing: nothing is submitted without it; or as in `draft_report` and `Submissions.add`.
+        A setting required for a submission is missing; or as in `draft_report` and `Submissions.add`.
     """
     require_night(out, night)  # before a folder is made for it
     submissions = Submissions(out)
@@ -160,7 +160,7 @@ def submit_report(
 
 
 def _exposures_of(out: Path, night: str, records: Sequence[SubmissionRecord]) -> set[tuple[int, int]]:
-    """Return the exposures of a night, also those that were submitted as such, and are of no night beside it now."""
+    """Return the exposures of a night, including those submitted for it that now belong to no other night."""
     now = {label: {(one.visit, one.detector) for one in Ledger(out).briefs(label)} for label in nights_beside(night)}
     submitted = {(one.visit, one.detector) for record in records if record.night == night for one in record.detections}
     return now.pop(night) | submitted.difference(*now.values())
@@ -169,7 +169,7 @@ def _exposures_of(out: Path, night: str, records: Sequence[SubmissionRecord]) ->
 def _new(
     found: ReportableNight, submitted: Submitted, exposures: Set[tuple[int, int]], corrections: bool
 ) -> tuple[list[ReportableTracklet], dict[str, int]]:
-    """Return what of each tracklet is to be reported, under its name, and counts of the rest."""
+    """Return the new observations of each tracklet, by its name, and counts of the rest."""
     rows = [row for tracklet in found.tracklets for row in tracklet.rows]
     known, place = submitted.match(rows), 0
     taken, chosen, counts = submitted.names(), list[ReportableTracklet](), Counter[str]()
@@ -195,14 +195,14 @@ def _new(
 
 
 def _name(tracklet: ReportableTracklet, taken: set[str]) -> str:
-    """Return the name of a tracklet: by the id of its first detection, and the next one if that name is taken."""
+    """Return the name of a tracklet, derived from the id of its first detection; if it is taken, the next free name."""
     if tracklet.id is None:
         return ""
     return next(name for name in tracklet_names(tracklet.id) if name not in taken)
 
 
 def tracklet_names(tracklet_id: int) -> Iterator[str]:
-    """Yield names for a tracklet, the same ones always: the first is its name unless another has it."""
+    """Yield names for a tracklet in a fixed order; the first that is not taken is its name."""
     attempt = 0
     while True:
         digest = sha256(f"{tracklet_id}/{attempt}".encode()).digest()
@@ -233,7 +233,7 @@ def _values(one: AdesObservation) -> dict[str, str]:
 
 
 def _context(settings: AdesSettings, station: str, corrections: bool) -> tuple[AdesContext, tuple[str, ...]]:
-    """Return the header, and the settings that it lacks."""
+    """Return the header, and the settings missing in it."""
     if station == GEOCENTRE or (station and not _CODE.fullmatch(station)):
         problem = f"{station!r} is not a code of an observatory on the ground."
         remedy = "write its three characters in https://minorplanetcenter.net/iau/lists/ObsCodes.html."
@@ -266,7 +266,7 @@ def _context(settings: AdesSettings, station: str, corrections: bool) -> tuple[A
 
 
 def _require_valid(text: str, form: str, night: str) -> None:
-    """Raise `BadInput` (``bad_report``) if a report breaks a rule, which no setting and no detection should make it."""
+    """Raise `BadInput` (``bad_report``) if a report breaks a rule, which no setting or detection should cause."""
     if form == "obs80":
         return
     where = f"report of {night}"

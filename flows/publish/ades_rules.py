@@ -1,8 +1,8 @@
-"""Rules that a report in ADES has to keep: those of its schema, and those that the schema misses.
+"""Rules for reports in ADES: those of its schema, and further ones.
 
-The schema is xsd/submit.xsd of https://github.com/IAU-ADES/ADES-Master; here its rules are stated again. Beyond it: one
-observatory in a block (issue 67), rmsCorr never alone (issue 74), trkSub that cannot be mistaken (issue 50), values of
-mode, astCat, photCat and band that the Minor Planet Center lists, and no observation twice.
+The schema is xsd/submit.xsd of https://github.com/IAU-ADES/ADES-Master, whose rules are implemented here. Further
+rules: one observatory in a block (issue 67), no rmsCorr alone (issue 74), an unambiguous trkSub (issue 50), values of
+mode, astCat, photCat and band that the Minor Planet Center lists, and no repeated observation.
 """
 
 import re
@@ -19,20 +19,20 @@ from schemas.ades import ADES_VERSION, BANDS, CATALOGUES, MODES
 
 
 class BrokenRule(NamedTuple):
-    """Rule that is broken, and where."""
+    """Broken rule with its location."""
 
     line: int
     text: str
 
 
 def _fullmatch(pattern: str, text: str) -> re.Match[str] | None:
-    """Return the match of all of a text; digits are those of ASCII."""
+    """Return the match of a whole text, with ASCII digits only."""
     return re.fullmatch(pattern, text, re.ASCII)
 
 
 @dataclass(frozen=True)
 class _Text:
-    """Form of a text: a pattern that all of it matches, and the most characters."""
+    """Format of a text: a pattern for the whole text, and the largest number of characters."""
 
     pattern: str = r"[^|]*[^|\s][^|]*"
     most: int = 300
@@ -46,7 +46,7 @@ class _Text:
 
 @dataclass(frozen=True)
 class _Number:
-    """Form of a number: a pattern besides that of a decimal, and what bounds it (``open``: they are excluded)."""
+    """Format of a number: a pattern besides that of a decimal, and its bounds (``open``: bounds are excluded)."""
 
     pattern: str
     least: float = -1e30
@@ -75,7 +75,7 @@ def _positive(width: int) -> _Number:
 
 
 class _Time:
-    """Form of a time: UTC, ISO 8601 to 1e-6 s at most; 60 s only at the end of June or December."""
+    """Format of a time: UTC, ISO 8601 to at most 1e-6 s; 60 s only at the end of June or December."""
 
     _form = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d{1,6})?Z", re.ASCII)
     _leap = re.compile(r"\d{4}-(06-30|12-31)T23:59:60(\.\d+)?Z")
@@ -197,7 +197,7 @@ _LISTED = {"mode": MODES, "astCat": CATALOGUES, "photCat": CATALOGUES, "band": t
 
 
 def problems_of(document: Document) -> list[BrokenRule]:
-    """Return what is wrong with a report, by line."""
+    """Return the broken rules of a report, by line."""
     found: list[BrokenRule] = []
     if document.version.text != ADES_VERSION:
         found.append(BrokenRule(document.version.line, f"version is {document.version.text!r}, must be {ADES_VERSION}"))
@@ -324,7 +324,7 @@ def _of_stations(context: Element, observations: Sequence[Element]) -> Iterator[
 
 
 def _of_tracklets(observations: Sequence[Element]) -> Iterator[BrokenRule]:
-    """Yield what is wrong with names of tracklets, and observations that are there twice."""
+    """Yield the problems of tracklet names, and repeated observations."""
     first: dict[tuple[str, ...], int] = {}
     known: dict[str, tuple[str, ...]] = {}
     text: Callable[[Element, str], str] = lambda one, name: next(iter(one.texts(name)), "")  # noqa: E731

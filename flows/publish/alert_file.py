@@ -1,4 +1,4 @@
-"""Files of alerts, read and judged: Avro object containers, and messages with Confluent's header."""
+"""Reading and validation of alert files: Avro object containers, and messages with Confluent's header."""
 
 import re
 from collections import Counter
@@ -22,14 +22,14 @@ _CUTOUTS = ("cutoutDifference", "cutoutScience", "cutoutTemplate")
 
 @dataclass(frozen=True)
 class AlertRead:
-    """Alert of a file.
+    """Alert read from a file.
 
     Attributes
     ----------
     schema
-        Version of Rubin's schema, or the name of the schema that the file brought.
+        Version of Rubin's schema, or the name of the schema in the file.
     record
-        As the schema has it.
+        Alert in the form of the schema.
     """
 
     schema: str
@@ -47,9 +47,10 @@ def read_alerts(path: Path) -> Iterator[AlertRead]:
     Raises
     ------
     Misconfigured
-        It is not there or may not be read (``no_file``), or the extra ``rubin`` is missing.
+        The file does not exist or may not be read (``no_file``), or the extra ``rubin`` is missing.
     BadInput
-        It is neither, or holds none (``no_alerts``), or is damaged (``damaged_alert``): after those that can be read.
+        The file has another format or no alerts (``no_alerts``), or is damaged (``damaged_alert``); raised after the
+        readable alerts.
     """
     try:
         with path.open("rb") as file:
@@ -88,7 +89,7 @@ def _container(path: Path, file: IO[bytes]) -> Iterator[AlertRead]:
         raise
     except BadInput:
         raise
-    except Exception as error:  # whatever a reader of damaged bytes comes upon
+    except Exception as error:  # reading damaged bytes may raise any error
         reason = f"cannot be read to its end ({type(error).__name__}: {error})"[:300]
         raise BadInput("damaged_alert", str(path), f"{reason}.", "have it written again.") from error
 
@@ -101,16 +102,16 @@ def _version(name: str) -> str:
 
 @dataclass
 class Validation:
-    """Counts of alerts that keep to their schema, and of those that do not, by reason.
+    """Counts of alerts that conform to their schema, and of others by reason.
 
     Attributes
     ----------
     files, valid, invalid
-        Numbers; a file that ends early or holds no alerts is an invalid one.
+        Numbers of files and of valid and invalid alerts; a truncated or empty file counts as an invalid alert.
     reasons
-        Reason -> alerts.
+        Reason -> number of alerts.
     schemas
-        Version, or name, of the schema -> alerts.
+        Version or name of the schema -> number of alerts.
     """
 
     files: int = 0
@@ -120,18 +121,18 @@ class Validation:
     schemas: Counter[str] = field(default_factory=Counter)
 
     def values(self) -> dict[str, Any]:
-        """Return them for JSON."""
+        """Return the counts as JSON-serialisable values."""
         counts = {name: dict(sorted(getattr(self, name).items())) for name in ("schemas", "reasons")}
         return {"files": self.files, "valid": self.valid, "invalid": self.invalid, **counts}
 
 
 def validate_alerts(paths: Sequence[Path]) -> Validation:
-    """Judge the alerts of files by the schemas of the package `lsst-alert-packet`; others by those in the files.
+    """Return the validation of the alerts in files against `lsst-alert-packet`, or else the schemas in the files.
 
     Raises
     ------
     Misconfigured
-        A file is not there, or the extra ``rubin`` is missing.
+        A file does not exist, or the extra ``rubin`` is missing.
     """
     found = Validation()
     for path in paths:
@@ -151,7 +152,7 @@ def validate_alerts(paths: Sequence[Path]) -> Validation:
 
 
 def _fault(one: AlertRead) -> str | None:
-    """Return what is wrong with an alert; None: nothing is. One of a schema that is not Rubin's was read by its own."""
+    """Return the fault of an alert, or None; alerts with other than Rubin's schema were read with their own."""
     if one.schema not in SCHEMAS:
         return None
     try:
@@ -162,7 +163,7 @@ def _fault(one: AlertRead) -> str | None:
 
 
 def _oddities(record: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what the schema allows and no alert may have."""
+    """Yield faults that the schema does not exclude."""
     source = record["diaSource"]
     if source["diaSourceId"] != record["diaSourceId"]:
         yield "ids: diaSource.diaSourceId is not diaSourceId"
@@ -179,7 +180,7 @@ def _oddities(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def shown(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an alert with a few words in place of bytes, texts for nan and inf as JSON has neither, and no nulls."""
+    """Return an alert for JSON, with short descriptions of bytes, text for nan and inf, and no nulls."""
     return {name: value for name, value in ((name, _plain(one)) for name, one in record.items()) if value is not None}
 
 
@@ -194,7 +195,7 @@ def _plain(value: Any) -> Any:
 
 
 def _of_bytes(content: bytes) -> str:
-    """Return what a cutout is."""
+    """Return a description of a cutout."""
     if content[: len(_FITS)] == _FITS:
         cards = (content[at : at + 80].decode("ascii", "replace") for at in range(0, _BLOCK, 80))
         found = {card[:8].strip(): card[10:30].strip(" '") for card in cards if card[8:10] == "= "}
