@@ -30,7 +30,7 @@ _MAD_TO_SIGMA = 1.4826
 
 
 class Pictured(NamedTuple):
-    """What pixels tell of some detections.
+    """Flags, fluxes and cutouts of detections from the pixels.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class ExposurePixels:
     Parameters
     ----------
     store
-        The exposure; it has a WCS.
+        Tile store of the exposure, which must have a WCS.
     """
 
     def __init__(self, store: TileStore) -> None:
@@ -66,16 +66,16 @@ class ExposurePixels:
         self._psf_image = (image / image.sum()).astype(np.float32)
 
     def pictured(self, rows: pa.Table, settings: AlertSettings, *, cutouts: bool = True) -> Iterator[Pictured]:
-        """Yield what the pixels tell of detections, some at a time.
+        """Yield flags, fluxes and cutouts of detections, in batches.
 
         Parameters
         ----------
         rows
-            Of `DIA_SOURCE`.
+            Rows of `DIA_SOURCE`.
         settings
-            Sides of the cutouts.
+            Settings with the sides of the cutouts.
         cutouts
-            False: flags and fluxes alone.
+            False: only flags and fluxes.
 
         Raises
         ------
@@ -112,17 +112,17 @@ class ExposurePixels:
         return LocalWcs(ra, dec, x, y, matrix)
 
     def _scale(self, plane: str) -> float | None:
-        """Return the nJy of a pixel unit of a plane; None where it is not known.
+        """Return the nJy of a pixel unit of a plane; None if not known.
 
-        The zero point is that of the difference image, and of the science image with it. That of a template in a file
-        of its own may be another, and no header that we keep tells it.
+        The difference and science images share a zero point. A template in a separate file may have another one, which
+        is not in the stored headers.
         """
         zero_point = self.info.ab_zero_point
         one_unit = plane != TEMPLATE.name or self.info.pixel_unit == "nJy" or "subtracted" in self.info.flags
         return njy_per_unit(zero_point) if zero_point is not None and one_unit else None
 
     def _fluxes(self, stamps: Stamps, x: NDArray[np.float64], y: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
-        """Return the fluxes, nJy, of points at the places of detections on the science image and the template."""
+        """Return the point-source fluxes, nJy, at the positions of detections on the science image and the template."""
         found = dict[str, NDArray[Any]]()
         for plane in (SCIENCE.name, TEMPLATE.name):
             if plane in stamps.planes and (scale := self._scale(plane)) is not None:
@@ -150,8 +150,8 @@ class ExposurePixels:
 def _variance(plane: str, stamps: Stamps, info: ExposureInfo) -> NDArray[np.float32]:
     """Return the variances of pixels, pixel units squared, (n, side, side).
 
-    Those of the difference image are stored, or follow from its noise and gain; of others the noise is the scatter of
-    the cutout itself, to which that of their light comes where the gain is known.
+    Variances of the difference image are stored, or follow from its noise and gain. For other planes the noise is the
+    scatter of the cutout, plus the Poisson noise of their light if the gain is known.
     """
     data = np.asarray(stamps.planes[plane], np.float32)
     if plane == DIFFERENCE.name and VARIANCE.name in stamps.planes:
@@ -180,12 +180,12 @@ def _medians(data: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def opened_pixels(out: Path, key: ExposureKey) -> ExposurePixels | None:
-    """Return the pixels of an exposure; None where they were removed.
+    """Return the pixels of an exposure; None if they were removed.
 
     Raises
     ------
     BadInput
-        They are damaged.
+        The pixels are damaged.
     """
     path = tile_path(out, key)
     return ExposurePixels(TileStore.open(path)) if path.exists() else None

@@ -1,4 +1,4 @@
-"""History of the objects of an exposure: earlier detections, and fluxes measured at their places."""
+"""History of the objects of an exposure: earlier detections, and forced fluxes at their positions."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -43,15 +43,15 @@ _FORCED = ("visit", "detector", "band", "midpointMjdTai", "ra", "dec", "psfFlux"
 
 @dataclass(frozen=True)
 class ObjectsSeen:
-    """Objects at rest that were seen on an exposure, as they were known then.
+    """Stationary objects seen on an exposure, as known at that time.
 
     Attributes
     ----------
     of_source
         diaSourceId -> diaObjectId.
     records, sources, forced
-        diaObjectId -> record of the object, of its earlier detections by time, and of fluxes measured at its place
-        earlier, by time; in Rubin's terms.
+        diaObjectId -> record of the object, of its earlier detections by time, and of earlier forced fluxes by time;
+        in the format of Rubin.
     """
 
     of_source: dict[int, int] = field(default_factory=dict)
@@ -70,22 +70,22 @@ def opened_history(
     *,
     complete: bool = False,
 ) -> Iterator["History"]:
-    """Open what is known of objects; nothing is, where nothing was associated.
+    """Open the histories of objects; they are empty if there is no association.
 
     Parameters
     ----------
     published
-        What an output folder holds.
+        Published results of an output folder.
     settings
-        Where the association is kept.
+        Settings with the location of the association.
     days
-        How far back it goes.
+        Length of the histories, days.
     version
-        Of the schema of the records.
+        Version of the schema of the records.
     lack
-        Receives why detections are missing in histories: their catalogue cannot be read.
+        Receives the reasons why detections are missing in histories: their catalogue cannot be read.
     complete
-        An exposure that should be associated, and is not as it is published now, is an error.
+        Whether it is an error if an exposure is not associated as published.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def opened_history(
 def visit_digests(
     published: PublishedExposures, settings: AssociationSettings, visits: Iterable[tuple[str, int]]
 ) -> dict[tuple[str, int], str]:
-    """Return night and visit -> digest of what its alerts are made from: its exposures, and how they are associated.
+    """Return night and visit -> digest of the inputs of its alerts: its exposures and their association.
 
     Raises
     ------
@@ -129,9 +129,9 @@ def require_associated(store: "AssociationStore", record: ExposureRecord) -> Non
     Raises
     ------
     Retryable
-        It is not associated as it is published now (``not_associated``).
+        The exposure is not associated as published (``not_associated``).
     BadInput
-        It cannot be.
+        The exposure cannot be associated.
     """
     made_from = digest_of(record)
     if store.made_from(record.key) == made_from:
@@ -146,7 +146,7 @@ def require_associated(store: "AssociationStore", record: ExposureRecord) -> Non
 
 
 class History:
-    """Objects of exposures, one exposure after the other; parameters as of `opened_history`."""
+    """Objects of exposures, one exposure after another; parameters as in `opened_history`."""
 
     def __init__(
         self,
@@ -163,19 +163,19 @@ class History:
         self._days, self._version, self._lack, self._complete = days, version, lack, complete
 
     def of(self, record: ExposureRecord, mjd: float) -> ObjectsSeen:
-        """Return the objects that were seen on an exposure, from what is known up to it.
+        """Return the objects seen on an exposure, with their history up to it.
 
         Parameters
         ----------
         record, mjd
-            The exposure, and its middle, MJD TAI.
+            Record of the exposure, and its middle, MJD TAI.
 
         Raises
         ------
         Retryable
-            The store does not answer; or the exposure is not associated (``not_associated``), and has to be.
+            The store does not answer; or the exposure must be associated and is not (``not_associated``).
         BadInput
-            It cannot be associated as it is.
+            The exposure cannot be associated.
         """
         if self._store is None:
             return ObjectsSeen()
@@ -200,7 +200,7 @@ class History:
         )
 
     def _sources(self, links: pa.Table) -> dict[int, list[Encoded]]:
-        """Return the records of detections by their objects, by time; of exposures that are published no more, none."""
+        """Return the records of detections by object, sorted by time, from exposures that are still published."""
         nights = {exposure_of(one): night for one, night in _pairs(links, "diaSourceId", "night")}
         owner = dict(_pairs(links, "diaSourceId", "diaObjectId"))
         found = list[tuple[int, float, Encoded]]()
@@ -228,7 +228,7 @@ def _pairs(table: pa.Table, *names: str) -> Iterator[Any]:
 
 
 def _by_object(found: list[tuple[int, float, Any]]) -> dict[int, list[Any]]:
-    """Group records by their objects, by time."""
+    """Return records grouped by object, sorted by time."""
     grouped = dict[int, list[Any]]()
     for identity, _, record in sorted(found, key=lambda one: one[:2]):
         grouped.setdefault(identity, []).append(record)
@@ -236,7 +236,7 @@ def _by_object(found: list[tuple[int, float, Any]]) -> dict[int, list[Any]]:
 
 
 def _of_exposures(files: Iterable[Path], lack: Callable[[BadInput], object]) -> list[Path]:
-    """Return the paths of the catalogues of exposures, also of those in parts, each once."""
+    """Return the paths of the catalogues of exposures, including parts, each once."""
     found = set[Path]()
     for path in files:
         try:
@@ -250,18 +250,18 @@ def _of_exposures(files: Iterable[Path], lack: Callable[[BadInput], object]) -> 
 
 @dataclass(frozen=True)
 class ForcedPlaces:
-    """Fluxes at places that do not move, of all nights: the published `forced_source`.
+    """Forced fluxes at fixed positions over all nights, from the published `forced_source`.
 
     Attributes
     ----------
     rows
-        Columns of Rubin's diaForcedSource, but for the object.
+        Columns of Rubin's diaForcedSource, without the object.
     targets
-        Names of what was measured.
+        Names of the targets.
     tree
-        Of their directions.
+        Tree of their directions.
     radius
-        How near to an object they are its own, as a chord.
+        Largest distance of an object's own fluxes from it, as a chord.
     """
 
     rows: dict[str, list[Any]]
@@ -273,7 +273,7 @@ class ForcedPlaces:
     def of(
         cls, published: PublishedExposures, arcsec: float, lack: Callable[[BadInput], object]
     ) -> "ForcedPlaces | None":
-        """Read them; None if there are none. ``lack`` receives why some cannot be read."""
+        """Return the fluxes read from files; None without any. ``lack`` receives reasons for unreadable files."""
         from scipy.spatial import cKDTree
 
         parts, processed = list[pa.Table](), list[float]()
@@ -299,9 +299,9 @@ class ForcedPlaces:
         return cls(columns, table["targetName"].to_pylist(), tree, 2 * float(np.sin(np.radians(arcsec / 3600) / 2)))
 
     def near(self, objects: pa.Table, since: float, until: float) -> dict[int, list[dict[str, Any]]]:
-        """Return the fluxes at the places of objects, of times since one and before another.
+        """Return the fluxes at the positions of objects, from one time until before another.
 
-        Of an exposure on which an object was measured by its own id, no other target counts.
+        If an object was measured on an exposure by its own id, no other target counts there.
         """
         places = unit_vectors(objects["ra"].to_numpy(), objects["dec"].to_numpy())
         found = list[tuple[int, float, dict[str, Any]]]()
@@ -323,5 +323,5 @@ class ForcedPlaces:
 
 
 def _forced_id(visit: int, detector: int, target: str) -> int:
-    """Return the id of a flux: it is that of its exposure and target, whatever else was measured."""
+    """Return the id of a flux, which depends only on its exposure and target."""
     return int.from_bytes(sha256(f"{visit}-{detector}-{target}".encode()).digest()[:8], "big") >> 1

@@ -1,4 +1,4 @@
-"""Alerts to a Kafka topic, each recorded in the outbox when the broker has acknowledged it."""
+"""Sending of alerts to a Kafka topic; each is recorded in the outbox once the broker has acknowledged it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -39,28 +39,28 @@ _REFUSED = {
 
 
 class KafkaSink:
-    """Topic of Kafka that alerts are sent to.
+    """Kafka topic for alerts.
 
-    The broker may get a packet twice: where its acknowledgement was lost, or the process was killed before it was
-    recorded. The key of a message is its diaSourceId, by which consumers drop repeats.
+    The broker may receive a packet twice, if its acknowledgement was lost or the process was killed before recording
+    it. The key of a message is its diaSourceId, so that consumers can drop repeats.
 
     Parameters
     ----------
     url
         ``kafka://HOST:PORT[,HOST:PORT...]/TOPIC``.
     settings
-        Of messages.
+        Settings of messages.
     outbox
-        Knows what has arrived.
+        Outbox that records the packets that have arrived.
     registry
-        Is asked whether the schema is the one that others know by its number.
+        Registry used to check that the schema number is that of the schema.
     again
-        Send also detections that were sent as another search had found them.
+        Whether to send detections again that were sent with results of another search.
 
     Raises
     ------
     Misconfigured
-        It is not such a URL, or librdkafka refuses a setting.
+        The URL has another form, or librdkafka refuses a setting.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class KafkaSink:
         self._passed = Sent()
 
     def wanted(self, key: ExposureKey, form: str, made_from: str, sources: Sequence[int]) -> list[bool]:
-        """Want the alerts of those detections that are not sent; errors as of the outbox."""
+        """Return whether the alert of each detection still has to be sent; raise as the outbox does."""
         route = self._outbox.route(self.name, form)
         self._passed += Sent(withdrawn=self._outbox.withdraw(route, key, sources))
         standings = self._outbox.standings(route, [marked(source, made_from) for source in sources], again=self._again)
@@ -83,17 +83,17 @@ class KafkaSink:
         return [standing == "waiting" for standing in standings]
 
     def owed(self, form: str) -> OwedVisits:
-        """Return the visits of which alerts are still to be sent; errors as of the outbox."""
+        """Return the visits with alerts still to send; raise as the outbox does."""
         return OwedVisits(self._outbox, self._outbox.route(self.name, form))
 
     def bury(self, packet: Packet, error: BadInput) -> None:
-        """Keep what breaks the rules of its schema; errors as of the outbox."""
+        """Store a packet that violates its schema as a dead letter; raise as the outbox does."""
         self._outbox.bury(self._outbox.route(self.name, packet.schema), packet, error)
 
     def send(self, packets: Iterator[Packet]) -> Sent:
-        """Send packets, which are read one by one; return when each is acknowledged, dead, or left in the outbox.
+        """Send packets, read one by one; return when each is acknowledged, dead, or left in the outbox.
 
-        If the broker is down, that is ``trouble``: what has been taken waits in the outbox, and nothing more is taken.
+        If the broker is down, ``trouble`` is set: packets already taken wait in the outbox, and no more are taken.
 
         Raises
         ------
@@ -108,7 +108,7 @@ class KafkaSink:
             try:
                 while transfer.trouble is None and (batch := list(islice(group, AT_ONCE))):
                     transfer.take(batch, self._outbox.enter(route, batch, again=self._again))
-            except NightstrideError:  # no more packets can be made: of those on their way it is recorded what becomes
+            except NightstrideError:  # no more packets can be made, but outcomes of those on their way are recorded
                 transfer.finished()
                 raise
             sent += transfer.finished()
@@ -118,7 +118,7 @@ class KafkaSink:
         return sent + passed
 
     def send_letters(self, letters: Iterator[Letter]) -> Sent:
-        """Send dead letters again, byte by byte; each is forgotten when it has arrived. Errors as in `send`."""
+        """Send dead letters again, byte for byte, and remove each that has arrived; raise as `send` does."""
         sent = Sent()
         for form, group in groupby(letters, lambda letter: letter.form):
             known: dict[int, Letter] = {}
@@ -153,7 +153,7 @@ def _librdkafka(brokers: str, settings: KafkaSettings) -> dict[str, str | int | 
         "queue.buffering.max.kbytes": settings.queue_mib << 10,
         "message.max.bytes": settings.max_message_kib << 10,
         "message.timeout.ms": round(1000 * settings.delivery_timeout_s),
-        "log_level": 2,  # what fails is told by us
+        "log_level": 2,  # failures are reported by this module
         **settings.settings,
         **librdkafka_environment(),
     }
@@ -169,10 +169,9 @@ def _producer(settings: Mapping[str, str | int | float | bool], name: str, **cha
 
 
 class _Transfer:
-    """Messages on their way to a topic, and what became of them.
+    """Messages on their way to a topic, and their outcomes.
 
-    Brokers judge the size of all messages that are sent together: those that were refused with others are sent once
-    more, each by itself.
+    Brokers limit the total size of messages sent together, so messages refused with others are sent again one by one.
     """
 
     def __init__(
@@ -189,7 +188,7 @@ class _Transfer:
         self.trouble: NightstrideError | None = None
 
     def take(self, packets: Sequence[Packet], standings: Sequence[Standing]) -> None:
-        """Hand over, of packets, those that have to be sent, and record what has arrived meanwhile."""
+        """Hand over the packets that must be sent, and record those that have arrived meanwhile."""
         for packet, standing in zip(packets, standings, strict=True):
             if standing == "waiting":
                 self.put(mark_of(packet), message_key(packet), message_of(packet), str(packet.source_id))
@@ -198,7 +197,7 @@ class _Transfer:
         self.settle()
 
     def put(self, mark: EntryMark, key: bytes | None, value: bytes, name: str) -> None:
-        """Hand a message over, as soon as there is room for it."""
+        """Hand over a message as soon as the queue has room."""
         headers: list[tuple[str, str | bytes | None]] = [("producer_timestamp", str(int(1000 * time())))]
         producer = self._together if self._alone is None else self._alone
         delivered = partial(self._delivered, mark, name, self._alone is not None)
@@ -217,7 +216,7 @@ class _Transfer:
         self._sent += Sent(left=1)
 
     def finished(self) -> Sent:
-        """Wait until each message has its outcome, which takes no longer than the time-out of a delivery."""
+        """Wait until each message has an outcome, at most for the time-out of a delivery."""
         end = monotonic() + 2 * self._patience_s
         while self._on_the_way or self._refused:
             if monotonic() > end:
@@ -231,7 +230,7 @@ class _Transfer:
         return self._sent + Sent(trouble=self.trouble, times=tuple(self._times))
 
     def settle(self) -> None:
-        """Record what has arrived and what is dead, and send once more what was refused together with others."""
+        """Record arrived and dead messages, and send again those refused together with others."""
         self._poll(0)
         arrived, letters, self._arrived, self._letters = self._arrived, self._letters, [], []
         if arrived or letters:
@@ -276,7 +275,7 @@ class _Transfer:
         self._sent += Sent(dead=1)
 
     def _told(self, error: KafkaError) -> None:
-        """Hear of a failure of the whole producer; brokers that are only away may come back."""
+        """Handle a failure of the whole producer; unreachable brokers may come back."""
         if error.code() in _REFUSED or error.fatal() or _untrusted(error):
             self._fail(error)
 
@@ -305,7 +304,7 @@ class _Transfer:
 
 
 def _untrusted(error: KafkaError) -> bool:
-    """Return whether a broker's certificate was refused; librdkafka has no code for that alone."""
+    """Return whether a broker's certificate was refused, for which librdkafka has no separate code."""
     return error.code() == KafkaError._SSL and "verif" in error.str()
 
 

@@ -1,4 +1,4 @@
-"""Outbox: what is to be sent where, what has arrived, and dead letters, in one SQLite file of an output folder."""
+"""Outbox: packets to send, packets that have arrived, and dead letters, in one SQLite file of an output folder."""
 
 import os
 import sqlite3
@@ -66,7 +66,7 @@ _FORGIVE = "DELETE FROM given_up WHERE route = ? AND night = ? AND visit = ?"
 
 
 class GivenUp(NamedTuple):
-    """Visit whose alerts cannot be sent as it is: where to, which, why, what it was made from, since when (s, 1970)."""
+    """Visit whose alerts cannot be sent: sink, visit, reason, digest of its inputs, and time (s since 1970)."""
 
     sink: str
     form: str
@@ -79,7 +79,7 @@ class GivenUp(NamedTuple):
 
 
 class EntryMark(NamedTuple):
-    """Packet as the outbox knows it: diaSourceId, and the digest of what its detection was made from."""
+    """Key of a packet in the outbox: diaSourceId, and the digest of the inputs of its detection."""
 
     source: int
     made_from: bytes
@@ -92,19 +92,19 @@ class Letter:
     Attributes
     ----------
     name
-        Of the message: diaSourceId of one to be sent, partition and offset of one that was received.
+        Name of the message: diaSourceId if it was to be sent, partition and offset if it was received.
     code, reason
-        Why it is dead.
+        Error code, and reason for the failure.
     key, value
-        The message, byte by byte.
+        Bytes of the message.
     mark
-        The packet it was; None of a message that was received.
+        Key of its packet; None for a received message.
     number
-        Of the letter in its outbox; 0: it is in none.
+        Number of the letter in its outbox; 0: it is not in one.
     sink, form
-        Where it was to go or came from, and the version of its schema.
+        Destination or origin, and version of its schema.
     died
-        When, s since 1970.
+        Time of the failure, s since 1970.
     """
 
     name: str
@@ -120,37 +120,37 @@ class Letter:
 
 
 def marked(source: int, made_from: str | bytes) -> EntryMark:
-    """Return how the outbox knows the packet of a detection, by what that was made from."""
+    """Return the outbox key of the packet of a detection, from the digest of its inputs."""
     content = made_from if isinstance(made_from, bytes) else made_from.encode()
     return EntryMark(source, sha256(content).digest()[:16])
 
 
 def mark_of(packet: Packet) -> EntryMark:
-    """Return how the outbox knows a packet; without a digest of its detection by its bytes."""
+    """Return the outbox key of a packet, from its bytes if it has no digest of its detection."""
     return marked(packet.source_id, packet.made_from or packet.body)
 
 
 class Outbox:
     """Entries ``(sink, schema, diaSourceId, digest of the detection)``, each with its state, and dead letters.
 
-    An entry is made before its packet is sent, and is ``sent`` only when the sink has acknowledged it: a process that
-    is killed leaves it ``waiting``. Packets are not kept: they are made again from what is published, byte by byte, but
-    for those that are dead. A visit is owed from before a run searches it until all its alerts have their outcome. Each
-    change is one transaction.
+    An entry is made before its packet is sent, and is ``sent`` only when the sink has acknowledged it, so a killed
+    process leaves it ``waiting``. Packets are not stored, except dead ones: the same bytes can be made again from
+    published results. A visit is owed from before its search until all its alerts have an outcome. Each change is one
+    transaction.
 
     Parameters
     ----------
     path
-        File; is made if need be.
+        File, created if missing.
     write
-        False: it is there, and is only read.
+        False: the file exists, and is only read.
 
     Raises
     ------
     Misconfigured
-        It is damaged (``damaged_outbox``), of another version, or may not be written. So does each method.
+        The file is damaged (``damaged_outbox``), of another version, or not writable. Each method may raise this.
     Retryable
-        Another process keeps it locked, or the disk is full. So does each method.
+        Another process keeps the file locked, or the disk is full. Each method may raise this.
     """
 
     def __init__(self, path: Path, *, write: bool = True) -> None:
@@ -165,7 +165,7 @@ class Outbox:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, MODE))
         with self._explained():
             self._base = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None, check_same_thread=False)
-            # Kept whole if the process is killed. A power failure may take the last changes back: sent again, no more.
+            # Consistent if the process is killed. A power failure may undo the last changes: alerts are sent again.
             self._base.execute("PRAGMA journal_mode = WAL")
             self._base.execute("PRAGMA synchronous = NORMAL")
         self._prepare()
@@ -184,16 +184,16 @@ class Outbox:
         return self._routes[sink, form]
 
     def enter(self, route: int, packets: Sequence[Packet], *, again: bool = False) -> list[Standing]:
-        """Enter packets that are to be sent; return the state of each: those that are ``waiting`` have to be sent.
+        """Enter packets to send; return the state of each: those that are ``waiting`` must be sent.
 
         Parameters
         ----------
         route
-            Where they go.
+            Number of the sink and schema.
         packets
-            Of any visits.
+            Packets of any visits.
         again
-            Also those whose detection was sent as another search had found it.
+            Whether to include detections that were sent with results of another search.
         """
         marks, now = [mark_of(packet) for packet in packets], time()
         with self._change() as base:
@@ -208,7 +208,7 @@ class Outbox:
         return standings
 
     def record(self, route: int, arrived: Sequence[tuple[EntryMark, float]], letters: Sequence[Letter] = ()) -> None:
-        """Record, in one transaction, what the sink has acknowledged, with the times, and what is dead."""
+        """Record, in one transaction, the acknowledged packets, with times, and the dead ones."""
         if not arrived and not letters:
             return
         with self._change() as base:
@@ -216,7 +216,7 @@ class Outbox:
                 "UPDATE entry SET state = 1, changed = ? WHERE route = ? AND source = ? AND made_from = ?",
                 [(when, route, *mark) for mark, when in arrived],
             )
-            # What broke the rules of its schema, and was made again.
+            # Remove letters that violated their schema and were made again.
             base.executemany(
                 "DELETE FROM letter WHERE route = ? AND name = ? AND made_from = ?",
                 [(route, str(mark.source), mark.made_from) for mark, _ in arrived],
@@ -234,7 +234,7 @@ class Outbox:
             self._base.execute(f"UPDATE entry SET state = 2, changed = ? WHERE {where}", (time(), route, *letter.mark))
 
     def letters(self, after: int = 0, most: int = 100) -> list[Letter]:
-        """Return dead letters by their numbers, a few at a time: those above ``after``."""
+        """Return a few dead letters with numbers above ``after``, in order."""
         query = (
             "SELECT name, code, reason, key, value, source, made_from, letter, sink, form, died "
             "FROM letter JOIN route USING (route) WHERE letter > ? ORDER BY letter LIMIT ?"
@@ -244,7 +244,7 @@ class Outbox:
         return [_letter(row) for row in rows]
 
     def revive(self, letter: Letter, when: float) -> None:
-        """Forget a dead letter that has arrived after all; its entry is sent from now on."""
+        """Remove a dead letter that has arrived after all, and mark its entry as sent."""
         with self._change() as base:
             if letter.mark is not None:
                 base.execute(
@@ -255,23 +255,23 @@ class Outbox:
             base.execute("DELETE FROM letter WHERE letter = ?", (letter.number,))
 
     def standings(self, route: int, marks: Sequence[EntryMark], *, again: bool = False) -> list[Standing]:
-        """Return the state of packets as `enter` does, of which nothing is entered."""
+        """Return the state of packets as `enter` does, without entering them."""
         with self._explained():
             known = self._known(route, marks)
         return [_standing(mark, known.get(mark.source, {}), again=again) for mark in marks]
 
     def bury(self, route: int, packet: Packet, error: BadInput) -> None:
-        """Keep what breaks the rules of its schema, until its detection is made into an alert that does not."""
+        """Store a packet that violates its schema, until its detection gives a valid alert."""
         letter = Letter(str(packet.source_id), error.code, error.problem, None, packet.body, mark_of(packet))
         self.record(route, [], [letter])
 
     def withdraw(self, route: int, key: ExposureKey, left: Sequence[int]) -> int:
-        """Forget what waits of an exposure and is not published any more; count what had been sent of it.
+        """Remove the waiting entries of an exposure that are no longer published; return how many such were sent.
 
         Parameters
         ----------
         route, key
-            Where it was to go, and the exposure.
+            Number of the sink and schema, and key of the exposure.
         left
             diaSourceId of the detections that are published now.
         """
@@ -289,13 +289,13 @@ class Outbox:
         return len({source for source, _, state in gone if _STATES[state] == "sent"})
 
     def owe(self, route: int, night: str, visit: int) -> None:
-        """Note that all alerts of a visit are to be sent, whatever becomes of this process."""
+        """Record that all alerts of a visit must be sent, even if this process ends."""
         with self._change() as base:
             base.execute("INSERT OR REPLACE INTO owed (route, night, visit) VALUES (?, ?, ?)", (route, night, visit))
             base.execute(_FORGIVE, (route, night, visit))
 
     def turn(self, route: int, night: str, visit: int) -> int:
-        """Return which time it is that a visit is owed; 0: it is not."""
+        """Return how many times a visit has been recorded as owed; 0: it is not owed."""
         query = "SELECT turn FROM owed WHERE route = ? AND night = ? AND visit = ?"
         with self._explained():
             found = self._base.execute(query, (route, night, visit)).fetchone()
@@ -304,14 +304,14 @@ class Outbox:
     def settle(
         self, route: int, night: str, visit: int, turn: int = 0, error: BadInput | None = None, made_from: str = ""
     ) -> None:
-        """Note that a visit is not owed any more, unless it has been noted again after this time.
+        """Record that a visit is no longer owed, unless it has been recorded as owed again since.
 
         Parameters
         ----------
         route, night, visit, turn
-            Which, and what `turn` gave before it was sent.
+            Visit, and the result of `turn` before it was sent.
         error, made_from
-            Why it is given up, and a digest of what it was made from; None: it is sent.
+            Reason why it is given up, and digest of its inputs; None: it was sent.
         """
         with self._change() as base:
             base.execute("DELETE FROM owed WHERE turn = ?", (turn,))
@@ -325,7 +325,7 @@ class Outbox:
                 base.execute("INSERT INTO given_up VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
     def given_up(self, route: int | None = None) -> list[GivenUp]:
-        """Return the visits that are given up, of one sink or of all, by night and visit."""
+        """Return the visits that were given up, for one sink or all, by night and visit."""
         query = (
             "SELECT sink, form, night, visit, code, reason, made_from, since FROM given_up JOIN route USING (route) "
             "WHERE ? IS NULL OR route = ? ORDER BY night, visit, sink, form"
@@ -334,7 +334,7 @@ class Outbox:
             return [GivenUp(*row) for row in self._base.execute(query, (route, route))]
 
     def owed(self, route: int) -> set[tuple[str, int]]:
-        """Return night and visit of those that are owed, and of those of which something waits."""
+        """Return night and visit of the visits that are owed or have waiting entries."""
         query = (
             "SELECT night, visit FROM owed WHERE route = ? "
             "UNION SELECT DISTINCT night, visit FROM entry WHERE route = ? AND state = 0"
@@ -343,9 +343,9 @@ class Outbox:
             return set(self._base.execute(query, (route, route)))
 
     def counts(self) -> dict[tuple[str, str], dict[str, int]]:
-        """Return (sink, version of the schema) -> state -> entries.
+        """Return (sink, version of the schema) -> state -> number of entries.
 
-        ``letters`` are dead letters, ``owed`` and ``given_up`` visits.
+        ``letters`` counts dead letters; ``owed`` and ``given_up`` count visits.
         """
         found = dict[tuple[str, str], Counter[str]]()
         with self._explained():
@@ -361,19 +361,19 @@ class Outbox:
         return {route: dict(counter) for route, counter in found.items()}
 
     def forget(self, night: str) -> None:
-        """Forget what was sent, and was to be sent, of a night whose catalogues are removed; dead letters stay."""
+        """Remove the entries of a night whose catalogues are removed, sent or not; dead letters stay."""
         with self._change() as base:
             for table in ("entry", "owed", "given_up"):
                 base.execute(f"DELETE FROM {table} WHERE night = ?", (night,))
 
     def reasons(self) -> dict[str, int]:
-        """Return code -> dead letters, the most frequent first."""
+        """Return code -> number of dead letters, most frequent first."""
         query = "SELECT code, COUNT(*) FROM letter GROUP BY code ORDER BY 2 DESC, 1"
         with self._explained():
             return dict(self._base.execute(query).fetchall())
 
     def _known(self, route: int, marks: Sequence[EntryMark]) -> Mapping[int, Mapping[bytes, Standing]]:
-        """Return diaSourceId -> digest -> state, of those that are known."""
+        """Return diaSourceId -> digest -> state, for known packets."""
         found: dict[int, dict[bytes, Standing]] = {}
         for begin in range(0, len(marks), _AT_ONCE):
             sources = [mark.source for mark in marks[begin : begin + _AT_ONCE]]
@@ -407,7 +407,7 @@ class Outbox:
                 yield self._base
                 self._base.execute("COMMIT")
             except BaseException:
-                self._base.rollback()  # does nothing where SQLite has done so itself, as on a full disk
+                self._base.rollback()  # does nothing if SQLite has already done so, as on a full disk
                 raise
 
     @contextmanager
@@ -419,7 +419,7 @@ class Outbox:
 
 
 def _to_read(uri: str) -> sqlite3.Connection:
-    """Return a connection that changes nothing, with the tables that an outbox of before lacks."""
+    """Return a read-only connection, with the tables that an older outbox lacks."""
     base = sqlite3.connect(uri, timeout=WAIT_S, isolation_level=None, uri=True)
     try:
         there = {name for (name,) in base.execute("SELECT name FROM sqlite_master")}
@@ -468,17 +468,17 @@ def opened_outbox(out: Path, elsewhere: Path | None = None, *, alone: bool = Tru
     out
         Output folder.
     elsewhere
-        File on this machine that is used instead: where ``out`` is in a bucket, or on a file system without locks.
+        Local file to use instead, if ``out`` is in a bucket or on a file system without locks.
     alone
-        Nobody else has it open meanwhile, who could send the same. Unless nothing is sent.
+        Whether no other process may open it, which could send the same alerts; needed unless nothing is sent.
 
     Raises
     ------
     Misconfigured
         The output folder is in a bucket (``outbox_in_bucket``) or a data release (``frozen``); another process sends
-        (``lock_held``); as `Outbox`.
+        (``lock_held``); as in `Outbox`.
     Retryable
-        As `Outbox`.
+        As in `Outbox`.
     """
     path = outbox_path(out) if elsewhere is None else elsewhere
     if isinstance(path, BucketPath):

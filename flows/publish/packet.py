@@ -1,4 +1,4 @@
-"""Alert packet, on its way from a visit to a sink."""
+"""Alert packet for a sink."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Packet:
     body
         Avro, without header.
     made_from
-        Digest of what the detection was made from; empty: it is not known.
+        Digest of the inputs of the detection; empty if not known.
     """
 
     source_id: int
