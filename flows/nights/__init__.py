@@ -1,1 +1,1 @@
-"""Night from its plan to its page: runs, exposures, whole nights, records and progress."""
+"""Nights from plan to page: runs, exposures, whole nights, records and progress."""

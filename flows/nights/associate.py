@@ -1,4 +1,4 @@
-"""Command `nightstride associate`: objects of what is published, and their catalogues, without a search."""
+"""Command `nightstride associate`: objects of published detections, and their catalogues, without a search."""
 
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -24,10 +24,10 @@ from stages import PIPELINE
 def associate_output(
     out: Path, settings: Settings, chosen: NightRange, rebuild: bool, tell: Callable[[str], object]
 ) -> AssociationSummary:
-    """Associate what is published and publish the catalogues of objects, without a search; the caller holds the lease.
+    """Associate published detections and publish the catalogues of objects; the caller must hold the lease.
 
-    Nights of whose patches a run with these settings would make other catalogues again are left to that run; what is of
-    a night as a whole stays as it is.
+    Nights for whose patches a run with these settings would remake other catalogues are left to that run. Datasets of
+    whole nights are not changed.
 
     Parameters
     ----------
@@ -36,14 +36,14 @@ def associate_output(
     chosen
         Nights.
     rebuild
-        Forget all objects first, and what was measured by the ids of those that are no more.
+        Whether to delete all objects first, and the measurements by ids that no longer exist.
     tell
         Receives a line for each night.
 
     Raises
     ------
     Misconfigured
-        Nothing is associated (``no_association``), or there is nothing of these nights (``no_night``).
+        Association is off (``no_association``), or there are no such nights (``no_night``).
     """
     from flows.nights.night_window import OVER_NIGHTS
     from flows.nights.patches import run_nights
@@ -56,7 +56,7 @@ def associate_output(
     failed = [*found.summary.failed]
     if before and found.digests is None:
         tell("Forced photometry by ids that are no more stays: --rebuild again when all can be associated.")
-    elif before:  # and before the catalogues that know these ids are made again
+    elif before:  # and before the catalogues with these ids are made again
         with opened_association(out, settings.association) as store:
             failed += forget_objects(out, _gone(out, before, store), tell)
     works = [one for one in plan_nights(nights, out, settings, PIPELINE, found.digests, found.static) if one.outdated]
@@ -71,7 +71,7 @@ def associate_output(
 
 
 def _objects(out: Path, settings: Settings) -> frozenset[int]:
-    """Return the ids of all objects at rest, as they are published and as the store has them, ended ones too."""
+    """Return the ids of all stationary objects, published or in the store, including ended ones."""
     found = published_objects(out)
     with suppress(NightstrideError), association_as_it_is(out, settings.association) as store:
         return found if store is None else found | store.identities()
@@ -79,7 +79,7 @@ def _objects(out: Path, settings: Settings) -> frozenset[int]:
 
 
 def _gone(out: Path, before: Collection[int], store: AssociationStore) -> set[int]:
-    """Return those of some ids that no object has, nor may have when exposures that were refused are associated."""
+    """Return the ids that no object has, and that refused exposures cannot bring back when they are associated."""
     ledger, gone = Ledger(out), {*before} - store.identities()
     of_exposure = {exposure_of(one) for one in gone}
     waiting = {
@@ -94,7 +94,7 @@ def _gone(out: Path, before: Collection[int], store: AssociationStore) -> set[in
 
 
 def _as_it_is(work: NightWork) -> NightWork:
-    """Return the work on a night whose catalogues as a whole stay."""
+    """Return the work on a night whose night-level catalogues stay unchanged."""
     if not isinstance(work.record, NightRecord):
         return work
     digests = {name: one.digest for name, one in work.record.datasets.items()}

@@ -1,4 +1,4 @@
-"""Association of what is published with objects: what is new or has changed, night by night, in the order of time."""
+"""Association of new or changed published detections with objects, night by night, in order of time."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ STORE = "association"
 
 
 class AssociationSummary(Record):
-    """Result of ``nightstride associate``; the last line of its output with ``--json``."""
+    """Result of ``nightstride associate``, printed as the last line with ``--json``."""
 
     nights: Annotated[tuple[str, ...], Field(description="Nights with something new or changed.")] = ()
     exposures: Annotated[int, Field(ge=0, description="Exposures associated, for the first time or again.")] = 0
@@ -55,29 +55,29 @@ class AssociationSummary(Record):
 
     @property
     def exit_code(self) -> int:
-        """Return 1 if something could not be associated or published."""
+        """Return 1 if an association or a publication failed, else 0."""
         return int(bool(self.failed))
 
 
 @dataclass(frozen=True)
 class Association:
-    """What was associated, and what each night's catalogues of objects are made from.
+    """Result of the association, with the digests from which each night's catalogues of objects are made.
 
     Attributes
     ----------
     summary
         Counts.
     digests
-        Night -> digest of its association and of those before it; None: the store did not say.
+        Night -> digest of its association and of earlier ones; None: the store could not be read.
     static
-        Likewise of the objects of the science images; None of a night whose objects could not be associated.
+        The same for the objects of the science images; None for a night whose objects could not be associated.
     off
-        Why nothing is associated; None: it is.
+        Reason why the association is off; None: it is on.
     left
-        Nights that the command has to catch up on.
+        Nights left to the command.
     changed
-        Settings that objects were matched with for the first time, and with others before: to be told at once. The
-        warnings of the summary have them whenever their nights are looked at.
+        Settings that were used for the first time, after others, to match objects; to be reported at once. The
+        warnings of the summary include them whenever their nights are processed.
     """
 
     summary: AssociationSummary
@@ -92,31 +92,31 @@ def associate(
     out: Path, settings: AssociationSettings, nights: Collection[str] | None, *, others: int = CATCH_UP,
     rebuild: bool = False, tell: Callable[[str], object] = lambda _: None, retries: int = 0, visit: int | None = None,
 ) -> Association:  # fmt: skip
-    """Bring the store up to date with the ledger; the caller holds the lease of ``out``.
+    """Bring the store up to date with the ledger; the caller must hold the lease of ``out``.
 
-    Nothing that fails is raised: the rest goes on, and the next call catches up. An exposure that cannot be associated
-    as it is is tried by each call, and told by those for its night; by one for other nights, the first time.
+    Failures are not raised: the rest continues, and the next call catches up. An exposure that cannot be associated is
+    tried by each call. Calls for its night report it; a call for other nights reports it only the first time.
 
     Parameters
     ----------
     out, settings
-        Output folder, and where and how to associate.
+        Output folder, and settings of the association.
     nights
         Nights to associate; None: all.
     others
-        Largest number of earlier nights that are brought up to date, too; if there are more, none of them is. Later
-        ones never are: a run that was cut off in one of them is to go on before its exposures are associated.
+        Largest number of earlier nights to bring up to date too; if there are more, none is. Later nights never are,
+        since an interrupted run in one of them must finish before its exposures are associated.
     rebuild
-        Forget all first.
+        Whether to delete everything first.
     tell
         Receives a line for each night.
     retries
-        Attempts after the first at a database that fails: one that is restarted goes on where it stopped.
+        Attempts after the first if the database fails; after its restart the work continues where it stopped.
     visit
-        Only this visit of the one night; nothing is said of what else the store holds, and what it costs does not grow
-        with the night. None: all.
+        Only this visit of the only night; the rest of the store is not reported, and the cost does not grow with the
+        night. None: all visits.
     """
-    from flows.storage.association_store import off_because  # SQLAlchemy takes a while
+    from flows.storage.association_store import off_because  # SQLAlchemy is slow to import
 
     if (reason := off_because(out, settings)) is not None:
         return Association(AssociationSummary(), {}, {}, reason)
@@ -128,7 +128,7 @@ def associate(
             except Retryable:
                 sleep(BACKOFF_S * 2**attempt)
         return work.done(others, rebuild, visit)
-    except Exception as error:  # the database is down or damaged, or a defect: all else goes on
+    except Exception as error:  # the database is down or damaged, or there is a bug: everything else continues
         work.failed.append(Trouble.of(STORE, error))
         return Association(work.summary(), changed=tuple(work.changed))
 
@@ -136,9 +136,9 @@ def associate(
 def note_published(
     out: Path, settings: AssociationSettings, found: Association, nights: Collection[str]
 ) -> Association | None:
-    """Associate the objects of nights whose patches were recorded since, and note that nothing else is new.
+    """Associate the objects of nights whose patches were recorded since, and record that nothing else is new.
 
-    Return what is associated now; None where nothing was. ``found`` is what was associated before.
+    Return the new association; None if there was none. ``found`` is the association before.
     """
     return associate(out, settings, nights, others=0) if nights and found.digests else None
 
@@ -146,7 +146,7 @@ def note_published(
 def _due(
     ledger: Ledger, store: "AssociationStore", nights: Collection[str] | None, others: int
 ) -> tuple[list[str], tuple[str, ...]]:
-    """Return the nights to look at, in order, and those that are left to the command."""
+    """Return the nights to process, in order, and those that are left to the command."""
     known, there = store.nights(), sorted({*ledger.nights(), *(nights or ())})
     stamps = {night: ledger.stamp(night) for night in there}
     due = [night for night in there if not stamps[night] or known.get(night, ("",))[0] != stamps[night]]
@@ -161,7 +161,7 @@ def _due(
 
 
 def _records(ledger: Ledger, night: str, visit: int | None) -> Iterator[ExposureRecord]:
-    """Yield the records of a night, or those of a visit alone."""
+    """Yield the records of a night, or only those of a visit."""
     if visit is None:
         yield from ledger.records(night)
         return
@@ -171,7 +171,7 @@ def _records(ledger: Ledger, night: str, visit: int | None) -> Iterator[Exposure
 
 
 def _cumulated(digests: Mapping[str, str]) -> dict[str, str]:
-    """Return night -> digest over its own and those of all nights before it."""
+    """Return night -> digest of its own digest and those of all earlier nights."""
     found, before = dict[str, str](), ""
     for night, own in digests.items():
         found[night] = before = digest(before, night, own)
@@ -179,7 +179,7 @@ def _cumulated(digests: Mapping[str, str]) -> dict[str, str]:
 
 
 class _Work:
-    """Nights that are brought up to date one after the other, and what came of them."""
+    """Nights that are brought up to date one after another, with the results."""
 
     def __init__(
         self,
@@ -198,7 +198,7 @@ class _Work:
         self.changed: list[str] = []
 
     def done(self, others: int, rebuild: bool, visit: int | None) -> Association:
-        """Return what comes of all that is due; parameters and what is raised as in `associate` and `_bring_up`."""
+        """Return the result for all nights that are due; parameters as in `associate`, errors as in `_bring_up`."""
         from flows.storage.association_store import opened_association
 
         with opened_association(self._out, self._settings, rebuild=rebuild) as store:
@@ -209,13 +209,13 @@ class _Work:
         return replace(found, changed=tuple(self.changed))
 
     def _of_visit(self, store: "AssociationStore", visit: int) -> Association:
-        """Return what comes of a visit."""
+        """Return the result for a visit."""
         for night in self._asked or ():
             self._associate_due(store, night, visit)
         return Association(self.summary())
 
     def _all(self, store: "AssociationStore", others: int) -> Association:
-        """Return what comes of all nights that are due."""
+        """Return the result for all nights that are due."""
         from flows.storage.static_objects import StaticObjects
 
         due, left = _due(Ledger(self._out), store, self._asked, others)
@@ -233,11 +233,11 @@ class _Work:
         return Association(summary, digests, told, left=left)
 
     def _bring_up(self, store: "AssociationStore", night: str) -> None:
-        """Associate the exposures of a night that are due, and note that it is known; raises if the store fails."""
+        """Associate the exposures of a night that are due, and record the night as known; raise if the store fails."""
         stamp, refused = Ledger(self._out).stamp(night), self._refused
         due = self._associate_due(store, night, None)
         objects = self._bring_up_static(store, night)
-        # Without a stamp where something is missing, so that it is looked at again.
+        # A night with missing parts gets no stamp, so that it is processed again.
         store.settle(night, stamp if self._refused == refused else "")
         self._nights.append(night)
         said = ([counted(due, "exposure")] if due else []) + ([counted(objects, "object")] if objects else [])
@@ -263,7 +263,7 @@ class _Work:
     def _associate_due(self, store: "AssociationStore", night: str, visit: int | None) -> int:
         """Associate the exposures of a night, or of a visit, that are new or have changed; return their number.
 
-        They are taken by time; exposures that are published no more are taken out.
+        They are processed by time; exposures that are no longer published are removed.
 
         Raises
         ------

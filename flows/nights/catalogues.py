@@ -1,4 +1,4 @@
-"""What goes before and after the patches of nights are made: association, files of tiles, what a run tells of them."""
+"""Steps before and after the patches of nights are made: association, files of tiles, and reports."""
 
 import logging
 from collections import Counter
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
 
 class Again:
-    """Association of what is made of nights in the course of a run, and the plans that follow.
+    """Association of datasets made during a run, and the resulting plans.
 
     Parameters
     ----------
     found
-        What was associated before; an attribute, too: by now.
+        Association before the run; as an attribute, the current one.
     out, settings, call
-        Of the run.
+        Output folder, settings, and caller of functions of the run.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Again:
         self.told: list[str] = []
 
     def note(self, nights: Collection[str]) -> None:
-        """Associate nights whose patches were recorded since; where that fails, the next run looks at them again."""
+        """Associate nights whose patches were recorded since; if that fails, the next run tries again."""
         with suppress(BrokenProcessPool):
             found = self._call(note_published, self._out, self._settings.association, self.found, nights)
             if found is not None:
@@ -64,18 +64,18 @@ class Again:
                 self.told += found.changed
 
     def plan(self, nights: Collection[str]) -> tuple[NightWork, ...]:
-        """Return the plans of nights by what is associated now."""
+        """Return the plans of nights with the current association."""
         return plan_nights(nights, self._out, self._settings, PIPELINE, self.found.digests, self.found.static)
 
     def planned(self, night: str) -> NightWork | None:
-        """Associate what is published of a night, and return its plan; None: nothing is associated."""
+        """Associate the published detections of a night, and return its plan; None if the association is off."""
         if not self.found.digests:
             return None
         self.note([night])
         return self.plan([night])[0]
 
     def changed(self, before: Association) -> bool:
-        """Return whether objects of the science images are associated otherwise than before."""
+        """Return whether the association of objects of the science images has changed."""
         return self.found.static is not None and self.found.static != before.static
 
 
@@ -86,9 +86,9 @@ def with_rows(
     off: str | None,
     progress: Progress,
 ) -> RunSummary:
-    """Return the summary of a run with what there is of its nights; ``off``: why nothing is associated.
+    """Return the summary of a run with the row counts of its nights; ``off``: reason why nothing is associated.
 
-    Rows of other nights, which were brought up to date beside them, are not counted.
+    Rows of other nights that were also brought up to date are not counted.
     """
     rows, not_run, failed = Counter[str](), dict(summary.not_run), list(summary.night_failed)
     for work in works:
@@ -121,7 +121,7 @@ def note_exposures(out: Path, works: Sequence[NightWork], made: Collection[str])
 def with_association(
     summary: RunSummary, out: Path, settings: Settings, progress: Progress, call: Caller = here
 ) -> tuple[RunSummary, Association]:
-    """Associate what is published of the nights of a run; where that fails, the nights are told to have failed."""
+    """Associate the published detections of the nights of a run; if that fails, the nights count as failed."""
     start = perf_counter()
     work = partial(associate, tell=teller(call, progress.say), retries=settings.execution.retries)
     try:
@@ -142,7 +142,7 @@ def with_association(
 
 
 def with_changes(summary: RunSummary, changed: Sequence[str], known: Sequence[str], progress: Progress) -> RunSummary:
-    """Say with which other settings objects have begun to be matched, and warn of it, and of what is known of that."""
+    """Report and warn if objects were matched with other settings for the first time."""
     for text in changed:
         progress.say(f"warning: {text}", logging.WARNING)
     return summary.model_copy(update={"warnings": tuple(dict.fromkeys((*summary.warnings, *known, *changed)))})
@@ -151,7 +151,7 @@ def with_changes(summary: RunSummary, changed: Sequence[str], known: Sequence[st
 def former_source(
     given: Mapping[ExposureKey, Source], ledger: Ledger, settings: Settings, record: ExposureRecord
 ) -> Source | None:
-    """Return the files that an exposure was searched from, with the bytes and in the way of then, if they are there."""
+    """Return the source of an exposure as it was searched, with the same bytes and reading, if it still exists."""
     made, listed = ledger.provenance(record.provenance), [given[record.key]] if record.key in given else []
     with suppress(NightstrideError):  # the file is gone
         listed += named_sources(record.source_uri, settings, record.source_files)

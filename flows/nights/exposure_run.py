@@ -63,9 +63,9 @@ DAMAGED = frozenset({"damaged_tiles", "unreadable_catalogue"})
 MANY = 16
 """Exposures left for each worker from which on these alone keep all workers busy: one task searches each of them."""
 
-_PARTS = 4  # of the tiles of an exposure that is begun ahead
+_PARTS = 4  # number of tile groups of an exposure that starts ahead
 
-# What finishes an exposure goes before what begins another: few are on the way at any time.
+# Tasks that finish an exposure precede tasks that start another, so few are in progress at any time.
 _BESIDE, _STORE, _SEARCH, _FINISH = -1, 0, 1, 2
 
 
@@ -80,19 +80,19 @@ class ExposureRun:
     out, settings
         Of the run.
     recorder
-        Where results are written down.
+        Recorder of the results.
     progress
         Receives each step.
     tasks
         Number of tasks that share the tiles of an exposure; if it is one, that task does everything.
     terms
-        What workers must meet; None: nothing.
+        Requirements on workers; None: no requirements.
     fence
-        What has to be there whenever a worker publishes; None: nothing.
+        Condition that must hold whenever a worker publishes; None: no condition.
     ahead
-        Exposures that are being searched already: each is taken from here when it is its turn.
+        Exposures whose search has already started; each is taken from here in its turn.
     searched
-        Called whenever all tiles of an exposure are searched: less than all workers may have work from then on.
+        Called whenever all tiles of an exposure are searched, after which some workers may be idle.
     """
 
     client: Client
@@ -107,7 +107,7 @@ class ExposureRun:
     searched: Callable[[], object] = lambda: None
 
     async def __call__(self, item: Item) -> Outcome:
-        """Search one exposure; whatever goes wrong with it alone becomes its outcome.
+        """Search one exposure; an error of only this exposure becomes its outcome.
 
         Raises
         ------
@@ -131,15 +131,15 @@ class ExposureRun:
             except BadInput as error:
                 if error.code not in DAMAGED or given is not item:
                     return self._quarantined(item, error)
-                given = replace(item, sha256=None)  # what was kept from an earlier run: make it again from the source
+                given = replace(item, sha256=None)  # kept files are damaged: start again from the source
             except KilledWorker as error:
-                # Tasks that only waited where a worker died count as suspects too: one more time.
+                # Tasks that only waited on a dead worker are also suspects, so they are tried once more.
                 killed += error.allowed_failures + 1
                 if killed > error.allowed_failures + 1:
                     return self._quarantined(item, _deadly(item, killed, self.settings))
             except FutureCancelledError:
                 return self.recorder.failed(item, trouble_of(item, _lost(item)))
-            except Exception as error:  # a full disk, or a defect: this exposure fails, the night goes on
+            except Exception as error:  # a full disk, or a bug: this exposure fails, and the night continues
                 return self.recorder.failed(item, trouble_of(item, error))
 
     def _quarantined(self, item: Item, error: BadInput) -> Outcome:
@@ -168,7 +168,7 @@ class ExposureRun:
         return outcome
 
     async def _worked(self, item: Item) -> Worked:
-        """Search an exposure; where that began ahead, and may succeed later, it is done as if it had not begun."""
+        """Search an exposure; if a search started ahead failed and may succeed later, start again."""
         if (begun := self.ahead.pop(item.key, None)) is not None:
             done = None
             with suppress(Retryable):
@@ -196,7 +196,7 @@ class ExposureRun:
         try:
             done: Worked = await self._submit("work", _SEARCH, search_exposure, *given, inference=True, retries=0)
         except Retryable:
-            # Step by step, what is done need not be done again, and each step has its own retries.
+            # With separate steps, finished steps are not repeated, and each step has its own retries.
             return await self._shared(item)
         return self._noted(item, done)
 
@@ -220,7 +220,7 @@ class ExposureRun:
         return worked(stored, item.record, left, searched, steps, whole)
 
     def _beside(self, path: Path, left: Left) -> list[asyncio.Future[Searched]]:
-        """Begin what needs nothing of the tiles, as tasks of their own if several share an exposure."""
+        """Start the stages that do not need the tiles, as separate tasks if several share an exposure."""
         if self.tasks < 2 or self._apart:
             return []
         given = (path, self.settings, left.kept, self.out)
@@ -230,7 +230,7 @@ class ExposureRun:
     async def _measured(
         self, path: Path, searched: Sequence[Searched], left: Left, beside: Sequence[asyncio.Future[Searched]]
     ) -> list[Searched]:
-        """Measure as a task of its own where something is made beside it; return what is made of the whole exposure."""
+        """Measure in a separate task if other stages run beside it; return the datasets of the whole exposure."""
         if not beside:
             return []
         given = (path, searched, self.settings, left.kept, self.out)
@@ -251,7 +251,7 @@ class ExposureRun:
 
     @property
     def _apart(self) -> bool:
-        """Return whether workers that run networks are others than those that do the rest."""
+        """Return whether networks run on other workers than the rest."""
         return self.settings.cluster.inference_resource is not None
 
     async def _finished(
@@ -262,7 +262,7 @@ class ExposureRun:
         left: Left,
         whole: Sequence[Searched],
     ) -> list[Published]:
-        """Measure and publish; what runs networks again, on workers for that if there are any."""
+        """Measure and publish; stages that run networks use the workers for that, if there are any."""
         rest: Sequence[Any] = (stored.lineage, self.out, self.settings)
         apart = self._apart and any(name not in left.kept for name in SYNTHETIC)
         ended = (path, whole or searched, *rest, left.kept, SYNTHETIC if apart else ())
@@ -283,7 +283,7 @@ class ExposureRun:
         inference: bool = False,
         retries: int | None = None,
     ) -> Any:
-        """Run a task on a worker under its name in logs and traces; retry with backoff what may succeed later."""
+        """Run a task on a worker under its name in logs and traces; retry with backoff if it may succeed later."""
         left, wait = self.settings.execution.retries if retries is None else retries, BACKOFF_S
         call = task_call(name, task, self.fence, self.terms)
         resources = self._resources(inference)
@@ -316,11 +316,12 @@ def begun_ahead(
     fence: Fence | None = None,
     searched: Callable[[], object] = lambda: None,
 ) -> Iterator[dict[ExposureKey, Future[Worked]]]:
-    """Begin to search the first exposures, one for each local worker: workers are ready before the flow's server.
+    """Start to search the first exposures, one for each local worker, which are ready before the flow's server.
 
-    Yields what becomes of each: of none where many exposures are left, whose tasks do all at once; where traces or logs
-    are wanted, in which every task is a part of its exposure; where visits have a deadline. What is on its way at the
-    end is given up. ``searched`` is called when what needs nothing of the search is made of one, if no others are left.
+    Yield the outcomes. No exposure starts ahead if many exposures are left, whose tasks do everything at once; if
+    traces or logs are on, where every task is part of its exposure; or if visits have a deadline. Searches still in
+    progress at the end are abandoned. ``searched`` is called when the datasets that do not need the search are made
+    for an exposure, if no others are left.
     """
     many, followed = len(items) >= MANY * workers.workers, origin() is not None or wanted()
     if (
@@ -333,7 +334,7 @@ def begun_ahead(
         yield {}
         return
     last = searched if len(items) <= workers.workers else lambda: None
-    # The client ends first: whoever waits for it is told.
+    # The client ends first, so that tasks waiting for it are notified.
     with ThreadPoolExecutor(workers.workers) as waiting, workers.client() as client:
         begun = partial(_begun, client, out, settings, fence, workers.terms, last)
         yield {item.key: waiting.submit(begun, item) for item in items[: workers.workers]}
@@ -348,7 +349,7 @@ def _begun(
     searched: Callable[[], object],
     item: Item,
 ) -> Worked:
-    """Search an exposure before the flow has begun, once."""
+    """Search an exposure before the flow has started, without retries."""
 
     def submit(name: str, priority: int, task: Callable[..., Any], *arguments: Any) -> Any:
         call = task_call(name, task, fence, terms)
@@ -360,7 +361,7 @@ def _begun(
     parts = [submit("search", _SEARCH, search_tiles, path, part, settings) for part in shared_out(left.tiles, _PARTS)]
     begin = (submit("beside", _BESIDE, run_beside, path, settings, left.kept, out, names) for names in left.beside)
     found: list[Searched] = client.gather(parts[:-1])
-    beside = list(islice(begin, 1))  # on the worker that has nothing left to search: tasks are given out at once
+    beside = list(islice(begin, 1))  # on the idle worker: tasks are assigned at once
     found += client.gather(parts[-1:])
     whole: list[Searched] = []
     if beside:
@@ -388,7 +389,7 @@ def _deadly(item: Item, workers: int, settings: Settings) -> BadInput:
 
 
 def shared_out(tiles: Sequence[Tile], tasks: int) -> list[Sequence[Tile]]:
-    """Cut the tiles of an exposure into runs of neighbours, at most ``tasks`` of them and as equal as can be."""
+    """Return the tiles of an exposure in at most ``tasks`` runs of neighbours, as equal in length as possible."""
     count = min(tasks, len(tiles))
     ends = [len(tiles) * place // count for place in range(count + 1)] if count else [0]
     return [tiles[start:end] for start, end in pairwise(ends)]

@@ -1,4 +1,4 @@
-"""Forced photometry night by night: objects that begin in a night on earlier exposures, known ones on its own."""
+"""Forced photometry by night: new objects on earlier exposures, and known objects on the night's exposures."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool

@@ -1,4 +1,4 @@
-"""Catalogues of a night: joined after a run, and taken apart before one."""
+"""Catalogues of a night, merged after a run and split before one."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from schemas.summary import RunSummary
 def compacted(
     summary: RunSummary, out: Path, settings: Settings, progress: Progress, nights: Sequence[str] | None = None
 ) -> RunSummary:
-    """Join the catalogues of nights that have many, of those of the run or of others; that it fails is a warning."""
+    """Merge the catalogues of nights with many files, of the run or other nights; a failure is only a warning."""
     if settings.catalogs.compact_from is None or summary.stopped:
         return summary
     from flows.storage.compaction import compact
@@ -35,9 +35,9 @@ def compacted(
 
 
 def take_apart(items: Sequence[Item], out: Path) -> None:
-    """Write catalogues of their own for exposures that are made again, where those of their night have been joined.
+    """Write separate catalogues for exposures that are made again, if those of their night have been merged.
 
-    Errors as in `flows.storage.compaction.extract`.
+    Raise as `flows.storage.compaction.extract` does.
     """
     from flows.storage.compaction import extract
 
@@ -50,6 +50,6 @@ def take_apart(items: Sequence[Item], out: Path) -> None:
 
 
 def _in_a_process(function: Callable[..., object], *arguments: object) -> None:
-    """Call a function in a new process, whose memory is free again afterwards."""
+    """Call a function in a new process, so that its memory is freed afterwards."""
     with ProcessPoolExecutor(1, get_context("spawn"), end_with_parent) as pool:
         pool.submit(function, *arguments).result()

@@ -24,16 +24,16 @@ class Running(Protocol):
     """Workers that can be queried."""
 
     def client(self) -> AbstractContextManager["Client"]:
-        """Return a new client of them."""
+        """Return a new client of the workers."""
 
 
 class Meter:
-    """Counts of a run, added up as they are reported, and served as metrics.
+    """Counts of a run, summed as they are reported, and served as metrics.
 
     Attributes
     ----------
     registry
-        All figures.
+        Registry of all metrics.
     """
 
     def __init__(self) -> None:
@@ -77,17 +77,17 @@ class Meter:
         )
 
     def describe(self, made: ProvenanceRecord) -> None:
-        """Record what exposures are searched with."""
+        """Record the models and code of the search."""
         add_build_info(self.registry, made)
 
     def planned(self, plan: Plan) -> None:
-        """Count what needs no search."""
+        """Count the sources that need no search."""
         self._exposures.labels("skipped").inc(plan.skipped)
         self._exposures.labels("quarantined").inc(len(plan.quarantined))
         self._exposures.labels("failed").inc(len(plan.failed))
 
     def left(self, count: Callable[[], float]) -> None:
-        """Set where to ask how many exposures are planned and not finished."""
+        """Set the function that returns the number of planned, unfinished exposures."""
         self._left.set_function(count)
 
     def searched(self, windows: int) -> None:
@@ -107,12 +107,12 @@ class Meter:
             self._lag.observe(lag_since(outcome.exposure_ended))
 
     def associated(self, known: int, new: int, left_out: int) -> None:
-        """Count detections that were associated: of objects that were there, that began one, and the others."""
+        """Count associated detections: of existing objects, of new objects, and others."""
         for state, number in (("known", known), ("new", new), ("left_out", left_out)):
             self._associated.labels(state).inc(number)
 
     def catalogued(self, rows: Mapping[str, int], patches: int, failed: int) -> None:
-        """Record the datasets of nights that were made, by their rows, and count the patches; some of them failed."""
+        """Record the row counts of the datasets made for nights, and count finished and failed patches."""
         self._patches.labels("done").inc(patches - failed)
         self._patches.labels("failed").inc(failed)
         for dataset, number in rows.items():

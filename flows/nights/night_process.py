@@ -1,4 +1,4 @@
-"""Process beside that of a run, for what whole nights need: association, its catalogues, and pages."""
+"""Process beside that of a run, for the work on whole nights: association, its catalogues, and pages."""
 
 import os
 import signal

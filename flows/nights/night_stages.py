@@ -1,4 +1,4 @@
-"""Stages of a night, or of a patch of it, run on the results of its exposures."""
+"""Execution of the stages of a night or patch on the results of its exposures."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager

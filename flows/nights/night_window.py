@@ -1,4 +1,4 @@
-"""Window of nights: detections of a night and of those before it that may move, as linking over nights reads them."""
+"""Window of nights: possibly moving detections of a night and of earlier nights, for linking over nights."""
 
 from collections.abc import Iterator
 from pathlib import Path

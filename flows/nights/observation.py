@@ -1,4 +1,4 @@
-"""Observation of a command from its start to its end: logs, metrics, traces."""
+"""Logs, metrics and traces of a command from start to end."""
 
 import logging
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Plan of a run over alert packets, and the catalogues of the exposures that they are of."""
+"""Plan of a run over alert packets, and the catalogues of their exposures."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Run over alert packets: their difference stamps are searched on workers, a batch of packets in each task."""
+"""Run over alert packets, whose difference stamps are searched on workers, one batch of packets per task."""
 
 import logging
 import signal

@@ -1,4 +1,4 @@
-"""Stages of a patch of the sky: those that exposures are enough for, and those of the association."""
+"""Stages of a patch of the sky: those that need only exposures, and those that need the association."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Tiles that patches of the sky need: written again where they are gone, and what stays where they cannot be."""
+"""Tiles needed by patches of the sky: restored if missing, with the consequences if that is not possible."""
 
 from collections.abc import Collection, Iterable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Patches of a night, and the night as a whole: tasks of workers that make what is known of what was seen."""
+"""Tasks of workers that make the datasets of the patches of a night, and of the night as a whole."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress

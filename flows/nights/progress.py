@@ -1,4 +1,4 @@
-"""Progress of a night on the terminal: live bars, or plain lines where there is no terminal."""
+"""Progress of a night: live bars on a terminal, plain lines otherwise."""
 
 import logging
 from collections.abc import Mapping

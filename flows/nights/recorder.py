@@ -1,4 +1,4 @@
-"""Recorder of the exposures of a run. One process writes: the holder of the lease."""
+"""Recorder of the exposures of a run. Only the process that holds the lease writes."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress

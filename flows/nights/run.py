@@ -1,4 +1,4 @@
-"""Run of a night: plan, search on a cluster, stages of the whole night, pages."""
+"""Run of a night: plan, search on a cluster, night-level stages, pages."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
