@@ -140,10 +140,10 @@ class StreamMeter:
     Parameters
     ----------
     meter
-        What it adds to.
+        Meter of the run.
     on_the_way, waiting, oldest_s
-        Give the exposures taken and not finished, the files known to wait where they arrived, and how long ago the
-        first exposure of the oldest visit on its way arrived, s.
+        Functions that return the number of exposures in progress, the number of known files still waiting, and the
+        time since the first exposure of the oldest unfinished visit arrived, s.
     """
 
     def __init__(
@@ -166,5 +166,5 @@ class StreamMeter:
             Gauge(f"nightstride_stream_{name}", what, registry=registry).set_function(function)
 
     def turned_around(self, seconds: float) -> None:
-        """Count an exposure that is done, so long after its visit arrived."""
+        """Count a finished exposure, with the time since its visit arrived."""
         self._turnaround.observe(seconds)

@@ -24,17 +24,17 @@ from schemas.settings import Settings, StoreSettings
 
 @contextmanager
 def night_process(out: Path, settings: Settings, say: Callable[[str], object]) -> Iterator[Caller]:
-    """Yield what calls functions in a process of its own, that is forked as workers are where they are local.
+    """Yield a caller of functions in a separate process, which is forked like local workers.
 
-    The process of the run would take seconds to import what they need, and memory for each exposure. They publish only
-    while the run holds ``out``, and are a part of its trace.
+    In the process of the run, imports for these functions would take seconds, and each exposure would take memory. They
+    publish only while the run holds ``out``, and are part of its trace.
 
     Parameters
     ----------
     out, settings
-        Of the run, which holds the lease.
+        Output folder and settings of the run, which holds the lease.
     say
-        Receives the lines that functions tell: see `flows.runtime.parallel.teller`.
+        Receives the messages of functions; see `flows.runtime.parallel.teller`.
     """
     context = get_context(METHOD if settings.cluster.kind == "local" else "spawn")
     heard, told = context.Pipe(duplex=False)
@@ -44,7 +44,7 @@ def night_process(out: Path, settings: Settings, say: Callable[[str], object]) -
             yield call
         except Exception:
             raise
-        except BaseException:  # the command is to end: what is on its way there would hold it up
+        except BaseException:  # the command is ending, and work in progress there would delay it
             call.kill()
             raise
         if wanted():
@@ -54,7 +54,7 @@ def night_process(out: Path, settings: Settings, say: Callable[[str], object]) -
 
 @dataclass
 class _Beside:
-    """Caller of functions in another process: parameters as of `night_process`, and both ends of the pipe from it."""
+    """Caller of functions in another process: parameters of `night_process`, and both ends of the pipe from it."""
 
     out: Path
     pool: ProcessPoolExecutor
@@ -82,7 +82,7 @@ class _Beside:
             return done.result()
 
     def kill(self) -> None:
-        """End the process at once, if it has begun."""
+        """End the process at once, if it has started."""
         if self._pid:
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)

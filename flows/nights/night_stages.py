@@ -46,7 +46,7 @@ Given = TypeVar("Given")
 
 @dataclass(frozen=True)
 class StoredPlane:
-    """Plane of an exposure that is read piece by piece, as ``plane[y0:y1, x0:x1]``."""
+    """Plane of an exposure that is read in pieces, as ``plane[y0:y1, x0:x1]``."""
 
     store: TileStore
     name: str
@@ -57,20 +57,20 @@ class StoredPlane:
         return self.store.info.shape
 
     def __getitem__(self, where: tuple[slice, slice]) -> NDArray[Any]:
-        """Return pixels; errors as in `TileStore.read`."""
+        """Return pixels; raise as `TileStore.read` does."""
         (y0, y1, _), (x0, x1, _) = (one.indices(side) for one, side in zip(where, self.shape, strict=True))
         return self.store.read(self.name, y0, x0, y1, x1)
 
 
 class StoredNight:
-    """`schemas.stage.NightPixels` that reads from the tiles of published exposures.
+    """`schemas.stage.NightPixels` read from the tiles of published exposures.
 
     Parameters
     ----------
     out
         Output folder.
     keys
-        The exposures.
+        Keys of the exposures.
     """
 
     def __init__(self, out: Path, keys: Sequence[ExposureKey]) -> None:
@@ -91,23 +91,23 @@ class StoredNight:
         return self._infos
 
     def read(self, exposure: ExposureInfo, plane: str) -> Any:
-        """Return a plane of one of them, (ny, nx), a large one as a `StoredPlane`; errors as in `TileStore.read`."""
+        """Return a plane of one exposure, (ny, nx), a large one as a `StoredPlane`; raise as `TileStore.read` does."""
         store = self._open(exposure)
         return StoredPlane(store, plane) if is_large(store.info.shape) else store.read_all(plane)
 
     def identity(self, exposure: ExposureInfo) -> tuple[str, str]:
-        """Return where its tiles lie, and the digest of what they were made from; errors as in `exposures`."""
+        """Return the location of an exposure's tiles, and the digest of their inputs; raise as `exposures` does."""
         store = self._open(exposure)
         return str(store.path), store.digest
 
     @contextmanager
     def room(self, exposure: ExposureInfo) -> Iterator[Allocate]:
-        """Yield what makes arrays for the planes of an exposure; those of a large one are mapped from files."""
+        """Yield a function that allocates arrays for the planes of an exposure, mapped from files if it is large."""
         with room_for(exposure.shape, self._out) as allocate:
             yield allocate or np.zeros
 
     def rows(self, exposure: ExposureInfo, dataset: TableOf) -> pa.Table:
-        """Return all rows of a dataset of one of them; errors as in `CatalogStore.read`."""
+        """Return all rows of a dataset of one exposure; raise as `CatalogStore.read` does."""
         return CatalogStore(self._out).read(dataset, exposure)
 
     def _open(self, key: ExposureKey) -> TileStore:
@@ -121,15 +121,15 @@ class StagesResult:
     Attributes
     ----------
     datasets
-        Files as published now.
+        Currently published files.
     not_run
-        Stage -> why it had nothing to work on.
+        Stage -> reason why it had no input.
     failed
-        What went wrong.
+        Errors.
     seconds
         Time by stage, s.
     idle
-        Dataset -> digest of what it would be made from, and why it is not made.
+        Dataset -> digest of its inputs, and reason why it is not made.
     """
 
     datasets: dict[str, DatasetRecord]
@@ -146,9 +146,9 @@ class NightResult:
     Attributes
     ----------
     rows
-        Of what is published now, by dataset.
+        Number of currently published rows, by dataset.
     patches, patches_failed
-        Number of patches, and of those in which something has failed.
+        Number of patches, and number of patches with errors.
     """
 
     not_run: dict[str, str]
@@ -161,9 +161,9 @@ class NightResult:
 
 
 class OverNights(NamedTuple):
-    """What reads a night with those before it, and what links such a window: functions of `flows.nights.night_window`.
+    """Functions of `flows.nights.night_window` that read a window of nights and link it.
 
-    They are handed down, as what they read with is above this module.
+    They are passed in, because they use modules above this one.
     """
 
     read: Callable[[Path, str, LinkNightsSettings], pa.Table]
@@ -171,21 +171,21 @@ class OverNights(NamedTuple):
 
 
 class UnitStages:
-    """Stages of a night or patch, run one after the other in this process.
+    """Stages of a night or patch, run one after another in this process.
 
-    When a stage fails, those that read its dataset fail too, and no others. What is published is replaced file
-    by file, each in one step.
+    When a stage fails, only stages that read its dataset fail too. Published files are replaced one by one, each in
+    one step.
 
     Parameters
     ----------
     out, settings
-        Of the run, which holds the lease of ``out``.
+        Output folder and settings of the run, which holds the lease of ``out``.
     work
-        The night or patch.
+        Work on the night or patch.
     label
-        What messages call it.
+        Name of the night or patch in messages.
     keys
-        Its exposures.
+        Keys of its exposures.
     """
 
     def __init__(self, out: Path, settings: Settings, work: Work, label: str, keys: Sequence[ExposureKey]) -> None:
@@ -201,7 +201,7 @@ class UnitStages:
         Raises
         ------
         Misconfigured
-            Nothing of this kind could succeed: a model is missing, the folder may not be written, ...
+            No stage could succeed: a model is missing, the folder may not be written, ...
         """
         with Scratch(scratch_folder(self._out)) as scratch:
             self._arrays = ArrayStore(self._out, scratch.allocate)
@@ -224,19 +224,19 @@ class UnitStages:
                     self._leave(stage, str(error), idle=True)
                 except Misconfigured:
                     raise
-                except Exception as error:  # a defect or a full disk: the rest of the night goes on
+                except Exception as error:  # a bug or a full disk: the rest of the night continues
                     self.result.failed.append(trouble_with(work.night, f"{self._label}, stage {stage.name}", error))
             lost[name] = f"no {name}: stage {stage.name} did not run"
         self.result.seconds = timer.seconds()
 
     def _leave(self, stage: Stage, reason: str, idle: bool) -> None:
-        """Record why a stage does not run; where that follows from its inputs, a rerun need not find out again."""
+        """Record why a stage does not run; if that follows from its inputs, a rerun need not check it again."""
         self.result.not_run[stage.name] = reason
         if idle:
             self.result.idle[stage.gives.name] = self._work.digests[stage.gives.name], reason
 
     def _persistently(self, call: Callable[[], Given]) -> Given:
-        """Return what a call gives; try again what may succeed later, as for exposures."""
+        """Return the result of a call; retry if it may succeed later, as for exposures."""
         for attempt in range(self._settings.execution.retries):
             try:
                 return call()
@@ -245,7 +245,7 @@ class UnitStages:
         return call()
 
     def _make(self, stage: Stage, timer: Timer) -> None:
-        """Run a stage and publish what it gives."""
+        """Run a stage and publish its dataset."""
         inputs = {dataset.name: self._given(stage, dataset) for dataset in (*stage.needs, *stage.optional)}
         inputs = {name: value for name, value in inputs.items() if value is not None}
         models = {**models_of(stage, self._settings), **dust_of(stage, self._settings)}
@@ -265,11 +265,11 @@ class UnitStages:
         return Context(settings=section, models=models, pixels=pixels, allocate=self._arrays.allocate)
 
     def _given(self, stage: Stage, dataset: Dataset) -> Any:
-        """Return a dataset as a stage is to have it; None if there is none."""
+        """Return a dataset in the form for a stage; None if there is none."""
         return self._input(dataset)
 
     def _input(self, dataset: Dataset) -> Any:
-        """Return a dataset: made just now, kept from an earlier run, or made elsewhere; None if there is none."""
+        """Return a dataset that was just made, kept from an earlier run, or made elsewhere; None if there is none."""
         name = dataset.name
         if name not in self._inputs:
             if name in self._work.kept:
@@ -284,7 +284,7 @@ class UnitStages:
         return read(path, dataset)  # type: ignore[arg-type]
 
     def _found(self, dataset: TableOf) -> pa.Table | None:
-        """Return the rows of what is made elsewhere; None if there is nothing of it."""
+        """Return the rows of a dataset made elsewhere; None if there are none."""
         raise NotImplementedError
 
     def _columns(self, dataset: TableOf) -> list[str]:
@@ -299,7 +299,7 @@ class UnitStages:
     def _published(
         self, stage: Stage, dataset: TableOf | ArrayOf, key: PatchKey | str, made: Any, inputs: Mapping[str, Any]
     ) -> DatasetRecord:
-        """Publish what a stage has given, as ``dataset``."""
+        """Publish the result of a stage as ``dataset``."""
         digest = self._work.digests[stage.gives.name]
         if isinstance(dataset, TableOf):
             return self._tables.record(self._tables.publish(dataset, key, made, digest))
@@ -319,9 +319,9 @@ class NightStages(UnitStages):
     out, settings, work
         As in `UnitStages`.
     patched
-        Datasets that its patches have.
+        Datasets of its patches.
     before
-        What links it with the nights before it, where that is wanted.
+        Functions for links with earlier nights, if wanted.
     """
 
     def __init__(
@@ -347,7 +347,7 @@ class NightStages(UnitStages):
         Misconfigured
             As in `UnitStages.run`.
         BadInput
-            It would not fit the memory.
+            The data would not fit in memory.
         """
         require_night_fit(self._work.night, self._work.rows)
         return super().run()
@@ -364,7 +364,7 @@ class NightStages(UnitStages):
 def make_night(
     work: NightWork, out: Path, settings: Settings, patched: Collection[str], before: OverNights | None = None
 ) -> StagesResult:
-    """Run the stages of a whole night that are outdated, and publish what they give; parameters as of `NightStages`."""
+    """Run the outdated stages of a whole night, and publish their datasets; parameters are those of `NightStages`."""
     return NightStages(out, settings, work, patched, before).run()
 
 
@@ -376,16 +376,16 @@ def record_night(
     rows: Mapping[str, int],
     failed: Sequence[Trouble] = (),
 ) -> None:
-    """Withdraw what is not given any more, and record the rest.
+    """Withdraw datasets that are no longer made, and record the rest.
 
     Parameters
     ----------
     work, out, settings
-        As of `NightStages`.
+        As in `NightStages`.
     made, rows
-        Result of its stages; rows of its patches, by dataset, as they are published now.
+        Result of its stages; numbers of currently published rows of its patches, by dataset.
     failed
-        What went wrong in its patches.
+        Errors in its patches.
     """
     ledger, before = Ledger(out), work.record.datasets if work.record is not None else {}
     there = {entry.path for entry in made.datasets.values()}
@@ -423,7 +423,7 @@ def _awaited(stage: Stage, idle: Mapping[str, tuple[str, str]]) -> list[str]:
 
 
 def ledger_seconds(seconds: Mapping[str, float]) -> dict[str, float]:
-    """Return times as the ledger has them."""
+    """Return times as stored in the ledger."""
     return {name: round(value, 4) for name, value in seconds.items()}
 
 
@@ -433,7 +433,7 @@ def now() -> str:
 
 
 def trouble_with(night: str, what: str, error: Exception) -> Trouble:
-    """Return what went wrong with a part of a night."""
+    """Return the trouble for an error in a part of a night."""
     code = error.code if isinstance(error, NightstrideError) else type(error).__name__
     said = str(error) if isinstance(error, NightstrideError) else f"{code}: {' '.join(str(error).split())[:500]}"
     text = "; ".join([said, *getattr(error, "__notes__", ())])

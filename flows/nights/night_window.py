@@ -33,12 +33,12 @@ _OF_DETECTIONS = tuple(name for name in NIGHT_WINDOW.schema.names if name not in
 
 
 def require_linkable(settings: Settings) -> None:
-    """Make sure that nights can be linked.
+    """Raise unless nights can be linked.
 
     Raises
     ------
     Misconfigured
-        The extra is not installed, or the place of the observatory is not known.
+        The extra is not installed, or the position of the observatory is not known.
     """
     wanted = settings.link_nights
     require_heliolinx()
@@ -49,22 +49,22 @@ def require_linkable(settings: Settings) -> None:
 
 
 def read_window(out: Path, night: str, settings: LinkNightsSettings) -> pa.Table:
-    """Read what may move in a night and in those before it.
+    """Return the possibly moving detections of a night and of earlier nights.
 
     Parameters
     ----------
     out, night, settings
-        Output folder, the night, and how many nights there are in all.
+        Output folder, label of the night, and settings with the number of nights.
 
     Returns
     -------
     pyarrow.Table
-        Of `NIGHT_WINDOW`: detections that are neither at rest nor satellites, of nights that were linked.
+        Rows of `NIGHT_WINDOW`: detections of linked nights that are neither stationary nor satellites.
 
     Raises
     ------
     BadInput
-        The place of an observatory is not known (``unknown_observatory``), there are too many detections for the memory
+        The position of an observatory is not known (``unknown_observatory``), the detections do not fit in memory
         (``memory``), or a catalogue cannot be read.
     """
     parts, found = [NIGHT_WINDOW.empty()], 0
@@ -77,7 +77,7 @@ def read_window(out: Path, night: str, settings: LinkNightsSettings) -> pa.Table
 
 
 def _of_night(out: Path, night: str, own: bool, obscode: str | None) -> Iterator[pa.Table]:
-    """Yield what may move in a night, if it was linked; the observatory is empty where it is not known."""
+    """Yield the possibly moving detections of a night, if it was linked; an unknown observatory is empty."""
     links = CatalogStore(out).read_night(TRACKLET_SOURCE, night, ["diaSourceId", "stationary", "trackletId"])
     if links is None:
         return
@@ -101,7 +101,7 @@ def _of_night(out: Path, night: str, own: bool, obscode: str | None) -> Iterator
 
 
 def _codes(out: Path, night: str, rows: pa.Table) -> list[str]:
-    """Return the observatory of each detection: that of the instrument which its visit was taken with."""
+    """Return the observatory of each detection, which is that of the instrument of its visit."""
     visit, detector = (rows[name].to_numpy() for name in ("visit", "detector"))
     visits, first, of = np.unique(visit, return_index=True, return_inverse=True)
     keys = [
@@ -114,12 +114,12 @@ def _codes(out: Path, night: str, rows: pa.Table) -> list[str]:
 
 
 def _with_observatory(window: pa.Table, night: str) -> pa.Table:
-    """Return a window with the one observatory of all whose tiles are there also where they are pruned.
+    """Return a window in which detections with pruned tiles have the only observatory of the others.
 
     Raises
     ------
     BadInput
-        There are none, or several, and some are not known.
+        Some observatories are not known, and the others have none or several.
     """
     codes = pc.unique(window["obscode"]).to_pylist()
     if "" not in codes:
@@ -138,7 +138,7 @@ def link_window(window: Window) -> list[Link]:
     Raises
     ------
     BadInput
-        What links failed or took too long: that concerns this night alone.
+        Linking failed or took too long; this affects only this night.
     """
     try:
         return linked(window)

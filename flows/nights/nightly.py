@@ -64,10 +64,10 @@ class Shutdown:
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Listen to SIGTERM and SIGINT in the running loop; the second one ends the process at once.
+        """Handle SIGTERM and SIGINT in the running loop; the second signal ends the process at once.
 
-        Prefect's own handler would raise wherever the process happens to be. Outside of the main thread, where Python
-        handles no signals, nothing is listened to.
+        Prefect's own handler would raise at an arbitrary point of the process. Outside the main thread, where Python
+        handles no signals, this does nothing.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -96,20 +96,20 @@ LEAST_TASKS = 4
 
 
 class Outlet(Protocol):
-    """Sends the alerts of visits that are published; what fails there fails nothing here."""
+    """Sender of the alerts of published visits; its failures do not affect the run."""
 
     def begin(self, night: str, visit: int) -> None:
-        """Note, before a visit is searched, that its alerts are to be sent."""
+        """Record, before a visit is searched, that its alerts must be sent."""
 
     def visit(self, night: str, visit: int, since: float | None) -> None:
-        """Send the alerts of a visit that arrived, or ended, at a time, s since 1970; None: it is not known when."""
+        """Send the alerts of a visit that arrived, or ended, at a given time, s since 1970; None: not known."""
 
 
 class NightRun:
-    """State that the flow of a night works on.
+    """State of the flow of a night.
 
-    Not a dataclass, and with slots: Prefect would walk through it for each task, and store a copy of all of it as the
-    parameters of the flow.
+    This is a class with slots, not a dataclass: Prefect would traverse a dataclass for each task, and store a copy of
+    all of it as parameters of the flow.
 
     Parameters
     ----------
@@ -118,28 +118,27 @@ class NightRun:
     out, settings, recorder, progress
         Destination of the results.
     started
-        Called in a thread as the flow begins: waits for the cluster, and returns it each time.
+        Called in a thread when the flow starts; waits for the cluster, and returns it each time.
     outlet
-        Sends alerts; None: none are sent.
+        Sender of alerts; None: none are sent.
     meanwhile
-        Called in a thread once, when all exposures are handed out and the tiles of one of the last are searched: fewer
-        than all workers have work then.
+        Called in a thread once, when all exposures are handed out and the tiles of one of the last are searched, so
+        that some workers are idle.
     ahead
-        Exposures that are being searched already.
+        Exposures whose search has already started.
 
     Attributes
     ----------
     shutdown
-        Whether it has been asked to stop.
+        Request to stop.
     caught_up
-        Nights of which all is associated that was published before.
+        Nights whose earlier published detections are all associated.
     handed_out
-        Whether all exposures are, and ``meanwhile`` is still to be called.
+        Whether all exposures are handed out and ``meanwhile`` has not been called yet.
     fence
-        Lease of the run, without which its workers publish nothing; None: nobody holds ``out``.
+        Lease of the run, without which its workers publish nothing; None: no process holds ``out``.
     totals
-        Outcomes of the exposures that are finished. Kept here and not returned, so that it outlives a flow that ends
-        in an error.
+        Outcomes of finished exposures, stored here so that they survive a flow that ends in an error.
     """
 
     __slots__ = (
@@ -182,24 +181,25 @@ class NightRun:
 
     @property
     def cluster(self) -> Cluster:
-        """Return what does the work."""
+        """Return the cluster that does the work."""
         return self.started()
 
     @property
     def stopping(self) -> bool:
-        """Return whether no further exposure is to be begun."""
+        """Return whether no further exposure may start."""
         return self.shutdown.asked
 
     @property
     def cut_short(self) -> bool:
-        """Return whether the next run is to bring its nights together: with what is published by then.
+        """Return whether the association and night-level stages are left to the next run.
 
-        Objects at rest have the ids of what was published first, and what was on its way is published in any order.
+        Stationary objects take their ids from the first published detection, and exposures in progress may be published
+        in any order.
         """
         return self.stopping or any(one.code == CLUSTER_LOST for one in self.totals.failed)
 
     def leaves_out(self, item: Item) -> bool:
-        """Return whether an exposure is not to be begun any more."""
+        """Return whether an exposure may no longer start."""
         return self.stopping and item.key not in self.ahead
 
     def searched(self) -> None:
@@ -213,7 +213,7 @@ class NightRun:
         self.totals.add(outcome)
 
     def visit_done(self, key: ExposureKey, outcomes: Sequence[Outcome]) -> None:
-        """Associate what is published of a visit, and send its alerts."""
+        """Associate the published detections of a visit, and send its alerts."""
         ended = [one.exposure_ended.timestamp() for one in outcomes if one.exposure_ended is not None]
         self.send_alerts(key, min(ended, default=None))
 
@@ -240,16 +240,16 @@ class NightRun:
         return 1 if left >= MANY * workers else max(LEAST_TASKS, ceil(workers / max(left, 1)))
 
 
-# Says at exit, whatever the logging level, that it is still sending events.
+# Prefect reports at exit, whatever the logging level, that it is still sending events.
 logging.getLogger("EventsWorker").setLevel(logging.CRITICAL)
 
 
 async def nightly(night: NightRun) -> None:
     """Run the flow of a night: search all its exposures; their outcomes are in ``night.totals``.
 
-    Visits begin in order, each when the one before has handed out all its exposures: they overlap at their ends, so
-    that every worker has work, and what is on its way at any time is bounded, and memory and disk with it. Asked to
-    stop by a signal, it finishes what is on its way and begins nothing more.
+    Visits start in order, each when the one before has handed out all its exposures. They overlap at their ends, so
+    that every worker has work, while the exposures in progress, and with them memory and disk, are bounded. After a
+    signal, exposures in progress are finished and no more are started.
 
     Raises
     ------
@@ -258,7 +258,7 @@ async def nightly(night: NightRun) -> None:
     """
     import prefect.flow_engine
 
-    # Its handler of SIGTERM raises wherever the process happens to be, where that may be lost.
+    # Prefect's handler of SIGTERM raises at an arbitrary point, where the exception may be lost.
     prefect.flow_engine.capture_sigterm = nullcontext  # type: ignore[assignment, attr-defined]
     _NIGHT.set(night)
     await _nightly()
@@ -308,18 +308,18 @@ async def turn(
 async def visit(
     night: NightRun, items: list[Item], slots: asyncio.Semaphore, handed_out: asyncio.Event, budget_s: float | None
 ) -> None:
-    """Search the exposures of one visit within its time budget; record what is shed when that is used up.
+    """Search the exposures of one visit within its time budget; record the exposures dropped when it is used up.
 
     Parameters
     ----------
     night, items
-        The night, and those of its exposures that are of this visit.
+        State of the night, and its exposures of this visit.
     slots
-        One is held for each exposure on its way.
+        Semaphore; one slot is held for each exposure in progress.
     handed_out
         Set as soon as none of the exposures waits for a slot.
     budget_s
-        How long the visit may still take, s; None: as long as it does.
+        Remaining time for the visit, s; None: no limit.
     """
     left, done = {item.key: item for item in items}, list[Outcome]()
     if night.outlet is not None:
@@ -327,7 +327,7 @@ async def visit(
     async with night.cluster.client(asynchronous=True) as client:
 
         async def one(item: Item) -> None:
-            # Made for each: towards the end of a night, and of a large visit, exposures are shared out.
+            # Made for each exposure, since near the end of a night or a large visit several tasks share an exposure.
             run = ExposureRun(
                 client,
                 night.out,
@@ -355,7 +355,7 @@ async def visit(
                     if night.leaves_out(item):  # asked to stop meanwhile
                         slots.release()
                         continue
-                    # Not in the task itself: one that is cancelled before it begins would keep its slot.
+                    # Not in the task itself: a task cancelled before its start would keep its slot.
                     group.create_task(one(item)).add_done_callback(lambda _: slots.release())
                 handed_out.set()
         except TimeoutError:

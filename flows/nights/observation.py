@@ -38,7 +38,7 @@ class Observation:
     meter: "Meter | None" = None
 
     def ended(self, summary: "RunSummary | None", exit_code: int, out: Path | None = None) -> None:
-        """Write the figures of the run to a file, if the settings name one; a failure of that is said, and no more."""
+        """Write the metrics of the run to a file, if the settings name one; a failure is only reported."""
         path = self.settings.observe.metrics_file
         if path is None:
             return
@@ -56,12 +56,12 @@ class Observation:
 
 @contextmanager
 def observation(settings: Settings, console: "Console") -> Iterator[Observation]:
-    """Log as the settings say, serve metrics if they name an address, and trace if the environment says so.
+    """Set up logs from the settings, metrics if the settings have an address, and traces from the environment.
 
     Raises
     ------
     Misconfigured
-        Metrics cannot be served there, or there is no folder for their file.
+        Metrics cannot be served at the address, or the folder for their file does not exist.
     """
     if settings.observe.log_format == "json":
         log_as_json()
@@ -74,7 +74,7 @@ def observation(settings: Settings, console: "Console") -> Iterator[Observation]
 
 @contextmanager
 def figures_written(settings: Settings, console: "Console", meter: Meter | None = None) -> Iterator[Observation]:
-    """Yield what writes the figures of a run at its end; of one that ends in an error they are written here.
+    """Yield a function that writes the metrics at the end of a run; after an error they are written here.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def figures_written(settings: Settings, console: "Console", meter: Meter | None 
 def _meter(settings: Settings, stack: ExitStack) -> "Meter | None":
     if settings.observe.address is None:
         return None
-    # Imported here: most runs do without.
+    # Imported here because most runs do not need it.
     from flows.pipeline.provenance import provenance_of
     from flows.runtime.metrics import metrics_server
     from stages import PIPELINE
@@ -108,7 +108,7 @@ def _meter(settings: Settings, stack: ExitStack) -> "Meter | None":
 
 
 def _lag_of(summary: "RunSummary", out: Path) -> "Percentiles | None":
-    """Read the lag of the last night from the ledger, as `nightstride status` does."""
+    """Return the lag of the last night from the ledger, as `nightstride status` does."""
     from flows.results.status import read_status
 
     if not summary.nights:

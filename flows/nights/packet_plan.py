@@ -35,13 +35,13 @@ class ListedPacket(NamedTuple):
     Attributes
     ----------
     name, file
-        Its name, and the file it is in.
+        Name of the packet, and its file.
     candid, key, content
-        Which alert and exposure it is, and the digest of what it says: `flows.inputs.ztf_packets.PacketIdentity`.
+        Id of the alert, its exposure, and digest of its content: `flows.inputs.ztf_packets.PacketIdentity`.
     digest
-        Of the row that a search of it gives.
+        Digest of the row from its search.
     detected
-        Whether its row, which is published, has a detection.
+        Whether its published row has a detection.
     """
 
     name: str
@@ -55,18 +55,18 @@ class ListedPacket(NamedTuple):
 
 @dataclass
 class PacketPlan:
-    """Plan of what becomes of each packet.
+    """Plan for each packet.
 
     Attributes
     ----------
     todo
-        To be searched, by name.
+        Packets to search, by name.
     published
-        Whose row is published and up to date.
+        Packets whose published row is up to date.
     copies
-        How many further packets are copies of others.
+        Number of packets that are copies of others.
     quarantined, failed
-        What cannot be used, and what could not be read this time.
+        Packets that cannot be used, and packets that could not be read this time.
     """
 
     todo: dict[str, ListedPacket] = field(default_factory=dict)
@@ -77,9 +77,9 @@ class PacketPlan:
 
 
 def plan_packets(files: Sequence[str], settings: Settings, catalogue: "PacketCatalogue") -> PacketPlan:
-    """Read which packets there are, and compare them with what is published; what cannot be used is quarantined.
+    """Return the plan for the packets in files, compared with published rows; unusable packets are quarantined.
 
-    Of an alert that is there twice the first packet counts; another one with other content is refused.
+    If an alert occurs twice, the first packet counts; another packet with other content is refused.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def plan_packets(files: Sequence[str], settings: Settings, catalogue: "PacketCat
     for uri in files:
         whole = True
         for name, content in read_records(uri):
-            whole = whole and name != uri  # of a tarball: it is named where it cannot be read to its end
+            whole = whole and name != uri  # a tarball is reported if it cannot be read to its end
             if isinstance(content, NightstrideError):
                 _refuse(plan, catalogue, name, content)
                 continue
@@ -162,9 +162,9 @@ def _conflict(one: ListedPacket, first: ListedPacket) -> BadInput:
 
 
 class PacketCatalogue:
-    """Catalogues of packets under an output folder: a file, and a record in the ledger, for each of their exposures.
+    """Catalogues of packets in an output folder, with a file and a record in the ledger for each exposure.
 
-    The caller holds the lease of ``out``.
+    The caller must hold the lease of ``out``.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ class PacketCatalogue:
         return self._ledger.put_provenance(provenance_of(PIPELINE, self._settings))
 
     def quarantine(self, name: str, error: BadInput, key: ExposureKey | None) -> bool:
-        """Put a packet into quarantine; return whether that could be written."""
+        """Quarantine a packet; return whether that could be recorded."""
         try:
             self._quarantine.put(error, name, key)
         except Retryable:  # the disk is full: the next run tries again
@@ -190,7 +190,7 @@ class PacketCatalogue:
         return True
 
     def record(self, key: ExposureKey) -> ExposureRecord | None:
-        """Return what the ledger holds of an exposure, if its catalogue is there and whole."""
+        """Return the record of an exposure in the ledger, if its catalogue is intact."""
         record = self._ledger.get(key)
         usable = record is not None and ZTF_PACKET_SOURCE.name in record.datasets
         return record if record is not None and usable and damaged(record, self._out) is None else None
@@ -198,7 +198,7 @@ class PacketCatalogue:
     def published(self, key: ExposureKey) -> tuple[Mapping[int, tuple[str, bool]], BadInput | None]:
         """Return candid -> digest of each row of an exposure, and whether it has a detection.
 
-        And why no packet of the exposure can be published, if so.
+        Also return the reason if no packet of the exposure can be published.
         """
         self.nights.add(key.night)
         record = self._ledger.get(key)
@@ -214,7 +214,7 @@ class PacketCatalogue:
         return {candid: (made_from, detected) for candid, made_from, detected in zip(*columns, strict=True)}, None
 
     def count(self, key: ExposureKey) -> int:
-        """Return how many rows the catalogue of an exposure has, by the ledger."""
+        """Return the number of rows in the catalogue of an exposure, from the ledger."""
         record = self._ledger.get(key)
         entry = None if record is None else record.datasets.get(ZTF_PACKET_SOURCE.name)
         return 0 if entry is None else entry.rows
@@ -227,21 +227,21 @@ class PacketCatalogue:
     def publish(
         self, key: ExposureKey, source: str, rows: Sequence[Mapping[str, Any]], gone: Iterable[int] = ()
     ) -> None:
-        """Add rows to the catalogue of an exposure, in place of those of the same alerts, and record it.
+        """Add rows to the catalogue of an exposure, replacing those of the same alerts, and record the catalogue.
 
         Parameters
         ----------
         key, source
-            The exposure, and the name of a packet of it.
+            Key of the exposure, and name of one of its packets.
         rows
             Column -> value.
         gone
-            Alerts whose packets cannot be used any more: their rows are withdrawn.
+            Alerts whose packets can no longer be used; their rows are withdrawn.
 
         Raises
         ------
         Retryable, Misconfigured
-            It cannot be written: see `flows.storage.atomic.write_file`.
+            The file cannot be written; see `flows.storage.atomic.write_file`.
         """
         before = self._read(key)
         replaced = pa.array([*gone, *(row["candid"] for row in rows)], pa.int64())
@@ -270,10 +270,10 @@ class PacketCatalogue:
         )
 
     def up_to_date(self, names: Iterable[str]) -> None:
-        """Take packets out of quarantine that could not be used once, and whose rows are published."""
+        """Remove packets from quarantine whose rows are now published."""
         self._quarantine.clear_all(names)
 
     def done(self, name: str) -> None:
-        """Take a packet out of quarantine, now that its row is published; or a tarball that is read to its end."""
+        """Remove a packet from quarantine after its row is published, or a tarball after it is read to its end."""
         if self._quarantine.path(name).exists():
             self._quarantine.clear(name)

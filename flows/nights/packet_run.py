@@ -53,14 +53,14 @@ Found = PacketResult | BadInput | Trouble
 
 
 def search_batch(batch: Sequence[Record], settings: Settings) -> list[Found]:
-    """Search packets; return for each its row, or why it cannot be used (BadInput) or was given up (Trouble).
+    """Search packets; return the row of each, or why it cannot be used (BadInput) or was given up (Trouble).
 
     Parameters
     ----------
     batch
-        Name of each, and its record as Avro has it.
+        Name and Avro record of each packet.
     settings
-        Of the run.
+        Settings of the run.
 
     Raises
     ------
@@ -77,28 +77,28 @@ def _searched(name: str, record: Mapping[str, Any], settings: Settings) -> Found
         return error
     except Misconfigured:
         raise
-    except Exception as error:  # a defect: this packet fails, the others go on
+    except Exception as error:  # a bug: this packet fails, and the others continue
         return Trouble.of(name, error)
 
 
 def search_packets(
     files: Sequence[str], out: Path, settings: Settings, console: "Console", meter: "Meter | None" = None
 ) -> RunSummary:
-    """Search the packets of some files that are not published yet; the caller holds the lease of ``out``.
+    """Search the unpublished packets of files; the caller must hold the lease of ``out``.
 
     Parameters
     ----------
     files
-        As `flows.inputs.packet_files.packet_files` lists them.
+        Files from `flows.inputs.packet_files.packet_files`.
     out, settings
         Output folder and settings.
     console, meter
-        Receive each step; no meter where no metrics are wanted.
+        Receive each step; without metrics there is no meter.
 
     Returns
     -------
     RunSummary
-        Counts are of packets.
+        Summary that counts packets.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def _item(one: ListedPacket) -> Item:
 
 
 def _as_plan(plan: PacketPlan) -> Plan:
-    """Return the plan as that of exposures, whose counts a summary is made of."""
+    """Return the plan as a plan of exposures, from which a summary takes its counts."""
     return Plan(
         todo=tuple(_item(one) for one in plan.todo.values()),
         published=tuple(PublishedExposure(one.key, one.name, int(one.detected)) for one in plan.published),
@@ -151,7 +151,7 @@ def _as_plan(plan: PacketPlan) -> Plan:
 
 
 def _changed(plan: PacketPlan, catalogue: PacketCatalogue) -> list[Item]:
-    """Return the exposures whose catalogue is to be replaced."""
+    """Return the exposures whose catalogue must be replaced."""
     keys = {one.key: one for one in plan.todo.values()}
     records = ((one, catalogue.record(key)) for key, one in keys.items())
     return [replace(_item(one), record=record) for one, record in records if record is not None]
@@ -159,7 +159,7 @@ def _changed(plan: PacketPlan, catalogue: PacketCatalogue) -> list[Item]:
 
 @dataclass
 class _Exposure:
-    """What is still to come of an exposure, and what is known of it by now: name -> row and outcome."""
+    """Remaining packets of an exposure, and results so far: name -> row and outcome."""
 
     left: int = 0
     rows: list[Mapping[str, Any]] = field(default_factory=list)
@@ -169,7 +169,7 @@ class _Exposure:
 
 
 class _PacketWork:
-    """Search of the packets of a plan: parameters as of `search_packets`."""
+    """Search of the packets of a plan; parameters are those of `search_packets`."""
 
     def __init__(
         self,
@@ -188,7 +188,7 @@ class _PacketWork:
             self._exposures.setdefault(one.key, _Exposure(source=one.name)).left += 1
 
     def run(self) -> bool:
-        """Search and publish; return whether a signal ended it early."""
+        """Search and publish; return whether a signal ended the work early."""
         with _stop_on_signals() as stopping:
             batches = self._batches(stopping)
             if len(self._plan.todo) <= HERE:
@@ -206,7 +206,7 @@ class _PacketWork:
         return stopping.is_set()
 
     def _batches(self, stopping: threading.Event) -> Iterator[list[Record]]:
-        """Yield the packets to be searched, as they are read; few are in memory at a time."""
+        """Yield batches of packets to search as they are read, with few in memory at a time."""
         waiting = (record for uri in self._files() for record in self._of_file(uri))
         while not stopping.is_set() and (batch := list(islice(waiting, BATCH))):
             yield batch
@@ -229,7 +229,7 @@ class _PacketWork:
                 yield name, content
 
     def _on_workers(self, batches: Iterator[list[Record]]) -> None:
-        """Search on workers; one batch more than workers is on its way at a time."""
+        """Search on workers, with one more batch in progress than there are workers."""
         from distributed import as_completed
 
         from flows.nights.cluster.cluster import cluster, warm_up_workers
@@ -251,14 +251,14 @@ class _PacketWork:
                         for following in islice(batches, 1):
                             running.add(tasks.submit(following))
                     alone = "" if future.key == alone else alone
-                    # One after the other: what only waited where a worker died counts as a suspect, too.
+                    # One after another, since a batch that only waited on a dead worker is also a suspect.
                     if suspects and not alone:
                         again = tasks.submit([suspects.popleft()])
                         alone = again.key
                         running.add(again)
 
     def _take(self, batch: Sequence[Record], found: Sequence[Found]) -> None:
-        """Note what became of packets, and publish the exposures of which it was the last."""
+        """Record the outcomes of packets, and publish exposures without remaining packets."""
         for (name, _), result in zip(batch, found, strict=True):
             one = self._left.pop(name)
             exposure = self._exposures[one.key]
@@ -325,7 +325,7 @@ class _Tasks:
         return self._client.submit(*self._call, batch, self._settings, key=key, resources=self._resources)
 
     def result(self, future: Any) -> tuple[Sequence[Record], list[Found] | None]:
-        """Return a batch and what was found of it; None if its packets have to be searched again, one by one."""
+        """Return a batch and its results; None if its packets must be searched again, one by one."""
         from distributed import KilledWorker
 
         batch, error = self._given.pop(future.key), future.exception()
@@ -351,7 +351,7 @@ def _deadly(name: str, settings: Settings) -> BadInput:
 
 
 class _PacketProgress(Progress):
-    """Display of a run over packets: now and then how far it is, and what goes wrong."""
+    """Display of a run over packets: occasional progress, and errors."""
 
     _said = 0.0
 

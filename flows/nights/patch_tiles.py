@@ -18,12 +18,12 @@ from schemas.settings import Settings
 
 
 def exposures_without_tiles(patches: Iterable[PatchWork], out: Path) -> dict[ExposureKey, list[PatchKey]]:
-    """Return the exposures whose tiles are gone, and the patches that have to read them.
+    """Return the exposures with missing tiles, and the patches that must read them.
 
     Parameters
     ----------
     patches, out
-        Patches of which something is to be made from the exposures alone, and output folder.
+        Patches with datasets to make from exposures only, and output folder.
     """
     readers: dict[ExposureKey, list[PatchKey]] = {}
     for patch in (one for one in patches if one.due and one.reads_pixels):
@@ -38,13 +38,13 @@ def exposures_without_tiles(patches: Iterable[PatchWork], out: Path) -> dict[Exp
 
 
 def restore_tiles(key: ExposureKey, out: Path, settings: Settings, source: Source, sha256: str) -> StagesResult:
-    """Write the tiles of a published exposure again; parameters and errors as of `store_exposure`."""
+    """Restore the tiles of a published exposure; parameters and errors are those of `store_exposure`."""
     store_exposure(source, key, sha256, out, settings)
     return StagesResult({}, {})
 
 
 def tiles_lost(record: ExposureRecord, out: Path) -> BadInput:
-    """Return the error of tiles that are gone, as is what they were made from."""
+    """Return the error for missing tiles whose source is also missing."""
     return BadInput(
         "tiles_lost",
         record.source_uri,
@@ -57,14 +57,14 @@ def tiles_lost(record: ExposureRecord, out: Path) -> BadInput:
 def left_with(
     lacking: Collection[PatchKey], patches: Collection[PatchKey], former: Collection[PatchKey]
 ) -> tuple[set[PatchKey], set[PatchKey]]:
-    """Return which patches are left out with those that cannot be made, and which former ones stay in their place.
+    """Return the patches left out because others cannot be made, and the former patches kept in their place.
 
     Parameters
     ----------
     lacking
         Patches that cannot be made.
     patches, former
-        All that the night is divided into now, and into which it was divided when they were last made.
+        All patches of the night now, and when they were last made.
     """
     left, stay = set(lacking), set[PatchKey]()
     while True:

@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Counts of what is done, and their display.
+    """Counts of finished work, and their display.
 
     Parameters
     ----------
     console
-        Where to; bars if it is a terminal, otherwise one line per exposure.
+        Console to write to: bars on a terminal, otherwise one line per exposure.
     exposures
-        How many there are to be searched.
+        Number of exposures to search.
     meter
-        Receives each step, too; None: no metrics are wanted.
+        Also receives each step; None: no metrics.
 
     Attributes
     ----------
     since
-        Time of `time.perf_counter` from which on exposures are searched, s.
+        Time of `time.perf_counter` when the search of exposures starts, s.
     """
 
     def __init__(self, console: Console, exposures: int, meter: "Meter | None" = None) -> None:
@@ -70,15 +70,15 @@ class Progress:
             self._bars.stop()
 
     def say(self, text: str, level: int = logging.INFO, **fields: Any) -> None:
-        """Show a line, above the bars if there are any; or log it, with fields, where logs are JSON."""
+        """Show a line, above any bars; if logs are JSON, log it with fields instead."""
         report_line(self._console, text, level, **fields)
 
     def begin(self) -> None:
-        """Start the clock of the rates: exposures are searched from now on."""
+        """Start the clock of the rates, when the search of exposures starts."""
         self.since = perf_counter()
 
     def planned(self, plan: "Plan") -> None:
-        """Count what needs no search."""
+        """Count the sources that need no search."""
         if self.meter is not None:
             self.meter.planned(plan)
 
@@ -166,7 +166,7 @@ class StreamProgress(Progress):
         super().__init__(console, 0, meter)
 
     def _count(self, outcome: "Outcome") -> None:
-        if outcome.status != "quarantined":  # these count when they have settled: a file may still be being written
+        if outcome.status != "quarantined":  # counted later, since a file may still be being written
             super()._count(outcome)
 
     def finished(self, outcome: "Outcome") -> None:
