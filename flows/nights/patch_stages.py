@@ -36,14 +36,14 @@ class PatchStages(UnitStages):
         self._sky = Patch(work.key.order, work.key.pixel, settings.patches.margin_arcsec)
 
     def run(self) -> StagesResult:
-        """Run what is outdated and publish it, unless nothing of the night lies in the patch.
+        """Run the outdated stages and publish their datasets, unless no source of the night lies in the patch.
 
         Raises
         ------
         Misconfigured
             As in `UnitStages.run`.
         BadInput, Retryable
-            Catalogues of exposures are damaged, or cannot be read now; it would not fit the memory.
+            Catalogues of exposures are damaged, or cannot be read now; the data would not fit in memory.
         """
         require_patch_fit(self._unit.key.name, max(self._shapes(), key=prod, default=(0, 0)), self._unit.rows)
         tables = {one.name: one for stage in self._work.graph.stages for one in stage.needs if isinstance(one, TableOf)}
@@ -108,12 +108,12 @@ def has_place(dataset: Dataset) -> bool:
 
 
 def margin_of(dataset: TableOf) -> TableOf:
-    """Return the form of what is published of a dataset around patches."""
+    """Return the schema of the published margin of a dataset around patches."""
     return replace(dataset, name=dataset.name + MARGIN)
 
 
 def make_patch(work: PatchWork, out: Path, settings: Settings) -> StagesResult:
-    """Run the stages of a patch that are outdated, and publish what they give; errors as in `PatchStages.run`."""
+    """Run the outdated stages of a patch, and publish their datasets; raise as `PatchStages.run` does."""
     return PatchStages(out, settings, work).run()
 
 
@@ -126,7 +126,7 @@ class Around:
     beside
         Pixels outside all patches whose objects are its own: `kernels.sky.patches.Division`.
     files
-        Dataset -> its published files, of the patch and of those that touch it.
+        Dataset -> its published files, for the patch and for those that touch it.
     """
 
     beside: tuple[int, ...]
@@ -134,17 +134,17 @@ class Around:
 
 
 class AssociatedStages(PatchStages):
-    """Stages of a patch that work on the association, which they read from its store.
+    """Stages of a patch that read the association from its store.
 
-    A detection may lie in another patch than its object: what others give of detections is read of the patches around,
-    too.
+    A detection may lie in another patch than its object, so datasets on detections are also read from the surrounding
+    patches.
 
     Parameters
     ----------
     out, settings, work
-        As of `PatchStages`, when what exposures are enough for is made of all patches.
+        As in `PatchStages`, after the datasets that need only exposures are made for all patches.
     around
-        Its surroundings.
+        Surroundings of the patch.
     """
 
     def __init__(self, out: Path, settings: Settings, work: PatchWork, around: Around) -> None:
@@ -152,21 +152,21 @@ class AssociatedStages(PatchStages):
         self._around, self._sky = around, replace(self._sky, beside=around.beside)
 
     def run(self) -> StagesResult:
-        """Run what is outdated and publish it, unless no object there was seen in the night.
+        """Run the outdated stages and publish their datasets, unless no object there was seen in the night.
 
         Raises
         ------
         Misconfigured
             As in `UnitStages.run`.
         BadInput, Retryable
-            The store of the association does not answer, or is damaged; its detections would not fit the memory.
+            The store of the association does not answer, or is damaged; its detections would not fit in memory.
         """
         found = self._persistently(lambda: self._input(ASSOCIATION))
         return UnitStages.run(self) if len(found) or self._work.kept else self._nothing()
 
     def _found(self, dataset: TableOf) -> pa.Table | None:
         if dataset.name == ASSOCIATION.name:
-            from flows.storage.association_store import opened_association  # SQLAlchemy takes a while
+            from flows.storage.association_store import opened_association  # SQLAlchemy is slow to import
 
             with opened_association(self._out, self._settings.association) as store:
                 require_history_fit(self._unit.key.name, store.history_rows(self._work.night, self._sky))
@@ -178,19 +178,19 @@ class AssociatedStages(PatchStages):
 
 
 def make_associated(work: PatchWork, out: Path, settings: Settings, around: Around) -> StagesResult:
-    """Run the stages of a patch on the association; parameters and errors as of `AssociatedStages`."""
+    """Run the stages of a patch on the association; parameters and errors are those of `AssociatedStages`."""
     return AssociatedStages(out, settings, work, around).run()
 
 
 class StaticStages(PatchStages):
-    """Stages of a patch that work on what its objects were in other nights, which they read from the store.
+    """Stages of a patch that read the history of its objects in other nights from the store.
 
     Parameters
     ----------
     out, settings, work
-        As of `PatchStages`, when the night's objects are associated.
+        As in `PatchStages`, after the night's objects are associated.
     objects
-        Their file; None: there are none.
+        File of these objects; None: there are none.
     """
 
     def __init__(self, out: Path, settings: Settings, work: PatchWork, objects: str | None) -> None:
@@ -198,7 +198,7 @@ class StaticStages(PatchStages):
         self._objects = objects
 
     def run(self) -> StagesResult:
-        """Run what is outdated and publish it; errors as of `AssociatedStages.run`."""
+        """Run the outdated stages and publish their datasets; raise as `AssociatedStages.run` does."""
         return UnitStages.run(self) if self._objects is not None and len(self._input(OBJECT)) else self._nothing()
 
     def _found(self, dataset: TableOf) -> pa.Table | None:
@@ -216,5 +216,5 @@ class StaticStages(PatchStages):
 
 
 def make_static(work: PatchWork, out: Path, settings: Settings, objects: str | None) -> StagesResult:
-    """Run the stages of a patch on lasting objects; parameters and errors as of `StaticStages`."""
+    """Run the stages of a patch on permanent objects; parameters and errors are those of `StaticStages`."""
     return StaticStages(out, settings, work, objects).run()

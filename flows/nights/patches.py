@@ -57,9 +57,9 @@ SAY_S = 10.0
 
 @dataclass(frozen=True)
 class _Task:
-    """Part of the work on a night: what is called with it, the output folder, the settings, and more.
+    """Part of the work on a night: function, work, output folder, settings, and further arguments.
 
-    It is on a patch or on the whole night; of an exposure its tiles are to be made.
+    The work is on a patch or on the whole night, or restores the tiles of an exposure.
     """
 
     make: Callable[..., StagesResult]
@@ -68,7 +68,7 @@ class _Task:
 
     @property
     def labels(self) -> dict[str, str]:
-        """Return what its logs and traces are labelled with."""
+        """Return the labels of its logs and traces."""
         night = {"night": self.work.night}
         if isinstance(self.work, ExposureKey):
             return night | {"exposure": self.work.name}
@@ -94,26 +94,26 @@ def run_nights(
     again: Callable[[str], NightWork | None] = lambda night: None,
     before: OverNights | None = None,
 ) -> dict[str, NightResult]:
-    """Run the stages of nights that are outdated: of their patches, then those of a whole night.
+    """Run the outdated stages of nights: first those of patches, then those of the whole night.
 
-    Tiles that are read, and are gone, are written again first.
+    Missing tiles that must be read are restored first.
 
     Parameters
     ----------
     works, out, settings
         Plans of nights, output folder and settings of the run, which holds the lease.
     workers
-        Cluster that is up; None: there is none, and one is started if there are many patches.
+        Running cluster; None: there is none, and one is started if there are many patches.
     say
-        Receives how far it is.
+        Receives messages on progress.
     call
-        Calls what is not for workers: that follows from the association, and all where there are none.
+        Caller of work outside workers: work on the association, or all work if there are no workers.
     find
-        Gives what an exposure was searched from, if that is there as it was.
+        Function that returns the source of a searched exposure, if it still exists unchanged.
     again
-        Associates the objects of a night that are published by now, and plans it again.
+        Function that associates the objects of a night that are published by now, and plans it again.
     before
-        What links a night with those before it, where that is wanted.
+        Functions for links with earlier nights, if wanted.
 
     Returns
     -------
@@ -123,7 +123,7 @@ def run_nights(
     Raises
     ------
     Misconfigured
-        Nothing of this kind could succeed.
+        No stage could succeed.
     """
     due = [work for work in works if work.outdated]
     here = workers is not None or _few([patch.of_exposures for work in due for patch in work.patches], out)
@@ -139,25 +139,25 @@ def relink_nights(
     call: Caller,
     before: OverNights,
 ) -> list[Trouble]:
-    """Link nights again whose links are not of the nights before them as these are now; all else of them stays.
+    """Link nights again if the nights before them have changed; nothing else of them is changed.
 
-    What was not linked, or has tracklets that these settings would not make, is left to a run of its own; what cannot
-    be linked stays as it was.
+    Nights that were not linked, or whose tracklets these settings would not make, are left to their own runs. Nights
+    that cannot be linked keep their links.
 
     Parameters
     ----------
     works, out, settings, workers, call, before
-        Plans of nights, and as of `run_nights`.
+        Plans of nights, and arguments as in `run_nights`.
 
     Returns
     -------
     list
-        What went wrong.
+        Errors.
 
     Raises
     ------
     Misconfigured
-        Nothing of this kind could succeed.
+        No stage could succeed.
     """
     failed, after = [], following(PIPELINE, NIGHT_WINDOW.name)
     for work in works:
@@ -178,7 +178,7 @@ def relink_nights(
 
 
 def _few(parts: Sequence[PatchWork], out: Path) -> bool:
-    """Return whether there is so little to do that workers do not pay."""
+    """Return whether there is too little work for workers to be worthwhile."""
     patches = sum(part.due for part in parts)
     return patches <= HERE and patches + len(exposures_without_tiles(parts, out)) <= HERE
 
@@ -191,7 +191,7 @@ def _started(settings: Settings, out: Path) -> Any:
 
 @dataclass
 class _Night:
-    """Work on one night: parameters as of `run_nights`."""
+    """Work on one night; parameters are those of `run_nights`."""
 
     work: NightWork
     out: Path
@@ -224,11 +224,11 @@ class _Night:
         return result
 
     def _patches(self) -> dict[PatchKey, StagesResult]:
-        """Return what became of each patch.
+        """Return the result of each patch.
 
-        What exposures are enough for is made on workers, the largest patches first, so that they end together; then
-        what follows from the association, beside this process: workers may be where its store cannot be reached, or
-        its password is not known.
+        Datasets that need only exposures are made on workers, the largest patches first, so that workers finish
+        together. Datasets that need the association follow in a process beside this one, since workers may be unable
+        to reach its store or may not have its password.
         """
         found = {one.key: _known(one) for one in self.work.patches}
         parts = [one.of_exposures for one in self.work.patches]
@@ -248,9 +248,9 @@ class _Night:
         return made
 
     def _lacking(self, parts: Sequence[PatchWork]) -> dict[PatchKey, Trouble]:
-        """Write tiles again that patches have to read; return the patches whose tiles cannot be, and why.
+        """Restore tiles that patches must read; return the patches whose tiles cannot be restored, with reasons.
 
-        These stay as they are, as a whole: what is published of them was made of tiles that were there.
+        These patches are kept as a whole, since their published datasets were made from existing tiles.
         """
         absent, lacking, tasks = exposures_without_tiles(parts, self.out), dict[PatchKey, Trouble](), list[_Task]()
 
@@ -275,7 +275,7 @@ class _Night:
         return lacking
 
     def _make(self, found: dict[PatchKey, StagesResult], tasks: list[_Task], cluster: "Cluster | None") -> None:
-        """Make parts of patches; what became of each is noted and recorded as soon as it is done."""
+        """Make parts of patches; store and record the result of each as soon as it is done."""
         said = monotonic()
         for count, (task, made) in enumerate(self._made(tasks, cluster), 1):
             if isinstance(part := task.work, PatchWork):
@@ -286,13 +286,13 @@ class _Night:
                 self.say(f"Night {self.work.night}: {count} of {len(tasks)} patches of the sky.")
 
     def _former(self) -> dict[PatchKey, PatchRecord]:
-        """Return what the ledger has of patches, also where the night was divided otherwise."""
+        """Return the records of patches in the ledger, including those of an earlier division of the night."""
         return {one.key: one for one in self._ledger.patches(self.work.night) if isinstance(one, PatchRecord)}
 
     def _associated(self, found: Mapping[PatchKey, StagesResult], left: Collection[PatchKey]) -> Iterator[_Task]:
-        """Yield the work on the association, but of patches around which something has failed that it reads.
+        """Yield the work on the association, except for patches that would read a failed dataset around them.
 
-        What was published of these before stays; of those that are left as they are nothing is made.
+        The published datasets of these patches are kept; nothing is made for patches that are left unchanged.
         """
         patches = self.work.patches
         division = Division(tuple((one.key.order, one.key.pixel) for one in patches))
@@ -318,9 +318,9 @@ class _Night:
             yield _Task(make_associated, part, (Around(beside, files),))
 
     def _lasting(self, found: dict[PatchKey, StagesResult]) -> None:
-        """Make what is known of lasting objects, of patches whose objects are there, or that have none.
+        """Make the histories of permanent objects, for patches whose objects exist or that have none.
 
-        Where objects have been made, it is planned again with what they were associated with.
+        If objects have been made, the work is planned again with their association.
         """
         if any(one.objects_due for one in self.work.patches):
             self.work = self.again(self.work.night) or self.work
@@ -337,7 +337,7 @@ class _Night:
         self._make(found, tasks, None)
 
     def _about(self, division: Division, number: int) -> tuple[list[int], tuple[int, ...]]:
-        """Return what is about a patch, told by the process beside this one, which knows the sky already, if it can."""
+        """Return the surroundings of a patch, if possible from the process beside this one, which knows the sky."""
         about = partial(division.about, number)
         with suppress(Exception):
             near, beside = self.call(about)
@@ -345,9 +345,9 @@ class _Night:
         return about()
 
     def whole(self, patched: Mapping[str, int], failed: Sequence[str]) -> StagesResult:
-        """Return what became of the night as a whole.
+        """Return the result of the night as a whole.
 
-        Made without some patches, or with nights before that are not as was planned, it is made again by the next run.
+        If patches are missing or earlier nights differ from the plan, the next run makes it again.
         """
         if not self.work.due:
             return _known(self.work)
@@ -363,7 +363,7 @@ class _Night:
         return made
 
     def _made(self, tasks: list[_Task], cluster: "Cluster | None") -> Iterator[tuple[_Task, StagesResult]]:
-        """Yield what becomes of each task, as soon as it is done."""
+        """Yield the result of each task as soon as it is done."""
         made = self._here(tasks)
         if cluster is not None and tasks:
             from flows.nights.cluster.cluster import on_workers
@@ -400,7 +400,7 @@ class _Night:
         self._ledger.put_patch(record)
 
     def _withdraw(self, found: Mapping[PatchKey, StagesResult]) -> None:
-        """Remove what lies in the folders of patches and is of none, and the records of those."""
+        """Remove files in the folders of patches that belong to no patch, and their records."""
         published = {entry.path for made in found.values() for entry in made.datasets.values()}
         for path in list(patch_paths(self.out, self.work.night)):
             if path.relative_to(self.out).as_posix() not in published:
@@ -411,7 +411,7 @@ class _Night:
                 self._ledger.remove_patch(record.key)
 
     def _describe(self, published: Mapping[PatchKey, Mapping[str, DatasetRecord]]) -> None:
-        """Describe the datasets of patches that have a place on the sky as HATS catalogues."""
+        """Write the HATS metadata of the datasets of patches that have positions on the sky."""
         forms = [stage.gives for stage in PIPELINE if stage.per == "patch" and has_place(stage.gives)]
         reach = self.settings.patches.margin_arcsec
         for form in (one for one in forms if isinstance(one, TableOf)):
@@ -429,7 +429,7 @@ class _Night:
 
 
 def _as_recorded(work: NightWork, digests: Mapping[str, str]) -> dict[str, DatasetRecord]:
-    """Return what an earlier run has made of a night of the same, though it was not as planned then, either."""
+    """Return what an earlier run has made of a night from the same inputs, even if they differed from its plan."""
     known = work.record.datasets if work.record is not None else {}
     return {
         name: known[name]
@@ -439,7 +439,7 @@ def _as_recorded(work: NightWork, digests: Mapping[str, str]) -> dict[str, Datas
 
 
 def _known(work: NightWork | PatchWork) -> StagesResult:
-    """Return what there is of a night or patch before anything is made."""
+    """Return the existing datasets of a night or patch before any work."""
     return StagesResult(dict(work.kept), work.not_run, idle=_idle(work))
 
 
@@ -448,7 +448,7 @@ def _idle(work: NightWork | PatchWork) -> dict[str, tuple[str, str]]:
 
 
 def _joined(before: StagesResult, part: PatchWork, made: StagesResult) -> StagesResult:
-    """Return what there is of a patch when a part of it is made."""
+    """Return the datasets of a patch after a part of it is made."""
     stages = {stage.name for stage in part.graph.stages}
     seconds = dict(before.seconds)
     _add(seconds, made.seconds)
@@ -467,7 +467,7 @@ def _add(total: dict[str, Any], part: Mapping[str, Any]) -> None:
 
 
 def _everywhere(reasons: list[dict[str, str]]) -> dict[str, str]:
-    """Return the stages that run in no patch, and why not."""
+    """Return the stages that run in no patch, with reasons."""
     if not reasons:
         return {}
     names = set(reasons[0]).intersection(*reasons[1:])

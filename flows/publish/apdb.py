@@ -1,4 +1,4 @@
-"""Published detections, and their objects, in Rubin's alert-production database: visit by visit, once."""
+"""Storage of published detections and their objects in Rubin's alert-production database, each visit once."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,26 +38,26 @@ if TYPE_CHECKING:
 
 @dataclass
 class ApdbTotals:
-    """What became of exposures.
+    """Counts of exposures by outcome.
 
     Attributes
     ----------
     exposures, sources, objects, forced
-        Stored: exposures, their detections, versions of objects, fluxes measured at the places of objects.
+        Numbers of stored exposures, detections, versions of objects, and forced fluxes of objects.
     kept
-        Exposures that are there already, as they are published now.
+        Exposures that were already stored as published.
     changed
-        Exposures that are there, and have been processed again since: what is there stays.
+        Exposures that were stored and have been processed again since; the stored rows are kept.
     empty
         Exposures without a detection to store.
     objects_later
-        Objects that are there as a later visit, or another detector of the same one, has seen them.
+        Objects already stored from a later visit, or from another detector of the same visit.
     skipped
-        Reason -> detections that are not stored.
+        Reason -> number of detections that are not stored.
     failed
-        What was wrong with exposures that are not stored, as `name_failure` adds them.
+        Errors of exposures that are not stored, as added by `name_failure`.
     exposures_failed
-        Number of those exposures.
+        Number of these exposures.
     """
 
     exposures: int = 0
@@ -73,7 +73,7 @@ class ApdbTotals:
     exposures_failed: int = 0
 
     def lack(self, error: NightstrideError) -> None:
-        """Note what was wrong."""
+        """Add an error."""
         name_failure(self.failed, error)
 
     def fail(self, error: NightstrideError, exposures: int = 1) -> None:
@@ -90,28 +90,28 @@ def store_published(
     totals: ApdbTotals,
     told: Callable[[str], object] = lambda _: None,
 ) -> None:
-    """Store published exposures that a database of Rubin's does not have, night by night, each visit in one step.
+    """Store published exposures missing in a Rubin database, night by night, each visit in one step.
 
-    Within a night visits go by the end of their exposures. An exposure that is there stays as it is there. Forced
-    fluxes are stored of exposures that are there.
+    Within a night, visits are ordered by the end of their exposures. Stored exposures are not changed. Forced fluxes
+    are stored for exposures in the database.
 
     Parameters
     ----------
     out, where
         Output folder; configuration of the database, as in `ApdbDatabase`.
     settings
-        Where the association is.
+        Settings with the location of the association.
     chosen
-        Only these nights.
+        Range of nights.
     totals
-        Counts what becomes of them.
+        Receives the counts.
     told
         Receives a line for each night.
 
     Raises
     ------
     Misconfigured
-        There are no such nights; nothing is associated here (``no_association``); as in `ApdbDatabase`.
+        There are no such nights; the association is off (``no_association``); as in `ApdbDatabase`.
     Retryable
         The database, or the store of the association, does not answer.
     """
@@ -157,16 +157,16 @@ def _two_nights(visit: int, night: str, owner: str) -> BadInput:
 
 @dataclass(frozen=True)
 class _Fresh:
-    """An exposure that is not there.
+    """Exposure that is not in the database.
 
     Attributes
     ----------
     mjd
-        Its middle, MJD TAI.
+        Middle of the exposure, MJD TAI.
     columns
-        Its detections, which have a place, as columns of DiaSource.
+        Its detections with a position, as columns of DiaSource.
     links
-        Detections of the objects that were seen on it, of all nights.
+        Detections, from all nights, of the objects seen on it.
     own
         diaSourceId -> diaObjectId of its own detections.
     """
@@ -179,7 +179,7 @@ class _Fresh:
 
 @dataclass(frozen=True)
 class _Visits:
-    """Stores visits; parameters as in `store_published`."""
+    """Storage of visits; parameters are those of `store_published`."""
 
     published: PublishedExposures
     store: "AssociationStore"
@@ -189,7 +189,7 @@ class _Visits:
     totals: ApdbTotals
 
     def put(self, keys: list[ExposureKey]) -> None:
-        """Store the exposures of a visit that are not there, and forced fluxes at the places of its objects."""
+        """Store the missing exposures of a visit, and the forced fluxes of its objects."""
         fresh, seen = list[_Fresh](), list[pa.Table]()
         for key in keys:
             try:
@@ -209,9 +209,9 @@ class _Visits:
             self._forced(self.forced, gather_dia_objects({ASSOCIATION.name: _once(seen)}, Context()))
 
     def _exposure(self, key: ExposureKey) -> tuple[list[_Fresh], list[pa.Table]]:
-        """Return what is to be stored of an exposure, none or one, and the links of the objects seen on it."""
+        """Return the data to store for an exposure, none or one, and the links of the objects seen on it."""
         record = self.published.record(key)
-        if record is None:  # it is published no more
+        if record is None:  # it is no longer published
             return [], []
         known, lacking = with_place_and_time(self.published.detections(key))
         if self.database.contains(key.visit, key.detector):
@@ -230,7 +230,7 @@ class _Visits:
         return [_Fresh(float(known["midpointMjdTai"][0].as_py()), columns, links, own)], [links]
 
     def _as_now(self, record: ExposureRecord, rows: pa.Table) -> bool:
-        """Return whether an exposure is there as it is published now: by when its first detection was processed."""
+        """Return whether an exposure is stored as published, from the processing time of its first detection."""
         identity, *place = (rows[name][0].as_py() for name in ("diaSourceId", "ra", "dec", "midpointMjdTai"))
         found = self.database.processed(identity, *place)
         return found is not None and abs(found - self.published.processed(record)) < 1e-9
@@ -248,9 +248,9 @@ class _Visits:
         self.totals.objects_later += late
 
     def _objects(self, fresh: list[_Fresh], mjd: float) -> tuple[pa.Table, int]:
-        """Return the objects of exposures as they are known up to them, of those that are not there as late.
+        """Return the objects of exposures, as known up to them, that are not stored from a later time.
 
-        Their number is that of those left out.
+        Also return the number of objects left out.
         """
         links = _once([one.links for one in fresh])
         own = set().union(*(one.own for one in fresh))
@@ -281,7 +281,7 @@ class _Visits:
         return columns | {"band": Column(bands)}
 
     def _pixels(self, key: ExposureKey, rows: pa.Table) -> dict[str, NDArray[Any]]:
-        """Return flags and fluxes that the pixels of an exposure tell, by Rubin's names; none where they are gone."""
+        """Return the flags and fluxes from the pixels of an exposure, by Rubin's names; none without pixels."""
         pixels = opened_pixels(self.published.out, key)
         found = dict[str, NDArray[Any]]()
         for some in () if pixels is None else pixels.pictured(rows, self.settings.alerts, cutouts=False):
@@ -291,7 +291,7 @@ class _Visits:
         return found
 
     def _forced(self, places: ForcedPlaces, objects: pa.Table) -> None:
-        """Store fluxes at the places of objects that are not there, of exposures that are."""
+        """Store the missing forced fluxes of objects, for exposures in the database."""
         found = [row for rows in places.near(objects, -np.inf, np.inf).values() for row in rows]
         if not found:
             return
@@ -316,7 +316,7 @@ class _Visits:
 
 
 def _bands(bands: list[str]) -> list[str]:
-    """Return bands, those that Rubin does not know as empty texts."""
+    """Return bands, with an empty string for bands that Rubin does not have."""
     return [band if band in BANDS else "" for band in bands]
 
 
@@ -327,13 +327,13 @@ def _own(key: ExposureKey, links: pa.Table) -> dict[int, int]:
 
 
 def joined_columns(exposures: Sequence[Mapping[str, Column]]) -> dict[str, Column]:
-    """Return the columns of several exposures, one after the other; null where an exposure lacks one."""
+    """Return the concatenated columns of several exposures; null where an exposure lacks one."""
     kinds = {name: column for columns in exposures for name, column in columns.items()}
     return {name: _joined([one.get(name) or _null(kind, one) for one in exposures]) for name, kind in kinds.items()}
 
 
 def _null(kind: Column, of: Mapping[str, Column]) -> Column:
-    """Return a column without values, of the kind of another, for the rows of an exposure."""
+    """Return a column of nulls, with the type of another, for the rows of an exposure."""
     count = len(of["diaSourceId"].values)
     if not isinstance(kind.values, np.ndarray):
         return Column([""] * count)
@@ -348,7 +348,7 @@ def _joined(columns: list[Column]) -> Column:
 
 
 def _once(links: list[pa.Table]) -> pa.Table:
-    """Return links of several exposures, each once."""
+    """Return the links of several exposures without repeats."""
     found = pa.concat_tables(links)
     first = np.unique(found["diaSourceId"].to_numpy(), return_index=True)[1]
     return found.take(pa.array(np.sort(first)))

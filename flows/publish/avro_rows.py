@@ -1,4 +1,4 @@
-"""Rows of a table as Avro records, all at once: `fastavro` takes 50 us for each of a hundred fields."""
+"""Encoding of all rows of a table as Avro records at once; `fastavro` takes 50 us for each of a hundred fields."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -18,7 +18,7 @@ _INT = 1 << 31
 
 
 class Encoded(bytes):
-    """Avro of a record, as it stands in a larger one."""
+    """Avro bytes of a record within a larger one."""
 
 
 class Column(NamedTuple):
@@ -29,7 +29,7 @@ class Column(NamedTuple):
     values : (n,)
         Numbers, booleans or texts. NaN and infinity are null.
     valid : (n,) bool
-        False where there is none; None: all are valid.
+        False for missing values; None: all are valid.
     """
 
     values: NDArray[Any] | Sequence[str]
@@ -37,7 +37,7 @@ class Column(NamedTuple):
 
 
 def table_columns(rows: pa.Table, names: Iterable[str]) -> dict[str, Column]:
-    """Return some columns of a table, in which only numbers with a fraction may be null."""
+    """Return some columns of a table, of which only floating-point columns may have nulls."""
     return {
         name: Column(rows[name].to_pylist() if pa.types.is_string(rows[name].type) else rows[name].to_numpy())
         for name in names
@@ -51,7 +51,7 @@ def ids_or_null(ids: Sequence[int | None]) -> Column:
 
 
 def avro_long(value: int) -> bytes:
-    """Return a number from 0 on as Avro has it: zigzag, seven bits in a byte, the low ones first."""
+    """Return a non-negative number in Avro: zigzag, seven bits per byte, low bits first."""
     rest, out = value << 1, bytearray()
     while rest > 0x7F:
         out.append(rest & 0x7F | 0x80)
@@ -65,9 +65,9 @@ def encode_rows(schema: Mapping[str, Any], columns: Mapping[str, Column], count:
     Parameters
     ----------
     schema
-        Of a record with fields of primitive types, and unions of null (first) and one of these.
+        Schema of a record with fields of primitive types, and unions of null (first) and one of these.
     columns
-        By the names of fields; those that are not here are null.
+        Columns by field name; missing columns are null.
     count
         Number of rows.
 
@@ -100,7 +100,7 @@ def encode_rows(schema: Mapping[str, Any], columns: Mapping[str, Column], count:
 
 
 class _Texts:
-    """Different texts, in Avro, by their numbers."""
+    """Distinct strings in Avro, by number."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
@@ -109,7 +109,7 @@ class _Texts:
         return self._numbers.setdefault(text, len(self._numbers))
 
     def pool(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Return all of them, one after the other, and where each begins, and the last ends."""
+        """Return the concatenated strings, and the start of each and the end of the last."""
         coded = [text.encode() for text in self._numbers]
         found = [avro_long(len(one)) + one for one in coded]
         starts = np.cumsum([0, *map(len, found)])
@@ -117,7 +117,7 @@ class _Texts:
 
 
 def _bits(column: Column, kind: str, texts: _Texts, where: str) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-    """Return values as 64 bits each, and which of them there are."""
+    """Return values as 64 bits each, and which of them are present."""
     if kind == "string":
         numbers = np.array([texts.number(one or "") for one in column.values], np.uint64)
         return numbers, np.array([one is not None for one in column.values], np.bool_)
@@ -152,7 +152,7 @@ def _encode(
     out: NDArray[np.uint8],
     ends: NDArray[np.int64],
 ) -> None:
-    """Write rows one after the other (Avro 1.11, "Binary Encoding"); ``ends[n + 1]`` is the end of row n."""
+    """Write rows one after another (Avro 1.11, "Binary Encoding"); ``ends[n + 1]`` is the end of row n."""
     at = 0
     for n in range(bits.shape[1]):
         for k in range(len(kinds)):
@@ -165,7 +165,7 @@ def _encode(
             if kinds[k] == 0:
                 out[at] = 1 if value else 0
                 at += 1
-            elif kinds[k] == 1:  # zigzag, seven bits in a byte, the low ones first
+            elif kinds[k] == 1:  # zigzag, seven bits per byte, low bits first
                 signed = np.int64(value)
                 rest = np.uint64((signed << 1) ^ (signed >> 63))
                 while rest > np.uint64(0x7F):

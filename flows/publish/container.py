@@ -1,4 +1,4 @@
-"""Avro object containers of serialised alerts: a header, then blocks of the alerts as they are."""
+"""Avro object containers of serialised alerts: a header, then blocks of unchanged alerts."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,24 +30,24 @@ def write_container(
 ) -> int:
     """Write serialised records as an Avro object container (Avro 1.11, "Object Container Files"); return its length.
 
-    The records are not read, so that each has the bytes that are sent elsewhere. The marker between blocks follows from
-    the schema: the same records give the same bytes.
+    The records are not decoded, so each keeps the bytes that are sent elsewhere. The marker between blocks depends only
+    on the schema, so the same records give the same bytes.
 
     Parameters
     ----------
     target
-        Path, where the whole file appears in one step, or a file that is open for writing.
+        Path, where the whole file appears in one step, or a file open for writing.
     schema
-        As `fastavro` has parsed it; all of it goes into the header.
+        Schema parsed by `fastavro`; all of it goes into the header.
     bodies
         Avro of each record, without header.
     night
-        Of the alerts, which the header says (``nightstride.night``); None: it does not.
+        Night of the alerts, written to the header (``nightstride.night``); None: not written.
 
     Raises
     ------
     Retryable, Misconfigured
-        It cannot be written: see `flows.storage.atomic.write_file`.
+        The file cannot be written; see `flows.storage.atomic.write_file`.
     """
     if isinstance(target, BucketPath):
         with TemporaryDirectory(prefix="nightstride-") as folder, writing(local := Path(folder) / "container"):
@@ -90,15 +90,14 @@ def _schema_text(schema: Mapping[str, Any]) -> bytes:
 
 
 def require_same_night(path: Path, visit: int, night: str) -> None:
-    """Require that a container may be written: there is none at its path, or one of the same night.
+    """Raise unless a container may be written: its path has none, or one of the same night.
 
-    A file that ends within the header, as a copy that was cut off leaves it, or an empty one, holds no alert: it is
-    as good as none.
+    An empty file, or one that ends within the header like a truncated copy, holds no alerts and counts as missing.
 
     Raises
     ------
     BadInput
-        ``other_night``: it holds alerts of another night, or does not say of which.
+        ``other_night``: the container holds alerts of another or an unknown night.
     """
     start = _beginning(night)
     found = _first_bytes(path, len(start))
@@ -116,13 +115,13 @@ def require_same_night(path: Path, visit: int, night: str) -> None:
 
 
 def has_header(path: Path) -> bool:
-    """Return whether there is a container at a path, and not the torn beginning of one; errors as of reading it."""
+    """Return whether a path has a container with a complete header; raise as reading it does."""
     start = _beginning("")
     return len(_first_bytes(path, len(start))) == len(start)
 
 
 def _first_bytes(path: Path, count: int) -> bytes:
-    """Return the beginning of a file; nothing where there is none."""
+    """Return the first bytes of a file; empty if there is no file."""
     try:
         with writing(path):
             if isinstance(path, BucketPath):  # of an empty object a store gives no range
@@ -135,7 +134,7 @@ def _first_bytes(path: Path, count: int) -> bytes:
 
 
 def _beginning(night: str | None) -> bytes:
-    """Return what a container begins with, up to the entries that every one has."""
+    """Return the start of a container, up to the entries common to all."""
     if night is None:
         return MAGIC + avro_long(len(_ENTRIES))
     return MAGIC + avro_long(len(_ENTRIES) + 1) + _text(_NIGHT) + _text(night.encode())
