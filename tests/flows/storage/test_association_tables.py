@@ -52,9 +52,11 @@ visit: visit* detector* night digest associatedAt; by night
 
 @pytest.fixture
 def connection():
-    with sa.create_engine("sqlite://").connect() as found:
+    engine = sa.create_engine("sqlite://")
+    with engine.connect() as found:
         TABLES.create_all(found)
         yield found
+    engine.dispose()
 
 
 def told(connection, table):
