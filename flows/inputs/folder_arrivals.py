@@ -188,9 +188,11 @@ def _found(fs: Any, top: str) -> dict[str, Mapping[str, Any]]:
         found: dict[str, Mapping[str, Any]] = fs.find(top, detail=True)
         below = len(top.rstrip("/"))
         return {path: entry for path, entry in found.items() if "/." not in path[below:]}
-    fs.ls(top, detail=False)
     there = {"file": "", "special": "", "unlisted": "/"}
-    return {path + there[kind]: entry for path, kind, entry in walk(fs, top) if kind in there}
+    files = {path + there[kind]: entry for path, kind, entry in walk(fs, top) if kind in there}
+    if f"{top}/" in files:
+        fs.ls(top)  # raises why it cannot be listed
+    return files
 
 
 def _waits_for(path: str, behind: dict[str, Beside]) -> bool:

@@ -83,6 +83,7 @@ def warm_up_worker(settings: Settings, stages: Sequence[Stage] = PIPELINE) -> di
     """
     info, planes = described(_exposure())
     _fit_stars(info.psf)
+    # The noise of the image does not vary, so no stage evens it.
     evened(planes["difference"], info.background, Variation(values=(((1.0,),),), y=(0.0, 1.0), x=(0.0, 1.0)))
     grid = search_grid(settings.detect)
     rehearsal = Rehearsal(grid, info.shape, TRAILS)
