@@ -13,8 +13,11 @@ SERVICES ?= services
 RUBIN_DETECTORS ?= 189
 
 # Files of tests at a time, those that take longest first: two more than cores, as many tests wait for what they start.
+# Where a process of tests dies the others end, too: pytest-xdist waits for ever for one that replaces it and gets a file
+# with a single test.
 PROCESSES := 4
-TESTS = $(BIN)/python -m pytest -q --numprocesses $(or $(TEST_PROCESSES),$(PROCESSES)) --dist loadfile --no-loadscope-reorder
+TESTS = $(BIN)/python -m pytest -q --numprocesses $(or $(TEST_PROCESSES),$(PROCESSES)) --dist loadfile --no-loadscope-reorder \
+	--max-worker-restart 0
 
 # Types are checked while tests wait.
 BESIDE = $(MAKE) --no-print-directory --jobs 2

@@ -4,12 +4,14 @@ Files that take longest come first, so that no process of pytest-xdist is left a
 processes, and waits for them, is tried again when it fails, and named in the summary with what was wrong.
 """
 
+import faulthandler
 import gc
 import os
 import sys
 from collections import Counter
 
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import HealthCheck, settings
 
 gc.disable()  # until all is collected: a third of the time of the collection, and little of it is garbage
@@ -39,6 +41,18 @@ def pytest_collection_modifyitems(items):
     gc.collect()
     gc.freeze()  # what was imported stays: no collection has to look through it
     gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_exception_interact(node):
+    """Set the limit of time again, which pytest lifts where a test fails: its end may hang, too, and the next try.
+
+    Pytest lifts it for a debugger's sake, and in any case when the last try has ended.
+    """
+    limit = float(node.config.getini("faulthandler_timeout"))
+    if limit and not node.config.getvalue("usepdb"):
+        told = node.config.stash[fault_handler_stderr_fd_key]
+        faulthandler.dump_traceback_later(limit, file=told, exit=node.config.getini("faulthandler_exit_on_timeout"))
 
 
 def pytest_terminal_summary(terminalreporter):
