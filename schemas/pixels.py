@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntFlag
+from itertools import pairwise
 from math import prod
 
 from schemas.dataset import ArrayOf
@@ -68,6 +69,10 @@ def is_large(shape: tuple[int, ...]) -> bool:
     return prod(shape) > WHOLE_PIXELS
 
 
+Box = tuple[int, int, int, int]
+"""(y0, x0, y1, x1) of a part of an image, px, half open."""
+
+
 @dataclass(frozen=True, order=True)
 class Tile:
     """Tile of a `Tiling`: its pixels, and the windows whose first pixel lies in it.
@@ -95,16 +100,16 @@ class Tile:
 class Tiling:
     """Division of the windows of an image among tiles.
 
-    Windows lie on one grid for the whole image (first pixels at multiples of ``stride``). The tile that holds a
-    window's first pixel owns the window, and reads ``window - stride`` px more to the right and below, up to the edge
-    of the image. So each window is searched exactly once, whatever the tile side.
+    Windows lie on one grid for the whole image (first pixels at multiples of ``stride``). Each belongs to one tile, so
+    is searched once. Tiles have nearly equal numbers of windows, and read ``window - stride`` px more to the right and
+    below, up to the edge of the image. They are up to an eighth larger than ``tile``, rather than one more and narrow.
 
     Parameters
     ----------
     shape
         (ny, nx) of the image, pixels.
     tile
-        Side of a tile, pixels; a multiple of ``stride``.
+        Side of a tile, pixels, about; a multiple of ``stride``.
     window, stride
         Side and step of the search windows, pixels.
     reach
@@ -140,15 +145,28 @@ class Tiling:
             return 0, 0
         return 1 + (ny - self.window) // self.stride, 1 + (nx - self.window) // self.stride
 
-    def tiles(self) -> tuple[Tile, ...]:
-        """Return the tiles that own at least one window, row by row."""
-        step = self.tile // self.stride
-        rows, columns = self.grid
-        return tuple(
-            self._tile(row, column, min(step, rows - row), min(step, columns - column))
-            for row in range(0, rows, step)
-            for column in range(0, columns, step)
+    def tiles(self, within: Box | None = None) -> tuple[Tile, ...]:
+        """Return the tiles that own at least one window, row by row.
+
+        Parameters
+        ----------
+        within
+            Only the windows with pixels in this part of the image are divided.
+        """
+        y0, x0, y1, x1 = within or (0, 0, *self.shape)
+        rows, columns = (
+            self._parts(max(0, (first - self.window) // self.stride + 1), min(count, -(-end // self.stride)))
+            for first, end, count in zip((y0, x0), (y1, x1), self.grid, strict=True)
         )
+        return tuple(
+            self._tile(top, left, bottom - top, right - left) for top, bottom in rows for left, right in columns
+        )
+
+    def _parts(self, first: int, end: int) -> list[tuple[int, int]]:
+        """Divide windows along an axis into nearly equal parts, which are at most 9/8 as long as asked."""
+        windows, longest = max(0, end - first), 9 * self.tile // self.stride
+        count = -(-8 * windows // longest)
+        return list(pairwise(first + windows * i // count for i in range(count + 1))) if count else []
 
     def _tile(self, row: int, column: int, rows: int, columns: int) -> Tile:
         (y0, y1), (x0, x1) = self._range(row, rows, self.shape[0]), self._range(column, columns, self.shape[1])

@@ -35,7 +35,7 @@ class Section(BaseModel):
 class TileSettings(Section):
     """Tiling and storage of exposures."""
 
-    tile: Annotated[int, Field(gt=0, description="Side of a tile, px; a multiple of the stride.")] = 1008
+    tile: Annotated[int, Field(gt=0, description="About the side of a tile, px; a multiple of the stride.")] = 1008
     chunk: Annotated[int, Field(gt=0, description="Side of a chunk, px; divides the tile.")] = 252
     codec: Annotated[Literal["none", "lz4", "zstd"], Field(description="Compression of the tiles, lossless.")] = "lz4"
 

@@ -16,7 +16,7 @@ from schemas.dataset import ArrayOf, Dataset, DatasetError, TableOf
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureInfo
 from schemas.model_card import ModelCard
-from schemas.pixels import SearchGrid, Tile, is_large
+from schemas.pixels import Box, SearchGrid, Tile, is_large
 from schemas.settings import STAGES
 
 EXPOSURE_PIXEL = 36
@@ -53,8 +53,18 @@ class Search(Protocol):
     def grid(self) -> SearchGrid:
         """Return the grid of the scores; copies that start at multiples of its stride are scored at the same places."""
 
-    def __call__(self, planes: Mapping[str, Any], exposure: ExposureInfo) -> pa.Table:
-        """Return the `DIA_SOURCE` rows of an image, given its planes by name, each of ``exposure.shape``."""
+    def __call__(self, planes: Mapping[str, Any], exposure: ExposureInfo, within: Box) -> pa.Table:
+        """Return the `DIA_SOURCE` rows of an image.
+
+        Parameters
+        ----------
+        planes
+            Pixels by name, each of ``exposure.shape``.
+        exposure
+            Metadata with the PSF and the noise for the search.
+        within
+            Part of the image in which streaks are searched for; one that extends beyond may be cut.
+        """
 
 
 class SkyPart(Protocol):

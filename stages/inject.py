@@ -84,7 +84,7 @@ def _searched(
     copy: TileCopy, injected: list[_Injected], exposure: ExposureInfo, search: Search
 ) -> list[dict[str, Any]]:
     """Search a copy, and return the rows of its streaks without ids."""
-    found = search(copy.planes, copy.exposure(exposure))
+    found = search(copy.planes, copy.exposure(exposure), copy.searched)
     x, y = (found[name].to_numpy() + start for name, start in (("x", copy.x0), ("y", copy.y0)))
     matches = match_detections(x, y, found["reliability"].to_numpy(), _targets(injected))
     finder = {int(target): row for row, target in enumerate(matches.target) if target >= 0}
@@ -184,7 +184,7 @@ def _outcome(
 
 STAGE = Stage(
     name="inject",
-    version="4",
+    version="5",
     per="exposure",
     needs=(DIFFERENCE, MASK),
     optional=(SCIENCE, VARIANCE),

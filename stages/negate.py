@@ -53,7 +53,7 @@ def negate(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     for tile, box, _ in drawn_tiles(exposure, context.settings.share, _PURPOSE):
         copy = copy_tile(inputs, tile, box, _LONGEST, exposure, search.grid)
         turn_over(copy.planes, exposure.background)
-        found = search(copy.planes, copy.exposure(exposure))
+        found = search(copy.planes, copy.exposure(exposure), copy.searched)
         rows += _rows(copy, found, inputs, exposure)
     return pa.Table.from_pylist(rows, NEGATED.schema)
 
@@ -108,7 +108,7 @@ def _may_have_faded(planes: Mapping[str, Any], found: DetectedSegment, fwhm_px: 
 
 STAGE = Stage(
     name="negate",
-    version="4",
+    version="5",
     per="exposure",
     needs=(DIFFERENCE, MASK),
     optional=(SCIENCE, VARIANCE),

@@ -17,7 +17,7 @@ from flows.pipeline.stage_run import as_results, run_on_tiles, run_stages, searc
 from flows.runtime.traces import Timer
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureInfo
-from schemas.pixels import SearchGrid, Tile
+from schemas.pixels import Box, SearchGrid, Tile
 from schemas.settings import Settings
 from schemas.stage import Result
 from stages import PIPELINE
@@ -34,6 +34,7 @@ def search_pixels(
     given: Mapping[str, Result] = _NOTHING,
     models: Mapping[str, Any] = _NOTHING,
     whole: bool = False,
+    within: Box | None = None,
     timer: Timer | None = None,
 ) -> dict[str, Result]:
     """Return the results of detect, merge and measure.
@@ -55,6 +56,8 @@ def search_pixels(
         the settings, if they have one, because its results are exact only from its threshold.
     whole
         Whether to search the image as one tile instead of the tiles in the settings. Results do not depend on it.
+    within
+        Part of the image that is searched, in tiles; all of it by default.
     timer
         Receives the time of each stage, under its name.
 
@@ -73,7 +76,7 @@ def search_pixels(
     watch = Timer(spans=False) if timer is None else timer
     resolved = resolve(PIPELINE, planes, OF_EXPOSURE)
     graph = Graph(resolved.towards({until}, given), resolved.not_run)
-    found = {**given, **_of_tiles(graph, planes, exposure, settings, models, whole, watch)}
+    found = {**given, **_of_tiles(graph, planes, exposure, settings, models, whole, within, watch)}
     inputs = as_results(planes) | found
     results = run_stages(graph.at("exposure"), inputs, exposure, None, settings, watch, loaded=models)
     return {name: result for name, result in results.items() if name not in planes}
@@ -86,6 +89,7 @@ def _of_tiles(
     settings: Settings,
     models: Mapping[str, Any],
     whole: bool,
+    within: Box | None,
     timer: Timer,
 ) -> dict[str, Result]:
     """Return the gathered results of the tile-level stages on all tiles."""
@@ -94,7 +98,7 @@ def _of_tiles(
         return {}
     read = {dataset.name for stage in stages for dataset in (*stage.needs, *stage.optional)}
     grid = models["detect"].grid if "detect" in models else search_grid(settings.detect)
-    tiles = (grid.whole(exposure.shape),) if whole else grid.tiling(exposure.shape, settings.tiles.tile).tiles()
+    tiles = (grid.whole(exposure.shape),) if whole else grid.tiling(exposure.shape, settings.tiles.tile).tiles(within)
 
     def cut(tile: Tile) -> Mapping[str, Any]:
         here = np.s_[tile.y0 : tile.y1, tile.x0 : tile.x1]
@@ -120,7 +124,7 @@ class CopySearch:
         """Return the grid of the scores."""
         return search_grid(self.settings.detect)
 
-    def __call__(self, planes: Mapping[str, Any], exposure: ExposureInfo) -> pa.Table:
+    def __call__(self, planes: Mapping[str, Any], exposure: ExposureInfo, within: Box) -> pa.Table:
         """Return the `DIA_SOURCE` rows of ``planes`` with negative ids, which no real ``diaSourceId`` has."""
-        found = search_pixels(planes, exposure, self.settings)[DIA_SOURCE.name].rows
+        found = search_pixels(planes, exposure, self.settings, within=within)[DIA_SOURCE.name].rows
         return found.set_column(0, DIA_SOURCE.schema.field(0), pa.array(-1 - found["diaSourceId"].to_numpy()))

@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 
 from schemas.exposure import ExposureInfo, Variation
-from schemas.pixels import DIFFERENCE, MASK, SCIENCE, VARIANCE, SearchGrid, is_large
+from schemas.pixels import DIFFERENCE, MASK, SCIENCE, VARIANCE, Box, SearchGrid, is_large
 from schemas.stage import EXPOSURE_PIXEL
-
-Box = tuple[int, int, int, int]
 
 _SIDE = 1008  # px; not that of the stored tiles: what is copied does not depend on how pixels are stored
 _COPY_SIDE = 1700  # px: the largest copied tile with its margins, 1,512 px and twice 85
@@ -34,6 +32,8 @@ class TileCopy:
         (y0, x0, y1, x1) of the tile itself, half open, px.
     y0, x0, planes
         Place of the first pixel copied, and the copies, which may be written to.
+    searched
+        Part of the copy, in its own pixels, with all places at which a trail in the tile may be found.
     """
 
     tile: int
@@ -41,6 +41,7 @@ class TileCopy:
     y0: int
     x0: int
     planes: Mapping[str, Any]
+    searched: Box
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -128,7 +129,10 @@ def copy_tile(
     y0, x0 = (max(0, (edge - margin) // step * step) for edge in box[:2])
     here = np.s_[y0 : min(ny, box[2] + margin), x0 : min(nx, box[3] + margin)]
     planes = {name: inputs[name][here].copy() for name in _COPIED if name in inputs}
-    return TileCopy(tile, box, y0, x0, planes)
+    around = math.ceil(longest / 2 + grid.window + grid.claim)
+    top, left, bottom, right = box[0] - y0, box[1] - x0, box[2] - y0, box[3] - x0
+    searched = max(0, top - around), max(0, left - around), bottom + around, right + around
+    return TileCopy(tile, box, y0, x0, planes, searched)
 
 
 def copying_memory(shape: tuple[int, int], settings: Any) -> int:

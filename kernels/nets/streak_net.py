@@ -67,7 +67,7 @@ class StreakNet(CellNet):
         """Return the log odds of the cells whose whole surroundings are in the input.
 
         The same sums as `forward`, without a value that is thrown away, and nothing is padded: where a library leaves
-        out what zeros would add, it may add the rest in another order.
+        out what zeros would add, it may add the rest in another order. Layers change what the one before gave in place.
 
         Parameters
         ----------
@@ -78,12 +78,12 @@ class StreakNet(CellNet):
         -------
         (n, rows, columns)
         """
-        x = torch.relu(_unpadded(self.first, cells))
+        x = _unpadded(self.first, cells).relu_()
         for n in range(0, len(self.body), 2):
-            found = _unpadded(self.body[n + 1], torch.relu(_unpadded(self.body[n], x)))
+            found = _unpadded(self.body[n + 1], _unpadded(self.body[n], x).relu_())
             lost = self.dilations[n] + self.dilations[n + 1]
-            x = torch.relu(x[:, :, lost:-lost, lost:-lost] + found)
-        return self.last(torch.relu(self.head(x)))[:, 0]
+            x = found.add_(x[:, :, lost:-lost, lost:-lost]).relu_()
+        return self.last(self.head(x).relu_())[:, 0]
 
 
 def _unpadded(layer: Any, x: torch.Tensor) -> torch.Tensor:

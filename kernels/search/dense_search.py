@@ -172,9 +172,12 @@ def _filter(
 
 
 _CLAIM = 16  # px: a cell responds within 3 px of a trail, or a little farther from a bright one
-_CORE = 126
-"""Cells along the side of a block: half a tile of 1008 px, so that nothing is left over, and small enough for the
-processor's cache."""
+_TALL, _WIDE = 132, 260
+"""Most rows and columns of cells of a block: what surrounds smaller ones is computed more often."""
+
+_LEAST, _STEP = 40, 4
+"""Least side of a block and step of its sides, cells: libraries add in another order in a smaller block, and in what is
+left over when its cells are divided into vectors of up to 16."""
 
 
 @dataclass(frozen=True)
@@ -227,29 +230,37 @@ class DenseSearch:
         Notes
         -----
         On a CPU, a cell's log odds do not depend, to the bit, on the part of the image that is searched with it or on
-        the number of threads. Every block has the same size, even at the end of the image, and is computed without
-        padding (`StreakNet.inside`) by one thread, since several threads would sum a convolution in another order.
+        the number of threads. Blocks are computed without padding (`StreakNet.inside`), each by one thread, since
+        several threads would sum a convolution in another order, and their sides are limited to those that keep the
+        order.
         """
         y, x, rows, columns, _ = places
         require_on_image(plane.pixels[None, y:, x:].shape, (rows, columns), CELL, CELL)
-        halo = self.net.reach
-        side = _CORE + 2 * halo
-        tall, wide = (round_up(count, _CORE) for count in (rows, columns))
-        cells = dense_input(plane, y - halo * CELL, x - halo * CELL, tall + 2 * halo, wide + 2 * halo)
-        logits = np.empty((tall, wide), np.float32)
+        halo, threads = self.net.reach, torch.get_num_threads() if self.device.type == "cpu" else 1
+        tall, wide = _side(rows, min(_TALL, max(_LEAST, -(-rows // threads)))), _side(columns, _WIDE)
+        all_rows, all_columns = round_up(rows, tall), round_up(columns, wide)
+        cells = dense_input(plane, y - halo * CELL, x - halo * CELL, all_rows + 2 * halo, all_columns + 2 * halo)
+        logits = np.empty((all_rows, all_columns), np.float32)
         channels = torch.from_numpy(cells).permute(2, 0, 1)[None]
 
         def score(top: int, left: int) -> None:
             with torch.inference_mode():
-                block = channels[:, :, top : top + side, left : left + side].to(self.device, self._type)
-                logits[top : top + _CORE, left : left + _CORE] = self.net.inside(block)[0].float().cpu().numpy()
+                block = channels[:, :, top : top + tall + 2 * halo, left : left + wide + 2 * halo]
+                found = self.net.inside(block.to(self.device, self._type))
+                logits[top : top + tall, left : left + wide] = found[0].float().cpu().numpy()
 
-        corners = [(top, left) for top in range(0, tall, _CORE) for left in range(0, wide, _CORE)]
+        corners = [(top, left) for top in range(0, all_rows, tall) for left in range(0, all_columns, wide)]
         with precise_on(self.device):
-            _share_out(score, corners, torch.get_num_threads() if self.device.type == "cpu" else 1)
+            _share_out(score, corners, threads)
         hidden = cells[halo : halo + rows, halo : halo + columns, 2 * CELL**2 :].all(2)
         scored = np.where(hidden, np.float32(-np.inf), logits[:rows, :columns])
         return scored.ravel(), int(hidden.sum())
+
+
+def _side(count: int, most: int) -> int:
+    """Return the side of the blocks, at most ``most`` cells each, that cover ``count`` cells with least left over."""
+    blocks = -(-count // most)
+    return max(_LEAST, round_up(-(-count // blocks), _STEP))
 
 
 def dense_grid(reach: int) -> SearchGrid:

@@ -43,8 +43,36 @@ def test_every_window_has_one_owner_that_reads_all_of_it(shape, window, stride, 
         assert (tile.y0, tile.x0) == (tile.row0 * stride, tile.column0 * stride)
         assert tile.y1 == (tile.row0 + tile.rows - 1) * stride + window <= shape[0]
         assert tile.x1 == (tile.column0 + tile.columns - 1) * stride + window <= shape[1]
-        assert tile.y1 - tile.y0 <= steps * stride + window - stride
+        assert max(tile.rows, tile.columns) <= -(-9 * steps // 8)
     assert (owners == 1).all()
+
+
+@given(count=st.integers(1, 2000), steps=st.integers(1, 300))
+def test_tiles_are_as_few_as_their_size_allows_and_nearly_equal(count, steps):
+    found = [tile.columns for tile in Tiling((7, 7 * count), 7 * steps, 7, 7).tiles()]
+    assert sum(found) == count
+    assert max(found) - min(found) <= 1
+    assert len(found) == 1 or -(-count // (len(found) - 1)) * 8 > 9 * steps
+
+
+def test_a_quadrant_and_a_detector_of_rubin_have_no_narrow_tiles():
+    assert [(tile.rows, tile.columns) for tile in SearchGrid(4, 4).tiling((3080, 3072), 1008).tiles()][:3] == [
+        (256, 256), (256, 256), (256, 256),
+    ]  # fmt: skip
+    assert len(SearchGrid(4, 4).tiling((4072, 4000), 1008).tiles()) == 16
+
+
+@given(data=st.data(), shape=st.tuples(st.integers(8, 90), st.integers(8, 90)), steps=st.integers(1, 9))
+def test_tiles_of_a_part_own_the_windows_with_pixels_in_it(data, shape, steps):
+    (y0, x0), (tall, wide) = (tuple(data.draw(st.integers(low, 99)) for _ in range(2)) for low in (-9, 1))
+    tiling, seen = Tiling(shape, 5 * steps, 8, 5, 3), list[tuple[int, int]]()
+    for tile in tiling.tiles((y0, x0, y0 + tall, x0 + wide)):
+        seen += [(tile.row0 + row, tile.column0 + column) for row in range(tile.rows) for column in range(tile.columns)]
+    rows, columns = (
+        [n for n in range(count) if 5 * n < first + size and 5 * n + 8 > first]
+        for first, size, count in zip((y0, x0), (tall, wide), tiling.grid, strict=True)
+    )
+    assert sorted(seen) == [(row, column) for row in rows for column in columns]
 
 
 def test_quadrant_has_the_published_number_of_windows():
@@ -130,10 +158,10 @@ def test_windows_lie_at_every_stride_within_the_image(shape, grid):
 
 def test_a_tile_reads_as_far_as_it_reaches_within_the_image():
     first, second, third, fourth = Tiling((60, 70), 35, 20, 5, reach=3).tiles()
-    assert first == Tile(0, 0, 53, 53, 0, 0, 7, 7)
-    assert second == Tile(0, 32, 53, 70, 0, 7, 7, 4)
-    assert third == Tile(32, 0, 60, 53, 7, 0, 2, 7)
-    assert fourth == Tile(32, 32, 60, 70, 7, 7, 2, 4)
+    assert first == Tile(0, 0, 38, 43, 0, 0, 4, 5)
+    assert second == Tile(0, 22, 38, 70, 0, 5, 4, 6)
+    assert third == Tile(17, 0, 60, 43, 4, 0, 5, 5)
+    assert fourth == Tile(17, 22, 60, 70, 4, 5, 5, 6)
 
 
 def test_the_one_tile_of_an_image_is_a_whole_number_of_strides_long():

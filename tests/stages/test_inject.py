@@ -40,10 +40,11 @@ class Copies:
     grid = SearchGrid()
 
     def __init__(self, found=None):
-        self.asked, self.found = [], found or (lambda planes, exposure: sources())
+        self.asked, self.within, self.found = [], [], found or (lambda planes, exposure: sources())
 
-    def __call__(self, planes, exposure):
+    def __call__(self, planes, exposure, within):
         self.asked.append((planes, exposure))
+        self.within.append(within)
         return self.found(planes, exposure)
 
 
@@ -245,11 +246,15 @@ def test_a_copy_reaches_as_far_as_its_windows_and_fits_see():
         exposure = EXPOSURE.model_copy(update={"shape": shape, "gain": None})
         STAGE(given, Context(exposure, None, settings, {}, search))
         margin = math.ceil(settings.length[1] / 2 + grid.window + 2 * grid.reach + 8 * 2.2)
-        for (planes, own), (y0, x0, y1, x1) in zip(search.asked, cells(shape, 1008), strict=True):
+        around = math.ceil(settings.length[1] / 2 + grid.window + grid.claim)
+        asked = zip(search.asked, search.within, cells(shape, 1008), strict=True)
+        for (planes, own), (top, left, bottom, right), (y0, x0, y1, x1) in asked:
             first = [max(0, edge - margin) // grid.stride * grid.stride for edge in (y0, x0)]
             assert divmod(round(float(planes["difference"][0, 0])), 4096) == tuple(first)
             last = min(shape[0], y1 + margin), min(shape[1], x1 + margin)
             assert own.shape == (last[0] - first[0], last[1] - first[1])
+            assert (top, left) == tuple(max(0, edge - around - at) for edge, at in zip((y0, x0), first, strict=True))
+            assert (bottom, right) == (y1 + around - first[0], x1 + around - first[1])
 
 
 def test_streaks_are_drawn_in_proportion_to_the_area_and_apart_by_all_that_is_seen(inputs, monkeypatch):

@@ -35,7 +35,7 @@ class Copies:
     def __init__(self, *found):
         self.asked, self.found = [], found
 
-    def __call__(self, planes, exposure):
+    def __call__(self, planes, exposure, within):
         self.asked.append((planes, exposure))
         return rows(DIA_SOURCE, *self.found)
 

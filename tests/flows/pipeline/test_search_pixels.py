@@ -86,16 +86,26 @@ def test_loaded_models_are_used_in_place_of_those_of_the_settings(published, pla
 
 def test_copies_have_ids_below_zero(published, planes):
     opened, expected = published
-    found = CopySearch(SETTINGS)(planes, opened.info)
+    found = CopySearch(SETTINGS)(planes, opened.info, (0, 0, *opened.info.shape))
     assert len(found) > 0
     assert found.drop_columns("diaSourceId").equals(expected.drop_columns("diaSourceId"))
     assert found["diaSourceId"].to_pylist() == [-1 - number for number in expected["diaSourceId"].to_pylist()]
 
 
+def test_a_part_holds_the_same_hits_and_no_others(published, planes):
+    info = published[0].info
+    hits = search_pixels(planes, info, SETTINGS, until="hit")["hit"].rows.to_pylist()
+    y0, x0, y1, x1 = part = 31, 40, 150, 200
+    inside = [hit for hit in hits if y0 - 26 < 7 * hit["row"] < y1 and x0 - 26 < 7 * hit["column"] < x1]
+    assert 0 < len(inside) < len(hits)
+    found = search_pixels(planes, info, SETTINGS, until="hit", within=part)["hit"].rows.to_pylist()
+    assert sorted(map(str, found)) == sorted(map(str, inside))
+
+
 def test_a_copy_smaller_than_a_window_holds_nothing(published):
     opened, _ = published
     planes = {name: opened.read(name, 0, 0, 20, 40) for name in ("difference", "mask")}
-    found = CopySearch(SETTINGS)(planes, opened.info.model_copy(update={"shape": (20, 40)}))
+    found = CopySearch(SETTINGS)(planes, opened.info.model_copy(update={"shape": (20, 40)}), (0, 0, 20, 40))
     assert found.equals(DIA_SOURCE.empty())
 
 

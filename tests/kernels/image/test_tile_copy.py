@@ -59,7 +59,8 @@ def test_memory_is_that_of_the_exposure_and_a_copy():
 
 
 def test_a_copy_is_a_part_of_the_detector_without_a_place_on_the_sky():
-    copy = TileCopy(2, (100, 200, 300, 350), 80, 180, {"difference": np.zeros((240, 190), np.float32)})
+    box = 100, 200, 300, 350
+    copy = TileCopy(2, box, 80, 180, {"difference": np.zeros((240, 190), np.float32)}, (0, 0, 240, 190))
     made = copy.exposure(EXPOSURE.model_copy(update={"wcs_header": "CTYPE1  = 'RA---TAN'"}))
     assert (made.shape, made.is_part, made.wcs_header) == ((240, 190), True, None)
     assert not EXPOSURE.is_part

@@ -286,7 +286,13 @@ def test_grid_holds_all_that_a_cell_sees(search):
 
 def test_its_grid_is_of_4_px_with_a_claim_of_8_px_to_each_side():
     assert dense_grid(5) == SearchGrid(4, 4, 5 * 4 + 8, 16)
-    assert 2 * module._CORE * CELL == 1008  # two blocks to a tile
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "side"), [(1, 132, 40), (45, 132, 48), (257, 132, 132), (282, 132, 96), (257, 260, 260)]
+)
+def test_blocks_cover_all_cells_with_little_left_over(count, most, side):
+    assert module._side(count, most) == side
 
 
 def test_values_beyond_all_measure_count_as_0(plane):
