@@ -56,11 +56,13 @@ class ApdbDatabase:
             except IncompatibleVersionError as error:
                 remedy = "upgrade it as the package lsst-dax-apdb-migrate says, or install the lsst-dax-apdb of then."
                 raise Misconfigured("apdb_version", where, f"is of another version: {error}.", remedy) from error
-            except (OSError, LookupError, TypeError, ValueError) as error:
+            except Exception as failure:  # reading a file or URI of any kind may raise any error
+                if _of_database(failure):
+                    raise
                 remedy = "give the file that `apdb-cli create-sql` has written (docs/use/apdb.md)."
-                reason = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
+                reason = "there is no such file" if isinstance(failure, FileNotFoundError) else str(failure).rstrip(".")
                 problem = f"is not a configuration of an APDB: {reason}."
-                raise Misconfigured("bad_apdb", where, problem, remedy) from error
+                raise Misconfigured("bad_apdb", where, problem, remedy) from failure
         if str(getattr(self._apdb.getConfig(), "db_url", "")).startswith("postgresql+psycopg:"):
             self.__exit__()
             remedy = "write postgresql+psycopg2:// in db_url."
@@ -88,7 +90,7 @@ class ApdbDatabase:
             if isinstance(cause, (sa.exc.DataError, sa.exc.IntegrityError)):
                 remedy = "look whether something else has stored the same ids there; nothing of the visit was stored."
                 raise BadInput("apdb_refuses", self._where, f"refuses rows: {_words(cause)}.", remedy) from error
-            if isinstance(cause, sa.exc.SQLAlchemyError) or type(cause).__module__.startswith("cassandra"):
+            if _of_database(cause):
                 problem = f"the database does not answer, or lacks its tables: {_words(cause)}."
                 remedy = "see to it, and run again: what is stored stays."
                 raise Retryable("apdb_down", self._where, problem, remedy) from error
@@ -210,6 +212,11 @@ class ApdbDatabase:
         none = pd.DataFrame({"ra": [], "dec": []})
         with self._answers():
             self._apdb.store(_time(mjd), none if objects is None else objects, sources, forced)
+
+
+def _of_database(error: BaseException | None) -> bool:
+    """Return whether an error is one of SQLAlchemy or of the driver of Cassandra."""
+    return isinstance(error, sa.exc.SQLAlchemyError) or type(error).__module__.startswith("cassandra")
 
 
 def _words(error: BaseException | None) -> str:

@@ -113,8 +113,11 @@ def test_what_is_there_is_refused_and_a_table_that_is_gone_is_said_to_be(databas
 
 
 def test_what_is_no_configuration_is_said_to_be(tmp_path):
-    (tmp_path / "other.yaml").write_text("a: 1")
-    for name, why in (("absent.yaml", "there is no such file"), ("other.yaml", "")):
+    texts = {"other": "a: 1", "broken": "a: b: c", "binary": "\0\1", "cassandra": "implementation_type: cassandra"}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    given = [("absent.yaml", "there is no such file"), *((f"{name}.yaml", "") for name in texts)]
+    for name, why in given:
         with pytest.raises(Misconfigured, match=f"is not a configuration of an APDB: {why}") as refused:
             ApdbDatabase(str(tmp_path / name))
         assert refused.value.code == "bad_apdb"
