@@ -86,13 +86,16 @@ class SchemaRegistry:
         Raises
         ------
         Misconfigured
-            It has another one, or none (``other_schema``); it refuses.
+            The registry has another schema or none (``other_schema``), gives an answer that is not a schema
+            (``bad_schema``), or refuses (``registry_refuses``).
         """
         if self._url is None:
             return
         number = schema_id(version)
         try:
             found = self._fetched(number)
+        except BadInput as error:  # the fault of the registry, not of the alerts
+            raise Misconfigured(error.code, self._url, f"{error.where} {error.problem}", error.remedy) from error
         except Retryable as error:
             self.warnings.append(f"schema {version} is taken from lsst-alert-packet: {error}")
             return

@@ -105,6 +105,12 @@ def test_nothing_is_sent_by_a_number_that_stands_for_another_schema():
         assert len(found.warnings) == 1
 
 
+def test_an_answer_that_is_no_schema_stops_sending_and_is_not_the_fault_of_the_alerts():
+    with registry({1101: {"schema": "{"}}) as (url, _), pytest.raises(Misconfigured, match="schema 1101 of") as caught:
+        SchemaRegistry(url).require_same("11.1")
+    assert (caught.value.code, caught.value.where) == ("bad_schema", url)
+
+
 def test_a_schema_has_a_length_that_schemas_have(monkeypatch):
     answer = len(json.dumps({"schema": json.dumps(OWN)}).encode())
     with registry({77: OWN}) as (url, _):
