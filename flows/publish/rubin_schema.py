@@ -210,7 +210,9 @@ def decoded(body: bytes, schema: Mapping[str, Any], version: str) -> dict[str, A
         raise _damaged(version, f"{type(error).__name__}: {error}"[:200]) from error
     if (rest := len(body) - file.tell()) != 0:
         raise _damaged(version, f"{rest} bytes are left over after its end")
-    return dict(record)
+    if not isinstance(record, dict):  # the schema of a registry may be that of a string
+        raise _damaged(version, f"it is a {type(record).__name__}, not a record")
+    return record
 
 
 def _damaged(version: str, reason: str) -> BadInput:

@@ -100,7 +100,7 @@ def alerts_of(message: bytes, resolve: Resolve) -> list[ReceivedAlert]:
             "of their own.",
         )  # fmt: skip
     number = int.from_bytes(message[1:HEADER], "big")
-    return [ReceivedAlert(decoded(message[HEADER:], resolve(number), f"schema {number}"), number)]
+    return [ReceivedAlert(decoded(message[HEADER:], resolve(number), str(number)), number)]
 
 
 def _records(message: bytes) -> list[Mapping[str, Any]]:

@@ -53,6 +53,20 @@ def test_a_message_of_rubin_is_a_header_and_a_record():
     assert code_of(alerts_of, b"\0\0\0\x01\x02\x00", lambda number: EMPTY) == "damaged_alert"
 
 
+@pytest.mark.parametrize(
+    ("schema", "body"),
+    [
+        ({"type": "string"}, b"\x06abc"),
+        ({"type": "long"}, b"\x02"),
+        ({"type": "array", "items": "long"}, b"\x02\x04\0"),
+    ],
+)
+def test_a_message_whose_schema_is_not_that_of_a_record_is_damaged(schema, body):
+    with pytest.raises(BadInput, match=r"by schema 7 \(it is a (str|int|list), not a record") as caught:
+        alerts_of(b"\0\0\0\0\7" + body, lambda number: fastavro.parse_schema(schema))
+    assert caught.value.code == "damaged_alert"
+
+
 @pytest.mark.parametrize(("codec", "read"), [("null", True), ("deflate", False)])
 def test_a_container_is_not_packed_tighter_than_snappy_does(codec, read):
     message = container([{"n": 3}], NUMBER, codec)
