@@ -1,7 +1,7 @@
-"""Rubin's alert-production database (`lsst.dax.apdb`) as a place that exposures are stored in.
+"""Rubin's alert-production database (`lsst.dax.apdb`), in which exposures are stored.
 
-Its package is under the GPL and used at run time only (extra ``apdb``). It replaces nothing: a visit that is stored
-again raises there, so that it is asked first.
+Its package is under the GPL and used only at run time (extra ``apdb``). It cannot replace rows and refuses a visit that
+is stored twice, so ask `ApdbDatabase.contains` first.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,28 +20,29 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OBJECT, SOURCE, FORCED = "DiaObject", "DiaSource", "DiaForcedSource"
-"""Tables that we fill."""
+"""Tables that nightstride fills."""
 
 FILLED_BY_IT = frozenset({"validityStartMjdTai", "validityEndMjdTai"})
-"""Columns of these tables that the package fills."""
+"""Columns of these tables that the package fills itself."""
 
 _MARGIN = np.radians(10 / 3600)
 
 
 class ApdbDatabase:
-    """A database of Rubin's, opened; as a context manager it is closed at the end.
+    """Open database; a context manager that closes it at the end.
 
     Parameters
     ----------
     where
-        File or URI of its configuration, as ``apdb-cli create-sql`` and ``create-cassandra`` write it.
+        Path or URI of its configuration, as written by ``apdb-cli create-sql`` or ``create-cassandra``.
 
     Raises
     ------
     Misconfigured
-        The extra ``apdb`` is missing; or there is no such configuration, or it is that of another version.
+        The extra ``apdb`` is missing; the configuration is missing or unusable (``bad_apdb``), of another version
+        (``apdb_version``), or names psycopg 3 (``apdb_driver``).
     Retryable
-        The database does not answer.
+        The database does not answer (``apdb_down``).
     """
 
     def __init__(self, where: str) -> None:
@@ -74,13 +75,13 @@ class ApdbDatabase:
         return self
 
     def __exit__(self, *_: object) -> None:
-        engine = getattr(self._apdb, "_engine", None)  # of its SQL backends: the package itself closes no connection
+        engine = getattr(self._apdb, "_engine", None)  # only SQL backends have one; the package does not close it
         if engine is not None:
             engine.dispose()
 
     @contextmanager
     def _answers(self) -> Iterator[None]:
-        """Turn the errors of databases into ours: rows that it refuses, and that it is not there."""
+        """Convert errors of the database: refused rows to `BadInput`, others to `Retryable`."""
         from pandas.errors import DatabaseError
 
         try:
@@ -97,17 +98,17 @@ class ApdbDatabase:
             raise
 
     def contains(self, visit: int, detector: int) -> bool:
-        """Return whether something of an exposure is stored; errors as in `put`."""
+        """Return whether a detection of an exposure is stored; raise as `put` does."""
         with self._answers():
             return bool(self._apdb.containsVisitDetector(visit, detector))
 
     def processed(self, identity: int, ra: float, dec: float, mjd: float) -> float | None:
-        """Return when a detection that is stored was processed, MJD TAI; None where it is not stored.
+        """Return the processing time of a detection, MJD TAI; None if it is not stored; raise as `put` does.
 
         Parameters
         ----------
         identity, ra, dec, mjd
-            Its id, place (ICRS, deg) and time (MJD TAI). Errors as in `put`.
+            Its diaSourceId, position (ICRS, deg) and time (MJD TAI).
         """
         here, when = _about(np.array([ra]), np.array([dec])), _time(mjd - 1e-6)
         with self._answers():
@@ -118,14 +119,14 @@ class ApdbDatabase:
         return float(times.iloc[0]) if len(times) else None
 
     def as_late(self, ra: NDArray[np.float64], dec: NDArray[np.float64], mjd: float) -> set[int]:
-        """Return the objects about some places whose version is that of a visit at a time, or later.
+        """Return the ids of objects around positions whose version is from a time or later; raise as `put` does.
 
         Parameters
         ----------
         ra, dec : (n,)
-            ICRS, deg; n is at least 1.
+            Positions, ICRS, deg; n is at least 1.
         mjd
-            MJD TAI. Errors as in `put`.
+            Time, MJD TAI.
         """
         with self._answers():
             found = self._apdb.getDiaObjects(_about(ra, dec))
@@ -135,14 +136,14 @@ class ApdbDatabase:
     def forced(
         self, objects: list[int], ra: NDArray[np.float64], dec: NDArray[np.float64], mjd: float
     ) -> set[tuple[int, int, int]]:
-        """Return object, visit and detector of the forced fluxes of objects since a time.
+        """Return object, visit and detector of the forced fluxes of objects since a time; raise as `put` does.
 
         Parameters
         ----------
         objects, ra, dec : (n,)
-            Their ids and places, ICRS, deg; n is at least 1.
+            Ids and positions of the objects, ICRS, deg; n is at least 1.
         mjd
-            MJD TAI. Errors as in `put`.
+            Time, MJD TAI.
         """
         with self._answers():
             found = self._apdb.getDiaForcedSources(_about(ra, dec), objects, _time(mjd), _time(mjd - 1e-6))
@@ -150,25 +151,25 @@ class ApdbDatabase:
         return set() if found is None else set(zip(*(found[name].tolist() for name in names), strict=True))
 
     def frame(self, table: str, columns: Mapping[str, Column]) -> "pd.DataFrame":
-        """Return columns as the database has them; those that it has not are left out, texts that are too long are cut.
+        """Return columns as rows of a table, without columns that it lacks, and with long texts cut.
 
         Parameters
         ----------
         table
             `OBJECT`, `SOURCE` or `FORCED`.
         columns
-            By Rubin's names.
+            Columns by Rubin's names.
 
         Raises
         ------
         Misconfigured
-            The database wants a column that we do not have (``apdb_version``).
+            The table requires a column that is not given (``apdb_version``).
         """
         import pandas as pd
         from lsst.dax.apdb import ApdbTables
 
         definition = self._apdb.tableDef(ApdbTables[table])
-        # Columns of the schema have ids like #DiaSource.ra; what the package adds for itself, like #pixelId.
+        # Columns of the schema have ids like #DiaSource.ra, those that the package adds for itself like #pixelId.
         wanted = {} if definition is None else {one.name: one for one in definition.columns if "." in one.id}
         needed = {name for name, one in wanted.items() if not one.nullable and one.value is None}
         if missing := needed - columns.keys() - FILLED_BY_IT:
@@ -191,21 +192,21 @@ class ApdbDatabase:
         sources: "pd.DataFrame | None" = None,
         forced: "pd.DataFrame | None" = None,
     ) -> None:
-        """Store what a visit has brought, all or nothing where the database has transactions.
+        """Store the rows of a visit, all or none of them if the database has transactions.
 
         Parameters
         ----------
         mjd
-            Time of the visit, MJD TAI: since when versions of objects are valid.
+            Time of the visit, MJD TAI, from which versions of objects are valid.
         objects, sources, forced
-            From `frame`.
+            Rows from `frame`; None: no rows.
 
         Raises
         ------
         BadInput
-            It refuses rows (``apdb_refuses``): ids that are there, values that do not fit.
+            The database refuses rows (``apdb_refuses``): their ids exist, or values do not fit.
         Retryable
-            It does not answer (``apdb_down``).
+            The database does not answer (``apdb_down``).
         """
         import pandas as pd
 
@@ -215,12 +216,12 @@ class ApdbDatabase:
 
 
 def _of_database(error: BaseException | None) -> bool:
-    """Return whether an error is one of SQLAlchemy or of the driver of Cassandra."""
+    """Return whether an error comes from SQLAlchemy or the Cassandra driver."""
     return isinstance(error, sa.exc.SQLAlchemyError) or type(error).__module__.startswith("cassandra")
 
 
 def _words(error: BaseException | None) -> str:
-    """Return the first line of an error: what follows is the statement, with all its rows."""
+    """Return the first line of an error; the others are the statement and all its rows."""
     return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
 
 
@@ -231,7 +232,7 @@ def _time(mjd: float) -> Any:
 
 
 def _about(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> Any:
-    """Return a circle about places, with a margin of 10 arcsec."""
+    """Return a circle around positions, with a margin of 10 arcsec."""
     from lsst.sphgeom import Angle, Circle, UnitVector3d
 
     where = unit_vectors(ra, dec)
@@ -242,7 +243,7 @@ def _about(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> Any:
 
 
 def _series(column: Column, dtype: str, length: int | None) -> Any:
-    """Return a column as pandas has it; NaN and infinity are null, an empty text is."""
+    """Return a column as a pandas series; NaN, infinity and empty texts are null."""
     import pandas as pd
 
     if dtype == "object":

@@ -1,6 +1,6 @@
 """Cutouts as FITS files that `astropy.nddata.CCDData` reads: pixels behind headers that are made once.
 
-Bytes are put together here because `CCDData.write` takes 2 ms for each.
+The bytes are assembled here because `CCDData.write` takes 2 ms per file.
 """
 
 from collections.abc import Mapping
@@ -13,24 +13,24 @@ from numpy.typing import NDArray
 from schemas.pixels import MaskPlane
 
 _BLOCK, _CARD = 2880, 80
-_VALUE = slice(10, 30)  # of a card
-_NOTES = MaskPlane.DETECTED | MaskPlane.DETECTED_NEGATIVE  # not a fault of the pixel
+_VALUE = slice(10, 30)  # columns of the value in a card
+_NOTES = MaskPlane.DETECTED | MaskPlane.DETECTED_NEGATIVE  # not faults of a pixel
 
 Floats = NDArray[np.float64]
 Bytes = NDArray[np.uint8]
 
 
 class LocalWcs(NamedTuple):
-    """Projections about some places, each linear there.
+    """Linear projections around positions.
 
     Attributes
     ----------
     ra, dec : (n,)
-        ICRS, deg.
+        Positions, ICRS, deg.
     x, y : (n,)
-        Where these lie, px, 0-based on the whole image.
+        Their pixel coordinates, 0-based on the whole image.
     matrix : (n, 2, 2)
-        Degrees to the east and to the north (first axis) per pixel along x and y.
+        Offsets to the east and to the north (first axis) per pixel along x and y (second axis), deg.
     """
 
     ra: Floats
@@ -40,7 +40,7 @@ class LocalWcs(NamedTuple):
     matrix: Floats
 
     def take(self, which: NDArray[np.int64]) -> "LocalWcs":
-        """Return some of them."""
+        """Return the projections at some indices."""
         return LocalWcs(*(one[which] for one in self))
 
     @property
@@ -55,17 +55,17 @@ class CutoutPixels(NamedTuple):
     Attributes
     ----------
     name
-        Of the plane.
+        Name of the plane.
     unit
-        As FITS spells it: nJy, adu, electron/s; empty if it is not known.
+        Unit in the notation of FITS: nJy, adu, electron/s; empty if it is not known.
     data, variance : (n, side, side)
         Pixels, and their variances.
     mask : (n, side, side) uint16
         Bits of `MaskPlane`.
     psf : (m, m)
-        Point-spread function, of sum 1.
+        Point-spread function, with sum 1.
     psf_from
-        What told it: see `schemas.exposure.PsfModel`.
+        Source of the point-spread function; see `schemas.exposure.PsfModel`.
     """
 
     name: str
@@ -89,21 +89,21 @@ def fits_files(
     Parameters
     ----------
     picture
-        Of one size.
+        Pixels of the cutouts.
     wcs
-        About the detections.
+        Projections around the detections.
     corner
-        x and y of their first pixels on the whole image, (n,) each.
+        x and y of the first pixels on the whole image, 0-based, (n,) each.
     outside
-        How many of their pixels lie beyond the image, (n,).
+        Numbers of pixels beyond the image, (n,).
     ids
-        diaSourceId, (n,).
+        diaSourceId of the detections, (n,).
 
     Returns
     -------
     list of bytes
-        Primary HDU with the pixels, MASK (16-bit integers, bits named by cards ``MP_...``; 0 where a pixel is to be
-        trusted), UNCERT (variances) and PSFIMAGE.
+        Primary HDU with the pixels, and extensions MASK (16-bit integers, bits named by cards ``MP_...``; 0: the pixel
+        can be trusted), UNCERT (variances) and PSFIMAGE.
     """
     count, side, _ = picture.data.shape
     header = np.repeat(_head(side, picture.name, picture.unit)[None], count, axis=0)
@@ -141,13 +141,13 @@ def _repeated(content: Bytes, count: int) -> Bytes:
 
 
 def _padded(pixels: NDArray[Any], form: str) -> Bytes:
-    """Return the bytes of the data of an HDU for each of some images."""
+    """Return each image as the data of an HDU, (n, bytes), padded to whole blocks."""
     plain = np.ascontiguousarray(pixels, form).view(np.uint8).reshape(len(pixels), -1)
     return np.pad(plain, ((0, 0), (0, -plain.shape[1] % _BLOCK)))
 
 
 def _written(numbers: NDArray[Any]) -> Bytes:
-    """Return numbers as the values of FITS cards, (n, 20)."""
+    """Return numbers as values of FITS cards, (n, 20) bytes."""
     form = "%20d" if np.issubdtype(numbers.dtype, np.integer) else "%20.12E"
     text = np.array([form % one for one in numbers.tolist()], "S20")
     return text.view(np.uint8).reshape(-1, 20)
@@ -159,7 +159,7 @@ _FIRST: Mapping[str, Any] = {
     "CRPIX1": 0.0, "CRPIX2": 0.0, "CRVAL1": 0.0, "CRVAL2": 0.0, "CD1_1": 0.0, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 0.0,
     "ROTPA": 0.0, "CUTMINX": 0, "CUTMINY": 0, "OUTSIDE": 0, "PLANE": "", "SOURCEID": 0,
 }  # fmt: skip
-"""Cards of the primary header, in order, with what each cutout fills in."""
+"""Cards of the primary header, in order; zeros stand for values that each cutout fills in."""
 
 _NAMES = tuple(_FIRST)
 
@@ -170,7 +170,7 @@ _COMMENTS = {
 
 
 def _header(cards: Mapping[str, Any]) -> Bytes:
-    """Return a header in whole blocks, its values in fixed format (FITS 4.0, 4.2)."""
+    """Return a header in whole blocks, with values in fixed format (FITS 4.0, section 4.2)."""
     lines = [f"{name:<8}= {_value(value)}{_comment(name)}".ljust(_CARD)[:_CARD] for name, value in cards.items()]
     text = "".join([*lines, "END".ljust(_CARD)])
     return np.frombuffer(text.ljust(-(-len(text) // _BLOCK) * _BLOCK).encode("ascii"), np.uint8)

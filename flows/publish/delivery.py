@@ -1,4 +1,4 @@
-"""Delivery of packets to any sink by its URL, through the outbox, and of dead letters once more."""
+"""Delivery of packets to a sink given by its URL, recorded in the outbox, and new attempts for dead letters."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 KAFKA = "kafka://"
 
 AT_ONCE = 500
-"""Packets that are entered in the outbox together."""
+"""Packets entered in the outbox together."""
 
 
 class ReplaySummary(Record):
@@ -40,7 +40,7 @@ class ReplaySummary(Record):
 
 
 def outbox_to_read(path: Path) -> Outbox:
-    """Return an outbox that is there, to be read, also where nothing may be written; errors as of `Outbox`."""
+    """Return an existing outbox for reading, even if it is not writable; raise as `Outbox` does."""
     try:
         return Outbox(path)
     except Misconfigured as error:
@@ -60,16 +60,17 @@ def opened_sink(
     to
         ``kafka://HOST:PORT[,HOST:PORT...]/TOPIC``, ``s3://BUCKET/PREFIX``, or a folder.
     out, settings
-        Whose alerts, and how they are sent.
+        Output folder of the alerts, and settings for sending them.
     again
-        Send also, to a topic, detections that were sent as another search had found them.
+        Whether a topic also gets detections that were sent with results of another search.
     alone
         As in `flows.publish.outbox.opened_outbox`.
 
     Raises
     ------
     Misconfigured, Retryable
-        It is not such a URL; as in `flows.publish.outbox.opened_outbox`, but that a folder needs no outbox.
+        The URL has another form; as in `flows.publish.outbox.opened_outbox`, except that alerts from a bucket to a
+        folder need no outbox.
     """
     if to.startswith(KAFKA):
         with opened_outbox(out, settings.outbox, alone=alone) as outbox:
@@ -87,7 +88,8 @@ def kafka_sink(to: str, settings: AlertSettings, outbox: Outbox, *, again: bool 
     Raises
     ------
     Misconfigured
-        It is not a URL of a topic, librdkafka refuses a setting, or the extra ``kafka`` is missing.
+        The URL is not that of a topic or holds credentials, librdkafka refuses a setting, or the extra ``kafka`` is
+        missing.
     """
     from flows.runtime.secrets import refuse_credentials
 
@@ -101,35 +103,35 @@ def kafka_sink(to: str, settings: AlertSettings, outbox: Outbox, *, again: bool 
 
 @dataclass(frozen=True)
 class RecordedFolder:
-    """Folder of containers, local or in a bucket, with an outbox that knows what is in them.
+    """Folder of containers, local or in a bucket, with an outbox that records their alerts.
 
-    A container appears whole, by one rename or put, and only then are its alerts recorded as sent. A visit that is
-    published again, with other detections, replaces its container. Alerts count as sent again where it was taken away,
-    or is empty.
+    A container appears whole, by one rename or put, and only then are its alerts recorded as sent. If a visit is
+    published again with other detections, its container is replaced. If a container is missing or empty, its alerts
+    count as sent again.
     """
 
     folder: FolderSink
     outbox: Outbox
 
     def wanted(self, key: ExposureKey, form: str, made_from: str, sources: Sequence[int]) -> list[bool]:
-        """Want each: a container is written whole. Errors as in `FolderSink.wanted`."""
+        """Return True for each detection: a container is written whole; raise as `FolderSink.wanted` does."""
         return self.folder.wanted(key, form, made_from, sources)
 
     def owed(self, form: str) -> OwedVisits:
-        """Return the visits of which containers may be missing; errors as of the outbox."""
+        """Return the visits whose containers may be missing; raise as the outbox does."""
         return OwedVisits(self.outbox, self.outbox.route(self.name, form))
 
     def bury(self, packet: Packet, error: BadInput) -> None:
-        """Keep what breaks the rules of its schema; errors as of the outbox."""
+        """Store a packet that violates its schema as a dead letter; raise as the outbox does."""
         self.outbox.bury(self.outbox.route(self.name, packet.schema), packet, error)
 
     @property
     def name(self) -> str:
-        """Return how the outbox knows it."""
+        """Return the name of the folder in the outbox."""
         return str(self.folder.folder.resolve())
 
     def send(self, packets: Iterator[Packet]) -> Sent:
-        """Write packets; those of a visit follow one another. Errors as in `FolderSink.send`, and of the outbox."""
+        """Write packets, grouped by visit; raise as `FolderSink.send` and the outbox do."""
         sent = Sent()
         for (visit, form), group in groupby(packets, lambda packet: (packet.visit, packet.schema)):
             there = has_header(self.folder.path(visit))
@@ -141,7 +143,7 @@ class RecordedFolder:
 
 
 class _Entered:
-    """Packets of a visit, entered in the outbox as they are read; its container may be there already."""
+    """Packets of a visit, entered in the outbox as they are read; ``there`` is whether their container exists."""
 
     def __init__(self, packets: Iterator[Packet], outbox: Outbox, route: int, there: bool) -> None:
         self._packets, self._outbox, self._route, self._there = packets, outbox, route, there
@@ -164,9 +166,9 @@ class _Entered:
 
 
 def replay(out: Path, to: str, settings: AlertSettings) -> tuple[ReplaySummary, Sent]:
-    """Send all dead letters once more, to a topic; those that arrive are forgotten.
+    """Send all dead letters to a topic again, and remove those that arrive.
 
-    Those that break the rules of their schema are not messages: publishing makes them again.
+    Alerts that violate their schema are not messages and are left out; publishing makes them again.
 
     Raises
     ------
@@ -185,9 +187,9 @@ def replay(out: Path, to: str, settings: AlertSettings) -> tuple[ReplaySummary, 
 
 
 def _messages(outbox: Outbox) -> Iterator[Letter]:
-    """Yield each dead letter that is a message once, also while those that arrive are forgotten.
+    """Yield each dead letter that is a message, once, even if letters are removed meanwhile.
 
-    The message of a packet has a key; a packet that was never made into one has none.
+    The message of a packet has a key; a packet that violates its schema has no message and no key.
     """
     last = 0
     while found := outbox.letters(last):
