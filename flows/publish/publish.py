@@ -1,4 +1,4 @@
-"""Alerts of nights: exposure by exposure from an output folder, and what could not be sent."""
+"""Publishing of alerts from an output folder, exposure by exposure, and of a run, visit by visit."""
 
 import logging
 from collections import Counter
@@ -36,33 +36,32 @@ Visit = tuple[str, int]
 
 
 class AlertMaker(Protocol):
-    """Makes alerts of one form."""
+    """Maker of alerts in one form."""
 
     def packets(self, record: ExposureRecord, rows: pa.Table) -> Iterator[Packet]:
-        """Yield the alerts of some detections, which have a place on the sky, of an exposure."""
+        """Yield the alerts of detections of an exposure; all have a position and a time."""
 
 
 @dataclass
 class PublishTotals:
-    """What became of detections and exposures while their alerts were read.
+    """Counts of detections and exposures by outcome, while their alerts are made.
 
     Attributes
     ----------
     visits
-        With alerts.
+        Number of visits with alerts.
     skipped
-        Reason -> detections of which no alert can be made.
+        Reason -> number of detections for which no alert can be made.
     refused
-        Detections whose alert breaks the rules of its schema.
+        Number of detections whose alert violates its schema.
     failed
-        What was wrong with these, and with exposures that could not be read, each once:
-        as `name_failure` adds them.
+        Errors of these, of exposures without alerts, and of histories, as added by `name_failure`.
     exposures_failed
-        Number of those exposures.
+        Number of exposures for which no alerts can be made.
     lost
-        Night and visit of them -> what was wrong first.
+        Night and visit of these exposures -> first error.
     sink
-        Knows which alerts are wanted, and keeps those that break rules; None: all are.
+        Sink that knows which alerts are needed, and stores invalid ones; None: all are needed.
     """
 
     visits: int = 0
@@ -74,20 +73,20 @@ class PublishTotals:
     sink: Sink | None = None
 
     def refuse(self, packet: Packet, error: BadInput) -> None:
-        """Count an alert that breaks the rules of its schema, and keep it as a dead letter."""
+        """Count an alert that violates its schema, and store it as a dead letter."""
         self.refused += 1
         if self.sink is not None:
             self.sink.bury(packet, error)
         name_failure(self.failed, error)
 
     def fail(self, night: str, visit: int, error: BadInput) -> None:
-        """Count an exposure of which no alerts can be made."""
+        """Count an exposure for which no alerts can be made."""
         self.exposures_failed += 1
         self.lost.setdefault((night, visit), error)
         name_failure(self.failed, error)
 
     def lack(self, error: BadInput) -> None:
-        """Note what is missing in histories."""
+        """Add the reason why detections are missing in histories."""
         name_failure(self.failed, error)
 
 
@@ -103,19 +102,19 @@ def alert_packets(
 ) -> Iterator[Packet]:
     """Yield the alerts of published detections by night, visit and detector.
 
-    The same detections, with the same history, give the same bytes. No more than an exposure is in memory. Of a visit
-    that is in two nights, which ids of detections do not tell apart, the first has alerts, and the other is told.
+    The same detections with the same history give the same bytes. Alerts of one exposure are made at a time. If two
+    nights have the same visit, and so the same ids of detections, the first has alerts, and the other counts as failed.
 
     Parameters
     ----------
     out, settings
-        Output folder; where its association is, and how far back histories go.
+        Output folder; settings with the location of its association and the length of histories.
     form
-        Version of Rubin's schema.
+        Version of Rubin's schema, or "ztf".
     totals
-        Counts what comes to nothing.
+        Receives counts and errors.
     nights, visit
-        Only of these.
+        Range of nights, and visit; None: all visits.
     complete
         As in `flows.publish.history.opened_history`.
 
@@ -124,7 +123,7 @@ def alert_packets(
     Misconfigured
         There are no such nights, the extra ``rubin`` is missing, or there is no such form.
     Retryable
-        The association does not answer, or lacks an exposure.
+        The association does not answer, or (if ``complete``) lacks an exposure.
     """
     published, owners = PublishedExposures(out), dict[int, str]()
     with ExitStack() as stack:
@@ -158,8 +157,8 @@ def _maker(
     complete: bool,
 ) -> AlertMaker:
     own = HISTORY_VERSION if form == FORM else form
-    if form != FORM:  # whose schema is our own: only histories need that package
-        parsed(form)  # which refuses what it does not know, before anything is read
+    if form != FORM:  # ZTF's schema is ours, the others are those of a package
+        parsed(form)  # refuses an unknown version before anything is read
     history = stack.enter_context(
         opened_history(
             published, settings.association, settings.alerts.history_days, own, totals.lack, complete=complete
@@ -187,33 +186,34 @@ def _of_exposure(
 
 
 REST_S = 60.0
-"""After a failure nothing is sent for so long, s: each attempt at a broker that is down takes its time-out."""
+"""Pause after a failure, s: each attempt to reach a broker that is down lasts until its time-out."""
 
 
 def send_published(
     sink: Sink, out: Path, settings: Settings, form: str, totals: PublishTotals, nights: NightRange, visit: int | None
 ) -> Sent:
-    """Send the alerts of published detections, and settle the visits that a run has left owed or given up.
+    """Send the alerts of published detections, and settle the visits that runs have left owed or given up.
 
-    One that is sent is so no longer; one of which an exposure has no alerts is given up, with the reason. While a run
-    holds the folder it may still search what is owed, and settles that itself. Where not all have arrived, all stays.
+    A visit that was sent is no longer owed; if no alerts can be made for one of its exposures, it is given up, with the
+    reason. While a run holds the folder, owed visits stay owed: it may still be searching them, and settles them
+    itself. If some alerts have not arrived, nothing is settled.
 
     Parameters
     ----------
     sink
-        Where to.
+        Destination.
     out, settings, form, totals, nights, visit
         As in `alert_packets`.
 
     Raises
     ------
     Misconfigured, Retryable
-        As in `alert_packets`; of the sink and the outbox.
+        As in `alert_packets`; the sink or the outbox fails.
     """
     totals.sink, owed = sink, sink.owed(form)
     left = owed.all() | {(one.night, one.visit) for one in owed.given_up()}
     turns = {one: owed.turn(*one) for one in left if one[0] in nights and visit in (None, one[1])}
-    if holder_of(out) is not None:  # asked after the turns: a run that begins later has later ones
+    if holder_of(out) is not None:  # asked after the turns: a run that begins later changes them
         turns = dict.fromkeys(turns, 0)
     sent = sink.send(alert_packets(out, settings, form, totals, nights=nights, visit=visit))
     if sent.left or sent.trouble is not None:
@@ -226,23 +226,23 @@ def send_published(
 
 
 class VisitAlerts:
-    """Alerts of the visits of a run, sent as each is published; that it fails is told, and stops nothing.
+    """Sender of the alerts of a run, visit by visit; failures are reported, and do not stop the run.
 
-    A visit is noted in the outbox before it is searched, and until all its alerts are sent: what is left when a run
-    ends, however it does, the next one sends. One of which an exposure has no alerts, and would have none the next
-    time, is told once and given up, with the reason, until its exposures or their association change.
+    A visit is owed in the outbox from before its search until all its alerts are sent, so the next run sends what this
+    one leaves, however it ends. If no alerts can be made for one of its exposures, even later, the visit is given
+    up: this is reported once, with the reason, and lasts until its exposures or their association change.
 
     Parameters
     ----------
     out, settings
-        Of the run; ``alerts.to`` says where to.
+        Output folder and settings of the run; ``alerts.to`` is the destination.
     say
-        Receives a line for each visit, and how grave it is, a level of `logging`.
+        Receives a line for each visit, and its level of `logging`.
 
     Raises
     ------
     Misconfigured
-        ``alerts.to`` is not a place that alerts can be sent to, or an extra is missing.
+        Alerts cannot be sent to ``alerts.to``, or an extra is missing.
     """
 
     def __init__(self, out: Path, settings: Settings, say: Callable[[str, int], object]) -> None:
@@ -261,7 +261,7 @@ class VisitAlerts:
         return opened_sink(self._settings.alerts.to, self._out, self._settings.alerts, alone=alone)
 
     def begin(self, night: str, visit: int) -> None:
-        """Note, before a visit is searched, that its alerts are to be sent."""
+        """Record, before a visit is searched, that its alerts are owed."""
         try:
             with self._sink(alone=False) as sink:
                 owed = sink.owed(self._settings.alerts.form)
@@ -270,18 +270,18 @@ class VisitAlerts:
                     for one in self._due(owed):
                         self._late.setdefault(one, None)
                 owed.add(night, visit)
-        except Exception as error:  # a defect, too: the search goes on
+        except Exception as error:  # even a defect: the search goes on
             self._fail(f"alerts of night {night}", error)
 
     def visit(self, night: str, visit: int, since: float | None) -> None:
-        """Send the alerts of a visit that are not sent, and, while that succeeds, those that could not be before.
+        """Send the unsent alerts of a visit and, while that succeeds, those left of earlier visits.
 
         Parameters
         ----------
         night, visit
-            Which.
+            Night and number of the visit.
         since
-            When it arrived, or ended, s since 1970; None: that is not known.
+            Time when the visit arrived, or ended, s since 1970; None: it is not known.
         """
         with self._lock:
             if self._late.get((night, visit)) is None:
@@ -289,7 +289,7 @@ class VisitAlerts:
             self._send_all([(night, visit), *(one for one in list(self._late) if one != (night, visit))])
 
     def added_to(self, summary: RunSummary) -> RunSummary:
-        """Try once more what was not sent, in this run or before, and add to a summary what became of its alerts."""
+        """Try again to send what this and earlier runs left, and return the summary with the counts of alerts."""
         with self._lock:
             self._rest_until = 0.0
             if not summary.stopped:
@@ -307,7 +307,7 @@ class VisitAlerts:
         return summary.model_copy(update={"alerts": counts, "alerts_failed": (*summary.alerts_failed, *failed)})
 
     def _owed(self) -> set[Visit]:
-        """Return visits of which runs before have left something, too."""
+        """Return the visits that this and earlier runs left unsent."""
         try:
             with self._sink() as sink:
                 return self._due(sink.owed(self._settings.alerts.form))
@@ -316,7 +316,7 @@ class VisitAlerts:
             return set()
 
     def _due(self, owed: OwedVisits) -> set[Visit]:
-        """Return the visits that are owed; of those that were given up, the ones that are not as they were then."""
+        """Return the owed visits, of those given up only the ones whose inputs have changed since."""
         given_up = {(one.night, one.visit): one.made_from for one in owed.given_up()}
         now = self._made_from(given_up) if given_up else {}
         return (owed.all() - given_up.keys()) | {one for one, before in given_up.items() if now[one] != before}
@@ -325,13 +325,13 @@ class VisitAlerts:
         return visit_digests(PublishedExposures(self._out), self._settings.association, visits)
 
     def _send_all(self, visits: Iterable[Visit]) -> None:
-        """Send visits until one fails as the others would."""
+        """Send visits, until one fails for a reason that concerns all."""
         for one in visits:
             if monotonic() < self._rest_until or isinstance(self._send(*one), Misconfigured):
                 return
 
     def _send(self, night: str, visit: int) -> Exception | None:
-        """Send what is left of a visit; return what was wrong."""
+        """Send what is left of a visit; return the error, or None."""
         totals, form = PublishTotals(), self._settings.alerts.form
         since, sent = self._late.pop((night, visit), None), Sent()
         error: Exception | None = None
@@ -345,13 +345,13 @@ class VisitAlerts:
                     totals.fail(night, visit, failure)
                 lost = totals.lost.get((night, visit))
                 error = sent.trouble or lost or next(iter(totals.failed), None)
-                if error is None or isinstance(error, BadInput):  # which will be the same the next time
+                if error is None or isinstance(error, BadInput):  # which would be the same the next time
                     made_from = "" if lost is None else self._made_from([(night, visit)])[night, visit]
                     owed.settle(night, visit, turn, lost, made_from)
-        except Exception as failure:  # a defect, too: what is published is published
+        except Exception as failure:  # even a defect: the results are published
             error = failure
         sent = replace(sent, dead=sent.dead + totals.refused)
-        # It has counted again what is dead, held or waits.
+        # This attempt has counted dead, held and waiting alerts again.
         before = replace(self._sent.get((night, visit), Sent()), dead=0, held=0, left=0)
         self._sent[night, visit] = before + replace(sent, trouble=None, times=())
         self._lags += [] if since is None else [when - since for when in sent.times]
@@ -376,7 +376,7 @@ class VisitAlerts:
                 nights=NightRange.of(night), visit=visit, complete=True,
             )  # fmt: skip
         except Misconfigured as error:
-            if error.code != NO_NIGHT:  # of which nothing was published, or nothing is any more
+            if error.code != NO_NIGHT:  # no results of the night are published, or they were removed
                 raise
 
     def _way_out(self, night: str, visit: int) -> str:
@@ -388,6 +388,6 @@ class VisitAlerts:
         if isinstance(error, Retryable) and code != NOT_ASSOCIATED:
             self._rest_until = monotonic() + REST_S
         trouble = Trouble(uri=where, code=code, message=f"{where}: {error}{more}")
-        if self._failed.get(where) != trouble:  # and not again for each visit
+        if self._failed.get(where) != trouble:  # reported once, not for each visit
             self._say(f"not sent: {trouble.message}", logging.WARNING)
         self._failed[where] = trouble

@@ -1,4 +1,4 @@
-"""Published exposures of an output folder; those looked at last are kept in memory."""
+"""Published exposures of an output folder, with the most recently used ones in memory."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -21,9 +21,9 @@ from schemas.night_range import EVERY_NIGHT, NightRange
 F = TypeVar("F", bound=NightstrideError)
 
 NO_NIGHT = "no_night"
-"""Code of a night that is not there."""
+"""Error code of a missing night."""
 
-_EXPOSURES = 64  # in memory
+_EXPOSURES = 64  # kept in memory
 
 
 class PublishedExposures:
@@ -43,12 +43,12 @@ class PublishedExposures:
         self.provenance = lru_cache(8)(self._provenance)
 
     def nights(self, chosen: NightRange = EVERY_NIGHT) -> tuple[str, ...]:
-        """Return the nights that it has, or those of them that are chosen.
+        """Return the chosen nights of the folder.
 
         Raises
         ------
         Misconfigured
-            It has none of these, or none at all (``no_night``).
+            The folder has none of them, or no nights at all (``no_night``).
         """
         found = self._ledger.nights()
         if not found:
@@ -60,42 +60,42 @@ class PublishedExposures:
         if visit is None:
             yield from filter(_has_detections, self._ledger.records(night))
             return
-        # Records of a night are many: only those of the visit are parsed.
+        # A night has many records: only those of the visit are parsed.
         for key in list(self._ledger.of_visit(night, visit)):
             if (record := self.record(key)) is not None:
                 yield record
 
     def processed(self, record: ExposureRecord) -> float:
-        """Return when an exposure was processed, MJD TAI: as the ledger says, so that it is the same ever after."""
+        """Return the processing time of an exposure, MJD TAI, from the ledger, so that it never changes."""
         return _mjd_tai(record.finished_at)
 
     def _record(self, key: ExposureKey) -> ExposureRecord | None:
-        """Return the record of an exposure; None where its detections are not published (any more)."""
+        """Return the record of an exposure; None if its detections are not, or no longer, published."""
         record = self._ledger.get(key)
         return record if record is not None and _has_detections(record) else None
 
     def _detections(self, key: ExposureKey) -> pa.Table:
-        """Return the detections of an exposure; errors as in `CatalogStore.read`."""
+        """Return the detections of an exposure; raise as `CatalogStore.read` does."""
         return CatalogStore(self.out).read(DIA_SOURCE, key)
 
     def _provenance(self, digest: str | None) -> ProvenanceRecord | None:
-        """Return what exposures were made with."""
+        """Return the record of what exposures were made with, by its digest."""
         return self._ledger.provenance(digest)
 
 
 def with_place_and_time(rows: pa.Table) -> tuple[pa.Table, Counter[str]]:
-    """Return the rows of `DIA_SOURCE` that can be told to others, and how many lack what, by reason."""
+    """Return the rows of `DIA_SOURCE` with a position and a time, and the number of others by reason."""
     placed = rows.filter(pc.is_valid(rows["ra"]))
     known = placed.filter(pc.equal(pc.bit_wise_and(placed["flags"], int(DetectionFlag.NO_TIME)), 0))
     return known, Counter(no_position=len(rows) - len(placed), no_time=len(placed) - len(known))
 
 
 MOST_NAMED = 100
-"""Failures that are kept word for word."""
+"""Largest number of errors in a list."""
 
 
 def name_failure(failed: list[F], error: F) -> None:
-    """Add what was wrong to a list, once, and no more than `MOST_NAMED`."""
+    """Add an error to a list, unless it is there or the list has `MOST_NAMED` errors."""
     if str(error) not in map(str, failed) and len(failed) < MOST_NAMED:
         failed.append(error)
 

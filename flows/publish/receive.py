@@ -1,4 +1,4 @@
-"""Stream of alerts from a topic into catalogues, visit by visit; what cannot be read becomes a dead letter."""
+"""Reading of alerts from a Kafka topic into catalogues of visits; unreadable messages become dead letters."""
 
 import logging
 from collections import defaultdict
@@ -30,13 +30,13 @@ from schemas.received_alert import RECEIVED_ALERT
 from schemas.summary import QUARANTINED, Record
 
 AT_ONCE = 500
-"""Messages that are taken together, and written before more are."""
+"""Messages taken together; their alerts are written before more are taken."""
 
 JOIN_S = 30.0
-"""A group that nobody was in may take so long to form, s."""
+"""Longest time until a consumer group gives partitions to its first reader, s."""
 
 RECEIVED = "received"
-"""Form of dead letters that came from a topic."""
+"""Form of dead letters that came from a topic, instead of the version of a schema."""
 
 _POLL_S, _SAY_S, _ASK_S = 0.5, 30.0, 10.0
 
@@ -68,20 +68,20 @@ class ReceivedSummary(Record):
 
 @dataclass
 class AlertCatalogue:
-    """Catalogue ``received_alert`` of an output folder: a file for each visit, an alert in it once.
+    """Catalogue ``received_alert`` of an output folder: one file per visit, with each alert once.
 
     Parameters
     ----------
     out
-        Output folder, whose lease the caller holds.
+        Output folder; the caller holds its lease.
     source
         Name of the topic.
     outbox
-        Gets dead letters.
+        Receives dead letters.
     registry
-        Has the schemas.
+        Source of the schemas.
     row_filter
-        Which alerts are published; None: all.
+        Filter of the alerts to publish; None: all are published.
     """
 
     out: Path
@@ -92,19 +92,19 @@ class AlertCatalogue:
     summary: ReceivedSummary = field(default_factory=ReceivedSummary, init=False)
 
     def add(self, messages: Sequence[Message]) -> None:
-        """Publish the alerts of some messages; those that cannot be read become dead letters.
+        """Publish the alerts of messages; unreadable messages become dead letters.
 
         Raises
         ------
         Misconfigured, Retryable
-            A catalogue or a dead letter cannot be written, or the schemas' package is missing.
+            A catalogue or a dead letter cannot be written, the registry refuses, or the package of schemas is missing.
         """
         rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
         letters = list[Letter]()
         for message in messages:
             try:
                 found = [row_of(alert) for alert in alerts_of(_bytes(message.value()) or b"", self.registry.schema)]
-            except (BadInput, Retryable) as error:  # a registry that is down must not stop what others can read
+            except (BadInput, Retryable) as error:  # a registry that is down must not stop the others
                 letters.append(_letter(message, error))
                 continue
             place = {"topicPartition": message.partition(), "topicOffset": message.offset()}
@@ -130,7 +130,7 @@ class AlertCatalogue:
         )
 
     def _publish(self, night: str, visit: int, taken: pa.Table) -> int:
-        """Add the rows of a visit to its file, but for those that it has; return how many were new."""
+        """Add the rows of a visit to its file, except those already there; return the number of new rows."""
         path = dataset_folder(self.out, RECEIVED_ALERT.name, night) / f"{visit}.parquet"
         there = _read(path) if path.exists() else RECEIVED_ALERT.empty()
         rows = pa.concat_tables([there, taken.filter(pc.equal(taken["visit"], visit))])
@@ -167,7 +167,7 @@ def _bytes(text: str | bytes | None) -> bytes | None:
 
 
 class AlertTopic:
-    """Topic that alerts are read from; the place up to which it was read is kept by the broker, for each group.
+    """Topic from which alerts are read; the broker remembers for each group how far it has read.
 
     Parameters
     ----------
@@ -179,32 +179,32 @@ class AlertTopic:
     name
         The URL without the group.
     joined
-        Whether the group has given it partitions, which takes seconds.
+        Whether the group has assigned partitions to this reader, which takes seconds.
     finished
-        Whether all that these held then was taken.
+        Whether all messages that these partitions then had were taken.
 
     Raises
     ------
     Misconfigured
-        It is not such a URL, or librdkafka refuses a setting.
+        The URL has another form, or librdkafka refuses a setting.
     """
 
     def __init__(self, url: str) -> None:
         brokers, topic, _ = topic_of(url)
         self.name, self.joined, self._error = f"kafka://{brokers}/{topic}", False, ""
-        # What is fetched ahead, and not taken: no more than a batch or so of the largest alerts.
+        # Fetch ahead no more than about a batch of the largest alerts.
         ahead = {"queued.max.messages.kbytes": 32 << 10, "log_level": 2, "enable.partition.eof": True}
-        self._ends = dict[int, int | None]()  # partition -> its end when it was given; those that are not reached
+        self._ends = dict[int, int | None]()  # partition -> its end when assigned, until that is reached
         self._consumer = consumer_of(url, self._failed, ahead)
         self._consumer.subscribe([topic], on_assign=self._assigned)
 
     def take(self, most: int = AT_ONCE) -> list[Message]:
-        """Return the next messages, up to the number asked for; none if none comes for a moment.
+        """Return the next messages, at most a given number; none if none comes within half a second.
 
         Raises
         ------
         Retryable
-            The brokers cannot be reached, or have no such topic. The next call tries again.
+            The brokers cannot be reached, or do not have the topic; the next call tries again.
         """
         found = []
         for message in self._consumer.consume(most, timeout=_POLL_S):
@@ -224,7 +224,7 @@ class AlertTopic:
         return found
 
     def commit(self) -> None:
-        """Note that everything taken so far is done. Where that fails it is taken again."""
+        """Record at the broker that all messages taken are done; if this fails, they may come again."""
         try:
             self._consumer.commit(asynchronous=False)
         except KafkaException as error:
@@ -236,7 +236,7 @@ class AlertTopic:
 
     @property
     def finished(self) -> bool:
-        """Return whether all that was there, when the group gave it partitions, was taken."""
+        """Return whether all messages that the partitions had when they were assigned were taken."""
         return self.joined and not self._ends
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -244,7 +244,7 @@ class AlertTopic:
         self.joined = True
 
     def _end(self, consumer: Consumer, partition: TopicPartition) -> int | None:
-        """Return the offset behind the last message of a partition; None: it is told when it is reached."""
+        """Return the offset after the last message of a partition; None: unknown until it is reached."""
         try:
             return consumer.get_watermark_offsets(partition, timeout=_ASK_S)[1]
         except KafkaException as error:
@@ -257,42 +257,42 @@ class AlertTopic:
 
 
 class Stopping(Protocol):
-    """Hears signals: the first lets finish what is at hand, within a bound; before `begin` it ends the process."""
+    """Signal handler: the first signal asks for an end within a bounded time; before `begin` it ends the process."""
 
     @property
     def asked(self) -> bool:
-        """Return whether it has been asked to stop."""
+        """Return whether an end was asked for."""
 
     def begin(self) -> None:
-        """Take note that work may be on its way from now on."""
+        """Declare that from now on there may be work to finish."""
 
 
 def receive(
     topic: AlertTopic, catalogue: AlertCatalogue, stopped: Callable[[], bool], idle_exit_s: float | None,
     say: Callable[[str, int], object], *, once: bool = False,
 ) -> ReceivedSummary:  # fmt: skip
-    """Read a topic into a catalogue until it is asked to stop, nothing has come for long enough, or it has all.
+    """Read a topic into a catalogue until asked to stop, until no message has come for some time, or up to its end.
 
-    A message is committed when its alerts are on disk: one that a killed process had taken is taken again, and its
-    alerts are found to be there.
+    A message is committed when its alerts are on disk. If the process is killed before that, the message is taken
+    again, and alerts already there count as repeated.
 
     Parameters
     ----------
     topic, catalogue
-        From where, and where to.
+        Source and destination.
     stopped
-        Asked between two batches.
+        Called between batches; returns whether to stop.
     idle_exit_s
-        Without a message for so long it ends, s, and `JOIN_S` more before it belongs to its group; None: never.
+        Stop after this time without a message, s, or `JOIN_S` later while no partitions are assigned; None: never.
     say
-        Receives how it goes, and how grave it is, a level of `logging`.
+        Receives a line on the progress, and its level of `logging`.
     once
-        It ends with the last message that is there when its group gives it partitions.
+        Stop after the last message that the topic has when partitions are assigned.
 
     Raises
     ------
     Misconfigured, Retryable
-        As `AlertCatalogue.add`; the brokers could not be reached before it was to end (``kafka``).
+        As in `AlertCatalogue.add`; the topic could not be read before the time to stop (``kafka``).
     """
     start = busy = told = monotonic()
     last, joined = "", False
@@ -321,7 +321,7 @@ def receive(
 
 
 def _is_over(topic: AlertTopic, quiet_s: float, idle_exit_s: float | None, once: bool, trouble: str) -> bool:
-    """Return whether nothing has come for long enough; raise if that is because nothing could, as far as is known."""
+    """Return whether no message has come for long enough; raise if the topic could not be read, as far as known."""
     limit = min(JOIN_S if once else float("inf"), float("inf") if idle_exit_s is None else idle_exit_s)
     if quiet_s < limit + (0 if topic.joined else JOIN_S):
         return False
@@ -344,22 +344,20 @@ def receive_alerts(
     Parameters
     ----------
     source, out, settings
-        From where, where to, and how.
+        URL of the topic, output folder, and settings.
     row_filter
-        Which alerts are kept; None: all.
-    idle_exit_s
-        As of `receive`.
+        Filter of the alerts to keep; None: all are kept.
+    idle_exit_s, say, once
+        As in `receive`.
     wait_s
-        How long to wait for another run that holds ``out``, s.
-    say, once
-        As of `receive`.
+        Longest wait for another run that holds ``out``, s.
     stop
-        Hears signals, and bounds the time to the end.
+        Signal handler, which also bounds the time to the end.
 
     Raises
     ------
     Misconfigured, Retryable
-        As in `receive`; ``out`` is held; ``source`` is not a topic.
+        As in `receive`; another run holds ``out``; ``source`` is not the URL of a topic.
     """
     refuse_credentials(source, "the URL to watch")
     topic = AlertTopic(source)
