@@ -1,4 +1,4 @@
-"""Client of a schema registry: schemas by their numbers, or from the package of Rubin's schemas where there is none."""
+"""Client of a schema registry: schemas by their numbers, or from the package of Rubin's schemas instead."""
 
 import base64
 import json
@@ -17,31 +17,31 @@ from schemas.alert_settings import AlertSettings
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 
 USER, PASSWORD = "NIGHTSTRIDE_REGISTRY_USER", "NIGHTSTRIDE_REGISTRY_PASSWORD"
-"""Variables of the environment; of a registry that asks for them."""
+"""Environment variables, for a registry that requires them."""
 
 LONGEST = 16 << 20
-"""Bytes of an answer, at most."""
+"""Largest size of an answer, bytes."""
 
 REST_S = 30.0
-"""A registry that did not answer is not asked for so long, s: an alert of an unknown schema must not stop a stream."""
+"""Pause after a registry did not answer, s: alerts with an unknown schema must not stop a stream."""
 
 _TYPE = "application/vnd.schemaregistry.v1+json"
 
 
 class SchemaRegistry:
-    """Schemas by number: of a registry's REST interface, and of the package.
+    """Schemas by number, from the REST interface of a registry and from the package.
 
     Parameters
     ----------
     url
-        Of the registry; None: the package alone.
+        URL of the registry; None: only the package is used.
     timeout_s
-        Longest silence, s.
+        Longest wait for the registry, s.
 
     Attributes
     ----------
     warnings
-        What went wrong and was made up for by the package.
+        Failures of the registry for which the package was used instead.
     """
 
     def __init__(self, url: str | None = None, timeout_s: float = 10.0) -> None:
@@ -51,16 +51,16 @@ class SchemaRegistry:
         self.warnings: list[str] = []
 
     def schema(self, number: int) -> Mapping[str, Any]:
-        """Return the schema of a number, as `fastavro` has parsed it.
+        """Return the schema with a number, parsed by `fastavro`.
 
         Raises
         ------
         BadInput
-            Neither knows it (``unknown_schema``), or it is not a schema of Avro (``bad_schema``).
+            Neither has the schema (``unknown_schema``), or it is not a usable Avro schema (``bad_schema``).
         Retryable
-            The registry does not answer, and the package does not have it (``registry_down``).
+            The registry does not answer, and the package does not have the schema (``registry_down``).
         Misconfigured
-            The registry refuses (``registry_refuses``), or there is no package (``missing_extra``).
+            The registry refuses (``registry_refuses``), or the package is missing (``missing_extra``).
         """
         if number in self._known:
             return self._known[number]
@@ -81,7 +81,7 @@ class SchemaRegistry:
         return found
 
     def require_same(self, version: str) -> None:
-        """Raise if the registry has another schema under the number of a version of Rubin's: all would misread it.
+        """Raise if the registry has another schema under the number of a Rubin version: readers would misread alerts.
 
         Raises
         ------
@@ -108,14 +108,14 @@ class SchemaRegistry:
         self._known[number] = found
 
     def _asked(self, number: int) -> Mapping[str, Any] | None:
-        """Return a schema of the registry; of the package where the registry is down, or lacks it."""
+        """Return a schema from the registry, or from the package if the registry is down or lacks it."""
         found, failure = None, None
         try:
             found = self._fetched(number)
         except Retryable as error:
             failure = error
         if found is None:
-            with suppress(Misconfigured):  # there is no package
+            with suppress(Misconfigured):  # the package is missing
                 found = _of_package(number)
         if failure is not None and found is None:
             raise failure
@@ -124,7 +124,7 @@ class SchemaRegistry:
         return found
 
     def _fetched(self, number: int) -> Mapping[str, Any] | None:
-        """Return what ``GET /schemas/ids/NUMBER`` gives; None if the registry has none; the same error for a while."""
+        """Return the schema at ``/schemas/ids/NUMBER``, or None; raise the last failure again for `REST_S`."""
         if self._failed is not None and monotonic() - self._failed[0] < REST_S:
             raise self._failed[1]
         try:
@@ -156,7 +156,7 @@ class SchemaRegistry:
 
 
 def registry_of(settings: AlertSettings) -> SchemaRegistry:
-    """Return the registry that settings name."""
+    """Return the registry named in the settings."""
     return SchemaRegistry(settings.registry, settings.registry_timeout_s)
 
 
@@ -181,9 +181,9 @@ def _parsed(answer: bytes, number: int) -> Mapping[str, Any]:
         said = json.loads(answer)
         if said.get("schemaType", "AVRO") != "AVRO" or said.get("references"):
             raise ValueError("it is not one whole schema of Avro")
-        # Names of its own: fastavro would take the records of another schema of the same name for these.
+        # Separate names: fastavro would reuse records of the same name from another schema.
         return dict(parse_schema(json.loads(said["schema"]), named_schemas={}))
-    except Exception as error:  # whatever an answer may hold
+    except Exception as error:  # an answer may hold anything
         raise _bad(number, error) from error
 
 
@@ -193,7 +193,7 @@ def _bad(number: int, error: Exception) -> BadInput:
 
 
 def _of_package(number: int) -> Mapping[str, Any] | None:
-    """Return a schema of the package; None if it does not have it."""
+    """Return a schema from the package; None if the package does not have it."""
     try:
         return packaged(f"{number // 100}.{number % 100}")
     except NightstrideError as error:
@@ -203,7 +203,7 @@ def _of_package(number: int) -> Mapping[str, Any] | None:
 
 
 def _canonical(schema: Mapping[str, Any]) -> Any:
-    """Return a schema in the form by which Avro compares them (Avro 1.11, "Parsing Canonical Form")."""
+    """Return a schema in the form in which Avro compares schemas (Avro 1.11, "Parsing Canonical Form")."""
     from fastavro.schema import to_parsing_canonical_form
 
     return to_parsing_canonical_form({name: one for name, one in schema.items() if not name.startswith("__")})

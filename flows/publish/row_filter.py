@@ -1,4 +1,4 @@
-"""Filters on the rows of a table: comparisons, arithmetic and logic on its columns, and nothing else."""
+"""Filters on the rows of a table, limited to comparisons, arithmetic and logic on its columns."""
 
 import ast
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from schemas.dataset import TableOf
 from schemas.errors import Misconfigured, choice
 
 LONGEST = 2000
-"""Characters of a filter."""
+"""Largest length of a filter, characters."""
 
 _ARITHMETIC: Mapping[type[ast.AST], Callable[..., Any]] = {
     ast.Add: pc.add,
@@ -34,21 +34,21 @@ _COMPARISON: Mapping[type[ast.AST], Callable[..., Any]] = {
 class RowFilter:
     """Filter on the rows of a dataset.
 
-    It knows numbers, texts in quotes, names of columns, ``+ - * / **``, comparisons (also ``0.1 < x < 0.5``), ``and``,
-    ``or``, ``not`` and brackets; nothing of it is run as code. A comparison with a value that is null is unknown, and
-    so is what follows from that alone; a row is taken if the filter is true for it.
+    It may contain numbers, quoted texts, names of columns, ``+ - * / **``, comparisons (also ``0.1 < x < 0.5``),
+    ``and``, ``or``, ``not`` and brackets; nothing is run as code. A comparison with null is neither true nor false, and
+    neither is what depends only on it; a row is taken if the filter is true for it.
 
     Parameters
     ----------
     text
-        E.g. ``reliability > 0.5 and trailLength > 2``.
+        The filter, e.g. ``reliability > 0.5 and trailLength > 2``.
     dataset
-        Whose columns it names.
+        Dataset with the columns.
 
     Raises
     ------
     Misconfigured
-        It is not such an expression, names no column of the dataset, or compares numbers with texts (``bad_filter``).
+        The text is not such an expression, names an unknown column, or compares numbers with texts (``bad_filter``).
     """
 
     def __init__(self, text: str, dataset: TableOf) -> None:
@@ -57,7 +57,7 @@ class RowFilter:
             if len(text) > LONGEST:
                 raise SyntaxError(f"is longer than {LONGEST} characters")
             self._tree = ast.parse(text.strip(), mode="eval").body
-            # On no rows: names, kinds of nodes and types are checked, before the first row comes.
+            # Applied to an empty table: names, nodes and types are checked before the first row comes.
             if not pa.types.is_boolean(self._value(self._tree, dataset.empty()).type):
                 raise self._bad("is not a condition")
         except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
@@ -66,7 +66,7 @@ class RowFilter:
             raise self._bad(f"compares or adds what does not go together ({str(error).splitlines()[0]})") from error
 
     def taken(self, rows: pa.Table) -> pa.Table:
-        """Return the rows for which it is true."""
+        """Return the rows for which the filter is true."""
         found = self._value(self._tree, rows)
         if isinstance(found, pa.Scalar):  # no column is named
             return rows if found.as_py() else rows.slice(0, 0)
@@ -112,14 +112,14 @@ class RowFilter:
 
 
 def _real(value: Any) -> Any:
-    """Return a value in double precision: whole numbers would overflow, and divide without a rest."""
+    """Return a value in double precision: integers would overflow, and lose the remainder of a division."""
     if not (pa.types.is_integer(value.type) or pa.types.is_floating(value.type)):
-        raise pa.ArrowNotImplementedError(f"{value.type} is not a number")  # which casts of no rows do not see
-    return pc.cast(value, pa.float64(), safe=False)  # ids have more digits
+        raise pa.ArrowNotImplementedError(f"{value.type} is not a number")  # a cast of no rows does not raise
+    return pc.cast(value, pa.float64(), safe=False)  # ids may have more digits
 
 
 def _alike(left: Any, right: Any) -> tuple[Any, Any]:
-    """Return two values to be compared: a whole number and a real one both in double precision."""
+    """Return two values to compare; an integer and a floating-point one are both in double precision."""
     whole = [pa.types.is_integer(one.type) for one in (left, right)]
     real = [pa.types.is_floating(one.type) for one in (left, right)]
     return (_real(left), _real(right)) if any(whole) and any(real) else (left, right)

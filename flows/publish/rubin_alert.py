@@ -1,4 +1,4 @@
-"""Alerts of an exposure by Rubin's schema."""
+"""Alerts of an exposure in Rubin's format."""
 
 import json
 from base64 import b64encode
@@ -25,26 +25,26 @@ from schemas.known_object import SS_SOURCE
 from schemas.ledger import ExposureRecord
 
 Refuse = Callable[[Packet, BadInput], object]
-"""Receives an alert that breaks the rules of its schema, as JSON, and why."""
+"""Receives an alert that violates its schema, as JSON, and the error."""
 
 
 @dataclass(frozen=True)
 class _Known:
-    """Known objects on an exposure: diaSourceId -> record of ssSource, and of the orbit."""
+    """Known objects on an exposure: diaSourceId -> records of ssSource and mpc_orbits."""
 
     seen: dict[int, dict[str, Any]] = field(default_factory=dict)
     orbits: dict[int, dict[str, Any] | None] = field(default_factory=dict)
 
 
 class RubinAlerts:
-    """Alerts of exposures, one exposure after the other.
+    """Maker of alerts, one exposure after another.
 
     Parameters
     ----------
     published, history
-        The exposures, and what was known of their objects before.
+        Published exposures, and histories of their objects.
     settings, version
-        Of alerts; which schema.
+        Settings of alerts, and version of the schema.
     refuse
         See `Refuse`.
     """
@@ -56,12 +56,12 @@ class RubinAlerts:
         self._settings, self._version, self._refuse = settings, version, refuse
 
     def packets(self, record: ExposureRecord, rows: pa.Table) -> Iterator[Packet]:
-        """Yield the alerts of some detections of an exposure.
+        """Yield the alerts of detections of an exposure.
 
         Parameters
         ----------
         record, rows
-            The exposure, and those of its detections that have a place on the sky.
+            Record of the exposure, and detections on it with a position and a time.
 
         Raises
         ------
@@ -122,5 +122,5 @@ class RubinAlerts:
 
 
 def _as_text(value: Any) -> str:
-    """Return what JSON has no form for: cutouts in base 64."""
+    """Return a value that JSON cannot hold as text: bytes, such as cutouts, in base 64."""
     return b64encode(value).decode() if isinstance(value, bytes) else str(value)

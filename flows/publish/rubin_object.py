@@ -1,4 +1,4 @@
-"""Objects in the terms of Rubin's alerts: at rest (DiaObject), and known ones of the Solar System (ssSource)."""
+"""Objects in Rubin's format: stationary ones (DiaObject), and known ones of the Solar System (ssSource)."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -24,26 +24,26 @@ OBJECT = (
     "diaObjectId", "ra", "dec", "raErr", "decErr", "nDiaSources", "firstDiaSourceMjdTai", "lastDiaSourceMjdTai",
     *(f"{band}_psfFlux{end}" for band in BANDS for end in ("Ndata", "Mean", "MeanErr", "Sigma", "Min", "Max")),
 )  # fmt: skip
-"""Columns of `dia_object` that are Rubin's under the same names."""
+"""Columns of `dia_object` that have Rubin's names."""
 
 SEEN = (
     "diaSourceId", "ssObjectId", "designation", "elongation", "phaseAngle", "topoRange", "helioRange", "ephRa",
     "ephDec", "ephVmag", "ephRate", "ephOffset", "ephOffsetAlongTrack", "ephOffsetCrossTrack",
 )  # fmt: skip
-"""Columns of `ss_source` that are Rubin's under the same names."""
+"""Columns of `ss_source` that have Rubin's names."""
 
 
 def encode_objects(rows: pa.Table, version: str, processed: float) -> list[Encoded]:
-    """Return objects as records of DiaObject in Avro.
+    """Return objects as Avro records of DiaObject.
 
     Parameters
     ----------
     rows
-        Of `DIA_OBJECT`.
+        Rows of `DIA_OBJECT`.
     version
-        Of the schema.
+        Version of the schema.
     processed
-        Since when that is known, MJD TAI.
+        Time from which they are valid, MJD TAI.
     """
     columns = table_columns(rows, OBJECT) | {"validityStartMjdTai": Column(np.full(len(rows), processed))}
     return encode_rows(record_schema("diaObject", version), columns, len(rows))
@@ -55,13 +55,13 @@ def known_records(rows: pa.Table, ra: np.ndarray, dec: np.ndarray) -> list[dict[
     Parameters
     ----------
     rows
-        Of `SS_SOURCE`.
+        Rows of `SS_SOURCE`.
     ra, dec : (n,)
-        Of the detections, ICRS, deg.
+        Positions of the detections, ICRS, deg.
 
     Notes
     -----
-    Ecliptic longitude and latitude are about the barycentre, by the mean equinox of J2000.
+    Ecliptic coordinates are barycentric, with the mean ecliptic and equinox of J2000.
     """
     if not len(rows):
         return []
@@ -88,12 +88,12 @@ def known_records(rows: pa.Table, ra: np.ndarray, dec: np.ndarray) -> list[dict[
 
 
 class KnownOrbits:
-    """Orbits of known objects, by the file that exposures were searched with.
+    """Orbits of known objects, from the file that exposures were searched with.
 
     Parameters
     ----------
     provenance
-        Of the exposures.
+        Provenance of the exposures; None: no orbits are known.
     """
 
     def __init__(self, provenance: ProvenanceRecord | None) -> None:
@@ -103,11 +103,10 @@ class KnownOrbits:
             self._sha256 = provenance.files.get(ORBITS.name, "")
 
     def record(self, designation: str) -> dict[str, Any] | None:
-        """Return an object as a record of Rubin's mpc_orbits.
+        """Return an object as a record of Rubin's mpc_orbits; None if its designation cannot be packed.
 
-        None if its designation is not one of a minor planet. Elements are left out where the file is not there any
-        more, or is another one. Of a numbered object, whose provisional designation the file does not tell, the packed
-        number stands in its place.
+        Elements are left out if the file is missing or was replaced. For a numbered object, whose provisional
+        designation is not in the file, the packed number stands in its place.
         """
         packed = packed_designation(designation)
         if packed is None:
@@ -124,7 +123,7 @@ class KnownOrbits:
 
 @lru_cache(2)
 def _catalogue(path: str, sha256: str) -> "OrbitCatalogue | None":
-    """Return the orbits of a file; None if it is not there, or has other bytes."""
+    """Return the orbits in a file; None if it is missing, unreadable, or has other bytes."""
     from flows.inputs.orbit_file import read_orbits
     from flows.storage.digest import file_digest
 

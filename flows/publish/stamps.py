@@ -1,4 +1,4 @@
-"""Squares about detections, cut out of the stored planes of an exposure."""
+"""Squares around detections, cut out of the stored planes of an exposure."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from schemas.pixels import MASK, MaskPlane, is_large
 
 _OUTSIDE = MaskPlane.EDGE | MaskPlane.NO_DATA
 _AT_ONCE = 256  # squares in memory
-_CHUNKS = 1.5  # of the store that a square needs, about
+_CHUNKS = 1.5  # chunks of the store that a square needs, about
 
 Ints = NDArray[np.int64]
 
@@ -22,15 +22,15 @@ class Stamps(NamedTuple):
     Attributes
     ----------
     which : (n,)
-        Detections that they are of.
+        Indices of their detections.
     side
-        px.
+        Side, px.
     x0, y0 : (n,)
-        Their first pixels on the image, 0-based; may be negative.
+        Coordinates of the first pixels on the image, 0-based; may be negative.
     planes
-        Name -> (n, side, side). Beyond the image, NaN; in the mask, EDGE and NO_DATA.
+        Name -> pixels, (n, side, side); beyond the image NaN, in the mask EDGE and NO_DATA.
     outside : (n,)
-        Pixels beyond the image.
+        Numbers of pixels beyond the image.
     """
 
     which: Ints
@@ -44,18 +44,18 @@ class Stamps(NamedTuple):
 def cut_stamps(
     store: TileStore, x: NDArray[np.float64], y: NDArray[np.float64], side: Ints, at_once: int = _AT_ONCE
 ) -> Iterator[Stamps]:
-    """Yield the squares about some places, in groups of one size, all planes of the exposure.
+    """Yield the squares around positions in all planes of an exposure, in groups of one size.
 
     Parameters
     ----------
     store
-        The exposure.
+        Tile store of the exposure.
     x, y : (n,)
-        Places, px, 0-based.
+        Positions, px, 0-based.
     side : (n,)
-        Of the square about each, px; its middle is the nearest to the place that whole pixels allow.
+        Side of each square, px; its middle is as close to the position as whole pixels allow.
     at_once
-        Squares in a group at most.
+        Largest number of squares in a group.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def cut_stamps(
 
 
 class _Whole:
-    """Squares of planes that are in memory: of many."""
+    """Reader of squares from planes in memory, for many squares."""
 
     def __init__(self, store: TileStore) -> None:
         self._planes = {name: store.read_all(name) for name in store.planes}
@@ -91,7 +91,7 @@ class _Whole:
 
 
 class _Each:
-    """Squares that are read one by one: few, or of an image that does not fit in memory."""
+    """Reader of squares one by one, for few of them or an image that is too large for memory."""
 
     def __init__(self, store: TileStore) -> None:
         self._store = store
