@@ -1,4 +1,4 @@
-"""Rubin's alert schemas, as the package `lsst-alert-packet` has them, and records in and out of Avro by them."""
+"""Rubin's alert schemas from the package `lsst-alert-packet`, and their Avro encoding and decoding."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -11,11 +11,11 @@ from flows.publish.avro_rows import Encoded, avro_long
 from schemas.errors import BadInput, Misconfigured, choice, missing_extra
 
 SCHEMAS = ("11.1", "11.0", "10.0")
-"""Versions that can be written and read, the latest first."""
+"""Supported versions, latest first."""
 
 
 def schema_id(version: str) -> int:
-    """Return the number of a version in schema registries and wire headers: major, then minor in two digits.
+    """Return the number of a version in registries and message headers: major, then minor in two digits.
 
     >>> schema_id("11.1")
     1101
@@ -25,12 +25,12 @@ def schema_id(version: str) -> int:
 
 
 def packet_version(identity: int) -> str:
-    """Return the version that a number of `schema_id` stands for.
+    """Return the version with a number, as given by `schema_id`.
 
     Raises
     ------
     BadInput
-        It is of none in `SCHEMAS` (``unknown_schema``).
+        No version in `SCHEMAS` has this number (``unknown_schema``).
     """
     known = {schema_id(version): version for version in SCHEMAS}
     if identity not in known:
@@ -45,12 +45,12 @@ def packet_version(identity: int) -> str:
 
 @cache
 def parsed(version: str) -> dict[str, Any]:
-    """Return the schema of an alert, with those of its parts in it, as `fastavro` wants it.
+    """Return the schema of an alert, including those of its parts, parsed by `fastavro`.
 
     Raises
     ------
     Misconfigured
-        There is no such version, or the extra ``rubin`` is missing.
+        The version is not in `SCHEMAS` (``no_schema``), or the extra ``rubin`` is missing.
     """
     if version not in SCHEMAS:
         raise Misconfigured("no_schema", "--schema", f"{version!r} is not a version.", choice(version, SCHEMAS))
@@ -59,7 +59,7 @@ def parsed(version: str) -> dict[str, Any]:
 
 @cache
 def packaged(version: str) -> dict[str, Any]:
-    """Return the schema of any version that the package has, as `parsed` does; errors as there."""
+    """Return the schema of any version in the package; raise as `parsed` does."""
     try:
         from fastavro.schema import load_schema
     except ImportError as error:
@@ -76,13 +76,13 @@ def packaged(version: str) -> dict[str, Any]:
 
 @cache
 def record_schema(record: str, version: str) -> dict[str, Any]:
-    """Return the schema of a part of alerts, as diaSource; errors as in `parsed`."""
+    """Return the schema of a part of an alert, such as diaSource; raise as `parsed` does."""
     major, minor = version.split(".")
     return dict(parsed(version)["__named_schemas"][f"lsst.v{major}_{minor}.{record}"])
 
 
 def _schema_folder() -> Path:
-    """Return the folder of the package's schemas; the package is not imported, which takes half a second."""
+    """Return the folder of the package's schemas, without importing it, which takes half a second."""
     try:
         spec = find_spec("lsst.alert.packet")
     except ModuleNotFoundError:
@@ -93,9 +93,9 @@ def _schema_folder() -> Path:
 
 
 def serialise(record: Mapping[str, Any], version: str) -> bytes:
-    """Return an alert in Avro, without header; records in it may be `Encoded`.
+    """Return an alert in Avro, without header; its records may be `Encoded`.
 
-    Strict, other than `fastavro` by itself: a field that the schema does not have is an error, not dropped.
+    Unlike `fastavro` by default, it refuses fields that are not in the schema instead of dropping them.
 
     Raises
     ------
@@ -121,14 +121,14 @@ def serialise(record: Mapping[str, Any], version: str) -> bytes:
 
 
 class _Part(NamedTuple):
-    """Field of an alert. Its records are written one by one: within unions `fastavro` looks through each twice.
+    """Field of an alert; its records are written one by one, because within unions `fastavro` checks each twice.
 
     Attributes
     ----------
     name, nullable
-        Of the field; whether it is a union of null and one other schema.
+        Name of the field, and whether it is a union of null and one other type.
     kind, schema
-        Avro's name of the (other) type, and its schema, of the items where it is an array, as `fastavro` parses it.
+        Avro name of the (other) type; its schema, or that of the items of an array, parsed by `fastavro`.
     """
 
     name: str
@@ -137,7 +137,7 @@ class _Part(NamedTuple):
     schema: Any
 
     def encoded(self, value: Any) -> Iterator[bytes]:
-        """Yield the field in Avro; errors are those of `fastavro`."""
+        """Yield the field in Avro; raise as `fastavro` does."""
         if self.nullable:
             yield avro_long(int(value is not None))
             if value is None:
@@ -182,7 +182,7 @@ def _parts(version: str) -> tuple[_Part, ...]:
 
 
 def field_problem(record: Mapping[str, Any], schema: Mapping[str, Any], error: Exception) -> str:
-    """Return what is wrong with a record, by its fields; if that finds nothing, what its writer said."""
+    """Return what is wrong with the fields of a record, or the error of its writer if they are right."""
     return next(_problems(record, schema, schema["__named_schemas"]), f"{type(error).__name__}: {error}"[:300])
 
 
@@ -192,7 +192,7 @@ def deserialise(body: bytes, version: str) -> dict[str, Any]:
     Raises
     ------
     BadInput
-        It ends early, goes on after its end, or is not an alert of this version (``damaged_alert``).
+        The bytes are too few or too many, or not an alert of this version (``damaged_alert``).
     Misconfigured
         As in `parsed`.
     """
@@ -200,17 +200,17 @@ def deserialise(body: bytes, version: str) -> dict[str, Any]:
 
 
 def decoded(body: bytes, schema: Mapping[str, Any], version: str) -> dict[str, Any]:
-    """Return the record of an alert in Avro by a parsed schema, whose name is for messages; errors as `deserialise`."""
+    """Return a record in Avro by a parsed schema, which errors call ``version``; raise as `deserialise` does."""
     from fastavro import schemaless_reader
 
     file = BytesIO(body)
     try:
         record = schemaless_reader(file, dict(schema), None)
-    except Exception as error:  # whatever a reader of damaged bytes comes upon
+    except Exception as error:  # reading damaged bytes may raise any error
         raise _damaged(version, f"{type(error).__name__}: {error}"[:200]) from error
     if (rest := len(body) - file.tell()) != 0:
         raise _damaged(version, f"{rest} bytes are left over after its end")
-    if not isinstance(record, dict):  # the schema of a registry may be that of a string
+    if not isinstance(record, dict):  # a registry may have the schema of a string
         raise _damaged(version, f"it is a {type(record).__name__}, not a record")
     return record
 
@@ -227,11 +227,11 @@ def _problems(value: Any, kind: Any, names: Mapping[str, Any], path: str = "") -
     Parameters
     ----------
     value, kind
-        What there is, and the schema of what there must be.
+        Value, and its schema.
     names
-        Schemas of the records that are called by their names.
+        Name of a record -> its schema.
     path
-        Of the value in the alert, with a dot at its end.
+        Path of the value in the alert, with a dot at its end.
     """
     from fastavro import validate
 

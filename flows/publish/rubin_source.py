@@ -1,4 +1,4 @@
-"""Detections in the terms of Rubin's DiaSource."""
+"""Detections in the format of Rubin's DiaSource."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,10 +19,10 @@ SAME = (
     "trailFluxErr", "trailRa", "trailDec", "trailLength", "trailLengthErr", "trailAngle", "trailAngleErr", "trailChi2",
     "trailNdata", "reliability", "reliabilityVersion", "band", "bboxSize",
 )  # fmt: skip
-"""Columns that are ours under Rubin's names."""
+"""Columns of `dia_source` that have Rubin's names."""
 
 RENAMED = {"psfNdata": "trailNdata", "trailRaErr": "raErr", "trailDecErr": "decErr"}
-"""Rubin's name -> our column that says the same: both fits are to the same pixels, a trail's centre is the place."""
+"""Rubin's name -> column that means the same: both fits use the same pixels, a trail's centre is its position."""
 
 FROM_FLAGS = {
     "centroid_flag": DetectionFlag.FIT_FAILED,
@@ -44,10 +44,10 @@ ALWAYS: Mapping[str, Any] = {
     "pixelFlags_offimage": False, "pixelFlags_injected": False, "pixelFlags_injectedCenter": False,
     "pixelFlags_injected_template": False, "pixelFlags_injected_templateCenter": False,
 }  # fmt: skip
-"""What holds for each detection: it is positive, a point or a trail was fitted to it, and it is not synthetic."""
+"""Values of every detection: positive, without a fit of a dipole, on the image, and not synthetic."""
 
 SINCE_11_1 = frozenset(("exposureTime", "trailAlgorithm", "trail_flag", "reliabilityVersion"))
-"""Fields that earlier versions do not have."""
+"""Fields that versions before 11.1 do not have."""
 
 _PIXEL_FLAGS = {
     MaskPlane.BAD: ("pixelFlags_bad", None),
@@ -59,7 +59,7 @@ _PIXEL_FLAGS = {
     MaskPlane.SUSPECT: ("pixelFlags_suspect", "pixelFlags_suspectCenter"),
     MaskPlane.STREAK: ("pixelFlags_streak", "pixelFlags_streakCenter"),
 }
-"""Bit of the mask -> flag for the footprint, and for the 3 x 3 px about the centre."""
+"""Bit of the mask -> flag for the footprint, and flag for the 3 x 3 px around the centre."""
 
 
 def source_columns(
@@ -70,14 +70,14 @@ def source_columns(
     Parameters
     ----------
     rows
-        Of `DIA_SOURCE`, those with a place on the sky.
+        Rows of `DIA_SOURCE` with a position.
     processed
-        When their exposure was processed, MJD TAI.
+        Processing time of their exposure, MJD TAI.
     owners
-        ``diaObjectId`` and ``ssObjectId`` of each.
+        Columns ``diaObjectId`` and ``ssObjectId``.
     pixels
-        What the pixels tell: Rubin's name -> values, from `pixel_flags` and of fluxes; NaN is null. Flags are joined
-        with those of the detection.
+        Rubin's name -> values from the pixels: flags of `pixel_flags`, which add to those of the detection, and
+        fluxes, nJy; NaN is null.
     """
     count, flags = len(rows), rows["flags"].to_numpy()
     columns = table_columns(rows, SAME)
@@ -103,7 +103,7 @@ def encode_sources(
     owners: Mapping[str, Column],
     pixels: Mapping[str, NDArray[Any]] | None = None,
 ) -> list[Encoded]:
-    """Return detections as records of DiaSource in Avro, by a version of the schema; parameters as `source_columns`.
+    """Return detections as Avro records of DiaSource in a version of the schema; parameters as in `source_columns`.
 
     Raises
     ------
@@ -116,16 +116,16 @@ def encode_sources(
 
 
 def pixel_flags(rows: pa.Table, stamps: Stamps, radius: float) -> dict[str, NDArray[np.bool_]]:
-    """Return what the mask says of detections, by Rubin's names of the flags.
+    """Return the flags of detections from the mask, by Rubin's names, (n,) each.
 
     Parameters
     ----------
     rows
-        Of `DIA_SOURCE`: those that the stamps are of.
+        Rows of `DIA_SOURCE`, one for each stamp.
     stamps
-        About them.
+        Squares around them.
     radius
-        How far from its axis a trail's footprint reaches, px.
+        Distance from its axis to which the footprint of a trail reaches, px.
     """
     mask = stamps.planes[MASK.name]
     footprint, centre = _near_trail(rows, stamps, radius)
@@ -139,7 +139,7 @@ def pixel_flags(rows: pa.Table, stamps: Stamps, radius: float) -> dict[str, NDAr
 
 
 def _near_trail(rows: pa.Table, stamps: Stamps, radius: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return the pixels within a radius of each trail, and the 3 x 3 px about its centre, (n, side, side)."""
+    """Return the pixels within a radius of each trail, and the 3 x 3 px around its centre, (n, side, side)."""
     x, y = rows["x"].to_numpy() - stamps.x0, rows["y"].to_numpy() - stamps.y0
     half = rows["trailLengthPx"].to_numpy().astype(float) / 2
     theta = np.radians(rows["trailAnglePx"].to_numpy().astype(float))

@@ -1,4 +1,4 @@
-"""Sinks: where alerts go."""
+"""Sinks: destinations of alerts."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,28 +18,28 @@ from schemas.summary import QUARANTINED
 
 @dataclass(frozen=True)
 class Sent:
-    """What became of packets; the first five below add up to those that were taken.
+    """Counts of packets by outcome; the first five below add up to the packets taken.
 
     Attributes
     ----------
     alerts
-        That have arrived now.
+        Packets that have arrived now.
     dead
-        That could not be sent, now or before: dead letters.
+        Packets that could not be sent, now or before: dead letters.
     kept
-        That had arrived before, and were not sent again.
+        Packets that had arrived before, and were not sent again.
     held
-        Whose detection was sent before, as another search had found it: not sent.
+        Packets not sent because their detection was sent with results of another search.
     left
-        That wait in the outbox.
+        Packets that wait in the outbox.
     withdrawn
-        Alerts sent before, whose detections are not published any more; nothing tells consumers.
+        Alerts sent before whose detections are no longer published; consumers are not told.
     bytes
-        Of the messages that have arrived now; of files, of the bodies.
+        Size of the messages that have arrived now; for files, of the bodies.
     trouble
-        Why nothing more was taken; None: all were.
+        Error after which no more packets were taken; None: all were taken.
     times
-        When each has arrived, of those that have now, s since 1970.
+        Times of arrival of those that have arrived now, s since 1970.
     """
 
     alerts: int = 0
@@ -53,7 +53,7 @@ class Sent:
     times: tuple[float, ...] = ()
 
     def __add__(self, other: "Sent") -> "Sent":
-        """Return the sums of both."""
+        """Return the sum of two counts."""
         return Sent(
             self.alerts + other.alerts,
             self.bytes + other.bytes,
@@ -68,79 +68,76 @@ class Sent:
 
     @property
     def exit_code(self) -> int:
-        """Return 0 if all have arrived, 3 if all but dead letters, 1 if some wait, 2 if they will wait for ever."""
+        """Return 0 if all have arrived, 3 if only dead letters have not, 1 if some wait; or the code of ``trouble``."""
         if self.trouble is not None:
             return exit_code(self.trouble)
         return 1 if self.left else QUARANTINED if self.dead else 0
 
 
 class OwedVisits:
-    """Visits of which all alerts are to be sent to one sink: noted before they are searched, until they are sent.
+    """Visits that are owed to one sink: from before their search until all their alerts are sent.
 
     Parameters
     ----------
     outbox, route
-        What notes them, and for which sink; None: nothing does, and none is owed. Methods raise as those of `Outbox`.
+        Outbox that records them, and number of the sink; None: none are recorded. Methods raise as those of `Outbox`.
     """
 
     def __init__(self, outbox: Outbox | None, route: int = 0) -> None:
         self._outbox, self._route = outbox, route
 
     def add(self, night: str, visit: int) -> None:
-        """Note that a visit is owed."""
+        """Record that a visit is owed."""
         if self._outbox is not None:
             self._outbox.owe(self._route, night, visit)
 
     def turn(self, night: str, visit: int) -> int:
-        """Return which time it is that a visit is owed; 0: it is not."""
+        """Return the turn of a visit, which grows each time it is recorded as owed; 0: it is not owed."""
         return 0 if self._outbox is None else self._outbox.turn(self._route, night, visit)
 
     def settle(self, night: str, visit: int, turn: int, error: BadInput | None = None, made_from: str = "") -> None:
-        """Note that a visit is sent, or why it is given up; parameters as of `Outbox.settle`."""
+        """Record that a visit was sent, or why it is given up; parameters as in `Outbox.settle`."""
         if self._outbox is not None:
             self._outbox.settle(self._route, night, visit, turn, error, made_from)
 
     def given_up(self) -> list[GivenUp]:
-        """Return the visits that are given up."""
+        """Return the visits that were given up."""
         return [] if self._outbox is None else self._outbox.given_up(self._route)
 
     def all(self) -> set[tuple[str, int]]:
-        """Return night and visit of those that are owed, and of those of which something waits."""
+        """Return night and visit of the visits that are owed or have waiting alerts."""
         return set() if self._outbox is None else self._outbox.owed(self._route)
 
 
 class Sink(Protocol):
-    """Place that alerts are sent to."""
+    """Destination of alerts."""
 
     def wanted(self, key: ExposureKey, form: str, made_from: str, sources: Sequence[int]) -> list[bool]:
-        """Return which detections of an exposure need an alert; the others are counted as not sent.
+        """Return whether each detection of an exposure needs an alert; the others are counted by their outcome.
 
         Parameters
         ----------
         key, form
-            The exposure, and the version of the schema.
+            Key of the exposure, and version of the schema.
         made_from
-            Digest that their packets will have.
+            Digest of the inputs of the detections, as in their packets.
         sources
-            diaSourceId of each.
+            diaSourceId of the detections.
 
         Raises
         ------
         BadInput
-            None may be sent: alerts of another night are in their place.
+            None may be sent: they would replace alerts of another night.
         """
 
     def send(self, packets: Iterator[Packet]) -> Sent:
-        """Send packets, which are read one by one; return when each has arrived or is known to be dead.
-
-        Those of a visit follow one another.
-        """
+        """Send packets, read one by one and grouped by visit; return when each has an outcome."""
 
     def owed(self, form: str) -> OwedVisits:
-        """Return the visits of which alerts are still to be sent."""
+        """Return the visits with alerts still to send."""
 
     def bury(self, packet: Packet, error: BadInput) -> None:
-        """Keep, as a dead letter, what breaks the rules of its schema; its body is the alert as JSON."""
+        """Store a packet that violates its schema, with the alert as JSON in its body, as a dead letter."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +147,7 @@ class FolderSink:
     Parameters
     ----------
     folder
-        Is made if need be.
+        Path, created if missing.
     """
 
     folder: Path
@@ -161,26 +158,26 @@ class FolderSink:
         return self.folder / f"{visit}.avro"
 
     def wanted(self, key: ExposureKey, form: str, made_from: str, sources: Sequence[int]) -> list[bool]:
-        """Want each: a container is written whole. Errors as in `flows.publish.container.require_same_night`."""
+        """Return True for each detection: a container is written whole; raise as `require_same_night` does."""
         if (key.night, key.visit) not in self._ours:
             require_same_night(self.path(key.visit), key.visit, key.night)
             self._ours.add((key.night, key.visit))
         return [True] * len(sources)
 
     def owed(self, form: str) -> OwedVisits:
-        """Return none, and note none: there is no outbox."""
+        """Return an empty record of owed visits: there is no outbox."""
         return OwedVisits(None)
 
     def bury(self, packet: Packet, error: BadInput) -> None:
-        """Keep nothing: there is no outbox."""
+        """Do nothing: there is no outbox."""
 
     def send(self, packets: Iterator[Packet]) -> Sent:
-        """Write packets; those of a visit follow one another.
+        """Write packets, grouped by visit.
 
         Raises
         ------
         Retryable, Misconfigured
-            It cannot be written: see `flows.storage.atomic.write_file`.
+            A container cannot be written; see `flows.storage.atomic.write_file`.
         """
         sent = Sent()
         for (night, visit, version), group in groupby(packets, lambda one: (one.night, one.visit, one.schema)):
@@ -191,7 +188,7 @@ class FolderSink:
 
 
 class _Counted:
-    """Bodies of packets, counted as they are read."""
+    """Bodies of packets, with their number and size counted as they are read."""
 
     def __init__(self, packets: Iterator[Packet]) -> None:
         self._packets, self.alerts, self.bytes = packets, 0, 0

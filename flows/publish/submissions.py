@@ -1,4 +1,4 @@
-"""Reports that were submitted, so that no detection is submitted twice."""
+"""Records of submitted reports, so that no detection is submitted twice."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,18 +20,18 @@ from schemas.ades import SUBMISSION_VERSION, ReportedDetection, SubmissionRecord
 from schemas.errors import BadInput, Retryable
 
 WAIT_S = 30.0
-"""How long to wait for somebody else who submits, s."""
+"""Longest wait for another process that submits, s."""
 
-_SAME = 1.0  # arcsec: a detection of an exposure that is nearer to one that was submitted is that one
+_SAME = 1.0  # arcsec: a detection this close to a submitted one on the same exposure is the same
 
 
 class Submissions:
-    """Files ``OUT/reports/ades/<night>/<number>.json``, each with one report, and the reports themselves beside them.
+    """Records ``OUT/reports/ades/<night>/<number>.json``, one per report, with the reports beside them.
 
-    A record appears whole, in one step, and is never changed: with it the report is submitted, and without it nothing
-    is. The report is written after it; where it is missing it is written again from the record. Detections are
-    recognised by exposure and place, as a night that is searched again may give them other ids. The label of a night
-    may change by a day (with the longitude that the settings give), so that the nights beside it count as well.
+    A record is written in one step and never changed; a report is submitted if, and only if, it has a record. The
+    report is written after its record, and again from it if missing. Detections are identified by exposure and
+    position, because they may get other ids when a night is searched again. The label of a night may change by a day
+    (with the longitude in the settings), so the nights beside it count too.
     """
 
     def __init__(self, out: Path) -> None:
@@ -39,13 +39,13 @@ class Submissions:
 
     @contextmanager
     def lock(self, night: str) -> Iterator[None]:
-        """Keep others from submitting within the block; in a bucket `add` notices them.
+        """Prevent other submissions within the block; in a bucket, `add` detects them instead.
 
         Raises
         ------
         Misconfigured
-            Somebody else submits for longer than `WAIT_S` (``lock_held``), the folder cannot be written, or is that of
-            a data release.
+            Another process submits for longer than `WAIT_S` (``lock_held``), or the folder is not writable or a data
+            release.
         """
         refuse_release(self._out)
         if isinstance(self._out, BucketPath):
@@ -58,34 +58,34 @@ class Submissions:
                 yield
 
     def records(self, night: str) -> list[SubmissionRecord]:
-        """Return what was submitted of a night, and of those beside it, in order.
+        """Return the records of a night and of those beside it, in order.
 
         Raises
         ------
         BadInput
-            A record is damaged: nothing can be submitted, as nobody knows what was.
+            A record is damaged, so it is unknown what was submitted (``damaged_submission``).
         Misconfigured
-            It was written by another version.
+            A record was written by another version (``other_version``).
         """
         nights = nights_beside(night)
         paths = [path for one in nights for path in sorted(submissions_folder(self._out, one).glob("*.json"))]
         return [_read(path) for path in paths]
 
     def all(self, night: str | None = None) -> list[SubmissionRecord]:
-        """Return what was submitted of a night, or of all, in order; errors as in `records`."""
+        """Return the records of a night, or of all nights, in order; raise as `records` does."""
         folder = submissions_folder(self._out, night or "*")
         paths = sorted(self._out.glob(f"{folder.relative_to(self._out).as_posix()}/*.json"))
         return [_read(path) for path in paths]
 
     def add(self, record: SubmissionRecord, suffix: str) -> Path:
-        """Record a report as submitted, and write it; return its path.
+        """Write a record and then its report; return the path of the report.
 
         Raises
         ------
         Retryable
-            Somebody else has submitted at the same time (``submitted_meanwhile``), or the disk is full.
+            Another process has submitted meanwhile (``submitted_meanwhile``), or the disk is full.
         Misconfigured
-            The folder cannot be written.
+            The folder is not writable.
         """
         folder = submissions_folder(self._out, record.night)
         path, content = folder / f"{record.number:03d}.json", record.model_dump_json(indent=1).encode()
@@ -102,7 +102,7 @@ class Submissions:
         return self.restore(record, suffix)
 
     def restore(self, record: SubmissionRecord, suffix: str) -> Path:
-        """Write a submitted report again, unless it is there; return its path. Errors as in `write_file`."""
+        """Write a submitted report if it is missing; return its path; raise as `write_file` does."""
         path = submissions_folder(self._out, record.night) / f"{record.number:03d}.{suffix}"
         if not path.exists():
             write_file(path, record.text.encode(), staging_folder(self._out))
@@ -110,7 +110,7 @@ class Submissions:
 
 
 def nights_beside(night: str) -> list[str]:
-    """Return the labels of the night before a night, of itself, and of the one after it."""
+    """Return the labels of the night before a night, of the night, and of the one after it."""
     day = date(int(night[:4]), int(night[4:6]), int(night[6:]))
     return [(day + timedelta(days=step)).strftime("%Y%m%d") for step in (-1, 0, 1)]
 
@@ -128,13 +128,13 @@ def _read(path: Path) -> SubmissionRecord:
 
 @dataclass
 class Submitted:
-    """Detections that were submitted, by exposure; the latest report of each counts."""
+    """Submitted detections by exposure; the latest report of each counts."""
 
     by_exposure: dict[tuple[int, int], list[ReportedDetection]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, records: Sequence[SubmissionRecord]) -> "Submitted":
-        """Return the detections of records, in order; what a correction repeats is in the place of what was before."""
+        """Return the detections of records, given in order; those in a correction replace their earlier reports."""
         found = cls()
         for record in records:
             if record.correction:
@@ -147,9 +147,9 @@ class Submitted:
         return found
 
     def match(self, rows: Sequence[Mapping[str, Any]]) -> dict[int, ReportedDetection]:
-        """Return, by place in ``rows`` (of `dia_source`), the detection that was submitted; the nearest pairs first.
+        """Return index in ``rows`` (of `dia_source`) -> its submitted detection, matching the nearest pairs first.
 
-        One that is trailed may have moved along its trail by a quarter of it.
+        A trailed detection may lie up to a quarter of its trail length from the submitted one.
         """
         places = {
             key: np.array([(one.ra, one.dec) for one in known]) for key, known in self.by_exposure.items() if known
@@ -170,11 +170,11 @@ class Submitted:
         return found
 
     def names(self) -> set[str]:
-        """Return the names of tracklets that were given."""
+        """Return the names of tracklets in the reports."""
         return {one.trkSub for known in self.by_exposure.values() for one in known if one.trkSub}
 
 
 def _apart(places: NDArray[np.float64], ra: float, dec: float) -> NDArray[np.float64]:
-    """Return how far places, (n, 2), are from one, arcsec."""
+    """Return the distances of positions, (n, 2), deg, from one position, arcsec."""
     east = ((places[:, 0] - ra + 180) % 360 - 180) * np.cos(np.radians(dec))
     return np.asarray(np.hypot(east, places[:, 1] - dec)) * 3600
