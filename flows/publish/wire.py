@@ -1,4 +1,4 @@
-"""Messages of alerts, Rubin's with Confluent's header and ZTF's packets, and their rows of `received_alert`."""
+"""Alert messages, Rubin's with Confluent's header and ZTF's containers, and their rows of `received_alert`."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -19,28 +19,28 @@ from schemas.errors import BadInput
 from schemas.received_alert import RECEIVED_ALERT
 
 HEADER = 5
-"""Bytes of Confluent's header: 0, and the number of the schema, big-endian."""
+"""Size of Confluent's header, bytes: a 0, and the number of the schema, big-endian, in four bytes."""
 
 ZTF = "ztf"
 
 MOST_RECORDS = 1000
-"""Alerts in one message; a message of more is refused."""
+"""Largest number of alerts in a message; a message with more is refused."""
 
 Kind = Literal["rubin", "ztf", "other"]
 Resolve = Callable[[int], Mapping[str, Any]]
-"""Returns the parsed schema of a number."""
+"""Returns the parsed schema with a number."""
 
 
 @dataclass(frozen=True)
 class ReceivedAlert:
-    """Alert of a message.
+    """Alert from a message.
 
     Attributes
     ----------
     record
-        As its schema has it.
+        Alert in the form of its schema.
     schema
-        Number of the schema; None: the message brought its own, as ZTF's do.
+        Number of the schema; None: the message holds its schema, as those of ZTF do.
     """
 
     record: Mapping[str, Any]
@@ -48,7 +48,7 @@ class ReceivedAlert:
 
 
 def message_of(packet: Packet) -> bytes:
-    """Return the message of a packet: Confluent's header and Avro; of ZTF an Avro object container of one record."""
+    """Return the message of a packet: Confluent's header and Avro; for ZTF, a container with one record."""
     if packet.schema == ZTF:
         file = BytesIO()
         write_container(file, container_schema(ZTF), [packet.body])
@@ -57,7 +57,7 @@ def message_of(packet: Packet) -> bytes:
 
 
 def message_key(packet: Packet) -> bytes:
-    """Return the key of a message, by which consumers drop repeats: diaSourceId in digits."""
+    """Return the key of a message, with which consumers can drop repeats: diaSourceId in digits."""
     return str(packet.source_id).encode()
 
 
@@ -67,28 +67,28 @@ def _header(version: str) -> bytes:
 
 
 def kind_of(message: bytes) -> Kind:
-    """Return what a message is by its first bytes: an alert of Rubin's or of ZTF's wire format, or something else."""
+    """Return what a message is by its first bytes: an alert in the wire format of Rubin or ZTF, or something else."""
     if message[:1] == b"\0":
         return "rubin"
     return "ztf" if message[:4] == MAGIC else "other"
 
 
 def alerts_of(message: bytes, resolve: Resolve) -> list[ReceivedAlert]:
-    """Return the alerts of a message: one, or as many as a container holds.
+    """Return the alerts in a message: one, or all in a container.
 
     Parameters
     ----------
     message
         Value of the message.
     resolve
-        Finds schemas by their numbers.
+        Returns schemas by their numbers.
 
     Raises
     ------
     BadInput
-        It is not an alert (``no_alert``), or is damaged (``damaged_alert``).
+        The message is not an alert (``no_alert``), or is damaged (``damaged_alert``).
     NightstrideError
-        As ``resolve`` raises.
+        As raised by ``resolve``.
     """
     kind = kind_of(message)
     if kind == "ztf":
@@ -110,13 +110,13 @@ def _records(message: bytes) -> list[Mapping[str, Any]]:
     try:
         file = reader(BytesIO(message))
         require_bounded(parse_schema(file.writer_schema))
-        if file.codec not in ("null", "snappy"):  # what is packed tighter may be a thousand times its size
+        if file.codec not in ("null", "snappy"):  # tighter compression could expand a thousandfold
             raise ValueError(f"its codec is {file.codec}, and must be null or snappy")
         for record in file:
             if not isinstance(record, dict) or len(found) == MOST_RECORDS:
                 raise ValueError("holds no records" if not isinstance(record, dict) else "holds too many alerts")
             found.append(record)
-    except Exception as error:  # whatever a reader of damaged bytes comes upon
+    except Exception as error:  # reading damaged bytes may raise any error
         raise BadInput(
             "damaged_alert", "message", f"cannot be read as an Avro object container ({_words(error)}).",
             "have it sent again, whole.",
@@ -132,9 +132,9 @@ ZTF_BANDS = {1: "g", 2: "r", 3: "i"}
 """Filter number of ZTF -> band."""
 
 ZTF_KNOWN_ARCSEC = 5.0
-"""A known object that is further from a detection of ZTF's is not named."""
+"""Known objects farther than this from a detection of ZTF are not named."""
 
-_AB_NJY = 31.4  # magnitude of 1 nJy
+_AB_NJY = 31.4  # AB magnitude of 1 nJy
 _MAGNITUDE = 2.5 / math.log(10)
 _AS_THEY_ARE = (
     "diaSourceId", "visit", "detector", "midpointMjdTai", "ra", "dec", "band", "psfFlux", "psfFluxErr", "snr",
@@ -143,14 +143,14 @@ _AS_THEY_ARE = (
 
 
 def row_of(alert: ReceivedAlert) -> tuple[str, dict[str, Any]]:
-    """Return the night of an alert, and its row without the place of its message.
+    """Return the night of an alert, and its row without the partition and offset of its message.
 
-    The night is that of the site: of ZTF's alerts Palomar, of others Cerro Pachon.
+    The night is that at the site: Palomar for ZTF's alerts, Cerro Pachon for others.
 
     Raises
     ------
     BadInput
-        It is an alert neither of Rubin's form nor of ZTF's (``other_alert``), or lacks what a row needs
+        The alert has neither Rubin's nor ZTF's form (``other_alert``), or lacks values for a row
         (``incomplete_alert``).
     """
     record = alert.record
@@ -179,7 +179,7 @@ def row_of(alert: ReceivedAlert) -> tuple[str, dict[str, Any]]:
 
 
 def _fitting(value: Any, name: str) -> Any:
-    """Return what a column can hold of a value of a message, whose schema may say anything; of no number, null."""
+    """Return a value of a message as its column can hold it, NaN and infinity as null; raise if it does not fit."""
     column = RECEIVED_ALERT.schema.field(name)
     if isinstance(value, float) and not math.isfinite(value):
         value = None
@@ -192,7 +192,7 @@ def _fitting(value: Any, name: str) -> Any:
         raise ValueError(f"{name} is {value}, which takes more bits than there are")
     if name in ("visit", "detector") and value < 0:
         raise ValueError(f"{name} is {value}, below 0")
-    return float(value) if kind is _NUMBER else value  # pyarrow takes no large whole number for one
+    return float(value) if kind is _NUMBER else value  # pyarrow does not convert large integers
 
 
 _NUMBER = int | float
@@ -200,7 +200,7 @@ _KINDS: Mapping[str, tuple[Any, int | None]] = {
     "int64": (int, -(1 << 63)), "int32": (int, -(1 << 31)), "double": (_NUMBER, None), "float": (_NUMBER, None),
     "string": (str, None),
 }  # fmt: skip
-"""Type of a column -> that of its values, and the least whole number."""
+"""Type of a column -> type of its values, and the smallest integer."""
 
 
 def _rubin(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,7 +211,7 @@ def _rubin(record: Mapping[str, Any]) -> dict[str, Any]:
         row["ssObjectId"] = solar.get("ssObjectId")
     return {
         **row,
-        # Versions of the schema before 10 write 0 for none.
+        # Versions of the schema before 10 write 0 if there is none.
         "ssObjectId": row["ssObjectId"] or None,
         "diaObjectId": row["diaObjectId"] or None,
         "objectName": None,

@@ -1,4 +1,4 @@
-"""Alerts in the form of ZTF's: a packet of schema 3.3 for each detection, with gzipped FITS stamps."""
+"""Alerts in ZTF's format: a packet of schema 3.3 for each detection, with gzipped FITS stamps."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,11 +32,11 @@ from schemas.ledger import ExposureRecord
 from schemas.pixels import DIFFERENCE, MASK, UNUSABLE, MaskPlane
 
 UNKNOWN = -999
-"""ZTF's value of a number that is required and not known."""
+"""ZTF's value for a required number that is not known."""
 
 PUBLISHER = "nightstride"
 HISTORY_VERSION = "11.1"
-"""Version of Rubin's schema in which histories are kept."""
+"""Version of Rubin's schema in which histories are read."""
 
 _FIDS = {band: number for number, band in BANDS.items()}
 _UNSEEN = np.uint16(MaskPlane.NO_DATA | MaskPlane.EDGE)
@@ -46,14 +46,14 @@ _MJD_JD = 2400000.5
 
 
 class ZtfAlerts:
-    """Packets of exposures, one exposure after the other.
+    """Maker of packets, one exposure after another.
 
     Parameters
     ----------
     published, history
-        The exposures, and what was known of their objects before.
+        Published exposures, and histories of their objects.
     refuse
-        Receives the detection of an alert that could not be made, as JSON, and why.
+        Receives the detection of an alert that could not be made, as JSON, and the error.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class ZtfAlerts:
         self._published, self._history, self._refuse = published, history, refuse
 
     def packets(self, record: ExposureRecord, rows: pa.Table) -> Iterator[Packet]:
-        """Yield the packets of some detections of an exposure.
+        """Yield the packets of detections of an exposure.
 
         Parameters
         ----------
         record, rows
-            The exposure, and those of its detections that have a place on the sky.
+            Record of the exposure, and detections on it with a position and a time.
 
         Raises
         ------
@@ -86,13 +86,13 @@ class ZtfAlerts:
                 alert = _Alert(source, record, None if store is None else store.info, objects, known)
                 try:
                     body = serialise(alert.record({} if stamps is None else _cutouts(stamps, n, source, unit)))
-                except BadInput as error:  # kept with the detection, whose alert could not be made
+                except BadInput as error:  # with the detection, because there is no alert
                     self._refuse(_packet(record, source, json.dumps(source).encode()), error)
                     continue
                 yield _packet(record, source, body)
 
     def _known(self, record: ExposureRecord) -> Mapping[int, Mapping[str, Any]] | None:
-        """Return the known objects by diaSourceId; None where nobody has looked for them."""
+        """Return the known objects by diaSourceId; None if the exposure was not searched for them."""
         if SS_SOURCE.name not in record.datasets:
             return None
         found = CatalogStore(self._published.out).read(SS_SOURCE, record.key)
@@ -105,7 +105,7 @@ def _packet(record: ExposureRecord, source: Mapping[str, Any], body: bytes) -> P
 
 
 class _Alert:
-    """Packet of a detection, from its record in Rubin's terms."""
+    """Maker of the packet of a detection, given as a row of `DIA_SOURCE`."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class _Alert:
         self._source, self._record, self._info, self._objects, self._known = source, record, info, objects, known
 
     def record(self, cutouts: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the packet; ``cutouts`` holds those, and what the pixels of the stamp tell."""
+        """Return the packet; ``cutouts`` holds the stamps, and numbers counted on them."""
         source = self._source
         owner = self._objects.of_source.get(source["diaSourceId"])
         before = [_decoded(one) for one in self._objects.sources.get(-1 if owner is None else owner, [])]
@@ -149,7 +149,7 @@ class _Alert:
         }
 
     def _image(self) -> dict[str, Any]:
-        """Return what is known of the image as a whole, and of the detection's place on it."""
+        """Return the values of the image as a whole, and the distance of the detection from its edge."""
         info = self._info
         if info is None:
             return {}
@@ -172,7 +172,7 @@ class _Alert:
         return {"ssdistnr": found["ephOffset"], "ssmagnr": found["ephVmag"], "ssnamenr": found["designation"]}
 
     def _of_object(self, before: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Return how often the object was seen, this time included, and when first and last."""
+        """Return how often the object was detected, including now, and the first and the last time."""
         now = start_jd(self._source["midpointMjdTai"], self._source["exposureTime"] or 0.0)
         first = before[0] if before else self._source
         return {
@@ -183,26 +183,26 @@ class _Alert:
 
 
 def _earlier(before: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield earlier detections in ZTF's terms, but for those in other bands or without a magnitude."""
+    """Yield earlier detections in ZTF's format, except those in other bands or without a magnitude."""
     for source in before:
         with suppress(BadInput):
             yield {**_measured(source, None), "ranr": None, "decnr": None}
 
 
 def _decoded(source: bytes) -> Mapping[str, Any]:
-    """Return a detection of a history as Rubin's record."""
+    """Return a detection of a history as a record of Rubin's diaSource."""
     from fastavro import schemaless_reader
 
     return dict(schemaless_reader(BytesIO(source), record_schema("diaSource", HISTORY_VERSION), None))
 
 
 def _measured(source: Mapping[str, Any], info: ExposureInfo | None) -> dict[str, Any]:
-    """Return what was measured of a detection, in ZTF's terms.
+    """Return the measurements of a detection in ZTF's format.
 
     Raises
     ------
     BadInput
-        ``no_ztf_form``: ZTF has no such filter, or there is no magnitude, which it requires.
+        ZTF does not have the filter, or there is no magnitude, which ZTF requires (``no_ztf_form``).
     """
     band, where = source["band"], f"alert {source['diaSourceId']}"
     if band not in _FIDS:
@@ -222,7 +222,7 @@ def _measured(source: Mapping[str, Any], info: ExposureInfo | None) -> dict[str,
         "candid": source["diaSourceId"],
         "isdiffpos": "t",
         "rcid": source["detector"],
-        "xpos": source["x"] + 1.0,  # the first pixel of an image has coordinate 1
+        "xpos": source["x"] + 1.0,  # ZTF's pixel coordinates start at 1
         "ypos": source["y"] + 1.0,
         "ra": source["ra"],
         "dec": source["dec"],
@@ -238,7 +238,7 @@ def _measured(source: Mapping[str, Any], info: ExposureInfo | None) -> dict[str,
 
 
 def _magnitude(flux: float | None, error: float | None) -> tuple[float | None, float | None]:
-    """Return the AB magnitude of a flux, nJy, and its error; None where it has none."""
+    """Return the AB magnitude of a flux, nJy, and its error; None if it has no magnitude."""
     if flux is None or error is None or not flux > 0 or not isfinite(error):
         return None, None
     return NJY_ZERO_POINT - 2.5 * log10(flux), _MAG * error / flux
@@ -255,7 +255,7 @@ def start_jd(midpoint_mjd_tai: float, exposure_s: float) -> float:
 
 @lru_cache(64)
 def _limit(info: ExposureInfo) -> float | None:
-    """Return the magnitude of a point of 5 standard errors, by the noise of the image."""
+    """Return the AB magnitude of a point source of 5 standard errors in the noise of the image."""
     if info.ab_zero_point is None:
         return None
     place = np.arange(-10, 11) * 1.0
@@ -265,7 +265,7 @@ def _limit(info: ExposureInfo) -> float | None:
 
 
 def _stamps(store: TileStore | None, rows: pa.Table) -> Iterator[tuple[NDArray[np.int64], Stamps | None]]:
-    """Yield squares of ZTF's size about detections, some at a time; without pixels, all detections without any."""
+    """Yield indices of detections and squares of ZTF's size around them, in groups; without pixels, all and None."""
     if store is None:
         yield np.arange(len(rows)), None
         return
@@ -275,7 +275,7 @@ def _stamps(store: TileStore | None, rows: pa.Table) -> Iterator[tuple[NDArray[n
 
 
 def _cutouts(stamps: Stamps, n: int, source: Mapping[str, Any], unit: str) -> dict[str, Any]:
-    """Return the stamps of one detection, cut where the image ends, and ``nneg`` and ``nbad``."""
+    """Return the stamps of one detection, without pixels beyond the image, and ``nneg`` and ``nbad``."""
     mask = stamps.planes[MASK.name][n].astype(np.uint16)
     pixels = {name: stamps.planes[name][n].astype(np.float32) for name in CUTOUTS if name in stamps.planes}
     difference = np.where((mask & _UNSEEN) != 0, np.float32(np.nan), pixels[DIFFERENCE.name])

@@ -1,4 +1,4 @@
-"""ZTF's alert schema, records in Avro by it, and their stamps."""
+"""ZTF's alert schema, and packets and stamps in its format."""
 
 import gzip
 import json
@@ -27,24 +27,24 @@ _BLOCK = 2880
 
 @cache
 def ztf_schema() -> Mapping[str, Any]:
-    """Return the schema of ZTF's alerts, as `fastavro` wants it."""
+    """Return the schema of ZTF's alerts, parsed by `fastavro`."""
     from fastavro import parse_schema
 
     return dict(parse_schema(json.loads(Path(__file__).with_name("ztf_alert.json").read_text("utf-8"))))
 
 
 def container_schema(version: str) -> Mapping[str, Any]:
-    """Return the schema of a container of packets, Rubin's or ZTF's; errors as in `parsed` of Rubin's."""
+    """Return the schema of a container of packets, Rubin's or ZTF's; raise as `parsed` does."""
     return ztf_schema() if version == FORM else parsed(version)
 
 
 def serialise(record: Mapping[str, Any]) -> bytes:
-    """Return a packet in Avro, without header; strict, as `flows.publish.rubin_schema.serialise` is.
+    """Return a packet in Avro, without header; as strict as `flows.publish.rubin_schema.serialise`.
 
     Raises
     ------
     BadInput
-        ``alert_schema``.
+        The packet violates the schema (``alert_schema``).
     """
     from fastavro import schemaless_writer
 
@@ -62,23 +62,23 @@ def serialise(record: Mapping[str, Any]) -> bytes:
 
 
 def stamp_record(identity: int, plane: str, pixels: NDArray[np.float32], unit: str) -> dict[str, Any]:
-    """Return a stamp as ZTF's packets have it: gzipped FITS; the same pixels give the same bytes.
+    """Return a stamp in ZTF's format, as gzipped FITS; the same pixels give the same bytes.
 
     Parameters
     ----------
     identity, plane
-        Of the alert, and of the plane: the name of the file tells them.
+        diaSourceId and name of the plane, for the name of the file.
     pixels : (ny, nx)
         Pixels.
     unit
-        Of the pixels, as FITS spells it.
+        Their unit in the notation of FITS.
     """
     content = gzip.compress(_fits(pixels, unit), 6, mtime=0)
     return {"fileName": f"candid{identity}_{_FILE_NAMES[plane]}.fits.gz", "stampData": content}
 
 
 def _fits(pixels: NDArray[np.float32], unit: str) -> bytes:
-    """Return an image as FITS, with no more cards than ZTF's stamps have."""
+    """Return an image as FITS, with only the cards of ZTF's stamps."""
     ny, nx = pixels.shape
     cards = {"SIMPLE": "T", "BITPIX": -32, "NAXIS": 2, "NAXIS1": nx, "NAXIS2": ny}
     lines = [f"{name:8}= {value:>20}".ljust(80) for name, value in cards.items()]
