@@ -325,7 +325,7 @@ def _is_over(topic: AlertTopic, quiet_s: float, idle_exit_s: float | None, once:
     limit = min(JOIN_S if once else float("inf"), float("inf") if idle_exit_s is None else idle_exit_s)
     if quiet_s < limit + (0 if topic.joined else JOIN_S):
         return False
-    if not once and (topic.joined or not trouble):  # a group that another reader has just left takes its time
+    if not once and (topic.joined or not trouble):  # a group that another reader has just left takes longer
         return True
     what = "its end was not reached" if topic.joined else "no partition of it was given to this reader"
     what += f" ({trouble})" if trouble else ""

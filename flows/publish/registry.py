@@ -181,7 +181,7 @@ def _parsed(answer: bytes, number: int) -> Mapping[str, Any]:
         said = json.loads(answer)
         if said.get("schemaType", "AVRO") != "AVRO" or said.get("references"):
             raise ValueError("it is not one whole schema of Avro")
-        # Separate names: fastavro would reuse records of the same name from another schema.
+        # Names of its own: no record of another schema is taken for one of these.
         return dict(parse_schema(json.loads(said["schema"]), named_schemas={}))
     except Exception as error:  # an answer may hold anything
         raise _bad(number, error) from error
