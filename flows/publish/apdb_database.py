@@ -55,7 +55,7 @@ class ApdbDatabase:
             try:
                 self._apdb = Apdb.from_uri(where)
             except IncompatibleVersionError as error:
-                remedy = "upgrade it as the package lsst-dax-apdb-migrate says, or install the lsst-dax-apdb of then."
+                remedy = "upgrade it with lsst-dax-apdb-migrate, or install the version of lsst-dax-apdb that made it."
                 raise Misconfigured("apdb_version", where, f"is of another version: {error}.", remedy) from error
             except Exception as failure:  # reading a file or URI of any kind may raise any error
                 if _of_database(failure):
@@ -68,7 +68,7 @@ class ApdbDatabase:
             self.__exit__()
             remedy = "write postgresql+psycopg2:// in db_url."
             raise Misconfigured(
-                "apdb_driver", where, "its db_url names psycopg 3, with which it stores nothing.", remedy
+                "apdb_driver", where, "its db_url names psycopg 3, through which the package cannot write.", remedy
             )
 
     def __enter__(self) -> "ApdbDatabase":

@@ -34,9 +34,9 @@ class ReplaySummary(Record):
     """Result of ``nightstride alerts replay``; the last line of its output with ``--json``."""
 
     letters: Annotated[int, Field(ge=0, description="Dead letters that are messages.")]
-    sent: Annotated[int, Field(ge=0, description="That have arrived now, and are forgotten.")]
-    dead: Annotated[int, Field(ge=0, description="That could not be sent this time either.")]
-    left: Annotated[int, Field(ge=0, description="That were not tried, as the broker was gone.")]
+    sent: Annotated[int, Field(ge=0, description="Letters that arrived and were removed.")]
+    dead: Annotated[int, Field(ge=0, description="Letters that still could not be sent.")]
+    left: Annotated[int, Field(ge=0, description="Letters that were not sent because the broker was down.")]
 
 
 def outbox_to_read(path: Path) -> Outbox:

@@ -44,15 +44,15 @@ _POLL_S, _SAY_S, _ASK_S = 0.5, 30.0, 10.0
 class ReceivedSummary(Record):
     """Result of ``nightstride watch --content alerts``; the last line of its output with ``--json``."""
 
-    messages: Annotated[int, Field(ge=0, description="Taken from the topic.")] = 0
-    dead: Annotated[int, Field(ge=0, description="Dead letters among these, each with the reason.")] = 0
-    alerts: Annotated[int, Field(ge=0, description="In the others; a message may hold several.")] = 0
+    messages: Annotated[int, Field(ge=0, description="Messages taken from the topic.")] = 0
+    dead: Annotated[int, Field(ge=0, description="Messages that became dead letters.")] = 0
+    alerts: Annotated[int, Field(ge=0, description="Alerts in the other messages; a message may hold several.")] = 0
     kept: Annotated[int, Field(ge=0, description="Alerts published now.")] = 0
-    filtered: Annotated[int, Field(ge=0, description="For which the filter is not true.")] = 0
-    repeated: Annotated[int, Field(ge=0, description="Published before: Kafka may deliver a message twice.")] = 0
+    filtered: Annotated[int, Field(ge=0, description="Alerts for which the filter is not true.")] = 0
+    repeated: Annotated[int, Field(ge=0, description="Alerts published before: Kafka may deliver a message twice.")] = 0
     nights: Annotated[tuple[str, ...], Field(description="Nights with alerts that were published now.")] = ()
     seconds: Annotated[float, Field(ge=0)] = 0.0
-    warnings: Annotated[tuple[str, ...], Field(description="What went wrong and was made up for.")] = ()
+    warnings: Annotated[tuple[str, ...], Field(description="Failures for which there was a substitute.")] = ()
 
     @model_validator(mode="after")
     def _reconciled(self) -> "ReceivedSummary":

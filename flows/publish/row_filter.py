@@ -96,7 +96,7 @@ class RowFilter:
                 values = [self._value(one, rows) for one in (node.left, *node.comparators)]
                 pairs = zip(node.ops, values, values[1:], strict=False)
                 return reduce(pc.and_kleene, [_COMPARISON[type(op)](*_alike(*both)) for op, *both in pairs])
-        raise self._bad(f"has {ast.unparse(node)[:80]!r}, which it may not")
+        raise self._bad(f"contains {ast.unparse(node)[:80]!r}, which is not allowed")
 
     def _column(self, name: str, rows: pa.Table) -> pa.ChunkedArray:
         known = self._dataset.schema.names

@@ -211,7 +211,7 @@ def _measured(source: Mapping[str, Any], info: ExposureInfo | None) -> dict[str,
     magnitude, error = _magnitude(source["psfFlux"], source["psfFluxErr"])
     if magnitude is None:
         remedy = "publish it in Rubin's form: --schema 11.1."
-        raise BadInput("no_ztf_form", where, f"has the flux {source['psfFlux']} nJy, of no magnitude.", remedy)
+        raise BadInput("no_ztf_form", where, f"has a flux of {source['psfFlux']} nJy, which has no magnitude.", remedy)
     aperture, aperture_error = _magnitude(source["apFlux"], source["apFluxErr"])
     chi2, pixels = source["psfChi2"], source["trailNdata"]
     return {
