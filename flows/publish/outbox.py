@@ -295,7 +295,7 @@ class Outbox:
             base.execute(_FORGIVE, (route, night, visit))
 
     def turn(self, route: int, night: str, visit: int) -> int:
-        """Return how many times a visit has been recorded as owed; 0: it is not owed."""
+        """Return the turn of an owed visit, which is higher each time it is recorded as owed; 0: it is not owed."""
         query = "SELECT turn FROM owed WHERE route = ? AND night = ? AND visit = ?"
         with self._explained():
             found = self._base.execute(query, (route, night, visit)).fetchone()

@@ -92,7 +92,7 @@ class OwedVisits:
             self._outbox.owe(self._route, night, visit)
 
     def turn(self, night: str, visit: int) -> int:
-        """Return the turn of a visit, which grows each time it is recorded as owed; 0: it is not owed."""
+        """Return the turn of an owed visit, as `Outbox.turn` does; 0: it is not owed."""
         return 0 if self._outbox is None else self._outbox.turn(self._route, night, visit)
 
     def settle(self, night: str, visit: int, turn: int, error: BadInput | None = None, made_from: str = "") -> None:
