@@ -1,4 +1,4 @@
-"""Tasks of workers for one exposure: store it, search its tiles, measure and publish."""
+"""Worker tasks for one exposure: store it, search its tiles, measure and publish."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ from stages import PIPELINE
 
 @dataclass(frozen=True)
 class Searched:
-    """Results of stages of some tiles of one exposure, or (``of_tiles`` is false) of the whole: dataset -> result."""
+    """Dataset -> result of stages of some tiles of an exposure, or of the whole exposure if ``of_tiles`` is false."""
 
     results: Mapping[str, Result]
     seconds: Mapping[str, float]
@@ -43,12 +43,12 @@ class Searched:
 
     @property
     def windows(self) -> int:
-        """Return the number of places searched."""
+        """Return the number of windows searched."""
         return sum(counts.windows for counts in self._counts)
 
     @property
     def unscored(self) -> int:
-        """Return the number of places searched that could not be scored."""
+        """Return the number of windows that could not be scored."""
         return sum(counts.unscored for counts in self._counts)
 
     @property
@@ -58,9 +58,9 @@ class Searched:
 
 @dataclass(frozen=True)
 class Published:
-    """Files of one exposure, as they are now published, and its candidates by known cause of false streaks.
+    """Published files of one exposure, and its candidates by known cause of false streaks.
 
-    Files kept from an earlier run are among them; causes are those of candidates measured now.
+    Files kept from an earlier run are included; causes only count candidates measured now.
     """
 
     datasets: Mapping[str, DatasetRecord]
@@ -69,16 +69,16 @@ class Published:
 
 
 def store_exposure(source: Source, key: ExposureKey, sha256: str | None, out: Path, settings: Settings) -> Stored:
-    """Read an exposure and store its pixels as tiles; tiles that are already there are kept.
+    """Read an exposure and store its pixels as tiles; tiles that are up to date are kept.
 
     Parameters
     ----------
     source, key
         The exposure, as planned.
     sha256
-        Of its files, if that is known: then tiles made from them need not be made again.
+        SHA-256 of its files, if known: then existing tiles made from them are kept.
     out, settings
-        Of the run.
+        Output folder and settings of the run.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def _sky(info: ExposureInfo) -> tuple[int, ...]:
 
 
 def search_tiles(path: Path, tiles: Sequence[Tile], settings: Settings) -> Searched:
-    """Run the stages of a tile on each of some tiles, on its own padded pixels.
+    """Run the tile stages on each of the given tiles, on its own padded pixels.
 
     Raises
     ------
@@ -147,19 +147,19 @@ def search_tiles(path: Path, tiles: Sequence[Tile], settings: Settings) -> Searc
 def run_beside(
     path: Path, settings: Settings, kept: Mapping[str, DatasetRecord], out: Path, wanted: Collection[str]
 ) -> Searched:
-    """Run stages of a whole exposure that need nothing of its tiles' search.
+    """Run exposure stages that do not depend on the search of the tiles.
 
     Parameters
     ----------
     path, settings, kept, out
-        As of `finish_exposure`.
+        As in `finish_exposure`.
     wanted
-        What they are to make: one of `Left.beside`.
+        Datasets to make: one of the groups in `Left.beside`.
 
     Raises
     ------
     BadInput
-        The stored tiles or a file that is kept are damaged.
+        The stored tiles or a kept file are damaged.
     """
     timer = Timer()
     opened = TileStore.open(path)
@@ -176,19 +176,19 @@ def measure_exposure(
     kept: Mapping[str, DatasetRecord],
     out: Path,
 ) -> Searched:
-    """Run the stages of a whole exposure on what its tiles gave, but what follows from what `run_beside` makes.
+    """Run the exposure stages on the results of the tiles, except those that depend on what `run_beside` makes.
 
-    What is published, or needed by what is left, is returned: `finish_exposure` publishes all or nothing.
+    Returns results that are published or needed by the remaining stages; `finish_exposure` publishes them all or none.
 
     Parameters
     ----------
     path, parts, settings, kept, out
-        As of `finish_exposure`.
+        As in `finish_exposure`.
 
     Raises
     ------
     BadInput
-        The stored tiles or a file that is kept are damaged.
+        The stored tiles or a kept file are damaged.
     """
     timer = Timer()
     opened = TileStore.open(path)
@@ -223,24 +223,24 @@ def finish_exposure(
     kept: Mapping[str, DatasetRecord] | None = None,
     later: Collection[str] = (),
 ) -> Published:
-    """Run the stages of a whole exposure on what its tiles gave, and publish.
+    """Run the exposure stages on the results of the tiles, and publish.
 
     Parameters
     ----------
     path, parts
-        Its tiles, and what the search of them gave, if a stage that has to run needs it; or what `measure_exposure` and
-        `run_beside` made of the whole.
+        Stored tiles, and the results of their search, if a stage that has to run needs them; or results of
+        `measure_exposure` and `run_beside`.
     lineage, out, settings
-        Digests of what is made, and where it goes.
+        Digests of the datasets, output folder and settings.
     kept
-        Published files that are up to date: they stay as they are, and what only they need is not run.
+        Published files that are up to date: they are kept, and stages that only they need do not run.
     later
-        Datasets that another task makes, and what only they need.
+        Datasets that another task makes, together with what only they need.
 
     Raises
     ------
     BadInput
-        The stored tiles or a file that is kept are damaged, or there are more detections than on any sky.
+        The stored tiles or a kept file are damaged, or there are more detections than the limit (``flood``).
     """
     timer = Timer()
     kept = kept or {}
@@ -270,9 +270,9 @@ def _of_exposure(
     settings: Settings,
     timer: Timer,
 ) -> dict[str, Result]:
-    """Run stages of a whole exposure on its planes, on what is given, and on what is kept of an earlier run.
+    """Run exposure stages on the planes, the given results and the kept datasets of an earlier run.
 
-    What they gave is returned without the planes, which last no longer than the room for their arrays.
+    The planes are not returned: their arrays last only as long as this call.
     """
     before = as_results({**_read_kept(opened, kept, out), **setting_files(stages, settings)})
     with room_for(opened.info.shape, out) as allocate:
@@ -287,12 +287,12 @@ def _of_exposure(
 def inject_exposure(
     path: Path, lineage: Lineage, out: Path, settings: Settings, kept: Mapping[str, DatasetRecord]
 ) -> Published:
-    """Make and publish what `finish_exposure` has left for later, from what is published; errors as there."""
+    """Make and publish the datasets that `finish_exposure` left for later, from published ones; same errors."""
     return finish_exposure(path, (), lineage, out, settings, kept)
 
 
 def _stored(path: Path, digest: str) -> ExposureInfo | None:
-    """Return the metadata of the tiles at ``path`` if they are there, whole, and made from the same input."""
+    """Return the metadata of the tiles at ``path`` if they are complete and made from the same input."""
     try:
         opened = TileStore.open(path)
     except BadInput as error:
@@ -303,7 +303,7 @@ def _stored(path: Path, digest: str) -> ExposureInfo | None:
 
 
 def _read_kept(opened: TileStore, kept: Collection[str], out: Path) -> dict[str, pa.Table]:
-    """Read the published catalogues that need not be made again: stages may need them."""
+    """Read the published catalogues that are kept: stages may need them."""
     producers = {stage.gives.name: stage for stage in PIPELINE}
     return {name: CatalogStore(out).read(table_of(producers[name]), opened.info) for name in kept}
 
@@ -332,7 +332,7 @@ def _publish(
 
 @dataclass(frozen=True)
 class Left:
-    """Work left to do for a stored exposure.
+    """Work left to do on a stored exposure.
 
     Attributes
     ----------
@@ -341,7 +341,7 @@ class Left:
     graph
         Stages that have to run.
     tiles
-        To be searched: all of the exposure's, or none.
+        Tiles to search: all or none.
     """
 
     kept: Mapping[str, DatasetRecord]
@@ -355,29 +355,29 @@ class Left:
 
     @property
     def beside(self) -> tuple[frozenset[str], ...]:
-        """Return what calls of `run_beside` are to make: nothing where no tile is searched, or pixels are handed on."""
+        """Return the groups of datasets for `run_beside`; none if no tile is searched or a stage gives pixels."""
         tables = all(isinstance(stage.gives, TableOf) for stage in self.graph.at("exposure"))
         return self.graph.beside() if self.tiles and tables else ()
 
 
 @dataclass(frozen=True)
 class Worked:
-    """Finished exposure, and its cost.
+    """Finished exposure, and what it cost.
 
     Attributes
     ----------
     stored, datasets
         Its tiles, and its published files.
     windows, unscored
-        Windows searched now, and those of them that could not be scored.
+        Windows searched now, and those that could not be scored.
     searched
-        Whether there was anything to search for: what was found before may have been kept.
+        Whether its tiles were searched; if not, earlier detections were kept.
     causes
-        Known cause of false streaks -> candidates that had it.
+        Known cause of false streaks -> candidates that have it.
     seconds
         Stage -> worker time, s.
     not_run
-        Stage -> why it had nothing to work on.
+        Stage -> reason why it had no input.
     """
 
     stored: Stored
@@ -403,16 +403,16 @@ def search_exposure(
     Parameters
     ----------
     source, key, sha256
-        As of `flows.nights.exposure_work.store_exposure`.
+        As in `store_exposure`.
     record
-        What the ledger holds of it.
+        Ledger record of the exposure; None: there is none.
     out, settings
-        Of the run.
+        Output folder and settings of the run.
 
     Raises
     ------
     BadInput, Retryable
-        As the tasks of `flows.nights.exposure_work` do.
+        As in `store_exposure`, `search_tiles` and `finish_exposure`.
     """
     stored = store_exposure(source, key, sha256, out, settings)
     left = left_of(stored, record, out, settings)
@@ -423,7 +423,7 @@ def search_exposure(
 
 
 def left_of(stored: Stored, record: ExposureRecord | None, out: Path, settings: Settings) -> Left:
-    """Return what is left to do, given what the ledger holds of an exposure."""
+    """Return the work left to do on a stored exposure, given its ledger record."""
     kept = up_to_date(record, stored.lineage, out)
     graph = remaining(("difference", "mask", *stored.info.planes, *file_paths(PIPELINE, settings)), kept)
     tiling = search_grid(settings.detect).tiling(stored.info.shape, settings.tiles.tile)
@@ -438,9 +438,9 @@ def worked(
     steps: Sequence[Published],
     whole: Sequence[Searched] = (),
 ) -> Worked:
-    """Add up what was done of an exposure: the last step of publishing knows all files, the first the causes.
+    """Return the sum of the work on an exposure; the last published step lists all files, the first the causes.
 
-    ``whole`` is what `measure_exposure` and `run_beside` gave.
+    ``whole`` holds the results of `measure_exposure` and `run_beside`.
     """
     kept = record is not None and DIA_SOURCE.name in left.kept
     published = [one.seconds for one in steps]

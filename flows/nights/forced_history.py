@@ -32,38 +32,38 @@ if TYPE_CHECKING:
     from flows.results.forced.objects import ObjectsAsked, ObjectsMeasured
 
 HERE = 64
-"""Largest number of exposures measured without workers where none are at hand: starting some takes longer."""
+"""Largest number of exposures measured without workers if none are running: starting workers takes longer."""
 
 HISTORY_VERSION = "1"
-"""Of what is measured where; raised when that changes."""
+"""Version of the choice of what is measured where; raised when the choice changes."""
 
 
 def with_forced(
     summary: RunSummary, nights: Collection[str], out: Path, settings: Settings, progress: Progress,
     workers: "Cluster | None", call: Caller, found: Association,
 ) -> RunSummary:  # fmt: skip
-    """Measure objects at rest of some nights where `ForcedSettings` has them measured, and add it to a summary.
+    """Measure objects at rest of given nights as `ForcedSettings` asks for, and add the result to a summary.
 
-    Nights after them, which these are the history of, are looked at, too. What was measured stays; what fails is told
-    of its night, and tried again by the next run.
+    Later nights with one of these in their history are checked too. What was measured is kept; a failure counts for its
+    night, and the next run tries again.
 
     Parameters
     ----------
     summary, out, settings, progress
-        Of the run.
+        Summary so far, output folder, settings and progress of the run.
     nights
-        Nights whose catalogues of objects are brought up to date.
+        Nights whose object catalogues are up to date.
     workers
-        Cluster that is up, if one is.
+        Running cluster, if there is one.
     call
-        Calls what measures, without workers, and what needs the store of the association.
+        Calls functions that measure without workers or need the association store.
     found
-        What is associated.
+        Current association.
 
     Raises
     ------
     Misconfigured
-        Nothing may be written, or the ledger cannot be used.
+        Nothing can be written, or the ledger cannot be used.
     """
     if not (days := settings.forced.history_days):
         return summary
@@ -77,9 +77,9 @@ def with_forced(
             work.measure(night)
     if not (work.nights or work.failed):
         return summary
-    with suppress(BrokenProcessPool):  # then the next run looks at them again
+    with suppress(BrokenProcessPool):  # the next run looks at them again
         call(note_published, out, settings.association, found, sorted(work.changed))
-    # Of an exposure whose catalogues were joined there is a file beside the part now.
+    # An exposure whose catalogues were joined now has a separate file as well.
     summary = compacted(summary, out, settings, progress, sorted(work.changed.difference(summary.nights)))
     return summary.model_copy(update={
         "night_failed": (*summary.night_failed, *work.failed),
@@ -90,14 +90,14 @@ def with_forced(
 
 @dataclass(frozen=True)
 class _OnExposure:
-    """Task of a worker: objects to be measured on an exposure."""
+    """Task of a worker: measure objects on an exposure."""
 
     key: ExposureKey
     asked: "ObjectsAsked"
 
     @property
     def labels(self) -> dict[str, str]:
-        """Return what its logs and traces are labelled with."""
+        """Return the labels of its logs and traces."""
         return {"night": self.key.night, "exposure": self.key.name}
 
     @property
@@ -113,14 +113,14 @@ class _OnExposure:
 
 @dataclass
 class _Work:
-    """Nights that are measured one after the other, and what came of them: parameters as of `with_forced`.
+    """Nights measured one after the other, and the results; parameters as in `with_forced`.
 
     Attributes
     ----------
     up
-        Holds workers that are started because there is much to do.
+        Ends workers that were started because there was much to do.
     nights, changed
-        Nights of which something was to be measured; those with an exposure that something was measured on.
+        Nights with something to measure; nights of exposures with new measurements.
     """
 
     out: Path
@@ -136,10 +136,10 @@ class _Work:
 
     def __post_init__(self) -> None:
         self._ledger, self._exposures = Ledger(self.out), dict[str, str]()
-        self._of_night = dict[str, dict[tuple[int, int], tuple[str, str]]]()  # nothing changes them meanwhile
+        self._of_night = dict[str, dict[tuple[int, int], tuple[str, str]]]()  # does not change during the run
 
     def measure(self, night: str) -> None:
-        """Measure what is due of a night, unless nothing has changed since that was done."""
+        """Measure what is due in a night, unless nothing has changed since the last time."""
         try:
             whole, patches = self._ledger.night(night), self._patches(night)
             made_from = self._made_from(patches)
@@ -156,7 +156,7 @@ class _Work:
             self.changed.add(night)
 
     def _patches(self, night: str) -> dict[str, dict[tuple[int, int], tuple[str, str]]]:
-        """Return the nights of a history with its own, by time -> order and pixel -> path and digest of the objects."""
+        """Return the nights of a history and its own night, with (order, pixel) -> path and digest of the objects."""
         wanted = nights_before(self._ledger.nights(), night, self.settings.forced.history_days + 1)
         name = DIA_OBJECT.name
         for label in (one for one in wanted if one not in self._of_night):
@@ -179,12 +179,12 @@ class _Work:
     def _tasks(
         self, night: str, patches: Mapping[str, Mapping[tuple[int, int], tuple[str, str]]]
     ) -> Iterator[_OnExposure]:
-        """Yield the exposures that objects of the night may lie on, before it, and then its own."""
+        """Yield tasks for exposures that may show objects of the night: those of earlier nights, then its own."""
         from flows.results.forced.objects import ObjectsAsked
 
         orders = {order for one in patches.values() for order, _ in one}
         for label in patches:
-            # Keys, not records: of these some are replaced meanwhile.
+            # Keys, not records: some records are replaced meanwhile.
             there = [(one.key, one.sky) for one in self._ledger.records(label) if one.status == "done"]
             for key, sky in there:
                 touched = {(order, pixel >> 2 * (COVER_ORDER - order)) for order in orders for pixel in sky}
@@ -194,7 +194,7 @@ class _Work:
                     yield _OnExposure(key, ObjectsAsked(paths, None if label == night else night))
 
     def _all(self, night: str, tasks: Iterator[_OnExposure]) -> bool:
-        """Measure on all exposures; return whether nothing has failed."""
+        """Measure on all exposures; return whether nothing failed."""
         rows, exposures, lacking, failed = 0, 0, 0, len(self.failed)
         for task, made in self._made(tasks):
             if isinstance(made, Misconfigured):
@@ -214,12 +214,12 @@ class _Work:
         return len(self.failed) == failed
 
     def _made(self, tasks: Iterator[_OnExposure]) -> Iterator[tuple[_OnExposure, Any]]:
-        """Yield what becomes of each task, as soon as it is done."""
+        """Yield each task with its result or its error, as soon as it is done."""
         first = [] if self.workers is not None else list(islice(tasks, HERE + 1))
         if self.workers is None and len(first) <= HERE:
             yield from self._here(first)
             return
-        from flows.nights.cluster.cluster import cluster, on_workers  # takes a while where there is none
+        from flows.nights.cluster.cluster import cluster, on_workers  # slow to import, and not always needed
 
         if self.workers is None:
             self.workers = self.up.enter_context(cluster(self.settings, self.out))
@@ -234,11 +234,11 @@ class _Work:
             except Exception as error:
                 made = error
             yield task, made
-            if isinstance(made, BrokenProcessPool):  # the rest would fail alike
+            if isinstance(made, BrokenProcessPool):  # all others would fail the same way
                 return
 
     def _record(self, key: ExposureKey, made: "ObjectsMeasured") -> None:
-        """Put what was published of an exposure into its record, so that it goes where its pixels go."""
+        """Add the new dataset to the record of its exposure, so that it is removed together with it."""
         record = self._ledger.get(key) if made.dataset is not None else None
         if record is None or made.dataset is None or record.digest != made.of:
             return

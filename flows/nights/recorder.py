@@ -1,4 +1,4 @@
-"""Recorder of the exposures of a run. Only the process that holds the lease writes."""
+"""Records the outcomes of the exposures of a run. Only the process that holds the lease writes."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,21 +22,21 @@ from schemas.stage import Stage
 from schemas.summary import Trouble
 
 PASSING = frozenset({"damaged_tiles", "unreadable_catalogue", "changed_meanwhile", "memory"})
-"""Codes of failures that say nothing about the bytes of the file: the exposure is tried again by the next run."""
+"""Error codes that do not blame the bytes of the file: the next run tries the exposure again."""
 
 OF_WORKERS = frozenset({"memory", "killed_workers"})
-"""Codes of failures that say as much about the workers: what is published stays."""
+"""Error codes that may be the workers' fault as much as the file's: published results are kept."""
 
 
 class Recorder:
-    """Ledger, memory of sources and quarantine of the output folder of a run.
+    """Ledger, quarantine and remembered identities of sources in the output folder of a run.
 
     Parameters
     ----------
     out, settings, pipeline
-        Of the run.
+        Output folder, settings and stages of the run.
     sha256_of
-        Gives the digest of the bytes of the files of a source.
+        Returns the SHA-256 of the files of a source.
     """
 
     def __init__(
@@ -56,12 +56,12 @@ class Recorder:
         return self._ledger.put_provenance(provenance_of(self._pipeline, self._settings))
 
     def stored(self, item: Item, stored: Stored) -> None:
-        """Remember what a source holds, now that all of it has been read."""
+        """Remember the identity of a source, now that all of it has been read."""
         self._ledger.remember(memo_of(item, stored.info.source_sha256, self._settings))
 
     def done(self, item: Item, stored: Stored, datasets: Mapping[str, DatasetRecord], outcome: Outcome) -> None:
-        """Record a published exposure. From here on a rerun skips it."""
-        # Before the record: a run that is killed in between is reported again by the next plan.
+        """Record a published exposure. Reruns skip it from now on."""
+        # Before the record: if the run is killed in between, the next plan reports the superseded exposures again.
         self._withdraw_superseded(item)
         record = self._record(item, stored.info.source_sha256, stored.lineage.final, outcome)
         files, flags = _files(item, stored), stored.info.flags
@@ -73,13 +73,13 @@ class Recorder:
                 self._quarantine.clear(name)
 
     def quarantined(self, item: Item, error: BadInput) -> Outcome:
-        """Quarantine an exposure, and withdraw what was published of an earlier content of its file.
+        """Quarantine an exposure, and withdraw what was published from earlier content of its file.
 
-        What the workers could not bear, and was published before, fails instead: that stays.
+        If the workers may be at fault and the exposure was published before, it fails instead and stays published.
         """
         trouble = trouble_of(item, error)
         if error.code in OF_WORKERS and item.record is not None and item.record.status == "done":
-            return self.failed(item, trouble)  # the bytes are no worse than they were
+            return self.failed(item, trouble)  # the bytes need not be worse than before
         outcome = Outcome(item, "quarantined", trouble=trouble)
         self._quarantine.put(error, name_of(item.source), item.key)
         self._withdraw_superseded(item)
@@ -90,10 +90,10 @@ class Recorder:
         return outcome
 
     def failed(self, item: Item, trouble: Trouble) -> Outcome:
-        """Record that an exposure was given up, and why. What was published of it before stays."""
+        """Record that an exposure failed, and why. Anything published before is kept."""
         outcome = Outcome(item, "failed", trouble=trouble)
         reason = f"{trouble.code}: {trouble.message}"
-        with suppress(Retryable, Misconfigured, OSError):  # the disk is full: the summary has it all the same
+        with suppress(Retryable, Misconfigured, OSError):  # the disk may be full: the summary reports it anyway
             if item.record is not None and item.record.status == "done":
                 record = item.record.model_copy(update={"reason": reason})
             else:
@@ -102,17 +102,17 @@ class Recorder:
         return outcome
 
     def _withdraw_superseded(self, item: Item) -> None:
-        """Remove what was published of other exposures that the source was taken for."""
+        """Remove what was published when the source was taken for other exposures."""
         for record in item.superseded:
             unpublish(record, self._out)
 
     def _withdraw(self, item: Item, keep: Collection[str] = ()) -> None:
-        """Remove what was published of an earlier state of an exposure, and is not any more."""
+        """Remove files of an earlier state of an exposure that are no longer published."""
         datasets = item.record.datasets.values() if item.record else ()
         withdraw(self._out / dataset.path for dataset in datasets if dataset.path not in keep)
 
     def _remember_verdict(self, item: Item, outcome: Outcome) -> None:
-        """Record a verdict on the bytes of a file, which spares a rerun from reading it again."""
+        """Record a verdict on the bytes of a file, so that a rerun need not read it again."""
         try:
             sha256 = item.sha256 or self._sha256_of(item.source, self._settings)
         except (BadInput, Retryable):
@@ -125,7 +125,7 @@ class Recorder:
     def _record(self, item: Item, sha256: str, digest: str, outcome: Outcome) -> ExposureRecord:
         windows, unscored = outcome.windows, outcome.unscored
         if not outcome.searched and item.record is not None:
-            # Its detections were kept: they come from windows that were searched before.
+            # Its detections were kept: they come from windows searched in an earlier run.
             windows, unscored = item.record.windows, item.record.windows_unscored
         return ExposureRecord(
             **item.key.model_dump(),
@@ -149,7 +149,7 @@ class Recorder:
 
 
 def _files(item: Item, stored: Stored) -> dict[str, SourceFile]:
-    """Return the files of an exposure that has several, by plane."""
+    """Return plane -> file for an exposure with several files; empty for a single file."""
     source, known = item.source, dict(stored.file_sha256)
     if not source.siblings:
         return {}
@@ -160,7 +160,7 @@ def _files(item: Item, stored: Stored) -> dict[str, SourceFile]:
 
 
 def _previous(record: ExposureRecord | None, digest: str) -> tuple[Previous, ...]:
-    """Return what was published of an exposure before, the latest first."""
+    """Return earlier published states of an exposure, latest first."""
     if record is None:
         return ()
     if record.status != "done" or record.digest == digest:
@@ -180,9 +180,9 @@ def _text(time: datetime | None) -> str | None:
 
 
 def _replaced(item: Item) -> Iterator[str]:
-    """Yield the file in quarantine whose place an exposure takes from another file, if that is not there any more.
+    """Yield the quarantined file that an exposure replaces, if that file no longer exists.
 
-    With its folder, too: the exposure is published, wherever the file was moved to.
+    This includes files whose folder is gone: the exposure is published, wherever the file was moved to.
     """
     if item.record is not None and item.record.status == "quarantined":
         uri = item.record.source_uri

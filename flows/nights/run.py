@@ -54,33 +54,33 @@ if TYPE_CHECKING:
     from flows.pipeline.plan import Planner
 
 RECORD_S = 20.0
-"""How long a run that ends early records exposures as failed, s: whoever stopped it may kill it soon."""
+"""How long a run that ends early records exposures as failed, s: it may be killed soon after being stopped."""
 
 LARGE = 1000
-"""Exposures of a run whose pages are drawn in a process of their own even where nothing is searched."""
+"""Number of exposures above which pages are drawn in a separate process even if nothing is searched."""
 
 
 def run_night(
     plan: Plan, out: Path, settings: Settings, progress: Progress, outlet: "Outlet | None" = None
 ) -> RunSummary:
-    """Search what a plan leaves to be done, and make the night's pages.
+    """Search the exposures that a plan leaves to do, and draw the pages of the nights.
 
     Parameters
     ----------
     plan, out, settings
-        The work. The caller holds the lease of ``out``.
+        Plan, output folder and settings of the run. The caller holds the lease of ``out``.
     progress
         Receives each step.
     outlet
-        Sends the alerts of visits; None: none are sent.
+        Sends the alerts of visits; None: no alerts are sent.
 
     Raises
     ------
     Misconfigured
-        No exposure could succeed: a worker has too little memory, the cluster or a model is not there, ...
+        No exposure could succeed: too little memory per worker, no cluster, a missing model, ...
     """
     start = perf_counter()
-    server = start_services(settings)  # beside the workers, and this process imports what it needs: each takes seconds
+    server = start_services(settings)  # starts beside the workers and the imports below, which take seconds too
     import flows.nights.nightly  # noqa: F401
     from flows.nights.cluster.cluster import cluster, warm_up_workers
     from flows.nights.cluster.memory import require_fit
@@ -96,7 +96,7 @@ def run_night(
             up.enter_context(progress.watched(workers))
             require_fit([item.source for item in plan.todo], settings, workers.memory_bytes)
             warm_up_workers(workers, settings)
-            todo = plan.todo if outlet is None else []  # alerts are announced before their visit is published
+            todo = plan.todo if outlet is None else []  # alerts must be announced before their visit is published
             ahead.update(up.enter_context(begun_ahead(workers, todo, out, settings, own_fence(out), meanwhile)))
             if ahead:
                 progress.begin()
@@ -109,21 +109,21 @@ def run_night(
         ahead: dict[ExposureKey, Future[Worked]] = {}
         started: Future[Cluster] = Future()
         if settings.cluster.kind == "local":
-            started = up.enter_context(ThreadPoolExecutor(1)).submit(start_workers)  # the flow begins beside it
+            started = up.enter_context(ThreadPoolExecutor(1)).submit(start_workers)  # the flow begins meanwhile
         else:
-            started.set_result(start_workers())  # jobs may wait for hours: whoever interrupts need not
+            started.set_result(start_workers())  # jobs may wait for hours, and this thread can be interrupted
         night = NightRun(plan.todo, out, settings, recorder, progress, started.result, outlet, meanwhile, ahead)
         import_engines()
         server.wait()
         warnings = _search(night)
-        workers = started.result()  # without workers the flow ended early: raised as it is
-        wait(ahead.values())  # of a flow that ended early: nothing is published any more from here on
+        workers = started.result()  # raises what kept the workers from starting, which also ended the flow
+        wait(ahead.values())  # nothing is published after this point, even if the flow ended early
         startup = max(0.0, progress.since - start)
         elapsed = {"startup": startup, "search": perf_counter() - start - startup}
         summary = summarise_run(plan, night.totals, warnings)
         waiting = max(0.0, workers.workers * elapsed["search"] - sum(summary.seconds.values()))
         summary = _timed(summary, {"waiting": waiting, **elapsed})
-        if night.cut_short:  # the next run brings the nights together
+        if night.cut_short:  # the next run makes the datasets of the nights
             return _timed(summary, {"wall": perf_counter() - start}).model_copy(update={"stopped": True})
         summary = with_catalogues(summary, out, settings, progress, workers, call, plan.sources)
         closing = Thread(target=up.close)
@@ -137,8 +137,8 @@ def run_night(
 
 
 def load() -> None:
-    """Import what the calls at the end of a night need, as far as it is installed, and compile its templates."""
-    with suppress(Exception):  # where it is needed the same error is raised again
+    """Import what the end of a night needs, if it is installed, and compile the page templates."""
+    with suppress(Exception):  # the same error is raised again where it matters
         import sqlalchemy.dialects.sqlite  # noqa: F401
 
         import flows.nights.patch_stages
@@ -151,7 +151,7 @@ def load() -> None:
 
 
 def _loaded(call: Caller) -> None:
-    with suppress(RuntimeError):  # the run has ended, or the process has: where it is needed that is raised
+    with suppress(RuntimeError):  # the run or the process has ended: this is raised again where it matters
         call(load)
 
 
@@ -160,17 +160,17 @@ def _timed(summary: RunSummary, seconds: Mapping[str, float]) -> RunSummary:
 
 
 def _search(night: "NightRun") -> list[str]:
-    """Run the flow; return what went wrong beside the exposures. Each exposure has an outcome afterwards."""
+    """Run the flow, and return warnings about the run itself. Each exposure has an outcome afterwards."""
     from flows.nights.nightly import nightly
 
     warnings = []
     try:
         asyncio.run(nightly(night))
     except Exception as group:
-        # Not except*: Pythons before 3.11.4 would give what is raised there as a group.
+        # Not except*: before Python 3.11.4 it wraps what is raised here in a group.
         if (ours := first_of(group, Misconfigured)) is not None:
             raise ours from group
-        # The orchestrator failed, not we: what is published is published, and what is not is counted.
+        # The orchestrator failed, not the search: published exposures stay, the others are counted as failed.
         error = first_of(group, Exception)
         warnings.append(f"the flow ended early: {type(error).__name__}: {error}")
     if night.stopping:
@@ -184,14 +184,14 @@ def _search(night: "NightRun") -> list[str]:
 
 
 def _probe(source: Source, settings: Settings) -> ExposureKey:
-    """Return the identity of a source from its headers; what reads FITS is imported for the first that is not known."""
+    """Return the identity of a source from its headers; FITS readers are imported only when first needed."""
     from flows.inputs.probe import probe
 
     return probe(source, settings)
 
 
 def _examine(source: Source, settings: Settings) -> None:
-    """Read an exposure as a search does, which raises what is wrong with it."""
+    """Read an exposure as a search does; raises any error in it."""
     from flows.inputs.described import described
     from flows.inputs.probe import read
 
@@ -199,7 +199,7 @@ def _examine(source: Source, settings: Settings) -> None:
 
 
 def planner(out: Path, settings: Settings, *, dry: bool = False, tiles: bool = False) -> "Planner":
-    """Return the planner of the pipeline, on real files; errors as in `flows.pipeline.plan.Planner`."""
+    """Return a planner of the pipeline that reads real files; errors as in `flows.pipeline.plan.Planner`."""
     from flows.pipeline.plan import Planner
 
     if settings.link_nights.nights:
@@ -213,18 +213,18 @@ def search_exposures(
     sources: Sequence[Source], out: Path, settings: Settings, console: "Console", meter: "Meter | None" = None,
     outlet: "Outlet | None" = None, *, tiles: bool = False,
 ) -> "RunSummary":  # fmt: skip
-    """Complete the work on some exposures; the caller holds the lease of ``out``.
+    """Complete the work on given exposures; the caller holds the lease of ``out``.
 
     Parameters
     ----------
     sources, out, settings
-        The work.
+        Exposures, output folder and settings.
     console, meter
-        Receive each step; no meter where no metrics are wanted.
+        Receive each step; without a meter there are no metrics.
     outlet
-        Sends the alerts of visits; None: none are sent.
+        Sends the alerts of visits; None: no alerts are sent.
     tiles
-        As of `flows.pipeline.plan.Planner`.
+        As in `flows.pipeline.plan.Planner`.
 
     Raises
     ------
@@ -243,7 +243,7 @@ def search_exposures(
 
 
 def pruned(summary: RunSummary, out: Path, settings: Settings, progress: Progress) -> RunSummary:
-    """Remove the tiles that the settings no longer want to keep; that it fails is a warning."""
+    """Remove tiles that the settings no longer keep; a failure is only a warning."""
     if not settings.prune.wanted or summary.stopped:
         return summary
     from flows.results.prune import prune_by_policy
@@ -260,14 +260,14 @@ def pruned(summary: RunSummary, out: Path, settings: Settings, progress: Progres
 def nothing_to_search(
     plan: "Plan", out: Path, settings: Settings, console: "Console", meter: "Meter | None" = None
 ) -> "RunSummary":
-    """Bring datasets of whole nights up to date, and their pages if something on them may have changed."""
+    """Bring the datasets of whole nights up to date, and redraw pages whose content may have changed."""
     from flows.nights.totals import NightTotals
 
     progress = Progress(console, 0, meter)
     progress.planned(plan)
     summary = with_catalogues(summarise_run(plan, NightTotals()), out, settings, progress, sources=plan.sources)
     summary = compacted(summary, out, settings, progress)
-    # What was published of an exposure may be withdrawn: the page must not show it any more.
+    # What was published of an exposure may have been withdrawn, and must disappear from the page.
     every = plan.quarantined or "objects" in summary.seconds
     due = summary.nights if every else tuple(night for night in summary.nights if _page_is_due(out, night))
     for night in sorted({*summary.nights}.difference(due)):
@@ -286,25 +286,25 @@ def with_catalogues(
 ) -> RunSummary:  # fmt: skip
     """Bring the datasets of patches and whole nights up to date, and add them to the summary of a run.
 
-    Objects of the science images are associated with those of other nights when they are published; what is known of
-    them by then is made afterwards.
+    Objects of the science images are associated with those of other nights once they are published; datasets that
+    depend on this are made afterwards.
 
     Parameters
     ----------
     summary, out, settings, progress
-        Of the run.
+        Summary so far, output folder, settings and progress of the run.
     workers
-        Cluster that is up, if one is.
+        Running cluster, if there is one.
     call
-        Calls what needs the store of the association.
+        Calls functions that need the association store.
     sources
-        Where exposures are now, as far as it is known: tiles that are gone are made from them, or from where the ledger
-        has the files.
+        Known current sources of exposures: missing tiles are made again from them, or else from the files in the
+        ledger.
 
     Raises
     ------
     Misconfigured
-        A model or the ledger cannot be used, or nothing may be written.
+        A model or the ledger cannot be used, or nothing can be written.
     """
     summary, found = with_association(summary, out, settings, progress, call)
     nights = sorted({*summary.nights, *found.summary.nights})
@@ -317,14 +317,14 @@ def with_catalogues(
         after = Again(found, out, settings, call)
 
         def run(works: Sequence[NightWork]) -> "dict[str, NightResult]":
-            from flows.nights.night_window import OVER_NIGHTS  # a rerun with nothing to do should not pay for these
+            from flows.nights.night_window import OVER_NIGHTS  # slow to import, and often not needed
             from flows.nights.patches import run_nights
 
             return run_nights(works, out, settings, workers, progress.say, call, find, after.planned, OVER_NIGHTS)
 
         with span("objects", {"nights": " ".join(work.night for work in outdated)}):
             results = run(outdated)
-            # What is known of an object in a night changes with the nights before it.
+            # What is known of an object in a night depends on the nights before it.
             rest = [night for night in nights if night not in results] if after.changed(found) else []
             results |= run([work for work in after.plan(rest) if work.outdated])
             after.note(list(results))
@@ -342,7 +342,7 @@ def with_catalogues(
 def _with_later_links(
     summary: RunSummary, nights: Sequence[str], out: Path, settings: Settings, workers: "Cluster | None", call: Caller
 ) -> RunSummary:
-    """Link nights again that were linked with some nights, and nothing else of them."""
+    """Link again later nights whose window includes some of these nights; nothing else of them is made."""
     later = nights_followed(Ledger(out).nights(), nights, settings.link_nights.nights - 1)
     works = plan_nights([one for one in later if one not in nights], out, settings, PIPELINE)
     if not works:
@@ -362,16 +362,16 @@ def with_reports(
     call: Caller = here,
     nights: Sequence[str] | None = None,
 ) -> RunSummary:
-    """Add up what came back of each night, judge it, and make its page with the figures of the run.
+    """Add the recovered synthetic streaks of each night, judge it, and draw its page with the figures of the run.
 
     Parameters
     ----------
     summary, out, settings, progress
-        Of the run.
+        Summary so far, output folder, settings and progress of the run.
     call
-        Calls what reads catalogues and tiles and draws, which needs many libraries.
+        Calls functions that read catalogues and tiles and draw, which need many libraries.
     nights
-        Those whose pages are due; None: all of the run.
+        Nights whose pages are due; None: all nights of the run.
     """
     for night in summary.nights if nights is None else nights:
         progress.say(f"Drawing the page of night {night}.")
@@ -382,25 +382,25 @@ def with_reports(
 def with_report(
     summary: RunSummary, night: str, out: Path, settings: Settings, *, of_run: bool, call: Caller = here
 ) -> RunSummary:
-    """Add up what came back of a night, judge it, and make its page; what fails is a warning, no failed night.
+    """Add the recovered synthetic streaks of a night, judge it, and draw its page; a failure is only a warning.
 
     Parameters
     ----------
     summary
-        Of the run.
+        Summary of the run so far.
     night, out, settings
-        Which night, and where.
+        Night, output folder and settings.
     of_run
-        Whether the page tells of the run, too: a stream has none that ends with the night.
+        Whether the page shows figures of the run; not for a stream, which does not end with the night.
     call
-        As of `with_reports`.
+        As in `with_reports`.
     """
     try:
         found = call(_recoveries, out, night)
         summary = summary.model_copy(update={"injection": (*summary.injection, *found)})
         summary = with_quality(summary, night, out, settings, found, call)
         with span("report", {"night": night}):
-            fence = own_fence(out) if call is here else None  # the process beside this one is behind it anyway
+            fence = own_fence(out) if call is here else None  # a separate process is fenced already
             task = (_page,) if fence is None else (fenced_task, fence, _page)
             page = call(*task, out, night, summary if of_run else None, settings.association)
         _note_drawn(out, night)
@@ -412,7 +412,7 @@ def with_report(
 
 
 def _page_is_due(out: Path, night: str) -> bool:
-    """Return whether the page of a night is not there, or was not drawn since something of it was made."""
+    """Return whether the page of a night is missing, or older than something on it."""
     whole = Ledger(out).night(night)
     return (whole is not None and whole.drawn is False) or not page_path(out, night).exists()
 
@@ -443,18 +443,18 @@ def with_quality(
     recoveries: tuple[Recovery, ...] | None = None,
     call: Caller = here,
 ) -> RunSummary:
-    """Add the verdicts on a night; that it cannot be judged is a warning, and withholds nothing.
+    """Add the quality verdicts of a night; if it cannot be judged, that is a warning and withholds nothing.
 
     Parameters
     ----------
     summary
-        Of the run.
+        Summary of the run so far.
     night, out, settings
-        Which night, and where.
+        Night, output folder and settings.
     recoveries
-        What came back of its synthetic streaks, if that is added up already.
+        Recovered synthetic streaks of the night, if already known.
     call
-        As of `with_reports`.
+        As in `with_reports`.
     """
     try:
         record = assess(out, night, settings.quality, recoveries, call=call)

@@ -10,26 +10,27 @@ from schemas.summary import AlertCounts, CauseCount, ExposureCounts, RunSummary,
 
 
 class NightTotals:
-    """Sum of outcomes as they come; of each exposure only its key and its trouble are kept: nights are long.
+    """Running sum of outcomes; since nights are long, only the keys and troubles of exposures are kept.
 
     Parameters
     ----------
     outcomes
-        First outcomes.
+        First outcomes to add.
 
     Attributes
     ----------
     finished
         Exposures with an outcome.
     done, windows, unscored, detections
-        Exposures done, windows searched, those of them that could not be scored, rows of `dia_source` published.
+        Exposures done, windows searched, windows that could not be scored, rows of `dia_source` published.
     quarantined, failed
-        Why the others are not done.
+        Troubles of the other exposures.
     causes
-        Known cause of false streaks -> candidates that had it.
+        Known cause of false streaks -> candidates that have it.
+    assumed
+        Flag of something assumed or unknown -> exposures that have it.
     not_run
-        Stage -> why it had nothing to work on.
-    seconds
+        Stage -> reason why it had no input.
         Stage -> worker time, s.
     """
 
@@ -61,7 +62,7 @@ class NightTotals:
 
 
 def summarise_run(plan: Plan, totals: NightTotals, warnings: Iterable[str] = ()) -> RunSummary:
-    """Add up a plan and the outcomes of its work; the counts must agree, or the summary is refused."""
+    """Return the summary of a plan and the outcomes of its work; raises if the counts disagree."""
     published = [one.flags for one in plan.published]
     return RunSummary(
         exposures=ExposureCounts(
@@ -87,7 +88,7 @@ def summarise_run(plan: Plan, totals: NightTotals, warnings: Iterable[str] = ())
 
 
 def combined(summaries: Iterable[RunSummary]) -> RunSummary:
-    """Add up what several runs came to, each of other exposures than the others."""
+    """Return the sum of the summaries of runs on different exposures."""
     parts = list(summaries)
     catalogues, seconds, assumed = Counter[str](), Counter[str](), Counter[str]()
     for one in parts:
@@ -122,7 +123,7 @@ def combined(summaries: Iterable[RunSummary]) -> RunSummary:
 
 
 def _assumed(flags: Iterable[str]) -> list[str]:
-    """Return the flags of what was assumed, is in doubt or is not known."""
+    """Return those flags that mark something assumed, doubtful or unknown."""
     return [flag for flag in flags if flag in ASSUMPTIONS]
 
 

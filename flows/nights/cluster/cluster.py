@@ -1,4 +1,4 @@
-"""Cluster of a run: workers of our own, in jobs, or elsewhere; what they need before they start; tasks on them."""
+"""Cluster of a run: local workers, jobs or an existing scheduler; checks and warm-up of workers; tasks on them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -30,10 +30,10 @@ from schemas.errors import BadInput, Misconfigured, NightstrideError
 from schemas.settings import Settings
 from stages import PIPELINE
 
-keep_steady()  # in workers, too: each loads this module
+keep_steady()  # in workers too: each loads this module
 
 ANSWER_S = 60.0
-"""How long a cluster that is there may take to have a worker, s."""
+"""How long an existing cluster may take to have a worker, s."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class Cluster:
     Attributes
     ----------
     address, security
-        Address of its scheduler, and certificates to connect with; None: without encryption.
+        Address of its scheduler, and certificates for the connection; None: not encrypted.
     workers
-        How many tasks it runs at a time, at most.
+        Largest number of tasks that run at the same time.
     memory_bytes
-        Of its smallest worker.
+        Memory per thread of its smallest worker, bytes.
     terms
-        What workers are asked for before each task; None: they are forked from what runs here.
+        Conditions that workers must meet before each task; None: workers are forked from this program.
     """
 
     address: str
@@ -59,13 +59,13 @@ class Cluster:
     terms: WorkerTerms | None = None
 
     def client(self, **options: Any) -> Client:
-        """Return a new client, which is not that of the process."""
+        """Return a new client, which does not become the default of the process."""
         return Client(self.address, security=self.security, set_as_default=False, **options)
 
 
 @contextmanager
 def cluster(settings: Settings, out: Path) -> Iterator[Cluster]:
-    """Start the workers that the settings ask for, or connect to those that are there.
+    """Start the workers that the settings ask for, or connect to existing ones.
 
     Parameters
     ----------
@@ -77,8 +77,8 @@ def cluster(settings: Settings, out: Path) -> Iterator[Cluster]:
     Raises
     ------
     Misconfigured
-        The scheduler does not answer, has no workers, or has workers with other software, without the output folder
-        or without a resource that tasks need; no job is started; a certificate is unfit.
+        The scheduler does not answer or has no workers; a worker has other software, cannot see the output folder, or
+        no worker has a resource that tasks need; no job can be started; a certificate is unusable.
     """
     kind = settings.cluster.kind
     if kind == "local":
@@ -101,7 +101,7 @@ def warm_up_workers(running: Cluster, settings: Settings) -> None:
     Raises
     ------
     Misconfigured
-        One cannot be loaded.
+        A model cannot be loaded.
     """
     with running.client() as client:
         client.register_plugin(Warm(settings, run_name(), wanted()))
@@ -111,13 +111,13 @@ def warm_up_workers(running: Cluster, settings: Settings) -> None:
 
 
 def _trouble(dask_worker: Worker) -> Misconfigured | None:
-    """Return what a worker could not be warmed up for."""
+    """Return the error of a worker's warm-up, if any."""
     plugin = dask_worker.plugins.get(Warm.name)
     return plugin.trouble if isinstance(plugin, Warm) else None
 
 
 def _joined(running: Cluster, settings: Settings, patience_s: float) -> Cluster:
-    """Wait for workers, check that they are fit, and return the cluster with their number and memory."""
+    """Wait for workers, check them, and return the cluster with their number and memory."""
     try:
         with running.client(timeout="10s") as client:
             client.wait_for_workers(1, timeout=patience_s)
@@ -157,7 +157,7 @@ def _no_workers(running: Cluster, settings: Settings, error: Exception) -> Misco
 
 
 def _wait_for_resources(client: Client, settings: Settings, patience_s: float) -> None:
-    """Wait for workers of another kind, which may join later than the first."""
+    """Wait for workers with the needed resources, which may join later than the first worker."""
     end = monotonic() + patience_s
     while True:
         try:
@@ -182,7 +182,7 @@ def _require_resources(client: Client, settings: Settings) -> None:
 
 
 def _memory_limits(client: Client) -> list[int]:
-    """Return the memory of each thread of each worker, bytes; a worker without a limit has that of its host."""
+    """Return the memory per thread of each worker, bytes; for a worker without a limit, that of its host."""
     workers = _workers(client)
     unlimited = [address for address, worker in workers.items() if not worker["memory_limit"]]
     hosts = client.run(host_memory, workers=unlimited) if unlimited else {}
@@ -194,16 +194,16 @@ def _workers(client: Client) -> dict[str, Any]:
 
 
 class Warm(WorkerPlugin):
-    """Plugin of a worker: loads models and compiled code before its first task, and sets its logs and traces.
+    """Worker plugin: sets up logs and traces, and loads models and compiled code before the first task.
 
     Parameters
     ----------
     settings
-        Of the run.
+        Settings of the run.
     run
-        Its name in logs; None: they are words.
+        Name of the run in its JSON logs; None: logs are plain text.
     traced
-        Whether it is traced; a worker sends spans to where its own environment says.
+        Whether to trace; spans go where the worker's own environment says.
     """
 
     name = "nightstride"
@@ -213,9 +213,10 @@ class Warm(WorkerPlugin):
         self.trouble: Misconfigured | None = None
 
     def setup(self, worker: Worker) -> None:
-        """Run in each worker as it starts, and in those that replace killed ones.
+        """Set up a worker as it starts, including those that replace killed ones.
 
-        A model that cannot be loaded is kept as ``trouble``: Dask would print what is raised here, at length.
+        The error of a model that cannot be loaded is kept as ``trouble``: Dask would log an exception raised here at
+        length.
         """
         import torch
 
@@ -231,7 +232,7 @@ class Warm(WorkerPlugin):
         settings = self._here(worker)
         try:
             for stage in PIPELINE:
-                if stage.per in OF_EXPOSURE:  # those of patches come last, those of whole nights run elsewhere
+                if stage.per in OF_EXPOSURE:  # patch stages run last, and stages of whole nights run elsewhere
                     models_of(stage, settings)
         except Misconfigured as error:
             self.trouble = error
@@ -240,7 +241,7 @@ class Warm(WorkerPlugin):
             warm(settings)
 
     def teardown(self, worker: Worker) -> None:
-        """Send the last spans."""
+        """Send the remaining spans."""
         stop_traces()
 
     def _here(self, worker: Worker) -> Settings:
@@ -257,23 +258,23 @@ class OnWorkers(Protocol):
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """Return what its logs and traces are labelled with; the last tells its kind."""
+        """Return the labels of its logs and traces; the last one tells its kind."""
 
     @property
     def name(self) -> str:
         """Return its name in messages."""
 
     def __call__(self, out: Path, settings: Settings) -> Any:
-        """Return what it makes."""
+        """Return its result."""
 
 
 Given = TypeVar("Given", bound=OnWorkers)
 
 
 def on_workers(tasks: Iterable[Given], out: Path, settings: Settings, workers: Cluster) -> Iterator[tuple[Given, Any]]:
-    """Yield what becomes of each task on workers, or what went wrong with it, as soon as it is done.
+    """Yield each task with its result or its error, as soon as it is done.
 
-    Few more tasks than workers are on their way at a time.
+    At most one more task than workers is submitted at a time.
     """
     fence, name = own_fence(out), settings.cluster.other_resource
     resources = {name: 1} if name is not None else None
@@ -293,7 +294,7 @@ def on_workers(tasks: Iterable[Given], out: Path, settings: Settings, workers: C
         for future in running:
             error, task = future.exception(), given.pop(future.key)
             if isinstance(error, KilledWorker) and task.name not in killed:
-                # Tasks that only waited where a worker died count as suspects, too: one more time.
+                # Tasks that only waited on a worker that died are suspects too: try once more.
                 killed.add(task.name)
                 running.add(submit(task))
                 continue
@@ -304,13 +305,13 @@ def on_workers(tasks: Iterable[Given], out: Path, settings: Settings, workers: C
 
 
 def _reaching_stores(task: OnWorkers, out: Path, settings: Settings) -> Any:
-    """Run a task in a worker that may not have been warmed up, where nothing is searched: it is told of stores here."""
+    """Run a task in a worker that may not have been warmed up, after telling it how to reach object stores."""
     configure(settings.store)
     return task(out, settings)
 
 
 def _explained(task: OnWorkers, error: Exception, settings: Settings) -> Exception:
-    """Return what went wrong with a task, in our words if it killed its workers."""
+    """Return the error of a task; a clearer one if the task killed its workers."""
     if not isinstance(error, KilledWorker):
         return error
     remedy = f"{more_memory(settings)}, or set a smaller patches.sources."

@@ -1,9 +1,8 @@
-"""Workers on this machine, which end with the run.
+"""Local workers, which end with the run, and the process that they are forked from.
 
-The process that workers are forked from: it imports what they need once for all of them.
-A worker that starts by itself takes 4 s of processor time to import its libraries. One that is forked has them at once,
-also one that replaces a killed worker, and they share the memory, with compiled code and the default models. This
-process computes with one thread, so that numba, BLAS and torch have none to lose when it is forked.
+A worker started by itself takes 4 s of processor time to import its libraries. Forked workers, including those that
+replace killed ones, have them at once and share their memory, with compiled code and the default models. The process
+that they are forked from computes with a single thread, because a fork loses the threads of numba, BLAS and torch.
 """
 
 import atexit
@@ -32,31 +31,31 @@ METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 THREADS = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS"), "1"
 )
-"""One thread per worker process: workers x threads never exceeds the cores."""
+"""One thread per worker process: workers x threads never exceeds the number of cores."""
 
 MALLOC = {
-    # Dask's own value of the first, 64 KiB, gives every activation of the network back to the kernel and fetches it
-    # again, page by page: half of the time of the search.
+    # With Dask's own value, 64 KiB, every activation of the network is returned to the kernel and fetched again, page
+    # by page, which takes half of the search time.
     "MALLOC_TRIM_THRESHOLD_": str(2**27),
     "MALLOC_MMAP_THRESHOLD_": str(2**26),
 }
-"""Environment of the allocator, which reads it when a process starts."""
+"""Settings of the memory allocator, which reads them when a process starts."""
 
 FORKED = {**THREADS, **MALLOC, "NUMBA_THREADING_LAYER": "workqueue"}
-"""Environment of the process that workers are forked from. OpenMP ends a process that uses it before and after a fork;
-with one thread all of numba's layers are the same."""
+"""Environment of the process that workers are forked from. OpenMP ends a process that uses it both before and after a
+fork; with one thread all threading layers of numba are equivalent."""
 
 _MODULES = ["flows.nights.cluster.worker_imports", "flows.cli.app"]
-"""The second is what the script of the command imports: multiprocessing runs that again in each process."""
+"""The second is imported by the script of the command, which multiprocessing runs again in each process."""
 
 
 def start_worker_server() -> None:
-    """Start importing what workers need; returns at once. A second call does nothing.
+    """Start importing what workers need, and return at once. A second call does nothing.
 
     Notes
     -----
-    What the libraries of a worker read while they are imported has to be in the environment before: it is set while
-    the process starts, and as it was afterwards, because numba would read it here too.
+    The environment is set while the process starts, because libraries read it when imported; it is restored afterwards,
+    because numba would read it in this process too.
     """
     if METHOD == "forkserver":
         before = {name: os.environ.get(name) for name in FORKED}
@@ -74,7 +73,7 @@ def start_worker_server() -> None:
 
 @atexit.register
 def _end_worker_server() -> None:
-    """End that process at once: it would clear its modules for a quarter of a second, and hold our output open."""
+    """Kill that process: ending normally takes it a quarter of a second, during which it holds our output open."""
     pid = getattr(forkserver._forkserver, "_forkserver_pid", None)
     if pid is not None:
         with suppress(ProcessLookupError):
@@ -82,26 +81,26 @@ def _end_worker_server() -> None:
 
 
 NOTHING_BY_HTTP: dict[str, list[str]] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
-"""Dask's servers of HTTP, which ask for no keys, have no pages."""
+"""Routes of Dask's HTTP servers: none, since they ask for no keys."""
 
 WORKERS = {
-    # Tasks are sized to fit (flows/nights/cluster/memory.py) and nothing big stays on a worker, so there is nothing to
-    # spill; a paused worker would wait for ever for memory that the allocator keeps.
+    # Tasks are sized to fit (flows/nights/cluster/memory.py) and workers keep nothing large, so there is nothing to
+    # spill; a paused worker would wait forever for memory that the allocator keeps.
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
-    # How often each process asks itself whether it still answers. At Dask's 20 ms that takes 1.6 % of a core of every
-    # scheduler, worker and nanny for nothing.
+    # How often each process checks that it still responds. Dask's 20 ms cost 1.6 % of a core in every scheduler, worker
+    # and nanny.
     "distributed.admin.tick.interval": "500ms",
 }
 
 PATIENCE = {"distributed.comm.timeouts.connect": "120s", "distributed.comm.timeouts.tcp": "300s"}
-"""On a machine that is busy with other work, processes take longer to answer than Dask expects."""
+"""On a busy machine, processes take longer to answer than Dask expects."""
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of a worker that somebody else starts: threads, allocator, and Dask's settings above."""
+    """Return the environment for workers started by somebody else: threads, allocator, and `WORKERS` for Dask."""
     dask = {f"DASK_{name.replace('.', '__').replace('-', '_').upper()}": str(value) for name, value in WORKERS.items()}
     return {**THREADS, **MALLOC, **dask}
 
@@ -113,9 +112,9 @@ def exports() -> list[str]:
 
 @contextmanager
 def warnings_alone() -> Iterator[None]:
-    """Keep Dask's infos in this process off the terminal, also those of its end.
+    """Keep Dask's info messages in this process off the terminal, including those at its end.
 
-    Set on the logger: Dask silences its own handlers, and Prefect may have put one elsewhere.
+    The level is set on the logger, since Dask only silences its own handlers and Prefect may have added another.
     """
     log = logging.getLogger("distributed")
     before = log.level
@@ -127,9 +126,9 @@ def warnings_alone() -> Iterator[None]:
 
 
 def without_failures_of_tasks() -> None:
-    """Keep failures of tasks, tasks given up and the end of the scheduler out of the log of this worker.
+    """Keep failed and cancelled tasks and the end of the scheduler out of the log of this worker.
 
-    The command reports each failure, and the scheduler of local workers ends with it alone.
+    The command reports each failure itself, and the scheduler of local workers only ends with the command.
     """
     for name in ("distributed.worker", "distributed.worker.state_machine"):
         log = logging.getLogger(name)
@@ -146,10 +145,10 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 GPU_CONTROL = Path("/dev/nvidiactl")
-"""There if, and only if, this machine (or container) has a GPU that torch can use; looking costs nothing."""
+"""Exists if, and only if, this machine or container has a GPU that torch can use; checking costs nothing."""
 
 GPU_HOST = 4 * 2**30
-"""Generous: torch's CUDA build maps up to 3 GiB of libraries and context."""
+"""Host memory allowed for torch's CUDA libraries and context, which take up to 3 GiB."""
 
 CLOSE_S = 60.0
 """How long workers may take to close, s."""
@@ -159,9 +158,9 @@ CLOSE_S = 60.0
 def local_cluster(settings: "Settings") -> Iterator[tuple[str, "Security"]]:
     """Start workers on this machine; yield the address of their scheduler and the keys to it.
 
-    A scheduler runs what it is sent, and other users of the machine can connect to its port: connections are encrypted,
-    with keys of this run that no other user can read, and nothing is served by HTTP. What Dask keeps on disk, locks
-    among it, lies in a folder of ours alone.
+    A scheduler runs whatever it is sent, and other users of the machine can connect to its port. So connections are
+    encrypted with keys of this run that no other user can read, nothing is served by HTTP, and Dask's files, including
+    locks, are in a private folder.
     """
     import dask
     import distributed.utils
@@ -170,12 +169,12 @@ def local_cluster(settings: "Settings") -> Iterator[tuple[str, "Security"]]:
     from flows.nights.cluster.security import temporary_security
 
     start_worker_server()
-    # Dask would import pandas here, among others, for the process that workers are forked from, which runs already.
+    # Dask would now import pandas and more for the process that workers are forked from, which already runs.
     distributed.utils._forkserver_preload_set = True
     own = {
         "distributed.nanny.pre-spawn-environ": MALLOC,
         "distributed.worker.multiprocessing-method": METHOD,
-        # What scheduler and workers remember of tasks that are over: a stream has no end, and nobody reads it.
+        # How many finished tasks scheduler and workers remember: a stream has no end, and nobody reads this.
         "distributed.admin.log-length": 100,
         "distributed.admin.low-level-log-length": 100,
         **NOTHING_BY_HTTP,
@@ -188,7 +187,7 @@ def local_cluster(settings: "Settings") -> Iterator[tuple[str, "Security"]]:
             processes=True,
             memory_limit=local_memory(settings) + gpu_host_bytes(settings),
             dashboard_address="127.0.0.1:0",  # None would take port 8787 or warn
-            scheduler_kwargs={"dashboard": False},  # nobody looks at it, and its bokeh takes a second to import
+            scheduler_kwargs={"dashboard": False},  # unused, and its bokeh takes a second to import
             silence_logs=logging.WARNING,
             env=THREADS,
             security=security,
@@ -196,32 +195,32 @@ def local_cluster(settings: "Settings") -> Iterator[tuple[str, "Security"]]:
         try:
             yield local.scheduler_address, security
         finally:
-            # All results are published by now: workers that are slow to close end with this process.
+            # All results are published by now: workers that are slow to close are ended with this process.
             with suppress(TimeoutError, OSError):
                 local.close(timeout=CLOSE_S)
 
 
 def _scratch() -> Path:
-    """Return a folder that no other user can enter; what a killed run left there, Dask removes at the next start."""
+    """Return a folder that no other user can enter; Dask removes the leftovers of killed runs at its next start."""
     path = Path(gettempdir()) / f"nightstride-{os.getuid()}"
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
     found = path.lstat()
-    # Where files have the group of their folder, it has a bit that says so.
+    # The setgid bit may be inherited from the parent folder.
     if (found.st_uid, found.st_mode & ~S_ISGID) == (os.getuid(), S_IFDIR | 0o700):
         return path
-    return Path(mkdtemp(prefix="nightstride-"))  # somebody else was there first
+    return Path(mkdtemp(prefix="nightstride-"))  # another user made it first
 
 
 def local_workers(settings: "Settings") -> int:
-    """Return the number of worker processes: one per core that this process may use, and that its container has."""
+    """Return the number of worker processes: by default one per core available to this process and its container."""
     from dask.system import cpu_count
 
     return settings.execution.workers or cpu_count()
 
 
 def local_memory(settings: "Settings") -> int:
-    """Return the memory of a worker, bytes."""
+    """Return the memory of each worker, bytes."""
     return int(settings.execution.worker_memory_gib * 2**30)
 
 
@@ -231,7 +230,7 @@ def uses_gpu(settings: "Settings") -> bool:
 
 
 def gpu_host_bytes(settings: "Settings") -> int:
-    """Return the host memory of CUDA's libraries and context in a worker with a GPU, bytes; it belongs to no task."""
+    """Return the host memory of CUDA's libraries and context in a GPU worker, bytes; no task can use it."""
     return GPU_HOST if uses_gpu(settings) else 0
 
 

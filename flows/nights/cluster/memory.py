@@ -1,6 +1,5 @@
-"""Memory that tasks need, by a written model, and that workers use.
+"""Memory that tasks need, by a simple model, and whether workers have it.
 
-How much memory a task needs, by a written model, and whether the workers have it.
 The figures are rounded up from peaks measured on Linux with numpy 2.4, torch 2.13 (CPU) and astropy 8.0:
 `tests/flows/nights/cluster/test_memory.py` measures them again.
 """
@@ -25,40 +24,40 @@ from schemas.stage import Stage, piecewise_memory
 from stages import PIPELINE
 
 BASE = 672 * 2**20
-"""A worker with all libraries, models and compiled code, bytes (632 MiB measured)."""
+"""Worker with all libraries, models and compiled code, bytes (632 MiB measured)."""
 
 INGEST_PIXEL = 24
-"""A pixel being read, checked and stored: file, decompressed image, mask, copies for the statistics (18 measured)."""
+"""Per pixel read, checked and stored, bytes: file, image, mask, copies for the statistics (18 measured)."""
 
 INGEST_SIBLING_PIXEL = 12
-"""A pixel of each further plane: its file and its image (7 measured), and what the allocator may be slow to return."""
+"""Per pixel of each further plane, bytes: its file and image (7 measured), and memory the allocator returns late."""
 
 READ_PIXEL = 12
-"""A pixel while files are read, beside the bytes of the files: image, mask, what is being checked or converted."""
+"""Per pixel while files are read, bytes, besides the files: image, mask, and what is being checked or converted."""
 
 LARGE_PIXEL, LARGE_SIBLING_PIXEL = 28, 12
-"""A pixel of a band of a large image that is read, checked and stored; and of the same band of each further plane."""
+"""Per pixel of a band of a large image that is read, checked and stored; and of that band of each further plane."""
 
 PATCH_ROW = 2100
-"""A source of a patch, bytes: its row, and the object that it may be of, with its fluxes and verdicts (1,600 measured
-where each source is an object). Cutouts lie in a mapped file, of which little is in memory at a time."""
+"""Per source of a patch, bytes: its row, and its object with fluxes and verdicts (1,600 measured with one object per
+source). Cutouts are in a mapped file, of which little is in memory at a time."""
 
 HISTORY_ROW = 600
-"""A detection, of any night, of an object that was seen in a night, bytes (370 measured for 2,000,000); or what an
-object of the science images was in any night (530 measured for 800,000)."""
+"""Per detection, on any night, of an object seen in the night, bytes (370 measured for 2,000,000); or per night of an
+object of the science images (530 measured for 800,000)."""
 
 NIGHT_ROW = 1500
-"""A detection of a night that is linked, bytes (1,200 measured for 200,000)."""
+"""Per detection of a night that is linked, bytes (1,200 measured for 200,000)."""
 
 ORBITS = 400 * 2**20
-"""Orbits of all known asteroids in a worker, bytes, where they are asked for (340 MiB measured, of 1.4 million)."""
+"""Orbits of all known asteroids in a worker, bytes, if they are used (340 MiB measured for 1.4 million)."""
 
 SPARE = 32 * 2**20
-"""What the allocator keeps beside all that, bytes."""
+"""Further memory kept by the allocator, bytes."""
 
 
 def projected_bytes(shape: tuple[int, int], siblings: int, settings: Settings, held: int = 0) -> dict[str, int]:
-    """Return the peak memory of a worker for each kind of task; that of a large image does not depend on its height.
+    """Return the peak memory of a worker for each kind of task; for a large image it does not depend on the height.
 
     Parameters
     ----------
@@ -67,10 +66,10 @@ def projected_bytes(shape: tuple[int, int], siblings: int, settings: Settings, h
     siblings
         Number of planes in files of their own.
     settings
-        Of the run: side of a tile, windows in a batch.
+        Settings of the run: tile side, windows per batch.
     held
-        Bytes of its files in memory while they are read (`flows.inputs.described.SourceSize`): more than its pixels
-        take where a file has images of other detectors, or large tables.
+        Bytes of its files in memory while they are read (`flows.inputs.described.SourceSize`): more than the pixels
+        need if a file has images of other detectors, or large tables.
 
     Returns
     -------
@@ -107,32 +106,32 @@ def _of_call(stage: Stage, shape: tuple[int, int], settings: Settings) -> int:
 
 
 def projected_patch_bytes(shape: tuple[int, int], rows: int) -> int:
-    """Return the peak memory of a worker that makes what is known of a patch of the sky, bytes.
+    """Return the peak memory of a worker that makes the datasets of a patch of the sky, bytes.
 
     Parameters
     ----------
     shape
-        (ny, nx) of an image, px: one is in memory at a time.
+        (ny, nx) of an image, px: one image is in memory at a time.
     rows
-        Of all exposures in the patch. The number of objects is known too late: each source may be one.
+        Sources of all exposures in the patch. The number of objects is not known in advance: each source may be one.
     """
     return BASE + SPARE + piecewise_memory(shape, None) + rows * PATCH_ROW
 
 
 def require_patch_fit(name: str, shape: tuple[int, int], rows: int) -> None:
-    """Refuse a patch that would not fit the memory of this worker, or of this process where it is not one.
+    """Refuse a patch that does not fit the memory of this worker, or of this process if it is not a worker.
 
     Parameters
     ----------
     name
-        Of the patch.
+        Name of the patch.
     shape, rows
-        As of `projected_patch_bytes`.
+        As in `projected_patch_bytes`.
 
     Raises
     ------
     BadInput
-        There is too little; both figures and the remedy are in the message (``memory``).
+        There is too little memory; the message has both figures and the remedy (``memory``).
     """
     _require(
         f"patch {name}",
@@ -143,17 +142,17 @@ def require_patch_fit(name: str, shape: tuple[int, int], rows: int) -> None:
 
 
 def require_history_fit(name: str, rows: int) -> None:
-    """Refuse the association of a patch whose objects have been seen too often for the memory of this process.
+    """Refuse the association of a patch whose objects have too many detections for the memory of this process.
 
     Parameters
     ----------
     name, rows
-        Of the patch; detections of its objects on all nights.
+        Name of the patch; number of detections of its objects on all nights.
 
     Raises
     ------
     BadInput
-        As of `require_patch_fit`.
+        As in `require_patch_fit`.
     """
     _require(
         f"patch {name}",
@@ -164,17 +163,17 @@ def require_history_fit(name: str, rows: int) -> None:
 
 
 def require_night_fit(night: str, rows: int) -> None:
-    """Refuse a night as a whole that would not fit the memory of this worker, or of this process where it is not one.
+    """Refuse a whole night that does not fit the memory of this worker, or of this process if it is not a worker.
 
     Parameters
     ----------
     night, rows
-        Its label, and the rows of its exposures that are read.
+        Its label, and the number of rows read from its exposures.
 
     Raises
     ------
     BadInput
-        As of `require_patch_fit`.
+        As in `require_patch_fit`.
     """
     _require(
         f"night {night}",
@@ -185,7 +184,7 @@ def require_night_fit(night: str, rows: int) -> None:
 
 
 def _require(where: str, what: str, projected: int, remedy: str) -> None:
-    """Refuse what would take more than there is; ``remedy`` has a place for GiB that are enough."""
+    """Refuse what needs more memory than there is; ``remedy`` has a placeholder for the GiB that are enough."""
     if projected > (memory := _memory_here()):
         problem = f"{what} take up to {_gib(projected)}, there are {_gib(memory)}."
         raise BadInput("memory", where, problem, remedy.format(f"{projected / 2**30 + 0.05:.1f}"))
@@ -196,9 +195,9 @@ def _memory_here() -> int:
 
 
 def _share(of_no_task: int = 0) -> int | None:
-    """Return the memory of each thread of this worker, bytes, but for what no task has; None: no limit, or no worker.
+    """Return the memory per thread of this worker, bytes, less ``of_no_task``; None: no limit, or not a worker.
 
-    As `flows.nights.cluster.cluster.Cluster` has it before a run starts.
+    Before a run starts, the same number is `flows.nights.cluster.cluster.Cluster.memory_bytes`.
     """
     try:
         worker = get_worker()
@@ -209,18 +208,18 @@ def _share(of_no_task: int = 0) -> int | None:
 
 
 LOOKED_AT = 16
-"""Exposures whose size is looked at before a run starts."""
+"""Exposures whose size is checked before a run starts."""
 
 
 def require_fit(sources: Sequence[Source], settings: Settings, worker_bytes: int) -> None:
-    """Refuse to start where no exposure would fit a worker's memory, by some that are spread over the run.
+    """Refuse to start if no exposure would fit a worker's memory, judged from a sample spread over the run.
 
-    One that is too large among others is refused by the task that would read it: `require_fit_here`.
+    A single exposure that is too large is refused by the task that would read it: `require_fit_here`.
 
     Raises
     ------
     Misconfigured
-        The workers have too little memory; both figures and the remedy are in the message.
+        The workers have too little memory; the message has both figures and the remedy.
     """
     misfits = []
     for source in sources[:: -(-len(sources) // LOOKED_AT)]:
@@ -232,12 +231,12 @@ def require_fit(sources: Sequence[Source], settings: Settings, worker_bytes: int
 
 
 def require_fit_here(source: Source, settings: Settings) -> None:
-    """Refuse to read an exposure that would not fit the memory of this worker; elsewhere nothing is refused.
+    """Refuse to read an exposure that does not fit the memory of this worker; outside workers nothing is refused.
 
     Raises
     ------
     BadInput
-        Both figures and the remedy are in the message (``memory``).
+        The message has both figures and the remedy (``memory``).
     """
     limit = _share(gpu_host_bytes(settings) if settings.cluster.kind == "local" else 0)
     if limit is not None and (misfit := _misfit(source, settings, limit)) is not None:
@@ -254,7 +253,7 @@ def _misfit(source: Source, settings: Settings, worker_bytes: int) -> _Misfit | 
     try:
         shape, held = size_of(source)
     except (BadInput, Retryable):
-        return None  # the exposure will be quarantined or tried again, with the reason
+        return None  # the exposure will be quarantined or tried again, with this error
     projected = projected_bytes(shape, len(source.siblings), settings, held)
     task = max(projected, key=lambda name: projected[name])
     if projected[task] <= worker_bytes:
@@ -268,7 +267,7 @@ def _misfit(source: Source, settings: Settings, worker_bytes: int) -> _Misfit | 
 
 def host_memory() -> int:
     """Return the memory of the machine or container of this process, bytes."""
-    from distributed.system import MEMORY_LIMIT  # takes a while
+    from distributed.system import MEMORY_LIMIT  # slow to import
 
     return int(MEMORY_LIMIT)
 
@@ -280,9 +279,9 @@ def _where(settings: Settings) -> str:
 
 
 def more_memory(settings: Settings) -> str:
-    """Return the remedy where workers have died, as it begins: more memory for them, and where that is set.
+    """Return the first part of the remedy for workers that died: more memory, and the setting for it.
 
-    A quarantine for that lasts as long as the setting: see `flows.pipeline.lineage.verdict_digest`.
+    Such a quarantine lasts until the setting changes: see `flows.pipeline.lineage.verdict_digest`.
     """
     if settings.cluster.kind == "address":
         return f"start the workers of {_where(settings)} with more memory, and name it in execution.worker_memory_gib"

@@ -1,7 +1,7 @@
 """Embedded Prefect server: a child process that ends with its parent, however the parent ends.
 
-Prefect can start a temporary server by itself; that one survives a parent that is killed, and starts only when the
-first flow does, seconds later than it could.
+Prefect can start a temporary server itself, but that one survives a parent that is killed, and starts only with the
+first flow, seconds later than it could.
 """
 
 import atexit
@@ -28,13 +28,13 @@ from urllib.request import urlopen
 from schemas.errors import Misconfigured
 
 START_S = 600.0
-"""How long a server of our own may take to answer, s. Its first start sets up its database: 13 s on an idle machine."""
+"""How long our own server may take to answer, s. On its first start it sets up its database: 13 s when idle."""
 
 ANSWER_S = 30.0
-"""How long a server of the user's may take, s."""
+"""How long a user's server may take to answer, s."""
 
 WORDS = 2000
-"""Of what a server said before it ended, the last bytes that an error repeats."""
+"""Number of last bytes of a failed server's output that an error repeats."""
 
 PRIVATE = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 """Nothing leaves the machine."""
@@ -48,7 +48,7 @@ QUIET = {
     "PREFECT_CLI_PROMPT": "false",
     "PREFECT_API_REQUEST_TIMEOUT": "300",
 }
-"""Our own summary is the only output, and a busy machine is not an error."""
+"""Silence for Prefect: our own summary is the only output; and patience, since a busy machine is not an error."""
 
 
 LIGHT = {
@@ -57,23 +57,23 @@ LIGHT = {
     "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
     "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
     "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
-    "PY_KEY_VALUE_DISABLE_BEARTYPE": "true",  # wrappers of all functions of a library
+    "PY_KEY_VALUE_DISABLE_BEARTYPE": "true",  # it wraps all functions of a library
 }
-"""A server of our own records what runs; it has no page and no blocks, and nothing is set off by what happens."""
+"""Variables of our own server, which only records runs: it has no pages, no blocks and no triggers."""
 
 
 _PASSWORD = "PREFECT_SERVER_API_AUTH_STRING"
 
 
 ASKED_FIRST = ("/admin", "/csrf-token", "/flows", "/flow_runs")
-"""Beginnings of the paths that a flow asks for as it begins."""
+"""Prefixes of the paths that a flow requests first."""
 
 
 class PrefectServer:
-    """Prefect server of our own, or none where the user has one (``PREFECT_API_URL``).
+    """Our own Prefect server, or none if the user has one (``PREFECT_API_URL``).
 
-    Sets ``os.environ`` for the libraries imported later; variables that the user set stay as they are. Our own server
-    has a password, made for it, that is on no command line: other users of the machine can connect to its port.
+    Sets ``os.environ`` for libraries imported later; variables set by the user are kept. Other users of the machine can
+    connect to the port of our own server, so it has a random password, which is on no command line.
     """
 
     def __init__(self) -> None:
@@ -82,33 +82,33 @@ class PrefectServer:
         self._process: _Process | None = None
         self._own: _Own | None = None
         self._patience = ANSWER_S
-        self.url = os.environ.get("PREFECT_API_URL") or None  # empty is not set, for Prefect too
+        self.url = os.environ.get("PREFECT_API_URL") or None  # Prefect, too, treats empty as not set
         if self.url is None:
             self._patience = START_S
             listener = _bound()
             password = f"nightstride:{token_urlsafe(32)}"
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
             _private_home(Path(os.environ["PREFECT_HOME"]))
-            # Registered before Prefect is imported, so run after Prefect has sent its last events at exit.
+            # Registered before Prefect is imported, so it runs after Prefect has sent its last events at exit.
             atexit.register(self.stop)
             os.environ |= {"PREFECT_API_URL": self.url, "PREFECT_API_AUTH_STRING": password}
-            words = tempfile.TemporaryFile()  # noqa: SIM115, open as long as the server is
+            words = tempfile.TemporaryFile()  # noqa: SIM115, open as long as the server runs
             self._own = _Own(listener, words, {**LIGHT, _PASSWORD: password})
             self._process = _forked(self._own) if _alone() else _started(self._own)
         os.environ |= past_proxies(os.environ)
 
     def begin(self) -> None:
-        """Let a forked server begin: it waits until the processor is not needed for what takes longer."""
+        """Let a forked server start its work: it waits until slower steps no longer need the processor."""
         if self._process is not None:
             self._process.begin()
 
     def wait(self) -> None:
-        """Return when the server answers; one of our own that ends before it does is started once more.
+        """Wait until the server answers; our own server is started once more if it ends before that.
 
         Raises
         ------
         Misconfigured
-            It ended, or did not answer in time.
+            The server ended, or did not answer in time.
         """
         self.begin()
         answers = self._answers()
@@ -118,10 +118,10 @@ class PrefectServer:
         if not answers:
             raise self._silent()
         if self._own is not None:
-            self._own.listener.close()  # the server has it
+            self._own.listener.close()  # the server has its own copy
 
     def _answers(self) -> bool:
-        """Return whether the server answers in time, and does not end before."""
+        """Return whether the server answers in time without ending first."""
         deadline = time.monotonic() + self._patience
         while time.monotonic() < deadline:
             if self._ended():
@@ -135,11 +135,11 @@ class PrefectServer:
         return False
 
     def _ended(self) -> bool:
-        """Return whether there was a server of our own and there is none any more."""
+        """Return whether our own server was started and has ended."""
         return self._process is not None and self._process.code() is not None
 
     def _silent(self) -> Misconfigured:
-        """Return the error that says that the server does not answer, with its last words."""
+        """Return the error for a server that does not answer, with its last output."""
         why = f"none did within {self._patience:.0f} s"
         code = None if self._process is None else self._process.code()
         if code is not None:
@@ -165,7 +165,7 @@ class PrefectServer:
 
 
 class _Own(NamedTuple):
-    """What a server of our own is given: the socket to listen on, the file of its errors, its variables."""
+    """What our own server is given: the socket to listen on, the file for its errors, and its variables."""
 
     listener: socket.socket
     words: IO[bytes]
@@ -173,7 +173,7 @@ class _Own(NamedTuple):
 
 
 class _Process(NamedTuple):
-    """Process of a server; its code is that of its end, minus the signal if one ended it, and None before."""
+    """Process of a server; its exit code is negative if a signal ended it, and None while it runs."""
 
     begin: Callable[[], None]
     code: Callable[[], int | None]
@@ -181,7 +181,7 @@ class _Process(NamedTuple):
 
 
 def _alone() -> bool:
-    """Return whether nothing but the command has begun: no thread, no lease with its heart-beat, nothing of Prefect."""
+    """Return whether only the command itself runs: no other thread, such as a lease's heartbeat, and no Prefect."""
     return sys.platform == "linux" and threading.active_count() == 1 and "prefect" not in sys.modules
 
 
@@ -207,8 +207,8 @@ def _started(own: _Own) -> _Process:
 
 
 def _forked(own: _Own) -> _Process:
-    """Fork a server from this process, which needs Prefect as well: importing it takes most of a second."""
-    os.environ |= own.variables  # Prefect reads it as it is imported
+    """Fork a server from this process, which needs Prefect too: importing it takes most of a second."""
+    os.environ |= own.variables  # Prefect reads it when imported
     import prefect.main  # noqa: F401
 
     fork = get_context("fork")
@@ -225,14 +225,14 @@ def _forked(own: _Own) -> _Process:
 
 @cache
 def prefect_server() -> PrefectServer:
-    """Return this process's server, started on the first call; it answers only after `PrefectServer.wait`."""
+    """Return the server of this process, started by the first call; see `PrefectServer.wait` for when it answers."""
     return PrefectServer()
 
 
 def past_proxies(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables by which no library asks a proxy for the server of ``PREFECT_API_URL``, if that is here."""
+    """Return variables that keep libraries from using a proxy for the server of ``PREFECT_API_URL``, if it is local."""
     host = None
-    with suppress(ValueError):  # no URL: that is told where it does not answer
+    with suppress(ValueError):  # not a URL: reported when it does not answer
         host = urlsplit(environment.get("PREFECT_API_URL", "")).hostname
     said = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
     known = {one.strip() for one in said.split(",")}
@@ -248,8 +248,8 @@ def default_home() -> Path:
 
 
 def _private_home(path: Path) -> None:
-    """Make the folder of the server, which says what was searched, when and where; ours is for nobody else."""
-    from flows.storage.folder import writable_folder  # the server itself needs none of it
+    """Make the server's folder, which tells what was searched, when and where; the default one is private."""
+    from flows.storage.folder import writable_folder  # the server itself does not need it
 
     writable_folder(path, "PREFECT_HOME", 0o700)
     if path == default_home():
@@ -257,16 +257,17 @@ def _private_home(path: Path) -> None:
 
 
 def _bound() -> socket.socket:
-    """Return a socket with a port of its own, so that nothing else takes it while the server starts."""
+    """Return a socket with a port of its own, so that no other program takes the port while the server starts."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     return listener
 
 
 def _serve_forked(listener: socket.socket, words: int, wait: Callable[[], object]) -> None:
-    """Serve from the time that ``wait`` returns until the parent ends; errors go to the file ``words``.
+    """Serve from the time ``wait`` returns until the parent ends; errors go to the file descriptor ``words``.
 
-    Signals to the group of the command, as Ctrl-C, do not end it: what the command then finishes is recorded, too.
+    Signals to the process group of the command, such as Ctrl-C, do not end it: what the command then finishes is
+    recorded.
     """
     os.setsid()
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
@@ -287,11 +288,11 @@ def _serve(
 
     threading.Thread(target=watch, daemon=True).start()
     wait()
-    gc.disable()  # what imports make is never garbage
+    gc.disable()  # objects made by imports are never garbage
     import uvicorn
     from prefect.server.api import server
 
-    # FastAPI makes routes when a question passes them, in order: all of them for the first, which is one of these.
+    # FastAPI builds routers one by one until one matches the request: those asked first come first.
     routers: Any = sorted(server.API_ROUTERS, key=lambda one: one.prefix not in ASKED_FIRST)
     server.API_ROUTERS = tuple(routers)
     app = server.create_app()
@@ -301,5 +302,5 @@ def _serve(
 
 
 if __name__ == "__main__":
-    # The parent closes standard input, by closing it or by dying.
+    # The parent closes standard input, explicitly or by dying.
     _serve(socket.socket(fileno=int(sys.argv[1])), sys.stdin.buffer.read)

@@ -1,4 +1,4 @@
-"""Certificates by which client, scheduler and workers know each other."""
+"""Certificates by which client, scheduler and workers authenticate each other."""
 
 import ssl
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ from schemas.errors import Misconfigured
 def security_of(settings: ClusterSettings) -> Security | None:
     """Return the TLS configuration of all parts of a cluster; None if the settings name no certificates.
 
-    Both sides of a connection show a certificate of the same authority: who has none cannot submit work.
+    Both sides of a connection need a certificate of the same authority: without one, nobody can submit work.
 
     Raises
     ------
     Misconfigured
-        A file cannot be read or is not a certificate or key, the key is not that of the certificate, or a certificate
-        has ended.
+        A file cannot be read or is not a certificate or key, the key does not belong to the certificate, or a
+        certificate is not valid now.
     """
     if settings.tls_ca is None or settings.tls_cert is None or settings.tls_key is None:
         return None
@@ -36,7 +36,7 @@ def security_of(settings: ClusterSettings) -> Security | None:
     except ssl.SSLError as error:
         raise _unfit("cluster.tls_ca", settings.tls_ca, "no certificate in PEM form") from error
     try:
-        # A key under a passphrase would be asked for on the terminal, where there may be nobody.
+        # OpenSSL would ask for the passphrase of a key on the terminal, where there may be nobody.
         context.load_cert_chain(settings.tls_cert, settings.tls_key, password=lambda: b"")
     except ssl.SSLError as error:
         pair = f"with cluster.tls_key = {settings.tls_key} no certificate and key, without a passphrase, that match"
@@ -47,10 +47,10 @@ def security_of(settings: ClusterSettings) -> Security | None:
 
 
 def temporary_security() -> Security:
-    """Return a configuration with keys made for it, which no other user can read.
+    """Return a configuration with new keys, which no other user can read.
 
-    Unlike those of `Security.temporary`, the certificate is valid from long before now and for as long as a stream may
-    run: a clock that is set back, or a year, breaks no connection.
+    Unlike those of `Security.temporary`, the certificate is valid from long before now until 2999: neither a clock that
+    is set back nor a stream that runs for a year breaks a connection.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -79,7 +79,7 @@ def temporary_security() -> Security:
 
 @contextmanager
 def made_for_a_run(folder: Path) -> Iterator[Security]:
-    """Make an authority and its one certificate, in files in ``folder`` that only this user may read while it lasts."""
+    """Write a new authority and its certificate to private files in ``folder``, removed when the block ends."""
     made = temporary_security().get_tls_config_for_role("worker")
     with TemporaryDirectory(prefix="keys-", dir=folder) as place:  # of mode 0700
         paths = {name: Path(place) / f"{name}.pem" for name in ("ca_file", "cert", "key")}
@@ -89,12 +89,12 @@ def made_for_a_run(folder: Path) -> Iterator[Security]:
 
 
 def in_files(ca: Path, cert: Path, key: Path) -> Security:
-    """Return the configuration in which all parts of a cluster show the same certificate."""
+    """Return the configuration in which all parts of a cluster use the same certificate."""
     return _shown_by_all(str(ca.resolve()), str(cert.resolve()), str(key.resolve()))
 
 
 def _shown_by_all(ca: str, cert: str, key: str) -> Security:
-    """Return the configuration with paths or contents of PEM files."""
+    """Return the configuration from paths or contents of PEM files."""
     own = {"cert": cert, "key": key}
     return Security(
         require_encryption=True,

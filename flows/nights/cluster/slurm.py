@@ -1,4 +1,4 @@
-"""Workers in jobs of SLURM, as many as there is work for."""
+"""Workers in SLURM jobs, as many as the work needs."""
 
 import os
 import subprocess
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
 
 ANSWER_S = 120.0
-"""How long SLURM may take to say whether it would accept a job, s."""
+"""How long SLURM may take to say whether it accepts a job, s."""
 
 
 @contextmanager
 def slurm_cluster(settings: ClusterSettings) -> Iterator[tuple[str, Security]]:
     """Start a scheduler in this process and jobs that work for it; yield its address and the keys to it.
 
-    Connections are encrypted, with keys made for this run where the settings name none. Jobs are added while there is
-    more work than the running ones do in a few seconds, and end when there is less.
+    Connections are encrypted, with keys made for this run if the settings name none. Jobs are added while there is more
+    work than the running ones do in a few seconds, and end when there is less.
 
     Raises
     ------
     Misconfigured
-        dask-jobqueue is not installed, SLURM is not there or would not accept the job, there is no such interface, or a
-        certificate is unfit.
+        dask-jobqueue is not installed, SLURM is missing or would not accept the job, the network interface does not
+        exist, or a certificate is unusable.
     """
     _require_interface(settings.slurm.interface)
     folder = (settings.slurm.folder or default_folder()).expanduser().resolve()
@@ -55,7 +55,7 @@ def slurm_cluster(settings: ClusterSettings) -> Iterator[tuple[str, Security]]:
 
 
 def queue_state() -> str:
-    """Return in a line the states of the user's SLURM jobs, and the reasons of those that wait."""
+    """Return the states of the user's SLURM jobs, with the reasons of waiting ones, in one line."""
     asked = ["squeue", "--me", "--noheader", "--format=%T %r"]
     try:
         answer = subprocess.run(asked, capture_output=True, text=True, timeout=ANSWER_S, check=False)
@@ -91,7 +91,7 @@ def _jobs(slurm: SlurmSettings, folder: Path, security: Security) -> "SLURMClust
 
 
 def default_folder() -> Path:
-    """Return a folder in the user's home, which the nodes of most sites share."""
+    """Return a folder in the user's home, which most sites share between nodes."""
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "nightstride" / "slurm"
 
@@ -106,7 +106,7 @@ def _require_interface(name: str | None) -> None:
 
 
 def _require_accepted(script: str) -> None:
-    """Ask SLURM whether it would take a job: a refusal later would show in a log alone."""
+    """Ask SLURM whether it would accept a job: a later refusal would only show in a log."""
     try:
         answer = subprocess.run(
             ["sbatch", "--test-only"], input=script, capture_output=True, text=True, timeout=ANSWER_S, check=False

@@ -1,4 +1,4 @@
-"""Start of what a run needs beside itself: the Prefect server, and the process that its workers are forked from."""
+"""Early start of what a run needs: the Prefect server, and the process that workers are forked from."""
 
 import os
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from schemas.settings import Settings
 
 SETTINGS_FILE = Path("nightstride.toml")
-"""As in `flows.runtime.settings`, which takes longer to import than it takes to look for a file."""
+"""As in `flows.runtime.settings`, whose import takes longer than checking for the file."""
 
 
 PACKETS = (".avro", ".tar", ".tar.gz", ".tgz")
-"""As in `flows.inputs.packet_files`, which takes longer to import than a glance takes."""
+"""As in `flows.inputs.packet_files`, whose import takes longer than this check."""
 
 
 def likely_packets(inputs: Sequence[str]) -> bool:
-    """Return whether the first file that each of some files and folders is or holds may hold alert packets.
+    """Return whether the first file found in each of the given files and folders may hold alert packets.
 
-    Few of them are searched without workers, and none needs the Prefect server.
+    Small numbers of packets are searched without workers, and none need the Prefect server.
     """
     for given in inputs:
         folders = os.walk(given) if Path(given).is_dir() else [("", [], [given])]
@@ -34,16 +34,16 @@ def likely_packets(inputs: Sequence[str]) -> bool:
 
 
 def start_services(settings: "Settings") -> PrefectServer:
-    """Start the Prefect server and the process that workers are forked from; return at once. They take seconds."""
+    """Start the Prefect server and, for local workers, the process they are forked from, without waiting for them."""
     if settings.cluster.kind == "local":
         start_worker_server()
     return prefect_server()
 
 
 def start_ahead(out: Path, settings: "Settings") -> None:
-    """Start the services while the command still plans, if nothing became of an exposure in the output folder yet.
+    """Start the services while the command still plans, if the output folder holds no results yet.
 
-    Elsewhere there may be nothing to do, and a service takes seconds of processor time.
+    Otherwise there may be nothing to do, and a service costs seconds of processor time.
     """
     from flows.storage.layout import PARTS
 
@@ -52,10 +52,10 @@ def start_ahead(out: Path, settings: "Settings") -> None:
 
 
 def start_workers_ahead(out: Path) -> None:
-    """Start the process that workers are forked from before the settings are read, where nothing sets any of a cluster.
+    """Start the process that workers are forked from before the settings are read, if nothing configures a cluster.
 
-    It is what takes longest. To be called where there is no ``--config`` and no ``--scheduler``; does nothing unless
-    ``out`` is new.
+    It takes longest to start. Call this only without ``--config`` and ``--scheduler``; it does nothing unless ``out``
+    is new.
     """
     said = any(name.startswith("NIGHTSTRIDE_CLUSTER") for name in os.environ) or SETTINGS_FILE.exists()
     if not said and "://" not in str(out) and not out.exists():
@@ -63,8 +63,8 @@ def start_workers_ahead(out: Path) -> None:
 
 
 def import_engines() -> None:
-    """Import what Prefect loads as a flow begins, while the workers get ready."""
-    with suppress(Exception):  # where it is needed the same error is raised again
+    """Import what Prefect loads when a flow begins, while the workers start."""
+    with suppress(Exception):  # the same error is raised again where it matters
         import prefect.flow_engine
         import prefect.task_engine
         import prefect.utilities.visualization  # noqa: F401

@@ -1,7 +1,7 @@
-"""Clock of Dask's messages and heart-beats, which goes on when the machine's is set.
+"""Clock for Dask's messages and heartbeats that is not affected when the system clock is set.
 
-Dask waits for some milliseconds between messages (`distributed.batched`), and Tornado between the calls of whatever is
-repeated, by the wall clock. If that is set back by an hour during such a wait, nothing more is sent for an hour.
+Dask's pauses between messages (`distributed.batched`) and Tornado's periodic calls use the system clock. If that is set
+back by an hour during such a pause, nothing is sent for an hour.
 """
 
 import time
@@ -13,11 +13,11 @@ _BEGAN = time.time() - time.monotonic()
 
 
 def steady_time() -> float:
-    """Return the time by a clock that was set when this module was loaded, s since 1970."""
+    """Return the time of a clock that was set once, when this module was imported, s since 1970."""
     return _BEGAN + time.monotonic()
 
 
 def keep_steady() -> None:
-    """Let Dask and Tornado wait by `steady_time` in this process, for messages that are on their way, too."""
+    """Let Dask and Tornado use `steady_time` in this process, including for pauses already begun."""
     distributed.batched.time = steady_time
     IOLoop.time = lambda _: steady_time()  # type: ignore[assignment, method-assign]

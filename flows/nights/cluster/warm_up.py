@@ -1,7 +1,7 @@
-"""Warm-up of a worker: one small exposure through all compiled code, for which the first real one need not wait.
+"""Warm-up of a worker: a small exposure runs through all compiled code, so that the first real one need not wait.
 
-Compiling takes half a minute once per installation; loading what is compiled takes a second once per process. An
-installation compiles what the default search needs, or other detectors that are named:
+Compiling takes half a minute once per installation; loading compiled code takes a second once per process. An
+installation compiles for the default search, or for the named detectors:
 
     python -m flows.nights.cluster.warm_up [MODEL ...]
 """
@@ -32,15 +32,15 @@ from stages import PIPELINE, REGISTRY
 
 SIDE = 224
 TRAILS = (((60.0, 60.0), 0.0, 0.0), ((60.0, 200.0), 12.0, 0.5), ((200.0, 120.0), 60.0, 2.5))
-"""Centre (x, y) and length in pixels, angle in radians: a point, a short trail, one longer than a window."""
+"""Centre (x, y) and length in pixels, and angle in radians: a point, a short trail, one longer than a window."""
 
 
 _AHEAD: list[DetectSettings] = []
-"""Settings of the search that this process, or the one that it was forked from, has warmed up with."""
+"""Search settings with which this process, or the one it was forked from, has been warmed up."""
 
 
 def warm_up_ahead() -> None:
-    """Warm up for workers that will be forked, whose settings nobody knows yet: with the defaults, on the processor.
+    """Warm up for workers to be forked whose settings are not known yet: with the defaults, on the CPU.
 
     Only our own stages run: others may start threads, which a fork would lose.
     """
@@ -50,9 +50,9 @@ def warm_up_ahead() -> None:
 
 
 def compile_apart() -> None:
-    """Compile in a process of its own, if nothing is compiled yet: compiling leaves half a GiB, which forks would have.
+    """Compile in a separate process if nothing is compiled yet: compiling leaves 0.5 GiB that every fork would inherit.
 
-    One small function tells whether the others are.
+    One small function shows whether the others are compiled.
     """
     median(np.zeros(1))
     if any(median.dispatcher.stats.cache_misses.values()):
@@ -67,23 +67,23 @@ def _compile() -> None:
 
 
 def warm(settings: Settings) -> None:
-    """Warm up, unless that was done ahead for the same search and stages."""
+    """Warm up, unless `warm_up_ahead` did so for the same search and stages."""
     same = settings.detect.model_copy(update={"device": "cpu"}) in _AHEAD and len(PIPELINE) == len(REGISTRY)
     if not same or uses_gpu(settings):
         warm_up_worker(settings)
 
 
 def warm_up_worker(settings: Settings, stages: Sequence[Stage] = PIPELINE) -> dict[str, int]:
-    """Run ingest and every stage with a warm-up on a simulated image of three trails.
+    """Run ingest and every stage that has a warm-up on a simulated image of three trails.
 
     Returns
     -------
     dict
-        Dataset -> rows that its stage made.
+        Dataset -> number of rows made by its stage.
     """
     info, planes = described(_exposure())
     _fit_stars(info.psf)
-    # The noise of the image does not vary, so no stage evens it.
+    # The noise of the image is uniform, so no stage evens it.
     evened(planes["difference"], info.background, Variation(values=(((1.0,),),), y=(0.0, 1.0), x=(0.0, 1.0)))
     grid = search_grid(settings.detect)
     rehearsal = Rehearsal(grid, info.shape, TRAILS)
@@ -102,7 +102,7 @@ def warm_up_worker(settings: Settings, stages: Sequence[Stage] = PIPELINE) -> di
 
 
 def _fit_stars(psf: PsfModel) -> None:
-    """Fit the change of the PSF to stars, of which the image has none."""
+    """Fit a PSF field to made-up stars, since the image has none."""
     middle = SIDE // 2
     stamp = _trail((middle, middle), 0.0, 0.0)[middle - 12 : middle + 13, middle - 12 : middle + 13]
     places = np.linspace(20.0, SIDE - 20.0, 20)
@@ -136,7 +136,7 @@ def _exposure() -> RawExposure:
 
 
 def _trail(centre: tuple[float, float], length: float, angle: float) -> NDArray[np.float64]:
-    """Return the brightness of a trail with a Gaussian profile of 1 px, high enough to be fitted."""
+    """Return the brightness of a trail with a Gaussian profile of sigma 1 px, bright enough to be fitted."""
     y, x = np.mgrid[:SIDE, :SIDE]
     dx, dy = x - centre[0], y - centre[1]
     along = np.clip(dx * np.cos(angle) + dy * np.sin(angle), -length / 2, length / 2)
@@ -145,7 +145,7 @@ def _trail(centre: tuple[float, float], length: float, angle: float) -> NDArray[
 
 
 def main(models: Sequence[str]) -> None:
-    """Warm up with each of some detectors, or with the default one."""
+    """Warm up with each of the named detectors, or with the default one."""
     for settings in [Settings(detect=DetectSettings(model=name)) for name in models] or [Settings()]:
         warm_up_worker(settings)
 

@@ -1,4 +1,4 @@
-"""Conditions on workers: our software, and access to the output folder; and what they are to call under these."""
+"""Conditions on workers: same software, and access to the output folder; and the calls that check them."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -25,20 +25,20 @@ from schemas.errors import Misconfigured, NightstrideError
 from schemas.settings import StoreSettings
 
 CODE = "nightstride code"
-"""Name under which the digest of our own files goes."""
+"""Name of the digest of our own files."""
 
 LIBRARIES = (
     "numpy", "scipy", "numba", "llvmlite", "torch", "astropy", "astropy-healpix", "photutils", "sep", "zarr", "zarrs",
     "numcodecs", "pyarrow", "safetensors", "pydantic", "dask", "distributed",
 )  # fmt: skip
-"""What computes, reads or writes, and what carries tasks between processes."""
+"""Libraries that compute, read or write, and those that carry tasks between processes."""
 
 
 @cache
 def software() -> dict[str, str]:
-    """Return the versions of this process: of Python, of `LIBRARIES`, and the digest of our own code and weights.
+    """Return the versions of Python and of `LIBRARIES` in this process, and the digest of our own code and weights.
 
-    Of Python the first two numbers count. What a build says of itself behind a plus sign does not: torch has the same
+    Only the first two numbers of Python's version count, and no local part after a plus sign: torch counts as the same
     version with and without CUDA.
     """
     found = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
@@ -51,21 +51,21 @@ def software() -> dict[str, str]:
 
 
 TOKEN = "token"
-"""Beginning of the name of the file by which workers show that they see the output folder."""
+"""Prefix of the name of the file by which workers show that they see the output folder."""
 
 
 @dataclass(frozen=True)
 class WorkerTerms:
-    """Terms of a run.
+    """Conditions of a run on its workers.
 
     Attributes
     ----------
     software
-        Versions by name, as `flows.nights.cluster.worker_check.software` gives them.
+        Versions by name, as from `software`.
     token, content
-        File in the output folder that the client has written, and what it holds.
+        File that the client has written to the output folder, and its content.
     store
-        How to reach it if it is in a bucket.
+        How to reach the output folder if it is in a bucket.
     """
 
     software: tuple[tuple[str, str], ...]
@@ -76,12 +76,12 @@ class WorkerTerms:
 
 @contextmanager
 def worker_terms(out: Path, store: StoreSettings) -> Iterator[WorkerTerms]:
-    """Write the token of a run; it is there as long as the block lasts.
+    """Write the token of a run; it exists as long as the block lasts.
 
     Parameters
     ----------
     out
-        Output folder, or its place in a bucket.
+        Output folder, which may be in a bucket.
     store
         How workers reach buckets.
 
@@ -101,12 +101,12 @@ def worker_terms(out: Path, store: StoreSettings) -> Iterator[WorkerTerms]:
 
 
 def require_admitted(client: Client, terms: WorkerTerms) -> None:
-    """Check that every present worker meets the terms of a run.
+    """Check that every connected worker meets the terms of a run.
 
     Raises
     ------
     Misconfigured
-        One does not; the message names it, what it lacks, and what to do.
+        A worker does not; the message names it, what it lacks, and what to do.
     """
     names = {at: worker["name"] for at, worker in client.scheduler_info(n_workers=-1)["workers"].items()}
     answers: Mapping[str, Any] = client.run(look_at_worker, terms, on_error="return")
@@ -114,7 +114,7 @@ def require_admitted(client: Client, terms: WorkerTerms) -> None:
         who = f"worker {names.get(address, '')} at {address}"
         if isinstance(answer, NightstrideError):
             raise answer
-        if isinstance(answer, Exception):  # Dask gives what a worker cannot even load as text
+        if isinstance(answer, Exception):  # Dask returns the text of what a worker cannot even load
             problem = f"cannot run our code: {answer}."
             raise Misconfigured("worker_software", who, problem, _SAME_SOFTWARE) from answer
         versions, sees = answer
@@ -122,14 +122,14 @@ def require_admitted(client: Client, terms: WorkerTerms) -> None:
 
 
 def admitted(terms: WorkerTerms, task: Callable[..., Any], *arguments: Any) -> Any:
-    """Run a task in a worker that meets the terms of the run; workers that join late are checked here.
+    """Run a task if this worker meets the terms of the run; so workers that join late are checked too.
 
     Raises
     ------
     Misconfigured
-        This worker does not meet them: as in `require_admitted`.
+        This worker does not meet them; see `require_admitted`.
     """
-    configure(terms.store)  # each time: a worker may serve several runs
+    configure(terms.store)  # each time, since a worker may serve several runs
     _looked_at(terms)
     return task(*arguments)
 
@@ -176,14 +176,14 @@ _SAME_SOFTWARE = (
 def task_call(
     name: str, task: Callable[..., Any], fence: Fence | None, terms: WorkerTerms | None
 ) -> tuple[Callable[..., Any], ...]:
-    """Return what a worker is to call instead of a task, and its first arguments.
+    """Return the callable that a worker runs in place of a task, followed by its first arguments.
 
     Parameters
     ----------
     name, task
         Name in logs and traces, and the task.
     fence, terms
-        What has to be there whenever it publishes, and what the worker must meet; None: nothing.
+        Fence that must hold whenever the task publishes, and terms that the worker must meet; None: no such check.
     """
     came = origin()
     call: tuple[Any, ...] = (task,) if came is None else (observed, came, name, task)

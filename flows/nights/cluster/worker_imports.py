@@ -1,8 +1,8 @@
-"""Imports of a worker: all that its tasks need, loaded once by the process that workers are forked from.
+"""Imports of a worker: everything its tasks need, loaded once in the process that workers are forked from.
 
-Modules import heavy libraries where they use them; here these are named, so that no worker loads them by itself. What
-imports make is never garbage, and the collector, which would look through all of it again and again, waits meanwhile.
-Compiled code is loaded by a search of a small image, on the processor: workers have it at once, and share it.
+Modules import heavy libraries where they use them; they are listed here so that no worker loads them itself. Objects
+made by imports are never garbage, so the collector, which would scan them again and again, is off meanwhile. A search
+of a small image on the CPU loads the compiled code, which workers then share.
 """
 
 # ruff: noqa: E402, F401
@@ -15,7 +15,7 @@ from flows.nights.cluster.local import FORKED
 gc.disable()
 if FORKED.items() <= os.environ.items():
     with suppress(PermissionError):
-        os.setsid()  # Ctrl-C, and signals to the group of the command, are for the command, which ends its workers
+        os.setsid()  # Ctrl-C and signals to the process group are for the command, which ends its workers
 
 import astropy.coordinates
 import astropy.wcs.utils
@@ -39,9 +39,9 @@ from flows.nights.cluster.warm_up import compile_apart, warm_up_ahead
 from kernels.compiled import KERNELS
 
 with suppress(ImportError):
-    import pandas  # pyarrow loads it if it is there
+    import pandas  # pyarrow loads it if installed
 
-with suppress(Exception):  # where it is needed the same error is raised again
+with suppress(Exception):  # the same error is raised again where it matters
     compile_apart()
     warm_up_ahead()
 for kernel in KERNELS:

@@ -1,4 +1,4 @@
-"""Artifacts of a scheduled night: summary, picture of its depth, webhook."""
+"""Artifacts of a scheduled night (summary, plot of its depth), and the webhook."""
 
 import json
 import os
@@ -33,17 +33,17 @@ from schemas.summary import RunSummary, Trouble
 
 
 def depth_plot(night: Recovery) -> str:
-    """Draw the share of a night's synthetic streaks that came back, with 95 % intervals.
+    """Draw the fraction of a night's synthetic streaks that were recovered, with 95 % intervals.
 
     Parameters
     ----------
     night
-        Of all its bands.
+        Recovery over all bands.
 
     Returns
     -------
     str
-        A PNG as a ``data:`` URL, which needs no server.
+        PNG as a ``data:`` URL, which needs no server.
     """
     figure = Figure(figsize=(9, 3.6), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
@@ -60,7 +60,7 @@ def _draw(axes: Axes, shares: Sequence[RecoveredShare]) -> None:
     drawn = [(place, share.recovered / share.n, *share.interval) for place, share in enumerate(shares) if share.n]
     if drawn:
         places, values, low, high = np.array(drawn).T
-        # Not below zero by a rounding: matplotlib refuses that.
+        # Not below zero by rounding: matplotlib refuses that.
         axes.errorbar(places, values, np.maximum(0, [values - low, high - values]), fmt="o", capsize=3)
     axes.set_xticks(range(len(shares)), [_span(share) for share in shares])
     axes.set_xlim(-0.5, len(shares) - 0.5)
@@ -73,16 +73,16 @@ def _span(share: RecoveredShare) -> str:
 
 
 def leave(summary: RunSummary, deployment: str, pages: str | None) -> None:
-    """Add the artifacts of a night to the run that this is called in.
+    """Add the artifacts of a night to the current flow run.
 
     Parameters
     ----------
     summary
-        Of the night.
+        Summary of the night.
     deployment
-        Its name begins the keys, so that each deployment has a history of its own.
+        Name of the deployment. Artifact keys begin with it, so that each deployment has its own history.
     pages
-        URL under which ``OUT/reports`` is served; None: the link is that of the file itself.
+        URL under which ``OUT/reports`` is served; None: link to the file itself.
     """
     stem = re.sub("[^a-z0-9]+", "-", deployment.lower()).strip("-")
     night = " ".join(summary.nights)
@@ -121,27 +121,27 @@ def _listed(troubles: tuple[Trouble, ...]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Escape a message, with its names of files, against Markdown and HTML."""
+    """Escape a message, including its file names, for Markdown and HTML."""
     return re.sub(r"([\\`*_{}\[\]<>#|!&])", r"\\\1", " ".join(text.split()))
 
 
 WEBHOOK = "NIGHTSTRIDE_WEBHOOK_URL"
-"""Name of the environment's variable with the address; whoever knows it may write there, so it is never logged."""
+"""Name of the environment variable with the address, which is never logged: whoever knows it can post there."""
 
 ATTEMPTS = 4
-"""How often it is tried."""
+"""How often to try."""
 
 BACKOFF_S = 2.0
 """Wait after the first attempt, s; doubled each time."""
 
 TIMEOUT_S = 10.0
-"""How long an answer may take, s."""
+"""How long to wait for an answer, s."""
 
 
 def notify(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
-    """Send the webhook, if there is one, how a run ended, unless it simply completed; a hook of Prefect.
+    """Report to the webhook, if there is one, how a run ended, unless it simply completed; a hook of Prefect.
 
-    It never fails: the outcome of the night does not depend on the notification.
+    It never raises: the outcome of the night does not depend on the notification.
     """
     url = os.environ.get(WEBHOOK)
     if not url or (state.is_completed() and state.name == "Completed"):
@@ -157,7 +157,7 @@ def notify(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
 
 
 def _message(flow_run: FlowRun, state: State) -> dict[str, str | None]:
-    """Return what is sent: ``text`` is what chats show, the rest is for machines."""
+    """Return the message: ``text`` for chats, the other fields for programs."""
     pages = get_current_settings().ui_url
     page = f"{pages}/runs/flow-run/{flow_run.id}" if pages else None
     said = state.message or ""
@@ -172,7 +172,7 @@ def _message(flow_run: FlowRun, state: State) -> dict[str, str | None]:
 
 
 def _post(url: str, message: Mapping[str, str | None]) -> str | None:
-    """Send it; return why not, without the address, or None."""
+    """Post it; return why that failed, without the address, or None."""
     try:
         asked = Request(url, json.dumps(message).encode(), {"Content-Type": "application/json"})
         with urlopen(asked, timeout=TIMEOUT_S):

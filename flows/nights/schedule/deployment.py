@@ -1,4 +1,4 @@
-"""Parameters of a deployment, and its nights; without Prefect, which reads the environment on import."""
+"""Parameters and nights of a deployment; without importing Prefect, which reads the environment on import."""
 
 import re
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ _FORMAT = "%Y%m%d"
 
 
 def observing_night(moment: datetime, timezone: str) -> date:
-    """Return the night that a moment belongs to: from local noon to local noon, named by its evening.
+    """Return the night that a time belongs to: from local noon to local noon, named by its evening.
 
     Parameters
     ----------
     moment
-        With its offset from UTC.
+        Time with its offset from UTC.
     timezone
-        Of the observatory, as the IANA names it: ``America/Los_Angeles``.
+        IANA name of the observatory's time zone, such as ``America/Los_Angeles``.
 
     Raises
     ------
@@ -29,7 +29,7 @@ def observing_night(moment: datetime, timezone: str) -> date:
         There is no such time zone.
     """
     local = moment.astimezone(zone(timezone))
-    # On the clock at the wall: a night in which the clocks change still ends at noon.
+    # In local clock time: a night in which the clocks change still ends at noon.
     return (local.replace(tzinfo=None) - timedelta(hours=12)).date()
 
 
@@ -39,7 +39,7 @@ def zone(timezone: str) -> ZoneInfo:
     Raises
     ------
     Misconfigured
-        There is none of this name.
+        There is none with this name.
     """
     try:
         return ZoneInfo(timezone)
@@ -50,12 +50,12 @@ def zone(timezone: str) -> ZoneInfo:
 
 
 def inputs_of(patterns: Sequence[str], night: date) -> list[str]:
-    """Insert a night into inputs: ``{night}`` is YYYYMMDD, ``{night:%Y/%m%d}`` what `date.strftime` makes of it.
+    """Insert a night into inputs: ``{night}`` becomes YYYYMMDD, ``{night:%Y/%m%d}`` the result of `date.strftime`.
 
     Raises
     ------
     Misconfigured
-        An input has braces that name something else.
+        An input has braces with anything else in them.
     """
     found = [_NIGHT.sub(lambda match: night.strftime(match[1] or _FORMAT), pattern) for pattern in patterns]
     for pattern, given in zip(patterns, found, strict=True):
@@ -68,23 +68,23 @@ def inputs_of(patterns: Sequence[str], night: date) -> list[str]:
 
 @dataclass(frozen=True)
 class Deployment:
-    """Search that is scheduled every night.
+    """Search that runs every night on a schedule.
 
     Attributes
     ----------
     name
-        Tells deployments apart; one of the same name is replaced. Prefect allows none of ``/ % & < >`` in it.
+        Identifies the deployment; an existing one of the same name is replaced. Prefect forbids ``/ % & < >`` in it.
     inputs, out, config, timezone, retries, retry_delay_s, wait_s, pages
         Parameters of `flows.nights.schedule.scheduled_night.scheduled_night`.
     cron
-        When, by the clock of ``timezone``.
+        When to run, in the local time of ``timezone``.
     tags
-        For Prefect's pages.
+        Labels on Prefect's pages.
 
     Raises
     ------
     Misconfigured
-        Name, time zone or inputs make no sense.
+        The name, time zone or an input is not valid.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Registration of a deployment, and its flow, which searches a night's exposures as `nightstride run` does."""
+"""Registration of a deployment, and its flow, which searches a night's exposures like `nightstride run`."""
 
 import asyncio
 import io
@@ -37,7 +37,7 @@ class RunLog(io.StringIO):
     Parameters
     ----------
     logger
-        Gets each line that is not empty.
+        Receives each nonempty line.
     """
 
     def __init__(self, logger: "logging.Logger | logging.LoggerAdapter[logging.Logger]") -> None:
@@ -45,7 +45,7 @@ class RunLog(io.StringIO):
         self._logger, self._rest = logger, ""
 
     def write(self, text: str) -> int:
-        """Write text; a line is logged when it ends."""
+        """Write text; a line is logged once it is complete."""
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             if line.strip():
@@ -54,21 +54,21 @@ class RunLog(io.StringIO):
 
 
 NOTHING = ("no_such_input", "no_exposures")
-"""Codes of inputs that hold no exposure: the dome was closed, or the transfer failed."""
+"""Error codes of inputs without exposures: the dome was closed, or the transfer failed."""
 
 LATER = ("prefect", HELD, "lock_held", "scheduler", "slurm")
-"""Codes of `Misconfigured` for somebody at the keyboard, which a later attempt may not meet."""
+"""Codes of `Misconfigured` errors that a later attempt may not meet; otherwise somebody must correct something."""
 
 QUARANTINED, NO_EXPOSURES, POOR, STOPPED = "Quarantined", "NoExposures", "PoorQuality", "Stopped"
-"""Names of the states of nights that ended, but not as they should."""
+"""Names of the final states of nights that ended, but not as they should."""
 
 
 def scheduled_run_name() -> str:
-    """Return the name of a run, by its night."""
+    """Return the name of a run: deployment and night."""
     given = runtime.flow_run.parameters
     try:
         return f"{runtime.deployment.name} {given.get('night') or _tonight(given['timezone'])}"
-    except Misconfigured:  # the flow itself says what is wrong
+    except Misconfigured:  # the flow itself reports the error
         return f"{runtime.deployment.name}"
 
 
@@ -95,32 +95,32 @@ def scheduled_night(
     Parameters
     ----------
     inputs
-        As of ``nightstride run``; ``{night}`` in them is the night.
+        As in ``nightstride run``; ``{night}`` is replaced by the night.
     out, config
         Output folder or ``s3://`` URL, and settings file.
     timezone
-        Of the observatory.
+        Time zone of the observatory.
     night
-        By the date of its evening; None: the night that was over, or is under way, at the scheduled time of this run.
+        Date of its evening; None: the night that is over or in progress at the scheduled time of this run.
     retries, retry_delay_s
-        How often a night of which something failed is tried again, and after how long, s.
+        How often to try a night again if something failed, and after how long, s.
     wait_s
-        How long to wait for another run that holds ``out``, s; None: as long as it takes.
+        How long to wait for another run that holds ``out``, s; None: without limit.
     pages
         URL under which ``OUT/reports`` is served.
 
     Returns
     -------
     State
-        Completed; of name `QUARANTINED` or `NO_EXPOSURES` where somebody should look. Failed, of name `POOR`, if the
-        settings say so. Crashed, of name `STOPPED`, if a signal ended it.
+        Completed, named `QUARANTINED` or `NO_EXPOSURES` if somebody should look. Failed, named `POOR`, if the settings
+        ask for it. Crashed, named `STOPPED`, if a signal ended it.
 
     Raises
     ------
     Misconfigured
-        No exposure could succeed; not tried again.
+        No exposure could succeed; not tried again unless the code is in `LATER`.
     Retryable
-        Some exposures, or something of the whole night or its alerts, failed every time.
+        Some exposures, or something of the whole night or its alerts, failed on every attempt.
     """
     found = inputs_of(inputs, night or _tonight(timezone))
     patient = search_scheduled.with_options(retries=retries, retry_delay_seconds=retry_delay_s)
@@ -138,12 +138,12 @@ def _may_succeed_later(task: Task[..., Any], run: TaskRun, state: State[Any]) ->
 def search_scheduled(
     inputs: list[str], out: str, config: str | None, wait_s: float | None, pages: str | None
 ) -> RunSummary | str:
-    """Run ``nightstride run`` for a night, and add artifacts; parameters and errors as of `scheduled_night`.
+    """Search a night like ``nightstride run``, and add artifacts; parameters and errors as in `scheduled_night`.
 
     Returns
     -------
     RunSummary or str
-        Why there is no exposure, as a text: Prefect would log an exception as an error, at length.
+        A string says why there is no exposure: Prefect would log an exception as an error, at length.
     """
     from flows.inputs.packet_files import packet_files
     from flows.inputs.sources import list_sources
@@ -173,7 +173,7 @@ def search_scheduled(
         seen.ended(summary, summary.exit_code, place)
     try:
         leave(summary, runtime.deployment.name or "night", pages)
-    except Exception as error:  # the night is published, whatever Prefect's pages show of it
+    except Exception as error:  # the night is published whether or not Prefect shows it
         logger.warning("no artifacts: %s: %s", type(error).__name__, error)
     return _complete(summary, place)
 
@@ -181,7 +181,7 @@ def search_scheduled(
 def _searched(
     packets: "Sequence[str]", sources: "Sequence[Source]", place: Path, settings: "Settings", console: Console
 ) -> RunSummary:
-    """Search alert packets; or exposures, and send their alerts where the settings say so."""
+    """Search alert packets; or exposures, and send their alerts if the settings ask for it."""
     from flows.nights.packet_run import search_packets
     from flows.nights.run import search_exposures
     from flows.runtime.log import report_line
@@ -197,7 +197,7 @@ def _searched(
 
 
 def _complete(summary: RunSummary, place: Path) -> RunSummary:
-    """Return the summary of a night; raise `Retryable` if something of it failed that is to be tried again."""
+    """Return the summary of a night; raise `Retryable` if something failed that should be tried again."""
     whole = (*summary.night_failed, *summary.alerts_failed)
     failed = summary.exposures.failed + len(whole)
     if failed and not summary.stopped:
@@ -207,7 +207,7 @@ def _complete(summary: RunSummary, place: Path) -> RunSummary:
 
 
 def verdict(summary: RunSummary) -> State[Any]:
-    """Return the state that a night ends in."""
+    """Return the final state of a night."""
     counts = summary.exposures
     said = f"{' '.join(summary.nights) or 'no night'}: {counts.seen} exposures, {summary.detections} detections"
     if summary.stopped:
@@ -225,19 +225,19 @@ def _tonight(timezone: str) -> date:
 
 
 def register(deployment: Deployment) -> UUID:
-    """Make a deployment on the server of ``PREFECT_API_URL``, or replace the one of its name.
+    """Make a deployment on the server of ``PREFECT_API_URL``, replacing any of the same name.
 
-    One run at a time; the next one waits for its end.
+    Runs are never concurrent: the next one waits for the current one.
 
     Returns
     -------
     UUID
-        Of the deployment.
+        Id of the deployment.
 
     Raises
     ------
     Misconfigured
-        The schedule makes no sense, or the server does not answer, or has no work pool for it.
+        The schedule is not valid, or the server does not answer or has no matching work pool.
     """
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.client.schemas.schedules import CronSchedule
@@ -264,7 +264,7 @@ def register(deployment: Deployment) -> UUID:
 
 
 def _taken(made: "RunnerDeployment") -> UUID:
-    """Give a deployment to the server; return its id."""
+    """Send a deployment to the server; return its id."""
     from httpx import HTTPError
     from prefect.deployments.runner import DeploymentApplyError
 
