@@ -1,4 +1,4 @@
-"""Folder of the services: their addresses and secrets, and the environment of clients."""
+"""Folder of the services: addresses, secrets, and the environment of clients."""
 
 import os
 import secrets
@@ -20,13 +20,13 @@ from flows.storage.writing import writing
 from schemas.errors import Misconfigured
 
 POOL = "nightstride"
-"""Work pool of the deployments, of Prefect's type `process`."""
+"""Work pool of the deployments, of Prefect type `process`."""
 
 DATABASE = "prefect"
 """Name of the database, and of the role that owns it."""
 
 LONGEST_S = 600.0
-"""How long a command may take to make the services' folder, or to start or stop them, s."""
+"""How long a command may take to make the folder of the services, or to start or stop them, s."""
 
 
 class Addresses(BaseModel):
@@ -43,14 +43,14 @@ class Addresses(BaseModel):
 
 @dataclass(frozen=True)
 class ServiceFolder:
-    """Folder with everything that the services keep.
+    """Folder with everything that the services store.
 
     Attributes
     ----------
     path
-        Absolute.
+        Absolute path.
     addresses
-        Where the services listen.
+        Addresses on which the services listen.
     """
 
     path: Path
@@ -58,34 +58,34 @@ class ServiceFolder:
 
     @property
     def api(self) -> str:
-        """Return the address of Prefect's API, from this machine."""
+        """Return the address of Prefect's API as seen from this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.addresses.host, self.addresses.host)
         return f"http://{f'[{host}]' if ':' in host else host}:{self.addresses.port}/api"
 
     @cached_property
     def database_password(self) -> str:
-        """Return the password of the role of the Prefect server."""
+        """Return the password of the database role of the Prefect server."""
         return _secret(self.path / "database-password")
 
     @cached_property
     def auth(self) -> str:
-        """Return user and password of Prefect's API and pages, with a colon between them."""
+        """Return user and password of Prefect's API and pages, separated by a colon."""
         return f"nightstride:{_secret(self.path / 'api-password')}"
 
     @property
     def database_url(self) -> str:
-        """Return SQLAlchemy's URL of the database, with its password."""
+        """Return the database URL for SQLAlchemy, with its password."""
         password = quote(self.database_password, safe="")
         return f"postgresql+asyncpg://{DATABASE}:{password}@127.0.0.1:{self.addresses.postgres_port}/{DATABASE}"
 
     @property
     def client(self) -> dict[str, str]:
-        """Return the environment of clients of the server."""
+        """Return the environment for clients of the server."""
         return {**PRIVATE, "PREFECT_API_URL": self.api, "PREFECT_API_AUTH_STRING": self.auth}
 
     @property
     def home(self) -> Path:
-        """Return the folder of what Prefect itself keeps on disk."""
+        """Return the folder for Prefect's own files."""
         return self.path / "prefect"
 
     def log(self, part: str) -> Path:
@@ -94,12 +94,12 @@ class ServiceFolder:
 
 
 def opened(path: Path) -> ServiceFolder:
-    """Return a folder that `made` has made.
+    """Return a folder made by `made`.
 
     Raises
     ------
     Misconfigured
-        It is not one.
+        It is not such a folder, or cannot be read.
     """
     file = path.resolve() / "services.json"
     require_there(file, "a folder that `nightstride services up` has made.")
@@ -116,24 +116,24 @@ def opened(path: Path) -> ServiceFolder:
 
 
 def made(path: Path, wanted: dict[str, object]) -> ServiceFolder:
-    """Return the folder, made if it is not there.
+    """Return the folder, and make it if it does not exist.
 
     Parameters
     ----------
     path
-        Of the folder.
+        Path of the folder.
     wanted
-        Fields of `Addresses`; None: as they are, or else the default.
+        Fields of `Addresses`; None: the stored value, or else the default.
 
     Raises
     ------
     Misconfigured
-        It has been made for other addresses, or cannot be written.
+        The folder was made for other addresses, or cannot be written.
     """
     path = path.resolve()
     given = {name: value for name, value in wanted.items() if value is not None}
     folder = ServiceFolder(path, _addresses(given))
-    # Others may pass through: PostgreSQL runs as another user. What is secret has modes of its own.
+    # Others may pass through, since PostgreSQL runs as another user; secrets have modes of their own.
     writable_folder(path, "DIR", 0o755)
     with alone(path):
         if (path / "services.json").exists():
@@ -149,19 +149,19 @@ def made(path: Path, wanted: dict[str, object]) -> ServiceFolder:
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Lock the folder: wait until no other command makes it, or starts or stops its services.
+    """Lock the folder while no other command makes it, or starts or stops its services.
 
     Raises
     ------
     Misconfigured
-        ``lock_held``: that takes longer than any of them does.
+        ``lock_held``: waiting took longer than any of these takes.
     """
     with writing(path), file_lock(path / "lock", LONGEST_S):
         yield
 
 
 def private_file(path: Path, text: str) -> None:
-    """Write a file that nobody else can read at any moment, and that is whole or not there."""
+    """Write a file that is never readable by others and appears complete or not at all."""
     new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     with writing(path):
         try:
@@ -199,7 +199,7 @@ def _addresses(given: dict[str, object]) -> Addresses:
 
 
 def _secret(path: Path) -> str:
-    """Read a secret, made at random if it is not there."""
+    """Read a secret, after making a random one if there is none."""
     if not path.exists():
         private_file(path, secrets.token_urlsafe(32))
     if path.stat().st_mode & 0o077:

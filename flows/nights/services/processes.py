@@ -1,4 +1,4 @@
-"""Processes that outlive the command that starts them, PostgreSQL among them."""
+"""Processes that outlive the command that starts them, including PostgreSQL."""
 
 import os
 import pwd
@@ -24,14 +24,14 @@ from schemas.errors import Misconfigured
 
 @dataclass(frozen=True)
 class Daemon:
-    """Process in the background.
+    """Background process.
 
     Attributes
     ----------
     record
-        File that says which process it is.
+        File that identifies the process.
     log
-        File with its output.
+        File for its output.
     """
 
     record: Path
@@ -39,16 +39,16 @@ class Daemon:
 
     @property
     def process(self) -> psutil.Process | None:
-        """Return the process; None if it does not run."""
+        """Return the process; None if it is not running."""
         try:
             known = Holder.model_validate_json(self.record.read_bytes())
         except (OSError, ValidationError):
             return None
-        # Numbers mean nothing after a reboot, or in another container.
+        # Process numbers mean nothing after a reboot or in another container.
         return psutil.Process(known.pid) if is_here(known) and runs(known) else None
 
     def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Start it, in a session of its own; the caller has checked that it does not run."""
+        """Start the process in its own session; the caller has checked that it is not running."""
         with os.fdopen(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
@@ -59,14 +59,14 @@ class Daemon:
             known = myself().model_copy(update={"pid": process.pid, "started": started})
             write_file(self.record, known.model_dump_json(indent=1).encode(), self.record.parent)
         except BaseException:
-            process.kill()  # nobody would find it again
+            process.kill()  # nothing would find it later
             process.wait()
             raise
-        # It is not ours to wait for: it lives on.
+        # Suppress Popen's warning at deletion: the process lives on.
         process.returncode = 0
 
     def stop(self, patience_s: float) -> None:
-        """End it: SIGTERM, and SIGKILL when that takes too long; then SIGKILL to all that it has started."""
+        """End the process: SIGTERM, SIGKILL after ``patience_s``; then SIGKILL to everything it has started."""
         process = self.process
         if process is not None:
             family = {process}
@@ -84,31 +84,30 @@ class Daemon:
 
 
 def _hear_interrupts() -> None:
-    """Undo what a shell does to its background jobs: a worker of Prefect's ends by SIGINT, and would ignore it."""
+    """Undo what a shell does to background jobs: they ignore SIGINT, by which Prefect's worker ends."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 PACKAGES = Path("/usr/lib/postgresql")
-"""Where Debian keeps a folder for each version."""
+"""Where Debian installs each version."""
 
 USER = "postgres"
-"""Who runs it where root asks for it: it refuses to run as root."""
+"""User who runs PostgreSQL if root starts it: it refuses to run as root."""
 
 START_S = 120
-"""How long it may take to start, with a recovery after a crash, s."""
+"""How long a start may take, including recovery after a crash, s."""
 
 
 LOCK_TIMEOUT = "-c lock_timeout=10s"
-"""A restore waits for tables that a server still uses no longer than this."""
+"""How long a restore waits for tables that a server still uses."""
 
 
 @dataclass(frozen=True)
 class Postgres:
-    """Database server of a folder.
+    """Database server of a services folder.
 
-    It listens on 127.0.0.1 and nowhere else, without a socket; who connects needs a password (SCRAM). Its superuser has
-    none, so that nobody can connect as such.
-
+    It listens only on 127.0.0.1, without a socket file; connecting needs a password (SCRAM). Its superuser has no password,
+    so nobody can connect as superuser.
     Attributes
     ----------
     folder
@@ -123,12 +122,12 @@ class Postgres:
         return self.folder.path / "postgres" / "data"
 
     def start(self) -> None:
-        """Start it, and first create it if it is not there.
+        """Start PostgreSQL; create its data first if there are none.
 
         Raises
         ------
         Misconfigured
-            It is not installed, or cannot be made or started here.
+            It is not installed, or its data cannot be made or it cannot be started here.
         """
         if not self.data.exists():
             self._make()
@@ -136,27 +135,27 @@ class Postgres:
                   " ".join(self._options))  # fmt: skip
 
     def stop(self) -> None:
-        """End it: sessions are closed, and what they have committed is on disk."""
+        """Stop it: sessions are closed, and committed data are on disk."""
         if self.running:
             self._run("pg_ctl", "stop", "-w", "-t", str(START_S), "-m", "fast", "-D", str(self.data))
 
     @property
     def running(self) -> bool:
-        """Return whether its process lives."""
+        """Return whether its process runs."""
         return self.data.exists() and _called([self._program("pg_ctl"), "status", "-D", str(self.data)]).returncode == 0
 
     @property
     def healthy(self) -> bool:
-        """Return whether the role of the Prefect server gets an answer."""
+        """Return whether the Prefect server's role can query the database."""
         return _called([self._program("psql"), *self._role, "-Atc", "SELECT 1"], self._secret).stdout.strip() == "1"
 
     def dump(self, path: Path) -> None:
-        """Write the database of the Prefect server to a file that its owner alone may read, as SQL; it may be in use.
+        """Write the database of the Prefect server, which may be in use, to an SQL file that only its owner can read.
 
         Raises
         ------
         Misconfigured
-            It does not run, or the file cannot be written.
+            PostgreSQL is not running, or the file cannot be written.
         """
         staged = path.with_name(f".{path.name}{STAGED}")
         with writing(path):
@@ -169,12 +168,12 @@ class Postgres:
                 staged.unlink(missing_ok=True)
 
     def load(self, path: Path) -> None:
-        """Replace the database of the Prefect server by what `dump` wrote, all of it or nothing.
+        """Replace the database of the Prefect server by a dump from `dump`, completely or not at all.
 
         Raises
         ------
         Misconfigured
-            There is no such file, PostgreSQL does not run, or somebody else uses the database.
+            The file does not exist, PostgreSQL is not running, or the database is in use.
         """
         require_there(path, "a backup that was made with --services.")
         with path.open() as file:
@@ -196,7 +195,7 @@ class Postgres:
 
     @property
     def _role(self) -> list[str]:
-        """Arguments by which PostgreSQL's programs connect as the role of the Prefect server, to its database."""
+        """Arguments by which PostgreSQL's programs connect to the database as the role of the Prefect server."""
         return ["-h", "127.0.0.1", "-p", str(self.folder.addresses.postgres_port), "-U", DATABASE, "-d", DATABASE]
 
     @property
@@ -213,7 +212,7 @@ class Postgres:
         return [f"-c {one}" for one in ("listen_addresses=127.0.0.1", f"port={port}", "unix_socket_directories=")]
 
     def _make(self) -> None:
-        """Make the database in a folder that gets its name when it is complete."""
+        """Make the data in a temporary folder, which is renamed when complete."""
         home, new = self.data.parent, self.data.with_name("new")
         self._program("initdb")  # its package also makes the user
         home.mkdir(mode=0o700, exist_ok=True)
@@ -225,7 +224,7 @@ class Postgres:
             "--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums",
         )  # fmt: skip
         password = self.folder.database_password.replace("'", "''")
-        # Nothing listens, and the password is on no command line.
+        # No server is listening, and the password is on no command line.
         role = f"CREATE ROLE {DATABASE} LOGIN PASSWORD '{password}'"
         statements = f"{role}\nCREATE DATABASE {DATABASE} OWNER {DATABASE}\n"
         single = ["--single", "-D", str(new), "-c", "exit_on_error=on", "-c", "log_min_error_statement=panic"]
@@ -245,7 +244,7 @@ class Postgres:
             )
 
     def _program(self, name: str) -> str:
-        """Find a program: of the version that made the data, or of the newest that is installed."""
+        """Return the path of a program: of the version that made the data, or of the newest one installed."""
         version = self.data / "PG_VERSION"
         installed = sorted((path for path in PACKAGES.glob("*/bin") if path.is_dir()), key=_version)
         places: Sequence[Path] = installed[-1:]

@@ -1,4 +1,4 @@
-"""All services of a folder: started, stopped and checked in their order."""
+"""Services of a folder: start, stop and checks, in the right order."""
 
 import json
 import os
@@ -26,21 +26,21 @@ STOP_S = 20.0
 """How long the server may take to end, s."""
 
 SHUTDOWN_S = 120.0
-"""How long a worker may take to end the runs that it has started, s."""
+"""How long a worker may take to end the runs that it started, s."""
 
 ANSWER_S = 5.0
 """How long an answer may take, s."""
 
 PATIENT = {"PREFECT_CLIENT_MAX_RETRIES": "8"}
-"""Of a worker and its runs: a server may be away for 2 + 4 + ... + 256 s, eight minutes, and not for one."""
+"""Environment of a worker and its runs: they bear an absent server for 2 + 4 + ... + 256 s, over eight minutes."""
 
 PLAIN = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH")
-"""What the server gets of our environment; a worker gets nearly all, as its runs may need keys of object stores."""
+"""Environment passed on to the server; a worker gets nearly all, as its runs may need keys of object stores."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """Prefect server of a folder: API, pages and scheduler in one process.
+    """Prefect server of a services folder: API, pages and scheduler in one process.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Server:
         return Daemon(self.folder.path / "server.json", self.folder.log("server"))
 
     def start(self) -> None:
-        """Start it; its first start makes its tables."""
+        """Start the server; on the first start it makes its tables."""
         at = self.folder.addresses
         command = [sys.executable, "-P", "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
         own = {
@@ -68,9 +68,9 @@ class Server:
             "PREFECT_SERVER_API_PORT": str(at.port),
             "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(self.folder.home / "pages"),
             "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-            # The newer pages have browsers ask a server of Amplitude's, analytics or not.
+            # The newer pages make browsers contact a server of Amplitude's, even without analytics.
             "PREFECT_SERVER_UI_V2_ENABLED": "false",
-            # In memory they would be lost with the server, and runs end whose lease is unknown.
+            # Leases kept in memory would be lost with the server, and runs with an unknown lease end.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             "PREFECT__SERVER_FINAL": "1",
         }
@@ -79,23 +79,23 @@ class Server:
         self.daemon.start([*command, *options, "--timeout-graceful-shutdown", "5"], {**plain, **own})
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
         self.daemon.stop(STOP_S)
 
     @property
     def running(self) -> bool:
-        """Return whether its process lives."""
+        """Return whether its process runs."""
         return self.daemon.process is not None
 
     @property
     def healthy(self) -> bool:
-        """Return whether it answers, and its database does."""
+        """Return whether the server and its database respond."""
         return self.running and _answer(self.folder, "ready") is not None
 
 
 @dataclass(frozen=True)
 class Worker:
-    """Worker of Prefect's type `process`: it runs what is scheduled, each run in a process of its own.
+    """Prefect worker of type `process`: runs what is scheduled, each run in its own process.
 
     Attributes
     ----------
@@ -111,31 +111,31 @@ class Worker:
         return Daemon(self.folder.path / "worker.json", self.folder.log("worker"))
 
     def start(self) -> None:
-        """Start it; it makes the work pool if there is none.
+        """Start the worker; it makes the work pool if there is none.
 
-        Its environment is ours without the variables of another server or for silence (``PREFECT_*``), then
-        ``worker.env`` of the folder (lines ``NAME=VALUE``), then what it needs.
+        Its environment is ours without ``PREFECT_*`` variables, which may be for another server, then ``worker.env`` of
+        the folder (lines ``NAME=VALUE``), then what it needs.
         """
         ours = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
         given = {name: value for name, value in dotenv_values(self.folder.path / "worker.env").items() if value}
-        # Runs are processes of its own; none imports what lies in the folder where it is started.
+        # Its runs are separate processes; none should import from the folder in which it is started.
         safe = {"PREFECT_HOME": str(self.folder.home), "PREFECT_CLI_PROMPT": "false", "PYTHONSAFEPATH": "1"}
         environment = {**ours, **given, **self.folder.client, **PATIENT, **safe}
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
         self.daemon.start([*command, "--name", socket.gethostname()], {**environment, **past_proxies(environment)})
 
     def stop(self) -> None:
-        """End it, and with it the runs that it has started."""
+        """Stop the worker and the runs that it started."""
         self.daemon.stop(SHUTDOWN_S)
 
     @property
     def running(self) -> bool:
-        """Return whether its process lives."""
+        """Return whether its process runs."""
         return self.daemon.process is not None
 
     @property
     def healthy(self) -> bool:
-        """Return whether the server has heard from this worker lately, not from an earlier one."""
+        """Return whether the server has recently heard from this worker process, not an earlier one."""
         process = self.daemon.process
         known = None if process is None else _answer(self.folder, f"work_pools/{POOL}/workers/filter", {})
         if process is None or known is None:
@@ -146,26 +146,26 @@ class Worker:
 
 
 def _answer(folder: ServiceFolder, path: str, body: Mapping[str, Any] | None = None) -> Any:
-    """Return the answer of the API; None if there is none, or not a valid one."""
+    """Return the API's answer; None if there is none or it is not valid."""
     headers = {
         "Authorization": f"Basic {b64encode(folder.auth.encode()).decode()}",
         "Content-Type": "application/json",
     }
     data = None if body is None else json.dumps(body).encode()
     try:
-        # It is on this machine: no proxy of the environment is asked.
+        # It is on this machine: bypass any proxy in the environment.
         asked = Request(f"{folder.api}/{path}", data, headers)
         with build_opener(ProxyHandler({})).open(asked, timeout=ANSWER_S) as answer:
             return json.load(answer)
-    except (URLError, HTTPException, OSError, ValueError):  # another program may have the port
+    except (URLError, HTTPException, OSError, ValueError):  # another program may use the port
         return None
 
 
 HEALTHY_S = 600.0
-"""How long a service may take to be healthy, s; the first start of the server makes some hundred tables."""
+"""How long a service may take to become healthy, s; on its first start the server makes its tables."""
 
 POLL_S = 0.2
-"""Between two looks, s."""
+"""Time between two checks, s."""
 
 State = Literal["healthy", "unhealthy", "down"]
 
@@ -174,14 +174,14 @@ class Service(Protocol):
     """Service that can be started, stopped and checked."""
 
     def start(self) -> None:
-        """Start it; it does not run."""
+        """Start the service, which must not be running."""
 
     def stop(self) -> None:
-        """End it, if it runs."""
+        """Stop it if it is running."""
 
     @property
     def running(self) -> bool:
-        """Return whether its process lives."""
+        """Return whether its process runs."""
 
     @property
     def healthy(self) -> bool:
@@ -189,17 +189,17 @@ class Service(Protocol):
 
 
 def services(folder: ServiceFolder) -> dict[str, Service]:
-    """Return the services by name, each after those that it needs."""
+    """Return the services by name, each after those it depends on."""
     return {"postgres": Postgres(folder), "server": Server(folder), "worker": Worker(folder)}
 
 
 def up(folder: ServiceFolder, say: Callable[[str], None]) -> None:
-    """Start what does not run, and return when all are healthy; what runs is left alone.
+    """Start the services that are not running, and wait until all are healthy.
 
     Raises
     ------
     Misconfigured
-        A service cannot be started, ends at once, or is not healthy in time.
+        A service cannot be started, ends at once, or does not become healthy in time.
     """
     with alone(folder.path):
         for name, service in services(folder).items():
@@ -212,21 +212,21 @@ def up(folder: ServiceFolder, say: Callable[[str], None]) -> None:
 
 
 def down(folder: ServiceFolder, parts: Sequence[str], say: Callable[[str], None]) -> None:
-    """Stop services, those first that need others.
+    """Stop services, each before those it depends on.
 
     Parameters
     ----------
     folder
         Folder of the services.
     parts
-        Names of `services`; none: all.
+        Names from `services`; empty: all.
     say
-        Called with a message on each.
+        Receives one message per service.
 
     Raises
     ------
     Misconfigured
-        There is no such service, or PostgreSQL does not end.
+        There is no such service, or PostgreSQL cannot be stopped.
     """
     known = services(folder)
     if unknown := set(parts) - set(known):
@@ -261,12 +261,12 @@ def _wait(folder: ServiceFolder, name: str, service: Service, healthy_s: float) 
 
 
 def load_database(folder: ServiceFolder, path: Path) -> None:
-    """Replace the database of the services by what `Postgres.dump` wrote; PostgreSQL alone must run.
+    """Replace the database of the services by a dump from `Postgres.dump`; only PostgreSQL may be running.
 
     Raises
     ------
     Misconfigured
-        Server or worker run (``services_run``), PostgreSQL does not, or there is no such file.
+        The server or worker is running (``services_run``), PostgreSQL is not, or the file does not exist.
     """
     running = [name for name, service in services(folder).items() if name != "postgres" and service.running]
     if running:

@@ -1,4 +1,4 @@
-"""Search of an archive, night by night, behind whatever else needs the output folder."""
+"""Search of an archive, night by night, giving way to other runs that need the output folder."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,23 +33,23 @@ if TYPE_CHECKING:
 
 
 READERS = 8
-"""Headers that are read at the same time: most of the time is spent waiting for a disk or a network."""
+"""Number of headers read at the same time: mostly this waits for a disk or a network."""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """Content of an archive within a range of nights.
+    """Content of an archive in a range of nights.
 
     Attributes
     ----------
     nights
-        Night -> its exposures, the earliest night first.
+        Night -> its exposures, in order of nights.
     nameless
         Sources that do not state their night: they cannot be used, whatever the range.
     open
-        Night -> number of its exposures to be searched, judged by the ledger alone.
+        Night -> number of its exposures to be searched, judged by the ledger alone; also for nights outside the range.
     missing
-        Requested exposures for which no source could be read: they fail.
+        Requested exposures for which no source could be read: they count as failed.
     """
 
     nights: Mapping[str, tuple[Source, ...]]
@@ -59,7 +59,7 @@ class Archive:
 
     @property
     def portions(self) -> Iterator[tuple[str, tuple[Source, ...]]]:
-        """Yield what is processed at a time: sources without a night, which cost nothing, then night by night."""
+        """Yield the sources to process at a time: those without a night, which cost nothing, then night by night."""
         if self.nameless:
             yield "unknown", self.nameless
         yield from self.nights.items()
@@ -73,24 +73,24 @@ def survey(
     last: str | None = None,
     wanted: Callable[[ExposureRecord], bool] | None = None,
 ) -> Archive:
-    """Sort the exposures of an archive by night; headers are read of those that the ledger does not know.
+    """Sort the exposures of an archive by night; headers are read only if the ledger does not know the source.
 
     Parameters
     ----------
     sources
         All exposures of the archive.
     out, settings
-        Of the run. Nothing is written.
+        Output folder and settings of the run. Nothing is written.
     first, last
-        Range of nights, YYYYMMDD, both included; None: no limit.
+        First and last night, YYYYMMDD; None: no limit.
     wanted
-        Test of the ledger record of an exposure: others, and those without a record, are left out; those that pass and
-        have no source are reported as missing. None: all are in.
+        Test of the ledger record of an exposure: those that fail it or have no record are left out; those that pass and
+        have no source are reported as missing. None: all are included.
 
     Raises
     ------
     Misconfigured
-        The archive has no exposure in the range.
+        The archive has exposures, but none in the range.
     """
     plan = planner(out, settings, dry=True)
     nights: dict[str, list[Source]] = {}
@@ -131,7 +131,7 @@ def survey(
 
 
 def _identified(plan: "Planner", source: Source) -> "Item | NightstrideError":
-    """Return the exposure of a source; the error if it does not say which it is."""
+    """Return the exposure of a source, or the error if it cannot be identified."""
     try:
         return plan.identify(source)
     except (BadInput, Retryable) as error:
@@ -155,15 +155,15 @@ class Backfill:
     Parameters
     ----------
     out, settings, console
-        Of the run.
+        Output folder, settings and console of the run.
     pause_s
-        Rest after each night that was worked on, s, without the lease: a run that waits for it gets in.
+        Pause after each night that was worked on, s, without the lease, so that a waiting run can start.
     pause
-        How to rest.
+        Function that pauses.
     meter
-        Receives each step; None: no metrics are wanted.
+        Receives each step; None: no metrics.
     outlet
-        Sends the alerts of visits; None: none are sent.
+        Sends the alerts of visits; None: no alerts are sent.
     """
 
     out: Path
@@ -177,7 +177,7 @@ class Backfill:
     _searched: int = field(default=0, init=False)
 
     def run(self, archive: Archive) -> "RunSummary":
-        """Complete the work, night by night; what is published is skipped, so it can be stopped at any time.
+        """Complete the work, night by night; it can be stopped at any time, since published exposures are skipped.
 
         Raises
         ------
@@ -220,17 +220,17 @@ class Backfill:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Forecast for one exposure.
+    """Forecast for one source.
 
     Attributes
     ----------
     uri, night, visit, detector
-        Identity; the last three are None where the file does not say.
+        Identity; the last three are None if not known.
     action
-        search: it would be searched; skip: what is published is up to date; quarantine: it cannot be used; fail: it
-        cannot be read at the moment.
+        search: it would be searched; skip: it is published and up to date; quarantine: it cannot be used; fail: it
+        cannot be read now.
     code, why
-        The reason, for machines and for people.
+        The reason, as a code and in words.
     """
 
     uri: str
@@ -250,7 +250,7 @@ class Forecast:
 
 
 def forecast(sources: Sequence[Source], out: Path, settings: Settings) -> list[Forecast]:
-    """Return what a run on these sources would do with each, by the planner that such a run uses.
+    """Return what a run on these sources would do with each, according to the planner of such a run.
 
     Further copies of an exposure are left out.
 
@@ -268,7 +268,7 @@ def forecast(sources: Sequence[Source], out: Path, settings: Settings) -> list[F
 
 
 def failing(troubles: Sequence["Trouble"]) -> list[Forecast]:
-    """Return what is known of exposures that would fail."""
+    """Return forecasts for exposures that would fail."""
     return [_of(one.uri, None, "fail", one.code, one.message) for one in troubles]
 
 
@@ -281,7 +281,7 @@ def show_forecast(forecasts: Sequence[Forecast], console: "Console") -> None:
 
 
 def as_json(forecasts: Sequence[Forecast]) -> dict[str, Any]:
-    """Return everything as JSON-serialisable values."""
+    """Return the forecasts and their counts as JSON-serialisable values."""
     return {"counts": _counts(forecasts), "exposures": [asdict(one) for one in forecasts]}
 
 

@@ -1,4 +1,4 @@
-"""Intake of a stream, from files that arrive to exposures to be searched."""
+"""Intake of a stream: from files that arrive to exposures to be searched."""
 
 import os
 import time
@@ -23,32 +23,32 @@ from schemas.settings import Settings
 from schemas.summary import Trouble
 
 Arrived = frozenset[str]
-"""What the place where files arrive calls those that an exposure came in."""
+"""Names, at the place of arrival, of the files that hold an exposure."""
 
 
 @dataclass
 class Intake:
-    """Intake of a stream: takes what has arrived, and plans it.
+    """Intake of a stream: takes files that have arrived, and plans their exposures.
 
-    One thread may take while another reports what is finished.
+    One thread may call `take` while another calls `finished`.
 
     Parameters
     ----------
     arrivals
-        Where files come from.
+        Where files arrive.
     planner
-        Decides what is to be done with each.
+        Decides what to do with each exposure.
     quarantine
-        Keeps why what arrived names nothing that can be read.
+        Records why something that arrived cannot be read.
     settings
-        Of the run.
+        Settings of the run.
     clock
-        Time, s.
+        Returns the time, s.
 
     Attributes
     ----------
     unread
-        What could not be looked at the last time, the place itself among it; it is tried again the next.
+        Files, or the place itself, that could not be read the last time; they are tried again the next time.
     """
 
     arrivals: Arrivals
@@ -67,19 +67,19 @@ class Intake:
 
     @property
     def on_the_way(self) -> int:
-        """Count exposures handed out and not finished, and second deliveries that wait for their end."""
+        """Count exposures handed out and not finished, and repeated deliveries that wait for them."""
         return len(self._flying) + self._held
 
     def take(self, room: int) -> Plan:
-        """Plan what has arrived: at most ``room`` files are held here without being handed out.
+        """Plan what has arrived; at most ``room`` files are held without being handed out.
 
-        A delivery of an exposure that is on its way waits until that is finished; then the ledger shows whether it is
-        the same. What cannot be read now waits too, is in ``unread``, and in no plan.
+        Another delivery of an exposure in progress waits until that is finished; then the ledger shows whether it is
+        the same. What cannot be read now also waits; it is in ``unread`` and in no plan.
 
         Raises
         ------
         Retryable
-            The place where files arrive, or the ledger, cannot be looked at.
+            The place of arrival or the ledger cannot be read now.
         Misconfigured
             A model or the ledger cannot be used.
         """
@@ -88,7 +88,7 @@ class Intake:
             self._unlisted = [*self._unlisted, *self._polled(free)]
         arrived = set(self._unlisted).union(*self._waiting.values())
         refused = self._list()
-        # Before planning: what is finished meanwhile may or may not have been in the ledger when that was read.
+        # Before planning: the ledger, as the planner reads it, may or may not include what finishes meanwhile.
         with self._lock:
             flying = set(self._flying)
         plan = self._dead(self._planned())
@@ -98,18 +98,18 @@ class Intake:
         return replace(plan, todo=todo, quarantined=(*plan.quarantined, *refused), failed=())
 
     def waited(self, item: Item) -> float:
-        """Return how long ago the first exposure of a visit arrived, of those in progress, s."""
+        """Return the time since the first exposure in progress of a visit arrived, s; 0: there is none."""
         now = self.clock()
         return now - self._since.get((item.key.night, item.key.visit), now)
 
     def oldest_s(self) -> float:
-        """Return how long ago the first exposure arrived of the visit longest in progress, s; 0: none is."""
+        """Return the time since the first arrival of the visit longest in progress, s; 0: there is none."""
         now = self.clock()
         with self._lock:
             return now - min(self._since.values(), default=now)
 
     def finished(self, item: Item) -> None:
-        """Record that an exposure that was handed out has its outcome."""
+        """Note that an exposure that was handed out has an outcome."""
         visit = item.key.night, item.key.visit
         with self._lock:
             arrived = self._flying.pop(name_tuple(item.key), frozenset())
@@ -126,7 +126,7 @@ class Intake:
             raise
 
     def _list(self) -> list[Trouble]:
-        """List exposures in what has arrived; return what contains none and is quarantined."""
+        """List the exposures in what has arrived; return troubles of files that hold none and are quarantined."""
         waiting, left, refused, unread = dict(self._waiting), [], [], []
         for uri in self._unlisted:
             try:
@@ -142,7 +142,7 @@ class Intake:
                 try:
                     self.quarantine.put(error, _shown(uri))
                     refused.append(_trouble(uri, error))
-                except Retryable as full:  # the disk
+                except Retryable as full:  # the disk may be full
                     left.append(uri)
                     unread.append(_trouble(uri, full))
             for source in found:
@@ -152,7 +152,7 @@ class Intake:
         return refused
 
     def _listed(self, uri: str) -> list[Source]:
-        """Return the exposures in what arrived; errors as in `_sources`, and `BadInput` if it failed for too long."""
+        """Return the exposures in a file; errors as in `_sources`, and `BadInput` if it was unreadable for too long."""
         try:
             found = _sources(uri, self.settings)
         except Retryable as error:
@@ -163,7 +163,7 @@ class Intake:
         return found
 
     def _dead_letter(self, uri: str, problem: str) -> BadInput | None:
-        """Return why a file that cannot be looked at is no longer waited for; None as long as it is."""
+        """Return an error if a file has been unreadable for too long; None while it is still waited for."""
         since = self._failing.setdefault(uri, self.clock())
         if self.clock() - since < self.settings.watch.give_up_s:
             return None
@@ -186,7 +186,7 @@ class Intake:
             raise
 
     def _dead(self, plan: Plan) -> Plan:
-        """Quarantine, of what could not be looked at this time, what has not been for too long."""
+        """Quarantine sources that have been unreadable for too long."""
         failed, given_up = [], []
         for trouble in plan.failed:
             if (error := self._dead_letter(trouble.uri, trouble.message)) is None:
@@ -199,7 +199,7 @@ class Intake:
         return replace(plan, failed=tuple(failed), quarantined=(*plan.quarantined, *given_up))
 
     def _keep(self, todo: Sequence[Item], held: set[Source], failed: Sequence[Trouble]) -> None:
-        """Record what is handed out now, and what waits."""
+        """Record which exposures are handed out now, and which wait."""
         names, now = {trouble.uri for trouble in failed}, self.clock()
         with self._lock:
             for item in todo:
@@ -214,7 +214,7 @@ class Intake:
         self.unread += tuple(failed)
 
     def _settle(self, uris: Sequence[str]) -> None:
-        """Mark at their place the files of which no exposure is in progress or waits."""
+        """Tell the place of arrival which files have no exposure left in progress or waiting."""
         with self._lock:
             still = set(self._unlisted).union(*self._waiting.values(), *self._flying.values())
         for uri in uris:
@@ -223,14 +223,14 @@ class Intake:
 
 
 def require_allowed(uri: str, allow: Sequence[str]) -> None:
-    """Refuse what a message may not name: whoever may write to a topic must not reach whatever this process can.
+    """Refuse names that a message may not contain: its sender must not reach everything that this process can read.
 
     Parameters
     ----------
     uri
-        What it names.
+        Name in the message.
     allow
-        Beginnings of paths and URLs; none: image files on this machine and in buckets.
+        Allowed prefixes of paths and URLs; empty: image files on this machine and in S3 buckets.
 
     Raises
     ------
@@ -244,7 +244,7 @@ def require_allowed(uri: str, allow: Sequence[str]) -> None:
         )  # fmt: skip
     protocol, separator, rest = uri.partition("://")
     local = not separator or protocol in ("file", "local")
-    # Patterns name many files, and percent signs may hide what is looked for here.
+    # Patterns name many files, and percent signs could hide what is checked here.
     plain = uri.isprintable() and not any(sign in uri for sign in ("::", "*", "?", "[", "%", "#"))
     if not plain or is_repository(uri) or ".." in rest.split("/"):
         raise _not_allowed(uri, "is not a plain name of an image file")
@@ -258,7 +258,7 @@ def require_allowed(uri: str, allow: Sequence[str]) -> None:
 
 
 def _is_folder(path: Path) -> bool:
-    """Return whether there is a folder, and it may be looked at; nothing can have a name that is too long."""
+    """Return whether the path is a folder that can be accessed; too long a name is none."""
     with suppress(OSError):
         return path.is_dir()
     return False
@@ -275,17 +275,17 @@ def _not_allowed(uri: str, why: str) -> BadInput:
 
 
 def _sources(uri: str, settings: Settings) -> list[Source]:
-    """Return the exposures in what arrived: what a message names may be anything.
+    """Return the exposures in what arrived; a message may name anything.
 
     Raises
     ------
     Retryable
-        It cannot be looked at now.
+        It cannot be read now.
     BadInput, Misconfigured
-        It names nothing that can be read.
+        It names nothing readable.
     """
     try:
-        if not uri:  # that would be the current folder
+        if not uri:  # it would mean the current folder
             raise BadInput("no_such_input", _shown(uri), "names no file.", "send a path or URL.")
         return list_sources([uri], settings)
     except Misconfigured as error:
@@ -300,7 +300,7 @@ def _sources(uri: str, settings: Settings) -> list[Source]:
         raise Retryable(
             "unreadable_input", _shown(uri), f"cannot be looked at: {type(error).__name__}.", "check the place."
         ) from error
-    except Exception as error:  # file systems of all kinds, and their ways to refuse a URL
+    except Exception as error:  # file systems of all kinds refuse URLs in their own ways
         raise BadInput(
             "no_such_input",
             _shown(uri),

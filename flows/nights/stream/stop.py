@@ -1,4 +1,4 @@
-"""End of a stream within a bound, whenever and however often it is signalled."""
+"""End of a stream in bounded time, whenever and however often it is signalled."""
 
 import logging
 import os
@@ -13,26 +13,26 @@ from typing import NoReturn
 import psutil
 
 ENDING_S = 2.0
-"""Of the time that is given, so much is kept to end all processes in, s."""
+"""Part of the given time reserved for ending all processes, s."""
 
 LAST_S = 1.0
-"""Of that, what is written down last may take so much, s."""
+"""Part of that for writing down the final state, s."""
 
 HOLD_S = 60.0
-"""Longer than the end takes, s: for so long a thread that waits for the interpreter does not ask for it."""
+"""Longer than the end takes, s: for so long, a thread that waits for the interpreter does not request it."""
 
 LEFT = "What is on its way is left to the next run: what is published is kept."
 
 
 class Stop:
-    """What SIGTERM and SIGINT do: the first lets finish what is on its way, for a while; any further one ends it.
+    """Handling of SIGTERM and SIGINT: the first lets current work finish for a while, any further one ends it at once.
 
     Parameters
     ----------
     within_s
-        From the first signal to the end of the process, s, at most.
+        Longest time from the first signal to the end of the process, s.
     say
-        Receives what happens, a line each, and how grave it is, a level of `logging`.
+        Receives one line per event, and its level in `logging`.
     """
 
     def __init__(self, within_s: float, say: Callable[[str, int], object]) -> None:
@@ -43,7 +43,7 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator["Stop"]:
-        """Listen as long as the block lasts; outside of the main thread, which alone handles signals, to nothing."""
+        """Handle signals as long as the block lasts; only in the main thread, since Python handles signals there."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
@@ -58,18 +58,18 @@ class Stop:
 
     @property
     def asked(self) -> bool:
-        """Return whether it has been asked to stop."""
+        """Return whether a stop was requested."""
         return self._heard
 
     def begin(self, last: Callable[[], object] | None = None) -> None:
-        """Take note that work may be on its way from now on; before, the first signal ends the process.
+        """Note that work is in progress from now on; before that, the first signal ends the process.
 
-        ``last`` is called, for a moment, before the process ends because its time is over.
+        ``last`` is called for at most `LAST_S` if the process ends because its time is up.
         """
         self._working, self._last = True, last
 
     def heard(self, number: int, frame: FrameType | None = None) -> None:
-        """Take note of a signal."""
+        """Handle a signal."""
         if self._heard or not self._working:
             _end(128 + number)
         self._heard = True
@@ -87,20 +87,20 @@ class Stop:
         _end(1)
 
     def _tell(self, text: str, level: int = logging.INFO) -> None:
-        with suppress(Exception):  # a stream that is being written to when the signal arrives
+        with suppress(Exception):  # the signal may have interrupted a write to the same stream
             self._say(text, level)
 
 
 def _tried(step: Callable[[], object]) -> None:
-    with suppress(Exception):  # a disk that is full, or a store that does not answer
+    with suppress(Exception):  # the disk may be full, or a store may not answer
         step()
 
 
 def _end(code: int) -> NoReturn:
-    """End this process and all that it has started, at once; what they write is published whole or not at all.
+    """End this process and all its descendants at once; whatever they write is published completely or not at all.
 
-    All are stopped first: none may tell of the others' end. From the first kill to the exit nothing gives the
-    interpreter to another thread, which might start a worker again when one ends.
+    All are suspended first, so that none reports the end of another. Between the first kill and the exit, no other
+    thread runs, since it might restart a worker that ended.
     """
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
@@ -116,7 +116,7 @@ def _end(code: int) -> NoReturn:
                 with suppress(psutil.Error):
                     child.suspend()
                     stopped.append(child.pid)
-    sys.setswitchinterval(HOLD_S)  # no call from here on lets another thread run
+    sys.setswitchinterval(HOLD_S)  # from here on no call lets another thread run
     for pid in stopped:
         with suppress(OSError):
             os.kill(pid, signal.SIGKILL)

@@ -42,26 +42,26 @@ from schemas.summary import RunSummary, Trouble
 from stages import PIPELINE
 
 NOTHING = Plan((), (), 0)
-"""A plan without any source."""
+"""Plan without sources."""
 
 SETTLED_S = 60.0
-"""A quarantine counts in the metrics when its file has not changed for so long: transfers may be slow, s."""
+"""How long a file must stay in quarantine before the metrics count it, s: a transfer may still be in progress."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Times and bounds of a stream.
+    """Times and limits of a stream.
 
     Attributes
     ----------
     queue
-        Exposure files that are taken at a time, at most.
+        Largest number of exposure files taken at a time.
     poll_s
-        Between two looks where nothing was found, s.
+        Time between two looks if nothing was found, s.
     quiet_s
-        Without an arrival for so long, nights are combined and their pages drawn, s.
+        Time without an arrival after which nights are completed and their pages drawn, s.
     idle_exit_s
-        Without an arrival for so long, the stream ends, s; None: never.
+        Time without an arrival after which the stream ends, s; None: never.
     """
 
     queue: int
@@ -71,14 +71,14 @@ class Bounds:
 
 
 class StreamRecorder:
-    """Recorder of a stream: adds up outcomes, and completes whole nights when no exposures arrive.
+    """Recorder of a stream: adds up outcomes, and completes nights when no exposures arrive.
 
     Parameters
     ----------
     source
         Where exposures arrive, as the user wrote it.
     out, settings, progress
-        Of the run.
+        Output folder, settings and progress of the run.
     """
 
     def __init__(self, source: str, out: Path, settings: Settings, progress: Progress) -> None:
@@ -93,7 +93,7 @@ class StreamRecorder:
         self._settled: set[str] = set()
 
     def planned(self, plan: Plan) -> None:
-        """Count what needs no search: published before, unusable, or not to be read now."""
+        """Count sources that need no search: published before, unusable, or unreadable for now."""
         self._progress.planned(replace(plan, quarantined=()))
         for trouble in plan.quarantined:
             self._progress.say(
@@ -110,13 +110,13 @@ class StreamRecorder:
         self._listed |= {one.key.night for one in plan.published} - self._nights.keys()
 
     def trouble(self, text: str) -> None:
-        """Report what is tried again: once, however often it fails."""
+        """Report a trouble that is tried again, but not twice in a row."""
         if text != self._said:
             self._progress.say(f"waiting: {text}", logging.WARNING)
         self._said = text
 
     def finished(self, outcome: Outcome, waited_s: float) -> None:
-        """Count an exposure that has its outcome, so long after it arrived."""
+        """Count an exposure with its outcome, ``waited_s`` after it arrived."""
         self._add(summarise_run(Plan((outcome.item,), (), 0), NightTotals([outcome])))
         self._touched.add(outcome.item.key.night)
         if outcome.status == "quarantined" and outcome.trouble is not None:
@@ -127,7 +127,7 @@ class StreamRecorder:
                 self._lag.add(lag_since(outcome.exposure_ended))
 
     def settle(self, after_s: float = SETTLED_S) -> None:
-        """Count in the metrics the files that have been in quarantine for so long, each once."""
+        """Count files in the metrics once they have been in quarantine for ``after_s``."""
         self._forgotten({one.uri for one in self._totals.quarantined if is_gone(one.uri, one.code)}, "is gone")
         now = monotonic()
         final = [uri for uri, (since, _) in self._unsettled.items() if now - since >= after_s]
@@ -135,16 +135,16 @@ class StreamRecorder:
         self._settled.update(final)
 
     def bring_together(self, workers: Cluster | None = None) -> None:
-        """Run the stages of nights that something has changed of, and draw their pages.
+        """Run the stages of nights that have changed, and draw their pages.
 
         Parameters
         ----------
         workers
-            Cluster that is up, if one is.
+            Running cluster, if there is one.
 
         Notes
         -----
-        A night of which that fails is counted as failed; if it may succeed later, the next time tries again.
+        A night for which this fails is counted as failed; if it may succeed later, the next call tries again.
         """
         touched, nights = self._touched, sorted(self._touched | self._listed)
         self._touched, self._listed = set(), set()
@@ -161,17 +161,17 @@ class StreamRecorder:
             self._nights[night] = compacted(made, self._out, self._settings, self._progress)
 
     def summary(self) -> RunSummary:
-        """Return everything so far."""
+        """Return the summary so far."""
         nights = {*self._nights, *self._touched, *self._listed}
         return combined([self._totals, *self._nights.values()]).model_copy(update={"nights": tuple(sorted(nights))})
 
     def record(self, state: Literal["running", "draining", "ended"], on_the_way: int, waiting: int) -> WatchRecord:
-        """Return how the stream goes.
+        """Return a record of the state of the stream.
 
         Parameters
         ----------
         state
-            What it is doing.
+            What the stream is doing.
         on_the_way, waiting
             Exposures taken and not finished; files known to wait where they arrived.
         """
@@ -190,9 +190,9 @@ class StreamRecorder:
         )
 
     def _forgotten(self, names: set[str], why: str = "") -> None:
-        """Forget troubles with files that are gone, or arrived once more: what comes of them now counts.
+        """Forget troubles with files that are gone or have arrived again: only the new outcome counts.
 
-        ``why`` is said of those that were in quarantine.
+        ``why`` is reported for those that were quarantined; empty: nothing is reported.
         """
         for trouble in self._totals.quarantined if why else ():
             if trouble.uri in names:
@@ -210,7 +210,7 @@ class StreamRecorder:
         self._totals = totals.model_copy(update={**kept, "exposures": totals.exposures.model_copy(update=counts)})
 
     def _put_aside(self, quarantined: Sequence[Trouble]) -> None:
-        """Keep what is in quarantine until it counts in the metrics: it may be mended soon."""
+        """Hold quarantined files back from the metrics at first: they may soon be replaced."""
         now = monotonic()
         self._unsettled |= {one.uri: (now, one) for one in quarantined if one.uri not in self._settled}
 
@@ -218,7 +218,7 @@ class StreamRecorder:
         self._totals = combined([self._totals, part])
 
     def _tell_troubles(self, made: RunSummary, before: RunSummary | None) -> None:
-        """Say what failed of a night, unless that was said when it was made before."""
+        """Report failures of a night that were not reported the last time."""
         known = () if before is None else (*before.night_failed, *before.quality_failed)
         for trouble in (*made.night_failed, *made.quality_failed):
             if trouble not in known:
@@ -235,12 +235,12 @@ class StreamRecorder:
 
 
 class StreamNight(NightRun):
-    """State of a stream: outcomes are added up, and not kept.
+    """State of a stream: outcomes are added up, not kept.
 
     Parameters
     ----------
     intake, stream_recorder, bounds, stop
-        What arrives, what it came to, times and bounds, and what hears signals. Others as in `NightRun`.
+        Source of exposures, recorder, times and limits, and handling of signals. Others as in `NightRun`.
     """
 
     __slots__ = ("_arrived", "_meter", "bounds", "intake", "stream_recorder")
@@ -270,7 +270,7 @@ class StreamNight(NightRun):
             )
 
     def finished(self, outcome: Outcome) -> None:
-        """Add an outcome up."""
+        """Add an outcome."""
         waited = self.intake.waited(outcome.item)
         if self.outlet is not None:
             self._arrived.setdefault((outcome.item.key.night, outcome.item.key.visit), time() - waited)
@@ -280,25 +280,25 @@ class StreamNight(NightRun):
         self.intake.finished(outcome.item)
 
     def visit_done(self, key: ExposureKey, outcomes: Sequence[Outcome]) -> None:
-        """Associate what is published of a visit, and send its alerts, whose time counts from its first arrival."""
+        """Associate what is published of a visit, and send its alerts; their delay counts from the first arrival."""
         self.send_alerts(key, self._arrived.pop((key.night, key.visit), None))
 
     def record(self, state: Literal["running", "draining", "ended"]) -> None:
-        """Write down how the stream goes, for `nightstride status`."""
+        """Record the state of the stream for `nightstride status`."""
         record = self.stream_recorder.record(state, self.intake.on_the_way, self.intake.arrivals.waiting)
         Ledger(self.out).put_watch(record)
 
 
 TICK_S = 5.0
-"""How often it is written down how the stream goes, s."""
+"""How often the state of the stream is recorded, s."""
 
 
 @flow(name="stream", validate_parameters=False)
 async def stream(night: StreamNight) -> None:
-    """Search what arrives, until it is asked to stop or nothing has arrived for long enough.
+    """Search what arrives until the stream is asked to stop or nothing has arrived for long enough.
 
-    What is taken and not begun is bounded, and nothing more is taken while it waits: what arrives meanwhile stays where
-    it is. When it is asked to stop, exposures on their way are finished; those that wait are left to the next run.
+    The number of exposures taken and not begun is limited; while they wait, nothing more is taken, and new files stay
+    where they are. After a request to stop, exposures in progress are finished; waiting ones are left to the next run.
 
     Raises
     ------
@@ -316,7 +316,7 @@ async def stream(night: StreamNight) -> None:
 
 
 async def _serve(night: StreamNight, slots: asyncio.Semaphore, group: asyncio.TaskGroup) -> None:
-    """Take, plan and hand out, round after round."""
+    """Take, plan and hand out, again and again."""
     busy = monotonic()
     while not night.shutdown.asked:
         plan = await _take(night)
@@ -337,7 +337,7 @@ async def _serve(night: StreamNight, slots: asyncio.Semaphore, group: asyncio.Ta
 
 
 async def _take(night: StreamNight) -> Plan:
-    """Plan what has arrived; a place that cannot be listed is listed again the next time."""
+    """Plan what has arrived; if the place cannot be listed, the next round tries again."""
     try:
         plan = await asyncio.to_thread(night.intake.take, night.bounds.queue)
     except Retryable as error:
@@ -352,7 +352,7 @@ async def _take(night: StreamNight) -> Plan:
 async def _hand_out(
     night: StreamNight, items: Sequence[Item], slots: asyncio.Semaphore, group: asyncio.TaskGroup
 ) -> None:
-    """Start the visits of some exposures, each when the one before has handed out all its exposures."""
+    """Start the visits of some exposures, each when the previous one has handed out all its exposures."""
     deadline = night.settings.execution.visit_deadline_s
     for _, together in groupby(items, key=lambda item: (item.key.night, item.key.visit)):
         if night.shutdown.asked:
@@ -366,7 +366,7 @@ async def _hand_out(
 
 async def _tick(night: StreamNight) -> None:
     while True:
-        with suppress(NightstrideError, OSError):  # the next may succeed
+        with suppress(NightstrideError, OSError):  # the next one may succeed
             await asyncio.to_thread(night.record, "draining" if night.shutdown.asked else "running")
         await asyncio.sleep(TICK_S)
 
@@ -381,25 +381,25 @@ def run_stream(
     outlet: Outlet | None = None,
     stop: Stop | None = None,
 ) -> RunSummary:
-    """Search what arrives until it is asked to stop, or nothing has arrived for long enough.
+    """Search what arrives until the stream is asked to stop or nothing has arrived for long enough.
 
     Parameters
     ----------
     source, arrivals, bounds
-        Where exposures arrive, as the user wrote it and as it is read, and how much is taken at a time.
+        Where exposures arrive as the user wrote it, the arrivals themselves, and times and limits.
     out, settings, progress
-        Of the run. The caller holds the lease of ``out``.
+        Output folder, settings and progress of the run. The caller holds the lease of ``out``.
     outlet
-        Sends the alerts of visits; None: none are sent.
+        Sends the alerts of visits; None: no alerts are sent.
     stop
-        Hears signals, and bounds the time to the end; None: the first lets finish, the second kills.
+        Handles signals and limits the time to the end; None: the first signal lets work finish, the second kills.
 
     Raises
     ------
     Misconfigured
         No exposure could succeed.
     Retryable
-        The orchestrator failed: what is published is published, and the same command goes on.
+        The orchestrator failed: published exposures are kept, and the same command continues.
     """
     start = perf_counter()
     server = start_services(settings)
@@ -434,7 +434,7 @@ def run_stream(
 
 
 def left_over(summary: RunSummary, left: int) -> RunSummary:
-    """Return the summary of a stream that a signal ended while so many files and exposures had no outcome."""
+    """Return the summary of a stream that a signal ended with ``left`` files and exposures without outcome."""
     if not left:
         return summary
     warning = f"stopped by a signal: of what arrived {left:,} are left to the next start"
@@ -442,7 +442,7 @@ def left_over(summary: RunSummary, left: int) -> RunSummary:
 
 
 def _let_go(night: StreamNight) -> None:
-    """Close the source of files, and record the end; a failure here must not hide why the stream ended."""
+    """Record the end and close the source of files; a failure here must not hide why the stream ended."""
     for step in (partial(night.record, "ended"), night.intake.arrivals.close):
         try:
             step()
