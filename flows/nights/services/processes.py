@@ -106,8 +106,9 @@ LOCK_TIMEOUT = "-c lock_timeout=10s"
 class Postgres:
     """Database server of a services folder.
 
-    It listens only on 127.0.0.1, without a socket file; connecting needs a password (SCRAM). Its superuser has no password,
-    so nobody can connect as superuser.
+    It listens only on 127.0.0.1, without a socket file; connecting needs a password (SCRAM). Its superuser has no
+    password, so nobody can connect as superuser.
+
     Attributes
     ----------
     folder
