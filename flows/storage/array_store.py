@@ -1,6 +1,6 @@
 """Arrays of nights and patches in sharded Zarr: one group per dataset and night or patch, complete or absent.
 
-And arrays that are too large for the memory while they are used: mapped from files without a name.
+Also arrays too large for memory, which are mapped from unnamed files while they are used.
 """
 
 import ctypes
@@ -37,35 +37,34 @@ if TYPE_CHECKING:
     import zarr
 
 ARRAY_VERSION = 1
-"""Of the layout and the attributes. A reader refuses a later one."""
+"""Version of the layout and the attributes. Readers refuse later versions."""
 
 CHUNK = 128
-"""Rows that are compressed together."""
+"""Number of rows compressed together."""
 
 SHARD = 32 * CHUNK
-"""Rows of a file. One call writes it, whole."""
+"""Number of rows per file. Each file is written whole by one call."""
 
-_IN_MEMORY = 64 * 2**20  # bytes; what is larger is mapped from a file
+_IN_MEMORY = 64 * 2**20  # bytes; larger arrays are mapped from a file
 
 
 def scratch_folder(out: Path) -> Path:
-    """Return the folder for files that are needed for a while; on this machine, if the output folder is in a bucket."""
+    """Return the folder for temporary files; on this machine if the output folder is in a bucket."""
     return Path(gettempdir()) if isinstance(out, BucketPath) else staging_folder(out)
 
 
 class Scratch:
-    """Arrays mapped from files that vanish with them, of which little is in memory at a time.
+    """Arrays mapped from unnamed files, of which only a little is in memory at a time.
 
-    The kernel reads the pages of a file that are looked at, with some beside them, and writes those that are changed.
-    While the scratch is open, a thread lets go of them all the time: they are mapped once more if they are needed
-    again, as a rule from the kernel's cache, which no process is charged for. So any function works on an array larger
-    than the memory as it does on others, provided that it looks at it piece by piece. The thread is compiled code,
-    which runs beside Python's.
+    The kernel loads the pages of a file that are accessed, with some around them, and writes changed ones back. While
+    this is open, a thread keeps dropping them from the process; pages needed again are mapped again, usually from the
+    kernel's cache, which is not charged to any process. So any function works on an array larger than memory if it
+    accesses it piece by piece. The thread is compiled code that runs beside Python's.
 
     Parameters
     ----------
     folder
-        Of the files.
+        Folder for the files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -76,7 +75,7 @@ class Scratch:
 
     def __enter__(self) -> Self:
         if hasattr(_libc, "malloc_trim"):
-            _libc.malloc_trim(0)  # what the allocator keeps of earlier work
+            _libc.malloc_trim(0)  # return what the allocator kept from earlier work
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -91,11 +90,11 @@ class Scratch:
         Raises
         ------
         Retryable, Misconfigured
-            The disk is full; the folder may not be written.
+            The disk is full; the folder cannot be written.
         """
         array, pages = _mapped(self._folder, shape, dtype)
         self._places[len(self._maps)] = array.ctypes.data, array.nbytes
-        self._maps.append(pages)  # so that the addresses stay theirs
+        self._maps.append(pages)  # keeps the mapping, so that its addresses stay valid
         if len(self._maps) == 1:
             self._thread.start()
         return array
@@ -106,7 +105,7 @@ class Scratch:
 
 
 _MOST_ARRAYS = 16
-_ROUNDS = 250  # half a second, during which Python may be busy with something else
+_ROUNDS = 250  # half a second, during which Python may do other things
 _WAIT_US = 500
 
 _libc = ctypes.CDLL(None)
@@ -117,7 +116,7 @@ _usleep.argtypes, _usleep.restype = (ctypes.c_uint32,), ctypes.c_int
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
 def _let_go(places: NDArray[np.uint64], rounds: int) -> None:
-    """Let go of the pages at some (address, bytes), again and again."""
+    """Drop the pages at the given (address, bytes) again and again."""
     for _ in range(rounds):
         for i in range(len(places)):
             if places[i, 1] > 0:
@@ -126,7 +125,7 @@ def _let_go(places: NDArray[np.uint64], rounds: int) -> None:
 
 
 def _mapped(folder: Path, shape: tuple[int, ...], dtype: str) -> tuple[NDArray[Any], mmap]:
-    """Return an array of zeros mapped from a file without a name, and its pages; its room on the disk is taken."""
+    """Return an array of zeros mapped from an unnamed file, and its pages; disk space is allocated at once (Linux)."""
     size = prod(shape) * np.dtype(dtype).itemsize
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -139,12 +138,12 @@ def _mapped(folder: Path, shape: tuple[int, ...], dtype: str) -> tuple[NDArray[A
 
 
 Allocate = Callable[[tuple[int, ...], str], Any]
-"""Returns an array of zeros, of a shape and a dtype."""
+"""Function that returns an array of zeros with a given shape and dtype."""
 
 
 @contextmanager
 def room_for(shape: tuple[int, ...], out: Path) -> Iterator[Allocate | None]:
-    """Yield what makes arrays for the planes of an image of ``shape``, if it is large; None if it fits the memory."""
+    """Yield a function that allocates planes of an image of ``shape`` if it is large; None if memory is enough."""
     if not is_large(shape):
         yield None
         return
@@ -153,7 +152,7 @@ def room_for(shape: tuple[int, ...], out: Path) -> Iterator[Allocate | None]:
 
 
 class ArrayAttributes(BaseModel):
-    """Attributes of the group of an array."""
+    """Attributes of the Zarr group of an array."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -165,9 +164,9 @@ class ArrayAttributes(BaseModel):
 
 
 class ArrayStore:
-    """Store of groups ``OUT/catalogs/<dataset>/night=<night>/<dataset>.zarr``: the array, and the ids of its rows.
+    """Store of groups ``OUT/catalogs/<dataset>/night=<night>/<dataset>.zarr`` with an array and the ids of its rows.
 
-    Those of patches are ``dataset/Norder=<k>/Dir=<d>/Npix=<n>.zarr``.
+    Groups of patches are ``dataset/Norder=<k>/Dir=<d>/Npix=<n>.zarr``.
 
     A group appears under its name only when it is complete, and replaces an earlier one in one step.
 
@@ -176,21 +175,21 @@ class ArrayStore:
     out
         Output folder.
     room
-        Makes the arrays that do not fit the memory, as `Scratch.allocate`; None: they are mapped from files whose pages
-        stay in memory while there is enough.
+        Allocates arrays too large for memory, as `Scratch.allocate` does; None: they are mapped from files whose pages
+        stay in memory while there is room.
     """
 
     def __init__(self, out: Path, room: Allocate | None = None) -> None:
         self._out, self._room = out, room
 
     def path(self, dataset: ArrayOf, key: PatchKey | str) -> Path:
-        """Return the path of an array of a patch, or of a whole night."""
+        """Return the path of an array of a patch or a whole night."""
         if isinstance(key, PatchKey):
             return patch_path(self._out, dataset.name, key, ".zarr")
         return dataset_folder(self._out, dataset.name, key) / f"{dataset.name}.zarr"
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Return an array of zeros: in memory or, if it is large, mapped from a file that vanishes with the array."""
+        """Return an array of zeros: in memory or, if it is large, mapped from an unnamed file."""
         if prod(shape) * np.dtype(dtype).itemsize <= _IN_MEMORY:
             return np.zeros(shape, dtype)
         if self._room is not None:
@@ -207,22 +206,22 @@ class ArrayStore:
         ids: Mapping[str, NDArray[np.int64]] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> DatasetRecord:
-        """Write an array of a patch or of a whole night, shard by shard, and describe it for the ledger.
+        """Write an array of a patch or a whole night, shard by shard, and return its ledger record.
 
         Parameters
         ----------
         dataset
-            Its declared form.
+            Declared form of the array.
         key
             Patch, or night.
         values
-            Its first axis runs over the rows.
+            Array whose first axis runs over the rows.
         digest
-            Of what it was made from.
+            Digest of its inputs.
         ids : (n,) each
-            Of the rows, by name; stored beside it.
+            Ids of the rows, by name; stored in the same group.
         settings
-            Section of the settings that it was made with.
+            Settings section used to make it.
 
         Raises
         ------
@@ -246,13 +245,13 @@ class ArrayStore:
         return self.record(path)
 
     def record(self, path: Path) -> DatasetRecord:
-        """Describe a published array for the ledger; errors as in `read_attributes`."""
+        """Return the ledger record of a published array; errors as in `read_attributes`."""
         found = read_attributes(path)
         name = path.relative_to(self._out).as_posix()
         return DatasetRecord(path=name, digest=found.digest, rows=found.rows, sha256=folder_digest(path))
 
     def read_path(self, path: Path, dataset: ArrayOf) -> NDArray[Any]:
-        """Return a published array; one that is large is mapped from a file. Errors as in `read_attributes`."""
+        """Return a published array; a large one is mapped from a file. Errors as in `read_attributes`."""
         import zarr
 
         read_attributes(path)
@@ -268,7 +267,7 @@ class ArrayStore:
         return values
 
     def read_rows(self, dataset: ArrayOf, night: str, ids: str, wanted: Collection[int]) -> dict[int, NDArray[Any]]:
-        """Return some rows of what the patches of a night have, by their ids in the array ``ids``.
+        """Return rows of the arrays of a night's patches, by their ids in the array ``ids``.
 
         Errors as in `read_attributes`.
         """
@@ -290,12 +289,12 @@ class ArrayStore:
 
 @contextmanager
 def local_copy(path: Path) -> Iterator[Path]:
-    """Return a folder on this machine with the files below ``path``: itself, or a copy that goes with the block.
+    """Yield a local folder with the files below ``path``: that folder itself, or a temporary copy of objects.
 
     Raises
     ------
     OSError, Misconfigured, Retryable
-        It cannot be read; there is no room for the copy.
+        It cannot be read, or there is no space for the copy.
     """
     if not isinstance(path, BucketPath):
         yield path
@@ -344,7 +343,7 @@ def _write(group: "zarr.Group", name: str, values: NDArray[Any], dims: tuple[str
         chunks=(CHUNK, *values.shape[1:]),
         shards=(SHARD, *values.shape[1:]),
         compressors=compressors("lz4", values.dtype),
-        # No chunk is full of -1, so none is left out; of pictures those without any are.
+        # No chunk consists of -1 only, so none is left out; in pictures, chunks of zeros are.
         fill_value=0 if values.dtype.kind == "u" else -1,
         dimension_names=dims,
         attributes={"unit": unit},

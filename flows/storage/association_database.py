@@ -1,4 +1,4 @@
-"""Database of the association: SQLite in a file or PostgreSQL, its transactions, and its errors in our words."""
+"""Database of the association: SQLite file or PostgreSQL, its transactions, and its errors translated to ours."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -18,33 +18,33 @@ from schemas.errors import Misconfigured, NightstrideError, Retryable
 from schemas.settings import AssociationSettings
 
 WAIT_S = 30.0
-"""How long to wait for others who write, s."""
+"""How long to wait for other writers, s."""
 
 _PART = 50_000  # rows read at a time
 
 CACHE_KIB = 256 * 1024
-"""Memory of a change of SQLite, KiB: a night of 1.5 million objects has some 300 MB of pages."""
+"""SQLite's cache for a change, KiB: a night of 1.5 million objects has about 300 MB of pages."""
 
 ONE_WRITER = 0x6E73
-"""Key of PostgreSQL's advisory lock, which whoever writes holds."""
+"""Key of the advisory lock that a writer holds in PostgreSQL."""
 
 
 class AssociationDatabase:
-    """Database whose changes are kept whole when their block ends, or not at all; one process writes at a time.
+    """Database in which the changes of a block are committed together, or not at all; one process writes at a time.
 
     Parameters
     ----------
     engine
-        Of SQLAlchemy.
+        SQLAlchemy engine.
     where
-        Name of the store in messages; an attribute, too.
+        Name of the store in messages; also an attribute.
     path
-        File of SQLite, an attribute, too; None: the store is a server's.
+        SQLite file; also an attribute. None: the store is a server.
 
     Attributes
     ----------
     changed
-        Settings that objects are matched with, that were others before, of all that was associated through this.
+        Changes of matching settings noted through this object.
     """
 
     def __init__(self, engine: sa.Engine, where: str, path: Path | None) -> None:
@@ -53,26 +53,26 @@ class AssociationDatabase:
         self._noted: dict[str, float] | None = None
 
     def rows(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
-        """Return what a query finds."""
+        """Return the rows of a query."""
         with self.reading() as connection:
             return connection.execute(statement).all()
 
     def table(self, statement: sa.Select[Any], form: TableOf) -> pa.Table:
-        """Return what a query of the columns of a dataset finds, as a table of it."""
+        """Return the result of a query of all columns of a dataset, as its table."""
         with self.reading() as connection:
-            # Rows of a database take ten times the memory of a table.
+            # Database rows take ten times the memory of a table.
             found = connection.execute(statement.execution_options(stream_results=True)).partitions(_PART)
             return pa.concat_tables([form.empty(), *(_table(rows, form.schema) for rows in found)])
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Yield a connection that only reads; errors as of `flows.storage.association_store.opened_association`."""
+        """Yield a read-only connection; errors as in `flows.storage.association_store.opened_association`."""
         with _explained(self.where, self.path), self._engine.connect() as connection:
             yield connection.execution_options(reads=True)
 
     @contextmanager
     def change(self) -> Iterator[sa.Connection]:
-        """Yield a connection in a transaction that writes; errors likewise."""
+        """Yield a connection in a writing transaction; errors as in `reading`."""
         if self.path is not None:
             require_lease(self.path)
         with _explained(self.where, self.path), self._engine.begin() as connection:
@@ -82,7 +82,7 @@ class AssociationDatabase:
 
     @contextmanager
     def matching(self, settings: AssociationSettings, night: str) -> Iterator[sa.Connection]:
-        """Yield a connection as `change` does, in which objects of a night are matched; with what, is noted."""
+        """Yield a connection as `change` does, to match objects of a night, and note the settings used."""
         given = {name: float(getattr(settings, name)) for name in MATCHING}
         with self.change() as connection:
             changed = [] if given == self._noted else note_settings(connection, given, night)
@@ -91,7 +91,7 @@ class AssociationDatabase:
         self.changed += changed
 
     def setting_changes(self) -> list[SettingChange]:
-        """Return the changes of what objects were matched with, in order; none where the first is not known."""
+        """Return the recorded changes of matching settings, in order."""
         with self.reading() as connection:
             if not sa.inspect(connection).has_table(SETTING.name):
                 return []
@@ -104,14 +104,14 @@ class AssociationDatabase:
 
 
 def sqlite_engine(path: Path) -> sa.Engine:
-    """Return an engine of a file of SQLite, which is made if need be."""
+    """Return an engine for an SQLite file, which is created if necessary."""
     with writing(path):
         make_folder(path.parent)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, MODE))
     arguments = {"timeout": WAIT_S, "isolation_level": None}
     url = sa.URL.create("sqlite", database=str(path.absolute()))
     engine = sa.create_engine(url, connect_args=arguments, poolclass=sa.NullPool)
-    # Whoever writes has the file from the beginning: two that read first and write then would wait for each other.
+    # A writer locks the file from the start: two that first read and then write would block each other.
     sa.event.listen(engine, "begin", _begin)
     return engine
 
@@ -120,18 +120,18 @@ def _begin(connection: sa.Connection) -> None:
     if connection.get_execution_options().get("reads"):
         connection.exec_driver_sql("BEGIN")
         return
-    # Pages that do not fit are written before the end, and nobody can read from then on.
+    # Pages that do not fit in the cache are written early, and from then on nobody can read.
     connection.exec_driver_sql(f"PRAGMA cache_size = -{CACHE_KIB}")
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def postgresql_engine(url: str) -> sa.Engine:
-    """Return an engine of a database of PostgreSQL.
+    """Return an engine for a PostgreSQL database.
 
     Raises
     ------
     Misconfigured
-        The driver is not installed (``missing_extra``), or the URL is not one (``bad_url``).
+        The driver is not installed (``missing_extra``), or the URL is not valid (``bad_url``).
     """
     try:
         limits = {"connect_timeout": 10, "options": f"-c lock_timeout={int(1000 * WAIT_S)}"}
@@ -148,11 +148,11 @@ def postgresql_engine(url: str) -> sa.Engine:
 
 @contextmanager
 def _explained(where: str, path: Path | None) -> Iterator[None]:
-    """Convert the errors of a database to our own."""
+    """Convert database errors to our own."""
     try:
         yield
     except sa.exc.IntegrityError:
-        raise  # a defect of ours
+        raise  # a bug of ours
     except sa.exc.DBAPIError as error:
         raise _translated(where, path, error.orig) from error
 
@@ -180,7 +180,7 @@ def _translated(where: str, path: Path | None, error: BaseException | None) -> N
 
 
 def _holders(path: Path) -> str:
-    """Return the numbers of the processes that have locks on a file, as far as Linux tells."""
+    """Return the numbers of processes with locks on a file, as far as Linux shows them; empty if unknown."""
     with suppress(OSError, IndexError):
         inode, found = str(path.stat().st_ino), set[str]()
         for line in Path("/proc/locks").read_text().splitlines():

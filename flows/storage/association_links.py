@@ -1,4 +1,4 @@
-"""Links between the detections of an exposure and objects at rest, in a transaction on the tables of the store."""
+"""Links between the detections of an exposure and objects at rest, in one transaction."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
@@ -39,7 +39,7 @@ _RANKS = 1 << 12
 
 
 class Associated(NamedTuple):
-    """Outcome of an exposure: detections of objects that were known, of new ones, and those of none."""
+    """Numbers of an exposure's detections: of known objects, of new objects, and of none."""
 
     known: int
     new: int
@@ -47,7 +47,7 @@ class Associated(NamedTuple):
 
 
 class UsableDetections(NamedTuple):
-    """Detections of an exposure that may be of objects, by their ids; values: rows of the table of links."""
+    """Detections of an exposure that may belong to objects, by id; ``values`` are rows of the table of links."""
 
     ids: NDArray[np.int64]
     ra: NDArray[np.float64]
@@ -59,12 +59,12 @@ class UsableDetections(NamedTuple):
 
     @property
     def sums(self) -> NDArray[np.float64]:
-        """Return what motions are fitted to, (n, 9)."""
+        """Return the sums to which motions are fitted, (n, 9)."""
         return motion_sums(self.vectors, self.sigma**-2, self.mjd)
 
 
 def usable_detections(found: pa.Table, least_trail: float) -> UsableDetections:
-    """Return the detections that have a place, and are not trails."""
+    """Return the detections that have a position and are not trails."""
     found = found.sort_by("diaSourceId")
 
     def numbers(name: str) -> NDArray[np.float64]:
@@ -85,20 +85,20 @@ def usable_detections(found: pa.Table, least_trail: float) -> UsableDetections:
 
 
 def source_ids(key: ExposureKey) -> tuple[int, int]:
-    """Return the first and the last diaSourceId that detections of an exposure may have."""
+    """Return the first and last diaSourceId that detections of an exposure can have."""
     first = (key.visit << 21) | (key.detector << 12)
     return first, first + _RANKS - 1
 
 
 class ExposureLinks:
-    """Links of an exposure, in a transaction.
+    """Links of an exposure in one transaction.
 
     Parameters
     ----------
     connection
-        In a transaction that writes.
+        Connection in a writing transaction.
     key
-        The exposure.
+        Exposure.
     """
 
     def __init__(self, connection: sa.Connection, key: ExposureKey) -> None:
@@ -107,16 +107,16 @@ class ExposureLinks:
         self._now = datetime.now(UTC).isoformat(timespec="seconds")
 
     def associate(self, made_from: str, rows: UsableDetections, seen: int, settings: AssociationSettings) -> Associated:
-        """Associate the detections of the exposure, and replace what it had.
+        """Associate the detections of the exposure, replacing earlier links.
 
         Parameters
         ----------
         made_from
             Digest of its detections.
         rows, seen
-            Those that may be of objects, and the number of all.
+            Detections that may belong to objects, and the number of all detections.
         settings
-            How near a detection has to be.
+            How close a detection must be to an object.
 
         Raises
         ------
@@ -155,16 +155,16 @@ class ExposureLinks:
         begun: NDArray[np.int64],
         arcsec: float,
     ) -> None:
-        """Note which objects of the exposure lie so near to another that both may be one, each pair once.
+        """Record pairs of objects so close on the exposure that both may be one, each pair once.
 
         Parameters
         ----------
         near, places, seen
-            Objects about the detections, where they are at the time, and which of them were seen.
+            Objects near the detections, their positions at the time, and indices of those that were detected.
         rows, new, begun
-            The detections, those that began an object, and the ids of these.
+            Detections, indices of those that began an object, and the ids of these objects.
         arcsec
-            How near.
+            Largest separation, arcsec.
         """
         touched = np.zeros(len(near.ids) + len(new), np.bool_)
         touched[seen], touched[len(near.ids) :] = True, True
@@ -185,11 +185,11 @@ class ExposureLinks:
             self._event("beside", identity, other)
 
     def withdraw(self) -> None:
-        """Take the exposure out."""
+        """Remove the exposure."""
         self._events("removed", self._empty(self._taken_out()))
 
     def _taken_out(self) -> set[int]:
-        """Remove its detections, and the exposure; return the objects that they were, which are as without them."""
+        """Remove the exposure and its detections; return the objects affected, which are updated."""
         of_exposure = SOURCE.c.diaSourceId.between(*self._ids)
         before = set(self._connection.scalars(sa.select(SOURCE.c.diaObjectId).where(of_exposure)))
         if before:
@@ -203,12 +203,12 @@ class ExposureLinks:
         return (VISIT.c.visit == self._key.visit) & (VISIT.c.detector == self._key.detector)
 
     def _join(self, rows: UsableDetections, pairs: PlaceMatches, near: "PlacedObjects") -> None:
-        """Add detections to the objects that they are; one that had none begins again."""
+        """Add detections to their objects; an object without detections starts anew."""
         changed = near.joined(pairs.which, rows.sums[pairs.rows], rows.mjd[pairs.rows])
         update_objects(self._connection, [{"of": one.pop("diaObjectId"), **one} for one in changed.values()])
 
     def _begun(self, rows: UsableDetections, new: NDArray[np.int64]) -> list[int]:
-        """Begin an object for each of some detections; return their ids."""
+        """Create an object for each of the given detections; return the ids."""
         taken = set(
             self._connection.scalars(sa.select(OBJECT.c.diaObjectId).where(OBJECT.c.diaObjectId.between(*self._ids)))
         )
@@ -218,7 +218,7 @@ class ExposureLinks:
         made = []
         for n in new.tolist():
             source = identity = int(rows.ids[n])
-            if identity in taken:  # of an earlier search of the exposure, and elsewhere
+            if identity in taken:  # taken by an object of an earlier search of the exposure
                 identity = next(spare, -1)
                 if identity < 0:
                     raise BadInput(
@@ -236,12 +236,12 @@ class ExposureLinks:
         return ids.tolist()
 
     def _refresh(self, ids: Collection[int]) -> None:
-        """Recount objects that have lost a detection; one without stays where it was."""
+        """Update objects that have lost a detection; an object without any keeps its position."""
         left = recount(self._connection, ids)
         update_objects(self._connection, [{"of": one, "nDiaSources": 0} for one in sorted(set(ids) - left)])
 
     def _empty(self, ids: Collection[int]) -> set[int]:
-        """Return those of some objects that have no detection."""
+        """Return those of the objects that have no detections."""
         found = selected(self._connection, [OBJECT.c.diaObjectId, OBJECT.c.nDiaSources], OBJECT.c.diaObjectId, ids)
         return {one[0] for one in found if one[1] == 0}
 

@@ -1,4 +1,4 @@
-"""Tables of the store of the association, and what is known of an object by its row."""
+"""Tables of the association store, and the state of objects in them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,21 +14,21 @@ from kernels.sky.positions import sky_position
 from schemas.static_object import FLUXES
 
 FILE = "association.sqlite"
-"""Below the output folder."""
+"""Name in the output folder."""
 
 VERSION = 4
-"""Of the tables; `flows.storage.association_versions` converts those of earlier ones."""
+"""Version of the tables; `flows.storage.association_versions` converts earlier ones."""
 
 _AT_ONCE = 1000  # values in one query
 
 BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
-"""Type of ids."""
+"""SQL type of ids."""
 
 SUMS = ("x", "y", "z", "weight", "tx", "ty", "tz", "t", "tt")
-"""Columns of what `kernels.linking.proper_motion.motion_sums` gives."""
+"""Columns with the sums of `kernels.linking.proper_motion.motion_sums`."""
 
 TABLES = sa.MetaData()
-"""Of the store, a table for each name below."""
+"""All tables of the store, defined below."""
 
 META = sa.Table("association_meta", TABLES, sa.Column("version", sa.Integer, primary_key=True))
 OBJECT = sa.Table(
@@ -40,8 +40,8 @@ OBJECT = sa.Table(
     sa.Column("dec", sa.Double, nullable=False),
     *(sa.Column(name, sa.Double, nullable=False) for name in SUMS),
     sa.Column("nDiaSources", sa.Integer, nullable=False),
-    sa.Column("nights", sa.Integer, nullable=False),  # with a detection, at least
-    sa.Column("movingCell", BIG, index=True),  # wide; null of what is at rest
+    sa.Column("nights", sa.Integer, nullable=False),  # lower limit of the number of nights with a detection
+    sa.Column("movingCell", BIG, index=True),  # coarse; null for objects at rest
     sa.Column("firstDiaSourceMjdTai", sa.Double, nullable=False),
     sa.Column("lastDiaSourceMjdTai", sa.Double, nullable=False),
     sa.Column("createdBy", BIG, nullable=False),
@@ -80,7 +80,7 @@ REFUSAL = sa.Table(
     sa.Column("detector", sa.Integer, primary_key=True, autoincrement=False),
     *(sa.Column(name, sa.String, nullable=False) for name in ("digest", "code", "where", "problem", "remedy")),
 )
-"""Exposures that cannot be associated as they are, and why."""
+"""Exposures that cannot be associated, and why."""
 
 EVENT = sa.Table(
     "event",
@@ -88,7 +88,7 @@ EVENT = sa.Table(
     sa.Column("event", BIG, primary_key=True),
     sa.Column("kind", sa.String, nullable=False),
     sa.Column("diaObjectId", BIG, nullable=False, index=True),
-    sa.Column("otherId", BIG, index=True),  # of the object that it lies beside
+    sa.Column("otherId", BIG, index=True),  # nearby object of the same event
     sa.Column("visit", BIG, nullable=False),
     sa.Column("detector", sa.Integer, nullable=False),
     sa.Column("at", sa.String, nullable=False),
@@ -100,11 +100,11 @@ SETTING = sa.Table(
     sa.Column("setting", BIG, primary_key=True),
     sa.Column("name", sa.String, nullable=False),
     sa.Column("value", sa.Double, nullable=False),
-    sa.Column("before", sa.Double),  # null of the first
-    sa.Column("night", sa.String(8), nullable=False),  # that was the first to be associated so
+    sa.Column("before", sa.Double),  # null for the first value
+    sa.Column("night", sa.String(8), nullable=False),  # first night associated with the value
     sa.Column("at", sa.String, nullable=False),
 )
-"""Settings that objects were matched with, and each change of them; stores without it get it when they are written."""
+"""Matching settings and their changes; older stores get this table when they are next written."""
 
 STATIC = sa.Table(
     "static_object",
@@ -113,7 +113,7 @@ STATIC = sa.Table(
     sa.Column("cell", BIG, nullable=False, index=True),
     *(sa.Column(name, sa.Double, nullable=False) for name in SUMS),
     sa.Column("nNights", sa.Integer, nullable=False),
-    sa.Column("movingCell", BIG, index=True),  # wide; null of what is at rest
+    sa.Column("movingCell", BIG, index=True),  # coarse; null for objects at rest
     sa.Column("firstMjd", sa.Double, nullable=False),
     sa.Column("lastMjd", sa.Double, nullable=False),
 )
@@ -128,7 +128,7 @@ SEEN = sa.Table(
     sa.Index("ix_static_seen_object", "night", "objectId"),
     sqlite_with_rowid=False,
 )
-"""Objects of each night, by the lasting ones."""
+"""Objects of each night, by permanent object."""
 
 STATIC_NIGHT = sa.Table(
     "static_night",
@@ -137,7 +137,7 @@ STATIC_NIGHT = sa.Table(
     sa.Column("madeFrom", sa.String, nullable=False),
     sa.Column("digest", sa.String, nullable=False),
 )
-"""Nights whose objects are associated: digests of these, and of what came of them."""
+"""Nights whose objects are associated: digests of these objects, and of the result."""
 
 STATIC_EVENT = sa.Table(
     "static_event",
@@ -145,22 +145,22 @@ STATIC_EVENT = sa.Table(
     sa.Column("event", BIG, primary_key=True),
     sa.Column("kind", sa.String, nullable=False),
     sa.Column("staticObjectId", BIG, nullable=False, index=True),
-    sa.Column("otherId", BIG, index=True),  # of the object that it lies beside
+    sa.Column("otherId", BIG, index=True),  # nearby object of the same event
     sa.Column("night", sa.String(8), nullable=False),
     sa.Column("at", sa.String, nullable=False),
 )
 
 MATCHING = ("sigmas", "min_arcsec", "max_arcsec", "min_trail_arcsec")
-"""Settings that say which detections are of an object."""
+"""Settings that decide which detections belong to an object."""
 
 STATE = ("diaObjectId", *SUMS, "nDiaSources", "nights", "firstDiaSourceMjdTai", "lastDiaSourceMjdTai")
-"""Columns of what is known of an object."""
+"""Columns with the state of an object."""
 
-_APART_D = 0.5  # between detections of two nights, at least
+_APART_D = 0.5  # days: least separation of detections of two nights
 
 
 class SettingChange(NamedTuple):
-    """Change of a setting that objects are matched with: its value before and since, and the first night of that."""
+    """Change of a matching setting: values before and since, and the first night with the new value."""
 
     name: str
     before: float
@@ -176,7 +176,7 @@ class SettingChange(NamedTuple):
 
 
 class PlacedObjects(NamedTuple):
-    """Objects: ids, (n, 9) sums of their detections, number of these and of their nights, first and last time."""
+    """State of objects: ids, (n, 9) sums, numbers of detections and nights, first and last time."""
 
     ids: NDArray[np.int64]
     sums: NDArray[np.float64]
@@ -187,19 +187,19 @@ class PlacedObjects(NamedTuple):
 
     @classmethod
     def read(cls, rows: Sequence[Sequence[Any]]) -> "PlacedObjects":
-        """Return those of rows with the columns of `STATE`."""
-        ids = np.array([row[0] for row in rows], np.int64)  # which float64 does not hold
+        """Return objects from rows with the columns of `STATE`."""
+        ids = np.array([row[0] for row in rows], np.int64)  # float64 cannot hold them
         columns = np.array([tuple(row[1:]) for row in rows], np.float64).reshape(-1, len(STATE) - 1).T
         number, nights = columns[-4:-2].astype(np.int64)
         return cls(ids, columns[:-4].T, number, nights, columns[-2], columns[-1])
 
     def motions(self) -> tuple[Motions, NDArray[np.bool_]]:
-        """Return how they move, and which of them do."""
+        """Return the motions of the objects, and which objects move."""
         found = fit_motions(self.sums, self.number)
         return found, found.moving(self.nights)
 
     def joined(self, which: NDArray[np.int64], sums: NDArray[np.float64], mjd: NDArray[np.float64]) -> "PlacedObjects":
-        """Return some of them with a further detection each; one that had none begins again."""
+        """Return selected objects with one more detection each; objects without detections start anew."""
         had = self.number[which] > 0
         apart = (mjd > self.last[which] + _APART_D) | (mjd < self.first[which] - _APART_D)
         return PlacedObjects(
@@ -212,7 +212,7 @@ class PlacedObjects(NamedTuple):
         )
 
     def values(self) -> list[dict[str, Any]]:
-        """Return their rows, without who began them."""
+        """Return the rows of the objects, without ``createdBy``."""
         if not len(self.ids):
             return []
         ra, dec = sky_position(self.sums[:, :3])
@@ -231,16 +231,16 @@ class PlacedObjects(NamedTuple):
 
 
 def note_settings(connection: sa.Connection, given: Mapping[str, float], night: str) -> list[SettingChange]:
-    """Note what objects of a night are matched with from now on; return what has changed since it was last noted.
+    """Record the matching settings used from this night on; return those that differ from the last record.
 
-    A store in which nothing is noted is taken as made with what is given.
+    A store without any record is assumed to have used the given values.
 
     Parameters
     ----------
     connection
-        In a transaction that writes.
+        Connection in a writing transaction.
     given, night
-        Values by the names of `MATCHING`, and the night that is associated.
+        Values by the names in `MATCHING`, and the night being associated.
     """
     SETTING.create(connection, checkfirst=True)
     noted = connection.execute(sa.select(SETTING.c.name, SETTING.c.value).order_by(SETTING.c.setting))
@@ -254,14 +254,14 @@ def note_settings(connection: sa.Connection, given: Mapping[str, float], night: 
 
 
 def recount(connection: sa.Connection, ids: Collection[int]) -> set[int]:
-    """Work out again, from their detections, what is known of some objects; return those that have any."""
+    """Recompute the state of objects from their detections; return the ids of those that have any."""
     found = selected(connection, _counted(), SOURCE.c.diaObjectId, ids, group=SOURCE.c.diaObjectId)
     update_objects(connection, [{"of": one.pop("diaObjectId"), **one} for one in PlacedObjects.read(found).values()])
     return {one[0] for one in found}
 
 
 def update_objects(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Change objects: rows of the table, the id of each under ``of``."""
+    """Update objects from rows of the table, with the id of each under ``of``."""
     if rows:
         connection.execute(OBJECT.update().where(OBJECT.c.diaObjectId == sa.bindparam("of")), list(rows))
 
@@ -274,7 +274,7 @@ def selected(
     group: Any = None,
     also: sa.ColumnElement[bool] | None = None,
 ) -> list[sa.Row[Any]]:
-    """Return columns of the rows in which one has some values, not too many in one query; ``also``: a condition."""
+    """Return columns of the rows whose ``column`` is in ``values``, in several queries; ``also``: a condition."""
     wanted, found = sorted(int(one) for one in values), list[sa.Row[Any]]()
     for first in range(0, len(wanted), _AT_ONCE):
         statement = sa.select(*columns).where(column.in_(wanted[first : first + _AT_ONCE]))
@@ -286,14 +286,14 @@ def selected(
 def objects_near(
     connection: sa.Connection, state: Sequence[Any], ra: NDArray[np.float64], dec: NDArray[np.float64], arcsec: float
 ) -> PlacedObjects:
-    """Return the objects in the cells about places in deg, and those that move not far away, by their ids.
+    """Return the objects in the cells around positions, and moving objects in a wider area, by id.
 
     Parameters
     ----------
     connection, state
-        To the store, and columns of the table of the objects in the order of `STATE`.
+        Connection to the store, and columns of the table of objects in the order of `STATE`.
     ra, dec, arcsec
-        The places, and how far about them.
+        Positions, deg, and radius around them, arcsec.
     """
     if not len(ra):
         return PlacedObjects.read([])
@@ -305,7 +305,7 @@ def objects_near(
 
 
 def _counted() -> tuple[sa.ColumnElement[Any], ...]:
-    """Return what `STATE` has of an object, as a query by objects finds it from their detections."""
+    """Return query columns that compute the `STATE` of objects from their detections."""
     weight, mjd = SOURCE.c.weight, SOURCE.c.midpointMjdTai
     place, t = [SOURCE.c[axis] for axis in "xyz"], mjd - ORIGIN
     terms = (*place, 1.0, *(t * axis for axis in place), t, t * t)

@@ -1,4 +1,4 @@
-"""Versions of the tables of the association: new ones, and those of an earlier version, all of whose rows are kept."""
+"""Versions of the association tables: creating them, and converting earlier ones without losing rows."""
 
 from collections.abc import Sequence
 
@@ -23,27 +23,27 @@ from flows.storage.association_tables import (
 from kernels.linking.proper_motion import ORIGIN
 
 EARLIER = (1, 2, 3)
-"""Versions that are converted."""
+"""Versions that can be converted."""
 
-_OF_SCIENCE_IMAGES = (STATIC, SEEN, STATIC_NIGHT, STATIC_EVENT)  # which the first three versions had not
+_OF_SCIENCE_IMAGES = (STATIC, SEEN, STATIC_NIGHT, STATIC_EVENT)  # not in the first three versions
 
-_PART = 50_000  # objects counted at a time
+_PART = 50_000  # number of objects updated at a time
 
 
 def version_of(connection: sa.Connection) -> int | None:
-    """Return the version of the tables; None: there are none."""
+    """Return the version of the tables; None if there are none."""
     if not sa.inspect(connection).has_table(META.name):
         return None
     return int(connection.execute(sa.select(META.c.version)).scalar_one())
 
 
 def brought_up(connection: sa.Connection) -> int:
-    """Return the version of the tables when missing ones have been made, and those of an earlier version converted.
+    """Create missing tables or convert those of an earlier version; return the resulting version.
 
     Parameters
     ----------
     connection
-        In a transaction that writes: what fails leaves the tables as they were.
+        Connection in a writing transaction, so that a failure leaves the tables unchanged.
     """
     found = version_of(connection)
     if found is None:
@@ -55,7 +55,7 @@ def brought_up(connection: sa.Connection) -> int:
         if found < 3:
             _add(connection, EVENT, ("otherId",))
         TABLES.create_all(connection, (*_OF_SCIENCE_IMAGES, SETTING))
-        connection.execute(NIGHT.update().values(stamp=""))  # so that their objects are looked at
+        connection.execute(NIGHT.update().values(stamp=""))  # so that their objects are processed
         connection.execute(META.update().values(version=VERSION))
     else:
         return found
@@ -63,11 +63,11 @@ def brought_up(connection: sa.Connection) -> int:
 
 
 def _add_motions(connection: sa.Connection) -> None:
-    """Add to objects what motions are fitted to, from their detections."""
-    REFUSAL.create(connection, checkfirst=True)  # the first stores had none
+    """Add the sums for motions to objects, computed from their detections."""
+    REFUSAL.create(connection, checkfirst=True)  # missing in the first stores
     added = (*SUMS[4:], "nights", "movingCell")
     _add(connection, OBJECT, added)
-    # One that has lost its detections is as if all had been at the time of the last.
+    # An object without detections is treated as if all had been at the time of the last one.
     t, weight = OBJECT.c.lastDiaSourceMjdTai - ORIGIN, OBJECT.c.weight
     sums = (*(t * OBJECT.c[axis] for axis in "xyz"), t * weight, t * t * weight)
     connection.execute(OBJECT.update().values(dict(zip(added, (*sums, 1), strict=False))))
@@ -77,7 +77,7 @@ def _add_motions(connection: sa.Connection) -> None:
 
 
 def _add(connection: sa.Connection, table: sa.Table, columns: Sequence[str]) -> None:
-    """Add columns to a table, and the indexes that it lacks."""
+    """Add columns to a table, and its missing indexes."""
     prepared = connection.dialect.identifier_preparer
     for name in columns:
         rule = "" if table.c[name].nullable else " NOT NULL DEFAULT 0"

@@ -1,4 +1,4 @@
-"""Files, folders and records that are complete or absent, on this machine and in buckets."""
+"""Files, folders and records that are complete or absent, locally and in buckets."""
 
 import ctypes
 import errno
@@ -25,38 +25,38 @@ from schemas.errors import Misconfigured, Retryable
 from schemas.settings import StoreSettings
 
 ATTEMPTS, WAIT_S = 5, 0.5
-"""Of a conditional write whose answer is lost, and the wait before the second; it doubles with each further one, s."""
+"""Attempts at a conditional write without a clear answer, and the wait before the second, s; it doubles each time."""
 
 _held: set[str] = set()
 """Folders whose lease this process has taken."""
 
 _terms: Counter[str] = Counter()
-"""How often what this process knows of each folder was out of date."""
+"""Number of times that this process's knowledge of each folder was outdated."""
 
 _lost: set[str] = set()
-"""Folders of which another run has taken over the lease."""
+"""Folders whose lease another run has taken over."""
 
 _leases: dict[Path, tuple[int, int]] = {}
-"""Device and inode of the lease that this process wrote, by the folder on this machine."""
+"""Device and inode of each local lease file written by this process."""
 
 STAGED = ".staging"
-"""Ending of what is not published yet."""
+"""Suffix of what is not published yet."""
 
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 
 
 def write_file(path: Path, content: bytes, staging: Path, mode: int = 0o666) -> None:
-    """Write ``content`` under ``staging`` and move it to ``path`` in one step; both are on one file system.
+    """Write ``content`` to a file in ``staging`` and move it to ``path`` in one step; both are on one file system.
 
-    ``mode`` is that of the file, less the bits of the umask. In a bucket one put is that step, and nothing is staged.
+    ``mode`` is the mode of the file before the umask. In a bucket a single put is that step, and nothing is staged.
 
     Raises
     ------
     Retryable
         The disk is full, or the object store does not answer.
     Misconfigured
-        The folder may not be written, a limit on file sizes is too small, or another run has the folder now
+        The folder cannot be written, a limit on file sizes is too small, or another run now holds the folder
         (``taken_over``, see `flows.storage.fence`).
     """
     if isinstance(path, BucketPath):
@@ -93,10 +93,10 @@ def publish_file(staged: Path, path: Path) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Return a hidden folder beside ``path`` to fill; when the block ends well it becomes ``path`` in one step.
+    """Yield a hidden folder beside ``path`` to fill; if the block succeeds it becomes ``path`` in one step.
 
-    What was at ``path`` before is replaced. If the block fails, nothing is left of the new folder. In a bucket it is a
-    Zarr group, filled on this machine first: see `flows.storage.bucket_path`. Errors as in `write_file`.
+    An existing ``path`` is replaced. If the block fails, the new folder is removed. In a bucket ``path`` is a Zarr
+    group, filled on this machine first: see `flows.storage.bucket_path`. Errors as in `write_file`.
     """
     if isinstance(path, BucketPath):
         with TemporaryDirectory(prefix="nightstride-") as folder, writing(Path(folder)):
@@ -109,7 +109,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         try:
             staged.mkdir()
             yield staged
-            # Side by side: the disk takes what waits for it together in a third of the time.
+            # In parallel: the disk then needs a third of the time.
             with ThreadPoolExecutor(8) as pool:
                 list(pool.map(sync, staged.rglob("*")))
             sync(staged)
@@ -121,7 +121,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a published file or folder, if it is there; errors as in `write_file`."""
+    """Remove a published file or folder, if it exists; errors as in `write_file`."""
     if isinstance(path, BucketPath):
         if path.suffix == ".zarr":
             remove_group(path)
@@ -132,7 +132,7 @@ def remove(path: Path) -> None:
         return
     with writing(path):
         if path.is_dir():
-            # Under its name it is whole or gone; what a killed process leaves of it, the next run sweeps away.
+            # It disappears under its name in one step; the next run removes what a killed process leaves.
             gone = path.parent / f".{path.name}.{uuid4().hex}{STAGED}"
             path.rename(gone)
             shutil.rmtree(gone)
@@ -141,9 +141,9 @@ def remove(path: Path) -> None:
 
 
 def sweep(out: Path) -> int:
-    """Remove what killed runs left unpublished under ``out``; return the number of entries.
+    """Remove unpublished leftovers of killed runs under ``out``; return the number of entries.
 
-    Only for the holder of the lease: to anybody else these may be files that are being written.
+    Only for the holder of the lease: for anybody else these may be files being written.
     """
     found = leftovers(out)
     for entry in found:
@@ -155,9 +155,9 @@ def sweep(out: Path) -> int:
 
 
 def leftovers(out: Path) -> list[Path]:
-    """Return what lies unpublished under ``out``: all of ``staging/``, and folders that were never finished.
+    """Return unpublished entries under ``out``: all of ``staging/``, and unfinished folders.
 
-    In a bucket nothing does: what is not finished there is replaced when it is made again.
+    None in a bucket, where unfinished objects are replaced when they are made again.
     """
     if isinstance(out, BucketPath):
         return []
@@ -168,7 +168,7 @@ def leftovers(out: Path) -> list[Path]:
 
 
 def make_folder(path: Path) -> None:
-    """Make ``path`` and its parents, and put the new names on disk."""
+    """Make ``path`` and its parents, and flush the new names to disk."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for folder in missing:
@@ -176,7 +176,7 @@ def make_folder(path: Path) -> None:
 
 
 def _move_folder(staged: Path, path: Path) -> None:
-    """Move the folder ``staged`` to ``path``; if there was one, ``staged`` then holds it."""
+    """Move the folder ``staged`` to ``path``; an existing folder is swapped into ``staged``."""
     try:
         staged.rename(path)
     except OSError as error:
@@ -186,13 +186,13 @@ def _move_folder(staged: Path, path: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> None:
-    """Swap two folders; in one step where the system can (renameat2, Linux)."""
+    """Swap two folders; in one step where the system supports it (renameat2, Linux)."""
     if sys.platform == "linux":
         rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
         names = os.fsencode(one), os.fsencode(other)
         if rename is not None and rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
             return
-    # For a moment there is nothing at `other`: a rerun makes it again.
+    # For a moment `other` does not exist; if killed here, a rerun makes it again.
     aside = one.with_name(f"{one.name}.old{STAGED}")
     other.rename(aside)
     one.rename(other)
@@ -211,23 +211,23 @@ def sync(path: Path) -> None:
 
 @dataclass(frozen=True)
 class WriteConditions:
-    """Support of a store for conditions.
+    """How a store handles conditional writes.
 
     Attributes
     ----------
     enforced
-        It refuses a put whose condition does not hold: ``If-None-Match: *`` and ``If-Match``.
+        Whether it refuses a put whose condition fails: ``If-None-Match: *`` and ``If-Match``.
     quoted
-        It wants the version of ``If-Match`` in its quotes, as the standard has it; some want it without.
+        Whether it wants the version in ``If-Match`` in quotes, as in the standard; some stores want none.
     """
 
     enforced: bool = False
     quoted: bool = True
 
     def write(self, path: BucketPath, content: bytes, replaces: str | None) -> str:
-        """Write an object in place of the version ``replaces``, or where there is none; return its version.
+        """Write an object if its version is ``replaces``, or if there is none (None); return the new version.
 
-        Where conditions are not enforced, it is put in place of anything.
+        If the store does not enforce conditions, any object is replaced.
 
         Raises
         ------
@@ -242,7 +242,7 @@ class WriteConditions:
             try:
                 return self._once(path, content, replaces)
             except (FileExistsError, Retryable) as error:
-                # An earlier attempt may have come through, and only its answer been lost.
+                # An earlier attempt may have succeeded, and only its answer was lost.
                 if (version := _version_of(path, content)) is not None:
                     return version
                 if isinstance(error, FileExistsError) or attempt == ATTEMPTS - 1:
@@ -255,17 +255,17 @@ class WriteConditions:
             return path.write(content, create=True)
         try:
             return path.write(content, replaces if self.quoted else replaces.strip('"'))
-        except FileNotFoundError as error:  # AWS's answer to If-Match where there is no object
+        except FileNotFoundError as error:  # AWS's answer to If-Match if there is no object
             raise FileExistsError(errno.EEXIST, "was removed by somebody else", str(path)) from error
 
 
 def probe_store(out: BucketPath) -> WriteConditions:
-    """Find out what the store of ``out`` does about conditions, by an object that is removed again.
+    """Find out how the store of ``out`` handles conditions, using a temporary object.
 
     Raises
     ------
     Misconfigured, Retryable
-        It may not be written, or does not answer.
+        It cannot be written, or does not answer.
     """
     path = staging_folder(out) / f"probe-{uuid4().hex}"
     try:
@@ -281,7 +281,7 @@ def probe_store(out: BucketPath) -> WriteConditions:
 
 
 def write_conditions(out: BucketPath) -> WriteConditions:
-    """Return what the store of ``out`` does about conditions, which is found out once; errors as in `probe_store`."""
+    """Return how the store of ``out`` handles conditions; tested only once; errors as in `probe_store`."""
     return _probed(out, configured())
 
 
@@ -291,7 +291,7 @@ def _probed(out: BucketPath, _: StoreSettings) -> WriteConditions:
 
 
 def _version_of(path: BucketPath, content: bytes) -> str | None:
-    """Return the version of an object if it has this content."""
+    """Return the version of an object if it has this content, else None."""
     try:
         found = path.read_versioned()
     except FileNotFoundError:
@@ -308,19 +308,19 @@ def _refused(path: BucketPath, *, replaces: str | None = None, create: bool = Fa
 
 
 def forbid(out: Path) -> None:
-    """Forbid this process to write to the ledger of ``out``: it has lost the lease."""
+    """Stop this process from writing records of ``out``: it has lost the lease."""
     _lost.add(str(out))
 
 
 def permit(out: Path) -> None:
-    """Undo `forbid`: this process has the lease again."""
+    """Undo `forbid`: this process holds the lease again."""
     _lost.discard(str(out))
     _held.add(str(out))
     outdate(out)
 
 
 def release(out: Path) -> None:
-    """Note that this process does not hold the lease of ``out`` any more."""
+    """Note that this process no longer holds the lease of ``out``."""
     _held.discard(str(out))
     outdate(out)
 
@@ -331,18 +331,18 @@ def holds(out: Path) -> bool:
 
 
 def outdate(out: Path) -> None:
-    """Note that what this process knows of ``out`` is out of date."""
+    """Note that this process's knowledge of ``out`` is outdated."""
     _terms[str(out)] += 1
 
 
 def term_of(out: Path) -> int:
-    """Return the number of times that ``out`` was outdated."""
+    """Return how often ``out`` was outdated."""
     return _terms[str(out)]
 
 
 @contextmanager
 def fenced(out: Path, lease: Path, descriptor: int) -> Iterator[None]:
-    """Write records of a folder on this machine, within the block, only while ``lease`` is still the open file."""
+    """Allow writing records of a local folder within the block, as long as ``lease`` is still the open file."""
     permit(out)
     found = os.fstat(descriptor)
     own = _leases[lease] = found.st_dev, found.st_ino
@@ -355,21 +355,21 @@ def fenced(out: Path, lease: Path, descriptor: int) -> Iterator[None]:
 
 
 def is_lost(path: Path) -> bool:
-    """Return whether another run has taken over, from this process, the folder in which ``path`` lies."""
+    """Return whether another run has taken over, from this process, the folder that contains ``path``."""
     if any(str(path).startswith(f"{lost}/") for lost in _lost):
         return True
     return any(lease.parent in path.parents and file_identity(lease) != own for lease, own in list(_leases.items()))
 
 
 def require_lease(path: Path) -> None:
-    """Raise if another run has taken over the folder in which ``path`` lies: `Misconfigured` (``taken_over``)."""
+    """Raise `Misconfigured` (``taken_over``) if another run has taken over the folder that contains ``path``."""
     if is_lost(path):
         raise taken_over(path)
-    require_held(path)  # of a task in another process
+    require_held(path)  # for a task in another process
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:
-    """Return device and inode of a file, which another of its name has not; None if there is none."""
+    """Return device and inode of a file, which identify it; None if it does not exist."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -383,16 +383,16 @@ def write_record(path: Path, content: bytes, out: Path, replaces: str | None = N
     Parameters
     ----------
     path, content
-        All of it.
+        Path of the record, and its complete content.
     out
-        Output folder that it is of.
+        Its output folder.
     replaces
-        In a bucket the version that must be there now; None: there must be none.
+        In a bucket, the version that must exist now; None: none may exist.
 
     Raises
     ------
     Misconfigured
-        Another run has the lease now, or has changed the record in a bucket meanwhile (``taken_over``).
+        Another run holds the lease now, or has changed the record in a bucket (``taken_over``).
     Misconfigured, Retryable
         As in `flows.storage.atomic.write_file`.
     """
@@ -407,9 +407,9 @@ def write_record(path: Path, content: bytes, out: Path, replaces: str | None = N
 
 
 def lost_to_another(path: Path, out: Path) -> Misconfigured:
-    """Return the error of who writes to ``out``, which another run holds by now.
+    """Return the error for a writer to ``out`` after another run has taken it over.
 
-    From here on this process writes no record there any more, until it takes the lease again.
+    From now on this process writes no records there, until it takes the lease again.
     """
     if holds(out):
         forbid(out)

@@ -1,4 +1,4 @@
-"""Places in a bucket, with the methods of `pathlib.Path` by which the output folder is read and written."""
+"""Paths in a bucket, with the methods of `pathlib.Path` used to read and write the output folder."""
 
 import posixpath
 from collections.abc import Generator, Iterable, Sequence
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from obstore.store import S3Store
 
-    # To whoever is given one, it is a Path. It does not inherit what a Path does on this machine's disk.
+    # Type checkers see a Path; the class does not inherit methods that use the local disk.
     _Path = Path
 else:
     _Path = PurePosixPath
 
 
 class Versioned(NamedTuple):
-    """Content of an object, its version (ETag) and, by the store's clock, when it was written."""
+    """Content of an object, its version (ETag), and when it was written by the store's clock."""
 
     content: bytes
     version: str
@@ -35,14 +35,14 @@ class Versioned(NamedTuple):
 
 
 class BucketPath(_Path):
-    """Path ``s3://bucket/prefix/name``: an object, or a folder, i.e. the objects whose names begin with it.
+    """Path ``s3://bucket/prefix/name`` of an object, or of a folder: the objects whose names begin with it.
 
-    There is no folder without an object in it. An object appears whole, by one put, and replaces an earlier one in the
-    same step; it is read whole.
+    A folder exists only if it has objects. An object appears complete with one put, which also replaces an earlier one;
+    it is read as a whole.
     """
 
     def __str__(self) -> str:
-        # PurePosixPath takes two slashes for one.
+        # PurePosixPath reduces two slashes to one.
         text = super().__str__()
         return f"{PROTOCOL}{text[4:]}" if text.startswith("s3:/") else text
 
@@ -52,11 +52,11 @@ class BucketPath(_Path):
         )
 
     def resolve(self, strict: bool = False) -> Self:
-        """Return itself: it is absolute."""
+        """Return the path itself: it is always absolute."""
         return self
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
-        """Do nothing: a folder is there as soon as something is in it."""
+        """Do nothing: a folder exists as soon as it has an object."""
 
     def read_bytes(self) -> bytes:
         """Read the object; errors as in `flows.storage.object_store.store_failures`."""
@@ -64,7 +64,7 @@ class BucketPath(_Path):
         return patiently(str(self), lambda: bytes(store.get(key).bytes()))
 
     def open(self, mode: str = "r", **_: Any) -> IO[Any]:  # type: ignore[override]
-        """Return the object, read whole, as a file; ``mode`` must be "rb". Errors as in `read_bytes`."""
+        """Return the object, read completely, as a file; ``mode`` must be "rb". Errors as in `read_bytes`."""
         if mode != "rb":
             raise ValueError(f"an object is opened in mode 'rb', not {mode!r}")
         return BytesIO(self.read_bytes())
@@ -95,9 +95,9 @@ class BucketPath(_Path):
         return patiently(str(self), once)
 
     def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """Return the bytes of ranges of the object: first, and one past the last; errors as in `read_bytes`.
+        """Return the bytes of ranges of the object, each (first, one past the last); errors as in `read_bytes`.
 
-        Ranges that lie close together are fetched at one go.
+        Ranges that are close together are fetched in one request.
         """
         store, key = self._object()
         starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
@@ -109,16 +109,16 @@ class BucketPath(_Path):
         Parameters
         ----------
         content
-            All of it.
+            Complete content.
         replaces
-            Version that must be there now, written as the store wants it; None: any, or none.
+            Version that must exist now, in the form the store expects; None: any or none.
         create
-            There must be none.
+            Whether the object must not exist yet.
 
         Raises
         ------
         FileExistsError
-            There is another version, or one.
+            The object has another version, or exists already.
         Misconfigured, Retryable
             As in `flows.storage.object_store.store_failures`.
         """
@@ -126,16 +126,16 @@ class BucketPath(_Path):
         mode: Any = "create" if create else "overwrite" if replaces is None else {"e_tag": replaces}
 
         def once() -> str:
-            # Never in parts: a put is one step, and may carry a condition.
+            # Never in parts: a put is one step, and can have a condition.
             return store.put(key, content, mode=mode, use_multipart=False)["e_tag"] or ""
 
         if mode == "overwrite":
             return patiently(str(self), once)
-        with store_failures(str(self)):  # it may have come through: whoever asked for it has to look
+        with store_failures(str(self)):  # the write may have succeeded; the caller has to check
             return once()
 
     def upload(self, file: Path) -> None:
-        """Write the object from a file on this machine; a large one in parts, which appear together at the end.
+        """Write the object from a local file; a large one in parts, which appear together at the end.
 
         Raises
         ------
@@ -146,7 +146,7 @@ class BucketPath(_Path):
         patiently(str(self), lambda: store.put(key, file))
 
     def download(self, file: IO[bytes]) -> None:
-        """Write the object into an open file, a piece at a time; errors as in `read_bytes`, and those of the file."""
+        """Write the object to an open file, piece by piece; errors as in `read_bytes`, and those of the file."""
         store, key = self._object()
 
         def once() -> OSError | None:
@@ -156,7 +156,7 @@ class BucketPath(_Path):
                 try:
                     file.write(piece)
                     file.flush()
-                except OSError as error:  # of this machine's disk, not of the store
+                except OSError as error:  # an error of the local disk, not of the store
                     return error
             return None
 
@@ -164,13 +164,13 @@ class BucketPath(_Path):
             raise error
 
     def unlink(self, missing_ok: bool = False) -> None:
-        """Remove the object. One that is not there is removed already."""
+        """Remove the object, if it exists."""
         store, key = self._object()
         with suppress(FileNotFoundError):
             patiently(str(self), lambda: store.delete(key))
 
     def is_file(self, *, follow_symlinks: bool = True) -> bool:
-        """Return whether it is an object."""
+        """Return whether the path is an object."""
         store, key = self._object()
         try:
             patiently(str(self), lambda: store.head(key))
@@ -179,23 +179,23 @@ class BucketPath(_Path):
         return True
 
     def is_dir(self, *, follow_symlinks: bool = True) -> bool:
-        """Return whether there are objects below it."""
+        """Return whether there are objects below the path."""
         store, prefix = self._object()
         return bool(patiently(str(self), lambda: next(store.list(prefix or None, chunk_size=1), None)))
 
     def exists(self, *, follow_symlinks: bool = True) -> bool:
-        """Return whether it is an object, or objects are below it."""
+        """Return whether the path is an object or has objects below it."""
         return self.is_file() or self.is_dir()
 
     def iterdir(self) -> Generator[Self, None, None]:
-        """Return objects and folders right below."""
+        """Yield the objects and folders directly below."""
         store, prefix = self._object()
         found = patiently(str(self), lambda: store.list_with_delimiter(prefix or None))
         names = [*found["common_prefixes"], *(one["path"] for one in found["objects"])]
         yield from (self / posixpath.basename(name.rstrip("/")) for name in names)
 
     def glob(self, pattern: str, **_: Any) -> Generator[Self, None, None]:
-        """Return what is below and matches, level by level; ``**`` is not known, and the last level is a pattern."""
+        """Yield matching paths level by level; ``**`` is not supported, and the last level must be a pattern."""
         found = [self]
         for part in PurePosixPath(pattern).parts:
             if any(sign in part for sign in "*?["):
@@ -205,13 +205,13 @@ class BucketPath(_Path):
         yield from found
 
     def rglob(self, pattern: str, **_: Any) -> Generator[Self, None, None]:
-        """Return all objects below; the one pattern is ``*``."""
+        """Yield all objects below; the only supported pattern is ``*``."""
         if pattern != "*":
             raise ValueError(f"objects are listed by '*', not {pattern!r}")
         yield from (path for path, _ in self.objects())
 
     def objects(self) -> list[tuple[Self, int]]:
-        """Return all objects below, and their sizes."""
+        """Return all objects below, and their sizes in bytes."""
         bucket = type(self)(PROTOCOL + self.parts[1])
         store, prefix = self._object()
         pages = patiently(str(self), lambda: list(store.list(prefix or None)))
@@ -230,12 +230,12 @@ class BucketPath(_Path):
 
 
 def located(text: str) -> Path:
-    """Return the path of a folder as it is named on the command line: local, or ``s3://bucket/prefix``.
+    """Return the path of a folder named on the command line: local, or ``s3://bucket/prefix``.
 
     Raises
     ------
     Misconfigured
-        Another protocol; no bucket; credentials in the URL.
+        The URL has another protocol, no bucket, or credentials.
     """
     protocol, separator, rest = text.partition("://")
     if not separator:
@@ -249,19 +249,19 @@ def located(text: str) -> Path:
 
 
 def read_files(paths: Iterable[Path]) -> list[bytes | FileNotFoundError]:
-    """Read files, those in a bucket side by side: the content of each, or that it is not there.
+    """Read files, in parallel if they are in a bucket; missing files give `FileNotFoundError` in place of content.
 
     Raises
     ------
     OSError, Misconfigured, Retryable
-        As reading one does, but for `FileNotFoundError`.
+        As in reading a single file, except `FileNotFoundError`.
     """
     listed = list(paths)
     return side_by_side(_read, listed, any(isinstance(path, BucketPath) for path in listed))
 
 
 def remove_objects(paths: Sequence[Path]) -> None:
-    """Remove objects, side by side; errors as in `BucketPath.unlink`."""
+    """Remove objects in parallel; errors as in `BucketPath.unlink`."""
     side_by_side(lambda path: path.unlink(missing_ok=True), paths, remote=True)
 
 
@@ -273,14 +273,14 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def file_sizes(path: Path) -> list[int]:
-    """Return the size of a file, or of every file below a folder, bytes; nothing if there is neither."""
+    """Return the size of a file, or of every file below a folder, bytes; empty if the path does not exist."""
     if isinstance(path, BucketPath):
         return path.sizes()
     return [one.stat().st_size for one in ([path] if path.is_file() else files_below(path))]
 
 
 def change_of(path: Path) -> object:
-    """Return what changes when a file does, or when one comes into a folder or goes; errors as of reading a file."""
+    """Return a value that differs after a file changes or a folder's entries do; errors as in reading a file."""
     if not isinstance(path, BucketPath):
         return path.stat().st_mtime_ns
     try:
@@ -299,19 +299,18 @@ def _read(path: Path) -> bytes | FileNotFoundError:
 
 
 ROOT = "zarr.json"
-"""Without it a group cannot be opened: written last, removed first."""
+"""A group cannot be opened without it, so it is written last and removed first."""
 
 
 def publish_group(folder: Path, path: BucketPath) -> None:
-    """Upload the files of a Zarr group below ``path``; what was there before is replaced.
+    """Upload the files of a Zarr group to ``path``, replacing an existing group.
 
-    Until the last object is there, the group has no root and is missing to its readers; never are two states mixed
-    for who opens it.
+    Until its root, the last object, is written, readers find no group; they never see a mixture of two states.
 
     Raises
     ------
     Misconfigured, Retryable
-        As in `BucketPath.write`. The group is missing then, and the next attempt writes it again.
+        As in `BucketPath.write`. Then the group is missing, and the next attempt writes it again.
     """
     require_held(path)
     new = {path / file.relative_to(folder).as_posix(): file for file in files_below(folder)}
@@ -332,6 +331,6 @@ def remove_group(path: BucketPath) -> None:
 
 
 def folder_digest(folder: Path) -> str:
-    """Return the SHA-256 over names and bytes of all files below a folder."""
+    """Return the SHA-256 over the names and bytes of all files below a folder."""
     files = files_below(folder)
     return digest({path.relative_to(folder).as_posix(): file_digest(path) for path in files})

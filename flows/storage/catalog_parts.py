@@ -25,18 +25,18 @@ from flows.storage.writing import writing
 from schemas.errors import BadInput, read_failure
 
 PREFIX = "part-"
-"""Of the names of parts, which end in the first half of their SHA-256: ``part-0000-<sha256>.parquet``."""
+"""Prefix of the names of parts, which end in the first half of their SHA-256: ``part-0000-<sha256>.parquet``."""
 
 _PARTS = f"{PREFIX}*.parquet"
 
 DATASET, DIGEST, VERSION = b"nightstride.dataset", b"nightstride.digest", b"nightstride.schema_version"
-"""Keys of what each catalogue says of itself."""
+"""Metadata keys of each catalogue."""
 
 EXPOSURES = b"nightstride.exposures"
 """Key of a part's metadata: name, rows, digest and SHA-256 of each catalogue in it, as JSON."""
 
 CATALOG_VERSION = 1
-"""Of the layout and the metadata of the files. A reader refuses a later one."""
+"""Version of the layout and the metadata of the files. Readers refuse later versions."""
 
 LAYOUT: dict[str, Any] = {
     "version": "2.6",
@@ -48,34 +48,34 @@ LAYOUT: dict[str, Any] = {
     "write_page_checksum": True,
     "store_schema": True,
 }
-"""All that the layout of a file depends on: a new default of the library changes no bytes."""
+"""Complete file layout, so that new defaults of the library change no bytes."""
 
 
 def own_metadata(name: str, digest: str) -> dict[bytes, str]:
-    """Return what a catalogue says of itself: dataset, digest of what it was made from, and version."""
+    """Return the metadata of a catalogue: dataset, digest of its inputs, and version."""
     return {DATASET: name, DIGEST: digest, VERSION: str(CATALOG_VERSION)}
 
 
 MOST_EXPOSURES, MOST_ROWS = 4096, 1 << 20
-"""Number of either at which a part is closed."""
+"""Numbers of exposures and rows at which a part is closed."""
 
 GROUP = 1024
-"""Rows of a row group, at least: what is read for one exposure."""
+"""Least number of rows in a row group, which is what is read for one exposure."""
 
 
 class Held(NamedTuple):
-    """Catalogue that a part holds.
+    """Catalogue held by a part.
 
     Attributes
     ----------
     part
-        The file.
+        Path of the part.
     name
-        Of the exposure, ``<visit>-<detector>``.
+        Name of the exposure, ``<visit>-<detector>``.
     first, rows
-        Its rows in the part.
+        Index of its first row in the part, and number of rows.
     dataset, digest, sha256
-        As in the metadata of its own file, and of the bytes of that.
+        Dataset and digest as in the metadata of its own file, and the SHA-256 of that file.
     """
 
     part: Path
@@ -93,32 +93,32 @@ def parts(folder: Path) -> list[Path]:
 
 
 def is_part(name: str) -> bool:
-    """Return whether a file of this name is a part."""
+    """Return whether a file with this name is a part."""
     return fnmatchcase(name, _PARTS)
 
 
 def held(path: Path) -> Held | None:
-    """Return the catalogue of an exposure that has no file of its own, by the path that this would have.
+    """Return the part's catalogue of an exposure that has no file of its own, given the path which that would have.
 
-    None: it has one, or no part holds it. Errors as in `read_from_part`.
+    None if the file exists or no part holds the catalogue. Errors as in `read_from_part`.
     """
     there = path.is_file() if isinstance(path, BucketPath) else path.exists()
     return None if there else read_from_part(path)
 
 
 def find(path: Path) -> Held | bytes | Path:
-    """Return where a catalogue is: in a part, or in its own file; of an object in a bucket the bytes.
+    """Return where a catalogue is: in a part, or its own file; for an object in a bucket, return its bytes.
 
     Raises
     ------
     FileNotFoundError
-        An object that is not there, and no part holds it.
+        The object does not exist, and no part holds the catalogue.
     BadInput
         As in `read_from_part`.
     """
     if not isinstance(path, BucketPath):
         return held(path) or path
-    # The holder of the lease need not ask: it joins and takes apart by itself.
+    # The holder of the lease knows without asking: only it joins and extracts catalogues.
     names = _known_names(path.parent)
     if names is not None and path.name not in names and (one := read_from_part(path)) is not None:
         return one
@@ -131,12 +131,12 @@ def find(path: Path) -> Held | bytes | Path:
 
 
 def read_from_part(path: Path) -> Held | None:
-    """Return the catalogue that a part holds, by the path of its own file, which may be there, too; None: no part does.
+    """Return a part's catalogue of an exposure by the path of its own file, which may exist too; None: no part has it.
 
     Raises
     ------
     BadInput
-        A part is damaged (``damaged_part``), and none of the others holds it.
+        A part is damaged (``damaged_part``), and no other part holds the catalogue.
     """
     folder, trouble = path.parent, None
     try:
@@ -148,7 +148,7 @@ def read_from_part(path: Path) -> Held | None:
             if (one := entries(part).get(path.stem)) is not None:
                 return one
         except BadInput as error:
-            if isinstance(error.__cause__, FileNotFoundError):  # written again since it was listed
+            if isinstance(error.__cause__, FileNotFoundError):  # rewritten since it was listed
                 return held(path)
             trouble = error
     if trouble is not None:
@@ -157,7 +157,7 @@ def read_from_part(path: Path) -> Held | None:
 
 
 def _listed(folder: Path) -> Sequence[Path]:
-    """Return the parts in a folder, listed again where it may have changed."""
+    """Return the parts in a folder, listing it again if it may have changed."""
     if not isinstance(folder, BucketPath):
         return _parts(folder, _identity(folder))
     if (names := _known_names(folder)) is None:
@@ -166,11 +166,11 @@ def _listed(folder: Path) -> Sequence[Path]:
 
 
 def _known_names(folder: BucketPath) -> frozenset[str] | None:
-    """Return what was in a folder when the holder of the lease first looked; None: another process may change it."""
+    """Return the names in a folder as first seen by the holder of the lease; None if others may change them."""
     out = folder.parents[2]
     if not holds(out):
         return None
-    with _listing:  # of threads that ask at the same time one lists it
+    with _listing:  # if threads ask at the same time, only one lists the folder
         return _names(folder, term_of(out))
 
 
@@ -183,7 +183,7 @@ def _names(folder: BucketPath, _: int) -> frozenset[str]:
 
 
 def _identity(path: Path) -> tuple[int, int, int]:
-    if isinstance(path, BucketPath):  # a part, whose name no other content has
+    if isinstance(path, BucketPath):  # the content of a part never changes under its name
         return 0, 0, 0
     found = path.stat()
     return found.st_ino, found.st_mtime_ns, found.st_size
@@ -195,18 +195,18 @@ def _parts(folder: Path, _: tuple[int, int, int]) -> tuple[Path, ...]:
 
 
 def forget_parts() -> None:
-    """Look at each folder again: this process has changed one."""
+    """Forget the contents of folders, since this process has changed one."""
     _parts.cache_clear()
     _names.cache_clear()
 
 
 def entries(part: Path) -> Mapping[str, Held]:
-    """Return the catalogues in a part by the names of their exposures; the file is compared with its own name once.
+    """Return exposure name -> catalogue in a part; the SHA-256 of the file is compared with its name once.
 
     Raises
     ------
     BadInput
-        It has other bytes than were published, or cannot be read (``damaged_part``).
+        Its bytes differ from those published, or cannot be read (``damaged_part``).
     """
     try:
         return _entries(part, _identity(part))
@@ -228,7 +228,7 @@ def _entries(part: Path, _: tuple[int, int, int]) -> Mapping[str, Held]:
 
 
 _COPIES = 32
-"""Parts of buckets that a process keeps on this machine."""
+"""Number of parts from buckets that a process keeps on this machine."""
 
 _copies: OrderedDict[Path, int] = OrderedDict()
 _lock = Lock()
@@ -236,9 +236,9 @@ _lock = Lock()
 
 @contextmanager
 def _here(part: Path) -> Iterator[Path]:
-    """Return a part as a file on this machine: itself, or a copy, which is kept; errors as of `BucketPath.download`.
+    """Yield a part as a local file: itself, or a cached copy; errors as in `BucketPath.download`.
 
-    Within the block the file stays, and stays that of the part, whatever others ask for meanwhile.
+    Within the block the file stays valid, whatever other threads request.
     """
     if not isinstance(part, BucketPath):
         yield part
@@ -247,7 +247,7 @@ def _here(part: Path) -> Iterator[Path]:
         if part not in _copies:
             with writing(Path(gettempdir())), TemporaryFile(prefix="nightstride-") as copy:
                 part.download(copy)
-                _copies[part] = os.dup(copy.fileno())  # it has no name: nothing is left of it when the process ends
+                _copies[part] = os.dup(copy.fileno())  # unnamed, so nothing is left when the process ends
         _copies.move_to_end(part)
         while len(_copies) > _COPIES:
             os.close(_copies.popitem(last=False)[1])
@@ -268,7 +268,7 @@ def _damaged(part: Path, problem: str) -> BadInput:
 
 
 def read_held(one: Held) -> pa.Table:
-    """Return the rows of a catalogue in a part; the errors are pyarrow's."""
+    """Return the rows of a catalogue in a part; raises pyarrow's errors."""
     metadata, bounds = _footer(one.part, _identity(one.part))
     first, last = np.searchsorted(bounds, (one.first, max(one.first, one.first + one.rows - 1)), side="right") - 1
     groups = list(range(first, last + 1)) if one.rows else []
@@ -289,7 +289,7 @@ def _footer(part: Path, _: tuple[int, int, int]) -> tuple[pq.FileMetaData, NDArr
 
 
 class Catalogue(NamedTuple):
-    """Rows of an exposure, and what is said of them: name, rows, digest and SHA-256 of its own file."""
+    """Rows of an exposure, and its entry in a part: name, number of rows, digest, SHA-256 of its own file."""
 
     dataset: str
     said: tuple[str, int, str, str]
@@ -297,12 +297,12 @@ class Catalogue(NamedTuple):
 
 
 def catalogue_of(one: Held) -> Catalogue:
-    """Return a catalogue that a part holds; the errors are pyarrow's."""
+    """Return a catalogue held by a part; raises pyarrow's errors."""
     return Catalogue(one.dataset, (one.name, one.rows, one.digest, one.sha256), read_held(one))
 
 
 def write_parts(folder: Path, catalogues: Iterable[Catalogue], number: int) -> None:
-    """Write catalogues into parts that are numbered from ``number`` on; each appears when it is whole.
+    """Write catalogues into parts numbered from ``number``; each appears when complete.
 
     Errors as in `flows.storage.atomic.write_file`.
     """
@@ -324,7 +324,7 @@ def write_parts(folder: Path, catalogues: Iterable[Catalogue], number: int) -> N
 
 
 def upload_parts(here: Path, folder: BucketPath) -> list[BucketPath]:
-    """Put the parts in a folder on this machine into one of a bucket; return them there.
+    """Upload the parts in a local folder to a folder in a bucket; return their paths there.
 
     Raises
     ------
@@ -339,7 +339,7 @@ def upload_parts(here: Path, folder: BucketPath) -> list[BucketPath]:
 
 
 def _write_part(path: Path, one: Catalogue | None, others: Iterator[Catalogue]) -> Catalogue | None:
-    """Write catalogues of one form until the part is full; return the first that does not belong to it."""
+    """Write catalogues with the same schema until the part is full; return the first that is not in it."""
     assert one is not None
     said, waiting, total, rows = list[tuple[str, int, str, str]](), list[pa.Table](), 0, 0
     whole = own_metadata(one.dataset, "")
@@ -362,16 +362,16 @@ def _write_part(path: Path, one: Catalogue | None, others: Iterator[Catalogue]) 
 
 
 def rewrite_without(folder: Path, names: Collection[str], before: Callable[[Held], None] | None = None) -> None:
-    """Write parts again without some exposures.
+    """Rewrite parts without some exposures.
 
     Parameters
     ----------
     folder
-        Of a dataset and night.
+        Folder of a dataset and night.
     names
-        Of exposures, ``<visit>-<detector>``; those that no part holds are left alone, and so are damaged parts.
+        Names of exposures, ``<visit>-<detector>``; those in no part are ignored, and damaged parts are not changed.
     before
-        Called with each of them while the part still holds it.
+        Called with each removed catalogue while the part still holds it.
 
     Raises
     ------
@@ -400,7 +400,7 @@ def rewrite_without(folder: Path, names: Collection[str], before: Callable[[Held
 
 
 def withdraw(paths: Iterable[Path]) -> None:
-    """Remove published files, also those that parts hold; many at a time cost little more than one.
+    """Remove published files, including those held by parts; removing many together costs little more than one.
 
     Errors as in `rewrite_without`.
     """

@@ -1,6 +1,6 @@
 """Catalogues as Parquet files: complete or absent, the same bytes for the same table.
 
-Each exposure has one file per dataset, until the night has ended and many are joined: `flows.storage.compaction`.
+Each exposure has one file per dataset, until many are joined after the night: `flows.storage.compaction`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 class CatalogStore:
     """Files ``OUT/catalogs/<dataset>/night=<night>/<visit>-<detector>.parquet``.
 
-    Those of a night are ``<dataset>.parquet``, those of its patches ``dataset/Norder=<k>/Dir=<d>/Npix=<n>.parquet``.
+    Files of a night are ``<dataset>.parquet``, those of its patches ``dataset/Norder=<k>/Dir=<d>/Npix=<n>.parquet``.
 
     A file appears under its name only when it is complete, and replaces an earlier one in one step.
     """
@@ -59,18 +59,18 @@ class CatalogStore:
         return dataset_folder(self._out, dataset.name, night) / f"{dataset.name}.parquet"
 
     def publish(self, dataset: TableOf, key: ExposureKey | PatchKey | str, table: pa.Table, digest: str) -> Path:
-        """Write the catalogue of an exposure, of a patch or of a whole night.
+        """Write the catalogue of an exposure, a patch or a whole night; return its path.
 
         Parameters
         ----------
         dataset
-            Its declared form; names, types, units and meanings go into the file.
+            Declared form; names, types, units and descriptions go into the file.
         key
             Exposure, patch, or night.
         table
-            Rows in the order in which they are to be stored.
+            Rows in the order in which they are stored.
         digest
-            Of what it was made from; goes into the file's metadata.
+            Digest of its inputs, stored in the file's metadata.
 
         Raises
         ------
@@ -88,11 +88,11 @@ class CatalogStore:
         return path
 
     def read(self, dataset: TableOf, key: ExposureKey) -> pa.Table:
-        """Return a published catalogue, with the declared schema; errors as in `read_table`."""
+        """Return a published catalogue with the declared schema; errors as in `read_table`."""
         return read_table(self.path(dataset, key), dataset)
 
     def read_path(self, path: Path, dataset: TableOf) -> pa.Table:
-        """Return a published catalogue by its path; errors as in `read_table`."""
+        """Return a published catalogue, given its path; errors as in `read_table`."""
         return read_table(path, dataset)
 
     def read_night(self, dataset: TableOf, night: str, columns: Sequence[str] | None = None) -> pa.Table | None:
@@ -101,9 +101,9 @@ class CatalogStore:
         Parameters
         ----------
         dataset, night
-            Its declared form, and which night.
+            Declared form, and label of the night.
         columns
-            Names of those that are read; None: all.
+            Names of the columns to read; None: all.
 
         Raises
         ------
@@ -116,14 +116,14 @@ class CatalogStore:
         return joined(read_table(one, dataset).select(names) for one in paths)
 
     def record(self, path: Path) -> DatasetRecord:
-        """Describe a published file for the ledger; errors as in `read_table`."""
+        """Return the ledger record of a published file; errors as in `read_table`."""
         _, digest, rows = read_metadata(path)
         return DatasetRecord(
             path=path.relative_to(self._out).as_posix(), digest=digest, rows=rows, sha256=file_digest(path)
         )
 
     def list(self, dataset: TableOf, night: str | None = None) -> "list[Path]":
-        """Return the published files of a dataset, sorted: of one night or of all."""
+        """Return the published files of a dataset, sorted, of one night or of all nights."""
         whole = (catalogs_folder(self._out) / dataset.name).glob(f"night={night or '*'}/*.parquet")
         return sorted([*whole, *self._patches(dataset, night or "*")])
 
@@ -138,9 +138,9 @@ _TOGETHER = 256
 
 
 def joined(tables: Iterable[pa.Table]) -> pa.Table | None:
-    """Return the rows of some tables of one form, in order; None if there is no table.
+    """Return the rows of tables of the same form, in order; None if there are no tables.
 
-    They are joined as they come: a table takes kilobytes, however few its rows are.
+    Tables are joined as they come, since each takes kilobytes however few rows it has.
     """
     whole, waiting = list[pa.Table](), list[pa.Table]()
     for table in tables:
@@ -157,12 +157,12 @@ def _number(part: str) -> int:
 
 
 def read_table(path: Path, dataset: TableOf) -> pa.Table:
-    """Read a catalogue of a declared form.
+    """Read a catalogue with a declared form.
 
     Raises
     ------
     BadInput
-        The file is missing, damaged, of another dataset or of another form.
+        The file is missing or damaged, or has another dataset or another form.
     Misconfigured
         It was written by another version.
     """
@@ -185,7 +185,7 @@ def _require_form(path: Path, name: str, schema: pa.Schema, dataset: TableOf) ->
 
 
 class Inspected(NamedTuple):
-    """What a catalogue says of itself: dataset, digest of what it was made from, rows."""
+    """Metadata of a catalogue: dataset, digest of its inputs, number of rows."""
 
     dataset: str
     digest: str
@@ -193,21 +193,21 @@ class Inspected(NamedTuple):
 
 
 def read_content(path: Path) -> bytes | Held:
-    """Return the bytes of a catalogue, or where a part holds it; errors as in `read_table`."""
+    """Return the bytes of a catalogue, or its entry in a part; errors as in `read_table`."""
     with _failures(path):
         place = find(path)
         return place.read_bytes() if isinstance(place, Path) else place
 
 
 def inspect(path: Path, content: bytes, dataset: TableOf | None) -> Inspected:
-    """Return what a catalogue says of itself, without reading its rows.
+    """Return the metadata of a catalogue without reading its rows.
 
     Parameters
     ----------
     path, content
-        The file, for messages, and its bytes.
+        Path for messages, and bytes of the file.
     dataset
-        Its declared form; None: that is not checked.
+        Declared form; None: not checked.
 
     Raises
     ------
@@ -222,7 +222,7 @@ def inspect(path: Path, content: bytes, dataset: TableOf | None) -> Inspected:
 
 
 def read_metadata(path: Path) -> Inspected:
-    """Return what a catalogue says of itself; errors as in `read_table`."""
+    """Return the metadata of a catalogue; errors as in `read_table`."""
     with _failures(path):
         place = find(path)
         if isinstance(place, Held):
@@ -242,10 +242,10 @@ def _metadata(path: Path, file: pq.ParquetFile) -> Inspected:
 
 
 def read_qtable(path: Path | str) -> "QTable":
-    """Read a catalogue into an astropy table whose columns carry their units.
+    """Read a catalogue into an astropy table whose columns have units.
 
-    Nulls are NaN, or masked in columns that are not floating point. Lists become 2-d columns. What a column means is
-    in ``table[name].info.description``.
+    Nulls become NaN, or masked values in columns that are not floating point. Lists become 2-d columns. Descriptions of
+    columns are in ``table[name].info.description``.
 
     Raises
     ------
@@ -257,7 +257,7 @@ def read_qtable(path: Path | str) -> "QTable":
 
 
 def qtable_of(table: pa.Table) -> "QTable":
-    """Return rows of a catalogue as an astropy table, as `read_qtable` does; keys of the schema's metadata are kept."""
+    """Return rows of a catalogue as an astropy table, like `read_qtable`; the schema's metadata are in ``meta``."""
     from astropy.table import QTable
 
     found = QTable(meta={key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()})
@@ -269,7 +269,7 @@ def qtable_of(table: pa.Table) -> "QTable":
 
 
 def field_unit(name: str) -> Any:
-    """Return the astropy unit of a field; ``pixel_unit`` is the unit of an exposure's pixels, whatever that is."""
+    """Return the astropy unit of a field; ``pixel_unit`` stands for the unit of an exposure's pixels."""
     from astropy import units
 
     with units.add_enabled_units([units.def_unit("pixel_unit")]):
@@ -286,9 +286,9 @@ def _quantity(values: pa.Array, unit: str) -> Any:
     elif pa.types.is_floating(values.type):
         numbers = values.to_numpy(zero_copy_only=False)
     elif pa.types.is_string(values.type):
-        found = values.fill_null("").dictionary_encode()  # bands and nights: few texts, many rows
+        found = values.fill_null("").dictionary_encode()  # bands and nights: many rows with few different strings
         numbers = np.array(found.dictionary.to_pylist() or [""], str)[found.indices.to_numpy()]
-    elif unit and values.null_count:  # a quantity has no mask
+    elif unit and values.null_count:  # quantities cannot be masked
         numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
     else:
         numbers = values.fill_null(pa.scalar(0).cast(values.type)).to_numpy(zero_copy_only=False)
@@ -300,7 +300,7 @@ def _quantity(values: pa.Array, unit: str) -> Any:
 
 
 def list_rows(values: pa.Array) -> NDArray[np.float64]:
-    """Return lists of one length as (n, length) numbers; NaN where there is no list."""
+    """Return lists of equal length as an array (n, length); NaN for nulls."""
     found = np.full((len(values), values.type.list_size), np.nan)
     there = values.is_valid().to_numpy(zero_copy_only=False)
     found[there] = values.drop_null().flatten().to_numpy(zero_copy_only=False).reshape(-1, values.type.list_size)
@@ -308,14 +308,14 @@ def list_rows(values: pa.Array) -> NDArray[np.float64]:
 
 
 def encoded(name: str, schema: pa.Schema, table: pa.Table, digest: str) -> bytes:
-    """Return a catalogue as the bytes of a Parquet file; they depend on nothing but the arguments.
+    """Return a catalogue as the bytes of a Parquet file, which depend only on the arguments.
 
     Parameters
     ----------
     name, schema
-        Of the dataset.
+        Name and schema of the dataset.
     table, digest
-        As of `CatalogStore.publish`.
+        As in `CatalogStore.publish`.
     """
     whole = pa.Table.from_arrays(
         [column.combine_chunks() for column in table.columns], schema=schema.with_metadata(own_metadata(name, digest))
@@ -326,7 +326,7 @@ def encoded(name: str, schema: pa.Schema, table: pa.Table, digest: str) -> bytes
 
 
 def read_described(path: Path) -> tuple[Inspected, pa.Table]:
-    """Return what a catalogue says of itself, and its rows, in one reading; errors as in `read_table`."""
+    """Return the metadata and rows of a catalogue, reading it once; errors as in `read_table`."""
     with _failures(path):
         place = find(path)
         if isinstance(place, Held):
@@ -335,7 +335,7 @@ def read_described(path: Path) -> tuple[Inspected, pa.Table]:
 
 
 def described_file(path: Path, content: bytes | Path) -> tuple[Inspected, pa.Table]:
-    """Return the same of a catalogue whose bytes, or the file itself, are given; errors as in `read_table`."""
+    """Return the metadata and rows of a catalogue, given its bytes or its file; errors as in `read_table`."""
     with _failures(path), _opened(content) as file:
         return _metadata(path, file), file.read()
 

@@ -1,8 +1,8 @@
 """Compaction: the catalogues of a night in few files instead of one per exposure.
 
-A part (`flows.storage.catalog_parts`) holds the rows of thousands of exposures by visit and detector. An exposure that
-has a file of its own is read from that. What the ledger says of a catalogue stays true, wherever its rows lie: the path
-is that of its own file, which `extract` makes again with the same bytes.
+A part (`flows.storage.catalog_parts`) holds the rows of thousands of exposures, sorted by visit and detector. If an
+exposure has a file of its own, that is read instead. Ledger records stay valid: they give the path of an exposure's own
+file, which `extract` can write again with the same bytes.
 """
 
 import os
@@ -43,33 +43,33 @@ from schemas.settings import StoreSettings
 
 _OF_EXPOSURE = re.compile(r"\d+-\d+")
 
-_AT_ONCE = 64  # objects of a bucket that are fetched side by side
+_AT_ONCE = 64  # objects in a bucket fetched in parallel
 
 Fill = Callable[[Path, Path], None]
 
 
 def compact(out: Path, night: str, least: int, run: Callable[[Fill, Path, Path], Any]) -> int:
-    """Join the catalogues of exposures, dataset by dataset, where there are many of a night.
+    """Join the catalogues of a night's exposures, for each dataset that has many files.
 
-    The folder of a dataset and night is replaced in one step: whoever reads its files finds each row once. In a bucket,
-    where there is no such step, parts are put beside what is in them, which is removed then: for that time, and after a
-    kill until it is done again, who reads by the ledger or by `nightstride.open` finds each row once.
+    The folder of a dataset and night is replaced in one step, so readers of its files find each row once. A bucket has
+    no such step: parts are uploaded first, and then the objects that they hold are removed. Until that is done, also
+    after a kill, only readers that use the ledger or `nightstride.open` find each row once.
 
-    Nothing may be published in it meanwhile; the caller holds the lease of ``out``.
+    Nothing may be published in the folder meanwhile; the caller holds the lease of ``out``.
 
     Parameters
     ----------
     out, night
-        Output folder, and night.
+        Output folder, and label of the night.
     least
-        Files from which on those of a dataset are joined.
+        Least number of files of a dataset that are joined.
     run
-        Calls a function, in a process of its own where that takes long.
+        Calls a function, in a separate process if that takes long.
 
     Returns
     -------
     int
-        Files that there are fewer.
+        Decrease of the number of files.
 
     Raises
     ------
@@ -104,34 +104,34 @@ def _replace_objects(folder: BucketPath, run: Callable[[Fill, Path, Path], Any])
     singles, joined = _listed(folder)
     old = [part for part in joined if part not in new and names | singles.keys() >= set(_names(part))]
     for gone in (old, [path for name, path in singles.items() if name in names]):
-        # Parts first: they may hold what an exposure had before it was made again.
+        # Parts first: they may hold earlier states of exposures that were made again.
         require_lease(folder)
         remove_objects(gone)
 
 
 def _fill_from_bucket(store: StoreSettings, folder: Path, staged: Path) -> None:
-    """Fill a folder, as `fill` does, in a process that has not been told yet how to reach the store."""
+    """Fill a folder like `fill`, in a process that must first be told how to reach the store."""
     configure(store)
     fill(folder, staged)
 
 
 def _names(part: Path) -> Collection[str]:
-    """Return the exposures in a part; of a damaged one, which stays, a name that none has."""
+    """Return the names of exposures in a part; for a damaged part, which is kept, a name that no exposure has."""
     try:
         return entries(part).keys()
-    except BadInput:  # verify names it
+    except BadInput:  # `verify` reports it
         return {part.name}
 
 
 def fill(folder: Path, staged: Path) -> None:
-    """Fill a new folder with what a folder of catalogues holds, those of exposures joined.
+    """Fill a new folder with the content of a folder of catalogues, joining those of exposures.
 
     Parameters
     ----------
     folder
-        Of a dataset and night. What stays as it is in a bucket is not copied.
+        Folder of a dataset and night. In a bucket, unchanged objects are not copied.
     staged
-        New and empty; of a folder on this machine, on the same file system.
+        New and empty folder; on the same file system as ``folder`` unless that is in a bucket.
     """
     singles, earlier = _listed(folder)
     joined, kept = dict[str, Held | Path](), list[Path]()
@@ -139,7 +139,7 @@ def fill(folder: Path, staged: Path) -> None:
     for part in earlier:
         try:
             found = entries(part)
-        except BadInput:  # verify names it
+        except BadInput:  # `verify` reports it
             kept.append(part)
             continue
         if _is_full(found.values()) and not found.keys() & repeated:
@@ -155,14 +155,14 @@ def fill(folder: Path, staged: Path) -> None:
 
 
 def extract(folder: Path, names: Collection[str], staging: Path) -> None:
-    """Write files of their own, which can be replaced, for exposures that a part holds.
+    """Write separate, replaceable files for exposures held by a part.
 
-    For a moment both are there, the file first: what is read by the ledger is the file.
+    For a moment both exist, the file first: readers that use the ledger read the file.
 
     Parameters
     ----------
     folder, names
-        As of `flows.storage.catalog_parts.rewrite_without`; errors, too.
+        As in `flows.storage.catalog_parts.rewrite_without`, which also lists the errors.
     staging
         Folder for files being written.
     """
@@ -180,8 +180,8 @@ def _is_due(folder: Path, least: int) -> bool:
 
 
 def _repeated(singles: Collection[str], joined: Iterable[Path]) -> set[str]:
-    """Return exposures that are in several places: of a process that was killed in `extract`, or in joining."""
-    found = Counter(list(singles))  # of a mapping it would take the values for counts
+    """Return exposures found in several places, after a kill during `extract` or while joining."""
+    found = Counter(list(singles))  # a Counter would take the values of a mapping as counts
     for part in joined:
         with suppress(BadInput):
             found.update(entries(part).keys())
@@ -189,7 +189,7 @@ def _repeated(singles: Collection[str], joined: Iterable[Path]) -> set[str]:
 
 
 def _listed(folder: Path) -> tuple[dict[str, Path], list[Path]]:
-    """Return the catalogues of exposures by their names, and the parts, sorted."""
+    """Return the catalogues of exposures by name, and the sorted parts."""
     singles, joined = {}, list[Path]()
     for path in folder.glob("*.parquet"):
         if _OF_EXPOSURE.fullmatch(path.stem):
@@ -205,7 +205,7 @@ def _is_full(found: Iterable[Held]) -> bool:
 
 
 def _readable(catalogues: Sequence[Held | Path], staged: Path) -> Iterator[Catalogue]:
-    """Yield catalogues; a file that cannot be read stays as it is."""
+    """Yield the catalogues; a file that cannot be read is kept as it is."""
     for first in range(0, len(catalogues), _AT_ONCE):
         some = catalogues[first : first + _AT_ONCE]
         remote = [one for one in some if isinstance(one, BucketPath)]
@@ -216,7 +216,7 @@ def _readable(catalogues: Sequence[Held | Path], staged: Path) -> Iterator[Catal
                 continue
             try:
                 yield _own(one, contents[one] if isinstance(one, BucketPath) else one)
-            except Exception:  # of whatever kind: verify names it
+            except Exception:  # an error of any kind: `verify` reports it
                 if not isinstance(one, BucketPath):
                     _link(one, staged / one.name)
 
@@ -233,7 +233,7 @@ def _place(one: Held | Path) -> tuple[int, ...]:
 
 
 def _link(path: Path, to: Path) -> None:
-    """Link a file under a second name, or copy it where the file system has no links."""
+    """Link a file under a second name, or copy it if the file system has no links."""
     if path.is_dir():
         shutil.copytree(path, to, copy_function=lambda one, other: _link(Path(one), Path(other)))
         return
@@ -249,7 +249,7 @@ def _own_file(one: Held) -> bytes:
 
 
 def _as_declared(field: pa.Field) -> pa.Field:
-    """Return a field with the name that Arrow gives the values of lists; Parquet calls them otherwise."""
+    """Return a field with the name that Arrow gives list items; Parquet names them differently."""
     if not pa.types.is_fixed_size_list(field.type):
         return field
     return field.with_type(pa.list_(field.type.value_type, field.type.list_size))

@@ -1,4 +1,4 @@
-"""Digests: results with the same digest are the same."""
+"""Digests: equal digests mean equal content."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ from typing import Any
 from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parents[2]
-"""Where our packages lie."""
+"""Folder that contains our packages."""
 
 PACKAGES = ("schemas", "kernels", "stages", "flows")
-"""Of our own code."""
+"""Our own packages."""
 
 OURS = frozenset({".py", ".json", ".safetensors"})
-"""Kinds of files in them that results depend on: code, cards and weights."""
+"""Suffixes of files in them that results depend on: code, cards and weights."""
 
 
 def digest(*parts: str | bytes | BaseModel | Mapping[str, Any]) -> str:
@@ -25,13 +25,13 @@ def digest(*parts: str | bytes | BaseModel | Mapping[str, Any]) -> str:
     Parameters
     ----------
     *parts
-        Text, bytes, models and mappings; within the last two also numbers, booleans, None and sequences. A mapping's
-        order does not matter, a sequence's does. A model counts as the mapping of its JSON values.
+        Text, bytes, models and mappings; the last two may contain numbers, booleans, None and sequences. The order of
+        a mapping does not matter, that of a sequence does. A model counts as the mapping of its JSON values.
 
     Raises
     ------
     TypeError
-        A value of another type, or a key that is not text.
+        A value has another type, or a key is not text.
 
     Notes
     -----
@@ -42,7 +42,7 @@ def digest(*parts: str | bytes | BaseModel | Mapping[str, Any]) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, read 1 MiB at a time."""
+    """Return the SHA-256 of a file, read 1 MiB at a time."""
     total = sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -51,35 +51,35 @@ def file_digest(path: Path) -> str:
 
 
 def content_digest(content: bytes | Path) -> str:
-    """Return the SHA-256 of bytes, or of those of a file."""
+    """Return the SHA-256 of bytes or of a file's content."""
     return sha256(content).hexdigest() if isinstance(content, bytes) else file_digest(content)
 
 
 @cache
 def our_code() -> str:
-    """Return the digest of the code that runs here, taken once."""
+    """Return the digest of the running code, computed once."""
     return code_digest(ROOT)
 
 
 def code_digest(root: Path) -> str:
-    """Return the SHA-256 over names and bytes of our own source files, cards and weights below ``root``."""
+    """Return the SHA-256 over the names and bytes of our own source files, cards and weights below ``root``."""
     files = (path for package in PACKAGES for path in (root / package).rglob("*") if path.suffix in OURS)
     return digest({path.relative_to(root).as_posix(): file_digest(path) for path in files})
 
 
 KEPT = 64
-"""Models whose encoding is kept."""
+"""Number of models whose encoding is kept."""
 
 _kept: OrderedDict[int, tuple[BaseModel, bytes]] = OrderedDict()
 
 
 def _of_model(model: BaseModel) -> bytes:
-    """Encode a model; that of one which cannot change is kept: sections of settings are in digests of each exposure."""
+    """Encode a model; encodings of frozen models are kept, since each exposure's digests include settings sections."""
     if not model.model_config.get("frozen"):
         return _encode(model.model_dump(mode="json"))
     known = _kept.get(id(model))
     if known is None:
-        # The model, too: as long as it is kept no other has its id.
+        # The model is kept too, so that no other object can have its id meanwhile.
         known = model, _encode(model.model_dump(mode="json"))
         _kept[id(model)] = known
         while len(_kept) > KEPT:
@@ -88,7 +88,7 @@ def _of_model(model: BaseModel) -> bytes:
 
 
 def _encode(value: Any) -> bytes:
-    kind = type(value)  # quicker than the patterns below, which ask pydantic of each value whether it is a model
+    kind = type(value)  # faster than the patterns below, where pydantic checks each value
     if kind is str:
         return _item(b"s", value.encode())
     if kind is list or kind is tuple:

@@ -1,7 +1,7 @@
-"""Fence of a task: it publishes only while the run that asked for it holds the output folder.
+"""Fence of a task: it publishes only while the run that submitted it holds the output folder.
 
-A run whose host was suspended may come back after another one has taken its folder over, and its workers with it. A
-task carries the lease of its run, and compares it with what is there right before each file or group gets its name.
+A run whose host was suspended may wake up, with its workers, after another run has taken over its folder. A task
+carries the lease of its run, and compares it with the current lease just before each file or group gets its name.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ class Fence:
     path
         ``OUT/lease.json``.
     content
-        As the run wrote it; heartbeats do not change it.
+        Content as written by the run; heartbeats do not change it.
     """
 
     path: Path
@@ -35,7 +35,7 @@ _current: ContextVar[Fence | None] = ContextVar("fence", default=None)
 
 @contextmanager
 def behind(fence: Fence | None) -> Iterator[None]:
-    """Publish within the block only while the lease of ``fence`` is there; None: whatever is there."""
+    """Allow publishing within the block only while the lease of ``fence`` holds; None: no condition."""
     before = _current.set(fence)
     try:
         yield
@@ -50,12 +50,12 @@ def fenced_task(fence: Fence, task: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def require_held(path: Path) -> None:
-    """Raise if the run that asked for this is over, or another one has its folder now.
+    """Raise if the run that submitted this task is over, or another run holds its folder now.
 
     Raises
     ------
     Misconfigured
-        ``taken_over``, which names ``path``.
+        ``taken_over``, with ``path`` in the message.
     OSError, Misconfigured, Retryable
         The lease cannot be read.
     """
@@ -71,7 +71,7 @@ def require_held(path: Path) -> None:
 
 
 def taken_over(path: Path) -> Misconfigured:
-    """Return the error of a run that has lost its folder."""
+    """Return the error for a run that has lost its folder."""
     return Misconfigured(
         "taken_over",
         str(path),

@@ -1,4 +1,4 @@
-"""Lock of a file, which the kernel drops with the process that holds it."""
+"""File lock that the kernel releases when its process ends."""
 
 import fcntl
 import os
@@ -12,21 +12,21 @@ import psutil
 from schemas.errors import Misconfigured
 
 MODE = 0o660
-"""Whoever can open a lock file can keep all others waiting: nobody but its owner and their group."""
+"""Mode of lock files: whoever can open one can block all others, so only the owner and the group may."""
 
 _POLL_S = 0.02
 
 
 @contextmanager
 def file_lock(path: Path, wait_s: float) -> Iterator[int]:
-    """Hold the lock of ``path``, which is made if need be; yield the descriptor of the open file.
+    """Hold the lock on ``path``, which is created if necessary; yield the file descriptor.
 
     Raises
     ------
     Misconfigured
-        ``lock_held``: somebody else has held it for ``wait_s``.
+        ``lock_held``: another process has held it for ``wait_s``.
     OSError
-        It cannot be made or opened.
+        It cannot be created or opened.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, MODE)
     try:
@@ -56,12 +56,12 @@ def _wait(descriptor: int, path: Path, wait_s: float) -> None:
 
 
 def _holder(descriptor: int) -> str:
-    """Return who has locked a file, as far as the kernel of this machine shows it (Linux, proc_locks(5))."""
+    """Return who holds the lock on a file, as far as this machine's kernel shows it (Linux, proc_locks(5))."""
     table, inode = Path("/proc/locks"), str(os.fstat(descriptor).st_ino)
     lines = [line.split() for line in table.read_text().splitlines()] if table.exists() else []
     pids = [int(line[4]) for line in lines if line[1] == "FLOCK" and line[5].split(":")[-1] == inode]
     try:
         process = psutil.Process(pids[0])
         return f"process {process.pid} ({process.name()}, user {process.username()})"
-    except (IndexError, ValueError, psutil.Error):  # on another machine, or in another container
+    except (IndexError, ValueError, psutil.Error):  # held on another machine or in another container
         return "a process"

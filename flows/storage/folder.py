@@ -1,4 +1,4 @@
-"""Folders that files are written to."""
+"""Checks of folders and files before writing."""
 
 import errno
 from pathlib import Path
@@ -11,21 +11,21 @@ from schemas.errors import Misconfigured
 
 
 def writable_folder(path: Path, option: str = "--out", mode: int = 0o777) -> None:
-    """Make a folder with its parents, if it is not there, and see that files can be made in it.
+    """Make a folder with its parents, if it does not exist, and check that files can be created in it.
 
     Parameters
     ----------
     path
-        Of the folder, on this machine.
+        Local path of the folder.
     option
-        What the user gave it with.
+        Option by which the user gave it.
     mode
-        Of a folder that is made, less the bits of the umask.
+        Mode of a new folder, before the umask.
 
     Raises
     ------
     Misconfigured
-        It cannot be made there, or takes no files (``not_writable``).
+        It cannot be made, or files cannot be created in it (``not_writable``).
     Retryable
         The disk is full.
     """
@@ -42,7 +42,7 @@ def writable_folder(path: Path, option: str = "--out", mode: int = 0o777) -> Non
 
 
 def require_folder(path: Path, option: str) -> None:
-    """Raise unless the folder is there in which a file is to be written, and takes files: none is made unasked.
+    """Raise unless the folder for a file exists and is writable; it is not created.
 
     Raises
     ------
@@ -60,9 +60,9 @@ def require_folder(path: Path, option: str) -> None:
 
 
 def require_apart(path: Path, out: Path) -> None:
-    """Raise ``overwrites_input`` if a file to be written is the table that is read, or would be a part of its folder.
+    """Raise ``overwrites_input`` if a file to be written is the table that is read, or would be inside its folder.
 
-    A folder is refused, too (``not_writable``). Anything may be written into the output folder of a run.
+    An existing folder is refused too (``not_writable``). The output folder of a run accepts any file.
     """
     if out.is_dir():
         raise Misconfigured("not_writable", f"--out {out}", "is a folder, no file.", "choose another --out.")
@@ -75,9 +75,9 @@ def require_apart(path: Path, out: Path) -> None:
 
 
 def require_ending(path: Path, option: str, ending: str, what: str, usual: str) -> None:
-    """Raise ``other_format`` unless the name of a file ends as the one format does that ``what`` is written in.
+    """Raise ``other_format`` unless a file name has the ending of the only format in which ``what`` is written.
 
-    ``usual`` is the name, without its ending, for a file that has none.
+    ``usual`` is the suggested stem for a name without one.
     """
     if path.suffix.lower() != ending:
         form = {".png": "PNG", ".parquet": "Parquet"}[ending]
@@ -87,7 +87,7 @@ def require_ending(path: Path, option: str, ending: str, what: str, usual: str) 
 
 def _refused(path: Path, what: str, error: OSError, option: str) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return error  # `writing` says how much is free
+        return error  # `writing` reports the free space
     why = "its file system takes none" if error.errno == errno.ENOENT else error.strerror
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
         file = next((one for one in (path, *path.parents) if one.exists() and not one.is_dir()), path)

@@ -1,7 +1,7 @@
-"""HATS: files beside the patches of a dataset, with which LSDB opens it as a catalogue.
+"""HATS metadata: files beside the patches of a dataset, so that LSDB can open it as a catalogue.
 
 `Hierarchical Adaptive Tiling Scheme <https://www.ivoa.net/documents/Notes/HATS/>`_: one Parquet file for each pixel of
-a nested HEALPix grid, and beside them properties, a list of the pixels and the footers of the files.
+a nested HEALPix grid, with properties, a list of the pixels and the collected footers of the files.
 """
 
 from collections.abc import Collection, Mapping
@@ -23,31 +23,31 @@ PROPERTIES, PARTITIONS, COMMON, FOOTERS = (
     "properties", "partition_info.csv", "dataset/_common_metadata", "dataset/_metadata",
 )  # fmt: skip
 METADATA = (PROPERTIES, PARTITIONS, COMMON, FOOTERS)
-"""Files beside those of the patches, relative to the folder of the dataset and night."""
+"""Metadata files, relative to the folder of the dataset and night."""
 
 MOST_FOOTERS = 1000
-"""Most patches whose footers are collected in one file: 20 kB each. The list of pixels says as much."""
+"""Largest number of patches whose footers, 20 kB each, are collected; the list of pixels is enough otherwise."""
 
 
 FOOTER, FOOTER_LENGTH = 1 << 17, Struct("<I")
-"""Bytes at the end of a file in which its footer is as a rule, and how a file says its length."""
+"""Size of the end of a file, bytes, that normally contains its footer; format of the footer's length in it."""
 
 
 def write_hats(
     out: Path, night: str, dataset: TableOf, rows: Mapping[PatchKey, int], margin: tuple[str, float] | None = None
 ) -> None:
-    """Describe the patches of a dataset as a HATS catalogue; without any the description is removed.
+    """Write the HATS metadata of a dataset's patches; without any rows the metadata are removed.
 
     Parameters
     ----------
     out, night
-        Output folder, and night.
+        Output folder, and label of the night.
     dataset
-        With columns ra, dec and, as its ids, the order-29 nested HEALPix index of the position.
+        Dataset with columns ra and dec, whose ids are order-29 nested HEALPix indices of the positions.
     rows
-        Of each patch; those without rows are not part of the catalogue.
+        Number of rows of each patch; patches without rows are left out of the catalogue.
     margin
-        Of rows around patches: the dataset whose patches they are, and how far around, arcsec.
+        For rows around patches: the dataset of these patches, and the width of the margin, arcsec.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def write_hats(
 
 
 def remove_hats(folder: Path, names: Collection[str] = METADATA) -> None:
-    """Remove the description of a catalogue from the folder of a dataset and night; errors as in `write_hats`."""
+    """Remove the metadata of a catalogue from the folder of a dataset and night; errors as in `write_hats`."""
     for name in names:
         with writing(folder / name):
             (folder / name).unlink(missing_ok=True)
@@ -102,7 +102,7 @@ def _schema(dataset: TableOf) -> bytes:
 
 
 def _footers(paths: list[Path], folder: Path) -> bytes:
-    """Return the footers of Parquet files as one, each row group with the path of its file."""
+    """Return the combined footers of Parquet files, with the path of the file in each row group."""
     whole: pq.FileMetaData | None = None
     for path in paths:
         footer = _footer(path)
@@ -118,7 +118,7 @@ def _footers(paths: list[Path], folder: Path) -> bytes:
 
 
 def _footer(path: Path) -> pq.FileMetaData:
-    """Return the footer of a Parquet file; of an object in a bucket only its end is fetched."""
+    """Return the footer of a Parquet file; for an object in a bucket usually only its end is fetched."""
     if not isinstance(path, BucketPath):
         return pq.read_metadata(path)
     _, end = path.read_end(FOOTER)

@@ -1,4 +1,4 @@
-"""Holder of an output folder's lease: a process, told from a later one with the same number, and its fence."""
+"""Holder of an output folder's lease: a process, identified beyond its number, and its fence."""
 
 import os
 import socket
@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from flows.storage.fence import Fence, taken_over
 
 _COUNTED = "started since boot"
-"""At the end of `Holder.boot`. Earlier checkouts, whose `Holder.started` is in s since 1970, then see another boot than
-theirs, and ask the heartbeat."""
+"""Suffix of `Holder.boot`. Earlier checkouts, whose `Holder.started` is in s since 1970, then see a boot other than
+their own, and rely on the heartbeat."""
 
 
 class Holder(BaseModel):
@@ -28,7 +28,7 @@ class Holder(BaseModel):
 
 
 def myself() -> Holder:
-    """Return this process, as of now."""
+    """Return a holder for this process, as of now."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     names = Path("/proc/self/ns/pid")
     return Holder(
@@ -41,12 +41,12 @@ def myself() -> Holder:
 
 
 def start_of(process: psutil.Process) -> float:
-    """Return when a process started, s since the boot: setting the clock moves both ends."""
+    """Return when a process started, s since boot, which does not change when the clock is set."""
     return process.create_time() - psutil.boot_time()
 
 
 def is_here(holder: Holder) -> bool:
-    """Return whether a holder is of this host, boot and process namespace: `runs` can tell of it."""
+    """Return whether a holder is on this host, in this boot and process namespace, so that `runs` can check it."""
     me = myself()
     return (holder.host, _bare(holder.boot)) == (me.host, _bare(me.boot))
 
@@ -66,7 +66,7 @@ def runs(holder: Holder) -> bool:
 
 
 def parsed_holder(content: bytes) -> Holder | None:
-    """Return the holder that a lease file names; None if it cannot be read."""
+    """Return the holder named in a lease file; None if it cannot be read."""
     try:
         return Holder.model_validate_json(content)
     except ValidationError:
@@ -74,12 +74,12 @@ def parsed_holder(content: bytes) -> Holder | None:
 
 
 def own_fence(out: Path) -> Fence | None:
-    """Return the fence of this process's lease of ``out``; None if nobody holds it.
+    """Return the fence for this process's lease of ``out``; None if nobody holds it.
 
     Raises
     ------
     Misconfigured
-        Another process has taken it over (``taken_over``), or the store refuses.
+        Another process has taken it over (``taken_over``), or the store refuses access.
     """
     path = out / "lease.json"
     try:

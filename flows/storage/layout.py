@@ -1,4 +1,4 @@
-"""Paths below an output folder, and what is not one of ours there."""
+"""Paths in an output folder, and checks that a folder is one."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +9,13 @@ from schemas.exposure import ExposureKey
 from schemas.patch import PatchKey
 
 P = TypeVar("P", bound=Path)
-"""Path on a disk or in a bucket."""
+"""Local path, or path in a bucket."""
 
 PARTS = ("ledger", "catalogs", "quarantine")
-"""One of these is there as soon as anything became of an exposure."""
+"""Folders of which at least one exists once any exposure has been processed."""
 
 RELEASE = "release.json"
-"""In the folder of a data release, which nobody writes to any more: see `flows.results.release`."""
+"""File of a data release, whose folder is no longer changed: see `flows.results.release`."""
 
 
 def is_release(out: Path) -> bool:
@@ -30,7 +30,7 @@ def refuse_release(out: Path) -> None:
 
 
 def is_output(out: Path) -> bool:
-    """Return whether anything of a run is in a folder."""
+    """Return whether a folder contains results of a run."""
     return any((out / part).is_dir() for part in PARTS)
 
 
@@ -40,7 +40,7 @@ def require_output(out: Path) -> None:
     Raises
     ------
     Misconfigured
-        It is not there, or nothing of a run is in it (``no_output``).
+        It does not exist, or contains nothing of a run (``no_output``).
     """
     if is_output(out):
         return
@@ -52,7 +52,7 @@ def require_output(out: Path) -> None:
 
 
 def other_version(where: Path | str, found: int, known: int) -> Misconfigured:
-    """Return the error of a file that another version has written, and that cannot be made again from the sources."""
+    """Return the error for a file written by another version that cannot be made again from the sources."""
     return Misconfigured(
         "other_version",
         str(where),
@@ -62,73 +62,73 @@ def other_version(where: Path | str, found: int, known: int) -> Misconfigured:
 
 
 def catalogs_folder(out: P) -> P:
-    """Return the folder of what is published of all datasets."""
+    """Return the folder of all published datasets."""
     return out / "catalogs"
 
 
 def tiles_folder(out: P) -> P:
-    """Return the folder of the pixels of all nights."""
+    """Return the folder of the stored pixels of all nights."""
     return out / "tiles"
 
 
 def ledger_folder(out: P) -> P:
-    """Return the folder of the records of all exposures and nights."""
+    """Return the folder of the ledger."""
     return out / "ledger"
 
 
 def reports_folder(out: P) -> P:
-    """Return the folder of the pages of nights, and of reports to others."""
+    """Return the folder of the pages of nights and of reports to others."""
     return out / "reports"
 
 
 def page_path(out: P, night: str) -> P:
-    """Return where the page of a night is."""
+    """Return the path of the page of a night."""
     return reports_folder(out) / night / "index.html"
 
 
 def staging_folder(out: P) -> P:
-    """Return the folder of what is being written, and not published yet."""
+    """Return the folder for files being written."""
     return out / "staging"
 
 
 def dataset_folder(out: Path, name: str, night: str) -> Path:
-    """Return the folder of what is published of a dataset in a night."""
+    """Return the folder of a dataset's files of a night."""
     return catalogs_folder(out) / name / f"night={night}"
 
 
 def patch_path(out: Path, name: str, key: PatchKey, suffix: str) -> Path:
-    """Return the path of what is published of a dataset of a patch, as HATS catalogues have it."""
+    """Return the path of a patch's file or group of a dataset, as in HATS catalogues."""
     pixel = f"Dir={key.pixel // 10_000 * 10_000}/Npix={key.pixel}{suffix}"
     return dataset_folder(out, name, key.night) / "dataset" / f"Norder={key.order}" / pixel
 
 
 def patch_paths(out: Path, night: str) -> Iterator[Path]:
-    """Yield the path of whatever is published of the patches of a night: files, and folders of arrays."""
+    """Yield the paths of everything published for the patches of a night: files, and folders of arrays."""
     for folder in patch_folders(out, night):
         yield from folder.glob("Norder=*/Dir=*/Npix=*")
 
 
 def patch_folders(out: Path, night: str) -> list[Path]:
-    """Return the folders of what is published of the patches of a night, one for each dataset."""
+    """Return the folders with files of a night's patches, one per dataset, sorted."""
     found = (folder / "dataset" for folder in out.glob(f"catalogs/*/night={night}"))
     return sorted(folder for folder in found if folder.is_dir())
 
 
 def tile_path(out: Path, key: ExposureKey) -> Path:
-    """Return the path of the pixels of an exposure."""
+    """Return the path of the stored pixels of an exposure."""
     return tiles_folder(out) / key.night / f"{key.name}.zarr"
 
 
 def outbox_path(out: Path) -> Path:
-    """Return the path of the outbox of an output folder: alerts sent and to be sent, and dead letters."""
+    """Return the path of the outbox: alerts sent and to be sent, and dead letters."""
     return out / "alerts" / "outbox.sqlite"
 
 
 def submissions_folder(out: Path, night: str) -> Path:
-    """Return the folder of what was submitted of a night: records, and the reports beside them."""
+    """Return the folder of a night's submissions: records, with the reports."""
     return reports_folder(out) / "ades" / night
 
 
 def verdict_log(out: Path) -> Path:
-    """Return the path of the record of what people said of detections."""
+    """Return the path of the log of people's verdicts on detections."""
     return out / "vetting" / "verdicts.jsonl"

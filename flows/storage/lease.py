@@ -1,4 +1,4 @@
-"""Lease of an output folder for one run at a time: its holder, and waiting for it."""
+"""Lease of an output folder, which lets one run at a time write to it, and waiting for it."""
 
 import logging
 import os
@@ -33,7 +33,7 @@ from schemas.errors import HELD, Misconfigured, NightstrideError, Retryable
 
 
 def locked(out: Path, holder: Holder) -> Misconfigured:
-    """Return the error of a second run."""
+    """Return the error for a second run."""
     return Misconfigured(
         HELD,
         str(out),
@@ -45,11 +45,11 @@ def locked(out: Path, holder: Holder) -> Misconfigured:
 logger = logging.getLogger("nightstride")
 
 SETTLE_S = 2.0
-"""Where the store knows no conditions: who has put a lease looks after so long whether it is still there, s."""
+"""For stores without conditional writes: wait before checking whether one's own lease is still there, s."""
 
 
 class BucketLease:
-    """Lease object of an output folder, and the capabilities of its store."""
+    """Lease object of an output folder in a bucket, and how its store handles conditions."""
 
     def __init__(self, out: BucketPath, stale_s: float) -> None:
         self.out, self._path, self._stale_s = out, out / "lease.json", stale_s
@@ -62,7 +62,7 @@ class BucketLease:
         Raises
         ------
         Misconfigured
-            Another run holds it (``locked``), or the bucket may not be written.
+            Another run holds it (``locked``), or the bucket cannot be written.
         Retryable
             The store does not answer.
         """
@@ -83,7 +83,7 @@ class BucketLease:
             try:
                 self._version = self._conditions.write(self._path, content, version)
                 break
-            except FileExistsError:  # somebody else has taken it meanwhile
+            except FileExistsError:  # another run has taken it meanwhile
                 continue
         if not self._conditions.enforced:
             sleep(SETTLE_S)
@@ -92,7 +92,7 @@ class BucketLease:
         return me
 
     def beat(self, me: Holder) -> bool:
-        """Renew the holder's sign of life; return False if another process has the lease now."""
+        """Renew the heartbeat; return False if another process has the lease now."""
         try:
             self._version = self._conditions.write(self._path, me.model_dump_json(indent=1).encode(), self._version)
         except FileExistsError:
@@ -100,7 +100,7 @@ class BucketLease:
         return True
 
     def give_back(self, me: Holder) -> None:
-        """Remove it, if it is still ours."""
+        """Remove the lease if it is still ours."""
         if _last(self.out) == me:
             self._path.unlink()
 
@@ -111,7 +111,7 @@ class BucketLease:
         return self._living()[0]
 
     def _living(self) -> tuple[Holder | None, str | None]:
-        """Return the living holder, and the version of what is there; None for what is not."""
+        """Return the living holder and the version of the lease object; None for either that does not exist."""
         try:
             found = self._path.read_versioned()
         except FileNotFoundError:
@@ -125,7 +125,7 @@ class BucketLease:
         return (holder if age < self._stale_s else None), found.version
 
     def _now(self) -> datetime:
-        """Return the time by the clock of the store, which all hosts share; by our own, where we may only read."""
+        """Return the time by the clock of the store, which all hosts share; by our own if we can only read."""
         clock = staging_folder(self.out) / f"clock-{uuid4().hex}"
         try:
             clock.write(b"")
@@ -141,12 +141,12 @@ class BucketLease:
 
 @contextmanager
 def bucket_lease(out: BucketPath, heartbeat_s: float, stale_s: float) -> Iterator[Holder]:
-    """Hold the output folder ``out`` in a bucket for one run; see `flows.storage.lease.lease`.
+    """Hold the output folder ``out`` in a bucket for one run; see `lease`.
 
     Raises
     ------
     Misconfigured
-        Another run holds it (``locked``), or it may not be written.
+        Another run holds it (``locked``), or it cannot be written.
     Retryable
         The store does not answer.
     """
@@ -158,13 +158,13 @@ def bucket_lease(out: BucketPath, heartbeat_s: float, stale_s: float) -> Iterato
     heart.start()
     try:
         yield me
-        with suppress(Retryable):  # the ledger is true without, and the next run does it
+        with suppress(Retryable):  # the ledger is correct anyway, and the next run does it
             settle(Ledger(out))
     finally:
         ended.set()
         heart.join()
         release(out)
-        with suppress(Retryable):  # nobody is kept out: on this host the process is looked up, elsewhere it grows stale
+        with suppress(Retryable):  # blocks nobody: this host checks the process, others wait until the lease is stale
             held.give_back(me)
 
 
@@ -186,30 +186,30 @@ def _beat(held: BucketLease, me: Holder, heartbeat_s: float, stale_s: float, end
 
 
 LOCK_WAIT_S = 30.0
-"""How long to wait for others who look at the lease, which takes them moments, s."""
+"""How long to wait for other processes that check the lease, which takes them moments, s."""
 
 HEARTBEAT_S = 10.0
-"""How often the holder shows that it is alive, s."""
+"""Interval of the holder's heartbeat, s."""
 
 STALE_S = 120.0
-"""After how long without a heartbeat a holder that cannot be looked at (another host) counts as dead, s."""
+"""Time without a heartbeat after which a holder on another host, whose process cannot be checked, counts as dead, s."""
 
 
 @contextmanager
 def lease(out: Path, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S) -> Iterator[Holder]:
-    """Hold the output folder ``out`` for one run; clear what killed runs and workers left unpublished there.
+    """Hold the output folder ``out`` for one run; remove what killed runs and workers left unpublished there.
 
-    The lease is ``out/lease.json``; the time of its last change is the heartbeat. A lease whose holder is dead is
-    taken over: on this host that is known from the process; elsewhere from ``stale_s`` without a heartbeat. A holder
-    that comes to life after that writes no record any more. Who looks at a lease in order to take it holds a file lock
-    meanwhile, which the kernel drops with the process, so that no two can take it. In a bucket a conditional put takes
-    its place, and the age of the object is the heartbeat: see `flows.storage.lease`.
+    The lease is ``out/lease.json``; its modification time is the heartbeat. The lease of a dead holder is taken over:
+    on this host the process is checked; elsewhere a holder is dead after ``stale_s`` without a heartbeat. If it wakes
+    up later, it can write no more records. Checking and taking a lease is protected by a file lock, which the kernel
+    releases with the process, so that no two processes take it. In a bucket, conditional puts replace the lock, and the
+    age of the object is the heartbeat: see `BucketLease`.
 
     Raises
     ------
     Misconfigured
-        Another run holds the folder (``locked``), or it may not be written. Somebody has locked ``lease.lock`` for
-        longer than it takes (``lock_held``). It is a data release (``frozen``).
+        Another run holds the folder (``locked``), or it cannot be written. Another process has locked ``lease.lock``
+        for too long (``lock_held``). The folder is a data release (``frozen``).
     """
     refuse_release(out)
     if isinstance(out, BucketPath):
@@ -225,7 +225,7 @@ def lease(out: Path, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S)
         write_file(path, me.model_dump_json(indent=1).encode(), staging_folder(out), MODE)
         sweep(out)
     ended = Event()
-    # The heart beats on the file this process wrote, not on the name: after a takeover it touches nothing.
+    # The heartbeat goes to the file that this process wrote, not to the name: after a takeover it changes nothing.
     descriptor = os.open(path, os.O_RDONLY)
     heart = Thread(target=_beat_local, args=(path, descriptor, heartbeat_s, ended), name="lease", daemon=True)
     try:
@@ -239,7 +239,7 @@ def lease(out: Path, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S)
     finally:
         with _guard(out):
             if _last(out) == me:
-                with suppress(OSError):  # what stays, the next run removes
+                with suppress(OSError):  # the next run removes the rest
                     sweep(out)
                 path.unlink()
         os.close(descriptor)
@@ -256,15 +256,15 @@ def holder_of(out: Path) -> Holder | None:
 
 
 def dead_holder_of(out: Path) -> Holder | None:
-    """Return the holder of ``out`` whose process ended without giving it back; None if the lease is free, or held."""
+    """Return the holder of ``out`` whose process ended without releasing it; None if the lease is free or held."""
     left = _last(out)
     if left is None or holder_of(out) is not None:
         return None
-    return left if _last(out) == left else None  # otherwise it was given back, or taken, meanwhile
+    return left if _last(out) == left else None  # otherwise it was released or taken meanwhile
 
 
 def _last(out: Path) -> Holder | None:
-    """Return the process that took the lease and has not given it back, whether it runs or not."""
+    """Return the process that took the lease and has not released it, whether or not it still runs."""
     try:
         return parsed_holder((out / "lease.json").read_bytes())
     except FileNotFoundError:
@@ -299,14 +299,14 @@ def _beat_local(path: Path, descriptor: int, heartbeat_s: float, ended: Event) -
 
 
 POLL_S = 1.0
-"""How often a run that waits looks whether the folder is free, s."""
+"""How often a waiting run checks whether the folder is free, s."""
 
 SAY_S = 600.0
-"""How often it says that it waits, and for whom, s."""
+"""How often it reports that it waits, and for whom, s."""
 
 
 def require_free(out: Path) -> None:
-    """Raise `Misconfigured` (``locked``) if another run holds the output folder ``out``; nothing is made there."""
+    """Raise `Misconfigured` (``locked``) if another run holds the output folder ``out``, without creating anything."""
     if (holder := holder_of(out)) is not None:
         raise locked(out, holder)
 
@@ -315,23 +315,23 @@ def require_free(out: Path) -> None:
 def patient_lease(
     out: Path, wait_s: float | None, say: Callable[[str], None], poll_s: float = POLL_S
 ) -> Iterator[Holder]:
-    """Hold the output folder as `flows.storage.lease.lease` does, once its present holder has released it.
+    """Hold the output folder as `lease` does, once its current holder has released it.
 
     Parameters
     ----------
     out
         Output folder.
     wait_s
-        How long to wait at most, s; None: as long as it takes.
+        Longest time to wait, s; None: no limit.
     say
-        Called with the holder waited for: at once, every `SAY_S` seconds, and when there is another one.
+        Receives a message that names the holder: at once, every `SAY_S` seconds, and when the holder changes.
     poll_s
-        How often to look, s.
+        How often to check, s.
 
     Raises
     ------
     Misconfigured
-        The folder is still held after ``wait_s`` (``locked``), or it may not be written.
+        The folder is still held after ``wait_s`` (``locked``), or it cannot be written.
     """
     deadline = None if wait_s is None else monotonic() + wait_s
     told, again = "", 0.0

@@ -1,4 +1,4 @@
-"""Ledger: one small record per exposure of what is done."""
+"""Ledger: one small record for each processed exposure, and records of nights, patches and sources."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -33,7 +33,7 @@ Kept = TypeVar("Kept", bound=BaseModel)
 
 
 class Brief(NamedTuple):
-    """Outcome of an exposure, without its files: fields as in `schemas.ledger.ExposureRecord`."""
+    """Outcome of an exposure, without its files; fields as in `schemas.ledger.ExposureRecord`."""
 
     visit: int
     detector: int
@@ -47,11 +47,11 @@ class Brief(NamedTuple):
 
 
 class Ledger:
-    """Records under ``OUT/ledger/``: of exposures by night, of whole nights, of sources.
+    """Records under ``OUT/ledger/``: of exposures by night, of whole nights, of patches and of sources.
 
-    A change is on disk, whole, when its method returns. There is one writer: the holder of the lease. Nothing here
-    holds more than a part of a night in memory. Each method raises `Misconfigured` if the ledger was written by
-    another version, is damaged or may not be read, and those that write also if another run has the lease now.
+    A change is completely on disk when its method returns. Only the holder of the lease writes. At most a part of a
+    night is in memory at a time. Each method raises `Misconfigured` if the ledger was written by another version, is
+    damaged or cannot be read; writing methods also if another run holds the lease now.
     """
 
     def __init__(self, out: Path) -> None:
@@ -59,7 +59,7 @@ class Ledger:
         self._records = BucketRecords(out) if isinstance(out, BucketPath) else LocalRecords(out)
 
     def get(self, key: ExposureKey) -> ExposureRecord | None:
-        """Return the record of an exposure; None if there is none or it cannot be read, so that it is done again."""
+        """Return the record of an exposure; None if it does not exist or is damaged, so that the exposure is redone."""
         return self._kept(self._records.get(key), ExposureRecord)
 
     def put(self, record: ExposureRecord) -> None:
@@ -79,7 +79,7 @@ class Ledger:
         return sum(self._records.count(night) for night in self.nights())
 
     def records(self, night: str | None = None) -> Iterator[ExposureRecord]:
-        """Yield the records that can be read, of one night or of all, by night, visit and detector."""
+        """Yield the undamaged records of one night or of all, by night, visit and detector."""
         for found in self.entries(night):
             if isinstance(found, ExposureRecord):
                 yield found
@@ -87,7 +87,7 @@ class Ledger:
                 raise found
 
     def entries(self, night: str | None = None) -> Iterator[ExposureRecord | NightstrideError]:
-        """Yield the records by night, visit and detector; in place of one that cannot be read, why not."""
+        """Yield the records by night, visit and detector; errors in place of those that cannot be read."""
         for label in self.nights() if night is None else (night,):
             for name, content in self._records.contents(label):
                 where = self._records.place(label, name)
@@ -99,7 +99,7 @@ class Ledger:
                 yield record if (record.night, record.name) == (label, name) else _misfiled(where, record)
 
     def briefs(self, night: str) -> Iterator[Brief]:
-        """Yield what can be said of each exposure of a night without parsing its record, by visit and detector."""
+        """Yield the outcomes of a night's exposures without parsing their records, by visit and detector."""
         if isinstance(self._records, LocalRecords):
             yield from map(Brief._make, self._records.columns(night))
         else:
@@ -107,41 +107,41 @@ class Ledger:
                 yield Brief(one.visit, one.detector, *(getattr(one, name) for name in COLUMNS))
 
     def of_visit(self, night: str, visit: int) -> Iterator[ExposureKey]:
-        """Yield the exposures of a visit, by detector; no record is parsed."""
+        """Yield the exposures of a visit by detector, without parsing records."""
         for one in self.briefs(night):
             if one.visit == visit:
                 yield ExposureKey(night=night, visit=visit, detector=one.detector)
 
     def troubled(self, night: str) -> Iterator[Brief]:
-        """Yield the exposures of a night that have a reason: quarantined, failed, or not done again."""
+        """Yield the exposures of a night that have a reason: quarantined, failed, or not made again."""
         if isinstance(self._records, LocalRecords):
             yield from map(Brief._make, self._records.columns(night, "reason IS NOT NULL"))
         else:
             yield from (one for one in self.briefs(night) if one.reason is not None)
 
     def stamp(self, night: str) -> str:
-        """Return what changes with each change of a record of a night; empty where nothing does."""
+        """Return a value that changes with each change of the night's records; empty if there is none."""
         return self._records.stamp(night)
 
     def settle(self) -> list[str]:
-        """Bring together what is in many objects of a bucket; return the nights that this concerns."""
+        """Merge the many objects of a ledger in a bucket; return the nights that this changes."""
         return self._records.settle() if isinstance(self._records, BucketRecords) else []
 
     def sums(self, night: str) -> NightSums | None:
-        """Return the sums of a night that were kept; None if none were."""
+        """Return the stored sums of a night; None if there are none."""
         return _valid(self._records.document("sums", night), NightSums)
 
     def put_sums(self, night: str, sums: NightSums) -> None:
-        """Keep the sums of a night."""
+        """Store the sums of a night."""
         self._records.put_document("sums", night, sums.model_dump_json().encode())
 
     def from_source(self, source_uri: str) -> list[ExposureRecord]:
-        """Return the records that are from a source now, by night, visit and detector."""
+        """Return the records whose current source is this one, by night, visit and detector."""
         found = map(self.get, self._records.sources(source_uri))
         return [record for record in found if record is not None and record.source_uri == source_uri]
 
     def damage(self, night: str | None = None) -> Iterator[BadInput]:
-        """Yield an error for each file of the ledger that is damaged: of a night, or all."""
+        """Yield an error for each damaged file of the ledger: of a night, or of all."""
         for where, what, remedy in self._records.damage(night):
             yield BadInput("damaged_ledger", where, f"is damaged: {what.removesuffix('.')}.", remedy)
 
@@ -150,11 +150,11 @@ class Ledger:
         return self._records.documents("night")
 
     def night(self, night: str) -> NightRecord | None:
-        """Return what is published of a whole night; as `get`."""
+        """Return the record of a whole night; None as in `get`."""
         return self._kept(self._records.document("night", night), NightRecord)
 
     def whole_nights(self, nights: Iterable[str] | None = None) -> Iterator[NightRecord | NightstrideError]:
-        """Yield the records of whole nights, of some or of all; in place of one that cannot be read, why not."""
+        """Yield the records of given whole nights, or of all; errors in place of those that cannot be read."""
         return self._documents("night", self.named_nights() if nights is None else nights, NightRecord, LEDGER_VERSION)
 
     def put_night(self, record: NightRecord) -> None:
@@ -166,7 +166,7 @@ class Ledger:
         self._records.remove_document("night", night)
 
     def patches(self, night: str) -> Iterator[PatchRecord | NightstrideError]:
-        """Yield what is published of the patches of a night; in place of a record that cannot be read, why not."""
+        """Yield the records of the patches of a night; errors in place of those that cannot be read."""
         for name, content in self._records.patches(night):
             try:
                 yield _parsed(self._records.place(night, name), content, PatchRecord)
@@ -174,11 +174,11 @@ class Ledger:
                 yield error
 
     def put_patch(self, record: PatchRecord) -> None:
-        """Write or replace the record of a patch of a night that has exposures."""
+        """Write or replace the record of a patch; the night must have exposures."""
         self._records.put_patch(record.night, record.name, record.model_dump_json().encode())
 
     def remove_patch(self, key: PatchKey) -> None:
-        """Remove the record of a patch, which is there."""
+        """Remove the record of a patch, which must exist."""
         self._records.remove_patch(key.night, key.name)
 
     def quality_nights(self) -> list[str]:
@@ -186,11 +186,11 @@ class Ledger:
         return self._records.documents("quality")
 
     def quality(self, night: str) -> QualityRecord | None:
-        """Return how good a night is; as `get`."""
+        """Return the record of a night's quality; None as in `get`."""
         return self._kept(self._records.document("quality", night), QualityRecord, QUALITY_VERSION)
 
     def qualities(self, nights: Iterable[str]) -> Iterator[QualityRecord | NightstrideError]:
-        """Yield the qualities of some nights; in place of one that cannot be read, why not."""
+        """Yield the quality records of some nights; errors in place of those that cannot be read."""
         return self._documents("quality", nights, QualityRecord, QUALITY_VERSION)
 
     def put_quality(self, record: QualityRecord) -> None:
@@ -202,40 +202,40 @@ class Ledger:
         self._records.remove_document("quality", night)
 
     def remembered(self, source_uri: str) -> SourceMemo | None:
-        """Return what a source held when it was last read; None if that is not known."""
+        """Return what a source contained when it was last read; None if unknown."""
         memo = _valid(self._records.memo(source_uri), SourceMemo)
         return memo if memo is not None and memo.uri == source_uri else None
 
     def remember(self, memo: SourceMemo | None) -> None:
-        """Record what a source held, which spares a rerun from reading it; None: that is not known."""
+        """Record what a source contains, so that a rerun need not read it; None: nothing is recorded."""
         if memo is not None:
             self._records.put_memo(memo, memo.model_dump_json().encode())
 
     def remembered_nights(self) -> list[str]:
-        """Return the nights of which anything is known: records, what sources held, sums, quality; sorted."""
+        """Return the nights with any entry: records, remembered sources, sums or quality; sorted."""
         kinds = ("night", "quality", "sums")
         named = (name for kind in kinds for name in self._records.documents(kind))
         return sorted({*self._records.nights(), *self._records.memo_nights(), *named})
 
     def forget(self, night: str) -> None:
-        """Forget what the sources of a night without records held, which a run would read again, and its sums."""
+        """Forget the remembered sources and the sums of a night without records; a run would read the sources again."""
         self._records.forget(night)
         self._records.remove_document("sums", night)
 
     def provenance(self, digest: str | None) -> ProvenanceRecord | None:
-        """Return what exposures were searched with; None if that is not known, or no digest is."""
+        """Return the provenance with this digest; None if it is unknown or ``digest`` is None."""
         return None if digest is None else _valid(self._records.document("provenance", digest), ProvenanceRecord)
 
     def provenances(self) -> list[str]:
-        """Return the digests of what exposures and nights were searched with, sorted."""
+        """Return the digests of all stored provenance, sorted."""
         return self._records.documents("provenance")
 
     def remove_provenance(self, digest: str) -> None:
-        """Remove what exposures were searched with, if it is there."""
+        """Remove the provenance with this digest, if it exists."""
         self._records.remove_document("provenance", digest)
 
     def put_provenance(self, record: ProvenanceRecord) -> str:
-        """Record what exposures are searched with, once; return the digest that stands for it."""
+        """Store provenance once; return its digest."""
         content = record.model_dump_json().encode()
         digest = sha256(content).hexdigest()
         if self._records.document("provenance", digest) is None:
@@ -243,14 +243,14 @@ class Ledger:
         return digest
 
     def watch(self) -> WatchRecord | None:
-        """Return how the last stream goes, or went; None if there was none."""
+        """Return the record of the current or last stream; None if there was none."""
         try:
             return _valid(self._watch.read_bytes(), WatchRecord)
         except FileNotFoundError:
             return None
 
     def put_watch(self, record: WatchRecord) -> None:
-        """Replace what is said of the stream."""
+        """Replace the record of the stream."""
         write_file(self._watch, record.model_dump_json(indent=1).encode(), staging_folder(self._out))
 
     @property
@@ -288,7 +288,7 @@ def _parsed(where: str, content: bytes, kind: type[Kept], known: int = LEDGER_VE
         _require_version(where, getattr(found, "schema_version", known), known)
         return found
     except ValidationError as error:
-        with suppress(ValidationError):  # one of another version need not have the same fields
+        with suppress(ValidationError):  # a record of another version may have other fields
             _require_version(where, _Version.model_validate_json(content).schema_version, known)
         raise BadInput(
             "damaged_record",
@@ -317,16 +317,16 @@ class _Version(BaseModel):
 
 
 def unpublish(record: ExposureRecord, out: Path) -> None:
-    """Remove an exposure's catalogues and tiles, and its record last, so that a kill in between leaves it to be found.
+    """Remove an exposure's catalogues and tiles, and last its record, so that an interrupted removal can be found.
 
-    Nothing is removed if the ledger by now has the exposure from another source.
+    Nothing is removed if the exposure's record in the ledger now has another source.
 
     Raises
     ------
     Retryable, Misconfigured
         As in `flows.storage.atomic.write_file`.
     """
-    from flows.storage.catalog_parts import withdraw  # Arrow takes a while, and who only reads needs none
+    from flows.storage.catalog_parts import withdraw  # Arrow is slow to import, and readers do not need it
 
     ledger = Ledger(out)
     now = ledger.get(record.key)

@@ -1,6 +1,6 @@
-"""Ledger in a bucket: what is new in objects of its own, what is older in few SQLite files, and a head that names them.
+"""Ledger in a bucket: new entries as single objects, older ones in a few SQLite files, and a head that lists them.
 
-docs/operate/object_stores.md has the layout, and why it is true after each request.
+docs/operate/object_stores.md describes the layout, and why it is valid after each request.
 """
 
 import json
@@ -25,22 +25,22 @@ from schemas.ledger import ExposureRecord, SourceMemo
 Found = TypeVar("Found")
 
 FOLD = 1000
-"""New objects of a process that are put into segments while it goes on, and records read at a time."""
+"""Number of new objects that a process merges into segments as it goes on, and of records read at a time."""
 
 LOADED = 8
-"""Nights whose segments are kept on this machine at a time."""
+"""Number of nights whose segments are kept on this machine."""
 
 INDEX = "index"
-"""Group of all that is not a night's."""
+"""Group of everything that is not of a night."""
 
 EXPOSURE, MEMO, PATCH = "exposure", "memo", "patch"
 
 
 _states: dict[str, State] = {}
-"""State of each output folder that this process writes to or holds: all of its ledgers have the same."""
+"""State for each output folder that this process writes or holds, shared by all its ledgers."""
 
 _loaded: OrderedDict[tuple[str, ...], Snapshot] = OrderedDict()
-"""Snapshots by their segments, whose names no others ever have."""
+"""Snapshots by their segments, whose names are never reused."""
 
 _lock = RLock()
 
@@ -48,7 +48,7 @@ _lock = RLock()
 class BucketRecords:
     """Records as bytes under ``OUT/ledger/``: see `flows.storage.ledger_local.LocalRecords`.
 
-    A ledger that only reads has the state of its first use, until an object of that has gone.
+    A ledger that only reads keeps the state of its first use until one of its objects is gone.
 
     All methods raise as `flows.storage.atomic.write_record` does, and `Misconfigured` (``damaged_ledger``,
     ``other_version``).
@@ -78,12 +78,12 @@ class BucketRecords:
         self._put(record.night, EXPOSURE, record.name, content)
 
     def remove(self, key: ExposureKey) -> None:
-        """Remove a record, if there is one."""
+        """Remove a record, if it exists."""
         content = self.get(key)
         if content is None:
             return
         self._put(key.night, EXPOSURE, key.name, b"")
-        with suppress(ValueError):  # the record is damaged
+        with suppress(ValueError):  # the record may be damaged
             self._release(json.loads(content)["source_uri"], lambda one: one == key)
 
     def count(self, night: str) -> int:
@@ -114,27 +114,27 @@ class BucketRecords:
         self._put(night, PATCH, name, content)
 
     def remove_patch(self, night: str, name: str) -> None:
-        """Remove the record of a patch, which is there."""
+        """Remove the record of a patch, which must exist."""
         self._remove(night, PATCH, name)
 
     def stamp(self, night: str) -> str:
-        """Return what changes with each change of a settled night; empty where a part of it is not settled."""
+        """Return a value that changes with each change of a settled night; empty if part of it is not settled."""
         state = self._state()
         if night in state.singles or night not in state.head.groups:
             return ""
         return " ".join(state.head.groups[night].segments)
 
     def sources(self, uri: str) -> list[ExposureKey]:
-        """Return the exposures that a source was ever recorded for, by night, visit and detector."""
+        """Return the exposures for which a source was ever recorded, by night, visit and detector."""
         return self._held(self._of_source(uri))[0]
 
     def memo(self, name: str) -> bytes | None:
-        """Return what is remembered of a source; None if nothing is."""
+        """Return the memo of a source; None if there is none."""
         nights = sorted({key.night for key in self.sources(_source_of(name))})
         return next((found for night in nights if (found := self._get(night, MEMO, _hashed(name)))), None)
 
     def put_memo(self, memo: SourceMemo, content: bytes) -> None:
-        """Remember a source, in the one night that it is of now."""
+        """Store the memo of a source in the night to which it belongs now, and only there."""
         name, night = _hashed(memo.uri), memo.key.night
         for other in {key.night for key in self._hold(_source_of(memo.uri), memo.key)} - {night}:
             self._remove(other, MEMO, name)
@@ -142,11 +142,11 @@ class BucketRecords:
             self._put(night, MEMO, name, content)
 
     def memo_nights(self) -> list[str]:
-        """Return the nights whose sources may be remembered, sorted."""
+        """Return the nights that may have memos of sources, sorted."""
         return self._steadily(lambda state: sorted({*state.head.groups, *state.singles} - {INDEX}))
 
     def forget(self, night: str) -> None:
-        """Forget a night without records, and that sources were ever recorded for it."""
+        """Remove everything of a night without records, and the notes that sources were ever recorded for it."""
         names = self._steadily(lambda state: self._names(state, night, MEMO))
         uris = {_source_of(json.loads(content)["uri"]) for _, content in self._page(night, MEMO, names)}
         side_by_side(lambda uri: self._release(uri, lambda one: one.night == night), sorted(uris), remote=True)
@@ -167,15 +167,15 @@ class BucketRecords:
         self._put(INDEX, kind, name, content)
 
     def remove_document(self, kind: str, name: str) -> None:
-        """Remove a document, if it is there."""
+        """Remove a document, if it exists."""
         self._remove(INDEX, kind, name)
 
     def place(self, kind: str, name: str) -> str:
-        """Return what messages call a document, or the record of an exposure where ``kind`` is its night."""
+        """Return the name of a document in messages, or of an exposure's record if ``kind`` is its night."""
         return f"{self._root} {kind} {name}"
 
     def damage(self, night: str | None) -> Iterator[tuple[str, str, str]]:
-        """Yield each group whose segments cannot be read, why, and the remedy: of a night, or all."""
+        """Yield place, problem and remedy for each group with unreadable segments: of a night and the index, or all."""
         for group in sorted(self._state().head.groups) if night is None else (INDEX, night):
             try:
                 self._steadily(lambda state, group=group: self._names(state, group, EXPOSURE))  # type: ignore[misc]
@@ -183,7 +183,7 @@ class BucketRecords:
                 yield error.where, error.problem, error.remedy
 
     def settle(self) -> list[str]:
-        """Put all single objects into one segment a group; return the nights that this has changed.
+        """Merge all single objects into one segment per group; return the nights that this changes.
 
         Only for the holder of the lease.
         """
@@ -194,7 +194,7 @@ class BucketRecords:
             return self._fold(self._writer(), last=True)
 
     def _state(self) -> State:
-        """Return what this process knows; to who holds the lease it is true until somebody else has taken that."""
+        """Return the state known to this process; for the lease holder it is valid until another run takes over."""
         term = term_of(self._out)
         with _lock:
             for state in (_states.get(str(self._out)), self._read):
@@ -206,7 +206,7 @@ class BucketRecords:
             return self._read
 
     def _steadily(self, read: Callable[[State], Found]) -> Found:
-        """Read, and again from the state of then where an object has gone: another process has settled the ledger."""
+        """Read, again from a newer state if an object is gone because another process has settled the ledger."""
         missing = ""
         for _ in range(TRIES):
             state = self._state()
@@ -246,7 +246,7 @@ class BucketRecords:
         return None if snapshot is None else snapshot.get(*entry)
 
     def _page(self, group: str, kind: str, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        """Yield entries, those that are objects of their own read side by side; what has gone meanwhile is left out."""
+        """Yield entries, reading single objects in parallel; those that disappear meanwhile are left out."""
         remote = group in self._state().singles
         contents = side_by_side(lambda name: self._get(group, kind, name), names, remote)
         yield from ((name, content) for name, content in zip(names, contents, strict=True) if content is not None)
@@ -264,30 +264,30 @@ class BucketRecords:
             return _loaded[segments]
 
     def _writer(self) -> State:
-        """Return the state of this process as a writer; the first time, open a generation of its own.
+        """Return the state of this process as a writer; the first time, open its own generation.
 
-        The new head makes every other process fail that writes the next one: from here on this is the only writer.
+        After the new head is written, every other process fails to write a head: from here on this is the only writer.
         """
         state = self._state()
         if state.generation:
             return state
-        # Not looked up again by the holder of the lease: had another one changed it, this one would have to stop.
+        # The lease holder uses its known head: if another process had changed that, this one would have to stop.
         head, version = (state.head, state.version) if holds(self._out) else read_head(self._root)
-        # Listed before the head: what no head names then, none ever will, whoever made it.
+        # Listed before the head is written: objects that no head names by then never will be, whoever made them.
         litter = [path for path, _ in (self._root / "open").objects() if path.parts[-3] not in head.open]
         named = {name for group in head.groups.values() for name in group.segments}
         litter += [path for path, _ in (self._root / "segments").objects() if path.name not in named]
         generation = uuid4().hex
         opened = head.model_copy(update={"open": (*head.open, generation)})
         state = State(opened, self._put_head(opened, version), term_of(self._out), generation=generation)
-        if head.open:  # after the head: whatever others have written until then is there
+        if head.open:  # listed after the head is written, so it includes everything others wrote before
             list_singles(self._root, state)
         _remove(litter)
         _states[str(self._out)] = state
         return state
 
     def _put(self, group: str, kind: str, name: str, content: bytes) -> None:
-        """Write an entry; once this returns, no head that another process writes leaves it out."""
+        """Write an entry; once this returns, no head written by another process leaves it out."""
         with _lock:
             state = self._writer()
             path = self._root / "open" / state.generation / group / f"{kind}.{name}.json"
@@ -298,7 +298,7 @@ class BucketRecords:
                 if kind != MEMO:
                     self._require_head(state)
             if len(state.versions) >= FOLD:
-                with suppress(Retryable):  # it is written; what is left open the next fold finds
+                with suppress(Retryable):  # the entry is written; the next fold includes the open objects
                     self._fold(state)
 
     def _remove(self, group: str, kind: str, name: str) -> None:
@@ -306,9 +306,9 @@ class BucketRecords:
             self._put(group, kind, name, b"")
 
     def _fold(self, state: State, *, last: bool = False, without: str = "") -> list[str]:
-        """Put the single objects into a segment a group, and what was there as well if this is the ``last`` time.
+        """Merge single objects into a new segment per group; in the ``last`` fold, into one with the older segments.
 
-        ``without``: night of which nothing is left.
+        ``without``: night to drop completely.
         """
         with self._dropped_on_failure():
             many = {group for group, one in state.head.groups.items() if len(one.segments) > 1} if last else set()
@@ -319,7 +319,7 @@ class BucketRecords:
                 before = groups[group].segments if group in groups else ()
                 entries = self._entries(state, group)
                 snapshot = self._snapshot(state, group) or Snapshot(group)
-                _loaded.pop(before, None)  # from here on it is not a state that any head names
+                _loaded.pop(before, None)  # no head will name this state any more
                 snapshot.change(entries)
                 content = snapshot.packed() if last else packed_segment(entries)
                 groups.pop(group, None)
@@ -343,7 +343,7 @@ class BucketRecords:
         return sorted((state.singles.keys() | many) - {INDEX})
 
     def _entries(self, state: State, group: str) -> dict[Entry, bytes | None]:
-        """Return the entries of a group that are objects of their own; None: removed."""
+        """Return the entries of a group that are single objects; None: removed."""
         singles = state.singles.get(group, {})
         contents = side_by_side(lambda entry: self._content(state, group, entry), list(singles), remote=True)
         return dict(zip(singles, contents, strict=True))
@@ -362,13 +362,13 @@ class BucketRecords:
             raise lost_to_another(self._head, self._out)
 
     def _drop(self) -> None:
-        """Forget what this process knows of the ledger, in all places."""
+        """Forget everything this process knows about the ledger."""
         _states.pop(str(self._out), None)
         outdate(self._out)
 
     @contextmanager
     def _dropped_on_failure(self) -> Iterator[None]:
-        """Forget, if the block fails, what this process knows: what has come through is looked up."""
+        """If the block fails, forget what this process knows, so that the actual state is looked up."""
         try:
             yield
         except BaseException:
@@ -376,7 +376,7 @@ class BucketRecords:
             raise
 
     def _hold(self, uri: str, key: ExposureKey) -> list[ExposureKey]:
-        """Note that a source was recorded for an exposure, before the record is there; return those noted before."""
+        """Note, before writing a record, that a source was recorded for an exposure; return the earlier exposures."""
         path = self._of_source(uri)
         held, version = self._held(path)
         if key not in held:
@@ -419,13 +419,13 @@ def _keep(segments: tuple[str, ...], snapshot: Snapshot) -> None:
 
 
 def _remove(paths: Sequence[BucketPath]) -> None:
-    """Remove objects that no head names; those that stay, who opens the next generation removes."""
+    """Remove objects that no head names; the next process that opens a generation removes any that remain."""
     with suppress(Retryable):
         remove_objects(sorted(paths))
 
 
 def _source_of(name: str) -> str:
-    """Return the URI of a source by the name of its memo, which ends in how the source is read."""
+    """Return the URI of a source from the name of its memo, which ends with how the source is read."""
     return name.rpartition(" ")[0] or name
 
 

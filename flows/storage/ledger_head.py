@@ -1,4 +1,4 @@
-"""Head of the ledger in a bucket, and the objects that it names."""
+"""Head of the ledger in a bucket, and the objects listed in it."""
 
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,11 +15,11 @@ from schemas.ledger import LEDGER_VERSION
 HEAD = "head.json"
 
 TRIES = 5
-"""How often what is moved meanwhile is looked for."""
+"""Number of attempts to read objects that are moved meanwhile."""
 
 
 class Group(BaseModel):
-    """Segments of a night or of the index, the earliest first, and how many records of exposures are in them."""
+    """Segments of a night or of the index, earliest first, and the number of exposure records in them."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -28,7 +28,7 @@ class Group(BaseModel):
 
 
 class Head(BaseModel):
-    """Objects that the ledger consists of: segments by group, and generations of single objects, the earliest first."""
+    """Objects that make up the ledger: segments by group, and generations of single objects, earliest first."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -38,7 +38,7 @@ class Head(BaseModel):
 
 
 class Single(NamedTuple):
-    """Single object of an entry; empty: the entry is removed. None: its content is not known."""
+    """Single object of an entry; content is empty if the entry is removed, None if not yet known."""
 
     path: BucketPath
     content: bytes | None
@@ -46,7 +46,7 @@ class Single(NamedTuple):
 
 @dataclass
 class State:
-    """Ledger as a process knows it: its head, the single objects, and its own generation if it writes."""
+    """Ledger as known to a process: head, single objects, and its own generation if it writes."""
 
     head: Head
     version: str | None
@@ -58,14 +58,14 @@ class State:
 
 
 def look_up(root: BucketPath, term: int) -> State:
-    """Return the ledger as it is. What is listed is true of a head only if that is still there afterwards.
+    """Return the current ledger. A listing is only valid for a head that is still current afterwards.
 
     Raises
     ------
     Misconfigured
         As in `read_head`.
     Retryable
-        The store does not answer, or the head changes again and again.
+        The store does not answer, or the head keeps changing.
     """
     for _ in range(TRIES):
         head, version = read_head(root)
@@ -80,7 +80,7 @@ def look_up(root: BucketPath, term: int) -> State:
 
 
 def read_head(root: BucketPath) -> tuple[Head, str | None]:
-    """Return the head and its version, None if there is none yet.
+    """Return the head and its version; an empty head and None if there is none yet.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def read_head(root: BucketPath) -> tuple[Head, str | None]:
     try:
         found = (root / HEAD).read_versioned()
     except FileNotFoundError:
-        if (root / "held").is_dir() and not (root / HEAD).is_file():  # nor was it made meanwhile
+        if (root / "held").is_dir() and not (root / HEAD).is_file():  # and it was not made meanwhile
             raise Misconfigured(
                 "other_version",
                 str(root),
@@ -108,7 +108,7 @@ def read_head(root: BucketPath) -> tuple[Head, str | None]:
 
 
 def list_singles(root: BucketPath, state: State) -> None:
-    """Note the single objects of the open generations; of an entry that several have, the latest counts."""
+    """List the single objects of the open generations; if several have an entry, the latest counts."""
     open_ = {generation: number for number, generation in enumerate(state.head.open)}
     found = []
     for path, size in (root / "open").objects():

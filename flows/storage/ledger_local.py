@@ -1,4 +1,4 @@
-"""Ledger on this machine: SQLite files, one per night and one that finds exposures by source."""
+"""Local ledger: SQLite files, one per night, and an index that finds exposures by source."""
 
 import errno
 import os
@@ -19,32 +19,32 @@ from schemas.exposure import ExposureKey
 from schemas.ledger import LEDGER_VERSION, ExposureRecord, SourceMemo
 
 WAIT_S = 30.0
-"""How long to wait for others who read or write the file, s: each takes moments."""
+"""How long to wait for others who read or write the file, which takes them moments, s."""
 
 _ERRNO = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EACCES, "SQLITE_CANTOPEN": errno.EACCES}
-"""Failures that the file system explains, by the first two words of their name."""
+"""Errors caused by the file system, by the first two words of their name."""
 
 _Read = TypeVar("_Read")
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 PUT_BACK = "put it back from a backup; or move it away and run its nights again: they are searched again."
-"""Remedy of a file of the ledger that is damaged."""
+"""Remedy for a damaged ledger file."""
 
 
 class Database:
-    """SQLite file, which is made with its tables by the first change.
+    """SQLite file; the first change creates it with its tables.
 
-    A change is on disk, with all of it or nothing, when its block ends. The journal is a rollback journal, which file
-    systems that hosts share can bear; write-ahead logs need shared memory.
+    The changes of a block are on disk, all or none, when the block ends. It uses a rollback journal, which works on
+    file systems shared by hosts; write-ahead logs need shared memory.
 
     Parameters
     ----------
     path
-        The file.
+        Path of the file.
     tables
-        Statements that make its tables.
+        Statements that create its tables.
     version
-        Of the tables: a file of another one is refused.
+        Version of the tables; files of other versions are refused.
     """
 
     def __init__(self, path: Path, tables: str, version: int) -> None:
@@ -54,14 +54,14 @@ class Database:
         self._file: tuple[int, int] | None = None
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Return the rows of a query; none if there is no file.
+        """Return the rows of a query; empty if the file does not exist.
 
         Raises
         ------
         Misconfigured
-            The file is of another version (``other_version``), is damaged (``damaged_ledger``), or may not be read.
+            The file has another version (``other_version``), is damaged (``damaged_ledger``), or cannot be read.
         Retryable
-            It cannot be read at the moment, or is locked for long (``lock_held``).
+            It cannot be read at the moment, or stays locked for too long (``lock_held``).
         """
         with self._lock, named(self.path):
             connection = self._connection()
@@ -69,30 +69,30 @@ class Database:
 
     @contextmanager
     def change(self) -> Iterator[sqlite3.Connection]:
-        """Yield a connection whose changes are kept together as the block ends, or dropped if it raises.
+        """Yield a connection whose changes are committed when the block ends, or dropped if it raises.
 
         Raises
         ------
         Misconfigured
-            Another run has the lease now (``taken_over``); or as in `rows`.
+            Another run holds the lease now (``taken_over``); or as in `rows`.
         Retryable
             The disk is full, or the file cannot be written at the moment.
         """
         with self._lock, named(self.path):
             connection = self._begun()
             try:
-                # Whoever has taken the folder over writes to it after this transaction, or has done so before it began.
+                # A run that takes over the folder writes to it after this transaction, or has done so before it began.
                 require_lease(self.path)
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-                self.close()  # there may be nothing in it
+                self.close()  # the file may be empty
                 raise
 
     def _begun(self) -> sqlite3.Connection:
-        """Return a connection in a transaction on the file that has the name: another thread may have removed it."""
+        """Return a connection in a transaction on the current file of this name: another thread may have removed it."""
         while True:
             if (connection := self._connection()) is not None:
                 connection.execute("BEGIN IMMEDIATE")
@@ -103,7 +103,7 @@ class Database:
             connection.execute("ROLLBACK")
 
     def damage(self) -> str | None:
-        """Return what is wrong with the file by SQLite's own check; None if nothing is. Errors as in `rows`."""
+        """Return the result of SQLite's own check of the file; None if it is intact. Errors as in `rows`."""
         found = self.rows("PRAGMA quick_check(1)")
         return None if not found or found[0][0] == "ok" else str(found[0][0])
 
@@ -117,7 +117,7 @@ class Database:
     __del__ = close
 
     def _connection(self) -> sqlite3.Connection | None:
-        """Return the connection to the file that is there now; None if there is none, or nothing in it yet."""
+        """Return the connection to the current file; None if it does not exist or is empty."""
         found = file_identity(self.path)
         if self._open is not None and found == self._file:
             return self._open
@@ -134,14 +134,14 @@ class Database:
         except BaseException:
             connection.close()
             raise
-        if version == 0:  # who made it was killed before its tables were there
+        if version == 0:  # its creator was killed before making the tables
             connection.close()
             return None
         self._open, self._file = connection, found
         return connection
 
     def _make(self) -> sqlite3.Connection:
-        """Return a connection to a new file in the transaction that makes its tables: they are there with a row."""
+        """Return a connection to a new file, in the transaction that creates its tables and writes its first row."""
         require_lease(self.path)
         make_folder(self.path.parent)
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, MODE))
@@ -158,13 +158,13 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         uri = f"{self.path.absolute().as_uri()}?mode=rw"
         connection = sqlite3.connect(uri, timeout=WAIT_S, isolation_level=None, check_same_thread=False, uri=True)
-        connection.execute("PRAGMA synchronous = EXTRA")  # also the folder, when the journal has gone
+        connection.execute("PRAGMA synchronous = EXTRA")  # also flushes the folder when the journal is removed
         return connection
 
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Convert SQLite's errors within the block to our own, which name the file: see `Database.rows`."""
+    """Convert SQLite errors within the block to our own, which name the file: see `Database.rows`."""
     with writing(path):
         try:
             yield
@@ -173,19 +173,19 @@ def named(path: Path) -> Iterator[None]:
 
 
 def _holds_anything(path: Path) -> bool:
-    """Return whether a file was written to: not where its first record had no room, or who made it was killed."""
+    """Return whether a file has content: not if its first record did not fit, or its creator was killed."""
     with suppress(FileNotFoundError):
         return path.stat().st_size > 0
     return False
 
 
 def as_it_is(path: Path, read: Callable[[str], _Read]) -> _Read:
-    """Return what a function makes of a database, given by a URI, also where nothing can be written beside it."""
+    """Return the result of a function of a database URI, even if no files can be created beside the database."""
     uri = f"{path.absolute().as_uri()}?mode=rw"
     try:
         return read(uri)
     except sqlite3.OperationalError as error:
-        # SQLite reads an outbox with files beside it, which it cannot make on a file system that is read only.
+        # SQLite reads an outbox with files beside it, which it cannot create on a read-only file system.
         cannot = getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))
         if not cannot or path.with_name(f"{path.name}-wal").exists():
             raise
@@ -244,23 +244,23 @@ CREATE TABLE IF NOT EXISTS document (
     kind TEXT, name TEXT, content BLOB NOT NULL, PRIMARY KEY (kind, name)) WITHOUT ROWID;
 """
 COLUMNS = ("status", "source_uri", "detections", "provenance", "shutter_closed_at", "finished_at", "reason")
-"""Of a record that can be queried without parsing it."""
+"""Columns of a record that can be queried without parsing it."""
 
 INDEX = "index.sqlite"
-"""File beside those of the nights."""
+"""Name of the index file."""
 
 OPEN = 8
-"""Nights that are kept open at a time."""
+"""Number of nights kept open."""
 
 PAGE = 1000
-"""Records read at a time: a file is locked for moments only, and little is held in memory."""
+"""Number of records read at a time: files are locked only for moments, and memory use is small."""
 
 
 class LocalRecords:
     """Records as bytes in ``OUT/ledger/<night>.sqlite`` and ``OUT/ledger/index.sqlite``.
 
-    The index says which exposures a source was ever recorded for. It is written before the record, and is a hint: who
-    uses it asks the record whether it is still from that source.
+    The index lists the exposures for which a source was ever recorded. It is written before the record, and only a
+    hint: check in the record whether it still has that source.
     """
 
     def __init__(self, out: Path) -> None:
@@ -297,13 +297,13 @@ class LocalRecords:
             )
 
     def remove(self, key: ExposureKey) -> None:
-        """Remove a record, if there is one; with the last of a night its file. Errors as in `Database.change`."""
+        """Remove a record, if it exists; with a night's last record its file. Errors as in `Database.change`."""
         night = self._night(key.night)
         if night.rows("SELECT 1 FROM exposure WHERE visit = ? AND detector = ?", (key.visit, key.detector)):
             with night.change() as records:
                 records.execute("DELETE FROM exposure WHERE visit = ? AND detector = ?", (key.visit, key.detector))
                 if not records.execute("SELECT 1 FROM exposure LIMIT 1").fetchall():
-                    night.path.unlink()  # within the change: nobody writes to it meanwhile
+                    night.path.unlink()  # within the transaction, so nobody else writes to it meanwhile
         where = (key.night, key.visit, key.detector)
         if self._index.rows("SELECT 1 FROM held WHERE night = ? AND visit = ? AND detector = ?", where):
             with self._index.change() as index:
@@ -321,17 +321,17 @@ class LocalRecords:
             yield f"{visit}-{detector}", content
 
     def columns(self, night: str, condition: str = "1") -> Iterator[tuple[Any, ...]]:
-        """Yield visit, detector and `COLUMNS` of each exposure of a night that meets a condition, in that order."""
+        """Yield visit, detector and `COLUMNS` of each exposure of a night that meets an SQL condition, in order."""
         self._refuse_earlier()
         yield from self._paged(night, ", ".join(COLUMNS), condition)
 
     def stamp(self, night: str) -> str:
-        """Return size, time and change counter of a night's file, which each change changes; empty if there is none.
+        """Return size, time and change counter of a night's file, which differ after each change; empty if there is none.
 
         Raises
         ------
         Misconfigured
-            This user may not read it (``not_readable``).
+            This user cannot read it (``not_readable``).
         """
         path = self._night(night).path
         try:
@@ -360,7 +360,7 @@ class LocalRecords:
             records.execute("INSERT OR REPLACE INTO patch VALUES (?, ?)", (name, content))
 
     def remove_patch(self, night: str, name: str) -> None:
-        """Remove the record of a patch, which is there; errors as in `Database.change`."""
+        """Remove the record of a patch, which must exist; errors as in `Database.change`."""
         with self._night(night).change() as records:
             records.execute("DELETE FROM patch WHERE name = ?", (name,))
 
@@ -372,23 +372,23 @@ class LocalRecords:
             last = rows[-1][:2]
 
     def sources(self, uri: str) -> list[ExposureKey]:
-        """Return the exposures that a source was ever recorded for, by night, visit and detector."""
+        """Return the exposures for which a source was ever recorded, by night, visit and detector."""
         statement = "SELECT night, visit, detector FROM held WHERE uri = ? ORDER BY night, visit, detector"
         return [ExposureKey(night=one[0], visit=one[1], detector=one[2]) for one in self._index.rows(statement, (uri,))]
 
     def memo(self, name: str) -> bytes | None:
-        """Return what is remembered of a source; None if nothing is."""
+        """Return the memo of a source; None if there is none."""
         rows = self._index.rows("SELECT content FROM memo WHERE name = ?", (name,))
         return rows[0][0] if rows else None
 
     def put_memo(self, memo: SourceMemo, content: bytes) -> None:
-        """Remember a source; errors as in `Database.change`."""
+        """Store the memo of a source; errors as in `Database.change`."""
         if self.memo(memo.uri) != content:
             with self._index.change() as index:
                 index.execute("INSERT OR REPLACE INTO memo VALUES (?, ?, ?)", (memo.uri, memo.key.night, content))
 
     def memo_nights(self) -> list[str]:
-        """Return the nights whose sources are remembered, sorted."""
+        """Return the nights that have memos of sources, sorted."""
         return [night for (night,) in self._index.rows("SELECT DISTINCT night FROM memo ORDER BY night")]
 
     def forget(self, night: str) -> None:
@@ -413,17 +413,17 @@ class LocalRecords:
             index.execute("INSERT OR REPLACE INTO document VALUES (?, ?, ?)", (kind, name, content))
 
     def remove_document(self, kind: str, name: str) -> None:
-        """Remove a document, if it is there; errors as in `Database.change`."""
+        """Remove a document, if it exists; errors as in `Database.change`."""
         if self.document(kind, name) is not None:
             with self._index.change() as index:
                 index.execute("DELETE FROM document WHERE kind = ? AND name = ?", (kind, name))
 
     def place(self, kind: str, name: str) -> str:
-        """Return what messages call a document, or the record of an exposure where ``kind`` is its night."""
+        """Return the name of a document in messages, or of an exposure's record if ``kind`` is its night."""
         return f"{self._root}/{f'{kind}.sqlite' if kind.isdigit() else f'index.sqlite {kind}'} {name}"
 
     def damage(self, night: str | None) -> Iterator[tuple[str, str, str]]:
-        """Yield each file that SQLite finds damaged, in what, and the remedy: of a night, or all."""
+        """Yield path, problem and remedy for each damaged file: of a night, or all."""
         for file in (self._index, *map(self._night, self.nights())) if night is None else (self._night(night),):
             try:
                 found = file.damage()

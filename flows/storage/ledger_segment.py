@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Entry = tuple[str, str]
-"""Kind and name."""
+"""Kind and name of an entry."""
 
 _TABLE = "CREATE TABLE IF NOT EXISTS entry (kind TEXT, name TEXT, content BLOB, PRIMARY KEY (kind, name))"
 _PUT = "INSERT OR REPLACE INTO entry VALUES (?, ?, ?)"
@@ -20,19 +20,19 @@ _REMOVED = "DELETE FROM entry WHERE content IS NULL"
 
 
 class Snapshot:
-    """Entries of a night, or of the index, as segments have them: in a file of this process that SQLite removes.
+    """Entries of a night or of the index from several segments, in a temporary file that SQLite removes.
 
     Parameters
     ----------
     where
-        What messages call it.
+        Name in messages.
     segments
-        Content of the segments, each of which replaces entries of those before it.
+        Contents of the segments, each of which overrides earlier ones.
 
     Raises
     ------
     Misconfigured
-        A segment is damaged (``damaged_ledger``); all methods raise it.
+        A segment is damaged (``damaged_ledger``); all methods can raise this.
     """
 
     def __init__(self, where: str, segments: Iterable[bytes] = ()) -> None:
@@ -51,7 +51,7 @@ class Snapshot:
         self._database.close()
 
     def get(self, kind: str, name: str) -> bytes | None:
-        """Return an entry; None if there is none."""
+        """Return the content of an entry; None if it does not exist."""
         with self._named() as database:
             found = database.execute("SELECT content FROM entry WHERE kind = ? AND name = ?", (kind, name)).fetchone()
         return None if found is None else found[0]
@@ -62,7 +62,7 @@ class Snapshot:
             return [name for (name,) in database.execute("SELECT name FROM entry WHERE kind = ?", (kind,))]
 
     def change(self, entries: Mapping[Entry, bytes | None]) -> None:
-        """Write or replace entries; None: remove one."""
+        """Write or replace entries; None removes an entry."""
         with self._named() as database:
             database.execute("BEGIN")
             database.executemany(_PUT, ((*entry, content) for entry, content in entries.items()))
@@ -70,7 +70,7 @@ class Snapshot:
             database.execute("COMMIT")
 
     def packed(self) -> bytes:
-        """Return all entries as one segment; nothing if there are none."""
+        """Return all entries as one segment; empty if there are none."""
         with self._named() as database:
             if database.execute("SELECT 1 FROM entry LIMIT 1").fetchone() is None:
                 return b""
@@ -82,12 +82,12 @@ class Snapshot:
         try:
             with self._lock:
                 yield self._database
-        except (sqlite3.Error, MemoryError) as error:  # the latter is what SQLite says of a file without a byte
+        except (sqlite3.Error, MemoryError) as error:  # SQLite raises a MemoryError for an empty file
             raise damaged_ledger(self._where, f"cannot be read ({type(error).__name__}: {error})") from error
 
 
 def packed_segment(entries: Mapping[Entry, bytes | None]) -> bytes:
-    """Return a segment of some entries; None: one that is removed from those before it."""
+    """Return a segment with the given entries; None removes an entry of earlier segments."""
     database = sqlite3.connect(":memory:", isolation_level=None)
     database.execute(_TABLE)
     database.executemany(_PUT, ((*entry, content) for entry, content in entries.items()))
@@ -97,6 +97,6 @@ def packed_segment(entries: Mapping[Entry, bytes | None]) -> bytes:
 
 
 def damaged_ledger(where: str, what: str) -> Misconfigured:
-    """Return the error of a ledger in a bucket that cannot be read."""
+    """Return the error for a ledger in a bucket that cannot be read."""
     remedy = "put the object back: from a former version of it in the store, or from a copy."
     return Misconfigured("damaged_ledger", where, f"{what}.", remedy)

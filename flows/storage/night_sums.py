@@ -1,4 +1,4 @@
-"""Sums over the exposures of a night, kept in the ledger so that the status of years is read in a moment."""
+"""Sums over the exposures of a night, stored in the ledger so that the status of years is read in a moment."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -12,14 +12,14 @@ from schemas.ledger import ExposureRecord, NightSums
 
 
 def night_sums(ledger: Ledger, night: str) -> NightSums:
-    """Return the sums of a night: those that were kept, if they still hold; nothing is written."""
+    """Return the sums of a night: the stored ones if still valid, else new ones; nothing is written."""
     stamp = ledger.stamp(night)
     kept = ledger.sums(night) if stamp else None
     return kept if kept is not None and kept.stamp == stamp else _added(ledger.briefs(night), stamp)
 
 
 def keep_sums(ledger: Ledger, night: str) -> None:
-    """Keep the sums of a night, if the ledger can tell later whether they still hold; errors as in `Ledger`."""
+    """Store the sums of a night, if the ledger can tell later whether they are still valid; errors as in `Ledger`."""
     found = night_sums(ledger, night)
     if found.stamp and found.referred is None:
         found = found.model_copy(update={"referred": _referred(ledger, night)})
@@ -28,14 +28,14 @@ def keep_sums(ledger: Ledger, night: str) -> None:
 
 
 def drop_provenance(ledger: Ledger) -> None:
-    """Remove the provenance that no record refers to, of exposures or of whole nights; errors as in `Ledger`."""
+    """Remove provenance to which no record of an exposure or whole night refers; errors as in `Ledger`."""
     referred = set[str | None]()
     for night in ledger.nights():
         kept = ledger.sums(night)
         known = kept.referred if kept is not None and kept.stamp == ledger.stamp(night) != "" else None
         referred |= set(_referred(ledger, night) if known is None else known)
     for record in ledger.whole_nights():
-        if isinstance(record, NightstrideError):  # nobody knows what it refers to
+        if isinstance(record, NightstrideError):  # its provenance is unknown
             return
         referred.add(record.provenance)
     for one in ledger.provenances():
@@ -44,13 +44,13 @@ def drop_provenance(ledger: Ledger) -> None:
 
 
 def _referred(ledger: Ledger, night: str) -> tuple[str, ...]:
-    """Return the provenance that the records of a night refer to, that of replaced results as well."""
+    """Return the digests of provenance to which a night's records refer, including those of replaced results."""
     made = ((one.provenance, *(before.provenance for before in one.previous)) for one in ledger.records(night))
     return tuple(sorted({digest for digests in made for digest in digests if digest is not None}))
 
 
 def settle(ledger: Ledger, nights: Iterable[str] = ()) -> None:
-    """Bring the ledger together, and keep the sums of the nights that this concerns and of others.
+    """Settle the ledger, and store the sums of the nights that this changes and of the given ones.
 
     Raises
     ------
@@ -63,19 +63,19 @@ def settle(ledger: Ledger, nights: Iterable[str] = ()) -> None:
 
 
 def state_of(record: Brief) -> str:
-    """Return the state of an exposure."""
+    """Return the state of an exposure: its status, or "outdated" if it is done and has a reason."""
     return "outdated" if record.status == "done" and record.reason else record.status
 
 
 def lag_of(record: Brief) -> float | None:
-    """Return the lag from the end of the exposure to its catalogue, s; None if the ledger has none."""
+    """Return the time from the end of the exposure to its catalogue, s; None if unknown."""
     if record.shutter_closed_at is None:
         return None
     return (_time(record.finished_at) - _time(record.shutter_closed_at)).total_seconds()
 
 
 def published_digest(records: Iterable[Brief | ExposureRecord]) -> str:
-    """Return a digest of which exposures of a night are published, and of when they were finished."""
+    """Return a digest of the published exposures of a night and when they were finished."""
     done = sorted((one.visit, one.detector, one.finished_at) for one in records if one.status == "done")
     return digest({"exposures": done})
 

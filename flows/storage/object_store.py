@@ -1,4 +1,4 @@
-"""Object store of this process: S3 by obstore, set up from settings and environment."""
+"""Object stores as used by this process: S3 by obstore, configured by settings and environment."""
 
 import os
 import re
@@ -30,12 +30,12 @@ _current: StoreSettings | None = None
 
 
 def configure(settings: StoreSettings) -> None:
-    """Configure how this process reaches object stores, our own and fsspec's ``s3://`` alike.
+    """Configure how this process reaches object stores, both ours and fsspec's ``s3://``.
 
     Raises
     ------
     Misconfigured
-        The endpoint is not a URL, or holds a password.
+        The endpoint is not a URL, or contains a password.
     """
     global _current
     if settings.endpoint is not None:
@@ -51,7 +51,7 @@ def configure(settings: StoreSettings) -> None:
 
 
 def configured() -> StoreSettings:
-    """Return the settings of this process; those of the environment if nobody has set others."""
+    """Return the settings of this process; if none were configured, those of the environment."""
     if _current is None:
         configure(Settings().store)
     assert _current is not None
@@ -59,30 +59,30 @@ def configured() -> StoreSettings:
 
 
 def store_of(bucket: str) -> "S3Store":
-    """Return the store of a bucket; errors of its operations are sorted by `store_failures`.
+    """Return the store of a bucket; wrap its operations in `store_failures`.
 
     Raises
     ------
     Misconfigured
-        There is no such profile.
+        The profile does not exist.
     """
     return _store(bucket, configured())
 
 
 @contextmanager
 def store_failures(uri: str) -> Iterator[None]:
-    """Convert failures of the store to ours.
+    """Convert errors of the store to ours.
 
     Raises
     ------
     FileNotFoundError
-        There is no such object, or no such bucket.
+        The object does not exist.
     FileExistsError
         The condition of a conditional write does not hold.
     Misconfigured
-        The credentials are missing, wrong, or do not allow it.
+        The credentials are missing, wrong or insufficient, or the bucket does not exist.
     Retryable
-        Anything else, after it was tried again for ``store.patience_s``: no answer, an error of the server, ...
+        Any other error, after retries for ``store.patience_s``: no answer, a server error, ...
     """
     from obstore import exceptions as theirs
 
@@ -111,9 +111,9 @@ def store_failures(uri: str) -> Iterator[None]:
 
 
 def patiently(uri: str, operation: Callable[[], Found]) -> Found:
-    """Call a function that may be called twice, and again with backoff if it failed in a way that may pass.
+    """Call a function, which may be called several times, and try again with backoff after temporary errors.
 
-    The store's own client tries again what fails before an answer begins; here is what is cut in the middle of one.
+    The store's own client retries what fails before an answer begins; this also retries answers that are cut off.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def _denied(uri: str, error: Exception) -> Misconfigured:
 
 
 def _reason(error: Exception) -> str:
-    """Return what went wrong in short: the store's full message may hold keys and signatures."""
+    """Return a short reason: the store's full message may contain keys and signatures."""
     text = str(error)
     code = re.search(r"<Code>(\w+)</Code>", text)
     status = re.search(r"\b([45]\d\d [A-Z][A-Za-z ]+)", text)
@@ -162,11 +162,11 @@ def _store(bucket: str, settings: StoreSettings) -> "S3Store":
 
     endpoint = settings.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = settings.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    # Some services (Ceph) ask for rights on the whole bucket where several objects are removed by one request.
+    # For bulk deletion, some services (Ceph) require rights on the whole bucket.
     place: dict[str, Any] = {"region": region, "disable_bulk_delete": True}
     if endpoint is not None:
         refuse_credentials(endpoint, "AWS_ENDPOINT_URL")
-        # Other services than AWS rarely have a name for each bucket.
+        # Services other than AWS rarely have a host name for each bucket.
         place |= {"endpoint": endpoint.rstrip("/"), "virtual_hosted_style_request": False}
     return S3Store(
         bucket,
@@ -182,7 +182,7 @@ def _store(bucket: str, settings: StoreSettings) -> "S3Store":
 
 
 class _Credentials:
-    """Credentials found as by AWS's tools: environment, profile, role of the machine."""
+    """Credentials found as AWS's tools do: environment, profile, role of the machine."""
 
     def __init__(self, profile: str | None) -> None:
         from botocore.exceptions import ProfileNotFound
@@ -203,7 +203,7 @@ class _Credentials:
             )
 
     def __call__(self) -> "S3Credential":
-        """Return the credentials of the moment; asked for again before they expire."""
+        """Return the current credentials; obstore asks again before they expire."""
         from datetime import UTC
 
         now = self._credentials.get_frozen_credentials()

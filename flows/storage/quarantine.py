@@ -1,4 +1,4 @@
-"""Inputs that cannot be used, each with the reason and the remedy."""
+"""Inputs that cannot be used, with the reason and the remedy."""
 
 import re
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from schemas.exposure import ExposureKey
 from schemas.ledger import QuarantineRecord, file_of_source
 
 NAMELESS = frozenset({"no_such_input", "not_allowed", "alert_message", "dead_letter", "bad_name"})
-"""Codes of what is named, and need not have been a file of that name."""
+"""Error codes for names that need not belong to a file."""
 
 
 class Quarantine:
@@ -27,16 +27,16 @@ class Quarantine:
         self._staging = staging_folder(out)
 
     def put(self, error: NightstrideError, source_uri: str, key: ExposureKey | None = None) -> QuarantineRecord:
-        """Record why ``source_uri`` cannot be used; replaces an earlier reason.
+        """Record why ``source_uri`` cannot be used, replacing an earlier reason; return the record.
 
         Parameters
         ----------
         error
-            The failure.
+            Reason.
         source_uri
-            Input at fault.
+            Source at fault.
         key
-            Exposure it holds, where that is known.
+            Its exposure, if known.
         """
         record = QuarantineRecord(
             code=error.code,
@@ -51,26 +51,26 @@ class Quarantine:
         return record
 
     def path(self, source_uri: str) -> Path:
-        """Return the path of the record of a source: the source's own name, made unique and safe."""
+        """Return the path of the record of a source: its own name, made unique and safe."""
         stem = re.sub(r"[^A-Za-z0-9._-]", "_", PurePosixPath(source_uri).name)[-80:].lstrip(".") or "source"
         return self._root / f"{stem}-{sha256(source_uri.encode()).hexdigest()[:10]}.json"
 
     def clear(self, source_uri: str) -> int:
-        """Remove the records of a source; return how many there were."""
+        """Remove the records of a source; return their number."""
         gone = [file for file, record in self._found() if record.source_uri == source_uri]
         for file in gone:
             file.unlink(missing_ok=True)
         return len(gone)
 
     def clear_all(self, source_uris: Iterable[str]) -> None:
-        """Remove the records of sources, of which few have any: the folder is listed once, and no record is read."""
+        """Remove the records of sources; the folder is listed once and no record is read, as few sources have one."""
         if names := {self.path(uri).name for uri in source_uris}:
             for file in self._root.glob("*.json"):
                 if file.name in names:
                     file.unlink(missing_ok=True)
 
     def gone(self) -> "list[QuarantineRecord]":
-        """Return the records of files that are not there any more, by source; see `is_gone`."""
+        """Return the records of files that no longer exist, by source; see `is_gone`."""
         return [record for record in self.list() if is_gone(record.source_uri, record.code)]
 
     def _found(self) -> "list[tuple[Path, QuarantineRecord]]":
@@ -83,20 +83,20 @@ class Quarantine:
         return found
 
     def list(self) -> "list[QuarantineRecord]":
-        """Return all records that can be read, by source."""
+        """Return all readable records, by source."""
         return sorted((record for _, record in self._found()), key=lambda record: record.source_uri)
 
 
 def is_gone(source_uri: str, code: str) -> bool:
-    """Return whether a file in quarantine was on this machine, and is not there any more.
+    """Return whether a quarantined file was on this machine and no longer exists.
 
-    False where that is not certain: the file is in an object store, or its folder is not there or has nothing else in
-    it, as where a disk is not mounted.
+    False if that is uncertain: the file is in an object store, or its folder is missing or empty, as when a disk is not
+    mounted.
     """
     file = file_of_source(source_uri)
     if code in NAMELESS or "://" in source_uri or not Path(source_uri).is_absolute():
         return False
-    with suppress(OSError, ValueError):  # it may not be looked at, or cannot be a name
+    with suppress(OSError, ValueError):  # it cannot be accessed, or is not a valid name
         return not _is_there(Path(source_uri)) and not _is_there(Path(file)) and any(Path(file).parent.iterdir())
     return False
 

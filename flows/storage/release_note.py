@@ -1,4 +1,4 @@
-"""Note of a data release about itself: ``release.json`` in its folder."""
+"""Note in a data release about itself: ``release.json`` in its folder."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,7 @@ from schemas.errors import BadInput
 
 
 class ReleaseNote(BaseModel):
-    """What a release says of itself: ``release.json``."""
+    """Content of ``release.json``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,7 +29,7 @@ class ReleaseNote(BaseModel):
 
 
 def read_note(out: Path) -> ReleaseNote | None:
-    """Return what a release says of itself; None of a folder that is not one.
+    """Return the note of a release; None if the folder is not a release.
 
     Raises
     ------

@@ -1,9 +1,9 @@
 """Pixels of a sharded Zarr array, chunk by chunk.
 
-The format is Zarr's (sharding_indexed, https://zarr-specs.readthedocs.io, ZEP 2), and zarr reads the same files. It
-takes 0.2 ms of Python per chunk to do so, more than the chunk takes to decompress. The faster zarrs does not check the
-CRC of a chunk in a shard that is read in part, as any shard is that reaches beyond the image, and hands out damaged
-pixels silently. Here every chunk that is read is checked.
+The format is Zarr's (sharding_indexed, https://zarr-specs.readthedocs.io, ZEP 2), and zarr reads the same files, but it
+needs 0.2 ms of Python per chunk, more than decompression. The faster zarrs does not check the CRC of chunks in a shard
+that is read in part, as is any shard that extends beyond the image, and silently returns damaged pixels. Here every
+chunk that is read is checked.
 """
 
 import json
@@ -23,27 +23,27 @@ from numpy.typing import NDArray
 from flows.storage.bucket_path import BucketPath
 
 _CRC = 4
-_ENTRY = 16  # bytes of the index per chunk: offset and length
+_ENTRY = 16  # bytes per chunk in the index: offset and length
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 _CHECKSUM = {"name": "crc32c"}
 
 
 @dataclass(frozen=True)
 class ShardedArray:
-    """Two-dimensional array as `flows.storage.zarr_tiles` writes it.
+    """Two-dimensional array as written by `flows.storage.zarr_tiles`.
 
     Attributes
     ----------
     folder
-        Of the array.
+        Folder of the array.
     shape, shard, chunk
-        (ny, nx) of the array, of a file and of what is compressed at a time, px.
+        (ny, nx) of the array, of a file and of a compressed chunk, px.
     dtype
-        Of the pixels, in this machine's order of bytes.
+        Type of the pixels, in native byte order.
     packed
         Whether chunks are compressed.
     ends
-        Of an array in a bucket: size and index of each shard that was read from.
+        For arrays in a bucket: shard -> size of its object and bytes of its index, once read.
     """
 
     folder: Path
@@ -61,9 +61,9 @@ class ShardedArray:
         Raises
         ------
         OSError
-            There is none, or it cannot be read.
+            It does not exist, or cannot be read.
         ValueError, TypeError, LookupError, ArithmeticError
-            It is damaged, or describes an array of another form.
+            It is damaged, or describes an array with another layout.
         """
         metadata = json.loads((folder / "zarr.json").read_bytes())
         (sharding,) = metadata["codecs"]
@@ -78,7 +78,7 @@ class ShardedArray:
         return cls(folder, (ny, nx), (rows, columns), (height, width), dtype, packed)
 
     def read(self, y0: int, x0: int, y1: int, x1: int) -> NDArray[Any]:
-        """Return the pixels [y0:y1, x0:x1], half open; they lie within the array.
+        """Return the pixels [y0:y1, x0:x1], half open, which must be within the array.
 
         Raises
         ------
@@ -105,7 +105,7 @@ class ShardedArray:
 
     @contextmanager
     def _opened(self, row: int, column: int) -> "Iterator[_Shard]":
-        """Open a shard: of one in a bucket its index is asked for once, and of its chunks those that are wanted."""
+        """Open a shard; in a bucket its index is fetched once, and only the chunks that are needed."""
         path = self.folder / "c" / str(row) / str(column)
         length = self.shard[0] // self.chunk[0] * (self.shard[1] // self.chunk[1]) * _ENTRY + _CRC
         if isinstance(path, BucketPath):
@@ -127,7 +127,7 @@ class ShardedArray:
 
 
 Range = tuple[int, int]
-"""First byte, and one past the last."""
+"""First byte, and one past the last byte."""
 
 
 def _pread(descriptor: int, ranges: Sequence[Range]) -> Iterator[bytes]:
@@ -141,11 +141,11 @@ class _Shard:
     Parameters
     ----------
     size, end, length
-        Of the file, bytes; its last bytes, which hold the index; and how many bytes that has.
+        Size of the file, its last bytes, which contain the index, and the length of the index, bytes.
     shard, chunk
-        (ny, nx), px.
+        (ny, nx) of the shard and of a chunk, px.
     read
-        Gives the bytes of some ranges, in order.
+        Returns the bytes of ranges, in order.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class _Shard:
 
     def _range(self, row: int, column: int) -> Range:
         offset, length = self._index[row, column].tolist()
-        if offset + length > self._end:  # also where a chunk was never written
+        if offset + length > self._end:  # also true for a chunk that was never written
             raise ValueError(f"chunk {row}, {column} of a shard is not in its file")
         return offset, offset + length
 
@@ -196,7 +196,7 @@ def _as_written(form: Mapping[str, Any], packed: bool) -> bool:
 
 
 def _cells(side: tuple[int, int], y0: int, x0: int, y1: int, x1: int) -> Iterator[tuple[int, int]]:
-    """Yield the rows and columns of the cells of a grid that a range of pixels touches."""
+    """Yield the rows and columns of the cells of a grid that overlap a range of pixels."""
     for row in range(y0 // side[0], -(-y1 // side[0]) if y1 > y0 and x1 > x0 else 0):
         for column in range(x0 // side[1], -(-x1 // side[1])):
             yield row, column
@@ -205,7 +205,7 @@ def _cells(side: tuple[int, int], y0: int, x0: int, y1: int, x1: int) -> Iterato
 def _overlap(
     start: tuple[int, int], side: tuple[int, int], box: tuple[int, int, int, int]
 ) -> tuple[int, int, int, int]:
-    """Return what a cell and a range of pixels share: y0, x0, y1, x1."""
+    """Return the overlap of a cell and a range of pixels: y0, x0, y1, x1."""
     return (
         max(start[0], box[0]),
         max(start[1], box[1]),

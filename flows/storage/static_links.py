@@ -1,4 +1,4 @@
-"""Links between the objects of a night and lasting ones, in a transaction on the tables of the association's store."""
+"""Links between the objects of a night and permanent objects, in one transaction on the association store."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -32,21 +32,21 @@ from kernels.sky.times import night_begin
 from schemas.settings import AssociationSettings
 from schemas.static_object import FLUXES
 
-_PART = 20_000  # objects in hand at a time
+_PART = 20_000  # objects processed at a time
 _STATE = (STATIC.c.staticObjectId, *(STATIC.c[name] for name in SUMS), STATIC.c.nNights, STATIC.c.nNights,
           STATIC.c.firstMjd, STATIC.c.lastMjd)  # fmt: skip
-"""Columns in the order of `flows.storage.association_tables.STATE`: each night has an object once."""
+"""Columns in the order of `flows.storage.association_tables.STATE`; an object is seen once per night."""
 
 
 class PatchObjects(NamedTuple):
-    """Objects of a patch of a night, and those around it that may be matched instead of them: tables of `object`."""
+    """Objects of a patch in a night, and objects around it that compete for matches: tables of `object`."""
 
     own: pa.Table
     around: pa.Table
 
 
 class _Rows(NamedTuple):
-    """Objects of a night: ids, places in deg, directions, errors in arcsec, and which of them are the patch's own."""
+    """Objects of a night: ids, positions (deg), unit vectors, errors (arcsec), and which belong to the patch."""
 
     ids: NDArray[np.int64]
     ra: NDArray[np.float64]
@@ -57,22 +57,22 @@ class _Rows(NamedTuple):
 
 
 def midnight_of(night: str) -> float:
-    """Return the midnight by Greenwich of a night, MJD: three quarters of a day from any of its exposures at most."""
+    """Return the midnight of a night at Greenwich, MJD: at most 0.75 d from any of its exposures."""
     return night_begin(datetime.strptime(night, "%Y%m%d").date(), 0.0) + 0.5
 
 
 class StaticLinks:
-    """Links of the objects of a night, in a transaction.
+    """Links of the objects of a night, in one transaction.
 
-    Whatever patches the night is divided into, the links are the same: objects are matched with those that were there
-    before the night, and those around a patch take part.
+    The links do not depend on how the night is divided into patches: objects are matched with those known before the
+    night, and objects around a patch take part.
 
     Parameters
     ----------
     connection
-        In a transaction that writes.
+        Connection in a writing transaction.
     night
-        Label.
+        Label of the night.
     """
 
     def __init__(self, connection: sa.Connection, night: str) -> None:
@@ -82,7 +82,7 @@ class StaticLinks:
     def associate(
         self, made_from: str, patches: Iterable[PatchObjects], settings: AssociationSettings
     ) -> tuple[int, int]:
-        """Associate the objects of the night, and replace what it had.
+        """Associate the objects of the night, replacing earlier links.
 
         Parameters
         ----------
@@ -91,12 +91,12 @@ class StaticLinks:
         patches
             Its objects, each in one patch.
         settings
-            How near objects of different nights have to be.
+            How close objects of different nights must be.
 
         Returns
         -------
         known, new : int
-            Objects that were there, and those that the night began.
+            Numbers of existing objects that were seen, and of objects that the night began.
         """
         before = self._taken_out()
         known, new = set[int](), set[int]()
@@ -118,11 +118,11 @@ class StaticLinks:
         return len(known), len(new)
 
     def withdraw(self) -> None:
-        """Take the night out."""
+        """Remove the night."""
         self._note("removed", self._emptied(self._taken_out()))
 
     def _taken_out(self) -> set[int]:
-        """Remove the night's objects; return the lasting ones that they were, which are as without them."""
+        """Remove the night's objects; return the permanent objects affected, which are updated."""
         of_night = SEEN.c.night == self._night
         before = sorted(self._connection.scalars(sa.select(SEEN.c.staticObjectId).where(of_night)))
         self._connection.execute(SEEN.delete().where(of_night))
@@ -132,13 +132,13 @@ class StaticLinks:
         return set(before)
 
     def _recount(self, ids: Sequence[int]) -> None:
-        """Work out again, from their nights, what is known of objects; one without any stays where it was."""
+        """Recompute objects from their nights; an object without any keeps its position."""
         left = self._counted(ids)
         self._put(left)
         self._update([{"of": one, "nNights": 0} for one in sorted({*ids}.difference(left.ids.tolist()))])
 
     def _counted(self, ids: Sequence[int], also: sa.ColumnElement[bool] | None = None) -> PlacedObjects:
-        """Return what some nights tell of objects, those that have any by their ids; ``also``: which nights."""
+        """Return the state of objects from the nights in which they were seen; ``also``: condition on nights."""
         names = ("staticObjectId", "mjd", "weight", "x", "y", "z")
         rows = selected(self._connection, [SEEN.c[name] for name in names], SEEN.c.staticObjectId, ids, also=also)
         found, group = np.unique(np.array([one[0] for one in rows], np.int64), return_inverse=True)
@@ -153,15 +153,15 @@ class StaticLinks:
     def _linked(
         self, rows: _Rows, table: pa.Table, settings: AssociationSettings, known: Collection[int], new: Collection[int]
     ) -> tuple[set[int], set[int]]:
-        """Put the own objects of a patch into the store; return the lasting ones that they are, known and new.
+        """Insert the patch's own objects; return the permanent objects that they are: known ones and new ones.
 
         Parameters
         ----------
         rows, table, settings
-            Objects of the patch and around it, its own, and how near objects of different nights have to be.
+            Objects of the patch and around it, its own objects, and how close objects of different nights must be.
         known, new
-            Lasting ones that the night has by now. Patches that were made of different exposures may both have an
-            object on their border: it is two then, rather than none.
+            Permanent objects that the night already has. Patches made from different exposures may both contain an
+            object on their border: then it becomes two objects rather than none.
         """
         near = objects_near(self._connection, _STATE, rows.ra, rows.dec, settings.max_arcsec)
         motions, moving = near.motions()
@@ -184,7 +184,7 @@ class StaticLinks:
         return set(lasting[rows.own].tolist()) - begun, begun
 
     def _free(self, wanted: list[int], taken: Collection[int]) -> list[int]:
-        """Return ids for new objects: those of the night, or the next that is free where a lasting object has it."""
+        """Return ids for new objects: those of the night, or the next free id if a permanent object has it."""
         used, found = {*taken, *self._known(wanted)}, list[int]()
         for one in wanted:
             identity = one
@@ -197,11 +197,11 @@ class StaticLinks:
         return found
 
     def _known(self, ids: Collection[int]) -> set[int]:
-        """Return those of some ids that lasting objects have."""
+        """Return those ids that belong to permanent objects."""
         return {one[0] for one in selected(self._connection, _STATE[:1], STATIC.c.staticObjectId, ids)}
 
     def _join(self, known: Sequence[int], new: Sequence[int]) -> None:
-        """Add the night to what is known of lasting objects, and begin those that are new."""
+        """Add the night to known permanent objects, and create the new ones."""
         tonight = SEEN.c.night == self._night
         for first in range(0, len(new), _PART):
             self._connection.execute(STATIC.insert(), _values(self._counted(new[first : first + _PART], tonight)))
@@ -220,14 +220,14 @@ class StaticLinks:
             self._connection.execute(STATIC.update().where(STATIC.c.staticObjectId == sa.bindparam("of")), list(rows))
 
     def _emptied(self, ids: Collection[int]) -> list[int]:
-        """Return those of some objects that no night has any more, sorted."""
+        """Return those of the objects that are left without nights, sorted."""
         empty = STATIC.c.nNights == 0
         return sorted(
             one[0] for one in selected(self._connection, _STATE[:1], STATIC.c.staticObjectId, ids, also=empty)
         )
 
     def _note_beside(self, new: Collection[int], arcsec: float) -> None:
-        """Note which new objects lie so near to another that both may be one, split or blended on one of the nights."""
+        """Record new objects so close to another that both may be one, split or blended in one of the nights."""
         every = sorted(new)
         for first in range(0, len(every), _PART):
             part = set(every[first : first + _PART])
@@ -249,7 +249,7 @@ class StaticLinks:
 
 
 def _rows(patch: PatchObjects) -> _Rows:
-    """Return the objects of a patch, and those around it after them."""
+    """Return the objects of a patch, followed by those around it."""
     found = pa.concat_tables(one.select(["objectId", "ra", "dec", "posErr"]) for one in patch)
     ra, dec, error = (found[name].to_numpy().astype(np.float64) for name in ("ra", "dec", "posErr"))
     sigma = position_sigma(error / 3600, error / 3600)

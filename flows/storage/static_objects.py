@@ -1,4 +1,4 @@
-"""Store of lasting objects: those of the science images, what they were in each night, and what became of them."""
+"""Store of permanent objects: objects of the science images, their nights, and events in their history."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -19,11 +19,11 @@ from schemas.patch import PatchKey
 from schemas.settings import AssociationSettings
 from schemas.static_object import STATIC_ASSOCIATION
 
-_ID_ORDER = 29  # of the HEALPix index that the id of an object in a night is
+_ID_ORDER = 29  # order of the HEALPix index used as the id of an object in a night
 
 
 class StaticObjects:
-    """Part of the association's store that has the objects of the science images.
+    """Part of the association store with the objects of the science images.
 
     A night is associated as a whole, in one transaction. Each method raises as
     `flows.storage.association_store.opened_association` does.
@@ -31,19 +31,19 @@ class StaticObjects:
     Parameters
     ----------
     database
-        The store.
+        The association store.
     """
 
     def __init__(self, database: AssociationDatabase) -> None:
         self._database = database
 
     def nights(self) -> dict[str, tuple[str, str]]:
-        """Return night -> digests of its objects when they were associated, and of what came of it."""
+        """Return night -> digest of its objects when associated, and digest of the result."""
         rows = self._database.rows(sa.select(STATIC_NIGHT).order_by(STATIC_NIGHT.c.night))
         return {one.night: (one.madeFrom, one.digest) for one in rows}
 
     def made_from(self, night: str) -> str | None:
-        """Return the digest of the objects of a night when they were associated; None: they are not."""
+        """Return the digest of a night's objects when they were associated; None if they are not associated."""
         rows = self._database.rows(sa.select(STATIC_NIGHT.c.madeFrom).where(STATIC_NIGHT.c.night == night))
         return rows[0].madeFrom if rows else None
 
@@ -55,23 +55,23 @@ class StaticObjects:
             return StaticLinks(connection, night).associate(made_from, patches, settings)
 
     def withdraw(self, night: str) -> None:
-        """Take a night whose objects are not published any more out of the lasting ones."""
+        """Remove a night whose objects are no longer published."""
         with self._database.change() as connection:
             StaticLinks(connection, night).withdraw()
 
     def history(self, key: PatchKey) -> pa.Table:
-        """Return what the objects of a patch of a night were on all nights up to it, of `STATIC_ASSOCIATION`."""
+        """Return all nights up to this one of the objects seen in a patch, as `STATIC_ASSOCIATION`."""
         columns = [SEEN.c[name] for name in STATIC_ASSOCIATION.schema.names]
         wanted = sa.select(*columns).where(SEEN.c.staticObjectId.in_(_seen_in(key)), SEEN.c.night <= key.night)
         return self._database.table(wanted.order_by(SEEN.c.staticObjectId, SEEN.c.night), STATIC_ASSOCIATION)
 
     def history_rows(self, key: PatchKey) -> int:
-        """Return the number of rows, of all nights, of which `history` has some."""
+        """Return the number of nights, including later ones, of the objects in `history`."""
         total = sa.select(sa.func.coalesce(sa.func.sum(STATIC.c.nNights), 0))
         return int(self._database.rows(total.where(STATIC.c.staticObjectId.in_(_seen_in(key))))[0][0])
 
     def of_object(self, identity: int) -> tuple[int, pa.Table] | None:
-        """Return a lasting object and what it was by nights, by its id or that of a night; None: neither is known."""
+        """Return a permanent object's id and its nights, given its id or that of an object of a night; or None."""
         columns = [SEEN.c[name] for name in STATIC_ASSOCIATION.schema.names]
         wanted = sa.select(*columns).where(SEEN.c.staticObjectId == identity).order_by(SEEN.c.night)
         if len(nights := self._database.table(wanted, STATIC_ASSOCIATION)):
@@ -82,7 +82,7 @@ class StaticObjects:
         return self.of_object(found[-1][0]) if found else None
 
     def ending(self, identity: int) -> str | None:
-        """Return how a lasting object has lost its last night; None where it has one, or is not known."""
+        """Return how a permanent object lost its last night; None if it has nights or is unknown."""
         ended = sa.select(STATIC.c.staticObjectId).where(STATIC.c.staticObjectId == identity, STATIC.c.nNights == 0)
         if not self._database.rows(ended):
             return None
@@ -92,7 +92,7 @@ class StaticObjects:
         return f"ended at {found[-1].at}, with night {found[-1].night}" if found else "ended; when is not noted"
 
     def beside(self, identity: int) -> list[int]:
-        """Return the objects so near to another that both may be one; sorted."""
+        """Return the objects so close to an object that both may be one, sorted."""
         one, other = STATIC_EVENT.c.staticObjectId, STATIC_EVENT.c.otherId
         found = [
             self._database.rows(sa.select(theirs).where(own == identity, STATIC_EVENT.c.kind == "beside"))
@@ -101,12 +101,12 @@ class StaticObjects:
         return sorted({int(row[0]) for rows in found for row in rows})
 
     def events(self) -> list[tuple[str, int]]:
-        """Return what became of objects, in order: kind (removed, restored, renamed, beside) and staticObjectId."""
+        """Return events of objects in order: kind (removed, restored, renamed, beside) and staticObjectId."""
         wanted = sa.select(STATIC_EVENT.c.kind, STATIC_EVENT.c.staticObjectId).order_by(STATIC_EVENT.c.event)
         return [(one.kind, one.staticObjectId) for one in self._database.rows(wanted)]
 
     def contradictions(self) -> list[str]:
-        """Return what is wrong with the tables by themselves, a phrase each; all of them are read."""
+        """Return a phrase for each inconsistency within the tables; reads all of them."""
         seen = sa.select(SEEN.c.staticObjectId, sa.func.count().label("n")).group_by(SEEN.c.staticObjectId).subquery()
         joined = STATIC.outerjoin(seen, seen.c.staticObjectId == STATIC.c.staticObjectId)
         wrong = sa.select(sa.func.count()).select_from(joined)
@@ -121,28 +121,28 @@ class StaticObjects:
 
 
 AROUND = replace(OBJECT, name="object_margin")
-"""Objects around a patch, of which it has a file, too."""
+"""Objects around a patch, which have a file of their own."""
 
 
 def bring_up_static(
     out: Path, database: AssociationDatabase, night: str, settings: AssociationSettings
 ) -> tuple[int, int]:
-    """Associate the published objects of a night, if they have changed since they were.
+    """Associate the published objects of a night, if they have changed since the last time.
 
     Parameters
     ----------
     out, database, night, settings
-        Output folder, its store, which night, and how near objects of different nights have to be.
+        Output folder, its store, label of the night, and how close objects of different nights must be.
 
     Returns
     -------
     known, new : int
-        As of `StaticLinks.associate`; 0, 0 where nothing has changed.
+        As in `StaticLinks.associate`; 0, 0 if nothing has changed.
 
     Raises
     ------
     BadInput
-        A catalogue of objects is damaged, or of another version.
+        A catalogue of objects is damaged or has another version.
     NightstrideError
         The store fails.
     """
@@ -169,12 +169,12 @@ def _published(out: Path, records: Sequence[PatchRecord]) -> Iterator[PatchObjec
 
 
 def objects_digest(records: Sequence[PatchRecord]) -> str:
-    """Return the digest of the objects of a night, of its patches that have any."""
+    """Return the digest of the objects of a night, from the given records of its patches."""
     return digest({one.name: one.datasets[OBJECT.name].sha256 for one in records})
 
 
 def _seen_in(key: PatchKey) -> sa.Select[tuple[int]]:
-    """Return the lasting objects that were seen in a patch of a night: ids of objects are those of pixels in it."""
+    """Return a query for the permanent objects seen in a patch of a night: object ids are HEALPix pixels within it."""
     first, shift = key.pixel, 2 * (_ID_ORDER - key.order)
     inside = SEEN.c.objectId.between(first << shift, (first + 1 << shift) - 1)
     return sa.select(SEEN.c.staticObjectId).where(SEEN.c.night == key.night, inside)

@@ -1,4 +1,4 @@
-"""Writing to this machine: files that are complete or absent; a full disk and a refusal in our words."""
+"""Writing to local disks: files that are complete or absent, and errors of a full disk or missing permission."""
 
 import errno
 import os
@@ -13,14 +13,14 @@ from schemas.errors import Misconfigured, NightstrideError, Retryable
 _GOES_ON = "free space there or choose another --out, and run again: it goes on where it stopped."
 
 BEGINS_AGAIN = "free space there or choose another --out, and run again: it begins from the beginning."
-"""What to do where the disk is full, of what keeps nothing that was begun."""
+"""Remedy for a full disk if nothing of unfinished work is kept."""
 
 
 @contextmanager
 def writing(path: Path, full: str = _GOES_ON) -> Iterator[None]:
-    """Convert the errors of a full disk and of a folder without write permission to our own, which name ``path``.
+    """Convert errors of a full disk, a file size limit or missing write permission to our own, which name ``path``.
 
-    ``full`` tells what to do where the disk is full.
+    ``full`` is the remedy for a full disk.
     """
     try:
         yield
@@ -35,9 +35,9 @@ def writing(path: Path, full: str = _GOES_ON) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Return a hidden path beside ``path`` for a file; when the block ends well it becomes ``path`` in one step.
+    """Yield a hidden path beside ``path`` for a file; if the block succeeds it becomes ``path`` in one step.
 
-    Nothing is flushed to disk, and no lease is asked for: what a run publishes is written by `flows.storage.atomic`.
+    Nothing is flushed to disk and no lease is checked: files published by a run are written by `flows.storage.atomic`.
     """
     staged = path.with_name(f".{path.name}.partial")
     try:
@@ -75,7 +75,7 @@ def _translate(path: Path, error: Exception, full: str) -> NightstrideError | No
 
 def _errno(error: Exception) -> int | None:
     if isinstance(error, OSError) and "Not enough space on disk" in str(error):
-        return errno.ENOSPC  # astropy's words, without a number
+        return errno.ENOSPC  # astropy raises it without a number
     if isinstance(error, OSError):
         return error.errno
     # zarrs reports a failed system call as a RuntimeError that ends in "(os error 28)".

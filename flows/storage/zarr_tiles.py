@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from zarr.codecs import BloscCodec, Crc32cCodec
 
 PLANES = {plane.name: plane for plane in (DIFFERENCE, MASK, VARIANCE, SCIENCE, TEMPLATE)}
-"""Planes that an exposure may have; the first two it must have."""
+"""Planes that an exposure may have; the first two are required."""
 
 WHOLE = 4200
-"""Longest side, px, of a plane that is one file; larger ones have several, of about this side."""
+"""Longest side of a plane stored as one file, px; larger planes have several files with sides of about this."""
 
 _PIPELINE = Lock()
 
 
 class TileAttributes(BaseModel):
-    """Attributes of the group of an exposure."""
+    """Attributes of the Zarr group of an exposure."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,10 +43,10 @@ class TileAttributes(BaseModel):
 def write_exposure(
     path: Path, info: ExposureInfo, planes: Mapping[str, Any], settings: TileSettings, digest: str
 ) -> None:
-    """Write an exposure to ``path`` in one step; what was there before is replaced.
+    """Write an exposure to ``path`` in one step, replacing an existing one.
 
-    Every shard is written once and whole, by this call: two tasks that write parts of one shard lose data without a
-    word (https://github.com/zarr-developers/zarr-python/issues/3682). Every chunk carries a CRC-32C.
+    Each call writes every shard once and completely: tasks that write parts of the same shard silently lose data
+    (https://github.com/zarr-developers/zarr-python/issues/3682). Every chunk has a CRC-32C.
 
     Parameters
     ----------
@@ -56,22 +56,23 @@ def write_exposure(
         Metadata, stored as attributes.
     planes
         ``difference`` and ``mask``, and any of ``variance``, ``science``, ``template``: (ny, nx) of ``info.shape``,
-        dtypes as in `schemas.pixels`. Arrays, or what ``[y0:y1]`` reads rows of: they are read by rows of files.
+        dtypes as in `schemas.pixels`. Arrays, or objects whose rows ``[y0:y1]`` can be read; they are read in blocks of
+        the rows of a shard.
     settings
         Sides of a tile and of a chunk, px, and compression.
     digest
-        Of what the exposure was made from.
+        Digest of the input of the exposure.
 
     Raises
     ------
     BadInput
-        A plane is missing, or is not of the declared form.
+        A plane is missing or has another shape or dtype.
     Misconfigured
-        Chunks do not fill a tile, or the folder may not be written.
+        Chunks do not fill a tile, or the folder cannot be written.
     Retryable
         The disk is full.
     """
-    import zarr  # here and below: a process that only plans a night does without
+    import zarr  # imported here and below, since a process that only plans a night does not need it
 
     _check(path, info, planes, settings)
     with new_folder(path) as staged:
@@ -90,7 +91,7 @@ def write_block(array: "zarr.Array[Any]", y0: int, x0: int, block: np.ndarray) -
     Raises
     ------
     Misconfigured
-        The block covers a part of a shard: writing that is a lost update if another task writes the rest.
+        The block covers part of a shard: such a write could be lost if another task writes the rest.
     """
     shard = array.shards or array.chunks
     starts, ends = (y0, x0), (y0 + block.shape[0], x0 + block.shape[1])
@@ -107,7 +108,7 @@ def write_block(array: "zarr.Array[Any]", y0: int, x0: int, block: np.ndarray) -
 
 
 def compressors(codec: Literal["none", "lz4", "zstd"], dtype: str | np.dtype[Any]) -> "list[BloscCodec | Crc32cCodec]":
-    """Return what a chunk goes through: compression of the shuffled bytes, then a checksum."""
+    """Return the codecs of a chunk: compression with byte shuffling, then a checksum."""
     from zarr.codecs import BloscCodec, Crc32cCodec
 
     checksum = Crc32cCodec()
@@ -117,7 +118,7 @@ def compressors(codec: Literal["none", "lz4", "zstd"], dtype: str | np.dtype[Any
 
 
 class TileStore:
-    """Stored exposure, open for reading; cheap to open, safe to open in many processes.
+    """Stored exposure, open for reading; cheap to open, and safe to open in many processes.
 
     Attributes
     ----------
@@ -126,7 +127,7 @@ class TileStore:
     info
         Metadata of the exposure.
     digest
-        Digest of what it was made from.
+        Digest of the input of the exposure.
     """
 
     def __init__(self, path: Path, attributes: TileAttributes, arrays: Mapping[str, ShardedArray]) -> None:
@@ -140,7 +141,7 @@ class TileStore:
         Raises
         ------
         BadInput
-            It is missing, incomplete or damaged, or was written by another version.
+            It is missing, incomplete or damaged, or has another version.
         """
         attributes = _attributes(path)
         info = attributes.exposure
@@ -149,12 +150,12 @@ class TileStore:
 
     @property
     def planes(self) -> tuple[str, ...]:
-        """Return the names of the planes it has; ``difference`` and ``mask`` come first."""
+        """Return the names of its planes; ``difference`` and ``mask`` come first."""
         return tuple(self._arrays)
 
     @property
     def chunk(self) -> tuple[int, int]:
-        """Return the sides of what is read at once, px."""
+        """Return (ny, nx) of a chunk, which is decompressed at once, px."""
         return self._arrays[DIFFERENCE.name].chunk
 
     def read(self, plane: str, y0: int, x0: int, y1: int, x1: int) -> np.ndarray:
@@ -178,7 +179,7 @@ class TileStore:
             raise _damaged(self.path, f"pixels [{y0}:{y1}, {x0}:{x1}] of {plane} cannot be read: {error}.") from error
 
     def read_all(self, plane: str, allocate: Callable[..., Any] | None = None) -> np.ndarray:
-        """Return a whole plane, in an array that ``allocate`` makes, if it is given; errors as in `read`."""
+        """Return a whole plane, in an array from ``allocate`` if given; errors as in `read`."""
         if allocate is None:
             return self.read(plane, 0, 0, *self.info.shape)
         whole: np.ndarray = allocate(self.info.shape, PLANES[plane].dtype)
@@ -187,19 +188,19 @@ class TileStore:
         return whole
 
     def bands(self, plane: str) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the first row of each row of chunks of a plane, and its pixels; errors as in `read`."""
+        """Yield bands of a plane, one chunk high: index of the first row, and pixels; errors as in `read`."""
         (ny, nx), step = self.info.shape, self._arrays[plane].chunk[0]
         for y0 in range(0, ny, step):
             yield y0, self.read(plane, y0, 0, min(y0 + step, ny), nx)
 
 
 def require_whole(path: Path) -> ExposureInfo:
-    """Return the metadata of the exposure at ``path``, every chunk of which is read.
+    """Read every chunk of the exposure at ``path``, and return its metadata.
 
     Raises
     ------
     BadInput
-        As `TileStore.open`; or a chunk does not match its checksum.
+        As in `TileStore.open`; or a chunk does not match its checksum.
     """
     store = TileStore.open(path)
     for plane in store.planes:
@@ -209,7 +210,7 @@ def require_whole(path: Path) -> ExposureInfo:
 
 
 def read_info(path: Path) -> ExposureInfo:
-    """Return the metadata of the exposure at ``path`` without opening its planes; errors as of `TileStore.open`."""
+    """Return the metadata of the exposure at ``path`` without opening its planes; errors as in `TileStore.open`."""
     return _attributes(path).exposure
 
 
@@ -255,9 +256,9 @@ def _create(group: "zarr.Group", plane: ArrayOf, info: ExposureInfo, settings: T
 
 
 def shard_shape(shape: tuple[int, int], settings: TileSettings) -> tuple[int, int]:
-    """Return the sides of a file of a plane, px, which are whole chunks.
+    """Return (ny, nx) of a file of a plane, px, in whole chunks.
 
-    One file covers all of a small plane; a larger one has several, of whole tiles, or of all columns of some rows.
+    A small plane is one file; a larger one has several files of whole tiles, or of all columns of some rows.
     """
     across = -(-shape[1] // settings.chunk) * settings.chunk
     if max(shape) <= WHOLE:
@@ -269,10 +270,10 @@ def shard_shape(shape: tuple[int, int], settings: TileSettings) -> tuple[int, in
 
 
 def _fill(plane: ArrayOf) -> float:
-    """Return a value that no chunk is full of.
+    """Return a fill value that no chunk consists of.
 
-    Chunks full of the fill value are not stored, and a shard without any has no file; with 0 a lost shard could not be
-    distinguished from an empty one.
+    Chunks that consist of the fill value are not stored, and a shard without chunks has no file; with 0, a lost shard
+    would look like an empty one.
     """
     dtype = np.dtype(plane.dtype)
     return float(np.finfo(dtype).min) if dtype.kind == "f" else int(np.iinfo(dtype).max)
@@ -310,9 +311,9 @@ def _damaged(path: Path, problem: str) -> BadInput:
 
 @contextmanager
 def _zarrs() -> Iterator[None]:
-    """Use the zarrs codecs for arrays made or opened in this block, without a change elsewhere.
+    """Use the zarrs codecs for arrays made or opened in this block only.
 
-    ``strict``: what zarrs cannot do is an error, not a silent slow path. The lock is there because zarr's
+    With ``strict``, anything zarrs cannot do is an error, not a silent slow path. The lock is needed because zarr's
     settings belong to the process, not to the thread.
     """
     import zarr
