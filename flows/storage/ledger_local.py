@@ -326,7 +326,7 @@ class LocalRecords:
         yield from self._paged(night, ", ".join(COLUMNS), condition)
 
     def stamp(self, night: str) -> str:
-        """Return size, time and change counter of a night's file, which differ after each change; empty if there is none.
+        """Return size, time and change counter of a night's file, which differ after each change; empty if none.
 
         Raises
         ------

@@ -121,7 +121,7 @@ def _night(text: str) -> str:
 
 
 def _whole(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise _refused(name, text, "must be a whole number")
     return max(int(text), 1) if name == "page" else int(text)
 
@@ -175,9 +175,9 @@ def select(index: CandidateIndex, wanted: Selection, known: JudgedRows) -> NDArr
     if wanted.sort == "interest":
         value = _interest(index)[rows]
     else:
-        value = np.nan_to_num(columns[_COLUMNS[wanted.sort]][rows].astype(np.float64), nan=-np.inf)
+        value = columns[_COLUMNS[wanted.sort]][rows].astype(np.float64)
     signed = value if wanted.ascending else -value
-    return rows[np.lexsort((columns["diaSourceId"][rows], signed))]
+    return rows[np.lexsort((columns["diaSourceId"][rows], np.where(np.isnan(signed), np.inf, signed)))]
 
 
 def _mask(index: CandidateIndex, wanted: Selection, known: JudgedRows) -> NDArray[np.bool_]:

@@ -150,6 +150,19 @@ def test_the_address_of_a_selection_gives_it_again(wanted):
     assert parse_selection(dict(parse_qsl(wanted.query))) == wanted
 
 
+@pytest.mark.parametrize("ascending", [False, True])
+def test_what_has_no_magnitude_comes_last(ascending):
+    index = made_index(20)
+    index.columns["magAB"][:] = [np.nan if 5 <= n < 9 else n for n in range(20)]
+    rows = select(index, Selection(sort="magnitude", ascending=ascending), NOBODY)
+    assert rows[-4:].tolist() == [5, 6, 7, 8]
+
+
+def test_a_tracklet_of_a_visit_of_rubin_has_an_address():
+    first = 2025_11_05_00123 << 21  # 19 digits
+    assert parse_selection({"tracklet": str(first)}).tracklet == first
+
+
 def test_the_most_interesting_come_first_as_on_the_page_of_the_night(vet_night, vet_index):
     rows = select(vet_index, Selection(), NOBODY)
     assert (rows[:3] == vet_index.members(source_id(101, 0))).all()
