@@ -1,4 +1,4 @@
-"""Routes of the scanning page."""
+"""Routes of the vetting page."""
 
 import json
 from importlib.resources import files
@@ -24,7 +24,7 @@ from schemas.exposure import ExposureKey
 from schemas.vetting import Verdict
 
 USER = "nightstride-vetter"
-"""Name of the cookie with the name of who judges."""
+"""Name of the cookie with the vetter's name."""
 
 _FILES = {
     "vet.css": ("flows.vetting", "static/vet.css", "text/css"),
@@ -32,7 +32,7 @@ _FILES = {
     "viewer.js": ("flows.vetting", "static/viewer.js", "text/javascript"),
     "night.css": ("flows.results.page", "templates/night.css", "text/css"),
 }
-"""All files that are served: no name from outside becomes a path."""
+"""All files that are served: no name in a request becomes a path."""
 
 
 class _Strict(BaseModel):
@@ -40,13 +40,13 @@ class _Strict(BaseModel):
 
 
 class Name(_Strict):
-    """Who judges from now on."""
+    """Name of the vetter from now on."""
 
     user: Annotated[str, Field(min_length=1, max_length=40)]
 
 
 class Said(_Strict):
-    """Verdict on a candidate; numbers of 64 bits are strings in a browser."""
+    """Verdict on a candidate; browsers send 64-bit integers as strings."""
 
     id: Annotated[str, Field(pattern=r"^\d{1,19}$")]
     verdict: Literal["real", "bogus", "satellite", "artefact", "unsure"]
@@ -54,7 +54,7 @@ class Said(_Strict):
 
 
 class Undone(_Strict):
-    """Verdict to take back; by default the last one."""
+    """Verdict to take back; by default the vetter's last one."""
 
     record: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
 
@@ -63,14 +63,14 @@ Known = Annotated[str, Cookie(alias=USER)]
 
 
 def make_app(place: Workplace, let_in: Doors) -> FastAPI:
-    """Return the application; `flows.vetting.guard.Guard` has to stand around it.
+    """Return the application, which must be wrapped in a `flows.vetting.guard.Guard`.
 
     Parameters
     ----------
     place
-        What it shows.
+        Content to show.
     let_in
-        Whose secrets it uses.
+        Access rules, whose secrets are used.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     pages, key = Pages(let_in.secret("csrf")), let_in.secret("ticket").encode()
@@ -186,12 +186,12 @@ def _exposures(app: FastAPI, place: Workplace, pages: Pages) -> None:
 
 
 def _published(place: Workplace, night: str, visit: int, detector: int) -> ExposureKey:
-    """Return the key of an exposure of the index: paths are made of keys, and only of these.
+    """Return the key of an exposure in the index: paths are made only from such keys.
 
     Raises
     ------
     BadInput
-        It is not one of these.
+        There is no such exposure (``no_exposure``).
     """
     for record in place.index().exposures.get(night, ()):
         if (record.visit, record.detector) == (visit, detector):
@@ -238,12 +238,12 @@ def _verdicts(app: FastAPI, place: Workplace, key: bytes) -> None:
 
 
 def _tidy(name: str) -> str:
-    """Return a name with single spaces; "" if it is not one, as with a control character in it."""
+    """Return a name with single spaces; "" if it is empty, too long, or has control characters."""
     found = " ".join(name.split())
     seen = found.isprintable() and not any(category(one) == "Cc" for one in name)
     return found if seen and 0 < len(found) <= 40 else ""
 
 
 def _user(cookie: str) -> str:
-    """Return who judges, by their cookie; "" if nobody has said."""
+    """Return the vetter's name from the cookie; "" if none was given."""
     return _tidy(unquote(cookie, errors="replace"))

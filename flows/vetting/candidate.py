@@ -1,4 +1,4 @@
-"""Content of the page of a candidate: measurements, pictures, motion, what is near, and its origin."""
+"""Content of the page of a candidate: measurements, pictures, motion, neighbours and origin."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ _SHARES = (
 
 @dataclass(frozen=True)
 class Fact:
-    """Value in words with its unit, and what it means."""
+    """Value as text with its unit, and its meaning."""
 
     name: str
     value: str
@@ -66,7 +66,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Near:
-    """Something near a candidate: its name, and what is known of it."""
+    """Neighbour of a candidate: its name, and facts about it."""
 
     name: str
     facts: tuple[Fact, ...]
@@ -80,19 +80,19 @@ class CandidateContent:
     Attributes
     ----------
     detection
-        As on the night page.
+        Detection as on the night page.
     facts
         The most important values; ``columns``: all of them.
     stamps, visits
-        Of its exposure, and of others.
+        Pictures from its exposure, and from others.
     tracklet, sky
-        Motion in words, and the picture of it.
+        Motion in words, and its picture.
     curve
-        Light curve of its object, or of its tracklet; ``seen``: how often that was seen, in words.
+        Light curve of its object or tracklet; ``seen``: number of its detections, in words.
     shares
-        Class, and its probability, 0 to 1.
+        Class and its probability, 0 to 1.
     known, static
-        Known objects of the Solar System, and objects of the science images, the nearest first.
+        Known solar-system objects, nearest first; and the object of the science images that it is on, and its host.
     origin
         Models, files and digests.
     """
@@ -117,21 +117,21 @@ class CandidateContent:
 
 
 def read_candidate(out: Path, index: CandidateIndex, row: int, association: AssociationSettings) -> CandidateContent:
-    """Gather what is known of a candidate.
+    """Collect everything known about a candidate.
 
     Parameters
     ----------
     out
         Output folder.
     index, row
-        The candidates, and which of them.
+        Index of candidates, and row of this one.
     association
-        Where objects are kept.
+        Where objects are stored.
 
     Raises
     ------
     BadInput
-        Its catalogue cannot be read, or has changed since the index was made (``no_candidate``).
+        Its catalogue cannot be read, or no longer has it (``no_candidate``).
     """
     key, source_id = index.key(row), int(index.columns["diaSourceId"][row])
     table = CatalogStore(out).read(DIA_SOURCE, key)
@@ -282,9 +282,9 @@ def _history(
     association: AssociationSettings,
     notes: list[str],
 ) -> tuple[list[Mapping[str, Any]], str]:
-    """Return the detections of the object that one is of, or of its tracklet, and how a caption names that.
+    """Return the detections of the object or tracklet of a detection, and the words for it in a caption.
 
-    A slow mover is an object of its own on each visit: where there is one detection of it, the tracklet tells more.
+    A slow mover is a separate object on each visit: if the object has only one detection, the tracklet says more.
     """
     followed = object_of(out, source_id, association)
     rows = [] if followed is None else followed[1].to_pylist()
@@ -329,7 +329,7 @@ _OBJECT_COLUMNS = ("objectId", "ra", "dec", "nSources", "refBand", "snr", "halfL
 def _static_objects(
     out: Path, night: str, source_id: int, place: tuple[float, float] | None, *, hosts: bool
 ) -> list[Near]:
-    """Return the object that a detection sits on and, if asked for, its host candidate, as `dia_link` has them."""
+    """Return the object that a detection is on and, if ``hosts``, its host candidate, from `dia_link`."""
     if place is None:
         return []
     links = _rows_about(out, DIA_LINK, night, place, tuple(DIA_LINK.schema.names))
@@ -377,7 +377,7 @@ def _object_facts(out: Path, night: str, place: tuple[float, float], object_id: 
 def _rows_about(
     out: Path, dataset: TableOf, night: str, place: tuple[float, float], names: tuple[str, ...]
 ) -> pa.Table:
-    """Return the rows of a dataset of the night, or of its patches that a place lies in or near."""
+    """Return the rows of a dataset in the night, or in those of its patches that contain a position."""
     found = [dataset.schema.empty_table().select(names)]
     for path in CatalogStore(out).list(dataset, night):
         if path.parent.name.startswith("Dir="):

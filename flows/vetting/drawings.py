@@ -14,14 +14,14 @@ from flows.results.page.words import utc
 def tracklet_chart(
     ids: Sequence[int], ra: NDArray[np.float64], dec: NDArray[np.float64], mjd: NDArray[np.float64], current: int
 ) -> str:
-    """Return the detections of a tracklet on the sky, east to the left, each with a link; "" for none.
+    """Return the detections of a tracklet on the sky as SVG, east to the left, each with a link; "" without any.
 
     Parameters
     ----------
     ids
         diaSourceIds.
     ra, dec, mjd : (n,)
-        ICRS, deg; middle of the exposure, MJD TAI.
+        ICRS, deg; mid-exposure time, MJD TAI.
     current
         diaSourceId of the detection to emphasise.
     """

@@ -1,4 +1,4 @@
-"""Guard of the server: requests need the token, a name of this server, and a page of its own."""
+"""Guard of the server: requests need the token, a name of this server and, for changes, a page of this server."""
 
 import hashlib
 import hmac
@@ -15,13 +15,13 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from schemas.errors import Misconfigured
 
 TOKEN_VARIABLE = "NIGHTSTRIDE_VET_TOKEN"
-"""Variable of the environment with a token of one's own."""
+"""Environment variable for a token chosen by the user."""
 
 LEAST_TOKEN = 20
-"""Characters of such a token, at least."""
+"""Least number of characters of such a token."""
 
 MOST_BODY = 2**16
-"""Bytes of the body of a request, at most."""
+"""Largest size of a request's body, bytes."""
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
@@ -35,7 +35,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
-"""On every answer."""
+"""Headers of every response."""
 
 Scope = dict[str, Any]
 
@@ -57,16 +57,16 @@ _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]/@\s]+)(?::\d{1,5})?")
 
 @dataclass(frozen=True)
 class Doors:
-    """What a server is bound to and who is let in.
+    """Address of a server, and who is let in.
 
     Attributes
     ----------
     host, port
-        Address that it listens on.
+        Address to listen on.
     token
-        Secret that opens it.
+        Secret that lets users in.
     names
-        Names by which it may be asked for, as in the header ``Host`` without the port.
+        Names allowed in the header ``Host``, without the port.
     """
 
     host: str
@@ -76,23 +76,23 @@ class Doors:
 
     @property
     def address(self) -> str:
-        """Return the address to open in a browser, with the token."""
+        """Return the address to open in a browser, including the token."""
         host = self.names[0] if _unspecified(self.host) else self.host
         shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
         return f"http://{shown}:{self.port}/?{urlencode({'token': self.token})}"
 
     @property
     def cookie(self) -> str:
-        """Return the name of the cookie; browsers do not tell the ports of a machine apart."""
+        """Return the name of the cookie; it has the port, since browsers share cookies between ports."""
         return f"nightstride-vet-{self.port}"
 
     def secret(self, purpose: str) -> str:
-        """Return a secret for a purpose that tells nothing of the token."""
+        """Return a secret for a purpose, from which the token cannot be derived."""
         return hmac.new(self.token.encode(), purpose.encode(), hashlib.sha256).hexdigest()
 
 
 def doors(host: str, port: int, names: Sequence[str], environment: Mapping[str, str]) -> Doors:
-    """Decide who is let in.
+    """Return the address and who is let in.
 
     Parameters
     ----------
@@ -101,12 +101,12 @@ def doors(host: str, port: int, names: Sequence[str], environment: Mapping[str, 
     names
         Further names of this machine.
     environment
-        May hold a token.
+        Environment, which may have a token.
 
     Raises
     ------
     Misconfigured
-        The token is too short (``short_token``), or there is none though others could reach the server (``no_token``).
+        The token is not usable (``short_token``), or missing although others could reach the server (``no_token``).
     """
     given = environment.get(TOKEN_VARIABLE, "")
     if given and (len(given) < LEAST_TOKEN or not given.isascii() or not given.isprintable() or " " in given):
@@ -142,16 +142,16 @@ def _unspecified(host: str) -> bool:
 
 
 def same(given: str, wanted: str) -> bool:
-    """Compare secrets in a time that tells nothing of where they differ."""
+    """Compare secrets in constant time."""
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), wanted.encode())
 
 
 class Guard:
-    """ASGI application around another one.
+    """ASGI application wrapped around another one.
 
-    It refuses a request under a name that is not the server's (400: DNS rebinding), without token or cookie (401), a
-    change that is not asked for by a page of the server's own (403), and a large body (413). A right ``?token=`` gives
-    the cookie. All answers get `HEADERS`.
+    It refuses requests with a name that is not the server's (400: DNS rebinding), without token or cookie (401),
+    changes that were not requested by a page of this server (403), and large bodies (413). A correct ``?token=`` sets
+    the cookie. All responses get `HEADERS`.
     """
 
     def __init__(self, app: Any, let_in: Doors) -> None:
@@ -159,12 +159,12 @@ class Guard:
         self._session, self._csrf = let_in.secret("session"), let_in.secret("csrf")
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        """Answer a request, or hand it on."""
+        """Answer a request, or pass it on."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         if scope["type"] != "http":
-            return  # there is no other protocol here
+            return  # no other protocol is supported
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         if not self._is_ours(headers.get("host", "")):
             await _answer(send, 400, "This server is not known by that name. To fix, open it by the address that "
@@ -190,7 +190,7 @@ class Guard:
         await self._app(scope, receive, _with_headers(send))
 
     def _is_ours(self, host: str) -> bool:
-        found = _HOST.fullmatch(host.lower())  # with any port: a tunnel may have its own
+        found = _HOST.fullmatch(host.lower())  # any port is allowed, since a tunnel may use another one
         return found is not None and found[1] in self._doors.names
 
     def _from_own_page(self, headers: Mapping[str, str]) -> bool:
@@ -202,7 +202,7 @@ class Guard:
         return same(headers.get("x-csrf-token", ""), self._csrf)
 
     def _entrance(self, path: str, query: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-        # A path such as //elsewhere would lead to another server.
+        # A path like //elsewhere would lead to another server.
         place = "/" + path.lstrip("/\\") + (f"?{urlencode(query)}" if query else "")
         place = place if place.isascii() and place.isprintable() and "\\" not in place else "/"
         cookie = f"{self._doors.cookie}={self._session}; Path=/; HttpOnly; SameSite=Strict"
@@ -215,7 +215,7 @@ def _short(length: str) -> bool:
 
 
 def _cookie(header: str, name: str) -> str:
-    """Return the value of a cookie, whatever else a browser sends: other servers of this machine have theirs."""
+    """Return the value of a cookie, among any cookies of other servers on this machine."""
     pairs = (part.strip().partition("=") for part in header.split(";"))
     return next((value for key, _, value in pairs if key == name), "")
 

@@ -1,4 +1,4 @@
-"""Index of the candidates of some nights: columns in memory, made once, chosen from and sorted by numpy."""
+"""Index of the candidates of some nights: columns in memory, filtered and sorted with numpy."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +27,7 @@ from schemas.vetting import SAME_PX, VerdictRecord
 Read = TypeVar("Read")
 
 CLASSES = (*KINDS, "artefact", "glint_trail", "unclassed")
-"""Classes that a candidate may have: the search's own, else the most probable."""
+"""Classes that a candidate may have: assigned by the search, or else the most probable."""
 
 _NUMBERS = (
     "diaSourceId", "visit", "detector", "x", "y", "ra", "dec", "midpointMjdTai", "snr", "magAB", "magABErr",
@@ -45,17 +45,17 @@ class CandidateIndex:
     Attributes
     ----------
     columns
-        Name -> (n,): those of `dia_source`, and ``night`` (a number), ``klass`` (place in `CLASSES`), ``band`` (place
-        in ``bands``), ``tracklet`` (-1: none), ``known`` (place in ``designations``, 0: none), ``stationary``; and
-        where the night's page has them: ``kind`` (place in `KINDS_FOUND`), ``place`` (of the entry among these).
+        Name -> (n,): columns of `dia_source`, and ``night`` (integer), ``klass`` (index in `CLASSES`), ``band`` (index
+        in ``bands``), ``tracklet`` (-1: none), ``known`` (index in ``designations``, 0: none), ``stationary``; and the
+        position on the night's page: ``kind`` (index in `KINDS_FOUND`) and ``place`` (of the entry within its kind).
     bands, designations
-        Names that the columns point to.
+        Names for the indices in columns.
     tracklets
-        Rows of `tracklet` of all nights, and ``night``.
+        Rows of `tracklet` of all nights, with ``night``.
     exposures
         Night -> records of its published exposures.
     damaged
-        What could not be read.
+        Errors for catalogues that could not be read.
     """
 
     columns: Mapping[str, NDArray[Any]]
@@ -75,7 +75,7 @@ class CandidateIndex:
         return tuple(sorted(self.exposures))
 
     def row_of(self, source_id: int) -> int | None:
-        """Return the place of a detection; None if it is not among them."""
+        """Return the row of a detection; None if it is not a candidate."""
         ids = self.columns["diaSourceId"]
         if not 0 <= source_id < 2**63:
             return None
@@ -83,12 +83,12 @@ class CandidateIndex:
         return row if row < len(ids) and ids[row] == source_id else None
 
     def key(self, row: int) -> ExposureKey:
-        """Return the exposure that a candidate is of."""
+        """Return the exposure of a candidate."""
         night, visit, detector = (int(self.columns[name][row]) for name in ("night", "visit", "detector"))
         return ExposureKey(night=f"{night:08}", visit=visit, detector=detector)
 
     def rows_of(self, records: Sequence[VerdictRecord]) -> NDArray[np.int64]:
-        """Return the place of the candidate of each verdict; -1 where there is none, or another one by that id now."""
+        """Return the row of the candidate of each verdict; -1 if it is gone, or another detection has its id now."""
         if not records or not len(self):
             return np.full(len(records), -1, np.int64)
         wanted = np.array([one.diaSourceId for one in records], np.int64)
@@ -115,12 +115,12 @@ class CandidateIndex:
 def read_index(out: Path, nights: Sequence[str]) -> CandidateIndex:
     """Read the detections and tracklets of some nights.
 
-    A catalogue that cannot be read is left out, and named in `CandidateIndex.damaged`.
+    Unreadable catalogues are left out and listed in `CandidateIndex.damaged`.
 
     Raises
     ------
     Misconfigured
-        Something was written by a later version.
+        Something was written by another version.
     """
     damaged, parts, tracklets = list[str](), [_placed(_NOTHING, "0")], [_NO_TRACKLETS]
     exposures = {}
@@ -176,7 +176,7 @@ def _designations(store: CatalogStore, record: ExposureRecord, rows: pa.Table) -
 
 
 def _ranked(out: Path, night: str, rows: pa.Table, records: Sequence[ExposureRecord], damaged: list[str]) -> FoundNight:
-    """Return the rows of a night as its page ranks them; without what cannot be read."""
+    """Return the rows of a night in the ranking of its page, without what cannot be read."""
 
     def readable(read: Callable[[], Read]) -> Read | None:
         try:
@@ -194,7 +194,7 @@ def _ranked(out: Path, night: str, rows: pa.Table, records: Sequence[ExposureRec
 
 
 def _placed(found: FoundNight, night: str) -> pa.Table:
-    """Return the rows of a night with ``night`` and ``place``: that of their entry in the part of the list."""
+    """Return the rows of a night with ``night`` and ``place``: the position of the entry within its kind."""
     first = np.array([found.ranks[found.kinds == kind].min(initial=1 << 60) for kind in range(len(found.parts))])
     place = found.ranks - first[found.kinds] if len(found.kinds) else found.ranks
     table = found.table.append_column("place", pa.array(place, pa.int64()))
@@ -215,7 +215,7 @@ def _columns(table: pa.Table) -> tuple[dict[str, NDArray[Any]], tuple[str, ...],
 
 
 def _classes(table: pa.Table) -> NDArray[np.int64]:
-    """Return the place in `CLASSES` of the class of each row; a trail without a length is a point."""
+    """Return the index in `CLASSES` of the class of each row; a trail without a length is a point."""
     shares = np.stack([table[name].to_numpy() for name in _SHARES], axis=1) if len(table) else np.zeros((0, 4))
     unknown = np.isnan(shares).any(1)
     klass = np.where(unknown, CLASSES.index("unclassed"), np.nan_to_num(shares).argmax(1))

@@ -1,4 +1,4 @@
-"""Labels out of verdicts, and how well vetters agree."""
+"""Labels from verdicts, and the agreement of vetters."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -24,14 +24,14 @@ from schemas.vetting import LABEL, Verdict, VerdictRecord
 
 
 def label_table(records: Sequence[VerdictRecord], nights: NightRange = EVERY_NIGHT) -> pa.Table:
-    """Return the last verdict of each user on each detection, re-checks left out, by detection and user.
+    """Return the last verdict of each user on each detection, without re-checks, by detection and user.
 
     Parameters
     ----------
     records
-        Standing verdicts, in the order in which they were given.
+        Standing verdicts in order of time.
     nights
-        Only of these.
+        Only these nights.
     """
     last = {(one.night, one.diaSourceId, one.user): one for one in records if not one.blind and one.night in nights}
     rows = []
@@ -45,13 +45,13 @@ def label_table(records: Sequence[VerdictRecord], nights: NightRange = EVERY_NIG
 
 
 def export_labels(out: Path, to: Path, nights: NightRange = EVERY_NIGHT) -> int:
-    """Write the labels of an output folder to a Parquet file; return how many.
+    """Write the labels of an output folder to a Parquet file; return their number.
 
     Raises
     ------
     Misconfigured
-        The file does not end in ``.parquet`` (``other_format``), there is no verdict (``no_verdict``), or the file
-        cannot be written.
+        The file name does not end in ``.parquet`` (``other_format``), there is no verdict (``no_verdict``), or the
+        file cannot be written.
     Retryable
         The disk is full.
     """
@@ -78,11 +78,11 @@ class Agreement:
     Attributes
     ----------
     first, second
-        Users; the same twice for re-checks, the earlier verdict first.
+        Users; the same for re-checks, with the earlier verdict first.
     table : (k, k)
-        Counts by the verdicts of both, in the order of `Verdict`.
+        Numbers of candidates by both verdicts, in the order of `Verdict`.
     kappa, error
-        Cohen's kappa and its standard error; NaN where it says nothing.
+        Cohen's kappa and its standard error; NaN if undefined.
     """
 
     first: str
@@ -93,26 +93,26 @@ class Agreement:
 
     @property
     def both(self) -> int:
-        """Return the number of candidates that both judged."""
+        """Return the number of candidates judged by both."""
         return int(self.table.sum())
 
     @property
     def agreed(self) -> int:
-        """Return on how many of them they agree."""
+        """Return the number of candidates on which they agree."""
         return int(np.trace(self.table))
 
     @property
     def words(self) -> str:
-        """Return kappa with its error, where it has one; or a dash."""
+        """Return kappa with its error, or a dash if it is undefined."""
         if math.isnan(self.kappa):
             return "–"
         return (f"{self.kappa:.2f}" + (f" ± {self.error:.2f}" if self.error else "")).replace("-", "−")
 
 
 def agreements(records: Sequence[VerdictRecord]) -> tuple[list[Agreement], list[Agreement]]:
-    """Return the agreement of each two vetters with a candidate in common, and of each with their own re-checks.
+    """Return the agreement of each pair of vetters with common candidates, and of each vetter with their re-checks.
 
-    A re-check is compared with the last verdict that came before it.
+    A re-check is compared with the last verdict before it.
     """
     last: dict[str, dict[tuple[str, int], Verdict]] = {}
     again: dict[str, list[tuple[Verdict, Verdict]]] = {}

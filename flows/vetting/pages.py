@@ -1,4 +1,4 @@
-"""Pages of the server, filled in from templates; all text is escaped."""
+"""Pages of the server, rendered from templates; all text is escaped."""
 
 import math
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from schemas.vetting import KEYS, Verdict, VerdictRecord
 
 @dataclass(frozen=True)
 class ListRow:
-    """Line of the list of candidates, in words."""
+    """Row of the list of candidates, in words."""
 
     id: int
     night: str
@@ -46,7 +46,7 @@ class ListRow:
 
 @dataclass(frozen=True)
 class Paging:
-    """Place in a list of many pages."""
+    """Position in a list of several pages."""
 
     page: int
     pages: int
@@ -56,12 +56,12 @@ class Paging:
 
 
 class Pages:
-    """Templates and what all of them need.
+    """Templates of all pages, and what they share.
 
     Parameters
     ----------
     csrf
-        Secret that a page proves with that it is of this server.
+        Secret by which a page proves that it is from this server.
     """
 
     def __init__(self, csrf: str) -> None:
@@ -80,7 +80,7 @@ class Pages:
         return template.render(title=title, user=user, csrf=self._csrf, **values) + "\n"
 
     def error(self, text: str, status: int) -> str:
-        """Return the page of something that went wrong."""
+        """Return the page for an error."""
         return self._filled("error.html.j2", f"Error {status}", "", text=text, status=status)
 
     def candidates(
@@ -97,7 +97,7 @@ class Pages:
         )  # fmt: skip
 
     def tracklets(self, index: CandidateIndex, page: int, user: str) -> str:
-        """Return a page of the list of tracklets: unknown objects first."""
+        """Return a page of the list of tracklets, unknown objects first."""
         order = ranked_tracklets(index.tracklets)
         paging = _paging(len(order), page)
         rows = order.slice(paging.first, paging.last - paging.first).to_pylist()
@@ -110,7 +110,7 @@ class Pages:
         )  # fmt: skip
 
     def agreement(self, between: Sequence[Agreement], within: Sequence[Agreement], unreadable: int, user: str) -> str:
-        """Return the page of the agreement of vetters."""
+        """Return the page on the agreement of vetters."""
         groups = (("Between vetters", between), ("With oneself, by blind re-checks", within))
         return self._filled(
             "agreement.html.j2", "Agreement", user, groups=groups, verdicts=tuple(Verdict), unreadable=unreadable
@@ -126,18 +126,18 @@ class Pages:
         *,
         part: bool,
     ) -> str:
-        """Return the page of a candidate, or the part of it that changes from one to the next.
+        """Return the page of a candidate, or only the part that changes between candidates.
 
         Parameters
         ----------
         found, wanted
-            The candidate, and the list that it was come to from.
+            Content, and the selection of the list it was opened from.
         user, ticket
-            Who judges, and what proves which page they saw.
+            Vetter, and a token for what their page shows.
         said
-            Verdicts that they may see.
+            Verdicts that the vetter may see.
         part
-            Without what surrounds it.
+            Whether to return only the changing part.
         """
         name = "_candidate.html.j2" if part else "candidate.html.j2"
         mine = [one for one in said if one.user == user and not one.blind]
@@ -149,7 +149,7 @@ class Pages:
         )  # fmt: skip
 
     def explanation(self, source_id: int, text: str, user: str) -> str:
-        """Return the page with all that `explain` gives."""
+        """Return the page with the output of `explain`."""
         return self._filled("explain.html.j2", f"Origin of {source_id}", user, id=source_id, text=text)
 
     def exposure(
@@ -160,7 +160,7 @@ class Pages:
         Raises
         ------
         BadInput
-            Its tiles are not there (``no_exposure``).
+            Its tiles do not exist (``no_exposure``).
         """
         store = open_tiles(out, key)
         if store is None:

@@ -1,4 +1,4 @@
-"""Whole detectors as pyramids of PNG tiles, made when they are asked for and kept while there is room."""
+"""Whole detectors as pyramids of PNG tiles, made on request and kept while there is room."""
 
 import base64
 import math
@@ -20,31 +20,31 @@ SIDE = 256
 """Side of a tile, px."""
 
 MOST_BYTES = 64 * 2**20
-"""Tiles kept in memory, bytes; the ones not asked for the longest go first."""
+"""Largest size of the tiles kept in memory, bytes; least recently requested ones are dropped first."""
 
 STRIP = 2**21
-"""Pixels of an exposure read at a time for a tile: 12 MB with their mask, however coarse the tile."""
+"""Number of pixels of an exposure read at a time for a tile: 12 MB with the mask, however coarse the tile."""
 
-_AT_ONCE = 3  # tiles made at a time
-_SAMPLES = 16  # places of `_SAMPLE` px a side that level and noise of a plane are measured on
+_AT_ONCE = 3  # number of tiles made at the same time
+_SAMPLES = 16  # number of squares, `_SAMPLE` px wide, from which the level and noise of a plane are measured
 _SAMPLE = 128
 _SPREAD = 1.4826
 
 
 def levels(shape: tuple[int, int]) -> int:
-    """Return the number of levels of an image of (ny, nx) px: at the last one tile holds it; level n bins 2^n px."""
+    """Return the number of levels for (ny, nx) px: level n bins 2^n px, and the last level is a single tile."""
     return max(0, math.ceil(math.log2(max(shape) / SIDE))) + 1
 
 
 class TilePyramid:
-    """Tiles of the exposures of an output folder; safe to use from many threads.
+    """Tiles of the exposures of an output folder; thread-safe.
 
     Parameters
     ----------
     out
         Output folder.
     most_bytes
-        Kept in memory.
+        Largest size of the tiles kept in memory.
     """
 
     def __init__(self, out: Path, most_bytes: int = MOST_BYTES) -> None:
@@ -55,25 +55,25 @@ class TilePyramid:
 
     @property
     def held(self) -> int:
-        """Return the bytes of the tiles in memory."""
+        """Return the size of the tiles in memory, bytes."""
         return self._bytes
 
     def tile(self, key: ExposureKey, plane: str, level: int, row: int, column: int) -> bytes:
-        """Return a tile as PNG, the first row at the bottom; those at the upper and right ends are smaller.
+        """Return a tile as PNG with row 0 at the bottom; tiles at the upper and right edges are smaller.
 
         Parameters
         ----------
         key, plane
             Exposure and plane.
         level
-            Pixels are means over 2^level px each way.
+            Pixels are means over 2^level x 2^level px.
         row, column
-            Of the tile, from the bottom left.
+            Indices of the tile, from the bottom left.
 
         Raises
         ------
         BadInput
-            There is no such tile (``no_tile``), or its pixels are damaged.
+            The tile does not exist (``no_tile``), or its pixels are damaged.
         """
         store = open_tiles(self._out, key)
         if store is None or plane not in store.planes or plane == MASK.name:
@@ -108,13 +108,13 @@ class TilePyramid:
         strips = [_binned(store, plane, (y, min(y + step, y1), x0, x1), factor) for y in range(y0, y1, step)]
         binned = np.concatenate(strips)
         level_at, noise = self._scale(store, plane)
-        # Means over n pixels of the difference are quieter than one, though less than by n: the noise is correlated.
+        # Averaging n pixels reduces the noise of the difference by less than sqrt(n), since it is correlated.
         quiet = noise / math.sqrt(factor) if plane == DIFFERENCE.name else noise
         drawn = stretch(binned, level_at, quiet, high=8.0 if plane == DIFFERENCE.name else 30.0)
         return base64.b64decode(png(drawn).uri.partition(",")[2])
 
     def _scale(self, store: TileStore, plane: str) -> tuple[float, float]:
-        """Return level and noise of a plane, one for all of its tiles."""
+        """Return level and noise of a plane, the same for all its tiles."""
         if plane == DIFFERENCE.name:
             return store.info.background, store.info.noise
         name = (str(store.path), store.digest, plane)
@@ -137,7 +137,7 @@ class TilePyramid:
 def _pixels(
     store: TileStore, plane: str, box: tuple[int, int, int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return pixels of a box (y0, y1, x0, x1), and which of them count."""
+    """Return the pixels of a box (y0, y1, x0, x1), and which of them are usable."""
     y0, y1, x0, x1 = box
     pixels = store.read(plane, y0, x0, y1, x1)
     if plane != DIFFERENCE.name:

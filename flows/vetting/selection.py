@@ -1,4 +1,4 @@
-"""Choice and order of candidates by what the address of a list asks for."""
+"""Selection and order of candidates from the parameters of a list's address."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ SORTS = {
     "magnitude": "magnitude",
     "time": "time",
 }
-"""Orders of a list, and their words."""
+"""Sort orders of a list, in words."""
 
 STATES = {
     "": "any",
@@ -33,7 +33,7 @@ STATES = {
 }
 
 PAGE = 50
-"""Rows of a page."""
+"""Number of rows per page."""
 
 _COLUMNS = {"reliability": "reliability", "snr": "snr", "length": "trailLengthPx", "magnitude": "magAB",
             "time": "midpointMjdTai"}  # fmt: skip
@@ -42,7 +42,7 @@ _YES_NO = ("", "yes", "no")
 
 @dataclass(frozen=True)
 class Selection:
-    """Filters and order, as in the address; an empty string stands for any."""
+    """Filters and order, as in the address; an empty string means no filter."""
 
     night: str = ""
     band: str = ""
@@ -61,14 +61,14 @@ class Selection:
 
     @property
     def query(self) -> str:
-        """Return it as the query of an address; defaults are left out."""
+        """Return the selection as query string, without defaults."""
         given = [(field.name, getattr(self, field.name)) for field in fields(self)]
         return urlencode(
             [(name, int(value) if value is True else value) for name, value in given if value != DEFAULTS[name]]
         )
 
     def at(self, page: int) -> "Selection":
-        """Return it with another page."""
+        """Return the selection with another page."""
         return replace(self, page=page)
 
 
@@ -76,12 +76,12 @@ DEFAULTS = {field.name: field.default for field in fields(Selection)}
 
 
 def parse_selection(query: Mapping[str, str]) -> Selection:
-    """Read a selection from an address; what is not part of one is passed over.
+    """Return the selection in an address; other parameters are ignored.
 
     Raises
     ------
     BadInput
-        A value is none that its field may have (``bad_filter``).
+        A value is not valid for its field (``bad_filter``).
     """
     values: dict[str, object] = {}
     for field in fields(Selection):
@@ -132,16 +132,16 @@ def _refused(name: str, text: str, rule: str) -> BadInput:
 
 @dataclass(frozen=True)
 class JudgedRows:
-    """Verdicts as they stand, by the rows of an index.
+    """Standing verdicts, by row of the index.
 
     Attributes
     ----------
     mine, anyone
-        Rows judged by a user, and by anybody.
+        Rows judged by the user, and by anyone.
     by_verdict
-        Verdict -> rows of which somebody says so, of those that the user has judged: what others say is hidden before.
+        Verdict -> rows to which anyone gave it, among those judged by the user; others' verdicts are hidden before.
     disputed
-        Rows of which two users say different things, of those as well.
+        Rows, among the same, with different verdicts from different users.
     """
 
     mine: frozenset[int]
@@ -151,7 +151,7 @@ class JudgedRows:
 
 
 def sorted_verdicts(index: CandidateIndex, records: Sequence[VerdictRecord], user: str) -> JudgedRows:
-    """Sort verdicts by what they say; of each user and candidate the last one counts that is not a re-check."""
+    """Group verdicts by content; for each user and candidate only the last one counts, without re-checks."""
     last: dict[tuple[int, str], str] = {}
     for row, one in zip(index.rows_of(records).tolist(), records, strict=True):
         if row >= 0 and not one.blind:
@@ -169,7 +169,7 @@ def sorted_verdicts(index: CandidateIndex, records: Sequence[VerdictRecord], use
 
 
 def select(index: CandidateIndex, wanted: Selection, known: JudgedRows) -> NDArray[np.int64]:
-    """Return the rows of the candidates that a selection holds, in its order."""
+    """Return the rows of the selected candidates, in order."""
     rows = np.flatnonzero(_mask(index, wanted, known))
     columns = index.columns
     if wanted.sort == "interest":
@@ -212,9 +212,9 @@ def _in_state(rows: int, state: str, known: JudgedRows) -> NDArray[np.bool_]:
 
 
 def _interest(index: CandidateIndex) -> NDArray[np.int64]:
-    """Return the place of each candidate from the end of the list of the night's page: unknown movers are first.
+    """Return the position of each candidate counted from the end of the night page's list; unknown movers get the most.
 
-    Of several nights those of one place stand together.
+    Candidates with the same position in several nights are next to each other.
     """
     columns = index.columns
     order = np.lexsort([columns[name] for name in ("midpointMjdTai", "night", "place", "kind")])

@@ -1,4 +1,4 @@
-"""State of the server: index, verdicts and tiles, shared by its requests."""
+"""State of the server, shared by requests: index, verdicts and tiles."""
 
 import errno
 import socket
@@ -35,25 +35,25 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 LOOK_S = 10.0
-"""How often it is looked whether the nights have changed."""
+"""How often to check whether the nights have changed, s."""
 
-_KEPT = 32  # selections whose rows are kept
+_KEPT = 32  # number of selections whose rows are kept
 
 
 @dataclass
 class Workplace:
-    """What a server shows of an output folder.
+    """Content of an output folder that a server shows.
 
     Parameters
     ----------
     out
         Output folder.
     nights
-        Only these.
+        Nights to show.
     association
-        Where objects are kept.
+        Where objects are stored.
     recheck
-        Share of blind re-checks.
+        Fraction of blind re-checks.
     """
 
     out: Path
@@ -74,14 +74,14 @@ class Workplace:
         return self.nights.among(chosen_nights(self.out), str(self.out))
 
     def _now(self) -> tuple[object, ...]:
-        """Return what changes when a night gets another exposure or its tracklets."""
+        """Return a value that changes when a night gets another exposure or its tracklets."""
         ledger, nights = Ledger(self.out), self._nights()
         folders = [dataset_folder(self.out, one.name, night) for night in nights for one in (DIA_SOURCE, TRACKLET)]
         changed = [_change_of(folder) for folder in folders]
         return (*nights, *(ledger.stamp(night) for night in nights), *changed)
 
     def index(self) -> CandidateIndex:
-        """Return the index, read again where the nights have changed."""
+        """Return the index, read again if the nights have changed."""
         with self._mutex:
             if monotonic() - self._looked > LOOK_S:
                 self._looked = monotonic()
@@ -92,7 +92,7 @@ class Workplace:
             return self._index
 
     def judged(self, index: CandidateIndex, user: str) -> JudgedRows:
-        """Return the verdicts as they stand for a user."""
+        """Return the standing verdicts as seen by a user."""
         name = (id(index), self.verdicts.version, user)
         if name not in self._judged:
             if len(self._judged) >= _KEPT:
@@ -101,7 +101,7 @@ class Workplace:
         return self._judged[name]
 
     def rows(self, index: CandidateIndex, wanted: Selection, user: str) -> NDArray[np.int64]:
-        """Return the rows of a selection, in its order."""
+        """Return the rows of a selection, in order."""
         version = self.verdicts.version if wanted.state else 0
         name = (id(index), wanted.at(1), user if wanted.state else "", version)
         if name not in self._orders:
@@ -111,24 +111,24 @@ class Workplace:
         return self._orders[name]
 
     def candidate(self, index: CandidateIndex, row: int) -> CandidateContent:
-        """Return what is known of a candidate; errors as in `read_candidate`."""
+        """Return the content of a candidate's page; errors as in `read_candidate`."""
         return read_candidate(self.out, index, row, self.association)
 
     def warm_up(self) -> None:
-        """Gather the first candidate, so that what is imported and compiled for that is there for the first visit."""
+        """Read the first candidate, so that its imports and compilation are done before the first visit."""
         index = self.index()
         with suppress(NightstrideError):
             for row in self.rows(index, Selection(), "")[:1].tolist():
                 self.candidate(index, row)
 
     def next(self, index: CandidateIndex, wanted: Selection, user: str, after: int | None) -> tuple[int, bool] | None:
-        """Return the id of the candidate to show next and whether it is a re-check; None where nothing is left."""
+        """Return the id of the next candidate and whether it is a re-check; None if nothing is left."""
         rows = self.rows(index, wanted, user)
         row, blind = next_row(index, rows, after, self.verdicts.standing(), user, self.recheck)
         return None if row is None else (int(index.columns["diaSourceId"][row]), blind)
 
     def last_verdict(self, index: CandidateIndex, user: str) -> str:
-        """Return the id of the last standing verdict of a user on one of the candidates; "" without one."""
+        """Return the id of a user's last standing verdict on any of the candidates; "" if there is none."""
         own = [one for one in self.verdicts.standing() if one.user == user]
         rows = np.flatnonzero(index.rows_of(own) >= 0)
         return own[int(rows[-1])].id if len(rows) else ""
@@ -157,7 +157,7 @@ def _change_of(folder: Path) -> object:
 
 
 def make_server(app: "FastAPI", let_in: Doors) -> "uvicorn.Server":
-    """Return a server of the application behind its guard; ``run(sockets=[...])`` answers until it is told to stop."""
+    """Return a server for the application behind its guard; ``run(sockets=[...])`` serves until told to stop."""
     import uvicorn
 
     config = uvicorn.Config(
@@ -168,18 +168,18 @@ def make_server(app: "FastAPI", let_in: Doors) -> "uvicorn.Server":
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on an address; port 0: any that is free.
+    """Return a socket that listens on an address; port 0: any free port.
 
     Raises
     ------
     Retryable
-        The port is taken (``port_taken``).
+        The port is taken or reserved (``port_taken``).
     Misconfigured
-        The address is not one of this machine (``bad_host``).
+        The address does not belong to this machine (``bad_host``).
     """
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, protocol)  # asyncio sends at once on what says it is TCP
+        listening = socket.socket(family, kind, protocol)  # asyncio sends without delay if the protocol is TCP
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(place)

@@ -1,4 +1,4 @@
-"""Pictures of a place: planes of its exposure, and other visits of it, with the values that the page stretches."""
+"""Pictures of a position: planes of its exposure and other visits, with pixel values that the page can stretch."""
 
 import base64
 import math
@@ -27,18 +27,18 @@ from schemas.patch import COVER_ORDER
 from schemas.pixels import DIFFERENCE, SCIENCE, TEMPLATE
 
 MOST_SIDE = 128
-"""Side of a stamp beyond which it is binned, px."""
+"""Side of a stamp above which it is binned, px."""
 
 MOST_VISITS = 8
-"""Other visits shown: the nearest in time."""
+"""Largest number of other visits shown: the nearest in time."""
 
-_LOOKED_AT = 24  # exposures at most, of those that may cover a place, the nearest in time
-_SOFT = 4.0  # noise: where the inverse hyperbolic sine turns from linear to logarithmic
+_LOOKED_AT = 24  # largest number of exposures checked for covering a position, nearest in time
+_SOFT = 4.0  # in units of the noise: where the inverse hyperbolic sine turns from linear to logarithmic
 
 
 @dataclass(frozen=True)
 class Range:
-    """Values that are shown black and white, and, of an inverse hyperbolic sine, its softening."""
+    """Values shown as black and white, and the softening of an inverse hyperbolic sine."""
 
     low: float
     high: float
@@ -52,21 +52,21 @@ class PlaceStamp:
     Attributes
     ----------
     name, title
-        Short and long.
+        Short and long name.
     uri
-        Data URI of it, stretched by an inverse hyperbolic sine: for who has no scripts.
+        Data URI of the picture with an asinh stretch, for browsers without scripts.
     values
-        float32, little-endian, base64, the top row first; NaN: no value.
+        float32, little-endian, base64, top row first; NaN: no value.
     side, width
-        Pixels of the stamp, and of the exposure that these stand for, each way.
+        Side of the stamp in its own pixels and in pixels of the exposure.
     ranges
-        Stretch -> range of the values.
+        Stretch -> range of values.
     unit
-        Of the values.
+        Unit of the values.
     mark
         Fitted trail of the candidate; None on other visits.
     link
-        Where it leads; "" if nowhere.
+        Target of the link; "" if none.
     """
 
     name: str
@@ -87,7 +87,7 @@ def _opened(path: Path, _: object) -> TileStore:
 
 
 def open_tiles(out: Path, key: ExposureKey) -> TileStore | None:
-    """Return the tiles of an exposure, opened once; None where they are pruned or damaged."""
+    """Return the tiles of an exposure, opened only once; None if they are pruned or damaged."""
     path = tile_path(out, key)
     with suppress(OSError, BadInput):
         return _opened(path, change_of(path / "zarr.json"))
@@ -95,7 +95,7 @@ def open_tiles(out: Path, key: ExposureKey) -> TileStore | None:
 
 
 def place_stamps(store: TileStore, detection: PageDetection) -> list[PlaceStamp]:
-    """Return difference, science and template about a detection, as far as they are there.
+    """Return stamps of difference, science and template around a detection, as far as they exist.
 
     Raises
     ------
@@ -115,16 +115,16 @@ def other_visits(
     place: tuple[float, float],
     mjd: float,
 ) -> list[PlaceStamp]:
-    """Return the difference images of other visits about a place on the sky, by time.
+    """Return difference images of other visits around a position on the sky, by time.
 
     Parameters
     ----------
     out, records
-        Output folder, and its exposures: of all nights, as what is there every night does not move.
+        Output folder, and its exposures: of all nights, since what is there every night does not move.
     key, mjd
-        The candidate's exposure, and its time, MJD TAI; the visits nearest to it are shown.
+        The candidate's exposure, and its time, MJD TAI; the visits nearest in time are shown.
     detection
-        Whose box they have.
+        Detection that sets the size of the stamps.
     place
         Right ascension and declination, deg.
     """
@@ -154,19 +154,19 @@ def _day(night: str) -> int:
 
 
 def _later(days: float) -> str:
-    """Return how much later something is, in minutes, or in days where it is another night."""
+    """Return a time difference in words: minutes, or days from half a day on."""
     return f"{1440 * days:+.0f} min" if abs(days) < 0.5 else f"{days:+.1f} d"
 
 
 def _place_on(info: ExposureInfo, place: tuple[float, float]) -> tuple[float, float] | None:
-    """Return where on an exposure a place on the sky is, px, 0-based; None: not on it."""
+    """Return the position of a place on the sky in an exposure, px, 0-based; None if it is outside."""
     if info.wcs_header is None:
         return None
     from astropy.coordinates import SkyCoord
 
     try:
         x, y = celestial_wcs(info.wcs_header).world_to_pixel(SkyCoord(*place, unit="deg"))
-    except Exception:  # far from the image a distortion need not have an inverse
+    except Exception:  # far from the image a distortion may have no inverse
         return None
     ny, nx = info.shape
     return (float(x), float(y)) if -0.5 <= x < nx - 0.5 and -0.5 <= y < ny - 0.5 else None

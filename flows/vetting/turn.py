@@ -1,4 +1,4 @@
-"""Next candidate of a selection; now and then one that was judged before, to check it blind."""
+"""Next candidate of a selection; occasionally one that was judged before, for a blind re-check."""
 
 import hashlib
 import hmac
@@ -11,7 +11,7 @@ from flows.vetting.index import CandidateIndex
 from schemas.vetting import VerdictRecord
 
 RECHECK = 0.05
-"""Share of the candidates shown that were judged before."""
+"""Fraction of shown candidates that were judged before."""
 
 REST = 10
 """Least number of other verdicts before a re-check."""
@@ -25,33 +25,33 @@ def next_row(
     user: str,
     share: float = RECHECK,
 ) -> tuple[int | None, bool]:
-    """Return the row of the candidate to show next, and whether it is a re-check.
+    """Return the row of the next candidate to show, and whether it is a re-check.
 
     Parameters
     ----------
     index, ordered
-        The candidates, and rows of the selection in its order.
+        Index of candidates, and rows of the selection in order.
     after
-        Row that is shown now; None: none is.
+        Row shown now; None: none.
     records
         Standing verdicts.
     user
-        Who asks.
+        Vetter who asks.
     share
-        Of re-checks.
+        Fraction of re-checks.
 
     Returns
     -------
     row, blind
-        The first after ``after`` that the user has not judged, else the first before it; None where nothing is left.
-        By a hash of the user and their number of verdicts, a share of the time one that they judged ``REST`` verdicts
-        ago or more and that was not checked yet.
+        The first row after ``after`` that the user has not judged, or else the first before it; None if nothing is
+        left. With probability ``share``, from a hash of the user and their number of verdicts, a row that they judged
+        at least ``REST`` verdicts ago and that was not re-checked yet.
     """
     own = [one for one in records if one.user == user]
     rows = index.rows_of(own).tolist()
     done = {row for row in rows if row >= 0}
     if after is not None:
-        done.add(after)  # which is being judged
+        done.add(after)  # being judged now
     chance = _chance(user, len(own), after)
     if chance < share and (again := _recheck(own, rows, after, chance / max(share, 1e-9))) is not None:
         return again, True
@@ -64,13 +64,13 @@ def next_row(
 
 
 def _chance(user: str, count: int, after: int | None) -> float:
-    """Return a number in [0, 1) that looks random and is the same each time."""
+    """Return a number in [0, 1) that looks random but is always the same for these arguments."""
     content = f"{user}\0{count}\0{after}".encode()
     return int.from_bytes(hashlib.sha256(content).digest()[:6], "big") / 2**48
 
 
 def _recheck(own: Sequence[VerdictRecord], rows: Sequence[int], after: int | None, place: float) -> int | None:
-    """Return one of the rows that a user judged some time ago and was not shown again."""
+    """Return a row that the user judged some time ago and that was not re-checked yet; None if there is none."""
     checked = {row for row, one in zip(rows, own, strict=True) if one.blind}
     old = [row for row, one in zip(rows[:-REST], own, strict=False) if row >= 0 and not one.blind]
     fit = sorted(set(old) - checked - {after} - set(rows[-REST:]))
@@ -78,12 +78,12 @@ def _recheck(own: Sequence[VerdictRecord], rows: Sequence[int], after: int | Non
 
 
 def ticket(key: bytes, user: str, source_id: int, blind: bool) -> str:
-    """Return what a page carries of whether it shows a re-check: none can tell by it but the server."""
+    """Return a token for whether a page shows a re-check, which only the server can read."""
     return hmac.new(key, f"{user}\0{source_id}\0{blind:d}".encode(), hashlib.sha256).hexdigest()
 
 
 def is_blind(key: bytes, user: str, source_id: int, given: str) -> bool | None:
-    """Return what a ticket says; None if it is of nobody's making, or of another user or candidate."""
+    """Return whether a token marks a re-check; None if it is invalid, or of another user or candidate."""
     for blind in (False, True):
         if hmac.compare_digest(ticket(key, user, source_id, blind).encode(), given.encode("utf-8", "replace")):
             return blind

@@ -1,4 +1,4 @@
-"""Record of verdicts: lines that are only ever added, by any number of servers at once."""
+"""Log of verdicts: lines that are only ever added, by any number of servers at the same time."""
 
 import json
 import math
@@ -22,20 +22,20 @@ from schemas.errors import Misconfigured, Retryable
 from schemas.vetting import SAME_PX, Verdict, VerdictRecord
 
 WAIT_S = 5.0
-"""How long a verdict waits for others that are being written."""
+"""How long to wait for others that are writing verdicts, s."""
 
 
 class VerdictStore:
-    """Verdicts in ``OUT/vetting/verdicts.jsonl``, one JSON object a line.
+    """Verdicts in ``OUT/vetting/verdicts.jsonl``, one JSON object per line.
 
-    A line is written under a lock and flushed to the disk before it counts; what a killed process left of one is ended
-    and passed over. In a bucket the object is replaced by one with a line more, if nobody else has done so meanwhile.
-    What other processes add is read when it is asked for.
+    A line is written under a lock and counts once it is flushed to disk; a partial line of a killed process is ended
+    and ignored. In a bucket the object is replaced by one with another line, unless it has changed meanwhile. Lines
+    from other processes are read when needed.
 
     Parameters
     ----------
     out
-        Output folder, on this machine or in a bucket.
+        Output folder, local or in a bucket.
     """
 
     def __init__(self, out: Path) -> None:
@@ -51,22 +51,22 @@ class VerdictStore:
     def add(
         self, user: str, night: str, source_id: int, place: tuple[float, float], verdict: Verdict, *, blind: bool
     ) -> VerdictRecord:
-        """Write a verdict, unless it is what the user says of that detection already; return its line.
+        """Write a verdict, unless it is already the user's verdict on that detection; return its record.
 
         Parameters
         ----------
         user, verdict
-            Who says what.
+            Vetter and verdict.
         night, source_id, place
-            On which detection; its x and y, px.
+            Night and diaSourceId of the detection, and its x and y, px.
         blind
             Whether it is a re-check.
 
         Raises
         ------
         Retryable, Misconfigured
-            It cannot be written (a full disk, no permission, a data release, a store that does not answer or does not
-            know conditions), or others keep the file locked.
+            It cannot be written (a full disk, no permission, a data release, a store that does not answer or has no
+            conditional writes), or others keep the file locked.
         """
         last = self.last_of(user, night, source_id)
         same = last is not None and last.blind == blind and last.verdict == verdict
@@ -81,13 +81,13 @@ class VerdictStore:
         )  # fmt: skip
 
     def last_of(self, user: str, night: str, source_id: int) -> VerdictRecord | None:
-        """Return the last standing verdict of a user on a detection; None without one."""
+        """Return the last standing verdict of a user on a detection; None if there is none."""
         wanted = user, night, source_id
         own = (one for one in reversed(self.standing()) if (one.user, one.night, one.diaSourceId) == wanted)
         return next(own, None)
 
     def undo(self, user: str, record_id: str) -> VerdictRecord | None:
-        """Take a verdict back; return it, or None if this user has none of that id that stands."""
+        """Take a verdict back and return it; None if it is not a standing verdict of this user."""
         self.refresh()
         found = self._by_id.get(record_id)
         if found is None or found.user != user or record_id in self._undone:
@@ -96,7 +96,7 @@ class VerdictStore:
         return found
 
     def standing(self) -> list[VerdictRecord]:
-        """Return the verdicts that were not taken back, in the order in which they were given."""
+        """Return the verdicts that were not taken back, in order of time."""
         self.refresh()
         with self._mutex:
             return [one for one in self._lines if one.undoes is None and one.id not in self._undone]
@@ -108,7 +108,7 @@ class VerdictStore:
         return self._read
 
     def refresh(self) -> None:
-        """Read what has been added since."""
+        """Read lines added since the last time."""
         with self._mutex:
             content = self._log.after(self._read)
             whole = content[: content.rfind(b"\n") + 1]
@@ -137,7 +137,7 @@ class _Lines(Protocol):
     """Lines that are only ever added."""
 
     def after(self, read: int) -> bytes:
-        """Return what follows so many bytes; nothing where there is no more."""
+        """Return what follows after ``read`` bytes; empty if there is no more."""
 
     def add(self, line: bytes) -> None:
         """Add a line."""
@@ -168,7 +168,7 @@ class _File:
                 os.fsync(file.fileno())
 
     def _end_of_line(self) -> bytes:
-        """Return what ends a line that a killed process did not finish."""
+        """Return a newline if the last line was not finished, as after a kill, else nothing."""
         with self._path.open("rb") as file:
             if not file.seek(0, os.SEEK_END):
                 return b""
@@ -177,7 +177,7 @@ class _File:
 
 
 class _Object:
-    """Lines of an object, which is read whole when it has another version."""
+    """Lines of an object, which is read completely when it has a new version."""
 
     def __init__(self, path: BucketPath, out: BucketPath) -> None:
         self._path, self._out, self._version = path, out, ""
@@ -201,7 +201,7 @@ class _Object:
             )  # fmt: skip
         while True:
             content, version = self._content()
-            if line in content:  # it came through, and its answer was lost
+            if line in content:  # an earlier write succeeded, but its answer was lost
                 return
             try:
                 conditions.write(self._path, content + line, version)
