@@ -31,6 +31,7 @@ class NightTotals:
         Flag of something assumed or unknown -> exposures that have it.
     not_run
         Stage -> reason why it had no input.
+    seconds
         Stage -> worker time, s.
     """
 

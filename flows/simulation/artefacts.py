@@ -11,14 +11,14 @@ from flows.simulation.conditions import Conditions
 from kernels.image.noise import filtered_noise
 from schemas.pixels import MaskPlane
 
-_AEROPLANE = 0.06  # chance per image
-_KNOWN = 0.5  # chance that upstream marked a satellite: information, not a fault
-_SAMPLE = 160  # px of a long trail from which its S/N is scaled up
+_AEROPLANE = 0.06  # probability per image
+_KNOWN = 0.5  # probability that upstream marked a satellite, which is information, not a fault
+_SAMPLE = 160  # px of a long trail from which its S/N is extrapolated
 
 
 @dataclass(frozen=True)
 class Line:
-    """Straight trail: centre, length (px), angle (deg), peak (pixel units), width relative to the PSF's."""
+    """Straight trail: centre (px), length (px), angle (deg), peak (pixel units), width relative to the PSF."""
 
     x: float
     y: float
@@ -51,11 +51,11 @@ def add_satellites(canvas: Canvas, conditions: Conditions) -> None:
             _add_line(canvas, conditions, wing, "blinking", rng)
 
 
-_TUMBLERS = 0.6  # of the number of satellites
+_TUMBLERS = 0.6  # relative to the number of satellites
 
 
 def add_tumblers(canvas: Canvas, conditions: Conditions) -> None:
-    """Draw satellites that tumble or glint; every other one has one end beyond the border of the image."""
+    """Draw tumbling or glinting satellites; about every other one has an end beyond the border of the image."""
     rng, (ny, nx) = conditions.stream("subtract/satellites"), conditions.preset.shape
     for _ in range(min(int(rng.poisson(_TUMBLERS * conditions.preset.satellites)), 2)):
         line = _line(conditions, rng)
@@ -69,7 +69,7 @@ def add_tumblers(canvas: Canvas, conditions: Conditions) -> None:
 
 def _line(conditions: Conditions, rng: np.random.Generator) -> Line:
     ny, nx = conditions.preset.shape
-    # Three in four cross the whole image; the others are far away and leave both ends on it.
+    # Three in four cross the whole image; the others are far away, with both ends on the image.
     length = 2.0 * np.hypot(ny, nx) if rng.uniform() < 0.75 else float(np.exp(rng.uniform(*np.log((150, 800)))))
     peak = conditions.noise.sigma * float(np.exp(rng.uniform(*np.log((1.5, 60)))))
     return Line(rng.uniform(0, nx), rng.uniform(0, ny), float(length), rng.uniform(0, 180), peak, rng.uniform(1.0, 1.5))
@@ -81,7 +81,7 @@ def _add_line(canvas: Canvas, conditions: Conditions, line: Line, style: str, rn
         return
     beta = conditions.psf.beta
     alpha2 = (line.width * conditions.psf.fwhm) ** 2 / (4 * (2 ** (1 / beta) - 1))
-    # A Moffat profile integrated along a line is one of slope beta - 1/2.
+    # A Moffat profile integrated along a line is a profile with slope beta - 1/2.
     light = line.peak * (1 + across**2 / alpha2) ** (0.5 - beta) * _rhythm(along, style, conditions.psf.fwhm, rng)
     ends = _edge(line.length / 2 - np.abs(along), conditions.psf.fwhm)
     light = (light * ends).astype(np.float32)
@@ -99,7 +99,7 @@ def _add_line(canvas: Canvas, conditions: Conditions, line: Line, style: str, rn
 def _near(
     shape: tuple[int, int], line: Line, reach: float
 ) -> tuple[NDArray[np.int_], NDArray[np.int_], NDArray[np.floating], NDArray[np.floating]]:
-    """Return the rows and columns of the pixels within ``reach`` of a line, with their places along and across it."""
+    """Return rows and columns of the pixels within ``reach`` of a line, and their coordinates along and across it."""
     ny, nx = shape
     cos, sin = np.cos(np.deg2rad(line.angle)), np.sin(np.deg2rad(line.angle))
     steep = abs(sin) > abs(cos)
@@ -116,7 +116,7 @@ def _near(
 
 
 def _rhythm(along: NDArray[np.floating], style: str, fwhm: float, rng: np.random.Generator) -> NDArray[np.floating]:
-    """Return the brightness along the trail, 0 to 1: steady, blinking, tumbling, or glints with dark between."""
+    """Return the relative brightness along the trail: steady, blinking, tumbling, or glints with dark gaps."""
     if style == "steady":
         return 1 + 0.2 * np.sin(2 * np.pi * along / rng.uniform(800, 4000) + rng.uniform(0, 6.3))
     period = rng.uniform(60, 400)
@@ -130,7 +130,7 @@ def _rhythm(along: NDArray[np.floating], style: str, fwhm: float, rng: np.random
 
 
 def _edge(inside: NDArray[np.floating], fwhm: float) -> NDArray[np.floating]:
-    """Return the share of light at a distance (px) inside an end that the PSF blurs: that of a Gaussian."""
+    """Return the fraction of light at ``inside`` px from the end of a trail blurred by a Gaussian PSF."""
     return 0.5 * (1 + erf(inside * np.sqrt(4 * np.log(2)) / fwhm))
 
 
@@ -149,7 +149,7 @@ def _satellite_row(conditions: Conditions, line: Line, lit: tuple[float, float],
 
 
 def add_ghosts(canvas: Canvas, conditions: Conditions) -> None:
-    """Draw reflections: large faint rings and discs, and small smudges, of either sign."""
+    """Draw reflections: large faint rings and discs, and small smudges, positive or negative."""
     preset, rng = conditions.preset, conditions.stream("ghosts")
     ny, nx = canvas.shape
     for _ in range(rng.poisson(rng.uniform(*preset.ghosts))):
@@ -169,7 +169,7 @@ def add_ghosts(canvas: Canvas, conditions: Conditions) -> None:
 
 
 def add_background(canvas: Canvas, conditions: Conditions) -> None:
-    """Draw what is left of the sky: a slow wave, a fraction of the noise high."""
+    """Draw the residual background: smooth variations of a fraction of the noise."""
     rng = conditions.stream("background")
     ny, nx = canvas.shape
     u, v = np.linspace(-1, 1, nx), np.linspace(-1, 1, ny)

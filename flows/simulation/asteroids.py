@@ -10,23 +10,23 @@ from flows.simulation.presets import random_stream
 from flows.simulation.psf import PsfStamp
 from kernels.trails.matched_filter import template_snr
 
-_DRAWS = 200  # of a position, until the object was nowhere in the field before
+_DRAWS = 200  # largest number of draws until the object was in the field on no earlier visit
 
 
 @dataclass(frozen=True)
 class Asteroid:
-    """Object on a great circle at a constant rate.
+    """Object that moves on a great circle at a constant rate.
 
     Attributes
     ----------
     name
-        The same on every visit.
+        Name, the same on every visit.
     ra, dec
-        Position at ``mjd`` (UTC), deg.
+        ICRS position at ``mjd`` (UTC), deg.
     rate, position_angle
         arcsec / h; deg from north through east, at ``mjd``.
     magnitude
-        AB.
+        AB magnitude.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Trail:
 
 
 def exposed_trail(asteroid: Asteroid, conditions: Conditions) -> Trail:
-    """Return the straight trail between where the object is when the shutter opens and when it closes."""
+    """Return the straight trail between the positions when the shutter opens and closes."""
     opens = conditions.mjd_utc
     ends = [asteroid.at(mjd) for mjd in (opens, opens + conditions.preset.exposure_time / 86400)]
     x, y = conditions.to_pixels(np.array([end[0] for end in ends]), np.array([end[1] for end in ends]))
@@ -67,11 +67,11 @@ def exposed_trail(asteroid: Asteroid, conditions: Conditions) -> Trail:
 
 
 def trails_on(conditions: Conditions) -> list[Trail]:
-    """Return the asteroids of an exposure, ``preset.streaks`` of them.
+    """Return the trails of ``preset.streaks`` asteroids on an exposure.
 
-    Each has a place in the list that stands for a trail length. It keeps it from visit to visit until it has left
-    the image; then another of the same length takes the place, one that was not on any earlier image of the field.
-    So every image has as many trails, of every length, and no object appears out of nowhere.
+    Each place in the list stands for a trail length. An asteroid keeps its place from visit to visit until it has left
+    the image; then another one of the same length takes it, which was not on any earlier image of the field. So every
+    image has the same number of trails of every length, and no object appears from nowhere.
     """
     preset, number = conditions.preset, conditions.visit_index % conditions.preset.visits_per_field
     first = conditions.visit_index - number
@@ -93,7 +93,7 @@ def _inside(trail: Trail, conditions: Conditions) -> bool:
 
 
 def _draw(visits: list[Conditions], step: int, place: int) -> Asteroid:
-    """Draw the object that takes a place at visit ``step`` of the field."""
+    """Return the object that takes a place at visit ``step`` of the field."""
     now, preset = visits[step], visits[step].preset
     length = _length(now, place)
     key = (now.seed, now.visit_index, now.detector, place)
@@ -117,7 +117,7 @@ def _length(conditions: Conditions, place: int) -> float:
 
 
 def _magnitude(trail: Trail, conditions: Conditions, place: int) -> float:
-    """Draw the magnitude, or the S/N that the object is to have when it is first seen."""
+    """Draw the magnitude, or the S/N of the object when it is first seen; return the magnitude."""
     preset = conditions.preset
     rng = random_stream(
         f"{preset.name}/brightness", conditions.seed, conditions.visit_index, conditions.detector, place
@@ -131,7 +131,7 @@ def _magnitude(trail: Trail, conditions: Conditions, place: int) -> float:
 
 
 def _moving(conditions: Conditions, place: int, x: float, y: float, length: float, angle: float) -> Asteroid:
-    """Return the object whose trail is ``length`` px long, at ``angle`` deg about (x, y)."""
+    """Return the object whose trail has ``length`` px and ``angle`` deg, centred at (x, y)."""
     along = length / 2 * np.array([-1.0, 1.0])
     ends = conditions.to_sky(x + along * np.cos(np.deg2rad(angle)), y + along * np.sin(np.deg2rad(angle)))
     ra, dec = (np.deg2rad(part) for part in ends)
@@ -147,12 +147,12 @@ def _moving(conditions: Conditions, place: int, x: float, y: float, length: floa
         mjd=conditions.mjd_utc,
         rate=float(arc * 3600 / (conditions.preset.exposure_time / 3600)),
         position_angle=float(np.rad2deg(np.arctan2(east, north)) % 360),
-        magnitude=np.nan,  # known once the place is
+        magnitude=np.nan,  # known once the position is
     )
 
 
 def unit_snr(conditions: Conditions, template: PsfStamp, x: float, y: float) -> float:
-    """Return the matched-filter S/N of a source of flux 1 at (x, y) in the actual noise."""
+    """Return the matched-filter S/N of a source with flux 1 at (x, y) in the actual noise."""
     sigma = float(conditions.noise.sigma_at(x, y))
     return template_snr(1.0, template.pixels, sigma, conditions.noise.correlation)
 

@@ -1,4 +1,4 @@
-"""Camera: place of a detector on the focal plane, and its distorted projection onto the sky."""
+"""Camera: position of a detector in the focal plane, and its distorted projection onto the sky."""
 
 import numpy as np
 from astropy.io import fits
@@ -6,31 +6,31 @@ from astropy.wcs import WCS
 
 from flows.simulation.presets import Preset, random_stream
 
-_CCD_STEP = (1.80, 1.87)  # deg between the CCDs of the ZTF mosaic, in x and y
+_CCD_STEP = (1.80, 1.87)  # deg between CCDs of the ZTF mosaic, in x and y
 _QUADRANT_OFFSET = {0: (1, 1), 1: (-1, 1), 2: (-1, -1), 3: (1, -1)}  # from the centre of the CCD, in half quadrants
 _DETECTORS = {"ztf": 64, "rubin": 189, "decam": 62}
 _GRIDS = {"rubin": (14, 0.235, 0.235), "decam": (8, 0.154, 0.304)}
-"""Columns of detectors, and deg between them in x and y; DECam's round focal plane is taken for a square one."""
+"""Number of columns of detectors, and spacing in x and y, deg; DECam's round focal plane is treated as square."""
 
 _TPV_TERMS = (4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16)
 
 
 def detector_count(preset: Preset) -> int:
-    """Return how many detectors the camera has."""
+    """Return the number of detectors of the camera."""
     return _DETECTORS[preset.layout]
 
 
 def projection(preset: Preset, detector: int, pointing: tuple[float, float]) -> fits.Header:
-    """Return the WCS cards of a detector for the telescope pointing at (ra, dec), deg.
+    """Return the WCS cards of a detector for a telescope pointed at (ra, dec), deg.
 
-    ZTF-like headers are TPV with quadratic and cubic PV terms about the centre of the CCD; the others TAN-SIP.
-    The distortion belongs to the detector: it is the same at every visit.
+    ZTF-like headers are TPV with quadratic and cubic PV terms around the centre of the CCD; others are TAN-SIP. The
+    distortion belongs to the detector: it is the same on every visit.
     """
     return _tpv(preset, detector, pointing) if preset.layout == "ztf" else _sip(preset, detector, pointing)
 
 
 def solution(header: fits.Header) -> WCS:
-    """Return the astropy WCS of the cards of `projection`."""
+    """Return the astropy WCS for cards from `projection`."""
     return WCS(header)
 
 

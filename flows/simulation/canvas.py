@@ -1,4 +1,4 @@
-"""Exposure while it is drawn, and when it is done, with the truth about it."""
+"""Exposure while it is drawn and when it is finished, with its truth."""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -13,11 +13,11 @@ from schemas.pixels import UNUSABLE, MaskPlane
 from schemas.truth import TRUTH
 
 Row = dict[str, Any]
-"""Of the truth table."""
+"""Row of the truth table."""
 
 
 class DrawnFootprint(NamedTuple):
-    """Pixels of a source that lie on the image, its light on each, and all its light, on the image or not."""
+    """Pixels of a source on the image, its light in each, and its total light, including light outside the image."""
 
     rows: NDArray[np.int_]
     columns: NDArray[np.int_]
@@ -34,13 +34,13 @@ class Canvas:
     signal : (ny, nx) float32
         Noiseless light, pixel units.
     excess : (ny, nx) float32
-        Variance that it adds to that of the sky, pixel units squared.
+        Variance in addition to that of the sky, pixel units squared.
     sharp : (ny, nx) float32
-        Light that no telescope has smeared: cosmic rays, hot pixels.
+        Light not blurred by the telescope: cosmic rays, hot pixels.
     mask : (ny, nx) uint16
         Bits of `MaskPlane`.
     truth
-        Rows of the truth table, with the footprint from which the visible share follows once all masks are drawn.
+        Rows of the truth table with footprints, from which the visible fraction follows once all masks are drawn.
     """
 
     signal: NDArray[np.float32]
@@ -56,7 +56,7 @@ class Canvas:
         return ny, nx
 
     def block(self, y0: float, y1: float, x0: float, x1: float, plane: MaskPlane) -> None:
-        """Mask the rectangle of rows y0..y1 and columns x0..x1, both included; what lies outside is dropped."""
+        """Mask the rectangle of rows y0..y1 and columns x0..x1, inclusive; parts outside the image are ignored."""
         ny, nx = self.shape
         top, bottom = max(round(y0), 0), min(round(y1) + 1, ny)
         left, right = max(round(x0), 0), min(round(x1) + 1, nx)
@@ -66,7 +66,7 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Stars:
-    """Stars on one exposure: 0-based positions, AB magnitudes, fluxes in pixel units, and which of them saturate."""
+    """Stars on one exposure: 0-based positions (px), AB magnitudes, and fluxes in pixel units."""
 
     x: NDArray[np.float64]
     y: NDArray[np.float64]
@@ -74,34 +74,34 @@ class Stars:
     flux: NDArray[np.float64]
 
     def where(self, chosen: NDArray[np.bool_]) -> "Stars":
-        """Return some of them."""
+        """Return the chosen stars."""
         return Stars(self.x[chosen], self.y[chosen], self.magnitude[chosen], self.flux[chosen])
 
 
 @dataclass(frozen=True)
 class SimulatedExposure:
-    """Difference image with everything that is known of it.
+    """Difference image with everything known about it.
 
     Attributes
     ----------
     difference : (ny, nx) float32
-        Pixel units; NaN where ``mask`` says that a pixel is unusable (Rubin-like: where it has no data).
+        Pixel units; NaN where ``mask`` marks a pixel as unusable (Rubin-like: as without data).
     mask : (ny, nx) uint16
         Bits of `MaskPlane`.
     variance : (ny, nx) float32
-        Of each pixel, pixel units squared.
+        Variance of each pixel, pixel units squared.
     truth
-        Table of schema `TRUTH`.
+        Table with the schema `TRUTH`.
     conditions
         Times, WCS, PSF, zero point, noise and its correlation.
     stars
         Stars on the science and template images.
     galaxies : (ny, nx) float32
-        Light of the galaxies there, pixel units; None where there are none, or the image was subtracted.
+        Light of the galaxies on them, pixel units; None without galaxies, or if the image was subtracted.
     planes
-        Science image and template that the difference was subtracted from; None where it was drawn.
+        Science image and template that were subtracted; None if the difference was drawn.
     psf : (side, side) float32
-        PSF of such a difference at its centre, as a pipeline knows it, of unit sum.
+        PSF at the centre of a subtracted difference as known to a pipeline, with unit sum; None if it was drawn.
     """
 
     difference: NDArray[np.float32]
@@ -116,13 +116,13 @@ class SimulatedExposure:
 
 
 def blank_canvas(shape: tuple[int, int]) -> Canvas:
-    """Return a canvas of (ny, nx) px without anything on it."""
+    """Return an empty canvas of (ny, nx) px."""
     signal, excess, sharp = (np.zeros(shape, np.float32) for _ in range(3))
     return Canvas(signal, excess, sharp, np.zeros(shape, np.uint16))
 
 
 def add_stamp(image: NDArray[np.floating], pixels: NDArray[np.floating], y0: int, x0: int) -> None:
-    """Add ``pixels`` to ``image`` in place, its first pixel at (y0, x0); what lies outside is dropped."""
+    """Add ``pixels`` to ``image`` in place, with their first pixel at (y0, x0); parts outside are ignored."""
     ny, nx = image.shape
     top, left = max(y0, 0), max(x0, 0)
     bottom, right = min(y0 + pixels.shape[0], ny), min(x0 + pixels.shape[1], nx)
@@ -139,18 +139,18 @@ def source_row(
     snr: float,
     trail: tuple[float, float] = (0.0, 0.0),
 ) -> Row:
-    """Return the row of one source, all but ``visible``.
+    """Return the row of one source, without ``visible``.
 
     Parameters
     ----------
     kind, name
-        streak, point or satellite; name that it keeps over visits, or "".
+        streak, point or satellite; name of the source on all visits, or "".
     conditions
-        The exposure.
+        Conditions of the exposure.
     centre
         (x, y), 0-based px.
     flux, snr
-        Pixel units; matched-filter S/N.
+        Flux, pixel units; matched-filter S/N.
     trail
         Length (px) and angle (deg).
     """
@@ -193,13 +193,13 @@ def stamp_footprint(stamp: PsfStamp, shape: tuple[int, int]) -> DrawnFootprint:
 
 
 def visible_share(mask: NDArray[np.uint16], footprint: DrawnFootprint) -> float:
-    """Return the share of a source's light on pixels that exist and may be used."""
+    """Return the fraction of a source's light on existing and usable pixels."""
     usable = (mask[footprint.rows, footprint.columns] & np.uint16(UNUSABLE)) == 0
     seen = float(footprint.light[usable].sum(dtype=np.float64))
     return min(max(seen / footprint.total, 0.0), 1.0)
 
 
 def truth_table(canvas: Canvas) -> pa.Table:
-    """Return the truth about a finished canvas as a table of schema `TRUTH`."""
+    """Return the truth about a finished canvas as a table with the schema `TRUTH`."""
     rows = [row | {"visible": visible_share(canvas.mask, footprint)} for row, footprint in canvas.truth]
     return pa.Table.from_pylist(rows, schema=TRUTH.schema)

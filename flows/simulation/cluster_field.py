@@ -1,4 +1,4 @@
-"""Simulated field of a cluster of galaxies: magnitudes, redshifts, membership, and a colour picture of each."""
+"""Simulated field of a galaxy cluster: magnitudes, redshifts, membership, and a colour picture of each galaxy."""
 
 import csv
 from collections.abc import Callable, Mapping
@@ -21,18 +21,18 @@ from flows.storage.writing import BEGINS_AGAIN, replacing, writing
 from schemas.errors import Misconfigured
 
 SIDE, SCALE = 64, 0.4
-"""Px of a side of a picture, and arcsec of a pixel."""
+"""Side of a picture, px, and pixel scale, arcsec."""
 
 TABLE = "galaxies.csv"
 BANDS = ("z", "r", "g")
-"""Red, green and blue of a picture."""
+"""Bands for the red, green and blue of a picture."""
 
 _COSMOLOGY = FlatLambdaCDM(70.0, 0.3)
-_BRIGHT, _FAINT = 14.5, 21.0  # r
+_BRIGHT, _FAINT = 14.5, 21.0  # magnitude limits in r
 _SHARES = {"red member": 0.28, "blue member": 0.06, "early background": 0.26, "late background": 0.34, "star": 0.06}
 _ZERO_POINT = 30.0
 _NOISE = {"g": 4.0, "r": 5.0, "z": 8.0}  # per px: 26.3 mag arcsec^-2 in r
-_NEUTRAL = {"g": 0.75, "r": 0.0, "z": -0.45}  # colour against r that looks white
+_NEUTRAL = {"g": 0.75, "r": 0.0, "z": -0.45}  # colour relative to r that appears white
 _SOFTENING, _WHITE = 20.0, 3000.0
 _SIZES = {  # log10 of the radius, kpc, at an absolute magnitude; slope; scatter
     "red member": (0.08, -17.0, -0.06, 0.17),
@@ -47,20 +47,20 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ClusterField:
-    """Field to draw.
+    """Field to simulate.
 
     Attributes
     ----------
     seed, count
-        The same seed gives the same bytes; galaxies, and stars taken for such.
+        Seed, which determines every byte; number of galaxies, and stars mistaken for galaxies.
     redshift
-        Of the cluster; Perseus has 0.0179.
+        Redshift of the cluster; that of Perseus is 0.0179.
     seeing
         FWHM, arcsec.
     noise, neighbours
-        Factor of the noise of the sky; mean number of others on a picture.
+        Factor on the sky noise; mean number of neighbours in a picture.
     folder
-        Where ``galaxies.csv`` and ``pictures/`` go.
+        Folder for ``galaxies.csv`` and ``pictures/``.
     """
 
     seed: int = 0
@@ -75,17 +75,17 @@ class ClusterField:
 def write_cluster_field(
     field: ClusterField, workers: int = 1, progress: Callable[[int], None] = lambda done: None
 ) -> Path:
-    """Draw a field and write it; return the path of its table.
+    """Simulate a field and write it; return the path of its table.
 
-    The table has a row for each picture: ``location`` and ``label`` (member, not member, or star), as training and
-    evaluation on pictures read them, and the columns of `flows.inputs.cluster_table.read_clusters`.
+    The table has a row for each picture: ``location`` and ``label`` (member, not member, or star), as needed for
+    training and evaluation on pictures, and the columns of `flows.inputs.cluster_table.read_clusters`.
 
     Parameters
     ----------
     field
-        What to draw.
+        Field to simulate.
     workers
-        Processes; the bytes do not depend on it.
+        Number of processes; the files do not depend on it.
     progress
         Receives the number of pictures written.
 
@@ -98,11 +98,11 @@ def write_cluster_field(
 
     Notes
     -----
-    Members: luminosities of Schechter (1976, ApJ 203, 297) with alpha = -1.3 and M*_r = -21.5, five sixths of them on a
-    red sequence with a scatter of 0.06 mag in g - z, sizes of dwarfs (about 1.2 kpc at M_r = -17, hardly smaller when
-    fainter), projected like King's profile. Background: as many as 10^(0.4 r), at redshifts that grow with magnitude,
-    early types of the steep relation of size and luminosity, and spirals; redder with redshift. All numbers are of the
-    order of what surveys find, none is fitted to one.
+    Members: luminosities follow Schechter (1976, ApJ 203, 297) with alpha = -1.3 and M*_r = -21.5; five sixths are on a
+    red sequence with a scatter of 0.06 mag in g - z; sizes are those of dwarfs (about 1.2 kpc at M_r = -17, hardly
+    smaller when fainter); positions follow a projected King profile. Background: counts grow as 10^(0.4 r) and
+    redshifts with magnitude; early types follow the steep size-luminosity relation, others are spirals; they are redder
+    at higher redshift. All numbers are typical of surveys, but not fitted to one.
     """
     if field.count < 1:
         raise Misconfigured("bad_count", "--count", f"{field.count} is not a number of galaxies.", "ask for 1000, say.")
@@ -113,11 +113,11 @@ def write_cluster_field(
 
 def _write(field: ClusterField, workers: int, progress: Callable[[int], None]) -> Path:
     table = field.folder / TABLE
-    table.unlink(missing_ok=True)  # of what was there, which is being overwritten
+    table.unlink(missing_ok=True)  # the folder's earlier field is being overwritten
     rows = catalogue(field)
     for done, _ in enumerate(map_in_processes(partial(_write_picture, field), rows, workers), 1):
         progress(done)
-    with replacing(table) as staged, staged.open("w", newline="") as file:  # last: with it the field is complete
+    with replacing(table) as staged, staged.open("w", newline="") as file:  # last: its presence marks a complete field
         writer = csv.DictWriter(file, [name for name in rows[0] if not name.startswith("_")], extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
@@ -125,7 +125,7 @@ def _write(field: ClusterField, workers: int, progress: Callable[[int], None]) -
 
 
 def catalogue(field: ClusterField) -> list[dict[str, Any]]:
-    """Return the rows of a field's table; names that begin with an underscore are what its pictures need besides."""
+    """Return the rows of a field's table; names that begin with an underscore are only used for pictures."""
     rng = random_stream("cluster field", field.seed)
     kinds = rng.choice(list(_SHARES), field.count, p=list(_SHARES.values()))
     rows = []
@@ -148,7 +148,7 @@ def catalogue(field: ClusterField) -> list[dict[str, Any]]:
 
 
 def galaxy_planes(row: Mapping[str, Any], field: ClusterField) -> NDArray[np.float64]:
-    """Return the light in each of `BANDS` of a row of `catalogue`, with noise and neighbours, (3, SIDE, SIDE)."""
+    """Return the light of a row of `catalogue` in each of `BANDS`, with noise and neighbours, (3, SIDE, SIDE)."""
     rng = random_stream("cluster picture", field.seed, row["_number"])
     true = row["_true"]
     parts = _parts(row["kind"], true, field, rng)
@@ -165,7 +165,7 @@ def galaxy_planes(row: Mapping[str, Any], field: ClusterField) -> NDArray[np.flo
 
 
 def colour_picture(planes: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Return a picture of `galaxy_planes`, (SIDE, SIDE, 3); the stretch is the same for all (Lupton et al. 2004)."""
+    """Return the picture for `galaxy_planes`, (SIDE, SIDE, 3); the stretch is fixed (Lupton et al. 2004)."""
     balanced = planes * np.array([10 ** (0.4 * _NEUTRAL[band]) for band in BANDS])[:, None, None]
     mean = np.maximum(balanced.mean(0), 1e-6)
     factor = np.arcsinh(mean / _SOFTENING) / np.arcsinh(_WHITE / _SOFTENING) / mean
@@ -177,12 +177,12 @@ def _write_picture(field: ClusterField, row: Mapping[str, Any]) -> None:
 
 
 def _drawn(kind: str, field: ClusterField, rng: np.random.Generator) -> dict[str, float]:
-    """Return magnitudes, redshift, radius (arcsec), index and axis ratio of one."""
+    """Return magnitudes, redshift, radius (arcsec), Sersic index and axis ratio of one source."""
     if kind == "star":
         r, colour = _of_counts(0.2, rng), rng.uniform(0.3, 3.0)
         return _magnitudes(r, colour, rng) | {"redshift": 0.0, "radius": 0.0, "index": 1.0, "ratio": 1.0}
     if kind.endswith("member"):
-        redshift = max(field.redshift + rng.normal() * 0.0035, 0.001)  # of a near cluster none comes towards us
+        redshift = max(field.redshift + rng.normal() * 0.0035, 0.001)  # never approaching us
         modulus = float(_COSMOLOGY.distmod(field.redshift).value)
         r = _of_schechter(modulus, rng)
         absolute = r - modulus
@@ -213,7 +213,7 @@ def _magnitudes(r: float, colour: float, rng: np.random.Generator) -> dict[str, 
 
 
 def _of_counts(slope: float, rng: np.random.Generator) -> float:
-    """Return a magnitude, as many as 10^(slope r)."""
+    """Return a magnitude drawn from counts that grow as 10^(slope r)."""
     low, high = 10 ** (slope * _BRIGHT), 10 ** (slope * _FAINT)
     return float(np.log10(rng.uniform(low, high)) / slope)
 
@@ -226,13 +226,13 @@ def _of_schechter(modulus: float, rng: np.random.Generator) -> float:
 
 
 def _king(rng: np.random.Generator) -> float:
-    """Return a distance from the centre, in units of R200, of a profile with a core of a tenth."""
+    """Return a distance from the centre in units of R200, for a King profile with core radius 0.1."""
     core, most = 0.1, 1.2
     return float(core * np.sqrt((1 + (most / core) ** 2) ** rng.random() - 1))
 
 
 def _redshifts(kind: str, redshift: float, rng: np.random.Generator) -> dict[str, Any]:
-    """Return photometric redshift and its error, and that of a spectrum, which every second one has."""
+    """Return a photometric redshift with its error, and a spectroscopic one, which half of the sources have."""
     spread = _PHOTO_Z.get(kind, 0.05) * (1 + redshift) * (5 if rng.random() < 0.05 else 1)
     spectrum = round(redshift + 1e-4 * rng.normal(), 5) if rng.random() < 0.5 else ""
     return {
@@ -245,7 +245,7 @@ def _parts(
     kind: str, true: Mapping[str, float], field: ClusterField, rng: np.random.Generator,
     at: tuple[float, float] = (0.0, 0.0),
 ) -> list[tuple[Numbers, dict[str, float]]]:  # fmt: skip
-    """Return images of sum 1, and the magnitudes of each; discs with arms are always in the middle."""
+    """Return images of unit sum with their magnitudes; discs with arms are always centred."""
     magnitudes = {band: true[band] for band in BANDS}
     if kind == "star":
         return [(_image(galsim.DeltaFunction().shift(*at), field), magnitudes)]
@@ -267,7 +267,7 @@ def _parts(
 
 
 def _fainter(magnitudes: Mapping[str, float], share: float, redder: float) -> dict[str, float]:
-    """Return magnitudes of a share of the light in r, which is redder in g - z than the whole."""
+    """Return the magnitudes of a fraction of the light in r that is redder in g - z than the whole."""
     tint = {"g": 0.62, "r": 0.0, "z": -0.38}
     return {band: mag - 2.5 * np.log10(share) + tint[band] * redder for band, mag in magnitudes.items()}
 

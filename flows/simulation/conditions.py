@@ -1,4 +1,4 @@
-"""Conditions of an exposure and its noise, known before any pixel is drawn."""
+"""Conditions of an exposure, and its noise, known before any pixel is drawn."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,11 +19,11 @@ _LOBES = 3
 
 _FIRST_NIGHT = 58210  # MJD
 _NIGHTS = 2500
-_EVENING = 0.14  # of a UTC day: dusk at Palomar
-_BLOCKS = 5  # of one night; within a block each field is visited `visits_per_field` times
-_FIELDS = 24  # of a block
-_SLOT_S = 45.0  # from one exposure to the next
-_ZTF_EPOCH = 57754  # MJD of night 0 in ZTF's exposure numbers
+_EVENING = 0.14  # in UTC days: dusk at Palomar
+_BLOCKS = 5  # per night; in a block each field is visited `visits_per_field` times
+_FIELDS = 24  # per block
+_SLOT_S = 45.0  # s from one exposure to the next
+_ZTF_EPOCH = 57754  # MJD of night 0 in ZTF exposure numbers
 
 Floats = NDArray[np.float64]
 
@@ -35,9 +35,9 @@ class NoiseField:
     Attributes
     ----------
     sigma
-        Standard deviation of a pixel at the image's centre, pixel units.
+        Standard deviation of a pixel at the centre, pixel units.
     slope
-        Relative change of it from the centre to the right and to the upper edge.
+        Relative change from the centre to the right and upper edges.
     shape
         (ny, nx) of the image, px.
     taps_y, taps_x
@@ -57,7 +57,7 @@ class NoiseField:
         return np.outer(along_y, along_x)
 
     def sigma_at(self, x: NDArray[np.floating] | float, y: NDArray[np.floating] | float) -> NDArray[np.float64]:
-        """Return the standard deviation of a pixel there, pixel units."""
+        """Return the standard deviation of pixels at given positions, pixel units."""
         ny, nx = self.shape
         along_x = self.slope[0] * (2 * np.asarray(x, float) / max(nx - 1, 1) - 1)
         along_y = self.slope[1] * (2 * np.asarray(y, float) / max(ny - 1, 1) - 1)
@@ -71,18 +71,18 @@ class NoiseField:
         )
 
     def draw(self, excess: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-        """Draw one realisation.
+        """Draw one realisation, (ny, nx).
 
         Parameters
         ----------
         excess : (ny, nx) float32
-            Variance to add to that of the sky: Poisson noise of sources, pixel units squared.
+            Variance in addition to that of the sky: Poisson noise of sources, pixel units squared.
         rng
             Source of randomness.
         """
         image = rng.standard_normal(self.shape, dtype=np.float32)
         image *= np.sqrt(self.sigma_map() ** 2 + excess)
-        # Wrapped around, so that the noise at the border is like that elsewhere.
+        # Wrapped around, so that noise at the border is like that elsewhere.
         image = convolve1d(image, self.taps_y, axis=0, mode="wrap")
         return convolve1d(image, self.taps_x, axis=1, mode="wrap")
 
@@ -94,19 +94,19 @@ class Conditions:
     Attributes
     ----------
     preset, seed, visit_index, detector
-        What was asked for.
+        Arguments of `conditions_of`.
     visit
-        Visit id as in the headers.
+        Visit id in the headers.
     field, field_id
-        Number of the field since the start; its id as in the headers.
+        Number of the field, counted from 0; its id in the headers.
     mjd_utc
         Start of the exposure, MJD UTC.
     band, zero_point
         Filter; AB magnitude of one pixel unit.
     psf, noise
-        How they vary over the image.
+        PSF and noise as functions of position.
     header
-        Cards of the WCS.
+        WCS cards.
     """
 
     preset: Preset
@@ -145,11 +145,11 @@ class Conditions:
         return float(Time(self.midpoint_mjd_utc, format="mjd", scale="utc").tai.mjd)
 
     def stream(self, purpose: str) -> np.random.Generator:
-        """Return the random numbers of this exposure for one purpose."""
+        """Return the random generator of this exposure for one purpose."""
         return random_stream(f"{self.preset.name}/{purpose}", self.seed, self.visit_index, self.detector)
 
     def field_stream(self, purpose: str) -> np.random.Generator:
-        """Return the random numbers that all visits of the field share, for one purpose."""
+        """Return the random generator shared by all visits of the field for one purpose."""
         return random_stream(f"{self.preset.name}/{purpose}", self.seed, self.field, self.detector)
 
     def to_sky(self, x: NDArray[np.floating] | float, y: NDArray[np.floating] | float) -> tuple[Floats, Floats]:
@@ -171,12 +171,12 @@ class Conditions:
 
 
 def conditions_of(preset: Preset, seed: int, visit_index: int, detector: int) -> Conditions:
-    """Return the conditions of one exposure; they depend on these four values alone.
+    """Return the conditions of one exposure, which depend only on these four values.
 
     Raises
     ------
     Misconfigured
-        The camera has no such detector.
+        The camera does not have the detector.
     """
     if not 0 <= detector < detector_count(preset):
         raise Misconfigured(
@@ -231,11 +231,11 @@ def _field(preset: Preset, seed: int, field: int) -> tuple[int, int, tuple[float
 def _weather(preset: Preset, seed: int, field: int, detector: int) -> tuple[float, float]:
     """Return the typical FWHM (px) and noise (pixel units) of a field on a detector.
 
-    Detectors differ as much as nights do, which is more than real ones: a few exposures cover a survey's range.
+    Detectors differ as much as nights do, more than in reality, so that a few exposures cover the range of a survey.
     """
     rng = random_stream(f"{preset.name}/weather", seed, field, detector)
     low, high = np.log(preset.fwhm)
-    # Seeing is mostly good: a power of a uniform number piles up at the low end.
+    # Seeing is mostly good: a power of a uniform number favours the low end.
     fwhm = float(np.exp(low + 0.08 + (high - low - 0.16) * rng.uniform() ** 1.5))
     return fwhm, float(np.exp(rng.uniform(*np.log(preset.noise))))
 
@@ -246,7 +246,7 @@ def _start(preset: Preset, seed: int, night: int, field: int, number: int) -> fl
     rng = random_stream(f"{preset.name}/cadence", seed, field // _FIELDS)
     steps = rng.uniform(*preset.cadence_min, preset.visits_per_field)[:number] * 60
     length = preset.visits_per_field * preset.cadence_min[1] * 60
-    # Whole seconds, so that the fraction of a day in a file name tells visits apart.
+    # Whole seconds, so that the fraction of a day in a file name identifies the visit.
     seconds = round(block * length + slot * _SLOT_S + float(steps.sum()))
     return night + 1 + round(_EVENING + seconds / 86400, 6)
 
@@ -259,14 +259,14 @@ def _visit_id(preset: Preset, mjd: float, night: int, field: int, number: int) -
 
 
 def resampling_taps(shift: float, smoothing: float) -> NDArray[np.float64]:
-    """Return the one-dimensional kernel that resampling applies to the noise, of unit sum of squares.
+    """Return the one-dimensional kernel of resampling and smoothing on the noise, with unit sum of squares.
 
     Parameters
     ----------
     shift
-        Sub-pixel shift of the resampling, px: Lanczos kernel of three lobes (Duchon 1979, J. Appl. Meteor. 18, 1016).
+        Sub-pixel shift, px, for a Lanczos kernel with three lobes (Duchon 1979, J. Appl. Meteor. 18, 1016).
     smoothing
-        Side tap a of an additional kernel (a, 1 - 2a, a): matching of one PSF to another.
+        Side tap a of an additional kernel (a, 1 - 2a, a), for matching one PSF to another.
     """
     offset = np.arange(-_LOBES + 1, _LOBES + 1) - shift
     lanczos = np.sinc(offset) * np.sinc(offset / _LOBES) * (np.abs(offset) < _LOBES)
@@ -280,7 +280,7 @@ def draw_noise_field(preset: Preset, sigma: float, rng: np.random.Generator) -> 
     Parameters
     ----------
     preset
-        The survey.
+        Survey.
     sigma
         Standard deviation of a pixel at the centre, pixel units.
     rng
@@ -290,5 +290,5 @@ def draw_noise_field(preset: Preset, sigma: float, rng: np.random.Generator) -> 
     taps_y, taps_x = (resampling_taps(rng.uniform(0.0, 0.5), smoothing) for _ in range(2))
     slope = rng.uniform(-0.08, 0.08, 2)
     if preset.subtract != "none":
-        taps_y = taps_x = np.ones(1)  # the noise of a real subtraction is nearly white
+        taps_y = taps_x = np.ones(1)  # noise of a subtraction is nearly white
     return NoiseField(sigma, (float(slope[0]), float(slope[1])), preset.shape, tuple(taps_y), tuple(taps_x))

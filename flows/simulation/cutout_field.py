@@ -1,4 +1,4 @@
-"""Cutouts of the stars and galaxies of one simulated field."""
+"""Cutouts of stars and galaxies of one simulated field."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -25,27 +25,27 @@ _LOCUS = np.array(
         (1.35, 0.65, 0.36), (1.40, 1.00, 0.55), (1.45, 1.40, 0.78), (1.50, 1.90, 1.05),
     ]
 )  # fmt: skip
-_SERSIC = np.arange(0.5, 4.01, 0.25)  # few indices: GalSim keeps a table for each
+_SERSIC = np.arange(0.5, 4.01, 0.25)  # only a few indices, since GalSim keeps a table for each
 
 
 @dataclass(frozen=True)
 class Galaxy:
-    """Galaxy without its brightness.
+    """Galaxy without its magnitude.
 
     Attributes
     ----------
     profile
-        GalSim profile of unit flux, arcsec.
+        GalSim profile with unit flux, arcsec.
     radius
         Half-light radius along the major axis, arcsec.
     bulge
-        Share of light in the bulge; NaN of a single Sersic profile.
+        Fraction of light in the bulge; NaN for a single Sersic profile.
     sersic
-        Index of a single Sersic profile; NaN of bulge and disc.
+        Index of a single Sersic profile; NaN for bulge and disc.
     ellipticity
         (a - b) / (a + b).
     knots
-        Share of the light in knots.
+        Fraction of light in knots.
     """
 
     profile: galsim.GSObject
@@ -64,21 +64,21 @@ def cutout_star_colours(rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def cutout_galaxy_colours(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draw g-r, r-i and i-z of a galaxy: broad, correlated, across the locus of the stars."""
+    """Draw g-r, r-i and i-z of a galaxy: broad and correlated, overlapping the stellar locus."""
     common, own = rng.normal(), rng.normal(size=3)
     return np.array([0.75, 0.45, 0.25]) + np.array([0.35, 0.22, 0.12]) * (0.8 * common + 0.6 * own)
 
 
 def magnitudes(i: float, colours: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return g, r, i, z of an i magnitude and the colours g-r, r-i, i-z."""
+    """Return the g, r, i, z magnitudes for an i magnitude and the colours g-r, r-i, i-z."""
     return np.array([i + colours[1] + colours[0], i + colours[1], i, i - colours[2]])
 
 
 def scale_length(i: float, rng: np.random.Generator) -> float:
-    """Draw the exponential scale length of a disc along its major axis, arcsec, of an i magnitude.
+    """Draw the exponential scale length of a disc with a given i magnitude, arcsec along its major axis.
 
-    Miller et al. 2013 (MNRAS 429, 2858, appendix B): the median follows ln r = -1.145 - 0.269 (i - 23), the
-    distribution is p(r) ~ r exp(-(r / a)^(4/3)).
+    Miller et al. 2013 (MNRAS 429, 2858, appendix B): the median follows ln r = -1.145 - 0.269 (i - 23), with the
+    distribution p(r) ~ r exp(-(r / a)^(4/3)).
     """
     median = np.exp(-1.145 - 0.269 * (i - 23))
     # With t = (r / a)^(4/3), p(t) ~ t^(1/2) exp(-t): a gamma distribution of shape 3/2, whose median is 1.183.
@@ -86,7 +86,7 @@ def scale_length(i: float, rng: np.random.Generator) -> float:
 
 
 def ellipticity(rng: np.random.Generator) -> float:
-    """Draw (a - b) / (a + b) of a disc by Miller et al. 2013, equation B2."""
+    """Draw (a - b) / (a + b) of a disc from Miller et al. 2013, equation B2."""
     grid = np.linspace(0, 0.804, 400)
     density = grid * (1 - np.exp((grid - 0.804) / 0.2539)) / ((1 + grid) * np.sqrt(grid**2 + 0.0256**2))
     total = np.cumsum(density)
@@ -94,10 +94,11 @@ def ellipticity(rng: np.random.Generator) -> float:
 
 
 def draw_galaxy(i: float, rng: np.random.Generator) -> Galaxy:
-    """Draw a galaxy of an i magnitude.
+    """Draw a galaxy with a given i magnitude.
 
-    70 % are a disc with a de Vaucouleurs bulge: in a tenth of these all light is bulge, in the others its share is half
-    a Gaussian of 0.1 to 0.3; 40 % of the discs have knots. 30 % are single Sersic profiles, index 0.5 to 4.
+    70 % are a disc with a de Vaucouleurs bulge: in a tenth of these all light is in the bulge, in the others its
+    fraction is half a Gaussian of width 0.1 to 0.3; 40 % of the discs have knots. 30 % are single Sersic profiles with
+    index 0.5 to 4.
     """
     length, shape = scale_length(i, rng), ellipticity(rng)
     radius = 1.678 * length
@@ -122,19 +123,19 @@ def draw_galaxy(i: float, rng: np.random.Generator) -> Galaxy:
 
 
 def _turned(profile: galsim.GSObject, shear: galsim.Shear, shape: float) -> galsim.GSObject:
-    """Flatten along a direction; the major axis keeps its length."""
-    # An area-keeping shear stretches the major axis by sqrt(a / b).
+    """Flatten in one direction; the major axis keeps its length."""
+    # A shear that keeps the area stretches the major axis by sqrt(a / b).
     return profile.shear(shear).dilate(float(np.sqrt((1 - shape) / (1 + shape))))
 
 
 NEIGHBOURS = 0.2
-"""Share of the cutouts with a second source in them."""
+"""Fraction of cutouts with a second source."""
 
-_CENTRE = 0.6  # px: the source lies up to so far from the middle of the cutout, in each direction
+_CENTRE = 0.6  # px: largest offset of the source from the middle of the cutout in each direction
 
 
 class CutoutField(NamedTuple):
-    """Cutouts (n, 2 bands, side, side) float32 nJy, images before PSFs, and a row of truth for each."""
+    """Cutouts (n, 2 bands, side, side) float32 in nJy, images before PSFs, and a row of truth for each."""
 
     cutouts: NDArray[np.float32]
     rows: list[dict[str, Any]]
@@ -149,16 +150,16 @@ class _Source(NamedTuple):
 
 
 def draw_field(survey: CutoutSurvey, seed: int, field: int, count: int) -> CutoutField:
-    """Simulate ``count`` cutouts of one field; the same seed and field give the same cutouts, wherever they are made.
+    """Simulate ``count`` cutouts of one field; the same seed and field always give the same cutouts.
 
     Parameters
     ----------
     survey
-        What they are like.
+        Properties of the cutouts.
     seed, field
         Non-negative.
     count
-        Cutouts.
+        Number of cutouts.
     """
     rng = random_stream(f"cutouts/{survey.name}", seed, field)
     psfs = draw_band_psfs(survey, rng)
@@ -175,7 +176,7 @@ def draw_field(survey: CutoutSurvey, seed: int, field: int, count: int) -> Cutou
             if beside is not None:
                 light = light + _draw(survey, psf, band, beside)
             variance = psf.sky_sigma**2 + np.maximum(light, 0) / psf.gain
-            level = rng.normal(0, 0.1) * psf.sky_sigma  # what is left of the sky
+            level = rng.normal(0, 0.1) * psf.sky_sigma  # residual sky level
             if survey.saturation > 0:
                 light = bled(light, _full_well(survey, psf), rng)
             cutouts[n, band] = light + rng.normal(size=light.shape) * np.sqrt(variance) + level
@@ -185,7 +186,7 @@ def draw_field(survey: CutoutSurvey, seed: int, field: int, count: int) -> Cutou
 
 
 def bled(light: NDArray[np.float64], full: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Spread the light above the full well up and down its column, over pixels that fill to about that level."""
+    """Spread light above the full well along its column, over pixels that fill up to about that level."""
     excess = np.maximum(light - full, 0).sum(0)
     held = np.minimum(light, full)
     for column in np.flatnonzero(excess):
@@ -209,7 +210,7 @@ def _draw_source(survey: CutoutSurvey, rng: np.random.Generator, x: float, y: fl
 
 
 def _draw_neighbour(survey: CutoutSurvey, source: _Source, rng: np.random.Generator) -> _Source:
-    """Draw a second source a quarter of the side or more from the middle, at most half a magnitude brighter."""
+    """Draw a second source more than a quarter of the side from the middle and at most half a magnitude brighter."""
     while True:
         x, y = rng.uniform(-0.5, 0.5, 2) * survey.side
         beside = _draw_source(survey, rng, x, y)

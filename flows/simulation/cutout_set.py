@@ -21,10 +21,10 @@ from schemas.errors import Misconfigured
 
 PER_FIELD = 100
 PER_SHARD = 20
-"""Fields in a file: 2,000 cutouts, 43 MB in four bands."""
+"""Number of fields per file: 2,000 cutouts, 43 MB in four bands."""
 
 SPLITS = ("train",) * 7 + ("validation",) + ("test",) * 2
-"""By field: its number modulo 10."""
+"""Split of each field, by its number modulo 10."""
 
 _README = """# Simulated cutouts of stars and galaxies
 
@@ -54,16 +54,16 @@ class CutoutSet:
 
 
 def write_cutout_set(wanted: CutoutSet, workers: int = 1, progress: Callable[[int], None] = lambda done: None) -> Path:
-    """Simulate and write a set of cutouts; return the truth table's path.
+    """Simulate and write a set of cutouts; return the path of the truth table.
 
     Parameters
     ----------
     wanted
-        What to simulate.
+        Set to simulate.
     workers
-        Processes; the bytes do not depend on it.
+        Number of processes; the files do not depend on it.
     progress
-        Called with the number of cutouts done.
+        Receives the number of cutouts done.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def write_cutout_set(wanted: CutoutSet, workers: int = 1, progress: Callable[[in
 
 
 def _write(wanted: CutoutSet, workers: int, progress: Callable[[int], None]) -> Path:
-    (wanted.folder / "truth.parquet").unlink(missing_ok=True)  # of what was there, which is being overwritten
+    (wanted.folder / "truth.parquet").unlink(missing_ok=True)  # the folder's earlier set is being overwritten
     fields = wanted.count // PER_FIELD
     tables: list[pa.Table] = []
     done = 0
@@ -93,13 +93,13 @@ def _write(wanted: CutoutSet, workers: int, progress: Callable[[int], None]) -> 
     about = description(wanted)
     (wanted.folder / "README.md").write_text(_README.format(**about))
     (wanted.folder / "dataset.json").write_text(json.dumps(about, indent=2) + "\n")
-    with replacing(target) as staged:  # last: with it the set is complete
+    with replacing(target) as staged:  # last: its presence marks a complete set
         pq.write_table(pa.concat_tables(tables), staged)
     return target
 
 
 def description(wanted: CutoutSet) -> dict[str, Any]:
-    """Return the parameters of a set, as its ``dataset.json`` holds them."""
+    """Return the parameters of a set, as written to ``dataset.json``."""
     numbers = {"seed": wanted.seed, "count": wanted.count, "fields": wanted.count // PER_FIELD}
     return asdict(wanted.survey) | numbers
 

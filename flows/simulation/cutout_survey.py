@@ -1,4 +1,4 @@
-"""Surveys whose cutouts are simulated, their PSFs, and profiles drawn through Fourier space."""
+"""Surveys of simulated cutouts, their PSFs, and rendering of profiles by Fourier transforms."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ ZERO_POINT = 31.4
 
 @dataclass(frozen=True)
 class CutoutSurvey:
-    """Properties of the cutouts of a survey; sequences hold one value per band.
+    """Properties of the cutouts of a survey; sequences have one value per band.
 
     Attributes
     ----------
@@ -24,19 +24,19 @@ class CutoutSurvey:
     seeing
         Median FWHM of the PSF, arcsec.
     depth
-        Median magnitude of a point source of S/N 5 (PSF-weighted).
+        Median magnitude of a point source with S/N 5 (PSF-weighted).
     sky
-        Brightness of the sky, AB mag / arcsec2: with the depth it gives the gain, hence a source's photon noise.
+        Sky brightness, AB mag / arcsec2; with the depth it sets the gain, and so the photon noise of sources.
     magnitude
-        Range in i: stars and galaxies alike are uniform in it, so brightness alone is uninformative.
+        Range in i: both stars and galaxies are uniform in it, so that brightness alone is uninformative.
     galaxies
-        Share of galaxies.
+        Fraction of galaxies.
     saturation
         Magnitude of a point source whose peak fills its pixel, in median seeing.
     scatter
         Scatter of the seeing from field to field, natural logarithm.
     psf_error
-        Largest relative error of the width of the PSF image that goes with an object.
+        Largest relative error of the width of the PSF image given with an object.
     """
 
     name: str
@@ -79,8 +79,8 @@ NIGHT = CutoutSurvey(
     scatter=0.25,
     psf_error=0.04,
 )
-"""What a night of large pixels brings: exposures like ZTF's in four bands, of any seeing, with a PSF that varies over
-the image and is known from its stars to a few per cent."""
+"""Night with large pixels: exposures like ZTF's in four bands and any seeing, with a PSF that varies over the image and
+is known from stars to a few per cent."""
 
 ZTF = CutoutSurvey(
     name="ztf",
@@ -100,16 +100,16 @@ ZTF = CutoutSurvey(
 Waves = NDArray[np.complexfloating]
 
 _GRID = 128  # samples in each direction
-_FINE = 2  # samples per px: what a PSF passes beyond that is nothing
+_FINE = 2  # samples per px; a PSF passes nothing beyond their Nyquist frequency
 
 
 def waves(profile: galsim.GSObject, scale: float) -> NDArray[np.complex64]:
-    """Return the Fourier transform of a profile, (128, 65), at the waves of a grid of 64 x 64 px.
+    """Return the Fourier transform of a profile, (128, 65), at the frequencies of a grid of 64 x 64 px.
 
     Parameters
     ----------
     profile
-        In arcsec.
+        Profile in arcsec.
     scale
         arcsec per px.
     """
@@ -121,30 +121,30 @@ def waves(profile: galsim.GSObject, scale: float) -> NDArray[np.complex64]:
 
 
 def pixel_waves(scale: float) -> NDArray[np.complex64]:
-    """Return the transform of a square pixel, like `waves`."""
+    """Return the Fourier transform of a square pixel, as in `waves`."""
     return waves(galsim.Pixel(scale), scale)
 
 
 def render_profiles(product: Waves, side: int, x: float = 0.0, y: float = 0.0) -> NDArray[np.float64]:
-    """Draw what a product of transforms describes; its origin is at pixel (side // 2, side // 2) plus (x, y) px.
+    """Render a product of transforms, with its origin at pixel (side // 2, side // 2) plus (x, y) px.
 
-    What lies more than 64 - side px away comes in again from the other side.
+    Light more than 64 - side px outside wraps around to the opposite side.
     """
     frequency = 2 * np.pi / _GRID * _FINE  # rad / px per wave
     ky = frequency * np.fft.fftfreq(_GRID, 1 / _GRID)
     kx = frequency * np.arange(_GRID // 2 + 1)
     down = np.exp(-1j * ky * (side // 2 + y)).astype(np.complex64)
     right = np.exp(-1j * kx * (side // 2 + x)).astype(np.complex64)
-    # Rows that are not wanted are left out between the two directions.
+    # Rows that are not needed are dropped between the two directions.
     rows = ifft(product * down[:, None], axis=0)[: _FINE * side : _FINE] * right
     return irfft(rows, _GRID, axis=1)[:, : _FINE * side : _FINE].astype(np.float64) * _FINE**2
 
 
 MODEL_ERRORS = (-1.0, -0.5, 0.0, 0.5, 1.0)
-"""Errors of the width that the PSF image of an object may have, in units of the survey's largest."""
+"""Possible errors of the width of an object's PSF image, in units of the survey's largest error."""
 
 COARSE = galsim.GSParams(folding_threshold=1e-2, maxk_threshold=3e-3, kvalue_accuracy=1e-4, xvalue_accuracy=1e-4)
-"""Accuracy of 1 %: below the noise, and several times as fast as GalSim's default."""
+"""Accuracy of 1 %: below the noise, and several times faster than GalSim's default."""
 
 
 @dataclass(frozen=True)
@@ -154,12 +154,12 @@ class BandPsf:
     Attributes
     ----------
     waves : (128, 65) complex
-        Its Fourier transform, through the pixels (`flows.simulation.cutout_survey.waves`).
+        Fourier transform of PSF and pixel (`flows.simulation.cutout_survey.waves`).
     fwhm
-        Of the atmosphere, arcsec.
+        FWHM of the seeing, arcsec.
     images : (5, side, side) float32
-        PSF as the pipeline may know it: through the pixels, sum 1 but for what lies outside; the third is right, the
-        others are too narrow or too wide.
+        PSF as a pipeline may know it, including the pixel, with unit sum except for light outside; the third is
+        exact, the others are too narrow or too wide.
     sky_sigma
         Noise of a pixel of empty sky, nJy.
     gain
@@ -174,10 +174,11 @@ class BandPsf:
 
 
 def draw_band_psfs(survey: CutoutSurvey, rng: np.random.Generator) -> tuple[BandPsf, ...]:
-    """Draw seeing, shape and depth of every band of a field: bands are taken at different times.
+    """Draw seeing, shape and depth of every band of a field; bands are observed at different times.
 
-    The night has a seeing (12 % scatter in `DEEP`), each band its own on top (7 %). The profile is Kolmogorov's or a
-    Moffat with a slope of 2.5 to 4.5, sheared by about 2 %; 3 to 8 % of its light lies a fifth of the FWHM to one side.
+    The night has a common seeing (12 % scatter in `DEEP`), and each band an additional scatter (7 %). The profile is
+    Kolmogorov's or a Moffat with slope 2.5 to 4.5, sheared by about 2 %; 3 to 8 % of its light is shifted by a fifth of
+    the FWHM.
     """
     night = np.exp(rng.normal(0, survey.scatter))
     return tuple(_draw_band(survey, band, night, rng) for band in range(len(survey.bands)))

@@ -8,12 +8,12 @@ from flows.simulation.conditions import Conditions
 from flows.simulation.detector import splat
 from schemas.pixels import MaskPlane
 
-_CR_FOUND = 0.25  # share of cosmic rays that the upstream pipeline masked
-_CR_ELECTRONS = (400.0, 30_000.0)  # of a track in all
+_CR_FOUND = 0.25  # fraction of cosmic rays masked by the upstream pipeline
+_CR_ELECTRONS = (400.0, 30_000.0)  # total of a track
 
 
 def add_cosmic_rays(canvas: Canvas, conditions: Conditions) -> None:
-    """Draw the tracks of cosmic rays: sharp, from one pixel to tens of them, brighter the longer."""
+    """Draw the tracks of cosmic rays: sharp, one pixel to tens of pixels long, and brighter if longer."""
     preset, rng = conditions.preset, conditions.stream("cosmic rays")
     ny, nx = canvas.shape
     for _ in range(rng.poisson(rng.uniform(*preset.cosmic_rays) * preset.area)):
@@ -29,16 +29,16 @@ def add_cosmic_rays(canvas: Canvas, conditions: Conditions) -> None:
 
 
 def _track(x: float, y: float, length: float, rng: np.random.Generator) -> NDArray[np.int_]:
-    """Return pixels (column, row) under a slightly bent track, several times where it stays longer."""
+    """Return pixels (column, row) along a slightly curved track, repeated where it stays longer."""
     along = np.linspace(0, length, max(2, int(length * 4)))
     angle = rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.01) * along
     return np.rint(np.stack([x + along * np.cos(angle), y + along * np.sin(angle)], axis=1)).astype(int)
 
 
 def add_bad_pixels(canvas: Canvas, conditions: Conditions) -> None:
-    """Draw bad columns and hot pixels; they belong to the detector, so every visit has the same.
+    """Draw bad columns and hot pixels, which are the same on every visit of a detector to the field.
 
-    Half of the columns and most hot pixels are masked, as upstream knows most of them.
+    Half of the columns and most hot pixels are masked, since upstream knows most of them.
     """
     preset = conditions.preset
     fixed, rng = conditions.field_stream("bad pixels"), conditions.stream("bad pixels")
@@ -61,14 +61,14 @@ def add_bad_pixels(canvas: Canvas, conditions: Conditions) -> None:
 
 
 def add_border(canvas: Canvas, conditions: Conditions) -> None:
-    """Mask a border on some sides, where the template does not reach; its inner edge is ragged."""
+    """Mask a border with a ragged inner edge on some sides, where the template does not reach."""
     preset, rng = conditions.preset, conditions.stream("border")
     scale = min(canvas.shape) / min(preset.full_shape)
     widths = np.where(
         rng.uniform(size=4) < 0.45, rng.uniform(3, max(preset.border * scale, 4), 4), rng.integers(0, 5, 4)
     )
     for side, width in enumerate(widths):
-        turned = np.rot90(canvas.mask, side)  # a view: the side in question becomes the first rows
+        turned = np.rot90(canvas.mask, side)  # a view: the chosen side becomes the first rows
         _mask_edge(turned, int(width), rng)
 
 
@@ -86,7 +86,7 @@ _STRAIT = 24  # px of masked pixels between islands
 
 
 def add_islands(canvas: Canvas, conditions: Conditions) -> None:
-    """Mask all but squares of ``islands`` px at equal steps, the first at a random place."""
+    """Mask everything except squares of ``islands`` px in a regular grid with a random origin."""
     side = conditions.preset.islands
     if side == 0:
         return
@@ -96,15 +96,15 @@ def add_islands(canvas: Canvas, conditions: Conditions) -> None:
 
 
 DISC_STEPS = 5.7
-"""Magnitudes above saturation from which a whole disc is masked."""
+"""Magnitudes above saturation beyond which a whole disc is masked."""
 
-_UNMASKED = 0.12  # share of saturated stars whose core the upstream pipeline left unmasked
+_UNMASKED = 0.12  # fraction of saturated stars whose core the upstream pipeline left unmasked
 
 
 def add_saturated(canvas: Canvas, stars: Stars, conditions: Conditions) -> None:
-    """Mask the cores of saturated stars and draw what shows beside the masks.
+    """Mask the cores of saturated stars, and draw what shows around the masks.
 
-    ``stars`` are the saturated ones, in the same order at every visit of the field.
+    ``stars`` are only the saturated ones, in the same order on every visit of the field.
     """
     fixed, rng = conditions.field_stream("saturated"), conditions.stream("saturated")
     limit = conditions.preset.saturated_magnitude
@@ -126,7 +126,7 @@ def add_saturated(canvas: Canvas, stars: Stars, conditions: Conditions) -> None:
 
 
 def _mask_core(canvas: Canvas, x: float, y: float, half: float, bleed: float, excess: float) -> None:
-    """Mask a rounded box with a bar along the column and, around the brightest, a short one along the row."""
+    """Mask a rounded box with a bar along the column and, for the brightest stars, a short one along the row."""
     tall = 1.2 * half
     canvas.block(y - tall, y + tall, x - half + 2, x + half - 2, MaskPlane.SAT)
     canvas.block(y - tall + 2, y + tall - 2, x - half, x + half, MaskPlane.SAT)
@@ -149,7 +149,7 @@ def _mask_disc(canvas: Canvas, x: float, y: float, radius: float) -> None:
 def _add_core(
     canvas: Canvas, x: float, y: float, half: float, conditions: Conditions, rng: np.random.Generator
 ) -> None:
-    """Draw the chaos that is left of an unmasked saturated core: large values of both signs."""
+    """Draw what is left of an unmasked saturated core: random large values of both signs."""
     size = 2 * int(np.ceil(half)) + 1
     offset = np.arange(size) - size // 2
     shape = np.exp(-(offset[:, None] ** 2 + offset[None, :] ** 2) / (2 * (half / 2) ** 2))
@@ -161,7 +161,7 @@ def _add_core(
 def _add_bleed(
     canvas: Canvas, x: float, y: float, bleed: float, masked: bool, conditions: Conditions, rng: np.random.Generator
 ) -> None:
-    """Draw charge along the column, beyond the mask or instead of it."""
+    """Draw charge along the column, beyond the mask or in its place."""
     reach = int(bleed * (1.4 if masked else 1.0)) + 1
     rows = np.arange(-reach, reach + 1)
     level = conditions.noise.sigma * rng.uniform(1, 12) * rng.choice([-1.0, 1.0, 1.0])
@@ -180,7 +180,7 @@ def _add_spikes(
     conditions: Conditions,
     rng: np.random.Generator,
 ) -> None:
-    """Draw four arms that fade outwards, each of its own sign: spikes do not subtract cleanly."""
+    """Draw four arms that fade outwards, with random signs, since spikes do not subtract cleanly."""
     reach = 2.2 * half + 14 * excess + rng.uniform(0, 20)
     base = conditions.preset.spike_angle + rng.normal(0, 1.0)
     for arm in range(4):

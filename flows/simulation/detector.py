@@ -7,8 +7,8 @@ from flows.simulation.conditions import Conditions
 from kernels.compiled import njit
 from kernels.image.gaussian import FAST
 
-_SPIKES = 0.006  # share of a star's light in its four diffraction spikes
-_SPIKE_MAGNITUDES = 1.0  # fainter than saturation: the faintest stars with spikes
+_SPIKES = 0.006  # fraction of a star's light in its four diffraction spikes
+_SPIKE_MAGNITUDES = 1.0  # magnitudes below saturation of the faintest stars with spikes
 _FRINGED = ("i", "z", "y")
 _LOBES = 3
 
@@ -25,13 +25,13 @@ def add_spikes(
     Parameters
     ----------
     image : (ny, nx) float32
-        Pixel units.
+        Image, pixel units.
     places
         x, y, flux of all stars.
     conditions
-        The exposure.
+        Conditions of the exposure.
     turn, fwhm
-        Angle of the spikes beyond the camera's, deg; their width, px.
+        Rotation of the spikes relative to the camera's, deg; width of the spikes, px.
     """
     sides = np.linspace(-1, 1, 5)
     shares = np.exp(-4 * np.log(2) * sides**2)
@@ -51,7 +51,7 @@ def add_spikes(
                 splat(image, spike_x, spike_y, light * share)
 
 
-_REFLECTED = 3.5  # mag brighter than saturation: the faintest stars with a reflection
+_REFLECTED = 3.5  # magnitudes above saturation of the faintest stars with a reflection
 
 
 def add_reflections(
@@ -59,16 +59,16 @@ def add_reflections(
     places: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
     conditions: Conditions,
 ) -> None:
-    """Add what optics reflect of the brightest stars to an image in place: rings, opposite to them about the centre.
+    """Add rings, which the optics reflect from the brightest stars across the centre, to an image in place.
 
     Parameters
     ----------
     image : (ny, nx) float32
-        Pixel units.
+        Image, pixel units.
     places
         x, y, flux of all stars.
     conditions
-        The exposure.
+        Conditions of the exposure.
     """
     rng, (ny, nx) = conditions.stream("subtract/reflections"), image.shape
     limit = conditions.flux_of(conditions.preset.saturated_magnitude - _REFLECTED)
@@ -90,7 +90,7 @@ def add_reflections(
 
 @njit(**FAST)
 def bleed(image, full):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Spread what is above the full well up and down its column, half each way, in place (compiled)."""
+    """Move light above the full well up and down its column, half each way, in place (compiled)."""
     ny, nx = image.shape
     for column in range(nx):
         row = 0
@@ -113,19 +113,19 @@ def bleed(image, full):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
 
 
 def crosstalk(image: NDArray[np.float32], full: float, strength: float) -> NDArray[np.float32]:
-    """Return the ghosts of saturated stars in the mirrored amplifier: ``strength`` times what is near the full well."""
+    """Return ghosts of saturated stars in the mirrored amplifier: ``strength`` times pixels above half full well."""
     return np.float32(strength) * np.where(image > 0.5 * full, image, 0)[:, ::-1]
 
 
 def uneven_sky(conditions: Conditions, level: float) -> NDArray[np.float32]:
-    """Return what the sky is above its mean: gradients, steps between two amplifiers, fringes in red bands.
+    """Return the sky relative to its mean: gradients, a step between two amplifiers, fringes in red bands.
 
     Parameters
     ----------
     conditions
-        The exposure.
+        Conditions of the exposure.
     level
-        Of the sky, pixel units.
+        Sky level, pixel units.
     """
     rng, (ny, nx) = conditions.stream("subtract/sky"), conditions.preset.shape
     sigma = conditions.noise.sigma
@@ -145,10 +145,10 @@ def uneven_sky(conditions: Conditions, level: float) -> NDArray[np.float32]:
 def resampled_noise(
     spread: NDArray[np.float32], conditions: Conditions, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Return noise of standard deviation ``spread`` before it is resampled, by shifts that drift over the image.
+    """Return noise after resampling with shifts that drift over the image; ``spread`` is its standard deviation before.
 
-    Lanczos kernel of three lobes (Duchon 1979, J. Appl. Meteor. 18, 1016): where the shift is half a pixel the noise is
-    smoothest.
+    The Lanczos kernel has three lobes (Duchon 1979, J. Appl. Meteor. 18, 1016); noise is smoothest where the shift is
+    half a pixel.
     """
     noise = rng.standard_normal(spread.shape, dtype=np.float32)
     noise *= spread
@@ -160,7 +160,7 @@ def resampled_noise(
 
 
 def lanczos(shift: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return the taps of the kernel at shifts of 0 to 1 px, (n, 6), of unit sum."""
+    """Return the kernel's taps for shifts of 0 to 1 px, (n, 6), with unit sum."""
     offset = np.arange(-_LOBES + 1, _LOBES + 1) - shift[:, None]
     taps = np.sinc(offset) * np.sinc(offset / _LOBES) * (np.abs(offset) < _LOBES)
     return (taps / taps.sum(1, keepdims=True)).astype(np.float32)
@@ -168,7 +168,7 @@ def lanczos(shift: NDArray[np.float64]) -> NDArray[np.float32]:
 
 @njit(**FAST)
 def _resample(image, taps):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Return each row as a mixture of the six around it, wrapped around (compiled)."""
+    """Return each row as a weighted sum of the six rows around it, wrapped around (compiled)."""
     ny, nx = image.shape
     out = np.zeros((ny, nx), np.float32)
     for row in range(ny):
@@ -182,7 +182,7 @@ def _resample(image, taps):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN
 def splat(
     image: NDArray[np.float32], x: NDArray[np.float64], y: NDArray[np.float64], light: NDArray[np.float64]
 ) -> None:
-    """Add points of light to ``image`` in place, shared among the four pixels around each."""
+    """Add points of light to ``image`` in place, each divided among the four pixels around it."""
     ny, nx = image.shape
     column, row = np.floor(x).astype(int), np.floor(y).astype(int)
     right, up = x - column, y - row

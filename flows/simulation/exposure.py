@@ -16,30 +16,30 @@ from schemas.pixels import UNUSABLE, MaskPlane
 
 
 def simulate_exposure(preset: Preset | str, seed: int, visit_index: int = 0, detector: int = 0) -> SimulatedExposure:
-    """Simulate one difference image; the same arguments give the same pixels, in any process and order.
+    """Simulate one difference image; the same arguments always give the same pixels, in any process and order.
 
     Parameters
     ----------
     preset
-        A preset, or its name.
+        Preset, or its name.
     seed
-        Of the whole night.
+        Seed of the whole night.
     visit_index
-        0, 1, 2, ...: visits of a field follow each other, `Preset.visits_per_field` of each.
+        0, 1, 2, ...; each field has `Preset.visits_per_field` consecutive visits.
     detector
         0 to the camera's number of detectors - 1.
 
     Raises
     ------
     Misconfigured
-        No such preset or detector.
+        The preset or detector does not exist.
     """
     preset = find_preset(preset)
     conditions = conditions_of(preset, seed, visit_index, detector)
     stars = stars_on(conditions, conditions.first)
     blank = np.uint16(UNUSABLE if preset.layout == "ztf" else MaskPlane.NO_DATA)
     if preset.subtract != "none":
-        from flows.simulation.subtraction.rendered import render  # SciPy's signals, and numba, take a while
+        from flows.simulation.subtraction.rendered import render  # slow to import: SciPy's signals, and numba
 
         made = render(conditions)
         made.difference[(made.mask & blank) != 0] = np.nan
@@ -50,7 +50,7 @@ def simulate_exposure(preset: Preset | str, seed: int, visit_index: int = 0, det
     galaxies = None
     if preset.field_bands:
         galaxies = draw_galaxies(conditions, galaxies_on(conditions, conditions.first))
-        canvas.excess += galaxies / np.float32(preset.gain)  # their light is gone, its noise is not
+        canvas.excess += galaxies / np.float32(preset.gain)  # their light was subtracted, but not its noise
     difference = conditions.noise.draw(canvas.excess, conditions.stream("noise"))
     difference += canvas.signal
     difference += canvas.sharp
@@ -60,14 +60,14 @@ def simulate_exposure(preset: Preset | str, seed: int, visit_index: int = 0, det
 
 
 def draw_layers(conditions: Conditions, stars: Stars) -> Canvas:
-    """Draw all that is on an exposure but the noise.
+    """Draw everything on an exposure except the noise.
 
     Parameters
     ----------
     conditions
-        The exposure.
+        Conditions of the exposure.
     stars
-        Stars on it, as `stars_on` gives them.
+        Stars on it, from `stars_on`.
     """
     canvas = blank_canvas(conditions.preset.shape)
     saturated = stars.magnitude < conditions.preset.saturated_magnitude
@@ -86,16 +86,16 @@ def draw_layers(conditions: Conditions, stars: Stars) -> Canvas:
     return canvas
 
 
-_SKY = 25.0  # times the noise: level of the science image's sky
-_TEMPLATE_NOISE = 0.2  # times that of the difference
+_SKY = 25.0  # sky level of the science image, in units of the noise
+_TEMPLATE_NOISE = 0.2  # in units of the difference's noise
 _REACH = (6, 12, 24, 60)
 
 
 def science_and_template(exposure: SimulatedExposure) -> dict[str, NDArray[np.float32]]:
     """Return the planes ``science`` and ``template``, float32, pixel units, NaN where the difference is.
 
-    The template holds the stars and little noise; the science image is template + difference + sky. Where the
-    difference was subtracted, they are what it was subtracted from.
+    The template has the stars and little noise; the science image is template + difference + sky. For a subtracted
+    difference, the images that were subtracted are returned.
     """
     if exposure.planes is not None:
         return exposure.planes

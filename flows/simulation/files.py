@@ -1,4 +1,4 @@
-"""Files of exposures in the forms of the ZTF archive, Rubin's pipelines and the LLNL set."""
+"""Files of exposures in the formats of the ZTF archive, Rubin's pipelines and the LLNL challenge."""
 
 import io
 import pickle
@@ -25,9 +25,9 @@ from schemas.pixels import MaskPlane
 
 PER_FILE = 100
 
-_BOX = 100  # px, beside the length: side of the box around an asteroid
+_BOX = 100  # px added to the length: side of the box around an asteroid
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the zip format's earliest: the time of day is not part of the data
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # earliest time of the zip format, since the current time is not part of the data
 
 PLANES = {
     "BAD": 0,
@@ -41,7 +41,7 @@ PLANES = {
     "NO_DATA": 8,
     "STREAK": 9,
 }
-"""Bit number of each mask plane, as the headers say it in ``MP_<plane>``."""
+"""Bit number of each mask plane, given in the headers as ``MP_<plane>``."""
 
 
 _TELESCOPES = {"rubin": "Simonyi Survey Telescope", "decam": "CTIO 4.0-m telescope"}
@@ -54,12 +54,12 @@ def rubin_name(conditions: Conditions, product: str = "difference") -> str:
 
 
 def write_rubin(exposure: SimulatedExposure, folder: Path, planes: dict[str, NDArray[np.float32]]) -> tuple[Path, ...]:
-    """Write the difference image with its mask and variance, and the planes given as files of their own.
+    """Write the difference image with its mask and variance, and each of ``planes`` to a file of its own.
 
     Returns
     -------
     tuple of Path
-        The difference image first.
+        Paths, the difference image first.
     """
     conditions = exposure.conditions
     products = {"difference": exposure.difference, **planes}
@@ -83,7 +83,7 @@ def write_rubin(exposure: SimulatedExposure, folder: Path, planes: dict[str, NDA
 
 
 def _keyword(name: str) -> str:
-    """Return a keyword of any length: beyond eight characters FITS needs the HIERARCH convention."""
+    """Return a keyword of any length: FITS needs the HIERARCH convention beyond eight characters."""
     return name if len(name) <= 8 else f"HIERARCH {name}"
 
 
@@ -95,7 +95,7 @@ def _bits(mask: NDArray[np.uint16]) -> NDArray[np.int32]:
 
 
 def rubin_header(conditions: Conditions) -> fits.Header:
-    """Return the primary header: who took the visit, when, and how it is calibrated."""
+    """Return the primary header: instrument, times and calibration of the visit."""
     preset = conditions.preset
     half = preset.exposure_time / 2 / 86400
     middle = conditions.midpoint_mjd_tai
@@ -148,12 +148,12 @@ def ztf_name(conditions: Conditions, product: str) -> str:
 
 
 def write_ztf(exposure: SimulatedExposure, folder: Path, planes: dict[str, NDArray[np.float32]]) -> tuple[Path, ...]:
-    """Write the difference image and its PSF, and the planes given: ``science``, ``template``.
+    """Write the difference image, its PSF, and ``planes``: ``science``, ``template``.
 
     Returns
     -------
     tuple of Path
-        The difference image first.
+        Paths, the difference image first.
     """
     conditions = exposure.conditions
     header = ztf_header(conditions)
@@ -175,7 +175,7 @@ def write_ztf(exposure: SimulatedExposure, folder: Path, planes: dict[str, NDArr
 
 
 def _write_with_checksum(image: fits.CompImageHDU, path: Path) -> None:
-    """Write a compressed image with the checksum of its compressed form, and without the time of day in it."""
+    """Write a compressed image with the checksum of its compressed form, and without the current time."""
     plain = BytesIO()
     fits.HDUList([fits.PrimaryHDU(), image]).writeto(plain)
     with fits.open(BytesIO(_without_time(plain.getvalue())), disable_image_compression=True) as hdus:
@@ -187,8 +187,8 @@ def _write_with_checksum(image: fits.CompImageHDU, path: Path) -> None:
 def _without_time(content: bytes) -> bytes:
     """Blank the times in a compressed image.
 
-    Rows that are all NaN cannot be quantised and are kept by gzip, whose header holds the time (RFC 1952). They are
-    found by their descriptors in the table (FITS standard 4.0, section 7.3.5).
+    Rows of NaN only cannot be quantised and are stored with gzip, whose header has the time (RFC 1952). They are found
+    by their descriptors in the table (FITS standard 4.0, section 7.3.5).
     """
     with fits.open(BytesIO(content), disable_image_compression=True) as hdus:
         start, header = hdus[1].fileinfo()["datLoc"], hdus[1].header
@@ -203,13 +203,13 @@ def _without_time(content: bytes) -> bytes:
 
 
 def psf_stamp(psf: SimulatedPsfField) -> NDArray[np.float32]:
-    """Return the PSF at the centre of the image, (25, 25), centred on its middle pixel, of unit sum."""
+    """Return the PSF at the centre of the image, (25, 25), centred on the middle pixel, with unit sum."""
     ny, nx = psf.shape
     return _cut(psf.trail((nx - 1) // 2, (ny - 1) // 2, 0.0, 0.0).pixels)
 
 
 def _cut(drawn: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return the middle of a stamp on (25, 25) px, of unit sum."""
+    """Return the middle (25, 25) px of a stamp, with unit sum."""
     side = 2 * _PSF_HALF + 1
     grown = np.pad(drawn, max(0, _PSF_HALF - min(drawn.shape) // 2))
     top, left = (grown.shape[0] - side) // 2, (grown.shape[1] - side) // 2
@@ -218,7 +218,7 @@ def _cut(drawn: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def ztf_header(conditions: Conditions) -> fits.Header:
-    """Return the header of the archive's products: keywords and their meaning are the archive's."""
+    """Return the header of the archive's products, with the archive's keywords and meanings."""
     preset = conditions.preset
     ccd, quadrant = divmod(conditions.detector, 4)
     header = fits.Header()
@@ -260,8 +260,8 @@ def write_llnl(
 ) -> Iterator[tuple[tuple[Path, ...], pa.Table]]:
     """Write pairs of ``asteroid_difference_images_<i>.npz`` and ``asteroid_injected_information_<i>.npz``.
 
-    A hundred images go into a pair. The first file's ``data`` is (n, ny, nx) float32, stored; the second's is a
-    pickled object array with two entries for each image: its number, and a pandas DataFrame with the columns
+    Each pair has up to a hundred images. In the first file, ``data`` is (n, ny, nx) float32, not compressed; in the
+    second, a pickled object array with two entries per image: its number, and a pandas DataFrame with the columns
     magnitude, length (px), angle (deg, 0 to 360) and box (`galsim.BoundsI`, FITS pixels from 1; length + 100 wide).
 
     Parameters
@@ -269,15 +269,15 @@ def write_llnl(
     exposures
         Pixels and truth of each exposure.
     count
-        How many there are.
+        Number of exposures.
     folder
-        Where to.
+        Output folder.
 
     Yields
     ------
     files, truth
-        After each exposure: the files that it completed, none or two; its truth, with ``visit`` 1000 i + its place
-        in file i and ``detector`` 0, as the format itself names no exposure.
+        For each exposure: the files that it completes, none or two; and its truth, with ``visit`` 1000 i + its place
+        in file i and ``detector`` 0, since the format has no exposure ids.
 
     Raises
     ------
@@ -290,7 +290,7 @@ def write_llnl(
 
 
 def stack_visit(place: int) -> int:
-    """Return the visit of an image of the stacks, counted from 0: 1000 times its file and its place there."""
+    """Return the visit of the image number ``place``, from 0: 1000 times its file number plus its place in the file."""
     number, there = divmod(place, PER_FILE)
     return 1000 * number + there
 
@@ -337,7 +337,7 @@ def _injected(truth: pa.Table) -> Any:
     streaks = truth.filter(pc.field("kind") == "streak").to_pylist()
     rows = []
     for place, row in enumerate(streaks):
-        # Which way it moves along its trail shows in the challenge's angles, and nowhere on the image.
+        # The direction along the trail is in the challenge's angles, but not visible in the image.
         turned = 180.0 * int(random_stream("llnl/direction", row["visit"], place).integers(2))
         length = round(row["length_px"])
         side = length + _BOX

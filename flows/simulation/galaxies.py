@@ -13,8 +13,8 @@ from flows.simulation.star_colours import galaxy_colours
 Floats = NDArray[np.float64]
 
 
-_SLOPE = 0.5  # of log10 of counts per magnitude: between Euclid's 0.6 and that of faint galaxies
-_RANGE = 4.0  # mag from the faintest to the brightest
+_SLOPE = 0.5  # of log10 of counts per magnitude: between the Euclidean 0.6 and that of faint galaxies
+_RANGE = 4.0  # mag between the faintest and the brightest
 _SIZE, _SIZE_SLOPE, _SIZE_SCATTER = 1.2, 0.13, 0.18  # arcsec at the faint end; per mag and scatter, log10
 _EARLY = 0.35
 _LEAST, _MOST = 32, 256  # side of a stamp, px
@@ -27,11 +27,12 @@ class Galaxies:
     Attributes
     ----------
     ra, dec, x, y
-        deg; px, 0-based.
+        ICRS, deg; position, 0-based px.
     magnitudes
-        AB, by band.
+        AB magnitudes, by band.
     half_light, axis_ratio, angle
         Radius along the major axis, arcsec; minor over major axis; position angle of the major axis, deg, north
+        through east.
     sersic
         Index: 4 or 1.
     """
@@ -48,14 +49,14 @@ class Galaxies:
 
 
 def galaxies_on(conditions: Conditions, reference: Conditions) -> Galaxies:
-    """Return the galaxies of the field on this exposure; the same on every visit and in every band.
+    """Return the galaxies of the field on this exposure; they are the same on every visit and in every band.
 
     Parameters
     ----------
     conditions
-        The exposure.
+        Conditions of the exposure.
     reference
-        First visit of the field, on which their places are drawn.
+        Conditions of the first visit of the field, in which positions are drawn.
     """
     preset, rng = conditions.preset, conditions.field_stream("galaxies")
     ny, nx = preset.shape
@@ -82,7 +83,7 @@ def galaxies_on(conditions: Conditions, reference: Conditions) -> Galaxies:
 
 
 def draw_galaxies(conditions: Conditions, galaxies: Galaxies) -> NDArray[np.float32]:
-    """Draw galaxies convolved with the PSF, as GalSim does; (ny, nx), pixel units."""
+    """Draw galaxies convolved with the PSF, using GalSim; (ny, nx), pixel units."""
     image = np.zeros(conditions.preset.shape, np.float32)
     ny, nx = image.shape
     turn = turn_of(conditions)
@@ -100,7 +101,7 @@ def draw_galaxies(conditions: Conditions, galaxies: Galaxies) -> NDArray[np.floa
 def _stamp(
     conditions: Conditions, galaxies: Galaxies, n: int, x: float, y: float, turn: tuple[float, float]
 ) -> NDArray[np.float64]:
-    """Draw one galaxy of unit flux on a stamp whose middle pixel is the nearest to its centre."""
+    """Draw one galaxy with unit flux on a stamp whose middle pixel is nearest to its centre."""
     scale = conditions.preset.pixel_scale
     ratio = float(galaxies.axis_ratio[n])
     radius = float(galaxies.half_light[n]) / scale * ratio**0.5
@@ -118,7 +119,7 @@ def _stamp(
 
 
 def turn_of(conditions: Conditions) -> tuple[float, float]:
-    """Return the angle of the north from +x towards +y, deg, and the sense in which position angles run (1 or -1)."""
+    """Return the angle of north from +x towards +y, deg, and the sense of position angles (1 or -1)."""
     ny, nx = conditions.preset.shape
     centre = (nx - 1) / 2, (ny - 1) / 2
     ra, dec = conditions.to_sky(*centre)

@@ -1,4 +1,4 @@
-"""Simulated pictures of galaxies, from the plainest to those with arms, knots and neighbours."""
+"""Simulated pictures of galaxies, from the simplest to those with arms, knots and neighbours."""
 
 from typing import NamedTuple
 
@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVELS = ("exponential", "sersic", "bulge and disc", "arms and neighbours")
-"""What is in a picture; each has all that the one before it has."""
+"""Content of a picture; each level includes the previous ones."""
 
 SIDE = 424
-"""Pixels of a side, of 0.4 arcsec: those of Galaxy Zoo."""
+"""Side of a picture, px of 0.4 arcsec, as in Galaxy Zoo."""
 
 _SCALE = 0.4
 _SEEING = (1.1, 1.5)
@@ -19,18 +19,18 @@ _COLOURS = (1.25, 1.0, 0.8)
 
 
 class GalaxyShape(NamedTuple):
-    """What is drawn of a galaxy.
+    """Shape of a galaxy.
 
     Attributes
     ----------
     level
-        Place in `LEVELS`. Noise and seeing begin with the second.
+        Index in `LEVELS`. Noise and seeing begin with the second.
     radius
         Half-light radius, arcsec.
     ratio, turn
         Minor over major axis; angle of the major axis, rad from x to y.
     bulge
-        Share of the light in a bulge; 0 below the third level.
+        Fraction of the light in a bulge; 0 below the third level.
     arms
         Strength of arms and knots; 0 below the last level.
     """
@@ -44,7 +44,7 @@ class GalaxyShape(NamedTuple):
 
 
 def drawn_shape(level: int, rng: np.random.Generator) -> GalaxyShape:
-    """Return a shape whose size and axis ratio are spread like those in Galaxy Zoo, by eye."""
+    """Draw a shape; sizes and axis ratios are distributed roughly as in Galaxy Zoo."""
     return GalaxyShape(
         level,
         radius=float(rng.uniform(4.0, 14.0)),
@@ -56,18 +56,18 @@ def drawn_shape(level: int, rng: np.random.Generator) -> GalaxyShape:
 
 
 def galaxy_picture(shape: GalaxyShape, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return a picture of one galaxy in the middle, (424, 424, 3), red, green and blue.
+    """Return a picture of one centred galaxy, (424, 424, 3): red, green and blue.
 
     Parameters
     ----------
     shape
-        Of the galaxy.
+        Shape of the galaxy.
     rng
-        Of all else: brightness, colours, seeing, noise, neighbours.
+        Source of randomness for everything else: brightness, colours, seeing, noise, neighbours.
 
     Notes
     -----
-    Light is brought to 8 bits by the inverse hyperbolic sine, as in the pictures of SDSS (Lupton et al. 2004, PASP 116,
+    Light is converted to 8 bits with an inverse hyperbolic sine, as in pictures of SDSS (Lupton et al. 2004, PASP 116,
     133).
     """
     flux = 1200.0 * shape.radius**2 * rng.uniform(0.4, 3.0)
@@ -92,7 +92,7 @@ def _parts(shape: GalaxyShape, flux: float, rng: np.random.Generator) -> list[ga
 
 
 def shaped(part: galsim.GSObject, ratio: float, turn: float) -> galsim.GSObject:
-    """Return light with an axis ratio, its major axis turned by an angle (rad) from x to y."""
+    """Return light with an axis ratio, with its major axis turned by an angle (rad) from x to y."""
     return part.shear(q=ratio, beta=turn * galsim.radians)
 
 
@@ -104,16 +104,16 @@ def _drawn(part: galsim.GSObject, rng: np.random.Generator | None) -> NDArray[np
 
 
 def spiral_arms(shape: GalaxyShape, side: int, scale: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return what the light of a disc is multiplied by: two to four logarithmic arms, and knots of star formation.
+    """Return factors for the light of a disc: two to four logarithmic arms, and knots of star formation.
 
     Parameters
     ----------
     shape
-        Its radius, ratio, turn and arms count.
+        Shape, of which radius, ratio, turn and arms are used.
     side, scale
-        Of the square picture, px, and of a pixel, arcsec; the disc is in the middle.
+        Side of the square picture, px, with the disc in the middle; arcsec per px.
     rng
-        Of number, pitch and knots.
+        Source of randomness for number, pitch and knots.
     """
     y, x = (np.mgrid[:side, :side] - (side - 1) / 2) * scale
     c, s = np.cos(shape.turn), np.sin(shape.turn)
@@ -142,7 +142,7 @@ def _neighbours(rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _coloured(light: list[NDArray[np.float64]], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return red, green and blue light, (3, ny, nx); each part of a galaxy has its own tint."""
+    """Return red, green and blue light, (3, ny, nx); each part of a galaxy has a tint of its own."""
     tints = [np.array(_COLOURS) ** rng.normal(0.6 + 0.9 * (number % 2), 0.5) for number in range(len(light))]
     return np.sum([tint[:, None, None] * part for tint, part in zip(tints, light, strict=True)], 0)
 

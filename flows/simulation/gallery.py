@@ -17,17 +17,17 @@ from flows.simulation.exposure import draw_layers, simulate_exposure
 from schemas.pixels import UNUSABLE, MaskPlane
 
 Place = tuple[str, float, float]
-_HALF = 32  # px
-_EXPOSURES = 6  # searched for a feature that not every image has
+_HALF = 32  # px, half the side of a close-up
+_EXPOSURES = 6  # number of exposures searched for features that not every image has
 
 
 def gallery(preset: str, seed: int, path: Path) -> None:
-    """Draw one whole image beside close-ups of what is on it.
+    """Draw a whole image with close-ups of its features.
 
     Parameters
     ----------
     preset, seed
-        See `simulate_exposure`.
+        As in `simulate_exposure`.
     path
         PNG file to write.
     """
@@ -53,14 +53,14 @@ def gallery(preset: str, seed: int, path: Path) -> None:
 
 
 def gallery_cutout(image: NDArray[np.float32], x: float, y: float) -> NDArray[np.float32]:
-    """Return the (64, 64) pixels around (x, y), NaN beyond the image."""
+    """Return the (64, 64) pixels around (x, y); NaN outside the image."""
     padded = np.pad(image, _HALF, constant_values=np.nan)
     row, column = round(y), round(x)
     return padded[row : row + 2 * _HALF, column : column + 2 * _HALF]
 
 
 def features(exposure: SimulatedExposure, canvas: Canvas) -> Iterator[Place]:
-    """Yield one place (0-based px) for each kind of feature on an image."""
+    """Yield one position (0-based px) for each kind of feature in an image."""
     rows = [row for row in exposure.truth.to_pylist() if row["visible"] > 0.98]
     bright = sorted(
         (row for row in rows if row["kind"] == "streak" and row["snr"] > 15), key=lambda row: row["length_px"]
@@ -99,7 +99,7 @@ def _stars(exposure: SimulatedExposure) -> Iterator[Place]:
 
 
 def _tracks(canvas: Canvas) -> Iterator[Place]:
-    """Yield places of sharp features: cosmic rays by size, a column."""
+    """Yield positions of sharp features: cosmic rays by size, and a column."""
     usable = (canvas.mask & np.uint16(UNUSABLE)) == 0
     groups, count = label((canvas.sharp > 0) & usable, structure=np.ones((3, 3)))
     sizes = np.bincount(groups.ravel(), minlength=count + 1)

@@ -1,4 +1,4 @@
-"""Whole simulated night with its truth, written in the archive's own format."""
+"""Whole simulated night with its truth, in the file format of the survey."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -28,13 +28,13 @@ from schemas.truth import TRUTH_OBJECT
 
 Result = TypeVar("Result")
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 
 TRUTH_FILE = "truth.parquet"
-"""What is on the images."""
+"""Sources on the images."""
 
 OBJECTS = "truth_objects.parquet"
-"""Stars and galaxies on the science images; of nights in several bands."""
+"""Stars and galaxies on the science images of nights in several bands."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,15 @@ class SimulatedNight:
     Attributes
     ----------
     preset, seed
-        The survey; the same seed gives the same bytes.
+        Survey; seed, which determines every byte.
     visits, detectors
-        Number of exposures: visits 0..visits - 1 of detectors 0..detectors - 1.
+        Numbers of visits and detectors: visits 0..visits - 1 of detectors 0..detectors - 1.
     folder
-        Where the files go.
+        Output folder.
     science, template
         Whether to write the science and the template images too.
     form
-        Form of the files: the survey's archive's, or the LLNL challenge's: see `write_llnl`.
+        Format of the files: that of the survey, or of the LLNL challenge (see `write_llnl`).
     """
 
     preset: Preset
@@ -67,7 +67,7 @@ class SimulatedNight:
 
 @dataclass(frozen=True)
 class Written:
-    """Files of a simulated night: files of difference images, all files, truth table, numbers of images and streaks."""
+    """Files of a simulated night: difference images, all files, truth table; numbers of images and streaks."""
 
     exposures: tuple[Path, ...]
     files: tuple[Path, ...]
@@ -84,17 +84,17 @@ def simulate_night(
     Parameters
     ----------
     night
-        What to simulate.
+        Night to simulate.
     workers
-        Processes; the bytes do not depend on it.
+        Number of processes; the files do not depend on it.
     progress
-        Called with the number of exposures done.
+        Receives the number of exposures done.
 
     Raises
     ------
     Misconfigured
-        There is nothing to simulate, the camera has fewer detectors, the folder cannot be written or holds another
-        simulated night, or the package that subtracts is not installed.
+        Nothing to simulate, too many detectors for the camera, a folder that cannot be written or has another
+        simulated night, or a missing package for subtraction.
     Retryable
         The disk is full.
     """
@@ -113,7 +113,7 @@ def simulate_night(
             "ask for fewer.",
         )
     if night.preset.subtract == "sfft":
-        from kernels.subtraction.sfft import require_sfft  # SciPy's signals take a while
+        from kernels.subtraction.sfft import require_sfft  # slow to import: SciPy's signals
 
         require_sfft()
     writable_folder(night.folder)
@@ -125,7 +125,7 @@ def simulate_night(
 
 def _simulated(night: SimulatedNight, cases: "list[Case]", workers: int, progress: Callable[[int], None]) -> Written:
     target = night.folder / TRUTH_FILE
-    target.unlink(missing_ok=True)  # of what was there, which is being overwritten
+    target.unlink(missing_ok=True)  # the folder's earlier night is being overwritten
     paths: list[tuple[Path, ...]] = []
     tables: list[pa.Table] = []
     for files, truth in _written(night, cases, workers):
@@ -135,7 +135,7 @@ def _simulated(night: SimulatedNight, cases: "list[Case]", workers: int, progres
     table = pa.concat_tables(tables)
     if night.preset.field_bands:
         pq.write_table(night_objects(night.preset, night.seed, night.visits, night.detectors), night.folder / OBJECTS)
-    with replacing(target) as staged:  # last: with it the night is complete
+    with replacing(target) as staged:  # last: its presence marks a complete night
         pq.write_table(table, staged)
     streaks = sum(kind == "streak" for kind in table["kind"].to_pylist())
     everything = tuple(path for files in paths for path in files)
@@ -146,7 +146,7 @@ Case = tuple[SimulatedNight, int, int]
 
 
 def _require_same_night(night: SimulatedNight, cases: list[Case]) -> None:
-    """Refuse a folder with a truth table of other images: they would stay, and their truth would not."""
+    """Refuse a folder with a truth table of other images: they would stay without their truth."""
     if not (path := night.folder / TRUTH_FILE).exists():
         return
     try:
@@ -179,13 +179,13 @@ def _run(task: Callable[[Case], Result], cases: list[Case], workers: int) -> Ite
     if workers <= 1 or len(cases) == 1:
         yield from map(task, cases)
         return
-    # Started afresh rather than forked: the caller may hold threads and locks.
+    # Spawned rather than forked: the caller may hold threads and locks.
     with ProcessPoolExecutor(min(workers, len(cases)), get_context("spawn"), initializer=_keep_memory) as pool:
         yield from pool.map(task, cases)
 
 
 def _keep_memory() -> None:
-    """Keep what planes leave behind for the next ones, where the C library can: it is fetched page by page."""
+    """Keep memory of planes for the next ones, if the C library can: fetching it again page by page is slow."""
     libc = CDLL(None)
     if hasattr(libc, "mallopt") and libc.mallopt(_M_MMAP_THRESHOLD, 2**26):
         libc.mallopt(_M_TRIM_THRESHOLD, 2**27)
@@ -208,12 +208,12 @@ def _pixels(case: Case) -> tuple[NDArray[np.float32], pa.Table]:
 
 
 def night_objects(preset: Preset, seed: int, visits: int, detectors: int) -> pa.Table:
-    """Return a table of schema `TRUTH_OBJECT`: stars and galaxies of each field and detector that lie on its image.
+    """Return a table with the schema `TRUTH_OBJECT`: stars and galaxies on the image of each field and detector.
 
     Parameters
     ----------
     preset, seed, visits, detectors
-        As of `flows.simulation.night.SimulatedNight`; the preset has ``field_bands``.
+        As in `flows.simulation.night.SimulatedNight`; the preset must have ``field_bands``.
     """
     starts = range(0, visits, preset.visits_per_field)
     tables = [_field(conditions_of(preset, seed, start, one)) for start in starts for one in range(detectors)]

@@ -1,4 +1,4 @@
-"""Presets of the simulated surveys, and the random numbers of their parts."""
+"""Presets of simulated surveys, and random streams for their parts."""
 
 import zlib
 from dataclasses import dataclass, replace
@@ -11,23 +11,23 @@ Range = tuple[float, float]
 
 
 SUBTRACTIONS = ("none", "zogy", "convolution", "sfft", "mixed")
-"""How difference images are made: drawn directly; or subtracted, by `flows.simulation.subtraction`."""
+"""How difference images are made: drawn directly, or subtracted by `flows.simulation.subtraction`."""
 
 
 @dataclass(frozen=True)
 class Preset:
     """Survey: its camera, its sky and what moves across it.
 
-    Ranges are (lowest, highest); counts are for ``full_shape`` and scale with the area of ``shape``, but for
-    ``streaks``, which is a number per image whatever its size.
+    Ranges are (lowest, highest); counts are for ``full_shape`` and scale with the area of ``shape``, except
+    ``streaks``, which is the number per image of any size.
 
     Attributes
     ----------
     name, instrument, layout
-        Name of the preset; of the camera; and of the focal plane and file format ("ztf", "rubin" or
-        "decam", whose files are like Rubin's).
+        Names of the preset, of the camera, and of the focal plane and file format ("ztf", "rubin" or "decam", whose
+        files are like Rubin's).
     full_shape, shape
-        (ny, nx) of the camera's image and of the one that is made, px.
+        (ny, nx) of the camera's image and of the simulated one, px.
     pixel_scale, exposure_time
         arcsec / px; s.
     pixel_unit, gain, read_noise, saturation
@@ -35,32 +35,32 @@ class Preset:
     bands, zero_point
         Filters, one per field; AB magnitude of one pixel unit.
     noise, fwhm, beta
-        Standard deviation of a pixel, pixel units; Moffat PSF: FWHM in px, slope.
+        Standard deviation of a pixel, pixel units; FWHM (px) and slope of the Moffat PSF.
     smoothing
-        Side tap a of the kernel (a, 1 - 2a, a) that correlates the noise beside the resampling itself.
+        Side tap a of the kernel (a, 1 - 2a, a) that correlates the noise in addition to resampling.
     streaks, lengths, whole_lengths
-        Asteroids per image; trail length in px, log-uniform, or whole numbers with equal chance.
+        Asteroids per image; trail lengths, px, log-uniform, or uniform whole numbers if ``whole_lengths``.
     snr, magnitudes
         Matched-filter S/N, log-uniform; or AB magnitude, uniform. One of the two is None.
     stars, star_magnitudes, saturated_magnitude
-        Number of stars; brightest and faintest; the one below which a star saturates.
+        Number of stars; brightest and faintest; magnitude below which a star saturates.
     variables, cosmic_rays, bad_columns, hot_pixels, ghosts, satellites
         Numbers per image. ``satellites`` is the mean of a Poisson distribution cut at 2.
     border
-        Widest black border, px.
+        Largest width of the black border, px.
     spike_angle
-        Position of the diffraction spikes, deg from +x.
+        Angle of the diffraction spikes, deg from +x.
     visits_per_field, cadence_min
-        Visits of one field and minutes between them.
+        Visits of one field, and minutes between them.
     field_bands
-        Where given, all visits of a field take turns in these bands, stars have colours, and there are galaxies.
+        If given, the visits of each field cycle through these bands, stars have colours, and there are galaxies.
     galaxies, galaxy_size
-        Number of these galaxies per image; their size as a multiple of that of galaxies of magnitude 20.
+        Number of these galaxies per image; factor on their sizes.
     subtract
-        How the difference image is made: of `SUBTRACTIONS`.
+        How the difference image is made: one of `SUBTRACTIONS`.
     islands
-        Side of squares of sky, px, between which all is masked, as around the stamps of alerts; 0: there are none. Only
-        on images that are not subtracted.
+        Side, px, of unmasked squares with everything masked between, like the stamps of alerts; 0: none. Only for
+        images that are not subtracted.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Preset:
 
     @property
     def area(self) -> float:
-        """Return the area of the image in full images."""
+        """Return the area of the image as a fraction of the full image."""
         return self.shape[0] * self.shape[1] / (self.full_shape[0] * self.full_shape[1])
 
 
@@ -235,13 +235,13 @@ def crowded(preset: Preset, times: float) -> Preset:
 
 
 _GALAXIES = {"ztf": ((800.0, 1600.0), 1.0), "rubin": ((2500.0, 4500.0), 0.35), "decam": ((1800.0, 3200.0), 0.45)}
-"""Number of galaxies of an image and their size, by layout."""
+"""Number of galaxies per image and factor on their sizes, by layout."""
 
-_ROUNDS = 3  # of a field through its bands
+_ROUNDS = 3  # times that a field cycles through its bands
 
 
 def in_bands(preset: Preset, bands: tuple[str, ...]) -> Preset:
-    """Return a preset whose fields are each visited in several bands, with coloured stars and galaxies on them.
+    """Return a preset whose fields are each visited in several bands, with coloured stars and galaxies.
 
     Raises
     ------
@@ -265,7 +265,7 @@ def find_preset(
     bands: tuple[str, ...] | None = None,
     subtract: str | None = None,
 ) -> Preset:
-    """Return a preset by its name, with another number of streaks, image size or subtraction if asked for.
+    """Return a preset, optionally with another number of streaks, image size, bands or subtraction.
 
     Parameters
     ----------
@@ -276,14 +276,14 @@ def find_preset(
     shape
         (ny, nx), px, at most the camera's.
     bands
-        See `in_bands`.
+        As in `in_bands`.
     subtract
-        Of `SUBTRACTIONS`.
+        One of `SUBTRACTIONS`.
 
     Raises
     ------
     Misconfigured
-        No such preset or subtraction, or a size the camera does not have.
+        The preset or subtraction does not exist, or a size, number or band is not possible.
     """
     if isinstance(preset, str):
         if preset not in PRESETS:
@@ -312,12 +312,12 @@ def find_preset(
 
 
 def usual_subtraction(preset: str) -> str:
-    """Return how `nightstride simulate` makes differences unless told: drawn like the challenge's, or as surveys do."""
+    """Return the default subtraction of `nightstride simulate`: drawn for the challenge, ZOGY for surveys."""
     return "none" if preset == "llnl" else "zogy"
 
 
 def random_stream(purpose: str, *key: int) -> np.random.Generator:
-    """Return the random generator for one purpose and key, the same in every process.
+    """Return the random generator for a purpose and key, the same in every process.
 
     Parameters
     ----------

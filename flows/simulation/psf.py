@@ -9,7 +9,7 @@ from scipy.optimize import least_squares
 
 from flows.simulation.presets import Preset
 
-_TRAIL_WIDTH = 0.01  # px: a line, but with a width that GalSim can draw
+_TRAIL_WIDTH = 0.01  # px: a line that is just wide enough for GalSim to draw
 
 
 Floats = NDArray[np.float64]
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PsfStamp:
-    """Unit-flux image of a source; ``y0``, ``x0`` is its first pixel in the exposure."""
+    """Image of a source with unit flux; ``y0``, ``x0`` is the position of its first pixel in the exposure."""
 
     pixels: NDArray[np.float64]
     y0: int
@@ -33,7 +33,7 @@ class SimulatedPsfField:
     fwhm, beta
         At the centre of the image: full width at half maximum, px; slope.
     slope, bowl
-        Relative change of the FWHM to the right and the upper edge, and to the corners.
+        Relative change of the FWHM to the right and upper edges; additional change to the corners.
     shear, shear_slope
         (g1, g2) at the centre, and its change from the centre to an edge.
     shape
@@ -55,17 +55,17 @@ class SimulatedPsfField:
         return np.clip(u, -1.1, 1.1), np.clip(v, -1.1, 1.1)
 
     def fwhm_at(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Return the full width at half maximum there, px."""
+        """Return the full width at half maximum at given positions, px."""
         u, v = self._relative(x, y)
         return self.fwhm * (1 + self.slope[0] * u + self.slope[1] * v + self.bowl * (u**2 + v**2) / 2)
 
     def shear_at(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[Floats, Floats]:
-        """Return the reduced shear (g1, g2) there."""
+        """Return the reduced shear (g1, g2) at given positions."""
         u, v = self._relative(x, y)
         return self.shear[0] + self.shear_slope[0] * u, self.shear[1] + self.shear_slope[1] * v
 
     def trail(self, x: float, y: float, length: float, angle: float) -> PsfStamp:
-        """Draw a trail of unit flux, a line convolved with the PSF; a point if ``length`` is 0.
+        """Draw a trail with unit flux: a line convolved with the PSF, or a point if ``length`` is 0.
 
         Parameters
         ----------
@@ -85,7 +85,7 @@ class SimulatedPsfField:
         half_y = int(np.ceil(length / 2 * abs(np.sin(reach)) + 5 * fwhm))
         column, row = round(x), round(y)
         image = galsim.ImageD(2 * half_x + 1, 2 * half_y + 1, scale=1.0)
-        # The profile is the effective PSF, pixel included: sampled, not integrated again.
+        # The profile is the effective PSF, which includes the pixel, so it is sampled.
         profile.drawImage(image=image, offset=(x - column, y - row), method="no_pixel")
         return PsfStamp(image.array, row - half_y, column - half_x)
 
@@ -98,9 +98,9 @@ def moffat(
     g1: NDArray[np.floating],
     g2: NDArray[np.floating],
 ) -> NDArray[np.float32]:
-    """Return a sheared Moffat profile of unit flux at offsets from its centre; all arguments broadcast.
+    """Return a sheared Moffat profile with unit flux at offsets from its centre; all arguments broadcast.
 
-    Moffat 1969, A&A 3, 455; shear as in Bernstein & Jarvis 2002, AJ 123, 583: area is kept.
+    Moffat 1969, A&A 3, 455; shear as in Bernstein & Jarvis 2002, AJ 123, 583, which keeps the area.
     """
     alpha2 = fwhm**2 / (4 * (2 ** (1 / beta) - 1))
     u = (1 - g1) * dx - g2 * dy
@@ -111,7 +111,7 @@ def moffat(
 
 
 def fitted_moffat(stamp: NDArray[np.floating]) -> tuple[float, float]:
-    """Return the FWHM (px) and slope of the round Moffat profile nearest to a PSF, sampled at pixel centres."""
+    """Return FWHM (px) and slope of the round Moffat profile that best fits a PSF sampled at pixel centres."""
     ny, nx = stamp.shape
     dy, dx = np.arange(ny)[:, None] - ny // 2, np.arange(nx)[None, :] - nx // 2
     zero = np.zeros(1)
@@ -125,7 +125,7 @@ def fitted_moffat(stamp: NDArray[np.floating]) -> tuple[float, float]:
 
 
 def draw_psf_field(preset: Preset, fwhm: float, rng: np.random.Generator) -> SimulatedPsfField:
-    """Draw how the PSF of one exposure varies; ``fwhm`` (px) holds at the centre."""
+    """Draw how the PSF of one exposure varies; ``fwhm`` (px) is that at the centre."""
     slope, shear, shear_slope = rng.uniform(-0.05, 0.05, 2), rng.uniform(-0.03, 0.03, 2), rng.uniform(-0.04, 0.04, 2)
     return SimulatedPsfField(
         fwhm=fwhm,

@@ -37,16 +37,16 @@ _SDSS = {
     ),
     "C": ((2.0, 1.05, 0.36, 0.16), (2.5, 1.50, 0.50, 0.25), (3.0, 1.95, 0.65, 0.35)),
 }  # fmt: skip
-"""(u-g, g-r, r-i, i-z). M and d (L0 to T7): the same table, u and g, which it has not, about those of Bochanski et al.
-2007 (AJ 133, 531) and faint beyond. D: DA of 0.7 solar masses, 7,500 to 60,000 K, Holberg & Bergeron 2006 (AJ 132,
-1221). C: roughly the faint carbon stars of Downes et al. 2004 (AJ 127, 2838)."""
+"""(u-g, g-r, r-i, i-z). M and d (L0 to T7): the same table, except u and g, which it lacks: roughly those of Bochanski
+et al. 2007 (AJ 133, 531), and faint for later types. D: DA of 0.7 solar masses, 7,500 to 60,000 K, Holberg & Bergeron
+2006 (AJ 132, 1221). C: roughly the faint carbon stars of Downes et al. 2004 (AJ 127, 2838)."""
 
 _SCATTER = {"C": (0.5, 0.2, 0.1, 0.08), "d": (0.6, 0.25, 0.2, 0.15), "D": (0.06, 0.04, 0.03, 0.04)}
 _USUAL_SCATTER = (0.08, 0.03, 0.02, 0.02)  # metallicity, gravity, binaries
 _EXTINCTION = np.array([4.239, 3.303, 2.285, 1.698, 1.263])  # per E(B-V): Schlafly & Finkbeiner 2011, table 6, R_V 3.1
-_DEPTH = np.array([22.15, 23.13, 22.70, 22.20, 20.71])  # of S/N 5: SDSS DR16, point sources
-_FLOOR = 0.02  # of the calibration, mag
-_REDDENING = 0.04  # mean E(B-V), exponential
+_DEPTH = np.array([22.15, 23.13, 22.70, 22.20, 20.71])  # magnitude at S/N 5: SDSS DR16, point sources
+_FLOOR = 0.02  # error of the calibration, mag
+_REDDENING = 0.04  # mean E(B-V) of an exponential distribution
 
 
 def star_sequence(name: str) -> NDArray[np.float64]:
@@ -72,13 +72,13 @@ def star_table(
     Parameters
     ----------
     count
-        Stars, of each class alike.
+        Number of stars, divided equally among the classes.
     seed
-        Of everything.
+        Seed.
     classes
-        Of `schemas.classes.STELLAR_CLASSES`.
+        Classes from `schemas.classes.STELLAR_CLASSES`.
     bright, faint
-        r before extinction, mag, uniform.
+        Range of r before extinction, mag, uniform.
 
     Returns
     -------
@@ -87,8 +87,8 @@ def star_table(
 
     Notes
     -----
-    A type is drawn uniformly along the class; its colours scatter; dust reddens it, E(B-V) 0.04 mag in the mean; noise
-    is that of SDSS at its depth. Magnitudes fainter than S/N 2 are NaN.
+    Types are uniform along a class; colours have a scatter; dust reddens by an exponential E(B-V) with mean 0.04 mag;
+    noise is that of SDSS at its depth. Magnitudes of flux below S/N 2 are NaN.
     """
     rng = np.random.default_rng(seed)
     code = np.arange(count, dtype=np.int16) % len(classes)
@@ -111,10 +111,10 @@ def star_table(
 
 
 def star_colours(number: int, rng: np.random.Generator) -> dict[str, Floats]:
-    """Draw magnitudes of stars less those in r, by band, in the system of SDSS.
+    """Draw magnitudes of stars relative to r, by band, in the SDSS system.
 
-    Straight lines along the stellar locus of SDSS (Covey et al. 2007, AJ 134, 2398), with a scatter of 0.03 mag: six in
-    ten stars are on the blue branch, the others are M dwarfs.
+    Straight lines along the stellar locus of SDSS (Covey et al. 2007, AJ 134, 2398) with a scatter of 0.03 mag: 60 % of
+    the stars are on the blue branch, the others are M dwarfs.
     """
     blue = rng.uniform(size=number) < 0.6
     gr = np.where(blue, rng.uniform(0.2, 1.25, number), rng.normal(1.42, 0.05, number))
@@ -125,9 +125,9 @@ def star_colours(number: int, rng: np.random.Generator) -> dict[str, Floats]:
 
 
 def galaxy_colours(early: NDArray[np.bool_], rng: np.random.Generator) -> dict[str, Floats]:
-    """Draw magnitudes of galaxies less those in r, by band, in the system of SDSS.
+    """Draw magnitudes of galaxies relative to r, by band, in the SDSS system.
 
-    Early types are red, late ones blue with more scatter. Means and scatter are about those of galaxies at redshift 0.1
+    Early types are red, late types blue with more scatter. Means and scatter are roughly those at redshift 0.1
     (Strateva et al. 2001, AJ 122, 1861).
     """
 

@@ -12,8 +12,8 @@ from flows.simulation.psf import moffat
 from flows.simulation.star_colours import star_colours
 
 _SLOPE = 0.25  # of log10 of star counts per magnitude, at intermediate galactic latitude
-_FAINT = 0.15  # sigma: what a stamp may leave out at its edge
-_REACH = (5, 8, 12, 20, 36)  # half sides of stamps, px at a FWHM of 2 px
+_FAINT = 0.15  # in units of sigma: light that a stamp may miss at its edge
+_REACH = (5, 8, 12, 20, 36)  # half sides of stamps, px, for a FWHM of 2 px
 
 
 def stars_on(conditions: Conditions, reference: Conditions) -> Stars:
@@ -22,9 +22,9 @@ def stars_on(conditions: Conditions, reference: Conditions) -> Stars:
     Parameters
     ----------
     conditions
-        The exposure.
+        Conditions of the exposure.
     reference
-        First visit of the field, on which the stars' places are drawn.
+        Conditions of the first visit of the field, in which positions are drawn.
     """
     preset, rng = conditions.preset, conditions.field_stream("stars")
     ny, nx = preset.shape
@@ -33,7 +33,7 @@ def stars_on(conditions: Conditions, reference: Conditions) -> Stars:
     number = rng.poisson(rng.uniform(*preset.stars) * preset.area * around)
     ra, dec = reference.to_sky(rng.uniform(-margin, nx + margin, number), rng.uniform(-margin, ny + margin, number))
     bright, faint = preset.star_magnitudes
-    # Inverse of the cumulative distribution of 10^(slope m) between the two.
+    # Inverse of the cumulative distribution of 10^(slope m) between the limits.
     low, high = 10 ** (_SLOPE * (bright - faint)), 1.0
     magnitude = faint + np.log10(rng.uniform(low, high, number)) / _SLOPE
     if preset.field_bands:
@@ -54,7 +54,7 @@ class Mismatch:
 
 
 def mismatch_of(stars: Stars, preset: Preset, rng: np.random.Generator) -> Mismatch:
-    """Draw the mismatch of one exposure: smooth over the field, with a scatter from star to star."""
+    """Draw the mismatch of one exposure: smooth over the field, with scatter between stars."""
     ny, nx = preset.shape
     u, v = 2 * stars.x / nx - 1, 2 * stars.y / ny - 1
     count = len(u)
@@ -73,11 +73,11 @@ def mismatch_of(stars: Stars, preset: Preset, rng: np.random.Generator) -> Misma
 
 
 def add_residuals(canvas: Canvas, stars: Stars, mismatch: Mismatch, conditions: Conditions) -> None:
-    """Draw dipoles and rings at the stars, with the noise of the light that was subtracted.
+    """Draw dipoles and rings at stars, and the noise of the subtracted light.
 
-    The residual is the star minus a template that is shifted, wider and of another flux (Alard & Lupton 1998,
-    ApJ 503, 325, on what imperfect matching leaves), with the ringing at the pixel frequency that matching
-    kernels add. All of it is proportional to the star's flux.
+    The residual is the star minus a template that is shifted and has another width and flux (Alard & Lupton 1998, ApJ
+    503, 325, on the result of imperfect matching), plus the ringing at the pixel frequency that matching kernels add.
+    All of this is proportional to the star's flux.
     """
     psf, sigma = conditions.psf, conditions.noise.sigma
     width = psf.fwhm / 2
@@ -90,11 +90,11 @@ def add_residuals(canvas: Canvas, stars: Stars, mismatch: Mismatch, conditions: 
 
 
 def _group(stars: Stars, conditions: Conditions, halves: NDArray[np.int_]) -> NDArray[np.int_]:
-    """Return the stamp size of each star: the smallest that leaves out only what the noise hides."""
+    """Return the index of each star's stamp size: the smallest one that misses only light hidden by the noise."""
     beta, fwhm = conditions.psf.beta, conditions.psf.fwhm
     zero = np.zeros(1)
     edge = moffat(halves.astype(float), zero, np.array(fwhm), beta, zero, zero)
-    # A residual is some 5 % of the star, its extra noise some 2 % of it.
+    # A residual is about 5 % of the star, and its extra noise about 2 %.
     left_out = 0.06 * stars.flux[:, None] * edge[None, :]
     return np.argmax((left_out < _FAINT * conditions.noise.sigma) | (np.arange(len(halves)) == len(halves) - 1), axis=1)
 

@@ -212,9 +212,9 @@ def _in_state(rows: int, state: str, known: JudgedRows) -> NDArray[np.bool_]:
 
 
 def _interest(index: CandidateIndex) -> NDArray[np.int64]:
-    """Return the position of each candidate counted from the end of the night page's list; unknown movers get the most.
+    """Return a rank for each candidate, highest at the top of the night page's list, where unknown movers are.
 
-    Candidates with the same position in several nights are next to each other.
+    Candidates with the same position in the lists of several nights are next to each other.
     """
     columns = index.columns
     order = np.lexsort([columns[name] for name in ("midpointMjdTai", "night", "place", "kind")])

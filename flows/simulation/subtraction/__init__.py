@@ -1,1 +1,1 @@
-"""Science images and templates rendered apart, and their subtraction as pipelines do it."""
+"""Science images and templates rendered separately, and subtracted as by pipelines."""

@@ -1,4 +1,4 @@
-"""Science exposure and template of one subtraction: how their optics, depth, calibration and registration differ."""
+"""Science exposure and template of a subtraction: differences of optics, depth, calibration and registration."""
 
 from dataclasses import dataclass
 
@@ -19,9 +19,11 @@ class Waves:
     Attributes
     ----------
     modes : (n, 4)
-        Amplitude; cycles over the image in x and y; phase, rad.
+        Amplitude; cycles across the image in x and y; phase, rad.
+    shape
+        (ny, nx) of the image, px.
     limit
-        Largest modulus.
+        Largest absolute value.
     """
 
     modes: tuple[tuple[float, float, float, float], ...]
@@ -29,7 +31,7 @@ class Waves:
     limit: float
 
     def at(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> Floats:
-        """Return the field at some places, 0-based px."""
+        """Return the field at given positions, 0-based px."""
         ny, nx = self.shape
         total = np.zeros(np.broadcast_shapes(np.shape(x), np.shape(y)))
         for amplitude, in_x, in_y, phase in self.modes:
@@ -39,36 +41,36 @@ class Waves:
 
 @dataclass(frozen=True)
 class Epochs:
-    """What one subtraction is made from.
+    """Inputs of a subtraction, and their errors.
 
     Attributes
     ----------
     science, template
-        Their optics.
+        Optics of both.
     depth
-        Exposures in the template.
+        Number of exposures in the template.
     offset_x, offset_y
-        Places on the template less those on the science image, px.
+        Positions on the template minus those on the science image, px.
     gain_error
-        Fluxes on the template over those on the science image, less 1.
+        Fluxes on the template relative to those on the science image, minus 1.
     star_offset, star_gain
-        Scatter of both from star to star: motion and refraction by colour, px; colour terms.
+        Scatter of both between stars: motion and chromatic refraction, px; colour terms.
     nonlinearity
-        Share of the light that the science image lacks at the full well; it grows with the light of the pixel.
+        Fraction of light missing on the science image at the full well; proportional to the light of the pixel.
     psf_error
-        Relative error of the PSFs that the pipeline measures.
+        Relative error of the PSFs measured by the pipeline.
     one_psf
-        The pipeline takes the PSFs at the centre for the whole image; else those of each block.
+        Whether the pipeline uses the PSFs at the centre for the whole image, rather than those of each block.
     crosstalk
-        Share of a saturated pixel's light that shows in the mirrored amplifier.
+        Fraction of a saturated pixel's light that appears in the mirrored amplifier.
     noise
-        Times the noise of the images; 0 leaves it out.
+        Factor on the noise of the images; 0: none.
     sky
-        Times the unevenness of the sky: gradients, fringes, steps between amplifiers.
+        Factor on the unevenness of the sky: gradients, fringes, steps between amplifiers.
     grown
-        Pixels by which masks of saturation grow on each side.
+        Number of pixels by which masks of saturation grow on each side.
     fill
-        What masked pixels are filled with before the images are convolved: "sky", "neighbours" or "nothing".
+        Filling of masked pixels before images are convolved: "sky", "neighbours" or "nothing".
     """
 
     science: FieldOptics
@@ -89,20 +91,20 @@ class Epochs:
     fill: str
 
     def sigmas(self, conditions: Conditions) -> tuple[float, float]:
-        """Return the noise of the sky on science image and template; together it is that of the conditions."""
+        """Return the sky noise of science image and template, which combine to that of the conditions."""
         science = conditions.noise.sigma / (1 + 1 / self.depth) ** 0.5
         return science, science / self.depth**0.5
 
 
-_KERNEL_REACH = 12  # px: masks grow by as much, or hardly
+_KERNEL_REACH = 12  # px by which masks grow, or by almost nothing
 
 
 def draw_epochs(conditions: Conditions) -> Epochs:
-    """Draw the epochs of an exposure; the template is that of all visits of the field in this band."""
+    """Draw the epochs of an exposure; the template is shared by all visits of the field in this band."""
     fixed = conditions.field_stream(f"subtract/template/{conditions.band}")
     rng = conditions.stream("subtract/epochs")
     shape = conditions.preset.shape
-    # Of good and bad exposures: errors of a poor registration, calibration and PSF come together, more or less.
+    # Good and bad exposures: errors of registration, calibration and PSF tend to come together.
     poor = float(np.exp(rng.uniform(*np.log((0.5, 2.5)))))
     registration = poor * float(np.exp(rng.uniform(*np.log((0.03, 0.09)))))
     grown = _KERNEL_REACH if rng.uniform() < 0.5 else int(rng.integers(0, 3))
@@ -127,7 +129,7 @@ def draw_epochs(conditions: Conditions) -> Epochs:
 
 
 def _template_field(conditions: Conditions, rng: np.random.Generator) -> SimulatedPsfField:
-    """Draw the template's PSF: exposures of good seeing are chosen for it."""
+    """Draw the template's PSF; templates are made from exposures with good seeing."""
     low, high = conditions.preset.fwhm
     return draw_psf_field(conditions.preset, float(low * (high / low) ** rng.uniform(0.05, 0.7)), rng)
 
@@ -139,7 +141,7 @@ def _comatic(field: SimulatedPsfField, rng: np.random.Generator) -> FieldOptics:
 
 
 def _waves(rng: np.random.Generator, rms: float, shape: tuple[int, int], limit: float) -> Waves:
-    """Draw a field of some root mean square: a constant, gradients and waves of up to three cycles."""
+    """Draw a field with a given root mean square: a sum of six waves of up to three cycles."""
     count = 6
     cycles = rng.uniform(-1, 1, (count, 2)) * np.linspace(0.2, 3.0, count)[:, None]
     weights = rng.rayleigh(1.0, count) / np.arange(1, count + 1) ** 0.5

@@ -12,12 +12,12 @@ from kernels.subtraction.sfft import STAMP, clear, one_sided, sharper
 Images = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
-_REACH = 32  # px: half the side of the kernels
-_SIDE = 128  # of the transforms, px
+_REACH = 32  # px: half side of the kernels
+_SIDE = 128  # px: side of the transforms
 
 
 def zogy_grid(pair: list[Flattened], usable: NDArray[np.bool_], psfs: Images, blocks: tuple[Block, ...]) -> KernelGrid:
-    """Return the kernels of proper subtraction, each from the PSFs and the noise of its block."""
+    """Return the kernels of proper subtraction, each from the PSFs and noise of its block."""
     made = []
     for number in range(len(blocks)):
         sigmas = float(pair[0].sigmas[number]), float(pair[1].sigmas[number])
@@ -28,22 +28,22 @@ def zogy_grid(pair: list[Flattened], usable: NDArray[np.bool_], psfs: Images, bl
 def zogy_kernels(
     psfs: tuple[NDArray[np.floating], NDArray[np.floating]], sigmas: tuple[float, float]
 ) -> tuple[Floats, Floats, Floats]:
-    """Return the kernels of the science image and of the template, and the PSF of the proper difference image.
+    """Return the kernels for science image and template, and the PSF of the proper difference image.
 
-    Both images have one zero point: F_n = F_r = 1.
+    Both images have the same zero point: F_n = F_r = 1.
 
     Parameters
     ----------
     psfs
-        P_n and P_r of science image and template, centred on the middle pixel, of unit sum; at most 128 px a side.
+        P_n and P_r of science image and template, centred on the middle pixel, with unit sum; at most 128 px wide.
     sigmas
-        sigma_n and sigma_r: standard deviation of a pixel of each.
+        sigma_n and sigma_r: standard deviation of a pixel in each.
 
     Returns
     -------
     science, template, psf : (65, 65)
-        Equation 13 as two convolutions, D / F_D = N * science - R * template, so that fluxes are those of the images;
-        and P_D, equation 14. The noise of D / F_D is white, of standard deviation 1 / F_D (equation 15).
+        Equation 13 as two convolutions, D / F_D = N * science - R * template, so that fluxes are in the units of the
+        images; and P_D, equation 14. The noise of D / F_D is white with standard deviation 1 / F_D (equation 15).
     """
     sigma_n, sigma_r = sigmas
     wave_n, wave_r = (fft.rfft2(_cornered(np.asarray(psf, float))) for psf in psfs)
@@ -55,7 +55,7 @@ def zogy_kernels(
 
 
 def _cornered(psf: Floats) -> Floats:
-    """Return a stamp with its middle pixel in the first corner of a larger one, wrapped around."""
+    """Return a stamp in a larger image, wrapped around so that its middle pixel is at the origin."""
     (ny, nx), image = psf.shape, np.zeros((_SIDE, _SIDE))
     image[:ny, :nx] = psf
     return np.roll(image, (-(ny // 2), -(nx // 2)), (0, 1))
@@ -66,16 +66,16 @@ def _middle(waves: NDArray[np.complex128]) -> Floats:
     return image[: 2 * _REACH + 1, : 2 * _REACH + 1]
 
 
-_WIDTHS, _DEGREES = (0.7, 1.5, 3.0), (4, 3, 2)  # Gaussians: px at a FWHM of 3 px or less; of their polynomials
-_ORDER = 2  # of the polynomials in x and y by which the kernel varies
-_CELL = 200  # px: one star is taken from each square of this side
-_BRIGHT = 20.0  # sigma of the target: peaks of usable stars
-_KNOWN = 0.02  # of the light of a pixel: what a model need not explain
-_WORST = 0.2  # share of the stamps that is left out of the second fit
+_WIDTHS, _DEGREES = (0.7, 1.5, 3.0), (4, 3, 2)  # Gaussians: px for a FWHM up to 3 px; degrees of polynomials
+_ORDER = 2  # order of the polynomials in x and y for the variation of the kernel
+_CELL = 200  # px: one star is used from each square of this side
+_BRIGHT = 20.0  # in units of the noise: least peak of stars used
+_KNOWN = 0.02  # fraction of a pixel's light that the model need not explain
+_WORST = 0.2  # fraction of stamps left out of the second fit
 
 
 class _Basis(NamedTuple):
-    """Functions that kernels are made of (n, side, side), of which the first alone has a sum, and half their side."""
+    """Basis functions of kernels (n, side, side), of which only the first has a nonzero sum, and half their side."""
 
     functions: Floats
     half: int
@@ -84,25 +84,24 @@ class _Basis(NamedTuple):
 def convolution_grid(
     pair: list[Flattened], usable: NDArray[np.bool_], psfs: Images, blocks: tuple[Block, ...]
 ) -> KernelGrid:
-    """Return the kernels of a subtraction in which the sharper image is convolved to look like the other.
+    """Return the kernels of a subtraction in which the sharper image is convolved to match the other.
 
     Parameters
     ----------
     pair
         Science image and template.
     usable : (ny, nx) bool
-        Pixels with a value of their own.
+        Pixels with valid values.
     psfs : (blocks, 2, side, side)
-        Of both, in each block.
+        PSFs of both in each block.
     blocks
-        Of the image.
+        Blocks of the image.
 
     Notes
     -----
-    Alard & Lupton 1998 (ApJ 503, 325): the kernel is a sum of Gaussians times polynomials, its coefficients are
-    polynomials in x and y; all but one of the functions have no sum, so that the ratio of fluxes is the same
-    everywhere. They are fitted by least squares to stamps of bright stars, twice: without the worst ones the second
-    time.
+    Alard & Lupton 1998 (ApJ 503, 325): the kernel is a sum of Gaussians times polynomials, with coefficients that are
+    polynomials in x and y; all basis functions except one have zero sum, so that the flux ratio is the same everywhere.
+    They are fitted by least squares to stamps of bright stars, twice, the second time without the worst stamps.
     """
     turned, fwhm = sharper(psfs)
     source, target = pair[:: 1 if turned else -1]
@@ -126,7 +125,7 @@ def _basis(scale: float) -> _Basis:
 
 
 def _terms(x: Floats, y: Floats, shape: tuple[int, int]) -> Floats:
-    """Return the polynomials by which kernels vary, at some places, (n, terms)."""
+    """Return the polynomials for the variation of kernels at given positions, (n, terms)."""
     u, v = 2 * x / shape[1] - 1, 2 * y / shape[0] - 1
     return np.stack([u**i * v**j for i in range(_ORDER + 1) for j in range(_ORDER + 1 - i)], axis=-1)
 
@@ -134,7 +133,7 @@ def _terms(x: Floats, y: Floats, shape: tuple[int, int]) -> Floats:
 def _kernels(
     source: Flattened, target: Flattened, usable: NDArray[np.bool_], basis: _Basis, blocks: tuple[Block, ...]
 ) -> Floats:
-    """Return the kernel of each block, (blocks, side, side); a single pixel where there are too few stars."""
+    """Return the kernel of each block, (blocks, side, side); a single pixel if there are too few stars."""
     shape = (source.image.shape[0], source.image.shape[1])
     noise = float(np.hypot(np.median(source.sigmas), np.median(target.sigmas)))
     places = _stars(target.image, usable, STAMP + basis.half, _BRIGHT * noise)
@@ -158,7 +157,7 @@ def _kernels(
 
 
 def _stars(image: Images, usable: NDArray[np.bool_], reach: int, least: float) -> NDArray[np.int64]:
-    """Return (row, column) of the brightest pixel of each cell that has usable pixels only around it."""
+    """Return (row, column) of the brightest pixel of each cell whose surroundings are usable."""
     whole = clear(usable, reach, "constant")
     found = []
     for cell in blocks_of((image.shape[0], image.shape[1]), _CELL):
@@ -173,7 +172,7 @@ def _stars(image: Images, usable: NDArray[np.bool_], reach: int, least: float) -
 def _normal_equations(
     source: Images, target: Images, places: NDArray[np.int64], basis: _Basis, noise: float
 ) -> tuple[Floats, Floats, Floats]:
-    """Return for each stamp A^T W A (n, k, k), A^T W b (n, k) and b^T W b (n,); the last column of A is a level."""
+    """Return A^T W A (n, k, k), A^T W b (n, k) and b^T W b (n,) of each stamp; the last column of A is a constant."""
     count, side = len(basis.functions), 2 * (STAMP + basis.half) + 1
     waves = fft.rfft2(basis.functions, s=(side, side))
     grams, sides = np.empty((len(places), count + 1, count + 1)), np.empty((len(places), count + 1))
@@ -192,7 +191,7 @@ def _normal_equations(
 
 
 def _solve(grams: Floats, sides: Floats, order: Floats) -> Floats:
-    """Return the coefficients, (terms, k), of the least squares over all stamps; that of the sum does not vary."""
+    """Return the least-squares coefficients over all stamps, (terms, k); that of the kernel sum is constant."""
     terms, count = order.shape[1], sides.shape[1]
     matrix = np.einsum("sp,sq,sij->piqj", order, order, grams, optimize=True).reshape(terms * count, terms * count)
     side = np.einsum("sp,si->pi", order, sides).ravel()

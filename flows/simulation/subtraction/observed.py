@@ -1,4 +1,4 @@
-"""Objects of the sky, and the science image and template on which a detector records them."""
+"""Objects in the sky, and the science image and template on which a detector records them."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,10 +20,10 @@ Floats = NDArray[np.float64]
 
 
 class Components(NamedTuple):
-    """Sersic profiles, (n,) each; a galaxy is one or two of them.
+    """Sersic profiles, (n,) each; a galaxy has one or two of them.
 
-    Places are 0-based px, fluxes in pixel units, half-light radii along the major axis and in px, angles in deg from +x
-    towards +y; ``galaxy`` is the number of the galaxy.
+    Positions are in 0-based px, fluxes in pixel units, half-light radii along the major axis in px, angles in deg from
+    +x towards +y; ``galaxy`` is the index of the galaxy.
     """
 
     galaxy: NDArray[np.int64]
@@ -37,7 +37,7 @@ class Components(NamedTuple):
 
 
 class Streak(NamedTuple):
-    """Trail: its centre, 0-based px; length, px; angle, deg from +x towards +y; flux, pixel units; name."""
+    """Trail: centre, 0-based px; length, px; angle, deg from +x towards +y; flux, pixel units; name."""
 
     x: float
     y: float
@@ -49,9 +49,9 @@ class Streak(NamedTuple):
 
 @dataclass(frozen=True)
 class Change:
-    """Point whose flux on the science image is other than on the template, by ``flux``, pixel units.
+    """Point source whose flux on the science image exceeds that on the template by ``flux``, pixel units.
 
-    ``host`` is what the template holds there: the number of the star of a variable, -1 of other points.
+    ``host`` is the index of a variable's star on the template; -1 for other points.
     """
 
     name: str
@@ -63,18 +63,18 @@ class Change:
 
 @dataclass(frozen=True)
 class FieldSky:
-    """What is in the sky of one exposure.
+    """Content of the sky in one exposure.
 
     Attributes
     ----------
     stars
         All stars, as on the template.
     galaxies
-        Their components.
+        Components of galaxies.
     trails
         Asteroids on the science image.
     old_trails
-        Asteroids that the template holds.
+        Asteroids on the template.
     changes
         Variable stars, supernovae and active nuclei.
     """
@@ -86,19 +86,19 @@ class FieldSky:
     changes: tuple[Change, ...]
 
 
-_EDGE = 0.1  # sigma: light that a star may lack at the edge of its disc
-_TRAIL_REACH = 5.0  # FWHM around a trail
+_EDGE = 0.1  # in units of sigma: light that a star may miss at the edge of its disc
+_TRAIL_REACH = 5.0  # in FWHM, around a trail
 
 
 class Observed(NamedTuple):
-    """Images on the grid of the science image, (ny, nx) float32, pixel units, and where each is saturated, bool.
+    """Images on the grid of the science image, (ny, nx) float32, pixel units, and masks of saturation, bool.
 
     Attributes
     ----------
     science, template
-        With sky, and without.
+        Science image with sky, and template without.
     sky
-        Mean level of the science image's sky.
+        Mean sky level of the science image.
     saturated_science, saturated_template
         Pixels at the full well.
     """
@@ -116,13 +116,13 @@ def expose(sky: FieldSky, canvas: Canvas, epochs: Epochs, conditions: Conditions
     Parameters
     ----------
     sky
-        What is there to see.
+        Content of the sky.
     canvas
-        What else is on the science image: satellites and ghosts as ``signal``, cosmic rays and defects as ``sharp``.
+        Other light on the science image: satellites and ghosts in ``signal``, cosmic rays and defects in ``sharp``.
     epochs
-        How the two differ.
+        Differences of the two.
     conditions
-        The exposure.
+        Conditions of the exposure.
     """
     preset = conditions.preset
     sigmas = epochs.sigmas(conditions)
@@ -160,7 +160,7 @@ def _science_light(sky: FieldSky, optics: FieldOptics, conditions: Conditions) -
 
 
 def _template_light(sky: FieldSky, epochs: Epochs, conditions: Conditions) -> Image:
-    """Return the light of a template: of the same sky, with the errors of registration and calibration."""
+    """Return the light of a template: the same sky with errors of registration and calibration."""
     image, stars = np.zeros(conditions.preset.shape, np.float32), sky.stars
     own = conditions.field_stream(f"subtract/stars/{conditions.band}").standard_normal((3, len(stars.x)))
     moved = conditions.stream("subtract/turbulence").standard_normal((2, len(stars.x)))
@@ -188,7 +188,7 @@ def _draw_trails(image: Image, optics: FieldOptics, trails: tuple[Streak, ...]) 
 
 
 def _noise(light: Image, sigma: float, depth: float, epochs: Epochs, conditions: Conditions) -> Image:
-    """Return the noise of an image: of sky and readout, uneven over the image, and of all light on it."""
+    """Return the noise of an image: from sky and readout, uneven over the image, and from all light on it."""
     spread = (conditions.noise.sigma_map() * np.float32(sigma / conditions.noise.sigma)) ** 2
     spread += np.maximum(light, 0) / np.float32(conditions.preset.gain * depth)
     spread = np.float32(epochs.noise) * np.sqrt(spread, out=spread)
@@ -197,24 +197,24 @@ def _noise(light: Image, sigma: float, depth: float, epochs: Epochs, conditions:
     return resampled_noise(spread, conditions, conditions.field_stream(f"subtract/noise/{conditions.band}"))
 
 
-_SIDES = (32, 64, 128, 256)  # of the stamps of galaxies, px
-_CELLS = 4  # along an axis: within one the PSF of galaxies is the same
-_TRUNCATION = 6.0  # half-light radii
-_WIDEST = 80.0  # 1 / radius: largest wave number of a table
+_SIDES = (32, 64, 128, 256)  # sides of the stamps of galaxies, px
+_CELLS = 4  # along each axis; within a cell galaxies have the same PSF
+_TRUNCATION = 6.0  # in half-light radii
+_WIDEST = 80.0  # largest wave number of a table, in units of 1 / radius
 
 
 def draw_light(
     image: NDArray[np.float32], optics: FieldOptics, x: Floats, y: Floats, flux: Floats, level: float
 ) -> None:
-    """Add points to an image in place, each as far out as it is brighter than ``level``, pixel units."""
+    """Add points to an image in place, each out to where it is fainter than ``level``, pixel units."""
     draw_points(image, x, y, flux, optics.profiles(x, y), optics.reach(flux, level))
 
 
 def add_galaxies(image: NDArray[np.float32], optics: FieldOptics, galaxies: Components) -> None:
     """Add galaxies convolved with the PSF to an image in place.
 
-    Each is a product of transforms, evaluated up to the Nyquist frequency: of the profile, from a table made by GalSim;
-    of the PSF of its cell; and of its place between the pixels.
+    Each is a product of Fourier transforms up to the Nyquist frequency: of the profile, from a table made by GalSim; of
+    the PSF of its cell; and of its sub-pixel shift.
     """
     ny, nx = image.shape
     reach = 5 * galaxies.radius + 6 * optics.field.fwhm
@@ -241,7 +241,7 @@ def _transform(optics: FieldOptics, place: tuple[float, float], side: int) -> ND
 
 
 def _profile(galaxies: Components, n: int, side: int) -> NDArray[np.float32]:
-    """Return the transform of a galaxy of unit flux at its centre; real, as the profile is symmetric."""
+    """Return the transform of a centred galaxy with unit flux, which is real since the profile is symmetric."""
     radius, ratio, angle = float(galaxies.radius[n]), float(galaxies.ratio[n]), np.deg2rad(float(galaxies.angle[n]))
     along, across = (2 * np.pi * part for part in (fft.rfftfreq(side)[None, :], fft.fftfreq(side)[:, None]))
     major = along * np.cos(angle) + across * np.sin(angle)
@@ -256,7 +256,7 @@ def _phase(side: int, shift: float) -> NDArray[np.complex64]:
 
 @lru_cache
 def _table(sersic: float) -> tuple[Floats, Floats]:
-    """Return the transform of a round profile of half-light radius 1, against wave number times radius."""
+    """Return the transform of a round profile with half-light radius 1, as a function of wave number times radius."""
     waves = np.concatenate([np.linspace(0, 4, 200, endpoint=False), np.geomspace(4, _WIDEST, 200)])
     profile = galsim.Sersic(sersic, half_light_radius=1.0, trunc=_TRUNCATION)
     return waves, np.array([profile.kValue(wave, 0).real for wave in waves])

@@ -1,4 +1,4 @@
-"""Optics of one image: a PSF with coma and an aureole that varies over the field, and what is drawn with it."""
+"""Optics of one image: a PSF with coma and an aureole that varies over the field, and drawing with it."""
 
 from dataclasses import dataclass, replace
 
@@ -12,26 +12,26 @@ from kernels.image.gaussian import FAST
 Floats = NDArray[np.float64]
 
 _LOBE = 1.5
-"""Width of the second, shifted profile that makes the coma, times that of the first."""
+"""Width of the second, shifted profile that makes the coma, relative to the first."""
 
 _STEP = 0.1
-"""Of the FWHM: distance between the points that a trail is drawn from."""
+"""Distance between the points from which a trail is drawn, in FWHM."""
 
 
 @dataclass(frozen=True)
 class FieldOptics:
-    """PSF of one image: a sheared Moffat profile, a share of it shifted and wider (coma), and an aureole around it.
+    """PSF of one image: a sheared Moffat profile, part of it shifted and wider (coma), and an aureole around it.
 
     Attributes
     ----------
     field
-        Width, slope and shear of the Moffat profile, and how they vary.
+        Width, slope and shear of the Moffat profile, and their variation.
     coma
-        Shift of the second profile at the right edge, at the upper edge and everywhere (x, y), in FWHM.
+        Shift of the second profile, in FWHM: in x at the right edge, in y at the upper edge, and everywhere in x and y.
     coma_share
-        Light of the second profile.
+        Fraction of light in the second profile.
     aureole, aureole_width
-        Light far out, on top of the unit flux: its share, and its core radius in FWHM; it falls as radius^-3
+        Light far out, in addition to the unit flux: its fraction, and its core radius in FWHM; it falls as radius^-3
         (King 1971, PASP 83, 199, finds -2 beyond several arcminutes).
     """
 
@@ -42,7 +42,7 @@ class FieldOptics:
     aureole_width: float = 5.0
 
     def profiles(self, x: Floats, y: Floats) -> NDArray[np.float32]:
-        """Return the numbers that `_pixel` draws the PSF at some places from, (n, 12); its centre of light is at 0."""
+        """Return the parameters of `_pixel` for the PSF at given positions, (n, 12); its centre of light is at 0."""
         ny, nx = self.field.shape
         fwhm, (g1, g2) = self.field.fwhm_at(x, y), self.field.shear_at(x, y)
         alpha2 = fwhm**2 / (4 * (2 ** (1 / self.field.beta) - 1))
@@ -67,14 +67,14 @@ class FieldOptics:
         return np.stack([np.broadcast_to(column, u.shape) for column in columns], axis=-1).astype(np.float32)
 
     def stamp(self, x: float, y: float, half: int, dx: float = 0.0, dy: float = 0.0) -> NDArray[np.float32]:
-        """Draw the PSF at (x, y) on (2 half + 1)^2 px, its centre (dx, dy) beside that of the middle pixel."""
+        """Draw the PSF at (x, y) on (2 half + 1)^2 px, with its centre (dx, dy) from that of the middle pixel."""
         image = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
         profiles = self.profiles(np.array([x]), np.array([y]))
         draw_points(image, np.array([half + dx]), np.array([half + dy]), np.ones(1), profiles, np.array([4 * half]))
         return image
 
     def trail(self, x: float, y: float, length: float, angle: float, half: float) -> PsfStamp:
-        """Draw a trail of unit flux on a stamp that reaches ``half`` px beyond its ends; a point if it has no length.
+        """Draw a trail with unit flux on a stamp that extends ``half`` px beyond its ends; a point if the length is 0.
 
         Parameters
         ----------
@@ -98,14 +98,14 @@ class FieldOptics:
         return PsfStamp(image.astype(np.float64), row - half_y, column - half_x)
 
     def measured(self, rng: np.random.Generator, error: float) -> "FieldOptics":
-        """Return what a pipeline measures of it: without the aureole; wrong by about ``error`` in width and shape."""
+        """Return the PSF as measured by a pipeline: without aureole, with relative errors of width and shape."""
         field, off = self.field, error * rng.standard_normal(4)
         shear = field.shear[0] + float(off[1]), field.shear[1] + float(off[2])
         width, beta = field.fwhm * (1 + float(off[0])), field.beta * (1 + 2 * float(off[3]))
         return replace(self, field=replace(field, fwhm=width, shear=shear, beta=beta), aureole=0.0)
 
     def reach(self, flux: Floats, level: float) -> NDArray[np.int64]:
-        """Return how far from its centre a point of some flux is brighter than ``level``, px; at least 5."""
+        """Return the distance from its centre at which a point fades below ``level``, px; at least 5."""
         radii = np.unique(np.geomspace(5, 700, 80).astype(int))
         stamp = self.profiles(*(np.array([(side - 1) / 2]) for side in self.field.shape[::-1]))
         light = _light(radii.astype(np.float32), np.zeros(len(radii), np.float32), stamp[0])
@@ -115,7 +115,7 @@ class FieldOptics:
 
 @njit(**FAST)
 def _pixel(dx, dy, p):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Return the light of a profile, a row of `FieldOptics.profiles`, at an offset from its centre."""
+    """Return the light of a profile, given as a row of `FieldOptics.profiles`, at an offset from its centre."""
     dx, dy = dx + p[10], dy + p[11]
     q = p[0] * dx * dx + p[1] * dx * dy + p[2] * dy * dy
     value = (np.float32(1) - p[7]) * p[3] * np.exp(-p[4] * np.log(np.float32(1) + q))
@@ -144,11 +144,11 @@ def draw_points(image, x, y, flux, profiles, radius):  # type: ignore[no-untyped
     Parameters
     ----------
     image : (ny, nx) float32
-        Any unit.
+        Image in any unit.
     x, y, flux : (n,) float64
         0-based px; unit of ``image``.
     profiles : (n, 12) float32
-        Of `FieldOptics.profiles`.
+        From `FieldOptics.profiles`.
     radius : (n,) int
         px.
     """

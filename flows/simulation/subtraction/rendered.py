@@ -1,4 +1,4 @@
-"""One exposure, subtracted: from its conditions to its pixels and the truth about them."""
+"""Subtracted exposure: from its conditions to its pixels and truth."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ from schemas.pixels import MaskPlane
 _METHODS = {"zogy": zogy_grid, "convolution": convolution_grid, "sfft": sfft_grid}
 _MIXED = ("zogy", "convolution")
 _KNOWN = MaskPlane.BAD | MaskPlane.CR | MaskPlane.NO_DATA
-_NEAR = 40  # px: the noise of a source is that of the sky so near to it
-_PSF_REACH, _LEAST_REACH = 4.5, 12  # FWHM, px: half the side of PSFs; the larger of the two
+_NEAR = 40  # px: radius within which the noise around a source is measured
+_PSF_REACH, _LEAST_REACH = 4.5, 12  # FWHM, px: half side of PSFs is the larger of the two
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Difference:
     Attributes
     ----------
     image, variance : (ny, nx) float32
-        Pixel units, and squared.
+        Pixel units, and pixel units squared.
     masked : (ny, nx) bool
-        Pixels that the pipeline masks.
+        Pixels masked by the pipeline.
     grid
-        Kernels that made it.
+        Kernels used.
     sigmas : (blocks, 2)
         Noise of science image and template in each block, pixel units.
     """
@@ -57,7 +57,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Rendered:
-    """Subtracted exposure: its planes (ny, nx), PSF (side, side) and truth, as `SimulatedExposure` holds them."""
+    """Subtracted exposure: planes (ny, nx), PSF (side, side) and truth, as in `SimulatedExposure`."""
 
     difference: Image
     variance: Image
@@ -74,9 +74,9 @@ def render(conditions: Conditions, epochs: Epochs | None = None) -> Rendered:
     Parameters
     ----------
     conditions
-        The exposure.
+        Conditions of the exposure.
     epochs
-        How science image and template differ; drawn where None.
+        Differences of science image and template; None: they are drawn.
     """
     epochs = epochs or draw_epochs(conditions)
     sky, canvas = sky_of(conditions), _beside(conditions)
@@ -95,13 +95,13 @@ def render(conditions: Conditions, epochs: Epochs | None = None) -> Rendered:
 
 
 def method_of(conditions: Conditions) -> str:
-    """Return how an exposure is subtracted."""
+    """Return the subtraction method of an exposure."""
     chosen = conditions.preset.subtract
     return str(conditions.stream("subtract/method").choice(_MIXED)) if chosen == "mixed" else chosen
 
 
 def _beside(conditions: Conditions) -> Canvas:
-    """Draw what is not of the sky: satellites, ghosts, defects, cosmic rays, borders."""
+    """Draw everything that is not of the sky: satellites, ghosts, defects, cosmic rays, borders."""
     canvas = blank_canvas(conditions.preset.shape)
     add_ghosts(canvas, conditions)
     add_satellites(canvas, conditions)
@@ -113,7 +113,7 @@ def _beside(conditions: Conditions) -> Canvas:
 
 
 def _tell(canvas: Canvas, sky: FieldSky, epochs: Epochs, conditions: Conditions, found: Difference) -> None:
-    """Add the truth about asteroids and changes to a canvas, as the difference image shows them."""
+    """Add the truth about asteroids and changes to a canvas, as they appear in the difference image."""
     grid, optics = found.grid, epochs.science
     half = 6 * optics.field.fwhm
 
@@ -141,7 +141,7 @@ def _tell(canvas: Canvas, sky: FieldSky, epochs: Epochs, conditions: Conditions,
 
 
 def noise_at(variance: Image, x: float, y: float) -> float:
-    """Return the standard deviation of the pixels around a place, whatever few bright sources add."""
+    """Return the standard deviation of pixels around a position, robust against a few bright sources."""
     column, row = round(x), round(y)
     near = variance[max(row - _NEAR, 0) : row + _NEAR + 1 : 3, max(column - _NEAR, 0) : column + _NEAR + 1 : 3]
     return float(np.sqrt(np.median(near)))
@@ -162,15 +162,15 @@ def subtract(
     images
         Science image and template.
     saturated : (ny, nx) bool
-        Pixels that are saturated on either.
+        Pixels saturated in either.
     bad : (ny, nx) bool
-        Pixels that are known to be bad on the science image, or that the template does not cover.
+        Pixels known to be bad in the science image, or not covered by the template.
     epochs
-        How far masks grow, how holes are filled and how well PSFs are known.
+        Growth of masks, filling of holes and errors of PSFs.
     conditions
-        The exposure.
+        Conditions of the exposure.
     kernels
-        Makes the kernels from two flattened images, the usable pixels, the PSFs (see `measured_psfs`) and the blocks.
+        Function of two flattened images, usable pixels, PSFs (see `measured_psfs`) and blocks that returns the kernels.
     """
     blocks = blocks_of(conditions.preset.shape)
     holes = bad | maximum_filter(saturated, 3)
@@ -187,7 +187,7 @@ def subtract(
 
 
 def measured_psfs(epochs: Epochs, conditions: Conditions, blocks: tuple[Block, ...]) -> Image:
-    """Return the PSFs that a pipeline knows of science image and template in each block, (blocks, 2, side, side)."""
+    """Return the PSFs of science image and template in each block as known to a pipeline, (blocks, 2, side, side)."""
     rng = conditions.stream("subtract/measured")
     optics = [one.measured(rng, epochs.psf_error) for one in (epochs.science, epochs.template)]
     half = max(_LEAST_REACH, int(np.ceil(_PSF_REACH * max(one.field.fwhm for one in optics))))
@@ -198,7 +198,7 @@ def measured_psfs(epochs: Epochs, conditions: Conditions, blocks: tuple[Block, .
 
 
 def _variance(flat: Flattened, blocks: tuple[Block, ...], gain: float) -> Image:
-    """Return the variance of each pixel: of the sky in its block, and of the light on it."""
+    """Return the variance of each pixel, from the sky in its block and the light on it."""
     plane = flat.image / np.float32(gain)
     for block, sigma in zip(blocks, flat.sigmas, strict=True):
         piece = plane[block.y0 : block.y1, block.x0 : block.x1]
@@ -208,7 +208,7 @@ def _variance(flat: Flattened, blocks: tuple[Block, ...], gain: float) -> Image:
 
 
 def _scale(image: Image, variance: Image, usable: Mask) -> np.float32:
-    """Return the factor that gives pulls a robust spread of 1, as pipelines scale their variance planes."""
+    """Return the factor that gives pulls a robust spread of 1, as pipelines scale variance planes."""
     piece = np.s_[::3, ::3]
     if not usable[piece].any():
         return np.float32(1)

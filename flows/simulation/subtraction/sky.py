@@ -1,4 +1,4 @@
-"""Sky of a field: stars, galaxies, and what differs between the science image and its template."""
+"""Sky of a field: stars, galaxies, and differences between the science image and its template."""
 
 import numpy as np
 
@@ -10,15 +10,15 @@ from flows.simulation.stars import stars_on
 from flows.simulation.subtraction.observed import Change, Components, FieldSky, Streak
 from kernels.objects.sky_prior import DUST, GALAXIES
 
-_CLUSTERING = 0.25  # scatter of the number from field to field, ln
+_CLUSTERING = 0.25  # scatter of the number between fields, ln
 _SIZE, _SIZE_SLOPE, _SIZE_SCATTER = 1.1, 0.12, 0.2  # arcsec at magnitude 20; per mag and scatter, log10
-_EARLY = 0.35  # share of galaxies that are mostly bulge
-_BULGE_SIZE = 0.5  # times that of the disc
-_POLE = (192.85948, 27.12825)  # of the galaxy, (ra, dec) J2000, deg
+_EARLY = 0.35  # fraction of galaxies that are mostly bulge
+_BULGE_SIZE = 0.5  # relative to the disc
+_POLE = (192.85948, 27.12825)  # of the Galaxy, (ra, dec) J2000, deg
 
 
 def sky_of(conditions: Conditions) -> FieldSky:
-    """Return what is in the sky of an exposure; stars and galaxies are those of all visits of the field."""
+    """Return the content of the sky in an exposure; stars and galaxies are the same on all visits of the field."""
     first = conditions.first
     stars = stars_on(conditions, first)
     galaxies = _catalogued(conditions, first) if conditions.preset.field_bands else field_galaxies(conditions, first)
@@ -31,7 +31,7 @@ def sky_of(conditions: Conditions) -> FieldSky:
 
 
 def galactic_latitude(ra: float, dec: float) -> float:
-    """Return the galactic latitude of a place, deg."""
+    """Return the galactic latitude of a position, deg."""
     (a, d), (pole_a, pole_d) = np.deg2rad((ra, dec)), np.deg2rad(_POLE)
     sine = np.sin(d) * np.sin(pole_d) + np.cos(d) * np.cos(pole_d) * np.cos(a - pole_a)
     return float(np.rad2deg(np.arcsin(np.clip(sine, -1, 1))))
@@ -40,8 +40,8 @@ def galactic_latitude(ra: float, dec: float) -> float:
 def field_galaxies(conditions: Conditions, first: Conditions) -> Components:
     """Return the galaxies of a field on an exposure, to half a magnitude below its faintest stars.
 
-    Their number follows the counts of the sky behind the dust of the galactic latitude. One in three is a bulge with a
-    little disc, the others discs with a bulge of a fifth of the light, more or less.
+    Their number follows galaxy counts behind the dust at the galactic latitude. About one in three is a bulge with a
+    small disc, the others are discs with a bulge of about a fifth of the light.
     """
     preset, rng = conditions.preset, conditions.field_stream("subtract/galaxies")
     ny, nx = preset.shape
@@ -72,7 +72,7 @@ def field_galaxies(conditions: Conditions, first: Conditions) -> Components:
 
 
 def _catalogued(conditions: Conditions, first: Conditions) -> Components:
-    """Return the galaxies of a night in several bands: those of its table of objects."""
+    """Return the galaxies of a night in several bands, from its table of objects."""
     known = galaxies_on(conditions, first)
     start, sense = turn_of(conditions)
     flux = 10 ** (-0.4 * (known.magnitudes[conditions.band] - conditions.zero_point))
@@ -82,7 +82,7 @@ def _catalogued(conditions: Conditions, first: Conditions) -> Components:
 
 
 _VARIABLE_SNR, _SUPERNOVA_SNR, _NUCLEUS_SNR = (4.0, 80.0), (4.0, 60.0), (3.0, 40.0)
-_SUPERNOVAE, _NUCLEI = 2.0, 8.0  # of an image, on average
+_SUPERNOVAE, _NUCLEI = 2.0, 8.0  # mean numbers per full image
 
 
 def _variables(conditions: Conditions, stars: Stars) -> list[Change]:
@@ -101,7 +101,7 @@ def _variables(conditions: Conditions, stars: Stars) -> list[Change]:
 
 
 def _in_galaxies(conditions: Conditions, galaxies: Components) -> list[Change]:
-    """Return supernovae beside galaxies, and nuclei whose light has changed since the template."""
+    """Return supernovae near galaxies, and nuclei whose light has changed since the template."""
     fixed, rng = conditions.field_stream("subtract/changes"), conditions.stream("subtract/changes")
     bright = np.flatnonzero(galaxies.flux > np.median(galaxies.flux)) if len(galaxies.flux) else np.zeros(0, int)
     found: list[Change] = []
@@ -131,11 +131,11 @@ def _on(conditions: Conditions, change: Change) -> bool:
     return 0 <= change.x <= nx - 1 and 0 <= change.y <= ny - 1
 
 
-_OLD = 0.7  # asteroids of the template that show, on average
+_OLD = 0.7  # mean number of visible asteroids on the template
 
 
 def _old_trails(conditions: Conditions) -> list[Streak]:
-    """Return asteroids that were on one of the template's exposures: what the co-addition has left of them."""
+    """Return asteroids on one of the template's exposures, as they remain after co-addition."""
     rng, preset = conditions.field_stream("subtract/old asteroids"), conditions.preset
     ny, nx = preset.shape
     found = []
