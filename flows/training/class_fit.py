@@ -67,6 +67,7 @@ def fit_class_model(sample: Sample, features: tuple[str, ...], plan: ClassFit, s
     BadInput
         The rows, or those of a class, are of too few plates to be divided (``few_plates``).
     """
+    require_values(sample, features)
     codes, bands, logits, far = [], [], [], []
     folds = list(folded_rows(sample, seed))
     for fit, _ in folds:
@@ -106,6 +107,18 @@ def thinned(sample: Sample, plan: ClassFit, seed: int) -> Sample:
         noisy = columns[band][rows:] + rng.normal(0, plan.noise, copies).astype(np.float32)
         columns[band] = np.concatenate([columns[band][:rows], np.where(lost[:, k], np.float32(np.nan), noisy)])
     return Sample(columns, whole.code, whole.classes, whole.group, whole.notes)
+
+
+def require_values(sample: Sample, features: tuple[str, ...]) -> None:
+    """Raise `BadInput` (``no_values``) unless each feature has a value in some row: trees cannot be fitted else."""
+    columns = sample.matrix(features).T
+    if absent := [name for name, values in zip(features, columns, strict=True) if not np.isfinite(values).any()]:
+        raise BadInput(
+            "no_values",
+            f"feature {', '.join(absent)}",
+            "has no value in any row.",
+            "choose --features that the table has values of, or give a table with them.",
+        )
 
 
 def _require_classes(sample: Sample, fitted: NDArray[np.int16]) -> None:
@@ -180,6 +193,9 @@ def _calibration(
     slope, offset, limit = np.ones(_BANDS + 1), np.zeros((_BANDS + 1, classes)), np.ones(_BANDS + 1)
     for count in range(LEAST_BANDS, _BANDS + 1):
         rows = bands == count
+        if not rows.any():  # as in a table of two surveys, each without a band of the other's
+            slope[count], offset[count], limit[count] = slope[count - 1], offset[count - 1], limit[count - 1]
+            continue
         true, seen = code[rows].astype(np.int64), logits[rows]
 
         def loss(p: NDArray[np.float64], true: NDArray[np.int64] = true, seen: NDArray[np.float64] = seen) -> float:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flows.pipeline.weights import write_model
 from flows.simulation.star_colours import star_table
 from flows.storage.folder import writable_folder
-from flows.training.class_fit import ClassFit, fit_class_model
+from flows.training.class_fit import ClassFit, fit_class_model, require_values
 from flows.training.spectral_compare import MODELS, REBALANCING, Compared, compare, table
 from flows.training.spectral_sample import (
     FOLDS,
@@ -114,6 +114,7 @@ def train_spectral(path: Path | None, out: Path, plan: SpectralPlan, say: Say) -
     rows = dict(zip(sample.classes, count.tolist(), strict=True))
     if plan.name is not None:
         _require_model(sample, plan)
+        require_values(sample, features)
     writable_folder(out)
     say(f"{len(sample.code)} rows, features {list(features)}, rows per class {rows}")
     figures: dict[str, Any] = {"plan": asdict(plan), "rows_per_class": rows, "notes": dict(sample.notes)}

@@ -41,6 +41,23 @@ def test_a_class_of_one_plate_cannot_be_learnt():
         fit_class_model(rows, FEATURE_SETS["photometry"], replace(PLAN, rounds=1, reference=20), 1)
 
 
+def test_a_feature_without_values_cannot_be_learnt():
+    rows = stars(120, 1)
+    empty = {name: np.full(120, np.nan, np.float32) for name in ("u", "redshift")}
+    rows = replace(rows, columns={**rows.columns, **empty})
+    with pytest.raises(BadInput, match="feature u-g, u-r, u-i, u-z, redshift: has no value in any row"):
+        fit_class_model(rows, FEATURE_SETS["photometry-redshift"], replace(PLAN, rounds=1, reference=20), 1)
+
+
+def test_of_two_surveys_no_row_has_all_bands():
+    rows, plan = stars(400, 1), replace(PLAN, rounds=1, reference=20)
+    columns = {name: values.copy() for name, values in rows.columns.items()}
+    columns["u"][:200], columns["z"][200:] = np.nan, np.nan
+    arrays = fit_class_model(replace(rows, columns=columns), FEATURE_SETS["n5"], plan, 1)
+    assert arrays["slope"][5] == arrays["slope"][4]
+    assert arrays["novelty_limit"][5] == arrays["novelty_limit"][4]
+
+
 def test_tells_unseen_stars_apart(model):
     unseen = stars(400, 2)
     probability, outlier = model(unseen.columns)
