@@ -1,4 +1,4 @@
-"""Training of models of anomalies, from normal pictures alone."""
+"""Training of anomaly models, from normal pictures only."""
 
 import csv
 import json
@@ -43,13 +43,13 @@ Say = Callable[[str], None]
 Arrays = dict[str, NDArray[Any]]
 
 BEYOND = (0.5, 0.1, 0.025, 0.005)
-"""Shares of unseen normal pictures beyond the four limits that part the verdicts."""
+"""Fractions of unseen normal pictures beyond the four limits that separate the verdicts."""
 
 FEWEST = 20
-"""Normal pictures that can be learnt from."""
+"""Least number of normal pictures to learn from."""
 
 SIMULATED = "simulated: "
-"""Before the level of detail in the label of simulated galaxies."""
+"""Prefix of the level of detail in the labels of simulated galaxies."""
 
 _SIMULATED_TEST = 400
 _TEST_SEED = 1_000_003
@@ -62,16 +62,16 @@ class AnomalyPlan:
     Attributes
     ----------
     kind
-        ``codes``: distance to the nearest normal codes of a network that knows simulated galaxies; ``svdd``: Deep SVDD.
+        ``codes``: distance to the nearest normal codes of a network trained on simulated galaxies; ``svdd``: Deep SVDD.
     crop, side
-        Share of the shorter side that is looked at, and px it is brought to by ``codes``; Deep SVDD has a side of its
-        own.
+        Fraction of the shorter side that is used, and size in px to which ``codes`` scales it; Deep SVDD has a side of
+        its own.
     codes, svdd
-        Of either.
+        Plans of the two kinds.
     shares
-        Normal pictures to learn from, to set limits by, and to test on.
+        Fractions of normal pictures to learn from, to set limits on, and to test on.
     simulated
-        Simulated galaxies to test on, too, labelled by their level of detail.
+        Number of simulated galaxies in the test, labelled by their level of detail.
     """
 
     kind: str = "codes"
@@ -84,14 +84,14 @@ class AnomalyPlan:
 
     @property
     def seen_side(self) -> int:
-        """Return the px of a side that the network sees."""
+        """Return the side of the network's input, px."""
         return self.side if self.kind == "codes" else self.svdd.side
 
 
 def anomaly_plan(kind: str, side: int, settings: Mapping[str, Any]) -> AnomalyPlan:
     """Return the plan of a kind, ``codes``, ``one-class`` or ``soft-boundary``; ``settings`` are those of Deep SVDD.
 
-    Those of the sphere are the autoencoder's, too.
+    Rate, epochs and milestone also apply to the autoencoder unless given separately.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def anomaly_plan(kind: str, side: int, settings: Mapping[str, Any]) -> AnomalyPl
 
 
 def read_plan(path: Path) -> tuple[AnomalyPlan, list[str], int]:
-    """Return plan, labels of normal pictures, and seed in a ``config.json``.
+    """Return plan, labels of normal pictures, and seed from a ``config.json``.
 
     Raises
     ------
@@ -152,40 +152,41 @@ def train_anomaly(
     say: Say,
     begin_with: str | None = None,
 ) -> dict[str, Any]:
-    """Learn what is normal, and write model, figures, scores and a picture of them.
+    """Learn what is normal, and write the model, figures, scores and a picture of the scores.
 
     Parameters
     ----------
     data
-        CSV files of ``location, label``, or folders; none: the real galaxies in ``NIGHTSTRIDE_DATA``, all of them
+        CSV files of ``location, label``, or folders; empty: the real galaxies in ``NIGHTSTRIDE_DATA``, all of them
         normal.
     normal
-        Labels of normal pictures; none: all.
+        Labels of normal pictures; empty: all.
     apply
-        The same kind, of pictures that are to be scored only.
+        Pictures to score only, given like ``data``.
     out
         Folder for ``anomaly.*``, ``results.json``, ``config.json``, ``test_scores.csv``, ``apply_scores.csv`` and
         ``scores.png``.
     plan, seed, workers
-        Plan; seed of everything; processes that read and simulate.
+        Plan; seed for everything; number of processes that read and simulate.
     say
         Receives a line on each step.
     begin_with
-        Model, shipped or in a folder, whose network is taken over: the encoder as it is by ``codes``, in place of the
+        Model, shipped or in a folder, whose network is reused: unchanged by ``codes``, in place of the autoencoder's
+        encoder by Deep SVDD.
         autoencoder's by Deep SVDD.
 
     Returns
     -------
     dict
-        Figures of `flows.results.evaluation.anomaly.anomaly_figures` of pictures not learnt from, and ``rivals``: the
-        areas of the simplest ones.
+        Figures of `flows.results.evaluation.anomaly.anomaly_figures` on pictures not learnt from, and ``rivals``: the
+        areas under the ROC of the simplest methods.
 
     Raises
     ------
     BadInput
         Fewer than 20 pictures are normal.
     Misconfigured
-        There are no pictures, the plan cannot be, or ``out`` cannot be written.
+        There are no pictures, the plan is not possible, or ``out`` cannot be written.
     """
     check_plan(plan.svdd)
     files, origin = (list_pictures(*data, say=say), [one.name for one in data]) if data else _of_environment()
@@ -255,7 +256,7 @@ def _read_all(files: Sequence[PictureFile], plan: AnomalyPlan, workers: int) -> 
 def _fitted(
     normal: torch.Tensor, plan: AnomalyPlan, seed: int, workers: int, say: Say, begin_with: str | None
 ) -> tuple[Arrays, Callable[[torch.Tensor], NDArray[np.float64]] | None]:
-    """Return the arrays of a model, and what an autoencoder makes of pictures if there is one."""
+    """Return the arrays of a model, and a function that scores by the autoencoder's error if there is one."""
     torch.manual_seed(seed)
     before = None if begin_with is None else read_weights("anomaly", begin_with)
     if plan.kind == "codes":
@@ -320,7 +321,7 @@ def _with_anomalies(test: _Pictures, other: _Pictures, plan: AnomalyPlan, seed: 
 
 
 def _areas(scores: NDArray[np.floating], labels: Sequence[str], normal: Sequence[str]) -> dict[str, Any]:
-    """Return the area of all anomalous pictures against the normal ones, and of each label's."""
+    """Return the areas under the ROC of all anomalous pictures, and of each label's, against normal ones."""
     kind = np.array(labels)
     usual = scores[np.isin(kind, normal)]
     areas = {"all": scores[~np.isin(kind, normal)]} | {

@@ -1,4 +1,4 @@
-"""Candidates of an exposure as a detector and the stages behind it give them, labelled."""
+"""Candidates of an exposure, from a detector and the following stages, with labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ from stages.measure import STAGE as MEASURE
 from stages.measure import Described, describe
 
 SLOW_FWHM = 0.5
-"""Least length of what is called a trail, in FWHM of the PSF."""
+"""Least length of a trail, in FWHM of the PSF; shorter ones count as points."""
 
 
 @dataclass(frozen=True)
@@ -39,20 +39,20 @@ class Labelled:
     ----------
     features : (n, len(FEATURES)) float32
     stamps : (n, CHANNELS, SIDE, SIDE) float16
-        See `kernels.measure.reliability`.
+        As in `kernels.measure.reliability`.
     label : (n,)
-        1 found a streak, 2 lies on a satellite and 3 on a point source (real, but not asked for), 0 false, -1 neither
-        (a source that fades or is too faint, a streak mostly hidden, a second find). 4: real, as people say.
+        1 found a streak, 2 on a satellite and 3 on a point source (real, but not searched for), 0 false, -1 neither
+        (a fading or too faint source, a mostly hidden streak, a second detection). 4: real according to people.
     target : (n,)
-        Index of the streak in the truth table, -1 if none.
+        Index of the streak in the truth table; -1: none.
     targets
-        What is there.
+        True sources.
     snr : (sources,)
-        Matched-filter S/N of what is there.
+        Their matched-filter S/N.
     found_snr : (n,)
-        That of the candidates, as measured.
+        Measured S/N of the candidates.
     classed : (n,)
-        Whether the search itself has given them a class (``trailClass``).
+        Whether the search itself assigned a class (``trailClass``).
     """
 
     features: NDArray[np.float32]
@@ -66,12 +66,12 @@ class Labelled:
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """Return which candidates are real or false, not neither, (n,)."""
+        """Return which candidates are known to be real or false, (n,)."""
         return self.label >= 0
 
     @property
     def kind(self) -> NDArray[np.int64]:
-        """Return the place in `KINDS` of what is real, else -1, (n,); what moved little is a point."""
+        """Return the index in `KINDS` of real candidates, (n,), else -1; slow movers count as points."""
         fwhm = np.exp(self.features[:, FEATURES.index("log_fwhm")])
         still = self.targets.length[self.target] < SLOW_FWHM * fwhm if len(self.targets.x) else np.ones(len(fwhm), bool)
         kind = np.select([self.label == 1, self.label == 2, self.label == 3], [np.where(still, 1, 0), 2, 1], -1)
@@ -79,19 +79,19 @@ class Labelled:
 
 
 def candidates(example: Example, detector: str, wrong_psf: bool) -> list[Labelled]:
-    """Return the candidates of an example: as measured with the PSF it has and, if asked for, with another.
+    """Return the candidates of an example, measured with its PSF and, if ``wrong_psf``, also with a wrong one.
 
-    A header does not always give the PSF that the image has. The verdict must not break then, so it learns from
-    both; see `misjudged`.
+    A header does not always state the true PSF of an image. The model must be robust to this, so it learns from both;
+    see `misjudged`.
 
     Parameters
     ----------
     example
-        The exposure.
+        Exposure.
     detector
         Shipped name or folder.
     wrong_psf
-        Whether the second is wanted too.
+        Whether to add the measurement with a wrong PSF.
     """
     planes, info = _planes(example)
     infos = (info, misjudged(info)) if wrong_psf else (info,)
@@ -99,7 +99,7 @@ def candidates(example: Example, detector: str, wrong_psf: bool) -> list[Labelle
 
 
 def described_candidates(example: Example, detector: str) -> Described:
-    """Return the candidates of an exposure as measured with the PSF it has, whatever is true of them."""
+    """Return the measured candidates of an exposure, without labels."""
     return _described(*_planes(example), detector)
 
 
@@ -115,7 +115,7 @@ def _described(planes: Mapping[str, Any], info: ExposureInfo, detector: str) -> 
 
 
 def unless_flooded(example: Example, detector: str, wrong_psf: bool) -> list[Labelled]:
-    """Return what `candidates` gives, or nothing of an exposure that a night would quarantine: it has too many."""
+    """Return the result of `candidates`, or nothing if a night would quarantine the exposure for too many."""
     try:
         return candidates(example, detector, wrong_psf)
     except BadInput as error:
@@ -125,18 +125,18 @@ def unless_flooded(example: Example, detector: str, wrong_psf: bool) -> list[Lab
 
 
 def require_candidates(found: Sequence[Labelled], detector: str, purpose: str, false: bool = False) -> None:
-    """Raise unless some candidates are known to be real and, if these are wanted too, others to be false.
+    """Raise unless some candidates are known to be real and, if ``false``, others to be false.
 
     Parameters
     ----------
     found
-        Candidates of each exposure that was searched and is not left out.
+        Candidates of each exposure that was searched and not left out.
     detector
         Shipped name or folder.
     purpose
-        What the exposures are for, as in "exposures to learn from".
+        Purpose of the exposures, as in "to learn from".
     false
-        Whether false ones are wanted, too.
+        Whether false ones are needed too.
 
     Raises
     ------
@@ -165,21 +165,21 @@ def search_example(planes: dict[str, NDArray[np.generic]], info: ExposureInfo, d
 
 
 def _searched(planes: Mapping[str, Any], info: ExposureInfo, detector: str, until: str) -> Result:
-    # Validated, not made: what is learned from does not depend on the environment.
+    # Validated rather than constructed, so that training does not depend on the environment.
     settings = Settings.model_validate({})
     models = {"detect": cached_detector(detector)}
     return search_pixels(planes, info, settings, until=until, models=models, whole=True)[until]
 
 
 def misjudged(info: ExposureInfo) -> ExposureInfo:
-    """Return exposure with a PSF 12 % wider or narrower (one standard deviation), and with wings of any strength."""
+    """Return the exposure with a PSF about 12 % wider or narrower (one standard deviation) and random wings."""
     rng = np.random.default_rng([info.visit, info.detector])
     fwhm = info.psf.fwhm_px * float(np.exp(rng.normal(0, 0.12)))
     return info.model_copy(update={"psf": PsfModel(fwhm_px=fwhm, beta=float(rng.choice([2.5, 3.0, 4.0, 100.0])))})
 
 
 def publishable(one: Labelled, least_snr: float) -> Labelled:
-    """Return the candidates that a night publishes if they are reliable: of a measured S/N, and not refused."""
+    """Return candidates that a night publishes if reliable: with a measured S/N, and not refused."""
     evidence = one.features[:, [FEATURES.index(f"{cause}Evidence") for cause in REFUSING]].T
     kept = (one.found_snr >= least_snr) & ~refused_by(evidence, one.classed)
     names = ("features", "stamps", "label", "target", "found_snr", "classed")
@@ -187,7 +187,7 @@ def publishable(one: Labelled, least_snr: float) -> Labelled:
 
 
 def without_science(one: Labelled, share: float = 1.0, seed: int = 0) -> Labelled:
-    """Return the candidates as if a share of them, drawn at random, lay where there is no science image."""
+    """Return the candidates with a random fraction of them as if there were no science image at their positions."""
     hidden = np.random.default_rng(seed).random(len(one.label)) < share
     features = one.features.copy()
     for name, value in zip(STATIC, UNKNOWN, strict=True):
@@ -198,7 +198,7 @@ def without_science(one: Labelled, share: float = 1.0, seed: int = 0) -> Labelle
 
 
 def label_candidates(described: Described, truth: pa.Table) -> Labelled:
-    """Label measured candidates by the truth of their exposure; the greater summed logit has first choice."""
+    """Label measured candidates by the truth of their exposure; larger summed log odds are matched first."""
     targets, table = truth_targets(truth), described.table
     x, y, score = (table[name].to_numpy().astype(np.float64) for name in ("x", "y", "logitSum"))
     matches = match_detections(x, y, score, targets)
@@ -214,14 +214,14 @@ def label_candidates(described: Described, truth: pa.Table) -> Labelled:
 def candidate_threshold(
     examples: Sequence[Labelled], scores: Sequence[NDArray[np.floating]], false_per_image: float
 ) -> float:
-    """Return the least score at which there are at most ``false_per_image`` false candidates per image."""
+    """Return the lowest score with at most ``false_per_image`` false candidates per image."""
     return false_level([score[one.label == 0] for one, score in zip(examples, scores, strict=True)], false_per_image)
 
 
 def candidate_completeness(
     examples: Sequence[Labelled], scores: Sequence[NDArray[np.floating]], threshold: float, least_snr: float
 ) -> tuple[int, int, float]:
-    """Return streaks found and present at or above ``least_snr``, and false candidates per image, at a threshold."""
+    """Return the numbers of streaks found and present at or above ``least_snr``, and false candidates per image."""
     found = present = false = 0
     for one, score in zip(examples, scores, strict=True):
         asked = one.targets.counted & (one.snr >= least_snr)
@@ -233,12 +233,12 @@ def candidate_completeness(
 
 
 def cached_detector(detector: str) -> Detector:
-    """Load a detector, shipped name or folder, once per process; again where its card has been written again."""
+    """Load a detector, shipped or in a folder, once per process; again if its card has been rewritten."""
     return _loaded(detector, stamp_of(detector))
 
 
 def stamp_of(detector: str) -> int:
-    """Return when a folder's card was written, so that new weights are loaded again; 0 for a shipped name."""
+    """Return the time of a folder's card, so that new weights are loaded; 0 for a shipped name."""
     card = Path(detector) / "detect.json"
     return card.stat().st_mtime_ns if card.exists() else 0
 

@@ -1,4 +1,4 @@
-"""Fit of a `StreakNet` to crops of exposures with trails put in."""
+"""Fit of a `StreakNet` to crops of exposures with injected trails."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,12 +21,12 @@ from kernels.trails.injection import add_light, trail_stamp, visible_stamp_share
 from kernels.trails.matched_filter import template_snr
 
 ON_PX = 3.0
-"""A cell is on a trail if its centre is within so much of it: at least one cell is, wherever a point lies."""
+"""A cell is on a trail if its centre is within this distance, so that even a point has at least one cell."""
 
 BESIDE_PX = 8.0
-"""Up to here a cell is neither on a trail nor free of it."""
+"""Cells up to this distance are neither on a trail nor free of it."""
 
-_WEIGHT = 6.0  # of a trail of one cell; of k cells, together, that times sqrt(k)
+_WEIGHT = 6.0  # of a trail with one cell; k cells together have sqrt(k) times this
 
 
 class CellLabels:
@@ -35,12 +35,12 @@ class CellLabels:
     Parameters
     ----------
     cells
-        Cells along a side.
+        Number of cells along a side.
 
     Attributes
     ----------
     label, weight : (cells, cells) float32
-        1 on a trail; how much a cell counts, 0 where nothing can be said.
+        1 on a trail, else 0; weight of each cell, 0 where nothing is known.
     """
 
     def __init__(self, cells: int) -> None:
@@ -50,19 +50,19 @@ class CellLabels:
         self.weight = np.ones((cells, cells), np.float32)
 
     def ignore(self, x: float, y: float, length: float, angle: float) -> None:
-        """Set the weight of the cells around a source to 0, except for those on a trail."""
+        """Set the weight of cells around a source to 0, except those on a trail."""
         near = self._distance(x, y, length, angle) < BESIDE_PX
         self.weight[near & (self.label == 0)] = 0
 
     def add(self, x: float, y: float, length: float, angle: float) -> None:
-        """Mark a trail; place and length in px of the crop, angle in deg."""
+        """Mark a trail; position and length in px of the crop, angle in deg."""
         self.ignore(x, y, length, angle)
         on = self._distance(x, y, length, angle) <= ON_PX
         self.label[on] = 1
         self.weight[on] = np.maximum(_WEIGHT / np.sqrt(max(int(on.sum()), 1)), 1.4)
 
     def without_border(self, width: int) -> None:
-        """Set the weight of the outermost cells to 0: they do not see what lies outside."""
+        """Set the weight of the outermost cells to 0, since they do not see what is outside."""
         inner = np.zeros(self.weight.shape, bool)
         inner[width:-width, width:-width] = True
         self.weight[~inner] = 0
@@ -72,35 +72,35 @@ class CellLabels:
 
 
 SIDE = 160
-"""Of a crop, px."""
+"""Side of a crop, px."""
 
-_BORDER = 3  # cells at its rim that are not judged
-_INSIDE = 16.0  # px from the rim: where injected trails begin
-_OUTSIDE = 24  # px that a crop may reach beyond the image
-_TRAILS = 1.3  # mean number injected
-_POINTS = 0.3  # share of them that are no longer than 3 px
+_BORDER = 3  # cells at its edge that are not scored
+_INSIDE = 16.0  # px from the edge: least distance of injected trails' centres
+_OUTSIDE = 24  # px that a crop may extend beyond the image
+_TRAILS = 1.3  # mean number of injected trails
+_POINTS = 0.3  # fraction of them up to 3 px long
 _SNR = (4.5, 40.0)
 _LONGEST = 60.0  # px
-_MISJUDGED = 0.08  # standard deviation of ln FWHM between what the network is given and what is
+_MISJUDGED = 0.08  # standard deviation of ln FWHM between the network's input and the truth
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class CropPlan:
-    """Places that crops are centred on.
+    """Positions of crops.
 
     Attributes
     ----------
     hard
-        Per exposure, (n, 3) float64: x, y, px, of places that look like a trail but are not, and how often each is
-        to be shown.
+        Exposure name -> (n, 3) float64: x, y, px, of positions that look like a trail but are not, and relative
+        frequency.
     shares
-        Shares of crops at a hard place, and at a trail; the rest lie anywhere.
+        Fractions of crops that contain a hard position, and a trail; the rest are anywhere.
     batch
-        Crops at a time.
+        Crops per batch.
     seed
-        Of everything.
+        Seed for everything.
     """
 
     hard: Mapping[str, NDArray[np.float64]]
@@ -110,14 +110,14 @@ class CropPlan:
 
 
 def draw_batches(examples: Sequence[Example], plan: CropPlan) -> Iterator[Batch]:
-    """Draw without end: cells (n, 48, side, side), labels and weights (n, side, side), float32.
+    """Draw endless batches: cells (n, 48, side, side), labels and weights (n, side, side), float32.
 
     Parameters
     ----------
     examples
-        Where the crops come from.
+        Exposures for the crops.
     plan
-        What they are centred on; its seed decides everything.
+        Positions of the crops; its seed determines everything.
     """
     rng = np.random.default_rng([plan.seed, 0])
     fields = [open_field(example) for example in examples]
@@ -146,16 +146,16 @@ def _centre(field: TrainingField, plan: CropPlan, rng: np.random.Generator) -> t
 
 
 def draw_crop(field: TrainingField, x: float, y: float, rng: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
-    """Cut a crop, put trails in, turn it at random; return its cells, labels and weights.
+    """Cut a crop, inject trails, and turn it at random; return its cells, labels and weights.
 
     Parameters
     ----------
     field
-        The exposure.
+        Exposure.
     x, y
-        About its first pixel.
+        Approximate position of its first pixel.
     rng
-        Decides everything.
+        Source of randomness.
     """
     ny, nx = field.pixels.shape
     x0 = int(np.clip(x, -_OUTSIDE, nx - SIDE + _OUTSIDE))
@@ -209,7 +209,7 @@ def _described(
     field: TrainingField,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], ...]:
-    """Turn and mirror a crop, one of the eight symmetries, and describe its cells."""
+    """Turn and mirror a crop by one of the eight symmetries, and describe its cells."""
     turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
 
     def turned(values: NDArray[Any]) -> NDArray[Any]:
@@ -223,12 +223,12 @@ def _described(
     return cells, turned(labels.label), turned(labels.weight)
 
 
-_SHOWN = 200  # batches between two reports
+_SHOWN = 200  # number of batches between two reports
 
 
 @dataclass(frozen=True)
 class CellFit:
-    """Batches, largest learning rate and weight decay of one round."""
+    """Number of batches, largest learning rate and weight decay of one round."""
 
     batches: int
     rate: float = 2e-3
@@ -243,20 +243,20 @@ def fit_cells(
     device: torch.device,
     say: Callable[[str], None],
 ) -> tuple[float, ...]:
-    """Fit, in place; return the mean loss of every 200 batches.
+    """Fit the network in place; return the mean loss of every 200 batches.
 
     Parameters
     ----------
     net
-        On ``device``.
+        Network on ``device``.
     examples, crops
-        What to learn from.
+        Training exposures, and positions of crops.
     fit
-        AdamW (Loshchilov & Hutter 2019, ICLR) under a one-cycle schedule (Smith & Topin 2019, SPIE 11006).
+        AdamW (Loshchilov & Hutter 2019, ICLR) with a one-cycle schedule (Smith & Topin 2019, SPIE 11006).
     device
-        Where to compute.
+        Device for the computation.
     say
-        Receives a message on the loss now and then.
+        Receives a message on the loss every 200 batches.
     """
     batches = draw_batches(examples, crops)
     optimiser = torch.optim.AdamW(net.parameters(), lr=fit.rate, weight_decay=fit.decay)

@@ -24,13 +24,13 @@ from kernels.search.detector import choose_device
 from kernels.statistics.completeness import Share
 from kernels.statistics.matching import Targets, match_detections, segment_distance
 
-_CLEAR_PX = 10.0  # from every source, to be a hard place
-_SPREAD = 4.0  # below its peak, log odds still belong to a place
+_CLEAR_PX = 10.0  # px: least distance of a hard position from every source
+_SPREAD = 4.0  # log odds within this of the peak count for the position
 
 
 @dataclass(frozen=True)
 class Spots:
-    """Connected cells above a floor: (n,) centre, px, highest log odds."""
+    """Connected cells above a floor: (n,) positions of the centre, px, and highest log odds."""
 
     x: NDArray[np.float64]
     y: NDArray[np.float64]
@@ -43,9 +43,9 @@ def spots_on(search: DenseSearch, field: TrainingField, floor: float) -> Spots:
     Parameters
     ----------
     search
-        The network.
+        Search with the network.
     field
-        The exposure.
+        Exposure.
     floor
         Least log odds of a cell.
     """
@@ -56,7 +56,7 @@ def spots_on(search: DenseSearch, field: TrainingField, floor: float) -> Spots:
 
 
 def spots(logits: NDArray[np.float32], floor: float) -> Spots:
-    """Join neighbouring cells of (rows, columns) log odds to spots; their centre is that of the brightest cells."""
+    """Join neighbouring cells of (rows, columns) log odds into spots, centred on their brightest cells."""
     label, count = ndimage.label(logits > floor, np.ones((3, 3)))
     row, column = np.nonzero(label)
     of, value = label[row, column] - 1, logits[row, column].astype(np.float64)
@@ -69,7 +69,7 @@ def spots(logits: NDArray[np.float32], floor: float) -> Spots:
 
 
 def hard_places(search: DenseSearch, field: TrainingField, floor: float) -> NDArray[np.float64]:
-    """Return what looks like a trail and is not one, (n, 3): x, y, px, and how often to show it."""
+    """Return what looks like a trail but is not, (n, 3): x, y, px, and relative frequency in training."""
     found = spots_on(search, field, floor)
     free = np.ones(len(found.x), bool)
     targets = field.targets
@@ -81,7 +81,7 @@ def hard_places(search: DenseSearch, field: TrainingField, floor: float) -> NDAr
 
 
 def bright_places(field: TrainingField, snr: float) -> NDArray[np.float64]:
-    """Return peaks of the smoothed image as hard places of an untrained network; see `hard_places`."""
+    """Return peaks of the smoothed image, as hard positions for an untrained network; see `hard_places`."""
     info = field.info
     values = np.where(field.usable, (field.pixels - info.background) / info.noise, 0).astype(np.float32)
     smooth = torch.from_numpy(ndimage.gaussian_filter(values, info.psf.fwhm_px / 2.355))
@@ -93,16 +93,16 @@ def bright_places(field: TrainingField, snr: float) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class RecoveryCurve:
-    """Scored positions on one exposure, against the truth.
+    """Scored positions on one exposure, compared with the truth.
 
     Attributes
     ----------
     snr : (streaks,)
-        Matched-filter S/N of the streaks that are asked for.
+        Matched-filter S/N of the streaks to be found.
     score : (streaks,)
-        Of the position that found each; minus infinity if none did.
+        Score of the position that found each; minus infinity if none did.
     false : (n,)
-        Scores of the positions that found nothing.
+        Scores of positions that found nothing.
     """
 
     snr: NDArray[np.float64]
@@ -117,7 +117,7 @@ class RecoveryCurve:
         targets: Targets,
         snr: NDArray[np.float64],
     ) -> "RecoveryCurve":
-        """Match positions (px) and their scores with what is there."""
+        """Match positions (px) and their scores with true sources."""
         matches = match_detections(x, y, score, targets)
         best = np.full(len(snr), -np.inf)
         hit = matches.target >= 0
@@ -127,21 +127,21 @@ class RecoveryCurve:
 
 
 def level_at(found: Sequence[RecoveryCurve], false_per_image: float) -> float:
-    """Return the least score at which there are at most ``false_per_image`` false positions per image."""
+    """Return the lowest score with at most ``false_per_image`` false positions per image."""
     return false_level([one.false for one in found], false_per_image)
 
 
 def share_found(found: Sequence[RecoveryCurve], level: float, least: float, below: float = np.inf) -> Share:
-    """Return the share of the streaks with ``least`` <= S/N < ``below`` that scored at least ``level``."""
+    """Return the fraction of streaks with ``least`` <= S/N < ``below`` that scored at least ``level``."""
     snr, score = (np.concatenate([getattr(one, name) for one in found]) for name in ("snr", "score"))
     asked = (snr >= least) & (snr < below)
-    # Where no false position is left, the level is minus infinity; so is the score of a streak that nothing found.
+    # Without false positions the level is minus infinity, as is the score of a streak that nothing found.
     passed = (score >= level) & (score > -np.inf)
     return Share(int((asked & passed).sum()), int(asked.sum()))
 
 
 def recovery(found: Sequence[RecoveryCurve], rates: tuple[float, ...] = (0.5, 1.0, 10.0)) -> dict[str, Any]:
-    """Return completeness for S/N >= 7 and >= 10 at some numbers of false positions per image."""
+    """Return completeness for S/N >= 7 and >= 10 at given numbers of false positions per image."""
     return {
         f"at {rate:g} false": {
             f"c{least:g}": [share.found, share.n]
@@ -156,30 +156,30 @@ Say = Callable[[str], None]
 
 
 def _found(seen: Sequence[RecoveryCurve], rate: float = 1.0) -> str:
-    """Return in words what `recovery` counts at a number of false positions per image."""
+    """Return the counts of `recovery` at a number of false positions per image, in words."""
     shares = ((least, share_found(seen, level_at(seen, rate), least)) for least in (7.0, 10.0))
     told = (f"{share.found} of {share.n} trails of S/N {least:g} and more" for least, share in shares)
     return f"at {rate:g} false per image it finds {', '.join(told)}"
 
 
-_BRIGHT = 4.5  # S/N of the peaks that the first round is shown
-_MINED = -2.0  # log odds from which a place is a hard one
+_BRIGHT = 4.5  # S/N of peaks used as hard positions in the first round
+_MINED = -2.0  # least log odds of hard positions in later rounds
 
 
 @dataclass(frozen=True)
 class CellPlan:
-    """Settings of the training of the network.
+    """Settings for training the network.
 
     Attributes
     ----------
     channels, dilations
-        Of the network.
+        Architecture of the network.
     first, later
-        Settings of the first fit, and of each later one with the false alarms of the one before.
+        Settings of the first fit, and of later fits with the false alarms of the previous one.
     rounds
-        Rounds of mining.
+        Number of later rounds.
     threshold
-        Probability above which a cell is a hit: low, for the reliability model decides.
+        Probability above which a cell is a hit; low, since the reliability model decides.
     """
 
     channels: int = 32
@@ -205,19 +205,19 @@ def train_cells(
     Parameters
     ----------
     out
-        Gets weights and card.
+        Folder for weights and card.
     train, validation
         Exposures to learn from and to measure on; no field is in both.
     plan
-        What to do.
+        Settings.
     about
-        What the card says of the training data.
+        Description of the training data for the card.
     seed
         Random seed.
     workers
-        Processes of a search, threads of a fit.
+        Number of processes of a search, and of threads of a fit.
     say
-        Called with a line for every step.
+        Receives a line for every step.
 
     Returns
     -------
@@ -228,7 +228,7 @@ def train_cells(
     torch.set_num_threads(workers)
     device = choose_device("auto")
     net: Any = StreakNet(plan.channels, plan.dilations)
-    torch.nn.init.constant_(net.last.bias, -4.0)  # few cells hold anything
+    torch.nn.init.constant_(net.last.bias, -4.0)  # few cells have a trail
     net = net.to(device, memory_format=torch.channels_last)
     hard = dict(map_in_processes(_bright, train, workers))
     figures: dict[str, Any] = {}

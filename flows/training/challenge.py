@@ -1,4 +1,4 @@
-"""Training exposures from the LLNL challenge itself, in place of those simulated like them."""
+"""Training exposures from the LLNL challenge, in place of simulated ones like them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,23 +22,23 @@ from schemas.settings import Settings
 from schemas.truth import TRUTH
 
 LIKE = "llnl"
-"""Preset whose exposures the challenge's own stand in for."""
+"""Preset of the simulated exposures that are replaced."""
 
 CHALLENGE = "challenge"
-"""What they are called in plans and figures."""
+"""Name of these exposures in plans and figures."""
 
 
 def challenge_examples(raw: Path, work: Path, workers: int) -> list[Example]:
-    """Cut the challenge's exposures into tiles, and measure on their pixels the S/N that its truth lacks.
+    """Cut the challenge's exposures into tiles, and measure the S/N that its truth lacks from their pixels.
 
     Parameters
     ----------
     raw
         Folder of ``asteroid_difference_images_<i>.npz`` and ``asteroid_injected_information_<i>.npz``.
     work
-        Tiles go here, and are used again if they are there and the files have not changed.
+        Folder for tiles, which are reused if the files have not changed.
     workers
-        Processes.
+        Number of processes.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def challenge_examples(raw: Path, work: Path, workers: int) -> list[Example]:
     BadInput
         A file cannot be read.
     Misconfigured
-        There is no exposure with truth.
+        No exposure has a truth.
     """
     require_there(raw, "the folder of the challenge's files with --challenge.")
     files = sorted(path for path in raw.rglob("*.npz") if path.is_file())
@@ -79,23 +79,23 @@ def share_challenge(
     Parameters
     ----------
     sets
-        Parts of each set.
+        Wanted exposures of each set.
     examples
-        The challenge's exposures. No two sets get the same.
+        Exposures of the challenge; each is used in only one set.
     seed
         Seed of the assignment.
 
     Returns
     -------
     wanted
-        The same sets without exposures like the challenge's, and `CHALLENGE` as their last part.
+        The same sets with `CHALLENGE` in place of exposures like the challenge's, as the last part.
     shares
-        Exposures of the challenge of each set: as large a share of all as it has of those simulated like them.
+        Exposures of the challenge for each set, in proportion to the replaced numbers.
 
     Raises
     ------
     Misconfigured
-        There are fewer exposures than sets that would have some.
+        There are fewer exposures than sets that need some.
     """
     weight = {name: sum(part.count for part in parts if part.preset == LIKE) for name, parts in sets.items()}
     asking = [name for name, count in weight.items() if count]
@@ -107,7 +107,7 @@ def share_challenge(
             "give more stacks.",
         )
     order = np.random.default_rng(seed).permutation(len(examples)).tolist()
-    # Each set gets one, the rest goes by weight.
+    # Each set gets one exposure, and the rest are divided by weight.
     upto = np.cumsum([weight[name] for name in asking]) / max(sum(weight.values()), 1)
     ends = np.arange(1, len(asking) + 1) + np.rint(upto * (len(examples) - len(asking))).astype(int)
     shares: dict[str, list[Example]] = {name: [] for name in sets}
@@ -124,7 +124,7 @@ def share_challenge(
 
 
 def _measured(example: Example) -> Example:
-    """Return an example with the S/N of its streaks, and whether they are visible, from its pixels."""
+    """Return an example with S/N and visibility of its streaks measured from the pixels."""
     store = TileStore.open(example.store)
     truth = truth_of(str(example.store), example.truth, with_snr=False)
     truth = with_measured_snr(truth, oracle_snrs(store, truth))

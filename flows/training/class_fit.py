@@ -19,20 +19,20 @@ _BANDS = len(BANDS)
 
 @dataclass(frozen=True)
 class ClassFit:
-    """Settings of the fit of the classifier.
+    """Settings for fitting the classifier.
 
     Attributes
     ----------
     rounds, rate, leaves, ridge
         Parameters of the boosting.
     drops
-        Copies of each row without some of its bands, of which at least two remain; of half a row's weight each.
+        Number of copies of each row with missing bands, of which at least two remain; each has half a row's weight.
     noise
-        Noise of the magnitudes of such copies, mag.
+        Noise added to the magnitudes of such copies, mag.
     reference
-        Rows kept to recognise what is far from all of them.
+        Number of rows kept, to recognise rows far from all of them.
     familiar
-        Share of unseen rows of the training table that lie within the limit.
+        Fraction of unseen rows of the training table within the novelty limit.
     """
 
     rounds: int = 150
@@ -46,7 +46,7 @@ class ClassFit:
 
 
 def fit_class_model(sample: Sample, features: tuple[str, ...], plan: ClassFit, seed: int) -> dict[str, NDArray[Any]]:
-    """Fit trees to a sample, calibrate them on folds that they have not seen, and return the arrays of the model.
+    """Fit trees to a sample, calibrate them on folds that they have not seen, and return the model's arrays.
 
     Parameters
     ----------
@@ -55,12 +55,12 @@ def fit_class_model(sample: Sample, features: tuple[str, ...], plan: ClassFit, s
     features
         See `schemas.archive_columns`.
     plan, seed
-        How, and of everything random.
+        Settings, and seed for everything random.
 
     Returns
     -------
     dict
-        Of `kernels.objects.class_model.class_model`.
+        Arrays for `kernels.objects.class_model.class_model`.
 
     Raises
     ------

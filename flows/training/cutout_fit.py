@@ -13,7 +13,7 @@ from flows.training.fits import turned
 from schemas.errors import Misconfigured
 
 Inputs = tuple[torch.Tensor, ...]
-"""What a network takes, cutouts along the first axis; the first are pictures, (…, side, side)."""
+"""Inputs of a network, with cutouts along the first axis; the first input are pictures, (…, side, side)."""
 
 Change = Callable[[Inputs, torch.Generator], Inputs]
 
@@ -25,7 +25,7 @@ class CutoutFit:
     Attributes
     ----------
     epochs, patience
-        Passes at most; passes without a lower validation loss after which the fit ends.
+        Largest number of passes; passes without a lower validation loss after which the fit ends.
     batch, rate, decay
         Cutouts per step, AdamW's peak learning rate and weight decay.
     """
@@ -39,7 +39,7 @@ class CutoutFit:
 
 @dataclass(frozen=True)
 class CutoutEpoch:
-    """Mean loss and accuracy of one pass, on the training and on the validation cutouts."""
+    """Mean loss and accuracy of one pass on the training and on the validation cutouts."""
 
     loss: float
     accuracy: float
@@ -56,20 +56,20 @@ def fit_cutouts(
     change: Change = lambda inputs, _: inputs,
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[CutoutEpoch, ...]:
-    """Fit ``net`` in place, keep the weights of the best pass, return its history.
+    """Fit ``net`` in place, keep the weights of the best pass, and return its history.
 
     Parameters
     ----------
     net
-        Maps its inputs to class scores (n, 2), or to log odds of class 1 (n,) first of a tuple.
+        Network from the inputs to class scores (n, 2), or to a tuple that begins with log odds of class 1 (n,).
     train, validation
-        Inputs and labels 0 or 1; the latter of fields that training never sees.
+        Inputs and labels, 0 or 1; validation cutouts are from fields not used in training.
     plan
-        AdamW under a one-cycle schedule. Both classes weigh the same.
+        Settings: AdamW with a one-cycle schedule. Both classes have equal weight.
     seed
-        Of order, symmetries and ``change``.
+        Seed of order, symmetries and ``change``.
     change
-        What else happens to a batch before it is learnt from.
+        Applied to each batch before it is learnt from.
     say
         Receives a message on each pass.
 
@@ -130,7 +130,7 @@ def fit_cutouts(
 
 
 def require_both(label: NDArray[np.int64]) -> None:
-    """Raise `Misconfigured` unless both classes are there."""
+    """Raise `Misconfigured` unless both classes are present."""
     if len(found := np.unique(label)) < 2:
         problem = f"{len(label)} cutouts are all of class {found.tolist()}: nothing tells what the other looks like."
         raise Misconfigured("one_class", "training cutouts", problem, "give cutouts of stars and of galaxies.")
@@ -145,7 +145,7 @@ def apply(net: nn.Module, inputs: Inputs) -> NDArray[np.float32]:
 
 
 def log_odds(scores: Any) -> torch.Tensor:
-    """Return the log odds of class 1, of two class scores or of a tuple that begins with them."""
+    """Return the log odds of class 1 from two class scores, or from a tuple that begins with log odds."""
     if isinstance(scores, tuple):
         return scores[0]
     return scores[:, 1] - scores[:, 0]

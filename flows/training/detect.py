@@ -1,4 +1,4 @@
-"""Training of a search: its detector, then the reliability of the detector's candidates."""
+"""Training of a search: first its detector, then the reliability of the detector's candidates."""
 
 import hashlib
 import json
@@ -38,31 +38,31 @@ from schemas.settings import NOISE_ALONE
 Say = Callable[[str], None]
 
 MOVING = (0.3, 120.0)
-"""Lengths of trails, px: main-belt asteroids leave less than 1 px in 30 s at 1" a pixel, near-Earth ones 100."""
+"""Lengths of trails, px: in 30 s at 1" per px main-belt asteroids move less than 1 px, near-Earth ones up to 100 px."""
 
 CONTRARY = (-0.12, 0.0)
-"""Side taps for noise of which neighbours are correlated by -0.17 or more, as that of real difference images is."""
+"""Side taps for noise with neighbour correlations of -0.17 or more, as in real difference images."""
 
 Part = Literal["all", "reliability", "calibration"]
-"""What to make: detector and reliability model; that alone; or only its calibration and thresholds."""
+"""Parts to make: detector and reliability model; the latter only; or only its calibration and thresholds."""
 
 DETECTORS = ("streak_net", "basic_cnn", "region_proposal", "matched_filter")
-"""Detectors that `train_detect` makes; the reliability model is trained for any."""
+"""Detectors that `train_detect` can train; the reliability model can be trained for any detector."""
 
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """Settings of the training of a search. Exposures of the four sets never share a field.
+    """Settings for training a search. Exposures of the four sets never share a field.
 
     Attributes
     ----------
     train, verdict, validation, test
-        Exposures per sky: for the detector and for the reliability model to learn from; to choose calibration and
-        threshold on; to report on. The first two also hold crowded fields, for what looks like a trail is rare.
+        Exposures per sky: for the detector and for the reliability model to learn from; to set calibration and
+        threshold; to report on. The first two include crowded fields, since things that look like trails are rare.
     cells, windows, regions
-        Settings of the training of a detector of each kind.
+        Settings for training each kind of detector.
     judge
-        Settings of the training of the reliability model.
+        Settings for training the reliability model.
     seed
         Random seed.
     """
@@ -89,10 +89,10 @@ class TrainPlan:
 
 
 def subtracted_plan(seed: int) -> TrainPlan:
-    """Return a plan of which half and more of each set is subtracted: by ZOGY or by convolution, of three cameras.
+    """Return a plan with half or more of each set subtracted, by ZOGY or by convolution, from three cameras.
 
-    The sets of the reliability model hold exposures subtracted by SFFT as well, and it learns on some whose noise is
-    contrary, whole and in pieces like stamps.
+    The sets of the reliability model also include exposures subtracted by SFFT; it learns from some with negatively
+    correlated noise, too, both whole and in pieces like stamps.
     """
     return TrainPlan(
         train=(
@@ -140,7 +140,7 @@ def subtracted_plan(seed: int) -> TrainPlan:
 
 
 def quick_search_plan(seed: int) -> TrainPlan:
-    """Return a plan that is done in minutes, to see that everything runs."""
+    """Return a plan that takes minutes, to check that everything runs."""
     few = (Wanted("ztf", 2), Wanted("llnl", 1))
     fit = CellFit(40)
     cells = CellPlan(first=fit, later=fit)
@@ -165,23 +165,23 @@ def train_detect(
     Parameters
     ----------
     out
-        Gets ``detect.*`` and ``reliability.*`` (weights and cards) and pictures of the training.
+        Folder for ``detect.*`` and ``reliability.*`` (weights and cards) and pictures of the training.
     work
-        Simulated exposures go here, and are used again if they are there.
+        Folder for simulated exposures, which are reused.
     model
         Name of a detector, or folder.
     plan
-        What to do.
+        Settings.
     workers
-        Processes.
+        Number of processes.
     say
-        Called with a line for every step.
+        Receives a line for every step.
     part
-        What to make; of what is not one of `DETECTORS`, the detector is used unchanged.
+        Parts to make; a detector not in `DETECTORS` is used unchanged.
     challenge
-        Folder of the LLNL challenge's stacks with their truth, which replace exposures simulated like them.
+        Folder with stacks of the LLNL challenge and their truth, which replace exposures simulated like them.
     labels
-        What people said of published detections; the reliability model learns from it, too.
+        People's labels of published detections, from which the reliability model learns too.
 
     Returns
     -------
@@ -191,8 +191,8 @@ def train_detect(
     Raises
     ------
     Misconfigured
-        There is no such model, nothing to calibrate, too few exposures of the challenge, no package sfft for a
-        plan with exposures that it subtracts, or ``out`` cannot be written: said before anything is simulated.
+        There is no such model, nothing to calibrate, too few exposures of the challenge, no package sfft for a plan
+        that needs it, or ``out`` cannot be written; raised before anything is simulated.
     """
     if part == "all" and model not in DETECTORS:
         part = "reliability"
@@ -254,14 +254,14 @@ def _train_detector(
 
 
 _FLOOR = 4.4  # least S/N of a candidate: noise alone has about 400 such peaks per 3080 x 3072 px
-_LEAST_SNR = 10.0  # of a hit
+_LEAST_SNR = 10.0  # least S/N of a hit
 
 
 def write_matched_filter(out: Path) -> ModelCard:
-    """Write ``detect.*`` of the matched filter, which has nothing to learn, into a folder and return the card.
+    """Write ``detect.*`` of the matched filter, which does not learn, to a folder and return the card.
 
-    Its threshold is S/N 10: an image has 150 to 500 such peaks; at 7, stars and cosmic rays bring 1,000 to 2,000, more
-    than the stages behind it can look at in the time of an exposure.
+    Its threshold is S/N 10, which 150 to 500 peaks of an image reach; at 7, stars and cosmic rays give 1,000 to 2,000,
+    more than later stages can process in the time of an exposure.
     """
     card = {
         "stage": "detect",

@@ -18,23 +18,23 @@ from schemas.settings import Settings
 
 
 def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list[Example]:
-    """Simulate exposures of different fields and cut them into tiles, through the archive's file format.
+    """Simulate exposures of different fields in the archive's file format, and cut them into tiles.
 
     Parameters
     ----------
     folder
-        Where to put them. What is complete there already is reused.
+        Folder for them; complete ones are reused.
     wanted
-        How many of what. They are detectors of one visit: fields do not repeat.
+        Kind and number of exposures. They are detectors of one visit, so fields do not repeat.
     seed
-        Of the simulation.
+        Seed of the simulation.
     workers
-        Processes.
+        Number of processes.
 
     Raises
     ------
     Misconfigured
-        What is there was made for another plan, if only in part, or by an earlier version.
+        The folder was made, even in part, for another plan or by an earlier version.
     """
     raw, begun, done = folder / "raw", folder / "begun", folder / "done"
     asked = json.dumps(asdict(wanted) | {"seed": seed, "ingest": INGEST_VERSION})
@@ -48,7 +48,7 @@ def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list
     if not done.exists():
         with writing(folder, WORK_IS_FULL):
             folder.mkdir(parents=True, exist_ok=True)
-            begun.write_text(asked)  # what an interrupted simulation leaves is of this plan alone
+            begun.write_text(asked)  # so an interrupted simulation is known to be of this plan
         preset = crowded(
             find_preset(wanted.preset, wanted.streaks, wanted.shape, subtract=wanted.subtract), wanted.crowding
         )
@@ -66,7 +66,7 @@ def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list
 def make_sets(
     folder: Path, wanted: Sequence[Wanted], seed: int, workers: int, say: Callable[[str], None]
 ) -> list[Example]:
-    """Make the exposures of several presets, each in a folder and with a seed of its own; tell of each preset."""
+    """Make the exposures of several presets, each with its own folder and seed, and report each preset."""
     found = []
     for n, part in enumerate(wanted):
         say(f"{folder.name}: {part.count} exposures like {part.sky}")

@@ -25,7 +25,7 @@ from schemas.settings import Settings
 
 @dataclass(frozen=True)
 class Example:
-    """Exposure: its tile store, its true sources, and what its sky is like (`Wanted.sky`)."""
+    """Exposure: its tile store, its true sources, and the name of its sky (`Wanted.sky`)."""
 
     store: Path
     truth: pa.Table
@@ -33,34 +33,34 @@ class Example:
 
 
 def truth_targets(truth: pa.Table) -> Targets:
-    """Return the targets of `match_detections` from a `TRUTH` table of one exposure."""
+    """Return the targets for `match_detections` from a `TRUTH` table of one exposure."""
     columns = (truth[name].to_numpy().astype(np.float64) for name in ("x", "y", "length_px", "angle_deg", "visible"))
     return Targets(np.array(truth["kind"].to_pylist(), dtype=np.str_), *columns)
 
 
 WORK_IS_FULL = "free space there or choose another --work, and run again: it goes on where it stopped."
-"""What to do where the disk of the simulated exposures is full."""
+"""Remedy if the disk with simulated exposures is full."""
 
 BRIGHT_ENOUGH = 4.2
-"""S/N of a source to learn from: fainter ones teach only doubt."""
+"""Least S/N of sources to learn from: fainter ones only teach doubt."""
 
 
 @dataclass(frozen=True)
 class TrainingField:
-    """Pixels of an exposure, mapped from disk, and what is on it.
+    """Pixels of an exposure, mapped from disk, and its sources.
 
     Attributes
     ----------
     name
-        Of the exposure.
+        Name of the exposure.
     info
-        Its noise, PSF and gain.
+        Its metadata: noise, PSF, gain.
     pixels : (ny, nx) float32
         Pixel units.
     usable : (ny, nx) bool
-        Pixels that count.
+        Usable pixels.
     targets, snr
-        Sources; their matched-filter S/N, negative for one that is fainter than on the template.
+        Sources; their matched-filter S/N, negative for a source fainter than on the template.
     """
 
     name: str
@@ -78,12 +78,12 @@ class TrainingField:
 
     @property
     def dark(self) -> NDArray[np.bool_]:
-        """Return which sources are holes in the image, not to be found, (sources,)."""
+        """Return which sources are dark in the image and not to be found, (sources,)."""
         return self.snr < 0
 
 
 def open_field(example: Example) -> TrainingField:
-    """Map the pixels of an example; they are unpacked beside its tiles the first time."""
+    """Map the pixels of an example, which are unpacked beside its tiles on first use."""
     store = TileStore.open(example.store)
     paths = [example.store.with_suffix(f".{name}.npy") for name in ("pixels", "usable")]
     if not paths[1].exists():
@@ -96,7 +96,7 @@ def open_field(example: Example) -> TrainingField:
 
 
 def _save(path: Path, plane: NDArray[np.generic]) -> None:
-    """Write a plane: a full disk leaves nothing that is taken for it later."""
+    """Write a plane completely or not at all, so that a full disk leaves no partial file."""
     with replacing(path) as staged, staged.open("wb") as file:
         np.save(file, plane)
 
@@ -120,18 +120,18 @@ class Wanted:
     Attributes
     ----------
     preset, count
-        What they are like, and how many.
+        Preset, and number of exposures.
     streaks, shape
-        If not the preset's: streaks on each, and (ny, nx), px.
+        Streaks per image, and (ny, nx), px, if not the preset's.
     crowding
-        How many times the preset's stars, cosmic rays and defects they have.
+        Factor on the preset's stars, cosmic rays and defects.
     subtract
-        How their difference images are made: of `flows.simulation.presets.SUBTRACTIONS`.
+        How difference images are made: one of `flows.simulation.presets.SUBTRACTIONS`.
     lengths, smoothing
-        Ranges, if not the preset's: of the trails, px, log-uniform; of the side tap of the kernel that smooths the
-        noise, or makes that of neighbours contrary where it is negative.
+        Ranges, if not the preset's, of the trail lengths, px, log-uniform; and of the side tap of the kernel that
+        smooths the noise, or makes neighbours negatively correlated if it is negative.
     islands
-        Side of squares of sky amid masked pixels, px, as stamps of alerts are; None: whole images.
+        Side of unmasked squares, px, like the stamps of alerts; None: whole images.
     """
 
     preset: str
@@ -151,7 +151,7 @@ class Wanted:
 
 
 def as_tiles(folder: Path, sources: Iterable[Source], truth: pa.Table, workers: int, sky: str) -> list[Example]:
-    """Cut exposures into tiles, kept where they are there already, and assign to each its part of the truth."""
+    """Cut exposures into tiles, keeping existing ones, and give each its part of the truth."""
     stores = map_in_processes(partial(_tile, folder), sources, workers)
     return [
         Example(path, truth.filter((pc.field("visit") == visit) & (pc.field("detector") == detector)), sky)

@@ -1,4 +1,4 @@
-"""Fits that several models have in common: trees, calibration, thresholds."""
+"""Fits shared by several models: trees, calibration, thresholds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from kernels.nets.tree_ensemble import TreeEnsemble
 
 SCAN = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 2.0, 3.0, 5.0, 10.0)
-"""False detections per image at which completeness is drawn."""
+"""Numbers of false detections per image for plots of completeness."""
 
 
 @dataclass(frozen=True)
 class TreeFit:
-    """Number of trees, learning rate, leaves of each, fewest examples in a leaf, and ridge on its value."""
+    """Number of trees, learning rate, leaves per tree, least examples per leaf, and ridge on leaf values."""
 
     trees: int = 300
     rate: float = 0.06
@@ -28,7 +28,7 @@ class TreeFit:
 
 
 def fit_trees(features: NDArray[np.float32], label: NDArray[np.int64], plan: TreeFit, seed: int) -> TreeEnsemble:
-    """Fit trees to the features (n, features) of candidates labelled 0 or 1, by the logistic loss."""
+    """Fit trees to the features (n, features) of candidates labelled 0 or 1, with logistic loss."""
     return taken_from(fit_model(features, label, plan, seed))
 
 
@@ -49,7 +49,7 @@ def fit_model(
 
 
 def taken_from(model: Any) -> TreeEnsemble:
-    """Copy the trees of a fitted model of two classes and features that are numbers, none missing."""
+    """Copy the trees of a fitted model with two classes and numeric features without missing values."""
     nodes = [tree.nodes for (tree,) in model._predictors]
     first = np.cumsum([0, *map(len, nodes)])[:-1]
     flat = np.concatenate(nodes)
@@ -67,7 +67,7 @@ def taken_from(model: Any) -> TreeEnsemble:
 
 
 def turned(stamps: torch.Tensor, symmetry: int) -> torch.Tensor:
-    """Turn pictures by quarters, and mirror them from number 4 on: one of the eight symmetries of the square."""
+    """Turn pictures by quarters, and mirror them for 4 and above: one of the eight symmetries of the square."""
     stamps = torch.rot90(stamps, symmetry % 4, (2, 3))
     return (stamps.transpose(2, 3) if symmetry >= 4 else stamps).contiguous()
 
@@ -78,13 +78,13 @@ def calibrate(log_odds: NDArray[np.floating], real: NDArray[np.bool_]) -> tuple[
     Parameters
     ----------
     log_odds : (n,)
-        Of the ensemble.
+        Log odds from the ensemble.
     real : (n,) bool
-        What the candidates are.
+        Whether each candidate is real.
 
     Notes
     -----
-    Each class's target is off 0 and 1 by the share that one more candidate would have (Platt 1999), so that a perfect
+    Targets differ from 0 and 1 by the share of one additional candidate per class (Platt 1999), so that perfect
     separation does not give an infinite slope.
     """
     positive, negative = int(real.sum()), int((~real).sum())
@@ -99,20 +99,20 @@ def calibrate(log_odds: NDArray[np.floating], real: NDArray[np.bool_]) -> tuple[
 
 
 def false_level(scores: Sequence[NDArray[np.floating]], false_per_image: float) -> float:
-    """Return the least score at which there are at most ``false_per_image`` false ones per image.
+    """Return the lowest score with at most ``false_per_image`` false ones per image.
 
     Parameters
     ----------
     scores
-        Of the false ones of each image.
+        Scores of the false ones of each image.
     false_per_image
-        How many are allowed.
+        Allowed number.
 
     Returns
     -------
     float
         Minus infinity if there are never more.
     """
-    ordered = np.sort(np.concatenate(scores))[::-1]  # of their own type: what is next to a number depends on it
+    ordered = np.sort(np.concatenate(scores))[::-1]  # in their own dtype, which determines the next larger number
     allowed = int(false_per_image * len(scores))
     return float(np.nextafter(ordered[allowed], np.inf)) if allowed < len(ordered) else float("-inf")

@@ -1,4 +1,4 @@
-"""Labels that people gave on the scanning page, as candidates that the verdict learns from."""
+"""People's labels from the vetting page, as candidates for the reliability model to learn from."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,17 +25,17 @@ from schemas.settings import StoreSettings
 from schemas.vetting import LABEL, Verdict
 
 BY_VETTERS = 4
-"""Label of what people call real: of which kind they do not say. Satellites have the 2 of those that are simulated."""
+"""Label of candidates that people call real, without their kind. Satellites are labelled 2 like simulated ones."""
 
 MOST_REPEATS = 20
-"""Most times that a label counts: more of it would be learnt by heart."""
+"""Largest number of repetitions of a label: more would be memorised."""
 
 _FALSE = (Verdict.BOGUS, Verdict.ARTEFACT)
 
 
 @dataclass(frozen=True)
 class NightLabels:
-    """Labels, and the output folders that hold the exposures they are of.
+    """Labels, and output folders with their exposures.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class NightLabels:
     outs
         Output folders with tiles.
     sha256
-        Of the file of labels.
+        SHA-256 of the file of labels.
     """
 
     table: pa.Table
@@ -53,18 +53,18 @@ class NightLabels:
 
     @property
     def summary(self) -> dict[str, object]:
-        """Return what a card says of them: how many of what, by how many people, and the digest of the file."""
+        """Return a summary for a card: numbers of labels by kind, number of people, and digest of the file."""
         users = len(set(self.table["user"].to_pylist()))
         return {"labels": dict(Counter(self.table["label"].to_pylist())), "vetters": users, "sha256": self.sha256}
 
 
 def read_labels(path: Path, outs: Sequence[Path]) -> NightLabels:
-    """Read a file of labels, as ``nightstride vet OUT --export FILE`` writes it.
+    """Read a file of labels written by ``nightstride vet OUT --export FILE``.
 
     Raises
     ------
     Misconfigured
-        It cannot be read (``bad_labels``), or one of the folders is not an output folder.
+        The file cannot be read (``bad_labels``), there is no folder, or one is not an output folder.
     """
     for out in outs:
         require_output(out)
@@ -91,28 +91,28 @@ def read_labels(path: Path, outs: Sequence[Path]) -> NightLabels:
 
 
 def labelled_candidates(labels: NightLabels, detector: str, workers: int, say: Callable[[str], None]) -> list[Labelled]:
-    """Search the exposures of labels again, and label what is found there.
+    """Search the labelled exposures again, and label the candidates found.
 
     Parameters
     ----------
     labels
-        What people said, and where the exposures are.
+        Labels, and output folders.
     detector
         Shipped name or folder.
     workers
-        Processes.
+        Number of processes.
     say
-        Told how many labels are of use.
+        Receives the number of usable labels.
 
     Returns
     -------
     list
-        Per exposure its candidates; those without a label, or with as many for as against, are neither real nor false.
+        Candidates of each exposure; those without a label, or with a tie of labels, are neither real nor false.
 
     Raises
     ------
     Misconfigured
-        None of the exposures is in the folders (``no_labelled_exposure``), or a store refuses.
+        None of the exposures is in the folders (``no_labelled_exposure``), or a store refuses access.
     Retryable
         A store does not answer.
     """
@@ -131,16 +131,16 @@ def labelled_candidates(labels: NightLabels, detector: str, workers: int, say: C
 
 
 def repeated(labelled: Sequence[Labelled], others: int, share: float) -> list[Labelled]:
-    """Return labelled candidates as often as makes them a share of all, `MOST_REPEATS` times at most.
+    """Return labelled candidates, repeated until they are a given fraction of all, at most `MOST_REPEATS` times.
 
     Parameters
     ----------
     labelled
-        Of people.
+        Candidates labelled by people.
     others
-        Number of the simulated candidates.
+        Number of simulated candidates.
     share
-        Of all that is learnt from, 0 to 1.
+        Fraction of labelled candidates among all, 0 to 1.
     """
     count = sum(int(one.known.sum()) for one in labelled)
     if not count:
@@ -156,7 +156,7 @@ def _only(one: Labelled, kept: NDArray[np.bool_]) -> Labelled:
 
 
 def _by_exposure(labels: NightLabels) -> list[tuple[Path, pa.Table]]:
-    """Return the tiles of each exposure that is there, with its labels."""
+    """Return the tiles of each available exposure, with its labels."""
     columns = (labels.table[name].to_pylist() for name in ("visit", "detector"))
     rows: dict[tuple[int, int], list[int]] = {}
     for n, key in enumerate(zip(*columns, strict=True)):
@@ -174,10 +174,10 @@ def _by_exposure(labels: NightLabels) -> list[tuple[Path, pa.Table]]:
 
 def _search(detector: str, store: StoreSettings, wanted: tuple[Path, pa.Table]) -> Labelled | None:
     path, said = wanted
-    configure(store)  # of another process, which knows its environment alone
+    configure(store)  # another process only knows the environment
     try:
         described = described_candidates(Example(path, pa.table({})), detector)
-    except BadInput:  # flooded, or damaged since
+    except BadInput:  # flooded, or damaged meanwhile
         return None
     table = described.table
     x, y = (table[name].to_numpy().astype(np.float64) for name in ("x", "y"))
@@ -189,20 +189,20 @@ def _search(detector: str, store: StoreSettings, wanted: tuple[Path, pa.Table]) 
 
 
 def label_places(x: NDArray[np.float64], y: NDArray[np.float64], said: pa.Table) -> NDArray[np.int64]:
-    """Return the label of each candidate by what people said of places.
+    """Return the label of each candidate from people's labels of positions.
 
     Parameters
     ----------
     x, y : (n,)
-        Candidates, px.
+        Positions of candidates, px.
     said
         Rows of `schemas.vetting.LABEL` of the exposure.
 
     Returns
     -------
     (n,) int64
-        0 false, 2 satellite, `BY_VETTERS` real; -1 where nobody said, all were unsure, or as many said one as another.
-        A label goes to the nearest candidate within 3 px.
+        0 false, 2 satellite, `BY_VETTERS` real; -1 without a label, or if all are unsure or two labels tie. A label
+        goes to the nearest candidate within 3 px.
     """
     votes: dict[int, Counter[int]] = {}
     for row in said.select(["x", "y", "label"]).to_pylist():

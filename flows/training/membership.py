@@ -1,4 +1,4 @@
-"""Training of the model of membership in clusters."""
+"""Training of the model of cluster membership."""
 
 import os
 from collections.abc import Callable
@@ -37,7 +37,7 @@ SHIPPED_DATA = "09_cluster_membership/cluster.gals.sel.dens_zspec020_membership_
 
 @dataclass(frozen=True)
 class MembershipPlan:
-    """Trees, fewest galaxies in a leaf, folds by cluster, and how often all is repeated with other folds."""
+    """Number of trees, least galaxies per leaf, folds by cluster, and repetitions with other folds."""
 
     trees: int = 200
     least: int = 8
@@ -47,7 +47,7 @@ class MembershipPlan:
 
 @dataclass(frozen=True)
 class _Fit:
-    """What has been learnt from galaxies: trees, red sequence, and the limits of the two simplest rules."""
+    """Result of learning: trees, red sequence, and the limits of the two simplest rules."""
 
     trees: TreeEnsemble
     sequence: RedSequence
@@ -56,12 +56,12 @@ class _Fit:
 
 
 def train_membership(path: Path | None, out: Path, plan: MembershipPlan, seed: int, say: Say) -> dict[str, Any]:
-    """Fit randomised trees to galaxies with a class, and write weights, card and figures.
+    """Fit randomised trees to labelled galaxies, and write weights, card and figures.
 
     Parameters
     ----------
     path
-        Table, see `flows.inputs.cluster_table.read_clusters`; None: that of S-PLUS in ``NIGHTSTRIDE_DATA``.
+        Table, see `flows.inputs.cluster_table.read_clusters`; None: the S-PLUS table in ``NIGHTSTRIDE_DATA``.
     out
         Folder for ``membership.*``.
     plan, seed
@@ -72,19 +72,20 @@ def train_membership(path: Path | None, out: Path, plan: MembershipPlan, seed: i
     Returns
     -------
     dict
+        Figures of `membership_figures` for galaxies in clusters not seen by their model, with ``repeats``.
         Figures of `membership_figures` of galaxies in clusters that their model never saw, with ``repeats``.
 
     Raises
     ------
     BadInput
-        There are fewer clusters than folds, or galaxies of one class alone.
+        There are fewer clusters than folds, or galaxies of only one class.
     Misconfigured
         There is no table, or ``out`` cannot be written.
 
     Notes
     -----
-    Extremely randomised trees (Geurts, Ernst & Wehenkel 2006, Mach. Learn. 63, 3). The model that is written has learnt
-    from all galaxies; its figures are those of the folds.
+    Extremely randomised trees (Geurts, Ernst & Wehenkel 2006, Mach. Learn. 63, 3). The written model has learnt from
+    all galaxies; its figures are from the folds.
     """
     path = path or _of_environment()
     table = _usable(read_clusters(path))
@@ -145,7 +146,7 @@ def _rows(table: ClusterTable, which: NDArray[Any]) -> ClusterTable:
 def _folded(
     table: ClusterTable, truth: NDArray[np.int64], plan: MembershipPlan, seed: int
 ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.int64]], NDArray[np.float64]]:
-    """Return what is said of each galaxy by models that never saw its cluster: trees, the simplest rules, redness."""
+    """Return verdicts by models that have not seen a galaxy's cluster: trees, the simplest rules, and redness."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     raw, red = np.empty(table.rows), np.empty(table.rows)
@@ -171,7 +172,7 @@ def _fitted(table: ClusterTable, truth: NDArray[np.int64], plan: MembershipPlan,
 
 
 def fit_red_sequence(table: ClusterTable, truth: NDArray[np.int64]) -> RedSequence:
-    """Fit the red sequence of members, leaving out what is 2.5 scatters from it, ten times."""
+    """Fit the red sequence of members, leaving out those more than 2.5 scatters away, ten times."""
     columns = table.columns
     colour, terms = columns["g"] - columns["z"], ridge_terms(columns["cluster_z"], columns["r"])
     near = (truth == 1) & np.isfinite(colour) & np.isfinite(terms).all(1)
@@ -187,7 +188,7 @@ def fit_red_sequence(table: ClusterTable, truth: NDArray[np.int64]) -> RedSequen
 
 
 def _best_cut(distance: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
-    """Return the limit below which calling galaxies members is right most often."""
+    """Return the upper limit for members with the most correct decisions."""
     places = np.unique(distance[np.isfinite(distance)])
     limits = np.append((places[1:] + places[:-1]) / 2, places[-1] + 1)
     right = [int(((distance < limit) == truth).sum()) for limit in limits]
@@ -217,7 +218,7 @@ def _trees(model: Any) -> TreeEnsemble:
 
 
 def _line(raw: NDArray[np.float64], truth: NDArray[np.int64]) -> tuple[float, float]:
-    """Return slope and offset of the log odds that make probabilities right."""
+    """Return slope and offset of the log odds that calibrate probabilities."""
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(C=1e6).fit(logit(raw)[:, None], truth)

@@ -1,4 +1,4 @@
-"""Fit of a network to pictures: early stopping, checkpoints, labels that leave a choice, shares of votes."""
+"""Fit of a network to pictures: early stopping, checkpoints, ambiguous labels, vote fractions."""
 
 import hashlib
 from collections.abc import Callable
@@ -19,21 +19,21 @@ from schemas.errors import Misconfigured
 
 
 class PictureExamples(NamedTuple):
-    """Pictures and what is known of them.
+    """Pictures and their targets.
 
     Attributes
     ----------
     pictures : (n, planes, side, side) uint8
         0 to 255.
     targets : (n, classes) float32
-        Shares of the votes, which add up to 1; or 1 for each class that a label leaves open, 0 for the others.
+        Vote fractions, with sum 1; or 1 for each class that a label allows, and 0 for the others.
     """
 
     pictures: torch.Tensor
     targets: torch.Tensor
 
     def take(self, chosen: NDArray[np.int64]) -> "PictureExamples":
-        """Return some of them."""
+        """Return the chosen pictures."""
         part = torch.from_numpy(chosen)
         return PictureExamples(self.pictures[part], self.targets[part])
 
@@ -45,15 +45,15 @@ class PictureFit:
     Attributes
     ----------
     epochs, patience
-        Passes at most; passes without a lower validation loss after which the fit ends.
+        Largest number of passes; passes without a lower validation loss after which the fit ends.
     batch, rate, decay
-        Pictures per step, peak learning rate under a one-cycle schedule, weight decay of AdamW.
+        Pictures per step, peak learning rate of a one-cycle schedule, weight decay of AdamW.
     mixup
-        Pictures are mixed in pairs by a share from Beta(mixup, mixup) (Zhang et al. 2018, ICLR); 0: not.
+        Pictures are mixed in pairs by a fraction from Beta(mixup, mixup) (Zhang et al. 2018, ICLR); 0: no mixing.
     weighted
-        Whether all classes weigh the same, whatever their numbers.
+        Whether all classes have equal weight.
     augment
-        What happens to a picture before it is learnt from.
+        Changes of a picture before it is learnt from.
     """
 
     epochs: int = 60
@@ -84,19 +84,19 @@ def fit_pictures(
     checkpoint: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[PictureEpoch, ...]:
-    """Fit ``net`` in place, keep the weights of the best pass, return its history.
+    """Fit ``net`` in place, keep the weights of the best pass, and return its history.
 
     Parameters
     ----------
     net
-        Maps float32 pictures from 0 to 1, (n, planes, side, side), to class scores (n, classes). It is fitted on the
-        GPU, if there is one, and ends on the processor.
+        Network from float32 pictures, 0 to 1, (n, planes, side, side), to class scores (n, classes). It is fitted on
+        a GPU if there is one, and returned on the CPU.
     train, validation
-        The latter of objects that training never sees.
+        Examples; validation objects are not used in training.
     plan, seed
         Settings, and seed of order and augmentation.
     checkpoint
-        File from which an interrupted fit goes on, and which is written after each pass.
+        File written after each pass, from which an interrupted fit continues.
     say
         Receives a message on each pass.
 
@@ -123,7 +123,7 @@ def fit_pictures(
 
 
 def require_classes(targets: torch.Tensor) -> None:
-    """Raise Misconfigured (``one_class``) where the targets of pictures, (n, classes), are all of one class."""
+    """Raise `Misconfigured` (``one_class``) if the targets of pictures, (n, classes), are all of one class."""
     if int((targets.sum(0) > 0).sum()) < 2:
         problem = f"{len(targets)} pictures are all of one class: nothing tells what the others look like."
         raise Misconfigured("one_class", "training pictures", problem, "give pictures of two classes or more.")
@@ -154,7 +154,7 @@ class _Fit:
         return len(losses) >= self.plan.epochs or waited >= self.plan.patience
 
     def step(self) -> PictureEpoch:
-        """Make a pass; its draws depend on its number alone, so that a fit that goes on draws what it would have."""
+        """Make a pass; random draws depend only on its number, so that a continued fit is the same."""
         drawn = [self.seed, len(self.history)]
         rng = np.random.default_rng(drawn)
         generator = torch.Generator(self.device).manual_seed(drawn[0] * 100_003 + drawn[1])
@@ -182,7 +182,7 @@ class _Fit:
         pictures = augmented(batch.pictures.to(self.device).float() / 255, self.plan.augment, generator)
         targets = batch.targets.to(self.device)
         weight = (targets * self.weight.to(self.device)).sum(1) / targets.sum(1)
-        # Gradients of bfloat16 have float32's range: none vanishes, as float16's do unless the loss is scaled.
+        # Gradients in bfloat16 have float32's range and do not vanish, unlike float16's, which need a scaled loss.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             if not self.plan.mixup:
                 return (weight * picture_loss(self.net(pictures), targets)).mean()
@@ -216,7 +216,7 @@ class _Fit:
 
     @cached_property
     def about(self) -> str:
-        """What tells this fit from others: network, pictures, labels, settings and seed."""
+        """Identity of this fit: network, pictures, labels, settings and seed."""
         shapes = [tuple(value.shape) for value in self.net.state_dict().values()]
         digest = hashlib.sha256()
         for part in (*self.train, *self.validation):
@@ -225,10 +225,10 @@ class _Fit:
 
 
 def picture_loss(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the loss of each picture, (n,), of scores and targets (n, classes).
+    """Return the loss of each picture, (n,), from scores and targets (n, classes).
 
-    Of shares of votes the cross entropy; of labels that leave a choice minus the log of what the classes that are left
-    open have together.
+    For vote fractions this is the cross entropy; for ambiguous labels minus the log of the total probability of the
+    allowed classes.
     """
     log = torch.log_softmax(scores.float(), 1)
     shares = -(targets * log).sum(1)
@@ -237,14 +237,14 @@ def picture_loss(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def class_weights(targets: torch.Tensor) -> torch.Tensor:
-    """Return weights that make all classes count the same, (classes,), of mean 1 over the pictures; absent ones 0."""
+    """Return weights that make all classes count equally, (classes,), with mean 1 over the pictures; absent ones 0."""
     share = (targets / targets.sum(1, keepdim=True)).sum(0)
     present = share > 0
     return torch.where(present, len(targets) / (share.clamp(min=1e-9) * present.sum()), 0.0)
 
 
 def apply_net(net: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
-    """Return class scores, (n, classes) on the processor, of pictures from 0 to 255."""
+    """Return class scores of pictures, 0 to 255, as (n, classes) on the CPU."""
     net.eval()
     device = next(net.parameters()).device
     with torch.inference_mode():

