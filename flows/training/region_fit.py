@@ -17,7 +17,7 @@ from kernels.search.region_search import FURTHEST, anchor_boxes, look_at_boxes, 
 from kernels.statistics.matching import segment_distance
 
 BESIDE_PX = 8.0
-"""Boxes whose middle is so near to what counts neither way count neither way."""
+"""Boxes whose middle is within this distance of an ignored source are ignored."""
 
 
 def label_boxes(
@@ -32,14 +32,14 @@ def label_boxes(
     sources
         True sources.
     positive, negative
-        Intersection over union from which on a box holds a trail, and below which it does not.
+        Intersection over union from which on a box has a trail, and below which it has none.
     best
-        Whether the box that fits a trail best holds it, however badly it fits.
+        Whether the best-fitting box of each trail is positive, however badly it fits.
 
     Returns
     -------
     label : (n,)
-        1 a trail, 0 none, -1 neither.
+        1 a trail, 0 none, -1 ignored.
     trail : (n,)
         Index of the trail that fits best; 0 if there is none.
     """
@@ -58,25 +58,25 @@ def label_boxes(
 
 
 def balanced(label: NDArray[np.int64], count: int, share: float, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Draw boxes to learn from: at most ``share`` of ``count`` of label 1, the rest of label 0 (Ren et al. 2015)."""
+    """Draw boxes to learn from: at most ``share`` of ``count`` with label 1, the rest label 0 (Ren et al. 2015)."""
     trails, others = (rng.permutation(np.flatnonzero(label == kind)) for kind in (1, 0))
     trails = trails[: int(share * count)]
     return np.concatenate([trails, others[: count - len(trails)]])
 
 
-_SHOWN = 100  # batches between two reports
+_SHOWN = 100  # number of batches between two reports
 _CELLS = SIDE // CELL
-_ANCHORS = 64  # learnt from in one crop, half of them with a trail
-_PROPOSALS = 24  # judged in one crop
-_JITTERED = 3  # copies of each true box that are judged too
-_JITTER = 0.12  # of its sides
+_ANCHORS = 64  # anchors learnt from per crop, up to half of them with a trail
+_PROPOSALS = 24  # proposals scored per crop
+_JITTERED = 3  # copies of each true box that are scored too
+_JITTER = 0.12  # relative to its sides
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class RegionFit:
-    """Batches of crops, crops in a batch, largest learning rate, weight decay."""
+    """Number of batches, crops per batch, largest learning rate, weight decay."""
 
     batches: int
     batch: int = 8
@@ -85,21 +85,21 @@ class RegionFit:
 
 
 def fit_regions(net: RegionNet, draw: CropDraw, fit: RegionFit, seed: int, say: Say) -> tuple[float, ...]:
-    """Fit both halves of the network together, in place; return the mean loss of every 100 batches.
+    """Fit both parts of the network together, in place; return the mean loss of every 100 batches.
 
     Parameters
     ----------
     net
-        Proposals and head share the features; the head learns from the proposals of the moment (Ren et al. 2015,
+        Network in which proposals and head share features; the head learns from the current proposals (Ren et al. 2015,
         section 3.2, approximate joint training).
     draw
-        Gives crops.
+        Source of crops.
     fit
-        AdamW (Loshchilov & Hutter 2019, ICLR) under a one-cycle schedule (Smith & Topin 2019, SPIE 11006).
+        AdamW (Loshchilov & Hutter 2019, ICLR) with a one-cycle schedule (Smith & Topin 2019, SPIE 11006).
     seed
-        Of the boxes that are drawn.
+        Seed of the draw of boxes.
     say
-        Receives a message on the loss now and then.
+        Receives a message on the loss every 100 batches.
     """
     rng = np.random.default_rng([seed, 1])
     optimiser = torch.optim.AdamW(net.parameters(), lr=fit.rate, weight_decay=fit.decay)
@@ -124,7 +124,7 @@ def fit_regions(net: RegionNet, draw: CropDraw, fit: RegionFit, seed: int, say: 
 
 
 def crop_losses(net: RegionNet, crops: Sequence[RegionCrop], rng: np.random.Generator) -> torch.Tensor:
-    """Return the losses of a batch, (4,): is there a trail, and where, of the anchors; the same of the head."""
+    """Return the losses of a batch, (4,): existence and position of trails for anchors, and the same for the head."""
     cells = torch.from_numpy(np.stack([crop.cells for crop in crops])).permute(0, 3, 1, 2)
     features = net.features(cells)
     objectness = net.objectness(features)
@@ -151,7 +151,7 @@ def _anchor_losses(
 
 
 def _anchor_sample(sources: Sources, rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
-    """Draw anchors of a crop: row, column and kind, label, and the shifts to the trail."""
+    """Draw anchors of a crop; return row, column and kind, label, and the shifts to the trail."""
     middle = (sources.boxes[:, :2] + sources.boxes[:, 2:]) / 2
     steps = np.stack(np.meshgrid(np.arange(-3, 4), np.arange(-3, 4)), -1).reshape(-1, 2)
     near = (np.round((middle - (CELL - 1) / 2) / CELL).astype(np.int64)[:, None] + steps).reshape(-1, 2)
@@ -199,7 +199,7 @@ def _proposals(
     crops: Sequence[RegionCrop],
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the likeliest proposals of each crop, and its true boxes, moved a little."""
+    """Return the most likely proposals of each crop, and its true boxes with small random changes."""
     best = objectness.amax(1)[:, BORDER:-BORDER, BORDER:-BORDER]
     highest = nn.functional.max_pool2d(best, 3, 1, 1)
     ranked = torch.where(best == highest, best, -torch.inf).flatten(1).topk(_PROPOSALS).indices.numpy()
@@ -222,5 +222,5 @@ def _jittered(boxes: NDArray[np.float64], rng: np.random.Generator) -> NDArray[n
 
 
 def _distance(said: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Smooth L1, summed over the four numbers, mean over boxes; 0 of none."""
+    """Return the smooth L1 loss, summed over the four numbers and averaged over boxes; 0 without boxes."""
     return nn.functional.smooth_l1_loss(said, wanted, reduction="sum", beta=0.5) / max(len(wanted), 1)

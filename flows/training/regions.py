@@ -27,7 +27,7 @@ from kernels.statistics.completeness import Share
 from kernels.statistics.matching import Targets, match_detections
 
 LEVELS = (0.5, 1.0)
-"""False boxes per image at which completeness is given."""
+"""False boxes per image at which completeness is reported."""
 
 _LEAST_SNR = (7.0, 10.0)
 
@@ -43,13 +43,14 @@ class Judged:
     score : (n,)
         Log odds.
     target : (n,)
-        Index of the source it found, -1 if none.
+        Index of the source found; -1: none.
     false : (n,)
-        Found nothing that is there.
+        Whether nothing real is there.
     shared, apart : (n,)
-        Intersection over union with the source's box; distance of its middle from the source's, px. NaN where none.
+        Intersection over union with the source's box; distance of the box's middle from the source, px. NaN without
+        a source.
     targets, snr
-        What is there.
+        True sources; their matched-filter S/N.
     """
 
     score: Floats
@@ -70,7 +71,7 @@ def find_boxes(search: RegionSearch, example: Example) -> RegionHits:
 
 
 def judge_boxes(found: RegionHits, example: Example) -> Judged:
-    """Match boxes found on an exposure to sources by their middles, best score first."""
+    """Match boxes found on an exposure to sources by their middles, highest score first."""
     field, score = open_field(example), found.logits.astype(np.float64)
     x, y = (found.boxes[:, :2] + found.boxes[:, 2:]).T / 2
     matches = match_detections(x, y, score, field.targets)
@@ -83,14 +84,14 @@ def judge_boxes(found: RegionHits, example: Example) -> Judged:
 
 
 def region_figures(judged: Mapping[str, Sequence[Judged]]) -> dict[str, Any]:
-    """Return completeness with intervals at some false boxes per image, and how well boxes fit, per preset."""
+    """Return completeness with intervals at some numbers of false boxes per image, and the fit of boxes, per preset."""
     return {name: _figures(group) for name, group in judged.items() if group}
 
 
 def region_level(judged: Sequence[Judged], false_per_image: float) -> float:
-    """Return the least log odds with at most ``false_per_image`` false boxes per image."""
+    """Return the lowest log odds with at most ``false_per_image`` false boxes per image."""
     false = [one.score[one.false] for one in judged]
-    # No lower than any false one: cards and reports hold no infinity.
+    # At least the lowest score of a false box, since cards and reports cannot hold infinity.
     return max(false_level(false, false_per_image), float(min(part.min(initial=0.0) for part in false)))
 
 
@@ -115,7 +116,7 @@ def _completeness(judged: Sequence[Judged], level: float, least: float) -> dict[
 
 
 def _fit(judged: Sequence[Judged], level: float) -> dict[str, Any]:
-    """Return how the boxes of the trails found fit the true ones, in quantiles."""
+    """Return quantiles of the agreement between boxes of found trails and true boxes."""
     shared, apart = (
         np.concatenate([getattr(one, name)[(one.score >= level) & (one.target >= 0)] for one in judged])
         for name in ("shared", "apart")
@@ -140,24 +141,24 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class RegionPlan:
-    """Settings of the training of the network.
+    """Settings for training the network.
 
     Attributes
     ----------
     share
-        Share of the exposures of each preset to learn from; the rest is for the report.
+        Fraction of the exposures of each preset to learn from; the rest are for the report.
     first, later
-        Fit from scratch, and with the false alarms of the first over whole exposures.
+        Fit from scratch, and fit with false alarms of the first one on whole exposures.
     mined
-        Exposures whose false alarms are sought.
+        Number of exposures searched for false alarms.
     shares
-        Shares of the crops of the second fit.
+        Fractions of crops in the second fit.
     floor
-        Log odds of a proposal above which it is judged.
+        Log odds above which the head scores a proposal.
     hard
-        Log odds above which a false box is a hard place.
+        Log odds above which a false box is a hard position.
     false_per_image
-        False boxes per image at which the threshold of a hit is set: many, for the verdict decides.
+        False boxes per image at the threshold of a hit; many, since the reliability model decides.
     """
 
     share: float = 0.7
@@ -179,9 +180,9 @@ def train_region(
     workers: int,
     say: Say,
 ) -> dict[str, Any]:
-    """Train the network on a part of the exposures and report on the rest.
+    """Train the network on part of the exposures and report on the rest.
 
-    Parameters as of `flows.training.cells.train_cells`, with exposures per preset.
+    Parameters as in `flows.training.cells.train_cells`, with exposures per preset.
 
     Returns
     -------
@@ -213,7 +214,7 @@ def train_region(
 def split_exposures(
     examples: Mapping[str, Sequence[Example]], share: float, seed: int
 ) -> tuple[dict[str, list[Example]], dict[str, list[Example]]]:
-    """Split the exposures of each preset, whole ones, into those to learn from and those to report on."""
+    """Split the exposures of each preset into those to learn from and those to report on."""
     rng = np.random.default_rng([seed, 0])
     learn: dict[str, list[Example]] = {}
     held: dict[str, list[Example]] = {}

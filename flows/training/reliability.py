@@ -54,31 +54,31 @@ from schemas.settings import NOISE_ALONE
 
 Say = Callable[[str], None]
 TOLD = 10
-"""Exposures between two words of how far the search for candidates is."""
+"""Number of exposures between two progress reports of the search for candidates."""
 
 
 LABEL_SHARE = 0.2
-"""Share of people's labels in all that a reliability model learns from; a label is repeated for that."""
+"""Fraction of people's labels in the training data of a reliability model; labels are repeated to reach it."""
 
 
 @dataclass(frozen=True)
 class ReliabilityPlan:
-    """Settings of the training of the reliability model.
+    """Settings for training the reliability model.
 
     Attributes
     ----------
     fit, trees
         Fits of the networks and of the trees.
     hidden
-        Share of the candidates that it learns from without the science image: not every night has any.
+        Fraction of training candidates without the science image, since not every night has one.
     false_per_image
-        False detections at its threshold, on the validation exposures that are drawn and on those that are
-        subtracted, whichever asks for the higher; with science images and without, each its own.
+        False detections per image at the threshold, which is the higher one of drawn and subtracted validation
+        exposures; with and without science images it is set separately.
     min_snr
-        S/N of the candidates by which it is calibrated and judged: fainter ones are not published.
+        Least S/N of candidates for calibration and report: fainter ones are not published.
     enough
-        Candidates to learn from: when there are as many, no more exposures are searched; the card tells of how many
-        they are.
+        Number of training candidates after which no more exposures are searched; the card states the number of
+        exposures used.
     """
 
     fit: ReliabilityFit = field(default_factory=ReliabilityFit)
@@ -91,7 +91,7 @@ class ReliabilityPlan:
 
 @dataclass(frozen=True)
 class Sets:
-    """Exposures to learn from, to set calibration and threshold on, and to report on, by sky; labels of people."""
+    """Exposures to learn from, to set calibration and thresholds, and to report on, by sky; and people's labels."""
 
     train: Sequence[Example]
     validation: Sequence[Example]
@@ -114,13 +114,13 @@ def train_reliability(
     Parameters
     ----------
     out
-        Gets weights, card and picture.
+        Folder for weights, card and picture.
     detector
         Shipped name or folder.
     sets
         Exposures that the detector has not learnt from.
     plan, about, seed, workers, say
-        As of `flows.training.cells.train_cells`.
+        As in `flows.training.cells.train_cells`.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def train_reliability(
     Raises
     ------
     Misconfigured
-        The detector finds nothing to learn from, to calibrate by or to report on (``no_candidates``).
+        The detector finds nothing to learn from, to calibrate with or to report on (``no_candidates``).
     """
     find = partial(_find, detector=detector, workers=workers, say=say)
     pairs = find(sets.train, enough=plan.enough)
@@ -149,7 +149,7 @@ def train_reliability(
 def learn_reliability(
     detector: str, learn: Sequence[Labelled], plan: ReliabilityPlan, about: dict[str, Any], seed: int, say: Say
 ) -> ReliabilityNet:
-    """Return a reliability model that has learnt, not calibrated; the arguments are `train_reliability`'s."""
+    """Return a fitted, uncalibrated reliability model; arguments as in `train_reliability`."""
     nets = fit_reliability(learn, plan.fit, seed, say)
     trees = fit_trees(*features_and_labels(learn), plan.trees, seed)
     return ReliabilityNet(nets, trees, 1.0, 0.0, _card(detector, about, plan), fit_kinds(learn))
@@ -158,9 +158,9 @@ def learn_reliability(
 def calibrate_reliability(
     out: Path, detector: str, sets: Sets, plan: ReliabilityPlan, about: dict[str, Any], workers: int, say: Say
 ) -> dict[str, Any]:
-    """Set calibration and thresholds of a reliability model again: as `train_reliability`, without learning.
+    """Repeat calibration and thresholds of a reliability model: like `train_reliability`, without learning.
 
-    Weights stay as they are. ``about`` joins what the card says of the training, as ``calibrated``.
+    Weights are kept. ``about`` is added to the card's description of the training, as ``calibrated``.
 
     Raises
     ------
@@ -175,12 +175,12 @@ def calibrate_reliability(
 
 
 def require_reliability(detector: str) -> None:
-    """Raise, from the cards alone, unless a detector has a reliability model of its own.
+    """Raise, reading only cards, unless a detector has its own reliability model.
 
     Raises
     ------
     Misconfigured
-        There is no such detector, it has no reliability model, or one of another detector.
+        There is no such detector, or it has no reliability model or that of another detector.
     """
     read_card("detect", detector)
     require_same_detector(detector)
@@ -194,7 +194,7 @@ def _calibrated(
     find: Callable[..., list[list[Labelled]]],
     others: Mapping[str, Rank],
 ) -> dict[str, Any]:
-    """Calibrate on the candidates found, report on the test exposures, and write weights, card and picture."""
+    """Calibrate on candidates, report on the test exposures, and write weights, card and picture."""
     out.mkdir(parents=True, exist_ok=True)
     pairs = find(sets.validation, wrong_psf=False)
     validation = [example for example, pair in zip(sets.validation, pairs, strict=True) if pair]
@@ -252,7 +252,7 @@ def _calibrated(
 def _threshold(
     examples: Sequence[Example], found: Sequence[Labelled], scores: Sequence[NDArray[np.floating]], false: float
 ) -> float:
-    """Return the highest threshold that any kind of sky asks for: drawn ones, and subtracted ones."""
+    """Return the higher of the thresholds for drawn and for subtracted exposures."""
     levels = [0.0]
     for subtracted in (False, True):
         of = [n for n, example in enumerate(examples) if ("-" in example.sky) == subtracted]
@@ -269,7 +269,7 @@ def _find(
     wrong_psf: bool = True,
     enough: int | None = None,
 ) -> list[list[Labelled]]:
-    """Return what `unless_flooded` gives for each exposure, until there are enough candidates."""
+    """Return the result of `unless_flooded` for each exposure, until there are enough candidates."""
     search = partial(unless_flooded, detector=detector, wrong_psf=wrong_psf)
     found, count = [], 0
     for one in map_in_processes(search, examples, workers):
@@ -306,12 +306,12 @@ def _arrays(judges: ReliabilityNet) -> dict[str, NDArray[Any]]:
     }
     trees = {f"{TREES}{name}": value for name, value in judges.trees._asdict().items()}
     kinds = {} if judges.kinds is None else judges.kinds._asdict()
-    shares = {f"{SHARES}{name}": value for name, value in kinds.items() if name != "shift"}  # stands on the card
+    shares = {f"{SHARES}{name}": value for name, value in kinds.items() if name != "shift"}  # stored in the card
     return trees | members | shares
 
 
 def _card(detector: str, about: dict[str, Any], plan: ReliabilityPlan) -> ModelCard:
-    """Return the card of a reliability model that is not calibrated and has no weights yet."""
+    """Return the card of a reliability model without calibration and weights."""
     search = read_card("detect", detector)
     return ModelCard(
         stage="reliability",
@@ -336,7 +336,7 @@ def _card(detector: str, about: dict[str, Any], plan: ReliabilityPlan) -> ModelC
 
 
 def fit_kinds(learn: Sequence[Labelled]) -> KindShares:
-    """Fit what tells the kinds of real candidates apart, all kinds as frequent as each other."""
+    """Fit the kinds of real candidates, with equal weight for all kinds."""
     features, kind = _real(learn)
     scaler = StandardScaler().fit(features)
     standard = np.clip(scaler.transform(features), -FURTHEST, FURTHEST)
@@ -349,9 +349,9 @@ def fit_kinds(learn: Sequence[Labelled]) -> KindShares:
 
 
 def with_prior(shares: KindShares, known: Sequence[Labelled], columns: tuple[int, ...] | None = None) -> KindShares:
-    """Return the shares with the frequencies of the kinds among some candidates as their prior.
+    """Return the shares with the frequencies of kinds among given candidates as prior.
 
-    ``columns`` are the measurements that the shares are made of; None: all.
+    ``columns`` are the features used for the shares; None: all.
     """
     features, kind = _real(known)
     even = shares._replace(shift=np.zeros(len(KINDS)))
@@ -359,7 +359,7 @@ def with_prior(shares: KindShares, known: Sequence[Labelled], columns: tuple[int
 
 
 def _prior_shift(shares: NDArray[np.float64], kind: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return what makes the mean share of each kind its frequency (Saerens et al. 2002, Neural Comput. 14, 21)."""
+    """Return the shift that makes mean shares equal frequencies (Saerens et al. 2002, Neural Comput. 14, 21)."""
     frequency = (np.bincount(kind, minlength=len(KINDS)) + 1) / (len(kind) + len(KINDS))
     shift = np.zeros(len(KINDS))
     for _ in range(100):
@@ -373,8 +373,8 @@ def kind_figures(
 ) -> dict[str, Any]:
     """Return accuracy with interval, confusion matrix, calibration error, and the baseline, for the card.
 
-    ``columns`` are those of `with_prior`.
-    The baseline calls a trail what was fitted with half of the FWHM or more, a point all else.
+    ``columns`` are those of `with_prior`. The baseline calls candidates with a fitted length of half the FWHM or more
+    trails, and all others points.
     """
     features, kind = _real(scored)
     stated = kind_shares(features, shares, columns)

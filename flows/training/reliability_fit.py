@@ -1,4 +1,4 @@
-"""Fit of the reliability of candidates, and its measures."""
+"""Fit of the reliability of candidates, and its figures."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from schemas.dia_source import FEATURES
 
 @dataclass(frozen=True)
 class ReliabilityFit:
-    """Networks of the ensemble, passes over the candidates, size of a batch, largest learning rate, weight decay."""
+    """Number of networks, passes over the candidates, batch size, largest learning rate, weight decay."""
 
     networks: int = 2
     epochs: int = 8
@@ -38,22 +38,22 @@ class ReliabilityFit:
 def fit_reliability(
     examples: Sequence[Labelled], plan: ReliabilityFit, seed: int, say: Callable[[str], None]
 ) -> tuple[ReliabilityCnn, ...]:
-    """Fit an ensemble: single networks differ by several per cent in what they find.
+    """Fit an ensemble, since single networks differ by several per cent in what they find.
 
     Parameters
     ----------
     examples
-        Candidates of the exposures to learn from; those that are neither real nor false are left out.
+        Candidates of the training exposures; those neither real nor false are left out.
     plan
-        AdamW under a one-cycle schedule.
+        Settings: AdamW with a one-cycle schedule.
     seed
-        Of the start values, the order and the symmetries.
+        Seed of initial values, order and symmetries.
     say
         Receives a message on the loss.
 
     Notes
     -----
-    On the GPU, if there is one; all candidates then lie there.
+    Runs on the GPU if there is one; then all candidates are in its memory.
     """
     known = [one.known for one in examples]
     features = np.concatenate([one.features[use] for one, use in zip(examples, known, strict=True)])
@@ -106,12 +106,12 @@ mpl.use("Agg")
 Scores = list[NDArray[np.floating]]
 
 Rank = Callable[[Labelled], Any]
-"""A way to rank candidates: gives their scores."""
+"""Ranking of candidates: returns their scores."""
 
 
 @dataclass(frozen=True)
 class ScoredCandidates:
-    """Exposures of one sky with their candidates and the scores of several ways to rank these."""
+    """Exposures of one sky with their candidates, and the candidates' scores by several rankings."""
 
     sky: str
     examples: list[Labelled]
@@ -119,12 +119,12 @@ class ScoredCandidates:
 
 
 def summed_logit(one: Labelled) -> NDArray[np.float64]:
-    """Rank candidates by the summed log odds of their hits, the detector's own score."""
+    """Rank candidates by the summed log odds of their hits, which is the detector's own score."""
     return one.features[:, FEATURES.index("log_logit_sum")].astype(np.float64)
 
 
 def rivals(train: Sequence[Labelled], seed: int) -> Mapping[str, Rank]:
-    """Fit the simplest ways to learn to judge a candidate, by its measurements alone.
+    """Fit the simplest learners for candidates, which use only their measurements.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def rivals(train: Sequence[Labelled], seed: int) -> Mapping[str, Rank]:
 
 
 def features_and_labels(examples: Sequence[Labelled]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return features and label (1 real, 0 false) of all candidates that are either."""
+    """Return features and labels (1 real, 0 false) of all candidates that are either."""
     features = np.concatenate([one.features[one.known] for one in examples])
     return features, np.concatenate([one.label[one.known] > 0 for one in examples]).astype(np.int64)
 
@@ -159,12 +159,11 @@ def report_reliability(
     Parameters
     ----------
     out
-        Folder of the picture.
+        Folder for the picture.
     scored
-        Test exposures; the ranking called ``verdict`` holds calibrated probabilities.
+        Test exposures; the ranking called ``verdict`` has calibrated probabilities.
     variants
-        The same exposures in other circumstances (measured with another PSF than theirs, without science images), and
-        the threshold there.
+        The same exposures under other conditions (a wrong PSF, no science images), with the threshold used there.
     threshold
         Least reliability of a detection.
     """

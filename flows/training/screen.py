@@ -1,4 +1,4 @@
-"""Training of the screen in front of a network of windows."""
+"""Training of the screen in front of a network that scores windows."""
 
 import hashlib
 import json
@@ -34,19 +34,19 @@ from schemas.errors import Misconfigured
 Say = Callable[[str], None]
 Result = TypeVar("Result")
 SEEDS = 500
-"""Apart from those of the exposures that the search itself is trained on."""
+"""Offset of seeds, so that exposures differ from those for training the search."""
 SHARE = 0.05
-"""Of the windows far below the floor that the fit sees."""
+"""Fraction used in the fit of windows far below the floor."""
 
 
 @dataclass(frozen=True)
 class ScreenPlan:
-    """Settings of the training of a screen. Exposures of the three sets never share a field.
+    """Settings for training a screen. Exposures of the three sets never share a field.
 
     Attributes
     ----------
     fit, calibrate, test
-        Exposures per preset: to learn from; to set the level on; to report on.
+        Exposures to learn from; to set the level; to report on.
     how
         Settings of the fit.
     seed
@@ -66,17 +66,17 @@ def train_screen(out: Path, work: Path, model: str, plan: ScreenPlan, workers: i
     Parameters
     ----------
     out
-        Gets ``screen.safetensors`` and ``screen.json``.
+        Folder for ``screen.safetensors`` and ``screen.json``.
     work
-        Simulated exposures go here, and are used again if they are there.
+        Folder for simulated exposures, which are reused.
     model
-        Network that the screen stands in front of: shipped name, folder or URL.
+        Network behind the screen: shipped name, folder or URL.
     plan
-        What to do.
+        Settings.
     workers
-        Processes.
+        Number of processes.
     say
-        Called with a line for every step.
+        Receives a line for every step.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def train_screen(out: Path, work: Path, model: str, plan: ScreenPlan, workers: i
     Raises
     ------
     Misconfigured
-        There is no such network, it is not one of windows, or ``out`` cannot be written: said before anything is
+        There is no such network, it does not score windows, or ``out`` cannot be written; raised before anything is
         simulated.
     """
     card = read_card("detect", model)
@@ -101,7 +101,7 @@ def train_screen(out: Path, work: Path, model: str, plan: ScreenPlan, workers: i
     }
     seen = partial(telling_rows, model=model, low=floor + plan.how.low, share=SHARE)
     rows = Rows.join(list(_counted("windows", map_in_processes(seen, sets["fit"], workers), len(sets["fit"]), say)))
-    torch.set_num_threads(1)  # the same weights on any machine's cores
+    torch.set_num_threads(1)  # so that weights do not depend on the number of cores
     layers = fit_screen(rows, exact_search(model).log_odds, floor, plan.how, say)
     level = safe_level(_guessed(model, layers, sets["calibrate"], workers, say), floor)
     presets = [part.preset for part in plan.test for _ in range(part.count)]

@@ -1,4 +1,4 @@
-"""Fit of a screen, and the level below which it leaves windows out."""
+"""Fit of a screen, and the level below which it leaves out windows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,27 +21,27 @@ from schemas.pixels import WINDOW
 from schemas.settings import DetectSettings
 
 WORST = 30
-"""Hits with the lowest guesses that tell how the guesses of further hits would fall off."""
+"""Number of hits with the lowest guesses, from which the tail of further hits is estimated."""
 FOLDS = 3.0
-"""How many times the guesses' fall-off the level lies below the lowest: exp(3) = 20 times fewer hits are expected
-below than one in as many as it was calibrated on."""
+"""Distance of the level below the lowest guess, in scales of the tail: of as many hits as it was calibrated on, exp(-3)
+= 1/20 of one is expected below."""
 
 
 @dataclass(frozen=True)
 class Guessed:
-    """Guesses for the windows of one exposure, and their true values: (n,) float32 both."""
+    """Guesses for the windows of one exposure, and their true values, both (n,) float32."""
 
     guess: NDArray[np.float32]
     logits: NDArray[np.float32]
 
 
 def safe_level(examples: list[Guessed], floor: float) -> float:
-    """Return the level that no hit of these exposures, and hardly one of others, is guessed below.
+    """Return a level below which no hit of these exposures, and hardly any hit of others, is guessed.
 
     Parameters
     ----------
     examples
-        Exposures that the screen was not fitted on, with `WORST` hits or more in all.
+        Exposures that the screen was not fitted to, with at least `WORST` hits in total.
     floor
         Log odds of a hit.
 
@@ -53,8 +53,8 @@ def safe_level(examples: list[Guessed], floor: float) -> float:
     Returns
     -------
     level
-        Log odds, ``floor`` at most: the lowest guess of a hit, less three times the mean distance by which the lowest
-        thirty lie below the highest of them (of an exponential tail, its scale).
+        Log odds, at most ``floor``: the lowest guess of a hit, minus three times the mean distance of the thirty lowest
+        guesses below the highest of them (the scale of an exponential tail).
     """
     hits = np.concatenate([one.guess[one.logits >= floor] for one in examples]).astype(np.float64)
     if len(hits) < WORST:
@@ -69,16 +69,16 @@ def safe_level(examples: list[Guessed], floor: float) -> float:
 
 
 def screen_figures(examples: list[Guessed], presets: list[str], floor: float, level: float) -> dict[str, Any]:
-    """Count hits, hits lost and windows that pass, per preset, with 95 % intervals.
+    """Count hits, lost hits and windows that pass, per preset, with 95 % intervals.
 
     Parameters
     ----------
     examples
-        Exposures that neither the screen nor its level has seen.
+        Exposures used neither for the screen nor for its level.
     presets
-        Of each of them.
+        Preset of each.
     floor, level
-        Log odds of a hit, and from which guesses pass.
+        Log odds of a hit, and lowest guess that passes.
     """
     figures: dict[str, Any] = {}
     for preset in sorted(set(presets)):
@@ -111,17 +111,17 @@ class Rows:
     logits: NDArray[np.float32]
 
     def take(self, index: NDArray[np.integer] | NDArray[np.bool_]) -> "Rows":
-        """Return some of them."""
+        """Return the chosen rows."""
         return Rows(self.features[index], self.logits[index])
 
     @classmethod
     def join(cls, parts: "list[Rows]") -> "Rows":
-        """Join several into one."""
+        """Return several sets of rows as one."""
         return cls(np.concatenate([part.features for part in parts]), np.concatenate([part.logits for part in parts]))
 
 
 def scored_rows(example: Example, model: str) -> Rows:
-    """Return all windows of an example that are scored, in order of the grid."""
+    """Return all scored windows of an example, in the order of the grid."""
     search, settings = exact_search(model), DetectSettings()
     image, usable, background = pixels(example)
     rows, columns = ((n - WINDOW) // settings.stride + 1 for n in image.shape)
@@ -130,21 +130,21 @@ def scored_rows(example: Example, model: str) -> Rows:
 
 
 def telling_rows(example: Example, model: str, low: float, share: float) -> Rows:
-    """Return the windows of an example whose log odds are above ``low``, and a share of the others."""
+    """Return the windows of an example with log odds above ``low``, and a random fraction of the others."""
     rows = scored_rows(example, model)
     drawn = np.random.default_rng(0).random(len(rows.logits)) < share
     return rows.take((rows.logits > low) | drawn)
 
 
 def guessed(example: Example, model: str, layers: tuple[Dense, ...]) -> Guessed:
-    """Return what a screen of these layers guesses of all scored windows of an example, and their log odds."""
+    """Return the guesses of a screen with these layers for all scored windows of an example, and their log odds."""
     rows = scored_rows(example, model)
     return Guessed(Screen(layers, -np.inf)(rows.features), rows.logits)
 
 
 @cache
 def exact_search(model: str) -> FusedSearch:
-    """Load the search with a network, in float32 on the processor, without a screen.
+    """Load the search with a network, in float32 on the CPU, without a screen.
 
     Parameters
     ----------
@@ -169,11 +169,11 @@ class ScreenFit:
     epochs, batch, rate, seed
         Passes over the windows, windows per step, Adam's peak learning rate, seed.
     low, high
-        Log odds from the floor between which guesses have to be right; beyond, they only have to be beyond.
+        Range of log odds, relative to the floor, in which guesses must be right; beyond, they only need to be beyond.
     near
-        Distance from the floor within which windows count five times and are varied more.
+        Distance from the floor within which windows have five times the weight and more variations.
     made
-        Number of artificial windows, beside real ones.
+        Number of artificial windows, in addition to real ones.
     """
 
     hidden: tuple[int, ...] = (128, 64)
@@ -197,13 +197,13 @@ def fit_screen(
     rows
         Windows of exposures.
     exact
-        Gives log odds of features: the layers that the screen stands in front of.
+        Function from features to log odds: the layers behind the screen.
     floor
         Log odds of a hit.
     plan
         Settings of the fit.
     say
-        Called with a line for every epoch.
+        Receives a line for every epoch.
 
     Raises
     ------
@@ -212,10 +212,9 @@ def fit_screen(
 
     Notes
     -----
-    Squared error, but for guesses that fall short of the floor's neighbourhood: those cost three times as much, and
-    the fourth power on top, since the worst of them sets the level. The layers to be guessed can be asked about
-    anything: windows that no exposure holds, made by mixing and varying real ones, keep the guess right between and
-    around them.
+    The loss is the squared error, except for guesses that are too low: these cost three times as much, plus the fourth
+    power, since the worst of them sets the level. Since the exact layers can score anything, artificial windows made by
+    mixing and varying real ones constrain the guess between and around real ones.
     """
     if not (rows.logits > floor).any():
         raise Misconfigured(
@@ -248,7 +247,7 @@ def fit_screen(
 
 
 def _made_up(rows: Rows, exact: Exact, floor: float, plan: ScreenFit) -> Rows:
-    """Make windows: two real ones mixed (half of the time), each value times a random factor about 1."""
+    """Make windows by mixing two real ones (half of the time) and multiplying each value by a random factor near 1."""
     rng = np.random.default_rng(plan.seed)
     close = np.flatnonzero((rows.logits > floor - plan.near) & (rows.logits < floor + 2))
     above = np.flatnonzero(rows.logits > floor + plan.low)
@@ -277,7 +276,7 @@ def _network(inputs: int, hidden: tuple[int, ...]) -> nn.Sequential:
 def _folded(
     net: nn.Sequential, mean: NDArray[np.float32], scale: NDArray[np.float32], floor: float
 ) -> tuple[Dense, ...]:
-    """Return the layers, with the normalisation of the features in the first and the floor in the last."""
+    """Return the layers, with the features' normalisation in the first and the floor in the last."""
     layers = [
         (layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy())
         for layer in net

@@ -1,4 +1,4 @@
-"""Training of a network that tells the shapes of simulated galaxies: its codes describe real ones, too."""
+"""Training of a network on the shapes of simulated galaxies, whose codes also describe real ones."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ Say = Callable[[str], None]
 _SHAPE = ("radius", "ratio", "bulge", "arms")
 
 OUTPUTS = len(LEVELS) + len(_SHAPE)
-"""Numbers that the network gives: scores of the levels, then the shape in units of its spread."""
+"""Number of outputs: scores of the levels, then the shape in units of its spread."""
 
 
 @dataclass(frozen=True)
 class CodesPlan:
-    """Simulated galaxies, passes over them, pictures at a time, and the largest rate."""
+    """Number of simulated galaxies, passes over them, batch size, largest learning rate, and weight decay."""
 
     galaxies: int = 6400
     epochs: int = 30
@@ -37,7 +37,7 @@ class CodesPlan:
 def simulated_galaxies(
     count: int, crop: float, side: int, seed: int, workers: int
 ) -> tuple[torch.Tensor, list[GalaxyShape]]:
-    """Return pictures of simulated galaxies, (n, 3, side, side) uint8, the levels in turn, and what was drawn."""
+    """Return pictures of simulated galaxies, (n, 3, side, side) uint8, cycling through the levels, and their shapes."""
     found = list(map_in_processes(partial(_simulated, crop, side, seed), range(count), workers))
     return torch.from_numpy(np.stack([one for one, _ in found])), [shape for _, shape in found]
 
@@ -51,14 +51,14 @@ def _simulated(crop: float, side: int, seed: int, number: int) -> tuple[NDArray[
 def fit_shape_codes(
     pictures: torch.Tensor, shapes: list[GalaxyShape], plan: CodesPlan, seed: int, say: Say
 ) -> PictureNet:
-    """Fit a network to tell the level of detail, radius, axis ratio, bulge and arms of simulated galaxies.
+    """Fit a network to the level of detail, radius, axis ratio, bulge and arms of simulated galaxies.
 
     Parameters
     ----------
     pictures : (n, 3, side, side) uint8
-        Of the galaxies.
+        Pictures of the galaxies.
     shapes
-        What was drawn.
+        Shapes of the galaxies.
     plan, seed
         Settings; seed of weights, order and changes.
     say

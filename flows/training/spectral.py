@@ -36,7 +36,7 @@ from schemas.model_card import ModelCard
 Say = Callable[[str], None]
 
 TASKS = ("superclass", "star", "galaxy", "kind")
-"""What may be told apart; ``kind`` in tables of stars or galaxies alone."""
+"""Classification tasks; ``kind`` only for tables of stars or of galaxies."""
 
 SIMULATED_STARS = 40_000
 _HELD_OUT = 0.2
@@ -51,7 +51,7 @@ class SpectralPlan:
     Attributes
     ----------
     task
-        ``superclass``, ``star``, ``galaxy``, or ``kind`` of the tables of stars and galaxies.
+        ``superclass``, ``star``, ``galaxy``, or ``kind`` for the tables of stars and galaxies.
     features
         Name of a feature set (`schemas.archive_columns`).
     rebalance
@@ -59,11 +59,11 @@ class SpectralPlan:
     least_class
         Classes with fewer rows are left out.
     brighter, larger
-        Filters: r (mag) and Petrosian radius (arcsec); None: none.
+        Filters: upper limit of r (mag) and lower limit of the Petrosian radius (arcsec); None: no filter.
     models
-        Models of the comparison; none: no comparison.
+        Models of the comparison; empty: no comparison.
     stars
-        Simulated stars to be added to the rows of the superclass.
+        Number of simulated stars added to the rows for superclasses.
     name
         Name of the model for the pipeline; None: none is made.
     seed
@@ -88,20 +88,20 @@ def train_spectral(path: Path | None, out: Path, plan: SpectralPlan, say: Say) -
     Parameters
     ----------
     path
-        Table of the archive, of stars or of galaxies; None: simulated stars (``star`` alone).
+        Table of the archive, of stars or of galaxies; None: simulated stars (task ``star`` only).
     out
-        Folder of ``comparison.md``, ``comparison.json``, ``comparison.png`` and the model's files.
+        Folder for ``comparison.md``, ``comparison.json``, ``comparison.png`` and the model's files.
     plan
-        See `SpectralPlan`.
+        Plan.
     say
-        Receives a message on the progress.
+        Receives progress messages.
 
     Raises
     ------
     BadInput
         The rows cannot be used.
     Misconfigured
-        There is no such task, feature set, classifier or table, or the pipeline has no such model.
+        The task, feature set, classifier or table is unknown, or the pipeline has no such model.
     """
     require_names(plan)
     sample, features = _sample(path, plan)
@@ -109,7 +109,7 @@ def train_spectral(path: Path | None, out: Path, plan: SpectralPlan, say: Say) -
     sample = large_classes(sample, plan.least_class, path.name if path else "simulated stars")
     if plan.stars:
         sample = with_stars(sample, plan.stars, plan.seed)
-    require_plates(sample, FOLDS + (plan.name is not None))  # a model is judged on plates that none of its folds has
+    require_plates(sample, FOLDS + (plan.name is not None))  # the model is tested on plates outside its folds
     count = np.bincount(sample.code, minlength=len(sample.classes))
     rows = dict(zip(sample.classes, count.tolist(), strict=True))
     if plan.name is not None:
@@ -129,13 +129,13 @@ def train_spectral(path: Path | None, out: Path, plan: SpectralPlan, say: Say) -
 
 
 def require_names(plan: SpectralPlan) -> None:
-    """Raise unless everything that a plan names is known.
+    """Raise unless all names in a plan are known.
 
     Raises
     ------
     Misconfigured
-        There is no such task (``no_task``), feature set (``no_features``), rebalancing (``no_rebalancing``) or
-        classifier (``no_model``).
+        The task (``no_task``), feature set (``no_features``), rebalancing (``no_rebalancing``) or classifier
+        (``no_model``) is unknown.
     """
     for code, option, given, known in (
         ("no_task", "--task", plan.task, TASKS),
@@ -164,7 +164,7 @@ def _sample(path: Path | None, plan: SpectralPlan) -> tuple[Sample, tuple[str, .
 
 
 def simulated_stars(count: int, seed: int) -> Sample:
-    """Return stars of the ten classes, as `flows.simulation.star_colours` makes them."""
+    """Return stars of the ten classes from `flows.simulation.star_colours`."""
     columns, code = star_table(count, seed)
     notes = {"table": "simulated", "rows": count, "recipe": "flows/simulation/star_colours.py", "split_by": "row"}
     return Sample(columns, code, STELLAR_CLASSES, np.arange(count), notes)
@@ -186,9 +186,9 @@ def _compare(sample: Sample, features: tuple[str, ...], plan: SpectralPlan, out:
 
 
 def regress_colour(path: Path, out: Path) -> dict[str, Any]:
-    """Fit colour = a x + b, x the temperature or 5040 K over it, by least squares; draw ``temperature.png``.
+    """Fit colour = a x + b, where x is the temperature or 5040 K over it, by least squares; draw ``temperature.png``.
 
-    The interval of R squared is that of 1,000 bootstrap draws. Where nothing varies there is no line, and no picture.
+    The interval of R squared is from 1,000 bootstrap draws. If either does not vary, there is no line and no picture.
     """
     from flows.training.spectral_pictures import draw_regression
 
@@ -225,7 +225,7 @@ def _require_model(sample: Sample, plan: SpectralPlan) -> None:
 def _ship(
     sample: Sample, features: tuple[str, ...], plan: SpectralPlan, out: Path, path: Path | None
 ) -> dict[str, Any]:
-    """Fit the pipeline's model to four fifths, score it on the rest, write weights and card."""
+    """Fit the pipeline's model to four fifths of the rows, score it on the rest, and write weights and card."""
     held = held_out_rows(sample, _HELD_OUT, plan.seed)
     fit, test = sample.take(~held), sample.take(held)
     settings = ClassFit()
@@ -238,7 +238,7 @@ def _ship(
 
 
 def _measured(model: ClassModel, test: Sample) -> Mapping[str, Any]:
-    """Score a model, and beside it the simplest classifier, on rows not used in training."""
+    """Score a model, and for comparison the simplest classifier, on rows not used in training."""
     verdict = model(test.columns)
     judged = np.isfinite(verdict.probability[:, 0])
     code, probability = test.code[judged].astype(np.int64), verdict.probability[judged]

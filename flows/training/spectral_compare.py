@@ -1,4 +1,4 @@
-"""Classifiers of catalogue rows, side by side."""
+"""Comparison of classifiers of catalogue rows."""
 
 import time
 import warnings
@@ -32,27 +32,27 @@ from schemas.errors import BadInput
 REBALANCING = ("none", "smote", "rarest")
 
 KNN_MOST = 200_000
-"""Most rows that neighbours are sought among, drawn at random."""
+"""Largest number of rows, drawn at random, used by nearest-neighbour classifiers."""
 
 SVM_EXACT = 10_000
-"""Number of rows beyond which the kernel is approximated by 300 Nystroem features of up to `KNN_MOST` rows."""
+"""Number of rows above which the kernel is approximated by 300 Nystroem features of up to `KNN_MOST` rows."""
 
 FOREST_MOST = 200_000
-"""Most rows that each tree of a forest is grown on."""
+"""Largest number of rows for each tree of a forest."""
 
-_NEIGHBOURS = 5  # of SMOTE
+_NEIGHBOURS = 5  # for SMOTE
 _BATCH = 2048
-_LEAST_STEPS = 250  # of the network's optimiser, however few the rows
+_LEAST_STEPS = 250  # least number of steps of the network's optimiser, however few rows there are
 
 
 class ClusterLabels(ClassifierMixin, BaseEstimator):
-    """Classifier by k-means: each cluster has the most frequent class of its training rows."""
+    """Classifier by k-means: each cluster gets the most frequent class of its training rows."""
 
     def __init__(self, clusters: int = 24, seed: int = 0) -> None:
         self.clusters, self.seed = clusters, seed
 
     def fit(self, features: NDArray[np.floating], code: NDArray[np.integer]) -> "ClusterLabels":
-        """Find the clusters, then their names."""
+        """Find the clusters, then their classes."""
         self.classes_ = np.unique(code)
         clusters = min(self.clusters, len(features))
         self.means_ = MiniBatchKMeans(clusters, random_state=self.seed, n_init=3, batch_size=4096).fit(features)
@@ -68,7 +68,7 @@ class ClusterLabels(ClassifierMixin, BaseEstimator):
 
 
 class Thinned(ClassifierMixin, BaseEstimator):
-    """Wrapper of a classifier, fitted to at most ``most`` rows drawn at random."""
+    """Wrapper that fits a classifier to at most ``most`` rows, drawn at random."""
 
     def __init__(self, inner: Any = None, most: int = KNN_MOST, seed: int = 0) -> None:
         self.inner, self.most, self.seed = inner, most, seed
@@ -83,7 +83,7 @@ class Thinned(ClassifierMixin, BaseEstimator):
         return self
 
     def predict(self, features: NDArray[np.floating]) -> NDArray[np.integer]:
-        """Return the inner classifier's answer."""
+        """Return the prediction of the inner classifier."""
         return self.inner.predict(features)
 
 
@@ -117,28 +117,28 @@ MODELS: dict[str, Callable[[int, int], Any]] = {
         max_iter=150, learning_rate=0.06, max_leaf_nodes=15, l2_regularization=1.0, random_state=seed
     ),
 }
-"""Name -> maker of the classifier, from the number of training rows and the seed."""
+"""Name -> function that makes the classifier from the number of training rows and the seed."""
 
 
 def pipeline(name: str, code: NDArray[np.integer], rebalance: str, seed: int) -> Pipeline:
-    """Make a classifier with its preparation: medians for missing values, standard scores, rebalancing.
+    """Return a classifier with its preparation: medians for missing values, standard scores, rebalancing.
 
     Parameters
     ----------
     name
-        Of `MODELS`.
+        Name in `MODELS`.
     code : (n,)
         Classes of the training rows.
     rebalance
-        ``none``; ``smote``, which makes rows of the smaller classes (Chawla et al. 2002, JAIR 16, 321); or ``rarest``,
-        which draws as many rows of each class as the rarest has. Both only ever see the rows that are fitted.
+        ``none``; ``smote``, which creates rows of the smaller classes (Chawla et al. 2002, JAIR 16, 321); or
+        ``rarest``, which draws as many rows of each class as the rarest has. Both only use the rows that are fitted.
     seed
-        Of everything.
+        Seed for everything.
 
     Raises
     ------
     BadInput
-        SMOTE is asked for where a class has a single row (``class_too_small``).
+        SMOTE is requested and a class has a single row (``class_too_small``).
     """
     steps: list[tuple[str, Any]] = [("impute", SimpleImputer(strategy="median", keep_empty_features=True))]
     steps.append(("scale", StandardScaler()))
@@ -155,12 +155,12 @@ def pipeline(name: str, code: NDArray[np.integer], rebalance: str, seed: int) ->
 
 
 def smote_neighbours(smallest: int) -> int:
-    """Return the neighbours that SMOTE draws between: 5, or as many as the smallest class allows.
+    """Return the number of neighbours for SMOTE: 5, or as many as the smallest class allows.
 
     Raises
     ------
     BadInput
-        The class has one row: there is nothing to draw between.
+        The class has only one row.
     """
     if smallest < 2:
         raise BadInput(
@@ -172,8 +172,8 @@ def smote_neighbours(smallest: int) -> int:
     return min(_NEIGHBOURS, smallest - 1)
 
 
-_FOLDED = 50_000  # rows up to which every row is validated, by folds; beyond, a fifth is held out
-_SCORED = 50_000  # rows at most that a classifier is scored on, of the training rows and of the others
+_FOLDED = 50_000  # rows up to which all rows are validated, in folds; for more, a fifth is held out
+_SCORED = 50_000  # largest number of training rows, and of others, on which a classifier is scored
 
 
 @dataclass(frozen=True)
@@ -183,11 +183,11 @@ class Compared:
     Attributes
     ----------
     name
-        Of `flows.training.spectral_compare.MODELS`.
+        Name in `flows.training.spectral_compare.MODELS`.
     train, validation
-        Scores of the rows it was fitted to, and of rows it has never seen.
+        Scores on the rows it was fitted to, and on unseen rows.
     seconds
-        Fitting and judging, all folds together.
+        Time for fitting and scoring, summed over folds.
     """
 
     name: str
@@ -196,7 +196,7 @@ class Compared:
     seconds: float
 
     def figures(self) -> dict[str, Any]:
-        """Return the row of the table."""
+        """Return the row of the comparison."""
         return {
             "model": self.name,
             "seconds": round(self.seconds, 2),
@@ -213,27 +213,27 @@ def compare(
     say: Callable[[str], None],
     models: Sequence[str] = tuple(MODELS),
 ) -> list[Compared]:
-    """Fit and score classifiers on one split.
+    """Fit and score classifiers on the same split.
 
     Parameters
     ----------
     sample
-        Labelled rows; their groups are never divided between training and validation.
+        Labelled rows; groups are never divided between training and validation.
     features
         See `schemas.archive_columns`.
     rebalance
-        See `flows.training.spectral_compare.pipeline`: of the training rows alone.
+        See `pipeline`; only for the training rows.
     seed
-        Of everything.
+        Seed for everything.
     say
         Receives a message on each classifier's result.
     models
-        Names.
+        Names in `MODELS`.
 
     Raises
     ------
     BadInput
-        SMOTE is asked for where a class is too small for it, or the rows are of too few plates (`folded_rows`).
+        SMOTE is requested and a class is too small for it, or there are too few plates (`folded_rows`).
     """
     matrix, splits = sample.matrix(features), list(split(sample, seed))
     found = []
@@ -246,7 +246,7 @@ def compare(
 
 
 def split(sample: Sample, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Return rows to fit and rows to validate: `folded_rows`, or of more than 50,000 rows one fifth held out."""
+    """Yield rows to fit and rows to validate: `folded_rows`, or for more than 50,000 rows one fifth held out."""
     if len(sample.code) > _FOLDED:
         require_plates(sample, FOLDS)
         held = held_out_rows(sample, 1 / FOLDS, seed)

@@ -29,9 +29,9 @@ _IMPORTANCE_ROWS = 4000
 def principal_components(
     matrix: NDArray[np.float32], seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Return two principal components of standardised features, the share of variance of each component, and the rows.
+    """Return two principal components of standardised features, each component's fraction of variance, and the rows.
 
-    At most 200,000 rows, drawn at random, are looked at.
+    At most 200,000 rows, drawn at random, are used.
     """
     rows = np.sort(np.random.default_rng(seed).permutation(len(matrix))[:200_000])
     steps = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler(), PCA())
@@ -41,7 +41,7 @@ def principal_components(
 def importances(
     sample: Sample, features: tuple[str, ...], rebalance: str, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return how much accuracy boosted trees lose when one feature of unseen rows is shuffled, and its scatter.
+    """Return the accuracy that boosted trees lose when a feature of unseen rows is shuffled, and its scatter.
 
     Notes
     -----
@@ -66,7 +66,7 @@ def draw_comparison(
     path: Path,
     seed: int,
 ) -> NDArray[np.float64]:
-    """Draw components, importances, scores and the confusion of the best; return each component's share of variance."""
+    """Draw components, importances, scores and the best confusion matrix; return the components' variance fractions."""
     figure, axes = plt.subplots(2, 2, figsize=(11, 9), layout="constrained")
     places, shares, rows = principal_components(sample.matrix(features), seed)
     _components(axes[0, 0], places, shares, sample.code[rows], sample.classes)
@@ -139,7 +139,7 @@ def draw_regression(
     words: tuple[str, str],
     path: Path,
 ) -> None:
-    """Draw colours over temperatures with the straight line in 5040 K / T; ``words`` say what and how well."""
+    """Draw colours against temperature with the line in 5040 K / T; ``words`` are the axis label and the title."""
     figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
     shown = np.random.default_rng(0).permutation(len(colour))[:_DOTS]
     axis.plot(temperature[shown], colour[shown], ".", ms=3, alpha=0.4)

@@ -29,7 +29,7 @@ TASKS = {
     "star": ("subClass", stellar_class, STELLAR_CLASSES),
     "galaxy": ("gz2class", galaxy_class, GALAXY_CLASSES),
 }
-"""Name -> column of the labels, rule, classes."""
+"""Name -> column of the labels, function from label to class, classes."""
 
 FIELD_STARS = ("F", "G", "K", "M")
 """Classes of nearly all stars on an image of the sky."""
@@ -46,11 +46,11 @@ class Sample:
     code : (n,) int16
         Index into ``classes``.
     classes
-        Names; each has a row at least.
+        Names; each has at least one row.
     group : (n,) int64
-        Rows with one number are split together: a spectroscopic plate; otherwise each row has its own.
+        Rows with the same number stay together in splits: a spectroscopic plate, or else a number of its own.
     notes
-        What was read, left out, and counted.
+        What was read, left out and counted.
     """
 
     columns: Mapping[str, NDArray[np.float32]]
@@ -60,7 +60,7 @@ class Sample:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def take(self, rows: NDArray[Any]) -> "Sample":
-        """Return the rows of a mask or of indices."""
+        """Return the rows given by a mask or indices."""
         columns = {name: values[rows] for name, values in self.columns.items()}
         return replace(self, columns=columns, code=self.code[rows], group=self.group[rows])
 
@@ -77,9 +77,9 @@ def archive_sample(path: Path, task: str, features: tuple[str, ...]) -> Sample:
     path
         See `flows.inputs.archive_table`.
     task
-        Of `TASKS`. Labels without a class are counted and left out.
+        Name in `TASKS`. Rows with a label without class are counted and left out.
     features
-        What the table has to have columns for; rows without a single usable band are left out.
+        Features, whose columns the table must have; rows without any usable band are left out.
 
     Raises
     ------
@@ -113,12 +113,12 @@ def archive_sample(path: Path, task: str, features: tuple[str, ...]) -> Sample:
 
 
 def large_classes(sample: Sample, least: int, where: str) -> Sample:
-    """Leave out classes with fewer rows than ``least``, and report which.
+    """Leave out classes with fewer than ``least`` rows, and report them in the notes.
 
     Raises
     ------
     BadInput
-        Fewer than two classes are left (``one_class``): there is nothing to separate.
+        Fewer than two classes are left (``one_class``).
     """
     count = np.bincount(sample.code, minlength=len(sample.classes))
     kept = [k for k, rows in enumerate(count) if rows >= least]
@@ -139,12 +139,12 @@ def large_classes(sample: Sample, least: int, where: str) -> Sample:
 
 
 def filtered(sample: Sample, brighter: float | None = None, larger: float | None = None) -> Sample:
-    """Keep rows brighter than ``brighter`` in r (mag) and of a Petrosian radius above ``larger`` (arcsec).
+    """Keep rows brighter than ``brighter`` in r (mag), with a Petrosian radius above ``larger`` (arcsec).
 
     Raises
     ------
     BadInput
-        The sample has no such column, or no row passes.
+        The sample lacks the column, or no row passes.
     """
     passed = np.ones(len(sample.code), np.bool_)
     for name, bound, sign in (("r", brighter, 1), ("petroRad_r", larger, -1)):
@@ -162,7 +162,7 @@ def filtered(sample: Sample, brighter: float | None = None, larger: float | None
 def with_stars(sample: Sample, count: int, seed: int) -> Sample:
     """Add simulated stars, each a group of its own, to rows with superclasses.
 
-    Spectroscopic surveys took few of the red stars, which are most of those on an image.
+    Spectroscopic surveys observed few of the red stars, which are the majority on an image.
 
     Raises
     ------
@@ -184,12 +184,12 @@ FOLDS = 5
 
 
 def require_plates(sample: Sample, least: int) -> None:
-    """Raise unless rows are of enough plates to be divided.
+    """Raise unless rows are from enough plates to be divided.
 
     Raises
     ------
     BadInput
-        There are fewer (``few_plates``).
+        There are fewer plates (``few_plates``).
     """
     if (found := len(np.unique(sample.group))) < least:
         raise BadInput(
@@ -201,12 +201,12 @@ def require_plates(sample: Sample, least: int) -> None:
 
 
 def folded_rows(sample: Sample, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Divide rows into five folds, which divide no group; yield the rows outside of each fold, and those in it.
+    """Divide rows into five folds without dividing groups; yield the rows outside and inside each fold.
 
     Raises
     ------
     BadInput
-        There are fewer groups (``few_plates``).
+        There are fewer groups than folds (``few_plates``).
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -218,10 +218,10 @@ def folded_rows(sample: Sample, seed: int) -> Iterator[tuple[NDArray[np.int64], 
 
 
 def held_out_rows(sample: Sample, share: float, seed: int) -> NDArray[np.bool_]:
-    """Mark the groups that training never sees, about ``share`` of the rows, (n,) bool."""
+    """Mark groups to hold out of training, about ``share`` of the rows, (n,) bool."""
     groups, place, size = np.unique(sample.group, return_inverse=True, return_counts=True)
     order = np.random.default_rng(seed).permutation(len(groups))
     taken = np.zeros(len(groups), np.bool_)
     taken[order[np.cumsum(size[order]) <= share * len(place)]] = True
-    taken[size.argmin()] |= not taken.any()  # the first by lot is larger than the share
+    taken[size.argmin()] |= not taken.any()  # the first group drawn is larger than the share
     return np.asarray(taken[place], np.bool_)

@@ -1,4 +1,4 @@
-"""Training of all models of stars and galaxies, and their comparison."""
+"""Training of all star-galaxy models, and their comparison."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -31,7 +31,7 @@ from flows.training.star_galaxy_single import SinglePlan, train_single
 
 @dataclass(frozen=True)
 class StarGalaxyPlan:
-    """Plan of the training: numbers of deep and nights' cutouts, the source's networks, ours, the single-band one."""
+    """Numbers of deep and night cutouts, and plans for the source's networks, ours, and the single-band one."""
 
     count: int = 34_000
     nights: int = 20_000
@@ -41,7 +41,7 @@ class StarGalaxyPlan:
 
 
 def quick_star_galaxy_plan() -> StarGalaxyPlan:
-    """Return a plan that runs every step on little; its weights are weak."""
+    """Return a plan that runs every step on few data; its weights are poor."""
     short = CutoutFit(epochs=2, patience=2, rate=2e-3)
     trees = OwnPlan().trees
     return StarGalaxyPlan(
@@ -68,20 +68,20 @@ def train_star_galaxy(
     Parameters
     ----------
     out
-        Gets folders ``multi_band``, ``single_band``, ``basic_cnn``, ``resnet`` and ``mlp`` (weights and card),
-        ``star_galaxy.json``, ``.md`` and pictures.
+        Folder for ``multi_band``, ``single_band``, ``basic_cnn``, ``resnet`` and ``mlp`` (weights and card each), and
+        for ``star_galaxy.json``, ``.md`` and pictures.
     work
-        Simulated cutouts and finished fits; what is there already, of this plan and seed, is used again.
+        Folder for simulated cutouts and finished fits; those of this plan and seed are reused.
     real
-        Folder of the real ZTF cutouts; None: the model of a single band learns from simulated ones alone.
+        Folder of the real ZTF cutouts; None: the single-band model only learns from simulated ones.
     plan, seed
-        What to do.
+        Plan, and seed for everything.
     workers
-        Processes.
+        Number of processes.
     say
         Receives a message on each step.
     galstar
-        The challenge's file, whose cutouts then take the place of the deep simulated ones.
+        The challenge's file, whose cutouts replace the deep simulated ones.
 
     Returns
     -------
@@ -97,10 +97,10 @@ def train_star_galaxy(
     """
     writable_folder(out)
     if real is not None:
-        read_ztf_cutouts(real)  # last used, but a folder without them is reported before an hour of training
+        read_ztf_cutouts(real)  # used last, but errors should be reported before an hour of training
     deep, place, about = _deep(galstar, work, plan, seed, workers, say)
     require_planes(deep["train"].cutouts, 2 * len(DEEP.bands))
-    fits = place / "fits"  # of these cutouts: who removes them removes what was fitted to them
+    fits = place / "fits"  # below the cutouts, so that fits are removed with the cutouts they belong to
     store_planes(fits, deep)
     rivals = fit_networks(fits, plan.rivals, seed, workers, say)
     torch.set_num_threads(workers)
@@ -142,7 +142,7 @@ def train_star_galaxy(
 def _deep(
     galstar: Path | None, work: Path, plan: StarGalaxyPlan, seed: int, workers: int, say: Say
 ) -> tuple[Splits, Path, str]:
-    """Return the splits of the deep cutouts, the folder for what is fitted to them, and what they are."""
+    """Return the splits of the deep cutouts, the folder for their fits, and their description."""
     if galstar is None:
         folder = work / "deep"
         command = f"nightstride simulate --preset star-galaxy --seed {seed}"

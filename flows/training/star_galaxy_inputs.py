@@ -23,13 +23,13 @@ CONFIGURATIONS = {
     "(2,6)": (2, 6),
     "(3,7)": (3, 7),
 }
-"""Planes of the six comparisons: all; the images alone; g, r, i or z with its PSF."""
+"""Planes of the six comparisons: all; images only; g, r, i or z with its PSF."""
 
-_PART = 1000  # cutouts prepared at a time
+_PART = 1000  # number of cutouts prepared at a time
 
 
 def standardised(cutouts: NDArray[np.float32]) -> torch.Tensor:
-    """Return each plane of each cutout mean 0 and standard deviation 1 (ddof 0), as float16; missing pixels are 0."""
+    """Return planes scaled to mean 0 and standard deviation 1 (ddof 0), as float16; missing pixels are 0."""
     parts = []
     for first in range(0, len(cutouts), _PART):
         part = cutouts[first : first + _PART].astype(np.float32)
@@ -43,7 +43,7 @@ def standardised(cutouts: NDArray[np.float32]) -> torch.Tensor:
 
 
 def views_of(data: LabelledCutouts, bands: int, side: int) -> Inputs:
-    """Return the inputs of `kernels.nets.cutout_nets.BandSetNet`; pictures as float16."""
+    """Return the inputs of `kernels.nets.cutout_nets.BandSetNet`, with pictures as float16."""
     found = []
     for first in range(0, len(data), _PART):
         views = band_views(make_planes(data.cutouts[first : first + _PART], bands, side))
@@ -53,10 +53,10 @@ def views_of(data: LabelledCutouts, bands: int, side: int) -> Inputs:
 
 
 def hide_bands(inputs: Inputs, generator: torch.Generator) -> Inputs:
-    """Hide bands and PSFs in a batch: a network then learns to do without them.
+    """Hide bands and PSFs in a batch, so that a network learns to do without them.
 
-    40 % of the cutouts keep all bands; of the others each band is there with probability 0.45, one at least. A quarter
-    has no PSF.
+    40 % of the cutouts keep all bands; in the others each band is kept with probability 0.45, but at least one. A
+    quarter have no PSF.
     """
     pictures, features, usable, has_psf = inputs
     n, bands = usable.shape
@@ -71,7 +71,7 @@ def hide_bands(inputs: Inputs, generator: torch.Generator) -> Inputs:
 
 
 def chosen_bands(inputs: Inputs, planes: tuple[int, ...]) -> Inputs:
-    """Return the inputs as if only some planes were there: those of images 0 to 3, those of PSFs 4 to 7."""
+    """Return the inputs with only some planes: images are planes 0 to 3, PSFs 4 to 7."""
     pictures, features, usable, has_psf = inputs
     bands = usable.shape[1]
     seen = usable & torch.tensor([band in planes for band in range(bands)])
@@ -79,25 +79,25 @@ def chosen_bands(inputs: Inputs, planes: tuple[int, ...]) -> Inputs:
 
 
 _SPLITS = ("train", "validation", "test")
-_ENDS = (0.7, 0.8)  # of the shares of training and validation
+_ENDS = (0.7, 0.8)  # ends of the fractions for training and validation
 
 
 def simulated(wanted: CutoutSet, workers: int, say: Callable[[str], None]) -> dict[str, LabelledCutouts]:
-    """Simulate a set unless it is there; return its splits.
+    """Simulate a set unless it exists; return its splits.
 
     Parameters
     ----------
     wanted
-        Survey, seed, number, and the folder: what is complete there already is reused.
+        Survey, seed, number, and folder; a complete set in the folder is reused.
     workers
-        Processes.
+        Number of processes.
     say
-        Told when a set is simulated.
+        Receives a message if a set is simulated.
 
     Raises
     ------
     Misconfigured
-        The set that is there is another one, or cannot be read.
+        The existing set is different or cannot be read.
     """
     folder = wanted.folder
     if not (folder / "truth.parquet").exists():
@@ -114,12 +114,12 @@ def simulated(wanted: CutoutSet, workers: int, say: Callable[[str], None]) -> di
 
 
 def challenge(path: Path, seed: int) -> dict[str, LabelledCutouts]:
-    """Read the challenge's ``galstar.csv`` and split its rows at random, 70, 10 and 20 %: it names no fields.
+    """Read the challenge's ``galstar.csv`` and split its rows at random, 70, 10 and 20 %, since it has no fields.
 
     Raises
     ------
     BadInput
-        The file cannot be read, or has so few rows that a split is without stars or without galaxies.
+        The file cannot be read, or a split has no stars or no galaxies.
     """
     data = read_galstar(path)
     order = np.random.default_rng(seed).permutation(len(data))
@@ -133,7 +133,7 @@ def challenge(path: Path, seed: int) -> dict[str, LabelledCutouts]:
 
 
 def _recorded(path: Path) -> dict[str, Any]:
-    """Return the metadata of a set; nothing if it cannot be read."""
+    """Return the metadata of a set; empty if they cannot be read."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):

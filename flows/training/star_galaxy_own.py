@@ -1,4 +1,4 @@
-"""Own network for stars and galaxies of several bands, and the baselines beside it."""
+"""Our star-galaxy network for several bands, and the baselines."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,23 +35,23 @@ from kernels.objects.star_galaxy_model import (
 from kernels.objects.star_galaxy_weights import Baselines, arrays_of, new_net
 
 _BATCH = 1000
-_OUTSIDE = 1e-3  # share of the validation objects beyond the limits
+_OUTSIDE = 1e-3  # fraction of the validation objects beyond the limits
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class OwnPlan:
-    """Settings of the fit of our model.
+    """Settings for fitting our model.
 
     Attributes
     ----------
     fit, networks
-        Fit of each network, and their number.
+        Fit of each network, and number of networks.
     trees, copies
-        Fit of the trees on moments, and how many times they see the cutouts with bands hidden, beside the full ones.
+        Fit of the trees on moments, and number of copies of the cutouts with hidden bands, in addition to full ones.
     share
-        Weight of the log odds of the trees beside those of the networks.
+        Weight of the trees' log odds relative to those of the networks.
     """
 
     fit: CutoutFit = field(default_factory=lambda: CutoutFit(epochs=30, patience=30, batch=128, rate=3e-3))
@@ -62,18 +62,18 @@ class OwnPlan:
 
 
 class CutoutSample(NamedTuple):
-    """Inputs of the network and labels, 1 for a star."""
+    """Inputs of the network, and labels: 1 for a star."""
 
     inputs: Inputs
     label: NDArray[np.int64]
 
     def take(self, rows: NDArray[Any]) -> "CutoutSample":
-        """Return some of the rows."""
+        """Return the chosen rows."""
         chosen = torch.from_numpy(rows)
         return CutoutSample(tuple(one[chosen] for one in self.inputs), self.label[rows])
 
     def joined(self, other: "CutoutSample") -> "CutoutSample":
-        """Return these and those of another sample."""
+        """Return these rows followed by those of another sample."""
         inputs = tuple(torch.cat(pair) for pair in zip(self.inputs, other.inputs, strict=True))
         return CutoutSample(inputs, np.concatenate([self.label, other.label]))
 
@@ -88,7 +88,7 @@ class FittedNet(NamedTuple):
 def fit_own(
     train: CutoutSample, validation: CutoutSample, plan: OwnPlan, seed: int, say: Say, change: Change = hide_bands
 ) -> FittedNet:
-    """Fit networks that differ in their seed alone."""
+    """Fit networks that differ only in their seed."""
     nets, histories = [], []
     for n in range(plan.networks):
         torch.manual_seed(seed + n)
@@ -100,7 +100,7 @@ def fit_own(
 
 
 def fit_baselines(train: CutoutSample, plan: OwnPlan, seed: int) -> Baselines:
-    """Fit the locus cut, which sees all bands, and the trees on moments, which see them hidden too."""
+    """Fit the locus cut, which uses all bands, and the trees on moments, which also see hidden bands."""
     features, has_psf = train.inputs[1].numpy(), train.inputs[3].numpy()
     cut = fit_locus(*locus(features, has_psf), train.label == 1)
     generator = torch.Generator().manual_seed(seed)
@@ -113,16 +113,16 @@ def fit_baselines(train: CutoutSample, plan: OwnPlan, seed: int) -> Baselines:
 def limits(
     judge: Callable[[Inputs], Raw], train: CutoutSample, validation: CutoutSample, seed: int, hide: Change = hide_bands
 ) -> tuple[Known, float, float]:
-    """Find where the training objects lie, and calibrate on the validation objects: all bands, and some hidden.
+    """Find the region of the training objects, and calibrate on validation objects, both full and with hidden bands.
 
     Parameters
     ----------
     judge
-        Applies the model.
+        Function that applies the model.
     train, validation
-        What it learnt from, and objects of other fields.
+        Training objects, and objects from other fields.
     seed, hide
-        Hides bands.
+        Seed, and function that hides bands.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def limits(
 
 
 def said_of(nets: Sequence[BandSetNet], inputs: Inputs, baselines: Baselines | None = None, share: float = 0.0) -> Raw:
-    """Apply networks, and the trees of baselines if their share is not 0, to many objects, a part at a time."""
+    """Apply networks, and the trees of baselines if given, to many objects in parts; ``share``: weight of the trees."""
     found = []
     for part in zip(*(torch.split(one, _BATCH) for one in inputs), strict=True):
         views = BandViews(part[0].float().numpy(), *(one.numpy() for one in part[1:]))
@@ -164,7 +164,7 @@ def card_of(
     offset: float,
     share: float = 0.0,
 ) -> dict[str, Any]:
-    """Return what the card of our model holds besides training and metrics."""
+    """Return the card of our model, without training and metrics."""
     own = {
         "networks": networks,
         "share_of_trees": share,
@@ -177,7 +177,7 @@ def card_of(
 def calibrated_card(
     name: str, version: str, own: dict[str, Any], known: Known, slope: float, offset: float
 ) -> dict[str, Any]:
-    """Return the same of any model of the stage; ``own`` is what its input has of its own."""
+    """Return the card of any model of the stage; ``own`` are its specific input fields."""
     return {
         "stage": "star_galaxy",
         "name": name,
@@ -211,7 +211,7 @@ ON_CARD = ("n", "accuracy", "accuracy_interval", "auc", "ece", "confusion")
 
 
 class Own(NamedTuple):
-    """Verdicts of our network and the baselines on the test cutouts, deep and of nights, and the network's history."""
+    """Probabilities from our network and the baselines on deep and night test cutouts, and the network's history."""
 
     said: dict[str, dict[str, NDArray[np.float64]]]
     nights: dict[str, dict[str, NDArray[np.float64]]]
@@ -228,18 +228,18 @@ def fit_multi(
     seed: int,
     say: Say,
 ) -> Own:
-    """Fit our network and the baselines to deep cutouts and to those of nights together; write folder ``multi_band``.
+    """Fit our network and the baselines to deep and night cutouts together; write the folder ``multi_band``.
 
     Parameters
     ----------
     out
-        Gets the model.
+        Folder for the model's folder.
     sets, nights
-        Deep cutouts and those of nights, by split.
+        Deep cutouts and night cutouts, by split.
     plan, seed, say
-        Of the fits.
+        Plan and seed of the fits; receives messages.
     training
-        What the card says of how the model came about.
+        Description of the training for the card.
     """
     bands, side = len(DEEP.bands), DEEP.side
     samples, of_nights = (
@@ -274,7 +274,7 @@ class _Multi(NamedTuple):
 
 
 def _said_about(one: _Multi, test: CutoutSample) -> tuple[dict[str, dict[str, NDArray[np.float64]]], dict[str, float]]:
-    """Return probabilities by way and configuration, and the share beyond the limits by configuration."""
+    """Return probabilities by method and configuration, and the fraction beyond the limits by configuration."""
     ours: dict[str, NDArray[np.float64]] = {}
     trees: dict[str, NDArray[np.float64]] = {}
     outside: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""Networks of the source, in its configurations of bands."""
+"""The source's networks, with its combinations of bands."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ from schemas.objects import SIDE
 
 @dataclass(frozen=True)
 class RivalPlan:
-    """Fit of each network, by its name."""
+    """Fit of each network, by name."""
 
     fits: dict[str, CutoutFit] = field(
         default_factory=lambda: {
@@ -47,7 +47,7 @@ class PlaneResult(NamedTuple):
 
 
 def store_planes(folder: Path, sets: dict[str, LabelledCutouts]) -> None:
-    """Write each split z-scored per plane and cutout, where fits in other processes can map it."""
+    """Write each split, z-scored per plane and cutout, to files that fits in other processes can map."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, data in sets.items():
         np.save(folder / f"{split}.npy", standardised(data.cutouts).numpy())
@@ -62,11 +62,11 @@ def fit_networks(
     Parameters
     ----------
     folder
-        What `store_planes` wrote. What is fitted there already, with the same plan, is reused.
+        Folder from `store_planes`. Existing fits with the same plan are reused.
     plan, seed
-        Of the fits.
+        Plan and seed of the fits.
     workers
-        Processes, each with one fit at a time.
+        Number of processes, each with one fit at a time.
     say
         Receives a message on each fit.
     """
@@ -105,11 +105,11 @@ def _fit(folder: Path, plan: RivalPlan, seed: int, case: tuple[str, str]) -> Pla
 
 
 VERSION = "1"
-_PART = 1000  # cutouts prepared, or judged, at a time
+_PART = 1000  # number of cutouts prepared or scored at a time
 
 
 class FittedPlanes(NamedTuple):
-    """Network with its limits of novelty and its calibration."""
+    """Network with its novelty limits and its calibration."""
 
     net: Any
     known: Known
@@ -131,7 +131,7 @@ def fit_models(
     seed: int,
     say: Say,
 ) -> dict[str, dict[str, dict[str, NDArray[np.float64]]]]:
-    """Fit the source's networks to cutouts deep and of nights, write them, and return what they say of the tests."""
+    """Fit the source's networks to deep and night cutouts, write them, and return their probabilities on the tests."""
     bands = len(DEEP.bands)
     samples, of_nights = ({split: plane_sample(data, bands) for split, data in some.items()} for some in (deep, nights))
     train, validation = (samples[split].joined(of_nights[split]) for split in ("train", "validation"))
@@ -151,7 +151,7 @@ def fit_models(
 
 
 def plane_sample(data: LabelledCutouts, bands: int) -> CutoutSample:
-    """Return z-scored planes (float16), which of them are there, and the S/N of each band (arcsinh)."""
+    """Return z-scored planes (float16), which planes exist, and the S/N of each band (arcsinh)."""
     pixels, there, signal = [], [], []
     for first in range(0, len(data), _PART):
         planes = make_planes(data.cutouts[first : first + _PART], bands, SIDE)
@@ -170,7 +170,7 @@ def fit_plane_net(
     net = PLANE_NETS[network](train.inputs[1].shape[1])
     say(f"{network} as a model of the stage")
     fit_cutouts(_Hidden(net), train, validation, plan, seed, hide_planes, say)
-    # Rounded as they are stored: limits, calibration and scores are then those of what is shipped.
+    # Rounded as stored, so that limits, calibration and scores are those of the shipped model.
     net.load_state_dict(
         {name: value.half().float() if value.is_floating_point() else value for name, value in net.state_dict().items()}
     )
@@ -178,7 +178,7 @@ def fit_plane_net(
 
 
 def hide_planes(inputs: Inputs, generator: torch.Generator) -> Inputs:
-    """Hide bands and PSFs as `hide_bands` does; their planes are no longer there."""
+    """Hide bands and PSFs like `hide_bands`; their planes are marked as missing."""
     pixels, there, signal = inputs
     bands = there.shape[1] // 2
     _, _, seen, psf = hide_bands((pixels, signal, there[:, :bands], there[:, bands:]), generator)
@@ -186,7 +186,7 @@ def hide_planes(inputs: Inputs, generator: torch.Generator) -> Inputs:
 
 
 def judged_planes(net: Any, inputs: Inputs) -> Raw:
-    """Apply a fitted network to many objects, a part at a time."""
+    """Apply a fitted network to many objects in parts."""
     found = []
     for pixels, there, signal in zip(*(torch.split(one, _PART) for one in inputs), strict=True):
         said = said_of_planes(net, pixels.float() * there[..., None, None])
@@ -218,7 +218,7 @@ def write_plane_model(
 
 
 class _Hidden(nn.Module):
-    """Network that gets 0 in planes that are not there."""
+    """Network that sees 0 in missing planes."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()

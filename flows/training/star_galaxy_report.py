@@ -1,4 +1,4 @@
-"""Report on the ways to separate stars from galaxies: figures, tables, pictures."""
+"""Report on star-galaxy separation: figures, tables, pictures."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -17,26 +17,25 @@ from kernels.statistics.completeness import binned
 from schemas.errors import Misconfigured
 
 MAGNITUDES = (18.0, 19.0, 20.0, 21.0, 22.0, 22.5, 23.0, 23.5, 24.0, 24.5)
-"""Bounds of the bins in i."""
+"""Edges of the magnitude bins in i."""
 
 OF_NIGHTS = (13.0, 15.0, 16.0, 17.0, 18.0, 19.0, 20.0, 20.5)
-"""The same of the cutouts of nights."""
+"""Edges of the magnitude bins for cutouts of nights."""
 
 Probabilities = Mapping[str, Mapping[str, NDArray[np.float64]]]
-"""Probability of a star of each test cutout, by way and configuration of bands."""
+"""Probability of a star for each test cutout, by method and configuration of bands."""
 
 
 def figures_of(
     said: Probabilities, test: LabelledCutouts, magnitudes: tuple[float, ...] = MAGNITUDES
 ) -> dict[str, Any]:
-    """Score every way in every configuration on the test cutouts.
+    """Score every method in every configuration on the test cutouts.
 
     Returns
     -------
     dict
-        Way -> configuration -> `kernels.statistics.class_scores.binary_scores`, ``report``
-        (precision, recall, F1 per class and
-        their means), ``by_magnitude``.
+        Method -> configuration -> `kernels.statistics.class_scores.binary_scores`, with ``report`` (precision, recall,
+        F1 per class and their means) and ``by_magnitude``.
     """
     return {
         name: {planes: _figures(probability, test, magnitudes) for planes, probability in some.items()}
@@ -69,11 +68,11 @@ def by_magnitude(
 
 
 def difference(one: NDArray[np.float64], other: NDArray[np.float64], label: NDArray[np.int64]) -> dict[str, Any]:
-    """Compare two ways on the same objects: difference of their accuracies with its 95 % interval.
+    """Return the difference in accuracy of two methods on the same objects, with its 95 % interval.
 
     Notes
     -----
-    Of the objects on which they differ (McNemar 1947, Psychometrika 12, 153): standard error of the difference of
+    Based on the objects judged differently (McNemar 1947, Psychometrika 12, 153): standard error of the difference of
     paired proportions.
     """
     a = (one >= 0.5) == (label == 1)
@@ -90,7 +89,7 @@ def difference(one: NDArray[np.float64], other: NDArray[np.float64], label: NDAr
 
 
 def comparison_table(figures: Mapping[str, Any]) -> str:
-    """Write the table of configurations in Markdown: accuracy with its interval, per cent."""
+    """Return the accuracies of all configurations with intervals, per cent, as a Markdown table."""
     planes = list(next(iter(figures.values())))
     lines = ["| | " + " | ".join(planes) + " |", "|---|" + "---|" * len(planes)]
     for name, some in figures.items():
@@ -126,7 +125,7 @@ COLOURS = ("#1f5fa8", "#c8791a", "#a83232", "#4f8a3c", "#777777", "#8a5fa8")
 
 
 def draw_histories(path: Path, histories: Mapping[str, Sequence[CutoutEpoch]]) -> Path:
-    """Draw loss and accuracy per pass of each network with all bands; dotted: on the training cutouts."""
+    """Draw loss and accuracy per pass for each network with all bands; dotted lines for the training cutouts."""
     figure, panels = new_figure(2)
     for panel, name in zip(panels, ("loss", "accuracy"), strict=True):
         for colour, (network, history) in zip(COLOURS, histories.items(), strict=False):
@@ -141,7 +140,7 @@ def draw_histories(path: Path, histories: Mapping[str, Sequence[CutoutEpoch]]) -
 
 
 def draw_confusion(path: Path, figures: Mapping[str, Any], names: tuple[str, str]) -> Path:
-    """Draw the confusion matrix of each way: counts, and shares of the rows."""
+    """Draw the confusion matrix of each method: counts, and fractions of rows."""
     figure = Figure(figsize=(2.5 * len(figures), 2.6), layout="constrained", dpi=130)
     for place, (name, scores) in enumerate(figures.items()):
         panel = figure.add_subplot(1, len(figures), place + 1)
@@ -160,7 +159,7 @@ def draw_confusion(path: Path, figures: Mapping[str, Any], names: tuple[str, str
 def draw_performance(
     path: Path, said: Mapping[str, NDArray[np.float64]], figures: Mapping[str, Any], label: NDArray[np.int64]
 ) -> Path:
-    """Draw ROC, accuracy, precision and recall against magnitude, and the reliability diagram."""
+    """Draw ROC curves, accuracy, precision and recall against magnitude, and the reliability diagram."""
     figure, (roc, accuracy, stars, calibration) = new_figure(4)
     for colour, (name, probability) in zip(COLOURS, said.items(), strict=False):
         order = np.argsort(-probability, kind="stable")
@@ -187,7 +186,7 @@ def draw_performance(
 def draw_mistakes(
     path: Path, cutouts: NDArray[np.float32], label: NDArray[np.int64], odds: NDArray[np.float64]
 ) -> Path:
-    """Draw real cutouts that are judged wrong, worst first: true class, probability of a star."""
+    """Draw wrongly classified real cutouts, worst first, with true class and probability of a star."""
     wrong = np.flatnonzero((odds > 0) != (label == 1))
     wrong = wrong[np.argsort(-np.abs(odds[wrong]))][:24]
     columns = 8

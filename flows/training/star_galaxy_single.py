@@ -1,4 +1,4 @@
-"""Model of a single band: trained on simulated cutouts first, then on real ones, split by frame."""
+"""Training of the single-band model: first on simulated cutouts, then on real ones split by frame."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,27 +26,27 @@ from kernels.objects.star_galaxy_weights import arrays_of, new_net
 from kernels.statistics.class_scores import binary_scores, class_report
 
 HELD_OUT = 6
-"""Every sixth frame by name is never learnt from."""
+"""Every sixth frame by name is held out of training."""
 
 
 @dataclass(frozen=True)
 class SinglePlan:
-    """Settings of the training of the model.
+    """Settings for training the model.
 
     Attributes
     ----------
     count
         Number of simulated cutouts.
     own
-        Fit to these; its trees are those of the baseline on real frames.
+        Fit to simulated cutouts; its trees are also used for the baseline on real frames.
     tune
         Fit to real cutouts, starting from that.
     members
-        Number of networks, each with other frames for early stopping.
+        Number of networks, each with different frames for early stopping.
     folds
         Number of folds of the cross-validation by frame.
     share
-        Weight of the log odds of the trees beside those of the networks.
+        Weight of the trees' log odds relative to those of the networks.
     """
 
     count: int = 10_000
@@ -64,7 +64,7 @@ class SinglePlan:
 
 
 class CrossValidated(NamedTuple):
-    """Log odds of a star for each cutout, by models that have not seen its frame."""
+    """Log odds of a star for each cutout, from models that have not seen its frame."""
 
     ours: NDArray[np.float64]
     networks: NDArray[np.float64]
@@ -75,7 +75,7 @@ class CrossValidated(NamedTuple):
 def cross_validate(
     start: BandSetNet, data: CutoutSample, group: NDArray[np.int64], plan: SinglePlan, seed: int, say: Say
 ) -> CrossValidated:
-    """Judge each frame by models tuned, or fitted, on other frames alone."""
+    """Judge each frame with models fitted or tuned only on other frames."""
     ours, alone = np.full((2, len(data.label)), np.nan)
     others: dict[str, NDArray[np.float64]] = {}
     for number, (learn, judge) in enumerate(by_group(group, plan.folds, seed)):
@@ -95,7 +95,7 @@ def cross_validate(
 def tune(
     start: BandSetNet, data: CutoutSample, group: NDArray[np.int64], plan: SinglePlan, seed: int
 ) -> tuple[BandSetNet, ...]:
-    """Tune copies of a network to real cutouts, each stopped by frames of its own that it does not learn from."""
+    """Tune copies of a network to real cutouts, each stopped early by frames that it does not learn from."""
     nets = []
     splits = by_group(group, max(plan.members, 2), seed + 1)
     for n, (learn, check) in zip(range(plan.members), splits, strict=False):
@@ -109,7 +109,7 @@ def tune(
 
 
 def by_group(group: NDArray[np.int64], folds: int, seed: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Split rows into folds that divide no group and hold about as many rows each; yield the others and the fold's."""
+    """Split rows into folds of similar size without dividing groups; yield the rows outside and inside each fold."""
     names, count = np.unique(group, return_counts=True)
     order = np.random.default_rng(seed).permutation(len(names))
     sizes = np.zeros(folds)
@@ -124,7 +124,7 @@ def by_group(group: NDArray[np.int64], folds: int, seed: int) -> Iterator[tuple[
 
 
 def held_out_frames(group: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which rows are of frames that the shipped model never learns from."""
+    """Return which rows are of frames held out of training the shipped model."""
     names = np.unique(group)
     return np.isin(group, names[HELD_OUT // 2 :: HELD_OUT])
 
@@ -135,16 +135,16 @@ VERSION = "2"
 def train_single(
     out: Path, work: Path, real: Path | None, plan: SinglePlan, seed: int, workers: int, say: Say
 ) -> dict[str, Any]:
-    """Train the model of a single band and write folder ``single_band``; return its figures on real frames.
+    """Train the single-band model and write folder ``single_band``; return its figures on real frames.
 
     Parameters
     ----------
     out, work
-        For model and pictures; for simulated cutouts.
+        Folder for the model and pictures; folder for simulated cutouts.
     real
-        Folder of the real cutouts, or None.
+        Folder of the real cutouts; None: only simulated ones are used.
     plan, seed, workers, say
-        As of `flows.training.star_galaxy.train_star_galaxy`.
+        As in `flows.training.star_galaxy.train_star_galaxy`.
     """
     drawn = simulated(CutoutSet(ZTF, seed + 1, plan.count, work), workers, say)
     made = {split: _sample(data) for split, data in drawn.items()}
@@ -203,7 +203,7 @@ def _write(
     calibration: tuple[float, float] | None,
     about: dict[str, Any],
 ) -> None:
-    """Write the model; its limits are set on ``validation``, and its calibration too unless one is given."""
+    """Write the model; limits, and calibration unless given, are set on ``validation``."""
     known, slope, offset = limits(partial(said_of, nets), train, validation, seed)
     slope, offset = calibration or (slope, offset)
     baselines = fit_baselines(validation if about else train, plan.own, seed)
@@ -224,6 +224,6 @@ def _write(
 
 
 def _sample(data: LabelledCutouts) -> CutoutSample:
-    """Return a sample of the image alone: no PSF is known."""
+    """Return a sample of images only, without PSFs."""
     images = LabelledCutouts(data.cutouts[:, :1], data.label, data.group, data.magnitude)
     return CutoutSample(views_of(images, 1, ZTF.side), data.label)

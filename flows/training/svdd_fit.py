@@ -1,4 +1,4 @@
-"""Fits of Deep SVDD, autoencoder first, then the sphere; and the simplest rivals on the same pictures."""
+"""Fits of Deep SVDD (first the autoencoder, then the sphere), and of simple rivals on the same pictures."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -16,10 +16,10 @@ from schemas.errors import Misconfigured
 Say = Callable[[str], None]
 
 WARM_UP = 10
-"""Passes before the radius of a soft boundary is set."""
+"""Number of passes before the radius of a soft boundary is set."""
 
 Score = Callable[[torch.Tensor], NDArray[np.float64]]
-"""From pictures, (n, planes, side, side) uint8, to (n,): the larger the less normal."""
+"""Function from pictures, (n, planes, side, side) uint8, to (n,) scores: the larger, the less normal."""
 
 COMPONENTS = 32
 _APERTURES = (0.05, 0.1, 0.2, 0.3)
@@ -30,22 +30,22 @@ _SMALLEST_BATCH = 8
 
 @dataclass(frozen=True)
 class SvddPlan:
-    """How Deep SVDD is fitted; the defaults are the published ones.
+    """Settings of Deep SVDD; the defaults are the published ones.
 
     Attributes
     ----------
     objective
-        ``one-class``: mean squared distance from the centre; ``soft-boundary``: radius, and what lies beyond it.
+        ``one-class``: mean squared distance from the centre; ``soft-boundary``: radius plus excess beyond it.
     nu
-        Share of the normal pictures that may lie beyond the radius.
+        Fraction of normal pictures that may be beyond the radius.
     rate, epochs, milestone, batch, decay
-        Of Adam; the rate falls to a tenth at the milestone.
+        Settings of Adam; the rate falls to a tenth at the milestone.
     pretrain_rate, pretrain_epochs, pretrain_milestone
-        The same of the autoencoder.
+        The same for the autoencoder.
     side
-        Px of a picture.
+        Side of a picture, px.
     augment
-        How pictures are changed.
+        Changes of pictures.
     """
 
     objective: Literal["one-class", "soft-boundary"] = "one-class"
@@ -65,7 +65,7 @@ class SvddPlan:
 def fit_autoencoder(
     encoder: SvddEncoder, decoder: SvddDecoder, pictures: torch.Tensor, plan: SvddPlan, seed: int, say: Say
 ) -> None:
-    """Fit encoder and decoder in place so that they give back what they see, (n, planes, side, side) uint8."""
+    """Fit encoder and decoder in place to reproduce pictures, (n, planes, side, side) uint8."""
 
     def loss(batch: torch.Tensor) -> torch.Tensor:
         return ((decoder(encoder(batch)) - batch) ** 2).mean()
@@ -79,21 +79,21 @@ def fit_autoencoder(
 def fit_sphere(
     encoder: SvddEncoder, pictures: torch.Tensor, plan: SvddPlan, seed: int, say: Say
 ) -> tuple[torch.Tensor, float]:
-    """Fit an encoder in place so that normal pictures lie near each other.
+    """Fit an encoder in place so that the codes of normal pictures are close together.
 
     Parameters
     ----------
     encoder
-        As `fit_autoencoder` left it.
+        Encoder from `fit_autoencoder`.
     pictures : (n, planes, side, side) uint8
-        Normal ones.
+        Normal pictures.
     plan, seed, say
         Settings; seed of order and changes; receives a line on each pass.
 
     Returns
     -------
     centre : (codes,) float32
-        Mean code before the fit; numbers near zero are moved to 0.1, or a network of zeros would reach them.
+        Mean code before the fit; values near zero are moved to 0.1 or -0.1, since a network of zeros would reach zero.
     radius2 : float
         Squared radius; 0 for ``one-class``.
 
@@ -123,7 +123,7 @@ def fit_sphere(
 
 
 def reconstruction_error(encoder: SvddEncoder, decoder: SvddDecoder, pictures: torch.Tensor) -> torch.Tensor:
-    """Return the mean squared difference between pictures and what the autoencoder makes of them, (n,)."""
+    """Return the mean squared difference between pictures and their reconstruction by the autoencoder, (n,)."""
     encoder.eval()
     decoder.eval()
     found = []
@@ -148,7 +148,7 @@ def _passes(
     seed: int,
     loss_of: Callable[[torch.Tensor], torch.Tensor],
 ) -> Iterable[float]:
-    """Make passes over the pictures, and give the mean loss of each."""
+    """Make passes over the pictures, and yield the mean loss of each."""
     rate, epochs, milestone = settings
     optimiser = torch.optim.Adam(nets.parameters(), lr=rate, weight_decay=plan.decay)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [milestone], gamma=0.1)
@@ -176,7 +176,7 @@ def check_plan(plan: SvddPlan) -> None:
     Raises
     ------
     Misconfigured
-        A number is out of its range.
+        A number is out of range.
     """
     if not 0 < plan.nu < 1:
         raise Misconfigured("out_of_range", "nu", f"is {plan.nu}.", "give a share between 0 and 1.")
@@ -206,11 +206,11 @@ def fit_rivals(normal: torch.Tensor, seed: int) -> dict[str, Score]:
 
 
 def picture_moments(pictures: torch.Tensor) -> NDArray[np.float64]:
-    """Return shape and light of what stands out in each picture, (n, planes, side, side) -> (n, 13).
+    """Return shape and light of the bright part of each picture, (n, planes, side, side) -> (n, 13).
 
-    Of the light that is more than three deviations above the median: its share of the pixels, offset of the centre in x
-    and y, size, ellipticity, asymmetry under a half turn, and shares within four circles; then the mean of each of
-    three planes over that of all.
+    For light more than three deviations above the median: fraction of pixels, offset of the centre in x and y, size,
+    ellipticity, asymmetry under a half turn, and fractions within four circles; then the means of the three planes
+    relative to that of all.
     """
     planes = pictures.double()
     grey = planes.mean(1)

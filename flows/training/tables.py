@@ -1,4 +1,4 @@
-"""Tables of stars and of galaxies that have no magnitudes in ugriz."""
+"""Tables of stars or galaxies without magnitudes in ugriz."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ from schemas.errors import BadInput, read_failure
 STAR_TYPES = ("brown dwarf", "red dwarf", "white dwarf", "main sequence", "supergiant", "hypergiant")
 
 HOT_TO_COOL = ("blue", "blue-white", "white", "yellow-white", "yellow", "orange", "red")
-"""Colours by which the table of 240 stars describes them."""
+"""Colours used in the table of 240 stars."""
 
 _COLOURS = {
     "blue white": "blue-white",
@@ -33,13 +33,14 @@ _SEQUENCE = (
     ("A5", 8100), ("F0", 7220), ("F5", 6550), ("G0", 5930), ("G5", 5660), ("K0", 5290), ("K2", 5100), ("K5", 4440),
     ("M0", 3850), ("M2", 3560), ("M5", 3060), ("M9", 2380),
 )  # fmt: skip
-"""Effective temperature, K, of dwarfs: Pecaut & Mamajek 2013 (ApJS 208, 9), table 5 as of 2024."""
+"""Effective temperatures of dwarfs, K: Pecaut & Mamajek 2013 (ApJS 208, 9), table 5 as of 2024."""
 
 _GIANTS = (
     ("G0", 5910), ("G5", 5150), ("G8", 4960), ("K0", 4810), ("K1", 4640), ("K2", 4510), ("K3", 4260), ("K4", 4080),
     ("K5", 3950), ("M0", 3850), ("M2", 3720), ("M5", 3420),
 )  # fmt: skip
-"""The same of giants: Cox 2000, Allen's Astrophysical Quantities, and van Belle et al. 1999 (AJ 117, 521), rounded."""
+"""Effective temperatures of giants, K: Cox 2000, Allen's Astrophysical Quantities, and van Belle et al. 1999 (AJ 117,
+521), rounded."""
 
 _MEASURED = ("Temperature", "Luminosity", "Radius", "AbsoluteMagnitude")
 _OF_SMALL = (*_MEASURED, "StarType", "StarColor", "SpectralClass")
@@ -49,32 +50,32 @@ _TYPE = re.compile(r"^([OBAFGKM])(\d(?:\.\d)?)")
 
 
 def is_star_table(path: Path) -> bool:
-    """Return whether a CSV file is one of the two tables, by its header."""
+    """Return whether a CSV file is one of the two star tables, judged by its header."""
     header = _header(path)
     return "Temperature" in header or "SpType" in header
 
 
 def star_sample(path: Path, task: str) -> tuple[Sample, tuple[str, ...]]:
-    """Read one of the two tables.
+    """Read one of the two star tables.
 
     Parameters
     ----------
     path
-        CSV, may be compressed.
+        CSV file, possibly compressed.
     task
-        ``star``: letter of the spectral type; ``kind``: the six types of the table of 240, or giant and dwarf of the
-        other.
+        ``star``: letter of the spectral type; ``kind``: the six types of the table of 240 stars, or giant and dwarf in
+        the other table.
 
     Returns
     -------
     sample, features
-        Logarithms of temperature, luminosity and radius, and the absolute magnitude; or B-V, V, parallax and
-        the magnitude made of both. Rows whose label is of no class are counted and left out.
+        Features are the logarithms of temperature, luminosity and radius, and the absolute magnitude; or B-V, V,
+        parallax and the magnitude from both. Rows with a label without class are counted and left out.
 
     Raises
     ------
     BadInput
-        Another task, the table cannot be read, columns are missing, or one is not of numbers.
+        The task is another one, the table cannot be read, or a column is missing or not numeric.
     """
     table, small = _star_table(path)
     classes: tuple[str, ...] = STAR_TYPES if small else ("giant", "dwarf")
@@ -103,7 +104,7 @@ def star_sample(path: Path, task: str) -> tuple[Sample, tuple[str, ...]]:
 
 
 def _star_table(path: Path) -> tuple[pa.Table, bool]:
-    """Read one of the two tables, and say whether it is that of 240 stars."""
+    """Read one of the two star tables; return also whether it is that of 240 stars."""
     try:
         table = csv.read_csv(path)
     except (OSError, pa.ArrowException) as error:
@@ -117,12 +118,12 @@ def _star_table(path: Path) -> tuple[pa.Table, bool]:
 
 
 def temperature_and_colour(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
-    """Return temperature (K) and colour of the stars that have both, and what the colour is.
+    """Return temperature (K) and colour of stars that have both, and a description of the colour.
 
     Notes
     -----
-    Of the table of 240 stars: its temperature, and the rank of the colour it names (0 blue, 6 red). Of the
-    other: the temperature of the spectral type, by the scale of dwarfs or of giants, and B-V.
+    Table of 240 stars: its temperature, and the rank of its colour name (0 blue, 6 red). Other table: the temperature
+    of the spectral type, on the scale of dwarfs or giants, and B-V.
     """
     table, small = _star_table(path)
     if small:
@@ -138,9 +139,9 @@ def temperature_and_colour(path: Path) -> tuple[NDArray[np.float64], NDArray[np.
 
 
 def type_temperature(spectral_type: str, *, giant: bool) -> float:
-    """Return the effective temperature of a spectral type, K; NaN if it has no letter and digit.
+    """Return the effective temperature of a spectral type, K; NaN if it does not begin with letter and digit.
 
-    Giants hotter than G0 have the temperature of dwarfs.
+    Giants hotter than G0 get the temperature of dwarfs.
     """
     found = _TYPE.match(spectral_type)
     if not found:
@@ -180,16 +181,16 @@ _GALAXY_COLOURS = {"u-g": "colourUG", "g-r": "colourGR", "r-i": "colourRI", "i-z
 _RADII = ("u", "r", "z")
 _OTHERS = ("ecc", *(f"m4_{band}" for band in "ugriz"))
 _LABEL = "class"
-_SENTINEL = -999.0  # and below: the archive's word for no value
+_SENTINEL = -999.0  # and below: the archive's value for missing
 
 
 def is_galaxy_table(path: Path) -> bool:
-    """Return whether a file is such a table, by its extension."""
+    """Return whether a file is a galaxy table, judged by its extension."""
     return path.suffix == ".npy"
 
 
 def galaxy_sample(path: Path, task: str) -> tuple[Sample, tuple[str, ...]]:
-    """Read the table.
+    """Read the galaxy table.
 
     Parameters
     ----------
@@ -202,13 +203,13 @@ def galaxy_sample(path: Path, task: str) -> tuple[Sample, tuple[str, ...]]:
     Returns
     -------
     sample, features
-        These columns, and the concentration petroR50 / petroR90 of each of the three bands. A row that is there twice
-        counts once.
+            These columns, and the concentration petroR50 / petroR90 in each of the three bands. Duplicate rows count
+            once.
 
     Raises
     ------
     BadInput
-        Another task, columns are missing, or a class is not one of `GALAXY_KINDS`.
+        The task is another one, columns are missing, or a class is not in `GALAXY_KINDS`.
     """
     if task != "kind":
         raise BadInput("wrong_task", str(path), f"has no labels for {task!r}.", "use --task kind.")

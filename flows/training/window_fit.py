@@ -1,4 +1,4 @@
-"""Fit of the window classifier, and its measures."""
+"""Fit of the window classifier, and its figures."""
 
 import logging
 import warnings
@@ -97,12 +97,12 @@ def fit_windows(
     Parameters
     ----------
     net
-        Maps (n, 1, side, side) windows to (n, 2) class scores.
+        Network from (n, 1, side, side) windows to (n, 2) class scores.
     windows, labels
-        (n, 1, side, side) float32, z-scored, and (n,) 0 or 1. Both classes weigh the same: each batch holds, on
+        (n, 1, side, side) float32, z-scored, and (n,) 0 or 1. Both classes have equal weight: batches have, on
         average, as many of one as of the other.
     validation
-        The same of exposures that training never sees.
+        The same, from exposures not used in training.
     plan
         Settings of the fit.
 
@@ -121,10 +121,10 @@ def fit_windows(
     train = DataLoader(data, batch_size=None, sampler=BatchSampler(order, plan.batch, drop_last=True))
     check = TensorDataset(torch.from_numpy(validation[0]), torch.from_numpy(validation[1]))
     everything = BatchSampler(range(len(check)), 4096, drop_last=False)
-    # Networks come from earlier rounds ready for use; dropout must work again.
+    # Networks from earlier rounds are in evaluation mode; dropout must be active again.
     module = _Fit(net.train(), plan, len(train) * plan.epochs)
     with warnings.catch_warnings():
-        # Lightning advises more loader processes; the windows are in memory already.
+        # Lightning recommends more loader processes, but the windows are already in memory.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*`srun` command is available.*")  # where SLURM is installed
         # Lightning's own use of torch's tree utilities.
@@ -134,7 +134,7 @@ def fit_windows(
             max_epochs=plan.epochs,
             accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[plan.device],
             devices=1,
-            plugins=[LightningEnvironment()],  # one process, also where SLURM is installed
+            plugins=[LightningEnvironment()],  # a single process, even if SLURM is installed
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

@@ -24,13 +24,13 @@ from schemas.settings import DetectSettings
 
 SIDE = 26
 LEAST_SNR = 4.0
-"""Fainter streaks are noise to a window: they teach nothing."""
+"""Least S/N of streaks for training: fainter ones are noise in a window."""
 CLEARANCE_PX = 24.0
-"""From the centre of an empty window to the axis of anything real: beyond the window's corner and a PSF."""
+"""Least distance of an empty window's centre from the axis of a source: beyond the window's corner and a PSF."""
 
 
 def streak_corners(truth: pa.Table, shape: tuple[int, int], per_streak: int, seed: int) -> NDArray[np.int64]:
-    """Draw first pixels of windows that hold a good part of a streak.
+    """Draw first pixels of windows that contain a good part of a streak.
 
     Parameters
     ----------
@@ -41,12 +41,12 @@ def streak_corners(truth: pa.Table, shape: tuple[int, int], per_streak: int, see
     per_streak
         Windows per streak.
     seed
-        Of the draw.
+        Random seed.
 
     Returns
     -------
     (n, 2) int64
-        (y0, x0). A window is centred on a point of the trail, uniform along it, give or take 8 px in x and y.
+        (y0, x0). Windows are centred on points uniform along the trail, with random offsets of up to 8 px in x and y.
     """
     rng = np.random.default_rng(seed)
     is_streak = np.array(truth["kind"].to_pylist(), dtype=np.str_) == "streak"
@@ -55,7 +55,7 @@ def streak_corners(truth: pa.Table, shape: tuple[int, int], per_streak: int, see
     )
     chosen = np.flatnonzero(is_streak & (snr >= LEAST_SNR) & (visible >= LEAST_VISIBLE))
     index = np.repeat(chosen, per_streak)
-    # A window must hold more than a trail's tip: stay 6 px inside the ends of a long one.
+    # A window must contain more than a trail's tip: stay 6 px inside the ends of a long one.
     along = rng.uniform(-0.5, 0.5, len(index)) * np.maximum(length[index] - 12, 0)
     direction = np.radians(angle[index])
     jitter = rng.uniform(-8, 8, (2, len(index)))
@@ -67,14 +67,14 @@ def streak_corners(truth: pa.Table, shape: tuple[int, int], per_streak: int, see
 
 
 def empty_corners(truth: pa.Table, shape: tuple[int, int], count: int, seed: int) -> NDArray[np.int64]:
-    """Draw first pixels of windows that hold nothing real.
+    """Draw first pixels of windows without sources.
 
     Parameters
     ----------
     truth, shape, seed
-        See `streak_corners`.
+        As in `streak_corners`.
     count
-        Windows to draw; fewer come back, since those near a source are dropped.
+        Number of windows drawn; those near a source are dropped.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def empty_corners(truth: pa.Table, shape: tuple[int, int], count: int, seed: int
 
 
 def away(truth: pa.Table, corners: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which windows keep their centre 24 px from the axis of every real source, (n, 2) -> (n,)."""
+    """Return which windows have their centre at least 24 px from the axis of every source, (n, 2) -> (n,)."""
     y, x = (corners + (SIDE - 1) / 2).T
     clear = np.ones(len(corners), bool)
     for x0, y0, length, angle in zip(
@@ -100,7 +100,7 @@ def away(truth: pa.Table, corners: NDArray[np.int64]) -> NDArray[np.bool_]:
 def cut_windows(
     image: NDArray[np.float32], usable: NDArray[np.bool_], background: float, corners: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Cut and z-score windows as the search does; those that cannot be scored are left out, -> (n, 1, 26, 26)."""
+    """Cut and z-score windows like the search, without those that cannot be scored, -> (n, 1, 26, 26)."""
     out = np.empty((len(corners), 1, SIDE, SIDE), np.float32)
     kept = np.zeros(len(corners), bool)
     for n, (y0, x0) in enumerate(corners):
@@ -111,13 +111,13 @@ def cut_windows(
 
 
 def hard_negatives(example: Example, weights: Path, most: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return windows that the network takes for asteroids and that hold nothing real: worst first, ``most`` at most.
+    """Return windows that the network takes for asteroids but that have no source, at most ``most``, worst first.
 
     Returns
     -------
     windows : (n, 1, 26, 26) float32
     corners : (n, 2) int64
-        Their first pixels.
+        First pixels of the windows.
     """
     store = TileStore.open(example.store)
     planes = {name: store.read_all(name) for name in ("difference", "mask")}
@@ -134,16 +134,16 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """Settings of the training of the network.
+    """Settings for training the network.
 
     Attributes
     ----------
     per_streak
-        Windows drawn at each streak, and as many empty ones in all.
+        Windows drawn per streak; in total as many empty ones are drawn.
     rounds, most
-        Rounds of mining, and windows taken from one exposure in one round.
+        Rounds of mining, and largest number of windows per exposure and round.
     first, later
-        Fit of the first round and of each later one.
+        Fit of the first round, and of later ones.
     floor
         Window probability above which a window is a hit.
     """
@@ -158,7 +158,7 @@ class WindowPlan:
 
 @dataclass(frozen=True)
 class TrainingWindows:
-    """Windows with their labels: (n, 1, 26, 26) float32, z-scored, and (n,) 1 for a streak."""
+    """Windows with labels: (n, 1, 26, 26) float32, z-scored, and (n,) with 1 for a streak."""
 
     windows: NDArray[np.float32]
     labels: NDArray[np.int64]
@@ -177,12 +177,12 @@ def train_windows(
 ) -> dict[str, Any]:
     """Train a `BasicCnn`, and write ``detect.*`` and a picture of the training to a folder.
 
-    Parameters as of `flows.training.cells.train_cells`, with exposures to learn from, to watch and to report on.
+    Parameters as in `flows.training.cells.train_cells`, with exposures to learn from, to validate and to report on.
 
     Returns
     -------
     dict
-        What the network says of windows of the test exposures.
+        Figures on windows of the test exposures.
     """
     net, history = _fit_rounds(out, train, validation, plan, about, seed, workers, say)
     check = _sample(test, plan, seed, 7)
@@ -231,7 +231,7 @@ def _fit_rounds(
 
 
 def _sample(examples: list[Example], plan: WindowPlan, seed: int, part: int) -> TrainingWindows:
-    """Return windows at streaks, and as many away from everything."""
+    """Return windows at streaks, and as many away from all sources."""
     real, empty = [], []
     for n, example in enumerate(examples):
         image, usable, background = pixels(example)

@@ -1,4 +1,4 @@
-"""Exposure that searches are timed on."""
+"""Exposure on which searches are timed."""
 
 import tempfile
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from schemas.stage import Result
 
 @dataclass(frozen=True)
 class BenchExposure:
-    """Exposure as a worker gets it: read from the archive's own format, checked, its noise measured.
+    """Exposure as seen by a worker: read from the archive's format and checked, with its noise measured.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class BenchExposure:
 
     @property
     def planes(self) -> dict[str, NDArray[Any]]:
-        """Return its pixels by name, as stages get them."""
+        """Return its planes by name, as given to stages."""
         return {"difference": self.difference, "mask": self.mask}
 
     @property
@@ -61,14 +61,14 @@ def bench_exposure(shape: tuple[int, int] | None = None, seed: int = 11) -> Benc
     Parameters
     ----------
     shape
-        (ny, nx), px; by default the camera's, 3080 x 3072 for ztf.
+        (ny, nx), px; None: the camera's, 3080 x 3072 for ztf.
     seed
-        Of the simulation.
+        Seed of the simulation.
 
     Raises
     ------
     Misconfigured
-        The camera has no such size.
+        The camera does not have this size.
     """
     settings = Settings()
     with tempfile.TemporaryDirectory(prefix="nightstride-bench-") as scratch:
@@ -79,16 +79,16 @@ def bench_exposure(shape: tuple[int, int] | None = None, seed: int = 11) -> Benc
 
 
 def catalogue_from_logits(exposure: BenchExposure, logits: NDArray[np.float32], threshold: float) -> pa.Table:
-    """Merge and measure the windows that reach a threshold, with the settings' defaults and the verdict of `basic_cnn`.
+    """Merge and measure windows above a threshold, with default settings and the reliability model of `basic_cnn`.
 
     Parameters
     ----------
     exposure
-        What was searched.
+        Searched exposure.
     logits : (windows,) float32
-        In order of its grid.
+        Log odds in the order of its grid.
     threshold
-        Log odds from which a window is a hit.
+        Log odds from which on a window is a hit.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def hits_of(logits: NDArray[np.float32], columns: int, threshold: float) -> Resu
 
 
 def shipped_net() -> tuple[BasicCnn, ModelCard]:
-    """Return the network, in evaluation mode on the processor, and its card."""
+    """Return the shipped network, in evaluation mode on the CPU, and its card."""
     scorer = load_model("detect", "basic_cnn")
     assert isinstance(scorer, WindowScorer)
     assert isinstance(scorer.net, BasicCnn)
@@ -117,7 +117,7 @@ def shipped_net() -> tuple[BasicCnn, ModelCard]:
 
 
 def use_threads(wanted: int) -> int:
-    """Set the threads of torch and numba to ``wanted``, at most those numba was started with; return their number."""
+    """Set torch and numba to ``wanted`` threads, at most the number numba was started with; return the number."""
     used = min(wanted, int(numba.config.NUMBA_NUM_THREADS))
     torch.set_num_threads(used)
     numba.set_num_threads(used)

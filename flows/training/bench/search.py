@@ -1,4 +1,4 @@
-"""Fused search beside the plain way, a batched unfold, a GPU and the arithmetic limit, all in this process."""
+"""Fused search compared with the plain way, a batched unfold, a GPU and the arithmetic limit, in one process."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -42,35 +42,35 @@ class SearchFigures:
     Attributes
     ----------
     windows, threads, repeats
-        Of the image; of the processor; rounds timed.
+        Number of windows of the image, threads of the CPU, and timed rounds.
     plain_s, unfold_s
         Loop over windows in batches of 64; torch's unfold in batches of 1,024.
     fused_f32_s, fused_bf16_s
-        The fused search, the second with windows near the threshold scored again in float32.
+        Fused search; in bfloat16, windows near the threshold are scored again in float32.
     screened_s
-        The fused search with the shipped screen in front of the linear layers.
+        Fused search with the shipped screen in front of the linear layers.
     gemm_limit_f32_s, gemm_limit_bf16_s
-        The bare matrix products of the fully connected chain at the best rate measured.
+        Only the matrix products of the fully connected chain, at the best measured rate.
     gemm_default_f32_gflops, gemm_onednn_f32_gflops, gemm_bf16_gflops
-        Those rates, 10^9 operations per second; the float32 limit takes the better of the first two.
+        Those rates, 10^9 operations per second; the float32 limit uses the better of the first two.
     max_dprob_f32
-        Greatest difference in probability between the float32 search and the plain way.
+        Largest difference in probability between the float32 search and the plain way.
     p99_dprob_bf16, max_dprob_bf16
-        The same of bfloat16 scores, none of them scored again: 99th percentile and greatest.
+        The same for bfloat16 scores, none of them scored again: 99th percentile and largest.
     same_detections
         Whether float32 and bfloat16 give the same hits, bit for bit, and the same catalogue.
     same_hits_as_plain, same_hits_screened
-        Whether float32 gives the hits of the plain way; whether the screen loses none of float32's.
+        Whether float32 gives the hits of the plain way; whether the screen loses none of them.
     hits, detections
-        Their numbers.
+        Numbers of both.
     device
-        Name of the GPU, or "cpu"; without a GPU what follows is None.
+        Name of the GPU, or "cpu"; without a GPU the following are None.
     device_f32_s, device_bf16_s
-        The search on the GPU, with the image in the host's memory before and the log odds there after.
+        Search on the GPU, starting with the image and ending with the log odds in host memory.
     device_limit_f32_s, device_limit_bf16_s
-        The matrix products of the chain at the rate of a large product there.
+        Matrix products of the chain at the GPU's rate for a large product.
     max_dprob_device
-        Greatest difference in probability between the GPU's float32 and the processor's.
+        Largest difference in probability between float32 on the GPU and on the CPU.
     same_hits_device
         Whether the same windows reach the threshold on the GPU, in both precisions.
     """
@@ -105,7 +105,7 @@ class SearchFigures:
     same_hits_device: bool | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the figures as JSON can hold them, times and rates to four digits."""
+        """Return the figures for JSON, with times and rates to four digits."""
         return {
             name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in asdict(self).items()
         }
@@ -118,20 +118,20 @@ def compare_search(
     say: Callable[[str], None] = lambda said: None,
     device: torch.device = CPU,
 ) -> SearchFigures:
-    """Time the ways of searching an exposure in turns, and compare what they find.
+    """Time the ways of searching an exposure in turns, and compare their results.
 
     Parameters
     ----------
     exposure
-        What to search.
+        Exposure to search.
     repeats
-        Rounds; the medians are reported.
+        Number of rounds; medians are reported.
     threads
         Threads of torch and numba, already set (`flows.training.bench.exposure.use_threads`).
     say
-        Called with what is timed next.
+        Receives what is timed next.
     device
-        A GPU that takes turns with the processor; the processor: none.
+        GPU to compare with the CPU; the CPU: none.
     """
     net, card = shipped_net()
     pixels, floor = exposure.pixels, float(logit(card.threshold))
@@ -176,7 +176,7 @@ def _seconds(timed: Timed) -> dict[str, Any]:
 
 
 def search_variants(pixels: Pixels, net: BasicCnn, floor: float) -> dict[str, Callable[[], Logits]]:
-    """Return the ways of searching an image that are compared, by name; each gives the log odds of all windows."""
+    """Return the compared ways of searching an image by name; each returns the log odds of all windows."""
     fused = fused_net(net)
     single, half = FusedSearch(fused, "float32", None), FusedSearch(fused, "bfloat16", floor)
     scorer = load_model("detect", "basic_cnn")
@@ -193,7 +193,7 @@ def search_variants(pixels: Pixels, net: BasicCnn, floor: float) -> dict[str, Ca
 def device_variants(
     pixels: Pixels, net: BasicCnn, floor: float, device: torch.device
 ) -> dict[str, Callable[[], Logits]]:
-    """Return the searches of an image on a GPU, by name; none where the device is the processor."""
+    """Return the searches of an image on a GPU by name; empty if the device is the CPU."""
     if device.type == "cpu":
         return {}
     fused = fused_net(net)
@@ -205,7 +205,7 @@ def device_variants(
 
 
 def _on_device(found: Mapping[str, Logits], floor: float, flops: int, device: torch.device) -> dict[str, Any]:
-    """Return the limits on a GPU, and how what was found there compares; nothing of the processor."""
+    """Return the limits on a GPU, and the comparison of its results; empty for the CPU."""
     if device.type == "cpu":
         return {}
     ours, theirs = found["fused_f32"], [found["device_f32"], found["device_bf16"]]
@@ -218,25 +218,25 @@ def _on_device(found: Mapping[str, Logits], floor: float, flops: int, device: to
 
 
 def fused_net(net: BasicCnn) -> FusedNet:
-    """Return a network of the right shape in the form of the fused search."""
+    """Return a network of the right shape in the form for the fused search."""
     fused = fuse(net)
     assert fused is not None
     return fused
 
 
 def fused_logits(pixels: Pixels, search: WindowSearch) -> Logits:
-    """Log odds of all windows by the fused search."""
+    """Return the log odds of all windows from the fused search."""
     logits, _ = search.search(pixels.image, pixels.usable, pixels.background, pixels.grid, pixels.stride)
     return logits
 
 
 def same_hits(a: Logits, b: Logits, threshold: float) -> bool:
-    """Return whether the same windows reach a threshold, with the same bits."""
+    """Return whether the same windows reach a threshold, with identical bits."""
     return np.array_equal(a >= threshold, b >= threshold) and np.array_equal(a[a >= threshold], b[b >= threshold])
 
 
 def probability_error(a: Logits, b: Logits) -> NDArray[np.float64]:
-    """Return the differences in probability of the windows that either scored."""
+    """Return the differences in probability for windows scored by either."""
     either = np.isfinite(a) | np.isfinite(b)
     return np.abs(expit(a[either].astype(np.float64)) - expit(b[either].astype(np.float64)))
 

@@ -1,4 +1,4 @@
-"""Ways of the search side by side, their timing, and the limit set by arithmetic."""
+"""Compared ways of searching, their timing, and the arithmetic limit."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Pixels:
-    """Image to be searched.
+    """Image to search.
 
     Attributes
     ----------
     image : (bands, ny, nx) float32
-        Finite.
+        Finite values.
     usable : (ny, nx) bool
-        Pixels that count.
+        Usable pixels.
     background
-        What stands in for those that do not.
+        Value used for the others.
     side, stride
-        Of the windows, px.
+        Side and step of windows, px.
     """
 
     image: NDArray[np.float32]
@@ -50,24 +50,25 @@ class Pixels:
 
     @cached_property
     def grid(self) -> tuple[int, int]:
-        """Return the rows and columns of windows."""
+        """Return the numbers of rows and columns of windows."""
         return Tiling(self.usable.shape, self.stride, self.side, self.stride).grid
 
 
 def plain_logits(pixels: Pixels, net: BasicCnn) -> NDArray[np.float32]:
-    """Loop over windows, z-score each with numpy, and send batches of 64 through the network.
+    """Loop over windows, z-score each with numpy, and pass batches of 64 to the network.
 
     Parameters
     ----------
     pixels
-        What to search.
+        Image to search.
     net
-        In evaluation mode.
+        Network in evaluation mode.
 
     Returns
     -------
     (windows,) float32
-        Log odds; minus infinity where a window is not scored. The rules: `kernels.search.windows.fill_windows`.
+        Log odds; minus infinity for windows that cannot be scored, by the rules of
+        `kernels.search.windows.fill_windows`.
     """
     rows, columns = pixels.grid
     logits = np.full(rows * columns, -np.inf, np.float32)
@@ -115,7 +116,7 @@ UNFOLD_BATCH = 1024
 
 
 def unfold_logits(pixels: Pixels, net: BasicCnn) -> NDArray[np.float32]:
-    """Do the same as `plain_logits` from an unfolded view: z-score and score 1,024 at a time, all in torch."""
+    """Do the same as `plain_logits` on an unfolded view: z-score and score 1,024 windows at a time in torch."""
     rows, columns = pixels.grid
     side, stride = net.side, pixels.stride
     filled = np.where(pixels.usable, pixels.image, np.float32(pixels.background))
@@ -133,7 +134,7 @@ def unfold_logits(pixels: Pixels, net: BasicCnn) -> NDArray[np.float32]:
 
 
 def _standardised_windows(windows: torch.Tensor, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return windows (n, bands, side, side) z-scored over ``seen`` (n, side, side), and which of them can be scored."""
+    """Return windows (n, bands, side, side) z-scored over ``seen`` (n, side, side), and which can be scored."""
     weight = seen[:, None].float()
     count = weight.sum((2, 3), keepdim=True).clamp(min=1)
     centred = windows - (windows * weight).sum((2, 3), keepdim=True) / count
@@ -143,21 +144,21 @@ def _standardised_windows(windows: torch.Tensor, seen: torch.Tensor) -> tuple[to
 
 
 BATCHES = (256, 1024, 4096)
-"""Rows of the products tried: what is best differs between libraries."""
+"""Numbers of rows of the timed products: the best one depends on the library."""
 
 Product = tuple[int, Callable[[], object]]
 
 
 @dataclass(frozen=True)
 class GemmRates:
-    """Best rates of matrix products on this machine, with the threads that torch has; FLOP / s.
+    """Best rates of matrix products on this machine with torch's current threads, FLOP / s.
 
     Attributes
     ----------
     default_f32
         torch's own float32.
     onednn_f32
-        oneDNN's float32, where torch was built with it; else 0.
+        oneDNN's float32 if torch has it, else 0.
     bf16
         torch's bfloat16.
     """
@@ -168,7 +169,7 @@ class GemmRates:
 
     @property
     def f32(self) -> float:
-        """Return the better of both float32 rates."""
+        """Return the better of the two float32 rates."""
         return max(self.default_f32, self.onednn_f32)
 
 
@@ -179,7 +180,7 @@ def chain_flops(net: BasicCnn) -> int:
 
 
 def gemm_rates(net: BasicCnn, repeats: int = 15) -> GemmRates:
-    """Measure the rates on the largest layer of a network and on a square product; medians over the repeats."""
+    """Measure the rates on the largest layer of a network and on a square product; medians of the repeats."""
     products = dict(_products(_largest(net)))
     for _, run in products.values():
         run()
@@ -190,14 +191,14 @@ def gemm_rates(net: BasicCnn, repeats: int = 15) -> GemmRates:
 
 
 def square_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Return multiply-adds per second of the best of a few large square products on a device."""
+    """Return the best rate of a few large square products on a device, multiply-adds per second."""
     side = 8192 if device.type == "cuda" else 1024
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     return side**3 / min(on_device(device, lambda: left @ right)[0] for _ in range(6))
 
 
 def on_device(device: torch.device, task: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the seconds until a device has finished a task, and the task's result."""
+    """Return the time until a device has finished a task, s, and the task's result."""
     module = torch.get_device_module(device)
     module.synchronize(device)
     start = perf_counter()
@@ -230,34 +231,34 @@ def _products(layer: nn.Linear) -> Iterator[tuple[str, Product]]:
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds of each round, by name, and the results of the last round."""
+    """Time of each round, s, by name, and the results of the last round."""
 
     rounds: Mapping[str, tuple[float, ...]]
     results: Mapping[str, Any]
 
     @property
     def medians(self) -> dict[str, float]:
-        """Return median seconds by name."""
+        """Return the median times by name, s."""
         return {name: median(seconds) for name, seconds in self.rounds.items()}
 
     def ratio(self, slow: str, fast: str) -> float:
-        """Return the median over the rounds of how many times longer ``slow`` took."""
+        """Return the median over rounds of the ratio of the times of ``slow`` and ``fast``."""
         return median(a / b for a, b in zip(self.rounds[slow], self.rounds[fast], strict=True))
 
 
 def interleaved(
     variants: Mapping[str, Callable[[], Any]], repeats: int, clock: Callable[[], float] = perf_counter
 ) -> Timed:
-    """Run each variant once per round, so disturbances of the machine affect all alike.
+    """Run each variant once per round, so that disturbances affect all alike.
 
     Parameters
     ----------
     variants
-        What to run, by name; run them once before, or the first round pays for compilation.
+        Functions by name; call them once before, or the first round includes compilation.
     repeats
-        Rounds, 1 or more.
+        Number of rounds, at least 1.
     clock
-        Gives seconds.
+        Returns the time, s.
     """
     rounds: dict[str, list[float]] = {name: [] for name in variants}
     results: dict[str, Any] = {}
