@@ -1,4 +1,4 @@
-"""Tables of SDSS as SkyServer and CasJobs give them, CSV, FITS or Parquet."""
+"""Tables of SDSS from SkyServer and CasJobs: CSV, FITS or Parquet."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -17,33 +17,33 @@ from schemas.archive_columns import BANDS, WORDS, locate_columns
 from schemas.errors import BadInput, read_failure
 
 _BLOCK = 1 << 22  # bytes of CSV at a time
-_HEAD = 1 << 20  # bytes that hold the names of all columns: a view of SDSS has 500 and more
+_HEAD = 1 << 20  # bytes that surely hold the names of all columns: views of SDSS have 500 and more
 _RANGES = {"petroRad_r": (0.0, 1000.0), "redshift": (-1.0, 20.0), "plate": (0.0, 1e6)}
 _SENTINELS = (-9999.0, -999.0, -99.0, 9999.0, 999.0, 99.0, 99.99)
-_BRIGHTEST, _FAINTEST = 0.0, 35.0  # of a magnitude; asinh magnitudes of no flux at all are 22 to 29
-_STRAY = 0.05  # a larger share beyond these bounds means another unit
-_NO_ID = re.compile(r"(-\d+|0*)(\.0*)?")  # nothing was matched
+_BRIGHTEST, _FAINTEST = 0.0, 35.0  # mag; asinh magnitudes without any flux are 22 to 29
+_STRAY = 0.05  # a larger share of values beyond these bounds means another unit
+_NO_ID = re.compile(r"(-\d+|0*)(\.0*)?")  # ids that mean "no match"
 _ROUNDED = re.compile(r"^\d\.\d+[eE]\+?\d+$")
 
 
 @dataclass(frozen=True)
 class ArchiveTable:
-    """Rows of an archive.
+    """Rows of an archive's table.
 
     Attributes
     ----------
     numbers
-        Name of `schemas.archive_columns` -> (n,) float32; NaN where there is no value.
+        Name in `schemas.archive_columns` -> (n,) float32; NaN where there is no value.
     words
         Name -> n strings.
     columns
-        Our name -> the table's.
+        Our name -> the name in the table.
     cleaned
-        Name -> number of invalid values: sentinels, beyond all bounds, or not given.
+        Name -> number of missing values: sentinels, values out of bounds, and empty fields.
     duplicates
-        Rows left out because an earlier one has their objid.
+        Rows left out because an earlier one has the same objid.
     ids_rounded
-        The ids are as a spreadsheet rounds them (``1.23767E+18``): of no use.
+        A spreadsheet has rounded the ids (``1.23767E+18``), which makes them useless.
     """
 
     numbers: Mapping[str, NDArray[np.float32]]
@@ -60,21 +60,21 @@ class ArchiveTable:
 
 
 def read_archive(path: Path, wanted: Collection[str], optional: Collection[str] = ()) -> ArchiveTable:
-    """Read columns of a table, a block at a time.
+    """Read columns of a table, block by block.
 
     Parameters
     ----------
     path
         CSV (with or without a first line ``#Table1``; may be compressed), FITS or Parquet, recognised by the content.
     wanted, optional
-        Of `schemas.archive_columns.NAMES`.
+        Names from `schemas.archive_columns.NAMES`.
 
     Raises
     ------
     Misconfigured
-        There is no such file.
+        The file does not exist.
     BadInput
-        The file cannot be read, columns are missing, there is no row, a value is not a number, or magnitudes are in
+        The file cannot be read, columns are missing, there are no rows, a value is not a number, or magnitudes are in
         another unit (``wrong_units``).
     """
     require_there(path, "another table.")
@@ -159,7 +159,7 @@ def _fits(
             values = {column: np.array(table.data[column]) for column in set(columns.values())}
     except BadInput:
         raise
-    except Exception as error:  # damaged bytes make astropy raise errors of every kind
+    except Exception as error:  # damaged bytes make astropy raise errors of all kinds
         problem = f"cannot be read: {read_failure(error)}."
         raise BadInput("unreadable_table", str(path), problem, "give a FITS table.") from error
     return iter([values]), columns, units
@@ -203,15 +203,15 @@ def _typed(name: str, values: Any) -> Any:
 
 
 def _clean(values: NDArray[np.float32], name: str, path: Path, column: str, unit: str) -> int:
-    """Put NaN where there is no value, in place; return their number.
+    """Set missing values to NaN, in place; return how many there are.
 
     Raises
     ------
     BadInput
-        It is a magnitude by name, and by its unit or its values something else.
+        The name is that of a magnitude, but unit or values are not.
     """
     low, high = _RANGES.get(name, (_BRIGHTEST, _FAINTEST))
-    sentinels = () if name == "plate" else _SENTINELS  # plates have the numbers 99, 999 and 9999, too
+    sentinels = () if name == "plate" else _SENTINELS  # plates may be numbered 99, 999 and 9999
     absent = ~np.isfinite(values) | np.isin(values, np.array(sentinels, np.float32))
     beyond = ~absent & ((values <= low) | (values >= high))
     if name in BANDS:
@@ -235,17 +235,17 @@ def _no_magnitude(middle: float, beyond: NDArray[np.bool_], absent: NDArray[np.b
 
 
 def _ids(parts: list[pa.Array]) -> tuple[NDArray[np.int64] | None, bool]:
-    """Return the ids; None if they are of no use, and whether a spreadsheet has rounded them."""
+    """Return the ids, None if they are useless, and whether a spreadsheet has rounded them."""
     sample = [text for text in parts[0].slice(0, 100).to_pylist() if text]
     if sample and any(_ROUNDED.match(text) for text in sample):
         return None, True
     try:
         if not any(part.null_count for part in parts):
             found = np.concatenate([part.cast(pa.int64()).to_numpy() for part in parts])
-            return np.where(found > 0, found, -1 - np.arange(len(found))), False  # 0 and less: nothing was matched
+            return np.where(found > 0, found, -1 - np.arange(len(found))), False  # 0 and less: no match
     except pa.ArrowInvalid:
-        pass  # ids of letters and digits
+        pass  # ids with letters
     texts = [text for part in parts for text in part.to_pylist()]
-    # A row without id is itself alone.
+    # A row without an id is a duplicate of none.
     named = np.array([f"row {n}" if _NO_ID.fullmatch(text or "") else text for n, text in enumerate(texts)])
     return np.unique(named, return_inverse=True)[1], False

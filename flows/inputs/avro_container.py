@@ -1,4 +1,4 @@
-"""Avro object containers, record by record, with their sizes checked before memory is used."""
+"""Avro object containers, read record by record, with sizes checked before memory is used."""
 
 import zlib
 from collections.abc import Iterator, Mapping
@@ -12,28 +12,28 @@ MAGIC = b"Obj\x01"
 """First bytes of a container."""
 
 MOST_DEEP = 64
-"""Schemas within one another; alerts have 5."""
+"""Maximum nesting of schemas; those of alerts have 5 levels."""
 
 MOST_BLOCK = 2**26
-"""Bytes that a block may have, packed or not. ZTF's alerts take 60 kB, and a block of them a few MB."""
+"""Maximum size of a block, bytes, packed or not. ZTF's alerts take 60 kB each, and a block of them a few MB."""
 
 
 def open_container(file: IO[bytes], where: str) -> tuple[Mapping[str, Any], Iterator[Any]]:
-    """Return the schema of a container (Avro 1.11, "Object Container Files"), and its records as they are read.
+    """Return the schema of a container (Avro 1.11, "Object Container Files"), and an iterator over its records.
 
-    No more than a block is in memory at a time.
+    Only one block is in memory at a time.
 
     Parameters
     ----------
     file, where
-        Read from where it stands; its name, for messages.
+        File to read from its current position, and its name for messages.
 
     Raises
     ------
     BadInput
-        Here, or as records are read, those before being fine: ``bad_avro``: it is not a container, is damaged, or its
-        codec is neither null nor deflate; ``truncated``: it ends within a block; ``too_large``: a block is larger than
-        `MOST_BLOCK`.
+        ``bad_avro``: the file is not a container, is damaged, or has a codec other than null and deflate;
+        ``truncated``: it ends within a block; ``too_large``: a block is larger than `MOST_BLOCK`. May also be raised by
+        the iterator; the records before are then valid.
     Misconfigured
         ``fastavro`` is not installed.
     """
@@ -45,7 +45,7 @@ def open_container(file: IO[bytes], where: str) -> tuple[Mapping[str, Any], Iter
         ) from error
     bounded = _Bounded(file)
     with _damage(where):
-        head = fastavro.reader(bounded)  # it would read blocks only when asked for records
+        head = fastavro.reader(bounded)  # it reads blocks only when asked for records
         schema = fastavro.parse_schema(head.writer_schema)
         require_bounded(schema)
         codec, marker = head.metadata.get("avro.codec", "null"), head._header["sync"]
@@ -59,26 +59,26 @@ def open_container(file: IO[bytes], where: str) -> tuple[Mapping[str, Any], Iter
 
 
 def require_bounded(schema: Any) -> None:
-    """Refuse a schema by which a few bytes may stand for values without end, or for records within one another.
+    """Refuse a schema that allows a few bytes to stand for endless values or nesting.
 
-    Decoders follow it until memory or their stack is used up, and the process is killed.
+    Decoders would follow it until memory or stack are exhausted, and the process is killed.
 
     Parameters
     ----------
     schema
-        As `fastavro` has parsed it.
+        Schema parsed by `fastavro`.
 
     Raises
     ------
     ValueError
-        A type holds itself; is more than `MOST_DEEP` types deep; has, outside a union, values without bytes; or is a
-        decimal, of which a megabyte takes minutes.
+        A type contains itself; is nested more than `MOST_DEEP` levels deep; has values without bytes, outside a union;
+        or is a decimal, of which a megabyte takes minutes to decode.
     """
     _depth(schema, {})
 
 
 def _depth(kind: Any, known: dict[str, int | None]) -> int:
-    """Return how deep a type is; ``known`` holds the depths of those with names, None while they are open."""
+    """Return how deep a type is; ``known`` holds the depths of named types, None while one is being measured."""
     if isinstance(kind, str):
         if kind == "null":
             raise ValueError("its schema has values without bytes")
@@ -105,7 +105,7 @@ def _depth(kind: Any, known: dict[str, int | None]) -> int:
 
 @contextmanager
 def _damage(where: str) -> Iterator[None]:
-    """Convert what damaged bytes make the decoder raise, errors of every kind."""
+    """Convert the errors, of all kinds, that damaged bytes cause in the decoder."""
     try:
         yield
     except NightstrideError:
@@ -119,7 +119,7 @@ def _bad(where: str, reason: str) -> BadInput:
 
 
 class _Bounded:
-    """File that never hands out more at once than a block may have, whatever length damaged bytes ask for."""
+    """File that refuses to read more than a block's size at once, whatever length damaged bytes ask for."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -131,7 +131,7 @@ class _Bounded:
 
 
 def _block(file: _Bounded, codec: str, marker: bytes, where: str) -> tuple[int, bytes] | None:
-    """Read a block; return the number of its records and their bytes, None at the end of the file."""
+    """Read a block; return its number of records and their bytes, None at the end of the file."""
     start = file.read(1)
     if not start:
         return None
@@ -147,7 +147,7 @@ def _block(file: _Bounded, codec: str, marker: bytes, where: str) -> tuple[int, 
 
 
 def _long(file: _Bounded, start: bytes, where: str) -> int:
-    """Read a number as Avro has it: zigzag, seven bits in a byte, the low ones first."""
+    """Read an Avro number: zigzag-encoded, seven bits per byte, the lowest first."""
     value = shift = 0
     while shift < 64:
         byte = start or file.read(1)

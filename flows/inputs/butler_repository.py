@@ -11,7 +11,7 @@ from schemas.archive_settings import ButlerSettings
 from schemas.errors import Misconfigured
 
 PREFIX = "butler:"
-"""Of an input that names a repository: ``butler:REPO``."""
+"""Prefix of an input that names a repository: ``butler:REPO``."""
 
 _OF_DETECTOR = frozenset({"instrument", "visit", "detector"})
 _OLD_STYLE = re.compile(r"(?P<run>(?:\w+_)?)(?P<template>[A-Za-z]+Diff)_differenceExp")
@@ -19,7 +19,7 @@ _NEW_STYLE = re.compile(r"(?P<run>(?:\w+_)?)difference_image\w*")
 
 
 class ButlerExposure(NamedTuple):
-    """Files of an exposure: uri of the difference image, (plane, uri) of others."""
+    """Files of an exposure: URI of the difference image, and (plane, URI) of the others."""
 
     difference: str
     siblings: tuple[tuple[str, str], ...]
@@ -37,32 +37,32 @@ class _Place(NamedTuple):
 
 
 def is_repository(given: str) -> bool:
-    """Return whether an input is ``butler:REPO``."""
+    """Return whether an input is of the form ``butler:REPO``."""
     return given.startswith(PREFIX)
 
 
 def butler_exposures(given: str, wanted: ButlerSettings) -> list[ButlerExposure]:
-    """List the difference images that a repository holds, each with its science and template image.
+    """List the difference images in a repository, each with its science and template image.
 
     Parameters
     ----------
     given
         ``butler:REPO``; REPO is a folder, a URL or an alias of the site's index of repositories.
     wanted
-        Which datasets, of which collections.
+        Settings that select datasets and collections.
 
     Returns
     -------
     list of ButlerExposure
-        By visit and detector. A dataset that the registry knows and the datastore does not hold is named all the
-        same, so that it is quarantined and not missing silently.
+        Sorted by visit and detector. A dataset that the registry lists but the datastore lacks is included, so that it
+        is quarantined rather than silently missing.
 
     Raises
     ------
     Misconfigured
-        ``butler_not_installed``, ``no_such_repository``, ``bad_query``: a collection, dataset type or expression that
-        the repository does not accept; ``no_exposures``; ``ambiguous``: two difference images of one detector and
-        visit; ``remote_butler``, ``disassembled``: files that cannot be read one by one.
+        ``butler_not_installed``, ``no_such_repository``, ``bad_query``: the repository does not accept a collection,
+        dataset type or expression; ``no_exposures``; ``ambiguous``: two difference images of the same visit and
+        detector; ``remote_butler``, ``disassembled``: files that cannot be read individually.
     """
     repository = given.removeprefix(PREFIX)
     refuse_credentials(repository, "the URL of a repository")
@@ -93,11 +93,11 @@ def butler_exposures(given: str, wanted: ButlerSettings) -> list[ButlerExposure]
 
 
 def sibling_types(name: str) -> dict[str, tuple[str, ...]]:
-    """Return the dataset types that go with one of difference images: plane -> names, the best first.
+    """Return the dataset types that belong to a type of difference image: plane -> names, the best first.
 
     ``goodSeeingDiff_differenceExp`` is made from ``calexp`` and ``goodSeeingDiff_matchedExp``; ``difference_image``
-    from ``visit_image`` or ``preliminary_visit_image`` and ``template_matched`` or ``template_detector``. What comes
-    before them (``fakes_``, ``injected_``) is theirs, too.
+    from ``visit_image`` or ``preliminary_visit_image`` and ``template_matched`` or ``template_detector``. A prefix
+    (``fakes_``, ``injected_``) is kept.
     """
     if old := _OLD_STYLE.fullmatch(name):
         run, template = old["run"], old["run"] + old["template"]
@@ -123,7 +123,7 @@ def _opened(repository: str) -> Any:
         ) from error
     try:
         return Butler.from_config(repository, writeable=False)
-    except Exception as error:  # the file system's, the database's, the store's: errors of every kind
+    except Exception as error:  # of the file system, database or store: all kinds of errors
         raise Misconfigured(
             "no_such_repository",
             PREFIX + repository,
@@ -133,18 +133,18 @@ def _opened(repository: str) -> Any:
 
 
 def _why_not(error: Exception) -> str:
-    """Return why a repository cannot be opened: Butler's words of what is not there are of its own settings."""
+    """Return why a repository cannot be opened: Butler's own messages about missing files speak of its settings."""
     missing = "there is no butler.yaml, and no alias of this name"
     return missing if isinstance(error, FileNotFoundError) else failure_words(error)
 
 
 def _datasets(butler: Any, types: Sequence[str], wanted: ButlerSettings, given: str) -> list[Any]:
-    """Ask the registry for datasets of a detector and visit; without named collections, in all of them."""
+    """Query the registry for datasets of a visit and detector; without named collections, in all of them."""
     from lsst.daf.butler import ButlerUserError
 
     ordered = wanted.collections or tuple(butler.collections.defaults)
     try:
-        # A query refuses names that are not there.
+        # A query fails on names that do not exist.
         known = [one.name for one in butler.registry.queryDatasetTypes(list(types))] if types else []
         if not known:
             return []
@@ -154,7 +154,7 @@ def _datasets(butler: Any, types: Sequence[str], wanted: ButlerSettings, given: 
             name=known,
             find_first=bool(ordered),
             where=wanted.where,
-            # So that "visit = 3" is enough where there is one instrument.
+            # With a single instrument "visit = 3" is enough.
             data_id={"instrument": instruments[0]} if len(instruments) == 1 else None,
             limit=None,
         )
@@ -187,7 +187,7 @@ def _by_place(refs: Iterable[Any], given: str) -> dict[_Place, Any]:
 def _siblings(
     butler: Any, names: Iterable[str], wanted: ButlerSettings, given: str
 ) -> Mapping[str, Mapping[_Place, Any]]:
-    """Find what may go with difference images: dataset type -> place -> dataset."""
+    """Find the images that may belong to difference images: dataset type -> place -> dataset."""
     candidates = {one for name in names for types in sibling_types(name).values() for one in types}
     by_type: dict[str, list[Any]] = defaultdict(list)
     for ref in _datasets(butler, sorted(candidates), wanted, given):
@@ -203,7 +203,7 @@ def _first_uri(
 
 
 def _uris(butler: Any, refs: Sequence[Any], given: str) -> dict[Any, str]:
-    """Return the address of each dataset that the datastore holds, as fsspec opens it: id -> uri."""
+    """Return the address of each dataset in the datastore, in the form that fsspec opens: id -> URI."""
     return {
         ref.id: _address(found.primaryURI, ref, given)
         for ref, found in butler.get_many_uris(refs, allow_missing=True).items()
@@ -231,11 +231,11 @@ def _address(uri: Any, ref: Any, given: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Return the message of an error, and where in an expression the parser stopped."""
+    """Return an error's message, and where the parser stopped in an expression."""
     return ": ".join(str(one).rstrip(".") for one in (error, error.__cause__) if one is not None)
 
 
 def _asked(wanted: ButlerSettings) -> str:
-    """Return in words what was asked for."""
+    """Return a description of the query."""
     condition = f"where {wanted.where!r} " if wanted.where else ""
     return f"{condition}in {', '.join(wanted.collections) or 'all collections'}"

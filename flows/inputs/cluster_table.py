@@ -1,4 +1,4 @@
-"""Tables of galaxies in the direction of clusters."""
+"""Tables of galaxies towards clusters."""
 
 import gzip
 import re
@@ -18,7 +18,7 @@ from schemas.errors import BadInput, read_failure
 Floats = NDArray[np.float64]
 
 NUMBERS = ("g", "r", "z", "zphot", "zphot_err", "radius", "cluster_z", "redshift", "member", "published", "ra", "dec")
-"""Columns that are read; those without ``redshift`` and on are needed, zphot_err excepted."""
+"""Columns that are read; those up to ``cluster_z`` are required, except zphot_err."""
 
 _NEEDED = ("g", "r", "z", "zphot", "cluster_z", "radius")
 
@@ -42,7 +42,7 @@ _PLACES = {
     "ra": 0, "dec": 1, "g": 7, "r": 9, "z": 13, "redshift": 14, "member": 21, "radius": 27, "zphot": 29,
     "zphot_err": 30, "cluster_z": 37, "cluster": 38, "published": 40,
 }  # fmt: skip
-"""Columns of the table that S-PLUS has published, by their place: its first line, written by hand, is not a header."""
+"""Columns of the table published by S-PLUS, by position: its first line, written by hand, is no usable header."""
 
 _HIGHEST = 12.0
 _SENTINELS = (9.0, 99.0, 99.99, 999.0, 9999.0, 99999.0)
@@ -54,32 +54,32 @@ _GIVEN = dict.fromkeys(("g", "r", "z"), (0.0, _FAINTEST)) | {
     "zphot": (-0.1, _HIGHEST), "zphot_err": (0.0, _HIGHEST), "radius": (-1e-9, 1e4), "cluster_z": (0.0, _HIGHEST),
     "redshift": (-0.1, _HIGHEST),
 }  # fmt: skip
-"""Columns -> between what values lie; what is beyond counts as not given."""
+"""Column -> limits of valid values; a value beyond them counts as missing."""
 
 STAR_BELOW = 0.01
-"""Redshift below which a row is taken for a star."""
+"""Redshift below which a row is taken to be a star."""
 
 _LIGHT = 299_792.458
 _FASTEST = 3000.0
-"""km/s that a member moves against its cluster, at most, where no class is given."""
+"""Maximum velocity of a member relative to its cluster, km/s, used if the table gives no class."""
 
 
 @dataclass(frozen=True)
 class ClusterTable:
-    """Galaxies in the direction of clusters.
+    """Galaxies towards clusters.
 
     Attributes
     ----------
     columns
         Name of `NUMBERS` -> (n,) float64; NaN where there is no value.
     cluster : (n,) str
-        Name of the cluster; empty where there is none.
+        Name of the cluster; empty if it has none.
     truth
-        Where ``member`` is from: ``the table``, ``redshifts`` or ``none``.
+        Source of ``member``: ``the table``, ``redshifts`` or ``none``.
     star_redshifts
-        Rows left out: their redshift is that of a star.
+        Number of rows left out because their redshift is that of a star.
     not_given
-        Column -> number of its values that count as not given: they are beyond its limits.
+        Column -> number of values that count as missing because they are beyond its limits.
     """
 
     columns: Mapping[str, Floats]
@@ -101,23 +101,23 @@ def read_clusters(path: Path) -> ClusterTable:
     ----------
     path
         CSV, FITS, ECSV or Parquet with the columns ``g``, ``r``, ``z`` (AB mag), ``zphot``, ``cluster_z`` and
-        ``radius_r200`` (distance from the centre in units of R200), and, if there are, ``zphot_err``, ``redshift`` (of
-        a spectrum), ``member`` (1, 0 or empty), ``cluster``, ``ra`` and ``dec`` (degrees). Or the table of 44 columns
-        that S-PLUS has published. What is beyond the limits of a column counts as not given: magnitudes between 0 and
-        40, redshifts between -0.1 and 12 (of clusters above 0), errors above 0 and below 12, distances from 0 on.
+        ``radius_r200`` (distance from the centre in units of R200), and optionally ``zphot_err``, ``redshift``
+        (spectroscopic), ``member`` (1, 0 or empty), ``cluster``, ``ra`` and ``dec`` (degrees). Or the table of 44
+        columns published by S-PLUS. Values beyond a column's limits count as missing: magnitudes must be between 0 and
+        40, redshifts between -0.1 and 12 (of clusters above 0), errors above 0 and below 12, distances at least 0.
 
     Returns
     -------
     ClusterTable
-        A galaxy is a member by the column ``member``; without that, if its redshift is within 3,000 km/s of the
-        cluster's. Rows with a redshift below 0.01 are left out: those are stars.
+        A galaxy is a member according to the column ``member``; without that column, if its redshift is within
+        3,000 km/s of its cluster's. Rows with a redshift below 0.01 are left out as stars.
 
     Raises
     ------
     Misconfigured
-        There is no such file.
+        The file does not exist.
     BadInput
-        It cannot be read, a column is missing or holds no numbers, or there is no row; ``member`` is neither 1 nor 0
+        The file cannot be read, a column is missing or not numeric, or there are no rows; ``member`` is neither 1 nor 0
         (``bad_class``), redshifts are velocities, magnitudes fluxes, or distances not in R200 (``wrong_units``).
     """
     require_there(path, "another table.")
@@ -159,13 +159,13 @@ def _require_usable(columns: Mapping[str, Floats], path: Path) -> None:
 
 
 def redshift_member(redshift: Floats, cluster_z: Floats) -> Floats:
-    """Return 1 within 3,000 km/s of the cluster, else 0, (n,); NaN without a redshift."""
+    """Return 1 within 3,000 km/s of the cluster, otherwise 0, (n,); NaN without a redshift."""
     speed = _LIGHT * np.abs(redshift - cluster_z) / (1 + cluster_z)
     return np.where(np.isfinite(speed), (speed < _FASTEST).astype(np.float64), np.nan)
 
 
 def _published(path: Path) -> list[list[str]] | None:
-    """Return the rows of a table as S-PLUS has published it; None if it is not one."""
+    """Return the rows of the table as published by S-PLUS; None if the file is another table."""
     with path.open("rb") as file:
         if not re.match(rb"# ?RA +DEC\b", file.read(16)):
             return None
@@ -183,7 +183,7 @@ def _of_rows(rows: list[list[str]], path: Path) -> tuple[dict[str, Floats], NDAr
         raise BadInput("no_rows", str(path), "has no rows.", "give a row for each galaxy.")
     found = {name: _numbers([row[place] for row in rows], name, path) for name, place in _PLACES.items()}
     columns = {name: found[name] for name in NUMBERS}
-    for name in ("member", "published"):  # 0 is a member there
+    for name in ("member", "published"):  # where 0 means member
         columns[name] = 1 - columns[name]
     return columns, np.array([row[_PLACES["cluster"]] for row in rows])
 
@@ -206,7 +206,7 @@ def _separator(path: Path) -> str:
 
 
 def _require_kind(column: Any, name: str, path: Path) -> None:
-    """Refuse a column that holds several numbers in a row, or by its unit something else than its name says."""
+    """Refuse a column with several numbers per row, or whose unit does not fit its name."""
     if len(column.shape) > 1:
         problem = f"column {column.name} holds {column.shape[1]} values in each row."
         raise BadInput("not_a_number", str(path), problem, "give one number in each row.")
@@ -263,7 +263,7 @@ _WORDS = {
 
 
 def _numbers(values: list[object] | list[str], name: str, path: Path) -> Floats:
-    """Return numbers, (n,) float64; empty ones are NaN."""
+    """Convert values to (n,) float64; empty ones become NaN."""
     out = np.empty(len(values))
     for place, value in enumerate(values):
         word = str(value.decode() if isinstance(value, bytes) else "" if value is None else value).strip().lower()

@@ -1,4 +1,4 @@
-"""Words of a keyword's comment that tell the instant, the time scale or the unit of its value."""
+"""Words in a keyword's comment that tell the instant, time scale or unit of its value."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from schemas.keyword_mapping import Instant
 
 NamedScale = Literal["utc", "tai", "tt", "tdb", "gps", "local"]
-"""Time scale that a comment names; ``local``: that of a zone, or sidereal, of which the offset is not known."""
+"""Time scale that a comment names; ``local``: of a time zone, or sidereal; its offset is not known."""
 
 _TAKEN = r"(exp|obs|int)\w*"
 _NO_NIGHT = r"(?! of (the )?(night|day)\b)"
@@ -19,14 +19,14 @@ _INSTANTS: dict[Instant, re.Pattern[str]] = {
     ),
     "end": re.compile(rf"(?<![-\w])(?<!front )(?<!back )end(s|ed|ing)?\b(?!-to){_NO_NIGHT}|\bshutter clos\w*"),
 }
-"""In lower case."""
+"""Words in lower case."""
 
 _OFFSET = re.compile(r"\b(UTC?|GMT) ?[+-] ?(0?[1-9]|1[0-4])(:?[0-5]\d)?(?![\d.])", re.IGNORECASE)
 _ZONE = re.compile(
     r"\b(HST|AK[SD]T|[PMCE][SD]T|AST|BR[ST]T?|CLS?T|WES?T|CES?T|EES?T|BST|MSK|SAST|IST|JST|KST|A[CEW][SD]T|NZ[SD]T|"
     r"L[CMS]?T|UT1)\b"
 )
-"""Of zones, and of time by the Sun or the stars of the place, as they are written: in capitals."""
+"""Abbreviations of time zones, and of solar and sidereal time, which are written in capitals."""
 
 _LOCAL = re.compile(
     r"\blocal\b(?! (night|midnight|noon|evening|observ|copy|file|host|disk|name|sky))|\bsidereal\b|"
@@ -65,13 +65,13 @@ def scales_named(comment: str) -> frozenset[NamedScale]:
 
 
 def head_unit(comment: str) -> str:
-    """Return the unit in brackets at the head of a comment (FITS 4.0, section 4.3.2); "" where there is none."""
+    """Return the unit in brackets at the start of a comment (FITS 4.0, section 4.3.2); "" if there is none."""
     found = _HEAD.match(comment)
     return found[1].strip() if found is not None else ""
 
 
 def gain_unit(comment: str) -> Literal["e-/adu", "adu/e-", "other", ""]:
-    """Return what a gain is of by its comment; "" if that does not tell."""
+    """Return the unit of a gain that its comment states; "" if it states none."""
     head = head_unit(comment)
     if _PER_ELECTRON.search(head or comment):
         return "adu/e-"

@@ -1,4 +1,4 @@
-"""Labelled cutouts, from files of several kinds."""
+"""Labelled cutouts from several kinds of files."""
 
 import csv
 import hashlib
@@ -20,23 +20,23 @@ from kernels.objects.star_galaxy_model import LEAST_SIDE
 from schemas.errors import BadInput, Misconfigured, read_failure
 
 CLASSES = ("galaxy", "star")
-"""Labels by their number, as the LLNL challenge has them."""
+"""Labels of the LLNL challenge by number."""
 
 
 @dataclass(frozen=True)
 class LabelledCutouts:
-    """Cutouts with what they show.
+    """Cutouts and their labels.
 
     Attributes
     ----------
     cutouts : (n, planes, side, side) float32
-        Images of the bands, then, where they are known, as many PSF images.
+        Images in the bands, followed by as many PSF images if these are known.
     label : (n,) int64
         1 for a star, 0 for a galaxy.
     group : (n,) int64
-        Field or frame: what a split must not divide.
+        Field or frame; a split must not divide one.
     magnitude : (n,) float64
-        NaN where it is not known.
+        Magnitude; NaN if not known.
     """
 
     cutouts: NDArray[np.float32]
@@ -48,21 +48,21 @@ class LabelledCutouts:
         return len(self.label)
 
     def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> "LabelledCutouts":
-        """Return some of the rows."""
+        """Return the given rows."""
         return LabelledCutouts(self.cutouts[rows], self.label[rows], self.group[rows], self.magnitude[rows])
 
 
 def read_cutout_set(folder: Path, split: str, limit: int | None = None) -> LabelledCutouts:
-    """Read one split of a set that `flows.simulation.cutout_set` has written.
+    """Read one split of a set written by `flows.simulation.cutout_set`.
 
     Parameters
     ----------
     folder
-        Of the set.
+        Folder of the set.
     split
         ``train``, ``validation`` or ``test``.
     limit
-        Largest number of cutouts; the first ones are read.
+        Maximum number of cutouts; the first ones are read.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def labels_of(names: Sequence[str], where: str) -> NDArray[np.int64]:
     Raises
     ------
     Misconfigured
-        There are other names.
+        There are names other than these.
     """
     if unknown := sorted(set(names) - set(CLASSES)):
         raise Misconfigured("unknown_label", where, f"has the labels {unknown[:5]}.", f"name them as {list(CLASSES)}.")
@@ -107,13 +107,12 @@ def read_cutout_npz(path: Path) -> LabelledCutouts:
     Parameters
     ----------
     path
-        Of the file. Any kind of real number is taken; NaN is a missing pixel. Nothing in the file is unpickled.
+        File to read. Real numbers of any type are accepted; NaN is a missing pixel. Nothing in the file is unpickled.
 
     Raises
     ------
     BadInput
-        There is no such file, it is not of this form or too large, or cutouts are smaller than
-        16 px.
+        The file does not exist, is not of this form, is too large, or its cutouts are smaller than 16 px.
     """
     where = str(path)
     try:
@@ -150,12 +149,12 @@ NPZ, META = "ztf_star_galaxy_20x20.npz", "meta.csv"
 
 
 def read_ztf_cutouts(folder: Path) -> LabelledCutouts:
-    """Read the cutouts of a folder with `NPZ` and `META`; the group is the number of the frame, by its name.
+    """Read the cutouts in a folder with `NPZ` and `META`; their group is the number in the frame's name.
 
     Raises
     ------
     BadInput
-        A file is missing, or the two do not belong together.
+        A file is missing, or the two do not match.
     """
     data = read_cutout_npz(folder / NPZ)
     path = folder / META
@@ -170,25 +169,25 @@ def read_ztf_cutouts(folder: Path) -> LabelledCutouts:
 
 
 def frames_digest(folder: Path) -> str:
-    """Return the SHA-256 of the cutouts' file, for the card."""
+    """Return the SHA-256 of the file of cutouts, for the model card."""
     return hashlib.sha256((folder / NPZ).read_bytes()).hexdigest()
 
 
 PLANES = ("g", "r", "i", "z", "psf-g", "psf-r", "psf-i", "psf-z")
 SIDE = 26
 PIXELS = len(PLANES) * SIDE**2
-"""5,408 pixel columns, after the index and ``y`` (0 galaxy, 1 star)."""
+"""Number of pixel columns, 5,408, after the index and ``y`` (0 galaxy, 1 star)."""
 
 
 def iter_galstar(path: Path, chunk: int = 1000) -> Iterator[LabelledCutouts]:
-    """Read the file in parts of ``chunk`` rows, (n, 8, 26, 26) each; memory does not grow with the file.
+    """Read a file in chunks of ``chunk`` rows, (n, 8, 26, 26) each; memory does not grow with the file.
 
-    An empty field is a missing pixel. The group is the number of the row: the file says nothing of fields.
+    An empty field is a missing pixel. The group is the row number, as the file has no field identifiers.
 
     Raises
     ------
     BadInput
-        There is no such file, or a line has another layout.
+        The file does not exist, or a line has another layout.
     """
     if not path.exists():
         raise BadInput("missing_file", str(path), "does not exist.", "name the challenge's galstar.csv.")
@@ -208,7 +207,7 @@ def iter_galstar(path: Path, chunk: int = 1000) -> Iterator[LabelledCutouts]:
 
 
 def read_galstar(path: Path) -> LabelledCutouts:
-    """Read the whole file: 0.7 GB for its 31,798 rows."""
+    """Read a whole file: 0.7 GB for its 31,798 rows."""
     parts = list(iter_galstar(path))
     if not parts:
         raise BadInput("bad_galstar", str(path), "has no rows.", "take the file as it was published.")

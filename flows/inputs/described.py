@@ -1,4 +1,4 @@
-"""Description of an exposure that was read: background, noise, PSF, usable pixels."""
+"""Description of an exposure that has been read: background, noise, PSF, usable pixels."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,32 +26,32 @@ from schemas.exposure import ExposureInfo, PsfModel
 from schemas.pixels import WINDOW, is_large
 
 FAINT_STARS = 5
-"""That tell the PSF where there are not three bright ones."""
+"""Number of faint stars that give the PSF if fewer than three are bright."""
 
 _ASSUMED_FWHM, _ASSUMED_ERR = 2.5, 1.0
-_PEDESTAL = 10.0  # times the noise: subtraction leaves less, and a sky has more
-_FAINT = 8.0  # peak of what is seen as a star at all, times the noise
-_UNSURE = 0.05  # of the width, relative, and of 1 / beta by few faint stars, whose scatter is not well known
-_FIELD_STARS = 200  # that tell how the PSF changes over the image
-_SAME_WIDTH = 0.25  # a header may well tell the seeing of another moment, no more
+_PEDESTAL = 10.0  # times the noise: a difference image has less background left, a sky image more
+_FAINT = 8.0  # minimum peak of a star, times the noise
+_UNSURE = 0.05  # added to the relative error of the width, and to that of 1 / beta, of few faint stars: their scatter is uncertain
+_FIELD_STARS = 200  # maximum number of stars used for the PSF's variation over the image
+_SAME_WIDTH = 0.25  # relative: the seeing in a header may be of another moment, but not more different
 
 
 def described(raw: RawExposure) -> tuple[ExposureInfo, dict[str, Any]]:
-    """Check an exposure, and find out what its noise is like.
+    """Check an exposure and describe its noise.
 
     Parameters
     ----------
     raw
-        As it was read.
+        Exposure as read.
 
     Returns
     -------
     info : ExposureInfo
     planes : dict of (ny, nx) arrays
-        ``difference`` (float32; finite: the background where there is no value), ``mask`` (uint16, bits of
-        `MaskPlane`), and ``variance``, ``science``, ``template`` (float32, may hold NaN) where there are any. Of a
-        large image they are `flows.inputs.image_rows.PlaneRows`; its background, noise and PSF are those of a sample
-        (`flows.inputs.image_rows.sample_of`), and its pixels are counted on all of it.
+        ``difference`` (float32; finite: pixels without a value hold the background), ``mask`` (uint16, bits of
+        `MaskPlane`), and, if given, ``variance``, ``science``, ``template`` (float32, may hold NaN). Of a large image
+        they are `flows.inputs.image_rows.PlaneRows`; its background, noise and PSF are those of a sample
+        (`flows.inputs.image_rows.sample_of`), but its pixels are all counted.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def _state(planes: Mapping[str, Any], raw: RawExposure) -> PixelState:
 
 
 def _seen(raw: RawExposure, planes: Mapping[str, Any], state: PixelState, counts: PixelCounts) -> _Seen:
-    """Describe an exposure by pixels of it and their state, and by the counts of all; return these pixels filled."""
+    """Describe an exposure from some pixels, their state, and the counts of all; return these pixels, gaps filled."""
     difference = planes["difference"]
     _require_signal(counts, raw)
     if not state.good:
@@ -96,7 +96,7 @@ def _seen(raw: RawExposure, planes: Mapping[str, Any], state: PixelState, counts
         flags.add("high_background")
     correlation = noise_correlation(image, state.usable, background, noise)
     shape = raw.planes["difference"].shape
-    # A sample of a large image does not say where it is from.
+    # A sample of a large image does not tell where its pixels are.
     varying = None if is_large(shape) else noise_variation(image, state.usable, noise, planes.get("variance"))
     info = _info(
         raw,
@@ -114,7 +114,7 @@ def _seen(raw: RawExposure, planes: Mapping[str, Any], state: PixelState, counts
 
 
 def _as_defined(psf: PsfModel) -> PsfModel:
-    """Remove the pixels from a width that a header states; a fit to a stamp has done so already."""
+    """Remove the pixel's share from a width stated in a header; a fit to a stamp has already done so."""
     if psf.source != "header":
         return psf
     return psf.model_copy(update={"fwhm_px": fwhm_before_pixels(psf.fwhm_px, psf.beta)})
@@ -135,7 +135,7 @@ def _require_signal(counts: PixelCounts, raw: RawExposure) -> None:
 
 
 def _psf(planes: Mapping[str, Any], usable: NDArray[np.bool_], raw: RawExposure) -> tuple[PsfModel, tuple[str, ...]]:
-    """Return the PSF that was read, its slope from stars where only the width is known; else that of the stars."""
+    """Return the PSF that was read, with the slope from stars if only its width is known; otherwise the stars' PSF."""
     given = raw.psf
     if given is not None and given.flatness_err < UNKNOWN_FLATNESS:
         stars = _stars(planes["science"], usable, raw.saturation) if "science" in planes else []
@@ -157,7 +157,7 @@ def _psf(planes: Mapping[str, Any], usable: NDArray[np.bool_], raw: RawExposure)
 
 
 def _varying(psf: PsfModel, stars: Sequence[Star], raw: RawExposure, given: PsfModel | None = None) -> PsfModel:
-    """Add how the PSF changes over the image, by the stars on it; of a large image only a sample of them is known."""
+    """Add how the PSF varies over the image, according to its stars; of a large image, those of a sample."""
     shape = raw.planes["difference"].shape
     if is_large(shape) or not stars:
         return psf
@@ -183,21 +183,21 @@ class SeenPsf(NamedTuple):
 def stars_psf(
     planes: Mapping[str, Any], usable: NDArray[np.bool_], saturation: float | None, *, faint: bool = True
 ) -> SeenPsf | None:
-    """Measure the PSF on stars of the science image, else of the template, else on what is bright in the difference.
+    """Measure the PSF on stars of the science image, else of the template, else on bright sources of the difference.
 
-    Where a sharper template was convolved to match, the difference image has the PSF of the science image. Where no
-    plane has three bright stars, five or more with peaks from 8 times the noise tell it, to 5 % and their scatter.
+    If a sharper template was convolved to match, the difference image has the PSF of the science image. If no plane
+    has three bright stars, five or more with peaks above 8 times the noise are used, to 5 % and their scatter.
 
     Parameters
     ----------
     planes
-        Of (ny, nx) pixels: ``image``, the difference image without gaps, and maybe the others.
+        Pixels (ny, nx): ``image``, the difference image without gaps, and any others.
     usable : (ny, nx)
-        Pixels with a value that is to be trusted.
+        Pixels with a trustworthy value.
     saturation
-        Pixel units.
+        Saturation level, pixel units.
     faint
-        Whether faint stars will do.
+        Whether to use faint stars.
     """
     shown = _shown(planes)
     for plane, pixels in shown.items():
@@ -215,28 +215,28 @@ def stars_psf(
 
 
 class FewStars(NamedTuple):
-    """Stars that are round and alone on a plane, and how many of them are bright."""
+    """Round, isolated stars on a plane, and how many of them are bright."""
 
     seen: int
     bright: int
 
 
 def few_stars(planes: Mapping[str, Any], usable: NDArray[np.bool_], saturation: float | None) -> FewStars:
-    """Return the stars of the plane that shows most of them."""
+    """Return the stars of the plane that shows most."""
     shown = _shown(planes).values()
     counts = (FewStars(*(len(_stars(one, usable, saturation, least)) for least in (_FAINT, BRIGHT))) for one in shown)
     return max(counts, key=lambda one: (one.bright, one.seen))
 
 
 def _shown(planes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the planes that may show stars, in the order in which they are asked."""
+    """Return the planes that may show stars, in order of preference."""
     return {name: planes[name] for name in ("science", "template", "image") if planes.get(name) is not None}
 
 
 def _stars(
     pixels: NDArray[np.float32], usable: NDArray[np.bool_], saturation: float | None, least: float = BRIGHT
 ) -> Sequence[Star]:
-    """Return the stars of an image with peaks above so many times the noise; none where it has no noise."""
+    """Return the stars whose peaks exceed ``least`` times the noise; none if the image has no noise."""
     seen = usable & np.isfinite(pixels)
     if seen.sum() < WINDOW * WINDOW:
         return []
@@ -282,10 +282,10 @@ class SourceSize(NamedTuple):
     Attributes
     ----------
     shape
-        (ny, nx) of its largest image, px.
+        Shape (ny, nx) of its largest image, px.
     held
-        Bytes of its files that are in memory while they are read, whatever of them is used; of an image of a stack
-        nothing else is read, and files of large images are not in memory.
+        Bytes of its files that are held in memory at once, used or not; of a stack only the image itself is read, and
+        files of large images are not in memory.
     """
 
     shape: tuple[int, int]
@@ -293,7 +293,7 @@ class SourceSize(NamedTuple):
 
 
 def size_of(source: Source) -> SourceSize:
-    """Return the size of a source, from its headers.
+    """Return the size of a source according to its headers.
 
     Raises
     ------
@@ -310,7 +310,7 @@ def size_of(source: Source) -> SourceSize:
         for header, prefix in zip(extent.headers, prefixes, strict=True)
         if is_image(header)
     ]
-    siblings = sorted(_held(uri) for _, uri in source.siblings)  # one is let go when the next has been read
+    siblings = sorted(_held(uri) for _, uri in source.siblings)  # one is released once the next has been read
     return SourceSize(max(sizes, key=math.prod, default=(0, 0)), _of_file(extent) + sum(siblings[-2:]))
 
 

@@ -1,4 +1,4 @@
-"""Maps of the Milky Way's dust: E(B-V) over the sky, as HEALPix FITS files hold it."""
+"""Maps of the Milky Way's dust: E(B-V) over the sky, in HEALPix FITS files."""
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -18,7 +18,7 @@ _REMEDY = "give a HEALPix FITS file with a column EBV (mag), ORDERING and NSIDE,
 
 
 class DustMap:
-    """Callable from (ra, dec), deg, ICRS, to E(B-V), mag: interpolated between the four nearest pixels."""
+    """Function of (ra, dec), deg, ICRS, that returns E(B-V), mag, interpolated between the four nearest pixels."""
 
     def __init__(self, values: NDArray[np.float32], order: str, galactic: bool) -> None:
         from astropy_healpix import HEALPix
@@ -27,7 +27,7 @@ class DustMap:
         self._grid = HEALPix(nside=round((len(values) / 12) ** 0.5), order=order)
 
     def __call__(self, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the reddening at some positions, (n,)."""
+        """Return E(B-V) at positions, (n,)."""
         from astropy.coordinates import SkyCoord
 
         place = SkyCoord(ra, dec, unit="deg", frame="icrs")
@@ -41,13 +41,13 @@ def read_dust_map(path: Path) -> DustMap:
     Parameters
     ----------
     path
-        Table in the first extension: a column EBV, or the only column there is; ``ORDERING`` NESTED or RING;
-        ``COORDSYS`` G (galactic) or C (equatorial).
+        Table in the first extension: a column EBV, or a single column; ``ORDERING`` NESTED or RING; ``COORDSYS`` G
+        (galactic) or C (equatorial).
 
     Raises
     ------
     Misconfigured
-        It is missing, or is not such a file.
+        The file is missing, or is no such map.
     """
     from astropy.io import fits
 
@@ -68,7 +68,7 @@ def read_dust_map(path: Path) -> DustMap:
 
 
 def dust_digest(stage: Stage, settings: Settings) -> tuple[str, ...]:
-    """Return the digest of the dust map that a stage uses; nothing if it uses none.
+    """Return the digest of the dust map that a stage uses, if any.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def dust_digest(stage: Stage, settings: Settings) -> tuple[str, ...]:
 
 
 def dust_of(stage: Stage, settings: Settings) -> Mapping[str, Callable[..., Any]]:
-    """Return the dust map for the context of a stage; nothing if it uses none. Errors as in `read_dust_map`."""
+    """Return the dust map for a stage's context, if it uses one. Errors as in `read_dust_map`."""
     path = _path(stage, settings)
     return {} if path is None else {"dust_map": _loaded(path, file_digest(path))}
 

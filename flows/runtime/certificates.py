@@ -1,4 +1,4 @@
-"""Validity of certificates: told before a connection fails for a reason that nobody would guess."""
+"""Validity of certificates, checked early: an expired one makes connections fail for no obvious reason."""
 
 import logging
 from datetime import UTC, datetime, timedelta
@@ -7,21 +7,21 @@ from pathlib import Path
 from schemas.errors import Misconfigured
 
 SOON = timedelta(days=30)
-"""A certificate that ends within this time is warned of."""
+"""A certificate that expires within this time causes a warning."""
 
 logger = logging.getLogger("nightstride")
 
 
 def days_left(path: Path, now: datetime) -> float:
-    """Return for how many days a certificate in a PEM file is still valid; negative: it has ended.
+    """Return how many days a PEM file's certificates remain valid; negative if expired.
 
-    Of a chain the first, which is the own one, counts; of authorities the last to end: a file may hold the old one
-    beside the new one.
+    In a chain the first certificate, the host's own, counts; of several authorities the one that expires last, as a
+    file may hold an old one beside its successor.
 
     Raises
     ------
     ValueError
-        It holds no certificate.
+        The file holds no certificate.
     OSError
         It cannot be read.
     """
@@ -34,19 +34,19 @@ def days_left(path: Path, now: datetime) -> float:
 
 
 def require_valid(field: str, path: Path, now: datetime | None = None) -> None:
-    """Refuse a certificate that has ended, and warn of one that will soon.
+    """Refuse a certificate that has expired, and warn of one that soon will.
 
     Parameters
     ----------
     field, path
-        Setting that names it, and its PEM file.
+        Setting that names the certificate, and its PEM file.
     now
-        Time; None: the system's.
+        Current time; None: the system's.
 
     Raises
     ------
     Misconfigured
-        It has ended (``certificate_expired``).
+        It has expired (``certificate_expired``).
     """
     try:
         days = days_left(path, now or datetime.now(UTC))

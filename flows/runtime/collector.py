@@ -1,4 +1,4 @@
-"""Imports of a command, without the garbage collector."""
+"""Importing without the garbage collector."""
 
 import gc
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Keep the garbage collector from looking through what imports make, which is never garbage."""
+    """Pause the garbage collector during imports, which leave nothing to collect."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -18,7 +18,7 @@ def collector_paused() -> Iterator[None]:
 
 
 def resume_collector() -> None:
-    """Let a paused collector look at what is made from here on: what begins now may take hours."""
+    """Resume a paused collector: the work that begins now may take hours."""
     if not gc.isenabled():
         gc.freeze()
         gc.enable()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from schemas.ledger import Percentiles
 
 LATEST = 10_000
-"""Number of exposures that the percentiles are of: what a survey takes in some hours, and little memory."""
+"""Number of exposures that percentiles cover: a few hours of a survey, in little memory."""
 
 
 class Lag:

@@ -24,12 +24,12 @@ _run: str | None = None
 
 
 def log_as_json(run: str | None = None) -> str:
-    """Log from here on as one JSON object per line on standard error, whatever the source; return the name of the run.
+    """Log as JSON from now on, one object per line on standard error, whatever the source; return the run's name.
 
     Parameters
     ----------
     run
-        Its name; None: a new one. A worker is told that of the command.
+        Its name; None: a new one. Workers are given that of their command.
     """
     global _run
     first, _run = _run is None, run or _run or uuid4().hex
@@ -49,12 +49,12 @@ def log_as_json(run: str | None = None) -> str:
 
 
 def run_name() -> str | None:
-    """Return the name of the run; None if logs are words."""
+    """Return the name of the run; None if the log is plain text."""
     return _run
 
 
 def report_line(console: "Console", text: str, level: int = logging.INFO, **fields: Any) -> None:
-    """Report a line: on the console, or to the log, with fields, where that is JSON; warnings on a quiet one, too."""
+    """Print a line on the console, or log it with its fields if the log is JSON; a quiet console still warns."""
     if _run is None:
         before, console.quiet = console.quiet, console.quiet and level < logging.WARNING
         console.print(printable(without_secrets(text), lines=True), highlight=False, markup=False, soft_wrap=True)
@@ -64,7 +64,7 @@ def report_line(console: "Console", text: str, level: int = logging.INFO, **fiel
 
 
 def _formatter() -> logging.Formatter:
-    # Imported here: most commands do without.
+    # Imported here: most commands do not need it.
     from pythonjsonlogger.json import JsonFormatter
 
     class JsonLines(JsonFormatter):
@@ -80,7 +80,7 @@ def _formatter() -> logging.Formatter:
             log_data.pop("message", None)
 
         def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
-            """Remove secrets, wherever they stand, and fields without a value."""
+            """Remove secrets anywhere in a record, and fields without a value."""
             return {name: _clean(value) for name, value in log_data.items() if value is not None}
 
     return JsonLines()
@@ -102,14 +102,14 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 @dataclass(frozen=True)
 class Origin:
-    """Origin of a task: what a worker knows of its command.
+    """What a worker knows of the command that its task comes from.
 
     Attributes
     ----------
     run
-        Name of the run; None: logs are words.
+        Name of the run; None: the log is plain text.
     fields
-        What is worked on.
+        Names and values of what is being worked on.
     parent
         W3C traceparent of the exposure; None: it is not traced.
     """
@@ -120,13 +120,13 @@ class Origin:
 
 
 def origin() -> Origin | None:
-    """Return the origin of a task that is handed out here; None if a worker need not know."""
+    """Return the origin for tasks submitted here; None if a worker does not need it."""
     run, parent = run_name(), traceparent()
     return None if run is None and parent is None else Origin(run, dict(where()), parent)
 
 
 def observed(came: Origin, name: str, task: Callable[..., Any], *arguments: Any) -> Any:
-    """Run a task in a worker, as part of the trace that it belongs to; log how it ended if logs are JSON."""
+    """Run a task in a worker as part of its trace; if the log is JSON, log how it ended."""
     start = perf_counter()
     run = {} if came.run is None else {"run": came.run}
     with bound({**came.fields, **run}), span(name, came.fields, came.parent):

@@ -1,8 +1,8 @@
 """Metrics for Prometheus: server, metrics of workers, and a file for the textfile collector.
 
-What a run came to, as a file for node_exporter's textfile collector.
-Prometheus cannot ask a command that has ended. These are gauges, also what counts something: each run starts again, and
-of two runs with nearly the same count nobody could tell how much was done.
+A finished run cannot be asked by Prometheus, so its figures are written to a file for node_exporter's textfile
+collector. They are gauges, even those that count: each run starts from zero, and with counters two runs of nearly
+equal counts could not be told apart.
 """
 
 import os
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from distributed import Client
 
 GPU = "nightstride_gpu_memory"
-"""What workers call the memory of their GPU when they tell their scheduler."""
+"""Name under which workers report their GPU memory to the scheduler."""
 
 ANSWER_S = 3.0
-"""How long the scheduler may take to answer, s: figures without those of the workers are better than none."""
+"""Time that the scheduler has to answer, s: metrics without those of the workers are better than none."""
 
 
 def add_build_info(registry: CollectorRegistry, made: ProvenanceRecord) -> None:
-    """Add what exposures are searched with to figures."""
+    """Add the versions that exposures are searched with to a registry."""
     build = Gauge("nightstride_build_info", "Version and digest of the code.", ["version", "code"], registry=registry)
     build.labels(made.software, made.code[:12]).set(1)
     models = Gauge("nightstride_model_info", "Version of each model.", ["role", "name", "version"], registry=registry)
@@ -47,12 +47,12 @@ def add_build_info(registry: CollectorRegistry, made: ProvenanceRecord) -> None:
 
 
 def token_in(path: Path) -> str:
-    """Return the token in a file, which is made where there is none, for its owner alone (RFC 6750).
+    """Return the token in a file; create one there, readable by its owner only, if there is no file (RFC 6750).
 
     Raises
     ------
     Misconfigured
-        It cannot be read or made, is empty, or others may read it (``metrics_token``).
+        It cannot be read or created, is empty, or is readable by others (``metrics_token``).
     """
     try:
         with suppress(FileExistsError):
@@ -76,7 +76,7 @@ def _unfit(path: Path, problem: str, remedy: str) -> Misconfigured:
 
 
 def _guarded(served: "WSGIApplication", token: str) -> "WSGIApplication":
-    """Return what answers only who shows a token."""
+    """Wrap an application so that it answers only requests with the token."""
     wanted = f"Bearer {token}".encode()
 
     def answer(environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
@@ -90,12 +90,12 @@ def _guarded(served: "WSGIApplication", token: str) -> "WSGIApplication":
 
 @contextmanager
 def metrics_server(settings: ObserveSettings, registry: CollectorRegistry) -> Iterator[int]:
-    """Serve figures over HTTP, or HTTPS with certificates, as long as the block lasts; yield the port.
+    """Serve metrics over HTTP, or HTTPS with certificates, within the block; yield the port.
 
     Raises
     ------
     Misconfigured
-        Somebody else has the port, the host is not one of ours, a certificate is unfit, or the token's file.
+        The port is taken, the host is not this machine's, or a certificate or the token's file cannot be used.
     """
     assert settings.address is not None
     host, port = settings.address
@@ -105,13 +105,13 @@ def metrics_server(settings: ObserveSettings, registry: CollectorRegistry) -> It
     )
     token = None if settings.metrics_token_file is None else token_in(settings.metrics_token_file)
     try:
-        if certificate is not None:  # before the port is taken, which would stay so
+        if certificate is not None:  # before the port is taken: it would stay taken
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            # A key under a passphrase would be asked for on the terminal, where there may be nobody.
+            # For a key with a passphrase OpenSSL would prompt on the terminal, where there may be nobody.
             context.load_cert_chain(certificate, key, password=lambda: b"")
             context.load_verify_locations(authority or certificate)
             require_valid("observe.metrics_cert", Path(certificate))
-        # Figures only once they are guarded.
+        # Metrics only once they are guarded.
         server, thread = start_http_server(
             port, host, CollectorRegistry(), certificate, key, authority, client_auth_required=authority is not None
         )
@@ -135,18 +135,18 @@ def metrics_server(settings: ObserveSettings, registry: CollectorRegistry) -> It
 def run_figures(
     summary: RunSummary | None, exit_code: int, made: ProvenanceRecord | None, lag: Percentiles | None
 ) -> CollectorRegistry:
-    """Return the figures of a run that has ended.
+    """Return the metrics of a run that has ended.
 
     Parameters
     ----------
     summary
-        What it came to; None: an error ended it.
+        Its summary; None: an error ended it.
     exit_code
         Its exit code.
     made
-        What its exposures were searched with.
+        Versions that its exposures were searched with.
     lag
-        From the end of an exposure to its catalogue, of its last night.
+        Time from the end of an exposure to its catalogue, in the last night.
     """
     registry = CollectorRegistry()
     _gauge(registry, "end_timestamp_seconds", "When it ended.").set(time())
@@ -179,7 +179,7 @@ def run_figures(
 
 
 def write_figures(path: Path, registry: CollectorRegistry) -> None:
-    """Replace a file of figures in one step.
+    """Replace a file of metrics atomically.
 
     Raises
     ------
@@ -190,12 +190,12 @@ def write_figures(path: Path, registry: CollectorRegistry) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Check that a file of metrics can be written, before there is anything to lose.
+    """Check at the start of a run that its file of metrics can be written.
 
     Raises
     ------
     Misconfigured
-        Its folder is not there.
+        Its folder does not exist.
     """
     if not path.parent.is_dir():
         raise Misconfigured(
@@ -217,7 +217,7 @@ class WorkerMemory(Collector):
         self._client = client
 
     def describe(self) -> Iterable[Metric]:
-        """Return nothing: names are known when somebody asks."""
+        """Return nothing: the names are only known when metrics are collected."""
         return ()
 
     def collect(self) -> Iterable[Metric]:

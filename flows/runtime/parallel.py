@@ -15,13 +15,13 @@ Given = TypeVar("Given")
 Found = TypeVar("Found")
 
 SIDE_BY_SIDE = 16
-"""Requests on their way at a time."""
+"""Number of requests sent at a time."""
 
-_caller: Connection | None = None  # of a process beside a run
+_caller: Connection | None = None  # of a process that works for a run
 
 
 class Caller(Protocol):
-    """Way of calling a function: here, or in another process, where its arguments and its result have to go."""
+    """Way to call a function: here, or in another process, to and from which arguments and result are sent."""
 
     def __call__(self, function: Callable[..., Found], *arguments: Any) -> Found:
         """Return what the function returns, or raise what it raises."""
@@ -33,7 +33,7 @@ def here(function: Callable[..., Found], *arguments: Any) -> Found:
 
 
 def tell_to(caller: Connection | None) -> None:
-    """Send the lines that functions called in this process tell to a process that called them."""
+    """Send the messages of functions called in this process to the process that called them."""
     global _caller
     _caller = caller
 
@@ -44,14 +44,14 @@ def _tell(line: str) -> None:
 
 
 def teller(call: Caller, say: Callable[[str], object]) -> Callable[[str], object]:
-    """Return what a function that is called by ``call`` is to tell its lines to, so that ``say`` receives them."""
+    """Return what a function called with ``call`` reports its messages to, so that they reach ``say``."""
     return say if call is here else _tell
 
 
 def map_in_processes(function: Callable[[Given], Found], items: Iterable[Given], workers: int) -> Iterator[Found]:
-    """Apply ``function`` in ``workers`` processes of one thread each; results in the order of the items.
+    """Apply ``function`` in ``workers`` single-threaded processes; yield results in the order of the items.
 
-    One worker is this process: a new one takes seconds to import what it needs.
+    With one worker that is this process: a new one takes seconds to import what it needs.
     """
     if workers == 1:
         with single_thread():
@@ -62,9 +62,9 @@ def map_in_processes(function: Callable[[Given], Found], items: Iterable[Given],
 
 
 def end_with_parent() -> None:
-    """End this process as soon as the one that began it has ended, however that did, which also takes care of Ctrl-C.
+    """End this process as soon as its parent has ended for whatever reason, Ctrl-C included.
 
-    A process of a pool would wait for work for ever, and hold the ends of pipes that others read.
+    A process of a pool would otherwise wait for work forever, and keep open the ends of pipes that others read.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if (parent := parent_process()) is not None:
@@ -96,13 +96,13 @@ def single_thread() -> Iterator[None]:
 
 
 def _one_thread() -> None:
-    """Set one thread for this process, numba and torch included, without loading these, which takes seconds."""
+    """Limit this process to one thread, numba and torch included, without importing them, which takes seconds."""
     end_with_parent()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
     numba, torch = (sys.modules.get(name) for name in ("numba", "torch"))
     if numba is None:
-        os.environ["NUMBA_NUM_THREADS"] = "1"  # numba refuses to be told so later
+        os.environ["NUMBA_NUM_THREADS"] = "1"  # numba ignores a later change
     else:
         numba.set_num_threads(1)
     if torch is not None:
@@ -110,7 +110,7 @@ def _one_thread() -> None:
 
 
 def side_by_side(function: Callable[[Given], Found], items: Sequence[Given], remote: bool) -> list[Found]:
-    """Call a function on items, in order; if each call waits for another machine, some at a time."""
+    """Call a function for each item, return results in order; calls that wait for other machines overlap."""
     if not remote or len(items) < 2:
         return [function(item) for item in items]
     with ThreadPoolExecutor(min(SIDE_BY_SIDE, len(items))) as pool:

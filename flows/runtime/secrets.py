@@ -1,4 +1,4 @@
-"""Passwords and signatures, and their removal from what is written."""
+"""Passwords and signatures, and how they are removed from output."""
 
 import os
 import re
@@ -10,16 +10,16 @@ from schemas.errors import Misconfigured
 _IN_QUERY = re.compile(
     r"(?i)[?&;#]([^=&;#/]*(signature|credential|token|secret|passw|(access|api)[-_]?key)|sig|key|auth|pwd|jwt)[^=&;#/]*="
 )
-"""Parameters of URLs by which stores and services let in whoever has the URL."""
+"""URL parameters with which stores and services grant access to anybody who has the URL."""
 
 
 def refuse_credentials(url: str, where: str) -> None:
-    """Refuse a URL that holds a password or a signature: it would end up in logs and in the ledger.
+    """Refuse a URL that holds a password or signature, which would end up in logs and the ledger.
 
     Raises
     ------
     Misconfigured
-        It does. The message does not say which.
+        It holds one. The message does not say which.
     """
     # A URL may be a chain of several: zip://x::https://user:password@host/y.zip
     authorities = (part.partition("://")[2].partition("/")[0] for part in url.split("::"))
@@ -34,13 +34,13 @@ def refuse_credentials(url: str, where: str) -> None:
 
 
 def without_credentials(url: str) -> str:
-    """Return a URL as it may be shown and kept: without user, password and query."""
+    """Return a URL that is safe to show and store: without user, password and query."""
     plain = re.sub(r"(?s)[;#].*", "", url) if _IN_QUERY.search(url) else url
     return re.sub(r"://[^/]*@", "://", re.sub(r"(?s)[?&].*", "", plain)) if "://" in url else url
 
 
 def without_passwords(text: str) -> str:
-    """Return a text in which no URL has a user, a password or a query: what may be secret in it."""
+    """Return a text in which URLs have lost user, password and query: any of these may be secret."""
     plain = re.sub(r"://[^\s'\"]*@", "://", text)
     return re.sub(r"(://[^\s'\"?]*)\?[^\s'\"]*", r"\1?...", plain)
 
@@ -50,7 +50,7 @@ _SIGNED = re.compile(
 )
 _SECRET = re.compile(r"(?i)(secret|password|token$|api_key|auth_string|otlp_(\w+_)?headers|private_key)")
 _SHORTEST = 6
-"""A shorter value of a variable is not a secret, and would be found in ordinary words."""
+"""Minimum length of a secret value: a shorter one is no secret, and occurs in ordinary words."""
 
 
 def without_secrets(text: str) -> str:
@@ -63,6 +63,6 @@ def without_secrets(text: str) -> str:
 
 @lru_cache(4)
 def _values(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Return them with what they are made of (user:password) and as HTTP carries them (RFC 7617), the longest first."""
+    """Add the parts of the values (user:password) and their form in HTTP headers (RFC 7617); sort, longest first."""
     forms = {form for one in values for form in (one, one.partition(":")[2], b64encode(os.fsencode(one)).decode())}
     return tuple(sorted((form for form in forms if len(form) >= _SHORTEST), key=lambda form: (-len(form), form)))

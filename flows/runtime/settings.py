@@ -1,4 +1,4 @@
-"""Settings from their sources: file < environment < command line."""
+"""Settings and their sources: file < environment < command line."""
 
 import os
 import re
@@ -20,16 +20,16 @@ from schemas.settings import STAGES, Section, Settings, StoreSettings
 
 @cache
 def settings_class() -> type[Settings]:
-    """Return the class of all settings: `Settings`, and a section for each stage of another package that declares one.
+    """Return the class of all settings: `Settings`, with a section for each stage of another package that declares one.
 
     Raises
     ------
     Misconfigured
-        A section of another package is not a `Section`, has a name that is taken, or fields without a default.
+        A section of another package is not a `Section`, has a name already taken, or has fields without a default.
     """
     if not entry_points(group=STAGES):
         return Settings
-    from schemas.stage import registered_stages  # numpy and pyarrow take longer than all of the settings
+    from schemas.stage import registered_stages  # importing numpy and pyarrow takes longer than reading the settings
 
     fields: dict[str, Any] = {}
     for stage in registered_stages():
@@ -47,7 +47,7 @@ def settings_class() -> type[Settings]:
             raise Misconfigured("bad_stage", where, f"its settings need a default each: {error}.", remedy) from error
     if not fields:
         return Settings
-    # Under this name pickle finds it, in workers too: see `__getattr__`.
+    # Pickle finds the class under this name, in workers too: see `__getattr__`.
     return create_model("ExtendedSettings", __base__=Settings, __module__=__name__, **fields)
 
 
@@ -58,26 +58,26 @@ def __getattr__(name: str) -> Any:
 
 
 def require_there(path: Path, what: str) -> None:
-    """Check that a file or folder is there, before its content is judged.
+    """Check that a file or folder exists, before its content is checked.
 
     Parameters
     ----------
     path
-        As it was given.
+        Path as given.
     what
-        What it should be, and how it is given: the end of the sentence "To fix, correct the path, or name ...".
+        What it should be, and how to name it: the end of the sentence "To fix, correct the path, or name ...".
 
     Raises
     ------
     Misconfigured
-        It is not there (``no_such_file``).
+        It does not exist (``no_such_file``).
     """
     if not path.exists():
         raise Misconfigured("no_such_file", str(path), "does not exist.", f"correct the path, or name {what}")
 
 
 Place = tuple[int | str, ...]
-"""Section, key and so on."""
+"""Place of a value: section, key and so on."""
 
 _RULES = {
     "int_parsing": "must be a whole number",
@@ -95,18 +95,18 @@ _RULES = {
     "model_type": "must be a table of keys and values",
     "missing": "must be given",
 }
-"""Type of an error of pydantic -> the rule in our words. Of others the message itself is plain."""
+"""Type of a pydantic error -> the rule in our words. The messages of other errors are plain enough."""
 
 
 def misconfigured(errors: Sequence[ErrorDetails], file: Path | None = None) -> Misconfigured:
-    """Make one error of ours of all that pydantic found: each with its name, value and rule.
+    """Combine all errors that pydantic found into one of ours, each with its name, value and rule.
 
     Parameters
     ----------
     errors
-        Of `schemas.settings.Settings`.
+        Errors of `schemas.settings.Settings`.
     file
-        Settings file that was read; None: none was.
+        Settings file that was read; None: there was none.
     """
     everywhere = "correct it in the settings file, the environment (NIGHTSTRIDE_<SECTION>__<KEY>) or the command line."
     faults = [(_name(error["loc"]), *_fault(error)) for error in errors]
@@ -121,7 +121,7 @@ def misconfigured(errors: Sequence[ErrorDetails], file: Path | None = None) -> M
 
 
 def _fault(error: ErrorDetails) -> tuple[str, str]:
-    """Return what is wrong, and a remedy of its own if there is one."""
+    """Return what is wrong, and a specific remedy if there is one."""
     place = error["loc"]
     if error["type"] == "extra_forbidden":
         return _unknown(place)
@@ -145,7 +145,7 @@ def _sections() -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _known(place: Place) -> tuple[str, ...]:
-    """Return the names that there are at a place."""
+    """Return the names that exist at a place."""
     model: type[BaseModel] | None = settings_class()
     for part in place:
         field = model.model_fields.get(str(part)) if model is not None else None
@@ -165,7 +165,7 @@ def _name(place: Place) -> str:
 
 
 DEFAULT_FILE = Path("nightstride.toml")
-"""Read from the working folder when no file is named."""
+"""Settings file in the working folder, read if no other is named."""
 
 _PREFIX = "NIGHTSTRIDE_"
 
@@ -178,12 +178,12 @@ def load_settings(config: Path | None = None, overrides: Mapping[str, Mapping[st
     config
         TOML file; None: ``nightstride.toml`` in the working folder, if there is one.
     overrides
-        Section -> key -> value from the command line; a value of None was not given.
+        Section -> key -> value from the command line; None: not given.
 
     Raises
     ------
     Misconfigured
-        The file is not there or cannot be read, or values break rules; the message names all of them.
+        The file does not exist or cannot be read, or values break rules; the message names all of them.
     """
     _refuse_unknown_sections()
     given = {
@@ -197,12 +197,12 @@ def load_settings(config: Path | None = None, overrides: Mapping[str, Mapping[st
 
 
 def load_store_settings() -> StoreSettings:
-    """Return the settings of object stores, of file and environment; others may lack what the command line adds.
+    """Return the settings of object stores, from file and environment; sections that need the command line are ignored.
 
     Raises
     ------
     Misconfigured
-        As of `load_settings`.
+        As for `load_settings`.
     """
     try:
         return StoreSettings.model_validate(_without_command_line(None).get("store", {}))
@@ -238,7 +238,7 @@ def _is_read(source: EnvSettingsSource, name: str) -> bool:
 
 
 def _file(config: Path | None) -> Path | None:
-    """Return the settings file that is read; None if none is."""
+    """Return the settings file to read; None if there is none."""
     return config or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
 
 
@@ -277,7 +277,7 @@ def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_unknown_sections() -> None:
-    # pydantic-settings looks up the names that it knows, so a misspelt section would be ignored silently.
+    # pydantic-settings looks up only the names it knows, so a misspelt section would be ignored silently.
     for name in os.environ:
         section, nested, _ = name.removeprefix(_PREFIX).partition("__")
         if name.startswith(_PREFIX) and nested and section.lower() not in settings_class().model_fields:

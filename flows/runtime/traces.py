@@ -1,4 +1,4 @@
-"""Traces by OpenTelemetry, their context, and the timer of the parts of a task."""
+"""Traces with OpenTelemetry, their context, and a timer of the parts of a task."""
 
 import os
 import time
@@ -26,13 +26,13 @@ _fields: ContextVar[Fields] = ContextVar("nightstride_where", default={})  # noq
 
 
 def where() -> Fields:
-    """Return the fields that are bound here."""
+    """Return the fields that are bound at this point."""
     return _fields.get()
 
 
 @contextmanager
 def bound(fields: Fields) -> Iterator[None]:
-    """Bind fields as long as the block lasts, beside those that are bound."""
+    """Bind fields within the block, in addition to those already bound."""
     token = _fields.set({**_fields.get(), **fields})
     try:
         yield
@@ -41,34 +41,34 @@ def bound(fields: Fields) -> Iterator[None]:
 
 
 def of_exposure(key: ExposureKey) -> Fields:
-    """Return the fields of an exposure."""
+    """Return the fields that name an exposure."""
     return {"night": key.night, "visit": key.visit, "detector": key.detector, "exposure": key.name}
 
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-"""Variables of the environment, as OpenTelemetry's specification names them."""
+"""Environment variables that OpenTelemetry defines for the endpoint."""
 
 PREFIX = "nightstride."
-"""Of the names of our attributes."""
+"""Prefix of the names of our attributes."""
 
 LAST_S = 10.0
-"""How long the last spans may take: a collector that is not there holds nothing up for longer, s."""
+"""Time that sending the last spans may take, s: an unreachable collector must not delay the end for longer."""
 
 _provider: "TracerProvider | None" = None
 _tracer: "Tracer | None" = None
 
 
 def wanted() -> bool:
-    """Return whether the environment requests traces."""
+    """Return whether the environment asks for traces."""
     disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
     return not disabled and any(os.environ.get(name) for name in ENDPOINTS)
 
 
 def start_traces() -> str | None:
-    """Start sending spans if the environment requests it; return what prevents it. A second call does nothing.
+    """Start sending spans if the environment asks for it; return what prevents it. A second call does nothing.
 
-    The provider is ours alone, not that of the process: Prefect would send spans of its own, and write to its server
-    for each.
+    The provider is ours alone, not global: otherwise Prefect would send spans of its own, and write to its server for
+    each.
     """
     global _provider, _tracer
     if _provider is not None or not wanted():
@@ -97,7 +97,7 @@ def start_traces() -> str | None:
 
 
 def stop_traces() -> None:
-    """Send what is left, within `LAST_S`, and nothing more."""
+    """Send the remaining spans, within `LAST_S`, and then no more."""
     global _provider, _tracer
     if _provider is not None:
         last = Thread(target=_provider.shutdown, daemon=True)
@@ -108,14 +108,14 @@ def stop_traces() -> None:
 
 @contextmanager
 def span(name: str, fields: Fields, parent: str | None = None) -> Iterator[None]:
-    """Measure what is done in a block, as a part of what is measured around it.
+    """Open a span for the block, as a child of the current one.
 
     Parameters
     ----------
     name, fields
-        Of the span.
+        Its name and attributes.
     parent
-        W3C traceparent of what it is a part of, in another process; None: of what is measured around it here.
+        W3C traceparent of its parent, if in another process; None: the current span.
     """
     if _tracer is None:
         yield
@@ -135,7 +135,7 @@ def span(name: str, fields: Fields, parent: str | None = None) -> Iterator[None]
 
 
 def note(name: str, value: str | int) -> None:
-    """Add a field to what is measured here."""
+    """Add an attribute to the current span."""
     if _tracer is not None:
         from opentelemetry.trace import get_current_span
 
@@ -143,7 +143,7 @@ def note(name: str, value: str | int) -> None:
 
 
 def part(name: str, seconds: float) -> None:
-    """Record what has just been done, with its duration, as a part of the surrounding measurement."""
+    """Record work that has just ended, with its duration, as a child of the current span."""
     if _tracer is None:
         return
     from opentelemetry.trace import get_current_span
@@ -154,7 +154,7 @@ def part(name: str, seconds: float) -> None:
 
 
 def traceparent() -> str | None:
-    """Return what is measured here, for another process; None if nothing is."""
+    """Return the W3C traceparent of the current span, for another process; None if there is none."""
     if _tracer is None:
         return None
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -165,7 +165,7 @@ def traceparent() -> str | None:
 
 
 def trace_id() -> str | None:
-    """Return the trace that what is done here belongs to, 32 hexadecimal digits; None if it belongs to none."""
+    """Return the ID of the current trace, 32 hexadecimal digits; None if there is none."""
     parent = traceparent()
     return parent.split("-")[1] if parent is not None else None
 
@@ -179,16 +179,16 @@ def _remote(parent: str | None) -> "Context | None":
 
 
 OTHER = "other"
-"""What no lap has been told about."""
+"""Name of the time outside all parts."""
 
 
 class Timer:
-    """Stopwatch that runs from its creation; each lap is of one part of the work, and a span of a trace.
+    """Stopwatch that runs from its creation; each lap belongs to a part of the work and is a span of the trace.
 
     Parameters
     ----------
     spans
-        Whether they are: not where another watch runs, whose lap all this is.
+        Whether laps are spans; False: if all of this is one lap of another stopwatch.
     """
 
     def __init__(self, spans: bool = True) -> None:
@@ -197,7 +197,7 @@ class Timer:
         self._seconds: defaultdict[str, float] = defaultdict(float)
 
     def lap(self, part: str) -> None:
-        """Count the time since the last lap to ``part``."""
+        """Count the time since the last lap towards ``part``."""
         now = perf_counter()
         self._seconds[part] += now - self._last
         if self._spans and part != OTHER:
@@ -205,6 +205,6 @@ class Timer:
         self._last = now
 
     def seconds(self) -> dict[str, float]:
-        """Return part -> s; time outside all parts is `OTHER`."""
+        """Return part -> s; `OTHER` is the time outside all parts."""
         self.lap(OTHER)
         return dict(self._seconds)
