@@ -31,7 +31,7 @@ FAINT_STARS = 5
 _ASSUMED_FWHM, _ASSUMED_ERR = 2.5, 1.0
 _PEDESTAL = 10.0  # times the noise: a difference image has less background left, a sky image more
 _FAINT = 8.0  # minimum peak of a star, times the noise
-_UNSURE = 0.05  # added to the relative error of the width, and to that of 1 / beta, of few faint stars: their scatter is uncertain
+_UNSURE = 0.05  # errors added to those of width (relative) and 1 / beta if from few faint stars
 _FIELD_STARS = 200  # maximum number of stars used for the PSF's variation over the image
 _SAME_WIDTH = 0.25  # relative: the seeing in a header may be of another moment, but not more different
 
