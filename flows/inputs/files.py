@@ -1,4 +1,4 @@
-"""Bytes from local paths and URLs, with their failures classified and their sizes bounded."""
+"""Bytes from local paths and URLs, with failures classified and sizes limited."""
 
 import errno
 import re
@@ -20,28 +20,28 @@ from schemas.errors import BadInput, Retryable, no_parts
 Found = TypeVar("Found")
 
 FITS, GZIP, _ZIP = b"SIMPLE  =", b"\x1f\x8b", b"PK\x03\x04"
-"""First bytes of files."""
+"""First bytes of files, by kind."""
 
 _FOREIGN = (b"BZh", b"\x1f\x9d", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
-"""First bytes of what bzip2, compress, xz and zstd have packed."""
+"""First bytes of files compressed with bzip2, compress, xz and zstd."""
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 10.0
 
 PROBE = 2**16
-"""Bytes that are fetched at once where little will be read: s3fs would fetch 50 MB for a header."""
+"""Bytes fetched at once if little will be read: s3fs would fetch 50 MB for a header."""
 
 STREAM = 2**22
-"""Bytes that are fetched at once where a whole file is read through."""
+"""Bytes fetched at once if a file is read completely."""
 
 _LASTING = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 
 _NETWORK = {"aiohttp.client_exceptions": "ClientError", "botocore.exceptions": "BotoCoreError"}
-"""Roots of what file systems over the network raise."""
+"""Base classes of the errors that remote file systems raise."""
 
 
 def outside() -> tuple[type[Exception], ...]:
-    """Return what file systems raise; a package that is not loaded has raised nothing."""
+    """Return the errors that file systems raise; a package that is not loaded cannot have raised any."""
     loaded = (getattr(sys.modules.get(module), error, None) for module, error in _NETWORK.items())
     return OSError, *(error for error in loaded if error is not None)
 
@@ -54,11 +54,11 @@ _REASONS = (
     (r"Connect call failed|ConnectionRefused|EndpointConnection", "its host does not accept the connection"),
     (r"Timeout|timed out", "there was no answer in time"),
 )
-"""What the error of a file system says, and what that means."""
+"""Error of a file system -> what it means."""
 
 
 def failure_words(error: Exception) -> str:
-    """Return why a place cannot be read: in our words, in those of the operating system, or as the error has it.
+    """Return why a place cannot be read: in our words, in those of the operating system, or else the error itself.
 
     >>> failure_words(PermissionError(13, "Permission denied"))
     'Permission denied'
@@ -69,12 +69,12 @@ def failure_words(error: Exception) -> str:
 
 
 def no_credentials(error: Exception) -> bool:
-    """Return whether a place cannot be read because nobody has said as whom."""
+    """Return whether a place cannot be read because no credentials were given."""
     return re.match(_NO_CREDENTIALS, type(error).__name__) is not None
 
 
 def file_system(uri: str) -> tuple[Any, str]:
-    """Return the fsspec file system of a path or URL, and the path in it."""
+    """Return the fsspec file system of a path or URL, and the path within it."""
     if "://" not in uri:  # fsspec would cut a path at "::"
         return LocalFileSystem(), str(LocalFileSystem._strip_protocol(uri))
     if uri.startswith(PROTOCOL):
@@ -93,15 +93,15 @@ def _regular(uri: str) -> tuple[Any, str]:
 
 @contextmanager
 def read_failures(uri: str) -> Iterator[None]:
-    """Convert failures of a file system to ours.
+    """Convert failures of a file system to our errors.
 
     Raises
     ------
     BadInput
-        ``unreadable_file``: there is no such file, it may not be read, or not in parts. ``not_a_file``: it is a pipe, a
-        socket or a device, which nobody may ever write to.
+        ``unreadable_file``: the file does not exist, may not be read, or cannot be read in parts. ``not_a_file``: it is
+        a pipe, socket or device, which may never deliver anything.
     Retryable
-        ``io_error``: anything else, e.g. a time-out or a broken connection.
+        ``io_error``: anything else, e.g. a timeout or a broken connection.
     """
     try:
         yield
@@ -123,7 +123,7 @@ def read_failures(uri: str) -> Iterator[None]:
 
 
 def read_bytes(uri: str) -> bytes:
-    """Read a whole file in one transfer, from an object store with patience.
+    """Read a whole file in one transfer; retry if it is in an object store.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def read_bytes(uri: str) -> bytes:
 
 
 def digested(uri: str, digest: Any) -> Any:
-    """Return a digest with the bytes of a file added, never in memory as a whole; errors as of `read_bytes`."""
+    """Return a copy of a digest updated with a file, read piece by piece; errors as for `read_bytes`."""
 
     def once() -> Any:
         total = digest.copy()
@@ -153,13 +153,13 @@ def digested(uri: str, digest: Any) -> Any:
 
 
 class FileDigests:
-    """SHA-256 of files that are read one after the other."""
+    """SHA-256 of files that are read one after another."""
 
     def __init__(self) -> None:
         self._all, self._each = sha256(), list[tuple[str, "_Both"]]()
 
     def begin(self, uri: str) -> "_Both":
-        """Return what takes the bytes of the next file, by ``update``."""
+        """Return a digest for the next file, to be passed its bytes by ``update``."""
         both = _Both(self._all)
         self._each.append((uri, both))
         return both
@@ -171,12 +171,12 @@ class FileDigests:
 
     @property
     def of_each(self) -> tuple[tuple[str, str], ...]:
-        """Return uri and digest of each file, in that order."""
+        """Return URI and digest of each file, in that order."""
         return tuple((uri, one.own.hexdigest()) for uri, one in self._each)
 
 
 class _Both:
-    """Digest of one file that adds its bytes to that of all files, too."""
+    """Digest of one file that also updates the digest of all."""
 
     def __init__(self, total: Any) -> None:
         self._total, self.own = total, sha256()
@@ -187,12 +187,12 @@ class _Both:
 
 
 def patient(uri: str, read: Callable[[], Found]) -> Found:
-    """Call ``read``; if it failed in a way that may pass and ``uri`` is in an object store, again and again.
+    """Call ``read``; if ``uri`` is in an object store and the failure may be temporary, retry.
 
     Raises
     ------
     Retryable
-        It still fails after ``store.patience_s``, or ``uri`` is not in an object store.
+        It still fails after ``store.patience_s``, or fails and ``uri`` is not in an object store.
     """
     end = monotonic() + (configured().patience_s if uri.startswith(PROTOCOL) else 0)
     wait = _FIRST_WAIT_S
@@ -208,7 +208,7 @@ def patient(uri: str, read: Callable[[], Found]) -> Found:
 
 @contextmanager
 def open_part(uri: str, block: int = PROBE) -> Iterator[IO[bytes]]:
-    """Open a file of which little will be read: blocks of ``block`` bytes, and only those that are asked for.
+    """Open a file of which little will be read: only blocks of ``block`` bytes that are needed are fetched.
 
     Raises
     ------
@@ -222,7 +222,7 @@ def open_part(uri: str, block: int = PROBE) -> Iterator[IO[bytes]]:
 
 
 def content_kind(start: bytes, where: str) -> str:
-    """Return from a file's first bytes what it is: ``fits``, ``gzip`` or ``zip`` (an npz).
+    """Return the kind of a file from its first bytes: ``fits``, ``gzip`` or ``zip`` (an npz).
 
     Raises
     ------
@@ -243,5 +243,5 @@ def content_kind(start: bytes, where: str) -> str:
 
 
 def csv_separator(first: str) -> str:
-    """Return what parts the names in the first line of a CSV: commas, semicolons or tabs."""
+    """Return the separator in the first line of a CSV file: comma, semicolon or tab."""
     return max(",;\t", key=first.count)

@@ -1,4 +1,4 @@
-"""Band by a header, of one filter or of several wheels of them."""
+"""Band according to a header, of one filter or several filter wheels."""
 
 import re
 
@@ -7,26 +7,26 @@ from schemas.errors import BadInput
 from schemas.keyword_mapping import BandFromHeader
 
 _EMPTY = frozenset({"CLEAR", "CLR", "OPEN", "NONE", "EMPTY", "AIR", "BLANK", "NO", "NOFILTER", "NULL", "N/A", "HOLE"})
-"""Names of places of a wheel without a filter, in capitals, without blanks and numbers at the end."""
+"""Names of wheel positions without a filter, in capitals, without spaces and trailing numbers."""
 
 _WHEELS = ("FILTER", *(f"FILTER{number}" for number in range(1, 7)), *(f"FILTER0{number}" for number in range(1, 7)))
 
 
 COLOUR_MOSAIC = "colour_mosaic"
-"""Flag of an exposure."""
+"""Exposure flag: the pixels have colour filters of their own (BAYERPAT)."""
 
 _BAYER = re.compile("[RGB]{4}")
 
 
 def band_of(words: Keywords, given: BandFromHeader) -> tuple[str, HeaderOrigin]:
-    """Return the band: by the settings or by the keyword; where that names no filter, by the wheel that has one.
+    """Return the band: from the settings or the keyword; if that names no filter, from the only wheel with one.
 
-    Pixels behind filters of their own, by BAYERPAT, have a flag.
+    An exposure with BAYERPAT, whose pixels have filters of their own, is flagged.
 
     Raises
     ------
     BadInput
-        ``missing_keyword``; ``invalid_keyword``: it names no filter, and several others do.
+        ``missing_keyword``; ``invalid_keyword``: it names no filter, but several other keywords do.
     Misconfigured
         The settings name neither a keyword nor a band.
     """

@@ -1,4 +1,4 @@
-"""Errors of our own for what damaged FITS files, and their compression, make libraries raise."""
+"""Conversion of the errors that damaged FITS files cause in libraries to our own."""
 
 import gzip
 import re
@@ -17,7 +17,7 @@ from schemas.errors import BadInput, NightstrideError, no_parts
 
 @contextmanager
 def damage(where: str) -> Iterator[None]:
-    """Convert what astropy raises to `BadInput`, and silence its warnings: what they report is checked here."""
+    """Convert the errors of astropy to `BadInput`, and silence its warnings: our own code checks what they report."""
     with warnings.catch_warnings():
         # Real headers break rules that do not matter here (IRAF dates, lower-case units, missing padding).
         warnings.simplefilter("ignore", AstropyWarning)
@@ -25,7 +25,7 @@ def damage(where: str) -> Iterator[None]:
             yield
         except NightstrideError:
             raise
-        except Exception as error:  # damaged bytes make astropy and its decoders raise errors of every kind
+        except Exception as error:  # damaged bytes make astropy and its decoders raise all kinds of errors
             if _is_of_network(error) or no_parts(error) or (isinstance(error, OSError) and not _is_about_bytes(error)):
                 raise
             if isinstance(error, fits.VerifyError):
@@ -40,7 +40,7 @@ _KEYWORD = re.compile(r"Keyword '([\w-]+)' not found")
 
 
 def _said(error: Exception) -> str:
-    """Return what an error of astropy says, in our words where it is of a card of the header."""
+    """Return the message of an astropy error, in our words if it is about a card of the header."""
     text = " ".join(str(error).split()).rstrip(".")
     if isinstance(error, fits.VerifyError) and (card := _CARD.search(text)):
         return f"its card {card[1]} cannot be read"
@@ -50,7 +50,7 @@ def _said(error: Exception) -> str:
 
 
 def value_of(header: fits.Header, name: str) -> Any:
-    """Return the value of a keyword; None where there is none, and where its card breaks the standard."""
+    """Return the value of a keyword; None if there is none or its card breaks the standard."""
     try:
         return header.get(name)
     except fits.VerifyError:
@@ -58,13 +58,13 @@ def value_of(header: fits.Header, name: str) -> Any:
 
 
 def is_stated(header: fits.Header, name: str) -> bool:
-    """Return whether a keyword has a value: a blank CHECKSUM or DATASUM is one not known (FITS 4.0, 4.4.2.7)."""
+    """Return whether a keyword has a value: a blank CHECKSUM or DATASUM means unknown (FITS 4.0, 4.4.2.7)."""
     value = value_of(header, name)
     return value is not None and bool(str(value).strip())
 
 
 def _is_of_network(error: Exception) -> bool:
-    """Return whether an error is aiohttp's, which is loaded by what reads over HTTP alone: it takes a while."""
+    """Return whether an error is aiohttp's; that package is slow to import, and only loaded to read over HTTP."""
     aiohttp = sys.modules.get("aiohttp")
     return aiohttp is not None and isinstance(error, aiohttp.ClientError)
 
@@ -75,12 +75,12 @@ def _is_about_bytes(error: OSError) -> bool:
 
 
 def truncated(where: str, detail: str) -> BadInput:
-    """Return the refusal of a file that ends too early."""
+    """Return the error for a file that ends too early."""
     return BadInput("truncated", where, f"the file ends too early: {detail}.", "fetch it again.")
 
 
 def bad_checksum(where: str, detail: str) -> BadInput:
-    """Return the refusal of bytes that do not fit their checksum."""
+    """Return the error for bytes that do not match their checksum."""
     return BadInput(
         "bad_checksum",
         where,
@@ -91,7 +91,7 @@ def bad_checksum(where: str, detail: str) -> BadInput:
 
 @contextmanager
 def gzip_damage(where: str) -> Iterator[None]:
-    """Convert what gzip raises to `BadInput`: ``truncated`` or ``bad_checksum``."""
+    """Convert the errors of gzip to `BadInput`: ``truncated`` or ``bad_checksum``."""
     try:
         yield
     except EOFError as error:

@@ -1,4 +1,4 @@
-"""Exposure time by a header, in the unit that its comment names."""
+"""Exposure time according to a header, in the unit named in its comment."""
 
 import re
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from schemas.errors import BadInput
 from schemas.keyword_mapping import DurationFromHeader, KeywordMapping
 
 _LONGEST_S = 1e7
-"""Exposure time at most, s: a stack may have that of all its images."""
+"""Maximum exposure time, s: that of a stack may be the sum over all its images."""
 
 _USUAL_S = 7200.0
-"""Exposure time at most that nobody doubts, s."""
+"""Longest exposure time that is not doubted, s."""
 
 _SAME_S = 1.0
-"""Difference of two headers at most that nobody doubts, s."""
+"""Largest difference between two headers that is not doubted, s."""
 
 _NAMES: Mapping[str, str] = {
     "s": "s", "sec": "s", "secs": "s", "second": "s", "seconds": "s", "ms": "ms", "msec": "ms", "millisec": "ms",
@@ -31,7 +31,7 @@ _PART = re.compile(
     r"(\bper|/|\beach|\bof (one|a single)|\bsingle|\bindividual) ?(co-?add|sub-?(exp|int|frame)|frame|read|ramp)",
     re.IGNORECASE,
 )
-"""In a comment: the time is that of one of several parts of the exposure."""
+"""Comment that says that the time is of one of several parts of the exposure."""
 
 _WORD = re.compile(r"(?P<before>\bin |\()?\b(?P<name>[a-z]+)\b")
 
@@ -39,14 +39,14 @@ _WORD = re.compile(r"(?P<before>\bin |\()?\b(?P<name>[a-z]+)\b")
 def exposure_time_of(words: Keywords, mapping: KeywordMapping) -> tuple[float, HeaderOrigin]:
     """Return the exposure time, s.
 
-    Its unit is that of the settings, else that in brackets at the head of the comment, else that which the comment
-    names in words, with a flag, else s. A time of one part of the exposure, by the comment, has a flag, and so have 0,
-    and one that differs from that of the primary header by more than a second.
+    Its unit is that of the settings, else that in brackets at the start of the comment, else that named in the
+    comment's words, with a flag, else s. Also flagged are times of one part of the exposure, according to the
+    comment, of 0 s, and those that differ from the primary header's by more than a second.
 
     Raises
     ------
     BadInput
-        ``missing_keyword``; ``invalid_keyword``: no such number, or a unit that is not one of time.
+        ``missing_keyword``; ``invalid_keyword``: the value is no such number, or its unit not one of time.
     Misconfigured
         The settings name neither a keyword nor a time.
     """
@@ -62,7 +62,7 @@ def exposure_time_of(words: Keywords, mapping: KeywordMapping) -> tuple[float, H
         return told, origin
     with suppress(BadInput):
         other, _ = _by_keyword(turned, given, given.keyword)
-        if other > 0 and abs(other - told) > _SAME_S:  # 0: of a header without an image
+        if other > 0 and abs(other - told) > _SAME_S:  # 0: from a header without an image
             note = (
                 f'{given.keyword} of the primary header is {other:g} s; fits.time.contradictions = "ignore" settles it'
             )
@@ -97,7 +97,7 @@ def _by_keyword(words: Keywords, given: DurationFromHeader, keyword: str) -> tup
 
 
 def _known(head: str, keyword: str, where: str) -> str:
-    """Return the unit of time that a comment has at its head, as astropy names it."""
+    """Return the time unit in brackets at the start of a comment, as named by astropy."""
     name = _NAMES.get(head.lower(), head)
     for unit in (head, name):
         if units.Unit(unit, parse_strict="silent").is_equivalent(units.s):
@@ -111,7 +111,7 @@ def _known(head: str, keyword: str, where: str) -> str:
 
 
 def _worded(comment: str) -> tuple[str, str, str]:
-    """Return the unit that a comment names in words, a note, and a flag where it is not s."""
+    """Return the unit named in a comment's words, a note, and a flag if it is not s."""
     told = {
         _NAMES[one["name"]]
         for one in _WORD.finditer(comment.lower())

@@ -1,4 +1,4 @@
-"""FITS files of any instrument, through the keyword mapping of the settings."""
+"""FITS files of any instrument, read through the keyword mapping in the settings."""
 
 import math
 from collections.abc import Callable
@@ -32,7 +32,7 @@ from schemas.exposure import ExposureKey, PsfModel
 from schemas.keyword_mapping import FromHeader, KeywordMapping
 
 ASINH_PIXELS = "asinh_pixels"
-"""Flag of an exposure."""
+"""Exposure flag: the pixels were inverse hyperbolic sines (BSOFTEN), and were made linear."""
 
 _TENTHS_PER_DAY = 864_000
 
@@ -70,7 +70,7 @@ def _parts(headers: Headers, where: str, mapping: KeywordMapping) -> IdentityPar
     def tell(name: str, find: Callable[[], tuple[Any, HeaderOrigin]]) -> Any:
         try:
             values[name], origin = find()
-        except (BadInput, Misconfigured):  # the first of them is told, by who asks for the identity as a whole
+        except (BadInput, Misconfigured):  # the first of them is raised when the whole identity is read
             return None
         origins.append(origin)
         return values[name]
@@ -92,7 +92,7 @@ def _parts(headers: Headers, where: str, mapping: KeywordMapping) -> IdentityPar
 
 
 def _moment(words: Keywords, mapping: KeywordMapping, exposure_time: float | None) -> tuple[float | None, HeaderOrigin]:
-    """Return the middle of an exposure; if it is not known how long it was, only where a keyword is of the middle."""
+    """Return the middle of an exposure; if its duration is unknown, only if a keyword gives the middle itself."""
     if exposure_time is not None:
         return moment_of(words, mapping, exposure_time)
     time = mapping.time.model_copy(update={"contradictions": "ignore"})
@@ -115,7 +115,7 @@ def _visit(words: Keywords, mapping: KeywordMapping, mjd_tai: float) -> tuple[in
 
 def _instrument(words: Keywords, mapping: KeywordMapping) -> tuple[str, HeaderOrigin]:
     named = words.find(mapping.instrument.keyword) if mapping.instrument.keyword else None
-    # A name only: its absence costs no exposure.
+    # Only a name: an exposure is usable without it.
     name = str(named[1] if named else mapping.instrument.value or "unknown")
     return name, _origin(mapping.instrument, "instrument")
 
@@ -170,7 +170,7 @@ def _zero_point(
 
 
 def _gain(words: Keywords, mapping: KeywordMapping, unit: Unit) -> Gain:
-    """Return electrons per pixel unit: of the settings, or by the unit and GAIN."""
+    """Return electrons per pixel unit: from the settings, or from the unit and GAIN."""
     given = mapping.gain
     if given.value is not None or (given.keyword is not None and unit.is_flux and mapping.pixel_unit is not None):
         return Gain(_number(given, words, "gain", LEAST_GAIN), _origin(given, "gain"))
@@ -218,7 +218,7 @@ def _band(headers: Headers, where: str, mapping: KeywordMapping) -> str:
 
 
 def _saturation(headers: Headers, where: str, mapping: KeywordMapping) -> float | None:
-    """Return the saturation of a template: the keyword that the settings name for science images may not be there."""
+    """Return the saturation level of a template, which may lack the keyword that the settings name."""
     words = _keywords(headers, where, mapping)
     if mapping.saturation.keyword is not None:
         return words.optional(mapping.saturation.keyword, least=0)

@@ -23,24 +23,24 @@ from schemas.pixels import is_large
 Headers = tuple[fits.Header, ...]
 
 AMBIGUOUS_TIME = "ambiguous_time"
-"""Flag of an exposure."""
+"""Exposure flag: its time, time scale or duration is in doubt."""
 
 
 class HeaderOrigin(NamedTuple):
-    """Where a quantity comes from.
+    """Origin of a quantity.
 
     Attributes
     ----------
     quantity
         Its name in the settings: ``time``, ``gain``, ...
     keyword
-        Of the header; "" where it comes from none.
+        Keyword of the header; "" if it comes from none.
     note
-        How it was found, if not just as the value of the keyword.
+        How it was found, unless simply as the keyword's value.
     flag
-        Of the exposure, where it was assumed or is in doubt; else "".
+        Exposure flag if it was assumed or is in doubt; otherwise "".
     assumed
-        Whether it is a guess, though one that no row of a catalogue has a flag for.
+        Whether it is a guess, although there is no flag for it in catalogues.
     """
 
     quantity: str
@@ -51,7 +51,7 @@ class HeaderOrigin(NamedTuple):
 
     @property
     def doubt(self) -> str:
-        """Return the flag of the exposure; of a guess ``assumed_`` and the quantity; else ""."""
+        """Return the flag of the exposure; for a guess ``assumed_`` and the quantity; otherwise ""."""
         return self.flag or (f"assumed_{self.quantity}" if self.assumed else "")
 
 
@@ -68,7 +68,7 @@ class Identity(NamedTuple):
 
 
 class IdentityParts(NamedTuple):
-    """What is known of an identity: values by the names of `ExposureKey` and `Identity`, and where they come from."""
+    """Known parts of an identity: values under the names of `ExposureKey` and `Identity`, and their origins."""
 
     values: Mapping[str, Any]
     origins: tuple[HeaderOrigin, ...]
@@ -93,11 +93,11 @@ class FitsFormat:
     Parameters
     ----------
     name
-        For messages.
+        Name for messages.
     matches
-        Whether headers are of this kind, judged by keywords alone.
+        Whether headers are of this kind, judged by their keywords alone.
     layout
-        Plane -> index of its HDU; ``difference`` always.
+        Plane -> index of its HDU; always includes ``difference``.
     identity
         Headers, uri, mapping -> `Identity`.
     calibration
@@ -105,13 +105,14 @@ class FitsFormat:
     mask_bits
         A mask of this kind and its header -> bits of `MaskPlane`.
     band, saturation
-        Headers, uri, mapping -> what is known of a template, which may have neither a time nor a zero point.
+        Headers, uri, mapping -> value for a template, which may lack time and zero point.
     wcs_required
-        Whether an image without WCS is bad input, or just flagged.
+        Whether an image without a WCS is bad input; otherwise it is only flagged.
     asked
-        Quantity -> keywords that tell it, in this order, where `Identity` and `HeaderCalibration` do not say.
+        Quantity -> keywords that are looked up for it, in order, if `Identity` and `HeaderCalibration` do not name
+        them.
     parts
-        Headers, uri, mapping -> what can be told of an identity that cannot be told as a whole, and its origins.
+        Headers, uri, mapping -> the parts known of an incomplete identity, and their origins.
     """
 
     name: str
@@ -129,12 +130,12 @@ class FitsFormat:
 
 @dataclass(frozen=True)
 class Keywords:
-    """Headers of a file, in the order in which they are asked.
+    """Headers of a file, in the order in which they are searched.
 
     Attributes
     ----------
     where
-        Uri, for messages.
+        URI, for messages.
     headers
         The image's own header first, then the primary one.
     """
@@ -143,15 +144,15 @@ class Keywords:
     headers: tuple[fits.Header, ...]
 
     def find(self, *names: str) -> tuple[str, Any] | None:
-        """Return the first of ``names`` that is there and not empty, with its value."""
+        """Return the first of ``names`` that is present and not empty, with its value."""
         return next(self._found(names), None)
 
     def has(self, *names: str) -> bool:
-        """Return whether any of ``names`` is there and not empty."""
+        """Return whether any of ``names`` is present and not empty."""
         return self.find(*names) is not None
 
     def required(self, *names: str) -> tuple[str, Any]:
-        """Return the first of ``names`` that is there and not empty, with its value.
+        """Return the first of ``names`` that is present and not empty, with its value.
 
         Raises
         ------
@@ -205,7 +206,7 @@ class Keywords:
         return as_integer(value, name, self.where, below)
 
     def optional(self, *names: str, least: float = -math.inf) -> float | None:
-        """Return a finite number above ``least``, or None: what is not essential costs no exposure."""
+        """Return a finite number above ``least``; None without one: an exposure is usable without it."""
         found = self.find(*names)
         if found is None:
             return None
@@ -216,12 +217,12 @@ class Keywords:
         return number if math.isfinite(number) and number > least else None
 
     def comment(self, name: str) -> str:
-        """Return the comment of the card whose value `find` takes; "" where there is none."""
+        """Return the comment of the card whose value `find` returns; "" if there is none."""
         header = next((one for one in self.headers if Keywords(self.where, (one,)).has(name)), None)
         return "" if header is None else str(header.comments[name])
 
     def primary_first(self) -> "Keywords | None":
-        """Return the same, with the primary header asked first; None where the image's own is the primary one."""
+        """Return the same keywords, primary header first; None if the image's own header is the primary one."""
         own, primary = self.headers[0], self.headers[-1]
         return None if own is primary else Keywords(self.where, (primary, own))
 
@@ -264,7 +265,7 @@ def as_integer(value: Any, name: str, where: str, below: int) -> int:
         ``invalid_keyword``.
     """
     number = as_number(value, name, where)
-    # Not through float: a visit has up to 42 bits, but text may hold more than float's 53.
+    # Not via float: a visit has up to 42 bits, but the text may be longer than float's 53 bits.
     whole = int(value) if isinstance(value, int) else int(number)
     if whole == number and 0 <= whole < below:
         return whole
@@ -285,18 +286,18 @@ def _range(least: float, most: float) -> str:
 
 
 _FIRST, _LAST = 40587.0, 88069.0
-"""MJD of 1970 and 2100: a survey image dated outside has a wrong header, not a place in a catalogue."""
+"""MJD of 1970 and 2100: the header of a survey image dated outside is wrong."""
 
 
 SCALES: Mapping[str, TimeScale] = {
     "UTC": "utc", "UT": "utc", "GMT": "utc", "TAI": "tai", "IAT": "tai", "TT": "tt", "TDT": "tt", "ET": "tt",
     "TDB": "tdb", "GPS": "gps",
 }  # fmt: skip
-"""TIMESYS (FITS 4.0, table 30) -> scale; UT1, TCG, TCB and local time are not among them."""
+"""TIMESYS (FITS 4.0, table 30) -> scale; UT1, TCG, TCB and local time are not supported."""
 
 
 def time_scale(words: Keywords, otherwise: TimeScale) -> TimeScale:
-    """Return the time scale that TIMESYS names; ``otherwise`` without it.
+    """Return the time scale named by TIMESYS; ``otherwise`` if there is none.
 
     Raises
     ------
@@ -321,7 +322,7 @@ _FORMS = {"isot": "a date and time (YYYY-MM-DDThh:mm:ss)", "mjd": "a day number 
 
 
 class _Outside(ValueError):
-    """A date that no image has."""
+    """A date that no image can have."""
 
 
 class When(NamedTuple):
@@ -347,22 +348,22 @@ def middle(
     Parameters
     ----------
     value, name, where
-        What the header says under which keyword of which file.
+        Value in the header, its keyword, and the file.
     exposure_time_s
-        s
+        Exposure time, s.
     longitude_deg
-        Of the site, east.
+        East longitude of the site.
     form, scale, at
-        How ``value`` is written, and of which moment.
+        Format, time scale and instant of ``value``.
 
     Raises
     ------
     BadInput
-        ``invalid_keyword``: no date, or not between 1970 and 2100.
+        ``invalid_keyword``: not a date, or not between 1970 and 2100.
     """
     try:
         with warnings.catch_warnings():
-            # "dubious year": later than the leap seconds known; they are added as known, which is all that can be done.
+            # "dubious year": after the last known leap second; astropy can only assume that no more follow.
             warnings.simplefilter("ignore", ErfaWarning)
             moment = tai(value, form, scale)
             if not _FIRST <= moment.mjd <= _LAST:
@@ -382,7 +383,7 @@ def middle(
 
 
 def exposure_end(info: ExposureInfo) -> datetime:
-    """Return the end of an exposure, UTC: half of its duration after the middle."""
+    """Return the end of an exposure, UTC: half its duration after the middle."""
     end = Time(info.midpoint_mjd_tai, format="mjd", scale="tai") + TimeDelta(info.exposure_time_s / 2, format="sec")
     return end.utc.to_datetime(timezone=UTC)
 
@@ -396,18 +397,18 @@ def is_image(header: fits.Header) -> bool:
 
 
 MOST_AXES = 999
-"""FITS 4.0, section 4.4.1."""
+"""Maximum number of axes (FITS 4.0, section 4.4.1)."""
 
 
 def image_shape(header: fits.Header) -> tuple[int, ...]:
-    """Return the sides of an image, slowest axis first, as numpy has them; of a compressed one, unpacked.
+    """Return the shape of an image, slowest axis first, as in numpy; of a compressed image, unpacked.
 
-    Axes of length 1 beyond the second are left out: `one_image` takes them off the pixels.
+    Axes of length 1 beyond the second are left out: `one_image` removes them from the pixels.
 
     Raises
     ------
     ValueError
-        No image has such axes.
+        These axes are not those of an image.
     """
     prefix = "Z" if header.get("ZIMAGE") else ""
     axes = int(header.get(f"{prefix}NAXIS", 0))
@@ -422,7 +423,7 @@ def image_shape(header: fits.Header) -> tuple[int, ...]:
 
 
 def one_image(axes: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the index of the image of sides ``shape`` in pixels of so many axes: 0 along those of length 1."""
+    """Return the index of an image of shape ``shape`` in pixels with so many axes: 0 along those of length 1."""
     return (0,) * (axes - len(shape))
 
 
@@ -434,7 +435,7 @@ def no_image(where: str) -> BadInput:
 
 
 def unmapped(field: str) -> Misconfigured:
-    """Return the error for a field of the settings that tells nothing, and has to."""
+    """Return the error for a required field that the settings leave empty."""
     return Misconfigured(
         "unmapped_field",
         field,
@@ -444,21 +445,21 @@ def unmapped(field: str) -> Misconfigured:
 
 
 def has_large_image(headers: Headers) -> bool:
-    """Return whether one of the images of a file is large: see `schemas.pixels.WHOLE_PIXELS`."""
+    """Return whether any image in a file is large: see `schemas.pixels.WHOLE_PIXELS`."""
     return any(is_image(header) and is_large(image_shape(header)) for header in headers)
 
 
 def true_pixels(pixels: NDArray[Any], header: fits.Header) -> NDArray[Any]:
-    """Return pixels with NaN where whole numbers have the value of ``BLANK``, linear in the flux.
+    """Return pixels linear in flux, with NaN where integers have the value of ``BLANK``.
 
-    ``BLANK`` is of the numbers in the file, before ``BZERO`` makes unsigned ones of them (FITS 4.0, 4.4.2.5).
+    ``BLANK`` refers to the stored numbers, before ``BZERO`` makes them unsigned (FITS 4.0, 4.4.2.5).
     """
     blank = value_of(header, "BLANK")
     if isinstance(blank, int | float) and pixels.dtype.kind in "iu":
         pixels = np.where(pixels == blank + int(header.get("BZERO", 0)), np.float32(np.nan), pixels)
     if not is_asinh(header):
         return pixels
-    with np.errstate(over="ignore"):  # what has no finite value is masked as such
+    with np.errstate(over="ignore"):  # pixels without a finite value are masked
         return np.asarray(header["BOFFSET"] + 2 * header["BSOFTEN"] * np.sinh(pixels / _ASINH))
 
 
@@ -468,6 +469,6 @@ _ASINH = 2.5 * math.log10(math.e)
 def is_asinh(header: fits.Header) -> bool:
     """Return whether pixels are inverse hyperbolic sines of the flux, as in the stacks of Pan-STARRS.
 
-    Its rule is http://svn.pan-starrs.ifa.hawaii.edu/trac/ipp/wiki/asinh_compression.
+    The rule is given at http://svn.pan-starrs.ifa.hawaii.edu/trac/ipp/wiki/asinh_compression.
     """
     return all(isinstance(value_of(header, name), int | float) for name in ("BSOFTEN", "BOFFSET"))

@@ -1,4 +1,4 @@
-"""FITS bytes: headers without pixels, and pixels after every check."""
+"""FITS bytes: headers without pixels, and pixels after all checks."""
 
 import gzip
 import io
@@ -22,29 +22,29 @@ BITPIX = (8, 16, 32, 64, -32, -64)
 
 _BLOCK = 2880  # bytes of a FITS block
 _PIECE = 2**16  # bytes read at once
-_PADDING = 2**16  # zeros behind gzipped bytes at most
+_PADDING = 2**16  # maximum number of zeros after gzipped bytes
 _EXTENSION = b"XTENSION"
 
 MOST_HEADER_BYTES = 2**25
-"""Of all headers of a file: those of a mosaic of 100 CCDs take 3 MB."""
+"""Maximum size of all headers of a file, bytes: those of a mosaic of 100 CCDs take 3 MB."""
 
 
 MOST_BEHIND = 2**20
-"""Bytes behind the last HDU of a file: padding; more is refused, and is not unpacked."""
+"""Maximum number of bytes after the last HDU of a file: padding; a file with more is refused without unpacking it."""
 
 
 class Extent(NamedTuple):
-    """What a file holds by its headers.
+    """Contents of a file according to its headers.
 
     Attributes
     ----------
     headers
-        Of all HDUs as they stand in the file, without their pixels. Tile-compressed images are the binary tables that
-        they are stored as (``ZIMAGE``, ``ZNAXIS``).
+        Headers of all HDUs as stored in the file, without their pixels. Tile-compressed images appear as the binary
+        tables that hold them (``ZIMAGE``, ``ZNAXIS``).
     end
-        Where the last HDU ends, bytes, unpacked.
+        End of the last HDU, bytes, unpacked.
     held
-        Bytes that the file takes in memory: its own and, if it is gzipped, those that it unpacks to.
+        Bytes that the file takes in memory: its own and, if it is gzipped, the unpacked ones.
     """
 
     headers: tuple[fits.Header, ...]
@@ -53,27 +53,28 @@ class Extent(NamedTuple):
 
 
 def read_headers(file: IO[bytes], where: str) -> tuple[fits.Header, ...]:
-    """Read the headers of all HDUs, skipping the pixels; errors as of `read_extent`."""
+    """Read the headers of all HDUs, skipping the pixels; errors as for `read_extent`."""
     return read_extent(file, where).headers
 
 
 def read_extent(file: IO[bytes], where: str, require: Callable[[Headers], None] = lambda _: None) -> Extent:
-    """Read the headers of all HDUs, skipping the pixels, and find out where they end.
+    """Read the headers of all HDUs, skipping the pixels, and find where the HDUs end.
 
-    Of a gzipped file no more is unpacked than the headers declare, and nothing of it is kept.
+    A gzipped file is unpacked only as far as its headers say, and nothing of it is kept.
 
     Parameters
     ----------
     file, where
-        To be read; its uri, for messages.
+        File to read; its URI, for messages.
     require
-        Is called with the headers so far, after each: what it raises ends the reading.
+        Called after each header with those so far; an error that it raises ends the reading.
 
     Raises
     ------
     BadInput
         ``empty_file``, ``not_fits``, ``truncated``, ``damaged`` or ``bad_checksum`` (gzip's CRC); ``too_large``: more
-        than `MOST_HEADER_BYTES` of headers, more than `MOST_BEHIND` after the last HDU, or more than may be unpacked.
+        than `MOST_HEADER_BYTES` of headers, more than `MOST_BEHIND` after the last HDU, or an unpacked size beyond the
+        limit.
     """
     zipped = content_kind(file.read(len(FITS)), where) == "gzip"
     size = file.seek(0, io.SEEK_END)
@@ -91,7 +92,7 @@ def read_extent(file: IO[bytes], where: str, require: Callable[[Headers], None] 
 def _walked(
     plain: IO[bytes], size: int | None, where: str, require: Callable[[Headers], None]
 ) -> tuple[tuple[fits.Header, ...], int]:
-    """Read header after header, as long as an extension begins where the one before ends; return them and the end."""
+    """Read headers as long as an extension follows the previous HDU; return them and the end of the last."""
     headers: list[fits.Header] = []
     start, end = _EXTENSION, 0
     while start == _EXTENSION:
@@ -108,7 +109,7 @@ def _walked(
 
 
 def _stored_bytes(header: fits.Header) -> int:
-    """Return the size of the data of an HDU as it is stored, without padding (FITS 4.0, equations 1 to 3)."""
+    """Return the stored size of an HDU's data, without padding (FITS 4.0, equations 1 to 3)."""
     sides = [int(header[f"NAXIS{axis}"]) for axis in range(1, int(header["NAXIS"]) + 1)]
     if not sides:
         return 0
@@ -129,7 +130,7 @@ def _unpacked(file: IO[bytes], where: str) -> IO[bytes]:
 
 
 def _end_of(plain: IO[bytes], end: int) -> int:
-    """Return where gzipped bytes end, at most a little behind `MOST_BEHIND`; this checks gzip's CRC, too."""
+    """Return where gzipped bytes end, but no more than a little beyond `MOST_BEHIND`; this also checks gzip's CRC."""
     while plain.tell() <= end + MOST_BEHIND and plain.read(_PIECE):
         pass
     return plain.tell()
@@ -146,7 +147,7 @@ def _require_little(behind: int, where: str, most: int = MOST_BEHIND) -> None:
 
 
 class _Packed:
-    """Gzipped file; of zeros behind what is packed, which `gzip` passes over one by one, it yields a few."""
+    """Gzipped file with a limited number of zeros at its end, which `gzip` skips one by one."""
 
     def __init__(self, file: IO[bytes], where: str) -> None:
         self._file, self._where, self._zeros = file, where, 0
@@ -160,9 +161,9 @@ class _Packed:
 
 
 class _Counted(io.RawIOBase):
-    """File of which only so much may be read: its headers, while the pixels are skipped.
+    """File of which only a limited amount may be read: headers, while pixels are skipped.
 
-    A place is gone to when something is read there: on the way to the end, gzip would unpack all.
+    A seek takes place only with the next read: seeking the end would make gzip unpack everything.
     """
 
     def __init__(self, file: Any, where: str, size: int) -> None:
@@ -200,21 +201,21 @@ class _Counted(io.RawIOBase):
 
 
 def unzipped(data: bytes, where: str, most: int) -> bytes:
-    """Undo gzip, if the file is compressed as a whole.
+    """Unpack the bytes of a file that is gzipped as a whole; return others unchanged.
 
     Parameters
     ----------
     data
-        Of the file.
+        Bytes of the file.
     where
-        Uri, for messages.
+        URI, for messages.
     most
-        Bytes that it may unpack to: no more is unpacked.
+        Maximum number of unpacked bytes; nothing beyond is unpacked.
 
     Raises
     ------
     BadInput
-        ``truncated``; ``bad_checksum`` if gzip's CRC does not fit; ``too_large``.
+        ``truncated``; ``bad_checksum`` if gzip's CRC does not match; ``too_large``.
     """
     if not data.startswith(GZIP):
         return data
@@ -226,16 +227,16 @@ def unzipped(data: bytes, where: str, most: int) -> bytes:
 
 
 class FitsContent:
-    """HDUs of one file that is wholly in memory.
+    """HDUs of a file that is completely in memory.
 
     Parameters
     ----------
     data
         The file's bytes, not gzipped.
     where
-        Uri, for messages.
+        URI, for messages.
     verify
-        Compare CHECKSUM and DATASUM of every HDU that is read, where it has them.
+        Check CHECKSUM and DATASUM of each HDU that is read, if present.
     """
 
     def __init__(self, data: bytes, where: str, *, verify: bool = True) -> None:
@@ -244,12 +245,12 @@ class FitsContent:
         self.headers = read_headers(io.BytesIO(data), where)
 
     def image(self, index: int) -> NDArray[Any]:
-        """Return the pixels of an image, as stored: any dtype, any rank.
+        """Return the pixels of an image as stored: any dtype, any number of axes.
 
         Raises
         ------
         BadInput
-            ``truncated``, ``bad_checksum`` or ``damaged``; ``no_image`` if the HDU holds none; ``too_large`` (see
+            ``truncated``, ``bad_checksum`` or ``damaged``; ``no_image`` if the HDU is not an image; ``too_large`` (see
             `flows.inputs.source.require_size` and `flows.inputs.fits_tiles.require_tiles`).
         """
         with damage(self._where):
@@ -268,7 +269,7 @@ class FitsContent:
         return true_pixels(pixels, self.headers[index])
 
     def check(self) -> None:
-        """Compare CHECKSUM and DATASUM of every HDU that has them; no pixel is decoded.
+        """Check CHECKSUM and DATASUM of every HDU that has them; no pixel is decoded.
 
         Raises
         ------
@@ -280,7 +281,7 @@ class FitsContent:
                 self._verify_sums(index)
 
     def _verify_sums(self, index: int) -> None:
-        # The sums are of the bytes on disk: for a compressed image, of its binary table.
+        # The sums are of the bytes on disk: of a compressed image, those of its binary table.
         with fits.open(io.BytesIO(self._data), memmap=False, disable_image_compression=True) as file:
             hdu = file[index]
             sums = (("DATASUM", hdu.verify_datasum), ("CHECKSUM", hdu.verify_checksum))

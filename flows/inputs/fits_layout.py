@@ -1,4 +1,4 @@
-"""Layout of a FITS file of any instrument: the HDU of the image, and the number of its detector."""
+"""Layout of a FITS file of any instrument: the HDU of the image, and the detector number."""
 
 import re
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _OTHER = re.compile(
     r".*(MASK|FLAG|VAR|ERR|SIGMA|UNCERT|WEIGHT|WHT|IVAR|WMAP|RMS|NOISE|BKG|BACKGROUND|SKY|PSF|KERNEL|TEMPL|EXPMAP).*"
     r"|MSK|WGT|DQ\d*|BPM|REF|REFERENCE|CON|CTX|SAMP|TIME|EXP"
 )
-"""Names of what goes with an image and is not one."""
+"""Names of HDUs that accompany an image but are not one."""
 
 PLANES = {
     "mask": re.compile(r".*(MASK|FLAG)|MSK|DQ|BPM"),
@@ -27,7 +27,7 @@ PLANES = {
     "template": re.compile(r"REF|TEMPL"),
     "variance": re.compile(r"VAR"),
 }
-"""Planes of an exposure, and what the names of their HDUs begin with."""
+"""Planes of an exposure, and how the names of their HDUs begin."""
 
 _NO_VARIANCE = re.compile(
     r"(.*[_ -])?(WEIGHTS?|WGT|WHT|WMAP|IVAR|INV(ERSE)?[_ -]?VAR(IANCE)?|ERR|ERRORS?|SIGMA|STD([_ -]?DEV)?|STDEV|RMS|"
@@ -35,10 +35,10 @@ _NO_VARIANCE = re.compile(
 )
 
 PLANES_LEFT_OUT = "planes_left_out"
-"""Flag of an exposure."""
+"""Exposure flag: images in the file look like planes of the exposure but are not used."""
 
 DETECTORS = ("CCDNUM", "CCDID", "CCD_ID", "CCD", "DETNUM", "DET-ID", "DET_ID", "DETECTOR", "CHIPID", "CHIPNUM")
-"""Keywords of the number of a detector, in the order in which they are asked."""
+"""Keywords for the detector number, in the order in which they are looked up."""
 
 _NUMBERED = re.compile(r"(CCD|CHIP|DET|DETECTOR|SENSOR)[ _-]?0*(?P<number>\d{1,3})")
 _MOST = 2**9
@@ -50,8 +50,8 @@ def layout_of(headers: Headers, where: str, mapping: KeywordMapping) -> Mapping[
     Raises
     ------
     BadInput
-        ``no_image``, ``missing_extension``; ``ambiguous_image``: several may be the difference image, or have the name
-        that the settings give; ``not_a_variance``.
+        ``no_image``, ``missing_extension``; ``ambiguous_image``: several HDUs may be the difference image, or have the
+        name given in the settings; ``not_a_variance``.
     """
     planes: dict[str, int] = {plane: _extension(headers, name, where) for plane, name in mapping.planes.items()}
     if "variance" in planes:
@@ -66,7 +66,7 @@ def layout_of(headers: Headers, where: str, mapping: KeywordMapping) -> Mapping[
 
 
 def require_variance(header: fits.Header, where: str) -> None:
-    """Refuse for the variance what by its name is weights or standard deviations: large where it is small, or its root.
+    """Refuse a variance plane whose name says weights or standard deviations.
 
     Raises
     ------
@@ -84,9 +84,10 @@ def require_variance(header: fits.Header, where: str) -> None:
 
 
 def mapping_for(headers: Headers, mapping: KeywordMapping) -> KeywordMapping:
-    """Return settings of science images as they hold for a template: without the extensions that it has not.
+    """Adapt the settings of science images to a template, which may lack their extensions.
 
-    In place of one that it has not stands the only extension that is such a plane by its name; of several none does.
+    A missing plane is replaced by the only extension whose name is that of such a plane; if there are several, its
+    setting is kept, and if there are none, dropped.
     """
     names = [*map(extension_name, headers)]
     numbers = range(len(headers))
@@ -125,7 +126,7 @@ def _image(headers: Headers, where: str, others: set[int]) -> int:
 
 
 def likely_planes(headers: Headers, layout: Mapping[str, int]) -> Mapping[int, str]:
-    """Return HDU -> plane of the images that by name and sides may be planes of the exposure, and are not used."""
+    """Return HDU -> plane of unused images that by name and shape may be planes of the exposure."""
     searched = layout.get("difference")
     if searched is None:
         return {}
@@ -145,7 +146,7 @@ def likely_planes(headers: Headers, layout: Mapping[str, int]) -> Mapping[int, s
 
 
 def left_out(headers: Headers, layout: Mapping[str, int]) -> tuple[HeaderOrigin, ...]:
-    """Return the doubt that images of a file may be planes of the exposure, and are not used."""
+    """Return a flagged note on unused images that may be planes of the exposure, if any."""
     told = [f"{extension_name(headers[index])} ({plane})" for index, plane in likely_planes(headers, layout).items()]
     return (HeaderOrigin("planes", note=", ".join(told), flag=PLANES_LEFT_OUT),) if told else ()
 
@@ -161,7 +162,7 @@ def extension_name(header: fits.Header) -> str:
 
 def _extension(headers: Headers, wanted: int | str, where: str) -> int:
     found = [index for index, header in enumerate(headers) if wanted in (index, extension_name(header))]
-    if not found and str(wanted).isdecimal() and int(wanted) < len(headers):  # text of an environment variable
+    if not found and str(wanted).isdecimal() and int(wanted) < len(headers):  # as text: from an environment variable
         return int(wanted)
     images = [index for index in found if is_image(headers[index])]
     if len(images) > 1:
@@ -183,12 +184,12 @@ def _extension(headers: Headers, wanted: int | str, where: str) -> int:
 
 
 def detector_of(words: Keywords, mapping: KeywordMapping) -> tuple[int, HeaderOrigin]:
-    """Return the number of the detector: of the settings, else by the usual keywords or EXTNAME, else 0.
+    """Return the detector number: from the settings, else from the usual keywords or EXTNAME, else 0.
 
     Raises
     ------
     BadInput
-        ``ambiguous_detector``: these differ.
+        ``ambiguous_detector``: keywords and EXTNAME disagree.
     """
     given = mapping.detector
     if given.keyword is not None:

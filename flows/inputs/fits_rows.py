@@ -1,4 +1,4 @@
-"""FITS files of large images: their pixels are read some rows at a time."""
+"""FITS files of large images, whose pixels are read some rows at a time."""
 
 import math
 from collections.abc import Iterator
@@ -23,25 +23,25 @@ from flows.inputs.source import require_size
 
 
 class FitsRows:
-    """HDUs of a FITS file that stays on disk; `flows.inputs.fits_io.FitsContent` is the same for one in memory.
+    """HDUs of a FITS file that stays on disk; the counterpart of `flows.inputs.fits_io.FitsContent`.
 
     Parameters
     ----------
     uri
-        Of the file: one that is gzipped, or not on this machine, is copied first.
+        Location of the file; one that is gzipped, or not on this machine, is copied first.
     headers, size
-        Of all its HDUs, and how many bytes it may unpack to.
+        Headers of all its HDUs, and the maximum number of bytes it may unpack to.
     digest
-        Receives its bytes.
+        Digest that is updated with its bytes.
     scratch
-        Folder for copies, which vanish with the object.
+        Folder for copies, which are deleted with the object.
     verify
-        Compare CHECKSUM and DATASUM of every HDU that is read, where it has them.
+        Check CHECKSUM and DATASUM of each HDU that is read, if present.
 
     Raises
     ------
     BadInput, Retryable
-        The file cannot be read, or copied.
+        The file cannot be read or copied.
     """
 
     def __init__(self, uri: str, headers: Headers, size: int, digest: Any, scratch: Path, *, verify: bool) -> None:
@@ -61,7 +61,7 @@ class FitsRows:
         return Path(copy.name)
 
     def image(self, index: int) -> PlaneRows:
-        """Return the pixels of an image, as stored: any dtype, any rank; errors as of `FitsContent.image`."""
+        """Return the pixels of an image as stored: any dtype, any number of axes; errors as for `FitsContent.image`."""
         header = self.headers[index]
         with damage(self._where):
             if not is_image(header):
@@ -81,7 +81,7 @@ class FitsRows:
             return true_pixels(np.asarray(image.section[rows]), self.headers[index])
 
     def _verify_sums(self, index: int) -> None:
-        """Compare the sums of the bytes on disk, as `FitsContent` does."""
+        """Check the sums of the bytes on disk, as `FitsContent` does."""
         with fits.open(self._path, disable_image_compression=True) as file:
             header, place = file[index].header, file[index].fileinfo()
         start, data, end = place["hdrLoc"], place["datLoc"], place["datLoc"] + place["datSpan"]
@@ -96,7 +96,7 @@ class FitsRows:
 
 
 def _sum(file: IO[bytes], start: int, end: int) -> int:
-    """Return the ones' complement sum of the 32-bit words of a part of a file (FITS 4.0, appendix J)."""
+    """Return the ones' complement sum of the 32-bit words in part of a file (FITS 4.0, appendix J)."""
     file.seek(start)
     total = 0
     while piece := file.read(min(STREAM, end - start)):
@@ -112,7 +112,7 @@ def _folded(total: int) -> int:
 
 
 def _copied(uri: str, scratch: Path) -> Any:
-    """Return a copy of a file that is not on this machine; None if it is."""
+    """Copy a file that is not on this machine; return None if it is."""
     if isinstance(file_system(uri)[0], LocalFileSystem):
         return None
 

@@ -78,7 +78,7 @@ def _band(words: Keywords) -> str:
 
 
 def _when(words: Keywords, exposure_time: float) -> When:
-    """Return the middle of the exposure from its own date, or from its beginning; TAI unless TIMESYS says UTC."""
+    """Return the middle of the exposure, from its own date or its beginning; in TAI unless TIMESYS says UTC."""
     name, value = words.required(*_TIMES)
     form, at = _TIMES[name]
     place = words.optional("OBS-LONG", "OBSLON")
@@ -98,7 +98,7 @@ def _calibration(headers: Headers, where: str, _mapping: KeywordMapping, _wcs: s
     words = _keywords(headers, where)
     unit = _unit(words)
     nano, counts = unit == "nJy", unit.startswith(("adu", "electron"))
-    # GAIN and SATURATE are of the raw counts (e-/ADU, ADU) also where the pixels are nJy.
+    # GAIN and SATURATE refer to raw counts (e-/ADU, ADU) even if the pixels are nJy.
     gain = words.optional("GAINNJY" if nano else "GAIN", least=0)
     if counts:
         exposure_time = words.number("EXPTIME", least=0, most=1e5)

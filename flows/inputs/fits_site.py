@@ -1,4 +1,4 @@
-"""Longitude of the site that an image was taken at: it sets the night."""
+"""Longitude of the site of an image, which determines the night."""
 
 import math
 import re
@@ -10,10 +10,10 @@ from kernels.sky.times import night_label
 from schemas.keyword_mapping import KeywordMapping
 
 ASSUMED_SITE = "assumed_site"
-"""Flag of an exposure."""
+"""Exposure flag: the longitude of the site was assumed, or is in doubt."""
 
 _EAST = ("OBSGEO-L", "GEOLON", "ESO TEL GEOLON")
-"""East by their definition: FITS 4.0, table 33; ESO's headers."""
+"""Keywords defined as east longitude: FITS 4.0, table 33; ESO's headers."""
 
 _EITHER = (
     "SITELONG",
@@ -26,10 +26,10 @@ _EITHER = (
     "SITELON",
     "OBSERVATORY_LONGITUDE",
 )
-"""East in some headers, west in others."""
+"""Keywords that are east longitude in some headers, west in others."""
 
 NAMED = (*_EAST, *_EITHER, "OBSGEO-X", "OBSERVAT", "OBSNAME", "SITENAME")
-"""Keywords that tell the longitude."""
+"""Keywords that give the longitude."""
 
 _OBSERVATORIES = {
     "aao": 149.066, "apo": -105.820, "cfht": -155.471, "ctio": -70.806, "eso": -70.730, "haleakala": -156.257,
@@ -37,7 +37,7 @@ _OBSERVATORIES = {
     "mcdonald": -104.022, "mmt": -110.885, "mauna kea": -155.472, "orm": -17.882, "palomar": -116.863,
     "paranal": -70.403, "saao": 20.811, "siding spring": 149.066, "sso": 149.066,
 }  # fmt: skip
-"""Longitudes of the Minor Planet Center's list of observatory codes, deg east, by the names of IRAF and others."""
+"""Longitudes from the Minor Planet Center's list of observatory codes, deg east, by the names in IRAF and others."""
 
 _DAY = (7.5, 16.5)  # hours of local mean time at which the Sun is up nearly everywhere
 
@@ -50,15 +50,15 @@ class Site(NamedTuple):
 
 
 def site_of(words: Keywords, mapping: KeywordMapping, mjd_utc: float | None) -> Site:
-    """Return the longitude of the site: of the settings, else of the header, else 0 with a flag.
+    """Return the longitude of the site: from the settings, else from the header, else 0 with a flag.
 
     Parameters
     ----------
     words, mapping
         Headers and settings.
     mjd_utc
-        Middle of the exposure. A sign by which it was taken by day, and with the other by night, is reversed; None: it
-        is not known, and a sign cannot be checked.
+        Middle of the exposure; None: unknown. If it is by day at a longitude of uncertain sign, but by night at the
+        opposite one, the sign is reversed.
     """
     if mapping.longitude_deg is not None:
         return Site(mapping.longitude_deg, HeaderOrigin("longitude_deg", note="of the settings"))
@@ -81,9 +81,9 @@ def site_of(words: Keywords, mapping: KeywordMapping, mjd_utc: float | None) -> 
 
 
 def _found(words: Keywords) -> Iterator[tuple[str, float, bool]]:
-    """Yield keyword, longitude, deg, and whether its sign is sure."""
+    """Yield keyword, longitude, deg, and whether its sign is certain."""
     x, y = (words.optional(name) for name in ("OBSGEO-X", "OBSGEO-Y"))
-    if x is not None and y is not None and math.hypot(x, y) > 1e5:  # m from the axis of the Earth: a place on it
+    if x is not None and y is not None and math.hypot(x, y) > 1e5:  # m from the Earth's axis: a place on the surface
         yield "OBSGEO-X", math.degrees(math.atan2(y, x)), True
     for keyword in (*_EAST, *_EITHER):
         found = words.find(keyword)
@@ -103,7 +103,7 @@ def _found(words: Keywords) -> Iterator[tuple[str, float, bool]]:
 
 
 def _degrees(value: Any) -> float | None:
-    """Return degrees from a number, or from degrees, minutes and seconds with a sign or a letter."""
+    """Return degrees from a number, or from degrees, minutes and seconds with a sign or letter."""
     text = str(value).strip()
     letter = re.search(r"[EeWw]$|^[EeWw]", text)
     parts = re.split(r"[:\s°d'm\"s]+", text.strip("EeWw ").lstrip("+-"))

@@ -1,4 +1,4 @@
-"""Tiles of compressed FITS images: what each unpacks to, before any is decoded."""
+"""Tiles of compressed FITS images: their unpacked sizes are checked before decoding."""
 
 import io
 import math
@@ -13,25 +13,25 @@ from astropy.io import fits
 
 from schemas.errors import BadInput
 
-_WIDEST = 8  # bytes of a pixel, whatever BITPIX
-_SPARE = 4096  # bytes: a tile may be padded
+_WIDEST = 8  # maximum bytes per pixel, for any BITPIX
+_SPARE = 4096  # bytes allowed for padding of a tile
 _HCOMPRESS = struct.Struct(">2xii")  # White, Postman & Lattanzi 1992: magic number, then the sides
 _ZIPPED = ("COMPRESSED_DATA", "GZIP_COMPRESSED_DATA")
 
 
 def require_tiles(data: bytes | Path, index: int, where: str) -> None:
-    """Refuse a compressed image of which a tile unpacks to more than the pixels of a tile.
+    """Refuse a compressed image with a tile that unpacks to more than a tile's pixels.
 
-    Other images pass, and so do the kinds of compression whose decoder is told how many pixels to make.
+    Other images pass, as do compression types whose decoder is told the number of pixels.
 
     Parameters
     ----------
     data
-        Of the file, not gzipped; or where it lies: then it is read piece by piece.
+        Bytes of the file, not gzipped; or its path, to read it piece by piece.
     index
-        Of the HDU.
+        Index of the HDU.
     where
-        Uri, for messages.
+        URI, for messages.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def require_tiles(data: bytes | Path, index: int, where: str) -> None:
 
 
 def tile_pixels(header: fits.Header) -> int:
-    """Return the pixels of a whole tile: a row of the image, where the header does not say (FITS 4.0, 10.1)."""
+    """Return the number of pixels in a whole tile: by default a row of the image (FITS 4.0, 10.1)."""
     axes = range(1, int(header["ZNAXIS"]) + 1)
     sides = {axis: int(header[f"ZNAXIS{axis}"]) for axis in axes}
     return math.prod(
@@ -67,7 +67,7 @@ def tile_pixels(header: fits.Header) -> int:
 
 
 class _Heap(NamedTuple):
-    """Bytes of a file from a place on."""
+    """Bytes of a file from a given position on."""
 
     file: IO[bytes]
     start: int
@@ -78,7 +78,7 @@ class _Heap(NamedTuple):
 
 
 def _cells(table: fits.BinTableHDU, heap: _Heap, names: Sequence[str]) -> Iterator[tuple[int, bytes]]:
-    """Yield the row and the bytes of each cell of columns of variable length, one at a time."""
+    """Yield row and bytes of each cell in variable-length columns, one at a time."""
     rows = table.data.view(np.ndarray)
     for name in names:
         if name in table.columns.names:
@@ -88,14 +88,14 @@ def _cells(table: fits.BinTableHDU, heap: _Heap, names: Sequence[str]) -> Iterat
 
 
 def _unpacks_beyond(packed: bytes, most: int) -> bool:
-    """Return whether gzip's bytes, of one member or several, unpack to more than ``most``."""
+    """Return whether gzipped bytes, of one or several members, unpack to more than ``most`` bytes."""
     total = 0
     while packed and total <= most:
         unpacking = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
         try:
             total += len(unpacking.decompress(packed, most + 1 - total))
         except zlib.error:
-            return False  # the decoder says what is wrong with it
+            return False  # the decoder reports what is wrong with it
         packed = unpacking.unused_data.lstrip(b"\0")
     return total > most
 

@@ -1,4 +1,4 @@
-"""Time of an exposure by the keywords of a FITS header, and whether they agree."""
+"""Time of an exposure from the keywords of a FITS header, and whether they agree."""
 
 import math
 import re
@@ -13,10 +13,10 @@ from schemas.errors import BadInput
 from schemas.keyword_mapping import Instant, KeywordMapping, TimeFromHeader, TimeScale
 
 CLOCKS = ("TIME-OBS", "UTSTART", "UT-START", "UTC-OBS", "UTCSTART", "UTSHUT", "UT", "UTC", "UTIME", "TIME-BEG", "TIME")
-"""Keywords of a time of day, in the order in which they are asked."""
+"""Keywords for a time of day, in the order in which they are looked up."""
 
 Form = Literal["mjd", "jd", "isot"]
-"""How a time is written."""
+"""Format of a time."""
 
 STANDARD: dict[str, tuple[Literal["isot", "mjd"], Instant]] = {
     "DATE-BEG": ("isot", "start"),
@@ -27,25 +27,25 @@ STANDARD: dict[str, tuple[Literal["isot", "mjd"], Instant]] = {
     "DATE-END": ("isot", "end"),
     "MJD-END": ("mjd", "end"),
 }
-"""Keywords beside DATE-OBS (FITS 4.0, section 9.5), how they are written, and of which moment."""
+"""Keywords beside DATE-OBS (FITS 4.0, section 9.5), with their format and instant."""
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _CLOCK = re.compile(r"(?P<h>\d{1,2})[: ](?P<m>\d{1,2})[: ](?P<s>\d{1,2}(\.\d*)?)Z?")
 
-_AFTER_START: dict[Instant, float] = {"start": 0.0, "middle": 0.5, "end": 1.0}  # of the exposure time
-_SAME_S = 1.0  # an MJD of five decimals is half a second exact
+_AFTER_START: dict[Instant, float] = {"start": 0.0, "middle": 0.5, "end": 1.0}  # in exposure times
+_SAME_S = 1.0  # an MJD with five decimals is accurate to half a second
 _ALLOWANCE_S = 60.0
 
 
 class Moment(NamedTuple):
-    """Middle of an exposure, MJD TAI, and where it comes from."""
+    """Middle of an exposure, MJD TAI, and its origin."""
 
     mjd_tai: float
     origin: HeaderOrigin
 
 
 class _At(NamedTuple):
-    """Instant of an exposure that a keyword is of, how that is known, and a flag if it is in doubt."""
+    """Instant of the exposure that a keyword refers to, how that is known, and a flag if it is in doubt."""
 
     instant: Instant
     note: str
@@ -61,7 +61,7 @@ class _Scale(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """Keywords of a time, the middle of the exposure by them, MJD TAI, and of which instant and scale they are."""
+    """Keywords of a time, the middle of the exposure according to them, MJD TAI, and their instant and scale."""
 
     keyword: str
     middle: float
@@ -70,21 +70,21 @@ class _Found(NamedTuple):
 
 
 class _Apart(NamedTuple):
-    """What another keyword says, and how much later that is, s."""
+    """Value of another keyword, and how much later it is, s."""
 
     said: str
     seconds: float
 
 
 class _Asked(NamedTuple):
-    """Header and settings that tell the time."""
+    """Headers and settings that determine the time."""
 
     words: Keywords
     given: TimeFromHeader
     exposure_time_s: float
 
     def at(self, *keywords: str) -> _At:
-        """Return the instant by the settings, else by the first comment that tells it, else the start (4.4.2.2)."""
+        """Return the instant: from the settings, else from the first comment with one, else the start (4.4.2.2)."""
         if self.given.at is not None:
             return _At(self.given.at, f"the {self.given.at} by the settings")
         for keyword in keywords:
@@ -98,12 +98,12 @@ class _Asked(NamedTuple):
         return _At("start", "taken as the start")
 
     def scale(self, *keywords: str) -> _Scale:
-        """Return the time scale by the settings, else by TIMESYS, else by the first comment that tells it, else UTC.
+        """Return the time scale: from the settings, else TIMESYS, else the first comment with one, else UTC.
 
         Raises
         ------
         BadInput
-            ``unknown_time_scale``: one that is not known here, or time of a zone by a comment.
+            ``unknown_time_scale``: a scale not supported here, or, in a comment, the time of a zone.
         """
         if self.given.scale is not None:
             return _Scale(self.given.scale, f"in {self.given.scale.upper()} by the settings")
@@ -121,12 +121,12 @@ class _Asked(NamedTuple):
         for scale in ("utc", "tai", "tt", "tdb"):
             if named == {scale}:
                 return _Scale(scale, f"in {scale.upper()} by the comment of {keyword}")
-        if named:  # GPS alone may be the receiver, which tells UTC
+        if named:  # GPS alone may mean the receiver, which provides UTC
             return _Scale("utc", f"in UTC as it is taken: {comment}; give fits.time.scale", AMBIGUOUS_TIME)
         return _Scale("utc", "in UTC, without TIMESYS")
 
     def found(self, name: str, value: float | str, form: Form, told: tuple[str, ...], at: _At | None = None) -> _Found:
-        """Return what a value tells: of the instant ``at``, else of that of the comments of the keywords ``told``."""
+        """Return the time that a value gives, at the instant ``at`` or that in the comments of keywords ``told``."""
         at, scale = at or self.at(*told), self.scale(*told)
         return _Found(name, self.middle(value, name, form, at.instant, scale), at, scale)
 
@@ -160,16 +160,17 @@ def moment_of(words: Keywords, mapping: KeywordMapping, exposure_time_s: float) 
     Parameters
     ----------
     words, mapping
-        Headers and settings. A date without a time of day is put together with the keyword that has one; without
-        DATE-OBS, another keyword of the standard will do.
+        Headers and settings. A date without a time of day is combined with a keyword that gives one; without DATE-OBS,
+        other keywords of the standard are used.
     exposure_time_s
-        s
+        Exposure time, s.
 
     Raises
     ------
     BadInput
-        ``missing_time``: a date, and no time of day. ``contradicting_times``: keywords differ by more than the exposure
-        and a minute; what differs by less is flagged. ``unknown_time_scale``, ``missing_keyword``, ``invalid_keyword``.
+        ``missing_time``: a date without a time of day. ``contradicting_times``: keywords differ by more than the
+        exposure time plus a minute; smaller differences are flagged. ``unknown_time_scale``, ``missing_keyword``,
+        ``invalid_keyword``.
     Misconfigured
         The settings name neither a keyword nor a time.
     """
@@ -194,13 +195,13 @@ def _usual(asked: _Asked) -> _Found:
 
 
 def _written(asked: _Asked, keyword: str) -> _Found:
-    """Return what a keyword of a date tells."""
+    """Return the time that the keyword of a date gives."""
     text = asked.words.text(keyword)
     return _dated(asked, text) if _DATE.fullmatch(text) else asked.found(keyword, text, "isot", (keyword,))
 
 
 def _standard(asked: _Asked) -> _Found:
-    """Return what the first keyword other than DATE-OBS tells."""
+    """Return the time from the first keyword present other than DATE-OBS."""
     refusals = list[BadInput]()
     for name in STANDARD:
         try:
@@ -215,7 +216,7 @@ def _standard(asked: _Asked) -> _Found:
 
 
 def _dated(asked: _Asked, date: str) -> _Found:
-    """Return what a date without a time of day tells together with a keyword that has one."""
+    """Return the time from a date without a time of day and a keyword that gives one."""
     keyword, named = str(asked.given.keyword), asked.given.clock
     for clock in CLOCKS if named is None else (named,):
         found = asked.words.find(clock)
@@ -241,7 +242,7 @@ def _no_clock(asked: _Asked, keyword: str, date: str) -> NoReturn:
 
 
 def _clock(value: Any) -> str | None:
-    """Return a time of day as hh:mm:ss, of text that is one, alone or behind a date; else None."""
+    """Return the time of day, hh:mm:ss, in a text, alone or after a date; None if there is none."""
     found = _CLOCK.fullmatch(str(value).strip().rpartition("T")[2])
     if found is None or int(found["h"]) > 23 or int(found["m"]) > 59 or float(found["s"]) >= 60:
         return None
@@ -249,18 +250,18 @@ def _clock(value: Any) -> str | None:
 
 
 def _other(asked: _Asked, name: str) -> _Found | None:
-    """Return what a keyword of the standard tells; None where it is not there, or holds a date alone."""
+    """Return the time from a keyword of the standard; None if it is absent, or only a date."""
     (form, instant), found = STANDARD[name], asked.words.find(name)
     if found is None or (form == "isot" and _DATE.fullmatch(str(found[1]).strip())):
         return None
     value = str(found[1]).strip() if form == "isot" else asked.words.number(name)
-    # MJD-OBS is of the moment of DATE-OBS, whichever that is.
+    # MJD-OBS is the same instant as DATE-OBS, whichever that is.
     at = None if name == "MJD-OBS" else _At(instant, f"the {instant}")
     return asked.found(name, value, form, (name, "DATE-OBS"), at)
 
 
 def _others(asked: _Asked) -> Iterator[_Found]:
-    """Yield what the keywords of the standard tell that can be read."""
+    """Yield the times from all readable keywords of the standard."""
     for name in STANDARD:
         with suppress(BadInput):
             if (found := _other(asked, name)) is not None:
@@ -268,7 +269,7 @@ def _others(asked: _Asked) -> Iterator[_Found]:
 
 
 def _agreed(asked: _Asked, found: _Found) -> Moment:
-    """Compare the time with what other keywords say, unless the settings are sure of it."""
+    """Compare the time with those of other keywords, unless the settings determine it."""
     if asked.given.contradictions == "ignore":
         return _moment(found)
     wrong = {name: one for name, one in _apart(asked, found) if abs(one.seconds) > _SAME_S}
@@ -290,7 +291,7 @@ def _agreed(asked: _Asked, found: _Found) -> Moment:
 
 
 def _apart(asked: _Asked, found: _Found) -> Iterator[tuple[str, _Apart]]:
-    """Yield what other keywords of the time, and the same ones of the primary header, say: names and differences."""
+    """Yield the names of other time keywords, and of the same ones in the primary header, with their differences."""
     words = asked.words
     for other in _others(asked):
         yield other.keyword, _Apart(words.text(other.keyword), (other.middle - found.middle) * 86400)
@@ -308,7 +309,7 @@ def _apart(asked: _Asked, found: _Found) -> Iterator[tuple[str, _Apart]]:
 
 
 def _off_clock(asked: _Asked, middle: float, clock: str) -> float | None:
-    """Return how much later than an exposure a clock shows, s, half a day at most; None where there is none."""
+    """Return how much later a clock is than the exposure, s, at most half a day; None if there is no clock."""
     value = asked.words.find(clock)
     if value is None or (text := _clock(value[1])) is None:
         return None

@@ -1,4 +1,4 @@
-"""Units of pixels: what BUNIT says, the zero point that follows, electrons per pixel unit; width of the PSF in px."""
+"""Units of pixels: BUNIT, the zero point that follows from it, electrons per pixel unit; width of the PSF in px."""
 
 import math
 import re
@@ -15,10 +15,10 @@ from schemas.exposure import NJY_ZERO_POINT
 from schemas.keyword_mapping import FwhmFromHeader, KeywordMapping, PixelUnit, WidthUnit
 
 UNKNOWN_UNIT, ASSUMED_GAIN = "unknown_unit", "assumed_gain"
-"""Flags of an exposure."""
+"""Exposure flags: BUNIT is not a known unit; the gain was assumed."""
 
 LEAST_GAIN = 1e-9
-"""Electrons per pixel unit."""
+"""Minimum gain, electrons per pixel unit."""
 
 _COUNTS = "adu|dn|counts?|cts?|count|data ?numbers?"
 _ELECTRONS = "e|e-|el|electrons?|photo-?electrons?|photons?"
@@ -35,28 +35,28 @@ _ARCSEC2_PER_SR = (180 * 3600 / math.pi) ** 2
 
 
 class Unit(NamedTuple):
-    """Unit of the pixels, and where it comes from."""
+    """Unit of the pixels, and its origin."""
 
     name: PixelUnit
     origin: HeaderOrigin
 
     @property
     def is_flux(self) -> bool:
-        """Return whether it has a zero point of its own."""
+        """Return whether the unit implies a zero point."""
         return self.name in _JANSKY or self.name == "MJy/sr"
 
     @property
     def is_rate(self) -> bool:
-        """Return whether it is of a second."""
+        """Return whether the unit is per second."""
         return self.name.endswith("/s")
 
     @property
     def is_electrons(self) -> bool:
-        """Return whether it counts electrons."""
+        """Return whether the unit is electrons."""
         return self.name.startswith("electron")
 
     def zero_point(self, wcs: str | None) -> float | None:
-        """Return the AB magnitude of one unit, if the unit tells; of MJy/sr, of one in a pixel, by its WCS."""
+        """Return the AB magnitude of one unit if it defines one; for MJy/sr, that of a pixel, by the WCS."""
         if self.name == "MJy/sr":
             if wcs is None:
                 return None
@@ -69,13 +69,13 @@ class Unit(NamedTuple):
 
 
 def unit_named(text: str) -> PixelUnit:
-    """Return the unit that a value of BUNIT names; "unknown" for one that is not one of ours."""
+    """Return the unit that a value of BUNIT names; "unknown" if it is none of ours."""
     plain = " ".join(text.strip().strip("'[]()").split())
     if plain in get_args(PixelUnit):
         return cast("PixelUnit", plain)
     small = plain.lower()
     if (flux := _FLUXES.get(small.replace(" ", "").removesuffix("/pixel").removesuffix("/pix"))) is not None:
-        # Upper and lower case tell mega from milli, where they are told apart at all.
+        # Case distinguishes mega from milli, if the file respects case at all.
         other = {"mJy": "M", "MJy/sr": "m"}.get(flux)
         return "unknown" if other is not None and plain.startswith(other) else flux
     rate = _PER_SECOND.fullmatch(small)
@@ -88,7 +88,7 @@ def unit_named(text: str) -> PixelUnit:
 
 
 def _scaled(text: str) -> PixelUnit:
-    """Return the unit that a number of others is (1e-9 Jy); "unknown" for what is not one of ours."""
+    """Return the unit for a multiple of another unit (1e-9 Jy); "unknown" if it is none of ours."""
     given = units.Unit(text, parse_strict="silent")
     for name in _SCALED:
         if given.is_equivalent(units.Unit(name)) and math.isclose(given.to(units.Unit(name)), 1.0, rel_tol=1e-6):
@@ -97,7 +97,7 @@ def _scaled(text: str) -> PixelUnit:
 
 
 def unit_of(words: Keywords, mapping: KeywordMapping) -> Unit:
-    """Return the unit of the pixels: of the settings, else of BUNIT, else adu."""
+    """Return the unit of the pixels: from the settings, else from BUNIT, else adu."""
     if mapping.pixel_unit is not None:
         return Unit(mapping.pixel_unit, HeaderOrigin("pixel_unit", note="of the settings"))
     found = words.find("BUNIT")
@@ -111,7 +111,7 @@ def unit_of(words: Keywords, mapping: KeywordMapping) -> Unit:
 
 
 class PerAdu(NamedTuple):
-    """Electrons per adu by a header, under which keyword, how that is known, and whether it is a guess."""
+    """Electrons per adu according to a header, its keyword, how it is known, and whether it is a guess."""
 
     value: float | None
     keyword: str = ""
@@ -120,14 +120,14 @@ class PerAdu(NamedTuple):
 
 
 def electrons_per_adu(words: Keywords, named: str | None) -> PerAdu:
-    """Return electrons per adu by the keyword that the settings name, else by EGAIN or GAIN.
+    """Return electrons per adu, from the keyword in the settings, else from EGAIN or GAIN.
 
-    A comment that tells adu per electron is obeyed; what is in another unit (dB) is passed over.
+    If the comment says adu per electron, the value is inverted; values in other units (dB) are ignored.
 
     Raises
     ------
     BadInput
-        ``missing_keyword``, ``invalid_keyword``: of the keyword that the settings name.
+        ``missing_keyword``, ``invalid_keyword``: about the keyword in the settings.
     """
     for keyword in ("EGAIN", "GAIN") if named is None else (named,):
         value = words.optional(keyword, least=LEAST_GAIN) if named is None else words.number(keyword, least=LEAST_GAIN)
@@ -148,23 +148,23 @@ def electrons_per_adu(words: Keywords, named: str | None) -> PerAdu:
 
 
 class Gain(NamedTuple):
-    """Electrons per pixel unit, None where that is not known, and where it comes from."""
+    """Electrons per pixel unit, None if not known, and their origin."""
 
     value: float | None
     origin: HeaderOrigin
 
 
 def gain_of(per_adu: float | None, keyword: str, flag: str, unit: Unit, exposure_time_s: float) -> Gain:
-    """Return the electrons of a pixel unit.
+    """Return the electrons per pixel unit.
 
     Parameters
     ----------
     per_adu, keyword, flag
-        Electrons per adu as a header tells them, under which keyword, and how sure that is.
+        Electrons per adu according to a header, the keyword, and a flag if they are in doubt.
     unit
-        Of the pixels: a GAIN of adu says nothing of electrons, nor of calibrated fluxes.
+        Unit of the pixels: GAIN, per adu, does not apply to electrons or calibrated fluxes.
     exposure_time_s
-        s; pixels that are rates hold as many times more electrons.
+        Exposure time, s; a pixel that is a rate stands for so many times more electrons.
     """
     if unit.is_rate and not exposure_time_s > 0:
         return Gain(None, HeaderOrigin("gain", note="pixels are rates, and the exposure time is 0"))
@@ -180,7 +180,7 @@ def gain_of(per_adu: float | None, keyword: str, flag: str, unit: Unit, exposure
 
 
 ASSUMED_PSF_UNIT = "assumed_psf_unit"
-"""Flag of an exposure."""
+"""Exposure flag: the unit of the PSF's width was assumed."""
 
 _WIDTHS: Mapping[str, WidthUnit] = {
     "px": "px", "pix": "px", "pixel": "px", "pixels": "px", "arcsec": "arcsec", "arcsecs": "arcsec",
@@ -191,21 +191,21 @@ _WORD = re.compile(r"[a-z]+")
 
 
 def unit_of_width(comment: str) -> WidthUnit | None:
-    """Return the unit in brackets at the head of a comment; None where there is none, or it is not one of a width."""
+    """Return the unit of a width in brackets at the start of a comment; None if there is no such unit."""
     return _WIDTHS.get(head_unit(comment).lower())
 
 
 def fwhm_of(words: Keywords, given: FwhmFromHeader, wcs: str | None) -> tuple[float | None, HeaderOrigin]:
-    """Return the FWHM of the PSF by the settings and the header, px; None if they do not tell it.
+    """Return the FWHM of the PSF from the settings and the header, px; None if they do not give it.
 
-    Of several keywords it is their mean. The unit is that of the settings, else that in brackets at the head of the
-    comment; else that which the comment names in words, or px, with a flag.
+    For several keywords it is their mean. The unit is that of the settings, else that in brackets at the start of the
+    comment; else that named in the comment's words, or px, with a flag.
 
     Raises
     ------
     BadInput
-        ``missing_keyword``; ``invalid_keyword``: no such number, or brackets that hold no unit of a width;
-        ``missing_wcs``: a width on the sky needs one.
+        ``missing_keyword``; ``invalid_keyword``: not such a number, or brackets without a unit of width;
+        ``missing_wcs``: a width on the sky requires a WCS.
     """
     widths, notes, flag = list[float](), ["before the pixels blur it"], ""
     for keyword in given.keywords:

@@ -31,7 +31,7 @@ def _matches(headers: Headers) -> bool:
     origin = " ".join(str(value_of(header, key) or "") for header in headers for key in ("ORIGIN", "INSTRUME"))
     if "ZTF" in origin or "Zwicky" in origin:
         return True
-    # A file that lacks one of the keywords should hear which, not be taken for something else.
+    # A file that lacks one of the keywords should get an error that names it, not be taken for another format.
     return sum(any(key in header for header in headers) for key in _OWN) >= 3
 
 
@@ -65,7 +65,7 @@ def _identity(headers: Headers, where: str, mapping: KeywordMapping) -> Identity
 
 
 def _detector(words: Keywords) -> int:
-    """Return the readout channel: RCID, else from CCD and quadrant."""
+    """Return the readout channel: RCID, or else computed from CCD and quadrant."""
     if words.has("RCID"):
         return words.integer("RCID", below=64)
     ccd, quadrant = words.integer("CCDID", below=17), words.integer("QID", below=5)
@@ -117,7 +117,7 @@ def _saturation(headers: Headers, where: str, mapping: KeywordMapping) -> float 
 
 
 def is_ztf_mask(header: fits.Header) -> bool:
-    """Return whether a mask image has ZTF's bits."""
+    """Return whether a mask image uses ZTF's bits."""
     return _matches((header,)) or "BIT00" in header
 
 

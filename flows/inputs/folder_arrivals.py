@@ -14,42 +14,42 @@ from schemas.errors import Misconfigured, Retryable
 
 
 class Arrivals(Protocol):
-    """Image files that arrive one after the other. Files that are not requested stay where they are."""
+    """Image files that arrive one after another. Files not asked for stay where they are."""
 
     announced: bool
-    """Whether messages name the files: a message may name anything."""
+    """Whether the files are named in messages, which may name anything."""
 
     @property
     def ready(self) -> bool:
-        """Return whether what arrives would be seen, or it is known why not: before, silence says nothing."""
+        """Return whether arrivals would be noticed, or why not is known; until then silence means nothing."""
 
     @property
     def waiting(self) -> int:
-        """Return the number of files known to be ready and not taken yet; 0 where that is not known."""
+        """Return the number of files that are ready and not taken yet; 0 if not known."""
 
     def poll(self, room: int) -> list[str]:
-        """Return at most ``room`` paths or URLs that are ready, each once for each state of the file; may give none.
+        """Return up to ``room`` paths or URLs that are ready, possibly none, each once per state of the file.
 
         Raises
         ------
         Retryable
-            The place cannot be looked at for now.
+            The place cannot be read for now.
         """
 
     def finished(self, uri: str) -> None:
-        """Mark a file as done: its content is published, or recorded as unusable; it need not be delivered again."""
+        """Mark a file as done: published, or recorded as unusable; it need not be delivered again."""
 
     def close(self) -> None:
         """Release what was not taken."""
 
 
 Signature = tuple[int, str]
-"""Size, bytes, and what the file system says of the last change."""
+"""Size, bytes, and the file system's record of the last change."""
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """File as last seen: its signature, the time since when it is unchanged, and whether it was handed over."""
+    """File as last seen: its signature, since when it is unchanged, and whether it was returned."""
 
     signature: Signature
     since: float
@@ -57,29 +57,29 @@ class _Seen:
 
 
 class FolderArrivals:
-    """Arrivals in a folder, with all below it and behind links to folders, found by listing it.
+    """Arrivals in a folder and all below it, also behind links to folders, found by listing.
 
-    A file is ready when neither its size nor its time has changed for ``still_s``, and so are the files that go with it
-    by the archive's names, and copies of it by that name elsewhere; or, with ``done_suffix``, as soon as there is a
-    file of its name and that suffix. Hidden files and folders, and files whose suffix is not that of an image, are left
-    alone: a file may be written as ``name.part`` and renamed. One that changes after it was handed over is handed over
-    again. A folder below that cannot be listed is handed over with ``/`` at its end.
+    A file is ready when its size and time have not changed for ``still_s``, nor those of the files that belong to it
+    by the archive's names and of copies elsewhere; or, with ``done_suffix``, as soon as there is a file with its name
+    and that suffix. Hidden files and folders and files without the suffix of an image are ignored, so a file may be
+    written as ``name.part`` and renamed. A file that changes after it was returned is returned again. A folder that
+    cannot be listed is returned with ``/`` at its end.
 
     Parameters
     ----------
     uri
         Folder, or URL of a prefix.
     still_s
-        How long a file has to be unchanged, s.
+        How long a file must be unchanged, s.
     done_suffix
-        Suffix of the files that say that another is complete; None: stillness decides.
+        Suffix of files that mark another one as complete; None: `still_s` decides.
     clock
-        Time, s.
+        Function that returns the time, s.
 
     Raises
     ------
     Misconfigured
-        There is no such folder.
+        The folder does not exist.
     """
 
     announced = False
@@ -98,18 +98,18 @@ class FolderArrivals:
 
     @property
     def waiting(self) -> int:
-        """Return the number of images found by the last listing and not taken: ready, or still being written."""
+        """Return the number of images in the last listing that were not taken: ready, or still being written."""
         return self._waiting
 
     def poll(self, room: int) -> list[str]:
-        """List the folder and return the paths or URLs of at most ``room`` images that are ready, by name.
+        """List the folder and return the paths or URLs of up to ``room`` images that are ready, by name.
 
         Raises
         ------
         Retryable
             It cannot be listed.
         Misconfigured
-            It cannot be listed for want of credentials, and never was (``unreadable_input``).
+            It cannot be listed for lack of credentials, and never could be (``unreadable_input``).
         """
         files, now = self._files(), self._clock()
         self._seen = {path: self._look(path, signature, now) for path, signature in files.items()}
@@ -124,13 +124,13 @@ class FolderArrivals:
         return [uri_of(self._fs, path, self._uri) for path in taken]
 
     def finished(self, uri: str) -> None:
-        """Do nothing: the file stays, and the ledger knows it."""
+        """Do nothing: the file stays, and the ledger records it."""
 
     def close(self) -> None:
-        """Do nothing: no resource is held."""
+        """Do nothing: there is nothing to release."""
 
     def _files(self) -> dict[str, Signature]:
-        """Return path -> signature of all files, and of the folders that cannot be listed."""
+        """Return path -> signature of all files, and of folders that cannot be listed."""
         try:
             self._fs.invalidate_cache()
             found = _found(self._fs, self._path)
@@ -156,9 +156,9 @@ class FolderArrivals:
         return {path for path, seen in self._seen.items() if not seen.taken and now - seen.since < self._still_s}
 
     def _complete(self, new: list[str], unready: set[str]) -> list[str]:
-        """Return the new images of which nothing is still being written: no file beside them, and no copy elsewhere.
+        """Return the new images that are complete: no file beside them and no copy elsewhere is still being written.
 
-        Of two copies the planner takes the one that more files go with: it has to see both.
+        Of two copies the planner takes the one with more accompanying files, so it must see both.
         """
         behind = self._behind(unready)
         late = {path for path in new if path in unready or _waits_for(path, behind)}
@@ -166,7 +166,7 @@ class FolderArrivals:
         return [path for path in new if path not in late and stem_of(path) not in copies]
 
     def _behind(self, unready: set[str]) -> dict[str, Beside]:
-        """Return folder -> files that may go with an image and are still being written; with a suffix that decides."""
+        """Return folder -> accompanying files that are still being written; none if a suffix decides."""
         names: dict[str, list[str]] = {}
         for path in unready if self._done is None else ():
             folder, name = posixpath.split(path)
@@ -177,7 +177,7 @@ class FolderArrivals:
 def _found(fs: Any, top: str) -> dict[str, Mapping[str, Any]]:
     """Return path -> entry of the files below a folder; the path of a folder that cannot be listed ends in a slash.
 
-    Of another store one listing has all, however many folders there are.
+    In object stores a single listing covers all folders.
 
     Raises
     ------
@@ -191,12 +191,12 @@ def _found(fs: Any, top: str) -> dict[str, Mapping[str, Any]]:
     there = {"file": "", "special": "", "unlisted": "/"}
     files = {path + there[kind]: entry for path, kind, entry in walk(fs, top) if kind in there}
     if f"{top}/" in files:
-        fs.ls(top)  # raises why it cannot be listed
+        fs.ls(top)  # raises the reason
     return files
 
 
 def _waits_for(path: str, behind: dict[str, Beside]) -> bool:
-    """Return whether a file that goes with an image is still being written."""
+    """Return whether an image has an accompanying file that is still being written."""
     folder, name = posixpath.split(path)
     return bool(siblings(name, behind.get(folder, {})))
 

@@ -1,4 +1,4 @@
-"""Walk through a folder and all below it, behind links too; what cannot be listed is told and not passed over."""
+"""Walk through a folder and all below it, also behind links; what cannot be listed is reported, not skipped."""
 
 import os
 import posixpath
@@ -10,14 +10,14 @@ from flows.inputs.files import outside
 
 _FOREIGN = (".fits.bz2", ".fits.z", ".fits.xz", ".fits.zst")
 SUFFIXES = (".fits", ".fits.fz", ".fits.gz", ".fit", ".fit.gz", ".fts", ".fz", ".npz", *_FOREIGN)
-"""Endings of the names of image files, those among them that are packed as is not read here, and refused."""
+"""Suffixes of image files; those compressed in ways that cannot be read here are included, to be refused."""
 
 
 class Found(NamedTuple):
-    """What is in a folder: its path, its kind, and its entry in the listing.
+    """Entry of a folder: its path, its kind, and its entry in the listing.
 
-    A special file is a pipe, a socket or a device; a hollow folder has the name of an image, and no image in it.
-    Folders that cannot be listed and hollow ones have no entry.
+    A special file is a pipe, socket or device; a hollow folder is named like an image and holds none. Folders that
+    cannot be listed and hollow ones have no entry.
     """
 
     path: str
@@ -26,12 +26,12 @@ class Found(NamedTuple):
 
 
 def walk(fs: Any, folder: str) -> Iterator[Found]:
-    """Yield what is in a folder and those below it, in order; then what is behind links to other folders.
+    """Yield the contents of a folder and those below it, in order; then those behind links to other folders.
 
-    Hidden files and folders are passed over, as a waste basket is, and ``lost+found`` where it may not be listed.
-    fsspec's own find and walk pass over folders below the first that they may not read, and over links to folders; a
-    night must not lack exposures without notice. Each folder is entered once, so that no link leads round in circles.
-    A folder that has gone since the one above it was listed is no longer there.
+    Hidden files and folders are skipped, as are waste baskets, and ``lost+found`` if it may not be listed. fsspec's own
+    find and walk also skip subfolders that they may not read and links to folders, but a night must not lack exposures
+    unnoticed. Each folder is entered once, so that links cannot form a loop. A folder that has disappeared since the
+    one above it was listed is ignored.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def walk(fs: Any, folder: str) -> Iterator[Found]:
 
 
 def is_local(fs: Any) -> bool:
-    """Return whether a file system is that of this machine."""
+    """Return whether a file system is local."""
     return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
 
 
@@ -80,7 +80,7 @@ def _below(fs: Any, folder: str, entered: set[str], links: list[str], first: boo
 def _within(
     fs: Any, folder: str, entries: list[dict[str, Any]], entered: set[str], links: list[str]
 ) -> Iterator[Found]:
-    """Yield the files of a folder, then what is in the folders within; add links to folders to those to be followed."""
+    """Yield the files of a folder, then the contents of folders within; collect links to folders in ``links``."""
     folders = []
     for entry in entries:
         path = entry["name"].rstrip("/")
@@ -97,5 +97,5 @@ def _within(
 
 
 def _is_special(entry: Mapping[str, Any], path: str) -> bool:
-    """Return whether an entry is a pipe, a socket or a device, or a link to one: opening it may wait for ever."""
+    """Return whether an entry is a pipe, socket or device, or a link to one: opening it may block forever."""
     return entry["type"] == "other" and Path(path).exists() and not Path(path).is_file()

@@ -1,4 +1,4 @@
-"""Planes of images that are too large to be in memory: some rows at a time, and a sample of them."""
+"""Planes of images too large for memory: read some rows at a time, or as a sample."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,16 +15,16 @@ from schemas.pixels import BAND, MaskPlane, band_rows
 
 @dataclass(frozen=True)
 class PlaneRows:
-    """Plane of an image, of which ``plane[y0:y1]`` reads rows: all that is kept of it is where it comes from.
+    """Plane of an image whose rows are read by ``plane[y0:y1]``; only its origin is kept in memory.
 
     Attributes
     ----------
     shape
         (ny, nx), px.
     dtype
-        Of the pixels.
+        Dtype of the pixels.
     read
-        Returns the rows from y0 to before y1, (y1 - y0, nx).
+        Function that returns rows y0 to y1 (exclusive), (y1 - y0, nx).
     """
 
     shape: tuple[int, ...]
@@ -40,33 +40,32 @@ Plane = NDArray[Any] | PlaneRows
 
 
 def changed(plane: Plane, change: Callable[[NDArray[Any]], NDArray[Any]], dtype: str) -> Plane:
-    """Return a plane each of whose pixels is changed by itself; ``dtype`` is that of the result."""
+    """Return a plane with each pixel changed on its own; ``dtype`` is that of the result."""
     if not isinstance(plane, PlaneRows):
         return change(plane)
     return replace(plane, dtype=np.dtype(dtype), read=lambda y0, y1: change(plane[y0:y1]))
 
 
 BLOCK = 512
-"""Side of the squares of which a sample of an image consists, px."""
+"""Side of the squares in a sample of an image, px."""
 
 BLOCKS = 8
-"""How many squares along each axis, as far from each other as can be: 16.8 million pixels in all."""
+"""Number of squares along each axis, spaced as far apart as possible: 16.8 million pixels in all."""
 
 
 def sample_of(planes: Mapping[str, Plane]) -> dict[str, NDArray[Any]]:
-    """Return an image made of squares that are spread over a large one.
+    """Assemble squares spread over a large image into a smaller one.
 
     Parameters
     ----------
     planes : (ny, nx) each
-        ``difference`` and ``mask``, ``science`` and ``template`` where they are there; of others nothing is read.
+        ``difference`` and ``mask``, and ``science`` and ``template`` if present; other planes are ignored.
 
     Returns
     -------
     dict
-        The same planes, side by side `BLOCKS` x `BLOCKS` squares of `BLOCK` px, fewer or smaller ones where a side has
-        no room for these. The rows and columns along which they are cut out are masked as EDGE: what is cut is not
-        measured.
+        The same planes, `BLOCKS` x `BLOCKS` adjoining squares of `BLOCK` px; fewer or smaller ones if a side is too
+        short. Rows and columns along the cuts are masked as EDGE, so that sources that are cut are not measured.
     """
     names = [name for name in ("difference", "mask", "science", "template") if name in planes]
     rows, columns = (_starts(side) for side in planes["difference"].shape)
@@ -77,7 +76,7 @@ def sample_of(planes: Mapping[str, Plane]) -> dict[str, NDArray[Any]]:
 
 
 def _seams(starts: Sequence[int], side: int) -> list[int]:
-    """Return the first and last rows of squares, except those at the border of the image."""
+    """Return the first and last rows of squares, except at the border of the image."""
     size = min(BLOCK, side)
     first = [i * size for i, start in enumerate(starts) if start > 0]
     return first + [(i + 1) * size - 1 for i, start in enumerate(starts) if start + size < side]
@@ -97,7 +96,7 @@ def _squares(plane: Plane, rows: Sequence[int], columns: Sequence[int]) -> NDArr
 
 
 class PixelCounts(NamedTuple):
-    """Pixels of an image by their state; names as in `kernels.image.pixel_state.PixelState`."""
+    """Number of pixels of an image by state; names as in `kernels.image.pixel_state.PixelState`."""
 
     finite: int
     infinite: int
@@ -107,11 +106,11 @@ class PixelCounts(NamedTuple):
 
     @classmethod
     def of(cls, state: PixelState) -> "PixelCounts":
-        """Return those of one state."""
+        """Return the counts for a state."""
         return cls(state.finite, state.infinite, state.good, state.first, state.constant)
 
     def and_below(self, other: "PixelCounts") -> "PixelCounts":
-        """Return the counts of two parts, of which the other lies below."""
+        """Return the counts of two parts, the other being below."""
         alike = math.isnan(self.first) or math.isnan(other.first) or self.first == other.first
         return PixelCounts(
             self.finite + other.finite,
@@ -123,7 +122,7 @@ class PixelCounts(NamedTuple):
 
 
 class _Band(NamedTuple):
-    """Pixels of some rows, their mask, and their counts: ``good`` of the rows, the others with those beside them."""
+    """Pixels of some rows, their mask, and their counts: ``good`` in these rows, the others with their neighbours."""
 
     pixels: NDArray[np.float32]
     mask: NDArray[np.uint16]
@@ -131,28 +130,28 @@ class _Band(NamedTuple):
 
 
 class Bands:
-    """State of the pixels of a large image, by bands of rows: each as it is in the whole.
+    """State of the pixels of a large image, computed in bands of rows, but equal to that of the whole.
 
     Parameters
     ----------
     planes : (ny, nx) each
-        ``difference`` and ``mask``, and ``science`` where there is one.
+        ``difference`` and ``mask``, and ``science`` if present.
     saturation, usual
-        As of `kernels.image.pixel_state.pixel_state`.
+        As for `kernels.image.pixel_state.pixel_state`.
     """
 
     def __init__(self, planes: Mapping[str, Plane], saturation: float | None, usual: float) -> None:
         self._planes, self._saturation, self._usual = planes, saturation, usual
-        self._last: tuple[tuple[int, int], _Band] | None = None  # image and mask of a band are asked for in turn
+        self._last: tuple[tuple[int, int], _Band] | None = None  # image and mask of a band are read in turn
 
     def counts(self) -> PixelCounts:
-        """Return the counts of the whole."""
+        """Return the counts of the whole image."""
         ny, nx = self._planes["difference"].shape
         step = band_rows(nx, BAND)
         return reduce(PixelCounts.and_below, (self._of(y0, min(y0 + step, ny)).counts for y0 in range(0, ny, step)))
 
     def planes(self, background: float) -> dict[str, Plane]:
-        """Return the image, ``background`` where it has no value, and its mask."""
+        """Return the image, with ``background`` for missing values, and its mask."""
         shape = self._planes["difference"].shape
 
         def image(y0: int, y1: int) -> NDArray[np.float32]:
@@ -164,7 +163,7 @@ class Bands:
 
     def _of(self, y0: int, y1: int) -> _Band:
         if self._last is None or self._last[0] != (y0, y1):
-            self._last = None  # before the next takes memory, too
+            self._last = None  # to free memory before the next is made
             self._last = (y0, y1), self._found(y0, y1)
         return self._last[1]
 

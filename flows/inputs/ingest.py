@@ -1,4 +1,4 @@
-"""Preparation of an exposure from its files, in one step."""
+"""Preparation of an exposure from its files in one step."""
 
 from typing import Any
 
@@ -12,15 +12,15 @@ from schemas.settings import Settings
 
 
 def prepare(source: Source, settings: Settings) -> tuple[ExposureInfo, dict[str, NDArray[Any]]]:
-    """Read an exposure, check it, and find out what its noise is like.
+    """Read an exposure, check it, and describe its noise.
 
     Returns and raises what `described` does.
 
     Raises
     ------
     BadInput
-        It cannot be read.
+        The exposure cannot be read.
     Retryable
-        Reading failed in a way that may pass.
+        Reading failed, perhaps temporarily.
     """
     return described(read(source, settings))

@@ -1,4 +1,4 @@
-"""Exposures that a Kafka topic announces."""
+"""Exposures announced on a Kafka topic."""
 
 import json
 import os
@@ -17,17 +17,17 @@ GROUP = "nightstride"
 """Consumer group if the URL names none."""
 
 ENVIRONMENT = "NIGHTSTRIDE_KAFKA_"
-"""Prefix of settings of librdkafka: ``NIGHTSTRIDE_KAFKA_SASL_PASSWORD`` is ``sasl.password``."""
+"""Prefix of variables with settings of librdkafka: ``NIGHTSTRIDE_KAFKA_SASL_PASSWORD`` is ``sasl.password``."""
 
 POLL_S = 0.2
-"""How long to wait for messages, s."""
+"""Waiting time for messages, s."""
 
 
 class KafkaArrivals:
-    """Arrivals by messages that name files: the path or URL itself, or a JSON object with ``uri``.
+    """Arrivals announced by messages with a file's path or URL, or a JSON object with ``uri``.
 
-    The offset of a message is committed when what it names, and what all before it in its partition name, is finished:
-    a process that is killed is given again what it had not finished, and does not do twice what it had.
+    The offset of a message is committed once its file, and those of all earlier messages in its partition, are
+    finished: after a crash, only files that were not finished are delivered again.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class KafkaArrivals:
     Raises
     ------
     Misconfigured
-        It is not such a URL, or librdkafka refuses a setting.
+        The URL is not of this form, or librdkafka refuses a setting.
     """
 
     announced = True
@@ -47,20 +47,20 @@ class KafkaArrivals:
         self._url, self._error, self._joined = url, "", False
         self._open: dict[int, dict[int, str]] = {}
         self._next: dict[int, int] = {}
-        # One thread polls, one finishes, one asks what waits. Not held where librdkafka calls back.
+        # Used by three threads: one polls, one finishes, one asks what waits. Not held during librdkafka's callbacks.
         self._lock = Lock()
-        # Nothing is fetched while the workers are busy; heartbeats show that the process lives.
+        # Nothing is fetched while the workers are busy; heartbeats show that the process is alive.
         self._consumer = consumer_of(url, self._failed, {"max.poll.interval.ms": 86_400_000})
         self._consumer.subscribe([self._topic], on_assign=self._given, on_revoke=self._revoked)
 
     @property
     def ready(self) -> bool:
-        """Return whether the group has given this reader its part of the topic, or it is known why it does not."""
+        """Return whether this consumer has been assigned its partitions, or it is known why not."""
         return self._joined or bool(self._error)
 
     @property
     def waiting(self) -> int:
-        """Return the number of messages that the brokers are known to hold and that were not taken."""
+        """Return the number of messages that the brokers hold, as far as known, and that were not taken."""
         ahead = 0
         with self._lock:
             following_of = dict(self._next)
@@ -70,12 +70,12 @@ class KafkaArrivals:
         return ahead
 
     def poll(self, room: int) -> list[str]:
-        """Return what at most ``room`` messages name.
+        """Return the files named by up to ``room`` messages.
 
         Raises
         ------
         Retryable
-            The brokers cannot be reached, or have no such topic.
+            The brokers cannot be reached, or do not have the topic.
         """
         found = []
         for message in self._consumer.consume(room, timeout=POLL_S):
@@ -85,13 +85,13 @@ class KafkaArrivals:
                 found.append(self._taken(message))
         if self._error and not found:
             text = self._error
-            if self._joined:  # before, nothing can have been read
+            if self._joined:  # before that, nothing can have been read
                 self._error = ""
             raise Retryable("kafka", self._url, f"cannot be read: {text}.", "check brokers and topic.")
         return found
 
     def finished(self, uri: str) -> None:
-        """Commit the offsets of messages that name ``uri``, as far as nothing before them is open."""
+        """Commit the offsets of messages that name ``uri``, as far as no earlier ones are unfinished."""
         with self._lock:
             for partition, messages in self._open.items():
                 done = [offset for offset, named in messages.items() if named == uri]
@@ -102,7 +102,7 @@ class KafkaArrivals:
                         self._consumer.commit(offsets=[self._committable(partition)], asynchronous=True)
 
     def close(self) -> None:
-        """Leave the group; what is not finished goes to its next reader."""
+        """Leave the group; its next reader receives what is not finished."""
         with self._lock:
             offsets = [self._committable(partition) for partition in self._next]
         if offsets:
@@ -117,7 +117,7 @@ class KafkaArrivals:
         try:
             yield
         except KafkaException as error:
-            # Delivered again, it will be found to be published.
+            # When it is delivered again, it will be found to be published already.
             self._failed(error.args[0])
 
     def _taken(self, message: Message) -> str:
@@ -136,7 +136,7 @@ class KafkaArrivals:
         self._joined = True
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        """Forget partitions that another reader has now: it commits their offsets."""
+        """Forget partitions that now belong to another consumer, which commits their offsets."""
         with self._lock:
             for one in partitions:
                 self._open.pop(one.partition, None)
@@ -153,7 +153,7 @@ def topic_of(url: str) -> tuple[str, str, str]:
     Raises
     ------
     Misconfigured
-        It is not such a URL.
+        The URL is not of this form.
     """
     parts = urlsplit(url)
     topic = parts.path.strip("/")
@@ -166,21 +166,21 @@ def topic_of(url: str) -> tuple[str, str, str]:
 
 
 def consumer_of(url: str, failed: Callable[[KafkaError], object], own: Mapping[str, Any]) -> Consumer:
-    """Return a consumer of the brokers and the group of a URL, which commits when it is told to.
+    """Return a consumer for the brokers and group of a URL that commits only on request.
 
     Parameters
     ----------
     url
-        As of `topic_of`.
+        URL as for `topic_of`.
     failed
-        Receives what the brokers do not do.
+        Receives the errors of the brokers.
     own
-        Further settings of librdkafka; those of the environment go before them.
+        Further settings of librdkafka; those in the environment take precedence.
 
     Raises
     ------
     Misconfigured
-        It is not such a URL, or librdkafka refuses a setting.
+        The URL is not of this form, or librdkafka refuses a setting.
     """
     brokers, _, group = topic_of(url)
     settings = {
@@ -188,7 +188,7 @@ def consumer_of(url: str, failed: Callable[[KafkaError], object], own: Mapping[s
         "group.id": group,
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
-        "log_level": 2,  # what fails is told by us
+        "log_level": 2,  # errors are reported by our own code
         **own,
         **librdkafka_environment(),
     }
@@ -207,7 +207,7 @@ def librdkafka_environment() -> dict[str, str]:
 
 
 def _uri(value: bytes) -> str:
-    """Return what a message names; one that makes no sense names itself, and is quarantined as unreadable."""
+    """Return the URI in a message; if there is none, the message itself, which is then quarantined as unreadable."""
     if value[:1] == b"\0" or value[:4] == b"Obj\x01":  # Confluent's wire format; an Avro object container
         return AN_ALERT
     text = value.decode(errors="replace").strip()

@@ -1,4 +1,4 @@
-"""Masks of other pipelines in our bits."""
+"""Translation of other pipelines' masks to our bits."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -51,7 +51,7 @@ def rubin_mask(mask: NDArray[Any], header: fits.Header) -> NDArray[np.uint16]:
 
 
 def plain_mask(mask: NDArray[Any], _header: fits.Header) -> NDArray[np.uint16]:
-    """Mark every pixel that is not 0 as bad."""
+    """Mark all pixels other than 0 as bad."""
     return np.where(np.nan_to_num(mask, nan=1) != 0, MaskPlane.BAD.value, 0).astype(np.uint16)
 
 
@@ -61,7 +61,7 @@ def translated(mask: NDArray[Any], bits: Mapping[int, MaskPlane]) -> NDArray[np.
     Parameters
     ----------
     mask
-        Whole numbers of any dtype, also floats.
+        Integer values, of any dtype, floats included.
     bits
         Bit number -> our plane; other bits are dropped.
     """

@@ -1,4 +1,4 @@
-"""Stacks of difference images of the LLNL challenge, read one image at a time."""
+"""Stacks of difference images from the LLNL challenge, read one image at a time."""
 
 import errno
 import io
@@ -25,13 +25,13 @@ from schemas.exposure import ExposureKey
 
 _BLOCK = 2**18
 _MEMBER = "data.npy"
-_MOST_INFLATED = 1032  # bytes that a byte of deflate stands for at most (https://zlib.net/zlib_tech.html)
+_MOST_INFLATED = 1032  # maximum number of bytes per byte of deflate (https://zlib.net/zlib_tech.html)
 _LOCAL_HEADER = 30  # bytes of a zip local file header before name and extra field (APPNOTE 4.3.7)
 
 
 @dataclass(frozen=True)
 class StackForm:
-    """Shape (n, ny, nx) and dtype of a stack, and the bytes of the npy header before it."""
+    """Shape (n, ny, nx) and dtype of a stack, and the size of the npy header, bytes."""
 
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
@@ -39,12 +39,12 @@ class StackForm:
 
     @property
     def image_bytes(self) -> int:
-        """Return the bytes of one image."""
+        """Return the size of one image, bytes."""
         return self.shape[1] * self.shape[2] * self.dtype.itemsize
 
 
 def stack_form(file: IO[bytes], where: str) -> StackForm:
-    """Read the form of a stack without its pixels.
+    """Read shape and dtype of a stack without its pixels.
 
     Raises
     ------
@@ -71,10 +71,10 @@ def stack_form(file: IO[bytes], where: str) -> StackForm:
 
 
 def stack_image(file: IO[bytes], where: str, index: int) -> NDArray[Any]:
-    """Read image ``index`` of a stack; no more than that image is in memory.
+    """Read image ``index`` of a stack; only that image is held in memory.
 
-    A stored member is entered by a seek, so the archive's CRC, which covers all images, is not checked; a deflated
-    one has to be inflated up to the image.
+    In a stored member the image is found by a seek, so the archive's CRC, which covers all images, is not checked; a
+    deflated member must be inflated up to the image.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def stack_image(file: IO[bytes], where: str, index: int) -> NDArray[Any]:
     Raises
     ------
     BadInput
-        As `stack_form`; ``no_such_image``; ``truncated``.
+        As for `stack_form`; ``no_such_image``; ``truncated``.
     """
     with zip_damage(where), _archive(file, where) as archive:
         info = archive.getinfo(_MEMBER)
@@ -107,13 +107,13 @@ def stack_image(file: IO[bytes], where: str, index: int) -> NDArray[Any]:
 
 @contextmanager
 def zip_damage(where: str) -> Iterator[None]:
-    """Convert what zipfile and numpy raise on damaged bytes to `BadInput`."""
+    """Convert the errors of zipfile and numpy on damaged bytes to `BadInput`."""
     try:
         yield
     except (
         zipfile.BadZipFile, zlib.error, LZMAError, EOFError, ValueError, KeyError, RuntimeError, TokenError, OSError,
     ) as error:  # fmt: skip
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # but for a place before the file's beginning
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a seek before the start of the file
             raise
         raise BadInput(
             "damaged",
@@ -141,7 +141,7 @@ def _form(start: IO[bytes], where: str) -> StackForm:
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     try:
         shape, by_columns, dtype = read(start)
-    except MemoryError as error:  # of Python's parser, which has a stack of its own
+    except MemoryError as error:  # from Python's parser, whose stack is limited
         raise ValueError("the header of its array is nested too deep") from error
     if len(shape) != 3 or by_columns:
         raise BadInput(
@@ -183,19 +183,19 @@ def _pixels(file: IO[bytes], form: StackForm, where: str) -> NDArray[Any]:
 
 
 _NIGHT, _MIDPOINT = "20000101", 51544.5
-"""Assumed: the files say nothing of time."""
+"""Assumed night and time: the files have none."""
 
 MOST_IMAGES = 1000
-"""Images of one file that can be numbered: the room for them in the visit numbers."""
+"""Maximum number of images per file: as many as visit numbers have room for."""
 
 
 def is_truth(uri: str) -> bool:
-    """Return whether a file is the table of injected asteroids that goes with a stack."""
+    """Return whether a file is the table of injected asteroids that belongs to a stack."""
     return PurePosixPath(uri).name.startswith("asteroid_injected_information")
 
 
 def image_count(uri: str) -> int:
-    """Return how many images a stack holds.
+    """Return the number of images in a stack.
 
     Raises
     ------
@@ -209,15 +209,15 @@ def image_count(uri: str) -> int:
 def stack_key(uri: str, index: int | None) -> ExposureKey:
     """Return the key of image ``index`` of a stack: the visit is 1000 i + index for ``..._<i>.npz``.
 
-    A file without a number gets one from the CRC-32 of its name. Night and detector are always the same.
+    For a file without a number, i comes from the CRC-32 of its name. Night and detector are always the same.
 
     Raises
     ------
     BadInput
-        ``no_such_image``: no index, or one above 999. A file whose images could not be counted: as `image_count`.
+        ``no_such_image``: no index, or one above 999. If the images could not be counted: as for `image_count`.
     """
     if index is None:
-        image_count(uri)  # says what is wrong with it
+        image_count(uri)  # raises the reason
     if index is None or not 0 <= index < MOST_IMAGES:
         raise BadInput(
             "no_such_image",

@@ -1,4 +1,4 @@
-"""Files of orbits in the formats of the Minor Planet Center: MPCORB of asteroids, CometEls.txt of comets."""
+"""Orbit files of the Minor Planet Center: MPCORB for asteroids, CometEls.txt for comets."""
 
 import gzip
 import logging
@@ -19,7 +19,7 @@ from schemas.errors import Misconfigured
 _LOG = logging.getLogger(__name__)
 _LINES = 1 << 16
 _WIDTH = 202
-_SHORTEST = 103  # up to the semi-major axis
+_SHORTEST = 103  # characters, up to the semi-major axis
 _FIELDS = {
     "magnitude": (8, 13),
     "slope": (14, 19),
@@ -42,19 +42,19 @@ _COMET = {
     "magnitude": (91, 95),
     "slope": (96, 100),
 }
-"""The same of lines of comets (https://minorplanetcenter.net/iau/info/CometOrbitFormat.html, the second format)."""
+"""The same for comets (https://minorplanetcenter.net/iau/info/CometOrbitFormat.html, the second format)."""
 
 _OPTIONAL = ("magnitude", "slope")
 _PACKED, _EPOCH, _U, _NAME = (0, 7), (20, 25), (105, 106), (166, 194)
-_COMET_SHORTEST = 79  # up to the inclination
+_COMET_SHORTEST = 79  # characters, up to the inclination
 _COMET_YEAR, _COMET_MONTH = (14, 18), (19, 21)
 _COMET_EPOCH, _COMET_PACKED, _COMET_NAME = (81, 89), (0, 12), (102, 158)
-_LONGEST = 28  # designation that is kept
+_LONGEST = 28  # characters of a designation that are kept
 _VAGUE = 9.0
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUV"
 _ZERO = date(1858, 11, 17).toordinal()
 _CENTURIES = {"I": 1800, "J": 1900, "K": 2000}
-_NAMED = 3  # damaged lines that are named
+_NAMED = 3  # maximum number of damaged lines that are named
 _REMEDY = "give MPCORB.DAT or CometEls.txt of the Minor Planet Center, or lines in their formats."
 
 
@@ -64,15 +64,15 @@ def read_orbits(path: Path) -> OrbitCatalogue:
     Parameters
     ----------
     path
-        Text, also compressed (.gz). Lines above a ruler of dashes are a heading; blank lines are passed over; each
-        other one is an asteroid's as in MPCORB, or a comet's as in CometEls.txt. One with a number that is missing or
-        impossible is left out; a warning names the first of them.
+        Text, optionally compressed (.gz). Lines above a line of dashes are the heading; blank lines are ignored; each
+        other line is an asteroid as in MPCORB, or a comet as in CometEls.txt. Lines with a missing or impossible number
+        are left out; a warning names the first ones.
 
     Returns
     -------
     OrbitCatalogue
-        Objects are called by their readable designation, without it by the packed one; comets of long names without
-        the discoverers.
+        Objects have their readable designation, or if there is none the packed one; comets with long names are given
+        without their discoverers.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def read_orbits(path: Path) -> OrbitCatalogue:
 
 
 def _blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
-    """Yield the lines below the heading in blocks, with the number of the first, from 1."""
+    """Yield the lines below the heading in blocks, with the number of the first line, from 1."""
     heading = _heading(path)
     with _opened(path) as file:
         lines: list[bytes] = []
@@ -118,7 +118,7 @@ def _blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
 
 
 def _heading(path: Path) -> int:
-    """Return the number of lines of the heading, which ends with a line of dashes; 0 if there is none."""
+    """Return the number of lines in the heading, which ends with a line of dashes; 0 if there is none."""
     with _opened(path) as file:
         for number, line in zip(range(1, 500), file, strict=False):
             if line.startswith(b"-----"):
@@ -131,7 +131,7 @@ def _opened(path: Path) -> Any:
 
 
 def _parsed(lines: list[bytes]) -> tuple[Orbits, NDArray[np.bool_]]:
-    """Return a block of lines as orbits, and which of them are."""
+    """Return a block of lines as orbits, and which lines are valid."""
     columns = _columns(lines)
     numbers = {name: _numbers(_cut(columns, *where)) for name, where in _FIELDS.items()}
     numbers["epoch"] = _epochs(_cut(columns, *_EPOCH))
@@ -151,7 +151,7 @@ def _parsed(lines: list[bytes]) -> tuple[Orbits, NDArray[np.bool_]]:
 
 
 def _comets(lines: list[bytes]) -> tuple[Orbits, NDArray[np.bool_]]:
-    """Return lines as orbits of comets, and which of them are; one without an epoch is of its time at perihelion."""
+    """Return lines as orbits of comets, and which are valid; the default epoch is the time at perihelion."""
     columns = _columns(lines)
     numbers = {name: _numbers(_cut(columns, *where)) for name, where in _COMET.items()}
     years, months, epochs = (_cut(columns, *where).tolist() for where in (_COMET_YEAR, _COMET_MONTH, _COMET_EPOCH))
@@ -174,7 +174,7 @@ def _comets(lines: list[bytes]) -> tuple[Orbits, NDArray[np.bool_]]:
 
 
 def _short(name: bytes) -> bytes:
-    """Return the name of a comet, without its discoverers if it is too long."""
+    """Return the name of a comet, without its discoverers if too long."""
     name = b" ".join(name.split())
     return name if len(name) <= _LONGEST else name.partition(b" (")[0][:_LONGEST]
 
@@ -190,7 +190,7 @@ def _cut(columns: NDArray[np.bytes_], first: int, end: int) -> NDArray[np.bytes_
 
 
 def _numbers(text: NDArray[np.bytes_]) -> NDArray[np.float64]:
-    """Return fields as numbers; NaN where one is not a number."""
+    """Return fields as numbers; NaN if not a number."""
     try:
         filled = np.where(np.char.strip(text) == b"", b"nan", text)
         return np.asarray(filled.astype(np.float64))
@@ -213,7 +213,7 @@ def _epochs(packed: NDArray[np.bytes_]) -> NDArray[np.float64]:
 
 @lru_cache(4096)
 def _epoch(packed: bytes) -> float:
-    """Return a packed date, as K24AH for 2024 October 17, as MJD; NaN if it is not one."""
+    """Return a packed date, e.g. K24AH for 2024 October 17, as MJD; NaN if it is not one."""
     try:
         text = packed.decode("ascii")
         year, month, day = _CENTURIES[text[0]] + int(text[1:3]), _DIGITS.index(text[3]), _DIGITS.index(text[4])
@@ -223,7 +223,7 @@ def _epoch(packed: bytes) -> float:
 
 
 def _mjd(year: bytes | int, month: bytes | int, day: float) -> float:
-    """Return a date with a part of a day as MJD; NaN if it is not one."""
+    """Return a date with a fraction of a day as MJD; NaN if it is not one."""
     try:
         first = date(int(year), int(month), int(day))
     except (ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""Files of alert packets: Avro containers, alone, in folders and in tarballs."""
+"""Files of alert packets: Avro containers, single, in folders and in tarballs."""
 
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,18 +18,18 @@ AVRO = ".avro"
 TARBALLS = (".tar", ".tar.gz", ".tgz")
 
 _PEEK = 16
-"""Members of a tarball that are looked at to tell what it holds."""
+"""Number of members of a tarball that are examined to tell what it holds."""
 
 
 class FoundRecord(NamedTuple):
-    """Record of a file, or why there is none.
+    """Record of a file, or why it cannot be read.
 
     Attributes
     ----------
     name
-        File, ``!`` and the name in a tarball, and ``[n]`` for all but the first record of a container.
+        File, ``!`` and the name within a tarball, and ``[n]`` for all but the first record of a container.
     content
-        As Avro has it, its stamps still packed; or the error of what cannot be read.
+        Record as decoded from Avro, its stamps still compressed; or the error.
     """
 
     name: str
@@ -37,23 +37,23 @@ class FoundRecord(NamedTuple):
 
 
 def packet_files(inputs: Sequence[str]) -> list[str]:
-    """Return the files of alert packets in the inputs of a command; none if they hold images.
+    """Return the files of alert packets among the inputs of a command; none if these are images.
 
     Parameters
     ----------
     inputs
-        Each a file; a folder, searched with all below it; a pattern; local, or URLs. Of a folder, packets are files
-        ``*.avro`` and tarballs (``.tar``, ``.tar.gz``, ``.tgz``) among whose first members is one.
+        Files, folders, searched with all below them, or patterns; local paths or URLs. In a folder, packets are the
+        files ``*.avro``, and tarballs (``.tar``, ``.tar.gz``, ``.tgz``) with one among their first members.
 
     Returns
     -------
     list of str
-        Each once, in the order of the inputs, sorted within each; folders that cannot be listed come last.
+        Each once, in the order of the inputs and sorted within each; folders that cannot be listed come last.
 
     Raises
     ------
     Misconfigured
-        ``mixed_inputs``: some hold packets, others images.
+        ``mixed_inputs``: some are packets, others images.
     """
     packets, unlisted = dict[str, None](), dict[str, None]()
     other: str | None = None
@@ -83,7 +83,7 @@ def packet_files(inputs: Sequence[str]) -> list[str]:
 
 
 def _holds_packets(uri: str, *, named: bool) -> bool:
-    """Return whether a file holds packets: by its name, a tarball by its members, one that was named by its start."""
+    """Return whether a file holds packets: by its name, a tarball by its members, a named file by its first bytes."""
     low = uri.lower()
     if low.endswith(AVRO):
         return True
@@ -101,7 +101,7 @@ def _holds_packets(uri: str, *, named: bool) -> bool:
 
 
 def read_records(uri: str) -> Iterator[FoundRecord]:
-    """Yield the records of a file one by one, and in place of what cannot be read, why not; the rest goes on.
+    """Yield the records of a file, with an error in place of each that cannot be read, and continue.
 
     Raises
     ------
@@ -152,12 +152,12 @@ def _numbered(name: str, number: int) -> str:
 
 
 def read_packets(path: Path) -> Iterator[ZtfPacket]:
-    """Read all alert packets of one Avro file, a folder of them (also below it), or a tarball.
+    """Read all alert packets of an Avro file, a folder of them (with all below it), or a tarball.
 
     Raises
     ------
     Misconfigured
-        There is nothing to read, or ``fastavro`` is not installed.
+        No packets are found, or ``fastavro`` is not installed.
     BadInput, Retryable
         A file cannot be read, or is not an alert packet of ZTF.
     """

@@ -1,4 +1,4 @@
-"""Files of pictures: which there are, what they are labelled with, and their pixels."""
+"""Picture files: listing, labels and pixels."""
 
 import csv
 import warnings
@@ -18,17 +18,17 @@ from schemas.errors import BadInput, read_failure
 SUFFIXES = (".jpg", ".jpeg", ".png", ".fits", ".fits.gz", ".fits.fz", ".fit", ".fit.gz", ".fts")
 
 LARGEST = 100_000_000
-"""Pixels of a picture that has to be unpacked as a whole: with those of a copy 0.8 GiB at most. A JPEG is unpacked at
-an eighth of its size, if need be, and FITS is read row by row."""
+"""Maximum number of pixels of a picture that is unpacked as a whole: with a copy, up to 0.8 GiB. JPEG can be unpacked
+at an eighth of its size, and FITS is read row by row."""
 
 BLOCK = 1024
-"""Rows of FITS that are read at a time."""
+"""Rows of FITS read at a time."""
 
 _SIDE = ("thumbs.db", "desktop.ini", "readme", "readme.md", "readme.txt", "license", "license.txt")
-"""Names of files that lie beside pictures, in small letters; nobody takes them for one."""
+"""Names, in lower case, of files commonly found beside pictures that are certainly not pictures."""
 
 _MOST_KINDS = 12
-"""Kinds of files without pictures that are named, at most."""
+"""Maximum number of suffixes of other files that are named."""
 
 _LOCATION = ("location", "path", "file", "image")
 _LABEL = ("label", "class")
@@ -37,38 +37,38 @@ _STARTS = {
     b"SIMPLE": "FITS", b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"\x1f\x8b": "gzip", b"GIF8": "GIF", b"RIFF": "WebP",
     b"II*\0": "TIFF", b"MM\0*": "TIFF", b"BM": "BMP", b"%PDF": "PDF",
 }  # fmt: skip
-"""First bytes of a file -> what it is, whatever its name says."""
+"""First bytes of a file -> its kind, whatever its name."""
 
 _COLOURS = (("red", "green", "blue"), ("r", "g", "b"), ("i", "r", "g"))
-"""Names of three HDUs that hold red, green and blue; bands are in the order of their wavelengths."""
+"""Names of three HDUs with red, green and blue; bands are in order of decreasing wavelength."""
 
 
 @dataclass(frozen=True)
 class PictureFile:
-    """File of a picture, and what it is labelled with; empty: nothing."""
+    """Picture file and its label, "" if it has none."""
 
     path: Path
     label: str
 
 
 def list_pictures(*sources: Path, say: Callable[[str], None] = lambda line: None) -> tuple[PictureFile, ...]:
-    """Return the pictures of folders and tables, by path or in the order of the rows.
+    """Return the pictures in folders and tables, sorted by path or in the order of the rows.
 
     Parameters
     ----------
     sources
-        Folder: the label of a picture is the name of the folder that holds it; directly in the source it has none.
-        Symbolic links are followed. Hidden files and files that are not pictures by their suffix are left out, as is
-        what cannot be read: links to nothing or to a folder around them, pipes, folders that may not be opened. Or CSV
-        (commas, semicolons or tabs) with the columns ``location`` (relative to its folder) and ``label`` (empty: to be
-        classified); files that are not there are listed all the same, unless none is.
+        Folders: a picture's label is the name of the folder it is in; directly in the source it has none. Symbolic
+        links are followed. Hidden files, files without the suffix of a picture, and what cannot be read (broken links,
+        links to an enclosing folder, pipes, folders without permission) are left out. Or CSV files (commas, semicolons
+        or tabs) with the columns ``location`` (relative to the file's folder) and ``label`` (empty: to be classified);
+        missing pictures are listed, too, unless all are missing.
     say
-        Receives a line if files of other kinds are left out: how many, and their suffixes.
+        Receives a message if other files are left out: how many, and their suffixes.
 
     Raises
     ------
     BadInput
-        There is nothing of that kind, there are no pictures, a column is missing, or all files are.
+        A source is of another kind, there are no pictures, a column is missing, or all files are missing.
     """
     others = Counter[str]()
     found = tuple(file for source in sources for file in _of_source(source, others))
@@ -86,7 +86,7 @@ def _left_out(others: Counter[str]) -> str:
 
 
 def _of_source(source: Path, others: Counter[str]) -> tuple[PictureFile, ...]:
-    """Return the pictures of a folder or table; add the suffixes of other files to ``others``."""
+    """Return the pictures in a folder or table; add the suffixes of other files to ``others``."""
     if source.is_dir():
         found = tuple(_of_folder(source, "", others))
         if not found:
@@ -145,7 +145,7 @@ def _of_table(source: Path) -> tuple[PictureFile, ...]:
 
 
 def _of_rows(source: Path, given: Sequence[tuple[str, str]]) -> tuple[PictureFile, ...]:
-    """Return the pictures that the rows of a table name; empty rows are no rows."""
+    """Return the pictures named in the rows of a table; empty rows are ignored."""
     found = [PictureFile(source.parent / location, label) for location, label in given if location or label]
     if not found:
         raise BadInput("no_pictures", str(source), "has no rows.", "give a row for each picture.")
@@ -166,42 +166,42 @@ def _of_rows(source: Path, given: Sequence[tuple[str, str]]) -> tuple[PictureFil
 def _is_there(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # too long a name, or one with a zero
+    except (OSError, ValueError):  # a name that is too long, or has a NUL
         return False
 
 
 def _short(path: Path) -> str:
-    """Return a path in one line, of 200 characters at most."""
+    """Return a path on one line, of at most 200 characters."""
     line = " ".join(str(path).split())
     return line if len(line) <= 200 else f"{line[:197]}..."
 
 
 def read_picture(path: Path, longest: int) -> NDArray[np.uint8]:
-    """Return a picture as RGB, (ny, nx, 3), not larger than ``longest`` px on its longer side.
+    """Return a picture as RGB, (ny, nx, 3), at most ``longest`` px on its longer side.
 
-    What is transparent lies on black; more than 8 bits are scaled to 8; a FITS image is stretched by the inverse
-    hyperbolic sine between its 1 and 99.7 percentiles, and what is not a number is black.
+    Transparent parts become black; more than 8 bits are scaled to 8; a FITS image is stretched with the inverse
+    hyperbolic sine between its 1 and 99.7 percentiles, with NaN as black.
 
     Parameters
     ----------
     path
-        JPEG, PNG, or FITS with an image of two dimensions, or of three planes or HDUs (`_COLOURS`) for red, green and
-        blue; leading axes of one are none. What it is, its first bytes say, not its name.
+        JPEG, PNG, or FITS with a two-dimensional image, or three planes or HDUs (`_COLOURS`) for red, green and blue;
+        leading axes of length one are ignored. Its first bytes, not its name, decide what it is.
     longest
-        At least 1.
+        Maximum size, px, at least 1.
 
     Raises
     ------
     BadInput
-        It cannot be read, is not such a picture, shows nothing since all its pixels are of one value or no number, or
-        is too large (``unreadable_picture``, ``too_large``).
+        The file cannot be read, is not such a picture, is blank (all pixels equal or NaN), or is too large
+        (``unreadable_picture``, ``too_large``).
     """
     kind = _kind(path)
     if kind in ("FITS", "gzip"):
         return _read_fits(path, longest, packed=kind == "gzip")
     from PIL import Image, ImageOps
 
-    Image.MAX_IMAGE_PIXELS = None  # `LARGEST` is the limit, of what is unpacked
+    Image.MAX_IMAGE_PIXELS = None  # `LARGEST` limits unpacking instead
     with _explained(path), Image.open(path, formats=("JPEG", "PNG")) as image:
         factor, (nx, ny) = max(image.size) / longest, image.size
         image.draft(image.mode, (int(nx / factor) or 1, int(ny / factor) or 1))
@@ -218,7 +218,7 @@ def read_picture(path: Path, longest: int) -> NDArray[np.uint8]:
 
 
 def _kind(path: Path) -> str:
-    """Return FITS, gzip, JPEG or PNG, by the first bytes of a file; other kinds are refused."""
+    """Return the kind of a file from its first bytes: FITS, gzip, JPEG or PNG; others are refused."""
     with _explained(path), path.open("rb") as file:
         start = file.read(16)
     if not start:
@@ -231,13 +231,13 @@ def _kind(path: Path) -> str:
 
 
 def _eight_bits(image: Any) -> Any:
-    """Return an image of Pillow as RGB."""
+    """Return a Pillow image as RGB."""
     from PIL import Image
 
     if image.mode.startswith("I"):
         values = np.asarray(image)
         small = np.empty(values.shape, np.uint8)
-        for y in range(0, len(values), BLOCK):  # rows at a time: wider numbers of all of them take much memory
+        for y in range(0, len(values), BLOCK):  # in blocks of rows, as the wider dtype takes much memory
             small[y : y + BLOCK] = (np.clip(values[y : y + BLOCK], 0, 65535).astype(np.uint32) + 128) // 257
         return Image.fromarray(small).convert("RGB")
     if "A" in image.mode or "transparency" in image.info:
@@ -250,7 +250,7 @@ def _read_fits(path: Path, longest: int, packed: bool) -> NDArray[np.uint8]:
     from astropy.io import fits
     from astropy.utils.exceptions import AstropyWarning
 
-    # Without a map of the file: astropy scales no integers in one, and rows are read as they are asked for anyway.
+    # Without a memory map: astropy scales no integers in one, and rows are only read when needed anyway.
     with _explained(path), warnings.catch_warnings(), path.open("rb") as file:
         warnings.simplefilter("ignore", AstropyWarning)  # real headers break rules that do not matter here
         with fits.open(file, memmap=False) as hdus:
@@ -259,7 +259,7 @@ def _read_fits(path: Path, longest: int, packed: bool) -> NDArray[np.uint8]:
             if not images:
                 raise _no_picture(path, shapes)
             ny, nx = images[0].shape[-2:]
-            if packed and ny * nx > LARGEST:  # it is unpacked whole
+            if packed and ny * nx > LARGEST:  # it is unpacked as a whole
                 raise _too_large(path, (nx, ny))
             factor = max(1, -(-max(ny, nx) // longest))
             read = [_rows(image, plane, factor) for image, plane in _planes(images)]
@@ -269,9 +269,9 @@ def _read_fits(path: Path, longest: int, packed: bool) -> NDArray[np.uint8]:
 
 
 def _planes(images: Sequence[Any]) -> list[tuple[Any, int | None]]:
-    """Return the HDUs of red, green and blue, or the first one, each with its plane, if it has three.
+    """Return the HDUs for red, green and blue, or the first one, each with its plane if it has three.
 
-    HDUs are colours where three of one size are named so (`_COLOURS`): others may be errors or masks.
+    HDUs count as colours only if three of equal size are named so (`_COLOURS`); others may be errors or masks.
     """
     first, named = images[0], {hdu.name.strip().lower(): hdu for hdu in images if hdu.shape == images[0].shape}
     for names in _COLOURS:
@@ -292,9 +292,9 @@ def _is_picture(shape: tuple[int, ...]) -> bool:
 
 
 def _rows(image: Any, plane: int | None, factor: int) -> tuple[NDArray[np.float64], tuple[float, float]]:
-    """Return the means of squares of ``factor`` px, smaller at the far edges, and the least and the largest pixel.
+    """Return the means of squares of ``factor`` px, smaller at the far edges, and the minimum and maximum pixel.
 
-    Some rows are read at a time. Without a number the least is infinite, and the largest minus that.
+    Rows are read in blocks. If all are NaN, the minimum is infinite and the maximum minus infinity.
     """
     ny, nx = image.shape[-2:]
     place = tuple(0 if one == 1 else plane for one in image.shape[:-2])
@@ -317,7 +317,7 @@ def _rows(image: Any, plane: int | None, factor: int) -> tuple[NDArray[np.float6
 
 
 def _require_content(path: Path, extremes: Sequence[tuple[float, float]]) -> None:
-    """Refuse a picture of which each plane, by its least and largest pixel, is of one value or holds no number."""
+    """Refuse a picture if each plane, according to its minimum and maximum, is constant or all NaN."""
     if any(least < largest for least, largest in extremes):
         return
     values = [f"{least:g}" for least, largest in extremes if least == largest]
@@ -342,7 +342,7 @@ def _too_large(path: Path, size: Sequence[int]) -> BadInput:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Convert whatever a damaged file makes a reader raise to our own error."""
+    """Convert the errors of readers on damaged files to our own."""
     try:
         yield
     except BadInput:
@@ -360,21 +360,22 @@ def _explained(path: Path) -> Iterator[None]:
 def split_pictures(
     digests: Sequence[str], codes: Sequence[int], shares: Sequence[float], seed: int
 ) -> tuple[NDArray[np.int64], ...]:
-    """Split pictures into parts of given shares of each class; copies of a picture stay together.
+    """Split the pictures of each class into parts of given sizes; copies of a picture stay together.
 
     Parameters
     ----------
     digests, codes
-        Content and class of each: the split depends on these and the seed alone, not on their order or number.
+        Digest and class of each picture; the split depends only on these and the seed, not on the pictures' order or
+        number.
     shares
-        Of the parts; they add up to 1.
+        Fraction of each part; they sum to 1.
     seed
-        Another one gives another split.
+        Seed of the split.
 
     Returns
     -------
     tuple of (n,) int64
-        Places of the pictures of each part, in order.
+        Sorted indices of the pictures in each part.
     """
     code_of: dict[str, int] = {}
     for digest, code in sorted(zip(digests, codes, strict=True)):

@@ -1,4 +1,4 @@
-"""Identity and content of an exposure of any format."""
+"""Identity and contents of an exposure in any format."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -61,16 +61,16 @@ if TYPE_CHECKING:
 _LEAST = {"zero_point": -100.0, "gain": 1e-9, "saturation": 0.0, "psf_fwhm_px": 1e-3}
 
 WIDEST_PX = 50.0
-"""Full width at half maximum of the PSF at most: 10 arcsec at 0.2 arcsec per px."""
+"""Maximum FWHM of a PSF, px: 10 arcsec at 0.2 arcsec per px."""
 
 WIDEST_STAMP = 1024
-"""Pixels on a side of a PSF stamp at most."""
+"""Maximum side of a PSF stamp, px."""
 
 _FORMATS = (RUBIN, ZTF, GENERIC)
 
 
 def probe(source: Source, settings: Settings) -> ExposureKey:
-    """Return the exposure of a source, from its headers; no pixel is read.
+    """Return the key of a source's exposure from its headers, without reading pixels.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def probe(source: Source, settings: Settings) -> ExposureKey:
         The file cannot be an exposure: not an image file, truncated, or a keyword is missing or invalid.
         ``unreadable_folder``: it is a folder that cannot be listed.
     Retryable
-        Reading failed in a way that may pass.
+        Reading failed, perhaps temporarily.
     """
     if _kind(source) == "zip":
         return patient(source.uri, lambda: stack_key(source.uri, source.index))
@@ -86,21 +86,21 @@ def probe(source: Source, settings: Settings) -> ExposureKey:
 
 
 def read(source: Source, settings: Settings, scratch: Path | None = None) -> RawExposure:
-    """Read an exposure with all its planes; of a large FITS image, what is needed to read them some rows at a time.
+    """Read an exposure with all its planes; for a large FITS image, prepare to read them some rows at a time.
 
     Parameters
     ----------
     source, settings
-        Its files, and how their headers are to be read.
+        Its files, and settings for reading their headers.
     scratch
-        Folder for copies of large files that are gzipped, or not on this machine; None: the system's for such things.
+        Folder for copies of large files that are gzipped, or not on this machine; None: the system's temporary folder.
 
     Raises
     ------
     BadInput
-        Its bytes, headers or pixels break a rule; the message says which.
+        Bytes, headers or pixels are invalid; the message says how.
     Retryable
-        Reading failed in a way that may pass.
+        Reading failed, perhaps temporarily.
     """
     if _kind(source) == "zip":
         if REFERENCE in dict(source.siblings):
@@ -124,7 +124,7 @@ def _content_kind(uri: str) -> str:
 
 
 def _refuse_folder(uri: str) -> NoReturn:
-    """Raise the reason why a folder could not be listed, by trying again."""
+    """Raise the error for a folder that could not be listed, by trying again."""
     try:
         with read_failures(uri):
             fs, path = file_system(uri)
@@ -141,7 +141,7 @@ def _refuse_folder(uri: str) -> NoReturn:
 
 
 def changed_identity(identity: Identity, source: Source) -> Identity:
-    """Return the identity with visit, detector and band of the manifest.
+    """Return the identity with visit, detector and band replaced by those in the manifest.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def changed_identity(identity: Identity, source: Source) -> Identity:
 
 
 def changed_calibration(calibration: HeaderCalibration, source: Source) -> HeaderCalibration:
-    """Return the calibration with zero point, gain, saturation and PSF of the manifest.
+    """Return the calibration with zero point, gain, saturation and PSF replaced by those in the manifest.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def changed_calibration(calibration: HeaderCalibration, source: Source) -> Heade
 
 
 def fits_identity(source: Source, mapping: KeywordMapping) -> Identity:
-    """Read from the headers alone which exposure this is.
+    """Read the identity of an exposure from its headers.
 
     Raises
     ------
@@ -182,12 +182,12 @@ def fits_identity(source: Source, mapping: KeywordMapping) -> Identity:
     """
     with open_part(source.uri) as file:
         headers = read_headers(file, source.uri)
-    with damage(source.uri):  # a card is parsed only when it is asked for
+    with damage(source.uri):  # a card is parsed only when it is accessed
         return changed_identity(format_of(headers).identity(headers, source.uri, mapping), source)
 
 
 def read_fits(source: Source, mapping: KeywordMapping, scratch: Path | None = None) -> RawExposure:
-    """Read an exposure with all its planes; parameters as of `read`.
+    """Read an exposure with all its planes; parameters as for `read`.
 
     Raises
     ------
@@ -199,14 +199,14 @@ def read_fits(source: Source, mapping: KeywordMapping, scratch: Path | None = No
 
 
 class _Reading(NamedTuple):
-    """How files are read, where copies go, and the digests of all that was read."""
+    """How files are read, where copies go, and the digests of all files read so far."""
 
     mapping: KeywordMapping
     scratch: Path
     digests: FileDigests
 
     def content(self, uri: str, require: Callable[[Headers], None] = lambda _: None) -> FitsContent | FitsRows:
-        """Read a file whose headers say how large it is, and pass ``require``."""
+        """Read a file whose size is known from its headers, which must pass ``require``."""
         extent, verify = patient(uri, lambda: _extent(uri, require)), self.mapping.checksum == "check"
         digest = self.digests.begin(uri)
         if has_large_image(extent.headers):
@@ -255,7 +255,7 @@ def _read_fits(source: Source, reading: _Reading) -> RawExposure:
 
 
 def _reference(source: Source, reading: _Reading) -> "Reference | None":
-    """Read the template that is to be subtracted, if there is one; its saturated pixels are not usable."""
+    """Read the template to subtract, if there is one; its saturated pixels are unusable."""
     uri = dict(source.siblings).get(REFERENCE)
     if uri is None:
         return None
@@ -274,7 +274,7 @@ def _reference(source: Source, reading: _Reading) -> "Reference | None":
         usable &= (mask[:] & np.uint16(UNUSABLE)) == 0
     try:
         band = form.band(content.headers, uri, mapping)
-    except BadInput:  # a coadd need not tell it
+    except BadInput:  # a coadd may lack it
         band = None
     return Reference(pixels, usable, wcs, uri, band)
 
@@ -290,7 +290,7 @@ def real_image(pixels: NDArray[Any], where: str) -> NDArray[np.float32]:
     _require_flat(pixels.shape, where)
     if pixels.dtype.kind not in "fiu":
         raise BadInput("wrong_dtype", where, f"pixels are {pixels.dtype}, must be real numbers.", "convert them.")
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is masked as such
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite, and are masked
         return np.ascontiguousarray(pixels, np.float32)
 
 
@@ -319,7 +319,7 @@ def _real(pixels: Plane, where: str) -> Plane:
 
 
 def _no_mask(difference: Plane) -> NDArray[np.uint16]:
-    if isinstance(difference, PlaneRows):  # one 0 for all pixels
+    if isinstance(difference, PlaneRows):  # a single 0, repeated for all pixels
         return np.broadcast_to(np.uint16(0), difference.shape)
     return np.zeros(difference.shape, np.uint16)
 
@@ -337,7 +337,7 @@ def _plane(plane: str, pixels: Plane, header: fits.Header, form: FitsFormat, whe
 def _siblings(
     source: Source, reading: _Reading, wcs: str | None, shape: tuple[int, ...]
 ) -> tuple[dict[str, Plane], PsfModel | None, tuple[str, ...]]:
-    """Read planes in files of their own, the PSF stamp among them."""
+    """Read planes from separate files, the PSF stamp among them."""
     planes: dict[str, Plane] = {}
     psf: PsfModel | None = None
     flags: tuple[str, ...] = ()
@@ -369,7 +369,7 @@ def _siblings(
 
 
 def _require_sides(plane: str, uri: str, shape: tuple[int, ...], headers: Headers) -> None:
-    """Refuse, before its pixels are read, a sibling of which no plane of an image of ``shape`` can be made."""
+    """Refuse a sibling that does not fit an image of ``shape``, before its pixels are read."""
     image = next(filter(is_image, headers), None)
     if image is None:
         return
@@ -396,7 +396,7 @@ def _other_shape(plane: str, uri: str, theirs: tuple[int, ...], shape: tuple[int
 
 
 def _require_narrow(psf: PsfModel | None, where: str) -> None:
-    """Refuse a PSF which no image of stars has, before anything of its size is made."""
+    """Refuse a PSF wider than that of any real image, before arrays of its size are made."""
     if psf is not None and psf.fwhm_px > WIDEST_PX:
         raise BadInput(
             "invalid_keyword",
@@ -425,7 +425,7 @@ def _foreign_mask(pixels: Plane, headers: Headers, header: fits.Header) -> Plane
 
 
 def _aligned(wcs: str | None, headers: Headers, uri: str, shape: tuple[int, ...]) -> bool:
-    """Return whether a template lies on the grid of the difference image; without WCS it is assumed to."""
+    """Return whether a template is on the grid of the difference image; assumed if either has no WCS."""
     ny, nx = shape
     theirs = wcs_cards(headers, uri, (ny, nx))
     return wcs is None or theirs is None or same_grid(wcs, theirs, (ny, nx))
